@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Character backends as devices see them. vmm/chardev*.c implements stdio, file, pty, socket, null,
+ * mux; tests a buffer.
+ *
+ * Output never blocks the caller: it goes into the chardev's ring, which main writes out. A full
+ * ring takes nothing; the frontend is told when there is room again. Input is delivered in main, no
+ * more than the frontend has room for.
+ */
+#ifndef SKIFF_HW_CORE_CHARDEV_H
+#define SKIFF_HW_CORE_CHARDEV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "util/thread.h"
+
+typedef struct Chardev Chardev;
+
+typedef enum ChardevEvent {
+    CHARDEV_OPENED, /* a peer is there (pty opened, socket connected) */
+    CHARDEV_CLOSED,
+    CHARDEV_BREAK, /* line break (Ctrl-A b) */
+} ChardevEvent;
+
+/* All called in main, with no lock held. */
+typedef struct ChardevFrontendOps {
+    size_t (*can_receive)(void *opaque); /* bytes it can take now */
+    void (*receive)(void *opaque, const uint8_t *data, size_t size);
+    void (*event)(void *opaque, ChardevEvent event);
+    void (*writable)(void *opaque); /* there is room again after a short write */
+} ChardevFrontendOps;
+
+/* What a backend implements; the struct is embedded first in the implementation's own. */
+typedef struct ChardevOps {
+    size_t (*write)(Chardev *c, const uint8_t *data, size_t size); /* any thread; takes what fits */
+    void (*attach)(Chardev *c);       /* main: a frontend has come (or gone: c->frontend is NULL) */
+    void (*accept_input)(Chardev *c); /* any thread: the frontend has room again */
+    bool (*connected)(const Chardev *c); /* any thread */
+} ChardevOps;
+
+struct Chardev {
+    const ChardevOps *ops;
+    char *id;
+    const ChardevFrontendOps *frontend; /* main */
+    void *frontend_opaque;
+};
+
+/* NULL @c is a null device: takes everything, never gives anything. */
+size_t chardev_write(Chardev *c, const uint8_t *data, size_t size) ANY_THREAD;
+void chardev_accept_input(Chardev *c) ANY_THREAD;
+bool chardev_connected(const Chardev *c) ANY_THREAD;
+/* One frontend at a time (mux hands out several Chardevs). NULL detaches. */
+void chardev_attach(Chardev *c, const ChardevFrontendOps *ops, void *opaque) RUNS_IN_MAIN;
+
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Devices: types, life cycle, properties.
+ *
+ * A DeviceType is a const table at the end of the device's one file. Life cycle, all steps in main
+ * under the VM operation lock (at start-up: before anything runs):
+ *
+ *   device_new --> [properties set] --> realize --> (reset)* --> unrealize --> free
+ *
+ * A device struct begins with `Device base` and has four marked groups: links (borrowed), config
+ * (properties; fixed at realize), state (a nested struct named `state`, saved; its StateDesc covers
+ * it without a gap), runtime (rebuilt on load). It is handed what it needs and knows no address.
+ */
+#ifndef SKIFF_HW_CORE_DEVICE_H
+#define SKIFF_HW_CORE_DEVICE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "hw/core/address_space.h"
+#include "hw/core/irq.h"
+#include "hw/core/ram.h"
+#include "util/coroutine.h"
+#include "util/opts.h"
+#include "util/state.h"
+
+typedef struct Device Device;
+typedef struct DeviceType DeviceType;
+
+/* What the board hands to every device; lives as long as the machine. */
+typedef struct DeviceEnv {
+    const Machine *machine;
+    GuestRam *ram;
+    AddressSpace *mmio;
+    AddressSpace *pio;
+    AioContext *main_ctx;
+    AioContext *default_iothread;                 /* there is always at least one */
+    AioContext *(*find_iothread)(const char *id); /* NULL when there is none of that name */
+} DeviceEnv;
+
+struct DeviceType {
+    const char *name;        /* as in -device: "virtio-blk-pci" */
+    const char *description; /* one line for -device help */
+    size_t instance_size;
+    const OptSpec *properties; /* offsets into the instance; ends with {0}; NULL: none */
+    const StateDesc *state;    /* NULL: nothing to save */
+    bool user_creatable;       /* by -device */
+    const char *bus;           /* "pci", "isa", "virtio-serial" or NULL */
+
+    /* Builds what the config asks for; on failure leaves nothing behind. Main, before or between
+     * register accesses. */
+    bool (*realize)(Device *dev, GError **error);
+    /* Registers back to power-on. Called with vCPUs parked and queues taken back; BQL held. */
+    void (*reset)(Device *dev);
+    /* main: gives up what realize took; queues have been taken back before. */
+    void (*unrealize)(Device *dev);
+    /* Queues: hand over / take back; coroutines in main. NULL for devices without. `start` looks at
+     * the queues at once; `stop` returns when no request is in flight in the device's threads. */
+    void (*co_start)(Device *dev);
+    void (*co_stop)(Device *dev);
+    /* After a load, before start: checks and rebuilds `runtime`. */
+    bool (*post_load)(Device *dev, GError **error);
+};
+
+struct Device {
+    const DeviceType *type;
+    char *id; /* -device id=, or NULL */
+    const DeviceEnv *env;
+    Device *bus_device; /* parent, borrowed */
+    bool realized;
+    GPtrArray *owned; /* runtime bookkeeping of the bus */
+};
+
+/* All device types, by name; NULL when unknown. The table is hw/core/device_types.c... one row per
+ * type. */
+const DeviceType *device_type_find(const char *name) ANY_THREAD;
+/* NULL-terminated array of all types. */
+const DeviceType *const *device_type_all(void) ANY_THREAD;
+
+/* A zeroed instance with its properties at their defaults. */
+Device *device_new(const DeviceType *type, const DeviceEnv *env, const char *id) ANY_THREAD;
+/* Sets properties from @opts; what is unknown, ill-typed or out of range is an error that names the
+ * property and what would work. */
+bool device_set_properties(Device *dev, OptDict *opts, GError **error) ANY_THREAD;
+bool device_realize(Device *dev, GError **error) RUNS_IN_MAIN;
+void device_unrealize(Device *dev) RUNS_IN_MAIN;
+void device_free(Device *dev) ANY_THREAD;
+/* What to call it in messages: its id, else its type's name. */
+const char *device_label(const Device *dev) ANY_THREAD;
+
+#endif

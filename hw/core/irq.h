@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Interrupt lines, MSI messages and doorbells: what hw/ asks of the machine. vmm/kvm_*.c implements
+ * MachineOps with KVM_IRQ_LINE, irqfd and ioeventfd; tests implement it with counters.
+ */
+#ifndef SKIFF_HW_CORE_IRQ_H
+#define SKIFF_HW_CORE_IRQ_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "util/held.h"
+
+typedef struct MachineOps MachineOps;
+
+/* One message: what the device writes to raise the interrupt. PCI 3.0 §6.8.1. */
+typedef struct MsiMessage {
+    uint64_t address;
+    uint32_t data;
+} MsiMessage;
+
+/* An MSI route of the machine: @event_fd raises @message whenever it is written, from any thread.
+ * Opaque. */
+typedef struct MsiRoute MsiRoute;
+
+typedef struct Machine {
+    const MachineOps *ops;
+    void *opaque;
+} Machine;
+
+struct MachineOps {
+    /* Level of global system interrupt @gsi (ISA IRQs 0-15 and PCI 16-23). Any thread; called with
+     * the gate's lock held. */
+    void (*set_gsi)(void *opaque, unsigned gsi, bool level);
+    /* A new route that delivers @message when the returned route's eventfd is written. BQL. NULL +
+     * error when out of routes. */
+    MsiRoute *(*msi_route_add)(void *opaque, MsiMessage message, uint32_t device_id, int event_fd,
+                               GError **error);
+    void (*msi_route_update)(void *opaque, MsiRoute *route, MsiMessage message);
+    void (*msi_route_remove)(void *opaque, MsiRoute *route);
+    /* Delivers once, without a route. Any thread. */
+    void (*msi_send)(void *opaque, MsiMessage message);
+    /* A write of @size bytes (0: any size) to @address of MMIO (or port I/O) signals @event_fd
+     * instead of leaving the guest.
+     * @match: only when the value is @data. BQL. Returns 0 or -errno (the caller then lives with
+     * slow kicks through the register). */
+    int (*doorbell_add)(void *opaque, bool pio, uint64_t address, unsigned size, bool match,
+                        uint64_t data, int event_fd);
+    void (*doorbell_remove)(void *opaque, bool pio, uint64_t address, unsigned size, bool match,
+                            uint64_t data, int event_fd);
+    /* The guest asked for it, or a device decided: a message to the run-state machine, any thread,
+     * returns at once. */
+    void (*request)(void *opaque, int vm_request, int64_t detail);
+};
+
+/* vm_request values for MachineOps.request. */
+typedef enum VmRequest {
+    VM_REQUEST_RESET, /* guest asked for a reset (0xcf9, i8042, PM reset register, triple fault is
+                         the CPU's) */
+    VM_REQUEST_POWEROFF,     /* ACPI S5 */
+    VM_REQUEST_DEBUG_EXIT,   /* isa-debug-exit: detail is the value written */
+    VM_REQUEST_PANIC,        /* pvpanic: detail is the event bits */
+    VM_REQUEST_STOP_IO_ERROR /* werror/rerror=stop */
+} VmRequest;
+
+/*
+ * IrqGate: an OR of several sources onto one GSI. Any thread. Sources are level: the gate's output
+ * is the OR; each change of output calls ops->set_gsi under the gate's own lock, so outputs are
+ * never reordered.
+ */
+typedef struct IrqGate {
+    RankMutex lock; /* RANK_QUEUE */
+    const Machine *machine;
+    unsigned gsi;
+    unsigned asserted; /* how many lines are high */
+} IrqGate;
+
+void irq_gate_init(IrqGate *gate, const Machine *machine, unsigned gsi) ANY_THREAD;
+
+typedef struct IrqLine {
+    IrqGate *gate; /* NULL: goes nowhere */
+    bool level;    /* gate->lock */
+} IrqLine;
+
+void irq_line_init(IrqLine *line, IrqGate *gate) ANY_THREAD;
+void irq_line_set(IrqLine *line, bool level) ANY_THREAD;
+/* For sources whose cause is a word shared between threads (virtio ISR): computes the level from
+ * @cause under the gate's lock, so that a raise and an acknowledge can't cross. */
+void irq_line_update(IrqLine *line, bool (*cause)(void *opaque), void *opaque) ANY_THREAD;
+
+#endif
