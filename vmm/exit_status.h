@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Exit statuses of skiff: what happened to the guest, for scripts. docs/skiff.1 has the same table.
+ *
+ * isa-debug-exit gives `(value << 1) | 1` as in QEMU, hence always an odd status. Everything else
+ * is even, so the two can never be mistaken for each other. Statuses from 126 up are left to the
+ * shell (126, 127: not runnable; 128 + N: killed by signal N).
+ */
+#ifndef SKIFF_VMM_EXIT_STATUS_H
+#define SKIFF_VMM_EXIT_STATUS_H
+
+#include <stdint.h>
+
+typedef enum ExitStatus {
+    EXIT_STATUS_OK = 0,           /* guest powered off, `quit`, or SIGTERM/SIGINT/SIGHUP */
+    EXIT_STATUS_USAGE = 2,        /* wrong option or file, or the host refused something */
+    EXIT_STATUS_PANIC = 4,        /* guest panicked (pvpanic) */
+    EXIT_STATUS_RESET = 6,        /* guest reset under -no-reboot */
+    EXIT_STATUS_TRIPLE_FAULT = 8, /* a vCPU shut down on a triple fault under -no-reboot */
+    EXIT_STATUS_WATCHDOG = 10,    /* the guest's watchdog expired */
+    EXIT_STATUS_TIMEOUT = 12,     /* -timeout expired */
+    EXIT_STATUS_INTERNAL = 14,    /* KVM could not go on, or skiff failed while the guest ran */
+} ExitStatus;
+
+/* Status of a write of @value to isa-debug-exit, as exit(2) reports it: the low 8 bits. */
+static inline int exit_status_debug_exit(uint64_t value)
+{
+    return (int)(((value << 1) | 1) & 0xff);
+}
+
+#endif
