@@ -61,6 +61,9 @@ typedef struct IoRegionOps {
      * than min_size, or not naturally aligned unless `unaligned`, reads as all ones and is dropped
      * on write. 0,0 means 1..8. */
     bool unaligned;
+    /* After the region was mapped (region->base is set), and before it is unmapped: for what moves
+     * with the window, as doorbells do. BQL. NULL: not interested. */
+    void (*mapped)(void *opaque, bool mapped);
 } IoRegionOps;
 
 typedef struct AddressSpace AddressSpace;

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "hw/core/address_space.h"
+#include "hw/core/chardev.h"
 #include "hw/core/irq.h"
 #include "hw/core/ram.h"
 #include "util/coroutine.h"
@@ -36,6 +37,7 @@ typedef struct DeviceEnv {
     AioContext *main_ctx;
     AioContext *default_iothread;                 /* there is always at least one */
     AioContext *(*find_iothread)(const char *id); /* NULL when there is none of that name */
+    Chardev *(*find_chardev)(const char *id);     /* the same */
 } DeviceEnv;
 
 struct DeviceType {
@@ -47,12 +49,12 @@ struct DeviceType {
     bool user_creatable;       /* by -device */
     const char *bus;           /* "pci", "isa", "virtio-serial" or NULL */
 
-    /* Builds what the config asks for; on failure leaves nothing behind. Main, before or between
-     * register accesses. */
+    /* Builds what the config asks for; on failure leaves nothing behind. A coroutine in main
+     * (opening a backend waits for its iothread), before or between register accesses. */
     bool (*realize)(Device *dev, GError **error);
     /* Registers back to power-on. Called with vCPUs parked and queues taken back; BQL held. */
     void (*reset)(Device *dev);
-    /* main: gives up what realize took; queues have been taken back before. */
+    /* A coroutine in main: gives up what realize took; queues have been taken back before. */
     void (*unrealize)(Device *dev);
     /* Queues: hand over / take back; coroutines in main. NULL for devices without. `start` looks at
      * the queues at once; `stop` returns when no request is in flight in the device's threads. */
@@ -82,8 +84,8 @@ Device *device_new(const DeviceType *type, const DeviceEnv *env, const char *id)
 /* Sets properties from @opts; what is unknown, ill-typed or out of range is an error that names the
  * property and what would work. */
 bool device_set_properties(Device *dev, OptDict *opts, GError **error) ANY_THREAD;
-bool device_realize(Device *dev, GError **error) RUNS_IN_MAIN;
-void device_unrealize(Device *dev) RUNS_IN_MAIN;
+bool device_realize(Device *dev, GError **error) coroutine_fn RUNS_IN_MAIN;
+void device_unrealize(Device *dev) coroutine_fn RUNS_IN_MAIN;
 void device_free(Device *dev) ANY_THREAD;
 /* What to call it in messages: its id, else its type's name. */
 const char *device_label(const Device *dev) ANY_THREAD;
