@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+# The Linux guest; guest-images/linux/build says what each file is.
+
+LINUX_GUEST := $(addprefix build/linux/,vmlinuz vmlinux initramfs.cpio.gz rootfs.img)
+
+linux-guest: $(LINUX_GUEST)
+
+$(LINUX_GUEST) &: $(wildcard guest-images/linux/*)
+	guest-images/linux/build
+	@touch $(LINUX_GUEST)
+
+.PHONY: linux-guest
