@@ -60,6 +60,10 @@ void enter_loop(const AioContext *ctx) SKIFF_TSA(assert_capability(role_loop));
 /* Busy polling before a blocking wait: 0 turns it off. Owner only (or before the loop runs). */
 void aio_context_set_polling(AioContext *ctx, int64_t poll_max_ns) ANY_THREAD;
 
+/* Has @fn(@opaque) called by the owner when the context is freed, before it closes; last registered
+ * first. Owner only. */
+void aio_context_at_free(AioContext *ctx, void (*fn)(void *opaque), void *opaque) ANY_THREAD;
+
 /* ---- file descriptors ---- */
 typedef struct AioHandlerOps {
     void (*readable)(void *opaque); /* fd is readable (or in error) */

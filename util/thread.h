@@ -22,6 +22,9 @@
 #define SKIFF_TSA(x)
 #endif
 
+/* Before a definition: for the few functions that implement a capability. */
+#define NO_THREAD_SAFETY_ANALYSIS SKIFF_TSA(no_thread_safety_analysis)
+
 typedef struct SKIFF_TSA(capability("role")) ThreadRoleCapability {
     char unused;
 } ThreadRoleCapability;

@@ -1,0 +1,681 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "util/aio.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+#include "util/aio_int.h"
+#include "util/held_int.h"
+#include "util/waitgraph.h"
+
+#define AIO_EVENTS_PER_TURN 64
+#define AIO_POLL_START_NS 4000
+
+struct AioHandler {
+    AioContext *ctx;
+    int fd;
+    const AioHandlerOps *ops;
+    void *opaque;
+    uint32_t events; /* what epoll watches */
+    bool in_epoll;
+    bool always_ready; /* a regular file */
+    bool dead;
+    AioHandler *next, *prev;
+    AioHandler *dead_next;
+};
+
+static __thread AioContext *current_context;
+static __thread char thread_identity;
+
+/* ---- life and ownership ---- */
+
+static bool aio_set_errno(GError **error, const char *what)
+{
+    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "event loop: %s: %s", what,
+                g_strerror(errno));
+    return false;
+}
+
+static bool aio_context_open_fds(AioContext *ctx, GError **error)
+{
+    ctx->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (ctx->epoll_fd < 0) {
+        return aio_set_errno(error, "epoll_create1");
+    }
+    ctx->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (ctx->wake_fd < 0) {
+        aio_set_errno(error, "eventfd");
+        close(ctx->epoll_fd);
+        return false;
+    }
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
+    if (epoll_ctl(ctx->epoll_fd, EPOLL_CTL_ADD, ctx->wake_fd, &ev) != 0) {
+        aio_set_errno(error, "epoll_ctl");
+        close(ctx->wake_fd);
+        close(ctx->epoll_fd);
+        return false;
+    }
+    return true;
+}
+
+AioContext *aio_context_new_unowned(const char *name, GError **error)
+{
+    AioContext *ctx = g_new0(AioContext, 1);
+    ctx->name = name;
+    ctx->bh_tail = &ctx->bh_head;
+    ctx->co_tail = &ctx->co_head;
+    if (!aio_context_open_fds(ctx, error)) {
+        g_free(ctx);
+        return NULL;
+    }
+    return ctx;
+}
+
+void aio_context_adopt(AioContext *ctx)
+{
+    const void *nobody = NULL;
+    if (!atomic_compare_exchange_strong(&ctx->owner, &nobody, &thread_identity)) {
+        bug_abort("context '%s' has an owner already", ctx->name);
+    }
+}
+
+AioContext *aio_context_new(const char *name, GError **error)
+{
+    AioContext *ctx = aio_context_new_unowned(name, error);
+    if (ctx != NULL) {
+        aio_context_adopt(ctx);
+    }
+    return ctx;
+}
+
+void aio_context_at_free(AioContext *ctx, void (*fn)(void *opaque), void *opaque)
+{
+    assert_home(ctx);
+    AioExitHook *hook = g_new(AioExitHook, 1);
+    *hook = (AioExitHook){.fn = fn, .opaque = opaque, .next = ctx->exit_hooks};
+    ctx->exit_hooks = hook;
+}
+
+static void aio_handlers_reap(AioContext *ctx)
+{
+    while (ctx->dead != NULL) {
+        AioHandler *h = ctx->dead;
+        ctx->dead = h->dead_next;
+        g_free(h);
+    }
+}
+
+void aio_context_free(AioContext *ctx)
+{
+    if (ctx == NULL) {
+        return;
+    }
+    assert_home(ctx);
+    if (ctx->running) {
+        bug_abort("context '%s' is freed from inside its own turn", ctx->name);
+    }
+    while (ctx->exit_hooks != NULL) {
+        AioExitHook *hook = ctx->exit_hooks;
+        ctx->exit_hooks = hook->next;
+        hook->fn(hook->opaque);
+        g_free(hook);
+    }
+    aio_handlers_reap(ctx);
+    if (ctx->handlers != NULL) {
+        bug_abort("context '%s' is freed with handlers in it (fd %d)", ctx->name,
+                  ctx->handlers->fd);
+    }
+    close(ctx->wake_fd);
+    close(ctx->epoll_fd);
+    g_free(ctx->heap);
+    g_free(ctx);
+}
+
+const char *aio_context_name(const AioContext *ctx)
+{
+    return ctx->name;
+}
+
+AioContext *aio_context_current(void)
+{
+    return current_context;
+}
+
+bool aio_context_is_home(const AioContext *ctx)
+{
+    return atomic_load_explicit(&ctx->owner, memory_order_relaxed) == &thread_identity &&
+           (current_context == NULL || current_context == ctx);
+}
+
+void assert_home(const AioContext *ctx)
+{
+    if (__builtin_expect(!aio_context_is_home(ctx), 0)) {
+        bug_abort("context '%s' is used by thread '%s'%s%s, not at home there", ctx->name,
+                  thread_name(), current_context != NULL ? " running " : "",
+                  current_context != NULL ? current_context->name : "");
+    }
+}
+
+NO_THREAD_SAFETY_ANALYSIS void enter_loop(const AioContext *ctx)
+{
+    assert_home(ctx);
+}
+
+NO_THREAD_SAFETY_ANALYSIS void enter_iothread(const AioContext *ctx)
+{
+    assert_home(ctx);
+    if (__builtin_expect(thread_role() == THREAD_MAIN, 0)) {
+        bug_abort("iothread code entered in main (context '%s')", ctx->name);
+    }
+}
+
+/* ---- being woken ---- */
+
+void aio_context_notify(AioContext *ctx)
+{
+    if (atomic_load(&ctx->sleeping) && atomic_exchange(&ctx->sleeping, false)) {
+        uint64_t one = 1;
+        ssize_t n = write(ctx->wake_fd, &one, sizeof(one));
+        (void)n; /* EAGAIN means the counter is full, so it is readable, which is all we want */
+    }
+}
+
+static void aio_wake_drain(AioContext *ctx)
+{
+    uint64_t count;
+    ssize_t n = read(ctx->wake_fd, &count, sizeof(count));
+    (void)n;
+}
+
+void aio_context_quit(AioContext *ctx)
+{
+    atomic_store(&ctx->quit, true);
+    aio_context_notify(ctx);
+}
+
+/* ---- bottom halves ---- */
+
+enum { BH_PENDING = 1, BH_ONESHOT = 2 };
+
+void aio_bh_init(AioBh *bh, AioContext *ctx, void (*fn)(void *), void *opaque)
+{
+    *bh = (AioBh){.ctx = ctx, .fn = fn, .opaque = opaque};
+}
+
+static void aio_bh_push(AioBh *bh)
+{
+    AioContext *ctx = bh->ctx;
+    AioBh *head = atomic_load_explicit(&ctx->incoming_bh, memory_order_relaxed);
+    do {
+        atomic_store_explicit(&bh->next, head, memory_order_relaxed);
+    } while (!atomic_compare_exchange_weak(&ctx->incoming_bh, &head, bh));
+    aio_context_notify(ctx);
+}
+
+void aio_bh_schedule(AioBh *bh)
+{
+    if ((atomic_fetch_or(&bh->flags, BH_PENDING) & BH_PENDING) == 0) {
+        aio_bh_push(bh);
+    }
+}
+
+void aio_post(AioContext *ctx, void (*fn)(void *), void *opaque)
+{
+    AioBh *bh = g_new0(AioBh, 1);
+    aio_bh_init(bh, ctx, fn, opaque);
+    atomic_init(&bh->flags, BH_PENDING | BH_ONESHOT);
+    aio_bh_push(bh);
+}
+
+/* Moves what other threads have pushed (newest first) behind the owner's list, oldest first. */
+static void aio_bh_collect(AioContext *ctx)
+{
+    AioBh *stack = atomic_exchange(&ctx->incoming_bh, NULL);
+    AioBh *fifo = NULL;
+    while (stack != NULL) {
+        AioBh *next = atomic_load_explicit(&stack->next, memory_order_relaxed);
+        atomic_store_explicit(&stack->next, fifo, memory_order_relaxed);
+        fifo = stack;
+        stack = next;
+    }
+    while (fifo != NULL) {
+        AioBh *next = atomic_load_explicit(&fifo->next, memory_order_relaxed);
+        atomic_store_explicit(&fifo->next, NULL, memory_order_relaxed);
+        *ctx->bh_tail = fifo;
+        ctx->bh_tail = &fifo->next;
+        fifo = next;
+    }
+}
+
+static AioBh *aio_bh_pop(AioContext *ctx)
+{
+    AioBh *bh = ctx->bh_head;
+    ctx->bh_head = atomic_load_explicit(&bh->next, memory_order_relaxed);
+    if (ctx->bh_head == NULL) {
+        ctx->bh_tail = &ctx->bh_head;
+    }
+    return bh;
+}
+
+void aio_bh_cancel(AioBh *bh)
+{
+    AioContext *ctx = bh->ctx;
+    assert_home(ctx);
+    if ((atomic_load(&bh->flags) & BH_PENDING) == 0) {
+        return;
+    }
+    aio_bh_collect(ctx);
+    AioBh *_Atomic *link = &ctx->bh_head;
+    while (*link != bh) {
+        if (*link == NULL) {
+            bug_abort("a bottom half of '%s' is pending but not in its list", ctx->name);
+        }
+        link = &(*link)->next;
+    }
+    *link = atomic_load_explicit(&bh->next, memory_order_relaxed);
+    if (*link == NULL) {
+        ctx->bh_tail = link;
+    }
+    atomic_fetch_and(&bh->flags, ~BH_PENDING);
+}
+
+static bool aio_bh_run(AioContext *ctx)
+{
+    aio_bh_collect(ctx);
+    unsigned budget = AIO_TURN_BUDGET;
+    AioBh *last = NULL; /* what is scheduled while we run waits for the next turn */
+    for (AioBh *b = ctx->bh_head; b != NULL;
+         b = atomic_load_explicit(&b->next, memory_order_relaxed)) {
+        last = b;
+    }
+    bool progress = false;
+    while (last != NULL && budget-- > 0 && ctx->bh_head != NULL) {
+        AioBh *bh = aio_bh_pop(ctx);
+        bool end = bh == last;
+        void (*fn)(void *) = bh->fn;
+        void *opaque = bh->opaque;
+        /* Cleared before the call, so that a schedule from now on runs it again. */
+        unsigned flags = atomic_fetch_and(&bh->flags, ~BH_PENDING);
+        if ((flags & BH_ONESHOT) != 0) {
+            g_free(bh);
+        }
+        fn(opaque);
+        progress = true;
+        if (end) {
+            break;
+        }
+    }
+    return progress;
+}
+
+/* ---- ready coroutines ---- */
+
+void aio_ready_push(AioContext *ctx, struct Coroutine *co)
+{
+    if (current_context == ctx) {
+        *coroutine_link(co) = NULL;
+        *ctx->co_tail = co;
+        ctx->co_tail = coroutine_link(co);
+        return;
+    }
+    struct Coroutine *head = atomic_load_explicit(&ctx->incoming_co, memory_order_relaxed);
+    do {
+        *coroutine_link(co) = head;
+    } while (!atomic_compare_exchange_weak(&ctx->incoming_co, &head, co));
+    aio_context_notify(ctx);
+}
+
+static void aio_ready_collect(AioContext *ctx)
+{
+    if (atomic_load_explicit(&ctx->incoming_co, memory_order_relaxed) == NULL) {
+        return;
+    }
+    struct Coroutine *stack = atomic_exchange(&ctx->incoming_co, NULL);
+    struct Coroutine *fifo = NULL;
+    while (stack != NULL) {
+        struct Coroutine *next = *coroutine_link(stack);
+        *coroutine_link(stack) = fifo;
+        fifo = stack;
+        stack = next;
+    }
+    while (fifo != NULL) {
+        struct Coroutine *next = *coroutine_link(fifo);
+        *coroutine_link(fifo) = NULL;
+        *ctx->co_tail = fifo;
+        ctx->co_tail = coroutine_link(fifo);
+        fifo = next;
+    }
+}
+
+static bool aio_ready_run(AioContext *ctx)
+{
+    aio_ready_collect(ctx);
+    struct Coroutine *batch = ctx->co_head;
+    ctx->co_head = NULL;
+    ctx->co_tail = &ctx->co_head;
+    bool progress = false;
+    unsigned budget = AIO_TURN_BUDGET;
+    while (batch != NULL && budget-- > 0) {
+        struct Coroutine *co = batch;
+        batch = *coroutine_link(co);
+        coroutine_resume(co);
+        progress = true;
+    }
+    if (batch != NULL) { /* over budget: the rest goes before what became ready meanwhile */
+        struct Coroutine **end = &batch;
+        while (*end != NULL) {
+            end = coroutine_link(*end);
+        }
+        *end = ctx->co_head;
+        if (ctx->co_head == NULL) {
+            ctx->co_tail = end;
+        }
+        ctx->co_head = batch;
+    }
+    return progress;
+}
+
+/* ---- descriptors ---- */
+
+static void aio_handler_apply(AioHandler *h, uint32_t events)
+{
+    if (h->always_ready) {
+        h->events = events;
+        return;
+    }
+    struct epoll_event ev = {.events = events, .data.ptr = h};
+    int op = !h->in_epoll ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    if (events == 0) {
+        if (h->in_epoll) {
+            epoll_ctl(h->ctx->epoll_fd, EPOLL_CTL_DEL, h->fd, NULL);
+            h->in_epoll = false;
+        }
+    } else if (epoll_ctl(h->ctx->epoll_fd, op, h->fd, &ev) == 0) {
+        h->in_epoll = true;
+    } else if (errno == EPERM) { /* a regular file is always ready */
+        h->always_ready = true;
+        h->ctx->always_ready++;
+    } else {
+        bug_abort("epoll_ctl on fd %d of '%s': %s", h->fd, h->ctx->name, g_strerror(errno));
+    }
+    h->events = events;
+}
+
+AioHandler *aio_handler_add(AioContext *ctx, int fd, const AioHandlerOps *ops, void *opaque)
+{
+    assert_home(ctx);
+    AioHandler *h = g_new0(AioHandler, 1);
+    *h = (AioHandler){.ctx = ctx, .fd = fd, .ops = ops, .opaque = opaque, .next = ctx->handlers};
+    if (ctx->handlers != NULL) {
+        ctx->handlers->prev = h;
+    }
+    ctx->handlers = h;
+    if (ops->poll != NULL) {
+        ctx->pollers++;
+        if (ctx->polling && ops->poll_begin != NULL) {
+            ops->poll_begin(opaque);
+        }
+    }
+    aio_handler_watch(h, ops->readable != NULL, ops->writable != NULL);
+    return h;
+}
+
+void aio_handler_watch(AioHandler *h, bool readable, bool writable)
+{
+    assert_home(h->ctx);
+    uint32_t events = (readable ? EPOLLIN : 0) | (writable ? EPOLLOUT : 0);
+    if (h->fd >= 0 && events != h->events) {
+        aio_handler_apply(h, events);
+    }
+}
+
+void aio_handler_remove(AioHandler *h)
+{
+    if (h == NULL) {
+        return;
+    }
+    AioContext *ctx = h->ctx;
+    assert_home(ctx);
+    if (h->in_epoll) {
+        epoll_ctl(ctx->epoll_fd, EPOLL_CTL_DEL, h->fd, NULL);
+    }
+    ctx->always_ready -= h->always_ready;
+    if (h->ops->poll != NULL) {
+        ctx->pollers--;
+        if (ctx->polling && h->ops->poll_end != NULL) {
+            h->ops->poll_end(h->opaque);
+        }
+    }
+    if (h->next != NULL) {
+        h->next->prev = h->prev;
+    }
+    if (h->prev != NULL) {
+        h->prev->next = h->next;
+    } else {
+        ctx->handlers = h->next;
+    }
+    h->dead = true;
+    if (!ctx->running) {
+        g_free(h);
+        return;
+    }
+    /* `next` stays: it leads a walk that stands on @h back to handlers that live. */
+    h->dead_next = ctx->dead;
+    ctx->dead = h;
+}
+
+static bool aio_handler_dispatch(AioHandler *h, uint32_t events)
+{
+    bool called = false;
+    if ((events & (EPOLLIN | EPOLLERR | EPOLLHUP)) != 0 && (h->events & EPOLLIN) != 0 && !h->dead) {
+        h->ops->readable(h->opaque);
+        called = true;
+    }
+    if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0 && !h->dead &&
+        (h->events & EPOLLOUT) != 0) {
+        h->ops->writable(h->opaque);
+        called = true;
+    }
+    return called;
+}
+
+static void aio_flush(AioContext *ctx)
+{
+    for (AioHandler *h = ctx->handlers; h != NULL; h = h->next) {
+        if (!h->dead && h->ops->flush != NULL) {
+            h->ops->flush(h->opaque);
+        }
+    }
+}
+
+/* ---- polling and blocking ---- */
+
+void aio_context_set_polling(AioContext *ctx, int64_t poll_max_ns)
+{
+    ctx->poll_max_ns = poll_max_ns;
+    ctx->poll_ns = 0;
+}
+
+static bool aio_has_work(const AioContext *ctx)
+{
+    return ctx->bh_head != NULL || ctx->co_head != NULL || atomic_load(&ctx->incoming_bh) != NULL ||
+           atomic_load(&ctx->incoming_co) != NULL || atomic_load(&ctx->quit);
+}
+
+static bool aio_poll_once(AioContext *ctx)
+{
+    bool progress = false;
+    for (AioHandler *h = ctx->handlers; h != NULL; h = h->next) {
+        if (!h->dead && h->ops->poll != NULL && h->ops->poll(h->opaque)) {
+            h->ops->poll_ready(h->opaque);
+            progress = true;
+        }
+    }
+    return progress;
+}
+
+static void aio_poll_switch(AioContext *ctx, bool on)
+{
+    ctx->polling = on;
+    for (AioHandler *h = ctx->handlers; h != NULL; h = h->next) {
+        void (*fn)(void *) = on ? h->ops->poll_begin : h->ops->poll_end;
+        if (!h->dead && fn != NULL) {
+            fn(h->opaque);
+        }
+    }
+}
+
+static int64_t aio_real_now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+/* Looks at memory for up to poll_ns; true when something was dispatched or is ready. */
+static bool aio_busy_poll(AioContext *ctx, int64_t timeout_ns)
+{
+    int64_t limit = timeout_ns < 0 || ctx->poll_ns < timeout_ns ? ctx->poll_ns : timeout_ns;
+    bool progress = false;
+    if (limit > 0) {
+        if (!ctx->polling) {
+            aio_poll_switch(ctx, true);
+        }
+        int64_t end = aio_real_now_ns() + limit;
+        do {
+            progress = aio_poll_once(ctx) || aio_has_work(ctx);
+        } while (!progress && aio_real_now_ns() < end);
+        if (progress) {
+            return true; /* stays in polling mode */
+        }
+    }
+    if (ctx->polling) {
+        /* Notifications go on again, then one more look: what came in between was not notified. */
+        aio_poll_switch(ctx, false);
+        progress = aio_poll_once(ctx);
+    }
+    return progress;
+}
+
+/* After a blocking wait of @waited_ns: longer polling pays if the event came soon, shorter if it
+ * did not. */
+static void aio_poll_adapt(AioContext *ctx, int64_t waited_ns)
+{
+    if (ctx->poll_max_ns == 0) {
+        return;
+    }
+    if (waited_ns > ctx->poll_max_ns) {
+        ctx->poll_ns = 0;
+    } else if (waited_ns > ctx->poll_ns) {
+        int64_t grown = ctx->poll_ns == 0 ? AIO_POLL_START_NS : ctx->poll_ns * 2;
+        ctx->poll_ns = MIN(grown, ctx->poll_max_ns);
+    }
+}
+
+static int aio_epoll(AioContext *ctx, struct epoll_event *events, int64_t timeout_ns)
+{
+    if (timeout_ns == 0) {
+        return epoll_wait(ctx->epoll_fd, events, AIO_EVENTS_PER_TURN, 0);
+    }
+    atomic_store(&ctx->sleeping, true);
+    if (aio_has_work(ctx)) { /* came before we said that we sleep */
+        timeout_ns = 0;
+    }
+    struct timespec ts = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    int64_t start = ctx->poll_max_ns != 0 ? aio_real_now_ns() : 0;
+    int n =
+        epoll_pwait2(ctx->epoll_fd, events, AIO_EVENTS_PER_TURN, timeout_ns < 0 ? NULL : &ts, NULL);
+    atomic_store(&ctx->sleeping, false);
+    if (ctx->poll_max_ns != 0 && timeout_ns != 0) {
+        aio_poll_adapt(ctx, aio_real_now_ns() - start);
+    }
+    return n;
+}
+
+static int64_t aio_timeout_ns(AioContext *ctx, bool may_block)
+{
+    if (!may_block || aio_has_work(ctx) || ctx->always_ready != 0) {
+        return 0;
+    }
+    int64_t next = aio_timers_next_ns(ctx);
+    if (next == INT64_MAX) {
+        return -1;
+    }
+    if (ctx->virtual_time) { /* time moves only when the test moves it */
+        return next <= ctx->virtual_now_ns ? 0 : -1;
+    }
+    return MAX(next - aio_now_ns(ctx), 0);
+}
+
+static bool aio_dispatch(AioContext *ctx, const struct epoll_event *events, int count)
+{
+    bool progress = false;
+    for (int i = 0; i < count; i++) {
+        AioHandler *h = events[i].data.ptr;
+        if (h == NULL) {
+            aio_wake_drain(ctx);
+        } else if (!h->dead) {
+            progress |= aio_handler_dispatch(h, events[i].events);
+        }
+    }
+    if (ctx->always_ready != 0) {
+        for (AioHandler *h = ctx->handlers; h != NULL; h = h->next) {
+            progress |= h->always_ready && aio_handler_dispatch(h, h->events);
+        }
+    }
+    return progress;
+}
+
+/* ---- turns ---- */
+
+static bool aio_turn(AioContext *ctx, bool may_block)
+{
+    bool progress = aio_bh_run(ctx);
+    progress |= aio_ready_run(ctx);
+    progress |= aio_timers_run(ctx);
+    aio_flush(ctx);
+
+    int64_t timeout_ns = aio_timeout_ns(ctx, may_block && !progress);
+    if (ctx->pollers != 0 && (timeout_ns != 0 || ctx->polling)) {
+        if (aio_busy_poll(ctx, timeout_ns)) {
+            progress = true;
+            timeout_ns = 0;
+            aio_flush(ctx);
+        }
+    }
+    struct epoll_event events[AIO_EVENTS_PER_TURN];
+    int count = aio_epoll(ctx, events, timeout_ns);
+    progress |= aio_dispatch(ctx, events, count);
+    return progress;
+}
+
+bool aio_context_step(AioContext *ctx, bool may_block)
+{
+    if (current_context != NULL || ctx->running) {
+        bug_abort("context '%s' is run from inside a turn of '%s'", ctx->name,
+                  current_context != NULL ? current_context->name : "?");
+    }
+    assert_home(ctx);
+    if (may_block) {
+        held_assert_none("an event loop's turn");
+    }
+    ctx->running = true;
+    current_context = ctx;
+    bool progress = aio_turn(ctx, may_block);
+    current_context = NULL;
+    ctx->running = false;
+    aio_handlers_reap(ctx);
+    return progress;
+}
+
+void aio_context_run(AioContext *ctx)
+{
+    while (!atomic_load(&ctx->quit)) {
+        aio_context_step(ctx, true);
+    }
+    atomic_store(&ctx->quit, false);
+}

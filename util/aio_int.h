@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* AioContext's inside, for the event loop, timers and coroutines in util/ only. */
+#ifndef SKIFF_UTIL_AIO_INT_H
+#define SKIFF_UTIL_AIO_INT_H
+
+#include <stdatomic.h>
+#include "util/aio.h"
+
+struct Coroutine;
+
+typedef struct AioExitHook {
+    void (*fn)(void *opaque);
+    void *opaque;
+    struct AioExitHook *next;
+} AioExitHook;
+
+/*
+ * Invariants
+ *   1. Everything but `incoming_*`, `sleeping` and `quit` is touched by the owner only.
+ *   2. Whoever pushes onto an incoming stack and then finds `sleeping` set writes wake_fd; the
+ * owner sets `sleeping`, then looks at the stacks once more, and only then blocks. One of the two
+ * sees the other.
+ *   3. A removed handler stays allocated until the batch of events that may name it is over.
+ */
+struct AioContext {
+    const char *name;
+    const void *_Atomic owner; /* thread identity; NULL until an iothread adopts the context */
+    int epoll_fd;
+    int wake_fd;
+    _Atomic bool sleeping;
+    _Atomic bool quit;
+    bool running; /* a turn is on the stack */
+
+    AioBh *_Atomic incoming_bh;
+    struct Coroutine *_Atomic incoming_co;
+    AioBh *_Atomic bh_head, *_Atomic *bh_tail;
+    struct Coroutine *co_head, **co_tail;
+
+    AioHandler *handlers;
+    AioHandler *dead;
+    unsigned pollers;      /* handlers with ops->poll */
+    unsigned always_ready; /* regular files: epoll does not take them */
+
+    AioTimer **heap; /* 1-based */
+    unsigned heap_count, heap_size;
+    bool virtual_time;
+    int64_t virtual_now_ns;
+
+    int64_t poll_max_ns, poll_ns;
+    bool polling; /* poll_begin called, poll_end not yet */
+    AioExitHook *exit_hooks;
+};
+
+/* A context nobody owns yet, and how its thread takes it. */
+AioContext *aio_context_new_unowned(const char *name, GError **error) ANY_THREAD;
+void aio_context_adopt(AioContext *ctx) ANY_THREAD;
+
+/* Wakes the owner if it sleeps. */
+void aio_context_notify(AioContext *ctx) ANY_THREAD;
+/* Puts @co on the ready list. */
+void aio_ready_push(AioContext *ctx, struct Coroutine *co) ANY_THREAD;
+
+/* timers */
+int64_t aio_timers_next_ns(const AioContext *ctx) ANY_THREAD; /* INT64_MAX: none */
+bool aio_timers_run(AioContext *ctx) ANY_THREAD;
+
+/* coroutine.c: enters a ready coroutine; the intrusive link of the ready lists. */
+void coroutine_resume(struct Coroutine *co) ANY_THREAD;
+struct Coroutine **coroutine_link(struct Coroutine *co) ANY_THREAD;
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "util/iothread.h"
+
+#include <errno.h>
+#include "util/aio_int.h"
+#include "util/held.h"
+
+struct IoThread {
+    char *id;
+    char *name;
+    AioContext *ctx;
+    pthread_t thread;
+};
+
+static void *iothread_run(void *opaque)
+{
+    IoThread *t = opaque;
+    aio_context_adopt(t->ctx);
+    aio_context_run(t->ctx);
+    aio_context_free(t->ctx);
+    return NULL;
+}
+
+IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error)
+{
+    IoThread *t = g_new0(IoThread, 1);
+    t->id = g_strdup(id);
+    t->name = g_strdup_printf("iothread/%s", id);
+    t->ctx = aio_context_new_unowned(t->name, error);
+    if (t->ctx == NULL) {
+        goto fail;
+    }
+    aio_context_set_polling(t->ctx, poll_max_ns);
+    if (!thread_start(&t->thread, THREAD_IOTHREAD, t->name, iothread_run, t)) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "iothread '%s': cannot start a thread: %s", id, g_strerror(errno));
+        aio_context_adopt(t->ctx);
+        aio_context_free(t->ctx);
+        goto fail;
+    }
+    return t;
+fail:
+    g_free(t->id);
+    g_free(t->name);
+    g_free(t);
+    return NULL;
+}
+
+void iothread_free(IoThread *t)
+{
+    if (t == NULL) {
+        return;
+    }
+    held_assert_none("the join of an iothread");
+    aio_context_quit(t->ctx);
+    pthread_join(t->thread, NULL);
+    g_free(t->id);
+    g_free(t->name);
+    g_free(t);
+}
+
+AioContext *iothread_context(const IoThread *t)
+{
+    return t->ctx;
+}
+
+const char *iothread_id(const IoThread *t)
+{
+    return t->id;
+}
