@@ -3,11 +3,16 @@
  * Options: `key=value,...` strings and JSON objects, parsed into an OptDict and bound to structs by
  * tables.
  *
- *   key=value          comma in a value is written `,,`
- *   key                boolean true (also `key=on|off|yes|no|true|false`); "nokey" is not a
- * spelling a.b=c              nests, as in QEMU: {"a":{"b":"c"}}
+ *   key=value          a comma in a value is written `,,`
+ *   key                boolean true (also `key=on|off|yes|no|true|false`); there is no "nokey"
+ *   a.b=c              nests, as in QEMU: {"a": {"b": "c"}}
  *   {"key": value}     JSON, when the string begins with `{`
- *   first value without a key goes to @implied_key (`-device virtio-blk-pci,drive=x`)
+ *
+ * The first value without a key goes to the implied key (`-device virtio-blk-pci,drive=x`). A comma
+ * at the end is ignored. A key given twice is an error when it is bound, unless the table has it as
+ * OPT_STRLIST. Where a function or a table takes a key, "a.b" means key b of the dict at a.
+ *
+ * No function here keeps state: any thread, one dict in one thread at a time.
  */
 #ifndef SKIFF_UTIL_OPTS_H
 #define SKIFF_UTIL_OPTS_H
@@ -28,15 +33,16 @@ typedef enum OptType {
     OPT_U8,
     OPT_U16,
     OPT_U32,
-    OPT_U64,     /* decimal, 0x hex; bounded by min/max */
-    OPT_SIZE,    /* uint64_t bytes; suffix k M G T (powers of 1024), default_unit when none */
+    OPT_U64,     /* decimal (also with leading zeros), 0x hex; bounded by min/max */
+    OPT_SIZE,    /* uint64_t bytes; suffix k M G T (powers of 1024), default_unit when none; 1.5G */
     OPT_ENUM,    /* int; values: names[] is NULL-terminated, index is the value */
     OPT_DICT,    /* OptDict *, a nested object (owned) */
-    OPT_STRLIST, /* GPtrArray of char *: a JSON array, or a repeated key */
+    OPT_STRLIST, /* GPtrArray of char * (NULL: none given): a repeated key, key.0= key.1=, an array
+                  */
 } OptType;
 
 typedef struct OptSpec {
-    const char *name;
+    const char *name; /* may be dotted: "cache.direct" */
     OptType type;
     size_t offset;            /* into the target struct */
     const char *help;         /* one line, for `help` */
@@ -46,6 +52,13 @@ typedef struct OptSpec {
     const char *const *names; /* OPT_ENUM */
     bool required;
 } OptSpec;
+
+/* A row of a table: OPT_SPEC(Disk, "cache.direct", OPT_BOOL, direct, .help = "...", .def = "off").
+ */
+#define OPT_SPEC(S, option_name, option_type, field, ...)                                          \
+    {                                                                                              \
+        .name = (option_name), .type = (option_type), .offset = offsetof(S, field), ##__VA_ARGS__  \
+    }
 
 #define OPT_ERROR opt_error_quark()
 GQuark opt_error_quark(void);
@@ -63,21 +76,35 @@ OptDict *opt_dict_new(void) ANY_THREAD;
 void opt_dict_free(OptDict *d) ANY_THREAD;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(OptDict, opt_dict_free)
 OptDict *opt_dict_copy(const OptDict *d) ANY_THREAD;
-/* Borrowed; NULL when absent or not a scalar. Numbers and booleans from JSON come as their text. */
+/* Borrowed; NULL when absent or not a scalar; the first when given twice. Numbers from JSON come as
+ * their text, booleans as "on" and "off". */
 const char *opt_dict_get(const OptDict *d, const char *key) ANY_THREAD;
 bool opt_dict_has(const OptDict *d, const char *key) ANY_THREAD;
+bool opt_dict_is_null(const OptDict *d, const char *key) ANY_THREAD;      /* JSON null */
 OptDict *opt_dict_get_dict(const OptDict *d, const char *key) ANY_THREAD; /* borrowed or NULL */
+/* Replaces what was there. @key is the program's, not the user's: one that cannot be set aborts. */
 void opt_dict_set(OptDict *d, const char *key, const char *value) ANY_THREAD;
-/* Removes and returns (owned) a scalar; NULL when absent. */
+void opt_dict_set_dict(OptDict *d, const char *key, OptDict *value_taken) ANY_THREAD;
+void opt_dict_remove(OptDict *d, const char *key) ANY_THREAD;
+/* Removes and returns (owned) a scalar; NULL when absent. What remains of a key that was given
+ * twice is still an error to opts_bind(). */
 char *opt_dict_take(OptDict *d, const char *key) ANY_THREAD;
 OptDict *opt_dict_take_dict(OptDict *d, const char *key) ANY_THREAD;
+/* How many entries at the top. */
 unsigned opt_dict_count(const OptDict *d) ANY_THREAD;
+/* Calls @fn for each scalar in the order given, nested ones by their dotted key; lists are left
+ * out.
+ */
+void opt_dict_foreach(const OptDict *d,
+                      void (*fn)(const char *key, const char *value, void *opaque), void *opaque)
+    ANY_THREAD;
 
 /* Sets every field of @specs in @target to its default. */
 void opts_init(const OptSpec *specs, void *target) ANY_THREAD;
-/* Binds @d; every key must be known to @specs. @what ("-drive", "-device virtio-blk-pci") begins
- * the error's text, which says what is wrong and what would be accepted (nearest known key, range,
- * names). On error @target is freed of strings already set, as opts_clear(). */
+/* Binds @d onto @target, on which opts_init() was called; every key must be known to @specs. @what
+ * ("-drive", "-device virtio-blk-pci") begins the error's text, which says what is wrong and what
+ * would be accepted (nearest known key, range, names). On error @target is freed of strings already
+ * set, as opts_clear(). */
 bool opts_bind(const OptSpec *specs, void *target, const OptDict *d, const char *what,
                GError **error) ANY_THREAD;
 /* Frees strings, dicts, lists. */
@@ -85,6 +112,8 @@ void opts_clear(const OptSpec *specs, void *target) ANY_THREAD;
 /* One line per option: name=<type> - help (default: x). */
 void opts_print_help(const OptSpec *specs, FILE *out) ANY_THREAD;
 
+/* Single values. The error says what would be accepted, for the caller to prefix with what it was.
+ */
 bool opt_parse_size(const char *text, uint64_t default_unit, uint64_t *bytes, GError **error)
     ANY_THREAD;
 bool opt_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *value, GError **error)

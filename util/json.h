@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * JSON from outside: json-c with its lenient corners closed. One complete value, UTF-8, bounded
+ * depth, no key twice, no NUL in a string, no integer that does not fit.
+ */
+#ifndef SKIFF_UTIL_JSON_H
+#define SKIFF_UTIL_JSON_H
+
+#include <glib.h>
+#include <json-c/json.h>
+#include <stddef.h>
+#include "util/opts.h"
+#include "util/thread.h"
+
+/* Parses exactly one value from @text; blanks around it are fine. NULL and @error (OPT_ERROR),
+ * which tells the offset. The caller puts the object. */
+struct json_object *json_parse_text(const char *text, size_t length, int max_depth, GError **error)
+    ANY_THREAD;
+/* An object as options: numbers and booleans become their text. NULL and @error when @object is not
+ * an object or holds what an option can't be. @object stays the caller's. */
+OptDict *opt_dict_from_json(struct json_object *object, GError **error) ANY_THREAD;
+
+#endif
