@@ -5,9 +5,9 @@
 
 /* What json-c does not tell about the text it has accepted. */
 typedef struct JsonScan {
-    size_t pairs;      /* how many `"key":` stand there */
-    bool single_quote; /* outside a string: not JSON, but json-c takes '...' for a string */
-    bool oversize; /* an integer that fits neither int64_t nor uint64_t: json-c would clamp it */
+    size_t pairs;   /* how many `"key":` stand there */
+    bool extension; /* 'single quotes', NaN or Infinity, which json-c takes even when strict */
+    bool oversize;  /* an integer that fits neither int64_t nor uint64_t: json-c would clamp it */
 } JsonScan;
 
 /* Looks at the number that begins at text[i]; returns the index of its last byte. */
