@@ -6,27 +6,67 @@
 /* What json-c does not tell about the text it has accepted. */
 typedef struct JsonScan {
     size_t pairs;   /* how many `"key":` stand there */
-    bool extension; /* 'single quotes', NaN or Infinity, which json-c takes even when strict */
+    bool extension; /* 'x', NaN, 1. or the like, which json-c takes even when strict */
     bool oversize;  /* an integer that fits neither int64_t nor uint64_t: json-c would clamp it */
+    bool nul;       /* \u0000 in a string: json-c cuts keys there */
 } JsonScan;
+
+static size_t json_skip_digits(const char *text, size_t length, size_t i)
+{
+    while (i < length && g_ascii_isdigit(text[i])) {
+        i++;
+    }
+    return i;
+}
+
+/* RFC 8259 §6: -? int [ "." digits ] [ e [+-] digits ] */
+static bool json_number_valid(const char *text, size_t length)
+{
+    size_t i = text[0] == '-';
+    size_t end = json_skip_digits(text, length, i);
+
+    if (end == i || (text[i] == '0' && end > i + 1)) {
+        return false;
+    }
+    i = end;
+    if (i < length && text[i] == '.') {
+        end = json_skip_digits(text, length, i + 1);
+        if (end == i + 1) {
+            return false;
+        }
+        i = end;
+    }
+    if (i < length && (text[i] == 'e' || text[i] == 'E')) {
+        i++;
+        i += i < length && (text[i] == '+' || text[i] == '-');
+        end = json_skip_digits(text, length, i);
+        if (end == i) {
+            return false;
+        }
+        i = end;
+    }
+    return i == length;
+}
 
 /* Looks at the number that begins at text[i]; returns the index of its last byte. */
 static size_t json_scan_number(const char *text, size_t length, size_t i, JsonScan *scan)
 {
+    bool negative = text[i] == '-';
     size_t end = i + 1;
     bool integer = true;
 
     while (end < length && (g_ascii_isalnum(text[end]) || text[end] == '+' || text[end] == '-' ||
                             text[end] == '.')) {
         integer = integer && g_ascii_isdigit(text[end]);
-        scan->extension = scan->extension || text[end] == 'I';
         end++;
     }
-    if (integer) {
+    if (!json_number_valid(text + i, end - i)) {
+        scan->extension = true;
+    } else if (integer) {
         g_autofree char *digits = g_strndup(text + i, end - i);
 
-        if (text[i] == '-' ? !g_ascii_string_to_signed(digits, 10, INT64_MIN, INT64_MAX, NULL, NULL)
-                           : !g_ascii_string_to_unsigned(digits, 10, 0, UINT64_MAX, NULL, NULL)) {
+        if (negative ? !g_ascii_string_to_signed(digits, 10, INT64_MIN, INT64_MAX, NULL, NULL)
+                     : !g_ascii_string_to_unsigned(digits, 10, 0, UINT64_MAX, NULL, NULL)) {
             scan->oversize = true;
         }
     }
@@ -41,6 +81,7 @@ static JsonScan json_scan_text(const char *text, size_t length)
     for (size_t i = 0; i < length; i++) {
         if (in_string) {
             if (text[i] == '\\') {
+                scan.nul = scan.nul || (length - i > 5 && !memcmp(text + i, "\\u0000", 6));
                 i++;
             } else if (text[i] == '"') {
                 in_string = false;
@@ -85,12 +126,16 @@ static bool json_check_text(struct json_object *value, const char *text, size_t 
 
     if (scan.extension) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
-                    "JSON: strings are quoted with \", numbers are finite");
+                    "JSON: wants strings in double quotes and numbers like -12.5e3");
         return false;
     }
     if (json_count_pairs(value) != scan.pairs) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE,
                     "JSON: an object has the same key twice");
+        return false;
+    }
+    if (scan.nul) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "JSON: a string with a NUL in it");
         return false;
     }
     if (scan.oversize) {
