@@ -147,7 +147,7 @@ static void co_stack_put(CoStack *s)
 static void co_stack_prepare(CoStack *s, Coroutine *co)
 {
     void **sp = (void **)(void *)(s->base + CO_STACK_SIZE);
-    *--sp = NULL; /* keeps the stack 16-byte aligned at the call of co_main */
+    sp -= 2; /* the trampoline finds the stack 16-byte aligned for its call of co_main */
     *--sp = (void *)(uintptr_t)co_trampoline;
     *--sp = NULL; /* rbp */
     *--sp = co;   /* rbx */
