@@ -4,9 +4,8 @@
  *
  * An IoRegion is a device's window; mapping, moving and unmapping happen under the BQL, and so do
  * dispatch and the device's handler. The handler works on registers only and must not wait. When an
- * access must not retire before something else has happened, the handler returns MMIO_PENDING after
- * it has filled access->pended; the vCPU then waits with no lock held and retries or finishes as
- * that says.
+ * access must not retire before something else has happened, the handler returns
+ * pended_wait_for(); the vCPU then waits with no lock held and dispatches the access once more.
  */
 #ifndef SKIFF_HW_CORE_ADDRESS_SPACE_H
 #define SKIFF_HW_CORE_ADDRESS_SPACE_H
@@ -19,7 +18,7 @@
 
 typedef enum MmioResult {
     MMIO_DONE,
-    MMIO_PENDING, /* wait for access->pended, then dispatch the same access once more */
+    MMIO_PENDING, /* wait for access->waiter.done, then dispatch the same access once more */
 } MmioResult;
 
 /*
@@ -39,12 +38,16 @@ struct PendedWaiter {
     const char *what;
 };
 
-/* One register access. size is 1, 2, 4 or 8; value is little-endian in the low size bytes. */
+/* One register access; value is little-endian in the low size bytes. A handler sees size 1, 2, 4 or
+ * 8, as its region's ops allow; the guest's may be any from 1 to 8. Zero-initialized but for value,
+ * size and is_write. */
 typedef struct IoAccess {
     uint64_t offset; /* from the region's start */
     uint64_t value;  /* write: in; read: out (preset to all ones) */
     uint8_t size;
     bool is_write;
+    uint8_t done;        /* dispatcher's: bytes of a split access that have retired... */
+    uint64_t done_value; /* ...and what they read */
     PendedWaiter waiter; /* used by pended_wait_for() */
 } IoAccess;
 
@@ -57,9 +60,10 @@ typedef struct IoRegionOps {
     MmioResult (*access)(void *opaque,
                          IoAccess *access); /* called with the BQL held; begins with assert_bql() */
     uint8_t min_size, max_size;             /* narrower/wider guest accesses: see split */
-    /* An access wider than max_size is split into max_size pieces, low address first; one narrower
-     * than min_size, or not naturally aligned unless `unaligned`, reads as all ones and is dropped
-     * on write. 0,0 means 1..8. */
+    /* An access wider than max_size, of a size that is no power of two, or reaching past the
+     * region's end is split into naturally aligned pieces, low address first, each dispatched by
+     * itself. One narrower than min_size, or not naturally aligned unless `unaligned`, reads as all
+     * ones and is dropped on write. 0,0 means 1..8. */
     bool unaligned;
     /* After the region was mapped (region->base is set), and before it is unmapped: for what moves
      * with the window, as doorbells do. BQL. NULL: not interested. */
@@ -93,12 +97,16 @@ void address_space_set_listener(AddressSpace *as, AddressSpaceListener listener)
  * are embedded and outlive the mapping. */
 void address_space_map(AddressSpace *as, IoRegion *r, uint64_t base, int priority) BQL_HELD;
 void address_space_unmap(IoRegion *r) BQL_HELD;
-/* Dispatches one access at address access->offset of the space (rewritten to be region-relative).
- * Unclaimed: reads all ones, writes are dropped,
- * *@claimed tells. On MMIO_PENDING the caller releases the BQL, waits for access->waiter.done, and
- * dispatches a fresh access again. */
+/* Dispatches one access at @address of the space; access->offset is the dispatcher's. The region
+ * that owns the first byte gets the access whole, also where another overlaps the rest (0xcf8 and
+ * 0xcf9). Unclaimed: reads all ones, writes are dropped, *@claimed (may be NULL) tells. On
+ * MMIO_PENDING the caller releases the BQL, waits for access->waiter.done, and dispatches the same
+ * IoAccess again: what of a split access has retired is not done twice. */
 MmioResult address_space_dispatch(AddressSpace *as, uint64_t address, IoAccess *access,
                                   bool *claimed) BQL_HELD;
+/* The mapping that overlaps [base, base+size) with the lowest address, or NULL. */
+const IoRegion *address_space_find_overlap(const AddressSpace *as, uint64_t base, uint64_t size)
+    BQL_HELD;
 /* Calls @fn for each mapping in address order (info mtree). */
 void address_space_foreach(AddressSpace *as, void (*fn)(const IoRegion *r, void *opaque),
                            void *opaque) BQL_HELD;

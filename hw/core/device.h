@@ -22,6 +22,7 @@
 #include "hw/core/irq.h"
 #include "hw/core/ram.h"
 #include "util/coroutine.h"
+#include "util/log.h"
 #include "util/opts.h"
 #include "util/state.h"
 
@@ -38,6 +39,9 @@ typedef struct DeviceEnv {
     AioContext *default_iothread;                 /* there is always at least one */
     AioContext *(*find_iothread)(const char *id); /* NULL when there is none of that name */
     Chardev *(*find_chardev)(const char *id);     /* the same */
+    IrqGate *const *gates; /* by GSI; a NULL entry or one past the end goes nowhere */
+    unsigned gate_count;
+    struct PciBus *pci_bus; /* the root bus; NULL: the machine has none (or not yet) */
 } DeviceEnv;
 
 struct DeviceType {
@@ -60,7 +64,10 @@ struct DeviceType {
      * the queues at once; `stop` returns when no request is in flight in the device's threads. */
     void (*co_start)(Device *dev);
     void (*co_stop)(Device *dev);
-    /* After a load, before start: checks and rebuilds `runtime`. */
+    /* Before a save, VM stopped, BQL held: brings `state` up to date where the truth is elsewhere
+     * (eventfd counters, the clock). NULL: `state` always is. */
+    void (*pre_save)(Device *dev);
+    /* After a load, before start, BQL held: checks and rebuilds `runtime`. */
     bool (*post_load)(Device *dev, GError **error);
 };
 
@@ -70,21 +77,23 @@ struct Device {
     const DeviceEnv *env;
     Device *bus_device; /* parent, borrowed */
     bool realized;
-    GPtrArray *owned; /* runtime bookkeeping of the bus */
+    LogLimit log_limit; /* for log_guest_error() */
 };
 
-/* All device types, by name; NULL when unknown. The table is hw/core/device_types.c... one row per
- * type. */
+/* By name; NULL when unknown. The table is hw/core/device_types.c: one row per type. */
 const DeviceType *device_type_find(const char *name) ANY_THREAD;
 /* NULL-terminated array of all types. */
 const DeviceType *const *device_type_all(void) ANY_THREAD;
 
-/* A zeroed instance with its properties at their defaults. */
+/* A zeroed instance with its properties at their defaults. Realized by nobody; the caller owns it.
+ */
 Device *device_new(const DeviceType *type, const DeviceEnv *env, const char *id) ANY_THREAD;
 /* Sets properties from @opts; what is unknown, ill-typed or out of range is an error that names the
  * property and what would work. */
 bool device_set_properties(Device *dev, OptDict *opts, GError **error) ANY_THREAD;
+/* Realizes, then resets once, so that the device is at power-on. */
 bool device_realize(Device *dev, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Nothing when it is not realized. */
 void device_unrealize(Device *dev) coroutine_fn RUNS_IN_MAIN;
 void device_free(Device *dev) ANY_THREAD;
 /* What to call it in messages: its id, else its type's name. */

@@ -32,8 +32,9 @@ struct MachineOps {
     /* Level of global system interrupt @gsi (ISA IRQs 0-15 and PCI 16-23). Any thread; called with
      * the gate's lock held. */
     void (*set_gsi)(void *opaque, unsigned gsi, bool level);
-    /* A new route that delivers @message when the returned route's eventfd is written. BQL. NULL +
-     * error when out of routes. */
+    /* A new route that delivers @message when @event_fd is written. What is in the eventfd already
+     * is delivered at once (KVM's irqfd does so), and while a route is there nothing stays in it:
+     * that is what makes masking lose nothing, see pci.h. BQL. NULL + error when out of routes. */
     MsiRoute *(*msi_route_add)(void *opaque, MsiMessage message, uint32_t device_id, int event_fd,
                                GError **error);
     void (*msi_route_update)(void *opaque, MsiRoute *route, MsiMessage message);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hw/core/device.h"
+
+static const OptSpec device_no_properties[] = {{0}};
+
+static const OptSpec *device_properties(const DeviceType *type)
+{
+    return type->properties != NULL ? type->properties : device_no_properties;
+}
+
+Device *device_new(const DeviceType *type, const DeviceEnv *env, const char *id)
+{
+    g_assert(type->instance_size >= sizeof(Device));
+    Device *dev = g_malloc0(type->instance_size);
+    dev->type = type;
+    dev->env = env;
+    dev->id = g_strdup(id);
+    opts_init(device_properties(type), dev);
+    return dev;
+}
+
+bool device_set_properties(Device *dev, OptDict *opts, GError **error)
+{
+    g_assert(!dev->realized);
+    g_autofree char *what = g_strdup_printf("-device %s", dev->type->name);
+    return opts_bind(device_properties(dev->type), dev, opts, what, error);
+}
+
+bool device_realize(Device *dev, GError **error)
+{
+    g_assert(!dev->realized);
+    if (dev->type->realize != NULL && !dev->type->realize(dev, error)) {
+        return false;
+    }
+    dev->realized = true;
+    if (dev->type->reset != NULL) {
+        bql_lock();
+        dev->type->reset(dev);
+        bql_unlock();
+    }
+    return true;
+}
+
+void device_unrealize(Device *dev)
+{
+    if (!dev->realized) {
+        return;
+    }
+    if (dev->type->unrealize != NULL) {
+        dev->type->unrealize(dev);
+    }
+    dev->realized = false;
+}
+
+void device_free(Device *dev)
+{
+    if (dev == NULL) {
+        return;
+    }
+    g_assert(!dev->realized);
+    opts_clear(device_properties(dev->type), dev);
+    g_free(dev->id);
+    g_free(dev);
+}
+
+const char *device_label(const Device *dev)
+{
+    return dev->id != NULL ? dev->id : dev->type->name;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hw/core/device.h"
+
+#include <string.h>
+
+/* One row per type: the name of its `const DeviceType`, in the order -device help lists them. */
+#define DEVICE_TYPES(ROW)
+
+#define DEVICE_TYPE_DECLARE(type) extern const DeviceType type;
+#define DEVICE_TYPE_ENTRY(type) &type,
+
+DEVICE_TYPES(DEVICE_TYPE_DECLARE)
+
+static const DeviceType *const device_types[] = {DEVICE_TYPES(DEVICE_TYPE_ENTRY) NULL};
+
+const DeviceType *device_type_find(const char *name)
+{
+    for (unsigned i = 0; device_types[i] != NULL; i++) {
+        if (strcmp(device_types[i]->name, name) == 0) {
+            return device_types[i];
+        }
+    }
+    return NULL;
+}
+
+const DeviceType *const *device_type_all(void)
+{
+    return device_types;
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/support/fake_machine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct MsiRoute {
+    MsiMessage message;
+    uint32_t device_id;
+    int event_fd;
+};
+
+static void fake_set_gsi(void *opaque, unsigned gsi, bool level)
+{
+    FakeMachine *m = opaque;
+    pthread_mutex_lock(&m->lock);
+    g_assert(gsi < FAKE_GSI_COUNT && m->gsi_level[gsi] != level);
+    m->gsi_level[gsi] = level;
+    m->gsi_raised[gsi] += level;
+    pthread_mutex_unlock(&m->lock);
+}
+
+static void fake_deliver(FakeMachine *m, MsiMessage message)
+{
+    if (m->delivered_count < FAKE_LOG_MAX) {
+        m->delivered[m->delivered_count] = message;
+    }
+    m->delivered_count++;
+}
+
+/* What the kernel does when an eventfd is written, or is attached while written. */
+static unsigned fake_take_event(FakeMachine *m, const MsiRoute *route)
+{
+    uint64_t count;
+    if (read(route->event_fd, &count, sizeof(count)) != sizeof(count)) {
+        return 0;
+    }
+    fake_deliver(m, route->message);
+    return 1;
+}
+
+static MsiRoute *fake_msi_route_add(void *opaque, MsiMessage message, uint32_t device_id,
+                                    int event_fd, GError **error)
+{
+    FakeMachine *m = opaque;
+    assert_bql();
+    if (m->refuse_routes) {
+        g_set_error_literal(error, OPT_ERROR, OPT_ERROR_VALUE, "no more routes");
+        return NULL;
+    }
+    MsiRoute *route = g_new0(MsiRoute, 1);
+    route->message = message;
+    route->device_id = device_id;
+    route->event_fd = event_fd;
+    pthread_mutex_lock(&m->lock);
+    g_ptr_array_add(m->routes, route);
+    fake_take_event(m, route);
+    pthread_mutex_unlock(&m->lock);
+    return route;
+}
+
+static void fake_msi_route_update(void *opaque, MsiRoute *route, MsiMessage message)
+{
+    FakeMachine *m = opaque;
+    assert_bql();
+    pthread_mutex_lock(&m->lock);
+    fake_take_event(m, route);
+    route->message = message;
+    pthread_mutex_unlock(&m->lock);
+}
+
+static void fake_msi_route_remove(void *opaque, MsiRoute *route)
+{
+    FakeMachine *m = opaque;
+    assert_bql();
+    pthread_mutex_lock(&m->lock);
+    fake_take_event(m, route);
+    g_assert(g_ptr_array_remove(m->routes, route));
+    pthread_mutex_unlock(&m->lock);
+    g_free(route);
+}
+
+static void fake_msi_send(void *opaque, MsiMessage message)
+{
+    FakeMachine *m = opaque;
+    pthread_mutex_lock(&m->lock);
+    fake_deliver(m, message);
+    pthread_mutex_unlock(&m->lock);
+}
+
+static int fake_doorbell_add(void *opaque, bool pio, uint64_t address, unsigned size, bool match,
+                             uint64_t data, int event_fd)
+{
+    FakeMachine *m = opaque;
+    assert_bql();
+    g_assert(m->doorbell_count < G_N_ELEMENTS(m->doorbells));
+    m->doorbells[m->doorbell_count++] = (FakeDoorbell){.pio = pio,
+                                                       .match = match,
+                                                       .address = address,
+                                                       .data = data,
+                                                       .size = size,
+                                                       .event_fd = event_fd};
+    return 0;
+}
+
+static void fake_doorbell_remove(void *opaque, bool pio, uint64_t address, unsigned size,
+                                 bool match, uint64_t data, int event_fd)
+{
+    FakeMachine *m = opaque;
+    assert_bql();
+    for (unsigned i = 0; i < m->doorbell_count; i++) {
+        const FakeDoorbell *d = &m->doorbells[i];
+        if (d->pio == pio && d->address == address && d->size == size && d->match == match &&
+            d->data == data && d->event_fd == event_fd) {
+            m->doorbells[i] = m->doorbells[--m->doorbell_count];
+            return;
+        }
+    }
+    g_assert_not_reached();
+}
+
+static void fake_request(void *opaque, int vm_request, int64_t detail)
+{
+    FakeMachine *m = opaque;
+    pthread_mutex_lock(&m->lock);
+    if (m->request_count < G_N_ELEMENTS(m->requests)) {
+        m->requests[m->request_count++] = (FakeRequest){vm_request, detail};
+    }
+    pthread_mutex_unlock(&m->lock);
+}
+
+static const MachineOps fake_machine_ops = {
+    .set_gsi = fake_set_gsi,
+    .msi_route_add = fake_msi_route_add,
+    .msi_route_update = fake_msi_route_update,
+    .msi_route_remove = fake_msi_route_remove,
+    .msi_send = fake_msi_send,
+    .doorbell_add = fake_doorbell_add,
+    .doorbell_remove = fake_doorbell_remove,
+    .request = fake_request,
+};
+
+FakeMachine *fake_machine_new(void)
+{
+    FakeMachine *m = g_new0(FakeMachine, 1);
+    if (thread_role() == THREAD_NONE) {
+        thread_adopt_role(THREAD_MAIN, "main");
+    }
+    pthread_mutex_init(&m->lock, NULL);
+    m->machine = (Machine){.ops = &fake_machine_ops, .opaque = m};
+    m->routes = g_ptr_array_new();
+    for (unsigned i = 0; i < FAKE_GSI_COUNT; i++) {
+        irq_gate_init(&m->gates[i], &m->machine, i);
+        m->gate_list[i] = &m->gates[i];
+    }
+    RamBlock block = {
+        .size = FAKE_RAM_SIZE, .host = g_malloc0(FAKE_RAM_SIZE), .fd = -1, .name = "ram"};
+    guest_ram_add(&m->ram, &block);
+    m->env = (DeviceEnv){
+        .machine = &m->machine,
+        .ram = &m->ram,
+        .mmio = address_space_new("mmio"),
+        .pio = address_space_new("pio"),
+        .main_ctx = aio_context_new("main", NULL),
+        .gates = m->gate_list,
+        .gate_count = FAKE_GSI_COUNT,
+    };
+    g_assert(m->env.main_ctx != NULL);
+    m->env.default_iothread = m->env.main_ctx;
+    return m;
+}
+
+void fake_machine_free(FakeMachine *m)
+{
+    g_assert(m->routes->len == 0 && m->doorbell_count == 0);
+    for (unsigned i = 0; i < FAKE_GSI_COUNT; i++) {
+        rank_mutex_destroy(&m->gates[i].lock);
+    }
+    address_space_free(m->env.mmio);
+    address_space_free(m->env.pio);
+    aio_context_free(m->env.main_ctx);
+    g_ptr_array_free(m->routes, TRUE);
+    g_free(m->ram.blocks[0].host);
+    pthread_mutex_destroy(&m->lock);
+    g_free(m);
+}
+
+unsigned fake_machine_settle(FakeMachine *m)
+{
+    unsigned count = 0;
+    pthread_mutex_lock(&m->lock);
+    for (unsigned i = 0; i < m->routes->len; i++) {
+        count += fake_take_event(m, m->routes->pdata[i]);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return count;
+}
+
+unsigned fake_machine_delivered(const FakeMachine *m, uint32_t data)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < MIN(m->delivered_count, FAKE_LOG_MAX); i++) {
+        count += m->delivered[i].data == data;
+    }
+    return count;
+}
+
+FakeRequest fake_machine_last_request(const FakeMachine *m)
+{
+    return m->request_count > 0 ? m->requests[m->request_count - 1] : (FakeRequest){-1, -1};
+}
+
+uint64_t fake_read(AddressSpace *as, uint64_t address, unsigned size)
+{
+    IoAccess access = {.size = (uint8_t)size};
+    bql_lock();
+    MmioResult result = address_space_dispatch(as, address, &access, NULL);
+    bql_unlock();
+    g_assert(result == MMIO_DONE);
+    return access.value;
+}
+
+void fake_write(AddressSpace *as, uint64_t address, uint64_t value, unsigned size)
+{
+    IoAccess access = {.size = (uint8_t)size, .is_write = true, .value = value};
+    bql_lock();
+    MmioResult result = address_space_dispatch(as, address, &access, NULL);
+    bql_unlock();
+    g_assert(result == MMIO_DONE);
+}
+
+uint8_t fake_in8(FakeMachine *m, uint16_t port)
+{
+    return (uint8_t)fake_read(m->env.pio, port, 1);
+}
+
+uint16_t fake_in16(FakeMachine *m, uint16_t port)
+{
+    return (uint16_t)fake_read(m->env.pio, port, 2);
+}
+
+uint32_t fake_in32(FakeMachine *m, uint16_t port)
+{
+    return (uint32_t)fake_read(m->env.pio, port, 4);
+}
+
+void fake_out8(FakeMachine *m, uint16_t port, uint8_t value)
+{
+    fake_write(m->env.pio, port, value, 1);
+}
+
+void fake_out16(FakeMachine *m, uint16_t port, uint16_t value)
+{
+    fake_write(m->env.pio, port, value, 2);
+}
+
+void fake_out32(FakeMachine *m, uint16_t port, uint32_t value)
+{
+    fake_write(m->env.pio, port, value, 4);
+}
+
+static void fake_fail(GError *error)
+{
+    fprintf(stderr, "%s\n", error != NULL ? error->message : "no error text");
+    abort();
+}
+
+Device *fake_device(FakeMachine *m, const char *name, const char *properties)
+{
+    const DeviceType *type = device_type_find(name);
+    g_assert(type != NULL);
+    Device *dev = device_new(type, &m->env, NULL);
+    GError *error = NULL;
+    if (properties != NULL) {
+        g_autoptr(OptDict) dict = opt_dict_parse(properties, NULL, &error);
+        if (dict == NULL || !device_set_properties(dev, dict, &error)) {
+            fake_fail(error);
+        }
+    }
+    if (!device_realize(dev, &error)) {
+        fake_fail(error);
+    }
+    return dev;
+}
+
+void fake_device_gone(Device *dev)
+{
+    device_unrealize(dev);
+    device_free(dev);
+}

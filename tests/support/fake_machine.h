@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine without KVM for device tests: MachineOps that record, RAM, two address spaces, 24
+ * gates.
+ *
+ * The fake irqfd: an event written to a route's descriptor is taken by fake_machine_settle(), which
+ * stands for the kernel; it counts the route's message as delivered. Thread-safe where MachineOps
+ * are.
+ */
+#ifndef SKIFF_TESTS_FAKE_MACHINE_H
+#define SKIFF_TESTS_FAKE_MACHINE_H
+
+#include "hw/core/device.h"
+
+#define FAKE_GSI_COUNT 24
+#define FAKE_RAM_SIZE (16u << 20)
+#define FAKE_LOG_MAX 4096
+
+typedef struct FakeDoorbell {
+    bool pio, match;
+    uint64_t address, data;
+    unsigned size;
+    int event_fd;
+} FakeDoorbell;
+
+typedef struct FakeRequest {
+    int request;
+    int64_t detail;
+} FakeRequest;
+
+typedef struct FakeMachine {
+    Machine machine;
+    DeviceEnv env;
+    GuestRam ram;
+    IrqGate gates[FAKE_GSI_COUNT];
+    IrqGate *gate_list[FAKE_GSI_COUNT];
+    /* what was recorded; read it from the test's thread when the others are quiet */
+    pthread_mutex_t lock;
+    bool gsi_level[FAKE_GSI_COUNT];
+    unsigned gsi_raised[FAKE_GSI_COUNT]; /* rising edges */
+    GPtrArray *routes;
+    MsiMessage delivered[FAKE_LOG_MAX]; /* MSIs, in the order they arrived */
+    unsigned delivered_count;           /* may exceed FAKE_LOG_MAX: the rest is counted only */
+    FakeDoorbell doorbells[256];
+    unsigned doorbell_count;
+    FakeRequest requests[64];
+    unsigned request_count;
+    bool refuse_routes; /* msi_route_add fails */
+} FakeMachine;
+
+/* The calling thread becomes main (if it has no role yet) and owns env.main_ctx. */
+FakeMachine *fake_machine_new(void);
+void fake_machine_free(FakeMachine *m);
+/* Delivers what is in the routes' eventfds; returns how many messages that were. */
+unsigned fake_machine_settle(FakeMachine *m);
+/* How many delivered messages carry @data. */
+unsigned fake_machine_delivered(const FakeMachine *m, uint32_t data);
+/* The newest request, or {-1, -1}. */
+FakeRequest fake_machine_last_request(const FakeMachine *m);
+
+/* One access under the BQL, as a vCPU makes it. Reads return what the guest sees. */
+uint64_t fake_read(AddressSpace *as, uint64_t address, unsigned size);
+void fake_write(AddressSpace *as, uint64_t address, uint64_t value, unsigned size);
+uint8_t fake_in8(FakeMachine *m, uint16_t port);
+uint16_t fake_in16(FakeMachine *m, uint16_t port);
+uint32_t fake_in32(FakeMachine *m, uint16_t port);
+void fake_out8(FakeMachine *m, uint16_t port, uint8_t value);
+void fake_out16(FakeMachine *m, uint16_t port, uint16_t value);
+void fake_out32(FakeMachine *m, uint16_t port, uint32_t value);
+
+/* A realized device of type @name with properties "a=b,c=d" (NULL: none); fails the process with
+ * the error's text when that does not work. */
+Device *fake_device(FakeMachine *m, const char *name, const char *properties);
+/* Unrealizes and frees. */
+void fake_device_gone(Device *dev);
+
+#endif
