@@ -4,8 +4,16 @@
  *
  * A device keeps what must survive in a nested struct `state`; its StateDesc lists every field of
  * it once. The stream is tagged and sized, little-endian, independent of the struct's layout:
- *   name-length u8, name, version u16, payload length u32, then per field in table order its
- * elements.
+ *
+ *   +-------------+------+-------------+--------------------+------------------------------------+
+ *   | name length | name | version u16 | payload length u32 | fields in table order, each with   |
+ *   | u8          |      |             |                    | its elements; sub-tables in place  |
+ *   +-------------+------+-------------+--------------------+------------------------------------+
+ *
+ * The payload's length follows from table and version, so a stream that says otherwise is refused
+ * before a byte of it is read. `since` counts versions of the outermost table, also in sub-tables.
+ *
+ * No function here keeps state: any thread that may touch the object.
  */
 #ifndef SKIFF_UTIL_STATE_H
 #define SKIFF_UTIL_STATE_H
@@ -22,7 +30,7 @@ typedef enum StateType {
     STATE_U16,
     STATE_U32,
     STATE_U64,
-    STATE_BOOL,   /* one byte; only 0 and 1 load */
+    STATE_BOOL,   /* one byte; nothing but 0 and 1 loads */
     STATE_BYTES,  /* count bytes as they are */
     STATE_STRUCT, /* count elements described by sub */
     STATE_PAD,    /* unused bytes of the struct, not saved: names the gap for the coverage check */
@@ -35,8 +43,8 @@ typedef struct StateField {
     uint32_t offset; /* into the state struct */
     uint32_t size;   /* of one element in the struct */
     uint32_t count;  /* elements; 1 for a scalar */
-    uint16_t
-        since; /* stream version that brought the field; older streams leave it as reset left it */
+    /* Stream version that brought the field; older streams leave it as reset left it. */
+    uint16_t since;
     uint64_t max; /* scalars: largest value that loads; 0: any */
     const StateDesc *sub;
 } StateField;
@@ -49,7 +57,7 @@ struct StateDesc {
     uint32_t struct_size;
     const StateField *fields;
     /* Cross-field checks after all fields were read into a scratch copy; the object is untouched
-     * when it fails. NULL: none. */
+     * when it fails. Sub-tables' checks run on each of their elements. NULL: none. */
     bool (*check)(const void *state, GError **error);
 };
 
@@ -66,6 +74,17 @@ struct StateDesc {
         .name = #f, .type = (T), .offset = offsetof(S, f), .size = sizeof(((S *)0)->f),            \
         .count = 1, .max = (m)                                                                     \
     }
+#define STATE_FIELD_SINCE(S, T, f, v)                                                              \
+    {                                                                                              \
+        .name = #f, .type = (T), .offset = offsetof(S, f), .size = sizeof(((S *)0)->f),            \
+        .count = 1, .since = (v)                                                                   \
+    }
+/* An explicit padding member, or one that is rebuilt on load. */
+#define STATE_PADDING(S, f)                                                                        \
+    {                                                                                              \
+        .name = #f, .type = STATE_PAD, .offset = offsetof(S, f), .size = sizeof(((S *)0)->f),      \
+        .count = 1                                                                                 \
+    }
 #define STATE_ARRAY(S, T, f)                                                                       \
     {                                                                                              \
         .name = #f, .type = (T), .offset = offsetof(S, f), .size = sizeof(((S *)0)->f[0]),         \
@@ -77,11 +96,26 @@ struct StateDesc {
         .size = sizeof(((S *)0)->f[0]), .count = sizeof(((S *)0)->f) / sizeof(((S *)0)->f[0]),     \
         .sub = (d)                                                                                 \
     }
+/* One nested struct (not an array of them). */
+#define STATE_STRUCT_ONE(S, f, d)                                                                  \
+    {                                                                                              \
+        .name = #f, .type = STATE_STRUCT, .offset = offsetof(S, f), .size = sizeof(((S *)0)->f),   \
+        .count = 1, .sub = (d)                                                                     \
+    }
 #define STATE_DESC(n, v, OBJ, member, S, t)                                                        \
     {                                                                                              \
         .name = (n), .version = (v), .min_version = 1, .struct_offset = offsetof(OBJ, member),     \
         .struct_size = sizeof(S), .fields = (t)                                                    \
     }
+
+#define STATE_ERROR state_error_quark()
+GQuark state_error_quark(void);
+enum {
+    STATE_ERROR_FORMAT,  /* cut short, lengths that lie, another device's state */
+    STATE_ERROR_VERSION, /* too old or too new */
+    STATE_ERROR_VALUE,   /* a field out of its range */
+    STATE_ERROR_TABLE,   /* state_check_coverage(): the table is wrong */
+};
 
 /* Appends the state of @object to @out. */
 void state_save(const StateDesc *desc, const void *object, GByteArray *out) ANY_THREAD;
