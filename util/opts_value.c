@@ -106,7 +106,7 @@ static bool opt_size_from_text(const char *text, uint64_t default_unit, uint64_t
 
 bool opt_parse_size(const char *text, uint64_t default_unit, uint64_t *bytes, GError **error)
 {
-    uint64_t v;
+    uint64_t v = 0;
 
     if (!opt_size_from_text(text, default_unit, &v)) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
