@@ -89,6 +89,7 @@ boot_gdt:
     .quad 0
     .quad GDT_RING0_CODE
     .quad GDT_RING0_DATA
+    .quad GDT_TRAMPOLINE_CODE
 boot_gdt_end:
     .globl boot_gdt_pointer
 boot_gdt_pointer:

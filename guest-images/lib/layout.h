@@ -16,12 +16,14 @@
 
 #define SEL_RING0_CODE 0x08
 #define SEL_RING0_DATA 0x10
+#define SEL_TRAMPOLINE_CODE 0x18 /* only in boot_gdt: 32-bit code */
 #define SEL_RING3_DATA 0x1b
 #define SEL_RING3_CODE 0x23
 #define SEL_TSS 0x28
 
 #define GDT_RING0_CODE 0x00af9b000000ffff
 #define GDT_RING0_DATA 0x00cf93000000ffff
+#define GDT_TRAMPOLINE_CODE 0x00cf9b000000ffff
 #define GDT_RING3_DATA 0x00cff3000000ffff
 #define GDT_RING3_CODE 0x00affb000000ffff
 
