@@ -49,7 +49,9 @@ LDFLAGS_ALL = -pthread $(LDFLAGS_$(V)) $(LDFLAGS)
 LIB_SRC := $(shell find util block hw migration vmm -name '*.c' ! -path vmm/main.c \
              ! -path 'vmm/aarch64/*' 2>/dev/null | sort)
 LIB_ASM := $(shell find util vmm -name '*.S' 2>/dev/null | sort)
-LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(LIB_ASM:%.S=$(B)/%.o)
+# Each folder's trace events are defined by compiling its trace_events.h once with TRACE_EVENTS_DEFINE.
+TRACE_HDR := $(shell find util block hw migration vmm -name trace_events.h 2>/dev/null | sort)
+LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(LIB_ASM:%.S=$(B)/%.o) $(TRACE_HDR:%.h=$(B)/%.o)
 MAIN_OBJ := $(B)/vmm/main.o
 TEST_SUPPORT_SRC := $(shell find tests/support -name '*.c' 2>/dev/null | sort)
 TEST_SUPPORT_OBJ := $(TEST_SUPPORT_SRC:%.c=$(B)/%.o)
@@ -77,6 +79,10 @@ $(B)/%.o: %.c
 $(B)/%.o: %.S
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(B)/%/trace_events.o: %/trace_events.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -DTRACE_EVENTS_DEFINE -MMD -MP -c -o $@ -x c $<
 
 $(TEST_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(B)/libskiff.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(B)/libskiff.a $(PKG_LIBS) -lcmocka

@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Trace events: declared once per folder in <folder>/trace_events.h, chosen at run time (`-trace
- * 'virtio_*'`), one predictable branch when off.
+ * 'virtio_*'`), one predictable branch when off. Lines go where the log goes, with the thread's
+ * name in front.
  *
- *   TRACE_EVENT(virtio_blk_submit, (const char *dev, uint64_t sector, uint32_t len), "dev=%s
- * sector=%" PRIu64 " len=%u", dev, sector, len)
- *   ... trace_virtio_blk_submit(label, sector, len);
+ * In <folder>/trace_events.h, inside its include guard:
+ *     TRACE_EVENT(virtio_blk_submit, (const char *dev, uint64_t sector, uint32_t len),
+ *                 "dev=%s sector=%" PRIu64 " len=%u", dev, sector, len)
+ * In the code:
+ *     trace_virtio_blk_submit(label, sector, len);
+ *
+ * The header only declares. The Makefile compiles it once more with TRACE_EVENTS_DEFINE, which
+ * defines each event and enters a pointer to it in the linker section skiff_trace. Using an event
+ * pulls that object out of the static library, so what a program can emit is what it lists.
  */
 #ifndef SKIFF_UTIL_TRACE_H
 #define SKIFF_UTIL_TRACE_H
 
+#include <glib.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include "util/thread.h"
@@ -19,12 +27,19 @@ typedef struct TraceEvent {
     bool enabled; /* read with relaxed atomics */
 } TraceEvent;
 
-/* Defines the event and its inline trace_NAME(). The header is included by many files; the event
- * objects merge in a linker section by being weak. */
-#define TRACE_EVENT(event, params, format, ...)                                                    \
-    __attribute__((weak, section("skiff_trace"), used))                                            \
+#ifdef TRACE_EVENTS_DEFINE
+#define TRACE_EVENT_OBJECT(event)                                                                  \
     TraceEvent trace_event_##event = {.name = #event};                                             \
-    static inline void trace_##event params                                                        \
+    static TraceEvent *const trace_entry_##event __attribute__((section("skiff_trace"), used)) =   \
+        &trace_event_##event;
+#else
+#define TRACE_EVENT_OBJECT(event)
+#endif
+
+#define TRACE_EVENT(event, params, format, ...)                                                    \
+    extern TraceEvent trace_event_##event;                                                         \
+    TRACE_EVENT_OBJECT(event)                                                                      \
+    static inline __attribute__((unused)) void trace_##event params                                \
     {                                                                                              \
         if (__builtin_expect(__atomic_load_n(&trace_event_##event.enabled, __ATOMIC_RELAXED),      \
                              0)) {                                                                 \
@@ -36,6 +51,10 @@ void trace_emit(const TraceEvent *event, const char *format, ...) ANY_THREAD
     __attribute__((format(printf, 2, 3)));
 /* Turns events whose name matches the glob on or off; returns how many matched. */
 unsigned trace_set(const char *glob, bool enabled) ANY_THREAD;
+/* Each event once, in no particular order. */
 void trace_foreach(void (*fn)(const TraceEvent *event, void *opaque), void *opaque) ANY_THREAD;
+/* The argument of -trace: [enable=]GLOB, or events=FILE with a glob per line (# comments); "-GLOB"
+ * turns off. A glob that matches nothing is an error that names the nearest event. */
+bool trace_configure(const char *argument, GError **error) ANY_THREAD;
 
 #endif
