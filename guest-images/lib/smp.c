@@ -94,11 +94,10 @@ static bool start_cpu(uint32_t apic_id)
 }
 
 /* How many CPUs to look for where no MADT says it. */
-static unsigned guess_count(void)
+static unsigned guess_count(uint64_t limit)
 {
     unsigned threads = cpu_read_cpuid(1, 0).ebx >> 16 & 0xff;
-    uint64_t wanted = bootinfo_get_number("cpus", threads ? threads : 1);
-    return wanted > CPU_MAX ? CPU_MAX : (unsigned)wanted;
+    return limit < CPU_MAX ? (unsigned)limit : threads ? threads : 1;
 }
 
 unsigned smp_start(void)
@@ -114,8 +113,9 @@ unsigned smp_start(void)
     slots[0].cpu->apic_id = lapic_id();
     slots[0].cpu->online = true;
     count = 1;
-    unsigned candidates = acpi->cpu_count ? acpi->cpu_count : guess_count();
-    for (unsigned i = 0; i < candidates; i++) {
+    uint64_t limit = bootinfo_get_number("cpus", CPU_MAX);
+    unsigned candidates = acpi->cpu_count ? acpi->cpu_count : guess_count(limit);
+    for (unsigned i = 0; i < candidates && count < limit; i++) {
         uint32_t apic_id = acpi->cpu_count ? acpi->apic_ids[i] : i;
         /* One that came late would take the start data of the next, so none is tried after it. */
         if (apic_id != slots[0].cpu->apic_id && !start_cpu(apic_id)) {

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-blk: what the device offers, and its queues spread over the CPUs. Boot CPU, unless said
+ * otherwise. Source: virtio 1.2 §5.2.
+ *
+ * Words it reads: `disk=N` (0) which device, `queues=N` (all) how many queues, `qsize=N` (256)
+ * their size, `mode=poll|irq|intx`, `indirect=0`, `event_idx=0`, `smp=0`, `gsi=N` for INTx.
+ */
+#ifndef LIB_BLK_H
+#define LIB_BLK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "lib/virtqueue.h"
+
+#define BLK_SECTOR_SIZE 512u
+#define BLK_SECTOR_SHIFT 9
+#define BLK_ID_SIZE 20
+#define BLK_MAX_QUEUES 64
+
+enum {
+    BLK_READ = 0,
+    BLK_WRITE = 1,
+    BLK_FLUSH = 4,
+    BLK_GET_ID = 8,
+    BLK_DISCARD = 11,
+    BLK_WRITE_ZEROES = 13,
+};
+
+#define BLK_STATUS_OK 0
+#define BLK_STATUS_UNTOUCHED 0xff /* ours, before the device writes one */
+#define BLK_RANGE_UNMAP 1
+
+typedef struct BlkHeader {
+    uint32_t type, reserved;
+    uint64_t sector;
+} BlkHeader;
+
+/* One range of a discard or write-zeroes request. */
+typedef struct BlkRange {
+    uint64_t sector;
+    uint32_t sector_count, flags;
+} BlkRange;
+
+typedef enum BlkMode { BLK_MODE_POLL, BLK_MODE_IRQ, BLK_MODE_INTX } BlkMode;
+
+typedef struct BlkQueue {
+    Virtqueue ring;
+    uint32_t cpu_index;            /* who uses it */
+    volatile uint32_t interrupted; /* set by its interrupt, cleared by its user */
+    volatile uint64_t interrupts;
+} BlkQueue;
+
+typedef struct BlkDevice {
+    VirtioDevice virtio;
+    BlkMode mode;
+    uint64_t sector_count;
+    uint32_t segment_max; /* data segments of a request */
+    bool read_only, can_flush, can_discard, can_write_zeroes, may_unmap;
+    uint32_t discard_max_sectors, discard_max_segments, discard_alignment_sectors;
+    uint32_t zeroes_max_sectors, zeroes_max_segments;
+    unsigned queue_count;
+    BlkQueue queues[BLK_MAX_QUEUES];
+} BlkDevice;
+
+/* Starts CPUs and the device as the command line asks; ends the guest where that is impossible. */
+BlkDevice *blk_open(void);
+
+const char *blk_mode_name(const BlkDevice *blk);
+
+/*
+ * Waits until a completion may be there on a queue of the calling CPU: returns at once in poll
+ * mode, sleeps for an interrupt otherwise. Ends the guest when none came for `limit_ms=` (60000).
+ */
+void blk_wait(BlkDevice *blk);
+
+/* The calling CPU saw a completion: the limit of blk_wait() starts anew. */
+void blk_note_progress(void);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Numbers that look random and are the same for the same seed. */
+#ifndef LIB_RANDOM_H
+#define LIB_RANDOM_H
+
+#include <stdint.h>
+
+/* One step of the splitmix64 mixer: a good hash of @value. */
+static inline uint64_t random_mix(uint64_t value)
+{
+    value += 0x9e3779b97f4a7c15ull;
+    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ull;
+    value = (value ^ (value >> 27)) * 0x94d049bb133111ebull;
+    return value ^ (value >> 31);
+}
+
+typedef struct Random {
+    uint64_t state;
+} Random;
+
+static inline uint64_t random_next(Random *random)
+{
+    random->state += 0x9e3779b97f4a7c15ull;
+    return random_mix(random->state);
+}
+
+/* Below @limit, which is not 0. */
+static inline uint64_t random_below(Random *random, uint64_t limit)
+{
+    return (uint64_t)((unsigned __int128)random_next(random) * limit >> 64);
+}
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Offsets in the common configuration structure (virtio 1.2 §4.1.4.3) and device status bits. */
+#ifndef LIB_VIRTIO_REGS_H
+#define LIB_VIRTIO_REGS_H
+
+#define COMMON_DEVICE_FEATURE_SELECT 0x00
+#define COMMON_DEVICE_FEATURE 0x04
+#define COMMON_DRIVER_FEATURE_SELECT 0x08
+#define COMMON_DRIVER_FEATURE 0x0c
+#define COMMON_CONFIG_VECTOR 0x10
+#define COMMON_QUEUE_COUNT 0x12
+#define COMMON_STATUS 0x14
+#define COMMON_GENERATION 0x15
+#define COMMON_QUEUE_SELECT 0x16
+#define COMMON_QUEUE_SIZE 0x18
+#define COMMON_QUEUE_VECTOR 0x1a
+#define COMMON_QUEUE_ENABLE 0x1c
+#define COMMON_QUEUE_NOTIFY_OFFSET 0x1e
+#define COMMON_QUEUE_DESC 0x20
+#define COMMON_QUEUE_DRIVER 0x28
+#define COMMON_QUEUE_DEVICE 0x30
+
+#define STATUS_ACKNOWLEDGE 0x01
+#define STATUS_DRIVER 0x02
+#define STATUS_DRIVER_OK 0x04
+#define STATUS_FEATURES_OK 0x08
+#define STATUS_NEEDS_RESET 0x40
+
+#endif
