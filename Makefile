@@ -60,10 +60,13 @@ TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 FUZZ_SRC := $(shell find tests/fuzz -name 'fuzz_*.c' 2>/dev/null | sort)
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(B)/%)
 
-all: build/skiff
+GUEST_TESTS := $(sort $(wildcard tests/guest/*.sh))
 
-build/skiff: $(B)/skiff
-	@mkdir -p build && ln -sfn $(V)/skiff build/skiff
+# build/skiff is what users run: always the release, whatever variants are built beside it.
+all: $(B)/skiff $(if $(filter release,$(V)),build/skiff)
+
+build/skiff: build/release/skiff
+	@ln -sfn release/skiff $@
 
 $(B)/skiff: $(MAIN_OBJ) $(B)/libskiff.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $(MAIN_OBJ) $(B)/libskiff.a $(PKG_LIBS)
@@ -93,10 +96,65 @@ $(FUZZ_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(B)/libskiff.a
 test-bins: $(TEST_BIN)
 fuzz-bins: $(FUZZ_BIN)
 
+# ---- run, check, install --------------------------------------------------------------------
+# These install what they need first and then start make anew, so that it finds the libraries.
+
+SUBMAKE = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+
+run:
+	@tests/install-deps build run
+	@$(SUBMAKE) --quiet V=release all guests linux-guest
+	@guest-images/linux/run $(RUN_ARGS)
+
+# Unit tests and the fast guests use the variant with every check compiled in; the lab runs what users get.
+check:
+	tests/install-deps build test
+	$(SUBMAKE) V=release all
+	$(SUBMAKE) V=test run-tests
+
+asan ubsan tsan:
+	tests/install-deps build test
+	$(SUBMAKE) V=$@ run-tests
+
+RUN_TESTS_test  := --skiff unit=$(B)/skiff --skiff kvm=$(B)/skiff --skiff lab=build/release/skiff
+RUN_TESTS_san    = --tier unit,kvm --skiff unit=$(B)/skiff --skiff kvm=$(B)/skiff
+RUN_TESTS_asan   = $(RUN_TESTS_san) --slow 3
+RUN_TESTS_ubsan  = $(RUN_TESTS_san) --slow 2
+# TSan's shadow memory has no place for what a randomized address space may hold.
+RUN_TESTS_tsan   = $(RUN_TESTS_san) --slow 10 --wrap 'setarch -R'
+
+run-tests: $(B)/skiff test-bins guests linux-guest
+	tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(GUEST_TESTS)
+
+# Built first, because sources include generated headers.
+lint:
+	tests/install-deps build test lint
+	$(SUBMAKE) V=test build/test/libskiff.a
+	CLANG='$(CLANG)' tests/lint/lint build/test/gen $(PKG_CFLAGS)
+
+FUZZ_SECONDS ?= 60
+FUZZ_SEED ?= $(shell date +%s)
+fuzz:
+	tests/install-deps build test
+	$(SUBMAKE) V=asan run-fuzzers FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED)
+
+run-fuzzers: fuzz-bins
+	printf '%s\n' $(FUZZ_BIN) | xargs -r -P $$(nproc) -I{} \
+	    sh -c '{} --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) || { echo "{} --seed $(FUZZ_SEED) failed"; exit 255; }'
+
+bench:
+	tests/install-deps build test bench
+	$(SUBMAKE) V=release all guests linux-guest
+	tests/bench/run
+
+install: all
+	install -D -m 755 build/release/skiff $(DESTDIR)$(PREFIX)/bin/skiff
+	install -D -m 644 docs/skiff.1 $(DESTDIR)$(PREFIX)/share/man/man1/skiff.1
+
 clean:
 	rm -rf build
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include $(wildcard guest-images/*.mk tests/*.mk tests/*/*.mk vmm/*.mk)
 
-.PHONY: all run check lint asan ubsan tsan fuzz bench install clean test-bins fuzz-bins
+.PHONY: all run check lint asan ubsan tsan fuzz bench install clean test-bins fuzz-bins run-tests run-fuzzers
