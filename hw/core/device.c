@@ -32,12 +32,12 @@ bool device_realize(Device *dev, GError **error)
     if (dev->type->realize != NULL && !dev->type->realize(dev, error)) {
         return false;
     }
-    dev->realized = true;
+    bql_lock();
     if (dev->type->reset != NULL) {
-        bql_lock();
         dev->type->reset(dev);
-        bql_unlock();
     }
+    dev->realized = true;
+    bql_unlock();
     return true;
 }
 
@@ -46,10 +46,12 @@ void device_unrealize(Device *dev)
     if (!dev->realized) {
         return;
     }
+    bql_lock();
+    dev->realized = false; /* first: its bus shows it to the guest no more */
+    bql_unlock();
     if (dev->type->unrealize != NULL) {
         dev->type->unrealize(dev);
     }
-    dev->realized = false;
 }
 
 void device_free(Device *dev)

@@ -48,10 +48,12 @@ struct DeviceType {
     const char *name;        /* as in -device: "virtio-blk-pci" */
     const char *description; /* one line for -device help */
     size_t instance_size;
-    const OptSpec *properties; /* offsets into the instance; ends with {0}; NULL: none */
-    const StateDesc *state;    /* NULL: nothing to save */
-    bool user_creatable;       /* by -device */
-    const char *bus;           /* "pci", "isa", "virtio-serial" or NULL */
+    const OptSpec *properties;   /* offsets into the instance; ends with {0}; NULL: none */
+    const StateDesc *base_state; /* the bus' part of the instance, saved first
+                                    (pci_device_state_desc); NULL: none */
+    const StateDesc *state;      /* NULL: nothing to save */
+    bool user_creatable;         /* by -device */
+    const char *bus;             /* "pci", "isa", "virtio-serial" or NULL */
 
     /* Builds what the config asks for; on failure leaves nothing behind. A coroutine in main
      * (opening a backend waits for its iothread), before or between register accesses. */

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* One row per type: the name of its `const DeviceType`, in the order -device help lists them. */
-#define DEVICE_TYPES(ROW)
+#define DEVICE_TYPES(ROW) ROW(pci_host_type)
 
 #define DEVICE_TYPE_DECLARE(type) extern const DeviceType type;
 #define DEVICE_TYPE_ENTRY(type) &type,

@@ -1,10 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PCI: one root bus (00), config space, BARs, INTx, MSI-X.
+ * PCI: one root bus (00), config space, BARs, INTx, MSI-X. PCI Local Bus 3.0.
  *
- * Config accesses (CF8/CFC and ECAM) come from vCPUs under the BQL. BARs are mapped and moved as
- * the guest writes them; a BAR whose window leaves the bridge's windows is not mapped. MSI-X
- * vectors are raised from any thread without a lock.
+ * Config accesses (CF8/CFC and ECAM) come from vCPUs under the BQL. A device shows up on the bus
+ * when it is realized. BARs are mapped and moved as the guest writes them; a BAR that leaves the
+ * bridge's windows is not mapped, one that overlaps another or a fixed device hides nothing but
+ * itself or its neighbour. MSI-X vectors are raised from any thread without a lock.
+ *
+ * MSI-X: how masking loses nothing. Each vector has an eventfd, and raising the vector is one write
+ * to it, whatever its mask: by pci_msix_raise() or by whoever was given the descriptor (vhost). The
+ * eventfd's counter *is* the pending bit:
+ *   1. The vector is enabled and unmasked <=> a MsiRoute is attached. The machine then takes every
+ *      event out of the eventfd at once and delivers it; the counter reads 0, and so does the PBA.
+ *   2. Masking detaches the route (under the BQL). From then on a raise stays in the counter, and a
+ *      PBA read finds it there.
+ *   3. Unmasking attaches the route, which delivers what the counter holds: once, as PCI wants.
+ * A raise that runs against a mask or unmask is wholly before or wholly after the attach or detach,
+ * because the eventfd's own lock orders them; there is no second word to disagree with it.
  */
 #ifndef SKIFF_HW_PCI_PCI_H
 #define SKIFF_HW_PCI_PCI_H
@@ -31,25 +43,27 @@ typedef struct PciBar {
 } PciBar;
 
 typedef struct MsixVector {
-    int event_fd;        /* written to raise, also by irqfd users */
-    MsiRoute *route;     /* BQL; present while enabled and unmasked */
-    _Atomic bool masked; /* masked or disabled: raise sets pending */
-    _Atomic bool pending;
+    int event_fd;       /* written to raise; non-blocking */
+    MsiRoute *route;    /* BQL; attached while enabled and unmasked */
+    MsiMessage message; /* BQL; what the route delivers */
 } MsixVector;
 
 typedef struct Msix {
     unsigned count; /* 0: none */
     uint8_t cap;    /* offset of the capability */
     uint8_t bar;
-    IoRegion region; /* table and PBA, their own 4 KiB-aligned BAR */
+    _Atomic bool enabled;
+    IoRegion region; /* table and PBA, their own BAR */
     MsixVector *vectors;
 } Msix;
 
-/* Saved: the config space and the MSI-X table as the guest wrote them. */
+/* Saved: the config space and the MSI-X table as the guest wrote them, and the vectors that were
+ * raised while masked (brought up to date by pci_device_pre_save()). */
 #define PCI_MSIX_MAX_VECTORS 128
 typedef struct PciState {
     uint8_t config[PCI_CONFIG_SIZE];
     uint8_t msix_table[PCI_MSIX_MAX_VECTORS * 16];
+    uint8_t msix_pending[PCI_MSIX_MAX_VECTORS / 8];
 } PciState;
 
 struct PciDevice {
@@ -64,19 +78,38 @@ struct PciDevice {
     /* state */
     PciState state;
     /* runtime */
-    uint8_t wmask[PCI_CONFIG_SIZE];   /* 1: the guest may write the bit */
-    uint8_t w1cmask[PCI_CONFIG_SIZE]; /* 1: writing 1 clears */
+    uint8_t wmask[PCI_CONFIG_SIZE];    /* 1: the guest may write the bit */
+    uint8_t w1cmask[PCI_CONFIG_SIZE];  /* 1: writing 1 clears */
+    uint8_t power_on[PCI_CONFIG_SIZE]; /* what reset brings back: config as realize left it */
     unsigned cap_end;
     Msix msix;
     IrqLine intx;
-    /* hook: after a config write that changed [offset, offset+size); may be NULL. BQL. */
+    bool intx_asserted; /* under the gate's lock: the device's cause */
+    bool intx_enabled;  /* under the gate's lock: neither Interrupt Disable nor MSI-X */
+    /* hook: after a config write that changed something in [offset, offset+size); may be NULL. BQL.
+     */
     void (*config_written)(PciDevice *dev, unsigned offset, unsigned size);
     /* hook: config read of a device-specific capability (virtio pci_cfg window), before the bytes
      * are taken; may be NULL */
     MmioResult (*config_access)(PciDevice *dev, unsigned offset, IoAccess *access, bool *handled);
 };
 
+/* DeviceType.base_state of every PCI device. */
 extern const StateDesc pci_device_state_desc;
+
+/* What every PCI device's property table begins with; @where is the default of addr ("1f.0"), or
+ * NULL. */
+#define PCI_DEVICE_PROPERTIES_AT(where)                                                            \
+    {.name = "addr",                                                                               \
+     .type = OPT_STRING,                                                                           \
+     .offset = offsetof(PciDevice, addr),                                                          \
+     .help = "slot[.function], hexadecimal (default: the first free slot)",                        \
+     .def = (where)},                                                                              \
+    {                                                                                              \
+        .name = "multifunction", .type = OPT_BOOL, .offset = offsetof(PciDevice, multifunction),   \
+        .help = "other functions of the slot may be used"                                          \
+    }
+#define PCI_DEVICE_PROPERTIES PCI_DEVICE_PROPERTIES_AT(NULL)
 
 /* ---- bus (the board) ---- */
 typedef struct PciWindows {
@@ -85,28 +118,40 @@ typedef struct PciWindows {
     uint64_t ecam_base; /* 256 MiB-aligned; 1 MiB per bus */
 } PciWindows;
 
+/* @gates: where INTx goes, see pci_intx_gate(); an entry may be NULL. */
 PciBus *pci_bus_new(const DeviceEnv *env, const PciWindows *windows, IrqGate *const gates[8])
     RUNS_IN_MAIN;
 void pci_bus_free(PciBus *bus) RUNS_IN_MAIN;
-/* The bus' own regions: CF8/CFC (ports, 8 bytes at 0xcf8; byte 0xcf9 belongs to the LPC and has
- * higher priority) and ECAM. */
+const PciWindows *pci_bus_windows(const PciBus *bus) ANY_THREAD;
+/* The bus' own regions: CF8/CFC (ports, 8 bytes at 0xcf8; byte 0xcf9 belongs to the reset register,
+ * which has higher priority) and ECAM. The host bridge device maps them. */
 IoRegion *pci_bus_config_ports(PciBus *bus) ANY_THREAD;
 IoRegion *pci_bus_ecam(PciBus *bus) ANY_THREAD;
+/* NULL: nothing is plugged there. */
 PciDevice *pci_bus_device(PciBus *bus, unsigned devfn) ANY_THREAD;
-/* Assigns BAR addresses inside the windows to every device and enables decode: what firmware would
- * do, for direct kernel boot. */
+/* The address latch of port 0xcf8, for the host bridge to save. */
+uint32_t pci_bus_config_address(const PciBus *bus) BQL_HELD;
+void pci_bus_set_config_address(PciBus *bus, uint32_t value) BQL_HELD;
+/* Assigns BAR addresses inside the windows to every device, enables decode and writes the GSI of
+ * INTx to Interrupt Line: what firmware would do, for direct kernel boot. After every reset. A
+ * 64-bit BAR goes above 4 GiB only when it does not fit below; one that fits nowhere stays
+ * unassigned. */
 void pci_bus_assign_resources(PciBus *bus) RUNS_IN_MAIN BQL_HELD;
+/* The bus' own state; devices are reset by their type. */
 void pci_bus_reset(PciBus *bus) BQL_HELD;
-/* INTx pin A-D of devfn -> index of gate (0..7): (slot + pin) & 3, plus 0. The board's _PRT says
- * the same. */
+/* INTx pin 1-4 (A-D) of devfn -> index of gate: (slot + pin - 1) & 3. The board's _PRT says the
+ * same (with its pins counted from 0). */
 unsigned pci_intx_gate(unsigned devfn, unsigned pin) ANY_THREAD;
 
 /* ---- device side, in realize ---- */
 /* Plugs @dev at its `addr` (or the first free slot from 1): fills in the identity, header, masks.
- */
+ * Takes the BQL. The guest sees the device when it is realized. */
 bool pci_device_plug(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError **error)
     RUNS_IN_MAIN;
+/* Unmaps, detaches routes, frees what the calls below took; nobody raises interrupts any more.
+ * Takes the BQL. Nothing when it is not plugged. */
 void pci_device_unplug(PciDevice *dev) RUNS_IN_MAIN;
+/* BAR @index (and the next one when @is_64) decodes @region, rounded up to a power of two. */
 void pci_device_add_bar(PciDevice *dev, unsigned index, IoRegion *region, bool is_64, bool prefetch)
     ANY_THREAD;
 void pci_device_add_io_bar(PciDevice *dev, unsigned index, IoRegion *region) ANY_THREAD;
@@ -114,14 +159,17 @@ void pci_device_add_io_bar(PciDevice *dev, unsigned index, IoRegion *region) ANY
  * space is full. */
 uint8_t pci_device_add_capability(PciDevice *dev, uint8_t id, uint8_t size) ANY_THREAD;
 void pci_device_set_intx_pin(PciDevice *dev, unsigned pin) ANY_THREAD; /* 1..4 = A..D */
-/* MSI-X with @count vectors in BAR @bar. */
+/* MSI-X with @count vectors in BAR @bar, a 4 KiB one of its own. */
 bool pci_device_add_msix(PciDevice *dev, unsigned count, unsigned bar, GError **error) RUNS_IN_MAIN;
-/* After the device's own state reset: command register, BARs, MSI-X to power-on. */
+/* After the device's own state reset: config space, BARs, MSI-X to power-on; INTx low. */
 void pci_device_reset(PciDevice *dev) BQL_HELD;
-/* Remaps BARs and rebuilds MSI-X routes from `state`. */
+/* Brings `state` up to date before a save. */
+void pci_device_pre_save(PciDevice *dev) BQL_HELD;
+/* Remaps BARs and rebuilds MSI-X from `state`; bits the guest could not have written are put right.
+ * The device then updates INTx itself. */
 void pci_device_post_load(PciDevice *dev) BQL_HELD;
 
-/* Config bytes, little-endian; for capability set-up. */
+/* Config bytes, little-endian; until the device is realized they set the power-on value too. */
 void pci_set_u8(PciDevice *dev, unsigned off, uint8_t v) ANY_THREAD;
 void pci_set_u16(PciDevice *dev, unsigned off, uint16_t v) ANY_THREAD;
 void pci_set_u32(PciDevice *dev, unsigned off, uint32_t v) ANY_THREAD;
@@ -129,10 +177,11 @@ uint32_t pci_get(const PciDevice *dev, unsigned off, unsigned size) ANY_THREAD;
 
 /* ---- interrupts ---- */
 bool pci_msix_enabled(const PciDevice *dev) ANY_THREAD; /* atomically read */
-/* Raises @vector: eventfd write when unmasked, else its pending bit. Nothing when @vector >= count.
- */
+/* Raises @vector, or leaves it pending while masked. Nothing when MSI-X is disabled or @vector >=
+ * count. */
 void pci_msix_raise(PciDevice *dev, unsigned vector) ANY_THREAD;
-/* INTx level; the Interrupt Disable bit and the status bit are looked after. */
+/* INTx level is what @cause says, asked under the gate's lock; the Interrupt Disable bit, the
+ * Interrupt Status bit and MSI-X (which silences INTx) are looked after. */
 void pci_intx_update(PciDevice *dev, bool (*cause)(void *opaque), void *opaque) ANY_THREAD;
 
 #endif

@@ -270,6 +270,11 @@ Device *fake_device(FakeMachine *m, const char *name, const char *properties)
 {
     const DeviceType *type = device_type_find(name);
     g_assert(type != NULL);
+    return fake_device_of(m, type, properties);
+}
+
+Device *fake_device_of(FakeMachine *m, const DeviceType *type, const char *properties)
+{
     Device *dev = device_new(type, &m->env, NULL);
     GError *error = NULL;
     if (properties != NULL) {

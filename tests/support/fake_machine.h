@@ -71,6 +71,8 @@ void fake_out32(FakeMachine *m, uint16_t port, uint32_t value);
 /* A realized device of type @name with properties "a=b,c=d" (NULL: none); fails the process with
  * the error's text when that does not work. */
 Device *fake_device(FakeMachine *m, const char *name, const char *properties);
+/* The same for a type that is not in the table. */
+Device *fake_device_of(FakeMachine *m, const DeviceType *type, const char *properties);
 /* Unrealizes and frees. */
 void fake_device_gone(Device *dev);
 

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hw/pci/pci_int.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const StateField pci_device_fields[] = {
+    STATE_ARRAY(PciState, STATE_BYTES, config),
+    STATE_ARRAY(PciState, STATE_BYTES, msix_table),
+    STATE_ARRAY(PciState, STATE_BYTES, msix_pending),
+    {0},
+};
+
+const StateDesc pci_device_state_desc =
+    STATE_DESC("pci-device", 1, PciDevice, state, PciState, pci_device_fields);
+
+/* ---- plugging ---- */
+
+/* "slot[.function]", both hexadecimal, as QEMU reads it. */
+static bool pci_parse_addr(const char *addr, unsigned *devfn, GError **error)
+{
+    unsigned slot = 0, function = 0;
+    int used = 0;
+    bool ok = sscanf(addr, "%2x%n.%1x%n", &slot, &used, &function, &used) >= 1 &&
+              addr[used] == '\0' && g_ascii_isxdigit(addr[0]);
+    if (!ok || slot >= PCI_SLOT_COUNT || function > 7) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "addr=%s is no PCI address: slot[.function] in hexadecimal, 0.0 to 1f.7", addr);
+        return false;
+    }
+    *devfn = slot << 3 | function;
+    return true;
+}
+
+static bool pci_slot_is_free(const PciBus *bus, unsigned slot)
+{
+    for (unsigned function = 0; function < 8; function++) {
+        if (bus->devices[slot << 3 | function] != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool pci_choose_devfn(const PciDevice *dev, const PciBus *bus, unsigned *devfn,
+                             GError **error)
+{
+    if (dev->addr == NULL) {
+        for (unsigned slot = 1; slot < PCI_SLOT_COUNT; slot++) {
+            if (pci_slot_is_free(bus, slot)) {
+                *devfn = slot << 3;
+                return true;
+            }
+        }
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s: all 32 PCI slots are taken",
+                    device_label(&dev->base));
+        return false;
+    }
+    if (!pci_parse_addr(dev->addr, devfn, error)) {
+        return false;
+    }
+    const PciDevice *other = bus->devices[*devfn];
+    if (other != NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "addr=%s is taken by %s", dev->addr,
+                    device_label(&other->base));
+        return false;
+    }
+    const PciDevice *first = bus->devices[*devfn & ~7u];
+    if ((*devfn & 7) != 0 && first != NULL && !first->multifunction) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "addr=%s shares a slot with %s, which needs multifunction=on for that",
+                    dev->addr, device_label(&first->base));
+        return false;
+    }
+    return true;
+}
+
+static void pci_fill_header(PciDevice *dev, const PciIdentity *id)
+{
+    pci_set_u16(dev, PCI_REG_VENDOR, id->vendor);
+    pci_set_u16(dev, PCI_REG_DEVICE, id->device);
+    pci_set_u8(dev, PCI_REG_REVISION, id->revision);
+    pci_set_u8(dev, PCI_REG_CLASS, (uint8_t)id->class_code);
+    pci_set_u16(dev, PCI_REG_CLASS + 1, (uint16_t)(id->class_code >> 8));
+    pci_set_u8(dev, PCI_REG_HEADER_TYPE, dev->multifunction ? PCI_HEADER_MULTIFUNCTION : 0);
+    pci_set_u16(dev, PCI_REG_SUBSYSTEM_VENDOR, id->subsystem_vendor);
+    pci_set_u16(dev, PCI_REG_SUBSYSTEM, id->subsystem);
+
+    dev->wmask[PCI_REG_COMMAND] = PCI_COMMAND_WRITABLE & 0xff;
+    dev->wmask[PCI_REG_COMMAND + 1] = PCI_COMMAND_WRITABLE >> 8;
+    dev->w1cmask[PCI_REG_STATUS + 1] = PCI_STATUS_WRITE_1_CLEARS >> 8;
+    dev->wmask[PCI_REG_CACHE_LINE] = 0xff;
+    dev->wmask[PCI_REG_INTERRUPT_LINE] = 0xff;
+}
+
+bool pci_device_plug(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError **error)
+{
+    g_assert(dev->bus == NULL);
+    unsigned devfn;
+    bql_lock();
+    bool ok = pci_choose_devfn(dev, bus, &devfn, error);
+    if (ok) {
+        dev->bus = bus;
+        dev->devfn = (uint8_t)devfn;
+        dev->cap_end = PCI_HEADER_END;
+        irq_line_init(&dev->intx, NULL);
+        pci_fill_header(dev, id);
+        bus->devices[devfn] = dev;
+    }
+    bql_unlock();
+    return ok;
+}
+
+void pci_device_unplug(PciDevice *dev)
+{
+    if (dev->bus == NULL) {
+        return;
+    }
+    bql_lock();
+    irq_line_set(&dev->intx, false);
+    for (unsigned i = 0; i < PCI_MAX_BARS; i++) {
+        if (dev->bars[i].region != NULL) {
+            address_space_unmap(dev->bars[i].region);
+        }
+        dev->bars[i] = (PciBar){0};
+    }
+    msix_free(dev);
+    dev->bus->devices[dev->devfn] = NULL;
+    dev->bus = NULL;
+    bql_unlock();
+}
+
+/* ---- what a device has ---- */
+
+static void pci_set_writable(PciDevice *dev, unsigned offset, uint32_t mask)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        dev->wmask[offset + i] = (uint8_t)(mask >> (i * 8));
+    }
+}
+
+static void pci_add_bar(PciDevice *dev, unsigned index, PciBar bar, uint64_t min_size)
+{
+    g_assert(index + bar.is_64 < PCI_MAX_BARS && dev->bars[index].region == NULL);
+    bar.size = min_size;
+    while (bar.size < bar.region->size) {
+        g_assert(bar.size < UINT64_C(1) << 62);
+        bar.size <<= 1;
+    }
+    g_assert(bar.is_64 || bar.size <= UINT64_C(1) << 31);
+    dev->bars[index] = bar;
+    unsigned reg = PCI_REG_BAR0 + index * 4;
+    uint64_t writable = ~(bar.size - 1);
+    pci_set_u32(dev, reg,
+                bar.is_io ? PCI_BAR_IO
+                          : (bar.is_64 ? PCI_BAR_64 : 0) | (bar.prefetch ? PCI_BAR_PREFETCH : 0));
+    pci_set_writable(dev, reg, (uint32_t)writable);
+    if (bar.is_64) {
+        pci_set_writable(dev, reg + 4, (uint32_t)(writable >> 32));
+    }
+}
+
+void pci_device_add_bar(PciDevice *dev, unsigned index, IoRegion *region, bool is_64, bool prefetch)
+{
+    pci_add_bar(dev, index, (PciBar){.region = region, .is_64 = is_64, .prefetch = prefetch}, 16);
+}
+
+void pci_device_add_io_bar(PciDevice *dev, unsigned index, IoRegion *region)
+{
+    pci_add_bar(dev, index, (PciBar){.region = region, .is_io = true}, 4);
+}
+
+uint8_t pci_device_add_capability(PciDevice *dev, uint8_t id, uint8_t size)
+{
+    unsigned at = dev->cap_end;
+    g_assert(at >= PCI_HEADER_END && size >= 2 && at + size <= 256);
+    dev->cap_end = (at + size + 3) & ~3u;
+    pci_set_u8(dev, at, id);
+    /* The new one comes first in the list. */
+    pci_set_u8(dev, at + 1, (uint8_t)pci_get(dev, PCI_REG_CAPABILITIES, 1));
+    pci_set_u8(dev, PCI_REG_CAPABILITIES, (uint8_t)at);
+    pci_set_u16(dev, PCI_REG_STATUS,
+                (uint16_t)(pci_get(dev, PCI_REG_STATUS, 2) | PCI_STATUS_CAPABILITIES));
+    return (uint8_t)at;
+}
+
+/* ---- reset and state ---- */
+
+/* Everything that follows from config space and the MSI-X table. */
+static void pci_device_follow_config(PciDevice *dev) BQL_HELD
+{
+    pci_bars_update(dev);
+    msix_update(dev);
+    pci_intx_gate_changed(dev);
+}
+
+static bool pci_intx_none(void *opaque)
+{
+    return false;
+}
+
+void pci_device_reset(PciDevice *dev)
+{
+    memcpy(dev->state.config, dev->power_on, sizeof(dev->state.config));
+    msix_reset(dev);
+    pci_device_follow_config(dev);
+    pci_intx_update(dev, pci_intx_none, NULL);
+}
+
+void pci_device_pre_save(PciDevice *dev)
+{
+    msix_pre_save(dev);
+}
+
+void pci_device_post_load(PciDevice *dev)
+{
+    for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {
+        uint8_t guests = dev->wmask[i] | dev->w1cmask[i];
+        dev->state.config[i] =
+            (uint8_t)((dev->power_on[i] & ~guests) | (dev->state.config[i] & guests));
+    }
+    msix_post_load(dev);
+    pci_device_follow_config(dev);
+}
+
+/* ---- INTx ---- */
+
+void pci_device_set_intx_pin(PciDevice *dev, unsigned pin)
+{
+    g_assert(pin >= 1 && pin <= 4 && dev->bus != NULL);
+    pci_set_u8(dev, PCI_REG_INTERRUPT_PIN, (uint8_t)pin);
+    irq_line_init(&dev->intx, dev->bus->gates[pci_intx_gate(dev->devfn, pin)]);
+    dev->intx_enabled = true;
+}
+
+/* INTx is told by iothreads and switched by vCPUs; both go through irq_line_update(), whose gate's
+ * lock orders them, so that the level always is what the two together say. */
+typedef struct PciIntxChange {
+    PciDevice *dev;
+    bool (*cause)(void *opaque); /* NULL: as it was */
+    void *opaque;
+    bool enabled;
+} PciIntxChange;
+
+static bool pci_intx_told(void *opaque)
+{
+    const PciIntxChange *c = opaque;
+    c->dev->intx_asserted = c->cause(c->opaque);
+    return c->dev->intx_asserted && c->dev->intx_enabled;
+}
+
+static bool pci_intx_switched(void *opaque)
+{
+    const PciIntxChange *c = opaque;
+    c->dev->intx_enabled = c->enabled;
+    return c->dev->intx_asserted && c->dev->intx_enabled;
+}
+
+void pci_intx_update(PciDevice *dev, bool (*cause)(void *opaque), void *opaque)
+{
+    PciIntxChange change = {.dev = dev, .cause = cause, .opaque = opaque};
+    irq_line_update(&dev->intx, pci_intx_told, &change);
+}
+
+void pci_intx_gate_changed(PciDevice *dev)
+{
+    bool disabled = (pci_get(dev, PCI_REG_COMMAND, 2) & PCI_COMMAND_INTX_DISABLE) != 0;
+    PciIntxChange change = {.dev = dev, .enabled = !disabled && !pci_msix_enabled(dev)};
+    irq_line_update(&dev->intx, pci_intx_switched, &change);
+}
+
+bool pci_intx_is_asserted(PciDevice *dev)
+{
+    if (dev->intx.gate == NULL) {
+        return false;
+    }
+    rank_mutex_lock(&dev->intx.gate->lock);
+    bool asserted = dev->intx_asserted;
+    rank_mutex_unlock(&dev->intx.gate->lock);
+    return asserted;
+}
