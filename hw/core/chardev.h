@@ -20,7 +20,9 @@ typedef struct Chardev Chardev;
 typedef enum ChardevEvent {
     CHARDEV_OPENED, /* a peer is there (pty opened, socket connected) */
     CHARDEV_CLOSED,
-    CHARDEV_BREAK, /* line break (Ctrl-A b) */
+    CHARDEV_BREAK,     /* line break (Ctrl-A b) */
+    CHARDEV_FOCUSED,   /* mux: input comes here from now on */
+    CHARDEV_UNFOCUSED, /* mux: input goes elsewhere */
 } ChardevEvent;
 
 /* All called in main, with no lock held. */
@@ -47,10 +49,14 @@ struct Chardev {
 };
 
 /* NULL @c is a null device: takes everything, never gives anything. */
+/* Returns how much was taken; after a short write `writable` is called once there is room. May be
+ * called with the BQL or an iothread's things held, not with a lock of rank RANK_QUEUE or above. */
 size_t chardev_write(Chardev *c, const uint8_t *data, size_t size) ANY_THREAD;
 void chardev_accept_input(Chardev *c) ANY_THREAD;
 bool chardev_connected(const Chardev *c) ANY_THREAD;
-/* One frontend at a time (mux hands out several Chardevs). NULL detaches. */
+/* One frontend at a time (mux hands out several Chardevs). NULL @ops detaches. When somebody is
+ * connected already, CHARDEV_OPENED follows in a later turn of the loop. Any member of @ops may be
+ * NULL. @ops is borrowed until detached. */
 void chardev_attach(Chardev *c, const ChardevFrontendOps *ops, void *opaque) RUNS_IN_MAIN;
 
 #endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hw/core/chardev.h"
+
+size_t chardev_write(Chardev *c, const uint8_t *data, size_t size)
+{
+    return c ? c->ops->write(c, data, size) : size;
+}
+
+void chardev_accept_input(Chardev *c)
+{
+    if (c && c->ops->accept_input) {
+        c->ops->accept_input(c);
+    }
+}
+
+bool chardev_connected(const Chardev *c)
+{
+    return c && (!c->ops->connected || c->ops->connected(c));
+}
+
+void chardev_attach(Chardev *c, const ChardevFrontendOps *ops, void *opaque)
+{
+    if (!c) {
+        return;
+    }
+    if (ops && c->frontend) {
+        bug_abort("chardev '%s' has a frontend already", c->id ? c->id : "");
+    }
+    c->frontend = ops;
+    c->frontend_opaque = ops ? opaque : NULL;
+    if (c->ops->attach) {
+        c->ops->attach(c);
+    }
+}
