@@ -344,7 +344,7 @@ static void r2_running_another_threads_loop_aborts(void **state)
     assert_dies(step_foreign, NULL, "not at home");
 }
 
-static void enter_main_as_vcpu(void *opaque)
+NO_THREAD_SAFETY_ANALYSIS static void enter_main_as_vcpu(void *opaque)
 {
     thread_adopt_role(THREAD_VCPU, "vcpu/0");
     bql_lock(); /* holding the big lock makes no thread main */

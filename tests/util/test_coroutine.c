@@ -269,7 +269,7 @@ static void wait_as_main(void *arg)
     completion_wait(&c, NULL, "a thing");
 }
 
-static void wait_holding(void *arg)
+NO_THREAD_SAFETY_ANALYSIS static void wait_holding(void *arg)
 {
     thread_adopt_role(THREAD_VCPU, "vcpu/0");
     bql_lock();
@@ -284,7 +284,7 @@ static void r3_a_loop_that_blocks_or_a_wait_with_a_lock_aborts(void **state)
     assert_dies(wait_holding, NULL, "while holding 'BQL'");
 }
 
-static void yield_with_bql_body(void *opaque)
+NO_THREAD_SAFETY_ANALYSIS static void yield_with_bql_body(void *opaque)
 {
     enter_coroutine();
     bql_lock();
@@ -297,7 +297,7 @@ static void yield_with_bql(void *arg)
     loop_once(yield_with_bql_body, NULL);
 }
 
-static void block_with_bql(void *arg)
+NO_THREAD_SAFETY_ANALYSIS static void block_with_bql(void *arg)
 {
     thread_adopt_role(THREAD_MAIN, "main");
     AioContext *ctx = aio_context_new("main", NULL);
@@ -305,13 +305,13 @@ static void block_with_bql(void *arg)
     aio_context_step(ctx, true);
 }
 
-static void bql_in_iothread(void *arg)
+NO_THREAD_SAFETY_ANALYSIS static void bql_in_iothread(void *arg)
 {
     thread_adopt_role(THREAD_IOTHREAD, "iothread/x");
     bql_lock();
 }
 
-static void bql_dropped_by_other(void *arg)
+NO_THREAD_SAFETY_ANALYSIS static void bql_dropped_by_other(void *arg)
 {
     thread_adopt_role(THREAD_VCPU, "vcpu/0");
     bql_unlock();
@@ -354,7 +354,7 @@ static void r7_using_what_another_thread_owns_aborts(void **state)
     assert_dies(touch_foreign_context, NULL, "not at home there");
 }
 
-static void wrong_order(void *arg)
+NO_THREAD_SAFETY_ANALYSIS static void wrong_order(void *arg)
 {
     RankMutex queue;
     rank_mutex_init(&queue, RANK_QUEUE, "a queue");
@@ -367,7 +367,7 @@ static void locks_out_of_order_abort(void **state)
     assert_dies(wrong_order, NULL, "'BQL' (rank BQL) taken while 'a queue' (rank queue) is held");
 }
 
-static void resume_holding(void *arg)
+NO_THREAD_SAFETY_ANALYSIS static void resume_holding(void *arg)
 {
     AioContext *ctx = aio_context_new("dying", NULL);
     enter_loop(ctx);
@@ -375,7 +375,7 @@ static void resume_holding(void *arg)
     co_start_now(ctx, wake_twice_body, NULL);
 }
 
-static void end_holding_body(void *opaque)
+NO_THREAD_SAFETY_ANALYSIS static void end_holding_body(void *opaque)
 {
     enter_coroutine();
     CoMutex *m = opaque;
@@ -399,7 +399,7 @@ typedef struct Cycle {
     CoMutex a, b;
 } Cycle;
 
-static void cycle_ab(void *opaque)
+NO_THREAD_SAFETY_ANALYSIS static void cycle_ab(void *opaque)
 {
     Cycle *c = opaque;
     enter_coroutine();
@@ -408,7 +408,7 @@ static void cycle_ab(void *opaque)
     co_mutex_lock(&c->b);
 }
 
-static void cycle_ba(void *opaque)
+NO_THREAD_SAFETY_ANALYSIS static void cycle_ba(void *opaque)
 {
     Cycle *c = opaque;
     enter_coroutine();
