@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What differs between architectures. vmm/x86_64/ implements it; the rest of vmm/ knows no
+ * architecture.
+ */
+#ifndef SKIFF_VMM_ARCH_H
+#define SKIFF_VMM_ARCH_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include "vmm/boot.h"
+#include "vmm/kvm.h"
+
+typedef struct Vcpu Vcpu;
+typedef struct ArchVcpu ArchVcpu; /* what the architecture keeps per vCPU */
+
+#if defined(__x86_64__)
+#define ARCH_MAX_FIXED_ROUTES 64
+#define ARCH_FIRST_MSI_GSI 24
+#else
+#error "no such board"
+#endif
+
+/* In the VM, after KVM_CREATE_VM: interrupt controllers and timers. */
+bool arch_vm_init(Kvm *kvm, GError **error) ANY_THREAD;
+/* Routes of the interrupt controllers' pins; returns how many of ARCH_MAX_FIXED_ROUTES. */
+unsigned arch_fixed_routes(struct kvm_irq_routing_entry *entries) ANY_THREAD;
+
+/* The VM's own chips (interrupt controllers, timers, clock) back to power-on. vCPUs are parked. */
+bool arch_vm_reset(Kvm *kvm, GError **error) ANY_THREAD;
+/* The guest's clock stands while the VM is stopped. */
+void arch_vm_clock_stop(Kvm *kvm) ANY_THREAD;
+void arch_vm_clock_start(Kvm *kvm) ANY_THREAD;
+
+/* What the vCPUs of one VM have in common. */
+typedef struct ArchCpus ArchCpus;
+
+/* In the vCPU's thread: sets up CPUID and notes the power-on state. */
+ArchVcpu *arch_vcpu_new(const ArchCpus *cpus, int vcpu_fd, unsigned index, GError **error)
+    RUNS_IN_VCPU;
+void arch_vcpu_free(ArchVcpu *v) ANY_THREAD;
+/* KVM's id for the vCPU with this index (the APIC id). */
+unsigned long arch_vcpu_id(const ArchCpus *cpus, unsigned index) ANY_THREAD;
+/* Power-on state, then the boot state for the first vCPU (NULL: the reset vector). In the vCPU's
+ * thread. */
+bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *boot,
+                     GError **error) RUNS_IN_VCPU;
+/* The guest learns that its vCPU stood still (soft lockup watchdogs). In the vCPU's thread, before
+ * it runs again. */
+void arch_vcpu_resumed(int vcpu_fd) RUNS_IN_VCPU;
+/* Prints the registers and the code at the instruction pointer. In the vCPU's thread. */
+void arch_vcpu_dump(int vcpu_fd, unsigned index, FILE *out) RUNS_IN_VCPU;
+
+#endif

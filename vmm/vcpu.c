@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vcpu.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "util/sched_point.h"
+#include "util/waitgraph.h"
+#include "vmm/vcpu_int.h"
+
+#define VCPU_KICK_SIGNAL SIGUSR1
+
+static __thread Vcpu *current_vcpu;
+
+/* ---- the vCPU's thread ---- */
+
+static void vcpu_told_parked(Vcpu *v)
+{
+    SP("vcpu.parked", v);
+    if (atomic_fetch_sub(&v->set->unparked, 1) == 1) {
+        co_wake(v->set->parker);
+    }
+}
+
+static void vcpu_run_call(Vcpu *v, VcpuCall *call)
+{
+    call->fn(v, call->opaque);
+    co_wake(call->caller); /* @call is gone from here on */
+}
+
+/* Stands until main wants otherwise; runs calls meanwhile. */
+static void vcpu_park(Vcpu *v) RUNS_IN_VCPU;
+static void vcpu_park(Vcpu *v)
+{
+    held_assert_none("parking");
+    v->halted = false;
+    vcpu_told_parked(v);
+    pthread_mutex_lock(&v->lock);
+    while (atomic_load(&v->requests) == VCPU_REQ_PARK) {
+        VcpuCall *call = v->call;
+        if (call == NULL) {
+            pthread_cond_wait(&v->changed, &v->lock);
+            continue;
+        }
+        v->call = NULL;
+        pthread_mutex_unlock(&v->lock);
+        vcpu_run_call(v, call);
+        pthread_mutex_lock(&v->lock);
+    }
+    pthread_mutex_unlock(&v->lock);
+    arch_vcpu_resumed(v->fd);
+}
+
+/* It asked for something that ends this run (a reset, say): not one more instruction until main has
+ * parked it. */
+static void vcpu_wait_for_request(Vcpu *v)
+{
+    pthread_mutex_lock(&v->lock);
+    while (atomic_load(&v->requests) == 0) {
+        pthread_cond_wait(&v->changed, &v->lock);
+    }
+    pthread_mutex_unlock(&v->lock);
+}
+
+static bool vcpu_create(Vcpu *v) RUNS_IN_VCPU;
+static bool vcpu_create(Vcpu *v)
+{
+    Kvm *kvm = v->set->config.kvm;
+    v->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, arch_vcpu_id(v->set->config.cpus, v->index));
+    if (v->fd < 0) {
+        g_set_error(&v->create_error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "KVM cannot create vCPU %u: %s", v->index, g_strerror(errno));
+        return false;
+    }
+    v->run = mmap(NULL, kvm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+    if (v->run == MAP_FAILED) {
+        v->run = NULL;
+        g_set_error(&v->create_error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "KVM cannot map vCPU %u: %s", v->index, g_strerror(errno));
+        return false;
+    }
+    v->arch = arch_vcpu_new(v->set->config.cpus, v->fd, v->index, &v->create_error);
+    return v->arch != NULL;
+}
+
+static void *vcpu_thread(void *opaque)
+{
+    Vcpu *v = opaque;
+    enter_vcpu();
+    current_vcpu = v;
+    sigset_t kick;
+    sigemptyset(&kick);
+    sigaddset(&kick, VCPU_KICK_SIGNAL);
+    pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+    vcpu_create(v); /* an error is for main, which finds it when all are parked */
+
+    unsigned requests;
+    while (((requests = atomic_load(&v->requests)) & VCPU_REQ_END) == 0) {
+        if ((requests & VCPU_REQ_PARK) != 0) {
+            if (!v->exit_pending) {
+                vcpu_park(v);
+                continue;
+            }
+            v->run->immediate_exit = 1; /* KVM takes in the last access' data, and no more */
+        } else if (v->halted) {
+            vcpu_wait_for_request(v);
+            continue;
+        }
+        vcpu_run_once(v);
+    }
+    return NULL;
+}
+
+void vcpu_halt_self(void)
+{
+    if (current_vcpu != NULL) {
+        current_vcpu->halted = true;
+    }
+}
+
+/* ---- main ---- */
+
+static void vcpu_on_kick(int signal)
+{
+    (void)signal; /* interrupting KVM_RUN is all it is for */
+}
+
+/* Sets and clears requests and gets the vCPU to look at them, wherever it is. */
+static void vcpu_request(Vcpu *v, unsigned set, unsigned clear)
+{
+    pthread_mutex_lock(&v->lock);
+    atomic_store(&v->requests, (atomic_load(&v->requests) | set) & ~clear);
+    pthread_cond_broadcast(&v->changed);
+    pthread_mutex_unlock(&v->lock);
+    if (set != 0 && v->run != NULL) {
+        /* In this order: a vCPU about to enter finds the flag, one inside gets the signal. */
+        __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        pthread_kill(v->thread, VCPU_KICK_SIGNAL);
+    }
+}
+
+static void vcpu_co_call(Vcpu *v, void (*fn)(Vcpu *v, void *opaque), void *opaque) coroutine_fn;
+static void vcpu_co_call(Vcpu *v, void (*fn)(Vcpu *v, void *opaque), void *opaque)
+{
+    VcpuCall call = {.fn = fn, .opaque = opaque, .caller = co_arm()};
+    pthread_mutex_lock(&v->lock);
+    v->call = &call;
+    pthread_cond_broadcast(&v->changed);
+    pthread_mutex_unlock(&v->lock);
+    co_wait(call.caller);
+}
+
+static bool vcpus_start_threads(VcpuSet *set, GError **error)
+{
+    for (unsigned i = 0; i < set->count; i++) {
+        Vcpu *v = &set->vcpus[i];
+        v->set = set;
+        v->index = i;
+        v->fd = -1;
+        snprintf(v->name, sizeof(v->name), "vcpu/%u", i);
+        pthread_mutex_init(&v->lock, NULL);
+        pthread_cond_init(&v->changed, NULL);
+        atomic_init(&v->requests, VCPU_REQ_PARK);
+        if (!thread_start(&v->thread, THREAD_VCPU, v->name, vcpu_thread, v)) {
+            g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                        "cannot start the thread of vCPU %u: %s", i, g_strerror(errno));
+            /* those that will never start count as parked */
+            if (atomic_fetch_sub(&set->unparked, set->count - i) == set->count - i) {
+                co_wake(set->parker);
+            }
+            return false;
+        }
+        v->started = true;
+    }
+    return true;
+}
+
+VcpuSet *vcpus_co_new(const VcpuSetConfig *config, GError **error)
+{
+    struct sigaction kick = {.sa_handler = vcpu_on_kick};
+    sigaction(VCPU_KICK_SIGNAL, &kick, NULL);
+
+    VcpuSet *set = g_new0(VcpuSet, 1);
+    set->config = *config;
+    set->count = config->count;
+    set->vcpus = g_new0(Vcpu, set->count);
+    atomic_init(&set->unparked, set->count);
+    set->parker = co_arm();
+    bool ok = vcpus_start_threads(set, error);
+    co_wait(set->parker);
+    set->parked = true;
+    for (unsigned i = 0; ok && i < set->count; i++) {
+        Vcpu *v = &set->vcpus[i];
+        if (v->create_error != NULL) {
+            g_propagate_error(error, g_steal_pointer(&v->create_error));
+            ok = false;
+        }
+    }
+    if (!ok) {
+        vcpus_free(set);
+        return NULL;
+    }
+    return set;
+}
+
+void vcpus_free(VcpuSet *set)
+{
+    if (set == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < set->count; i++) {
+        Vcpu *v = &set->vcpus[i];
+        if (v->started) {
+            vcpu_request(v, VCPU_REQ_END, 0);
+            pthread_join(v->thread, NULL);
+        }
+        arch_vcpu_free(v->arch);
+        if (v->run != NULL) {
+            munmap(v->run, set->config.kvm->run_size);
+        }
+        if (v->fd >= 0) {
+            close(v->fd);
+        }
+        g_clear_error(&v->create_error);
+    }
+    g_free(set->vcpus);
+    g_free(set);
+}
+
+void vcpus_co_park(VcpuSet *set)
+{
+    if (set->parked) {
+        return;
+    }
+    set->parker = co_arm();
+    atomic_store(&set->unparked, set->count);
+    for (unsigned i = 0; i < set->count; i++) {
+        vcpu_request(&set->vcpus[i], VCPU_REQ_PARK, 0);
+    }
+    WaitRecord record;
+    wait_begin(&record, NULL, "parking of the vCPUs");
+    co_wait(set->parker);
+    wait_end(&record);
+    set->parked = true;
+}
+
+void vcpus_unpark(VcpuSet *set)
+{
+    if (!set->parked) {
+        bug_abort("vCPUs are started that are not all parked");
+    }
+    set->parked = false;
+    for (unsigned i = 0; i < set->count; i++) {
+        vcpu_request(&set->vcpus[i], 0, VCPU_REQ_PARK);
+    }
+}
+
+bool vcpus_parked(const VcpuSet *set)
+{
+    return set->parked;
+}
+
+unsigned vcpus_count(const VcpuSet *set)
+{
+    return set->count;
+}
+
+typedef struct VcpuReset {
+    const BootState *boot;
+    GError *error;
+} VcpuReset;
+
+static void vcpu_reset_in_thread(Vcpu *v, void *opaque)
+{
+    enter_vcpu();
+    VcpuReset *reset = opaque;
+    arch_vcpu_reset(v->arch, v->fd, v->index, v->index == 0 ? reset->boot : NULL, &reset->error);
+}
+
+bool vcpus_co_reset(VcpuSet *set, const BootState *boot, GError **error)
+{
+    if (!set->parked) {
+        bug_abort("vCPUs are reset that are not parked");
+    }
+    for (unsigned i = 0; i < set->count; i++) {
+        VcpuReset reset = {.boot = boot};
+        vcpu_co_call(&set->vcpus[i], vcpu_reset_in_thread, &reset);
+        if (reset.error != NULL) {
+            g_propagate_error(error, reset.error);
+            return false;
+        }
+    }
+    return true;
+}

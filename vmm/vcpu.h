@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vCPUs: threads that run the guest, and how main stops them.
+ *
+ * A vCPU's thread either runs the guest, dispatches one register access, waits for a pended access,
+ * or is parked. main parks all of them and starts all of them; it never waits for one except by
+ * yielding in vcpus_co_park(), which ends because a vCPU waits only for loops.
+ *
+ *            vcpus_unpark()                     KVM_RUN returns
+ *   PARKED ------------------> IN_GUEST  <-------------------------> IN_ACCESS (BQL around the
+ * dispatch) ^                          |    ^                                  |   ^ |     kick:
+ * immediate_exit |    |                     MMIO_PENDING |   | Completion signalled
+ *     +--------------------------+    |                                  v   |
+ *     |                               |                               IN_PENDED (no lock held)
+ *     |                               | unpark
+ *     +---------------------------- HALTED: it made a request that ends the run (reset, power-off);
+ * waits to be parked
+ *
+ * Invariants
+ *   1. A parked vCPU has no pending exit: KVM_RUN was entered with immediate_exit after its last
+ * access.
+ *   2. A vCPU that parks holds nothing.
+ *   3. Every parking is told to main exactly once.
+ *   4. Calls (vcpu_co_call) run in the vCPU's thread, parked.
+ */
+#ifndef SKIFF_VMM_VCPU_H
+#define SKIFF_VMM_VCPU_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include "hw/core/address_space.h"
+#include "util/coroutine.h"
+#include "vmm/arch.h"
+
+typedef struct VcpuSet VcpuSet;
+
+/* A request that ends the run, from a vCPU's thread: VmRequest values and these. */
+typedef enum VcpuEvent {
+    VCPU_EVENT_TRIPLE_FAULT = 100,
+    VCPU_EVENT_FAILED, /* KVM cannot go on; the registers were printed */
+} VcpuEvent;
+
+typedef struct VcpuSetConfig {
+    Kvm *kvm;
+    const ArchCpus *cpus;
+    unsigned count;
+    AddressSpace *mmio, *pio;
+    void (*event)(void *opaque, int event); /* any thread; returns at once */
+    void *opaque;
+} VcpuSetConfig;
+
+/* Starts the threads and waits (as a coroutine) until each has created its vCPU and is parked. */
+VcpuSet *vcpus_co_new(const VcpuSetConfig *config, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Parked: ends the threads and joins them. */
+void vcpus_free(VcpuSet *set) RUNS_IN_MAIN;
+/* Returns when all are parked. */
+void vcpus_co_park(VcpuSet *set) coroutine_fn RUNS_IN_MAIN;
+/* All parked: lets them run. */
+void vcpus_unpark(VcpuSet *set) RUNS_IN_MAIN;
+bool vcpus_parked(const VcpuSet *set) ANY_THREAD;
+unsigned vcpus_count(const VcpuSet *set) ANY_THREAD;
+/* Parked: power-on state, the first with @boot (NULL: the reset vector). */
+bool vcpus_co_reset(VcpuSet *set, const BootState *boot, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The calling vCPU runs no more guest code until it was parked and unparked. Nothing in other
+ * threads. */
+void vcpu_halt_self(void) ANY_THREAD;
+
+#endif

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/x86_64/arch_vcpu.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include "util/log.h"
+#include "vmm/x86_64/boot_state.h"
+
+#define X86_MSR_TSC 0x10
+#define X86_MSR_TSC_ADJUST 0x3b
+#define X86_MAX_CPUID_ENTRIES 256
+
+/* KVM has no "reset vCPU": the state right after creation is kept and put back. */
+struct ArchVcpu {
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+    struct kvm_fpu fpu;
+    struct kvm_lapic_state lapic;
+    struct kvm_mp_state mp_state;
+    struct kvm_vcpu_events events;
+    struct kvm_debugregs debugregs;
+    struct kvm_xcrs xcrs;
+    bool has_xcrs, has_debugregs;
+    struct kvm_msrs *msrs;
+};
+
+static bool x86_fail(GError **error, unsigned index, const char *what)
+{
+    int err = errno;
+    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(err), "KVM: vCPU %u: %s: %s", index,
+                what, g_strerror(err));
+    return false;
+}
+
+/* ---- what all vCPUs share ---- */
+
+static struct kvm_cpuid2 *x86_supported_cpuid(const Kvm *kvm)
+{
+    struct kvm_cpuid2 *cpuid =
+        g_malloc0(sizeof(*cpuid) + X86_MAX_CPUID_ENTRIES * sizeof(cpuid->entries[0]));
+    cpuid->nent = X86_MAX_CPUID_ENTRIES;
+    if (ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, cpuid) != 0) {
+        g_free(cpuid);
+        return NULL;
+    }
+    return cpuid;
+}
+
+static struct kvm_msr_list *x86_msr_list(const Kvm *kvm)
+{
+    struct kvm_msr_list probe = {.nmsrs = 0};
+    if (ioctl(kvm->fd, KVM_GET_MSR_INDEX_LIST, &probe) != 0 && errno != E2BIG) {
+        return NULL;
+    }
+    struct kvm_msr_list *list = g_malloc0(sizeof(*list) + probe.nmsrs * sizeof(list->indices[0]));
+    list->nmsrs = probe.nmsrs;
+    if (ioctl(kvm->fd, KVM_GET_MSR_INDEX_LIST, list) != 0) {
+        g_free(list);
+        return NULL;
+    }
+    return list;
+}
+
+bool x86_cpus_init(ArchCpus *cpus, const Kvm *kvm, const X86CpuModel *model,
+                   const SmpTopology *topology, GError **error)
+{
+    g_autofree struct kvm_cpuid2 *supported = x86_supported_cpuid(kvm);
+    if (supported == NULL) {
+        return x86_fail(error, 0, "KVM_GET_SUPPORTED_CPUID");
+    }
+    X86CpuidHost host = {
+        .supported = supported,
+        .tsc_deadline = kvm_check(kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
+    };
+    cpus->kvm = kvm;
+    cpus->topology = *topology;
+    cpus->cpuid = x86_cpuid_new(&host, model, topology, error);
+    if (cpus->cpuid == NULL) {
+        return false;
+    }
+    cpus->msr_list = x86_msr_list(kvm);
+    if (cpus->msr_list == NULL) {
+        return x86_fail(error, 0, "KVM_GET_MSR_INDEX_LIST");
+    }
+    return true;
+}
+
+unsigned long arch_vcpu_id(const ArchCpus *cpus, unsigned index)
+{
+    return x86_apic_id(&cpus->topology, index);
+}
+
+/* ---- power-on state ---- */
+
+static struct kvm_msrs *x86_msrs_new(unsigned count)
+{
+    struct kvm_msrs *msrs = g_malloc0(sizeof(*msrs) + count * sizeof(msrs->entries[0]));
+    msrs->nmsrs = count;
+    return msrs;
+}
+
+/* Reads the MSRs one by one: a batch would stop at one that this KVM lists but does not have. */
+static struct kvm_msrs *x86_read_msrs(const ArchCpus *cpus, int fd)
+{
+    unsigned count = cpus->msr_list->nmsrs;
+    struct kvm_msrs *msrs = x86_msrs_new(count);
+    g_autofree struct kvm_msrs *one = x86_msrs_new(1);
+    unsigned kept = 0;
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t index = cpus->msr_list->indices[i];
+        if (index == X86_MSR_TSC || index == X86_MSR_TSC_ADJUST) {
+            continue; /* the TSC counts on across a reset, in step on all vCPUs */
+        }
+        one->entries[0] = (struct kvm_msr_entry){.index = index};
+        if (ioctl(fd, KVM_GET_MSRS, one) == 1) {
+            msrs->entries[kept++] = one->entries[0];
+        }
+    }
+    msrs->nmsrs = kept;
+    return msrs;
+}
+
+/* A batch stops at the first MSR that KVM does not let us write back (some hosts have such): go on
+ * behind it. */
+static void x86_write_msrs(int fd, const struct kvm_msrs *msrs)
+{
+    g_autofree struct kvm_msrs *batch = x86_msrs_new(msrs->nmsrs);
+    for (unsigned done = 0; done < msrs->nmsrs;) {
+        batch->nmsrs = msrs->nmsrs - done;
+        memcpy(batch->entries, &msrs->entries[done], batch->nmsrs * sizeof(batch->entries[0]));
+        int written = ioctl(fd, KVM_SET_MSRS, batch);
+        done += (written > 0 ? (unsigned)written : 0) + 1;
+    }
+}
+
+static bool x86_save_power_on(const ArchCpus *cpus, ArchVcpu *v, int fd, unsigned index,
+                              GError **error)
+{
+    const struct {
+        unsigned long request;
+        void *data;
+        const char *name;
+    } reads[] = {
+        {KVM_GET_REGS, &v->regs, "KVM_GET_REGS"},
+        {KVM_GET_SREGS, &v->sregs, "KVM_GET_SREGS"},
+        {KVM_GET_FPU, &v->fpu, "KVM_GET_FPU"},
+        {KVM_GET_LAPIC, &v->lapic, "KVM_GET_LAPIC"},
+        {KVM_GET_MP_STATE, &v->mp_state, "KVM_GET_MP_STATE"},
+        {KVM_GET_VCPU_EVENTS, &v->events, "KVM_GET_VCPU_EVENTS"},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(reads); i++) {
+        if (ioctl(fd, reads[i].request, reads[i].data) != 0) {
+            return x86_fail(error, index, reads[i].name);
+        }
+    }
+    v->has_debugregs = ioctl(fd, KVM_GET_DEBUGREGS, &v->debugregs) == 0;
+    v->has_xcrs = kvm_check(cpus->kvm, KVM_CAP_XCRS) > 0 && ioctl(fd, KVM_GET_XCRS, &v->xcrs) == 0;
+    v->msrs = x86_read_msrs(cpus, fd);
+    return true;
+}
+
+ArchVcpu *arch_vcpu_new(const ArchCpus *cpus, int vcpu_fd, unsigned index, GError **error)
+{
+    g_autofree struct kvm_cpuid2 *cpuid = x86_cpuid_for_cpu(cpus->cpuid, index);
+    if (ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) != 0) {
+        x86_fail(error, index, "KVM_SET_CPUID2");
+        return NULL;
+    }
+    ArchVcpu *v = g_new0(ArchVcpu, 1);
+    if (!x86_save_power_on(cpus, v, vcpu_fd, index, error)) {
+        arch_vcpu_free(v);
+        return NULL;
+    }
+    return v;
+}
+
+void arch_vcpu_free(ArchVcpu *v)
+{
+    if (v != NULL) {
+        g_free(v->msrs);
+        g_free(v);
+    }
+}
+
+/* ---- reset ---- */
+
+static bool x86_set_boot_state(const ArchVcpu *v, int fd, unsigned index, const BootState *boot,
+                               GError **error)
+{
+    struct kvm_regs regs = v->regs;
+    struct kvm_sregs sregs = v->sregs;
+    if (index == 0) {
+        BootState reset_vector;
+        if (boot == NULL) {
+            x86_boot_state_reset_vector(&reset_vector);
+            boot = &reset_vector;
+        }
+        x86_boot_fill_regs(boot, &regs, &sregs);
+    }
+    if (ioctl(fd, KVM_SET_SREGS, &sregs) != 0) {
+        return x86_fail(error, index, "KVM_SET_SREGS");
+    }
+    if (ioctl(fd, KVM_SET_REGS, &regs) != 0) {
+        return x86_fail(error, index, "KVM_SET_REGS");
+    }
+    return true;
+}
+
+static void x86_set_boot_msrs(int fd, const BootState *boot)
+{
+    g_autofree struct kvm_msrs *msrs = x86_msrs_new(X86_BOOT_MSRS);
+    msrs->nmsrs = x86_boot_fill_msrs(boot, msrs->entries);
+    if (msrs->nmsrs > 0 && ioctl(fd, KVM_SET_MSRS, msrs) < 0) {
+        log_warn("KVM does not take the MSRs that firmware would set: %s", g_strerror(errno));
+    }
+}
+
+bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *boot,
+                     GError **error)
+{
+    struct kvm_vcpu_events events = v->events;
+    events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR;
+    /* The MP state goes in before the registers: KVM resets a vCPU that becomes uninitialized. */
+    const struct {
+        unsigned long request;
+        void *data;
+        const char *name;
+    } writes[] = {
+        {KVM_SET_MP_STATE, &v->mp_state, "KVM_SET_MP_STATE"},
+        {KVM_SET_FPU, &v->fpu, "KVM_SET_FPU"},
+        {KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS"},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(writes); i++) {
+        if (ioctl(vcpu_fd, writes[i].request, writes[i].data) != 0) {
+            return x86_fail(error, index, writes[i].name);
+        }
+    }
+    if (v->has_debugregs) {
+        ioctl(vcpu_fd, KVM_SET_DEBUGREGS, &v->debugregs);
+    }
+    if (v->has_xcrs) {
+        ioctl(vcpu_fd, KVM_SET_XCRS, &v->xcrs);
+    }
+    if (!x86_set_boot_state(v, vcpu_fd, index, boot, error)) {
+        return false;
+    }
+    x86_write_msrs(vcpu_fd, v->msrs);
+    /* After SREGS, which carry the APIC base that says in which mode the local APIC is. */
+    if (ioctl(vcpu_fd, KVM_SET_LAPIC, &v->lapic) != 0) {
+        return x86_fail(error, index, "KVM_SET_LAPIC");
+    }
+    if (boot != NULL) {
+        x86_set_boot_msrs(vcpu_fd, boot);
+    }
+    return true;
+}
+
+void arch_vcpu_resumed(int vcpu_fd)
+{
+    ioctl(vcpu_fd, KVM_KVMCLOCK_CTRL, 0); /* EINVAL: the guest does not use kvmclock */
+}
+
+/* ---- dump ---- */
+
+static void x86_dump_segment(FILE *out, const char *name, const struct kvm_segment *s)
+{
+    fprintf(out, "%s =%04x %016" PRIx64 " %08x type %x s %x dpl %x p %x l %x db %x\n", name,
+            s->selector, (uint64_t)s->base, s->limit, s->type, s->s, s->dpl, s->present, s->l,
+            s->db);
+}
+
+static void x86_dump_sregs(FILE *out, const struct kvm_sregs *s)
+{
+    x86_dump_segment(out, "CS", &s->cs);
+    x86_dump_segment(out, "SS", &s->ss);
+    x86_dump_segment(out, "DS", &s->ds);
+    x86_dump_segment(out, "ES", &s->es);
+    x86_dump_segment(out, "FS", &s->fs);
+    x86_dump_segment(out, "GS", &s->gs);
+    x86_dump_segment(out, "TR", &s->tr);
+    x86_dump_segment(out, "LDT", &s->ldt);
+    fprintf(out, "GDT=%016" PRIx64 " %04x  IDT=%016" PRIx64 " %04x\n", (uint64_t)s->gdt.base,
+            s->gdt.limit, (uint64_t)s->idt.base, s->idt.limit);
+    fprintf(out, "CR0=%08" PRIx64 " CR2=%016" PRIx64 " CR3=%016" PRIx64 " CR4=%08" PRIx64 "\n",
+            (uint64_t)s->cr0, (uint64_t)s->cr2, (uint64_t)s->cr3, (uint64_t)s->cr4);
+    fprintf(out, "EFER=%" PRIx64 " APIC_BASE=%" PRIx64 "\n", (uint64_t)s->efer,
+            (uint64_t)s->apic_base);
+}
+
+void arch_vcpu_dump(int vcpu_fd, unsigned index, FILE *out)
+{
+    struct kvm_regs r;
+    struct kvm_sregs s;
+    fprintf(out, "CPU#%u\n", index);
+    if (ioctl(vcpu_fd, KVM_GET_REGS, &r) != 0 || ioctl(vcpu_fd, KVM_GET_SREGS, &s) != 0) {
+        fprintf(out, "registers cannot be read: %s\n", g_strerror(errno));
+        return;
+    }
+    const struct {
+        const char *name;
+        uint64_t value;
+    } words[] = {
+        {"RAX", r.rax}, {"RBX", r.rbx}, {"RCX", r.rcx},    {"RDX", r.rdx}, {"RSI", r.rsi},
+        {"RDI", r.rdi}, {"RBP", r.rbp}, {"RSP", r.rsp},    {"R8 ", r.r8},  {"R9 ", r.r9},
+        {"R10", r.r10}, {"R11", r.r11}, {"R12", r.r12},    {"R13", r.r13}, {"R14", r.r14},
+        {"R15", r.r15}, {"RIP", r.rip}, {"RFL", r.rflags},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(words); i++) {
+        fprintf(out, "%s=%016" PRIx64 "%c", words[i].name, words[i].value,
+                i % 4 == 3 || i == G_N_ELEMENTS(words) - 1 ? '\n' : ' ');
+    }
+    x86_dump_sregs(out, &s);
+    fflush(out);
+}
