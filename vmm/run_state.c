@@ -177,26 +177,30 @@ static void run_state_take_requests(void *opaque)
     }
 }
 
-static void run_state_post(RunState *rs, unsigned request)
+/* @instead_of: what the request takes back if it has not been looked at yet. */
+static void run_state_post(RunState *rs, unsigned request, unsigned instead_of)
 {
-    atomic_fetch_or(&rs->posted_requests, request);
+    unsigned posted = atomic_load(&rs->posted_requests);
+    while (!atomic_compare_exchange_weak(&rs->posted_requests, &posted,
+                                         (posted & ~instead_of) | request)) {
+    }
     aio_bh_schedule(&rs->request_bh);
 }
 
 void run_state_request_stop(RunState *rs, StopReason reason)
 {
     atomic_store(&rs->posted_reason, reason);
-    run_state_post(rs, REQUEST_STOP);
+    run_state_post(rs, REQUEST_STOP, REQUEST_START);
 }
 
 void run_state_request_start(RunState *rs)
 {
-    run_state_post(rs, REQUEST_START);
+    run_state_post(rs, REQUEST_START, REQUEST_STOP);
 }
 
 void run_state_request_reset(RunState *rs)
 {
-    run_state_post(rs, REQUEST_RESET);
+    run_state_post(rs, REQUEST_RESET, 0);
 }
 
 void run_state_init(RunState *rs, AioContext *ctx, const RunStateOps *ops, void *opaque)

@@ -53,7 +53,8 @@ struct DeviceType {
                                     (pci_device_state_desc); NULL: none */
     const StateDesc *state;      /* NULL: nothing to save */
     bool user_creatable;         /* by -device */
-    const char *bus;             /* "pci", "isa", "virtio-serial" or NULL */
+    const char *bus;             /* what it plugs into: "pci", "isa", "virtio-serial" or NULL */
+    const char *provides_bus;    /* what plugs into it: "virtio-serial", or NULL */
 
     /* Builds what the config asks for; on failure leaves nothing behind. A coroutine in main
      * (opening a backend waits for its iothread), before or between register accesses. */

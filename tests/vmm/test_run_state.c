@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The run-state machine with a machine of counters behind it. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <string.h>
+#include "tests/support/death.h"
+#include "vmm/run_state.h"
+
+typedef struct Fake {
+    RunState rs;
+    AioContext *ctx;
+    char log[256];
+    bool hold_drain; /* a drain waits until released, as for a hung disk */
+    CoToken held;
+    bool reset_fails;
+    VmStopped *token;
+} Fake;
+
+static void fake_log(Fake *f, const char *word)
+{
+    strcat(f->log, word);
+    strcat(f->log, " ");
+}
+
+static void fake_co_park(void *opaque)
+{
+    fake_log(opaque, "park");
+}
+
+static void fake_unpark(void *opaque)
+{
+    fake_log(opaque, "unpark");
+}
+
+static void fake_co_stop_backends(void *opaque)
+{
+    fake_log(opaque, "take-back");
+}
+
+static void fake_co_start_backends(void *opaque)
+{
+    fake_log(opaque, "hand-over");
+}
+
+static void fake_co_drain(void *opaque)
+{
+    Fake *f = opaque;
+    enter_coroutine();
+    fake_log(f, "drain");
+    if (f->hold_drain) {
+        f->held = co_arm();
+        co_wait(f->held);
+    }
+}
+
+static bool fake_co_reset(void *opaque, GError **error)
+{
+    Fake *f = opaque;
+    fake_log(f, "reset");
+    if (f->reset_fails) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_IO, "no kernel any more");
+        return false;
+    }
+    return true;
+}
+
+static const RunStateOps fake_ops = {
+    .co_park = fake_co_park,
+    .unpark = fake_unpark,
+    .co_stop_backends = fake_co_stop_backends,
+    .co_start_backends = fake_co_start_backends,
+    .co_drain = fake_co_drain,
+    .co_reset = fake_co_reset,
+};
+
+static int fake_setup(void **state)
+{
+    Fake *f = g_new0(Fake, 1);
+    thread_adopt_role(THREAD_MAIN, "main");
+    enter_main();
+    f->ctx = aio_context_new("main", NULL);
+    run_state_init(&f->rs, f->ctx, &fake_ops, f);
+    *state = f;
+    return 0;
+}
+
+static int fake_teardown(void **state)
+{
+    Fake *f = *state;
+    aio_context_free(f->ctx);
+    g_free(f);
+    return 0;
+}
+
+static void fake_settle(Fake *f)
+{
+    while (aio_context_step(f->ctx, false)) {
+    }
+}
+
+static void fake_start(Fake *f)
+{
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    f->log[0] = '\0';
+}
+
+static void a_stop_parks_takes_back_and_drains_in_this_order(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    assert_string_equal(run_state_name(&f->rs), "prelaunch");
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    assert_string_equal(f->log, "hand-over unpark ");
+    assert_string_equal(run_state_name(&f->rs), "running");
+    f->log[0] = '\0';
+    run_state_request_stop(&f->rs, STOP_IO_ERROR);
+    fake_settle(f);
+    assert_string_equal(f->log, "park take-back drain ");
+    assert_string_equal(run_state_name(&f->rs), "io-error");
+}
+
+static void requests_made_during_a_stop_share_it(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "stopping");
+    for (int i = 0; i < 10; i++) {
+        run_state_request_stop(&f->rs, STOP_PAUSED);
+        fake_settle(f);
+    }
+    assert_string_equal(f->log, "park take-back drain ");
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_string_equal(f->log, "park take-back drain ");
+    assert_string_equal(run_state_name(&f->rs), "paused");
+}
+
+static void a_reset_of_a_running_vm_ends_running(void **state)
+{
+    Fake *f = *state;
+    fake_start(f);
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_string_equal(f->log, "park take-back drain reset hand-over unpark ");
+}
+
+static void a_reset_of_a_paused_vm_ends_paused(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    f->log[0] = '\0';
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_string_equal(f->log, "reset ");
+    assert_string_equal(run_state_name(&f->rs), "paused");
+}
+
+static void a_reset_that_fails_leaves_the_vm_stopped(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->reset_fails = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "internal-error");
+    f->log[0] = '\0';
+    f->reset_fails = false;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "running");
+}
+
+static void a_stop_waits_its_turn_behind_a_reset(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "paused");
+    assert_string_equal(f->log,
+                        "park take-back drain reset hand-over unpark park take-back drain ");
+}
+
+static void the_last_of_stop_and_start_counts(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "running");
+    run_state_request_start(&f->rs);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "paused");
+}
+
+/* ---- broken on purpose ---- */
+
+static void start_with_token_body(void *opaque)
+{
+    Fake *f = opaque;
+    enter_main();
+    enter_coroutine();
+    vm_operation_begin(&f->rs);
+    co_vm_stop(&f->rs, STOP_PAUSED);
+    co_vm_start(&f->rs);
+}
+
+static void stop_without_lock_body(void *opaque)
+{
+    Fake *f = opaque;
+    enter_main();
+    enter_coroutine();
+    f->rs.phase = RUN_RUNNING;
+    co_vm_stop(&f->rs, STOP_PAUSED);
+}
+
+static void stop_in_drained_section_body(void *opaque)
+{
+    Fake *f = opaque;
+    enter_main();
+    enter_coroutine();
+    f->rs.phase = RUN_RUNNING;
+    vm_operation_begin(&f->rs);
+    held_push(RANK_DRAINED, f, "a drained section", false);
+    co_vm_stop(&f->rs, STOP_PAUSED);
+}
+
+static void run_body(void *body)
+{
+    void *state;
+    fake_setup(&state);
+    Fake *f = state;
+    co_start(f->ctx, (CoroutineEntry *)(uintptr_t)body, f);
+    fake_settle(f);
+}
+
+static void the_invariants_abort_when_broken(void **state)
+{
+    assert_dies(run_body, (void *)(uintptr_t)start_with_token_body, "tokens are out");
+    assert_dies(run_body, (void *)(uintptr_t)stop_without_lock_body,
+                "without the VM operation lock");
+    assert_dies(run_body, (void *)(uintptr_t)stop_in_drained_section_body,
+                "taken while 'a drained section'");
+}
+
+#define ON_FAKE(f) cmocka_unit_test_setup_teardown(f, fake_setup, fake_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_invariants_abort_when_broken),
+        ON_FAKE(a_stop_parks_takes_back_and_drains_in_this_order),
+        ON_FAKE(requests_made_during_a_stop_share_it),
+        ON_FAKE(a_reset_of_a_running_vm_ends_running),
+        ON_FAKE(a_reset_of_a_paused_vm_ends_paused),
+        ON_FAKE(a_reset_that_fails_leaves_the_vm_stopped),
+        ON_FAKE(a_stop_waits_its_turn_behind_a_reset),
+        ON_FAKE(the_last_of_stop_and_start_counts),
+    };
+    return cmocka_run_group_tests_name("vmm/run_state", tests, NULL, NULL);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include "block/block.h"
+#include "hw/core/device.h"
+#include "util/trace.h"
+#include "vmm/cmdline_int.h"
+#include "vmm/x86_64/cpuid.h"
+
+static bool help_devices(GError **error)
+{
+    for (const DeviceType *const *t = device_type_all(); *t != NULL; t++) {
+        if ((*t)->user_creatable) {
+            printf("%-24s %s\n", (*t)->name, (*t)->description);
+        }
+    }
+    return true;
+}
+
+static bool help_device(const char *value, GError **error)
+{
+    g_autofree char *name = g_strndup(value, strcspn(value, ","));
+    const DeviceType *type = device_type_find(name);
+    if (type == NULL || !type->user_creatable) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
+                    "-device: skiff has no device '%s'; '-device help' lists them", name);
+        return false;
+    }
+    printf("%s: %s\n", type->name, type->description);
+    if (type->properties != NULL) {
+        opts_print_help(type->properties, stdout);
+    }
+    return true;
+}
+
+static void help_print_feature(const char *name, void *opaque)
+{
+    int *column = opaque;
+    int width = (int)strlen(name) + 1;
+    if (*column + width > 78) {
+        printf("\n ");
+        *column = 1;
+    }
+    printf(" %s", name);
+    *column += width;
+}
+
+static bool help_cpu(GError **error)
+{
+    int column = 1;
+    printf("host   the host's processor, as far as KVM offers it (the default)\n"
+           "max    the same\n\nfeatures, as +name or -name:\n ");
+    x86_cpu_feature_foreach(help_print_feature, &column);
+    printf("\n");
+    return true;
+}
+
+static void help_print_event(const TraceEvent *event, void *opaque)
+{
+    printf("%s\n", event->name);
+}
+
+static bool help_trace(GError **error)
+{
+    trace_foreach(help_print_event, NULL);
+    return true;
+}
+
+static bool help_block_drivers(GError **error)
+{
+    for (const char *const *name = block_driver_names(); *name != NULL; name++) {
+        printf("%s\n", *name);
+    }
+    return true;
+}
+
+static bool help_objects(GError **error)
+{
+    printf("iothread               a thread that serves devices: id=, poll-max-ns=\n"
+           "memory-backend-memfd   guest memory in a memfd: id=, size=, share=on\n"
+           "memory-backend-ram     anonymous guest memory: id=, size=\n");
+    return true;
+}
+
+static const struct {
+    const char *option;
+    bool (*answer)(GError **error);
+} help_lists[] = {
+    {"-device", help_devices},         {"-cpu", help_cpu},        {"-trace", help_trace},
+    {"-blockdev", help_block_drivers}, {"-object", help_objects},
+};
+
+bool cmdline_is_help_request(const char *option, const char *value)
+{
+    if (strcmp(option, "-device") == 0 && g_str_has_suffix(value, ",help")) {
+        return true;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(help_lists); i++) {
+        if (strcmp(option, help_lists[i].option) == 0) {
+            return strcmp(value, "help") == 0 || strcmp(value, "?") == 0;
+        }
+    }
+    return false;
+}
+
+bool cmdline_answer_help(const char *name, const char *value, GError **error)
+{
+    if (strcmp(name, "device") == 0 && g_str_has_suffix(value, ",help")) {
+        return help_device(value, error);
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(help_lists); i++) {
+        if (strcmp(name, help_lists[i].option + 1) == 0) {
+            return help_lists[i].answer(error);
+        }
+    }
+    return false;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the command line asks for: filled in by cmdline_parse(), read by the machine. Main only,
+ * constant once the machine is built.
+ */
+#ifndef SKIFF_VMM_CONFIG_H
+#define SKIFF_VMM_CONFIG_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "util/opts.h"
+
+typedef enum PanicAction { PANIC_EXIT, PANIC_PAUSE, PANIC_NONE } PanicAction;
+
+typedef struct VmConfig {
+    char *machine_memory; /* -machine memory-backend=ID, or NULL */
+    char *cpu;            /* NULL: host */
+    char *smp;            /* NULL: 1 */
+    uint64_t ram_size;    /* bytes */
+    bool ram_size_set;
+    char *kernel, *initrd, *append, *bios;
+    GPtrArray *objects;   /* OptDict: -object */
+    GPtrArray *chardevs;  /* char *: -chardev as written */
+    GPtrArray *serials;   /* char *: -serial as written; empty: the default */
+    GPtrArray *blockdevs; /* OptDict */
+    GPtrArray *drives;    /* OptDict */
+    GPtrArray *devices;   /* OptDict, with "driver" */
+    char *debugcon;       /* -debugcon as written */
+    bool nographic;       /* -nographic: serial on the terminal, with Ctrl-A */
+    bool display_none;
+    bool start_stopped; /* -S */
+    bool no_reboot, no_shutdown;
+    PanicAction panic;
+    unsigned timeout_s; /* 0: none */
+    char *name, *uuid;
+    char *pidfile;
+    bool daemonize;
+    char *rtc_base; /* "utc", "localtime", a date; NULL: utc */
+    char *log_file;
+    bool log_timestamps;
+    GPtrArray *traces; /* char * globs */
+} VmConfig;
+
+void vm_config_init(VmConfig *config) ANY_THREAD;
+void vm_config_clear(VmConfig *config) ANY_THREAD;
+
+typedef enum CmdlineResult {
+    CMDLINE_RUN,
+    CMDLINE_DONE, /* -help, -version, -device help: printed, exit 0 */
+    CMDLINE_ERROR,
+} CmdlineResult;
+
+/* Parses the command line. The error is one line that says which option, what is wrong, and what
+ * would work. */
+CmdlineResult cmdline_parse(VmConfig *config, int argc, char **argv, GError **error) ANY_THREAD;
+void cmdline_print_help(FILE *out) ANY_THREAD;
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VM: everything one skiff process runs, and who owns what. There is one; it lives until the
+ * process ends.
+ *
+ * Built by vm_co_build() as a coroutine on the main loop (start-up runs the normal loop), then
+ * driven through its run state. vm_events.c decides what a power-off, reset, panic or failure does,
+ * and with which status the process ends.
+ */
+#ifndef SKIFF_VMM_VM_H
+#define SKIFF_VMM_VM_H
+
+#include "hw/core/device.h"
+#include "hw/pci/pci.h"
+#include "util/iothread.h"
+#include "vmm/arch.h"
+#include "vmm/config.h"
+#include "vmm/exit_status.h"
+#include "vmm/memory.h"
+#include "vmm/run_state.h"
+#include "vmm/vcpu.h"
+
+typedef struct Board Board; /* the architecture's board file keeps what it needs there */
+
+typedef struct Vm {
+    const VmConfig *config;
+    AioContext *ctx; /* main's */
+    Kvm kvm;
+    GPtrArray *iothreads;       /* IoThread; [0] is the default one */
+    GPtrArray *memory_backends; /* MemoryBackend, by -object */
+    MemoryBackend *memory;      /* the machine's RAM */
+    GuestRam ram;
+    AddressSpace *mmio, *pio;
+    MachineOps machine_ops;
+    Machine machine;
+    DeviceEnv env;
+    Board *board;
+    PciBus *pci;
+    GPtrArray *devices; /* Device, in the order they were made: started in it, stopped in reverse */
+    GPtrArray *serials; /* Chardev of each serial port; NULL: a port to nowhere */
+    unsigned serial_count; /* ports that exist */
+    Chardev *debugcon;
+    VcpuSet *vcpus;
+    RunState run;
+
+    /* ending: main */
+    AioTimer timeout_timer;
+    AioTimer quit_timer;
+    bool quitting;
+    ExitStatus exit_status;
+    bool timed_out;
+    /* messages from vCPUs and devices: bits by VmRequest / VcpuEvent */
+    AioBh event_bh;
+    _Atomic unsigned events;
+    _Atomic int64_t debug_exit_value, panic_bits;
+} Vm;
+
+/* ---- vm.c ---- */
+void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx) RUNS_IN_MAIN;
+/* Builds the machine up to STOPPED. On failure what was opened stays open: the process ends. */
+bool vm_co_build(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- vm_devices.c ---- */
+/* Makes, configures, realizes and keeps a device. @opts (borrowed) without "driver"; NULL:
+ * defaults. NULL + error. */
+Device *vm_co_add_device(Vm *vm, const char *type, const char *id, const OptDict *opts,
+                         GError **error) coroutine_fn RUNS_IN_MAIN;
+/* All of -device, and what -drive if=virtio implies. */
+bool vm_co_add_user_devices(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+Device *vm_find_device(Vm *vm, const char *id) RUNS_IN_MAIN;
+
+/* ---- vm_chardevs.c: -chardev, -serial, -debugcon, -nographic ---- */
+bool vm_co_make_chardevs(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* DeviceEnv.find_chardev: NULL (and a log line) when there is none of that name, or it is in use.
+ */
+Chardev *vm_claim_chardev(const char *id) ANY_THREAD;
+
+/* ---- vm_drives.c: -blockdev and -drive ---- */
+bool vm_co_open_drives(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Waits until nothing is in flight on any backend, and flushes them. */
+void vm_co_drain_drives(Vm *vm) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- vm_events.c ---- */
+void vm_events_init(Vm *vm) RUNS_IN_MAIN;
+/* MachineOps.request and VcpuSetConfig.event. */
+void vm_request(void *opaque, int request, int64_t detail) ANY_THREAD;
+/* Ends the VM in an orderly way, but within VM_QUIT_BOUND_NS whatever its storage does; the first
+ * status counts. */
+void vm_quit(Vm *vm, ExitStatus status) RUNS_IN_MAIN;
+
+/* ---- the board: vmm/<arch>/ ---- */
+/* Lays out RAM, builds devices from the board's table, creates vCPUs. */
+bool board_co_build(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* After all devices are there: assigns PCI resources, writes firmware tables, loads the kernel;
+ * vCPUs to their boot state. STOPPED. Also at reset. */
+bool board_co_reset(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+
+#endif

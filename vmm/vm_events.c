@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What happens to the guest, and what skiff makes of it: power-off, reset, panic, debug-exit,
+ * triple fault, failure, time-out, signals. Everything arrives as a message and is decided in main.
+ * The exit status table is in vmm/exit_status.h.
+ */
+#include <stdatomic.h>
+#include <stdio.h>
+#include "util/log.h"
+#include "vmm/vm.h"
+
+#define VM_QUIT_BOUND_NS (INT64_C(5) * 1000000000)
+
+/* ---- the end ---- */
+
+static void vm_quit_overdue(void *opaque)
+{
+    enter_main();
+    Vm *vm = opaque;
+    log_warn("the VM's storage did not come to rest within %d s: leaving anyway",
+             (int)(VM_QUIT_BOUND_NS / 1000000000));
+    aio_context_quit(vm->ctx);
+}
+
+static void vm_quit_run(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    Vm *vm = opaque;
+    vm_operation_begin(&vm->run);
+    vm_stopped_put(&vm->run, co_vm_stop(&vm->run, STOP_SHUTDOWN));
+    vm_operation_end(&vm->run);
+    aio_context_quit(vm->ctx);
+}
+
+void vm_quit(Vm *vm, ExitStatus status)
+{
+    if (vm->quitting) {
+        return;
+    }
+    vm->quitting = true;
+    vm->exit_status = status;
+    vm->run.wants_to_run = false;
+    aio_timer_arm(&vm->quit_timer, aio_now_ns(vm->ctx) + VM_QUIT_BOUND_NS);
+    co_start(vm->ctx, vm_quit_run, vm);
+}
+
+static void vm_timeout(void *opaque)
+{
+    enter_main();
+    Vm *vm = opaque;
+    vm->timed_out = true;
+    log_error("-timeout: the VM has run for %u s", vm->config->timeout_s);
+    vm_quit(vm, EXIT_STATUS_TIMEOUT);
+}
+
+/* ---- events ---- */
+
+static RUNS_IN_MAIN void vm_guest_reset(Vm *vm, ExitStatus status_without_reboot, const char *why)
+{
+    if (vm->config->no_reboot) {
+        vm_quit(vm, status_without_reboot);
+        return;
+    }
+    if (why != NULL) {
+        log_warn("%s: resetting", why);
+    }
+    run_state_request_reset(&vm->run);
+}
+
+static RUNS_IN_MAIN void vm_guest_poweroff(Vm *vm)
+{
+    if (vm->config->no_shutdown) {
+        run_state_request_stop(&vm->run, STOP_SHUTDOWN);
+    } else {
+        vm_quit(vm, EXIT_STATUS_OK);
+    }
+}
+
+static RUNS_IN_MAIN void vm_guest_panicked(Vm *vm)
+{
+    int64_t bits = atomic_load(&vm->panic_bits);
+    if ((bits & 1) == 0) { /* "crash loaded": the guest's own kdump kernel takes over */
+        log_info("the guest reports that it crashed and goes on with its crash kernel");
+        return;
+    }
+    log_error("the guest has panicked");
+    switch (vm->config->panic) {
+    case PANIC_EXIT:
+        vm_quit(vm, EXIT_STATUS_PANIC);
+        break;
+    case PANIC_PAUSE:
+        run_state_request_stop(&vm->run, STOP_GUEST_PANICKED);
+        break;
+    case PANIC_NONE:
+        break;
+    }
+}
+
+static RUNS_IN_MAIN void vm_vcpu_failed(Vm *vm)
+{
+    if (vm->config->no_shutdown) {
+        run_state_request_stop(&vm->run, STOP_INTERNAL_ERROR);
+    } else {
+        vm_quit(vm, EXIT_STATUS_INTERNAL);
+    }
+}
+
+/* Events are bits: VmRequest values as they are, VcpuEvent values above them. */
+enum {
+    EVENT_TRIPLE_FAULT = 16,
+    EVENT_FAILED,
+};
+
+static bool vm_event_take(unsigned events, unsigned event)
+{
+    return (events & (1u << event)) != 0;
+}
+
+static void vm_take_events(void *opaque)
+{
+    enter_main();
+    Vm *vm = opaque;
+    unsigned events = atomic_exchange(&vm->events, 0);
+    /* When several came at once, the one that tells most about what happened decides. */
+    if (vm_event_take(events, EVENT_FAILED)) {
+        vm_vcpu_failed(vm);
+    } else if (vm_event_take(events, VM_REQUEST_DEBUG_EXIT)) {
+        uint64_t value = (uint64_t)atomic_load(&vm->debug_exit_value);
+        vm_quit(vm, (ExitStatus)exit_status_debug_exit(value));
+    } else if (vm_event_take(events, VM_REQUEST_PANIC)) {
+        vm_guest_panicked(vm);
+    } else if (vm_event_take(events, EVENT_TRIPLE_FAULT)) {
+        vm_guest_reset(vm, EXIT_STATUS_TRIPLE_FAULT, "triple fault");
+    } else if (vm_event_take(events, VM_REQUEST_POWEROFF)) {
+        vm_guest_poweroff(vm);
+    } else if (vm_event_take(events, VM_REQUEST_RESET)) {
+        vm_guest_reset(vm, EXIT_STATUS_RESET, NULL);
+    }
+    if (vm_event_take(events, VM_REQUEST_STOP_IO_ERROR)) {
+        run_state_request_stop(&vm->run, STOP_IO_ERROR);
+    }
+}
+
+void vm_request(void *opaque, int request, int64_t detail)
+{
+    Vm *vm = opaque;
+    unsigned event = (unsigned)request;
+    switch (request) {
+    case VCPU_EVENT_TRIPLE_FAULT:
+        event = EVENT_TRIPLE_FAULT;
+        break;
+    case VCPU_EVENT_FAILED:
+        event = EVENT_FAILED;
+        break;
+    case VM_REQUEST_DEBUG_EXIT:
+        atomic_store(&vm->debug_exit_value, detail);
+        vcpu_halt_self();
+        break;
+    case VM_REQUEST_PANIC:
+        atomic_store(&vm->panic_bits, detail);
+        break;
+    case VM_REQUEST_RESET:
+    case VM_REQUEST_POWEROFF:
+        vcpu_halt_self();
+        break;
+    default:
+        break;
+    }
+    atomic_fetch_or(&vm->events, 1u << event);
+    aio_bh_schedule(&vm->event_bh);
+}
+
+void vm_events_init(Vm *vm)
+{
+    aio_bh_init(&vm->event_bh, vm->ctx, vm_take_events, vm);
+    aio_timer_init(&vm->quit_timer, vm->ctx, vm_quit_overdue, vm);
+    aio_timer_init(&vm->timeout_timer, vm->ctx, vm_timeout, vm);
+    if (vm->config->timeout_s != 0) {
+        aio_timer_arm(&vm->timeout_timer,
+                      aio_now_ns(vm->ctx) + vm->config->timeout_s * INT64_C(1000000000));
+    }
+}
