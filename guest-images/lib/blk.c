@@ -22,7 +22,6 @@
 #define CONFIG_QUEUES 34
 #define CONFIG_DISCARD_SECTORS 36
 #define CONFIG_DISCARD_SEGMENTS 40
-#define CONFIG_DISCARD_ALIGNMENT 44
 #define CONFIG_ZEROES_SECTORS 48
 #define CONFIG_ZEROES_SEGMENTS 52
 #define CONFIG_ZEROES_UNMAP 56
@@ -98,7 +97,6 @@ static void read_config(BlkDevice *blk)
     if (blk->can_discard) {
         blk->discard_max_sectors = virtio_config32(dev, CONFIG_DISCARD_SECTORS);
         blk->discard_max_segments = virtio_config32(dev, CONFIG_DISCARD_SEGMENTS);
-        blk->discard_alignment_sectors = virtio_config32(dev, CONFIG_DISCARD_ALIGNMENT);
     }
     if (blk->can_write_zeroes) {
         blk->zeroes_max_sectors = virtio_config32(dev, CONFIG_ZEROES_SECTORS);

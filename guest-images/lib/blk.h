@@ -57,7 +57,7 @@ typedef struct BlkDevice {
     uint64_t sector_count;
     uint32_t segment_max; /* data segments of a request */
     bool read_only, can_flush, can_discard, can_write_zeroes, may_unmap;
-    uint32_t discard_max_sectors, discard_max_segments, discard_alignment_sectors;
+    uint32_t discard_max_sectors, discard_max_segments;
     uint32_t zeroes_max_sectors, zeroes_max_segments;
     unsigned queue_count;
     BlkQueue queues[BLK_MAX_QUEUES];

@@ -334,10 +334,11 @@ static void assign_bar(const PciDevice *dev, unsigned index, const Bar *bar)
 
 void pci_enable(PciDevice *dev)
 {
+    bool anew = bootinfo_is_value("bars", "anew");
     for (unsigned index = 0; index < dev->bar_count; index++) {
         Bar bar;
         read_bar(dev, index, &bar);
-        if (bar.memory && !bar.address) {
+        if (bar.memory && (anew || !bar.address)) {
             bar = size_bar(dev, index);
             if (bar.size) {
                 assign_bar(dev, index, &bar);

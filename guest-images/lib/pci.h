@@ -4,7 +4,8 @@
  * on the latter), enumeration through bridges, BARs, MSI-X. Boot CPU only.
  *
  * Firmware may have assigned the BARs, or nobody has (direct boot): pci_enable() assigns those that
- * hold 0, on bus 0, from a window below 4 GiB that holds neither ECAM nor RAM.
+ * hold 0, on bus 0, from a window below 4 GiB that holds neither ECAM nor RAM. The word `bars=anew`
+ * makes it assign all of them.
  * Source: PCI Local Bus Specification 3.0 §3.2.2.3, §6; PCI Express Base 3.0 §7.2.2.
  */
 #ifndef LIB_PCI_H

@@ -5,6 +5,7 @@
 #include "lib/clock.h"
 #include "lib/exit.h"
 #include "lib/interrupts.h"
+#include "lib/irqchip.h"
 #include "lib/lapic.h"
 #include "lib/memory.h"
 #include "lib/text.h"
@@ -107,6 +108,8 @@ unsigned smp_start(void)
     }
     const AcpiFacts *acpi = acpi_facts();
     clock_init();
+    /* Firmware may leave the PIT ticking into the 8259: first silence that, then LINT0. */
+    pic_set_mask(0xffff);
     lapic_init();
     wake_vector = interrupts_alloc_vector(on_wake);
     slots[0].cpu = cpu_this();

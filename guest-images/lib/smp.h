@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The other CPUs. smp_start() brings them up one by one (INIT, SIPI); then each waits in hlt for
- * work. Which CPUs: those of the MADT; without one, APIC IDs from 0, as many as the word `cpus=N` or
- * else CPUID says. At most `cpus=N` in any case. The first that does not come ends the search. Boot
- * CPU only.
+ * work. Which CPUs: those of the MADT; without one, APIC IDs from 0, as many as the word `cpus=N`
+ * or else CPUID says. At most `cpus=N` in any case. The first that does not come ends the search.
+ * Boot CPU only.
  */
 #ifndef LIB_SMP_H
 #define LIB_SMP_H

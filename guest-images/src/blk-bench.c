@@ -6,8 +6,8 @@
  *   lat_max_ns=N kicks=N interrupts=N tsc_khz=N source=pm-timer
  *
  * Words: `qd=` (32, per queue), `ms=` (1000), `bs=` (4096), `op=read|write`, `span=` (all) how much
- * of the disk, `seed=` (1), and those of lib/blk.h. The time is measured with the TSC (lib/clock.h).
- * Any failed request ends the guest.
+ * of the disk, `seed=` (1), and those of lib/blk.h. The time is measured with the TSC
+ * (lib/clock.h). Any failed request ends the guest.
  */
 #include "lib/guest.h"
 #include "lib/blk.h"

@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Prints a banner and what the loader handed over, and passes. */
+/*
+ * Prints a banner and what the loader handed over, and passes. With `ram=touch` it also writes to
+ * every 2 MiB of RAM from 16 MiB on, above 4 GiB too, and checks that each kept its own value; not
+ * together with modules, which would be overwritten.
+ */
 #include "lib/guest.h"
+#include "lib/memory.h"
+
+#define TOUCH_START (16ul << 20)
+#define TOUCH_STEP (2ul << 20)
 
 static uint32_t sum_bytes(const BootRange *module)
 {
@@ -10,6 +18,42 @@ static uint32_t sum_bytes(const BootRange *module)
         sum += bytes[i];
     }
     return sum;
+}
+
+/* Writes each touched word's own address, or checks it; returns how many there are. */
+static uint64_t touch_range(const BootRange *range, bool check)
+{
+    uint64_t count = 0;
+    uint64_t start = range->base < TOUCH_START ? TOUCH_START : range->base;
+    for (uint64_t gpa = start; gpa + TOUCH_STEP <= range->base + range->size; gpa += TOUCH_STEP) {
+        volatile uint64_t *word = (volatile uint64_t *)gpa;
+        if (!check) {
+            *word = gpa;
+        } else if (*word != gpa) {
+            guest_fail("hello: RAM at 0x%lx holds 0x%lx", gpa, *word);
+        }
+        count++;
+    }
+    return count;
+}
+
+static void touch_ram(void)
+{
+    uint64_t count = 0;
+    for (unsigned pass = 0; pass < 3; pass++) {
+        for (unsigned i = 0; i < bootinfo.range_count; i++) {
+            const BootRange *range = &bootinfo.ranges[i];
+            if (range->type != BOOTINFO_TYPE_RAM) {
+                continue;
+            }
+            if (pass == 0) {
+                memory_map(range->base, range->size);
+            } else {
+                count += touch_range(range, pass == 2);
+            }
+        }
+    }
+    printf("hello: ram: %lu places kept what was written\n", count / 2);
 }
 
 void guest_main(void)
@@ -27,6 +71,9 @@ void guest_main(void)
     for (unsigned i = 0; i < bootinfo.module_count; i++) {
         const BootRange *module = &bootinfo.modules[i];
         printf("hello: module %u: size=%lu sum=%u\n", i, module->size, sum_bytes(module));
+    }
+    if (bootinfo_is_value("ram", "touch")) {
+        touch_ram();
     }
     printf("hello: PASS\n");
 }

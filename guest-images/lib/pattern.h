@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What our guests write to a sector, so that any sector read back says where it belongs and when it
+ * was written:
+ *
+ *   word 0       LBA
+ *   word 1       generation << 32 | seed (32 bits)
+ *   word 2-63    a stream derived from the first two
+ *
+ * Generation 0 stands for content that nobody vouches for, 1 for zeroes. Any CPU.
+ */
+#ifndef LIB_PATTERN_H
+#define LIB_PATTERN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PATTERN_UNKNOWN 0u
+#define PATTERN_ZEROES 1u
+#define PATTERN_FIRST 2u
+
+/* Fills 512 bytes; @data needs no alignment. */
+void pattern_fill(void *data, uint64_t lba, uint32_t generation, uint32_t seed);
+
+/* Are these 512 bytes what pattern_fill() wrote (any generation)? UNKNOWN is always right. */
+bool pattern_is_right(const void *data, uint64_t lba, uint32_t generation, uint32_t seed);
+
+/* Prints the first word that differs, and whose content the sector looks like. */
+void pattern_report(const void *data, uint64_t lba, uint32_t generation, uint32_t seed);
+
+#endif
