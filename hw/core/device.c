@@ -65,6 +65,28 @@ void device_free(Device *dev)
     g_free(dev);
 }
 
+bool device_find_chardev(const Device *dev, const char *id, Chardev **chardev, GError **error)
+{
+    *chardev = NULL;
+    if (id == NULL) {
+        return true;
+    }
+    Chardev *found = dev->env->find_chardev != NULL ? dev->env->find_chardev(id) : NULL;
+    if (found == NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s: there is no chardev '%s'",
+                    device_label(dev), id);
+        return false;
+    }
+    if (found->frontend != NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "%s: chardev '%s' is in use (mux=on lets several devices share one)",
+                    device_label(dev), id);
+        return false;
+    }
+    *chardev = found;
+    return true;
+}
+
 const char *device_label(const Device *dev)
 {
     return dev->id != NULL ? dev->id : dev->type->name;

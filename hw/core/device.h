@@ -99,6 +99,10 @@ bool device_realize(Device *dev, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Nothing when it is not realized. */
 void device_unrealize(Device *dev) coroutine_fn RUNS_IN_MAIN;
 void device_free(Device *dev) ANY_THREAD;
+/* The chardev of that id; @id NULL is none: *@chardev is NULL then. False + error when there is no
+ * such chardev, or another device has it. */
+bool device_find_chardev(const Device *dev, const char *id, Chardev **chardev, GError **error)
+    RUNS_IN_MAIN;
 /* What to call it in messages: its id, else its type's name. */
 const char *device_label(const Device *dev) ANY_THREAD;
 

@@ -4,6 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "hw/core/vm_clock.h"
+#include "tests/support/fake_chardev.h"
+
+#define FAKE_START_NS INT64_C(1000000000)
 
 struct MsiRoute {
     MsiMessage message;
@@ -168,6 +172,9 @@ FakeMachine *fake_machine_new(void)
     };
     g_assert(m->env.main_ctx != NULL);
     m->env.default_iothread = m->env.main_ctx;
+    m->env.find_chardev = fake_chardev_find;
+    aio_context_set_virtual_time(m->env.main_ctx, FAKE_START_NS);
+    vm_clock_init(m->env.main_ctx);
     return m;
 }
 
@@ -179,11 +186,25 @@ void fake_machine_free(FakeMachine *m)
     }
     address_space_free(m->env.mmio);
     address_space_free(m->env.pio);
+    vm_clock_init(NULL);
     aio_context_free(m->env.main_ctx);
     g_ptr_array_free(m->routes, TRUE);
     g_free(m->ram.blocks[0].host);
     pthread_mutex_destroy(&m->lock);
     g_free(m);
+}
+
+void fake_machine_run(FakeMachine *m)
+{
+    while (aio_context_step(m->env.main_ctx, false)) {
+    }
+}
+
+void fake_machine_advance(FakeMachine *m, int64_t duration_ns)
+{
+    fake_machine_run(m); /* what has been asked for is armed before time moves */
+    aio_context_set_virtual_time(m->env.main_ctx, aio_now_ns(m->env.main_ctx) + duration_ns);
+    fake_machine_run(m);
 }
 
 unsigned fake_machine_settle(FakeMachine *m)

@@ -48,9 +48,14 @@ typedef struct FakeMachine {
     bool refuse_routes; /* msi_route_add fails */
 } FakeMachine;
 
-/* The calling thread becomes main (if it has no role yet) and owns env.main_ctx. */
+/* The calling thread becomes main (if it has no role yet) and owns env.main_ctx, whose time is
+ * virtual. Chardevs are those of fake_chardev_new(). */
 FakeMachine *fake_machine_new(void);
 void fake_machine_free(FakeMachine *m);
+/* Runs the main context until it has nothing to do. */
+void fake_machine_run(FakeMachine *m);
+/* Moves virtual time (main context's and so the VM's) and runs what is due. */
+void fake_machine_advance(FakeMachine *m, int64_t duration_ns);
 /* Delivers what is in the routes' eventfds; returns how many messages that were. */
 unsigned fake_machine_settle(FakeMachine *m);
 /* How many delivered messages carry @data. */

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attaching devices to ports and ISA interrupts. Main, in realize and unrealize. */
+#ifndef SKIFF_HW_PLATFORM_ISA_H
+#define SKIFF_HW_PLATFORM_ISA_H
+
+#include "hw/core/device.h"
+
+/* Maps @region at @port of the device's port space, over any PCI BAR. False + error that names the
+ * other device when the ports are taken or do not exist. Takes the BQL. */
+bool isa_device_attach(Device *dev, IoRegion *region, uint32_t port, GError **error) RUNS_IN_MAIN;
+/* Nothing when it is not attached. Takes the BQL. */
+void isa_device_detach(IoRegion *region) RUNS_IN_MAIN;
+/* Connects @line to ISA interrupt @irq (the GSI of that number); 0 or one that the board has not:
+ * goes nowhere. */
+void isa_irq_connect(const Device *dev, IrqLine *line, unsigned irq) ANY_THREAD;
+
+#endif
