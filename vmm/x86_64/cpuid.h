@@ -26,11 +26,12 @@ typedef struct X86CpuModel {
     uint8_t wish[X86_CPU_MAX_FEATURES]; /* X86FeatureWish, by index in the table of names */
     bool kvm;                           /* kvm=off hides the KVM leaves */
     bool pmu;                           /* pmu=off hides the performance counters */
+    bool migratable;                    /* hides what other hosts can not give (invtsc) */
     unsigned phys_bits;                 /* 0: the host's */
 } X86CpuModel;
 
 /* Parses `host|max[,+feature][,-feature][,feature=on|off][,kvm=on|off][,pmu=on|off]
- * [,phys-bits=n]`, names as QEMU spells them; NULL is `host`. */
+ * [,migratable=on|off][,phys-bits=n]`, names as QEMU spells them; NULL is `host`. */
 bool x86_cpu_model_parse(const char *text, X86CpuModel *model, GError **error) ANY_THREAD;
 /* Calls @each for every feature name, for -cpu help. */
 void x86_cpu_feature_foreach(void (*each)(const char *name, void *opaque), void *opaque) ANY_THREAD;
