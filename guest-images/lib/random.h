@@ -3,6 +3,7 @@
 #ifndef LIB_RANDOM_H
 #define LIB_RANDOM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* One step of the splitmix64 mixer: a good hash of @value. */
@@ -28,6 +29,12 @@ static inline uint64_t random_next(Random *random)
 static inline uint64_t random_below(Random *random, uint64_t limit)
 {
     return (uint64_t)((unsigned __int128)random_next(random) * limit >> 64);
+}
+
+/* True once in @one_in times. */
+static inline bool random_chance(Random *random, uint64_t one_in)
+{
+    return random_below(random, one_in) == 0;
 }
 
 #endif

@@ -16,6 +16,7 @@
  */
 #include "lib/guest.h"
 #include "lib/blk.h"
+#include "lib/blk_request.h"
 #include "lib/clock.h"
 #include "lib/memory.h"
 #include "lib/pattern.h"
@@ -23,37 +24,16 @@
 #include "lib/smp.h"
 
 #define MAX_DEPTH 256
-#define MAX_SEGMENTS 16
-#define MAX_RANGES 8
-#define MAX_BUFFERS (MAX_SEGMENTS + 4)
-#define GUARD_SIZE 64
-#define POISON 0xdb
 #define POSITION_TRIES 8
 #define REPORT_LIMIT 8
 
-enum { KIND_READ, KIND_WRITE, KIND_FLUSH, KIND_DISCARD, KIND_ZEROES, KIND_ID, KIND_COUNT };
-
-static const uint32_t kind_types[KIND_COUNT] = {BLK_READ,    BLK_WRITE,        BLK_FLUSH,
-                                                BLK_DISCARD, BLK_WRITE_ZEROES, BLK_GET_ID};
-static const char *const kind_names[KIND_COUNT] = {"read",    "write",  "flush",
-                                                   "discard", "zeroes", "get-id"};
 /* Out of 100; what the device does not offer becomes a read. */
-static const unsigned kind_weights[KIND_COUNT] = {42, 44, 5, 4, 4, 1};
+static const unsigned kind_weights[BLK_KIND_COUNT] = {42, 44, 5, 4, 4, 1};
 
 typedef struct Slot {
     bool busy;
-    unsigned kind;
-    uint64_t sector, sector_count;
     uint32_t generation; /* of a write */
-    BlkHeader header;
-    volatile uint8_t own_status;
-    volatile uint8_t *status; /* own_status, or the byte after the data */
-    BlkRange ranges[MAX_RANGES];
-    uint8_t *memory; /* guard, data at any offset in a sector, status, guard */
-    uint8_t *data;
-    uint32_t data_size, in_size;
-    VirtqueueBuffer buffers[MAX_BUFFERS];
-    unsigned buffer_count;
+    BlkRequest request;
 } Slot;
 
 typedef enum Phase { PHASE_RANDOM, PHASE_FLUSH, PHASE_FINAL, PHASE_DONE } Phase;
@@ -68,7 +48,7 @@ typedef struct Lane {
     uint64_t ops_left, cursor; /* of the final pass */
     Slot *slots;
     unsigned in_flight;
-    uint64_t done[KIND_COUNT], bytes;
+    uint64_t done[BLK_KIND_COUNT], bytes;
 } Lane;
 
 static BlkDevice *blk;
@@ -81,21 +61,16 @@ static int device_id_known;
 
 /* ---- choosing a request ------------------------------------------------------------------- */
 
-static bool chance(Lane *lane, unsigned one_in)
-{
-    return random_below(&lane->random, one_in) == 0;
-}
-
 static bool kind_is_offered(unsigned kind)
 {
     switch (kind) {
-    case KIND_WRITE:
+    case BLK_KIND_WRITE:
         return !blk->read_only;
-    case KIND_FLUSH:
+    case BLK_KIND_FLUSH:
         return blk->can_flush;
-    case KIND_DISCARD:
+    case BLK_KIND_DISCARD:
         return blk->can_discard && !blk->read_only;
-    case KIND_ZEROES:
+    case BLK_KIND_ZEROES:
         return blk->can_write_zeroes && !blk->read_only;
     default:
         return true;
@@ -109,7 +84,7 @@ static unsigned choose_kind(Lane *lane)
     while (roll >= kind_weights[kind]) {
         roll -= kind_weights[kind++];
     }
-    return kind_is_offered(kind) ? kind : KIND_READ;
+    return kind_is_offered(kind) ? kind : BLK_KIND_READ;
 }
 
 /* Small ones as often as large ones. */
@@ -124,12 +99,12 @@ static bool collides(const Lane *lane, const Slot *wanted)
 {
     for (unsigned i = 0; i < depth; i++) {
         const Slot *slot = &lane->slots[i];
-        if (!slot->busy || !slot->sector_count ||
-            (slot->kind == KIND_READ && wanted->kind == KIND_READ)) {
+        if (!slot->busy || !slot->request.sector_count ||
+            (slot->request.kind == BLK_KIND_READ && wanted->request.kind == BLK_KIND_READ)) {
             continue;
         }
-        if (wanted->sector < slot->sector + slot->sector_count &&
-            slot->sector < wanted->sector + wanted->sector_count) {
+        if (wanted->request.sector < slot->request.sector + slot->request.sector_count &&
+            slot->request.sector < wanted->request.sector + wanted->request.sector_count) {
             return true;
         }
     }
@@ -139,9 +114,9 @@ static bool collides(const Lane *lane, const Slot *wanted)
 static uint64_t size_limit(unsigned kind)
 {
     uint64_t limit = max_sectors;
-    if (kind == KIND_DISCARD) {
+    if (kind == BLK_KIND_DISCARD) {
         limit = blk->discard_max_sectors;
-    } else if (kind == KIND_ZEROES) {
+    } else if (kind == BLK_KIND_ZEROES) {
         limit = blk->zeroes_max_sectors;
     }
     /* Large ranges need no memory, but should not wipe out all that is known. */
@@ -150,14 +125,14 @@ static uint64_t size_limit(unsigned kind)
 
 static bool choose_range(Lane *lane, Slot *slot)
 {
-    slot->sector = slot->sector_count = 0;
-    if (slot->kind == KIND_FLUSH || slot->kind == KIND_ID) {
+    slot->request.sector = slot->request.sector_count = 0;
+    if (slot->request.kind == BLK_KIND_FLUSH || slot->request.kind == BLK_KIND_ID) {
         return true;
     }
-    slot->sector_count = choose_size(lane, size_limit(slot->kind));
+    slot->request.sector_count = choose_size(lane, size_limit(slot->request.kind));
     for (unsigned i = 0; i < POSITION_TRIES; i++) {
-        uint64_t room = lane->sector_count - slot->sector_count + 1;
-        slot->sector = lane->base + random_below(&lane->random, room);
+        uint64_t room = lane->sector_count - slot->request.sector_count + 1;
+        slot->request.sector = lane->base + random_below(&lane->random, room);
         if (!collides(lane, slot)) {
             return true;
         }
@@ -165,134 +140,27 @@ static bool choose_range(Lane *lane, Slot *slot)
     return false;
 }
 
-/* ---- laying a request out in memory --------------------------------------------------------- */
-
-static void add_buffer(Slot *slot, volatile void *data, uint32_t size)
+/* What a request about to be laid out will write or be asked for. */
+static void prepare(Lane *lane, Slot *slot)
 {
-    slot->buffers[slot->buffer_count++] = (VirtqueueBuffer){(void *)(uint64_t)data, size};
-}
-
-/* Cuts @size bytes at @data into random segments. */
-static void add_segments(Lane *lane, Slot *slot, uint8_t *data, uint32_t size)
-{
-    uint32_t unit = odd_segments && chance(lane, 2) ? 1 : BLK_SECTOR_SIZE;
-    uint32_t units = size / unit;
-    uint32_t limit = blk->segment_max < MAX_SEGMENTS ? blk->segment_max : MAX_SEGMENTS;
-    limit = limit < lane->queue->ring.size - 4u ? limit : lane->queue->ring.size - 4u;
-    limit = limit && limit < units ? limit : units ? 1 : 0;
-    uint32_t count = chance(lane, 2) ? 1 : 1 + (uint32_t)random_below(&lane->random, limit);
-    for (; count > 1; count--) {
-        uint32_t part = 1 + (uint32_t)random_below(&lane->random, units - (count - 1));
-        add_buffer(slot, data, part * unit);
-        data += part * unit;
-        size -= part * unit;
-        units -= part;
-    }
-    add_buffer(slot, data, size);
-}
-
-/* One range, cut into as many as the device takes. */
-static unsigned fill_ranges(Lane *lane, Slot *slot)
-{
-    bool zeroes = slot->kind == KIND_ZEROES;
-    uint64_t limit = zeroes ? blk->zeroes_max_segments : blk->discard_max_segments;
-    limit = limit < MAX_RANGES ? limit : MAX_RANGES;
-    limit = limit < slot->sector_count ? limit : slot->sector_count;
-    unsigned count = 1 + (unsigned)random_below(&lane->random, limit ? limit : 1);
-    uint32_t flags = zeroes && blk->may_unmap && chance(lane, 2) ? BLK_RANGE_UNMAP : 0;
-    uint64_t sector = slot->sector, left = slot->sector_count;
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t others = count - 1 - i;
-        uint64_t part = others ? 1 + random_below(&lane->random, left - others) : left;
-        slot->ranges[i] = (BlkRange){sector, (uint32_t)part, flags};
-        sector += part;
-        left -= part;
-    }
-    return count;
-}
-
-static void add_header(Lane *lane, Slot *slot)
-{
-    slot->header = (BlkHeader){kind_types[slot->kind], 0, slot->sector};
-    uint32_t cut = chance(lane, 16) ? 1 + (uint32_t)random_below(&lane->random, 15) : 0;
-    if (cut) {
-        add_buffer(slot, &slot->header, cut);
-    }
-    add_buffer(slot, (uint8_t *)&slot->header + cut, (uint32_t)sizeof(slot->header) - cut);
-}
-
-static void prepare_data(Lane *lane, Slot *slot)
-{
-    uint32_t unit = odd_segments ? 1 : BLK_SECTOR_SIZE;
-    uint64_t offset = random_below(&lane->random, BLK_SECTOR_SIZE / unit) * unit;
-    slot->data = slot->memory + BLK_SECTOR_SIZE + offset;
-    slot->data_size = 0;
-    if (slot->kind == KIND_READ || slot->kind == KIND_WRITE) {
-        slot->data_size = (uint32_t)slot->sector_count << BLK_SECTOR_SHIFT;
-    } else if (slot->kind == KIND_ID) {
-        slot->data_size = BLK_ID_SIZE;
-    }
-    memset(slot->data - GUARD_SIZE, POISON, slot->data_size + 2 * GUARD_SIZE);
-    if (slot->kind == KIND_WRITE) {
+    blk_request_place(&slot->request, &lane->random, odd_segments);
+    if (slot->request.kind == BLK_KIND_WRITE) {
         slot->generation = ++lane->last_generation;
-        for (uint64_t i = 0; i < slot->sector_count; i++) {
-            pattern_fill(slot->data + i * BLK_SECTOR_SIZE, slot->sector + i, slot->generation,
-                         seed);
+        for (uint64_t i = 0; i < slot->request.sector_count; i++) {
+            pattern_fill(slot->request.data + i * BLK_SECTOR_SIZE, slot->request.sector + i,
+                         slot->generation, seed);
         }
     }
-}
-
-/* Fills the buffers; returns how many of them the device reads. */
-static unsigned lay_out(Lane *lane, Slot *slot)
-{
-    slot->buffer_count = 0;
-    prepare_data(lane, slot);
-    add_header(lane, slot);
-    if (slot->kind == KIND_WRITE) {
-        add_segments(lane, slot, slot->data, slot->data_size);
-    } else if (slot->kind == KIND_DISCARD || slot->kind == KIND_ZEROES) {
-        slot->header.sector = 0;
-        add_buffer(slot, slot->ranges, fill_ranges(lane, slot) * (uint32_t)sizeof(BlkRange));
-    }
-    unsigned out_count = slot->buffer_count;
-    bool device_writes = slot->kind == KIND_READ || slot->kind == KIND_ID;
-    if (slot->kind == KIND_READ) {
-        add_segments(lane, slot, slot->data, slot->data_size);
-    } else if (slot->kind == KIND_ID) {
-        add_buffer(slot, slot->data, BLK_ID_SIZE);
-    }
-    /* The status may share a descriptor with the end of the data. */
-    if (device_writes && chance(lane, 8)) {
-        slot->status = slot->data + slot->data_size;
-        slot->buffers[slot->buffer_count - 1].size++;
-    } else {
-        slot->status = &slot->own_status;
-        add_buffer(slot, &slot->own_status, 1);
-    }
-    *slot->status = BLK_STATUS_UNTOUCHED;
-    slot->in_size = (device_writes ? slot->data_size : 0) + 1;
-    return out_count;
 }
 
 /* ---- checking what came back ------------------------------------------------------------- */
 
-static void check_guard(const Slot *slot, const uint8_t *guard, unsigned skip)
-{
-    for (unsigned i = skip; i < GUARD_SIZE; i++) {
-        if (guard[i] != POISON) {
-            guest_fail("blk-verify: %s of lba=%lu count=%lu: byte %ld from its data is 0x%x",
-                       kind_names[slot->kind], slot->sector, slot->sector_count,
-                       (long)(guard + i - slot->data), guard[i]);
-        }
-    }
-}
-
 static void check_read(Lane *lane, const Slot *slot)
 {
     uint64_t wrong = 0;
-    for (uint64_t i = 0; i < slot->sector_count; i++) {
-        const uint8_t *data = slot->data + i * BLK_SECTOR_SIZE;
-        uint64_t lba = slot->sector + i;
+    for (uint64_t i = 0; i < slot->request.sector_count; i++) {
+        const uint8_t *data = slot->request.data + i * BLK_SECTOR_SIZE;
+        uint64_t lba = slot->request.sector + i;
         uint32_t generation = lane->generations[lba - lane->base];
         if (!pattern_is_right(data, lba, generation, seed) && wrong++ < REPORT_LIMIT) {
             pattern_report(data, lba, generation, seed);
@@ -301,14 +169,15 @@ static void check_read(Lane *lane, const Slot *slot)
     if (wrong) {
         guest_fail(
             "blk-verify: queue %u: read of lba=%lu count=%lu in %u buffers: %lu sectors wrong",
-            lane->queue->ring.index, slot->sector, slot->sector_count, slot->buffer_count, wrong);
+            lane->queue->ring.index, slot->request.sector, slot->request.sector_count,
+            slot->request.buffer_count, wrong);
     }
 }
 
 static void check_id(const Slot *slot)
 {
     char id[BLK_ID_SIZE + 1] = {0};
-    memcpy(id, slot->data, BLK_ID_SIZE);
+    memcpy(id, slot->request.data, BLK_ID_SIZE);
     if (bootinfo_has_word("serial") && !bootinfo_is_value("serial", id)) {
         guest_fail("blk-verify: get-id says \"%s\"", id);
     }
@@ -319,34 +188,34 @@ static void check_id(const Slot *slot)
 
 static void set_generations(Lane *lane, const Slot *slot, uint32_t generation)
 {
-    for (uint64_t i = 0; i < slot->sector_count; i++) {
-        lane->generations[slot->sector + i - lane->base] = generation;
+    for (uint64_t i = 0; i < slot->request.sector_count; i++) {
+        lane->generations[slot->request.sector + i - lane->base] = generation;
     }
 }
 
 static void finish(Lane *lane, Slot *slot, uint32_t written)
 {
-    if (*slot->status != BLK_STATUS_OK || written != slot->in_size) {
+    if (*slot->request.status != BLK_STATUS_OK || written != slot->request.in_size) {
         guest_fail("blk-verify: queue %u: %s of lba=%lu count=%lu: status %u, %u bytes written, "
                    "expected %u",
-                   lane->queue->ring.index, kind_names[slot->kind], slot->sector,
-                   slot->sector_count, *slot->status, written, slot->in_size);
+                   lane->queue->ring.index, blk_request_name(&slot->request), slot->request.sector,
+                   slot->request.sector_count, *slot->request.status, written,
+                   slot->request.in_size);
     }
-    check_guard(slot, slot->data - GUARD_SIZE, 0);
-    check_guard(slot, slot->data + slot->data_size, slot->status == &slot->own_status ? 0 : 1);
-    if (slot->kind == KIND_READ) {
+    blk_request_check_guards(&slot->request);
+    if (slot->request.kind == BLK_KIND_READ) {
         check_read(lane, slot);
-    } else if (slot->kind == KIND_WRITE) {
+    } else if (slot->request.kind == BLK_KIND_WRITE) {
         set_generations(lane, slot, slot->generation);
-    } else if (slot->kind == KIND_DISCARD) {
+    } else if (slot->request.kind == BLK_KIND_DISCARD) {
         set_generations(lane, slot, PATTERN_UNKNOWN); /* virtio 1.2 §5.2.6: unspecified */
-    } else if (slot->kind == KIND_ZEROES) {
+    } else if (slot->request.kind == BLK_KIND_ZEROES) {
         set_generations(lane, slot, PATTERN_ZEROES);
-    } else if (slot->kind == KIND_ID) {
+    } else if (slot->request.kind == BLK_KIND_ID) {
         check_id(slot);
     }
-    lane->done[slot->kind]++;
-    lane->bytes += slot->sector_count << BLK_SECTOR_SHIFT;
+    lane->done[slot->request.kind]++;
+    lane->bytes += slot->request.sector_count << BLK_SECTOR_SHIFT;
     slot->busy = false;
     lane->in_flight--;
 }
@@ -366,28 +235,28 @@ static bool choose_request(Lane *lane, Slot *slot)
     }
     switch (lane->phase) {
     case PHASE_RANDOM:
-        slot->kind = choose_kind(lane);
+        slot->request.kind = choose_kind(lane);
         if (!choose_range(lane, slot)) {
             return false;
         }
         lane->ops_left--;
         return true;
     case PHASE_FLUSH:
-        slot->kind = KIND_FLUSH;
-        slot->sector = slot->sector_count = 0;
+        slot->request.kind = BLK_KIND_FLUSH;
+        slot->request.sector = slot->request.sector_count = 0;
         lane->phase = lane->in_flight ? PHASE_FLUSH : PHASE_FINAL;
         return lane->in_flight == 0;
     case PHASE_FINAL:
-        slot->kind = KIND_READ;
-        slot->sector = lane->base + lane->cursor;
-        slot->sector_count = lane->sector_count - lane->cursor;
-        if (slot->sector_count > max_sectors) {
-            slot->sector_count = max_sectors;
+        slot->request.kind = BLK_KIND_READ;
+        slot->request.sector = lane->base + lane->cursor;
+        slot->request.sector_count = lane->sector_count - lane->cursor;
+        if (slot->request.sector_count > max_sectors) {
+            slot->request.sector_count = max_sectors;
         }
         if (collides(lane, slot)) {
             return false;
         }
-        lane->cursor += slot->sector_count;
+        lane->cursor += slot->request.sector_count;
         lane->phase = lane->cursor == lane->sector_count ? PHASE_DONE : PHASE_FINAL;
         return true;
     default:
@@ -400,21 +269,25 @@ static void submit_all(Lane *lane)
     for (unsigned i = 0; i < depth && lane->phase != PHASE_DONE; i++) {
         Slot *slot = &lane->slots[i];
         /* Room for the longest chain first: a request once chosen is submitted. */
-        if (slot->busy || lane->queue->ring.free_count < MAX_BUFFERS) {
+        if (slot->busy || lane->queue->ring.free_count < BLK_REQUEST_MAX_BUFFERS) {
             continue;
         }
         if (!choose_request(lane, slot)) {
             break;
         }
-        unsigned out_count = lay_out(lane, slot);
-        if (!virtqueue_add(&lane->queue->ring, slot->buffers, out_count,
-                           slot->buffer_count - out_count, slot, chance(lane, 2))) {
+        prepare(lane, slot);
+        BlkRequest *request = &slot->request;
+        unsigned out_count =
+            blk_request_lay_out(request, blk, &lane->random, lane->queue->ring.size, odd_segments);
+        if (!virtqueue_add(&lane->queue->ring, request->buffers, out_count,
+                           request->buffer_count - out_count, slot,
+                           random_chance(&lane->random, 2))) {
             guest_fail("blk-verify: queue %u has no room", lane->queue->ring.index);
         }
         slot->busy = true;
         lane->in_flight++;
         /* Batches of random length: sometimes the device hears of each one by itself. */
-        if (chance(lane, 8)) {
+        if (random_chance(&lane->random, 8)) {
             virtqueue_kick(&lane->queue->ring);
         }
     }
@@ -481,11 +354,10 @@ static void prepare_lane(Lane *lane, unsigned index, uint64_t base, uint64_t sec
     lane->ops_left = bootinfo_get_number("ops", 2000) / blk->queue_count;
     lane->slots = memory_alloc(depth * sizeof(Slot), 64);
     for (unsigned i = 0; i < depth; i++) {
-        lane->slots[i].memory =
-            memory_alloc((max_sectors + 3) << BLK_SECTOR_SHIFT, MEMORY_PAGE_SIZE);
+        blk_request_init(&lane->slots[i].request, max_sectors);
     }
-    if (lane->queue->ring.size < MAX_BUFFERS) {
-        guest_refuse(EXIT_USAGE, "qsize= is at least %u", MAX_BUFFERS);
+    if (lane->queue->ring.size < BLK_REQUEST_MAX_BUFFERS) {
+        guest_refuse(EXIT_USAGE, "qsize= is at least %u", BLK_REQUEST_MAX_BUFFERS);
     }
 }
 
@@ -509,9 +381,9 @@ static void prepare_lanes(void)
 
 static void report(void)
 {
-    uint64_t done[KIND_COUNT] = {0}, ops = 0, bytes = 0, kicks = 0, interrupts = 0;
+    uint64_t done[BLK_KIND_COUNT] = {0}, ops = 0, bytes = 0, kicks = 0, interrupts = 0;
     for (unsigned i = 0; i < blk->queue_count; i++) {
-        for (unsigned kind = 0; kind < KIND_COUNT; kind++) {
+        for (unsigned kind = 0; kind < BLK_KIND_COUNT; kind++) {
             done[kind] += lanes[i].done[kind];
             ops += lanes[i].done[kind];
         }
@@ -521,8 +393,9 @@ static void report(void)
     }
     printf("blk-verify: PASS ops=%lu bytes=%lu reads=%lu writes=%lu flushes=%lu discards=%lu "
            "zeroes=%lu ids=%lu kicks=%lu interrupts=%lu id=\"%s\"\n",
-           ops, bytes, done[KIND_READ], done[KIND_WRITE], done[KIND_FLUSH], done[KIND_DISCARD],
-           done[KIND_ZEROES], done[KIND_ID], kicks, interrupts, device_id);
+           ops, bytes, done[BLK_KIND_READ], done[BLK_KIND_WRITE], done[BLK_KIND_FLUSH],
+           done[BLK_KIND_DISCARD], done[BLK_KIND_ZEROES], done[BLK_KIND_ID], kicks, interrupts,
+           device_id);
 }
 
 void guest_main(void)
