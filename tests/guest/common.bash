@@ -58,7 +58,7 @@ linux_guest() {
 }
 
 expect_guest_status() {
-    grep -aq "^skiff-guest: exit $1"$'\r\?$' "$output" || fail "the guest's script did not end with status $1"
+    printed "^skiff-guest: exit $1\$" || fail "the guest's script did not end with status $1"
 }
 
 # start_skiff ARGUMENT…: in the background, output to $output; sets $skiff_pid. Ended with the test at the latest.
@@ -82,8 +82,8 @@ wait_output() {
     local limit deadline
     limit=$(seconds "${2:-60}")
     deadline=$((SECONDS + limit))
-    until grep -aqE -- "$1" "$output"; do
-        kill -0 "$skiff_pid" 2>/dev/null || grep -aqE -- "$1" "$output" || fail "skiff ended without printing: $1"
+    until printed "$1"; do
+        kill -0 "$skiff_pid" 2>/dev/null || printed "$1" || fail "skiff ended without printing: $1"
         [ $SECONDS -lt $deadline ] || fail "skiff did not print within $limit s: $1"
         sleep 0.05
     done
@@ -93,12 +93,17 @@ expect_status() {
     [ "$status" -eq "$1" ] || fail "exit status is $status, not $1"
 }
 
+# printed REGEX: a line of the output matches. A guest's console ends lines with CR LF, which is the same here.
+printed() {
+    tr -d '\r' <"$output" | grep -aqE -- "$1"
+}
+
 expect_output() {
-    grep -aqE -- "$1" "$output" || fail "the output has no line that matches: $1"
+    printed "$1" || fail "the output has no line that matches: $1"
 }
 
 refute_output() {
-    ! grep -aqE -- "$1" "$output" || fail "the output has a line that matches: $1"
+    ! printed "$1" || fail "the output has a line that matches: $1"
 }
 
 # expect_equal WHAT ACTUAL EXPECTED
@@ -152,7 +157,7 @@ run_tests() {
             echo "not ok $number - $name"
             sed 's/^/# /' "$work/said"
             echo "# status ${result}; skiff printed:"
-            tail -n 60 "$output" | sed 's/^/#   /'
+            tail -n 30 "$output" | sed 's/^/#   /'
             ;;
         esac
     done

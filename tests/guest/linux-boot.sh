@@ -1,0 +1,59 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: lab
+# timeout: 300
+# Debian's unmodified cloud kernel boots by every way there is, with the memory and the root it is given.
+. "$(dirname "$0")/common.bash"
+
+# expect_memory MIB: what the kernel found, which is a little less than the machine has.
+expect_memory() {
+    local found
+    found=$(sed -n 's/^MemTotal: *\([0-9]*\) kB.*/\1/p' "$output")
+    [ -n "$found" ] || fail "the guest did not say how much memory it has"
+    [ $((found / 1024)) -le "$1" ] && [ $((found / 1024)) -ge $(($1 * 94 / 100 - 60)) ] ||
+        fail "of $1 MiB the guest sees $((found / 1024)) MiB"
+}
+
+test_a_bzimage_boots_to_user_space_and_powers_off() {
+    linux_guest 'uname -a'
+    expect_status 0
+    expect_guest_status 0
+    expect_output '^Linux skiff .*-cloud-amd64 .* x86_64'
+}
+
+test_an_elf_kernel_boots_by_pvh() {
+    linux_guest 'uname -r' -kernel build/linux/vmlinux
+    expect_status 0
+    expect_guest_status 0
+}
+
+test_128_MiB_are_enough() {
+    linux_guest 'cat /proc/meminfo' -m 128
+    expect_status 0
+    expect_memory 128
+}
+
+test_3584_MiB_reach_around_the_pci_hole() {
+    linux_guest 'cat /proc/meminfo' -m 3584
+    expect_status 0
+    expect_memory 3584
+}
+
+test_5_GiB_reach_above_4_GiB() {
+    linux_guest 'cat /proc/meminfo; grep "System RAM" /proc/iomem' -m 5G
+    expect_status 0
+    expect_memory 5120
+    expect_output '^1[0-9a-f]{8}-[0-9a-f]{9} : System RAM'
+}
+
+test_the_root_file_system_may_be_on_virtio_blk() {
+    cp --sparse=always build/linux/rootfs.img "$work/rootfs.img"
+    linux_append='quiet root=/dev/vda' linux_guest 'grep " / " /proc/mounts && echo kept >/kept' \
+        -drive "file=$work/rootfs.img,format=raw,if=none,id=root" -device virtio-blk-pci,drive=root
+    expect_status 0
+    expect_guest_status 0
+    expect_output '^/dev/vda / ext4 rw'
+    expect_equal "the file that the guest wrote" "$(debugfs -R 'cat /kept' "$work/rootfs.img" 2>/dev/null)" kept
+}
+
+run_tests

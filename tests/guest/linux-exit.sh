@@ -1,0 +1,56 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: lab
+# timeout: 300
+# How a Linux guest ends is what the exit status says (vmm/exit_status.h).
+. "$(dirname "$0")/common.bash"
+
+# boot ACTION ARGUMENT…: skiff.run=ACTION, see guest-images/linux/init.
+boot() {
+    local action=$1
+    shift
+    skiff --limit 90 -m 256 -nographic -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
+        -append "console=ttyS0 quiet skiff.run=$action" "$@"
+}
+
+test_poweroff_is_status_0() {
+    boot uname -no-reboot
+    expect_status 0
+}
+
+test_reboot_is_status_6_under_no_reboot() {
+    boot reboot -no-reboot
+    expect_status 6
+}
+
+test_panic_is_status_4_with_pvpanic() {
+    boot panic -no-reboot -device pvpanic
+    expect_status 4
+    expect_output 'Kernel panic - not syncing: sysrq triggered crash'
+}
+
+test_a_stuck_guest_is_status_12_after_its_timeout() {
+    boot halt -timeout 15
+    expect_status 12
+}
+
+# The second boot finds what the first wrote on the disk and powers off.
+test_reboot_boots_again() {
+    truncate -s 1M "$work/disk"
+    skiff --limit 120 -m 256 -nographic -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
+        -append "console=ttyS0 quiet skiff.run=sh:$(base64 -w0 <<'SCRIPT'
+if [ "$(head -c 6 /dev/vda)" = second ]; then
+    echo "booted again"
+    exit 0
+fi
+printf second >/dev/vda
+sync
+reboot -f
+SCRIPT
+        )" -drive "file=$work/disk,format=raw,if=none,id=disk" -device virtio-blk-pci,drive=disk
+    expect_status 0
+    expect_output '^booted again'
+    expect_guest_status 0
+}
+
+run_tests
