@@ -2,6 +2,7 @@
 #include "util/iothread.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include "util/aio_int.h"
 #include "util/held.h"
 
@@ -10,6 +11,7 @@ struct IoThread {
     char *name;
     AioContext *ctx;
     pthread_t thread;
+    sem_t quit_told; /* iothread_free() touches the context no more */
 };
 
 static void *iothread_run(void *opaque)
@@ -17,6 +19,8 @@ static void *iothread_run(void *opaque)
     IoThread *t = opaque;
     aio_context_adopt(t->ctx);
     aio_context_run(t->ctx);
+    while (sem_wait(&t->quit_told) != 0 && errno == EINTR) {
+    }
     aio_context_free(t->ctx);
     return NULL;
 }
@@ -30,6 +34,7 @@ IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error)
     if (t->ctx == NULL) {
         goto fail;
     }
+    sem_init(&t->quit_told, 0, 0);
     aio_context_set_polling(t->ctx, poll_max_ns);
     if (!thread_start(&t->thread, THREAD_IOTHREAD, t->name, iothread_run, t)) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
@@ -53,7 +58,9 @@ void iothread_free(IoThread *t)
     }
     held_assert_none("the join of an iothread");
     aio_context_quit(t->ctx);
+    sem_post(&t->quit_told);
     pthread_join(t->thread, NULL);
+    sem_destroy(&t->quit_told);
     g_free(t->id);
     g_free(t->name);
     g_free(t);
