@@ -7,7 +7,9 @@
 #define DEVICE_TYPES(ROW)                                                                          \
     ROW(pci_host_type)                                                                             \
     ROW(serial_type)                                                                               \
-    ROW(i8042_type) ROW(post_port_type) ROW(debug_exit_type) ROW(debugcon_type) ROW(pvpanic_type)
+    ROW(i8042_type)                                                                                \
+    ROW(post_port_type) ROW(debug_exit_type) ROW(debugcon_type) ROW(pvpanic_type)                  \
+        ROW(virtio_rng_pci_type)
 
 #define DEVICE_TYPE_DECLARE(type) extern const DeviceType type;
 #define DEVICE_TYPE_ENTRY(type) &type,

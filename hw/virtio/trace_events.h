@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Trace events of hw/virtio. */
+#ifndef SKIFF_HW_VIRTIO_TRACE_EVENTS_H
+#define SKIFF_HW_VIRTIO_TRACE_EVENTS_H
+
+#include "util/trace.h"
+
+TRACE_EVENT(virtio_status, (const char *dev, unsigned old, unsigned value),
+            "dev=%s old=0x%x value=0x%x", dev, old, value)
+TRACE_EVENT(virtio_hand_over, (const char *dev, unsigned number), "dev=%s command=%u", dev, number)
+TRACE_EVENT(virtio_recall, (const char *dev, unsigned number, bool reset),
+            "dev=%s command=%u reset=%d", dev, number, reset)
+TRACE_EVENT(virtio_returned, (const char *dev, bool reset), "dev=%s reset=%d", dev, reset)
+TRACE_EVENT(virtio_broken, (const char *dev, unsigned queue, const char *why), "dev=%s queue=%u %s",
+            dev, queue, why)
+TRACE_EVENT(virtio_blk_submit, (const char *dev, unsigned type, uint64_t sector, uint64_t bytes),
+            "dev=%s type=%u sector=%" PRIu64 " bytes=%" PRIu64, dev, type, sector, bytes)
+TRACE_EVENT(virtio_blk_complete, (const char *dev, unsigned type, uint64_t sector, int ret),
+            "dev=%s type=%u sector=%" PRIu64 " ret=%d", dev, type, sector, ret)
+TRACE_EVENT(virtio_serial_control,
+            (const char *dev, bool from_guest, unsigned port, unsigned event, unsigned value),
+            "dev=%s from_guest=%d port=%u event=%u value=%u", dev, from_guest, port, event, value)
+
+#endif

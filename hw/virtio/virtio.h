@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The virtio device core: status, features, queues' owner, configuration space (virtio 1.2 §2, §3).
+ *
+ * Three parties share a device, each with its own part:
+ *   - a vCPU (or main) with the BQL: registers, through the transport's calls below;
+ *   - the home loop: started queues, in-flight requests;
+ *   - main: hand-over, take-back, life cycle.
+ * They talk by posted messages. Nothing waits for another party, except a coroutine in main that
+ * stops the device, and a vCPU's pended access during a reset, which holds no lock.
+ *
+ * Status as the driver sees it (§2.1). Bits are only ever added, until a reset.
+ *
+ *   RESET --ACKNOWLEDGE--> ACKNOWLEDGED --DRIVER--> DRIVER --FEATURES_OK--> NEGOTIATED
+ *                                                                               | DRIVER_OK
+ *      any state --FAILED--> FAILED                                             v
+ *      any but RESET --(device finds an error)--> NEEDS_RESET                 LIVE
+ *      any state --status := 0--> RESET, at once or after draining (RESETTING)
+ *
+ * Who owns the queues:
+ *
+ *   MAIN --virtio_hand_over()--> HOME --virtio_recall()--> RECALLING --queues_returned()--> MAIN
+ *
+ * Invariants (assert_virtio_state())
+ *   1. Queues are with HOME only when DRIVER_OK is set, and the VM runs.
+ *   2. RESETTING implies RECALLING; the status register reads 0 only when MAIN owns the queues.
+ *   3. Driver features are a subset of those offered once FEATURES_OK is set, and fixed from then.
+ *   4. Queue registers do not change after DRIVER_OK.
+ *   5. A message of the home loop from before a reset changes nothing: it carries the number of
+ *      the command or of the reset generation it belongs to.
+ */
+#ifndef SKIFF_HW_VIRTIO_VIRTIO_H
+#define SKIFF_HW_VIRTIO_VIRTIO_H
+
+#include <stdatomic.h>
+#include "hw/core/device.h"
+#include "hw/virtio/virtqueue.h"
+
+#define VIRTIO_MAX_QUEUES 64
+#define VIRTIO_MAX_CONFIG 64
+#define VIRTIO_NO_VECTOR 0xffff
+/* Requests taken from one queue before the others have their turn. */
+#define VIRTIO_QUEUE_BUDGET 128
+
+/* Device status bits, §2.1. */
+enum {
+    VIRTIO_STATUS_ACKNOWLEDGE = 1,
+    VIRTIO_STATUS_DRIVER = 2,
+    VIRTIO_STATUS_DRIVER_OK = 4,
+    VIRTIO_STATUS_FEATURES_OK = 8,
+    VIRTIO_STATUS_NEEDS_RESET = 64,
+    VIRTIO_STATUS_FAILED = 128,
+};
+
+/* Reserved feature bits, §6. */
+#define VIRTIO_F_INDIRECT_DESC (1ull << 28)
+#define VIRTIO_F_EVENT_IDX (1ull << 29)
+#define VIRTIO_F_VERSION_1 (1ull << 32)
+
+typedef enum VirtioPhase {
+    VIRTIO_RESET,
+    VIRTIO_ACKNOWLEDGED,
+    VIRTIO_DRIVER,
+    VIRTIO_NEGOTIATED,
+    VIRTIO_LIVE,
+    VIRTIO_NEEDS_RESET,
+    VIRTIO_FAILED,
+    VIRTIO_RESETTING,
+    VIRTIO_PHASES,
+} VirtioPhase;
+
+typedef enum VirtioOwner {
+    VIRTIO_OWNER_MAIN,
+    VIRTIO_OWNER_HOME,
+    VIRTIO_OWNER_RECALLING,
+} VirtioOwner;
+
+/* ---- state: saved ---- */
+
+typedef struct VirtioQueueState {
+    uint64_t desc_gpa, avail_gpa, used_gpa;
+    uint16_t size;
+    uint16_t vector; /* read by the home loop: atomic */
+    uint16_t last_avail, used;
+    bool enabled;
+    uint8_t pad[7];
+    uint8_t parked[VIRTQUEUE_MAX_SIZE / 8];
+} VirtioQueueState;
+
+typedef struct VirtioState {
+    uint64_t driver_features;
+    uint32_t device_feature_select, driver_feature_select;
+    uint16_t config_vector;
+    uint16_t queue_select;
+    uint8_t status;
+    uint8_t config_generation;
+    bool config_changed; /* the next read of the config space moves config_generation */
+    uint8_t isr;         /* any thread: atomic */
+    VirtioQueueState queues[VIRTIO_MAX_QUEUES];
+} VirtioState;
+
+extern const StateDesc virtio_state_desc;
+
+/* ---- what a device type brings ---- */
+
+typedef struct VirtioDevice VirtioDevice;
+
+typedef struct VirtioOps {
+    uint16_t device_id; /* §5 */
+    /* BQL: fills @config (config_size bytes, zeroed). */
+    void (*get_config)(VirtioDevice *vdev, uint8_t *config);
+    /* BQL: the driver wrote @size bytes at @offset, inside config_size. NULL: nothing is writable.
+     */
+    void (*set_config)(VirtioDevice *vdev, unsigned offset, unsigned size, uint32_t value);
+    /* BQL: features were accepted; NULL is fine. */
+    void (*negotiated)(VirtioDevice *vdev);
+    /* BQL: the device type's own registers to power-on; NULL is fine. */
+    void (*reset)(VirtioDevice *vdev);
+    /* Home loop: queues have been started / are about to be taken back. `stopping` gives back or
+     * completes what it holds without waiting. NULL is fine. */
+    void (*started)(VirtioDevice *vdev);
+    void (*stopping)(VirtioDevice *vdev);
+    /* Home loop: takes from queue @index with virtio_pop() until that returns NULL, or leaves the
+     * rest on purpose and calls virtio_look() when it can go on. */
+    void (*handle_queue)(VirtioDevice *vdev, unsigned index);
+} VirtioOps;
+
+/* What a transport brings. Any thread; called after the used ring or config is up to date. */
+typedef struct VirtioTransportOps {
+    void (*notify_queue)(void *opaque, unsigned index);
+    void (*notify_config)(void *opaque);
+    void (*reset)(void *opaque); /* BQL: the device's registers have just been reset */
+} VirtioTransportOps;
+
+typedef struct VirtioQueue {
+    VirtioDevice *vdev;
+    unsigned index;
+    VirtQueue *vq;
+    int kick_fd; /* eventfd: written by the doorbell */
+    /* Handed over with the queue: written by the owner who gives it away. */
+    bool active;
+    VirtQueueSetup setup;
+    VirtQueuePosition position;
+    /* home loop */
+    AioHandler *handler;
+    AioBh again; /* the rest of a long queue, next turn */
+    bool processing; /* handle_queue is being called: the budget counts */
+    unsigned budget;
+    bool polling;
+} VirtioQueue;
+
+struct VirtioDevice {
+    /* links */
+    Device *dev;
+    const VirtioOps *ops;
+    VirtioState *state;
+    const VirtioTransportOps *transport;
+    void *transport_opaque;
+    /* config: set before virtio_init() */
+    AioContext *home;
+    uint64_t features; /* offered, the ring's and VERSION_1 included */
+    unsigned num_queues;
+    uint16_t queue_size; /* largest, power of two */
+    size_t request_size; /* an element's, 0: a bare VirtQueueElement */
+    unsigned config_size;
+
+    /* runtime, BQL */
+    VirtioOwner owner;
+    bool vm_running;
+    bool resetting;
+    Pended pended;
+    uint32_t generation; /* resets so far */
+    CoQueue returned;    /* main: who waits for the queues */
+    /* messages between main and the home loop; one bottom half for each kind, so that the message
+     * is complete when it is posted */
+    _Atomic uint32_t command;           /* number << 1 | (1: run, 0: come back) */
+    _Atomic uint32_t broken_generation; /* generation in which the home loop met an error */
+    AioBh home_bh, returned_bh, broken_bh;
+    /* runtime, home loop */
+    bool running;
+    bool stopping;
+    bool broken;
+    unsigned quiesced;
+    uint32_t running_generation;
+    VirtioQueue queues[VIRTIO_MAX_QUEUES];
+};
+
+/* Between virtio.c and virtio_queues.c. */
+bool virtio_queues_init(VirtioDevice *vdev, GError **error) RUNS_IN_MAIN;
+void virtio_queues_cleanup(VirtioDevice *vdev) RUNS_IN_MAIN;
+/* MAIN -> HOME, when the driver is ready and the VM runs. Posts and returns. */
+void virtio_hand_over(VirtioDevice *vdev) BQL_HELD;
+/* HOME -> RECALLING. Posts and returns. */
+void virtio_recall(VirtioDevice *vdev) BQL_HELD;
+/* The reset that waited for the queues. */
+void virtio_finish_reset(VirtioDevice *vdev) BQL_HELD;
+void virtio_set_needs_reset(VirtioDevice *vdev) BQL_HELD;
+
+/* ---- life cycle (main) ---- */
+/* Builds the runtime from the links and config above. */
+bool virtio_init(VirtioDevice *vdev, GError **error) RUNS_IN_MAIN;
+/* Queues are with main. */
+void virtio_cleanup(VirtioDevice *vdev) RUNS_IN_MAIN;
+void virtio_co_start(VirtioDevice *vdev) coroutine_fn RUNS_IN_MAIN;
+/* Returns when the queues are with main and nothing is in flight. */
+void virtio_co_stop(VirtioDevice *vdev) coroutine_fn RUNS_IN_MAIN;
+/* A hard reset: queues are with main. */
+void virtio_reset(VirtioDevice *vdev) BQL_HELD;
+/* After a load: refuses state no driver can have made. */
+bool virtio_post_load(VirtioDevice *vdev, GError **error) BQL_HELD;
+/* The config space has changed (a disk was resized): tells the driver. */
+void virtio_config_changed(VirtioDevice *vdev) BQL_HELD;
+
+/* ---- registers, for transports (BQL) ---- */
+/* A reset waits for the device: common config and device config accesses are to be pended. */
+bool virtio_resetting(const VirtioDevice *vdev) BQL_HELD;
+uint8_t virtio_read_status(const VirtioDevice *vdev) BQL_HELD;
+void virtio_write_status(VirtioDevice *vdev, uint8_t value) BQL_HELD;
+uint32_t virtio_read_features(const VirtioDevice *vdev, uint32_t select) BQL_HELD;
+uint32_t virtio_read_driver_features(const VirtioDevice *vdev, uint32_t select) BQL_HELD;
+void virtio_write_features(VirtioDevice *vdev, uint32_t select, uint32_t value) BQL_HELD;
+/* The queue chosen by queue_select, or NULL. */
+VirtioQueueState *virtio_selected_queue(VirtioDevice *vdev) BQL_HELD;
+void virtio_write_queue_size(VirtioDevice *vdev, uint16_t size) BQL_HELD;
+/* @field points into the selected queue's state; @high: the upper half. */
+void virtio_write_queue_gpa(VirtioDevice *vdev, uint64_t *field, bool high, uint32_t value)
+    BQL_HELD;
+void virtio_enable_queue(VirtioDevice *vdev) BQL_HELD;
+uint32_t virtio_read_config(VirtioDevice *vdev, unsigned offset, unsigned size) BQL_HELD;
+void virtio_write_config(VirtioDevice *vdev, unsigned offset, unsigned size, uint32_t value)
+    BQL_HELD;
+/* The doorbell's slow path. */
+void virtio_kick(VirtioDevice *vdev, unsigned index) ANY_THREAD;
+
+VirtioPhase virtio_phase(const VirtioDevice *vdev) BQL_HELD;
+void assert_virtio_state(const VirtioDevice *vdev) BQL_HELD;
+/* The guest did what it must not: one rate-limited line. */
+#define virtio_guest_error(vdev, ...)                                                              \
+    log_guest_error(&(vdev)->dev->log_limit, device_label((vdev)->dev), __VA_ARGS__)
+
+/* ---- the device's data path (home loop) ---- */
+bool virtio_has_feature(const VirtioDevice *vdev, uint64_t bit) ANY_THREAD;
+/* The next request of queue @index, or NULL: none, stopped, quiesced, broken, or it is another
+ * queue's turn (then handle_queue is called again). */
+void *virtio_pop(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
+void virtio_unpop(VirtioDevice *vdev, unsigned index, VirtQueueElement *e) RUNS_IN_LOOP;
+/* The request is done; the driver hears of it at the end of the turn. @e is gone. */
+void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, uint32_t len)
+    RUNS_IN_LOOP;
+/* To be tried again after the VM has been stopped and continued. @e is gone. */
+void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e) RUNS_IN_LOOP;
+/* Looks at queue @index soon. */
+void virtio_look(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
+/* Is the device running, with nothing that keeps it from taking requests? */
+bool virtio_taking(const VirtioDevice *vdev) RUNS_IN_LOOP;
+/* Takes nothing new until virtio_resume(); they nest. */
+void virtio_quiesce(VirtioDevice *vdev) RUNS_IN_LOOP;
+void virtio_resume(VirtioDevice *vdev) RUNS_IN_LOOP;
+/* The contents of a request are impossible: the device needs a reset. @e is gone. */
+void virtio_fail_request(VirtioDevice *vdev, unsigned index, VirtQueueElement *e,
+                         const char *reason) RUNS_IN_LOOP;
+
+#endif

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who owns the queues, and what their home loop does with them. Above the line: main and vCPUs
+ * under the BQL. Below: the home loop. Between them pass three messages: a command (run, or come
+ * back), its answer, and "the driver has broken a queue".
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include "hw/virtio/trace_events.h"
+#include "hw/virtio/virtio.h"
+#include "util/sched_point.h"
+
+#define COMMAND_RUN 1u
+
+/* ---- main and vCPUs ---- */
+
+static BQL_HELD void command_post(VirtioDevice *vdev, uint32_t run)
+{
+    uint32_t number = (atomic_load(&vdev->command) >> 1) + 1;
+    atomic_store(&vdev->command, number << 1 | run);
+    aio_bh_schedule(&vdev->home_bh);
+}
+
+void virtio_hand_over(VirtioDevice *vdev)
+{
+    VirtioState *s = vdev->state;
+    uint8_t bad = VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED;
+    if (!vdev->vm_running || vdev->owner != VIRTIO_OWNER_MAIN ||
+        !(s->status & VIRTIO_STATUS_DRIVER_OK) || (s->status & bad)) {
+        return;
+    }
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        VirtioQueue *q = &vdev->queues[i];
+        const VirtioQueueState *from = &s->queues[i];
+        q->active = from->enabled;
+        q->setup = (VirtQueueSetup){.desc_gpa = from->desc_gpa,
+                                    .avail_gpa = from->avail_gpa,
+                                    .used_gpa = from->used_gpa,
+                                    .size = from->size,
+                                    .event_idx = virtio_has_feature(vdev, VIRTIO_F_EVENT_IDX),
+                                    .indirect = virtio_has_feature(vdev, VIRTIO_F_INDIRECT_DESC)};
+        q->position.last_avail = from->last_avail;
+        q->position.used = from->used;
+        memcpy(q->position.parked, from->parked, sizeof(from->parked));
+    }
+    vdev->running_generation = vdev->generation;
+    vdev->owner = VIRTIO_OWNER_HOME;
+    trace_virtio_hand_over(device_label(vdev->dev), atomic_load(&vdev->command) >> 1);
+    command_post(vdev, COMMAND_RUN);
+}
+
+void virtio_recall(VirtioDevice *vdev)
+{
+    assert(vdev->owner == VIRTIO_OWNER_HOME);
+    vdev->owner = VIRTIO_OWNER_RECALLING;
+    trace_virtio_recall(device_label(vdev->dev), atomic_load(&vdev->command) >> 1,
+                        vdev->vm_running);
+    command_post(vdev, 0);
+}
+
+/* The home loop's answer: the queues are ours again. */
+static void queues_returned(void *opaque)
+{
+    VirtioDevice *vdev = opaque;
+    enter_main();
+    SP("virtio.returned", vdev);
+    bql_lock();
+    assert(vdev->owner == VIRTIO_OWNER_RECALLING);
+    vdev->owner = VIRTIO_OWNER_MAIN;
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        VirtioQueue *q = &vdev->queues[i];
+        VirtioQueueState *to = &vdev->state->queues[i];
+        if (q->active) {
+            to->last_avail = q->position.last_avail;
+            to->used = q->position.used;
+            memcpy(to->parked, q->position.parked, sizeof(to->parked));
+        }
+    }
+    trace_virtio_returned(device_label(vdev->dev), vdev->resetting);
+    if (vdev->resetting) {
+        virtio_finish_reset(vdev);
+        pended_finish(&vdev->pended);
+    }
+    bql_unlock();
+    co_queue_wake_all(&vdev->returned);
+}
+
+/* The home loop met a driver error. A reset may have come between. */
+static void broken_reported(void *opaque)
+{
+    VirtioDevice *vdev = opaque;
+    enter_main();
+    bql_lock();
+    if (atomic_load(&vdev->broken_generation) == vdev->generation && !vdev->resetting) {
+        virtio_set_needs_reset(vdev);
+    }
+    bql_unlock();
+}
+
+void virtio_co_start(VirtioDevice *vdev)
+{
+    bql_lock();
+    vdev->vm_running = true;
+    virtio_hand_over(vdev);
+    bql_unlock();
+}
+
+void virtio_co_stop(VirtioDevice *vdev)
+{
+    bql_lock();
+    vdev->vm_running = false;
+    if (vdev->owner == VIRTIO_OWNER_HOME) {
+        virtio_recall(vdev);
+    }
+    bool wait = vdev->owner != VIRTIO_OWNER_MAIN;
+    bql_unlock();
+    while (wait) { /* only main itself brings them back, so nothing is missed in between */
+        co_queue_wait(&vdev->returned, "virtqueues to come back");
+        bql_lock();
+        wait = vdev->owner != VIRTIO_OWNER_MAIN;
+        bql_unlock();
+    }
+}
+
+void virtio_kick(VirtioDevice *vdev, unsigned index)
+{
+    if (index < vdev->num_queues) {
+        eventfd_write(vdev->queues[index].kick_fd, 1);
+    }
+}
+
+/* ==== the home loop ==== */
+
+bool virtio_taking(const VirtioDevice *vdev)
+{
+    return vdev->running && !vdev->stopping && !vdev->broken && !vdev->quiesced;
+}
+
+static RUNS_IN_LOOP void queue_check_broken(VirtioQueue *q)
+{
+    VirtioDevice *vdev = q->vdev;
+    const char *why = virtqueue_broken(q->vq);
+    if (!why || vdev->broken) {
+        return;
+    }
+    vdev->broken = true;
+    trace_virtio_broken(device_label(vdev->dev), q->index, why);
+    virtio_guest_error(vdev, "queue %u: %s; the device needs a reset", q->index, why);
+    atomic_store(&vdev->broken_generation, vdev->running_generation);
+    aio_bh_schedule(&vdev->broken_bh);
+}
+
+/* Takes what there is, up to the budget; then asks for kicks and looks once more, so that what came
+ * in between is not lost. */
+static RUNS_IN_LOOP void queue_process(VirtioQueue *q)
+{
+    VirtioDevice *vdev = q->vdev;
+    if (!virtio_taking(vdev) || !q->active) {
+        return; /* looked at again by virtio_resume() or the next start */
+    }
+    q->budget = VIRTIO_QUEUE_BUDGET;
+    do {
+        virtqueue_set_notification(q->vq, false);
+        virtqueue_look(q->vq);
+        queue_check_broken(q);
+        q->processing = true;
+        vdev->ops->handle_queue(vdev, q->index);
+        q->processing = false;
+        if (!virtio_taking(vdev)) {
+            return;
+        }
+        if (!q->budget) {
+            aio_bh_schedule(&q->again);
+            return;
+        }
+        if (!q->polling) {
+            virtqueue_set_notification(q->vq, true);
+        }
+    } while (virtqueue_has_new(q->vq));
+}
+
+static void queue_again(void *opaque)
+{
+    VirtioQueue *q = opaque;
+    enter_loop(q->vdev->home);
+    queue_process(q);
+}
+
+static void queue_kicked(void *opaque)
+{
+    VirtioQueue *q = opaque;
+    enter_loop(q->vdev->home);
+    eventfd_t count;
+    if (eventfd_read(q->kick_fd, &count) == 0) {
+        queue_process(q);
+    }
+}
+
+static bool queue_poll(void *opaque)
+{
+    VirtioQueue *q = opaque;
+    enter_loop(q->vdev->home);
+    return virtio_taking(q->vdev) && virtqueue_has_new(q->vq);
+}
+
+static void queue_poll_begin(void *opaque)
+{
+    VirtioQueue *q = opaque;
+    enter_loop(q->vdev->home);
+    q->polling = true;
+    virtqueue_set_notification(q->vq, false);
+}
+
+static void queue_poll_end(void *opaque)
+{
+    VirtioQueue *q = opaque;
+    enter_loop(q->vdev->home);
+    q->polling = false;
+    virtqueue_set_notification(q->vq, true);
+}
+
+/* End of a turn: one interrupt for all that was completed in it. */
+static void queue_flush(void *opaque)
+{
+    VirtioQueue *q = opaque;
+    enter_loop(q->vdev->home);
+    if (virtqueue_flush(q->vq)) {
+        q->vdev->transport->notify_queue(q->vdev->transport_opaque, q->index);
+    }
+}
+
+static const AioHandlerOps queue_handler_ops = {
+    .readable = queue_kicked,
+    .poll = queue_poll,
+    .poll_ready = queue_again,
+    .poll_begin = queue_poll_begin,
+    .poll_end = queue_poll_end,
+    .flush = queue_flush,
+};
+
+static RUNS_IN_LOOP void queues_start(VirtioDevice *vdev)
+{
+    vdev->running = true;
+    vdev->stopping = false;
+    vdev->broken = false;
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        VirtioQueue *q = &vdev->queues[i];
+        if (!q->active) {
+            continue;
+        }
+        virtqueue_start(q->vq, vdev->dev->env->ram, &q->setup, &q->position);
+        q->polling = false;
+        q->handler = aio_handler_add(vdev->home, q->kick_fd, &queue_handler_ops, q);
+        queue_check_broken(q);
+    }
+    if (vdev->ops->started) {
+        vdev->ops->started(vdev);
+    }
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        queue_process(&vdev->queues[i]);
+    }
+}
+
+static RUNS_IN_LOOP bool queues_idle(const VirtioDevice *vdev)
+{
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        if (vdev->queues[i].active && virtqueue_in_flight(vdev->queues[i].vq)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static RUNS_IN_LOOP void queues_stop(VirtioDevice *vdev)
+{
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        VirtioQueue *q = &vdev->queues[i];
+        aio_bh_cancel(&q->again);
+        if (q->active) {
+            queue_flush(q);
+            aio_handler_remove(q->handler);
+            q->handler = NULL;
+            virtqueue_stop(q->vq, &q->position);
+        }
+    }
+    vdev->running = false;
+    vdev->stopping = false;
+}
+
+/* Obeys the last command. "Come back" is obeyed when nothing is in flight any more: the last
+ * completion calls again. */
+static void command_obey(void *opaque)
+{
+    VirtioDevice *vdev = opaque;
+    enter_loop(vdev->home);
+    SP("virtio.command", vdev);
+    if (atomic_load(&vdev->command) & COMMAND_RUN) {
+        if (!vdev->running) {
+            queues_start(vdev);
+        }
+        return;
+    }
+    if (vdev->running) {
+        if (!vdev->stopping) {
+            if (vdev->ops->stopping) {
+                vdev->ops->stopping(vdev);
+            }
+            vdev->stopping = true;
+        }
+        if (!queues_idle(vdev)) {
+            return;
+        }
+        queues_stop(vdev);
+    }
+    /* From the answer on the queues and @vdev are main's; one more call of this would be late. */
+    aio_bh_cancel(&vdev->home_bh);
+    aio_bh_schedule(&vdev->returned_bh);
+}
+
+static RUNS_IN_LOOP void request_gone(VirtioDevice *vdev)
+{
+    if (vdev->stopping && queues_idle(vdev)) {
+        aio_bh_schedule(&vdev->home_bh);
+    }
+}
+
+void *virtio_pop(VirtioDevice *vdev, unsigned index)
+{
+    VirtioQueue *q = &vdev->queues[index];
+    if (!virtio_taking(vdev) || !q->active || (q->processing && !q->budget)) {
+        return NULL;
+    }
+    void *e = virtqueue_pop(q->vq);
+    if (!e) {
+        queue_check_broken(q);
+        return NULL;
+    }
+    if (q->processing) {
+        q->budget--;
+    }
+    return e;
+}
+
+void virtio_unpop(VirtioDevice *vdev, unsigned index, VirtQueueElement *e)
+{
+    virtqueue_unpop(vdev->queues[index].vq, e);
+    request_gone(vdev);
+}
+
+void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, uint32_t len)
+{
+    virtqueue_push(vdev->queues[index].vq, e, len);
+    request_gone(vdev);
+}
+
+void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e)
+{
+    virtqueue_park(vdev->queues[index].vq, e);
+    request_gone(vdev);
+}
+
+void virtio_fail_request(VirtioDevice *vdev, unsigned index, VirtQueueElement *e,
+                         const char *reason)
+{
+    VirtioQueue *q = &vdev->queues[index];
+    virtqueue_break(q->vq, "head %u: %s", e->head, reason);
+    virtqueue_park(q->vq, e);
+    queue_check_broken(q);
+    request_gone(vdev);
+}
+
+void virtio_look(VirtioDevice *vdev, unsigned index)
+{
+    if (virtio_taking(vdev) && vdev->queues[index].active) {
+        aio_bh_schedule(&vdev->queues[index].again);
+    }
+}
+
+void virtio_quiesce(VirtioDevice *vdev)
+{
+    vdev->quiesced++;
+}
+
+void virtio_resume(VirtioDevice *vdev)
+{
+    assert(vdev->quiesced);
+    if (--vdev->quiesced) {
+        return;
+    }
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        virtio_look(vdev, i); /* kicks were ignored meanwhile */
+    }
+}
+
+/* ==== building and tearing down ==== */
+
+bool virtio_queues_init(VirtioDevice *vdev, GError **error)
+{
+    size_t request_size = vdev->request_size ? vdev->request_size : sizeof(VirtQueueElement);
+    aio_bh_init(&vdev->home_bh, vdev->home, command_obey, vdev);
+    aio_bh_init(&vdev->returned_bh, vdev->dev->env->main_ctx, queues_returned, vdev);
+    aio_bh_init(&vdev->broken_bh, vdev->dev->env->main_ctx, broken_reported, vdev);
+    for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++) {
+        vdev->queues[i].kick_fd = -1;
+    }
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        VirtioQueue *q = &vdev->queues[i];
+        q->vdev = vdev;
+        q->index = i;
+        aio_bh_init(&q->again, vdev->home, queue_again, q);
+        q->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (q->kick_fd < 0) {
+            g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                        "%s: no eventfd for queue %u: %s", device_label(vdev->dev), i,
+                        g_strerror(errno));
+            virtio_queues_cleanup(vdev);
+            return false;
+        }
+        q->vq = virtqueue_new(vdev->queue_size, request_size);
+    }
+    return true;
+}
+
+void virtio_queues_cleanup(VirtioDevice *vdev)
+{
+    assert(vdev->owner == VIRTIO_OWNER_MAIN && !vdev->pended.waiters);
+    aio_bh_cancel(&vdev->broken_bh);
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        VirtioQueue *q = &vdev->queues[i];
+        virtqueue_free(q->vq);
+        q->vq = NULL;
+        if (q->kick_fd >= 0) {
+            close(q->kick_fd);
+            q->kick_fd = -1;
+        }
+    }
+}

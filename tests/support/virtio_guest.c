@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/support/virtio_guest.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#define PCI_CAP_POINTER 0x34
+#define PCI_CAP_VENDOR 0x09
+#define MSIX_ENABLE 0x8000
+#define SETTLE_ROUNDS 6 /* kick, request, completion, coroutine, flush, message to main */
+
+/* ---- the machine ---- */
+
+static VirtioBench *current_bench; /* for find_iothread, which has no opaque */
+
+static AioContext *bench_find_iothread(const char *id)
+{
+    return strcmp(id, "io") == 0 ? current_bench->home : NULL;
+}
+
+VirtioBench *virtio_bench_new(void)
+{
+    VirtioBench *b = g_new0(VirtioBench, 1);
+    b->machine = fake_machine_new();
+    enter_main();
+    b->main_ctx = b->machine->env.main_ctx;
+    b->iothread = iothread_new("io", 0, NULL);
+    g_assert_nonnull(b->iothread);
+    b->home = iothread_context(b->iothread);
+    b->machine->env.default_iothread = b->home;
+    b->machine->env.find_iothread = bench_find_iothread;
+    PciWindows windows = {.mmio32_base = 0x80000000,
+                          .mmio32_size = 0x40000000,
+                          .mmio64_base = 1ull << 36,
+                          .mmio64_size = 1ull << 34,
+                          .ecam_base = 0xe0000000};
+    IrqGate *const gates[8] = {&b->machine->gates[16], &b->machine->gates[17],
+                               &b->machine->gates[18], &b->machine->gates[19],
+                               &b->machine->gates[20], &b->machine->gates[21],
+                               &b->machine->gates[22], &b->machine->gates[23]};
+    b->bus = pci_bus_new(&b->machine->env, &windows, gates);
+    b->machine->env.pci_bus = b->bus;
+    bql_lock();
+    address_space_map(b->machine->env.mmio, pci_bus_ecam(b->bus), windows.ecam_base, 1);
+    bql_unlock();
+    b->ram_next = 0x100000;
+    current_bench = b;
+    return b;
+}
+
+void virtio_bench_free(VirtioBench *b)
+{
+    enter_main();
+    virtio_bench_settle(b);
+    bql_lock();
+    address_space_unmap(pci_bus_ecam(b->bus));
+    bql_unlock();
+    pci_bus_free(b->bus);
+    iothread_free(b->iothread);
+    fake_machine_free(b->machine);
+    g_free(b);
+}
+
+typedef struct BenchCall {
+    void (*fn)(void *opaque);
+    void *opaque;
+    bool done;
+} BenchCall;
+
+static void bench_call(void *opaque)
+{
+    BenchCall *call = opaque;
+    call->fn(call->opaque);
+    call->done = true;
+}
+
+void virtio_bench_run(VirtioBench *b, void (*fn)(void *opaque), void *opaque)
+{
+    BenchCall call = {.fn = fn, .opaque = opaque};
+    co_start(b->main_ctx, bench_call, &call);
+    while (!call.done) {
+        aio_context_step(b->main_ctx, true);
+    }
+}
+
+typedef struct HomeCall {
+    AioContext *home;
+    BenchCall call;
+} HomeCall;
+
+static void bench_call_home(void *opaque)
+{
+    HomeCall *h = opaque;
+    enter_main();
+    enter_coroutine();
+    co_call_in(h->home, bench_call, &h->call);
+}
+
+void virtio_bench_at_home(VirtioBench *b, void (*fn)(void *opaque), void *opaque)
+{
+    HomeCall h = {.home = b->home, .call = {.fn = fn, .opaque = opaque}};
+    virtio_bench_run(b, bench_call_home, &h);
+}
+
+void virtio_bench_step(VirtioBench *b)
+{
+    aio_context_step(b->main_ctx, false);
+}
+
+static void bench_nothing(void *opaque)
+{
+}
+
+void virtio_bench_settle(VirtioBench *b)
+{
+    for (unsigned i = 0; i < SETTLE_ROUNDS; i++) {
+        virtio_bench_at_home(b, bench_nothing, NULL);
+        while (aio_context_step(b->main_ctx, false)) {
+        }
+    }
+}
+
+uint64_t virtio_bench_alloc(VirtioBench *b, uint64_t bytes)
+{
+    uint64_t gpa = b->ram_next;
+    b->ram_next += (bytes + 4095) / 4096 * 4096;
+    g_assert(b->ram_next <= FAKE_RAM_SIZE);
+    memset(virtio_bench_ram(b, gpa, bytes), 0, bytes);
+    return gpa;
+}
+
+void *virtio_bench_ram(VirtioBench *b, uint64_t gpa, uint64_t bytes)
+{
+    void *host = guest_ram_map(&b->machine->ram, gpa, bytes, true);
+    g_assert_nonnull(host);
+    return host;
+}
+
+/* ---- devices ---- */
+
+typedef struct DeviceStep {
+    Device *dev;
+    bool ok;
+    GError *error;
+} DeviceStep;
+
+static void step_realize(void *opaque)
+{
+    DeviceStep *s = opaque;
+    enter_main();
+    enter_coroutine();
+    s->ok = device_realize(s->dev, &s->error);
+}
+
+char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *properties,
+                              Device *parent, Device **dev)
+{
+    const DeviceType *t = device_type_find(type);
+    g_assert_nonnull(t);
+    DeviceStep s = {.dev = device_new(t, &b->machine->env, NULL), .ok = true};
+    s.dev->bus_device = parent;
+    if (properties) {
+        g_autoptr(OptDict) dict = opt_dict_parse(properties, NULL, &s.error);
+        s.ok = dict && device_set_properties(s.dev, dict, &s.error);
+    }
+    if (s.ok) {
+        virtio_bench_run(b, step_realize, &s);
+    }
+    if (!s.ok) {
+        char *text = g_strdup(s.error->message);
+        g_error_free(s.error);
+        device_free(s.dev);
+        *dev = NULL;
+        return text;
+    }
+    enter_main();
+    bql_lock();
+    pci_bus_assign_resources(b->bus);
+    bql_unlock();
+    *dev = s.dev;
+    return NULL;
+}
+
+Device *virtio_bench_device(VirtioBench *b, const char *type, const char *properties)
+{
+    Device *dev;
+    char *text = virtio_bench_try_device(b, type, properties, NULL, &dev);
+    if (text) {
+        fprintf(stderr, "%s\n", text);
+        abort();
+    }
+    return dev;
+}
+
+static void step_stop(void *opaque)
+{
+    Device *dev = opaque;
+    enter_main();
+    enter_coroutine();
+    if (dev->type->co_stop) {
+        dev->type->co_stop(dev);
+    }
+}
+
+static void step_start(void *opaque)
+{
+    Device *dev = opaque;
+    enter_main();
+    enter_coroutine();
+    if (dev->type->co_start) {
+        dev->type->co_start(dev);
+    }
+}
+
+static void step_unrealize(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    device_unrealize(opaque);
+}
+
+void virtio_bench_start(VirtioBench *b, Device *dev)
+{
+    virtio_bench_run(b, step_start, dev);
+}
+
+void virtio_bench_stop(VirtioBench *b, Device *dev)
+{
+    virtio_bench_run(b, step_stop, dev);
+}
+
+void virtio_bench_unplug(VirtioBench *b, Device *dev)
+{
+    virtio_bench_stop(b, dev);
+    virtio_bench_run(b, step_unrealize, dev);
+    device_free(dev);
+}
+
+void virtio_bench_reset(VirtioBench *b, Device *dev)
+{
+    virtio_bench_stop(b, dev);
+    enter_main();
+    bql_lock();
+    dev->type->reset(dev);
+    pci_bus_assign_resources(b->bus);
+    bql_unlock();
+    virtio_bench_start(b, dev);
+}
+
+GByteArray *virtio_bench_save(VirtioBench *b, Device *dev)
+{
+    GByteArray *out = g_byte_array_new();
+    bql_lock();
+    if (dev->type->pre_save) {
+        dev->type->pre_save(dev);
+    }
+    state_save(dev->type->base_state, dev, out);
+    state_save(dev->type->state, dev, out);
+    bql_unlock();
+    return out;
+}
+
+char *virtio_bench_load(VirtioBench *b, Device *dev, const GByteArray *saved)
+{
+    size_t first = 0, second = 0;
+    GError *error = NULL;
+    bql_lock();
+    bool ok = state_load(dev->type->base_state, dev, saved->data, saved->len, &first, &error) &&
+              state_load(dev->type->state, dev, saved->data + first, saved->len - first, &second,
+                         &error) &&
+              dev->type->post_load(dev, &error);
+    bql_unlock();
+    if (ok) {
+        return NULL;
+    }
+    char *text = g_strdup(error->message);
+    g_error_free(error);
+    return text;
+}
+
+/* ---- registers ---- */
+
+MmioResult virtio_guest_access(VirtioGuest *g, uint64_t gpa, IoAccess *a)
+{
+    bql_lock();
+    MmioResult result = address_space_dispatch(g->bench->machine->env.mmio, gpa, a, NULL);
+    bql_unlock();
+    return result;
+}
+
+static uint64_t guest_access_to_end(VirtioGuest *g, uint64_t gpa, IoAccess *a)
+{
+    while (virtio_guest_access(g, gpa, a) == MMIO_PENDING) {
+        while (!completion_done(&a->waiter.done)) {
+            aio_context_step(g->bench->main_ctx, true);
+        }
+    }
+    return a->value;
+}
+
+uint64_t virtio_guest_read(VirtioGuest *g, uint64_t gpa, unsigned size)
+{
+    IoAccess a = {.size = (uint8_t)size};
+    return guest_access_to_end(g, gpa, &a);
+}
+
+void virtio_guest_write(VirtioGuest *g, uint64_t gpa, uint64_t value, unsigned size)
+{
+    IoAccess a = {.size = (uint8_t)size, .is_write = true, .value = value};
+    guest_access_to_end(g, gpa, &a);
+}
+
+uint32_t virtio_guest_common_read(VirtioGuest *g, unsigned offset, unsigned size)
+{
+    return (uint32_t)virtio_guest_read(g, g->common + offset, size);
+}
+
+void virtio_guest_common_write(VirtioGuest *g, unsigned offset, uint64_t value, unsigned size)
+{
+    virtio_guest_write(g, g->common + offset, value, size);
+}
+
+/* ---- discovery ---- */
+
+static void guest_take_cap(VirtioGuest *g, unsigned cap)
+{
+    const PciDevice *pci = &g->dev->pci;
+    unsigned bar = pci_get(pci, cap + 4, 1);
+    uint64_t base = pci_get(pci, 0x10 + bar * 4, 4) & ~0xfu;
+    base |= (uint64_t)pci_get(pci, 0x14 + bar * 4, 4) << 32;
+    uint64_t gpa = base + pci_get(pci, cap + 8, 4);
+    switch (pci_get(pci, cap + 3, 1)) {
+    case VIRTIO_PCI_CAP_COMMON:
+        g->common = gpa;
+        return;
+    case VIRTIO_PCI_CAP_NOTIFY:
+        g->notify = gpa;
+        g->notify_multiplier = pci_get(pci, cap + 16, 4);
+        return;
+    case VIRTIO_PCI_CAP_ISR:
+        g->isr = gpa;
+        return;
+    case VIRTIO_PCI_CAP_DEVICE:
+        g->config = gpa;
+        g->config_size = pci_get(pci, cap + 12, 4);
+        return;
+    default:
+        return;
+    }
+}
+
+void virtio_guest_init(VirtioGuest *g, VirtioBench *b, Device *dev)
+{
+    *g = (VirtioGuest){.bench = b, .dev = (VirtioPci *)(void *)dev};
+    const PciDevice *pci = &g->dev->pci;
+    for (unsigned cap = pci_get(pci, PCI_CAP_POINTER, 1); cap; cap = pci_get(pci, cap + 1, 1)) {
+        if (pci_get(pci, cap, 1) == PCI_CAP_VENDOR) {
+            guest_take_cap(g, cap);
+        }
+    }
+    g_assert(g->common && g->isr && g->notify);
+}
+
+/* ---- initialization, §3.1 ---- */
+
+uint8_t virtio_guest_status(VirtioGuest *g)
+{
+    return (uint8_t)virtio_guest_common_read(g, VIRTIO_COMMON_STATUS, 1);
+}
+
+void virtio_guest_set_status(VirtioGuest *g, uint8_t status)
+{
+    virtio_guest_common_write(g, VIRTIO_COMMON_STATUS, status, 1);
+}
+
+uint64_t virtio_guest_offered(VirtioGuest *g)
+{
+    uint64_t features = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        virtio_guest_common_write(g, VIRTIO_COMMON_DEVICE_FEATURE_SELECT, i, 4);
+        features |= (uint64_t)virtio_guest_common_read(g, VIRTIO_COMMON_DEVICE_FEATURE, 4)
+                    << (32 * i);
+    }
+    return features;
+}
+
+void virtio_guest_reset(VirtioGuest *g)
+{
+    virtio_guest_set_status(g, 0);
+    while (virtio_guest_status(g)) {
+    }
+}
+
+bool virtio_guest_negotiate(VirtioGuest *g, uint64_t wanted)
+{
+    virtio_guest_reset(g);
+    virtio_guest_set_status(g, VIRTIO_STATUS_ACKNOWLEDGE);
+    virtio_guest_set_status(g, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER);
+    g->features = virtio_guest_offered(g) & wanted;
+    for (unsigned i = 0; i < 2; i++) {
+        virtio_guest_common_write(g, VIRTIO_COMMON_DRIVER_FEATURE_SELECT, i, 4);
+        virtio_guest_common_write(g, VIRTIO_COMMON_DRIVER_FEATURE,
+                                  (uint32_t)(g->features >> (32 * i)), 4);
+    }
+    virtio_guest_set_status(g, virtio_guest_status(g) | VIRTIO_STATUS_FEATURES_OK);
+    return virtio_guest_status(g) & VIRTIO_STATUS_FEATURES_OK;
+}
+
+void virtio_guest_queue(VirtioGuest *g, VirtioGuestQueue *q, unsigned index, unsigned size,
+                        unsigned vector)
+{
+    virtio_guest_common_write(g, VIRTIO_COMMON_QUEUE_SELECT, index, 2);
+    unsigned max = virtio_guest_common_read(g, VIRTIO_COMMON_QUEUE_SIZE, 2);
+    size = size ? size : max;
+    *q = (VirtioGuestQueue){
+        .guest = g, .index = index, .event_idx = g->features & VIRTIO_F_EVENT_IDX};
+    uint64_t gpa = virtio_bench_alloc(g->bench, vring_driver_bytes(size));
+    vring_driver_init(&q->ring, &g->bench->machine->ram, gpa, size);
+    virtio_guest_common_write(g, VIRTIO_COMMON_QUEUE_SIZE, size, 2);
+    virtio_guest_common_write(g, VIRTIO_COMMON_QUEUE_VECTOR, vector, 2);
+    virtio_guest_common_write(g, VIRTIO_COMMON_QUEUE_DESC, q->ring.desc_gpa, 8);
+    virtio_guest_common_write(g, VIRTIO_COMMON_QUEUE_DRIVER, q->ring.avail_gpa, 8);
+    virtio_guest_common_write(g, VIRTIO_COMMON_QUEUE_DEVICE, q->ring.used_gpa, 8);
+    virtio_guest_common_write(g, VIRTIO_COMMON_QUEUE_ENABLE, 1, 2);
+}
+
+void virtio_guest_driver_ok(VirtioGuest *g)
+{
+    virtio_guest_set_status(g, virtio_guest_status(g) | VIRTIO_STATUS_DRIVER_OK);
+}
+
+void virtio_guest_enable_msix(VirtioGuest *g)
+{
+    const PciDevice *pci = &g->dev->pci;
+    uint64_t table = pci_get(pci, 0x10 + VIRTIO_PCI_MSIX_BAR * 4, 4) & ~0xfu;
+    uint64_t ecam = 0xe0000000 + ((uint64_t)pci->devfn << 12);
+    for (unsigned i = 0; i < pci->msix.count; i++) {
+        virtio_guest_write(g, table + i * 16, 0xfee00000, 4);
+        virtio_guest_write(g, table + i * 16 + 4, 0, 4);
+        virtio_guest_write(g, table + i * 16 + 8, 0x100 + i, 4);
+        virtio_guest_write(g, table + i * 16 + 12, 0, 4);
+    }
+    virtio_guest_write(g, ecam + pci->msix.cap + 2, MSIX_ENABLE, 2);
+}
+
+/* ---- operation ---- */
+
+void virtio_guest_kick(VirtioGuestQueue *q)
+{
+    FakeMachine *m = q->guest->bench->machine;
+    uint64_t gpa = q->guest->notify + q->index * q->guest->notify_multiplier;
+    for (unsigned i = 0; i < m->doorbell_count; i++) {
+        if (m->doorbells[i].address == gpa && !m->doorbells[i].pio) {
+            eventfd_write(m->doorbells[i].event_fd, 1);
+            return;
+        }
+    }
+    virtio_guest_write(q->guest, gpa, q->index, 2);
+}
+
+uint16_t virtio_guest_add(VirtioGuestQueue *q, const VringBuffer *buffers, unsigned count)
+{
+    uint16_t old = q->ring.avail_idx;
+    uint16_t head = vring_driver_chain(&q->ring, buffers, count);
+    vring_driver_offer(&q->ring, head);
+    if (vring_driver_wants_kick(&q->ring, old, q->event_idx)) {
+        virtio_guest_kick(q);
+    }
+    return head;
+}
+
+bool virtio_guest_used(VirtioGuestQueue *q, uint32_t *id, uint32_t *len)
+{
+    virtio_bench_settle(q->guest->bench); /* the interrupt, too, comes after the entry */
+    bool any = vring_driver_take_used(&q->ring, id, len);
+    if (any && q->event_idx) { /* wants to be interrupted for the next one */
+        vring_driver_set_used_event(&q->ring, q->ring.last_used);
+    }
+    return any;
+}
