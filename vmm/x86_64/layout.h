@@ -48,9 +48,10 @@
 #define X86_BOOT_DATA_BASE UINT64_C(0x1000) /* boot_params, page tables, GDT, command line, ... */
 #define X86_EBDA_BASE UINT64_C(0x9fc00)     /* 0x9fc00-0xdffff is not RAM for the guest */
 #define X86_ACPI_BASE UINT64_C(0xe0000)     /* RSDP (found by scanning, too), then the tables */
-#define X86_ACPI_SIZE UINT64_C(0x1f000)
-#define X86_ACPI_NVS_BASE UINT64_C(0xff000) /* FACS */
+#define X86_ACPI_SIZE UINT64_C(0xf000)
+#define X86_ACPI_NVS_BASE UINT64_C(0xef000) /* FACS */
 #define X86_ACPI_NVS_SIZE UINT64_C(0x1000)
+#define X86_SYSTEM_ROM_BASE UINT64_C(0xf0000) /* kept for itself by any PC operating system */
 
 /* ---- ports ---- */
 #define X86_PORT_KBD 0x60      /* i8042 data; command/status 0x64: reset pulse only */

@@ -24,6 +24,7 @@ static void memmap_add_first_mib(MemmapBuilder *b, uint64_t end)
     memmap_add(b, X86_EBDA_BASE, UINT64_C(0xa0000), X86_MEMMAP_RESERVED);
     memmap_add(b, X86_ACPI_BASE, X86_ACPI_BASE + X86_ACPI_SIZE, X86_MEMMAP_ACPI);
     memmap_add(b, X86_ACPI_NVS_BASE, X86_ACPI_NVS_BASE + X86_ACPI_NVS_SIZE, X86_MEMMAP_NVS);
+    memmap_add(b, X86_SYSTEM_ROM_BASE, X86_MIB, X86_MEMMAP_RESERVED);
     memmap_add(b, X86_MIB, end, X86_MEMMAP_RAM);
 }
 
