@@ -115,6 +115,13 @@ static bool multiboot_check_addresses(const BootFile *file, const BootMultiboot 
                                "file has %" PRIu64 " bytes for it",
                                mb->load_addr, mb->load_end_addr, have);
     }
+    uint64_t end = mb->load_end_addr != 0 ? mb->load_end_addr : mb->load_addr + have;
+    if (mb->entry_addr < mb->load_addr || mb->entry_addr >= end) {
+        return boot_file_error(error, BOOT_ERROR_FORMAT, file,
+                               "is corrupt: its Multiboot entry 0x%x is not in what is loaded, "
+                               "0x%x-0x%" PRIx64,
+                               mb->entry_addr, mb->load_addr, end);
+    }
     if (mb->bss_end_addr != 0 && mb->bss_end_addr < mb->load_end_addr) {
         return boot_file_error(error, BOOT_ERROR_FORMAT, file,
                                "is corrupt: Multiboot bss ends at 0x%x, before the data's end "
