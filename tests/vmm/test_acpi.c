@@ -287,7 +287,7 @@ static void every_table_is_disassembled_without_a_complaint(void **state)
     write_tables(f);
     char *dir = make_dir();
     for (size_t i = 0; i < G_N_ELEMENTS(all_tables); i++) {
-        g_autofree char *path = dump_table(f, dir, all_tables[i]);
+        g_free(dump_table(f, dir, all_tables[i]));
         g_autofree char *command = g_strdup_printf("iasl -d %s.aml", all_tables[i]);
         g_autofree char *out = run(dir, command);
         g_autofree char *dsl = g_strdup_printf("%s/%s.dsl", dir, all_tables[i]);

@@ -91,7 +91,7 @@ static void tiny_files(void **state)
         const uint8_t elf[64] = "\x7f"
                                 "ELF";
         char *path = image_write(elf, len);
-        g_autofree char *text = error_of(path, NULL);
+        g_free(error_of(path, NULL));
         image_unlink(path);
     }
 }

@@ -9,6 +9,10 @@
 #include "vmm/x86_64/cpuid.h"
 
 #define INDEXED KVM_CPUID_FLAG_SIGNIFCANT_INDEX
+#define LEAF(leaf, subleaf, how, a, b, c, d)                                                       \
+    {                                                                                              \
+        .function = leaf, .index = subleaf, .flags = how, .eax = a, .ebx = b, .ecx = c, .edx = d   \
+    }
 
 /* Shortened answers of KVM_GET_SUPPORTED_CPUID. */
 typedef struct HostCpuid {
@@ -20,25 +24,25 @@ static const HostCpuid intel = {
     .nent = 19,
     .entries =
         {
-            {0, 0, 0, 0x1f, 0x756e6547, 0x6c65746e, 0x49656e69},
-            {1, 0, 0, 0x806f8, 0x12100800, 0xfffa3203 & ~(1u << 24), 0x0f8bfbff},
-            {4, 0, INDEXED, 0xfc004121, 0x02c0003f, 0x3f, 0},
-            {4, 1, INDEXED, 0xfc01c163, 0x03c0003f, 0xffff, 4},
-            {4, 2, INDEXED, 0, 0, 0, 0},
-            {7, 0, INDEXED, 1, 0xf1bf2fbf, 0x1b415f6e, 0xbc814410},
-            {0xa, 0, 0, 0x08300802, 0, 0, 0x8604},
-            {0xb, 0, INDEXED, 1, 2, 0x100, 0x55},
-            {0xb, 1, INDEXED, 7, 96, 0x201, 0x55},
-            {0xd, 0, INDEXED, 0x2e7, 0xa88, 0xa88, 0},
-            {0xd, 1, INDEXED, 0xf, 0xa08, 0, 0},
-            {0xd, 2, INDEXED, 0x100, 0x240, 0, 0},
-            {0xd, 5, INDEXED, 0x40, 0x440, 0, 0},
-            {0xd, 6, INDEXED, 0x200, 0x480, 0, 0},
-            {0xd, 7, INDEXED, 0x400, 0x680, 0, 0},
-            {0xd, 9, INDEXED, 8, 0xa80, 0, 0},
-            {0x40000000, 0, 0, 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d},
-            {0x40000001, 0, 0, 0x01007efb, 0, 0, 0},
-            {0x80000008, 0, 0, 0x302e, 0, 0, 0},
+            LEAF(0, 0, 0, 0x1f, 0x756e6547, 0x6c65746e, 0x49656e69),
+            LEAF(1, 0, 0, 0x806f8, 0x12100800, 0xfffa3203 & ~(1u << 24), 0x0f8bfbff),
+            LEAF(4, 0, INDEXED, 0xfc004121, 0x02c0003f, 0x3f, 0),
+            LEAF(4, 1, INDEXED, 0xfc01c163, 0x03c0003f, 0xffff, 4),
+            LEAF(4, 2, INDEXED, 0, 0, 0, 0),
+            LEAF(7, 0, INDEXED, 1, 0xf1bf2fbf, 0x1b415f6e, 0xbc814410),
+            LEAF(0xa, 0, 0, 0x08300802, 0, 0, 0x8604),
+            LEAF(0xb, 0, INDEXED, 1, 2, 0x100, 0x55),
+            LEAF(0xb, 1, INDEXED, 7, 96, 0x201, 0x55),
+            LEAF(0xd, 0, INDEXED, 0x2e7, 0xa88, 0xa88, 0),
+            LEAF(0xd, 1, INDEXED, 0xf, 0xa08, 0, 0),
+            LEAF(0xd, 2, INDEXED, 0x100, 0x240, 0, 0),
+            LEAF(0xd, 5, INDEXED, 0x40, 0x440, 0, 0),
+            LEAF(0xd, 6, INDEXED, 0x200, 0x480, 0, 0),
+            LEAF(0xd, 7, INDEXED, 0x400, 0x680, 0, 0),
+            LEAF(0xd, 9, INDEXED, 8, 0xa80, 0, 0),
+            LEAF(0x40000000, 0, 0, 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d),
+            LEAF(0x40000001, 0, 0, 0x01007efb, 0, 0, 0),
+            LEAF(0x80000008, 0, 0, 0x302e, 0, 0, 0),
         },
 };
 
@@ -46,17 +50,17 @@ static const HostCpuid amd = {
     .nent = 11,
     .entries =
         {
-            {0, 0, 0, 0xd, 0x68747541, 0x444d4163, 0x69746e65},
-            {1, 0, 0, 0xa20f10, 0x01020800, 0xfed83203 & ~(1u << 24), 0x078bfbff},
-            {7, 0, INDEXED, 0, 0x219c97a9, 0x40068c, 0},
-            {0x40000000, 0, 0, 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d},
-            {0x40000001, 0, 0, 0x01007efb, 0, 0, 0},
-            {0x80000001, 0, 0, 0xa20f10, 0, 0x00c003f7, 0x2fd3fbff},
-            {0x80000007, 0, 0, 0, 0, 0, 0x100},
-            {0x80000008, 0, 0, 0x3030, 0, 0x7007, 0},
-            {0x8000001d, 0, INDEXED, 0x4121, 0x1c0003f, 0x3f, 0},
-            {0x8000001d, 3, INDEXED, 0x1c163, 0x3c0003f, 0x7fff, 1},
-            {0x8000001e, 0, 0, 7, 0x103, 0, 0},
+            LEAF(0, 0, 0, 0xd, 0x68747541, 0x444d4163, 0x69746e65),
+            LEAF(1, 0, 0, 0xa20f10, 0x01020800, 0xfed83203 & ~(1u << 24), 0x078bfbff),
+            LEAF(7, 0, INDEXED, 0, 0x219c97a9, 0x40068c, 0),
+            LEAF(0x40000000, 0, 0, 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d),
+            LEAF(0x40000001, 0, 0, 0x01007efb, 0, 0, 0),
+            LEAF(0x80000001, 0, 0, 0xa20f10, 0, 0x00c003f7, 0x2fd3fbff),
+            LEAF(0x80000007, 0, 0, 0, 0, 0, 0x100),
+            LEAF(0x80000008, 0, 0, 0x3030, 0, 0x7007, 0),
+            LEAF(0x8000001d, 0, INDEXED, 0x4121, 0x1c0003f, 0x3f, 0),
+            LEAF(0x8000001d, 3, INDEXED, 0x1c163, 0x3c0003f, 0x7fff, 1),
+            LEAF(0x8000001e, 0, 0, 7, 0x103, 0, 0),
         },
 };
 
