@@ -60,7 +60,7 @@ TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 FUZZ_SRC := $(shell find tests/fuzz -name 'fuzz_*.c' 2>/dev/null | sort)
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(B)/%)
 
-GUEST_TESTS := $(sort $(wildcard tests/guest/*.sh))
+TEST_SCRIPTS := $(sort $(wildcard tests/guest/*.sh tests/*/test-*.sh))
 
 # build/skiff is what users run: always the release, whatever variants are built beside it.
 all: $(B)/skiff $(if $(filter release,$(V)),build/skiff)
@@ -124,7 +124,7 @@ RUN_TESTS_ubsan  = $(RUN_TESTS_san) --slow 2
 RUN_TESTS_tsan   = $(RUN_TESTS_san) --slow 10 --wrap 'setarch -R'
 
 run-tests: $(B)/skiff test-bins guests linux-guest
-	tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(GUEST_TESTS)
+	tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(TEST_SCRIPTS)
 
 # Built first, because sources include generated headers.
 lint:
