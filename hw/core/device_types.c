@@ -4,12 +4,18 @@
 #include <string.h>
 
 /* One row per type: the name of its `const DeviceType`, in the order -device help lists them. */
-#define DEVICE_TYPES(ROW)                                                                          \
-    ROW(pci_host_type)                                                                             \
-    ROW(serial_type)                                                                               \
-    ROW(i8042_type)                                                                                \
-    ROW(post_port_type) ROW(debug_exit_type) ROW(debugcon_type) ROW(pvpanic_type)                  \
-        ROW(virtio_rng_pci_type)
+/* clang-format off */
+#define DEVICE_TYPES(ROW) \
+    ROW(pci_host_type) \
+    ROW(lpc_type) \
+    ROW(serial_type) \
+    ROW(i8042_type) \
+    ROW(post_port_type) \
+    ROW(debug_exit_type) \
+    ROW(debugcon_type) \
+    ROW(pvpanic_type) \
+    ROW(virtio_rng_pci_type)
+/* clang-format on */
 
 #define DEVICE_TYPE_DECLARE(type) extern const DeviceType type;
 #define DEVICE_TYPE_ENTRY(type) &type,
