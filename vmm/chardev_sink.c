@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A sink: one descriptor that a stream's output goes to.
+ *
+ *   IDLE --sink_kick: bytes pending, fd may block--> BUSY --worker--> DONE --sink_reap--> IDLE
+ *
+ * A descriptor that does not block is written from main and stays IDLE.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "vmm/chardev_stream.h"
+
+/* Writes of one kick: a reader as fast as the guest must not keep main from its other work. */
+#define SINK_WRITES_PER_KICK 4
+/* How long a crashing process waits for a reader, in all. */
+#define SINK_CRASH_WAIT_MS 100
+
+void sink_init(ChardevSink *sink, ChardevStream *s)
+{
+    sink->stream = s;
+    sink->fd = -1;
+}
+
+/* The pending bytes that are contiguous in the ring. */
+static size_t sink_peek(ChardevSink *sink, const uint8_t **data)
+{
+    ChardevStream *s = sink->stream;
+    uint64_t position = atomic_load(&sink->position);
+    uint64_t pending = atomic_load(&s->written) - position;
+    size_t at = position % STREAM_RING_BYTES;
+
+    *data = s->ring + at;
+    return MIN(pending, STREAM_RING_BYTES - at);
+}
+
+static void sink_advance(ChardevSink *sink, size_t bytes)
+{
+    rank_mutex_lock(&sink->stream->lock);
+    atomic_store(&sink->position, atomic_load(&sink->position) + bytes);
+    rank_mutex_unlock(&sink->stream->lock);
+}
+
+static const AioHandlerOps sink_handler_ops;
+
+static void sink_watch(ChardevSink *sink, bool on)
+{
+    if (on && !sink->handler) {
+        sink->handler = aio_handler_add(sink->stream->ctx, sink->fd, &sink_handler_ops, sink);
+    } else if (!on) {
+        aio_handler_remove(sink->handler);
+        sink->handler = NULL;
+    }
+}
+
+void sink_start(ChardevSink *sink, int fd, FdMode mode, const char *what)
+{
+    sink->fd = fd;
+    sink->mode = mode;
+    sink->what = what;
+    sink->ready = false;
+    rank_mutex_lock(&sink->stream->lock);
+    atomic_store(&sink->position, atomic_load(&sink->stream->written));
+    sink->active = true;
+    rank_mutex_unlock(&sink->stream->lock);
+}
+
+void sink_stop(ChardevSink *sink)
+{
+    sink_watch(sink, false);
+    rank_mutex_lock(&sink->stream->lock);
+    sink->active = false;
+    rank_mutex_unlock(&sink->stream->lock);
+}
+
+/* Errors of storage that somebody may do something about. */
+static bool sink_error_passes(int error_number)
+{
+    return error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG;
+}
+
+/* A write of @chunk bytes gave @result. False when this sink can't go on now. */
+static RUNS_IN_MAIN bool sink_take_result(ChardevSink *sink, size_t chunk, ssize_t result)
+{
+    ChardevStream *s = sink->stream;
+
+    if (result >= 0) {
+        sink_advance(sink, (size_t)result);
+        return true;
+    }
+    if (result == -EAGAIN || result == -EWOULDBLOCK) {
+        return false;
+    }
+    if (sink == &s->out && s->backend->hangup && !sink_error_passes((int)-result)) {
+        /* Who read it is gone for good, or until the backend starts the sink anew. */
+        sink_stop(sink);
+        s->backend->hangup(s, (int)-result);
+        return false;
+    }
+    /* A full disk may have room again later: these bytes are lost, the next are tried. */
+    log_limited(&sink->limit, "chardev '%s': %s: %s: %zu bytes of output lost", s->base.id,
+                sink->what, g_strerror((int)-result), chunk);
+    sink_advance(sink, chunk);
+    return true;
+}
+
+/* ---- descriptors that may block ---- */
+
+static int sink_write_in_worker(void *opaque)
+{
+    ChardevSink *sink = opaque;
+    const uint8_t *data = sink->stream->ring + atomic_load(&sink->position) % STREAM_RING_BYTES;
+
+    enter_worker();
+    sink->result = chardev_fd_write(sink->fd, sink->mode, data, sink->chunk);
+    atomic_store(&sink->work, SINK_DONE);
+    return 0;
+}
+
+/* Takes over what the worker has done. Called by the coroutine and, when the loop has ended before
+ * the coroutine ran again, by the flush; whoever comes second finds nothing. */
+static RUNS_IN_MAIN void sink_reap(ChardevSink *sink)
+{
+    if (atomic_load(&sink->work) != SINK_DONE) {
+        return;
+    }
+    atomic_store(&sink->work, SINK_IDLE);
+    if (sink->active) {
+        sink_take_result(sink, sink->chunk, sink->result);
+    }
+}
+
+static void sink_worker_coroutine(void *opaque)
+{
+    ChardevSink *sink = opaque;
+    ChardevStream *s = sink->stream;
+    const uint8_t *data;
+
+    enter_coroutine();
+    enter_main();
+    sink->chunk = sink_peek(sink, &data);
+    if (sink->mode == FD_POLLED) {
+        sink->chunk = MIN(sink->chunk, PIPE_BUF); /* what poll promises to be taken at once */
+    }
+    if (sink->active && sink->chunk > 0) {
+        /* Only now: from here on the worker runs, whether or not the loop goes on. */
+        atomic_store(&sink->work, SINK_BUSY);
+        co_run_in_worker(sink_write_in_worker, sink);
+        sink_reap(sink);
+    }
+    sink->ready = false;
+    sink->running = false;
+    sink_kick(sink);
+    stream_check_room(s);
+    stream_coroutine_end(s);
+}
+
+/* ---- main's part ---- */
+
+static RUNS_IN_MAIN void sink_kick_nonblocking(ChardevSink *sink)
+{
+    const uint8_t *data;
+    size_t size;
+
+    for (unsigned i = 0; i < SINK_WRITES_PER_KICK; i++) {
+        size = sink_peek(sink, &data);
+        if (size == 0) {
+            sink_watch(sink, false);
+            return;
+        }
+        if (!sink_take_result(sink, size, chardev_fd_write(sink->fd, sink->mode, data, size))) {
+            break;
+        }
+    }
+    if (sink->active) {
+        sink_watch(sink, true);
+    }
+}
+
+void sink_kick(ChardevSink *sink)
+{
+    const uint8_t *data;
+    size_t size;
+
+    if (!sink->active || sink->running) {
+        return;
+    }
+    if (sink->mode == FD_NONBLOCK || sink->mode == FD_SOCKET) {
+        sink_kick_nonblocking(sink);
+        return;
+    }
+    size = sink_peek(sink, &data);
+    if (size == 0) {
+        return;
+    }
+    if (sink->mode == FD_POLLED && !sink->ready) {
+        sink_watch(sink, true);
+        return;
+    }
+    sink->running = true;
+    stream_coroutine_begin(sink->stream);
+    co_start(sink->stream->ctx, sink_worker_coroutine, sink);
+}
+
+static void sink_writable(void *opaque)
+{
+    ChardevSink *sink = opaque;
+    ChardevStream *s = sink->stream;
+
+    enter_main();
+    sink->ready = true;
+    if (sink->mode == FD_POLLED) {
+        sink_watch(sink, false);
+    }
+    sink_kick(sink);
+    stream_check_room(s);
+}
+
+static const AioHandlerOps sink_handler_ops = {.writable = sink_writable};
+
+/* ---- ways out ---- */
+
+static int64_t sink_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+static int sink_ms_until(int64_t deadline_ns)
+{
+    int64_t left = (deadline_ns - sink_now_ns() + 999999) / 1000000;
+
+    return left < 0 ? 0 : (int)MIN(left, INT_MAX);
+}
+
+bool sink_flush_blocking(ChardevSink *sink, int64_t deadline_ns)
+{
+    const uint8_t *data;
+    size_t size;
+
+    while (sink->active) {
+        struct pollfd p = {.fd = sink->fd, .events = POLLOUT};
+
+        if (atomic_load(&sink->work) == SINK_BUSY) {
+            if (sink_ms_until(deadline_ns) == 0) {
+                return false;
+            }
+            poll(NULL, 0, 1); /* the loop has ended: nobody could wake us */
+            continue;
+        }
+        sink_reap(sink);
+        size = sink->active ? sink_peek(sink, &data) : 0;
+        if (size == 0) {
+            return true;
+        }
+        if (poll(&p, 1, sink_ms_until(deadline_ns)) == 0) {
+            return false;
+        }
+        size = MIN(size, PIPE_BUF);
+        sink_take_result(sink, size, chardev_fd_write(sink->fd, sink->mode, data, size));
+    }
+    return true;
+}
+
+void sink_flush_crash(ChardevSink *sink)
+{
+    int wait_ms = SINK_CRASH_WAIT_MS;
+
+    if (!sink->active || !sink->stream->ring) {
+        return;
+    }
+    if (atomic_load(&sink->work) != SINK_IDLE) {
+        atomic_fetch_add(&sink->position, sink->chunk); /* the worker's, not to be said twice */
+        atomic_store(&sink->work, SINK_IDLE);
+    }
+    for (;;) {
+        struct pollfd p = {.fd = sink->fd, .events = POLLOUT};
+        const uint8_t *data;
+        size_t size = sink_peek(sink, &data);
+        ssize_t n;
+
+        if (size == 0 || size > STREAM_RING_BYTES || poll(&p, 1, wait_ms) == 0) {
+            return;
+        }
+        n = chardev_fd_write(sink->fd, sink->mode, data, MIN(size, PIPE_BUF));
+        if (n < 0 && n != -EAGAIN) {
+            return;
+        }
+        if (n > 0) {
+            atomic_fetch_add(&sink->position, (uint64_t)n);
+        } else {
+            wait_ms = 0; /* poll lied: no more patience */
+        }
+    }
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What must still be done when a signal ends the process: console output out, terminal restored.
+ */
+#ifndef SKIFF_VMM_CRASH_H
+#define SKIFF_VMM_CRASH_H
+
+#include "util/thread.h"
+
+/* Catches the signals that end a process and are at their default now, calls @fn
+ * (async-signal-safe) once and lets the signal do what it would have done. A later handler of
+ * somebody else's, or a signalfd with the signal blocked, takes precedence. At start-up, once. */
+void crash_catch_signals(void (*fn)(void)) ANY_THREAD;
+
+#endif
