@@ -60,7 +60,8 @@ TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 FUZZ_SRC := $(shell find tests/fuzz -name 'fuzz_*.c' 2>/dev/null | sort)
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(B)/%)
 
-TEST_SCRIPTS := $(sort $(wildcard tests/guest/*.sh tests/*/test-*.sh))
+# Every executable of tests/guest, and test-*.sh elsewhere.
+TEST_SCRIPTS := $(shell find tests -type f -perm -u+x \( -path 'tests/guest/*' -o -name 'test-*.sh' \) | LC_ALL=C sort)
 
 # build/skiff is what users run: always the release, whatever variants are built beside it.
 all: $(B)/skiff $(if $(filter release,$(V)),build/skiff)
