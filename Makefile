@@ -124,14 +124,19 @@ RUN_TESTS_ubsan  = $(RUN_TESTS_san) --slow 2
 # TSan's shadow memory has no place for what a randomized address space may hold.
 RUN_TESTS_tsan   = $(RUN_TESTS_san) --slow 10 --wrap 'setarch -R'
 
-run-tests: $(B)/skiff test-bins guests linux-guest
-	tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(TEST_SCRIPTS)
+# A sanitizer has nothing to find in what does not run skiff.
+RUN_SCRIPTS = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(filter tests/guest/%.sh,$(TEST_SCRIPTS)))
 
-# Built first, because sources include generated headers.
+run-tests: $(B)/skiff test-bins guests linux-guest
+	tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(RUN_SCRIPTS)
+
 lint:
 	tests/install-deps build test lint
-	$(SUBMAKE) V=test build/test/libskiff.a
-	CLANG='$(CLANG)' tests/lint/lint build/test/gen $(PKG_CFLAGS)
+	$(SUBMAKE) V=test run-lint
+
+# The library first, because sources include generated headers.
+run-lint: $(B)/libskiff.a
+	CLANG='$(CLANG)' tests/lint/lint $(B)/gen $(PKG_CFLAGS)
 
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= $(shell date +%s)
@@ -158,4 +163,4 @@ clean:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include $(wildcard guest-images/*.mk tests/*.mk tests/*/*.mk vmm/*.mk)
 
-.PHONY: all run check lint asan ubsan tsan fuzz bench install clean test-bins fuzz-bins run-tests run-fuzzers
+.PHONY: all run check lint asan ubsan tsan fuzz bench install clean test-bins fuzz-bins run-tests run-lint run-fuzzers
