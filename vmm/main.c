@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * skiff's main(): command line in, exit status out. Everything between runs on the main loop.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include "util/log.h"
+#include "util/trace.h"
+#include "util/waitgraph.h"
+#include "vmm/chardev.h"
+#include "vmm/vm.h"
+
+#define MAIN_FLUSH_BOUND_MS 2000
+#define MAIN_TAIL_BYTES 2048
+#ifdef SKIFF_TESTING
+#define MAIN_WATCHDOG_NS (INT64_C(20) * 1000000000)
+#endif
+
+typedef struct Main {
+    VmConfig config;
+    Vm vm;
+    int signal_fd;
+    int ready_fd; /* -daemonize: tells the parent; -1 else */
+    bool pidfile_written;
+    char *build_error;
+} Main;
+
+/* ---- process matters ---- */
+
+static void main_print_error(const char *message)
+{
+    fprintf(stderr, "skiff: %s\n", message);
+}
+
+static bool main_write_pidfile(Main *m, GError **error)
+{
+    const char *path = m->config.pidfile;
+    if (path == NULL) {
+        return true;
+    }
+    g_autofree char *text = g_strdup_printf("%d\n", (int)getpid());
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    size_t size = strlen(text);
+    if (fd < 0 || write(fd, text, size) != (ssize_t)size) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "-pidfile %s: %s", path,
+                    g_strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return false;
+    }
+    close(fd);
+    m->pidfile_written = true;
+    return true;
+}
+
+/* Forks before there is any thread. The parent stays until the child is up (or is not) and exits
+ * with its word. */
+static bool main_daemonize(Main *m, GError **error)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) != 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "-daemonize: %s",
+                    g_strerror(errno));
+        return false;
+    }
+    pid_t pid = fork();
+    if (pid < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "-daemonize: fork: %s",
+                    g_strerror(errno));
+        return false;
+    }
+    if (pid > 0) {
+        close(fds[1]);
+        uint8_t status = EXIT_STATUS_INTERNAL; /* the child died without a word */
+        ssize_t n = read(fds[0], &status, 1);
+        (void)n;
+        _exit(status);
+    }
+    close(fds[0]);
+    m->ready_fd = fds[1];
+    setsid();
+    return true;
+}
+
+static void main_tell_parent(Main *m, ExitStatus status)
+{
+    if (m->ready_fd < 0) {
+        return;
+    }
+    uint8_t byte = (uint8_t)status;
+    ssize_t n = write(m->ready_fd, &byte, 1);
+    (void)n;
+    close(m->ready_fd);
+    m->ready_fd = -1;
+    if (status == EXIT_STATUS_OK) {
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        for (int fd = 0; null >= 0 && fd <= 2; fd++) {
+            dup2(null, fd);
+        }
+        int ret = chdir("/");
+        (void)ret;
+    }
+}
+
+/* ---- signals: messages like any other ---- */
+
+static void main_on_signal(void *opaque)
+{
+    enter_main();
+    Main *m = opaque;
+    struct signalfd_siginfo info;
+    if (read(m->signal_fd, &info, sizeof(info)) != sizeof(info)) {
+        return;
+    }
+    log_info("terminating on signal %d from process %d", (int)info.ssi_signo, (int)info.ssi_pid);
+    vm_quit(&m->vm, EXIT_STATUS_OK);
+}
+
+static bool main_take_signals(Main *m, GError **error)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (m->signal_fd < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "signalfd: %s",
+                    g_strerror(errno));
+        return false;
+    }
+    static const AioHandlerOps ops = {.readable = main_on_signal};
+    aio_handler_add(m->vm.ctx, m->signal_fd, &ops, m);
+    return true;
+}
+
+static void main_terminate(void *opaque) /* Ctrl-A x */
+{
+    enter_main();
+    Main *m = opaque;
+    vm_quit(&m->vm, EXIT_STATUS_OK);
+}
+
+/* ---- start-up, on the loop ---- */
+
+static void main_start(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    Main *m = opaque;
+    g_autoptr(GError) error = NULL;
+    vm_operation_begin(&m->vm.run);
+    bool ok = vm_co_build(&m->vm, &error) && main_write_pidfile(m, &error);
+    if (ok) {
+        main_tell_parent(m, EXIT_STATUS_OK);
+        m->vm.run.wants_to_run = !m->config.start_stopped;
+        if (!m->config.start_stopped && !m->vm.quitting) {
+            co_vm_start(&m->vm.run);
+        }
+    } else {
+        m->build_error = g_strdup(error->message);
+    }
+    vm_operation_end(&m->vm.run);
+    if (!ok) {
+        m->vm.quitting = true; /* nothing to stop */
+        m->vm.exit_status = EXIT_STATUS_USAGE;
+        aio_context_quit(m->vm.ctx);
+    }
+}
+
+static bool main_prepare(Main *m, GError **error)
+{
+    const VmConfig *config = &m->config;
+    if ((config->log_file != NULL || config->log_timestamps) &&
+        !log_open(config->log_file, config->log_timestamps)) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "-D %s: %s",
+                    config->log_file, g_strerror(errno));
+        return false;
+    }
+    for (unsigned i = 0; i < config->traces->len; i++) {
+        const char *glob = config->traces->pdata[i];
+        if (trace_set(glob, true) == 0) {
+            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                        "-trace: no event matches '%s'; '-trace help' lists them", glob);
+            return false;
+        }
+    }
+    if (config->daemonize && !main_daemonize(m, error)) {
+        return false;
+    }
+    thread_adopt_role(THREAD_MAIN, "main");
+    enter_main();
+    AioContext *ctx = aio_context_new("main", error);
+    if (ctx == NULL) {
+        return false;
+    }
+    vm_init(&m->vm, config, ctx);
+    chardev_setup(ctx);
+    chardev_set_terminate_handler(main_terminate, m);
+    return main_take_signals(m, error);
+}
+
+/* ---- the way out ---- */
+
+static void main_print_tail(Main *m)
+{
+    Chardev *console = m->vm.console;
+    uint8_t tail[MAIN_TAIL_BYTES];
+    size_t size = console != NULL ? chardev_tail(console, tail, sizeof(tail)) : 0;
+    if (size > 0) {
+        fprintf(stderr, "skiff: the console's last lines:\n%.*s%s", (int)size, (char *)tail,
+                tail[size - 1] == '\n' ? "" : "\n");
+    }
+}
+
+/* Leaves without taking the VM apart: its storage is flushed, and the kernel frees faster than we
+ * would. Never returns. */
+static void main_leave(Main *m, int status)
+{
+    if (m->vm.ctx != NULL) {
+        enter_main();
+        if (!chardev_flush_all_blocking(MAIN_FLUSH_BOUND_MS)) {
+            log_warn("console output was lost: its reader does not read");
+        }
+        chardev_restore_terminal();
+        if (m->vm.timed_out) {
+            main_print_tail(m);
+        }
+    }
+    if (m->pidfile_written) {
+        unlink(m->config.pidfile);
+    }
+    if (m->build_error != NULL) {
+        main_print_error(m->build_error);
+    }
+    main_tell_parent(m, status);
+    fflush(NULL);
+    _exit(status);
+}
+
+int main(int argc, char **argv)
+{
+    static Main m = {.ready_fd = -1};
+    g_autoptr(GError) error = NULL;
+    vm_config_init(&m.config);
+    switch (cmdline_parse(&m.config, argc, argv, &error)) {
+    case CMDLINE_DONE:
+        return EXIT_STATUS_OK;
+    case CMDLINE_ERROR:
+        main_print_error(error->message);
+        return EXIT_STATUS_USAGE;
+    case CMDLINE_RUN:
+        break;
+    }
+    if (!main_prepare(&m, &error)) {
+        m.build_error = g_strdup(error->message);
+        main_leave(&m, EXIT_STATUS_USAGE);
+    }
+#ifdef SKIFF_TESTING
+    wait_watchdog_start(MAIN_WATCHDOG_NS);
+#endif
+    co_start(m.vm.ctx, main_start, &m);
+    aio_context_run(m.vm.ctx);
+    main_leave(&m, m.vm.exit_status);
+}

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vm.h"
+
+#include <string.h>
+#include "hw/core/vm_clock.h"
+#include "util/log.h"
+
+static Vm *the_vm; /* for the look-ups that devices make by name, which carry no pointer */
+
+/* ---- what the run state drives ---- */
+
+static void vm_co_park(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    Vm *vm = opaque;
+    vcpus_co_park(vm->vcpus);
+    arch_vm_clock_stop(&vm->kvm);
+    vm_clock_pause();
+}
+
+static void vm_unpark(void *opaque)
+{
+    enter_main();
+    Vm *vm = opaque;
+    vm_clock_resume();
+    arch_vm_clock_start(&vm->kvm);
+    vcpus_unpark(vm->vcpus);
+}
+
+static void vm_co_stop_backends(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    Vm *vm = opaque;
+    for (unsigned i = vm->devices->len; i-- > 0;) {
+        Device *dev = vm->devices->pdata[i];
+        if (dev->type->co_stop != NULL) {
+            dev->type->co_stop(dev);
+        }
+    }
+}
+
+static void vm_co_start_backends(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    Vm *vm = opaque;
+    for (unsigned i = 0; i < vm->devices->len; i++) {
+        Device *dev = vm->devices->pdata[i];
+        if (dev->type->co_start != NULL) {
+            dev->type->co_start(dev);
+        }
+    }
+}
+
+static void vm_co_drain(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    vm_co_drain_drives(opaque);
+}
+
+static bool vm_co_reset(void *opaque, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    Vm *vm = opaque;
+    bql_lock();
+    for (unsigned i = 0; i < vm->devices->len; i++) {
+        Device *dev = vm->devices->pdata[i];
+        if (dev->type->reset != NULL) {
+            dev->type->reset(dev);
+        }
+    }
+    bql_unlock();
+    return board_co_reset(vm, error);
+}
+
+static const RunStateOps vm_run_ops = {
+    .co_park = vm_co_park,
+    .unpark = vm_unpark,
+    .co_stop_backends = vm_co_stop_backends,
+    .co_start_backends = vm_co_start_backends,
+    .co_drain = vm_co_drain,
+    .co_reset = vm_co_reset,
+};
+
+/* ---- building ---- */
+
+static AioContext *vm_find_iothread(const char *id)
+{
+    for (unsigned i = 0; i < the_vm->iothreads->len; i++) {
+        IoThread *t = the_vm->iothreads->pdata[i];
+        if (strcmp(iothread_id(t), id) == 0) {
+            return iothread_context(t);
+        }
+    }
+    return NULL;
+}
+
+static bool vm_add_iothread(Vm *vm, const OptDict *opts, GError **error)
+{
+    typedef struct {
+        char *type, *id;
+        uint64_t poll_max_ns;
+    } IothreadOptions;
+    static const OptSpec specs[] = {
+        {.name = "qom-type", .type = OPT_STRING, .offset = offsetof(IothreadOptions, type)},
+        {.name = "id",
+         .type = OPT_STRING,
+         .offset = offsetof(IothreadOptions, id),
+         .required = true},
+        {.name = "poll-max-ns",
+         .type = OPT_U64,
+         .offset = offsetof(IothreadOptions, poll_max_ns),
+         .max = 1000000000,
+         .def = "32768"},
+        {0},
+    };
+    IothreadOptions o;
+    opts_init(specs, &o);
+    if (!opts_bind(specs, &o, opts, "-object iothread", error)) {
+        return false;
+    }
+    bool ok = false;
+    if (vm_find_iothread(o.id) != NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE,
+                    "-object iothread: the id '%s' is taken; choose another", o.id);
+    } else {
+        IoThread *t = iothread_new(o.id, (int64_t)o.poll_max_ns, error);
+        if (t != NULL) {
+            g_ptr_array_add(vm->iothreads, t);
+            ok = true;
+        }
+    }
+    opts_clear(specs, &o);
+    return ok;
+}
+
+static bool vm_add_object(Vm *vm, const OptDict *opts, GError **error)
+{
+    const char *type = opt_dict_get(opts, "qom-type");
+    if (strcmp(type, "iothread") == 0) {
+        return vm_add_iothread(vm, opts, error);
+    }
+    if (strcmp(type, "memory-backend-memfd") == 0 || strcmp(type, "memory-backend-ram") == 0) {
+        MemoryBackend *m = memory_backend_from_opts(opts, error);
+        if (m == NULL) {
+            return false;
+        }
+        g_ptr_array_add(vm->memory_backends, m);
+        return true;
+    }
+    static const char *const types[] = {"iothread", "memory-backend-memfd", "memory-backend-ram",
+                                        NULL};
+    const char *near = opt_nearest(type, types);
+    g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
+                "-object: skiff has no '%s'%s%s; '-object help' lists what it has", type,
+                near != NULL ? "; nearest is " : "", near != NULL ? near : "");
+    return false;
+}
+
+static bool vm_make_objects(Vm *vm, GError **error)
+{
+    IoThread *first = iothread_new("default", 32768, error);
+    if (first == NULL) {
+        return false;
+    }
+    g_ptr_array_add(vm->iothreads, first);
+    for (unsigned i = 0; i < vm->config->objects->len; i++) {
+        if (!vm_add_object(vm, vm->config->objects->pdata[i], error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The machine's RAM: the backend that -machine names, or anonymous memory of the size that -m says.
+ */
+static bool vm_choose_memory(Vm *vm, GError **error)
+{
+    const char *id = vm->config->machine_memory;
+    if (id == NULL) {
+        vm->memory = memory_backend_new_ram("pc.ram", vm->config->ram_size, error);
+        return vm->memory != NULL;
+    }
+    for (unsigned i = 0; i < vm->memory_backends->len; i++) {
+        MemoryBackend *m = vm->memory_backends->pdata[i];
+        if (strcmp(m->id, id) != 0) {
+            continue;
+        }
+        if (vm->config->ram_size_set && m->size != vm->config->ram_size) {
+            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                        "-m says %" PRIu64 " MiB, memory backend '%s' has %" PRIu64
+                        " MiB; make them equal, or leave -m off",
+                        vm->config->ram_size >> 20, id, m->size >> 20);
+            return false;
+        }
+        vm->memory = m;
+        return true;
+    }
+    g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
+                "-machine memory-backend=%s: there is no -object with that id", id);
+    return false;
+}
+
+void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx)
+{
+    *vm = (Vm){.config = config, .ctx = ctx};
+    the_vm = vm;
+    vm->kvm.fd = vm->kvm.vm_fd = -1;
+    vm->iothreads = g_ptr_array_new();
+    vm->memory_backends = g_ptr_array_new();
+    vm->devices = g_ptr_array_new();
+    vm->serials = g_ptr_array_new();
+    vm->mmio = address_space_new("memory");
+    vm->pio = address_space_new("I/O");
+    run_state_init(&vm->run, ctx, &vm_run_ops, vm);
+    vm_events_init(vm);
+}
+
+static void vm_request_from_device(void *opaque, int request, int64_t detail)
+{
+    Kvm *kvm = opaque; /* the machine's operations are KVM's but for this one */
+    Vm *vm = (Vm *)((char *)kvm - offsetof(Vm, kvm));
+    vm_request(vm, request, detail);
+}
+
+static void vm_fill_env(Vm *vm)
+{
+    kvm_fill_machine_ops(&vm->machine_ops);
+    vm->machine_ops.request = vm_request_from_device;
+    vm->machine = (Machine){.ops = &vm->machine_ops, .opaque = &vm->kvm};
+    vm->env = (DeviceEnv){
+        .machine = &vm->machine,
+        .ram = &vm->ram,
+        .mmio = vm->mmio,
+        .pio = vm->pio,
+        .main_ctx = vm->ctx,
+        .default_iothread = iothread_context(vm->iothreads->pdata[0]),
+        .find_iothread = vm_find_iothread,
+        .find_chardev = vm_claim_chardev,
+    };
+}
+
+/* Step by step, what is cheap and often wrong first. */
+bool vm_co_build(Vm *vm, GError **error)
+{
+    if (!kvm_open(&vm->kvm, error) || !vm_make_objects(vm, error) || !vm_choose_memory(vm, error)) {
+        return false;
+    }
+    vm_fill_env(vm);
+    return vm_co_make_chardevs(vm, error) && vm_co_open_drives(vm, error) &&
+           board_co_build(vm, error) && board_co_reset(vm, error);
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Character devices of the VM: which serial ports there are and where they lead. */
+#include "util/log.h"
+#include "vmm/chardev.h"
+#include "vmm/vm.h"
+
+#define VM_MAX_SERIALS 2
+
+static Vm *chardevs_vm; /* devices look chardevs up by name only */
+
+Chardev *vm_claim_chardev(const char *id)
+{
+    enter_main();
+    g_autoptr(GError) error = NULL;
+    Chardev *c = chardev_claim(id, "device", &error);
+    if (c == NULL) {
+        log_error("%s", error->message);
+        return NULL;
+    }
+    Vm *vm = chardevs_vm;
+    if (vm->serials->len > 0 && g_strcmp0(id, vm->serials->pdata[0]) == 0) {
+        vm->console = c;
+    }
+    return c;
+}
+
+/* Makes the chardev that @text asks for. *@id is its name, for the device to claim; NULL: no device
+ * at all. */
+static coroutine_fn RUNS_IN_MAIN bool vm_co_open_string(const char *text, const char *label,
+                                                        const char *option, char **id,
+                                                        GError **error)
+{
+    ChardevString s;
+    *id = NULL;
+    if (!chardev_string_parse(&s, text, label, error)) {
+        g_prefix_error(error, "-%s %s: ", option, text);
+        return false;
+    }
+    bool ok = s.opts == NULL || chardev_co_add(g_steal_pointer(&s.opts), error);
+    if (ok) {
+        *id = g_strdup(s.id);
+    } else {
+        g_prefix_error(error, "-%s %s: ", option, text);
+    }
+    chardev_string_clear(&s);
+    return ok;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool vm_co_add_serial(Vm *vm, const char *text, GError **error)
+{
+    if (vm->serials->len == VM_MAX_SERIALS) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-serial: this machine has %d serial ports; "
+                    "use -device virtio-serial-pci for more",
+                    VM_MAX_SERIALS);
+        return false;
+    }
+    g_autofree char *label = g_strdup_printf("serial%u", vm->serials->len);
+    char *id;
+    if (!vm_co_open_string(text, label, "serial", &id, error)) {
+        return false;
+    }
+    g_ptr_array_add(vm->serials, id);
+    return true;
+}
+
+/* Without -serial: the terminal, unless the VM is told to be silent. */
+static const char *vm_default_serial(const VmConfig *config)
+{
+    if (config->nographic || (!config->display_none && !config->daemonize)) {
+        return "mon:stdio";
+    }
+    return "null";
+}
+
+bool vm_co_make_chardevs(Vm *vm, GError **error)
+{
+    const VmConfig *config = vm->config;
+    chardevs_vm = vm;
+    for (unsigned i = 0; i < config->chardevs->len; i++) {
+        OptDict *opts = opt_dict_parse(config->chardevs->pdata[i], "backend", error);
+        if (opts == NULL || !chardev_co_add(opts, error)) {
+            g_prefix_error(error, "-chardev: ");
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < config->serials->len; i++) {
+        if (!vm_co_add_serial(vm, config->serials->pdata[i], error)) {
+            return false;
+        }
+    }
+    if (config->serials->len == 0 && !vm_co_add_serial(vm, vm_default_serial(config), error)) {
+        return false;
+    }
+    return config->debugcon == NULL ||
+           vm_co_open_string(config->debugcon, "debugcon", "debugcon", &vm->debugcon, error);
+}

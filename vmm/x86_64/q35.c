@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The board: a lean q35. Read it from top to bottom: what there is, how it is built, how it is
+ * reset.
+ *
+ * Addresses and interrupts are in layout.h; the DSDT (dsdt.asl) tells the guest the same.
+ */
+#include <string.h>
+#include "util/log.h"
+#include "vmm/vm.h"
+#include "vmm/x86_64/acpi.h"
+#include "vmm/x86_64/arch_vcpu.h"
+#include "vmm/x86_64/boot_state.h"
+#include "vmm/x86_64/layout.h"
+
+struct Board {
+    SmpTopology smp;
+    ArchCpus cpus;
+    X86Layout layout;
+    IrqGate gates[X86_GSI_COUNT];
+    IrqGate *gate_pointers[X86_GSI_COUNT];
+    BootRom rom;
+    BootImage *image; /* NULL: boots from the ROM, or nothing at all */
+};
+
+/* ---- what there is ---- */
+
+typedef enum BoardCondition {
+    BOARD_ALWAYS,
+    BOARD_COM1,
+    BOARD_COM2,
+    BOARD_DEBUGCON,
+    BOARD_RTC,
+} BoardCondition;
+
+/* One row per device, in the order they are made. */
+static const struct BoardRow {
+    const char *type;
+    const char *properties;
+    BoardCondition when;
+} board_rows[] = {
+    {"q35-host", "", BOARD_ALWAYS},        {"ICH9-LPC", "", BOARD_ALWAYS},
+    {"acpi-pm", "", BOARD_ALWAYS},         {"mc146818rtc", "", BOARD_RTC},
+    {"i8042", "", BOARD_ALWAYS},           {"isa-serial", "index=0", BOARD_COM1},
+    {"isa-serial", "index=1", BOARD_COM2}, {"isa-debugcon", "", BOARD_DEBUGCON},
+};
+
+static const char *board_serial(const Vm *vm, unsigned index)
+{
+    return index < vm->serials->len ? vm->serials->pdata[index] : NULL;
+}
+
+/* Adds to @props what the command line says about the row's device. False: the machine has none. */
+static bool board_row_properties(const Vm *vm, const struct BoardRow *row, OptDict *props)
+{
+    const char *chardev = NULL;
+    switch (row->when) {
+    case BOARD_ALWAYS:
+        return true;
+    case BOARD_RTC:
+        if (vm->config->rtc_base != NULL) {
+            opt_dict_set(props, "base", vm->config->rtc_base);
+        }
+        return true;
+    case BOARD_COM1:
+        chardev = board_serial(vm, 0);
+        break;
+    case BOARD_COM2:
+        chardev = board_serial(vm, 1);
+        break;
+    case BOARD_DEBUGCON:
+        chardev = vm->debugcon;
+        break;
+    }
+    if (chardev != NULL) {
+        opt_dict_set(props, "chardev", chardev);
+    }
+    return chardev != NULL;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool board_co_add_row(Vm *vm, const struct BoardRow *row,
+                                                       GError **error)
+{
+    g_autoptr(OptDict) props =
+        row->properties[0] != '\0' ? opt_dict_parse(row->properties, NULL, error) : opt_dict_new();
+    if (props == NULL) {
+        return false;
+    }
+    return !board_row_properties(vm, row, props) ||
+           vm_co_add_device(vm, row->type, NULL, props, error) != NULL;
+}
+
+/* ---- how it is built ---- */
+
+static bool board_choose_cpus(Vm *vm, GError **error)
+{
+    Board *b = vm->board;
+    X86CpuModel model;
+    return smp_parse(vm->config->smp, vm->kvm.max_vcpus, &b->smp, error) &&
+           x86_cpu_model_parse(vm->config->cpu, &model, error) &&
+           x86_cpus_init(&b->cpus, &vm->kvm, &model, &b->smp, error);
+}
+
+static bool board_open_boot_files(Vm *vm, GError **error)
+{
+    const VmConfig *config = vm->config;
+    Board *b = vm->board;
+    if (config->kernel == NULL && (config->initrd != NULL || config->append != NULL)) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING, "-%s needs -kernel",
+                    config->initrd != NULL ? "initrd" : "append");
+        return false;
+    }
+    if (config->kernel != NULL && config->bios != NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-kernel boots without firmware: leave -bios off");
+        return false;
+    }
+    if (config->kernel == NULL && config->bios == NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
+                    "nothing to boot: give -kernel FILE or -bios FILE");
+        return false;
+    }
+    if (config->bios != NULL) {
+        return boot_rom_open(&b->rom, config->bios, error);
+    }
+    BootRequest request = {
+        .kernel = config->kernel, .initrd = config->initrd, .cmdline = config->append};
+    b->image = boot_open(&request, error);
+    return b->image != NULL;
+}
+
+static bool board_add_ram(Vm *vm, GError **error)
+{
+    static const char *const names[] = {"ram0", "ram1", "ram2"};
+    Board *b = vm->board;
+    if (!x86_layout_compute(vm->memory->size, x86_cpuid_phys_bits(b->cpus.cpuid),
+                            b->rom.host != NULL, &b->layout, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < b->layout.ram_count; i++) {
+        const X86RamRange *range = &b->layout.ram[i];
+        RamBlock block = {
+            .gpa = range->gpa,
+            .size = range->size,
+            .host = vm->memory->host + range->offset,
+            .fd = vm->memory->fd,
+            .fd_offset = range->offset,
+            .name = names[i],
+        };
+        guest_ram_add(&vm->ram, &block);
+    }
+    if (b->rom.host != NULL) {
+        boot_rom_map(&b->rom, &vm->ram);
+    }
+    return true;
+}
+
+static RUNS_IN_MAIN void board_add_interrupts(Vm *vm)
+{
+    Board *b = vm->board;
+    IrqGate *pci[8] = {0};
+    for (unsigned gsi = 0; gsi < X86_GSI_COUNT; gsi++) {
+        irq_gate_init(&b->gates[gsi], &vm->machine, gsi);
+        b->gate_pointers[gsi] = &b->gates[gsi];
+    }
+    memcpy(pci, &b->gate_pointers[X86_GSI_PCI_BASE], sizeof(pci));
+    vm->env.gates = b->gate_pointers;
+    vm->env.gate_count = X86_GSI_COUNT;
+    vm->pci = pci_bus_new(&vm->env, &b->layout.windows, pci);
+    vm->env.pci_bus = vm->pci;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool board_co_add_cpus(Vm *vm, GError **error)
+{
+    VcpuSetConfig config = {
+        .kvm = &vm->kvm,
+        .cpus = &vm->board->cpus,
+        .count = vm->board->smp.cpus,
+        .mmio = vm->mmio,
+        .pio = vm->pio,
+        .event = vm_vcpu_event,
+        .opaque = vm,
+    };
+    vm->vcpus = vcpus_co_new(&config, error);
+    return vm->vcpus != NULL;
+}
+
+bool board_co_build(Vm *vm, GError **error)
+{
+    vm->board = g_new0(Board, 1);
+    if (!board_choose_cpus(vm, error) || !board_open_boot_files(vm, error) ||
+        !board_add_ram(vm, error) || !kvm_create_vm(&vm->kvm, error) ||
+        !kvm_map_ram(&vm->kvm, &vm->ram, error)) {
+        return false;
+    }
+    board_add_interrupts(vm);
+    for (unsigned i = 0; i < G_N_ELEMENTS(board_rows); i++) {
+        if (!board_co_add_row(vm, &board_rows[i], error)) {
+            return false;
+        }
+    }
+    return vm_co_add_user_devices(vm, error) && board_co_add_cpus(vm, error);
+}
+
+/* ---- how it is reset ---- */
+
+static bool board_has(const Vm *vm, const char *type)
+{
+    for (unsigned i = 0; i < vm->devices->len; i++) {
+        const Device *dev = vm->devices->pdata[i];
+        if (strcmp(dev->type->name, type) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool board_write_acpi(Vm *vm, uint64_t *rsdp_gpa, GError **error)
+{
+    Board *b = vm->board;
+    g_autofree uint32_t *apic_ids = g_new(uint32_t, b->smp.cpus);
+    for (unsigned i = 0; i < b->smp.cpus; i++) {
+        apic_ids[i] = x86_apic_id(&b->smp, i);
+    }
+    AcpiConfig config = {
+        .apic_ids = apic_ids,
+        .cpu_count = b->smp.cpus,
+        .windows = b->layout.windows,
+        .has_com1 = board_serial(vm, 0) != NULL,
+        .has_com2 = board_serial(vm, 1) != NULL,
+        .has_pvpanic = board_has(vm, "pvpanic"),
+    };
+    return x86_acpi_write(&config, &vm->ram, rsdp_gpa, error);
+}
+
+typedef struct BoardBoot {
+    Vm *vm;
+    BootState *state;
+    GError *error;
+} BoardBoot;
+
+/* In a worker, since it reads whole files: tables and kernel into RAM. */
+static int board_load(void *opaque)
+{
+    enter_worker();
+    BoardBoot *boot = opaque;
+    Vm *vm = boot->vm;
+    BootTables tables = {0};
+    bool ok = board_write_acpi(vm, &tables.rsdp_gpa, &boot->error) &&
+              boot_load(vm->board->image, &vm->ram, &tables, boot->state, &boot->error);
+    return ok ? 0 : -1;
+}
+
+/* What firmware would do. */
+static coroutine_fn RUNS_IN_MAIN bool board_co_boot_directly(Vm *vm, BootState *state,
+                                                             GError **error)
+{
+    bql_lock();
+    pci_bus_assign_resources(vm->pci);
+    bql_unlock();
+    BoardBoot boot = {.vm = vm, .state = state};
+    if (co_run_in_worker(board_load, &boot) != 0) {
+        g_propagate_error(error, boot.error);
+        return false;
+    }
+    return true;
+}
+
+bool board_co_reset(Vm *vm, GError **error)
+{
+    BootState state;
+    bool direct = vm->board->image != NULL;
+    if (direct && !board_co_boot_directly(vm, &state, error)) {
+        return false;
+    }
+    return arch_vm_reset(&vm->kvm, error) &&
+           vcpus_co_reset(vm->vcpus, direct ? &state : NULL, error);
+}
