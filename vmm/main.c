@@ -14,6 +14,7 @@
 #include "util/trace.h"
 #include "util/waitgraph.h"
 #include "vmm/chardev.h"
+#include "vmm/terminal.h"
 #include "vmm/vm.h"
 
 #define MAIN_FLUSH_BOUND_MS 2000
@@ -230,7 +231,7 @@ static void main_leave(Main *m, int status)
         if (!chardev_flush_all_blocking(MAIN_FLUSH_BOUND_MS)) {
             log_warn("console output was lost: its reader does not read");
         }
-        chardev_restore_terminal();
+        terminal_restore();
         if (m->vm.timed_out) {
             main_print_tail(m);
         }

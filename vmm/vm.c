@@ -214,10 +214,13 @@ void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx)
     vm->memory_backends = g_ptr_array_new();
     vm->devices = g_ptr_array_new();
     vm->serials = g_ptr_array_new();
+    vm->monitors = g_ptr_array_new();
     vm->mmio = address_space_new("memory");
     vm->pio = address_space_new("I/O");
     run_state_init(&vm->run, ctx, &vm_run_ops, vm);
     vm_events_init(vm);
+    vm_clock_init(ctx);
+    vm_clock_pause();
 }
 
 static void vm_request_from_device(void *opaque, int request, int64_t detail)
@@ -252,5 +255,5 @@ bool vm_co_build(Vm *vm, GError **error)
     }
     vm_fill_env(vm);
     return vm_co_make_chardevs(vm, error) && vm_co_open_drives(vm, error) &&
-           board_co_build(vm, error) && board_co_reset(vm, error);
+           board_co_build(vm, error) && vm_open_monitors(vm, error) && board_co_reset(vm, error);
 }

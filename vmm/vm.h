@@ -37,9 +37,10 @@ typedef struct Vm {
     Board *board;
     PciBus *pci;
     GPtrArray *devices; /* Device, in the order they were made: started in it, stopped in reverse */
-    GPtrArray *serials; /* Chardev of each serial port; NULL: a port to nowhere */
-    unsigned serial_count; /* ports that exist */
-    Chardev *debugcon;
+    GPtrArray *serials; /* char *: chardev id of each serial port; NULL: there is no such port */
+    char *debugcon;     /* chardev id, or NULL */
+    GPtrArray *monitors; /* char *: chardev ids ("mon:stdio") */
+    Chardev *console;    /* the first serial port's; its last lines are shown on a time-out */
     VcpuSet *vcpus;
     RunState run;
 
@@ -71,6 +72,9 @@ Device *vm_find_device(Vm *vm, const char *id) RUNS_IN_MAIN;
 
 /* ---- vm_chardevs.c: -chardev, -serial, -debugcon, -nographic ---- */
 bool vm_co_make_chardevs(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The monitors of "mon:": they share a chardev with a device. After the devices, whose ports get
+ * the input first. */
+bool vm_open_monitors(Vm *vm, GError **error) RUNS_IN_MAIN;
 /* DeviceEnv.find_chardev: NULL (and a log line) when there is none of that name, or it is in use.
  */
 Chardev *vm_claim_chardev(const char *id) ANY_THREAD;
@@ -82,8 +86,12 @@ void vm_co_drain_drives(Vm *vm) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- vm_events.c ---- */
 void vm_events_init(Vm *vm) RUNS_IN_MAIN;
-/* MachineOps.request and VcpuSetConfig.event. */
-void vm_request(void *opaque, int request, int64_t detail) ANY_THREAD;
+/* Something happened in the guest: a VmRequest or VcpuEvent. A message, taken up in main. */
+void vm_request(Vm *vm, int request, int64_t detail) ANY_THREAD;
+/* The same, as VcpuSetConfig.event. */
+void vm_vcpu_event(void *opaque, int event) ANY_THREAD;
+/* The ACPI power button: the guest decides. */
+void vm_press_power_button(Vm *vm) RUNS_IN_MAIN;
 /* Ends the VM in an orderly way, but within VM_QUIT_BOUND_NS whatever its storage does; the first
  * status counts. */
 void vm_quit(Vm *vm, ExitStatus status) RUNS_IN_MAIN;

@@ -2,6 +2,7 @@
 /* Character devices of the VM: which serial ports there are and where they lead. */
 #include "util/log.h"
 #include "vmm/chardev.h"
+#include "vmm/monitor.h"
 #include "vmm/vm.h"
 
 #define VM_MAX_SERIALS 2
@@ -39,6 +40,9 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_open_string(const char *text, const 
     bool ok = s.opts == NULL || chardev_co_add(g_steal_pointer(&s.opts), error);
     if (ok) {
         *id = g_strdup(s.id);
+        if (s.monitor) {
+            g_ptr_array_add(chardevs_vm->monitors, g_strdup(s.id));
+        }
     } else {
         g_prefix_error(error, "-%s %s: ", option, text);
     }
@@ -94,4 +98,16 @@ bool vm_co_make_chardevs(Vm *vm, GError **error)
     }
     return config->debugcon == NULL ||
            vm_co_open_string(config->debugcon, "debugcon", "debugcon", &vm->debugcon, error);
+}
+
+bool vm_open_monitors(Vm *vm, GError **error)
+{
+    for (unsigned i = 0; i < vm->monitors->len; i++) {
+        Chardev *c = chardev_claim(vm->monitors->pdata[i], "monitor", error);
+        if (c == NULL) {
+            return false;
+        }
+        monitor_new(vm, c);
+    }
+    return true;
 }

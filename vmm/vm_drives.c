@@ -2,7 +2,8 @@
 /*
  * The VM's disks: -blockdev and -drive.
  *
- * A node lives in the iothread of the device that uses it, so the command line's devices are looked at first: -device
+ * A node lives in the iothread of the device that uses it, so the command line's devices are looked
+ * at first: -device
  * ...,drive=NAME,iothread=ID puts NAME, and every node below it, into ID.
  */
 #include <string.h>

@@ -142,9 +142,8 @@ static void vm_take_events(void *opaque)
     }
 }
 
-void vm_request(void *opaque, int request, int64_t detail)
+void vm_request(Vm *vm, int request, int64_t detail)
 {
-    Vm *vm = opaque;
     unsigned event = (unsigned)request;
     switch (request) {
     case VCPU_EVENT_TRIPLE_FAULT:
@@ -169,6 +168,11 @@ void vm_request(void *opaque, int request, int64_t detail)
     }
     atomic_fetch_or(&vm->events, 1u << event);
     aio_bh_schedule(&vm->event_bh);
+}
+
+void vm_vcpu_event(void *opaque, int event)
+{
+    vm_request(opaque, event, 0);
 }
 
 void vm_events_init(Vm *vm)
