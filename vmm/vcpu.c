@@ -32,26 +32,47 @@ static void vcpu_run_call(Vcpu *v, VcpuCall *call)
     co_wake(call->caller); /* @call is gone from here on */
 }
 
+/* The next thing a parked vCPU has to do: under the lock. */
+typedef enum VcpuParkStep {
+    VCPU_PARK_LEAVE,
+    VCPU_PARK_TELL,
+    VCPU_PARK_CALL,
+    VCPU_PARK_WAIT
+} VcpuParkStep;
+
+static VcpuParkStep vcpu_park_next(Vcpu *v)
+{
+    if (atomic_load(&v->requests) != VCPU_REQ_PARK) {
+        return VCPU_PARK_LEAVE;
+    }
+    /* A vCPU that was let go and parked again before it woke has to tell once more. */
+    if (v->told_parking != v->parking) {
+        return VCPU_PARK_TELL;
+    }
+    return v->call != NULL ? VCPU_PARK_CALL : VCPU_PARK_WAIT;
+}
+
 /* Stands until main wants otherwise; runs calls meanwhile. */
-static void vcpu_park(Vcpu *v) RUNS_IN_VCPU;
-static void vcpu_park(Vcpu *v)
+static RUNS_IN_VCPU void vcpu_park(Vcpu *v)
 {
     held_assert_none("parking");
     v->halted = false;
-    vcpu_told_parked(v);
-    pthread_mutex_lock(&v->lock);
-    while (atomic_load(&v->requests) == VCPU_REQ_PARK) {
-        VcpuCall *call = v->call;
-        if (call == NULL) {
-            pthread_cond_wait(&v->changed, &v->lock);
-            continue;
-        }
-        v->call = NULL;
-        pthread_mutex_unlock(&v->lock);
-        vcpu_run_call(v, call);
+    VcpuParkStep step;
+    do {
         pthread_mutex_lock(&v->lock);
-    }
-    pthread_mutex_unlock(&v->lock);
+        while ((step = vcpu_park_next(v)) == VCPU_PARK_WAIT) {
+            pthread_cond_wait(&v->changed, &v->lock);
+        }
+        VcpuCall *call = v->call;
+        v->call = step == VCPU_PARK_CALL ? NULL : v->call;
+        v->told_parking = v->parking;
+        pthread_mutex_unlock(&v->lock);
+        if (step == VCPU_PARK_TELL) {
+            vcpu_told_parked(v);
+        } else if (step == VCPU_PARK_CALL) {
+            vcpu_run_call(v, call);
+        }
+    } while (step != VCPU_PARK_LEAVE);
     arch_vcpu_resumed(v->fd);
 }
 
@@ -105,7 +126,8 @@ static void *vcpu_thread(void *opaque)
                 vcpu_park(v);
                 continue;
             }
-            v->run->immediate_exit = 1; /* KVM takes in the last access' data, and no more */
+            /* KVM takes in the last access' data, and no more. */
+            __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
         } else if (v->halted) {
             vcpu_wait_for_request(v);
             continue;
@@ -133,6 +155,7 @@ static void vcpu_on_kick(int signal)
 static void vcpu_request(Vcpu *v, unsigned set, unsigned clear)
 {
     pthread_mutex_lock(&v->lock);
+    v->parking += (set & VCPU_REQ_PARK) != 0;
     atomic_store(&v->requests, (atomic_load(&v->requests) | set) & ~clear);
     pthread_cond_broadcast(&v->changed);
     pthread_mutex_unlock(&v->lock);
@@ -165,6 +188,7 @@ static bool vcpus_start_threads(VcpuSet *set, GError **error)
         pthread_mutex_init(&v->lock, NULL);
         pthread_cond_init(&v->changed, NULL);
         atomic_init(&v->requests, VCPU_REQ_PARK);
+        v->parking = 1;
         if (!thread_start(&v->thread, THREAD_VCPU, v->name, vcpu_thread, v)) {
             g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                         "cannot start the thread of vCPU %u: %s", i, g_strerror(errno));

@@ -30,7 +30,9 @@ struct Vcpu {
     _Atomic unsigned requests;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    VcpuCall *call; /* lock */
+    VcpuCall *call;        /* lock */
+    unsigned parking;      /* lock: counts the requests to park */
+    unsigned told_parking; /* lock: the last of them that main was told of */
 };
 
 struct VcpuSet {
