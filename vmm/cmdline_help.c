@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <string.h>
-#include "block/block.h"
 #include "hw/core/device.h"
 #include "util/trace.h"
 #include "vmm/cmdline_int.h"
@@ -66,14 +65,6 @@ static bool help_trace(GError **error)
     return true;
 }
 
-static bool help_block_drivers(GError **error)
-{
-    for (const char *const *name = block_driver_names(); *name != NULL; name++) {
-        printf("%s\n", *name);
-    }
-    return true;
-}
-
 static bool help_objects(GError **error)
 {
     printf("iothread               a thread that serves devices: id=, poll-max-ns=\n"
@@ -86,8 +77,10 @@ static const struct {
     const char *option;
     bool (*answer)(GError **error);
 } help_lists[] = {
-    {"-device", help_devices},         {"-cpu", help_cpu},        {"-trace", help_trace},
-    {"-blockdev", help_block_drivers}, {"-object", help_objects},
+    {"-device", help_devices},
+    {"-cpu", help_cpu},
+    {"-trace", help_trace},
+    {"-object", help_objects},
 };
 
 bool cmdline_is_help_request(const char *option, const char *value)

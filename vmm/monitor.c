@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include "block/block.h"
 
 #define MONITOR_LINE_MAX 256
 #define MONITOR_PROMPT "(skiff) "
@@ -61,17 +60,6 @@ static RUNS_IN_MAIN void monitor_info_status(Monitor *m)
                    running ? "" : " (", running ? "" : name, running ? "" : ")");
 }
 
-static RUNS_IN_MAIN void monitor_info_block(Monitor *m)
-{
-    unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
-    for (unsigned i = 0; i < count; i++) {
-        monitor_printf(m, "%s: %" PRIu64 " bytes%s, %u in flight\r\n", blk_name(list[i]),
-                       blk_size(list[i]), blk_read_only(list[i]) ? ", read-only" : "",
-                       blk_in_flight(list[i]));
-    }
-}
-
 static void monitor_print_region(const IoRegion *r, void *opaque)
 {
     monitor_printf(opaque, "  %016" PRIx64 "-%016" PRIx64 " %s\r\n", r->base, r->base + r->size - 1,
@@ -120,7 +108,7 @@ static RUNS_IN_MAIN void monitor_system_reset(Monitor *m)
 
 static RUNS_IN_MAIN void monitor_system_powerdown(Monitor *m)
 {
-    vm_press_power_button(m->vm);
+    board_press_power_button(m->vm);
 }
 
 static RUNS_IN_MAIN void monitor_quit(Monitor *m)
@@ -131,7 +119,6 @@ static RUNS_IN_MAIN void monitor_quit(Monitor *m)
 static const MonitorCommand monitor_commands[] = {
     {"help", "?", "this list", monitor_help},
     {"info status", NULL, "whether the VM runs", monitor_info_status},
-    {"info block", NULL, "disks", monitor_info_block},
     {"info mtree", NULL, "address spaces", monitor_info_mtree},
     {"info qtree", NULL, "devices", monitor_info_qtree},
     {"stop", NULL, "stop the processors", monitor_stop},

@@ -90,8 +90,6 @@ void vm_events_init(Vm *vm) RUNS_IN_MAIN;
 void vm_request(Vm *vm, int request, int64_t detail) ANY_THREAD;
 /* The same, as VcpuSetConfig.event. */
 void vm_vcpu_event(void *opaque, int event) ANY_THREAD;
-/* The ACPI power button: the guest decides. */
-void vm_press_power_button(Vm *vm) RUNS_IN_MAIN;
 /* Ends the VM in an orderly way, but within VM_QUIT_BOUND_NS whatever its storage does; the first
  * status counts. */
 void vm_quit(Vm *vm, ExitStatus status) RUNS_IN_MAIN;
@@ -102,5 +100,8 @@ bool board_co_build(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* After all devices are there: assigns PCI resources, writes firmware tables, loads the kernel;
  * vCPUs to their boot state. STOPPED. Also at reset. */
 bool board_co_reset(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+
+/* Asks the guest to power off, as a person would: it decides. */
+void board_press_power_button(Vm *vm) RUNS_IN_MAIN;
 
 #endif

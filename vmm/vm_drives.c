@@ -1,59 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The VM's disks: -blockdev and -drive.
- *
- * A node lives in the iothread of the device that uses it, so the command line's devices are looked
- * at first: -device
- * ...,drive=NAME,iothread=ID puts NAME, and every node below it, into ID.
- */
-#include <string.h>
-#include "block/block.h"
 #include "vmm/vm.h"
 
-/* The iothread that -device says for drive @name; NULL: no device says one. */
-static const char *drives_iothread_of(const VmConfig *config, const char *name)
+bool vm_co_open_drives(Vm *vm, GError **error)
 {
-    for (unsigned i = 0; i < config->devices->len; i++) {
-        const OptDict *device = config->devices->pdata[i];
-        if (g_strcmp0(opt_dict_get(device, "drive"), name) == 0) {
-            return opt_dict_get(device, "iothread");
-        }
+    if (vm->config->drives->len == 0 && vm->config->blockdevs->len == 0) {
+        return true;
     }
-    return NULL;
+    g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "this version has no disks");
+    return false;
 }
 
-/* The -blockdev that has @name as its child, or NULL. */
-static const OptDict *drives_parent_of(const VmConfig *config, const char *name)
+void vm_co_drain_drives(Vm *vm)
 {
-    static const char *const links[] = {"file", "backing"};
-    for (unsigned i = 0; i < config->blockdevs->len; i++) {
-        const OptDict *node = config->blockdevs->pdata[i];
-        for (unsigned l = 0; l < G_N_ELEMENTS(links); l++) {
-            if (g_strcmp0(opt_dict_get(node, links[l]), name) == 0) {
-                return node;
-            }
-        }
-    }
-    return NULL;
-}
-
-/* Where node @name shall live. */
-static AioContext *drives_home(Vm *vm, const char *name, GError **error)
-{
-    const char *id = NULL;
-    /* Up to the node that a device names; a ring of nodes ends the walk. */
-    for (unsigned depth = 0; name != NULL && id == NULL && depth < 64; depth++) {
-        id = drives_iothread_of(vm->config, name);
-        const OptDict *parent = id == NULL ? drives_parent_of(vm->config, name) : NULL;
-        name = parent != NULL ? opt_dict_get(parent, "node-name") : NULL;
-    }
-    if (id == NULL) {
-        return vm->env.default_iothread;
-    }
-    AioContext *home = vm->env.find_iothread(id);
-    if (home == NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "-device ...,iothread=%s: there is no -object iothread,id=%s", id, id);
-    }
-    return home;
+    (void)vm;
 }

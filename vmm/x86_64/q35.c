@@ -6,7 +6,7 @@
  * Addresses and interrupts are in layout.h; the DSDT (dsdt.asl) tells the guest the same.
  */
 #include <string.h>
-#include "util/log.h"
+#include "hw/platform/lpc.h"
 #include "vmm/vm.h"
 #include "vmm/x86_64/acpi.h"
 #include "vmm/x86_64/arch_vcpu.h"
@@ -39,10 +39,10 @@ static const struct BoardRow {
     const char *properties;
     BoardCondition when;
 } board_rows[] = {
-    {"q35-host", "", BOARD_ALWAYS},        {"ICH9-LPC", "", BOARD_ALWAYS},
-    {"acpi-pm", "", BOARD_ALWAYS},         {"mc146818rtc", "", BOARD_RTC},
-    {"i8042", "", BOARD_ALWAYS},           {"isa-serial", "index=0", BOARD_COM1},
-    {"isa-serial", "index=1", BOARD_COM2}, {"isa-debugcon", "", BOARD_DEBUGCON},
+    {"q35-host", "", BOARD_ALWAYS},        {"ich9-lpc", "", BOARD_ALWAYS},
+    {"i8042", "", BOARD_ALWAYS},           {"post-port", "", BOARD_ALWAYS},
+    {"isa-serial", "index=0", BOARD_COM1}, {"isa-serial", "index=1", BOARD_COM2},
+    {"isa-debugcon", "", BOARD_DEBUGCON},
 };
 
 static const char *board_serial(const Vm *vm, unsigned index)
@@ -204,15 +204,20 @@ bool board_co_build(Vm *vm, GError **error)
 
 /* ---- how it is reset ---- */
 
-static bool board_has(const Vm *vm, const char *type)
+static Device *board_find(const Vm *vm, const char *type)
 {
     for (unsigned i = 0; i < vm->devices->len; i++) {
-        const Device *dev = vm->devices->pdata[i];
+        Device *dev = vm->devices->pdata[i];
         if (strcmp(dev->type->name, type) == 0) {
-            return true;
+            return dev;
         }
     }
-    return false;
+    return NULL;
+}
+
+void board_press_power_button(Vm *vm)
+{
+    lpc_press_power_button(board_find(vm, "ich9-lpc"));
 }
 
 static bool board_write_acpi(Vm *vm, uint64_t *rsdp_gpa, GError **error)
@@ -228,7 +233,7 @@ static bool board_write_acpi(Vm *vm, uint64_t *rsdp_gpa, GError **error)
         .windows = b->layout.windows,
         .has_com1 = board_serial(vm, 0) != NULL,
         .has_com2 = board_serial(vm, 1) != NULL,
-        .has_pvpanic = board_has(vm, "pvpanic"),
+        .has_pvpanic = board_find(vm, "pvpanic") != NULL,
     };
     return x86_acpi_write(&config, &vm->ram, rsdp_gpa, error);
 }
