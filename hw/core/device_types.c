@@ -3,18 +3,22 @@
 
 #include <string.h>
 
-/* One row per type: the name of its `const DeviceType`, in the order -device help lists them. */
+/* One row per type: the name of its `const DeviceType`, in the order -device help lists them; one row per
+ * line, which clang-format would undo. */
 /* clang-format off */
-#define DEVICE_TYPES(ROW) \
-    ROW(pci_host_type) \
-    ROW(lpc_type) \
-    ROW(serial_type) \
-    ROW(i8042_type) \
-    ROW(post_port_type) \
-    ROW(debug_exit_type) \
-    ROW(debugcon_type) \
-    ROW(pvpanic_type) \
-    ROW(virtio_rng_pci_type)
+#define DEVICE_TYPES(ROW)                                                                          \
+    ROW(pci_host_type)                                                                             \
+    ROW(lpc_type)                                                                                  \
+    ROW(serial_type)                                                                               \
+    ROW(i8042_type)                                                                                \
+    ROW(post_port_type)                                                                            \
+    ROW(debug_exit_type)                                                                           \
+    ROW(debugcon_type)                                                                             \
+    ROW(pvpanic_type)                                                                              \
+    ROW(virtio_rng_pci_type)                                                                       \
+    ROW(virtio_serial_pci_type)                                                                    \
+    ROW(virtconsole_type)                                                                          \
+    ROW(virtserialport_type)
 /* clang-format on */
 
 #define DEVICE_TYPE_DECLARE(type) extern const DeviceType type;

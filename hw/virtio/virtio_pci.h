@@ -80,10 +80,11 @@ typedef struct VirtioPci {
 
 extern const char *const virtio_pci_disable_legacy_names[];
 
-/* Rows for a device's table of properties; @T is the device's struct, @m its VirtioPci. */
-#define VIRTIO_PCI_PROPERTIES(T, m)                                                                \
+/* Rows for a device's table of properties; @T is the device's struct, @m its VirtioPci, @n as many
+ * vectors as do it good ("128": one for each queue). */
+#define VIRTIO_PCI_PROPERTIES(T, m, n)                                                             \
     PCI_DEVICE_PROPERTIES,                                                                         \
-        OPT_SPEC(T, "vectors", OPT_U32, m.vectors, .def = "128", .max = 128,                       \
+        OPT_SPEC(T, "vectors", OPT_U32, m.vectors, .def = n, .max = 128,                           \
                  .help = "at most so many MSI-X vectors; 0: none"),                                \
         OPT_SPEC(T, "bootindex", OPT_U32, m.bootindex, .def = "4294967295",                        \
                  .help = "place in the firmware's boot order"),                                    \

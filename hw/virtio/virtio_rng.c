@@ -154,7 +154,7 @@ static const StateDesc virtio_rng_state_desc =
     STATE_DESC("virtio-rng", 1, VirtioRng, state, VirtioRngState, virtio_rng_fields);
 
 static const OptSpec virtio_rng_properties[] = {
-    VIRTIO_PCI_PROPERTIES(VirtioRng, base),
+    VIRTIO_PCI_PROPERTIES(VirtioRng, base, "128"),
     OPT_SPEC(VirtioRng, "iothread", OPT_STRING, iothread, .help = "iothread that serves the queue"),
     OPT_SPEC(VirtioRng, "max-bytes", OPT_U64, max_bytes, .def = "18446744073709551615", .min = 1,
              .max = UINT64_MAX, .help = "bytes the guest gets in one period"),

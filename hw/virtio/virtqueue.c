@@ -61,7 +61,7 @@ VirtQueue *virtqueue_new(unsigned max_size, size_t request_size)
     vq->max_size = max_size;
     vq->request_size = (request_size + 15) & ~(size_t)15;
     vq->requests = g_malloc0(max_size * vq->request_size);
-    vq->iovs = g_new0(struct iovec, (size_t)max_size * max_size);
+    vq->iovs = g_new(struct iovec, (size_t)max_size * max_size);
     vq->free_slot = g_new0(uint16_t, max_size);
     return vq;
 }

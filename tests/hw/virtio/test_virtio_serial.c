@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+#include "hw/virtio/virtio_serial.h"
+#include "tests/support/fake_chardev.h"
+#include "tests/support/virtio_guest.h"
+
+#define CONTROL_RX 2
+#define CONTROL_TX 3
+#define PORT1_RX 4
+#define PORT1_TX 5
+
+/* Control events, §5.3.6.2. */
+enum { READY = 0, ADD = 1, REMOVE = 2, PORT_READY = 3, CONSOLE = 4, OPEN = 6, NAME = 7 };
+
+typedef struct Control {
+    uint32_t id;
+    uint16_t event, value;
+} Control;
+
+typedef struct Fixture {
+    VirtioBench *bench;
+    Device *dev, *console, *port;
+    FakeChardev *console_chr, *port_chr;
+    VirtioGuest guest;
+    VirtioGuestQueue queues[6];
+    uint64_t data;
+} Fixture;
+
+static Device *add_port(Fixture *f, const char *type, const char *properties)
+{
+    Device *dev;
+    g_autofree char *text = virtio_bench_try_device(f->bench, type, properties, f->dev, &dev);
+    if (text) {
+        fail_msg("%s", text);
+    }
+    return dev;
+}
+
+static int set_up(void **state)
+{
+    Fixture *f = g_new0(Fixture, 1);
+    f->bench = virtio_bench_new();
+    f->bench->machine->env.find_chardev = fake_chardev_find;
+    f->dev = virtio_bench_device(f->bench, "virtio-serial-pci", "max_ports=3");
+    f->console_chr = fake_chardev_new("con");
+    f->port_chr = fake_chardev_new("agent");
+    f->console = add_port(f, "virtconsole", "chardev=con");
+    f->port = add_port(f, "virtserialport", "chardev=agent,name=org.skiff.agent");
+    virtio_bench_start(f->bench, f->dev);
+    virtio_guest_init(&f->guest, f->bench, f->dev);
+    f->data = virtio_bench_alloc(f->bench, 0x10000);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    Fixture *f = *state;
+    if (f->port) {
+        virtio_bench_unplug(f->bench, f->port);
+    }
+    virtio_bench_unplug(f->bench, f->console);
+    virtio_bench_unplug(f->bench, f->dev);
+    fake_chardev_free(f->console_chr);
+    fake_chardev_free(f->port_chr);
+    virtio_bench_free(f->bench);
+    g_free(f);
+    return 0;
+}
+
+static void bring_up_without_control(Fixture *f, uint64_t features)
+{
+    assert_true(virtio_guest_negotiate(&f->guest, features));
+    for (unsigned i = 0; i < 6; i++) {
+        virtio_guest_queue(&f->guest, &f->queues[i], i, 0, VIRTIO_NO_VECTOR);
+    }
+    virtio_guest_driver_ok(&f->guest);
+    virtio_bench_settle(f->bench);
+}
+
+/* Room for one control message. */
+static void give_control_buffer(Fixture *f)
+{
+    VringBuffer b = {f->data + 0x8000, 64, true};
+    virtio_guest_add(&f->queues[CONTROL_RX], &b, 1);
+}
+
+static void tell(Fixture *f, uint32_t id, uint16_t event, uint16_t value)
+{
+    Control m = {id, event, value};
+    uint32_t used, len;
+    memcpy(virtio_bench_ram(f->bench, f->data + 0x9000, sizeof(m)), &m, sizeof(m));
+    VringBuffer b = {f->data + 0x9000, sizeof(m), false};
+    virtio_guest_add(&f->queues[CONTROL_TX], &b, 1);
+    assert_true(virtio_guest_used(&f->queues[CONTROL_TX], &used, &len));
+}
+
+static void assert_told(Fixture *f, uint32_t id, uint16_t event, uint16_t value, const char *tail)
+{
+    uint32_t used, len;
+    give_control_buffer(f);
+    assert_true(virtio_guest_used(&f->queues[CONTROL_RX], &used, &len));
+    const uint8_t *buf = virtio_bench_ram(f->bench, f->data + 0x8000, 64);
+    Control m;
+    memcpy(&m, buf, sizeof(m));
+    assert_int_equal(m.id, id);
+    assert_int_equal(m.event, event);
+    assert_int_equal(m.value, value);
+    assert_int_equal(len, sizeof(m) + strlen(tail));
+    assert_memory_equal(buf + sizeof(m), tail, strlen(tail));
+}
+
+static void assert_told_nothing(Fixture *f)
+{
+    uint32_t used, len;
+    assert_false(virtio_guest_used(&f->queues[CONTROL_RX], &used, &len));
+}
+
+static void bring_up(Fixture *f)
+{
+    bring_up_without_control(f, ~0ull);
+    tell(f, 0, READY, 1);
+    assert_told(f, 0, ADD, 1, "");
+    assert_told(f, 1, ADD, 1, "");
+    tell(f, 0, PORT_READY, 1);
+    assert_told(f, 0, CONSOLE, 1, "");
+    assert_told(f, 0, OPEN, 1, "");
+    tell(f, 1, PORT_READY, 1);
+    assert_told(f, 1, NAME, 1, "org.skiff.agent");
+    assert_told(f, 1, OPEN, 1, "");
+    tell(f, 0, OPEN, 1);
+    tell(f, 1, OPEN, 1);
+}
+
+static void send(Fixture *f, unsigned queue, const char *text)
+{
+    memcpy(virtio_bench_ram(f->bench, f->data, strlen(text)), text, strlen(text));
+    VringBuffer b = {f->data, (uint32_t)strlen(text), false};
+    virtio_guest_add(&f->queues[queue], &b, 1);
+    virtio_bench_settle(f->bench);
+}
+
+/* ---- control ---- */
+
+static void ports_are_announced_in_order(void **state)
+{
+    bring_up(*state);
+}
+
+static void messages_wait_for_buffers(void **state)
+{
+    Fixture *f = *state;
+    bring_up_without_control(f, ~0ull);
+    tell(f, 0, READY, 1);
+    assert_told_nothing(f);
+    assert_told(f, 0, ADD, 1, "");
+    assert_told(f, 1, ADD, 1, "");
+}
+
+static void nonsense_on_the_control_queue_is_only_logged(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    tell(f, 2, PORT_READY, 1); /* no port there */
+    tell(f, 77, OPEN, 1);
+    tell(f, 0xffffffff, OPEN, 1);
+    tell(f, 0, 99, 99);
+    assert_int_equal(virtio_guest_status(&f->guest), 15);
+}
+
+static void a_short_control_message_needs_a_reset(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    VringBuffer b = {f->data, 7, false};
+    virtio_guest_add(&f->queues[CONTROL_TX], &b, 1);
+    virtio_bench_settle(f->bench);
+    assert_true(virtio_guest_status(&f->guest) & VIRTIO_STATUS_NEEDS_RESET);
+}
+
+static void ports_come_and_go_while_the_guest_runs(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    Device *third = add_port(f, "virtserialport", "name=late");
+    assert_told(f, 2, ADD, 1, "");
+    tell(f, 2, PORT_READY, 1);
+    assert_told(f, 2, NAME, 1, "late");
+    virtio_bench_unplug(f->bench, third);
+    third = add_port(f, "virtserialport", "name=back"); /* before the guest heard of the removal */
+    assert_told(f, 2, REMOVE, 1, "");
+    assert_told(f, 2, ADD, 1, "");
+    virtio_bench_unplug(f->bench, third);
+    assert_told(f, 2, REMOVE, 1, "");
+    assert_told_nothing(f);
+}
+
+static void the_host_opening_and_closing_is_told(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    fake_chardev_event(f->port_chr, CHARDEV_CLOSED);
+    assert_told(f, 1, OPEN, 0, "");
+    fake_chardev_event(f->port_chr, CHARDEV_OPENED);
+    assert_told(f, 1, OPEN, 1, "");
+    fake_chardev_event(f->port_chr, CHARDEV_CLOSED); /* both before the guest looks: nothing new */
+    fake_chardev_event(f->port_chr, CHARDEV_OPENED);
+    fake_chardev_event(f->console_chr, CHARDEV_CLOSED); /* a console stays open */
+    give_control_buffer(f);
+    uint32_t id, len;
+    bool told = virtio_guest_used(&f->queues[CONTROL_RX], &id, &len);
+    Control m;
+    memcpy(&m, virtio_bench_ram(f->bench, f->data + 0x8000, sizeof(m)), sizeof(m));
+    assert_true(!told || m.value == 1); /* never the state of before */
+}
+
+static void what_happens_while_stopped_is_told_after_cont(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    virtio_bench_stop(f->bench, f->dev);
+    fake_chardev_event(f->port_chr, CHARDEV_CLOSED);
+    unsigned accepts = f->console_chr->accepts;
+    virtio_bench_start(f->bench, f->dev);
+    assert_told(f, 1, OPEN, 0, "");
+    assert_true(f->console_chr->accepts > accepts);
+}
+
+/* ---- data ---- */
+
+static void what_the_guest_writes_arrives(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up(f);
+    send(f, 1, "to the console");
+    send(f, PORT1_TX, "to the port");
+    assert_string_equal(f->console_chr->output->str, "to the console");
+    assert_string_equal(f->port_chr->output->str, "to the port");
+    assert_true(virtio_guest_used(&f->queues[1], &id, &len));
+    assert_int_equal(len, 0);
+}
+
+static void a_full_chardev_holds_the_ring_and_loses_nothing(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up(f);
+    f->port_chr->room = 4;
+    send(f, PORT1_TX, "0123456789");
+    assert_string_equal(f->port_chr->output->str, "0123");
+    assert_false(virtio_guest_used(&f->queues[PORT1_TX], &id, &len));
+    fake_chardev_make_room(f->port_chr, 3);
+    virtio_bench_settle(f->bench);
+    assert_string_equal(f->port_chr->output->str, "0123456");
+    virtio_bench_stop(f->bench, f->dev); /* what is held is not in flight */
+    fake_chardev_make_room(f->port_chr, 100);
+    virtio_bench_start(f->bench, f->dev);
+    assert_true(virtio_guest_used(&f->queues[PORT1_TX], &id, &len));
+    assert_string_equal(f->port_chr->output->str, "0123456789");
+}
+
+static void a_half_sent_buffer_survives_save_and_load(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up(f);
+    f->port_chr->room = 4;
+    send(f, PORT1_TX, "0123456789");
+    virtio_bench_stop(f->bench, f->dev);
+    g_autoptr(GByteArray) saved = virtio_bench_save(f->bench, f->dev);
+    virtio_bench_reset(f->bench, f->dev);
+    virtio_bench_stop(f->bench, f->dev);
+    g_autofree char *text = virtio_bench_load(f->bench, f->dev, saved);
+    assert_null(text);
+    f->port_chr->room = 100;
+    virtio_bench_start(f->bench, f->dev);
+    assert_true(virtio_guest_used(&f->queues[PORT1_TX], &id, &len));
+    assert_string_equal(f->port_chr->output->str, "0123456789");
+}
+
+static void with_nobody_listening_the_guest_does_not_hang(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up(f);
+    f->console_chr->room = 2;
+    send(f, 1, "lost");
+    assert_false(virtio_guest_used(&f->queues[1], &id, &len));
+    f->console_chr->disconnected = true;
+    fake_chardev_event(f->console_chr, CHARDEV_CLOSED);
+    assert_true(virtio_guest_used(&f->queues[1], &id, &len));
+}
+
+static void input_comes_as_the_guest_has_room(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up(f);
+    assert_int_equal(fake_chardev_input(f->port_chr, "hello world", 11), 0);
+    unsigned accepts = f->port_chr->accepts;
+    VringBuffer b = {f->data, 5, true};
+    virtio_guest_add(&f->queues[PORT1_RX], &b, 1);
+    virtio_bench_settle(f->bench);
+    assert_true(f->port_chr->accepts > accepts);
+    assert_int_equal(fake_chardev_input(f->port_chr, "hello world", 11), 5);
+    assert_true(virtio_guest_used(&f->queues[PORT1_RX], &id, &len));
+    assert_int_equal(len, 5);
+    assert_memory_equal(virtio_bench_ram(f->bench, f->data, 5), "hello", 5);
+    assert_int_equal(fake_chardev_input(f->port_chr, " world", 6), 0);
+}
+
+static void a_port_the_guest_has_not_opened_takes_no_input(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    VringBuffer b = {f->data, 5, true};
+    virtio_guest_add(&f->queues[PORT1_RX], &b, 1);
+    tell(f, 1, OPEN, 0);
+    assert_int_equal(fake_chardev_input(f->port_chr, "x", 1), 0);
+    tell(f, 1, OPEN, 1);
+    assert_int_equal(fake_chardev_input(f->port_chr, "x", 1), 1);
+}
+
+static void waiting_receive_buffers_do_not_keep_the_loop_busy(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    VringBuffer b = {f->data, 5, true};
+    for (unsigned i = 0; i < 10; i++) {
+        virtio_guest_add(&f->queues[PORT1_RX], &b, 1);
+    }
+    virtio_bench_settle(f->bench);
+    for (unsigned i = 0; i < 10; i++) {
+        assert_false(aio_context_step(f->bench->main_ctx, false));
+    }
+}
+
+static void without_multiport_there_is_the_console(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up_without_control(f, ~VIRTIO_CONSOLE_F_MULTIPORT);
+    send(f, 1, "plain");
+    assert_string_equal(f->console_chr->output->str, "plain");
+    VringBuffer b = {f->data, 5, true};
+    virtio_guest_add(&f->queues[0], &b, 1);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(fake_chardev_input(f->console_chr, "in", 2), 2);
+    assert_true(virtio_guest_used(&f->queues[0], &id, &len));
+    assert_int_equal(len, 2);
+}
+
+static void an_emergency_write_needs_no_driver(void **state)
+{
+    Fixture *f = *state;
+    virtio_guest_write(&f->guest, f->guest.config + 8, '!', 4);
+    assert_string_equal(f->console_chr->output->str, "!");
+    assert_int_equal(virtio_guest_read(&f->guest, f->guest.config + 4, 4), 3);
+}
+
+/* ---- properties ---- */
+
+static void impossible_ports_are_refused(void **state)
+{
+    Fixture *f = *state;
+    static const struct {
+        const char *type, *properties, *says;
+    } bad[] = {
+        {"virtserialport", "nr=0", "virtconsole"},
+        {"virtserialport", "nr=1", "taken"},
+        {"virtserialport", "nr=3", "max_ports=3"},
+        {"virtserialport", "name=org.skiff.agent", "port 1"},
+        {"virtserialport", "chardev=nobody", "no -chardev"},
+        {"virtserialport", "chardev=agent", "in use"},
+    };
+    Device *dev;
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autofree char *text =
+            virtio_bench_try_device(f->bench, bad[i].type, bad[i].properties, f->dev, &dev);
+        assert_non_null(text);
+        assert_non_null(strstr(text, bad[i].says));
+    }
+    g_autofree char *text = virtio_bench_try_device(f->bench, "virtserialport", NULL, NULL, &dev);
+    assert_non_null(strstr(text, "virtio-serial-pci"));
+}
+
+static void the_state_table_leaves_no_gap(void **state)
+{
+    GError *error = NULL;
+    if (!state_check_coverage(device_type_find("virtio-serial-pci")->state, &error)) {
+        fail_msg("%s", error->message);
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+        T(ports_are_announced_in_order),
+        T(messages_wait_for_buffers),
+        T(nonsense_on_the_control_queue_is_only_logged),
+        T(a_short_control_message_needs_a_reset),
+        T(ports_come_and_go_while_the_guest_runs),
+        T(the_host_opening_and_closing_is_told),
+        T(what_happens_while_stopped_is_told_after_cont),
+        T(what_the_guest_writes_arrives),
+        T(a_full_chardev_holds_the_ring_and_loses_nothing),
+        T(a_half_sent_buffer_survives_save_and_load),
+        T(with_nobody_listening_the_guest_does_not_hang),
+        T(input_comes_as_the_guest_has_room),
+        T(a_port_the_guest_has_not_opened_takes_no_input),
+        T(waiting_receive_buffers_do_not_keep_the_loop_busy),
+        T(without_multiport_there_is_the_console),
+        T(an_emergency_write_needs_no_driver),
+        T(impossible_ports_are_refused),
+        T(the_state_table_leaves_no_gap),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
