@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* One row per type: the name of its `const DeviceType`, in the order -device help lists them; one row per
+/* The name of each type's `const DeviceType`, in the order -device help lists them: one row per
  * line, which clang-format would undo. */
 /* clang-format off */
 #define DEVICE_TYPES(ROW)                                                                          \
