@@ -35,6 +35,7 @@ boot() {
 # section NAME: what the guest printed there.
 section() {
     cp "$work/boot" "$output"
+    printed "^== $1\$" || fail "the guest did not come as far as its section $1"
     tr -d '\r' <"$work/boot" | sed -n "/^== $1\$/,/^== /{/^== /!p}"
 }
 
