@@ -63,56 +63,74 @@ static bool boot_elf_has(const BootElf *elf, uint64_t gpa)
     return false;
 }
 
-static bool boot_detect_elf(BootImage *image, bool has_multiboot, GError **error)
+static bool boot_check_entry(const BootImage *image, const char *kind, uint64_t entry,
+                             GError **error)
 {
+    return boot_elf_has(&image->elf, entry) ||
+           boot_file_error(error, BOOT_ERROR_FORMAT, &image->kernel,
+                           "is corrupt: its %s entry 0x%" PRIx64 " is in no loaded segment", kind,
+                           entry);
+}
+
+static bool boot_detect_multiboot(BootImage *image, const uint8_t *head, uint64_t len, bool is_elf,
+                                  GError **error)
+{
+    image->kind = BOOT_KIND_MULTIBOOT;
+    if (!boot_multiboot_check(&image->kernel, head, len, &image->multiboot, error)) {
+        return false;
+    }
+    if (image->multiboot.has_addresses) {
+        return true;
+    }
+    if (!is_elf) {
+        return boot_file_error(error, BOOT_ERROR_FORMAT, &image->kernel,
+                               "has a Multiboot header without addresses (flag 16) but is no ELF "
+                               "file, so nothing says where it goes");
+    }
+    return boot_elf_parse(&image->kernel, &image->elf, error) &&
+           boot_check_entry(image, "ELF", image->elf.entry, error);
+}
+
+static bool boot_detect_pvh(BootImage *image, GError **error)
+{
+    image->kind = BOOT_KIND_PVH;
     if (!boot_elf_parse(&image->kernel, &image->elf, error)) {
         return false;
     }
-    /* 64-bit images that have both are built for PVH; a Multiboot loader wants 32-bit ones. */
-    bool pvh = image->elf.has_pvh && (image->elf.is_64 || !has_multiboot);
-    if (!pvh && !has_multiboot) {
+    if (!image->elf.has_pvh) {
         return boot_file_error(error, BOOT_ERROR_FORMAT, &image->kernel,
                                "is an ELF file with neither a PVH note (Xen, type 18) nor a "
                                "Multiboot header; build Linux with CONFIG_PVH=y or give its "
                                "bzImage");
     }
-    image->kind = pvh ? BOOT_KIND_PVH : BOOT_KIND_MULTIBOOT;
-    uint64_t entry = pvh ? image->elf.pvh_entry : image->elf.entry;
-    if (!image->multiboot.has_addresses && !boot_elf_has(&image->elf, entry)) {
-        return boot_file_error(error, BOOT_ERROR_FORMAT, &image->kernel,
-                               "is corrupt: its %s entry 0x%" PRIx64 " is in no loaded segment",
-                               pvh ? "PVH" : "ELF", entry);
-    }
-    return true;
+    return boot_check_entry(image, "PVH", image->elf.pvh_entry, error);
+}
+
+/* 64-bit images that are both are built for PVH; 32-bit ones for a Multiboot loader. */
+static bool boot_prefers_pvh(const BootImage *image)
+{
+    BootElf elf;
+    return boot_elf_parse(&image->kernel, &elf, NULL) && elf.has_pvh && elf.is_64;
 }
 
 static bool boot_detect(BootImage *image, GError **error)
 {
     g_autofree uint8_t *head = g_malloc0(BOOT_HEAD_SIZE);
-    BootFile *kernel = &image->kernel;
-    uint64_t len = MIN(kernel->size, BOOT_HEAD_SIZE);
-    if (!boot_file_read(kernel, 0, head, len, "the header", error)) {
+    uint64_t len = MIN(image->kernel.size, BOOT_HEAD_SIZE);
+    if (!boot_file_read(&image->kernel, 0, head, len, "the header", error)) {
         return false;
     }
     if (boot_bzimage_probe(head, len)) {
         image->kind = BOOT_KIND_BZIMAGE;
-        return boot_bzimage_parse(kernel, &image->bzimage, error);
+        return boot_bzimage_parse(&image->kernel, &image->bzimage, error);
     }
-    bool has_multiboot = boot_multiboot_probe(head, len, &image->multiboot);
     bool is_elf = len >= SELFMAG && memcmp(head, ELFMAG, SELFMAG) == 0;
-    if (has_multiboot && !boot_multiboot_check(kernel, head, len, &image->multiboot, error)) {
-        return false;
+    bool is_multiboot = boot_multiboot_probe(head, len, &image->multiboot);
+    if (is_multiboot && !(is_elf && boot_prefers_pvh(image))) {
+        return boot_detect_multiboot(image, head, len, is_elf, error);
     }
-    if (is_elf && !image->multiboot.has_addresses) {
-        return boot_detect_elf(image, has_multiboot, error);
-    }
-    image->kind = BOOT_KIND_MULTIBOOT;
-    if (has_multiboot && !image->multiboot.has_addresses) {
-        return boot_file_error(error, BOOT_ERROR_FORMAT, kernel,
-                               "has a Multiboot header without addresses (flag 16) but is no ELF "
-                               "file, so nothing says where it goes");
-    }
-    return has_multiboot ? true : boot_refuse_foreign(kernel, head, len, error);
+    return is_elf ? boot_detect_pvh(image, error)
+                  : boot_refuse_foreign(&image->kernel, head, len, error);
 }
 
 /* ---- opening ---- */

@@ -114,7 +114,6 @@ typedef struct BootBzimage {
 
 typedef struct BootMultiboot {
     bool has_addresses; /* load by the header's addresses, not by ELF */
-    bool align_modules;
     uint32_t header_offset, header_addr, load_addr, load_end_addr, bss_end_addr, entry_addr;
 } BootMultiboot;
 

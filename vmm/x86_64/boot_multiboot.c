@@ -138,7 +138,6 @@ bool boot_multiboot_check(const BootFile *file, const uint8_t *head, uint64_t le
     if (!multiboot_check_flags(file, &h, error)) {
         return false;
     }
-    mb->align_modules = h.flags & MULTIBOOT_ALIGN_MODULES;
     mb->has_addresses = h.flags & MULTIBOOT_HAS_ADDRESSES;
     mb->header_addr = h.header_addr;
     mb->load_addr = h.load_addr;
