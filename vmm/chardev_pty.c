@@ -21,6 +21,7 @@ typedef struct ChardevPty {
     ChardevStream stream;
     char *link; /* config: "path" */
     int master; /* -1: not open */
+    int out;    /* a second number for it: epoll takes each once */
     bool linked;
     char name[64];
     AioTimer look;
@@ -37,7 +38,7 @@ static void chardev_pty_look(void *opaque)
         aio_timer_arm(&p->look, aio_now_ns(s->ctx) + PTY_LOOK_NS);
         return;
     }
-    sink_start(&s->out, p->master, FD_NONBLOCK, p->name);
+    sink_start(&s->out, p->out, FD_NONBLOCK, p->name);
     stream_set_connected(s, true);
     stream_input_start(s, p->master, FD_NONBLOCK);
 }
@@ -59,8 +60,13 @@ static int chardev_pty_open(ChardevPty *p)
     struct termios settings;
     int slave, ret = 0;
 
+    p->out = -1;
     p->master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
     if (p->master < 0 || grantpt(p->master) < 0 || unlockpt(p->master) < 0) {
+        return -errno;
+    }
+    p->out = fcntl(p->master, F_DUPFD_CLOEXEC, 3);
+    if (p->out < 0) {
         return -errno;
     }
     ret = ptsname_r(p->master, p->name, sizeof(p->name));
@@ -119,6 +125,9 @@ static void chardev_pty_close(ChardevStream *s)
     }
     if (p->linked) {
         unlink(p->link);
+    }
+    if (p->out >= 0) {
+        close(p->out);
     }
     if (p->master >= 0) {
         close(p->master);

@@ -8,6 +8,7 @@
  * A server's other clients wait in the kernel's backlog until the one that is served has left.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -30,6 +31,7 @@ typedef struct ChardevSocket {
     SocketAddresses addresses;
     SocketConnect connect;
     int listen_fd, fd; /* -1: none */
+    int out_fd;        /* a second number for fd: epoll takes each once */
     AioHandler *listen_handler;
     AioTimer reconnect_timer;
     bool wait;
@@ -45,25 +47,6 @@ static void chardev_socket_set_filename(ChardevSocket *k, bool connected)
     k->stream.filename = g_strconcat(connected ? "" : "disconnected:", k->name, NULL);
 }
 
-static RUNS_IN_MAIN void chardev_socket_connected(ChardevSocket *k, int fd)
-{
-    ChardevStream *s = &k->stream;
-    int on = 1;
-
-    k->fd = fd;
-    if (k->nodelay) {
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* no TCP: no matter */
-    }
-    chardev_socket_set_filename(k, true);
-    sink_start(&s->out, fd, FD_SOCKET, k->name);
-    stream_set_connected(s, true);
-    stream_input_start(s, fd, FD_SOCKET);
-    if (k->waiting) {
-        k->waiting = false;
-        co_wake(k->waiter);
-    }
-}
-
 static void chardev_socket_arm_reconnect(ChardevSocket *k)
 {
     uint64_t ms = k->reconnect_ms ? k->reconnect_ms : k->reconnect_s * 1000;
@@ -71,6 +54,36 @@ static void chardev_socket_arm_reconnect(ChardevSocket *k)
     if (ms > 0) {
         aio_timer_arm(&k->reconnect_timer,
                       aio_now_ns(k->stream.ctx) + (int64_t)ms * INT64_C(1000000));
+    }
+}
+
+static RUNS_IN_MAIN void chardev_socket_connected(ChardevSocket *k, int fd)
+{
+    ChardevStream *s = &k->stream;
+    int on = 1;
+
+    k->out_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (k->out_fd < 0) {
+        log_limited(&k->limit, "chardev '%s': %s", s->base.id, g_strerror(errno));
+        close(fd);
+        if (k->listen_handler) {
+            aio_handler_watch(k->listen_handler, true, false);
+        } else {
+            chardev_socket_arm_reconnect(k);
+        }
+        return;
+    }
+    k->fd = fd;
+    if (k->nodelay) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* no TCP: no matter */
+    }
+    chardev_socket_set_filename(k, true);
+    sink_start(&s->out, k->out_fd, FD_SOCKET, k->name);
+    stream_set_connected(s, true);
+    stream_input_start(s, fd, FD_SOCKET);
+    if (k->waiting) {
+        k->waiting = false;
+        co_wake(k->waiter);
     }
 }
 
@@ -84,6 +97,7 @@ static void chardev_socket_hangup(ChardevStream *s, int error_number)
     }
     sink_stop(&s->out);
     stream_input_stop(s);
+    close(k->out_fd);
     close(k->fd);
     k->fd = -1;
     chardev_socket_set_filename(k, false);
@@ -258,6 +272,7 @@ static void chardev_socket_close(ChardevStream *s)
         socket_unlink(&k->addresses);
     }
     if (k->fd >= 0) {
+        close(k->out_fd);
         close(k->fd);
     }
     socket_addresses_clear(&k->addresses);
