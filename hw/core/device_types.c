@@ -10,6 +10,7 @@
     ROW(pci_host_type)                                                                             \
     ROW(lpc_type)                                                                                  \
     ROW(serial_type)                                                                               \
+    ROW(rtc_type)                                                                                  \
     ROW(i8042_type)                                                                                \
     ROW(post_port_type)                                                                            \
     ROW(debug_exit_type)                                                                           \

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * MC146818 real-time clock with 128 bytes of CMOS RAM at ports 0x70/0x71, interrupt 8.
+ *
+ * The time is the host's calendar time plus an offset, so it goes on while the VM is stopped or
+ * saved, as a battery-backed clock does. Nothing ticks: time bytes are computed when read, flags
+ * are brought up to date when looked at, and the timer runs only for an interrupt that is enabled
+ * and whose flag is not up yet. Periodic ticks go by VM time.
+ */
+#include "hw/platform/rtc.h"
+
+#include "hw/platform/isa.h"
+#include "hw/platform/rtc_int.h"
+
+#define RTC_PORT 0x70
+#define RTC_IRQ 8
+#define RTC_HZ 32768
+#define RTC_UIP_NS 244000 /* UIP is up for so long before an update */
+
+static const StateField rtc_fields[] = {
+    STATE_FIELD(RtcState, STATE_U64, offset_s),
+    STATE_FIELD(RtcState, STATE_U64, checked_s),
+    STATE_FIELD_MAX(RtcState, STATE_U32, phase_ns, 999999999),
+    STATE_FIELD_MAX(RtcState, STATE_U8, index, RTC_CMOS_SIZE - 1),
+    STATE_PADDING(RtcState, reserved),
+    STATE_ARRAY(RtcState, STATE_BYTES, cmos),
+    {0},
+};
+
+static const StateDesc rtc_state = STATE_DESC("mc146818rtc", 1, Rtc, state, RtcState, rtc_fields);
+
+/* ---- flags, interrupt, timer ---- */
+
+static uint64_t rtc_ticks_at(int64_t vm_ns)
+{
+    return (uint64_t)((unsigned __int128)(uint64_t)vm_ns * RTC_HZ / RTC_NS_PER_S);
+}
+
+/* Sets the flags of what has happened since they were last looked at. */
+static void rtc_update_flags(Rtc *r)
+{
+    uint8_t *flags = &r->state.cmos[RTC_C];
+    int64_t checked_s = (int64_t)r->state.checked_s;
+    int64_t now_s = rtc_now_s(r, NULL);
+    if (rtc_runs(r) && now_s != checked_s) {
+        *flags |= RTC_UPDATE;
+        if (now_s > checked_s && rtc_next_alarm_s(r, checked_s) <= now_s) {
+            *flags |= RTC_ALARM;
+        }
+    }
+    r->state.checked_s = (uint64_t)now_s;
+    unsigned ticks = rtc_period_ticks(r);
+    if (ticks != 0) {
+        uint64_t period = rtc_ticks_at(vm_clock_now_ns()) / ticks;
+        if (period != r->checked_period) {
+            r->checked_period = period;
+            *flags |= RTC_PERIODIC;
+        }
+    }
+}
+
+/* When the flag that is looked for comes up, in VM time. */
+static int64_t rtc_next_event_ns(const Rtc *r)
+{
+    unsigned wanted = r->state.cmos[RTC_B] & ~r->state.cmos[RTC_C] & RTC_INTERRUPTS;
+    int64_t now_ns = vm_clock_now_ns(), next_ns = INT64_MAX;
+    int64_t fraction_ns;
+    int64_t now_s = rtc_now_s(r, &fraction_ns);
+    if (rtc_runs(r) && (wanted & RTC_UPDATE) != 0) {
+        next_ns = now_ns + RTC_NS_PER_S - fraction_ns;
+    }
+    int64_t alarm_s = rtc_next_alarm_s(r, now_s);
+    if (rtc_runs(r) && (wanted & RTC_ALARM) != 0 && alarm_s != INT64_MAX) {
+        next_ns = MIN(next_ns, now_ns + (alarm_s - now_s) * RTC_NS_PER_S - fraction_ns);
+    }
+    unsigned ticks = rtc_period_ticks(r);
+    if (ticks != 0 && (wanted & RTC_PERIODIC) != 0) {
+        uint64_t at = (rtc_ticks_at(now_ns) / ticks + 1) * ticks;
+        /* rounded up: not before the tick has come */
+        next_ns =
+            MIN(next_ns, (int64_t)(((unsigned __int128)at * RTC_NS_PER_S + RTC_HZ - 1) / RTC_HZ));
+    }
+    return next_ns;
+}
+
+static void rtc_update(Rtc *r) BQL_HELD
+{
+    rtc_update_flags(r);
+    irq_line_set(&r->irq, (r->state.cmos[RTC_B] & r->state.cmos[RTC_C] & RTC_INTERRUPTS) != 0);
+    int64_t next_ns = rtc_next_event_ns(r);
+    if (next_ns == INT64_MAX) {
+        vm_timer_disarm(&r->timer);
+    } else {
+        vm_timer_arm(&r->timer, next_ns);
+    }
+}
+
+/* The timer fired, or the VM goes on and calendar time has leapt. */
+static void rtc_look(void *opaque)
+{
+    assert_bql();
+    rtc_update(opaque);
+}
+
+/* ---- registers ---- */
+
+/* From now on flags are raised for what happens from now on. */
+static void rtc_mark_checked(Rtc *r)
+{
+    unsigned ticks = rtc_period_ticks(r);
+    r->state.checked_s = (uint64_t)rtc_now_s(r, NULL);
+    r->checked_period = ticks != 0 ? rtc_ticks_at(vm_clock_now_ns()) / ticks : 0;
+}
+
+/* Writes A or B. When the clock comes to stand, its bytes hold the time; when it goes on, it goes
+ * on from them. */
+static void rtc_write_control(Rtc *r, unsigned index, uint8_t value) BQL_HELD
+{
+    RtcState *s = &r->state;
+    rtc_update_flags(r);
+    bool ran = rtc_runs(r);
+    bool divider_stood = (s->cmos[RTC_A] & RTC_A_DIVIDER) != RTC_A_DIVIDER_32KHZ;
+    int64_t time_s = rtc_now_s(r, NULL);
+    if (index == RTC_A) {
+        value &= (uint8_t)~RTC_A_UIP;
+    } else if ((value & RTC_B_SET) != 0) {
+        value &= (uint8_t)~RTC_UPDATE; /* as the chip does */
+    }
+    s->cmos[index] = value;
+    if (ran) {
+        rtc_encode(r, s->cmos, time_s);
+    } else if (rtc_runs(r)) {
+        rtc_set_now_s(r, rtc_decode(r, s->cmos));
+        if (divider_stood) {
+            rtc_set_phase_half(r);
+        }
+    }
+    rtc_mark_checked(r);
+    rtc_update(r);
+}
+
+static void rtc_write_time(Rtc *r, unsigned index, uint8_t value) BQL_HELD
+{
+    RtcState *s = &r->state;
+    if (!rtc_runs(r)) {
+        s->cmos[index] = value;
+        return;
+    }
+    rtc_update_flags(r);
+    rtc_encode(r, s->cmos, rtc_now_s(r, NULL));
+    s->cmos[index] = value;
+    rtc_set_now_s(r, rtc_decode(r, s->cmos));
+    rtc_mark_checked(r);
+    rtc_update(r);
+}
+
+static void rtc_write(Rtc *r, unsigned index, uint8_t value) BQL_HELD
+{
+    switch (index) {
+    case RTC_A:
+    case RTC_B:
+        rtc_write_control(r, index, value);
+        break;
+    case RTC_C:
+    case RTC_D:
+        break; /* read-only */
+    case RTC_SECONDS_ALARM:
+    case RTC_MINUTES_ALARM:
+    case RTC_HOURS_ALARM:
+        rtc_update_flags(r); /* what was due by the old alarm is due */
+        r->state.cmos[index] = value;
+        rtc_update(r);
+        break;
+    default:
+        if (rtc_is_time_byte(index)) {
+            rtc_write_time(r, index, value);
+        } else {
+            r->state.cmos[index] = value;
+        }
+        break;
+    }
+}
+
+static uint8_t rtc_read_c(Rtc *r) BQL_HELD
+{
+    RtcState *s = &r->state;
+    rtc_update_flags(r);
+    uint8_t value = s->cmos[RTC_C];
+    if ((value & s->cmos[RTC_B] & RTC_INTERRUPTS) != 0) {
+        value |= RTC_C_IRQF;
+    }
+    s->cmos[RTC_C] = 0;
+    rtc_update(r);
+    return value;
+}
+
+static uint8_t rtc_read_a(const Rtc *r)
+{
+    int64_t fraction_ns;
+    rtc_now_s(r, &fraction_ns);
+    bool soon = rtc_runs(r) && fraction_ns >= RTC_NS_PER_S - RTC_UIP_NS;
+    return r->state.cmos[RTC_A] | (soon ? RTC_A_UIP : 0);
+}
+
+static uint8_t rtc_read(Rtc *r, unsigned index) BQL_HELD
+{
+    switch (index) {
+    case RTC_A:
+        return rtc_read_a(r);
+    case RTC_C:
+        return rtc_read_c(r);
+    default:
+        if (rtc_is_time_byte(index) && rtc_runs(r)) {
+            rtc_encode(r, r->state.cmos, rtc_now_s(r, NULL));
+        }
+        return r->state.cmos[index];
+    }
+}
+
+static MmioResult rtc_access(void *opaque, IoAccess *access)
+{
+    Rtc *r = opaque;
+    assert_bql();
+    bool is_data = access->offset == 1;
+    if (is_data && access->is_write) {
+        rtc_write(r, r->state.index, (uint8_t)access->value);
+    } else if (is_data) {
+        access->value = rtc_read(r, r->state.index);
+    } else if (access->is_write) {
+        r->state.index = (uint8_t)access->value & (RTC_CMOS_SIZE - 1); /* bit 7 masks the NMI */
+    }
+    return MMIO_DONE;
+}
+
+static const IoRegionOps rtc_ops = {.access = rtc_access, .min_size = 1, .max_size = 1};
+
+/* ---- life cycle ---- */
+
+static bool rtc_realize(Device *dev, GError **error)
+{
+    Rtc *r = (Rtc *)dev;
+    enter_main();
+    r->state = (RtcState){0};
+    r->state.cmos[RTC_A] = RTC_A_DIVIDER_32KHZ | 6; /* 1024 Hz */
+    r->state.cmos[RTC_B] = RTC_B_24_HOURS;
+    r->state.cmos[RTC_D] = RTC_D_VALID;
+    r->region = (IoRegion){.name = "rtc", .ops = &rtc_ops, .opaque = r, .size = 2};
+    isa_irq_connect(dev, &r->irq, RTC_IRQ);
+    if (!rtc_set_base(r, error) || !isa_device_attach(dev, &r->region, RTC_PORT, error)) {
+        return false;
+    }
+    rtc_mark_checked(r);
+    vm_timer_init(&r->timer, rtc_look, r);
+    r->listener = (VmClockListener){.resumed = rtc_look, .opaque = r};
+    vm_clock_listen(&r->listener);
+    return true;
+}
+
+static void rtc_unrealize(Device *dev)
+{
+    Rtc *r = (Rtc *)dev;
+    enter_main();
+    vm_clock_unlisten(&r->listener);
+    vm_timer_fini(&r->timer);
+    isa_device_detach(&r->region);
+    irq_line_set(&r->irq, false);
+}
+
+/* The RESET pin: interrupts off, flags clear. Time, modes and RAM are the battery's. */
+static void rtc_reset(Device *dev)
+{
+    Rtc *r = (Rtc *)dev;
+    assert_bql();
+    rtc_update_flags(r);
+    r->state.cmos[RTC_B] &= (uint8_t) ~(RTC_INTERRUPTS | 0x08);
+    r->state.cmos[RTC_C] = 0;
+    rtc_update(r);
+}
+
+static bool rtc_post_load(Device *dev, GError **error)
+{
+    Rtc *r = (Rtc *)dev;
+    assert_bql();
+    RtcState *s = &r->state;
+    const int64_t limit_s = INT64_C(1000000000000); /* 30000 years: arithmetic stays clear of it */
+    int64_t now_s = rtc_now_s(r, NULL), checked_s = (int64_t)s->checked_s;
+    if (now_s > limit_s || now_s < -limit_s || checked_s > limit_s || checked_s < -limit_s) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s: the saved time makes no sense",
+                    device_label(dev));
+        return false;
+    }
+    s->cmos[RTC_A] &= (uint8_t)~RTC_A_UIP;
+    s->cmos[RTC_C] &= RTC_INTERRUPTS;
+    unsigned ticks = rtc_period_ticks(r);
+    r->checked_period = ticks != 0 ? rtc_ticks_at(vm_clock_now_ns()) / ticks : 0;
+    rtc_update(r);
+    return true;
+}
+
+/* ---- the board ---- */
+
+void rtc_set_cmos(Device *rtc, unsigned index, uint8_t value)
+{
+    g_assert(index > RTC_D && index < RTC_CMOS_SIZE && !rtc_is_time_byte(index));
+    bql_lock();
+    ((Rtc *)rtc)->state.cmos[index] = value;
+    bql_unlock();
+}
+
+static void rtc_set_cmos_u16(Device *rtc, unsigned index, uint64_t value) RUNS_IN_MAIN
+{
+    value = MIN(value, 0xffff);
+    rtc_set_cmos(rtc, index, (uint8_t)value);
+    rtc_set_cmos(rtc, index + 1, (uint8_t)(value >> 8));
+}
+
+void rtc_set_memory_size(Device *rtc, uint64_t below_4g, uint64_t above_4g)
+{
+    const uint64_t kib = 1024, mib = 1024 * kib;
+    uint64_t extended = below_4g > mib ? (below_4g - mib) / kib : 0;
+    rtc_set_cmos_u16(rtc, 0x15, MIN(below_4g / kib, 640));
+    rtc_set_cmos_u16(rtc, 0x17, extended);
+    rtc_set_cmos_u16(rtc, 0x30, extended);
+    rtc_set_cmos_u16(rtc, 0x34, below_4g > 16 * mib ? (below_4g - 16 * mib) / (64 * kib) : 0);
+    uint64_t high = above_4g / (64 * kib);
+    rtc_set_cmos_u16(rtc, 0x5b, high & 0xffff);
+    rtc_set_cmos(rtc, 0x5d, (uint8_t)(high >> 16));
+}
+
+static const OptSpec rtc_properties[] = {
+    {.name = "base",
+     .type = OPT_STRING,
+     .offset = offsetof(Rtc, base_time),
+     .help = "utc, localtime, or a date (2026-11-20T12:34:56) at which the clock starts",
+     .def = "utc"},
+    {0},
+};
+
+const DeviceType rtc_type = {
+    .name = "mc146818rtc",
+    .description = "real-time clock and CMOS RAM",
+    .instance_size = sizeof(Rtc),
+    .properties = rtc_properties,
+    .state = &rtc_state,
+    .bus = "isa",
+    .realize = rtc_realize,
+    .reset = rtc_reset,
+    .unrealize = rtc_unrealize,
+    .post_load = rtc_post_load,
+};

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The MC146818's registers and its time, for rtc.c and rtc_time.c. All under the BQL. */
+#ifndef SKIFF_HW_PLATFORM_RTC_INT_H
+#define SKIFF_HW_PLATFORM_RTC_INT_H
+
+#include "hw/core/device.h"
+#include "hw/core/vm_clock.h"
+
+#define RTC_CMOS_SIZE 128
+#define RTC_NS_PER_S INT64_C(1000000000)
+
+enum {
+    RTC_SECONDS = 0x00,
+    RTC_SECONDS_ALARM = 0x01,
+    RTC_MINUTES = 0x02,
+    RTC_MINUTES_ALARM = 0x03,
+    RTC_HOURS = 0x04,
+    RTC_HOURS_ALARM = 0x05,
+    RTC_DAY_OF_WEEK = 0x06,
+    RTC_DAY_OF_MONTH = 0x07,
+    RTC_MONTH = 0x08,
+    RTC_YEAR = 0x09,
+    RTC_A = 0x0a,
+    RTC_B = 0x0b,
+    RTC_C = 0x0c,
+    RTC_D = 0x0d,
+    RTC_CENTURY = 0x32,
+};
+
+#define RTC_A_UIP 0x80
+#define RTC_A_DIVIDER 0x70
+#define RTC_A_DIVIDER_32KHZ 0x20
+#define RTC_A_RATE 0x0f
+#define RTC_B_SET 0x80
+#define RTC_B_BINARY 0x04
+#define RTC_B_24_HOURS 0x02
+#define RTC_INTERRUPTS 0x70 /* enables in B and flags in C, bit by bit */
+#define RTC_PERIODIC 0x40
+#define RTC_ALARM 0x20
+#define RTC_UPDATE 0x10
+#define RTC_C_IRQF 0x80
+#define RTC_D_VALID 0x80
+#define RTC_HOURS_PM 0x80
+#define RTC_ALARM_ANY 0xc0 /* an alarm byte with both bits set matches everything */
+
+typedef struct RtcState {
+    uint64_t offset_s;  /* guest's time = host's + phase, in whole seconds, + this (signed) */
+    uint64_t checked_s; /* up to this second of guest's time flags are right (signed) */
+    uint32_t phase_ns;  /* below a second */
+    uint8_t index;      /* port 0x70 */
+    uint8_t reserved[3];
+    /* The time bytes are valid while the clock stands (SET, or divider off); else they are
+     * computed.
+     */
+    uint8_t cmos[RTC_CMOS_SIZE];
+} RtcState;
+
+typedef struct Rtc {
+    Device base;
+    char *base_time; /* property: utc, localtime, or a date */
+    RtcState state;
+    IoRegion region;
+    IrqLine irq;
+    VmTimer timer;
+    VmClockListener listener;
+    uint64_t checked_period; /* the periodic tick up to which PF is right */
+} Rtc;
+
+/* ---- rtc_time.c ---- */
+bool rtc_is_time_byte(unsigned index) ANY_THREAD;
+/* Whether time passes: neither SET nor a stopped divider. */
+bool rtc_runs(const Rtc *r) ANY_THREAD;
+/* Guest's time, s since 1970 as its calendar has it; *@fraction_ns may be NULL. */
+int64_t rtc_now_s(const Rtc *r, int64_t *fraction_ns) ANY_THREAD;
+/* The time bytes of @cmos from @seconds, and back, as mode bits in B say. */
+void rtc_encode(const Rtc *r, uint8_t *cmos, int64_t seconds) ANY_THREAD;
+int64_t rtc_decode(const Rtc *r, const uint8_t *cmos) ANY_THREAD;
+/* Guest's time is @seconds now; the fraction of the second goes on as it is. */
+void rtc_set_now_s(Rtc *r, int64_t seconds) ANY_THREAD;
+/* As the chip starts when its divider is let go: half a second before the next update. */
+void rtc_set_phase_half(Rtc *r) ANY_THREAD;
+/* The first second after @seconds that the alarm bytes match, within a day; INT64_MAX: none. */
+int64_t rtc_next_alarm_s(const Rtc *r, int64_t seconds) ANY_THREAD;
+/* Length of a periodic tick in 1/32768 s; 0: off. */
+unsigned rtc_period_ticks(const Rtc *r) ANY_THREAD;
+/* Sets the time as the property says. */
+bool rtc_set_base(Rtc *r, GError **error) ANY_THREAD;
+
+#endif
