@@ -194,7 +194,7 @@ static void monitor_receive(void *opaque, const uint8_t *data, size_t size)
 static void monitor_event(void *opaque, ChardevEvent event)
 {
     Monitor *m = opaque;
-    if (event != CHARDEV_OPENED) {
+    if (event != CHARDEV_FOCUSED) {
         return;
     }
     if (!m->greeted) {
