@@ -7,6 +7,7 @@
  */
 #include <string.h>
 #include "hw/platform/lpc.h"
+#include "hw/platform/rtc.h"
 #include "vmm/vm.h"
 #include "vmm/x86_64/acpi.h"
 #include "vmm/x86_64/arch_vcpu.h"
@@ -41,8 +42,8 @@ static const struct BoardRow {
 } board_rows[] = {
     {"q35-host", "", BOARD_ALWAYS},        {"ich9-lpc", "", BOARD_ALWAYS},
     {"i8042", "", BOARD_ALWAYS},           {"post-port", "", BOARD_ALWAYS},
-    {"isa-serial", "index=0", BOARD_COM1}, {"isa-serial", "index=1", BOARD_COM2},
-    {"isa-debugcon", "", BOARD_DEBUGCON},
+    {"mc146818rtc", "", BOARD_RTC},        {"isa-serial", "index=0", BOARD_COM1},
+    {"isa-serial", "index=1", BOARD_COM2}, {"isa-debugcon", "", BOARD_DEBUGCON},
 };
 
 static const char *board_serial(const Vm *vm, unsigned index)
@@ -91,6 +92,17 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_add_row(Vm *vm, const struct Boar
 }
 
 /* ---- how it is built ---- */
+
+static Device *board_find(const Vm *vm, const char *type)
+{
+    for (unsigned i = 0; i < vm->devices->len; i++) {
+        Device *dev = vm->devices->pdata[i];
+        if (strcmp(dev->type->name, type) == 0) {
+            return dev;
+        }
+    }
+    return NULL;
+}
 
 static bool board_choose_cpus(Vm *vm, GError **error)
 {
@@ -199,21 +211,12 @@ bool board_co_build(Vm *vm, GError **error)
             return false;
         }
     }
+    rtc_set_memory_size(board_find(vm, "mc146818rtc"), guest_ram_below_4g(&vm->ram),
+                        guest_ram_above_4g(&vm->ram));
     return vm_co_add_user_devices(vm, error) && board_co_add_cpus(vm, error);
 }
 
 /* ---- how it is reset ---- */
-
-static Device *board_find(const Vm *vm, const char *type)
-{
-    for (unsigned i = 0; i < vm->devices->len; i++) {
-        Device *dev = vm->devices->pdata[i];
-        if (strcmp(dev->type->name, type) == 0) {
-            return dev;
-        }
-    }
-    return NULL;
-}
 
 void board_press_power_button(Vm *vm)
 {
