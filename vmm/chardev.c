@@ -35,13 +35,23 @@ ChardevStream *chardev_streams(void)
 
 /* ---- set-up ---- */
 
+void chardev_leave(void)
+{
+    for (ChardevStream *s = chardev_streams(); s; s = s->next) {
+        if (s->backend->unlink) {
+            s->backend->unlink(s);
+        }
+    }
+    terminal_restore();
+}
+
 static void chardev_crash(void)
 {
     for (ChardevStream *s = chardev_streams(); s; s = s->next) {
         sink_flush_crash(&s->out);
         sink_flush_crash(&s->log);
     }
-    terminal_restore();
+    chardev_leave();
 }
 
 void chardev_setup(AioContext *main_ctx)
@@ -243,13 +253,11 @@ bool chardev_co_add(OptDict *opts, GError **error)
     g_autoptr(OptDict) d = opts;
     g_autofree char *name = opt_dict_take(d, "backend");
     g_autofree char *id = opt_dict_take(d, "id");
-    g_autofree char *what = g_strdup_printf("-chardev %s: ", id ? id : name ? name : "");
     const ChardevBackend *backend;
 
     if (!name || !id || !*id) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
-                    "%s%s is missing: -chardev wants BACKEND,id=ID", what,
-                    name ? "id=" : "the backend");
+                    "%s is missing: -chardev wants BACKEND,id=ID", name ? "id=" : "the backend");
         return false;
     }
     backend = chardev_backend_find(name, error);
@@ -257,11 +265,7 @@ bool chardev_co_add(OptDict *opts, GError **error)
         g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE, "there is a chardev '%s' already", id);
         backend = NULL;
     }
-    if (!backend || !chardev_co_open(backend, d, g_steal_pointer(&id), error)) {
-        g_prefix_error(error, "%s", what);
-        return false;
-    }
-    return true;
+    return backend && chardev_co_open(backend, d, g_steal_pointer(&id), error);
 }
 
 void chardev_print_help(const char *backend_name, FILE *out)

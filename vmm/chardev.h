@@ -84,6 +84,9 @@ void chardev_foreach(void (*fn)(const ChardevInfo *info, void *opaque), void *op
 /* Writes out what the rings hold, for at most @bound_ms. False when something was left. For the way
  * out, after the main loop has ended; blocks the caller. */
 bool chardev_flush_all_blocking(unsigned bound_ms) RUNS_IN_MAIN;
+/* For leaving without chardev_co_shutdown(): restores the terminal, removes UNIX sockets and links
+ * that chardevs have made. Async-signal-safe. */
+void chardev_leave(void) ANY_THREAD;
 /* Copies the last bytes that were written to @c, at most @size, oldest first; returns how many. Any
  * backend, connected or not. */
 size_t chardev_tail(Chardev *c, uint8_t *buf, size_t size) ANY_THREAD;

@@ -116,15 +116,21 @@ static bool chardev_pty_co_open(ChardevStream *s, GError **error)
     return true;
 }
 
+static void chardev_pty_unlink(ChardevStream *s)
+{
+    ChardevPty *p = (ChardevPty *)s;
+
+    if (p->linked) {
+        unlink(p->link);
+    }
+}
+
 static void chardev_pty_close(ChardevStream *s)
 {
     ChardevPty *p = (ChardevPty *)s;
 
     if (p->look.fn) {
         aio_timer_disarm(&p->look);
-    }
-    if (p->linked) {
-        unlink(p->link);
     }
     if (p->out >= 0) {
         close(p->out);
@@ -145,6 +151,7 @@ const ChardevBackend chardev_pty_backend = {
     .instance_size = sizeof(ChardevPty),
     .options = chardev_pty_options,
     .co_open = chardev_pty_co_open,
+    .unlink = chardev_pty_unlink,
     .close = chardev_pty_close,
     .hangup = chardev_pty_hangup,
 };

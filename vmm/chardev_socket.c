@@ -261,6 +261,15 @@ static void chardev_socket_stop(ChardevStream *s)
     socket_connect_cancel(&k->connect);
 }
 
+static void chardev_socket_unlink(ChardevStream *s)
+{
+    ChardevSocket *k = (ChardevSocket *)s;
+
+    if (k->listen_fd >= 0) {
+        socket_unlink(&k->addresses);
+    }
+}
+
 static void chardev_socket_close(ChardevStream *s)
 {
     ChardevSocket *k = (ChardevSocket *)s;
@@ -269,7 +278,6 @@ static void chardev_socket_close(ChardevStream *s)
     aio_handler_remove(k->listen_handler);
     if (k->listen_fd >= 0) {
         close(k->listen_fd);
-        socket_unlink(&k->addresses);
     }
     if (k->fd >= 0) {
         close(k->out_fd);
@@ -311,6 +319,7 @@ const ChardevBackend chardev_socket_backend = {
     .options = chardev_socket_options,
     .co_open = chardev_socket_co_open,
     .stop = chardev_socket_stop,
+    .unlink = chardev_socket_unlink,
     .close = chardev_socket_close,
     .hangup = chardev_socket_hangup,
 };

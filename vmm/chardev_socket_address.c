@@ -204,7 +204,7 @@ int socket_listen(SocketAddresses *addresses, GError **error)
     return fd;
 }
 
-void socket_unlink(SocketAddresses *addresses)
+void socket_unlink(const SocketAddresses *addresses)
 {
     if (addresses->unlink_path) {
         unlink(addresses->unlink_path);

@@ -47,8 +47,8 @@ void socket_addresses_clear(SocketAddresses *addresses) ANY_THREAD;
 /* A listening socket (not blocking) or -1. A UNIX socket left by a dead process is replaced, one
  * that somebody listens on is not. */
 int socket_listen(SocketAddresses *addresses, GError **error) RUNS_IN_MAIN;
-/* Removes the UNIX socket that socket_listen() has made. */
-void socket_unlink(SocketAddresses *addresses) RUNS_IN_MAIN;
+/* Removes the UNIX socket that socket_listen() has made. Async-signal-safe. */
+void socket_unlink(const SocketAddresses *addresses) ANY_THREAD;
 /* "tcp:127.0.0.1:4444,server=on" of a listening socket. Owned by the caller. */
 char *socket_listen_name(int fd, const SocketAddresses *addresses) RUNS_IN_MAIN;
 /* A connected socket (not blocking) or -1. */

@@ -41,6 +41,9 @@ void stream_co_free(ChardevStream *s)
     while (s->coroutines > 0) {
         co_queue_wait(&s->idle, "a chardev's last transfer");
     }
+    if (s->opened && s->backend->unlink) {
+        s->backend->unlink(s);
+    }
     if (s->opened && s->backend->close) {
         s->backend->close(s);
     }

@@ -74,6 +74,8 @@ typedef struct ChardevBackend {
     bool (*co_open)(ChardevStream *s, GError **error);
     /* The end begins: what still waits stops waiting. NULL: nothing does. */
     void (*stop)(ChardevStream *s);
+    /* Removes the names it has made in the file system. Async-signal-safe. NULL: none. */
+    void (*unlink)(ChardevStream *s);
     /* Gives back what open took; sinks and input have been stopped. NULL: nothing. */
     void (*close)(ChardevStream *s);
     /* Input ended, or output failed and was stopped: the peer is gone. @error_number 0 is end of

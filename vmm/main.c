@@ -14,7 +14,6 @@
 #include "util/trace.h"
 #include "util/waitgraph.h"
 #include "vmm/chardev.h"
-#include "vmm/terminal.h"
 #include "vmm/vm.h"
 
 #define MAIN_FLUSH_BOUND_MS 2000
@@ -187,10 +186,7 @@ static bool main_prepare(Main *m, GError **error)
         return false;
     }
     for (unsigned i = 0; i < config->traces->len; i++) {
-        const char *glob = config->traces->pdata[i];
-        if (trace_set(glob, true) == 0) {
-            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                        "-trace: no event matches '%s'; '-trace help' lists them", glob);
+        if (!trace_configure(config->traces->pdata[i], error)) {
             return false;
         }
     }
@@ -231,7 +227,7 @@ static void main_leave(Main *m, int status)
         if (!chardev_flush_all_blocking(MAIN_FLUSH_BOUND_MS)) {
             log_warn("console output was lost: its reader does not read");
         }
-        terminal_restore();
+        chardev_leave();
         if (m->vm.timed_out) {
             main_print_tail(m);
         }

@@ -84,7 +84,7 @@ bool vm_co_make_chardevs(Vm *vm, GError **error)
     for (unsigned i = 0; i < config->chardevs->len; i++) {
         OptDict *opts = opt_dict_parse(config->chardevs->pdata[i], "backend", error);
         if (opts == NULL || !chardev_co_add(opts, error)) {
-            g_prefix_error(error, "-chardev: ");
+            g_prefix_error(error, "-chardev %s: ", (const char *)config->chardevs->pdata[i]);
             return false;
         }
     }

@@ -196,7 +196,7 @@ static void what_can_not_be_opened_is_named(void **state)
     g_autofree char *fifo = file_in(x, "fifo");
 
     assert_int_equal(mkfifo(fifo, 0600), 0);
-    assert_add_fails(x, "-chardev a: can't open '/nonexistent/x': No such file",
+    assert_add_fails(x, "can't open '/nonexistent/x': No such file",
                      "file,id=a,path=/nonexistent/x");
     assert_add_fails(x, "a FIFO nobody reads", "file,id=a,path=%s", fifo);
     assert_add_fails(x, "can't open log '/nonexistent/x'", "null,id=a,logfile=/nonexistent/x");
@@ -552,6 +552,9 @@ static void a_server_removes_its_socket_at_the_end(void **state)
     chardev_harness_end(x->ctx);
     assert_int_equal(access(path, F_OK), -1);
     x->ctx = chardev_harness_begin();
+    add(x, "socket,id=a,path=%s,server=on,wait=off", path);
+    chardev_leave();
+    assert_int_equal(access(path, F_OK), -1);
 }
 
 static unsigned tcp_port(void)
