@@ -29,12 +29,27 @@ enum {
     BLOCK_REQ_MAY_UNMAP = 1 << 1 /* write-zeroes may deallocate */
 };
 
-/* What the backend can do and wants, constant while open except size. */
+#define BLOCK_ERROR block_error_quark()
+GQuark block_error_quark(void);
+enum {
+    BLOCK_ERROR_OPTION, /* an option is missing, unknown or contradicts another */
+    BLOCK_ERROR_OPEN,   /* the system refused */
+    BLOCK_ERROR_IN_USE, /* a name, a node or a file is taken */
+};
+
+#define BLOCK_SECTOR_SIZE 512u /* sizes are multiples of it, as virtio-blk counts in it */
+
+/* What the backend can do and wants, constant while open. The border splits and aligns for the
+ * caller; the numbers are what saves it the work. All in bytes. */
 typedef struct BlockLimits {
-    uint32_t request_alignment; /* bytes; the border aligns for the caller */
-    uint32_t opt_transfer;      /* bytes, 0: no wish */
-    uint64_t max_discard;       /* bytes; 0: discard unsupported (completes 0 doing nothing) */
-    uint64_t max_write_zeroes;  /* bytes */
+    uint32_t request_alignment; /* of offset and length; a power of two, at least 1 */
+    uint32_t memory_alignment;  /* of each buffer's address; a power of two, at least 1 */
+    uint32_t zero_alignment;    /* of discard and write-zeroes; a power of two, at least 1 */
+    uint32_t opt_transfer;      /* 0: no wish */
+    uint64_t max_transfer;      /* of one read or write */
+    uint32_t max_iov;           /* elements of one read or write */
+    uint64_t max_discard;       /* 0: discard unsupported (completes 0 doing nothing) */
+    uint64_t max_write_zeroes;
 } BlockLimits;
 
 /* ---- opening (main; -blockdev / -drive options, QEMU's spelling) ---- */
@@ -43,7 +58,7 @@ typedef struct BlockLimits {
  * Blocking system calls run in workers. NULL + error. The caller owns one reference. */
 BlockNode *block_co_open(const OptDict *opts, AioContext *home, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed */
+BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NULL: none */
 void block_node_ref(BlockNode *n) RUNS_IN_MAIN;
 /* The last one closes the file; may wait for its iothread. */
 void block_co_unref(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
@@ -58,10 +73,17 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
 void blk_co_free(BlockBackend *blk) coroutine_fn RUNS_IN_MAIN;
 const char *blk_name(const BlockBackend *blk) ANY_THREAD;
 AioContext *blk_home(const BlockBackend *blk) ANY_THREAD;
+BlockBackend *blk_find(const char *name) RUNS_IN_MAIN;   /* borrowed; NULL: none */
+BlockNode *blk_root(const BlockBackend *blk) ANY_THREAD; /* borrowed */
+/* All backends there are: an array of *@count borrowed pointers, to be freed with g_free(). */
+BlockBackend **blk_list(unsigned *count) RUNS_IN_MAIN;
 bool blk_read_only(const BlockBackend *blk) ANY_THREAD;
 uint64_t blk_size(const BlockBackend *blk)
     ANY_THREAD; /* bytes, a multiple of 512; atomically read */
 BlockLimits blk_limits(const BlockBackend *blk) ANY_THREAD;
+/* Off (cache=writethrough|directsync, or the guest's choice): each write has FUA. On at first. */
+void blk_set_write_cache(BlockBackend *blk, bool on) ANY_THREAD;
+bool blk_write_cache(const BlockBackend *blk) ANY_THREAD;
 
 typedef struct BlkNotify {
     void (*resized)(void *opaque); /* in main */
@@ -72,11 +94,19 @@ typedef struct BlkNotify {
     void (*resume)(void *opaque);
     void *opaque;
 } BlkNotify;
+/* @notify is copied; NULL: none. Before the first request and drained section, or inside a drained
+ * section: the home context looks at it in between. */
 void blk_set_notify(BlockBackend *blk, const BlkNotify *notify) RUNS_IN_MAIN;
 
 /* ---- requests (home iothread) ---- */
-/* 0 or -errno. [offset, offset+bytes) beyond blk_size() is -EINVAL... sum of iov lengths equals
- * bytes (asserted). */
+/*
+ * 0 or -errno: -EINVAL when [offset, offset+bytes) is not within blk_size(), -EPERM for a write to
+ * a read-only backend. Nothing needs to be aligned. The sum of the iov lengths equals bytes
+ * (asserted). No bytes: 0, and the driver is not asked.
+ *
+ * A request is in flight until the code that follows it in the caller's coroutine has run up to its
+ * next yield: what completes it towards the guest there is done before a drain returns.
+ */
 int blk_co_preadv(BlockBackend *blk, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                   unsigned niov, unsigned flags) coroutine_fn RUNS_IN_IOTHREAD;
 int blk_co_pwritev(BlockBackend *blk, uint64_t offset, uint64_t bytes, const struct iovec *iov,
@@ -86,11 +116,27 @@ int blk_co_discard(BlockBackend *blk, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
 int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsigned flags)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* Drains around it; then `resized` is called. 0 or -errno with @error. @size is a multiple of
+ * BLOCK_SECTOR_SIZE. */
 int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error) coroutine_fn RUNS_IN_MAIN;
+
+/*
+ * A macro operation: several requests of one coroutine that a drain sees as one (a discard of many
+ * ranges; read, change, write back). It counts once from begin to end; once begun, its parts go on
+ * while a drained section waits for it, where other requests queue. `begin` may wait as a request
+ * does. @macro lives on the coroutine's stack; the coroutine that began it ends it.
+ */
+typedef struct BlkMacro {
+    Coroutine *owner;
+    struct BlkMacro *next, **link;
+} BlkMacro;
+void blk_co_macro_begin(BlockBackend *blk, BlkMacro *macro) coroutine_fn RUNS_IN_IOTHREAD;
+void blk_macro_end(BlockBackend *blk, BlkMacro *macro) RUNS_IN_IOTHREAD;
 
 /* ---- drain (main; counted, never polled) ---- */
 /* Returns when none of the backends has a request in flight; from then to the end their new
- * requests queue (and are not in flight). Sections nest. */
+ * requests queue (and are not in flight). Sections nest. The coroutine that begins one ends it,
+ * with the same list. */
 void co_drained_begin(BlockBackend *const *blks, unsigned count) coroutine_fn RUNS_IN_MAIN;
 /* Never waits. Queued requests go on, devices look at their queues again. */
 void co_drained_end(BlockBackend *const *blks, unsigned count) RUNS_IN_MAIN;

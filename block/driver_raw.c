@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* raw: a range of its child, by default all of it. */
+#include <errno.h>
+#include "block/drivers.h"
+
+typedef struct RawState {
+    uint64_t offset;
+    uint64_t size; /* 0: up to the child's end */
+} RawState;
+
+static const OptSpec raw_options[] = {
+    OPT_SPEC(RawState, "offset", OPT_SIZE, offset, .help = "first byte of the range", .def = "0"),
+    OPT_SPEC(RawState, "size", OPT_SIZE, size, .help = "length of the range; 0: to the end",
+             .def = "0"),
+    {0},
+};
+
+static coroutine_fn RUNS_IN_MAIN bool raw_co_open(BlockNode *n, GError **error)
+{
+    const RawState *s = n->state;
+    uint64_t child_size = block_node_size(n->file);
+    if (!block_is_aligned(s->offset | s->size, BLOCK_SECTOR_SIZE)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "driver=raw: offset and size are multiples of %u", BLOCK_SECTOR_SIZE);
+        return false;
+    }
+    if (s->offset > child_size || s->size > child_size - s->offset) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "driver=raw: offset %" G_GUINT64_FORMAT " and size %" G_GUINT64_FORMAT
+                    " go beyond the %" G_GUINT64_FORMAT " bytes of node '%s'",
+                    s->offset, s->size, child_size, n->file->name);
+        return false;
+    }
+    atomic_store(&n->size, s->size != 0 ? s->size : child_size - s->offset);
+    n->limits = n->file->limits;
+    if (!block_is_aligned(s->offset, n->limits.request_alignment)) {
+        n->limits.request_alignment = 1; /* the child aligns what we pass on */
+        n->limits.memory_alignment = 1;
+    }
+    if (!block_is_aligned(s->offset, n->limits.zero_alignment)) {
+        n->limits.zero_alignment = n->limits.request_alignment;
+    }
+    return true;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int
+raw_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov, unsigned niov)
+{
+    const RawState *s = n->state;
+    return block_node_co_preadv(n->file, s->offset + offset, bytes, iov, niov);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int raw_co_pwritev(BlockNode *n, uint64_t offset,
+                                                        uint64_t bytes, const struct iovec *iov,
+                                                        unsigned niov, unsigned flags)
+{
+    const RawState *s = n->state;
+    return block_node_co_pwritev(n->file, s->offset + offset, bytes, iov, niov, flags);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int raw_co_discard(BlockNode *n, uint64_t offset,
+                                                        uint64_t bytes)
+{
+    const RawState *s = n->state;
+    return block_node_co_discard(n->file, s->offset + offset, bytes);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int raw_co_write_zeroes(BlockNode *n, uint64_t offset,
+                                                             uint64_t bytes, unsigned flags)
+{
+    const RawState *s = n->state;
+    return block_node_co_write_zeroes(n->file, s->offset + offset, bytes, flags);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int raw_co_truncate(BlockNode *n, uint64_t size)
+{
+    const RawState *s = n->state;
+    if (s->size != 0) {
+        return -ENOTSUP; /* the range was given */
+    }
+    return block_node_co_truncate(n->file, s->offset + size);
+}
+
+const BlockDriver block_driver_raw = {
+    .name = "raw",
+    .help = "the bytes of its file, or a range of them",
+    .state_size = sizeof(RawState),
+    .options = raw_options,
+    .has_file = true,
+    .has_fua = true, /* the child sees to it */
+    .co_open = raw_co_open,
+    .co_preadv = raw_co_preadv,
+    .co_pwritev = raw_co_pwritev,
+    .co_discard = raw_co_discard,
+    .co_write_zeroes = raw_co_write_zeroes,
+    .co_truncate = raw_co_truncate,
+};

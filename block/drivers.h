@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every driver's table. */
+#ifndef SKIFF_BLOCK_DRIVERS_H
+#define SKIFF_BLOCK_DRIVERS_H
+
+#include "block/block_int.h"
+
+extern const BlockDriver block_driver_fault;
+extern const BlockDriver block_driver_file;
+extern const BlockDriver block_driver_host_device;
+extern const BlockDriver block_driver_mem;
+extern const BlockDriver block_driver_null_aio;
+extern const BlockDriver block_driver_null_co;
+extern const BlockDriver block_driver_raw;
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SKIFF_BLOCK_TRACE_EVENTS_H
+#define SKIFF_BLOCK_TRACE_EVENTS_H
+
+#include "util/trace.h"
+
+TRACE_EVENT(block_request_begin,
+            (const char *blk, const char *op, uint64_t offset, uint64_t bytes, unsigned in_flight),
+            "blk=%s op=%s offset=%" PRIu64 " bytes=%" PRIu64 " in_flight=%u", blk, op, offset,
+            bytes, in_flight)
+TRACE_EVENT(block_request_queue, (const char *blk, const char *op), "blk=%s op=%s", blk, op)
+TRACE_EVENT(block_request_end, (const char *blk, const char *op, uint64_t offset, int ret),
+            "blk=%s op=%s offset=%" PRIu64 " ret=%d", blk, op, offset, ret)
+TRACE_EVENT(block_drain_begin, (const char *blk, unsigned depth, unsigned in_flight),
+            "blk=%s depth=%u in_flight=%u", blk, depth, in_flight)
+TRACE_EVENT(block_drain_done, (const char *blk), "blk=%s", blk)
+TRACE_EVENT(block_drain_end, (const char *blk, unsigned depth), "blk=%s depth=%u", blk, depth)
+TRACE_EVENT(block_node_open, (const char *node, const char *driver, uint64_t size),
+            "node=%s driver=%s size=%" PRIu64, node, driver, size)
+TRACE_EVENT(block_node_close, (const char *node), "node=%s", node)
+TRACE_EVENT(block_node_truncate, (const char *node, uint64_t size, int ret),
+            "node=%s size=%" PRIu64 " ret=%d", node, size, ret)
+TRACE_EVENT(block_engine_submit, (const char *engine, unsigned count, int ret),
+            "engine=%s count=%u ret=%d", engine, count, ret)
+TRACE_EVENT(block_engine_reap, (const char *engine, unsigned count, unsigned in_flight),
+            "engine=%s count=%u in_flight=%u", engine, count, in_flight)
+TRACE_EVENT(block_file_io_error, (const char *node, const char *op, uint64_t offset, int ret),
+            "node=%s op=%s offset=%" PRIu64 " ret=%d", node, op, offset, ret)
+TRACE_EVENT(block_fault_inject, (const char *node, const char *op, uint64_t offset, int ret),
+            "node=%s op=%s offset=%" PRIu64 " ret=%d", node, op, offset, ret)
+
+#endif
