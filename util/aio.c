@@ -2,6 +2,7 @@
 #include "util/aio.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 #include "util/aio_int.h"
 #include "util/held_int.h"
+#include "util/sched_point.h"
 #include "util/waitgraph.h"
 
 #define AIO_EVENTS_PER_TURN 64
@@ -219,6 +221,7 @@ static void aio_bh_push(AioBh *bh)
 void aio_bh_schedule(AioBh *bh)
 {
     if ((atomic_fetch_or(&bh->flags, BH_PENDING) & BH_PENDING) == 0) {
+        SP("aio.bh.marked", bh);
         aio_bh_push(bh);
     }
 }
@@ -261,6 +264,22 @@ static AioBh *aio_bh_pop(AioContext *ctx)
     return bh;
 }
 
+/* Takes @bh out of the owner's list; false when it is not there. */
+static bool aio_bh_unlink(AioContext *ctx, AioBh *bh)
+{
+    for (AioBh *_Atomic *link = &ctx->bh_head; *link != NULL; link = &(*link)->next) {
+        if (*link != bh) {
+            continue;
+        }
+        *link = atomic_load_explicit(&bh->next, memory_order_relaxed);
+        if (*link == NULL) {
+            ctx->bh_tail = link;
+        }
+        return true;
+    }
+    return false;
+}
+
 void aio_bh_cancel(AioBh *bh)
 {
     AioContext *ctx = bh->ctx;
@@ -268,17 +287,10 @@ void aio_bh_cancel(AioBh *bh)
     if ((atomic_load(&bh->flags) & BH_PENDING) == 0) {
         return;
     }
-    aio_bh_collect(ctx);
-    AioBh *_Atomic *link = &ctx->bh_head;
-    while (*link != bh) {
-        if (*link == NULL) {
-            bug_abort("a bottom half of '%s' is pending but not in its list", ctx->name);
-        }
-        link = &(*link)->next;
-    }
-    *link = atomic_load_explicit(&bh->next, memory_order_relaxed);
-    if (*link == NULL) {
-        ctx->bh_tail = link;
+    /* Whoever schedules it right now may have marked it and not yet pushed it: it is between two
+     * instructions, and the memory may not be reused before it is through. */
+    while (aio_bh_collect(ctx), !aio_bh_unlink(ctx, bh)) {
+        sched_yield();
     }
     atomic_fetch_and(&bh->flags, ~BH_PENDING);
 }

@@ -12,6 +12,7 @@
 #include "util/aio.h"
 #include "util/held.h"
 #include "util/iothread.h"
+#include "util/sched_point.h"
 
 static int loop_setup(void **state)
 {
@@ -132,6 +133,39 @@ static void a_turn_runs_a_bounded_number_of_bottom_halves(void **state)
     aio_context_step(*state, true);
     aio_context_step(*state, true);
     assert_int_equal(calls, 2 * AIO_TURN_BUDGET + 1);
+}
+
+static void *schedule_bh(void *bh)
+{
+    aio_bh_schedule(bh);
+    return NULL;
+}
+
+static void *release_marked(void *opaque)
+{
+    sched_point_release("aio.bh.marked");
+    return NULL;
+}
+
+static void a_bottom_half_may_be_cancelled_while_another_thread_schedules_it(void **state)
+{
+    int calls = 0;
+    AioBh bh;
+    aio_bh_init(&bh, *state, count_call, &calls);
+    sched_point_hold("aio.bh.marked");
+    pthread_t scheduler, releaser;
+    thread_start(&scheduler, THREAD_VCPU, "vcpu/0", schedule_bh, &bh);
+    sched_point_await("aio.bh.marked");
+    thread_start(&releaser, THREAD_WORKER, "worker/0", release_marked, NULL);
+    aio_bh_cancel(&bh); /* marked, not yet pushed */
+    pthread_join(scheduler, NULL);
+    pthread_join(releaser, NULL);
+    aio_context_step(*state, false);
+    assert_int_equal(calls, 0);
+    sched_point_reset();
+    aio_bh_schedule(&bh);
+    aio_context_step(*state, false);
+    assert_int_equal(calls, 1);
 }
 
 typedef struct Remover {
@@ -370,6 +404,9 @@ int main(void)
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(work_that_arrives_as_polling_ends_is_not_lost, loop_setup,
                                         loop_teardown),
+        cmocka_unit_test_setup_teardown(
+            a_bottom_half_may_be_cancelled_while_another_thread_schedules_it, loop_setup,
+            loop_teardown),
         cmocka_unit_test(no_wake_is_lost_between_two_threads),
         cmocka_unit_test_setup_teardown(work_that_posts_itself_starves_no_descriptor, loop_setup,
                                         loop_teardown),
