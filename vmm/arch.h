@@ -42,8 +42,8 @@ ArchVcpu *arch_vcpu_new(const ArchCpus *cpus, int vcpu_fd, unsigned index, GErro
 void arch_vcpu_free(ArchVcpu *v) ANY_THREAD;
 /* KVM's id for the vCPU with this index (the APIC id). */
 unsigned long arch_vcpu_id(const ArchCpus *cpus, unsigned index) ANY_THREAD;
-/* Power-on state, then the boot state for the first vCPU (NULL: the reset vector). In the vCPU's
- * thread. */
+/* Power-on state, then @boot (NULL: the reset vector): its registers for the first vCPU, what
+ * firmware sets up on every processor for all. In the vCPU's thread. */
 bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *boot,
                      GError **error) RUNS_IN_VCPU;
 /* The guest learns that its vCPU stood still (soft lockup watchdogs). In the vCPU's thread, before

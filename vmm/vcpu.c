@@ -302,7 +302,7 @@ static void vcpu_reset_in_thread(Vcpu *v, void *opaque)
 {
     enter_vcpu();
     VcpuReset *reset = opaque;
-    arch_vcpu_reset(v->arch, v->fd, v->index, v->index == 0 ? reset->boot : NULL, &reset->error);
+    arch_vcpu_reset(v->arch, v->fd, v->index, reset->boot, &reset->error);
 }
 
 bool vcpus_co_reset(VcpuSet *set, const BootState *boot, GError **error)
