@@ -109,7 +109,7 @@ static const OptSpec chardev_common_options[] = {
     OPT_SPEC(ChardevStream, "logfile", OPT_STRING, logfile, .help = "output goes there as well"),
     OPT_SPEC(ChardevStream, "logappend", OPT_BOOL, logappend, .help = "keep what the log file has",
              .def = "off"),
-    OPT_SPEC(ChardevStream, "timestamp", OPT_BOOL, timestamps,
+    OPT_SPEC(ChardevStream, "timestamps", OPT_BOOL, timestamps,
              .help = "begin each line with the time since start", .def = "off"),
     {0},
 };

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "hw/core/device.h"
 #include "util/trace.h"
+#include "vmm/chardev.h"
 #include "vmm/cmdline_int.h"
 #include "vmm/x86_64/cpuid.h"
 
@@ -73,38 +74,59 @@ static bool help_objects(GError **error)
     return true;
 }
 
-static const struct {
+static bool help_chardevs(GError **error)
+{
+    chardev_print_help(NULL, stdout);
+    return true;
+}
+
+static bool help_chardev(const char *value, GError **error)
+{
+    g_autofree char *name = g_strndup(value, strcspn(value, ","));
+    chardev_print_help(name, stdout);
+    return true;
+}
+
+static const struct HelpList {
     const char *option;
     bool (*answer)(GError **error);
+    bool (*answer_one)(const char *value, GError **error); /* "name,help"; NULL: has none */
 } help_lists[] = {
-    {"-device", help_devices},
-    {"-cpu", help_cpu},
-    {"-trace", help_trace},
-    {"-object", help_objects},
+    {"-device", help_devices, help_device},
+    {"-chardev", help_chardevs, help_chardev},
+    {"-cpu", help_cpu, NULL},
+    {"-trace", help_trace, NULL},
+    {"-object", help_objects, NULL},
 };
+
+static const struct HelpList *help_list_find(const char *option)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(help_lists); i++) {
+        if (strcmp(option, help_lists[i].option) == 0) {
+            return &help_lists[i];
+        }
+    }
+    return NULL;
+}
+
+static bool help_is_about_one(const struct HelpList *list, const char *value)
+{
+    return list->answer_one != NULL && g_str_has_suffix(value, ",help");
+}
 
 bool cmdline_is_help_request(const char *option, const char *value)
 {
-    if (strcmp(option, "-device") == 0 && g_str_has_suffix(value, ",help")) {
-        return true;
-    }
-    for (unsigned i = 0; i < G_N_ELEMENTS(help_lists); i++) {
-        if (strcmp(option, help_lists[i].option) == 0) {
-            return strcmp(value, "help") == 0 || strcmp(value, "?") == 0;
-        }
-    }
-    return false;
+    const struct HelpList *list = help_list_find(option);
+    return list != NULL && (strcmp(value, "help") == 0 || strcmp(value, "?") == 0 ||
+                            help_is_about_one(list, value));
 }
 
 bool cmdline_answer_help(const char *name, const char *value, GError **error)
 {
-    if (strcmp(name, "device") == 0 && g_str_has_suffix(value, ",help")) {
-        return help_device(value, error);
+    g_autofree char *option = g_strconcat("-", name, NULL);
+    const struct HelpList *list = help_list_find(option);
+    if (list == NULL) {
+        return false;
     }
-    for (unsigned i = 0; i < G_N_ELEMENTS(help_lists); i++) {
-        if (strcmp(name, help_lists[i].option + 1) == 0) {
-            return help_lists[i].answer(error);
-        }
-    }
-    return false;
+    return help_is_about_one(list, value) ? list->answer_one(value, error) : list->answer(error);
 }

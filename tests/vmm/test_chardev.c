@@ -230,7 +230,7 @@ static void lines_begin_with_the_time_since_start(void **state)
     Chardev *c;
 
     aio_context_set_virtual_time(x->ctx, 5000000000);
-    add(x, "file,id=a,path=%s,timestamp=on", path);
+    add(x, "file,id=a,path=%s,timestamps=on", path);
     c = claim("a");
     put(c, "one\ntw");
     aio_context_set_virtual_time(x->ctx, 5000000000 + 3723004000000);
