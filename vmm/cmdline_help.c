@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <string.h>
+#include "block/block.h"
 #include "hw/core/device.h"
 #include "util/trace.h"
 #include "vmm/chardev.h"
@@ -66,6 +67,14 @@ static bool help_trace(GError **error)
     return true;
 }
 
+static bool help_block_drivers(GError **error)
+{
+    for (const char *const *name = block_driver_names(); *name != NULL; name++) {
+        printf("%s\n", *name);
+    }
+    return true;
+}
+
 static bool help_objects(GError **error)
 {
     printf("iothread               a thread that serves devices: id=, poll-max-ns=\n"
@@ -96,6 +105,7 @@ static const struct HelpList {
     {"-chardev", help_chardevs, help_chardev},
     {"-cpu", help_cpu, NULL},
     {"-trace", help_trace, NULL},
+    {"-blockdev", help_block_drivers, NULL},
     {"-object", help_objects, NULL},
 };
 

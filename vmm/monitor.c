@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "block/block.h"
 
 #define MONITOR_LINE_MAX 256
 #define MONITOR_PROMPT "(skiff) "
@@ -39,7 +40,7 @@ static void monitor_printf(Monitor *m, const char *format, ...)
 
 typedef struct MonitorCommand {
     const char *name, *alias, *help;
-    void (*run)(Monitor *m) RUNS_IN_MAIN;
+    void (*run)(Monitor *m); /* in main */
 } MonitorCommand;
 
 static const MonitorCommand monitor_commands[];
@@ -58,6 +59,17 @@ static RUNS_IN_MAIN void monitor_info_status(Monitor *m)
     bool running = m->vm->run.phase == RUN_RUNNING;
     monitor_printf(m, "VM status: %s%s%s%s\r\n", running ? "running" : "paused",
                    running ? "" : " (", running ? "" : name, running ? "" : ")");
+}
+
+static RUNS_IN_MAIN void monitor_info_block(Monitor *m)
+{
+    unsigned count;
+    g_autofree BlockBackend **list = blk_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        monitor_printf(m, "%s: %" PRIu64 " bytes%s, %u in flight\r\n", blk_name(list[i]),
+                       blk_size(list[i]), blk_read_only(list[i]) ? ", read-only" : "",
+                       blk_in_flight(list[i]));
+    }
 }
 
 static void monitor_print_region(const IoRegion *r, void *opaque)
@@ -119,6 +131,7 @@ static RUNS_IN_MAIN void monitor_quit(Monitor *m)
 static const MonitorCommand monitor_commands[] = {
     {"help", "?", "this list", monitor_help},
     {"info status", NULL, "whether the VM runs", monitor_info_status},
+    {"info block", NULL, "disks", monitor_info_block},
     {"info mtree", NULL, "address spaces", monitor_info_mtree},
     {"info qtree", NULL, "devices", monitor_info_qtree},
     {"stop", NULL, "stop the processors", monitor_stop},

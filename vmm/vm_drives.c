@@ -1,16 +1,125 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VM's disks: -blockdev and -drive.
+ *
+ * A node lives in the iothread of the device that uses it, so the command line's devices are looked
+ * at first: -device
+ * ...,drive=NAME,iothread=ID puts NAME, and every node below it, into ID.
+ */
+#include <string.h>
+#include "block/block.h"
+#include "util/log.h"
 #include "vmm/vm.h"
+
+/* The iothread that -device says for drive @name; NULL: no device says one. */
+static const char *drives_iothread_of(const VmConfig *config, const char *name)
+{
+    for (unsigned i = 0; i < config->devices->len; i++) {
+        const OptDict *device = config->devices->pdata[i];
+        if (g_strcmp0(opt_dict_get(device, "drive"), name) == 0) {
+            return opt_dict_get(device, "iothread");
+        }
+    }
+    return NULL;
+}
+
+/* The -blockdev that has @name as its child, or NULL. */
+static const OptDict *drives_parent_of(const VmConfig *config, const char *name)
+{
+    static const char *const links[] = {"file", "backing"};
+    for (unsigned i = 0; i < config->blockdevs->len; i++) {
+        const OptDict *node = config->blockdevs->pdata[i];
+        for (unsigned l = 0; l < G_N_ELEMENTS(links); l++) {
+            if (g_strcmp0(opt_dict_get(node, links[l]), name) == 0) {
+                return node;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Where node @name shall live. */
+static AioContext *drives_home(Vm *vm, const char *name, GError **error)
+{
+    const char *id = NULL;
+    /* Up to the node that a device names; a ring of nodes ends the walk. */
+    for (unsigned depth = 0; name != NULL && id == NULL && depth < 64; depth++) {
+        id = drives_iothread_of(vm->config, name);
+        const OptDict *parent = id == NULL ? drives_parent_of(vm->config, name) : NULL;
+        name = parent != NULL ? opt_dict_get(parent, "node-name") : NULL;
+    }
+    if (id == NULL) {
+        return vm->env.default_iothread;
+    }
+    AioContext *home = vm->env.find_iothread(id);
+    if (home == NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-device ...,iothread=%s: there is no -object iothread,id=%s", id, id);
+    }
+    return home;
+}
+
+/* ---- -blockdev ---- */
+
+static coroutine_fn RUNS_IN_MAIN bool drives_co_open(Vm *vm, const OptDict *opts,
+                                                     const char *option, GError **error)
+{
+    const char *name = opt_dict_get(opts, "node-name");
+    AioContext *home = drives_home(vm, name, error);
+    BlockNode *node = home != NULL ? block_co_open(opts, home, error) : NULL;
+    if (node == NULL) {
+        g_prefix_error(error, "-%s%s%s: ", option, name != NULL ? " " : "",
+                       name != NULL ? name : "");
+        return false;
+    }
+    return true; /* the command line keeps its reference for as long as the process lives */
+}
+
+static bool drives_check_name(const OptDict *opts, GError **error)
+{
+    if (opt_dict_get(opts, "node-name") == NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
+                    "-blockdev: node-name= is needed, for a device to name the disk by");
+        return false;
+    }
+    return true;
+}
 
 bool vm_co_open_drives(Vm *vm, GError **error)
 {
-    if (vm->config->drives->len == 0 && vm->config->blockdevs->len == 0) {
-        return true;
+    const VmConfig *config = vm->config;
+    for (unsigned i = 0; i < config->blockdevs->len; i++) {
+        const OptDict *opts = config->blockdevs->pdata[i];
+        if (!drives_check_name(opts, error) || !drives_co_open(vm, opts, "blockdev", error)) {
+            return false;
+        }
     }
-    g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "this version has no disks");
-    return false;
+    return true;
+}
+
+/* ---- coming to rest ---- */
+
+static void drives_flush(void *opaque)
+{
+    BlockBackend *blk = opaque;
+    enter_iothread(blk_home(blk));
+    enter_coroutine();
+    int ret = blk_co_flush(blk);
+    if (ret < 0) {
+        log_error("drive '%s': what it was told to keep may not be on its disk: flush: %s",
+                  blk_name(blk), g_strerror(-ret));
+    }
 }
 
 void vm_co_drain_drives(Vm *vm)
 {
-    (void)vm;
+    unsigned count;
+    g_autofree BlockBackend **list = blk_list(&count);
+    co_drained_begin(list, count);
+    co_drained_end(list, count);
+    for (unsigned i = 0; i < count; i++) {
+        if (!blk_read_only(list[i])) {
+            co_call_in(blk_home(list[i]), drives_flush, list[i]);
+        }
+    }
 }
