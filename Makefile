@@ -92,7 +92,7 @@ $(TEST_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(B)/libskiff.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(B)/libskiff.a $(PKG_LIBS) -lcmocka
 
 $(FUZZ_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(B)/libskiff.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(B)/libskiff.a $(PKG_LIBS)
+	$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(B)/libskiff.a $(PKG_LIBS) -lcmocka
 
 test-bins: $(TEST_BIN)
 fuzz-bins: $(FUZZ_BIN)
