@@ -45,6 +45,15 @@ PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio
 CFLAGS_ALL = $(BASE_CFLAGS) $(CFLAGS_$(V)) -I$(B)/gen $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL = -pthread $(LDFLAGS_$(V)) $(LDFLAGS)
 
+# Commands are shown in short; VERBOSE=1 shows them whole.
+ifdef VERBOSE
+say = @:
+Q :=
+else
+say = @printf '  %-4s %s\n' '$(1)' '$(2)'
+Q := @
+endif
+
 # ---- sources --------------------------------------------------------------------------------
 LIB_SRC := $(shell find util block hw migration vmm -name '*.c' ! -path vmm/main.c \
              ! -path 'vmm/aarch64/*' 2>/dev/null | sort)
@@ -70,29 +79,36 @@ build/skiff: build/release/skiff
 	@ln -sfn release/skiff $@
 
 $(B)/skiff: $(MAIN_OBJ) $(B)/libskiff.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $(MAIN_OBJ) $(B)/libskiff.a $(PKG_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(MAIN_OBJ) $(B)/libskiff.a $(PKG_LIBS)
 
 $(B)/libskiff.a: $(LIB_OBJ)
-	@rm -f $@
-	ar rcs $@ $(LIB_OBJ)
+	$(call say,AR,$@)
+	$(Q)rm -f $@
+	$(Q)ar rcs $@ $(LIB_OBJ)
 
 $(B)/%.o: %.c
+	$(call say,CC,$@)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 $(B)/%.o: %.S
+	$(call say,CC,$@)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 $(B)/%/trace_events.o: %/trace_events.h
+	$(call say,CC,$@)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -DTRACE_EVENTS_DEFINE -MMD -MP -c -o $@ -x c $<
+	$(Q)$(CC) $(CFLAGS_ALL) -DTRACE_EVENTS_DEFINE -MMD -MP -c -o $@ -x c $<
 
 $(TEST_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(B)/libskiff.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(B)/libskiff.a $(PKG_LIBS) -lcmocka
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(B)/libskiff.a $(PKG_LIBS) -lcmocka
 
 $(FUZZ_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(B)/libskiff.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(B)/libskiff.a $(PKG_LIBS) -lcmocka
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(B)/libskiff.a $(PKG_LIBS) -lcmocka
 
 test-bins: $(TEST_BIN)
 fuzz-bins: $(FUZZ_BIN)
@@ -109,13 +125,13 @@ run:
 
 # Unit tests and the fast guests use the variant with every check compiled in; the lab runs what users get.
 check:
-	tests/install-deps build test
-	$(SUBMAKE) V=release all
-	$(SUBMAKE) V=test run-tests
+	@tests/install-deps build test
+	@$(SUBMAKE) V=release all
+	@$(SUBMAKE) V=test run-tests
 
 asan ubsan tsan:
-	tests/install-deps build test
-	$(SUBMAKE) V=$@ run-tests
+	@tests/install-deps build test
+	@$(SUBMAKE) V=$@ run-tests
 
 RUN_TESTS_test  := --skiff unit=$(B)/skiff --skiff kvm=$(B)/skiff --skiff lab=build/release/skiff
 RUN_TESTS_san    = --tier unit,kvm --skiff unit=$(B)/skiff --skiff kvm=$(B)/skiff
@@ -128,29 +144,29 @@ RUN_TESTS_tsan   = $(RUN_TESTS_san) --slow 10 --wrap 'setarch -R'
 RUN_SCRIPTS = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(filter tests/guest/%.sh,$(TEST_SCRIPTS)))
 
 run-tests: $(B)/skiff test-bins guests linux-guest
-	tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(RUN_SCRIPTS)
+	$(Q)tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(RUN_SCRIPTS)
 
 lint:
-	tests/install-deps build test lint
-	$(SUBMAKE) V=test run-lint
+	@tests/install-deps build test lint
+	@$(SUBMAKE) V=test run-lint
 
 # The library first, because sources include generated headers.
 run-lint: $(B)/libskiff.a
-	CLANG='$(CLANG)' tests/lint/lint $(B)/gen $(PKG_CFLAGS)
+	$(Q)CLANG='$(CLANG)' tests/lint/lint $(B)/gen $(PKG_CFLAGS)
 
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= $(shell date +%s)
 fuzz:
-	tests/install-deps build test
-	$(SUBMAKE) V=asan run-fuzzers FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED)
+	@tests/install-deps build test
+	@$(SUBMAKE) V=asan run-fuzzers FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED)
 
 run-fuzzers: fuzz-bins
-	printf '%s\n' $(FUZZ_BIN) | xargs -r -P $$(nproc) -I{} \
+	$(Q)printf '%s\n' $(FUZZ_BIN) | xargs -r -P $$(nproc) -I{} \
 	    sh -c '{} --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) || { echo "{} --seed $(FUZZ_SEED) failed"; exit 255; }'
 
 bench:
-	tests/install-deps build test bench
-	$(SUBMAKE) V=release all guests linux-guest
+	@tests/install-deps build test bench
+	@$(SUBMAKE) V=release all guests linux-guest
 	tests/bench/run
 
 install: all
