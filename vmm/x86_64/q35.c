@@ -32,6 +32,7 @@ typedef enum BoardCondition {
     BOARD_COM2,
     BOARD_DEBUGCON,
     BOARD_RTC,
+    BOARD_UNLESS_GIVEN, /* -device may name one with other properties */
 } BoardCondition;
 
 /* One row per device, in the order they are made. */
@@ -40,15 +41,32 @@ static const struct BoardRow {
     const char *properties;
     BoardCondition when;
 } board_rows[] = {
-    {"q35-host", "", BOARD_ALWAYS},        {"ich9-lpc", "", BOARD_ALWAYS},
-    {"i8042", "", BOARD_ALWAYS},           {"post-port", "", BOARD_ALWAYS},
-    {"mc146818rtc", "", BOARD_RTC},        {"isa-serial", "index=0", BOARD_COM1},
-    {"isa-serial", "index=1", BOARD_COM2}, {"isa-debugcon", "", BOARD_DEBUGCON},
+    /* clang-format off */
+    {"q35-host",     "",        BOARD_ALWAYS},
+    {"ich9-lpc",     "",        BOARD_ALWAYS},
+    {"i8042",        "",        BOARD_ALWAYS},
+    {"post-port",    "",        BOARD_ALWAYS},
+    {"mc146818rtc",  "",        BOARD_RTC},
+    {"isa-serial",   "index=0", BOARD_COM1},
+    {"isa-serial",   "index=1", BOARD_COM2},
+    {"isa-debugcon", "",        BOARD_DEBUGCON},
+    {"pvpanic",      "",        BOARD_UNLESS_GIVEN},
+    /* clang-format on */
 };
 
 static const char *board_serial(const Vm *vm, unsigned index)
 {
     return index < vm->serials->len ? vm->serials->pdata[index] : NULL;
+}
+
+static bool board_is_given(const Vm *vm, const char *type)
+{
+    for (unsigned i = 0; i < vm->config->devices->len; i++) {
+        if (g_strcmp0(opt_dict_get(vm->config->devices->pdata[i], "driver"), type) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Adds to @props what the command line says about the row's device. False: the machine has none. */
@@ -63,6 +81,8 @@ static bool board_row_properties(const Vm *vm, const struct BoardRow *row, OptDi
             opt_dict_set(props, "base", vm->config->rtc_base);
         }
         return true;
+    case BOARD_UNLESS_GIVEN:
+        return !board_is_given(vm, row->type);
     case BOARD_COM1:
         chardev = board_serial(vm, 0);
         break;
