@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -361,6 +363,73 @@ static void flushing_writes_what_the_loop_has_not(void **state)
     put(claim("a"), "last words");
     assert_true(chardev_flush_all_blocking(10000));
     assert_int_equal(recv(x->pair[1], buf, sizeof(buf), MSG_DONTWAIT), 10);
+}
+
+#define WRITER_BYTES 300000
+
+typedef struct Writer {
+    Chardev *c;
+    uint8_t base; /* writes base, base + 1, ... base + 127, base, ... */
+    pthread_t thread;
+} Writer;
+
+static void *write_cycle(void *opaque)
+{
+    Writer *w = opaque;
+    uint8_t chunk[97];
+
+    for (size_t done = 0; done < WRITER_BYTES;) {
+        size_t n, size = MIN(sizeof(chunk), WRITER_BYTES - done);
+
+        for (size_t i = 0; i < size; i++) {
+            chunk[i] = (uint8_t)(w->base + (done + i) % 128);
+        }
+        n = chardev_write(w->c, chunk, size);
+        done += n;
+        if (n == 0) {
+            sched_yield();
+        }
+    }
+    return NULL;
+}
+
+/* Bytes of two writers mix; each one's come whole and in order, to the reader and to the log. */
+static void writers_in_several_threads_lose_nothing(void **state)
+{
+    Fixture *x = *state;
+    g_autofree char *path = file_in(x, "log"), *log = NULL;
+    g_autoptr(GByteArray) all = g_byte_array_new();
+    Writer w[2] = {{.base = 0}, {.base = 128}};
+    size_t count[2] = {0}, log_size;
+
+    add(x, "socket,id=a,fd=%d,logfile=%s", x->pair[0], path);
+    w[0].c = w[1].c = claim("a");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&w[i].thread, NULL, write_cycle, &w[i]), 0);
+    }
+    while (all->len < 2 * WRITER_BYTES) {
+        uint8_t buf[4096];
+        ssize_t n = recv(x->pair[1], buf, sizeof(buf), MSG_DONTWAIT);
+
+        if (n > 0) {
+            g_byte_array_append(all, buf, (guint)n);
+        } else {
+            aio_context_step(x->ctx, true);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(w[i].thread, NULL);
+    }
+    for (size_t i = 0; i < all->len; i++) {
+        unsigned who = all->data[i] / 128;
+
+        assert_int_equal(all->data[i] % 128, count[who]++ % 128);
+    }
+    enter_main();
+    assert_true(chardev_flush_all_blocking(10000));
+    assert_true(g_file_get_contents(path, &log, &log_size, NULL));
+    assert_int_equal(log_size, all->len);
+    assert_memory_equal(log, all->data, log_size);
 }
 
 static void null_takes_everything(void **state)
@@ -825,6 +894,7 @@ int main(void)
         TEST(the_tail_survives_a_full_ring),
         TEST(flushing_is_bounded_when_nobody_reads),
         TEST(flushing_writes_what_the_loop_has_not),
+        TEST(writers_in_several_threads_lose_nothing),
         TEST(null_takes_everything),
         TEST(input_comes_as_the_frontend_has_room),
         TEST(a_detached_frontend_gets_nothing),
