@@ -131,6 +131,9 @@ void aio_context_free(AioContext *ctx)
         bug_abort("context '%s' is freed with handlers in it (fd %d)", ctx->name,
                   ctx->handlers->fd);
     }
+    while (atomic_load(&ctx->visitors) != 0) {
+        sched_yield(); /* a few instructions away from leaving */
+    }
     close(ctx->wake_fd);
     close(ctx->epoll_fd);
     g_free(ctx->heap);
@@ -211,11 +214,13 @@ void aio_bh_init(AioBh *bh, AioContext *ctx, void (*fn)(void *), void *opaque)
 static void aio_bh_push(AioBh *bh)
 {
     AioContext *ctx = bh->ctx;
+    atomic_fetch_add(&ctx->visitors, 1);
     AioBh *head = atomic_load_explicit(&ctx->incoming_bh, memory_order_relaxed);
     do {
         atomic_store_explicit(&bh->next, head, memory_order_relaxed);
     } while (!atomic_compare_exchange_weak(&ctx->incoming_bh, &head, bh));
     aio_context_notify(ctx);
+    atomic_fetch_sub(&ctx->visitors, 1);
 }
 
 void aio_bh_schedule(AioBh *bh)
@@ -334,11 +339,13 @@ void aio_ready_push(AioContext *ctx, struct Coroutine *co)
         ctx->co_tail = coroutine_link(co);
         return;
     }
+    atomic_fetch_add(&ctx->visitors, 1);
     struct Coroutine *head = atomic_load_explicit(&ctx->incoming_co, memory_order_relaxed);
     do {
         *coroutine_link(co) = head;
     } while (!atomic_compare_exchange_weak(&ctx->incoming_co, &head, co));
     aio_context_notify(ctx);
+    atomic_fetch_sub(&ctx->visitors, 1);
 }
 
 static void aio_ready_collect(AioContext *ctx)

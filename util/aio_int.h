@@ -20,7 +20,9 @@ typedef struct AioExitHook {
  *   2. Whoever pushes onto an incoming stack and then finds `sleeping` set writes wake_fd; the
  * owner sets `sleeping`, then looks at the stacks once more, and only then blocks. One of the two
  * sees the other.
- *   3. A removed handler stays allocated until the batch of events that may name it is over.
+ *   3. What was pushed may run, and the context be freed after it, before the pusher has left: it
+ * is a visitor from before the push until its last touch.
+ *   4. A removed handler stays allocated until the batch of events that may name it is over.
  */
 struct AioContext {
     const char *name;
@@ -28,6 +30,7 @@ struct AioContext {
     int epoll_fd;
     int wake_fd;
     _Atomic bool sleeping;
+    _Atomic unsigned visitors; /* threads in the middle of a push; freeing waits for them */
     _Atomic bool quit;
     bool running; /* a turn is on the stack */
 
