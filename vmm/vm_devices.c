@@ -65,9 +65,12 @@ Device *vm_co_add_device(Vm *vm, const char *type_name, const char *id, const Op
     g_autoptr(OptDict) props = opts != NULL ? opt_dict_copy(opts) : opt_dict_new();
     g_autofree char *bus = opt_dict_take(props, "bus");
     Device *dev = device_new(type, &vm->env, id);
-    if (!device_set_properties(dev, props, error) || !vm_attach_to_bus(vm, dev, bus, error) ||
-        !device_realize(dev, error)) {
+    bool ok = device_set_properties(dev, props, error); /* its errors name the device already */
+    if (ok && (!vm_attach_to_bus(vm, dev, bus, error) || !device_realize(dev, error))) {
         g_prefix_error(error, "-device %s: ", device_label(dev));
+        ok = false;
+    }
+    if (!ok) {
         device_free(dev);
         return NULL;
     }
