@@ -9,14 +9,18 @@
 #include "vmm/x86_64/boot_int.h"
 #include "vmm/x86_64/layout.h"
 
+#define TEST_RAM_GUARD (64 * X86_KIB) /* what writes beyond RAM runs into */
+
 void test_ram_init(TestRam *t, uint64_t size)
 {
     X86Layout layout;
     *t = (TestRam){.size = size};
     g_assert(x86_layout_compute(size, 40, false, &layout, NULL));
-    t->host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
-    g_assert(t->host != MAP_FAILED);
+    uint8_t *map = mmap(NULL, size + 2 * TEST_RAM_GUARD, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    g_assert(map != MAP_FAILED);
+    t->host = map + TEST_RAM_GUARD;
+    g_assert(mprotect(t->host, size, PROT_READ | PROT_WRITE) == 0);
     for (unsigned i = 0; i < layout.ram_count; i++) {
         const RamBlock block = {.gpa = layout.ram[i].gpa,
                                 .size = layout.ram[i].size,
@@ -29,7 +33,7 @@ void test_ram_init(TestRam *t, uint64_t size)
 
 void test_ram_clear(TestRam *t)
 {
-    munmap(t->host, t->size);
+    munmap(t->host - TEST_RAM_GUARD, t->size + 2 * TEST_RAM_GUARD);
     t->host = NULL;
 }
 
