@@ -34,16 +34,15 @@ typedef struct CoStack {
 #ifdef CO_TSAN
     void *fiber;
 #endif
-    struct CoStack *next;
 } CoStack;
 
 struct Coroutine {
     _Atomic uint64_t wait_word;
-    Coroutine *link; /* ready list, or the free list */
+    Coroutine *link; /* ready list, the thread's pool, or the free list */
     AioContext *ctx;
     CoroutineEntry *entry;
     void *opaque;
-    CoStack *stack; /* NULL until first entered */
+    CoStack stack; /* base NULL: has none yet */
     HeldSet held;
     bool finished;
 };
@@ -51,7 +50,8 @@ struct Coroutine {
 typedef struct CoThread {
     Coroutine *current;
     void *loop_sp;
-    CoStack *pool;
+    Coroutine
+        *pool; /* finished ones, with their stacks: each stands at the end of co_main()'s loop */
     unsigned pool_count;
     bool cleanup_registered;
 #ifdef CO_ASAN
@@ -79,22 +79,31 @@ void co_main(Coroutine *co);
 
 /* ---- stacks ---- */
 
+static void co_free_push(Coroutine *co)
+{
+    pthread_mutex_lock(&co_free_lock);
+    co->link = co_free_list;
+    co_free_list = co;
+    pthread_mutex_unlock(&co_free_lock);
+}
+
 static void co_stack_destroy(CoStack *s)
 {
 #ifdef CO_TSAN
     __tsan_destroy_fiber(s->fiber);
 #endif
     munmap(s->base, CO_STACK_SIZE);
-    g_free(s);
+    *s = (CoStack){0};
 }
 
 static void co_thread_exit(void *opaque)
 {
     CoThread *t = opaque;
     while (t->pool != NULL) {
-        CoStack *s = t->pool;
-        t->pool = s->next;
-        co_stack_destroy(s);
+        Coroutine *co = t->pool;
+        t->pool = co->link;
+        co_stack_destroy(&co->stack);
+        co_free_push(co);
     }
     t->pool_count = 0;
 }
@@ -102,44 +111,6 @@ static void co_thread_exit(void *opaque)
 static void co_thread_make_key(void)
 {
     pthread_key_create(&co_thread_key, co_thread_exit);
-}
-
-static CoStack *co_stack_get(void)
-{
-    CoThread *t = &co_thread;
-    if (t->pool != NULL) {
-        CoStack *s = t->pool;
-        t->pool = s->next;
-        t->pool_count--;
-        return s;
-    }
-    if (!t->cleanup_registered) {
-        pthread_once(&co_thread_once, co_thread_make_key);
-        pthread_setspecific(co_thread_key, t);
-        t->cleanup_registered = true;
-    }
-    CoStack *s = g_new0(CoStack, 1);
-    s->base = mmap(NULL, CO_STACK_SIZE, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
-    if (s->base == MAP_FAILED || mprotect(s->base, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) != 0) {
-        g_error("out of memory for a coroutine's stack");
-    }
-#ifdef CO_TSAN
-    s->fiber = __tsan_create_fiber(0);
-#endif
-    return s;
-}
-
-static void co_stack_put(CoStack *s)
-{
-    CoThread *t = &co_thread;
-    if (t->pool_count >= CO_POOL_MAX) {
-        co_stack_destroy(s);
-        return;
-    }
-    s->next = t->pool;
-    t->pool = s;
-    t->pool_count++;
 }
 
 /* Lays out a first frame from which co_switch() "returns" into co_trampoline with the coroutine in
@@ -157,6 +128,26 @@ static void co_stack_prepare(CoStack *s, Coroutine *co)
     s->sp = sp;
 }
 
+static void co_stack_create(Coroutine *co)
+{
+    CoThread *t = &co_thread;
+    if (!t->cleanup_registered) {
+        pthread_once(&co_thread_once, co_thread_make_key);
+        pthread_setspecific(co_thread_key, t);
+        t->cleanup_registered = true;
+    }
+    CoStack *s = &co->stack;
+    s->base = mmap(NULL, CO_STACK_SIZE, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+    if (s->base == MAP_FAILED || mprotect(s->base, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) != 0) {
+        g_error("out of memory for a coroutine's stack");
+    }
+#ifdef CO_TSAN
+    s->fiber = __tsan_create_fiber(0);
+#endif
+    co_stack_prepare(s, co);
+}
+
 /* ---- switching ---- */
 
 static void co_switch_in(Coroutine *co)
@@ -165,13 +156,13 @@ static void co_switch_in(Coroutine *co)
     t->current = co;
     held_switch(&co->held);
 #ifdef CO_ASAN
-    __sanitizer_start_switch_fiber(&t->loop_fake_stack, co->stack->base, CO_STACK_SIZE);
+    __sanitizer_start_switch_fiber(&t->loop_fake_stack, co->stack.base, CO_STACK_SIZE);
 #endif
 #ifdef CO_TSAN
     t->loop_fiber = __tsan_get_current_fiber();
-    __tsan_switch_to_fiber(co->stack->fiber, 0);
+    __tsan_switch_to_fiber(co->stack.fiber, 0);
 #endif
-    co_switch(&t->loop_sp, co->stack->sp);
+    co_switch(&t->loop_sp, co->stack.sp);
 #ifdef CO_ASAN
     __sanitizer_finish_switch_fiber(t->loop_fake_stack, NULL, NULL);
 #endif
@@ -187,44 +178,48 @@ static void co_switched_in(void)
 #endif
 }
 
-/* Back to the loop. A finished coroutine never comes back. */
+/* Back to the loop. */
 static void co_switch_out(Coroutine *co)
 {
     CoThread *t = &co_thread;
 #ifdef CO_ASAN
     void *fake_stack = NULL;
-    __sanitizer_start_switch_fiber(co->finished ? NULL : &fake_stack, t->loop_stack_bottom,
-                                   t->loop_stack_size);
+    __sanitizer_start_switch_fiber(&fake_stack, t->loop_stack_bottom, t->loop_stack_size);
 #endif
 #ifdef CO_TSAN
     __tsan_switch_to_fiber(t->loop_fiber, 0);
 #endif
-    co_switch(&co->stack->sp, t->loop_sp);
+    co_switch(&co->stack.sp, t->loop_sp);
 #ifdef CO_ASAN
     __sanitizer_finish_switch_fiber(fake_stack, &t->loop_stack_bottom, &t->loop_stack_size);
 #endif
 }
 
+/* Runs one entry after another, as the coroutine is taken from the pool again and again. */
 NO_THREAD_SAFETY_ANALYSIS void co_main(Coroutine *co)
 {
     co_switched_in();
-    co->entry(co->opaque);
-    if (co->held.count != 0) {
-        bug_abort("a coroutine ends while holding '%s'", co->held.things[0].name);
+    for (;;) {
+        co->entry(co->opaque);
+        if (co->held.count != 0) {
+            bug_abort("a coroutine ends while holding '%s'", co->held.things[0].name);
+        }
+        co->finished = true;
+        co_switch_out(co);
     }
-    co->finished = true;
-    co_switch_out(co);
-    __builtin_unreachable();
 }
 
 static void co_release(Coroutine *co)
 {
-    co_stack_put(co->stack);
-    co->stack = NULL;
-    pthread_mutex_lock(&co_free_lock);
-    co->link = co_free_list;
-    co_free_list = co;
-    pthread_mutex_unlock(&co_free_lock);
+    CoThread *t = &co_thread;
+    if (t->pool_count < CO_POOL_MAX) {
+        co->link = t->pool;
+        t->pool = co;
+        t->pool_count++;
+        return;
+    }
+    co_stack_destroy(&co->stack);
+    co_free_push(co);
 }
 
 void coroutine_resume(Coroutine *co)
@@ -234,9 +229,8 @@ void coroutine_resume(Coroutine *co)
     }
     assert_home(co->ctx);
     held_assert_thread_none("enter a coroutine");
-    if (co->stack == NULL) {
-        co->stack = co_stack_get();
-        co_stack_prepare(co->stack, co);
+    if (co->stack.base == NULL) {
+        co_stack_create(co);
     }
     co_switch_in(co);
     if (co->finished) {
@@ -251,17 +245,28 @@ Coroutine **coroutine_link(Coroutine *co)
 
 /* ---- starting ---- */
 
-static Coroutine *co_new(AioContext *ctx, CoroutineEntry *entry, void *opaque)
+/* For its own context a thread takes one of its pool, stack and all; for another's, a bare one. */
+static Coroutine *co_take(AioContext *ctx)
 {
+    CoThread *t = &co_thread;
+    Coroutine *co = t->pool;
+    if (co != NULL && aio_context_is_home(ctx)) {
+        t->pool = co->link;
+        t->pool_count--;
+        return co;
+    }
     pthread_mutex_lock(&co_free_lock);
-    Coroutine *co = co_free_list;
+    co = co_free_list;
     if (co != NULL) {
         co_free_list = co->link;
     }
     pthread_mutex_unlock(&co_free_lock);
-    if (co == NULL) {
-        co = g_new0(Coroutine, 1);
-    }
+    return co != NULL ? co : g_new0(Coroutine, 1);
+}
+
+static Coroutine *co_new(AioContext *ctx, CoroutineEntry *entry, void *opaque)
+{
+    Coroutine *co = co_take(ctx);
     co->link = NULL;
     co->ctx = ctx;
     co->entry = entry;

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+# Programs that measure skiff's own parts; tests/bench/run starts them.
+
+BENCH_SRC := $(shell find tests/bench -name 'bench_*.c' 2>/dev/null | sort)
+BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
+
+$(BENCH_BIN): $(B)/%: $(B)/%.o $(B)/libskiff.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(B)/libskiff.a $(PKG_LIBS)
+
+bench-bins: $(BENCH_BIN)
+.PHONY: bench-bins
