@@ -56,9 +56,11 @@ static RUNS_IN_MAIN void monitor_help(Monitor *m)
 static RUNS_IN_MAIN void monitor_info_status(Monitor *m)
 {
     const char *name = run_state_name(&m->vm->run);
-    bool running = m->vm->run.phase == RUN_RUNNING;
-    monitor_printf(m, "VM status: %s%s%s%s\r\n", running ? "running" : "paused",
-                   running ? "" : " (", running ? "" : name, running ? "" : ")");
+    if (m->vm->run.phase == RUN_RUNNING || strcmp(name, "paused") == 0) {
+        monitor_printf(m, "VM status: %s\r\n", name);
+    } else {
+        monitor_printf(m, "VM status: paused (%s)\r\n", name);
+    }
 }
 
 static RUNS_IN_MAIN void monitor_info_block(Monitor *m)
