@@ -3,11 +3,12 @@
 
 #include <errno.h>
 
-const char *const block_engine_names[] = {"threads", NULL};
+const char *const block_engine_names[] = {"threads", "native", "io_uring", NULL};
 
 static const BlockEngineOps *const engine_ops[] = {
     [BLOCK_ENGINE_THREADS] = &block_engine_threads,
-
+    [BLOCK_ENGINE_NATIVE] = &block_engine_native,
+    [BLOCK_ENGINE_IO_URING] = &block_engine_io_uring,
 };
 
 /* The engines whose contexts this thread owns: nobody else looks at them, so there is no lock. */

@@ -13,7 +13,7 @@ static const char *const modes[] = {
     "file.aio=io_uring,cache.direct=off", "file.aio=io_uring,cache.direct=on",
     "file.aio=native,cache.direct=on",
 };
-#define MODES 2
+#define MODES G_N_ELEMENTS(modes)
 
 static coroutine_fn RUNS_IN_MAIN BlockBackend *file_blk(const char *path, const char *options)
 {

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * aio=io_uring: one ring per context.
+ *
+ * Requests are gathered in a list; at the end of the turn they become SQEs and one system call
+ * submits them. No more are under way than the completion queue holds, so it never overflows. The
+ * ring's descriptor is in the loop's epoll set; while the loop busy-polls, it looks at the
+ * completion queue in memory instead.
+ *
+ * Where the kernel can, it finishes requests when this thread enters it anyway (COOP_TASKRUN)
+ * instead of interrupting it; a blocking epoll_wait() is left with EINTR for that. DEFER_TASKRUN,
+ * which would put off more, does not wake who polls the ring's descriptor.
+ */
+#include <errno.h>
+#include <liburing.h>
+#include "block/engine.h"
+#include "block/trace_events.h"
+
+#define URING_SQ_ENTRIES 256u
+#define URING_CQ_ENTRIES 1024u
+#define URING_REAP_MAX 128u /* per look, so that others get their turn */
+
+typedef struct EngineUring {
+    BlockEngine base;
+    struct io_uring ring;
+    AioHandler *handler;
+    BlockIo *queued, **queued_tail; /* not yet in the ring */
+    unsigned in_flight;             /* in the ring, submitted or about to be */
+    AioBh again;                    /* has the loop take another turn */
+} EngineUring;
+
+/* ---- reaping ---- */
+
+static RUNS_IN_IOTHREAD unsigned engine_uring_reap(EngineUring *e)
+{
+    assert_home(e->base.ctx);
+    unsigned flags = IO_URING_READ_ONCE(*e->ring.sq.kflags);
+    if (__builtin_expect((flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0, 0)) {
+        io_uring_get_events(&e->ring);
+    }
+    struct io_uring_cqe *cqes[URING_REAP_MAX];
+    unsigned count = io_uring_peek_batch_cqe(&e->ring, cqes, URING_REAP_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        block_engine_complete(&e->base, io_uring_cqe_get_data(cqes[i]), cqes[i]->res);
+    }
+    if (count > 0) {
+        io_uring_cq_advance(&e->ring, count);
+        e->in_flight -= count;
+        trace_block_engine_reap("io_uring", count, e->in_flight);
+    }
+    return count;
+}
+
+static void engine_uring_readable(void *opaque)
+{
+    EngineUring *e = opaque;
+    enter_iothread(e->base.ctx);
+    engine_uring_reap(e);
+}
+
+static bool engine_uring_poll(void *opaque)
+{
+    EngineUring *e = opaque;
+    return io_uring_cq_ready(&e->ring) != 0 ||
+           (IO_URING_READ_ONCE(*e->ring.sq.kflags) & IORING_SQ_TASKRUN) != 0;
+}
+
+/* ---- submitting ---- */
+
+static void engine_uring_prepare(struct io_uring_sqe *sqe, BlockIo *io)
+{
+    const struct iovec *iov = io->iov;
+    switch (io->op) {
+    case BLOCK_IO_READ:
+        if (io->niov == 1) {
+            io_uring_prep_read(sqe, io->fd, iov->iov_base, (unsigned)iov->iov_len, io->offset);
+        } else {
+            io_uring_prep_readv(sqe, io->fd, iov, io->niov, io->offset);
+        }
+        break;
+    case BLOCK_IO_WRITE:
+        if (io->niov == 1) {
+            io_uring_prep_write(sqe, io->fd, iov->iov_base, (unsigned)iov->iov_len, io->offset);
+        } else {
+            io_uring_prep_writev(sqe, io->fd, iov, io->niov, io->offset);
+        }
+        sqe->rw_flags = io->dsync ? RWF_DSYNC : 0;
+        break;
+    case BLOCK_IO_FDSYNC:
+        io_uring_prep_fsync(sqe, io->fd, IORING_FSYNC_DATASYNC);
+        break;
+    }
+    io_uring_sqe_set_data(sqe, io);
+}
+
+/* Moves queued requests into the ring, as many as it takes. */
+static RUNS_IN_IOTHREAD void engine_uring_fill(EngineUring *e)
+{
+    while (e->queued != NULL && e->in_flight < URING_CQ_ENTRIES) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&e->ring);
+        if (sqe == NULL) {
+            return;
+        }
+        BlockIo *io = e->queued;
+        e->queued = io->next;
+        if (e->queued == NULL) {
+            e->queued_tail = &e->queued;
+        }
+        engine_uring_prepare(sqe, io);
+        e->in_flight++;
+    }
+}
+
+static void engine_uring_flush(void *opaque)
+{
+    EngineUring *e = opaque;
+    enter_iothread(e->base.ctx);
+    if (engine_uring_poll(e)) {
+        engine_uring_reap(e);
+    }
+    for (;;) {
+        engine_uring_fill(e);
+        if (io_uring_sq_ready(&e->ring) == 0) {
+            return; /* nothing to do, or in_flight is at its limit: a completion will go on */
+        }
+        int ret = io_uring_submit(&e->ring);
+        trace_block_engine_submit("io_uring", io_uring_sq_ready(&e->ring), ret);
+        engine_uring_reap(e); /* what was in the page cache is done already */
+        if (ret < 0) {
+            /* Out of memory for a moment (EAGAIN), completions to be reaped first (EBUSY), or a
+             * signal: what is left stays in the ring for the next turn. */
+            if (ret != -EAGAIN && ret != -EBUSY && ret != -EINTR) {
+                bug_abort("io_uring_submit: %s", g_strerror(-ret));
+            }
+            aio_bh_schedule(&e->again);
+            return;
+        }
+    }
+}
+
+static RUNS_IN_IOTHREAD void engine_uring_submit(BlockEngine *base, BlockIo *io)
+{
+    EngineUring *e = (EngineUring *)base;
+    *e->queued_tail = io;
+    e->queued_tail = &io->next;
+}
+
+/* ---- life ---- */
+
+static const AioHandlerOps engine_uring_handler = {
+    .readable = engine_uring_readable,
+    .poll = engine_uring_poll,
+    .poll_ready = engine_uring_readable,
+    .flush = engine_uring_flush,
+};
+
+static void engine_uring_nothing(void *opaque)
+{
+}
+
+/* The best the kernel knows, newest first: 6.0, 5.19, any. */
+static int engine_uring_setup(struct io_uring *ring)
+{
+    static const unsigned flags[] = {
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        0,
+    };
+    int ret = -EINVAL;
+    for (unsigned i = 0; i < G_N_ELEMENTS(flags) && ret == -EINVAL; i++) {
+        struct io_uring_params params = {
+            .flags = flags[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+            .cq_entries = URING_CQ_ENTRIES,
+        };
+        ret = io_uring_queue_init_params(URING_SQ_ENTRIES, ring, &params);
+    }
+    return ret;
+}
+
+static const char *engine_uring_hint(int err)
+{
+    switch (err) {
+    case ENOSYS:
+        return "this kernel has no io_uring; use aio=threads";
+    case EPERM:
+    case EACCES:
+        return "the host forbids io_uring (sysctl kernel.io_uring_disabled, or a sandbox); use "
+               "aio=threads";
+    case ENOMEM:
+        return "not enough lockable memory (ulimit -l); use aio=threads";
+    default:
+        return "use aio=threads";
+    }
+}
+
+static RUNS_IN_IOTHREAD BlockEngine *engine_uring_create(AioContext *ctx, GError **error)
+{
+    EngineUring *e = g_new0(EngineUring, 1);
+    int ret = engine_uring_setup(&e->ring);
+    if (ret < 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "aio=io_uring: %s: %s", g_strerror(-ret),
+                    engine_uring_hint(-ret));
+        g_free(e);
+        return NULL;
+    }
+    io_uring_register_ring_fd(&e->ring); /* saves a look-up per call; older kernels do without */
+    e->queued_tail = &e->queued;
+    aio_bh_init(&e->again, ctx, engine_uring_nothing, NULL);
+    e->handler = aio_handler_add(ctx, e->ring.ring_fd, &engine_uring_handler, e);
+    return &e->base;
+}
+
+static RUNS_IN_IOTHREAD void engine_uring_destroy(BlockEngine *base)
+{
+    EngineUring *e = (EngineUring *)base;
+    if (e->in_flight != 0 || e->queued != NULL) {
+        bug_abort("engine io_uring ends with %u requests in flight", e->in_flight);
+    }
+    aio_bh_cancel(&e->again);
+    aio_handler_remove(e->handler);
+    io_uring_queue_exit(&e->ring);
+    g_free(e);
+}
+
+const BlockEngineOps block_engine_io_uring = {
+    .kind = BLOCK_ENGINE_IO_URING,
+    .create = engine_uring_create,
+    .destroy = engine_uring_destroy,
+    .submit = engine_uring_submit,
+};
