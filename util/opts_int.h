@@ -50,7 +50,5 @@ OptEntry *opt_dict_lookup(const OptDict *d, const char *path, unsigned *count);
 bool opt_dict_insert(OptDict *d, const char *path, OptValue *value, GError **error);
 /* One component of a key: letters, digits, '_' and '-', also a leading '+' (CPU features). */
 bool opt_key_component_valid(const char *key, size_t length);
-/* A copy of @text cut to a length fit for a message, unprintable bytes escaped. */
-char *opt_excerpt(const char *text);
 
 #endif

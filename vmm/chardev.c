@@ -168,8 +168,9 @@ static const ChardevBackend *chardev_backend_find(const char *name, GError **err
             return chardev_backends[i];
         }
     }
+    g_autofree char *shown = opt_excerpt(name);
     g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "skiff has no chardev '%s'; nearest is %s",
-                name, chardev_nearest(name));
+                shown, chardev_nearest(name));
     return NULL;
 }
 

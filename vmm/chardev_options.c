@@ -34,8 +34,10 @@ static bool chardev_string_host_port(OptDict *d, const char *text, GError **erro
     const char *colon = strrchr(text, ':');
     g_autofree char *host = NULL;
 
+    g_autofree char *shown = opt_excerpt(text);
+
     if (!colon || !colon[1]) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "wants tcp:HOST:PORT, not tcp:%s", text);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "wants tcp:HOST:PORT, not tcp:%s", shown);
         return false;
     }
     host = g_strndup(text, (size_t)(colon - text));
@@ -44,7 +46,7 @@ static bool chardev_string_host_port(OptDict *d, const char *text, GError **erro
         host[strlen(host) - 1] = '\0';
     } else if (strchr(host, ':')) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
-                    "wants an IPv6 address in brackets: tcp:[%s]:%s", host, colon + 1);
+                    "wants an IPv6 address in brackets, as in tcp:[::1]:4444, not tcp:%s", shown);
         return false;
     }
     opt_dict_set(d, "host", host);
@@ -107,7 +109,8 @@ static const char *chardev_string_nearest(const char *name)
 
 static OptDict *chardev_string_unknown(const char *text, GError **error)
 {
-    g_autofree char *name = g_strndup(text, MIN(strcspn(text, ":,"), 60));
+    g_autofree char *first = g_strndup(text, strcspn(text, ":,"));
+    g_autofree char *name = opt_excerpt(first);
     const char *nearest = chardev_string_nearest(name);
 
     if (nearest) {
