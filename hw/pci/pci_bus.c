@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hw/pci/pci_int.h"
+#include "hw/pci/trace_events.h"
 
 /* Config mechanism 1, PCI 3.0 §3.2.2.3.2. The latch's reserved bits read as zero. */
 #define PCI_ADDRESS_ENABLE UINT32_C(0x80000000)
@@ -27,9 +28,13 @@ static MmioResult pci_bus_config_access(PciBus *bus, unsigned devfn, unsigned of
         }
     }
     if (access->is_write) {
+        trace_pci_config_write(device_label(&dev->base), offset, access->size,
+                               (uint32_t)access->value);
         pci_config_write(dev, offset, access->size, (uint32_t)access->value);
     } else {
         access->value = pci_config_read(dev, offset, access->size);
+        trace_pci_config_read(device_label(&dev->base), offset, access->size,
+                              (uint32_t)access->value);
     }
     return MMIO_DONE;
 }

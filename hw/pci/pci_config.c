@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Config space: what the guest reads and writes, and what a write sets in motion. */
 #include "hw/pci/pci_int.h"
+#include "hw/pci/trace_events.h"
 
 /* ---- bytes ---- */
 
@@ -125,8 +126,12 @@ void pci_bars_update(PciDevice *dev)
         if (mapped && decodes && bar->region->base == address) {
             continue;
         }
-        address_space_unmap(bar->region);
+        if (mapped) {
+            trace_pci_bar_unmap(device_label(&dev->base), i);
+            address_space_unmap(bar->region);
+        }
         if (decodes) {
+            trace_pci_bar_map(device_label(&dev->base), i, address, bar->size);
             AddressSpace *as = bar->is_io ? dev->bus->env->pio : dev->bus->env->mmio;
             /* Priority 0: fixed devices have 1, so that no guest can put a BAR over them. */
             address_space_map(as, bar->region, address, 0);

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "hw/pci/trace_events.h"
 
 static const StateField pci_device_fields[] = {
     STATE_ARRAY(PciState, STATE_BYTES, config),
@@ -245,7 +246,11 @@ typedef struct PciIntxChange {
 static bool pci_intx_told(void *opaque)
 {
     const PciIntxChange *c = opaque;
+    bool before = c->dev->intx_asserted;
     c->dev->intx_asserted = c->cause(c->opaque);
+    if (c->dev->intx_asserted != before) {
+        trace_pci_intx(device_label(&c->dev->base), !before);
+    }
     return c->dev->intx_asserted && c->dev->intx_enabled;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include "hw/pci/trace_events.h"
 
 #define MSIX_TABLE_ENTRY_SIZE 16
 #define MSIX_PBA_OFFSET (PCI_MSIX_MAX_VECTORS * MSIX_TABLE_ENTRY_SIZE)
@@ -65,6 +66,7 @@ static void msix_vector_update(PciDevice *dev, unsigned vector) BQL_HELD
     MsiMessage message = msix_message(dev, vector);
     if (!msix_vector_delivers(dev, vector)) {
         if (v->route != NULL) {
+            trace_pci_msix_detach(device_label(&dev->base), vector);
             machine->ops->msi_route_remove(machine->opaque, v->route);
             v->route = NULL;
         }
@@ -73,6 +75,7 @@ static void msix_vector_update(PciDevice *dev, unsigned vector) BQL_HELD
     if (v->route == NULL) {
         g_autoptr(GError) error = NULL;
         v->message = message;
+        trace_pci_msix_attach(device_label(&dev->base), vector, message.address, message.data);
         v->route =
             machine->ops->msi_route_add(machine->opaque, message, dev->devfn, v->event_fd, &error);
         if (v->route == NULL) {
@@ -115,6 +118,7 @@ static void msix_signal(int event_fd)
 void pci_msix_raise(PciDevice *dev, unsigned vector)
 {
     if (vector < dev->msix.count && dev->msix.enabled) {
+        trace_pci_msix_raise(device_label(&dev->base), vector);
         msix_signal(dev->msix.vectors[vector].event_fd);
     }
 }

@@ -9,6 +9,7 @@
  * IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller".
  */
 #include "hw/platform/isa.h"
+#include "hw/platform/trace_events.h"
 
 #define I8042_STATUS_OUTPUT_FULL 0x01
 #define I8042_STATUS_SYSTEM 0x04
@@ -125,6 +126,7 @@ static void i8042_set_control(I8042 *k, uint8_t value)
 static void i8042_command(I8042 *k, uint8_t command)
 {
     I8042State *s = &k->state;
+    trace_i8042_command(device_label(&k->base), command);
     s->status |= I8042_STATUS_COMMAND;
     s->command = 0;
     switch (command) {

@@ -2,6 +2,7 @@
 #include "hw/platform/pm.h"
 
 #include "hw/platform/isa.h"
+#include "hw/platform/trace_events.h"
 
 #define PM_TIMER_HZ 3579545
 #define PM_TIMER_BITS 24
@@ -110,6 +111,7 @@ static void pm_timer_fired(void *opaque)
 
 void pm_press_power_button(Pm *pm)
 {
+    trace_pm_power_button(device_label(pm->owner));
     pm->state->pm1_status |= PM1_POWER_BUTTON;
     pm_update(pm);
 }
@@ -124,6 +126,7 @@ static void pm_request(Pm *pm, int request)
 
 static void pm_sleep(Pm *pm, unsigned type)
 {
+    trace_pm_sleep(device_label(pm->owner), type);
     if (type == PM_SLEEP_TYPE_S5 || type == 7) {
         pm_request(pm, VM_REQUEST_POWEROFF);
         return;
@@ -255,6 +258,7 @@ static MmioResult pm_reset_port_access(void *opaque, IoAccess *access)
         access->value = pm->state->reset_control;
         return MMIO_DONE;
     }
+    trace_pm_reset_register(device_label(pm->owner), (unsigned)access->value);
     pm->state->reset_control = (uint8_t)access->value & PM_RESET_STORED;
     if ((access->value & PM_RESET_CPU) != 0) {
         pm_request(pm, VM_REQUEST_RESET);
@@ -323,6 +327,7 @@ void pm_set_base(Pm *pm, uint16_t base, bool enabled)
     if (enabled && block->space != NULL && block->base == base) {
         return;
     }
+    trace_pm_place(device_label(pm->owner), base, enabled);
     address_space_unmap(block);
     if (enabled) {
         address_space_map(pm->owner->env->pio, block, base, 1);

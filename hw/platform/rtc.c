@@ -11,6 +11,7 @@
 
 #include "hw/platform/isa.h"
 #include "hw/platform/rtc_int.h"
+#include "hw/platform/trace_events.h"
 
 #define RTC_PORT 0x70
 #define RTC_IRQ 8
@@ -86,7 +87,11 @@ static int64_t rtc_next_event_ns(const Rtc *r)
 static void rtc_update(Rtc *r) BQL_HELD
 {
     rtc_update_flags(r);
-    irq_line_set(&r->irq, (r->state.cmos[RTC_B] & r->state.cmos[RTC_C] & RTC_INTERRUPTS) != 0);
+    unsigned raised = r->state.cmos[RTC_B] & r->state.cmos[RTC_C] & RTC_INTERRUPTS;
+    if (raised != 0) {
+        trace_rtc_interrupt(device_label(&r->base), raised);
+    }
+    irq_line_set(&r->irq, raised != 0);
     int64_t next_ns = rtc_next_event_ns(r);
     if (next_ns == INT64_MAX) {
         vm_timer_disarm(&r->timer);

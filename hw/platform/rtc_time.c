@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include "hw/platform/trace_events.h"
 
 bool rtc_is_time_byte(unsigned index)
 {
@@ -47,6 +48,7 @@ int64_t rtc_now_s(const Rtc *r, int64_t *fraction_ns)
 
 void rtc_set_now_s(Rtc *r, int64_t seconds)
 {
+    trace_rtc_set_time(device_label(&r->base), seconds);
     r->state.offset_s += (uint64_t)seconds - (uint64_t)rtc_now_s(r, NULL);
 }
 

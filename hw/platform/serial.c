@@ -19,6 +19,7 @@
 
 #include <string.h>
 #include "hw/platform/isa.h"
+#include "hw/platform/trace_events.h"
 
 static const uint8_t serial_triggers[] = {1, 4, 8, 14};
 
@@ -215,6 +216,7 @@ MmioResult serial_tx_write(Serial *s, IoAccess *access)
         st->thre_interrupt = true;
     } else {
         if (st->tx_count >= serial_capacity(s)) {
+            trace_serial_full(device_label(&s->base), st->tx_count);
             return pended_wait_for(&s->tx_full, access);
         }
         st->thre_interrupt = false;
@@ -282,6 +284,7 @@ static void serial_receive(void *opaque, const uint8_t *data, size_t size)
 {
     Serial *s = opaque;
     enter_main();
+    trace_serial_receive(device_label(&s->base), size);
     bql_lock();
     for (size_t i = 0; i < size; i++) {
         serial_rx_push(s, data[i], 0);

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Trace events of hw/platform. */
+#ifndef SKIFF_HW_PLATFORM_TRACE_EVENTS_H
+#define SKIFF_HW_PLATFORM_TRACE_EVENTS_H
+
+#include "util/trace.h"
+
+TRACE_EVENT(serial_full, (const char *dev, unsigned waiting), "dev=%s waiting=%u", dev, waiting)
+TRACE_EVENT(serial_receive, (const char *dev, size_t size), "dev=%s size=%zu", dev, size)
+TRACE_EVENT(pm_place, (const char *dev, unsigned base, bool enabled), "dev=%s base=0x%x enabled=%d",
+            dev, base, enabled)
+TRACE_EVENT(pm_power_button, (const char *dev), "dev=%s", dev)
+TRACE_EVENT(pm_sleep, (const char *dev, unsigned type), "dev=%s type=%u", dev, type)
+TRACE_EVENT(pm_reset_register, (const char *dev, unsigned value), "dev=%s value=0x%x", dev, value)
+TRACE_EVENT(i8042_command, (const char *dev, unsigned command), "dev=%s command=0x%x", dev, command)
+TRACE_EVENT(rtc_set_time, (const char *dev, int64_t seconds), "dev=%s seconds=%" PRId64, dev,
+            seconds)
+TRACE_EVENT(rtc_interrupt, (const char *dev, unsigned flags), "dev=%s flags=0x%x", dev, flags)
+
+#endif
