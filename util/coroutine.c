@@ -9,6 +9,7 @@
 #include "util/held_int.h"
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define CO_ASAN 1
 #endif
@@ -89,6 +90,10 @@ static void co_free_push(Coroutine *co)
 
 static void co_stack_destroy(CoStack *s)
 {
+#ifdef CO_ASAN
+    /* What frames left poisoned would be laid to whoever maps these addresses next. */
+    __asan_unpoison_memory_region(s->base, CO_STACK_SIZE);
+#endif
 #ifdef CO_TSAN
     __tsan_destroy_fiber(s->fiber);
 #endif
