@@ -64,6 +64,7 @@ void block_node_ref(BlockNode *n) RUNS_IN_MAIN;
 void block_co_unref(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 const char *block_node_name(const BlockNode *n) ANY_THREAD;
 AioContext *block_node_home(const BlockNode *n) ANY_THREAD;
+bool block_node_read_only(const BlockNode *n) ANY_THREAD;
 
 /* A new backend on @root (takes a reference). One writer per node: a second backend with @writable
  * fails and says who has it. */

@@ -374,6 +374,11 @@ AioContext *block_node_home(const BlockNode *n)
     return n->home;
 }
 
+bool block_node_read_only(const BlockNode *n)
+{
+    return n->read_only;
+}
+
 /* ---- one writer ---- */
 
 bool block_node_take_write(BlockNode *n, const char *who, GError **error)
