@@ -16,6 +16,7 @@
     ROW(debug_exit_type)                                                                           \
     ROW(debugcon_type)                                                                             \
     ROW(pvpanic_type)                                                                              \
+    ROW(virtio_blk_pci_type)                                                                       \
     ROW(virtio_rng_pci_type)                                                                       \
     ROW(virtio_serial_pci_type)                                                                    \
     ROW(virtconsole_type)                                                                          \

@@ -143,7 +143,7 @@ typedef struct VirtioQueue {
     VirtQueuePosition position;
     /* home loop */
     AioHandler *handler;
-    AioBh again; /* the rest of a long queue, next turn */
+    AioBh again;     /* the rest of a long queue, next turn */
     bool processing; /* handle_queue is being called: the budget counts */
     unsigned budget;
     bool polling;

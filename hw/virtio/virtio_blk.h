@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-blk-pci, shared by its two files: requests (virtio_blk.c) and the device around them
+ * (virtio_blk_pci.c). */
+#ifndef SKIFF_HW_VIRTIO_VIRTIO_BLK_H
+#define SKIFF_HW_VIRTIO_VIRTIO_BLK_H
+
+#include <stddef.h>
+#include "block/block.h"
+#include "hw/virtio/virtio_pci.h"
+
+/* §5.2.3 */
+#define VIRTIO_BLK_F_SEG_MAX (1ull << 2)
+#define VIRTIO_BLK_F_RO (1ull << 5)
+#define VIRTIO_BLK_F_BLK_SIZE (1ull << 6)
+#define VIRTIO_BLK_F_FLUSH (1ull << 9)
+#define VIRTIO_BLK_F_TOPOLOGY (1ull << 10)
+#define VIRTIO_BLK_F_CONFIG_WCE (1ull << 11)
+#define VIRTIO_BLK_F_MQ (1ull << 12)
+#define VIRTIO_BLK_F_DISCARD (1ull << 13)
+#define VIRTIO_BLK_F_WRITE_ZEROES (1ull << 14)
+
+/* What an I/O error does: names as in QEMU's werror= and rerror=. */
+enum {
+    VIRTIO_BLK_ERROR_AUTO, /* enospc for writes, report for reads */
+    VIRTIO_BLK_ERROR_REPORT,
+    VIRTIO_BLK_ERROR_IGNORE,
+    VIRTIO_BLK_ERROR_ENOSPC, /* stop on ENOSPC, else report */
+    VIRTIO_BLK_ERROR_STOP,
+};
+
+typedef struct VirtioBlkState {
+    VirtioState virtio;
+    bool writeback; /* the cache mode the guest sees and may change */
+    uint8_t pad[7];
+} VirtioBlkState;
+
+typedef struct VirtioBlk {
+    VirtioPci base;
+    /* links */
+    BlockBackend *blk;
+    /* config */
+    char *drive, *iothread, *serial;
+    uint16_t num_queues, queue_size;
+    uint64_t logical_block_size, physical_block_size, min_io_size, opt_io_size;
+    uint64_t discard_granularity;
+    uint32_t max_discard_sectors, max_write_zeroes_sectors;
+    int write_cache; /* on, off, auto */
+    bool config_wce, discard, write_zeroes;
+    int werror, rerror;
+    bool default_writeback;
+    /* state */
+    VirtioBlkState state;
+} VirtioBlk;
+
+extern const DeviceType virtio_blk_pci_type;
+
+static inline VirtioBlk *virtio_blk_from(VirtioDevice *vdev)
+{
+    return (VirtioBlk *)(void *)((uint8_t *)vdev - offsetof(VirtioBlk, base.vdev));
+}
+
+/* Home loop: VirtioOps.handle_queue. */
+void virtio_blk_handle_queue(VirtioDevice *vdev, unsigned index);
+size_t virtio_blk_request_size(void) ANY_THREAD;
+
+#endif
