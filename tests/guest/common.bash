@@ -48,12 +48,13 @@ skiff() {
 }
 
 # linux_guest SCRIPT ARGUMENT…: boots Debian's kernel, which runs the shell script SCRIPT and powers off. The guest's
-# status is checked with expect_guest_status. Words in $linux_append are added to the kernel's command line.
+# status is checked with expect_guest_status. $linux_append stands on the kernel's command line in place of "quiet",
+# $linux_kernel is another kernel than the bzImage.
 linux_guest() {
     local script=$1
     shift
     skiff --limit "${linux_limit:-90}" -m 512 -nographic -no-reboot \
-        -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
+        -kernel "${linux_kernel-build/linux/vmlinuz}" -initrd build/linux/initramfs.cpio.gz \
         -append "console=ttyS0 ${linux_append-quiet} skiff.run=sh:$(printf '%s' "$script" | base64 -w0)" "$@"
 }
 
@@ -61,11 +62,21 @@ expect_guest_status() {
     printed "^skiff-guest: exit $1\$" || fail "the guest's script did not end with status $1"
 }
 
-# start_skiff ARGUMENT…: in the background, output to $output; sets $skiff_pid. Ended with the test at the latest.
+# start_skiff ARGUMENT…: in the background, output to $output; sets $skiff_pid. Its standard input is what type_in
+# sends, and stays open. Ended with the test at the latest.
 start_skiff() {
-    "$SKIFF" "$@" </dev/null >"$output" 2>&1 &
+    rm -f "$work/keys"
+    mkfifo "$work/keys"
+    exec {keys}<>"$work/keys"
+    "$SKIFF" "$@" <"$work/keys" >"$output" 2>&1 &
     skiff_pid=$!
     test_pids+=("$skiff_pid")
+}
+
+# type_in TEXT: with the escapes of printf: '\001c' is Ctrl-A c, '\r' is Enter.
+type_in() {
+    # shellcheck disable=SC2059 # escapes are meant
+    printf "$1" >&"$keys"
 }
 
 # wait_skiff [SECONDS]: waits for the end of what start_skiff started; sets $status.
@@ -112,12 +123,14 @@ expect_equal() {
 }
 
 fail() {
+    trap - ERR
     echo "$*"
     exit 1
 }
 
 # skip REASON: this test needs what is not there.
 skip() {
+    trap - ERR
     echo "$*"
     exit 77
 }
@@ -125,7 +138,7 @@ skip() {
 # run_one_test FUNCTION: in a subshell; what it printed last says why it failed or was skipped.
 run_one_test() {
     (
-        trap '[ ${#test_pids[@]} -eq 0 ] || kill "${test_pids[@]}" 2>/dev/null' EXIT
+        trap '[ ${#test_pids[@]} -eq 0 ] || kill "${test_pids[@]}" 2>/dev/null || true' EXIT
         trap 'echo "line $LINENO: status $?: $BASH_COMMAND"' ERR
         set -eE
         "$1"

@@ -22,7 +22,7 @@ test_a_bzimage_boots_to_user_space_and_powers_off() {
 }
 
 test_an_elf_kernel_boots_by_pvh() {
-    linux_guest 'uname -r' -kernel build/linux/vmlinux
+    linux_kernel=build/linux/vmlinux linux_guest 'uname -r'
     expect_status 0
     expect_guest_status 0
 }

@@ -34,6 +34,25 @@ test_a_stuck_guest_is_status_12_after_its_timeout() {
     expect_status 12
 }
 
+test_the_power_button_makes_the_guest_power_off() {
+    start_skiff -m 256 -nographic -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
+        -append "console=ttyS0 quiet skiff.run=powerbutton"
+    wait_output '^skiff-guest: waiting for the power button'
+    type_in '\001csystem_powerdown\r'
+    wait_skiff
+    expect_status 0
+    expect_output 'skiff-guest: power button pressed'
+}
+
+test_ctrl_a_x_ends_a_guest_that_waits() {
+    start_skiff -m 256 -nographic -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
+        -append "console=ttyS0 quiet skiff.run=shell"
+    wait_output "Type 'poweroff'"
+    type_in '\001x'
+    wait_skiff
+    expect_status 0
+}
+
 # The second boot finds what the first wrote on the disk and powers off.
 test_reboot_boots_again() {
     truncate -s 1M "$work/disk"
