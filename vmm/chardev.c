@@ -19,6 +19,7 @@ static const ChardevBackend *const chardev_backends[] = {
 
 static AioContext *chardev_ctx;
 static ChardevStream *_Atomic chardev_list; /* crash paths walk it; main changes it */
+static bool chardev_held;
 static uint8_t chardev_escape_byte = CHARDEV_DEFAULT_ESCAPE;
 static void (*terminate_fn)(void *opaque);
 static void *terminate_opaque;
@@ -75,6 +76,7 @@ void chardev_co_shutdown(void)
         stream_co_free(s);
     }
     chardev_set_terminate_handler(NULL, NULL);
+    chardev_held = false;
     chardev_escape_byte = CHARDEV_DEFAULT_ESCAPE;
 }
 
@@ -89,6 +91,19 @@ void chardev_terminate(void)
     if (terminate_fn) {
         terminate_fn(terminate_opaque);
     }
+}
+
+void chardev_hold_input(bool held)
+{
+    chardev_held = held;
+    for (ChardevStream *s = chardev_streams(); s && !held; s = s->next) {
+        stream_input_kick(s);
+    }
+}
+
+bool chardev_input_held(void)
+{
+    return chardev_held;
 }
 
 void chardev_set_escape(uint8_t byte)

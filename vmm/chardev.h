@@ -70,6 +70,9 @@ void chardev_print_help(const char *backend, FILE *out) ANY_THREAD;
 
 /* Ctrl-A x. Called in main. */
 void chardev_set_terminate_handler(void (*fn)(void *opaque), void *opaque) RUNS_IN_MAIN;
+/* While held, no input is read: while a machine is built, so that what was typed ahead (Ctrl-A c
+ * above all) finds everybody in place who will share a chardev. */
+void chardev_hold_input(bool held) RUNS_IN_MAIN;
 /* Another escape than Ctrl-A (-echr). */
 void chardev_set_escape(uint8_t byte) RUNS_IN_MAIN;
 

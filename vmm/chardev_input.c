@@ -4,11 +4,11 @@
 #include <errno.h>
 #include "vmm/chardev_stream.h"
 
-static size_t stream_input_room(ChardevStream *s)
+static RUNS_IN_MAIN size_t stream_input_room(ChardevStream *s)
 {
     const ChardevFrontendOps *frontend = s->base.frontend;
 
-    if (s->in_fd < 0 || !frontend || !frontend->receive ||
+    if (chardev_input_held() || s->in_fd < 0 || !frontend || !frontend->receive ||
         (s->backend->may_read && !s->backend->may_read(s))) {
         return 0;
     }

@@ -179,6 +179,7 @@ ChardevStream *mux_stream(const Chardev *c) ANY_THREAD;
 /* ---- chardev.c ---- */
 AioContext *chardev_context(void) ANY_THREAD;
 uint8_t chardev_escape(void) RUNS_IN_MAIN;
+bool chardev_input_held(void) RUNS_IN_MAIN;
 void chardev_terminate(void) RUNS_IN_MAIN;
 /* All streams; NULL ends. */
 ChardevStream *chardev_streams(void) ANY_THREAD;

@@ -142,10 +142,6 @@ static bool cmdline_machine(VmConfig *config, const char *name, const char *valu
         {.name = "graphics", .type = OPT_BOOL, .offset = offsetof(MachineOptions, graphics)},
         {0},
     };
-    if (strcmp(value, "help") == 0) {
-        printf("q35    lean q35: PCIe, ACPI, virtio (the only machine, and the default)\n");
-        return true;
-    }
     g_autoptr(OptDict) dict = opt_dict_parse(value, "type", error);
     MachineOptions options;
     opts_init(specs, &options);

@@ -8,6 +8,12 @@
 #include "vmm/cmdline_int.h"
 #include "vmm/x86_64/cpuid.h"
 
+static bool help_machines(GError **error)
+{
+    printf("q35    lean q35: PCIe, ACPI, virtio (the only machine, and the default)\n");
+    return true;
+}
+
 static bool help_devices(GError **error)
 {
     for (const DeviceType *const *t = device_type_all(); *t != NULL; t++) {
@@ -101,6 +107,8 @@ static const struct HelpList {
     bool (*answer)(GError **error);
     bool (*answer_one)(const char *value, GError **error); /* "name,help"; NULL: has none */
 } help_lists[] = {
+    {"-machine", help_machines, NULL},
+    {"-M", help_machines, NULL},
     {"-device", help_devices, help_device},
     {"-chardev", help_chardevs, help_chardev},
     {"-cpu", help_cpu, NULL},

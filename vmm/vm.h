@@ -73,7 +73,7 @@ Device *vm_find_device(Vm *vm, const char *id) RUNS_IN_MAIN;
 /* ---- vm_chardevs.c: -chardev, -serial, -debugcon, -nographic ---- */
 bool vm_co_make_chardevs(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* The monitors of "mon:": they share a chardev with a device. After the devices, whose ports get
- * the input first. */
+ * the input first. From here on input is read. */
 bool vm_open_monitors(Vm *vm, GError **error) RUNS_IN_MAIN;
 /* DeviceEnv.find_chardev: NULL (and a log line) when there is none of that name, or it is in use.
  */

@@ -81,6 +81,7 @@ bool vm_co_make_chardevs(Vm *vm, GError **error)
 {
     const VmConfig *config = vm->config;
     chardevs_vm = vm;
+    chardev_hold_input(true);
     for (unsigned i = 0; i < config->chardevs->len; i++) {
         OptDict *opts = opt_dict_parse(config->chardevs->pdata[i], "backend", error);
         if (opts == NULL || !chardev_co_add(opts, error)) {
@@ -109,5 +110,6 @@ bool vm_open_monitors(Vm *vm, GError **error)
         }
         monitor_new(vm, c);
     }
+    chardev_hold_input(false);
     return true;
 }

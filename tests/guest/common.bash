@@ -23,8 +23,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 : "${SKIFF:=build/skiff}" "${TEST_SLOW:=1}"
 work=$(mktemp -d "${TMPDIR:-/tmp}/skiff-guest.XXXXXX")
 output=$work/output
+console=$work/console
 status=
 test_pids=()
+test_files=()
 
 # seconds N: N, or more where everything is slower.
 seconds() {
@@ -47,6 +49,65 @@ skiff() {
     [ "$status" -ne 124 ] || fail "skiff did not end within $(seconds "$limit") s"
 }
 
+debug_exit=(-device isa-debug-exit,iobase=0xf4,iosize=4)
+
+# own_guest NAME WORDS ARGUMENT…: runs a guest of guest-images/ (hello, hello.mb, …) with that command line. Its console
+# is standard output, if there is no -serial among the ARGUMENTs.
+own_guest() {
+    set_own_guest "$@"
+    [[ " $* " == *" -serial "* ]] || own_guest+=(-serial stdio)
+    skiff "${own_guest[@]}"
+}
+
+# start_own_guest NAME WORDS ARGUMENT…: the same in the background, with its console in the file $console and a monitor
+# (on the second serial port) on standard input and output, see `monitor`.
+start_own_guest() {
+    set_own_guest "$@"
+    start_skiff "${own_guest[@]}" -serial "file:$console" -serial mon:stdio
+    type_in '\001c'
+}
+
+# set_own_guest NAME WORDS ARGUMENT…: sets own_guest to the arguments of skiff.
+set_own_guest() {
+    local name=$1 words=$2
+    shift 2
+    own_guest=(-display none "${debug_exit[@]}" -kernel "build/guests/$name.elf" -append "$words" "$@")
+}
+
+# type_in TEXT: to the standard input of what start_skiff started, with the escapes of printf's %b: '\001c' is Ctrl-A c.
+type_in() {
+    printf '%b' "$1" >&"$keyboard"
+}
+
+# monitor COMMAND…: has the monitor of start_own_guest execute them.
+monitor() {
+    type_in "$(printf '%s\\n' "$@")"
+}
+
+# wait_paused REASON: until `info status` says so.
+wait_paused() {
+    local deadline=$((SECONDS + $(seconds 20)))
+    until grep -aq "VM status: paused ($1)" "$output"; do
+        kill -0 "$skiff_pid" 2>/dev/null || fail "skiff ended instead of being paused ($1)"
+        [ $SECONDS -lt $deadline ] || fail "skiff is not paused ($1)"
+        monitor 'info status'
+        sleep 0.05
+    done
+}
+
+# make_disk SIZE: $disk, for the time of the test; $direct says that its file system has O_DIRECT, if there is one.
+make_disk() {
+    local dir
+    for dir in build /scratch "$work"; do
+        [ -d "$dir" ] && disk=$(mktemp "$dir/disk.XXXXXX" 2>/dev/null) || continue
+        test_files+=("$disk")
+        truncate -s "$1" "$disk"
+        direct=yes
+        ! dd if=/dev/zero of="$disk" bs=64k count=1 conv=notrunc oflag=direct status=none 2>/dev/null || return 0
+    done
+    direct=''
+}
+
 # linux_guest SCRIPT ARGUMENT…: boots Debian's kernel, which runs the shell script SCRIPT and powers off. The guest's
 # status is checked with expect_guest_status. $linux_append stands on the kernel's command line in place of "quiet",
 # $linux_kernel is another kernel than the bzImage.
@@ -62,39 +123,34 @@ expect_guest_status() {
     printed "^skiff-guest: exit $1\$" || fail "the guest's script did not end with status $1"
 }
 
-# start_skiff ARGUMENT…: in the background, output to $output; sets $skiff_pid. Its standard input is what type_in
-# sends, and stays open. Ended with the test at the latest.
+# start_skiff ARGUMENT…: in the background, output to $output; sets $skiff_pid. Ended with the test at the latest.
+# Its standard input is what type_in writes.
 start_skiff() {
-    rm -f "$work/keys"
-    mkfifo "$work/keys"
-    exec {keys}<>"$work/keys"
-    "$SKIFF" "$@" <"$work/keys" >"$output" 2>&1 &
+    rm -f "$work/keyboard"
+    mkfifo "$work/keyboard"
+    exec {keyboard}<>"$work/keyboard"
+    : >"$output" >"$console"
+    "$SKIFF" "$@" <"$work/keyboard" >"$output" 2>&1 {keyboard}>&- &
     skiff_pid=$!
     test_pids+=("$skiff_pid")
-}
-
-# type_in TEXT: with the escapes of printf: '\001c' is Ctrl-A c, '\r' is Enter.
-type_in() {
-    # shellcheck disable=SC2059 # escapes are meant
-    printf "$1" >&"$keys"
 }
 
 # wait_skiff [SECONDS]: waits for the end of what start_skiff started; sets $status.
 wait_skiff() {
     local limit
     limit=$(seconds "${1:-60}")
-    timeout "$limit" tail --pid="$skiff_pid" -f /dev/null || fail "skiff did not end within $limit s"
+    timeout "$limit" tail -s 0.05 --pid="$skiff_pid" -f /dev/null || fail "skiff did not end within $limit s"
     status=0
     wait "$skiff_pid" || status=$?
 }
 
-# wait_output REGEX [SECONDS]: waits until the background skiff has printed a line that matches.
+# wait_output REGEX [TIMES]: waits until the background skiff or its guest has printed so many (1) lines that match.
 wait_output() {
     local limit deadline
-    limit=$(seconds "${2:-60}")
+    limit=$(seconds 60)
     deadline=$((SECONDS + limit))
-    until printed "$1"; do
-        kill -0 "$skiff_pid" 2>/dev/null || printed "$1" || fail "skiff ended without printing: $1"
+    until printed "$@"; do
+        kill -0 "$skiff_pid" 2>/dev/null || printed "$@" || fail "skiff ended without printing: $1"
         [ $SECONDS -lt $deadline ] || fail "skiff did not print within $limit s: $1"
         sleep 0.05
     done
@@ -104,9 +160,10 @@ expect_status() {
     [ "$status" -eq "$1" ] || fail "exit status is $status, not $1"
 }
 
-# printed REGEX: a line of the output matches. A guest's console ends lines with CR LF, which is the same here.
+# printed REGEX [TIMES]: so many (1) lines of the output match. A guest's console ends lines with CR LF, which is the
+# same here.
 printed() {
-    tr -d '\r' <"$output" | grep -aqE -- "$1"
+    [ "$({ cat "$output"; echo; cat "$console"; } | tr -d '\r' | grep -acE -- "$1")" -ge "${2:-1}" ]
 }
 
 expect_output() {
@@ -138,7 +195,7 @@ skip() {
 # run_one_test FUNCTION: in a subshell; what it printed last says why it failed or was skipped.
 run_one_test() {
     (
-        trap '[ ${#test_pids[@]} -eq 0 ] || kill "${test_pids[@]}" 2>/dev/null || true' EXIT
+        trap 'kill "${test_pids[@]}" 2>/dev/null || true; rm -f "${test_files[@]}"' EXIT
         trap 'echo "line $LINENO: status $?: $BASH_COMMAND"' ERR
         set -eE
         "$1"
@@ -159,7 +216,7 @@ run_tests() {
         number=$((number + 1))
         name=${function#test_}
         name=${name//_/ }
-        : >"$output"
+        : >"$output" >"$console"
         run_one_test "$function"
         result=$?
         case $result in

@@ -789,6 +789,29 @@ static void the_escape_switches_ports_and_sends_breaks(void **state)
     x->ctx = chardev_harness_begin();
 }
 
+static void what_was_typed_ahead_finds_all_ports_in_place(void **state)
+{
+    Fixture *x = *state;
+    RecordingFrontend *g = recording_frontend_new(100);
+
+    enter_main();
+    chardev_hold_input(true);
+    peer_says(x->pair[1], "\001cquit\n");
+    add(x, "socket,id=a,fd=%d,mux=on", x->pair[0]);
+    use(x, "a");
+    chardev_harness_settle(x->ctx);
+    chardev_attach(claim("a"), &recording_frontend_ops, g);
+    chardev_harness_settle(x->ctx);
+    assert_string_equal(g->received->str, "");
+    chardev_hold_input(false);
+    STEP_UNTIL(x->ctx, g->received->len == 5);
+    assert_string_equal(g->received->str, "quit\n");
+    assert_string_equal(x->f->received->str, "");
+    chardev_harness_end(x->ctx);
+    recording_frontend_free(g);
+    x->ctx = chardev_harness_begin();
+}
+
 static void count_call(void *opaque)
 {
     ++*(int *)opaque;
@@ -909,6 +932,7 @@ int main(void)
         TEST(an_inherited_descriptor_stays_blocking),
         TEST(a_pty_knows_when_somebody_is_there),
         TEST(the_escape_switches_ports_and_sends_breaks),
+        TEST(what_was_typed_ahead_finds_all_ports_in_place),
         TEST(the_escape_ends_helps_and_stamps),
         TEST(the_escape_can_be_another_byte),
         TEST(a_port_that_takes_nothing_holds_the_input_back),
