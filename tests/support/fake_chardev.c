@@ -8,10 +8,12 @@ static GPtrArray *fake_chardevs;
 static size_t fake_chardev_write(Chardev *chardev, const uint8_t *data, size_t size)
 {
     FakeChardev *c = (FakeChardev *)chardev;
+    pthread_mutex_lock(&c->lock);
     size_t taken = MIN(size, c->room);
     g_string_append_len(c->output, (const char *)data, (gssize)taken);
     c->room -= taken;
     c->refused |= taken < size;
+    pthread_mutex_unlock(&c->lock);
     return taken;
 }
 
@@ -34,6 +36,7 @@ static const ChardevOps fake_chardev_ops = {
 FakeChardev *fake_chardev_new(const char *id)
 {
     FakeChardev *c = g_new0(FakeChardev, 1);
+    pthread_mutex_init(&c->lock, NULL);
     c->base.ops = &fake_chardev_ops;
     c->base.id = g_strdup(id);
     c->output = g_string_new(NULL);
@@ -52,6 +55,7 @@ void fake_chardev_free(FakeChardev *c)
     if (fake_chardevs->len == 0) {
         g_ptr_array_free(g_steal_pointer(&fake_chardevs), TRUE);
     }
+    pthread_mutex_destroy(&c->lock);
     g_string_free(c->output, TRUE);
     g_free(c->base.id);
     g_free(c);
@@ -59,11 +63,22 @@ void fake_chardev_free(FakeChardev *c)
 
 void fake_chardev_make_room(FakeChardev *c, size_t room)
 {
+    pthread_mutex_lock(&c->lock);
+    bool refused = c->refused;
     c->room = room;
-    if (c->refused && c->base.frontend != NULL) {
-        c->refused = false;
+    c->refused = false;
+    pthread_mutex_unlock(&c->lock);
+    if (refused && c->base.frontend != NULL) {
         c->base.frontend->writable(c->base.frontend_opaque);
     }
+}
+
+size_t fake_chardev_output_size(FakeChardev *c)
+{
+    pthread_mutex_lock(&c->lock);
+    size_t size = c->output->len;
+    pthread_mutex_unlock(&c->lock);
+    return size;
 }
 
 size_t fake_chardev_input(FakeChardev *c, const void *data, size_t size)

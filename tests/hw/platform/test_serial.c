@@ -348,6 +348,66 @@ static void test_ports_come_from_index_or_properties(void **unused)
     assert_false(m->gsi_level[3]);
 }
 
+/* A vCPU that never looks at THRE sends while it echoes nothing; main drains in small bites and
+ * feeds input. Every byte comes through once and in order, both ways. */
+#define STREAM_SIZE 3000
+
+static void vcpu_out(uint16_t port, uint8_t value)
+{
+    IoAccess access = {.size = 1, .is_write = true, .value = value};
+    for (;;) {
+        bql_lock();
+        MmioResult result = address_space_dispatch(m->env.pio, port, &access, NULL);
+        bql_unlock();
+        if (result == MMIO_DONE) {
+            return;
+        }
+        completion_wait(&access.waiter.done, NULL, "serial output");
+    }
+}
+
+static void *vcpu_streams(void *opaque)
+{
+    GByteArray *received = opaque;
+    thread_adopt_role(THREAD_VCPU, "vcpu/0");
+    for (unsigned sent = 0; sent < STREAM_SIZE || received->len < STREAM_SIZE;) {
+        if (sent < STREAM_SIZE) {
+            vcpu_out(DATA, (uint8_t)(sent++ * 13));
+        }
+        fake_in8(m, IIR);
+        while ((fake_in8(m, LSR) & 1) != 0) {
+            uint8_t value = fake_in8(m, DATA);
+            g_byte_array_append(received, &value, 1);
+        }
+    }
+    return NULL;
+}
+
+static void test_a_vcpu_and_main_stream_both_ways(void **unused)
+{
+    uint8_t data[STREAM_SIZE];
+    g_autoptr(GByteArray) received = g_byte_array_new();
+    for (unsigned i = 0; i < STREAM_SIZE; i++) {
+        data[i] = (uint8_t)(i * 13);
+    }
+    fake_out8(m, FCR, 0x81); /* before any input: it empties the receiver */
+    fake_out8(m, IER, 0x03);
+    c->room = 0;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, vcpu_streams, received), 0);
+    size_t given = 0;
+    while (given < STREAM_SIZE || fake_chardev_output_size(c) < STREAM_SIZE) {
+        given += fake_chardev_input(c, data + given, MIN(STREAM_SIZE - given, 1 + given % 29));
+        fake_chardev_make_room(c, 1 + given % 5);
+        fake_machine_run(m);
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(c->output->len, STREAM_SIZE);
+    assert_memory_equal(c->output->str, data, STREAM_SIZE);
+    assert_int_equal(received->len, STREAM_SIZE);
+    assert_memory_equal(received->data, data, STREAM_SIZE);
+}
+
 static void test_hostile_accesses_do_no_harm(void **unused)
 {
     uint32_t x = 1;
@@ -389,6 +449,7 @@ int main(void)
         TEST(test_input_is_lossless),
         TEST(test_state_survives_save_and_load),
         TEST(test_ports_come_from_index_or_properties),
+        TEST(test_a_vcpu_and_main_stream_both_ways),
         TEST(test_hostile_accesses_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
