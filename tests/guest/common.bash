@@ -110,11 +110,11 @@ make_disk() {
 
 # linux_guest SCRIPT ARGUMENT…: boots Debian's kernel, which runs the shell script SCRIPT and powers off. The guest's
 # status is checked with expect_guest_status. $linux_append stands on the kernel's command line in place of "quiet",
-# $linux_kernel is another kernel than the bzImage.
+# $linux_kernel is another kernel than the bzImage, $linux_memory another size than 512 MiB.
 linux_guest() {
     local script=$1
     shift
-    skiff --limit "${linux_limit:-90}" -m 512 -nographic -no-reboot \
+    skiff --limit "${linux_limit:-90}" -m "${linux_memory-512}" -nographic -no-reboot \
         -kernel "${linux_kernel-build/linux/vmlinuz}" -initrd build/linux/initramfs.cpio.gz \
         -append "console=ttyS0 ${linux_append-quiet} skiff.run=sh:$(printf '%s' "$script" | base64 -w0)" "$@"
 }

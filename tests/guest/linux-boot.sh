@@ -28,19 +28,19 @@ test_an_elf_kernel_boots_by_pvh() {
 }
 
 test_128_MiB_are_enough() {
-    linux_guest 'cat /proc/meminfo' -m 128
+    linux_memory=128 linux_guest 'cat /proc/meminfo'
     expect_status 0
     expect_memory 128
 }
 
 test_3584_MiB_reach_around_the_pci_hole() {
-    linux_guest 'cat /proc/meminfo' -m 3584
+    linux_memory=3584 linux_guest 'cat /proc/meminfo'
     expect_status 0
     expect_memory 3584
 }
 
 test_5_GiB_reach_above_4_GiB() {
-    linux_guest 'cat /proc/meminfo; grep "System RAM" /proc/iomem' -m 5G
+    linux_memory=5G linux_guest 'cat /proc/meminfo; grep "System RAM" /proc/iomem'
     expect_status 0
     expect_memory 5120
     expect_output '^1[0-9a-f]{8}-[0-9a-f]{9} : System RAM'
