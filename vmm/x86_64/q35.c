@@ -14,6 +14,8 @@
 #include "vmm/x86_64/boot_state.h"
 #include "vmm/x86_64/layout.h"
 
+#define BOARD_MAX_APIC_ID 254 /* what an MSI's 8-bit destination reaches */
+
 struct Board {
     SmpTopology smp;
     ArchCpus cpus;
@@ -128,8 +130,17 @@ static bool board_choose_cpus(Vm *vm, GError **error)
 {
     Board *b = vm->board;
     X86CpuModel model;
-    return smp_parse(vm->config->smp, vm->kvm.max_vcpus, &b->smp, error) &&
-           x86_cpu_model_parse(vm->config->cpu, &model, error) &&
+    if (!smp_parse(vm->config->smp, vm->kvm.max_vcpus, &b->smp, error)) {
+        return false;
+    }
+    if (x86_apic_id(&b->smp, b->smp.cpus - 1) > BOARD_MAX_APIC_ID) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-smp %s: the last processor's APIC id would be %u; this machine has ids up to "
+                    "%u: use fewer processors, or counts that are powers of two",
+                    vm->config->smp, x86_apic_id(&b->smp, b->smp.cpus - 1), BOARD_MAX_APIC_ID);
+        return false;
+    }
+    return x86_cpu_model_parse(vm->config->cpu, &model, error) &&
            x86_cpus_init(&b->cpus, &vm->kvm, &model, &b->smp, error);
 }
 
