@@ -20,9 +20,10 @@ static uint64_t vcpu_access(AddressSpace *space, uint64_t address, unsigned size
 static uint64_t vcpu_access(AddressSpace *space, uint64_t address, unsigned size, bool is_write,
                             uint64_t value)
 {
+    /* The same one each time round: it remembers which pieces of a split access have retired. */
+    IoAccess access = {
+        .value = is_write ? value : UINT64_MAX, .size = (uint8_t)size, .is_write = is_write};
     for (;;) {
-        IoAccess access = {
-            .value = is_write ? value : UINT64_MAX, .size = (uint8_t)size, .is_write = is_write};
         bool claimed;
         bql_lock();
         MmioResult result = address_space_dispatch(space, address, &access, &claimed);
