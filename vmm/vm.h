@@ -37,6 +37,7 @@ typedef struct Vm {
     Board *board;
     PciBus *pci;
     GPtrArray *devices; /* Device, in the order they were made: started in it, stopped in reverse */
+    GPtrArray *drives;  /* of -drive */
     GPtrArray *serials; /* char *: chardev id of each serial port; NULL: there is no such port */
     char *debugcon;     /* chardev id, or NULL */
     GPtrArray *monitors; /* char *: chardev ids ("mon:stdio") */
@@ -81,6 +82,11 @@ Chardev *vm_claim_chardev(const char *id) ANY_THREAD;
 
 /* ---- vm_drives.c: -blockdev and -drive ---- */
 bool vm_co_open_drives(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* What -drive says about the device that uses it (werror=, cache=) goes into @props where they do
+ * not say otherwise. */
+void vm_drives_apply_defaults(Vm *vm, OptDict *props) RUNS_IN_MAIN;
+/* The devices of -drive if=virtio. */
+bool vm_co_add_drive_devices(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Waits until nothing is in flight on any backend, and flushes them. */
 void vm_co_drain_drives(Vm *vm) coroutine_fn RUNS_IN_MAIN;
 

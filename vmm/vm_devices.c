@@ -115,6 +115,7 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_add_user_device(Vm *vm, const OptDic
                     "-device %s: the id '%s' is taken; choose another", type, id);
         return false;
     }
+    vm_drives_apply_defaults(vm, props);
     return vm_co_add_device(vm, type, id, props, error) != NULL;
 }
 
@@ -125,5 +126,5 @@ bool vm_co_add_user_devices(Vm *vm, GError **error)
             return false;
         }
     }
-    return true;
+    return vm_co_add_drive_devices(vm, error);
 }

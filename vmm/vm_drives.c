@@ -8,8 +8,13 @@
  */
 #include <string.h>
 #include "block/block.h"
+#include "block/drive.h"
 #include "util/log.h"
 #include "vmm/vm.h"
+
+typedef struct VmDrive {
+    BlockDrive drive;
+} VmDrive;
 
 /* The iothread that -device says for drive @name; NULL: no device says one. */
 static const char *drives_iothread_of(const VmConfig *config, const char *name)
@@ -85,12 +90,97 @@ static bool drives_check_name(const OptDict *opts, GError **error)
     return true;
 }
 
+static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdevs(Vm *vm, GError **error)
+{
+    for (unsigned i = 0; i < vm->config->blockdevs->len; i++) {
+        const OptDict *opts = vm->config->blockdevs->pdata[i];
+        if (!drives_check_name(opts, error) || !drives_co_open(vm, opts, "blockdev", error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- -drive ---- */
+
+/* A -drive without an id gets one, so that a device can name it: "virtio0", as QEMU calls it. */
+static void drives_name(VmDrive *d, unsigned index)
+{
+    if (d->drive.id == NULL) {
+        d->drive.id = g_strdup_printf("virtio%u", index);
+        opt_dict_set(d->drive.blockdev, "node-name", d->drive.id);
+    }
+}
+
+static void drives_free(void *opaque)
+{
+    VmDrive *d = opaque;
+    block_drive_clear(&d->drive);
+    g_free(d);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Vm *vm, const OptDict *opts, unsigned index,
+                                                    GError **error)
+{
+    VmDrive *d = g_new0(VmDrive, 1);
+    if (!block_drive_to_blockdev(opts, &d->drive, error)) {
+        g_prefix_error(error, "-drive: ");
+        g_free(d);
+        return false;
+    }
+    drives_name(d, index);
+    g_ptr_array_add(vm->drives, d);
+    if (d->drive.interface == BLOCK_DRIVE_IF_PFLASH) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
+                    "-drive if=pflash: skiff has no pflash; nearest is -bios FILE");
+        return false;
+    }
+    return drives_co_open(vm, d->drive.blockdev, "drive", error);
+}
+
 bool vm_co_open_drives(Vm *vm, GError **error)
 {
-    const VmConfig *config = vm->config;
-    for (unsigned i = 0; i < config->blockdevs->len; i++) {
-        const OptDict *opts = config->blockdevs->pdata[i];
-        if (!drives_check_name(opts, error) || !drives_co_open(vm, opts, "blockdev", error)) {
+    vm->drives = g_ptr_array_new_with_free_func(drives_free);
+    if (!drives_co_open_blockdevs(vm, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < vm->config->drives->len; i++) {
+        if (!drives_co_add(vm, vm->config->drives->pdata[i], i, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void drives_set_default(const char *key, const char *value, void *props)
+{
+    if (!opt_dict_has(props, key)) {
+        opt_dict_set(props, key, value);
+    }
+}
+
+void vm_drives_apply_defaults(Vm *vm, OptDict *props)
+{
+    const char *name = opt_dict_get(props, "drive");
+    for (unsigned i = 0; name != NULL && i < vm->drives->len; i++) {
+        const VmDrive *d = vm->drives->pdata[i];
+        if (strcmp(d->drive.id, name) == 0) {
+            opt_dict_foreach(d->drive.device, drives_set_default, props);
+        }
+    }
+}
+
+bool vm_co_add_drive_devices(Vm *vm, GError **error)
+{
+    for (unsigned i = 0; i < vm->drives->len; i++) {
+        const VmDrive *d = vm->drives->pdata[i];
+        if (d->drive.interface != BLOCK_DRIVE_IF_VIRTIO) {
+            continue;
+        }
+        g_autoptr(OptDict) props = opt_dict_new();
+        opt_dict_set(props, "drive", d->drive.id);
+        vm_drives_apply_defaults(vm, props);
+        if (vm_co_add_device(vm, "virtio-blk-pci", NULL, props, error) == NULL) {
             return false;
         }
     }

@@ -41,6 +41,7 @@ typedef struct DeviceEnv {
     Chardev *(*find_chardev)(const char *id);     /* the same */
     IrqGate *const *gates; /* by GSI; a NULL entry or one past the end goes nowhere */
     unsigned gate_count;
+    unsigned cpu_count; /* vCPUs; 0 counts as 1 */
     struct PciBus *pci_bus; /* the root bus; NULL: the machine has none (or not yet) */
 } DeviceEnv;
 

@@ -155,6 +155,9 @@ static bool check_properties(VirtioBlk *b, GError **error)
     if (!b->drive || !*b->drive) {
         return refuse(b, error, "drive= is needed: a node-name= of -blockdev or id= of -drive");
     }
+    if (!b->num_queues) {
+        b->num_queues = (uint16_t)CLAMP(b->base.pci.base.env->cpu_count, 1, VIRTIO_MAX_QUEUES);
+    }
     if (!power_of_two(b->queue_size) || b->queue_size < 4) {
         return refuse(b, error, "queue-size=%u is not a power of two from 4 to %u", b->queue_size,
                       VIRTQUEUE_MAX_SIZE);
@@ -309,8 +312,8 @@ static const OptSpec virtio_blk_properties[] = {
     OPT_SPEC(VirtioBlk, "drive", OPT_STRING, drive, .help = "node-name of the disk"),
     OPT_SPEC(VirtioBlk, "iothread", OPT_STRING, iothread, .help = "iothread the disk lives in"),
     OPT_SPEC(VirtioBlk, "serial", OPT_STRING, serial, .help = "serial number, up to 20 bytes"),
-    OPT_SPEC(VirtioBlk, "num-queues", OPT_U16, num_queues, .def = "1", .min = 1,
-             .max = VIRTIO_MAX_QUEUES, .help = "request queues"),
+    OPT_SPEC(VirtioBlk, "num-queues", OPT_U16, num_queues, .max = VIRTIO_MAX_QUEUES,
+             .help = "request queues; 0: one per processor"),
     OPT_SPEC(VirtioBlk, "queue-size", OPT_U16, queue_size, .def = "256", .min = 4,
              .max = VIRTQUEUE_MAX_SIZE, .help = "entries of a queue, a power of two"),
     OPT_SPEC(VirtioBlk, "logical_block_size", OPT_SIZE, logical_block_size, .def = "512",

@@ -209,6 +209,7 @@ static RUNS_IN_MAIN void board_add_interrupts(Vm *vm)
     memcpy(pci, &b->gate_pointers[X86_GSI_PCI_BASE], sizeof(pci));
     vm->env.gates = b->gate_pointers;
     vm->env.gate_count = X86_GSI_COUNT;
+    vm->env.cpu_count = b->smp.cpus;
     vm->pci = pci_bus_new(&vm->env, &b->layout.windows, pci);
     vm->env.pci_bus = vm->pci;
 }
