@@ -39,21 +39,24 @@ static void monitor_printf(Monitor *m, const char *format, ...)
 /* ---- commands ---- */
 
 typedef struct MonitorCommand {
-    const char *name, *alias, *help;
-    void (*run)(Monitor *m); /* in main */
+    const char *name, *alias;
+    const char *parameters; /* NULL: takes none */
+    const char *help;
+    void (*run)(Monitor *m, const char *arguments); /* in main */
 } MonitorCommand;
 
 static const MonitorCommand monitor_commands[];
 
-static RUNS_IN_MAIN void monitor_help(Monitor *m)
+static RUNS_IN_MAIN void monitor_help(Monitor *m, const char *arguments)
 {
     for (const MonitorCommand *c = monitor_commands; c->name != NULL; c++) {
-        monitor_printf(m, "%s%s%s -- %s\r\n", c->name, c->alias != NULL ? "|" : "",
-                       c->alias != NULL ? c->alias : "", c->help);
+        monitor_printf(m, "%s%s%s%s%s -- %s\r\n", c->name, c->alias != NULL ? "|" : "",
+                       c->alias != NULL ? c->alias : "", c->parameters != NULL ? " " : "",
+                       c->parameters != NULL ? c->parameters : "", c->help);
     }
 }
 
-static RUNS_IN_MAIN void monitor_info_status(Monitor *m)
+static RUNS_IN_MAIN void monitor_info_status(Monitor *m, const char *arguments)
 {
     const char *name = run_state_name(&m->vm->run);
     if (m->vm->run.phase == RUN_RUNNING || strcmp(name, "paused") == 0) {
@@ -63,14 +66,14 @@ static RUNS_IN_MAIN void monitor_info_status(Monitor *m)
     }
 }
 
-static RUNS_IN_MAIN void monitor_info_block(Monitor *m)
+static RUNS_IN_MAIN void monitor_info_block(Monitor *m, const char *arguments)
 {
     unsigned count;
     g_autofree BlockBackend **list = blk_list(&count);
     for (unsigned i = 0; i < count; i++) {
-        monitor_printf(m, "%s: %" PRIu64 " bytes%s, %u in flight\r\n", blk_name(list[i]),
-                       blk_size(list[i]), blk_read_only(list[i]) ? ", read-only" : "",
-                       blk_in_flight(list[i]));
+        monitor_printf(m, "%s (%s): %" PRIu64 " bytes%s, %u in flight\r\n",
+                       block_node_name(blk_root(list[i])), blk_name(list[i]), blk_size(list[i]),
+                       blk_read_only(list[i]) ? ", read-only" : "", blk_in_flight(list[i]));
     }
 }
 
@@ -80,7 +83,7 @@ static void monitor_print_region(const IoRegion *r, void *opaque)
                    r->name);
 }
 
-static RUNS_IN_MAIN void monitor_info_mtree(Monitor *m)
+static RUNS_IN_MAIN void monitor_info_mtree(Monitor *m, const char *arguments)
 {
     monitor_printf(m, "RAM\r\n");
     for (unsigned i = 0; i < m->vm->ram.count; i++) {
@@ -96,7 +99,7 @@ static RUNS_IN_MAIN void monitor_info_mtree(Monitor *m)
     bql_unlock();
 }
 
-static RUNS_IN_MAIN void monitor_info_qtree(Monitor *m)
+static RUNS_IN_MAIN void monitor_info_qtree(Monitor *m, const char *arguments)
 {
     for (unsigned i = 0; i < m->vm->devices->len; i++) {
         const Device *dev = m->vm->devices->pdata[i];
@@ -105,44 +108,114 @@ static RUNS_IN_MAIN void monitor_info_qtree(Monitor *m)
     }
 }
 
-static RUNS_IN_MAIN void monitor_stop(Monitor *m)
+static RUNS_IN_MAIN void monitor_stop(Monitor *m, const char *arguments)
 {
     run_state_request_stop(&m->vm->run, STOP_PAUSED);
 }
 
-static RUNS_IN_MAIN void monitor_cont(Monitor *m)
+static RUNS_IN_MAIN void monitor_cont(Monitor *m, const char *arguments)
 {
     run_state_request_start(&m->vm->run);
 }
 
-static RUNS_IN_MAIN void monitor_system_reset(Monitor *m)
+static RUNS_IN_MAIN void monitor_system_reset(Monitor *m, const char *arguments)
 {
     run_state_request_reset(&m->vm->run);
 }
 
-static RUNS_IN_MAIN void monitor_system_powerdown(Monitor *m)
+static RUNS_IN_MAIN void monitor_system_powerdown(Monitor *m, const char *arguments)
 {
     board_press_power_button(m->vm);
 }
 
-static RUNS_IN_MAIN void monitor_quit(Monitor *m)
+static RUNS_IN_MAIN void monitor_quit(Monitor *m, const char *arguments)
 {
     vm_quit(m->vm, EXIT_STATUS_OK);
 }
 
+/* block_resize is a control operation: it drains the disk, and takes its turn behind a stop or
+ * reset. */
+typedef struct MonitorResize {
+    Monitor *m;
+    char *name;
+    uint64_t size;
+} MonitorResize;
+
+/* By the name of the -drive or -blockdev, or of the device that uses it. */
+static RUNS_IN_MAIN BlockBackend *monitor_find_disk(const char *name)
+{
+    unsigned count;
+    g_autofree BlockBackend **list = blk_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        if (strcmp(block_node_name(blk_root(list[i])), name) == 0) {
+            return list[i];
+        }
+    }
+    return blk_find(name);
+}
+
+static void monitor_resize_run(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    MonitorResize *r = opaque;
+    g_autoptr(GError) error = NULL;
+    vm_operation_begin(&r->m->vm->run);
+    BlockBackend *blk = monitor_find_disk(r->name); /* now: it may have gone while we waited */
+    if (blk == NULL) {
+        monitor_printf(r->m, "block_resize: there is no disk '%s'; info block lists them\r\n",
+                       r->name);
+    } else if (blk_co_truncate(blk, r->size, &error) < 0) {
+        monitor_printf(r->m, "block_resize: %s\r\n", error->message);
+    }
+    vm_operation_end(&r->m->vm->run);
+    g_free(r->name);
+    g_free(r);
+}
+
+static RUNS_IN_MAIN void monitor_block_resize(Monitor *m, const char *arguments)
+{
+    g_auto(GStrv) words = g_strsplit(arguments, " ", 2);
+    g_autoptr(GError) error = NULL;
+    uint64_t size;
+    if (g_strv_length(words) != 2 ||
+        !opt_parse_size(g_strstrip(words[1]), UINT64_C(1) << 20, &size, &error)) {
+        monitor_printf(
+            m, "block_resize: DISK SIZE is wanted, the size in MiB or with a suffix%s%s\r\n",
+            error != NULL ? ": " : "", error != NULL ? error->message : "");
+        return;
+    }
+    MonitorResize *r = g_new(MonitorResize, 1);
+    *r = (MonitorResize){.m = m, .name = g_strdup(words[0]), .size = size};
+    co_start(m->vm->ctx, monitor_resize_run, r);
+}
+
+/* clang-format off */
 static const MonitorCommand monitor_commands[] = {
-    {"help", "?", "this list", monitor_help},
-    {"info status", NULL, "whether the VM runs", monitor_info_status},
-    {"info block", NULL, "disks", monitor_info_block},
-    {"info mtree", NULL, "address spaces", monitor_info_mtree},
-    {"info qtree", NULL, "devices", monitor_info_qtree},
-    {"stop", NULL, "stop the processors", monitor_stop},
-    {"cont", "c", "go on", monitor_cont},
-    {"system_reset", NULL, "press the reset button", monitor_system_reset},
-    {"system_powerdown", NULL, "press the power button", monitor_system_powerdown},
-    {"quit", "q", "end the VM", monitor_quit},
+    {"help", "?", NULL, "this list", monitor_help},
+    {"info status", NULL, NULL, "whether the VM runs", monitor_info_status},
+    {"info block", NULL, NULL, "disks", monitor_info_block},
+    {"info mtree", NULL, NULL, "address spaces", monitor_info_mtree},
+    {"info qtree", NULL, NULL, "devices", monitor_info_qtree},
+    {"stop", NULL, NULL, "stop the processors", monitor_stop},
+    {"cont", "c", NULL, "go on", monitor_cont},
+    {"system_reset", NULL, NULL, "press the reset button", monitor_system_reset},
+    {"system_powerdown", NULL, NULL, "press the power button", monitor_system_powerdown},
+    {"block_resize", NULL, "disk size", "give a disk another size", monitor_block_resize},
+    {"quit", "q", NULL, "end the VM", monitor_quit},
     {0},
 };
+/* clang-format on */
+
+/* The arguments behind @name in @line; NULL: @line is another command. */
+static const char *monitor_match(const char *line, const char *name)
+{
+    if (name == NULL || !g_str_has_prefix(line, name)) {
+        return NULL;
+    }
+    const char *rest = line + strlen(name);
+    return *rest == '\0' || *rest == ' ' ? rest + strspn(rest, " ") : NULL;
+}
 
 static RUNS_IN_MAIN void monitor_execute(Monitor *m)
 {
@@ -151,10 +224,19 @@ static RUNS_IN_MAIN void monitor_execute(Monitor *m)
         return;
     }
     for (const MonitorCommand *c = monitor_commands; c->name != NULL; c++) {
-        if (strcmp(line, c->name) == 0 || g_strcmp0(line, c->alias) == 0) {
-            c->run(m);
+        const char *arguments = monitor_match(line, c->name);
+        if (arguments == NULL) {
+            arguments = monitor_match(line, c->alias);
+        }
+        if (arguments == NULL) {
+            continue;
+        }
+        if (c->parameters == NULL && arguments[0] != '\0') {
+            monitor_printf(m, "%s takes no parameters, found '%s'\r\n", c->name, arguments);
             return;
         }
+        c->run(m, arguments);
+        return;
     }
     monitor_printf(m, "unknown command: '%s'; help lists them\r\n", line);
 }
