@@ -41,6 +41,19 @@ static int set_up_fast(void **state)
     return set_up_disk(state, "size=1M", "drive=disk,num-queues=2,queue-size=16");
 }
 
+static void poll_busily(void *opaque)
+{
+    aio_context_set_polling(opaque, 200000);
+}
+
+static int set_up_polling(void **state)
+{
+    set_up_fast(state);
+    Fixture *f = *state;
+    virtio_bench_at_home(f->bench, poll_busily, f->bench->home);
+    return 0;
+}
+
 static int tear_down(void **state)
 {
     Fixture *f = *state;
@@ -429,6 +442,8 @@ int main(void)
         T(unplug_waits_for_what_is_in_flight),
         cmocka_unit_test_setup_teardown(data_survives_stop_cont_and_drain_at_random, set_up_fast,
                                         tear_down),
+        {"data_survives_stop_cont_and_drain_at_random, the loop polling",
+         data_survives_stop_cont_and_drain_at_random, set_up_polling, tear_down, NULL},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
