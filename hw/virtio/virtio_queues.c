@@ -50,6 +50,7 @@ void virtio_hand_over(VirtioDevice *vdev)
     vdev->owner = VIRTIO_OWNER_HOME;
     trace_virtio_hand_over(device_label(vdev->dev), atomic_load(&vdev->command) >> 1);
     command_post(vdev, COMMAND_RUN);
+    assert_virtio_state(vdev);
 }
 
 void virtio_recall(VirtioDevice *vdev)
@@ -84,6 +85,7 @@ static void queues_returned(void *opaque)
         virtio_finish_reset(vdev);
         pended_finish(&vdev->pended);
     }
+    assert_virtio_state(vdev);
     bql_unlock();
     co_queue_wake_all(&vdev->returned);
 }

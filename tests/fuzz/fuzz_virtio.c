@@ -40,8 +40,8 @@ struct Fuzz {
     Device *dev, *port;
     VirtioGuest guest;
     VirtioGuestQueue queues[FUZZ_QUEUES];
-    uint64_t scratch; /* gpa of memory that descriptors like to point to */
-    bool running;
+    uint64_t scratch;      /* gpa of memory that descriptors like to point to */
+    bool running, holding; /* holding: the disk's requests wait for act_disk() */
     GRand *random;
     uint64_t rounds, broken;
 };
@@ -203,9 +203,35 @@ static void act_request(Fuzz *f)
     virtio_guest_add(q, chain + from, count);
 }
 
+/* Lets go of all the disk holds, also of what comes next. */
+static void disk_release(void *opaque)
+{
+    Fuzz *f = opaque;
+    if (f->holding) {
+        blk_disk_set_manual(&f->disk, false);
+        f->holding = false;
+        while (blk_disk_complete(&f->disk, 0)) {
+        }
+    }
+}
+
+static void act_disk(Fuzz *f)
+{
+    if (!f->disk.node) {
+        return;
+    }
+    if (!f->holding) {
+        blk_disk_set_manual(&f->disk, true);
+        f->holding = true;
+    } else {
+        blk_disk_complete(&f->disk, pick(f, 4) ? 0 : pick(f, 2) ? -EIO : -ENOSPC);
+    }
+}
+
 static void act_life(Fuzz *f)
 {
     if (f->running) {
+        disk_release(f); /* a stop waits for what is in flight */
         virtio_bench_stop(f->bench, f->dev);
     } else {
         virtio_bench_start(f->bench, f->dev);
@@ -253,6 +279,8 @@ static void hostile_act(Fuzz *f)
         act_chardev(f);
         return;
     case 5:
+        act_disk(f);
+        return;
     case 6:
         act_common(f);
         return;
@@ -278,6 +306,9 @@ static void give_up(Fuzz *f, const char *what)
 
 static void bring_up(Fuzz *f)
 {
+    if (pick(f, 2)) {
+        disk_release(f); /* else the reset finds requests in flight, and pends */
+    }
     if (!f->running) {
         act_life(f);
     }
@@ -286,6 +317,8 @@ static void bring_up(Fuzz *f)
     pci_bus_assign_resources(f->bench->bus); /* the hostile one may have moved the BARs away */
     bql_unlock();
     virtio_guest_init(&f->guest, f->bench, f->dev);
+    f->guest.pended = disk_release;
+    f->guest.opaque = f;
     virtio_guest_enable_msix(&f->guest);
     f->bench->ram_next = FUZZ_RAM_BASE;
     f->scratch = virtio_bench_alloc(f->bench, SCRATCH_BYTES);
@@ -306,6 +339,7 @@ static void bring_up(Fuzz *f)
 static bool blk_works(Fuzz *f)
 {
     BlkRequest r;
+    disk_release(f);
     blk_request_init(&r, &f->queues[pick(f, f->target->queues)], 512);
     memset(blk_request_data(&r), 0x5a, 512);
     if (blk_request_run(&r, BLK_OUT, 7, 512) != BLK_OK) {
@@ -365,9 +399,11 @@ static void target_close(Fuzz *f)
         virtio_bench_unplug(f->bench, f->port);
         f->port = NULL;
     }
+    disk_release(f);
     virtio_bench_unplug(f->bench, f->dev);
     if (f->target->works == blk_works) {
         blk_disk_close(&f->disk);
+        f->disk = (BlkDisk){0};
     }
     if (f->chardev) {
         fake_chardev_free(f->chardev);

@@ -293,7 +293,10 @@ static uint64_t guest_access_to_end(VirtioGuest *g, uint64_t gpa, IoAccess *a)
 {
     while (virtio_guest_access(g, gpa, a) == MMIO_PENDING) {
         while (!completion_done(&a->waiter.done)) {
-            aio_context_step(g->bench->main_ctx, true);
+            if (g->pended) {
+                g->pended(g->opaque);
+            }
+            aio_context_step(g->bench->main_ctx, !g->pended);
         }
     }
     return a->value;

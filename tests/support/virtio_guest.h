@@ -63,6 +63,9 @@ typedef struct VirtioGuest {
     uint32_t notify_multiplier;
     unsigned config_size;
     uint64_t features; /* negotiated */
+    /* Called while an access pends, for what the test has to do about it; NULL: nothing. */
+    void (*pended)(void *opaque);
+    void *opaque;
 } VirtioGuest;
 
 typedef struct VirtioGuestQueue {

@@ -263,6 +263,28 @@ static void a_parked_request_is_forgotten_by_a_reset(void **state)
     assert_int_equal(block_mem_waiting(f->disk.node), 0);
 }
 
+static void a_stop_waits_for_a_reset_that_drains(void **state)
+{
+    Fixture *f = *state;
+    Stop stop = {.dev = f->dev};
+    IoAccess a;
+    bring_up(f);
+    hold_one(f, BLK_OUT);
+    virtio_guest_set_status(&f->guest, 0);
+    assert_int_equal(read_status(f, &a), MMIO_PENDING);
+    co_start(f->bench->main_ctx, stop_device, &stop);
+    virtio_bench_settle(f->bench);
+    assert_false(stop.done);
+    assert_true(blk_disk_complete(&f->disk, 0));
+    assert_true(stop.done);
+    assert_true(completion_done(&a.waiter.done));
+    virtio_bench_start(f->bench, f->dev);
+    assert_int_equal(virtio_guest_status(&f->guest), 0);
+    blk_disk_set_manual(&f->disk, false);
+    bring_up(f);
+    assert_int_equal(blk_request_run(&f->request, BLK_IN, 0, 512), BLK_OK);
+}
+
 /* ---- drain ---- */
 
 /* Begins, lets the guest kick, ends: one coroutine, since a section is its owner's. */
@@ -435,6 +457,7 @@ int main(void)
         T(a_system_reset_takes_over_a_drivers_reset),
         T(nothing_of_before_the_reset_is_taken_after_it),
         T(stop_waits_for_what_is_in_flight),
+        T(a_stop_waits_for_a_reset_that_drains),
         T(a_parked_request_is_tried_again_by_cont),
         T(a_parked_request_travels_with_the_state),
         T(a_parked_request_is_forgotten_by_a_reset),
