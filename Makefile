@@ -143,8 +143,12 @@ RUN_TESTS_tsan   = $(RUN_TESTS_san) --slow 10 --wrap 'setarch -R'
 # A sanitizer has nothing to find in what does not run skiff.
 RUN_SCRIPTS = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(filter tests/guest/%.sh,$(TEST_SCRIPTS)))
 
-run-tests: $(B)/skiff test-bins guests linux-guest
+# The lab is made beforehand, so that no test is charged with it.
+run-tests: $(B)/skiff test-bins guests linux-guest lab-image
 	$(Q)tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(RUN_SCRIPTS)
+
+lab-image: linux-guest
+	$(Q)tests/lab/prepare
 
 lint:
 	@tests/install-deps build test lint
@@ -179,4 +183,4 @@ clean:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include $(wildcard guest-images/*.mk tests/*.mk tests/*/*.mk vmm/*.mk)
 
-.PHONY: all run check lint asan ubsan tsan fuzz bench install clean test-bins fuzz-bins run-tests run-lint run-fuzzers
+.PHONY: all run check lint asan ubsan tsan fuzz bench install clean test-bins fuzz-bins run-tests run-lint run-fuzzers lab-image
