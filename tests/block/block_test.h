@@ -23,7 +23,7 @@ static AioContext *test_main;
 static IoThread *test_iothread;
 static AioContext *test_home;
 
-static int block_test_setup(void **state)
+static inline int block_test_setup(void **state)
 {
     GError *error = NULL;
     thread_adopt_role(THREAD_MAIN, "main");
@@ -33,7 +33,7 @@ static int block_test_setup(void **state)
     return test_main != NULL && test_iothread != NULL ? 0 : -1;
 }
 
-static int block_test_teardown(void **state)
+static inline int block_test_teardown(void **state)
 {
     iothread_free(test_iothread);
     aio_context_free(test_main);
@@ -51,7 +51,7 @@ static void test_run_body(void *opaque)
     aio_context_quit(test_main);
 }
 
-static void test_run(void (*body)(void))
+static inline void test_run(void (*body)(void))
 {
     co_start(test_main, test_run_body, &body);
     aio_context_run(test_main);

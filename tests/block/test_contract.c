@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The block layer's rules, broken on purpose: each breach aborts and says what it was. */
+#include "block_test.h"
+#include "block/engine.h"
+#include "tests/support/death.h"
+#include "util/held.h"
+
+/* The child that is to die makes its own threads. */
+static void die_in_main(void *body)
+{
+    block_test_setup(NULL);
+    test_run((void (*)(void))body);
+}
+
+#define DEATH_TEST(name, message)                                                                  \
+    static coroutine_fn RUNS_IN_MAIN void name##_body(void);                                       \
+    static void name(void **state)                                                                 \
+    {                                                                                              \
+        assert_dies(die_in_main, (void *)name##_body, message);                                    \
+    }                                                                                              \
+    static void name##_body(void)
+
+static BlockBackend *victim;
+
+/* ---- homes ---- */
+
+DEATH_TEST(node_may_not_live_in_main, "is to live in 'main'")
+{
+    g_autoptr(OptDict) d = opt_dict_parse("null-co", "driver", NULL);
+    block_co_open(d, test_main, NULL);
+}
+
+/* What clang would refuse to compile is called where the roles are not looked at. */
+NO_THREAD_SAFETY_ANALYSIS static void flush_in_main(void)
+{
+    blk_co_flush(victim);
+}
+
+DEATH_TEST(request_outside_the_home_context_aborts, "is used by thread 'main'")
+{
+    victim = test_blk("d", "null-co", true);
+    flush_in_main();
+}
+
+/* ---- results, once ---- */
+
+static int bad_flush(BlockNode *n)
+{
+    return 7;
+}
+
+static const BlockDriver bad_driver = {.name = "bad", .co_flush = bad_flush};
+
+DEATH_TEST(driver_that_returns_no_result_aborts, "flush returned 7, neither 0 nor an error")
+{
+    victim = test_blk("d", "null-co", true);
+    blk_root(victim)->drv = &bad_driver;
+    test_io(victim, TEST_FLUSH, 0, 0, NULL, 0);
+}
+
+static void complete_at_home(void *opaque)
+{
+    BlockEngine *e = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    BlockIo io = {.state = BLOCK_IO_QUEUED, .token = co_arm()};
+    block_engine_complete(e, &io, 0);
+    block_engine_complete(e, &io, 0);
+}
+
+DEATH_TEST(request_that_completes_twice_aborts, "a request completes twice")
+{
+    BlockEngine *e = block_co_engine_get(test_home, BLOCK_ENGINE_THREADS, NULL);
+    test_in_home(complete_at_home, e);
+}
+
+NO_THREAD_SAFETY_ANALYSIS static void reap_in_main(BlockEngine *e)
+{
+    BlockIo io = {.state = BLOCK_IO_QUEUED};
+    block_engine_complete(e, &io, 0);
+}
+
+DEATH_TEST(completion_reaped_by_another_thread_aborts, "is used by thread 'main'")
+{
+    reap_in_main(block_co_engine_get(test_home, BLOCK_ENGINE_THREADS, NULL));
+}
+
+/* ---- drained sections ---- */
+
+DEATH_TEST(end_without_begin_aborts, "a drained section ends that was not begun")
+{
+    victim = test_blk("d", "null-co", true);
+    co_drained_end(&victim, 1);
+}
+
+DEATH_TEST(section_that_outlives_its_coroutine_aborts, "ends while holding 'drained section'")
+{
+    victim = test_blk("d", "null-co", true);
+    co_drained_begin(&victim, 1);
+}
+
+NO_THREAD_SAFETY_ANALYSIS static void drain_under_bql(void)
+{
+    bql_lock();
+    co_drained_begin(&victim, 1);
+    bql_unlock();
+}
+
+DEATH_TEST(drain_under_the_bql_aborts, "'drained section' (rank drained) taken while 'BQL'")
+{
+    victim = test_blk("d", "null-co", true);
+    drain_under_bql();
+}
+
+DEATH_TEST(backend_freed_in_a_section_aborts, "is freed inside a drained section")
+{
+    victim = test_blk("d", "null-co", true);
+    co_drained_begin(&victim, 1);
+    blk_co_free(victim);
+}
+
+static void nothing(void *opaque)
+{
+}
+
+DEATH_TEST(user_that_changes_outside_a_section_aborts, "changes outside a drained section")
+{
+    BlkNotify notify = {.quiesce = nothing};
+    victim = test_blk("d", "null-co", true);
+    blk_set_notify(victim, &notify);
+    blk_set_notify(victim, NULL);
+}
+
+/* ---- macro operations ---- */
+
+static BlkMacro macro;
+
+static void macro_begin(void *opaque)
+{
+    enter_coroutine();
+    enter_iothread(test_home);
+    blk_co_macro_begin(victim, &macro);
+}
+
+static void macro_end(void *opaque)
+{
+    enter_coroutine();
+    enter_iothread(test_home);
+    BlkMacro own;
+    blk_co_macro_begin(victim, &own);
+    co_start(test_home, macro_begin, NULL);
+    co_yield_turn(); /* the other begins */
+    blk_macro_end(victim, &macro);
+}
+
+DEATH_TEST(macro_operation_ended_by_another_coroutine_aborts, "that is not its coroutine's")
+{
+    victim = test_blk("d", "null-co", true);
+    test_in_home(macro_end, NULL);
+}
+
+/* ---- closing ---- */
+
+DEATH_TEST(node_closed_while_it_has_a_writer_aborts, "while somebody may write to it")
+{
+    victim = test_blk("d", "null-co", true);
+    block_co_unref(blk_root(victim)); /* the backend's own reference */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(node_may_not_live_in_main),
+        cmocka_unit_test(request_outside_the_home_context_aborts),
+        cmocka_unit_test(driver_that_returns_no_result_aborts),
+        cmocka_unit_test(request_that_completes_twice_aborts),
+        cmocka_unit_test(completion_reaped_by_another_thread_aborts),
+        cmocka_unit_test(end_without_begin_aborts),
+        cmocka_unit_test(section_that_outlives_its_coroutine_aborts),
+        cmocka_unit_test(drain_under_the_bql_aborts),
+        cmocka_unit_test(backend_freed_in_a_section_aborts),
+        cmocka_unit_test(user_that_changes_outside_a_section_aborts),
+        cmocka_unit_test(macro_operation_ended_by_another_coroutine_aborts),
+        cmocka_unit_test(node_closed_while_it_has_a_writer_aborts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
