@@ -5,7 +5,8 @@
 #include "util/log.h"
 #include "util/sched_point.h"
 
-enum { REQUEST_STOP = 1, REQUEST_START = 2, REQUEST_RESET = 4 };
+enum { REQUEST_STOP = 1, REQUEST_START = 2, REQUEST_RESET = 4, REQUEST_REASON = 8 };
+/* Why a stop is wanted travels with it: REQUEST_REASON << StopReason. */
 
 void assert_run_state(const RunState *rs)
 {
@@ -43,6 +44,13 @@ NO_THREAD_SAFETY_ANALYSIS void vm_operation_end(RunState *rs)
     co_mutex_unlock(&rs->operation);
 }
 
+/* Of two reasons to be stopped, the one to tell: the first, unless that is only that somebody asked
+ * for it. */
+static StopReason run_state_weightier(StopReason first, StopReason second)
+{
+    return first == STOP_PAUSED || first == STOP_PRELAUNCH ? second : first;
+}
+
 static coroutine_fn RUNS_IN_MAIN void run_state_co_stop_run(RunState *rs, StopReason reason)
 {
     rs->reason = reason;
@@ -63,8 +71,8 @@ VmStopped *co_vm_stop(RunState *rs, StopReason reason)
         run_state_co_stop_run(rs, reason);
     } else if (rs->phase != RUN_STOPPED) {
         bug_abort("a stop finds another under way that the operation lock should have kept out");
-    } else if (rs->reason == STOP_PAUSED || rs->reason == STOP_PRELAUNCH) {
-        rs->reason = reason; /* a weightier reason than that somebody paused it */
+    } else {
+        rs->reason = run_state_weightier(rs->reason, reason);
     }
     rs->stopped.count++;
     assert_run_state(rs);
@@ -123,8 +131,7 @@ static void run_state_serve_stop(void *opaque)
     vm_operation_begin(rs);
     rs->pending_requests &= ~REQUEST_STOP;
     rs->wants_to_run = false;
-    StopReason reason = (StopReason)atomic_load(&rs->posted_reason);
-    vm_stopped_put(rs, co_vm_stop(rs, reason));
+    vm_stopped_put(rs, co_vm_stop(rs, rs->stop_reason));
     vm_operation_end(rs);
 }
 
@@ -154,24 +161,37 @@ static void run_state_serve_reset(void *opaque)
     vm_operation_end(rs);
 }
 
+static RUNS_IN_MAIN void run_state_take_reasons(RunState *rs, unsigned posted)
+{
+    bool shared = (rs->pending_requests & REQUEST_STOP) != 0; /* with a stop that has not begun */
+    for (unsigned i = 0; i < STOP_REASON_COUNT; i++) {
+        if ((posted & (REQUEST_REASON << i)) != 0) {
+            rs->stop_reason =
+                shared ? run_state_weightier(rs->stop_reason, (StopReason)i) : (StopReason)i;
+            shared = true;
+        }
+    }
+}
+
 static void run_state_take_requests(void *opaque)
 {
     enter_main();
     RunState *rs = opaque;
     unsigned posted = atomic_exchange(&rs->posted_requests, 0);
-    unsigned fresh =
-        posted & ~rs->pending_requests; /* one that waits for the lock serves all who ask */
-    rs->pending_requests |= posted;
+    run_state_take_reasons(rs, posted);
     static const struct {
-        unsigned bit;
+        unsigned bit, contrary;
         CoroutineEntry *serve;
     } kinds[] = {
-        {REQUEST_STOP, run_state_serve_stop},
-        {REQUEST_RESET, run_state_serve_reset},
-        {REQUEST_START, run_state_serve_start},
+        {REQUEST_STOP, REQUEST_START, run_state_serve_stop},
+        {REQUEST_RESET, 0, run_state_serve_reset},
+        {REQUEST_START, REQUEST_STOP, run_state_serve_start},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        if ((fresh & kinds[i].bit) != 0) {
+        /* One that waits for the lock serves all who ask, until somebody asks for the contrary:
+         * what is asked for after that is to happen after that. */
+        if ((posted & kinds[i].bit & ~rs->pending_requests) != 0) {
+            rs->pending_requests = (rs->pending_requests | kinds[i].bit) & ~kinds[i].contrary;
             co_start(rs->ctx, kinds[i].serve, rs);
         }
     }
@@ -189,13 +209,13 @@ static void run_state_post(RunState *rs, unsigned request, unsigned instead_of)
 
 void run_state_request_stop(RunState *rs, StopReason reason)
 {
-    atomic_store(&rs->posted_reason, reason);
-    run_state_post(rs, REQUEST_STOP, REQUEST_START);
+    run_state_post(rs, REQUEST_STOP | (REQUEST_REASON << reason), REQUEST_START);
 }
 
 void run_state_request_start(RunState *rs)
 {
-    run_state_post(rs, REQUEST_START, REQUEST_STOP);
+    /* Takes no stop back: the start that follows a stop is what makes a device try again. */
+    run_state_post(rs, REQUEST_START, 0);
 }
 
 void run_state_request_reset(RunState *rs)

@@ -79,8 +79,8 @@ typedef struct RunState {
     VmStopped stopped;
     unsigned pending_requests; /* bits of enum RunRequest that have a coroutine under way */
     AioBh request_bh;
+    StopReason stop_reason; /* of the stop request that has a coroutine under way */
     _Atomic unsigned posted_requests;
-    _Atomic int posted_reason;
 } RunState;
 
 void run_state_init(RunState *rs, AioContext *ctx, const RunStateOps *ops, void *opaque)
@@ -98,7 +98,8 @@ void co_vm_start(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 /* Under the operation lock: stop, reset, and start again if it ran or is wanted to. */
 bool co_vm_reset(RunState *rs, GError **error) coroutine_fn RUNS_IN_MAIN;
 
-/* ---- messages: any thread, return at once; requests of one kind that wait are one request ---- */
+/* ---- messages: any thread, return at once. Of stop and start the last counts; requests of one
+ * kind that wait, with nothing to the contrary between them, are one request ---- */
 void run_state_request_stop(RunState *rs, StopReason reason) ANY_THREAD;
 void run_state_request_start(RunState *rs) ANY_THREAD;
 void run_state_request_reset(RunState *rs) ANY_THREAD;

@@ -216,6 +216,59 @@ static void the_last_of_stop_and_start_counts(void **state)
     assert_string_equal(run_state_name(&f->rs), "paused");
 }
 
+/* A request that waits for the operation lock serves those of its kind that come later, but not
+ * across a request to the contrary. */
+static void the_last_counts_also_while_all_wait_for_the_lock(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_IO_ERROR);
+    fake_settle(f);
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "io-error");
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "running");
+}
+
+/* A device that asked for the stop waits for the start that follows it, to try again. */
+static void a_start_does_not_take_back_a_stop(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    run_state_request_stop(&f->rs, STOP_IO_ERROR);
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    assert_string_equal(f->log, "park take-back drain hand-over unpark ");
+    assert_string_equal(run_state_name(&f->rs), "running");
+}
+
+static void the_weightiest_reason_of_stops_that_share_one_is_told(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    run_state_request_stop(&f->rs, STOP_GUEST_PANICKED);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "guest-panicked");
+    fake_start(f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "paused");
+}
+
 /* ---- broken on purpose ---- */
 
 static void start_with_token_body(void *opaque)
@@ -279,6 +332,9 @@ int main(void)
         ON_FAKE(a_reset_that_fails_leaves_the_vm_stopped),
         ON_FAKE(a_stop_waits_its_turn_behind_a_reset),
         ON_FAKE(the_last_of_stop_and_start_counts),
+        ON_FAKE(the_last_counts_also_while_all_wait_for_the_lock),
+        ON_FAKE(a_start_does_not_take_back_a_stop),
+        ON_FAKE(the_weightiest_reason_of_stops_that_share_one_is_told),
     };
     return cmocka_run_group_tests_name("vmm/run_state", tests, NULL, NULL);
 }
