@@ -341,6 +341,7 @@ const DeviceType virtio_serial_pci_type = {
     .state = &virtio_serial_state_desc,
     .user_creatable = true,
     .bus = "pci",
+    .provides_bus = "virtio-serial",
     .realize = serial_realize,
     .reset = virtio_pci_reset,
     .unrealize = serial_unrealize,
