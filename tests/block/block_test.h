@@ -22,13 +22,14 @@
 static AioContext *test_main;
 static IoThread *test_iothread;
 static AioContext *test_home;
+static int64_t test_poll_ns; /* busy polling of the iothread */
 
 static inline int block_test_setup(void **state)
 {
     GError *error = NULL;
     thread_adopt_role(THREAD_MAIN, "main");
     test_main = aio_context_new("main", &error);
-    test_iothread = iothread_new("io0", 0, &error);
+    test_iothread = iothread_new("io0", test_poll_ns, &error);
     test_home = iothread_context(test_iothread);
     return test_main != NULL && test_iothread != NULL ? 0 : -1;
 }

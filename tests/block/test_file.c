@@ -157,6 +157,60 @@ BLOCK_TEST(random_requests_read_what_was_written)
     }
 }
 
+BLOCK_TEST(random_requests_read_what_was_written_while_the_loop_polls)
+{
+    for (unsigned i = 0; i < MODES; i++) {
+        random_io(modes[i]);
+    }
+}
+
+typedef struct Pieces {
+    BlockBackend *blk;
+    const struct iovec *iov;
+    unsigned niov;
+    uint64_t bytes;
+    int ret;
+} Pieces;
+
+static void pieces_write(void *opaque)
+{
+    Pieces *p = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    p->ret = blk_co_pwritev(p->blk, 4096, p->bytes, p->iov, p->niov, 0);
+}
+
+/* Far more pieces than one system call takes, and then in lengths that O_DIRECT does not take. */
+BLOCK_TEST(request_of_many_pieces_goes_through)
+{
+    enum { PIECES = 3000 };
+    static struct iovec iov[PIECES];
+    uint64_t bytes = PIECES * UINT64_C(512);
+    void *data = NULL, *back = NULL;
+    assert_int_equal(posix_memalign(&data, 4096, bytes), 0);
+    assert_int_equal(posix_memalign(&back, 4096, bytes), 0);
+    test_fill(data, bytes, 9);
+    for (unsigned i = 0; i < 2 * MODES; i++) {
+        bool odd = i % 2 != 0;
+        char *path = test_file_new(DISK_SIZE);
+        BlockBackend *blk = file_blk(path, modes[i / 2]);
+        for (unsigned k = 0; k < PIECES; k++) { /* odd: 513, 511, 513, ... */
+            bool second = odd && k % 2 != 0;
+            iov[k] = (struct iovec){(uint8_t *)data + k * 512 + (second ? 1 : 0),
+                                    512 + (odd ? (second ? -1 : 1) : 0)};
+        }
+        Pieces p = {.blk = blk, .iov = iov, .niov = PIECES, .bytes = bytes};
+        test_in_home(pieces_write, &p);
+        assert_int_equal(p.ret, 0);
+        assert_int_equal(test_io(blk, TEST_READ, 4096, bytes, back, 0), 0);
+        assert_memory_equal(data, back, bytes);
+        blk_co_free(blk);
+        test_file_free(path);
+    }
+    free(data);
+    free(back);
+}
+
 /* ---- ends of files ---- */
 
 BLOCK_TEST(file_that_shrank_reads_zeroes_past_its_end)
@@ -281,6 +335,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_requests_read_what_was_written),
+        cmocka_unit_test(request_of_many_pieces_goes_through),
         cmocka_unit_test(file_that_shrank_reads_zeroes_past_its_end),
         cmocka_unit_test(size_is_rounded_up_to_a_sector_whose_rest_is_zero),
         cmocka_unit_test(requests_beyond_the_end_are_refused),
@@ -288,5 +343,10 @@ int main(void)
         cmocka_unit_test(discard_frees_blocks_when_unmap_is_asked_for),
         cmocka_unit_test(truncate_changes_size_and_file),
     };
-    return block_test_main(tests);
+    const struct CMUnitTest polled[] = {
+        cmocka_unit_test(random_requests_read_what_was_written_while_the_loop_polls),
+    };
+    int failed = block_test_main(tests);
+    test_poll_ns = 100000;
+    return failed != 0 ? failed : block_test_main(polled);
 }
