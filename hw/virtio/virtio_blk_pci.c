@@ -132,18 +132,7 @@ static void blk_resume(void *opaque)
 
 /* ---- realize ---- */
 
-static bool refuse(const VirtioBlk *b, GError **error, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static bool refuse(const VirtioBlk *b, GError **error, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *text = g_strdup_vprintf(format, args);
-    va_end(args);
-    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-device %s: %s", b->base.pci.base.type->name,
-                text);
-    return false;
-}
+#define refuse(error, ...) (g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, __VA_ARGS__), false)
 
 static bool power_of_two(uint64_t n)
 {
@@ -153,18 +142,18 @@ static bool power_of_two(uint64_t n)
 static bool check_properties(VirtioBlk *b, GError **error)
 {
     if (!b->drive || !*b->drive) {
-        return refuse(b, error, "drive= is needed: a node-name= of -blockdev or id= of -drive");
+        return refuse(error, "drive= is needed: a node-name= of -blockdev or id= of -drive");
     }
     if (!b->num_queues) {
         b->num_queues = (uint16_t)CLAMP(b->base.pci.base.env->cpu_count, 1, VIRTIO_MAX_QUEUES);
     }
     if (!power_of_two(b->queue_size) || b->queue_size < 4) {
-        return refuse(b, error, "queue-size=%u is not a power of two from 4 to %u", b->queue_size,
+        return refuse(error, "queue-size=%u is not a power of two from 4 to %u", b->queue_size,
                       VIRTQUEUE_MAX_SIZE);
     }
     if (!power_of_two(b->logical_block_size) || !power_of_two(b->physical_block_size) ||
         b->logical_block_size > b->physical_block_size) {
-        return refuse(b, error,
+        return refuse(error,
                       "logical_block_size=%" G_GUINT64_FORMAT
                       " physical_block_size=%" G_GUINT64_FORMAT
                       ": powers of two are needed, the logical one not above the physical one",
@@ -172,16 +161,16 @@ static bool check_properties(VirtioBlk *b, GError **error)
     }
     if (b->min_io_size % b->logical_block_size || b->opt_io_size % b->logical_block_size ||
         b->discard_granularity % b->logical_block_size) {
-        return refuse(b, error,
+        return refuse(error,
                       "min_io_size, opt_io_size and discard_granularity are multiples of "
                       "logical_block_size=%" G_GUINT64_FORMAT,
                       b->logical_block_size);
     }
     if (b->serial && strlen(b->serial) > 20) {
-        return refuse(b, error, "serial=%s is longer than 20 bytes", b->serial);
+        return refuse(error, "serial=%s is longer than 20 bytes", b->serial);
     }
     if (b->rerror == VIRTIO_BLK_ERROR_ENOSPC) {
-        return refuse(b, error, "rerror=enospc: a read cannot fill a disk; report, ignore, stop");
+        return refuse(error, "rerror=enospc: a read cannot fill a disk; report, ignore, stop");
     }
     return true;
 }
@@ -195,12 +184,12 @@ static bool check_home(const VirtioBlk *b, GError **error)
     }
     AioContext *asked = env->find_iothread ? env->find_iothread(b->iothread) : NULL;
     if (!asked) {
-        return refuse(b, error, "iothread=%s: there is no -object iothread,id=%s", b->iothread,
+        return refuse(error, "iothread=%s: there is no -object iothread,id=%s", b->iothread,
                       b->iothread);
     }
     if (asked != blk_home(b->blk)) {
-        return refuse(b, error, "iothread=%s: drive '%s' is in iothread '%s'", b->iothread,
-                      b->drive, aio_context_name(blk_home(b->blk)));
+        return refuse(error, "iothread=%s: drive '%s' is in iothread '%s'", b->iothread, b->drive,
+                      aio_context_name(blk_home(b->blk)));
     }
     return true;
 }
@@ -209,7 +198,7 @@ static coroutine_fn RUNS_IN_MAIN bool open_backend(VirtioBlk *b, GError **error)
 {
     BlockNode *node = block_node_find(b->drive);
     if (!node) {
-        return refuse(b, error, "drive=%s: there is no such -blockdev or -drive", b->drive);
+        return refuse(error, "drive=%s: there is no such -blockdev or -drive", b->drive);
     }
     b->blk = blk_co_new(device_label(&b->base.pci.base), node, !block_node_read_only(node), error);
     if (b->blk && !check_home(b, error)) {

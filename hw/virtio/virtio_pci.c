@@ -243,8 +243,7 @@ static bool check_options(const VirtioPci *p, GError **error)
         lacks = "guest IOMMU (iommu_platform=on); nearest is none, the default";
     }
     if (lacks) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-device %s: skiff has no %s",
-                    p->pci.base.type->name, lacks);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "skiff has no %s", lacks);
     }
     return !lacks;
 }
@@ -259,8 +258,7 @@ static RUNS_IN_MAIN bool plug(VirtioPci *p, GError **error)
                       .revision = 1};
     PciBus *bus = p->pci.bus ? p->pci.bus : p->pci.base.env->pci_bus;
     if (!bus) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-device %s: the machine has no PCI bus",
-                    p->pci.base.type->name);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "the machine has no PCI bus");
         return false;
     }
     if (!pci_device_plug(&p->pci, bus, &id, error)) {

@@ -119,8 +119,8 @@ static bool rng_realize(Device *dev, GError **error)
         vdev->home = dev->env->find_iothread ? dev->env->find_iothread(r->iothread) : NULL;
         if (!vdev->home) {
             g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                        "-device %s: iothread=%s: there is no -object iothread,id=%s",
-                        dev->type->name, r->iothread, r->iothread);
+                        "iothread=%s: there is no -object iothread,id=%s", r->iothread,
+                        r->iothread);
             return false;
         }
     }

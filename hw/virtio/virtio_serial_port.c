@@ -131,17 +131,7 @@ static const ChardevFrontendOps port_frontend_ops = {
 
 /* ---- life cycle ---- */
 
-static bool refuse(const VirtioSerialPort *port, GError **error, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static bool refuse(const VirtioSerialPort *port, GError **error, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *text = g_strdup_vprintf(format, args);
-    va_end(args);
-    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-device %s: %s", port->base.type->name, text);
-    return false;
-}
+#define refuse(error, ...) (g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, __VA_ARGS__), false)
 
 /* Port 0 is the console's: old drivers take it for one. */
 static bool choose_number(VirtioSerialPort *port, GError **error)
@@ -154,20 +144,20 @@ static bool choose_number(VirtioSerialPort *port, GError **error)
         }
         if (port->nr >= s->max_ports) {
             port->nr = VIRTIO_SERIAL_ANY_PORT;
-            return refuse(port, error, "%s has no free port; it has max_ports=%u",
+            return refuse(error, "%s has no free port; it has max_ports=%u",
                           device_label(&s->base.pci.base), s->max_ports);
         }
         return true;
     }
     if (port->nr == 0 && !port->is_console) {
-        return refuse(port, error, "nr=0 is for a virtconsole; a virtserialport begins at 1");
+        return refuse(error, "nr=0 is for a virtconsole; a virtserialport begins at 1");
     }
     if (port->nr >= s->max_ports) {
-        return refuse(port, error, "nr=%u: %s has max_ports=%u", port->nr,
+        return refuse(error, "nr=%u: %s has max_ports=%u", port->nr,
                       device_label(&s->base.pci.base), s->max_ports);
     }
     if (s->ports[port->nr]) {
-        return refuse(port, error, "nr=%u is taken", port->nr);
+        return refuse(error, "nr=%u is taken", port->nr);
     }
     return true;
 }
@@ -177,7 +167,7 @@ static bool check_name(const VirtioSerialPort *port, GError **error)
     for (unsigned nr = 0; port->name && nr < VIRTIO_SERIAL_MAX_PORTS; nr++) {
         const VirtioSerialPort *other = port->bus->ports[nr];
         if (other && other->name && strcmp(other->name, port->name) == 0) {
-            return refuse(port, error, "name=%s is port %u's already", port->name, nr);
+            return refuse(error, "name=%s is port %u's already", port->name, nr);
         }
     }
     return true;
@@ -191,11 +181,11 @@ static bool find_chardev(VirtioSerialPort *port, GError **error)
     }
     port->chr = env->find_chardev ? env->find_chardev(port->chardev) : NULL;
     if (!port->chr) {
-        return refuse(port, error, "chardev=%s: there is no -chardev with that id", port->chardev);
+        return refuse(error, "chardev=%s: there is no -chardev with that id", port->chardev);
     }
     if (port->chr->frontend) {
         port->chr = NULL;
-        return refuse(port, error, "chardev=%s is in use", port->chardev);
+        return refuse(error, "chardev=%s is in use", port->chardev);
     }
     return true;
 }
@@ -205,7 +195,7 @@ static bool port_realize(Device *dev, GError **error)
     VirtioSerialPort *port = from_device(dev);
     enter_main();
     if (!dev->bus_device || dev->bus_device->type != &virtio_serial_pci_type) {
-        return refuse(port, error, "needs a virtio-serial-pci before it");
+        return refuse(error, "needs a virtio-serial-pci before it");
     }
     port->bus = (VirtioSerial *)(void *)dev->bus_device;
     port->is_console = dev->type == &virtconsole_type;
