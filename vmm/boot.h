@@ -60,7 +60,9 @@ typedef struct BootRom {
 /* Reads a raw firmware image. False + error when it can not be read or has an impossible size. */
 bool boot_rom_open(BootRom *rom, const char *path, GError **error) ANY_THREAD;
 void boot_rom_close(BootRom *rom) ANY_THREAD;
-/* Adds it to @ram as read-only blocks at the architecture's places. @rom must outlive @ram. */
+/* Adds it to @ram as a read-only block at the architecture's place. @rom must outlive @ram. */
 void boot_rom_map(const BootRom *rom, GuestRam *ram) ANY_THREAD;
+/* Copies to RAM what the processor finds there at power-on. At every reset. */
+void boot_rom_shadow(const BootRom *rom, const GuestRam *ram) ANY_THREAD;
 
 #endif

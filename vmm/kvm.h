@@ -51,8 +51,6 @@ bool kvm_map_ram(Kvm *kvm, const GuestRam *ram, GError **error) ANY_THREAD;
 /* Fills in the operations that devices use (kvm_irq.c, kvm_doorbell.c); `request` is the run
  * state's and set by it. @ops is the caller's. */
 void kvm_fill_machine_ops(MachineOps *ops) ANY_THREAD;
-/* Sets the routes of the interrupt controllers' own pins. After kvm_create_vm(). */
-bool kvm_init_routes(Kvm *kvm, GError **error) ANY_THREAD;
 
 /* For MachineOps, by kvm_fill_machine_ops(): opaque is a Kvm. */
 void kvm_irq_fill_ops(MachineOps *ops) ANY_THREAD;

@@ -15,7 +15,7 @@ void test_ram_init(TestRam *t, uint64_t size)
 {
     X86Layout layout;
     *t = (TestRam){.size = size};
-    g_assert(x86_layout_compute(size, 40, false, &layout, NULL));
+    g_assert(x86_layout_compute(size, 40, &layout, NULL));
     uint8_t *map = mmap(NULL, size + 2 * TEST_RAM_GUARD, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     g_assert(map != MAP_FAILED);

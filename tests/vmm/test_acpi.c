@@ -30,7 +30,7 @@ static int setup(void **state)
     Fixture *f = g_new0(Fixture, 1);
     X86Layout layout;
     test_ram_init(&f->ram, RAM_SIZE);
-    assert_true(x86_layout_compute(RAM_SIZE, 40, false, &layout, NULL));
+    assert_true(x86_layout_compute(RAM_SIZE, 40, &layout, NULL));
     for (uint32_t i = 0; i < G_N_ELEMENTS(f->apic_ids); i++) {
         f->apic_ids[i] = i;
     }

@@ -10,11 +10,11 @@
 #include "vmm/x86_64/boot_state.h"
 #include "vmm/x86_64/layout.h"
 
-static X86Layout compute(uint64_t size, unsigned phys_bits, bool has_rom)
+static X86Layout compute(uint64_t size, unsigned phys_bits)
 {
     X86Layout layout;
     g_autoptr(GError) error = NULL;
-    if (!x86_layout_compute(size, phys_bits, has_rom, &layout, &error)) {
+    if (!x86_layout_compute(size, phys_bits, &layout, &error)) {
         fail_msg("%s", error->message);
     }
     return layout;
@@ -24,7 +24,7 @@ static void assert_refused(uint64_t size, unsigned phys_bits, const char *words)
 {
     X86Layout layout;
     g_autoptr(GError) error = NULL;
-    assert_false(x86_layout_compute(size, phys_bits, false, &layout, &error));
+    assert_false(x86_layout_compute(size, phys_bits, &layout, &error));
     if (strstr(error->message, words) == NULL) {
         fail_msg("'%s' lacks '%s'", error->message, words);
     }
@@ -32,7 +32,7 @@ static void assert_refused(uint64_t size, unsigned phys_bits, const char *words)
 
 static void small_ram_is_one_range(void **state)
 {
-    X86Layout l = compute(128 * X86_MIB, 40, false);
+    X86Layout l = compute(128 * X86_MIB, 40);
     assert_int_equal(l.ram_count, 1);
     assert_int_equal(l.ram[0].gpa, 0);
     assert_int_equal(l.ram[0].size, 128 * X86_MIB);
@@ -41,13 +41,13 @@ static void small_ram_is_one_range(void **state)
 
 static void ram_that_just_fits_stays_below_4g(void **state)
 {
-    assert_int_equal(compute(X86_LOW_RAM_MAX, 40, false).ram_count, 1);
-    assert_int_equal(compute(X86_LOW_RAM_MAX + 4096, 40, false).ram_count, 2);
+    assert_int_equal(compute(X86_LOW_RAM_MAX, 40).ram_count, 1);
+    assert_int_equal(compute(X86_LOW_RAM_MAX + 4096, 40).ram_count, 2);
 }
 
 static void big_ram_goes_around_the_hole(void **state)
 {
-    X86Layout l = compute(7 * X86_GIB / 2, 40, false);
+    X86Layout l = compute(7 * X86_GIB / 2, 40);
     assert_int_equal(l.ram_count, 2);
     assert_int_equal(l.ram[0].size, X86_LOW_RAM_MAX);
     assert_int_equal(l.ram[1].gpa, X86_4GIB);
@@ -56,22 +56,12 @@ static void big_ram_goes_around_the_hole(void **state)
     assert_int_equal(l.windows.mmio64_base, X86_4GIB + X86_GIB);
 }
 
-static void a_rom_takes_the_end_of_the_first_mib(void **state)
-{
-    X86Layout l = compute(128 * X86_MIB, 40, true);
-    assert_int_equal(l.ram_count, 2);
-    assert_int_equal(l.ram[0].size, 0xe0000);
-    assert_int_equal(l.ram[1].gpa, X86_MIB);
-    assert_int_equal(l.ram[1].offset, X86_MIB);
-    assert_int_equal(l.ram[1].gpa + l.ram[1].size, 128 * X86_MIB);
-}
-
 static void windows_do_not_touch_ram_or_each_other(void **state)
 {
     const uint64_t sizes[] = {2 * X86_MIB, X86_GIB, 3 * X86_GIB, 5 * X86_GIB, 60 * X86_GIB};
     for (unsigned bits = 36; bits <= 52; bits += 4) {
         for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
-            X86Layout l = compute(sizes[i], bits, false);
+            X86Layout l = compute(sizes[i], bits);
             uint64_t total = 0;
             for (unsigned r = 0; r < l.ram_count; r++) {
                 total += l.ram[r].size;
@@ -88,7 +78,7 @@ static void windows_do_not_touch_ram_or_each_other(void **state)
 
 static void without_room_there_is_no_64_bit_window(void **state)
 {
-    X86Layout l = compute(X86_LOW_RAM_MAX + 60 * X86_GIB, 36, false);
+    X86Layout l = compute(X86_LOW_RAM_MAX + 60 * X86_GIB, 36);
     assert_int_equal(l.windows.mmio64_size, 0);
 }
 
@@ -201,7 +191,6 @@ int main(void)
         cmocka_unit_test(small_ram_is_one_range),
         cmocka_unit_test(ram_that_just_fits_stays_below_4g),
         cmocka_unit_test(big_ram_goes_around_the_hole),
-        cmocka_unit_test(a_rom_takes_the_end_of_the_first_mib),
         cmocka_unit_test(windows_do_not_touch_ram_or_each_other),
         cmocka_unit_test(without_room_there_is_no_64_bit_window),
         cmocka_unit_test(impossible_sizes_are_refused),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A raw firmware image: ends at 4 GiB, where the reset vector is; its last 128 KiB again at
- * 0xe0000, where real-mode code far-jumps to. */
+/* A raw firmware image: ends at 4 GiB, where the reset vector is; a copy of its last 128 KiB ends
+ * at 1 MiB, where real-mode code far-jumps to. The copy is RAM: firmware writes there once it has
+ * unlocked it, and the PAM registers that would lock it only store. */
 #include <errno.h>
 #include <inttypes.h>
 #include <sys/mman.h>
@@ -59,7 +60,6 @@ void boot_rom_close(BootRom *rom)
 
 void boot_rom_map(const BootRom *rom, GuestRam *ram)
 {
-    uint64_t alias_size = MIN(rom->size, X86_ROM_ALIAS_SIZE);
     const RamBlock top = {
         .gpa = X86_4GIB - rom->size,
         .size = rom->size,
@@ -68,14 +68,12 @@ void boot_rom_map(const BootRom *rom, GuestRam *ram)
         .fd = -1,
         .name = "bios",
     };
-    const RamBlock alias = {
-        .gpa = X86_MIB - alias_size,
-        .size = alias_size,
-        .host = rom->host + rom->size - alias_size,
-        .read_only = true,
-        .fd = -1,
-        .name = "bios-alias",
-    };
     guest_ram_add(ram, &top);
-    guest_ram_add(ram, &alias);
+}
+
+void boot_rom_shadow(const BootRom *rom, const GuestRam *ram)
+{
+    uint64_t size = MIN(rom->size, X86_ROM_SHADOW_SIZE);
+    bool written = guest_ram_write(ram, X86_MIB - size, rom->host + rom->size - size, size);
+    g_assert(written); /* every machine has a MiB of RAM */
 }

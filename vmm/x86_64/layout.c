@@ -54,8 +54,7 @@ static void layout_place_mmio64(PciWindows *windows, uint64_t ram_end, uint64_t 
     }
 }
 
-bool x86_layout_compute(uint64_t ram_size, unsigned phys_bits, bool has_rom, X86Layout *layout,
-                        GError **error)
+bool x86_layout_compute(uint64_t ram_size, unsigned phys_bits, X86Layout *layout, GError **error)
 {
     uint64_t limit = layout_gpa_limit(phys_bits);
     if (!layout_check(ram_size, limit, error)) {
@@ -71,12 +70,7 @@ bool x86_layout_compute(uint64_t ram_size, unsigned phys_bits, bool has_rom, X86
                 .ecam_base = X86_ECAM_BASE,
             },
     };
-    if (has_rom) {
-        layout_add_ram(layout, 0, X86_ROM_ALIAS_BASE, 0);
-        layout_add_ram(layout, X86_MIB, low, X86_MIB);
-    } else {
-        layout_add_ram(layout, 0, low, 0);
-    }
+    layout_add_ram(layout, 0, low, 0);
     if (high > 0) {
         layout_add_ram(layout, X86_4GIB, X86_4GIB + high, low);
     }

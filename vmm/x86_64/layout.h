@@ -3,13 +3,10 @@
  * Where everything is in the guest-physical and port space of the lean q35. Any thread; pure
  * functions and constants.
  *
- *   0x0000000000  RAM (0xe0000-0xfffff: ACPI tables, or with -bios the last 128 KiB of the ROM)
- *   0x00b0000000  ECAM, 256 MiB: RAM below 4 GiB ends here at the latest (2.75 GiB)
- *   0x00c0000000  PCI MMIO, 32-bit window
- *   0x00fec00000  IOAPIC
- *   0x00fee00000  local APICs, MSI
- *   0x00feffc000  identity map page and TSS that KVM needs on Intel
- *   0x00ff000000  ROM, up to 16 MiB, ends at 4 GiB
+ *   0x0000000000  RAM (0xe0000-0xfffff: ACPI tables, or with -bios a copy of the ROM's last 128
+ * KiB) 0x00b0000000  ECAM, 256 MiB: RAM below 4 GiB ends here at the latest (2.75 GiB) 0x00c0000000
+ * PCI MMIO, 32-bit window 0x00fec00000  IOAPIC 0x00fee00000  local APICs, MSI 0x00feffc000 identity
+ * map page and TSS that KVM needs on Intel 0x00ff000000  ROM, up to 16 MiB, ends at 4 GiB
  *   0x0100000000  RAM above the hole
  *   1 GiB-aligned PCI MMIO, 64-bit window, as far as the guest's physical addresses reach
  */
@@ -39,8 +36,7 @@
 #define X86_KVM_IDENTITY_MAP_GPA UINT64_C(0xfeffc000) /* one page */
 #define X86_KVM_TSS_GPA UINT64_C(0xfeffd000)          /* three pages */
 #define X86_ROM_MAX_SIZE (16 * X86_MIB)
-#define X86_ROM_ALIAS_BASE UINT64_C(0xe0000) /* the ROM's last bytes again, below 1 MiB */
-#define X86_ROM_ALIAS_SIZE UINT64_C(0x20000)
+#define X86_ROM_SHADOW_SIZE UINT64_C(0x20000) /* the ROM's last bytes again, up to 1 MiB */
 /* HyperTransport takes 0xfd00000000-0xffffffffff on AMD hosts: nothing of ours goes there. */
 #define X86_GPA_LIMIT UINT64_C(0xfd00000000)
 
@@ -94,7 +90,7 @@ typedef struct X86RamRange {
     uint64_t offset; /* into the machine's RAM */
 } X86RamRange;
 
-#define X86_MAX_RAM_RANGES 3
+#define X86_MAX_RAM_RANGES 2
 
 typedef struct X86Layout {
     X86RamRange ram[X86_MAX_RAM_RANGES]; /* sorted by gpa */
@@ -103,11 +99,10 @@ typedef struct X86Layout {
 } X86Layout;
 
 /*
- * Lays out @ram_size bytes of RAM for a guest with @phys_bits of physical address. @has_rom leaves
- * 0xe0000-0xfffff to the ROM's alias (that part of the machine's RAM goes unused). False + error
+ * Lays out @ram_size bytes of RAM for a guest with @phys_bits of physical address. False + error
  * when the size is not a multiple of 4 KiB, too small, or does not fit the addresses.
  */
-bool x86_layout_compute(uint64_t ram_size, unsigned phys_bits, bool has_rom, X86Layout *layout,
-                        GError **error) ANY_THREAD;
+bool x86_layout_compute(uint64_t ram_size, unsigned phys_bits, X86Layout *layout, GError **error)
+    ANY_THREAD;
 
 #endif

@@ -174,10 +174,10 @@ static bool board_open_boot_files(Vm *vm, GError **error)
 
 static bool board_add_ram(Vm *vm, GError **error)
 {
-    static const char *const names[] = {"ram0", "ram1", "ram2"};
+    static const char *const names[] = {"ram-below-4g", "ram-above-4g"};
     Board *b = vm->board;
-    if (!x86_layout_compute(vm->memory->size, x86_cpuid_phys_bits(b->cpus.cpuid),
-                            b->rom.host != NULL, &b->layout, error)) {
+    if (!x86_layout_compute(vm->memory->size, x86_cpuid_phys_bits(b->cpus.cpuid), &b->layout,
+                            error)) {
         return false;
     }
     for (unsigned i = 0; i < b->layout.ram_count; i++) {
@@ -312,6 +312,9 @@ bool board_co_reset(Vm *vm, GError **error)
     bool direct = vm->board->image != NULL;
     if (direct && !board_co_boot_directly(vm, &state, error)) {
         return false;
+    }
+    if (!direct) {
+        boot_rom_shadow(&vm->board->rom, &vm->ram);
     }
     return arch_vm_reset(&vm->kvm, error) &&
            vcpus_co_reset(vm->vcpus, direct ? &state : NULL, error);
