@@ -194,13 +194,25 @@ static bool check_home(const VirtioBlk *b, GError **error)
     return true;
 }
 
+/* The user's id; devices without one are told apart by a number. */
+static RUNS_IN_MAIN char *backend_name(const Device *dev)
+{
+    char *name = g_strdup(device_label(dev));
+    for (unsigned n = 1; !dev->id && blk_find(name); n++) {
+        g_free(name);
+        name = g_strdup_printf("%s#%u", device_label(dev), n);
+    }
+    return name;
+}
+
 static coroutine_fn RUNS_IN_MAIN bool open_backend(VirtioBlk *b, GError **error)
 {
     BlockNode *node = block_node_find(b->drive);
     if (!node) {
         return refuse(error, "drive=%s: there is no such -blockdev or -drive", b->drive);
     }
-    b->blk = blk_co_new(device_label(&b->base.pci.base), node, !block_node_read_only(node), error);
+    g_autofree char *name = backend_name(&b->base.pci.base);
+    b->blk = blk_co_new(name, node, !block_node_read_only(node), error);
     if (b->blk && !check_home(b, error)) {
         blk_co_free(g_steal_pointer(&b->blk));
     }

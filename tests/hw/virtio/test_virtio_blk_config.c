@@ -177,6 +177,21 @@ static void impossible_disks_are_refused(void **state)
     f->dev = virtio_bench_device(f->bench, "virtio-blk-pci", "drive=disk,iothread=io");
 }
 
+/* -device without id= twice; -drive makes them so, too. */
+static void devices_without_an_id_do_not_collide(void **state)
+{
+    Fixture *f = *state;
+    Device *second;
+    blk_disk_open(&f->disk, f->bench, "size=1M,read-only=on");
+    f->dev = virtio_bench_device(f->bench, "virtio-blk-pci", "drive=disk");
+    g_autofree char *text =
+        virtio_bench_try_device(f->bench, "virtio-blk-pci", "drive=disk", NULL, &second);
+    if (text) {
+        fail_msg("%s", text);
+    }
+    virtio_bench_unplug(f->bench, second);
+}
+
 static void the_state_table_leaves_no_gap(void **state)
 {
     GError *error = NULL;
@@ -196,6 +211,7 @@ int main(void)
         T(a_read_only_disk_says_so_and_refuses),
         T(errors_do_what_the_user_chose),
         T(impossible_disks_are_refused),
+        T(devices_without_an_id_do_not_collide),
         T(the_state_table_leaves_no_gap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
