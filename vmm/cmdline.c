@@ -230,7 +230,7 @@ static bool cmdline_action(VmConfig *config, const char *name, const char *value
     } ActionOptions;
     static const char *const reboots[] = {"reset", "shutdown", NULL};
     static const char *const shutdowns[] = {"poweroff", "pause", NULL};
-    static const char *const panics[] = {"exit-failure", "pause", "none", "shutdown", NULL};
+    static const char *const panics[] = {"shutdown", "exit-failure", "pause", "none", NULL};
     static const OptSpec specs[] = {
         {.name = "reboot",
          .type = OPT_ENUM,
@@ -246,7 +246,7 @@ static bool cmdline_action(VmConfig *config, const char *name, const char *value
          .type = OPT_ENUM,
          .offset = offsetof(ActionOptions, panic),
          .names = panics,
-         .def = "exit-failure"},
+         .def = "shutdown"},
         {0},
     };
     g_autoptr(OptDict) dict = opt_dict_parse(value, NULL, error);
@@ -261,9 +261,8 @@ static bool cmdline_action(VmConfig *config, const char *name, const char *value
     if (opt_dict_has(dict, "shutdown")) {
         config->no_shutdown = options.shutdown == 1;
     }
-    if (opt_dict_has(dict,
-                     "panic")) { /* "shutdown" is an exit too; its status says panic all the same */
-        config->panic = options.panic == 3 ? PANIC_EXIT : (PanicAction)options.panic;
+    if (opt_dict_has(dict, "panic")) {
+        config->panic = (PanicAction)options.panic;
     }
     return true;
 }
@@ -355,7 +354,8 @@ static const CmdlineOption cmdline_options[] = {
     {"S", NULL, "do not start the processors", cmdline_flag, FIELD(start_stopped)},
     {"no-reboot", NULL, "exit instead of resetting", cmdline_flag, FIELD(no_reboot)},
     {"no-shutdown", NULL, "stop instead of exiting on power-off", cmdline_flag, FIELD(no_shutdown)},
-    {"action", "reboot=reset|shutdown,shutdown=poweroff|pause,panic=exit-failure|pause|none",
+    {"action",
+     "reboot=reset|shutdown,shutdown=poweroff|pause,panic=shutdown|exit-failure|pause|none",
      "what events do", cmdline_action, 0},
     {"timeout", "seconds", "end a VM that runs longer; exit status 12", cmdline_timeout, 0},
     {"rtc", "base=utc|localtime", "the clock's base", cmdline_rtc, 0},

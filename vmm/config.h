@@ -11,7 +11,13 @@
 #include <stdint.h>
 #include "util/opts.h"
 
-typedef enum PanicAction { PANIC_EXIT, PANIC_PAUSE, PANIC_NONE } PanicAction;
+/* As -action panic= has them. */
+typedef enum PanicAction {
+    PANIC_SHUTDOWN, /* exit, but under -no-shutdown pause */
+    PANIC_EXIT,
+    PANIC_PAUSE,
+    PANIC_NONE,
+} PanicAction;
 
 typedef struct VmConfig {
     char *machine_memory; /* -machine memory-backend=ID, or NULL */

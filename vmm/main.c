@@ -14,6 +14,7 @@
 #include "util/trace.h"
 #include "util/waitgraph.h"
 #include "vmm/chardev.h"
+#include "vmm/pidfile.h"
 #include "vmm/vm.h"
 
 #define MAIN_FLUSH_BOUND_MS 2000
@@ -27,7 +28,6 @@ typedef struct Main {
     Vm vm;
     int signal_fd;
     int ready_fd; /* -daemonize: tells the parent; -1 else */
-    bool pidfile_written;
     char *build_error;
 } Main;
 
@@ -38,26 +38,26 @@ static void main_print_error(const char *message)
     fprintf(stderr, "skiff: %s\n", message);
 }
 
-static bool main_write_pidfile(Main *m, GError **error)
+typedef struct MainPidfile {
+    const char *path;
+    GError *error;
+} MainPidfile;
+
+static int main_write_pidfile_in_worker(void *opaque)
 {
-    const char *path = m->config.pidfile;
-    if (path == NULL) {
+    enter_worker();
+    MainPidfile *p = opaque;
+    return pidfile_write(p->path, &p->error) ? 0 : -1;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool main_co_write_pidfile(Main *m, GError **error)
+{
+    MainPidfile p = {.path = m->config.pidfile};
+    if (p.path == NULL || co_run_in_worker(main_write_pidfile_in_worker, &p) == 0) {
         return true;
     }
-    g_autofree char *text = g_strdup_printf("%d\n", (int)getpid());
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    size_t size = strlen(text);
-    if (fd < 0 || write(fd, text, size) != (ssize_t)size) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "-pidfile %s: %s", path,
-                    g_strerror(errno));
-        if (fd >= 0) {
-            close(fd);
-        }
-        return false;
-    }
-    close(fd);
-    m->pidfile_written = true;
-    return true;
+    g_propagate_error(error, p.error);
+    return false;
 }
 
 /* Forks before there is any thread. The parent stays until the child is up (or is not) and exits
@@ -126,10 +126,13 @@ static void main_on_signal(void *opaque)
 static bool main_take_signals(Main *m, GError **error)
 {
     sigset_t set;
+    struct sigaction hangup;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) {
+        sigaddset(&set, SIGHUP); /* nohup wants it ignored; blocked, it would not be */
+    }
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signal_fd < 0) {
@@ -158,7 +161,7 @@ static void main_start(void *opaque)
     Main *m = opaque;
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&m->vm.run);
-    bool ok = vm_co_build(&m->vm, &error) && main_write_pidfile(m, &error);
+    bool ok = vm_co_build(&m->vm, &error) && main_co_write_pidfile(m, &error);
     if (ok) {
         main_tell_parent(m, EXIT_STATUS_OK);
         m->vm.run.wants_to_run = !m->config.start_stopped;
@@ -232,13 +235,12 @@ static void main_leave(Main *m, int status)
             main_print_tail(m);
         }
     }
-    if (m->pidfile_written) {
-        unlink(m->config.pidfile);
-    }
+    pidfile_remove();
     if (m->build_error != NULL) {
         main_print_error(m->build_error);
     }
-    main_tell_parent(m, status);
+    /* A parent that still waits waits for a VM that never came up, however that ended. */
+    main_tell_parent(m, status == EXIT_STATUS_OK ? EXIT_STATUS_USAGE : status);
     fflush(NULL);
     _exit(status);
 }

@@ -120,7 +120,7 @@ static RUNS_IN_MAIN void monitor_cont(Monitor *m, const char *arguments)
 
 static RUNS_IN_MAIN void monitor_system_reset(Monitor *m, const char *arguments)
 {
-    run_state_request_reset(&m->vm->run);
+    vm_request(m->vm, VM_REQUEST_RESET, 0); /* -no-reboot has its say */
 }
 
 static RUNS_IN_MAIN void monitor_system_powerdown(Monitor *m, const char *arguments)

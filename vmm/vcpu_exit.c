@@ -119,8 +119,8 @@ static void vcpu_exit_system_event(Vcpu *v)
     case KVM_SYSTEM_EVENT_RESET:
         vcpu_event(v, VM_REQUEST_RESET);
         break;
-    case KVM_SYSTEM_EVENT_CRASH:
-        vcpu_event(v, VM_REQUEST_PANIC);
+    case KVM_SYSTEM_EVENT_CRASH: /* the guest goes on, to write its dump for instance */
+        v->set->config.event(v->set->config.opaque, VM_REQUEST_PANIC);
         break;
     default:
         vcpu_fail(v, "unknown system event %u", v->run->system_event.type);

@@ -254,6 +254,8 @@ bool vm_co_build(Vm *vm, GError **error)
         return false;
     }
     vm_fill_env(vm);
-    return vm_co_make_chardevs(vm, error) && vm_co_open_drives(vm, error) &&
-           board_co_build(vm, error) && vm_open_monitors(vm, error) && board_co_reset(vm, error);
+    vm->built = vm_co_make_chardevs(vm, error) && vm_co_open_drives(vm, error) &&
+                board_co_build(vm, error) && vm_open_monitors(vm, error) &&
+                board_co_reset(vm, error);
+    return vm->built;
 }

@@ -45,6 +45,8 @@ typedef struct Vm {
     VcpuSet *vcpus;
     RunState run;
 
+    bool built; /* vm_co_build() has succeeded */
+
     /* ending: main */
     AioTimer timeout_timer;
     AioTimer quit_timer;
@@ -96,8 +98,8 @@ void vm_events_init(Vm *vm) RUNS_IN_MAIN;
 void vm_request(Vm *vm, int request, int64_t detail) ANY_THREAD;
 /* The same, as VcpuSetConfig.event. */
 void vm_vcpu_event(void *opaque, int event) ANY_THREAD;
-/* Ends the VM in an orderly way, but within VM_QUIT_BOUND_NS whatever its storage does; the first
- * status counts. */
+/* Ends the VM in an orderly way, but within VM_QUIT_BOUND_NS whatever its storage does; at once
+ * when it is not built yet. The first status counts. */
 void vm_quit(Vm *vm, ExitStatus status) RUNS_IN_MAIN;
 
 /* ---- the board: vmm/<arch>/ ---- */

@@ -10,6 +10,7 @@
 #include "vmm/vm.h"
 
 #define VM_QUIT_BOUND_NS (INT64_C(5) * 1000000000)
+#define VM_PANICKED 1 /* pvpanic's bit for a panic with nothing to follow */
 
 /* ---- the end ---- */
 
@@ -41,6 +42,10 @@ void vm_quit(Vm *vm, ExitStatus status)
     vm->quitting = true;
     vm->exit_status = status;
     vm->run.wants_to_run = false;
+    if (!vm->built) { /* no guest has run; what the start-up waits for may never come */
+        aio_context_quit(vm->ctx);
+        return;
+    }
     aio_timer_arm(&vm->quit_timer, aio_now_ns(vm->ctx) + VM_QUIT_BOUND_NS);
     co_start(vm->ctx, vm_quit_run, vm);
 }
@@ -56,10 +61,20 @@ static void vm_timeout(void *opaque)
 
 /* ---- events ---- */
 
+/* Where the guest has come to its end: exits or, under -no-shutdown, stops. */
+static RUNS_IN_MAIN void vm_guest_ended(Vm *vm, ExitStatus status, StopReason reason)
+{
+    if (vm->config->no_shutdown) {
+        run_state_request_stop(&vm->run, reason);
+    } else {
+        vm_quit(vm, status);
+    }
+}
+
 static RUNS_IN_MAIN void vm_guest_reset(Vm *vm, ExitStatus status_without_reboot, const char *why)
 {
     if (vm->config->no_reboot) {
-        vm_quit(vm, status_without_reboot);
+        vm_guest_ended(vm, status_without_reboot, STOP_SHUTDOWN);
         return;
     }
     if (why != NULL) {
@@ -68,24 +83,19 @@ static RUNS_IN_MAIN void vm_guest_reset(Vm *vm, ExitStatus status_without_reboot
     run_state_request_reset(&vm->run);
 }
 
-static RUNS_IN_MAIN void vm_guest_poweroff(Vm *vm)
+/* False when the guest goes on. */
+static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
 {
-    if (vm->config->no_shutdown) {
-        run_state_request_stop(&vm->run, STOP_SHUTDOWN);
-    } else {
-        vm_quit(vm, EXIT_STATUS_OK);
-    }
-}
-
-static RUNS_IN_MAIN void vm_guest_panicked(Vm *vm)
-{
-    int64_t bits = atomic_load(&vm->panic_bits);
-    if ((bits & 1) == 0) { /* "crash loaded": the guest's own kdump kernel takes over */
+    int64_t bits = atomic_exchange(&vm->panic_bits, 0);
+    if ((bits & VM_PANICKED) == 0) { /* "crash loaded": the guest's own kdump kernel takes over */
         log_info("the guest reports that it crashed and goes on with its crash kernel");
-        return;
+        return false;
     }
     log_error("the guest has panicked");
     switch (vm->config->panic) {
+    case PANIC_SHUTDOWN:
+        vm_guest_ended(vm, EXIT_STATUS_PANIC, STOP_GUEST_PANICKED);
+        break;
     case PANIC_EXIT:
         vm_quit(vm, EXIT_STATUS_PANIC);
         break;
@@ -93,17 +103,9 @@ static RUNS_IN_MAIN void vm_guest_panicked(Vm *vm)
         run_state_request_stop(&vm->run, STOP_GUEST_PANICKED);
         break;
     case PANIC_NONE:
-        break;
+        return false;
     }
-}
-
-static RUNS_IN_MAIN void vm_vcpu_failed(Vm *vm)
-{
-    if (vm->config->no_shutdown) {
-        run_state_request_stop(&vm->run, STOP_INTERNAL_ERROR);
-    } else {
-        vm_quit(vm, EXIT_STATUS_INTERNAL);
-    }
+    return true;
 }
 
 /* Events are bits: VmRequest values as they are, VcpuEvent values above them. */
@@ -117,26 +119,37 @@ static bool vm_event_take(unsigned events, unsigned event)
     return (events & (1u << event)) != 0;
 }
 
+/* When several came at once, the one that tells most about what happened decides. */
+static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
+{
+    if (vm_event_take(events, EVENT_FAILED)) {
+        vm_guest_ended(vm, EXIT_STATUS_INTERNAL, STOP_INTERNAL_ERROR);
+        return;
+    }
+    if (vm_event_take(events, VM_REQUEST_DEBUG_EXIT)) {
+        uint64_t value = (uint64_t)atomic_load(&vm->debug_exit_value);
+        vm_quit(vm, (ExitStatus)exit_status_debug_exit(value));
+        return;
+    }
+    if (vm_event_take(events, VM_REQUEST_PANIC) && vm_guest_panicked(vm)) {
+        return;
+    }
+    /* Whoever asked for one of these stands still until he gets it. */
+    if (vm_event_take(events, EVENT_TRIPLE_FAULT)) {
+        vm_guest_reset(vm, EXIT_STATUS_TRIPLE_FAULT, "triple fault");
+    } else if (vm_event_take(events, VM_REQUEST_POWEROFF)) {
+        vm_guest_ended(vm, EXIT_STATUS_OK, STOP_SHUTDOWN);
+    } else if (vm_event_take(events, VM_REQUEST_RESET)) {
+        vm_guest_reset(vm, EXIT_STATUS_RESET, NULL);
+    }
+}
+
 static void vm_take_events(void *opaque)
 {
     enter_main();
     Vm *vm = opaque;
     unsigned events = atomic_exchange(&vm->events, 0);
-    /* When several came at once, the one that tells most about what happened decides. */
-    if (vm_event_take(events, EVENT_FAILED)) {
-        vm_vcpu_failed(vm);
-    } else if (vm_event_take(events, VM_REQUEST_DEBUG_EXIT)) {
-        uint64_t value = (uint64_t)atomic_load(&vm->debug_exit_value);
-        vm_quit(vm, (ExitStatus)exit_status_debug_exit(value));
-    } else if (vm_event_take(events, VM_REQUEST_PANIC)) {
-        vm_guest_panicked(vm);
-    } else if (vm_event_take(events, EVENT_TRIPLE_FAULT)) {
-        vm_guest_reset(vm, EXIT_STATUS_TRIPLE_FAULT, "triple fault");
-    } else if (vm_event_take(events, VM_REQUEST_POWEROFF)) {
-        vm_guest_poweroff(vm);
-    } else if (vm_event_take(events, VM_REQUEST_RESET)) {
-        vm_guest_reset(vm, EXIT_STATUS_RESET, NULL);
-    }
+    vm_take_guest_events(vm, events);
     if (vm_event_take(events, VM_REQUEST_STOP_IO_ERROR)) {
         run_state_request_stop(&vm->run, STOP_IO_ERROR);
     }
@@ -157,7 +170,7 @@ void vm_request(Vm *vm, int request, int64_t detail)
         vcpu_halt_self();
         break;
     case VM_REQUEST_PANIC:
-        atomic_store(&vm->panic_bits, detail);
+        atomic_fetch_or(&vm->panic_bits, detail);
         break;
     case VM_REQUEST_RESET:
     case VM_REQUEST_POWEROFF:
@@ -172,7 +185,7 @@ void vm_request(Vm *vm, int request, int64_t detail)
 
 void vm_vcpu_event(void *opaque, int event)
 {
-    vm_request(opaque, event, 0);
+    vm_request(opaque, event, event == VM_REQUEST_PANIC ? VM_PANICKED : 0);
 }
 
 void vm_events_init(Vm *vm)

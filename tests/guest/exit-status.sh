@@ -31,6 +31,34 @@ test_a_signal_ends_a_vm_that_was_not_started() {
     refute_output '^crash:'
 }
 
+test_a_signal_ends_a_start_that_waits_for_a_client() {
+    set_own_guest crash spin
+    start_skiff "${own_guest[@]}" -serial "unix:$work/socket,server=on,wait=on"
+    wait_output 'waiting for connection'
+    kill "$skiff_pid"
+    wait_skiff 4
+    expect_status 0
+    refute_output 'leaving anyway'
+}
+
+test_a_daemon_takes_its_pidfile_along() {
+    local daemon
+    set_own_guest crash spin
+    skiff "${own_guest[@]}" -serial null -daemonize -pidfile "$(realpath --relative-to=. "$work")/pid"
+    expect_status 0
+    daemon=$(cat "$work/pid")
+    test_pids+=("$daemon")
+    own_guest crash spin -pidfile "$work/pid"
+    expect_status 2
+    expect_output 'another VM'
+    kill "$daemon"
+    for _ in $(seq "$(seconds 100)"); do
+        [ -e "$work/pid" ] || return 0
+        sleep 0.1
+    done
+    fail "the pidfile stays"
+}
+
 test_quit_is_0() {
     start_own_guest crash spin
     wait_output '^crash: spin'

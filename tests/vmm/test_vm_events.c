@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What happens to the guest, and what is made of it: several events at once, -no-reboot,
+ * -no-shutdown, -action, and a quit in every phase. The machine is one of counters. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include "vmm/vm.h"
+
+#define PANICKED 1
+#define CRASH_LOADED 2
+#define SECOND_NS INT64_C(1000000000)
+
+typedef struct Rig {
+    Vm vm;
+    VmConfig config;
+    unsigned resets;
+    bool park_hangs;
+} Rig;
+
+static void rig_co_nothing(void *opaque)
+{
+}
+
+static void rig_co_park(void *opaque)
+{
+    enter_coroutine();
+    if (((Rig *)opaque)->park_hangs) {
+        co_wait(co_arm());
+    }
+}
+
+static bool rig_co_reset(void *opaque, GError **error)
+{
+    ((Rig *)opaque)->resets++;
+    return true;
+}
+
+static const RunStateOps rig_ops = {
+    .co_park = rig_co_park,
+    .unpark = rig_co_nothing,
+    .co_stop_backends = rig_co_nothing,
+    .co_start_backends = rig_co_nothing,
+    .co_drain = rig_co_nothing,
+    .co_reset = rig_co_reset,
+};
+
+static void rig_settle(Rig *rig)
+{
+    while (aio_context_step(rig->vm.ctx, false)) {
+    }
+}
+
+static int rig_setup(void **state)
+{
+    Rig *rig = g_new0(Rig, 1);
+    thread_adopt_role(THREAD_MAIN, "main");
+    enter_main();
+    vm_config_init(&rig->config);
+    rig->vm.config = &rig->config;
+    rig->vm.ctx = aio_context_new("main", NULL);
+    rig->vm.built = true;
+    aio_context_set_virtual_time(rig->vm.ctx, SECOND_NS);
+    run_state_init(&rig->vm.run, rig->vm.ctx, &rig_ops, rig);
+    vm_events_init(&rig->vm);
+    run_state_request_start(&rig->vm.run);
+    rig_settle(rig);
+    *state = rig;
+    return 0;
+}
+
+static int rig_teardown(void **state)
+{
+    Rig *rig = *state;
+    aio_timer_disarm(&rig->vm.quit_timer);
+    aio_context_free(rig->vm.ctx);
+    vm_config_clear(&rig->config);
+    g_free(rig);
+    return 0;
+}
+
+static RUNS_IN_MAIN const char *rig_state(const Rig *rig)
+{
+    return run_state_name(&rig->vm.run);
+}
+
+/* ---- several at once ---- */
+
+static void a_panic_that_ends_nothing_swallows_no_reset(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    rig->config.panic = PANIC_NONE;
+    vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
+    vm_request(&rig->vm, VM_REQUEST_RESET, 0);
+    rig_settle(rig);
+    assert_int_equal(rig->resets, 1);
+    assert_string_equal(rig_state(rig), "running");
+}
+
+static void a_crash_kernel_that_resets_is_reset(void **state)
+{
+    Rig *rig = *state;
+    vm_request(&rig->vm, VM_REQUEST_PANIC, CRASH_LOADED);
+    vm_request(&rig->vm, VM_REQUEST_RESET, 0);
+    rig_settle(rig);
+    assert_int_equal(rig->resets, 1);
+    assert_false(rig->vm.quitting);
+}
+
+static void a_crash_kernel_takes_back_no_panic(void **state)
+{
+    Rig *rig = *state;
+    vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
+    vm_request(&rig->vm, VM_REQUEST_PANIC, CRASH_LOADED);
+    rig_settle(rig);
+    assert_true(rig->vm.quitting);
+    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);
+}
+
+static void a_panic_that_ends_the_vm_outweighs_the_reset_after_it(void **state)
+{
+    Rig *rig = *state;
+    vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
+    vm_request(&rig->vm, VM_REQUEST_RESET, 0);
+    rig_settle(rig);
+    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);
+    assert_int_equal(rig->resets, 0);
+}
+
+static void a_crash_that_kvm_reports_is_a_panic(void **state)
+{
+    Rig *rig = *state;
+    vm_vcpu_event(&rig->vm, VM_REQUEST_PANIC);
+    rig_settle(rig);
+    assert_true(rig->vm.quitting);
+    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);
+}
+
+/* ---- -no-reboot, -no-shutdown, -action ---- */
+
+static void no_reboot_and_no_shutdown_together_pause(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    rig->config.no_reboot = rig->config.no_shutdown = true;
+    vm_vcpu_event(&rig->vm, VCPU_EVENT_TRIPLE_FAULT);
+    rig_settle(rig);
+    assert_false(rig->vm.quitting);
+    assert_int_equal(rig->resets, 0);
+    assert_string_equal(rig_state(rig), "shutdown");
+}
+
+static void no_shutdown_keeps_a_guest_that_panicked(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    rig->config.no_shutdown = true;
+    vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
+    rig_settle(rig);
+    assert_false(rig->vm.quitting);
+    assert_string_equal(rig_state(rig), "guest-panicked");
+}
+
+static void exit_failure_exits_whatever_no_shutdown_says(void **state)
+{
+    Rig *rig = *state;
+    rig->config.no_shutdown = true;
+    rig->config.panic = PANIC_EXIT;
+    vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
+    rig_settle(rig);
+    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);
+}
+
+/* ---- quit ---- */
+
+/* Whether the loop ends by itself: a quit that waits leaves it nothing to do but wait. */
+static void rig_expect_end(Rig *rig)
+{
+    aio_context_run(rig->vm.ctx);
+}
+
+static void a_quit_while_the_machine_is_built_waits_for_nothing(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    rig->vm.built = false;
+    vm_quit(&rig->vm, EXIT_STATUS_OK);
+    rig_expect_end(rig);
+    assert_string_equal(rig_state(rig), "running"); /* nothing was asked of it */
+}
+
+static void a_quit_behind_a_stop_that_hangs_ends_in_time(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    rig->park_hangs = true;
+    run_state_request_stop(&rig->vm.run, STOP_PAUSED);
+    rig_settle(rig);
+    assert_string_equal(rig_state(rig), "stopping");
+    vm_quit(&rig->vm, EXIT_STATUS_TIMEOUT);
+    rig_settle(rig);
+    vm_quit(&rig->vm, EXIT_STATUS_OK);
+    aio_context_set_virtual_time(rig->vm.ctx, 6 * SECOND_NS);
+    rig_expect_end(rig);
+    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_TIMEOUT);
+}
+
+#define ON_RIG(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ON_RIG(a_panic_that_ends_nothing_swallows_no_reset),
+        ON_RIG(a_crash_kernel_that_resets_is_reset),
+        ON_RIG(a_crash_kernel_takes_back_no_panic),
+        ON_RIG(a_panic_that_ends_the_vm_outweighs_the_reset_after_it),
+        ON_RIG(a_crash_that_kvm_reports_is_a_panic),
+        ON_RIG(no_reboot_and_no_shutdown_together_pause),
+        ON_RIG(no_shutdown_keeps_a_guest_that_panicked),
+        ON_RIG(exit_failure_exits_whatever_no_shutdown_says),
+        ON_RIG(a_quit_while_the_machine_is_built_waits_for_nothing),
+        ON_RIG(a_quit_behind_a_stop_that_hangs_ends_in_time),
+    };
+    return cmocka_run_group_tests_name("vmm/vm_events", tests, NULL, NULL);
+}
