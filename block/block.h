@@ -118,7 +118,7 @@ int blk_co_discard(BlockBackend *blk, uint64_t offset, uint64_t bytes)
 int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsigned flags)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Drains around it; then `resized` is called. 0 or -errno with @error. @size is a multiple of
- * BLOCK_SECTOR_SIZE. */
+ * BLOCK_SECTOR_SIZE and of request_alignment. */
 int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error) coroutine_fn RUNS_IN_MAIN;
 
 /*

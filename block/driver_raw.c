@@ -33,7 +33,7 @@ static coroutine_fn RUNS_IN_MAIN bool raw_co_open(BlockNode *n, GError **error)
     }
     atomic_store(&n->size, s->size != 0 ? s->size : child_size - s->offset);
     n->limits = n->file->limits;
-    if (!block_is_aligned(s->offset, n->limits.request_alignment)) {
+    if (!block_is_aligned(s->offset | block_node_size(n), n->limits.request_alignment)) {
         n->limits.request_alignment = 1; /* the child aligns what we pass on */
         n->limits.memory_alignment = 1;
     }

@@ -301,6 +301,9 @@ int block_node_co_truncate(BlockNode *n, uint64_t size)
     if (size > BLOCK_SIZE_MAX) {
         return -EFBIG;
     }
+    if (!block_is_aligned(size, n->limits.request_alignment)) {
+        return -EINVAL; /* writes to the last block would reach past the end, or grow the file */
+    }
     int ret = n->drv->co_truncate(n, size);
     node_check_result(n, "truncate", ret);
     trace_block_node_truncate(n->name, size, ret);

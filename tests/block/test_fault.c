@@ -224,6 +224,36 @@ BLOCK_TEST(long_unaligned_request_goes_through_in_pieces)
     blk_co_free(blk);
 }
 
+/* The last block of a node that ends inside one must be read without going past that end. */
+BLOCK_TEST(end_of_a_range_that_is_no_multiple_of_the_alignment_can_be_used)
+{
+    BlockBackend *blk = test_blk("d",
+                                 "raw,file.driver=raw,file.size=1536,file.file.driver=fault,"
+                                 "file.file.align=4096,file.file.file.driver=mem,"
+                                 "file.file.file.size=8K",
+                                 true);
+    uint8_t data[512], back[512];
+    test_fill(data, sizeof(data), 3);
+    assert_int_equal(blk_size(blk), 1536);
+    assert_int_equal(test_io(blk, TEST_WRITE, 1024, 512, data, 0), 0);
+    assert_int_equal(test_io(blk, TEST_READ, 1024, 512, back, 0), 0);
+    assert_memory_equal(data, back, 512);
+    blk_co_free(blk);
+}
+
+/* A size inside an aligned block would have its last sectors out of reach. */
+BLOCK_TEST(truncation_keeps_to_the_alignment)
+{
+    BlockBackend *blk = test_blk("d", FAULT_MEM "align=4096", true);
+    g_autoptr(GError) error = NULL;
+    assert_int_equal(blk_co_truncate(blk, 1536, &error), -EINVAL);
+    assert_non_null(error);
+    assert_int_equal(blk_size(blk), 1u << 20);
+    assert_int_equal(blk_co_truncate(blk, 8192, NULL), 0);
+    assert_int_equal(blk_size(blk), 8192);
+    blk_co_free(blk);
+}
+
 BLOCK_TEST(options_are_checked)
 {
     test_open_fails("fault,fail-op=write", "needs file=NODE");
@@ -245,6 +275,8 @@ int main(void)
         cmocka_unit_test(aligned_write_waits_for_a_partial_one_it_meets),
         cmocka_unit_test(partial_write_whose_read_fails_fails_and_lets_the_next_go),
         cmocka_unit_test(long_unaligned_request_goes_through_in_pieces),
+        cmocka_unit_test(end_of_a_range_that_is_no_multiple_of_the_alignment_can_be_used),
+        cmocka_unit_test(truncation_keeps_to_the_alignment),
         cmocka_unit_test(options_are_checked),
     };
     return block_test_main(tests);
