@@ -63,6 +63,10 @@ void aio_context_notify(AioContext *ctx) ANY_THREAD;
 /* Puts @co on the ready list. */
 void aio_ready_push(AioContext *ctx, struct Coroutine *co) ANY_THREAD;
 
+/* Run what is pending, within the turn's budget; true when something ran. Owner. */
+bool aio_bh_run(AioContext *ctx) ANY_THREAD;
+bool aio_ready_run(AioContext *ctx) ANY_THREAD;
+
 /* timers */
 int64_t aio_timers_next_ns(const AioContext *ctx) ANY_THREAD; /* INT64_MAX: none */
 bool aio_timers_run(AioContext *ctx) ANY_THREAD;
