@@ -21,7 +21,8 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 # ---- variants: each has its own object tree -------------------------------------------------
-# release: what users get. test: schedule points and rank stacks compiled in. asan/ubsan/tsan: test + sanitizer.
+# release: what users get. test: schedule points and rank stacks compiled in. asan/ubsan/tsan: test
+# + sanitizer.
 V ?= release
 B := build/$(V)
 
@@ -58,7 +59,8 @@ endif
 LIB_SRC := $(shell find util block hw migration vmm -name '*.c' ! -path vmm/main.c \
              ! -path 'vmm/aarch64/*' 2>/dev/null | sort)
 LIB_ASM := $(shell find util vmm -name '*.S' 2>/dev/null | sort)
-# Each folder's trace events are defined by compiling its trace_events.h once with TRACE_EVENTS_DEFINE.
+# Each folder's trace events are defined by compiling its trace_events.h once with
+# TRACE_EVENTS_DEFINE.
 TRACE_HDR := $(shell find util block hw migration vmm -name trace_events.h 2>/dev/null | sort)
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(LIB_ASM:%.S=$(B)/%.o) $(TRACE_HDR:%.h=$(B)/%.o)
 MAIN_OBJ := $(B)/vmm/main.o
@@ -123,7 +125,8 @@ run:
 	@$(SUBMAKE) --quiet V=release all guests linux-guest
 	@guest-images/linux/run $(RUN_ARGS)
 
-# Unit tests and the fast guests use the variant with every check compiled in; the lab runs what users get.
+# Unit tests and the fast guests use the variant with every check compiled in; the lab runs what
+# users get.
 check:
 	@tests/install-deps build test
 	@$(SUBMAKE) V=release all
@@ -183,4 +186,5 @@ clean:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include $(wildcard guest-images/*.mk tests/*.mk tests/*/*.mk vmm/*.mk)
 
-.PHONY: all run check lint asan ubsan tsan fuzz bench install clean test-bins fuzz-bins run-tests run-lint run-fuzzers lab-image
+.PHONY: all run check lint asan ubsan tsan fuzz bench install clean
+.PHONY: test-bins fuzz-bins run-tests run-lint run-fuzzers lab-image

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# Sourced by the scripts of tests/guest: runs skiff with a time limit and checks its status and output.
+# Sourced by the scripts of tests/guest: runs skiff with a time limit and checks its status and
+# output.
 #
-# A script defines functions test_some_sentence and ends with `run_tests`, which runs each in a subshell of its own
-# with `set -e`, prints TAP, and shows what skiff printed when one fails:
+# A script defines functions test_some_sentence and ends with `run_tests`, which runs each in a
+# subshell of its own with `set -e`, prints TAP, and shows what skiff printed when one fails:
 #
 #   #!/bin/bash
 #   # tier: kvm
@@ -16,8 +17,8 @@
 #
 #   run_tests
 #
-# tests/run sets SKIFF, TEST_TIER, TEST_SLOW and TMPDIR; by hand a script runs as it is, with build/skiff.
-# The current directory is the top of the tree.
+# tests/run sets SKIFF, TEST_TIER, TEST_SLOW and TMPDIR; by hand a script runs as it is, with
+# build/skiff. The current directory is the top of the tree.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
 : "${SKIFF:=build/skiff}" "${TEST_SLOW:=1}"
@@ -33,8 +34,9 @@ seconds() {
     echo $(($1 * TEST_SLOW))
 }
 
-# skiff [--limit SECONDS] ARGUMENT…: runs skiff to its end; sets $status and writes stdout and stderr to $output.
-# Not ending within the limit (default 60) fails the test. Standard input is /dev/null unless redirected.
+# skiff [--limit SECONDS] ARGUMENT…: runs skiff to its end; sets $status and writes stdout and
+# stderr to $output. Not ending within the limit (default 60) fails the test. Standard input is
+# /dev/null unless redirected.
 skiff() {
     local limit=60
     if [ "$1" = --limit ]; then
@@ -51,16 +53,16 @@ skiff() {
 
 debug_exit=(-device isa-debug-exit,iobase=0xf4,iosize=4)
 
-# own_guest NAME WORDS ARGUMENT…: runs a guest of guest-images/ (hello, hello.mb, …) with that command line. Its console
-# is standard output, if there is no -serial among the ARGUMENTs.
+# own_guest NAME WORDS ARGUMENT…: runs a guest of guest-images/ (hello, hello.mb, …) with that
+# command line. Its console is standard output, if there is no -serial among the ARGUMENTs.
 own_guest() {
     set_own_guest "$@"
     [[ " $* " == *" -serial "* ]] || own_guest+=(-serial stdio)
     skiff "${own_guest[@]}"
 }
 
-# start_own_guest NAME WORDS ARGUMENT…: the same in the background, with its console in the file $console and a monitor
-# (on the second serial port) on standard input and output, see `monitor`.
+# start_own_guest NAME WORDS ARGUMENT…: the same in the background, with its console in the file
+# $console and a monitor (on the second serial port) on standard input and output, see `monitor`.
 start_own_guest() {
     set_own_guest "$@"
     start_skiff "${own_guest[@]}" -serial "file:$console" -serial mon:stdio
@@ -74,7 +76,8 @@ set_own_guest() {
     own_guest=(-display none "${debug_exit[@]}" -kernel "build/guests/$name.elf" -append "$words" "$@")
 }
 
-# type_in TEXT: to the standard input of what start_skiff started, with the escapes of printf's %b: '\001c' is Ctrl-A c.
+# type_in TEXT: to the standard input of what start_skiff started, with the escapes of printf's %b:
+# '\001c' is Ctrl-A c.
 type_in() {
     printf '%b' "$1" >&"$keyboard"
 }
@@ -95,7 +98,8 @@ wait_paused() {
     done
 }
 
-# make_disk SIZE: $disk, for the time of the test; $direct says that its file system has O_DIRECT, if there is one.
+# make_disk SIZE: $disk, for the time of the test; $direct says that its file system has O_DIRECT,
+# if there is one.
 make_disk() {
     local dir
     for dir in build /scratch "$work"; do
@@ -108,9 +112,10 @@ make_disk() {
     direct=''
 }
 
-# linux_guest SCRIPT ARGUMENT…: boots Debian's kernel, which runs the shell script SCRIPT and powers off. The guest's
-# status is checked with expect_guest_status. $linux_append stands on the kernel's command line in place of "quiet",
-# $linux_kernel is another kernel than the bzImage, $linux_memory another size than 512 MiB.
+# linux_guest SCRIPT ARGUMENT…: boots Debian's kernel, which runs the shell script SCRIPT and powers
+# off. The guest's status is checked with expect_guest_status. $linux_append stands on the kernel's
+# command line in place of "quiet", $linux_kernel is another kernel than the bzImage, $linux_memory
+# another size than 512 MiB.
 linux_guest() {
     local script=$1
     shift
@@ -123,8 +128,8 @@ expect_guest_status() {
     printed "^skiff-guest: exit $1\$" || fail "the guest's script did not end with status $1"
 }
 
-# start_skiff ARGUMENT…: in the background, output to $output; sets $skiff_pid. Ended with the test at the latest.
-# Its standard input is what type_in writes.
+# start_skiff ARGUMENT…: in the background, output to $output; sets $skiff_pid. Ended with the test
+# at the latest. Its standard input is what type_in writes.
 start_skiff() {
     rm -f "$work/keyboard"
     mkfifo "$work/keyboard"
@@ -144,7 +149,8 @@ wait_skiff() {
     wait "$skiff_pid" || status=$?
 }
 
-# wait_output REGEX [TIMES]: waits until the background skiff or its guest has printed so many (1) lines that match.
+# wait_output REGEX [TIMES]: waits until the background skiff or its guest has printed so many (1)
+# lines that match.
 wait_output() {
     local limit deadline
     limit=$(seconds 60)
@@ -160,8 +166,8 @@ expect_status() {
     [ "$status" -eq "$1" ] || fail "exit status is $status, not $1"
 }
 
-# printed REGEX [TIMES]: so many (1) lines of the output match. A guest's console ends lines with CR LF, which is the
-# same here.
+# printed REGEX [TIMES]: so many (1) lines of the output match. A guest's console ends lines with CR
+# LF, which is the same here.
 printed() {
     [ "$({ cat "$output"; echo; cat "$console"; } | tr -d '\r' | grep -acE -- "$1")" -ge "${2:-1}" ]
 }

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
 # timeout: 300
-# Debian's unmodified cloud kernel boots by every way there is, with the memory and the root it is given.
+# Debian's unmodified cloud kernel boots by every way there is, with the memory and the root it is
+# given.
 . "$(dirname "$0")/common.bash"
 
 # expect_memory MIB: what the kernel found, which is a little less than the machine has.
