@@ -17,6 +17,7 @@ typedef struct Rig {
     VmConfig config;
     unsigned resets;
     bool park_hangs;
+    CoToken held;
 } Rig;
 
 static void rig_co_nothing(void *opaque)
@@ -26,8 +27,10 @@ static void rig_co_nothing(void *opaque)
 static void rig_co_park(void *opaque)
 {
     enter_coroutine();
-    if (((Rig *)opaque)->park_hangs) {
-        co_wait(co_arm());
+    Rig *rig = opaque;
+    if (rig->park_hangs) {
+        rig->held = co_arm();
+        co_wait(rig->held);
     }
 }
 
@@ -205,6 +208,8 @@ static void a_quit_behind_a_stop_that_hangs_ends_in_time(void **state)
     aio_context_set_virtual_time(rig->vm.ctx, 6 * SECOND_NS);
     rig_expect_end(rig);
     assert_int_equal(rig->vm.exit_status, EXIT_STATUS_TIMEOUT);
+    co_wake(rig->held);
+    rig_settle(rig);
 }
 
 #define ON_RIG(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)

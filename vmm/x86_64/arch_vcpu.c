@@ -10,7 +10,12 @@
 
 #define X86_MSR_TSC 0x10
 #define X86_MSR_TSC_ADJUST 0x3b
+#define X86_MSR_FEATURE_CONTROL 0x3a
 #define X86_MAX_CPUID_ENTRIES 256
+#define X86_XSAVE_BV                                                                               \
+    (512 / 4) /* of kvm_xsave.region: which parts are not at their initial value                   \
+               */
+#define X86_XSAVE_X87_SSE 3
 
 /* KVM has no "reset vCPU": the state right after creation is kept and put back. */
 struct ArchVcpu {
@@ -22,8 +27,9 @@ struct ArchVcpu {
     struct kvm_vcpu_events events;
     struct kvm_debugregs debugregs;
     struct kvm_xcrs xcrs;
-    bool has_xcrs, has_debugregs;
+    bool has_xsave, has_xcrs, has_debugregs;
     struct kvm_msrs *msrs;
+    struct kvm_xsave xsave; /* has_xsave: then fpu is not used. Last, since it can be longer */
 };
 
 static bool x86_fail(GError **error, unsigned index, const char *what)
@@ -156,6 +162,10 @@ static bool x86_save_power_on(const ArchCpus *cpus, ArchVcpu *v, int fd, unsigne
         }
     }
     v->has_debugregs = ioctl(fd, KVM_GET_DEBUGREGS, &v->debugregs) == 0;
+    v->has_xsave =
+        kvm_check(cpus->kvm, KVM_CAP_XSAVE) > 0 && ioctl(fd, KVM_GET_XSAVE, &v->xsave) == 0;
+    /* To be taken as they stand: MXCSR would stay what the guest has made it. */
+    v->xsave.region[X86_XSAVE_BV] |= X86_XSAVE_X87_SSE;
     v->has_xcrs = kvm_check(cpus->kvm, KVM_CAP_XCRS) > 0 && ioctl(fd, KVM_GET_XCRS, &v->xcrs) == 0;
     v->msrs = x86_read_msrs(cpus, fd);
     return true;
@@ -217,11 +227,26 @@ static void x86_set_boot_msrs(int fd, const BootState *boot)
     }
 }
 
+/* VMX operation, which outlives all but this, and in which KVM keeps CR4.VMXE from being cleared.
+ */
+static void x86_leave_vmx(const ArchVcpu *v, int fd)
+{
+    g_autofree struct kvm_msrs *one = x86_msrs_new(1);
+    for (unsigned i = 0; i < v->msrs->nmsrs; i++) {
+        if (v->msrs->entries[i].index == X86_MSR_FEATURE_CONTROL) {
+            one->entries[0] = v->msrs->entries[i];
+            ioctl(fd, KVM_SET_MSRS, one);
+        }
+    }
+}
+
 bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *boot,
                      GError **error)
 {
     struct kvm_vcpu_events events = v->events;
-    events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR;
+    /* All that this KVM has: interrupt shadow and system management mode only by their flags. */
+    events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR;
+    x86_leave_vmx(v, vcpu_fd);
     /* The MP state goes in before the registers: KVM resets a vCPU that becomes uninitialized. */
     const struct {
         unsigned long request;
@@ -229,7 +254,8 @@ bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *
         const char *name;
     } writes[] = {
         {KVM_SET_MP_STATE, &v->mp_state, "KVM_SET_MP_STATE"},
-        {KVM_SET_FPU, &v->fpu, "KVM_SET_FPU"},
+        {v->has_xsave ? KVM_SET_XSAVE : KVM_SET_FPU, v->has_xsave ? (void *)&v->xsave : &v->fpu,
+         v->has_xsave ? "KVM_SET_XSAVE" : "KVM_SET_FPU"},
         {KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS"},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(writes); i++) {
