@@ -4,39 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include "hw/virtio/virtqueue.h"
-#include "hw/virtio/vring.h"
-
-#define HEAD_WORDS (VIRTQUEUE_MAX_SIZE / 64)
-
-struct VirtQueue {
-    /* fixed */
-    unsigned max_size;
-    size_t request_size;
-    uint8_t *requests;   /* max_size of request_size bytes */
-    struct iovec *iovs;  /* max_size of max_size; pages nobody needs are never touched */
-    uint16_t *free_slot; /* stack */
-    unsigned free_count;
-
-    /* while started */
-    bool started;
-    char broken[VIRTQUEUE_REASON_SIZE]; /* "": works */
-    const GuestRam *ram;
-    VirtQueueSetup setup;
-    const VringDesc *desc;
-    VringAvail *avail;
-    VringUsed *used;
-    uint16_t last_avail;     /* next entry to pop */
-    uint16_t shadow_avail;   /* avail.idx when it was last read */
-    uint16_t used_idx;       /* next entry to fill */
-    uint16_t published_used; /* used.idx in guest memory */
-    bool first_flush;        /* the driver's used_event may be from before our start */
-    unsigned in_flight;
-    unsigned retry_count;
-    uint64_t busy[HEAD_WORDS];   /* in flight, parked or to be retried */
-    uint64_t parked[HEAD_WORDS]; /* set aside since the start */
-    uint64_t retry[HEAD_WORDS];  /* set aside before the start, not popped yet */
-};
+#include "hw/virtio/virtqueue_int.h"
 
 static bool bit_test(const uint64_t *map, unsigned n)
 {
@@ -60,10 +28,22 @@ VirtQueue *virtqueue_new(unsigned max_size, size_t request_size)
     VirtQueue *vq = g_new0(VirtQueue, 1);
     vq->max_size = max_size;
     vq->request_size = (request_size + 15) & ~(size_t)15;
-    vq->requests = g_malloc0(max_size * vq->request_size);
-    vq->iovs = g_new(struct iovec, (size_t)max_size * max_size);
-    vq->free_slot = g_new0(uint16_t, max_size);
     return vq;
+}
+
+/* At the first start: many a queue is never used. Not cleared, so that pages nobody needs are never
+ * touched. */
+static void storage_alloc(VirtQueue *vq)
+{
+    if (!vq->requests) {
+        vq->requests = g_malloc(vq->max_size * vq->request_size);
+        vq->iovs = g_new(struct iovec, (size_t)vq->max_size * vq->max_size);
+        vq->free_slot = g_new(uint16_t, vq->max_size);
+    }
+    vq->free_count = vq->max_size;
+    for (unsigned i = 0; i < vq->max_size; i++) {
+        vq->free_slot[i] = (uint16_t)(vq->max_size - 1 - i);
+    }
 }
 
 void virtqueue_free(VirtQueue *vq)
@@ -86,7 +66,7 @@ break_v(VirtQueue *vq, const char *format, va_list args)
     }
 }
 
-static void __attribute__((format(printf, 2, 3))) fail(VirtQueue *vq, const char *format, ...)
+void virtqueue_fail(VirtQueue *vq, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -123,12 +103,12 @@ static void *ring_map(VirtQueue *vq, const char *what, uint64_t gpa, uint64_t by
                       bool write)
 {
     if (gpa % align) {
-        fail(vq, "%s at 0x%" PRIx64 " is not aligned to %u", what, gpa, align);
+        virtqueue_fail(vq, "%s at 0x%" PRIx64 " is not aligned to %u", what, gpa, align);
         return NULL;
     }
     void *host = guest_ram_map(vq->ram, gpa, bytes, write);
     if (!host) {
-        fail(vq, "%s at 0x%" PRIx64 " is not RAM", what, gpa);
+        virtqueue_fail(vq, "%s at 0x%" PRIx64 " is not RAM", what, gpa);
     }
     return host;
 }
@@ -137,7 +117,7 @@ static bool rings_map(VirtQueue *vq)
 {
     const VirtQueueSetup *s = &vq->setup;
     if (!s->size || s->size > vq->max_size || (s->size & (s->size - 1))) {
-        fail(vq, "queue size %u is not a power of two up to %u", s->size, vq->max_size);
+        virtqueue_fail(vq, "queue size %u is not a power of two up to %u", s->size, vq->max_size);
         return false;
     }
     vq->desc = ring_map(vq, "descriptor table", s->desc_gpa, (uint64_t)s->size * sizeof(VringDesc),
@@ -178,10 +158,7 @@ bool virtqueue_start(VirtQueue *vq, const GuestRam *ram, const VirtQueueSetup *s
     memset(vq->busy, 0, sizeof(vq->busy));
     memset(vq->parked, 0, sizeof(vq->parked));
     memset(vq->retry, 0, sizeof(vq->retry));
-    vq->free_count = vq->max_size;
-    for (unsigned i = 0; i < vq->max_size; i++) {
-        vq->free_slot[i] = (uint16_t)(vq->max_size - 1 - i);
-    }
+    storage_alloc(vq);
     if (!rings_map(vq)) {
         return false;
     }
@@ -206,141 +183,6 @@ void virtqueue_stop(VirtQueue *vq, VirtQueuePosition *to)
     vq->used = NULL;
 }
 
-/* ---- taking a chain ---- */
-
-/* Reads one descriptor once: what is checked is what is used, whatever the guest writes meanwhile.
- */
-static VringDesc desc_read(const VringDesc *at)
-{
-    union {
-        VringDesc desc;
-        uint64_t word[2];
-    } copy;
-    if ((uintptr_t)at % sizeof(uint64_t) == 0) {
-        const uint64_t *words = (const uint64_t *)(const void *)at;
-        copy.word[0] = __atomic_load_n(&words[0], __ATOMIC_RELAXED);
-        copy.word[1] = __atomic_load_n(&words[1], __ATOMIC_RELAXED);
-    } else { /* an INDIRECT table may lie anywhere */
-        memcpy(&copy, at, sizeof(copy));
-        __asm__ volatile("" ::: "memory"); /* no second read of guest memory */
-    }
-    return copy.desc;
-}
-
-/* The walk along one chain. */
-typedef struct Chain {
-    VirtQueueElement *element;
-    struct iovec *iov;      /* max_size of them */
-    unsigned count;         /* used so far */
-    const VringDesc *table; /* the ring's, then perhaps an INDIRECT one */
-    uint32_t table_size;
-    uint32_t seen; /* in this table: more than it has entries is a loop */
-    bool in_indirect;
-} Chain;
-
-static bool chain_add_buffer(VirtQueue *vq, Chain *chain, const VringDesc *desc)
-{
-    bool write = desc->flags & VRING_DESC_F_WRITE;
-    VirtQueueElement *e = chain->element;
-    if (!write && e->in_num) {
-        fail(vq, "head %u: readable descriptor behind a writable one", e->head);
-        return false;
-    }
-    /* The spec's bound is the queue size. A driver that was given a smaller ring than it asked for
-     * may still build INDIRECT tables for the size the device offered, so that is the bound. */
-    if (chain->count == vq->max_size) {
-        fail(vq, "head %u: chain longer than %u descriptors", e->head, vq->max_size);
-        return false;
-    }
-    void *host = guest_ram_map(vq->ram, desc->addr, desc->len, write);
-    if (!host) {
-        fail(vq, "head %u: %s 0x%" PRIx64 "+0x%x is not RAM", e->head,
-             write ? "writable" : "readable", desc->addr, desc->len);
-        return false;
-    }
-    chain->iov[chain->count++] = (struct iovec){.iov_base = host, .iov_len = desc->len};
-    uint64_t *total = write ? &e->in_len : &e->out_len;
-    unsigned *num = write ? &e->in_num : &e->out_num;
-    *total += desc->len;
-    *num += 1;
-    if (e->out_len + e->in_len > UINT32_MAX) {
-        fail(vq, "head %u: chain of more than 4 GiB", e->head);
-        return false;
-    }
-    return true;
-}
-
-static bool chain_enter_indirect(VirtQueue *vq, Chain *chain, const VringDesc *desc)
-{
-    unsigned head = chain->element->head;
-    if (!vq->setup.indirect || chain->in_indirect) {
-        fail(vq, "head %u: INDIRECT %s", head,
-             chain->in_indirect ? "inside INDIRECT" : "was not negotiated");
-        return false;
-    }
-    /* `next` has 16 bits: a longer table could not be walked. WRITE is ignored (§2.7.5.3.2). */
-    if ((desc->flags & VRING_DESC_F_NEXT) || !desc->len || desc->len % sizeof(VringDesc) ||
-        desc->len / sizeof(VringDesc) > UINT16_MAX + 1u) {
-        fail(vq, "head %u: INDIRECT table of 0x%x bytes, flags 0x%x", head, desc->len, desc->flags);
-        return false;
-    }
-    chain->table = guest_ram_map(vq->ram, desc->addr, desc->len, false);
-    if (!chain->table) {
-        fail(vq, "head %u: INDIRECT table 0x%" PRIx64 "+0x%x is not RAM", head, desc->addr,
-             desc->len);
-        return false;
-    }
-    chain->table_size = desc->len / sizeof(VringDesc);
-    chain->seen = 0;
-    chain->in_indirect = true;
-    return true;
-}
-
-static bool chain_walk(VirtQueue *vq, Chain *chain, uint32_t index)
-{
-    for (;;) {
-        if (index >= chain->table_size) {
-            fail(vq, "head %u: next %u outside a table of %u", chain->element->head, index,
-                 chain->table_size);
-            return false;
-        }
-        if (chain->seen++ == chain->table_size) {
-            fail(vq, "head %u: descriptors form a loop", chain->element->head);
-            return false;
-        }
-        VringDesc desc = desc_read(&chain->table[index]);
-        if (desc.flags & VRING_DESC_F_INDIRECT) {
-            if (!chain_enter_indirect(vq, chain, &desc)) {
-                return false;
-            }
-            index = 0;
-            continue;
-        }
-        if (!chain_add_buffer(vq, chain, &desc)) {
-            return false;
-        }
-        if (!(desc.flags & VRING_DESC_F_NEXT)) {
-            return true;
-        }
-        index = desc.next;
-    }
-}
-
-/* Fills @element from the chain at element->head. */
-static bool element_read(VirtQueue *vq, VirtQueueElement *element)
-{
-    struct iovec *iov = vq->iovs + (size_t)element->slot * vq->max_size;
-    element->out_num = element->in_num = 0;
-    element->out_len = element->in_len = 0;
-    Chain chain = {.element = element, .iov = iov, .table = vq->desc, .table_size = vq->setup.size};
-    if (!chain_walk(vq, &chain, element->head)) {
-        return false;
-    }
-    element->out = iov;
-    element->in = iov + element->out_num;
-    return true;
-}
-
 /* ---- pop ---- */
 
 void virtqueue_look(VirtQueue *vq)
@@ -350,8 +192,8 @@ void virtqueue_look(VirtQueue *vq)
     }
     uint16_t idx = atomic_load_explicit(&vq->avail->idx, memory_order_acquire);
     if ((uint16_t)(idx - vq->last_avail) > vq->setup.size) {
-        fail(vq, "available index jumped from %u to %u in a queue of %u", vq->last_avail, idx,
-             vq->setup.size);
+        virtqueue_fail(vq, "available index jumped from %u to %u in a queue of %u", vq->last_avail,
+                       idx, vq->setup.size);
         return;
     }
     vq->shadow_avail = idx;
@@ -365,7 +207,7 @@ static VirtQueueElement *element_take(VirtQueue *vq, uint16_t head)
         (VirtQueueElement *)(void *)(vq->requests + (size_t)slot * vq->request_size);
     e->slot = slot;
     e->head = head;
-    if (!element_read(vq, e)) {
+    if (!virtqueue_read_chain(vq, e)) {
         vq->free_slot[vq->free_count++] = slot;
         return NULL;
     }
@@ -412,11 +254,11 @@ void *virtqueue_pop(VirtQueue *vq)
     unsigned slot = vq->last_avail & (vq->setup.size - 1u);
     uint16_t head = atomic_load_explicit(&vq->avail->ring[slot], memory_order_relaxed);
     if (head >= vq->setup.size) {
-        fail(vq, "head %u in a queue of %u", head, vq->setup.size);
+        virtqueue_fail(vq, "head %u in a queue of %u", head, vq->setup.size);
         return NULL;
     }
     if (bit_test(vq->busy, head)) {
-        fail(vq, "head %u made available while still in flight", head);
+        virtqueue_fail(vq, "head %u made available while still in flight", head);
         return NULL;
     }
     VirtQueueElement *e = element_take(vq, head);

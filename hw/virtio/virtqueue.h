@@ -22,7 +22,8 @@
  * started anew. Memory that is not RAM is never touched.
  *
  * A queue has one owner: the loop that started it. No function here locks, waits or allocates,
- * except new, free. Elements and their iovecs live in storage that is allocated once per queue.
+ * except new, free and the first start. Elements and their iovecs live in storage that is allocated
+ * once per queue.
  *
  * Invariants
  *   1. in flight = popped, and neither pushed, unpopped nor parked; never more than `size`.
@@ -71,7 +72,8 @@ typedef struct VirtQueueElement {
 typedef struct VirtQueue VirtQueue;
 
 /* A queue of at most @max_size entries (a power of two up to VIRTQUEUE_MAX_SIZE), whose elements
- * are @request_size bytes, zeroed once, beginning with a VirtQueueElement. */
+ * are @request_size bytes, beginning with a VirtQueueElement; the rest is the device's own and not
+ * initialized. */
 VirtQueue *virtqueue_new(unsigned max_size, size_t request_size) ANY_THREAD;
 /* Not started. NULL is fine. */
 void virtqueue_free(VirtQueue *vq) ANY_THREAD;
