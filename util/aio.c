@@ -206,6 +206,7 @@ void aio_context_quit(AioContext *ctx)
 static void aio_handler_apply(AioHandler *h, uint32_t events)
 {
     if (h->always_ready) {
+        h->ctx->always_ready += (events != 0) - (h->events != 0);
         h->events = events;
         return;
     }
@@ -265,7 +266,7 @@ void aio_handler_remove(AioHandler *h)
     if (h->in_epoll) {
         epoll_ctl(ctx->epoll_fd, EPOLL_CTL_DEL, h->fd, NULL);
     }
-    ctx->always_ready -= h->always_ready;
+    ctx->always_ready -= h->always_ready && h->events != 0;
     if (h->ops->poll != NULL) {
         ctx->pollers--;
         if (ctx->polling && h->ops->poll_end != NULL) {

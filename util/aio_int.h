@@ -42,7 +42,7 @@ struct AioContext {
     AioHandler *handlers;
     AioHandler *dead;
     unsigned pollers;      /* handlers with ops->poll */
-    unsigned always_ready; /* regular files: epoll does not take them */
+    unsigned always_ready; /* watched regular files: epoll does not take them */
 
     AioTimer **heap; /* 1-based */
     unsigned heap_count, heap_size;

@@ -195,6 +195,24 @@ static void handlers_may_be_removed_while_events_are_dispatched(void **state)
     close(fd2);
 }
 
+static void a_regular_file_that_is_not_watched_lets_the_loop_sleep(void **state)
+{
+    int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    int calls = 0, timer_calls = 0;
+    static const AioHandlerOps ops = {.readable = count_call};
+    AioTimer timer;
+    AioHandler *h = aio_handler_add(*state, fd, &ops, &calls);
+    aio_handler_watch(h, false, false);
+    aio_timer_init(&timer, *state, count_call, &timer_calls);
+    aio_timer_arm(&timer, aio_now_ns(*state) + 100000000);
+    aio_context_step(*state, true); /* sleeps until the timer is due */
+    aio_context_step(*state, false);
+    assert_int_equal(timer_calls, 1);
+    assert_int_equal(calls, 0);
+    aio_handler_remove(h);
+    close(fd);
+}
+
 static void a_regular_file_is_always_ready(void **state)
 {
     int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -398,6 +416,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_cancelled_bottom_half_does_not_run, loop_setup,
                                         loop_teardown),
         cmocka_unit_test_setup_teardown(handlers_may_be_removed_while_events_are_dispatched,
+                                        loop_setup, loop_teardown),
+        cmocka_unit_test_setup_teardown(a_regular_file_that_is_not_watched_lets_the_loop_sleep,
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(a_regular_file_is_always_ready, loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(timers_fire_in_order_of_their_deadlines_in_virtual_time,
