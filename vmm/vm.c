@@ -99,6 +99,28 @@ static AioContext *vm_find_iothread(const char *id)
     return NULL;
 }
 
+static MemoryBackend *vm_find_memory(Vm *vm, const char *id)
+{
+    for (unsigned i = 0; i < vm->memory_backends->len; i++) {
+        MemoryBackend *m = vm->memory_backends->pdata[i];
+        if (strcmp(m->id, id) == 0) {
+            return m;
+        }
+    }
+    return NULL;
+}
+
+/* Objects of all kinds share their names. */
+static bool vm_check_object_id(Vm *vm, const char *id, const char *type, GError **error)
+{
+    if (vm_find_iothread(id) == NULL && vm_find_memory(vm, id) == NULL) {
+        return true;
+    }
+    g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE,
+                "-object %s: the id '%s' is taken; choose another", type, id);
+    return false;
+}
+
 static bool vm_add_iothread(Vm *vm, const OptDict *opts, GError **error)
 {
     typedef struct {
@@ -124,10 +146,7 @@ static bool vm_add_iothread(Vm *vm, const OptDict *opts, GError **error)
         return false;
     }
     bool ok = false;
-    if (vm_find_iothread(o.id) != NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE,
-                    "-object iothread: the id '%s' is taken; choose another", o.id);
-    } else {
+    if (vm_check_object_id(vm, o.id, "iothread", error)) {
         IoThread *t = iothread_new(o.id, (int64_t)o.poll_max_ns, error);
         if (t != NULL) {
             g_ptr_array_add(vm->iothreads, t);
@@ -138,6 +157,20 @@ static bool vm_add_iothread(Vm *vm, const OptDict *opts, GError **error)
     return ok;
 }
 
+static bool vm_add_memory(Vm *vm, const OptDict *opts, GError **error)
+{
+    const char *id = opt_dict_get(opts, "id");
+    if (id != NULL && !vm_check_object_id(vm, id, opt_dict_get(opts, "qom-type"), error)) {
+        return false;
+    }
+    MemoryBackend *m = memory_backend_from_opts(opts, error);
+    if (m == NULL) {
+        return false;
+    }
+    g_ptr_array_add(vm->memory_backends, m);
+    return true;
+}
+
 static bool vm_add_object(Vm *vm, const OptDict *opts, GError **error)
 {
     const char *type = opt_dict_get(opts, "qom-type");
@@ -145,12 +178,7 @@ static bool vm_add_object(Vm *vm, const OptDict *opts, GError **error)
         return vm_add_iothread(vm, opts, error);
     }
     if (strcmp(type, "memory-backend-memfd") == 0 || strcmp(type, "memory-backend-ram") == 0) {
-        MemoryBackend *m = memory_backend_from_opts(opts, error);
-        if (m == NULL) {
-            return false;
-        }
-        g_ptr_array_add(vm->memory_backends, m);
-        return true;
+        return vm_add_memory(vm, opts, error);
     }
     static const char *const types[] = {"iothread", "memory-backend-memfd", "memory-backend-ram",
                                         NULL};
@@ -185,24 +213,21 @@ static bool vm_choose_memory(Vm *vm, GError **error)
         vm->memory = memory_backend_new_ram("pc.ram", vm->config->ram_size, error);
         return vm->memory != NULL;
     }
-    for (unsigned i = 0; i < vm->memory_backends->len; i++) {
-        MemoryBackend *m = vm->memory_backends->pdata[i];
-        if (strcmp(m->id, id) != 0) {
-            continue;
-        }
-        if (vm->config->ram_size_set && m->size != vm->config->ram_size) {
-            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                        "-m says %" PRIu64 " MiB, memory backend '%s' has %" PRIu64
-                        " MiB; make them equal, or leave -m off",
-                        vm->config->ram_size >> 20, id, m->size >> 20);
-            return false;
-        }
-        vm->memory = m;
-        return true;
+    MemoryBackend *m = vm_find_memory(vm, id);
+    if (m == NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
+                    "-machine memory-backend=%s: there is no -object with that id", id);
+        return false;
     }
-    g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
-                "-machine memory-backend=%s: there is no -object with that id", id);
-    return false;
+    if (vm->config->ram_size_set && m->size != vm->config->ram_size) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-m says %" PRIu64 " MiB, memory backend '%s' has %" PRIu64
+                    " MiB; make them equal, or leave -m off",
+                    vm->config->ram_size >> 20, id, m->size >> 20);
+        return false;
+    }
+    vm->memory = m;
+    return true;
 }
 
 void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx)

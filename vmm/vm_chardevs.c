@@ -25,6 +25,18 @@ Chardev *vm_claim_chardev(const char *id)
     return c;
 }
 
+/* Not on a terminal that is about to go. */
+static bool vm_check_chardev(const OptDict *opts, GError **error)
+{
+    if (chardevs_vm->config->daemonize && g_strcmp0(opt_dict_get(opts, "backend"), "stdio") == 0) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "a daemon has no terminal: use file, socket or pty, and -display none in place "
+                    "of -nographic");
+        return false;
+    }
+    return true;
+}
+
 /* Makes the chardev that @text asks for. *@id is its name, for the device to claim; NULL: no device
  * at all. */
 static coroutine_fn RUNS_IN_MAIN bool vm_co_open_string(const char *text, const char *label,
@@ -37,7 +49,8 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_open_string(const char *text, const 
         g_prefix_error(error, "-%s %s: ", option, text);
         return false;
     }
-    bool ok = s.opts == NULL || chardev_co_add(g_steal_pointer(&s.opts), error);
+    bool ok = s.opts == NULL ||
+              (vm_check_chardev(s.opts, error) && chardev_co_add(g_steal_pointer(&s.opts), error));
     if (ok) {
         *id = g_strdup(s.id);
         if (s.monitor) {
@@ -83,8 +96,9 @@ bool vm_co_make_chardevs(Vm *vm, GError **error)
     chardevs_vm = vm;
     chardev_hold_input(true);
     for (unsigned i = 0; i < config->chardevs->len; i++) {
-        OptDict *opts = opt_dict_parse(config->chardevs->pdata[i], "backend", error);
-        if (opts == NULL || !chardev_co_add(opts, error)) {
+        g_autoptr(OptDict) opts = opt_dict_parse(config->chardevs->pdata[i], "backend", error);
+        if (opts == NULL || !vm_check_chardev(opts, error) ||
+            !chardev_co_add(g_steal_pointer(&opts), error)) {
             g_prefix_error(error, "-chardev %s: ", (const char *)config->chardevs->pdata[i]);
             return false;
         }
