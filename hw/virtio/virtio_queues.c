@@ -178,6 +178,7 @@ static RUNS_IN_LOOP void queue_process(VirtioQueue *q)
             aio_bh_schedule(&q->again);
             return;
         }
+        SP("virtio.processed", vdev);
         if (!q->polling) {
             virtqueue_set_notification(q->vq, true);
         }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-blk: request types and framing. */
 #include "tests/hw/virtio/virtio_blk_bench.h"
+#include "util/sched_point.h"
 
 static bool needs_reset(Fixture *f)
 {
@@ -233,6 +234,81 @@ static void every_queue_serves(void **state)
     }
 }
 
+/* ---- kicks that are not there ---- */
+
+typedef struct Late {
+    BlkRequest request;
+    bool sent, wanted_kick;
+} Late;
+
+/* In the iothread, which has found the queue empty and not yet asked for kicks. */
+static void send_late(void *arg, const void *vdev)
+{
+    Late *late = arg;
+    VringDriver *ring = &late->request.queue->ring;
+    if (late->sent) {
+        return;
+    }
+    late->sent = true;
+    VringBuffer chain[] = {{late->request.header, 16, false},
+                           {late->request.data, 20, true},
+                           {late->request.status, 1, true}};
+    uint16_t old = ring->avail_idx;
+    vring_driver_offer(ring, vring_driver_chain(ring, chain, 3));
+    late->wanted_kick = vring_driver_wants_kick(ring, old, late->request.queue->event_idx);
+}
+
+/* Each way of suppressing kicks: by index and by flag. */
+static void what_comes_before_kicks_are_on_again_is_taken(void **state)
+{
+    Fixture *f = *state;
+    static const uint64_t features[] = {~0ull, ~VIRTIO_F_EVENT_IDX};
+    for (unsigned i = 0; i < G_N_ELEMENTS(features); i++) {
+        uint32_t id, len;
+        Late late = {0};
+        BlkRequest r;
+        if (i == 0) {
+            bring_up_disk(f, "size=1M", NULL, features[i]);
+        } else {
+            assert_true(virtio_guest_negotiate(&f->guest, features[i]));
+            virtio_guest_queue(&f->guest, &f->queue, 0, 0, 1);
+            virtio_guest_driver_ok(&f->guest);
+            virtio_bench_settle(f->bench);
+        }
+        blk_request_init(&r, &f->queue, 512);
+        blk_request_init(&late.request, &f->queue, 512);
+        blk_request_header(&late.request, BLK_GET_ID, 0);
+        sched_point_hook("virtio.processed", send_late, &late);
+        blk_request_send(&r, BLK_GET_ID, 0, 20);
+        virtio_bench_settle(f->bench);
+        sched_point_reset();
+        assert_true(late.sent);
+        assert_false(late.wanted_kick);
+        assert_true(virtio_guest_used(&f->queue, &id, &len));
+        assert_true(virtio_guest_used(&f->queue, &id, &len));
+    }
+}
+
+/* More than a queue may have at a time, with one kick for all. */
+static void a_long_queue_is_taken_to_its_end(void **state)
+{
+    Fixture *f = *state;
+    const unsigned requests = 2 * VIRTIO_QUEUE_BUDGET + 1;
+    uint32_t id, len;
+    BlkRequest r;
+    bring_up(f, "queue-size=1024");
+    blk_request_init(&r, &f->queue, 512);
+    blk_request_header(&r, BLK_GET_ID, 0);
+    VringBuffer chain[] = {{r.header, 16, false}, {r.data, 20, true}, {r.status, 1, true}};
+    for (unsigned i = 0; i < requests; i++) {
+        vring_driver_offer(&f->queue.ring, vring_driver_chain(&f->queue.ring, chain, 3));
+    }
+    virtio_guest_kick(&f->queue);
+    for (unsigned i = 0; i < requests; i++) {
+        assert_true(virtio_guest_used(&f->queue, &id, &len));
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -250,6 +326,8 @@ int main(void)
         T(a_request_without_header_needs_a_reset),
         T(a_request_without_status_needs_a_reset),
         T(every_queue_serves),
+        T(what_comes_before_kicks_are_on_again_is_taken),
+        T(a_long_queue_is_taken_to_its_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
