@@ -173,7 +173,7 @@ run-fuzzers: fuzz-bins
 
 bench:
 	@tests/install-deps build test bench
-	@$(SUBMAKE) V=release all guests linux-guest
+	@$(SUBMAKE) V=release all guests linux-guest bench-bins
 	tests/bench/run
 
 install: all

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# Programs that measure skiff's own parts; tests/bench/run starts them.
+# Programs that measure skiff's own parts, or are what it is measured against; tests/bench/run starts them.
 
 BENCH_SRC := $(shell find tests/bench -name 'bench_*.c' 2>/dev/null | sort)
-BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
+BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%) $(B)/tests/bench/minimal_vm
 
 $(BENCH_BIN): $(B)/%: $(B)/%.o $(B)/libskiff.a
 	$(call say,LD,$@)
