@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include "util/log.h"
@@ -81,6 +82,25 @@ static void vcpu_event(Vcpu *v, int event)
     v->set->config.event(v->set->config.opaque, event);
 }
 
+/* Into the log, wherever that goes, and not past it: -D, -daemonize. */
+static void vcpu_log_registers(Vcpu *v) RUNS_IN_VCPU;
+static void vcpu_log_registers(Vcpu *v)
+{
+    char *text = NULL, *rest = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL) {
+        return;
+    }
+    arch_vcpu_dump(v->fd, v->index, out);
+    fclose(out);
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        log_error("%s", line);
+    }
+    free(text);
+}
+
 /* Says what happened with the registers, and ends the run. */
 static void vcpu_fail(Vcpu *v, const char *format, ...) RUNS_IN_VCPU
     __attribute__((format(printf, 2, 3)));
@@ -92,7 +112,7 @@ static void vcpu_fail(Vcpu *v, const char *format, ...)
     vsnprintf(what, sizeof(what), format, ap);
     va_end(ap);
     log_error("vCPU %u: %s", v->index, what);
-    arch_vcpu_dump(v->fd, v->index, stderr);
+    vcpu_log_registers(v);
     vcpu_event(v, VCPU_EVENT_FAILED);
 }
 

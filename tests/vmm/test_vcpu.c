@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "util/log.h"
 #include "util/sched_point.h"
 #include "vmm/vcpu.h"
 #include "vmm/x86_64/arch_vcpu.h"
@@ -328,6 +329,33 @@ static void a_triple_fault_halts_the_vcpu_until_it_is_reset(void **state)
     rig_run(body_triple, 1, code_triple, sizeof(code_triple));
 }
 
+/* mov eax, 0xd0100000; jmp eax: nobody is there */
+static const uint8_t code_astray[] = {0xb8, 0x00, 0x00, 0x10, 0xd0, 0xff, 0xe0};
+
+static void body_astray(Rig *rig)
+{
+    enter_main();
+    enter_coroutine();
+    vcpus_unpark(rig->set);
+    rig_wait(rig, rig_has_event, 0);
+    assert_int_equal(atomic_load(&rig->last_event), VCPU_EVENT_FAILED);
+}
+
+static void a_failure_is_logged_with_the_registers(void **state)
+{
+    g_autofree char *path = NULL, *text = NULL;
+    int fd = g_file_open_tmp("skiff-vcpu.XXXXXX", &path, NULL);
+    assert_true(log_open(path, false));
+    rig_run(body_astray, 1, code_astray, sizeof(code_astray));
+    assert_true(log_open(NULL, false));
+    assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    close(fd);
+    unlink(path);
+    assert_non_null(strstr(text, "skiff: vCPU 0: "));
+    assert_non_null(strstr(text, "RIP=00000000d0100000"));
+    assert_non_null(strstr(text, "CR0="));
+}
+
 int main(void)
 {
     if (access("/dev/kvm", R_OK | W_OK) != 0) {
@@ -342,6 +370,7 @@ int main(void)
         cmocka_unit_test(a_reset_starts_the_guest_from_its_first_instruction),
         cmocka_unit_test(a_vcpu_parks_in_the_middle_of_a_string_of_port_accesses),
         cmocka_unit_test(a_triple_fault_halts_the_vcpu_until_it_is_reset),
+        cmocka_unit_test(a_failure_is_logged_with_the_registers),
     };
     return cmocka_run_group_tests_name("vmm/vcpu", tests, NULL, NULL);
 }
