@@ -49,7 +49,7 @@ bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *
 /* The guest learns that its vCPU stood still (soft lockup watchdogs). In the vCPU's thread, before
  * it runs again. */
 void arch_vcpu_resumed(int vcpu_fd) RUNS_IN_VCPU;
-/* Prints the registers and the code at the instruction pointer. In the vCPU's thread. */
+/* Prints the registers. In the vCPU's thread. */
 void arch_vcpu_dump(int vcpu_fd, unsigned index, FILE *out) RUNS_IN_VCPU;
 
 #endif

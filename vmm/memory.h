@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "util/opts.h"
+#include "util/thread.h"
 
 typedef struct MemoryBackend {
     char *id;
@@ -22,8 +23,9 @@ typedef struct MemoryBackend {
 
 /* Anonymous memory of @size bytes. */
 MemoryBackend *memory_backend_new_ram(const char *id, uint64_t size, GError **error) ANY_THREAD;
-/* From -object memory-backend-ram|memory-backend-memfd,id=,size=[,share=on]. */
-MemoryBackend *memory_backend_from_opts(const OptDict *opts, GError **error) ANY_THREAD;
+/* From -object memory-backend-ram|memory-backend-memfd,id=,size=[,share=on][,prealloc=on]: which
+ * may take its time. */
+MemoryBackend *memory_backend_from_opts(const OptDict *opts, GError **error) RUNS_IN_WORKER;
 void memory_backend_free(MemoryBackend *m) ANY_THREAD;
 
 #endif

@@ -157,28 +157,44 @@ static bool vm_add_iothread(Vm *vm, const OptDict *opts, GError **error)
     return ok;
 }
 
-static bool vm_add_memory(Vm *vm, const OptDict *opts, GError **error)
+typedef struct VmMemory {
+    const OptDict *opts;
+    MemoryBackend *made;
+    GError *error;
+} VmMemory;
+
+static int vm_make_memory_in_worker(void *opaque)
+{
+    enter_worker();
+    VmMemory *memory = opaque;
+    memory->made = memory_backend_from_opts(memory->opts, &memory->error);
+    return 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool vm_co_add_memory(Vm *vm, const OptDict *opts, GError **error)
 {
     const char *id = opt_dict_get(opts, "id");
     if (id != NULL && !vm_check_object_id(vm, id, opt_dict_get(opts, "qom-type"), error)) {
         return false;
     }
-    MemoryBackend *m = memory_backend_from_opts(opts, error);
-    if (m == NULL) {
+    VmMemory memory = {.opts = opts};
+    co_run_in_worker(vm_make_memory_in_worker, &memory);
+    if (memory.made == NULL) {
+        g_propagate_error(error, memory.error);
         return false;
     }
-    g_ptr_array_add(vm->memory_backends, m);
+    g_ptr_array_add(vm->memory_backends, memory.made);
     return true;
 }
 
-static bool vm_add_object(Vm *vm, const OptDict *opts, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool vm_co_add_object(Vm *vm, const OptDict *opts, GError **error)
 {
     const char *type = opt_dict_get(opts, "qom-type");
     if (strcmp(type, "iothread") == 0) {
         return vm_add_iothread(vm, opts, error);
     }
     if (strcmp(type, "memory-backend-memfd") == 0 || strcmp(type, "memory-backend-ram") == 0) {
-        return vm_add_memory(vm, opts, error);
+        return vm_co_add_memory(vm, opts, error);
     }
     static const char *const types[] = {"iothread", "memory-backend-memfd", "memory-backend-ram",
                                         NULL};
@@ -189,7 +205,7 @@ static bool vm_add_object(Vm *vm, const OptDict *opts, GError **error)
     return false;
 }
 
-static bool vm_make_objects(Vm *vm, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool vm_co_make_objects(Vm *vm, GError **error)
 {
     IoThread *first = iothread_new("default", 32768, error);
     if (first == NULL) {
@@ -197,7 +213,7 @@ static bool vm_make_objects(Vm *vm, GError **error)
     }
     g_ptr_array_add(vm->iothreads, first);
     for (unsigned i = 0; i < vm->config->objects->len; i++) {
-        if (!vm_add_object(vm, vm->config->objects->pdata[i], error)) {
+        if (!vm_co_add_object(vm, vm->config->objects->pdata[i], error)) {
             return false;
         }
     }
@@ -275,7 +291,8 @@ static void vm_fill_env(Vm *vm)
 /* Step by step, what is cheap and often wrong first. */
 bool vm_co_build(Vm *vm, GError **error)
 {
-    if (!kvm_open(&vm->kvm, error) || !vm_make_objects(vm, error) || !vm_choose_memory(vm, error)) {
+    if (!kvm_open(&vm->kvm, error) || !vm_co_make_objects(vm, error) ||
+        !vm_choose_memory(vm, error)) {
         return false;
     }
     vm_fill_env(vm);

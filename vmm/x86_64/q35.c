@@ -144,10 +144,9 @@ static bool board_choose_cpus(Vm *vm, GError **error)
            x86_cpus_init(&b->cpus, &vm->kvm, &model, &b->smp, error);
 }
 
-static bool board_open_boot_files(Vm *vm, GError **error)
+static bool board_check_boot_options(const Vm *vm, GError **error)
 {
     const VmConfig *config = vm->config;
-    Board *b = vm->board;
     if (config->kernel == NULL && (config->initrd != NULL || config->append != NULL)) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING, "-%s needs -kernel",
                     config->initrd != NULL ? "initrd" : "append");
@@ -163,13 +162,45 @@ static bool board_open_boot_files(Vm *vm, GError **error)
                     "nothing to boot: give -kernel FILE or -bios FILE");
         return false;
     }
+    return true;
+}
+
+typedef struct BoardBoot {
+    Vm *vm;
+    BootState *state;
+    GError *error;
+} BoardBoot;
+
+static int board_open_boot_files(void *opaque)
+{
+    enter_worker();
+    BoardBoot *boot = opaque;
+    const VmConfig *config = boot->vm->config;
+    Board *b = boot->vm->board;
     if (config->bios != NULL) {
-        return boot_rom_open(&b->rom, config->bios, error);
+        return boot_rom_open(&b->rom, config->bios, &boot->error) ? 0 : -1;
     }
     BootRequest request = {
         .kernel = config->kernel, .initrd = config->initrd, .cmdline = config->append};
-    b->image = boot_open(&request, error);
-    return b->image != NULL;
+    b->image = boot_open(&request, &boot->error);
+    return b->image != NULL ? 0 : -1;
+}
+
+/* Files are a worker's business. */
+static coroutine_fn RUNS_IN_MAIN bool board_co_run(BoardBoot *boot, int (*fn)(void *opaque),
+                                                   GError **error)
+{
+    if (co_run_in_worker(fn, boot) == 0) {
+        return true;
+    }
+    g_propagate_error(error, boot->error);
+    return false;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool board_co_open_boot_files(Vm *vm, GError **error)
+{
+    BoardBoot boot = {.vm = vm};
+    return board_check_boot_options(vm, error) && board_co_run(&boot, board_open_boot_files, error);
 }
 
 static bool board_add_ram(Vm *vm, GError **error)
@@ -232,7 +263,7 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_add_cpus(Vm *vm, GError **error)
 bool board_co_build(Vm *vm, GError **error)
 {
     vm->board = g_new0(Board, 1);
-    if (!board_choose_cpus(vm, error) || !board_open_boot_files(vm, error) ||
+    if (!board_choose_cpus(vm, error) || !board_co_open_boot_files(vm, error) ||
         !board_add_ram(vm, error) || !kvm_create_vm(&vm->kvm, error) ||
         !kvm_map_ram(&vm->kvm, &vm->ram, error)) {
         return false;
@@ -273,12 +304,6 @@ static bool board_write_acpi(Vm *vm, uint64_t *rsdp_gpa, GError **error)
     return x86_acpi_write(&config, &vm->ram, rsdp_gpa, error);
 }
 
-typedef struct BoardBoot {
-    Vm *vm;
-    BootState *state;
-    GError *error;
-} BoardBoot;
-
 /* In a worker, since it reads whole files: tables and kernel into RAM. */
 static int board_load(void *opaque)
 {
@@ -299,11 +324,7 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_boot_directly(Vm *vm, BootState *
     pci_bus_assign_resources(vm->pci);
     bql_unlock();
     BoardBoot boot = {.vm = vm, .state = state};
-    if (co_run_in_worker(board_load, &boot) != 0) {
-        g_propagate_error(error, boot.error);
-        return false;
-    }
-    return true;
+    return board_co_run(&boot, board_load, error);
 }
 
 bool board_co_reset(Vm *vm, GError **error)
