@@ -194,6 +194,31 @@ BLOCK_TEST(aligned_write_waits_for_a_partial_one_it_meets)
     blk_co_free(blk);
 }
 
+/* Zeroes of whole blocks go to the driver as they are: not behind a partial write's back, which
+ * would put the old bytes there again. */
+BLOCK_TEST(zeroes_of_whole_blocks_wait_for_a_partial_write_they_meet)
+{
+    BlockBackend *blk = test_blk("d", FAULT_MEM "align=4096", true);
+    static const BlockFault hold = {.op = BLOCK_FAULT_WRITE, .count = 1, .hold = true};
+    uint8_t part[10] = {1}, *block = g_malloc(4096), *zeroes = g_malloc0(4096);
+    memset(block, 2, 4096);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, block, 0), 0);
+    fault_set(blk, &hold);
+    TestRequest wp = {.blk = blk, .op = TEST_WRITE, .offset = 5, .bytes = 10, .buf = part};
+    TestRequest wz = {.blk = blk, .op = TEST_ZERO, .offset = 0, .bytes = 4096};
+    test_start(&wp);
+    test_settle();
+    test_start(&wz);
+    test_settle();
+    assert_int_equal(fault_release(blk, 1), 1);
+    assert_int_equal(test_finish(&wp) | test_finish(&wz), 0);
+    assert_int_equal(test_io(blk, TEST_READ, 0, 4096, block, 0), 0);
+    assert_memory_equal(block, zeroes, 4096);
+    g_free(block);
+    g_free(zeroes);
+    blk_co_free(blk);
+}
+
 BLOCK_TEST(partial_write_whose_read_fails_fails_and_lets_the_next_go)
 {
     BlockBackend *blk = test_blk("d", FAULT_MEM "align=4096", true);
@@ -273,6 +298,7 @@ int main(void)
         cmocka_unit_test(held_request_may_fail_when_released),
         cmocka_unit_test(two_writes_into_one_aligned_block_both_survive),
         cmocka_unit_test(aligned_write_waits_for_a_partial_one_it_meets),
+        cmocka_unit_test(zeroes_of_whole_blocks_wait_for_a_partial_write_they_meet),
         cmocka_unit_test(partial_write_whose_read_fails_fails_and_lets_the_next_go),
         cmocka_unit_test(long_unaligned_request_goes_through_in_pieces),
         cmocka_unit_test(end_of_a_range_that_is_no_multiple_of_the_alignment_can_be_used),

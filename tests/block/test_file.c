@@ -253,6 +253,31 @@ BLOCK_TEST(size_is_rounded_up_to_a_sector_whose_rest_is_zero)
     }
 }
 
+/* More than an engine submits, or reaps, at a time. */
+BLOCK_TEST(hundreds_of_requests_at_once_all_complete)
+{
+    enum { COUNT = 600 };
+    TestRequest *r = g_new(TestRequest, COUNT);
+    uint8_t *data = aligned_alloc(4096, 4096);
+    char *path = test_file_new(DISK_SIZE);
+    for (unsigned mode = 0; mode < MODES; mode++) {
+        BlockBackend *blk = file_blk(path, modes[mode]);
+        for (unsigned i = 0; i < COUNT; i++) {
+            r[i] = (TestRequest){
+                .blk = blk, .op = TEST_READ, .offset = i * 4096, .bytes = 4096, .buf = data};
+            test_start(&r[i]);
+        }
+        for (unsigned i = 0; i < COUNT; i++) {
+            assert_int_equal(test_finish(&r[i]), 0);
+        }
+        assert_int_equal(blk_in_flight(blk), 0);
+        blk_co_free(blk);
+    }
+    test_file_free(path);
+    free(data);
+    g_free(r);
+}
+
 BLOCK_TEST(requests_beyond_the_end_are_refused)
 {
     char *path = test_file_new(65536);
@@ -336,6 +361,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_requests_read_what_was_written),
         cmocka_unit_test(request_of_many_pieces_goes_through),
+        cmocka_unit_test(hundreds_of_requests_at_once_all_complete),
         cmocka_unit_test(file_that_shrank_reads_zeroes_past_its_end),
         cmocka_unit_test(size_is_rounded_up_to_a_sector_whose_rest_is_zero),
         cmocka_unit_test(requests_beyond_the_end_are_refused),
