@@ -221,6 +221,32 @@ static bool drive_take_format(OptDict *d, const BlockDriver **format, GError **e
 
 /* ---- all of it ---- */
 
+typedef struct DriveKeys {
+    GHashTable *seen;
+    const char *twice;
+} DriveKeys;
+
+static void drive_note_key(const char *key, const char *value, void *opaque)
+{
+    DriveKeys *keys = opaque;
+    if (!g_hash_table_add(keys->seen, g_strdup(key)) && keys->twice == NULL) {
+        keys->twice = g_hash_table_lookup(keys->seen, key);
+    }
+}
+
+/* Before options are taken out one by one, which would hide that one was given twice. */
+static bool drive_check_keys(const OptDict *d, GError **error)
+{
+    DriveKeys keys = {.seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL)};
+    opt_dict_foreach(d, drive_note_key, &keys);
+    if (keys.twice != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "option '%s' is given twice",
+                    keys.twice);
+    }
+    g_hash_table_unref(keys.seen);
+    return keys.twice == NULL;
+}
+
 static void drive_move(OptDict *from, const char *old, OptDict *to, const char *name)
 {
     g_autofree char *value = opt_dict_take(from, old);
@@ -232,9 +258,9 @@ static void drive_move(OptDict *from, const char *old, OptDict *to, const char *
 static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
 {
     const BlockDriver *format;
-    if (!drive_take_lacks(d, error) || !drive_take_interface(d, drive, error) ||
-        !drive_take_cache(d, drive, error) || !drive_take_format(d, &format, error) ||
-        !drive_take_file(d, format, error)) {
+    if (!drive_check_keys(d, error) || !drive_take_lacks(d, error) ||
+        !drive_take_interface(d, drive, error) || !drive_take_cache(d, drive, error) ||
+        !drive_take_format(d, &format, error) || !drive_take_file(d, format, error)) {
         return false;
     }
     drive_move(d, "readonly", d, "read-only");

@@ -308,7 +308,7 @@ Chardev *chardev_claim(const char *id, const char *who, GError **error)
     ChardevStream *s = chardev_find(id);
 
     if (!s) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "%s: there is no chardev '%s'", who, id);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "there is no chardev '%s'", id);
         return NULL;
     }
     if (s->mux) {
@@ -316,8 +316,7 @@ Chardev *chardev_claim(const char *id, const char *who, GError **error)
     }
     if (s->user) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "%s: chardev '%s' is in use by %s; with mux=on it can be shared", who, id,
-                    s->user);
+                    "chardev '%s' is in use by %s; with mux=on it can be shared", id, s->user);
         return NULL;
     }
     s->user = g_strdup(who);

@@ -65,6 +65,15 @@ static bool cmdline_text(VmConfig *config, const char *name, const char *value, 
     return true;
 }
 
+static bool cmdline_uuid(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    if (!g_uuid_string_is_valid(value)) {
+        return cmdline_fail(error, name,
+                            "'%s' is no UUID, as 01234567-89ab-cdef-0123-456789abcdef is", value);
+    }
+    return cmdline_string(config, name, value, error);
+}
+
 static bool cmdline_flag(VmConfig *config, const char *name, const char *value, GError **error)
 {
     *(bool *)cmdline_field(config) = true;
@@ -360,7 +369,7 @@ static const CmdlineOption cmdline_options[] = {
     {"timeout", "seconds", "end a VM that runs longer; exit status 12", cmdline_timeout, 0},
     {"rtc", "base=utc|localtime", "the clock's base", cmdline_rtc, 0},
     {"name", "text", "the VM's name", cmdline_string, FIELD(name)},
-    {"uuid", "uuid", "the VM's UUID", cmdline_string, FIELD(uuid)},
+    {"uuid", "uuid", "the VM's UUID", cmdline_uuid, FIELD(uuid)},
     {"pidfile", "file", "write the process id there", cmdline_string, FIELD(pidfile)},
     {"daemonize", NULL, "go to the background once the VM is up", cmdline_flag, FIELD(daemonize)},
     {"D", "file", "log to a file", cmdline_string, FIELD(log_file)},
@@ -454,7 +463,12 @@ void cmdline_print_help(FILE *out)
 static bool cmdline_take(VmConfig *config, int argc, char **argv, int *at, GError **error)
 {
     const char *word = argv[(*at)++];
-    if (word[0] != '-' || word[1] == '\0') {
+    if (word[0] == '\0' || strcmp(word, "-") == 0 || strcmp(word, "--") == 0) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "'%s' is not an option; -help lists them",
+                    word);
+        return false;
+    }
+    if (word[0] != '-') {
         g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
                     "'%s' is not an option; a disk is given as -drive file=%s,format=raw", word,
                     word);

@@ -47,11 +47,9 @@ bool pidfile_write(const char *path, GError **error)
 {
     int fd = pidfile_open_locked(path);
     if (fd < 0) {
-        bool taken = errno == EAGAIN || errno == EACCES;
         return pidfile_fail(error, path,
-                            taken && access(path, W_OK) == 0
-                                ? "another VM that runs has this file; choose another"
-                                : NULL);
+                            errno == EAGAIN ? "another VM that runs has this file; choose another"
+                                            : NULL);
     }
     g_autofree char *text = g_strdup_printf("%d\n", (int)getpid());
     size_t size = strlen(text);

@@ -78,9 +78,8 @@ bool vm_co_make_chardevs(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* The monitors of "mon:": they share a chardev with a device. After the devices, whose ports get
  * the input first. From here on input is read. */
 bool vm_open_monitors(Vm *vm, GError **error) RUNS_IN_MAIN;
-/* DeviceEnv.find_chardev: NULL (and a log line) when there is none of that name, or it is in use.
- */
-Chardev *vm_claim_chardev(const char *id) ANY_THREAD;
+/* DeviceEnv.find_chardev. */
+Chardev *vm_claim_chardev(const char *id, const char *user, GError **error) ANY_THREAD;
 
 /* ---- vm_drives.c: -blockdev and -drive ---- */
 bool vm_co_open_drives(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;

@@ -9,17 +9,12 @@
 
 static Vm *chardevs_vm; /* devices look chardevs up by name only */
 
-Chardev *vm_claim_chardev(const char *id)
+Chardev *vm_claim_chardev(const char *id, const char *user, GError **error)
 {
     enter_main();
-    g_autoptr(GError) error = NULL;
-    Chardev *c = chardev_claim(id, "device", &error);
-    if (c == NULL) {
-        log_error("%s", error->message);
-        return NULL;
-    }
+    Chardev *c = chardev_claim(id, user, error);
     Vm *vm = chardevs_vm;
-    if (vm->serials->len > 0 && g_strcmp0(id, vm->serials->pdata[0]) == 0) {
+    if (c != NULL && vm->serials->len > 0 && g_strcmp0(id, vm->serials->pdata[0]) == 0) {
         vm->console = c;
     }
     return c;
@@ -120,6 +115,7 @@ bool vm_open_monitors(Vm *vm, GError **error)
     for (unsigned i = 0; i < vm->monitors->len; i++) {
         Chardev *c = chardev_claim(vm->monitors->pdata[i], "monitor", error);
         if (c == NULL) {
+            g_prefix_error(error, "monitor: ");
             return false;
         }
         monitor_new(vm, c);

@@ -71,20 +71,8 @@ bool device_find_chardev(const Device *dev, const char *id, Chardev **chardev, G
     if (id == NULL) {
         return true;
     }
-    Chardev *found = dev->env->find_chardev != NULL ? dev->env->find_chardev(id) : NULL;
-    if (found == NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s: there is no chardev '%s'",
-                    device_label(dev), id);
-        return false;
-    }
-    if (found->frontend != NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "%s: chardev '%s' is in use (mux=on lets several devices share one)",
-                    device_label(dev), id);
-        return false;
-    }
-    *chardev = found;
-    return true;
+    *chardev = dev->env->find_chardev(id, device_label(dev), error);
+    return *chardev != NULL;
 }
 
 const char *device_label(const Device *dev)

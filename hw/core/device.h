@@ -38,10 +38,12 @@ typedef struct DeviceEnv {
     AioContext *main_ctx;
     AioContext *default_iothread;                 /* there is always at least one */
     AioContext *(*find_iothread)(const char *id); /* NULL when there is none of that name */
-    Chardev *(*find_chardev)(const char *id);     /* the same */
+    /* The chardev @id, which is @user's from then on. NULL + error: there is none, or it is another
+     * one's. */
+    Chardev *(*find_chardev)(const char *id, const char *user, GError **error);
     IrqGate *const *gates; /* by GSI; a NULL entry or one past the end goes nowhere */
     unsigned gate_count;
-    unsigned cpu_count; /* vCPUs; 0 counts as 1 */
+    unsigned cpu_count;     /* vCPUs; 0 counts as 1 */
     struct PciBus *pci_bus; /* the root bus; NULL: the machine has none (or not yet) */
 } DeviceEnv;
 

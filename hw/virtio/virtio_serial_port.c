@@ -173,23 +173,6 @@ static bool check_name(const VirtioSerialPort *port, GError **error)
     return true;
 }
 
-static bool find_chardev(VirtioSerialPort *port, GError **error)
-{
-    const DeviceEnv *env = port->base.env;
-    if (!port->chardev) {
-        return true; /* to nowhere */
-    }
-    port->chr = env->find_chardev ? env->find_chardev(port->chardev) : NULL;
-    if (!port->chr) {
-        return refuse(error, "chardev=%s: there is no -chardev with that id", port->chardev);
-    }
-    if (port->chr->frontend) {
-        port->chr = NULL;
-        return refuse(error, "chardev=%s is in use", port->chardev);
-    }
-    return true;
-}
-
 static bool port_realize(Device *dev, GError **error)
 {
     VirtioSerialPort *port = from_device(dev);
@@ -199,7 +182,8 @@ static bool port_realize(Device *dev, GError **error)
     }
     port->bus = (VirtioSerial *)(void *)dev->bus_device;
     port->is_console = dev->type == &virtconsole_type;
-    if (!choose_number(port, error) || !check_name(port, error) || !find_chardev(port, error)) {
+    if (!choose_number(port, error) || !check_name(port, error) ||
+        !device_find_chardev(&port->base, port->chardev, &port->chr, error)) {
         return false;
     }
     bql_lock();

@@ -125,6 +125,13 @@ static void drivers_without_a_file_stand_alone(void **state)
            "driver=null-co,node-name=n,size=1G", "");
 }
 
+static void an_option_given_twice_is_refused(void **state)
+{
+    expect_refused("file=a,format=raw,file=b", "option 'file' is given twice");
+    expect_refused("file=a,format=raw,if=none,if=virtio", "option 'if' is given twice");
+    expect_refused("file.filename=a,file.filename=b", "option 'file.filename' is given twice");
+}
+
 static void what_skiff_lacks_is_refused_by_name(void **state)
 {
     expect_refused("file=a,format=raw,snapshot=on", "snapshot=on");
@@ -178,6 +185,7 @@ int main(void)
         cmocka_unit_test(protocols_are_known_or_refused_by_name),
         cmocka_unit_test(missing_format_is_raw),
         cmocka_unit_test(drivers_without_a_file_stand_alone),
+        cmocka_unit_test(an_option_given_twice_is_refused),
         cmocka_unit_test(what_skiff_lacks_is_refused_by_name),
         cmocka_unit_test(unknown_format_is_refused_when_opened),
         cmocka_unit_test(translated_drive_opens),

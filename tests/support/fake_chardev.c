@@ -2,6 +2,7 @@
 #include "tests/support/fake_chardev.h"
 
 #include <string.h>
+#include "util/opts.h"
 
 static GPtrArray *fake_chardevs;
 
@@ -102,13 +103,17 @@ void fake_chardev_event(FakeChardev *c, ChardevEvent event)
     c->base.frontend->event(c->base.frontend_opaque, event);
 }
 
-Chardev *fake_chardev_find(const char *id)
+Chardev *fake_chardev_find(const char *id, const char *user, GError **error)
 {
     for (unsigned i = 0; fake_chardevs != NULL && i < fake_chardevs->len; i++) {
         FakeChardev *c = fake_chardevs->pdata[i];
         if (strcmp(c->base.id, id) == 0) {
+            if (c->base.frontend != NULL) {
+                break;
+            }
             return &c->base;
         }
     }
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "chardev '%s' is missing or in use", id);
     return NULL;
 }

@@ -26,7 +26,7 @@ void fake_chardev_make_room(FakeChardev *c, size_t room);
 /* Delivers as much of the input as the frontend takes now; returns how much. Main. */
 size_t fake_chardev_input(FakeChardev *c, const void *data, size_t size);
 void fake_chardev_event(FakeChardev *c, ChardevEvent event);
-/* For DeviceEnv.find_chardev: the one that was made last under this id. */
-Chardev *fake_chardev_find(const char *id);
+/* For DeviceEnv.find_chardev: the one that was made last under this id, if nobody has it. */
+Chardev *fake_chardev_find(const char *id, const char *user, GError **error);
 
 #endif

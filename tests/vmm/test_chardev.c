@@ -883,11 +883,11 @@ static void users_are_told_apart(void **state)
     add(x, "null,id=m,mux=on");
     assert_add_fails(x, "there is a chardev 'a' already", "null,id=a");
     assert_null(chardev_claim("b", "serial1", &error));
-    assert_string_equal(error->message, "serial1: there is no chardev 'b'");
+    assert_string_equal(error->message, "there is no chardev 'b'");
     g_clear_error(&error);
     c = claim("a");
     assert_null(chardev_claim("a", "serial1", &error));
-    assert_non_null(strstr(error->message, "serial1: chardev 'a' is in use by test"));
+    assert_non_null(strstr(error->message, "chardev 'a' is in use by test"));
     g_clear_error(&error);
     chardev_release(c);
     assert_ptr_equal(claim("a"), c);

@@ -376,7 +376,7 @@ static void impossible_ports_are_refused(void **state)
         {"virtserialport", "nr=1", "taken"},
         {"virtserialport", "nr=3", "max_ports=3"},
         {"virtserialport", "name=org.skiff.agent", "port 1"},
-        {"virtserialport", "chardev=nobody", "no -chardev"},
+        {"virtserialport", "chardev=nobody", "missing"},
         {"virtserialport", "chardev=agent", "in use"},
     };
     Device *dev;
