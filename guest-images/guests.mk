@@ -26,19 +26,23 @@ GUEST_BIN := $(GUEST_RAW:%=$(GUEST_OUT)/%.bin)
 guests: $(GUEST_ELF) $(GUEST_MB_ELF) $(GUEST_BIN)
 
 $(GUEST_OBJ)/%.o: guest-images/%
+	$(call say,CC,$@)
 	@mkdir -p $(@D)
-	$(GUEST_CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(GUEST_CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(GUEST_ELF): $(GUEST_OUT)/%.elf: $(GUEST_OBJ)/src/%.c.o $(GUEST_LIB_OBJ) guest-images/lib/guest.ld
-	$(GUEST_CC) $(GUEST_LDFLAGS) -Wl,-e,boot_pvh_entry -o $@ $(filter %.o,$^) -lgcc
+	$(call say,LD,$@)
+	$(Q)$(GUEST_CC) $(GUEST_LDFLAGS) -Wl,-e,boot_pvh_entry -o $@ $(filter %.o,$^) -lgcc
 
 $(GUEST_MB_ELF): $(GUEST_OUT)/%.mb.elf: $(GUEST_OBJ)/src/%.c.o $(GUEST_MB_OBJ) $(GUEST_LIB_OBJ) \
         guest-images/lib/guest.ld
-	$(GUEST_CC) $(GUEST_LDFLAGS) -Wl,-e,boot_multiboot_entry -o $(GUEST_OBJ)/$*.mb64.elf $(filter %.o,$^) -lgcc
-	$(GUEST_OBJCOPY) -O elf32-i386 $(GUEST_OBJ)/$*.mb64.elf $@
+	$(call say,LD,$@)
+	$(Q)$(GUEST_CC) $(GUEST_LDFLAGS) -Wl,-e,boot_multiboot_entry -o $(GUEST_OBJ)/$*.mb64.elf $(filter %.o,$^) -lgcc
+	$(Q)$(GUEST_OBJCOPY) -O elf32-i386 $(GUEST_OBJ)/$*.mb64.elf $@
 
 $(GUEST_BIN): $(GUEST_OUT)/%.bin: $(GUEST_OBJ)/src/%.S.o
-	$(GUEST_OBJCOPY) -O binary -j .text $< $@
+	$(call say,LD,$@)
+	$(Q)$(GUEST_OBJCOPY) -O binary -j .text $< $@
 
 -include $(wildcard $(GUEST_OBJ)/*/*.d)
 

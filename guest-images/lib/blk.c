@@ -26,6 +26,7 @@
 #define CONFIG_ZEROES_SEGMENTS 52
 #define CONFIG_ZEROES_UNMAP 56
 
+#define PCI_INTERRUPT_LINE 0x3c
 #define PCI_INTERRUPT_PIN 0x3d
 #define LIMIT_DEFAULT_MS 60000
 #define WATCHDOG_NS (CLOCK_NS_PER_S / 2)
@@ -105,6 +106,15 @@ static void read_config(BlkDevice *blk)
     }
 }
 
+/* Interrupt Line is what firmware says of the routing: the pin of the IOAPIC where there is no PIC
+ * to speak of, as in skiff; a PIC interrupt in QEMU, whose q35 swizzles slots 0-24 over PIRQ E-H,
+ * which are GSI 20-23. */
+static unsigned intx_gsi(const PciDevice *pci, unsigned pin)
+{
+    unsigned line = pci_read8(pci, PCI_INTERRUPT_LINE);
+    return line >= 16 && line < 24 ? line : 20 + (pci->slot + pin - 1) % 4;
+}
+
 static void route_intx(BlkDevice *blk)
 {
     const PciDevice *pci = blk->virtio.pci;
@@ -112,8 +122,7 @@ static void route_intx(BlkDevice *blk)
     if (pin == 0 || pci->bus != 0) {
         guest_refuse(EXIT_MISSING, "mode=intx: the device has no INTx pin on bus 0");
     }
-    /* q35 swizzles slots 0-24 over PIRQ E-H, which are GSI 20-23. */
-    uint64_t gsi = bootinfo_get_number("gsi", 20 + (pci->slot + pin - 1) % 4);
+    uint64_t gsi = bootinfo_get_number("gsi", intx_gsi(pci, pin));
     ioapic_mask_all();
     ioapic_route((unsigned)gsi, interrupts_alloc_vector(on_intx), cpu_this()->apic_id,
                  IOAPIC_LEVEL_HIGH);

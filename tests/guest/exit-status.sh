@@ -223,7 +223,7 @@ test_usage_is_2() {
 test_help_and_version_are_0() {
     local option
     for option in -help --help -h -version --version '-device help' '-machine help' '-M help' '-cpu help' '-object help' \
-        '-device virtio-rng-pci,help' '-blockdev help' '-trace help' '-chardev help'; do
+        '-device virtio-blk-pci,help' '-blockdev help' '-trace help' '-chardev help'; do
         # shellcheck disable=SC2086 # split on purpose
         skiff $option
         expect_status 0

@@ -1,0 +1,397 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 180
+# Whatever is wrong with a command line, a file, or the host, skiff ends at once, with status 2, nothing on standard
+# output and one line on standard error that names the culprit. MESSAGES=FILE collects all those lines.
+. "$(dirname "$0")/common.bash"
+
+problems=''
+prefix=()
+
+# refuse CULPRIT ARGUMENT…: CULPRIT is an extended regular expression that the line must match. Goes on after a failure;
+# `none_was_bad` ends the test.
+refuse() {
+    local culprit=$1 status=0 line
+    shift
+    timeout --kill-after=5 "$(seconds 5)" "${prefix[@]}" "$SKIFF" "$@" </dev/null >"$work/stdout" 2>"$work/stderr" ||
+        status=$?
+    line=$(head -n 1 "$work/stderr" | tr -d '\0')
+    [ -z "${MESSAGES-}" ] || printf '%-70s | %s\n' "$(printf '%.200s' "$*")" "$line" >>"$MESSAGES"
+    [ "$status" -eq 2 ] || bad "status $status" "$@"
+    [ ! -s "$work/stdout" ] || bad "standard output: $(head -c 100 "$work/stdout")" "$@"
+    [ "$(wc -l <"$work/stderr")" -eq 1 ] || bad "$(wc -l <"$work/stderr") lines on standard error" "$@"
+    [[ $line == "skiff: "?* ]] || bad "it does not begin with 'skiff: '" "$@"
+    [[ $line =~ $culprit ]] || bad "it does not name '$culprit'" "$@"
+}
+
+bad() { # WHAT ARGUMENT…
+    printf '%s: skiff %.300s\n' "$1" "${*:2}"
+    sed 's/^/    /' "$work/stderr" | cut -c1-300 | head -n 5
+    problems=yes
+}
+
+none_was_bad() {
+    [ -z "$problems" ] || fail "see above"
+}
+
+kernel=build/guests/hello.elf
+
+# with ARGUMENT…: refuse, with a kernel that could be booted.
+with() {
+    local culprit=$1
+    shift
+    refuse "$culprit" -display none -kernel "$kernel" "$@"
+}
+
+test_options_that_do_not_exist() {
+    refuse -no-such -no-such
+    refuse -no-such --no-such
+    refuse 'mean -kernel' -krenel x
+    refuse 'mean -nographic' -nographics
+    refuse disk.img disk.img
+    refuse "''" ''
+    refuse "'-'" -
+    refuse "'--'" --
+    refuse kernel=x -kernel=x
+    none_was_bad
+}
+
+test_options_of_QEMU_that_skiff_lacks() {
+    local option
+    for option in hda cdrom netdev qmp gdb s vnc usb fw_cfg pflash snapshot loadvm incoming boot global smbios; do
+        with "no -$option; nearest is" "-$option" x
+    done
+    with gtk -display gtk
+    with vga -vga std
+    with nic -nic user
+    with 'net' -net user
+    with monitor -monitor stdio
+    with parallel -parallel stdio
+    none_was_bad
+}
+
+test_arguments_that_are_missing_or_twice() {
+    local option
+    for option in m smp cpu kernel append initrd bios drive blockdev object device chardev serial timeout name pidfile; do
+        refuse "-$option: needs an argument" "-$option"
+    done
+    refuse '-kernel.*needs' -kernel ''
+    refuse '-kernel.*twice' -kernel a -kernel b
+    with '-append.*twice' -append a -append b
+    with '-name.*twice' -name a -name b
+    with '-pidfile.*twice' -pidfile a -pidfile b
+    with '-cpu.*twice' -cpu host -cpu host
+    with '-smp.*twice' -smp 1 -smp 1
+    none_was_bad
+}
+
+test_what_does_not_go_together() {
+    refuse 'nothing to boot'
+    refuse 'nothing to boot' -m 128
+    refuse '-append needs -kernel' -append x
+    refuse '-initrd needs -kernel' -initrd x
+    refuse '-bios' -kernel "$kernel" -bios build/guests/first.bin
+    none_was_bad
+}
+
+test_memory_sizes() {
+    local size
+    for size in 0 1K x '' -1 512X 1.2.3 99999T 18446744073709551616 0x; do
+        with -m -m "$size"
+    done
+    with foo -m 128,foo=1
+    with -m -m 128,size=256
+    none_was_bad
+}
+
+test_processors() {
+    local smp
+    for smp in 0 -1 x '' 100000 4,cores=3 4,sockets=0 2,foo=1 1,maxcpus=x; do
+        with -smp -smp "$smp"
+    done
+    with pentium -cpu pentium
+    with no-such-feature -cpu host,+no-such-feature
+    with no-such-feature -cpu host,no-such-feature=on
+    none_was_bad
+}
+
+test_machines_and_accelerators() {
+    with microvm -machine microvm
+    with 'pc.*q35' -M pc
+    with no-such -machine q35,no-such=1
+    with USB -machine q35,usb=on
+    with missing -machine q35,memory-backend=missing
+    with tcg -accel tcg
+    with tcg -machine q35,accel=tcg
+    none_was_bad
+}
+
+test_devices() {
+    with no-such -device no-such
+    with 'nearest is|virtio-blk-pci' -device virtio-blk
+    with "''|driver" -device ''
+    with drive -device virtio-blk-pci
+    with missing -device virtio-blk-pci,drive=missing
+    with 'no-such' -device virtio-rng-pci,no-such=1
+    with addr -device virtio-rng-pci,addr=99
+    with addr -device virtio-rng-pci,addr=x
+    with '1f' -device virtio-rng-pci,addr=1f.0
+    with twin -device virtio-rng-pci,id=twin -device virtio-rng-pci,id=twin
+    with iobase -device isa-debug-exit,iobase=xyz
+    with iobase -device isa-debug-exit,iobase=0x10000
+    with iosize -device isa-debug-exit,iosize=9
+    with twice -device isa-debug-exit,iobase=0xf4,iobase=0xf5
+    with '0xf4' -device isa-debug-exit,iobase=0xf4,iosize=4 -device isa-debug-exit,iobase=0xf4,iosize=4
+    with JSON -device '{"driver":"virtio-rng-pci"'
+    with driver -device '{"id":"x"}'
+    with driver -device 'id=x'
+    none_was_bad
+}
+
+test_objects() {
+    with no-such -object no-such,id=x
+    with id -object iothread
+    with twin -object iothread,id=twin -object iothread,id=twin
+    with poll-max-ns -object iothread,id=x,poll-max-ns=-1
+    with size -object memory-backend-memfd,id=x
+    with size -object memory-backend-memfd,id=x,size=0
+    with share -object memory-backend-ram,id=x,size=64M,share=on
+    with twin -object memory-backend-ram,id=twin,size=64M -object memory-backend-ram,id=twin,size=64M
+    with 128 -object memory-backend-ram,id=x,size=64M -machine memory-backend=x -m 128
+    with missing -blockdev driver=null-co,node-name=n -device virtio-blk-pci,drive=n,iothread=missing
+    none_was_bad
+}
+
+test_drives() {
+    make_disk 1M
+    mkdir "$work/folder"
+    with missing.img -drive file=missing.img,format=raw
+    with "$work/folder" -drive "file=$work/folder,format=raw"
+    with /dev/tty -drive file=/dev/tty,format=raw
+    with 'file' -drive format=raw
+    with 'file' -drive file=,format=raw
+    with no-such -drive "file=$disk,format=no-such"
+    with qcow2 -drive "file=$disk,format=qcow2"
+    with ide -drive "file=$disk,format=raw,if=ide"
+    with 'aio' -drive "file=$disk,format=raw,aio=no-such"
+    with 'cache' -drive "file=$disk,format=raw,cache=no-such"
+    with 'aio=native' -drive "file=$disk,format=raw,aio=native,cache=writeback"
+    with no-such -drive "file=$disk,format=raw,no-such=1"
+    with twin -drive "file=$disk,format=raw,if=none,id=twin,readonly=on" \
+        -drive "file=$disk,format=raw,if=none,id=twin,readonly=on"
+    with 'read-only|readonly' -drive "file=$disk,format=raw,readonly=maybe"
+    with twice -drive "file=$disk,file=$disk,format=raw"
+    none_was_bad
+}
+
+test_block_nodes() {
+    make_disk 1M
+    with driver -blockdev node-name=x
+    with no-such -blockdev driver=no-such,node-name=x
+    with filename -blockdev driver=file,node-name=x
+    with missing.img -blockdev driver=file,node-name=x,filename=missing.img
+    with 1bad -blockdev driver=null-co,node-name=1bad
+    with twin -blockdev driver=null-co,node-name=twin -blockdev driver=null-co,node-name=twin
+    with missing -blockdev driver=raw,node-name=x,file=missing
+    with no-such -blockdev "driver=file,node-name=x,filename=$disk,no-such=1"
+    with discard -blockdev "driver=file,node-name=x,filename=$disk,discard=maybe"
+    with JSON -blockdev '{"driver":"file",}'
+    with "node 'n' is written to by" -blockdev driver=null-co,node-name=n -device virtio-blk-pci,drive=n -device virtio-blk-pci,drive=n
+    with num-queues -blockdev driver=null-co,node-name=n -device virtio-blk-pci,drive=n,num-queues=99999
+    with queue-size -blockdev driver=null-co,node-name=n -device virtio-blk-pci,drive=n,queue-size=100
+    with serial -blockdev driver=null-co,node-name=n \
+        -device virtio-blk-pci,drive=n,serial=longer-than-twenty-characters
+    none_was_bad
+}
+
+test_a_disk_that_another_skiff_has() {
+    make_disk 64M
+    start_own_guest blk-verify 'ms=60000' -drive "file=$disk,format=raw,if=none,id=d" -device virtio-blk-pci,drive=d
+    wait_output '^blk-verify: sectors'
+    with "$disk.*in use by process $skiff_pid" -drive "file=$disk,format=raw"
+    with "$disk.*in use by process $skiff_pid" -drive "file=$disk,format=raw,readonly=on"
+    none_was_bad
+    kill "$skiff_pid"
+    wait_skiff 10
+    expect_status 0
+}
+
+test_character_devices() {
+    with no-such -serial no-such
+    with 'file' -serial file:
+    with /no-such/file -serial file:/no-such/file
+    with "$work" -serial "file:$work"
+    with /no-such/socket -serial unix:/no-such/socket
+    with 'missing' -serial chardev:missing
+    with 'port' -serial tcp:localhost:no-such
+    with '2 serial ports' -serial null -serial null -serial null
+    with 'stdio' -serial stdio -serial stdio
+    with no-such -chardev no-such,id=x
+    with id -chardev null
+    with path -chardev file,id=x
+    with twin -chardev null,id=twin -chardev null,id=twin
+    with no-such -chardev null,id=x,no-such=1
+    with twin -chardev null,id=twin -serial chardev:twin -serial chardev:twin
+    none_was_bad
+}
+
+test_values() {
+    local value
+    for value in 0 -1 x '' 99999999999; do
+        with -timeout -timeout "$value"
+    done
+    with no-such -action no-such=1
+    with reboot -action reboot=no-such
+    with panic -action panic=no-such
+    with base -rtc base=no-such
+    with clock -rtc clock=vm
+    with no-such -uuid no-such
+    with no-such -trace no-such
+    with timestamp -msg timestamp=maybe
+    with no-such -msg no-such=on
+    with /no-such/pid -pidfile /no-such/pid
+    with "$work" -pidfile "$work"
+    with /no-such/log -D /no-such/log
+    none_was_bad
+}
+
+test_kernels() {
+    printf 'not a kernel\n' >"$work/text"
+    : >"$work/empty"
+    head -c 1000000 /dev/urandom >"$work/noise"
+    head -c 40 "$kernel" >"$work/head"
+    head -c 20000 "$kernel" >"$work/half"
+    # e_machine of another architecture.
+    cp "$kernel" "$work/arm"
+    printf '\xb7' | dd of="$work/arm" bs=1 seek=18 conv=notrunc status=none
+    # An entry of the program header table beyond the file.
+    cp "$kernel" "$work/table"
+    printf '\xff\xff\xff\xff\xff\xff\xff\x7f' | dd of="$work/table" bs=1 seek=32 conv=notrunc status=none
+    local file
+    for file in missing text empty noise head half arm table; do
+        refuse "$work/$file" -display none -kernel "$work/$file"
+    done
+    refuse "$work.*directory" -display none -kernel "$work"
+    refuse /dev/null -display none -kernel /dev/null
+    refuse "hello.*-m|-m.*hello|memory|RAM" -display none -m 2 -kernel "$kernel" -initrd "$work/noise"
+    with "$work/missing" -initrd "$work/missing"
+    with "$work.*directory" -initrd "$work"
+    truncate -s 200M "$work/huge"
+    with 'initrd|RAM|-m' -initrd "$work/huge"
+    none_was_bad
+}
+
+test_a_Linux_kernel_that_is_cut_short() {
+    [ -e build/linux/vmlinuz ] || skip "no build/linux/vmlinuz"
+    local bytes
+    for bytes in 500 600 20000 5000000; do
+        head -c "$bytes" build/linux/vmlinuz >"$work/vmlinuz"
+        refuse "$work/vmlinuz" -display none -kernel "$work/vmlinuz"
+    done
+    none_was_bad
+}
+
+test_firmware_images() {
+    : >"$work/empty"
+    head -c 1000 build/guests/first.bin >"$work/odd"
+    truncate -s 64M "$work/huge"
+    local file
+    for file in missing empty odd huge; do
+        refuse "$work/$file" -display none -bios "$work/$file"
+    done
+    refuse "$work.*directory" -display none -bios "$work"
+    none_was_bad
+}
+
+# kvm_is WHAT: sets `prefix` so that /dev/kvm is a mount of WHAT, or is missing, for skiff alone.
+kvm_is() {
+    local script='mount --bind "$0" /dev/kvm && exec "$@"'
+    unshare -m true 2>/dev/null || skip "mounts of one's own need root"
+    if [ "$1" = missing ]; then
+        script='mount --bind "$0" /dev && exec "$@"'
+        mkdir -p "$work/dev"
+        set -- "$work/dev"
+    fi
+    prefix=(unshare -m sh -c "$script" "$1")
+}
+
+# as_nobody MODE: sets `prefix` so that skiff runs without privileges, and with a /dev/kvm of that mode.
+as_nobody() {
+    [ "$(id -u)" -eq 0 ] || skip "only root can become somebody else"
+    rm -f "$work/kvm"
+    mknod -m "$1" "$work/kvm" c "0x$(stat -c %t /dev/kvm)" "0x$(stat -c %T /dev/kvm)" 2>/dev/null ||
+        skip "no device nodes can be made here"
+    kvm_is "$work/kvm"
+    prefix+=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    chmod a+rx "$work"
+    "${prefix[@]}" "$SKIFF" -version >/dev/null 2>&1 || skip "nobody may not run $SKIFF"
+    "${prefix[@]}" test -r "$kernel" || skip "nobody may not read $kernel"
+}
+
+test_files_that_may_not_be_read() {
+    as_nobody 666
+    "${prefix[@]}" sh -c ': <>/dev/kvm' 2>/dev/null || skip "the copy of /dev/kvm does not work"
+    cp "$kernel" "$work/secret"
+    chmod 600 "$work/secret"
+    truncate -s 1M "$work/read-only"
+    chmod 644 "$work/read-only"
+    refuse "$work/secret.*denied" -display none -kernel "$work/secret"
+    with "$work/secret.*denied" -initrd "$work/secret"
+    refuse "$work/secret.*denied" -display none -bios "$work/secret"
+    with "$work/secret.*denied" -drive "file=$work/secret,format=raw,readonly=on"
+    with "$work/read-only.*denied" -drive "file=$work/read-only,format=raw"
+    with "$work/log.*denied" -serial "file:$work/log"
+    with "$work/pid.*denied" -pidfile "$work/pid"
+    none_was_bad
+}
+
+test_memory_that_the_host_does_not_have() {
+    with 'memory|-m' -m 32T
+    with 'memory|-m' -object memory-backend-memfd,id=m,size=32T,share=on -machine memory-backend=m
+    prefix=(prlimit --as=300000000)
+    with 'memory|-m' -m 1G
+    none_was_bad
+}
+
+test_KVM_that_is_missing() {
+    kvm_is missing
+    with '/dev/kvm: No such file.*(modprobe|module|nested|BIOS|virtuali)'
+    none_was_bad
+}
+
+test_KVM_that_is_forbidden() {
+    as_nobody 600
+    with '/dev/kvm: Permission denied.*(group|kvm)'
+    none_was_bad
+}
+
+test_KVM_that_is_something_else() {
+    kvm_is /dev/null
+    with '/dev/kvm'
+    : >"$work/file"
+    kvm_is "$work/file"
+    with '/dev/kvm'
+    none_was_bad
+}
+
+test_descriptors_that_run_out() {
+    local limit status
+    # Where it just suffices does not matter: either the guest runs or the line says what is missing.
+    for limit in 4 5 6 7 8 9 10 11 12 13 14 15 16 18 20 22 24 26 28 30; do
+        prefix=(prlimit "--nofile=$limit")
+        status=0
+        "${prefix[@]}" "$SKIFF" -display none "${debug_exit[@]}" -kernel "$kernel" >/dev/null 2>&1 </dev/null || status=$?
+        [ "$status" -eq 1 ] || with 'Too many open files'
+    done
+    [ "$status" -eq 1 ] || fail "30 descriptors are not enough"
+    none_was_bad
+}
+
+test_the_parent_of_a_daemon_gets_its_error() {
+    refuse missing -display none -daemonize -kernel missing
+    with missing.img -daemonize -drive file=missing.img,format=raw
+    none_was_bad
+}
+
+run_tests
