@@ -135,6 +135,13 @@ static void run_state_serve_stop(void *opaque)
     vm_operation_end(rs);
 }
 
+/* Powered off, or KVM can't go on: as in QEMU there is nothing to continue. */
+static bool run_state_has_ended(const RunState *rs)
+{
+    return rs->phase == RUN_STOPPED &&
+           (rs->reason == STOP_SHUTDOWN || rs->reason == STOP_INTERNAL_ERROR);
+}
+
 static void run_state_serve_start(void *opaque)
 {
     enter_main();
@@ -142,8 +149,12 @@ static void run_state_serve_start(void *opaque)
     RunState *rs = opaque;
     vm_operation_begin(rs);
     rs->pending_requests &= ~REQUEST_START;
-    rs->wants_to_run = true;
-    co_vm_start(rs);
+    if (run_state_has_ended(rs)) {
+        log_warn("the guest has ended (%s): it goes on only after a reset", run_state_name(rs));
+    } else {
+        rs->wants_to_run = true;
+        co_vm_start(rs);
+    }
     vm_operation_end(rs);
 }
 

@@ -101,6 +101,7 @@ bool co_vm_reset(RunState *rs, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* ---- messages: any thread, return at once. Of stop and start the last counts; requests of one
  * kind that wait, with nothing to the contrary between them, are one request ---- */
 void run_state_request_stop(RunState *rs, StopReason reason) ANY_THREAD;
+/* Of a guest that has ended (powered off, internal error) only after a reset. */
 void run_state_request_start(RunState *rs) ANY_THREAD;
 void run_state_request_reset(RunState *rs) ANY_THREAD;
 

@@ -269,6 +269,26 @@ static void the_weightiest_reason_of_stops_that_share_one_is_told(void **state)
     assert_string_equal(run_state_name(&f->rs), "paused");
 }
 
+static void a_guest_that_has_ended_goes_on_only_after_a_reset(void **state)
+{
+    static const StopReason ends[] = {STOP_SHUTDOWN, STOP_INTERNAL_ERROR};
+    Fake *f = *state;
+    enter_main();
+    for (unsigned i = 0; i < G_N_ELEMENTS(ends); i++) {
+        fake_start(f);
+        run_state_request_stop(&f->rs, ends[i]);
+        fake_settle(f);
+        f->log[0] = '\0';
+        run_state_request_start(&f->rs);
+        fake_settle(f);
+        assert_string_equal(f->log, "");
+        run_state_request_reset(&f->rs);
+        run_state_request_start(&f->rs);
+        fake_settle(f);
+        assert_string_equal(f->log, "reset hand-over unpark ");
+    }
+}
+
 /* ---- broken on purpose ---- */
 
 static void start_with_token_body(void *opaque)
@@ -332,6 +352,7 @@ int main(void)
         ON_FAKE(a_reset_that_fails_leaves_the_vm_stopped),
         ON_FAKE(a_stop_waits_its_turn_behind_a_reset),
         ON_FAKE(the_last_of_stop_and_start_counts),
+        ON_FAKE(a_guest_that_has_ended_goes_on_only_after_a_reset),
         ON_FAKE(the_last_counts_also_while_all_wait_for_the_lock),
         ON_FAKE(a_start_does_not_take_back_a_stop),
         ON_FAKE(the_weightiest_reason_of_stops_that_share_one_is_told),
