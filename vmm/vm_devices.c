@@ -55,6 +55,14 @@ static bool vm_attach_to_bus(Vm *vm, Device *dev, const char *wanted, GError **e
     return dev->bus_device != NULL;
 }
 
+/* Some errors name the device already. */
+static void vm_prefix_device_error(const Device *dev, GError **error)
+{
+    g_autofree char *label = g_strdup_printf("%s: ", device_label(dev));
+    bool named = g_str_has_prefix((*error)->message, label);
+    g_prefix_error(error, "-device %s", named ? "" : label);
+}
+
 Device *vm_co_add_device(Vm *vm, const char *type_name, const char *id, const OptDict *opts,
                          GError **error)
 {
@@ -67,7 +75,7 @@ Device *vm_co_add_device(Vm *vm, const char *type_name, const char *id, const Op
     Device *dev = device_new(type, &vm->env, id);
     bool ok = device_set_properties(dev, props, error); /* its errors name the device already */
     if (ok && (!vm_attach_to_bus(vm, dev, bus, error) || !device_realize(dev, error))) {
-        g_prefix_error(error, "-device %s: ", device_label(dev));
+        vm_prefix_device_error(dev, error);
         ok = false;
     }
     if (!ok) {

@@ -47,6 +47,9 @@ test_chardevs_that_are_wrong() {
     set_own_guest hello ""
     refused '^skiff: -serial foo: .* there are stdio' -serial foo
     refused "^skiff: -serial file:$work/no/x: can't open" -serial "file:$work/no/x"
+    refused "^skiff: -device isa-serial: there is no chardev 'no'$" -serial chardev:no
+    refused "^skiff: -device virtserialport: chardev 'c' is in use by virtconsole; with mux=on it can be shared" \
+        -serial null -chardev null,id=c -device virtio-serial-pci -device virtconsole,chardev=c -device virtserialport,chardev=c
     refused '2 serial ports; use -device virtio-serial-pci' -serial null -serial null -serial null
     refused 'stdio is used already; several users share it' -serial stdio -debugcon stdio
     refused 'a daemon has no terminal: use file, socket or pty' -daemonize -serial stdio
