@@ -26,7 +26,7 @@ typedef struct Bench {
     VringDriver driver;
 } Bench;
 
-static void bench_start(Bench *b, bool event_idx, bool indirect)
+NO_THREAD_SAFETY_ANALYSIS static void bench_start(Bench *b, bool event_idx, bool indirect)
 {
     VirtQueueSetup setup = vring_driver_setup(&b->driver, event_idx, indirect);
     VirtQueuePosition position = {0};
@@ -51,7 +51,7 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
+NO_THREAD_SAFETY_ANALYSIS static int tear_down(void **state)
 {
     Bench *b = *state;
     VirtQueuePosition position;
