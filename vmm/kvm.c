@@ -115,9 +115,7 @@ bool kvm_create_vm(Kvm *kvm, GError **error)
         return kvm_fail(error, "KVM_CREATE_VM");
     }
     kvm->has_msi_devid = kvm_check(kvm, KVM_CAP_MSI_DEVID) > 0;
-    kvm->first_msi_gsi =
-        ARCH_FIRST_MSI_GSI; /* KVM has set the routes of its controllers' own pins */
-    return arch_vm_init(kvm, error);
+    return arch_vm_init(kvm, error) && kvm_init_routes(kvm, error);
 }
 
 void kvm_close(Kvm *kvm)

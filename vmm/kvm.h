@@ -52,6 +52,11 @@ bool kvm_map_ram(Kvm *kvm, const GuestRam *ram, GError **error) ANY_THREAD;
  * state's and set by it. @ops is the caller's. */
 void kvm_fill_machine_ops(MachineOps *ops) ANY_THREAD;
 
+/* Sets the routes of the interrupt controllers' own pins. After arch_vm_init(). KVM's own table
+ * will not do: it has the PIT at pin 0 of the I/O APIC, where the MADT, as on every PC, says pin 2.
+ */
+bool kvm_init_routes(Kvm *kvm, GError **error) ANY_THREAD;
+
 /* For MachineOps, by kvm_fill_machine_ops(): opaque is a Kvm. */
 void kvm_irq_fill_ops(MachineOps *ops) ANY_THREAD;
 void kvm_doorbell_fill_ops(MachineOps *ops) ANY_THREAD;

@@ -46,6 +46,17 @@ static bool kvm_commit_routes(Kvm *kvm)
     return ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, table) == 0;
 }
 
+bool kvm_init_routes(Kvm *kvm, GError **error)
+{
+    kvm->first_msi_gsi = ARCH_FIRST_MSI_GSI;
+    if (!kvm_commit_routes(kvm)) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "KVM: KVM_SET_GSI_ROUTING: %s", g_strerror(errno));
+        return false;
+    }
+    return true;
+}
+
 static bool kvm_irqfd(Kvm *kvm, const MsiRoute *r, bool attach)
 {
     struct kvm_irqfd irqfd = {
