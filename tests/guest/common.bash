@@ -87,10 +87,12 @@ monitor() {
     type_in "$(printf '%s\\n' "$@")"
 }
 
-# wait_paused REASON: until `info status` says so.
+# wait_paused REASON: until `info status` says so; like QEMU it does not repeat the word for a mere
+# stop, whose reason is "paused".
 wait_paused() {
-    local deadline=$((SECONDS + $(seconds 20)))
-    until grep -aq "VM status: paused ($1)" "$output"; do
+    local deadline=$((SECONDS + $(seconds 20))) said="VM status: paused \\($1\\)\$"
+    [ "$1" != paused ] || said='VM status: paused$'
+    until printed "$said"; do
         kill -0 "$skiff_pid" 2>/dev/null || fail "skiff ended instead of being paused ($1)"
         [ $SECONDS -lt $deadline ] || fail "skiff is not paused ($1)"
         monitor 'info status'
