@@ -325,6 +325,7 @@ static void command_obey(void *opaque)
 
 static RUNS_IN_LOOP void request_gone(VirtioDevice *vdev)
 {
+    assert_home(vdev->home);
     if (vdev->stopping && queues_idle(vdev)) {
         aio_bh_schedule(&vdev->home_bh);
     }
@@ -333,6 +334,7 @@ static RUNS_IN_LOOP void request_gone(VirtioDevice *vdev)
 void *virtio_pop(VirtioDevice *vdev, unsigned index)
 {
     VirtioQueue *q = &vdev->queues[index];
+    assert_home(vdev->home); /* R7: a queue has one owner */
     if (!virtio_taking(vdev) || !q->active || (q->processing && !q->budget)) {
         return NULL;
     }

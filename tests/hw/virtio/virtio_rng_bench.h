@@ -34,7 +34,7 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
+static inline int tear_down(void **state)
 {
     Fixture *f = *state;
     if (f->dev) {
@@ -53,20 +53,20 @@ static void bring_up(Fixture *f, unsigned vector)
     virtio_bench_settle(f->bench);
 }
 
-static void ask(Fixture *f, uint32_t bytes)
+static inline void ask(Fixture *f, uint32_t bytes)
 {
     VringBuffer b = {f->data, bytes, true};
     virtio_guest_add(&f->queue, &b, 1);
 }
 
-static void assert_answered(Fixture *f)
+static inline void assert_answered(Fixture *f)
 {
     uint32_t id, len;
     assert_true(virtio_guest_used(&f->queue, &id, &len));
     assert_true(len > 0);
 }
 
-static uint32_t common(Fixture *f, unsigned offset, unsigned size)
+static inline uint32_t common(Fixture *f, unsigned offset, unsigned size)
 {
     return virtio_guest_common_read(&f->guest, offset, size);
 }
