@@ -243,9 +243,11 @@ static RUNS_IN_MAIN void monitor_execute(Monitor *m)
 
 /* ---- input ---- */
 
+/* A peer that asks and does not read gets no more answers to hold for it. */
 static size_t monitor_can_receive(void *opaque)
 {
-    return MONITOR_LINE_MAX;
+    const Monitor *m = opaque;
+    return m->pending->len == 0 ? MONITOR_LINE_MAX : 0;
 }
 
 static RUNS_IN_MAIN void monitor_type(Monitor *m, uint8_t byte)
@@ -303,7 +305,11 @@ static void monitor_event(void *opaque, ChardevEvent event)
 
 static void monitor_writable(void *opaque)
 {
-    monitor_flush(opaque);
+    Monitor *m = opaque;
+    monitor_flush(m);
+    if (m->pending->len == 0) {
+        chardev_accept_input(m->chardev);
+    }
 }
 
 Monitor *monitor_new(Vm *vm, Chardev *chardev)
@@ -320,4 +326,11 @@ Monitor *monitor_new(Vm *vm, Chardev *chardev)
     m->pending = g_string_new(NULL);
     chardev_attach(chardev, &ops, m);
     return m;
+}
+
+void monitor_free(Monitor *m)
+{
+    chardev_attach(m->chardev, NULL, NULL);
+    g_string_free(m->pending, true);
+    g_free(m);
 }

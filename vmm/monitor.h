@@ -11,7 +11,9 @@
 
 typedef struct Monitor Monitor;
 
-/* Attaches to @chardev (borrowed) for as long as the process lives. */
+/* Attaches to @chardev (borrowed). What is typed is not read while the answer to what was typed
+ * before is not. */
 Monitor *monitor_new(Vm *vm, Chardev *chardev) RUNS_IN_MAIN;
+void monitor_free(Monitor *m) RUNS_IN_MAIN;
 
 #endif

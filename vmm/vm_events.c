@@ -54,6 +54,9 @@ static void vm_timeout(void *opaque)
 {
     enter_main();
     Vm *vm = opaque;
+    if (vm->quitting) { /* it has ended in time; only its storage has not */
+        return;
+    }
     vm->timed_out = true;
     log_error("-timeout: the VM has run for %u s", vm->config->timeout_s);
     vm_quit(vm, EXIT_STATUS_TIMEOUT);

@@ -158,6 +158,8 @@ test_objects() {
     with size -object memory-backend-memfd,id=x,size=0
     with share -object memory-backend-ram,id=x,size=64M,share=on
     with twin -object memory-backend-ram,id=twin,size=64M -object memory-backend-ram,id=twin,size=64M
+    with twin -object memory-backend-ram,id=twin,size=64M -object iothread,id=twin
+    with twin -object iothread,id=twin -object memory-backend-memfd,id=twin,size=64M
     with 128 -object memory-backend-ram,id=x,size=64M -machine memory-backend=x -m 128
     with missing -blockdev driver=null-co,node-name=n -device virtio-blk-pci,drive=n,iothread=missing
     none_was_bad
@@ -389,6 +391,9 @@ test_descriptors_that_run_out() {
 }
 
 test_the_parent_of_a_daemon_gets_its_error() {
+    with 'a daemon has no terminal' -daemonize -serial stdio
+    with 'a daemon has no terminal' -daemonize -chardev stdio,id=x
+    with 'a daemon has no terminal' -daemonize -nographic
     refuse missing -display none -daemonize -kernel missing
     with missing.img -daemonize -drive file=missing.img,format=raw
     none_was_bad

@@ -212,6 +212,23 @@ static void a_quit_behind_a_stop_that_hangs_ends_in_time(void **state)
     rig_settle(rig);
 }
 
+static void a_vm_that_ended_does_not_time_out_meanwhile(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    rig->config.timeout_s = 2;
+    vm_events_init(&rig->vm);
+    rig->park_hangs = true;
+    vm_request(&rig->vm, VM_REQUEST_POWEROFF, 0);
+    rig_settle(rig);
+    aio_context_set_virtual_time(rig->vm.ctx, 4 * SECOND_NS);
+    rig_settle(rig);
+    assert_false(rig->vm.timed_out);
+    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_OK);
+    co_wake(rig->held);
+    rig_settle(rig);
+}
+
 #define ON_RIG(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
 
 int main(void)
@@ -227,6 +244,7 @@ int main(void)
         ON_RIG(exit_failure_exits_whatever_no_shutdown_says),
         ON_RIG(a_quit_while_the_machine_is_built_waits_for_nothing),
         ON_RIG(a_quit_behind_a_stop_that_hangs_ends_in_time),
+        ON_RIG(a_vm_that_ended_does_not_time_out_meanwhile),
     };
     return cmocka_run_group_tests_name("vmm/vm_events", tests, NULL, NULL);
 }
