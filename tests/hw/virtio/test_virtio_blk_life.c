@@ -291,11 +291,20 @@ static void a_stop_waits_for_a_reset_that_drains(void **state)
 typedef struct DrainedKicks {
     Fixture *f;
     BlkRequest requests[3];
-    unsigned waiting_inside;
+    unsigned taken_inside;
 } DrainedKicks;
 
 static void nothing(void *opaque)
 {
+}
+
+/* Not what waits on the disk: a request may be taken and queue in front of it. */
+static void count_taken(void *opaque)
+{
+    DrainedKicks *k = opaque;
+    const VirtioDevice *vdev = &k->f->guest.dev->vdev;
+    enter_iothread(vdev->home);
+    k->taken_inside = virtqueue_in_flight(vdev->queues[0].vq);
 }
 
 static void drained_kicks(void *opaque)
@@ -312,7 +321,7 @@ static void drained_kicks(void *opaque)
     for (unsigned i = 0; i < 6; i++) { /* the doorbell has been heard by then */
         co_call_in(f->bench->home, nothing, NULL);
     }
-    k->waiting_inside = block_mem_waiting(f->disk.node);
+    co_call_in(f->bench->home, count_taken, k);
     co_drained_end(&blk, 1);
 }
 
@@ -326,7 +335,7 @@ static void kicks_in_a_drained_section_are_taken_after_it(void **state)
     }
     for (unsigned round = 0; round < 5; round++) {
         virtio_bench_run(f->bench, drained_kicks, &k);
-        assert_int_equal(k.waiting_inside, 0);
+        assert_int_equal(k.taken_inside, 0);
         virtio_bench_settle(f->bench);
         assert_int_equal(block_mem_waiting(f->disk.node), 3);
         for (unsigned i = 0; i < 3; i++) {
