@@ -38,8 +38,10 @@ static void drain_look(void *opaque)
 {
     BlockBackend *blk = opaque;
     enter_iothread(blk->home);
+    /* Nothing begins while a drain waits: others queue, and a macro, whose parts do not, counts
+     * until after the last of them. */
     if (atomic_load_explicit(&blk->in_flight, memory_order_relaxed) != 0) {
-        return; /* a macro's next part, or its owner's next request, began meanwhile */
+        bug_abort("backend '%s': a request began inside a drained section", blk->name);
     }
     BlkDrainEntry *e = blk->drains;
     blk->drains = NULL;
