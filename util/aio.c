@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 #include "util/aio_int.h"
 #include "util/held_int.h"
@@ -352,13 +351,6 @@ static void aio_poll_switch(AioContext *ctx, bool on)
     }
 }
 
-static int64_t aio_real_now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
 /* Looks at memory for up to poll_ns; true when something was dispatched or is ready. */
 static bool aio_busy_poll(AioContext *ctx, int64_t timeout_ns)
 {
@@ -368,10 +360,10 @@ static bool aio_busy_poll(AioContext *ctx, int64_t timeout_ns)
         if (!ctx->polling) {
             aio_poll_switch(ctx, true);
         }
-        int64_t end = aio_real_now_ns() + limit;
+        int64_t end = aio_clock_ns() + limit;
         do {
             progress = aio_poll_once(ctx) || aio_has_work(ctx);
-        } while (!progress && aio_real_now_ns() < end);
+        } while (!progress && aio_clock_ns() < end);
         if (progress) {
             return true; /* stays in polling mode */
         }
@@ -409,12 +401,15 @@ static int aio_epoll(AioContext *ctx, struct epoll_event *events, int64_t timeou
         timeout_ns = 0;
     }
     struct timespec ts = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
-    int64_t start = ctx->poll_max_ns != 0 ? aio_real_now_ns() : 0;
+    int64_t start = ctx->poll_max_ns != 0 ? aio_clock_ns() : 0;
     int n =
         epoll_pwait2(ctx->epoll_fd, events, AIO_EVENTS_PER_TURN, timeout_ns < 0 ? NULL : &ts, NULL);
+    if (n < 0 && errno != EINTR) { /* EBADF: somebody closed our descriptor */
+        bug_abort("epoll_pwait2 of '%s': %s", ctx->name, g_strerror(errno));
+    }
     atomic_store(&ctx->sleeping, false);
     if (ctx->poll_max_ns != 0 && timeout_ns != 0) {
-        aio_poll_adapt(ctx, aio_real_now_ns() - start);
+        aio_poll_adapt(ctx, aio_clock_ns() - start);
     }
     return n;
 }

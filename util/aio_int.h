@@ -68,6 +68,7 @@ bool aio_bh_run(AioContext *ctx) ANY_THREAD;
 bool aio_ready_run(AioContext *ctx) ANY_THREAD;
 
 /* timers */
+int64_t aio_clock_ns(void) ANY_THREAD; /* CLOCK_MONOTONIC, also under virtual time */
 int64_t aio_timers_next_ns(const AioContext *ctx) ANY_THREAD; /* INT64_MAX: none */
 bool aio_timers_run(AioContext *ctx) ANY_THREAD;
 

@@ -3,14 +3,16 @@
 #include <time.h>
 #include "util/aio_int.h"
 
-int64_t aio_now_ns(const AioContext *ctx)
+int64_t aio_clock_ns(void)
 {
-    if (ctx->virtual_time) {
-        return ctx->virtual_now_ns;
-    }
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+int64_t aio_now_ns(const AioContext *ctx)
+{
+    return ctx->virtual_time ? ctx->virtual_now_ns : aio_clock_ns();
 }
 
 void aio_context_set_virtual_time(AioContext *ctx, int64_t now_ns)

@@ -50,7 +50,7 @@ extern ThreadRoleCapability role_coroutine; /* on a coroutine's stack: may yield
 #define coroutine_fn SKIFF_TSA(requires_capability(role_coroutine))
 
 typedef enum ThreadRole {
-    THREAD_NONE, /* not created by thread_new(): tests' own threads, early start-up */
+    THREAD_NONE, /* not created by thread_start(): tests' own threads, early start-up */
     THREAD_MAIN,
     THREAD_IOTHREAD,
     THREAD_VCPU,
@@ -62,8 +62,8 @@ typedef enum ThreadRole {
  * per thread; a second call with another role aborts. */
 void thread_adopt_role(ThreadRole role, const char *name) ANY_THREAD;
 
-/* Starts a joinable thread that adopts @role and @name before it calls @fn(@arg). Aborts when the
- * kernel refuses at start-up is not wanted: returns false and sets nothing but errno on failure. */
+/* Starts a joinable thread that adopts @role and @name before it calls @fn(@arg). False + errno
+ * when the kernel refuses. */
 bool thread_start(pthread_t *thread, ThreadRole role, const char *name, void *(*fn)(void *),
                   void *arg) ANY_THREAD;
 

@@ -379,39 +379,6 @@ static const CmdlineOption cmdline_options[] = {
     {0},
 };
 
-/* What QEMU has and skiff does not (yet): refused by name with what comes nearest. */
-static const struct {
-    const char *name, *nearest;
-} cmdline_lacking[] = {
-    {"hda", "-drive file=...,format=raw"},
-    {"hdb", "-drive file=...,format=raw"},
-    {"cdrom", "-drive file=...,format=raw,readonly=on"},
-    {"sda", "-drive file=...,format=raw"},
-    {"netdev", "none: this version has no network devices"},
-    {"qmp", "signals: SIGTERM powers the VM off"},
-    {"mon", "-serial mon:stdio"},
-    {"gdb", "none: this version has no gdbstub"},
-    {"s", "none: this version has no gdbstub"},
-    {"vnc", "a serial console"},
-    {"spice", "a serial console"},
-    {"usb", "virtio devices"},
-    {"usbdevice", "virtio devices"},
-    {"soundhw", "none"},
-    {"fw_cfg", "-append, or a file in the initrd"},
-    {"pflash", "-bios"},
-    {"dtb", "none: the x86 boards have no device tree"},
-    {"snapshot", "-drive ...,readonly=on"},
-    {"loadvm", "none: this version has no snapshots"},
-    {"incoming", "none: this version has no migration"},
-    {"sandbox", "none: this version has no seccomp filter"},
-    {"boot", "-kernel or -bios"},
-    {"option-rom", "-bios"},
-    {"readconfig", "the same options on the command line, or as JSON"},
-    {"global", "the property at -device"},
-    {"smbios", "none"},
-    {"k", "none: there is no keyboard"},
-};
-
 static const CmdlineOption *cmdline_find(const char *name)
 {
     for (const CmdlineOption *o = cmdline_options; o->name != NULL; o++) {
@@ -424,12 +391,11 @@ static const CmdlineOption *cmdline_find(const char *name)
 
 static bool cmdline_unknown(const char *name, GError **error)
 {
-    for (unsigned i = 0; i < G_N_ELEMENTS(cmdline_lacking); i++) {
-        if (strcmp(cmdline_lacking[i].name, name) == 0) {
-            g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "skiff has no -%s; nearest is %s",
-                        name, cmdline_lacking[i].nearest);
-            return false;
-        }
+    const char *nearest = cmdline_nearest(name);
+    if (nearest != NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "skiff has no -%s; nearest is %s", name,
+                    nearest);
+        return false;
     }
     const char *names[G_N_ELEMENTS(cmdline_options)];
     unsigned n = 0;

@@ -6,15 +6,15 @@
  * or is parked. main parks all of them and starts all of them; it never waits for one except by
  * yielding in vcpus_co_park(), which ends because a vCPU waits only for loops.
  *
- *            vcpus_unpark()                     KVM_RUN returns
- *   PARKED ------------------> IN_GUEST  <-------------------------> IN_ACCESS (BQL around the
- * dispatch) ^                          |    ^                                  |   ^ |     kick:
- * immediate_exit |    |                     MMIO_PENDING |   | Completion signalled
- *     +--------------------------+    |                                  v   |
- *     |                               |                               IN_PENDED (no lock held)
- *     |                               | unpark
- *     +---------------------------- HALTED: it made a request that ends the run (reset, power-off);
- * waits to be parked
+ *   from        what happens                                          to
+ *   PARKED      vcpus_unpark()                                        IN_GUEST
+ *   IN_GUEST    kicked (immediate_exit, signal)                       PARKED
+ *   IN_GUEST    KVM_RUN returns with an access                        IN_ACCESS (BQL held)
+ *   IN_ACCESS   MMIO_DONE                                             IN_GUEST
+ *   IN_ACCESS   MMIO_PENDING                                          IN_PENDED (no lock held)
+ *   IN_PENDED   Completion signalled                                  IN_ACCESS, once more
+ *   IN_ACCESS   asked for what ends the run (reset, power-off, ...)   HALTED
+ *   HALTED      kicked                                                PARKED
  *
  * Invariants
  *   1. A parked vCPU has no pending exit: KVM_RUN was entered with immediate_exit after its last

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "tests/support/death.h"
 #include "util/aio.h"
+#include "util/aio_int.h"
 #include "util/held.h"
 #include "util/iothread.h"
 #include "util/sched_point.h"
@@ -391,6 +392,19 @@ static void step_foreign(void *opaque)
     pthread_join(thread, NULL);
 }
 
+/* Somebody closed a descriptor once too often, and it was ours. */
+static void lose_epoll_descriptor(void *arg)
+{
+    AioContext *ctx = aio_context_new("robbed", NULL);
+    close(ctx->epoll_fd);
+    aio_context_step(ctx, true);
+}
+
+static void a_loop_that_cannot_wait_aborts_and_does_not_spin(void **state)
+{
+    assert_dies(lose_epoll_descriptor, NULL, "epoll_pwait2 of 'robbed': Bad file descriptor");
+}
+
 static void r2_running_another_threads_loop_aborts(void **state)
 {
     assert_dies(step_foreign, NULL, "not at home");
@@ -434,6 +448,7 @@ int main(void)
                                         loop_teardown),
         cmocka_unit_test(r1_holding_the_big_lock_makes_no_thread_main),
         cmocka_unit_test(r2_running_a_loop_from_its_own_callback_aborts),
+        cmocka_unit_test(a_loop_that_cannot_wait_aborts_and_does_not_spin),
         cmocka_unit_test(r2_running_another_threads_loop_aborts),
     };
     return cmocka_run_group_tests_name("util/aio", tests, NULL, NULL);
