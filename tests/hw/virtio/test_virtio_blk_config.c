@@ -69,6 +69,7 @@ static void a_resize_is_told(void **state)
     virtio_bench_settle(f->bench);
     fake_machine_settle(f->bench->machine);
     assert_int_equal(fake_machine_delivered(f->bench->machine, 0x100), 1);
+    assert_int_equal(virtio_guest_read(&f->guest, f->guest.isr, 1), VIRTIO_ISR_CONFIG);
     assert_int_equal(config(f, 0, 8), 2 * DISK_SECTORS);
     assert_int_not_equal(virtio_guest_common_read(&f->guest, VIRTIO_COMMON_GENERATION, 1),
                          generation);
