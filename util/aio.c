@@ -14,6 +14,8 @@
 
 #define AIO_EVENTS_PER_TURN 64
 #define AIO_POLL_START_NS 4000
+/* Turns that found work by polling ask the kernel about descriptors only every so often. */
+#define AIO_EPOLL_INTERVAL 8
 
 struct AioHandler {
     AioContext *ctx;
@@ -376,6 +378,16 @@ static bool aio_busy_poll(AioContext *ctx, int64_t timeout_ns)
     return progress;
 }
 
+/* Before the descriptors' turn. While notifications are off only looking finds work; a turn that
+ * has something else to do looks once and leaves them off. */
+static bool aio_look(AioContext *ctx, int64_t timeout_ns)
+{
+    if (timeout_ns != 0) {
+        return aio_busy_poll(ctx, timeout_ns);
+    }
+    return ctx->polling && aio_poll_once(ctx);
+}
+
 /* After a blocking wait of @waited_ns: longer polling pays if the event came soon, shorter if it
  * did not. */
 static void aio_poll_adapt(AioContext *ctx, int64_t waited_ns)
@@ -458,13 +470,16 @@ static bool aio_turn(AioContext *ctx, bool may_block)
     aio_flush(ctx);
 
     int64_t timeout_ns = aio_timeout_ns(ctx, may_block && !progress);
-    if (ctx->pollers != 0 && (timeout_ns != 0 || ctx->polling)) {
-        if (aio_busy_poll(ctx, timeout_ns)) {
-            progress = true;
-            timeout_ns = 0;
-            aio_flush(ctx);
-        }
+    if (ctx->pollers != 0 && aio_look(ctx, timeout_ns)) {
+        progress = true;
+        timeout_ns = 0;
+        aio_flush(ctx);
     }
+    if (ctx->polling && progress && ctx->always_ready == 0 &&
+        ++ctx->turns_without_epoll < AIO_EPOLL_INTERVAL) {
+        return true;
+    }
+    ctx->turns_without_epoll = 0;
     struct epoll_event events[AIO_EVENTS_PER_TURN];
     int count = aio_epoll(ctx, events, timeout_ns);
     progress |= aio_dispatch(ctx, events, count);

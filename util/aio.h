@@ -14,7 +14,7 @@
  *   4. call the handlers' `flush` once each (batched submission);
  *   5. if there is still work, look at file descriptors without blocking; else busy-poll up to
  * poll-max-ns (adaptive), then block in epoll_wait until the next timer;
- *   6. dispatch ready descriptors.
+ *   6. dispatch ready descriptors (while polling finds work, only in every few turns).
  * What arrives during a step waits for the next turn, so that no source starves another.
  */
 #ifndef SKIFF_UTIL_AIO_H

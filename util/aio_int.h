@@ -50,6 +50,7 @@ struct AioContext {
     int64_t virtual_now_ns;
 
     int64_t poll_max_ns, poll_ns;
+    unsigned turns_without_epoll;
     bool polling; /* poll_begin called, poll_end not yet */
     AioExitHook *exit_hooks;
 };

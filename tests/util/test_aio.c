@@ -253,7 +253,7 @@ static void timers_fire_in_order_of_their_deadlines_in_virtual_time(void **state
 }
 
 typedef struct Memory {
-    int available, processed, begun, ended;
+    int available, processed, begun, ended, posted;
 } Memory;
 
 static bool memory_poll(void *opaque)
@@ -303,6 +303,65 @@ static void work_that_arrives_as_polling_ends_is_not_lost(void **state)
     assert_int_equal(m.processed, 1);
     aio_handler_remove(h);
     aio_handler_remove(hw);
+    close(fd);
+}
+
+/* A context that has begun to poll: its first blocking wait was short. */
+static AioHandler *memory_poll_forever(AioContext *ctx, Memory *m, const AioHandlerOps *ops)
+{
+    AioHandler *h = aio_handler_add(ctx, -1, ops, m);
+    aio_context_set_polling(ctx, INT64_C(3600) * 1000000000);
+    aio_post(ctx, count_call, &m->posted);
+    aio_context_step(ctx, true); /* a turn with work does not block */
+    int fd = eventfd(1, EFD_CLOEXEC);
+    static const AioHandlerOps wake = {.readable = count_call};
+    AioHandler *hw = aio_handler_add(ctx, fd, &wake, &m->posted);
+    aio_context_step(ctx, true);
+    aio_handler_remove(hw);
+    close(fd);
+    m->available = 1000;
+    aio_context_step(ctx, true);
+    assert_int_equal(m->begun, 1);
+    return h;
+}
+
+static void turns_with_other_work_leave_notifications_off_and_look(void **state)
+{
+    Memory m = {0};
+    static const AioHandlerOps ops = {.poll = memory_poll,
+                                      .poll_ready = memory_ready,
+                                      .poll_begin = memory_begin,
+                                      .poll_end = memory_end};
+    AioHandler *h = memory_poll_forever(*state, &m, &ops);
+    int before = m.processed;
+    for (int i = 0; i < 100; i++) {
+        aio_post(*state, count_call, &m.posted);
+        aio_context_step(*state, true);
+    }
+    assert_int_equal(m.processed - before, 100);
+    assert_int_equal(m.begun, 1);
+    assert_int_equal(m.ended, 0);
+    aio_handler_remove(h);
+}
+
+static void descriptors_are_served_while_polling_always_finds_work(void **state)
+{
+    Memory m = {0};
+    static const AioHandlerOps ops = {.poll = memory_poll,
+                                      .poll_ready = memory_ready,
+                                      .poll_begin = memory_begin,
+                                      .poll_end = memory_end};
+    AioHandler *h = memory_poll_forever(*state, &m, &ops);
+    int fd = eventfd(1, EFD_CLOEXEC), wakes = 0;
+    static const AioHandlerOps wake = {.readable = count_call};
+    AioHandler *hw = aio_handler_add(*state, fd, &wake, &wakes);
+    for (int i = 0; i < 20; i++) {
+        aio_context_step(*state, true);
+    }
+    assert_true(wakes >= 2);
+    assert_true(m.processed >= 20);
+    aio_handler_remove(hw);
+    aio_handler_remove(h);
     close(fd);
 }
 
@@ -438,6 +497,10 @@ int main(void)
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(work_that_arrives_as_polling_ends_is_not_lost, loop_setup,
                                         loop_teardown),
+        cmocka_unit_test_setup_teardown(turns_with_other_work_leave_notifications_off_and_look,
+                                        loop_setup, loop_teardown),
+        cmocka_unit_test_setup_teardown(descriptors_are_served_while_polling_always_finds_work,
+                                        loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(
             a_bottom_half_may_be_cancelled_while_another_thread_schedules_it, loop_setup,
             loop_teardown),
