@@ -34,7 +34,7 @@ seconds() {
     echo $(($1 * TEST_SLOW))
 }
 
-# skiff [--limit SECONDS] ARGUMENT…: runs skiff to its end; sets $status and writes stdout and
+# skiff [--limit SECONDS] ARGUMENT…: runs skiff to its end; sets $status and writes stdout, then
 # stderr to $output. Not ending within the limit (default 60) fails the test. Standard input is
 # /dev/null unless redirected.
 skiff() {
@@ -47,7 +47,11 @@ skiff() {
     if [ -t 0 ]; then
         exec </dev/null
     fi
-    timeout --kill-after=5 "$(seconds "$limit")" "$SKIFF" "$@" >"$output" 2>&1 || status=$?
+    # Two files, since a message may come while the guest is in the middle of a line.
+    timeout --kill-after=5 "$(seconds "$limit")" "$SKIFF" "$@" >"$output" 2>"$work/errors" ||
+        status=$?
+    [ -z "$(tail -c 1 "$output")" ] || echo >>"$output"
+    cat "$work/errors" >>"$output"
     [ "$status" -ne 124 ] || fail "skiff did not end within $(seconds "$limit") s"
 }
 
