@@ -119,6 +119,11 @@ static size_t json_count_pairs(struct json_object *value)
     return pairs;
 }
 
+static void json_set_oversize(GError **error)
+{
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "JSON: an integer does not fit 64 bits");
+}
+
 static bool json_check_text(struct json_object *value, const char *text, size_t length,
                             GError **error)
 {
@@ -139,7 +144,7 @@ static bool json_check_text(struct json_object *value, const char *text, size_t 
         return false;
     }
     if (scan.oversize) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "JSON: an integer does not fit 64 bits");
+        json_set_oversize(error);
         return false;
     }
     return true;
@@ -171,6 +176,11 @@ struct json_object *json_parse_text(const char *text, size_t length, int max_dep
     }
     json_tokener_free(tok);
 
+    if (status == json_tokener_error_parse_number && json_scan_text(text, length).oversize) {
+        /* Debian 13's json-c refuses it itself; that of 12 takes the nearest that fits. */
+        json_set_oversize(error);
+        return NULL;
+    }
     if (status != json_tokener_success) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "JSON: %s at byte %zu",
                     json_tokener_error_desc(status), end);
