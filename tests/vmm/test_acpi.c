@@ -240,7 +240,7 @@ static void mcfg_is_the_ecam(void **state)
     const uint8_t *t = table(f, "MCFG");
     assert_int_equal(get(t, 44, 8), X86_ECAM_BASE);
     assert_int_equal(t[54], 0);
-    assert_int_equal(t[55], 255);
+    assert_int_equal(t[55], X86_PCI_LAST_BUS);
 }
 
 /* ---- ACPICA ---- */

@@ -331,7 +331,7 @@ static uint64_t acpi_put_mcfg(GByteArray *out, const AcpiConfig *config)
     acpi_put(out, config->windows.ecam_base, 8);
     acpi_put(out, 0, 2); /* segment */
     acpi_put(out, 0, 1); /* first and last bus */
-    acpi_put(out, X86_ECAM_SIZE / X86_MIB - 1, 1);
+    acpi_put(out, X86_PCI_LAST_BUS, 1);
     acpi_put(out, 0, 4);
     return acpi_end(out, start);
 }

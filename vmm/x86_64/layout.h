@@ -29,6 +29,9 @@
 #define X86_RAM_MIN (2 * X86_MIB)
 #define X86_ECAM_BASE UINT64_C(0xb0000000)
 #define X86_ECAM_SIZE UINT64_C(0x10000000)
+/* The last PCI bus there can be, as MCFG and dsdt.asl say. Linux looks at all 32 slots of every bus
+ * up to it: with 255 here, 8000 exits at each boot. */
+#define X86_PCI_LAST_BUS 0
 #define X86_MMIO32_BASE UINT64_C(0xc0000000)
 #define X86_MMIO32_SIZE UINT64_C(0x3ec00000) /* to 0xfebfffff */
 #define X86_IOAPIC_BASE UINT64_C(0xfec00000)
