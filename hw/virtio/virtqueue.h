@@ -28,7 +28,8 @@
  * Invariants
  *   1. in flight = popped, and neither pushed, unpopped nor parked; never more than `size`.
  *   2. A head that is in flight or parked is not popped again: meeting it is the driver's error.
- *   3. used.idx in guest memory moves only in virtqueue_flush(), after the entries it covers.
+ *   3. used.idx in guest memory moves only after the entries it covers: in virtqueue_flush(), and
+ *      now and then in virtqueue_push().
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTQUEUE_H
 #define SKIFF_HW_VIRTIO_VIRTQUEUE_H
@@ -90,7 +91,7 @@ void virtqueue_stop(VirtQueue *vq, VirtQueuePosition *to) RUNS_IN_LOOP;
  * until push, unpop or park. */
 void *virtqueue_pop(VirtQueue *vq) RUNS_IN_LOOP;
 /* Puts @element into the used ring with @len bytes written to its device-writable part (§2.7.8).
- * The driver sees it after virtqueue_flush(). */
+ * The driver sees it after virtqueue_flush() at the latest. */
 void virtqueue_push(VirtQueue *vq, VirtQueueElement *element, uint32_t len) RUNS_IN_LOOP;
 /* Gives back the element popped last, as if it had not been. */
 void virtqueue_unpop(VirtQueue *vq, VirtQueueElement *element) RUNS_IN_LOOP;
