@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 300
-# The VM is stopped, drained, started, reset and ended at random moments while blk-verify has requests in flight. Nothing
-# may be lost, done twice, or wait for ever.
+# The VM is stopped, drained, started, reset and ended at random moments while blk-verify has
+# requests in flight. Nothing may be lost, done twice, or wait for ever.
 . "$(dirname "$0")/common.bash"
 
 milliseconds=3000
 
-# start_verify DRIVE-OPTIONS WORDS ARGUMENT…: four queues on four processors, until `milliseconds` are over.
+# start_verify DRIVE-OPTIONS WORDS ARGUMENT…: four queues on four processors, until `milliseconds`
+# are over.
 start_verify() {
     local drive=$1 words=$2
     shift 2

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 600
-# blk-verify checks every byte that virtio-blk reads and writes, by every engine, cache mode, number of queues and way
-# of noticing completions, with an iothread of the disk's own and without.
+# blk-verify checks every byte that virtio-blk reads and writes, by every engine, cache mode, number
+# of queues and way of noticing completions, with an iothread of the disk's own and without.
 . "$(dirname "$0")/common.bash"
 
 ops=600
 
-# verify DRIVE-OPTIONS DEVICE-OPTIONS WORDS ARGUMENT…: runs blk-verify on $disk and expects it to pass.
+# verify DRIVE-OPTIONS DEVICE-OPTIONS WORDS ARGUMENT…: runs blk-verify on $disk and expects it to
+# pass.
 verify() {
     local drive=$1 device=$2 words=$3
     shift 3
@@ -123,7 +124,8 @@ test_memory_that_is_a_shared_memfd() {
         -object memory-backend-memfd,id=ram,size=128M,share=on -machine q35,memory-backend=ram
 }
 
-# The guest that notices a disk which changes behind its back is the proof that the others would have.
+# The guest that notices a disk which changes behind its back is the proof that the others would
+# have.
 test_a_corrupted_disk_is_noticed() {
     make_disk 64M
     start_own_guest blk-verify 'ms=30000 span=1M' \

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Every way a guest can end gives the exit status that vmm/exit_status.h and skiff(1) promise, and says why.
+# Every way a guest can end gives the exit status that vmm/exit_status.h and skiff(1) promise, and
+# says why.
 # tier: kvm
 # timeout: 180
 . "$(dirname "$0")/common.bash"

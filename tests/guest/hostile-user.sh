@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 180
-# Whatever is wrong with a command line, a file, or the host, skiff ends at once, with status 2, nothing on standard
-# output and one line on standard error that names the culprit. MESSAGES=FILE collects all those lines.
+# Whatever is wrong with a command line, a file, or the host, skiff ends at once, with status 2,
+# nothing on standard output and one line on standard error that names the culprit. MESSAGES=FILE
+# collects all those lines.
 . "$(dirname "$0")/common.bash"
 
 problems=''
 prefix=()
 
-# refuse CULPRIT ARGUMENT…: CULPRIT is an extended regular expression that the line must match. Goes on after a failure;
-# `none_was_bad` ends the test.
+# refuse CULPRIT ARGUMENT…: CULPRIT is an extended regular expression that the line must match. Goes
+# on after a failure; `none_was_bad` ends the test.
 refuse() {
     local culprit=$1 status=0 line
     shift
@@ -318,7 +319,8 @@ kvm_is() {
     prefix=(unshare -m sh -c "$script" "$1")
 }
 
-# as_nobody MODE: sets `prefix` so that skiff runs without privileges, and with a /dev/kvm of that mode.
+# as_nobody MODE: sets `prefix` so that skiff runs without privileges, and with a /dev/kvm of that
+# mode.
 as_nobody() {
     [ "$(id -u)" -eq 0 ] || skip "only root can become somebody else"
     rm -f "$work/kvm"
@@ -382,7 +384,8 @@ test_KVM_that_is_something_else() {
 
 test_descriptors_that_run_out() {
     local limit status
-    # Where it just suffices does not matter: either the guest runs or the line says what is missing.
+    # Where it just suffices does not matter: either the guest runs or the line says what is
+    # missing.
     for limit in 4 5 6 7 8 9 10 11 12 13 14 15 16 18 20 22 24 26 28 30; do
         prefix=(prlimit "--nofile=$limit")
         status=0
