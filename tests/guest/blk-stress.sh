@@ -36,12 +36,15 @@ stop_and_start() {
         [ $((RANDOM % 8)) -ne 0 ] || monitor stop
         monitor cont
         [ $((RANDOM % 8)) -ne 0 ] || monitor cont
+        # A drained section of its own, in a VM that runs or is about to stop again.
+        [ $((RANDOM % 3)) -ne 0 ] || monitor 'block_resize disk 64M'
         rounds=$((rounds + 1))
         pause_briefly
     done
     wait_skiff 60
     expect_status 1
     expect_output '^blk-verify: PASS ops=[1-9]'
+    ! printed 'block_resize: ' || fail "a disk could not be given its size again"
     [ "$rounds" -ge 10 ] || fail "only $rounds rounds of stop and cont"
 }
 
