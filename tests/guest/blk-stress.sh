@@ -9,11 +9,13 @@
 milliseconds=3000
 
 # start_verify DRIVE-OPTIONS WORDS ARGUMENT…: four queues on four processors, until `milliseconds`
-# are over.
+# are over (in the lab, more).
 start_verify() {
-    local drive=$1 words=$2
+    local drive=$1 words=$2 work_ms=$milliseconds
     shift 2
-    start_own_guest blk-verify "ms=$milliseconds seed=$RANDOM qd=32 limit_ms=60000 $words" -smp 4 \
+    # Long enough for what goes on meanwhile.
+    ! in_lab || work_ms=$((milliseconds * 8))
+    start_own_guest blk-verify "ms=$work_ms seed=$RANDOM qd=32 limit_ms=60000 $words" -smp 4 \
         -object iothread,id=io -drive "if=none,id=disk,format=raw,file=$disk,discard=unmap$drive" \
         -device virtio-blk-pci,drive=disk,iothread=io,num-queues=4 "$@"
 }

@@ -34,6 +34,11 @@ seconds() {
     echo $(($1 * TEST_SLOW))
 }
 
+# in_lab: we are inside it, where a processor is some 20 times slower and memory is 3 GiB.
+in_lab() {
+    [ -d /run/lab/job ]
+}
+
 # skiff [--limit SECONDS] ARGUMENT…: runs skiff to its end; sets $status and writes stdout, then
 # stderr to $output. Not ending within the limit (default 60) fails the test. Standard input is
 # /dev/null unless redirected.
