@@ -12,10 +12,6 @@
 #include "util/log.h"
 #include "vmm/vm.h"
 
-typedef struct VmDrive {
-    BlockDrive drive;
-} VmDrive;
-
 /* The iothread that -device says for drive @name; NULL: no device says one. */
 static const char *drives_iothread_of(const VmConfig *config, const char *name)
 {
@@ -104,38 +100,38 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdevs(Vm *vm, GError **
 /* ---- -drive ---- */
 
 /* A -drive without an id gets one, so that a device can name it: "virtio0", as QEMU calls it. */
-static void drives_name(VmDrive *d, unsigned index)
+static void drives_name(BlockDrive *d, unsigned index)
 {
-    if (d->drive.id == NULL) {
-        d->drive.id = g_strdup_printf("virtio%u", index);
-        opt_dict_set(d->drive.blockdev, "node-name", d->drive.id);
+    if (d->id == NULL) {
+        d->id = g_strdup_printf("virtio%u", index);
+        opt_dict_set(d->blockdev, "node-name", d->id);
     }
 }
 
 static void drives_free(void *opaque)
 {
-    VmDrive *d = opaque;
-    block_drive_clear(&d->drive);
+    BlockDrive *d = opaque;
+    block_drive_clear(d);
     g_free(d);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Vm *vm, const OptDict *opts, unsigned index,
                                                     GError **error)
 {
-    VmDrive *d = g_new0(VmDrive, 1);
-    if (!block_drive_to_blockdev(opts, &d->drive, error)) {
+    BlockDrive *d = g_new0(BlockDrive, 1);
+    if (!block_drive_to_blockdev(opts, d, error)) {
         g_prefix_error(error, "-drive: ");
         g_free(d);
         return false;
     }
     drives_name(d, index);
     g_ptr_array_add(vm->drives, d);
-    if (d->drive.interface == BLOCK_DRIVE_IF_PFLASH) {
+    if (d->interface == BLOCK_DRIVE_IF_PFLASH) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
                     "-drive if=pflash: skiff has no pflash; nearest is -bios FILE");
         return false;
     }
-    return drives_co_open(vm, d->drive.blockdev, "drive", error);
+    return drives_co_open(vm, d->blockdev, "drive", error);
 }
 
 bool vm_co_open_drives(Vm *vm, GError **error)
@@ -163,9 +159,9 @@ void vm_drives_apply_defaults(Vm *vm, OptDict *props)
 {
     const char *name = opt_dict_get(props, "drive");
     for (unsigned i = 0; name != NULL && i < vm->drives->len; i++) {
-        const VmDrive *d = vm->drives->pdata[i];
-        if (strcmp(d->drive.id, name) == 0) {
-            opt_dict_foreach(d->drive.device, drives_set_default, props);
+        const BlockDrive *d = vm->drives->pdata[i];
+        if (strcmp(d->id, name) == 0) {
+            opt_dict_foreach(d->device, drives_set_default, props);
         }
     }
 }
@@ -173,12 +169,12 @@ void vm_drives_apply_defaults(Vm *vm, OptDict *props)
 bool vm_co_add_drive_devices(Vm *vm, GError **error)
 {
     for (unsigned i = 0; i < vm->drives->len; i++) {
-        const VmDrive *d = vm->drives->pdata[i];
-        if (d->drive.interface != BLOCK_DRIVE_IF_VIRTIO) {
+        const BlockDrive *d = vm->drives->pdata[i];
+        if (d->interface != BLOCK_DRIVE_IF_VIRTIO) {
             continue;
         }
         g_autoptr(OptDict) props = opt_dict_new();
-        opt_dict_set(props, "drive", d->drive.id);
+        opt_dict_set(props, "drive", d->id);
         vm_drives_apply_defaults(vm, props);
         if (vm_co_add_device(vm, "virtio-blk-pci", NULL, props, error) == NULL) {
             return false;
