@@ -2,11 +2,13 @@
 #include "vmm/run_state.h"
 
 #include <stdatomic.h>
+#include <string.h>
 #include "util/log.h"
 #include "util/sched_point.h"
 
-enum { REQUEST_STOP = 1, REQUEST_START = 2, REQUEST_RESET = 4, REQUEST_REASON = 8 };
-/* Why a stop is wanted travels with it: REQUEST_REASON << StopReason. */
+/* What is posted: a bit per RunRequest, and why a stop is wanted: POSTED_REASON << StopReason. */
+#define POSTED(request) (1u << (request))
+#define POSTED_REASON POSTED(RUN_REQUEST_COUNT)
 
 void assert_run_state(const RunState *rs)
 {
@@ -123,16 +125,10 @@ bool co_vm_reset(RunState *rs, GError **error)
 
 /* ---- messages ---- */
 
-static void run_state_serve_stop(void *opaque)
+static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_stop(RunState *rs)
 {
-    enter_main();
-    enter_coroutine();
-    RunState *rs = opaque;
-    vm_operation_begin(rs);
-    rs->pending_requests &= ~REQUEST_STOP;
     rs->wants_to_run = false;
     vm_stopped_put(rs, co_vm_stop(rs, rs->stop_reason));
-    vm_operation_end(rs);
 }
 
 /* Powered off, or KVM can't go on: as in QEMU there is nothing to continue. */
@@ -142,41 +138,100 @@ static bool run_state_has_ended(const RunState *rs)
            (rs->reason == STOP_SHUTDOWN || rs->reason == STOP_INTERNAL_ERROR);
 }
 
-static void run_state_serve_start(void *opaque)
+static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_start(RunState *rs)
 {
-    enter_main();
-    enter_coroutine();
-    RunState *rs = opaque;
-    vm_operation_begin(rs);
-    rs->pending_requests &= ~REQUEST_START;
     if (run_state_has_ended(rs)) {
         log_warn("the guest has ended (%s): it goes on only after a reset", run_state_name(rs));
-    } else {
-        rs->wants_to_run = true;
-        co_vm_start(rs);
+        return;
     }
-    vm_operation_end(rs);
+    rs->wants_to_run = true;
+    co_vm_start(rs);
 }
 
-static void run_state_serve_reset(void *opaque)
+static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_reset(RunState *rs)
 {
-    enter_main();
-    enter_coroutine();
-    RunState *rs = opaque;
     g_autoptr(GError) error = NULL;
-    vm_operation_begin(rs);
-    rs->pending_requests &= ~REQUEST_RESET;
     if (!co_vm_reset(rs, &error)) {
         log_error("reset: %s; the VM stays stopped", error->message);
     }
-    vm_operation_end(rs);
+}
+
+static RunRequest run_state_dequeue(RunState *rs)
+{
+    RunRequest first = rs->queue[0];
+    rs->queued--;
+    memmove(rs->queue, rs->queue + 1, rs->queued * sizeof(rs->queue[0]));
+    return first;
+}
+
+static void run_state_wake_waiters(RunState *rs);
+
+/* A request stays in the queue, where another of its kind joins it, until its turn has come. */
+static void run_state_serve(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    RunState *rs = opaque;
+    while (rs->queued != 0) {
+        vm_operation_begin(rs);
+        switch (run_state_dequeue(rs)) {
+        case RUN_REQUEST_STOP:
+            run_state_co_serve_stop(rs);
+            break;
+        case RUN_REQUEST_RESET:
+            run_state_co_serve_reset(rs);
+            break;
+        case RUN_REQUEST_START:
+            run_state_co_serve_start(rs);
+            break;
+        case RUN_REQUEST_COUNT:
+            break;
+        }
+        vm_operation_end(rs);
+    }
+    rs->serving = false;
+    run_state_wake_waiters(rs);
+}
+
+static int run_state_queue_find(const RunState *rs, RunRequest request)
+{
+    for (unsigned i = 0; i < rs->queued; i++) {
+        if (rs->queue[i] == request) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static void run_state_queue_remove(RunState *rs, int at)
+{
+    rs->queued--;
+    memmove(rs->queue + at, rs->queue + at + 1, (rs->queued - (unsigned)at) * sizeof(rs->queue[0]));
+}
+
+/* At the end, unless one of its kind waits that nothing to the contrary was asked for after: then
+ * that one serves both. One that was asked for, taken back and is asked for again counts once. */
+static void run_state_enqueue(RunState *rs, RunRequest request)
+{
+    int same = run_state_queue_find(rs, request);
+    if (same >= 0) {
+        int contrary = request == RUN_REQUEST_STOP    ? run_state_queue_find(rs, RUN_REQUEST_START)
+                       : request == RUN_REQUEST_START ? run_state_queue_find(rs, RUN_REQUEST_STOP)
+                                                      : -1;
+        if (contrary < same) {
+            return;
+        }
+        run_state_queue_remove(rs, contrary);
+        run_state_queue_remove(rs, same);
+    }
+    rs->queue[rs->queued++] = request;
 }
 
 static RUNS_IN_MAIN void run_state_take_reasons(RunState *rs, unsigned posted)
 {
-    bool shared = (rs->pending_requests & REQUEST_STOP) != 0; /* with a stop that has not begun */
+    bool shared = run_state_queue_find(rs, RUN_REQUEST_STOP) >= 0;
     for (unsigned i = 0; i < STOP_REASON_COUNT; i++) {
-        if ((posted & (REQUEST_REASON << i)) != 0) {
+        if ((posted & (POSTED_REASON << i)) != 0) {
             rs->stop_reason =
                 shared ? run_state_weightier(rs->stop_reason, (StopReason)i) : (StopReason)i;
             shared = true;
@@ -190,21 +245,14 @@ static void run_state_take_requests(void *opaque)
     RunState *rs = opaque;
     unsigned posted = atomic_exchange(&rs->posted_requests, 0);
     run_state_take_reasons(rs, posted);
-    static const struct {
-        unsigned bit, contrary;
-        CoroutineEntry *serve;
-    } kinds[] = {
-        {REQUEST_STOP, REQUEST_START, run_state_serve_stop},
-        {REQUEST_RESET, 0, run_state_serve_reset},
-        {REQUEST_START, REQUEST_STOP, run_state_serve_start},
-    };
-    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        /* One that waits for the lock serves all who ask, until somebody asks for the contrary:
-         * what is asked for after that is to happen after that. */
-        if ((posted & kinds[i].bit & ~rs->pending_requests) != 0) {
-            rs->pending_requests = (rs->pending_requests | kinds[i].bit) & ~kinds[i].contrary;
-            co_start(rs->ctx, kinds[i].serve, rs);
+    for (unsigned i = 0; i < RUN_REQUEST_COUNT; i++) {
+        if ((posted & POSTED(i)) != 0) {
+            run_state_enqueue(rs, (RunRequest)i);
         }
+    }
+    if (rs->queued != 0 && !rs->serving) {
+        rs->serving = true;
+        co_start(rs->ctx, run_state_serve, rs);
     }
 }
 
@@ -220,18 +268,66 @@ static void run_state_post(RunState *rs, unsigned request, unsigned instead_of)
 
 void run_state_request_stop(RunState *rs, StopReason reason)
 {
-    run_state_post(rs, REQUEST_STOP | (REQUEST_REASON << reason), REQUEST_START);
+    run_state_post(rs, POSTED(RUN_REQUEST_STOP) | (POSTED_REASON << reason),
+                   POSTED(RUN_REQUEST_START));
 }
 
 void run_state_request_start(RunState *rs)
 {
     /* Takes no stop back: the start that follows a stop is what makes a device try again. */
-    run_state_post(rs, REQUEST_START, 0);
+    run_state_post(rs, POSTED(RUN_REQUEST_START), 0);
 }
 
 void run_state_request_reset(RunState *rs)
 {
-    run_state_post(rs, REQUEST_RESET, 0);
+    run_state_post(rs, POSTED(RUN_REQUEST_RESET), 0);
+}
+
+/* ---- waiting for the effect of a message ---- */
+
+struct RunStateWaiter {
+    RunState *rs;
+    CoToken token;
+    AioTimer timer;
+    bool settled;
+    RunStateWaiter *next;
+};
+
+static void run_state_wake_waiters(RunState *rs)
+{
+    RunStateWaiter *next;
+    for (RunStateWaiter *w = g_steal_pointer(&rs->waiters); w != NULL; w = next) {
+        next = w->next;
+        w->settled = true;
+        co_wake(w->token); /* @w is gone once it runs */
+    }
+}
+
+static void run_state_waiter_expired(void *opaque)
+{
+    enter_main();
+    RunStateWaiter *w = opaque;
+    for (RunStateWaiter **at = &w->rs->waiters; *at != NULL; at = &(*at)->next) {
+        if (*at == w) {
+            *at = w->next;
+            co_wake(w->token);
+            return;
+        }
+    }
+}
+
+bool run_state_co_settle(RunState *rs, int64_t timeout_ns)
+{
+    if (atomic_load(&rs->posted_requests) == 0 && !rs->serving) {
+        return true;
+    }
+    RunStateWaiter w = {.rs = rs, .token = co_arm(), .next = rs->waiters};
+    rs->waiters = &w;
+    aio_timer_init(&w.timer, rs->ctx, run_state_waiter_expired, &w);
+    aio_timer_arm(&w.timer, aio_now_ns(rs->ctx) + timeout_ns);
+    co_wait(w.token);
+    aio_timer_disarm(&w.timer);
+    return w.settled;
 }
 
 void run_state_init(RunState *rs, AioContext *ctx, const RunStateOps *ops, void *opaque)
@@ -245,7 +341,7 @@ const char *run_state_name(const RunState *rs)
 {
     static const char *const reasons[] = {"prelaunch",      "paused",         "io-error",
                                           "internal-error", "guest-panicked", "shutdown",
-                                          "watchdog"};
+                                          "watchdog",       "debug"};
     switch (rs->phase) {
     case RUN_RUNNING:
         return "running";

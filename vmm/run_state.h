@@ -48,6 +48,7 @@ typedef enum StopReason {
     STOP_GUEST_PANICKED,
     STOP_SHUTDOWN,
     STOP_WATCHDOG,
+    STOP_DEBUG, /* gdb has the VM */
     STOP_REASON_COUNT,
 } StopReason;
 
@@ -64,6 +65,16 @@ typedef struct RunStateOps {
     void (*changed)(void *opaque, RunPhase phase, StopReason reason);
 } RunStateOps;
 
+/* A request that waits for its turn (run_state_request_*). */
+typedef enum RunRequest {
+    RUN_REQUEST_STOP,
+    RUN_REQUEST_RESET,
+    RUN_REQUEST_START,
+    RUN_REQUEST_COUNT,
+} RunRequest;
+
+typedef struct RunStateWaiter RunStateWaiter;
+
 typedef struct VmStopped {
     unsigned count; /* tokens out */
 } VmStopped;
@@ -77,10 +88,14 @@ typedef struct RunState {
     StopReason reason; /* in STOPPED; the reason of the stop under way otherwise */
     bool wants_to_run; /* what the user asked for last: a reset ends in it */
     VmStopped stopped;
-    unsigned pending_requests; /* bits of enum RunRequest that have a coroutine under way */
     AioBh request_bh;
-    StopReason stop_reason; /* of the stop request that has a coroutine under way */
     _Atomic unsigned posted_requests;
+    /* what waits for its turn, each kind at most once; one coroutine serves them all */
+    RunRequest queue[RUN_REQUEST_COUNT];
+    unsigned queued;
+    bool serving;
+    StopReason stop_reason;  /* of the stop in the queue */
+    RunStateWaiter *waiters; /* run_state_co_settle() */
 } RunState;
 
 void run_state_init(RunState *rs, AioContext *ctx, const RunStateOps *ops, void *opaque)
@@ -98,12 +113,16 @@ void co_vm_start(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 /* Under the operation lock: stop, reset, and start again if it ran or is wanted to. */
 bool co_vm_reset(RunState *rs, GError **error) coroutine_fn RUNS_IN_MAIN;
 
-/* ---- messages: any thread, return at once. Of stop and start the last counts; requests of one
- * kind that wait, with nothing to the contrary between them, are one request ---- */
+/* ---- messages: any thread, return at once. They are served in turn; of stop and start the last
+ * counts, and what waits is never more than one of each kind, however often they are sent ---- */
 void run_state_request_stop(RunState *rs, StopReason reason) ANY_THREAD;
 /* Of a guest that has ended (powered off, internal error) only after a reset. */
 void run_state_request_start(RunState *rs) ANY_THREAD;
 void run_state_request_reset(RunState *rs) ANY_THREAD;
+
+/* Waits until no request is under way, for at most @timeout_ns. False: there still is one (storage
+ * hangs). Whoever sent one waits for its effect so, and without the operation lock. */
+bool run_state_co_settle(RunState *rs, int64_t timeout_ns) coroutine_fn RUNS_IN_MAIN;
 
 /* "running", "paused", "io-error", ...; "stopping" is not a QEMU word: during a stop it is told as
  * running=false and this phase's name. */

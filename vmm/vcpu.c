@@ -26,10 +26,24 @@ static void vcpu_told_parked(Vcpu *v)
     }
 }
 
-static void vcpu_run_call(Vcpu *v, VcpuCall *call)
+/* Runs the oldest call there is; false when there is none. */
+static bool vcpu_run_call(Vcpu *v)
 {
+    pthread_mutex_lock(&v->lock);
+    VcpuCall *call = v->calls;
+    if (call != NULL) {
+        v->calls = call->next;
+    }
+    if (v->calls == NULL) {
+        atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_CALL);
+    }
+    pthread_mutex_unlock(&v->lock);
+    if (call == NULL) {
+        return false;
+    }
     call->fn(v, call->opaque);
     co_wake(call->caller); /* @call is gone from here on */
+    return true;
 }
 
 /* The next thing a parked vCPU has to do: under the lock. */
@@ -42,14 +56,15 @@ typedef enum VcpuParkStep {
 
 static VcpuParkStep vcpu_park_next(Vcpu *v)
 {
-    if (atomic_load(&v->requests) != VCPU_REQ_PARK) {
+    unsigned requests = atomic_load(&v->requests);
+    if ((requests & ~(unsigned)VCPU_REQ_CALL) != VCPU_REQ_PARK) {
         return VCPU_PARK_LEAVE;
     }
     /* A vCPU that was let go and parked again before it woke has to tell once more. */
     if (v->told_parking != v->parking) {
         return VCPU_PARK_TELL;
     }
-    return v->call != NULL ? VCPU_PARK_CALL : VCPU_PARK_WAIT;
+    return (requests & VCPU_REQ_CALL) != 0 ? VCPU_PARK_CALL : VCPU_PARK_WAIT;
 }
 
 /* Stands until main wants otherwise; runs calls meanwhile. */
@@ -63,14 +78,12 @@ static RUNS_IN_VCPU void vcpu_park(Vcpu *v)
         while ((step = vcpu_park_next(v)) == VCPU_PARK_WAIT) {
             pthread_cond_wait(&v->changed, &v->lock);
         }
-        VcpuCall *call = v->call;
-        v->call = step == VCPU_PARK_CALL ? NULL : v->call;
         v->told_parking = v->parking;
         pthread_mutex_unlock(&v->lock);
         if (step == VCPU_PARK_TELL) {
             vcpu_told_parked(v);
         } else if (step == VCPU_PARK_CALL) {
-            vcpu_run_call(v, call);
+            vcpu_run_call(v);
         }
     } while (step != VCPU_PARK_LEAVE);
     arch_vcpu_resumed(v->fd);
@@ -113,6 +126,7 @@ static void *vcpu_thread(void *opaque)
     Vcpu *v = opaque;
     enter_vcpu();
     current_vcpu = v;
+    atomic_store(&v->thread_id, gettid());
     sigset_t kick;
     sigemptyset(&kick);
     sigaddset(&kick, VCPU_KICK_SIGNAL);
@@ -121,9 +135,13 @@ static void *vcpu_thread(void *opaque)
 
     unsigned requests;
     while (((requests = atomic_load(&v->requests)) & VCPU_REQ_END) == 0) {
-        if ((requests & VCPU_REQ_PARK) != 0) {
+        if (requests != 0) {
             if (!v->exit_pending) {
-                vcpu_park(v);
+                if ((requests & VCPU_REQ_PARK) != 0) {
+                    vcpu_park(v);
+                } else {
+                    vcpu_run_call(v);
+                }
                 continue;
             }
             /* KVM takes in the last access' data, and no more. */
@@ -166,15 +184,30 @@ static void vcpu_request(Vcpu *v, unsigned set, unsigned clear)
     }
 }
 
-static void vcpu_co_call(Vcpu *v, void (*fn)(Vcpu *v, void *opaque), void *opaque) coroutine_fn;
-static void vcpu_co_call(Vcpu *v, void (*fn)(Vcpu *v, void *opaque), void *opaque)
+void vcpus_co_call(VcpuSet *set, unsigned index, VcpuCallFn *fn, void *opaque)
 {
+    Vcpu *v = &set->vcpus[index];
     VcpuCall call = {.fn = fn, .opaque = opaque, .caller = co_arm()};
     pthread_mutex_lock(&v->lock);
-    v->call = &call;
-    pthread_cond_broadcast(&v->changed);
+    VcpuCall **at = &v->calls;
+    while (*at != NULL) {
+        at = &(*at)->next;
+    }
+    *at = &call;
     pthread_mutex_unlock(&v->lock);
+    vcpu_request(v, VCPU_REQ_CALL, 0);
+    WaitRecord record;
+    wait_begin(&record, NULL, "a call to a vCPU");
     co_wait(call.caller);
+    wait_end(&record);
+}
+
+void vcpus_hold(VcpuSet *set, unsigned index, bool held)
+{
+    if (!set->parked) {
+        bug_abort("invariant 5: a vCPU is to be held that is not parked");
+    }
+    set->vcpus[index].held = held;
 }
 
 static bool vcpus_start_threads(VcpuSet *set, GError **error)
@@ -260,10 +293,20 @@ void vcpus_co_park(VcpuSet *set)
     if (set->parked) {
         return;
     }
-    set->parker = co_arm();
-    atomic_store(&set->unparked, set->count);
+    unsigned running = 0;
     for (unsigned i = 0; i < set->count; i++) {
-        vcpu_request(&set->vcpus[i], VCPU_REQ_PARK, 0);
+        running += !set->vcpus[i].held;
+    }
+    if (running == 0) {
+        set->parked = true;
+        return;
+    }
+    set->parker = co_arm();
+    atomic_store(&set->unparked, running);
+    for (unsigned i = 0; i < set->count; i++) {
+        if (!set->vcpus[i].held) {
+            vcpu_request(&set->vcpus[i], VCPU_REQ_PARK, 0);
+        }
     }
     WaitRecord record;
     wait_begin(&record, NULL, "parking of the vCPUs");
@@ -279,7 +322,9 @@ void vcpus_unpark(VcpuSet *set)
     }
     set->parked = false;
     for (unsigned i = 0; i < set->count; i++) {
-        vcpu_request(&set->vcpus[i], 0, VCPU_REQ_PARK);
+        if (!set->vcpus[i].held) {
+            vcpu_request(&set->vcpus[i], 0, VCPU_REQ_PARK);
+        }
     }
 }
 
@@ -298,6 +343,42 @@ typedef struct VcpuReset {
     GError *error;
 } VcpuReset;
 
+int vcpu_fd(const Vcpu *v)
+{
+    return v->fd;
+}
+
+unsigned vcpu_index(const Vcpu *v)
+{
+    return v->index;
+}
+
+ArchVcpu *vcpu_arch(Vcpu *v)
+{
+    return v->arch;
+}
+
+pid_t vcpu_thread_id(const VcpuSet *set, unsigned index)
+{
+    return atomic_load(&set->vcpus[index].thread_id);
+}
+
+const VcpuDebugExit *vcpu_debug_exit(const Vcpu *v)
+{
+    return &v->debug_exit;
+}
+
+void vcpu_debug_exit_clear(Vcpu *v)
+{
+    v->debug_exit.valid = false;
+}
+
+bool vcpu_is_halted(const Vcpu *v)
+{
+    struct kvm_mp_state state;
+    return ioctl(v->fd, KVM_GET_MP_STATE, &state) == 0 && state.mp_state == KVM_MP_STATE_HALTED;
+}
+
 static void vcpu_reset_in_thread(Vcpu *v, void *opaque)
 {
     enter_vcpu();
@@ -312,7 +393,7 @@ bool vcpus_co_reset(VcpuSet *set, const BootState *boot, GError **error)
     }
     for (unsigned i = 0; i < set->count; i++) {
         VcpuReset reset = {.boot = boot};
-        vcpu_co_call(&set->vcpus[i], vcpu_reset_in_thread, &reset);
+        vcpus_co_call(set, i, vcpu_reset_in_thread, &reset);
         if (reset.error != NULL) {
             g_propagate_error(error, reset.error);
             return false;

@@ -21,7 +21,9 @@
  * access.
  *   2. A vCPU that parks holds nothing.
  *   3. Every parking is told to main exactly once.
- *   4. Calls (vcpu_co_call) run in the vCPU's thread, parked.
+ *   4. Calls (vcpus_co_call) run in the vCPU's thread, outside KVM_RUN, with no exit pending. They
+ * neither need nor change that it is parked or runs.
+ *   5. A held vCPU is parked.
  */
 #ifndef SKIFF_VMM_VCPU_H
 #define SKIFF_VMM_VCPU_H
@@ -38,7 +40,17 @@ typedef struct VcpuSet VcpuSet;
 typedef enum VcpuEvent {
     VCPU_EVENT_TRIPLE_FAULT = 100,
     VCPU_EVENT_FAILED, /* KVM cannot go on; the registers were printed */
+    VCPU_EVENT_DEBUG,  /* a breakpoint, watchpoint or single step: vcpu_debug_exit() */
 } VcpuEvent;
+
+/* In the vCPU's thread; begins with enter_vcpu(). Blocks on nothing. */
+typedef void VcpuCallFn(Vcpu *v, void *opaque);
+
+/* Why KVM_EXIT_DEBUG happened last; zero when it has not since vcpu_debug_exit_clear(). */
+typedef struct VcpuDebugExit {
+    bool valid;
+    struct kvm_debug_exit_arch arch;
+} VcpuDebugExit;
 
 typedef struct VcpuSetConfig {
     Kvm *kvm;
@@ -61,6 +73,24 @@ bool vcpus_parked(const VcpuSet *set) ANY_THREAD;
 unsigned vcpus_count(const VcpuSet *set) ANY_THREAD;
 /* Parked: power-on state, the first with @boot (NULL: the reset vector). */
 bool vcpus_co_reset(VcpuSet *set, const BootState *boot, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Runs @fn in the thread of vCPU @index and waits until it returned: whether the VM runs or not. A
+ * vCPU in the guest leaves it and goes on afterwards; one that waits for a pended access runs the
+ * call after that. */
+void vcpus_co_call(VcpuSet *set, unsigned index, VcpuCallFn *fn, void *opaque)
+    coroutine_fn RUNS_IN_MAIN;
+/* All parked: a held vCPU stays so when the others are let go (gdb runs one thread). */
+void vcpus_hold(VcpuSet *set, unsigned index, bool held) RUNS_IN_MAIN;
+
+/* ---- for calls ---- */
+int vcpu_fd(const Vcpu *v) RUNS_IN_VCPU;
+unsigned vcpu_index(const Vcpu *v) ANY_THREAD;
+ArchVcpu *vcpu_arch(Vcpu *v) RUNS_IN_VCPU;
+pid_t vcpu_thread_id(const VcpuSet *set, unsigned index) ANY_THREAD; /* the kernel's */
+const VcpuDebugExit *vcpu_debug_exit(const Vcpu *v) RUNS_IN_VCPU;
+void vcpu_debug_exit_clear(Vcpu *v) RUNS_IN_VCPU;
+/* Halted by HLT, as the interrupt controller sees it (KVM_GET_MP_STATE). */
+bool vcpu_is_halted(const Vcpu *v) RUNS_IN_VCPU;
+
 /* The calling vCPU runs no more guest code until it was parked and unparked. Nothing in other
  * threads. */
 void vcpu_halt_self(void) ANY_THREAD;

@@ -161,6 +161,10 @@ static void vcpu_handle_exit(Vcpu *v)
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN:
         break;
+    case KVM_EXIT_DEBUG:
+        v->debug_exit = (VcpuDebugExit){.valid = true, .arch = v->run->debug.arch};
+        vcpu_event(v, VCPU_EVENT_DEBUG);
+        break;
     case KVM_EXIT_SHUTDOWN:
         vcpu_event(v, VCPU_EVENT_TRIPLE_FAULT);
         break;

@@ -6,12 +6,13 @@
 #include <stdatomic.h>
 #include "vmm/vcpu.h"
 
-enum { VCPU_REQ_PARK = 1, VCPU_REQ_END = 2 };
+enum { VCPU_REQ_PARK = 1, VCPU_REQ_END = 2, VCPU_REQ_CALL = 4 };
 
 typedef struct VcpuCall {
-    void (*fn)(Vcpu *v, void *opaque); /* in the vCPU's thread */
+    VcpuCallFn *fn;
     void *opaque;
     CoToken caller;
+    struct VcpuCall *next;
 } VcpuCall;
 
 struct Vcpu {
@@ -19,18 +20,21 @@ struct Vcpu {
     unsigned index;
     char name[16];
     pthread_t thread;
+    _Atomic pid_t thread_id;
     bool started;
     int fd;
     struct kvm_run *run;
     ArchVcpu *arch;
     GError *create_error;
-    bool halted;       /* the vCPU's own: runs nothing until parked */
-    bool exit_pending; /* the vCPU's own: the last exit must be finished by KVM_RUN */
+    bool halted;              /* the vCPU's own: runs nothing until parked */
+    bool exit_pending;        /* the vCPU's own: the last exit must be finished by KVM_RUN */
+    bool held;                /* main: stays parked when the others are let go */
+    VcpuDebugExit debug_exit; /* the vCPU's own */
 
     _Atomic unsigned requests;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    VcpuCall *call;        /* lock */
+    VcpuCall *calls;       /* lock: oldest first; VCPU_REQ_CALL is set while there are any */
     unsigned parking;      /* lock: counts the requests to park */
     unsigned told_parking; /* lock: the last of them that main was told of */
 };

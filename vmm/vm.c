@@ -74,7 +74,44 @@ static bool vm_co_reset(void *opaque, GError **error)
         }
     }
     bql_unlock();
-    return board_co_reset(vm, error);
+    bool ok = board_co_reset(vm, error);
+    for (VmListener *l = vm->listeners, *next; l != NULL; l = next) {
+        next = l->next;
+        if (l->reset != NULL) {
+            l->reset(l);
+        }
+    }
+    return ok;
+}
+
+/* ---- who wants to know ---- */
+
+void vm_listen(Vm *vm, VmListener *l)
+{
+    l->next = vm->listeners;
+    vm->listeners = l;
+}
+
+void vm_unlisten(Vm *vm, VmListener *l)
+{
+    for (VmListener **at = &vm->listeners; *at != NULL; at = &(*at)->next) {
+        if (*at == l) {
+            *at = l->next;
+            return;
+        }
+    }
+}
+
+static void vm_run_changed(void *opaque, RunPhase phase, StopReason reason)
+{
+    enter_main();
+    Vm *vm = opaque;
+    for (VmListener *l = vm->listeners, *next; l != NULL; l = next) {
+        next = l->next;
+        if (l->run_changed != NULL) {
+            l->run_changed(l, phase, reason);
+        }
+    }
 }
 
 static const RunStateOps vm_run_ops = {
@@ -84,6 +121,7 @@ static const RunStateOps vm_run_ops = {
     .co_start_backends = vm_co_start_backends,
     .co_drain = vm_co_drain,
     .co_reset = vm_co_reset,
+    .changed = vm_run_changed,
 };
 
 /* ---- building ---- */

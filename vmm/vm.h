@@ -22,6 +22,15 @@
 
 typedef struct Board Board; /* the architecture's board file keeps what it needs there */
 
+/* Who wants to know what happens to the VM: QMP, the gdbstub. All called in main; none yields. */
+typedef struct VmListener {
+    /* The run state has moved: under the operation lock. */
+    void (*run_changed)(struct VmListener *l, RunPhase phase, StopReason reason);
+    /* The machine was reset and has not started again. Under the operation lock. */
+    void (*reset)(struct VmListener *l);
+    struct VmListener *next;
+} VmListener;
+
 typedef struct Vm {
     const VmConfig *config;
     AioContext *ctx; /* main's */
@@ -45,6 +54,7 @@ typedef struct Vm {
     VcpuSet *vcpus;
     RunState run;
 
+    VmListener *listeners;
     bool built; /* vm_co_build() has succeeded */
 
     /* ending: main */
@@ -63,6 +73,10 @@ typedef struct Vm {
 void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx) RUNS_IN_MAIN;
 /* Builds the machine up to STOPPED. On failure what was opened stays open: the process ends. */
 bool vm_co_build(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+
+/* @l lives until vm_unlisten(). Members may be NULL. */
+void vm_listen(Vm *vm, VmListener *l) RUNS_IN_MAIN;
+void vm_unlisten(Vm *vm, VmListener *l) RUNS_IN_MAIN;
 
 /* ---- vm_devices.c ---- */
 /* Makes, configures, realizes and keeps a device. @opts (borrowed) without "driver"; NULL:

@@ -115,6 +115,7 @@ static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
 enum {
     EVENT_TRIPLE_FAULT = 16,
     EVENT_FAILED,
+    EVENT_DEBUG,
 };
 
 static bool vm_event_take(unsigned events, unsigned event)
@@ -153,6 +154,9 @@ static void vm_take_events(void *opaque)
     Vm *vm = opaque;
     unsigned events = atomic_exchange(&vm->events, 0);
     vm_take_guest_events(vm, events);
+    if (vm_event_take(events, EVENT_DEBUG)) {
+        run_state_request_stop(&vm->run, STOP_DEBUG);
+    }
     if (vm_event_take(events, VM_REQUEST_STOP_IO_ERROR)) {
         run_state_request_stop(&vm->run, STOP_IO_ERROR);
     }
@@ -167,6 +171,9 @@ void vm_request(Vm *vm, int request, int64_t detail)
         break;
     case VCPU_EVENT_FAILED:
         event = EVENT_FAILED;
+        break;
+    case VCPU_EVENT_DEBUG:
+        event = EVENT_DEBUG;
         break;
     case VM_REQUEST_DEBUG_EXIT:
         atomic_store(&vm->debug_exit_value, detail);

@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/qmp/qmp.h"
+#include "vmm/qmp/qmp_tables.h"
+
+const QmpCommand qmp_dump_commands[] = {{0}};
+const QmpEvent qmp_dump_events[] = {{0}};

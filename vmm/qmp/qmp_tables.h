@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The groups of the schema, a row each. Only for vmm/qmp/. */
+#ifndef SKIFF_VMM_QMP_QMP_TABLES_H
+#define SKIFF_VMM_QMP_QMP_TABLES_H
+
+#include "vmm/qmp/qmp_schema.h"
+
+#define QMP_GROUPS(X)                                                                              \
+    X(control)                                                                                     \
+    X(block)                                                                                       \
+    X(job)                                                                                         \
+    X(device)                                                                                      \
+    X(object)                                                                                      \
+    X(chardev)                                                                                     \
+    X(cpu)                                                                                         \
+    X(memory)                                                                                      \
+    X(dump)                                                                                        \
+    X(trace)
+
+#define QMP_GROUP_DECLARE(group)                                                                   \
+    extern const QmpCommand qmp_##group##_commands[];                                              \
+    extern const QmpEvent qmp_##group##_events[];
+QMP_GROUPS(QMP_GROUP_DECLARE)
+
+#endif
