@@ -45,7 +45,14 @@ typedef struct VmConfig {
     char *rtc_base; /* "utc", "localtime", a date; NULL: utc */
     char *log_file;
     bool log_timestamps;
-    GPtrArray *traces; /* char * globs */
+    GPtrArray *traces;             /* char * globs */
+    GPtrArray *qmps, *qmps_pretty; /* char *: -qmp, -qmp-pretty as written */
+    GPtrArray *monitors;           /* char *: -monitor as written */
+    GPtrArray *mons;               /* OptDict: -mon, with "chardev" */
+    char *gdb;                     /* -gdb as written, -s is tcp::1234; NULL: no gdbstub */
+    char *exec;                    /* -exec: the command; NULL: none */
+    char *notify;                  /* -notify as written */
+    OptDict *sandbox, *run_with;   /* or NULL */
 } VmConfig;
 
 void vm_config_init(VmConfig *config) ANY_THREAD;
