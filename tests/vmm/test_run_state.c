@@ -289,6 +289,95 @@ static void a_guest_that_has_ended_goes_on_only_after_a_reset(void **state)
     }
 }
 
+/* However long the lock is not to be had, what waits is one of each kind. */
+static void alternating_requests_do_not_pile_up(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    for (int i = 0; i < 1000; i++) {
+        run_state_request_stop(&f->rs, STOP_PAUSED);
+        fake_settle(f);
+        run_state_request_start(&f->rs);
+        fake_settle(f);
+        run_state_request_reset(&f->rs);
+        fake_settle(f);
+        assert_true(f->rs.queued <= RUN_REQUEST_COUNT);
+    }
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "running");
+    /* the reset under way; then one more reset, and the last pair */
+    assert_string_equal(f->log, "park take-back drain reset hand-over unpark "
+                                "park take-back drain reset hand-over unpark "
+                                "park take-back drain hand-over unpark ");
+}
+
+/* ---- waiting for the effect ---- */
+
+typedef struct Settling {
+    Fake *f;
+    int64_t timeout_ns;
+    bool returned, settled;
+} Settling;
+
+static void settling_body(void *opaque)
+{
+    Settling *s = opaque;
+    enter_main();
+    enter_coroutine();
+    s->settled = run_state_co_settle(&s->f->rs, s->timeout_ns);
+    s->returned = true;
+}
+
+static void who_waits_for_a_stop_goes_on_once_it_is_done(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    Settling s[] = {{.f = f, .timeout_ns = INT64_C(3600) * 1000000000},
+                    {.f = f, .timeout_ns = INT64_C(3600) * 1000000000}};
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    co_start(f->ctx, settling_body, &s[0]); /* before the request is looked at */
+    fake_settle(f);
+    co_start(f->ctx, settling_body, &s[1]); /* while it is served */
+    fake_settle(f);
+    assert_false(s[0].returned || s[1].returned);
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_true(s[0].settled && s[1].settled);
+    s[0] = (Settling){.f = f};
+    co_start(f->ctx, settling_body, &s[0]); /* nothing to wait for */
+    fake_settle(f);
+    assert_true(s[0].settled);
+}
+
+static void who_waits_for_a_stop_that_hangs_is_let_go(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    Settling s = {.f = f, .timeout_ns = 1};
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    co_start(f->ctx, settling_body, &s);
+    while (!s.returned) {
+        aio_context_step(f->ctx, true);
+    }
+    assert_false(s.settled);
+    assert_string_equal(run_state_name(&f->rs), "stopping");
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "paused");
+}
+
 /* ---- broken on purpose ---- */
 
 static void start_with_token_body(void *opaque)
@@ -355,6 +444,9 @@ int main(void)
         ON_FAKE(a_guest_that_has_ended_goes_on_only_after_a_reset),
         ON_FAKE(the_last_counts_also_while_all_wait_for_the_lock),
         ON_FAKE(a_start_does_not_take_back_a_stop),
+        ON_FAKE(alternating_requests_do_not_pile_up),
+        ON_FAKE(who_waits_for_a_stop_goes_on_once_it_is_done),
+        ON_FAKE(who_waits_for_a_stop_that_hangs_is_let_go),
         ON_FAKE(the_weightiest_reason_of_stops_that_share_one_is_told),
     };
     return cmocka_run_group_tests_name("vmm/run_state", tests, NULL, NULL);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "util/log.h"
@@ -301,6 +302,113 @@ static void a_vcpu_parks_in_the_middle_of_a_string_of_port_accesses(void **state
     rig_run(body_string, 1, code_string_loop, sizeof(code_string_loop));
 }
 
+/* ---- calls ---- */
+
+typedef struct TestCall {
+    Rig *rig;
+    unsigned order;
+    bool ran_in_its_thread;
+    struct kvm_regs regs;
+} TestCall;
+
+static unsigned call_order; /* vCPU 0's thread; main between calls */
+
+static void call_look(Vcpu *v, void *opaque)
+{
+    enter_vcpu();
+    TestCall *call = opaque;
+    call->order = ++call_order;
+    call->ran_in_its_thread = vcpu_thread_id(call->rig->set, vcpu_index(v)) == gettid();
+    assert_int_equal(ioctl(vcpu_fd(v), KVM_GET_REGS, &call->regs), 0);
+}
+
+static coroutine_fn RUNS_IN_MAIN void rig_call(Rig *rig, TestCall *call)
+{
+    *call = (TestCall){.rig = rig};
+    vcpus_co_call(rig->set, 0, call_look, call);
+    assert_true(call->ran_in_its_thread);
+    assert_in_range(call->regs.rip, TEST_CODE, TEST_CODE + 0x100);
+}
+
+static void body_calls(Rig *rig)
+{
+    enter_main();
+    enter_coroutine();
+    TestCall call;
+    rig_call(rig, &call); /* parked */
+    vcpus_unpark(rig->set);
+    for (int i = 0; i < 200; i++) {
+        unsigned done = atomic_load(&rig->accesses);
+        rig_call(rig, &call); /* running: it goes on by itself */
+        rig_wait(rig, rig_done_more, done + 1);
+    }
+    vcpus_co_park(rig->set);
+    assert_int_equal(call.order, 201);
+    uint32_t counted = rig_counter(rig);
+    rig_call(rig, &call);
+    co_yield_turn();
+    assert_int_equal(rig_counter(rig), counted); /* parked it stays */
+}
+
+static void a_call_runs_in_the_vcpus_thread_whatever_that_does(void **state)
+{
+    call_order = 0;
+    rig_run(body_calls, 1, code_mmio_loop, sizeof(code_mmio_loop));
+}
+
+static void body_call_while_pended(Rig *rig)
+{
+    enter_main();
+    enter_coroutine();
+    for (int i = 0; i < 50; i++) {
+        bql_lock();
+        rig->pend = true;
+        bql_unlock();
+        unsigned tries = atomic_load(&rig->tries), done = atomic_load(&rig->accesses);
+        vcpus_unpark(rig->set);
+        rig_wait(rig, rig_tried_more, tries);
+        aio_post(rig->ctx, finish_pended, rig);
+        TestCall call;
+        rig_call(rig, &call);
+        assert_true(atomic_load(&rig->accesses) > done); /* the access first */
+        vcpus_co_park(rig->set);
+    }
+}
+
+static void a_call_lets_a_pended_access_finish(void **state)
+{
+    rig_run(body_call_while_pended, 1, code_mmio_loop, sizeof(code_mmio_loop));
+}
+
+static void body_hold(Rig *rig)
+{
+    enter_main();
+    enter_coroutine();
+    TestCall call;
+    for (int i = 0; i < 20; i++) {
+        vcpus_hold(rig->set, 0, true);
+        unsigned done = atomic_load(&rig->accesses);
+        vcpus_unpark(rig->set);
+        rig_call(rig, &call); /* a held vCPU still takes calls */
+        vcpus_co_park(rig->set);
+        assert_int_equal(atomic_load(&rig->accesses), done);
+        vcpus_hold(rig->set, 0, false);
+        vcpus_unpark(rig->set);
+        rig_wait(rig, rig_done_more, done);
+        vcpus_co_park(rig->set);
+    }
+}
+
+static void a_held_vcpu_stays_parked_while_the_others_run(void **state)
+{
+    rig_run(body_hold, 2, code_mmio_loop, sizeof(code_mmio_loop));
+}
+
+static void a_vm_all_of_whose_vcpus_are_held_starts_and_stops(void **state)
+{
+    rig_run(body_hold, 1, code_mmio_loop, sizeof(code_mmio_loop));
+}
+
 /* lidt with limit 0 and then an exception: a triple fault */
 static const uint8_t code_triple[] = {0x0f, 0x01, 0x1d, 0x10, 0x10, 0x00, 0x00, 0x0f, 0x0b};
 
@@ -316,6 +424,8 @@ static void body_triple(Rig *rig)
     vcpus_unpark(rig->set);
     rig_wait(rig, rig_has_event, 0);
     assert_int_equal(atomic_load(&rig->last_event), VCPU_EVENT_TRIPLE_FAULT);
+    TestCall call;
+    rig_call(rig, &call); /* halted: it takes calls, and runs no more for it */
     vcpus_co_park(rig->set);
     GError *error = NULL;
     rig_load(rig, code_mmio_loop, sizeof(code_mmio_loop));
@@ -369,6 +479,10 @@ int main(void)
         cmocka_unit_test(a_stop_lets_a_pended_access_finish),
         cmocka_unit_test(a_reset_starts_the_guest_from_its_first_instruction),
         cmocka_unit_test(a_vcpu_parks_in_the_middle_of_a_string_of_port_accesses),
+        cmocka_unit_test(a_call_runs_in_the_vcpus_thread_whatever_that_does),
+        cmocka_unit_test(a_call_lets_a_pended_access_finish),
+        cmocka_unit_test(a_held_vcpu_stays_parked_while_the_others_run),
+        cmocka_unit_test(a_vm_all_of_whose_vcpus_are_held_starts_and_stops),
         cmocka_unit_test(a_triple_fault_halts_the_vcpu_until_it_is_reset),
         cmocka_unit_test(a_failure_is_logged_with_the_registers),
     };
