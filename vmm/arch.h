@@ -18,6 +18,7 @@ typedef struct ArchVcpu ArchVcpu; /* what the architecture keeps per vCPU */
 #if defined(__x86_64__)
 #define ARCH_MAX_FIXED_ROUTES 64
 #define ARCH_FIRST_MSI_GSI 24
+#include "vmm/x86_64/page_walk.h"
 #else
 #error "no such board"
 #endif
@@ -51,5 +52,12 @@ bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *
 void arch_vcpu_resumed(int vcpu_fd) RUNS_IN_VCPU;
 /* Prints the registers. In the vCPU's thread. */
 void arch_vcpu_dump(int vcpu_fd, unsigned index, FILE *out) RUNS_IN_VCPU;
+
+/* ---- translation of addresses: ArchPaging and ArchTranslation are the architecture's ---- */
+/* The registers it depends on. In the vCPU's thread. */
+void arch_vcpu_get_paging(int vcpu_fd, ArchPaging *paging) RUNS_IN_VCPU;
+/* What @gva stands for. False + @error: nothing, or the tables lead out of RAM. */
+bool arch_translate(const ArchPaging *paging, const GuestRam *ram, uint64_t gva, ArchTranslation *t,
+                    GError **error) ANY_THREAD;
 
 #endif
