@@ -179,6 +179,10 @@ bench:
 install: all
 	install -D -m 755 build/release/skiff $(DESTDIR)$(PREFIX)/bin/skiff
 	install -D -m 644 docs/skiff.1 $(DESTDIR)$(PREFIX)/share/man/man1/skiff.1
+	install -D -m 644 vmm/skiff-gdb.py $(DESTDIR)$(PREFIX)/share/skiff/skiff-gdb.py
+	install -d $(DESTDIR)$(PREFIX)/share/gdb/auto-load$(PREFIX)/bin
+	ln -sfn $(PREFIX)/share/skiff/skiff-gdb.py \
+	    $(DESTDIR)$(PREFIX)/share/gdb/auto-load$(PREFIX)/bin/skiff-gdb.py
 
 clean:
 	rm -rf build

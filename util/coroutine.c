@@ -46,6 +46,7 @@ struct Coroutine {
     CoStack stack; /* base NULL: has none yet */
     HeldSet held;
     bool finished;
+    Coroutine *next_made; /* fixed: the list of all there are */
 };
 
 typedef struct CoThread {
@@ -73,6 +74,8 @@ static pthread_once_t co_thread_once = PTHREAD_ONCE_INIT;
  * sequence number. */
 static pthread_mutex_t co_free_lock = PTHREAD_MUTEX_INITIALIZER;
 static Coroutine *co_free_list;
+/* Every struct that was ever made, newest first, for vmm/skiff-gdb.py: it finds here what waits. */
+static Coroutine *co_made;
 
 extern void co_switch(void **save_sp, void *load_sp);
 extern void co_trampoline(void);
@@ -250,6 +253,16 @@ Coroutine **coroutine_link(Coroutine *co)
 
 /* ---- starting ---- */
 
+static Coroutine *co_make(void)
+{
+    Coroutine *co = g_new0(Coroutine, 1);
+    pthread_mutex_lock(&co_free_lock);
+    co->next_made = co_made;
+    co_made = co;
+    pthread_mutex_unlock(&co_free_lock);
+    return co;
+}
+
 /* For its own context a thread takes one of its pool, stack and all; for another's, a bare one. */
 static Coroutine *co_take(AioContext *ctx)
 {
@@ -266,7 +279,7 @@ static Coroutine *co_take(AioContext *ctx)
         co_free_list = co->link;
     }
     pthread_mutex_unlock(&co_free_lock);
-    return co != NULL ? co : g_new0(Coroutine, 1);
+    return co != NULL ? co : co_make();
 }
 
 static Coroutine *co_new(AioContext *ctx, CoroutineEntry *entry, void *opaque)

@@ -1,0 +1,149 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 240
+# vmm/skiff-gdb.py shows what goes on inside a skiff whose disk holds requests for ever while it is
+# to be resized: in the live process, and in its core file.
+. "$(dirname "$0")/common.bash"
+
+# start_stuck ARGUMENT…: eight requests of virtio-blk wait in the fault driver.
+start_stuck() {
+    command -v gdb >/dev/null || skip "gdb is not installed"
+    gdb -nx -batch -ex 'python print("py" + "thon")' 2>/dev/null | grep -q '^python$' || skip "this gdb has no Python"
+    [ "$TEST_SLOW" -eq 1 ] || skip "sanitizers keep stacks of their own"
+    start_own_guest blk-verify 'ms=100000 qd=4 limit_ms=100000 mode=irq' -m 32 -smp 2 -object iothread,id=io \
+        -blockdev driver=fault,node-name=disk,hold=on,fail-op=any,fail-after=5,file.driver=null-co,file.size=64M \
+        -device virtio-blk-pci,id=vda,drive=disk,iothread=io -trace block_fault_inject "$@"
+    wait_output block_fault_inject 8
+}
+
+# ask COMMAND…: has gdb execute them in the live process.
+ask() {
+    local command arguments=()
+    for command in 'source vmm/skiff-gdb.py' "$@"; do
+        arguments+=(-ex "$command")
+    done
+    gdb -nx -batch -p "$skiff_pid" -iex 'set debuginfod enabled off' "${arguments[@]}" >"$work/gdb" 2>&1 || true
+    if grep -q 'ptrace: Operation not permitted' "$work/gdb"; then
+        skip "gdb may not attach here (ptrace)"
+    fi
+}
+
+# ask_core COMMAND…: the same, of the core file.
+ask_core() {
+    local command arguments=()
+    for command in 'source vmm/skiff-gdb.py' "$@"; do
+        arguments+=(-ex "$command")
+    done
+    gdb -nx -batch -iex 'set debuginfod enabled off' "$SKIFF" -c "$work/core" "${arguments[@]}" \
+        >"$work/gdb" 2>&1
+}
+
+# said REGEX [TIMES]
+said() {
+    [ "$(grep -cE -- "$1" "$work/gdb")" -ge "${2:-1}" ] || {
+        cat "$work/gdb"
+        fail "gdb has not printed: $1"
+    }
+}
+
+# said_in_order REGEX…: lines that match, one after another.
+said_in_order() {
+    local regex from=1 line
+    for regex in "$@"; do
+        line=$(tail -n "+$from" "$work/gdb" | grep -nE -- "$regex" | head -n 1 | cut -d: -f1)
+        [ -n "$line" ] || {
+            cat "$work/gdb"
+            fail "gdb has not printed, after what came before: $regex"
+        }
+        from=$((from + line))
+    done
+}
+
+coroutine_of_request='python gdb.execute("skiff coroutine %#x %s" % (next(int(c.address) for c in live_coroutines() if function_at(c["entry"]) == "request_run"), "full"))'
+
+expect_request_stack() {
+    said '^#0 .* co_(switch_out|wait) \('
+    said_in_order ' fault_co_apply \(' ' fault_co_p(read|write)v \(' ' block_node_co_p' ' blk_co_p' ' request_run \(' \
+        ' co_main \(' ' co_trampoline \('
+    # Values come from the coroutine's registers and stack.
+    said 'fault_co_apply \(n=n?@?(entry=)?0x[0-9a-f]+, op=op@entry=BLOCK_FAULT_(READ|WRITE)'
+    said ' r = \{op = 0x[0-9a-f]+ "(read|write)", offset = [0-9]+, bytes = [0-9]+'
+}
+
+expect_everything() {
+    said '^ *[0-9]+ +LWP [0-9]+ +main +main +'
+    said ' iothread +iothread/io .*sleeps in its loop'
+    said ' vcpu +vcpu/0 '
+    said ' vcpu +vcpu/1 '
+    said '^0x[0-9a-f]+  request_run, of iothread/io: waits for the release of a held request' 8
+    said '^    at fault_co_apply \(block/driver_fault.c:[0-9]+\)$' 8
+    said '^drive vda: 8 in flight'
+    said '^  in flight  (read|write) +offset [0-9]+ +bytes [0-9]+ +coroutine 0x' 8
+    said '^  queue [01] of vda: 4 in flight$' 2
+    said '^    head [0-9]+ +out [0-9]+ +in [0-9]+ +coroutine 0x[0-9a-f]+$' 8
+    said '^workers: [0-9]+ threads'
+    said '^  0000000000000000-0000000001ffffff ram at 0x[0-9a-f]+: '
+    said 'pci-ecam +pci_ecam_ops$'
+    said '^  00000000000003f8-00000000000003ff .* serial +serial_ops$'
+}
+
+all_commands=('skiff threads' 'skiff coroutine' 'skiff requests' 'skiff mtree' "$coroutine_of_request")
+
+test_a_live_process() {
+    start_stuck
+    ask "${all_commands[@]}" 'skiff coroutine 1' 'skiff held'
+    expect_everything
+    expect_request_stack
+    said '^1 is no coroutine that is under way'
+    said '^nothing is held$'
+    # It was only looked at.
+    monitor 'info status'
+    wait_output 'VM status: running'
+}
+
+test_a_release_build() {
+    SKIFF=build/release/skiff
+    [ -x "$SKIFF" ] || skip "there is no release build"
+    start_stuck
+    ask "${all_commands[@]}"
+    expect_everything
+    expect_request_stack
+}
+
+test_who_waits_for_whom() {
+    start_stuck -trace block_drain_begin
+    monitor 'block_resize vda 64M'
+    wait_output block_drain_begin
+    monitor stop
+    # The coroutine of `stop` begins by itself; all the rest stands still.
+    local deadline=$((SECONDS + 20))
+    until ask 'skiff coroutine' 'skiff held' && grep -q 'waits for VM operation lock' "$work/gdb"; do
+        [ $SECONDS -lt $deadline ] || break
+    done
+    said '^0x[0-9a-f]+  [a-z_]+, of main: waits for drain for [0-9.]+ s$'
+    said '^0x[0-9a-f]+  [a-z_]+, of main: waits for VM operation lock.*, which coroutine 0x[0-9a-f]+ has$'
+    said_in_order '^coroutine 0x[0-9a-f]+, of main$' '^  1 operation +VM operation lock$' '^  3 drained +drained section$'
+    said '^  1 operation +VM operation lock \(waits for it\)$'
+    # A test build knows where each was taken.
+    said '^ +co_drained_begin \(block/drain.c:[0-9]+\)$'
+}
+
+test_a_core_file() {
+    start_stuck
+    ask "gcore $work/core"
+    [ -s "$work/core" ] || skip "gdb could not write a core file here: $(tail -n 1 "$work/gdb")"
+    kill -KILL "$skiff_pid"
+    ask_core "${all_commands[@]}"
+    expect_everything
+    expect_request_stack
+}
+
+test_what_is_not_skiff() {
+    command -v gdb >/dev/null || skip "gdb is not installed"
+    gdb -nx -batch -ex 'source vmm/skiff-gdb.py' -ex 'skiff threads' -ex 'skiff requests' /bin/true >"$work/gdb" 2>&1 || true
+    said '^there is no co_made of util/coroutine.c: no skiff here, or one without debug information$'
+    ! grep -q Traceback "$work/gdb" || fail "a Python traceback"
+}
+
+run_tests
