@@ -2,6 +2,7 @@
 /* Input of a stream: read when the frontend has room, by main or, from what may block, by a worker.
  */
 #include <errno.h>
+#include <unistd.h>
 #include "vmm/chardev_stream.h"
 
 static RUNS_IN_MAIN size_t stream_input_room(ChardevStream *s)
@@ -36,6 +37,20 @@ static RUNS_IN_MAIN bool stream_input_result(ChardevStream *s, const uint8_t *da
     return false;
 }
 
+static RUNS_IN_MAIN ssize_t stream_input_read(ChardevStream *s, uint8_t *data, size_t size)
+{
+    return s->backend->read ? s->backend->read(s, data, size)
+                            : chardev_fd_read(s->in_fd, s->in_mode, data, size);
+}
+
+/* Nobody wanted them: descriptors that pile up would be the peer's way to exhaust ours. */
+static void stream_close_passed_fds(ChardevStream *s)
+{
+    while (s->passed_count > 0) {
+        close(s->passed_fds[--s->passed_count]);
+    }
+}
+
 static void stream_input_readable(void *opaque)
 {
     ChardevStream *s = opaque;
@@ -44,9 +59,13 @@ static void stream_input_readable(void *opaque)
 
     enter_main();
     room = stream_input_room(s);
-    if (room > 0 &&
-        !stream_input_result(s, data, chardev_fd_read(s->in_fd, s->in_mode, data, room))) {
-        return;
+    if (room > 0) {
+        bool goes_on = stream_input_result(s, data, stream_input_read(s, data, room));
+
+        stream_close_passed_fds(s);
+        if (!goes_on) {
+            return;
+        }
     }
     stream_input_kick(s);
 }

@@ -87,6 +87,39 @@ static RUNS_IN_MAIN void chardev_socket_connected(ChardevSocket *k, int fd)
     }
 }
 
+/* A UNIX peer may pass descriptors along. */
+static ssize_t chardev_socket_read(ChardevStream *s, uint8_t *data, size_t size)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(STREAM_PASSED_FDS * sizeof(int))];
+    } control;
+    struct iovec iov = {.iov_base = data, .iov_len = size};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
+    ssize_t n;
+
+    do {
+        n = recvmsg(s->in_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return -errno;
+    }
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+        size_t count;
+
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        count = MIN((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), STREAM_PASSED_FDS);
+        memcpy(s->passed_fds, CMSG_DATA(c), count * sizeof(int));
+        s->passed_count = (unsigned)count;
+    }
+    return n;
+}
+
 static void chardev_socket_hangup(ChardevStream *s, int error_number)
 {
     ChardevSocket *k = (ChardevSocket *)s;
@@ -321,5 +354,6 @@ const ChardevBackend chardev_socket_backend = {
     .stop = chardev_socket_stop,
     .unlink = chardev_socket_unlink,
     .close = chardev_socket_close,
+    .read = chardev_socket_read,
     .hangup = chardev_socket_hangup,
 };

@@ -269,6 +269,20 @@ static bool stream_connected(const Chardev *c)
     return atomic_load(&((const ChardevStream *)c)->connected);
 }
 
+static int stream_take_fd(Chardev *c)
+{
+    ChardevStream *s = (ChardevStream *)c;
+    int fd;
+
+    if (s->passed_count == 0) {
+        return -1;
+    }
+    fd = s->passed_fds[0];
+    s->passed_count--;
+    memmove(s->passed_fds, s->passed_fds + 1, s->passed_count * sizeof(s->passed_fds[0]));
+    return fd;
+}
+
 static void stream_input_bh(void *opaque)
 {
     ChardevStream *s = opaque;
@@ -286,4 +300,5 @@ const ChardevOps chardev_stream_ops = {
     .attach = stream_attach,
     .accept_input = stream_accept_input,
     .connected = stream_connected,
+    .take_fd = stream_take_fd,
 };

@@ -31,6 +31,7 @@
 #define STREAM_RING_BYTES (64 * 1024)
 #define STREAM_TAIL_BYTES (8 * 1024)
 #define STREAM_INPUT_BYTES 4096
+#define STREAM_PASSED_FDS 4 /* as many as one message may bring; more are not taken */
 
 typedef struct ChardevStream ChardevStream;
 typedef struct ChardevMux ChardevMux;
@@ -81,6 +82,8 @@ typedef struct ChardevBackend {
     /* Input ended, or output failed and was stopped: the peer is gone. @error_number 0 is end of
      * file. NULL: input stays ended; bytes that could not be written are dropped. */
     void (*hangup)(ChardevStream *s, int error_number);
+    /* Reads input; also descriptors that come with it, into `passed_fds`. NULL: read(2). */
+    ssize_t (*read)(ChardevStream *s, uint8_t *data, size_t size);
     /* Whether input may be read now (a terminal in the background may not). NULL: yes. */
     bool (*may_read)(ChardevStream *s);
 } ChardevBackend;
@@ -122,6 +125,8 @@ struct ChardevStream {
     AioHandler *in_handler;
     bool in_running; /* the coroutine that reads in a worker exists */
     AioBh input_bh;
+    int passed_fds[STREAM_PASSED_FDS]; /* came with the bytes being received */
+    unsigned passed_count;
     unsigned coroutines; /* that use the stream */
     CoQueue idle;        /* stream_co_free() waits here for them to end */
 };

@@ -18,6 +18,11 @@ bool chardev_connected(const Chardev *c)
     return c && (!c->ops->connected || c->ops->connected(c));
 }
 
+int chardev_take_fd(Chardev *c)
+{
+    return c != NULL && c->ops->take_fd != NULL ? c->ops->take_fd(c) : -1;
+}
+
 void chardev_attach(Chardev *c, const ChardevFrontendOps *ops, void *opaque)
 {
     if (!c) {

@@ -39,6 +39,7 @@ typedef struct ChardevOps {
     void (*attach)(Chardev *c);       /* main: a frontend has come (or gone: c->frontend is NULL) */
     void (*accept_input)(Chardev *c); /* any thread: the frontend has room again */
     bool (*connected)(const Chardev *c); /* any thread */
+    int (*take_fd)(Chardev *c);          /* main, within receive(); NULL: passes none */
 } ChardevOps;
 
 struct Chardev {
@@ -54,6 +55,10 @@ struct Chardev {
 size_t chardev_write(Chardev *c, const uint8_t *data, size_t size) ANY_THREAD;
 void chardev_accept_input(Chardev *c) ANY_THREAD;
 bool chardev_connected(const Chardev *c) ANY_THREAD;
+/* A descriptor that the peer has passed along with the bytes being received (SCM_RIGHTS): the next
+ * of them, the caller's from now on; -1: no more. Only within receive(): what is not taken there is
+ * closed. */
+int chardev_take_fd(Chardev *c) RUNS_IN_MAIN;
 /* One frontend at a time (mux hands out several Chardevs). NULL @ops detaches. When somebody is
  * connected already, CHARDEV_OPENED follows in a later turn of the loop. Any member of @ops may be
  * NULL. @ops is borrowed until detached. */
