@@ -2,7 +2,7 @@
 /* Character devices of the VM: which serial ports there are and where they lead. */
 #include "util/log.h"
 #include "vmm/chardev.h"
-#include "vmm/monitor.h"
+#include "vmm/hmp/hmp.h"
 #include "vmm/vm.h"
 
 #define VM_MAX_SERIALS 2
@@ -118,7 +118,7 @@ bool vm_open_monitors(Vm *vm, GError **error)
             g_prefix_error(error, "monitor: ");
             return false;
         }
-        monitor_new(vm, c);
+        hmp_monitor_new(vm, c);
     }
     chardev_hold_input(false);
     return true;

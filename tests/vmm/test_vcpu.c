@@ -462,7 +462,7 @@ static void a_failure_is_logged_with_the_registers(void **state)
     close(fd);
     unlink(path);
     assert_non_null(strstr(text, "skiff: vCPU 0: "));
-    assert_non_null(strstr(text, "RIP=00000000d0100000"));
+    assert_non_null(strstr(text, "EIP=d0100000"));
     assert_non_null(strstr(text, "CR0="));
 }
 

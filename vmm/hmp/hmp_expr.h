@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Expressions of the human monitor: integers of 64 bits that wrap around.
+ *
+ *   number       decimal, 0x hex, 0 octal; 'c' is a character's code
+ *   $name        a register of the vCPU that commands look at: $rip, $pc, $rsp, $rax, $cr3, ...
+ *   ( ) - + ~ !  * / %  + -  & | ^    with this binding, tightest first; the operators of one level
+ *                                     from left to right
+ */
+#ifndef SKIFF_VMM_HMP_HMP_EXPR_H
+#define SKIFF_VMM_HMP_HMP_EXPR_H
+
+#include "vmm/hmp/hmp_int.h"
+
+/* Reads the longest expression at *@at, which it advances. False + error. */
+bool hmp_co_expr(HmpCall *call, const char **at, uint64_t *value, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+
+#endif
