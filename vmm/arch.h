@@ -16,6 +16,7 @@ typedef struct Vcpu Vcpu;
 typedef struct ArchVcpu ArchVcpu; /* what the architecture keeps per vCPU */
 
 #if defined(__x86_64__)
+#define ARCH_NAME "x86_64" /* QEMU's SysEmuTarget */
 #define ARCH_MAX_FIXED_ROUTES 64
 #define ARCH_FIRST_MSI_GSI 24
 #include "vmm/x86_64/page_walk.h"
@@ -54,6 +55,9 @@ void arch_vcpu_resumed(int vcpu_fd) RUNS_IN_VCPU;
 void arch_vcpu_dump(int vcpu_fd, unsigned index, FILE *out) RUNS_IN_VCPU;
 /* By its lower-case name; "pc", "sp" and "fp" are known everywhere. False: there is no such. */
 bool arch_vcpu_get_register(int vcpu_fd, const char *name, uint64_t *value) RUNS_IN_VCPU;
+/* The board's NMI button, as this processor's interrupt controller hears it (KVM api.rst
+ * "KVM_NMI"). In the vCPU's thread. */
+bool arch_vcpu_press_nmi(int vcpu_fd, unsigned index, GError **error) RUNS_IN_VCPU;
 
 /* ---- translation of addresses: ArchPaging and ArchTranslation are the architecture's ---- */
 /* The registers it depends on. In the vCPU's thread. */

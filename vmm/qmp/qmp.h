@@ -47,6 +47,8 @@ struct json_object *qmp_co_execute(Vm *vm, QmpSession *session, const char *name
 bool qmp_arg_has(struct json_object *args, const char *name) ANY_THREAD;
 const char *qmp_arg_str(struct json_object *args, const char *name) ANY_THREAD; /* NULL: absent */
 int64_t qmp_arg_int(struct json_object *args, const char *name, int64_t def) ANY_THREAD;
+/* Of a type with `u64`: a negative number is its two's complement. */
+uint64_t qmp_arg_u64(struct json_object *args, const char *name, uint64_t def) ANY_THREAD;
 bool qmp_arg_bool(struct json_object *args, const char *name, bool def) ANY_THREAD;
 /* The index in the member type's `values`; -1: absent. */
 int qmp_arg_enum(struct json_object *args, const char *name, const QmpType *type) ANY_THREAD;

@@ -15,6 +15,7 @@ const QmpType qmp_any = {.name = "any", .kind = QMP_KIND_ANY};
 const QmpType qmp_u8 = {.name = "uint8", .kind = QMP_KIND_INT, .min = 0, .max = UINT8_MAX};
 const QmpType qmp_u16 = {.name = "uint16", .kind = QMP_KIND_INT, .min = 0, .max = UINT16_MAX};
 const QmpType qmp_u32 = {.name = "uint32", .kind = QMP_KIND_INT, .min = 0, .max = UINT32_MAX};
+const QmpType qmp_u64 = {.name = "uint64", .kind = QMP_KIND_INT, .u64 = true};
 const QmpType qmp_str_list = {.kind = QMP_KIND_ARRAY, .element = &qmp_str};
 
 GQuark qmp_error_quark(void)
@@ -48,7 +49,7 @@ static bool qmp_check_int(const QmpType *type, struct json_object *value, const 
     bool bounded = type->min != 0 || type->max != 0;
     int64_t min = type->kind == QMP_KIND_SIZE ? 0 : bounded ? type->min : INT64_MIN;
     int64_t max = bounded ? type->max : INT64_MAX;
-    if (!above && number >= min && number <= max) {
+    if (above ? type->u64 : number >= min && number <= max) {
         return true;
     }
     g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,

@@ -91,6 +91,16 @@ int64_t qmp_arg_int(struct json_object *args, const char *name, int64_t def)
     return value != NULL ? json_object_get_int64(value) : def;
 }
 
+uint64_t qmp_arg_u64(struct json_object *args, const char *name, uint64_t def)
+{
+    struct json_object *value = qmp_arg_typed(args, name, json_type_int);
+    if (value == NULL) {
+        return def;
+    }
+    int64_t number = json_object_get_int64(value);
+    return number < 0 ? (uint64_t)number : json_object_get_uint64(value);
+}
+
 bool qmp_arg_bool(struct json_object *args, const char *name, bool def)
 {
     struct json_object *value = qmp_arg_typed(args, name, json_type_boolean);

@@ -48,6 +48,7 @@ struct QmpType {
     const char *const *values; /* ENUM: NULL-terminated */
     const QmpType *element;    /* ARRAY */
     int64_t min, max;          /* INT */
+    bool u64;                  /* INT: also what only fits uint64_t (qmp_arg_u64) */
     /* STRUCT: members beyond these are let through unchecked, for the command to check (device_add,
      * blockdev-add, object-add) */
     bool open;
@@ -57,6 +58,7 @@ struct QmpType {
 /* The built-in types. */
 extern const QmpType qmp_str, qmp_int, qmp_size, qmp_number, qmp_bool, qmp_null, qmp_any;
 extern const QmpType qmp_u8, qmp_u16, qmp_u32; /* "int" with a range */
+extern const QmpType qmp_u64;                  /* an address: as it is, or negative */
 extern const QmpType qmp_str_list;
 
 typedef struct QmpCall QmpCall;

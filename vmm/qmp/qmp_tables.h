@@ -15,6 +15,7 @@
     X(cpu)                                                                                         \
     X(memory)                                                                                      \
     X(dump)                                                                                        \
+    X(monitor)                                                                                     \
     X(trace)
 
 #define QMP_GROUP_DECLARE(group)                                                                   \

@@ -17,6 +17,12 @@
                */
 #define X86_XSAVE_X87_SSE 3
 
+/* The local APIC's second input. SDM volume 3, 11.5.1. */
+#define X86_APIC_LVT_LINT1 0x360
+#define X86_APIC_LVT_MASKED (1u << 16)
+#define X86_APIC_LVT_MODE(lvt) ((lvt) >> 8 & 7)
+#define X86_APIC_MODE_NMI 4
+
 /* KVM has no "reset vCPU": the state right after creation is kept and put back. */
 struct ArchVcpu {
     struct kvm_regs regs;
@@ -286,4 +292,21 @@ bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *
 void arch_vcpu_resumed(int vcpu_fd)
 {
     ioctl(vcpu_fd, KVM_KVMCLOCK_CTRL, 0); /* EINVAL: the guest does not use kvmclock */
+}
+
+/* ---- NMI ---- */
+
+/* The button is wired to each processor's LINT1, whose mask and mode are the guest's to set. */
+bool arch_vcpu_press_nmi(int vcpu_fd, unsigned index, GError **error)
+{
+    struct kvm_lapic_state lapic;
+    uint32_t lvt;
+    if (ioctl(vcpu_fd, KVM_GET_LAPIC, &lapic) != 0) {
+        return x86_fail(error, index, "KVM_GET_LAPIC");
+    }
+    memcpy(&lvt, lapic.regs + X86_APIC_LVT_LINT1, sizeof(lvt));
+    if ((lvt & X86_APIC_LVT_MASKED) != 0 || X86_APIC_LVT_MODE(lvt) != X86_APIC_MODE_NMI) {
+        return true;
+    }
+    return ioctl(vcpu_fd, KVM_NMI) == 0 || x86_fail(error, index, "KVM_NMI");
 }
