@@ -16,6 +16,10 @@
  * which tells the offset. The caller puts the object. */
 struct json_object *json_parse_text(const char *text, size_t length, int max_depth, GError **error)
     ANY_THREAD;
+/* Appends @value (NULL: null) as text, spaced as QEMU does and in ASCII only; @pretty: over several
+ * lines. Bytes that are not UTF-8 become U+FFFD. As deep as the value: not for what a parser has
+ * not bounded. */
+void json_write_text(GString *out, struct json_object *value, bool pretty) ANY_THREAD;
 /* An object as options: numbers and booleans become their text. NULL and @error when @object is not
  * an object or holds what an option can't be. @object stays the caller's. */
 OptDict *opt_dict_from_json(struct json_object *object, GError **error) ANY_THREAD;

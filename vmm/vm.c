@@ -335,7 +335,6 @@ bool vm_co_build(Vm *vm, GError **error)
     }
     vm_fill_env(vm);
     vm->built = vm_co_make_chardevs(vm, error) && vm_co_open_drives(vm, error) &&
-                board_co_build(vm, error) && vm_open_monitors(vm, error) &&
-                board_co_reset(vm, error);
-    return vm->built;
+                board_co_build(vm, error) && board_co_reset(vm, error);
+    return vm->built && vm_open_monitors(vm, error);
 }

@@ -31,6 +31,12 @@ typedef struct VmListener {
     struct VmListener *next;
 } VmListener;
 
+/* A monitor on a chardev: QMP (control) or for humans. */
+typedef struct VmMonitor {
+    char *chardev; /* its id */
+    bool control, pretty;
+} VmMonitor;
+
 typedef struct Vm {
     const VmConfig *config;
     AioContext *ctx; /* main's */
@@ -49,7 +55,7 @@ typedef struct Vm {
     GPtrArray *drives;  /* of -drive */
     GPtrArray *serials; /* char *: chardev id of each serial port; NULL: there is no such port */
     char *debugcon;     /* chardev id, or NULL */
-    GPtrArray *monitors; /* char *: chardev ids ("mon:stdio") */
+    GPtrArray *monitors; /* VmMonitor */
     Chardev *console;    /* the first serial port's; its last lines are shown on a time-out */
     VcpuSet *vcpus;
     RunState run;
@@ -89,11 +95,22 @@ Device *vm_find_device(Vm *vm, const char *id) RUNS_IN_MAIN;
 
 /* ---- vm_chardevs.c: -chardev, -serial, -debugcon, -nographic ---- */
 bool vm_co_make_chardevs(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* The monitors of "mon:": they share a chardev with a device. After the devices, whose ports get
- * the input first. From here on input is read. */
-bool vm_open_monitors(Vm *vm, GError **error) RUNS_IN_MAIN;
+/* Makes the chardev that a short spelling asks for ("stdio", "unix:PATH,server=on"), for -@option.
+ * *@id is its name, for the user to claim: @label, or that of chardev:ID; NULL: none is wanted.
+ * "mon:" also adds a human monitor. */
+bool vm_co_open_string(const char *text, const char *label, const char *option, char **id,
+                       GError **error) coroutine_fn RUNS_IN_MAIN;
 /* DeviceEnv.find_chardev. */
 Chardev *vm_claim_chardev(const char *id, const char *user, GError **error) ANY_THREAD;
+
+/* ---- vm_monitors.c: -qmp, -qmp-pretty, -monitor, -mon, and "mon:" of others ---- */
+/* A monitor to be opened on the chardev @id (taken). */
+void vm_add_monitor(Vm *vm, char *id_taken, bool control, bool pretty) RUNS_IN_MAIN;
+/* Their chardevs. After those of vm_co_make_chardevs(). */
+bool vm_co_make_monitors(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Once the machine is built, so that its commands find it: after the devices, whose ports of a
+ * shared chardev get the input first. From here on input is read. */
+bool vm_open_monitors(Vm *vm, GError **error) RUNS_IN_MAIN;
 
 /* ---- vm_drives.c: -blockdev and -drive ---- */
 bool vm_co_open_drives(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;

@@ -2,7 +2,6 @@
 /* Character devices of the VM: which serial ports there are and where they lead. */
 #include "util/log.h"
 #include "vmm/chardev.h"
-#include "vmm/hmp/hmp.h"
 #include "vmm/vm.h"
 
 #define VM_MAX_SERIALS 2
@@ -32,11 +31,8 @@ static bool vm_check_chardev(const OptDict *opts, GError **error)
     return true;
 }
 
-/* Makes the chardev that @text asks for. *@id is its name, for the device to claim; NULL: no device
- * at all. */
-static coroutine_fn RUNS_IN_MAIN bool vm_co_open_string(const char *text, const char *label,
-                                                        const char *option, char **id,
-                                                        GError **error)
+bool vm_co_open_string(const char *text, const char *label, const char *option, char **id,
+                       GError **error)
 {
     ChardevString s;
     *id = NULL;
@@ -49,7 +45,7 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_open_string(const char *text, const 
     if (ok) {
         *id = g_strdup(s.id);
         if (s.monitor) {
-            g_ptr_array_add(chardevs_vm->monitors, g_strdup(s.id));
+            vm_add_monitor(chardevs_vm, g_strdup(s.id), false, false);
         }
     } else {
         g_prefix_error(error, "-%s %s: ", option, text);
@@ -106,20 +102,9 @@ bool vm_co_make_chardevs(Vm *vm, GError **error)
     if (config->serials->len == 0 && !vm_co_add_serial(vm, vm_default_serial(config), error)) {
         return false;
     }
-    return config->debugcon == NULL ||
-           vm_co_open_string(config->debugcon, "debugcon", "debugcon", &vm->debugcon, error);
-}
-
-bool vm_open_monitors(Vm *vm, GError **error)
-{
-    for (unsigned i = 0; i < vm->monitors->len; i++) {
-        Chardev *c = chardev_claim(vm->monitors->pdata[i], "monitor", error);
-        if (c == NULL) {
-            g_prefix_error(error, "monitor: ");
-            return false;
-        }
-        hmp_monitor_new(vm, c);
+    if (config->debugcon != NULL &&
+        !vm_co_open_string(config->debugcon, "debugcon", "debugcon", &vm->debugcon, error)) {
+        return false;
     }
-    chardev_hold_input(false);
-    return true;
+    return vm_co_make_monitors(vm, error);
 }
