@@ -175,6 +175,39 @@ void pci_set_u16(PciDevice *dev, unsigned off, uint16_t v) ANY_THREAD;
 void pci_set_u32(PciDevice *dev, unsigned off, uint32_t v) ANY_THREAD;
 uint32_t pci_get(const PciDevice *dev, unsigned off, unsigned size) ANY_THREAD;
 
+/* ---- hotplug (pci_hotplug.c) ---- */
+typedef enum PciUnplugState {
+    PCI_UNPLUG_NONE,
+    PCI_UNPLUG_ASKED,   /* the guest has not looked yet */
+    PCI_UNPLUG_KNOWN,   /* the guest has seen that it was asked; it may let go, or never */
+    PCI_UNPLUG_EJECTED, /* the guest has let go: it sees the slot empty from then on */
+} PciUnplugState;
+
+/* What a hotplug controller does (hw/platform/acpi_hotplug.c). All under the BQL. */
+typedef struct PciHotplugOps {
+    void (*inserted)(void *opaque, unsigned slot); /* tells the guest of function 0 */
+    void (*ask_back)(void *opaque, unsigned slot); /* asks the guest to let go; again, if asked */
+    void (*emptied)(void *opaque, unsigned slot);  /* the last device has left: forgets it */
+    PciUnplugState (*state)(void *opaque, unsigned slot);
+} PciHotplugOps;
+
+/* @ops NULL: there is no controller (any more). */
+void pci_bus_set_hotplug(PciBus *bus, const PciHotplugOps *ops, void *opaque) RUNS_IN_MAIN;
+bool pci_bus_has_hotplug(const PciBus *bus) ANY_THREAD;
+/* Bit n: slot n has a device that the guest sees; one that may be unplugged. */
+uint32_t pci_bus_present_slots(const PciBus *bus) BQL_HELD;
+uint32_t pci_bus_removable_slots(const PciBus *bus) BQL_HELD;
+/* The guest has let go of the slot: its devices decode nothing, interrupt nobody and answer no
+ * config access, until they have been unplugged. For the controller, also from a vCPU. */
+void pci_bus_hide_slot(PciBus *bus, unsigned slot) BQL_HELD;
+bool pci_device_hidden(const PciDevice *dev) BQL_HELD;
+/* Of a device that is realized: tells the guest that it is there; other functions than 0 are
+ * announced with that one. Takes the BQL. */
+void pci_device_announce(PciDevice *dev) RUNS_IN_MAIN;
+/* Asks the guest for the device, and the others of its slot. Takes the BQL. */
+void pci_device_ask_back(PciDevice *dev) RUNS_IN_MAIN;
+PciUnplugState pci_device_unplug_state(const PciDevice *dev) RUNS_IN_MAIN;
+
 /* ---- interrupts ---- */
 bool pci_msix_enabled(const PciDevice *dev) ANY_THREAD; /* atomically read */
 /* Raises @vector, or leaves it pending while masked. Nothing when MSI-X is disabled or @vector >=

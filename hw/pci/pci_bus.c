@@ -17,7 +17,8 @@ static MmioResult pci_bus_config_access(PciBus *bus, unsigned devfn, unsigned of
                                         IoAccess *access) BQL_HELD
 {
     PciDevice *dev = bus->devices[devfn];
-    if (dev == NULL || !dev->base.realized || offset + access->size > PCI_CONFIG_SIZE) {
+    if (dev == NULL || !dev->base.realized || pci_device_hidden(dev) ||
+        offset + access->size > PCI_CONFIG_SIZE) {
         return MMIO_DONE;
     }
     if (dev->config_access != NULL) {

@@ -98,12 +98,16 @@ static bool pci_window_holds(uint64_t base, uint64_t window_size, uint64_t addre
 
 /* Whether the BAR decodes, and where. While the guest sizes it, its address is outside every
  * window, or decoding is off. */
+static bool pci_bar_decodes(const PciDevice *dev, unsigned index, uint64_t *address) BQL_HELD;
 static bool pci_bar_decodes(const PciDevice *dev, unsigned index, uint64_t *address)
 {
     const PciBar *bar = &dev->bars[index];
     const PciWindows *w = &dev->bus->windows;
     uint32_t command = pci_get(dev, PCI_REG_COMMAND, 2);
     uint64_t at = *address = pci_bar_address(dev, index);
+    if (pci_device_hidden(dev)) {
+        return false;
+    }
     if (bar->is_io) {
         return (command & PCI_COMMAND_IO) != 0 &&
                pci_window_holds(PCI_IO_FIRST, PCI_IO_LAST - PCI_IO_FIRST + 1, at, bar->size);

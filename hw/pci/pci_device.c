@@ -127,6 +127,7 @@ void pci_device_unplug(PciDevice *dev)
     }
     msix_free(dev);
     dev->bus->devices[dev->devfn] = NULL;
+    pci_slot_emptied(dev->bus, dev->devfn >> 3);
     dev->bus = NULL;
     bql_unlock();
 }
@@ -187,8 +188,7 @@ uint8_t pci_device_add_capability(PciDevice *dev, uint8_t id, uint8_t size)
 
 /* ---- reset and state ---- */
 
-/* Everything that follows from config space and the MSI-X table. */
-static void pci_device_follow_config(PciDevice *dev) BQL_HELD
+void pci_device_follow_config(PciDevice *dev)
 {
     pci_bars_update(dev);
     msix_update(dev);
@@ -270,7 +270,9 @@ void pci_intx_update(PciDevice *dev, bool (*cause)(void *opaque), void *opaque)
 void pci_intx_gate_changed(PciDevice *dev)
 {
     bool disabled = (pci_get(dev, PCI_REG_COMMAND, 2) & PCI_COMMAND_INTX_DISABLE) != 0;
-    PciIntxChange change = {.dev = dev, .enabled = !disabled && !pci_msix_enabled(dev)};
+    PciIntxChange change = {.dev = dev,
+                            .enabled = !disabled && !pci_msix_enabled(dev) &&
+                                       !pci_device_hidden(dev)};
     irq_line_update(&dev->intx, pci_intx_switched, &change);
 }
 

@@ -49,6 +49,9 @@ struct PciBus {
     PciWindows windows;
     IrqGate *gates[8];
     PciDevice *devices[PCI_DEVFN_COUNT];
+    uint32_t hidden_slots; /* the guest has let go of them, see pci_bus_hide_slot() */
+    const PciHotplugOps *hotplug_ops; /* NULL: no controller */
+    void *hotplug_opaque;
     uint32_t config_address;
     IoRegion config_ports;
     IoRegion ecam;
@@ -62,6 +65,12 @@ static inline bool pci_ranges_overlap(unsigned a, unsigned a_size, unsigned b, u
 /* Config space as the guest reads and writes it; [offset, offset+size) is inside. */
 uint32_t pci_config_read(PciDevice *dev, unsigned offset, unsigned size) BQL_HELD;
 void pci_config_write(PciDevice *dev, unsigned offset, unsigned size, uint32_t value) BQL_HELD;
+
+/* Everything that follows from config space, the MSI-X table and whether the guest sees the device.
+ */
+void pci_device_follow_config(PciDevice *dev) BQL_HELD;
+/* A device has left @slot: when it was the last, the slot is as new. */
+void pci_slot_emptied(PciBus *bus, unsigned slot) BQL_HELD;
 
 /* Maps, moves and unmaps BARs to where the config space says. */
 void pci_bars_update(PciDevice *dev) BQL_HELD;

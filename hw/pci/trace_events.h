@@ -17,5 +17,6 @@ TRACE_EVENT(pci_msix_attach, (const char *dev, unsigned vector, uint64_t address
 TRACE_EVENT(pci_msix_detach, (const char *dev, unsigned vector), "dev=%s vector=%u", dev, vector)
 TRACE_EVENT(pci_msix_raise, (const char *dev, unsigned vector), "dev=%s vector=%u", dev, vector)
 TRACE_EVENT(pci_intx, (const char *dev, bool level), "dev=%s level=%d", dev, level)
+TRACE_EVENT(pci_slot_hide, (unsigned slot), "slot=%u", slot)
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * LPC bridge of the ICH9, 00:1f.0, as far as firmware and drivers look at it, with the ACPI block
- * that lives in it (pm.c). Intel 316972 §13.1.
+ * that lives in it (pm.c) and the PCI hotplug registers (acpi_hotplug.c), which the real one does
+ * not have. Intel 316972 §13.1.
  *
  * The power-on values are those that firmware would program, so that a kernel started without any
  * finds the ACPI registers where its tables say. PIRQ routing and RCBA only store what is written:
@@ -10,6 +11,7 @@
 #include "hw/platform/lpc.h"
 
 #include "hw/pci/pci.h"
+#include "hw/platform/acpi_hotplug.h"
 #include "hw/platform/pm.h"
 
 #define LPC_PMBASE 0x40
@@ -23,18 +25,21 @@
 
 typedef struct LpcState {
     PmState pm[1];
+    AcpiHotplugState hotplug;
 } LpcState;
 
 typedef struct Lpc {
     PciDevice pci;
     LpcState state;
     Pm pm;
+    AcpiHotplug hotplug;
 } Lpc;
 
 extern const DeviceType lpc_type;
 
 static const StateField lpc_fields[] = {
     STATE_STRUCTS(LpcState, pm, &pm_state_desc),
+    STATE_STRUCT_ONE(LpcState, hotplug, &acpi_hotplug_state_desc),
     {0},
 };
 
@@ -91,6 +96,12 @@ static bool lpc_realize(Device *dev, GError **error)
         pci_device_unplug(&lpc->pci);
         return false;
     }
+    if (!acpi_hotplug_init(&lpc->hotplug, dev, &lpc->state.hotplug, &lpc->pm, lpc->pci.bus,
+                           error)) {
+        pm_fini(&lpc->pm);
+        pci_device_unplug(&lpc->pci);
+        return false;
+    }
     return true;
 }
 
@@ -98,6 +109,7 @@ static void lpc_unrealize(Device *dev)
 {
     Lpc *lpc = (Lpc *)dev;
     enter_main();
+    acpi_hotplug_fini(&lpc->hotplug);
     pm_fini(&lpc->pm);
     pci_device_unplug(&lpc->pci);
 }
@@ -108,6 +120,7 @@ static void lpc_reset(Device *dev)
     assert_bql();
     pci_device_reset(&lpc->pci);
     lpc_place_pm(lpc);
+    acpi_hotplug_reset(&lpc->hotplug);
     pm_reset(&lpc->pm);
 }
 
@@ -126,6 +139,7 @@ static bool lpc_post_load(Device *dev, GError **error)
     pci_device_post_load(&lpc->pci);
     lpc_place_pm(lpc);
     pm_post_load(&lpc->pm);
+    acpi_hotplug_post_load(&lpc->hotplug);
     return true;
 }
 

@@ -82,6 +82,7 @@ static void pm_update_status(Pm *pm) BQL_HELD
         s->timer_halves = halves;
         s->pm1_status |= PM1_TIMER;
     }
+    s->gpe_status |= pm->gpe_level;
 }
 
 /* The SCI as status and enable bits say, and the timer for when that changes by itself. */
@@ -114,6 +115,17 @@ void pm_press_power_button(Pm *pm)
     trace_pm_power_button(device_label(pm->owner));
     pm->state->pm1_status |= PM1_POWER_BUTTON;
     pm_update(pm);
+}
+
+void pm_set_gpe(Pm *pm, unsigned gpe, bool level)
+{
+    uint64_t bit = UINT64_C(1) << gpe;
+    uint64_t levels = (pm->gpe_level & ~bit) | (level ? bit : 0);
+    if (levels != pm->gpe_level) {
+        trace_pm_gpe(device_label(pm->owner), gpe, level);
+        pm->gpe_level = levels;
+        pm_update(pm);
+    }
 }
 
 /* ---- the block ---- */
@@ -318,6 +330,7 @@ void pm_pre_save(Pm *pm)
 void pm_post_load(Pm *pm)
 {
     pm->timer_offset = pm->state->timer_ticks - pm_ticks_at(vm_clock_now_ns());
+    pm->gpe_level = 0; /* its sources say so anew */
     pm_update(pm);
 }
 

@@ -47,6 +47,7 @@ typedef struct Pm {
     IrqLine sci;
     VmTimer timer;
     uint64_t timer_offset; /* ticks that the timer is ahead of the VM clock */
+    uint64_t gpe_level;    /* bit n: the cause of general-purpose event n is there */
 } Pm;
 
 /* Attaches the fixed ports; the block follows with pm_set_base(). On failure nothing is left. */
@@ -58,5 +59,8 @@ void pm_post_load(Pm *pm) BQL_HELD;
 /* Where the guest has put the block. Nothing changes when it is there already. */
 void pm_set_base(Pm *pm, uint16_t base, bool enabled) BQL_HELD;
 void pm_press_power_button(Pm *pm) BQL_HELD;
+/* Whether the cause of general-purpose event @gpe is there: while it is, the status bit comes back
+ * when the guest clears it. ACPI 6.3 §5.6.4. */
+void pm_set_gpe(Pm *pm, unsigned gpe, bool level) BQL_HELD;
 
 #endif

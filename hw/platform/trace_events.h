@@ -10,6 +10,12 @@ TRACE_EVENT(serial_receive, (const char *dev, size_t size), "dev=%s size=%zu", d
 TRACE_EVENT(pm_place, (const char *dev, unsigned base, bool enabled), "dev=%s base=0x%x enabled=%d",
             dev, base, enabled)
 TRACE_EVENT(pm_power_button, (const char *dev), "dev=%s", dev)
+TRACE_EVENT(pm_gpe, (const char *dev, unsigned gpe, bool level), "dev=%s gpe=%u level=%d", dev, gpe,
+            level)
+TRACE_EVENT(acpi_hotplug_inserted, (unsigned slot), "slot=%u", slot)
+TRACE_EVENT(acpi_hotplug_ask_back, (unsigned slot), "slot=%u", slot)
+TRACE_EVENT(acpi_hotplug_eject, (uint32_t slots), "slots=0x%x", slots)
+TRACE_EVENT(acpi_hotplug_emptied, (unsigned slot), "slot=%u", slot)
 TRACE_EVENT(pm_sleep, (const char *dev, unsigned type), "dev=%s type=%u", dev, type)
 TRACE_EVENT(pm_reset_register, (const char *dev, unsigned value), "dev=%s value=0x%x", dev, value)
 TRACE_EVENT(i8042_command, (const char *dev, unsigned command), "dev=%s command=0x%x", dev, command)

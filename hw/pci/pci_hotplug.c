@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hotplug, the bus' side: which slots the guest may see, and who tells it of changes. The unit is
+ * the slot, as for the specifications of hotplug: its functions come with function 0 and go all at
+ * once.
+ */
+#include "hw/pci/pci_int.h"
+#include "hw/pci/trace_events.h"
+
+void pci_bus_set_hotplug(PciBus *bus, const PciHotplugOps *ops, void *opaque)
+{
+    g_assert(bus->hotplug_ops == NULL || ops == NULL);
+    bus->hotplug_ops = ops;
+    bus->hotplug_opaque = opaque;
+}
+
+bool pci_bus_has_hotplug(const PciBus *bus)
+{
+    return bus->hotplug_ops != NULL;
+}
+
+static bool pci_device_shows(const PciDevice *dev)
+{
+    return dev != NULL && dev->base.realized && !pci_device_hidden(dev);
+}
+
+uint32_t pci_bus_present_slots(const PciBus *bus)
+{
+    uint32_t slots = 0;
+    for (unsigned slot = 0; slot < PCI_SLOT_COUNT; slot++) {
+        if (pci_device_shows(bus->devices[slot << 3])) {
+            slots |= UINT32_C(1) << slot;
+        }
+    }
+    return slots;
+}
+
+uint32_t pci_bus_removable_slots(const PciBus *bus)
+{
+    uint32_t fixed = 0;
+    for (unsigned devfn = 0; devfn < PCI_DEVFN_COUNT; devfn++) {
+        if (bus->devices[devfn] != NULL && !bus->devices[devfn]->base.type->user_creatable) {
+            fixed |= UINT32_C(1) << (devfn >> 3);
+        }
+    }
+    return pci_bus_present_slots(bus) & ~fixed;
+}
+
+void pci_bus_hide_slot(PciBus *bus, unsigned slot)
+{
+    g_assert(slot < PCI_SLOT_COUNT);
+    trace_pci_slot_hide(slot);
+    bus->hidden_slots |= UINT32_C(1) << slot;
+    for (unsigned devfn = slot << 3; devfn < (slot + 1) << 3; devfn++) {
+        if (bus->devices[devfn] != NULL) {
+            pci_device_follow_config(bus->devices[devfn]);
+        }
+    }
+}
+
+bool pci_device_hidden(const PciDevice *dev)
+{
+    return (dev->bus->hidden_slots >> (dev->devfn >> 3) & 1) != 0;
+}
+
+void pci_slot_emptied(PciBus *bus, unsigned slot)
+{
+    for (unsigned devfn = slot << 3; devfn < (slot + 1) << 3; devfn++) {
+        if (bus->devices[devfn] != NULL) {
+            return;
+        }
+    }
+    bus->hidden_slots &= ~(UINT32_C(1) << slot);
+    if (bus->hotplug_ops != NULL) {
+        bus->hotplug_ops->emptied(bus->hotplug_opaque, slot);
+    }
+}
+
+void pci_device_announce(PciDevice *dev)
+{
+    PciBus *bus = dev->bus;
+    bql_lock();
+    if ((dev->devfn & 7) == 0 && bus->hotplug_ops != NULL) {
+        bus->hotplug_ops->inserted(bus->hotplug_opaque, dev->devfn >> 3);
+    }
+    bql_unlock();
+}
+
+void pci_device_ask_back(PciDevice *dev)
+{
+    PciBus *bus = dev->bus;
+    bql_lock();
+    g_assert(bus->hotplug_ops != NULL);
+    if (!pci_device_hidden(dev)) {
+        bus->hotplug_ops->ask_back(bus->hotplug_opaque, dev->devfn >> 3);
+    }
+    bql_unlock();
+}
+
+PciUnplugState pci_device_unplug_state(const PciDevice *dev)
+{
+    const PciBus *bus = dev->bus;
+    PciUnplugState state = PCI_UNPLUG_NONE;
+    bql_lock();
+    if (pci_device_hidden(dev)) {
+        state = PCI_UNPLUG_EJECTED;
+    } else if (bus->hotplug_ops != NULL) {
+        state = bus->hotplug_ops->state(bus->hotplug_opaque, dev->devfn >> 3);
+    }
+    bql_unlock();
+    return state;
+}
