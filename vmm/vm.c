@@ -4,6 +4,8 @@
 #include <string.h>
 #include "hw/core/vm_clock.h"
 #include "util/log.h"
+#include "vmm/chardev.h"
+#include "vmm/vm_hotplug.h"
 
 static Vm *the_vm; /* for the look-ups that devices make by name, which carry no pointer */
 
@@ -66,6 +68,7 @@ static bool vm_co_reset(void *opaque, GError **error)
     enter_main();
     enter_coroutine();
     Vm *vm = opaque;
+    vm_co_finish_unplugs(vm); /* a guest that starts anew has let go of everything */
     bql_lock();
     for (unsigned i = 0; i < vm->devices->len; i++) {
         Device *dev = vm->devices->pdata[i];
@@ -323,6 +326,7 @@ static void vm_fill_env(Vm *vm)
         .default_iothread = iothread_context(vm->iothreads->pdata[0]),
         .find_iothread = vm_find_iothread,
         .find_chardev = vm_claim_chardev,
+        .release_chardev = chardev_release,
     };
 }
 

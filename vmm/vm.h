@@ -52,9 +52,12 @@ typedef struct Vm {
     Board *board;
     PciBus *pci;
     GPtrArray *devices; /* Device, in the order they were made: started in it, stopped in reverse */
-    GPtrArray *drives;  /* of -drive */
-    GPtrArray *serials; /* char *: chardev id of each serial port; NULL: there is no such port */
-    char *debugcon;     /* chardev id, or NULL */
+    unsigned anonymous_devices, board_devices; /* counted, for Device.path */
+    bool unplugging;     /* a coroutine takes apart what the guest has ejected; see vm_hotplug.h */
+    bool ejected;        /* ... and has to look again */
+    GPtrArray *drives;   /* of -drive */
+    GPtrArray *serials;  /* char *: chardev id of each serial port; NULL: there is no such port */
+    char *debugcon;      /* chardev id, or NULL */
     GPtrArray *monitors; /* VmMonitor */
     Chardev *console;    /* the first serial port's; its last lines are shown on a time-out */
     VcpuSet *vcpus;
@@ -85,13 +88,20 @@ void vm_listen(Vm *vm, VmListener *l) RUNS_IN_MAIN;
 void vm_unlisten(Vm *vm, VmListener *l) RUNS_IN_MAIN;
 
 /* ---- vm_devices.c ---- */
-/* Makes, configures, realizes and keeps a device. @opts (borrowed) without "driver"; NULL:
- * defaults. NULL + error. */
+/* Makes, configures, realizes and keeps a device of the board. @opts (borrowed) without "driver";
+ * NULL: defaults. NULL + error. */
 Device *vm_co_add_device(Vm *vm, const char *type, const char *id, const OptDict *opts,
                          GError **error) coroutine_fn RUNS_IN_MAIN;
 /* All of -device, and what -drive if=virtio implies. */
 bool vm_co_add_user_devices(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The same for a user's device: @opts with "driver", which has been checked, and "id", which is
+ * free. */
+Device *vm_co_make_user_device(Vm *vm, const OptDict *opts, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* By its id, or by its path ("/machine/peripheral/ID"). */
 Device *vm_find_device(Vm *vm, const char *id) RUNS_IN_MAIN;
+/* The user's type whose name is nearest, or NULL. */
+const char *vm_nearest_device_type(const char *name) ANY_THREAD;
 
 /* ---- vm_chardevs.c: -chardev, -serial, -debugcon, -nographic ---- */
 bool vm_co_make_chardevs(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;

@@ -13,7 +13,7 @@ Chardev *vm_claim_chardev(const char *id, const char *user, GError **error)
     enter_main();
     Chardev *c = chardev_claim(id, user, error);
     Vm *vm = chardevs_vm;
-    if (c != NULL && vm->serials->len > 0 && g_strcmp0(id, vm->serials->pdata[0]) == 0) {
+    if (c != NULL && vm->console == NULL && vm->serials->len > 0 && g_strcmp0(id, vm->serials->pdata[0]) == 0) {
         vm->console = c;
     }
     return c;

@@ -6,9 +6,10 @@
 
 Device *vm_find_device(Vm *vm, const char *id)
 {
+    bool is_path = id[0] == '/';
     for (unsigned i = 0; i < vm->devices->len; i++) {
         Device *dev = vm->devices->pdata[i];
-        if (dev->id != NULL && strcmp(dev->id, id) == 0) {
+        if (g_strcmp0(is_path ? dev->path : dev->id, id) == 0) {
             return dev;
         }
     }
@@ -59,21 +60,30 @@ static bool vm_attach_to_bus(Vm *vm, Device *dev, const char *wanted, GError **e
 static void vm_prefix_device_error(const Device *dev, GError **error)
 {
     g_autofree char *label = g_strdup_printf("%s: ", device_label(dev));
-    bool named = g_str_has_prefix((*error)->message, label);
-    g_prefix_error(error, "-device %s", named ? "" : label);
+    if (!g_str_has_prefix((*error)->message, label)) {
+        g_prefix_error(error, "%s", label);
+    }
 }
 
-Device *vm_co_add_device(Vm *vm, const char *type_name, const char *id, const OptDict *opts,
-                         GError **error)
+/* Where QEMU would have it: in /machine/peripheral by its id, among the anonymous ones, or, made by
+ * the board, attached to nothing. */
+static char *vm_device_path(Vm *vm, const Device *dev, bool by_user)
 {
-    const DeviceType *type = device_type_find(type_name);
-    if (type == NULL) {
-        bug_abort("the board wants a device '%s' that does not exist", type_name);
+    if (dev->id != NULL) {
+        return g_strdup_printf("/machine/peripheral/%s", dev->id);
     }
-    g_autoptr(OptDict) props = opts != NULL ? opt_dict_copy(opts) : opt_dict_new();
+    if (by_user) {
+        return g_strdup_printf("/machine/peripheral-anon/device[%u]", vm->anonymous_devices++);
+    }
+    return g_strdup_printf("/machine/unattached/device[%u]", vm->board_devices++);
+}
+
+static coroutine_fn RUNS_IN_MAIN Device *
+vm_co_make_device(Vm *vm, const DeviceType *type, const char *id, OptDict *props, GError **error)
+{
     g_autofree char *bus = opt_dict_take(props, "bus");
     Device *dev = device_new(type, &vm->env, id);
-    bool ok = device_set_properties(dev, props, error); /* its errors name the device already */
+    bool ok = device_set_properties(dev, props, error);
     if (ok && (!vm_attach_to_bus(vm, dev, bus, error) || !device_realize(dev, error))) {
         vm_prefix_device_error(dev, error);
         ok = false;
@@ -86,14 +96,27 @@ Device *vm_co_add_device(Vm *vm, const char *type_name, const char *id, const Op
     return dev;
 }
 
-/* ---- -device ---- */
-
-static bool vm_check_user_type(const char *name, GError **error)
+Device *vm_co_add_device(Vm *vm, const char *type_name, const char *id, const OptDict *opts,
+                         GError **error)
 {
-    const DeviceType *type = device_type_find(name);
-    if (type != NULL && type->user_creatable) {
-        return true;
+    const DeviceType *type = device_type_find(type_name);
+    if (type == NULL) {
+        bug_abort("the board wants a device '%s' that does not exist", type_name);
     }
+    g_autoptr(OptDict) props = opts != NULL ? opt_dict_copy(opts) : opt_dict_new();
+    Device *dev = vm_co_make_device(vm, type, id, props, error);
+    if (dev == NULL) {
+        g_prefix_error(error, "-device ");
+        return NULL;
+    }
+    dev->path = vm_device_path(vm, dev, false);
+    return dev;
+}
+
+/* ---- -device and device_add ---- */
+
+static GPtrArray *vm_user_type_names(void)
+{
     GPtrArray *names = g_ptr_array_new();
     for (const DeviceType *const *t = device_type_all(); *t != NULL; t++) {
         if ((*t)->user_creatable) {
@@ -101,20 +124,48 @@ static bool vm_check_user_type(const char *name, GError **error)
         }
     }
     g_ptr_array_add(names, NULL);
-    const char *near = opt_nearest(name, (const char *const *)names->pdata);
+    return names;
+}
+
+const char *vm_nearest_device_type(const char *name)
+{
+    g_autoptr(GPtrArray) names = vm_user_type_names();
+    return opt_nearest(name, (const char *const *)names->pdata);
+}
+
+static bool vm_check_user_type(const char *name, GError **error)
+{
+    const DeviceType *type = device_type_find(name);
+    if (type != NULL && type->user_creatable) {
+        return true;
+    }
+    const char *near = vm_nearest_device_type(name);
     g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
                 "-device: skiff has no device '%s'%s%s; '-device help' lists what it has", name,
                 near != NULL ? "; nearest is " : "", near != NULL ? near : "");
-    g_ptr_array_unref(names);
     return false;
+}
+
+Device *vm_co_make_user_device(Vm *vm, const OptDict *opts, GError **error)
+{
+    g_autoptr(OptDict) props = opt_dict_copy(opts);
+    g_autofree char *name = opt_dict_take(props, "driver");
+    g_autofree char *id = opt_dict_take(props, "id");
+    const DeviceType *type = device_type_find(name);
+    g_assert(type != NULL && type->user_creatable);
+    vm_drives_apply_defaults(vm, props);
+    Device *dev = vm_co_make_device(vm, type, id, props, error);
+    if (dev != NULL) {
+        dev->path = vm_device_path(vm, dev, true);
+    }
+    return dev;
 }
 
 static coroutine_fn RUNS_IN_MAIN bool vm_co_add_user_device(Vm *vm, const OptDict *opts,
                                                             GError **error)
 {
-    g_autoptr(OptDict) props = opt_dict_copy(opts);
-    g_autofree char *type = opt_dict_take(props, "driver");
-    g_autofree char *id = opt_dict_take(props, "id");
+    const char *type = opt_dict_get(opts, "driver");
+    const char *id = opt_dict_get(opts, "id");
     if (!vm_check_user_type(type, error)) {
         return false;
     }
@@ -123,8 +174,11 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_add_user_device(Vm *vm, const OptDic
                     "-device %s: the id '%s' is taken; choose another", type, id);
         return false;
     }
-    vm_drives_apply_defaults(vm, props);
-    return vm_co_add_device(vm, type, id, props, error) != NULL;
+    if (vm_co_make_user_device(vm, opts, error) == NULL) {
+        g_prefix_error(error, "-device ");
+        return false;
+    }
+    return true;
 }
 
 bool vm_co_add_user_devices(Vm *vm, GError **error)

@@ -174,9 +174,10 @@ bool vm_co_add_drive_devices(Vm *vm, GError **error)
             continue;
         }
         g_autoptr(OptDict) props = opt_dict_new();
+        opt_dict_set(props, "driver", "virtio-blk-pci");
         opt_dict_set(props, "drive", d->id);
-        vm_drives_apply_defaults(vm, props);
-        if (vm_co_add_device(vm, "virtio-blk-pci", NULL, props, error) == NULL) {
+        if (vm_co_make_user_device(vm, props, error) == NULL) {
+            g_prefix_error(error, "-device ");
             return false;
         }
     }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include "util/log.h"
 #include "vmm/vm.h"
+#include "vmm/vm_hotplug.h"
 
 #define VM_QUIT_BOUND_NS (INT64_C(5) * 1000000000)
 #define VM_PANICKED 1 /* pvpanic's bit for a panic with nothing to follow */
@@ -154,6 +155,9 @@ static void vm_take_events(void *opaque)
     Vm *vm = opaque;
     unsigned events = atomic_exchange(&vm->events, 0);
     vm_take_guest_events(vm, events);
+    if (vm_event_take(events, VM_REQUEST_UNPLUG)) {
+        vm_take_ejected(vm);
+    }
     if (vm_event_take(events, EVENT_DEBUG)) {
         run_state_request_stop(&vm->run, STOP_DEBUG);
     }

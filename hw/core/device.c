@@ -22,8 +22,7 @@ Device *device_new(const DeviceType *type, const DeviceEnv *env, const char *id)
 bool device_set_properties(Device *dev, OptDict *opts, GError **error)
 {
     g_assert(!dev->realized);
-    g_autofree char *what = g_strdup_printf("-device %s", dev->type->name);
-    return opts_bind(device_properties(dev->type), dev, opts, what, error);
+    return opts_bind(device_properties(dev->type), dev, opts, dev->type->name, error);
 }
 
 bool device_realize(Device *dev, GError **error)
@@ -62,6 +61,7 @@ void device_free(Device *dev)
     g_assert(!dev->realized);
     opts_clear(device_properties(dev->type), dev);
     g_free(dev->id);
+    g_free(dev->path);
     g_free(dev);
 }
 
@@ -73,6 +73,18 @@ bool device_find_chardev(const Device *dev, const char *id, Chardev **chardev, G
     }
     *chardev = dev->env->find_chardev(id, device_label(dev), error);
     return *chardev != NULL;
+}
+
+void device_release_chardev(const Device *dev, Chardev **chardev)
+{
+    Chardev *c = g_steal_pointer(chardev);
+    if (c == NULL) {
+        return;
+    }
+    chardev_attach(c, NULL, NULL);
+    if (dev->env->release_chardev != NULL) {
+        dev->env->release_chardev(c);
+    }
 }
 
 const char *device_label(const Device *dev)

@@ -41,6 +41,8 @@ typedef struct DeviceEnv {
     /* The chardev @id, which is @user's from then on. NULL + error: there is none, or it is another
      * one's. */
     Chardev *(*find_chardev)(const char *id, const char *user, GError **error);
+    /* Gives it back: another device may have it. NULL: chardevs are never given back. */
+    void (*release_chardev)(Chardev *chardev);
     IrqGate *const *gates; /* by GSI; a NULL entry or one past the end goes nowhere */
     unsigned gate_count;
     unsigned cpu_count;     /* vCPUs; 0 counts as 1 */
@@ -79,7 +81,8 @@ struct DeviceType {
 
 struct Device {
     const DeviceType *type;
-    char *id; /* -device id=, or NULL */
+    char *id;   /* -device id=, or NULL */
+    char *path; /* "/machine/peripheral/ID", as in QEMU; NULL: nobody has given it one */
     const DeviceEnv *env;
     Device *bus_device; /* parent, borrowed */
     bool realized;
@@ -95,7 +98,7 @@ const DeviceType *const *device_type_all(void) ANY_THREAD;
  */
 Device *device_new(const DeviceType *type, const DeviceEnv *env, const char *id) ANY_THREAD;
 /* Sets properties from @opts; what is unknown, ill-typed or out of range is an error that names the
- * property and what would work. */
+ * type, the property and what would work. */
 bool device_set_properties(Device *dev, OptDict *opts, GError **error) ANY_THREAD;
 /* Realizes, then resets once, so that the device is at power-on. */
 bool device_realize(Device *dev, GError **error) coroutine_fn RUNS_IN_MAIN;
@@ -106,6 +109,8 @@ void device_free(Device *dev) ANY_THREAD;
  * such chardev, or another device has it. */
 bool device_find_chardev(const Device *dev, const char *id, Chardev **chardev, GError **error)
     RUNS_IN_MAIN;
+/* Gives *@chardev back, if it is one; detached. */
+void device_release_chardev(const Device *dev, Chardev **chardev) RUNS_IN_MAIN;
 /* What to call it in messages: its id, else its type's name. */
 const char *device_label(const Device *dev) ANY_THREAD;
 

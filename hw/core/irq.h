@@ -58,9 +58,9 @@ struct MachineOps {
 typedef enum VmRequest {
     VM_REQUEST_RESET, /* guest asked for a reset (0xcf9, i8042, PM reset register, triple fault is
                          the CPU's) */
-    VM_REQUEST_POWEROFF,     /* ACPI S5 */
-    VM_REQUEST_DEBUG_EXIT,   /* isa-debug-exit: detail is the value written */
-    VM_REQUEST_PANIC,        /* pvpanic: detail is the event bits */
+    VM_REQUEST_POWEROFF,      /* ACPI S5 */
+    VM_REQUEST_DEBUG_EXIT,    /* isa-debug-exit: detail is the value written */
+    VM_REQUEST_PANIC,         /* pvpanic: detail is the event bits */
     VM_REQUEST_STOP_IO_ERROR, /* werror/rerror=stop */
     VM_REQUEST_UNPLUG, /* the guest has let go of devices: pci_device_unplug_state() says which */
 } VmRequest;

@@ -270,9 +270,8 @@ void pci_intx_update(PciDevice *dev, bool (*cause)(void *opaque), void *opaque)
 void pci_intx_gate_changed(PciDevice *dev)
 {
     bool disabled = (pci_get(dev, PCI_REG_COMMAND, 2) & PCI_COMMAND_INTX_DISABLE) != 0;
-    PciIntxChange change = {.dev = dev,
-                            .enabled = !disabled && !pci_msix_enabled(dev) &&
-                                       !pci_device_hidden(dev)};
+    PciIntxChange change = {
+        .dev = dev, .enabled = !disabled && !pci_msix_enabled(dev) && !pci_device_hidden(dev)};
     irq_line_update(&dev->intx, pci_intx_switched, &change);
 }
 

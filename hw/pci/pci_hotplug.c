@@ -19,7 +19,7 @@ bool pci_bus_has_hotplug(const PciBus *bus)
     return bus->hotplug_ops != NULL;
 }
 
-static bool pci_device_shows(const PciDevice *dev)
+static BQL_HELD bool pci_device_shows(const PciDevice *dev)
 {
     return dev != NULL && dev->base.realized && !pci_device_hidden(dev);
 }

@@ -49,7 +49,7 @@ struct PciBus {
     PciWindows windows;
     IrqGate *gates[8];
     PciDevice *devices[PCI_DEVFN_COUNT];
-    uint32_t hidden_slots; /* the guest has let go of them, see pci_bus_hide_slot() */
+    uint32_t hidden_slots;            /* the guest has let go of them, see pci_bus_hide_slot() */
     const PciHotplugOps *hotplug_ops; /* NULL: no controller */
     void *hotplug_opaque;
     uint32_t config_address;

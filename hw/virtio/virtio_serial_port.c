@@ -202,12 +202,10 @@ static void port_unrealize(Device *dev)
     VirtioSerialPort *port = from_device(dev);
     VirtioSerial *s = port->bus;
     enter_main();
-    if (port->chr) {
-        chardev_attach(port->chr, NULL, NULL);
-    }
     bql_lock();
-    s->ports[port->nr] = NULL;
+    s->ports[port->nr] = NULL; /* first: an emergency write may be on its way to the chardev */
     bql_unlock();
+    device_release_chardev(dev, &port->chr);
     virtio_serial_port_changed(s, port->nr);
     virtio_look(&s->base.vdev, virtio_serial_tx(port->nr)); /* what it still holds is dropped */
 }
