@@ -301,6 +301,7 @@ void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx)
     vm->pio = address_space_new("I/O");
     run_state_init(&vm->run, ctx, &vm_run_ops, vm);
     vm_events_init(vm);
+    vm_jobs_init(vm);
     vm_clock_init(ctx);
     vm_clock_pause();
 }

@@ -132,6 +132,10 @@ bool vm_co_add_drive_devices(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Waits until nothing is in flight on any backend, and flushes them. */
 void vm_co_drain_drives(Vm *vm) coroutine_fn RUNS_IN_MAIN;
 
+/* ---- vm_jobs.c ---- */
+/* The VM becomes its jobs' host: they end under its operation lock and tell their events. */
+void vm_jobs_init(Vm *vm) RUNS_IN_MAIN;
+
 /* ---- vm_events.c ---- */
 void vm_events_init(Vm *vm) RUNS_IN_MAIN;
 /* Something happened in the guest: a VmRequest or VcpuEvent. A message, taken up in main. */

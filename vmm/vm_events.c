@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include "util/log.h"
+#include "util/job.h"
 #include "vmm/vm.h"
 #include "vmm/vm_hotplug.h"
 
@@ -29,6 +30,8 @@ static void vm_quit_run(void *opaque)
     enter_main();
     enter_coroutine();
     Vm *vm = opaque;
+    jobs_cancel_all();
+    jobs_co_settle(); /* they end under the operation lock */
     vm_operation_begin(&vm->run);
     vm_stopped_put(&vm->run, co_vm_stop(&vm->run, STOP_SHUTDOWN));
     vm_operation_end(&vm->run);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include "tests/support/sample_job.h"
 #include "vmm/vm.h"
 
 #define PANICKED 1
@@ -67,6 +68,7 @@ static int rig_setup(void **state)
     aio_context_set_virtual_time(rig->vm.ctx, SECOND_NS);
     run_state_init(&rig->vm.run, rig->vm.ctx, &rig_ops, rig);
     vm_events_init(&rig->vm);
+    vm_jobs_init(&rig->vm);
     run_state_request_start(&rig->vm.run);
     rig_settle(rig);
     *state = rig;
@@ -212,6 +214,41 @@ static void a_quit_behind_a_stop_that_hangs_ends_in_time(void **state)
     rig_settle(rig);
 }
 
+static RUNS_IN_MAIN void rig_start_job(Rig *rig, SampleJob *s)
+{
+    JobConfig config = {.id = "job0", .home = rig->vm.ctx};
+    job_start(job_new(&sample_job_driver, &config, s, NULL));
+    rig_settle(rig);
+}
+
+static void a_quit_cancels_the_jobs_first(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    SampleJob s = {.wants_complete = true};
+    rig_start_job(rig, &s);
+    vm_quit(&rig->vm, EXIT_STATUS_OK);
+    rig_expect_end(rig);
+    assert_int_equal(s.aborts, 1);
+    assert_int_equal(s.frees, 1);
+    assert_string_equal(rig_state(rig), "shutdown");
+}
+
+static void a_quit_with_a_job_that_hangs_ends_in_time(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    SampleJob s = {.clean_yields = true};
+    rig_start_job(rig, &s);
+    vm_quit(&rig->vm, EXIT_STATUS_OK);
+    rig_settle(rig);
+    aio_context_set_virtual_time(rig->vm.ctx, 7 * SECOND_NS);
+    rig_expect_end(rig);
+    sample_job_go_on(&s);
+    rig_settle(rig);
+    assert_int_equal(s.frees, 1);
+}
+
 static void a_vm_that_ended_does_not_time_out_meanwhile(void **state)
 {
     Rig *rig = *state;
@@ -244,6 +281,8 @@ int main(void)
         ON_RIG(exit_failure_exits_whatever_no_shutdown_says),
         ON_RIG(a_quit_while_the_machine_is_built_waits_for_nothing),
         ON_RIG(a_quit_behind_a_stop_that_hangs_ends_in_time),
+        ON_RIG(a_quit_cancels_the_jobs_first),
+        ON_RIG(a_quit_with_a_job_that_hangs_ends_in_time),
         ON_RIG(a_vm_that_ended_does_not_time_out_meanwhile),
     };
     return cmocka_run_group_tests_name("vmm/vm_events", tests, NULL, NULL);
