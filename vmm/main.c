@@ -120,7 +120,7 @@ static void main_on_signal(void *opaque)
         return;
     }
     log_info("terminating on signal %d from process %d", (int)info.ssi_signo, (int)info.ssi_pid);
-    vm_quit(&m->vm, EXIT_STATUS_OK);
+    vm_quit_because(&m->vm, EXIT_STATUS_OK, VM_CAUSE_HOST_SIGNAL);
 }
 
 static bool main_take_signals(Main *m, GError **error)
@@ -149,7 +149,7 @@ static void main_terminate(void *opaque) /* Ctrl-A x */
 {
     enter_main();
     Main *m = opaque;
-    vm_quit(&m->vm, EXIT_STATUS_OK);
+    vm_quit_because(&m->vm, EXIT_STATUS_OK, VM_CAUSE_HOST_UI);
 }
 
 /* ---- start-up, on the loop ---- */

@@ -108,19 +108,23 @@ void co_vm_start(RunState *rs)
 bool co_vm_reset(RunState *rs, GError **error)
 {
     StopReason before = rs->reason;
+    bool ran = rs->phase == RUN_RUNNING;
+    rs->resetting = true;
     VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
     bool ok = rs->ops->co_reset(rs->opaque, error);
     vm_stopped_put(rs, token);
     if (!ok) {
         rs->reason = STOP_INTERNAL_ERROR;
-        return false;
-    }
-    if (rs->wants_to_run) {
+    } else if (rs->wants_to_run) {
         co_vm_start(rs);
     } else {
         rs->reason = before == STOP_PRELAUNCH ? STOP_PRELAUNCH : STOP_PAUSED;
     }
-    return true;
+    rs->resetting = false;
+    if (ran && rs->phase == RUN_STOPPED && rs->ops->changed != NULL) {
+        rs->ops->changed(rs->opaque, RUN_STOPPED, rs->reason); /* for good, not for the reset */
+    }
+    return ok;
 }
 
 /* ---- messages ---- */
@@ -131,8 +135,8 @@ static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_stop(RunState *rs)
     vm_stopped_put(rs, co_vm_stop(rs, rs->stop_reason));
 }
 
-/* Powered off, or KVM can't go on: as in QEMU there is nothing to continue. */
-static bool run_state_has_ended(const RunState *rs)
+/* As in QEMU there is nothing to continue. */
+bool run_state_has_ended(const RunState *rs)
 {
     return rs->phase == RUN_STOPPED &&
            (rs->reason == STOP_SHUTDOWN || rs->reason == STOP_INTERNAL_ERROR);
@@ -337,16 +341,33 @@ void run_state_init(RunState *rs, AioContext *ctx, const RunStateOps *ops, void 
     aio_bh_init(&rs->request_bh, ctx, run_state_take_requests, rs);
 }
 
-const char *run_state_name(const RunState *rs)
+bool run_state_stopping(const RunState *rs)
+{
+    return (rs->phase != RUN_RUNNING && rs->phase != RUN_STOPPED) ||
+           (atomic_load(&rs->posted_requests) & POSTED(RUN_REQUEST_STOP)) != 0 ||
+           run_state_queue_find(rs, RUN_REQUEST_STOP) >= 0;
+}
+
+static const char *run_state_reason_name(const RunState *rs)
 {
     static const char *const reasons[] = {"prelaunch",      "paused",         "io-error",
                                           "internal-error", "guest-panicked", "shutdown",
                                           "watchdog",       "debug"};
+    return reasons[rs->reason];
+}
+
+const char *run_state_qemu_name(const RunState *rs)
+{
+    return rs->phase == RUN_RUNNING ? "running" : run_state_reason_name(rs);
+}
+
+const char *run_state_name(const RunState *rs)
+{
     switch (rs->phase) {
     case RUN_RUNNING:
         return "running";
     case RUN_STOPPED:
-        return reasons[rs->reason];
+        return run_state_reason_name(rs);
     default:
         return "stopping";
     }

@@ -87,6 +87,7 @@ typedef struct RunState {
     RunPhase phase;
     StopReason reason; /* in STOPPED; the reason of the stop under way otherwise */
     bool wants_to_run; /* what the user asked for last: a reset ends in it */
+    bool resetting;    /* the stop and start that are under way are a reset's */
     VmStopped stopped;
     AioBh request_bh;
     _Atomic unsigned posted_requests;
@@ -124,6 +125,12 @@ void run_state_request_reset(RunState *rs) ANY_THREAD;
  * hangs). Whoever sent one waits for its effect so, and without the operation lock. */
 bool run_state_co_settle(RunState *rs, int64_t timeout_ns) coroutine_fn RUNS_IN_MAIN;
 
+/* Whether a stop is under way, or asked for and waits for its turn. */
+bool run_state_stopping(const RunState *rs) RUNS_IN_MAIN;
+/* Powered off, or KVM can't go on: only a reset lets it run again. */
+bool run_state_has_ended(const RunState *rs) RUNS_IN_MAIN;
+/* QEMU's word (RunState): "running", else why it is stopped or stops. */
+const char *run_state_qemu_name(const RunState *rs) RUNS_IN_MAIN;
 /* "running", "paused", "io-error", ...; "stopping" is not a QEMU word: during a stop it is told as
  * running=false and this phase's name. */
 const char *run_state_name(const RunState *rs) RUNS_IN_MAIN;

@@ -31,6 +31,28 @@ typedef struct VmListener {
     struct VmListener *next;
 } VmListener;
 
+/* Why the VM ends or is reset: QEMU's ShutdownCause, of which from VM_CAUSE_GUEST_SHUTDOWN on are
+ * the guest's doing. */
+typedef enum VmCause {
+    VM_CAUSE_NONE,
+    VM_CAUSE_HOST_ERROR, /* KVM cannot go on; the time is over */
+    VM_CAUSE_HOST_QMP_QUIT,
+    VM_CAUSE_HOST_QMP_SYSTEM_RESET,
+    VM_CAUSE_HOST_SIGNAL,
+    VM_CAUSE_HOST_UI,
+    VM_CAUSE_GUEST_SHUTDOWN,
+    VM_CAUSE_GUEST_RESET,
+    VM_CAUSE_GUEST_PANIC,
+    VM_CAUSE_COUNT,
+} VmCause;
+extern const char *const vm_cause_names[VM_CAUSE_COUNT + 1]; /* "none", "host-error", ...; NULL */
+
+/* What is made of the guest's deeds: -no-reboot, -no-shutdown, -action, then QMP's set-action. */
+typedef struct VmActions {
+    bool no_reboot, no_shutdown;
+    PanicAction panic;
+} VmActions;
+
 /* A monitor on a chardev: QMP (control) or for humans. */
 typedef struct VmMonitor {
     char *chardev; /* its id */
@@ -65,6 +87,11 @@ typedef struct Vm {
 
     VmListener *listeners;
     bool built; /* vm_co_build() has succeeded */
+
+    VmActions actions;
+    VmListener event_listener;
+    bool told_running;   /* by the last of STOP and RESUME */
+    VmCause reset_cause; /* of the reset that waits or is under way */
 
     /* ending: main */
     AioTimer timeout_timer;
@@ -144,7 +171,13 @@ void vm_request(Vm *vm, int request, int64_t detail) ANY_THREAD;
 void vm_vcpu_event(void *opaque, int event) ANY_THREAD;
 /* Ends the VM in an orderly way, but within VM_QUIT_BOUND_NS whatever its storage does; at once
  * when it is not built yet. The first status counts. */
+void vm_quit_because(Vm *vm, ExitStatus status, VmCause cause) RUNS_IN_MAIN;
+/* Because somebody at a monitor wants it. */
 void vm_quit(Vm *vm, ExitStatus status) RUNS_IN_MAIN;
+/* Asks for a reset, as the guest may: -no-reboot has its say. */
+void vm_reset(Vm *vm, VmCause cause) RUNS_IN_MAIN;
+/* Asks the guest to power off, as a person would: it decides. */
+void vm_power_down(Vm *vm) RUNS_IN_MAIN;
 
 /* ---- the board: vmm/<arch>/ ---- */
 /* Lays out RAM, builds devices from the board's table, creates vCPUs. */

@@ -6,13 +6,58 @@
  */
 #include <stdatomic.h>
 #include <stdio.h>
-#include "util/log.h"
 #include "util/job.h"
+#include "util/log.h"
+#include "vmm/qmp/qmp.h"
 #include "vmm/vm.h"
 #include "vmm/vm_hotplug.h"
 
 #define VM_QUIT_BOUND_NS (INT64_C(5) * 1000000000)
 #define VM_PANICKED 1 /* pvpanic's bit for a panic with nothing to follow */
+
+const char *const vm_cause_names[VM_CAUSE_COUNT + 1] = {
+    "none",    "host-error",     "host-qmp-quit", "host-qmp-system-reset", "host-signal",
+    "host-ui", "guest-shutdown", "guest-reset",   "guest-panic",           NULL,
+};
+
+/* ---- telling ---- */
+
+/* SHUTDOWN and RESET. */
+static RUNS_IN_MAIN void vm_tell_cause(const char *event, VmCause cause)
+{
+    struct json_object *data = json_object_new_object();
+    qmp_put_bool(data, "guest", cause >= VM_CAUSE_GUEST_SHUTDOWN);
+    qmp_put_str(data, "reason", vm_cause_names[cause]);
+    qmp_event_emit(event, data);
+}
+
+/* STOP and RESUME, but not for the stop and start that a reset is made of, nor at the end. */
+static void vm_tell_run_change(VmListener *l, RunPhase phase, StopReason reason)
+{
+    enter_main();
+    Vm *vm = (Vm *)((char *)l - offsetof(Vm, event_listener));
+    bool running = phase == RUN_RUNNING;
+    if ((!running && phase != RUN_STOPPED) || running == vm->told_running || vm->run.resetting ||
+        vm->quitting) {
+        return;
+    }
+    vm->told_running = running;
+    qmp_event_emit(running ? "RESUME" : "STOP", NULL);
+}
+
+static void vm_tell_reset(VmListener *l)
+{
+    enter_main();
+    Vm *vm = (Vm *)((char *)l - offsetof(Vm, event_listener));
+    vm_tell_cause("RESET", vm->reset_cause);
+}
+
+static RUNS_IN_MAIN void vm_tell_panic(const char *event, const char *action)
+{
+    struct json_object *data = json_object_new_object();
+    qmp_put_str(data, "action", action);
+    qmp_event_emit(event, data);
+}
 
 /* ---- the end ---- */
 
@@ -38,7 +83,7 @@ static void vm_quit_run(void *opaque)
     aio_context_quit(vm->ctx);
 }
 
-void vm_quit(Vm *vm, ExitStatus status)
+void vm_quit_because(Vm *vm, ExitStatus status, VmCause cause)
 {
     if (vm->quitting) {
         return;
@@ -46,12 +91,18 @@ void vm_quit(Vm *vm, ExitStatus status)
     vm->quitting = true;
     vm->exit_status = status;
     vm->run.wants_to_run = false;
+    vm_tell_cause("SHUTDOWN", cause);
     if (!vm->built) { /* no guest has run; what the start-up waits for may never come */
         aio_context_quit(vm->ctx);
         return;
     }
     aio_timer_arm(&vm->quit_timer, aio_now_ns(vm->ctx) + VM_QUIT_BOUND_NS);
     co_start(vm->ctx, vm_quit_run, vm);
+}
+
+void vm_quit(Vm *vm, ExitStatus status)
+{
+    vm_quit_because(vm, status, VM_CAUSE_HOST_QMP_QUIT);
 }
 
 static void vm_timeout(void *opaque)
@@ -63,54 +114,63 @@ static void vm_timeout(void *opaque)
     }
     vm->timed_out = true;
     log_error("-timeout: the VM has run for %u s", vm->config->timeout_s);
-    vm_quit(vm, EXIT_STATUS_TIMEOUT);
+    vm_quit_because(vm, EXIT_STATUS_TIMEOUT, VM_CAUSE_HOST_ERROR);
 }
 
 /* ---- events ---- */
 
 /* Where the guest has come to its end: exits or, under -no-shutdown, stops. */
-static RUNS_IN_MAIN void vm_guest_ended(Vm *vm, ExitStatus status, StopReason reason)
+static RUNS_IN_MAIN void vm_guest_ended(Vm *vm, ExitStatus status, VmCause cause, StopReason reason)
 {
-    if (vm->config->no_shutdown) {
+    if (vm->actions.no_shutdown) {
+        vm_tell_cause("SHUTDOWN", cause);
         run_state_request_stop(&vm->run, reason);
     } else {
-        vm_quit(vm, status);
+        vm_quit_because(vm, status, cause);
     }
 }
 
-static RUNS_IN_MAIN void vm_guest_reset(Vm *vm, ExitStatus status_without_reboot, const char *why)
+static RUNS_IN_MAIN void vm_reset_or_end(Vm *vm, ExitStatus status_without_reboot, VmCause cause)
 {
-    if (vm->config->no_reboot) {
-        vm_guest_ended(vm, status_without_reboot, STOP_SHUTDOWN);
+    if (vm->actions.no_reboot) {
+        vm_guest_ended(vm, status_without_reboot, cause, STOP_SHUTDOWN);
         return;
     }
-    if (why != NULL) {
-        log_warn("%s: resetting", why);
-    }
+    vm->reset_cause = cause;
     run_state_request_reset(&vm->run);
+}
+
+void vm_reset(Vm *vm, VmCause cause)
+{
+    vm_reset_or_end(vm, EXIT_STATUS_RESET, cause);
+}
+
+void vm_power_down(Vm *vm)
+{
+    qmp_event_emit("POWERDOWN", NULL);
+    board_press_power_button(vm);
 }
 
 /* False when the guest goes on. */
 static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
 {
     int64_t bits = atomic_exchange(&vm->panic_bits, 0);
+    PanicAction action = vm->actions.panic;
     if ((bits & VM_PANICKED) == 0) { /* "crash loaded": the guest's own kdump kernel takes over */
         log_info("the guest reports that it crashed and goes on with its crash kernel");
+        vm_tell_panic("GUEST_CRASHLOADED", "run");
         return false;
     }
     log_error("the guest has panicked");
-    switch (vm->config->panic) {
-    case PANIC_SHUTDOWN:
-        vm_guest_ended(vm, EXIT_STATUS_PANIC, STOP_GUEST_PANICKED);
-        break;
-    case PANIC_EXIT:
-        vm_quit(vm, EXIT_STATUS_PANIC);
-        break;
-    case PANIC_PAUSE:
+    if (action == PANIC_PAUSE || (action == PANIC_SHUTDOWN && vm->actions.no_shutdown)) {
+        vm_tell_panic("GUEST_PANICKED", "pause");
         run_state_request_stop(&vm->run, STOP_GUEST_PANICKED);
-        break;
-    case PANIC_NONE:
+    } else if (action == PANIC_NONE) {
+        vm_tell_panic("GUEST_PANICKED", "run");
         return false;
+    } else {
+        vm_tell_panic("GUEST_PANICKED", "poweroff");
+        vm_quit_because(vm, EXIT_STATUS_PANIC, VM_CAUSE_GUEST_PANIC);
     }
     return true;
 }
@@ -131,12 +191,12 @@ static bool vm_event_take(unsigned events, unsigned event)
 static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
 {
     if (vm_event_take(events, EVENT_FAILED)) {
-        vm_guest_ended(vm, EXIT_STATUS_INTERNAL, STOP_INTERNAL_ERROR);
+        vm_guest_ended(vm, EXIT_STATUS_INTERNAL, VM_CAUSE_HOST_ERROR, STOP_INTERNAL_ERROR);
         return;
     }
     if (vm_event_take(events, VM_REQUEST_DEBUG_EXIT)) {
         uint64_t value = (uint64_t)atomic_load(&vm->debug_exit_value);
-        vm_quit(vm, (ExitStatus)exit_status_debug_exit(value));
+        vm_quit_because(vm, (ExitStatus)exit_status_debug_exit(value), VM_CAUSE_GUEST_SHUTDOWN);
         return;
     }
     if (vm_event_take(events, VM_REQUEST_PANIC) && vm_guest_panicked(vm)) {
@@ -144,11 +204,14 @@ static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
     }
     /* Whoever asked for one of these stands still until he gets it. */
     if (vm_event_take(events, EVENT_TRIPLE_FAULT)) {
-        vm_guest_reset(vm, EXIT_STATUS_TRIPLE_FAULT, "triple fault");
+        if (!vm->actions.no_reboot) {
+            log_warn("triple fault: resetting");
+        }
+        vm_reset_or_end(vm, EXIT_STATUS_TRIPLE_FAULT, VM_CAUSE_GUEST_RESET);
     } else if (vm_event_take(events, VM_REQUEST_POWEROFF)) {
-        vm_guest_ended(vm, EXIT_STATUS_OK, STOP_SHUTDOWN);
+        vm_guest_ended(vm, EXIT_STATUS_OK, VM_CAUSE_GUEST_SHUTDOWN, STOP_SHUTDOWN);
     } else if (vm_event_take(events, VM_REQUEST_RESET)) {
-        vm_guest_reset(vm, EXIT_STATUS_RESET, NULL);
+        vm_reset(vm, VM_CAUSE_GUEST_RESET);
     }
 }
 
@@ -207,6 +270,12 @@ void vm_vcpu_event(void *opaque, int event)
 
 void vm_events_init(Vm *vm)
 {
+    vm->actions = (VmActions){.no_reboot = vm->config->no_reboot,
+                              .no_shutdown = vm->config->no_shutdown,
+                              .panic = vm->config->panic};
+    vm_unlisten(vm, &vm->event_listener);
+    vm->event_listener = (VmListener){.run_changed = vm_tell_run_change, .reset = vm_tell_reset};
+    vm_listen(vm, &vm->event_listener);
     aio_bh_init(&vm->event_bh, vm->ctx, vm_take_events, vm);
     aio_timer_init(&vm->quit_timer, vm->ctx, vm_quit_overdue, vm);
     aio_timer_init(&vm->timeout_timer, vm->ctx, vm_timeout, vm);

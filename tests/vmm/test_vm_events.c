@@ -96,7 +96,7 @@ static void a_panic_that_ends_nothing_swallows_no_reset(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    rig->config.panic = PANIC_NONE;
+    rig->vm.actions.panic = PANIC_NONE;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     vm_request(&rig->vm, VM_REQUEST_RESET, 0);
     rig_settle(rig);
@@ -149,7 +149,7 @@ static void no_reboot_and_no_shutdown_together_pause(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    rig->config.no_reboot = rig->config.no_shutdown = true;
+    rig->vm.actions.no_reboot = rig->vm.actions.no_shutdown = true;
     vm_vcpu_event(&rig->vm, VCPU_EVENT_TRIPLE_FAULT);
     rig_settle(rig);
     assert_false(rig->vm.quitting);
@@ -161,7 +161,7 @@ static void no_shutdown_keeps_a_guest_that_panicked(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    rig->config.no_shutdown = true;
+    rig->vm.actions.no_shutdown = true;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     rig_settle(rig);
     assert_false(rig->vm.quitting);
@@ -171,8 +171,8 @@ static void no_shutdown_keeps_a_guest_that_panicked(void **state)
 static void exit_failure_exits_whatever_no_shutdown_says(void **state)
 {
     Rig *rig = *state;
-    rig->config.no_shutdown = true;
-    rig->config.panic = PANIC_EXIT;
+    rig->vm.actions.no_shutdown = true;
+    rig->vm.actions.panic = PANIC_EXIT;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     rig_settle(rig);
     assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);

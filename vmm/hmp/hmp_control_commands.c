@@ -46,13 +46,13 @@ static void hmp_cont(HmpCall *call, struct json_object *args)
 static void hmp_system_reset(HmpCall *call, struct json_object *args)
 {
     enter_main();
-    vm_request(call->vm, VM_REQUEST_RESET, 0); /* -no-reboot has its say */
+    vm_reset(call->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
 }
 
 static void hmp_system_powerdown(HmpCall *call, struct json_object *args)
 {
     enter_main();
-    board_press_power_button(call->vm);
+    vm_power_down(call->vm);
 }
 
 static void hmp_quit(HmpCall *call, struct json_object *args)

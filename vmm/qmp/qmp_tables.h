@@ -6,6 +6,8 @@
 #include "vmm/qmp/qmp_schema.h"
 
 #define QMP_GROUPS(X)                                                                              \
+    X(protocol)                                                                                    \
+    X(fd)                                                                                          \
     X(control)                                                                                     \
     X(block)                                                                                       \
     X(job)                                                                                         \
