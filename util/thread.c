@@ -6,18 +6,23 @@
 #include <glib.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "util/coroutine.h"
 #include "util/held.h"
+#include "util/thread_spawner.h"
 
 ThreadRoleCapability role_main, role_iothread, role_loop, role_vcpu, role_worker, role_migration,
     role_coroutine;
 
 static __thread ThreadRole self_role;
 static __thread char self_name[32];
+static __thread bool self_hook_ran;
+
+static ThreadStartHook *_Atomic start_hook;
 
 static const char *thread_role_name(ThreadRole role)
 {
@@ -40,6 +45,20 @@ void thread_adopt_role(ThreadRole role, const char *name)
     }
 }
 
+void thread_set_start_hook(ThreadStartHook *hook)
+{
+    atomic_store(&start_hook, hook);
+}
+
+void thread_run_start_hook(void)
+{
+    ThreadStartHook *hook = atomic_load_explicit(&start_hook, memory_order_acquire);
+    if (__builtin_expect(hook != NULL && !self_hook_ran, 0)) {
+        self_hook_ran = true;
+        hook(self_role);
+    }
+}
+
 typedef struct ThreadStart {
     ThreadRole role;
     char name[32];
@@ -52,6 +71,7 @@ static void *thread_start_routine(void *opaque)
     ThreadStart start = *(ThreadStart *)opaque;
     g_free(opaque);
     thread_adopt_role(start.role, start.name);
+    thread_run_start_hook();
     return start.fn(start.arg);
 }
 
@@ -74,9 +94,15 @@ bool thread_start(pthread_t *thread, ThreadRole role, const char *name, void *(*
     sigdelset(&all, SIGILL);
     sigdelset(&all, SIGABRT);
     sigdelset(&all, SIGTRAP);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int ret = pthread_create(thread, NULL, thread_start_routine, start);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    sigdelset(&all, SIGSYS);
+    int ret;
+    if (thread_spawner_runs()) {
+        ret = thread_spawner_create(thread, thread_start_routine, start);
+    } else {
+        pthread_sigmask(SIG_SETMASK, &all, &old);
+        ret = pthread_create(thread, NULL, thread_start_routine, start);
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+    }
     if (ret != 0) {
         g_free(start);
         errno = ret;

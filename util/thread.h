@@ -70,6 +70,13 @@ bool thread_start(pthread_t *thread, ThreadRole role, const char *name, void *(*
 ThreadRole thread_role(void) ANY_THREAD;
 const char *thread_name(void) ANY_THREAD; /* never NULL */
 
+/* What every thread does from now on when its role is fixed and before anything of its own: lock
+ * itself in, say. A thread that is there already does it where it calls thread_run_start_hook(). */
+typedef void ThreadStartHook(ThreadRole role);
+void thread_set_start_hook(ThreadStartHook *hook) ANY_THREAD;
+/* Does what the hook says, once per thread; nothing while there is none. Cheap. */
+void thread_run_start_hook(void) ANY_THREAD;
+
 /*
  * enter_*(): abort unless the calling thread has the role (for enter_coroutine: unless on a
  * coroutine's stack). In tests, a thread with THREAD_NONE may call thread_adopt_role() first.

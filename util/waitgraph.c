@@ -123,6 +123,7 @@ static void *wait_watchdog_run(void *opaque)
     for (;;) {
         struct timespec second = {.tv_sec = 1};
         clock_nanosleep(CLOCK_MONOTONIC, 0, &second, NULL);
+        thread_run_start_hook();
         wait_report(wait_now_ns(), limit_ns);
     }
     return NULL;

@@ -45,6 +45,7 @@ static void *worker_run(void *opaque)
     (void)opaque;
     for (;;) {
         WorkerJob *job = worker_next_job();
+        thread_run_start_hook(); /* it may have been set while this thread was idle */
         job->result = job->fn(job->opaque);
         co_wake(job->waiter); /* @job is gone from here on */
     }
