@@ -13,6 +13,8 @@
  */
 #include <errno.h>
 #include <liburing.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "block/engine.h"
 #include "block/trace_events.h"
 
@@ -163,12 +165,42 @@ static void engine_uring_nothing(void *opaque)
 {
 }
 
-/* The best the kernel knows, newest first: 6.0, 5.19, any. */
+/* What this file asks of a ring, and no more: a ring can open files and sockets too, past any
+ * filter of system calls. A kernel without restrictions (before 5.10) has not set R_DISABLED up
+ * either. */
+static int engine_uring_restrict(struct io_uring *ring)
+{
+    static const unsigned ops[] = {IORING_OP_READ, IORING_OP_READV, IORING_OP_WRITE,
+                                   IORING_OP_WRITEV, IORING_OP_FSYNC};
+    static const unsigned registers[] = {IORING_REGISTER_ENABLE_RINGS, IORING_REGISTER_RING_FDS,
+                                         IORING_UNREGISTER_RING_FDS};
+    struct io_uring_restriction rules[G_N_ELEMENTS(ops) + G_N_ELEMENTS(registers)] = {{0}};
+    unsigned n = 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(ops); i++) {
+        rules[n].opcode = IORING_RESTRICTION_SQE_OP;
+        rules[n++].sqe_op = (uint8_t)ops[i];
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(registers); i++) {
+        rules[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+        rules[n++].register_op = (uint8_t)registers[i];
+    }
+    /* Debian's liburing declares functions for this, and lacks them. */
+    int fd = ring->ring_fd;
+    if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, rules, n) != 0 ||
+        syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) != 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+/* The best the kernel knows, newest first: 6.0, 5.19, 5.10, any. */
 static int engine_uring_setup(struct io_uring *ring)
 {
     static const unsigned flags[] = {
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
-        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN |
+            IORING_SETUP_TASKRUN_FLAG,
+        IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        IORING_SETUP_R_DISABLED,
         0,
     };
     int ret = -EINVAL;
@@ -178,6 +210,12 @@ static int engine_uring_setup(struct io_uring *ring)
             .cq_entries = URING_CQ_ENTRIES,
         };
         ret = io_uring_queue_init_params(URING_SQ_ENTRIES, ring, &params);
+        if (ret == 0 && (flags[i] & IORING_SETUP_R_DISABLED) != 0) {
+            ret = engine_uring_restrict(ring);
+            if (ret != 0) {
+                io_uring_queue_exit(ring);
+            }
+        }
     }
     return ret;
 }
