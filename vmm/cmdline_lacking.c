@@ -28,6 +28,8 @@ static const struct {
     {"readconfig", "the same options on the command line, or as JSON"},
     {"global", "the property at -device"},
     {"smbios", "none"},
+    {"chroot", "-run-with chroot=directory"},
+    {"runas", "-run-with user=name"},
     {"k", "none: there is no keyboard"},
 };
 

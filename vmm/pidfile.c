@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "util/log.h"
 
 static int pidfile_fd = -1; /* stays open: with it goes the lock */
 static char *pidfile_path;  /* absolute */
@@ -68,7 +69,11 @@ void pidfile_remove(void)
     if (pidfile_fd < 0) {
         return;
     }
-    unlink(pidfile_path); /* before the lock goes: until then nobody else's is there */
+    /* Before the lock goes: until then nobody else's is there. A process that gave up the right to
+     * remove it leaves it empty; the next to use it takes it over. */
+    if (unlink(pidfile_path) != 0 && ftruncate(pidfile_fd, 0) != 0) {
+        log_warn("-pidfile %s: cannot be removed: %s", pidfile_path, g_strerror(errno));
+    }
     close(pidfile_fd);
     pidfile_fd = -1;
     g_clear_pointer(&pidfile_path, g_free);
