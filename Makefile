@@ -4,6 +4,7 @@
 #   make            build/skiff (optimized; asserts stay in)
 #   make run        boot a Debian guest (installs what it needs)
 #   make check      every test (installs what it needs)
+#   make check-sandbox  the tests that start skiff, each time with -sandbox on
 #   make lint asan ubsan tsan fuzz bench install
 
 SHELL := /bin/bash
@@ -39,7 +40,7 @@ LDFLAGS_asan   := -fsanitize=address,undefined
 LDFLAGS_ubsan  := -fsanitize=undefined
 LDFLAGS_tsan   := -fsanitize=thread
 
-PKGS := glib-2.0 json-c liburing
+PKGS := glib-2.0 json-c liburing libseccomp
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio
 
@@ -132,6 +133,12 @@ check:
 	@$(SUBMAKE) V=release all
 	@$(SUBMAKE) V=test run-tests
 
+# Every script that starts skiff, here and in the lab, with its system calls filtered.
+check-sandbox:
+	@tests/install-deps build test
+	@$(SUBMAKE) V=release all
+	@$(SUBMAKE) V=test run-tests-sandboxed
+
 asan ubsan tsan:
 	@tests/install-deps build test
 	@$(SUBMAKE) V=$@ run-tests
@@ -149,6 +156,9 @@ RUN_SCRIPTS = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(filter tests/guest/%.sh
 # The lab is made beforehand, so that no test is charged with it.
 run-tests: $(B)/skiff test-bins guests linux-guest lab-image
 	$(Q)tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(RUN_SCRIPTS)
+
+run-tests-sandboxed: $(B)/skiff guests linux-guest lab-image
+	$(Q)tests/run --sandbox $(RUN_TESTS_test) $(filter tests/guest/%.sh,$(TEST_SCRIPTS))
 
 lab-image: linux-guest
 	$(Q)tests/lab/prepare
@@ -190,5 +200,5 @@ clean:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include $(wildcard guest-images/*.mk tests/*.mk tests/*/*.mk vmm/*.mk)
 
-.PHONY: all run check lint asan ubsan tsan fuzz bench install clean
+.PHONY: all run check check-sandbox run-tests-sandboxed lint asan ubsan tsan fuzz bench install clean
 .PHONY: test-bins fuzz-bins run-tests run-lint run-fuzzers lab-image

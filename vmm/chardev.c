@@ -38,12 +38,12 @@ ChardevStream *chardev_streams(void)
 
 void chardev_leave(void)
 {
+    terminal_restore(); /* first: what follows may fail, in a sandbox */
     for (ChardevStream *s = chardev_streams(); s; s = s->next) {
         if (s->backend->unlink) {
             s->backend->unlink(s);
         }
     }
-    terminal_restore();
 }
 
 static void chardev_crash(void)

@@ -29,6 +29,13 @@ static void crash_handler(int signal_number, siginfo_t *info, void *context)
     raise(signal_number);
 }
 
+void crash_run_hook(void)
+{
+    if (crash_hook != NULL && !atomic_flag_test_and_set(&crash_begun)) {
+        crash_hook();
+    }
+}
+
 /* The handler must also run when the main thread's stack is what overflowed. */
 static void crash_give_stack(void)
 {

@@ -12,4 +12,7 @@
  * somebody else's, or a signalfd with the signal blocked, takes precedence. At start-up, once. */
 void crash_catch_signals(void (*fn)(void)) ANY_THREAD;
 
+/* For another handler that ends the process: calls that @fn, once. Async-signal-safe. */
+void crash_run_hook(void) ANY_THREAD;
+
 #endif

@@ -15,6 +15,8 @@
 #include "util/waitgraph.h"
 #include "vmm/chardev.h"
 #include "vmm/pidfile.h"
+#include "vmm/run_with.h"
+#include "vmm/sandbox.h"
 #include "vmm/vm.h"
 
 #define MAIN_FLUSH_BOUND_MS 2000
@@ -28,6 +30,9 @@ typedef struct Main {
     Vm vm;
     int signal_fd;
     int ready_fd; /* -daemonize: tells the parent; -1 else */
+    int null_fd;  /* -daemonize: opened while there is a /dev; -1 else */
+    bool sandbox;
+    RunWith run_with;
     char *build_error;
 } Main;
 
@@ -85,6 +90,7 @@ static bool main_daemonize(Main *m, GError **error)
     }
     close(fds[0]);
     m->ready_fd = fds[1];
+    m->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     setsid();
     return true;
 }
@@ -100,12 +106,9 @@ static void main_tell_parent(Main *m, ExitStatus status)
     close(m->ready_fd);
     m->ready_fd = -1;
     if (status == EXIT_STATUS_OK) {
-        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        for (int fd = 0; null >= 0 && fd <= 2; fd++) {
-            dup2(null, fd);
+        for (int fd = 0; m->null_fd >= 0 && fd <= 2; fd++) {
+            dup2(m->null_fd, fd);
         }
-        int ret = chdir("/");
-        (void)ret;
     }
 }
 
@@ -154,6 +157,15 @@ static void main_terminate(void *opaque) /* Ctrl-A x */
 
 /* ---- start-up, on the loop ---- */
 
+/* All that skiff was told to open is open: it gives up what it needs no more. */
+static coroutine_fn RUNS_IN_MAIN bool main_co_confine(Main *m, GError **error)
+{
+    if (m->config.daemonize && chdir("/") != 0) {
+        log_warn("-daemonize: cannot leave the directory: %s", g_strerror(errno));
+    }
+    return run_with_apply(&m->run_with, error) && (!m->sandbox || sandbox_co_enter(&m->vm, error));
+}
+
 static void main_start(void *opaque)
 {
     enter_main();
@@ -161,7 +173,8 @@ static void main_start(void *opaque)
     Main *m = opaque;
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&m->vm.run);
-    bool ok = vm_co_build(&m->vm, &error) && main_co_write_pidfile(m, &error);
+    bool ok = vm_co_build(&m->vm, &error) && main_co_write_pidfile(m, &error) &&
+              main_co_confine(m, &error);
     if (ok) {
         main_tell_parent(m, EXIT_STATUS_OK);
         m->vm.run.wants_to_run = !m->config.start_stopped;
@@ -192,6 +205,10 @@ static bool main_prepare(Main *m, GError **error)
         if (!trace_configure(config->traces->pdata[i], error)) {
             return false;
         }
+    }
+    if (!sandbox_parse(config->sandbox, &m->sandbox, error) ||
+        !run_with_parse(&m->run_with, config->run_with, error)) {
+        return false;
     }
     if (config->daemonize && !main_daemonize(m, error)) {
         return false;
@@ -247,7 +264,7 @@ static void main_leave(Main *m, int status)
 
 int main(int argc, char **argv)
 {
-    static Main m = {.ready_fd = -1};
+    static Main m = {.ready_fd = -1, .null_fd = -1};
     g_autoptr(GError) error = NULL;
     vm_config_init(&m.config);
     switch (cmdline_parse(&m.config, argc, argv, &error)) {

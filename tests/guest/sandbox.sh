@@ -1,0 +1,186 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 180
+# -sandbox and -run-with, seen from outside: what the process is once the guest runs, and that it
+# does its work. `make check-sandbox` runs all the other scripts in a sandbox too.
+. "$(dirname "$0")/common.bash"
+
+[ -z "${SKIFF_UNCONFINED-}" ] || SKIFF=$SKIFF_UNCONFINED # it is told here
+
+# start_confined ARGUMENT…: a guest that spins.
+start_confined() {
+    start_own_guest crash spin -pidfile "$work/pid" "$@"
+    wait_output 'crash: spin'
+}
+
+# status_of FIELD: what /proc says, once for each thread of skiff, which are all of one kind.
+status_of() {
+    sed -n "s/^$1:[[:space:]]*//p" "/proc/$skiff_pid/task"/*/status | tr '\t' ' ' | sort -u
+}
+
+# filters_of THREAD: how many there are on each thread of that name.
+filters_of() {
+    local task
+    for task in "/proc/$skiff_pid/task"/*; do
+        [[ $(<"$task/comm") != $1 ]] || sed -n 's/^Seccomp_filters:[[:space:]]*//p' "$task/status"
+    done | sort -u
+}
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || skip "only root can become somebody else"
+}
+
+test_every_thread_has_filters_and_no_new_privileges() {
+    start_confined -sandbox on -object iothread,id=io1 -smp 2
+    expect_equal "Seccomp" "$(status_of Seccomp)" 2
+    expect_equal "NoNewPrivs" "$(status_of NoNewPrivs)" 1
+    if [ -n "$(filters_of 'vcpu/0')" ]; then # Linux 5.9
+        expect_equal "filters of a vCPU" "$(filters_of 'vcpu/*')" 2
+        expect_equal "filters of an iothread" "$(filters_of 'iothread/*')" 2
+        expect_equal "filters of main" "$(filters_of 'skiff*')" 2
+    fi
+    monitor quit
+    wait_skiff
+    expect_status 0
+}
+
+test_off_is_off() {
+    start_confined -sandbox off
+    expect_equal "Seccomp" "$(status_of Seccomp)" 0
+    expect_equal "NoNewPrivs" "$(status_of NoNewPrivs)" 0
+    monitor quit
+    wait_skiff
+    expect_status 0
+}
+
+test_stop_reset_and_quit_work_in_a_sandbox() {
+    start_confined -sandbox on
+    monitor stop
+    wait_paused paused
+    monitor system_reset cont
+    wait_output 'crash: spin' 2
+    monitor quit
+    wait_skiff
+    expect_status 0
+}
+
+test_disks_of_every_engine_work_in_a_sandbox() {
+    local aio cache
+    make_disk 16M
+    for aio in threads native io_uring; do
+        cache=none
+        [ -n "$direct" ] || { [ "$aio" != native ] || continue; cache=writeback; }
+        own_guest blk-verify "ops=200 seed=1 queues=1 mode=irq" -sandbox on -object iothread,id=io0 \
+            -drive "file=$disk,format=raw,if=none,id=disk,cache=$cache,aio=$aio,discard=unmap" \
+            -device virtio-blk-pci,drive=disk,num-queues=1,iothread=io0
+        expect_status 1
+        expect_output '^blk-verify: PASS'
+        refute_output 'sandbox:'
+    done
+}
+
+test_a_crash_in_a_sandbox_is_the_crash_it_would_have_been() {
+    local signal
+    for signal in SEGV ABRT; do
+        start_confined -sandbox on
+        kill -s "$signal" "$skiff_pid"
+        wait_skiff
+        refute_output 'sandbox:'
+        [ "$status" -gt 128 ] || fail "SIG$signal: status $status"
+    done
+}
+
+test_a_sandbox_takes_the_options_of_QEMU_and_refuses_what_it_cannot_allow() {
+    own_guest hello '' -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+    expect_status 1
+    own_guest hello '' -sandbox on,spawn=allow
+    expect_status 2
+    expect_output '^skiff: -sandbox: spawn=allow: skiff has only spawn=deny'
+    own_guest hello '' -sandbox perhaps
+    expect_status 2
+}
+
+test_another_user_in_another_directory_has_no_rights_left() {
+    need_root
+    mkdir -p "$work/root"
+    start_confined -run-with "chroot=$work/root,user=65534:65533" -sandbox on -object iothread,id=io1
+    expect_equal Uid "$(status_of Uid)" '65534 65534 65534 65534'
+    expect_equal Gid "$(status_of Gid)" '65533 65533 65533 65533'
+    expect_equal Groups "$(status_of Groups | tr -d ' ')" 65533
+    expect_equal CapEff "$(status_of CapEff)" 0000000000000000
+    expect_equal CapPrm "$(status_of CapPrm)" 0000000000000000
+    expect_equal root "$(readlink "/proc/$skiff_pid/root")" "$work/root"
+    expect_equal directory "$(readlink "/proc/$skiff_pid/cwd")" "$work/root"
+    monitor system_reset
+    wait_output 'crash: spin' 2
+    monitor quit
+    wait_skiff
+    expect_status 0
+    # It has no right to remove the file any more: it leaves it empty, for the next to take over.
+    [ -e "$work/pid" ] && [ ! -s "$work/pid" ] || fail "the pid file: $(cat "$work/pid")"
+    own_guest hello '' -pidfile "$work/pid"
+    expect_status 1
+    [ ! -e "$work/pid" ] || fail "the pid file is there"
+}
+
+test_a_user_is_found_by_name_with_the_groups() {
+    need_root
+    start_confined -run-with user=nobody
+    expect_equal Uid "$(status_of Uid)" "$(for i in 1 2 3 4; do id -u nobody; done | paste -sd' ')"
+    expect_equal Groups "$(status_of Groups | xargs)" "$(id -G nobody | tr ' ' '\n' | sort -n | xargs)"
+    expect_equal NoNewPrivs "$(status_of NoNewPrivs)" 0
+    monitor quit
+    wait_skiff
+    expect_status 0
+}
+
+test_a_daemon_gives_its_rights_up_and_tells_its_parent() {
+    need_root
+    mkdir -p "$work/root"
+    skiff -daemonize -pidfile "$work/pid" -display none -serial "file:$console" \
+        -kernel build/guests/crash.elf -append spin -sandbox on \
+        -run-with "chroot=$work/root,user=65534:65534"
+    expect_status 0
+    skiff_pid=$(<"$work/pid")
+    test_pids+=("$skiff_pid")
+    expect_equal Uid "$(status_of Uid)" '65534 65534 65534 65534'
+    expect_equal Seccomp "$(status_of Seccomp)" 2
+    expect_equal output "$(readlink "/proc/$skiff_pid/fd/1")" /dev/null
+    kill "$skiff_pid"
+    timeout "$(seconds 20)" tail -s 0.05 --pid="$skiff_pid" -f /dev/null || fail "it does not end"
+    skiff -daemonize -display none -serial none -kernel build/guests/crash.elf -append spin \
+        -run-with "chroot=$work/missing"
+    expect_status 2
+}
+
+test_wrong_users_and_directories_are_refused_in_one_line() {
+    local value
+    : >"$work/file"
+    for value in user=nosuchuser user=1 user=1:2:3 user=-1:0 user=4294967295:0 user= \
+        "chroot=$work/missing" "chroot=$work/file" async-teardown=on usr=nobody; do
+        own_guest hello '' -run-with "$value"
+        expect_status 2
+        expect_equal "lines of $value" "$(wc -l <"$output")" 1
+        expect_output '^skiff: -run-with'
+    done
+    own_guest hello '' -runas nobody
+    expect_output 'no -runas; nearest is -run-with user='
+    own_guest hello '' -chroot /
+    expect_output 'no -chroot; nearest is -run-with chroot='
+}
+
+test_without_the_right_to_it_nothing_is_given_up_silently() {
+    need_root
+    local value
+    setpriv --bounding-set=-setuid,-setgid,-sys_chroot true 2>/dev/null || skip "no setpriv that takes rights"
+    for value in user=1:1 chroot=/; do
+        status=0
+        timeout 20 setpriv --bounding-set=-setuid,-setgid,-sys_chroot "$SKIFF" -display none \
+            -kernel build/guests/hello.elf -run-with "$value" >"$output" 2>&1 </dev/null || status=$?
+        expect_status 2
+        expect_output "^skiff: -run-with $value: .*only root may"
+    done
+}
+
+run_tests
