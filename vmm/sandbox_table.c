@@ -96,6 +96,8 @@ const SandboxRow sandbox_rows[] = {
     CALL(restart_syscall, ALL, "a wait goes on after a signal"),
     CALL(brk, ALL, "malloc"),
     WHEN(mmap, ALL, "malloc, stacks; never code", BITS(2, PROT_EXEC, 0)),
+    REFUSE(mmap, WORKER, EACCES, "the resolver tries to load plug-ins",
+           BITS(2, PROT_EXEC, PROT_EXEC)),
     WHEN(mprotect, ALL, "malloc, guard pages; never code", BITS(2, PROT_EXEC, 0)),
     CALL(mremap, ALL, "realloc"),
     CALL(munmap, ALL, "free"),

@@ -197,6 +197,13 @@ static void do_map_code(void)
     syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
+static void do_fail_to_map_code(void)
+{
+    if (mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) {
+        _exit(1);
+    }
+}
+
 static void do_protect_code(void)
 {
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -275,7 +282,10 @@ static void none_may_make_code(void **state)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     skip(); /* a sanitizer's own mappings are let through */
 #endif
-    assert_nobody_may(do_map_code, "mmap", SYS_mmap);
+    assert_violates(THREAD_MAIN, do_map_code, "mmap", SYS_mmap);
+    assert_violates(THREAD_IOTHREAD, do_map_code, "mmap", SYS_mmap);
+    assert_violates(THREAD_VCPU, do_map_code, "mmap", SYS_mmap);
+    assert_may(THREAD_WORKER, do_fail_to_map_code);
     assert_nobody_may(do_protect_code, "mprotect", SYS_mprotect);
 }
 
