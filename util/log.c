@@ -229,9 +229,14 @@ void log_guest_error_at(LogLimit *limit, const char *label, const char *format, 
 
 /* ---- the sink ---- */
 
+bool log_has_timestamps(void)
+{
+    return atomic_load(&log_timestamps);
+}
+
 bool log_open(const char *path, bool timestamps)
 {
-    int fd = STDERR_FILENO, old;
+    int fd = STDERR_FILENO, old = atomic_load(&log_sink);
 
     if (path) {
         /* O_APPEND: lines of several threads, and of what shares the file, don't overwrite. */
@@ -242,7 +247,13 @@ bool log_open(const char *path, bool timestamps)
     }
     atomic_store(&log_timestamps, timestamps);
     atomic_store(&log_stuck, false);
-    old = atomic_exchange(&log_sink, fd);
+    if (path && old != STDERR_FILENO) {
+        /* Under the same number: who is about to write finds the new file. */
+        bool ok = dup3(fd, old, O_CLOEXEC) >= 0;
+        close(fd);
+        return ok;
+    }
+    atomic_store(&log_sink, fd);
     if (old != STDERR_FILENO) {
         close(old);
     }

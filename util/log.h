@@ -46,9 +46,12 @@ bool log_limit_admit(LogLimit *limit, int64_t now_ns, uint32_t *dropped) ANY_THR
 void log_trace_line(const char *event, const char *format, va_list ap) ANY_THREAD
     __attribute__((format(printf, 2, 0)));
 
-/* -D FILE (NULL: stderr) and -msg timestamp=on. At start-up, or between tests. False with errno set
- * when the file can't be created; the log then stays as it was. */
+/* -D FILE (NULL: stderr) and -msg timestamp=on. To a file also while others log; back to stderr
+ * only between tests. False with errno set when the file can't be created; the log then stays as it
+ * was.
+ */
 bool log_open(const char *path, bool timestamps) ANY_THREAD;
+bool log_has_timestamps(void) ANY_THREAD;
 /* Descriptor that log lines go to, for crash paths. */
 int log_fd(void) ANY_THREAD;
 

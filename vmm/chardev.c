@@ -323,6 +323,11 @@ Chardev *chardev_claim(const char *id, const char *who, GError **error)
     return &s->base;
 }
 
+bool chardev_has_focus(const Chardev *c)
+{
+    return !mux_owns(c) || mux_has_focus(c);
+}
+
 void chardev_release(Chardev *c)
 {
     if (!c) {

@@ -47,6 +47,8 @@ bool chardev_co_add(OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
  * its own; the first port has the input until Ctrl-A c. NULL + @error when there is none, or it is
  * in use. Borrowed. */
 Chardev *chardev_claim(const char *id, const char *who, GError **error) RUNS_IN_MAIN;
+/* Whether input comes to @c now: always, unless it is a port of a shared one and another has it. */
+bool chardev_has_focus(const Chardev *c) RUNS_IN_MAIN;
 /* Gives it back (unplug): detaches; another user may claim it. */
 void chardev_release(Chardev *c) RUNS_IN_MAIN;
 

@@ -345,6 +345,12 @@ bool mux_owns(const Chardev *c)
     return c->ops == &mux_port_ops;
 }
 
+bool mux_has_focus(const Chardev *c)
+{
+    const MuxPort *port = (const MuxPort *)c;
+    return port == port->mux->ports[port->mux->focus];
+}
+
 void mux_release(Chardev *c)
 {
     MuxPort *port = (MuxPort *)c;

@@ -178,6 +178,7 @@ ChardevMux *mux_new(ChardevStream *s) RUNS_IN_MAIN;
 void mux_free(ChardevMux *mux) RUNS_IN_MAIN;
 Chardev *mux_claim(ChardevMux *mux, const char *who, GError **error) RUNS_IN_MAIN;
 bool mux_owns(const Chardev *c) ANY_THREAD;
+bool mux_has_focus(const Chardev *c) RUNS_IN_MAIN; /* one that mux_owns() */
 void mux_release(Chardev *c) RUNS_IN_MAIN;
 ChardevStream *mux_stream(const Chardev *c) ANY_THREAD;
 

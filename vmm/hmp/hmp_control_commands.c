@@ -1,13 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The human monitor: running and ending the VM, and the monitor itself. */
+#include <errno.h>
 #include <string.h>
-#include "block/block.h"
-#include "vmm/hmp/hmp_int.h"
+#include "util/log.h"
+#include "vmm/hmp/hmp_complete.h"
+
+/* ---- help ---- */
 
 static void hmp_help_line(HmpCall *call, const HmpCommand *c)
 {
     hmp_append_usage(call->out, c);
     hmp_printf(call, " -- %s\n", c->help);
+}
+
+/* Whether @name is @wanted, or begins with it as its first word. */
+static bool hmp_help_fits(const HmpCommand *c, const char *wanted)
+{
+    size_t length = strlen(wanted);
+    return g_strcmp0(c->alias, wanted) == 0 ||
+           (strncmp(c->name, wanted, length) == 0 &&
+            (c->name[length] == '\0' || c->name[length] == ' '));
 }
 
 static void hmp_help(HmpCall *call, struct json_object *args)
@@ -16,91 +28,86 @@ static void hmp_help(HmpCall *call, struct json_object *args)
     unsigned found = 0;
     for (const HmpCommand *const *table = hmp_command_tables; *table != NULL; table++) {
         for (const HmpCommand *c = *table; c->name != NULL; c++) {
-            size_t length = wanted != NULL ? strlen(wanted) : 0;
-            if (wanted == NULL || g_strcmp0(c->alias, wanted) == 0 ||
-                (strncmp(c->name, wanted, length) == 0 &&
-                 (c->name[length] == '\0' || c->name[length] == ' '))) {
+            if (wanted == NULL || hmp_help_fits(c, wanted)) {
                 hmp_help_line(call, c);
                 found++;
             }
         }
     }
     if (found == 0) {
-        g_autofree char *excerpt = opt_excerpt(wanted);
-        hmp_printf(call, "unknown command: '%s'; help lists them\n", excerpt);
+        hmp_unknown(call, wanted);
     }
 }
 
-static void hmp_stop(HmpCall *call, struct json_object *args)
-{
-    enter_main();
-    run_state_request_stop(&call->vm->run, STOP_PAUSED);
-}
+/* ---- the monitor, and what is logged ---- */
 
-static void hmp_cont(HmpCall *call, struct json_object *args)
+static void hmp_cpu(HmpCall *call, struct json_object *args)
 {
-    enter_main();
-    run_state_request_start(&call->vm->run);
-}
-
-static void hmp_system_reset(HmpCall *call, struct json_object *args)
-{
-    enter_main();
-    vm_reset(call->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
-}
-
-static void hmp_system_powerdown(HmpCall *call, struct json_object *args)
-{
-    enter_main();
-    vm_power_down(call->vm);
-}
-
-static void hmp_quit(HmpCall *call, struct json_object *args)
-{
-    enter_main();
-    vm_quit(call->vm, EXIT_STATUS_OK);
-}
-
-/* By the name of the -drive or -blockdev, or of the device that uses it. */
-static RUNS_IN_MAIN BlockBackend *hmp_find_disk(const char *name)
-{
-    unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
-    for (unsigned i = 0; i < count; i++) {
-        if (strcmp(block_node_name(blk_root(list[i])), name) == 0) {
-            return list[i];
-        }
+    uint64_t index = qmp_arg_u64(args, "index", 0);
+    unsigned count = vcpus_count(call->vm->vcpus);
+    if (index >= count) {
+        hmp_printf(call, "invalid CPU index; there are 0 to %u\n", count - 1);
+        return;
     }
-    return blk_find(name);
+    *call->cpu = (unsigned)index;
 }
 
-static void hmp_block_resize(HmpCall *call, struct json_object *args)
+typedef struct HmpLogfile {
+    const char *path;
+    int error; /* errno */
+} HmpLogfile;
+
+static int hmp_logfile_in_worker(void *opaque)
+{
+    enter_worker();
+    HmpLogfile *l = opaque;
+    bool ok = log_open(l->path, log_has_timestamps());
+    l->error = ok ? 0 : errno;
+    return l->error;
+}
+
+static void hmp_logfile(HmpCall *call, struct json_object *args)
 {
     enter_main();
     enter_coroutine();
-    g_autoptr(GError) error = NULL;
-    const char *name = qmp_arg_str(args, "device");
-    vm_operation_begin(&call->vm->run);
-    BlockBackend *blk = hmp_find_disk(name); /* now: it may have gone while we waited */
-    if (blk == NULL) {
-        hmp_printf(call, "Error: there is no disk '%s'; info block lists them\n", name);
-    } else if (blk_co_truncate(blk, (uint64_t)qmp_arg_int(args, "size", 0), &error) < 0) {
-        hmp_error(call, error);
+    HmpLogfile l = {.path = qmp_arg_str(args, "filename")};
+    if (co_run_in_worker(hmp_logfile_in_worker, &l) != 0) {
+        hmp_printf(call, "Error: Could not open '%s': %s\n", l.path, g_strerror(l.error));
     }
-    vm_operation_end(&call->vm->run);
+}
+
+static void hmp_trace_event(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, "name", qmp_arg_str(args, "name"));
+    qmp_put_bool(qmp, "enable", qmp_arg_bool(args, "option", false));
+    json_object_put(hmp_co_qmp(call, "trace-event-set-state", qmp));
 }
 
 /* clang-format off */
 const HmpCommand hmp_control_commands[] = {
-    {"help", "?", HMP_PARAMS(HMP_PARAM("command", REST, .optional = true)),
+    {"help", "?",
+     HMP_PARAMS(HMP_PARAM("command", REST, .optional = true, .complete = hmp_names_commands)),
      "this list, or what it says of one command", .run = hmp_help},
-    {"stop", "s", NULL, "stop the processors", .run = hmp_stop},
-    {"cont", "c", NULL, "go on", .run = hmp_cont},
-    {"system_reset", NULL, NULL, "press the reset button", .run = hmp_system_reset},
-    {"system_powerdown", NULL, NULL, "press the power button", .run = hmp_system_powerdown},
-    {"block_resize", NULL, HMP_PARAMS(HMP_PARAM("device", WORD), HMP_PARAM("size", SIZE)),
-     "give a disk another size, in MiB without a suffix", .run = hmp_block_resize},
-    {"quit", "q", NULL, "end the VM", .run = hmp_quit},
+    {"stop", "s", NULL, "stop the processors", .qmp = "stop"},
+    {"cont", "c", NULL, "go on", .qmp = "cont"},
+    {"system_reset", NULL, NULL, "press the reset button", .qmp = "system_reset"},
+    {"system_powerdown", NULL, NULL, "press the power button: the guest decides",
+     .qmp = "system_powerdown"},
+    {"nmi", NULL, NULL, "press the NMI button", .qmp = "inject-nmi"},
+    {"quit", "q", NULL, "end the VM", .qmp = "quit"},
+    {"set_action", NULL, HMP_PARAMS(HMP_PARAM("panic", OPTS)),
+     "what a reboot, shutdown or panic leads to, as -action", .qmp = "set-action"},
+    {"cpu", NULL, HMP_PARAMS(HMP_PARAM("index", INT)),
+     "choose the processor that other commands look at", .run = hmp_cpu},
+    {"trace-event", NULL,
+     HMP_PARAMS(HMP_PARAM("name", WORD, .complete = hmp_names_trace_events),
+                HMP_PARAM("option", SWITCH)),
+     "turn trace events on or off, by name with * and ?", .run = hmp_trace_event},
+    {"logfile", NULL, HMP_PARAMS(HMP_PARAM("filename", WORD)),
+     "have the log go to a file, from its begin", .run = hmp_logfile},
     {0},
 };
 /* clang-format on */

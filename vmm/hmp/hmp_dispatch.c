@@ -30,6 +30,11 @@ struct json_object *hmp_co_qmp(HmpCall *call, const char *name, struct json_obje
     return result;
 }
 
+struct json_object *hmp_item(struct json_object *list, size_t i)
+{
+    return json_object_array_get_idx(list, i);
+}
+
 /* ---- finding ---- */
 
 /* What stands behind the words of @name in @line, NULL when it begins with others. Between words
@@ -64,9 +69,8 @@ const HmpCommand *hmp_command_find(const char *line, const char **rest)
 
 static void hmp_append_param(GString *out, const HmpParam *p)
 {
-    static const char *const open[] = {"", "["}, *const close[] = {"", "]"};
-    g_string_append_c(out, ' ');
-    g_string_append(out, open[p->optional]);
+    bool optional = p->optional || p->kind == HMP_ARG_FLAG || p->kind == HMP_ARG_FORMAT;
+    g_string_append(out, optional ? " [" : " ");
     switch (p->kind) {
     case HMP_ARG_FLAG:
         g_string_append_printf(out, "-%c", p->flag);
@@ -84,7 +88,7 @@ static void hmp_append_param(GString *out, const HmpParam *p)
         g_string_append(out, p->name);
         break;
     }
-    g_string_append(out, close[p->optional]);
+    g_string_append(out, optional ? "]" : "");
 }
 
 void hmp_append_usage(GString *out, const HmpCommand *c)
@@ -100,11 +104,54 @@ void hmp_append_usage(GString *out, const HmpCommand *c)
 
 /* ---- executing ---- */
 
-static void hmp_unknown(HmpCall *call, const char *line)
+/* The first word, or the first two of `info x`. */
+static char *hmp_command_words(const char *line)
 {
-    g_autofree char *word = g_strndup(line, strcspn(line, " \t"));
-    g_autofree char *excerpt = opt_excerpt(word);
-    hmp_printf(call, "unknown command: '%s'; help lists them\n", excerpt);
+    g_auto(GStrv) words = g_strsplit_set(line, " \t", -1);
+    g_autoptr(GString) name = g_string_new(words[0]);
+    for (char **word = words + 1; strcmp(words[0], "info") == 0 && *word != NULL; word++) {
+        if ((*word)[0] != '\0') {
+            g_string_append_printf(name, " %s", *word);
+            break;
+        }
+    }
+    return g_string_free(g_steal_pointer(&name), false);
+}
+
+/* Of the commands that begin with @prefix, the one whose rest is nearest to @name. */
+static const char *hmp_nearest(const char *prefix, const char *name)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    for (const HmpCommand *const *table = hmp_command_tables; *table != NULL; table++) {
+        for (const HmpCommand *c = *table; c->name != NULL; c++) {
+            if (g_str_has_prefix(c->name, prefix)) {
+                g_ptr_array_add(names, (char *)(uintptr_t)(c->name + strlen(prefix)));
+            }
+        }
+    }
+    g_ptr_array_add(names, NULL);
+    return opt_nearest(name, (const char *const *)names->pdata);
+}
+
+void hmp_unknown(HmpCall *call, const char *line)
+{
+    g_autofree char *name = hmp_command_words(line);
+    g_autofree char *excerpt = opt_excerpt(name);
+    const char *prefix = g_str_has_prefix(name, "info ") ? "info " : "";
+    hmp_printf(call, "unknown command: '%s'; ", excerpt);
+    const char *nearest = hmp_lacking_nearest(name);
+    if (nearest != NULL) {
+        bool none = g_str_has_prefix(nearest, "none: ");
+        hmp_printf(call, "%s%s\n", none ? "" : "nearest is ",
+                   none ? nearest + strlen("none: ") : nearest);
+        return;
+    }
+    nearest = hmp_nearest(prefix, name + strlen(prefix));
+    if (nearest != NULL) {
+        hmp_printf(call, "did you mean %s%s?\n", prefix, nearest);
+    } else {
+        hmp_printf(call, "help lists them\n");
+    }
 }
 
 static coroutine_fn RUNS_IN_MAIN void hmp_co_run(HmpCall *call, const char *text)
@@ -122,6 +169,9 @@ static coroutine_fn RUNS_IN_MAIN void hmp_co_run(HmpCall *call, const char *text
         c->run(call, args);
         json_object_put(args);
         return;
+    }
+    if (c->on_cpu) {
+        qmp_put_int(args, "cpu-index", *call->cpu);
     }
     struct json_object *result = hmp_co_qmp(call, c->qmp, args);
     if (result != NULL && c->print != NULL) {

@@ -1,72 +1,189 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The human monitor: info. */
+/* The human monitor: info, about the VM as a whole. Printed as QEMU prints it, where it does. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
-#include "block/block.h"
-#include "vmm/hmp/hmp_int.h"
+#include "vmm/hmp/hmp_complete.h"
 
-static void hmp_info_status(HmpCall *call, struct json_object *args)
+/* ---- info alone ---- */
+
+static void hmp_info(HmpCall *call, struct json_object *args)
 {
     enter_main();
-    const char *name = run_state_name(&call->vm->run);
-    if (call->vm->run.phase == RUN_RUNNING || strcmp(name, "paused") == 0) {
-        hmp_printf(call, "VM status: %s\n", name);
-    } else {
-        hmp_printf(call, "VM status: paused (%s)\n", name);
+    enter_coroutine();
+    const char *item = qmp_arg_str(args, "item");
+    if (item == NULL) {
+        hmp_co_execute_on(call->vm, call->cpu, "help info", call->out);
+        return;
+    }
+    g_autofree char *line = g_strconcat("info ", item, NULL);
+    hmp_unknown(call, line);
+}
+
+/* ---- what it is ---- */
+
+static void hmp_print_status(HmpCall *call, struct json_object *result)
+{
+    const char *status = qmp_arg_str(result, "status");
+    bool running = qmp_arg_bool(result, "running", false);
+    hmp_printf(call, "VM status: %s", running ? "running" : "paused");
+    if (!running && strcmp(status, "paused") != 0) {
+        hmp_printf(call, " (%s)", status);
+    }
+    hmp_printf(call, "%s\n",
+               qmp_arg_bool(result, "stopping", false) ? ", I/O still in flight" : "");
+}
+
+static void hmp_print_version(HmpCall *call, struct json_object *result)
+{
+    struct json_object *v = qmp_arg_get(result, "qemu");
+    hmp_printf(call, "%" PRId64 ".%" PRId64 ".%" PRId64 "%s\n", qmp_arg_int(v, "major", 0),
+               qmp_arg_int(v, "minor", 0), qmp_arg_int(v, "micro", 0),
+               qmp_arg_str(result, "package"));
+}
+
+static void hmp_print_name(HmpCall *call, struct json_object *result)
+{
+    const char *name = qmp_arg_str(result, "name");
+    if (name != NULL) {
+        hmp_printf(call, "%s\n", name);
     }
 }
 
-static void hmp_info_block(HmpCall *call, struct json_object *args)
+static void hmp_print_uuid(HmpCall *call, struct json_object *result)
+{
+    hmp_printf(call, "%s\n", qmp_arg_str(result, "UUID"));
+}
+
+static void hmp_print_kvm(HmpCall *call, struct json_object *result)
+{
+    hmp_printf(call, "kvm support: %s\n",
+               qmp_arg_bool(result, "enabled", false) ? "enabled" : "disabled");
+}
+
+static void hmp_info_network(HmpCall *call, struct json_object *args)
+{
+    hmp_printf(call, "no network: this version has no network devices\n");
+}
+
+/* ---- processors ---- */
+
+static void hmp_print_cpus(HmpCall *call, struct json_object *result)
+{
+    for (size_t i = 0; i < json_object_array_length(result); i++) {
+        struct json_object *cpu = hmp_item(result, i);
+        int64_t index = qmp_arg_int(cpu, "cpu-index", 0);
+        hmp_printf(call, "%c CPU #%" PRId64 ": thread_id=%" PRId64 "\n",
+                   index == *call->cpu ? '*' : ' ', index, qmp_arg_int(cpu, "thread-id", 0));
+    }
+}
+
+static void hmp_dump_registers(Vcpu *v, void *opaque)
+{
+    enter_vcpu();
+    arch_vcpu_dump(vcpu_fd(v), vcpu_index(v), opaque);
+}
+
+static coroutine_fn RUNS_IN_MAIN void hmp_co_registers(HmpCall *call, unsigned index)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL) {
+        hmp_printf(call, "Error: out of memory\n");
+        return;
+    }
+    vcpus_co_call(call->vm->vcpus, index, hmp_dump_registers, out);
+    fclose(out);
+    hmp_printf(call, "\n%s", text);
+    free(text);
+}
+
+static void hmp_info_registers(HmpCall *call, struct json_object *args)
 {
     enter_main();
-    unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
+    enter_coroutine();
+    unsigned count = vcpus_count(call->vm->vcpus);
+    uint64_t wanted = qmp_arg_u64(args, "vcpu", *call->cpu);
+    if (wanted >= count) {
+        hmp_printf(call, "invalid CPU index; there are 0 to %u\n", count - 1);
+        return;
+    }
+    bool all = qmp_arg_bool(args, "cpustate_all", false);
     for (unsigned i = 0; i < count; i++) {
-        hmp_printf(call, "%s (%s): %" PRIu64 " bytes%s, %u in flight\n",
-                   block_node_name(blk_root(list[i])), blk_name(list[i]), blk_size(list[i]),
-                   blk_read_only(list[i]) ? ", read-only" : "", blk_in_flight(list[i]));
+        if (all || i == wanted) {
+            hmp_co_registers(call, i);
+        }
     }
 }
 
-static void hmp_print_region(const IoRegion *r, void *opaque)
+/* ---- threads, chardevs, traces ---- */
+
+static void hmp_print_iothreads(HmpCall *call, struct json_object *result)
 {
-    hmp_printf(opaque, "  %016" PRIx64 "-%016" PRIx64 " %s\n", r->base, r->base + r->size - 1,
-               r->name);
+    static const char *const numbers[] = {"thread-id", "poll-max-ns", "poll-grow", "poll-shrink",
+                                          "aio-max-batch"};
+    for (size_t i = 0; i < json_object_array_length(result); i++) {
+        struct json_object *t = hmp_item(result, i);
+        hmp_printf(call, "%s:\n", qmp_arg_str(t, "id"));
+        for (unsigned k = 0; k < G_N_ELEMENTS(numbers); k++) {
+            if (qmp_arg_has(t, numbers[k])) {
+                hmp_printf(call, "  %s=%" PRId64 "\n", k == 0 ? "thread_id" : numbers[k],
+                           qmp_arg_int(t, numbers[k], 0));
+            }
+        }
+    }
 }
 
-static void hmp_info_mtree(HmpCall *call, struct json_object *args)
+static void hmp_print_chardev(HmpCall *call, struct json_object *result)
+{
+    for (size_t i = 0; i < json_object_array_length(result); i++) {
+        struct json_object *c = hmp_item(result, i);
+        hmp_printf(call, "%s: filename=%s\n", qmp_arg_str(c, "label"), qmp_arg_str(c, "filename"));
+    }
+}
+
+static void hmp_info_trace_events(HmpCall *call, struct json_object *args)
 {
     enter_main();
-    hmp_printf(call, "RAM\n");
-    for (unsigned i = 0; i < call->vm->ram.count; i++) {
-        const RamBlock *b = &call->vm->ram.blocks[i];
-        hmp_printf(call, "  %016" PRIx64 "-%016" PRIx64 " %s%s\n", b->gpa, b->gpa + b->size - 1,
-                   b->name, b->read_only ? " (ROM)" : "");
+    enter_coroutine();
+    const char *name = qmp_arg_str(args, "name");
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, "name", name != NULL ? name : "*");
+    struct json_object *list = hmp_co_qmp(call, "trace-event-get-state", qmp);
+    for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
+        struct json_object *event = hmp_item(list, i);
+        bool on = strcmp(qmp_arg_str(event, "state"), "enabled") == 0;
+        hmp_printf(call, "%s : state %d\n", qmp_arg_str(event, "name"), on);
     }
-    bql_lock();
-    hmp_printf(call, "memory\n");
-    address_space_foreach(call->vm->mmio, hmp_print_region, call);
-    hmp_printf(call, "I/O\n");
-    address_space_foreach(call->vm->pio, hmp_print_region, call);
-    bql_unlock();
-}
-
-static void hmp_info_qtree(HmpCall *call, struct json_object *args)
-{
-    enter_main();
-    for (unsigned i = 0; i < call->vm->devices->len; i++) {
-        const Device *dev = call->vm->devices->pdata[i];
-        hmp_printf(call, "%s%s%s%s\n", dev->type->name, dev->id != NULL ? ", id \"" : "",
-                   dev->id != NULL ? dev->id : "", dev->id != NULL ? "\"" : "");
-    }
+    json_object_put(list);
 }
 
 /* clang-format off */
 const HmpCommand hmp_info_commands[] = {
-    {"info status", NULL, NULL, "whether the VM runs", .run = hmp_info_status},
-    {"info block", NULL, NULL, "disks", .run = hmp_info_block},
-    {"info mtree", NULL, NULL, "address spaces", .run = hmp_info_mtree},
-    {"info qtree", NULL, NULL, "devices", .run = hmp_info_qtree},
+    {"info status", NULL, NULL, "whether the VM runs", .qmp = "query-status",
+     .print = hmp_print_status},
+    {"info version", NULL, NULL, "skiff's version", .qmp = "query-version",
+     .print = hmp_print_version},
+    {"info name", NULL, NULL, "the VM's name", .qmp = "query-name", .print = hmp_print_name},
+    {"info uuid", NULL, NULL, "the VM's UUID", .qmp = "query-uuid", .print = hmp_print_uuid},
+    {"info kvm", NULL, NULL, "whether KVM is used", .qmp = "query-kvm", .print = hmp_print_kvm},
+    {"info cpus", NULL, NULL, "processors and their threads", .qmp = "query-cpus-fast",
+     .print = hmp_print_cpus},
+    {"info registers", NULL,
+     HMP_PARAMS(HMP_PARAM("cpustate_all", FLAG, .flag = 'a'),
+                HMP_PARAM("vcpu", INT, .optional = true)),
+     "registers of a processor, or -a of all", .run = hmp_info_registers},
+    {"info iothreads", NULL, NULL, "threads that serve devices", .qmp = "query-iothreads",
+     .print = hmp_print_iothreads},
+    {"info chardev", NULL, NULL, "character backends", .qmp = "query-chardev",
+     .print = hmp_print_chardev},
+    {"info network", NULL, NULL, "network devices: none", .run = hmp_info_network},
+    {"info trace-events", NULL,
+     HMP_PARAMS(HMP_PARAM("name", WORD, .optional = true, .complete = hmp_names_trace_events)),
+     "trace events, and whether they are on", .run = hmp_info_trace_events},
+    {"info", NULL, HMP_PARAMS(HMP_PARAM("item", REST, .optional = true)),
+     "what there is to know", .run = hmp_info},
     {0},
 };
 /* clang-format on */

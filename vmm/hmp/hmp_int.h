@@ -29,6 +29,7 @@ typedef struct HmpParam {
     HmpArgKind kind;
     bool optional;
     char flag;
+    void (*complete)(Vm *vm, GPtrArray *names); /* main; hmp_complete.h */
 } HmpParam;
 
 #define HMP_PARAM(param_name, param_kind, ...)                                                     \
@@ -59,15 +60,21 @@ struct HmpCommand {
     const char *help;
     /* Either the QMP command, and how to print its result (NULL: not at all)... */
     const char *qmp;
+    bool on_cpu; /* it has an argument cpu-index: the vCPU that commands look at */
     void (*print)(HmpCall *call, struct json_object *result); /* main */
     /* ...or a coroutine in main. @args has passed the parameters' check. */
     void (*run)(HmpCall *call, struct json_object *args);
 };
 
-/* The groups, a row each: const HmpCommand hmp_<group>_commands[]. Those of `info` begin with its
- * word. */
+/* The groups, a row each: const HmpCommand hmp_<group>_commands[]. `info` by itself is the last row
+ * of the last: what begins with that word is looked for before. */
 #define HMP_GROUPS(X)                                                                              \
     X(control)                                                                                     \
+    X(memory)                                                                                      \
+    X(device)                                                                                      \
+    X(block)                                                                                       \
+    X(info_machine)                                                                                \
+    X(info_block)                                                                                  \
     X(info)
 
 #define HMP_GROUP_DECLARE(group) extern const HmpCommand hmp_##group##_commands[];
@@ -82,10 +89,18 @@ void hmp_error(HmpCall *call, const GError *error) ANY_THREAD;
  * puts the result. */
 struct json_object *hmp_co_qmp(HmpCall *call, const char *name, struct json_object *args)
     coroutine_fn RUNS_IN_MAIN;
+/* An element of a list that a QMP command returned. Borrowed. */
+struct json_object *hmp_item(struct json_object *list, size_t i) ANY_THREAD;
 /* The command that @line begins with; *@rest is what follows it. NULL: none. */
 const HmpCommand *hmp_command_find(const char *line, const char **rest) ANY_THREAD;
+/* Says that @line begins with no command, and what comes nearest. */
+void hmp_unknown(HmpCall *call, const char *line) ANY_THREAD;
 /* "block_resize device size" */
 void hmp_append_usage(GString *out, const HmpCommand *c) ANY_THREAD;
+
+/* ---- hmp_lacking.c ---- */
+/* What comes nearest to @name, a command of QEMU that skiff lacks; NULL: it is none. */
+const char *hmp_lacking_nearest(const char *name) ANY_THREAD;
 
 /* ---- hmp_args.c ---- */
 /* NULL + error. The caller puts the result. */

@@ -6,7 +6,9 @@
  * all output has gone: so a peer that asks and does not read gets no more answers to hold for it.
  */
 #include <string.h>
-#include "vmm/hmp/hmp.h"
+#include "vmm/chardev.h"
+#include "vmm/hmp/hmp_complete.h"
+#include "vmm/hmp/line_editor.h"
 
 #define HMP_PROMPT "(skiff) "
 #define HMP_INPUT_MAX 4096
@@ -16,7 +18,8 @@ struct HmpMonitor {
     Chardev *chardev;
     GByteArray *input; /* not looked at yet: at most HMP_INPUT_MAX */
     GString *pending;  /* output that the chardev had no room for */
-    GString *line;
+    LineEditor *editor;
+    char *line; /* to be executed */
     unsigned cpu;
     bool greeted, busy, taking, freed;
     unsigned peer; /* counts those who came and went */
@@ -47,15 +50,16 @@ static void hmp_monitor_puts(HmpMonitor *m, const char *text)
     hmp_monitor_write(m, text, strlen(text));
 }
 
-/* ---- input ---- */
+/* ---- commands ---- */
 
 static RUNS_IN_MAIN void hmp_monitor_take_input(HmpMonitor *m);
 
-static void hmp_monitor_destroy(HmpMonitor *m)
+static RUNS_IN_MAIN void hmp_monitor_destroy(HmpMonitor *m)
 {
     g_byte_array_free(m->input, true);
     g_string_free(m->pending, true);
-    g_string_free(m->line, true);
+    line_editor_free(m->editor);
+    g_free(m->line);
     g_free(m);
 }
 
@@ -65,9 +69,8 @@ static void hmp_monitor_execute(void *opaque)
     enter_coroutine();
     HmpMonitor *m = opaque;
     g_autoptr(GString) out = g_string_new(NULL);
-    g_autofree char *line = g_strdup(m->line->str);
+    g_autofree char *line = g_steal_pointer(&m->line);
     unsigned peer = m->peer;
-    g_string_truncate(m->line, 0);
     hmp_co_execute_on(m->vm, &m->cpu, line, out);
     m->busy = false;
     if (m->freed) {
@@ -76,39 +79,42 @@ static void hmp_monitor_execute(void *opaque)
     }
     if (peer == m->peer) { /* nobody gets what another asked for */
         hmp_monitor_write(m, out->str, out->len);
-        hmp_monitor_puts(m, HMP_PROMPT);
+        if (!m->vm->quitting) {
+            line_editor_show(m->editor);
+        }
     }
     hmp_monitor_take_input(m);
 }
 
-static RUNS_IN_MAIN void hmp_monitor_type(HmpMonitor *m, uint8_t byte)
+/* ---- the editor's callbacks ---- */
+
+static void hmp_monitor_edit_write(void *opaque, const char *text, size_t size)
 {
-    switch (byte) {
-    case '\r':
-    case '\n':
-        hmp_monitor_puts(m, "\n");
-        m->busy = true;
-        co_start_now(m->vm->ctx, hmp_monitor_execute, m);
-        break;
-    case 0x08:
-    case 0x7f:
-        if (m->line->len > 0) {
-            g_string_truncate(m->line, m->line->len - 1);
-            hmp_monitor_puts(m, "\b \b");
-        }
-        break;
-    case 0x15: /* Ctrl-U */
-        g_string_truncate(m->line, 0);
-        hmp_monitor_puts(m, "\n" HMP_PROMPT);
-        break;
-    default:
-        if (byte >= 0x20 && byte < 0x7f && m->line->len < HMP_LINE_MAX) {
-            g_string_append_c(m->line, (char)byte);
-            hmp_monitor_write(m, (const char *)&byte, 1);
-        }
-        break;
-    }
+    hmp_monitor_write(opaque, text, size);
 }
+
+static void hmp_monitor_edit_line(void *opaque, const char *line)
+{
+    enter_main();
+    HmpMonitor *m = opaque;
+    if (line == NULL) {
+        hmp_monitor_puts(m, "a line has at most " G_STRINGIFY(HMP_LINE_MAX) " bytes\n");
+        line_editor_show(m->editor);
+        return;
+    }
+    m->line = g_strdup(line);
+    m->busy = true;
+    co_start_now(m->vm->ctx, hmp_monitor_execute, m);
+}
+
+static size_t hmp_monitor_edit_complete(void *opaque, const char *text, GPtrArray *words)
+{
+    enter_main();
+    const HmpMonitor *m = opaque;
+    return hmp_complete(m->vm, text, words);
+}
+
+/* ---- taking input ---- */
 
 static bool hmp_monitor_may_read(const HmpMonitor *m)
 {
@@ -123,7 +129,7 @@ static RUNS_IN_MAIN void hmp_monitor_take_input(HmpMonitor *m)
     m->taking = true;
     unsigned taken = 0;
     while (taken < m->input->len && hmp_monitor_may_read(m)) {
-        hmp_monitor_type(m, m->input->data[taken++]);
+        line_editor_type(m->editor, m->input->data[taken++]);
     }
     g_byte_array_remove_range(m->input, 0, MIN(taken, m->input->len));
     m->taking = false;
@@ -133,6 +139,16 @@ static RUNS_IN_MAIN void hmp_monitor_take_input(HmpMonitor *m)
 }
 
 /* ---- the chardev's frontend ---- */
+
+/* Once for each who comes. */
+static RUNS_IN_MAIN void hmp_monitor_greet(HmpMonitor *m)
+{
+    if (!m->greeted) {
+        m->greeted = true;
+        hmp_monitor_puts(m, "\nskiff " SKIFF_VERSION " monitor; help lists its commands\n");
+        line_editor_show(m->editor);
+    }
+}
 
 static size_t hmp_monitor_can_receive(void *opaque)
 {
@@ -144,21 +160,42 @@ static void hmp_monitor_receive(void *opaque, const uint8_t *data, size_t size)
 {
     enter_main();
     HmpMonitor *m = opaque;
+    hmp_monitor_greet(m); /* the event that somebody is there may come later */
     g_byte_array_append(m->input, data, (guint)size);
     hmp_monitor_take_input(m);
 }
 
+static RUNS_IN_MAIN void hmp_monitor_peer_left(HmpMonitor *m)
+{
+    m->peer++;
+    m->greeted = false;
+    g_byte_array_set_size(m->input, 0);
+    g_string_truncate(m->pending, 0);
+    line_editor_reset(m->editor);
+}
+
 static void hmp_monitor_event(void *opaque, ChardevEvent event)
 {
+    enter_main();
     HmpMonitor *m = opaque;
-    if (event != CHARDEV_FOCUSED) {
-        return;
+    switch (event) {
+    case CHARDEV_OPENED:
+        if (chardev_has_focus(m->chardev)) {
+            hmp_monitor_greet(m);
+        }
+        break;
+    case CHARDEV_FOCUSED:
+        if (m->greeted && !m->busy) {
+            line_editor_show(m->editor);
+        }
+        hmp_monitor_greet(m);
+        break;
+    case CHARDEV_CLOSED:
+        hmp_monitor_peer_left(m);
+        break;
+    default:
+        break;
     }
-    if (!m->greeted) {
-        m->greeted = true;
-        hmp_monitor_puts(m, "\nskiff " SKIFF_VERSION " monitor; help lists its commands\n");
-    }
-    hmp_monitor_puts(m, HMP_PROMPT);
 }
 
 static void hmp_monitor_writable(void *opaque)
@@ -177,12 +214,17 @@ HmpMonitor *hmp_monitor_new(Vm *vm, Chardev *chardev)
         .event = hmp_monitor_event,
         .writable = hmp_monitor_writable,
     };
+    static const LineEditorOps editor_ops = {
+        .write = hmp_monitor_edit_write,
+        .line = hmp_monitor_edit_line,
+        .complete = hmp_monitor_edit_complete,
+    };
     HmpMonitor *m = g_new0(HmpMonitor, 1);
     m->vm = vm;
     m->chardev = chardev;
     m->input = g_byte_array_new();
     m->pending = g_string_new(NULL);
-    m->line = g_string_new(NULL);
+    m->editor = line_editor_new(HMP_PROMPT, HMP_LINE_MAX, &editor_ops, m);
     chardev_attach(chardev, &ops, m);
     return m;
 }

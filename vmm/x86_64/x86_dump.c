@@ -190,10 +190,9 @@ static void x86_dump_system(const X86Dump *d, FILE *out)
     fprintf(out, "CR0=%08" PRIx64 " CR2=%0*" PRIx64 " CR3=%0*" PRIx64 " CR4=%08" PRIx64 "\n",
             (uint64_t)s->cr0, width, (uint64_t)s->cr2, width, (uint64_t)s->cr3, (uint64_t)s->cr4);
     for (unsigned i = 0; i < 4; i++) {
-        fprintf(out, "DR%u=%0*" PRIx64 "%s", i, width, (uint64_t)d->debugregs.db[i],
-                i == 3 ? "\n" : " ");
+        fprintf(out, "DR%u=%016" PRIx64 " ", i, (uint64_t)d->debugregs.db[i]);
     }
-    fprintf(out, "DR6=%0*" PRIx64 " DR7=%0*" PRIx64 "\n", width, (uint64_t)d->debugregs.dr6, width,
+    fprintf(out, "\nDR6=%016" PRIx64 " DR7=%016" PRIx64 "\n", (uint64_t)d->debugregs.dr6,
             (uint64_t)d->debugregs.dr7);
     fprintf(out, "EFER=%016" PRIx64 "\n", (uint64_t)s->efer);
 }
@@ -215,7 +214,7 @@ static void x86_dump_fpu(const X86Dump *d, FILE *out)
     for (unsigned i = 0; i < (d->code64 ? 16 : 8); i++) {
         uint64_t half[2];
         memcpy(half, f->xmm[i], sizeof(half));
-        fprintf(out, "XMM%02u=%016" PRIx64 "%016" PRIx64 "%c", i, half[1], half[0],
+        fprintf(out, "XMM%02u=%016" PRIx64 " %016" PRIx64 "%c", i, half[1], half[0],
                 i % 2 == 1 ? '\n' : ' ');
     }
 }
