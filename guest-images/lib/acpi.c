@@ -30,6 +30,8 @@ typedef struct __attribute__((packed)) Fadt {
     uint32_t smi_command;
     uint8_t acpi_enable, acpi_disable, s4bios, pstate_control;
     uint32_t pm1a_event, pm1b_event, pm1a_control, pm1b_control, pm2_control, pm_timer;
+    uint32_t gpe0, gpe1;
+    uint8_t pm1_event_size, pm1_control_size, pm2_control_size, pm_timer_size, gpe0_size;
 } Fadt;
 
 enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_X2APIC = 9 };
@@ -130,6 +132,8 @@ static void read_fadt(const TableHeader *table)
     facts.pm_timer_port = (uint16_t)fadt->pm_timer;
     facts.pm1a_event_port = (uint16_t)fadt->pm1a_event;
     facts.pm1a_control_port = (uint16_t)fadt->pm1a_control;
+    facts.gpe0_port = (uint16_t)fadt->gpe0;
+    facts.gpe0_size = fadt->gpe0_size;
     if (fadt->dsdt) {
         read_s5((const TableHeader *)(uint64_t)fadt->dsdt);
     }

@@ -20,7 +20,9 @@ typedef struct AcpiFacts {
     uint16_t isa_flags[16]; /* MADT polarity and trigger bits */
     uint16_t pm_timer_port; /* 0: none */
     uint16_t pm1a_event_port, pm1a_control_port;
-    int s5_type; /* SLP_TYPa of \_S5, -1: not found */
+    uint16_t gpe0_port; /* general-purpose events, status then enable; 0: none */
+    uint8_t gpe0_size;  /* bytes of both together */
+    int s5_type;        /* SLP_TYPa of \_S5, -1: not found */
     uint64_t ecam_gpa;
     uint8_t ecam_first_bus, ecam_last_bus;
 } AcpiFacts;

@@ -47,11 +47,14 @@ typedef struct Window {
 /* Tried in this order; the second is where a machine with its ECAM at 0xe0000000 has room. */
 static const Window windows[] = {{0xe0000000, 0xfe000000}, {0xc0000000, 0xe0000000}};
 
-static PciDevice devices[PCI_MAX_DEVICES];
+static PciDevice devices[PCI_MAX_DEVICES]; /* one that was forgotten has vendor 0 */
 static unsigned device_count;
 static uint64_t ecam_gpa; /* 0: CF8 is used */
 static Window ecam_reserved;
-static Window taken[PCI_MAX_DEVICES * PCI_MAX_BARS];
+static struct {
+    Window window;
+    const PciDevice *dev;
+} taken[PCI_MAX_DEVICES * PCI_MAX_BARS];
 static unsigned taken_count;
 static const Window *window;
 
@@ -149,12 +152,24 @@ static void choose_access(void)
 
 static void scan_bus(uint8_t bus);
 
+/* A free entry, NULL when there is none. */
+static PciDevice *new_entry(void)
+{
+    for (unsigned i = 0; i < device_count; i++) {
+        if (devices[i].vendor_id == 0) {
+            return &devices[i];
+        }
+    }
+    return device_count < PCI_MAX_DEVICES ? &devices[device_count++] : NULL;
+}
+
 /* Adds one function if it is there; returns its header type, 0 if it is not. */
 static uint8_t scan_function(uint8_t bus, uint8_t slot, uint8_t func)
 {
     PciDevice dev = {.bus = bus, .slot = slot, .func = func, .bar_count = PCI_MAX_BARS};
     uint32_t id = pci_read32(&dev, REG_ID);
-    if ((id & 0xffff) == 0xffff || device_count == PCI_MAX_DEVICES) {
+    PciDevice *entry = (id & 0xffff) != 0xffff ? new_entry() : NULL;
+    if (!entry) {
         return 0;
     }
     dev.vendor_id = (uint16_t)id;
@@ -165,7 +180,7 @@ static uint8_t scan_function(uint8_t bus, uint8_t slot, uint8_t func)
     if (bridge) {
         dev.bar_count = 2;
     }
-    devices[device_count++] = dev;
+    *entry = dev;
     uint8_t secondary = bridge ? pci_read8(&dev, REG_SECONDARY_BUS) : 0;
     if (secondary > bus) {
         scan_bus(secondary);
@@ -196,6 +211,38 @@ unsigned pci_scan(void)
 PciDevice *pci_device(unsigned index)
 {
     return &devices[index];
+}
+
+static PciDevice *find_in_slot(uint8_t slot)
+{
+    for (unsigned i = 0; i < device_count; i++) {
+        const PciDevice *dev = &devices[i];
+        if (dev->vendor_id != 0 && dev->bus == 0 && dev->slot == slot && dev->func == 0) {
+            return &devices[i];
+        }
+    }
+    return NULL;
+}
+
+PciDevice *pci_found_in_slot(uint8_t slot)
+{
+    pci_scan();
+    if (!find_in_slot(slot)) {
+        scan_function(0, slot, 0);
+    }
+    return find_in_slot(slot);
+}
+
+void pci_forget(PciDevice *dev)
+{
+    for (unsigned i = 0; i < taken_count;) {
+        if (taken[i].dev == dev) {
+            taken[i] = taken[--taken_count];
+        } else {
+            i++;
+        }
+    }
+    *dev = (PciDevice){0};
 }
 
 uint16_t pci_find_capability(const PciDevice *dev, uint8_t id, uint16_t after)
@@ -285,6 +332,15 @@ static bool window_is_free(const Window *candidate)
     return true;
 }
 
+static void take(const PciDevice *dev, uint64_t base, uint64_t size)
+{
+    if (taken_count == sizeof(taken) / sizeof(taken[0])) {
+        guest_fail("PCI: more BARs than there is room to note");
+    }
+    taken[taken_count].window = (Window){base, base + size};
+    taken[taken_count++].dev = dev;
+}
+
 /* Chooses the window and notes what others already decode there. */
 static void prepare_window(void)
 {
@@ -298,7 +354,7 @@ static void prepare_window(void)
         for (unsigned index = 0; index < devices[i].bar_count; index++) {
             Bar bar = size_bar(&devices[i], index);
             if (bar.size && bar.address) {
-                taken[taken_count++] = (Window){bar.address, bar.address + bar.size};
+                take(&devices[i], bar.address, bar.size);
             }
             index += bar.wide;
         }
@@ -309,8 +365,8 @@ static uint64_t find_room(uint64_t size)
 {
     uint64_t base = (window->base + size - 1) & -size;
     for (unsigned i = 0; i < taken_count; i++) {
-        if (overlaps(base, base + size, taken[i].base, taken[i].end)) {
-            base = (taken[i].end + size - 1) & -size;
+        if (overlaps(base, base + size, taken[i].window.base, taken[i].window.end)) {
+            base = (taken[i].window.end + size - 1) & -size;
             i = (unsigned)-1; /* it may now meet one that was passed */
         }
     }
@@ -328,7 +384,7 @@ static void assign_bar(const PciDevice *dev, unsigned index, const Bar *bar)
         guest_fail("PCI: no room for BAR %u of %02x:%02x.%u, %lu bytes", index, dev->bus, dev->slot,
                    dev->func, bar->size);
     }
-    taken[taken_count++] = (Window){base, base + size};
+    take(dev, base, size);
     write_bar(dev, index, bar, base);
 }
 

@@ -33,6 +33,12 @@ typedef struct PciDevice {
 unsigned pci_scan(void);
 PciDevice *pci_device(unsigned index);
 
+/* For hotplug: function 0 of @slot on bus 0, which has come since the scan; NULL: nobody is there.
+ */
+PciDevice *pci_found_in_slot(uint8_t slot);
+/* It has left: its entry and the addresses of its BARs are free for others. */
+void pci_forget(PciDevice *dev);
+
 uint8_t pci_read8(const PciDevice *dev, uint16_t offset);
 uint16_t pci_read16(const PciDevice *dev, uint16_t offset);
 uint32_t pci_read32(const PciDevice *dev, uint16_t offset);

@@ -46,23 +46,34 @@ static void read_capabilities(VirtioDevice *dev)
     }
 }
 
+unsigned virtio_type(const PciDevice *pci)
+{
+    bool modern = pci->vendor_id == VENDOR_ID && pci->device_id > MODERN_DEVICE_ID;
+    return modern ? pci->device_id - MODERN_DEVICE_ID : 0;
+}
+
+void virtio_attach(VirtioDevice *dev, PciDevice *pci)
+{
+    *dev = (VirtioDevice){.pci = pci};
+    pci_enable(pci);
+    read_capabilities(dev);
+    bool has_config = dev->config_gpa || virtio_type(pci) == VIRTIO_TYPE_RANDOM;
+    if (!dev->common_gpa || !dev->notify_gpa || !dev->isr_gpa || !has_config) {
+        guest_refuse(EXIT_MISSING, "virtio device %02x:%02x.%u has no modern interface", pci->bus,
+                     pci->slot, pci->func);
+    }
+    virtio_reset(dev);
+    dev->queue_count = mmio_read16(dev->common_gpa + COMMON_QUEUE_COUNT);
+}
+
 bool virtio_find(VirtioDevice *dev, unsigned type, unsigned nth)
 {
     unsigned count = pci_scan();
     for (unsigned i = 0; i < count; i++) {
-        if (!is_type(pci_device(i), type) || nth-- > 0) {
-            continue;
+        if (is_type(pci_device(i), type) && nth-- == 0) {
+            virtio_attach(dev, pci_device(i));
+            return true;
         }
-        *dev = (VirtioDevice){.pci = pci_device(i)};
-        pci_enable(dev->pci);
-        read_capabilities(dev);
-        if (!dev->common_gpa || !dev->notify_gpa || !dev->isr_gpa || !dev->config_gpa) {
-            guest_refuse(EXIT_MISSING, "virtio device %02x:%02x.%u has no modern interface",
-                         dev->pci->bus, dev->pci->slot, dev->pci->func);
-        }
-        virtio_reset(dev);
-        dev->queue_count = mmio_read16(dev->common_gpa + COMMON_QUEUE_COUNT);
-        return true;
     }
     return false;
 }

@@ -13,6 +13,8 @@
 #include "lib/pci.h"
 
 #define VIRTIO_TYPE_BLOCK 2
+#define VIRTIO_TYPE_SERIAL 3
+#define VIRTIO_TYPE_RANDOM 4
 
 #define VIRTIO_F_INDIRECT_DESC (1ull << 28)
 #define VIRTIO_F_EVENT_IDX (1ull << 29)
@@ -21,7 +23,8 @@
 
 typedef struct VirtioDevice {
     PciDevice *pci;
-    uint64_t common_gpa, notify_gpa, isr_gpa, config_gpa;
+    uint64_t common_gpa, notify_gpa, isr_gpa;
+    uint64_t config_gpa; /* 0: its type has no configuration */
     uint32_t notify_multiplier;
     uint64_t offered, features; /* features: those negotiated */
     uint16_t queue_count;       /* as many as the device has */
@@ -29,6 +32,11 @@ typedef struct VirtioDevice {
 
 /* The @nth (from 0) device of @type with a modern interface, enabled and reset. */
 bool virtio_find(VirtioDevice *dev, unsigned type, unsigned nth);
+
+/* VIRTIO_TYPE_* of a modern device, 0 when it is none. */
+unsigned virtio_type(const PciDevice *pci);
+/* Takes @pci, a virtio device with a modern interface: enabled and reset. */
+void virtio_attach(VirtioDevice *dev, PciDevice *pci);
 
 /* Accepts what is both offered and @wanted; VERSION_1 is a must. Ends the guest if refused. */
 void virtio_negotiate(VirtioDevice *dev, uint64_t wanted);
