@@ -43,6 +43,9 @@ typedef struct DeviceEnv {
     Chardev *(*find_chardev)(const char *id, const char *user, GError **error);
     /* Gives it back: another device may have it. NULL: chardevs are never given back. */
     void (*release_chardev)(Chardev *chardev);
+    /* The guest has opened or closed its side of a virtio-serial port. In main, no lock held. NULL:
+     * nobody wants to know. */
+    void (*serial_port_changed)(const Device *port, bool open);
     IrqGate *const *gates; /* by GSI; a NULL entry or one past the end goes nowhere */
     unsigned gate_count;
     unsigned cpu_count;     /* vCPUs; 0 counts as 1 */

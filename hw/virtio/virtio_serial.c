@@ -142,6 +142,7 @@ void virtio_serial_port_changed(VirtioSerial *s, unsigned nr)
 static RUNS_IN_MAIN void port_opened(VirtioSerial *s, unsigned nr, bool open)
 {
     s->state.ports[nr].guest_open = open;
+    virtio_serial_port_tell(s->ports[nr], open);
     if (open) {
         virtio_serial_accept_input(s, nr);
     }
@@ -231,6 +232,21 @@ static void serial_reset(VirtioDevice *vdev)
     VirtioSerial *s = virtio_serial_from(vdev);
     memset(s->state.ports, 0, sizeof(s->state.ports));
     s->state.driver_ready = false;
+    aio_bh_schedule(&s->closed_bh);
+}
+
+static void serial_tell_closed(void *opaque)
+{
+    VirtioSerial *s = opaque;
+    enter_main();
+    for (unsigned nr = 0; nr < s->max_ports; nr++) {
+        bql_lock();
+        bool open = s->state.ports[nr].guest_open;
+        bql_unlock();
+        if (s->ports[nr] && !open) {
+            virtio_serial_port_tell(s->ports[nr], false);
+        }
+    }
 }
 
 static void serial_get_config(VirtioDevice *vdev, uint8_t *config)
@@ -276,6 +292,7 @@ static bool serial_realize(Device *dev, GError **error)
     vdev->features =
         VIRTIO_CONSOLE_F_MULTIPORT | (s->emergency_write ? VIRTIO_CONSOLE_F_EMERG_WRITE : 0);
     s->base.class_code = PCI_CLASS_COMMUNICATION_OTHER;
+    aio_bh_init(&s->closed_bh, dev->env->main_ctx, serial_tell_closed, s);
     return virtio_pci_realize(&s->base, error);
 }
 
@@ -288,6 +305,7 @@ static void serial_unrealize(Device *dev)
         g_assert(!s->ports[nr]);
     }
     virtio_pci_unrealize(&s->base);
+    aio_bh_cancel(&s->closed_bh);
 }
 
 static const StateField port_fields[] = {

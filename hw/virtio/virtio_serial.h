@@ -66,6 +66,7 @@ typedef struct VirtioSerial {
     VirtioSerialState state;
     /* runtime: written by main with the BQL */
     VirtioSerialPort *ports[VIRTIO_SERIAL_MAX_PORTS];
+    AioBh closed_bh; /* a reset has closed what the guest had open */
 } VirtioSerial;
 
 struct VirtioSerialPort {
@@ -79,6 +80,7 @@ struct VirtioSerialPort {
     bool is_console;
     /* runtime, main */
     bool host_open;
+    bool told_guest_open; /* what the environment was told of the guest's side */
 };
 
 extern const DeviceType virtio_serial_pci_type;
@@ -107,6 +109,8 @@ void virtio_serial_port_changed(VirtioSerial *s, unsigned nr) RUNS_IN_MAIN;
 bool virtio_serial_guest_open(const VirtioSerial *s, unsigned nr) RUNS_IN_MAIN;
 
 /* ---- virtio_serial_port.c ---- */
+/* The guest's side is open or not, which may be news to the environment. */
+void virtio_serial_port_tell(VirtioSerialPort *port, bool guest_open) RUNS_IN_MAIN;
 /* The transmit queue of port @nr, whether or not there is one. */
 void virtio_serial_transmit(VirtioSerial *s, unsigned nr) RUNS_IN_MAIN;
 /* The guest has made room, or opened its side. */

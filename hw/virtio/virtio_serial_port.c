@@ -129,6 +129,17 @@ static const ChardevFrontendOps port_frontend_ops = {
     .writable = port_writable,
 };
 
+void virtio_serial_port_tell(VirtioSerialPort *port, bool guest_open)
+{
+    const DeviceEnv *env = port->base.env;
+    if (port->told_guest_open != guest_open) {
+        port->told_guest_open = guest_open;
+        if (env->serial_port_changed) {
+            env->serial_port_changed(&port->base, guest_open);
+        }
+    }
+}
+
 /* ---- life cycle ---- */
 
 #define refuse(error, ...) (g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, __VA_ARGS__), false)
@@ -208,6 +219,7 @@ static void port_unrealize(Device *dev)
     device_release_chardev(dev, &port->chr);
     virtio_serial_port_changed(s, port->nr);
     virtio_look(&s->base.vdev, virtio_serial_tx(port->nr)); /* what it still holds is dropped */
+    virtio_serial_port_tell(port, false);
 }
 
 static const OptSpec port_properties[] = {
