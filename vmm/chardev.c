@@ -284,6 +284,21 @@ bool chardev_co_add(OptDict *opts, GError **error)
     return backend && chardev_co_open(backend, d, g_steal_pointer(&id), error);
 }
 
+bool chardev_co_add_fd(const char *id, int in_fd, int out_fd, GError **error)
+{
+    g_autoptr(OptDict) d = opt_dict_new();
+    g_autofree char *in = g_strdup_printf("%d", in_fd);
+    g_autofree char *out = g_strdup_printf("%d", out_fd);
+
+    if (in_fd >= 0) {
+        opt_dict_set(d, "in", in);
+    }
+    if (out_fd >= 0) {
+        opt_dict_set(d, "out", out);
+    }
+    return chardev_co_open(&chardev_inherited_backend, d, g_strdup(id), error);
+}
+
 void chardev_print_help(const char *backend_name, FILE *out)
 {
     const ChardevBackend *backend = backend_name ? chardev_backend_find(backend_name, NULL) : NULL;
@@ -363,11 +378,27 @@ static ChardevStream *chardev_stream_of(Chardev *c)
     return c->ops == &chardev_stream_ops ? (ChardevStream *)c : NULL;
 }
 
+bool chardev_is_stdio(Chardev *c)
+{
+    const ChardevStream *s = chardev_stream_of(c);
+
+    return s && s->backend == &chardev_stdio_backend;
+}
+
 size_t chardev_tail(Chardev *c, uint8_t *buf, size_t size)
 {
     ChardevStream *s = chardev_stream_of(c);
 
     return s ? stream_tail(s, buf, size) : 0;
+}
+
+void chardev_co_flush(Chardev *c)
+{
+    ChardevStream *s = chardev_stream_of(c);
+
+    if (s) {
+        stream_co_flush(s);
+    }
 }
 
 bool chardev_flush_all_blocking(unsigned bound_ms)

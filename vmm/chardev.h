@@ -43,6 +43,11 @@ void chardev_co_shutdown(void) coroutine_fn RUNS_IN_MAIN;
 /* Opens a chardev from -chardev options: "backend" (the implied key), "id" and what the backend
  * takes. Waits for the client of a server with wait=on. Takes @opts. False + @error. */
 bool chardev_co_add(OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* One on inherited descriptors, -1 for none, whose blocking mode is left alone; they stay the
+ * caller's. At the end of the input, or when nobody reads the output any more, the frontend is told
+ * CHARDEV_CLOSED. Standard input or output makes it the user of stdio. False + @error. */
+bool chardev_co_add_fd(const char *id, int in_fd, int out_fd, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
 /* The chardev @id for one user, named @who in messages ("serial0"). From one with mux=on: a port of
  * its own; the first port has the input until Ctrl-A c. NULL + @error when there is none, or it is
  * in use. Borrowed. */
@@ -75,6 +80,9 @@ void chardev_set_terminate_handler(void (*fn)(void *opaque), void *opaque) RUNS_
 /* While held, no input is read: while a machine is built, so that what was typed ahead (Ctrl-A c
  * above all) finds everybody in place who will share a chardev. */
 void chardev_hold_input(bool held) RUNS_IN_MAIN;
+/* Waits until what was written to @c so far is written out, or has nobody to read it. However long
+ * that takes: a reader may be slow. */
+void chardev_co_flush(Chardev *c) coroutine_fn RUNS_IN_MAIN;
 /* Another escape than Ctrl-A (-echr). */
 void chardev_set_escape(uint8_t byte) RUNS_IN_MAIN;
 
@@ -92,6 +100,8 @@ bool chardev_flush_all_blocking(unsigned bound_ms) RUNS_IN_MAIN;
 /* For leaving without chardev_co_shutdown(): restores the terminal, removes UNIX sockets and links
  * that chardevs have made. Async-signal-safe. */
 void chardev_leave(void) ANY_THREAD;
+/* Whether @c leads to standard output. */
+bool chardev_is_stdio(Chardev *c) ANY_THREAD;
 /* Copies the last bytes that were written to @c, at most @size, oldest first; returns how many. Any
  * backend, connected or not. */
 size_t chardev_tail(Chardev *c, uint8_t *buf, size_t size) ANY_THREAD;

@@ -15,6 +15,22 @@ typedef struct ChardevStdio {
 
 static bool stdio_in_use; /* main */
 
+bool stdio_claim(GError **error)
+{
+    if (stdio_in_use) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "stdio is used already; several users share it with mon:stdio or mux=on");
+        return false;
+    }
+    stdio_in_use = true;
+    return true;
+}
+
+void stdio_release(void)
+{
+    stdio_in_use = false;
+}
+
 /* SIGCONT: what was typed in the background may be read now. */
 static void chardev_stdio_resume(void *opaque)
 {
@@ -28,12 +44,9 @@ static bool chardev_stdio_co_open(ChardevStream *s, GError **error)
     FdMode in_mode, out_mode;
 
     enter_main();
-    if (stdio_in_use) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "stdio is used already; several users share it with mon:stdio or mux=on");
+    if (!stdio_claim(error)) {
         return false;
     }
-    stdio_in_use = true;
     d->opened = true;
     aio_bh_init(&d->resume_bh, s->ctx, chardev_stdio_resume, s);
     d->in_fd = chardev_fd_private(STDIN_FILENO, O_RDONLY, &in_mode, &d->in_owned);
@@ -68,7 +81,7 @@ static void chardev_stdio_close(ChardevStream *s)
     if (d->out_owned) {
         close(d->out_fd);
     }
-    stdio_in_use = false;
+    stdio_release();
 }
 
 /* The end of input is no event: `skiff </dev/null` runs on. Output that nobody reads any more is

@@ -27,6 +27,7 @@ void stream_init(ChardevStream *s, const ChardevBackend *backend, AioContext *ct
     sink_init(&s->out, s);
     sink_init(&s->log, s);
     co_queue_init(&s->idle);
+    co_queue_init(&s->flushed);
 }
 
 void stream_co_free(ChardevStream *s)
@@ -38,6 +39,7 @@ void stream_co_free(ChardevStream *s)
     if (s->opened && s->backend->stop) {
         s->backend->stop(s);
     }
+    co_queue_wake_all(&s->flushed);
     while (s->coroutines > 0) {
         co_queue_wait(&s->idle, "a chardev's last transfer");
     }
@@ -79,8 +81,8 @@ void stream_coroutine_end(ChardevStream *s)
 
 /* ---- the ring ---- */
 
-/* Bytes that a write may take now. Called with the lock. */
-static size_t stream_room(const ChardevStream *s)
+/* Bytes that have been taken and not been written out. */
+static size_t stream_pending(const ChardevStream *s)
 {
     uint64_t written = atomic_load_explicit(&s->written, memory_order_relaxed);
     uint64_t pending = 0;
@@ -93,7 +95,13 @@ static size_t stream_room(const ChardevStream *s)
 
         pending = MAX(pending, behind);
     }
-    return STREAM_RING_BYTES - STREAM_TAIL_BYTES - (size_t)pending;
+    return (size_t)pending;
+}
+
+/* Bytes that a write may take now. Called with the lock. */
+static size_t stream_room(const ChardevStream *s)
+{
+    return STREAM_RING_BYTES - STREAM_TAIL_BYTES - stream_pending(s);
 }
 
 /* Called with the lock and with room. */
@@ -193,6 +201,18 @@ void stream_check_room(ChardevStream *s)
     if (tell && frontend && frontend->writable) {
         frontend->writable(s->base.frontend_opaque);
     }
+    if (stream_pending(s) == 0) {
+        co_queue_wake_all(&s->flushed);
+    }
+}
+
+void stream_co_flush(ChardevStream *s)
+{
+    stream_coroutine_begin(s);
+    while (!s->closing && stream_pending(s) > 0) {
+        co_queue_wait(&s->flushed, "a chardev's reader");
+    }
+    stream_coroutine_end(s);
 }
 
 size_t stream_tail(ChardevStream *s, uint8_t *buf, size_t size)

@@ -129,6 +129,7 @@ struct ChardevStream {
     unsigned passed_count;
     unsigned coroutines; /* that use the stream */
     CoQueue idle;        /* stream_co_free() waits here for them to end */
+    CoQueue flushed;     /* stream_co_flush() waits here */
 };
 
 extern const ChardevOps chardev_stream_ops;
@@ -138,6 +139,8 @@ void stream_init(ChardevStream *s, const ChardevBackend *backend, AioContext *ct
     RUNS_IN_MAIN;
 /* Stops sinks and input (waits for workers), then frees. */
 void stream_co_free(ChardevStream *s) coroutine_fn RUNS_IN_MAIN;
+/* Waits until all output is written out or dropped. */
+void stream_co_flush(ChardevStream *s) coroutine_fn RUNS_IN_MAIN;
 /* Brackets a coroutine that uses the stream; the end is the last it does with it. */
 void stream_coroutine_begin(ChardevStream *s) RUNS_IN_MAIN;
 void stream_coroutine_end(ChardevStream *s) RUNS_IN_MAIN;
@@ -146,7 +149,8 @@ void stream_set_connected(ChardevStream *s, bool connected) RUNS_IN_MAIN;
 void stream_set_timestamps(ChardevStream *s, bool on) ANY_THREAD;
 bool stream_timestamps(ChardevStream *s) ANY_THREAD;
 size_t stream_tail(ChardevStream *s, uint8_t *buf, size_t size) ANY_THREAD;
-/* Calls the frontend's `writable` when a write was short and there is room again. */
+/* Output has moved on: calls the frontend's `writable` when a write was short and there is room
+ * again, and goes on with who waits for all of it. */
 void stream_check_room(ChardevStream *s) RUNS_IN_MAIN;
 
 /* ---- chardev_input.c ---- */
@@ -171,7 +175,12 @@ void sink_flush_crash(ChardevSink *sink) ANY_THREAD;
 
 /* ---- backends, in their own files ---- */
 extern const ChardevBackend chardev_null_backend, chardev_stdio_backend, chardev_file_backend,
-    chardev_pty_backend, chardev_socket_backend;
+    chardev_pty_backend, chardev_socket_backend, chardev_inherited_backend;
+
+/* ---- chardev_stdio.c ---- */
+/* Standard input and output have one user. */
+bool stdio_claim(GError **error) RUNS_IN_MAIN;
+void stdio_release(void) RUNS_IN_MAIN;
 
 /* ---- chardev_mux.c ---- */
 ChardevMux *mux_new(ChardevStream *s) RUNS_IN_MAIN;
