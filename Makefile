@@ -154,7 +154,7 @@ RUN_TESTS_tsan   = $(RUN_TESTS_san) --slow 10 --wrap 'setarch -R'
 RUN_SCRIPTS = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(filter tests/guest/%.sh,$(TEST_SCRIPTS)))
 
 # The lab is made beforehand, so that no test is charged with it.
-run-tests: $(B)/skiff test-bins guests linux-guest lab-image
+run-tests: $(B)/skiff test-bins guests agent linux-guest lab-image
 	$(Q)tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(RUN_SCRIPTS)
 
 run-tests-sandboxed: $(B)/skiff guests linux-guest lab-image
@@ -186,8 +186,9 @@ bench:
 	@$(SUBMAKE) V=release all guests linux-guest bench-bins
 	tests/bench/run
 
-install: all
+install: all agent
 	install -D -m 755 build/release/skiff $(DESTDIR)$(PREFIX)/bin/skiff
+	install -D -m 755 build/agent/skiff-agent $(DESTDIR)$(PREFIX)/lib/skiff/skiff-agent
 	install -D -m 644 docs/skiff.1 $(DESTDIR)$(PREFIX)/share/man/man1/skiff.1
 	install -D -m 644 vmm/skiff-gdb.py $(DESTDIR)$(PREFIX)/share/skiff/skiff-gdb.py
 	install -d $(DESTDIR)$(PREFIX)/share/gdb/auto-load$(PREFIX)/bin

@@ -5,6 +5,9 @@
  * isa-debug-exit gives `(value << 1) | 1` as in QEMU, hence always an odd status. Everything else
  * is even, so the two can never be mistaken for each other. Statuses from 126 up are left to the
  * shell (126, 127: not runnable; 128 + N: killed by signal N).
+ *
+ * Under -exec the status is the command's, whatever it is. When skiff's own takes its place, a line
+ * on standard error that begins "skiff: -exec:" says so.
  */
 #ifndef SKIFF_VMM_EXIT_STATUS_H
 #define SKIFF_VMM_EXIT_STATUS_H
@@ -20,6 +23,7 @@ typedef enum ExitStatus {
     EXIT_STATUS_WATCHDOG = 10,    /* the guest's watchdog expired */
     EXIT_STATUS_TIMEOUT = 12,     /* -timeout expired */
     EXIT_STATUS_INTERNAL = 14,    /* KVM could not go on, or skiff failed while the guest ran */
+    EXIT_STATUS_EXEC = 16,        /* -exec: the guest or its agent ended before the command did */
 } ExitStatus;
 
 /* Status of a write of @value to isa-debug-exit, as exit(2) reports it: the low 8 bits. */

@@ -248,8 +248,12 @@ static void main_leave(Main *m, int status)
             log_warn("console output was lost: its reader does not read");
         }
         chardev_leave();
-        if (m->vm.timed_out) {
+        g_autofree char *explanation = vm_exec_explain(&m->vm);
+        if (m->vm.show_console || explanation != NULL) {
             main_print_tail(m);
+        }
+        if (explanation != NULL) {
+            main_print_error(explanation);
         }
     }
     pidfile_remove();

@@ -328,6 +328,7 @@ static void vm_fill_env(Vm *vm)
         .find_iothread = vm_find_iothread,
         .find_chardev = vm_claim_chardev,
         .release_chardev = chardev_release,
+        .serial_port_changed = vm_serial_port_changed,
     };
 }
 
@@ -339,7 +340,8 @@ bool vm_co_build(Vm *vm, GError **error)
         return false;
     }
     vm_fill_env(vm);
-    vm->built = vm_co_make_chardevs(vm, error) && vm_co_open_drives(vm, error) &&
-                board_co_build(vm, error) && board_co_reset(vm, error);
+    vm->built = vm_co_open_exec(vm, error) && vm_co_make_chardevs(vm, error) &&
+                vm_co_open_drives(vm, error) && board_co_build(vm, error) &&
+                board_co_reset(vm, error);
     return vm->built && vm_open_monitors(vm, error);
 }

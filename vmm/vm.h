@@ -98,7 +98,14 @@ typedef struct Vm {
     AioTimer quit_timer;
     bool quitting;
     ExitStatus exit_status;
-    bool timed_out;
+    bool show_console; /* its last lines belong on standard error */
+
+    /* -exec: main */
+    struct Exec *exec;
+    ExitStatus exec_end; /* what became of the VM, were it not for the command */
+    VmCause exec_cause;
+    bool exec_succeeded; /* the command's status is skiff's */
+
     /* messages from vCPUs and devices: bits by VmRequest / VcpuEvent */
     AioBh event_bh;
     _Atomic unsigned events;
@@ -137,6 +144,8 @@ bool vm_co_make_chardevs(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
  * "mon:" also adds a human monitor. */
 bool vm_co_open_string(const char *text, const char *label, const char *option, char **id,
                        GError **error) coroutine_fn RUNS_IN_MAIN;
+/* DeviceEnv.serial_port_changed. */
+void vm_serial_port_changed(const Device *port, bool open) ANY_THREAD;
 /* DeviceEnv.find_chardev. */
 Chardev *vm_claim_chardev(const char *id, const char *user, GError **error) ANY_THREAD;
 
@@ -178,6 +187,21 @@ void vm_quit(Vm *vm, ExitStatus status) RUNS_IN_MAIN;
 void vm_reset(Vm *vm, VmCause cause) RUNS_IN_MAIN;
 /* Asks the guest to power off, as a person would: it decides. */
 void vm_power_down(Vm *vm) RUNS_IN_MAIN;
+
+/* ---- vm_exec.c: -exec. Without it they do nothing, return true, NULL or what they were given ----
+ */
+bool vm_co_open_exec(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+bool vm_co_add_exec_devices(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The chardev of its port; NULL: @id is another one's. */
+Chardev *vm_exec_chardev(Vm *vm, const char *id) RUNS_IN_MAIN;
+void vm_exec_port_changed(Vm *vm, const char *port_id, bool open) RUNS_IN_MAIN;
+/* The guest has come to its end, which is @status: vm_quit() follows when all the command's output
+ * is written. False: no -exec, the caller goes on. */
+bool vm_exec_guest_ended(Vm *vm, ExitStatus status, VmCause cause) RUNS_IN_MAIN;
+/* What skiff exits with when the VM's end is @status. */
+ExitStatus vm_exec_exit_status(Vm *vm, ExitStatus status) RUNS_IN_MAIN;
+/* Why the status is not the command's, without a newline. Owned by the caller. */
+char *vm_exec_explain(const Vm *vm) RUNS_IN_MAIN;
 
 /* ---- the board: vmm/<arch>/ ---- */
 /* Lays out RAM, builds devices from the board's table, creates vCPUs. */

@@ -2,6 +2,7 @@
 /* Character devices of the VM: which serial ports there are and where they lead. */
 #include "util/log.h"
 #include "vmm/chardev.h"
+#include "vmm/qmp/qmp.h"
 #include "vmm/vm.h"
 
 #define VM_MAX_SERIALS 2
@@ -11,12 +12,30 @@ static Vm *chardevs_vm; /* devices look chardevs up by name only */
 Chardev *vm_claim_chardev(const char *id, const char *user, GError **error)
 {
     enter_main();
-    Chardev *c = chardev_claim(id, user, error);
     Vm *vm = chardevs_vm;
-    if (c != NULL && vm->console == NULL && vm->serials->len > 0 && g_strcmp0(id, vm->serials->pdata[0]) == 0) {
+    Chardev *c = vm_exec_chardev(vm, id);
+    if (c != NULL) {
+        return c;
+    }
+    c = chardev_claim(id, user, error);
+    if (c != NULL && vm->console == NULL && vm->serials->len > 0 &&
+        g_strcmp0(id, vm->serials->pdata[0]) == 0) {
         vm->console = c;
     }
     return c;
+}
+
+void vm_serial_port_changed(const Device *port, bool open)
+{
+    enter_main();
+    if (port->id == NULL) {
+        return; /* nobody could tell which */
+    }
+    struct json_object *data = json_object_new_object();
+    qmp_put_str(data, "id", port->id);
+    qmp_put_bool(data, "open", open);
+    qmp_event_emit("VSERPORT_CHANGE", data);
+    vm_exec_port_changed(chardevs_vm, port->id, open);
 }
 
 /* Not on a terminal that is about to go. */
@@ -72,9 +91,13 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_add_serial(Vm *vm, const char *text,
     return true;
 }
 
-/* Without -serial: the terminal, unless the VM is told to be silent. */
+/* Without -serial: the terminal, unless the VM is told to be silent or a command in the guest has
+ * it. */
 static const char *vm_default_serial(const VmConfig *config)
 {
+    if (config->exec != NULL) {
+        return "null";
+    }
     if (config->nographic || (!config->display_none && !config->daemonize)) {
         return "mon:stdio";
     }

@@ -188,5 +188,5 @@ bool vm_co_add_user_devices(Vm *vm, GError **error)
             return false;
         }
     }
-    return vm_co_add_drive_devices(vm, error);
+    return vm_co_add_drive_devices(vm, error) && vm_co_add_exec_devices(vm, error);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include "util/job.h"
 #include "util/log.h"
+#include "vmm/chardev.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/vm.h"
 #include "vmm/vm_hotplug.h"
@@ -89,7 +90,7 @@ void vm_quit_because(Vm *vm, ExitStatus status, VmCause cause)
         return;
     }
     vm->quitting = true;
-    vm->exit_status = status;
+    vm->exit_status = vm_exec_exit_status(vm, status);
     vm->run.wants_to_run = false;
     vm_tell_cause("SHUTDOWN", cause);
     if (!vm->built) { /* no guest has run; what the start-up waits for may never come */
@@ -112,12 +113,20 @@ static void vm_timeout(void *opaque)
     if (vm->quitting) { /* it has ended in time; only its storage has not */
         return;
     }
-    vm->timed_out = true;
+    vm->show_console = true;
     log_error("-timeout: the VM has run for %u s", vm->config->timeout_s);
     vm_quit_because(vm, EXIT_STATUS_TIMEOUT, VM_CAUSE_HOST_ERROR);
 }
 
 /* ---- events ---- */
+
+/* The guest will do nothing more. */
+static RUNS_IN_MAIN void vm_end(Vm *vm, ExitStatus status, VmCause cause)
+{
+    if (!vm_exec_guest_ended(vm, status, cause)) {
+        vm_quit_because(vm, status, cause);
+    }
+}
 
 /* Where the guest has come to its end: exits or, under -no-shutdown, stops. */
 static RUNS_IN_MAIN void vm_guest_ended(Vm *vm, ExitStatus status, VmCause cause, StopReason reason)
@@ -126,13 +135,13 @@ static RUNS_IN_MAIN void vm_guest_ended(Vm *vm, ExitStatus status, VmCause cause
         vm_tell_cause("SHUTDOWN", cause);
         run_state_request_stop(&vm->run, reason);
     } else {
-        vm_quit_because(vm, status, cause);
+        vm_end(vm, status, cause);
     }
 }
 
 static RUNS_IN_MAIN void vm_reset_or_end(Vm *vm, ExitStatus status_without_reboot, VmCause cause)
 {
-    if (vm->actions.no_reboot) {
+    if (vm->actions.no_reboot || vm->exec != NULL) {
         vm_guest_ended(vm, status_without_reboot, cause, STOP_SHUTDOWN);
         return;
     }
@@ -162,6 +171,7 @@ static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
         return false;
     }
     log_error("the guest has panicked");
+    vm->show_console = !chardev_is_stdio(vm->console);
     if (action == PANIC_PAUSE || (action == PANIC_SHUTDOWN && vm->actions.no_shutdown)) {
         vm_tell_panic("GUEST_PANICKED", "pause");
         run_state_request_stop(&vm->run, STOP_GUEST_PANICKED);
@@ -170,7 +180,7 @@ static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
         return false;
     } else {
         vm_tell_panic("GUEST_PANICKED", "poweroff");
-        vm_quit_because(vm, EXIT_STATUS_PANIC, VM_CAUSE_GUEST_PANIC);
+        vm_end(vm, EXIT_STATUS_PANIC, VM_CAUSE_GUEST_PANIC);
     }
     return true;
 }
@@ -196,7 +206,7 @@ static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
     }
     if (vm_event_take(events, VM_REQUEST_DEBUG_EXIT)) {
         uint64_t value = (uint64_t)atomic_load(&vm->debug_exit_value);
-        vm_quit_because(vm, (ExitStatus)exit_status_debug_exit(value), VM_CAUSE_GUEST_SHUTDOWN);
+        vm_end(vm, (ExitStatus)exit_status_debug_exit(value), VM_CAUSE_GUEST_SHUTDOWN);
         return;
     }
     if (vm_event_take(events, VM_REQUEST_PANIC) && vm_guest_panicked(vm)) {
