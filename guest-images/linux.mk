@@ -5,7 +5,7 @@ LINUX_GUEST := $(addprefix build/linux/,vmlinuz vmlinux initramfs.cpio.gz rootfs
 
 linux-guest: $(LINUX_GUEST)
 
-$(LINUX_GUEST) &: $(filter-out %/run,$(wildcard guest-images/linux/*))
+$(LINUX_GUEST) &: $(AGENT) $(filter-out %/run,$(wildcard guest-images/linux/*))
 	guest-images/linux/build
 	@touch $(LINUX_GUEST)
 
