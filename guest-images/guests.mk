@@ -9,7 +9,7 @@ GUEST_OUT := build/guests
 GUEST_OBJ := $(GUEST_OUT)/obj
 GUEST_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fno-pic -mcmodel=small -mno-red-zone -mgeneral-regs-only \
         -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -fno-omit-frame-pointer \
-        -fno-tree-loop-distribute-patterns -fno-strict-aliasing -Iguest-images \
+        -fno-tree-loop-distribute-patterns -fno-strict-aliasing -Iguest-images -I. \
         -Wall -Wextra -Wshadow -Wmissing-prototypes -Wimplicit-fallthrough -Wvla -Wno-unused-parameter -Werror
 GUEST_LDFLAGS := -nostdlib -static -no-pie -Wl,-z,max-page-size=0x1000 -Wl,--build-id=none \
         -Wl,--fatal-warnings -Wl,-T,guest-images/lib/guest.ld

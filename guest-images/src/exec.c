@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An agent for skiff -exec that needs no operating system. Instead of running the command it is
+ * given, it does what the command's first word says:
+ *
+ *   exit N    ends with status N             signal N   ends by signal N
+ *   streams   "out" and "err", ends with 7   big N      N bytes of standard output, ends with 0
+ *   cat       standard input to output       hang       nothing more
+ *   panic, reset, triple, poweroff           "last words", then ends the machine so
+ *   garbage   bytes that are no frame        flood      more output than there is room for
+ *   close     closes the port
+ *
+ * Words on the kernel's command line: `stays` does not switch off at the end; before=panic, reset,
+ * triple, poweroff, hang, garbage happens before the greeting.
+ */
+#include "lib/guest.h"
+#include "lib/power.h"
+#include "lib/vport.h"
+#include "vmm/exec_protocol.h"
+
+typedef struct Frame {
+    uint8_t type;
+    uint32_t size;
+    uint8_t payload[EXEC_RUN_BYTES + EXEC_COMMAND_MAX + 1];
+} Frame;
+
+static Frame frame;
+static uint32_t room[2]; /* of standard output, standard error */
+
+static uint32_t get_u32(const uint8_t *at)
+{
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static void send_frame(uint8_t type, const void *payload, uint32_t size)
+{
+    static uint8_t bytes[EXEC_HEADER_BYTES + EXEC_DATA_MAX];
+    bytes[0] = type;
+    bytes[1] = 0;
+    bytes[2] = (uint8_t)size;
+    bytes[3] = (uint8_t)(size >> 8);
+    memcpy(bytes + EXEC_HEADER_BYTES, payload, size);
+    vport_send(bytes, EXEC_HEADER_BYTES + size);
+}
+
+static void receive_exactly(uint8_t *data, size_t size)
+{
+    while (size > 0) {
+        size_t n = vport_receive(data, size);
+        data += n;
+        size -= n;
+        cpu_pause();
+    }
+}
+
+/* The next frame but grants, which are only counted. */
+static void receive_frame(void)
+{
+    uint8_t header[EXEC_HEADER_BYTES];
+    for (;;) {
+        receive_exactly(header, sizeof(header));
+        frame.type = header[0];
+        frame.size = header[2] | (uint32_t)header[3] << 8;
+        if (frame.size >= sizeof(frame.payload)) {
+            guest_fail("skiff sends a frame of %u bytes", frame.size);
+        }
+        receive_exactly(frame.payload, frame.size);
+        frame.payload[frame.size] = '\0';
+        if (frame.type != EXEC_WINDOW) {
+            return;
+        }
+        room[frame.payload[0] - EXEC_STDOUT] += get_u32(frame.payload + 4);
+    }
+}
+
+/* Waits for a grant: nothing else may come while output alone goes on. */
+static void wait_for_room(void)
+{
+    uint32_t before = room[0] + room[1];
+    uint8_t header[EXEC_HEADER_BYTES];
+    while (room[0] + room[1] == before) {
+        receive_exactly(header, sizeof(header));
+        receive_exactly(frame.payload, header[2] | (uint32_t)header[3] << 8);
+        if (header[0] == EXEC_WINDOW) {
+            room[frame.payload[0] - EXEC_STDOUT] += get_u32(frame.payload + 4);
+        }
+    }
+}
+
+static void write_stream(uint8_t type, const void *data, uint32_t size)
+{
+    while (room[type - EXEC_STDOUT] < size) {
+        wait_for_room();
+    }
+    room[type - EXEC_STDOUT] -= size;
+    send_frame(type, data, size);
+}
+
+static void write_text(uint8_t type, const char *text)
+{
+    write_stream(type, text, (uint32_t)strlen(text));
+}
+
+static void send_exit(uint8_t how, uint64_t number)
+{
+    uint8_t payload[4] = {how, (uint8_t)number, 0, 0};
+    send_frame(EXEC_EXIT, payload, sizeof(payload));
+}
+
+/* Whether @command begins with @word; *@number is what follows, 0 if nothing does. */
+static bool command_is(const char *command, const char *word, uint64_t *number)
+{
+    size_t size = strlen(word);
+    *number = 0;
+    if (memcmp(command, word, size) != 0 || (command[size] != '\0' && command[size] != ' ')) {
+        return false;
+    }
+    if (command[size] == ' ' &&
+        !text_parse_number(command + size + 1, strlen(command + size + 1), number)) {
+        guest_refuse(EXIT_USAGE, "%s wants a number", word);
+    }
+    return true;
+}
+
+static void write_pattern(uint64_t size)
+{
+    static uint8_t data[EXEC_DATA_MAX];
+    for (uint64_t at = 0; at < size;) {
+        uint32_t chunk = size - at < sizeof(data) ? (uint32_t)(size - at) : sizeof(data);
+        for (uint32_t i = 0; i < chunk; i++) {
+            data[i] = (at + i) % 64 == 63 ? '\n' : (uint8_t)('0' + (at + i) / 64 % 10);
+        }
+        write_stream(EXEC_STDOUT, data, chunk);
+        at += chunk;
+    }
+}
+
+static void copy_input(void)
+{
+    static const uint8_t all[4] = {0, 0x40, 0, 0}; /* 16 KiB */
+    static uint8_t data[EXEC_DATA_MAX];
+    uint32_t granted = 0;
+    for (;;) {
+        if (granted < EXEC_DATA_MAX) {
+            send_frame(EXEC_STDIN_WINDOW, all, sizeof(all));
+            granted += get_u32(all);
+        }
+        receive_frame();
+        if (frame.type == EXEC_STDIN_END) {
+            return;
+        }
+        if (frame.type != EXEC_STDIN || frame.size > granted) {
+            guest_fail("skiff sends frame %u of %u bytes", frame.type, frame.size);
+        }
+        uint32_t size = frame.size;
+        granted -= size;
+        memcpy(data, frame.payload, size); /* grants are received into the frame */
+        write_stream(EXEC_STDOUT, data, size);
+    }
+}
+
+static void send_garbage(void)
+{
+    static const uint8_t garbage[] = "\xff\xfe garbage";
+    vport_send(garbage, sizeof(garbage));
+}
+
+static void flood(void)
+{
+    static uint8_t data[EXEC_DATA_MAX];
+    for (;;) {
+        send_frame(EXEC_STDERR, data, sizeof(data));
+    }
+}
+
+/* Ends of the machine; false: @word is none. */
+static bool end_machine(const char *word)
+{
+    uint64_t none;
+    if (command_is(word, "panic", &none)) {
+        power_panic();
+    } else if (command_is(word, "reset", &none)) {
+        power_reset();
+    } else if (command_is(word, "triple", &none)) {
+        power_triple_fault();
+    } else if (command_is(word, "poweroff", &none)) {
+        power_off();
+    } else if (!command_is(word, "hang", &none)) {
+        return false;
+    }
+    return true;
+}
+
+/* True: the command has ended, and skiff was told. */
+static bool run(const char *command)
+{
+    uint64_t number;
+    if (command_is(command, "exit", &number)) {
+        send_exit(EXEC_EXIT_STATUS, number);
+    } else if (command_is(command, "signal", &number)) {
+        send_exit(EXEC_EXIT_SIGNAL, number);
+    } else if (command_is(command, "streams", &number)) {
+        write_text(EXEC_STDOUT, "out\n");
+        write_text(EXEC_STDERR, "err\n");
+        send_exit(EXEC_EXIT_STATUS, 7);
+    } else if (command_is(command, "big", &number)) {
+        write_pattern(number);
+        send_exit(EXEC_EXIT_STATUS, 0);
+    } else if (command_is(command, "cat", &number)) {
+        copy_input();
+        send_exit(EXEC_EXIT_STATUS, 0);
+    } else if (command_is(command, "garbage", &number)) {
+        send_garbage();
+        return false;
+    } else if (command_is(command, "flood", &number)) {
+        flood();
+    } else if (command_is(command, "close", &number)) {
+        vport_close();
+        return false;
+    } else {
+        write_text(EXEC_STDOUT, "last words\n");
+        if (!end_machine(command)) {
+            guest_refuse(EXIT_USAGE, "exec: what is '%s'?", command);
+        }
+        return false;
+    }
+    return true;
+}
+
+static void before_greeting(void)
+{
+    static const char *const ends[] = {"panic", "reset", "triple", "poweroff", "hang"};
+    for (unsigned i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        if (bootinfo_is_value("before", ends[i])) {
+            end_machine(ends[i]);
+            cpu_halt();
+        }
+    }
+}
+
+void guest_main(void)
+{
+    static uint8_t hello[EXEC_MAGIC_BYTES + 4] = EXEC_MAGIC;
+    bool stays = bootinfo_has_word("stays");
+    printf("exec: started\n");
+    before_greeting();
+    vport_open(EXEC_PORT_NAME);
+    if (bootinfo_is_value("before", "garbage")) {
+        send_garbage();
+        cpu_halt();
+    }
+    hello[EXEC_MAGIC_BYTES] = EXEC_PROTOCOL_VERSION;
+    hello[EXEC_MAGIC_BYTES + 2] = stays ? 0 : EXEC_HELLO_POWERS_OFF;
+    send_frame(EXEC_HELLO, hello, sizeof(hello));
+    receive_frame();
+    if (frame.type != EXEC_RUN) {
+        guest_fail("skiff begins with frame %u", frame.type);
+    }
+    room[0] = get_u32(frame.payload + 4);
+    room[1] = get_u32(frame.payload + 8);
+    printf("exec: running %s\n", (const char *)frame.payload + EXEC_RUN_BYTES);
+    if (run((const char *)frame.payload + EXEC_RUN_BYTES)) {
+        do {
+            receive_frame();
+        } while (frame.type != EXEC_BYE);
+        printf("exec: done\n");
+        if (!stays) {
+            power_off();
+        }
+    }
+    cpu_halt();
+}
