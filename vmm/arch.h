@@ -19,6 +19,7 @@ typedef struct ArchVcpu ArchVcpu; /* what the architecture keeps per vCPU */
 #define ARCH_NAME "x86_64" /* QEMU's SysEmuTarget */
 #define ARCH_MAX_FIXED_ROUTES 64
 #define ARCH_FIRST_MSI_GSI 24
+#define ARCH_ELF_MACHINE 62 /* EM_X86_64 */
 #include "vmm/x86_64/page_walk.h"
 #else
 #error "no such board"
@@ -65,5 +66,18 @@ void arch_vcpu_get_paging(int vcpu_fd, ArchPaging *paging) RUNS_IN_VCPU;
 /* What @gva stands for. False + @error: nothing, or the tables lead out of RAM. */
 bool arch_translate(const ArchPaging *paging, const GuestRam *ram, uint64_t gva, ArchTranslation *t,
                     GError **error) ANY_THREAD;
+/* A mapping: @size bytes at @gva are those at @gpa, RAM or not. False: enough. */
+typedef bool ArchMappingFn(void *opaque, uint64_t gva, uint64_t gpa, uint64_t size);
+/* Calls @fn for every page that is mapped, by ascending address; tables outside of RAM map nothing.
+ * The tables may refer to each other in circles: at most *@tables_left are read, which counts down.
+ * False: @fn had enough, or there were more. Without paging there are no mappings. */
+bool arch_list_mappings(const ArchPaging *paging, const GuestRam *ram, uint64_t *tables_left,
+                        ArchMappingFn *fn, void *opaque) ANY_THREAD;
+
+/* ---- dumps ---- */
+/* Appends the registers as ELF notes: to @core as a core file has them (NT_PRSTATUS), to @qemu as
+ * QEMU's dumps have them besides. In the vCPU's thread. */
+void arch_vcpu_dump_notes(int vcpu_fd, unsigned index, GByteArray *core, GByteArray *qemu)
+    RUNS_IN_VCPU;
 
 #endif

@@ -121,7 +121,7 @@ const SandboxRow sandbox_rows[] = {
     WHEN(ioctl, ALL, "the terminal is restored by whoever crashes",
          IS_LONG(1, TCGETS, TCSETS, TCSETSW, TCSETSF)),
     WHEN(sendto, ALL, "send(): what a console still holds when a thread crashes", IS_LONG(4, 0)),
-    REFUSE(unlink, IOTHREAD | VCPU | WORKER, EPERM, "by who crashes: its socket stays behind"),
+    REFUSE(unlink, IOTHREAD | VCPU, EPERM, "by who crashes: its socket stays behind"),
     REFUSE(openat, IOTHREAD | VCPU, EACCES, "malloc, trimming, looks how memory is overcommitted",
            IS(2, O_RDONLY | O_CLOEXEC)),
 
@@ -210,7 +210,7 @@ const SandboxRow sandbox_rows[] = {
     CALL(renameat, WORKER, "a file is put in place whole"),
     CALL(renameat2, WORKER, "a file is put in place whole"),
     CALL(linkat, WORKER, "a file is put in place whole"),
-    CALL(unlink, MAIN, "sockets and the pid file, at the end"),
+    CALL(unlink, MAIN | WORKER, "sockets and the pid file, at the end; a dump that failed"),
     CALL(unlinkat, MAIN, "sockets and the pid file, at the end"),
     CALL(symlink, MAIN | WORKER, "the name of a pseudo-terminal"),
     CALL(symlinkat, MAIN | WORKER, "the name of a pseudo-terminal"),

@@ -2,6 +2,7 @@
 #include "vmm/x86_64/page_walk.h"
 
 #include <inttypes.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include "vmm/arch.h"
 
@@ -74,6 +75,14 @@ static uint64_t x86_large_page_32(uint64_t entry)
     return (entry & UINT64_C(0xffc00000)) | ((entry >> 13 & 0xff) << 32);
 }
 
+/* What @entry, which maps a page of 1 << @shift bytes, maps it to. */
+static uint64_t x86_page_gpa(const X86WalkMode *mode, uint64_t entry, bool large, unsigned shift)
+{
+    return large && mode->entry_bytes == 4
+               ? x86_large_page_32(entry)
+               : entry & X86_PTE_ADDRESS & ~((UINT64_C(1) << shift) - 1);
+}
+
 bool arch_translate(const ArchPaging *paging, const GuestRam *ram, uint64_t gva, ArchTranslation *t,
                     GError **error)
 {
@@ -106,15 +115,81 @@ bool arch_translate(const ArchPaging *paging, const GuestRam *ram, uint64_t gva,
         bool large = level > 0 && level <= mode.large_levels && (entry & X86_PTE_LARGE) != 0;
         if (level == 0 || large) {
             uint64_t offset_mask = (UINT64_C(1) << shift) - 1;
-            uint64_t page = large && mode.entry_bytes == 4 ? x86_large_page_32(entry)
-                                                           : entry & X86_PTE_ADDRESS & ~offset_mask;
-            t->gpa = page | (gva & offset_mask);
+            t->gpa = x86_page_gpa(&mode, entry, large, shift) | (gva & offset_mask);
             t->page_size = offset_mask + 1;
             return true;
         }
         table = entry & X86_PTE_ADDRESS;
     }
     return x86_walk_fail(error, gva, "is not mapped"); /* not reached: level 0 returns */
+}
+
+/* ---- all mappings ---- */
+
+typedef struct X86List {
+    X86WalkMode mode;
+    const GuestRam *ram;
+    uint64_t *tables_left;
+    ArchMappingFn *fn;
+    void *opaque;
+} X86List;
+
+static uint64_t x86_sign_extend(const X86WalkMode *mode, uint64_t gva)
+{
+    unsigned unused = 64 - mode->linear_bits;
+    return mode->linear_bits == 32 ? gva : (uint64_t)((int64_t)(gva << unused) >> unused);
+}
+
+/* The table at @table, whose entries of @level begin to map at @gva. It calls itself for @level
+ * levels at most. */
+static bool x86_list_table(X86List *l, uint64_t table, unsigned level, uint64_t gva)
+{
+    const X86WalkMode *mode = &l->mode;
+    unsigned shift = X86_PAGE_SHIFT + level * mode->index_bits;
+    unsigned count = 1u << MIN(mode->index_bits, mode->linear_bits - shift);
+    const uint8_t *entries =
+        guest_ram_map(l->ram, table, (uint64_t)count * mode->entry_bytes, false);
+    if (entries == NULL) {
+        return true; /* maps nothing */
+    }
+    if (*l->tables_left == 0) {
+        return false;
+    }
+    --*l->tables_left;
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t entry = 0;
+        memcpy(&entry, entries + i * mode->entry_bytes, mode->entry_bytes);
+        if ((entry & X86_PTE_PRESENT) == 0) {
+            continue;
+        }
+        uint64_t at = gva | (uint64_t)i << shift;
+        bool large = level > 0 && level <= mode->large_levels && (entry & X86_PTE_LARGE) != 0;
+        bool more = true;
+        if (level == 0 || large) {
+            more = l->fn(l->opaque, x86_sign_extend(mode, at),
+                         x86_page_gpa(mode, entry, large, shift), UINT64_C(1) << shift);
+        } else {
+            more = x86_list_table(l, entry & X86_PTE_ADDRESS, level - 1, at);
+        }
+        if (!more) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool arch_list_mappings(const ArchPaging *paging, const GuestRam *ram, uint64_t *tables_left,
+                        ArchMappingFn *fn, void *opaque)
+{
+    if ((paging->cr0 & X86_CR0_PG) == 0) {
+        return true;
+    }
+    X86List l = {.mode = x86_walk_mode(paging),
+                 .ram = ram,
+                 .tables_left = tables_left,
+                 .fn = fn,
+                 .opaque = opaque};
+    return x86_list_table(&l, paging->cr3 & l.mode.root_mask, l.mode.levels - 1, 0);
 }
 
 void arch_vcpu_get_paging(int vcpu_fd, ArchPaging *paging)

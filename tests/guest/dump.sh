@@ -1,0 +1,244 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 300
+# dump-guest-memory: what gdb finds in the dump of a guest of ours, whom it makes wait, and how it
+# fails.
+. "$(dirname "$0")/common.bash"
+
+# start_count ARGUMENT…: two CPUs count; words of known value are at LAYOUT_SHARED_GPA.
+start_count() {
+    set_own_guest count 'ms=50' -m 64 -smp 2 -qmp "unix:$work/qmp,server=on,wait=off" "$@"
+    start_skiff "${own_guest[@]}" -serial "file:$console"
+    wait_output '^tick 2$'
+    rm -f "$work/dump"
+}
+
+# qmp: the Python program on standard input, with `vm` a client and `work` the test's directory.
+qmp() {
+    command -v python3 >/dev/null || skip "python3 is not installed"
+    {
+        echo 'import os, socket, stat, sys, time'
+        echo 'from qmp import Qmp, QmpError'
+        echo 'work, skiff_pid = sys.argv[1], int(sys.argv[2])'
+        echo 'vm = Qmp(work + "/qmp")'
+        cat
+    } >"$work/program.py"
+    PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 "$work/program.py" "$work" "$skiff_pid"
+}
+
+# ask_dump FILE COMMAND…: has gdb execute them, to $work/gdb.
+ask_dump() {
+    local file=$1 command arguments=()
+    command -v gdb >/dev/null || skip "gdb is not installed"
+    shift
+    for command in "$@"; do
+        arguments+=(-ex "$command")
+    done
+    gdb -nx -batch -c "$file" "${arguments[@]}" >"$work/gdb" 2>&1 || true # a command that fails makes its status 1
+}
+
+said() {
+    grep -qE -- "$1" "$work/gdb" || {
+        cat "$work/gdb"
+        fail "gdb has not printed: $1"
+    }
+}
+
+# expect_dump FILE: gdb shows the two CPUs in the guest's code, and the words in its memory.
+expect_dump() {
+    ask_dump "$1" 'info threads' 'thread 1' 'p/x ($rip >= 0x100000 && $rip < 0x200000)' \
+        'p/x ($rsp > 0x100000 && $rsp < 0x200000)' 'thread 2' 'p/x ($rip >= 0x100000 && $rip < 0x200000)' 'p/x $cs' \
+        'x/s 0x10000' 'x/dw 0x10008' 'p *(unsigned long *)0x10010 >= 2' 'p *(unsigned long *)0x10080 > 0'
+    said '^\* 1 .*LWP 1 '
+    said '^  2 .*LWP 2 '
+    [ "$(grep -c ' = 0x1$' "$work/gdb")" -eq 3 ] || { cat "$work/gdb"; fail "a CPU is not in the guest's program"; }
+    said ' = 0x(23|8)$'
+    said '^0x10000:.*"SKCOUNT1\\002"$'
+    said '^0x10008:.*2$'
+    [ "$(grep -cE '^\$[0-9]+ = 1$' "$work/gdb")" -eq 2 ] || { cat "$work/gdb"; fail "the counters are not in the dump"; }
+}
+
+test_gdb_finds_registers_and_memory_by_physical_address() {
+    start_count
+    qmp <<'PYTHON'
+vm.cmd("dump-guest-memory", paging=False, protocol="file:%s/dump" % work)
+done = vm.wait_event("DUMP_COMPLETED")["data"]
+assert done == {"result": {"status": "completed", "completed": 64 << 20, "total": 64 << 20}}, done
+assert vm.cmd("query-dump") == done["result"]
+assert vm.cmd("query-status")["status"] == "running"
+status = os.stat(work + "/dump")
+assert stat.S_IMODE(status.st_mode) == 0o600, oct(status.st_mode)
+assert status.st_blocks * 512 < 16 << 20, "pages of zeroes are no holes"
+PYTHON
+    expect_dump "$work/dump"
+}
+
+test_gdb_finds_registers_and_memory_by_the_page_tables() {
+    start_count
+    qmp <<'PYTHON'
+vm.cmd("dump-guest-memory", paging=True, protocol="file:%s/dump" % work)
+PYTHON
+    expect_dump "$work/dump"
+    # The library maps no page at 0.
+    ask_dump "$work/dump" 'x/x 0'
+    said 'Cannot access memory at address 0x0'
+}
+
+test_the_vm_stops_for_it_and_goes_on() {
+    start_count
+    qmp <<'PYTHON'
+vm.events.clear()
+vm.cmd("dump-guest-memory", paging=False, detach=True, protocol="file:%s/dump" % work)
+names = []
+while "RESUME" not in names:
+    names.append(vm.wait_event("STOP", "RESUME", "DUMP_COMPLETED")["event"])
+assert names[0] == "STOP", names
+vm.cmd("stop")
+vm.wait_event("STOP")
+vm.cmd("dump-guest-memory", paging=False, protocol="file:%s/second" % work)
+vm.wait_event("DUMP_COMPLETED")
+assert vm.cmd("query-status")["status"] == "paused"
+assert not [e for e in vm.events if e["event"] in ("STOP", "RESUME")], vm.events
+vm.cmd("cont")
+PYTHON
+    wait_output '^tick 20$'
+    expect_dump "$work/second"
+}
+
+test_a_range_and_a_descriptor() {
+    start_count
+    qmp <<'PYTHON'
+vm.cmd("getfd", fdname="f", fds=[os.open(work + "/dump", os.O_WRONLY | os.O_CREAT)])
+vm.cmd("dump-guest-memory", paging=False, protocol="fd:f", begin=0x10000, length=0x1000)
+assert vm.wait_event("DUMP_COMPLETED")["data"]["result"]["total"] == 0x1000
+assert "'f'" in vm.refusal("dump-guest-memory", paging=False, protocol="fd:f").desc
+PYTHON
+    ask_dump "$work/dump" 'x/s 0x10000' 'x/x 0x100000'
+    said '^0x10000:.*"SKCOUNT1\\002"$'
+    said 'Cannot access memory at address 0x100000'
+}
+
+test_a_pipe_gets_all_of_it() {
+    start_count
+    qmp <<'PYTHON'
+r, w = os.pipe()
+vm.cmd("getfd", fdname="f", fds=[w])
+os.close(w)
+vm.cmd("dump-guest-memory", paging=False, detach=True, protocol="fd:f")
+with open(work + "/dump", "wb") as out, open(r, "rb") as pipe:
+    while data := pipe.read(1 << 20):
+        out.write(data)
+assert vm.wait_event("DUMP_COMPLETED")["data"]["result"]["status"] == "completed"
+PYTHON
+    expect_dump "$work/dump"
+}
+
+test_meanwhile_everybody_is_answered_and_quit_gives_it_up() {
+    start_count
+    qmp <<'PYTHON'
+r, w = os.pipe()
+vm.cmd("getfd", fdname="f", fds=[w])
+os.close(w)
+vm.cmd("dump-guest-memory", paging=False, detach=True, protocol="fd:f")
+while vm.cmd("query-dump")["completed"] == 0:   # then it is in the midst of memory
+    os.read(r, 1 << 16)
+assert vm.cmd("query-dump")["status"] == "active"
+second = vm.refusal("dump-guest-memory", paging=False, protocol="file:%s/dump" % work)
+assert second.desc == "There's a dump in process, please wait.", second
+assert not os.path.exists(work + "/dump")
+assert vm.cmd("query-status")["running"] is False
+vm.cmd("stop")
+vm.cmd("quit")
+done = vm.wait_event("DUMP_COMPLETED")["data"]
+assert done["result"]["status"] == "failed" and "given up" in done["error"], done
+PYTHON
+    wait_skiff 20
+    expect_status 0
+    refute_output 'did not come to rest'
+}
+
+test_a_reader_that_leaves_ends_it_and_the_vm_goes_on() {
+    start_count
+    qmp <<'PYTHON'
+a, b = socket.socketpair()
+vm.cmd("getfd", fdname="f", fds=[a.fileno()])
+a.close()
+vm.cmd("dump-guest-memory", paging=False, detach=True, protocol="fd:f")
+b.recv(4096)
+b.close()
+done = vm.wait_event("DUMP_COMPLETED")["data"]
+assert done["result"]["status"] == "failed" and "Broken pipe" in done["error"], done
+assert vm.cmd("query-dump") == done["result"]
+vm.cmd("dump-guest-memory", paging=False, protocol="file:%s/dump" % work)
+PYTHON
+    expect_dump "$work/dump"
+}
+
+test_what_is_wrong_is_said_and_no_part_of_a_dump_stays() {
+    start_count
+    qmp <<'PYTHON'
+def refused(why, **arguments):
+    vm.events.clear()
+    error = vm.refusal("dump-guest-memory", dict(paging=False, **arguments))
+    assert error.error_class == "GenericError" and why in error.desc, error
+
+with open(work + "/kept", "w") as f:
+    f.write("kept")
+kept = "file:%s/kept" % work
+refused("must start with 'file:' or 'fd:'", protocol="exec:cat")
+refused("'nobody'", protocol="fd:nobody")
+refused("No such file or directory", protocol="file:")
+refused("No such file or directory", protocol="file:/nonexistent/dump")
+refused("Is a directory", protocol="file:" + work)
+refused("'length'", protocol=kept, begin=0)
+refused("'begin'", protocol=kept, length=4096)
+refused("'length'", protocol=kept, begin=0, length=0)
+refused("'begin'", protocol=kept, begin=1 << 40, length=4096)
+refused("kdump-zlib", protocol=kept, format="kdump-zlib")
+refused("win-dmp", protocol=kept, format="win-dmp")
+assert open(work + "/kept").read() == "kept"
+refused("No space left on device", protocol="file:/dev/full")
+vm.wait_event("DUMP_COMPLETED", error="dump: failed to save memory: No space left on device")
+os.mkfifo(work + "/fifo")
+refused("reader", protocol="file:%s/fifo" % work)
+vm.cmd("getfd", fdname="f", fds=[os.open("/dev/null", os.O_RDONLY)])
+refused("not open for writing", protocol="fd:f")
+assert vm.cmd("query-dump")["status"] == "failed"
+assert vm.cmd("query-dump-guest-memory-capability") == {"formats": ["elf"]}
+assert vm.cmd("query-status")["running"] is True
+PYTHON
+    wait_output '^tick 20$'
+}
+
+test_a_full_disk_is_given_back() {
+    mkdir "$work/disk"
+    mount -t tmpfs -o size=64k none "$work/disk" 2>/dev/null || skip "no right to mount a tmpfs"
+    trap 'umount -l "$work/disk"; kill "${test_pids[@]}" 2>/dev/null || true' EXIT
+    start_count
+    qmp <<'PYTHON'
+vm.cmd("getfd", fdname="f", fds=[os.open(work + "/disk/fd", os.O_WRONLY | os.O_CREAT | os.O_APPEND)])
+for protocol in "file:%s/disk/dump" % work, "fd:f":
+    error = vm.refusal("dump-guest-memory", paging=False, protocol=protocol)
+    assert "No space left on device" in error.desc, error
+assert not os.path.exists(work + "/disk/dump")
+assert vm.cmd("query-status")["running"] is True
+PYTHON
+}
+
+test_in_a_sandbox() {
+    start_count -sandbox on
+    qmp <<'PYTHON'
+vm.cmd("dump-guest-memory", paging=True, protocol="file:%s/dump" % work)
+a, b = socket.socketpair()
+vm.cmd("getfd", fdname="f", fds=[a.fileno()])
+a.close()
+vm.cmd("dump-guest-memory", paging=False, detach=True, protocol="fd:f")
+b.recv(4096)
+b.close()
+vm.wait_event("DUMP_COMPLETED", error="dump: failed to save memory: Broken pipe")
+PYTHON
+    expect_dump "$work/dump"
+}
+
+run_tests
