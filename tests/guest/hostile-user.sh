@@ -60,14 +60,13 @@ test_options_that_do_not_exist() {
 
 test_options_of_QEMU_that_skiff_lacks() {
     local option
-    for option in hda cdrom netdev qmp gdb s vnc usb fw_cfg pflash snapshot loadvm incoming boot global smbios; do
+    for option in hda cdrom netdev vnc usb fw_cfg pflash snapshot loadvm incoming boot global smbios; do
         with "no -$option; nearest is" "-$option" x
     done
     with gtk -display gtk
     with vga -vga std
     with nic -nic user
     with 'net' -net user
-    with monitor -monitor stdio
     with parallel -parallel stdio
     none_was_bad
 }

@@ -1,0 +1,299 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 300
+# QMP as a script uses it: the VM's life, a disk that hangs, a hundred clients that behave badly.
+. "$(dirname "$0")/common.bash"
+
+command -v python3 >/dev/null || { echo "1..0"; echo "python3 is not installed"; exit 77; }
+
+# start_vm GUEST WORDS ARGUMENT…: with QMP at $work/qmp.
+start_vm() {
+    local guest=$1 words=$2
+    shift 2
+    set_own_guest "$guest" "$words" "$@"
+    start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off"
+}
+
+# client ARGUMENT…: runs the Python program on standard input with `vm`, a QMP client, and what is
+# needed to look at the guest's console. Its failure is the test's.
+client() {
+    {
+        cat <<'PYTHON'
+import json, os, re, socket, subprocess, sys, time
+sys.path.insert(0, "tests/support")
+from qmp import Qmp, QmpError
+work, console = sys.argv[1:3]
+
+def ticks():
+    """How many times the guest has said "tick"."""
+    return len(re.findall(rb"^tick ", open(console, "rb").read(), re.M))
+
+def wait_until(condition):
+    deadline = time.monotonic() + vm.timeout
+    while not condition():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.01)
+
+def status():
+    return vm.cmd("query-status")
+
+vm = Qmp(work + "/qmp")
+PYTHON
+        cat
+    } >"$work/client.py"
+    python3 "$work/client.py" "$work" "$console" "$@"
+}
+
+test_a_vm_is_stopped_continued_reset_and_ended() {
+    start_vm count ms=10 -name life -uuid 01234567-89ab-cdef-0123-456789abcdef -S
+    client <<'PYTHON'
+assert vm.greeting["QMP"]["version"]["package"].startswith("skiff "), vm.greeting
+assert status() == {"status": "prelaunch", "running": False}, status()
+assert vm.cmd("query-name") == {"name": "life"}
+assert vm.cmd("query-uuid") == {"UUID": "01234567-89ab-cdef-0123-456789abcdef"}
+assert vm.cmd("query-kvm") == {"enabled": True, "present": True}
+vm.cmd("cont")
+vm.wait_event("RESUME")
+assert status() == {"status": "running", "running": True}
+wait_until(lambda: ticks() > 3)
+
+vm.cmd("stop")
+vm.wait_event("STOP")
+assert status() == {"status": "paused", "running": False}
+vm.cmd("stop")  # which changes nothing, and tells nothing
+vm.cmd("cont")
+before = ticks()
+wait_until(lambda: ticks() > before + 3)
+vm.wait_event("RESUME")
+assert [e for e in vm.events if e["event"] == "STOP"] == []
+
+for n in range(1, 4):
+    vm.cmd("system_reset")
+    reset = vm.wait_event("RESET", "STOP", "RESUME")
+    assert reset["event"] == "RESET", reset
+    assert reset["data"] == {"guest": False, "reason": "host-qmp-system-reset"}, reset
+    wait_until(lambda: open(console).read().count("tick 1\n") > n)
+vm.cmd("system_powerdown")
+vm.wait_event("POWERDOWN")
+
+vm.cmd("quit")
+end = vm.wait_event("SHUTDOWN", "STOP")
+assert end["data"] == {"guest": False, "reason": "host-qmp-quit"}, end
+vm.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
+test_what_the_guest_does_is_told() {
+    start_vm hello '' -S -action shutdown=pause
+    client <<'PYTHON'
+vm.cmd("cont")
+vm.wait_closed()
+assert [e["event"] for e in vm.events] == ["RESUME", "SHUTDOWN"], vm.events
+assert vm.events[1]["data"] == {"guest": True, "reason": "guest-shutdown"}, vm.events
+PYTHON
+    wait_skiff
+    expect_status 1
+}
+
+test_a_panic_pauses_when_set_action_says_so() {
+    start_vm crash pvpanic -S
+    client <<'PYTHON'
+vm.cmd("set-action", panic="pause")
+vm.cmd("cont")
+assert vm.wait_event("GUEST_PANICKED")["data"] == {"action": "pause"}
+vm.wait_event("STOP")
+assert status() == {"status": "guest-panicked", "running": False}
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
+# hung_disk: options of a disk whose requests hang from the third on.
+hung_disk=(-blockdev "driver=fault,node-name=disk,hold=on,fail-op=any,fail-after=2,file.driver=null-co,file.size=64M"
+    -device virtio-blk-pci,id=vda,drive=disk,iothread=io -object iothread,id=io -trace block_fault_inject)
+
+test_a_hung_disk_hangs_no_client() {
+    start_vm blk-verify 'ms=60000 qd=8 limit_ms=600000 mode=irq' "${hung_disk[@]}"
+    wait_output block_fault_inject 4
+    client <<'PYTHON'
+assert status() == {"status": "running", "running": True}
+vm.cmd("stop")
+assert status() == {"status": "paused", "running": False, "stopping": True}, status()
+for n in range(50):  # whatever is asked, it stays so
+    vm.cmd("cont")
+    vm.cmd("stop")
+    assert status()["stopping"], status()
+vm.cmd("query-commands")
+vm.cmd("system_reset")
+assert [e for e in vm.events if e["event"] == "STOP"] == []
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff 20
+    expect_status 0
+    expect_output 'storage did not come to rest'
+}
+
+test_a_client_that_leaves_a_command_behind() {
+    start_vm blk-verify 'ms=60000 qd=8 limit_ms=600000 mode=irq' "${hung_disk[@]}"
+    wait_output block_fault_inject 4
+    client <<'PYTHON'
+vm.start("stop")
+vm.close()
+for n in range(20):
+    vm = Qmp(work + "/qmp")
+    assert not vm.replies and not vm.unasked
+    assert vm.cmd("query-kvm") == {"enabled": True, "present": True}
+    vm.start("stop" if n % 2 else "cont")
+    vm.close()
+vm = Qmp(work + "/qmp")
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff 20
+    expect_status 0
+}
+
+test_a_hundred_clients_that_flood() {
+    local i sockets=() arguments=()
+    for ((i = 0; i < 100; i++)); do
+        sockets+=("$work/f$i")
+        arguments+=(-qmp "unix:$work/f$i,server=on,wait=off")
+    done
+    start_vm count ms=10 "${arguments[@]}"
+    client "${sockets[@]}" <<'PYTHON'
+flood = subprocess.Popen([sys.executable, "tests/support/qmp_flood.py"] + sys.argv[3:],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+assert flood.stdout.readline() == "flooding\n"
+for n in range(50):
+    before = ticks()
+    vm.cmd("stop")
+    vm.cmd("cont")
+    assert status()["running"]
+    wait_until(lambda: ticks() > before)
+vm.cmd("system_reset")
+vm.wait_event("RESET")
+flood.stdin.close()
+assert int(flood.stdout.readline().split()[1]) > 1000
+assert flood.wait() == 0
+# The sockets take the next clients.
+for path in sys.argv[3:]:
+    with Qmp(path) as next:
+        assert next.cmd("query-status")["running"]
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
+test_a_line_of_a_gigabyte_costs_no_memory() {
+    local megabytes=1024
+    ! in_lab && [ "$TEST_SLOW" = 1 ] || megabytes=32
+    start_vm count ms=10
+    client "$megabytes" "$skiff_pid" <<'PYTHON'
+def resident_kib():
+    return int(re.search(r"VmRSS:\s+(\d+)", open("/proc/%s/status" % sys.argv[4]).read())[1])
+
+before = resident_kib()
+vm.send_bytes(b'{"execute": "')
+for n in range(int(sys.argv[3])):
+    vm.send_bytes(b"x" * (1 << 20))
+vm.send_bytes(b'"}\n')
+assert "longer than 1 MiB" in vm.unasked_reply()["error"]["desc"]
+assert status()["running"]
+assert resident_kib() < before + 8192, (before, resident_kib())
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
+test_descriptors_are_handed_over() {
+    start_vm count ms=10
+    client <<'PYTHON'
+with open("/dev/null", "r+") as f:
+    added = vm.cmd("add-fd", fds=[f.fileno()], opaque="null")
+    assert vm.cmd("query-fdsets") == [
+        {"fdset-id": added["fdset-id"], "fds": [{"fd": added["fd"], "opaque": "null"}]}]
+    vm.cmd("getfd", fds=[f.fileno()], fdname="null")
+vm.cmd("closefd", fdname="null")
+vm.cmd("remove-fd", fdset_id=added["fdset-id"])
+assert vm.cmd("query-fdsets") == []
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
+test_a_monitor_of_each_kind_on_chardevs() {
+    local tcp=(-chardev "socket,id=tcp,host=localhost,port=0,server=on,wait=off" -mon tcp,mode=control)
+    start_vm count ms=10 "${tcp[@]}" -chardev "socket,id=q,path=$work/mon,server=on,wait=off" \
+        -mon chardev=q,mode=control,pretty=on -qmp-pretty "unix:$work/pretty,server=on,wait=off" \
+        -monitor "unix:$work/hmp,server=on,wait=off"
+    client <<'PYTHON'
+for path in "mon", "pretty":
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(work + "/" + path)
+    f = s.makefile("rb")
+    assert f.readline() == b"{\n", path
+    while f.readline() != b"}\r\n":
+        pass
+    s.sendall(b'{"execute": "qmp_capabilities", "id": 1}')
+    assert [f.readline() for n in range(4)] == [
+        b"{\n", b'    "return": {},\n', b'    "id": 1\n', b"}\r\n"]
+s = socket.socket(socket.AF_UNIX)
+s.connect(work + "/hmp")
+s.sendall(b"info status\nquit\n")
+text = b""
+while True:
+    data = s.recv(4096)
+    if not data:
+        break
+    text += data
+assert b"VM status: running" in text, text
+vm.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
+test_qmp_on_standard_input_and_output() {
+    set_own_guest count ms=10
+    printf '%s\n' '{"execute": "qmp_capabilities"}' '{"execute": "query-status", "id": 1}' \
+        '{"execute": "quit", "id": 2}' >"$work/commands"
+    skiff "${own_guest[@]}" -S -serial null -qmp stdio <"$work/commands"
+    expect_status 0
+    expect_output '^\{"return": \{"status": "prelaunch", "running": false\}, "id": 1\}$'
+    expect_output '^\{"return": \{\}, "id": 2\}$'
+}
+
+test_monitors_that_cannot_be() {
+    local text
+    while read -r text; do
+        # shellcheck disable=SC2086
+        skiff $text -kernel build/guests/hello.elf -display none -serial null
+        expect_status 2
+        [ "$(wc -l <"$output")" -eq 1 ] || fail "$text: more than a line"
+    done <<END
+-qmp bogus
+-qmp unix:
+-qmp unix:/no/such/directory/qmp,server=on,wait=off
+-qmp chardev:none
+-mon mode=control
+-mon chardev=none,mode=control
+-chardev null,id=c -mon chardev=c,mode=bogus
+-chardev null,id=c -mon chardev=c,pretty=on
+-chardev null,id=c -mon chardev=c,mode=control,no=1
+-chardev null,id=c -mon c,mode=control -mon c,mode=control
+END
+}
+
+run_tests
