@@ -173,8 +173,10 @@ assert flood.stdout.readline() == "flooding\n"
 for n in range(50):
     before = ticks()
     vm.cmd("stop")
+    vm.wait_event("STOP")
     vm.cmd("cont")
-    assert status()["running"]
+    vm.wait_event("RESUME")
+    assert status() == {"status": "running", "running": True}
     wait_until(lambda: ticks() > before)
 vm.cmd("system_reset")
 vm.wait_event("RESET")
@@ -184,7 +186,7 @@ assert flood.wait() == 0
 # The sockets take the next clients.
 for path in sys.argv[3:]:
     with Qmp(path) as next:
-        assert next.cmd("query-status")["running"]
+        assert next.cmd("query-status") == {"status": "running", "running": True}
 vm.cmd("quit")
 vm.wait_closed()
 PYTHON

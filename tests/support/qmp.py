@@ -7,7 +7,7 @@
         vm.wait_event("DEVICE_DELETED", device="x")
 
 Every wait ends by itself: after `timeout` seconds (TEST_SLOW times that under a sanitizer), with
-TimeoutError. Without a timeout of its own, so does a script that hangs otherwise: tests/run ends it.
+TimeoutError.
 """
 import json
 import os
