@@ -174,6 +174,8 @@ static RUNS_IN_MAIN void control_obey(VirtioSerial *s, VirtioSerialControl m)
         port_compare(s, m.id);
     } else if (known && m.event == VIRTIO_CONSOLE_PORT_OPEN) {
         port_opened(s, m.id, m.value != 0);
+    } else if (m.event == VIRTIO_CONSOLE_PORT_OPEN && m.value == 0 && m.id < s->max_ports) {
+        return; /* a driver closes its side of a port that it was told is gone */
     } else {
         virtio_guest_error(vdev, "control event %u, value %u for port %u", m.event, m.value, m.id);
     }
