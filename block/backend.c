@@ -89,6 +89,7 @@ void blk_co_free(BlockBackend *blk)
         block_node_drop_write(blk->root);
     }
     block_co_unref(blk->root);
+    blk_account_clear(&blk->account);
     g_free(blk->name);
     g_free(blk);
 }
@@ -130,7 +131,7 @@ uint64_t blk_size(const BlockBackend *blk)
 BlockLimits blk_limits(const BlockBackend *blk)
 {
     BlockLimits limits = blk->root->limits;
-    if (!blk->root->discard_unmap || blk->root->drv->co_discard == NULL) {
+    if (!blk->root->flags.discard_unmap || blk->root->drv->co_discard == NULL) {
         limits.max_discard = 0;
     }
     return limits;
@@ -189,6 +190,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void blk_request_co_begin(BlockBackend *blk
         r->next->link = &r->next;
     }
     blk->requests = r;
+    r->start_ns = aio_now_ns(blk->home);
     trace_block_request_begin(blk->name, r->op, r->offset, r->bytes, blk_in_flight(blk));
 }
 
@@ -205,6 +207,8 @@ static RUNS_IN_IOTHREAD int blk_request_end(BlockBackend *blk, BlkRequest *r, in
         r->next->link = r->link;
     }
     r->link = NULL;
+    blk_account_end(&blk->account, r->account, r->offset, r->bytes, r->start_ns,
+                    aio_now_ns(blk->home), ret);
     trace_block_request_end(blk->name, r->op, r->offset, ret);
     blk_count_out(blk);
     return ret;
@@ -257,7 +261,7 @@ int blk_co_preadv(BlockBackend *blk, uint64_t offset, uint64_t bytes, const stru
                   unsigned niov, unsigned flags)
 {
     assert(iov_size(iov, niov) == bytes);
-    BlkRequest r = {.op = "read", .offset = offset, .bytes = bytes};
+    BlkRequest r = {.op = "read", .account = BLK_OP_READ, .offset = offset, .bytes = bytes};
     blk_request_co_begin(blk, &r);
     int ret = blk_check(blk, offset, bytes, false);
     if (ret == 0) {
@@ -270,7 +274,7 @@ int blk_co_pwritev(BlockBackend *blk, uint64_t offset, uint64_t bytes, const str
                    unsigned niov, unsigned flags)
 {
     assert(iov_size(iov, niov) == bytes);
-    BlkRequest r = {.op = "write", .offset = offset, .bytes = bytes};
+    BlkRequest r = {.op = "write", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
     blk_request_co_begin(blk, &r);
     int ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {
@@ -282,7 +286,7 @@ int blk_co_pwritev(BlockBackend *blk, uint64_t offset, uint64_t bytes, const str
 
 int blk_co_flush(BlockBackend *blk)
 {
-    BlkRequest r = {.op = "flush"};
+    BlkRequest r = {.op = "flush", .account = BLK_OP_FLUSH};
     blk_request_co_begin(blk, &r);
     int ret = blk->writable ? block_node_co_flush(blk->root) : 0;
     return blk_request_end(blk, &r, ret);
@@ -290,7 +294,7 @@ int blk_co_flush(BlockBackend *blk)
 
 int blk_co_discard(BlockBackend *blk, uint64_t offset, uint64_t bytes)
 {
-    BlkRequest r = {.op = "discard", .offset = offset, .bytes = bytes};
+    BlkRequest r = {.op = "discard", .account = BLK_OP_UNMAP, .offset = offset, .bytes = bytes};
     blk_request_co_begin(blk, &r);
     int ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {
@@ -301,7 +305,8 @@ int blk_co_discard(BlockBackend *blk, uint64_t offset, uint64_t bytes)
 
 int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsigned flags)
 {
-    BlkRequest r = {.op = "write-zeroes", .offset = offset, .bytes = bytes};
+    BlkRequest r = {
+        .op = "write-zeroes", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
     blk_request_co_begin(blk, &r);
     int ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {

@@ -19,6 +19,7 @@
 #ifndef SKIFF_BLOCK_BACKEND_INT_H
 #define SKIFF_BLOCK_BACKEND_INT_H
 
+#include "block/account.h"
 #include "block/block_int.h"
 
 typedef struct BlkDrainEntry BlkDrainEntry;
@@ -26,7 +27,9 @@ typedef struct BlkDrainEntry BlkDrainEntry;
 /* On the stack of the coroutine that asks. */
 typedef struct BlkRequest {
     const char *op;
+    BlkOp account;
     uint64_t offset, bytes;
+    int64_t start_ns; /* when it was admitted */
     Coroutine *owner;
     CoToken token; /* while queued */
     struct BlkRequest *next, **link;
@@ -54,6 +57,7 @@ struct BlockBackend {
     BlkMacro *macros;
     BlkDrainEntry *drains; /* sections that wait for in_flight to be 0 */
     AioBh drain_bh;
+    BlkAccount account;
 };
 
 static inline void blk_count_in(BlockBackend *blk)

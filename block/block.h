@@ -58,7 +58,34 @@ typedef struct BlockLimits {
  * Blocking system calls run in workers. NULL + error. The caller owns one reference. */
 BlockNode *block_co_open(const OptDict *opts, AioContext *home, GError **error)
     coroutine_fn RUNS_IN_MAIN;
+/* The same for a user's node, by -blockdev or blockdev-add: the reference is the node's own, until
+ * block_co_delete(). It has a name. */
+BlockNode *block_co_add(const OptDict *opts, AioContext *home, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* Drops a user's node; false + error when there is none of that name, or it is in use. */
+bool block_co_delete(const char *node_name, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Opens nodes anew with other options: read-only, cache.*, discard, locking, aio can change; what
+ * is not given is at its default. Each of @opts names its node. All change or none does, and what
+ * is in flight ends before. Under the operation lock. */
+bool block_co_reopen(OptDict *const *opts, unsigned count, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* Moves a node that nobody uses, and all below it, to @home. */
+bool block_co_move(BlockNode *n, AioContext *home, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Resizes node @n: through the backend it is the root of, or one of its own when nobody uses it. */
+int block_node_co_resize(BlockNode *n, uint64_t size, GError **error) coroutine_fn RUNS_IN_MAIN;
 BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NULL: none */
+/* All open nodes in the order they were made: an array to be freed with g_free(). */
+BlockNode **block_node_list(unsigned *count) RUNS_IN_MAIN;
+
+/* What there is to tell about a node; strings are borrowed. */
+typedef struct BlockNodeInfo {
+    const char *driver;
+    const char *filename; /* the file's it is stored in at last; NULL: none */
+    BlockNode *child;     /* NULL: none */
+    bool read_only, cache_direct, cache_no_flush;
+    uint64_t size;
+} BlockNodeInfo;
+void block_node_info(const BlockNode *n, BlockNodeInfo *info) RUNS_IN_MAIN;
 void block_node_ref(BlockNode *n) RUNS_IN_MAIN;
 /* The last one closes the file; may wait for its iothread. */
 void block_co_unref(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
@@ -143,6 +170,38 @@ void co_drained_begin(BlockBackend *const *blks, unsigned count) coroutine_fn RU
 void co_drained_end(BlockBackend *const *blks, unsigned count) RUNS_IN_MAIN;
 /* Requests in flight now; for queries and tests. */
 unsigned blk_in_flight(const BlockBackend *blk) ANY_THREAD;
+
+/* ---- statistics: counted at the border in the home context, asked for anywhere ---- */
+typedef enum BlkOp { BLK_OP_READ, BLK_OP_WRITE, BLK_OP_FLUSH, BLK_OP_UNMAP, BLK_OP_COUNT } BlkOp;
+
+typedef struct BlkStats {
+    uint64_t bytes[BLK_OP_COUNT];      /* of what succeeded */
+    uint64_t operations[BLK_OP_COUNT]; /* that succeeded */
+    uint64_t failed[BLK_OP_COUNT];
+    uint64_t invalid[BLK_OP_COUNT]; /* could not be: beyond the end */
+    uint64_t time_ns[BLK_OP_COUNT]; /* from begin to end, of all but the invalid */
+    uint64_t write_end;             /* the highest byte written, plus one */
+    int64_t idle_ns;                /* since the last request ended; -1: there was none */
+} BlkStats;
+void blk_stats(const BlockBackend *blk, BlkStats *stats) ANY_THREAD;
+/* The caller refused a request of its own client that it could have made none of. */
+void blk_account_invalid(BlockBackend *blk, BlkOp op) RUNS_IN_IOTHREAD;
+
+/* Whether an error of this backend has stopped the VM: the device says so, a continue clears it. */
+typedef enum BlkIoStatus { BLK_IO_OK, BLK_IO_FAILED, BLK_IO_NOSPACE } BlkIoStatus;
+void blk_set_io_status(BlockBackend *blk, BlkIoStatus status) ANY_THREAD;
+BlkIoStatus blk_io_status(const BlockBackend *blk) ANY_THREAD;
+
+/* Latency histograms: @count boundaries (ns, ascending, above 0) make @count + 1 bins, which begin
+ * at zero. @boundaries NULL: none any more. */
+#define BLK_HISTOGRAM_MAX 1024u
+bool blk_histogram_ok(const uint64_t *boundaries, unsigned count) ANY_THREAD;
+void blk_co_set_histogram(BlockBackend *blk, BlkOp op, const uint64_t *boundaries, unsigned count)
+    coroutine_fn RUNS_IN_MAIN;
+/* The number of bins, of which at most @max are stored; 0: there is no histogram. *@boundaries is
+ * borrowed until main yields. */
+unsigned blk_histogram(const BlockBackend *blk, BlkOp op, const uint64_t **boundaries,
+                       uint64_t *bins, unsigned max) RUNS_IN_MAIN;
 
 /* ---- for -drive/-blockdev help and query ---- */
 const char *const *block_driver_names(void) ANY_THREAD; /* NULL-terminated */

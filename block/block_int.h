@@ -26,6 +26,8 @@
 #define BLOCK_ALIGNMENT_MAX ((uint64_t)64 << 10) /* of requests */
 #define BLOCK_MEMORY_ALIGNMENT_MAX ((size_t)4096)
 
+typedef struct BlockReopen BlockReopen;
+
 typedef struct BlockDriver {
     const char *name; /* "driver=" */
     const char *help; /* one line */
@@ -56,12 +58,41 @@ typedef struct BlockDriver {
     int (*co_write_zeroes)(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
+
+    /* For queries, in main. NULL: the node has no name outside skiff. */
+    const char *(*filename)(const BlockNode *n);
+
+    /*
+     * Reopening (block/reopen.c), in main and drained. prepare, a coroutine, finds out whether the
+     * node can be as @r says and changes nothing that shows; then commit for all nodes, not
+     * yielding, or for none; then clean, a coroutine, of what is left over. NULL: options of the
+     * driver's own cannot change, the node's can.
+     */
+    bool (*co_reopen_prepare)(BlockNode *n, BlockReopen *r, GError **error);
+    void (*reopen_commit)(BlockNode *n, BlockReopen *r);
+    void (*co_reopen_clean)(BlockNode *n, BlockReopen *r, bool committed);
+    /* The child has other limits than when the node was opened. NULL: no matter. */
+    void (*child_changed)(BlockNode *n);
+
+    /* To another home, no request in flight: a coroutine in main. NULL: nothing of the state is
+     * bound to the home. On failure nothing has changed. */
+    bool (*co_move)(BlockNode *n, AioContext *home, GError **error);
 } BlockDriver;
 
 extern const BlockDriver *const block_drivers[]; /* NULL-terminated */
 const BlockDriver *block_driver_find(const char *name) ANY_THREAD;
 
 typedef struct BlockTracked BlockTracked;
+
+/* What a reopen may change. */
+typedef struct BlockNodeFlags {
+    bool read_only;
+    bool auto_read_only; /* read_only may become true while opening */
+    bool cache_direct;
+    bool cache_no_flush;
+    bool discard_unmap;
+    bool force_share;
+} BlockNodeFlags;
 
 struct BlockNode {
     /* links */
@@ -70,16 +101,13 @@ struct BlockNode {
     BlockNode *file; /* owned reference; NULL: a leaf */
     char *writer;    /* main: who may write, in words for an error text; NULL: nobody */
 
-    /* config, fixed once open */
+    /* config, fixed once open but for a reopen: main, drained */
     char *name;
     void *state;
-    bool read_only;
-    bool auto_read_only; /* read_only may become true while opening */
-    bool cache_direct;
-    bool cache_no_flush;
-    bool discard_unmap;
-    bool force_share;
+    BlockNodeFlags flags;
     bool write_taken; /* of the child */
+    bool owned;       /* a user's: by -blockdev or blockdev-add, to be deleted by blockdev-del */
+    unsigned serial;  /* nodes are listed in the order they were made */
     BlockLimits limits;
 
     /* runtime */
@@ -88,6 +116,16 @@ struct BlockNode {
     _Atomic uint64_t size;
     BlockTracked *tracked; /* home: writes in flight, only where alignment makes them meet */
     uint64_t tracked_sequence;
+};
+
+/* A node as it is to be. */
+struct BlockReopen {
+    BlockNode *node;
+    BlockNodeFlags flags;
+    void *state; /* options as asked for; what prepare adds; after commit what was there before */
+    BlockLimits limits; /* prepare's, as co_open's; by default the present ones */
+    uint64_t size;
+    bool prepared;
 };
 
 static inline uint64_t block_node_size(const BlockNode *n)

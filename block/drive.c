@@ -208,6 +208,7 @@ static bool drive_take_format(OptDict *d, const BlockDriver **format, GError **e
     if (name == NULL) {
         if (opt_dict_has(d, "file")) {
             const char *file = opt_dict_get(d, "file");
+            file = file != NULL ? file : opt_dict_get(d, "file.filename");
             log_warn("-drive file=%s: no format= given: taken as raw; skiff does not look into the "
                      "image, whose guest could have put anything there. Add format=raw",
                      file != NULL ? file : "...");

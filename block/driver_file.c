@@ -42,14 +42,23 @@ static int file_close_work(void *opaque)
     return 0;
 }
 
+bool file_check_engine(const FileState *s, bool cache_direct, GError **error)
+{
+    if (s->aio != BLOCK_ENGINE_NATIVE || cache_direct) {
+        return true;
+    }
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                "'%s': aio=native needs cache.direct=on (cache=none or directsync); for files in "
+                "the page cache use aio=io_uring or aio=threads",
+                s->filename);
+    return false;
+}
+
 static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
 {
     FileState *s = n->state;
-    if (s->aio == BLOCK_ENGINE_NATIVE && !n->cache_direct) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "'%s': aio=native needs cache.direct=on (cache=none or directsync); for files "
-                    "in the page cache use aio=io_uring or aio=threads",
-                    s->filename);
+    s->replaces_fd = -1;
+    if (!file_check_engine(s, n->flags.cache_direct, error)) {
         return false;
     }
     FileOpen o = {.node = n};
@@ -64,6 +73,11 @@ static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
         return false;
     }
     return true;
+}
+
+static const char *file_filename(const BlockNode *n)
+{
+    return ((const FileState *)n->state)->filename;
 }
 
 static coroutine_fn RUNS_IN_MAIN void file_co_close(BlockNode *n)
@@ -134,7 +148,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t 
                   .offset = offset,
                   .iov = iov,
                   .niov = niov,
-                  .dsync = (flags & BLOCK_REQ_FUA) != 0 && !n->cache_no_flush};
+                  .dsync = (flags & BLOCK_REQ_FUA) != 0 && !n->flags.cache_no_flush};
     int64_t put = file_co_io(n, &io);
     uint64_t done = 0;
     while (put > 0) {
@@ -154,7 +168,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t 
 static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
 {
     FileState *s = n->state;
-    if (n->cache_no_flush) {
+    if (n->flags.cache_no_flush) {
         return 0;
     }
     if (s->flush_error != 0) {
@@ -162,7 +176,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
     }
     BlockIo io = {.op = BLOCK_IO_FDSYNC};
     int ret = (int)file_co_io(n, &io);
-    if (ret < 0 && !n->cache_direct) {
+    if (ret < 0 && !n->flags.cache_direct) {
         s->flush_error = ret;
     }
     return MIN(ret, 0);
@@ -175,6 +189,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
         .co_close = file_co_close, .co_preadv = file_co_preadv, .co_pwritev = file_co_pwritev,     \
         .co_flush = file_co_flush, .co_discard = file_co_discard,                                  \
         .co_write_zeroes = file_co_write_zeroes, .co_truncate = file_co_truncate,                  \
+        .filename = file_filename, .co_reopen_prepare = file_co_reopen_prepare,                    \
+        .reopen_commit = file_reopen_commit, .co_reopen_clean = file_co_reopen_clean,              \
+        .co_move = file_co_move,                                                                   \
     }
 
 const BlockDriver block_driver_file = FILE_DRIVER("file", "a file or block device of the host");

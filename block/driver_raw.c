@@ -15,6 +15,19 @@ static const OptSpec raw_options[] = {
     {0},
 };
 
+static void raw_take_limits(BlockNode *n)
+{
+    const RawState *s = n->state;
+    n->limits = n->file->limits;
+    if (!block_is_aligned(s->offset | block_node_size(n), n->limits.request_alignment)) {
+        n->limits.request_alignment = 1; /* the child aligns what we pass on */
+        n->limits.memory_alignment = 1;
+    }
+    if (!block_is_aligned(s->offset, n->limits.zero_alignment)) {
+        n->limits.zero_alignment = n->limits.request_alignment;
+    }
+}
+
 static coroutine_fn RUNS_IN_MAIN bool raw_co_open(BlockNode *n, GError **error)
 {
     const RawState *s = n->state;
@@ -32,14 +45,7 @@ static coroutine_fn RUNS_IN_MAIN bool raw_co_open(BlockNode *n, GError **error)
         return false;
     }
     atomic_store(&n->size, s->size != 0 ? s->size : child_size - s->offset);
-    n->limits = n->file->limits;
-    if (!block_is_aligned(s->offset | block_node_size(n), n->limits.request_alignment)) {
-        n->limits.request_alignment = 1; /* the child aligns what we pass on */
-        n->limits.memory_alignment = 1;
-    }
-    if (!block_is_aligned(s->offset, n->limits.zero_alignment)) {
-        n->limits.zero_alignment = n->limits.request_alignment;
-    }
+    raw_take_limits(n);
     return true;
 }
 
@@ -89,6 +95,7 @@ const BlockDriver block_driver_raw = {
     .has_file = true,
     .has_fua = true, /* the child sees to it */
     .co_open = raw_co_open,
+    .child_changed = raw_take_limits,
     .co_preadv = raw_co_preadv,
     .co_pwritev = raw_co_pwritev,
     .co_discard = raw_co_discard,

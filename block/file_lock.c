@@ -33,6 +33,7 @@
 enum { RIGHT_READ = 0, RIGHT_WRITE = 1, RIGHT_RESIZE = 3, RIGHT_COUNT = 4 };
 #define LOCK_USES_BASE 100
 #define LOCK_FORBIDS_BASE 200
+#define LOCK_SPAN 200 /* from the first byte to past the last */
 
 static int lock_byte(int fd, off_t byte)
 {
@@ -139,8 +140,39 @@ static bool lock_fail(int fd, const char *filename, bool write, GError **error)
     return false;
 }
 
+/* The rights, as sets of bits. */
+static unsigned lock_forbids(void)
+{
+    return 1u << RIGHT_WRITE | 1u << RIGHT_RESIZE;
+}
+
+static unsigned lock_uses(bool write)
+{
+    return 1u << RIGHT_READ | (write ? lock_forbids() : 0);
+}
+
+static void lock_release(int fd)
+{
+    struct flock fl = {
+        .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = LOCK_USES_BASE, .l_len = LOCK_SPAN};
+    fcntl(fd, F_OFD_SETLK, &fl);
+}
+
+void file_lock_restore(int fd, FileLocking locking, bool write, bool force_share)
+{
+    if (locking != FILE_LOCKING_OFF && !force_share) {
+        lock_take(fd, lock_uses(write), lock_forbids());
+    }
+}
+
 bool file_lock(int fd, const char *filename, FileLocking locking, bool write, bool force_share,
                GError **error)
+{
+    return file_lock_replacing(fd, -1, filename, locking, write, force_share, error);
+}
+
+bool file_lock_replacing(int fd, int old_fd, const char *filename, FileLocking locking, bool write,
+                         bool force_share, GError **error)
 {
     if (force_share && write) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "'%s': force-share needs read-only=on",
@@ -150,11 +182,12 @@ bool file_lock(int fd, const char *filename, FileLocking locking, bool write, bo
     if (locking == FILE_LOCKING_OFF || force_share) {
         return true;
     }
-    unsigned forbids = 1u << RIGHT_WRITE | 1u << RIGHT_RESIZE;
-    unsigned uses = 1u << RIGHT_READ | (write ? forbids : 0);
-    int ret = lock_take(fd, uses, forbids);
+    int ret = lock_take(fd, lock_uses(write), lock_forbids());
+    if (ret == 0 && old_fd >= 0) {
+        lock_release(old_fd);
+    }
     if (ret == 0) {
-        ret = lock_check(fd, uses, forbids);
+        ret = lock_check(fd, lock_uses(write), lock_forbids());
     }
     if (ret == 0) {
         return true;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include "block/driver_file.h"
 #include "block/drivers.h"
+#include "util/fdset.h"
 
 __attribute__((format(printf, 4, 5))) static bool file_fail(const FileState *s, int err,
                                                             GError **error, const char *format, ...)
@@ -29,9 +30,15 @@ __attribute__((format(printf, 4, 5))) static bool file_fail(const FileState *s, 
 /* O_NONBLOCK until we know that it is no FIFO, which would wait for its other end. */
 static int file_try_open(const FileState *s, bool read_only)
 {
+    int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     int fd;
+    if (fdset_is_path(s->filename)) {
+        fd = fdset_dup_fd(s->filename, flags);
+        errno = fd < 0 ? -fd : 0;
+        return fd < 0 ? -1 : fd;
+    }
     do {
-        fd = open(s->filename, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        fd = open(s->filename, flags);
     } while (fd < 0 && errno == EINTR);
     return fd;
 }
@@ -39,18 +46,18 @@ static int file_try_open(const FileState *s, bool read_only)
 static bool file_open_fd(BlockNode *n, GError **error)
 {
     FileState *s = n->state;
-    s->fd = file_try_open(s, n->read_only);
-    if (s->fd < 0 && !n->read_only && (errno == EACCES || errno == EPERM || errno == EROFS)) {
+    s->fd = file_try_open(s, n->flags.read_only);
+    if (s->fd < 0 && !n->flags.read_only && (errno == EACCES || errno == EPERM || errno == EROFS)) {
         int err = errno;
         int fd = file_try_open(s, true);
-        if (fd >= 0 && !n->auto_read_only) {
+        if (fd >= 0 && !n->flags.auto_read_only) {
             close(fd);
             return file_fail(s, err, error, "cannot be opened for writing (read-only=on works)");
         }
         errno = err;
         if (fd >= 0) {
             s->fd = fd;
-            n->read_only = true;
+            n->flags.read_only = true;
         }
     }
     return s->fd >= 0 || file_fail(s, errno, error, "cannot be opened");
@@ -89,11 +96,11 @@ static bool file_set_flags(BlockNode *n, GError **error)
 {
     FileState *s = n->state;
     int flags = fcntl(s->fd, F_GETFL);
-    flags = (flags & ~O_NONBLOCK) | (n->cache_direct ? O_DIRECT : 0);
+    flags = (flags & ~O_NONBLOCK) | (n->flags.cache_direct ? O_DIRECT : 0);
     if (fcntl(s->fd, F_SETFL, flags) == 0) {
         return true;
     }
-    if (n->cache_direct && errno == EINVAL) {
+    if (n->flags.cache_direct && errno == EINVAL) {
         return file_fail(s, 0, error,
                          "is on a file system without O_DIRECT; use cache.direct=off "
                          "(cache=writeback)");
@@ -165,14 +172,14 @@ static bool file_find_alignment(BlockNode *n, GError **error)
     if (s->is_device && ioctl(s->fd, BLKSSZGET, &sector) == 0 && sector > 0) {
         n->limits.zero_alignment = (uint32_t)sector;
     }
-    if (!n->cache_direct) {
+    if (!n->flags.cache_direct) {
         return true;
     }
     bool unsupported;
     if (!file_ask_alignment(n, &unsupported) && (unsupported || !file_probe_alignment(n))) {
         return file_fail(s, 0, error, "cannot be used with O_DIRECT; use cache.direct=off");
     }
-    if (!n->read_only && !block_is_aligned(block_node_size(n), n->limits.request_alignment)) {
+    if (!n->flags.read_only && !block_is_aligned(block_node_size(n), n->limits.request_alignment)) {
         return file_fail(s, 0, error,
                          "has %" G_GUINT64_FORMAT " bytes, not a multiple of the %u that O_DIRECT "
                          "writes there; use cache.direct=off, or resize it",
@@ -189,8 +196,8 @@ bool file_open(BlockNode *n, GError **error)
         return false;
     }
     if (file_check_kind(n, &st, error) && file_set_flags(n, error) &&
-        file_lock(s->fd, s->filename, (FileLocking)s->locking, !n->read_only, n->force_share,
-                  error) &&
+        file_lock_replacing(s->fd, s->replaces_fd, s->filename, (FileLocking)s->locking,
+                            !n->flags.read_only, n->flags.force_share, error) &&
         file_find_size(n, &st, error) && file_find_alignment(n, error)) {
         return true;
     }

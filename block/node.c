@@ -1,72 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Nodes: opening from options, names, references, who may write. */
+#include <stdlib.h>
 #include <string.h>
-#include "block/block_int.h"
+#include "block/node_int.h"
 #include "block/trace_events.h"
 
 /* Main only. A name is taken from before the node opens to after it is closed. */
 static GHashTable *node_table;
-static unsigned node_serial;
+static unsigned node_serial, node_anonymous;
 
 GQuark block_error_quark(void)
 {
     return g_quark_from_static_string("skiff-block");
-}
-
-/* ---- options that every driver has ---- */
-
-enum { NODE_DISCARD_IGNORE, NODE_DISCARD_UNMAP, NODE_DISCARD_OFF, NODE_DISCARD_ON };
-
-typedef struct NodeOptions {
-    char *driver;
-    char *node_name;
-    bool read_only;
-    bool auto_read_only;
-    bool force_share;
-    bool cache_direct;
-    bool cache_no_flush;
-    int discard;
-    int detect_zeroes;
-} NodeOptions;
-
-static const char *const node_discard_names[] = {"ignore", "unmap", "off", "on", NULL};
-static const char *const node_detect_zeroes_names[] = {"off", NULL};
-
-static const OptSpec node_options[] = {
-    OPT_SPEC(NodeOptions, "driver", OPT_STRING, driver, .help = "what kind of node"),
-    OPT_SPEC(NodeOptions, "node-name", OPT_STRING, node_name, .help = "name to refer to it by"),
-    OPT_SPEC(NodeOptions, "read-only", OPT_BOOL, read_only, .help = "refuse writes", .def = "off"),
-    OPT_SPEC(NodeOptions, "auto-read-only", OPT_BOOL, auto_read_only,
-             .help = "read-only when the system refuses more", .def = "off"),
-    OPT_SPEC(NodeOptions, "force-share", OPT_BOOL, force_share,
-             .help = "with read-only: read though others write", .def = "off"),
-    OPT_SPEC(NodeOptions, "cache.direct", OPT_BOOL, cache_direct,
-             .help = "bypass the host's page cache", .def = "off"),
-    OPT_SPEC(NodeOptions, "cache.no-flush", OPT_BOOL, cache_no_flush,
-             .help = "ignore flushes: fast, and a host crash loses data", .def = "off"),
-    OPT_SPEC(NodeOptions, "discard", OPT_ENUM, discard, .help = "what becomes of discards",
-             .def = "ignore", .names = node_discard_names),
-    OPT_SPEC(NodeOptions, "detect-zeroes", OPT_ENUM, detect_zeroes, .help = "only off is supported",
-             .def = "off", .names = node_detect_zeroes_names),
-    {0},
-};
-
-/* Moves the common options from @d into a dict of their own. */
-static OptDict *node_take_common(OptDict *d)
-{
-    OptDict *common = opt_dict_new();
-    OptDict *cache = opt_dict_take_dict(d, "cache");
-    if (cache != NULL) {
-        opt_dict_set_dict(common, "cache", cache);
-    }
-    for (const OptSpec *spec = node_options; spec->name != NULL; spec++) {
-        g_autofree char *value =
-            strchr(spec->name, '.') == NULL ? opt_dict_take(d, spec->name) : NULL;
-        if (value != NULL) {
-            opt_dict_set(common, spec->name, value);
-        }
-    }
-    return common;
 }
 
 static bool node_name_valid(const char *name)
@@ -86,7 +31,7 @@ static bool node_name_valid(const char *name)
 static char *node_claim_name(const char *wanted, GError **error)
 {
     if (wanted == NULL) {
-        return g_strdup_printf("#block%03u", node_serial++);
+        return g_strdup_printf("#block%03u", node_anonymous++);
     }
     if (!node_name_valid(wanted)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
@@ -96,7 +41,8 @@ static char *node_claim_name(const char *wanted, GError **error)
         return NULL;
     }
     if (node_table != NULL && g_hash_table_contains(node_table, wanted)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "node-name '%s' is in use", wanted);
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "Duplicate nodes with node-name='%s'; choose another", wanted);
         return NULL;
     }
     return g_strdup(wanted);
@@ -119,23 +65,11 @@ static const BlockDriver *node_find_driver(const char *name, GError **error)
     return drv;
 }
 
-static void node_apply_options(BlockNode *n, const NodeOptions *o)
-{
-    n->read_only = o->read_only;
-    n->auto_read_only = o->auto_read_only;
-    n->force_share = o->force_share;
-    n->cache_direct = o->cache_direct;
-    n->cache_no_flush = o->cache_no_flush;
-    n->discard_unmap = o->discard == NODE_DISCARD_UNMAP || o->discard == NODE_DISCARD_ON;
-}
-
 /* A node that is named and configured but not open. Takes the common options out of @d. */
 static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
 {
-    g_autoptr(OptDict) common = node_take_common(d);
     NodeOptions o;
-    opts_init(node_options, &o);
-    if (!opts_bind(node_options, &o, common, "blockdev", error)) {
+    if (!node_options_take(d, &o, error)) {
         return NULL;
     }
     BlockNode *n = NULL;
@@ -147,14 +81,15 @@ static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
         n->home = home;
         n->name = name;
         n->refs = 1;
+        n->serial = node_serial++;
         n->state = g_malloc0(drv->state_size);
-        node_apply_options(n, &o);
+        n->flags = node_options_flags(&o);
         if (node_table == NULL) {
             node_table = g_hash_table_new(g_str_hash, g_str_equal);
         }
         g_hash_table_insert(node_table, n->name, n);
     }
-    opts_clear(node_options, &o);
+    node_options_clear(&o);
     return n;
 }
 
@@ -172,22 +107,10 @@ static RUNS_IN_MAIN void node_free(BlockNode *n)
 
 /* ---- the child ---- */
 
-static void node_inherit(OptDict *child, const char *key, bool value)
-{
-    if (!opt_dict_has(child, key)) {
-        opt_dict_set(child, key, value ? "on" : "off");
-    }
-}
-
 static coroutine_fn RUNS_IN_MAIN BlockNode *node_open_nested(BlockNode *n, OptDict *child,
                                                              GError **error)
 {
-    node_inherit(child, "read-only", n->read_only);
-    node_inherit(child, "auto-read-only", n->auto_read_only);
-    node_inherit(child, "force-share", n->force_share);
-    node_inherit(child, "cache.direct", n->cache_direct);
-    node_inherit(child, "cache.no-flush", n->cache_no_flush);
-    node_inherit(child, "discard", true); /* the node above decides what reaches it */
+    node_options_inherit(child, &n->flags);
     return block_co_open(child, n->home, error);
 }
 
@@ -225,10 +148,10 @@ static coroutine_fn RUNS_IN_MAIN bool node_open_file(BlockNode *n, OptDict *d, G
     if (n->file == NULL) {
         return false;
     }
-    if (n->file->read_only && n->auto_read_only) {
-        n->read_only = true;
+    if (n->file->flags.read_only && n->flags.auto_read_only) {
+        n->flags.read_only = true;
     }
-    if (!n->read_only) {
+    if (!n->flags.read_only) {
         g_autofree char *who = g_strdup_printf("node '%s'", n->name);
         n->write_taken = block_node_take_write(n->file, who, error);
         if (!n->write_taken) {
@@ -284,7 +207,7 @@ static bool node_check_limits(const BlockNode *n, GError **error)
     return true;
 }
 
-static const BlockLimits node_no_limits = {
+const BlockLimits node_no_limits = {
     .request_alignment = 1,
     .memory_alignment = 1,
     .zero_alignment = 1,
@@ -346,6 +269,47 @@ BlockNode *block_co_open(const OptDict *opts, AioContext *home, GError **error)
     return n;
 }
 
+static int node_compare_serials(const void *a, const void *b)
+{
+    const BlockNode *first = *(BlockNode *const *)a, *second = *(BlockNode *const *)b;
+    return first->serial < second->serial ? -1 : 1;
+}
+
+BlockNode **block_node_list(unsigned *count)
+{
+    GHashTableIter iter;
+    gpointer node;
+    *count = 0;
+    BlockNode **list = g_new0(BlockNode *, node_table != NULL ? g_hash_table_size(node_table) : 1);
+    if (node_table != NULL) {
+        g_hash_table_iter_init(&iter, node_table);
+        while (g_hash_table_iter_next(&iter, NULL, &node)) {
+            if (((BlockNode *)node)->open) {
+                list[(*count)++] = node;
+            }
+        }
+    }
+    qsort(list, *count, sizeof(list[0]), node_compare_serials);
+    return list;
+}
+
+void block_node_info(const BlockNode *n, BlockNodeInfo *info)
+{
+    *info = (BlockNodeInfo){
+        .driver = n->drv->name,
+        .child = n->file,
+        .read_only = n->flags.read_only,
+        .cache_direct = n->flags.cache_direct,
+        .cache_no_flush = n->flags.cache_no_flush,
+        .size = block_node_size(n),
+    };
+    const BlockNode *leaf = n;
+    while (leaf->file != NULL) {
+        leaf = leaf->file;
+    }
+    info->filename = leaf->drv->filename != NULL ? leaf->drv->filename(leaf) : NULL;
+}
+
 BlockNode *block_node_find(const char *node_name)
 {
     BlockNode *n = node_table != NULL ? g_hash_table_lookup(node_table, node_name) : NULL;
@@ -376,14 +340,14 @@ AioContext *block_node_home(const BlockNode *n)
 
 bool block_node_read_only(const BlockNode *n)
 {
-    return n->read_only;
+    return n->flags.read_only;
 }
 
 /* ---- one writer ---- */
 
 bool block_node_take_write(BlockNode *n, const char *who, GError **error)
 {
-    if (n->read_only) {
+    if (n->flags.read_only) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "node '%s' is read-only; give %s read-only=on too, or the node read-only=off",
                     n->name, who);

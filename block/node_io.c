@@ -247,7 +247,7 @@ int block_node_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const s
                           unsigned niov, unsigned flags)
 {
     assert_home(n->home);
-    assert(!n->read_only);
+    assert(!n->flags.read_only);
     if (!block_node_range_ok(n, offset, bytes)) {
         return -EINVAL;
     }
@@ -277,7 +277,7 @@ int block_node_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const s
 int block_node_co_flush(BlockNode *n)
 {
     assert_home(n->home);
-    if (n->read_only) {
+    if (n->flags.read_only) {
         return 0;
     }
     int ret = 0;
@@ -294,7 +294,7 @@ int block_node_co_flush(BlockNode *n)
 int block_node_co_truncate(BlockNode *n, uint64_t size)
 {
     assert_home(n->home);
-    assert(!n->read_only);
+    assert(!n->flags.read_only);
     if (n->drv->co_truncate == NULL) {
         return -ENOTSUP;
     }

@@ -114,14 +114,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_range(BlockNode *n, uint64_t offse
 int block_node_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
 {
     assert_home(n->home);
-    assert(!n->read_only);
+    assert(!n->flags.read_only);
     if (!block_node_range_ok(n, offset, bytes)) {
         return -EINVAL;
     }
     if (bytes == 0) {
         return 0;
     }
-    unsigned driver_flags = n->discard_unmap ? flags & BLOCK_REQ_MAY_UNMAP : 0;
+    unsigned driver_flags = n->flags.discard_unmap ? flags & BLOCK_REQ_MAY_UNMAP : 0;
     int ret = zero_range(n, offset, bytes, driver_flags);
     if (ret == 0) {
         block_node_grow(n, offset + bytes);
@@ -135,12 +135,12 @@ int block_node_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, un
 int block_node_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
 {
     assert_home(n->home);
-    assert(!n->read_only);
+    assert(!n->flags.read_only);
     if (!block_node_range_ok(n, offset, bytes)) {
         return -EINVAL;
     }
     uint64_t start, end, done;
-    if (bytes == 0 || !n->discard_unmap || n->drv->co_discard == NULL ||
+    if (bytes == 0 || !n->flags.discard_unmap || n->drv->co_discard == NULL ||
         n->limits.max_discard == 0 || !zero_shrink(n, offset, bytes, &start, &end)) {
         return 0;
     }

@@ -18,6 +18,8 @@ TRACE_EVENT(block_drain_end, (const char *blk, unsigned depth), "blk=%s depth=%u
 TRACE_EVENT(block_node_open, (const char *node, const char *driver, uint64_t size),
             "node=%s driver=%s size=%" PRIu64, node, driver, size)
 TRACE_EVENT(block_node_close, (const char *node), "node=%s", node)
+TRACE_EVENT(block_node_reopen, (const char *node, bool read_only, bool direct),
+            "node=%s read_only=%d direct=%d", node, read_only, direct)
 TRACE_EVENT(block_node_truncate, (const char *node, uint64_t size, int ret),
             "node=%s size=%" PRIu64 " ret=%d", node, size, ret)
 TRACE_EVENT(block_engine_submit, (const char *engine, unsigned count, int ret),

@@ -72,6 +72,10 @@ enum {
 
 /* Parses either form. NULL + error that quotes the offending part. */
 OptDict *opt_dict_parse(const char *text, const char *implied_key, GError **error) ANY_THREAD;
+/* The same where @key may have a value of its own beside options below it: "file=x,file.aio=y" with
+ * key "file" and below "filename" is {"file": {"filename": "x", "aio": "y"}}. */
+OptDict *opt_dict_parse_folding(const char *text, const char *key, const char *below,
+                                GError **error) ANY_THREAD;
 OptDict *opt_dict_new(void) ANY_THREAD;
 void opt_dict_free(OptDict *d) ANY_THREAD;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(OptDict, opt_dict_free)

@@ -10,6 +10,11 @@
 #include "util/json.h"
 #include "util/opts_int.h"
 
+/* A key that is read as another. */
+typedef struct OptFold {
+    const char *key, *into;
+} OptFold;
+
 /* Reads up to a single comma or the end; `,,` is a comma. Returns where it stopped. */
 static const char *opt_read_value(const char *p, GString *value)
 {
@@ -56,7 +61,8 @@ static bool opt_add_element(OptDict *d, const char *key, const char *value, size
 }
 
 /* One element from *@p on, which stops at the comma or the end behind it. */
-static bool opt_parse_element(OptDict *d, const char **p, const char *implied_key, GError **error)
+static bool opt_parse_element(OptDict *d, const char **p, const char *implied_key,
+                              const OptFold *fold, GError **error)
 {
     size_t key_length = strcspn(*p, "=,");
     g_autoptr(GString) value = g_string_new(NULL);
@@ -64,6 +70,10 @@ static bool opt_parse_element(OptDict *d, const char **p, const char *implied_ke
 
     if ((*p)[key_length] == '=') {
         key = g_strndup(*p, key_length);
+        if (fold != NULL && strcmp(key, fold->key) == 0) {
+            g_free(key);
+            key = g_strdup(fold->into);
+        }
         *p = opt_read_value(*p + key_length + 1, value);
         return opt_add_element(d, key, value->str, value->len, error);
     }
@@ -74,13 +84,30 @@ static bool opt_parse_element(OptDict *d, const char **p, const char *implied_ke
     return opt_add_element(d, value->str, "on", 2, error);
 }
 
-static OptDict *opt_dict_parse_pairs(const char *text, const char *implied_key, GError **error)
+/* Whether @text gives an option below @key: "key.x=". */
+static bool opt_text_has_below(const char *text, const char *key)
+{
+    size_t length = strlen(key);
+    const char *p = text;
+    while (*p) {
+        g_autoptr(GString) element = g_string_new(NULL);
+        p = opt_read_value(p, element);
+        if (strncmp(element->str, key, length) == 0 && element->str[length] == '.') {
+            return true;
+        }
+        p += *p == ',';
+    }
+    return false;
+}
+
+static OptDict *opt_dict_parse_pairs(const char *text, const char *implied_key, const OptFold *fold,
+                                     GError **error)
 {
     g_autoptr(OptDict) d = opt_dict_new();
     const char *p = text;
 
     while (*p) {
-        if (!opt_parse_element(d, &p, p == text ? implied_key : NULL, error)) {
+        if (!opt_parse_element(d, &p, p == text ? implied_key : NULL, fold, error)) {
             return NULL;
         }
         if (*p == ',') {
@@ -96,7 +123,7 @@ OptDict *opt_dict_parse(const char *text, const char *implied_key, GError **erro
     struct json_object *json;
 
     if (text[0] != '{') {
-        return opt_dict_parse_pairs(text, implied_key, error);
+        return opt_dict_parse_pairs(text, implied_key, NULL, error);
     }
     json = json_parse_text(text, strlen(text), OPT_MAX_DEPTH, error);
     if (!json) {
@@ -105,4 +132,15 @@ OptDict *opt_dict_parse(const char *text, const char *implied_key, GError **erro
     d = opt_dict_from_json(json, error);
     json_object_put(json);
     return g_steal_pointer(&d);
+}
+
+OptDict *opt_dict_parse_folding(const char *text, const char *key, const char *below,
+                                GError **error)
+{
+    if (text[0] == '{' || !opt_text_has_below(text, key)) {
+        return opt_dict_parse(text, NULL, error);
+    }
+    g_autofree char *into = g_strdup_printf("%s.%s", key, below);
+    OptFold fold = {.key = key, .into = into};
+    return opt_dict_parse_pairs(text, NULL, &fold, error);
 }

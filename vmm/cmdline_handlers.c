@@ -72,20 +72,26 @@ bool cmdline_list(VmConfig *config, const char *name, const char *value, GError 
     return true;
 }
 
-static bool cmdline_add_dict(GPtrArray *list, const char *name, const char *value,
-                             const char *implied_key, GError **error)
+/* Takes @dict, which is NULL when it could not be parsed. */
+static bool cmdline_take_dict(GPtrArray *list, const char *name, OptDict *dict, GError **error)
 {
-    OptDict *dict = opt_dict_parse(value, implied_key, error);
     if (dict == NULL) {
         g_prefix_error(error, "-%s: ", name);
         return false;
     }
-    if (implied_key != NULL && !opt_dict_has(dict, implied_key)) {
+    g_ptr_array_add(list, dict);
+    return true;
+}
+
+static bool cmdline_add_dict(GPtrArray *list, const char *name, const char *value,
+                             const char *implied_key, GError **error)
+{
+    OptDict *dict = opt_dict_parse(value, implied_key, error);
+    if (dict != NULL && !opt_dict_has(dict, implied_key)) {
         opt_dict_free(dict);
         return cmdline_fail(error, name, "'%s' lacks %s=", value, implied_key);
     }
-    g_ptr_array_add(list, dict);
-    return true;
+    return cmdline_take_dict(list, name, dict, error);
 }
 
 bool cmdline_device(VmConfig *config, const char *name, const char *value, GError **error)
@@ -105,7 +111,9 @@ bool cmdline_blockdev(VmConfig *config, const char *name, const char *value, GEr
 
 bool cmdline_drive(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    return cmdline_add_dict(config->drives, name, value, NULL, error);
+    /* file=x,file.locking=off */
+    OptDict *dict = opt_dict_parse_folding(value, "file", "filename", error);
+    return cmdline_take_dict(config->drives, name, dict, error);
 }
 
 bool cmdline_machine(VmConfig *config, const char *name, const char *value, GError **error)

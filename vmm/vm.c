@@ -48,6 +48,7 @@ static void vm_co_start_backends(void *opaque)
     enter_main();
     enter_coroutine();
     Vm *vm = opaque;
+    vm_io_errors_forget();
     for (unsigned i = 0; i < vm->devices->len; i++) {
         Device *dev = vm->devices->pdata[i];
         if (dev->type->co_start != NULL) {
@@ -340,6 +341,7 @@ bool vm_co_build(Vm *vm, GError **error)
         return false;
     }
     vm_fill_env(vm);
+    vm_io_errors_init(vm);
     vm->built = vm_co_open_exec(vm, error) && vm_co_make_chardevs(vm, error) &&
                 vm_co_open_drives(vm, error) && board_co_build(vm, error) &&
                 board_co_reset(vm, error);

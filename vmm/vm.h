@@ -165,8 +165,21 @@ bool vm_co_open_drives(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 void vm_drives_apply_defaults(Vm *vm, OptDict *props) RUNS_IN_MAIN;
 /* The devices of -drive if=virtio. */
 bool vm_co_add_drive_devices(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The id of the -drive that made node @node_name; "": none did. */
+const char *vm_drive_of_node(Vm *vm, const char *node_name) RUNS_IN_MAIN;
+/* The node of -drive id=@id; borrowed; NULL: there is none. */
+struct BlockNode *vm_drive_node(Vm *vm, const char *id) RUNS_IN_MAIN;
 /* Waits until nothing is in flight on any backend, and flushes them. */
 void vm_co_drain_drives(Vm *vm) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- vm_io_errors.c ---- */
+/* I/O errors of devices become BLOCK_IO_ERROR events. DeviceEnv.io_error is set. */
+void vm_io_errors_init(Vm *vm) RUNS_IN_MAIN;
+/* The VM goes on, before its devices do: no disk has stopped it. */
+void vm_io_errors_forget(void) RUNS_IN_MAIN;
+/* The device's path among QEMU's objects: "/machine/peripheral/ID/virtio-backend", with a number
+ * where it has no id. To be freed. */
+char *vm_device_backend_path(Vm *vm, const Device *dev) RUNS_IN_MAIN;
 
 /* ---- vm_jobs.c ---- */
 /* The VM becomes its jobs' host: they end under its operation lock and tell their events. */

@@ -67,7 +67,10 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_open(Vm *vm, const OptDict *opts
 {
     const char *name = opt_dict_get(opts, "node-name");
     AioContext *home = drives_home(vm, name, error);
-    BlockNode *node = home != NULL ? block_co_open(opts, home, error) : NULL;
+    bool user = strcmp(option, "blockdev") == 0; /* who may delete it */
+    BlockNode *node = home == NULL ? NULL
+                      : user       ? block_co_add(opts, home, error)
+                                   : block_co_open(opts, home, error);
     if (node == NULL) {
         g_prefix_error(error, "-%s%s%s: ", option, name != NULL ? " " : "",
                        name != NULL ? name : "");
@@ -146,6 +149,33 @@ bool vm_co_open_drives(Vm *vm, GError **error)
         }
     }
     return true;
+}
+
+static const char *drives_node_name(const BlockDrive *d)
+{
+    return opt_dict_get(d->blockdev, "node-name");
+}
+
+const char *vm_drive_of_node(Vm *vm, const char *node_name)
+{
+    for (unsigned i = 0; i < vm->drives->len; i++) {
+        const BlockDrive *d = vm->drives->pdata[i];
+        if (g_strcmp0(drives_node_name(d), node_name) == 0) {
+            return d->id;
+        }
+    }
+    return "";
+}
+
+BlockNode *vm_drive_node(Vm *vm, const char *id)
+{
+    for (unsigned i = 0; i < vm->drives->len; i++) {
+        const BlockDrive *d = vm->drives->pdata[i];
+        if (strcmp(d->id, id) == 0) {
+            return block_node_find(drives_node_name(d));
+        }
+    }
+    return NULL;
 }
 
 static void drives_set_default(const char *key, const char *value, void *props)

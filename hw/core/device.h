@@ -29,6 +29,16 @@
 typedef struct Device Device;
 typedef struct DeviceType DeviceType;
 
+/* What a device makes of an I/O error: as werror= and rerror= say. */
+typedef enum DeviceIoAction { DEVICE_IO_IGNORE, DEVICE_IO_REPORT, DEVICE_IO_STOP } DeviceIoAction;
+
+typedef struct DeviceIoError {
+    const char *node; /* of the disk */
+    bool is_read;
+    DeviceIoAction action;
+    int error; /* errno */
+} DeviceIoError;
+
 /* What the board hands to every device; lives as long as the machine. */
 typedef struct DeviceEnv {
     const Machine *machine;
@@ -48,7 +58,9 @@ typedef struct DeviceEnv {
     void (*serial_port_changed)(const Device *port, bool open);
     IrqGate *const *gates; /* by GSI; a NULL entry or one past the end goes nowhere */
     unsigned gate_count;
-    unsigned cpu_count;     /* vCPUs; 0 counts as 1 */
+    unsigned cpu_count; /* vCPUs; 0 counts as 1 */
+    /* I/O of @dev has failed; @e is borrowed. Any thread. NULL: nobody wants to know. */
+    void (*io_error)(const Device *dev, const DeviceIoError *e);
     struct PciBus *pci_bus; /* the root bus; NULL: the machine has none (or not yet) */
 } DeviceEnv;
 

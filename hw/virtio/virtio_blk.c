@@ -66,6 +66,22 @@ static bool error_stops(const VirtioBlk *b, bool is_read, int error)
             (action == VIRTIO_BLK_ERROR_ENOSPC || (action == VIRTIO_BLK_ERROR_AUTO && !is_read)));
 }
 
+static RUNS_IN_LOOP void error_tell(const VirtioBlk *b, bool is_read, DeviceIoAction action,
+                                    int error)
+{
+    const Device *dev = &b->base.pci.base;
+    DeviceIoError e = {.node = block_node_name(blk_root(b->blk)),
+                       .is_read = is_read,
+                       .action = action,
+                       .error = error};
+    if (action == DEVICE_IO_STOP) {
+        blk_set_io_status(b->blk, error == ENOSPC ? BLK_IO_NOSPACE : BLK_IO_FAILED);
+    }
+    if (dev->env->io_error != NULL) {
+        dev->env->io_error(dev, &e);
+    }
+}
+
 /* The backend's answer to a request that was possible. */
 static RUNS_IN_LOOP void request_done(VirtioBlkRequest *r, bool is_read, int ret)
 {
@@ -78,11 +94,13 @@ static RUNS_IN_LOOP void request_done(VirtioBlkRequest *r, bool is_read, int ret
         return;
     }
     if (error_stops(b, is_read, -ret)) {
+        error_tell(b, is_read, DEVICE_IO_STOP, -ret);
         virtio_park(&b->base.vdev, r->queue, &r->elem);
         m->ops->request(m->opaque, VM_REQUEST_STOP_IO_ERROR, -ret);
         return;
     }
     bool ignore = (is_read ? b->rerror : b->werror) == VIRTIO_BLK_ERROR_IGNORE;
+    error_tell(b, is_read, ignore ? DEVICE_IO_IGNORE : DEVICE_IO_REPORT, -ret);
     request_complete(r, ignore ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
 }
 
@@ -103,6 +121,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void request_read(VirtioBlkRequest *r)
     VirtQueueElement *e = &r->elem;
     uint64_t bytes = e->in_len;
     if (!range_ok(r->dev, r->header.sector, bytes)) {
+        blk_account_invalid(r->dev->blk, BLK_OP_READ);
         request_complete(r, VIRTIO_BLK_S_IOERR);
         return;
     }
@@ -116,6 +135,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void request_write(VirtioBlkRequest *r)
     VirtQueueElement *e = &r->elem;
     uint64_t bytes = e->out_len;
     if (blk_read_only(r->dev->blk) || !range_ok(r->dev, r->header.sector, bytes)) {
+        blk_account_invalid(r->dev->blk, BLK_OP_WRITE);
         request_complete(r, VIRTIO_BLK_S_IOERR);
         return;
     }
@@ -148,6 +168,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void request_range(VirtioBlkRequest *r)
     }
     uint64_t bytes = (uint64_t)range.num_sectors * BLOCK_SECTOR_SIZE;
     if (blk_read_only(b->blk) || range.num_sectors > max || !range_ok(b, range.sector, bytes)) {
+        blk_account_invalid(b->blk, discard ? BLK_OP_UNMAP : BLK_OP_WRITE);
         request_complete(r, VIRTIO_BLK_S_IOERR);
         return;
     }

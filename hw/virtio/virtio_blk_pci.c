@@ -175,8 +175,9 @@ static bool check_properties(VirtioBlk *b, GError **error)
     return true;
 }
 
-/* A queue belongs to the loop of its drive: the user's iothread= must be the same. */
-static bool check_home(const VirtioBlk *b, GError **error)
+/* A queue belongs to the loop of its drive: a drive that nobody uses yet moves to where the user's
+ * iothread= says. */
+static coroutine_fn RUNS_IN_MAIN bool go_home(const VirtioBlk *b, BlockNode *node, GError **error)
 {
     const DeviceEnv *env = b->base.pci.base.env;
     if (!b->iothread) {
@@ -187,11 +188,7 @@ static bool check_home(const VirtioBlk *b, GError **error)
         return refuse(error, "iothread=%s: there is no -object iothread,id=%s", b->iothread,
                       b->iothread);
     }
-    if (asked != blk_home(b->blk)) {
-        return refuse(error, "iothread=%s: drive '%s' is in iothread '%s'", b->iothread, b->drive,
-                      aio_context_name(blk_home(b->blk)));
-    }
-    return true;
+    return block_co_move(node, asked, error);
 }
 
 /* The user's id; devices without one are told apart by a number. */
@@ -208,14 +205,15 @@ static RUNS_IN_MAIN char *backend_name(const Device *dev)
 static coroutine_fn RUNS_IN_MAIN bool open_backend(VirtioBlk *b, GError **error)
 {
     BlockNode *node = block_node_find(b->drive);
+    if (node && !go_home(b, node, error)) {
+        return false;
+    }
+    node = block_node_find(b->drive); /* again: it took a while */
     if (!node) {
         return refuse(error, "drive=%s: there is no such -blockdev or -drive", b->drive);
     }
     g_autofree char *name = backend_name(&b->base.pci.base);
     b->blk = blk_co_new(name, node, !block_node_read_only(node), error);
-    if (b->blk && !check_home(b, error)) {
-        blk_co_free(g_steal_pointer(&b->blk));
-    }
     return b->blk;
 }
 

@@ -168,7 +168,7 @@ BLOCK_TEST(translated_drive_opens)
     BlockNode *n = block_co_open(drive.blockdev, test_home, &error);
     assert_non_null(n);
     assert_ptr_equal(block_node_find("d0"), n);
-    assert_true(n->file->cache_direct);
+    assert_true(n->file->flags.cache_direct);
     assert_int_equal(block_node_size(n), 65536);
     block_co_unref(n);
     assert_null(block_node_find("d0"));

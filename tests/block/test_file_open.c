@@ -88,7 +88,7 @@ BLOCK_TEST(names_and_writers_are_one_each)
     char *path = test_file_new(4096);
     GError *error = NULL;
     BlockNode *n = open_ok(path, ",node-name=disk");
-    test_open_fails("null-co,node-name=disk", "'disk' is in use");
+    test_open_fails("null-co,node-name=disk", "node-name='disk'");
     BlockBackend *a = blk_co_new("a", n, true, &error);
     assert_non_null(a);
     assert_null(blk_co_new("b", n, true, &error));
@@ -154,7 +154,7 @@ static coroutine_fn RUNS_IN_MAIN int permission_check(void)
         return 1;
     }
     BlockNode *n = test_open(automatic, NULL);
-    if (n == NULL || !n->read_only) {
+    if (n == NULL || !n->flags.read_only) {
         return 2;
     }
     block_co_unref(n);
