@@ -10,6 +10,7 @@
 #include "block/driver_file.h"
 #include "block/drivers.h"
 #include "util/fdset.h"
+#include "util/sched_point.h"
 
 __attribute__((format(printf, 4, 5))) static bool file_fail(const FileState *s, int err,
                                                             GError **error, const char *format, ...)
@@ -192,6 +193,7 @@ bool file_open(BlockNode *n, GError **error)
 {
     FileState *s = n->state;
     struct stat st;
+    SP("file.open", n);
     if (!file_open_fd(n, error)) {
         return false;
     }
