@@ -16,6 +16,8 @@
 #include "util/iothread.h"
 #include "vmm/qmp/qmp.h"
 
+#define RIG_JSON (JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
+
 typedef struct QmpRig {
     Vm vm;
     VmConfig config;
@@ -46,7 +48,7 @@ static inline void rig_event(QmpEventListener *l, const QmpEvent *event, struct 
 {
     QmpRig *rig = (QmpRig *)(void *)((char *)l - offsetof(QmpRig, listener));
     g_string_append_printf(rig->events, "%s%s%s", rig->events->len != 0 ? " " : "", event->name,
-                           json_object_to_json_string_ext(data, JSON_C_TO_STRING_PLAIN));
+                           json_object_to_json_string_ext(data, RIG_JSON));
 }
 
 /* A VM as vm_init() leaves it, with the default iothread, and built. */
@@ -156,7 +158,7 @@ static inline char *qmp_ok(QmpRig *rig, const char *name, const char *args)
     if (call.error != NULL) {
         fail_msg("%s %s: %s", name, args != NULL ? args : "", call.error->message);
     }
-    char *text = g_strdup(json_object_to_json_string_ext(call.result, JSON_C_TO_STRING_PLAIN));
+    char *text = g_strdup(json_object_to_json_string_ext(call.result, RIG_JSON));
     json_object_put(call.result);
     return text;
 }
