@@ -25,6 +25,7 @@ struct AioHandler {
     uint32_t events; /* what epoll watches */
     bool in_epoll;
     bool always_ready; /* a regular file */
+    bool hung_up;      /* ops->hangup was called, and `readable` not watched since */
     bool dead;
     AioHandler *next, *prev;
     AioHandler *dead_next;
@@ -252,6 +253,10 @@ void aio_handler_watch(AioHandler *h, bool readable, bool writable)
 {
     assert_home(h->ctx);
     uint32_t events = (readable ? EPOLLIN : 0) | (writable ? EPOLLOUT : 0);
+    h->hung_up = h->hung_up && !readable;
+    if (h->ops->hangup != NULL && !readable && !h->hung_up) {
+        events |= EPOLLRDHUP;
+    }
     if (h->fd >= 0 && events != h->events) {
         aio_handler_apply(h, events);
     }
@@ -302,6 +307,13 @@ static bool aio_handler_dispatch(AioHandler *h, uint32_t events)
     if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0 && !h->dead &&
         (h->events & EPOLLOUT) != 0) {
         h->ops->writable(h->opaque);
+        called = true;
+    }
+    if ((events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0 && !h->dead &&
+        (h->events & EPOLLRDHUP) != 0) {
+        h->hung_up = true;
+        aio_handler_apply(h, h->events & ~(uint32_t)EPOLLRDHUP);
+        h->ops->hangup(h->opaque);
         called = true;
     }
     return called;

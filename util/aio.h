@@ -68,6 +68,10 @@ void aio_context_at_free(AioContext *ctx, void (*fn)(void *opaque), void *opaque
 typedef struct AioHandlerOps {
     void (*readable)(void *opaque); /* fd is readable (or in error) */
     void (*writable)(void *opaque);
+    /* The peer has closed its side, or is in error, while `readable` is not watched: for who reads
+     * only when there is room. Told once after each time that watching stops; what the peer has
+     * sent before may still be there. Not for regular files. */
+    void (*hangup)(void *opaque);
     bool (*poll)(void *opaque);       /* cheap look at memory during busy polling: is there work? */
     void (*poll_ready)(void *opaque); /* called when poll() said so */
     void (*poll_begin)(void *opaque); /* busy polling starts: notifications may be turned off */

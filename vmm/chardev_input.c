@@ -2,6 +2,7 @@
 /* Input of a stream: read when the frontend has room, by main or, from what may block, by a worker.
  */
 #include <errno.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include "vmm/chardev_stream.h"
 
@@ -70,7 +71,26 @@ static void stream_input_readable(void *opaque)
     stream_input_kick(s);
 }
 
+/* The peer has left while nothing was read. What it sent before waits for the frontend; if that is
+ * nothing, waiting would only keep the next peer out. */
+static void stream_input_hangup(void *opaque)
+{
+    ChardevStream *s = opaque;
+    uint8_t byte;
+    ssize_t n;
+
+    enter_main();
+    do {
+        n = recv(s->in_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0) {
+        stream_input_result(s, &byte, n < 0 ? -errno : 0);
+    }
+}
+
 static const AioHandlerOps stream_input_ops = {.readable = stream_input_readable};
+static const AioHandlerOps stream_socket_input_ops = {.readable = stream_input_readable,
+                                                      .hangup = stream_input_hangup};
 
 /* ---- what may block ---- */
 
@@ -115,7 +135,8 @@ void stream_input_start(ChardevStream *s, int fd, FdMode mode)
     s->in_fd = fd;
     s->in_mode = mode;
     if (mode != FD_BLOCKING) {
-        s->in_handler = aio_handler_add(s->ctx, fd, &stream_input_ops, s);
+        s->in_handler = aio_handler_add(
+            s->ctx, fd, mode == FD_SOCKET ? &stream_socket_input_ops : &stream_input_ops, s);
         aio_handler_watch(s->in_handler, false, false);
     }
     stream_input_kick(s);
