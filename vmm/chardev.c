@@ -124,6 +124,8 @@ static const OptSpec chardev_common_options[] = {
     OPT_SPEC(ChardevStream, "logfile", OPT_STRING, logfile, .help = "output goes there as well"),
     OPT_SPEC(ChardevStream, "logappend", OPT_BOOL, logappend, .help = "keep what the log file has",
              .def = "off"),
+    OPT_SPEC(ChardevStream, "logtimestamp", OPT_BOOL, logtimestamp,
+             .help = "begin each line of the log file with the time since start", .def = "off"),
     OPT_SPEC(ChardevStream, "timestamps", OPT_BOOL, timestamps,
              .help = "begin each line with the time since start", .def = "off"),
     {0},
@@ -189,6 +191,16 @@ static const ChardevBackend *chardev_backend_find(const char *name, GError **err
     return NULL;
 }
 
+const char *const *chardev_backend_names(void)
+{
+    static const char *names[G_N_ELEMENTS(chardev_backends) + 1];
+
+    for (size_t i = 0; i < G_N_ELEMENTS(chardev_backends); i++) {
+        names[i] = chardev_backends[i]->name;
+    }
+    return names;
+}
+
 static ChardevStream *chardev_find(const char *id)
 {
     for (ChardevStream *s = chardev_streams(); s; s = s->next) {
@@ -217,10 +229,11 @@ static coroutine_fn RUNS_IN_MAIN bool chardev_co_open_log(ChardevStream *s, GErr
     int fd;
 
     if (!s->logfile) {
-        if (s->logappend) {
-            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "logappend wants logfile=");
+        if (s->logappend || s->logtimestamp) {
+            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                        "%s wants logfile=", s->logappend ? "logappend" : "logtimestamp");
         }
-        return !s->logappend;
+        return !s->logappend && !s->logtimestamp;
     }
     fd = co_run_in_worker(chardev_open_log_in_worker, s);
     if (fd < 0) {
@@ -242,7 +255,11 @@ chardev_co_open(const ChardevBackend *backend, const OptDict *opts, char *id_tak
     s->options_table = chardev_option_table(backend);
     opts_init(s->options_table, s);
     stream_init(s, backend, chardev_ctx, id_taken);
-    ok = opts_bind(s->options_table, s, opts, NULL, error) && chardev_co_open_log(s, error);
+    ok = opts_bind(s->options_table, s, opts, NULL, error);
+    if (ok) {
+        stream_set_up_stamps(s);
+        ok = chardev_co_open_log(s, error);
+    }
     if (ok) {
         s->opened = true;
         ok = backend->co_open(s, error);
@@ -361,10 +378,53 @@ void chardev_foreach(void (*fn)(const ChardevInfo *info, void *opaque), void *op
     for (ChardevStream *s = chardev_streams(); s; s = s->next) {
         ChardevInfo info = {.id = s->base.id,
                             .filename = s->filename ? s->filename : s->backend->name,
-                            .connected = atomic_load(&s->connected)};
+                            .connected = atomic_load(&s->connected),
+                            .frontend_open = s->mux ? mux_in_use(s->mux) : s->user != NULL};
 
         fn(&info, opaque);
     }
+}
+
+bool chardev_co_remove(const char *id, GError **error)
+{
+    ChardevStream *s = chardev_find(id);
+
+    if (!s) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "Chardev '%s' not found", id);
+        return false;
+    }
+    if (s->user || (s->mux && mux_in_use(s->mux))) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "Chardev '%s' is busy", id);
+        return false;
+    }
+    if (chardev_streams() == s) {
+        atomic_store(&chardev_list, s->next);
+    } else {
+        ChardevStream *before = chardev_streams();
+
+        while (before->next != s) {
+            before = before->next;
+        }
+        before->next = s->next;
+    }
+    stream_co_free(s);
+    return true;
+}
+
+bool chardev_send_break(const char *id, GError **error)
+{
+    ChardevStream *s = chardev_find(id);
+
+    if (!s) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "Chardev '%s' not found", id);
+        return false;
+    }
+    if (s->mux) {
+        mux_send_break(s->mux);
+    } else {
+        stream_event(s, CHARDEV_BREAK);
+    }
+    return true;
 }
 
 static ChardevStream *chardev_stream_of(Chardev *c)

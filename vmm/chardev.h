@@ -40,6 +40,8 @@ void chardev_co_shutdown(void) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- making them ---- */
 
+/* The backends by name, NULL-terminated. */
+const char *const *chardev_backend_names(void) ANY_THREAD;
 /* Opens a chardev from -chardev options: "backend" (the implied key), "id" and what the backend
  * takes. Waits for the client of a server with wait=on. Takes @opts. False + @error. */
 bool chardev_co_add(OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
@@ -91,8 +93,14 @@ typedef struct ChardevInfo {
     const char *id;
     const char *filename; /* "pty:/dev/pts/3", "disconnected:unix:/tmp/s,server=on" */
     bool connected;       /* somebody is at the other end */
+    bool frontend_open;   /* a device or monitor uses it */
 } ChardevInfo;
 void chardev_foreach(void (*fn)(const ChardevInfo *info, void *opaque), void *opaque) RUNS_IN_MAIN;
+
+/* Takes one apart that nobody uses. False + @error: there is none, or it is in use. */
+bool chardev_co_remove(const char *id, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Sends a break to whoever has its input. False + @error: there is no such chardev. */
+bool chardev_send_break(const char *id, GError **error) RUNS_IN_MAIN;
 
 /* Writes out what the rings hold, for at most @bound_ms. False when something was left. For the way
  * out, after the main loop has ended; blocks the caller. */

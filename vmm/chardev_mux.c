@@ -340,6 +340,23 @@ Chardev *mux_claim(ChardevMux *mux, const char *who, GError **error)
     return &port->base;
 }
 
+bool mux_in_use(const ChardevMux *mux)
+{
+    for (unsigned i = 0; i < mux->count; i++) {
+        if (mux->ports[i]->user) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void mux_send_break(ChardevMux *mux)
+{
+    if (mux->count > 0) {
+        mux_port_event(mux->ports[mux->focus], CHARDEV_BREAK);
+    }
+}
+
 bool mux_owns(const Chardev *c)
 {
     return c->ops == &mux_port_ops;

@@ -22,18 +22,18 @@
 void sink_init(ChardevSink *sink, ChardevStream *s)
 {
     sink->stream = s;
+    sink->ring = &s->ring;
     sink->fd = -1;
 }
 
 /* The pending bytes that are contiguous in the ring. */
 static size_t sink_peek(ChardevSink *sink, const uint8_t **data)
 {
-    ChardevStream *s = sink->stream;
     uint64_t position = atomic_load(&sink->position);
-    uint64_t pending = atomic_load(&s->written) - position;
+    uint64_t pending = atomic_load(&sink->ring->written) - position;
     size_t at = position % STREAM_RING_BYTES;
 
-    *data = s->ring + at;
+    *data = sink->ring->bytes + at;
     return MIN(pending, STREAM_RING_BYTES - at);
 }
 
@@ -63,7 +63,7 @@ void sink_start(ChardevSink *sink, int fd, FdMode mode, const char *what)
     sink->what = what;
     sink->ready = false;
     rank_mutex_lock(&sink->stream->lock);
-    atomic_store(&sink->position, atomic_load(&sink->stream->written));
+    atomic_store(&sink->position, atomic_load(&sink->ring->written));
     sink->active = true;
     rank_mutex_unlock(&sink->stream->lock);
 }
@@ -112,7 +112,7 @@ static RUNS_IN_MAIN bool sink_take_result(ChardevSink *sink, size_t chunk, ssize
 static int sink_write_in_worker(void *opaque)
 {
     ChardevSink *sink = opaque;
-    const uint8_t *data = sink->stream->ring + atomic_load(&sink->position) % STREAM_RING_BYTES;
+    const uint8_t *data = sink->ring->bytes + atomic_load(&sink->position) % STREAM_RING_BYTES;
 
     enter_worker();
     sink->result = chardev_fd_write(sink->fd, sink->mode, data, sink->chunk);
@@ -271,7 +271,7 @@ void sink_flush_crash(ChardevSink *sink)
 {
     int wait_ms = SINK_CRASH_WAIT_MS;
 
-    if (!sink->active || !sink->stream->ring) {
+    if (!sink->active || !sink->ring->bytes) {
         return;
     }
     if (atomic_load(&sink->work) != SINK_IDLE) {

@@ -17,7 +17,7 @@ void stream_init(ChardevStream *s, const ChardevBackend *backend, AioContext *ct
     s->base.id = id_taken;
     s->backend = backend;
     s->ctx = ctx;
-    s->ring = g_malloc(STREAM_RING_BYTES);
+    s->ring.bytes = g_malloc(STREAM_RING_BYTES);
     s->line_start = true;
     s->start_ns = aio_now_ns(ctx);
     s->in_fd = -1;
@@ -60,7 +60,8 @@ void stream_co_free(ChardevStream *s)
     opts_clear(s->options_table, s);
     g_free(s->options_table);
     rank_mutex_destroy(&s->lock);
-    g_free(s->ring);
+    g_free(s->ring.bytes);
+    g_free(s->log_ring.bytes);
     g_free(s->filename);
     g_free(s->user);
     g_free(s->base.id);
@@ -81,50 +82,77 @@ void stream_coroutine_end(ChardevStream *s)
 
 /* ---- the ring ---- */
 
-/* Bytes that have been taken and not been written out. */
-static size_t stream_pending(const ChardevStream *s)
+/* Bytes of @r that have been taken and not been written out. */
+static size_t stream_ring_pending(const ChardevStream *s, const StreamRing *r)
 {
-    uint64_t written = atomic_load_explicit(&s->written, memory_order_relaxed);
+    const ChardevSink *const sinks[] = {&s->out, &s->log};
+    uint64_t written = atomic_load_explicit(&r->written, memory_order_relaxed);
     uint64_t pending = 0;
 
-    if (s->out.active) {
-        pending = written - atomic_load(&s->out.position);
-    }
-    if (s->log.active) {
-        uint64_t behind = written - atomic_load(&s->log.position);
+    for (unsigned i = 0; i < G_N_ELEMENTS(sinks); i++) {
+        if (sinks[i]->active && sinks[i]->ring == r) {
+            uint64_t behind = written - atomic_load(&sinks[i]->position);
 
-        pending = MAX(pending, behind);
+            pending = MAX(pending, behind);
+        }
     }
     return (size_t)pending;
 }
 
-/* Bytes that a write may take now. Called with the lock. */
-static size_t stream_room(const ChardevStream *s)
+static size_t stream_pending(const ChardevStream *s)
 {
-    return STREAM_RING_BYTES - STREAM_TAIL_BYTES - stream_pending(s);
+    return MAX(stream_ring_pending(s, &s->ring), stream_ring_pending(s, &s->log_ring));
+}
+
+/* Bytes that a write may take now, of which @stamp are for a time stamp. Called with the lock. */
+static size_t stream_room(const ChardevStream *s, bool stamp)
+{
+    const StreamRing *const rings[] = {&s->ring, &s->log_ring};
+    size_t least = STREAM_RING_BYTES;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(rings); i++) {
+        size_t used = STREAM_TAIL_BYTES + stream_ring_pending(s, rings[i]) +
+                      (stamp && rings[i]->stamped ? STREAM_STAMP_BYTES : 0);
+
+        least = MIN(least, used < STREAM_RING_BYTES ? STREAM_RING_BYTES - used : 0);
+    }
+    return least;
 }
 
 /* Called with the lock and with room. */
-static void stream_put(ChardevStream *s, const uint8_t *data, size_t size)
+static void stream_ring_put(StreamRing *r, const uint8_t *data, size_t size)
 {
-    uint64_t written = atomic_load_explicit(&s->written, memory_order_relaxed);
+    uint64_t written = atomic_load_explicit(&r->written, memory_order_relaxed);
     size_t at = written % STREAM_RING_BYTES;
     size_t first = MIN(size, STREAM_RING_BYTES - at);
 
-    memcpy(s->ring + at, data, first);
-    memcpy(s->ring, data + first, size - first);
-    atomic_store(&s->written, written + size);
+    if (r->bytes) {
+        memcpy(r->bytes + at, data, first);
+        memcpy(r->bytes, data + first, size - first);
+        atomic_store(&r->written, written + size);
+    }
+}
+
+static void stream_put(ChardevStream *s, const uint8_t *data, size_t size)
+{
+    stream_ring_put(&s->ring, data, size);
+    stream_ring_put(&s->log_ring, data, size);
     s->line_start = size > 0 ? data[size - 1] == '\n' : s->line_start;
 }
 
 static void stream_put_stamp(ChardevStream *s)
 {
+    StreamRing *const rings[] = {&s->ring, &s->log_ring};
     char stamp[STREAM_STAMP_BYTES + 17];
     unsigned ms = (unsigned)((aio_now_ns(s->ctx) - s->start_ns) / 1000000 % (100 * 3600 * 1000));
     int n = snprintf(stamp, sizeof(stamp), "[%02u:%02u:%02u.%03u] ", ms / 3600000, ms / 60000 % 60,
                      ms / 1000 % 60, ms % 1000);
 
-    stream_put(s, (const uint8_t *)stamp, (size_t)n);
+    for (unsigned i = 0; i < G_N_ELEMENTS(rings); i++) {
+        if (rings[i]->stamped) {
+            stream_ring_put(rings[i], (const uint8_t *)stamp, (size_t)n);
+        }
+    }
 }
 
 /* As stream_put() of what fits, with a time at the begin of each line. Returns what was taken of
@@ -136,18 +164,13 @@ static size_t stream_put_stamped(ChardevStream *s, const uint8_t *data, size_t s
     while (taken < size) {
         const uint8_t *newline = memchr(data + taken, '\n', size - taken);
         size_t line = newline ? (size_t)(newline - data) + 1 - taken : size - taken;
-        size_t room = stream_room(s);
 
-        if (s->line_start) {
-            if (room <= STREAM_STAMP_BYTES) {
-                break;
-            }
-            stream_put_stamp(s);
-            room -= STREAM_STAMP_BYTES;
-        }
-        line = MIN(line, room);
+        line = MIN(line, stream_room(s, s->line_start));
         if (line == 0) {
             break;
+        }
+        if (s->line_start) {
+            stream_put_stamp(s);
         }
         stream_put(s, data + taken, line);
         taken += line;
@@ -162,10 +185,10 @@ static size_t stream_write(Chardev *c, const uint8_t *data, size_t size)
     bool kick;
 
     rank_mutex_lock(&s->lock);
-    if (s->timestamps) {
+    if (s->ring.stamped || s->log_ring.stamped) {
         taken = stream_put_stamped(s, data, size);
     } else {
-        taken = MIN(size, stream_room(s));
+        taken = MIN(size, stream_room(s, false));
         stream_put(s, data, taken);
     }
     s->want_room = s->want_room || taken < size;
@@ -175,6 +198,16 @@ static size_t stream_write(Chardev *c, const uint8_t *data, size_t size)
         aio_bh_schedule(&s->flush_bh);
     }
     return taken;
+}
+
+void stream_set_up_stamps(ChardevStream *s)
+{
+    s->ring.stamped = s->timestamps;
+    if (s->logtimestamp && s->logfile) {
+        s->log_ring.bytes = g_malloc(STREAM_RING_BYTES);
+        s->log_ring.stamped = true;
+        s->log.ring = &s->log_ring;
+    }
 }
 
 static void stream_flush_bh(void *opaque)
@@ -193,7 +226,7 @@ void stream_check_room(ChardevStream *s)
     bool tell;
 
     rank_mutex_lock(&s->lock);
-    tell = s->want_room && stream_room(s) >= STREAM_RING_BYTES / 4;
+    tell = s->want_room && stream_room(s, true) >= STREAM_RING_BYTES / 4;
     if (tell) {
         s->want_room = false;
     }
@@ -220,11 +253,11 @@ size_t stream_tail(ChardevStream *s, uint8_t *buf, size_t size)
     uint64_t written, from;
 
     rank_mutex_lock(&s->lock);
-    written = atomic_load(&s->written);
+    written = atomic_load(&s->ring.written);
     size = MIN(size, MIN(written, STREAM_TAIL_BYTES));
     from = written - size;
     for (size_t i = 0; i < size; i++) {
-        buf[i] = s->ring[(from + i) % STREAM_RING_BYTES];
+        buf[i] = s->ring.bytes[(from + i) % STREAM_RING_BYTES];
     }
     rank_mutex_unlock(&s->lock);
     return size;
@@ -233,7 +266,7 @@ size_t stream_tail(ChardevStream *s, uint8_t *buf, size_t size)
 void stream_set_timestamps(ChardevStream *s, bool on)
 {
     rank_mutex_lock(&s->lock);
-    s->timestamps = on;
+    s->ring.stamped = on;
     rank_mutex_unlock(&s->lock);
 }
 
@@ -242,14 +275,14 @@ bool stream_timestamps(ChardevStream *s)
     bool on;
 
     rank_mutex_lock(&s->lock);
-    on = s->timestamps;
+    on = s->ring.stamped;
     rank_mutex_unlock(&s->lock);
     return on;
 }
 
 /* ---- the frontend's side ---- */
 
-static void stream_event(ChardevStream *s, ChardevEvent event)
+void stream_event(ChardevStream *s, ChardevEvent event)
 {
     if (s->base.frontend && s->base.frontend->event) {
         s->base.frontend->event(s->base.frontend_opaque, event);

@@ -9,8 +9,11 @@
  *               ^             \-> sink "log" (fd) : position <= written
  *               position
  *
+ * With logtimestamp=on "log" has a ring of its own, where each line begins with the time.
+ *
  * Invariants
- *   1. Positions count bytes since the stream was made and only grow; byte p is at ring[p % size].
+ *   1. Positions count bytes since the stream was made and only grow; byte p is at bytes[p % size]
+ *      of the sink's ring.
  *   2. position <= written for each active sink; a sink that is not active holds nothing up.
  *   3. written - (least position of an active sink) <= STREAM_RING_BYTES - STREAM_TAIL_BYTES, so
  *      that the last STREAM_TAIL_BYTES written can always be shown.
@@ -50,8 +53,15 @@ typedef enum SinkWork {
     SINK_DONE, /* it has: `result` */
 } SinkWork;
 
+typedef struct StreamRing {
+    uint8_t *bytes; /* STREAM_RING_BYTES; NULL: there is no such ring */
+    _Atomic uint64_t written;
+    bool stamped; /* each line begins with the time */
+} StreamRing;
+
 typedef struct ChardevSink {
     ChardevStream *stream;
+    StreamRing *ring; /* what it writes out */
     bool active;
     int fd;
     FdMode mode;
@@ -95,7 +105,8 @@ struct ChardevStream {
     bool mux_wanted;
     char *logfile;
     bool logappend;
-    bool timestamps; /* lock once open: Ctrl-A t */
+    bool logtimestamp;
+    bool timestamps; /* what ring.stamped is at first */
 
     OptSpec *options_table; /* what frees config; owned */
 
@@ -110,11 +121,10 @@ struct ChardevStream {
     ChardevStream *next; /* the process's list; main, and read by crash paths */
 
     RankMutex lock;
-    uint8_t *ring;
-    _Atomic uint64_t written;
-    int64_t start_ns; /* timestamps count from here */
-    bool line_start;  /* lock */
-    bool want_room;   /* lock: a write was short */
+    StreamRing ring, log_ring; /* changed with the lock */
+    int64_t start_ns;          /* timestamps count from here */
+    bool line_start;           /* lock */
+    bool want_room;            /* lock: a write was short */
     AioBh flush_bh;
     ChardevSink out, log;
 
@@ -144,8 +154,11 @@ void stream_co_flush(ChardevStream *s) coroutine_fn RUNS_IN_MAIN;
 /* Brackets a coroutine that uses the stream; the end is the last it does with it. */
 void stream_coroutine_begin(ChardevStream *s) RUNS_IN_MAIN;
 void stream_coroutine_end(ChardevStream *s) RUNS_IN_MAIN;
+/* Before the sinks start: what the options say about time stamps. */
+void stream_set_up_stamps(ChardevStream *s) RUNS_IN_MAIN;
 /* Tells the frontend when it changes. */
 void stream_set_connected(ChardevStream *s, bool connected) RUNS_IN_MAIN;
+void stream_event(ChardevStream *s, ChardevEvent event) RUNS_IN_MAIN;
 void stream_set_timestamps(ChardevStream *s, bool on) ANY_THREAD;
 bool stream_timestamps(ChardevStream *s) ANY_THREAD;
 size_t stream_tail(ChardevStream *s, uint8_t *buf, size_t size) ANY_THREAD;
@@ -186,6 +199,9 @@ void stdio_release(void) RUNS_IN_MAIN;
 ChardevMux *mux_new(ChardevStream *s) RUNS_IN_MAIN;
 void mux_free(ChardevMux *mux) RUNS_IN_MAIN;
 Chardev *mux_claim(ChardevMux *mux, const char *who, GError **error) RUNS_IN_MAIN;
+bool mux_in_use(const ChardevMux *mux) RUNS_IN_MAIN;
+/* To the port that has the input. */
+void mux_send_break(ChardevMux *mux) RUNS_IN_MAIN;
 bool mux_owns(const Chardev *c) ANY_THREAD;
 bool mux_has_focus(const Chardev *c) RUNS_IN_MAIN; /* one that mux_owns() */
 void mux_release(Chardev *c) RUNS_IN_MAIN;

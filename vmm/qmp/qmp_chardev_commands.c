@@ -1,8 +1,146 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vmm/qmp/qmp.h"
+/* Character devices while the VM lives. What they are: docs/character-devices.md. */
+#include <string.h>
+#include <unistd.h>
+#include "vmm/chardev.h"
+#include "vmm/qmp/qmp_chardev_backend.h"
 #include "vmm/qmp/qmp_tables.h"
 
-const QmpCommand qmp_chardev_commands[] = {{0}};
+/* ---- what there is ---- */
+
+static const QmpType chardev_info = {
+    .name = "ChardevInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(
+        {"label", &qmp_str, .doc = "its id"}, {"filename", &qmp_str, .doc = "where it leads"},
+        {"frontend-open", &qmp_bool, .doc = "whether a device or monitor has it"})};
+static const QmpType chardev_info_list = {.kind = QMP_KIND_ARRAY, .element = &chardev_info};
+
+static void qmp_add_chardev(const ChardevInfo *info, void *opaque)
+{
+    struct json_object *item = json_object_new_object();
+    qmp_put_str(item, "label", info->id);
+    qmp_put_str(item, "filename", info->filename);
+    qmp_put_bool(item, "frontend-open", info->frontend_open);
+    json_object_array_add(opaque, item);
+}
+
+static struct json_object *qmp_query_chardev(QmpCall *call, struct json_object *args,
+                                             GError **error)
+{
+    enter_main();
+    struct json_object *list = json_object_new_array();
+    chardev_foreach(qmp_add_chardev, list);
+    return list;
+}
+
+static const QmpType chardev_backend_info = {
+    .name = "ChardevBackendInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"name", &qmp_str, .doc = "as -chardev and chardev-add have it"})};
+static const QmpType chardev_backend_info_list = {.kind = QMP_KIND_ARRAY,
+                                                  .element = &chardev_backend_info};
+
+static struct json_object *qmp_query_chardev_backends(QmpCall *call, struct json_object *args,
+                                                      GError **error)
+{
+    struct json_object *list = json_object_new_array();
+    for (const char *const *name = chardev_backend_names(); *name != NULL; name++) {
+        struct json_object *item = json_object_new_object();
+        qmp_put_str(item, "name", *name);
+        json_object_array_add(list, item);
+    }
+    return list;
+}
+
+/* ---- adding and removing ---- */
+
+static const QmpType chardev_add_args = {
+    .name = "q_obj_chardev-add-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "the new chardev's id"},
+                           {"backend", &qmp_chardev_backend, .doc = "what it is"})};
+static const QmpType chardev_return = {
+    .name = "ChardevReturn",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"pty", &qmp_str, true, "name of the pseudo-terminal, for a pty"})};
+
+typedef struct QmpChardevPty {
+    const char *id;
+    struct json_object *result;
+} QmpChardevPty;
+
+static void qmp_find_pty(const ChardevInfo *info, void *opaque)
+{
+    QmpChardevPty *pty = opaque;
+    const char *name = info->filename;
+    if (g_strcmp0(info->id, pty->id) == 0 && g_str_has_prefix(name, "pty:")) {
+        qmp_put_str(pty->result, "pty", name + strlen("pty:"));
+    }
+}
+
+static struct json_object *qmp_chardev_add(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    const char *id = qmp_arg_str(args, "id");
+    int fd;
+    OptDict *options = qmp_chardev_options(qmp_arg_get(args, "backend"), call->session, &fd, error);
+    if (options == NULL) {
+        return NULL;
+    }
+    opt_dict_set(options, "id", id);
+    bool ok = chardev_co_add(options, error);
+    if (fd >= 0) {
+        close(fd); /* the chardev has its own */
+    }
+    if (!ok) {
+        return NULL;
+    }
+    QmpChardevPty pty = {.id = id, .result = json_object_new_object()};
+    chardev_foreach(qmp_find_pty, &pty);
+    return pty.result;
+}
+
+static const QmpType chardev_id_args = {
+    .name = "q_obj_chardev-remove-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "the chardev's id"})};
+
+static struct json_object *qmp_chardev_remove(QmpCall *call, struct json_object *args,
+                                              GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    chardev_co_remove(qmp_arg_str(args, "id"), error);
+    return NULL;
+}
+
+static struct json_object *qmp_chardev_send_break(QmpCall *call, struct json_object *args,
+                                                  GError **error)
+{
+    enter_main();
+    chardev_send_break(qmp_arg_str(args, "id"), error);
+    return NULL;
+}
+
+const QmpCommand qmp_chardev_commands[] = {
+    {"query-chardev", NULL, &chardev_info_list, QMP_INSTANT, qmp_query_chardev,
+     "The character devices, and where they lead."},
+    {"query-chardev-backends", NULL, &chardev_backend_info_list, QMP_INSTANT | QMP_EARLY,
+     qmp_query_chardev_backends, "The backends that chardev-add takes."},
+    {"chardev-add", &chardev_add_args, &chardev_return, 0, qmp_chardev_add,
+     "Adds a character device, for device_add to use. A socket is a server that does not wait for "
+     "its client unless told otherwise."},
+    {"chardev-remove", &chardev_id_args, NULL, 0, qmp_chardev_remove,
+     "Removes a character device that nobody uses; one in use is an error."},
+    {"chardev-send-break", &chardev_id_args, NULL, QMP_INSTANT, qmp_chardev_send_break,
+     "Sends a break to the device that has the input of a character device."},
+    {0},
+};
+
+/* ---- events ---- */
+
 static const QmpType vserport_change = {
     .name = "q_obj_VSERPORT_CHANGE-arg",
     .kind = QMP_KIND_STRUCT,
