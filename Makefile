@@ -157,7 +157,7 @@ RUN_SCRIPTS = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(filter tests/guest/%.sh
 run-tests: $(B)/skiff test-bins guests agent linux-guest lab-image
 	$(Q)tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(RUN_SCRIPTS)
 
-run-tests-sandboxed: $(B)/skiff guests linux-guest lab-image
+run-tests-sandboxed: $(B)/skiff guests agent linux-guest lab-image
 	$(Q)tests/run --sandbox $(RUN_TESTS_test) $(filter tests/guest/%.sh,$(TEST_SCRIPTS))
 
 lab-image: linux-guest
@@ -186,6 +186,13 @@ bench:
 	@$(SUBMAKE) V=release all guests linux-guest bench-bins
 	tests/bench/run
 
+# What QMP says here and there; writes docs/qmp-differences.md.
+compare-qmp:
+	@tests/install-deps build test
+	@$(SUBMAKE) V=release all guests lab-image
+	$(Q)tests/compare-qmp/get-qemu build/qemu-10
+	$(Q)tests/compare-qmp/compare
+
 install: all agent
 	install -D -m 755 build/release/skiff $(DESTDIR)$(PREFIX)/bin/skiff
 	install -D -m 755 build/agent/skiff-agent $(DESTDIR)$(PREFIX)/lib/skiff/skiff-agent
@@ -201,5 +208,5 @@ clean:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include $(wildcard guest-images/*.mk tests/*.mk tests/*/*.mk vmm/*.mk)
 
-.PHONY: all run check check-sandbox run-tests-sandboxed lint asan ubsan tsan fuzz bench install clean
+.PHONY: all run check compare-qmp check-sandbox run-tests-sandboxed lint asan ubsan tsan fuzz bench install clean
 .PHONY: test-bins fuzz-bins run-tests run-lint run-fuzzers lab-image
