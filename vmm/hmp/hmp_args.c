@@ -191,7 +191,8 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_parse_int(HmpCall *call, const HmpP
                                                        GError **error)
 {
     uint64_t value;
-    if (!hmp_co_expr(call, at, &value, error)) {
+    bool more = p[1].name != NULL;
+    if (!hmp_co_expr(call, at, more, &value, error)) {
         g_prefix_error(error, "'%s': ", p->name);
         return false;
     }

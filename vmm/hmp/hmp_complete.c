@@ -139,20 +139,19 @@ size_t hmp_complete(Vm *vm, const char *text, GPtrArray *words)
         last--;
     }
     g_autofree char *line = g_strstrip(g_strndup(text, (size_t)(last - text)));
+    g_autoptr(GPtrArray) before = g_ptr_array_new();
+    g_auto(GStrv) parts = g_strsplit_set(line, " \t", -1);
+    for (char **part = parts; *part != NULL; part++) {
+        if ((*part)[0] != '\0') {
+            g_ptr_array_add(before, *part);
+        }
+    }
+    g_ptr_array_add(before, NULL);
+    hmp_complete_command((char *const *)before->pdata, words);
     const char *arguments;
     const HmpCommand *c = hmp_command_find(line, &arguments);
-    if (c != NULL) {
+    if (words->len == 0 && c != NULL) {
         hmp_complete_argument(vm, c, arguments, words);
-    } else {
-        g_autoptr(GPtrArray) before = g_ptr_array_new();
-        g_auto(GStrv) parts = g_strsplit_set(line, " \t", -1);
-        for (char **part = parts; *part != NULL; part++) {
-            if ((*part)[0] != '\0') {
-                g_ptr_array_add(before, *part);
-            }
-        }
-        g_ptr_array_add(before, NULL);
-        hmp_complete_command((char *const *)before->pdata, words);
     }
     hmp_keep_matching(words, last);
     return (size_t)(last - text);

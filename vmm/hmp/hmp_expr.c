@@ -10,6 +10,7 @@
 typedef struct HmpExpr {
     HmpCall *call;
     const char *at;
+    bool more; /* another word may follow */
     unsigned depth;
     GError **error;
 } HmpExpr;
@@ -178,9 +179,12 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_expr_level(HmpExpr *e, unsigned lev
         return false;
     }
     for (;;) {
+        const char *end = e->at;
         char c = hmp_expr_peek(e);
         uint64_t right = 0;
-        if (c == '\0' || strchr(hmp_expr_levels[level], c) == NULL) {
+        bool next = e->more && e->at > end && !g_ascii_isspace(e->at[1]);
+        if (c == '\0' || strchr(hmp_expr_levels[level], c) == NULL || next) {
+            e->at = end; /* the blank may matter to the caller */
             return true;
         }
         e->at++;
@@ -190,9 +194,9 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_expr_level(HmpExpr *e, unsigned lev
     }
 }
 
-bool hmp_co_expr(HmpCall *call, const char **at, uint64_t *value, GError **error)
+bool hmp_co_expr(HmpCall *call, const char **at, bool more, uint64_t *value, GError **error)
 {
-    HmpExpr e = {.call = call, .at = *at, .error = error};
+    HmpExpr e = {.call = call, .at = *at, .more = more, .error = error};
     if (!hmp_co_expr_level(&e, 0, value)) {
         return false;
     }

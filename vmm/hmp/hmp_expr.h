@@ -12,8 +12,10 @@
 
 #include "vmm/hmp/hmp_int.h"
 
-/* Reads the longest expression at *@at, which it advances. False + error. */
-bool hmp_co_expr(HmpCall *call, const char **at, uint64_t *value, GError **error)
+/* Reads the longest expression at *@at, which it advances. With @more words to come, an operator
+ * that has a blank before and none behind is the beginning of the next: in `memsave 0 16 /tmp/file`
+ * there is no division. False + error. */
+bool hmp_co_expr(HmpCall *call, const char **at, bool more, uint64_t *value, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 
 #endif
