@@ -84,7 +84,9 @@ static void hmp_keep_matching(GPtrArray *words, const char *prefix)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
     for (unsigned i = 0; i < words->len;) {
-        if (g_str_has_prefix(words->pdata[i], prefix) && g_hash_table_add(seen, words->pdata[i])) {
+        char *word = words->pdata[i];
+        if (g_str_has_prefix(word, prefix) && !g_hash_table_contains(seen, word)) {
+            g_hash_table_add(seen, word);
             i++;
         } else {
             g_ptr_array_remove_index_fast(words, i);

@@ -74,11 +74,14 @@ static const char *line_end(const LineEditor *e)
     return e->text->str + e->text->len;
 }
 
-/* What is behind the cursor has changed: writes it, and goes back to the cursor. */
-static void line_redraw_tail(LineEditor *e)
+/* What is behind the cursor has changed, and may be @shorter than it was: writes it, and goes back
+ * to the cursor. */
+static void line_redraw_tail(LineEditor *e, bool shorter)
 {
     line_write(e, line_cursor(e), e->text->len - e->cursor);
-    line_puts(e, "\033[K");
+    if (shorter) {
+        line_puts(e, "\033[K");
+    }
     line_move_back(e, line_columns(line_cursor(e), line_end(e)));
 }
 
@@ -139,7 +142,7 @@ static void line_erase(LineEditor *e, size_t from, size_t to)
     if (from == e->text->len && to - from == 1) {
         line_puts(e, " \b"); /* the plainest terminal can do this */
     } else {
-        line_redraw_tail(e);
+        line_redraw_tail(e, true);
     }
 }
 
@@ -154,16 +157,19 @@ static void line_insert(LineEditor *e, const char *text, size_t size)
     e->cursor += size;
     line_write(e, text, size);
     if (e->cursor < e->text->len) {
-        line_redraw_tail(e);
+        line_redraw_tail(e, false);
     }
 }
 
 static void line_replace(LineEditor *e, const char *text)
 {
+    unsigned columns = line_columns(e->text->str, line_end(e));
     line_go_to(e, 0);
     g_string_assign(e->text, text);
     line_write(e, text, e->text->len);
-    line_puts(e, "\033[K");
+    if (line_columns(e->text->str, line_end(e)) < columns) {
+        line_puts(e, "\033[K");
+    }
     e->cursor = e->text->len;
 }
 

@@ -412,6 +412,7 @@ static void tab_knows_commands_and_names(void **state)
     QmpRig *rig = *state;
     assert_completes(rig, "sto", 0, "stop ");
     assert_completes(rig, "  sto", 2, "stop ");
+    assert_completes(rig, "in", 0, "info ");
     assert_completes(rig, "info ch", 5, "chardev ");
     assert_completes(rig, "info \t regi", 7, "registers ");
     assert_completes(rig, "help sto", 5, "stop ");
