@@ -117,7 +117,8 @@ static uint64_t fuzz_feed(RspReader *r, const GByteArray *stream, size_t piece)
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     rsp_reader_init(r);
     for (size_t at = 0; at < stream->len;) {
-        size_t size = MIN(1 + fuzz_below(piece), stream->len - at), used = SIZE_MAX;
+        size_t size = 1 + fuzz_below(piece), used = SIZE_MAX;
+        size = MIN(size, stream->len - at);
         RspEvent event = rsp_reader_feed(r, stream->data + at, size, &used);
         fuzz_require(used > 0 && used <= size, "a feed took nothing, or too much");
         fuzz_require(event != RSP_MORE || used == size, "bytes were left without an event");
