@@ -87,6 +87,10 @@ static RUNS_IN_VCPU void vcpu_park(Vcpu *v)
         }
     } while (step != VCPU_PARK_LEAVE);
     arch_vcpu_resumed(v->fd);
+    const VcpuDebugger *debugger = atomic_load(&v->set->debugger);
+    if (debugger != NULL) {
+        debugger->resumed(v, v->set->debugger_opaque);
+    }
 }
 
 /* It asked for something that ends this run (a reset, say): not one more instruction until main has
@@ -208,6 +212,12 @@ void vcpus_hold(VcpuSet *set, unsigned index, bool held)
         bug_abort("invariant 5: a vCPU is to be held that is not parked");
     }
     set->vcpus[index].held = held;
+}
+
+void vcpus_set_debugger(VcpuSet *set, const VcpuDebugger *debugger, void *opaque)
+{
+    set->debugger_opaque = opaque;
+    atomic_store(&set->debugger, debugger);
 }
 
 static bool vcpus_start_threads(VcpuSet *set, GError **error)

@@ -52,6 +52,15 @@ typedef struct VcpuDebugExit {
     struct kvm_debug_exit_arch arch;
 } VcpuDebugExit;
 
+/* A debugger in the vCPUs' threads, outside KVM_RUN and with nothing held. Blocks on nothing. */
+typedef struct VcpuDebugger {
+    /* KVM_EXIT_DEBUG. False: that was the guest's own affair, and it goes on. Else the run ends
+     * with VCPU_EVENT_DEBUG. */
+    bool (*debug_exit)(Vcpu *v, const struct kvm_debug_exit_arch *exit, void *opaque);
+    /* It was parked and is about to run: the time to set debug registers. */
+    void (*resumed)(Vcpu *v, void *opaque);
+} VcpuDebugger;
+
 typedef struct VcpuSetConfig {
     Kvm *kvm;
     const ArchCpus *cpus;
@@ -80,6 +89,9 @@ void vcpus_co_call(VcpuSet *set, unsigned index, VcpuCallFn *fn, void *opaque)
     coroutine_fn RUNS_IN_MAIN;
 /* All parked: a held vCPU stays so when the others are let go (gdb runs one thread). */
 void vcpus_hold(VcpuSet *set, unsigned index, bool held) RUNS_IN_MAIN;
+
+/* For good; @debugger and @opaque live as long as the vCPUs. */
+void vcpus_set_debugger(VcpuSet *set, const VcpuDebugger *debugger, void *opaque) RUNS_IN_MAIN;
 
 /* ---- for calls ---- */
 int vcpu_fd(const Vcpu *v) RUNS_IN_VCPU;

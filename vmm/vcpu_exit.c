@@ -148,6 +148,18 @@ static void vcpu_exit_system_event(Vcpu *v)
     }
 }
 
+static void vcpu_exit_debug(Vcpu *v) RUNS_IN_VCPU;
+static void vcpu_exit_debug(Vcpu *v)
+{
+    const struct kvm_debug_exit_arch exit = v->run->debug.arch;
+    const VcpuDebugger *debugger = atomic_load(&v->set->debugger);
+    if (debugger != NULL && !debugger->debug_exit(v, &exit, v->set->debugger_opaque)) {
+        return;
+    }
+    v->debug_exit = (VcpuDebugExit){.valid = true, .arch = exit};
+    vcpu_event(v, VCPU_EVENT_DEBUG);
+}
+
 static void vcpu_handle_exit(Vcpu *v) RUNS_IN_VCPU;
 static void vcpu_handle_exit(Vcpu *v)
 {
@@ -162,8 +174,7 @@ static void vcpu_handle_exit(Vcpu *v)
     case KVM_EXIT_IRQ_WINDOW_OPEN:
         break;
     case KVM_EXIT_DEBUG:
-        v->debug_exit = (VcpuDebugExit){.valid = true, .arch = v->run->debug.arch};
-        vcpu_event(v, VCPU_EVENT_DEBUG);
+        vcpu_exit_debug(v);
         break;
     case KVM_EXIT_SHUTDOWN:
         vcpu_event(v, VCPU_EVENT_TRIPLE_FAULT);

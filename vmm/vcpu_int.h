@@ -43,6 +43,8 @@ struct VcpuSet {
     VcpuSetConfig config;
     Vcpu *vcpus;
     unsigned count;
+    const VcpuDebugger *_Atomic debugger;
+    void *debugger_opaque;     /* before debugger is set */
     bool parked;               /* main's view */
     _Atomic unsigned unparked; /* vCPUs that have yet to park */
     CoToken parker;

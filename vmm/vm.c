@@ -4,6 +4,7 @@
 #include <string.h>
 #include "hw/core/vm_clock.h"
 #include "util/log.h"
+#include "vmm/gdb/gdbstub.h"
 #include "vmm/chardev.h"
 #include "vmm/vm_hotplug.h"
 
@@ -345,5 +346,6 @@ bool vm_co_build(Vm *vm, GError **error)
     vm->built = vm_co_open_exec(vm, error) && vm_co_make_chardevs(vm, error) &&
                 vm_co_open_drives(vm, error) && board_co_build(vm, error) &&
                 board_co_reset(vm, error);
-    return vm->built && vm_open_monitors(vm, error);
+    return vm->built && vm_open_monitors(vm, error) &&
+           (vm->config->gdb == NULL || gdbstub_co_open(vm, vm->config->gdb, error));
 }

@@ -1,0 +1,518 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 180
+"""The gdb stub by its packets: what gdb itself does not send, and what no client should."""
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+SKIFF = os.environ.get("SKIFF", "build/skiff")
+SLOW = int(os.environ.get("TEST_SLOW", "1"))
+GUEST = "build/guests/count.elf"
+ENTRY = 0x100000
+
+
+class Gdb:
+    """A client: packets out, packets in."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)  # waits for its turn
+        self.socket.settimeout(20 * SLOW)
+        self.data = b""
+        self.acks = True
+
+    def close(self):
+        self.socket.close()
+
+    def send_raw(self, data):
+        self.socket.sendall(data)
+
+    def send(self, payload):
+        if isinstance(payload, str):
+            payload = payload.encode("latin-1")
+        self.send_raw(b"$" + payload + b"#%02x" % (sum(payload) & 0xff))
+
+    def byte(self):
+        if not self.data:
+            self.data = self.socket.recv(65536)
+            if not self.data:
+                raise EOFError("the stub has closed the connection")
+        first, self.data = self.data[:1], self.data[1:]
+        return first
+
+    def receive(self):
+        while self.byte() != b"$":
+            pass
+        raw = b""
+        while (c := self.byte()) != b"#":
+            raw += c
+        given = int(self.byte() + self.byte(), 16)
+        assert given == sum(raw) & 0xff, "a wrong checksum"
+        if self.acks:
+            self.send_raw(b"+")
+        return self.expand(raw).decode("latin-1")
+
+    @staticmethod
+    def expand(raw):
+        out, at = bytearray(), 0
+        while at < len(raw):
+            if raw[at] == ord("*"):
+                at += 1
+                out += bytes([out[-1]]) * (raw[at] - 29)
+            elif raw[at] == ord("}"):
+                at += 1
+                out.append(raw[at] ^ 0x20)
+            else:
+                out.append(raw[at])
+            at += 1
+        return bytes(out)
+
+    def ask(self, payload):
+        self.send(payload)
+        return self.receive()
+
+    def expect(self, payload, answer):
+        said = self.ask(payload)
+        assert said == answer, f"{payload!r} is answered by {said!r}, not {answer!r}"
+
+    def monitor(self, line):
+        self.send("qRcmd," + line.encode().hex())
+        text = ""
+        while (said := self.receive()) != "OK":
+            assert said[:1] == "O", f"{line!r} is answered by {said!r}"
+            text += bytes.fromhex(said[1:]).decode()
+        return text
+
+    def pc(self, thread=1):
+        self.expect(f"Hg{thread:x}", "OK")
+        return int.from_bytes(bytes.fromhex(self.ask("p10")), "little")
+
+    def stopped(self):
+        said = self.receive()
+        assert said[:1] == "T", f"{said!r} is no stop"
+        return said
+
+
+class Machine:
+    """skiff with the guest that counts, stopped before its first instruction."""
+
+    def __init__(self, *options, stopped=True, cpus=2):
+        self.work = tempfile.TemporaryDirectory()
+        self.path = os.path.join(self.work.name, "gdb")
+        self.log = open(os.path.join(self.work.name, "log"), "w+")
+        self.process = subprocess.Popen(
+            [SKIFF, "-display", "none", "-serial", f"file:{self.work.name}/console", "-kernel", GUEST,
+             "-append", "ms=100", "-smp", str(cpus), "-gdb", f"unix:{self.path}",
+             *(["-S"] if stopped else []), *options],
+            cwd=TOP, stdin=subprocess.PIPE, stdout=self.log, stderr=subprocess.STDOUT)
+        self.wait(lambda: os.path.exists(self.path), "the stub's socket")
+
+    def wait(self, condition, what):
+        deadline = time.monotonic() + 30 * SLOW
+        while not condition():
+            assert self.process.poll() is None, f"skiff ended before {what}: {self.said()}"
+            assert time.monotonic() < deadline, f"no {what}: {self.said()}"
+            time.sleep(0.01)
+
+    def said(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def console(self):
+        with open(f"{self.work.name}/console", errors="replace") as f:
+            return f.read()
+
+    def wait_console(self, pattern):
+        self.wait(lambda: re.search(pattern, self.console()), f"'{pattern}' on the console")
+
+    def ticks(self):
+        return len(re.findall("tick", self.console()))
+
+    def wait_running(self):
+        before = self.ticks()
+        self.wait(lambda: self.ticks() > before + 1, "sign of life")
+
+    def qmp(self, *commands):
+        for command in commands:
+            self.process.stdin.write(b'{"execute": "%s"}\n' % command.encode())
+        self.process.stdin.flush()
+
+    def gdb(self):
+        return Gdb(self.path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.log.close()
+        self.work.cleanup()
+
+
+def test_it_says_what_it_can_and_nothing_of_what_it_cannot():
+    with Machine() as m:
+        g = m.gdb()
+        said = g.ask("qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+")
+        for feature in ("PacketSize=4000", "QStartNoAckMode+", "qXfer:features:read+", "swbreak+", "hwbreak+"):
+            assert feature in said.split(";"), said
+        for unknown in ("vMustReplyEmpty", "qTStatus", "qOffsets", "!", "vRun;x", "z9,0,0", "", "\xff\xfe"):
+            g.expect(unknown, "")
+        g.expect("vCont?", "vCont;c;C;s;S")
+        g.expect("qAttached", "1")
+
+
+def test_threads_are_vcpus():
+    with Machine(cpus=3) as m:
+        g = m.gdb()
+        g.expect("qfThreadInfo", "m1,2,3")
+        g.expect("qsThreadInfo", "l")
+        g.expect("qC", "QC1")
+        g.expect("T3", "OK")
+        g.expect("T4", "E22")
+        g.expect("Hg4", "E22")
+        g.expect("Hgp1.2", "OK")
+        g.expect("qC", "QC2")
+        assert bytes.fromhex(g.ask("qThreadExtraInfo,1")).startswith(b"CPU#0 [")
+        xml = g.ask("qXfer:threads:read::0,1000")
+        assert xml[0] == "l" and xml.count("<thread ") == 3, xml
+        assert g.pc(1) == ENTRY and g.pc(2) == 0xfff0
+
+
+def test_a_description_read_in_small_pieces_is_the_whole():
+    with Machine() as m:
+        g = m.gdb()
+        whole = g.ask("qXfer:features:read:target.xml:0,3fff")
+        text, piece = "", "m"
+        while piece[0] == "m":
+            piece = g.ask(f"qXfer:features:read:target.xml:{len(text):x},101")
+            text += piece[1:]
+        while whole[0] == "m":
+            whole = "l" + whole[1:] + g.ask(f"qXfer:features:read:target.xml:{len(whole) - 1:x},3fff")[1:]
+        assert text == whole[1:] and text.endswith("</target>\n")
+        g.expect("qXfer:features:read:target.xml:fffff,10", "E22")
+        g.expect("qXfer:features:read:other.xml:0,10", "E00")
+        sizes = [int(s) for s in re.findall(r'bitsize="(\d+)"', text)]
+        assert len(g.ask("g")) == sum(sizes) // 4, "the g packet is not as long as the description says"
+        for n, size in enumerate(sizes):
+            assert len(g.ask(f"p{n:x}")) == size // 4
+        g.expect(f"p{len(sizes):x}", "E22")
+
+
+def test_registers_are_written_one_by_one_and_all():
+    with Machine() as m:
+        g = m.gdb()
+        values = {0: "8877665544332211", 15: "0102030405060708", 0x18: "00000000000000c0ff3f", 0x28: "11" * 16,
+                  0x39: "0000000000800000", 0x3d: "0000000000007000"}
+        for number, value in values.items():
+            g.expect(f"P{number:x}={value}", "OK")
+            g.expect(f"p{number:x}", value)
+        everything = g.ask("g")
+        assert everything.startswith("8877665544332211")
+        changed = "1111111111111111" + everything[16:]
+        g.expect("G" + changed, "OK")
+        g.expect("g", changed)
+        assert g.ask("P12=99000000").startswith("E."), "a selector without a descriptor"
+        g.expect("G00", "E22")
+        g.expect("P0=00", "E22")
+        g.expect("P99=00", "E22")
+        assert g.pc() == ENTRY
+
+
+def test_memory_is_read_and_written_and_holes_are_errors():
+    with Machine("-m", "64") as m:
+        g = m.gdb()
+        g.expect("M200000,4:01020304", "OK")
+        g.expect("m200000,4", "01020304")
+        g.expect("X200001,2:}\x03\x7f", "OK")
+        g.expect("m200000,4", "01237f04")
+        g.expect("X200000,0:", "OK")
+        g.expect("m3fffffe,8", g.ask("m3fffffe,2"))  # as far as there is memory
+        assert g.ask("m4000000,1").startswith("E.")
+        assert g.ask("M4000000,1:00").startswith("E.")
+        assert g.ask("m100000000,1").startswith("E."), "not an address of this vCPU"
+        for bad in ("m", "m0", "m0,", "m0,g", "m,4", "m0,4x", "m0,fffff", "M0,4:0102", "M0,1:0102", "X0,5:abc", "mfffffffffffffffff,1"):
+            g.expect(bad, "E22")
+        g.expect("m200000,0", "")
+
+
+def test_physical_memory_mode_is_spelled_as_qemus():
+    with Machine("-m", "64") as m:
+        g = m.gdb()
+        g.expect("qqemu.PhyMemMode", "0")
+        g.expect("Qqemu.PhyMemMode:1", "OK")
+        g.expect("qqemu.PhyMemMode", "1")
+        g.expect("m100000,4", g.ask("m100000,4"))
+        g.expect("Qqemu.PhyMemMode:0", "OK")
+        g.expect("Qqemu.PhyMemMode:", "E22")
+        g.expect("qqemu.sstepbits", "ENABLE=1,NOIRQ=2,NOTIMER=4")
+        assert g.ask("qqemu.sstep").startswith("0x")
+
+
+def test_single_steps_execute_one_instruction_of_one_thread():
+    with Machine() as m:
+        g = m.gdb()
+        g.send("vCont;s:1")
+        assert g.stopped().startswith("T05thread:01;")
+        assert g.pc() == ENTRY + 5 and g.pc(2) == 0xfff0
+        g.expect("Hg1", "OK")
+        g.send("s")
+        g.stopped()
+        assert g.pc() == ENTRY + 6
+        g.send(f"s{ENTRY:x}")
+        g.stopped()
+        assert g.pc() == ENTRY + 5
+
+
+def test_breakpoints_before_paging_leave_memory_alone():
+    with Machine() as m:
+        g = m.gdb()
+        g.ask("qSupported:swbreak+;hwbreak+")
+        code = g.ask("m100000,40")
+        g.expect(f"Z0,{ENTRY + 6:x},1", "OK")
+        g.expect(f"Z0,{ENTRY + 6:x},1", "OK")
+        g.expect("Qqemu.PhyMemMode:1", "OK")
+        g.expect("m100000,40", code)
+        g.expect("Qqemu.PhyMemMode:0", "OK")
+        g.send("vCont;c")
+        assert g.stopped() == "T05thread:01;swbreak:;"
+        assert g.pc() == ENTRY + 6
+        g.expect(f"z0,{ENTRY + 6:x},1", "OK")
+        g.expect(f"z0,{ENTRY + 6:x},1", "OK")
+        g.expect(f"Z1,{ENTRY + 7:x},1", "OK")
+        g.send("c")
+        assert g.stopped() == "T05thread:01;hwbreak:;"
+
+
+def test_there_are_four_debug_registers_and_a_fifth_is_refused_in_words():
+    with Machine() as m:
+        g = m.gdb()
+        for n in range(4):
+            g.expect(f"Z1,{ENTRY + n:x},1", "OK")
+        assert g.ask("Z2,200000,4").startswith("E.")
+        g.expect(f"z1,{ENTRY:x},1", "OK")
+        assert g.ask("Z2,200000,10").startswith("E."), "two registers' worth where one is left"
+        g.expect("Z2,200000,8", "OK")
+        for bad in ("Z0", "Z0,", "Z0,1", "Z,1,1", "Z0,x,1", "Z2,0", "z1,1"):
+            g.expect(bad, "E22")
+        assert g.ask("Z2,0,0").startswith("E.")
+        assert g.ask("Z2,0,ffffffffffffffff").startswith("E.")
+
+
+def test_breakpoints_in_memory_do_not_show():
+    with Machine() as m:
+        g = m.gdb()
+        code = g.ask("m200000,8")
+        g.expect("Qqemu.PhyMemMode:1", "OK")
+        g.expect("Z0,200002,1", "OK")
+        g.expect("m200000,8", code)
+        g.expect("M200000,4:01020304", "OK")
+        g.expect("m200000,4", "01020304")
+        assert "0x04cc0201" in g.monitor("xp /1xw 0x200000"), "in the guest's memory it does stand"
+        g.expect("z0,200002,1", "OK")
+        assert "0x04030201" in g.monitor("xp /1xw 0x200000")
+
+
+def test_an_interrupt_stops_a_guest_that_spins():
+    with Machine() as m:
+        g = m.gdb()
+        g.send("vCont;c")
+        m.wait_console("tick 2")
+        g.send_raw(b"\x03")
+        assert g.stopped().startswith("T02")
+        before = m.ticks()
+        assert g.pc() != ENTRY
+        g.send("vCont;c")
+        m.wait(lambda: m.ticks() > before + 1, "going on")
+        g.send_raw(b"\x03")
+        g.stopped()
+
+
+def test_a_client_that_comes_stops_the_guest_and_one_that_goes_lets_it_run():
+    with Machine(stopped=False) as m:
+        m.wait_console("tick 2")
+        g = m.gdb()
+        assert g.ask("?").startswith("T02")
+        assert "paused" in g.monitor("info status")
+        g.close()
+        m.wait_running()
+        g = m.gdb()
+        g.ask("?")
+        g.expect("D", "OK")
+        m.wait_running()
+
+
+def test_one_that_goes_leaves_a_vm_stopped_that_it_found_so():
+    with Machine() as m:
+        g = m.gdb()
+        g.ask("?")
+        g.expect(f"Z0,{ENTRY + 6:x},1", "OK")
+        g.close()
+        g = m.gdb()
+        assert g.ask("?").startswith("T02") and g.pc() == ENTRY
+        g.send("vCont;c")
+        m.wait_running()  # the breakpoint has gone with its client
+
+
+def test_a_step_of_one_thread_that_is_left_behind_frees_the_others():
+    with Machine() as m:
+        g = m.gdb()
+        g.send("vCont;c")
+        m.wait_console("tick 2")
+        g.send_raw(b"\x03")
+        g.stopped()
+        g.send("vCont;c:1")
+        g.close()
+        m.wait_running()
+        g = m.gdb()
+        g.ask("?")
+        g.expect("D", "OK")
+        m.wait_running()
+
+
+def test_a_stop_by_somebody_else_is_told_and_so_is_nothing_of_a_start():
+    with Machine("-qmp", "stdio") as m:
+        g = m.gdb()
+        m.qmp("qmp_capabilities", "stop")
+        g.send("vCont;c")
+        m.wait_console("tick 2")
+        m.qmp("stop")
+        assert g.stopped().startswith("T02")
+        m.qmp("cont")
+        m.wait_running()
+        g.expect("qAttached", "1")  # and no stop before it
+        m.qmp("stop")
+        g.expect("qAttached", "1")
+        g.send("vCont;c")
+        m.wait_running()
+
+
+def test_the_machine_may_be_reset_and_breakpoints_stay():
+    with Machine() as m:
+        g = m.gdb()
+        g.ask("qSupported:swbreak+;hwbreak+")
+        g.expect(f"Z0,{ENTRY + 6:x},1", "OK")
+        g.send("vCont;c")
+        g.stopped()
+        g.monitor("system_reset")
+        m.wait(lambda: g.pc() == ENTRY, "the reset")
+        g.send("vCont;c")
+        assert g.stopped() == "T05thread:01;swbreak:;"
+        assert g.pc() == ENTRY + 6
+
+
+def test_kill_ends_skiff_with_status_0():
+    for packet in ("k", "vKill;1"):
+        with Machine() as m:
+            g = m.gdb()
+            g.ask("?")
+            g.send(packet)
+            assert m.process.wait(20 * SLOW) == 0
+
+
+def test_without_acknowledgements_there_are_none():
+    with Machine() as m:
+        g = m.gdb()
+        g.expect("QStartNoAckMode", "OK")
+        g.acks = False
+        g.data = b""
+        g.send("qAttached")
+        assert g.byte() == b"$", "something comes before the answer"
+        g.close()
+        g = m.gdb()  # for the next client they are there again
+        g.send("qAttached")
+        assert g.byte() == b"+"
+
+
+def test_a_damaged_packet_is_refused_and_an_answer_repeated():
+    with Machine() as m:
+        g = m.gdb()
+        g.send_raw(b"$qAttached#00")
+        assert g.byte() == b"-"
+        g.expect("qAttached", "1")
+        g.send_raw(b"-")
+        assert g.receive() == "1"
+
+
+def test_resuming_is_refused_when_it_makes_no_sense():
+    with Machine() as m:
+        g = m.gdb()
+        for bad in ("vCont", "vCont;", "vCont;x", "vCont;c:9", "vCont;s:1;", "vCont;cc", "vCont;C", "vCont;c:", "S", "C", "cx", "Sx"):
+            g.expect(bad, "E22")
+        assert g.pc() == ENTRY
+
+
+def test_garbage_harms_nobody():
+    rng = random.Random(1)
+    with Machine() as m:
+        pieces = [b"$", b"#", b"#00", b"}", b"*", b"\x03", b"+", b"-", b"$m", b"$vCont;c#a8", b"$g#67", b"$?#3f", b"$D#44",
+                  b"$Z0,100006,1#d8", b"$qSupported#37", b"$X0,4:", b"\xff" * 9, b"$" + b"A" * 70000]
+        for _ in range(30):
+            g = m.gdb()
+            try:
+                for _ in range(rng.randrange(1, 30)):
+                    g.send_raw(rng.choice(pieces) if rng.random() < 0.8 else rng.randbytes(rng.randrange(1, 200)))
+            except (BrokenPipeError, ConnectionResetError, TimeoutError):
+                pass
+            g.close()
+        g = m.gdb()
+        g.expect("qAttached", "1")
+        g.ask("?")
+
+
+def test_one_that_asks_and_does_not_read_is_not_served_without_bounds():
+    with Machine() as m:
+        g = m.gdb()
+        g.socket.settimeout(1)
+        try:
+            for _ in range(3000):
+                g.send("g")
+        except TimeoutError:
+            pass
+        g.close()
+        g = m.gdb()
+        g.expect("qAttached", "1")
+
+
+def test_it_opens_and_closes_from_the_monitor():
+    with Machine() as m:
+        g = m.gdb()
+        g.ask("?")
+        path = m.path + "2"
+        g.send("qRcmd," + f"gdbserver unix:{path}".encode().hex())
+        m.wait(lambda: os.path.exists(path), "another socket")
+        g = Gdb(path)
+        g.expect("qAttached", "1")
+        g.send("qRcmd," + b"gdbserver none".hex())
+        m.wait(lambda: not os.path.exists(path), "the end of the socket")
+
+
+def main():
+    tests = [(n, f) for n, f in globals().items() if n.startswith("test_")]
+    if len(sys.argv) > 1:
+        tests = [(n, f) for n, f in tests if any(a in n for a in sys.argv[1:])]
+    print(f"1..{len(tests)}")
+    failed = 0
+    for number, (name, test) in enumerate(tests, 1):
+        sentence = name[5:].replace("_", " ")
+        try:
+            test()
+            print(f"ok {number} - {sentence}", flush=True)
+        except Exception:
+            failed += 1
+            print(f"not ok {number} - {sentence}")
+            print("".join("# " + line for line in traceback.format_exc().splitlines(True)), flush=True)
+    sys.exit(failed != 0)
+
+
+main()

@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/gdb/gdb_breakpoints.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include "util/log.h"
+#include "vmm/gdb/gdb_int.h"
+#include "vmm/guest_memory.h"
+
+/* ---- break instructions in memory ---- */
+
+static GdbSoftware *gdb_software_find(GdbBreakpoints *b, uint64_t gpa)
+{
+    for (unsigned i = 0; i < b->software->len; i++) {
+        GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
+        if (s->gpa == gpa) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+static bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error)
+{
+    GdbSoftware added = {.gpa = gpa, .users = 1};
+    GdbSoftware *there = gdb_software_find(b, gpa);
+    if (there != NULL) {
+        there->users++;
+        return true;
+    }
+    if (!guest_physical_read(&b->vm->ram, gpa, added.own, ARCH_BREAK_SIZE, error)) {
+        return false;
+    }
+    /* Known before it is there: a vCPU may run into it at once. */
+    rank_mutex_lock(&b->lock);
+    g_array_append_val(b->software, added);
+    b->debug.software = true;
+    rank_mutex_unlock(&b->lock);
+    return guest_physical_write(&b->vm->ram, gpa, ARCH_BREAK_INSTRUCTION, ARCH_BREAK_SIZE, error);
+}
+
+/* What stands there is put back only if it is still ours: the guest may have loaded other code. */
+static void gdb_software_remove(GdbBreakpoints *b, uint64_t gpa)
+{
+    GdbSoftware *s = gdb_software_find(b, gpa);
+    if (s == NULL || --s->users > 0) {
+        return;
+    }
+    uint8_t now[ARCH_BREAK_SIZE];
+    if (guest_physical_read(&b->vm->ram, gpa, now, ARCH_BREAK_SIZE, NULL) &&
+        memcmp(now, ARCH_BREAK_INSTRUCTION, ARCH_BREAK_SIZE) == 0) {
+        guest_physical_write(&b->vm->ram, gpa, s->own, ARCH_BREAK_SIZE, NULL);
+    }
+    rank_mutex_lock(&b->lock);
+    g_array_remove_index_fast(b->software, (guint)(s - (GdbSoftware *)(void *)b->software->data));
+    b->debug.software = b->software->len > 0;
+    rank_mutex_unlock(&b->lock);
+}
+
+/* ---- debug registers ---- */
+
+static void gdb_registers_release(GdbBreakpoints *b, unsigned slots)
+{
+    rank_mutex_lock(&b->lock);
+    for (unsigned i = 0; i < ARCH_HW_BREAKPOINTS; i++) {
+        if ((slots & 1u << i) != 0) {
+            b->debug.hw[i] = (ArchHwBreakpoint){0};
+        }
+    }
+    rank_mutex_unlock(&b->lock);
+}
+
+/* A free one for [address, address+size); -1: there is none. */
+static int gdb_register_take(GdbBreakpoints *b, GdbBreakpointType type, ArchHwKind kind,
+                             uint64_t address, unsigned size)
+{
+    int slot = -1;
+    rank_mutex_lock(&b->lock);
+    for (int i = 0; slot < 0 && i < ARCH_HW_BREAKPOINTS; i++) {
+        if (!b->debug.hw[i].used) {
+            b->debug.hw[i] =
+                (ArchHwBreakpoint){.used = true, .kind = kind, .address = address, .size = size};
+            b->slot_types[i] = type;
+            slot = i;
+        }
+    }
+    rank_mutex_unlock(&b->lock);
+    return slot;
+}
+
+/* The largest piece that one register can watch at @address. */
+static unsigned gdb_register_piece(uint64_t address, uint64_t size)
+{
+    unsigned piece = 8;
+    while (piece > size || (address & (piece - 1)) != 0) {
+        piece /= 2;
+    }
+    return piece;
+}
+
+/* As many registers as it takes. False: there are not that many; then none is taken. */
+static bool gdb_registers_insert(GdbBreakpoints *b, GdbBreakpoint *bp, GError **error)
+{
+    bool watch = bp->type >= GDB_WATCH_WRITE;
+    ArchHwKind kind = !watch                        ? ARCH_HW_EXECUTE
+                      : bp->type == GDB_WATCH_WRITE ? ARCH_HW_WRITE
+                                                    : ARCH_HW_ACCESS;
+    uint64_t size = watch ? bp->size : 1;
+    for (uint64_t done = 0; done < size;) {
+        unsigned piece = gdb_register_piece(bp->address + done, size - done);
+        int slot = gdb_register_take(b, bp->type, kind, bp->address + done, piece);
+        if (slot < 0) {
+            gdb_registers_release(b, bp->slots);
+            bp->slots = 0;
+            g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC,
+                        "the processor's %d debug registers are taken", ARCH_HW_BREAKPOINTS);
+            return false;
+        }
+        bp->slots |= 1u << slot;
+        done += piece;
+    }
+    bp->place = GDB_IN_REGISTER;
+    return true;
+}
+
+/* ---- vCPUs ---- */
+
+/* In the vCPU's thread: has KVM report what is wanted now. */
+static RUNS_IN_VCPU void gdb_vcpu_apply(GdbBreakpoints *b, Vcpu *v)
+{
+    GdbVcpu *gv = &b->vcpus[vcpu_index(v)];
+    rank_mutex_lock(&b->lock);
+    ArchDebug debug = b->debug;
+    debug.step = gv->step;
+    rank_mutex_unlock(&b->lock);
+    debug.step_blocks_interrupts = b->blocks_interrupts;
+    bool wanted = debug.software || debug.step;
+    for (unsigned i = 0; i < ARCH_HW_BREAKPOINTS; i++) {
+        wanted |= debug.hw[i].used;
+    }
+    if (!wanted && !gv->applied) {
+        return;
+    }
+    gv->applied = wanted;
+    g_autoptr(GError) error = NULL;
+    if (!arch_debug_apply(vcpu_fd(v), &debug, &error)) {
+        log_warn("gdb: vCPU %u: %s", vcpu_index(v), error->message);
+    }
+}
+
+static void gdb_vcpu_resumed(Vcpu *v, void *opaque)
+{
+    enter_vcpu();
+    gdb_vcpu_apply(opaque, v);
+}
+
+static void gdb_vcpu_apply_call(Vcpu *v, void *opaque)
+{
+    enter_vcpu();
+    gdb_vcpu_apply(opaque, v);
+}
+
+/* Invariant 2: vCPUs that run learn of a change now. */
+static coroutine_fn RUNS_IN_MAIN void gdb_breakpoints_co_changed(GdbBreakpoints *b)
+{
+    for (unsigned i = 0; !vcpus_parked(b->vm->vcpus) && i < vcpus_count(b->vm->vcpus); i++) {
+        vcpus_co_call(b->vm->vcpus, i, gdb_vcpu_apply_call, b);
+    }
+}
+
+static RUNS_IN_VCPU bool gdb_vcpu_is_at_software(GdbBreakpoints *b, Vcpu *v, uint64_t pc)
+{
+    ArchPaging paging;
+    ArchTranslation t;
+    arch_vcpu_get_paging(vcpu_fd(v), &paging);
+    if (!arch_translate(&paging, &b->vm->ram, pc, &t, NULL)) {
+        return false;
+    }
+    rank_mutex_lock(&b->lock);
+    bool found = gdb_software_find(b, t.gpa) != NULL;
+    rank_mutex_unlock(&b->lock);
+    return found;
+}
+
+static bool gdb_vcpu_debug_exit(Vcpu *v, const struct kvm_debug_exit_arch *exit, void *opaque)
+{
+    enter_vcpu();
+    GdbBreakpoints *b = opaque;
+    GdbVcpu *gv = &b->vcpus[vcpu_index(v)];
+    GdbStop stop = {0};
+    uint64_t pc;
+    unsigned slot;
+    rank_mutex_lock(&b->lock);
+    ArchDebug debug = b->debug;
+    debug.step = gv->step;
+    ArchDebugCause cause = arch_debug_cause(exit, &debug, &pc, &slot);
+    GdbBreakpointType type = b->slot_types[slot];
+    rank_mutex_unlock(&b->lock);
+    switch (cause) {
+    case ARCH_DEBUG_STEP:
+        stop.kind = GDB_STOP_STEP;
+        break;
+    case ARCH_DEBUG_HARDWARE:
+        stop = (GdbStop){.kind = type == GDB_BREAK_SOFTWARE   ? GDB_STOP_SOFTWARE
+                                 : type == GDB_BREAK_HARDWARE ? GDB_STOP_HARDWARE
+                                                              : GDB_STOP_WATCH,
+                         .type = type,
+                         .address = debug.hw[slot].address};
+        break;
+    case ARCH_DEBUG_SOFTWARE:
+        stop.kind = gdb_vcpu_is_at_software(b, v, pc) ? GDB_STOP_SOFTWARE : GDB_STOP_NONE;
+        break;
+    case ARCH_DEBUG_FOREIGN:
+        break;
+    }
+    if (stop.kind == GDB_STOP_NONE) {
+        debug.step_blocks_interrupts = b->blocks_interrupts;
+        arch_debug_reinject(vcpu_fd(v), exit, &debug);
+        return false;
+    }
+    rank_mutex_lock(&b->lock);
+    gv->stop = stop;
+    rank_mutex_unlock(&b->lock);
+    return true;
+}
+
+void gdb_breakpoints_init(GdbBreakpoints *b, Vm *vm)
+{
+    static const VcpuDebugger debugger = {.debug_exit = gdb_vcpu_debug_exit,
+                                          .resumed = gdb_vcpu_resumed};
+    *b = (GdbBreakpoints){.vm = vm};
+    b->blocks_interrupts = arch_debug_can_block_interrupts(&vm->kvm);
+    b->set = g_array_new(false, true, sizeof(GdbBreakpoint));
+    b->software = g_array_new(false, true, sizeof(GdbSoftware));
+    b->vcpus = g_new0(GdbVcpu, vcpus_count(vm->vcpus));
+    rank_mutex_init(&b->lock, RANK_QUEUE, "breakpoints");
+    vcpus_set_debugger(vm->vcpus, &debugger, b);
+}
+
+/* ---- the set ---- */
+
+static GdbBreakpoint *gdb_breakpoint_find(GdbBreakpoints *b, GdbBreakpointType type,
+                                          uint64_t address, uint64_t size)
+{
+    bool watch = type >= GDB_WATCH_WRITE;
+    for (unsigned i = 0; i < b->set->len; i++) {
+        GdbBreakpoint *bp = &g_array_index(b->set, GdbBreakpoint, i);
+        if (bp->type == type && bp->address == address && (!watch || bp->size == size)) {
+            return bp;
+        }
+    }
+    return NULL;
+}
+
+/* In memory where the address leads there for good, else in a register. */
+static bool gdb_breakpoint_place(GdbBreakpoints *b, GdbBreakpoint *bp, const ArchPaging *paging,
+                                 GError **error)
+{
+    ArchTranslation t = {.gpa = bp->address};
+    bool mapped = paging == NULL || arch_translate(paging, &b->vm->ram, bp->address, &t, NULL);
+    bool settled = mapped && (paging == NULL || arch_paging_is_on(paging));
+    if (!settled && gdb_registers_insert(b, bp, mapped ? NULL : error)) {
+        return true;
+    }
+    if (!mapped) {
+        g_prefix_error(error, "%#" PRIx64 " is not mapped yet, and ", bp->address);
+        return false;
+    }
+    bp->gpa = t.gpa;
+    bp->place = GDB_IN_MEMORY;
+    return gdb_software_insert(b, t.gpa, error);
+}
+
+bool gdb_breakpoints_co_insert(GdbBreakpoints *b, GdbBreakpointType type, uint64_t address,
+                               uint64_t size, unsigned cpu, bool physical, GError **error)
+{
+    if (gdb_breakpoint_find(b, type, address, size) != NULL) {
+        return true;
+    }
+    if (b->set->len >= GDB_BREAKPOINTS_MAX || size > GDB_WATCH_SIZE_MAX || size == 0) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC,
+                    "at most %d breakpoints, watching 1 to %d bytes each", GDB_BREAKPOINTS_MAX,
+                    GDB_WATCH_SIZE_MAX);
+        return false;
+    }
+    GdbBreakpoint bp = {.type = type, .address = address, .size = size};
+    bool ok;
+    if (type == GDB_BREAK_SOFTWARE) {
+        ArchPaging paging;
+        guest_co_get_paging(b->vm, cpu, &paging);
+        ok = gdb_breakpoint_place(b, &bp, physical ? NULL : &paging, error);
+    } else {
+        ok = gdb_registers_insert(b, &bp, error);
+    }
+    if (!ok) {
+        return false;
+    }
+    g_array_append_val(b->set, bp);
+    gdb_breakpoints_co_changed(b);
+    return true;
+}
+
+static void gdb_breakpoint_displace(GdbBreakpoints *b, const GdbBreakpoint *bp)
+{
+    if (bp->place == GDB_IN_MEMORY) {
+        gdb_software_remove(b, bp->gpa);
+    } else if (bp->place == GDB_IN_REGISTER) {
+        gdb_registers_release(b, bp->slots);
+    }
+}
+
+void gdb_breakpoints_co_remove(GdbBreakpoints *b, GdbBreakpointType type, uint64_t address,
+                               uint64_t size)
+{
+    GdbBreakpoint *bp = gdb_breakpoint_find(b, type, address, size);
+    if (bp != NULL) {
+        gdb_breakpoint_displace(b, bp);
+        g_array_remove_index(b->set, (guint)(bp - (GdbBreakpoint *)(void *)b->set->data));
+        gdb_breakpoints_co_changed(b);
+    }
+}
+
+void gdb_breakpoints_co_remove_all(GdbBreakpoints *b)
+{
+    for (unsigned i = 0; i < b->set->len; i++) {
+        gdb_breakpoint_displace(b, &g_array_index(b->set, GdbBreakpoint, i));
+    }
+    g_array_set_size(b->set, 0);
+    for (unsigned i = 0; i < vcpus_count(b->vm->vcpus); i++) {
+        gdb_breakpoints_set_step(b, i, false);
+    }
+    gdb_breakpoints_drop_stops(b);
+    gdb_breakpoints_co_changed(b);
+}
+
+/* Where a breakpoint's page is after a reset is not known, or not yet: a register will do. */
+void gdb_breakpoints_reset(GdbBreakpoints *b)
+{
+    for (unsigned i = 0; i < b->set->len; i++) {
+        GdbBreakpoint *bp = &g_array_index(b->set, GdbBreakpoint, i);
+        if (bp->place == GDB_IN_REGISTER) {
+            continue;
+        }
+        gdb_breakpoint_displace(b, bp);
+        bp->place = GDB_LOST;
+        g_autoptr(GError) error = NULL;
+        if (!gdb_registers_insert(b, bp, &error)) {
+            log_warn("gdb: the breakpoint at %#" PRIx64 " is lost by the reset: %s", bp->address,
+                     error->message);
+        }
+    }
+    gdb_breakpoints_drop_stops(b);
+}
+
+/* ---- steps and stops ---- */
+
+void gdb_breakpoints_set_step(GdbBreakpoints *b, unsigned cpu, bool step)
+{
+    rank_mutex_lock(&b->lock);
+    b->vcpus[cpu].step = step;
+    rank_mutex_unlock(&b->lock);
+}
+
+/* Breakpoints are met again when the vCPU goes on; what was watched has happened. */
+bool gdb_breakpoints_take_stop(GdbBreakpoints *b, unsigned *cpu, GdbStop *stop)
+{
+    unsigned count = vcpus_count(b->vm->vcpus);
+    bool found = false;
+    rank_mutex_lock(&b->lock);
+    for (unsigned i = 0; !found && i < count; i++) {
+        unsigned at = (*cpu + i) % count;
+        if (b->vcpus[at].stop.kind != GDB_STOP_NONE) {
+            found = true;
+            *stop = b->vcpus[at].stop;
+            b->vcpus[at].stop.kind = GDB_STOP_NONE;
+            *cpu = at;
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (b->vcpus[i].stop.kind != GDB_STOP_WATCH) {
+            b->vcpus[i].stop.kind = GDB_STOP_NONE;
+        }
+    }
+    rank_mutex_unlock(&b->lock);
+    return found;
+}
+
+bool gdb_breakpoints_has_stop(GdbBreakpoints *b)
+{
+    bool found = false;
+    rank_mutex_lock(&b->lock);
+    for (unsigned i = 0; i < vcpus_count(b->vm->vcpus); i++) {
+        found |= b->vcpus[i].stop.kind != GDB_STOP_NONE;
+    }
+    rank_mutex_unlock(&b->lock);
+    return found;
+}
+
+void gdb_breakpoints_drop_stops(GdbBreakpoints *b)
+{
+    rank_mutex_lock(&b->lock);
+    for (unsigned i = 0; i < vcpus_count(b->vm->vcpus); i++) {
+        b->vcpus[i].stop.kind = GDB_STOP_NONE;
+    }
+    rank_mutex_unlock(&b->lock);
+}
+
+/* ---- memory ---- */
+
+void gdb_breakpoints_hide(GdbBreakpoints *b, uint64_t gpa, uint8_t *bytes, size_t size)
+{
+    for (unsigned i = 0; i < b->software->len; i++) {
+        const GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
+        for (unsigned n = 0; n < ARCH_BREAK_SIZE; n++) {
+            if (s->gpa + n >= gpa && s->gpa + n - gpa < size &&
+                bytes[s->gpa + n - gpa] == (uint8_t)ARCH_BREAK_INSTRUCTION[n]) {
+                bytes[s->gpa + n - gpa] = s->own[n];
+            }
+        }
+    }
+}
+
+bool gdb_breakpoints_write(GdbBreakpoints *b, uint64_t gpa, const uint8_t *bytes, size_t size,
+                           GError **error)
+{
+    g_autofree uint8_t *copy = g_memdup2(bytes, size);
+    for (unsigned i = 0; i < b->software->len; i++) {
+        GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
+        for (unsigned n = 0; n < ARCH_BREAK_SIZE; n++) {
+            if (s->gpa + n >= gpa && s->gpa + n - gpa < size) {
+                s->own[n] = copy[s->gpa + n - gpa];
+                copy[s->gpa + n - gpa] = (uint8_t)ARCH_BREAK_INSTRUCTION[n];
+            }
+        }
+    }
+    return guest_physical_write(&b->vm->ram, gpa, copy, size, error);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gdb stub's inside.
+ *
+ *   gdbstub.c         the chardev, the client's coming and going, the coroutine
+ *   gdb_commands.c    packets, except
+ *   gdb_query.c       q and Q packets
+ *   gdb_run.c         running, stopping, telling of stops
+ *   gdb_memory.c      m, M and X
+ *   gdb_breakpoints.c what is set in the guest
+ *   rsp.c             the wire
+ *
+ * Everything runs in main; what a vCPU's thread touches is in GdbBreakpoints.
+ */
+#ifndef SKIFF_VMM_GDB_GDB_INT_H
+#define SKIFF_VMM_GDB_GDB_INT_H
+
+#include "vmm/gdb/gdb_breakpoints.h"
+#include "vmm/gdb/gdbstub.h"
+#include "vmm/gdb/rsp.h"
+
+#define GDB_BREAKPOINTS_MAX 4096
+#define GDB_WATCH_SIZE_MAX 32 /* as many as the debug registers can have in the best case */
+#define GDB_INPUT_SIZE 4096
+/* Bytes of memory in one packet: their hex digits and the rest fit. */
+#define GDB_MEMORY_MAX (RSP_PAYLOAD_MAX / 2 - 16)
+
+/* Signals as gdb numbers them ("GDB_SIGNAL_..."). */
+typedef enum GdbSignal {
+    GDB_SIGNAL_INT = 2,
+    GDB_SIGNAL_QUIT = 3,
+    GDB_SIGNAL_TRAP = 5,
+    GDB_SIGNAL_ABRT = 6,
+    GDB_SIGNAL_ALRM = 14,
+    GDB_SIGNAL_IO = 23,
+} GdbSignal;
+
+/* QEMU's bits for `maint packet Qqemu.sstep=`: how a step steps. */
+enum { GDB_STEP_ENABLE = 1, GDB_STEP_NO_INTERRUPTS = 2, GDB_STEP_NO_TIMER = 4 };
+
+/* What one client has brought and wants. */
+typedef struct GdbSession {
+    bool connected;
+    bool no_ack;
+    bool wants_reasons;   /* understands swbreak and hwbreak */
+    bool physical;        /* addresses are physical (Qqemu.PhyMemMode) */
+    unsigned cpu;         /* that registers and memory are of (Hg) */
+    unsigned run_cpu;     /* that c and s are for (Hc) */
+    bool run_one;         /* ... and only that */
+    bool resumed;         /* believes that the guest runs: a stop is to be told */
+    bool revoked;         /* was told of a stop although a start is still under way */
+    bool leave_running;   /* when it is gone */
+    bool interrupting;    /* the stop that comes is its own Ctrl-C */
+    char *threads_xml;    /* while it is being read in pieces */
+    unsigned thread_list; /* how far qsThreadInfo is */
+} GdbSession;
+
+typedef struct Gdb {
+    Vm *vm;
+    Chardev *chardev; /* NULL: closed */
+    char *device;
+    VmListener listener;
+    GdbBreakpoints breakpoints;
+    GdbSession session;
+    bool *held; /* by vCPU: stays parked when the VM runs */
+
+    /* ---- news for the coroutine ---- */
+    bool opened, closed, interrupted, stopped;
+    bool has_packet; /* in reader */
+    bool waiting;
+    CoToken waiter;
+    bool settling;     /* gdb_run.c waits for the effect of a request */
+    unsigned requests; /* that were made */
+
+    /* ---- the wire ---- */
+    RspReader reader;
+    uint8_t input[GDB_INPUT_SIZE];
+    size_t input_size;
+    GByteArray *output; /* that the chardev has not taken yet */
+    GByteArray *last;   /* packet sent, for a client that has not got it */
+} Gdb;
+
+/* ---- gdbstub.c ---- */
+/* Wakes the coroutine to look for news. */
+void gdb_kick(Gdb *g) RUNS_IN_MAIN;
+void gdb_send(Gdb *g, const char *payload, size_t size) RUNS_IN_MAIN;
+void gdb_send_text(Gdb *g, const char *text) RUNS_IN_MAIN;
+
+/* ---- gdb_commands.c ---- */
+/* Executes the packet in reader. */
+void gdb_co_execute(Gdb *g) coroutine_fn RUNS_IN_MAIN;
+void gdb_send_ok(Gdb *g) RUNS_IN_MAIN;
+/* @error is freed; gdb shows its text where it can. */
+void gdb_send_error(Gdb *g, GError *error) RUNS_IN_MAIN;
+/* "E22": the packet makes no sense. */
+void gdb_send_malformed(Gdb *g) RUNS_IN_MAIN;
+/* The vCPU of a thread; of any thread: @any. False: there is none. */
+bool gdb_find_cpu(const Gdb *g, const RspThread *thread, unsigned any, unsigned *cpu) RUNS_IN_MAIN;
+
+/* ---- gdb_query.c ---- */
+void gdb_co_query(Gdb *g, const char *packet) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- gdb_memory.c ---- */
+void gdb_co_read_memory(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
+void gdb_co_write_memory(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
+/* @args ends with the packet: the data are bytes as they are. */
+void gdb_co_write_binary(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- gdb_run.c ---- */
+typedef enum GdbAction { GDB_HOLD, GDB_CONTINUE, GDB_STEP } GdbAction;
+
+void gdb_run_init(Gdb *g) RUNS_IN_MAIN;
+/* All vCPUs are parked: the guest can be looked at as it stands. */
+bool gdb_is_parked(const Gdb *g) RUNS_IN_MAIN;
+/* A client has come: stops the VM. */
+void gdb_run_enter(Gdb *g) RUNS_IN_MAIN;
+/* It is gone: nothing of it stays in the guest. */
+void gdb_co_run_leave(Gdb *g) coroutine_fn RUNS_IN_MAIN;
+/* Lets the vCPUs run, each by its action. */
+void gdb_resume(Gdb *g, const GdbAction *actions) RUNS_IN_MAIN;
+void gdb_interrupt(Gdb *g) RUNS_IN_MAIN;
+/* Tells of a stop, if there is one and the client waits for it. */
+void gdb_report_stop(Gdb *g) RUNS_IN_MAIN;
+/* The answer to `?`. */
+void gdb_query_stop(Gdb *g) RUNS_IN_MAIN;
+void gdb_co_detach(Gdb *g) coroutine_fn RUNS_IN_MAIN;
+void gdb_vcont(Gdb *g, const char *args) RUNS_IN_MAIN;
+/* c, C, s and S: @step, @args behind the signal. */
+void gdb_co_run_classic(Gdb *g, bool step, const char *args) coroutine_fn RUNS_IN_MAIN;
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/gdb/gdbstub.h"
+
+#include <string.h>
+#include "util/log.h"
+#include "vmm/chardev.h"
+#include "vmm/gdb/gdb_int.h"
+
+static Gdb *the_gdb; /* made by the first opening, stays with the VM */
+
+/* ---- sending ---- */
+
+static void gdb_flush(Gdb *g)
+{
+    if (g->output->len > 0) {
+        size_t n = chardev_write(g->chardev, g->output->data, g->output->len);
+        g_byte_array_remove_range(g->output, 0, (guint)n);
+    }
+}
+
+static void gdb_put(Gdb *g, const void *data, size_t size)
+{
+    if (g->session.connected) {
+        g_byte_array_append(g->output, data, (guint)size);
+        gdb_flush(g);
+    }
+}
+
+void gdb_send(Gdb *g, const char *payload, size_t size)
+{
+    g_byte_array_set_size(g->last, 0);
+    rsp_put_packet(g->last, payload, size);
+    gdb_put(g, g->last->data, g->last->len);
+}
+
+void gdb_send_text(Gdb *g, const char *text)
+{
+    gdb_send(g, text, strlen(text));
+}
+
+/* ---- receiving ---- */
+
+static void gdb_ack(Gdb *g, RspEvent event)
+{
+    if (!g->session.no_ack) {
+        gdb_put(g, event == RSP_PACKET ? "+" : "-", 1);
+    }
+}
+
+/* Up to the next packet: one at a time. */
+static void gdb_parse(Gdb *g)
+{
+    size_t at = 0, used;
+    while (at < g->input_size && !g->has_packet) {
+        RspEvent event = rsp_reader_feed(&g->reader, g->input + at, g->input_size - at, &used);
+        at += used;
+        switch (event) {
+        case RSP_PACKET:
+            g->has_packet = true;
+            gdb_ack(g, event);
+            break;
+        case RSP_DAMAGED:
+            gdb_ack(g, event);
+            break;
+        case RSP_INTERRUPT:
+            g->interrupted = true;
+            break;
+        case RSP_NAK: /* whoever does not read gets nothing again */
+            if (!g->session.no_ack && g->output->len == 0) {
+                gdb_put(g, g->last->data, g->last->len);
+            }
+            break;
+        case RSP_ACK:
+        case RSP_MORE:
+            break;
+        }
+    }
+    memmove(g->input, g->input + at, g->input_size - at);
+    g->input_size -= at;
+}
+
+static size_t gdb_can_receive(void *opaque)
+{
+    const Gdb *g = opaque;
+    if (!g->session.connected || g->has_packet || g->output->len > 0) {
+        return 0;
+    }
+    return sizeof(g->input) - g->input_size;
+}
+
+static void gdb_receive(void *opaque, const uint8_t *data, size_t size)
+{
+    enter_main();
+    Gdb *g = opaque;
+    memcpy(g->input + g->input_size, data, size);
+    g->input_size += size;
+    gdb_parse(g);
+    gdb_kick(g);
+}
+
+static void gdb_writable(void *opaque)
+{
+    enter_main();
+    Gdb *g = opaque;
+    gdb_flush(g);
+    gdb_kick(g);
+}
+
+static void gdb_event(void *opaque, ChardevEvent event)
+{
+    enter_main();
+    Gdb *g = opaque;
+    switch (event) {
+    case CHARDEV_OPENED:
+        g->opened = true;
+        break;
+    case CHARDEV_CLOSED:
+        g->closed = g->session.connected;
+        g->opened = false;
+        g->session.connected = false; /* what is answered from here on, nobody hears */
+        g_byte_array_set_size(g->output, 0);
+        break;
+    case CHARDEV_BREAK:
+        g->interrupted = true;
+        break;
+    default:
+        return;
+    }
+    gdb_kick(g);
+}
+
+/* ---- the coroutine ---- */
+
+void gdb_kick(Gdb *g)
+{
+    if (g->waiting) {
+        g->waiting = false;
+        co_wake(g->waiter);
+    }
+}
+
+static bool gdb_has_news(const Gdb *g)
+{
+    bool packet = g->has_packet && g->output->len == 0;
+    return g->opened || g->closed || g->interrupted || g->stopped || packet;
+}
+
+static coroutine_fn RUNS_IN_MAIN void gdb_co_leave(Gdb *g)
+{
+    g->closed = false;
+    gdb_co_run_leave(g);
+    g_free(g->session.threads_xml);
+    g->session = (GdbSession){0};
+}
+
+static RUNS_IN_MAIN void gdb_enter(Gdb *g)
+{
+    g->opened = g->interrupted = g->has_packet = false;
+    g->input_size = 0;
+    rsp_reader_init(&g->reader);
+    g_byte_array_set_size(g->output, 0);
+    g_byte_array_set_size(g->last, 0);
+    g->session = (GdbSession){.connected = true};
+    gdb_run_enter(g);
+    chardev_accept_input(g->chardev);
+}
+
+static coroutine_fn RUNS_IN_MAIN void gdb_co_take_packet(Gdb *g)
+{
+    gdb_co_execute(g);
+    g->has_packet = false;
+    if (g->session.connected) {
+        gdb_parse(g);
+        chardev_accept_input(g->chardev);
+    }
+}
+
+static void gdb_main(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    Gdb *g = opaque;
+    for (;;) {
+        while (!gdb_has_news(g)) {
+            g->waiter = co_arm();
+            g->waiting = true;
+            co_wait(g->waiter);
+        }
+        if (g->closed) {
+            gdb_co_leave(g);
+        }
+        if (g->opened) {
+            gdb_enter(g);
+        }
+        if (g->interrupted) {
+            g->interrupted = false;
+            gdb_interrupt(g);
+        }
+        if (g->stopped) {
+            g->stopped = false;
+            gdb_report_stop(g);
+        }
+        if (g->has_packet && g->output->len == 0) {
+            gdb_co_take_packet(g);
+        }
+    }
+}
+
+/* ---- opening and closing ---- */
+
+static RUNS_IN_MAIN Gdb *gdb_get(Vm *vm)
+{
+    if (the_gdb == NULL) {
+        the_gdb = g_new0(Gdb, 1);
+        the_gdb->vm = vm;
+        the_gdb->output = g_byte_array_new();
+        the_gdb->last = g_byte_array_new();
+        the_gdb->held = g_new0(bool, vcpus_count(vm->vcpus));
+        gdb_breakpoints_init(&the_gdb->breakpoints, vm);
+        gdb_run_init(the_gdb);
+        co_start(vm->ctx, gdb_main, the_gdb);
+    }
+    return the_gdb;
+}
+
+static coroutine_fn RUNS_IN_MAIN void gdb_co_close(Gdb *g)
+{
+    if (g->chardev == NULL) {
+        return;
+    }
+    gdb_event(g, CHARDEV_CLOSED);
+    chardev_release(g_steal_pointer(&g->chardev));
+    g_clear_pointer(&g->device, g_free);
+}
+
+/* As QEMU: what can listen listens, and nobody waits for the client. */
+static char *gdb_listening(const char *device)
+{
+    bool socket = g_str_has_prefix(device, "tcp:") || g_str_has_prefix(device, "unix:");
+    bool said = strstr(device, ",server") != NULL || strstr(device, ",reconnect") != NULL;
+    return socket && !said ? g_strconcat(device, ",server=on,wait=off", NULL) : g_strdup(device);
+}
+
+bool gdbstub_co_open(Vm *vm, const char *device, GError **error)
+{
+    static const ChardevFrontendOps ops = {
+        .can_receive = gdb_can_receive,
+        .receive = gdb_receive,
+        .event = gdb_event,
+        .writable = gdb_writable,
+    };
+    static unsigned opened;
+    Gdb *g = gdb_get(vm);
+    gdb_co_close(g);
+    if (strcmp(device, "none") == 0) {
+        return true;
+    }
+    g_autofree char *listening = gdb_listening(device);
+    g_autofree char *label = opened == 0 ? g_strdup("gdb") : g_strdup_printf("gdb%u", opened);
+    g_autofree char *id = NULL;
+    opened++;
+    if (!vm_co_open_string(listening, label, "gdb", &id, error)) {
+        return false;
+    }
+    Chardev *c = id != NULL ? chardev_claim(id, "gdb", error) : NULL;
+    if (c == NULL) {
+        g_prefix_error(error, "-gdb %s: ", device);
+        return false;
+    }
+    g->chardev = c;
+    g->device = g_strdup(device);
+    chardev_attach(c, &ops, g);
+    return true;
+}
