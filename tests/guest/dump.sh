@@ -8,7 +8,8 @@
 
 # start_count ARGUMENT…: two CPUs count; words of known value are at LAYOUT_SHARED_GPA.
 start_count() {
-    set_own_guest count 'ms=50' -m 64 -smp 2 -qmp "unix:$work/qmp,server=on,wait=off" "$@"
+    qmp_socket=$(mktemp -u "$work/qmp.XXXXXX") # the one of the test before may still be there
+    set_own_guest count 'ms=50' -m 64 -smp 2 -qmp "unix:$qmp_socket,server=on,wait=off" "$@"
     start_skiff "${own_guest[@]}" -serial "file:$console"
     wait_output '^tick 2$'
     rm -f "$work/dump"
@@ -20,11 +21,10 @@ qmp() {
     {
         echo 'import os, socket, stat, sys, time'
         echo 'from qmp import Qmp, QmpError'
-        echo 'work, skiff_pid = sys.argv[1], int(sys.argv[2])'
-        echo 'vm = Qmp(work + "/qmp")'
+        echo 'work, vm = sys.argv[1], Qmp(sys.argv[2])'
         cat
     } >"$work/program.py"
-    PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 "$work/program.py" "$work" "$skiff_pid"
+    PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 "$work/program.py" "$work" "$qmp_socket"
 }
 
 # ask_dump FILE COMMAND…: has gdb execute them, to $work/gdb.
