@@ -14,6 +14,7 @@
 #include "util/trace.h"
 #include "util/waitgraph.h"
 #include "vmm/chardev.h"
+#include "vmm/notify.h"
 #include "vmm/pidfile.h"
 #include "vmm/run_with.h"
 #include "vmm/sandbox.h"
@@ -244,6 +245,7 @@ static void main_leave(Main *m, int status)
 {
     if (m->vm.ctx != NULL) {
         enter_main();
+        notify_exit(status);
         if (!chardev_flush_all_blocking(MAIN_FLUSH_BOUND_MS)) {
             log_warn("console output was lost: its reader does not read");
         }

@@ -5,6 +5,7 @@
 #include "hw/core/vm_clock.h"
 #include "util/log.h"
 #include "vmm/gdb/gdbstub.h"
+#include "vmm/notify.h"
 #include "vmm/chardev.h"
 #include "vmm/vm_hotplug.h"
 
@@ -337,8 +338,8 @@ static void vm_fill_env(Vm *vm)
 /* Step by step, what is cheap and often wrong first. */
 bool vm_co_build(Vm *vm, GError **error)
 {
-    if (!kvm_open(&vm->kvm, error) || !vm_co_make_objects(vm, error) ||
-        !vm_choose_memory(vm, error)) {
+    if (!notify_co_open(vm, error) || !kvm_open(&vm->kvm, error) ||
+        !vm_co_make_objects(vm, error) || !vm_choose_memory(vm, error)) {
         return false;
     }
     vm_fill_env(vm);

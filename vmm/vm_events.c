@@ -10,6 +10,7 @@
 #include "util/log.h"
 #include "vmm/chardev.h"
 #include "vmm/dump.h"
+#include "vmm/notify.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/vm.h"
 #include "vmm/vm_hotplug.h"
@@ -94,6 +95,7 @@ void vm_quit_because(Vm *vm, ExitStatus status, VmCause cause)
     vm->exit_status = vm_exec_exit_status(vm, status);
     vm->run.wants_to_run = false;
     vm_tell_cause("SHUTDOWN", cause);
+    notify_stopping();
     dump_cancel();
     if (!vm->built) { /* no guest has run; what the start-up waits for may never come */
         aio_context_quit(vm->ctx);

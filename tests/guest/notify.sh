@@ -1,0 +1,124 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 120
+# -notify: what is told, on descriptors and datagram sockets, and receivers that misbehave.
+. "$(dirname "$0")/common.bash"
+
+said=$work/said
+
+guest=(-display none -serial null "${debug_exit[@]}" -kernel build/guests/crash.elf)
+
+expect_said() {
+    expect_equal "what was told" "$(sed 's/^MAINPID=[1-9][0-9]*$/MAINPID=N/' "$said" | tr '\n' ' ')" "$1"
+}
+
+test_a_pipe_is_told_begin_and_end() {
+    exec 7> >(cat >"$said")
+    local reader=$!
+    skiff "${guest[@]}" -append exit=3 -notify fd:7
+    exec 7>&-
+    expect_status 7
+    tail --pid="$reader" -f /dev/null
+    expect_said 'READY=1 MAINPID=N STATUS=running STOPPING=1 EXIT_STATUS=7 '
+}
+
+test_a_file_is_told() {
+    skiff "${guest[@]}" -append pvpanic -notify fd:7 7>"$said"
+    expect_status 4
+    expect_said 'READY=1 MAINPID=N STATUS=running STOPPING=1 EXIT_STATUS=4 '
+}
+
+test_pauses_are_told() {
+    start_skiff "${guest[@]}" -append spin -serial mon:stdio -notify fd:7 7>"$said"
+    type_in '\001c'
+    monitor stop
+    wait_paused paused
+    monitor cont
+    until [ "$(grep -c '^STATUS=running' "$said")" -eq 2 ]; do
+        sleep 0.05
+    done
+    monitor quit
+    wait_skiff
+    expect_said 'READY=1 MAINPID=N STATUS=running STATUS=paused (paused) STATUS=running STOPPING=1 EXIT_STATUS=0 '
+}
+
+test_a_vm_that_is_not_started_is_not_ready() {
+    start_skiff "${guest[@]}" -append spin -serial mon:stdio -S -notify fd:7 7>"$said"
+    type_in '\001c'
+    wait_paused prelaunch
+    monitor quit
+    wait_skiff
+    expect_said 'STOPPING=1 EXIT_STATUS=0 '
+}
+
+test_the_commands_status_is_told() {
+    skiff -kernel build/guests/exec.elf -exec 'exit 5' -notify fd:7 7>"$said"
+    expect_status 5
+    expect_said 'READY=1 MAINPID=N STATUS=running STOPPING=1 EXIT_STATUS=5 '
+}
+
+test_a_start_that_fails_is_told() {
+    skiff "${guest[@]}" -device nonsense -notify fd:7 7>"$said"
+    expect_status 2
+    expect_said 'EXIT_STATUS=2 '
+}
+
+# listen PATH: writes each datagram as a line to $said, with | for newlines; ends with EXIT_STATUS.
+listen() {
+    python3 - "$1" >"$said" <<'PYTHON' &
+import socket, sys
+path = sys.argv[1]
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind("\0" + path[1:] if path.startswith("@") else path)
+print("listening", flush=True)
+while True:
+    text = s.recv(4096).decode()
+    print(text.replace("\n", "|"), flush=True)
+    if text.startswith("EXIT_STATUS"):
+        break
+PYTHON
+    listener=$!
+    test_pids+=("$listener")
+    until [ -s "$said" ]; do sleep 0.05; done
+}
+
+test_a_datagram_socket_is_told() {
+    local path
+    for path in "$work/notify" "@skiff-notify-$$"; do
+        : >"$said"
+        listen "$path"
+        skiff "${guest[@]}" -append poweroff -notify "unix:$path"
+        expect_status 0
+        wait "$listener"
+        grep -qE '^READY=1\|MAINPID=[1-9][0-9]*\|STATUS=running\|$' "$said"
+        grep -q '^STOPPING=1|$' "$said"
+        grep -q '^EXIT_STATUS=0|$' "$said"
+    done
+}
+
+test_receivers_that_leave_or_do_not_read_harm_nothing() {
+    exec 7> >(true)
+    skiff "${guest[@]}" -append exit=1 -notify fd:7
+    expect_status 3
+    exec 7>&-
+    mkfifo "$work/full"
+    exec 8<>"$work/full"
+    timeout 1 cat /dev/zero >"$work/full" || true # fills it
+    skiff "${guest[@]}" -append exit=1 -notify fd:8
+    expect_status 3
+}
+
+test_what_cannot_be_told_is_refused() {
+    local text
+    for text in fd:x fd:99 unix: "unix:$work/nobody" nonsense fd:-1; do
+        skiff "${guest[@]}" -append spin -notify "$text"
+        expect_status 2
+        expect_output "^skiff: -notify $text: "
+    done
+    skiff "${guest[@]}" -append spin -notify fd:7 7</dev/null
+    expect_status 2
+    expect_output 'reading only'
+}
+
+run_tests
