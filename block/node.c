@@ -14,26 +14,13 @@ GQuark block_error_quark(void)
     return g_quark_from_static_string("skiff-block");
 }
 
-static bool node_name_valid(const char *name)
-{
-    if (!g_ascii_isalpha(name[0])) {
-        return false;
-    }
-    for (const char *c = name; *c != '\0'; c++) {
-        if (!g_ascii_isalnum(*c) && strchr("-._", *c) == NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Takes the name given, or makes one that no user can give. */
 static char *node_claim_name(const char *wanted, GError **error)
 {
     if (wanted == NULL) {
         return g_strdup_printf("#block%03u", node_anonymous++);
     }
-    if (!node_name_valid(wanted)) {
+    if (!opt_id_valid(wanted)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "node-name '%s' is not a name: it begins with a letter and holds letters, "
                     "digits, '-', '.' and '_'",

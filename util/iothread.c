@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <semaphore.h>
+#include <unistd.h>
 #include "util/aio_int.h"
 #include "util/held.h"
 
@@ -11,12 +12,15 @@ struct IoThread {
     char *name;
     AioContext *ctx;
     pthread_t thread;
+    int64_t poll_max_ns;
+    _Atomic int tid;
     sem_t quit_told; /* iothread_free() touches the context no more */
 };
 
 static void *iothread_run(void *opaque)
 {
     IoThread *t = opaque;
+    t->tid = (int)gettid();
     aio_context_adopt(t->ctx);
     aio_context_run(t->ctx);
     while (sem_wait(&t->quit_told) != 0 && errno == EINTR) {
@@ -30,6 +34,7 @@ IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error)
     IoThread *t = g_new0(IoThread, 1);
     t->id = g_strdup(id);
     t->name = g_strdup_printf("iothread/%s", id);
+    t->poll_max_ns = poll_max_ns;
     t->ctx = aio_context_new_unowned(t->name, error);
     if (t->ctx == NULL) {
         goto fail;
@@ -74,4 +79,14 @@ AioContext *iothread_context(const IoThread *t)
 const char *iothread_id(const IoThread *t)
 {
     return t->id;
+}
+
+int iothread_tid(const IoThread *t)
+{
+    return t->tid;
+}
+
+int64_t iothread_poll_max_ns(const IoThread *t)
+{
+    return t->poll_max_ns;
 }

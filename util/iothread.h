@@ -17,5 +17,8 @@ IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error) ANY_
 void iothread_free(IoThread *t) ANY_THREAD;
 AioContext *iothread_context(const IoThread *t) ANY_THREAD;
 const char *iothread_id(const IoThread *t) ANY_THREAD;
+/* The kernel's id of the thread; 0 until it has come up. */
+int iothread_tid(const IoThread *t) ANY_THREAD;
+int64_t iothread_poll_max_ns(const IoThread *t) ANY_THREAD;
 
 #endif

@@ -293,22 +293,9 @@ void job_live(void *opaque)
 
 /* ---- making ---- */
 
-static bool job_id_valid(const char *id)
-{
-    if (!g_ascii_isalpha(id[0])) {
-        return false;
-    }
-    for (const char *c = id; *c != '\0'; c++) {
-        if (!g_ascii_isalnum(*c) && strchr("-._", *c) == NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
 Job *job_new(const JobDriver *driver, const JobConfig *config, void *state, GError **error)
 {
-    if (!job_id_valid(config->id)) {
+    if (!opt_id_valid(config->id)) {
         g_autofree char *excerpt = opt_excerpt(config->id);
         g_set_error(error, JOB_ERROR, JOB_ERROR_ID,
                     "Invalid job ID '%s': it begins with a letter and holds letters, digits, '-', "

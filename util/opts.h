@@ -123,6 +123,9 @@ bool opt_parse_size(const char *text, uint64_t default_unit, uint64_t *bytes, GE
 bool opt_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *value, GError **error)
     ANY_THREAD;
 bool opt_parse_bool(const char *text, bool *value, GError **error) ANY_THREAD;
+/* Whether @id is a name for a thing of the user's: a letter, then letters, digits, '-', '.', '_'.
+ */
+bool opt_id_valid(const char *id) ANY_THREAD;
 /* A copy of @text (the user's) cut to a length fit for a message, control bytes escaped. */
 char *opt_excerpt(const char *text) ANY_THREAD;
 /* The known name nearest to @name by edit distance, or NULL when none is near. @names is

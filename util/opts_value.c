@@ -197,3 +197,16 @@ const char *opt_nearest(const char *name, const char *const *names)
     }
     return nearest;
 }
+
+bool opt_id_valid(const char *id)
+{
+    if (!g_ascii_isalpha(id[0])) {
+        return false;
+    }
+    for (const char *c = id; *c != '\0'; c++) {
+        if (!g_ascii_isalnum(*c) && strchr("-._", *c) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -112,6 +112,9 @@ MemoryBackend *memory_backend_from_opts(const OptDict *opts, GError **error)
         memory_backend_free(m);
         m = NULL;
     }
+    if (m != NULL) {
+        m->prealloc = o.prealloc;
+    }
     opts_clear(memory_specs, &o);
     return m;
 }

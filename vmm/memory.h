@@ -16,7 +16,8 @@ typedef struct MemoryBackend {
     char *id;
     uint8_t *host; /* owned mapping */
     uint64_t size;
-    int fd;    /* memfd, or -1 */
+    int fd; /* memfd, or -1 */
+    bool prealloc;
     void *map; /* what to unmap: host is aligned inside it */
     uint64_t map_size;
 } MemoryBackend;

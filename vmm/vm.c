@@ -132,141 +132,16 @@ static const RunStateOps vm_run_ops = {
 
 /* ---- building ---- */
 
-static AioContext *vm_find_iothread(const char *id)
+static AioContext *vm_find_iothread_context(const char *id)
 {
-    for (unsigned i = 0; i < the_vm->iothreads->len; i++) {
-        IoThread *t = the_vm->iothreads->pdata[i];
-        if (strcmp(iothread_id(t), id) == 0) {
-            return iothread_context(t);
-        }
-    }
-    return NULL;
-}
-
-static MemoryBackend *vm_find_memory(Vm *vm, const char *id)
-{
-    for (unsigned i = 0; i < vm->memory_backends->len; i++) {
-        MemoryBackend *m = vm->memory_backends->pdata[i];
-        if (strcmp(m->id, id) == 0) {
-            return m;
-        }
-    }
-    return NULL;
-}
-
-/* Objects of all kinds share their names. */
-static bool vm_check_object_id(Vm *vm, const char *id, const char *type, GError **error)
-{
-    if (vm_find_iothread(id) == NULL && vm_find_memory(vm, id) == NULL) {
-        return true;
-    }
-    g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE,
-                "-object %s: the id '%s' is taken; choose another", type, id);
-    return false;
-}
-
-static bool vm_add_iothread(Vm *vm, const OptDict *opts, GError **error)
-{
-    typedef struct {
-        char *type, *id;
-        uint64_t poll_max_ns;
-    } IothreadOptions;
-    static const OptSpec specs[] = {
-        {.name = "qom-type", .type = OPT_STRING, .offset = offsetof(IothreadOptions, type)},
-        {.name = "id",
-         .type = OPT_STRING,
-         .offset = offsetof(IothreadOptions, id),
-         .required = true},
-        {.name = "poll-max-ns",
-         .type = OPT_U64,
-         .offset = offsetof(IothreadOptions, poll_max_ns),
-         .max = 1000000000,
-         .def = "32768"},
-        {0},
-    };
-    IothreadOptions o;
-    opts_init(specs, &o);
-    if (!opts_bind(specs, &o, opts, "-object iothread", error)) {
-        return false;
-    }
-    bool ok = false;
-    if (vm_check_object_id(vm, o.id, "iothread", error)) {
-        IoThread *t = iothread_new(o.id, (int64_t)o.poll_max_ns, error);
-        if (t != NULL) {
-            g_ptr_array_add(vm->iothreads, t);
-            ok = true;
-        }
-    }
-    opts_clear(specs, &o);
-    return ok;
-}
-
-typedef struct VmMemory {
-    const OptDict *opts;
-    MemoryBackend *made;
-    GError *error;
-} VmMemory;
-
-static int vm_make_memory_in_worker(void *opaque)
-{
-    enter_worker();
-    VmMemory *memory = opaque;
-    memory->made = memory_backend_from_opts(memory->opts, &memory->error);
-    return 0;
-}
-
-static coroutine_fn RUNS_IN_MAIN bool vm_co_add_memory(Vm *vm, const OptDict *opts, GError **error)
-{
-    const char *id = opt_dict_get(opts, "id");
-    if (id != NULL && !vm_check_object_id(vm, id, opt_dict_get(opts, "qom-type"), error)) {
-        return false;
-    }
-    VmMemory memory = {.opts = opts};
-    co_run_in_worker(vm_make_memory_in_worker, &memory);
-    if (memory.made == NULL) {
-        g_propagate_error(error, memory.error);
-        return false;
-    }
-    g_ptr_array_add(vm->memory_backends, memory.made);
-    return true;
-}
-
-static coroutine_fn RUNS_IN_MAIN bool vm_co_add_object(Vm *vm, const OptDict *opts, GError **error)
-{
-    const char *type = opt_dict_get(opts, "qom-type");
-    if (strcmp(type, "iothread") == 0) {
-        return vm_add_iothread(vm, opts, error);
-    }
-    if (strcmp(type, "memory-backend-memfd") == 0 || strcmp(type, "memory-backend-ram") == 0) {
-        return vm_co_add_memory(vm, opts, error);
-    }
-    static const char *const types[] = {"iothread", "memory-backend-memfd", "memory-backend-ram",
-                                        NULL};
-    const char *near = opt_nearest(type, types);
-    g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
-                "-object: skiff has no '%s'%s%s; '-object help' lists what it has", type,
-                near != NULL ? "; nearest is " : "", near != NULL ? near : "");
-    return false;
-}
-
-static coroutine_fn RUNS_IN_MAIN bool vm_co_make_objects(Vm *vm, GError **error)
-{
-    IoThread *first = iothread_new("default", 32768, error);
-    if (first == NULL) {
-        return false;
-    }
-    g_ptr_array_add(vm->iothreads, first);
-    for (unsigned i = 0; i < vm->config->objects->len; i++) {
-        if (!vm_co_add_object(vm, vm->config->objects->pdata[i], error)) {
-            return false;
-        }
-    }
-    return true;
+    enter_main();
+    const IoThread *t = vm_find_iothread(the_vm, id);
+    return t != NULL ? iothread_context(t) : NULL;
 }
 
 /* The machine's RAM: the backend that -machine names, or anonymous memory of the size that -m says.
  */
-static bool vm_choose_memory(Vm *vm, GError **error)
+static RUNS_IN_MAIN bool vm_choose_memory(Vm *vm, GError **error)
 {
     const char *id = vm->config->machine_memory;
     if (id == NULL) {
@@ -328,7 +203,7 @@ static void vm_fill_env(Vm *vm)
         .pio = vm->pio,
         .main_ctx = vm->ctx,
         .default_iothread = iothread_context(vm->iothreads->pdata[0]),
-        .find_iothread = vm_find_iothread,
+        .find_iothread = vm_find_iothread_context,
         .find_chardev = vm_claim_chardev,
         .release_chardev = chardev_release,
         .serial_port_changed = vm_serial_port_changed,

@@ -121,6 +121,16 @@ bool vm_co_build(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 void vm_listen(Vm *vm, VmListener *l) RUNS_IN_MAIN;
 void vm_unlisten(Vm *vm, VmListener *l) RUNS_IN_MAIN;
 
+/* ---- vm_objects.c: iothreads and memory backends ---- */
+/* The default iothread and all of -object. */
+bool vm_co_make_objects(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* @opts (borrowed) with "qom-type" and "id". */
+bool vm_co_add_object(Vm *vm, const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Refused while something uses it. Under the operation lock: devices stay as they are. */
+bool vm_co_del_object(Vm *vm, const char *id, GError **error) coroutine_fn RUNS_IN_MAIN;
+IoThread *vm_find_iothread(Vm *vm, const char *id) RUNS_IN_MAIN;    /* NULL: none */
+MemoryBackend *vm_find_memory(Vm *vm, const char *id) RUNS_IN_MAIN; /* NULL: none of -object */
+
 /* ---- vm_devices.c ---- */
 /* Makes, configures, realizes and keeps a device of the board. @opts (borrowed) without "driver";
  * NULL: defaults. NULL + error. */
