@@ -39,8 +39,9 @@ void arch_gdb_set_pc(int vcpu_fd, uint64_t pc) RUNS_IN_VCPU;
 
 #if defined(__x86_64__)
 #define ARCH_HW_BREAKPOINTS 4
-#define ARCH_BREAK_INSTRUCTION "\xcc" /* int3 */
-#define ARCH_BREAK_SIZE 1
+#define ARCH_BREAK_INSTRUCTION 0xcc /* int3 */
+/* out %al, (%dx): leaves a guest's kernel for skiff under any KVM */
+#define ARCH_BREAK_FALLBACK 0xee
 #endif
 
 typedef enum ArchHwKind { ARCH_HW_EXECUTE, ARCH_HW_WRITE, ARCH_HW_ACCESS } ArchHwKind;
@@ -52,8 +53,20 @@ typedef struct ArchHwBreakpoint {
     unsigned size;    /* 1, 2, 4 or 8; of ARCH_HW_EXECUTE 1 */
 } ArchHwBreakpoint;
 
+/* What this host's KVM reports. The API has no question for it, and a KVM that is emulated (in a
+ * machine without virtualization, in a nested one) may take KVM_SET_GUEST_DEBUG and do nothing. */
+typedef struct ArchDebugAbilities {
+    bool instruction; /* ARCH_BREAK_INSTRUCTION */
+    bool execute;     /* debug registers: instructions */
+    bool watch;       /* ... and data */
+} ArchDebugAbilities;
+
+/* Tries it out in a VM of its own. False: that cannot be had; @a says that all works. */
+bool arch_debug_probe(ArchDebugAbilities *a) RUNS_IN_WORKER;
+
 /* What a vCPU reports to the debugger. All zero: nothing, the guest has its debug registers. */
 typedef struct ArchDebug {
+    bool traps;    /* single-step traps, also those that nobody asked for */
     bool software; /* break instructions */
     bool step;     /* one instruction */
     bool step_blocks_interrupts;
@@ -78,6 +91,12 @@ ArchDebugCause arch_debug_cause(const struct kvm_debug_exit_arch *exit, const Ar
 /* Gives the guest the exception that was its own. In the vCPU's thread. */
 void arch_debug_reinject(int vcpu_fd, const struct kvm_debug_exit_arch *exit,
                          const ArchDebug *debug) RUNS_IN_VCPU;
+/* A single-step trap that was not asked for: a flag that a step has left behind on a stack. Goes on
+ * without. False: it was something else. In the vCPU's thread. */
+bool arch_debug_drop_trap(int vcpu_fd, const struct kvm_debug_exit_arch *exit) RUNS_IN_VCPU;
+/* KVM_EXIT_IO: whether that was ARCH_BREAK_FALLBACK somewhere, and where it may be: at one of two
+ * addresses, as KVM has gone on already or not. In the vCPU's thread. */
+bool arch_debug_is_fallback(int vcpu_fd, const struct kvm_run *run, uint64_t pc[2]) RUNS_IN_VCPU;
 /* Whether @paging translates at all: before, code moves about and tables are still to come. */
 bool arch_paging_is_on(const ArchPaging *paging) ANY_THREAD;
 

@@ -57,6 +57,9 @@ typedef struct VcpuDebugger {
     /* KVM_EXIT_DEBUG. False: that was the guest's own affair, and it goes on. Else the run ends
      * with VCPU_EVENT_DEBUG. */
     bool (*debug_exit)(Vcpu *v, const struct kvm_debug_exit_arch *exit, void *opaque);
+    /* KVM_EXIT_IO. True: that was a breakpoint, and the run ends with VCPU_EVENT_DEBUG. The exit is
+     * finished with by then. */
+    bool (*io_exit)(Vcpu *v, struct kvm_run *run, void *opaque);
     /* It was parked and is about to run: the time to set debug registers. */
     void (*resumed)(Vcpu *v, void *opaque);
 } VcpuDebugger;

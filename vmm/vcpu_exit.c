@@ -37,10 +37,21 @@ static uint64_t vcpu_access(AddressSpace *space, uint64_t address, unsigned size
     }
 }
 
+static void vcpu_event(Vcpu *v, int event)
+{
+    v->halted = true;
+    v->set->config.event(v->set->config.opaque, event);
+}
+
 static void vcpu_exit_io(Vcpu *v) RUNS_IN_VCPU;
 static void vcpu_exit_io(Vcpu *v)
 {
     struct kvm_run *run = v->run;
+    const VcpuDebugger *debugger = atomic_load(&v->set->debugger);
+    if (debugger != NULL && debugger->io_exit(v, run, v->set->debugger_opaque)) {
+        vcpu_event(v, VCPU_EVENT_DEBUG);
+        return;
+    }
     uint8_t *data = (uint8_t *)run + run->io.data_offset;
     bool is_write = run->io.direction == KVM_EXIT_IO_OUT;
     unsigned size = run->io.size;
@@ -74,12 +85,6 @@ static void vcpu_exit_mmio(Vcpu *v)
         }
     }
     v->exit_pending = true;
-}
-
-static void vcpu_event(Vcpu *v, int event)
-{
-    v->halted = true;
-    v->set->config.event(v->set->config.opaque, event);
 }
 
 /* Into the log, wherever that goes, and not past it: -D, -daemonize. */

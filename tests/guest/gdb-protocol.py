@@ -302,10 +302,12 @@ def test_there_are_four_debug_registers_and_a_fifth_is_refused_in_words():
         g = m.gdb()
         for n in range(4):
             g.expect(f"Z1,{ENTRY + n:x},1", "OK")
-        assert g.ask("Z2,200000,4").startswith("E.")
+        assert g.ask(f"Z1,{ENTRY + 4:x},1").startswith("E.")
         g.expect(f"z1,{ENTRY:x},1", "OK")
-        assert g.ask("Z2,200000,10").startswith("E."), "two registers' worth where one is left"
+        g.expect(f"Z1,{ENTRY + 4:x},1", "OK")
+        g.expect(f"z1,{ENTRY + 4:x},1", "OK")
         g.expect("Z2,200000,8", "OK")
+        g.expect("z2,200000,8", "OK")
         for bad in ("Z0", "Z0,", "Z0,1", "Z,1,1", "Z0,x,1", "Z2,0", "z1,1"):
             g.expect(bad, "E22")
         assert g.ask("Z2,0,0").startswith("E.")
@@ -321,7 +323,7 @@ def test_breakpoints_in_memory_do_not_show():
         g.expect("m200000,8", code)
         g.expect("M200000,4:01020304", "OK")
         g.expect("m200000,4", "01020304")
-        assert "0x04cc0201" in g.monitor("xp /1xw 0x200000"), "in the guest's memory it does stand"
+        assert re.search("0x04(cc|ee)0201", g.monitor("xp /1xw 0x200000")), "in the guest's memory it does stand"
         g.expect("z0,200002,1", "OK")
         assert "0x04030201" in g.monitor("xp /1xw 0x200000")
 

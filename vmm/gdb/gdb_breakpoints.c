@@ -9,17 +9,6 @@
 
 /* ---- break instructions in memory ---- */
 
-static GdbSoftware *gdb_software_find(GdbBreakpoints *b, uint64_t gpa)
-{
-    for (unsigned i = 0; i < b->software->len; i++) {
-        GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
-        if (s->gpa == gpa) {
-            return s;
-        }
-    }
-    return NULL;
-}
-
 static bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error)
 {
     GdbSoftware added = {.gpa = gpa, .users = 1};
@@ -28,15 +17,15 @@ static bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error)
         there->users++;
         return true;
     }
-    if (!guest_physical_read(&b->vm->ram, gpa, added.own, ARCH_BREAK_SIZE, error)) {
+    if (!guest_physical_read(&b->vm->ram, gpa, &added.own, 1, error)) {
         return false;
     }
     /* Known before it is there: a vCPU may run into it at once. */
     rank_mutex_lock(&b->lock);
     g_array_append_val(b->software, added);
-    b->debug.software = true;
+    b->debug.software = b->abilities.instruction;
     rank_mutex_unlock(&b->lock);
-    return guest_physical_write(&b->vm->ram, gpa, ARCH_BREAK_INSTRUCTION, ARCH_BREAK_SIZE, error);
+    return guest_physical_write(&b->vm->ram, gpa, &b->instruction, 1, error);
 }
 
 /* What stands there is put back only if it is still ours: the guest may have loaded other code. */
@@ -46,14 +35,13 @@ static void gdb_software_remove(GdbBreakpoints *b, uint64_t gpa)
     if (s == NULL || --s->users > 0) {
         return;
     }
-    uint8_t now[ARCH_BREAK_SIZE];
-    if (guest_physical_read(&b->vm->ram, gpa, now, ARCH_BREAK_SIZE, NULL) &&
-        memcmp(now, ARCH_BREAK_INSTRUCTION, ARCH_BREAK_SIZE) == 0) {
-        guest_physical_write(&b->vm->ram, gpa, s->own, ARCH_BREAK_SIZE, NULL);
+    uint8_t now;
+    if (guest_physical_read(&b->vm->ram, gpa, &now, 1, NULL) && now == b->instruction) {
+        guest_physical_write(&b->vm->ram, gpa, &s->own, 1, NULL);
     }
     rank_mutex_lock(&b->lock);
     g_array_remove_index_fast(b->software, (guint)(s - (GdbSoftware *)(void *)b->software->data));
-    b->debug.software = b->software->len > 0;
+    b->debug.software = b->abilities.instruction && b->software->len > 0;
     rank_mutex_unlock(&b->lock);
 }
 
@@ -123,41 +111,44 @@ static bool gdb_registers_insert(GdbBreakpoints *b, GdbBreakpoint *bp, GError **
     return true;
 }
 
-/* ---- vCPUs ---- */
+/* ---- steps ---- */
 
-/* In the vCPU's thread: has KVM report what is wanted now. */
-static RUNS_IN_VCPU void gdb_vcpu_apply(GdbBreakpoints *b, Vcpu *v)
+static bool gdb_stepped_insert(GdbBreakpoints *b, GdbBreakpoint *bp, const ArchPaging *paging,
+                               GError **error)
 {
-    GdbVcpu *gv = &b->vcpus[vcpu_index(v)];
+    GdbStepped added = {.type = bp->type, .address = bp->address, .size = bp->size};
+    bool watch = bp->type >= GDB_WATCH_WRITE;
+    ArchTranslation t = {.gpa = bp->address, .page_size = 4096};
+    if (bp->type == GDB_WATCH_READ || bp->type == GDB_WATCH_ACCESS) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSYS,
+                    "this host's KVM does not report reads; nearest is watching for writes");
+        return false;
+    }
+    if (watch &&
+        ((paging != NULL && !arch_translate(paging, &b->vm->ram, bp->address, &t, error)) ||
+         !guest_physical_read(&b->vm->ram, t.gpa, added.last, bp->size, error))) {
+        return false;
+    }
+    added.gpa = bp->gpa = t.gpa;
+    bp->place = GDB_BY_STEPS;
     rank_mutex_lock(&b->lock);
-    ArchDebug debug = b->debug;
-    debug.step = gv->step;
+    g_array_append_val(b->stepped, added);
+    b->debug.traps = true; /* from now on: see the header */
     rank_mutex_unlock(&b->lock);
-    debug.step_blocks_interrupts = b->blocks_interrupts;
-    bool wanted = debug.software || debug.step;
-    for (unsigned i = 0; i < ARCH_HW_BREAKPOINTS; i++) {
-        wanted |= debug.hw[i].used;
-    }
-    if (!wanted && !gv->applied) {
-        return;
-    }
-    gv->applied = wanted;
-    g_autoptr(GError) error = NULL;
-    if (!arch_debug_apply(vcpu_fd(v), &debug, &error)) {
-        log_warn("gdb: vCPU %u: %s", vcpu_index(v), error->message);
-    }
+    return true;
 }
 
-static void gdb_vcpu_resumed(Vcpu *v, void *opaque)
+static void gdb_stepped_remove(GdbBreakpoints *b, const GdbBreakpoint *bp)
 {
-    enter_vcpu();
-    gdb_vcpu_apply(opaque, v);
-}
-
-static void gdb_vcpu_apply_call(Vcpu *v, void *opaque)
-{
-    enter_vcpu();
-    gdb_vcpu_apply(opaque, v);
+    rank_mutex_lock(&b->lock);
+    for (unsigned i = 0; i < b->stepped->len; i++) {
+        const GdbStepped *s = &g_array_index(b->stepped, GdbStepped, i);
+        if (s->type == bp->type && s->address == bp->address && s->size == bp->size) {
+            g_array_remove_index_fast(b->stepped, i);
+            break;
+        }
+    }
+    rank_mutex_unlock(&b->lock);
 }
 
 /* Invariant 2: vCPUs that run learn of a change now. */
@@ -168,73 +159,17 @@ static coroutine_fn RUNS_IN_MAIN void gdb_breakpoints_co_changed(GdbBreakpoints 
     }
 }
 
-static RUNS_IN_VCPU bool gdb_vcpu_is_at_software(GdbBreakpoints *b, Vcpu *v, uint64_t pc)
+void gdb_breakpoints_init(GdbBreakpoints *b, Vm *vm, const ArchDebugAbilities *abilities)
 {
-    ArchPaging paging;
-    ArchTranslation t;
-    arch_vcpu_get_paging(vcpu_fd(v), &paging);
-    if (!arch_translate(&paging, &b->vm->ram, pc, &t, NULL)) {
-        return false;
-    }
-    rank_mutex_lock(&b->lock);
-    bool found = gdb_software_find(b, t.gpa) != NULL;
-    rank_mutex_unlock(&b->lock);
-    return found;
-}
-
-static bool gdb_vcpu_debug_exit(Vcpu *v, const struct kvm_debug_exit_arch *exit, void *opaque)
-{
-    enter_vcpu();
-    GdbBreakpoints *b = opaque;
-    GdbVcpu *gv = &b->vcpus[vcpu_index(v)];
-    GdbStop stop = {0};
-    uint64_t pc;
-    unsigned slot;
-    rank_mutex_lock(&b->lock);
-    ArchDebug debug = b->debug;
-    debug.step = gv->step;
-    ArchDebugCause cause = arch_debug_cause(exit, &debug, &pc, &slot);
-    GdbBreakpointType type = b->slot_types[slot];
-    rank_mutex_unlock(&b->lock);
-    switch (cause) {
-    case ARCH_DEBUG_STEP:
-        stop.kind = GDB_STOP_STEP;
-        break;
-    case ARCH_DEBUG_HARDWARE:
-        stop = (GdbStop){.kind = type == GDB_BREAK_SOFTWARE   ? GDB_STOP_SOFTWARE
-                                 : type == GDB_BREAK_HARDWARE ? GDB_STOP_HARDWARE
-                                                              : GDB_STOP_WATCH,
-                         .type = type,
-                         .address = debug.hw[slot].address};
-        break;
-    case ARCH_DEBUG_SOFTWARE:
-        stop.kind = gdb_vcpu_is_at_software(b, v, pc) ? GDB_STOP_SOFTWARE : GDB_STOP_NONE;
-        break;
-    case ARCH_DEBUG_FOREIGN:
-        break;
-    }
-    if (stop.kind == GDB_STOP_NONE) {
-        debug.step_blocks_interrupts = b->blocks_interrupts;
-        arch_debug_reinject(vcpu_fd(v), exit, &debug);
-        return false;
-    }
-    rank_mutex_lock(&b->lock);
-    gv->stop = stop;
-    rank_mutex_unlock(&b->lock);
-    return true;
-}
-
-void gdb_breakpoints_init(GdbBreakpoints *b, Vm *vm)
-{
-    static const VcpuDebugger debugger = {.debug_exit = gdb_vcpu_debug_exit,
-                                          .resumed = gdb_vcpu_resumed};
-    *b = (GdbBreakpoints){.vm = vm};
+    *b = (GdbBreakpoints){.vm = vm, .abilities = *abilities};
+    b->instruction = abilities->instruction ? ARCH_BREAK_INSTRUCTION : ARCH_BREAK_FALLBACK;
     b->blocks_interrupts = arch_debug_can_block_interrupts(&vm->kvm);
     b->set = g_array_new(false, true, sizeof(GdbBreakpoint));
     b->software = g_array_new(false, true, sizeof(GdbSoftware));
+    b->stepped = g_array_new(false, true, sizeof(GdbStepped));
     b->vcpus = g_new0(GdbVcpu, vcpus_count(vm->vcpus));
     rank_mutex_init(&b->lock, RANK_QUEUE, "breakpoints");
-    vcpus_set_debugger(vm->vcpus, &debugger, b);
+    vcpus_set_debugger(vm->vcpus, &gdb_vcpu_debugger, b);
 }
 
 /* ---- the set ---- */
@@ -252,6 +187,14 @@ static GdbBreakpoint *gdb_breakpoint_find(GdbBreakpoints *b, GdbBreakpointType t
     return NULL;
 }
 
+/* In debug registers, where they work; else by steps. */
+static bool gdb_breakpoint_place_hardware(GdbBreakpoints *b, GdbBreakpoint *bp,
+                                          const ArchPaging *paging, GError **error)
+{
+    bool works = bp->type >= GDB_WATCH_WRITE ? b->abilities.watch : b->abilities.execute;
+    return works ? gdb_registers_insert(b, bp, error) : gdb_stepped_insert(b, bp, paging, error);
+}
+
 /* In memory where the address leads there for good, else in a register. */
 static bool gdb_breakpoint_place(GdbBreakpoints *b, GdbBreakpoint *bp, const ArchPaging *paging,
                                  GError **error)
@@ -259,7 +202,7 @@ static bool gdb_breakpoint_place(GdbBreakpoints *b, GdbBreakpoint *bp, const Arc
     ArchTranslation t = {.gpa = bp->address};
     bool mapped = paging == NULL || arch_translate(paging, &b->vm->ram, bp->address, &t, NULL);
     bool settled = mapped && (paging == NULL || arch_paging_is_on(paging));
-    if (!settled && gdb_registers_insert(b, bp, mapped ? NULL : error)) {
+    if (!settled && gdb_breakpoint_place_hardware(b, bp, paging, mapped ? NULL : error)) {
         return true;
     }
     if (!mapped) {
@@ -284,15 +227,11 @@ bool gdb_breakpoints_co_insert(GdbBreakpoints *b, GdbBreakpointType type, uint64
         return false;
     }
     GdbBreakpoint bp = {.type = type, .address = address, .size = size};
-    bool ok;
-    if (type == GDB_BREAK_SOFTWARE) {
-        ArchPaging paging;
-        guest_co_get_paging(b->vm, cpu, &paging);
-        ok = gdb_breakpoint_place(b, &bp, physical ? NULL : &paging, error);
-    } else {
-        ok = gdb_registers_insert(b, &bp, error);
-    }
-    if (!ok) {
+    ArchPaging now;
+    const ArchPaging *paging = physical ? NULL : &now;
+    guest_co_get_paging(b->vm, cpu, &now);
+    if (!(type == GDB_BREAK_SOFTWARE ? gdb_breakpoint_place(b, &bp, paging, error)
+                                     : gdb_breakpoint_place_hardware(b, &bp, paging, error))) {
         return false;
     }
     g_array_append_val(b->set, bp);
@@ -306,6 +245,8 @@ static void gdb_breakpoint_displace(GdbBreakpoints *b, const GdbBreakpoint *bp)
         gdb_software_remove(b, bp->gpa);
     } else if (bp->place == GDB_IN_REGISTER) {
         gdb_registers_release(b, bp->slots);
+    } else if (bp->place == GDB_BY_STEPS) {
+        gdb_stepped_remove(b, bp);
     }
 }
 
@@ -338,13 +279,14 @@ void gdb_breakpoints_reset(GdbBreakpoints *b)
 {
     for (unsigned i = 0; i < b->set->len; i++) {
         GdbBreakpoint *bp = &g_array_index(b->set, GdbBreakpoint, i);
-        if (bp->place == GDB_IN_REGISTER) {
+        if (bp->place == GDB_IN_REGISTER || bp->place == GDB_BY_STEPS) {
             continue;
         }
         gdb_breakpoint_displace(b, bp);
         bp->place = GDB_LOST;
         g_autoptr(GError) error = NULL;
-        if (!gdb_registers_insert(b, bp, &error)) {
+        bp->slots = 0;
+        if (!gdb_breakpoint_place_hardware(b, bp, NULL, &error)) {
             log_warn("gdb: the breakpoint at %#" PRIx64 " is lost by the reset: %s", bp->address,
                      error->message);
         }
@@ -411,11 +353,8 @@ void gdb_breakpoints_hide(GdbBreakpoints *b, uint64_t gpa, uint8_t *bytes, size_
 {
     for (unsigned i = 0; i < b->software->len; i++) {
         const GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
-        for (unsigned n = 0; n < ARCH_BREAK_SIZE; n++) {
-            if (s->gpa + n >= gpa && s->gpa + n - gpa < size &&
-                bytes[s->gpa + n - gpa] == (uint8_t)ARCH_BREAK_INSTRUCTION[n]) {
-                bytes[s->gpa + n - gpa] = s->own[n];
-            }
+        if (s->gpa >= gpa && s->gpa - gpa < size && bytes[s->gpa - gpa] == b->instruction) {
+            bytes[s->gpa - gpa] = s->own;
         }
     }
 }
@@ -426,11 +365,9 @@ bool gdb_breakpoints_write(GdbBreakpoints *b, uint64_t gpa, const uint8_t *bytes
     g_autofree uint8_t *copy = g_memdup2(bytes, size);
     for (unsigned i = 0; i < b->software->len; i++) {
         GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
-        for (unsigned n = 0; n < ARCH_BREAK_SIZE; n++) {
-            if (s->gpa + n >= gpa && s->gpa + n - gpa < size) {
-                s->own[n] = copy[s->gpa + n - gpa];
-                copy[s->gpa + n - gpa] = (uint8_t)ARCH_BREAK_INSTRUCTION[n];
-            }
+        if (s->gpa >= gpa && s->gpa - gpa < size) {
+            s->own = copy[s->gpa - gpa];
+            copy[s->gpa - gpa] = b->instruction;
         }
     }
     return guest_physical_write(&b->vm->ram, gpa, copy, size, error);

@@ -8,13 +8,20 @@
  *   IN_MEMORY    the break instruction stands in RAM or ROM in place of the guest's own byte
  *   IN_REGISTER  a debug register: while the vCPU does not translate addresses, or not this one, so
  *                that a kernel that is yet to be loaded can be given breakpoints
- *   LOST         neither can be had: after a reset that found all debug registers taken
+ *   BY_STEPS     vCPUs execute instruction by instruction and look where they are: where KVM
+ *                has debug registers in name only (arch_debug_probe)
+ *   LOST         none of these can be had: after a reset that found all debug registers taken
  *
  * Invariants
  *   1. Each byte that a break instruction covers is in `software` once, with the guest's own byte.
  *   2. What vCPUs report is `debug` plus their own step; a vCPU takes it up when it is let go, or
  *      at once if breakpoints change while it runs.
  *   3. A reset leaves nothing IN_MEMORY: RAM is the loader's again.
+ *
+ * Steps see what the code does that is stepped through. An interrupt, exception or system call
+ * switches the processor's trap flag off for its own time: what happens in there is seen when it
+ * returns, if it can still be seen. A flag that such a frame has kept on a stack traps later, and
+ * is dropped (`traps`).
  *
  * The set is main's. vCPUs look at the parts marked `lock`, from their own threads.
  */
@@ -36,21 +43,31 @@ typedef enum GdbBreakpointType {
     GDB_BREAKPOINT_TYPES,
 } GdbBreakpointType;
 
-typedef enum GdbPlace { GDB_IN_MEMORY, GDB_IN_REGISTER, GDB_LOST } GdbPlace;
+typedef enum GdbPlace { GDB_IN_MEMORY, GDB_IN_REGISTER, GDB_BY_STEPS, GDB_LOST } GdbPlace;
 
 typedef struct GdbBreakpoint {
     GdbBreakpointType type;
     uint64_t address, size;
     GdbPlace place;
-    uint64_t gpa;   /* GDB_IN_MEMORY */
+    uint64_t gpa;   /* GDB_IN_MEMORY; GDB_BY_STEPS: of what is watched */
     unsigned slots; /* GDB_IN_REGISTER: bits of debug.hw[] */
 } GdbBreakpoint;
+
+#define GDB_WATCH_SIZE_MAX 32 /* as many as the debug registers can have in the best case */
+
+/* What a vCPU looks for after each step. */
+typedef struct GdbStepped {
+    GdbBreakpointType type;
+    uint64_t address, gpa;
+    size_t size;
+    uint8_t last[GDB_WATCH_SIZE_MAX]; /* what is watched, as it was seen */
+} GdbStepped;
 
 /* A byte of memory that a break instruction stands in for. */
 typedef struct GdbSoftware {
     uint64_t gpa;
     unsigned users; /* breakpoints: addresses that lead there */
-    uint8_t own[ARCH_BREAK_SIZE];
+    uint8_t own;
 } GdbSoftware;
 
 typedef enum GdbStopKind {
@@ -75,17 +92,21 @@ typedef struct GdbVcpu {
 
 typedef struct GdbBreakpoints {
     Vm *vm;
-    bool blocks_interrupts; /* while a vCPU steps */
-    GArray *set;            /* main: GdbBreakpoint */
+    ArchDebugAbilities abilities;
+    uint8_t instruction;            /* that breaks */
+    _Atomic bool blocks_interrupts; /* while a vCPU steps */
+    GArray *set;                    /* main: GdbBreakpoint */
     RankMutex lock;
     GArray *software;                                  /* lock: GdbSoftware */
+    GArray *stepped;                                   /* lock: GdbStepped */
     ArchDebug debug;                                   /* lock: what all vCPUs report */
     GdbBreakpointType slot_types[ARCH_HW_BREAKPOINTS]; /* lock */
     GdbVcpu *vcpus;
 } GdbBreakpoints;
 
 /* Once per VM; vCPUs ask it from then on. */
-void gdb_breakpoints_init(GdbBreakpoints *b, Vm *vm) RUNS_IN_MAIN;
+void gdb_breakpoints_init(GdbBreakpoints *b, Vm *vm, const ArchDebugAbilities *abilities)
+    RUNS_IN_MAIN;
 
 /* @cpu: whose page tables say where @address is; @physical: nobody's. One that is set already
  * stays. False + error: cannot be had. */

@@ -8,6 +8,7 @@
  *   gdb_run.c         running, stopping, telling of stops
  *   gdb_memory.c      m, M and X
  *   gdb_breakpoints.c what is set in the guest
+ *   gdb_vcpu.c        the vCPUs' part of that
  *   rsp.c             the wire
  *
  * Everything runs in main; what a vCPU's thread touches is in GdbBreakpoints.
@@ -20,7 +21,6 @@
 #include "vmm/gdb/rsp.h"
 
 #define GDB_BREAKPOINTS_MAX 4096
-#define GDB_WATCH_SIZE_MAX 32 /* as many as the debug registers can have in the best case */
 #define GDB_INPUT_SIZE 4096
 /* Bytes of memory in one packet: their hex digits and the rest fit. */
 #define GDB_MEMORY_MAX (RSP_PAYLOAD_MAX / 2 - 16)
@@ -105,6 +105,13 @@ void gdb_co_read_memory(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
 void gdb_co_write_memory(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
 /* @args ends with the packet: the data are bytes as they are. */
 void gdb_co_write_binary(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- gdb_vcpu.c ---- */
+/* @opaque: the GdbBreakpoints. */
+extern const VcpuDebugger gdb_vcpu_debugger;
+void gdb_vcpu_apply_call(Vcpu *v, void *opaque) RUNS_IN_VCPU;
+/* Under the lock, or in main. */
+GdbSoftware *gdb_software_find(GdbBreakpoints *b, uint64_t gpa) ANY_THREAD;
 
 /* ---- gdb_run.c ---- */
 typedef enum GdbAction { GDB_HOLD, GDB_CONTINUE, GDB_STEP } GdbAction;

@@ -208,15 +208,38 @@ static void gdb_main(void *opaque)
 
 /* ---- opening and closing ---- */
 
-static RUNS_IN_MAIN Gdb *gdb_get(Vm *vm)
+static int gdb_probe_in_worker(void *opaque)
+{
+    enter_worker();
+    return arch_debug_probe(opaque) ? 0 : -1;
+}
+
+/* Inside a sandbox that is closed already KVM is taken at its word. */
+static coroutine_fn RUNS_IN_MAIN ArchDebugAbilities gdb_co_probe(Vm *vm)
+{
+    ArchDebugAbilities a = {.instruction = true, .execute = true, .watch = true};
+    if (vm->config->sandbox == NULL || vm->config->gdb != NULL) {
+        co_run_in_worker(gdb_probe_in_worker, &a);
+    }
+    if (!a.instruction || !a.execute || !a.watch) {
+        log_info("gdb: this host's KVM does not report all of what it is asked to (break "
+                 "instructions %s, "
+                 "hardware breakpoints %s, watchpoints %s): skiff goes other, slower ways",
+                 a.instruction ? "yes" : "no", a.execute ? "yes" : "no", a.watch ? "yes" : "no");
+    }
+    return a;
+}
+
+static coroutine_fn RUNS_IN_MAIN Gdb *gdb_co_get(Vm *vm)
 {
     if (the_gdb == NULL) {
+        ArchDebugAbilities abilities = gdb_co_probe(vm);
         the_gdb = g_new0(Gdb, 1);
         the_gdb->vm = vm;
         the_gdb->output = g_byte_array_new();
         the_gdb->last = g_byte_array_new();
         the_gdb->held = g_new0(bool, vcpus_count(vm->vcpus));
-        gdb_breakpoints_init(&the_gdb->breakpoints, vm);
+        gdb_breakpoints_init(&the_gdb->breakpoints, vm, &abilities);
         gdb_run_init(the_gdb);
         co_start(vm->ctx, gdb_main, the_gdb);
     }
@@ -250,7 +273,7 @@ bool gdbstub_co_open(Vm *vm, const char *device, GError **error)
         .writable = gdb_writable,
     };
     static unsigned opened;
-    Gdb *g = gdb_get(vm);
+    Gdb *g = gdb_co_get(vm);
     gdb_co_close(g);
     if (strcmp(device, "none") == 0) {
         return true;

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include "vmm/arch_debug.h"
 
+#define X86_RFLAGS_TF (UINT64_C(1) << 8)
 #define X86_EXCEPTION_DB 1
 #define X86_EXCEPTION_BP 3
 #define X86_DR6_STEP (UINT64_C(1) << 14)
@@ -41,7 +42,10 @@ static uint64_t x86_dr7(const ArchDebug *debug)
 
 static void x86_fill_guest_debug(struct kvm_guest_debug *d, const ArchDebug *debug)
 {
-    *d = (struct kvm_guest_debug){0};
+    *d = (struct kvm_guest_debug){.arch.debugreg[7] = X86_DR7_FIXED};
+    if (debug->traps) { /* KVM lets none through that has this, even without any */
+        d->control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+    }
     if (debug->software) {
         d->control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP;
     }
@@ -106,6 +110,30 @@ void arch_debug_reinject(int vcpu_fd, const struct kvm_debug_exit_arch *exit,
         d.control |= KVM_GUESTDBG_INJECT_DB;
     }
     ioctl(vcpu_fd, KVM_SET_GUEST_DEBUG, &d); /* EBUSY: another exception comes first anyway */
+}
+
+bool arch_debug_drop_trap(int vcpu_fd, const struct kvm_debug_exit_arch *exit)
+{
+    struct kvm_regs regs;
+    if (exit->exception != X86_EXCEPTION_DB || (exit->dr6 & X86_DR6_STEP) == 0 ||
+        ioctl(vcpu_fd, KVM_GET_REGS, &regs) != 0) {
+        return false;
+    }
+    regs.rflags &= ~X86_RFLAGS_TF;
+    return ioctl(vcpu_fd, KVM_SET_REGS, &regs) == 0;
+}
+
+bool arch_debug_is_fallback(int vcpu_fd, const struct kvm_run *run, uint64_t pc[2])
+{
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+    if (run->io.direction != KVM_EXIT_IO_OUT || run->io.size != 1 || run->io.count != 1 ||
+        ioctl(vcpu_fd, KVM_GET_REGS, &regs) != 0 || ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) != 0) {
+        return false;
+    }
+    pc[0] = sregs.cs.base + regs.rip;
+    pc[1] = pc[0] - 1;
+    return true;
 }
 
 bool arch_paging_is_on(const ArchPaging *paging)

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The vCPUs' part of breakpoints, in their threads: what KVM is to report, and whether what it
+ * reports is the debugger's. */
+#include <string.h>
+#include <sys/ioctl.h>
+#include "util/log.h"
+#include "vmm/gdb/gdb_int.h"
+#include "vmm/guest_memory.h"
+
+GdbSoftware *gdb_software_find(GdbBreakpoints *b, uint64_t gpa)
+{
+    for (unsigned i = 0; i < b->software->len; i++) {
+        GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
+        if (s->gpa == gpa) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+/* What this vCPU reports now. */
+static ArchDebug gdb_vcpu_wants(GdbBreakpoints *b, Vcpu *v, bool *user_step)
+{
+    rank_mutex_lock(&b->lock);
+    ArchDebug debug = b->debug;
+    *user_step = b->vcpus[vcpu_index(v)].step;
+    debug.step = *user_step || b->stepped->len > 0;
+    rank_mutex_unlock(&b->lock);
+    debug.step_blocks_interrupts = *user_step && b->blocks_interrupts;
+    return debug;
+}
+
+static RUNS_IN_VCPU void gdb_vcpu_apply(GdbBreakpoints *b, Vcpu *v)
+{
+    GdbVcpu *gv = &b->vcpus[vcpu_index(v)];
+    bool user_step;
+    ArchDebug debug = gdb_vcpu_wants(b, v, &user_step);
+    bool wanted = debug.software || debug.step || debug.traps;
+    for (unsigned i = 0; i < ARCH_HW_BREAKPOINTS; i++) {
+        wanted |= debug.hw[i].used;
+    }
+    if (!wanted && !gv->applied) {
+        return;
+    }
+    gv->applied = wanted;
+    g_autoptr(GError) error = NULL;
+    if (!arch_debug_apply(vcpu_fd(v), &debug, &error)) {
+        log_warn("gdb: vCPU %u: %s", vcpu_index(v), error->message);
+    }
+}
+
+static void gdb_vcpu_resumed(Vcpu *v, void *opaque)
+{
+    enter_vcpu();
+    gdb_vcpu_apply(opaque, v);
+}
+
+void gdb_vcpu_apply_call(Vcpu *v, void *opaque)
+{
+    gdb_vcpu_apply(opaque, v);
+}
+
+/* ---- why it stopped ---- */
+
+static RUNS_IN_VCPU bool gdb_vcpu_is_at_software(GdbBreakpoints *b, Vcpu *v, uint64_t pc)
+{
+    ArchPaging paging;
+    ArchTranslation t;
+    arch_vcpu_get_paging(vcpu_fd(v), &paging);
+    if (!arch_translate(&paging, &b->vm->ram, pc, &t, NULL)) {
+        return false;
+    }
+    rank_mutex_lock(&b->lock);
+    bool found = gdb_software_find(b, t.gpa) != NULL;
+    rank_mutex_unlock(&b->lock);
+    return found;
+}
+
+/* What a step has met. */
+static GdbStop gdb_vcpu_look(GdbBreakpoints *b, uint64_t pc)
+{
+    GdbStop stop = {0};
+    rank_mutex_lock(&b->lock);
+    for (unsigned i = 0; stop.kind == GDB_STOP_NONE && i < b->stepped->len; i++) {
+        GdbStepped *s = &g_array_index(b->stepped, GdbStepped, i);
+        uint8_t now[GDB_WATCH_SIZE_MAX];
+        if (s->type < GDB_WATCH_WRITE) {
+            stop.kind = pc != s->address                ? GDB_STOP_NONE
+                        : s->type == GDB_BREAK_SOFTWARE ? GDB_STOP_SOFTWARE
+                                                        : GDB_STOP_HARDWARE;
+        } else if (guest_physical_read(&b->vm->ram, s->gpa, now, s->size, NULL) &&
+                   memcmp(now, s->last, s->size) != 0) {
+            memcpy(s->last, now, s->size);
+            stop = (GdbStop){.kind = GDB_STOP_WATCH, .type = s->type, .address = s->address};
+        }
+    }
+    rank_mutex_unlock(&b->lock);
+    return stop;
+}
+
+static RUNS_IN_VCPU GdbStop gdb_vcpu_why(GdbBreakpoints *b, Vcpu *v, ArchDebugCause cause,
+                                         const ArchHwBreakpoint *hw, GdbBreakpointType type,
+                                         uint64_t pc, bool user_step)
+{
+    GdbStop stop = {0};
+    switch (cause) {
+    case ARCH_DEBUG_STEP:
+        stop = gdb_vcpu_look(b, pc);
+        if (stop.kind == GDB_STOP_NONE && user_step) {
+            stop.kind = GDB_STOP_STEP;
+        }
+        break;
+    case ARCH_DEBUG_HARDWARE:
+        stop = (GdbStop){.kind = type == GDB_BREAK_SOFTWARE   ? GDB_STOP_SOFTWARE
+                                 : type == GDB_BREAK_HARDWARE ? GDB_STOP_HARDWARE
+                                                              : GDB_STOP_WATCH,
+                         .type = type,
+                         .address = hw->address};
+        break;
+    case ARCH_DEBUG_SOFTWARE:
+        stop.kind = gdb_vcpu_is_at_software(b, v, pc) ? GDB_STOP_SOFTWARE : GDB_STOP_NONE;
+        break;
+    case ARCH_DEBUG_FOREIGN:
+        break;
+    }
+    return stop;
+}
+
+static void gdb_vcpu_note(GdbBreakpoints *b, Vcpu *v, GdbStop stop)
+{
+    rank_mutex_lock(&b->lock);
+    b->vcpus[vcpu_index(v)].stop = stop;
+    rank_mutex_unlock(&b->lock);
+}
+
+static bool gdb_vcpu_debug_exit(Vcpu *v, const struct kvm_debug_exit_arch *exit, void *opaque)
+{
+    enter_vcpu();
+    GdbBreakpoints *b = opaque;
+    uint64_t pc;
+    unsigned slot;
+    bool user_step;
+    ArchDebug debug = gdb_vcpu_wants(b, v, &user_step);
+    ArchDebugCause cause = arch_debug_cause(exit, &debug, &pc, &slot);
+    GdbStop stop = gdb_vcpu_why(b, v, cause, &debug.hw[slot], b->slot_types[slot], pc, user_step);
+    if (stop.kind != GDB_STOP_NONE) {
+        gdb_vcpu_note(b, v, stop);
+        return true;
+    }
+    bool ours = cause == ARCH_DEBUG_STEP || (debug.traps && arch_debug_drop_trap(vcpu_fd(v), exit));
+    if (!ours) {
+        arch_debug_reinject(vcpu_fd(v), exit, &debug);
+    }
+    return false;
+}
+
+/* The instruction has been executed or will be: taken back by setting where the vCPU is. */
+static RUNS_IN_VCPU void gdb_vcpu_take_back(Vcpu *v, struct kvm_run *run, uint64_t pc)
+{
+    run->immediate_exit = 1;
+    ioctl(vcpu_fd(v), KVM_RUN, 0); /* EINTR: it has finished with the exit and done no more */
+    run->immediate_exit = 0;
+    arch_gdb_set_pc(vcpu_fd(v), pc);
+}
+
+static bool gdb_vcpu_io_exit(Vcpu *v, struct kvm_run *run, void *opaque)
+{
+    enter_vcpu();
+    GdbBreakpoints *b = opaque;
+    uint64_t pc[2];
+    rank_mutex_lock(&b->lock);
+    bool any = !b->abilities.instruction && b->software->len > 0;
+    rank_mutex_unlock(&b->lock);
+    if (!any || !arch_debug_is_fallback(vcpu_fd(v), run, pc)) {
+        return false;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        if (gdb_vcpu_is_at_software(b, v, pc[i])) {
+            gdb_vcpu_take_back(v, run, pc[i]);
+            gdb_vcpu_note(b, v, (GdbStop){.kind = GDB_STOP_SOFTWARE});
+            return true;
+        }
+    }
+    return false;
+}
+
+const VcpuDebugger gdb_vcpu_debugger = {
+    .debug_exit = gdb_vcpu_debug_exit, .io_exit = gdb_vcpu_io_exit, .resumed = gdb_vcpu_resumed};
