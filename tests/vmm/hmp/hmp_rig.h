@@ -8,7 +8,7 @@
 
 #define HMP_RIG_RAM (2u << 20)
 
-static uint8_t hmp_rig_ram[HMP_RIG_RAM];
+static _Alignas(4096) uint8_t hmp_rig_ram[HMP_RIG_RAM]; /* as KVM wants it */
 
 static inline int hmp_rig_setup(void **state)
 {
