@@ -6,15 +6,17 @@
 # terminal, a socket and through QMP.
 . "$(dirname "$0")/common.bash"
 
-# start_count ARGUMENT…: two CPUs count; words of known value are at LAYOUT_SHARED_GPA.
+# start_count ARGUMENT…: two CPUs count; words of known value are at LAYOUT_SHARED_GPA. Sockets are in
+# $dir, in arguments DIR, of this test's own: the skiff of the one before may yet remove its own.
 start_count() {
-    set_own_guest count 'ms=50' -m 64 -smp 2 -qmp "unix:$work/qmp,server=on,wait=off" "$@"
+    dir=$(mktemp -d "$work/sockets.XXXXXX")
+    set_own_guest count 'ms=50' -m 64 -smp 2 -qmp "unix:$dir/qmp,server=on,wait=off" "${@//DIR/$dir}"
     start_skiff "${own_guest[@]}" -serial "file:$console"
     wait_output '^tick 2$'
 }
 
 # hmp: the Python program on standard input, with `vm` a QMP client, hmp() to execute a line of the
-# monitor through it, and `work` the test's directory.
+# monitor through it, and `work` its directory, $dir.
 hmp() {
     command -v python3 >/dev/null || skip "python3 is not installed"
     {
@@ -55,7 +57,7 @@ class Terminal:
 PYTHON
         cat
     } >"$work/program.py"
-    PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 "$work/program.py" "$work" "$skiff_pid"
+    PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 "$work/program.py" "$dir" "$skiff_pid"
 }
 
 test_memory_of_a_running_guest() {
@@ -140,6 +142,37 @@ expect("info status", r"^VM status: running$")
 PYTHON
 }
 
+test_disks_chardevs_and_devices() {
+    make_disk 1M
+    start_count -drive "if=none,id=d0,format=raw,file=$disk,cache=none" -device virtio-blk-pci,drive=d0,id=disk0
+    hmp <<'PYTHON'
+expect("info block", r"^d0 \(d0\): .* \(raw\)\n    Attached to:      .*disk0.*\n    Cache mode:       writeback, direct$")
+assert hmp("info block") == hmp("info block d0")
+expect("info block nosuch", r"no disk 'nosuch'")
+expect("info blockstats", r"^d0: rd_bytes=\d+ wr_bytes=0 ")
+assert hmp("block_resize d0 2") == ""
+assert vm.cmd("query-block")[0]["inserted"]["image"]["virtual-size"] == 2 << 20
+expect("block_resize d0 1k5", "'size'")
+expect("block_resize nosuch 5", "^Error: Cannot find device='nosuch'")
+assert hmp("chardev-add null,id=c9") == ""
+expect("info chardev", "^c9: filename=null$")
+assert hmp("chardev-remove c9") == ""
+assert "c9" not in hmp("info chardev")
+expect("chardev-add dance,id=c9", "^Error: ")
+expect("device_add dance", "^Error: 'dance' is not a valid device model name")
+assert hmp("device_add virtio-rng-pci,id=rng9,addr=9") == ""
+expect("info pci", r'device   9, function 0:\n(    .*\n)+      id "rng9"')
+expect("device_add virtio-rng-pci,id=rng9", "^Error: Duplicate device ID 'rng9'")
+expect("device_del nosuch", "^Error: Device 'nosuch' not found")
+expect("gdbserver unix:%s/gdb" % work, "^Waiting for gdb connection on device 'unix:")
+gdb = socket.socket(socket.AF_UNIX)
+gdb.connect(work + "/gdb")
+while "running" in hmp("info status"):       # a client stops the VM
+    pass
+expect("gdbserver none", "^Disabled gdbserver$")
+PYTHON
+}
+
 test_the_log_and_traces_at_run_time() {
     start_count
     hmp <<'PYTHON'
@@ -151,11 +184,11 @@ expect("info trace-events " + name, "^%s : state 1$" % name)
 assert hmp("trace-event * off") == ""
 expect("logfile /nonexistent/log", "^Error: Could not open")
 PYTHON
-    [ -e "$work/log" ] || fail "there is no log file"
+    [ -e "$dir/log" ] || fail "there is no log file"
 }
 
 test_keys_on_a_socket() {
-    start_count -monitor "unix:$work/monitor,server=on,wait=off" -device virtio-rng-pci,id=rng0
+    start_count -monitor unix:DIR/monitor,server=on,wait=off -device virtio-rng-pci,id=rng0
     hmp <<'PYTHON'
 t = Terminal(work + "/monitor")
 t.type("info stat\t\r", r"info status \nVM status: running\n\(skiff\) $")

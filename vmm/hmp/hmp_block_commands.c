@@ -1,36 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The human monitor: disks and jobs. */
-#include <string.h>
-#include "block/block.h"
 #include "vmm/hmp/hmp_complete.h"
 
-/* By the name of the -drive or -blockdev, or of the device that uses it. */
-static RUNS_IN_MAIN BlockBackend *hmp_find_disk(const char *name)
-{
-    unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
-    for (unsigned i = 0; i < count; i++) {
-        if (strcmp(block_node_name(blk_root(list[i])), name) == 0) {
-            return list[i];
-        }
-    }
-    return blk_find(name);
-}
-
+/* By the id of the -drive, or the name of the node. */
 static void hmp_block_resize(HmpCall *call, struct json_object *args)
 {
     enter_main();
     enter_coroutine();
-    g_autoptr(GError) error = NULL;
-    const char *name = qmp_arg_str(args, "device");
-    vm_operation_begin(&call->vm->run);
-    BlockBackend *blk = hmp_find_disk(name); /* now: it may have gone while we waited */
-    if (blk == NULL) {
-        hmp_printf(call, "Error: there is no disk '%s'; info block lists them\n", name);
-    } else if (blk_co_truncate(blk, (uint64_t)qmp_arg_int(args, "size", 0), &error) < 0) {
-        hmp_error(call, error);
-    }
-    vm_operation_end(&call->vm->run);
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, "device", qmp_arg_str(args, "device"));
+    qmp_put_str(qmp, "node-name", qmp_arg_str(args, "device"));
+    qmp_put_int(qmp, "size", qmp_arg_int(args, "size", 0));
+    json_object_put(hmp_co_qmp(call, "block_resize", qmp));
 }
 
 /* clang-format off */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "util/log.h"
+#include "vmm/gdb/gdbstub.h"
 #include "vmm/hmp/hmp_complete.h"
 
 /* ---- help ---- */
@@ -76,6 +77,22 @@ static void hmp_logfile(HmpCall *call, struct json_object *args)
     }
 }
 
+static void hmp_gdbserver(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    g_autoptr(GError) error = NULL;
+    const char *device = qmp_arg_str(args, "device");
+    device = device != NULL ? device : GDBSTUB_DEFAULT_DEVICE;
+    if (!gdbstub_co_open(call->vm, device, &error)) {
+        hmp_printf(call, "Could not open gdbserver on device '%s': %s\n", device, error->message);
+    } else if (strcmp(device, "none") == 0) {
+        hmp_printf(call, "Disabled gdbserver\n");
+    } else {
+        hmp_printf(call, "Waiting for gdb connection on device '%s'\n", device);
+    }
+}
+
 static void hmp_trace_event(HmpCall *call, struct json_object *args)
 {
     enter_main();
@@ -102,6 +119,8 @@ const HmpCommand hmp_control_commands[] = {
      "what a reboot, shutdown or panic leads to, as -action", .qmp = "set-action"},
     {"cpu", NULL, HMP_PARAMS(HMP_PARAM("index", INT)),
      "choose the processor that other commands look at", .run = hmp_cpu},
+    {"gdbserver", NULL, HMP_PARAMS(HMP_PARAM("device", WORD, .optional = true)),
+     "serve gdb, on tcp::1234 or what is given, as -gdb; none ends it", .run = hmp_gdbserver},
     {"trace-event", NULL,
      HMP_PARAMS(HMP_PARAM("name", WORD, .complete = hmp_names_trace_events),
                 HMP_PARAM("option", SWITCH)),

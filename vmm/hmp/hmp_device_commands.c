@@ -29,6 +29,9 @@ const HmpCommand hmp_device_commands[] = {
      "make a character backend, as -chardev", .run = hmp_chardev_add},
     {"chardev-remove", NULL, HMP_PARAMS(HMP_PARAM("id", WORD, .complete = hmp_names_chardevs)),
      "destroy a character backend", .qmp = "chardev-remove"},
+    {"chardev-send-break", NULL,
+     HMP_PARAMS(HMP_PARAM("id", WORD, .complete = hmp_names_chardevs)),
+     "send a break to who has the input of a character backend", .qmp = "chardev-send-break"},
     {0},
 };
 /* clang-format on */

@@ -11,17 +11,12 @@ static bool hmp_flag(struct json_object *object, const char *name)
     return object != NULL && qmp_arg_bool(object, name, false);
 }
 
-static void hmp_print_inserted(HmpCall *call, struct json_object *inserted)
+static void hmp_print_cache(HmpCall *call, struct json_object *cache)
 {
-    struct json_object *cache = qmp_arg_get(inserted, "cache");
-    hmp_printf(call, ": %s (%s%s)\n", qmp_arg_str(inserted, "file"), qmp_arg_str(inserted, "drv"),
-               hmp_flag(inserted, "ro") ? ", read-only" : "");
-    if (cache != NULL) {
-        hmp_printf(call, "    Cache mode:       %s%s%s\n",
-                   hmp_flag(cache, "writeback") ? "writeback" : "writethrough",
-                   hmp_flag(cache, "direct") ? ", direct" : "",
-                   hmp_flag(cache, "no-flush") ? ", ignore flushes" : "");
-    }
+    hmp_printf(call, "    Cache mode:       %s%s%s\n",
+               hmp_flag(cache, "writeback") ? "writeback" : "writethrough",
+               hmp_flag(cache, "direct") ? ", direct" : "",
+               hmp_flag(cache, "no-flush") ? ", ignore flushes" : "");
 }
 
 static void hmp_print_disk(HmpCall *call, struct json_object *disk)
@@ -29,6 +24,7 @@ static void hmp_print_disk(HmpCall *call, struct json_object *disk)
     struct json_object *inserted = qmp_arg_get(disk, "inserted");
     const char *name = qmp_arg_str(disk, "device"), *qdev = qmp_arg_str(disk, "qdev");
     const char *node = inserted != NULL ? qmp_arg_str(inserted, "node-name") : NULL;
+    const char *status = qmp_arg_str(disk, "io-status");
     hmp_printf(call, "%s", name[0] != '\0' ? name : node != NULL ? node : "");
     if (node != NULL && name[0] != '\0') {
         hmp_printf(call, " (%s)", node);
@@ -36,14 +32,17 @@ static void hmp_print_disk(HmpCall *call, struct json_object *disk)
     if (inserted == NULL) {
         hmp_printf(call, ": [not inserted]\n");
     } else {
-        hmp_print_inserted(call, inserted);
+        hmp_printf(call, ": %s (%s%s)\n", qmp_arg_str(inserted, "file"),
+                   qmp_arg_str(inserted, "drv"), hmp_flag(inserted, "ro") ? ", read-only" : "");
     }
     if (qdev != NULL) {
         hmp_printf(call, "    Attached to:      %s\n", qdev);
     }
-    const char *status = qmp_arg_str(disk, "io-status");
     if (status != NULL && strcmp(status, "ok") != 0) {
         hmp_printf(call, "    I/O status:       %s\n", status);
+    }
+    if (inserted != NULL && qmp_arg_has(inserted, "cache")) {
+        hmp_print_cache(call, qmp_arg_get(inserted, "cache"));
     }
 }
 

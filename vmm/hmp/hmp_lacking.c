@@ -19,6 +19,7 @@ static const struct {
     {"block_stream", "block_job_cancel and friends for the jobs there are"},
     {"boot_set", "-kernel or -bios at the start"},
     {"change", "device_del and device_add"},
+    {"chardev-change", "chardev-remove and chardev-add"},
     {"client_migrate_info", no_migration},
     {"commit", "none: there are no overlays"},
     {"delvm", no_snapshots},
