@@ -180,6 +180,7 @@ static void exec_finish(void *opaque)
     if (e->state == EXEC_STATE_ENDED) {
         return;
     }
+    aio_timer_disarm(&e->close_timer);
     aio_timer_disarm(&e->power_off_timer);
     e->state = EXEC_STATE_ENDED;
     e->config.finished(e->config.opaque);
@@ -297,6 +298,7 @@ Exec *exec_co_new(const ExecConfig *config, GError **error)
 
 void exec_free(Exec *e)
 {
+    aio_timer_disarm(&e->close_timer);
     aio_timer_disarm(&e->power_off_timer);
     aio_bh_cancel(&e->push_bh);
     chardev_release(e->in.chr);

@@ -10,14 +10,13 @@
  *      |                       |                                      ^
  *      +------- no more -------+--------------> LOST -----over--------+
  *
- *   | from             | to      | when                                              | by |
- *   |------------------|---------|---------------------------------------------------|----|
- *   | WAITING          | RUNNING | the agent has greeted; the command is sent        | exec_greeted
- * | | RUNNING          | EXITED  | its status came; the agent is told so             | exec_exited
- * | | WAITING, RUNNING | LOST    | bytes that are no frame, port closed, guest ended | exec_lose |
- *   | EXITED, LOST     | ENDED   | all output is written, and the guest is off, will not switch
- *   |                  |         | itself off, or has not within EXEC_POWER_OFF_NS   | exec_finish
- * |
+ *   WAITING to RUNNING   the agent has greeted; the command is sent: exec_greeted()
+ *   RUNNING to EXITED    its status came; the agent is told so: exec_exited()
+ *   either to LOST       bytes that are no frame, or the guest ended: exec_lose()
+ *   RUNNING to LOST      the port is closed, and the guest not ended within EXEC_CLOSE_NS; a Linux
+ *                        that shuts down closes it a moment before: exec_close_overdue()
+ *   either to ENDED      all output is written; and the guest is off, will not switch itself off,
+ *                        or has not within EXEC_POWER_OFF_NS: exec_finish()
  *
  * Invariants
  *   1. State moves forward only; `finished` is called once, at ENDED.
@@ -35,6 +34,7 @@
 #include "util/coroutine.h"
 #include "vmm/exec_protocol.h"
 
+#define EXEC_CLOSE_NS (INT64_C(3) * 1000000000)
 #define EXEC_POWER_OFF_NS (INT64_C(20) * 1000000000)
 
 typedef enum ExecState {

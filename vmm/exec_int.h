@@ -46,6 +46,7 @@ struct Exec {
     bool flushed; /* all output is written */
     CoQueue drained;
     AioTimer power_off_timer;
+    AioTimer close_timer; /* armed: RUNNING, and the port is closed */
 
     /* to the guest: the frame that is being sent */
     AioBh push_bh;

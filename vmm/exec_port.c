@@ -170,8 +170,19 @@ static const ChardevOps exec_port_ops = {
     .accept_input = exec_accept_input,
 };
 
+static void exec_close_overdue(void *opaque)
+{
+    Exec *e = opaque;
+
+    enter_main();
+    if (e->state == EXEC_STATE_RUNNING) {
+        exec_lose(e, "the agent closed its port");
+    }
+}
+
 void exec_port_init(Exec *e)
 {
+    aio_timer_init(&e->close_timer, e->config.ctx, exec_close_overdue, e);
     e->port.ops = &exec_port_ops;
     e->port.id = g_strdup(EXEC_PORT_NAME);
     aio_bh_init(&e->push_bh, e->config.ctx, exec_push, e);
@@ -180,9 +191,10 @@ void exec_port_init(Exec *e)
 void exec_port_changed(Exec *e, bool open)
 {
     exec_parser_reset(&e->parser);
-    if (!open && e->state == EXEC_STATE_RUNNING) {
-        exec_lose(e, "the agent closed its port");
-    } else {
-        exec_port_kick(e);
+    if (e->state == EXEC_STATE_RUNNING && open) {
+        exec_close_overdue(e); /* it was closed: this is another agent */
+    } else if (e->state == EXEC_STATE_RUNNING) {
+        aio_timer_arm(&e->close_timer, aio_now_ns(e->config.ctx) + EXEC_CLOSE_NS);
     }
+    exec_port_kick(e);
 }

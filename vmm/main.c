@@ -21,7 +21,7 @@
 #include "vmm/vm.h"
 
 #define MAIN_FLUSH_BOUND_MS 2000
-#define MAIN_TAIL_BYTES 2048
+#define MAIN_TAIL_BYTES 8192 /* a Linux panic with its registers and backtrace */
 #ifdef SKIFF_TESTING
 #define MAIN_WATCHDOG_NS (INT64_C(20) * 1000000000)
 #endif

@@ -290,7 +290,7 @@ static void test_a_second_greeting_loses_it(void **state)
 
     begin_scripted(x, "x");
     greet(x, 0);
-    greet(x, 0);
+    say(x, EXEC_HELLO, "SKIFFEXE\1\0\0\0", 12);
     assert_lost(x, "second greeting");
 }
 
@@ -324,11 +324,41 @@ static void test_a_closed_port_loses_a_running_command(void **state)
     Fixture *x = *state;
 
     enter_main();
+    aio_context_set_virtual_time(x->ctx, 0);
     begin_scripted(x, "x");
     exec_port_changed(x->exec, true);
     exec_port_changed(x->exec, false); /* before it has greeted: may come again */
     greet(x, 0);
     exec_port_changed(x->exec, false);
+    chardev_harness_settle(x->ctx);
+    assert_int_equal(exec_state(x->exec), EXEC_STATE_RUNNING);
+    aio_context_set_virtual_time(x->ctx, EXEC_CLOSE_NS);
+    chardev_harness_settle(x->ctx);
+    assert_lost(x, "closed its port");
+}
+
+static void test_a_guest_that_closes_the_port_and_ends_has_ended(void **state)
+{
+    Fixture *x = *state;
+
+    enter_main();
+    begin_scripted(x, "x");
+    greet(x, 0);
+    exec_port_changed(x->exec, false);
+    exec_guest_ended(x->exec);
+    assert_lost(x, NULL);
+    assert_null(exec_failure(x->exec));
+}
+
+static void test_another_agent_is_not_the_one_that_ran_the_command(void **state)
+{
+    Fixture *x = *state;
+
+    enter_main();
+    begin_scripted(x, "x");
+    greet(x, 0);
+    exec_port_changed(x->exec, false);
+    exec_port_changed(x->exec, true);
     assert_lost(x, "closed its port");
 }
 
@@ -666,6 +696,8 @@ int main(void)
         EXEC_TEST(test_more_output_than_granted_loses_it),
         EXEC_TEST(test_too_large_a_window_loses_it),
         EXEC_TEST(test_a_closed_port_loses_a_running_command),
+        EXEC_TEST(test_a_guest_that_closes_the_port_and_ends_has_ended),
+        EXEC_TEST(test_another_agent_is_not_the_one_that_ran_the_command),
         EXEC_TEST(test_a_guest_that_ends_loses_it_after_its_last_words),
         EXEC_TEST(test_an_exit_in_the_queue_counts_when_the_guest_ends),
         EXEC_TEST(test_a_guest_without_an_agent_just_ends),

@@ -219,6 +219,33 @@ static void the_host_opening_and_closing_is_told(void **state)
     assert_true(!told || m.value == 1); /* never the state of before */
 }
 
+static GString *port_changes;
+
+static void note_port_change(const Device *port, bool open)
+{
+    g_string_append_printf(port_changes, "%s:%d ", device_label(port), open);
+}
+
+static void the_guest_opening_and_closing_is_told_to_the_environment(void **state)
+{
+    Fixture *f = *state;
+    port_changes = g_string_new(NULL);
+    f->bench->machine->env.serial_port_changed = note_port_change;
+    bring_up(f);
+    assert_string_equal(port_changes->str, "virtconsole:1 virtserialport:1 ");
+    g_string_truncate(port_changes, 0);
+    tell(f, 1, OPEN, 1); /* no news */
+    tell(f, 1, OPEN, 0);
+    tell(f, 1, OPEN, 1);
+    assert_string_equal(port_changes->str, "virtserialport:0 virtserialport:1 ");
+    g_string_truncate(port_changes, 0);
+    virtio_guest_reset(&f->guest);
+    virtio_bench_settle(f->bench);
+    assert_string_equal(port_changes->str, "virtconsole:0 virtserialport:0 ");
+    f->bench->machine->env.serial_port_changed = NULL;
+    g_string_free(port_changes, TRUE);
+}
+
 static void what_happens_while_stopped_is_told_after_cont(void **state)
 {
     Fixture *f = *state;
@@ -408,6 +435,7 @@ int main(void)
         T(a_short_control_message_needs_a_reset),
         T(ports_come_and_go_while_the_guest_runs),
         T(the_host_opening_and_closing_is_told),
+        T(the_guest_opening_and_closing_is_told_to_the_environment),
         T(what_happens_while_stopped_is_told_after_cont),
         T(what_the_guest_writes_arrives),
         T(a_full_chardev_holds_the_ring_and_loses_nothing),

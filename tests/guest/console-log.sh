@@ -1,0 +1,68 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 120
+# The console in two places: on the terminal and, with the time, in a file; and on standard error when
+# the guest dies with its console elsewhere.
+. "$(dirname "$0")/common.bash"
+
+log=$work/log
+
+# same_but_for_stamps: every line of the log is stamped, and without that it is what was shown.
+same_but_for_stamps() {
+    ! grep -vaE '^\[[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}\] ' "$log" || fail "a line of the log has no time"
+    sed -E 's/^\[[0-9:.]{12}\] //' "$log" >"$work/plain"
+    cmp "$work/plain" "$1"
+}
+
+test_the_terminal_has_the_console_and_the_file_has_it_with_the_time() {
+    own_guest hello '' -serial "stdio,logfile=$log,logtimestamp=on"
+    expect_status 1
+    same_but_for_stamps "$output"
+}
+
+test_the_monitor_may_share_the_terminal() {
+    own_guest hello '' -serial "mon:stdio,logfile=$log,logtimestamp=on"
+    expect_status 1
+    same_but_for_stamps "$output"
+}
+
+test_what_a_signal_ends_is_in_both_places() {
+    local signal
+    for signal in TERM INT HUP ABRT; do
+        set_own_guest count 'ms=1'
+        start_skiff "${own_guest[@]}" -serial "stdio,logfile=$log,logtimestamp=on"
+        wait_output '^tick 50'
+        kill -s "$signal" "$skiff_pid"
+        wait_skiff 20
+        # What skiff itself says at its end is in the same file.
+        grep -aE '^(tick|count)' "$output" >"$work/shown" || true
+        sed -E 's/^\[[0-9:.]{12}\] //' "$log" | grep -aE '^(tick|count)' >"$work/plain"
+        cmp "$work/shown" "$work/plain"
+        grep -qaE '^\[[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}\] tick 50' "$log"
+    done
+}
+
+test_a_log_may_be_appended_to() {
+    own_guest hello '' -serial "stdio,logfile=$log"
+    own_guest hello '' -serial "stdio,logfile=$log,logappend=on"
+    expect_equal "greetings in the log" "$(grep -c '^hello: PASS' "$log")" 2
+}
+
+test_a_panic_shows_a_console_that_went_elsewhere() {
+    own_guest crash pvpanic -serial "file:$log"
+    expect_status 4
+    expect_output "^skiff: the console's last lines:"
+    expect_output '^crash: pvpanic'
+    own_guest crash pvpanic -serial null
+    expect_output '^crash: pvpanic'
+}
+
+test_a_panic_does_not_repeat_what_was_shown() {
+    own_guest crash pvpanic -serial stdio
+    expect_status 4
+    refute_output "last lines"
+    expect_equal "times it was shown" "$(grep -c '^crash: pvpanic' "$output")" 1
+}
+
+run_tests
