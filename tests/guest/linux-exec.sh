@@ -8,7 +8,7 @@
 out=$work/out err=$work/err
 
 # execute COMMAND ARGUMENT…: sets $status, $out and $err. $append is more for the kernel's command
-# line.
+# line, $initrd another initramfs.
 execute() {
     local command=$1
     shift
@@ -16,8 +16,8 @@ execute() {
     if [ -t 0 ]; then
         exec </dev/null
     fi
-    timeout --kill-after=5 90 "$SKIFF" -m 256 -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
-        -append "console=ttyS0 quiet ${append-}" "$@" -exec "$command" >"$out" 2>"$err" || status=$?
+    timeout --kill-after=5 90 "$SKIFF" -m 256 -kernel build/linux/vmlinuz -append "console=ttyS0 quiet ${append-}" \
+        -initrd "${initrd-build/linux/initramfs.cpio.gz}" "$@" -exec "$command" >"$out" 2>"$err" || status=$?
     cat "$out" "$err" >"$output"
     [ "$status" -ne 124 ] || fail "skiff did not end"
 }
@@ -79,6 +79,22 @@ test_the_agent_finds_its_port_among_others() {
     expect_output '^another$'
     expect_output '^org.skiff.exec.0$'
     expect_output '^3$'
+}
+
+# Only the drivers are loaded for it: they are modules of this kernel.
+test_the_agent_may_be_init() {
+    mkdir "$work/root"
+    cat >"$work/root/first" <<'SCRIPT'
+#!/bin/busybox sh
+modprobe -a virtio_pci virtio_console
+exec /bin/skiff-agent
+SCRIPT
+    chmod +x "$work/root/first"
+    (cd "$work/root" && echo first | cpio --quiet --create --format=newc) >"$work/first.cpio"
+    append="rdinit=/first" initrd="build/linux/initramfs.cpio.gz,$work/first.cpio" \
+        execute 'echo "$$ $PPID"; test -e /proc/self || exit 4; exit 3'
+    expect_status 3
+    expect_output '^[0-9]+ 1$'
 }
 
 run_tests
