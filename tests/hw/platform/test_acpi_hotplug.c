@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The registers of PCI hotplug, the event that tells of them, and a slot that was let go of. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include "hw/platform/acpi_hotplug.h"
+#include "tests/support/pci_dummy.h"
+
+#define INSERTED (ACPI_HOTPLUG_PORT + 0x0)
+#define WANTED (ACPI_HOTPLUG_PORT + 0x4)
+#define PRESENT (ACPI_HOTPLUG_PORT + 0x8)
+#define EJECT (ACPI_HOTPLUG_PORT + 0xc)
+#define GPE_STATUS (PM_DEFAULT_BASE + 0x20)
+#define GPE_ENABLE (PM_DEFAULT_BASE + 0x28)
+#define EVENT (1u << ACPI_HOTPLUG_GPE)
+#define SLOT(n) (1u << (n))
+#define BOARD (SLOT(0) | SLOT(31))
+#define SCI 9
+
+/* What a user may plug, with everything a PCI device has. */
+static DeviceType plug_type;
+
+static PciFixture *f;
+static FakeMachine *m;
+static Device *lpc;
+
+static int set_up(void **unused)
+{
+    f = pci_fixture_new();
+    m = f->m;
+    lpc = fake_device(m, "ich9-lpc", NULL);
+    plug_type = pci_dummy_type;
+    plug_type.user_creatable = true;
+    fake_out32(m, GPE_ENABLE, EVENT);
+    return 0;
+}
+
+static int tear_down(void **unused)
+{
+    fake_device_gone(lpc);
+    pci_fixture_free(f);
+    return 0;
+}
+
+static RUNS_IN_MAIN PciDummy *plug(const char *properties)
+{
+    PciDummy *d = (PciDummy *)(void *)fake_device_of(m, &plug_type, properties);
+    pci_device_announce(&d->pci);
+    return d;
+}
+
+static void gone(PciDummy *d)
+{
+    fake_device_gone(&d->pci.base);
+}
+
+static bool event_status(void)
+{
+    return (fake_in32(m, GPE_STATUS) & EVENT) != 0;
+}
+
+static void a_new_device_is_told_until_the_guest_has_read_it(void **unused)
+{
+    enter_main();
+    PciDummy *d = plug("addr=5");
+    assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
+    assert_int_equal(fake_in32(m, PRESENT), BOARD | SLOT(5));
+    assert_true(m->gsi_level[SCI]);
+    fake_out32(m, GPE_STATUS, EVENT); /* its cause is still there: nothing is lost */
+    assert_true(event_status());
+    assert_true(m->gsi_level[SCI]);
+    fake_out32(m, INSERTED, SLOT(4)); /* another one's */
+    assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
+    fake_out32(m, INSERTED, SLOT(5));
+    assert_int_equal(fake_in32(m, INSERTED), 0);
+    assert_true(event_status()); /* latched */
+    fake_out32(m, GPE_STATUS, EVENT);
+    assert_false(event_status());
+    assert_false(m->gsi_level[SCI]);
+    gone(d);
+    assert_int_equal(fake_in32(m, PRESENT), BOARD);
+}
+
+static void only_function_0_is_announced(void **unused)
+{
+    enter_main();
+    PciDummy *one = plug("addr=5.1");
+    assert_int_equal(fake_in32(m, INSERTED), 0);
+    assert_int_equal(fake_in32(m, PRESENT), BOARD);
+    PciDummy *zero = plug("addr=5.0,multifunction=on");
+    assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
+    gone(zero);
+    gone(one);
+    assert_int_equal(fake_in32(m, INSERTED), 0);
+}
+
+static void the_guest_is_asked_until_it_knows(void **unused)
+{
+    enter_main();
+    PciDummy *d = plug("addr=5");
+    fake_out32(m, INSERTED, SLOT(5));
+    fake_out32(m, GPE_STATUS, EVENT);
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_NONE);
+    pci_device_ask_back(&d->pci);
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_ASKED);
+    assert_int_equal(fake_in32(m, WANTED), SLOT(5));
+    assert_true(m->gsi_level[SCI]);
+    fake_out32(m, WANTED, SLOT(5));
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_KNOWN);
+    fake_out32(m, GPE_STATUS, EVENT);
+    assert_false(m->gsi_level[SCI]);
+    pci_device_ask_back(&d->pci); /* again: it did not let go */
+    assert_int_equal(fake_in32(m, WANTED), SLOT(5));
+    assert_true(m->gsi_level[SCI]);
+    gone(d);
+    assert_int_equal(fake_in32(m, WANTED), 0);
+}
+
+static void a_slot_that_is_let_go_is_empty_at_once(void **unused)
+{
+    enter_main();
+    PciDummy *d = plug("addr=5");
+    unsigned devfn = 5 << 3;
+    bql_lock();
+    pci_bus_assign_resources(f->bus);
+    bql_unlock();
+    uint64_t base = d->mem.base;
+    assert_int_not_equal(fake_read(m->env.mmio, base, 4), UINT32_MAX);
+    pci_dummy_set_cause(d, true);
+    unsigned gsi = 16 + pci_intx_gate(devfn, 1);
+    assert_true(m->gsi_level[gsi]);
+    pci_device_ask_back(&d->pci);
+
+    fake_out32(m, EJECT, SLOT(5));
+    assert_int_equal(fake_machine_last_request(m).request, VM_REQUEST_UNPLUG);
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_EJECTED);
+    assert_int_equal(fake_in32(m, PRESENT), BOARD);
+    assert_int_equal(fake_in32(m, WANTED), 0);
+    assert_int_equal(fake_in32(m, INSERTED), 0);
+    assert_int_equal(pci_cf8_read(f, devfn, 0, 4), UINT32_MAX);
+    assert_int_equal(pci_ecam_read(f, devfn, 0, 4), UINT32_MAX);
+    assert_int_equal(fake_read(m->env.mmio, base, 4), UINT32_MAX);
+    assert_false(m->gsi_level[gsi]);
+    pci_dummy_set_cause(d, false);
+    pci_dummy_set_cause(d, true); /* what is still in flight completes */
+    assert_false(m->gsi_level[gsi]);
+    pci_ecam_write(f, devfn, 4, 0x7, 2); /* nobody is there to be switched on */
+    assert_null(d->mem.space);
+
+    unsigned requests = m->request_count;
+    fake_out32(m, EJECT, SLOT(5)); /* once is enough */
+    assert_int_equal(m->request_count, requests);
+    pci_dummy_set_cause(d, false);
+    gone(d);
+    PciDummy *next = plug("addr=5"); /* the slot is as new */
+    assert_int_equal(pci_device_unplug_state(&next->pci), PCI_UNPLUG_NONE);
+    assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
+    assert_int_not_equal(pci_cf8_read(f, devfn, 0, 4), UINT32_MAX);
+    gone(next);
+}
+
+static void msi_x_of_a_slot_that_is_let_go_is_silent(void **unused)
+{
+    enter_main();
+    PciDummy *d = plug("addr=5");
+    bql_lock();
+    pci_bus_assign_resources(f->bus);
+    bql_unlock();
+    uint64_t table = d->pci.msix.region.base;
+    fake_write(m->env.mmio, table, 0xfee00000, 4);
+    fake_write(m->env.mmio, table + 8, 0x41, 4);
+    fake_write(m->env.mmio, table + 12, 0, 4);
+    pci_ecam_write(f, 5 << 3, d->pci.msix.cap + 2u, 0x8000, 2);
+    pci_msix_raise(&d->pci, 0);
+    assert_int_equal(fake_machine_settle(m), 1);
+    fake_out32(m, EJECT, SLOT(5));
+    pci_msix_raise(&d->pci, 0);
+    assert_int_equal(fake_machine_settle(m), 0);
+    assert_int_equal(m->routes->len, 0);
+    gone(d);
+}
+
+static void what_is_fixed_or_empty_cannot_be_let_go(void **unused)
+{
+    enter_main();
+    unsigned requests = m->request_count;
+    fake_out32(m, EJECT, UINT32_MAX);
+    assert_int_equal(m->request_count, requests);
+    assert_int_equal(fake_in32(m, PRESENT), BOARD);
+    PciDummy *d = plug("addr=5");
+    fake_out32(m, EJECT, UINT32_MAX); /* goes with the others */
+    assert_int_equal(fake_in32(m, PRESENT), BOARD);
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_EJECTED);
+    gone(d);
+}
+
+static void other_widths_and_odd_addresses_do_nothing(void **unused)
+{
+    enter_main();
+    PciDummy *d = plug("addr=5");
+    for (unsigned port = ACPI_HOTPLUG_PORT; port < ACPI_HOTPLUG_PORT + ACPI_HOTPLUG_PORTS; port++) {
+        fake_out8(m, (uint16_t)port, 0xff);
+        assert_int_equal(fake_in8(m, (uint16_t)port), 0xff);
+    }
+    fake_out32(m, PRESENT, UINT32_MAX);
+    assert_int_equal(fake_in32(m, EJECT), 0);
+    assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
+    assert_int_equal(fake_in32(m, PRESENT), BOARD | SLOT(5));
+    gone(d);
+}
+
+static void load(GByteArray *saved)
+{
+    size_t used = 0;
+    bql_lock();
+    assert_true(state_load(lpc->type->state, lpc, saved->data, saved->len, &used, NULL));
+    assert_true(lpc->type->post_load(lpc, NULL));
+    bql_unlock();
+}
+
+static GByteArray *save(void)
+{
+    GByteArray *saved = g_byte_array_new();
+    bql_lock();
+    lpc->type->pre_save(lpc);
+    state_save(lpc->type->state, lpc, saved);
+    bql_unlock();
+    return saved;
+}
+
+static void a_question_and_an_ejection_survive_a_save(void **unused)
+{
+    enter_main();
+    assert_true(state_check_coverage(lpc->type->state, NULL));
+    PciDummy *asked = plug("addr=5"), *ejected = plug("addr=6");
+    fake_out32(m, INSERTED, UINT32_MAX);
+    g_autoptr(GByteArray) quiet = save();
+    pci_device_ask_back(&asked->pci);
+    fake_out32(m, EJECT, SLOT(6));
+    g_autoptr(GByteArray) saved = save();
+    gone(ejected);
+    ejected = plug("addr=6");
+    load(quiet);
+    assert_int_equal(fake_in32(m, WANTED), 0);
+    fake_out32(m, GPE_STATUS, EVENT);
+    assert_false(event_status());
+
+    unsigned requests = m->request_count;
+    load(saved);
+    assert_int_equal(fake_in32(m, WANTED), SLOT(5));
+    assert_true(m->gsi_level[SCI]);
+    assert_int_equal(m->request_count, requests + 1); /* to take it apart */
+    assert_int_equal(pci_device_unplug_state(&ejected->pci), PCI_UNPLUG_EJECTED);
+    assert_int_equal(fake_in32(m, PRESENT), BOARD | SLOT(5));
+    gone(asked);
+    gone(ejected);
+}
+
+static void a_state_that_ejects_the_board_is_put_right(void **unused)
+{
+    enter_main();
+    PciDummy *d = plug("addr=6");
+    fake_out32(m, EJECT, SLOT(6));
+    g_autoptr(GByteArray) saved = save();
+    memset(saved->data + saved->len - 4, 0xff, 4); /* ejected, the last field: all slots */
+    gone(d);
+    load(saved);
+    assert_int_equal(fake_in32(m, PRESENT), BOARD);
+    assert_int_not_equal(pci_cf8_read(f, 0, 0, 4), UINT32_MAX);
+    bql_lock();
+    lpc->type->reset(lpc);
+    bql_unlock();
+    assert_int_equal(fake_in32(m, INSERTED), 0);
+}
+
+static void without_a_controller_nothing_is_told(void **unused)
+{
+    enter_main();
+    fake_device_gone(lpc);
+    assert_false(pci_bus_has_hotplug(f->bus));
+    PciDummy *d = plug("addr=5");
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_NONE);
+    gone(d);
+    lpc = fake_device(m, "ich9-lpc", NULL);
+    assert_true(pci_bus_has_hotplug(f->bus));
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        T(a_new_device_is_told_until_the_guest_has_read_it),
+        T(only_function_0_is_announced),
+        T(the_guest_is_asked_until_it_knows),
+        T(a_slot_that_is_let_go_is_empty_at_once),
+        T(msi_x_of_a_slot_that_is_let_go_is_silent),
+        T(what_is_fixed_or_empty_cannot_be_let_go),
+        T(other_widths_and_odd_addresses_do_nothing),
+        T(a_question_and_an_ejection_survive_a_save),
+        T(a_state_that_ejects_the_board_is_put_right),
+        T(without_a_controller_nothing_is_told),
+    };
+    return cmocka_run_group_tests_name("hw/platform/acpi_hotplug", tests, NULL, NULL);
+}
