@@ -6,7 +6,6 @@
 #include "util/log.h"
 #include "vmm/gdb/gdbstub.h"
 #include "vmm/notify.h"
-#include "vmm/chardev.h"
 #include "vmm/vm_hotplug.h"
 
 static Vm *the_vm; /* for the look-ups that devices make by name, which carry no pointer */
@@ -205,7 +204,7 @@ static void vm_fill_env(Vm *vm)
         .default_iothread = iothread_context(vm->iothreads->pdata[0]),
         .find_iothread = vm_find_iothread_context,
         .find_chardev = vm_claim_chardev,
-        .release_chardev = chardev_release,
+        .release_chardev = vm_release_chardev,
         .serial_port_changed = vm_serial_port_changed,
     };
 }

@@ -156,6 +156,8 @@ bool vm_co_open_string(const char *text, const char *label, const char *option, 
                        GError **error) coroutine_fn RUNS_IN_MAIN;
 /* DeviceEnv.serial_port_changed. */
 void vm_serial_port_changed(const Device *port, bool open) ANY_THREAD;
+/* DeviceEnv.release_chardev. */
+void vm_release_chardev(Chardev *c) ANY_THREAD;
 /* DeviceEnv.find_chardev. */
 Chardev *vm_claim_chardev(const char *id, const char *user, GError **error) ANY_THREAD;
 

@@ -25,6 +25,15 @@ Chardev *vm_claim_chardev(const char *id, const char *user, GError **error)
     return c;
 }
 
+void vm_release_chardev(Chardev *c)
+{
+    enter_main();
+    if (c->id != NULL && vm_exec_chardev(chardevs_vm, c->id) == c) {
+        return; /* -exec keeps its own, and has heard that the port is gone */
+    }
+    chardev_release(c);
+}
+
 void vm_serial_port_changed(const Device *port, bool open)
 {
     enter_main();
