@@ -9,8 +9,9 @@
 #include "vmm/arch.h"
 #include "vmm/dump_elf.h"
 
-/* Page tables looked through at most, all vCPUs together: with pages of 4 KiB they map 2 TiB. */
-#define DUMP_MAX_TABLES (UINT64_C(1) << 20)
+/* Page tables looked through at most, all vCPUs together, which takes about a second: with pages of
+ * 4 KiB they map 256 GiB. */
+#define DUMP_MAX_TABLES (UINT64_C(1) << 17)
 
 /* The mappings (DumpMapping) of all vCPUs by ascending address, neighbours joined; of an address
  * that several map, the first one's. NULL: no vCPU uses paging; or, with @error, there are too
