@@ -54,7 +54,7 @@ static void qmp_request_take_member(QmpRequest *r, const char *key, struct json_
 void qmp_request_parse(QmpRequest *r, const char *text, size_t length, bool oob)
 {
     g_autoptr(GError) error = NULL;
-    *r = (QmpRequest){0};
+    *r = (QmpRequest){.size = length};
     r->input = json_parse_text(text, length, QMP_VALUE_DEPTH, &error);
     if (r->input == NULL) {
         const char *why = error->message;

@@ -12,6 +12,7 @@ typedef struct QmpRequest {
     const char *name;          /* of the command; borrowed from `input` */
     struct json_object *args;  /* borrowed; NULL: none */
     bool oob;
+    size_t size;   /* of its text */
     GError *error; /* it is no request: this is the reply */
     int fds[QMP_REQUEST_FDS];
     unsigned fd_count;

@@ -25,6 +25,7 @@ typedef struct QmpConnection {
 
     QmpRequest queue[QMP_QUEUE];
     unsigned head, count;
+    size_t queued_bytes;
     bool running; /* the coroutine that serves `queue` exists */
     QmpRequest urgent;
     bool urgent_running; /* there is an out-of-band request, and its coroutine */
@@ -112,14 +113,24 @@ static RUNS_IN_MAIN QmpConnection *qmp_connection_new(QmpSession *s)
     return c;
 }
 
+/* Takes the oldest request off the queue. */
+static QmpRequest qmp_connection_dequeue(QmpConnection *c)
+{
+    QmpRequest r = c->queue[c->head];
+    c->head = (c->head + 1) % QMP_QUEUE;
+    c->count--;
+    c->queued_bytes -= r.size;
+    return r;
+}
+
 static void qmp_connection_drop_input(QmpConnection *c)
 {
     while (c->fd_count > 0) {
         close(c->fds[--c->fd_count]);
     }
-    for (; c->count > 0; c->count--) {
-        qmp_request_clear(&c->queue[c->head]);
-        c->head = (c->head + 1) % QMP_QUEUE;
+    while (c->count > 0) {
+        QmpRequest r = qmp_connection_dequeue(c);
+        qmp_request_clear(&r);
     }
     c->input_at = c->input_size = 0;
 }
@@ -216,10 +227,7 @@ static void qmp_connection_run(void *opaque)
     enter_coroutine();
     QmpConnection *c = opaque;
     while (c->count > 0 && !qmp_connection_backed_up(c)) {
-        QmpRequest r = c->queue[c->head];
-        c->queue[c->head] = (QmpRequest){0};
-        c->head = (c->head + 1) % QMP_QUEUE;
-        c->count--;
+        QmpRequest r = qmp_connection_dequeue(c);
         qmp_connection_co_execute(c, &r);
         co_yield_turn();
         qmp_connection_pump(c);
@@ -278,12 +286,14 @@ static RUNS_IN_MAIN void qmp_connection_take_request(QmpConnection *c, QmpReques
     }
     c->queue[(c->head + c->count) % QMP_QUEUE] = *r;
     c->count++;
+    c->queued_bytes += r->size;
 }
 
 /* Room for whatever the input's next value turns out to be. */
 static bool qmp_connection_has_room(const QmpConnection *c)
 {
-    return c->count < QMP_QUEUE && !c->urgent_running && !qmp_connection_backed_up(c);
+    return c->count < QMP_QUEUE && c->queued_bytes < QMP_QUEUE_BYTES && !c->urgent_running &&
+           !qmp_connection_backed_up(c);
 }
 
 /* Cuts input into requests and starts them, as far as there is room; then more may be read. */

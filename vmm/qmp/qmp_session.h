@@ -15,9 +15,10 @@
  *   2. In-band requests run one after another, in order, at most one per turn of the loop, and none
  *      while more than QMP_OUTPUT_MAX bytes of output wait for the client to read.
  *   3. Out of band (exec-oob, once negotiated) only QMP_INSTANT commands run: at most one per turn.
- *   4. Bounded: QMP_QUEUE requests, one value in the framer, what one receive() brought, and output
- *      of QMP_OUTPUT_MAX, one reply and QMP_OUTPUT_MAX of events. A full queue stops the reading.
- *      Events beyond are dropped, which is logged once, until the client has read all.
+ *   4. Bounded: QMP_QUEUE requests of QMP_QUEUE_BYTES or one that is longer, one value in the
+ *      framer, what one receive() brought, and output of QMP_OUTPUT_MAX, one reply and
+ *      QMP_OUTPUT_MAX of events. A full queue stops the reading. Events beyond are dropped, which
+ * is logged once, until the client has read all.
  *   5. Of commands whose clients have left at most QMP_ORPHANS go on at a time; at that bound a new
  *      client may run QMP_INSTANT commands only.
  */
@@ -28,6 +29,7 @@
 #include "vmm/qmp/qmp.h"
 
 #define QMP_QUEUE 8
+#define QMP_QUEUE_BYTES (64 * 1024) /* parsed, that may be some 30 times as much */
 #define QMP_ORPHANS 8
 #define QMP_OUTPUT_MAX (64 * 1024)
 #define QMP_REQUEST_FDS 4

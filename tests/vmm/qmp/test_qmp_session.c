@@ -441,6 +441,25 @@ static void a_full_queue_stops_the_reading(void **state)
     assert_int_equal(count_of(rig, "\"id\": 7"), QMP_QUEUE);
 }
 
+static void long_requests_fill_the_queue_sooner(void **state)
+{
+    Rig *rig = *state;
+    begin_client(rig);
+    rig->disk_hangs = true;
+    say(rig, "{\"execute\": \"stop\"}\n");
+    forget_output(rig);
+    g_autofree char *blanks = g_strnfill(QMP_QUEUE_BYTES / 2, ' ');
+    g_autofree char *text = g_strdup_printf("{%s\"execute\": \"query-kvm\", \"id\": 7}\n", blanks);
+    size_t taken = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        taken += say(rig, text);
+    }
+    assert_true(taken < 3 * strlen(text));
+    aio_context_set_virtual_time(rig->vm.ctx, 2 * SECOND_NS);
+    settle(rig);
+    assert_int_equal(count_of(rig, "\"id\": 7"), 2);
+}
+
 static void who_does_not_read_gets_no_more_commands_run(void **state)
 {
     Rig *rig = *state;
@@ -549,6 +568,7 @@ int main(void)
         ON_RIG(clients_that_leave_commands_behind_are_bounded),
         ON_RIG(out_of_band_goes_past_a_command_that_waits),
         ON_RIG(a_full_queue_stops_the_reading),
+        ON_RIG(long_requests_fill_the_queue_sooner),
         ON_RIG(who_does_not_read_gets_no_more_commands_run),
         ON_RIG(events_that_nobody_reads_are_dropped),
         ON_RIG(a_flooding_client_lets_others_have_their_turn),
