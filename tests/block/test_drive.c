@@ -30,7 +30,7 @@ static void expect(const char *text, BlockDriveInterface interface, const char *
                    const char *device)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(OptDict) opts = opt_dict_parse(text, NULL, &error);
+    g_autoptr(OptDict) opts = opt_dict_parse_folding(text, "file", "filename", &error);
     assert_non_null(opts);
     g_auto(BlockDrive) drive = {0};
     if (!block_drive_to_blockdev(opts, &drive, &error)) {
@@ -46,7 +46,7 @@ static void expect(const char *text, BlockDriveInterface interface, const char *
 static void expect_refused(const char *text, const char *says)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(OptDict) opts = opt_dict_parse(text, NULL, &error);
+    g_autoptr(OptDict) opts = opt_dict_parse_folding(text, "file", "filename", &error);
     assert_non_null(opts);
     BlockDrive drive;
     assert_false(block_drive_to_blockdev(opts, &drive, &error));
@@ -54,6 +54,18 @@ static void expect_refused(const char *text, const char *says)
     if (strstr(error->message, says) == NULL) {
         fail_msg("%s: '%s' does not say '%s'", text, error->message, says);
     }
+}
+
+static void a_file_with_options_below_it_is_one_description(void **state)
+{
+    expect("file=a,,b.img,format=raw,file.locking=off,if=none,id=d", BLOCK_DRIVE_IF_NONE,
+           "driver=raw,file.driver=file,file.filename=a,b.img,file.locking=off,node-name=d", "");
+    expect("file.aio=native,file=/x,cache=none,format=raw", BLOCK_DRIVE_IF_VIRTIO,
+           "cache.direct=on,cache.no-flush=off,driver=raw,file.aio=native,file.driver=file,"
+           "file.filename=/x",
+           "write-cache=on");
+    expect_refused("file=x,file.filename=y,format=raw", "'file.filename' is given twice");
+    expect_refused("file=x,file=y,file.aio=native,format=raw", "'file.filename' is given twice");
 }
 
 static void file_and_format_become_two_nodes(void **state)
@@ -162,7 +174,7 @@ BLOCK_TEST(translated_drive_opens)
     g_autofree char *text =
         g_strdup_printf("file=%s,format=raw,if=none,id=d0,cache=directsync,aio=io_uring", path);
     g_autoptr(GError) error = NULL;
-    g_autoptr(OptDict) opts = opt_dict_parse(text, NULL, &error);
+    g_autoptr(OptDict) opts = opt_dict_parse_folding(text, "file", "filename", &error);
     g_auto(BlockDrive) drive = {0};
     assert_true(block_drive_to_blockdev(opts, &drive, &error));
     BlockNode *n = block_co_open(drive.blockdev, test_home, &error);
@@ -179,6 +191,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(file_and_format_become_two_nodes),
+        cmocka_unit_test(a_file_with_options_below_it_is_one_description),
         cmocka_unit_test(cache_modes_map_to_three_switches),
         cmocka_unit_test(aio_belongs_to_the_file),
         cmocka_unit_test(error_policies_go_to_the_device),

@@ -38,6 +38,25 @@ static void assert_refused(const char *text, int code)
 
 /* ---- key=value ---- */
 
+static void a_key_with_a_value_and_options_below_it_can_be_folded(void **state)
+{
+    g_autoptr(OptDict) d =
+        opt_dict_parse_folding("x=1,file=a,,b=c,file.aio=y", "file", "filename", NULL);
+    assert_string_equal(opt_dict_get(d, "file.filename"), "a,b=c");
+    assert_string_equal(opt_dict_get(d, "file.aio"), "y");
+    g_autoptr(OptDict) plain =
+        opt_dict_parse_folding("file=a,b=,,file.x=1,c=file.d", "file", "f", NULL);
+    assert_string_equal(opt_dict_get(plain, "file"), "a"); /* nothing is below it */
+    g_autoptr(OptDict) json =
+        opt_dict_parse_folding("{\"file\":\"a\",\"b\":\"file.x\"}", "file", "f", NULL);
+    assert_string_equal(opt_dict_get(json, "file"), "a");
+    g_autoptr(OptDict) empty = opt_dict_parse_folding("", "file", "f", NULL);
+    assert_int_equal(opt_dict_count(empty), 0);
+    g_autoptr(GError) error = NULL;
+    assert_null(opt_dict_parse_folding("file.x=1,file.x.y=2,file=3", "file", "f", &error));
+    assert_non_null(error);
+}
+
 static void pairs_are_parsed_in_qemu_spelling(void **state)
 {
     g_autoptr(OptDict) d = parse("virtio-blk-pci,drive=d0,num-queues=4,x_y=,flag");
@@ -652,6 +671,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pairs_are_parsed_in_qemu_spelling),
+        cmocka_unit_test(a_key_with_a_value_and_options_below_it_can_be_folded),
         cmocka_unit_test(a_doubled_comma_is_a_comma),
         cmocka_unit_test(a_value_may_hold_anything_else),
         cmocka_unit_test(an_empty_string_is_an_empty_dict),

@@ -1,0 +1,248 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 300
+# Disks by QMP while their guest works on them: looked at, counted, reopened, resized, added,
+# deleted, failing, hanging. blk-verify checks all that it reads.
+. "$(dirname "$0")/common.bash"
+
+command -v python3 >/dev/null || { echo "1..0"; echo "python3 is not installed"; exit 77; }
+
+# start_vm WORDS ARGUMENT…: blk-verify on the device vd0, with QMP at $work/qmp.
+start_vm() {
+    local words=$1
+    shift
+    set_own_guest blk-verify "seed=$RANDOM qd=16 limit_ms=60000 mode=irq $words" -smp 2 "$@"
+    start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off"
+}
+
+# verify_for MS: the words for a guest that works so long (in the lab, longer).
+verify_for() {
+    ! in_lab || set -- $(($1 * 8))
+    echo "ms=$1"
+}
+
+disk_arguments() {
+    echo -object iothread,id=io -blockdev "driver=file,node-name=disk,filename=$disk,discard=unmap" \
+        -device virtio-blk-pci,id=vd0,drive=disk,iothread=io,num-queues=2
+}
+
+# client ARGUMENT…: runs the Python program on standard input with `vm`, a QMP client. Its failure
+# is the test's.
+client() {
+    {
+        cat <<'PYTHON'
+import os, re, sys, time
+sys.path.insert(0, "tests/support")
+from qmp import Qmp, QmpError
+work, console = sys.argv[1:3]
+
+def wait_until(condition):
+    deadline = time.monotonic() + vm.timeout
+    while not condition():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.01)
+
+def guest_works():
+    return b"blk-verify: sectors" in open(console, "rb").read()
+
+def stats(device="vd0"):
+    return next(s["stats"] for s in vm.cmd("query-blockstats")
+                if s["qdev"] == "/machine/peripheral/%s/virtio-backend" % device)
+
+def disk():
+    return vm.cmd("query-block")[0]
+
+def refuse(text, command, error_class="GenericError", **arguments):
+    e = vm.refusal(command, **arguments)
+    assert text in e.desc and e.error_class == error_class, e
+
+vm = Qmp(work + "/qmp")
+PYTHON
+        cat
+    } >"$work/client.py"
+    python3 "$work/client.py" "$work" "$console" "$@"
+}
+
+expect_verified() {
+    wait_skiff 100
+    expect_status 1
+    grep -q '^blk-verify: PASS ops=[1-9]' "$console" || fail "the guest did not pass: $(cat "$console")"
+}
+
+test_a_disk_is_reopened_resized_and_measured_under_io() {
+    make_disk 64M
+    start_vm "$(verify_for 4000)" $(disk_arguments)
+    client "$disk" "$direct" <<'PYTHON'
+path, has_direct = sys.argv[3], sys.argv[4] == "yes"
+wait_until(guest_works)
+base = {"driver": "file", "node-name": "disk", "filename": path, "discard": "unmap"}
+variants = [{"aio": "io_uring"}, {"aio": "threads", "cache": {"no-flush": True}}]
+if has_direct:
+    variants += [{"aio": "native", "cache": {"direct": True}}, {"cache": {"direct": True}}]
+last, n = 0, 0
+try:
+    while True:
+        options = dict(base, **variants[n % len(variants)])
+        vm.cmd("blockdev-reopen", options=[options])
+        assert disk()["inserted"]["cache"]["direct"] == options.get("cache", {}).get("direct", False)
+        refuse("written to by", "blockdev-reopen", options=[dict(base, **{"read-only": True})])
+        vm.cmd("block_resize", node_name="disk", size=64 << 20)
+        refuse("Node disk is in use", "blockdev-del", node_name="disk")
+        refuse("object 'io' is in use, can not be deleted", "object-del", id="io")
+        now = stats()["wr_operations"]
+        assert now >= last
+        last, n = now, n + 1
+except (EOFError, ConnectionError):
+    pass # the guest has ended
+assert n >= 5 and last > 0, (n, last)
+PYTHON
+    expect_verified
+}
+
+# In a stopped VM the counts stand, and a histogram of all since then has counted each request.
+test_counts_and_histograms_agree() {
+    make_disk 64M
+    start_vm "$(verify_for 60000)" $(disk_arguments)
+    client <<'PYTHON'
+wait_until(guest_works)
+vm.cmd("stop")
+vm.wait_event("STOP")
+vm.cmd("block-latency-histogram-set", id="vd0", boundaries=[1000, 100000, 10000000])
+before = stats()
+assert before["in_flight"] == 0
+time.sleep(0.05)
+assert stats()["wr_operations"] == before["wr_operations"]
+vm.cmd("cont")
+wait_until(lambda: stats()["rd_operations"] > before["rd_operations"] + 100)
+wait_until(lambda: stats()["flush_operations"] > before["flush_operations"])
+vm.cmd("stop")
+vm.wait_event("STOP")
+after = stats()
+for op in "rd", "wr", "flush":
+    histogram = after[op + "_latency_histogram"]
+    assert histogram["boundaries"] == [1000, 100000, 10000000]
+    done = after[op + "_operations"] - before[op + "_operations"]
+    # Stopping flushes too, which is no request of the guest's but one of the disk's.
+    assert sum(histogram["bins"]) == done > 0, (op, histogram, done)
+    assert after[op + "_total_time_ns"] > before[op + "_total_time_ns"]
+    assert after["failed_%s_operations" % op] == 0
+assert after["unmap_bytes"] > 0 and 0 < after["wr_highest_offset"] <= 64 << 20
+vm.cmd("block-latency-histogram-set", id="/machine/peripheral/vd0/virtio-backend")
+assert "rd_latency_histogram" not in stats()
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff 20
+    expect_status 0
+}
+
+test_a_full_disk_stops_the_vm_and_tells_why() {
+    make_disk 64M
+    start_vm ops=300 -S -blockdev \
+        "driver=fault,node-name=disk,fail-op=write,fail-after=20,fail-count=1,errno=28,file.driver=file,file.filename=$disk" \
+        -device virtio-blk-pci,id=vd0,drive=disk,werror=stop
+    client <<'PYTHON'
+vm.cmd("cont")
+data = vm.wait_event("BLOCK_IO_ERROR")["data"]
+assert data == {"qom-path": "/machine/peripheral/vd0/virtio-backend", "device": "",
+                "node-name": "disk", "operation": "write", "action": "stop", "nospace": True,
+                "reason": "No space left on device"}, data
+vm.wait_event("STOP")
+assert vm.cmd("query-status") == {"status": "io-error", "running": False}
+assert disk()["io-status"] == "nospace"
+assert stats()["failed_wr_operations"] == 1
+vm.cmd("cont")
+PYTHON
+    expect_verified
+}
+
+test_nodes_and_iothreads_come_and_go_under_io() {
+    make_disk 64M
+    start_vm "$(verify_for 60000)" $(disk_arguments)
+    cp "$disk" "$work/other.img"
+    client "$work/other.img" <<'PYTHON'
+wait_until(guest_works)
+for n in range(50):
+    vm.cmd("object-add", qom_type="iothread", id="io1")
+    vm.cmd("blockdev-add", driver="raw", node_name="other",
+           file={"driver": "file", "filename": sys.argv[3]})
+    refuse("Duplicate nodes with node-name='other'", "blockdev-add", driver="null-co",
+           node_name="other")
+    assert "other" in [i["node-name"] for i in vm.cmd("query-named-block-nodes")]
+    vm.cmd("blockdev-del", node_name="other")
+    vm.cmd("object-del", id="io1")
+# One file has one writer, also in one process.
+refuse("is in use by another drive or process", "blockdev-add", driver="file", node_name="x",
+       filename=disk()["inserted"]["file"])
+before = stats()["rd_operations"]
+wait_until(lambda: stats()["rd_operations"] > before)
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff 20
+    expect_status 0
+}
+
+test_a_disk_that_hangs_hangs_no_query() {
+    make_disk 64M
+    start_vm "$(verify_for 60000)" -blockdev \
+        "driver=fault,node-name=disk,fail-op=any,fail-after=50,hold=on,errno=0,file.driver=file,file.filename=$disk" \
+        -device virtio-blk-pci,id=vd0,drive=disk -qmp "unix:$work/qmp2,server=on,wait=off"
+    client <<'PYTHON'
+wait_until(lambda: stats()["in_flight"] > 0 and stats()["idle_time_ns"] > 50000000)
+reopen = vm.start("blockdev-reopen", {"options": [{"driver": "fault", "node-name": "disk"}]})
+with Qmp(work + "/qmp2") as other:
+    began = time.monotonic()
+    for n in range(20):
+        assert len(other.cmd("query-block")) == 1
+        assert other.cmd("query-jobs") == []
+    other.cmd("blockdev-add", driver="null-co", node_name="n")
+    other.cmd("blockdev-del", node_name="n")
+    assert time.monotonic() - began < vm.timeout
+    other.cmd("quit")
+    other.wait_closed()
+PYTHON
+    wait_skiff 20
+    expect_status 0
+}
+
+test_a_drive_by_another_process_needs_locking_off() {
+    make_disk 64M
+    start_vm "$(verify_for 60000)" $(disk_arguments)
+    client <<'PYTHON'
+wait_until(guest_works)
+vm.cmd("stop")
+PYTHON
+    own_guest hello '' -drive "if=none,id=d,format=raw,file=$disk"
+    expect_status 2
+    expect_output "is in use by process"
+    own_guest hello '' -drive "if=none,id=d,format=raw,file=$disk,file.locking=off"
+    expect_status 1
+    kill "$skiff_pid"
+    wait_skiff 20
+}
+
+test_a_descriptor_that_is_handed_over_is_a_disk() {
+    make_disk 64M
+    start_vm "$(verify_for 60000)" $(disk_arguments)
+    cp "$disk" "$work/other.img"
+    client "$work/other.img" <<'PYTHON'
+with open(sys.argv[3], "r+b") as f:
+    fdset = vm.cmd("add-fd", fds=[f.fileno()])["fdset-id"]
+os.unlink(sys.argv[3])
+vm.cmd("blockdev-add", driver="file", node_name="given", filename="/dev/fdset/%d" % fdset)
+info = next(i for i in vm.cmd("query-named-block-nodes") if i["node-name"] == "given")
+assert info["image"]["virtual-size"] == 64 << 20 and info["file"] == "/dev/fdset/%d" % fdset, info
+vm.cmd("blockdev-del", node_name="given")
+vm.cmd("remove-fd", fdset_id=fdset)
+refuse("cannot be opened", "blockdev-add", driver="file", node_name="given",
+       filename="/dev/fdset/%d" % fdset)
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff 20
+    expect_status 0
+}
+
+run_tests
