@@ -111,10 +111,16 @@ static bool hmp_parse_switch(const HmpParam *p, const char **at, struct json_obj
     return true;
 }
 
+typedef struct HmpOptions {
+    struct json_object *object;
+    char *twice; /* a key that was given twice, or NULL */
+} HmpOptions;
+
 /* A dotted key nests, as it does on the command line. */
 static void hmp_put_option(const char *key, const char *value, void *opaque)
 {
-    struct json_object *object = opaque;
+    HmpOptions *options = opaque;
+    struct json_object *object = options->object;
     g_auto(GStrv) parts = g_strsplit(key, ".", -1);
     unsigned last = g_strv_length(parts) - 1;
     for (unsigned i = 0; i < last; i++) {
@@ -124,6 +130,9 @@ static void hmp_put_option(const char *key, const char *value, void *opaque)
             qmp_put(object, parts[i], inner);
         }
         object = inner;
+    }
+    if (qmp_arg_has(object, parts[last]) && options->twice == NULL) {
+        options->twice = g_strdup(key);
     }
     qmp_put_str(object, parts[last], value);
 }
@@ -138,8 +147,10 @@ static bool hmp_parse_opts(const HmpParam *p, const char **at, struct json_objec
         if (dict == NULL) {
             return false;
         }
-        opt_dict_foreach(dict, hmp_put_option, args);
-        return true;
+        HmpOptions options = {.object = args};
+        opt_dict_foreach(dict, hmp_put_option, &options);
+        g_autofree char *twice = options.twice;
+        return twice == NULL || hmp_args_fail(error, "'%s' is given twice", twice);
     }
     struct json_object *given = json_parse_text(text, strlen(text), HMP_JSON_DEPTH, error);
     if (given == NULL) {
@@ -196,23 +207,20 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_parse_int(HmpCall *call, const HmpP
         g_prefix_error(error, "'%s': ", p->name);
         return false;
     }
-    /* As its bits: QMP's integers are signed, and so is what addresses of kernels look like there.
-     */
+    /* As its bits: an address in the upper half is a negative integer of QMP. */
     qmp_put_int(args, p->name, (int64_t)value);
     return true;
 }
 
 /* ---- all of them ---- */
 
-static bool hmp_parse_flag(const HmpParam *p, const char **at, struct json_object *args)
+static void hmp_parse_flag(const HmpParam *p, const char **at, struct json_object *args)
 {
     const char *s = *at;
-    bool given = s[0] == '-' && s[1] == p->flag && (s[2] == '\0' || g_ascii_isspace(s[2]));
-    if (given) {
+    if (s[0] == '-' && s[1] == p->flag && (s[2] == '\0' || g_ascii_isspace(s[2]))) {
         *at += 2;
         qmp_put_bool(args, p->name, true);
     }
-    return given;
 }
 
 static coroutine_fn RUNS_IN_MAIN bool hmp_co_parse_arg(HmpCall *call, const HmpParam *p,
@@ -221,7 +229,8 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_parse_arg(HmpCall *call, const HmpP
 {
     hmp_skip_blanks(at);
     if (p->kind == HMP_ARG_FLAG) {
-        return hmp_parse_flag(p, at, args) || true;
+        hmp_parse_flag(p, at, args);
+        return true;
     }
     if (p->kind == HMP_ARG_FORMAT) {
         return **at != '/' || hmp_parse_format(at, args, error);

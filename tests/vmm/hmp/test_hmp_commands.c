@@ -266,6 +266,8 @@ static void options_are_as_on_the_command_line(void **state)
     assert_prints_part(rig, "set_action panic=dance", "Error: Parameter 'panic' does not accept");
     assert_prints_part(rig, "set_action [1]", "Error");
     assert_prints_part(rig, "set_action {\"panic\": ", "set_action: ");
+    assert_prints_part(rig, "set_action panic=pause,panic=none", "'panic' is given twice");
+    assert_prints_part(rig, "object_add iothread,a.b=1,a.b=2", "'a.b' is given twice");
     assert_prints_part(rig, "device_add {}", "Error: Parameter 'driver' is missing");
     assert_prints_part(rig, "device_add ,,,=", "device_add");
 }
