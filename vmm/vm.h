@@ -154,8 +154,6 @@ bool vm_co_make_chardevs(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
  * "mon:" also adds a human monitor. */
 bool vm_co_open_string(const char *text, const char *label, const char *option, char **id,
                        GError **error) coroutine_fn RUNS_IN_MAIN;
-/* DeviceEnv.serial_port_changed. */
-void vm_serial_port_changed(const Device *port, bool open) ANY_THREAD;
 /* DeviceEnv.release_chardev. */
 void vm_release_chardev(Chardev *c) ANY_THREAD;
 /* DeviceEnv.find_chardev. */
@@ -213,13 +211,17 @@ void vm_reset(Vm *vm, VmCause cause) RUNS_IN_MAIN;
 /* Asks the guest to power off, as a person would: it decides. */
 void vm_power_down(Vm *vm) RUNS_IN_MAIN;
 
+/* ---- vm_ports.c ---- */
+/* DeviceEnv.serial_port_changed. */
+void vm_serial_port_changed(const Device *dev, bool open) ANY_THREAD;
+
 /* ---- vm_exec.c: -exec. Without it they do nothing, return true, NULL or what they were given ----
  */
 bool vm_co_open_exec(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 bool vm_co_add_exec_devices(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* The chardev of its port; NULL: @id is another one's. */
 Chardev *vm_exec_chardev(Vm *vm, const char *id) RUNS_IN_MAIN;
-void vm_exec_port_changed(Vm *vm, const char *port_id, bool open) RUNS_IN_MAIN;
+void vm_exec_port_changed(const char *port_id, bool open) RUNS_IN_MAIN;
 /* The guest has come to its end, which is @status: vm_quit() follows when all the command's output
  * is written. False: no -exec, the caller goes on. */
 bool vm_exec_guest_ended(Vm *vm, ExitStatus status, VmCause cause) RUNS_IN_MAIN;

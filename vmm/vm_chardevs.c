@@ -2,7 +2,6 @@
 /* Character devices of the VM: which serial ports there are and where they lead. */
 #include "util/log.h"
 #include "vmm/chardev.h"
-#include "vmm/qmp/qmp.h"
 #include "vmm/vm.h"
 
 #define VM_MAX_SERIALS 2
@@ -32,19 +31,6 @@ void vm_release_chardev(Chardev *c)
         return; /* -exec keeps its own, and has heard that the port is gone */
     }
     chardev_release(c);
-}
-
-void vm_serial_port_changed(const Device *port, bool open)
-{
-    enter_main();
-    if (port->id == NULL) {
-        return; /* nobody could tell which */
-    }
-    struct json_object *data = json_object_new_object();
-    qmp_put_str(data, "id", port->id);
-    qmp_put_bool(data, "open", open);
-    qmp_event_emit("VSERPORT_CHANGE", data);
-    vm_exec_port_changed(chardevs_vm, port->id, open);
 }
 
 /* Not on a terminal that is about to go. */

@@ -10,6 +10,8 @@
 
 #define VM_EXEC_BUS_ID "skiff-exec"
 
+static Vm *exec_vm; /* the one with -exec; NULL: none. Devices' messages carry no VM */
+
 static bool vm_exec_check(const VmConfig *config, GError **error)
 {
     const char *conflict = NULL;
@@ -50,6 +52,7 @@ bool vm_co_open_exec(Vm *vm, GError **error)
     };
     vm->exec_cause = VM_CAUSE_GUEST_SHUTDOWN;
     vm->exec = exec_co_new(&config, error);
+    exec_vm = vm->exec != NULL ? vm : NULL;
     return vm->exec != NULL;
 }
 
@@ -74,10 +77,10 @@ Chardev *vm_exec_chardev(Vm *vm, const char *id)
     return vm->exec != NULL && strcmp(id, EXEC_PORT_NAME) == 0 ? exec_chardev(vm->exec) : NULL;
 }
 
-void vm_exec_port_changed(Vm *vm, const char *port_id, bool open)
+void vm_exec_port_changed(const char *port_id, bool open)
 {
-    if (vm->exec != NULL && g_strcmp0(port_id, EXEC_PORT_NAME) == 0) {
-        exec_port_changed(vm->exec, open);
+    if (exec_vm != NULL && strcmp(port_id, EXEC_PORT_NAME) == 0) {
+        exec_port_changed(exec_vm->exec, open);
     }
 }
 

@@ -150,6 +150,8 @@ static const QmpType vserport_change = {
 
 const QmpEvent qmp_chardev_events[] = {
     {"VSERPORT_CHANGE", &vserport_change,
-     "The guest has opened or closed a virtio-serial port that has an id."},
+     "The guest has opened or closed a virtio-serial port that has an id. Of changes that follow "
+     "each "
+     "other within a second, the last is told when it is over."},
     {0},
 };

@@ -86,7 +86,7 @@ static void test_an_id_is_taken_once(void **state)
 static void test_a_pty_tells_its_name(void **state)
 {
     qmp_returns(*state, "chardev-add", "{'id':'a','backend':{'type':'pty','data':{}}}",
-                "{\"pty\":\"\\/dev\\/pts\\/");
+                "{\"pty\":\"/dev/pts/");
 }
 
 static void test_a_file_is_written(void **state)
@@ -192,6 +192,32 @@ static void test_a_break_reaches_the_frontend(void **state)
     recording_frontend_free(f);
 }
 
+static void test_ports_are_told_without_a_flood(void **state)
+{
+    QmpRig *rig = *state;
+    Device port = {.id = (char *)(uintptr_t) "p0", .env = &rig->vm.env};
+
+    enter_main();
+    aio_context_set_virtual_time(rig->vm.ctx, 0);
+    vm_serial_port_changed(&port, false); /* as it was */
+    assert_string_equal(rig->events->str, "");
+    for (unsigned i = 0; i < 1000; i++) {
+        vm_serial_port_changed(&port, i % 2 == 0);
+    }
+    vm_serial_port_changed(&(Device){.env = &rig->vm.env}, true); /* has no name to tell */
+    assert_string_equal(rig->events->str, "VSERPORT_CHANGE{\"id\":\"p0\",\"open\":true}");
+    aio_context_set_virtual_time(rig->vm.ctx, 1000000000);
+    rig_settle(rig);
+    assert_non_null(strstr(rig->events->str, " VSERPORT_CHANGE{\"id\":\"p0\",\"open\":false}"));
+    g_string_truncate(rig->events, 0);
+    aio_context_set_virtual_time(rig->vm.ctx, 2000000000);
+    rig_settle(rig);
+    vm_serial_port_changed(&port, true);
+    assert_string_equal(rig->events->str, "VSERPORT_CHANGE{\"id\":\"p0\",\"open\":true}");
+    aio_context_set_virtual_time(rig->vm.ctx, 3000000000);
+    rig_settle(rig);
+}
+
 static void test_backends_are_listed(void **state)
 {
     qmp_returns(*state, "query-chardev-backends", NULL, "{\"name\":\"socket\"}");
@@ -213,6 +239,7 @@ int main(void)
         CHARDEV_TEST(test_a_socket_may_be_one_that_was_handed_over),
         CHARDEV_TEST(test_bad_backends_are_told),
         CHARDEV_TEST(test_a_break_reaches_the_frontend),
+        CHARDEV_TEST(test_ports_are_told_without_a_flood),
         CHARDEV_TEST(test_backends_are_listed),
     };
 
