@@ -35,7 +35,7 @@ ask_core() {
     for command in 'source vmm/skiff-gdb.py' "$@"; do
         arguments+=(-ex "$command")
     done
-    gdb -nx -batch -iex 'set debuginfod enabled off' "$SKIFF" -c "$work/core" "${arguments[@]}" \
+    gdb -nx -batch -iex 'set debuginfod enabled off' "${SKIFF_UNCONFINED:-$SKIFF}" -c "$work/core" "${arguments[@]}" \
         >"$work/gdb" 2>&1
 }
 
