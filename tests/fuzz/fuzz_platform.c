@@ -7,13 +7,14 @@
  *   fuzz_platform [--seconds N] [--seed N] [--steps N]
  */
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "hw/core/vm_clock.h"
 #include "hw/platform/lpc.h"
+#include "hw/platform/acpi_hotplug.h"
+#include "tests/fuzz/fuzz_platform_check.h"
 #include "tests/support/fake_chardev.h"
 #include "tests/support/pci_dummy.h"
 
@@ -34,6 +35,7 @@ typedef struct Fuzz {
     PciFixture *f;
     FakeMachine *m;
     FakeChardev *serial_out, *debug_out;
+    DeviceType plug_type; /* the dummy's, as one that may be unplugged */
     PciDummy *dummies[DUMMY_COUNT];
     Device *lpc;
     Device *devices[DEVICE_MAX];
@@ -131,8 +133,24 @@ static void fuzz_access(Fuzz *z, AddressSpace *as, uint64_t address)
 
 static void fuzz_port(Fuzz *z)
 {
-    static const uint16_t ports[] = {0x60,  0x64,  0x70,  0x71,  0x80,  0x92,  0xb2,  0xe9,
-                                     0x2f8, 0x3f8, 0x501, 0x505, 0x600, 0x620, 0xcf8, 0xcfc};
+    static const uint16_t ports[] = {0x60,
+                                     0x64,
+                                     0x70,
+                                     0x71,
+                                     0x80,
+                                     0x92,
+                                     0xb2,
+                                     0xe9,
+                                     0x2f8,
+                                     0x3f8,
+                                     0x501,
+                                     0x505,
+                                     0x600,
+                                     0x620,
+                                     0xcf8,
+                                     0xcfc,
+                                     ACPI_HOTPLUG_PORT,
+                                     ACPI_HOTPLUG_PORT + 8};
     uint64_t port = ports[fuzz_below(z, G_N_ELEMENTS(ports))];
     switch (fuzz_below(z, 8)) {
     case 0:
@@ -237,6 +255,39 @@ static void fuzz_time(Fuzz *z)
     }
 }
 
+/* Main's part: announces, asks back, takes apart what was let go of and plugs another. */
+static void fuzz_hotplug(Fuzz *z)
+{
+    unsigned n = (unsigned)fuzz_below(z, DUMMY_COUNT);
+    PciDummy *d = z->dummies[n];
+    enter_main();
+    if (!pci_dummy_is_hidden(d)) {
+        switch (fuzz_below(z, 3)) {
+        case 0:
+            pci_device_announce(&d->pci);
+            break;
+        case 1:
+            pci_device_ask_back(&d->pci);
+            break;
+        default: /* a random write seldom does it */
+            fake_out32(z->m, ACPI_HOTPLUG_PORT + 0xc, (uint32_t)fuzz_value(z));
+            break;
+        }
+        return;
+    }
+    g_autofree char *where =
+        g_strdup_printf("vectors=%u,addr=%x", n == 0 ? 64 : 2, d->pci.devfn >> 3);
+    pci_dummy_set_cause(d, false);
+    fake_device_gone(&d->pci.base);
+    z->dummies[n] = (PciDummy *)(void *)fake_device_of(z->m, &z->plug_type, where);
+    for (unsigned i = 0; i < z->device_count; i++) {
+        if (z->devices[i] == &d->pci.base) {
+            z->devices[i] = &z->dummies[n]->pci.base;
+        }
+    }
+    pci_device_announce(&z->dummies[n]->pci);
+}
+
 static void fuzz_reset(Fuzz *z)
 {
     bql_lock();
@@ -268,7 +319,7 @@ static bool fuzz_load(Device *dev, const GByteArray *base, const GByteArray *own
     const DeviceType *type = dev->type;
     bool ok = fuzz_load_one(type->base_state, dev, base) && fuzz_load_one(type->state, dev, own);
     bql_lock();
-    if (type == &pci_dummy_type) {
+    if (strcmp(type->name, pci_dummy_type.name) == 0) {
         pci_device_post_load((PciDevice *)dev);
     } else if (type->post_load != NULL) {
         ok = type->post_load(dev, NULL) && ok;
@@ -311,55 +362,14 @@ static void fuzz_save_and_load(Fuzz *z)
 
 /* ---- what must hold ---- */
 
-static bool window_holds(uint64_t base, uint64_t size, uint64_t address, uint64_t length)
-{
-    return address >= base && address + length > address && address + length <= base + size;
-}
-
-static void check_bars(const PciDummy *d)
-{
-    const PciWindows *w = &pci_fixture_windows;
-    unsigned command = pci_get(&d->pci, 4, 2);
-    for (unsigned i = 0; i < PCI_MAX_BARS; i++) {
-        const PciBar *bar = &d->pci.bars[i];
-        if (bar->region == NULL) {
-            continue;
-        }
-        uint64_t address = pci_get(&d->pci, 0x10 + i * 4, 4) & (bar->is_io ? ~3u : ~15u);
-        if (bar->is_64) {
-            address |= (uint64_t)pci_get(&d->pci, 0x14 + i * 4, 4) << 32;
-        }
-        g_assert((address & (bar->size - 1)) == 0);
-        bool decodes =
-            bar->is_io ? (command & 1) != 0 && window_holds(0x1000, 0xf000, address, bar->size)
-                       : (command & 2) != 0 &&
-                             (window_holds(w->mmio32_base, w->mmio32_size, address, bar->size) ||
-                              window_holds(w->mmio64_base, w->mmio64_size, address, bar->size));
-        g_assert((bar->region->space != NULL) == decodes);
-        g_assert(!decodes || bar->region->base == address);
-    }
-}
-
-static void check_msix(const PciDummy *d)
-{
-    const Msix *msix = &d->pci.msix;
-    unsigned control = pci_get(&d->pci, msix->cap + 2u, 2);
-    g_assert(pci_msix_enabled(&d->pci) == ((control & 0x8000) != 0));
-    for (unsigned i = 0; i < msix->count; i++) {
-        bool masked = (d->pci.state.msix_table[i * 16 + 12] & 1) != 0;
-        g_assert((msix->vectors[i].route != NULL) == ((control & 0xc000) == 0x8000 && !masked));
-        struct pollfd fd = {.fd = msix->vectors[i].event_fd, .events = POLLIN};
-        g_assert(msix->vectors[i].route == NULL || poll(&fd, 1, 0) == 0); /* settled before */
-    }
-}
-
 static void check_intx(const Fuzz *z)
 {
     for (unsigned gate = 0; gate < 4; gate++) {
         bool level = false;
         for (unsigned i = 0; i < DUMMY_COUNT; i++) {
             const PciDummy *d = z->dummies[i];
-            bool disabled = (pci_get(&d->pci, 4, 2) & 0x400) != 0 || pci_msix_enabled(&d->pci);
+            bool disabled = (pci_get(&d->pci, 4, 2) & 0x400) != 0 || pci_msix_enabled(&d->pci) ||
+                            pci_dummy_is_hidden(d);
             level |= pci_intx_gate(d->pci.devfn, 1) == gate && d->pci.intx_asserted && !disabled;
         }
         g_assert(z->m->gsi_level[16 + gate] == level);
@@ -374,6 +384,11 @@ static void fuzz_check(Fuzz *z)
         check_msix(z->dummies[i]);
     }
     check_intx(z);
+    for (unsigned i = 0; i < DUMMY_COUNT; i++) {
+        unsigned slot = z->dummies[i]->pci.devfn >> 3;
+        bool present = (fake_in32(z->m, ACPI_HOTPLUG_PORT + 8) >> slot & 1) != 0;
+        g_assert(present == !pci_dummy_is_hidden(z->dummies[i]));
+    }
     for (unsigned gsi = 0; gsi < FAKE_GSI_COUNT; gsi++) {
         g_assert(z->m->gsi_level[gsi] == (z->m->gates[gsi].asserted > 0));
     }
@@ -411,6 +426,10 @@ static void fuzz_step(Fuzz *z)
     case 10:
         fuzz_check(z);
         break;
+    case 11:
+    case 12:
+        fuzz_hotplug(z);
+        break;
     default:
         switch (fuzz_below(z, 3)) {
         case 0:
@@ -441,6 +460,8 @@ static void fuzz_set_up(Fuzz *z)
     z->serial_out = fake_chardev_new("serial");
     z->debug_out = fake_chardev_new("debug");
     z->device_count = 0;
+    z->plug_type = pci_dummy_type;
+    z->plug_type.user_creatable = true;
     fuzz_add(z, z->f->host);
     z->lpc = fuzz_add(z, fake_device(z->m, "ich9-lpc", NULL));
     fuzz_add(z, fake_device(z->m, "mc146818rtc", NULL));
@@ -452,7 +473,8 @@ static void fuzz_set_up(Fuzz *z)
     fuzz_add(z, fake_device(z->m, "isa-debug-exit", NULL));
     fuzz_add(z, fake_device(z->m, "isa-debugcon", "chardev=debug"));
     for (unsigned i = 0; i < DUMMY_COUNT; i++) {
-        z->dummies[i] = pci_dummy_new(z->f, i == 0 ? "vectors=64" : "vectors=2");
+        z->dummies[i] = (PciDummy *)(void *)fake_device_of(z->m, &z->plug_type,
+                                                           i == 0 ? "vectors=64" : "vectors=2");
         fuzz_add(z, &z->dummies[i]->pci.base);
     }
     fuzz_reset(z);
