@@ -7,6 +7,7 @@
 #include "util/sched_point.h"
 #include "vmm/qmp/qmp_framer.h"
 #include "vmm/qmp/qmp_request.h"
+#include "vmm/qmp/qmp_turns.h"
 
 #define QMP_INPUT_BYTES 4096
 
@@ -50,9 +51,10 @@ struct QmpSession {
     QmpRequest *request;
 };
 
-static void qmp_session_unref(QmpSession *s)
+static RUNS_IN_MAIN void qmp_session_unref(QmpSession *s)
 {
     if (--s->references == 0) {
+        qmp_turns_unref();
         g_hash_table_destroy(s->fds);
         g_free(s);
     }
@@ -136,7 +138,7 @@ static void qmp_connection_drop_input(QmpConnection *c)
 }
 
 /* The last who uses it frees it: the session, or a coroutine. */
-static void qmp_connection_end(QmpConnection *c)
+static RUNS_IN_MAIN void qmp_connection_end(QmpConnection *c)
 {
     QmpSession *s = c->session;
     if (!c->gone || c->running || c->urgent_running) {
@@ -229,7 +231,11 @@ static void qmp_connection_run(void *opaque)
     while (c->count > 0 && !qmp_connection_backed_up(c)) {
         QmpRequest r = qmp_connection_dequeue(c);
         qmp_connection_co_execute(c, &r);
-        co_yield_turn();
+        if (c->count > 0) {
+            qmp_turns_co_wait();
+        } else {
+            co_yield_turn();
+        }
         qmp_connection_pump(c);
     }
     c->running = false;
@@ -396,6 +402,7 @@ QmpSession *qmp_session_new(Vm *vm, AioContext *ctx, Chardev *chardev, bool pret
     s->chardev = chardev;
     s->pretty = pretty;
     s->references = 1;
+    qmp_turns_ref(ctx);
     s->fds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, qmp_close_fd);
     s->events.event = qmp_session_event;
     qmp_event_listen(&s->events);

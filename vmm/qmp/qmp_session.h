@@ -13,12 +13,13 @@
  *      capabilities are in the connection, and go with it. A command that runs when the client
  *      leaves runs to its end; its result is dropped.
  *   2. In-band requests run one after another, in order, at most one per turn of the loop, and none
- *      while more than QMP_OUTPUT_MAX bytes of output wait for the client to read.
+ *      while more than QMP_OUTPUT_MAX bytes of output wait for the client to read. Of the clients
+ *      that have more than one waiting a few are served in each turn, one after the other.
  *   3. Out of band (exec-oob, once negotiated) only QMP_INSTANT commands run: at most one per turn.
  *   4. Bounded: QMP_QUEUE requests of QMP_QUEUE_BYTES or one that is longer, one value in the
  *      framer, what one receive() brought, and output of QMP_OUTPUT_MAX, one reply and
- *      QMP_OUTPUT_MAX of events. A full queue stops the reading. Events beyond are dropped, which
- * is logged once, until the client has read all.
+ *      QMP_OUTPUT_MAX of events. A full queue stops the reading. Events beyond are dropped,
+ *      which is logged once, until the client has read all.
  *   5. Of commands whose clients have left at most QMP_ORPHANS go on at a time; at that bound a new
  *      client may run QMP_INSTANT commands only.
  */
