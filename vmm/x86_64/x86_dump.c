@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include "vmm/x86_64/arch_vcpu.h"
 
+#define X86_XSAVE_MXCSR (24 / 4) /* of kvm_xsave.region. SDM volume 1, 10.5.1 */
 #define X86_RFLAGS_VM (1u << 17)
 
 typedef struct X86Dump {
@@ -30,6 +31,10 @@ static bool x86_dump_read(X86Dump *d, int fd)
     }
     if (ioctl(fd, KVM_GET_FPU, &d->fpu) != 0) {
         memset(&d->fpu, 0, sizeof(d->fpu));
+    }
+    struct kvm_xsave xsave;
+    if (ioctl(fd, KVM_GET_XSAVE, &xsave) == 0) {
+        d->fpu.mxcsr = xsave.region[X86_XSAVE_MXCSR]; /* KVM_GET_FPU leaves it out */
     }
     if (ioctl(fd, KVM_GET_MP_STATE, &d->mp_state) != 0) {
         d->mp_state.mp_state = KVM_MP_STATE_RUNNABLE;
