@@ -226,6 +226,34 @@ assert vm.cmd("query-status")["running"] is True
 PYTHON
 }
 
+test_a_file_system_that_hangs_keeps_nobody_from_an_answer_or_from_quit() {
+    [ -c /dev/fuse ] && [ "$(id -u)" -eq 0 ] || skip "no /dev/fuse, or no right to mount"
+    command -v python3 >/dev/null || skip "python3 is not installed"
+    mkdir "$work/hung"
+    : >"$work/hung_fs"
+    python3 tests/support/hung_fs.py "$work/hung" >"$work/hung_fs" 2>&1 &
+    test_pids+=($!)
+    trap 'umount -l "$work/hung"; kill "${test_pids[@]}" 2>/dev/null || true' EXIT
+    until grep -q mounted "$work/hung_fs"; do
+        kill -0 $! 2>/dev/null || skip "$(cat "$work/hung_fs")"
+        sleep 0.05
+    done
+    : >"$work/hung/first"
+    start_count
+    qmp <<'PYTHON'
+vm.cmd("dump-guest-memory", paging=False, detach=True, protocol="file:%s/hung/hung" % work)
+vm.wait_event("STOP")
+assert vm.cmd("query-dump")["status"] == "active"
+vm.cmd("stop")   # takes its turn later
+assert vm.cmd("query-status")["running"] is False
+assert "process" in vm.refusal("dump-guest-memory", paging=False, protocol="file:%s/dump" % work).desc
+vm.cmd("quit")
+PYTHON
+    wait_skiff 20
+    expect_status 0
+    expect_output 'did not come to rest within 5 s'
+}
+
 test_in_a_sandbox() {
     start_count -sandbox on
     qmp <<'PYTHON'
