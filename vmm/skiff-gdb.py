@@ -474,9 +474,10 @@ virtqueues, of the worker threads."""
                ", in %d drained sections" % int(blk["quiesced"]) if int(blk["quiesced"]) else ""))
         for state, head in (("in flight", blk["requests"]), ("queued", blk["queued"])):
             for request in linked(head):
-                print("  %-10s %-12s offset %-12d bytes %-10d coroutine %#x" %
+                since = age(request["start_ns"]) if state == "in flight" else ""
+                print("  %-10s %-12s offset %-12d bytes %-10d coroutine %#x%s" %
                       (state, text(request["op"]), int(request["offset"]), int(request["bytes"]),
-                       int(request["owner"])))
+                       int(request["owner"]), since))
         for macro in linked(blk["macros"]):
             print("  %-10s %-12s %-36s coroutine %#x" % ("in flight", "macro", "", int(macro["owner"])))
 

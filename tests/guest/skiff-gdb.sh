@@ -68,7 +68,7 @@ expect_request_stack() {
         ' co_main \(' ' co_trampoline \('
     # Values come from the coroutine's registers and stack.
     said 'fault_co_apply \(n=n?@?(entry=)?0x[0-9a-f]+, op=op@entry=BLOCK_FAULT_[A-Z_]+'
-    said ' r = \{op = 0x[0-9a-f]+ "[a-z-]+", offset = [0-9]+, bytes = [0-9]+'
+    said ' r = \{op = 0x[0-9a-f]+ "[a-z-]+", .*offset = [0-9]+, bytes = [0-9]+'
 }
 
 expect_everything() {
@@ -79,7 +79,7 @@ expect_everything() {
     said '^0x[0-9a-f]+  request_run, of iothread/io: waits for the release of a held request' 8
     said '^    at fault_co_apply \(block/driver_fault.c:[0-9]+\)$' 8
     said '^drive vda: 8 in flight'
-    said '^  in flight  [a-z-]+ +offset [0-9]+ +bytes [0-9]+ +coroutine 0x' 8
+    said '^  in flight  [a-z-]+ +offset [0-9]+ +bytes [0-9]+ +coroutine 0x[0-9a-f]+( for [0-9.]+ s)?$' 8
     said '^  queue [01] of vda: 4 in flight$' 2
     said '^    head [0-9]+ +out [0-9]+ +in [0-9]+ +coroutine 0x[0-9a-f]+$' 8
     said '^workers: [0-9]+ threads'
@@ -114,7 +114,7 @@ test_a_release_build() {
 test_who_waits_for_whom() {
     command -v python3 >/dev/null || skip "python3 is not installed"
     start_stuck -trace block_drain_begin -qmp "unix:$work/qmp,server=on,wait=off"
-    monitor 'block_resize vda 64M'
+    monitor 'block_resize disk 64M'
     wait_output block_drain_begin
     # It answers before the stop is done, since that waits for its turn.
     PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -c "import qmp; qmp.Qmp('$work/qmp').cmd('stop')"
