@@ -130,6 +130,15 @@ expect("info qtree", r'^  dev: virtio-rng-pci, id "rng0"$')
 expect("info pci", r'^  Bus  0, device   1, function 0:\n(    .*\n)+      id "rng0"$')
 expect("info mtree", r"^  0000000000000000-0000000003ffffff \(prio 0, ram\): ")
 expect("info network", "no network")
+expect("info iothreads", r"^io0:\n  thread_id=\d+\n  poll-max-ns=32768\n")
+assert hmp("object_add iothread,id=io1") == ""
+assert hmp("object_add {\"qom-type\": \"iothread\", \"id\": \"io2\"}") == ""
+expect("object_add iothread,id=io1", "^Error: ")
+expect("info iothreads", "^io1:$")
+assert hmp("object_del io1") == ""
+expect("object_del io1", "^Error: ")
+assert "io1" not in hmp("info iothreads")
+expect("info memdev", r"^memory backend: .*\n  size:  67108864\n")
 hmp("stop")
 expect("info status", r"^VM status: paused$")
 expect("xp /1uw 0x10008", r" 2$")
@@ -176,7 +185,8 @@ PYTHON
 test_the_log_and_traces_at_run_time() {
     start_count
     hmp <<'PYTHON'
-assert hmp("logfile %s/log" % work) == ""
+assert hmp("logfile %s/first" % work) == ""
+assert hmp("logfile %s/log" % work) == ""    # from one file to the next
 name = hmp("info trace-events").split(" ")[0]
 expect("info trace-events " + name, "^%s : state 0$" % name)
 assert hmp("trace-event %s on" % name) == ""

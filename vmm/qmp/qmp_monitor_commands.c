@@ -16,7 +16,9 @@ static struct json_object *qmp_human_monitor_command(QmpCall *call, struct json_
     g_autoptr(GString) out = g_string_new(NULL);
     hmp_co_execute_on(call->vm, &cpu, qmp_arg_str(args, "command-line"), out);
     g_string_replace(out, "\n", "\r\n", 0); /* as QEMU has it */
-    return json_object_new_string_len(out->str, (int)out->len);
+    g_autofree char *text =
+        g_utf8_make_valid(out->str, (gssize)out->len); /* paths may be anything */
+    return json_object_new_string(text);
 }
 
 static const QmpType qmp_human_monitor_command_args = {
