@@ -28,7 +28,7 @@ static void json_write_string(GString *out, const char *text, size_t length)
     const char *end = text + length;
     g_string_append_c(out, '"');
     while (text < end) {
-        gunichar c = g_utf8_get_char_validated(text, end - text);
+        gunichar c = *text != '\0' ? g_utf8_get_char_validated(text, end - text) : 0;
         bool valid = c != (gunichar)-1 && c != (gunichar)-2;
         /* A file's name, say, may be anything. */
         json_write_char(out, valid ? c : 0xfffd);

@@ -50,7 +50,8 @@ NO_THREAD_SAFETY_ANALYSIS void vm_operation_end(RunState *rs)
  * for it. */
 static StopReason run_state_weightier(StopReason first, StopReason second)
 {
-    return first == STOP_PAUSED || first == STOP_PRELAUNCH ? second : first;
+    bool only_asked_for = first == STOP_PAUSED || first == STOP_PRELAUNCH;
+    return only_asked_for && second != STOP_PAUSED ? second : first;
 }
 
 static coroutine_fn RUNS_IN_MAIN void run_state_co_stop_run(RunState *rs, StopReason reason)

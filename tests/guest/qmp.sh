@@ -53,6 +53,8 @@ assert status() == {"status": "prelaunch", "running": False}, status()
 assert vm.cmd("query-name") == {"name": "life"}
 assert vm.cmd("query-uuid") == {"UUID": "01234567-89ab-cdef-0123-456789abcdef"}
 assert vm.cmd("query-kvm") == {"enabled": True, "present": True}
+vm.cmd("stop")  # it has not begun, and does not
+assert status() == {"status": "prelaunch", "running": False}, status()
 vm.cmd("cont")
 vm.wait_event("RESUME")
 assert status() == {"status": "running", "running": True}
