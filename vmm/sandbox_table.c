@@ -141,7 +141,7 @@ const SandboxRow sandbox_rows[] = {
     CALL(eventfd2, MAIN | IOTHREAD | VCPU, "doorbells and interrupts of a device that starts"),
     CALL(dup, MAIN, "descriptors handed over by clients"),
     CALL(dup2, MAIN, "-daemonize lets the terminal go"),
-    CALL(dup3, MAIN, "-daemonize lets the terminal go"),
+    CALL(dup3, MAIN | WORKER, "-daemonize lets the terminal go; the log goes to another file"),
     WHEN(fcntl, ALL, "properties of descriptors, locks on files",
          IS(1, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD, F_DUPFD_CLOEXEC)),
     WHEN(fcntl, MAIN | WORKER, "locks on files, seals on memory",
