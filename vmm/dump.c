@@ -184,38 +184,46 @@ static int dump_drop_in_worker(void *opaque)
 
 /* ---- the operation ---- */
 
-/* The VM is stopped. */
-static coroutine_fn RUNS_IN_MAIN bool dump_co_write(Vm *vm)
+/* Leaves the VM stopped. */
+static coroutine_fn RUNS_IN_MAIN bool dump_co_write_stopped(Vm *vm)
 {
+    RunState *rs = &vm->run;
+    bool ran = rs->phase == RUN_RUNNING;
+    StopReason before = rs->reason;
+    VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
+    if (!ran) {
+        rs->reason = before; /* a dump is no reason to be told */
+    }
     dump_co_take_registers(vm);
     int ret = co_run_in_worker(dump_write_in_worker, &dump);
     g_clear_pointer(&dump.notes, g_byte_array_unref);
     g_clear_pointer(&dump.registers, g_array_unref);
+    vm_stopped_put(rs, token);
     return ret == 0;
 }
 
-bool dump_co_run(Vm *vm, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool dump_co_give_up(void)
+{
+    co_run_in_worker(dump_drop_in_worker, &dump);
+    g_set_error(&dump.error, G_FILE_ERROR, G_FILE_ERROR_INTR, "dump: given up, since skiff ends");
+    return false;
+}
+
+bool dump_co_run(Vm *vm, DumpEndedFn *ended, GError **error)
 {
     RunState *rs = &vm->run;
     vm_operation_begin(rs);
-    bool ok = false;
-    if (vm->quitting) {
-        co_run_in_worker(dump_drop_in_worker, &dump);
-        g_set_error(&dump.error, G_FILE_ERROR, G_FILE_ERROR_INTR,
-                    "dump: given up, since skiff ends");
-    } else {
-        bool ran = rs->phase == RUN_RUNNING;
-        StopReason before = rs->reason;
-        VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
-        if (!ran) {
-            rs->reason = before;
-        }
-        ok = dump_co_write(vm);
-        vm_stopped_put(rs, token);
-        if (ran && rs->wants_to_run && !vm->quitting) {
-            co_vm_start(rs);
-        }
+    bool ran = rs->phase == RUN_RUNNING;
+    bool ok = vm->quitting ? dump_co_give_up() : dump_co_write_stopped(vm);
+    GError *failure = NULL;
+    dump_finish(ok, &failure);
+    ended(failure);
+    if (failure != NULL) {
+        g_propagate_error(error, failure);
+    }
+    if (ran && rs->wants_to_run && !vm->quitting) {
+        co_vm_start(rs);
     }
     vm_operation_end(rs);
-    return dump_finish(ok, error);
+    return ok;
 }

@@ -39,8 +39,10 @@ typedef struct DumpOptions {
 
 /* Opens the file. False + error: a dump is under way, or the file is no good. */
 bool dump_co_begin(Vm *vm, const DumpOptions *options, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* The dump that was begun. False + error: it has failed. */
-bool dump_co_run(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The dump that was begun. @ended is told when it has ended, before the VM goes on; @error NULL:
+ * well. False + error: it has failed. */
+typedef void DumpEndedFn(const GError *error); /* main */
+bool dump_co_run(Vm *vm, DumpEndedFn *ended, GError **error) coroutine_fn RUNS_IN_MAIN;
 DumpProgress dump_progress(void) RUNS_IN_MAIN;
 /* The dump that is under way, if any, fails soon. */
 void dump_cancel(void) RUNS_IN_MAIN;

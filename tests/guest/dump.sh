@@ -93,7 +93,7 @@ vm.cmd("dump-guest-memory", paging=False, detach=True, protocol="file:%s/dump" %
 names = []
 while "RESUME" not in names:
     names.append(vm.wait_event("STOP", "RESUME", "DUMP_COMPLETED")["event"])
-assert names[0] == "STOP", names
+assert names == ["STOP", "DUMP_COMPLETED", "RESUME"], names
 vm.cmd("stop")
 vm.wait_event("STOP")
 vm.cmd("dump-guest-memory", paging=False, protocol="file:%s/second" % work)

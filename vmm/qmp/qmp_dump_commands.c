@@ -120,21 +120,15 @@ static RUNS_IN_MAIN struct json_object *dump_progress_to_json(void)
     return result;
 }
 
-/* From the beginning to the event. */
-static coroutine_fn RUNS_IN_MAIN bool dump_co_run_and_tell(Vm *vm, GError **error)
+static void dump_ended(const GError *error)
 {
-    g_autoptr(GError) failure = NULL;
-    bool ok = dump_co_run(vm, &failure);
+    enter_main();
     struct json_object *data = json_object_new_object();
     qmp_put(data, "result", dump_progress_to_json());
-    if (!ok) {
-        qmp_put_str(data, "error", failure->message);
+    if (error != NULL) {
+        qmp_put_str(data, "error", error->message);
     }
     qmp_event_emit("DUMP_COMPLETED", data);
-    if (!ok) {
-        g_propagate_error(error, g_steal_pointer(&failure));
-    }
-    return ok;
 }
 
 static void dump_run_detached(void *opaque)
@@ -142,7 +136,7 @@ static void dump_run_detached(void *opaque)
     enter_main();
     enter_coroutine();
     g_autoptr(GError) error = NULL;
-    if (!dump_co_run_and_tell(opaque, &error)) {
+    if (!dump_co_run(opaque, dump_ended, &error)) {
         log_warn("dump-guest-memory: %s", error->message);
     }
 }
@@ -161,7 +155,7 @@ static struct json_object *dump_guest_memory(QmpCall *call, struct json_object *
     if (qmp_arg_bool(args, "detach", false)) {
         co_start(call->vm->ctx, dump_run_detached, call->vm);
     } else {
-        dump_co_run_and_tell(call->vm, error);
+        dump_co_run(call->vm, dump_ended, error);
     }
     return NULL;
 }
