@@ -9,7 +9,18 @@
 
 /* ---- break instructions in memory ---- */
 
-static bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error)
+GdbSoftware *gdb_software_find(GdbBreakpoints *b, uint64_t gpa)
+{
+    for (unsigned i = 0; i < b->software->len; i++) {
+        GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
+        if (s->gpa == gpa) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error)
 {
     GdbSoftware added = {.gpa = gpa, .users = 1};
     GdbSoftware *there = gdb_software_find(b, gpa);
@@ -20,28 +31,25 @@ static bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error)
     if (!guest_physical_read(&b->vm->ram, gpa, &added.own, 1, error)) {
         return false;
     }
-    /* Known before it is there: a vCPU may run into it at once. */
-    rank_mutex_lock(&b->lock);
     g_array_append_val(b->software, added);
     b->debug.software = b->abilities.instruction;
-    rank_mutex_unlock(&b->lock);
     return guest_physical_write(&b->vm->ram, gpa, &b->instruction, 1, error);
 }
 
 /* What stands there is put back only if it is still ours: the guest may have loaded other code. */
 static void gdb_software_remove(GdbBreakpoints *b, uint64_t gpa)
 {
-    GdbSoftware *s = gdb_software_find(b, gpa);
-    if (s == NULL || --s->users > 0) {
-        return;
-    }
-    uint8_t now;
-    if (guest_physical_read(&b->vm->ram, gpa, &now, 1, NULL) && now == b->instruction) {
-        guest_physical_write(&b->vm->ram, gpa, &s->own, 1, NULL);
-    }
     rank_mutex_lock(&b->lock);
-    g_array_remove_index_fast(b->software, (guint)(s - (GdbSoftware *)(void *)b->software->data));
-    b->debug.software = b->abilities.instruction && b->software->len > 0;
+    GdbSoftware *s = gdb_software_find(b, gpa);
+    if (s != NULL && --s->users == 0) {
+        uint8_t now;
+        if (guest_physical_read(&b->vm->ram, gpa, &now, 1, NULL) && now == b->instruction) {
+            guest_physical_write(&b->vm->ram, gpa, &s->own, 1, NULL);
+        }
+        g_array_remove_index_fast(b->software,
+                                  (guint)(s - (GdbSoftware *)(void *)b->software->data));
+        b->debug.software = b->abilities.instruction && b->software->len > 0;
+    }
     rank_mutex_unlock(&b->lock);
 }
 
@@ -138,16 +146,37 @@ static bool gdb_stepped_insert(GdbBreakpoints *b, GdbBreakpoint *bp, const ArchP
     return true;
 }
 
-static void gdb_stepped_remove(GdbBreakpoints *b, const GdbBreakpoint *bp)
+static GdbStepped *gdb_stepped_find(GdbBreakpoints *b, const GdbBreakpoint *bp)
 {
-    rank_mutex_lock(&b->lock);
     for (unsigned i = 0; i < b->stepped->len; i++) {
-        const GdbStepped *s = &g_array_index(b->stepped, GdbStepped, i);
+        GdbStepped *s = &g_array_index(b->stepped, GdbStepped, i);
         if (s->type == bp->type && s->address == bp->address && s->size == bp->size) {
-            g_array_remove_index_fast(b->stepped, i);
-            break;
+            return s;
         }
     }
+    return NULL;
+}
+
+/* Back to steps, from a break instruction that has come into memory. */
+static void gdb_stepped_leave_memory(GdbBreakpoints *b, const GdbBreakpoint *bp)
+{
+    rank_mutex_lock(&b->lock);
+    GdbStepped *s = gdb_stepped_find(b, bp);
+    uint64_t gpa = s->gpa;
+    bool was_in_memory = s->in_memory;
+    s->in_memory = false;
+    rank_mutex_unlock(&b->lock);
+    if (was_in_memory) {
+        gdb_software_remove(b, gpa);
+    }
+}
+
+static void gdb_stepped_remove(GdbBreakpoints *b, const GdbBreakpoint *bp)
+{
+    gdb_stepped_leave_memory(b, bp);
+    rank_mutex_lock(&b->lock);
+    GdbStepped *s = gdb_stepped_find(b, bp);
+    g_array_remove_index_fast(b->stepped, (guint)(s - (GdbStepped *)(void *)b->stepped->data));
     rank_mutex_unlock(&b->lock);
 }
 
@@ -211,7 +240,10 @@ static bool gdb_breakpoint_place(GdbBreakpoints *b, GdbBreakpoint *bp, const Arc
     }
     bp->gpa = t.gpa;
     bp->place = GDB_IN_MEMORY;
-    return gdb_software_insert(b, t.gpa, error);
+    rank_mutex_lock(&b->lock);
+    bool ok = gdb_software_insert(b, t.gpa, error);
+    rank_mutex_unlock(&b->lock);
+    return ok;
 }
 
 bool gdb_breakpoints_co_insert(GdbBreakpoints *b, GdbBreakpointType type, uint64_t address,
@@ -279,6 +311,9 @@ void gdb_breakpoints_reset(GdbBreakpoints *b)
 {
     for (unsigned i = 0; i < b->set->len; i++) {
         GdbBreakpoint *bp = &g_array_index(b->set, GdbBreakpoint, i);
+        if (bp->place == GDB_BY_STEPS) {
+            gdb_stepped_leave_memory(b, bp);
+        }
         if (bp->place == GDB_IN_REGISTER || bp->place == GDB_BY_STEPS) {
             continue;
         }
@@ -351,18 +386,21 @@ void gdb_breakpoints_drop_stops(GdbBreakpoints *b)
 
 void gdb_breakpoints_hide(GdbBreakpoints *b, uint64_t gpa, uint8_t *bytes, size_t size)
 {
+    rank_mutex_lock(&b->lock);
     for (unsigned i = 0; i < b->software->len; i++) {
         const GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
         if (s->gpa >= gpa && s->gpa - gpa < size && bytes[s->gpa - gpa] == b->instruction) {
             bytes[s->gpa - gpa] = s->own;
         }
     }
+    rank_mutex_unlock(&b->lock);
 }
 
 bool gdb_breakpoints_write(GdbBreakpoints *b, uint64_t gpa, const uint8_t *bytes, size_t size,
                            GError **error)
 {
     g_autofree uint8_t *copy = g_memdup2(bytes, size);
+    rank_mutex_lock(&b->lock);
     for (unsigned i = 0; i < b->software->len; i++) {
         GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
         if (s->gpa >= gpa && s->gpa - gpa < size) {
@@ -370,5 +408,7 @@ bool gdb_breakpoints_write(GdbBreakpoints *b, uint64_t gpa, const uint8_t *bytes
             copy[s->gpa - gpa] = b->instruction;
         }
     }
-    return guest_physical_write(&b->vm->ram, gpa, copy, size, error);
+    bool ok = guest_physical_write(&b->vm->ram, gpa, copy, size, error);
+    rank_mutex_unlock(&b->lock);
+    return ok;
 }

@@ -9,7 +9,8 @@
  *   IN_REGISTER  a debug register: while the vCPU does not translate addresses, or not this one, so
  *                that a kernel that is yet to be loaded can be given breakpoints
  *   BY_STEPS     vCPUs execute instruction by instruction and look where they are: where KVM
- *                has debug registers in name only (arch_debug_probe)
+ *                has debug registers in name only (arch_debug_probe). Once the address is
+ *                mapped, the vCPU that finds out puts a break instruction there
  *   LOST         none of these can be had: after a reset that found all debug registers taken
  *
  * Invariants
@@ -61,6 +62,7 @@ typedef struct GdbStepped {
     uint64_t address, gpa;
     size_t size;
     uint8_t last[GDB_WATCH_SIZE_MAX]; /* what is watched, as it was seen */
+    bool in_memory; /* its page has come to be mapped: a break instruction serves from now on */
 } GdbStepped;
 
 /* A byte of memory that a break instruction stands in for. */
@@ -132,6 +134,9 @@ void gdb_breakpoints_drop_stops(GdbBreakpoints *b) RUNS_IN_MAIN;
 /* ---- memory as if no break instruction stood in it ---- */
 void gdb_breakpoints_hide(GdbBreakpoints *b, uint64_t gpa, uint8_t *bytes, size_t size)
     RUNS_IN_MAIN;
+/* For gdb_vcpu.c: under the lock. */
+GdbSoftware *gdb_software_find(GdbBreakpoints *b, uint64_t gpa) ANY_THREAD;
+bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error) ANY_THREAD;
 /* Writes; what a break instruction covers goes to what is put back later. */
 bool gdb_breakpoints_write(GdbBreakpoints *b, uint64_t gpa, const uint8_t *bytes, size_t size,
                            GError **error) RUNS_IN_MAIN;

@@ -110,8 +110,6 @@ void gdb_co_write_binary(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
 /* @opaque: the GdbBreakpoints. */
 extern const VcpuDebugger gdb_vcpu_debugger;
 void gdb_vcpu_apply_call(Vcpu *v, void *opaque) RUNS_IN_VCPU;
-/* Under the lock, or in main. */
-GdbSoftware *gdb_software_find(GdbBreakpoints *b, uint64_t gpa) ANY_THREAD;
 
 /* ---- gdb_run.c ---- */
 typedef enum GdbAction { GDB_HOLD, GDB_CONTINUE, GDB_STEP } GdbAction;

@@ -81,7 +81,8 @@ void gdb_co_read_memory(Gdb *g, const char *args)
     g_autofree uint8_t *bytes = g_malloc(size + 1);
     size_t done = gdb_read(g, paging, address, bytes, size, &error);
     if (error != NULL) {
-        gdb_send_error(g, error);
+        gdb_send_text(g, "E14"); /* gdb takes no words here */
+        g_error_free(error);
         return;
     }
     g_autoptr(GString) s = g_string_new(NULL);

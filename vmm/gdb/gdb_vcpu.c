@@ -7,15 +7,14 @@
 #include "vmm/gdb/gdb_int.h"
 #include "vmm/guest_memory.h"
 
-GdbSoftware *gdb_software_find(GdbBreakpoints *b, uint64_t gpa)
+/* Whether there is something that only steps can find. */
+static bool gdb_vcpu_must_step(const GdbBreakpoints *b)
 {
-    for (unsigned i = 0; i < b->software->len; i++) {
-        GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
-        if (s->gpa == gpa) {
-            return s;
-        }
+    bool must = false;
+    for (unsigned i = 0; i < b->stepped->len; i++) {
+        must |= !g_array_index(b->stepped, GdbStepped, i).in_memory;
     }
-    return NULL;
+    return must;
 }
 
 /* What this vCPU reports now. */
@@ -24,7 +23,7 @@ static ArchDebug gdb_vcpu_wants(GdbBreakpoints *b, Vcpu *v, bool *user_step)
     rank_mutex_lock(&b->lock);
     ArchDebug debug = b->debug;
     *user_step = b->vcpus[vcpu_index(v)].step;
-    debug.step = *user_step || b->stepped->len > 0;
+    debug.step = *user_step || gdb_vcpu_must_step(b);
     rank_mutex_unlock(&b->lock);
     debug.step_blocks_interrupts = *user_step && b->blocks_interrupts;
     return debug;
@@ -76,18 +75,40 @@ static RUNS_IN_VCPU bool gdb_vcpu_is_at_software(GdbBreakpoints *b, Vcpu *v, uin
     return found;
 }
 
+/* What an address stands for that was not mapped before: from now on memory can have the
+ * breakpoint.
+ */
+static void gdb_vcpu_settle(GdbBreakpoints *b, const ArchPaging *paging, GdbStepped *s)
+{
+    ArchTranslation t;
+    if (arch_paging_is_on(paging) && arch_translate(paging, &b->vm->ram, s->address, &t, NULL) &&
+        gdb_software_insert(b, t.gpa, NULL)) {
+        s->gpa = t.gpa;
+        s->in_memory = true;
+    }
+}
+
+static GdbStopKind gdb_stepped_kind(const GdbStepped *s)
+{
+    return s->type == GDB_BREAK_SOFTWARE ? GDB_STOP_SOFTWARE : GDB_STOP_HARDWARE;
+}
+
 /* What a step has met. */
-static GdbStop gdb_vcpu_look(GdbBreakpoints *b, uint64_t pc)
+static RUNS_IN_VCPU GdbStop gdb_vcpu_look(GdbBreakpoints *b, Vcpu *v, uint64_t pc)
 {
     GdbStop stop = {0};
+    ArchPaging paging;
+    arch_vcpu_get_paging(vcpu_fd(v), &paging);
     rank_mutex_lock(&b->lock);
     for (unsigned i = 0; stop.kind == GDB_STOP_NONE && i < b->stepped->len; i++) {
         GdbStepped *s = &g_array_index(b->stepped, GdbStepped, i);
         uint8_t now[GDB_WATCH_SIZE_MAX];
         if (s->type < GDB_WATCH_WRITE) {
-            stop.kind = pc != s->address                ? GDB_STOP_NONE
-                        : s->type == GDB_BREAK_SOFTWARE ? GDB_STOP_SOFTWARE
-                                                        : GDB_STOP_HARDWARE;
+            if (pc == s->address) {
+                stop.kind = gdb_stepped_kind(s);
+            } else if (!s->in_memory) {
+                gdb_vcpu_settle(b, &paging, s);
+            }
         } else if (guest_physical_read(&b->vm->ram, s->gpa, now, s->size, NULL) &&
                    memcmp(now, s->last, s->size) != 0) {
             memcpy(s->last, now, s->size);
@@ -105,7 +126,7 @@ static RUNS_IN_VCPU GdbStop gdb_vcpu_why(GdbBreakpoints *b, Vcpu *v, ArchDebugCa
     GdbStop stop = {0};
     switch (cause) {
     case ARCH_DEBUG_STEP:
-        stop = gdb_vcpu_look(b, pc);
+        stop = gdb_vcpu_look(b, v, pc);
         if (stop.kind == GDB_STOP_NONE && user_step) {
             stop.kind = GDB_STOP_STEP;
         }
@@ -147,8 +168,9 @@ static bool gdb_vcpu_debug_exit(Vcpu *v, const struct kvm_debug_exit_arch *exit,
         gdb_vcpu_note(b, v, stop);
         return true;
     }
-    bool ours = cause == ARCH_DEBUG_STEP || (debug.traps && arch_debug_drop_trap(vcpu_fd(v), exit));
-    if (!ours) {
+    if (cause == ARCH_DEBUG_STEP) {
+        gdb_vcpu_apply(b, v); /* the guest may just have loaded flags without it */
+    } else if (!debug.traps || !arch_debug_drop_trap(vcpu_fd(v), exit)) {
         arch_debug_reinject(vcpu_fd(v), exit, &debug);
     }
     return false;
