@@ -190,7 +190,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void blk_request_co_begin(BlockBackend *blk
         r->next->link = &r->next;
     }
     blk->requests = r;
-    r->start_ns = aio_now_ns(blk->home);
+    r->start_ns = aio_batch_now_ns(blk->home);
     trace_block_request_begin(blk->name, r->op, r->offset, r->bytes, blk_in_flight(blk));
 }
 
@@ -208,7 +208,7 @@ static RUNS_IN_IOTHREAD int blk_request_end(BlockBackend *blk, BlkRequest *r, in
     }
     r->link = NULL;
     blk_account_end(&blk->account, r->account, r->offset, r->bytes, r->start_ns,
-                    aio_now_ns(blk->home), ret);
+                    aio_batch_now_ns(blk->home), ret);
     trace_block_request_end(blk->name, r->op, r->offset, ret);
     blk_count_out(blk);
     return ret;

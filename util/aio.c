@@ -344,6 +344,7 @@ static bool aio_has_work(const AioContext *ctx)
 
 static bool aio_poll_once(AioContext *ctx)
 {
+    ctx->batch_now_ns = 0;
     bool progress = false;
     for (AioHandler *h = ctx->handlers; h != NULL; h = h->next) {
         if (!h->dead && h->ops->poll != NULL && h->ops->poll(h->opaque)) {
@@ -476,6 +477,7 @@ static bool aio_dispatch(AioContext *ctx, const struct epoll_event *events, int 
 
 static bool aio_turn(AioContext *ctx, bool may_block)
 {
+    ctx->batch_now_ns = 0;
     bool progress = aio_bh_run(ctx);
     progress |= aio_ready_run(ctx);
     progress |= aio_timers_run(ctx);
@@ -494,6 +496,7 @@ static bool aio_turn(AioContext *ctx, bool may_block)
     ctx->turns_without_epoll = 0;
     struct epoll_event events[AIO_EVENTS_PER_TURN];
     int count = aio_epoll(ctx, events, timeout_ns);
+    ctx->batch_now_ns = 0;
     progress |= aio_dispatch(ctx, events, count);
     return progress;
 }

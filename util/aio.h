@@ -117,6 +117,9 @@ struct AioTimer {
 };
 /* Now, on the context's clock: CLOCK_MONOTONIC, or the virtual time a test has set. */
 int64_t aio_now_ns(const AioContext *ctx) ANY_THREAD;
+/* The same for statistics: the clock is read at most once between two looks for new work, so that
+ * what a turn does in a batch has one time. Owner only. */
+int64_t aio_batch_now_ns(AioContext *ctx) ANY_THREAD;
 void aio_timer_init(AioTimer *t, AioContext *ctx, void (*fn)(void *), void *opaque) ANY_THREAD;
 /* Owner only. Arms (again) for @deadline_ns; fires once. */
 void aio_timer_arm(AioTimer *t, int64_t deadline_ns) ANY_THREAD;

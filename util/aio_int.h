@@ -48,6 +48,7 @@ struct AioContext {
     unsigned heap_count, heap_size;
     bool virtual_time;
     int64_t virtual_now_ns;
+    int64_t batch_now_ns; /* 0: the clock was not read since the last look for work */
 
     int64_t poll_max_ns, poll_ns;
     unsigned turns_without_epoll;

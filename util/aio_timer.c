@@ -15,11 +15,20 @@ int64_t aio_now_ns(const AioContext *ctx)
     return ctx->virtual_time ? ctx->virtual_now_ns : aio_clock_ns();
 }
 
+int64_t aio_batch_now_ns(AioContext *ctx)
+{
+    if (ctx->batch_now_ns == 0) {
+        ctx->batch_now_ns = aio_now_ns(ctx);
+    }
+    return ctx->batch_now_ns;
+}
+
 void aio_context_set_virtual_time(AioContext *ctx, int64_t now_ns)
 {
     assert_home(ctx);
     ctx->virtual_time = true;
     ctx->virtual_now_ns = now_ns;
+    ctx->batch_now_ns = 0;
 }
 
 void aio_timer_init(AioTimer *t, AioContext *ctx, void (*fn)(void *), void *opaque)

@@ -40,7 +40,8 @@ BLOCK_TEST(an_unused_backend_has_counted_nothing)
 BLOCK_TEST(a_failure_counts_as_failed_with_its_time_and_without_its_bytes)
 {
     BlockBackend *blk = test_blk(
-        "d", "fault,fail-op=write,errno=28,delay-ns=1000000,file.driver=null-co,file.size=1M", true);
+        "d", "fault,fail-op=write,errno=28,delay-ns=1000000,file.driver=null-co,file.size=1M",
+        true);
     BlkStats s;
     assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, buf, 0), -ENOSPC);
     blk_stats(blk, &s);
@@ -91,6 +92,8 @@ BLOCK_TEST(time_in_a_drained_section_is_not_the_disks)
 
 /* ---- histograms ---- */
 
+#define SLOW "fault,fail-op=any,errno=0,delay-ns=1,file.driver=null-co,file.size=1M"
+
 static coroutine_fn RUNS_IN_MAIN uint64_t bins_in_all(BlockBackend *blk, BlkOp op, unsigned *count)
 {
     uint64_t bins[8] = {0}, all = 0;
@@ -104,7 +107,7 @@ static coroutine_fn RUNS_IN_MAIN uint64_t bins_in_all(BlockBackend *blk, BlkOp o
 
 BLOCK_TEST(a_histogram_counts_from_when_it_was_asked_for)
 {
-    BlockBackend *blk = test_blk("d", "null-co,size=1M", true);
+    BlockBackend *blk = test_blk("d", SLOW, true);
     static const uint64_t boundaries[] = {1, 1000, 1000000000000};
     uint64_t bins[8];
     const uint64_t *told;

@@ -266,7 +266,9 @@ static void histograms_come_and_go(void **state)
 {
     QmpRig *rig = *state;
     Body b = {.rig = rig, .node = "disk"};
-    g_free(qmp_ok(rig, "blockdev-add", NULL_DISK));
+    g_free(qmp_ok(rig, "blockdev-add",
+                  "{'driver':'fault','node-name':'disk','fail-op':'any','errno':0,'delay-ns':1,"
+                  "'file':{'driver':'null-co','size':1048576}}"));
     run_body(&b, open_backend);
     g_free(qmp_ok(rig, "block-latency-histogram-set",
                   "{'id':'vd0','boundaries':[1,1000000000000],'boundaries-flush':[5]}"));
