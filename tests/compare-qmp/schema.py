@@ -9,10 +9,6 @@ values, elements. A difference is a line of text that begins with what it is abo
     event RESET, data, reason, value 'host-error': only in QEMU
 """
 
-# QEMU's schema is recursive (a block node has child nodes), so walks end somewhere.
-DEPTH = 6
-
-
 class Schema:
     def __init__(self, entities):
         self.by_name = {(e["meta-type"] in ("command", "event"), e["name"]): e for e in entities}
@@ -37,9 +33,11 @@ class Schema:
         """{member: (type, optional)} of an object, those of all its variants among them."""
         e = self.type(name)
         found = {m["name"]: (m["type"], "default" in m) for m in e.get("members", [])}
-        for variant in e.get("variants", []):
-            for key, (kind, _) in self.members(variant["type"]).items():
-                found.setdefault(key, (kind, True))
+        variants = [self.members(v["type"]) for v in e.get("variants", [])]
+        for members in variants:
+            for key, (kind, _) in members.items():
+                always = all(key in v and not v[key][1] for v in variants)
+                found.setdefault(key, (kind, not always))
         return found
 
     def values(self, name):
@@ -51,6 +49,7 @@ class Comparison:
     def __init__(self, qemu, skiff):
         self.qemu, self.skiff = qemu, skiff
         self.found = []
+        self.path = []  # types that are being compared: QEMU's schema is recursive
 
     def note(self, where, what):
         line = ", ".join(where) + ": " + what
@@ -64,8 +63,13 @@ class Comparison:
             self.note(where + [word % name], "only in skiff")
 
     def compare_types(self, where, qemu, skiff, is_argument):
-        if len(where) > DEPTH:
+        if (qemu, skiff) in self.path:
             return
+        self.path.append((qemu, skiff))
+        self.compare_values(where, qemu, skiff, is_argument)
+        self.path.pop()
+
+    def compare_values(self, where, qemu, skiff, is_argument):
         theirs, ours = self.qemu.kind(qemu), self.skiff.kind(skiff)
         if theirs != ours:
             if not {theirs, ours} & {"alternate", "value"}:
