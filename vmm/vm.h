@@ -236,6 +236,9 @@ bool board_co_build(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* After all devices are there: assigns PCI resources, writes firmware tables, loads the kernel;
  * vCPUs to their boot state. STOPPED. Also at reset. */
 bool board_co_reset(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Before the guest has run: a device has been plugged, and what is told to the guest at its start
+ * is brought up to date. */
+void board_device_added(Vm *vm) RUNS_IN_MAIN;
 
 /* Asks the guest to power off, as a person would: it decides. */
 void board_press_power_button(Vm *vm) RUNS_IN_MAIN;

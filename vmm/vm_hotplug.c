@@ -164,6 +164,9 @@ Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
         return NULL;
     }
     SP("hotplug.realized", dev);
+    if (vm->run.phase == RUN_STOPPED && vm->run.reason == STOP_PRELAUNCH) {
+        board_device_added(vm);
+    }
     if (vm->run.phase == RUN_RUNNING && dev->type->co_start != NULL) {
         dev->type->co_start(dev);
     }

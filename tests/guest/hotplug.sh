@@ -17,7 +17,7 @@ start_vm() {
     set_own_guest "$guest" "seed=$RANDOM ${guest_words-}" "$@"
     start_skiff "${own_guest[@]}" -m 256 -serial "file:$console" \
         -qmp "unix:$work/qmp,server=on,wait=off" -qmp "unix:$work/qmp2,server=on,wait=off" \
-        -chardev "socket,id=c0,path=$work/port,server=on,wait=off" -object iothread,id=io
+        -chardev "socket,id=c0,path=$work/port,server=on,wait=off" -object iothread,id=io -object iothread,id=io2
 }
 
 # drive_vm ARGUMENT…: runs the Python program on standard input with `vm`, a QMP client, and what
@@ -66,7 +66,7 @@ port = socket.socket(socket.AF_UNIX)
 port.connect(work + "/port")
 port.settimeout(vm.timeout)
 for n in range(int(sys.argv[2])):
-    plug(driver="virtio-blk-pci", id="disk", drive="d0")
+    plug(driver="virtio-blk-pci", id="disk", drive="d0", iothread=("io", "io2")[n % 2])
     plug(driver="virtio-rng-pci", id="rng", iothread="io")
     plug(driver="virtio-serial-pci", id="serial")
     plug(driver="virtserialport", id="port", bus="serial.0", chardev="c0", name="port")
@@ -150,6 +150,23 @@ PYTHON
     wait_skiff
     expect_status 1
     expect_output '^hotplug: PASS disks=2 .* ejected=2 '
+}
+
+test_a_device_that_comes_before_the_guest_runs_is_set_up_as_any_other() {
+    make_disk 1M
+    start_vm hotplug -S -blockdev "driver=raw,node-name=d0,file.driver=file,file.filename=$disk"
+    drive_vm <<'PYTHON'
+plug(driver="virtio-blk-pci", id="disk", drive="d0")
+for device in vm.cmd("query-pci")[0]["devices"]:
+    for region in device["regions"]:
+        assert region["address"] != -1, device
+vm.cmd("cont")
+unplug("disk")
+vm.cmd("system_powerdown")
+PYTHON
+    wait_skiff
+    expect_status 1
+    expect_output '^hotplug: PASS disks=1 .* ejected=1 '
 }
 
 test_a_guest_that_never_answers() {

@@ -67,7 +67,7 @@ def unplug(name):
 
 wait_step("ready")
 for round in ("1", "2"):
-    vm.cmd("device_add", driver="virtio-blk-pci", id="disk", drive="d0", addr="7")
+    vm.cmd("device_add", driver="virtio-blk-pci", id="disk", drive="d0", iothread="io", addr="7")
     wait_step("disk %s %s" % (round, md5))
     unplug("disk")
     wait_step("disk-gone " + round)

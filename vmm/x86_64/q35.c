@@ -316,6 +316,15 @@ static int board_load(void *opaque)
     return ok ? 0 : -1;
 }
 
+void board_device_added(Vm *vm)
+{
+    if (vm->board->image != NULL) { /* there is no firmware that would do it */
+        bql_lock();
+        pci_bus_assign_resources(vm->pci);
+        bql_unlock();
+    }
+}
+
 /* What firmware would do. */
 static coroutine_fn RUNS_IN_MAIN bool board_co_boot_directly(Vm *vm, BootState *state,
                                                              GError **error)
