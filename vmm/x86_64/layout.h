@@ -64,7 +64,7 @@
 #define X86_PORT_FW_CFG 0x510 /* selector, data 0x511, DMA 0x514-0x51b */
 #define X86_PORT_PM 0x600     /* ICH9 PMBASE */
 #define X86_PORT_PM_SIZE 0x80
-#define X86_PORT_HOTPLUG 0xcc0 /* PCI hotplug registers, 16 ports */
+#define X86_PORT_HOTPLUG 0xcc0    /* PCI hotplug registers, 16 ports */
 #define X86_PORT_PCI_CONFIG 0xcf8 /* address; data 0xcfc; byte 0xcf9 is the reset register */
 #define X86_PORT_RESET 0xcf9
 
