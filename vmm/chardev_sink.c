@@ -2,7 +2,8 @@
 /*
  * A sink: one descriptor that a stream's output goes to.
  *
- *   IDLE --sink_kick: bytes pending, fd may block--> BUSY --worker--> DONE --sink_reap--> IDLE
+ *   IDLE --sink_kick: bytes pending, fd may block--> QUEUED --worker--> BUSY --worker--> DONE
+ *     DONE --sink_reap--> IDLE          QUEUED --a handler of a fatal signal--> IDLE
  *
  * A descriptor that does not block is written from main and stays IDLE.
  */
@@ -19,6 +20,9 @@
 /* How long a crashing process waits for a reader, in all. */
 #define SINK_CRASH_WAIT_MS 100
 
+/* A handler of a fatal signal writes out what there is: main, if it still runs, begins nothing. */
+static _Atomic bool sink_crashing;
+
 void sink_init(ChardevSink *sink, ChardevStream *s)
 {
     sink->stream = s;
@@ -26,10 +30,9 @@ void sink_init(ChardevSink *sink, ChardevStream *s)
     sink->fd = -1;
 }
 
-/* The pending bytes that are contiguous in the ring. */
-static size_t sink_peek(ChardevSink *sink, const uint8_t **data)
+/* The bytes from @position on that are contiguous in the ring. */
+static size_t sink_peek_at(const ChardevSink *sink, uint64_t position, const uint8_t **data)
 {
-    uint64_t position = atomic_load(&sink->position);
     uint64_t pending = atomic_load(&sink->ring->written) - position;
     size_t at = position % STREAM_RING_BYTES;
 
@@ -37,10 +40,18 @@ static size_t sink_peek(ChardevSink *sink, const uint8_t **data)
     return MIN(pending, STREAM_RING_BYTES - at);
 }
 
-static void sink_advance(ChardevSink *sink, size_t bytes)
+/* The pending ones. */
+static size_t sink_peek(const ChardevSink *sink, const uint8_t **data)
+{
+    return sink_peek_at(sink, atomic_load(&sink->position), data);
+}
+
+/* The bytes from @from on have been written. A signal handler in another thread may have counted
+ * them already. */
+static void sink_advance(ChardevSink *sink, uint64_t from, size_t bytes)
 {
     rank_mutex_lock(&sink->stream->lock);
-    atomic_store(&sink->position, atomic_load(&sink->position) + bytes);
+    atomic_compare_exchange_strong(&sink->position, &from, from + bytes);
     rank_mutex_unlock(&sink->stream->lock);
 }
 
@@ -82,13 +93,15 @@ static bool sink_error_passes(int error_number)
     return error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG;
 }
 
-/* A write of @chunk bytes gave @result. False when this sink can't go on now. */
-static RUNS_IN_MAIN bool sink_take_result(ChardevSink *sink, size_t chunk, ssize_t result)
+/* A write of @chunk bytes from position @from on gave @result. False when this sink can't go on
+ * now. */
+static RUNS_IN_MAIN bool sink_take_result(ChardevSink *sink, uint64_t from, size_t chunk,
+                                          ssize_t result)
 {
     ChardevStream *s = sink->stream;
 
     if (result >= 0) {
-        sink_advance(sink, (size_t)result);
+        sink_advance(sink, from, (size_t)result);
         return true;
     }
     if (result == -EAGAIN || result == -EWOULDBLOCK) {
@@ -103,7 +116,7 @@ static RUNS_IN_MAIN bool sink_take_result(ChardevSink *sink, size_t chunk, ssize
     /* A full disk may have room again later: these bytes are lost, the next are tried. */
     log_limited(&sink->limit, "chardev '%s': %s: %s: %zu bytes of output lost", s->base.id,
                 sink->what, g_strerror((int)-result), chunk);
-    sink_advance(sink, chunk);
+    sink_advance(sink, from, chunk);
     return true;
 }
 
@@ -112,9 +125,14 @@ static RUNS_IN_MAIN bool sink_take_result(ChardevSink *sink, size_t chunk, ssize
 static int sink_write_in_worker(void *opaque)
 {
     ChardevSink *sink = opaque;
-    const uint8_t *data = sink->ring->bytes + atomic_load(&sink->position) % STREAM_RING_BYTES;
+    const uint8_t *data = sink->ring->bytes + sink->from % STREAM_RING_BYTES;
+
+    int queued = SINK_QUEUED;
 
     enter_worker();
+    if (!atomic_compare_exchange_strong(&sink->work, &queued, SINK_BUSY)) {
+        return 0; /* somebody else writes it */
+    }
     sink->result = chardev_fd_write(sink->fd, sink->mode, data, sink->chunk);
     atomic_store(&sink->work, SINK_DONE);
     return 0;
@@ -129,7 +147,7 @@ static RUNS_IN_MAIN void sink_reap(ChardevSink *sink)
     }
     atomic_store(&sink->work, SINK_IDLE);
     if (sink->active) {
-        sink_take_result(sink, sink->chunk, sink->result);
+        sink_take_result(sink, sink->from, sink->chunk, sink->result);
     }
 }
 
@@ -141,13 +159,14 @@ static void sink_worker_coroutine(void *opaque)
 
     enter_coroutine();
     enter_main();
+    sink->from = atomic_load(&sink->position);
     sink->chunk = sink_peek(sink, &data);
     if (sink->mode == FD_POLLED) {
         sink->chunk = MIN(sink->chunk, PIPE_BUF); /* what poll promises to be taken at once */
     }
-    if (sink->active && sink->chunk > 0) {
+    if (sink->active && sink->chunk > 0 && !atomic_load(&sink_crashing)) {
         /* Only now: from here on the worker runs, whether or not the loop goes on. */
-        atomic_store(&sink->work, SINK_BUSY);
+        atomic_store(&sink->work, SINK_QUEUED);
         co_run_in_worker(sink_write_in_worker, sink);
         sink_reap(sink);
     }
@@ -166,12 +185,15 @@ static RUNS_IN_MAIN void sink_kick_nonblocking(ChardevSink *sink)
     size_t size;
 
     for (unsigned i = 0; i < SINK_WRITES_PER_KICK; i++) {
+        uint64_t from = atomic_load(&sink->position);
+
         size = sink_peek(sink, &data);
         if (size == 0) {
             sink_watch(sink, false);
             return;
         }
-        if (!sink_take_result(sink, size, chardev_fd_write(sink->fd, sink->mode, data, size))) {
+        if (!sink_take_result(sink, from, size,
+                              chardev_fd_write(sink->fd, sink->mode, data, size))) {
             break;
         }
     }
@@ -185,7 +207,7 @@ void sink_kick(ChardevSink *sink)
     const uint8_t *data;
     size_t size;
 
-    if (!sink->active || sink->running) {
+    if (!sink->active || sink->running || atomic_load(&sink_crashing)) {
         return;
     }
     if (sink->mode == FD_NONBLOCK || sink->mode == FD_SOCKET) {
@@ -246,7 +268,7 @@ bool sink_flush_blocking(ChardevSink *sink, int64_t deadline_ns)
     while (sink->active) {
         struct pollfd p = {.fd = sink->fd, .events = POLLOUT};
 
-        if (atomic_load(&sink->work) == SINK_BUSY) {
+        if (atomic_load(&sink->work) == SINK_BUSY || atomic_load(&sink->work) == SINK_QUEUED) {
             if (sink_ms_until(deadline_ns) == 0) {
                 return false;
             }
@@ -262,26 +284,45 @@ bool sink_flush_blocking(ChardevSink *sink, int64_t deadline_ns)
             return false;
         }
         size = MIN(size, PIPE_BUF);
-        sink_take_result(sink, size, chardev_fd_write(sink->fd, sink->mode, data, size));
+        sink_take_result(sink, atomic_load(&sink->position), size,
+                         chardev_fd_write(sink->fd, sink->mode, data, size));
     }
     return true;
+}
+
+/* The process dies with its threads: a worker that is about to write is given time to. Unless it is
+ * the one that crashed. */
+static void sink_wait_for_worker(ChardevSink *sink)
+{
+    for (int ms = 0; ms < SINK_CRASH_WAIT_MS && atomic_load(&sink->work) == SINK_BUSY; ms++) {
+        poll(NULL, 0, 1);
+    }
 }
 
 void sink_flush_crash(ChardevSink *sink)
 {
     int wait_ms = SINK_CRASH_WAIT_MS;
+    uint64_t position;
+    int work = SINK_QUEUED;
 
+    atomic_store(&sink_crashing, true);
     if (!sink->active || !sink->ring->bytes) {
         return;
     }
-    if (atomic_load(&sink->work) != SINK_IDLE) {
-        atomic_fetch_add(&sink->position, sink->chunk); /* the worker's, not to be said twice */
+    if (!atomic_compare_exchange_strong(&sink->work, &work, SINK_IDLE) && work != SINK_IDLE) {
+        uint64_t from = sink->from;
+
+        sink_wait_for_worker(sink);
+        /* The worker's, not to be said twice; main may be about to count them too. */
+        atomic_compare_exchange_strong(&sink->position, &from, from + sink->chunk);
         atomic_store(&sink->work, SINK_IDLE);
     }
+    /* From here on the count is ours: what main still adds to the sink's is in it twice. */
+    position = atomic_load(&sink->position);
     for (;;) {
         struct pollfd p = {.fd = sink->fd, .events = POLLOUT};
         const uint8_t *data;
-        size_t size = sink_peek(sink, &data);
+        size_t size = sink_peek_at(sink, position, &data);
         ssize_t n;
 
         if (size == 0 || size > STREAM_RING_BYTES || poll(&p, 1, wait_ms) == 0) {
@@ -292,7 +333,8 @@ void sink_flush_crash(ChardevSink *sink)
             return;
         }
         if (n > 0) {
-            atomic_fetch_add(&sink->position, (uint64_t)n);
+            position += (uint64_t)n;
+            atomic_store(&sink->position, position);
         } else {
             wait_ms = 0; /* poll lied: no more patience */
         }

@@ -49,8 +49,9 @@ typedef enum FdMode {
 
 typedef enum SinkWork {
     SINK_IDLE,
-    SINK_BUSY, /* a worker writes `chunk` bytes from `position` on */
-    SINK_DONE, /* it has: `result` */
+    SINK_QUEUED, /* a worker is to write `chunk` bytes from `from` on; who takes this away may */
+    SINK_BUSY,   /* it does */
+    SINK_DONE,   /* it has: `result` */
 } SinkWork;
 
 typedef struct StreamRing {
@@ -71,6 +72,7 @@ typedef struct ChardevSink {
     bool ready;          /* FD_POLLED: it has come */
     bool running;        /* the coroutine that uses the worker exists */
     _Atomic int work;    /* SinkWork */
+    uint64_t from;       /* position of the worker's chunk */
     size_t chunk;
     ssize_t result; /* bytes or -errno */
     LogLimit limit;

@@ -27,19 +27,24 @@ test_the_monitor_may_share_the_terminal() {
     same_but_for_stamps "$output"
 }
 
+# The guest prints all the time; skiff's own messages go elsewhere.
 test_what_a_signal_ends_is_in_both_places() {
-    local signal
+    local signal lines
     for signal in TERM INT HUP ABRT; do
         set_own_guest count 'ms=1'
-        start_skiff "${own_guest[@]}" -serial "stdio,logfile=$log,logtimestamp=on"
+        start_skiff "${own_guest[@]}" -serial "stdio,logfile=$log,logtimestamp=on" -D "$work/messages"
         wait_output '^tick 50'
         kill -s "$signal" "$skiff_pid"
         wait_skiff 20
-        # What skiff itself says at its end is in the same file.
-        grep -aE '^(tick|count)' "$output" >"$work/shown" || true
-        sed -E 's/^\[[0-9:.]{12}\] //' "$log" | grep -aE '^(tick|count)' >"$work/plain"
-        cmp "$work/shown" "$work/plain"
+        sed -E 's/^\[[0-9:.]{12}\] //' "$log" >"$work/plain"
         grep -qaE '^\[[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}\] tick 50' "$log"
+        if [ "$signal" = ABRT ]; then
+            # It runs on while the one is written and then the other.
+            lines=$(wc -l <"$output")
+            cmp <(head -n "$lines" "$output") <(head -n "$lines" "$work/plain")
+        else
+            cmp "$output" "$work/plain"
+        fi
     done
 }
 
