@@ -159,7 +159,7 @@ PYTHON
 
 test_nodes_and_iothreads_come_and_go_under_io() {
     make_disk 64M
-    start_vm "$(verify_for 60000)" $(disk_arguments)
+    start_vm "$(verify_for 60000) disk=0" $(disk_arguments)
     cp "$disk" "$work/other.img"
     client "$work/other.img" <<'PYTHON'
 wait_until(guest_works)
@@ -172,6 +172,13 @@ for n in range(50):
     assert "other" in [i["node-name"] for i in vm.cmd("query-named-block-nodes")]
     vm.cmd("blockdev-del", node_name="other")
     vm.cmd("object-del", id="io1")
+# A node moves to the iothread of the device that takes it, which stays for as long.
+vm.cmd("object-add", qom_type="iothread", id="io1")
+vm.cmd("blockdev-add", driver="file", node_name="other", filename=sys.argv[3], aio="io_uring")
+vm.cmd("device_add", driver="virtio-blk-pci", id="vd1", drive="other", iothread="io1")
+assert stats("vd1")["in_flight"] == 0
+refuse("object 'io1' is in use, can not be deleted", "object-del", id="io1")
+refuse("Node other is in use", "blockdev-del", node_name="other")
 # One file has one writer, also in one process.
 refuse("is in use by another drive or process", "blockdev-add", driver="file", node_name="x",
        filename=disk()["inserted"]["file"])

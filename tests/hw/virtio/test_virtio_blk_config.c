@@ -100,9 +100,21 @@ typedef struct Policy {
     uint8_t status; /* BLK_PENDING: parked */
 } Policy;
 
+/* What the device has told of its errors: written in its iothread, read when that is quiet. */
+static _Atomic unsigned told_count;
+static DeviceIoError told;
+
+static void take_io_error(const Device *dev, const DeviceIoError *e)
+{
+    told = *e;
+    assert_string_equal(e->node, "disk");
+    told_count++;
+}
+
 static void errors_do_what_the_user_chose(void **state)
 {
     Fixture *f = *state;
+    f->bench->machine->env.io_error = take_io_error;
     static const Policy policies[] = {
         {NULL, BLK_OUT, EIO, BLK_IOERR},
         {NULL, BLK_OUT, ENOSPC, BLK_PENDING},
@@ -131,6 +143,12 @@ static void errors_do_what_the_user_chose(void **state)
         assert_true(blk_disk_complete(&f->disk, -p->error));
         assert_int_equal(blk_request_status(&r), p->status);
         FakeRequest request = fake_machine_last_request(f->bench->machine);
+        assert_int_equal(told_count, i + 1);
+        assert_int_equal(told.error, p->error);
+        assert_int_equal(told.is_read, p->type == BLK_IN);
+        assert_int_equal(told.action, p->status == BLK_PENDING ? DEVICE_IO_STOP
+                                      : p->status == BLK_OK    ? DEVICE_IO_IGNORE
+                                                               : DEVICE_IO_REPORT);
         if (p->status == BLK_PENDING) {
             assert_int_equal(request.request, VM_REQUEST_STOP_IO_ERROR);
             assert_int_equal(request.detail, p->error);
