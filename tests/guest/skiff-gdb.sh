@@ -137,6 +137,15 @@ test_a_core_file() {
     expect_request_stack
 }
 
+test_installed_it_is_loaded_by_itself() {
+    command -v gdb >/dev/null || skip "gdb is not installed"
+    [ -x build/release/skiff ] || skip "there is no release build"
+    env -u MAKEFLAGS -u MAKELEVEL make -s install V=release PREFIX="$work/prefix" DESTDIR= >"$work/install" 2>&1
+    gdb -nx -batch -iex "add-auto-load-scripts-directory $work/prefix/share/gdb/auto-load" \
+        -iex "add-auto-load-safe-path $work" -ex 'help skiff' "$work/prefix/bin/skiff" >"$work/gdb" 2>&1
+    said '^skiff requests -- '
+}
+
 test_what_is_not_skiff() {
     command -v gdb >/dev/null || skip "gdb is not installed"
     gdb -nx -batch -ex 'source vmm/skiff-gdb.py' -ex 'skiff threads' -ex 'skiff requests' /bin/true >"$work/gdb" 2>&1 || true
