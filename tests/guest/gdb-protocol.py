@@ -488,6 +488,18 @@ def test_one_that_asks_and_does_not_read_is_not_served_without_bounds():
         g.expect("qAttached", "1")
 
 
+def test_it_opens_and_closes_from_the_monitor():
+    with Machine() as m:
+        g = m.gdb()
+        path = m.path + "2"
+        g.send("qRcmd," + f"gdbserver unix:{path}".encode().hex())
+        m.wait(lambda: os.path.exists(path) and not os.path.exists(m.path), "another socket")
+        g = Gdb(path)
+        g.expect("qAttached", "1")
+        g.send("qRcmd," + b"gdbserver none".hex())
+        m.wait(lambda: not os.path.exists(path), "the end of the socket")
+
+
 def main():
     tests = [(n, f) for n, f in globals().items() if n.startswith("test_")]
     if len(sys.argv) > 1:

@@ -58,7 +58,7 @@ typedef struct GdbSession {
 typedef struct Gdb {
     Vm *vm;
     Chardev *chardev; /* NULL: closed */
-    char *device;
+    char *own_id;     /* of the chardev, if it was made for this and goes with it */
     VmListener listener;
     GdbBreakpoints breakpoints;
     GdbSession session;

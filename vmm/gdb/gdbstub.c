@@ -253,7 +253,11 @@ static coroutine_fn RUNS_IN_MAIN void gdb_co_close(Gdb *g)
     }
     gdb_event(g, CHARDEV_CLOSED);
     chardev_release(g_steal_pointer(&g->chardev));
-    g_clear_pointer(&g->device, g_free);
+    g_autofree char *id = g_steal_pointer(&g->own_id);
+    g_autoptr(GError) error = NULL;
+    if (id != NULL && !chardev_co_remove(id, &error)) {
+        log_warn("gdb: %s", error->message);
+    }
 }
 
 /* As QEMU: what can listen listens, and nobody waits for the client. */
@@ -291,7 +295,7 @@ bool gdbstub_co_open(Vm *vm, const char *device, GError **error)
         return false;
     }
     g->chardev = c;
-    g->device = g_strdup(device);
+    g->own_id = g_str_has_prefix(device, "chardev:") ? NULL : g_steal_pointer(&id);
     chardev_attach(c, &ops, g);
     return true;
 }
