@@ -38,7 +38,7 @@ static struct json_object *qmp_getfd(QmpCall *call, struct json_object *args, GE
                     "Parameter 'fdname' expects a name not starting with a digit");
         return NULL;
     }
-    qmp_session_set_fd(call->session, name, fd);
+    qmp_session_set_fd(call->session, name, fd, error);
     return NULL;
 }
 

@@ -449,9 +449,16 @@ int qmp_session_take_passed_fd(QmpSession *s)
     return fd;
 }
 
-void qmp_session_set_fd(QmpSession *s, const char *name, int fd)
+bool qmp_session_set_fd(QmpSession *s, const char *name, int fd, GError **error)
 {
+    if (g_hash_table_size(s->fds) >= QMP_NAMED_FDS && !g_hash_table_contains(s->fds, name)) {
+        close(fd);
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "there are %d named descriptors already; closefd makes room", QMP_NAMED_FDS);
+        return false;
+    }
     g_hash_table_replace(s->fds, g_strdup(name), GINT_TO_POINTER(fd));
+    return true;
 }
 
 int qmp_session_take_fd(QmpSession *s, const char *name, GError **error)

@@ -34,6 +34,7 @@
 #define QMP_ORPHANS 8
 #define QMP_OUTPUT_MAX (64 * 1024)
 #define QMP_REQUEST_FDS 4
+#define QMP_NAMED_FDS 256
 
 /* Attaches to @chardev (borrowed); greets each client. @pretty: replies over several lines. */
 QmpSession *qmp_session_new(Vm *vm, AioContext *ctx, Chardev *chardev, bool pretty) RUNS_IN_MAIN;
@@ -48,8 +49,9 @@ bool qmp_session_negotiate(QmpSession *s, bool oob, GError **error) RUNS_IN_MAIN
 int qmp_session_take_passed_fd(QmpSession *s) RUNS_IN_MAIN;
 
 /* ---- descriptors with names (getfd, closefd): the chardev's clients share them ---- */
-/* Keeps @fd (taken) as @name, in place of what had that name. */
-void qmp_session_set_fd(QmpSession *s, const char *name, int fd) RUNS_IN_MAIN;
+/* Keeps @fd (taken, also on failure) as @name, in place of what had that name. False + @error when
+ * there are QMP_NAMED_FDS of them. */
+bool qmp_session_set_fd(QmpSession *s, const char *name, int fd, GError **error) RUNS_IN_MAIN;
 /* The descriptor @name, the caller's from now on; -1 + @error: there is none. */
 int qmp_session_take_fd(QmpSession *s, const char *name, GError **error) RUNS_IN_MAIN;
 

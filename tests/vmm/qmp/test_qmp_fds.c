@@ -166,6 +166,24 @@ static void what_nobody_takes_is_closed(void **state)
     close(fd);
 }
 
+static void named_descriptors_are_bounded(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    begin(rig);
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (unsigned i = 0; i < QMP_NAMED_FDS + 2; i++) {
+        g_autofree char *text =
+            g_strdup_printf("{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"f%u\"}}\n", i);
+        send_with_fds(rig, text, fd, 1);
+        bool refused = strstr(receive_lines(rig, 1), "closefd makes room") != NULL;
+        assert_int_equal(refused, i >= QMP_NAMED_FDS);
+    }
+    send_with_fds(rig, GETFD("f0"), fd, 1); /* a name that is there is no more */
+    assert_string_equal(receive_lines(rig, 1), "{\"return\": {}}\r\n");
+    close(fd);
+}
+
 #define ON_RIG(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -174,6 +192,7 @@ int main(void)
         ON_RIG(a_descriptor_goes_to_the_command_that_it_came_with),
         ON_RIG(a_descriptor_may_come_with_the_first_half),
         ON_RIG(what_nobody_takes_is_closed),
+        ON_RIG(named_descriptors_are_bounded),
     };
     return cmocka_run_group_tests_name("vmm/qmp/qmp_fds", tests, NULL, NULL);
 }
