@@ -116,6 +116,8 @@ typedef struct NodeBounce {
     uint8_t *buffer;
     uint64_t size;       /* of the buffer */
     uint64_t start, end; /* aligned outwards */
+    /* one pass: the buffer stands for [pos, pos + len), of which the request has [from, to) */
+    uint64_t pos, len, from, to;
 } NodeBounce;
 
 static bool node_bounce_init(const BlockNode *n, NodeBounce *b, uint64_t offset, uint64_t bytes)
@@ -132,6 +134,30 @@ static bool node_bounce_init(const BlockNode *n, NodeBounce *b, uint64_t offset,
     return true;
 }
 
+typedef int NodeBounceFn(BlockNode *n, const NodeBounce *b, uint64_t done, const struct iovec *iov,
+                         unsigned niov, unsigned flags);
+
+/* Calls @pass for each bufferful; @done tells it how much of the request was before. */
+static coroutine_fn RUNS_IN_IOTHREAD int node_do_bounced(BlockNode *n, NodeBounceFn *pass,
+                                                         uint64_t offset, uint64_t bytes,
+                                                         const struct iovec *iov, unsigned niov,
+                                                         unsigned flags)
+{
+    NodeBounce b;
+    if (!node_bounce_init(n, &b, offset, bytes)) {
+        return -ENOMEM;
+    }
+    int ret = 0;
+    for (b.pos = b.start; b.pos < b.end && ret == 0; b.pos += b.size) {
+        b.len = MIN(b.end - b.pos, b.size);
+        b.from = MAX(b.pos, offset);
+        b.to = MIN(b.pos + b.len, offset + bytes);
+        ret = pass(n, &b, b.from - offset, iov, niov, flags);
+    }
+    free(b.buffer);
+    return ret;
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int node_read_into(BlockNode *n, uint64_t offset, void *buffer,
                                                         uint64_t bytes)
 {
@@ -139,66 +165,42 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_read_into(BlockNode *n, uint64_t o
     return node_driver_preadv(n, offset, bytes, &iov, 1);
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int node_read_bounced(BlockNode *n, uint64_t offset,
-                                                           uint64_t bytes, const struct iovec *iov,
-                                                           unsigned niov)
+static coroutine_fn RUNS_IN_IOTHREAD int node_bounce_read(BlockNode *n, const NodeBounce *b,
+                                                          uint64_t done, const struct iovec *iov,
+                                                          unsigned niov, unsigned flags)
 {
-    NodeBounce b;
-    if (!node_bounce_init(n, &b, offset, bytes)) {
-        return -ENOMEM;
+    int ret = node_read_into(n, b->pos, b->buffer, b->len);
+    if (ret == 0) {
+        iov_copy_from_buf(iov, niov, done, b->buffer + (b->from - b->pos), b->to - b->from);
     }
-    int ret = 0;
-    for (uint64_t pos = b.start; pos < b.end && ret == 0; pos += b.size) {
-        uint64_t len = MIN(b.end - pos, b.size);
-        ret = node_read_into(n, pos, b.buffer, len);
-        if (ret == 0) {
-            uint64_t from = MAX(pos, offset);
-            uint64_t to = MIN(pos + len, offset + bytes);
-            iov_copy_from_buf(iov, niov, from - offset, b.buffer + (from - pos), to - from);
-        }
-    }
-    free(b.buffer);
     return ret;
 }
 
-/* Reads the blocks at both ends of [pos, pos + len) that [from, to) covers only in part. */
-static coroutine_fn RUNS_IN_IOTHREAD int node_read_edges(BlockNode *n, const NodeBounce *b,
-                                                         uint64_t pos, uint64_t len, uint64_t from,
-                                                         uint64_t to)
+/* Reads the blocks at both ends of the buffer that the request covers only in part. */
+static coroutine_fn RUNS_IN_IOTHREAD int node_read_edges(BlockNode *n, const NodeBounce *b)
 {
     uint64_t alignment = n->limits.request_alignment;
-    uint64_t last = len - alignment;
+    uint64_t last = b->len - alignment;
     int ret = 0;
-    if (from > pos) {
-        ret = node_read_into(n, pos, b->buffer, alignment);
+    if (b->from > b->pos) {
+        ret = node_read_into(n, b->pos, b->buffer, alignment);
     }
-    if (ret == 0 && to < pos + len && (last > 0 || from == pos)) {
-        ret = node_read_into(n, pos + last, b->buffer + last, alignment);
+    if (ret == 0 && b->to < b->pos + b->len && (last > 0 || b->from == b->pos)) {
+        ret = node_read_into(n, b->pos + last, b->buffer + last, alignment);
     }
     return ret;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int node_write_bounced(BlockNode *n, uint64_t offset,
-                                                            uint64_t bytes, const struct iovec *iov,
-                                                            unsigned niov, unsigned flags)
+static coroutine_fn RUNS_IN_IOTHREAD int node_bounce_write(BlockNode *n, const NodeBounce *b,
+                                                           uint64_t done, const struct iovec *iov,
+                                                           unsigned niov, unsigned flags)
 {
-    NodeBounce b;
-    if (!node_bounce_init(n, &b, offset, bytes)) {
-        return -ENOMEM;
+    int ret = node_read_edges(n, b);
+    if (ret == 0) {
+        iov_copy_to_buf(iov, niov, done, b->buffer + (b->from - b->pos), b->to - b->from);
+        struct iovec whole = {b->buffer, b->len};
+        ret = node_driver_pwritev(n, b->pos, b->len, &whole, 1, flags);
     }
-    int ret = 0;
-    for (uint64_t pos = b.start; pos < b.end && ret == 0; pos += b.size) {
-        uint64_t len = MIN(b.end - pos, b.size);
-        uint64_t from = MAX(pos, offset);
-        uint64_t to = MIN(pos + len, offset + bytes);
-        ret = node_read_edges(n, &b, pos, len, from, to);
-        if (ret == 0) {
-            iov_copy_to_buf(iov, niov, from - offset, b.buffer + (from - pos), to - from);
-            struct iovec whole = {b.buffer, len};
-            ret = node_driver_pwritev(n, pos, len, &whole, 1, flags);
-        }
-    }
-    free(b.buffer);
     return ret;
 }
 
@@ -215,7 +217,7 @@ int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const st
         return 0;
     }
     if (!node_is_aligned(n, offset, bytes) || !node_memory_fits(n, iov, niov)) {
-        return node_read_bounced(n, offset, bytes, iov, niov);
+        return node_do_bounced(n, node_bounce_read, offset, bytes, iov, niov, 0);
     }
     if (!node_length_fits(n, bytes, niov)) {
         return node_do_in_slices(n, node_read_slice, offset, bytes, iov, niov, 0);
@@ -228,7 +230,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_write(BlockNode *n, uint64_t offse
                                                     unsigned flags)
 {
     if (!node_is_aligned(n, offset, bytes) || !node_memory_fits(n, iov, niov)) {
-        return node_write_bounced(n, offset, bytes, iov, niov, flags);
+        return node_do_bounced(n, node_bounce_write, offset, bytes, iov, niov, flags);
     }
     if (!node_length_fits(n, bytes, niov)) {
         return node_do_in_slices(n, node_driver_pwritev, offset, bytes, iov, niov, flags);
