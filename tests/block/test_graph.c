@@ -376,8 +376,10 @@ BLOCK_TEST(a_parent_cannot_write_to_a_child_that_may_not)
 BLOCK_TEST(a_reopen_waits_for_what_is_in_flight)
 {
     path = test_file_new(1 << 20);
-    g_autofree char *text = g_strdup_printf(
-        "fault,node-name=x,fail-op=any,errno=0,delay-ns=2000000,file.driver=file,file.node-name=f,file.filename=%s", path);
+    g_autofree char *text =
+        g_strdup_printf("fault,node-name=x,fail-op=any,errno=0,delay-ns=2000000,file.driver=file,"
+                        "file.node-name=f,file.filename=%s",
+                        path);
     BlockNode *n = add(text);
     BlockBackend *blk = blk_co_new("d", n, true, NULL);
     TestRequest r = {.blk = blk, .op = TEST_WRITE, .bytes = 4096, .buf = buf};

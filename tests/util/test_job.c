@@ -652,6 +652,28 @@ static void the_way_out_cancels_all_and_waits_for_their_ends(void **state)
     rig_dispose(rig);
 }
 
+static void the_way_out_works_in_every_state(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    for (unsigned i = 0; i < G_N_ELEMENTS(legal); i++) {
+        bool settled = false;
+        rig_drive(rig, legal[i].status);
+        co_start(rig->ctx, settle_run, &settled);
+        rig_settle(rig);
+        if (rig->s.stands) { /* ABORTING waits for its clean */
+            assert_false(settled);
+            sample_job_go_on(&rig->s);
+            rig_settle(rig);
+        }
+        assert_true(settled);
+        assert_int_equal(rig->s.commits, 0);
+        if (job_find("job0") != NULL) {
+            assert_true(job_dismiss(rig->job, NULL));
+        }
+    }
+}
+
 /* ---- every schedule point ---- */
 
 static const char *const points[] = {"job.moved", "job.pause_point", "job.step_done", "job.prepare",
@@ -907,6 +929,7 @@ int main(void)
         JOB_TEST(an_abandoned_job_is_gone_without_a_decision),
         JOB_TEST(ids_are_names_and_unique),
         JOB_TEST(the_way_out_cancels_all_and_waits_for_their_ends),
+        JOB_TEST(the_way_out_works_in_every_state),
         JOB_TEST(a_cancel_at_every_schedule_point_ends_the_job_one_way),
         JOB_TEST(a_pause_at_every_schedule_point_stands_and_goes_on),
         JOB_TEST(pause_cancel_and_completion_race_from_another_thread),
