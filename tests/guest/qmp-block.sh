@@ -88,6 +88,10 @@ try:
         assert disk()["inserted"]["cache"]["direct"] == options.get("cache", {}).get("direct", False)
         refuse("written to by", "blockdev-reopen", options=[dict(base, **{"read-only": True})])
         vm.cmd("block_resize", node_name="disk", size=64 << 20)
+        if n % 3 == 0: # in a VM that stops, is stopped, or starts
+            vm.cmd("stop")
+            vm.cmd("blockdev-reopen", options=[dict(base, aio="io_uring")])
+            vm.cmd("cont")
         refuse("Node disk is in use", "blockdev-del", node_name="disk")
         refuse("object 'io' is in use, can not be deleted", "object-del", id="io")
         now = stats()["wr_operations"]
