@@ -158,7 +158,8 @@ run-tests: $(B)/skiff test-bins guests agent linux-guest lab-image
 	$(Q)tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(RUN_SCRIPTS)
 
 run-tests-sandboxed: $(B)/skiff guests agent linux-guest lab-image
-	$(Q)tests/run --sandbox $(RUN_TESTS_test) $(filter tests/guest/%.sh,$(TEST_SCRIPTS))
+	$(Q)tests/run --sandbox $(RUN_TESTS_test) \
+	    $(filter-out %/qemu-selftest,$(filter tests/guest/%,$(TEST_SCRIPTS)))
 
 lab-image: linux-guest
 	$(Q)tests/lab/prepare

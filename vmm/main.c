@@ -101,16 +101,16 @@ static void main_tell_parent(Main *m, ExitStatus status)
     if (m->ready_fd < 0) {
         return;
     }
+    if (status == EXIT_STATUS_OK) { /* first: who waited for the parent may look at its output */
+        for (int fd = 0; m->null_fd >= 0 && fd <= 2; fd++) {
+            dup2(m->null_fd, fd);
+        }
+    }
     uint8_t byte = (uint8_t)status;
     ssize_t n = write(m->ready_fd, &byte, 1);
     (void)n;
     close(m->ready_fd);
     m->ready_fd = -1;
-    if (status == EXIT_STATUS_OK) {
-        for (int fd = 0; m->null_fd >= 0 && fd <= 2; fd++) {
-            dup2(m->null_fd, fd);
-        }
-    }
 }
 
 /* ---- signals: messages like any other ---- */

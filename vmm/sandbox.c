@@ -182,6 +182,7 @@ static void sandbox_warm_up(void)
     void *frame;
     backtrace(&frame, 1);
     tzset();
+    g_free(g_locale_to_utf8("text", -1, NULL, NULL, NULL)); /* as g_strerror() does */
 }
 
 static bool sandbox_fail(const char *what, GError **error)

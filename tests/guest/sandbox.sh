@@ -80,6 +80,60 @@ test_disks_of_every_engine_work_in_a_sandbox() {
     done
 }
 
+# Everything that makes threads, descriptors, rings, sockets or memory after the start.
+test_what_is_added_later_works_in_a_sandbox() {
+    make_disk 1M
+    start_confined -sandbox on -qmp "unix:$work/qmp,server=on,wait=off" -object iothread,id=io0
+    PYTHONPATH=tests/support timeout "$(seconds 60)" python3 - "$work" "$disk" "${direct:-no}" <<'PYTHON' ||
+import socket, sys
+from qmp import Qmp
+work, disk, direct = sys.argv[1:]
+with Qmp(work + "/qmp") as vm:
+    vm.cmd("object-add", qom_type="iothread", id="io1")
+    vm.cmd("object-add", qom_type="memory-backend-memfd", id="m1", size=1 << 20)
+
+    def add(number, iothread, **options):
+        node, device = "node%d" % number, "disk%d" % number
+        vm.cmd("blockdev-add", driver="file", node_name=node, filename=disk, locking="off",
+               read_only=True, **options)
+        try:
+            vm.cmd("device_add", driver="virtio-blk-pci", id=device, drive=node, iothread=iothread)
+        except Exception as e:
+            return str(e)
+        return "plugged"
+
+    assert add(1, "io1", aio="threads") == "plugged"
+    assert add(2, "io0", aio="io_uring") == "plugged"
+    if direct == "yes":
+        assert add(3, "io1", aio="native", cache={"direct": True}) == "plugged"
+    said = add(4, "io1", aio="io_uring") # a ring that would have to be made
+    assert "io_uring" in said and "aio=threads" in said, said
+    listener = socket.create_server(("localhost", 0), family=socket.AF_INET)
+    port = str(listener.getsockname()[1])
+    vm.cmd("chardev-add", id="c1", backend={"type": "socket", "data": {"server": False, "addr": {
+        "type": "inet", "data": {"host": "localhost", "port": port}}}})
+    vm.cmd("chardev-add", id="c2", backend={"type": "pty", "data": {}})
+    vm.cmd("chardev-add", id="c3", backend={"type": "file", "data": {"out": work + "/out"}})
+    vm.cmd("chardev-add", id="c4", backend={"type": "socket", "data": {"server": True, "wait": False, "addr": {
+        "type": "unix", "data": {"path": work + "/c4"}}}})
+    vm.cmd("chardev-remove", id="c4")
+    vm.cmd("human-monitor-command", command_line="gdbserver unix:%s/gdb,server=on,wait=off" % work)
+    vm.cmd("human-monitor-command", command_line="logfile %s/log" % work)
+    vm.cmd("pmemsave", val=0, size=1 << 20, filename=work + "/memory")
+    vm.cmd("dump-guest-memory", paging=False, protocol="file:%s/dump" % work)
+    vm.cmd("system_reset")
+    vm.wait_event("RESET")
+    vm.cmd("stop")
+    vm.cmd("cont")
+    vm.cmd("query-blockstats")
+    vm.cmd("quit")
+PYTHON
+        fail "see above"
+    wait_skiff
+    expect_status 0
+    refute_output 'sandbox:'
+}
+
 test_a_crash_in_a_sandbox_is_the_crash_it_would_have_been() {
     local signal
     for signal in SEGV ABRT; do
