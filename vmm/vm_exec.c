@@ -98,7 +98,7 @@ bool vm_exec_guest_ended(Vm *vm, ExitStatus status, VmCause cause)
 ExitStatus vm_exec_exit_status(Vm *vm, ExitStatus status)
 {
     int of_command;
-    if (vm->exec == NULL || !vm->built) {
+    if (vm->exec == NULL) {
         return status;
     }
     vm->exec_end = status;
@@ -135,12 +135,22 @@ static RUNS_IN_MAIN const char *vm_exec_reason(const Vm *vm)
     }
 }
 
+/* What the end of the VM came before. */
+static RUNS_IN_MAIN const char *vm_exec_missed(const Vm *vm)
+{
+    if (!exec_met_agent(vm->exec)) {
+        return "the command ended; no agent opened " EXEC_PORT_NAME;
+    }
+    return exec_state(vm->exec) == EXEC_STATE_EXITED ? "all of the command's output was read"
+                                                     : "the command ended";
+}
+
 char *vm_exec_explain(const Vm *vm)
 {
-    if (vm->exec == NULL || !vm->built || vm->exec_succeeded) {
+    bool own = vm->exec != NULL && !vm->exec_succeeded;
+    if (!own || vm->exit_status == EXIT_STATUS_USAGE) { /* which has its own message */
         return NULL;
     }
-    return g_strdup_printf(
-        "-exec: %s before the command ended%s; status %d is skiff's own", vm_exec_reason(vm),
-        exec_met_agent(vm->exec) ? "" : "; no agent opened " EXEC_PORT_NAME, (int)vm->exit_status);
+    return g_strdup_printf("-exec: %s before %s; status %d is skiff's own", vm_exec_reason(vm),
+                           vm_exec_missed(vm), (int)vm->exit_status);
 }

@@ -24,7 +24,14 @@ typedef struct Frame {
     uint8_t payload[EXEC_RUN_BYTES + EXEC_COMMAND_MAX + 1];
 } Frame;
 
+typedef struct Input {
+    uint32_t size, granted; /* what has come; what may still */
+    bool ended;
+    uint8_t data[16384];
+} Input;
+
 static Frame frame;
+static Input input;
 static uint32_t room[2]; /* of standard output, standard error */
 
 static uint32_t get_u32(const uint8_t *at)
@@ -53,44 +60,41 @@ static void receive_exactly(uint8_t *data, size_t size)
     }
 }
 
-/* The next frame but grants, which are only counted. */
 static void receive_frame(void)
 {
     uint8_t header[EXEC_HEADER_BYTES];
-    for (;;) {
-        receive_exactly(header, sizeof(header));
-        frame.type = header[0];
-        frame.size = header[2] | (uint32_t)header[3] << 8;
-        if (frame.size >= sizeof(frame.payload)) {
-            guest_fail("skiff sends a frame of %u bytes", frame.size);
-        }
-        receive_exactly(frame.payload, frame.size);
-        frame.payload[frame.size] = '\0';
-        if (frame.type != EXEC_WINDOW) {
-            return;
-        }
-        room[frame.payload[0] - EXEC_STDOUT] += get_u32(frame.payload + 4);
+    receive_exactly(header, sizeof(header));
+    frame.type = header[0];
+    frame.size = header[2] | (uint32_t)header[3] << 8;
+    if (frame.size >= sizeof(frame.payload)) {
+        guest_fail("skiff sends a frame of %u bytes", frame.size);
     }
+    receive_exactly(frame.payload, frame.size);
+    frame.payload[frame.size] = '\0';
 }
 
-/* Waits for a grant: nothing else may come while output alone goes on. */
-static void wait_for_room(void)
+/* The next frame, which may be a grant or standard input: these are put aside. */
+static void take_frame(void)
 {
-    uint32_t before = room[0] + room[1];
-    uint8_t header[EXEC_HEADER_BYTES];
-    while (room[0] + room[1] == before) {
-        receive_exactly(header, sizeof(header));
-        receive_exactly(frame.payload, header[2] | (uint32_t)header[3] << 8);
-        if (header[0] == EXEC_WINDOW) {
-            room[frame.payload[0] - EXEC_STDOUT] += get_u32(frame.payload + 4);
+    receive_frame();
+    if (frame.type == EXEC_WINDOW) {
+        room[frame.payload[0] - EXEC_STDOUT] += get_u32(frame.payload + 4);
+    } else if (frame.type == EXEC_STDIN) {
+        if (frame.size > input.granted) {
+            guest_fail("skiff sends more than it may");
         }
+        memcpy(input.data + input.size, frame.payload, frame.size);
+        input.size += frame.size;
+        input.granted -= frame.size;
+    } else if (frame.type == EXEC_STDIN_END) {
+        input.ended = true;
     }
 }
 
 static void write_stream(uint8_t type, const void *data, uint32_t size)
 {
     while (room[type - EXEC_STDOUT] < size) {
-        wait_for_room();
+        take_frame();
     }
     room[type - EXEC_STDOUT] -= size;
     send_frame(type, data, size);
@@ -135,27 +139,31 @@ static void write_pattern(uint64_t size)
     }
 }
 
+/* A grant of all that is free: what has come and not been written stays where it is. */
+static void grant_input(void)
+{
+    uint32_t more = sizeof(input.data) - input.size - input.granted;
+    uint8_t payload[4] = {(uint8_t)more, (uint8_t)(more >> 8), (uint8_t)(more >> 16), 0};
+    if (more >= sizeof(input.data) / 2) {
+        send_frame(EXEC_STDIN_WINDOW, payload, sizeof(payload));
+        input.granted += more;
+    }
+}
+
 static void copy_input(void)
 {
-    static const uint8_t all[4] = {0, 0x40, 0, 0}; /* 16 KiB */
     static uint8_t data[EXEC_DATA_MAX];
-    uint32_t granted = 0;
-    for (;;) {
-        if (granted < EXEC_DATA_MAX) {
-            send_frame(EXEC_STDIN_WINDOW, all, sizeof(all));
-            granted += get_u32(all);
+    while (input.size > 0 || !input.ended) {
+        grant_input();
+        if (input.size == 0) {
+            take_frame();
+            continue;
         }
-        receive_frame();
-        if (frame.type == EXEC_STDIN_END) {
-            return;
-        }
-        if (frame.type != EXEC_STDIN || frame.size > granted) {
-            guest_fail("skiff sends frame %u of %u bytes", frame.type, frame.size);
-        }
-        uint32_t size = frame.size;
-        granted -= size;
-        memcpy(data, frame.payload, size); /* grants are received into the frame */
-        write_stream(EXEC_STDOUT, data, size);
+        uint32_t chunk = input.size < sizeof(data) ? input.size : sizeof(data);
+        memcpy(data, input.data, chunk);
+        input.size -= chunk;
+        memmove(input.data, input.data + chunk, input.size);
+        write_stream(EXEC_STDOUT, data, chunk); /* more input may come meanwhile */
     }
 }
 
@@ -261,7 +269,7 @@ void guest_main(void)
     printf("exec: running %s\n", (const char *)frame.payload + EXEC_RUN_BYTES);
     if (run((const char *)frame.payload + EXEC_RUN_BYTES)) {
         do {
-            receive_frame();
+            take_frame();
         } while (frame.type != EXEC_BYE);
         printf("exec: done\n");
         if (!stays) {

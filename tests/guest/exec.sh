@@ -156,6 +156,23 @@ test_a_signal_ends_it_with_16() {
     done
 }
 
+test_a_signal_ends_a_start_with_16() {
+    start_skiff -kernel build/guests/exec.elf -exec streams -serial "unix:$work/socket,server=on,wait=on"
+    wait_output 'waiting for connection'
+    kill "$skiff_pid"
+    wait_skiff 10
+    expect_status 16
+    expect_output '^skiff: -exec: skiff was asked to end before the command ended; no agent'
+}
+
+test_a_reader_that_does_not_read_is_12_when_the_time_is_over() {
+    mkfifo "$work/unread"
+    exec 7<>"$work/unread"
+    status=0
+    "$SKIFF" -kernel build/guests/exec.elf -exec 'big 100000' -timeout 3 </dev/null >&7 2>"$err" || status=$?
+    expect_own_status 12 "-timeout expired before all of the command's output was read"
+}
+
 test_the_console_goes_where_the_user_says() {
     execute streams -serial "file:$work/serial"
     expect_status 7
