@@ -126,7 +126,8 @@ bool opt_parse_bool(const char *text, bool *value, GError **error) ANY_THREAD;
 /* Whether @id is a name for a thing of the user's: a letter, then letters, digits, '-', '.', '_'.
  */
 bool opt_id_valid(const char *id) ANY_THREAD;
-/* A copy of @text (the user's) cut to a length fit for a message, control bytes escaped. */
+/* A copy of @text (the user's) cut to a length fit for a message, in UTF-8 whatever it was: control
+ * characters and bytes that are no character are escaped. */
 char *opt_excerpt(const char *text) ANY_THREAD;
 /* The known name nearest to @name by edit distance, or NULL when none is near. @names is
  * NULL-terminated. */

@@ -12,15 +12,22 @@ GQuark opt_error_quark(void)
 char *opt_excerpt(const char *text)
 {
     GString *out = g_string_new(NULL);
-    size_t i;
+    size_t i = 0, size;
 
-    for (i = 0; text[i] && i < EXCERPT_BYTES; i++) {
-        unsigned char c = (unsigned char)text[i];
+    for (; text[i]; i += size) {
+        gunichar c = g_utf8_get_char_validated(text + i, -1);
+        bool valid = c < (gunichar)-2;
 
-        if (c < 0x20 || c == 0x7f) {
-            g_string_append_printf(out, "\\x%02x", c);
-        } else {
-            g_string_append_c(out, (char)c);
+        size = valid ? (size_t)g_utf8_skip[(unsigned char)text[i]] : 1;
+        if (i + size > EXCERPT_BYTES) {
+            break; /* never within a character */
+        }
+        if (valid && !g_unichar_iscntrl(c)) {
+            g_string_append_len(out, text + i, (gssize)size);
+            continue;
+        }
+        for (size_t k = 0; k < size; k++) {
+            g_string_append_printf(out, "\\x%02x", (unsigned char)text[i + k]);
         }
     }
     if (text[i]) {

@@ -182,7 +182,7 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_expr_level(HmpExpr *e, unsigned lev
         const char *end = e->at;
         char c = hmp_expr_peek(e);
         uint64_t right = 0;
-        bool next = e->more && e->at > end && !g_ascii_isspace(e->at[1]);
+        bool next = c != '\0' && e->more && e->at > end && !g_ascii_isspace(e->at[1]);
         if (c == '\0' || strchr(hmp_expr_levels[level], c) == NULL || next) {
             e->at = end; /* the blank may matter to the caller */
             return true;

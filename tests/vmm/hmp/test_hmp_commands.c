@@ -83,6 +83,7 @@ static void sum_is_that_of_bsd(void **state)
     assert_prints(rig, "sum 0x1000 0", "00000\n");
     assert_prints_part(rig, "sum 0x1ff000 0x2000", "Error: there is no RAM");
     assert_prints_part(rig, "sum 0 -1", "at most");
+    assert_prints_part(rig, "sum 0 ", "'size' is missing");
 }
 
 /* ---- expressions ---- */
@@ -293,6 +294,14 @@ static void a_line_is_bounded_utf8(void **state)
     assert_null(strchr(out, '\033'));
     g_autofree char *unknown = hmp_prints(rig, "\033[2J");
     assert_null(strchr(unknown, '\033'));
+    for (unsigned before = 0; before < 200; before++) { /* messages are cut between characters */
+        g_autofree char *x = g_strnfill(before, 'x');
+        g_autofree char *wide =
+            g_strconcat(x, "\342\202\254\342\202\254\302\233\342\202\254", NULL);
+        g_autofree char *excerpt = hmp_prints(rig, wide);
+        assert_true(g_utf8_validate(excerpt, -1, NULL));
+        assert_null(strstr(excerpt, "\302\233")); /* C1: to a terminal the same as ESC [ */
+    }
 }
 
 static void random_lines_do_no_harm(void **state)

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hostile people at the human monitor: keys, lines that fit and do not, garbage, readers that are
+ * slow, leave and come back, and a disk that hangs. The VM is one of counters with a little RAM,
+ * and a vCPU on /dev/kvm that stands still. What must hold:
+ *   - what is written is UTF-8 without control bytes, but for the few sequences of the line editor;
+ *   - a line executed by itself prints whole lines, and no more than is allowed;
+ *   - whatever came before, a line typed after Ctrl-C is answered.
+ *
+ *   fuzz_hmp [--seconds N] [--seed N] [--steps N]
+ */
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+#include "tests/support/fake_chardev.h"
+#include "util/log.h"
+#include "vmm/hmp/hmp.h"
+#include "vmm/x86_64/arch_vcpu.h"
+
+#define FUZZ_RAM 65536u
+#define FUZZ_INPUT_MAX 4096 /* what an idle monitor takes at once */
+
+static uint64_t fuzz_random;
+
+static uint64_t fuzz_below(uint64_t limit)
+{
+    uint64_t x = fuzz_random; /* xorshift64 */
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    fuzz_random = x;
+    return (x >> 11) % limit;
+}
+
+static void fuzz_require(bool condition, const char *what, const char *input)
+{
+    if (!condition) {
+        fprintf(stderr, "fuzz_hmp: %s: %s\n", what, input);
+        abort();
+    }
+}
+
+typedef struct Fuzz {
+    AioContext
+        *ctx; /* one for all: a worker may look at it for a moment longer than it is needed */
+    Vm vm;
+    VmConfig config;
+    uint8_t *ram;
+    FakeChardev *chardev;
+    HmpMonitor *monitor;
+    bool disk_hangs;
+    GArray *held; /* CoToken */
+} Fuzz;
+
+static int64_t fuzz_now_ns = 1;
+
+/* ---- a VM of counters ---- */
+
+static void fuzz_co_nothing(void *opaque)
+{
+}
+
+static void fuzz_co_drain(void *opaque)
+{
+    enter_coroutine();
+    Fuzz *z = opaque;
+    if (z->disk_hangs) {
+        CoToken token = co_arm();
+        g_array_append_val(z->held, token);
+        co_wait(token);
+    }
+}
+
+static bool fuzz_co_reset(void *opaque, GError **error)
+{
+    return true;
+}
+
+static const RunStateOps fuzz_run_ops = {
+    .co_park = fuzz_co_nothing,
+    .unpark = fuzz_co_nothing,
+    .co_stop_backends = fuzz_co_nothing,
+    .co_start_backends = fuzz_co_nothing,
+    .co_drain = fuzz_co_drain,
+    .co_reset = fuzz_co_reset,
+};
+
+static void fuzz_settle(Fuzz *z)
+{
+    while (aio_context_step(z->ctx, false)) {
+    }
+}
+
+/* The disk answers, and what waits for a time has waited long enough. */
+static void fuzz_settle_all(Fuzz *z)
+{
+    z->disk_hangs = false;
+    while (z->held->len > 0) {
+        co_wake(g_array_index(z->held, CoToken, 0));
+        g_array_remove_index(z->held, 0);
+    }
+    fuzz_settle(z);
+    fuzz_now_ns += INT64_C(1000000000);
+    aio_context_set_virtual_time(z->ctx, fuzz_now_ns);
+    fuzz_settle(z);
+}
+
+/* ---- the vCPU: one for all ---- */
+
+static Kvm fuzz_kvm;
+static ArchCpus fuzz_cpus;
+static VcpuSet *fuzz_vcpus;
+
+static void fuzz_make_vcpu(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    VcpuSetConfig config = {.kvm = &fuzz_kvm,
+                            .cpus = &fuzz_cpus,
+                            .count = 1,
+                            .mmio = address_space_new("memory"),
+                            .pio = address_space_new("I/O")};
+    g_autoptr(GError) error = NULL;
+    fuzz_vcpus = vcpus_co_new(&config, &error);
+    fuzz_require(fuzz_vcpus != NULL, "no vCPU", error != NULL ? error->message : "");
+}
+
+static RUNS_IN_MAIN void fuzz_open_kvm(AioContext *ctx)
+{
+    static const SmpTopology one = {.cpus = 1, .sockets = 1, .cores = 1, .threads = 1};
+    g_autoptr(GError) error = NULL;
+    X86CpuModel model;
+    bool ok = kvm_open(&fuzz_kvm, &error) && kvm_create_vm(&fuzz_kvm, &error) &&
+              x86_cpu_model_parse(NULL, &model, &error) &&
+              x86_cpus_init(&fuzz_cpus, &fuzz_kvm, &model, &one, &error);
+    fuzz_require(ok, "KVM", ok ? "" : error->message);
+    co_start(ctx, fuzz_make_vcpu, NULL);
+    while (fuzz_vcpus == NULL) {
+        aio_context_step(ctx, true);
+    }
+}
+
+/* Also what a vCPU or a worker does has come to its end, and all that was typed is answered. */
+static RUNS_IN_MAIN void fuzz_wait_idle(Fuzz *z)
+{
+    const Chardev *c = &z->chardev->base;
+    fake_chardev_make_room(z->chardev, SIZE_MAX);
+    for (unsigned tries = 0; c->frontend->can_receive(c->frontend_opaque) < FUZZ_INPUT_MAX;
+         tries++) {
+        fuzz_require(tries < 10000000, "no end of it", "");
+        fuzz_settle_all(z);
+        sched_yield();
+    }
+}
+
+static Fuzz *fuzz_new(AioContext *ctx)
+{
+    Fuzz *z = g_new0(Fuzz, 1);
+    enter_main();
+    vm_config_init(&z->config);
+    z->ctx = ctx;
+    z->held = g_array_new(false, false, sizeof(CoToken));
+    z->ram = g_malloc(FUZZ_RAM); /* so that a read past its end is seen */
+    for (unsigned i = 0; i < FUZZ_RAM; i++) {
+        z->ram[i] = (uint8_t)fuzz_below(256);
+    }
+    vm_init(&z->vm, &z->config, z->ctx);
+    z->vm.drives = g_ptr_array_new();
+    z->vm.vcpus = fuzz_vcpus;
+    z->vm.built = true;
+    guest_ram_add(&z->vm.ram, &(RamBlock){.size = FUZZ_RAM, .host = z->ram, .name = "ram"});
+    run_state_init(&z->vm.run, z->ctx, &fuzz_run_ops, z);
+    z->chardev = fake_chardev_new("mon");
+    z->monitor = hmp_monitor_new(&z->vm, &z->chardev->base);
+    return z;
+}
+
+static void fuzz_free(Fuzz *z)
+{
+    enter_main();
+    fuzz_wait_idle(z);
+    hmp_monitor_free(z->monitor);
+    fuzz_settle_all(z);
+    fake_chardev_free(z->chardev);
+    aio_timer_disarm(&z->vm.quit_timer); /* somebody may have found out about quit */
+    GPtrArray *arrays[] = {z->vm.iothreads, z->vm.memory_backends, z->vm.devices,
+                           z->vm.serials,   z->vm.monitors,        z->vm.drives};
+    for (unsigned i = 0; i < G_N_ELEMENTS(arrays); i++) {
+        g_ptr_array_unref(arrays[i]);
+    }
+    address_space_free(z->vm.mmio);
+    address_space_free(z->vm.pio);
+    vm_config_clear(&z->config);
+    g_array_free(z->held, true);
+    g_free(z->ram);
+    g_free(z);
+}
+
+/* ---- what is typed ---- */
+
+static const char *const fuzz_lines[] = {
+    "help",
+    "help info",
+    "info",
+    "info status",
+    "info name",
+    "info jobs",
+    "info mtree",
+    "info qtree",
+    "info qdm",
+    "info trace-events no_such_*",
+    "stop",
+    "cont",
+    "s",
+    "system_reset",
+    "set_action panic=pause,reboot=reset",
+    "trace-event no_such_* on",
+    "xp /64xb 0x1000",
+    "xp /999xg 0xfff0",
+    "xp /3c",
+    "xp /7oh 0xffff -",
+    "print 'a' * (3 + 4) % 5 | ~0",
+    "print/d 0 - 1",
+    "block_resize nothing 5G",
+    "job_cancel nothing",
+    "chardev-remove nothing",
+    "savevm",
+    "pmemsave 0 0x20000 /dev/null",
+    "pmemsave 0xfff0 16 /dev/full",
+    "memsave 0 16 \"/no such\\\\ file\"",
+    "x /64xb 0xfff0",
+    "gva2gpa $rip",
+    "info registers -a",
+    "info cpus",
+    "cpu 0",
+    "nmi",
+};
+static const char *const fuzz_pieces[] = {
+    "info ",
+    "xp ",
+    "/4xw ",
+    "print ",
+    "(",
+    ")",
+    "((((((((",
+    "-",
+    "~",
+    "+",
+    "*",
+    "/",
+    "%",
+    "0x",
+    "9",
+    "'",
+    "\"",
+    "\\",
+    ",",
+    "=",
+    "{",
+    "}",
+    "[",
+    "$rip",
+    "on",
+    "off",
+    "-a",
+    "\xff",
+    "\xc3\xa4",
+    "\xe2\x82\xac",
+    "\xf0\x9f\x98\x80",
+    "\xcc\x81",
+    " ",
+    "\t",
+    "\x1b",
+    "\x1b[",
+    ";",
+    "~",
+    "help",
+};
+static const char *const fuzz_keys[] = {
+    "\x1b[A",    "\x1b[B",    "\x1b[C", "\x1b[D", "\x1b[H", "\x1b[F", "\x1b[3~", "\x1bOH",
+    "\x1bOF",    "\033b",     "\033f",  "\x01",   "\x02",   "\x03",   "\x04",    "\x05",
+    "\x06",      "\x08",      "\x7f",   "\x09",   "\x0b",   "\x0c",   "\x0e",    "\x10",
+    "\x1b[1;5C", "\x1b[1;5D", "\x15",   "\x17",   "\x1a",   "\x1c",
+};
+#define FUZZ_PICK(list) (list)[fuzz_below(G_N_ELEMENTS(list))]
+
+static void fuzz_append_line(GString *text)
+{
+    if (fuzz_below(2) == 0) {
+        g_string_append(text, FUZZ_PICK(fuzz_lines));
+    }
+    for (uint64_t n = fuzz_below(3) ? 0 : fuzz_below(12); n > 0; n--) {
+        g_string_append(text, FUZZ_PICK(fuzz_pieces));
+    }
+}
+
+static GString *fuzz_typed(void)
+{
+    GString *text = g_string_new(NULL);
+    for (uint64_t n = 1 + fuzz_below(4); n > 0; n--) {
+        fuzz_append_line(text);
+        for (uint64_t k = fuzz_below(3) ? 0 : fuzz_below(12); k > 0; k--) {
+            g_string_append(text, FUZZ_PICK(fuzz_keys));
+        }
+        for (uint64_t k = fuzz_below(4) ? 0 : fuzz_below(8); k > 0; k--) {
+            g_string_append_c(text, (char)fuzz_below(256));
+        }
+        g_string_append(text, fuzz_below(3) ? "\r" : fuzz_below(2) ? "\r\n" : "");
+    }
+    return text;
+}
+
+/* ---- what is written ---- */
+
+static void fuzz_check_output(Fuzz *z)
+{
+    const GString *out = z->chardev->output;
+    const char *end;
+    /* What was cut off by a reader that left may end within a character. */
+    bool whole = g_utf8_validate(out->str, (gssize)out->len, &end) || out->str + out->len - end < 4;
+    fuzz_require(whole, "no UTF-8", end);
+    for (const char *p = out->str; p < end; p++) {
+        bool fine = (uint8_t)*p >= 0x20 ? *p != 0x7f : strchr("\r\n\a\b\x1b\t", *p) != NULL;
+        fuzz_require(fine && *p != '\0', "a control byte", p);
+    }
+    g_string_truncate(z->chardev->output, 0);
+}
+
+static RUNS_IN_MAIN void fuzz_type(Fuzz *z, const char *keys, size_t size)
+{
+    for (size_t at = 0; at < size;) {
+        size_t taken = fake_chardev_input(z->chardev, keys + at, size - at);
+        aio_context_step(z->ctx, false);
+        if (taken == 0 && fuzz_below(4) == 0) {
+            return; /* the rest is never typed */
+        }
+        at += taken;
+    }
+}
+
+static RUNS_IN_MAIN void fuzz_require_answer(Fuzz *z)
+{
+    static const char line[] = "\x03p 4*5\r";
+    fuzz_wait_idle(z);
+    fuzz_check_output(z);
+    z->vm.quitting = false;
+    size_t taken = fake_chardev_input(z->chardev, line, sizeof(line) - 1);
+    fuzz_settle_all(z);
+    fuzz_require(taken == sizeof(line) - 1, "not read", "");
+    fuzz_require(g_str_has_suffix(z->chardev->output->str, "p 4*5\r\n0x14\r\n(skiff) "),
+                 "not answered", z->chardev->output->str);
+}
+
+/* ---- a line by itself ---- */
+
+typedef struct FuzzLine {
+    Fuzz *z;
+    const char *line;
+    GString *out;
+    bool done;
+} FuzzLine;
+
+static void fuzz_run_line(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    FuzzLine *l = opaque;
+    hmp_co_execute(&l->z->vm, l->line, l->out);
+    l->done = true;
+}
+
+static void fuzz_execute(Fuzz *z)
+{
+    g_autoptr(GString) text = g_string_new(NULL), out = g_string_new(NULL);
+    fuzz_append_line(text);
+    g_autofree char *exact = g_strdup(text->str);
+    FuzzLine l = {.z = z, .line = exact, .out = out};
+    fuzz_settle_all(z); /* so that its own waiting ends with its own time */
+    co_start(z->ctx, fuzz_run_line, &l);
+    while (!l.done) {
+        fuzz_now_ns += INT64_C(200000000);
+        aio_context_set_virtual_time(z->ctx, fuzz_now_ns);
+        aio_context_step(z->ctx, false);
+    }
+    fuzz_require(out->len == 0 || out->str[out->len - 1] == '\n', "no whole line", exact);
+    fuzz_require(out->len < 1 << 20, "endless output", exact);
+}
+
+/* ---- steps ---- */
+
+static RUNS_IN_MAIN void fuzz_step(Fuzz *z)
+{
+    g_autoptr(GString) text = NULL;
+    switch (fuzz_below(24)) {
+    case 0:
+        fake_chardev_event(z->chardev, CHARDEV_CLOSED);
+        g_string_truncate(z->chardev->output, 0);
+        fake_chardev_event(z->chardev, CHARDEV_OPENED);
+        break;
+    case 1:
+        fake_chardev_event(z->chardev, fuzz_below(2) ? CHARDEV_FOCUSED : CHARDEV_UNFOCUSED);
+        break;
+    case 2:
+        z->disk_hangs = !z->disk_hangs;
+        break;
+    case 3:
+        fake_chardev_make_room(z->chardev, fuzz_below(4) ? (size_t)fuzz_below(3000) : 0);
+        break;
+    case 4:
+        fuzz_require_answer(z);
+        break;
+    case 5:
+    case 6:
+    case 7:
+    case 8:
+        fuzz_execute(z);
+        break;
+    default:
+        text = fuzz_typed();
+        fuzz_type(z, text->str, text->len);
+        break;
+    }
+}
+
+/* ---- */
+
+static double fuzz_seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* No file can be opened any more: who types at random finds logfile and memsave some day. A
+ * sanitizer's report wants to open some. */
+static void fuzz_forbid_files(bool forbidden)
+{
+    struct rlimit limit;
+    int next = dup(STDIN_FILENO);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = forbidden && next >= 0 ? (rlim_t)next : limit.rlim_max;
+    close(next);
+    fuzz_require(setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit", "");
+}
+
+void __asan_on_error(void);
+void __asan_on_error(void)
+{
+    fuzz_forbid_files(false);
+}
+
+/* One VM, and the people of its life. */
+static RUNS_IN_MAIN void fuzz_round(AioContext *ctx)
+{
+    Fuzz *z = fuzz_new(ctx);
+    for (uint64_t n = 1 + fuzz_below(200); n > 0; n--) {
+        fuzz_step(z);
+    }
+    if (fuzz_below(2) == 0) {
+        fuzz_require_answer(z);
+    }
+    fuzz_free(z);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = 1, limit = UINT64_MAX, steps = 0;
+    double seconds = 10, end;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--seconds") == 0) {
+            seconds = atof(argv[i + 1]);
+        } else if (strcmp(argv[i], "--seed") == 0) {
+            seed = strtoull(argv[i + 1], NULL, 0);
+        } else if (strcmp(argv[i], "--steps") == 0) {
+            limit = strtoull(argv[i + 1], NULL, 0);
+        }
+    }
+    fuzz_random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+    printf("fuzz_hmp: --seed %" PRIu64 "\n", seed);
+    fflush(stdout);
+    log_open("/dev/null", false); /* what skiff says of such people */
+    thread_adopt_role(THREAD_MAIN, "main");
+    enter_main();
+    if (access("/dev/kvm", R_OK | W_OK) != 0) {
+        printf("fuzz_hmp: skipped: /dev/kvm cannot be opened\n");
+        return 0;
+    }
+    AioContext *ctx = aio_context_new("main", NULL);
+    fuzz_open_kvm(ctx);
+    fuzz_forbid_files(true);
+    aio_context_set_virtual_time(ctx, fuzz_now_ns);
+    for (end = fuzz_seconds_now() + seconds; fuzz_seconds_now() < end && steps < limit; steps++) {
+        fuzz_round(ctx);
+    }
+    fuzz_forbid_files(false);
+    printf("fuzz_hmp: %" PRIu64 " steps\n", steps);
+    return 0;
+}
