@@ -56,11 +56,12 @@ static bool vm_attach_to_bus(Vm *vm, Device *dev, const char *wanted, GError **e
     return dev->bus_device != NULL;
 }
 
-/* Some errors name the device already. */
+/* Some errors name the device already; those of the bus are QEMU's words. */
 static void vm_prefix_device_error(const Device *dev, GError **error)
 {
     g_autofree char *label = g_strdup_printf("%s: ", device_label(dev));
-    if (!g_str_has_prefix((*error)->message, label)) {
+    if (!g_str_has_prefix((*error)->message, label) &&
+        !g_str_has_prefix((*error)->message, "PCI: ")) {
         g_prefix_error(error, "%s", label);
     }
 }

@@ -128,20 +128,23 @@ static RUNS_IN_MAIN bool hotplug_check_bus(Vm *vm, const OptDict *opts, GError *
 }
 
 /* Function 0 is what a guest looks at first; one that is there was announced without the others. */
-static bool hotplug_check_function(const Vm *vm, const Device *dev, GError **error)
+static RUNS_IN_MAIN bool hotplug_check_function(const Vm *vm, const OptDict *opts, GError **error)
 {
-    const PciDevice *pci = (const PciDevice *)dev;
-    const PciDevice *first = pci_bus_device(vm->pci, pci->devfn & ~7u);
-    if ((pci->devfn & 7) != 0 && first != NULL) {
+    const DeviceType *type = device_type_find(opt_dict_get(opts, "driver"));
+    const char *addr = opt_dict_get(opts, "addr");
+    unsigned devfn;
+    if (strcmp(type->bus, "pci") != 0 || addr == NULL || !pci_parse_addr(addr, &devfn, NULL)) {
+        return true; /* what is no address, the device tells */
+    }
+    const PciDevice *first = pci_bus_device(vm->pci, devfn & ~7u);
+    if ((devfn & 7) != 0 && first != NULL) {
         return refuse(error,
                       "PCI: slot %u function 0 already occupied by %s, new func %s cannot be "
                       "exposed to guest.",
-                      pci->devfn >> 3, device_label(&first->base), device_label(dev));
+                      devfn >> 3, first->base.type->name, type->name);
     }
     return true;
 }
-
-static coroutine_fn RUNS_IN_MAIN void hotplug_co_remove(Vm *vm, Device *dev);
 
 Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
 {
@@ -152,15 +155,12 @@ Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
     }
     if (!hotplug_check_type(driver, error) ||
         !hotplug_check_id(vm, opt_dict_get(opts, "id"), error) ||
-        !hotplug_check_properties(opts, error) || !hotplug_check_bus(vm, opts, error)) {
+        !hotplug_check_properties(opts, error) || !hotplug_check_bus(vm, opts, error) ||
+        !hotplug_check_function(vm, opts, error)) {
         return NULL;
     }
     Device *dev = vm_co_make_user_device(vm, opts, error);
     if (dev == NULL) {
-        return NULL;
-    }
-    if (hotplug_is_pci(dev) && !hotplug_check_function(vm, dev, error)) {
-        hotplug_co_remove(vm, dev);
         return NULL;
     }
     SP("hotplug.realized", dev);

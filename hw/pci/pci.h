@@ -127,6 +127,8 @@ const PciWindows *pci_bus_windows(const PciBus *bus) ANY_THREAD;
  * which has higher priority) and ECAM. The host bridge device maps them. */
 IoRegion *pci_bus_config_ports(PciBus *bus) ANY_THREAD;
 IoRegion *pci_bus_ecam(PciBus *bus) ANY_THREAD;
+/* "slot[.function]", both hexadecimal, as QEMU reads it. */
+bool pci_parse_addr(const char *addr, unsigned *devfn, GError **error) ANY_THREAD;
 /* NULL: nothing is plugged there. */
 PciDevice *pci_bus_device(PciBus *bus, unsigned devfn) ANY_THREAD;
 /* The address latch of port 0xcf8, for the host bridge to save. */

@@ -17,8 +17,7 @@ const StateDesc pci_device_state_desc =
 
 /* ---- plugging ---- */
 
-/* "slot[.function]", both hexadecimal, as QEMU reads it. */
-static bool pci_parse_addr(const char *addr, unsigned *devfn, GError **error)
+bool pci_parse_addr(const char *addr, unsigned *devfn, GError **error)
 {
     unsigned slot = 0, function = 0;
     int used = 0;
@@ -53,8 +52,9 @@ static bool pci_choose_devfn(const PciDevice *dev, const PciBus *bus, unsigned *
                 return true;
             }
         }
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s: all 32 PCI slots are taken",
-                    device_label(&dev->base));
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "PCI: no slot/function available for %s, all in use or reserved",
+                    dev->base.type->name);
         return false;
     }
     if (!pci_parse_addr(dev->addr, devfn, error)) {
@@ -62,15 +62,19 @@ static bool pci_choose_devfn(const PciDevice *dev, const PciBus *bus, unsigned *
     }
     const PciDevice *other = bus->devices[*devfn];
     if (other != NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "addr=%s is taken by %s", dev->addr,
-                    device_label(&other->base));
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "PCI: slot %u function %u not available for %s, in use by %s%s%s", *devfn >> 3,
+                    *devfn & 7, dev->base.type->name, other->base.type->name,
+                    other->base.id != NULL ? ",id=" : "",
+                    other->base.id != NULL ? other->base.id : "");
         return false;
     }
     const PciDevice *first = bus->devices[*devfn & ~7u];
     if ((*devfn & 7) != 0 && first != NULL && !first->multifunction) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "addr=%s shares a slot with %s, which needs multifunction=on for that",
-                    dev->addr, device_label(&first->base));
+                    "PCI: single function device can't be populated in function %x.%x; %s at "
+                    "%x.0 needs multifunction=on for that",
+                    *devfn >> 3, *devfn & 7, device_label(&first->base), *devfn >> 3);
         return false;
     }
     return true;

@@ -77,14 +77,14 @@ static struct json_object *qmp_put_property(const OptSpec *spec)
     return o;
 }
 
-static bool qmp_type_is_abstract(const char *name);
+static const struct QmpQomType *qmp_other_type(const char *name);
 
 struct json_object *qmp_device_list_properties(QmpCall *call, struct json_object *args,
                                                GError **error)
 {
     const char *name = qmp_arg_str(args, "typename");
     const DeviceType *type = device_type_find(name);
-    if (type == NULL && qmp_type_is_abstract(name)) {
+    if (type == NULL && qmp_other_type(name) != NULL) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
                     "Parameter 'typename' expects a non-abstract device type");
         return NULL;
@@ -149,12 +149,6 @@ static const struct QmpQomType *qmp_other_type(const char *name)
         }
     }
     return NULL;
-}
-
-static bool qmp_type_is_abstract(const char *name)
-{
-    const struct QmpQomType *type = qmp_other_type(name);
-    return type != NULL && type->abstract;
 }
 
 static const char *qmp_device_parent(const DeviceType *type)
