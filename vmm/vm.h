@@ -104,6 +104,7 @@ typedef struct Vm {
     struct Exec *exec;
     ExitStatus exec_end; /* what became of the VM, were it not for the command */
     VmCause exec_cause;
+    bool exec_guest_over;
     bool exec_succeeded; /* the command's status is skiff's */
 
     /* messages from vCPUs and devices: bits by VmRequest / VcpuEvent */

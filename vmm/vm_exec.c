@@ -89,6 +89,10 @@ bool vm_exec_guest_ended(Vm *vm, ExitStatus status, VmCause cause)
     if (vm->exec == NULL || !vm->built) {
         return false;
     }
+    if (vm->exec_guest_over) {
+        return true; /* the first end is the one to tell */
+    }
+    vm->exec_guest_over = true;
     vm->exec_end = status;
     vm->exec_cause = cause;
     exec_guest_ended(vm->exec);

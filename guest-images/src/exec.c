@@ -7,6 +7,7 @@
  *   streams   "out" and "err", ends with 7   big N      N bytes of standard output, ends with 0
  *   cat       standard input to output       hang       nothing more
  *   panic, reset, triple, poweroff           "last words", then ends the machine so
+ *   panic 1   panics, and powers off at once
  *   garbage   bytes that are no frame        flood      more output than there is room for
  *   close     closes the port
  *
@@ -184,9 +185,12 @@ static void flood(void)
 /* Ends of the machine; false: @word is none. */
 static bool end_machine(const char *word)
 {
-    uint64_t none;
-    if (command_is(word, "panic", &none)) {
+    uint64_t none, also;
+    if (command_is(word, "panic", &also)) {
         power_panic();
+        if (also != 0) {
+            power_off();
+        }
     } else if (command_is(word, "reset", &none)) {
         power_reset();
     } else if (command_is(word, "triple", &none)) {

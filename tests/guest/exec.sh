@@ -100,6 +100,11 @@ test_a_panic_is_4() {
     expect_output '^exec: running panic'
 }
 
+test_of_two_ends_the_first_counts() {
+    execute 'panic 1'
+    expect_own_status 4 'the guest panicked'
+}
+
 test_a_power_off_or_reset_before_the_end_is_16() {
     execute poweroff
     expect_own_status 16 'the guest powered off before the command ended'
