@@ -373,16 +373,6 @@ pid_t vcpu_thread_id(const VcpuSet *set, unsigned index)
     return atomic_load(&set->vcpus[index].thread_id);
 }
 
-const VcpuDebugExit *vcpu_debug_exit(const Vcpu *v)
-{
-    return &v->debug_exit;
-}
-
-void vcpu_debug_exit_clear(Vcpu *v)
-{
-    v->debug_exit.valid = false;
-}
-
 bool vcpu_is_halted(const Vcpu *v)
 {
     struct kvm_mp_state state;

@@ -40,17 +40,11 @@ typedef struct VcpuSet VcpuSet;
 typedef enum VcpuEvent {
     VCPU_EVENT_TRIPLE_FAULT = 100,
     VCPU_EVENT_FAILED, /* KVM cannot go on; the registers were printed */
-    VCPU_EVENT_DEBUG,  /* a breakpoint, watchpoint or single step: vcpu_debug_exit() */
+    VCPU_EVENT_DEBUG,  /* a breakpoint, watchpoint or single step: VcpuDebugger */
 } VcpuEvent;
 
 /* In the vCPU's thread; begins with enter_vcpu(). Blocks on nothing. */
 typedef void VcpuCallFn(Vcpu *v, void *opaque);
-
-/* Why KVM_EXIT_DEBUG happened last; zero when it has not since vcpu_debug_exit_clear(). */
-typedef struct VcpuDebugExit {
-    bool valid;
-    struct kvm_debug_exit_arch arch;
-} VcpuDebugExit;
 
 /* A debugger in the vCPUs' threads, outside KVM_RUN and with nothing held. Blocks on nothing. */
 typedef struct VcpuDebugger {
@@ -101,8 +95,6 @@ int vcpu_fd(const Vcpu *v) RUNS_IN_VCPU;
 unsigned vcpu_index(const Vcpu *v) ANY_THREAD;
 ArchVcpu *vcpu_arch(Vcpu *v) RUNS_IN_VCPU;
 pid_t vcpu_thread_id(const VcpuSet *set, unsigned index) ANY_THREAD; /* the kernel's */
-const VcpuDebugExit *vcpu_debug_exit(const Vcpu *v) RUNS_IN_VCPU;
-void vcpu_debug_exit_clear(Vcpu *v) RUNS_IN_VCPU;
 /* Halted by HLT, as the interrupt controller sees it (KVM_GET_MP_STATE). */
 bool vcpu_is_halted(const Vcpu *v) RUNS_IN_VCPU;
 

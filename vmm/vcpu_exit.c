@@ -158,11 +158,9 @@ static void vcpu_exit_debug(Vcpu *v)
 {
     const struct kvm_debug_exit_arch exit = v->run->debug.arch;
     const VcpuDebugger *debugger = atomic_load(&v->set->debugger);
-    if (debugger != NULL && !debugger->debug_exit(v, &exit, v->set->debugger_opaque)) {
-        return;
+    if (debugger == NULL || debugger->debug_exit(v, &exit, v->set->debugger_opaque)) {
+        vcpu_event(v, VCPU_EVENT_DEBUG);
     }
-    v->debug_exit = (VcpuDebugExit){.valid = true, .arch = exit};
-    vcpu_event(v, VCPU_EVENT_DEBUG);
 }
 
 static void vcpu_handle_exit(Vcpu *v) RUNS_IN_VCPU;

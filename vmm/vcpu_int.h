@@ -26,10 +26,9 @@ struct Vcpu {
     struct kvm_run *run;
     ArchVcpu *arch;
     GError *create_error;
-    bool halted;              /* the vCPU's own: runs nothing until parked */
-    bool exit_pending;        /* the vCPU's own: the last exit must be finished by KVM_RUN */
-    bool held;                /* main: stays parked when the others are let go */
-    VcpuDebugExit debug_exit; /* the vCPU's own */
+    bool halted;       /* the vCPU's own: runs nothing until parked */
+    bool exit_pending; /* the vCPU's own: the last exit must be finished by KVM_RUN */
+    bool held;         /* main: stays parked when the others are let go */
 
     _Atomic unsigned requests;
     pthread_mutex_t lock;

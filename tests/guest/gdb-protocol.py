@@ -16,7 +16,6 @@ import traceback
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 SKIFF = os.environ.get("SKIFF", "build/skiff")
 SLOW = int(os.environ.get("TEST_SLOW", "1"))
-GUEST = "build/guests/count.elf"
 ENTRY = 0x100000
 
 
@@ -24,8 +23,15 @@ class Gdb:
     """A client: packets out, packets in."""
 
     def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)  # waits for its turn
+        for patience in reversed(range(500)):
+            self.socket = socket.socket(socket.AF_UNIX)
+            try:
+                self.socket.connect(path)  # waits for its turn
+                break
+            except ConnectionRefusedError:  # there, but not listening yet
+                if not patience:
+                    raise
+                time.sleep(0.01)
         self.socket.settimeout(20 * SLOW)
         self.data = b""
         self.acks = True
@@ -105,13 +111,13 @@ class Gdb:
 class Machine:
     """skiff with the guest that counts, stopped before its first instruction."""
 
-    def __init__(self, *options, stopped=True, cpus=2):
+    def __init__(self, *options, stopped=True, cpus=2, guest="count", words="ms=100"):
         self.work = tempfile.TemporaryDirectory()
         self.path = os.path.join(self.work.name, "gdb")
         self.log = open(os.path.join(self.work.name, "log"), "w+")
         self.process = subprocess.Popen(
-            [SKIFF, "-display", "none", "-serial", f"file:{self.work.name}/console", "-kernel", GUEST,
-             "-append", "ms=100", "-smp", str(cpus), "-gdb", f"unix:{self.path}",
+            [SKIFF, "-display", "none", "-serial", f"file:{self.work.name}/console", "-kernel",
+             f"build/guests/{guest}.elf", "-append", words, "-smp", str(cpus), "-gdb", f"unix:{self.path}",
              *(["-S"] if stopped else []), *options],
             cwd=TOP, stdin=subprocess.PIPE, stdout=self.log, stderr=subprocess.STDOUT)
         self.wait(lambda: os.path.exists(self.path), "the stub's socket")
@@ -486,6 +492,25 @@ def test_one_that_asks_and_does_not_read_is_not_served_without_bounds():
         g.close()
         g = m.gdb()
         g.expect("qAttached", "1")
+
+
+def test_a_disk_that_hangs_does_not_hide_the_guest():
+    disk = "driver=fault,node-name=disk,hold=on,fail-op=any,fail-after=2,file.driver=null-co,file.size=64M"
+    with Machine("-blockdev", disk, "-device", "virtio-blk-pci,drive=disk", "-trace", "block_fault_inject",
+                 guest="blk-verify", words="ms=60000 qd=8 limit_ms=600000 mode=irq") as m:
+        g = m.gdb()
+        g.send("vCont;c")
+        m.wait(lambda: m.said().count("block_fault_inject") >= 4, "requests that hang")
+        g.send_raw(b"\x03")
+        assert g.stopped().startswith("T02")
+        where, registers = g.pc(), g.ask("g")
+        for _ in range(5):  # it cannot go on before storage does, and gdb is not left waiting
+            g.send("vCont;s:1;c")
+            g.send_raw(b"\x03")
+            assert g.stopped().startswith("T02")
+            assert g.pc() == where and g.ask("g") == registers
+        g.send("k")
+        assert m.process.wait(20 * SLOW) == 0
 
 
 def test_it_opens_and_closes_from_the_monitor():

@@ -70,6 +70,7 @@ typedef struct Gdb {
     bool waiting;
     CoToken waiter;
     bool settling;     /* gdb_run.c waits for the effect of a request */
+    bool starting;     /* ... the last of which was a start */
     unsigned requests; /* that were made */
 
     /* ---- the wire ---- */

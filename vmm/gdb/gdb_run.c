@@ -35,7 +35,9 @@ static void gdb_settle(void *opaque)
         settled = run_state_co_settle(&g->vm->run, GDB_SETTLE_NS);
     } while (!settled || seen != g->requests);
     g->settling = false;
+    g->starting = false;
     g->session.revoked = false;
+    g->session.interrupting = false;
     if (gdb_is_parked(g)) { /* refused, or stopped already and not by a transition */
         g->stopped = true;
         gdb_kick(g);
@@ -53,12 +55,14 @@ static void gdb_requested(Gdb *g)
 
 static RUNS_IN_MAIN void gdb_request_stop(Gdb *g)
 {
+    g->starting = false;
     run_state_request_stop(&g->vm->run, STOP_PAUSED);
     gdb_requested(g);
 }
 
 static RUNS_IN_MAIN void gdb_request_start(Gdb *g)
 {
+    g->starting = true;
     run_state_request_start(&g->vm->run);
     gdb_requested(g);
 }
@@ -297,11 +301,9 @@ void gdb_co_run_classic(Gdb *g, bool step, const char *args)
 
 void gdb_run_enter(Gdb *g)
 {
-    g->session.leave_running = g->vm->run.wants_to_run;
+    g->session.leave_running = g->vm->run.wants_to_run || g->starting;
     g->session.interrupting = true;
-    if (!gdb_is_parked(g)) {
-        gdb_request_stop(g);
-    }
+    gdb_request_stop(g); /* even if it is stopped: the client before may have asked for a start */
 }
 
 /* A vCPU that is held while others run comes back by a stop and a start. */
