@@ -10,7 +10,7 @@
 start_stuck() {
     command -v gdb >/dev/null || skip "gdb is not installed"
     gdb -nx -batch -ex 'python print("py" + "thon")' 2>/dev/null | grep -q '^python$' || skip "this gdb has no Python"
-    [ "$TEST_SLOW" -eq 1 ] || skip "sanitizers keep stacks of their own"
+    ! grep -qaE '__(asan|tsan)_init' "$SKIFF" || skip "sanitizers keep stacks of their own"
     start_own_guest blk-verify 'ms=100000 qd=4 limit_ms=100000 mode=irq' -m 32 -smp 2 -object iothread,id=io \
         -blockdev driver=fault,node-name=disk,hold=on,fail-op=any,fail-after=5,file.driver=null-co,file.size=64M \
         -device virtio-blk-pci,id=vda,drive=disk,iothread=io -trace block_fault_inject "$@"
@@ -140,6 +140,7 @@ test_a_core_file() {
 test_installed_it_is_loaded_by_itself() {
     command -v gdb >/dev/null || skip "gdb is not installed"
     [ -x build/release/skiff ] || skip "there is no release build"
+    ! in_lab || skip "make takes minutes in the lab"
     env -u MAKEFLAGS -u MAKELEVEL make -s install V=release PREFIX="$work/prefix" DESTDIR= >"$work/install" 2>&1
     gdb -nx -batch -iex "add-auto-load-scripts-directory $work/prefix/share/gdb/auto-load" \
         -iex "add-auto-load-safe-path $work" -ex 'help skiff' "$work/prefix/bin/skiff" >"$work/gdb" 2>&1
