@@ -153,7 +153,7 @@ vm.cmd("quit")
 done = vm.wait_event("DUMP_COMPLETED")["data"]
 assert done["result"]["status"] == "failed" and "given up" in done["error"], done
 PYTHON
-    wait_skiff 20
+    wait_skiff
     expect_status 0
     refute_output 'did not come to rest'
 }
@@ -249,7 +249,7 @@ assert vm.cmd("query-status")["running"] is False
 assert "process" in vm.refusal("dump-guest-memory", paging=False, protocol="file:%s/dump" % work).desc
 vm.cmd("quit")
 PYTHON
-    wait_skiff 20
+    wait_skiff
     expect_status 0
     expect_output 'did not come to rest within 5 s'
 }

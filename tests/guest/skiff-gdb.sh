@@ -141,7 +141,7 @@ test_installed_it_is_loaded_by_itself() {
     command -v gdb >/dev/null || skip "gdb is not installed"
     [ -x build/release/skiff ] || skip "there is no release build"
     ! in_lab || skip "make takes minutes in the lab"
-    env -u MAKEFLAGS -u MAKELEVEL make -s install V=release PREFIX="$work/prefix" DESTDIR= >"$work/install" 2>&1
+    env -u MAKEFLAGS -u MAKELEVEL make -s -o all install V=release PREFIX="$work/prefix" DESTDIR= >"$work/install" 2>&1
     gdb -nx -batch -iex "add-auto-load-scripts-directory $work/prefix/share/gdb/auto-load" \
         -iex "add-auto-load-safe-path $work" -ex 'help skiff' "$work/prefix/bin/skiff" >"$work/gdb" 2>&1
     said '^skiff requests -- '
