@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 400
+# timeout: 600
 # -exec with Debian's kernel and the real agent: streams, input, statuses, early ends. docs/exec.md
 . "$(dirname "$0")/common.bash"
 
@@ -49,7 +49,7 @@ test_a_panic_is_4_and_its_text_is_on_standard_error() {
 }
 
 test_a_hang_is_12() {
-    execute 'echo before; sleep 1000' -timeout 20
+    execute 'echo before; sleep 1000' -timeout 45
     expect_own_status 12 '-timeout expired before the command ended'
     expect_equal "standard output" "$(<"$out")" before
 }
