@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 300
+# timeout: 600
 # A Debian guest driven over QMP by a client in Python (tests/support/drive_linux.py), through all
 # of its life.
 . "$(dirname "$0")/common.bash"
@@ -16,7 +16,7 @@ start_guest() {
 }
 
 drive() {
-    timeout "$(seconds 150)" python3 tests/support/drive_linux.py "$@" "$work/qmp" "$console" >"$work/drive" 2>&1 ||
+    timeout "$(seconds 280)" python3 tests/support/drive_linux.py "$@" "$work/qmp" "$console" >"$work/drive" 2>&1 ||
         { cat "$work/drive"; fail "the session went wrong, see above"; }
 }
 
