@@ -136,7 +136,7 @@ test_devices() {
     with 'no-such' -device virtio-rng-pci,no-such=1
     with addr -device virtio-rng-pci,addr=99
     with addr -device virtio-rng-pci,addr=x
-    with '1f' -device virtio-rng-pci,addr=1f.0
+    with 'slot 31' -device virtio-rng-pci,addr=1f.0
     with twin -device virtio-rng-pci,id=twin -device virtio-rng-pci,id=twin
     with iobase -device isa-debug-exit,iobase=xyz
     with iobase -device isa-debug-exit,iobase=0x10000
