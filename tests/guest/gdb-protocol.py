@@ -403,6 +403,7 @@ def test_a_stop_by_somebody_else_is_told_and_so_is_nothing_of_a_start():
         m.wait_running()
         g.expect("qAttached", "1")  # and no stop before it
         m.qmp("stop")
+        m.wait(lambda: m.said().count('"STOP"') == 2, "the stop, which may come after its answer")
         g.send("vCont;c")
         m.wait_running()
 
