@@ -195,7 +195,9 @@ static void run_state_serve(void *opaque)
         vm_operation_end(rs);
     }
     rs->serving = false;
-    run_state_wake_waiters(rs);
+    if (atomic_load(&rs->posted_requests) == 0) { /* else they wait for what is posted, too */
+        run_state_wake_waiters(rs);
+    }
 }
 
 static int run_state_queue_find(const RunState *rs, RunRequest request)

@@ -358,6 +358,38 @@ static void who_waits_for_a_stop_goes_on_once_it_is_done(void **state)
     assert_true(s[0].settled);
 }
 
+typedef struct LateStop {
+    Fake *f;
+    RunPhase phase; /* when the wait was over */
+} LateStop;
+
+static void late_stop_body(void *opaque)
+{
+    LateStop *s = opaque;
+    RunState *rs = &s->f->rs;
+    enter_main();
+    enter_coroutine();
+    run_state_request_stop(rs, STOP_PAUSED);
+    assert_true(run_state_co_settle(rs, INT64_C(3600) * 1000000000));
+    s->phase = rs->phase;
+}
+
+static void who_asks_for_a_stop_as_a_reset_ends_waits_for_the_stop(void **state)
+{
+    Fake *f = *state;
+    LateStop s = {.f = f, .phase = RUN_RUNNING};
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    co_start(f->ctx, late_stop_body, &s);
+    f->hold_drain = false;
+    co_wake(f->held); /* the reset ends in the same turn, before the request is looked at */
+    fake_settle(f);
+    assert_int_equal(s.phase, RUN_STOPPED);
+}
+
 static void who_waits_for_a_stop_that_hangs_is_let_go(void **state)
 {
     Fake *f = *state;
@@ -446,6 +478,7 @@ int main(void)
         ON_FAKE(a_start_does_not_take_back_a_stop),
         ON_FAKE(alternating_requests_do_not_pile_up),
         ON_FAKE(who_waits_for_a_stop_goes_on_once_it_is_done),
+        ON_FAKE(who_asks_for_a_stop_as_a_reset_ends_waits_for_the_stop),
         ON_FAKE(who_waits_for_a_stop_that_hangs_is_let_go),
         ON_FAKE(the_weightiest_reason_of_stops_that_share_one_is_told),
     };
