@@ -76,6 +76,9 @@ int block_node_co_resize(BlockNode *n, uint64_t size, GError **error) coroutine_
 BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NULL: none */
 /* All open nodes in the order they were made: an array to be freed with g_free(). */
 BlockNode **block_node_list(unsigned *count) RUNS_IN_MAIN;
+/* Whether a node lives in @home, also one that is still being opened or closed: @home has to stay.
+ */
+bool block_home_in_use(const AioContext *home) RUNS_IN_MAIN;
 
 /* What there is to tell about a node; strings are borrowed. */
 typedef struct BlockNodeInfo {

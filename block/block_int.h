@@ -106,6 +106,7 @@ struct BlockNode {
     void *state;
     BlockNodeFlags flags;
     bool write_taken; /* of the child */
+    bool moving;      /* to another home: nobody may come to use it meanwhile */
     bool owned;       /* a user's: by -blockdev or blockdev-add, to be deleted by blockdev-del */
     unsigned serial;  /* nodes are listed in the order they were made */
     BlockLimits limits;

@@ -41,6 +41,9 @@ static RUNS_IN_MAIN char *graph_describe_user(const BlockNode *n)
     if (parent != NULL) {
         return g_strdup_printf("it is part of node '%s'", parent->name);
     }
+    if (n->moving) {
+        return g_strdup("it moves to another iothread");
+    }
     return n->refs > 1 ? g_strdup("somebody is at work with it") : NULL;
 }
 
@@ -111,9 +114,26 @@ static coroutine_fn RUNS_IN_MAIN bool graph_co_move(BlockNode *n, AioContext *ho
     return true;
 }
 
+static void graph_set_moving(BlockNode *n, bool moving)
+{
+    for (; n != NULL; n = n->file) {
+        n->moving = moving;
+    }
+}
+
+/* Adding and deleting nodes takes no operation lock: they find the chain marked. */
 bool block_co_move(BlockNode *n, AioContext *home, GError **error)
 {
-    return n->home == home || (graph_check_idle(n, home, error) && graph_co_move(n, home, error));
+    if (n->home == home) {
+        return true;
+    }
+    if (!graph_check_idle(n, home, error)) {
+        return false;
+    }
+    graph_set_moving(n, true);
+    bool ok = graph_co_move(n, home, error);
+    graph_set_moving(n, false);
+    return ok;
 }
 
 /* ---- resizing ---- */

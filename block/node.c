@@ -109,6 +109,11 @@ static RUNS_IN_MAIN BlockNode *node_refer_to(BlockNode *n, const char *name, GEr
                     "file=%s: there is no node of that name; give its -blockdev first", name);
         return NULL;
     }
+    if (child->moving) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "file=%s: the node moves to another iothread", name);
+        return NULL;
+    }
     if (child->home != n->home) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "file=%s: the node lives in iothread '%s', not in '%s'", name,
@@ -278,6 +283,20 @@ BlockNode **block_node_list(unsigned *count)
     }
     qsort(list, *count, sizeof(list[0]), node_compare_serials);
     return list;
+}
+
+bool block_home_in_use(const AioContext *home)
+{
+    GHashTableIter iter;
+    gpointer node;
+    bool used = false;
+    if (node_table != NULL) {
+        g_hash_table_iter_init(&iter, node_table);
+        while (g_hash_table_iter_next(&iter, NULL, &node)) {
+            used = used || ((BlockNode *)node)->home == home;
+        }
+    }
+    return used;
 }
 
 void block_node_info(const BlockNode *n, BlockNodeInfo *info)

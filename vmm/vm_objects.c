@@ -184,12 +184,8 @@ static bool vm_device_names_iothread(const Device *dev, const char *id)
 
 static RUNS_IN_MAIN bool vm_iothread_in_use(Vm *vm, const IoThread *t)
 {
-    unsigned count;
-    g_autofree BlockNode **nodes = block_node_list(&count);
-    bool used = t == vm->iothreads->pdata[0]; /* what is told no other lives there */
-    for (unsigned i = 0; i < count; i++) {
-        used = used || block_node_home(nodes[i]) == iothread_context(t);
-    }
+    /* the first: what is told no other lives there */
+    bool used = t == vm->iothreads->pdata[0] || block_home_in_use(iothread_context(t));
     for (unsigned i = 0; i < vm->devices->len; i++) {
         used = used || vm_device_names_iothread(vm->devices->pdata[i], iothread_id(t));
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Users' nodes: listing, deleting, moving, resizing, reopening. */
 #include <fcntl.h>
+#include <semaphore.h>
 #include "block_test.h"
 #include "util/fdset.h"
 #include "block/driver_file.h"
@@ -122,6 +123,101 @@ BLOCK_TEST(a_node_that_another_chain_shares_stays)
     del("a");
     del("b");
     del("base");
+}
+
+/* An iothread that does nothing until it is let go: whoever needs it waits. */
+typedef struct Held {
+    sem_t go;
+    TestEvent holds;
+} Held;
+
+static void hold(void *opaque)
+{
+    Held *h = opaque;
+    test_event_set(&h->holds);
+    while (sem_wait(&h->go) != 0) {
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN void hold_begin(Held *h, AioContext *ctx)
+{
+    sem_init(&h->go, 0, 0);
+    h->holds = (TestEvent){0};
+    aio_post(ctx, hold, h);
+    test_event_wait(&h->holds);
+}
+
+typedef struct Move {
+    BlockNode *node;
+    AioContext *home;
+    TestEvent done;
+} Move;
+
+static void move_body(void *opaque)
+{
+    Move *m = opaque;
+    enter_main();
+    enter_coroutine();
+    assert_true(block_co_move(m->node, m->home, NULL));
+    test_event_set(&m->done);
+}
+
+BLOCK_TEST(a_node_that_moves_is_not_deleted_nor_made_part_of_another)
+{
+    GError *error = NULL;
+    Held held;
+    IoThread *other = iothread_new("io1", 0, &error);
+    char *file = test_file_new(1 << 20);
+    g_autofree char *text =
+        g_strdup_printf("raw,node-name=r,file.driver=file,file.filename=%s", file);
+    Move move = {.node = add(text), .home = iothread_context(other)};
+    hold_begin(&held, move.home);
+    co_start(test_main, move_body, &move);
+    co_yield_turn();
+    del_fails("r", "Node r is in use: it moves to another iothread");
+    g_autoptr(OptDict) parent = opt_dict_parse("raw,node-name=p,file=r", "driver", NULL);
+    assert_null(block_co_add(parent, test_home, &error));
+    assert_non_null(strstr(error->message, "file=r: the node moves to another iothread"));
+    g_clear_error(&error);
+    sem_post(&held.go);
+    test_event_wait(&move.done);
+    assert_ptr_equal(block_node_home(move.node), move.home);
+    del("r");
+    iothread_free(other);
+    test_file_free(file);
+}
+
+static void del_body(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    del("f");
+    test_event_set(opaque);
+}
+
+BLOCK_TEST(an_iothread_is_in_use_until_its_last_node_is_closed)
+{
+    GError *error = NULL;
+    Held held;
+    TestEvent deleted = {0};
+    IoThread *other = iothread_new("io1", 0, &error);
+    AioContext *home = iothread_context(other);
+    char *file = test_file_new(1 << 20);
+    g_autofree char *text = g_strdup_printf("file,node-name=f,filename=%s", file);
+    BlockNode *n = add(text);
+    assert_false(block_home_in_use(home));
+    assert_true(block_co_move(n, home, &error));
+    assert_true(block_home_in_use(home));
+    hold_begin(&held, home);
+    co_start(test_main, del_body, &deleted);
+    co_yield_turn();
+    assert_null(block_node_find("f"));
+    assert_true(block_home_in_use(home));
+    sem_post(&held.go);
+    test_event_wait(&deleted);
+    assert_false(block_home_in_use(home));
+    iothread_free(other);
+    test_file_free(file);
 }
 
 /* ---- resizing ---- */
@@ -421,6 +517,8 @@ int main(void)
         cmocka_unit_test(a_node_that_is_not_the_users_is_not_deleted),
         cmocka_unit_test(an_idle_chain_moves_and_works_there),
         cmocka_unit_test(a_node_that_another_chain_shares_stays),
+        cmocka_unit_test(a_node_that_moves_is_not_deleted_nor_made_part_of_another),
+        cmocka_unit_test(an_iothread_is_in_use_until_its_last_node_is_closed),
         cmocka_unit_test(a_node_is_resized_through_its_backend_or_by_itself),
         cmocka_unit_test(read_only_changes_both_ways),
         cmocka_unit_test(cache_discard_and_aio_change_under_a_writer),
