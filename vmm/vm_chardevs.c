@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Character devices of the VM: which serial ports there are and where they lead. */
+#include <string.h>
 #include "util/log.h"
 #include "vmm/chardev.h"
 #include "vmm/vm.h"
@@ -13,6 +14,10 @@ Chardev *vm_claim_chardev(const char *id, const char *user, GError **error)
     enter_main();
     Vm *vm = chardevs_vm;
     Chardev *c = vm_exec_chardev(vm, id);
+    if (c != NULL && (c->frontend != NULL || strcmp(user, c->id) != 0)) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "chardev '%s' is in use by -exec", id);
+        return NULL;
+    }
     if (c != NULL) {
         return c;
     }

@@ -207,6 +207,18 @@ test_what_contradicts_it_is_refused() {
     expect_output '^skiff: -exec: the command is too long'
 }
 
+test_its_port_is_nobody_elses() {
+    local port=org.skiff.exec.0
+    execute streams -device virtio-serial-pci -device "virtserialport,chardev=$port"
+    expect_status 2
+    expect_output "^skiff: .*chardev '$port' is in use by -exec"
+    execute streams -serial "chardev:$port"
+    expect_status 2
+    expect_output "^skiff: .*chardev '$port' is in use by -exec"
+    execute streams -device virtio-serial-pci -device "virtserialport,id=$port,chardev=$port"
+    expect_status 2
+}
+
 test_inherited_descriptors_keep_their_blocking_mode() {
     mkfifo "$work/in" "$work/out.fifo"
     exec 7<>"$work/in" 8<>"$work/out.fifo"
