@@ -182,6 +182,25 @@ expect("gdbserver none", "^Disabled gdbserver$")
 PYTHON
 }
 
+test_one_gdbserver_is_opened_at_a_time() {
+    start_count -monitor "unix:DIR/monitor,server=on,wait=off"
+    hmp <<'PYTHON'
+monitor = Terminal(work + "/monitor")
+monitor.text = ""
+monitor.socket.sendall(("gdbserver unix:%s/first,server=on\n" % work).encode())
+while not os.path.exists(work + "/first"):   # it waits for its client
+    pass
+expect("gdbserver unix:%s/second" % work, "^Could not open gdbserver .* somebody else")
+assert not os.path.exists(work + "/second")
+gdb = socket.socket(socket.AF_UNIX)
+gdb.connect(work + "/first")
+monitor.wait("Waiting for gdb connection")
+while "running" in hmp("info status"):
+    pass
+expect("gdbserver none", "^Disabled gdbserver$")
+PYTHON
+}
+
 test_the_log_and_traces_at_run_time() {
     start_count
     hmp <<'PYTHON'

@@ -6,7 +6,8 @@
 #include "vmm/chardev.h"
 #include "vmm/gdb/gdb_int.h"
 
-static Gdb *the_gdb; /* made by the first opening, stays with the VM */
+static Gdb *the_gdb;     /* made by the first opening, stays with the VM */
+static bool gdb_opening; /* gdbstub_co_open() is under way */
 
 /* ---- sending ---- */
 
@@ -268,7 +269,7 @@ static char *gdb_listening(const char *device)
     return socket && !said ? g_strconcat(device, ",server=on,wait=off", NULL) : g_strdup(device);
 }
 
-bool gdbstub_co_open(Vm *vm, const char *device, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool gdb_co_open(Vm *vm, const char *device, GError **error)
 {
     static const ChardevFrontendOps ops = {
         .can_receive = gdb_can_receive,
@@ -298,4 +299,17 @@ bool gdbstub_co_open(Vm *vm, const char *device, GError **error)
     g->own_id = g_str_has_prefix(device, "chardev:") ? NULL : g_steal_pointer(&id);
     chardev_attach(c, &ops, g);
     return true;
+}
+
+/* Two monitors may ask for it at once. */
+bool gdbstub_co_open(Vm *vm, const char *device, GError **error)
+{
+    if (gdb_opening) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN, "somebody else opens one just now");
+        return false;
+    }
+    gdb_opening = true;
+    bool ok = gdb_co_open(vm, device, error);
+    gdb_opening = false;
+    return ok;
 }
