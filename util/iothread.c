@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "util/aio_int.h"
 #include "util/held.h"
+#include "util/sched_point.h"
 
 struct IoThread {
     char *id;
@@ -21,6 +22,7 @@ static void *iothread_run(void *opaque)
 {
     IoThread *t = opaque;
     t->tid = (int)gettid();
+    SP("iothread.start", t);
     aio_context_adopt(t->ctx);
     aio_context_run(t->ctx);
     while (sem_wait(&t->quit_told) != 0 && errno == EINTR) {

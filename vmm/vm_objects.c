@@ -55,6 +55,13 @@ static void vm_nothing(void *opaque)
 {
 }
 
+static int vm_join_in_worker(void *opaque)
+{
+    enter_worker();
+    iothread_free(opaque);
+    return 0;
+}
+
 static coroutine_fn RUNS_IN_MAIN bool vm_co_add_iothread(Vm *vm, const OptDict *opts,
                                                          GError **error)
 {
@@ -84,9 +91,13 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_add_iothread(Vm *vm, const OptDict *
     if (vm_check_object_id(vm, o.id, "iothread", error)) {
         IoThread *t = iothread_new(o.id, (int64_t)o.poll_max_ns, error);
         if (t != NULL) {
-            g_ptr_array_add(vm->iothreads, t);
-            co_call_in(iothread_context(t), vm_nothing, NULL); /* it runs, and has a thread id */
-            ok = true;
+            co_call_in(iothread_context(t), vm_nothing, NULL);    /* it runs, and has a thread id */
+            ok = vm_check_object_id(vm, o.id, "iothread", error); /* it took a while */
+            if (ok) {
+                g_ptr_array_add(vm->iothreads, t);
+            } else {
+                co_run_in_worker(vm_join_in_worker, t);
+            }
         }
     }
     opts_clear(specs, &o);
@@ -190,13 +201,6 @@ static RUNS_IN_MAIN bool vm_iothread_in_use(Vm *vm, const IoThread *t)
         used = used || vm_device_names_iothread(vm->devices->pdata[i], iothread_id(t));
     }
     return used;
-}
-
-static int vm_join_in_worker(void *opaque)
-{
-    enter_worker();
-    iothread_free(opaque);
-    return 0;
 }
 
 static bool vm_object_in_use(const char *id, GError **error)

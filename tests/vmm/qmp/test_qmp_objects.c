@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The QMP commands of objects. */
 #include "tests/vmm/qmp/qmp_rig.h"
+#include "util/sched_point.h"
 
 static void an_iothread_comes_serves_and_goes(void **state)
 {
@@ -45,6 +46,30 @@ static void the_machines_memory_stays(void **state)
     rig->vm.memory = memory_backend_new_ram("pc.ram", 2 << 20, NULL);
     qmp_returns(rig, "query-memdev", NULL, "{\"id\":\"pc.ram\",\"size\":2097152");
     memory_backend_free(rig->vm.memory);
+}
+
+static void an_iothread_that_is_being_made_is_nobodys_to_delete_or_to_make_again(void **state)
+{
+    QmpRig *rig = *state;
+    RigCall calls[2];
+    sched_point_hold("iothread.start");
+    rig_call_start(rig, &calls[0], "object-add", "{'qom-type':'iothread','id':'io1'}");
+    rig_settle(rig);
+    sched_point_await("iothread.start");
+    qmp_fails(rig, "object-del", "{'id':'io1'}", "GenericError", "object 'io1' not found");
+    rig_call_start(rig, &calls[1], "object-add", "{'qom-type':'iothread','id':'io1'}");
+    rig_settle(rig);
+    sched_point_release("iothread.start");
+    unsigned made = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        rig_call_finish(&calls[i]);
+        made += calls[i].error == NULL;
+        g_clear_error(&calls[i].error);
+        json_object_put(calls[i].result);
+    }
+    sched_point_reset();
+    assert_int_equal(made, 1);
+    g_free(qmp_ok(rig, "object-del", "{'id':'io1'}"));
 }
 
 typedef struct NamesIothread {
@@ -129,6 +154,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         QMP_TEST(an_iothread_comes_serves_and_goes),
+        QMP_TEST(an_iothread_that_is_being_made_is_nobodys_to_delete_or_to_make_again),
         QMP_TEST(memory_comes_and_goes),
         QMP_TEST(the_machines_memory_stays),
         QMP_TEST(an_iothread_in_use_stays),
