@@ -190,7 +190,7 @@ void vm_io_errors_init(Vm *vm) RUNS_IN_MAIN;
 void vm_io_errors_forget(void) RUNS_IN_MAIN;
 /* The device's path among QEMU's objects: "/machine/peripheral/ID/virtio-backend", with a number
  * where it has no id. To be freed. */
-char *vm_device_backend_path(Vm *vm, const Device *dev) RUNS_IN_MAIN;
+char *vm_device_backend_path(const Device *dev) ANY_THREAD;
 
 /* ---- vm_jobs.c ---- */
 /* The VM becomes its jobs' host: they end under its operation lock and tell their events. */

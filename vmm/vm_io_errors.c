@@ -20,8 +20,7 @@ static _Atomic unsigned io_errors_posted, io_errors_dropped;
 
 typedef struct IoErrorMessage {
     Vm *vm;
-    const Device *dev; /* to be compared only: it may be gone */
-    char *id;          /* its own, or NULL */
+    char *path; /* of the device, which may be gone */
     char *node;
     bool is_read;
     DeviceIoAction action;
@@ -30,22 +29,9 @@ typedef struct IoErrorMessage {
 
 /* ---- paths ---- */
 
-static RUNS_IN_MAIN char *io_errors_path(const Vm *vm, const Device *dev, const char *id)
+char *vm_device_backend_path(const Device *dev)
 {
-    if (id != NULL) {
-        return g_strdup_printf("/machine/peripheral/%s/virtio-backend", id);
-    }
-    unsigned number = 0;
-    for (unsigned i = 0; i < vm->devices->len && vm->devices->pdata[i] != dev; i++) {
-        const Device *other = vm->devices->pdata[i];
-        number += other->id == NULL && other->type->user_creatable;
-    }
-    return g_strdup_printf("/machine/peripheral-anon/device[%u]/virtio-backend", number);
-}
-
-char *vm_device_backend_path(Vm *vm, const Device *dev)
-{
-    return io_errors_path(vm, dev, dev->id);
+    return g_strconcat(dev->path, "/virtio-backend", NULL);
 }
 
 /* ---- telling ---- */
@@ -57,13 +43,12 @@ static void io_errors_tell(void *opaque)
     enter_main();
     IoErrorMessage *m = opaque;
     struct json_object *data = json_object_new_object();
-    g_autofree char *path = io_errors_path(m->vm, m->dev, m->id);
     atomic_fetch_sub(&io_errors_posted, 1);
     unsigned dropped = atomic_exchange(&io_errors_dropped, 0);
     if (dropped > 0) {
         log_warn("%u I/O errors were not told one by one: there were too many", dropped);
     }
-    qmp_put_str(data, "qom-path", path);
+    qmp_put_str(data, "qom-path", m->path);
     qmp_put_str(data, "device", vm_drive_of_node(m->vm, m->node));
     qmp_put_str(data, "node-name", m->node);
     qmp_put_str(data, "operation", m->is_read ? "read" : "write");
@@ -71,7 +56,7 @@ static void io_errors_tell(void *opaque)
     qmp_put_bool(data, "nospace", m->error == ENOSPC);
     qmp_put_str(data, "reason", g_strerror(m->error));
     qmp_event_emit("BLOCK_IO_ERROR", data);
-    g_free(m->id);
+    g_free(m->path);
     g_free(m->node);
     g_free(m);
 }
@@ -86,8 +71,7 @@ static void io_errors_post(const Device *dev, const DeviceIoError *e)
     }
     IoErrorMessage *m = g_new0(IoErrorMessage, 1);
     *m = (IoErrorMessage){.vm = vm,
-                          .dev = dev,
-                          .id = g_strdup(dev->id),
+                          .path = vm_device_backend_path(dev),
                           .node = g_strdup(e->node),
                           .is_read = e->is_read,
                           .action = e->action,

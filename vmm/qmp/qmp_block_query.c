@@ -83,7 +83,7 @@ static RUNS_IN_MAIN char *block_qdev_path(Vm *vm, const BlockBackend *blk)
             dev = other;
         }
     }
-    return dev != NULL ? vm_device_backend_path(vm, dev)
+    return dev != NULL ? vm_device_backend_path(dev)
                        : g_strdup_printf("/machine/peripheral-anon/%s", blk_name(blk));
 }
 

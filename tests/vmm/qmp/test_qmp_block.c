@@ -313,25 +313,25 @@ static void fail_at_home(void *opaque)
     f->done = true;
 }
 
-static void fail_from_iothread(QmpRig *rig, const char *id, unsigned count)
+static void fail_from_iothread(QmpRig *rig, const char *device_path, unsigned count)
 {
     enter_main();
     static const DeviceType type = {.name = "virtio-blk-pci", .user_creatable = true};
     Failing f = {.rig = rig, .count = count};
-    f.dev = (Device){.type = &type, .id = g_strdup(id), .env = &rig->vm.env};
+    f.dev = (Device){.type = &type, .path = g_strdup(device_path), .env = &rig->vm.env};
     vm_io_errors_init(&rig->vm);
     co_start(rig->vm.env.default_iothread, fail_at_home, &f);
     while (!f.done) {
     }
-    g_free(f.dev.id); /* the message holds its own */
-    f.dev.id = NULL;
+    g_free(f.dev.path); /* the message holds its own */
+    f.dev.path = NULL;
     rig_settle(rig);
 }
 
 static void an_io_error_is_told_with_its_device(void **state)
 {
     QmpRig *rig = *state;
-    fail_from_iothread(rig, "vd0", 1);
+    fail_from_iothread(rig, "/machine/peripheral/vd0", 1);
     assert_string_equal(rig->events->str,
                         "BLOCK_IO_ERROR{\"qom-path\":\"/machine/peripheral/vd0/virtio-backend\","
                         "\"device\":\"\",\"node-name\":\"disk\",\"operation\":\"write\","
@@ -343,12 +343,12 @@ static void a_flood_of_io_errors_is_bounded(void **state)
 {
     QmpRig *rig = *state;
     unsigned told = 0;
-    fail_from_iothread(rig, NULL, 1000);
+    fail_from_iothread(rig, "/machine/peripheral-anon/device[7]", 1000);
     for (const char *at = rig->events->str; (at = strstr(at, "BLOCK_IO_ERROR")) != NULL; at++) {
         told++;
     }
     assert_true(told >= 64 && told < 1000);
-    assert_non_null(strstr(rig->events->str, "/machine/peripheral-anon/device[0]/virtio-backend"));
+    assert_non_null(strstr(rig->events->str, "/machine/peripheral-anon/device[7]/virtio-backend"));
 }
 
 int main(void)
