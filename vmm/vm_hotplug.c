@@ -268,7 +268,16 @@ void vm_co_finish_unplugs(Vm *vm)
     hotplug_co_delete_all(vm, PCI_UNPLUG_ASKED);
 }
 
-static RUNS_IN_MAIN bool hotplug_ask_back(const Vm *vm, Device *dev, GError **error)
+/* It looks at function 0 of a slot first, and only where there is one at the others. */
+static RUNS_IN_MAIN bool hotplug_guest_was_told(const Vm *vm, const PciDevice *dev)
+{
+    bql_lock();
+    bool present = (pci_bus_present_slots(vm->pci) >> (dev->devfn >> 3) & 1) != 0;
+    bql_unlock();
+    return present;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool hotplug_co_ask_back(Vm *vm, Device *dev, GError **error)
 {
     if (!pci_bus_has_hotplug(vm->pci)) {
         return refuse(error, "Bus 'pcie.0' does not support hotplugging");
@@ -277,7 +286,11 @@ static RUNS_IN_MAIN bool hotplug_ask_back(const Vm *vm, Device *dev, GError **er
     if (state == PCI_UNPLUG_ASKED || state == PCI_UNPLUG_EJECTED) {
         return refuse(error, "Device %s is already in the process of unplug", device_label(dev));
     }
-    pci_device_ask_back((PciDevice *)dev);
+    if (hotplug_guest_was_told(vm, (const PciDevice *)dev)) {
+        pci_device_ask_back((PciDevice *)dev);
+    } else {
+        hotplug_co_delete(vm, dev);
+    }
     return true;
 }
 
@@ -296,7 +309,7 @@ bool vm_co_unplug(Vm *vm, const char *id, GError **error)
         return refuse(error, "Device '%s' does not support hotplugging", dev->type->name);
     }
     if (hotplug_is_pci(dev)) {
-        return hotplug_ask_back(vm, dev, error);
+        return hotplug_co_ask_back(vm, dev, error);
     }
     hotplug_co_delete(vm, dev);
     return true;

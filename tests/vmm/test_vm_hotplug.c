@@ -92,6 +92,27 @@ static void a_second_request_waits_for_a_removal_and_finds_the_id_free(void **st
     command_clear(&add);
 }
 
+/* Without function 0 it does not know of the others, and there is nothing it could eject. */
+static void what_the_guest_was_not_told_of_goes_without_its_leave(void **state)
+{
+    enter_main();
+    execute("device_add", "{'driver':'virtio-rng-pci','id':'one','addr':'6.1'}");
+    execute("device_add", "{'driver':'virtio-rng-pci','id':'two','addr':'6.2'}");
+    assert_int_equal(in32(PRESENT) >> 6 & 1, 0);
+    execute("device_del", "{'id':'one'}");
+    assert_string_equal(rig->deleted->str, "one ");
+    assert_int_equal(in32(WANTED), 0);
+    execute("device_add",
+            "{'driver':'virtio-rng-pci','id':'zero','addr':'6','multifunction':'on'}");
+    assert_int_equal(in32(PRESENT) >> 6 & 1, 1);
+    execute("device_del", "{'id':'two'}");
+    assert_int_equal(in32(WANTED), 1u << 6);
+    out32(EJECT, 1u << 6);
+    rig_settle();
+    assert_null(device("zero"));
+    assert_null(device("two"));
+}
+
 static void a_reset_is_the_guests_leave(void **state)
 {
     enter_main();
@@ -230,6 +251,7 @@ int main(void)
         T(an_ejection_waits_for_what_is_in_flight_and_no_vcpu_does),
         T(who_waits_for_the_device_meets_an_empty_slot),
         T(a_second_request_waits_for_a_removal_and_finds_the_id_free),
+        T(what_the_guest_was_not_told_of_goes_without_its_leave),
         T(a_reset_is_the_guests_leave),
         T(a_reset_right_after_an_ejection_removes_once),
         T(a_device_comes_and_goes_while_the_vm_is_stopped),
