@@ -97,6 +97,9 @@ static struct json_object *qmp_cont(QmpCall *call, struct json_object *args, GEr
     enter_coroutine();
     RunState *rs = &call->vm->run;
     if (run_state_has_ended(rs)) {
+        run_state_co_settle(rs, QMP_SETTLE_NS); /* a reset that was asked for comes first */
+    }
+    if (run_state_has_ended(rs)) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
                     "Resetting the Virtual Machine is required");
         return NULL;
