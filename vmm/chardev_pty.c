@@ -87,6 +87,21 @@ static int chardev_pty_open(ChardevPty *p)
     return ret;
 }
 
+/* The line scripts look for. Who does not read standard output does not get it: chardev-add, which
+ * tells the name in its reply, must not wait for him. */
+static void chardev_pty_tell(const ChardevPty *p)
+{
+    const char *id = p->stream.base.id;
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+    if (poll(&out, 1, 0) == 1 && (out.revents & POLLOUT)) {
+        printf("char device redirected to %s (label %.1000s)\n", p->name, id); /* < PIPE_BUF */
+        fflush(stdout);
+    } else {
+        log_info("chardev '%s' is %s; standard output had no room for that", id, p->name);
+    }
+}
+
 static bool chardev_pty_co_open(ChardevStream *s, GError **error)
 {
     ChardevPty *p = (ChardevPty *)s;
@@ -110,9 +125,7 @@ static bool chardev_pty_co_open(ChardevStream *s, GError **error)
     s->filename = g_strdup_printf("pty:%s", p->name);
     aio_timer_init(&p->look, s->ctx, chardev_pty_look, p);
     aio_timer_arm(&p->look, aio_now_ns(s->ctx) + PTY_LOOK_NS);
-    /* The line scripts look for. */
-    printf("char device redirected to %s (label %s)\n", p->name, s->base.id);
-    fflush(stdout);
+    chardev_pty_tell(p);
     return true;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Character devices by QMP: listing, adding, removing, breaks. */
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -87,6 +88,27 @@ static void test_a_pty_tells_its_name(void **state)
 {
     qmp_returns(*state, "chardev-add", "{'id':'a','backend':{'type':'pty','data':{}}}",
                 "{\"pty\":\"/dev/pts/");
+}
+
+static void test_a_pty_waits_for_nobody_who_reads_its_name(void **state)
+{
+    static const char filling[4096];
+    int fds[2], standard_output;
+
+    fflush(stdout);
+    standard_output = dup(STDOUT_FILENO);
+    assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+    while (write(fds[1], filling, sizeof(filling)) > 0) {
+    }
+    assert_int_equal(fcntl(fds[1], F_SETFL, 0), 0); /* as a shell's pipe: a write would block */
+    dup2(fds[1], STDOUT_FILENO);
+    g_autofree char *reply =
+        qmp_ok(*state, "chardev-add", "{'id':'a','backend':{'type':'pty','data':{}}}");
+    dup2(standard_output, STDOUT_FILENO);
+    close(standard_output);
+    close(fds[0]);
+    close(fds[1]);
+    assert_non_null(strstr(reply, "{\"pty\":\"/dev/pts/"));
 }
 
 static void test_a_file_is_written(void **state)
@@ -233,6 +255,7 @@ int main(void)
         CHARDEV_TEST(test_one_in_use_stays),
         CHARDEV_TEST(test_an_id_is_taken_once),
         CHARDEV_TEST(test_a_pty_tells_its_name),
+        CHARDEV_TEST(test_a_pty_waits_for_nobody_who_reads_its_name),
         CHARDEV_TEST(test_a_file_is_written),
         CHARDEV_TEST(test_a_socket_listens_and_does_not_wait),
         CHARDEV_TEST(test_a_tcp_socket_has_a_host_and_a_port),
