@@ -18,7 +18,8 @@ static const ChardevBackend *const chardev_backends[] = {
 };
 
 static AioContext *chardev_ctx;
-static ChardevStream *_Atomic chardev_list; /* crash paths walk it; main changes it */
+static ChardevStream *_Atomic chardev_list;    /* crash paths walk it; main changes it */
+static ChardevStream *_Atomic chardev_opening; /* as above; may wait for a client for ever */
 static bool chardev_held;
 static uint8_t chardev_escape_byte = CHARDEV_DEFAULT_ESCAPE;
 static void (*terminate_fn)(void *opaque);
@@ -36,14 +37,20 @@ ChardevStream *chardev_streams(void)
 
 /* ---- set-up ---- */
 
-void chardev_leave(void)
+static void chardev_unlink_names(ChardevStream *s)
 {
-    terminal_restore(); /* first: what follows may fail, in a sandbox */
-    for (ChardevStream *s = chardev_streams(); s; s = s->next) {
+    for (; s; s = s->next) {
         if (s->backend->unlink) {
             s->backend->unlink(s);
         }
     }
+}
+
+void chardev_leave(void)
+{
+    terminal_restore(); /* first: what follows may fail, in a sandbox */
+    chardev_unlink_names(chardev_streams());
+    chardev_unlink_names(atomic_load(&chardev_opening));
 }
 
 static void chardev_crash(void)
@@ -245,6 +252,19 @@ static coroutine_fn RUNS_IN_MAIN bool chardev_co_open_log(ChardevStream *s, GErr
     return true;
 }
 
+static RUNS_IN_MAIN void chardev_opening_remove(ChardevStream *s)
+{
+    ChardevStream *before = atomic_load(&chardev_opening);
+    while (before != s && before->next != s) {
+        before = before->next;
+    }
+    if (before == s) {
+        atomic_store(&chardev_opening, s->next);
+    } else {
+        before->next = s->next;
+    }
+}
+
 /* Binds, opens and enters it into the list; on failure it is gone. */
 static coroutine_fn RUNS_IN_MAIN bool
 chardev_co_open(const ChardevBackend *backend, const OptDict *opts, char *id_taken, GError **error)
@@ -262,7 +282,10 @@ chardev_co_open(const ChardevBackend *backend, const OptDict *opts, char *id_tak
     }
     if (ok) {
         s->opened = true;
+        s->next = atomic_load(&chardev_opening);
+        atomic_store(&chardev_opening, s);
         ok = backend->co_open(s, error);
+        chardev_opening_remove(s);
     }
     if (ok && chardev_find(id_taken)) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE, "there is a chardev '%s' already",

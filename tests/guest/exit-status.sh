@@ -34,12 +34,16 @@ test_a_signal_ends_a_vm_that_was_not_started() {
 
 test_a_signal_ends_a_start_that_waits_for_a_client() {
     set_own_guest crash spin
-    start_skiff "${own_guest[@]}" -serial "unix:$work/socket,server=on,wait=on"
-    wait_output 'waiting for connection'
-    kill "$skiff_pid"
-    wait_skiff 4
-    expect_status 0
-    refute_output 'leaving anyway'
+    local option
+    for option in serial qmp monitor gdb; do
+        start_skiff "${own_guest[@]}" "-$option" "unix:$work/socket,server=on,wait=on"
+        wait_output 'waiting for connection'
+        kill "$skiff_pid"
+        wait_skiff 4
+        expect_status 0
+        refute_output 'leaving anyway'
+        [ ! -e "$work/socket" ] || fail "-$option: its socket stays"
+    done
 }
 
 test_a_daemon_takes_its_pidfile_along() {
