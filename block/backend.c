@@ -334,9 +334,10 @@ static void blk_truncate_at_home(void *opaque)
 int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error)
 {
     BlkTruncate t = {.blk = blk, .size = size};
+    bool aligned = block_is_aligned(size, BLOCK_SECTOR_SIZE);
     if (!blk->writable) {
         t.ret = -EPERM;
-    } else if (!block_is_aligned(size, BLOCK_SECTOR_SIZE)) {
+    } else if (!aligned) {
         t.ret = -EINVAL;
     } else {
         co_drained_begin(&blk, 1);
@@ -344,9 +345,12 @@ int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error)
         co_drained_end(&blk, 1);
     }
     if (t.ret < 0) {
+        const char *why = !aligned            ? "a size is a multiple of 512"
+                          : t.ret == -ENOTSUP ? "its driver cannot"
+                                              : g_strerror(-t.ret);
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
-                    "drive '%s' cannot be resized to %" G_GUINT64_FORMAT " bytes: %s", blk->name,
-                    size, t.ret == -ENOTSUP ? "its driver cannot" : g_strerror(-t.ret));
+                    "node '%s' cannot be resized to %" G_GUINT64_FORMAT " bytes: %s",
+                    block_node_name(blk->root), size, why);
     } else if (blk->notify.resized != NULL) {
         blk->notify.resized(blk->notify.opaque);
     }
