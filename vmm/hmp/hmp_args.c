@@ -214,12 +214,29 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_parse_int(HmpCall *call, const HmpP
 
 /* ---- all of them ---- */
 
-static void hmp_parse_flag(const HmpParam *p, const char **at, struct json_object *args)
+/* The flags that *@p begins with, in any order; *@p is behind them then. */
+static bool hmp_parse_flags(const HmpParam **p, const char **at, struct json_object *args,
+                            GError **error)
 {
-    const char *s = *at;
-    if (s[0] == '-' && s[1] == p->flag && (s[2] == '\0' || g_ascii_isspace(s[2]))) {
+    const HmpParam *first = *p;
+    while ((*p)->name != NULL && (*p)->kind == HMP_ARG_FLAG) {
+        ++*p;
+    }
+    for (;;) {
+        hmp_skip_blanks(at);
+        const char *s = *at;
+        if (s[0] != '-' || !g_ascii_isalpha(s[1]) || (s[2] != '\0' && !g_ascii_isspace(s[2]))) {
+            return true;
+        }
+        const HmpParam *f = first;
+        while (f != *p && f->flag != s[1]) {
+            f++;
+        }
+        if (f == *p) {
+            return hmp_args_fail(error, "unsupported option -%c", s[1]);
+        }
+        qmp_put_bool(args, f->name, true);
         *at += 2;
-        qmp_put_bool(args, p->name, true);
     }
 }
 
@@ -228,10 +245,6 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_parse_arg(HmpCall *call, const HmpP
                                                        GError **error)
 {
     hmp_skip_blanks(at);
-    if (p->kind == HMP_ARG_FLAG) {
-        hmp_parse_flag(p, at, args);
-        return true;
-    }
     if (p->kind == HMP_ARG_FORMAT) {
         return **at != '/' || hmp_parse_format(at, args, error);
     }
@@ -258,8 +271,9 @@ struct json_object *hmp_co_parse_args(HmpCall *call, const char *text, GError **
 {
     struct json_object *args = json_object_new_object();
     const HmpCommand *c = call->command;
-    for (const HmpParam *p = c->params; p != NULL && p->name != NULL; p++) {
-        if (!hmp_co_parse_arg(call, p, &text, args, error)) {
+    for (const HmpParam *p = c->params; p != NULL && p->name != NULL;) {
+        if (p->kind == HMP_ARG_FLAG ? !hmp_parse_flags(&p, &text, args, error)
+                                    : !hmp_co_parse_arg(call, p++, &text, args, error)) {
             json_object_put(args);
             return NULL;
         }

@@ -84,6 +84,8 @@ static void sum_is_that_of_bsd(void **state)
     assert_prints_part(rig, "sum 0x1ff000 0x2000", "Error: there is no RAM");
     assert_prints_part(rig, "sum 0 -1", "at most");
     assert_prints_part(rig, "sum 0 ", "'size' is missing");
+    assert_prints_part(rig, "dump-guest-memory -z file", "unsupported option -z");
+    assert_prints_part(rig, "dump-guest-memory -d -p", "'filename' is missing");
 }
 
 /* ---- expressions ---- */
