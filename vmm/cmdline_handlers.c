@@ -249,6 +249,9 @@ bool cmdline_action(VmConfig *config, const char *name, const char *value, GErro
     g_autoptr(OptDict) dict = opt_dict_parse(value, NULL, error);
     ActionOptions options;
     opts_init(specs, &options);
+    if (dict != NULL && opt_dict_has(dict, "watchdog")) {
+        return cmdline_fail(error, name, "skiff has no watchdog device; nearest is -timeout");
+    }
     if (dict == NULL || !opts_bind(specs, &options, dict, "-action", error)) {
         return false;
     }

@@ -31,6 +31,8 @@ static const struct {
     {"chroot", "-run-with chroot=directory"},
     {"runas", "-run-with user=name"},
     {"k", "none: there is no keyboard"},
+    {"watchdog", "-timeout seconds"},
+    {"watchdog-action", "-timeout seconds, with its own exit status"},
 };
 
 const char *cmdline_nearest(const char *name)

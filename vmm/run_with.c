@@ -95,7 +95,11 @@ bool run_with_parse(RunWith *r, const OptDict *options, GError **error)
     }
     struct stat st;
     bool ok = true;
-    if (o.chroot != NULL && stat(o.chroot, &st) != 0) {
+    if (o.chroot == NULL && o.user == NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
+                    "-run-with: wants chroot=DIRECTORY, user=NAME, or both");
+        ok = false;
+    } else if (o.chroot != NULL && stat(o.chroot, &st) != 0) {
         ok = run_with_fail("chroot", o.chroot, errno, error);
     } else if (o.chroot != NULL && !S_ISDIR(st.st_mode)) {
         ok = run_with_fail("chroot", o.chroot, ENOTDIR, error);

@@ -55,7 +55,8 @@ typedef struct VmActions {
 
 /* A monitor on a chardev: QMP (control) or for humans. */
 typedef struct VmMonitor {
-    char *chardev; /* its id */
+    char *chardev;      /* its id */
+    const char *option; /* by which it was asked for, without dash; static */
     bool control, pretty;
 } VmMonitor;
 
@@ -161,8 +162,9 @@ void vm_release_chardev(Chardev *c) ANY_THREAD;
 Chardev *vm_claim_chardev(const char *id, const char *user, GError **error) ANY_THREAD;
 
 /* ---- vm_monitors.c: -qmp, -qmp-pretty, -monitor, -mon, and "mon:" of others ---- */
-/* A monitor to be opened on the chardev @id (taken). */
-void vm_add_monitor(Vm *vm, char *id_taken, bool control, bool pretty) RUNS_IN_MAIN;
+/* A human monitor to be opened on the chardev @id (taken), which @option made ("serial"; static).
+ */
+void vm_add_human_monitor(Vm *vm, char *id_taken, const char *option) RUNS_IN_MAIN;
 /* Their chardevs. After those of vm_co_make_chardevs(). */
 bool vm_co_make_monitors(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Once the machine is built, so that its commands find it: after the devices, whose ports of a

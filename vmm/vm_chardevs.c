@@ -64,7 +64,7 @@ bool vm_co_open_string(const char *text, const char *label, const char *option, 
     if (ok) {
         *id = g_strdup(s.id);
         if (s.monitor) {
-            vm_add_monitor(chardevs_vm, g_strdup(s.id), false, false);
+            vm_add_human_monitor(chardevs_vm, g_strdup(s.id), option);
         }
     } else {
         g_prefix_error(error, "-%s %s: ", option, text);

@@ -5,29 +5,32 @@
 #include "vmm/qmp/qmp_session.h"
 #include "vmm/vm.h"
 
-void vm_add_monitor(Vm *vm, char *id_taken, bool control, bool pretty)
+static RUNS_IN_MAIN void vm_add_monitor(Vm *vm, const VmMonitor *kind, char *id_taken)
 {
-    VmMonitor *m = g_new(VmMonitor, 1);
-    *m = (VmMonitor){.chardev = id_taken, .control = control, .pretty = pretty};
+    VmMonitor *m = g_memdup2(kind, sizeof(*kind));
+    m->chardev = id_taken;
     g_ptr_array_add(vm->monitors, m);
+}
+
+void vm_add_human_monitor(Vm *vm, char *id_taken, const char *option)
+{
+    vm_add_monitor(vm, &(VmMonitor){.option = option}, id_taken);
 }
 
 /* ---- the command line ---- */
 
 /* The short spellings: -qmp, -qmp-pretty, -monitor. */
-static coroutine_fn RUNS_IN_MAIN bool vm_co_add_short_monitors(Vm *vm, const GPtrArray *texts,
-                                                               const char *option,
-                                                               const VmMonitor *kind,
-                                                               GError **error)
+static coroutine_fn RUNS_IN_MAIN bool
+vm_co_add_short_monitors(Vm *vm, const GPtrArray *texts, const VmMonitor *kind, GError **error)
 {
     for (unsigned i = 0; i < texts->len; i++) {
         g_autofree char *label = g_strdup_printf("compat_monitor%u", vm->monitors->len);
         char *id;
-        if (!vm_co_open_string(texts->pdata[i], label, option, &id, error)) {
+        if (!vm_co_open_string(texts->pdata[i], label, kind->option, &id, error)) {
             return false;
         }
         if (id != NULL) {
-            vm_add_monitor(vm, id, kind->control, kind->pretty);
+            vm_add_monitor(vm, kind, id);
         }
     }
     return true;
@@ -62,7 +65,8 @@ static RUNS_IN_MAIN bool vm_add_long_monitor(Vm *vm, const OptDict *dict, GError
         ok = false;
     }
     if (ok) {
-        vm_add_monitor(vm, g_strdup(o.chardev), o.mode == 1, o.pretty);
+        VmMonitor kind = {.option = "mon", .control = o.mode == 1, .pretty = o.pretty};
+        vm_add_monitor(vm, &kind, g_strdup(o.chardev));
     }
     opts_clear(specs, &o);
     return ok;
@@ -70,17 +74,18 @@ static RUNS_IN_MAIN bool vm_add_long_monitor(Vm *vm, const OptDict *dict, GError
 
 bool vm_co_make_monitors(Vm *vm, GError **error)
 {
-    static const VmMonitor qmp = {.control = true}, pretty = {.control = true, .pretty = true};
-    static const VmMonitor human = {0};
+    static const VmMonitor qmp = {.option = "qmp", .control = true};
+    static const VmMonitor pretty = {.option = "qmp-pretty", .control = true, .pretty = true};
+    static const VmMonitor human = {.option = "monitor"};
     const VmConfig *config = vm->config;
     for (unsigned i = 0; i < config->mons->len; i++) {
         if (!vm_add_long_monitor(vm, config->mons->pdata[i], error)) {
             return false;
         }
     }
-    return vm_co_add_short_monitors(vm, config->qmps, "qmp", &qmp, error) &&
-           vm_co_add_short_monitors(vm, config->qmps_pretty, "qmp-pretty", &pretty, error) &&
-           vm_co_add_short_monitors(vm, config->monitors, "monitor", &human, error);
+    return vm_co_add_short_monitors(vm, config->qmps, &qmp, error) &&
+           vm_co_add_short_monitors(vm, config->qmps_pretty, &pretty, error) &&
+           vm_co_add_short_monitors(vm, config->monitors, &human, error);
 }
 
 /* ---- opening ---- */
@@ -89,7 +94,7 @@ static RUNS_IN_MAIN bool vm_open_monitor(Vm *vm, const VmMonitor *m, GError **er
 {
     Chardev *c = chardev_claim(m->chardev, m->control ? "QMP" : "monitor", error);
     if (c == NULL) {
-        g_prefix_error(error, "monitor: ");
+        g_prefix_error(error, "-%s: ", m->option);
         return false;
     }
     if (m->control) {

@@ -60,7 +60,7 @@ test_options_that_do_not_exist() {
 
 test_options_of_QEMU_that_skiff_lacks() {
     local option
-    for option in hda cdrom netdev vnc usb fw_cfg pflash snapshot loadvm incoming boot global smbios; do
+    for option in hda cdrom netdev vnc usb fw_cfg pflash snapshot loadvm incoming boot global smbios watchdog watchdog-action; do
         with "no -$option; nearest is" "-$option" x
     done
     with gtk -display gtk
@@ -226,6 +226,9 @@ test_character_devices() {
     with "$work" -serial "file:$work"
     with /no-such/socket -serial unix:/no-such/socket
     with 'missing' -serial chardev:missing
+    with '^skiff: -qmp: .*missing' -qmp chardev:missing
+    with '^skiff: -monitor: .*missing' -monitor chardev:missing
+    with '^skiff: -mon: .*missing' -mon missing,mode=control
     with 'port' -serial tcp:localhost:no-such
     with '2 serial ports' -serial null -serial null -serial null
     with 'stdio' -serial stdio -serial stdio
@@ -244,6 +247,7 @@ test_values() {
         with -timeout -timeout "$value"
     done
     with no-such -action no-such=1
+    with 'nearest is -timeout' -action watchdog=reset
     with reboot -action reboot=no-such
     with panic -action panic=no-such
     with base -rtc base=no-such

@@ -213,7 +213,7 @@ test_wrong_users_and_directories_are_refused_in_one_line() {
     local value
     : >"$work/file"
     for value in user=nosuchuser user=1 user=1:2:3 user=-1:0 user=4294967295:0 user= \
-        "chroot=$work/missing" "chroot=$work/file" async-teardown=on usr=nobody; do
+        "chroot=$work/missing" "chroot=$work/file" async-teardown=on usr=nobody ''; do
         own_guest hello '' -run-with "$value"
         expect_status 2
         expect_equal "lines of $value" "$(wc -l <"$output")" 1
