@@ -178,7 +178,7 @@ test_shutdown_pauses_by_action() {
 test_timeout_is_12_and_shows_the_console() {
     local word
     for word in spin hlt; do
-        own_guest crash "$word" -serial "file:$work/console" -timeout 1
+        own_guest crash "$word" -serial "file:$work/console" -timeout 4
         expect_status 12
         expect_output '^skiff: .*-timeout'
         # What skiff printed itself is the console's tail.
@@ -188,7 +188,7 @@ test_timeout_is_12_and_shows_the_console() {
 }
 
 test_timeout_shows_the_console_that_nobody_reads() {
-    own_guest crash spin -serial null -timeout 1
+    own_guest crash spin -serial null -timeout 4
     expect_status 12
     expect_output '^crash: spin'
 }

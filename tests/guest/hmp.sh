@@ -34,6 +34,12 @@ def expect(line, pattern, **args):
     assert re.search(pattern, out, re.M), "%s: %r" % (line, out)
     return out
 
+def expect_soon(line, pattern):
+    """stop and cont answer after a while though the VM is not there yet."""
+    until = time.monotonic() + 60
+    while not re.search(pattern, hmp(line), re.M):
+        assert time.monotonic() < until, "%s: %r" % (line, hmp(line))
+
 class Terminal:
     """A client of -monitor unix:."""
     def __init__(self, path):
@@ -140,14 +146,14 @@ expect("object_del io1", "^Error: ")
 assert "io1" not in hmp("info iothreads")
 expect("info memdev", r"^memory backend: .*\n  size:  67108864\n")
 hmp("stop")
-expect("info status", r"^VM status: paused$")
+expect_soon("info status", r"^VM status: paused$")
 expect("xp /1uw 0x10008", r" 2$")
 expect("info registers", r"^CPU#0$")
 first = hmp("xp /8xg 0x10000")
 time.sleep(0.2)
 assert hmp("xp /8xg 0x10000") == first       # nothing runs
 hmp("c")
-expect("info status", r"^VM status: running$")
+expect_soon("info status", r"^VM status: running$")
 PYTHON
 }
 
