@@ -16,8 +16,10 @@ static AioBh *_Atomic terminal_resume_bh;
 bool terminal_in_foreground(void)
 {
     int fd = atomic_load(&terminal_fd);
+    pid_t foreground = fd >= 0 ? tcgetpgrp(fd) : -1;
 
-    return fd >= 0 && tcgetpgrp(fd) == getpgrp();
+    /* Of a terminal that is not the process's controlling one (ENOTTY) there is no background. */
+    return fd >= 0 && (foreground == getpgrp() || (foreground < 0 && errno == ENOTTY));
 }
 
 /* SIGTTOU stops who sets a terminal from the background; blocked, the call goes through. Leaving,

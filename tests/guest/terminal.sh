@@ -7,7 +7,7 @@
 . "$(dirname "$0")/common.bash"
 
 # start_on_terminal ARGUMENT…: skiff in a terminal of its own, on which type_in types. $output has
-# what it shows. When skiff has ended, finish_on_terminal sets $status and compares the terminal's
+# what it shows. $wrapper starts it, if set. When skiff has ended, finish_on_terminal sets $status and compares the terminal's
 # settings with those from before.
 start_on_terminal() {
     rm -f "$work"/{keyboard,before,after,status,tty,pid}
@@ -15,7 +15,7 @@ start_on_terminal() {
     exec {keyboard}<>"$work/keyboard"
     {
         printf 'tty >%q; stty -g >%q\n' "$work/tty" "$work/before"
-        printf '%q ' "$SKIFF" -display none -pidfile "$work/pid" "$@"
+        printf '%q ' ${wrapper-} "$SKIFF" -display none -pidfile "$work/pid" "$@"
         printf '; echo $? >%q; stty -g >%q\n' "$work/status" "$work/after"
     } >"$work/inside"
     : >"$output" >"$console"
@@ -51,6 +51,17 @@ test_a_terminal_is_raw_while_the_guest_has_it() {
     [[ $(settings) == *-icanon* ]] || fail "the terminal is not raw: $(settings)"
     [[ $(settings) == *-echo\ * ]] || fail "the terminal echoes: $(settings)"
     [[ $(settings) == *-isig* ]] || fail "the terminal makes signals: $(settings)"
+    type_in '\001x'
+    finish_on_terminal
+    expect_status 0
+}
+
+# As many a test harness starts its programs.
+test_a_terminal_that_is_not_the_controlling_one_is_used_too() {
+    local wrapper='setsid --wait'
+    guest_on_terminal spin -serial mon:stdio
+    wait_output 'crash: spin'
+    [[ $(settings) == *-icanon* ]] || fail "the terminal is not raw: $(settings)"
     type_in '\001x'
     finish_on_terminal
     expect_status 0
