@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include "tests/support/fuzzer.h"
 #include "tests/support/chardev_harness.h"
 #include "vmm/exec.h"
 
@@ -28,27 +28,7 @@ typedef struct Conversation {
     GByteArray *said;
 } Conversation;
 
-static uint64_t fuzz_random;
 static int null_fd;
-
-static uint64_t fuzz_below(uint64_t limit)
-{
-    uint64_t x = fuzz_random; /* xorshift64 */
-
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    fuzz_random = x;
-    return (x >> 11) % limit;
-}
-
-static void fuzz_require(bool condition, const char *what)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_exec: %s\n", what);
-        abort();
-    }
-}
 
 static void on_finished(void *opaque)
 {
@@ -68,7 +48,7 @@ static void make_exec(void *opaque)
     enter_main();
     enter_coroutine();
     c->exec = exec_co_new(&config, &error);
-    fuzz_require(c->exec != NULL, "no streams");
+    fuzz_require(c->exec != NULL, "no streams", NULL);
     c->made = true;
 }
 
@@ -83,7 +63,7 @@ static void guest_receive(void *opaque, const uint8_t *data, size_t size)
 {
     Conversation *c = opaque;
 
-    fuzz_require(size > 0 && size <= c->room, "more than there is room for");
+    fuzz_require(size > 0 && size <= c->room, "more than there is room for", NULL);
     c->room -= size;
     g_byte_array_append(c->said, data, (guint)size);
     while (c->said->len >= EXEC_HEADER_BYTES) {
@@ -91,7 +71,7 @@ static void guest_receive(void *opaque, const uint8_t *data, size_t size)
         unsigned whole = EXEC_HEADER_BYTES + (frame[2] | (unsigned)frame[3] << 8);
 
         fuzz_require(frame[0] >= EXEC_RUN && frame[0] <= EXEC_BYE && frame[1] == 0,
-                     "skiff says what is no frame");
+                     "skiff says what is no frame", NULL);
         if (c->said->len < whole) {
             return;
         }
@@ -155,9 +135,10 @@ static RUNS_IN_MAIN void check(Conversation *c)
     ExecState now = exec_state(c->exec);
     int status;
 
-    fuzz_require(now >= c->state, "the state moves back");
-    fuzz_require(c->finished == (now == EXEC_STATE_ENDED), "finished is not ended");
-    fuzz_require(!exec_result(c->exec, &status) || (status >= 0 && status <= 255), "a status");
+    fuzz_require(now >= c->state, "the state moves back", NULL);
+    fuzz_require(c->finished == (now == EXEC_STATE_ENDED), "finished is not ended", NULL);
+    fuzz_require(!exec_result(c->exec, &status) || (status >= 0 && status <= 255), "a status",
+                 NULL);
     c->state = now;
 }
 
@@ -168,7 +149,7 @@ static RUNS_IN_MAIN void say(Conversation *c, const GByteArray *bytes)
 
         piece = MIN(piece, bytes->len - at);
         fuzz_require(chardev_write(exec_chardev(c->exec), bytes->data + at, piece) == piece,
-                     "bytes were not taken");
+                     "bytes were not taken", NULL);
         at += piece;
         if (!fuzz_below(4)) {
             chardev_harness_settle(c->ctx);
@@ -221,35 +202,13 @@ static void fuzz_conversation(void)
     g_byte_array_unref(c.said);
 }
 
-static double fuzz_seconds_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 int main(int argc, char **argv)
 {
-    uint64_t seed = 1, limit = UINT64_MAX, steps = 0;
-    double seconds = 10, end;
-
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--seconds") == 0) {
-            seconds = atof(argv[i + 1]);
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            seed = strtoull(argv[i + 1], NULL, 0);
-        } else if (strcmp(argv[i], "--steps") == 0) {
-            limit = strtoull(argv[i + 1], NULL, 0);
-        }
-    }
-    fuzz_random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+    fuzz_begin("fuzz_exec", argc, argv);
     null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    printf("fuzz_exec: --seed %" PRIu64 "\n", seed);
-    fflush(stdout);
-    for (end = fuzz_seconds_now() + seconds; fuzz_seconds_now() < end && steps < limit; steps++) {
+    while (fuzz_goes_on()) {
         fuzz_conversation();
     }
-    printf("fuzz_exec: %" PRIu64 " conversations\n", steps);
+    fuzz_end("conversations");
     return 0;
 }

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
+#include "tests/support/fuzzer.h"
 #include "tests/support/fake_chardev.h"
 #include "util/log.h"
 #include "vmm/hmp/hmp.h"
@@ -24,26 +24,6 @@
 
 #define FUZZ_RAM 65536u
 #define FUZZ_INPUT_MAX 4096 /* what an idle monitor takes at once */
-
-static uint64_t fuzz_random;
-
-static uint64_t fuzz_below(uint64_t limit)
-{
-    uint64_t x = fuzz_random; /* xorshift64 */
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    fuzz_random = x;
-    return (x >> 11) % limit;
-}
-
-static void fuzz_require(bool condition, const char *what, const char *input)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_hmp: %s: %s\n", what, input);
-        abort();
-    }
-}
 
 typedef struct Fuzz {
     AioContext
@@ -424,13 +404,6 @@ static RUNS_IN_MAIN void fuzz_step(Fuzz *z)
 
 /* ---- */
 
-static double fuzz_seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 /* No file can be opened any more: who types at random finds logfile and memsave some day. A
  * sanitizer's report wants to open some. */
 static void fuzz_forbid_files(bool forbidden)
@@ -464,20 +437,7 @@ static RUNS_IN_MAIN void fuzz_round(AioContext *ctx)
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = 1, limit = UINT64_MAX, steps = 0;
-    double seconds = 10, end;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--seconds") == 0) {
-            seconds = atof(argv[i + 1]);
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            seed = strtoull(argv[i + 1], NULL, 0);
-        } else if (strcmp(argv[i], "--steps") == 0) {
-            limit = strtoull(argv[i + 1], NULL, 0);
-        }
-    }
-    fuzz_random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
-    printf("fuzz_hmp: --seed %" PRIu64 "\n", seed);
-    fflush(stdout);
+    fuzz_begin("fuzz_hmp", argc, argv);
     log_open("/dev/null", false); /* what skiff says of such people */
     thread_adopt_role(THREAD_MAIN, "main");
     enter_main();
@@ -489,10 +449,10 @@ int main(int argc, char **argv)
     fuzz_open_kvm(ctx);
     fuzz_forbid_files(true);
     aio_context_set_virtual_time(ctx, fuzz_now_ns);
-    for (end = fuzz_seconds_now() + seconds; fuzz_seconds_now() < end && steps < limit; steps++) {
+    while (fuzz_goes_on()) {
         fuzz_round(ctx);
     }
     fuzz_forbid_files(false);
-    printf("fuzz_hmp: %" PRIu64 " steps\n", steps);
+    fuzz_end("steps");
     return 0;
 }

@@ -15,31 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include "tests/support/fuzzer.h"
 #include "tests/support/fake_chardev.h"
 #include "util/json.h"
 #include "util/log.h"
 #include "vmm/qmp/qmp_session.h"
-
-static uint64_t fuzz_random;
-
-static uint64_t fuzz_below(uint64_t limit)
-{
-    uint64_t x = fuzz_random; /* xorshift64 */
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    fuzz_random = x;
-    return (x >> 11) % limit;
-}
-
-static void fuzz_require(bool condition, const char *what, const char *input)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_qmp: %s: %s\n", what, input);
-        abort();
-    }
-}
 
 typedef struct Fuzz {
     AioContext *ctx;
@@ -283,7 +263,7 @@ static RUNS_IN_MAIN void fuzz_connect(Fuzz *z)
 {
     static const char negotiate[] = "{\"execute\": \"qmp_capabilities\", \"arguments\": "
                                     "{\"enable\": [\"oob\"]}}";
-    snprintf(z->token, sizeof(z->token), "%016" PRIx64, fuzz_random);
+    snprintf(z->token, sizeof(z->token), "%016" PRIx64, fuzz_below(UINT64_MAX));
     fake_chardev_event(z->chardev, CHARDEV_OPENED);
     z->connected = true;
     if (fuzz_below(8) != 0) {
@@ -434,13 +414,6 @@ static void fuzz_check_command(const QmpCommand *c, void *opaque)
 
 /* ---- */
 
-static double fuzz_seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 /* One VM, and the clients of its life. */
 static RUNS_IN_MAIN void fuzz_round(void)
 {
@@ -458,26 +431,13 @@ static RUNS_IN_MAIN void fuzz_round(void)
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = 1, limit = UINT64_MAX, steps = 0;
-    double seconds = 10, end;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--seconds") == 0) {
-            seconds = atof(argv[i + 1]);
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            seed = strtoull(argv[i + 1], NULL, 0);
-        } else if (strcmp(argv[i], "--steps") == 0) {
-            limit = strtoull(argv[i + 1], NULL, 0);
-        }
-    }
-    fuzz_random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
-    printf("fuzz_qmp: --seed %" PRIu64 "\n", seed);
-    fflush(stdout);
+    fuzz_begin("fuzz_qmp", argc, argv);
     log_open("/dev/null", false); /* what skiff says of such clients */
     thread_adopt_role(THREAD_MAIN, "main");
     enter_main();
-    for (end = fuzz_seconds_now() + seconds; fuzz_seconds_now() < end && steps < limit; steps++) {
+    while (fuzz_goes_on()) {
         fuzz_round();
     }
-    printf("fuzz_qmp: %" PRIu64 " steps\n", steps);
+    fuzz_end("steps");
     return 0;
 }

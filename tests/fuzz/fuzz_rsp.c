@@ -14,28 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include "tests/support/fuzzer.h"
 #include "vmm/gdb/rsp.h"
-
-static uint64_t fuzz_random;
-
-static uint64_t fuzz_below(uint64_t limit)
-{
-    uint64_t x = fuzz_random; /* xorshift64 */
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    fuzz_random = x;
-    return (x >> 11) % limit;
-}
-
-static void fuzz_require(bool condition, const char *what)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_rsp: %s\n", what);
-        abort();
-    }
-}
 
 static const char *const fuzz_pieces[] = {
     "$",        "#",
@@ -97,7 +77,7 @@ static void fuzz_take(const RspReader *r)
             rsp_take_thread(&at, &thread);
             break;
         }
-        fuzz_require(at >= before && at <= copy + r->size, "reading left the payload");
+        fuzz_require(at >= before && at <= copy + r->size, "reading left the payload", NULL);
         at += *at != '\0';
     }
 }
@@ -120,15 +100,15 @@ static uint64_t fuzz_feed(RspReader *r, const GByteArray *stream, size_t piece)
         size_t size = 1 + fuzz_below(piece), used = SIZE_MAX;
         size = MIN(size, stream->len - at);
         RspEvent event = rsp_reader_feed(r, stream->data + at, size, &used);
-        fuzz_require(used > 0 && used <= size, "a feed took nothing, or too much");
-        fuzz_require(event != RSP_MORE || used == size, "bytes were left without an event");
-        fuzz_require(r->size <= RSP_PAYLOAD_MAX, "a payload is too long");
+        fuzz_require(used > 0 && used <= size, "a feed took nothing, or too much", NULL);
+        fuzz_require(event != RSP_MORE || used == size, "bytes were left without an event", NULL);
+        fuzz_require(r->size <= RSP_PAYLOAD_MAX, "a payload is too long", NULL);
         at += used;
         if (event != RSP_MORE) {
             hash = fuzz_mix(hash, &event, sizeof(event));
         }
         if (event == RSP_PACKET) {
-            fuzz_require(r->payload[r->size] == '\0', "a payload has no end");
+            fuzz_require(r->payload[r->size] == '\0', "a payload has no end", NULL);
             hash = fuzz_mix(hash, r->payload, r->size);
             fuzz_take(r);
         }
@@ -141,7 +121,7 @@ static void fuzz_receive(void)
     static RspReader reader;
     g_autoptr(GByteArray) stream = fuzz_stream();
     uint64_t whole = fuzz_feed(&reader, stream, SIZE_MAX / 2);
-    fuzz_require(fuzz_feed(&reader, stream, 5) == whole, "how it was cut makes a difference");
+    fuzz_require(fuzz_feed(&reader, stream, 5) == whole, "how it was cut makes a difference", NULL);
     size_t used;
     const char *end = "#00";
     while (*end != '\0') {
@@ -154,7 +134,7 @@ static void fuzz_receive(void)
         event = rsp_reader_feed(&reader, (const uint8_t *)next, strlen(next), &used);
     }
     fuzz_require(event == RSP_PACKET && strcmp(reader.payload, "OK") == 0,
-                 "a whole packet was lost");
+                 "a whole packet was lost", NULL);
 }
 
 static void fuzz_send(void)
@@ -174,7 +154,7 @@ static void fuzz_send(void)
     size_t at = 1;
     for (; out->data[at] != '#'; at++) {
         uint8_t byte = out->data[at];
-        fuzz_require(byte != '$', "a '$' inside a packet");
+        fuzz_require(byte != '$', "a '$' inside a packet", NULL);
         if (byte == '*') {
             byte = back->data[back->len - 1];
             for (int n = out->data[++at] - 29; n > 0; n--) {
@@ -187,42 +167,21 @@ static void fuzz_send(void)
         }
         g_byte_array_append(back, &byte, 1);
     }
-    fuzz_require(at + 3 == out->len, "a packet ends before its end");
+    fuzz_require(at + 3 == out->len, "a packet ends before its end", NULL);
     fuzz_require(back->len == size && (size == 0 || memcmp(back->data, payload, size) == 0),
-                 "what was sent is not what was to be sent");
-}
-
-static double fuzz_seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+                 "what was sent is not what was to be sent", NULL);
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = 1, limit = UINT64_MAX, steps = 0;
-    double seconds = 10;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--seconds") == 0) {
-            seconds = atof(argv[i + 1]);
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            seed = strtoull(argv[i + 1], NULL, 0);
-        } else if (strcmp(argv[i], "--steps") == 0) {
-            limit = strtoull(argv[i + 1], NULL, 0);
-        }
-    }
-    fuzz_random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
-    printf("fuzz_rsp: --seed %" PRIu64 "\n", seed);
-    fflush(stdout);
-    for (double end = fuzz_seconds_now() + seconds; fuzz_seconds_now() < end && steps < limit;
-         steps++) {
+    fuzz_begin("fuzz_rsp", argc, argv);
+    while (fuzz_goes_on()) {
         if (fuzz_below(2) == 0) {
             fuzz_receive();
         } else {
             fuzz_send();
         }
     }
-    printf("fuzz_rsp: %" PRIu64 " steps\n", steps);
+    fuzz_end("steps");
     return 0;
 }

@@ -12,32 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include "tests/support/fuzzer.h"
 #include "util/json.h"
 #include "util/opts.h"
 #include "util/state.h"
 #include "vmm/chardev.h"
-
-static uint64_t fuzz_random;
-
-static uint64_t fuzz_below(uint64_t limit)
-{
-    uint64_t x = fuzz_random; /* xorshift64 */
-
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    fuzz_random = x;
-    return (x >> 11) % limit;
-}
-
-static void fuzz_require(bool condition, const char *what, const char *input)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_text: %s: %s\n", what, input);
-        abort();
-    }
-}
 
 static void fuzz_check_error(bool ok, const GError *error, const char *input)
 {
@@ -304,36 +283,14 @@ static void fuzz_state(void)
     fuzz_require(again->len != used || !memcmp(again->data, exact, used), "saves differently", "");
 }
 
-static double fuzz_seconds_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 int main(int argc, char **argv)
 {
     static void (*const steps_of[])(void) = {fuzz_options, fuzz_json, fuzz_chardev_string,
                                              fuzz_state};
-    uint64_t seed = 1, limit = UINT64_MAX, steps = 0;
-    double seconds = 10, end;
-
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--seconds") == 0) {
-            seconds = atof(argv[i + 1]);
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            seed = strtoull(argv[i + 1], NULL, 0);
-        } else if (strcmp(argv[i], "--steps") == 0) {
-            limit = strtoull(argv[i + 1], NULL, 0);
-        }
-    }
-    fuzz_random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
-    printf("fuzz_text: --seed %" PRIu64 "\n", seed);
-    fflush(stdout);
-    for (end = fuzz_seconds_now() + seconds; fuzz_seconds_now() < end && steps < limit; steps++) {
+    fuzz_begin("fuzz_text", argc, argv);
+    while (fuzz_goes_on()) {
         steps_of[fuzz_below(G_N_ELEMENTS(steps_of))]();
     }
-    printf("fuzz_text: %" PRIu64 " steps\n", steps);
+    fuzz_end("steps");
     return 0;
 }

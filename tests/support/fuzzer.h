@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What fuzzers share: random numbers from a seed, and an end by time or by steps.
+ *
+ *     fuzz_begin("fuzz_foo", argc, argv);     // --seed N, --seconds N (default 10), --steps N
+ *     while (fuzz_goes_on()) {
+ *         foo_step();
+ *     }
+ *     fuzz_end("steps");
+ *
+ * The seed is printed first, so that what crashed can be run again.
+ */
+#ifndef SKIFF_TESTS_SUPPORT_FUZZER_H
+#define SKIFF_TESTS_SUPPORT_FUZZER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+void fuzz_begin(const char *name, int argc, char **argv);
+/* Counts a step. False: the time is up, or all steps are done. */
+bool fuzz_goes_on(void);
+/* Prints how many @units were done. */
+void fuzz_end(const char *units);
+
+/* 0 .. @limit-1; @limit is at least 1. */
+uint64_t fuzz_below(uint64_t limit);
+/* Aborts with @what, and the @input that shows it (NULL: none). */
+void fuzz_require(bool condition, const char *what, const char *input);
+
+#endif
