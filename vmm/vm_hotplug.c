@@ -14,26 +14,12 @@ static bool hotplug_is_pci(const Device *dev)
 
 #define refuse(error, ...) (g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, __VA_ARGS__), false)
 
-/* Letters, digits, '-', '.', '_', a letter first. */
-static bool hotplug_id_is_well_formed(const char *id)
-{
-    if (!g_ascii_isalpha(id[0])) {
-        return false;
-    }
-    for (const char *c = id; *c != '\0'; c++) {
-        if (!g_ascii_isalnum(*c) && strchr("-._", *c) == NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static RUNS_IN_MAIN bool hotplug_check_id(Vm *vm, const char *id, GError **error)
 {
     if (id == NULL) {
         return true;
     }
-    if (!hotplug_id_is_well_formed(id)) {
+    if (!opt_id_valid(id)) {
         return refuse(error, "Parameter 'id' expects an identifier: a letter, then letters, "
                              "digits, '-', '.' or '_'");
     }
