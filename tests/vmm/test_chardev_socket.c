@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Chardevs on sockets: servers, clients, and what their options may not say. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "tests/support/chardev_fixture.h"
+
+static int unix_client(const char *path)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    strncpy(un.sun_path, path, sizeof(un.sun_path) - 1);
+    assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+    return fd;
+}
+
+static int unix_server(const char *path)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    strncpy(un.sun_path, path, sizeof(un.sun_path) - 1);
+    assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+    assert_int_equal(listen(fd, 4), 0);
+    return fd;
+}
+
+static void find_filename(const ChardevInfo *info, void *opaque)
+{
+    g_string_printf(opaque, "%s %s %d", info->id, info->filename, info->connected);
+}
+
+static void assert_info(const char *expected)
+{
+    g_autoptr(GString) found = g_string_new(NULL);
+
+    enter_main();
+    chardev_foreach(find_filename, found);
+    assert_string_equal(found->str, expected);
+}
+
+static void a_server_serves_one_client_after_the_other(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    g_autofree char *away = g_strdup_printf("a disconnected:unix:%s,server=on 0", path);
+    g_autofree char *here = g_strdup_printf("a unix:%s,server=on 1", path);
+    int first, second;
+    Chardev *c;
+
+    chardev_fixture_add(x, "socket,id=a,path=%s,server=on,wait=off", path);
+    c = chardev_fixture_use(x, "a");
+    chardev_put_text(c, "lost\n");
+    assert_info(away);
+    first = unix_client(path);
+    second = unix_client(path);
+    STEP_UNTIL(x->ctx, chardev_connected(c));
+    assert_string_equal(x->f->events->str, "O");
+    assert_info(here);
+    chardev_peer_says(second, "patience");
+    chardev_peer_says(first, "in");
+    STEP_UNTIL(x->ctx, x->f->received->len == 2);
+    chardev_put_text(c, "out");
+    assert_chardev_peer_gets(x, first, "out");
+    chardev_harness_settle(x->ctx);
+    assert_string_equal(x->f->received->str, "in");
+    close(first);
+    STEP_UNTIL(x->ctx, x->f->received->len == 10);
+    assert_string_equal(x->f->events->str, "OCO");
+    assert_string_equal(x->f->received->str, "inpatience");
+    close(second);
+    STEP_UNTIL(x->ctx, !chardev_connected(c));
+    assert_info(away);
+}
+
+static void a_reader_that_vanishes_frees_the_ring(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock"), *big = g_strnfill(1 << 20, '-');
+    unsigned before;
+    Chardev *c;
+    int fd;
+
+    chardev_fixture_add(x, "socket,id=a,path=%s,server=on,wait=off", path);
+    c = chardev_fixture_use(x, "a");
+    fd = unix_client(path);
+    STEP_UNTIL(x->ctx, chardev_connected(c));
+    while (chardev_put_text(c, big) > 0) {
+        chardev_harness_settle(x->ctx);
+    }
+    before = x->f->writable;
+    close(fd);
+    STEP_UNTIL(x->ctx, !chardev_connected(c));
+    assert_int_equal(x->f->writable, before + 1);
+    assert_int_equal(chardev_put_text(c, "goes nowhere"), 12);
+}
+
+static void a_waiting_server_opens_with_its_first_client(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    g_autofree char *options = g_strdup_printf("socket,id=a,path=%s,server=on", path);
+    bool done = false;
+    int fd;
+
+    chardev_harness_add_begin(x->ctx, options, &done);
+    STEP_UNTIL(x->ctx, access(path, F_OK) == 0);
+    chardev_harness_settle(x->ctx);
+    assert_false(done);
+    fd = unix_client(path);
+    STEP_UNTIL(x->ctx, done);
+    assert_true(chardev_connected(chardev_fixture_claim("a")));
+    close(fd);
+}
+
+static void a_dead_socket_is_replaced_and_a_live_one_is_not(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock"),
+                    *file = chardev_fixture_path(x, "file");
+    int fd = unix_server(path);
+
+    assert_chardev_add_fails(x, "Address already in use", "socket,id=a,path=%s,server=on,wait=off",
+                             path);
+    close(fd);
+    chardev_fixture_add(x, "socket,id=a,path=%s,server=on,wait=off", path);
+    assert_true(g_file_set_contents(file, "precious", -1, NULL));
+    assert_chardev_add_fails(x, "Address already in use", "socket,id=b,path=%s,server=on,wait=off",
+                             file);
+    assert_int_equal(access(file, F_OK), 0);
+}
+
+static void a_server_removes_its_socket_at_the_end(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+
+    chardev_fixture_add(x, "socket,id=a,path=%s,server=on,wait=off", path);
+    assert_int_equal(access(path, F_OK), 0);
+    chardev_harness_end(x->ctx);
+    assert_int_equal(access(path, F_OK), -1);
+    x->ctx = chardev_harness_begin();
+    chardev_fixture_add(x, "socket,id=a,path=%s,server=on,wait=off", path);
+    chardev_leave();
+    assert_int_equal(access(path, F_OK), -1);
+}
+
+static unsigned tcp_port(void)
+{
+    g_autoptr(GString) found = g_string_new(NULL);
+    unsigned port = 0;
+
+    enter_main();
+    chardev_foreach(find_filename, found);
+    assert_int_equal(sscanf(found->str, "a disconnected:tcp:127.0.0.1:%u,server=on", &port), 1);
+    return port;
+}
+
+static void tcp_works_from_both_ends(void **state)
+{
+    ChardevFixture *x = *state;
+    RecordingFrontend *g = recording_frontend_new(100);
+    Chardev *a, *b;
+
+    chardev_fixture_add(x, "socket,id=a,host=127.0.0.1,port=0,server=on,wait=off");
+    a = chardev_fixture_use(x, "a");
+    chardev_fixture_add(x, "socket,id=b,host=127.0.0.1,port=%u", tcp_port());
+    b = chardev_fixture_claim("b");
+    enter_main();
+    chardev_attach(b, &recording_frontend_ops, g);
+    chardev_put_text(b, "ping");
+    STEP_UNTIL(x->ctx, x->f->received->len == 4);
+    chardev_put_text(a, "pong");
+    STEP_UNTIL(x->ctx, g->received->len == 4);
+    assert_string_equal(x->f->received->str, "ping");
+    assert_string_equal(g->received->str, "pong");
+    chardev_harness_end(x->ctx);
+    recording_frontend_free(g);
+    x->ctx = chardev_harness_begin();
+}
+
+static void a_client_without_a_server_fails_or_tries_again(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    int listener, fd;
+    Chardev *c;
+
+    assert_chardev_add_fails(x, "can't connect to unix:", "socket,id=a,path=%s", path);
+    chardev_fixture_add(x, "socket,id=a,path=%s,reconnect-ms=1", path);
+    c = chardev_fixture_use(x, "a");
+    assert_false(chardev_connected(c));
+    listener = unix_server(path);
+    STEP_UNTIL(x->ctx, chardev_connected(c));
+    fd = accept(listener, NULL, NULL);
+    close(fd);
+    STEP_UNTIL(x->ctx, !strcmp(x->f->events->str, "OCO"));
+    close(listener);
+}
+
+static void socket_options_that_contradict_are_refused(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *longer = g_strnfill(200, 'x');
+
+    assert_chardev_add_fails(x, "wants one of path=", "socket,id=a");
+    assert_chardev_add_fails(x, "wants one of path=", "socket,id=a,path=x,host=y,port=1");
+    assert_chardev_add_fails(x, "port=: is missing", "socket,id=a,host=y");
+    assert_chardev_add_fails(x, "port=65536: wants a number", "socket,id=a,host=y,port=65536");
+    assert_chardev_add_fails(x, "port=http: wants a number", "socket,id=a,host=y,port=http");
+    assert_chardev_add_fails(x, "port=0: wants a number", "socket,id=a,host=127.0.0.1,port=0");
+    assert_chardev_add_fails(x, "has 1 to 107 bytes", "socket,id=a,path=%s", longer);
+    assert_chardev_add_fails(x, "has 1 to 107 bytes", "socket,id=a,path=");
+    assert_chardev_add_fails(x, "wait is for server=on", "socket,id=a,path=x,wait=off");
+    assert_chardev_add_fails(x, "wait=maybe: wants on or off",
+                             "socket,id=a,path=x,server=on,wait=maybe");
+    assert_chardev_add_fails(x, "reconnect is for clients",
+                             "socket,id=a,path=x,server=on,reconnect=1");
+    assert_chardev_add_fails(x, "skiff has no telnet=on", "socket,id=a,path=x,telnet=on");
+    assert_chardev_add_fails(x, "skiff has no tls-creds", "socket,id=a,path=x,tls-creds=t");
+    assert_chardev_add_fails(x, "fd=1: wants a number", "socket,id=a,fd=1");
+    assert_chardev_add_fails(x, "is not a connected socket", "socket,id=a,fd=999");
+    assert_chardev_add_fails(x, "is not a listening socket", "socket,id=a,server=on,fd=%d",
+                             x->pair[0]);
+}
+
+static void an_inherited_descriptor_stays_blocking(void **state)
+{
+    ChardevFixture *x = *state;
+
+    chardev_fixture_add(x, "socket,id=a,fd=%d", x->pair[0]);
+    chardev_fixture_use(x, "a");
+    chardev_harness_settle(x->ctx);
+    assert_int_equal(fcntl(x->pair[0], F_GETFL) & O_NONBLOCK, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CHARDEV_TEST(a_server_serves_one_client_after_the_other),
+        CHARDEV_TEST(a_reader_that_vanishes_frees_the_ring),
+        CHARDEV_TEST(a_waiting_server_opens_with_its_first_client),
+        CHARDEV_TEST(a_dead_socket_is_replaced_and_a_live_one_is_not),
+        CHARDEV_TEST(a_server_removes_its_socket_at_the_end),
+        CHARDEV_TEST(tcp_works_from_both_ends),
+        CHARDEV_TEST(a_client_without_a_server_fails_or_tries_again),
+        CHARDEV_TEST(socket_options_that_contradict_are_refused),
+        CHARDEV_TEST(an_inherited_descriptor_stays_blocking),
+    };
+
+    alarm(120);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
