@@ -150,6 +150,27 @@ static inline coroutine_fn RUNS_IN_MAIN void test_open_fails(const char *text, c
     }
 }
 
+/* ---- users' nodes ---- */
+
+static inline coroutine_fn RUNS_IN_MAIN BlockNode *test_node_add(const char *text)
+{
+    GError *error = NULL;
+    g_autoptr(OptDict) d = opt_dict_parse(text, "driver", &error);
+    BlockNode *n = block_co_add(d, test_home, &error);
+    if (n == NULL) {
+        fail_msg("%s: %s", text, error->message);
+    }
+    return n;
+}
+
+static inline coroutine_fn RUNS_IN_MAIN void test_node_del(const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    if (!block_co_delete(name, &error)) {
+        fail_msg("%s: %s", name, error->message);
+    }
+}
+
 /* ---- requests ---- */
 
 typedef enum TestOp { TEST_READ, TEST_WRITE, TEST_FLUSH, TEST_DISCARD, TEST_ZERO } TestOp;
