@@ -12,14 +12,8 @@
 
 #define CHARDEV_DEFAULT_ESCAPE 0x01 /* Ctrl-A */
 
-static const ChardevBackend *const chardev_backends[] = {
-    &chardev_null_backend, &chardev_stdio_backend,  &chardev_file_backend,
-    &chardev_pty_backend,  &chardev_socket_backend,
-};
-
 static AioContext *chardev_ctx;
-static ChardevStream *_Atomic chardev_list;    /* crash paths walk it; main changes it */
-static ChardevStream *_Atomic chardev_opening; /* as above; may wait for a client for ever */
+static ChardevStream *_Atomic chardev_list; /* crash paths walk it; main changes it */
 static bool chardev_held;
 static uint8_t chardev_escape_byte = CHARDEV_DEFAULT_ESCAPE;
 static void (*terminate_fn)(void *opaque);
@@ -35,12 +29,28 @@ ChardevStream *chardev_streams(void)
     return atomic_load(&chardev_list);
 }
 
+void chardev_enter(ChardevStream *s)
+{
+    s->next = chardev_streams();
+    atomic_store(&chardev_list, s);
+}
+
+ChardevStream *chardev_find(const char *id)
+{
+    for (ChardevStream *s = chardev_streams(); s; s = s->next) {
+        if (!strcmp(s->base.id, id)) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
 /* ---- set-up ---- */
 
 static void chardev_unlink_names(ChardevStream *s)
 {
     for (; s; s = s->next) {
-        if (s->backend->unlink) {
+        if (s->opened && s->backend->unlink) {
             s->backend->unlink(s);
         }
     }
@@ -50,7 +60,7 @@ void chardev_leave(void)
 {
     terminal_restore(); /* first: what follows may fail, in a sandbox */
     chardev_unlink_names(chardev_streams());
-    chardev_unlink_names(atomic_load(&chardev_opening));
+    chardev_unlink_opening();
 }
 
 static void chardev_crash(void)
@@ -67,6 +77,7 @@ void chardev_setup(AioContext *main_ctx)
     static bool caught;
 
     chardev_ctx = main_ctx;
+    chardev_add_setup();
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away is an error code, not our death */
     if (!caught) {
         caught = true;
@@ -121,239 +132,6 @@ void chardev_set_escape(uint8_t byte)
 uint8_t chardev_escape(void)
 {
     return chardev_escape_byte;
-}
-
-/* ---- making one ---- */
-
-static const OptSpec chardev_common_options[] = {
-    OPT_SPEC(ChardevStream, "mux", OPT_BOOL, mux_wanted,
-             .help = "several users share it, Ctrl-A c switches", .def = "off"),
-    OPT_SPEC(ChardevStream, "logfile", OPT_STRING, logfile, .help = "output goes there as well"),
-    OPT_SPEC(ChardevStream, "logappend", OPT_BOOL, logappend, .help = "keep what the log file has",
-             .def = "off"),
-    OPT_SPEC(ChardevStream, "logtimestamp", OPT_BOOL, logtimestamp,
-             .help = "begin each line of the log file with the time since start", .def = "off"),
-    OPT_SPEC(ChardevStream, "timestamps", OPT_BOOL, timestamps,
-             .help = "begin each line with the time since start", .def = "off"),
-    {0},
-};
-
-/* The options common to all and @backend's own, in one table. Freed by the caller. */
-static OptSpec *chardev_option_table(const ChardevBackend *backend)
-{
-    GArray *table = g_array_new(TRUE, TRUE, sizeof(OptSpec));
-
-    for (const OptSpec *o = backend->options; o && o->type != OPT_END; o++) {
-        g_array_append_val(table, *o);
-    }
-    for (const OptSpec *o = chardev_common_options; o->type != OPT_END; o++) {
-        g_array_append_val(table, *o);
-    }
-    return (OptSpec *)(void *)g_array_free(table, FALSE);
-}
-
-/* What QEMU has and skiff does not, with what comes nearest. */
-static const char *chardev_nearest(const char *name)
-{
-    static const char *const nearest[][2] = {
-        {"vc", "pty"},
-        {"pipe", "file (to a FIFO) or socket"},
-        {"udp", "socket"},
-        {"ringbuf", "file"},
-        {"memory", "file"},
-        {"console", "stdio"},
-        {"serial", "socket"},
-        {"tty", "socket"},
-        {"parallel", "file"},
-        {"parport", "file"},
-        {"msmouse", "null"},
-        {"braille", "null"},
-        {"testdev", "null"},
-        {"wctablet", "null"},
-        {"spicevmc", "socket"},
-        {"spiceport", "socket"},
-        {"qemu-vdagent", "null"},
-        {"dbus", "socket"},
-        {"hub", "socket with mux=on"},
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(nearest); i++) {
-        if (!strcmp(nearest[i][0], name)) {
-            return nearest[i][1];
-        }
-    }
-    return "socket, pty, file, stdio or null";
-}
-
-static const ChardevBackend *chardev_backend_find(const char *name, GError **error)
-{
-    for (size_t i = 0; i < G_N_ELEMENTS(chardev_backends); i++) {
-        if (!strcmp(chardev_backends[i]->name, name)) {
-            return chardev_backends[i];
-        }
-    }
-    g_autofree char *shown = opt_excerpt(name);
-    g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "skiff has no chardev '%s'; nearest is %s",
-                shown, chardev_nearest(name));
-    return NULL;
-}
-
-const char *const *chardev_backend_names(void)
-{
-    static const char *names[G_N_ELEMENTS(chardev_backends) + 1];
-
-    for (size_t i = 0; i < G_N_ELEMENTS(chardev_backends); i++) {
-        names[i] = chardev_backends[i]->name;
-    }
-    return names;
-}
-
-static ChardevStream *chardev_find(const char *id)
-{
-    for (ChardevStream *s = chardev_streams(); s; s = s->next) {
-        if (!strcmp(s->base.id, id)) {
-            return s;
-        }
-    }
-    return NULL;
-}
-
-static int chardev_open_log_in_worker(void *opaque)
-{
-    ChardevStream *s = opaque;
-    int fd;
-
-    enter_worker();
-    fd = open(s->logfile,
-              O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK |
-                  (s->logappend ? O_APPEND : O_TRUNC),
-              0666);
-    return fd < 0 ? -errno : fd;
-}
-
-static coroutine_fn RUNS_IN_MAIN bool chardev_co_open_log(ChardevStream *s, GError **error)
-{
-    int fd;
-
-    if (!s->logfile) {
-        if (s->logappend || s->logtimestamp) {
-            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                        "%s wants logfile=", s->logappend ? "logappend" : "logtimestamp");
-        }
-        return !s->logappend && !s->logtimestamp;
-    }
-    fd = co_run_in_worker(chardev_open_log_in_worker, s);
-    if (fd < 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-fd), "can't open log '%s': %s",
-                    s->logfile, g_strerror(-fd));
-        return false;
-    }
-    sink_start(&s->log, fd, FD_BLOCKING, s->logfile);
-    return true;
-}
-
-static RUNS_IN_MAIN void chardev_opening_remove(ChardevStream *s)
-{
-    ChardevStream *before = atomic_load(&chardev_opening);
-    while (before != s && before->next != s) {
-        before = before->next;
-    }
-    if (before == s) {
-        atomic_store(&chardev_opening, s->next);
-    } else {
-        before->next = s->next;
-    }
-}
-
-/* Binds, opens and enters it into the list; on failure it is gone. */
-static coroutine_fn RUNS_IN_MAIN bool
-chardev_co_open(const ChardevBackend *backend, const OptDict *opts, char *id_taken, GError **error)
-{
-    ChardevStream *s = g_malloc0(backend->instance_size);
-    bool ok;
-
-    s->options_table = chardev_option_table(backend);
-    opts_init(s->options_table, s);
-    stream_init(s, backend, chardev_ctx, id_taken);
-    ok = opts_bind(s->options_table, s, opts, NULL, error);
-    if (ok) {
-        stream_set_up_stamps(s);
-        ok = chardev_co_open_log(s, error);
-    }
-    if (ok) {
-        s->opened = true;
-        s->next = atomic_load(&chardev_opening);
-        atomic_store(&chardev_opening, s);
-        ok = backend->co_open(s, error);
-        chardev_opening_remove(s);
-    }
-    if (ok && chardev_find(id_taken)) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE, "there is a chardev '%s' already",
-                    id_taken);
-        ok = false;
-    }
-    if (!ok) {
-        stream_co_free(s);
-        return false;
-    }
-    if (s->mux_wanted) {
-        s->mux = mux_new(s);
-    }
-    s->next = chardev_streams();
-    atomic_store(&chardev_list, s);
-    return true;
-}
-
-bool chardev_co_add(OptDict *opts, GError **error)
-{
-    g_autoptr(OptDict) d = opts;
-    g_autofree char *name = opt_dict_take(d, "backend");
-    g_autofree char *id = opt_dict_take(d, "id");
-    const ChardevBackend *backend;
-
-    if (!name || !id || !*id) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
-                    "%s is missing: -chardev wants BACKEND,id=ID", name ? "id=" : "the backend");
-        return false;
-    }
-    backend = chardev_backend_find(name, error);
-    if (backend && chardev_find(id)) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE, "there is a chardev '%s' already", id);
-        backend = NULL;
-    }
-    return backend && chardev_co_open(backend, d, g_steal_pointer(&id), error);
-}
-
-bool chardev_co_add_fd(const char *id, int in_fd, int out_fd, GError **error)
-{
-    g_autoptr(OptDict) d = opt_dict_new();
-    g_autofree char *in = g_strdup_printf("%d", in_fd);
-    g_autofree char *out = g_strdup_printf("%d", out_fd);
-
-    if (in_fd >= 0) {
-        opt_dict_set(d, "in", in);
-    }
-    if (out_fd >= 0) {
-        opt_dict_set(d, "out", out);
-    }
-    return chardev_co_open(&chardev_inherited_backend, d, g_strdup(id), error);
-}
-
-void chardev_print_help(const char *backend_name, FILE *out)
-{
-    const ChardevBackend *backend = backend_name ? chardev_backend_find(backend_name, NULL) : NULL;
-
-    if (backend) {
-        g_autofree OptSpec *table = chardev_option_table(backend);
-
-        fprintf(out, "-chardev %s,id=ID options:\n", backend->name);
-        opts_print_help(table, out);
-        return;
-    }
-    fputs("Available chardev backend types:\n", out);
-    for (size_t i = 0; i < G_N_ELEMENTS(chardev_backends); i++) {
-        fprintf(out, "  %-8s %s\n", chardev_backends[i]->name, chardev_backends[i]->description);
-    }
 }
 
 /* ---- users ---- */
@@ -412,6 +190,10 @@ bool chardev_co_remove(const char *id, GError **error)
 {
     ChardevStream *s = chardev_find(id);
 
+    if (!s && chardev_call_off(id)) {
+        chardev_co_await_opening(id);
+        return true;
+    }
     if (!s) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "Chardev '%s' not found", id);
         return false;

@@ -45,6 +45,10 @@ const char *const *chardev_backend_names(void) ANY_THREAD;
 /* Opens a chardev from -chardev options: "backend" (the implied key), "id" and what the backend
  * takes. Waits for the client of a server with wait=on. Takes @opts. False + @error. */
 bool chardev_co_add(OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Has the chardev_co_add() of @id that is under way fail as soon as it can: it waits for no client
+ * and no connection any more, only for a file or a name that is being looked up. False: there is
+ * none. */
+bool chardev_call_off(const char *id) RUNS_IN_MAIN;
 /* One on inherited descriptors, -1 for none, whose blocking mode is left alone; they stay the
  * caller's. At the end of the input, or when nobody reads the output any more, the frontend is told
  * CHARDEV_CLOSED. Standard input or output makes it the user of stdio. False + @error. */
@@ -97,7 +101,8 @@ typedef struct ChardevInfo {
 } ChardevInfo;
 void chardev_foreach(void (*fn)(const ChardevInfo *info, void *opaque), void *opaque) RUNS_IN_MAIN;
 
-/* Takes one apart that nobody uses. False + @error: there is none, or it is in use. */
+/* Takes one apart that nobody uses; calls one off that is being made, and returns when that is
+ * gone. False + @error: there is none, or it is in use. */
 bool chardev_co_remove(const char *id, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Sends a break to whoever has its input. False + @error: there is no such chardev. */
 bool chardev_send_break(const char *id, GError **error) RUNS_IN_MAIN;

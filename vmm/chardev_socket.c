@@ -57,6 +57,14 @@ static void chardev_socket_arm_reconnect(ChardevSocket *k)
     }
 }
 
+static RUNS_IN_MAIN void chardev_socket_stop_waiting(ChardevSocket *k)
+{
+    if (k->waiting) {
+        k->waiting = false;
+        co_wake(k->waiter);
+    }
+}
+
 static RUNS_IN_MAIN void chardev_socket_connected(ChardevSocket *k, int fd)
 {
     ChardevStream *s = &k->stream;
@@ -81,10 +89,7 @@ static RUNS_IN_MAIN void chardev_socket_connected(ChardevSocket *k, int fd)
     sink_start(&s->out, k->out_fd, FD_SOCKET, k->name);
     stream_set_connected(s, true);
     stream_input_start(s, fd, FD_SOCKET);
-    if (k->waiting) {
-        k->waiting = false;
-        co_wake(k->waiter);
-    }
+    chardev_socket_stop_waiting(k);
 }
 
 /* A UNIX peer may pass descriptors along. */
@@ -174,7 +179,7 @@ static coroutine_fn RUNS_IN_MAIN bool chardev_socket_co_listen(ChardevSocket *k,
     k->name = socket_listen_name(k->listen_fd, &k->addresses);
     chardev_socket_set_filename(k, false);
     k->listen_handler = aio_handler_add(k->stream.ctx, k->listen_fd, &chardev_socket_listen_ops, k);
-    if (k->wait) {
+    if (k->wait && !k->stream.closing) {
         k->waiter = co_arm();
         k->waiting = true;
         log_info("waiting for connection on: %s", k->name);
@@ -292,6 +297,7 @@ static void chardev_socket_stop(ChardevStream *s)
     enter_main();
     aio_timer_disarm(&k->reconnect_timer);
     socket_connect_cancel(&k->connect);
+    chardev_socket_stop_waiting(k);
 }
 
 static void chardev_socket_unlink(ChardevStream *s)

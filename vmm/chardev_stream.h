@@ -85,7 +85,8 @@ typedef struct ChardevBackend {
     const OptSpec *options; /* offsets into the instance; NULL: none but the common ones */
     /* Opens what the bound options say. On failure `close` is called. */
     bool (*co_open)(ChardevStream *s, GError **error);
-    /* The end begins: what still waits stops waiting. NULL: nothing does. */
+    /* The end begins, which may be told twice, or while co_open is under way (`closing` says so to
+     * what comes later): what still waits stops waiting. NULL: nothing does. */
     void (*stop)(ChardevStream *s);
     /* Removes the names it has made in the file system. Async-signal-safe. NULL: none. */
     void (*unlink)(ChardevStream *s);
@@ -114,7 +115,7 @@ struct ChardevStream {
 
     const ChardevBackend *backend;
     bool opened;  /* co_open was called: close is due */
-    bool closing; /* nothing new is begun */
+    bool closing; /* nothing new is begun, nothing waited for */
     AioContext *ctx;
     char *filename;      /* for query-chardev; owned */
     char *user;          /* who claimed it; NULL: nobody */
@@ -214,8 +215,18 @@ AioContext *chardev_context(void) ANY_THREAD;
 uint8_t chardev_escape(void) RUNS_IN_MAIN;
 bool chardev_input_held(void) RUNS_IN_MAIN;
 void chardev_terminate(void) RUNS_IN_MAIN;
-/* All streams; NULL ends. */
+/* All streams that have been made; NULL ends. */
 ChardevStream *chardev_streams(void) ANY_THREAD;
+ChardevStream *chardev_find(const char *id) RUNS_IN_MAIN; /* NULL: none */
+/* One has been made. */
+void chardev_enter(ChardevStream *s) RUNS_IN_MAIN;
+
+/* ---- chardev_add.c ---- */
+void chardev_add_setup(void) RUNS_IN_MAIN;
+/* What those that are being made have put into the file system goes. Async-signal-safe. */
+void chardev_unlink_opening(void) ANY_THREAD;
+/* Until the one that was called off is gone. */
+void chardev_co_await_opening(const char *id) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- chardev_fd.c ---- */
 /* A descriptor for @inherited that main can use without changing what others see of it: a

@@ -161,6 +161,30 @@ PYTHON
     expect_status 0
 }
 
+test_a_chardev_whose_client_never_comes() {
+    start_vm count ms=10 -qmp "unix:$work/other,server=on,wait=off"
+    client <<'PYTHON'
+def add(client, name):
+    client.start("chardev-add", {"id": name, "backend": {"type": "socket", "data": {
+        "wait": True, "addr": {"type": "unix", "data": {"path": work + "/" + name}}}}})
+    wait_until(lambda: os.path.exists(work + "/" + name))
+
+with Qmp(work + "/other") as other:
+    add(other, "left")
+wait_until(lambda: not os.path.exists(work + "/left"))
+add(vm, "removed")
+other = Qmp(work + "/other")
+other.cmd("chardev-remove", id="removed")
+assert not os.path.exists(work + "/removed")
+add(vm, "pending")
+other.cmd("quit")
+other.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 0
+    [ ! -e "$work/pending" ] || fail "the socket of the pending one is left"
+}
+
 test_a_hundred_clients_that_flood() {
     local i sockets=() arguments=()
     for ((i = 0; i < 100; i++)); do

@@ -3,13 +3,20 @@
 #include "vmm/chardev.h"
 #include "vmm/hmp/hmp_complete.h"
 
-/* QMP's chardev-add nests its arguments by backend; the monitor's takes -chardev's. */
+/* QMP's chardev-add nests its arguments by backend; the monitor's takes -chardev's. As with QMP's,
+ * a server waits for its client only when told to: nobody can type while a command waits. */
 static void hmp_chardev_add(HmpCall *call, struct json_object *args)
 {
     enter_main();
     enter_coroutine();
     g_autoptr(GError) error = NULL;
     g_autoptr(OptDict) opts = opt_dict_parse(qmp_arg_str(args, "args"), "backend", &error);
+    const char *text = opts != NULL ? opt_dict_get(opts, "server") : NULL;
+    bool server = false;
+    if (text != NULL && opt_parse_bool(text, &server, NULL) && server &&
+        !opt_dict_has(opts, "wait")) {
+        opt_dict_set(opts, "wait", "off");
+    }
     if (opts == NULL || !chardev_co_add(g_steal_pointer(&opts), &error)) {
         hmp_error(call, error);
     }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include "vmm/chardev.h"
 #include "vmm/qmp/qmp_chardev_backend.h"
+#include "vmm/qmp/qmp_session.h"
 #include "vmm/qmp/qmp_tables.h"
 
 /* ---- what there is ---- */
@@ -79,6 +80,13 @@ static void qmp_find_pty(const ChardevInfo *info, void *opaque)
     }
 }
 
+/* The client that asked for it has left, and the one it waits for may never come. */
+static void qmp_chardev_call_off(void *opaque)
+{
+    enter_main();
+    chardev_call_off(opaque);
+}
+
 static struct json_object *qmp_chardev_add(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
@@ -90,6 +98,7 @@ static struct json_object *qmp_chardev_add(QmpCall *call, struct json_object *ar
         return NULL;
     }
     opt_dict_set(options, "id", id);
+    qmp_session_on_left(call->session, qmp_chardev_call_off, (void *)(uintptr_t)id);
     bool ok = chardev_co_add(options, error);
     if (fd >= 0) {
         close(fd); /* the chardev has its own */
@@ -131,9 +140,12 @@ const QmpCommand qmp_chardev_commands[] = {
      qmp_query_chardev_backends, "The backends that chardev-add takes."},
     {"chardev-add", &chardev_add_args, &chardev_return, 0, qmp_chardev_add,
      "Adds a character device, for device_add to use. A socket is a server that does not wait for "
-     "its client unless told otherwise."},
+     "its client unless told otherwise; then chardev-remove calls the wait off, and so does the "
+     "end "
+     "of the client that asked for it."},
     {"chardev-remove", &chardev_id_args, NULL, 0, qmp_chardev_remove,
-     "Removes a character device that nobody uses; one in use is an error."},
+     "Removes a character device that nobody uses; one in use is an error. One that chardev-add "
+     "still waits for is called off."},
     {"chardev-send-break", &chardev_id_args, NULL, QMP_INSTANT, qmp_chardev_send_break,
      "Sends a break to the device that has the input of a character device."},
     {0},

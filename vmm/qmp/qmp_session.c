@@ -27,7 +27,9 @@ typedef struct QmpConnection {
     QmpRequest queue[QMP_QUEUE];
     unsigned head, count;
     size_t queued_bytes;
-    bool running; /* the coroutine that serves `queue` exists */
+    bool running;               /* the coroutine that serves `queue` exists */
+    void (*left)(void *opaque); /* what its command wants to be told; NULL: nothing */
+    void *left_opaque;
     QmpRequest urgent;
     bool urgent_running; /* there is an out-of-band request, and its coroutine */
 
@@ -159,6 +161,9 @@ static RUNS_IN_MAIN void qmp_session_disconnect(QmpSession *s)
     }
     c->gone = true;
     s->orphans += c->running;
+    if (c->left != NULL) {
+        c->left(c->left_opaque);
+    }
     qmp_connection_drop_input(c);
     qmp_connection_end(c);
 }
@@ -231,6 +236,7 @@ static void qmp_connection_run(void *opaque)
     while (c->count > 0 && !qmp_connection_backed_up(c)) {
         QmpRequest r = qmp_connection_dequeue(c);
         qmp_connection_co_execute(c, &r);
+        c->left = NULL;
         if (c->count > 0) {
             qmp_turns_co_wait();
         } else {
@@ -435,6 +441,15 @@ bool qmp_session_negotiate(QmpSession *s, bool oob, GError **error)
     c->negotiated = true;
     c->oob = oob;
     return true;
+}
+
+void qmp_session_on_left(QmpSession *s, void (*fn)(void *opaque), void *opaque)
+{
+    QmpConnection *c = s != NULL ? s->caller : NULL;
+    if (c != NULL && s->request != &c->urgent) {
+        c->left = fn;
+        c->left_opaque = opaque;
+    }
 }
 
 int qmp_session_take_passed_fd(QmpSession *s)

@@ -10,8 +10,7 @@
  *
  * Invariants
  *   1. What a connection asks is answered to that connection or to nobody: its requests, output and
- *      capabilities are in the connection, and go with it. A command that runs when the client
- *      leaves runs to its end; its result is dropped.
+ *XX
  *   2. In-band requests run one after another, in order, at most one per turn of the loop, and none
  *      while more than QMP_OUTPUT_MAX bytes of output wait for the client to read. Of the clients
  *      that have more than one waiting a few are served in each turn, one after the other.
@@ -44,6 +43,9 @@ void qmp_session_free(QmpSession *s) RUNS_IN_MAIN;
 /* ---- for handlers, which have QmpCall.session; only before they first yield ---- */
 /* The end of the capabilities negotiation. False + @error when it is over, or no session asks. */
 bool qmp_session_negotiate(QmpSession *s, bool oob, GError **error) RUNS_IN_MAIN;
+/* Has @fn called when the client leaves before the command has ended, which may never end by
+ * itself. Without a client (@s NULL) nothing. */
+void qmp_session_on_left(QmpSession *s, void (*fn)(void *opaque), void *opaque) RUNS_IN_MAIN;
 /* The next descriptor that came with the request that is executed (SCM_RIGHTS), the caller's from
  * now on; -1: none. */
 int qmp_session_take_passed_fd(QmpSession *s) RUNS_IN_MAIN;
