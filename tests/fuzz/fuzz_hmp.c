@@ -9,15 +9,14 @@
  *
  *   fuzz_hmp [--seconds N] [--seed N] [--steps N]
  */
-#include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#include "tests/support/fuzzer.h"
 #include "tests/support/fake_chardev.h"
+#include "tests/support/fake_vm.h"
+#include "tests/support/fuzzer.h"
 #include "util/log.h"
 #include "vmm/hmp/hmp.h"
 #include "vmm/x86_64/arch_vcpu.h"
@@ -33,42 +32,10 @@ typedef struct Fuzz {
     uint8_t *ram;
     FakeChardev *chardev;
     HmpMonitor *monitor;
-    bool disk_hangs;
-    GArray *held; /* CoToken */
+    FakeRun run;
 } Fuzz;
 
 static int64_t fuzz_now_ns = 1;
-
-/* ---- a VM of counters ---- */
-
-static void fuzz_co_nothing(void *opaque)
-{
-}
-
-static void fuzz_co_drain(void *opaque)
-{
-    enter_coroutine();
-    Fuzz *z = opaque;
-    if (z->disk_hangs) {
-        CoToken token = co_arm();
-        g_array_append_val(z->held, token);
-        co_wait(token);
-    }
-}
-
-static bool fuzz_co_reset(void *opaque, GError **error)
-{
-    return true;
-}
-
-static const RunStateOps fuzz_run_ops = {
-    .co_park = fuzz_co_nothing,
-    .unpark = fuzz_co_nothing,
-    .co_stop_backends = fuzz_co_nothing,
-    .co_start_backends = fuzz_co_nothing,
-    .co_drain = fuzz_co_drain,
-    .co_reset = fuzz_co_reset,
-};
 
 static void fuzz_settle(Fuzz *z)
 {
@@ -79,11 +46,8 @@ static void fuzz_settle(Fuzz *z)
 /* The disk answers, and what waits for a time has waited long enough. */
 static void fuzz_settle_all(Fuzz *z)
 {
-    z->disk_hangs = false;
-    while (z->held->len > 0) {
-        co_wake(g_array_index(z->held, CoToken, 0));
-        g_array_remove_index(z->held, 0);
-    }
+    z->run.disk_hangs = false;
+    fake_run_release_disk(&z->run);
     fuzz_settle(z);
     fuzz_now_ns += INT64_C(1000000000);
     aio_context_set_virtual_time(z->ctx, fuzz_now_ns);
@@ -144,7 +108,7 @@ static Fuzz *fuzz_new(AioContext *ctx)
     enter_main();
     vm_config_init(&z->config);
     z->ctx = ctx;
-    z->held = g_array_new(false, false, sizeof(CoToken));
+    fake_run_init(&z->run);
     z->ram = g_malloc(FUZZ_RAM); /* so that a read past its end is seen */
     for (unsigned i = 0; i < FUZZ_RAM; i++) {
         z->ram[i] = (uint8_t)fuzz_below(256);
@@ -154,7 +118,7 @@ static Fuzz *fuzz_new(AioContext *ctx)
     z->vm.vcpus = fuzz_vcpus;
     z->vm.built = true;
     guest_ram_add(&z->vm.ram, &(RamBlock){.size = FUZZ_RAM, .host = z->ram, .name = "ram"});
-    run_state_init(&z->vm.run, z->ctx, &fuzz_run_ops, z);
+    run_state_init(&z->vm.run, z->ctx, &fake_run_ops, &z->run);
     z->chardev = fake_chardev_new("mon");
     z->monitor = hmp_monitor_new(&z->vm, &z->chardev->base);
     return z;
@@ -168,15 +132,9 @@ static void fuzz_free(Fuzz *z)
     fuzz_settle_all(z);
     fake_chardev_free(z->chardev);
     aio_timer_disarm(&z->vm.quit_timer); /* somebody may have found out about quit */
-    GPtrArray *arrays[] = {z->vm.iothreads, z->vm.memory_backends, z->vm.devices,
-                           z->vm.serials,   z->vm.monitors,        z->vm.drives};
-    for (unsigned i = 0; i < G_N_ELEMENTS(arrays); i++) {
-        g_ptr_array_unref(arrays[i]);
-    }
-    address_space_free(z->vm.mmio);
-    address_space_free(z->vm.pio);
+    fake_vm_clear(&z->vm);
     vm_config_clear(&z->config);
-    g_array_free(z->held, true);
+    fake_run_clear(&z->run);
     g_free(z->ram);
     g_free(z);
 }
@@ -384,7 +342,7 @@ static RUNS_IN_MAIN void fuzz_step(Fuzz *z)
         fake_chardev_event(z->chardev, fuzz_below(2) ? CHARDEV_FOCUSED : CHARDEV_UNFOCUSED);
         break;
     case 2:
-        z->disk_hangs = !z->disk_hangs;
+        z->run.disk_hangs = !z->run.disk_hangs;
         break;
     case 3:
         fake_chardev_make_room(z->chardev, fuzz_below(4) ? (size_t)fuzz_below(3000) : 0);

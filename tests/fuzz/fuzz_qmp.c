@@ -13,10 +13,10 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include "tests/support/fuzzer.h"
 #include "tests/support/fake_chardev.h"
+#include "tests/support/fake_vm.h"
+#include "tests/support/fuzzer.h"
 #include "util/json.h"
 #include "util/log.h"
 #include "vmm/qmp/qmp_session.h"
@@ -31,49 +31,9 @@ typedef struct Fuzz {
     char token[17];         /* the ids of this client's requests */
     GHashTable *old_tokens; /* of those before */
     size_t seen;            /* of the chardev's output */
-    bool disk_hangs;
-    GArray *held; /* CoToken */
+    FakeRun run;
     int64_t now_ns;
 } Fuzz;
-
-/* ---- a VM of counters ---- */
-
-static void fuzz_co_nothing(void *opaque)
-{
-}
-
-static void fuzz_co_drain(void *opaque)
-{
-    enter_coroutine();
-    Fuzz *z = opaque;
-    if (z->disk_hangs) {
-        CoToken token = co_arm();
-        g_array_append_val(z->held, token);
-        co_wait(token);
-    }
-}
-
-static bool fuzz_co_reset(void *opaque, GError **error)
-{
-    return true;
-}
-
-static const RunStateOps fuzz_run_ops = {
-    .co_park = fuzz_co_nothing,
-    .unpark = fuzz_co_nothing,
-    .co_stop_backends = fuzz_co_nothing,
-    .co_start_backends = fuzz_co_nothing,
-    .co_drain = fuzz_co_drain,
-    .co_reset = fuzz_co_reset,
-};
-
-static void fuzz_release_disk(Fuzz *z)
-{
-    while (z->held->len > 0) {
-        co_wake(g_array_index(z->held, CoToken, 0));
-        g_array_remove_index(z->held, 0);
-    }
-}
 
 static void fuzz_settle(Fuzz *z)
 {
@@ -89,12 +49,12 @@ static Fuzz *fuzz_new(void)
     z->ctx = aio_context_new("main", NULL);
     z->now_ns = 1;
     aio_context_set_virtual_time(z->ctx, z->now_ns);
-    z->held = g_array_new(false, false, sizeof(CoToken));
+    fake_run_init(&z->run);
     z->old_tokens = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     z->vm.config = &z->config;
     z->vm.ctx = z->ctx;
     z->vm.built = true;
-    run_state_init(&z->vm.run, z->ctx, &fuzz_run_ops, z);
+    run_state_init(&z->vm.run, z->ctx, &fake_run_ops, &z->run);
     vm_events_init(&z->vm);
     z->chardev = fake_chardev_new("qmp");
     z->session = qmp_session_new(&z->vm, z->ctx, &z->chardev->base, fuzz_below(4) == 0);
@@ -105,8 +65,8 @@ static void fuzz_free(Fuzz *z)
 {
     enter_main();
     qmp_session_free(z->session);
-    z->disk_hangs = false;
-    fuzz_release_disk(z);
+    z->run.disk_hangs = false;
+    fake_run_release_disk(&z->run);
     z->now_ns += INT64_C(1000000000);
     aio_context_set_virtual_time(z->ctx, z->now_ns);
     fuzz_settle(z);
@@ -114,7 +74,7 @@ static void fuzz_free(Fuzz *z)
     aio_context_free(z->ctx);
     vm_config_clear(&z->config);
     g_hash_table_destroy(z->old_tokens);
-    g_array_free(z->held, true);
+    fake_run_clear(&z->run);
     g_free(z);
 }
 
@@ -320,10 +280,10 @@ static RUNS_IN_MAIN void fuzz_step(Fuzz *z)
         fuzz_connect(z);
         break;
     case 1:
-        z->disk_hangs = !z->disk_hangs;
+        z->run.disk_hangs = !z->run.disk_hangs;
         break;
     case 2:
-        fuzz_release_disk(z);
+        fake_run_release_disk(&z->run);
         break;
     case 3:
         z->now_ns += INT64_C(60000000);

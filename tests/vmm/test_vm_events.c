@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include "tests/support/fake_vm.h"
 #include "tests/support/sample_job.h"
-#include "vmm/vm.h"
 
 #define PANICKED 1
 #define CRASH_LOADED 2
@@ -20,10 +20,6 @@ typedef struct Rig {
     bool park_hangs;
     CoToken held;
 } Rig;
-
-static void rig_co_nothing(void *opaque)
-{
-}
 
 static void rig_co_park(void *opaque)
 {
@@ -43,10 +39,10 @@ static bool rig_co_reset(void *opaque, GError **error)
 
 static const RunStateOps rig_ops = {
     .co_park = rig_co_park,
-    .unpark = rig_co_nothing,
-    .co_stop_backends = rig_co_nothing,
-    .co_start_backends = rig_co_nothing,
-    .co_drain = rig_co_nothing,
+    .unpark = fake_run_co_nothing,
+    .co_stop_backends = fake_run_co_nothing,
+    .co_start_backends = fake_run_co_nothing,
+    .co_drain = fake_run_co_nothing,
     .co_reset = rig_co_reset,
 };
 

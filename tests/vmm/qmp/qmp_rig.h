@@ -12,6 +12,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <string.h>
+#include "tests/support/fake_vm.h"
 #include "util/json.h"
 #include "util/iothread.h"
 #include "vmm/qmp/qmp.h"
@@ -21,27 +22,10 @@
 typedef struct QmpRig {
     Vm vm;
     VmConfig config;
+    FakeRun run;
     GString *events; /* "NAME{data} NAME{data}" */
     QmpEventListener listener;
 } QmpRig;
-
-static inline void rig_co_nothing(void *opaque)
-{
-}
-
-static inline bool rig_co_reset(void *opaque, GError **error)
-{
-    return true;
-}
-
-static const RunStateOps rig_run_ops = {
-    .co_park = rig_co_nothing,
-    .unpark = rig_co_nothing,
-    .co_stop_backends = rig_co_nothing,
-    .co_start_backends = rig_co_nothing,
-    .co_drain = rig_co_nothing,
-    .co_reset = rig_co_reset,
-};
 
 static inline void rig_event(QmpEventListener *l, const QmpEvent *event, struct json_object *data,
                              int64_t realtime_us)
@@ -59,7 +43,8 @@ static inline int qmp_rig_setup(void **state)
     enter_main();
     vm_config_init(&rig->config);
     vm_init(&rig->vm, &rig->config, aio_context_new("main", NULL));
-    run_state_init(&rig->vm.run, rig->vm.ctx, &rig_run_ops, rig);
+    fake_run_init(&rig->run);
+    run_state_init(&rig->vm.run, rig->vm.ctx, &fake_run_ops, &rig->run);
     g_ptr_array_add(rig->vm.iothreads, iothread_new("default", 0, NULL));
     rig->vm.env.default_iothread = iothread_context(rig->vm.iothreads->pdata[0]);
     rig->vm.env.main_ctx = rig->vm.ctx;
@@ -72,11 +57,6 @@ static inline int qmp_rig_setup(void **state)
     return 0;
 }
 
-static inline void rig_free_address_space(AddressSpace *as)
-{
-    address_space_free(as);
-}
-
 static inline int qmp_rig_teardown(void **state)
 {
     QmpRig *rig = *state;
@@ -85,15 +65,10 @@ static inline int qmp_rig_teardown(void **state)
     for (unsigned i = 0; i < rig->vm.iothreads->len; i++) {
         iothread_free(rig->vm.iothreads->pdata[i]);
     }
-    GPtrArray *arrays[] = {rig->vm.iothreads, rig->vm.memory_backends, rig->vm.devices,
-                           rig->vm.serials,   rig->vm.monitors,        rig->vm.drives};
-    for (unsigned i = 0; i < G_N_ELEMENTS(arrays); i++) {
-        g_ptr_array_unref(arrays[i]);
-    }
-    rig_free_address_space(rig->vm.mmio);
-    rig_free_address_space(rig->vm.pio);
+    fake_vm_clear(&rig->vm);
     aio_context_free(rig->vm.ctx);
     vm_config_clear(&rig->config);
+    fake_run_clear(&rig->run);
     g_string_free(rig->events, TRUE);
     g_free(rig);
     return 0;

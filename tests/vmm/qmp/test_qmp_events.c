@@ -34,11 +34,11 @@ static bool rig_co_reset_machine(void *opaque, GError **error)
 }
 
 static const RunStateOps telling_ops = {
-    .co_park = rig_co_nothing,
-    .unpark = rig_co_nothing,
-    .co_stop_backends = rig_co_nothing,
-    .co_start_backends = rig_co_nothing,
-    .co_drain = rig_co_nothing,
+    .co_park = fake_run_co_nothing,
+    .unpark = fake_run_co_nothing,
+    .co_stop_backends = fake_run_co_nothing,
+    .co_start_backends = fake_run_co_nothing,
+    .co_drain = fake_run_co_nothing,
     .co_reset = rig_co_reset_machine,
     .changed = rig_changed,
 };
