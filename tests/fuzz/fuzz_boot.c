@@ -8,34 +8,18 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 #include "tests/support/boot_images.h"
+#include "tests/support/fuzzer.h"
 #include "vmm/x86_64/layout.h"
 
 typedef struct Fuzz {
-    uint64_t random;
     int fd; /* the image as a file */
     char path[32];
     uint64_t refused, booted;
 } Fuzz;
-
-/* xorshift64 */
-static uint64_t fuzz_random(Fuzz *z)
-{
-    z->random ^= z->random << 13;
-    z->random ^= z->random >> 7;
-    z->random ^= z->random << 17;
-    return z->random;
-}
-
-static uint64_t fuzz_below(Fuzz *z, uint64_t limit)
-{
-    return fuzz_random(z) % limit;
-}
 
 static GByteArray *fuzz_new_multiboot(void)
 {
@@ -49,13 +33,13 @@ static GByteArray *fuzz_new_multiboot(void)
     return image;
 }
 
-static GByteArray *fuzz_new_image(Fuzz *z)
+static GByteArray *fuzz_new_image(void)
 {
-    switch (fuzz_below(z, 5)) {
+    switch (fuzz_below(5)) {
     case 0:
         return image_new_bzimage();
     case 1:
-        return image_new_elf64(TEST_ELF_GPA + 0x40, fuzz_below(z, 2) == 0);
+        return image_new_elf64(TEST_ELF_GPA + 0x40, fuzz_below(2) == 0);
     case 2:
         return image_new_elf32(TEST_ELF_GPA + 0x40);
     case 3:
@@ -69,41 +53,41 @@ static GByteArray *fuzz_new_image(Fuzz *z)
 }
 
 /* Values that are at the edge of something. */
-static uint64_t fuzz_value(Fuzz *z)
+static uint64_t fuzz_value(void)
 {
     static const uint64_t edges[] = {
         0,          1,          0x7f,       0xff,        0x1000,    0xffff,
         0x9fc00,    0xe0000,    0xfffff,    0x100000,    0x1ffffff, 0x7fffffff,
         0x80000000, 0xfffff000, UINT32_MAX, 0x100000000, INT64_MAX, UINT64_MAX,
     };
-    uint64_t value = edges[fuzz_below(z, G_N_ELEMENTS(edges))];
-    return fuzz_below(z, 3) == 0 ? fuzz_random(z) : value + fuzz_below(z, 5) - 2;
+    uint64_t value = edges[fuzz_below(G_N_ELEMENTS(edges))];
+    return fuzz_below(3) == 0 ? fuzz_random() : value + fuzz_below(5) - 2;
 }
 
 /* The parts of an image that loaders read: boot header, ELF and program headers, notes, Multiboot
  * header. */
-static size_t fuzz_offset(Fuzz *z, size_t len)
+static size_t fuzz_offset(size_t len)
 {
     static const struct {
         size_t start, size;
     } parts[] = {{0, 0xc0}, {0x1f0, 0x80}, {0x400, 0x80}, {0x800, 0x20}, {0x40, 0x20}};
-    size_t part = fuzz_below(z, G_N_ELEMENTS(parts) + 1);
-    size_t at = part < G_N_ELEMENTS(parts) ? parts[part].start + fuzz_below(z, parts[part].size)
-                                           : fuzz_below(z, len);
+    size_t part = fuzz_below(G_N_ELEMENTS(parts) + 1);
+    size_t at = part < G_N_ELEMENTS(parts) ? parts[part].start + fuzz_below(parts[part].size)
+                                           : fuzz_below(len);
     return at % len;
 }
 
-static void fuzz_damage(Fuzz *z, GByteArray *image)
+static void fuzz_damage(GByteArray *image)
 {
-    for (uint64_t i = fuzz_below(z, 4) + 1; i > 0; i--) {
-        size_t at = fuzz_offset(z, image->len);
-        size_t size = (size_t)1 << fuzz_below(z, 4);
-        uint64_t value = fuzz_value(z);
+    for (uint64_t i = fuzz_below(4) + 1; i > 0; i--) {
+        size_t at = fuzz_offset(image->len);
+        size_t size = (size_t)1 << fuzz_below(4);
+        uint64_t value = fuzz_value();
         at &= ~(size - 1);
         memcpy(image->data + at, &value, MIN(size, image->len - at));
     }
-    if (fuzz_below(z, 8) == 0) {
-        g_byte_array_set_size(image, (guint)fuzz_below(z, image->len) + 1);
+    if (fuzz_below(8) == 0) {
+        g_byte_array_set_size(image, (guint)fuzz_below(image->len) + 1);
     }
 }
 
@@ -119,12 +103,11 @@ static void fuzz_step(Fuzz *z)
     TestRam ram;
     BootState state;
     GError *error = NULL;
-    g_autoptr(GByteArray) image = fuzz_new_image(z);
-    fuzz_damage(z, image);
+    g_autoptr(GByteArray) image = fuzz_new_image();
+    fuzz_damage(image);
     fuzz_write(z, image);
-    test_ram_init(&ram, sizes[fuzz_below(z, G_N_ELEMENTS(sizes))]);
-    const BootRequest request = {.kernel = z->path,
-                                 .initrd = fuzz_below(z, 2) == 0 ? z->path : NULL};
+    test_ram_init(&ram, sizes[fuzz_below(G_N_ELEMENTS(sizes))]);
+    const BootRequest request = {.kernel = z->path, .initrd = fuzz_below(2) == 0 ? z->path : NULL};
     if (image_boot(&request, &ram, &state, &error)) {
         g_assert(error == NULL);
         g_assert(guest_ram_map(&ram.ram, state.rip, 1, false) != NULL);
@@ -138,36 +121,17 @@ static void fuzz_step(Fuzz *z)
     test_ram_clear(&ram);
 }
 
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 int main(int argc, char **argv)
 {
-    double seconds = 10;
-    uint64_t seed = 1, limit = UINT64_MAX, steps = 0;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--seconds") == 0) {
-            seconds = atof(argv[i + 1]);
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            seed = strtoull(argv[i + 1], NULL, 0);
-        } else if (strcmp(argv[i], "--steps") == 0) {
-            limit = strtoull(argv[i + 1], NULL, 0);
-        }
-    }
-    Fuzz z = {.random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1};
-    z.fd = memfd_create("kernel", MFD_CLOEXEC);
+    Fuzz z = {.fd = memfd_create("kernel", MFD_CLOEXEC)};
+    fuzz_begin("fuzz_boot", argc, argv);
     g_assert(z.fd >= 0);
     g_snprintf(z.path, sizeof(z.path), "/proc/self/fd/%d", z.fd);
-    printf("fuzz_boot: --seed %" PRIu64 "\n", seed);
-    fflush(stdout);
-    for (double end = seconds_now() + seconds; seconds_now() < end && steps < limit; steps++) {
+    while (fuzz_goes_on()) {
         fuzz_step(&z);
     }
-    printf("fuzz_boot: %" PRIu64 " images refused, %" PRIu64 " loaded\n", z.refused, z.booted);
+    fuzz_end("images");
+    printf("fuzz_boot: %" PRIu64 " refused, %" PRIu64 " loaded\n", z.refused, z.booted);
     close(z.fd);
     return 0;
 }

@@ -6,16 +6,13 @@
  *
  *   fuzz_platform [--seconds N] [--seed N] [--steps N]
  */
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "hw/core/vm_clock.h"
 #include "hw/platform/lpc.h"
 #include "hw/platform/acpi_hotplug.h"
 #include "tests/fuzz/fuzz_platform_check.h"
 #include "tests/support/fake_chardev.h"
+#include "tests/support/fuzzer.h"
 #include "tests/support/pci_dummy.h"
 
 #define DUMMY_COUNT 3
@@ -31,7 +28,6 @@ typedef struct FuzzPended {
 } FuzzPended;
 
 typedef struct Fuzz {
-    uint64_t random;
     PciFixture *f;
     FakeMachine *m;
     FakeChardev *serial_out, *debug_out;
@@ -43,38 +39,24 @@ typedef struct Fuzz {
     FuzzPended pended[PENDED_MAX];
 } Fuzz;
 
-static uint64_t fuzz_next(Fuzz *z)
+static uint64_t fuzz_value(void)
 {
-    uint64_t x = z->random; /* xorshift64 */
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    return z->random = x;
-}
-
-static uint64_t fuzz_below(Fuzz *z, uint64_t limit)
-{
-    return (fuzz_next(z) >> 11) % limit;
-}
-
-static uint64_t fuzz_value(Fuzz *z)
-{
-    switch (fuzz_below(z, 4)) {
+    switch (fuzz_below(4)) {
     case 0:
         return 0;
     case 1:
         return UINT64_MAX;
     case 2:
-        return UINT64_C(1) << fuzz_below(z, 64);
+        return UINT64_C(1) << fuzz_below(64);
     default:
-        return fuzz_next(z);
+        return fuzz_random();
     }
 }
 
-static unsigned fuzz_size(Fuzz *z)
+static unsigned fuzz_size(void)
 {
     static const uint8_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 3, 5, 6, 7};
-    return sizes[fuzz_below(z, G_N_ELEMENTS(sizes))];
+    return sizes[fuzz_below(G_N_ELEMENTS(sizes))];
 }
 
 /* ---- accesses ---- */
@@ -121,9 +103,9 @@ static void fuzz_access(Fuzz *z, AddressSpace *as, uint64_t address)
         FuzzPended *p = &z->pended[i];
         if (!p->used) {
             *p = (FuzzPended){.as = as, .address = address};
-            p->access.size = (uint8_t)fuzz_size(z);
-            p->access.is_write = fuzz_below(z, 3) != 0;
-            p->access.value = fuzz_value(z);
+            p->access.size = (uint8_t)fuzz_size();
+            p->access.is_write = fuzz_below(3) != 0;
+            p->access.value = fuzz_value();
             fuzz_dispatch(p);
             return;
         }
@@ -151,17 +133,17 @@ static void fuzz_port(Fuzz *z)
                                      0xcfc,
                                      ACPI_HOTPLUG_PORT,
                                      ACPI_HOTPLUG_PORT + 8};
-    uint64_t port = ports[fuzz_below(z, G_N_ELEMENTS(ports))];
-    switch (fuzz_below(z, 8)) {
+    uint64_t port = ports[fuzz_below(G_N_ELEMENTS(ports))];
+    switch (fuzz_below(8)) {
     case 0:
-        port = fuzz_below(z, 0x10000);
+        port = fuzz_below(0x10000);
         break;
     case 1:
-        port = 0xc000 + fuzz_below(z, 0x400);
+        port = 0xc000 + fuzz_below(0x400);
         break;
     default:
-        port += fuzz_below(z, 12);
-        port -= fuzz_below(z, 3);
+        port += fuzz_below(12);
+        port -= fuzz_below(3);
         break;
     }
     fuzz_access(z, z->m->env.pio, port);
@@ -170,28 +152,28 @@ static void fuzz_port(Fuzz *z)
 /* RTC and CF8 need an index first, or a random access finds little. */
 static void fuzz_indexed(Fuzz *z)
 {
-    if (fuzz_below(z, 2) != 0) {
-        fake_out8(z->m, 0x70, (uint8_t)fuzz_below(z, 16));
+    if (fuzz_below(2) != 0) {
+        fake_out8(z->m, 0x70, (uint8_t)fuzz_below(16));
         fuzz_access(z, z->m->env.pio, 0x71);
         return;
     }
-    unsigned devfn = fuzz_below(z, 4) == 0 ? 0x1f << 3 : (unsigned)fuzz_below(z, 5) << 3;
-    unsigned offset = (unsigned)fuzz_below(z, fuzz_below(z, 2) != 0 ? 0x40 : 0x100);
+    unsigned devfn = fuzz_below(4) == 0 ? 0x1f << 3 : (unsigned)fuzz_below(5) << 3;
+    unsigned offset = (unsigned)fuzz_below(fuzz_below(2) != 0 ? 0x40 : 0x100);
     fake_out32(z->m, 0xcf8, 0x80000000 | devfn << 8 | (offset & 0xfc));
     fuzz_access(z, z->m->env.pio, 0xcfc + (offset & 3));
 }
 
 static uint64_t fuzz_mmio_address(Fuzz *z)
 {
-    const PciDummy *d = z->dummies[fuzz_below(z, DUMMY_COUNT)];
-    const IoRegion *r = fuzz_below(z, 3) == 0 ? &d->mem : &d->pci.msix.region;
-    switch (fuzz_below(z, 4)) {
+    const PciDummy *d = z->dummies[fuzz_below(DUMMY_COUNT)];
+    const IoRegion *r = fuzz_below(3) == 0 ? &d->mem : &d->pci.msix.region;
+    switch (fuzz_below(4)) {
     case 0:
-        return pci_fixture_windows.ecam_base + fuzz_below(z, 6) * 0x8000 + fuzz_below(z, 0x1100);
+        return pci_fixture_windows.ecam_base + fuzz_below(6) * 0x8000 + fuzz_below(0x1100);
     case 1:
-        return fuzz_value(z);
+        return fuzz_value();
     default:
-        return (r->space != NULL ? r->base : 0xd0000000) + fuzz_below(z, 0x1010);
+        return (r->space != NULL ? r->base : 0xd0000000) + fuzz_below(0x1010);
     }
 }
 
@@ -200,22 +182,22 @@ static uint64_t fuzz_mmio_address(Fuzz *z)
 static void fuzz_console(Fuzz *z)
 {
     uint8_t bytes[32];
-    memset(bytes, (int)fuzz_next(z), sizeof(bytes));
-    switch (fuzz_below(z, 5)) {
+    memset(bytes, (int)fuzz_random(), sizeof(bytes));
+    switch (fuzz_below(5)) {
     case 0:
-        fake_chardev_input(z->serial_out, bytes, fuzz_below(z, sizeof(bytes)));
+        fake_chardev_input(z->serial_out, bytes, fuzz_below(sizeof(bytes)));
         break;
     case 1:
-        fake_chardev_event(z->serial_out, (ChardevEvent)fuzz_below(z, 3));
+        fake_chardev_event(z->serial_out, (ChardevEvent)fuzz_below(3));
         break;
     case 2:
         z->serial_out->disconnected = !z->serial_out->disconnected;
         break;
     case 3:
-        fake_chardev_make_room(z->serial_out, fuzz_below(z, 64));
+        fake_chardev_make_room(z->serial_out, fuzz_below(64));
         break;
     default:
-        fake_chardev_make_room(z->debug_out, fuzz_below(z, 64));
+        fake_chardev_make_room(z->debug_out, fuzz_below(64));
         break;
     }
     fuzz_retry_pended(z);
@@ -223,17 +205,17 @@ static void fuzz_console(Fuzz *z)
 
 static void fuzz_interrupts(Fuzz *z)
 {
-    PciDummy *d = z->dummies[fuzz_below(z, DUMMY_COUNT)];
-    unsigned vector = (unsigned)fuzz_below(z, 64);
-    if (fuzz_below(z, 3) == 0) {
-        pci_dummy_set_cause(d, fuzz_below(z, 2) != 0);
+    PciDummy *d = z->dummies[fuzz_below(DUMMY_COUNT)];
+    unsigned vector = (unsigned)fuzz_below(64);
+    if (fuzz_below(3) == 0) {
+        pci_dummy_set_cause(d, fuzz_below(2) != 0);
     } else {
         pci_msix_raise(&d->pci, vector);
     }
-    if (fuzz_below(z, 4) == 0) {
+    if (fuzz_below(4) == 0) {
         fake_machine_settle(z->m);
     }
-    if (fuzz_below(z, 64) == 0) {
+    if (fuzz_below(64) == 0) {
         lpc_press_power_button(z->lpc);
     }
 }
@@ -241,7 +223,7 @@ static void fuzz_interrupts(Fuzz *z)
 static void fuzz_time(Fuzz *z)
 {
     static const int64_t scales[] = {1000, 100000, 10000000, 1000000000, 100000000000};
-    switch (fuzz_below(z, 16)) {
+    switch (fuzz_below(16)) {
     case 0:
         vm_clock_pause();
         break;
@@ -250,7 +232,7 @@ static void fuzz_time(Fuzz *z)
         break;
     default:
         fake_machine_advance(
-            z->m, (int64_t)fuzz_below(z, (uint64_t)scales[fuzz_below(z, G_N_ELEMENTS(scales))]));
+            z->m, (int64_t)fuzz_below((uint64_t)scales[fuzz_below(G_N_ELEMENTS(scales))]));
         break;
     }
 }
@@ -258,11 +240,11 @@ static void fuzz_time(Fuzz *z)
 /* Main's part: announces, asks back, takes apart what was let go of and plugs another. */
 static void fuzz_hotplug(Fuzz *z)
 {
-    unsigned n = (unsigned)fuzz_below(z, DUMMY_COUNT);
+    unsigned n = (unsigned)fuzz_below(DUMMY_COUNT);
     PciDummy *d = z->dummies[n];
     enter_main();
     if (!pci_dummy_is_hidden(d)) {
-        switch (fuzz_below(z, 3)) {
+        switch (fuzz_below(3)) {
         case 0:
             pci_device_announce(&d->pci);
             break;
@@ -270,7 +252,7 @@ static void fuzz_hotplug(Fuzz *z)
             pci_device_ask_back(&d->pci);
             break;
         default: /* a random write seldom does it */
-            fake_out32(z->m, ACPI_HOTPLUG_PORT + 0xc, (uint32_t)fuzz_value(z));
+            fake_out32(z->m, ACPI_HOTPLUG_PORT + 0xc, (uint32_t)fuzz_value());
             break;
         }
         return;
@@ -291,13 +273,13 @@ static void fuzz_hotplug(Fuzz *z)
 static void fuzz_reset(Fuzz *z)
 {
     bql_lock();
-    unsigned only = (unsigned)fuzz_below(z, z->device_count * 2);
+    unsigned only = (unsigned)fuzz_below(z->device_count * 2);
     for (unsigned i = 0; i < z->device_count; i++) {
         if ((only >= z->device_count || only == i) && z->devices[i]->type->reset != NULL) {
             z->devices[i]->type->reset(z->devices[i]);
         }
     }
-    if (fuzz_below(z, 2) != 0) {
+    if (fuzz_below(2) != 0) {
         pci_bus_assign_resources(z->f->bus);
     }
     bql_unlock();
@@ -332,7 +314,7 @@ static bool fuzz_load(Device *dev, const GByteArray *base, const GByteArray *own
  * which must work. */
 static void fuzz_save_and_load(Fuzz *z)
 {
-    Device *dev = z->devices[fuzz_below(z, z->device_count)];
+    Device *dev = z->devices[fuzz_below(z->device_count)];
     const DeviceType *type = dev->type;
     g_autoptr(GByteArray) base = g_byte_array_new(), own = g_byte_array_new();
     bql_lock();
@@ -349,10 +331,10 @@ static void fuzz_save_and_load(Fuzz *z)
     g_autoptr(GByteArray) bad_base = g_byte_array_new(), bad_own = g_byte_array_new();
     g_byte_array_append(bad_base, base->data, base->len);
     g_byte_array_append(bad_own, own->data, own->len);
-    for (unsigned n = (unsigned)fuzz_below(z, 8); n > 0; n--) {
-        GByteArray *bad = fuzz_below(z, 2) != 0 && bad_base->len > 0 ? bad_base : bad_own;
+    for (unsigned n = (unsigned)fuzz_below(8); n > 0; n--) {
+        GByteArray *bad = fuzz_below(2) != 0 && bad_base->len > 0 ? bad_base : bad_own;
         if (bad->len > 0) {
-            bad->data[fuzz_below(z, bad->len)] = (uint8_t)fuzz_value(z);
+            bad->data[fuzz_below(bad->len)] = (uint8_t)fuzz_value();
         }
     }
     fuzz_load(dev, bad_base, bad_own);
@@ -402,7 +384,7 @@ static void fuzz_check(Fuzz *z)
 
 static void fuzz_step(Fuzz *z)
 {
-    switch (fuzz_below(z, 64)) {
+    switch (fuzz_below(64)) {
     case 0:
         fuzz_save_and_load(z);
         break;
@@ -431,7 +413,7 @@ static void fuzz_step(Fuzz *z)
         fuzz_hotplug(z);
         break;
     default:
-        switch (fuzz_below(z, 3)) {
+        switch (fuzz_below(3)) {
         case 0:
             fuzz_port(z);
             break;
@@ -492,40 +474,20 @@ static void fuzz_tear_down(Fuzz *z)
     pci_fixture_free(z->f);
 }
 
-static double seconds_now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
 int main(int argc, char **argv)
 {
-    double seconds = 10;
-    uint64_t seed = 1, limit = UINT64_MAX, steps = 0;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--seconds") == 0) {
-            seconds = atof(argv[i + 1]);
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            seed = strtoull(argv[i + 1], NULL, 0);
-        } else if (strcmp(argv[i], "--steps") == 0) {
-            limit = strtoull(argv[i + 1], NULL, 0);
-        }
-    }
     static Fuzz z;
-    z.random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
-    printf("fuzz_platform: --seed %" PRIu64 "\n", seed);
-    fflush(stdout);
+    bool more = true;
+    fuzz_begin("fuzz_platform", argc, argv);
     log_open("/dev/null", false); /* a hostile guest has much to be told */
-    double end = seconds_now() + seconds;
-    /* A new machine now and then, so that one that is stuck in a corner does not stay there. */
-    while (seconds_now() < end && steps < limit) {
+    while (more) {
+        /* A new machine now and then: one that is stuck in a corner does not stay there. */
         fuzz_set_up(&z);
-        for (unsigned i = 0; i < 20000 && steps < limit; i++, steps++) {
+        for (unsigned i = 0; i < 20000 && (more = fuzz_goes_on()); i++) {
             fuzz_step(&z);
         }
         fuzz_tear_down(&z);
     }
-    printf("fuzz_platform: %" PRIu64 " steps\n", steps);
+    fuzz_end("steps");
     return 0;
 }

@@ -3,19 +3,19 @@
  * A hostile driver of virtio-blk, virtio-rng and virtio-serial: rings, common configuration, MSI-X,
  * PCI config space and its window, in process.
  *
- *   fuzz_virtio --seconds N --seed N
+ *   fuzz_virtio [--seconds N] [--seed N] [--steps N]
  *
  * After each round of hostile acts the device must have settled: it works, or sits in NEEDS_RESET.
  * Then a well-behaved driver resets it, and must find it working. ASan and the asserts judge the
  * rest.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "tests/support/blk_guest.h"
 #include "tests/support/fake_chardev.h"
+#include "tests/support/fuzzer.h"
 #include "util/log.h"
 
 #define ECAM_GPA 0xe0000000ull
@@ -42,44 +42,38 @@ struct Fuzz {
     VirtioGuestQueue queues[FUZZ_QUEUES];
     uint64_t scratch;      /* gpa of memory that descriptors like to point to */
     bool running, holding; /* holding: the disk's requests wait for act_disk() */
-    GRand *random;
-    uint64_t rounds, broken;
+    uint64_t broken;
 };
 
 /* ---- values ---- */
 
-static uint32_t pick(Fuzz *f, uint32_t n)
-{
-    return (uint32_t)g_rand_int_range(f->random, 0, (gint32)n);
-}
-
-static uint64_t odd_number(Fuzz *f)
+static uint64_t odd_number(void)
 {
     static const uint64_t numbers[] = {
         0,          1,          2,          3,          7,          8,
         15,         16,         255,        256,        0x7fff,     0x8000,
         0xffff,     0x10000,    0x7fffffff, 1u << 31,   UINT32_MAX, 1ull << 32,
         1ull << 55, 1ull << 63, INT64_MAX,  UINT64_MAX, 512,        UINT64_MAX - 511};
-    if (pick(f, 3) == 0) {
-        return (uint64_t)g_rand_int(f->random) << 32 | g_rand_int(f->random);
+    if (fuzz_below(3) == 0) {
+        return fuzz_random();
     }
-    return numbers[pick(f, G_N_ELEMENTS(numbers))] + (pick(f, 4) == 0 ? pick(f, 64) : 0);
+    return numbers[fuzz_below(G_N_ELEMENTS(numbers))] + (fuzz_below(4) == 0 ? fuzz_below(64) : 0);
 }
 
 static uint64_t odd_gpa(Fuzz *f)
 {
-    VirtioGuestQueue *q = &f->queues[pick(f, f->target->queues)];
-    switch (pick(f, 8)) {
+    VirtioGuestQueue *q = &f->queues[fuzz_below(f->target->queues)];
+    switch (fuzz_below(8)) {
     case 0:
-        return odd_number(f);
+        return odd_number();
     case 1: /* the rings themselves */
-        return q->ring.desc_gpa + pick(f, 0x3000);
+        return q->ring.desc_gpa + fuzz_below(0x3000);
     case 2:
-        return FAKE_RAM_SIZE - pick(f, 64);
+        return FAKE_RAM_SIZE - fuzz_below(64);
     case 3: /* the device's own registers */
-        return f->guest.common + pick(f, 0x4000);
+        return f->guest.common + fuzz_below(0x4000);
     default:
-        return f->scratch + pick(f, SCRATCH_BYTES);
+        return f->scratch + fuzz_below(SCRATCH_BYTES);
     }
 }
 
@@ -87,27 +81,28 @@ static uint64_t odd_gpa(Fuzz *f)
 
 static void act_common(Fuzz *f)
 {
-    unsigned size = 1u << pick(f, 4);
-    unsigned offset = pick(f, 4) ? pick(f, VIRTIO_COMMON_SIZE + 8) : pick(f, VIRTIO_PCI_BAR_SIZE);
-    if (pick(f, 3) == 0) {
+    unsigned size = 1u << fuzz_below(4);
+    unsigned offset =
+        fuzz_below(4) ? fuzz_below(VIRTIO_COMMON_SIZE + 8) : fuzz_below(VIRTIO_PCI_BAR_SIZE);
+    if (fuzz_below(3) == 0) {
         virtio_guest_read(&f->guest, f->guest.common + offset, size);
     } else {
-        virtio_guest_write(&f->guest, f->guest.common + offset, odd_number(f), size);
+        virtio_guest_write(&f->guest, f->guest.common + offset, odd_number(), size);
     }
 }
 
 static void act_status(Fuzz *f)
 {
     static const uint8_t likely[] = {0, 1, 3, 11, 15, 15, 15, 64, 128, 255};
-    virtio_guest_set_status(&f->guest, likely[pick(f, sizeof(likely))]);
+    virtio_guest_set_status(&f->guest, likely[fuzz_below(sizeof(likely))]);
 }
 
 static void act_msix(Fuzz *f)
 {
     const PciDevice *pci = &f->guest.dev->pci;
     uint64_t table = pci_get(pci, 0x10 + VIRTIO_PCI_MSIX_BAR * 4, 4) & ~0xfu;
-    virtio_guest_write(&f->guest, table + pick(f, 4096), odd_number(f), 1u << pick(f, 4));
-    virtio_guest_read(&f->guest, table + pick(f, 4096), 1u << pick(f, 4));
+    virtio_guest_write(&f->guest, table + fuzz_below(4096), odd_number(), 1u << fuzz_below(4));
+    virtio_guest_read(&f->guest, table + fuzz_below(4096), 1u << fuzz_below(4));
 }
 
 static void act_pci_config(Fuzz *f)
@@ -115,21 +110,21 @@ static void act_pci_config(Fuzz *f)
     const PciDevice *pci = &f->guest.dev->pci;
     uint64_t config = ECAM_GPA + ((uint64_t)pci->devfn << 12);
     unsigned cap = f->guest.dev->window_cap;
-    switch (pick(f, 3)) {
+    switch (fuzz_below(3)) {
     case 0:
-        virtio_guest_write(&f->guest, config + pick(f, 256), odd_number(f), 1u << pick(f, 3));
+        virtio_guest_write(&f->guest, config + fuzz_below(256), odd_number(), 1u << fuzz_below(3));
         return;
     case 1: /* the window, mostly aimed at the registers */
-        virtio_guest_write(&f->guest, config + cap + 4, pick(f, 8) ? VIRTIO_PCI_BAR : pick(f, 8),
-                           1);
+        virtio_guest_write(&f->guest, config + cap + 4,
+                           fuzz_below(8) ? VIRTIO_PCI_BAR : fuzz_below(8), 1);
         virtio_guest_write(&f->guest, config + cap + 8,
-                           pick(f, 4) ? pick(f, VIRTIO_PCI_BAR_SIZE) : odd_number(f), 4);
-        virtio_guest_write(&f->guest, config + cap + 12, 1u << pick(f, 4), 4);
-        virtio_guest_write(&f->guest, config + cap + 16, odd_number(f), 1u << pick(f, 3));
-        virtio_guest_read(&f->guest, config + cap + 16, 1u << pick(f, 3));
+                           fuzz_below(4) ? fuzz_below(VIRTIO_PCI_BAR_SIZE) : odd_number(), 4);
+        virtio_guest_write(&f->guest, config + cap + 12, 1u << fuzz_below(4), 4);
+        virtio_guest_write(&f->guest, config + cap + 16, odd_number(), 1u << fuzz_below(3));
+        virtio_guest_read(&f->guest, config + cap + 16, 1u << fuzz_below(3));
         return;
     default:
-        virtio_guest_read(&f->guest, config + pick(f, 4096), 1u << pick(f, 3));
+        virtio_guest_read(&f->guest, config + fuzz_below(4096), 1u << fuzz_below(3));
         return;
     }
 }
@@ -137,49 +132,49 @@ static void act_pci_config(Fuzz *f)
 static void fill_descriptor(Fuzz *f, VringDesc *d, unsigned size)
 {
     *d = (VringDesc){.addr = odd_gpa(f),
-                     .len = pick(f, 3) ? 1 + pick(f, 4096) : (uint32_t)odd_number(f),
-                     .flags = (uint16_t)(pick(f, 8) ? pick(f, 4) : pick(f, 16)),
-                     .next = (uint16_t)(pick(f, 16) ? pick(f, size) : odd_number(f))};
+                     .len = fuzz_below(3) ? 1 + fuzz_below(4096) : (uint32_t)odd_number(),
+                     .flags = (uint16_t)(fuzz_below(8) ? fuzz_below(4) : fuzz_below(16)),
+                     .next = (uint16_t)(fuzz_below(16) ? fuzz_below(size) : odd_number())};
 }
 
 /* A table somewhere in the scratch memory, and a descriptor that points at it. */
 static void act_indirect(Fuzz *f, VirtioGuestQueue *q)
 {
     VringDesc table[8];
-    unsigned count = 1 + pick(f, 8);
-    uint64_t gpa = f->scratch + pick(f, SCRATCH_BYTES - sizeof(table));
+    unsigned count = 1 + fuzz_below(8);
+    uint64_t gpa = f->scratch + fuzz_below(SCRATCH_BYTES - sizeof(table));
     for (unsigned i = 0; i < count; i++) {
         fill_descriptor(f, &table[i], count);
     }
     memcpy(virtio_bench_ram(f->bench, gpa, sizeof(table)), table, count * sizeof(VringDesc));
-    q->ring.desc[pick(f, q->ring.size)] =
+    q->ring.desc[fuzz_below(q->ring.size)] =
         (VringDesc){.addr = gpa,
-                    .len = (uint32_t)(pick(f, 8) ? count * sizeof(VringDesc) : odd_number(f)),
+                    .len = (uint32_t)(fuzz_below(8) ? count * sizeof(VringDesc) : odd_number()),
                     .flags = VRING_DESC_F_INDIRECT};
 }
 
 static void act_ring(Fuzz *f)
 {
-    VirtioGuestQueue *q = &f->queues[pick(f, f->target->queues)];
+    VirtioGuestQueue *q = &f->queues[fuzz_below(f->target->queues)];
     if (!q->ring.size) {
         return;
     }
-    for (unsigned i = pick(f, 6); i > 0; i--) {
-        fill_descriptor(f, &q->ring.desc[pick(f, q->ring.size)], q->ring.size);
+    for (unsigned i = fuzz_below(6); i > 0; i--) {
+        fill_descriptor(f, &q->ring.desc[fuzz_below(q->ring.size)], q->ring.size);
     }
-    if (pick(f, 3) == 0) {
+    if (fuzz_below(3) == 0) {
         act_indirect(f, q);
     }
-    for (unsigned i = pick(f, 4); i > 0; i--) {
-        uint16_t head = (uint16_t)(pick(f, 16) ? pick(f, q->ring.size) : odd_number(f));
+    for (unsigned i = fuzz_below(4); i > 0; i--) {
+        uint16_t head = (uint16_t)(fuzz_below(16) ? fuzz_below(q->ring.size) : odd_number());
         vring_driver_offer(&q->ring, head);
     }
-    if (pick(f, 32) == 0) {
-        atomic_store(&q->ring.avail->idx, (uint16_t)odd_number(f));
+    if (fuzz_below(32) == 0) {
+        atomic_store(&q->ring.avail->idx, (uint16_t)odd_number());
     }
-    if (pick(f, 8) == 0) {
-        atomic_store(&q->ring.avail->flags, (uint16_t)odd_number(f));
-        vring_driver_set_used_event(&q->ring, (uint16_t)odd_number(f));
+    if (fuzz_below(8) == 0) {
+        atomic_store(&q->ring.avail->flags, (uint16_t)odd_number());
+        vring_driver_set_used_event(&q->ring, (uint16_t)odd_number());
     }
     virtio_guest_kick(q);
 }
@@ -187,19 +182,19 @@ static void act_ring(Fuzz *f)
 /* A chain of the right shape with odd contents: gets past the ring into the device. */
 static void act_request(Fuzz *f)
 {
-    VirtioGuestQueue *q = &f->queues[pick(f, f->target->queues)];
+    VirtioGuestQueue *q = &f->queues[fuzz_below(f->target->queues)];
     if (!q->ring.size) {
         return;
     }
-    uint32_t header[4] = {(uint32_t)odd_number(f) % 16, (uint32_t)odd_number(f),
-                          (uint32_t)odd_number(f), pick(f, 2) ? 0 : (uint32_t)odd_number(f)};
-    uint64_t gpa = f->scratch + pick(f, SCRATCH_BYTES - 0x4000);
+    uint32_t header[4] = {(uint32_t)odd_number() % 16, (uint32_t)odd_number(),
+                          (uint32_t)odd_number(), fuzz_below(2) ? 0 : (uint32_t)odd_number()};
+    uint64_t gpa = f->scratch + fuzz_below(SCRATCH_BYTES - 0x4000);
     memcpy(virtio_bench_ram(f->bench, gpa, sizeof(header)), header, sizeof(header));
-    VringBuffer chain[] = {{gpa, pick(f, 8) ? 16 : 1 + pick(f, 32), false},
-                           {pick(f, 4) ? gpa + 64 : odd_gpa(f),
-                            (1 + pick(f, 16)) * (pick(f, 4) ? 512 : 1), pick(f, 2)},
-                           {gpa + 32, 1 + pick(f, 2), true}};
-    unsigned from = pick(f, 8) == 0, count = 3 - from - (pick(f, 8) == 0);
+    VringBuffer chain[] = {{gpa, fuzz_below(8) ? 16 : 1 + fuzz_below(32), false},
+                           {fuzz_below(4) ? gpa + 64 : odd_gpa(f),
+                            (1 + fuzz_below(16)) * (fuzz_below(4) ? 512 : 1), fuzz_below(2)},
+                           {gpa + 32, 1 + fuzz_below(2), true}};
+    unsigned from = fuzz_below(8) == 0, count = 3 - from - (fuzz_below(8) == 0);
     virtio_guest_add(q, chain + from, count);
 }
 
@@ -224,7 +219,7 @@ static void act_disk(Fuzz *f)
         blk_disk_set_manual(&f->disk, true);
         f->holding = true;
     } else {
-        blk_disk_complete(&f->disk, pick(f, 4) ? 0 : pick(f, 2) ? -EIO : -ENOSPC);
+        blk_disk_complete(&f->disk, fuzz_below(4) ? 0 : fuzz_below(2) ? -EIO : -ENOSPC);
     }
 }
 
@@ -245,22 +240,22 @@ static void act_chardev(Fuzz *f)
     if (!f->chardev) {
         return;
     }
-    switch (pick(f, 4)) {
+    switch (fuzz_below(4)) {
     case 0:
-        fake_chardev_make_room(f->chardev, pick(f, 4096));
+        fake_chardev_make_room(f->chardev, fuzz_below(4096));
         return;
     case 1:
-        fake_chardev_event(f->chardev, pick(f, 2) ? CHARDEV_OPENED : CHARDEV_CLOSED);
+        fake_chardev_event(f->chardev, fuzz_below(2) ? CHARDEV_OPENED : CHARDEV_CLOSED);
         return;
     default:
-        fake_chardev_input(f->chardev, text, 1 + pick(f, sizeof(text)));
+        fake_chardev_input(f->chardev, text, 1 + fuzz_below(sizeof(text)));
         return;
     }
 }
 
 static void hostile_act(Fuzz *f)
 {
-    switch (pick(f, 16)) {
+    switch (fuzz_below(16)) {
     case 0:
         act_status(f);
         return;
@@ -271,7 +266,7 @@ static void hostile_act(Fuzz *f)
         act_pci_config(f);
         return;
     case 3:
-        if (pick(f, 4) == 0) {
+        if (fuzz_below(4) == 0) {
             act_life(f);
         }
         return;
@@ -297,16 +292,9 @@ static void hostile_act(Fuzz *f)
 
 /* ---- a driver that means well ---- */
 
-static void give_up(Fuzz *f, const char *what)
-{
-    fprintf(stderr, "fuzz_virtio: %s, round %" G_GUINT64_FORMAT ": %s\n", f->target->type,
-            f->rounds, what);
-    abort();
-}
-
 static void bring_up(Fuzz *f)
 {
-    if (pick(f, 2)) {
+    if (fuzz_below(2)) {
         disk_release(f); /* else the reset finds requests in flight, and pends */
     }
     if (!f->running) {
@@ -322,25 +310,23 @@ static void bring_up(Fuzz *f)
     virtio_guest_enable_msix(&f->guest);
     f->bench->ram_next = FUZZ_RAM_BASE;
     f->scratch = virtio_bench_alloc(f->bench, SCRATCH_BYTES);
-    uint64_t features = pick(f, 2) ? ~0ull : ~(uint64_t)g_rand_int(f->random);
-    if (!virtio_guest_negotiate(&f->guest, features | VIRTIO_F_VERSION_1)) {
-        give_up(f, "features that were offered are refused after a reset");
-    }
+    uint64_t features = fuzz_below(2) ? ~0ull : ~(uint64_t)(uint32_t)fuzz_random();
+    fuzz_require(virtio_guest_negotiate(&f->guest, features | VIRTIO_F_VERSION_1),
+                 "features that were offered are refused after a reset", f->target->type);
     for (unsigned i = 0; i < f->target->queues; i++) {
-        virtio_guest_queue(&f->guest, &f->queues[i], i, pick(f, 2) ? 0 : 4, i % 2);
+        virtio_guest_queue(&f->guest, &f->queues[i], i, fuzz_below(2) ? 0 : 4, i % 2);
     }
     virtio_guest_driver_ok(&f->guest);
     virtio_bench_settle(f->bench);
-    if (virtio_guest_status(&f->guest) != 15) {
-        give_up(f, "the device does not come up after a reset");
-    }
+    fuzz_require(virtio_guest_status(&f->guest) == 15, "the device does not come up after a reset",
+                 f->target->type);
 }
 
 static bool blk_works(Fuzz *f)
 {
     BlkRequest r;
     disk_release(f);
-    blk_request_init(&r, &f->queues[pick(f, f->target->queues)], 512);
+    blk_request_init(&r, &f->queues[fuzz_below(f->target->queues)], 512);
     memset(blk_request_data(&r), 0x5a, 512);
     if (blk_request_run(&r, BLK_OUT, 7, 512) != BLK_OK) {
         return false;
@@ -414,9 +400,9 @@ static void target_close(Fuzz *f)
 
 static void hostile_round(Fuzz *f)
 {
-    for (unsigned i = pick(f, 24); i > 0; i--) {
+    for (unsigned i = fuzz_below(24); i > 0; i--) {
         hostile_act(f);
-        if (pick(f, 4) == 0) {
+        if (fuzz_below(4) == 0) {
             virtio_bench_settle(f->bench);
         }
     }
@@ -425,47 +411,28 @@ static void hostile_round(Fuzz *f)
         f->broken++;
     }
     bring_up(f);
-    if (!f->target->works(f)) {
-        give_up(f, "the device does not work after a reset");
-    }
+    fuzz_require(f->target->works(f), "the device does not work after a reset", f->target->type);
     fake_machine_settle(f->bench->machine);
     f->bench->machine->delivered_count = 0;
     f->bench->machine->request_count = 0;
-    f->rounds++;
-}
-
-static uint64_t argument(int argc, char **argv, const char *name, uint64_t otherwise)
-{
-    for (int i = 1; i + 1 < argc; i++) {
-        if (strcmp(argv[i], name) == 0) {
-            return strtoull(argv[i + 1], NULL, 0);
-        }
-    }
-    return otherwise;
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t seconds = argument(argc, argv, "--seconds", 10);
-    uint64_t seed = argument(argc, argv, "--seed", (uint64_t)time(NULL));
-    Fuzz f = {.random = g_rand_new_with_seed((guint32)seed)};
+    Fuzz f = {.bench = virtio_bench_new()};
+    bool more = true;
+    fuzz_begin("fuzz_virtio", argc, argv);
     log_open("/dev/null", false); /* what the guest does wrong is not news here */
-    f.bench = virtio_bench_new();
     f.bench->machine->env.find_chardev = fake_chardev_find;
-    time_t end = time(NULL) + (time_t)seconds;
-    do {
-        for (unsigned i = 0; i < G_N_ELEMENTS(targets); i++) {
-            target_open(&f, &targets[i]);
-            for (unsigned round = 0; round < 50; round++) {
-                hostile_round(&f);
-            }
-            target_close(&f);
+    for (unsigned turn = 0; more; turn++) {
+        target_open(&f, &targets[turn % G_N_ELEMENTS(targets)]);
+        for (unsigned round = 0; round < 50 && (more = fuzz_goes_on()); round++) {
+            hostile_round(&f);
         }
-    } while (time(NULL) < end);
-    printf("fuzz_virtio: seed %" G_GUINT64_FORMAT ", %" G_GUINT64_FORMAT
-           " rounds, %" G_GUINT64_FORMAT " ended in NEEDS_RESET\n",
-           seed, f.rounds, f.broken);
+        target_close(&f);
+    }
+    fuzz_end("rounds");
+    printf("fuzz_virtio: %" PRIu64 " ended in NEEDS_RESET\n", f.broken);
     virtio_bench_free(f.bench);
-    g_rand_free(f.random);
     return 0;
 }

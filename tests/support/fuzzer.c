@@ -56,14 +56,18 @@ void fuzz_end(const char *units)
     printf("%s: %" PRIu64 " %s\n", fuzzer.name, fuzzer.steps, units);
 }
 
-uint64_t fuzz_below(uint64_t limit)
+uint64_t fuzz_random(void)
 {
     uint64_t x = fuzzer.random; /* xorshift64 */
     x ^= x << 13;
     x ^= x >> 7;
     x ^= x << 17;
-    fuzzer.random = x;
-    return (x >> 11) % limit;
+    return fuzzer.random = x;
+}
+
+uint64_t fuzz_below(uint64_t limit)
+{
+    return (fuzz_random() >> 11) % limit;
 }
 
 void fuzz_require(bool condition, const char *what, const char *input)

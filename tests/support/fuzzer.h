@@ -22,6 +22,8 @@ bool fuzz_goes_on(void);
 /* Prints how many @units were done. */
 void fuzz_end(const char *units);
 
+/* 64 random bits. */
+uint64_t fuzz_random(void);
 /* 0 .. @limit-1; @limit is at least 1. */
 uint64_t fuzz_below(uint64_t limit);
 /* Aborts with @what, and the @input that shows it (NULL: none). */
