@@ -56,9 +56,31 @@ struct AioContext {
     AioExitHook *exit_hooks;
 };
 
+struct AioHandler {
+    AioContext *ctx;
+    int fd;
+    const AioHandlerOps *ops;
+    void *opaque;
+    uint32_t events; /* what epoll watches */
+    bool in_epoll;
+    bool always_ready; /* a regular file */
+    bool hung_up;      /* ops->hangup was called, and `readable` not watched since */
+    bool dead;
+    AioHandler *next, *prev;
+    AioHandler *dead_next;
+};
+
 /* A context nobody owns yet, and how its thread takes it. */
 AioContext *aio_context_new_unowned(const char *name, GError **error) ANY_THREAD;
 void aio_context_adopt(AioContext *ctx) ANY_THREAD;
+
+/* Calls what @events (EPOLL*) and the handler's wishes have in common; true when something was
+ * called. Owner. */
+bool aio_handler_dispatch(AioHandler *h, uint32_t events) ANY_THREAD;
+/* Before the owner may block: what handlers have gathered goes out. */
+void aio_handlers_flush(AioContext *ctx) ANY_THREAD;
+/* Frees the removed ones: no event that names them is left. */
+void aio_handlers_reap(AioContext *ctx) ANY_THREAD;
 
 /* Wakes the owner if it sleeps. */
 void aio_context_notify(AioContext *ctx) ANY_THREAD;
