@@ -156,6 +156,10 @@ bool vm_co_make_chardevs(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
  * "mon:" also adds a human monitor. */
 bool vm_co_open_string(const char *text, const char *label, const char *option, char **id,
                        GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The same where a socket that is not told what to be is a server, for whose client nobody waits.
+ */
+bool vm_co_open_listening(const char *text, const char *label, const char *option, char **id,
+                          GError **error) coroutine_fn RUNS_IN_MAIN;
 /* DeviceEnv.release_chardev. */
 void vm_release_chardev(Chardev *c) ANY_THREAD;
 /* DeviceEnv.find_chardev. */
@@ -174,7 +178,7 @@ bool vm_open_monitors(Vm *vm, GError **error) RUNS_IN_MAIN;
 /* ---- vm_drives.c: -blockdev and -drive ---- */
 bool vm_co_open_drives(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* What -drive says about the device that uses it (werror=, cache=) goes into @props where they do
- * not say otherwise. */
+ * not say otherwise; `drive` becomes the name of the drive's node. */
 void vm_drives_apply_defaults(Vm *vm, OptDict *props) RUNS_IN_MAIN;
 /* The devices of -drive if=virtio. */
 bool vm_co_add_drive_devices(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
@@ -217,6 +221,8 @@ void vm_power_down(Vm *vm) RUNS_IN_MAIN;
 /* ---- vm_ports.c ---- */
 /* DeviceEnv.serial_port_changed. */
 void vm_serial_port_changed(const Device *dev, bool open) ANY_THREAD;
+/* Of how many ports something is kept: those that are open, or were within a second. */
+unsigned vm_ports_known(void) RUNS_IN_MAIN;
 
 /* ---- vm_exec.c: -exec. Without it they do nothing, return true, NULL or what they were given ----
  */

@@ -50,14 +50,29 @@ static bool vm_check_chardev(const OptDict *opts, GError **error)
     return true;
 }
 
-bool vm_co_open_string(const char *text, const char *label, const char *option, char **id,
-                       GError **error)
+static void vm_let_listen(OptDict *opts)
+{
+    if (g_strcmp0(opt_dict_get(opts, "backend"), "socket") == 0 && !opt_dict_has(opts, "server") &&
+        !opt_dict_has(opts, "reconnect") && !opt_dict_has(opts, "reconnect-ms")) {
+        opt_dict_set(opts, "server", "on");
+        if (!opt_dict_has(opts, "wait")) {
+            opt_dict_set(opts, "wait", "off");
+        }
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN bool vm_co_open_chardev(const char *text, const char *label,
+                                                         const char *option, bool listens,
+                                                         char **id, GError **error)
 {
     ChardevString s;
     *id = NULL;
     if (!chardev_string_parse(&s, text, label, error)) {
         g_prefix_error(error, "-%s %s: ", option, text);
         return false;
+    }
+    if (s.opts != NULL && listens) {
+        vm_let_listen(s.opts);
     }
     bool ok = s.opts == NULL ||
               (vm_check_chardev(s.opts, error) && chardev_co_add(g_steal_pointer(&s.opts), error));
@@ -71,6 +86,18 @@ bool vm_co_open_string(const char *text, const char *label, const char *option, 
     }
     chardev_string_clear(&s);
     return ok;
+}
+
+bool vm_co_open_string(const char *text, const char *label, const char *option, char **id,
+                       GError **error)
+{
+    return vm_co_open_chardev(text, label, option, false, id, error);
+}
+
+bool vm_co_open_listening(const char *text, const char *label, const char *option, char **id,
+                          GError **error)
+{
+    return vm_co_open_chardev(text, label, option, true, id, error);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool vm_co_add_serial(Vm *vm, const char *text, GError **error)

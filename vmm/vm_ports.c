@@ -15,7 +15,7 @@ typedef struct VmPort {
     AioTimer quiet; /* armed: an event was sent not long ago */
 } VmPort;
 
-static GHashTable *vm_ports; /* by id; they stay, as few as there are ids */
+static GHashTable *vm_ports; /* by id: those that are open, or were not long ago */
 
 static RUNS_IN_MAIN void vm_port_tell(VmPort *port)
 {
@@ -33,13 +33,27 @@ static void vm_port_quiet_over(void *opaque)
     VmPort *port = opaque;
     if (port->open != port->told) {
         vm_port_tell(port);
+    } else if (!port->open) { /* as one that was never heard of */
+        g_hash_table_remove(vm_ports, port->id);
     }
+}
+
+unsigned vm_ports_known(void)
+{
+    return vm_ports != NULL ? g_hash_table_size(vm_ports) : 0;
+}
+
+static void vm_port_free(void *opaque)
+{
+    VmPort *port = opaque;
+    g_free(port->id);
+    g_free(port);
 }
 
 static VmPort *vm_port_find(const Device *dev)
 {
     if (vm_ports == NULL) {
-        vm_ports = g_hash_table_new(g_str_hash, g_str_equal);
+        vm_ports = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, vm_port_free);
     }
     VmPort *port = g_hash_table_lookup(vm_ports, dev->id);
     if (port == NULL) {

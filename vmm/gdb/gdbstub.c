@@ -261,14 +261,6 @@ static coroutine_fn RUNS_IN_MAIN void gdb_co_close(Gdb *g)
     }
 }
 
-/* As QEMU: what can listen listens, and nobody waits for the client. */
-static char *gdb_listening(const char *device)
-{
-    bool socket = g_str_has_prefix(device, "tcp:") || g_str_has_prefix(device, "unix:");
-    bool said = strstr(device, ",server") != NULL || strstr(device, ",reconnect") != NULL;
-    return socket && !said ? g_strconcat(device, ",server=on,wait=off", NULL) : g_strdup(device);
-}
-
 static coroutine_fn RUNS_IN_MAIN bool gdb_co_open(Vm *vm, const char *device, GError **error)
 {
     static const ChardevFrontendOps ops = {
@@ -278,16 +270,16 @@ static coroutine_fn RUNS_IN_MAIN bool gdb_co_open(Vm *vm, const char *device, GE
         .writable = gdb_writable,
     };
     static unsigned opened;
-    Gdb *g = gdb_co_get(vm);
-    gdb_co_close(g);
+    if (the_gdb != NULL) {
+        gdb_co_close(the_gdb);
+    }
     if (strcmp(device, "none") == 0) {
         return true;
     }
-    g_autofree char *listening = gdb_listening(device);
     g_autofree char *label = opened == 0 ? g_strdup("gdb") : g_strdup_printf("gdb%u", opened);
     g_autofree char *id = NULL;
     opened++;
-    if (!vm_co_open_string(listening, label, "gdb", &id, error)) {
+    if (!vm_co_open_listening(device, label, "gdb", &id, error)) {
         return false;
     }
     Chardev *c = id != NULL ? chardev_claim(id, "gdb", error) : NULL;
@@ -295,6 +287,7 @@ static coroutine_fn RUNS_IN_MAIN bool gdb_co_open(Vm *vm, const char *device, GE
         g_prefix_error(error, "-gdb %s: ", device);
         return false;
     }
+    Gdb *g = gdb_co_get(vm);
     g->chardev = c;
     g->own_id = g_str_has_prefix(device, "chardev:") ? NULL : g_steal_pointer(&id);
     chardev_attach(c, &ops, g);

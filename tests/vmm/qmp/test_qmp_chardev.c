@@ -238,6 +238,33 @@ static void test_ports_are_told_without_a_flood(void **state)
     assert_string_equal(rig->events->str, "VSERPORT_CHANGE{\"id\":\"p0\",\"open\":true}");
     aio_context_set_virtual_time(rig->vm.ctx, 3000000000);
     rig_settle(rig);
+    assert_int_equal(vm_ports_known(), 1);
+    vm_serial_port_changed(&port, false);
+    aio_context_set_virtual_time(rig->vm.ctx, 4000000000);
+    rig_settle(rig);
+    assert_int_equal(vm_ports_known(), 0);
+}
+
+/* As many as come and go. */
+static void test_ports_that_are_gone_are_forgotten(void **state)
+{
+    QmpRig *rig = *state;
+
+    enter_main();
+    aio_context_set_virtual_time(rig->vm.ctx, 0);
+    for (unsigned i = 0; i < 100; i++) {
+        g_autofree char *id = g_strdup_printf("p%u", i);
+        Device port = {.id = id, .env = &rig->vm.env};
+        vm_serial_port_changed(&port, false);
+        assert_int_equal(vm_ports_known(), i);
+        vm_serial_port_changed(&port, true);
+        vm_serial_port_changed(&port, false);
+    }
+    aio_context_set_virtual_time(rig->vm.ctx, 1000000000); /* the last state of each is told */
+    rig_settle(rig);
+    aio_context_set_virtual_time(rig->vm.ctx, 2000000000);
+    rig_settle(rig);
+    assert_int_equal(vm_ports_known(), 0);
 }
 
 static void test_backends_are_listed(void **state)
@@ -263,6 +290,7 @@ int main(void)
         CHARDEV_TEST(test_bad_backends_are_told),
         CHARDEV_TEST(test_a_break_reaches_the_frontend),
         CHARDEV_TEST(test_ports_are_told_without_a_flood),
+        CHARDEV_TEST(test_ports_that_are_gone_are_forgotten),
         CHARDEV_TEST(test_backends_are_listed),
     };
 
