@@ -95,6 +95,11 @@ bool trace_configure(const char *argument, GError **error)
         g_prefix_error(error, "-trace: ");
         return false;
     }
+    if (opt_dict_count(d) == 0) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
+                    "-trace: needs a pattern; -trace help lists the events");
+        return false;
+    }
     glob = opt_dict_take(d, "enable");
     file = opt_dict_take(d, "events");
     if (opt_dict_has(d, "file")) {

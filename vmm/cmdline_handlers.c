@@ -72,6 +72,18 @@ bool cmdline_list(VmConfig *config, const char *name, const char *value, GError 
     return true;
 }
 
+/* What is there must say something. */
+static OptDict *cmdline_parse_dict(const char *name, const char *value, const char *implied_key,
+                                   GError **error)
+{
+    g_autoptr(OptDict) dict = opt_dict_parse(value, implied_key, error);
+    if (dict != NULL && opt_dict_count(dict) == 0) {
+        cmdline_fail(error, name, "needs a value");
+        return NULL;
+    }
+    return g_steal_pointer(&dict);
+}
+
 /* Takes @dict, which is NULL when it could not be parsed. */
 static bool cmdline_take_dict(GPtrArray *list, const char *name, OptDict *dict, GError **error)
 {
@@ -139,7 +151,7 @@ bool cmdline_machine(VmConfig *config, const char *name, const char *value, GErr
         {.name = "graphics", .type = OPT_BOOL, .offset = offsetof(MachineOptions, graphics)},
         {0},
     };
-    g_autoptr(OptDict) dict = opt_dict_parse(value, "type", error);
+    g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, "type", error);
     MachineOptions options;
     opts_init(specs, &options);
     if (dict == NULL || !opts_bind(specs, &options, dict, "-machine", error)) {
@@ -246,7 +258,7 @@ bool cmdline_action(VmConfig *config, const char *name, const char *value, GErro
          .def = "shutdown"},
         {0},
     };
-    g_autoptr(OptDict) dict = opt_dict_parse(value, NULL, error);
+    g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, NULL, error);
     ActionOptions options;
     opts_init(specs, &options);
     if (dict != NULL && opt_dict_has(dict, "watchdog")) {
@@ -277,7 +289,7 @@ bool cmdline_rtc(VmConfig *config, const char *name, const char *value, GError *
         {.name = "clock", .type = OPT_STRING, .offset = offsetof(RtcOptions, clock), .def = "host"},
         {0},
     };
-    g_autoptr(OptDict) dict = opt_dict_parse(value, NULL, error);
+    g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, NULL, error);
     RtcOptions options;
     opts_init(specs, &options);
     bool ok = dict != NULL && opts_bind(specs, &options, dict, "-rtc", error);
@@ -304,7 +316,7 @@ bool cmdline_msg(VmConfig *config, const char *name, const char *value, GError *
         {.name = "timestamp", .type = OPT_BOOL, .offset = offsetof(MsgOptions, timestamp)},
         {0},
     };
-    g_autoptr(OptDict) dict = opt_dict_parse(value, NULL, error);
+    g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, NULL, error);
     MsgOptions options;
     if (dict == NULL || !opts_bind(specs, &options, dict, "-msg", error)) {
         return false;
@@ -324,12 +336,8 @@ static bool cmdline_set_dict(OptDict **field, const char *name, const char *valu
     if (*field != NULL) {
         return cmdline_fail(error, name, "given twice");
     }
-    *field = opt_dict_parse(value, implied_key, error);
-    if (*field == NULL) {
-        g_prefix_error(error, "-%s: ", name);
-        return false;
-    }
-    return true;
+    *field = cmdline_parse_dict(name, value, implied_key, error);
+    return *field != NULL;
 }
 
 bool cmdline_sandbox(VmConfig *config, const char *name, const char *value, GError **error)

@@ -193,6 +193,7 @@ test_block_nodes() {
     with no-such -blockdev driver=no-such,node-name=x
     with filename -blockdev driver=file,node-name=x
     with missing.img -blockdev driver=file,node-name=x,filename=missing.img
+    with 'Node name too long' -blockdev driver=null-co,node-name=a2345678901234567890123456789012
     with 1bad -blockdev driver=null-co,node-name=1bad
     with twin -blockdev driver=null-co,node-name=twin -blockdev driver=null-co,node-name=twin
     with missing -blockdev driver=raw,node-name=x,file=missing
@@ -230,6 +231,11 @@ test_character_devices() {
     with '^skiff: -monitor: .*missing' -monitor chardev:missing
     with '^skiff: -mon: .*missing' -mon missing,mode=control
     with 'port' -serial tcp:localhost:no-such
+    # In the user's words.
+    with '^skiff: -gdb unix:/no-such/gdb: ' -gdb unix:/no-such/gdb
+    with '^skiff: -gdb tcp:no-port: ' -gdb tcp:no-port
+    with '^skiff: -gdb bogus: ' -gdb bogus
+    with '^skiff: -gdb chardev:missing: ' -gdb chardev:missing
     with '2 serial ports' -serial null -serial null -serial null
     with 'stdio' -serial stdio -serial stdio
     with no-such -chardev no-such,id=x
@@ -254,6 +260,9 @@ test_values() {
     with clock -rtc clock=vm
     with no-such -uuid no-such
     with no-such -trace no-such
+    for value in trace action msg rtc sandbox run-with machine; do
+        with "^skiff: -$value: needs a" "-$value" ''
+    done
     with timestamp -msg timestamp=maybe
     with no-such -msg no-such=on
     with /no-such/pid -pidfile /no-such/pid
