@@ -37,6 +37,7 @@ enum {
     BLOCK_ERROR_IN_USE, /* a name, a node or a file is taken */
 };
 
+#define BLOCK_NODE_NAME_MAX 31 /* bytes, as QEMU has it */
 #define BLOCK_SECTOR_SIZE 512u /* sizes are multiples of it, as virtio-blk counts in it */
 
 /* What the backend can do and wants, constant while open. The border splits and aligns for the

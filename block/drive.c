@@ -256,6 +256,16 @@ static void drive_move(OptDict *from, const char *old, OptDict *to, const char *
     }
 }
 
+/* The node is named after the drive. An id may be longer than a node's name: then its beginning,
+ * and a number made of all of it. */
+static char *drive_node_name(const char *id)
+{
+    enum { HASH_CHARS = 9 }; /* "-01234567" */
+    return strlen(id) <= BLOCK_NODE_NAME_MAX
+               ? g_strdup(id)
+               : g_strdup_printf("%.*s-%08x", BLOCK_NODE_NAME_MAX - HASH_CHARS, id, g_str_hash(id));
+}
+
 static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
 {
     const BlockDriver *format;
@@ -269,7 +279,8 @@ static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
     drive_move(d, "rerror", drive->device, "rerror");
     drive->id = opt_dict_take(d, "id");
     if (drive->id != NULL && !opt_dict_has(d, "node-name")) {
-        opt_dict_set(d, "node-name", drive->id);
+        g_autofree char *name = drive_node_name(drive->id);
+        opt_dict_set(d, "node-name", name);
     }
     return true;
 }

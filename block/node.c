@@ -20,11 +20,18 @@ static char *node_claim_name(const char *wanted, GError **error)
     if (wanted == NULL) {
         return g_strdup_printf("#block%03u", node_anonymous++);
     }
+    g_autofree char *excerpt = opt_excerpt(wanted);
     if (!opt_id_valid(wanted)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "node-name '%s' is not a name: it begins with a letter and holds letters, "
-                    "digits, '-', '.' and '_'",
-                    wanted);
+                    "Invalid node-name: '%s'; it begins with a letter and holds letters, digits, "
+                    "'-', '.' and '_'",
+                    excerpt);
+        return NULL;
+    }
+    if (strlen(wanted) > BLOCK_NODE_NAME_MAX) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Node name too long: '%s' has %zu characters, at most %d are allowed", excerpt,
+                    strlen(wanted), BLOCK_NODE_NAME_MAX);
         return NULL;
     }
     if (node_table != NULL && g_hash_table_contains(node_table, wanted)) {

@@ -192,6 +192,8 @@ void vm_drives_apply_defaults(Vm *vm, OptDict *props)
         const BlockDrive *d = vm->drives->pdata[i];
         if (strcmp(d->id, name) == 0) {
             opt_dict_foreach(d->device, drives_set_default, props);
+            opt_dict_set(props, "drive", drives_node_name(d)); /* devices know nodes only */
+            return;
         }
     }
 }

@@ -78,6 +78,14 @@ static void file_and_format_become_two_nodes(void **state)
            "driver=raw,file.driver=file,file.filename=a,node-name=n", "");
 }
 
+static void a_long_id_gives_a_node_name_of_its_own(void **state)
+{
+    expect("if=none,driver=null-co,id=drive-6b1c3f2a-9d1e-4a53-8c2b-0a0f1e2d3c4b",
+           BLOCK_DRIVE_IF_NONE, "driver=null-co,node-name=drive-6b1c3f2a-9d1e-4a-a2b93b16", "");
+    expect("if=none,driver=null-co,id=drive-6b1c3f2a-9d1e-4a53-8c2b-0a0f1e2d3c4c",
+           BLOCK_DRIVE_IF_NONE, "driver=null-co,node-name=drive-6b1c3f2a-9d1e-4a-a2b93b17", "");
+}
+
 static void cache_modes_map_to_three_switches(void **state)
 {
 #define CACHE_CASE(mode, direct, no_flush, write_cache)                                            \
@@ -191,6 +199,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(file_and_format_become_two_nodes),
+        cmocka_unit_test(a_long_id_gives_a_node_name_of_its_own),
         cmocka_unit_test(a_file_with_options_below_it_is_one_description),
         cmocka_unit_test(cache_modes_map_to_three_switches),
         cmocka_unit_test(aio_belongs_to_the_file),

@@ -51,8 +51,9 @@ BLOCK_TEST(options_that_contradict_are_refused)
     open_fails(path, ",bogus=1", "bogus");
     open_fails(path, ",cache=none", "cache");
     open_fails(path, ",cache.bogus=on", "bogus");
-    open_fails(path, ",node-name=1abc", "is not a name");
-    open_fails(path, ",node-name=a/b", "is not a name");
+    open_fails(path, ",node-name=1abc", "Invalid node-name: '1abc'");
+    open_fails(path, ",node-name=a/b", "Invalid node-name: 'a/b'");
+    open_fails(path, ",node-name=a2345678901234567890123456789012", "Node name too long");
     open_fails(path, ",read-only=perhaps", "read-only");
     open_fails(path, ",driver=raw", "driver");
     open_fails(path, ",detect-zeroes=unmap", "detect-zeroes");

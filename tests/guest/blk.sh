@@ -98,6 +98,16 @@ test_two_disks_in_two_iothreads() {
     done
 }
 
+test_a_disk_is_found_by_its_id_whatever_its_node_is_called() {
+    make_disk 64M
+    local id=drive-6b1c3f2a-9d1e-4a53-8c2b-0a0f1e2d3c4b # longer than a node's name may be
+    own_guest blk-verify "ops=$ops mode=irq" -object iothread,id=io \
+        -drive "if=none,id=$id,format=raw,file=$disk" -device "virtio-blk-pci,drive=$id,iothread=io"
+    expect_status 1
+    expect_output '^blk-verify: PASS ops=[1-9]'
+    verify ,node-name=another '' mode=irq
+}
+
 test_a_blockdev_is_a_disk_too() {
     make_disk 64M
     own_guest blk-verify "ops=$ops mode=irq" \

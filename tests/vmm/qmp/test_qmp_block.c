@@ -120,7 +120,7 @@ static void a_wrong_blockdev_add_says_what_is_wrong(void **state)
         {"{'driver':'null-co','node-name':'x','bogus':1}", "bogus"},
         {"{'driver':'null-co','node-name':'x','size':-1}", "size"},
         {"{'driver':'null-co','node-name':'disk'}", "Duplicate nodes with node-name='disk'"},
-        {"{'driver':'null-co','node-name':'#x'}", "is not a name"},
+        {"{'driver':'null-co','node-name':'#x'}", "Invalid node-name: '#x'"},
         {"{'driver':'raw','node-name':'x'}", "needs file="},
         {"{'driver':'raw','node-name':'x','file':'none'}", "there is no node of that name"},
         {"{'driver':'file','node-name':'x','filename':'/nonexistent/x'}", "cannot be opened"},
