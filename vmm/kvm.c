@@ -106,30 +106,8 @@ int kvm_check(const Kvm *kvm, int capability)
     return MAX(ret, 0);
 }
 
-bool kvm_create_vm(Kvm *kvm, GError **error)
-{
-    do { /* a signal during creation is not an error */
-        kvm->vm_fd = ioctl(kvm->fd, KVM_CREATE_VM, 0);
-    } while (kvm->vm_fd < 0 && errno == EINTR);
-    if (kvm->vm_fd < 0) {
-        return kvm_fail(error, "KVM_CREATE_VM");
-    }
-    kvm->has_msi_devid = kvm_check(kvm, KVM_CAP_MSI_DEVID) > 0;
-    return arch_vm_init(kvm, error) && kvm_init_routes(kvm, error);
-}
-
-void kvm_close(Kvm *kvm)
-{
-    if (kvm->vm_fd >= 0) {
-        close(kvm->vm_fd);
-    }
-    if (kvm->fd >= 0) {
-        close(kvm->fd);
-    }
-    kvm->fd = kvm->vm_fd = -1;
-}
-
-bool kvm_map_ram(Kvm *kvm, const GuestRam *ram, GError **error)
+/* A memory slot for every block. */
+static bool kvm_map_ram(Kvm *kvm, const GuestRam *ram, GError **error)
 {
     for (unsigned i = 0; i < ram->count; i++) {
         const RamBlock *b = &ram->blocks[i];
@@ -149,6 +127,33 @@ bool kvm_map_ram(Kvm *kvm, const GuestRam *ram, GError **error)
         }
     }
     return true;
+}
+
+bool kvm_create_vm(Kvm *kvm, const GuestRam *ram, GError **error)
+{
+    do { /* a signal during creation is not an error */
+        kvm->vm_fd = ioctl(kvm->fd, KVM_CREATE_VM, 0);
+    } while (kvm->vm_fd < 0 && errno == EINTR);
+    if (kvm->vm_fd < 0) {
+        return kvm_fail(error, "KVM_CREATE_VM");
+    }
+    kvm->has_msi_devid = kvm_check(kvm, KVM_CAP_MSI_DEVID) > 0;
+    /* RAM comes first. A slot is in use only after a grace period of the kernel, which is over at
+     * once as long as nobody waits for one in no hurry: the chips do so (Linux 6.18), with all
+     * the registers that they put on KVM's buses, and RAM that came after them would wait for some
+     * ticks of the host's clock. */
+    return kvm_map_ram(kvm, ram, error) && arch_vm_init(kvm, error) && kvm_init_routes(kvm, error);
+}
+
+void kvm_close(Kvm *kvm)
+{
+    if (kvm->vm_fd >= 0) {
+        close(kvm->vm_fd);
+    }
+    if (kvm->fd >= 0) {
+        close(kvm->fd);
+    }
+    kvm->fd = kvm->vm_fd = -1;
 }
 
 void kvm_fill_machine_ops(MachineOps *ops)

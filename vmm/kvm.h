@@ -41,13 +41,12 @@ typedef struct Kvm {
 /* Opens /dev/kvm and checks its API. The error says what to do about it (group, module, nesting).
  */
 bool kvm_open(Kvm *kvm, GError **error) ANY_THREAD;
-/* Creates the VM with the architecture's interrupt controllers. */
-bool kvm_create_vm(Kvm *kvm, GError **error) ANY_THREAD;
+/* Creates the VM with a memory slot for every block of @ram and with the architecture's interrupt
+ * controllers. */
+bool kvm_create_vm(Kvm *kvm, const GuestRam *ram, GError **error) ANY_THREAD;
 void kvm_close(Kvm *kvm) ANY_THREAD;
 /* KVM_CHECK_EXTENSION on the VM, or on /dev/kvm before there is one. 0: not there. */
 int kvm_check(const Kvm *kvm, int capability) ANY_THREAD;
-/* A memory slot for every block. Before any vCPU runs. */
-bool kvm_map_ram(Kvm *kvm, const GuestRam *ram, GError **error) ANY_THREAD;
 /* Fills in the operations that devices use (kvm_irq.c, kvm_doorbell.c); `request` is the run
  * state's and set by it. @ops is the caller's. */
 void kvm_fill_machine_ops(MachineOps *ops) ANY_THREAD;

@@ -78,8 +78,9 @@ static RUNS_IN_MAIN void fuzz_open_kvm(AioContext *ctx)
 {
     static const SmpTopology one = {.cpus = 1, .sockets = 1, .cores = 1, .threads = 1};
     g_autoptr(GError) error = NULL;
+    GuestRam no_ram = {0};
     X86CpuModel model;
-    bool ok = kvm_open(&fuzz_kvm, &error) && kvm_create_vm(&fuzz_kvm, &error) &&
+    bool ok = kvm_open(&fuzz_kvm, &error) && kvm_create_vm(&fuzz_kvm, &no_ram, &error) &&
               x86_cpu_model_parse(NULL, &model, &error) &&
               x86_cpus_init(&fuzz_cpus, &fuzz_kvm, &model, &one, &error);
     fuzz_require(ok, "KVM", ok ? "" : error->message);

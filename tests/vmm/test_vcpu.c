@@ -120,8 +120,7 @@ static void rig_run(void (*body)(Rig *rig), unsigned cpus, const void *code, siz
         mmap(NULL, TEST_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     RamBlock block = {.size = TEST_RAM_SIZE, .host = rig.host, .fd = -1, .name = "ram"};
     guest_ram_add(&rig.ram, &block);
-    assert_true(kvm_create_vm(&rig.kvm, &error));
-    assert_true(kvm_map_ram(&rig.kvm, &rig.ram, &error));
+    assert_true(kvm_create_vm(&rig.kvm, &rig.ram, &error));
     X86CpuModel model;
     assert_true(x86_cpu_model_parse(NULL, &model, &error));
     SmpTopology smp = {.cpus = cpus, .sockets = 1, .cores = cpus, .threads = 1};

@@ -264,8 +264,7 @@ bool board_co_build(Vm *vm, GError **error)
 {
     vm->board = g_new0(Board, 1);
     if (!board_choose_cpus(vm, error) || !board_co_open_boot_files(vm, error) ||
-        !board_add_ram(vm, error) || !kvm_create_vm(&vm->kvm, error) ||
-        !kvm_map_ram(&vm->kvm, &vm->ram, error)) {
+        !board_add_ram(vm, error) || !kvm_create_vm(&vm->kvm, &vm->ram, error)) {
         return false;
     }
     board_add_interrupts(vm);

@@ -69,8 +69,7 @@ static void rig_run(void (*body)(Rig *rig), unsigned cpus)
     SmpTopology smp = {.cpus = cpus, .sockets = 1, .cores = cpus, .threads = 1};
     memcpy(hmp_rig_ram + TEST_CODE, code_count, sizeof(code_count));
     assert_true(kvm_open(&vm->kvm, &error));
-    assert_true(kvm_create_vm(&vm->kvm, &error));
-    assert_true(kvm_map_ram(&vm->kvm, &vm->ram, &error));
+    assert_true(kvm_create_vm(&vm->kvm, &vm->ram, &error));
     assert_true(x86_cpu_model_parse(NULL, &model, &error));
     assert_true(x86_cpus_init(&rig.cpus, &vm->kvm, &model, &smp, &error));
     rig.base->config.smp = g_strdup_printf("%u,sockets=1,cores=%u,threads=1", cpus, cpus);
