@@ -6,6 +6,7 @@
  * Addresses and interrupts are in layout.h; the DSDT (dsdt.asl) tells the guest the same.
  */
 #include <string.h>
+#include <sys/mman.h>
 #include "hw/platform/lpc.h"
 #include "hw/platform/rtc.h"
 #include "vmm/vm.h"
@@ -211,6 +212,9 @@ static bool board_add_ram(Vm *vm, GError **error)
                             error)) {
         return false;
     }
+    /* Of its first 2 MiB a few pages are written before the guest runs (tables, a firmware's
+     * shadow), and not many more by a guest: a huge page would have to be cleared for them. */
+    madvise(vm->memory->host, MIN(vm->memory->size, 2 * X86_MIB), MADV_NOHUGEPAGE);
     for (unsigned i = 0; i < b->layout.ram_count; i++) {
         const X86RamRange *range = &b->layout.ram[i];
         RamBlock block = {
