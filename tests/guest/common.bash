@@ -26,8 +26,9 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/skiff-guest.XXXXXX")
 output=$work/output
 console=$work/console
 status=
-test_pids=()
+test_daemons=()
 test_files=()
+test_ends=()
 
 # seconds N: N, or more where everything is slower.
 seconds() {
@@ -99,7 +100,7 @@ monitor() {
 # wait_paused REASON: until `info status` says so; like QEMU it does not repeat the word for a mere
 # stop, whose reason is "paused".
 wait_paused() {
-    local deadline=$((SECONDS + $(seconds 20))) said="VM status: paused \\($1\\)\$"
+    local deadline=$((SECONDS + $(seconds 60))) said="VM status: paused \\($1\\)\$"
     [ "$1" != paused ] || said='VM status: paused$'
     until printed "$said"; do
         kill -0 "$skiff_pid" 2>/dev/null || fail "skiff ended instead of being paused ($1)"
@@ -148,7 +149,6 @@ start_skiff() {
     : >"$output" >"$console"
     "$SKIFF" "$@" <"$work/keyboard" >"$output" 2>&1 {keyboard}>&- &
     skiff_pid=$!
-    test_pids+=("$skiff_pid")
 }
 
 # wait_skiff [SECONDS]: waits for the end of what start_skiff started; sets $status.
@@ -169,6 +169,28 @@ wait_output() {
     until printed "$@"; do
         kill -0 "$skiff_pid" 2>/dev/null || printed "$@" || fail "skiff ended without printing: $1"
         [ $SECONDS -lt $deadline ] || fail "skiff did not print within $limit s: $1"
+        sleep 0.05
+    done
+}
+
+# wait_words WORDS TIMES: until they have been printed so often, wherever in a line: a reset cuts the
+# guest's line short, and what it prints next stands behind the rest.
+wait_words() {
+    local deadline=$((SECONDS + $(seconds 60)))
+    until [ "$(cat "$output" "$console" | grep -aoF -- "$1" | wc -l)" -ge "$2" ]; do
+        kill -0 "$skiff_pid" 2>/dev/null || fail "skiff ended before it printed $2 times: $1"
+        [ $SECONDS -lt $deadline ] || fail "skiff did not print $2 times: $1"
+        sleep 0.05
+    done
+}
+
+# wait_listening PATH: until the background skiff takes connections on that UNIX socket, which is to
+# be seen before it does.
+wait_listening() {
+    local deadline=$((SECONDS + $(seconds 60)))
+    until grep -q " 00010000 .* $1\$" /proc/net/unix; do # __SO_ACCEPTCON
+        kill -0 "$skiff_pid" 2>/dev/null || fail "skiff has ended"
+        [ $SECONDS -lt $deadline ] || fail "skiff does not listen on $1"
         sleep 0.05
     done
 }
@@ -209,10 +231,39 @@ skip() {
     exit 77
 }
 
+# at_end COMMAND: to be evaluated when the test has ended and nothing runs any more that it started.
+at_end() {
+    test_ends+=("$1")
+}
+
+# end_test: ends what the test has started. The next one begins when that is gone: who is about to
+# end still writes to the console's file, and removes a socket that may be another's by then.
+end_test() {
+    local pid command
+    set +eE
+    trap - ERR
+    for pid in $(jobs -p); do
+        kill -KILL "$pid"
+    done
+    for pid in $(jobs -p); do
+        wait "$pid"
+    done
+    for pid in "${test_daemons[@]}"; do
+        while [[ $(readlink "/proc/$pid/exe") == */skiff ]]; do # not a later process of that number
+            kill -KILL "$pid"
+            sleep 0.05
+        done
+    done
+    for command in "${test_ends[@]}"; do
+        eval "$command"
+    done
+    rm -f "${test_files[@]}"
+} 2>/dev/null
+
 # run_one_test FUNCTION: in a subshell; what it printed last says why it failed or was skipped.
 run_one_test() {
     (
-        trap 'kill "${test_pids[@]}" 2>/dev/null || true; rm -f "${test_files[@]}"' EXIT
+        trap end_test EXIT
         trap 'echo "line $LINENO: status $?: $BASH_COMMAND"' ERR
         set -eE
         "$1"

@@ -35,7 +35,7 @@ test_what_a_signal_ends_is_in_both_places() {
         start_skiff "${own_guest[@]}" -serial "stdio,logfile=$log,logtimestamp=on" -D "$work/messages"
         wait_output '^tick 50'
         kill -s "$signal" "$skiff_pid"
-        wait_skiff 20
+        wait_skiff
         sed -E 's/^\[[0-9:.]{12}\] //' "$log" >"$work/plain"
         grep -qaE '^\[[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}\] tick 50' "$log"
         if [ "$signal" = ABRT ]; then

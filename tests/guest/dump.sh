@@ -214,7 +214,7 @@ PYTHON
 test_a_full_disk_is_given_back() {
     mkdir "$work/disk"
     mount -t tmpfs -o size=64k none "$work/disk" 2>/dev/null || skip "no right to mount a tmpfs"
-    trap 'umount -l "$work/disk"; kill "${test_pids[@]}" 2>/dev/null || true' EXIT
+    at_end 'umount -l "$work/disk"'
     start_count
     qmp <<'PYTHON'
 vm.cmd("getfd", fdname="f", fds=[os.open(work + "/disk/fd", os.O_WRONLY | os.O_CREAT | os.O_APPEND)])
@@ -232,8 +232,7 @@ test_a_file_system_that_hangs_keeps_nobody_from_an_answer_or_from_quit() {
     mkdir "$work/hung"
     : >"$work/hung_fs"
     python3 tests/support/hung_fs.py "$work/hung" >"$work/hung_fs" 2>&1 &
-    test_pids+=($!)
-    trap 'umount -l "$work/hung"; kill "${test_pids[@]}" 2>/dev/null || true' EXIT
+    at_end 'umount -l "$work/hung"'
     until grep -q mounted "$work/hung_fs"; do
         kill -0 $! 2>/dev/null || skip "$(cat "$work/hung_fs")"
         sleep 0.05

@@ -155,7 +155,7 @@ test_a_signal_ends_it_with_16() {
         start_skiff -kernel build/guests/exec.elf -exec hang
         wait_output '^last words'
         kill -s "$signal" "$skiff_pid"
-        wait_skiff 10
+        wait_skiff
         expect_status 16
         expect_output '^skiff: -exec: skiff was asked to end before the command ended; status 16'
     done
@@ -165,7 +165,7 @@ test_a_signal_ends_a_start_with_16() {
     start_skiff -kernel build/guests/exec.elf -exec streams -serial "unix:$work/socket,server=on,wait=on"
     wait_output 'waiting for connection'
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     expect_status 16
     expect_output '^skiff: -exec: skiff was asked to end before the command ended; no agent'
 }

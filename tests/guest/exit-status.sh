@@ -18,7 +18,7 @@ test_signals_end_it_with_0() {
         start_own_guest crash spin
         wait_output '^crash: spin'
         kill -s "$signal" "$skiff_pid"
-        wait_skiff 10
+        wait_skiff
         expect_status 0
     done
 }
@@ -27,7 +27,7 @@ test_a_signal_ends_a_vm_that_was_not_started() {
     start_own_guest crash spin -S
     wait_paused prelaunch
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     expect_status 0
     refute_output '^crash:'
 }
@@ -39,7 +39,7 @@ test_a_signal_ends_a_start_that_waits_for_a_client() {
         start_skiff "${own_guest[@]}" "-$option" "unix:$work/socket,server=on,wait=on"
         wait_output 'waiting for connection'
         kill "$skiff_pid"
-        wait_skiff 4
+        wait_skiff
         expect_status 0
         refute_output 'leaving anyway'
         [ ! -e "$work/socket" ] || fail "-$option: its socket stays"
@@ -52,23 +52,20 @@ test_a_daemon_takes_its_pidfile_along() {
     skiff "${own_guest[@]}" -serial null -daemonize -pidfile "$(realpath --relative-to=. "$work")/pid"
     expect_status 0
     daemon=$(cat "$work/pid")
-    test_pids+=("$daemon")
+    test_daemons+=("$daemon")
     own_guest crash spin -pidfile "$work/pid"
     expect_status 2
     expect_output 'another VM'
     kill "$daemon"
-    for _ in $(seq "$(seconds 100)"); do
-        [ -e "$work/pid" ] || return 0
-        sleep 0.1
-    done
-    fail "the pidfile stays"
+    timeout "$(seconds 60)" tail -s 0.05 --pid="$daemon" -f /dev/null || fail "it does not end"
+    [ ! -e "$work/pid" ] || fail "the pidfile stays"
 }
 
 test_quit_is_0() {
     start_own_guest crash spin
     wait_output '^crash: spin'
     monitor quit
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 
@@ -104,7 +101,7 @@ test_panic_may_pause() {
     start_own_guest crash pvpanic -action panic=pause
     wait_paused guest-panicked
     monitor quit
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 
@@ -114,7 +111,7 @@ test_panic_may_be_ignored() {
     monitor 'info status'
     wait_output 'VM status: running'
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 
@@ -140,20 +137,20 @@ test_resets_boot_again() {
         start_own_guest crash "$word"
         wait_output '^crash: ' 4
         kill "$skiff_pid"
-        wait_skiff 10
+        wait_skiff
         expect_status 0
     done
 }
 
 test_the_reset_button_boots_again() {
     start_own_guest crash spin
-    wait_output '^crash: ' 1
+    wait_words 'crash: spin' 1
     monitor system_reset
-    wait_output '^crash: ' 2
+    wait_words 'crash: spin' 2
     monitor system_reset
-    wait_output '^crash: ' 3
+    wait_words 'crash: spin' 3
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 
@@ -163,7 +160,7 @@ test_no_shutdown_pauses_until_reset() {
     monitor system_reset cont
     wait_output '^crash: ' 2
     monitor quit
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 
@@ -171,7 +168,7 @@ test_shutdown_pauses_by_action() {
     start_own_guest crash poweroff -action shutdown=pause
     wait_paused shutdown
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 

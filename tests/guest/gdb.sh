@@ -14,10 +14,7 @@ debug() {
     set_own_guest "$@"
     rm -f "$work/gdb"
     start_skiff "${own_guest[@]}" -serial "file:$console" -gdb "unix:$work/gdb" -S
-    until [ -S "$work/gdb" ]; do
-        kill -0 "$skiff_pid" || fail "skiff has ended"
-        sleep 0.05
-    done
+    wait_listening "$work/gdb"
     { printf '%s\n' 'set pagination off' 'set confirm off' "target remote $work/gdb"; cat; } >"$work/commands"
     timeout --kill-after=5 "$(seconds 60)" gdb -batch -nx -x "$work/commands" "build/guests/$guest.elf" \
         </dev/null >"$said" 2>&1 || { cat "$said"; fail "gdb ended with status $?"; }

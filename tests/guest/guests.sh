@@ -145,7 +145,7 @@ test_stop_and_cont() {
     monitor cont
     wait_output "^tick $((ticks + 5))"
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 

@@ -257,7 +257,7 @@ test_quit_by_QMP() {
     hmp <<'PYTHON'
 hmp("quit")
 PYTHON
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 
@@ -271,7 +271,7 @@ test_keys_on_a_terminal_with_the_console() {
     type_in '\033[A\033[A\025cont\n'
     wait_output "^tick $(($(grep -ac '^tick ' "$console") + 5))\$"
     type_in 'quit\n'
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 

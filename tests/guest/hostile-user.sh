@@ -15,7 +15,7 @@ prefix=()
 refuse() {
     local culprit=$1 status=0 line
     shift
-    timeout --kill-after=5 "$(seconds 5)" "${prefix[@]}" "$SKIFF" "$@" </dev/null >"$work/stdout" 2>"$work/stderr" ||
+    timeout --kill-after=5 "$(seconds 60)" "${prefix[@]}" "$SKIFF" "$@" </dev/null >"$work/stdout" 2>"$work/stderr" ||
         status=$?
     line=$(head -n 1 "$work/stderr" | tr -d '\0')
     [ -z "${MESSAGES-}" ] || printf '%-70s | %s\n' "$(printf '%.200s' "$*")" "$line" >>"$MESSAGES"
@@ -216,7 +216,7 @@ test_a_disk_that_another_skiff_has() {
     with "$disk.*in use by process $skiff_pid" -drive "file=$disk,format=raw,readonly=on"
     none_was_bad
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 

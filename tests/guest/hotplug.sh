@@ -89,7 +89,7 @@ vm.cmd("system_powerdown")
 
 # expect_pass ROUNDS: the guest has seen them all.
 expect_pass() {
-    wait_skiff 60
+    wait_skiff
     expect_status 1
     expect_output "^hotplug: PASS disks=$1 rngs=$1 serials=$1 ports=$1 ejected=$((3 * $1)) "
 }
@@ -186,7 +186,7 @@ plug(driver="virtio-rng-pci", id="rng")
 vm.cmd("device_del", id="rng")
 vm.cmd("quit")
 PYTHON
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 
@@ -203,7 +203,7 @@ vm.cmd("system_reset")
 expect_deleted("zero", "one")
 vm.cmd("quit")
 PYTHON
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 
@@ -227,7 +227,7 @@ other = Qmp(work + "/qmp2")
 assert other.cmd("query-status")["status"] == "running"
 other.cmd("quit")
 PYTHON
-    wait_skiff 15
+    wait_skiff
     expect_status 0
 }
 
@@ -240,7 +240,7 @@ assert present("disk")
 assert vm.cmd("query-status")["status"] == "running"
 vm.cmd("quit")
 PYTHON
-    wait_skiff 15
+    wait_skiff
     expect_status 0
 }
 
@@ -293,7 +293,7 @@ assert vm.cmd("qom-list-types", implements="nothing") == []
 assert any(t.get("abstract") for t in vm.cmd("qom-list-types", abstract=True))
 vm.cmd("quit")
 PYTHON
-    wait_skiff 10
+    wait_skiff
     expect_status 0
 }
 

@@ -33,10 +33,7 @@ start_kernel_under_gdb() {
     start_skiff -m 512 -smp 4 -display none -serial "file:$console" -kernel build/linux/vmlinux \
         -initrd build/linux/initramfs.cpio.gz -gdb "unix:$work/gdb" \
         -append "console=ttyS0 quiet skiff.run=sh:$(printf '%s' "$script" | base64 -w0)" "$@"
-    until [ -S "$work/gdb" ]; do
-        kill -0 "$skiff_pid" || fail "skiff has ended"
-        sleep 0.05
-    done
+    wait_listening "$work/gdb"
 }
 
 # gdb_commands: runs the commands of standard input after connecting; what gdb says goes to $said.

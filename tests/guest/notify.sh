@@ -79,7 +79,6 @@ while True:
         break
 PYTHON
     listener=$!
-    test_pids+=("$listener")
     until [ -s "$said" ]; do sleep 0.05; done
 }
 

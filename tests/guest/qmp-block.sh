@@ -137,7 +137,7 @@ assert "rd_latency_histogram" not in stats()
 vm.cmd("quit")
 vm.wait_closed()
 PYTHON
-    wait_skiff 20
+    wait_skiff
     expect_status 0
 }
 
@@ -193,7 +193,7 @@ wait_until(lambda: stats()["rd_operations"] > before)
 vm.cmd("quit")
 vm.wait_closed()
 PYTHON
-    wait_skiff 20
+    wait_skiff
     expect_status 0
 }
 
@@ -216,7 +216,7 @@ with Qmp(work + "/qmp2") as other:
     other.cmd("quit")
     other.wait_closed()
 PYTHON
-    wait_skiff 20
+    wait_skiff
     expect_status 0
 }
 
@@ -233,7 +233,7 @@ PYTHON
     own_guest hello '' -drive "if=none,id=d,format=raw,file=$disk,file.locking=off"
     expect_status 1
     kill "$skiff_pid"
-    wait_skiff 20
+    wait_skiff
 }
 
 test_a_descriptor_that_is_handed_over_is_a_disk() {
@@ -254,7 +254,7 @@ refuse("cannot be opened", "blockdev-add", driver="file", node_name="given",
 vm.cmd("quit")
 vm.wait_closed()
 PYTHON
-    wait_skiff 20
+    wait_skiff
     expect_status 0
 }
 

@@ -136,7 +136,7 @@ assert [e for e in vm.events if e["event"] == "STOP"] == []
 vm.cmd("quit")
 vm.wait_closed()
 PYTHON
-    wait_skiff 20
+    wait_skiff
     expect_status 0
     expect_output 'storage did not come to rest'
 }
@@ -157,7 +157,7 @@ vm = Qmp(work + "/qmp")
 vm.cmd("quit")
 vm.wait_closed()
 PYTHON
-    wait_skiff 20
+    wait_skiff
     expect_status 0
 }
 

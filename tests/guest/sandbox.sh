@@ -11,7 +11,7 @@
 # start_confined ARGUMENT…: a guest that spins.
 start_confined() {
     start_own_guest crash spin -pidfile "$work/pid" "$@"
-    wait_output 'crash: spin'
+    wait_words 'crash: spin' 1
 }
 
 # status_of FIELD: what /proc says, once for each thread of skiff, which are all of one kind.
@@ -59,7 +59,7 @@ test_stop_reset_and_quit_work_in_a_sandbox() {
     monitor stop
     wait_paused paused
     monitor system_reset cont
-    wait_output 'crash: spin' 2
+    wait_words 'crash: spin' 2
     monitor quit
     wait_skiff
     expect_status 0
@@ -168,7 +168,7 @@ test_another_user_in_another_directory_has_no_rights_left() {
     expect_equal root "$(readlink "/proc/$skiff_pid/root")" "$work/root"
     expect_equal directory "$(readlink "/proc/$skiff_pid/cwd")" "$work/root"
     monitor system_reset
-    wait_output 'crash: spin' 2
+    wait_words 'crash: spin' 2
     monitor quit
     wait_skiff
     expect_status 0
@@ -198,12 +198,12 @@ test_a_daemon_gives_its_rights_up_and_tells_its_parent() {
         -run-with "chroot=$work/root,user=65534:65534"
     expect_status 0
     skiff_pid=$(<"$work/pid")
-    test_pids+=("$skiff_pid")
+    test_daemons+=("$skiff_pid")
     expect_equal Uid "$(status_of Uid)" '65534 65534 65534 65534'
     expect_equal Seccomp "$(status_of Seccomp)" 2
     expect_equal output "$(readlink "/proc/$skiff_pid/fd/1")" /dev/null
     kill "$skiff_pid"
-    timeout "$(seconds 20)" tail -s 0.05 --pid="$skiff_pid" -f /dev/null || fail "it does not end"
+    timeout "$(seconds 60)" tail -s 0.05 --pid="$skiff_pid" -f /dev/null || fail "it does not end"
     skiff -daemonize -display none -serial none -kernel build/guests/crash.elf -append spin \
         -run-with "chroot=$work/missing"
     expect_status 2
@@ -231,7 +231,7 @@ test_without_the_right_to_it_nothing_is_given_up_silently() {
     setpriv --bounding-set=-setuid,-setgid,-sys_chroot true 2>/dev/null || skip "no setpriv that takes rights"
     for value in user=1:1 chroot=/; do
         status=0
-        timeout 20 setpriv --bounding-set=-setuid,-setgid,-sys_chroot "$SKIFF" -display none \
+        timeout "$(seconds 60)" setpriv --bounding-set=-setuid,-setgid,-sys_chroot "$SKIFF" -display none \
             -kernel build/guests/hello.elf -run-with "$value" >"$output" 2>&1 </dev/null || status=$?
         expect_status 2
         expect_output "^skiff: -run-with $value: .*only root may"

@@ -21,18 +21,12 @@ start_on_terminal() {
     : >"$output" >"$console"
     script -qefc "bash $work/inside" /dev/null <"$work/keyboard" >"$output" 2>&1 {keyboard}>&- &
     skiff_pid=$!
-    test_pids+=("$skiff_pid")
 }
 
 finish_on_terminal() {
-    local deadline=$((SECONDS + $(seconds 20)))
-    until [ -s "$work/after" ]; do
-        [ $SECONDS -lt $deadline ] || fail "skiff did not end"
-        sleep 0.05
-    done
+    wait_skiff # that is script(1), which has shown all then
     status=$(<"$work/status")
     expect_equal "the terminal afterwards" "$(<"$work/after")" "$(<"$work/before")"
-    type_in '\004' # script ends with its input
 }
 
 guest_on_terminal() { # WORDS ARGUMENT…
@@ -187,11 +181,10 @@ test_inherited_descriptors_keep_their_blocking_mode() {
     set_own_guest crash spin
     "$SKIFF" "${own_guest[@]}" -serial mon:stdio <&"$in" >&"$out" 2>&1 &
     skiff_pid=$!
-    test_pids+=("$skiff_pid")
     grep -q -m 1 '^crash: spin' <&"$out"
     expect_equal "the flags while it runs" "$(flags_of "$in" "$out")" "$before"
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     expect_equal "the flags" "$(flags_of "$in" "$out")" "$before"
 }
 
@@ -212,9 +205,9 @@ test_a_pty_is_named_and_linked_to() {
     set_own_guest count ms=20
     start_skiff "${own_guest[@]}" -serial "pty,path=$work/link"
     wait_output 'pty|/dev/pts/[0-9]'
-    timeout 20 grep -q -m 1 '^tick ' <"$work/link" || fail "nothing came from the pty"
+    timeout "$(seconds 60)" grep -q -m 1 '^tick ' <"$work/link" || fail "nothing came from the pty"
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     expect_status 0
     [ ! -e "$work/link" ] || fail "the link is still there"
 }
@@ -222,6 +215,7 @@ test_a_pty_is_named_and_linked_to() {
 # talk PATH: connects standard input and output to a UNIX socket.
 talk() {
     perl -MIO::Socket::UNIX -e '
+        $| = 1;
         my $socket = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "connect: $!\n";
         if (fork()) { print while <$socket>; exit }
         syswrite($socket, $_) while <STDIN>;' "$1"
@@ -231,14 +225,14 @@ test_a_UNIX_socket_serves_one_client_after_the_other() {
     perl -MIO::Socket::UNIX -e 1 2>/dev/null || skip "no perl with IO::Socket::UNIX"
     set_own_guest count ms=20
     start_skiff "${own_guest[@]}" -serial "unix:$work/socket,server=on"
-    timeout 20 bash -c "until [ -S '$work/socket' ]; do sleep 0.05; done"
+    wait_listening "$work/socket"
     local i
     for i in 1 2; do
         # As a server waits for its first client, the guest has not begun before.
         talk "$work/socket" </dev/null | grep -q -m 1 '^tick ' || fail "client $i got nothing"
     done
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     expect_status 0
     [ ! -e "$work/socket" ] || fail "the socket is still there"
 }
@@ -248,7 +242,7 @@ test_a_pidfile_is_there_while_skiff_runs() {
     wait_output '^crash: spin'
     expect_equal pid "$(<"$work/pid")" "$skiff_pid"
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
     [ ! -e "$work/pid" ] || fail "the pidfile is still there"
 }
 
@@ -261,23 +255,23 @@ test_a_pidfile_of_a_vm_that_runs_is_not_taken() {
     grep -q "$work/pid" "$work/error"
     expect_equal pid "$(<"$work/pid")" "$skiff_pid"
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
 }
 
 test_a_daemon_lets_go_of_its_parent() {
     local said pid
     set_own_guest crash spin -serial "file:$console" -pidfile "$work/pid" -daemonize
     # The substitution ends when nobody holds the pipe any more.
-    said=$(timeout 20 "$SKIFF" "${own_guest[@]}" </dev/null 2>&1)
+    said=$(timeout "$(seconds 60)" "$SKIFF" "${own_guest[@]}" </dev/null 2>&1)
     expect_equal "what it said" "$said" ""
     pid=$(<"$work/pid")
-    test_pids+=("$pid")
+    test_daemons+=("$pid")
     [ "$(readlink "/proc/$pid/fd/0")" = /dev/null ] || fail "standard input is $(readlink "/proc/$pid/fd/0")"
     [ "$(readlink "/proc/$pid/cwd")" = / ] || fail "the directory is $(readlink "/proc/$pid/cwd")"
     # Up means: the guest runs.
     skiff_pid=$pid wait_output '^crash: spin'
     kill "$pid"
-    timeout 20 tail -s 0.05 --pid="$pid" -f /dev/null
+    timeout "$(seconds 60)" tail -s 0.05 --pid="$pid" -f /dev/null
     [ ! -e "$work/pid" ] || fail "the pidfile is still there"
 }
 
@@ -285,20 +279,20 @@ test_resets_leave_no_descriptor_and_no_thread_behind() {
     local descriptors threads i
     make_disk 1M
     start_own_guest crash spin -drive "if=virtio,format=raw,file=$disk" -device virtio-rng-pci
-    wait_output '^crash: spin'
+    wait_words 'crash: spin' 1
     monitor system_reset
-    wait_output '^crash: spin' 2
+    wait_words 'crash: spin' 2
     descriptors=$(ls "/proc/$skiff_pid/fd" | wc -l)
     threads=$(ls "/proc/$skiff_pid/task" | wc -l)
     for ((i = 3; i < 23; i++)); do
         monitor stop cont system_reset
-        wait_output '^crash: spin' "$i"
+        wait_words 'crash: spin' "$i"
     done
     expect_equal descriptors "$(ls "/proc/$skiff_pid/fd" | wc -l)" "$descriptors"
     # Workers start when there is none idle: a few more, but not one for each reset.
     [ "$(ls "/proc/$skiff_pid/task" | wc -l)" -le $((threads + 5)) ] || fail "threads: more than $threads"
     kill "$skiff_pid"
-    wait_skiff 10
+    wait_skiff
 }
 
 run_tests
