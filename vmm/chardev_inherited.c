@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 #include "vmm/chardev_stream.h"
+#include "vmm/terminal.h"
 
 #define INHERITED_NONE UINT32_MAX
 
@@ -62,12 +63,9 @@ static void chardev_inherited_hangup(ChardevStream *s, int error_number)
     stream_set_connected(s, false);
 }
 
-/* A process in the background that reads its terminal is stopped. */
 static bool chardev_inherited_may_read(ChardevStream *s)
 {
-    pid_t foreground = tcgetpgrp(s->in_fd);
-
-    return foreground < 0 || foreground == getpgrp();
+    return terminal_may_use(s->in_fd);
 }
 
 static const OptSpec chardev_inherited_options[] = {

@@ -13,13 +13,12 @@ static _Atomic int terminal_fd = -1;
 static struct termios terminal_saved, terminal_raw;
 static AioBh *_Atomic terminal_resume_bh;
 
-bool terminal_in_foreground(void)
+bool terminal_may_use(int fd)
 {
-    int fd = atomic_load(&terminal_fd);
-    pid_t foreground = fd >= 0 ? tcgetpgrp(fd) : -1;
+    pid_t foreground = tcgetpgrp(fd);
 
-    /* Of a terminal that is not the process's controlling one (ENOTTY) there is no background. */
-    return fd >= 0 && (foreground == getpgrp() || (foreground < 0 && errno == ENOTTY));
+    /* What is not the process's controlling terminal, or is hung up, has no background. */
+    return foreground < 0 || foreground == getpgrp();
 }
 
 /* SIGTTOU stops who sets a terminal from the background; blocked, the call goes through. Leaving,
@@ -65,11 +64,11 @@ static void terminal_on_stop(int signal_number)
 
 static void terminal_on_continue(int signal_number)
 {
-    int saved_errno = errno;
+    int saved_errno = errno, fd = atomic_load(&terminal_fd);
     AioBh *bh = atomic_load(&terminal_resume_bh);
 
-    if (terminal_in_foreground()) {
-        terminal_set(atomic_load(&terminal_fd), &terminal_raw);
+    if (fd >= 0 && terminal_may_use(fd)) {
+        terminal_set(fd, &terminal_raw);
     }
     if (bh) {
         aio_bh_schedule(bh); /* atomics and a write(2): fit for a handler */
@@ -112,7 +111,7 @@ void terminal_open(int fd, bool signals, AioBh *resume_bh)
     }
     terminal_handle(SIGTSTP, terminal_on_stop);
     terminal_handle(SIGCONT, terminal_on_continue);
-    if (terminal_in_foreground()) {
+    if (terminal_may_use(fd)) {
         terminal_set(fd, &terminal_raw);
     }
 }

@@ -21,7 +21,8 @@ void terminal_open(int fd, bool signals, AioBh *resume_bh) RUNS_IN_MAIN;
 void terminal_close(void) RUNS_IN_MAIN;
 /* Restores the settings only. Async-signal-safe; any number of times. */
 void terminal_restore(void) ANY_THREAD;
-/* Whether the process may read and set it now. */
-bool terminal_in_foreground(void) ANY_THREAD;
+/* Whether the process may read @fd now, and set it if it is a terminal: in the background of its
+ * controlling terminal either would stop it. Of anything else it may. Async-signal-safe. */
+bool terminal_may_use(int fd) ANY_THREAD;
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The VM as its jobs' host: the operation lock they end under, and the events that tell of them. */
 #include <string.h>
-#include "util/job.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/vm.h"
 
@@ -38,12 +37,7 @@ static RUNS_IN_MAIN void vm_jobs_tell_pending(const Job *job)
 static RUNS_IN_MAIN void vm_jobs_tell_block_job(const Job *job, const char *event)
 {
     struct json_object *data = json_object_new_object();
-    uint64_t offset, len;
-    job_progress_get(job, &offset, &len);
-    qmp_put_str(data, "type", job_driver(job)->type);
-    qmp_put_str(data, "device", job_id(job));
-    qmp_put_int(data, "len", (int64_t)len);
-    qmp_put_int(data, "offset", (int64_t)offset);
+    qmp_put_block_job(data, job);
     qmp_put_int(data, "speed", (int64_t)job_speed(job));
     if (strcmp(event, "BLOCK_JOB_COMPLETED") == 0 && job_error_text(job) != NULL) {
         qmp_put_str(data, "error", job_error_text(job));

@@ -230,24 +230,14 @@ static const OptSpec port_properties[] = {
     {0},
 };
 
+/* What both types have in common: all but their names, and that port 0 is a console's. */
+#define PORT_TYPE                                                                                  \
+    .instance_size = sizeof(VirtioSerialPort), .properties = port_properties,                      \
+    .user_creatable = true, .bus = "virtio-serial", .realize = port_realize,                       \
+    .unrealize = port_unrealize
+
 const DeviceType virtconsole_type = {
-    .name = "virtconsole",
-    .description = "console on a virtio-serial device",
-    .instance_size = sizeof(VirtioSerialPort),
-    .properties = port_properties,
-    .user_creatable = true,
-    .bus = "virtio-serial",
-    .realize = port_realize,
-    .unrealize = port_unrealize,
-};
+    .name = "virtconsole", .description = "console on a virtio-serial device", PORT_TYPE};
 
 const DeviceType virtserialport_type = {
-    .name = "virtserialport",
-    .description = "named port on a virtio-serial device",
-    .instance_size = sizeof(VirtioSerialPort),
-    .properties = port_properties,
-    .user_creatable = true,
-    .bus = "virtio-serial",
-    .realize = port_realize,
-    .unrealize = port_unrealize,
-};
+    .name = "virtserialport", .description = "named port on a virtio-serial device", PORT_TYPE};

@@ -12,6 +12,7 @@
 #define SKIFF_VMM_QMP_QMP_H
 
 #include "util/coroutine.h"
+#include "util/job.h"
 #include "vmm/qmp/qmp_schema.h"
 #include "vmm/vm.h"
 
@@ -62,6 +63,8 @@ void qmp_put_u64(struct json_object *object, const char *name, uint64_t value) A
 void qmp_put_bool(struct json_object *object, const char *name, bool value) ANY_THREAD;
 /* Takes @value. */
 void qmp_put(struct json_object *object, const char *name, struct json_object *value) ANY_THREAD;
+/* What queries and events tell of a block job first: type, device (its id), len and offset. */
+void qmp_put_block_job(struct json_object *object, const Job *job) RUNS_IN_MAIN;
 
 /* ---- events ---- */
 /* To every session that has negotiated, with the time of now. Takes @data (NULL: none). The name

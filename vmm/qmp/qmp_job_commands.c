@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Jobs: query-jobs, job-*, and the older block-job-* on the same jobs. */
-#include "util/job.h"
 #include "vmm/qmp/qmp.h"
 #include "vmm/qmp/qmp_block.h"
 #include "vmm/qmp/qmp_tables.h"
@@ -55,6 +54,16 @@ static struct json_object *query_jobs(QmpCall *call, struct json_object *args, G
     return list;
 }
 
+void qmp_put_block_job(struct json_object *object, const Job *job)
+{
+    uint64_t current, total;
+    job_progress_get(job, &current, &total);
+    qmp_put_str(object, "type", job_driver(job)->type);
+    qmp_put_str(object, "device", job_id(job));
+    qmp_put_int(object, "len", (int64_t)total);
+    qmp_put_int(object, "offset", (int64_t)current);
+}
+
 static void put_block_job(const Job *job, void *list)
 {
     enter_main();
@@ -63,12 +72,7 @@ static void put_block_job(const Job *job, void *list)
     }
     struct json_object *info = json_object_new_object();
     JobStatus status = job_status(job);
-    uint64_t current, total;
-    job_progress_get(job, &current, &total);
-    qmp_put_str(info, "type", job_driver(job)->type);
-    qmp_put_str(info, "device", job_id(job));
-    qmp_put_int(info, "len", (int64_t)total);
-    qmp_put_int(info, "offset", (int64_t)current);
+    qmp_put_block_job(info, job);
     qmp_put_bool(info, "busy", job_busy(job));
     qmp_put_bool(info, "paused", job_user_paused(job));
     qmp_put_int(info, "speed", (int64_t)job_speed(job));
