@@ -201,19 +201,6 @@ static void pmu_can_be_hidden(void **state)
     assert_int_equal(leaf(&intel, "host,pmu=off", 0xa, 0).eax, 0);
 }
 
-static void xsave_components_follow_their_features(void **state)
-{
-    struct kvm_cpuid_entry2 all = leaf(&intel, "host,-pku", 0xd, 0);
-    assert_int_equal(all.eax, 0xe7);
-    assert_int_equal(all.ecx, 0xa80);
-    struct kvm_cpuid_entry2 no512 = leaf(&intel, "host,-avx512f,-pku", 0xd, 0);
-    assert_int_equal(no512.eax, 7);
-    assert_int_equal(no512.ecx, 0x340);
-    assert_int_equal(leaf(&intel, "host,-avx", 0xd, 0).eax & 0xfe, 2);
-    assert_int_equal(leaf(&intel, "host,-avx512f", 0xd, 5).eax, 0);
-    assert_int_equal(leaf(&intel, "host,-xsave", 0xd, 0).eax, 0);
-}
-
 static void phys_bits_can_be_lowered(void **state)
 {
     g_autoptr(X86Cpuid) host = build(&intel, "host", "1", NULL);
@@ -328,7 +315,6 @@ int main(void)
         cmocka_unit_test(a_hint_is_off_unless_asked_for),
         cmocka_unit_test(invariant_tsc_is_shown_only_when_asked_for),
         cmocka_unit_test(pmu_can_be_hidden),
-        cmocka_unit_test(xsave_components_follow_their_features),
         cmocka_unit_test(phys_bits_can_be_lowered),
         cmocka_unit_test(apic_ids_have_fields_as_wide_as_needed),
         cmocka_unit_test(apic_ids_are_plain_numbers_without_topology),

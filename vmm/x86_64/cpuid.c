@@ -15,7 +15,6 @@
 #define LEAF_KVM_LAST 0x400000ffu
 #define LEAF_SGX 0x12u
 #define LEAF_PMU 0xau
-#define LEAF_XSAVE 0xdu
 #define LEAF_AMD_SEV 0x8000001fu
 #define LEAF_AMD_PMU 0x80000022u
 #define LEAF_ADDRESS_SIZES 0x80000008u
@@ -29,7 +28,7 @@ struct X86Cpuid {
 
 /* ---- entries ---- */
 
-static struct kvm_cpuid_entry2 *cpuid_find(GArray *entries, uint32_t function, uint32_t index)
+struct kvm_cpuid_entry2 *x86_cpuid_find(GArray *entries, uint32_t function, uint32_t index)
 {
     for (guint i = 0; i < entries->len; i++) {
         struct kvm_cpuid_entry2 *e = &g_array_index(entries, struct kvm_cpuid_entry2, i);
@@ -40,7 +39,7 @@ static struct kvm_cpuid_entry2 *cpuid_find(GArray *entries, uint32_t function, u
     return NULL;
 }
 
-static uint32_t *entry_register(struct kvm_cpuid_entry2 *e, CpuidRegister reg)
+uint32_t *x86_cpuid_register(struct kvm_cpuid_entry2 *e, CpuidRegister reg)
 {
     switch (reg) {
     case CPUID_EAX:
@@ -55,25 +54,24 @@ static uint32_t *entry_register(struct kvm_cpuid_entry2 *e, CpuidRegister reg)
     g_assert_not_reached();
 }
 
-static void entry_clear(struct kvm_cpuid_entry2 *e)
+void x86_cpuid_clear(struct kvm_cpuid_entry2 *e)
 {
     if (e != NULL) {
         e->eax = e->ebx = e->ecx = e->edx = 0;
     }
 }
 
-/* Zero for a leaf that is not there, as the processor answers. */
-static uint32_t cpuid_get(GArray *entries, uint32_t function, uint32_t index, CpuidRegister reg)
+uint32_t x86_cpuid_get(GArray *entries, uint32_t function, uint32_t index, CpuidRegister reg)
 {
-    struct kvm_cpuid_entry2 *e = cpuid_find(entries, function, index);
-    return e != NULL ? *entry_register(e, reg) : 0;
+    struct kvm_cpuid_entry2 *e = x86_cpuid_find(entries, function, index);
+    return e != NULL ? *x86_cpuid_register(e, reg) : 0;
 }
 
 static void cpuid_clear_bits(GArray *entries, uint32_t function, CpuidRegister reg, uint32_t bits)
 {
-    struct kvm_cpuid_entry2 *e = cpuid_find(entries, function, 0);
+    struct kvm_cpuid_entry2 *e = x86_cpuid_find(entries, function, 0);
     if (e != NULL) {
-        *entry_register(e, reg) &= ~bits;
+        *x86_cpuid_register(e, reg) &= ~bits;
     }
 }
 
@@ -106,12 +104,12 @@ static bool feature_is_offered(GArray *entries, const X86Feature *f, const X86Cp
         return f->function != 1 || f->reg != CPUID_ECX || f->bit != X86_BIT_TSC_DEADLINE ||
                host->tsc_deadline;
     case X86_FEATURE_HINT:
-        return cpuid_find(entries, f->function, f->index) != NULL;
+        return x86_cpuid_find(entries, f->function, f->index) != NULL;
     case X86_FEATURE_FROM_HOST:
     case X86_FEATURE_OPT_IN:
         break;
     }
-    return cpuid_get(entries, f->function, f->index, f->reg) & (1u << f->bit);
+    return x86_cpuid_get(entries, f->function, f->index, f->reg) & (1u << f->bit);
 }
 
 static bool feature_is_wanted(const X86Feature *f, X86FeatureWish wish, const X86CpuModel *model)
@@ -136,11 +134,11 @@ static void cpuid_apply_features(GArray *entries, const X86CpuidHost *host,
         if (!offered && model->wish[i] == X86_FEATURE_ON) {
             g_string_append_printf(missing, "%s%s", missing->len != 0 ? ", " : "", f->name);
         }
-        struct kvm_cpuid_entry2 *e = cpuid_find(entries, f->function, f->index);
+        struct kvm_cpuid_entry2 *e = x86_cpuid_find(entries, f->function, f->index);
         if (e == NULL) {
             continue;
         }
-        uint32_t *reg = entry_register(e, f->reg);
+        uint32_t *reg = x86_cpuid_register(e, f->reg);
         *reg = offered && wanted ? *reg | (1u << f->bit) : *reg & ~(1u << f->bit);
     }
 }
@@ -161,76 +159,17 @@ static void cpuid_fix_machine_bits(X86Cpuid *c)
 
 static void cpuid_hide_pmu(GArray *entries)
 {
-    entry_clear(cpuid_find(entries, LEAF_PMU, 0));
-    entry_clear(cpuid_find(entries, LEAF_AMD_PMU, 0));
+    x86_cpuid_clear(x86_cpuid_find(entries, LEAF_PMU, 0));
+    x86_cpuid_clear(x86_cpuid_find(entries, LEAF_AMD_PMU, 0));
     cpuid_clear_bits(entries, 1, CPUID_ECX, CPUID1_ECX_PDCM);
     cpuid_clear_bits(entries, X86_LEAF_AMD_FEATURES, CPUID_ECX, CPUID81_ECX_PERFCTR_CORE);
-}
-
-/* ---- XSAVE: the components whose features are there. Intel SDM vol. 1 §13.2 ---- */
-
-#define XSAVE_LEGACY_SIZE 576 /* x87, SSE and the header */
-#define XSAVE_FIRST_EXTENDED 2
-#define XSAVE_USER_COMPONENTS 32
-
-static uint32_t xsave_hidden_components(GArray *entries)
-{
-    uint32_t ecx1 = cpuid_get(entries, 1, 0, CPUID_ECX);
-    uint32_t ebx7 = cpuid_get(entries, 7, 0, CPUID_EBX);
-    uint32_t hidden = 0;
-    if (!(ecx1 & CPUID1_ECX_AVX)) {
-        hidden |= 1u << 2;
-    }
-    if (!(ebx7 & CPUID7_EBX_MPX)) {
-        hidden |= 3u << 3;
-    }
-    if (!(ebx7 & CPUID7_EBX_AVX512F) || (hidden & (1u << 2))) {
-        hidden |= 7u << 5;
-    }
-    if (!(cpuid_get(entries, 7, 0, CPUID_ECX) & CPUID7_ECX_PKU)) {
-        hidden |= 1u << 9;
-    }
-    if (!(cpuid_get(entries, 7, 0, CPUID_EDX) & CPUID7_EDX_AMX_TILE)) {
-        hidden |= 3u << 17;
-    }
-    return hidden;
-}
-
-static void cpuid_fix_xsave(GArray *entries)
-{
-    struct kvm_cpuid_entry2 *e = cpuid_find(entries, LEAF_XSAVE, 0);
-    if (e == NULL) {
-        return;
-    }
-    if (!(cpuid_get(entries, 1, 0, CPUID_ECX) & CPUID1_ECX_XSAVE)) {
-        for (guint i = 0; i < entries->len; i++) {
-            struct kvm_cpuid_entry2 *x = &g_array_index(entries, struct kvm_cpuid_entry2, i);
-            if (x->function == LEAF_XSAVE) {
-                entry_clear(x);
-            }
-        }
-        return;
-    }
-    e->eax &= ~xsave_hidden_components(entries);
-    uint32_t size = XSAVE_LEGACY_SIZE;
-    for (unsigned i = XSAVE_FIRST_EXTENDED; i < XSAVE_USER_COMPONENTS; i++) {
-        struct kvm_cpuid_entry2 *x = cpuid_find(entries, LEAF_XSAVE, i);
-        bool supervisor = x != NULL && (x->ecx & 1);
-        if (x != NULL && !supervisor && !(e->eax & (1u << i))) {
-            entry_clear(x);
-        } else if (x != NULL && !supervisor) {
-            size = MAX(size, x->ebx + x->eax);
-        }
-    }
-    e->ebx = XSAVE_LEGACY_SIZE; /* XCR0 is 1 at reset; KVM follows it from then on */
-    e->ecx = size;
 }
 
 /* ---- address sizes ---- */
 
 static bool cpuid_fix_phys_bits(GArray *entries, unsigned wanted, GError **error)
 {
-    struct kvm_cpuid_entry2 *e = cpuid_find(entries, LEAF_ADDRESS_SIZES, 0);
+    struct kvm_cpuid_entry2 *e = x86_cpuid_find(entries, LEAF_ADDRESS_SIZES, 0);
     unsigned have = e != NULL ? e->eax & 0xff : DEFAULT_PHYS_BITS;
     if (wanted == 0) {
         return true;
@@ -249,7 +188,7 @@ static bool cpuid_fix_phys_bits(GArray *entries, unsigned wanted, GError **error
 
 unsigned x86_cpuid_phys_bits(const X86Cpuid *cpuid)
 {
-    uint32_t sizes = cpuid_get(cpuid->entries, LEAF_ADDRESS_SIZES, 0, CPUID_EAX);
+    uint32_t sizes = x86_cpuid_get(cpuid->entries, LEAF_ADDRESS_SIZES, 0, CPUID_EAX);
     unsigned bits = sizes & 0xff;
     unsigned guest_bits = (sizes >> 16) & 0xff; /* what nested paging can map, when smaller */
     if (bits == 0) {
@@ -262,7 +201,7 @@ unsigned x86_cpuid_phys_bits(const X86Cpuid *cpuid)
 
 static bool cpuid_is_amd(GArray *entries)
 {
-    struct kvm_cpuid_entry2 *e = cpuid_find(entries, 0, 0);
+    struct kvm_cpuid_entry2 *e = x86_cpuid_find(entries, 0, 0);
     char vendor[12];
     if (e == NULL) {
         return false;
@@ -292,7 +231,14 @@ X86Cpuid *x86_cpuid_new(const X86CpuidHost *host, const X86CpuModel *model,
     if (!model->pmu) {
         cpuid_hide_pmu(c->entries);
     }
-    cpuid_fix_xsave(c->entries);
+    x86_cpuid_fix_xsave(c->entries, model, missing);
+    if (missing->len != 0) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-cpu: %s can not be there, since XSAVE does not save its state: KVM does not "
+                    "offer that on this host, or -cpu switches it off",
+                    missing->str);
+        return NULL;
+    }
     if (!cpuid_fix_phys_bits(c->entries, model->phys_bits, error)) {
         return NULL;
     }

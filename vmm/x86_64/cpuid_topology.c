@@ -34,17 +34,6 @@ uint32_t x86_apic_id(const SmpTopology *t, unsigned index)
 
 /* ---- common ---- */
 
-static struct kvm_cpuid_entry2 *topology_find(GArray *entries, uint32_t function, uint32_t index)
-{
-    for (guint i = 0; i < entries->len; i++) {
-        struct kvm_cpuid_entry2 *e = &g_array_index(entries, struct kvm_cpuid_entry2, i);
-        if (e->function == function && e->index == index) {
-            return e;
-        }
-    }
-    return NULL;
-}
-
 static unsigned cache_level(const struct kvm_cpuid_entry2 *e)
 {
     return (e->eax >> 5) & 7;
@@ -108,8 +97,8 @@ static void topology_add_levels(GArray *entries, uint32_t function, const SmpTop
 
 static void topology_fill_amd(GArray *entries, const SmpTopology *t)
 {
-    struct kvm_cpuid_entry2 *sizes = topology_find(entries, X86_LEAF_AMD_SIZES, 0);
-    struct kvm_cpuid_entry2 *ids = topology_find(entries, X86_LEAF_AMD_TOPOLOGY, 0);
+    struct kvm_cpuid_entry2 *sizes = x86_cpuid_find(entries, X86_LEAF_AMD_SIZES, 0);
+    struct kvm_cpuid_entry2 *ids = x86_cpuid_find(entries, X86_LEAF_AMD_TOPOLOGY, 0);
     if (sizes != NULL) {
         uint32_t others = MIN(t->cores * t->threads - 1, 0xffu);
         sizes->ecx = (sizes->ecx & ~0xf0ffu) | others | (topology_package_shift(t) << 12);
@@ -121,8 +110,8 @@ static void topology_fill_amd(GArray *entries, const SmpTopology *t)
 
 void x86_cpuid_fill_topology(GArray *entries, const SmpTopology *t, bool is_amd)
 {
-    struct kvm_cpuid_entry2 *max = topology_find(entries, 0, 0);
-    struct kvm_cpuid_entry2 *one = topology_find(entries, 1, 0);
+    struct kvm_cpuid_entry2 *max = x86_cpuid_find(entries, 0, 0);
+    struct kvm_cpuid_entry2 *one = x86_cpuid_find(entries, 1, 0);
     bool has_v2 = max != NULL && max->eax >= X86_LEAF_TOPOLOGY_V2;
     if (max != NULL) {
         max->eax = MAX(max->eax, X86_LEAF_TOPOLOGY);
