@@ -18,6 +18,7 @@ section rng; head -c 64 /dev/hwrng | wc -c; cat /sys/class/misc/hw_random/rng_cu
 section ports; ls /dev/virtio-ports
 section complaints; dmesg | grep -iE "acpi.*(error|warning|exception|bug)|firmware (bug|warn)|irq.*nobody cared|spurious" |
     grep -v "report a bug"
+dmesg | grep -E "WARNING:|BUG:|Call Trace:|consistency problem"
 section end
 '
 
