@@ -136,17 +136,53 @@ static RUNS_IN_MAIN void race_strike(Job *job, unsigned choice)
     }
 }
 
+/* A message to the job's home and back. */
+typedef struct Bounce {
+    AioContext *main_ctx, *home;
+    bool under_way; /* main */
+} Bounce;
+
+static void bounce_back(void *opaque)
+{
+    ((Bounce *)opaque)->under_way = false;
+}
+
+static void bounce_at_home(void *opaque)
+{
+    Bounce *b = opaque;
+    aio_post(b->main_ctx, bounce_back, b);
+}
+
+/* Waits for whatever comes first: news of the job, or that its home has had a turn. Of a pause that
+ * is taken back in time there is no news. */
+static void bounce_wait(Bounce *b)
+{
+    if (!b->under_way) {
+        b->under_way = true;
+        aio_post(b->home, bounce_at_home, b);
+    }
+    aio_context_step(b->main_ctx, true);
+}
+
 static RUNS_IN_MAIN void race_once(JobRig *rig, AioContext *home, unsigned round)
 {
     SampleJob s = {.units = 1 + round % 7, .wants_complete = round % 3 == 0};
     JobConfig config = {.id = "race", .home = home};
+    Bounce bounce = {.main_ctx = rig->ctx, .home = home};
     job_start(job_new(&sample_job_driver, &config, &s, NULL));
     for (unsigned turn = 0; job_find("race") != NULL; turn++) {
-        aio_context_step(rig->ctx, turn > round % 11);
+        if (turn > round % 11) {
+            bounce_wait(&bounce);
+        } else {
+            aio_context_step(rig->ctx, false);
+        }
         Job *job = job_find("race");
         if (job != NULL && turn >= round % 11) {
             race_strike(job, s.wants_complete && turn > 20 ? 3 : round + turn);
         }
+    }
+    while (bounce.under_way) {
+        aio_context_step(rig->ctx, true);
     }
     assert_int_equal(s.commits + s.aborts, 1);
     assert_int_equal(s.frees, 1);
