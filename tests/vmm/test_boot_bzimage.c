@@ -1,81 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include <cmocka.h>
-
 #include <asm/bootparam.h>
-
-#include "tests/support/boot_images.h"
-#include "vmm/x86_64/layout.h"
-
-#define RAM_SIZE (64 * X86_MIB)
-
-typedef struct Fixture {
-    TestRam ram;
-    GByteArray *image;
-    BootState state;
-    GError *error;
-} Fixture;
+#include "tests/vmm/boot_rig.h"
 
 static int setup(void **state)
 {
-    Fixture *f = g_new0(Fixture, 1);
-    test_ram_init(&f->ram, RAM_SIZE);
-    f->image = image_new_bzimage();
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    Fixture *f = *state;
-    test_ram_clear(&f->ram);
-    g_byte_array_unref(f->image);
-    g_clear_error(&f->error);
-    g_free(f);
-    return 0;
-}
-
-static bool boot(Fixture *f, const char *initrd, const char *cmdline)
-{
-    char *path = image_write_array(f->image);
-    const BootRequest request = {.kernel = path, .initrd = initrd, .cmdline = cmdline};
-    bool ok = image_boot(&request, &f->ram, &f->state, &f->error);
-    image_unlink(path);
-    return ok;
+    return boot_rig_new(state, image_new_bzimage());
 }
 
 static const struct boot_params *params(Fixture *f)
 {
-    const struct boot_params *p =
-        guest_ram_map(&f->ram.ram, f->state.rsi, sizeof(struct boot_params), false);
-    assert_non_null(p);
-    return p;
-}
-
-static void assert_boots(Fixture *f)
-{
-    if (!boot(f, NULL, NULL)) {
-        fail_msg("%s", f->error->message);
-    }
-}
-
-static void assert_refused(Fixture *f, const char *words)
-{
-    assert_false(boot(f, NULL, NULL));
-    if (strstr(f->error->message, words) == NULL) {
-        fail_msg("'%s' lacks '%s'", f->error->message, words);
-    }
-    assert_non_null(strstr(f->error->message, "-kernel /"));
+    return guest(f, f->state.rsi, sizeof(struct boot_params));
 }
 
 static void assert_pattern(Fixture *f, uint64_t gpa, size_t size)
 {
-    const uint8_t *p = guest_ram_map(&f->ram.ram, gpa, size, false);
-    assert_non_null(p);
+    const uint8_t *p = guest(f, gpa, size);
     for (size_t i = 0; i < size; i++) {
         assert_int_equal(p[i], image_pattern(i));
     }

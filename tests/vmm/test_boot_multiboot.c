@@ -1,15 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include <cmocka.h>
+#include "tests/vmm/boot_rig.h"
 
-#include "tests/support/boot_images.h"
-#include "vmm/x86_64/layout.h"
-
-#define RAM_SIZE (64 * X86_MIB)
 #define HEADER_OFFSET 0x40 /* in a flat image */
 #define HEADER_GPA (LOAD_GPA + HEADER_OFFSET)
 #define LOAD_GPA 0x300000
@@ -20,14 +11,6 @@ typedef struct Info {
     uint32_t flags, mem_lower, mem_upper, boot_device, cmdline, module_count, modules;
     uint32_t symbols[4], memmap_size, memmap, drives[2], config, loader_name;
 } Info;
-
-typedef struct Fixture {
-    TestRam ram;
-    GByteArray *image;
-    char *path; /* of the last boot; the file is gone */
-    BootState state;
-    GError *error;
-} Fixture;
 
 /* A kernel that is no ELF file: the header says where it goes. */
 static GByteArray *new_flat(void)
@@ -46,66 +29,14 @@ static GByteArray *new_flat(void)
 
 static int setup(void **state)
 {
-    Fixture *f = g_new0(Fixture, 1);
-    test_ram_init(&f->ram, RAM_SIZE);
-    f->image = new_flat();
-    *state = f;
-    return 0;
+    return boot_rig_new(state, new_flat());
 }
 
 static int setup_elf(void **state)
 {
-    setup(state);
-    Fixture *f = *state;
-    g_byte_array_unref(f->image);
-    f->image = image_new_elf32(0);
-    image_put_multiboot(f->image, ELF_HEADER_OFFSET, 3);
+    boot_rig_new(state, image_new_elf32(0));
+    image_put_multiboot(((Fixture *)*state)->image, ELF_HEADER_OFFSET, 3);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    Fixture *f = *state;
-    test_ram_clear(&f->ram);
-    g_byte_array_unref(f->image);
-    g_clear_error(&f->error);
-    g_free(f->path);
-    g_free(f);
-    return 0;
-}
-
-static bool boot(Fixture *f, const char *initrd, const char *cmdline)
-{
-    char *path = image_write_array(f->image);
-    const BootRequest request = {.kernel = path, .initrd = initrd, .cmdline = cmdline};
-    g_clear_error(&f->error);
-    g_free(f->path);
-    f->path = g_strdup(path);
-    bool ok = image_boot(&request, &f->ram, &f->state, &f->error);
-    image_unlink(path);
-    return ok;
-}
-
-static void assert_boots(Fixture *f)
-{
-    if (!boot(f, NULL, NULL)) {
-        fail_msg("%s", f->error->message);
-    }
-}
-
-static void assert_refused(Fixture *f, const char *words)
-{
-    assert_false(boot(f, NULL, NULL));
-    if (strstr(f->error->message, words) == NULL) {
-        fail_msg("'%s' lacks '%s'", f->error->message, words);
-    }
-}
-
-static const void *guest(Fixture *f, uint64_t gpa, uint64_t size)
-{
-    const void *p = guest_ram_map(&f->ram.ram, gpa, size, false);
-    assert_non_null(p);
-    return p;
 }
 
 static void poke_address(Fixture *f, unsigned which, uint32_t value)

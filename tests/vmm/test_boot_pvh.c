@@ -1,17 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include <cmocka.h>
-
 #include <elf.h>
+#include "tests/vmm/boot_rig.h"
 
-#include "tests/support/boot_images.h"
-#include "vmm/x86_64/layout.h"
-
-#define RAM_SIZE (64 * X86_MIB)
 #define ENTRY (TEST_ELF_GPA + 0x40)
 
 /* Xen's public structures, as 32-bit words and by name where the test looks. */
@@ -30,68 +20,9 @@ typedef struct MemmapEntry {
     uint32_t type, reserved;
 } MemmapEntry;
 
-typedef struct Fixture {
-    TestRam ram;
-    GByteArray *image;
-    BootState state;
-    GError *error;
-} Fixture;
-
 static int setup(void **state)
 {
-    Fixture *f = g_new0(Fixture, 1);
-    test_ram_init(&f->ram, RAM_SIZE);
-    f->image = image_new_elf64(ENTRY, false);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    Fixture *f = *state;
-    test_ram_clear(&f->ram);
-    g_byte_array_unref(f->image);
-    g_clear_error(&f->error);
-    g_free(f);
-    return 0;
-}
-
-static void use_image(Fixture *f, GByteArray *image)
-{
-    g_byte_array_unref(f->image);
-    f->image = image;
-}
-
-static bool boot(Fixture *f, const char *initrd, const char *cmdline)
-{
-    char *path = image_write_array(f->image);
-    const BootRequest request = {.kernel = path, .initrd = initrd, .cmdline = cmdline};
-    g_clear_error(&f->error);
-    bool ok = image_boot(&request, &f->ram, &f->state, &f->error);
-    image_unlink(path);
-    return ok;
-}
-
-static void assert_boots(Fixture *f)
-{
-    if (!boot(f, NULL, NULL)) {
-        fail_msg("%s", f->error->message);
-    }
-}
-
-static void assert_refused(Fixture *f, const char *words)
-{
-    assert_false(boot(f, NULL, NULL));
-    if (strstr(f->error->message, words) == NULL) {
-        fail_msg("'%s' lacks '%s'", f->error->message, words);
-    }
-}
-
-static const void *guest(Fixture *f, uint64_t gpa, uint64_t size)
-{
-    const void *p = guest_ram_map(&f->ram.ram, gpa, size, false);
-    assert_non_null(p);
-    return p;
+    return boot_rig_new(state, image_new_elf64(ENTRY, false));
 }
 
 static const StartInfo *start_info(Fixture *f)
