@@ -92,9 +92,10 @@ static coroutine_fn RUNS_IN_MAIN void file_co_close(BlockNode *n)
 /* One call to the engine; asked again when the kernel was only interrupted. */
 static coroutine_fn RUNS_IN_IOTHREAD int64_t file_co_io(const BlockNode *n, BlockIo *io)
 {
-    const FileState *s = n->state;
+    FileState *s = n->state;
     int64_t done;
     io->fd = s->fd;
+    io->lane = &s->lane;
     do {
         done = block_engine_co_io(s->engine, io);
     } while (done == -EINTR || done == -EAGAIN);

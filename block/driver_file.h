@@ -32,6 +32,7 @@ typedef struct FileState {
     bool no_punch_hole; /* the file system said so */
     bool no_zero_range;
     int flush_error; /* sticky, see file_co_flush() */
+    WorkerLane lane; /* what hangs here hangs no other file */
 } FileState;
 
 /* Opens s->fd, takes the locks, fills node->size, node->limits and s->is_device. In a worker. */

@@ -16,6 +16,7 @@
 
 #include <libaio.h>
 #include "block/block.h"
+#include "util/worker.h"
 
 typedef enum BlockEngineKind {
     BLOCK_ENGINE_THREADS,
@@ -37,6 +38,7 @@ typedef struct BlockIo {
     unsigned niov;
     const struct iovec *iov;
     uint64_t offset;
+    WorkerLane *lane; /* the file's */
     /* the engine's */
     BlockIoState state;
     int64_t result; /* bytes or -errno */
@@ -76,7 +78,7 @@ BlockEngine *block_co_engine_get(AioContext *ctx, BlockEngineKind kind, GError *
 /* The last user's frees it. NULL is fine. */
 void block_co_engine_put(BlockEngine *e) coroutine_fn RUNS_IN_MAIN;
 
-/* Bytes done (may be fewer than asked) or -errno. Fill op, fd, dsync, iov, niov, offset. */
+/* Bytes done (may be fewer than asked) or -errno. Fill op, fd, dsync, iov, niov, offset, lane. */
 int64_t block_engine_co_io(BlockEngine *e, BlockIo *io) coroutine_fn RUNS_IN_IOTHREAD;
 /* For engines: @io is done; wakes its coroutine. @io is gone afterwards. */
 void block_engine_complete(BlockEngine *e, BlockIo *io, int64_t result) RUNS_IN_IOTHREAD;

@@ -33,7 +33,7 @@ static int engine_threads_work(void *opaque)
 
 static coroutine_fn RUNS_IN_IOTHREAD int64_t engine_threads_co_run(BlockIo *io)
 {
-    co_run_in_worker(engine_threads_work, io);
+    co_run_in_lane(io->lane, engine_threads_work, io);
     return io->result;
 }
 

@@ -64,7 +64,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_fallocate(FileState *s, uint64_
         return -ENOTSUP;
     }
     FileWork w = {.s = s, .offset = offset, .bytes = bytes, .mode = mode};
-    int ret = co_run_in_worker(file_fallocate_work, &w);
+    int ret = co_run_in_lane(&s->lane, file_fallocate_work, &w);
     if (ret == -ENOTSUP) {
         *missing = true; /* not asked again */
     }
@@ -82,7 +82,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_ioctl(FileState *s, uint64_t of
                                                        uint64_t bytes, unsigned long request)
 {
     FileWork w = {.s = s, .offset = offset, .bytes = bytes, .request = request};
-    return co_run_in_worker(file_ioctl_work, &w);
+    return co_run_in_lane(&s->lane, file_ioctl_work, &w);
 }
 
 int file_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
@@ -118,5 +118,5 @@ int file_co_truncate(BlockNode *n, uint64_t size)
         return size == block_node_size(n) ? 0 : -ENOTSUP;
     }
     FileWork w = {.s = s, .bytes = size};
-    return co_run_in_worker(file_truncate_work, &w);
+    return co_run_in_lane(&s->lane, file_truncate_work, &w);
 }

@@ -83,7 +83,7 @@ void co_mutex_init(CoMutex *m, HeldRank rank, const char *name) ANY_THREAD;
 void co_mutex_lock(CoMutex *m) coroutine_fn SKIFF_TSA(acquire_capability(*m));
 void co_mutex_unlock(CoMutex *m) coroutine_fn SKIFF_TSA(release_capability(*m));
 
-/* ---- work that blocks in the kernel: the worker pool (util/worker.c) ---- */
+/* ---- work that blocks in the kernel: the worker pool (util/worker.h) ---- */
 /* Runs @fn(@opaque) in a worker thread and waits for its return value. @fn begins with
  * enter_worker(). */
 int co_run_in_worker(int (*fn)(void *opaque), void *opaque) coroutine_fn;

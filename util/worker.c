@@ -1,56 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The worker pool: threads for system calls that block. A job lives on the stack of the coroutine
- * that waits for it. Threads are started as jobs find none idle, up to WORKER_MAX, and stay.
+ * that waits for it. Threads are started as jobs find none idle, and stay: at most WORKER_LANE_MAX
+ * for each lane.
+ *
+ *   lane  ooo --room in the lane--> queue  oo --a thread is idle--> runs
  */
+#include "util/worker.h"
 #include <glib.h>
 #include <stdio.h>
-#include "util/coroutine.h"
-
-#define WORKER_MAX 64
 
 typedef struct WorkerJob {
     int (*fn)(void *opaque);
     void *opaque;
     int result;
+    WorkerLane *lane;
     CoToken waiter;
     struct WorkerJob *next;
 } WorkerJob;
 
 static pthread_mutex_t worker_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t worker_wanted = PTHREAD_COND_INITIALIZER;
-static WorkerJob *worker_head, **worker_tail = &worker_head;
-static unsigned worker_count, worker_idle, worker_queued;
+static WorkerJob *worker_head, *worker_tail;
+static unsigned worker_count, worker_queued;
+static unsigned worker_idle; /* threads that take, or are about to take, the next job */
+/* Jobs that wait in their lanes; for skiff-gdb.py. */
+static __attribute__((used)) unsigned worker_held;
+static WorkerLane worker_common;
 
-static WorkerJob *worker_next_job(void)
+static void worker_append(WorkerJob **head, WorkerJob **tail, WorkerJob *job)
 {
-    pthread_mutex_lock(&worker_lock);
-    worker_idle++;
-    while (worker_head == NULL) {
-        pthread_cond_wait(&worker_wanted, &worker_lock);
+    job->next = NULL;
+    if (*head == NULL) {
+        *head = job;
+    } else {
+        (*tail)->next = job;
     }
-    worker_idle--;
-    worker_queued--;
-    WorkerJob *job = worker_head;
-    worker_head = job->next;
-    if (worker_head == NULL) {
-        worker_tail = &worker_head;
-    }
-    pthread_mutex_unlock(&worker_lock);
-    return job;
+    *tail = job;
 }
 
-static void *worker_run(void *opaque)
-{
-    (void)opaque;
-    for (;;) {
-        WorkerJob *job = worker_next_job();
-        thread_run_start_hook(); /* it may have been set while this thread was idle */
-        job->result = job->fn(job->opaque);
-        co_wake(job->waiter); /* @job is gone from here on */
-    }
-    return NULL;
-}
+static void *worker_run(void *opaque);
 
 /* Called with the lock, which thread creation does not wait on. */
 static void worker_start_one(void)
@@ -61,23 +50,82 @@ static void worker_start_one(void)
     if (thread_start(&thread, THREAD_WORKER, name, worker_run, NULL)) {
         pthread_detach(thread);
         worker_count++;
+        worker_idle++;
     } else if (worker_count == 0) {
         g_error("cannot start a worker thread");
     }
 }
 
-int co_run_in_worker(int (*fn)(void *opaque), void *opaque)
+/* Called with the lock. */
+static void worker_enqueue(WorkerJob *job)
 {
-    WorkerJob job = {.fn = fn, .opaque = opaque, .waiter = co_arm()};
-    pthread_mutex_lock(&worker_lock);
-    *worker_tail = &job;
-    worker_tail = &job.next;
+    job->lane->running++;
+    worker_append(&worker_head, &worker_tail, job);
     worker_queued++;
-    if (worker_queued > worker_idle && worker_count < WORKER_MAX) {
+    if (worker_queued > worker_idle) {
         worker_start_one();
     }
     pthread_cond_signal(&worker_wanted);
+}
+
+static WorkerJob *worker_next_job(void)
+{
+    pthread_mutex_lock(&worker_lock);
+    while (worker_head == NULL) {
+        pthread_cond_wait(&worker_wanted, &worker_lock);
+    }
+    worker_idle--;
+    worker_queued--;
+    WorkerJob *job = worker_head;
+    worker_head = job->next;
+    pthread_mutex_unlock(&worker_lock);
+    return job;
+}
+
+/* Lets the lane's next one in: the calling thread has time for it. */
+static void worker_leave_lane(WorkerLane *lane)
+{
+    pthread_mutex_lock(&worker_lock);
+    worker_idle++;
+    lane->running--;
+    WorkerJob *next = lane->head;
+    if (next != NULL) {
+        lane->head = next->next;
+        worker_held--;
+        worker_enqueue(next);
+    }
+    pthread_mutex_unlock(&worker_lock);
+}
+
+static void *worker_run(void *opaque)
+{
+    (void)opaque;
+    for (;;) {
+        WorkerJob *job = worker_next_job();
+        thread_run_start_hook(); /* it may have been set while this thread was idle */
+        job->result = job->fn(job->opaque);
+        worker_leave_lane(job->lane);
+        co_wake(job->waiter); /* @job is gone from here on, and the lane may be */
+    }
+    return NULL;
+}
+
+int co_run_in_lane(WorkerLane *lane, int (*fn)(void *opaque), void *opaque)
+{
+    WorkerJob job = {.fn = fn, .opaque = opaque, .lane = lane, .waiter = co_arm()};
+    pthread_mutex_lock(&worker_lock);
+    if (lane->running < WORKER_LANE_MAX) {
+        worker_enqueue(&job);
+    } else {
+        worker_append(&lane->head, &lane->tail, &job);
+        worker_held++;
+    }
     pthread_mutex_unlock(&worker_lock);
     co_wait(job.waiter);
     return job.result;
+}
+
+int co_run_in_worker(int (*fn)(void *opaque), void *opaque)
+{
+    return co_run_in_lane(&worker_common, fn, opaque);
 }

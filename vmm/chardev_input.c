@@ -119,7 +119,7 @@ static void stream_input_coroutine(void *opaque)
     enter_main();
     while ((r.size = stream_input_room(s)) > 0) {
         r.fd = s->in_fd;
-        co_run_in_worker(stream_read_in_worker, &r);
+        co_run_in_lane(&stream_lane, stream_read_in_worker, &r);
         if (s->in_fd < 0 || !stream_input_result(s, r.data, r.result)) {
             break;
         }

@@ -167,7 +167,7 @@ static void sink_worker_coroutine(void *opaque)
     if (sink->active && sink->chunk > 0 && !atomic_load(&sink_crashing)) {
         /* Only now: from here on the worker runs, whether or not the loop goes on. */
         atomic_store(&sink->work, SINK_QUEUED);
-        co_run_in_worker(sink_write_in_worker, sink);
+        co_run_in_lane(&stream_lane, sink_write_in_worker, sink);
         sink_reap(sink);
     }
     sink->ready = false;

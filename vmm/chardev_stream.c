@@ -8,6 +8,8 @@
 
 _Static_assert(STREAM_TAIL_BYTES < STREAM_RING_BYTES / 2, "most of the ring is for output");
 
+WorkerLane stream_lane;
+
 static void stream_flush_bh(void *opaque);
 static void stream_input_bh(void *opaque);
 

@@ -29,6 +29,7 @@
 #include "util/coroutine.h"
 #include "util/held.h"
 #include "util/log.h"
+#include "util/worker.h"
 #include "vmm/chardev.h"
 
 #define STREAM_RING_BYTES (64 * 1024)
@@ -148,6 +149,7 @@ struct ChardevStream {
 extern const ChardevOps chardev_stream_ops;
 
 /* ---- chardev_stream.c ---- */
+extern WorkerLane stream_lane; /* reading and writing of what may block: one job for each sink */
 void stream_init(ChardevStream *s, const ChardevBackend *backend, AioContext *ctx, char *id_taken)
     RUNS_IN_MAIN;
 /* Stops sinks and input (waits for workers), then frees. */

@@ -526,8 +526,8 @@ virtqueues, of the worker threads."""
         head = static("util/worker.c", "worker_head")
         if head is None:
             return
-        print("workers: %d threads, %d idle, %d jobs queued" %
-              tuple(int(static("util/worker.c", "worker_" + n)) for n in ("count", "idle", "queued")))
+        print("workers: %d threads, %d idle, %d jobs queued, %d held back by their lanes" %
+              tuple(int(static("util/worker.c", "worker_" + n)) for n in ("count", "idle", "queued", "held")))
         for job in linked(head):
             print("  queued     %-24s coroutine %#x" % (function_at(job["fn"]), int(job["waiter"]["co"])))
 
