@@ -60,7 +60,7 @@ static uint64_t fuzz_value(void)
         0x9fc00,    0xe0000,    0xfffff,    0x100000,    0x1ffffff, 0x7fffffff,
         0x80000000, 0xfffff000, UINT32_MAX, 0x100000000, INT64_MAX, UINT64_MAX,
     };
-    uint64_t value = edges[fuzz_below(G_N_ELEMENTS(edges))];
+    uint64_t value = FUZZ_PICK(edges);
     return fuzz_below(3) == 0 ? fuzz_random() : value + fuzz_below(5) - 2;
 }
 
@@ -106,7 +106,7 @@ static void fuzz_step(Fuzz *z)
     g_autoptr(GByteArray) image = fuzz_new_image();
     fuzz_damage(image);
     fuzz_write(z, image);
-    test_ram_init(&ram, sizes[fuzz_below(G_N_ELEMENTS(sizes))]);
+    test_ram_init(&ram, FUZZ_PICK(sizes));
     const BootRequest request = {.kernel = z->path, .initrd = fuzz_below(2) == 0 ? z->path : NULL};
     if (image_boot(&request, &ram, &state, &error)) {
         g_assert(error == NULL);

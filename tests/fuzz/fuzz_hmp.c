@@ -224,7 +224,6 @@ static const char *const fuzz_keys[] = {
     "\x06",      "\x08",      "\x7f",   "\x09",   "\x0b",   "\x0c",   "\x0e",    "\x10",
     "\x1b[1;5C", "\x1b[1;5D", "\x15",   "\x17",   "\x1a",   "\x1c",
 };
-#define FUZZ_PICK(list) (list)[fuzz_below(G_N_ELEMENTS(list))]
 
 static void fuzz_append_line(GString *text)
 {

@@ -56,7 +56,7 @@ static uint64_t fuzz_value(void)
 static unsigned fuzz_size(void)
 {
     static const uint8_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 3, 5, 6, 7};
-    return sizes[fuzz_below(G_N_ELEMENTS(sizes))];
+    return FUZZ_PICK(sizes);
 }
 
 /* ---- accesses ---- */
@@ -133,7 +133,7 @@ static void fuzz_port(Fuzz *z)
                                      0xcfc,
                                      ACPI_HOTPLUG_PORT,
                                      ACPI_HOTPLUG_PORT + 8};
-    uint64_t port = ports[fuzz_below(G_N_ELEMENTS(ports))];
+    uint64_t port = FUZZ_PICK(ports);
     switch (fuzz_below(8)) {
     case 0:
         port = fuzz_below(0x10000);
@@ -231,8 +231,7 @@ static void fuzz_time(Fuzz *z)
         vm_clock_resume();
         break;
     default:
-        fake_machine_advance(
-            z->m, (int64_t)fuzz_below((uint64_t)scales[fuzz_below(G_N_ELEMENTS(scales))]));
+        fake_machine_advance(z->m, (int64_t)fuzz_below((uint64_t)FUZZ_PICK(scales)));
         break;
     }
 }

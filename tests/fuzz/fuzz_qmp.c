@@ -124,7 +124,6 @@ static const char *const fuzz_pieces[] = {
     "true",      "1e9",      "-0",      "\\u0000", "\\ud8", "\xc3\xa4", "execute", "id",
     "arguments", "exec-oob", "garbage", "'",       "\xfe",  "[[[[[[[[",
 };
-#define FUZZ_PICK(list) (list)[fuzz_below(G_N_ELEMENTS(list))]
 
 static void fuzz_append_request(Fuzz *z, GString *text)
 {

@@ -37,7 +37,7 @@ static GByteArray *fuzz_stream(void)
     GByteArray *stream = g_byte_array_new();
     for (uint64_t n = fuzz_below(60); n > 0; n--) {
         if (fuzz_below(3) > 0) {
-            const char *piece = fuzz_pieces[fuzz_below(G_N_ELEMENTS(fuzz_pieces))];
+            const char *piece = FUZZ_PICK(fuzz_pieces);
             g_byte_array_append(stream, (const uint8_t *)piece, (guint)strlen(piece));
         } else if (fuzz_below(200) == 0) {
             g_autofree char *endless = g_strnfill(RSP_PAYLOAD_MAX + fuzz_below(64), 'x');

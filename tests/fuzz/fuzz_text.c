@@ -107,7 +107,7 @@ static char *fuzz_text(void)
     unsigned pieces = (unsigned)fuzz_below(fuzz_below(50) ? 24 : 3000);
 
     for (unsigned i = 0; i < pieces; i++) {
-        g_string_append(text, fuzz_pieces[fuzz_below(G_N_ELEMENTS(fuzz_pieces))]);
+        g_string_append(text, FUZZ_PICK(fuzz_pieces));
     }
     if (text->len > 0 && !fuzz_below(3)) {
         text->str[fuzz_below(text->len)] = (char)(1 + fuzz_below(255));
@@ -127,8 +127,7 @@ static char *fuzz_pairs(void)
     unsigned pairs = (unsigned)fuzz_below(8);
 
     for (unsigned i = 0; i < pairs; i++) {
-        g_string_append_printf(text, ",%s=%s", keys[fuzz_below(G_N_ELEMENTS(keys))],
-                               values[fuzz_below(G_N_ELEMENTS(values))]);
+        g_string_append_printf(text, ",%s=%s", FUZZ_PICK(keys), FUZZ_PICK(values));
     }
     return g_string_free(text, FALSE);
 }
@@ -289,7 +288,7 @@ int main(int argc, char **argv)
                                              fuzz_state};
     fuzz_begin("fuzz_text", argc, argv);
     while (fuzz_goes_on()) {
-        steps_of[fuzz_below(G_N_ELEMENTS(steps_of))]();
+        FUZZ_PICK(steps_of)();
     }
     fuzz_end("steps");
     return 0;

@@ -57,7 +57,7 @@ static uint64_t odd_number(void)
     if (fuzz_below(3) == 0) {
         return fuzz_random();
     }
-    return numbers[fuzz_below(G_N_ELEMENTS(numbers))] + (fuzz_below(4) == 0 ? fuzz_below(64) : 0);
+    return FUZZ_PICK(numbers) + (fuzz_below(4) == 0 ? fuzz_below(64) : 0);
 }
 
 static uint64_t odd_gpa(Fuzz *f)
@@ -94,7 +94,7 @@ static void act_common(Fuzz *f)
 static void act_status(Fuzz *f)
 {
     static const uint8_t likely[] = {0, 1, 3, 11, 15, 15, 15, 64, 128, 255};
-    virtio_guest_set_status(&f->guest, likely[fuzz_below(sizeof(likely))]);
+    virtio_guest_set_status(&f->guest, FUZZ_PICK(likely));
 }
 
 static void act_msix(Fuzz *f)

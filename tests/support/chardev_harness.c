@@ -30,7 +30,7 @@ static void harness_add(void *opaque)
     *done = true;
 }
 
-static void harness_shutdown(void *opaque)
+static void harness_shutdown_run(void *opaque)
 {
     enter_coroutine();
     enter_main();
@@ -62,13 +62,18 @@ AioContext *chardev_harness_begin(void)
     return ctx;
 }
 
-void chardev_harness_end(AioContext *ctx)
+void chardev_harness_shutdown(AioContext *ctx)
 {
     bool done = false;
 
-    co_start(ctx, harness_shutdown, &done);
+    co_start(ctx, harness_shutdown_run, &done);
     STEP_UNTIL(ctx, done);
     chardev_harness_settle(ctx);
+}
+
+void chardev_harness_end(AioContext *ctx)
+{
+    chardev_harness_shutdown(ctx);
     aio_context_free(ctx);
 }
 

@@ -19,7 +19,9 @@ extern const ChardevFrontendOps recording_frontend_ops;
 
 /* The calling thread becomes main, if it is not, and runs the returned context. */
 AioContext *chardev_harness_begin(void);
-/* Shuts all chardevs down and frees the context. */
+/* Shuts all chardevs down. */
+void chardev_harness_shutdown(AioContext *ctx);
+/* The same, and frees the context. */
 void chardev_harness_end(AioContext *ctx);
 /* Adds a chardev, stepping the loop until it is open. NULL, or the error. */
 char *chardev_harness_add(AioContext *ctx, const char *options);

@@ -26,6 +26,8 @@ void fuzz_end(const char *units);
 uint64_t fuzz_random(void);
 /* 0 .. @limit-1; @limit is at least 1. */
 uint64_t fuzz_below(uint64_t limit);
+/* An element of the array @list. */
+#define FUZZ_PICK(list) (list)[fuzz_below(sizeof(list) / sizeof((list)[0]))]
 /* Aborts with @what, and the @input that shows it (NULL: none). */
 void fuzz_require(bool condition, const char *what, const char *input);
 

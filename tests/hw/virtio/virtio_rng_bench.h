@@ -13,24 +13,37 @@
 #include "tests/support/virtio_guest.h"
 
 #define ECAM_GPA 0xe0000000ull
+#define DATA_BYTES 0x10000
 
 typedef struct Fixture {
     VirtioBench *bench;
     Device *dev;
     VirtioGuest guest;
     VirtioGuestQueue queue;
-    uint64_t data;
+    uint64_t data; /* gpa of DATA_BYTES */
 } Fixture;
 
-static int set_up(void **state)
+/* No device yet. */
+static inline int set_up_machine(void **state)
 {
     Fixture *f = g_new0(Fixture, 1);
     f->bench = virtio_bench_new();
-    f->dev = virtio_bench_device(f->bench, "virtio-rng-pci", NULL);
+    f->data = virtio_bench_alloc(f->bench, DATA_BYTES);
+    *state = f;
+    return 0;
+}
+
+static inline void add_device(Fixture *f, const char *properties)
+{
+    f->dev = virtio_bench_device(f->bench, "virtio-rng-pci", properties);
     virtio_bench_start(f->bench, f->dev);
     virtio_guest_init(&f->guest, f->bench, f->dev);
-    f->data = virtio_bench_alloc(f->bench, 4096);
-    *state = f;
+}
+
+static inline int set_up(void **state)
+{
+    set_up_machine(state);
+    add_device(*state, NULL);
     return 0;
 }
 
@@ -45,7 +58,7 @@ static inline int tear_down(void **state)
     return 0;
 }
 
-static void bring_up(Fixture *f, unsigned vector)
+static inline void bring_up(Fixture *f, unsigned vector)
 {
     assert_true(virtio_guest_negotiate(&f->guest, ~0ull));
     virtio_guest_queue(&f->guest, &f->queue, 0, 0, vector);

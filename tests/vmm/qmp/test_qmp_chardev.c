@@ -16,21 +16,11 @@ static int set_up(void **state)
     return ret;
 }
 
-static void shut_down(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    chardev_co_shutdown();
-    *(bool *)opaque = true;
-}
-
 static int tear_down(void **state)
 {
     QmpRig *rig = *state;
-    bool done = false;
 
-    co_start(rig->vm.ctx, shut_down, &done);
-    STEP_UNTIL(rig->vm.ctx, done);
+    chardev_harness_shutdown(rig->vm.ctx);
     return qmp_rig_teardown(state);
 }
 
