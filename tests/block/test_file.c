@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file driver on every engine, through the page cache and past it. */
+/* timeout: 600 */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include "block_test.h"

@@ -143,7 +143,7 @@ static void test_a_crash_writes_the_stamped_log_too(void **state)
     enter_main();
     open_file(x, ",logtimestamp=on");
     say(x, "last");
-    assert_true(chardev_flush_all_blocking(1000));
+    assert_true(chardev_flush_all_blocking(10000));
     g_autofree char *log = contents(x->log);
     assert_non_null(strstr(log, "] last"));
 }

@@ -205,6 +205,7 @@ static void test_a_process_that_stays_behind_is_not_waited_for(void **state)
     assert_status(x, 0);
     g_autoptr(GString) pid = g_string_new(NULL);
     take(x->out[0], pid);
+    assert_true(atoi(pid->str) > 1);
     kill(atoi(pid->str), SIGKILL);
 }
 

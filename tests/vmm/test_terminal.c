@@ -278,18 +278,26 @@ static void watch_background(Watch *w, void *arg)
     CHECK(watch_is_restored(w));
 }
 
-static volatile sig_atomic_t usr1_seen;
+static AioBh usr1_bh;
+static bool usr1_seen;
 
+static void see_usr1(void *opaque)
+{
+    usr1_seen = true;
+}
+
+/* By the loop, which a signal just before its wait would not end. */
 static void on_usr1(int signal_number)
 {
-    usr1_seen = 1;
+    aio_bh_schedule(&usr1_bh);
 }
 
 static void guest_in_background(void *arg)
 {
-    struct sigaction action = {.sa_handler = on_usr1}; /* no SA_RESTART: ends the wait */
+    struct sigaction action = {.sa_handler = on_usr1, .sa_flags = SA_RESTART};
     Guest g = guest_begin("stdio,id=a,signal=off");
 
+    aio_bh_init(&usr1_bh, g.ctx, see_usr1, NULL);
     sigaction(SIGUSR1, &action, NULL);
     guest_put(&g, "ready");
     STEP_UNTIL(g.ctx, usr1_seen);
