@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The event loop: bottom halves, descriptors, timers, polling, and the rules that it enforces. */
+/* The event loop: bottom halves, descriptors, timers, polling. Its rules: test_loop_rules. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,10 +8,7 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-#include "tests/support/death.h"
 #include "util/aio.h"
-#include "util/aio_int.h"
-#include "util/held.h"
 #include "util/iothread.h"
 #include "util/sched_point.h"
 
@@ -404,83 +401,6 @@ static void no_wake_is_lost_between_two_threads(void **state)
     iothread_free(t2);
 }
 
-/* ---- the rules, broken on purpose ---- */
-
-static void step_inside(void *opaque)
-{
-    aio_context_step(opaque, false);
-}
-
-static void nest(void *opaque)
-{
-    AioContext *ctx = aio_context_new("nested", NULL);
-    aio_post(ctx, step_inside, ctx);
-    aio_context_step(ctx, false);
-}
-
-static void step_other(void *opaque)
-{
-    AioContext *other = aio_context_new("other", NULL);
-    aio_context_step(other, false);
-}
-
-static void nest_other(void *opaque)
-{
-    AioContext *ctx = aio_context_new("outer", NULL);
-    aio_post(ctx, step_other, NULL);
-    aio_context_step(ctx, false);
-}
-
-static void r2_running_a_loop_from_its_own_callback_aborts(void **state)
-{
-    assert_dies(nest, NULL, "is run from inside a turn");
-    assert_dies(nest_other, NULL, "is run from inside a turn");
-}
-
-static void *step_thread(void *ctx)
-{
-    aio_context_step(ctx, false);
-    return NULL;
-}
-
-static void step_foreign(void *opaque)
-{
-    AioContext *ctx = aio_context_new("mine", NULL);
-    pthread_t thread;
-    thread_start(&thread, THREAD_VCPU, "vcpu/0", step_thread, ctx);
-    pthread_join(thread, NULL);
-}
-
-/* Somebody closed a descriptor once too often, and it was ours. */
-static void lose_epoll_descriptor(void *arg)
-{
-    AioContext *ctx = aio_context_new("robbed", NULL);
-    close(ctx->epoll_fd);
-    aio_context_step(ctx, true);
-}
-
-static void a_loop_that_cannot_wait_aborts_and_does_not_spin(void **state)
-{
-    assert_dies(lose_epoll_descriptor, NULL, "epoll_pwait2 of 'robbed': Bad file descriptor");
-}
-
-static void r2_running_another_threads_loop_aborts(void **state)
-{
-    assert_dies(step_foreign, NULL, "not at home");
-}
-
-NO_THREAD_SAFETY_ANALYSIS static void enter_main_as_vcpu(void *opaque)
-{
-    thread_adopt_role(THREAD_VCPU, "vcpu/0");
-    bql_lock(); /* holding the big lock makes no thread main */
-    enter_main();
-}
-
-static void r1_holding_the_big_lock_makes_no_thread_main(void **state)
-{
-    assert_dies(enter_main_as_vcpu, NULL, "main code entered by thread 'vcpu/0'");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -509,10 +429,6 @@ int main(void)
                                         loop_teardown),
         cmocka_unit_test_setup_teardown(a_turn_runs_a_bounded_number_of_bottom_halves, loop_setup,
                                         loop_teardown),
-        cmocka_unit_test(r1_holding_the_big_lock_makes_no_thread_main),
-        cmocka_unit_test(r2_running_a_loop_from_its_own_callback_aborts),
-        cmocka_unit_test(a_loop_that_cannot_wait_aborts_and_does_not_spin),
-        cmocka_unit_test(r2_running_another_threads_loop_aborts),
     };
     return cmocka_run_group_tests_name("util/aio", tests, NULL, NULL);
 }
