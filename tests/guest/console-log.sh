@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 120
+# timeout: 900
 # The console in two places: on the terminal and, with the time, in a file; and on standard error when
 # the guest dies with its console elsewhere.
 . "$(dirname "$0")/common.bash"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 300
+# timeout: 900
 # dump-guest-memory: what gdb finds in the dump of a guest of ours, whom it makes wait, and how it
 # fails.
 . "$(dirname "$0")/common.bash"

@@ -3,7 +3,7 @@
 # Every way a guest can end gives the exit status that vmm/exit_status.h and skiff(1) promise, and
 # says why.
 # tier: kvm
-# timeout: 180
+# timeout: 900
 . "$(dirname "$0")/common.bash"
 
 test_power_off_is_0() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 180
+# timeout: 900
 """The gdb stub by its packets: what gdb itself does not send, and what no client should."""
 import os
 import random

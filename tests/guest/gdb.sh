@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 240
+# timeout: 900
 # gdb with a guest of our own, its source lines and symbols: what a person types.
 . "$(dirname "$0")/common.bash"
 

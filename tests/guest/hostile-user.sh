@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 180
+# timeout: 900
 # Whatever is wrong with a command line, a file, or the host, skiff ends at once, with status 2,
 # nothing on standard output and one line on standard error that names the culprit. MESSAGES=FILE
 # collects all those lines.

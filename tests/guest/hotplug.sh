@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 400
+# timeout: 900
 # Disks, sources of random bytes and serial ports come and go under I/O, 500 times each. The guest
 # (guest-images/src/hotplug.c) says how many it saw, and ends the test when data is not what it was.
 . "$(dirname "$0")/common.bash"
@@ -26,7 +26,7 @@ drive_vm() {
     command -v python3 >/dev/null || skip "python3 is not installed"
     {
         cat <<'PYTHON'
-import socket, sys
+import socket, sys, time
 sys.path.insert(0, "tests/support")
 from qmp import Qmp, QmpError
 work = sys.argv[1]
@@ -54,6 +54,11 @@ def refuse(text, command, error_class="GenericError", **arguments):
 
 def present(i):
     return any(d["qdev_id"] == i for bus in vm.cmd("query-pci") for d in bus["devices"])
+
+def wait_hanging():
+    """Until the disk of start_with_hanging_disk hangs."""
+    while b"block_fault_inject" not in open(sys.argv[2], "rb").read():
+        time.sleep(0.01)
 PYTHON
         cat
     } >"$work/drive.py"
@@ -122,6 +127,7 @@ test_a_device_comes_and_is_asked_back_while_the_VM_is_stopped() {
     wait_output '^hotplug: ready'
     drive_vm <<'PYTHON'
 vm.cmd("stop")
+vm.wait_event("STOP")
 plug(driver="virtio-blk-pci", id="disk", drive="d0")
 vm.cmd("device_del", id="disk")
 refuse("Device disk is already in the process of unplug", "device_del", id="disk")
@@ -210,15 +216,17 @@ PYTHON
 # The guest has written to its disk, whose further writes never complete.
 start_with_hanging_disk() {
     start_vm hotplug -blockdev \
-        driver=fault,node-name=d0,hold=on,fail-op=write,fail-after=16,file.driver=mem,file.size=1M
+        driver=fault,node-name=d0,hold=on,fail-op=write,fail-after=16,file.driver=mem,file.size=1M \
+        -trace block_fault_inject
     wait_output '^hotplug: ready'
 }
 
 test_quit_while_an_unplug_waits_for_a_disk_that_hangs() {
     guest_words=rude
     start_with_hanging_disk
-    drive_vm <<'PYTHON'
+    drive_vm "$output" <<'PYTHON'
 plug(driver="virtio-blk-pci", id="disk", drive="d0")
+wait_hanging()
 vm.cmd("device_del", id="disk")
 while present("disk"): # the guest ejects it at once
     pass
@@ -233,8 +241,9 @@ PYTHON
 
 test_quit_while_a_driver_waits_for_the_reset_of_a_disk_that_hangs() {
     start_with_hanging_disk
-    drive_vm <<'PYTHON'
+    drive_vm "$output" <<'PYTHON'
 plug(driver="virtio-blk-pci", id="disk", drive="d0")
+wait_hanging()
 vm.cmd("device_del", id="disk")
 assert present("disk")
 assert vm.cmd("query-status")["status"] == "running"

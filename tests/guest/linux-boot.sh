@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 300
+# timeout: 600
 # Debian's unmodified cloud kernel boots by every way there is, with the memory and the root it is
 # given.
 . "$(dirname "$0")/common.bash"

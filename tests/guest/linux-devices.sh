@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 200
+# timeout: 400
 # What Debian's kernel sees of the machine, all in one boot with four CPUs and every virtio device.
 . "$(dirname "$0")/common.bash"
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 300
+# timeout: 600
 # gdb reads the dump of a Debian guest, with its kernel where KASLR has put it: registers of all
 # CPUs, data by virtual and by physical address.
 . "$(dirname "$0")/common.bash"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 600
+# timeout: 1200
 # -exec with Debian's kernel and the real agent: streams, input, statuses, early ends. docs/exec.md
 . "$(dirname "$0")/common.bash"
 

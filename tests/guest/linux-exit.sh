@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 300
+# timeout: 600
 # How a Linux guest ends is what the exit status says (vmm/exit_status.h).
 . "$(dirname "$0")/common.bash"
 

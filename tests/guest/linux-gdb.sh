@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 600
+# timeout: 1200
 # gdb debugs Debian's kernel: from before its first instruction, and while it runs on four vCPUs.
 . "$(dirname "$0")/common.bash"
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 300
+# timeout: 600
 # The human monitor looks at Debian's kernel through the kernel's own page tables, and presses the
 # NMI button.
 . "$(dirname "$0")/common.bash"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 300
+# timeout: 600
 # Debian's unmodified kernel takes a disk, a source of random bytes and a serial port while it runs,
 # uses them and lets them go: without a word on its command line, without a program in the guest.
 . "$(dirname "$0")/common.bash"

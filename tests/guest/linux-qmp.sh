@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
-# timeout: 600
+# timeout: 1200
 # A Debian guest driven over QMP by a client in Python (tests/support/drive_linux.py), through all
 # of its life.
 . "$(dirname "$0")/common.bash"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 120
+# timeout: 900
 # -notify: what is told, on descriptors and datagram sockets, and receivers that misbehave.
 . "$(dirname "$0")/common.bash"
 

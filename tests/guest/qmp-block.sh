@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 300
+# timeout: 900
 # Disks by QMP while their guest works on them: looked at, counted, reopened, resized, added,
 # deleted, failing, hanging. blk-verify checks all that it reads.
 . "$(dirname "$0")/common.bash"

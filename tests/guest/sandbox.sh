@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 180
+# timeout: 900
 # -sandbox and -run-with, seen from outside: what the process is once the guest runs, and that it
 # does its work. `make check-sandbox` runs all the other scripts in a sandbox too.
 . "$(dirname "$0")/common.bash"

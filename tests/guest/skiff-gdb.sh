@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 240
+# timeout: 900
 # vmm/skiff-gdb.py shows what goes on inside a skiff whose disk holds requests for ever while it is
 # to be resized: in the live process, and in its core file.
 . "$(dirname "$0")/common.bash"

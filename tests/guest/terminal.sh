@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 180
+# timeout: 900
 # The terminal, pipes, files, sockets and pseudo-terminals at the serial port; -pidfile and
 # -daemonize. A terminal is as it was before on every way out, and no output is lost.
 . "$(dirname "$0")/common.bash"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: unit
-# timeout: 180
+# timeout: 900
 # The lab itself: what passes through, and what its exit statuses tell apart.
 . "$(dirname "$0")/../guest/common.bash"
 command -v qemu-system-x86_64 >/dev/null || { echo "no qemu-system-x86_64"; exit 77; }
