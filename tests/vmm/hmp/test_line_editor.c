@@ -7,11 +7,11 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <string.h>
+#include "tests/support/shown_terminal.h"
 #include "vmm/hmp/line_editor.h"
 
 #define PROMPT "> "
 #define LINE_MAX_BYTES 64
-#define TERMINAL_COLUMNS 256
 
 #define UP "\033[A"
 #define DOWN "\033[B"
@@ -21,107 +21,20 @@
 #define END "\033OF"
 #define DELETE "\033[3~"
 
-/* One row of characters; a new one on every newline. */
-typedef struct Terminal {
-    gunichar row[TERMINAL_COLUMNS];
-    unsigned columns, cursor;
-    char sequence[16];
-    unsigned sequence_length; /* 0: none */
-    unsigned bells;
-    GString *raw;
-} Terminal;
-
 typedef struct Rig {
     LineEditor *editor;
-    Terminal terminal;
+    ShownTerminal terminal;
     GPtrArray *lines; /* char *, or "" and a count for those that were too long */
     unsigned too_long;
     const char *const *words;
 } Rig;
-
-/* ---- the terminal ---- */
-
-/* The right half of a wide character is 0. One without a width is not kept. */
-static void terminal_put(Terminal *t, gunichar c)
-{
-    if (g_unichar_iszerowidth(c)) {
-        return;
-    }
-    assert_true(t->cursor + 1 < TERMINAL_COLUMNS);
-    t->row[t->cursor++] = c;
-    if (g_unichar_iswide(c)) {
-        t->row[t->cursor++] = 0;
-    }
-    t->columns = MAX(t->columns, t->cursor);
-}
-
-static void terminal_sequence(Terminal *t)
-{
-    unsigned n = (unsigned)g_ascii_strtoull(t->sequence + 2, NULL, 10);
-    switch (t->sequence[t->sequence_length - 1]) {
-    case 'K':
-        t->columns = t->cursor;
-        break;
-    case 'D':
-        assert_true(n <= t->cursor);
-        t->cursor -= n;
-        break;
-    case 'H':
-    case 'J':
-        t->columns = t->cursor = 0;
-        break;
-    default:
-        fail_msg("unknown sequence %s", t->sequence + 1);
-    }
-    t->sequence_length = 0;
-}
-
-static void terminal_take(Terminal *t, gunichar c)
-{
-    if (t->sequence_length > 0) {
-        assert_true(t->sequence_length < sizeof(t->sequence) - 1);
-        t->sequence[t->sequence_length++] = (char)c;
-        t->sequence[t->sequence_length] = '\0';
-        if (t->sequence_length > 2 && c >= 0x40) {
-            terminal_sequence(t);
-        }
-    } else if (c == 0x1b) {
-        t->sequence[t->sequence_length++] = (char)c;
-    } else if (c == '\b') {
-        assert_true(t->cursor > 0);
-        t->cursor--;
-    } else if (c == '\n') {
-        t->columns = t->cursor = 0;
-    } else if (c == '\a') {
-        t->bells++;
-    } else {
-        assert_true(c >= 0x20 && c != 0x7f);
-        terminal_put(t, c);
-    }
-}
-
-/* Without blanks at the end, which nobody sees. */
-static char *terminal_text(const Terminal *t)
-{
-    GString *text = g_string_new(NULL);
-    for (unsigned i = 0; i < t->columns; i++) {
-        if (t->row[i] != 0) {
-            g_string_append_unichar(text, t->row[i]);
-        }
-    }
-    return g_strchomp(g_string_free(text, false));
-}
 
 /* ---- the rig ---- */
 
 static void rig_write(void *opaque, const char *text, size_t size)
 {
     Rig *rig = opaque;
-    assert_true(g_utf8_validate(text, (gssize)size, NULL));
-    g_string_append_len(rig->terminal.raw, text, (gssize)size);
-    for (const char *p = text; p < text + size; p += g_utf8_skip[(uint8_t)*p]) {
-        terminal_take(&rig->terminal, g_utf8_get_char(p));
-    }
+    shown_terminal_write(&rig->terminal, text, size);
 }
 
 static void rig_line(void *opaque, const char *line)
@@ -157,7 +70,7 @@ static int rig_setup(void **state)
     enter_main();
     Rig *rig = g_new0(Rig, 1);
     rig->lines = g_ptr_array_new_with_free_func(g_free);
-    rig->terminal.raw = g_string_new(NULL);
+    shown_terminal_init(&rig->terminal);
     rig->editor = line_editor_new(PROMPT, LINE_MAX_BYTES, &ops, rig);
     line_editor_show(rig->editor);
     *state = rig;
@@ -170,7 +83,7 @@ static int rig_teardown(void **state)
     Rig *rig = *state;
     line_editor_free(rig->editor);
     g_ptr_array_free(rig->lines, true);
-    g_string_free(rig->terminal.raw, true);
+    shown_terminal_clear(&rig->terminal);
     g_free(rig);
     return 0;
 }
@@ -190,7 +103,7 @@ static RUNS_IN_MAIN void rig_type(Rig *rig, const char *keys)
 /* What stands behind the prompt, and in which column of it the cursor is. */
 static void assert_shows(const Rig *rig, const char *text, unsigned cursor)
 {
-    g_autofree char *shown = terminal_text(&rig->terminal);
+    g_autofree char *shown = shown_terminal_text(&rig->terminal);
     g_autofree char *expected = g_strchomp(g_strconcat(PROMPT, text, NULL));
     assert_string_equal(shown, expected);
     assert_int_equal(rig->terminal.cursor, strlen(PROMPT) + cursor);
@@ -450,7 +363,7 @@ static void whatever_is_typed_the_terminal_shows_the_line(void **state)
             rig_type(rig, keys[g_rand_int_range(rand, 0, G_N_ELEMENTS(keys))]);
         }
         rig_type(rig, "\001\005"); /* also ends a sequence */
-        g_autofree char *shown = terminal_text(&rig->terminal);
+        g_autofree char *shown = shown_terminal_text(&rig->terminal);
         unsigned before = rig->lines->len, too_long = rig->too_long;
         rig_type(rig, "\r");
         if (rig->too_long == too_long) {
