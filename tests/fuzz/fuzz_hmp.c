@@ -17,9 +17,9 @@
 #include "tests/support/fake_chardev.h"
 #include "tests/support/fake_vm.h"
 #include "tests/support/fuzzer.h"
+#include "tests/support/host_kvm.h"
 #include "util/log.h"
 #include "vmm/hmp/hmp.h"
-#include "vmm/x86_64/arch_vcpu.h"
 
 #define FUZZ_RAM 65536u
 #define FUZZ_INPUT_MAX 4096 /* what an idle monitor takes at once */
@@ -76,14 +76,8 @@ static void fuzz_make_vcpu(void *opaque)
 
 static RUNS_IN_MAIN void fuzz_open_kvm(AioContext *ctx)
 {
-    static const SmpTopology one = {.cpus = 1, .sockets = 1, .cores = 1, .threads = 1};
-    g_autoptr(GError) error = NULL;
-    GuestRam no_ram = {0};
-    X86CpuModel model;
-    bool ok = kvm_open(&fuzz_kvm, &error) && kvm_create_vm(&fuzz_kvm, &no_ram, &error) &&
-              x86_cpu_model_parse(NULL, &model, &error) &&
-              x86_cpus_init(&fuzz_cpus, &fuzz_kvm, &model, &one, &error);
-    fuzz_require(ok, "KVM", ok ? "" : error->message);
+    static const GuestRam no_ram;
+    host_kvm_open(&fuzz_kvm, &fuzz_cpus, &no_ram, 1);
     co_start(ctx, fuzz_make_vcpu, NULL);
     while (fuzz_vcpus == NULL) {
         aio_context_step(ctx, true);

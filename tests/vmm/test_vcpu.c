@@ -11,14 +11,12 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "tests/support/host_kvm.h"
 #include "util/log.h"
 #include "util/sched_point.h"
 #include "vmm/vcpu.h"
-#include "vmm/x86_64/arch_vcpu.h"
-#include "vmm/x86_64/boot_state.h"
 
 #define TEST_RAM_SIZE (4u << 20)
-#define TEST_CODE 0x1000u
 #define TEST_COUNTER 0x2000u
 #define TEST_MMIO 0xd0000000u
 #define TEST_PORT 0x80
@@ -59,9 +57,6 @@ static void rig_event(void *opaque, int event)
     atomic_store(&((Rig *)opaque)->last_event, event);
 }
 
-static const BootState rig_boot = {
-    .mode = X86_BOOT_PROT32, .rip = TEST_CODE, .code_selector = 8, .data_selector = 16};
-
 static uint32_t rig_counter(const Rig *rig)
 {
     return __atomic_load_n((uint32_t *)(void *)(rig->host + TEST_COUNTER), __ATOMIC_SEQ_CST);
@@ -70,7 +65,7 @@ static uint32_t rig_counter(const Rig *rig)
 static void rig_load(Rig *rig, const void *code, size_t size)
 {
     memset(rig->host, 0, TEST_RAM_SIZE);
-    memcpy(rig->host + TEST_CODE, code, size);
+    memcpy(rig->host + HOST_KVM_CODE, code, size);
 }
 
 static void rig_main(void *opaque)
@@ -88,7 +83,7 @@ static void rig_main(void *opaque)
     GError *error = NULL;
     rig->set = vcpus_co_new(&config, &error);
     assert_non_null(rig->set);
-    assert_true(vcpus_co_reset(rig->set, &rig_boot, &error));
+    assert_true(vcpus_co_reset(rig->set, &host_kvm_boot, &error));
     rig->body(rig);
     vcpus_co_park(rig->set);
     vcpus_free(rig->set);
@@ -115,16 +110,11 @@ static void rig_run(void (*body)(Rig *rig), unsigned cpus, const void *code, siz
     Rig rig = {.body = body};
     GError *error = NULL;
     rig.ctx = aio_context_new("main", &error);
-    assert_true(kvm_open(&rig.kvm, &error));
     rig.host =
         mmap(NULL, TEST_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     RamBlock block = {.size = TEST_RAM_SIZE, .host = rig.host, .fd = -1, .name = "ram"};
     guest_ram_add(&rig.ram, &block);
-    assert_true(kvm_create_vm(&rig.kvm, &rig.ram, &error));
-    X86CpuModel model;
-    assert_true(x86_cpu_model_parse(NULL, &model, &error));
-    SmpTopology smp = {.cpus = cpus, .sockets = 1, .cores = cpus, .threads = 1};
-    assert_true(x86_cpus_init(&rig.cpus, &rig.kvm, &model, &smp, &error));
+    host_kvm_open(&rig.kvm, &rig.cpus, &rig.ram, cpus);
     rig_map(&rig);
     rig_load(&rig, code, size);
     co_start(rig.ctx, rig_main, &rig);
@@ -137,9 +127,7 @@ static void rig_run(void (*body)(Rig *rig), unsigned cpus, const void *code, siz
     bql_unlock();
     address_space_free(rig.mmio);
     address_space_free(rig.pio);
-    x86_cpuid_free(rig.cpus.cpuid);
-    g_free(rig.cpus.msr_list);
-    kvm_close(&rig.kvm);
+    host_kvm_close(&rig.kvm, &rig.cpus);
     munmap(rig.host, TEST_RAM_SIZE);
     aio_context_free(rig.ctx);
 }
@@ -265,7 +253,7 @@ static void body_reset(Rig *rig)
         rig_load(rig, code_mmio_loop, sizeof(code_mmio_loop));
         atomic_store(&rig->accesses, 0);
         GError *error = NULL;
-        assert_true(vcpus_co_reset(rig->set, &rig_boot, &error));
+        assert_true(vcpus_co_reset(rig->set, &host_kvm_boot, &error));
         assert_true(arch_vm_reset(&rig->kvm, &error));
         assert_int_equal(rig_counter(rig), 0);
     }
@@ -326,7 +314,7 @@ static coroutine_fn RUNS_IN_MAIN void rig_call(Rig *rig, TestCall *call)
     *call = (TestCall){.rig = rig};
     vcpus_co_call(rig->set, 0, call_look, call);
     assert_true(call->ran_in_its_thread);
-    assert_in_range(call->regs.rip, TEST_CODE, TEST_CODE + 0x100);
+    assert_in_range(call->regs.rip, HOST_KVM_CODE, HOST_KVM_CODE + 0x100);
 }
 
 static void body_calls(Rig *rig)
@@ -428,7 +416,7 @@ static void body_triple(Rig *rig)
     vcpus_co_park(rig->set);
     GError *error = NULL;
     rig_load(rig, code_mmio_loop, sizeof(code_mmio_loop));
-    assert_true(vcpus_co_reset(rig->set, &rig_boot, &error));
+    assert_true(vcpus_co_reset(rig->set, &host_kvm_boot, &error));
     vcpus_unpark(rig->set);
     rig_wait(rig, rig_done_more, 0);
 }

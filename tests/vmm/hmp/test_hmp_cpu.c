@@ -5,10 +5,8 @@
 
 #include <sys/ioctl.h>
 #include <unistd.h>
-#include "vmm/x86_64/arch_vcpu.h"
-#include "vmm/x86_64/boot_state.h"
+#include "tests/support/host_kvm.h"
 
-#define TEST_CODE 0x1000u
 #define TEST_COUNTER 0x2000u
 #define TEST_LVT_LINT1 0x360
 #define TEST_LVT_NMI 0x400u
@@ -25,9 +23,6 @@ typedef struct Rig {
 /* mov eax, 0x12345678; mov esp, 0x5000; loop: inc dword [0x2000]; jmp loop */
 static const uint8_t code_count[] = {0xb8, 0x78, 0x56, 0x34, 0x12, 0xbc, 0x00, 0x50, 0x00,
                                      0x00, 0xff, 0x05, 0x00, 0x20, 0x00, 0x00, 0xeb, 0xf8};
-
-static const BootState rig_boot = {
-    .mode = X86_BOOT_PROT32, .rip = TEST_CODE, .code_selector = 8, .data_selector = 16};
 
 static void rig_vcpu_event(void *opaque, int event)
 {
@@ -50,7 +45,7 @@ static void rig_main(void *opaque)
     GError *error = NULL;
     vm->vcpus = vcpus_co_new(&config, &error);
     assert_non_null(vm->vcpus);
-    assert_true(vcpus_co_reset(vm->vcpus, &rig_boot, &error));
+    assert_true(vcpus_co_reset(vm->vcpus, &host_kvm_boot, &error));
     rig->body(rig);
     vcpus_co_park(vm->vcpus);
     vcpus_free(vm->vcpus);
@@ -64,22 +59,14 @@ static void rig_run(void (*body)(Rig *rig), unsigned cpus)
     enter_main();
     Rig rig = {.base = base, .body = body};
     Vm *vm = &rig.base->vm;
-    GError *error = NULL;
-    X86CpuModel model;
-    SmpTopology smp = {.cpus = cpus, .sockets = 1, .cores = cpus, .threads = 1};
-    memcpy(hmp_rig_ram + TEST_CODE, code_count, sizeof(code_count));
-    assert_true(kvm_open(&vm->kvm, &error));
-    assert_true(kvm_create_vm(&vm->kvm, &vm->ram, &error));
-    assert_true(x86_cpu_model_parse(NULL, &model, &error));
-    assert_true(x86_cpus_init(&rig.cpus, &vm->kvm, &model, &smp, &error));
+    memcpy(hmp_rig_ram + HOST_KVM_CODE, code_count, sizeof(code_count));
+    host_kvm_open(&vm->kvm, &rig.cpus, &vm->ram, cpus);
     rig.base->config.smp = g_strdup_printf("%u,sockets=1,cores=%u,threads=1", cpus, cpus);
     co_start(vm->ctx, rig_main, &rig);
     while (!rig.done) {
         aio_context_step(vm->ctx, true);
     }
-    x86_cpuid_free(rig.cpus.cpuid);
-    g_free(rig.cpus.msr_list);
-    kvm_close(&vm->kvm);
+    host_kvm_close(&vm->kvm, &rig.cpus);
     qmp_rig_teardown(&base);
 }
 
