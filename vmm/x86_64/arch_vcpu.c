@@ -113,22 +113,26 @@ static struct kvm_msrs *x86_msrs_new(unsigned count)
     return msrs;
 }
 
-/* Reads the MSRs one by one: a batch would stop at one that this KVM lists but does not have. */
+/* A batch stops at an MSR that this KVM lists but does not have: go on behind it. */
 static struct kvm_msrs *x86_read_msrs(const ArchCpus *cpus, int fd)
 {
-    unsigned count = cpus->msr_list->nmsrs;
-    struct kvm_msrs *msrs = x86_msrs_new(count);
-    g_autofree struct kvm_msrs *one = x86_msrs_new(1);
-    unsigned kept = 0;
-    for (unsigned i = 0; i < count; i++) {
+    struct kvm_msrs *msrs = x86_msrs_new(cpus->msr_list->nmsrs);
+    unsigned wanted = 0, kept = 0;
+    for (unsigned i = 0; i < cpus->msr_list->nmsrs; i++) {
         uint32_t index = cpus->msr_list->indices[i];
-        if (index == X86_MSR_TSC || index == X86_MSR_TSC_ADJUST) {
-            continue; /* the TSC counts on across a reset, in step on all vCPUs */
-        }
-        one->entries[0] = (struct kvm_msr_entry){.index = index};
-        if (ioctl(fd, KVM_GET_MSRS, one) == 1) {
-            msrs->entries[kept++] = one->entries[0];
-        }
+        if (index != X86_MSR_TSC && index != X86_MSR_TSC_ADJUST) {
+            msrs->entries[wanted++].index = index;
+        } /* else: the TSC counts on across a reset, in step on all vCPUs */
+    }
+    g_autofree struct kvm_msrs *batch = x86_msrs_new(wanted);
+    for (unsigned done = 0; done < wanted;) {
+        batch->nmsrs = wanted - done;
+        memcpy(batch->entries, &msrs->entries[done], batch->nmsrs * sizeof(batch->entries[0]));
+        int got = ioctl(fd, KVM_GET_MSRS, batch);
+        unsigned read = got > 0 ? (unsigned)got : 0;
+        memmove(&msrs->entries[kept], batch->entries, read * sizeof(batch->entries[0]));
+        kept += read;
+        done += read + 1;
     }
     msrs->nmsrs = kept;
     return msrs;
