@@ -2,9 +2,9 @@
 /*
  * aio=native: Linux AIO, for O_DIRECT (on buffered files io_submit() would block the loop).
  *
- * Requests are gathered and submitted together at the end of the turn; an eventfd tells of
- * completions, which are then taken from the ring that the kernel shares with us, without a system
- * call. That ring has one consumer: the context's thread.
+ * Requests are gathered and submitted at the end of the turn, a few with each system call; an
+ * eventfd tells of completions, which are then taken from the ring that the kernel shares with us,
+ * without a system call. That ring has one consumer: the context's thread.
  */
 #include <errno.h>
 #include <libaio.h>
@@ -15,7 +15,6 @@
 #include "block/trace_events.h"
 
 #define NATIVE_DEPTH 512u
-#define NATIVE_BATCH 64u
 #define NATIVE_REAP_MAX 128u
 #define NATIVE_RING_MAGIC 0xa10a10a1u
 
@@ -117,7 +116,7 @@ static void engine_native_prepare(EngineNative *e, BlockIo *io)
 
 static unsigned engine_native_gather(const EngineNative *e, struct iocb **batch)
 {
-    unsigned room = MIN(NATIVE_BATCH, NATIVE_DEPTH - e->in_flight);
+    unsigned room = MIN(block_engine_batch(e->in_flight), NATIVE_DEPTH - e->in_flight);
     unsigned count = 0;
     for (BlockIo *io = e->queued; io != NULL && count < room; io = io->next) {
         batch[count++] = &io->iocb;
@@ -139,7 +138,7 @@ static void engine_native_flush(void *opaque)
 {
     EngineNative *e = opaque;
     enter_iothread(e->base.ctx);
-    struct iocb *batch[NATIVE_BATCH];
+    struct iocb *batch[BLOCK_ENGINE_BATCH_MAX];
     unsigned count;
     while ((count = engine_native_gather(e, batch)) > 0) {
         int ret = io_submit(e->context, count, batch);
@@ -156,6 +155,9 @@ static void engine_native_flush(void *opaque)
             engine_native_pop(e);
         }
         e->in_flight += (unsigned)ret;
+        if (engine_native_ready(e)) {
+            engine_native_reap(e); /* what is done by now need not wait for the eventfd */
+        }
     }
 }
 
