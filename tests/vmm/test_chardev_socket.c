@@ -104,6 +104,52 @@ static void a_reader_that_vanishes_frees_the_ring(void **state)
     assert_int_equal(chardev_put_text(c, "goes nowhere"), 12);
 }
 
+/* Of a server whose frontend has no room. */
+static Chardev *serve_without_room(ChardevFixture *x, const char *path)
+{
+    x->f->room = 0;
+    chardev_fixture_add(x, "socket,id=a,path=%s,server=on,wait=off", path);
+    return chardev_fixture_use(x, "a");
+}
+
+static void a_client_that_leaves_is_noticed_without_reading(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    Chardev *c = serve_without_room(x, path);
+
+    for (unsigned round = 0; round < 2; round++) { /* it makes room for the next one */
+        int fd = unix_client(path);
+
+        STEP_UNTIL(x->ctx, chardev_connected(c));
+        close(fd);
+        STEP_UNTIL(x->ctx, !chardev_connected(c));
+    }
+    assert_string_equal(x->f->events->str, "OCOC");
+}
+
+static void what_a_client_said_before_it_left_waits_for_the_frontend(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    Chardev *c = serve_without_room(x, path);
+    int fd = unix_client(path);
+
+    enter_main();
+    chardev_peer_says(fd, "bye");
+    close(fd);
+    STEP_UNTIL(x->ctx, chardev_connected(c));
+    chardev_harness_settle(x->ctx);
+    assert_true(chardev_connected(c));
+    x->f->room = 2;
+    chardev_accept_input(c);
+    STEP_UNTIL(x->ctx, x->f->received->len == 2);
+    x->f->room = 1;
+    chardev_accept_input(c);
+    STEP_UNTIL(x->ctx, !chardev_connected(c)); /* no room again, and nothing left */
+    assert_string_equal(x->f->received->str, "bye");
+}
+
 static void a_waiting_server_opens_with_its_first_client(void **state)
 {
     ChardevFixture *x = *state;
@@ -248,6 +294,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CHARDEV_TEST(a_server_serves_one_client_after_the_other),
         CHARDEV_TEST(a_reader_that_vanishes_frees_the_ring),
+        CHARDEV_TEST(a_client_that_leaves_is_noticed_without_reading),
+        CHARDEV_TEST(what_a_client_said_before_it_left_waits_for_the_frontend),
         CHARDEV_TEST(a_waiting_server_opens_with_its_first_client),
         CHARDEV_TEST(a_dead_socket_is_replaced_and_a_live_one_is_not),
         CHARDEV_TEST(a_server_removes_its_socket_at_the_end),
