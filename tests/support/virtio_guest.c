@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include "tests/support/loops_settle.h"
 
 #define PCI_CAP_POINTER 0x34
 #define PCI_CAP_VENDOR 0x09
 #define MSIX_ENABLE 0x8000
-#define SETTLE_ROUNDS 6 /* kick, request, completion, coroutine, flush, message to main */
 
 /* ---- the machine ---- */
 
@@ -108,17 +108,9 @@ void virtio_bench_step(VirtioBench *b)
     aio_context_step(b->main_ctx, false);
 }
 
-static void bench_nothing(void *opaque)
-{
-}
-
 void virtio_bench_settle(VirtioBench *b)
 {
-    for (unsigned i = 0; i < SETTLE_ROUNDS; i++) {
-        virtio_bench_at_home(b, bench_nothing, NULL);
-        while (aio_context_step(b->main_ctx, false)) {
-        }
-    }
+    loops_settle(b->main_ctx, b->home);
 }
 
 uint64_t virtio_bench_alloc(VirtioBench *b, uint64_t bytes)

@@ -3,8 +3,8 @@
  * A guest's virtio-pci driver, and the machine around it, without KVM: the test's thread is main
  * and also the vCPU; one iothread is real.
  *
- * What the iothread does is waited for by round trips through it (virtio_bench_settle()), so a test
- * decides what has happened and sleeps nowhere.
+ * What the iothread does is waited for until it has nothing to do (virtio_bench_settle()), so a
+ * test decides what has happened and sleeps nowhere.
  */
 #ifndef SKIFF_TESTS_VIRTIO_GUEST_H
 #define SKIFF_TESTS_VIRTIO_GUEST_H
