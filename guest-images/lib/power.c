@@ -12,6 +12,7 @@
 #define KEYBOARD_PULSE_RESET 0xfe
 #define PVPANIC_PORT 0x505
 #define PVPANIC_PANICKED 1
+#define PM1_POWER_BUTTON 0x0100
 #define PM1_SLEEP_TYPE_SHIFT 10
 #define PM1_SLEEP_ENABLE (1u << 13)
 
@@ -39,6 +40,12 @@ void power_reset_by_keyboard(void)
         }
     }
     cpu_out8(KEYBOARD_STATUS_PORT, KEYBOARD_PULSE_RESET);
+}
+
+bool power_button_pressed(void)
+{
+    uint16_t port = acpi_facts()->pm1a_event_port;
+    return port && (cpu_in16(port) & PM1_POWER_BUTTON);
 }
 
 void power_panic(void)

@@ -11,7 +11,11 @@
 #include "lib/text.h"
 
 #define INIT_SETTLE_NS (200 * CLOCK_NS_PER_US)
-#define START_LIMIT_NS (1 * CLOCK_NS_PER_S)
+#define START_AGAIN_NS (100 * CLOCK_NS_PER_MS)
+/* One that the tables name does come, on a busy host some time later; of others, none may be there.
+ */
+#define START_LIMIT_NS (60 * CLOCK_NS_PER_S)
+#define GUESS_LIMIT_NS (1 * CLOCK_NS_PER_S)
 
 extern const uint8_t trampoline_start[], trampoline_end[];
 extern const uint32_t trampoline_cpu, trampoline_stack;
@@ -69,7 +73,7 @@ static bool wait_online(const Cpu *cpu, uint64_t limit_ns)
     return true;
 }
 
-static bool start_cpu(uint32_t apic_id)
+static bool start_cpu(uint32_t apic_id, uint64_t limit_ns)
 {
     Cpu *cpu = memory_alloc(sizeof(*cpu), 64);
     uint8_t *stacks = memory_alloc(2 * CPU_STACK_SIZE, 16);
@@ -84,9 +88,9 @@ static bool start_cpu(uint32_t apic_id)
     lapic_send_init(apic_id);
     clock_wait_ns(INIT_SETTLE_NS);
     lapic_send_startup(apic_id, LAYOUT_TRAMPOLINE_GPA >> 12);
-    if (!wait_online(cpu, START_LIMIT_NS / 10)) {
+    if (!wait_online(cpu, START_AGAIN_NS)) {
         lapic_send_startup(apic_id, LAYOUT_TRAMPOLINE_GPA >> 12);
-        if (!wait_online(cpu, START_LIMIT_NS)) {
+        if (!wait_online(cpu, limit_ns)) {
             return false;
         }
     }
@@ -121,7 +125,8 @@ unsigned smp_start(void)
     for (unsigned i = 0; i < candidates && count < limit; i++) {
         uint32_t apic_id = acpi->cpu_count ? acpi->apic_ids[i] : i;
         /* One that came late would take the start data of the next, so none is tried after it. */
-        if (apic_id != slots[0].cpu->apic_id && !start_cpu(apic_id)) {
+        uint64_t limit_ns = acpi->cpu_count ? START_LIMIT_NS : GUESS_LIMIT_NS;
+        if (apic_id != slots[0].cpu->apic_id && !start_cpu(apic_id, limit_ns)) {
             break;
         }
     }

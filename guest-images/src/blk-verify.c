@@ -7,7 +7,8 @@
  * generation (lib/pattern.h): what it must hold now. Requests in flight never overlap, except reads
  * with reads. In the end, after a flush, the whole span is read and checked once more.
  *
- * Words: `seed=` (1), `ops=` (2000, over all lanes) or `ms=` instead, `qd=` (16, per queue), `max=`
+ * Words: `seed=` (1), `ops=` (2000, over all lanes), `ms=` or `until=button` (the power
+ * button) instead, `qd=` (16, per queue), `max=`
  * (128k) largest request, `span=` (64M) and `base=` (0) which bytes of the disk, `odd=0` keeps
  * segments to whole sectors, `serial=` what get-id must return, and those of lib/blk.h.
  *
@@ -20,12 +21,14 @@
 #include "lib/clock.h"
 #include "lib/memory.h"
 #include "lib/pattern.h"
+#include "lib/power.h"
 #include "lib/random.h"
 #include "lib/smp.h"
 
 #define MAX_DEPTH 256
 #define POSITION_TRIES 8
 #define REPORT_LIMIT 8
+#define BUTTON_TURNS 64
 
 /* Out of 100; what the device does not offer becomes a read. */
 static const unsigned kind_weights[BLK_KIND_COUNT] = {42, 44, 5, 4, 4, 1};
@@ -56,6 +59,7 @@ static Lane lanes[BLK_MAX_QUEUES];
 static uint32_t seed;
 static uint64_t depth, max_sectors, end_ns;
 static bool odd_segments;
+static bool until_button, button_pressed;
 static char device_id[BLK_ID_SIZE + 1];
 static int device_id_known;
 
@@ -224,6 +228,9 @@ static void finish(Lane *lane, Slot *slot, uint32_t written)
 
 static bool random_is_over(const Lane *lane)
 {
+    if (until_button) {
+        return __atomic_load_n(&button_pressed, __ATOMIC_RELAXED);
+    }
     return end_ns ? clock_now_ns() >= end_ns : lane->ops_left == 0;
 }
 
@@ -307,6 +314,15 @@ static bool progress(Lane *lane)
     return any;
 }
 
+/* The boot CPU does it for all, now and then. */
+static void look_at_button(void)
+{
+    static uint32_t turn;
+    if (turn++ % BUTTON_TURNS == 0 && power_button_pressed()) {
+        __atomic_store_n(&button_pressed, true, __ATOMIC_RELAXED);
+    }
+}
+
 static void run_lanes(void *arg)
 {
     unsigned me = cpu_this()->index;
@@ -315,6 +331,9 @@ static void run_lanes(void *arg)
     while (busy) {
         bool any = false;
         busy = false;
+        if (until_button && me == 0) {
+            look_at_button();
+        }
         for (unsigned i = 0; i < blk->queue_count; i++) {
             Lane *lane = &lanes[i];
             if (lane->queue->cpu_index == me) {
@@ -404,6 +423,7 @@ void guest_main(void)
     blk = blk_open();
     prepare_lanes();
     uint64_t ms = bootinfo_get_number("ms", 0);
+    until_button = bootinfo_is_value("until", "button");
     end_ns = ms ? clock_now_ns() + ms * CLOCK_NS_PER_MS : 0;
     smp_run_all(run_lanes, NULL);
     report();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Never ends: every CPU spins and counts, the boot CPU also prints "tick N" every `ms=` (1000)
- * milliseconds. The counters lie in RAM at LAYOUT_SHARED_GPA for whoever looks from outside.
+ * milliseconds, the first when all of them have begun. The counters lie in RAM at LAYOUT_SHARED_GPA
+ * for whoever looks from outside.
  *
  * With `dirty=SIZE` every CPU also walks its share of that much RAM, writes the number of its round
  * to each page and checks that the round before is still there; a page that lost a write fails the
@@ -47,8 +48,21 @@ static void touch_page(volatile uint64_t *page, uint64_t round)
     page[WORDS_PER_PAGE - 1] = round;
 }
 
+static bool all_have_begun(void)
+{
+    for (unsigned i = 0; i < shared->cpu_count; i++) {
+        if (shared->cpus[i].counter == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void tick(void)
 {
+    if (shared->ticks == 0 && !all_have_begun()) {
+        return;
+    }
     if (clock_now_ns() >= next_tick_ns) {
         next_tick_ns = clock_now_ns() + tick_ns;
         shared->ticks++;

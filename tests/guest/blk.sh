@@ -138,7 +138,7 @@ test_memory_that_is_a_shared_memfd() {
 # have.
 test_a_corrupted_disk_is_noticed() {
     make_disk 64M
-    start_own_guest blk-verify 'ms=30000 span=1M' \
+    start_own_guest blk-verify 'ms=300000 span=1M' \
         -drive "if=none,id=disk,format=raw,file=$disk,cache=writeback" -device virtio-blk-pci,drive=disk
     while kill -0 "$skiff_pid" 2>/dev/null; do
         dd if=/dev/urandom of="$disk" bs=64k count=16 conv=notrunc status=none

@@ -210,7 +210,7 @@ test_block_nodes() {
 
 test_a_disk_that_another_skiff_has() {
     make_disk 64M
-    start_own_guest blk-verify 'ms=60000' -drive "file=$disk,format=raw,if=none,id=d" -device virtio-blk-pci,drive=d
+    start_own_guest blk-verify 'until=button' -drive "file=$disk,format=raw,if=none,id=d" -device virtio-blk-pci,drive=d
     wait_output '^blk-verify: sectors'
     with "$disk.*in use by process $skiff_pid" -drive "file=$disk,format=raw"
     with "$disk.*in use by process $skiff_pid" -drive "file=$disk,format=raw,readonly=on"

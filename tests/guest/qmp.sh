@@ -120,7 +120,7 @@ hung_disk=(-blockdev "driver=fault,node-name=disk,hold=on,fail-op=any,fail-after
     -device virtio-blk-pci,id=vda,drive=disk,iothread=io -object iothread,id=io -trace block_fault_inject)
 
 test_a_hung_disk_hangs_no_client() {
-    start_vm blk-verify 'ms=60000 qd=8 limit_ms=600000 mode=irq' "${hung_disk[@]}"
+    start_vm blk-verify 'until=button qd=8 limit_ms=10000000 mode=irq' "${hung_disk[@]}"
     wait_output block_fault_inject 4
     client <<'PYTHON'
 assert status() == {"status": "running", "running": True}
@@ -142,7 +142,7 @@ PYTHON
 }
 
 test_a_client_that_leaves_a_command_behind() {
-    start_vm blk-verify 'ms=60000 qd=8 limit_ms=600000 mode=irq' "${hung_disk[@]}"
+    start_vm blk-verify 'until=button qd=8 limit_ms=10000000 mode=irq' "${hung_disk[@]}"
     wait_output block_fault_inject 4
     client <<'PYTHON'
 vm.start("stop")

@@ -11,10 +11,14 @@ start_stuck() {
     command -v gdb >/dev/null || skip "gdb is not installed"
     gdb -nx -batch -ex 'python print("py" + "thon")' 2>/dev/null | grep -q '^python$' || skip "this gdb has no Python"
     ! grep -qaE '__(asan|tsan)_init' "$SKIFF" || skip "sanitizers keep stacks of their own"
-    start_own_guest blk-verify 'ms=100000 qd=4 limit_ms=100000 mode=irq' -m 32 -smp 2 -object iothread,id=io \
+    start_own_guest blk-verify 'until=button qd=4 limit_ms=10000000 mode=irq' -m 32 -smp 2 -object iothread,id=io \
         -blockdev driver=fault,node-name=disk,hold=on,fail-op=any,fail-after=5,file.driver=null-co,file.size=64M \
         -device virtio-blk-pci,id=vda,drive=disk,iothread=io -trace block_fault_inject "$@"
     wait_output block_fault_inject 8
+    # Of the last one it is told before it waits.
+    until ps -L -o comm=,stat= -p "$skiff_pid" | grep -q '^iothread/io *S'; do
+        sleep 0.05
+    done
 }
 
 # ask COMMAND…: has gdb execute them in the live process.
