@@ -291,7 +291,7 @@ static void work_that_arrives_as_polling_ends_is_not_lost(void **state)
     int wakes = 0;
     AioHandler *hw = aio_handler_add(*state, fd, &wake, &wakes);
     AioHandler *h = aio_handler_add(*state, -1, &ops, &m);
-    aio_context_set_polling(*state, 1000000000);
+    aio_context_set_polling(*state, INT64_C(3600) * 1000000000);
     aio_context_step(*state, true); /* a short blocking wait: from now on polling pays */
     assert_int_equal(m.begun, 0);
     aio_context_step(*state, true);
