@@ -188,12 +188,7 @@ static int dump_drop_in_worker(void *opaque)
 static coroutine_fn RUNS_IN_MAIN bool dump_co_write_stopped(Vm *vm)
 {
     RunState *rs = &vm->run;
-    bool ran = rs->phase == RUN_RUNNING;
-    StopReason before = rs->reason;
     VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
-    if (!ran) {
-        rs->reason = before; /* a dump is no reason to be told */
-    }
     dump_co_take_registers(vm);
     int ret = co_run_in_worker(dump_write_in_worker, &dump);
     g_clear_pointer(&dump.notes, g_byte_array_unref);
@@ -213,7 +208,6 @@ bool dump_co_run(Vm *vm, DumpEndedFn *ended, GError **error)
 {
     RunState *rs = &vm->run;
     vm_operation_begin(rs);
-    bool ran = rs->phase == RUN_RUNNING;
     bool ok = vm->quitting ? dump_co_give_up() : dump_co_write_stopped(vm);
     GError *failure = NULL;
     dump_finish(ok, &failure);
@@ -221,9 +215,7 @@ bool dump_co_run(Vm *vm, DumpEndedFn *ended, GError **error)
     if (failure != NULL) {
         g_propagate_error(error, failure);
     }
-    if (ran && rs->wants_to_run && !vm->quitting) {
-        co_vm_start(rs);
-    }
+    co_vm_go_on(rs);
     vm_operation_end(rs);
     return ok;
 }

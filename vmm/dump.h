@@ -4,8 +4,9 @@
  *
  * There is one dump at a time. It is a control operation: it holds the VM operation lock, and a
  * VmStopped token, from the stop of the VM until all is written; then the VM runs again if it ran
- * before. All that may block (opening, looking through guest memory, writing, closing) is done by a
- * worker; main goes on meanwhile. When skiff is to end, the dump is given up.
+ * before, unless a stop was asked for meanwhile. All that may block (opening, looking through guest
+ * memory, writing, closing) is done by a worker; main goes on meanwhile. When skiff is to end, the
+ * dump is given up.
  *
  *   NONE, COMPLETED, FAILED --dump_co_begin()--> ACTIVE --dump_co_run()--> COMPLETED or FAILED
  *

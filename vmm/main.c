@@ -174,14 +174,12 @@ static void main_start(void *opaque)
     Main *m = opaque;
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&m->vm.run);
+    m->vm.run.wants_to_run = !m->config.start_stopped && !m->vm.quitting;
     bool ok = vm_co_build(&m->vm, &error) && main_co_write_pidfile(m, &error) &&
               main_co_confine(m, &error);
     if (ok) {
         main_tell_parent(m, EXIT_STATUS_OK);
-        m->vm.run.wants_to_run = !m->config.start_stopped;
-        if (!m->config.start_stopped && !m->vm.quitting) {
-            co_vm_start(&m->vm.run);
-        }
+        co_vm_go_on(&m->vm.run); /* unless a debugger has come meanwhile */
     } else {
         m->build_error = g_strdup(error->message);
     }

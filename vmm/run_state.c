@@ -20,6 +20,13 @@ void assert_run_state(const RunState *rs)
     }
 }
 
+static void run_state_tell(RunState *rs)
+{
+    if (rs->ops->changed != NULL) {
+        rs->ops->changed(rs->opaque, rs->phase, rs->reason);
+    }
+}
+
 static void run_state_move(RunState *rs, RunPhase from, RunPhase to)
 {
     if (!held_has(&rs->operation)) {
@@ -31,9 +38,7 @@ static void run_state_move(RunState *rs, RunPhase from, RunPhase to)
     rs->phase = to;
     assert_run_state(rs);
     SP("run_state.moved", rs);
-    if (rs->ops->changed != NULL) {
-        rs->ops->changed(rs->opaque, to, rs->reason);
-    }
+    run_state_tell(rs);
 }
 
 NO_THREAD_SAFETY_ANALYSIS void vm_operation_begin(RunState *rs)
@@ -46,12 +51,16 @@ NO_THREAD_SAFETY_ANALYSIS void vm_operation_end(RunState *rs)
     co_mutex_unlock(&rs->operation);
 }
 
-/* Of two reasons to be stopped, the one to tell: the first, unless that is only that somebody asked
- * for it. */
+/* Of two reasons to be stopped, the one to tell: the first, unless the second weighs more. That
+ * there is nothing to continue weighs most, that somebody asked for it least. */
 static StopReason run_state_weightier(StopReason first, StopReason second)
 {
-    bool only_asked_for = first == STOP_PAUSED || first == STOP_PRELAUNCH;
-    return only_asked_for && second != STOP_PAUSED ? second : first;
+    static const uint8_t weights[STOP_REASON_COUNT] = {
+        [STOP_PRELAUNCH] = 0, [STOP_PAUSED] = 0,         [STOP_DEBUG] = 1,
+        [STOP_IO_ERROR] = 2,  [STOP_WATCHDOG] = 2,       [STOP_GUEST_PANICKED] = 2,
+        [STOP_SHUTDOWN] = 3,  [STOP_INTERNAL_ERROR] = 3,
+    };
+    return weights[second] > weights[first] ? second : first;
 }
 
 static coroutine_fn RUNS_IN_MAIN void run_state_co_stop_run(RunState *rs, StopReason reason)
@@ -68,10 +77,13 @@ static coroutine_fn RUNS_IN_MAIN void run_state_co_stop_run(RunState *rs, StopRe
     held_pop(RANK_RUN_STATE, rs);
 }
 
+static RUNS_IN_MAIN void run_state_join_stop(RunState *rs);
+
 VmStopped *co_vm_stop(RunState *rs, StopReason reason)
 {
     if (rs->phase == RUN_RUNNING) {
         run_state_co_stop_run(rs, reason);
+        run_state_join_stop(rs);
     } else if (rs->phase != RUN_STOPPED) {
         bug_abort("a stop finds another under way that the operation lock should have kept out");
     } else {
@@ -99,41 +111,115 @@ void co_vm_start(RunState *rs)
         bug_abort("invariant 3: the VM is started while %u VmStopped tokens are out",
                   rs->stopped.count);
     }
+    rs->starting = true;
     held_push(RANK_RUN_STATE, rs, "run-state transition", false);
     rs->ops->co_start_backends(rs->opaque);
+    rs->starting = false;
     run_state_move(rs, RUN_STOPPED, RUN_RUNNING);
     rs->ops->unpark(rs->opaque);
     held_pop(RANK_RUN_STATE, rs);
 }
 
+static RUNS_IN_MAIN void run_state_look(RunState *rs);
+
+void co_vm_go_on(RunState *rs)
+{
+    run_state_look(rs);
+    if (rs->wants_to_run && !run_state_has_ended(rs)) {
+        co_vm_start(rs);
+    }
+}
+
 bool co_vm_reset(RunState *rs, GError **error)
 {
-    StopReason before = rs->reason;
     bool ran = rs->phase == RUN_RUNNING;
-    rs->resetting = true;
+    bool prelaunch = !ran && rs->reason == STOP_PRELAUNCH;
+    rs->brief = true;
     VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
     bool ok = rs->ops->co_reset(rs->opaque, error);
     vm_stopped_put(rs, token);
-    if (!ok) {
-        rs->reason = STOP_INTERNAL_ERROR;
-    } else if (rs->wants_to_run) {
-        co_vm_start(rs);
-    } else {
-        rs->reason = before == STOP_PRELAUNCH ? STOP_PRELAUNCH : STOP_PAUSED;
+    rs->brief = false;
+    rs->reason = !ok ? STOP_INTERNAL_ERROR : prelaunch ? STOP_PRELAUNCH : STOP_PAUSED;
+    if (ran && !ok) {
+        run_state_tell(rs); /* stopped for good, not for the reset */
     }
-    rs->resetting = false;
-    if (ran && rs->phase == RUN_STOPPED && rs->ops->changed != NULL) {
-        rs->ops->changed(rs->opaque, RUN_STOPPED, rs->reason); /* for good, not for the reset */
-    }
+    co_vm_go_on(rs);
     return ok;
 }
 
 /* ---- messages ---- */
 
+static bool run_state_queue_has(const RunState *rs, RunRequest request)
+{
+    bool found = false;
+    for (unsigned i = 0; i < rs->queued; i++) {
+        found |= rs->queue[i] == request;
+    }
+    return found;
+}
+
+/* False: there was none. */
+static bool run_state_queue_remove(RunState *rs, RunRequest request)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < rs->queued; i++) {
+        if (rs->queue[i] != request) {
+            rs->queue[kept++] = rs->queue[i];
+        }
+    }
+    bool removed = kept < rs->queued;
+    rs->queued = kept;
+    return removed;
+}
+
+/* Of the stop whose turn it is. False: it is but for the breakpoint of a debugger that is gone. */
+static RUNS_IN_MAIN bool run_state_take_reason(RunState *rs, StopReason *reason)
+{
+    unsigned reasons = rs->stop_reasons & ~(rs->debugged ? 0 : 1u << STOP_DEBUG);
+    bool any = false;
+    rs->stop_reasons = 0;
+    for (unsigned i = 0; i < STOP_REASON_COUNT; i++) {
+        if ((reasons & (1u << i)) != 0) {
+            *reason = any ? run_state_weightier(*reason, (StopReason)i) : (StopReason)i;
+            any = true;
+        }
+    }
+    return any;
+}
+
+static void run_state_wake_waiters(RunState *rs);
+
+/* A stop that meets a stopped VM takes effect at once, whoever holds the operation lock: all it
+ * changes is what is wanted and what is told. During a start it is too late for that, and what a
+ * brief operation makes of the VM is told when that is over. */
+static void run_state_join_stop(RunState *rs)
+{
+    StopReason reason;
+    if (rs->phase != RUN_STOPPED || rs->starting || rs->brief ||
+        !run_state_queue_remove(rs, RUN_REQUEST_STOP)) {
+        return;
+    }
+    if (run_state_take_reason(rs, &reason)) {
+        rs->wants_to_run = false;
+        rs->reason = run_state_weightier(rs->reason, reason);
+        SP("run_state.joined", rs);
+        run_state_tell(rs);
+    }
+    run_state_wake_waiters(rs);
+}
+
 static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_stop(RunState *rs)
 {
-    rs->wants_to_run = false;
-    vm_stopped_put(rs, co_vm_stop(rs, rs->stop_reason));
+    StopReason reason;
+    if (run_state_take_reason(rs, &reason)) {
+        rs->wants_to_run = false;
+        vm_stopped_put(rs, co_vm_stop(rs, reason));
+    } else { /* the vCPU that met the breakpoint stands until it was parked */
+        rs->brief = true;
+        vm_stopped_put(rs, co_vm_stop(rs, STOP_PAUSED));
+        rs->brief = false;
+        co_vm_go_on(rs);
+    }
 }
 
 /* As in QEMU there is nothing to continue. */
@@ -164,12 +250,26 @@ static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_reset(RunState *rs)
 static RunRequest run_state_dequeue(RunState *rs)
 {
     RunRequest first = rs->queue[0];
-    rs->queued--;
-    memmove(rs->queue, rs->queue + 1, rs->queued * sizeof(rs->queue[0]));
+    run_state_queue_remove(rs, first); /* it is there once */
     return first;
 }
 
-static void run_state_wake_waiters(RunState *rs);
+static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_one(RunState *rs, RunRequest request)
+{
+    switch (request) {
+    case RUN_REQUEST_STOP:
+        run_state_co_serve_stop(rs);
+        break;
+    case RUN_REQUEST_RESET:
+        run_state_co_serve_reset(rs);
+        break;
+    case RUN_REQUEST_START:
+        run_state_co_serve_start(rs);
+        break;
+    case RUN_REQUEST_COUNT:
+        break;
+    }
+}
 
 /* A request stays in the queue, where another of its kind joins it, until its turn has come. */
 static void run_state_serve(void *opaque)
@@ -179,88 +279,51 @@ static void run_state_serve(void *opaque)
     RunState *rs = opaque;
     while (rs->queued != 0) {
         vm_operation_begin(rs);
-        switch (run_state_dequeue(rs)) {
-        case RUN_REQUEST_STOP:
-            run_state_co_serve_stop(rs);
-            break;
-        case RUN_REQUEST_RESET:
-            run_state_co_serve_reset(rs);
-            break;
-        case RUN_REQUEST_START:
-            run_state_co_serve_start(rs);
-            break;
-        case RUN_REQUEST_COUNT:
-            break;
+        if (rs->queued != 0) { /* else it has taken effect already */
+            rs->busy = true;
+            run_state_co_serve_one(rs, run_state_dequeue(rs));
+            rs->busy = false;
         }
         vm_operation_end(rs);
     }
     rs->serving = false;
-    if (atomic_load(&rs->posted_requests) == 0) { /* else they wait for what is posted, too */
-        run_state_wake_waiters(rs);
-    }
+    run_state_wake_waiters(rs);
 }
 
-static int run_state_queue_find(const RunState *rs, RunRequest request)
-{
-    for (unsigned i = 0; i < rs->queued; i++) {
-        if (rs->queue[i] == request) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
-
-static void run_state_queue_remove(RunState *rs, int at)
-{
-    rs->queued--;
-    memmove(rs->queue + at, rs->queue + at + 1, (rs->queued - (unsigned)at) * sizeof(rs->queue[0]));
-}
-
-/* At the end, unless one of its kind waits that nothing to the contrary was asked for after: then
- * that one serves both. One that was asked for, taken back and is asked for again counts once. */
+/* At the end, unless one of its kind waits: that one serves both. A stop takes back the start
+ * before it; a start takes back no stop, since a device that asked for one waits for the start that
+ * follows. So a start never stands before a stop. */
 static void run_state_enqueue(RunState *rs, RunRequest request)
 {
-    int same = run_state_queue_find(rs, request);
-    if (same >= 0) {
-        int contrary = request == RUN_REQUEST_STOP    ? run_state_queue_find(rs, RUN_REQUEST_START)
-                       : request == RUN_REQUEST_START ? run_state_queue_find(rs, RUN_REQUEST_STOP)
-                                                      : -1;
-        if (contrary < same) {
-            return;
-        }
-        run_state_queue_remove(rs, contrary);
-        run_state_queue_remove(rs, same);
+    if (request == RUN_REQUEST_STOP && run_state_queue_remove(rs, RUN_REQUEST_START)) {
+        run_state_queue_remove(rs, RUN_REQUEST_STOP); /* it counts from now */
     }
-    rs->queue[rs->queued++] = request;
+    if (!run_state_queue_has(rs, request)) {
+        rs->queue[rs->queued++] = request;
+    }
 }
 
-static RUNS_IN_MAIN void run_state_take_reasons(RunState *rs, unsigned posted)
+/* Takes up what was posted. */
+static void run_state_look(RunState *rs)
 {
-    bool shared = run_state_queue_find(rs, RUN_REQUEST_STOP) >= 0;
-    for (unsigned i = 0; i < STOP_REASON_COUNT; i++) {
-        if ((posted & (POSTED_REASON << i)) != 0) {
-            rs->stop_reason =
-                shared ? run_state_weightier(rs->stop_reason, (StopReason)i) : (StopReason)i;
-            shared = true;
+    unsigned posted = atomic_exchange(&rs->posted_requests, 0);
+    rs->stop_reasons |= posted / POSTED_REASON;
+    for (unsigned i = 0; i < RUN_REQUEST_COUNT; i++) {
+        if ((posted & POSTED(i)) != 0) {
+            run_state_enqueue(rs, (RunRequest)i);
         }
+    }
+    run_state_join_stop(rs);
+    if (rs->queued != 0 && !rs->serving) {
+        rs->serving = true;
+        co_start(rs->ctx, run_state_serve, rs);
     }
 }
 
 static void run_state_take_requests(void *opaque)
 {
     enter_main();
-    RunState *rs = opaque;
-    unsigned posted = atomic_exchange(&rs->posted_requests, 0);
-    run_state_take_reasons(rs, posted);
-    for (unsigned i = 0; i < RUN_REQUEST_COUNT; i++) {
-        if ((posted & POSTED(i)) != 0) {
-            run_state_enqueue(rs, (RunRequest)i);
-        }
-    }
-    if (rs->queued != 0 && !rs->serving) {
-        rs->serving = true;
-        co_start(rs->ctx, run_state_serve, rs);
-    }
+    run_state_look(opaque);
 }
 
 /* @instead_of: what the request takes back if it has not been looked at yet. */
@@ -300,8 +363,17 @@ struct RunStateWaiter {
     RunStateWaiter *next;
 };
 
+/* Nothing is asked for that has not had its effect. */
+static bool run_state_is_settled(const RunState *rs)
+{
+    return atomic_load(&rs->posted_requests) == 0 && rs->queued == 0 && !rs->busy;
+}
+
 static void run_state_wake_waiters(RunState *rs)
 {
+    if (!run_state_is_settled(rs)) {
+        return;
+    }
     RunStateWaiter *next;
     for (RunStateWaiter *w = g_steal_pointer(&rs->waiters); w != NULL; w = next) {
         next = w->next;
@@ -325,7 +397,7 @@ static void run_state_waiter_expired(void *opaque)
 
 bool run_state_co_settle(RunState *rs, int64_t timeout_ns)
 {
-    if (atomic_load(&rs->posted_requests) == 0 && !rs->serving) {
+    if (run_state_is_settled(rs)) {
         return true;
     }
     RunStateWaiter w = {.rs = rs, .token = co_arm(), .next = rs->waiters};
@@ -346,9 +418,26 @@ void run_state_init(RunState *rs, AioContext *ctx, const RunStateOps *ops, void 
 
 bool run_state_stopping(const RunState *rs)
 {
-    return (rs->phase != RUN_RUNNING && rs->phase != RUN_STOPPED) ||
-           (atomic_load(&rs->posted_requests) & POSTED(RUN_REQUEST_STOP)) != 0 ||
-           run_state_queue_find(rs, RUN_REQUEST_STOP) >= 0;
+    bool asked_for = (atomic_load(&rs->posted_requests) & POSTED(RUN_REQUEST_STOP)) != 0 ||
+                     run_state_queue_has(rs, RUN_REQUEST_STOP);
+    switch (rs->phase) {
+    case RUN_STOPPED: /* nothing can start it before a stop that is asked for has had its effect */
+        return rs->starting && asked_for;
+    case RUN_RUNNING:
+        return asked_for;
+    default:
+        return true;
+    }
+}
+
+bool run_state_stays_stopped(const RunState *rs)
+{
+    return rs->phase != RUN_RUNNING && !rs->brief && (!rs->wants_to_run || run_state_has_ended(rs));
+}
+
+void run_state_set_debugged(RunState *rs, bool debugged)
+{
+    rs->debugged = debugged;
 }
 
 static const char *run_state_reason_name(const RunState *rs)

@@ -40,7 +40,7 @@ static void vm_tell_run_change(VmListener *l, RunPhase phase, StopReason reason)
     enter_main();
     Vm *vm = (Vm *)((char *)l - offsetof(Vm, event_listener));
     bool running = phase == RUN_RUNNING;
-    if ((!running && phase != RUN_STOPPED) || running == vm->told_running || vm->run.resetting ||
+    if ((!running && phase != RUN_STOPPED) || running == vm->told_running || vm->run.brief ||
         vm->quitting) {
         return;
     }

@@ -106,6 +106,43 @@ PYTHON
     expect_dump "$work/second"
 }
 
+# Both are sent while the dump cannot go on: its pipe is full.
+test_a_stop_meanwhile_keeps_the_vm_stopped_and_cont_takes_that_back() {
+    start_count
+    qmp <<'PYTHON'
+def dump(*commands):
+    r, w = os.pipe()
+    vm.cmd("getfd", fdname="f", fds=[w])
+    os.close(w)
+    vm.events.clear()
+    vm.cmd("dump-guest-memory", paging=False, detach=True, protocol="fd:f")
+    vm.wait_event("STOP")
+    for command in commands:
+        vm.cmd(command)
+        assert vm.cmd("query-dump")["status"] == "active"
+        assert vm.cmd("query-status") == {"running": False, "status": "paused"}
+    with open(r, "rb") as pipe:
+        while pipe.read(1 << 20):
+            pass
+    vm.wait_event("DUMP_COMPLETED")
+
+def told():
+    return [e["event"] for e in vm.events if e["event"] in ("STOP", "RESUME")]
+
+dump("stop")
+vm.refusal("device_del", id="none")   # takes its turn when the dump has given up the VM
+assert vm.cmd("query-status") == {"running": False, "status": "paused"}
+assert told() == [], vm.events
+vm.cmd("cont")
+vm.wait_event("RESUME")
+dump("stop", "cont")
+vm.wait_event("RESUME")
+assert vm.cmd("query-status")["running"] is True
+assert told() == [], vm.events
+PYTHON
+    wait_output '^tick 20$'
+}
+
 test_a_range_and_a_descriptor() {
     start_count
     qmp <<'PYTHON'
@@ -243,7 +280,7 @@ test_a_file_system_that_hangs_keeps_nobody_from_an_answer_or_from_quit() {
 vm.cmd("dump-guest-memory", paging=False, detach=True, protocol="file:%s/hung/hung" % work)
 vm.wait_event("STOP")
 assert vm.cmd("query-dump")["status"] == "active"
-vm.cmd("stop")   # takes its turn later
+vm.cmd("stop")
 assert vm.cmd("query-status")["running"] is False
 assert "process" in vm.refusal("dump-guest-memory", paging=False, protocol="file:%s/dump" % work).desc
 vm.cmd("quit")

@@ -408,6 +408,31 @@ def test_a_stop_by_somebody_else_is_told_and_so_is_nothing_of_a_start():
         m.wait_running()
 
 
+def test_a_dump_is_no_stop_and_an_interrupt_during_one_is():
+    with Machine() as m:
+        g = m.gdb()
+        g.send("vCont;c")
+        m.wait_console("tick 2")
+        fifo = os.path.join(m.work.name, "fifo")
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        g.monitor(f"dump-guest-memory -d {fifo}")
+        m.wait(lambda: "paused" in g.monitor("info status"), "a dump that waits for its reader")
+        g.send_raw(b"\x03")
+        assert g.stopped().startswith("T02")
+        at = [g.pc(1), g.pc(2)]
+        os.set_blocking(reader, True)
+        with os.fdopen(reader, "rb") as pipe:
+            while pipe.read(1 << 20):
+                pass
+        m.wait(lambda: "completed" in g.monitor("info dump"), "the dump's end")
+        g.monitor("device_del none")  # takes its turn when the dump has given up the VM
+        assert "paused" in g.monitor("info status")
+        assert [g.pc(1), g.pc(2)] == at
+        g.send("vCont;c")
+        m.wait_running()
+
+
 def test_the_machine_may_be_reset_and_breakpoints_stay():
     with Machine() as m:
         g = m.gdb()

@@ -69,6 +69,7 @@ typedef struct Gdb {
     bool has_packet; /* in reader */
     bool waiting;
     CoToken waiter;
+    bool stop_noted;   /* the stop under way, before it has come to its end */
     bool settling;     /* gdb_run.c waits for the effect of a request */
     bool starting;     /* ... the last of which was a start */
     unsigned requests; /* that were made */

@@ -6,9 +6,10 @@
  *   STOPPED -------------> RUNNING (resumed) ------------> STOPPED
  *
  * The VM is started and stopped by requests to the run state, in whose queue a start may stand for
- * long when storage hangs. A stop is told when the vCPUs are parked, from within the transition; an
- * interrupt that meets parked vCPUs is told at once, and the start that was still to come is
- * revoked: it finds every vCPU held.
+ * long when storage hangs. A stop is told when the vCPUs are parked, from within the transition, or
+ * when it has met a VM that an operation had stopped for its own time. An interrupt that meets
+ * parked vCPUs is told at once, and the start that is just under way is revoked: it finds every
+ * vCPU held.
  */
 #include <string.h>
 #include "vmm/gdb/gdb_int.h"
@@ -38,7 +39,7 @@ static void gdb_settle(void *opaque)
     g->starting = false;
     g->session.revoked = false;
     g->session.interrupting = false;
-    if (gdb_is_parked(g)) { /* refused, or stopped already and not by a transition */
+    if (run_state_stays_stopped(&g->vm->run) && gdb_is_parked(g)) { /* a start was refused */
         g->stopped = true;
         gdb_kick(g);
     }
@@ -76,23 +77,33 @@ static RUNS_IN_MAIN void gdb_hold_vcpus(Gdb *g)
     }
 }
 
-/* A stop that the VM makes for a while and by itself (a reset, a snapshot) is not told. */
+/* A stop for good: of the client's own making, or not. */
+static RUNS_IN_MAIN void gdb_note_stop(Gdb *g, StopReason reason)
+{
+    if (reason != STOP_DEBUG && !g->session.interrupting) {
+        g->session.leave_running = false;
+    }
+    g->session.interrupting = false;
+    g->session.revoked = false; /* what starts the VM from here on was asked for after the stop */
+    g->stopped = true;
+    gdb_kick(g);
+}
+
+/* A stop that the VM makes for a while and by itself (a reset, a dump) is not told. */
 static void gdb_run_changed(VmListener *l, RunPhase phase, StopReason reason)
 {
     enter_main();
     Gdb *g = (Gdb *)((char *)l - offsetof(Gdb, listener));
-    bool stays = !g->vm->run.wants_to_run;
+    bool stays = run_state_stays_stopped(&g->vm->run);
     if (phase == RUN_RUNNING) {
         gdb_hold_vcpus(g);
     } else if (phase == RUN_BACKENDS_STOPPING && stays) {
-        if (reason != STOP_DEBUG && !g->session.interrupting) {
-            g->session.leave_running = false;
-        }
-        g->session.interrupting = false;
-        g->stopped = true;
-        gdb_kick(g);
-    } else if (phase == RUN_STOPPED && reason == STOP_DEBUG && !g->session.connected) {
-        gdb_request_start(g); /* the breakpoint of a client that is gone */
+        g->stop_noted = true;
+        gdb_note_stop(g, reason);
+    } else if (phase == RUN_STOPPED && g->stop_noted) {
+        g->stop_noted = false;
+    } else if (phase == RUN_STOPPED && stays) {
+        gdb_note_stop(g, reason);
     }
 }
 
@@ -187,6 +198,7 @@ void gdb_query_stop(Gdb *g)
 /* A start that is not carried out yet or just being carried out takes up what is held. */
 void gdb_resume(Gdb *g, const GdbAction *actions)
 {
+    run_state_set_debugged(&g->vm->run, true); /* again, after a detach */
     g->session.resumed = true;
     g->session.leave_running = true;
     g->stopped = false;
@@ -214,7 +226,6 @@ void gdb_interrupt(Gdb *g)
     gdb_request_stop(g);
     if (gdb_is_parked(g)) {
         g->session.revoked = true;
-        g->session.interrupting = false;
         gdb_report_stop(g);
     }
 }
@@ -303,6 +314,7 @@ void gdb_run_enter(Gdb *g)
 {
     g->session.leave_running = g->vm->run.wants_to_run || g->starting;
     g->session.interrupting = true;
+    run_state_set_debugged(&g->vm->run, true);
     gdb_request_stop(g); /* even if it is stopped: the client before may have asked for a start */
 }
 
@@ -319,6 +331,7 @@ static RUNS_IN_MAIN bool gdb_holds_vcpus(const Gdb *g)
 static coroutine_fn RUNS_IN_MAIN void gdb_co_let_go(Gdb *g, bool run)
 {
     bool stop = !gdb_is_parked(g) && gdb_holds_vcpus(g);
+    run_state_set_debugged(&g->vm->run, false);
     gdb_forget_actions(g);
     gdb_breakpoints_co_remove_all(&g->breakpoints);
     g->session.resumed = false;

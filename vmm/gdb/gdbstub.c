@@ -119,6 +119,7 @@ static void gdb_event(void *opaque, ChardevEvent event)
         g->closed = g->session.connected;
         g->opened = false;
         g->session.connected = false; /* what is answered from here on, nobody hears */
+        run_state_set_debugged(&g->vm->run, false);
         g_byte_array_set_size(g->output, 0);
         break;
     case CHARDEV_BREAK:

@@ -190,10 +190,11 @@ const QmpCommand qmp_control_commands[] = {
      "Stops the VM: vCPUs stand still, devices have nothing in flight, disks are flushed. When "
      "that "
      "takes longer than 100 ms the answer comes before it is done: query-status then tells "
-     "running=false and stopping=true, and the event STOP follows once it is."},
+     "running=false and stopping=true, and the event STOP follows once it is. A VM that stands "
+     "still for a dump is stopped already: it does not go on when that is written."},
     {"cont", NULL, NULL, 0, qmp_cont,
-     "Lets the VM run. Behind a stop that is still under way it waits for its turn: after 100 ms "
-     "the answer comes before it, and the event RESUME tells when it runs."},
+     "Lets the VM run. Behind a stop that is still under way, or a dump, it waits for its turn: "
+     "after 100 ms the answer comes before it, and the event RESUME tells when it runs."},
     {"system_reset", NULL, NULL, QMP_INSTANT, qmp_system_reset,
      "Presses the reset button. Under -no-reboot the VM ends. The event RESET tells when it is "
      "done."},
@@ -234,8 +235,8 @@ const QmpEvent qmp_control_events[] = {
     {"POWERDOWN", NULL, "The power button was pressed (system_powerdown)."},
     {"RESET", &qmp_cause_data, "The VM was reset."},
     {"STOP", NULL,
-     "The VM has stopped: once for each stop, when nothing is in flight any more. Not for the "
-     "moment that a reset takes, nor when skiff exits."},
+     "The VM has stopped, and nothing is in flight any more. Once until RESUME, whoever else stops "
+     "it; not for the moment that a reset takes, nor when skiff exits."},
     {"RESUME", NULL, "The VM runs (again)."},
     {"GUEST_PANICKED", &qmp_panic_data, "The guest has panicked (pvpanic)."},
     {"GUEST_CRASHLOADED", &qmp_panic_data,

@@ -179,7 +179,8 @@ static struct json_object *dump_query_capability(QmpCall *call, struct json_obje
 const QmpCommand qmp_dump_commands[] = {
     {"dump-guest-memory", &qmp_dump_args, .run = dump_guest_memory,
      .doc = "Writes guest memory and registers to an ELF core file. The VM is stopped meanwhile "
-            "and goes on afterwards if it ran. On failure a regular file is removed."},
+            "and goes on afterwards if it ran and nobody has stopped it. On failure a regular file "
+            "is removed."},
     {"query-dump", .ret = &qmp_dump_result, .flags = QMP_INSTANT | QMP_EARLY, .run = dump_query,
      .doc = "How far the dump is that runs, or how the last one ended."},
     {"query-dump-guest-memory-capability", .ret = &qmp_dump_capability,

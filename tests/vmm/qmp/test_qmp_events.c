@@ -10,7 +10,7 @@ typedef struct Rig {
     VmConfig config;
     GString *told; /* "NAME", "NAME(reason)", separated by blanks */
     QmpEventListener listener;
-    bool reset_fails;
+    bool reset_fails, stop_in_reset;
 } Rig;
 
 static void rig_changed(void *opaque, RunPhase phase, StopReason reason)
@@ -26,6 +26,9 @@ static bool rig_co_reset_machine(void *opaque, GError **error)
     Rig *rig = opaque;
     for (VmListener *l = rig->vm.listeners; l != NULL; l = l->next) {
         l->reset(l);
+    }
+    if (rig->stop_in_reset) {
+        run_state_request_stop(&rig->vm.run, STOP_PAUSED);
     }
     if (rig->reset_fails) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "no machine");
@@ -148,6 +151,29 @@ static void a_reset_that_fails_leaves_a_vm_that_stopped(void **state)
     expect_told(rig, "RESET(host-qmp-system-reset) STOP");
 }
 
+static void a_reset_that_is_stopped_meanwhile_is_told_before_the_stop(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    expect_told(rig, "RESUME");
+    rig->stop_in_reset = true;
+    vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
+    expect_told(rig, "RESET(host-qmp-system-reset) STOP");
+}
+
+static void a_vm_that_a_second_reset_saves_is_told_to_run(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    expect_told(rig, "RESUME");
+    rig->reset_fails = true;
+    vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
+    expect_told(rig, "RESET(host-qmp-system-reset) STOP");
+    rig->reset_fails = false;
+    vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
+    expect_told(rig, "RESET(host-qmp-system-reset) RESUME");
+}
+
 static void a_power_off_ends_the_vm_without_a_stop(void **state)
 {
     Rig *rig = *state;
@@ -218,6 +244,8 @@ int main(void)
         ON_RIG(a_stop_and_a_start_are_told_once_each),
         ON_RIG(a_reset_is_a_reset_only),
         ON_RIG(a_reset_that_fails_leaves_a_vm_that_stopped),
+        ON_RIG(a_reset_that_is_stopped_meanwhile_is_told_before_the_stop),
+        ON_RIG(a_vm_that_a_second_reset_saves_is_told_to_run),
         ON_RIG(a_power_off_ends_the_vm_without_a_stop),
         ON_RIG(under_no_shutdown_a_power_off_stops),
         ON_RIG(under_no_reboot_a_reset_ends_the_vm),
