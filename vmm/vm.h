@@ -24,7 +24,7 @@ typedef struct Board Board; /* the architecture's board file keeps what it needs
 
 /* Who wants to know what happens to the VM: QMP, the gdbstub. All called in main; none yields. */
 typedef struct VmListener {
-    /* The run state has moved: under the operation lock. */
+    /* RunStateOps.changed. */
     void (*run_changed)(struct VmListener *l, RunPhase phase, StopReason reason);
     /* The machine was reset and has not started again. Under the operation lock. */
     void (*reset)(struct VmListener *l);
@@ -93,6 +93,8 @@ typedef struct Vm {
     VmListener event_listener;
     bool told_running;   /* by the last of STOP and RESUME */
     VmCause reset_cause; /* of the reset that waits or is under way */
+    bool kept_panicked; /* stopped, or about to be, as it has panicked: until it starts or resets */
+    unsigned kept_events; /* what the guest asked for beyond that, for when it goes on */
 
     /* ending: main */
     AioTimer timeout_timer;

@@ -34,12 +34,27 @@ static RUNS_IN_MAIN void vm_tell_cause(const char *event, VmCause cause)
     qmp_event_emit(event, data);
 }
 
-/* STOP and RESUME, but not for the stop and start that a reset is made of, nor at the end. */
+/* A guest that was kept as it had panicked goes on: with what it had asked for meanwhile. */
+static RUNS_IN_MAIN void vm_release_kept(Vm *vm)
+{
+    vm->kept_panicked = false;
+    if (vm->kept_events != 0) {
+        atomic_fetch_or(&vm->events, vm->kept_events);
+        vm->kept_events = 0;
+        aio_bh_schedule(&vm->event_bh);
+    }
+}
+
+/* STOP and RESUME, but not for the stop and start that a reset is made of, nor at the end; once
+ * each however often the run state tells. */
 static void vm_tell_run_change(VmListener *l, RunPhase phase, StopReason reason)
 {
     enter_main();
     Vm *vm = (Vm *)((char *)l - offsetof(Vm, event_listener));
     bool running = phase == RUN_RUNNING;
+    if (running) {
+        vm_release_kept(vm);
+    }
     if ((!running && phase != RUN_STOPPED) || running == vm->told_running || vm->run.brief ||
         vm->quitting) {
         return;
@@ -52,6 +67,8 @@ static void vm_tell_reset(VmListener *l)
 {
     enter_main();
     Vm *vm = (Vm *)((char *)l - offsetof(Vm, event_listener));
+    vm->kept_panicked = false;
+    vm->kept_events = 0;
     vm_tell_cause("RESET", vm->reset_cause);
 }
 
@@ -164,7 +181,7 @@ void vm_power_down(Vm *vm)
     board_press_power_button(vm);
 }
 
-/* False when the guest goes on. */
+/* False when the guest goes on, or stops to be looked at. */
 static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
 {
     int64_t bits = atomic_exchange(&vm->panic_bits, 0);
@@ -178,7 +195,9 @@ static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
     vm->show_console = !chardev_is_stdio(vm->console);
     if (action == PANIC_PAUSE || (action == PANIC_SHUTDOWN && vm->actions.no_shutdown)) {
         vm_tell_panic("GUEST_PANICKED", "pause");
+        vm->kept_panicked = true;
         run_state_request_stop(&vm->run, STOP_GUEST_PANICKED);
+        return false;
     } else if (action == PANIC_NONE) {
         vm_tell_panic("GUEST_PANICKED", "run");
         return false;
@@ -195,6 +214,9 @@ enum {
     EVENT_FAILED,
     EVENT_DEBUG,
 };
+
+/* What the guest does to end its run. */
+#define GUEST_ENDS (1u << EVENT_TRIPLE_FAULT | 1u << VM_REQUEST_POWEROFF | 1u << VM_REQUEST_RESET)
 
 static bool vm_event_take(unsigned events, unsigned event)
 {
@@ -214,6 +236,10 @@ static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
         return;
     }
     if (vm_event_take(events, VM_REQUEST_PANIC) && vm_guest_panicked(vm)) {
+        return;
+    }
+    if (vm->kept_panicked) { /* its last instructions are not to undo what it is kept for */
+        vm->kept_events |= events & GUEST_ENDS;
         return;
     }
     /* Whoever asked for one of these stands still until he gets it. */

@@ -115,6 +115,22 @@ PYTHON
     expect_status 0
 }
 
+test_what_a_guest_paused_in_its_panic_does_next_it_does_after_cont() {
+    start_vm crash 'pvpanic poweroff' -S -action panic=pause
+    client <<'PYTHON'
+vm.cmd("cont")
+vm.wait_event("GUEST_PANICKED")
+vm.wait_event("STOP")
+assert status() == {"status": "guest-panicked", "running": False}
+assert not [e for e in vm.events if e["event"] == "SHUTDOWN"], vm.events
+vm.cmd("cont")
+assert vm.wait_event("SHUTDOWN")["data"] == {"guest": True, "reason": "guest-shutdown"}
+vm.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
 # hung_disk: options of a disk whose requests hang from the third on.
 hung_disk=(-blockdev "driver=fault,node-name=disk,hold=on,fail-op=any,fail-after=2,file.driver=null-co,file.size=64M"
     -device virtio-blk-pci,id=vda,drive=disk,iothread=io -object iothread,id=io -trace block_fault_inject)

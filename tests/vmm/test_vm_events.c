@@ -33,8 +33,20 @@ static void rig_co_park(void *opaque)
 
 static bool rig_co_reset(void *opaque, GError **error)
 {
-    ((Rig *)opaque)->resets++;
+    Rig *rig = opaque;
+    rig->resets++;
+    for (VmListener *l = rig->vm.listeners; l != NULL; l = l->next) {
+        l->reset(l);
+    }
     return true;
+}
+
+static void rig_changed(void *opaque, RunPhase phase, StopReason reason)
+{
+    Rig *rig = opaque;
+    for (VmListener *l = rig->vm.listeners; l != NULL; l = l->next) {
+        l->run_changed(l, phase, reason);
+    }
 }
 
 static const RunStateOps rig_ops = {
@@ -44,6 +56,7 @@ static const RunStateOps rig_ops = {
     .co_start_backends = fake_run_co_nothing,
     .co_drain = fake_run_co_nothing,
     .co_reset = rig_co_reset,
+    .changed = rig_changed,
 };
 
 static void rig_settle(Rig *rig)
@@ -137,6 +150,89 @@ static void a_crash_that_kvm_reports_is_a_panic(void **state)
     rig_settle(rig);
     assert_true(rig->vm.quitting);
     assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);
+}
+
+/* ---- a guest that is kept as it panicked ---- */
+
+static void what_a_panicked_guest_asks_for_comes_when_it_goes_on(void **state)
+{
+    static const int asked[] = {VM_REQUEST_RESET, VCPU_EVENT_TRIPLE_FAULT};
+    Rig *rig = *state;
+    enter_main();
+    rig->vm.actions.panic = PANIC_PAUSE;
+    for (unsigned i = 0; i < G_N_ELEMENTS(asked); i++) {
+        vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
+        vm_request(&rig->vm, asked[i], 0);
+        rig_settle(rig);
+        assert_string_equal(rig_state(rig), "guest-panicked");
+        assert_int_equal(rig->resets, i);
+        run_state_request_start(&rig->vm.run);
+        rig_settle(rig);
+        assert_int_equal(rig->resets, i + 1);
+        assert_string_equal(rig_state(rig), "running");
+    }
+}
+
+static void so_does_what_it_asks_for_before_it_stands(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    rig->vm.actions.panic = PANIC_PAUSE;
+    rig->park_hangs = true;
+    vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
+    rig_settle(rig);
+    assert_string_equal(rig_state(rig), "stopping");
+    vm_request(&rig->vm, VM_REQUEST_POWEROFF, 0);
+    rig_settle(rig);
+    rig->park_hangs = false;
+    co_wake(rig->held);
+    rig_settle(rig);
+    assert_string_equal(rig_state(rig), "guest-panicked");
+    assert_false(rig->vm.quitting);
+    run_state_request_start(&rig->vm.run);
+    rig_settle(rig);
+    assert_true(rig->vm.quitting);
+    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_OK);
+}
+
+static void a_user_who_resets_it_gets_that_at_once_and_once(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    rig->vm.actions.panic = PANIC_PAUSE;
+    vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
+    vm_request(&rig->vm, VM_REQUEST_RESET, 0);
+    rig_settle(rig);
+    vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
+    rig_settle(rig);
+    assert_int_equal(rig->resets, 1);
+    assert_string_equal(rig_state(rig), "paused");
+    run_state_request_start(&rig->vm.run);
+    rig_settle(rig);
+    assert_int_equal(rig->resets, 1);
+    assert_string_equal(rig_state(rig), "running");
+}
+
+/* The panic is noticed when the reset that somebody else asked for has begun. */
+static void a_panic_that_a_reset_has_overtaken_pauses_all_the_same(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    rig->vm.actions.panic = PANIC_PAUSE;
+    rig->park_hangs = true;
+    vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
+    rig_settle(rig);
+    vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
+    vm_request(&rig->vm, VM_REQUEST_RESET, 0);
+    rig_settle(rig);
+    rig->park_hangs = false;
+    co_wake(rig->held);
+    rig_settle(rig);
+    assert_int_equal(rig->resets, 1);
+    assert_string_equal(rig_state(rig), "guest-panicked");
+    run_state_request_start(&rig->vm.run);
+    rig_settle(rig);
+    assert_int_equal(rig->resets, 1); /* the guest that asked for one is no more */
 }
 
 /* ---- -no-reboot, -no-shutdown, -action ---- */
@@ -272,6 +368,10 @@ int main(void)
         ON_RIG(a_crash_kernel_takes_back_no_panic),
         ON_RIG(a_panic_that_ends_the_vm_outweighs_the_reset_after_it),
         ON_RIG(a_crash_that_kvm_reports_is_a_panic),
+        ON_RIG(what_a_panicked_guest_asks_for_comes_when_it_goes_on),
+        ON_RIG(so_does_what_it_asks_for_before_it_stands),
+        ON_RIG(a_user_who_resets_it_gets_that_at_once_and_once),
+        ON_RIG(a_panic_that_a_reset_has_overtaken_pauses_all_the_same),
         ON_RIG(no_reboot_and_no_shutdown_together_pause),
         ON_RIG(no_shutdown_keeps_a_guest_that_panicked),
         ON_RIG(exit_failure_exits_whatever_no_shutdown_says),
