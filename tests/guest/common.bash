@@ -41,10 +41,10 @@ in_lab() {
 }
 
 # skiff [--limit SECONDS] ARGUMENT…: runs skiff to its end; sets $status and writes stdout, then
-# stderr to $output. Not ending within the limit (default 60) fails the test. Standard input is
+# stderr to $output. Not ending within the limit (default 200) fails the test. Standard input is
 # /dev/null unless redirected.
 skiff() {
-    local limit=60
+    local limit=200 # such a number only ends what hangs, however busy the machine
     if [ "$1" = --limit ]; then
         limit=$2
         shift 2
@@ -100,7 +100,7 @@ monitor() {
 # wait_paused REASON: until `info status` says so; like QEMU it does not repeat the word for a mere
 # stop, whose reason is "paused".
 wait_paused() {
-    local deadline=$((SECONDS + $(seconds 60))) said="VM status: paused \\($1\\)\$"
+    local deadline=$((SECONDS + $(seconds 200))) said="VM status: paused \\($1\\)\$"
     [ "$1" != paused ] || said='VM status: paused$'
     until printed "$said"; do
         kill -0 "$skiff_pid" 2>/dev/null || fail "skiff ended instead of being paused ($1)"
@@ -131,7 +131,7 @@ make_disk() {
 linux_guest() {
     local script=$1
     shift
-    skiff --limit "${linux_limit:-90}" -m "${linux_memory-512}" -nographic -no-reboot \
+    skiff --limit "${linux_limit:-300}" -m "${linux_memory-512}" -nographic -no-reboot \
         -kernel "${linux_kernel-build/linux/vmlinuz}" -initrd build/linux/initramfs.cpio.gz \
         -append "console=ttyS0 ${linux_append-quiet} skiff.run=sh:$(printf '%s' "$script" | base64 -w0)" "$@"
 }
@@ -154,7 +154,7 @@ start_skiff() {
 # wait_skiff [SECONDS]: waits for the end of what start_skiff started; sets $status.
 wait_skiff() {
     local limit
-    limit=$(seconds "${1:-60}")
+    limit=$(seconds "${1:-200}")
     timeout "$limit" tail -s 0.05 --pid="$skiff_pid" -f /dev/null || fail "skiff did not end within $limit s"
     status=0
     wait "$skiff_pid" || status=$?
@@ -164,7 +164,7 @@ wait_skiff() {
 # lines that match.
 wait_output() {
     local limit deadline
-    limit=$(seconds 60)
+    limit=$(seconds 200)
     deadline=$((SECONDS + limit))
     until printed "$@"; do
         kill -0 "$skiff_pid" 2>/dev/null || printed "$@" || fail "skiff ended without printing: $1"
@@ -176,7 +176,7 @@ wait_output() {
 # wait_words WORDS TIMES: until they have been printed so often, wherever in a line: a reset cuts the
 # guest's line short, and what it prints next stands behind the rest.
 wait_words() {
-    local deadline=$((SECONDS + $(seconds 60)))
+    local deadline=$((SECONDS + $(seconds 200)))
     until [ "$(cat "$output" "$console" | grep -aoF -- "$1" | wc -l)" -ge "$2" ]; do
         kill -0 "$skiff_pid" 2>/dev/null || fail "skiff ended before it printed $2 times: $1"
         [ $SECONDS -lt $deadline ] || fail "skiff did not print $2 times: $1"
@@ -187,7 +187,7 @@ wait_words() {
 # wait_listening PATH: until the background skiff takes connections on that UNIX socket, which is to
 # be seen before it does.
 wait_listening() {
-    local deadline=$((SECONDS + $(seconds 60)))
+    local deadline=$((SECONDS + $(seconds 200)))
     until grep -q " 00010000 .* $1\$" /proc/net/unix; do # __SO_ACCEPTCON
         kill -0 "$skiff_pid" 2>/dev/null || fail "skiff has ended"
         [ $SECONDS -lt $deadline ] || fail "skiff does not listen on $1"

@@ -16,7 +16,7 @@ execute() {
     if [ -t 0 ]; then
         exec </dev/null
     fi
-    timeout --kill-after=5 "$(seconds 60)" "$SKIFF" -kernel build/guests/exec.elf -exec "$command" "$@" \
+    timeout --kill-after=5 "$(seconds 200)" "$SKIFF" -kernel build/guests/exec.elf -exec "$command" "$@" \
         >"$out" 2>"$err" || status=$?
     cat "$out" "$err" >"$output"
     [ "$status" -ne 124 ] || fail "skiff did not end"
@@ -68,7 +68,7 @@ test_a_slow_reader_loses_nothing() {
 
 test_a_reader_that_leaves_does_not_hang_it() {
     status=0
-    timeout --kill-after=5 "$(seconds 60)" "$SKIFF" -kernel build/guests/exec.elf -exec 'big 640000' \
+    timeout --kill-after=5 "$(seconds 200)" "$SKIFF" -kernel build/guests/exec.elf -exec 'big 640000' \
         </dev/null > >(head -c 10 >/dev/null) 2>"$err" || status=$?
     expect_status 0
 }

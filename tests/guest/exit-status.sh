@@ -57,7 +57,7 @@ test_a_daemon_takes_its_pidfile_along() {
     expect_status 2
     expect_output 'another VM'
     kill "$daemon"
-    timeout "$(seconds 60)" tail -s 0.05 --pid="$daemon" -f /dev/null || fail "it does not end"
+    timeout "$(seconds 200)" tail -s 0.05 --pid="$daemon" -f /dev/null || fail "it does not end"
     [ ! -e "$work/pid" ] || fail "the pidfile stays"
 }
 

@@ -32,7 +32,7 @@ class Gdb:
                 if not patience:
                     raise
                 time.sleep(0.01)
-        self.socket.settimeout(60 * SLOW)
+        self.socket.settimeout(200 * SLOW)
         self.data = b""
         self.acks = True
 
@@ -123,7 +123,7 @@ class Machine:
         self.wait(lambda: os.path.exists(self.path), "the stub's socket")
 
     def wait(self, condition, what):
-        deadline = time.monotonic() + 60 * SLOW
+        deadline = time.monotonic() + 200 * SLOW
         while not condition():
             assert self.process.poll() is None, f"skiff ended before {what}: {self.said()}"
             assert time.monotonic() < deadline, f"no {what}: {self.said()}"
@@ -453,7 +453,7 @@ def test_kill_ends_skiff_with_status_0():
             g = m.gdb()
             g.ask("?")
             g.send(packet)
-            assert m.process.wait(60 * SLOW) == 0
+            assert m.process.wait(200 * SLOW) == 0
 
 
 def test_without_acknowledgements_there_are_none():
@@ -536,7 +536,7 @@ def test_a_disk_that_hangs_does_not_hide_the_guest():
             assert g.stopped().startswith("T02")
             assert g.pc() == where and g.ask("g") == registers
         g.send("k")
-        assert m.process.wait(60 * SLOW) == 0
+        assert m.process.wait(200 * SLOW) == 0
 
 
 def test_it_opens_and_closes_from_the_monitor():

@@ -16,7 +16,7 @@ debug() {
     start_skiff "${own_guest[@]}" -serial "file:$console" -gdb "unix:$work/gdb" -S
     wait_listening "$work/gdb"
     { printf '%s\n' 'set pagination off' 'set confirm off' "target remote $work/gdb"; cat; } >"$work/commands"
-    timeout --kill-after=5 "$(seconds 60)" gdb -batch -nx -x "$work/commands" "build/guests/$guest.elf" \
+    timeout --kill-after=5 "$(seconds 200)" gdb -batch -nx -x "$work/commands" "build/guests/$guest.elf" \
         </dev/null >"$said" 2>&1 || { cat "$said"; fail "gdb ended with status $?"; }
 }
 

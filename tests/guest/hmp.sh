@@ -36,7 +36,7 @@ def expect(line, pattern, **args):
 
 def expect_soon(line, pattern):
     """stop and cont answer after a while though the VM is not there yet."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while not re.search(pattern, hmp(line), re.M):
         assert time.monotonic() < until, "%s: %r" % (line, hmp(line))
 
@@ -44,7 +44,7 @@ class Terminal:
     """A client of -monitor unix:."""
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(60)
+        self.socket.settimeout(200)
         self.socket.connect(path)
         self.data = b""
         self.wait(r"\(skiff\) $")

@@ -15,7 +15,7 @@ prefix=()
 refuse() {
     local culprit=$1 status=0 line
     shift
-    timeout --kill-after=5 "$(seconds 60)" "${prefix[@]}" "$SKIFF" "$@" </dev/null >"$work/stdout" 2>"$work/stderr" ||
+    timeout --kill-after=5 "$(seconds 200)" "${prefix[@]}" "$SKIFF" "$@" </dev/null >"$work/stdout" 2>"$work/stderr" ||
         status=$?
     line=$(head -n 1 "$work/stderr" | tr -d '\0')
     [ -z "${MESSAGES-}" ] || printf '%-70s | %s\n' "$(printf '%.200s' "$*")" "$line" >>"$MESSAGES"

@@ -16,7 +16,7 @@ execute() {
     if [ -t 0 ]; then
         exec </dev/null
     fi
-    timeout --kill-after=5 90 "$SKIFF" -m 256 -kernel build/linux/vmlinuz -append "console=ttyS0 quiet ${append-}" \
+    timeout --kill-after=5 300 "$SKIFF" -m 256 -kernel build/linux/vmlinuz -append "console=ttyS0 quiet ${append-}" \
         -initrd "${initrd-build/linux/initramfs.cpio.gz}" "$@" -exec "$command" >"$out" 2>"$err" || status=$?
     cat "$out" "$err" >"$output"
     [ "$status" -ne 124 ] || fail "skiff did not end"
@@ -49,7 +49,7 @@ test_a_panic_is_4_and_its_text_is_on_standard_error() {
 }
 
 test_a_hang_is_12() {
-    execute 'echo before; sleep 1000' -timeout 45
+    execute 'echo before; sleep 1000' -timeout 60
     expect_own_status 12 '-timeout expired before the command ended'
     expect_equal "standard output" "$(<"$out")" before
 }

@@ -9,7 +9,7 @@
 boot() {
     local action=$1
     shift
-    skiff --limit 90 -m 256 -nographic -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
+    skiff --limit 300 -m 256 -nographic -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
         -append "console=ttyS0 quiet skiff.run=$action" "$@"
 }
 
@@ -56,7 +56,7 @@ test_ctrl_a_x_ends_a_guest_that_waits() {
 # The second boot finds what the first wrote on the disk and powers off.
 test_reboot_boots_again() {
     truncate -s 1M "$work/disk"
-    skiff --limit 120 -m 256 -nographic -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
+    skiff --limit 400 -m 256 -nographic -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
         -append "console=ttyS0 quiet skiff.run=sh:$(base64 -w0 <<'SCRIPT'
 if [ "$(head -c 6 /dev/vda)" = second ]; then
     echo "booted again"

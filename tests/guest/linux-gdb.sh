@@ -14,7 +14,7 @@ symbols=$work/symbols
 
 # make_symbols: $symbols, an ELF file that has them.
 make_symbols() {
-    linux_kernel=build/linux/vmlinux linux_limit=150 linux_guest "grep -wE '$wanted' /proc/kallsyms"
+    linux_kernel=build/linux/vmlinux linux_guest "grep -wE '$wanted' /proc/kallsyms"
     expect_guest_status 0
     tr -d '\r' <"$output" | grep -aE '^ffffffff[0-9a-f]{8} [A-Za-z] ' | awk '
         BEGIN { print ".section .ktext,\"ax\",@nobits\nktext: .skip 0x4000000" }
@@ -39,8 +39,8 @@ start_kernel_under_gdb() {
 # gdb_commands: runs the commands of standard input after connecting; what gdb says goes to $said.
 gdb_commands() {
     said=$work/said-by-gdb
-    { printf '%s\n' 'set pagination off' 'set confirm off' 'set remotetimeout 100' "target remote $work/gdb"; cat; } >"$work/commands"
-    timeout --kill-after=5 "$(seconds 200)" gdb -batch -nx -x "$work/commands" "$symbols" </dev/null >"$said" 2>&1 ||
+    { printf '%s\n' 'set pagination off' 'set confirm off' 'set remotetimeout 200' "target remote $work/gdb"; cat; } >"$work/commands"
+    timeout --kill-after=5 "$(seconds 400)" gdb -batch -nx -x "$work/commands" "$symbols" </dev/null >"$said" 2>&1 ||
         { cat "$said"; fail "gdb ended with status $?"; }
 }
 

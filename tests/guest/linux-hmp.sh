@@ -10,7 +10,7 @@
 guest_script='
 grep " linux_banner$" /proc/kallsyms
 echo ready
-sleep 100'
+sleep 1000'
 
 test_memory_registers_and_NMI_of_a_Debian_kernel() {
     local address
@@ -34,7 +34,7 @@ test_memory_registers_and_NMI_of_a_Debian_kernel() {
     monitor 'info registers -a'
     wait_output '^CPU#1$'
     wait_output '^EFER=0000000000000d01$' 2
-    wait_output '^RIP=[0-9a-f]{16} RFL=[0-9a-f]{8} \[[-DOSZAPC]{7}\] CPL=[03] II=0 A20=1 SMM=0 HLT=[01]$' 2
+    wait_output '^RIP=[0-9a-f]{16} RFL=[0-9a-f]{8} \[[-DOSZAPC]{7}\] CPL=[03] II=[01] A20=1 SMM=0 HLT=[01]$' 2
     wait_output '^CS =00(10|33) 0000000000000000 ffffffff 00a.[9f]b00 DPL=[03] CS64 \[-RA\]$' 2
 
     wait_output ' MXCSR=00001f[0-9a-f]{2}$' 2

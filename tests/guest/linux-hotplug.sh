@@ -9,7 +9,7 @@
 # The guest goes on by what it sees of its devices; each step prints a line "== STEP".
 guest_script='
 step() { echo "== $*"; }
-until_true() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 600 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+until_true() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
 modprobe -a virtio_pci virtio_blk virtio_rng virtio_console
 until_true "[ -e /sys/bus/pci/slots/7 ]"
 step slots $(ls /sys/bus/pci/slots | wc -l)
@@ -48,7 +48,7 @@ import re, socket, sys, time
 sys.path.insert(0, "tests/support")
 from qmp import Qmp
 work, md5 = sys.argv[1:]
-vm = Qmp(work + "/qmp", timeout=120)
+vm = Qmp(work + "/qmp", timeout=400)
 
 def wait_step(text):
     """Until the guest has printed it."""
@@ -77,13 +77,13 @@ unplug("rng")
 wait_step("rng-gone")
 port = socket.socket(socket.AF_UNIX)
 port.connect(work + "/port")
-port.settimeout(120)
+port.settimeout(400)
 vm.cmd("device_add", driver="virtio-serial-pci", id="serial", addr="7")
 vm.cmd("device_add", driver="virtserialport", id="port", chardev="c0", name="test.port")
 wait_step("port test.port")
 port.sendall(b"ping\n")
 wait_step("heard ping")
-got = port.recv(100)
+got = port.makefile("rb").readline()
 assert got.strip() == b"pong", got
 unplug("port")
 wait_step("port-gone")

@@ -16,7 +16,7 @@ start_guest() {
 }
 
 drive() {
-    timeout "$(seconds 280)" python3 tests/support/drive_linux.py "$@" "$work/qmp" "$console" >"$work/drive" 2>&1 ||
+    timeout "$(seconds 500)" python3 tests/support/drive_linux.py "$@" "$work/qmp" "$console" >"$work/drive" 2>&1 ||
         { cat "$work/drive"; fail "the session went wrong, see above"; }
 }
 

@@ -84,7 +84,7 @@ test_disks_of_every_engine_work_in_a_sandbox() {
 test_what_is_added_later_works_in_a_sandbox() {
     make_disk 1M
     start_confined -sandbox on -qmp "unix:$work/qmp,server=on,wait=off" -object iothread,id=io0
-    PYTHONPATH=tests/support timeout "$(seconds 60)" python3 - "$work" "$disk" "${direct:-no}" <<'PYTHON' ||
+    PYTHONPATH=tests/support timeout "$(seconds 200)" python3 - "$work" "$disk" "${direct:-no}" <<'PYTHON' ||
 import socket, sys
 from qmp import Qmp
 work, disk, direct = sys.argv[1:]
@@ -203,7 +203,7 @@ test_a_daemon_gives_its_rights_up_and_tells_its_parent() {
     expect_equal Seccomp "$(status_of Seccomp)" 2
     expect_equal output "$(readlink "/proc/$skiff_pid/fd/1")" /dev/null
     kill "$skiff_pid"
-    timeout "$(seconds 60)" tail -s 0.05 --pid="$skiff_pid" -f /dev/null || fail "it does not end"
+    timeout "$(seconds 200)" tail -s 0.05 --pid="$skiff_pid" -f /dev/null || fail "it does not end"
     skiff -daemonize -display none -serial none -kernel build/guests/crash.elf -append spin \
         -run-with "chroot=$work/missing"
     expect_status 2
@@ -231,7 +231,7 @@ test_without_the_right_to_it_nothing_is_given_up_silently() {
     setpriv --bounding-set=-setuid,-setgid,-sys_chroot true 2>/dev/null || skip "no setpriv that takes rights"
     for value in user=1:1 chroot=/; do
         status=0
-        timeout "$(seconds 60)" setpriv --bounding-set=-setuid,-setgid,-sys_chroot "$SKIFF" -display none \
+        timeout "$(seconds 200)" setpriv --bounding-set=-setuid,-setgid,-sys_chroot "$SKIFF" -display none \
             -kernel build/guests/hello.elf -run-with "$value" >"$output" 2>&1 </dev/null || status=$?
         expect_status 2
         expect_output "^skiff: -run-with $value: .*only root may"

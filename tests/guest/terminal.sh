@@ -205,7 +205,7 @@ test_a_pty_is_named_and_linked_to() {
     set_own_guest count ms=20
     start_skiff "${own_guest[@]}" -serial "pty,path=$work/link"
     wait_output 'pty|/dev/pts/[0-9]'
-    timeout "$(seconds 60)" grep -q -m 1 '^tick ' <"$work/link" || fail "nothing came from the pty"
+    timeout "$(seconds 200)" grep -q -m 1 '^tick ' <"$work/link" || fail "nothing came from the pty"
     kill "$skiff_pid"
     wait_skiff
     expect_status 0
@@ -262,7 +262,7 @@ test_a_daemon_lets_go_of_its_parent() {
     local said pid
     set_own_guest crash spin -serial "file:$console" -pidfile "$work/pid" -daemonize
     # The substitution ends when nobody holds the pipe any more.
-    said=$(timeout "$(seconds 60)" "$SKIFF" "${own_guest[@]}" </dev/null 2>&1)
+    said=$(timeout "$(seconds 200)" "$SKIFF" "${own_guest[@]}" </dev/null 2>&1)
     expect_equal "what it said" "$said" ""
     pid=$(<"$work/pid")
     test_daemons+=("$pid")
@@ -271,7 +271,7 @@ test_a_daemon_lets_go_of_its_parent() {
     # Up means: the guest runs.
     skiff_pid=$pid wait_output '^crash: spin'
     kill "$pid"
-    timeout "$(seconds 60)" tail -s 0.05 --pid="$pid" -f /dev/null
+    timeout "$(seconds 200)" tail -s 0.05 --pid="$pid" -f /dev/null
     [ ! -e "$work/pid" ] || fail "the pidfile is still there"
 }
 

@@ -13,7 +13,7 @@ in_lab() {
 }
 
 test_streams_status_directory_and_environment_pass_through() {
-    in_lab --retries 0 --timeout "$(seconds 60)" -- bash -c \
+    in_lab --retries 0 --timeout "$(seconds 250)" -- bash -c \
         'pwd; echo "$TEST_TIER"; md5sum; echo complaint >&2; exit 42' < <(yes | head -c 200000)
     expect_status 42
     expect_equal "standard output" "$(paste -sd' ' "$output")" \
@@ -22,7 +22,7 @@ test_streams_status_directory_and_environment_pass_through() {
 }
 
 test_kvm_tun_vhost_and_a_disk_with_direct_io_are_there() {
-    in_lab --retries 0 --timeout "$(seconds 60)" --disk 64M -- bash -c \
+    in_lab --retries 0 --timeout "$(seconds 250)" --disk 64M -- bash -c \
         '[ -c /dev/kvm ] && [ -c /dev/vhost-net ] && [ -c /dev/net/tun ] &&
         dd if=/dev/zero of=/scratch/file oflag=direct bs=4k count=1 status=none && touch build/written'
     expect_equal "standard error" "$(<"$work/errors")" ''
@@ -36,7 +36,7 @@ test_a_command_without_end_is_status_124() {
 }
 
 test_a_broken_lab_is_tried_again_and_status_125() {
-    in_lab --retries 1 --timeout "$(seconds 60)" -- bash -c 'echo try; echo c >/proc/sysrq-trigger'
+    in_lab --retries 1 --timeout "$(seconds 250)" -- bash -c 'echo try; echo c >/proc/sysrq-trigger'
     expect_status 125
     expect_equal "standard output" "$(paste -sd' ' "$output")" "try try"
     grep -q 'sysrq triggered crash' "$work/errors" || fail "the kernel's last words are missing"

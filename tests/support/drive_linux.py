@@ -142,8 +142,8 @@ def main():
     parser.add_argument("socket")
     parser.add_argument("console")
     options = parser.parse_args()
-    # A boot in the lab takes 10 s, on a machine that does much else two minutes.
-    with Recorder(options.socket, timeout=150) as vm:
+    # A boot in the lab takes 10 s, on a machine that does much else minutes.
+    with Recorder(options.socket, timeout=400) as vm:
         console = Console(options.console, vm.timeout)
         boot(vm, console)
         if options.quit:

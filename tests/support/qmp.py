@@ -27,7 +27,7 @@ class QmpError(Exception):
 class Qmp:
     """A connection. greeting, and events that nobody has waited for yet, are there to look at."""
 
-    def __init__(self, address, timeout=60.0, capabilities=(), negotiate=True):
+    def __init__(self, address, timeout=200.0, capabilities=(), negotiate=True):
         self.timeout = timeout * float(os.environ.get("TEST_SLOW", "1"))
         self.events = []
         self.replies = {}
