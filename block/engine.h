@@ -88,6 +88,12 @@ BlockEngine *block_co_engine_get(AioContext *ctx, BlockEngineKind kind, GError *
 /* The last user's frees it. NULL is fine. */
 void block_co_engine_put(BlockEngine *e) coroutine_fn RUNS_IN_MAIN;
 
+/* Makes io_uring's rings, up to @count in all, as far as the host has it: from now on a context for
+ * which none can be made, because a sandbox forbids it, takes one of these for as long as it has a
+ * use for it. */
+#define BLOCK_SPARE_RINGS_MAX 8u
+void block_engine_make_spare_rings(unsigned count) RUNS_IN_MAIN;
+
 /* Bytes done (may be fewer than asked) or -errno. Fill op, fd, dsync, iov, niov, offset, lane. */
 int64_t block_engine_co_io(BlockEngine *e, BlockIo *io) coroutine_fn RUNS_IN_IOTHREAD;
 /* For engines: @io is done; wakes its coroutine. @io is gone afterwards. */

@@ -28,6 +28,7 @@ typedef struct EngineUring {
     AioHandler *handler;
     BlockIo *queued, **queued_tail; /* not yet in the ring */
     unsigned in_flight;             /* in the ring, submitted or about to be */
+    bool spare;                     /* the ring goes back to the spare ones */
     AioBh again;                    /* has the loop take another turn */
 } EngineUring;
 
@@ -191,8 +192,9 @@ static int engine_uring_restrict(struct io_uring *ring)
     return 0;
 }
 
-/* The best the kernel knows, newest first: 6.0, 5.19, 5.10, any. */
-static int engine_uring_setup(struct io_uring *ring)
+/* The best the kernel knows, newest first: 6.0, 5.19, 5.10, any. One for any thread is not bound to
+ * the first that uses it, and one that cannot be restricted is none. */
+static int engine_uring_setup(struct io_uring *ring, bool for_any_thread)
 {
     static const unsigned flags[] = {
         IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN |
@@ -201,8 +203,10 @@ static int engine_uring_setup(struct io_uring *ring)
         IORING_SETUP_R_DISABLED,
         0,
     };
+    unsigned first = for_any_thread ? 1 : 0;
+    unsigned end = for_any_thread ? G_N_ELEMENTS(flags) - 1 : G_N_ELEMENTS(flags);
     int ret = -EINVAL;
-    for (unsigned i = 0; i < G_N_ELEMENTS(flags) && ret == -EINVAL; i++) {
+    for (unsigned i = first; i < end && ret == -EINVAL; i++) {
         struct io_uring_params params = {
             .flags = flags[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
             .cq_entries = URING_CQ_ENTRIES,
@@ -216,6 +220,41 @@ static int engine_uring_setup(struct io_uring *ring)
         }
     }
     return ret;
+}
+
+/* ---- spare rings: for contexts that come when no ring can be made any more ---- */
+
+static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct io_uring spare_rings[BLOCK_SPARE_RINGS_MAX];
+static unsigned spare_count;
+
+void block_engine_make_spare_rings(unsigned count)
+{
+    pthread_mutex_lock(&spare_lock);
+    while (spare_count < MIN(count, BLOCK_SPARE_RINGS_MAX) &&
+           engine_uring_setup(&spare_rings[spare_count], true) == 0) {
+        spare_count++;
+    }
+    pthread_mutex_unlock(&spare_lock);
+}
+
+static bool engine_uring_take_spare(struct io_uring *ring)
+{
+    pthread_mutex_lock(&spare_lock);
+    bool found = spare_count > 0;
+    if (found) {
+        *ring = spare_rings[--spare_count];
+    }
+    pthread_mutex_unlock(&spare_lock);
+    return found;
+}
+
+/* Nothing is under way in it, nor registered with it. */
+static void engine_uring_give_spare(const struct io_uring *ring)
+{
+    pthread_mutex_lock(&spare_lock);
+    spare_rings[spare_count++] = *ring;
+    pthread_mutex_unlock(&spare_lock);
 }
 
 static const char *engine_uring_hint(int err)
@@ -237,7 +276,11 @@ static const char *engine_uring_hint(int err)
 static RUNS_IN_IOTHREAD BlockEngine *engine_uring_create(AioContext *ctx, GError **error)
 {
     EngineUring *e = g_new0(EngineUring, 1);
-    int ret = engine_uring_setup(&e->ring);
+    int ret = engine_uring_setup(&e->ring, false);
+    if (ret == -EPERM && engine_uring_take_spare(&e->ring)) {
+        e->spare = true;
+        ret = 0;
+    }
     if (ret < 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "aio=io_uring: %s: %s", g_strerror(-ret),
                     engine_uring_hint(-ret));
@@ -259,7 +302,12 @@ static RUNS_IN_IOTHREAD void engine_uring_destroy(BlockEngine *base)
     }
     aio_bh_cancel(&e->again);
     aio_handler_remove(e->handler);
-    io_uring_queue_exit(&e->ring);
+    if (e->spare) {
+        io_uring_unregister_ring_fd(&e->ring);
+        engine_uring_give_spare(&e->ring);
+    } else {
+        io_uring_queue_exit(&e->ring);
+    }
     g_free(e);
 }
 

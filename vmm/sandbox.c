@@ -229,8 +229,8 @@ static void sandbox_in_vcpu(Vcpu *v, void *opaque)
 }
 
 /* A filter cannot see what is asked of an io_uring, so there are no new ones afterwards: each
- * iothread has its restricted ring now, and keeps it for disks that are added later. A host without
- * io_uring does without. */
+ * iothread has its restricted ring now, and keeps it for disks that are added later. For iothreads
+ * that are added later there are a few spare ones. A host without io_uring does without. */
 static coroutine_fn RUNS_IN_MAIN void sandbox_co_make_rings(Vm *vm)
 {
     for (unsigned i = 0; i < vm->iothreads->len; i++) {
@@ -238,6 +238,7 @@ static coroutine_fn RUNS_IN_MAIN void sandbox_co_make_rings(Vm *vm)
         block_co_engine_get(iothread_context(vm->iothreads->pdata[i]), BLOCK_ENGINE_IO_URING,
                             &error);
     }
+    block_engine_make_spare_rings(BLOCK_SPARE_RINGS_MAX);
 }
 
 bool sandbox_co_enter(Vm *vm, GError **error)

@@ -142,6 +142,33 @@ PYTHON
     expect_output '^hotplug: PASS disks=1 rngs=0 '
 }
 
+# A sandbox has no rings made in it: they are taken from those that were there, and given back.
+test_rings_of_iothreads_that_come_and_go_in_a_sandbox() {
+    make_disk 1M
+    start_vm hotplug -sandbox on
+    wait_output '^hotplug: ready'
+    drive_vm 20 "$disk" <<'PYTHON'
+def requests():
+    (disk,) = vm.cmd("query-blockstats")
+    assert disk["node-name"] == "late", disk
+    return disk["stats"]["rd_operations"] + disk["stats"]["wr_operations"]
+
+for n in range(int(sys.argv[2])):
+    vm.cmd("object-add", qom_type="iothread", id="late")
+    vm.cmd("blockdev-add", driver="file", node_name="late", filename=sys.argv[3], aio="io_uring")
+    plug(driver="virtio-blk-pci", id="disk", drive="late", iothread="late")
+    while requests() < 20:
+        pass
+    unplug("disk")
+    vm.cmd("blockdev-del", node_name="late")
+    vm.cmd("object-del", id="late")
+vm.cmd("system_powerdown")
+PYTHON
+    wait_skiff
+    expect_status 1
+    expect_output '^hotplug: PASS disks=20 '
+}
+
 test_a_device_of_the_command_line_goes_and_comes_back() {
     make_disk 1M
     start_vm hotplug -blockdev "driver=raw,node-name=d0,file.driver=file,file.filename=$disk" \

@@ -106,8 +106,20 @@ with Qmp(work + "/qmp") as vm:
     assert add(2, "io0", aio="io_uring") == "plugged"
     if direct == "yes":
         assert add(3, "io1", aio="native", cache={"direct": True}) == "plugged"
-    said = add(4, "io1", aio="io_uring") # a ring that would have to be made
+    # An iothread that came later takes one of the rings that were made before, and gives it back.
+    assert add(4, "io1", aio="io_uring") == "plugged"
+    for number in range(7):
+        vm.cmd("object-add", qom_type="iothread", id="more%d" % number)
+        assert add(5 + number, "more%d" % number, aio="io_uring") == "plugged"
+    vm.cmd("object-add", qom_type="iothread", id="last")
+    said = add(12, "last", aio="io_uring") # a ring that would have to be made
     assert "io_uring" in said and "aio=threads" in said, said
+    vm.cmd("device_del", id="disk11")
+    vm.cmd("system_reset") # the guest does not let go of it otherwise
+    vm.wait_event("DEVICE_DELETED", device="disk11")
+    vm.wait_event("RESET")
+    vm.cmd("blockdev-del", node_name="node11")
+    assert add(13, "last", aio="io_uring") == "plugged"
     listener = socket.create_server(("localhost", 0), family=socket.AF_INET)
     port = str(listener.getsockname()[1])
     vm.cmd("chardev-add", id="c1", backend={"type": "socket", "data": {"server": False, "addr": {
