@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A raw image for -bios: the very first instructions write to isa-debug-exit (status 33). Nothing
- * else happens, so what a run takes is what the VMM takes to start. 64 KiB, ends at 4 GiB; the CPU
- * starts at its last 16 bytes in real mode.
+ * A raw image for -bios: the very first instructions write a byte to debugcon, then to
+ * isa-debug-exit (status 33). Nothing else happens, so what a run takes is what the VMM takes to
+ * start. 64 KiB, ends at 4 GiB; the CPU starts at its last 16 bytes in real mode.
  */
+#define DEBUGCON 0xe9
 #define EXIT_YES 0x10
 
     .code16
     .section .text, "ax"
     .org 0xfff0
 reset_vector:
+    movb $'1', %al
+    outb %al, $DEBUGCON
     movb $EXIT_YES, %al
     outb %al, $0xf4
 halt:

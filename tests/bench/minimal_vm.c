@@ -2,7 +2,9 @@
 /*
  * minimal_vm IMAGE: the least a C program can do to run a firmware image in a VM with an interrupt
  * controller, a PIT, 512 MiB of RAM and one vCPU, until the guest writes to port 0xf4. What skiff
- * takes to start is compared with this. Its status is (value << 1) | 1, as isa-debug-exit gives.
+ * takes to start is compared with this. Its status is (value << 1) | 1, as isa-debug-exit gives;
+ * what the guest writes to port 0xe9 goes to standard output. RAM is registered before the chips,
+ * as vmm/kvm.c does, and why is said there.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -18,6 +20,7 @@
 #define ROM_END (UINT64_C(4) << 30)
 #define TSS_GPA 0xfffbd000u /* three pages that only real mode on old Intel processors uses */
 #define EXIT_PORT 0xf4
+#define DEBUGCON_PORT 0xe9
 
 static int check(int ret, const char *what)
 {
@@ -57,14 +60,15 @@ static void load_image(int vm, const char *path)
     close(fd);
 }
 
-static int make_vm(int kvm)
+static int make_vm(int kvm, const char *image)
 {
     struct kvm_pit_config pit = {0};
     int vm = check(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
+    add_memory(vm, 0, 0, RAM_SIZE, map(RAM_SIZE, MAP_ANONYMOUS | MAP_NORESERVE, -1));
+    load_image(vm, image);
     check(ioctl(vm, KVM_SET_TSS_ADDR, TSS_GPA), "KVM_SET_TSS_ADDR");
     check(ioctl(vm, KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
     check(ioctl(vm, KVM_CREATE_PIT2, &pit), "KVM_CREATE_PIT2");
-    add_memory(vm, 0, 0, RAM_SIZE, map(RAM_SIZE, MAP_ANONYMOUS | MAP_NORESERVE, -1));
     return vm;
 }
 
@@ -73,8 +77,12 @@ static uint8_t run(int vcpu, struct kvm_run *state)
 {
     for (;;) {
         check(ioctl(vcpu, KVM_RUN, 0), "KVM_RUN");
+        uint8_t *data = (uint8_t *)state + state->io.data_offset;
         if (state->exit_reason == KVM_EXIT_IO && state->io.port == EXIT_PORT) {
-            return *((uint8_t *)state + state->io.data_offset);
+            return *data;
+        }
+        if (state->exit_reason == KVM_EXIT_IO && state->io.port == DEBUGCON_PORT) {
+            check((int)write(STDOUT_FILENO, data, 1), "standard output");
         }
         if (state->exit_reason != KVM_EXIT_IO && state->exit_reason != KVM_EXIT_MMIO) {
             errx(2, "unexpected exit %u", state->exit_reason);
@@ -88,8 +96,7 @@ int main(int argc, char **argv)
         errx(2, "usage: minimal_vm IMAGE");
     }
     int kvm = check(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
-    int vm = make_vm(kvm);
-    load_image(vm, argv[1]);
+    int vm = make_vm(kvm, argv[1]);
     int vcpu = check(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
     int size = check(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
     struct kvm_run *state = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
