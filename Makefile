@@ -42,7 +42,7 @@ LDFLAGS_tsan   := -fsanitize=thread
 
 PKGS := glib-2.0 json-c liburing libseccomp
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio
 
 CFLAGS_ALL = $(BASE_CFLAGS) $(CFLAGS_$(V)) -I$(B)/gen $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL = -pthread $(LDFLAGS_$(V)) $(LDFLAGS)

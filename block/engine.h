@@ -14,7 +14,7 @@
 #ifndef SKIFF_BLOCK_ENGINE_H
 #define SKIFF_BLOCK_ENGINE_H
 
-#include <linux/aio_abi.h>
+#include <libaio.h>
 #include "block/block.h"
 #include "util/worker.h"
 

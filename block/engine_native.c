@@ -7,9 +7,9 @@
  * without a system call. That ring has one consumer: the context's thread.
  */
 #include <errno.h>
+#include <libaio.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include "block/engine.h"
 #include "block/trace_events.h"
@@ -18,7 +18,7 @@
 #define NATIVE_REAP_MAX 128u
 #define NATIVE_RING_MAGIC 0xa10a10a1u
 
-/* What an aio_context_t points at (fs/aio.c of the kernel, struct aio_ring). */
+/* What an io_context_t points at (fs/aio.c of the kernel, struct aio_ring). */
 typedef struct NativeRing {
     uint32_t id;
     uint32_t nr;
@@ -33,7 +33,7 @@ typedef struct NativeRing {
 
 typedef struct EngineNative {
     BlockEngine base;
-    aio_context_t context;
+    io_context_t context;
     NativeRing *ring;
     int event_fd;
     AioHandler *handler;
@@ -60,7 +60,7 @@ static RUNS_IN_IOTHREAD void engine_native_reap(EngineNative *e)
     for (; head != tail && count < NATIVE_REAP_MAX; count++) {
         struct io_event event = ring->events[head];
         head = head + 1 < ring->nr ? head + 1 : 0;
-        block_engine_complete(&e->base, (BlockIo *)(uintptr_t)event.data, event.res);
+        block_engine_complete(&e->base, event.data, (int64_t)event.res);
     }
     atomic_store_explicit(&ring->head, head, memory_order_release);
     e->in_flight -= count;
@@ -98,24 +98,20 @@ static void engine_native_again(void *opaque)
 
 static void engine_native_prepare(EngineNative *e, BlockIo *io)
 {
-    static const uint16_t opcodes[] = {
-        [BLOCK_IO_READ] = IOCB_CMD_PREADV,
-        [BLOCK_IO_WRITE] = IOCB_CMD_PWRITEV,
-        [BLOCK_IO_FDSYNC] = IOCB_CMD_FDSYNC,
-    };
-    io->iocb = (struct iocb){
-        .aio_data = (uintptr_t)io,
-        .aio_lio_opcode = opcodes[io->op],
-        .aio_fildes = (uint32_t)io->fd,
-        .aio_flags = IOCB_FLAG_RESFD,
-        .aio_resfd = (uint32_t)e->event_fd,
-    };
-    if (io->op != BLOCK_IO_FDSYNC) { /* which wants zeroes there */
-        io->iocb.aio_buf = (uintptr_t)io->iov;
-        io->iocb.aio_nbytes = io->niov;
-        io->iocb.aio_offset = (int64_t)io->offset;
-        io->iocb.aio_rw_flags = io->op == BLOCK_IO_WRITE && io->dsync ? RWF_DSYNC : 0;
+    switch (io->op) {
+    case BLOCK_IO_READ:
+        io_prep_preadv(&io->iocb, io->fd, io->iov, (int)io->niov, (long long)io->offset);
+        break;
+    case BLOCK_IO_WRITE:
+        io_prep_pwritev(&io->iocb, io->fd, io->iov, (int)io->niov, (long long)io->offset);
+        io->iocb.aio_rw_flags = io->dsync ? RWF_DSYNC : 0;
+        break;
+    case BLOCK_IO_FDSYNC:
+        io_prep_fdsync(&io->iocb, io->fd);
+        break;
     }
+    io->iocb.data = io;
+    io_set_eventfd(&io->iocb, e->event_fd);
 }
 
 static unsigned engine_native_gather(const EngineNative *e, struct iocb **batch)
@@ -138,13 +134,6 @@ static BlockIo *engine_native_pop(EngineNative *e)
     return io;
 }
 
-/* How many were taken, or -errno. */
-static int engine_native_io_submit(aio_context_t context, unsigned count, struct iocb **batch)
-{
-    long ret = syscall(SYS_io_submit, context, (long)count, batch);
-    return ret < 0 ? -errno : (int)ret;
-}
-
 static void engine_native_flush(void *opaque)
 {
     EngineNative *e = opaque;
@@ -152,7 +141,7 @@ static void engine_native_flush(void *opaque)
     struct iocb *batch[BLOCK_ENGINE_BATCH_MAX];
     unsigned count;
     while ((count = engine_native_gather(e, batch)) > 0) {
-        int ret = engine_native_io_submit(e->context, count, batch);
+        int ret = io_submit(e->context, count, batch);
         trace_block_engine_submit("native", count, ret);
         if (ret == -EAGAIN || ret == -EINTR || ret == 0) {
             aio_bh_schedule(&e->again); /* resources for a moment: the next turn tries again */
@@ -198,10 +187,11 @@ static bool engine_native_fail(GError **error, const char *what, int err)
 
 static bool engine_native_setup(EngineNative *e, GError **error)
 {
-    if (syscall(SYS_io_setup, NATIVE_DEPTH, &e->context) != 0) {
-        return engine_native_fail(error, "io_setup", errno);
+    int ret = io_setup(NATIVE_DEPTH, &e->context);
+    if (ret < 0) {
+        return engine_native_fail(error, "io_setup", -ret);
     }
-    e->ring = (NativeRing *)e->context;
+    e->ring = (NativeRing *)(void *)e->context;
     e->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (e->ring->magic == NATIVE_RING_MAGIC && e->event_fd >= 0) {
         return true;
@@ -210,7 +200,7 @@ static bool engine_native_setup(EngineNative *e, GError **error)
     if (e->event_fd >= 0) {
         close(e->event_fd);
     }
-    syscall(SYS_io_destroy, e->context);
+    io_destroy(e->context);
     return engine_native_fail(error, "eventfd and completion ring", err);
 }
 
@@ -235,7 +225,7 @@ static RUNS_IN_IOTHREAD void engine_native_destroy(BlockEngine *base)
     }
     aio_bh_cancel(&e->again);
     aio_handler_remove(e->handler);
-    syscall(SYS_io_destroy, e->context);
+    io_destroy(e->context);
     close(e->event_fd);
     g_free(e);
 }
