@@ -118,7 +118,7 @@ test_a_power_off_or_reset_before_the_end_is_16() {
 }
 
 test_a_hang_is_12() {
-    execute hang -timeout 5
+    execute hang -timeout 8
     expect_own_status 12 '-timeout expired before the command ended;'
     expect_output '^exec: running hang'
 }
@@ -130,7 +130,7 @@ test_ends_before_there_is_an_agent_say_so() {
     expect_own_status 16 'the guest powered off before the command ended; no agent opened org.skiff.exec.0'
     execute x -append before=reset
     expect_own_status 16 'the guest reset before the command ended; no agent opened org.skiff.exec.0'
-    execute x -append before=hang -timeout 5
+    execute x -append before=hang -timeout 8
     expect_own_status 12 '-timeout expired before the command ended; no agent opened org.skiff.exec.0'
     expect_output '^exec: started'
 }
@@ -176,7 +176,7 @@ test_a_reader_that_does_not_read_is_12_when_the_time_is_over() {
     mkfifo "$work/unread"
     exec 7<>"$work/unread"
     status=0
-    "$SKIFF" -kernel build/guests/exec.elf -exec 'big 100000' -timeout 5 </dev/null >&7 2>"$err" || status=$?
+    "$SKIFF" -kernel build/guests/exec.elf -exec 'big 100000' -timeout 8 </dev/null >&7 2>"$err" || status=$?
     expect_own_status 12 "-timeout expired before all of the command's output was read"
 }
 

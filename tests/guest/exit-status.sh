@@ -175,7 +175,7 @@ test_shutdown_pauses_by_action() {
 test_timeout_is_12_and_shows_the_console() {
     local word
     for word in spin hlt; do
-        own_guest crash "$word" -serial "file:$work/console" -timeout 4
+        own_guest crash "$word" -serial "file:$work/console" -timeout 8
         expect_status 12
         expect_output '^skiff: .*-timeout'
         # What skiff printed itself is the console's tail.
@@ -185,7 +185,7 @@ test_timeout_is_12_and_shows_the_console() {
 }
 
 test_timeout_shows_the_console_that_nobody_reads() {
-    own_guest crash spin -serial null -timeout 4
+    own_guest crash spin -serial null -timeout 8
     expect_status 12
     expect_output '^crash: spin'
 }
