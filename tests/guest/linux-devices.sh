@@ -15,7 +15,7 @@ section interrupts; cat /proc/interrupts
 section virtio; for d in /sys/bus/virtio/devices/*; do echo "$(cat $d/device) $(basename $(readlink $d/driver))"; done
 section disk; dd if=/dev/vda bs=1M count=1 2>/dev/null | md5sum
 section rng; head -c 64 /dev/hwrng | wc -c; cat /sys/class/misc/hw_random/rng_current
-section ports; ls /dev/virtio-ports
+section ports; until [ -e /dev/virtio-ports/test.port ]; do usleep 50000; done; ls /dev/virtio-ports
 section complaints; dmesg | grep -iE "acpi.*(error|warning|exception|bug)|firmware (bug|warn)|irq.*nobody cared|spurious" |
     grep -v "report a bug"
 dmesg | grep -E "WARNING:|BUG:|Call Trace:|consistency problem"

@@ -73,12 +73,13 @@ test_no_agent_is_said() {
 }
 
 test_the_agent_finds_its_port_among_others() {
-    execute 'ls /dev/virtio-ports; ls /sys/class/virtio-ports | wc -l' -device virtio-serial-pci \
+    execute 'until [ "$(ls /dev/virtio-ports | wc -l)" -eq 2 ] && [ "$(ls /sys/class/virtio-ports | wc -l)" -eq 3 ]; do
+            usleep 50000
+        done; ls /dev/virtio-ports' -device virtio-serial-pci \
         -device virtserialport,name=another -device virtconsole
     expect_status 0
     expect_output '^another$'
     expect_output '^org.skiff.exec.0$'
-    expect_output '^3$'
 }
 
 # Only the drivers are loaded for it: they are modules of this kernel.
