@@ -220,7 +220,8 @@ bool vm_co_build(Vm *vm, GError **error)
     vm_io_errors_init(vm);
     vm->built = vm_co_open_exec(vm, error) && vm_co_make_chardevs(vm, error) &&
                 vm_co_open_drives(vm, error) && board_co_build(vm, error) &&
-                board_co_reset(vm, error) && vm_open_monitors(vm, error) &&
-                (vm->config->gdb == NULL || gdbstub_co_open(vm, vm->config->gdb, error));
+                board_co_reset(vm, error) &&
+                (vm->config->gdb == NULL || gdbstub_co_open(vm, vm->config->gdb, error)) &&
+                vm_open_monitors(vm, error); /* last: commands find the whole machine */
     return vm->built;
 }

@@ -321,6 +321,16 @@ test_qmp_on_standard_input_and_output() {
     expect_output '^\{"return": \{\}, "id": 2\}$'
 }
 
+# What the gdb stub tries out of KVM before it listens takes a while.
+test_commands_that_are_there_before_the_gdb_stub_find_the_whole_machine() {
+    set_own_guest count ms=10
+    printf '%s\n' '{"execute": "qmp_capabilities"}' '{"execute": "stop", "id": 1}' \
+        '{"execute": "quit", "id": 2}' >"$work/commands"
+    skiff "${own_guest[@]}" -S -serial null -qmp stdio -gdb "unix:$work/gdb" <"$work/commands"
+    expect_status 0
+    expect_output '^\{"return": \{\}, "id": 1\}$'
+}
+
 test_monitors_that_cannot_be() {
     local text
     while read -r text; do
