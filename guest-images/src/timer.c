@@ -99,6 +99,15 @@ static void check_monotonic(void *arg)
     }
 }
 
+/* A tick that came between the last one waited for and the mask is waiting still: it would be
+ * taken for the next timer's. */
+static void take_late_ticks(void)
+{
+    cpu_enable_interrupts();
+    clock_wait_ns(100 * CLOCK_NS_PER_US);
+    cpu_disable_interrupts();
+}
+
 static void check_lapic(uint8_t vector)
 {
     uint64_t hz = lapic_timer_measure_hz();
@@ -117,6 +126,7 @@ static void check_lapic(uint8_t vector)
     uint64_t took = wait_interrupts("lapic periodic", PERIODS, start);
     lapic_timer_setup(LAPIC_LVT_MASKED);
     lapic_timer_start(0);
+    take_late_ticks();
     check_not_early("lapic periodic", took, PERIODS * PERIOD_NS);
 }
 
