@@ -87,6 +87,22 @@ void aio_context_at_free(AioContext *ctx, void (*fn)(void *opaque), void *opaque
     ctx->exit_hooks = hook;
 }
 
+static void aio_context_release(AioContext *ctx)
+{
+    close(ctx->wake_fd);
+    close(ctx->epoll_fd);
+    g_free(ctx->heap);
+    g_free(ctx);
+}
+
+void aio_context_free_unowned(AioContext *ctx)
+{
+    if (atomic_load(&ctx->owner) != NULL) {
+        bug_abort("context '%s' has an owner, who alone may free it", ctx->name);
+    }
+    aio_context_release(ctx);
+}
+
 void aio_context_free(AioContext *ctx)
 {
     if (ctx == NULL) {
@@ -110,10 +126,7 @@ void aio_context_free(AioContext *ctx)
     while (atomic_load(&ctx->visitors) != 0) {
         sched_yield(); /* a few instructions away from leaving */
     }
-    close(ctx->wake_fd);
-    close(ctx->epoll_fd);
-    g_free(ctx->heap);
-    g_free(ctx);
+    aio_context_release(ctx);
 }
 
 const char *aio_context_name(const AioContext *ctx)

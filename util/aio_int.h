@@ -73,6 +73,8 @@ struct AioHandler {
 /* A context nobody owns yet, and how its thread takes it. */
 AioContext *aio_context_new_unowned(const char *name, GError **error) ANY_THREAD;
 void aio_context_adopt(AioContext *ctx) ANY_THREAD;
+/* One that nobody has taken, nor used. */
+void aio_context_free_unowned(AioContext *ctx) ANY_THREAD;
 
 /* Calls what @events (EPOLL*) and the handler's wishes have in common; true when something was
  * called. Owner. */

@@ -46,8 +46,8 @@ IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error)
     if (!thread_start(&t->thread, THREAD_IOTHREAD, t->name, iothread_run, t)) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                     "iothread '%s': cannot start a thread: %s", id, g_strerror(errno));
-        aio_context_adopt(t->ctx);
-        aio_context_free(t->ctx);
+        aio_context_free_unowned(t->ctx);
+        sem_destroy(&t->quit_told);
         goto fail;
     }
     return t;

@@ -7,7 +7,7 @@
  *   lane  ooo --room in the lane--> queue  oo --a thread is idle--> runs
  */
 #include "util/worker.h"
-#include <glib.h>
+#include <errno.h>
 #include <stdio.h>
 
 typedef struct WorkerJob {
@@ -41,19 +41,32 @@ static void worker_append(WorkerJob **head, WorkerJob **tail, WorkerJob *job)
 
 static void *worker_run(void *opaque);
 
-/* Called with the lock, which thread creation does not wait on. */
-static void worker_start_one(void)
+/* Called with the lock, which thread creation does not wait on. False + errno. */
+static bool worker_start_one(void)
 {
     char name[16];
     snprintf(name, sizeof(name), "worker/%u", worker_count);
     pthread_t thread;
-    if (thread_start(&thread, THREAD_WORKER, name, worker_run, NULL)) {
-        pthread_detach(thread);
-        worker_count++;
-        worker_idle++;
-    } else if (worker_count == 0) {
-        g_error("cannot start a worker thread");
+    if (!thread_start(&thread, THREAD_WORKER, name, worker_run, NULL)) {
+        return false;
     }
+    pthread_detach(thread);
+    worker_count++;
+    worker_idle++;
+    return true;
+}
+
+bool worker_pool_start(GError **error)
+{
+    pthread_mutex_lock(&worker_lock);
+    bool ok = worker_count > 0 || worker_start_one();
+    int err = errno;
+    pthread_mutex_unlock(&worker_lock);
+    if (!ok) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(err),
+                    "cannot start a worker thread: %s", g_strerror(err));
+    }
+    return ok;
 }
 
 /* Called with the lock. */
@@ -62,8 +75,8 @@ static void worker_enqueue(WorkerJob *job)
     job->lane->running++;
     worker_append(&worker_head, &worker_tail, job);
     worker_queued++;
-    if (worker_queued > worker_idle) {
-        worker_start_one();
+    if (worker_queued > worker_idle && !worker_start_one() && worker_count == 0) {
+        g_error("cannot start a worker thread");
     }
     pthread_cond_signal(&worker_wanted);
 }

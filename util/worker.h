@@ -11,9 +11,14 @@
 #ifndef SKIFF_UTIL_WORKER_H
 #define SKIFF_UTIL_WORKER_H
 
+#include <glib.h>
 #include "util/coroutine.h"
 
 #define WORKER_LANE_MAX 64
+
+/* Starts the first thread, so that from then on each job gets one sooner or later. False + @error.
+ */
+bool worker_pool_start(GError **error) ANY_THREAD;
 
 /* Zeroed it is empty. It must not go before its jobs. The worker pool's, under its lock. */
 typedef struct WorkerLane {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "hw/core/vm_clock.h"
 #include "util/log.h"
+#include "util/worker.h"
 #include "vmm/gdb/gdbstub.h"
 #include "vmm/notify.h"
 #include "vmm/vm_hotplug.h"
@@ -212,7 +213,7 @@ static void vm_fill_env(Vm *vm)
 /* Step by step, what is cheap and often wrong first. */
 bool vm_co_build(Vm *vm, GError **error)
 {
-    if (!notify_co_open(vm, error) || !kvm_open(&vm->kvm, error) ||
+    if (!worker_pool_start(error) || !notify_co_open(vm, error) || !kvm_open(&vm->kvm, error) ||
         !vm_co_make_objects(vm, error) || !vm_choose_memory(vm, error)) {
         return false;
     }

@@ -5,7 +5,9 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <string.h>
 #include <unistd.h>
+#include "util/iothread.h"
 #include "util/worker.h"
 
 #define HELD 10 /* beyond what a lane lets run */
@@ -173,12 +175,32 @@ static void there_are_no_more_threads_than_jobs_at_a_time(void **state)
     assert_in_range(threads, WORKER_LANE_MAX, WORKER_LANE_MAX + 2);
 }
 
+/* ---- no thread is to be had ---- */
+
+/* With stacks of a size that nobody has. */
+static void an_iothread_that_cannot_start_is_an_error(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    pthread_attr_t before, huge;
+    assert_int_equal(pthread_getattr_default_np(&before), 0);
+    assert_int_equal(pthread_attr_init(&huge), 0);
+    assert_int_equal(pthread_attr_setstacksize(&huge, (size_t)1 << 56), 0);
+    assert_int_equal(pthread_setattr_default_np(&huge), 0);
+    IoThread *t = iothread_new("x", 0, &error);
+    assert_int_equal(pthread_setattr_default_np(&before), 0);
+    pthread_attr_destroy(&before);
+    pthread_attr_destroy(&huge);
+    assert_null(t);
+    assert_non_null(strstr(error->message, "iothread 'x': cannot start a thread: "));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_lane_full_of_calls_that_hang_is_nobody_elses, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(what_everybody_shares_is_a_lane_too, setup, teardown),
+        cmocka_unit_test(an_iothread_that_cannot_start_is_an_error),
         cmocka_unit_test(there_are_no_more_threads_than_jobs_at_a_time),
     };
     alarm(120);
