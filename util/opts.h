@@ -129,6 +129,8 @@ bool opt_id_valid(const char *id) ANY_THREAD;
 /* A copy of @text (the user's) cut to a length fit for a message, in UTF-8 whatever it was: control
  * characters and bytes that are no character are escaped. */
 char *opt_excerpt(const char *text) ANY_THREAD;
+/* The same for a whole message: cut only where nobody would read on. */
+char *opt_printable(const char *text) ANY_THREAD;
 /* The known name nearest to @name by edit distance, or NULL when none is near. @names is
  * NULL-terminated. */
 const char *opt_nearest(const char *name, const char *const *names) ANY_THREAD;

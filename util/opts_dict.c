@@ -3,13 +3,14 @@
 #include "util/opts_int.h"
 
 #define EXCERPT_BYTES 60
+#define PRINTABLE_BYTES 4000
 
 GQuark opt_error_quark(void)
 {
     return g_quark_from_static_string("skiff-option");
 }
 
-char *opt_excerpt(const char *text)
+static char *opt_escape(const char *text, size_t most)
 {
     GString *out = g_string_new(NULL);
     size_t i = 0, size;
@@ -19,7 +20,7 @@ char *opt_excerpt(const char *text)
         bool valid = c < (gunichar)-2;
 
         size = valid ? (size_t)g_utf8_skip[(unsigned char)text[i]] : 1;
-        if (i + size > EXCERPT_BYTES) {
+        if (i + size > most) {
             break; /* never within a character */
         }
         if (valid && !g_unichar_iscntrl(c)) {
@@ -34,6 +35,16 @@ char *opt_excerpt(const char *text)
         g_string_append(out, "...");
     }
     return g_string_free(out, FALSE);
+}
+
+char *opt_excerpt(const char *text)
+{
+    return opt_escape(text, EXCERPT_BYTES);
+}
+
+char *opt_printable(const char *text)
+{
+    return opt_escape(text, PRINTABLE_BYTES);
 }
 
 /* ---- values ---- */

@@ -273,6 +273,14 @@ bool chardev_co_add(OptDict *opts, GError **error)
                     "%s is missing: -chardev wants BACKEND,id=ID", name ? "id=" : "the backend");
         return false;
     }
+    if (!opt_id_valid(id)) {
+        g_autofree char *excerpt = opt_excerpt(id);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "the id '%s' is no name: it begins with a letter and holds letters, digits, "
+                    "'-', '.' and '_'",
+                    excerpt);
+        return false;
+    }
     backend = chardev_backend_find(name, error);
     if (backend && (chardev_find(id) || chardev_opening_find(id))) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE, "there is a chardev '%s' already", id);

@@ -68,6 +68,9 @@ bool cmdline_ignore(VmConfig *config, const char *name, const char *value, GErro
 bool cmdline_list(VmConfig *config, const char *name, const char *value, GError **error)
 {
     GPtrArray **field = cmdline_field(config);
+    if (value[0] == '\0') {
+        return cmdline_fail(error, name, "needs a value");
+    }
     g_ptr_array_add(*field, g_strdup(value));
     return true;
 }
@@ -177,6 +180,10 @@ bool cmdline_machine(VmConfig *config, const char *name, const char *value, GErr
 
 bool cmdline_accel(VmConfig *config, const char *name, const char *value, GError **error)
 {
+    if (g_str_has_prefix(value, "kvm,")) {
+        return cmdline_fail(error, name, "kvm takes no options here; leave '%s' off",
+                            value + strlen("kvm"));
+    }
     return strcmp(value, "kvm") == 0 ||
            cmdline_fail(error, name, "skiff has no accelerator '%s'; it runs on kvm only", value);
 }

@@ -8,6 +8,12 @@
 #include "vmm/cmdline_int.h"
 #include "vmm/x86_64/cpuid.h"
 
+static bool help_accelerators(GError **error)
+{
+    fputs("Accelerators supported:\nkvm\n", stdout);
+    return true;
+}
+
 static bool help_machines(GError **error)
 {
     printf("q35    lean q35: PCIe, ACPI, virtio (the only machine, and the default)\n");
@@ -107,6 +113,7 @@ static const struct HelpList {
     bool (*answer)(GError **error);
     bool (*answer_one)(const char *value, GError **error); /* "name,help"; NULL: has none */
 } help_lists[] = {
+    {"-accel", help_accelerators, NULL},
     {"-machine", help_machines, NULL},
     {"-M", help_machines, NULL},
     {"-device", help_devices, help_device},

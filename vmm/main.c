@@ -39,9 +39,34 @@ typedef struct Main {
 
 /* ---- process matters ---- */
 
+/* One line, whatever the user's words are that it quotes. */
 static void main_print_error(const char *message)
 {
-    fprintf(stderr, "skiff: %s\n", message);
+    g_autofree char *line = opt_printable(message);
+    fprintf(stderr, "skiff: %s\n", line);
+}
+
+/* A descriptor that is closed would be given to the next file that is opened, a disk say, and what
+ * is meant for standard output or error written into that. */
+static bool main_fill_standard_fds(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What was asked for has been printed. */
+static ExitStatus main_end_output(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        return EXIT_STATUS_OK;
+    }
+    g_autofree char *message = g_strdup_printf("standard output: %s", g_strerror(errno));
+    main_print_error(message);
+    return EXIT_STATUS_USAGE;
 }
 
 typedef struct MainPidfile {
@@ -270,10 +295,15 @@ int main(int argc, char **argv)
 {
     static Main m = {.ready_fd = -1, .null_fd = -1};
     g_autoptr(GError) error = NULL;
+    if (!main_fill_standard_fds()) {
+        return EXIT_STATUS_USAGE; /* nobody could be told */
+    }
+    signal(SIGXFSZ,
+           SIG_IGN); /* a file that grows beyond `ulimit -f` is an error code, not our death */
     vm_config_init(&m.config);
     switch (cmdline_parse(&m.config, argc, argv, &error)) {
     case CMDLINE_DONE:
-        return EXIT_STATUS_OK;
+        return main_end_output();
     case CMDLINE_ERROR:
         main_print_error(error->message);
         return EXIT_STATUS_USAGE;

@@ -37,6 +37,11 @@ static int pidfile_open_locked(const char *path)
             errno = err;
             return -1;
         }
+        if (!S_ISREG(mine.st_mode)) {
+            close(fd);
+            errno = ENOTSUP;
+            return -1;
+        }
         if (stat(path, &there) == 0 && there.st_dev == mine.st_dev && there.st_ino == mine.st_ino) {
             return fd;
         }
@@ -50,7 +55,8 @@ bool pidfile_write(const char *path, GError **error)
     if (fd < 0) {
         return pidfile_fail(error, path,
                             errno == EAGAIN ? "another VM that runs has this file; choose another"
-                                            : NULL);
+                            : errno == ENOTSUP ? "is no regular file"
+                                               : NULL);
     }
     g_autofree char *text = g_strdup_printf("%d\n", (int)getpid());
     size_t size = strlen(text);

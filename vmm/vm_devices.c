@@ -170,6 +170,15 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_add_user_device(Vm *vm, const OptDic
     if (!vm_check_user_type(type, error)) {
         return false;
     }
+    if (id != NULL && !opt_id_valid(id)) {
+        g_autofree char *excerpt = opt_excerpt(id);
+        g_set_error(
+            error, OPT_ERROR, OPT_ERROR_VALUE,
+            "-device %s: the id '%s' is no name: it begins with a letter and holds letters, "
+            "digits, '-', '.' and '_'",
+            type, excerpt);
+        return false;
+    }
     if (id != NULL && vm_find_device(vm, id) != NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE,
                     "-device %s: the id '%s' is taken; choose another", type, id);

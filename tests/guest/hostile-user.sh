@@ -125,6 +125,7 @@ test_machines_and_accelerators() {
     with USB -machine q35,usb=on
     with missing -machine q35,memory-backend=missing
     with tcg -accel tcg
+    with thread=multi -accel kvm,thread=multi
     with tcg -machine q35,accel=tcg
     none_was_bad
 }
@@ -262,13 +263,14 @@ test_values() {
     with clock -rtc clock=vm
     with no-such -uuid no-such
     with no-such -trace no-such
-    for value in trace action msg rtc sandbox run-with machine; do
+    for value in serial chardev qmp monitor trace action msg rtc sandbox run-with machine; do
         with "^skiff: -$value: needs a" "-$value" ''
     done
     with timestamp -msg timestamp=maybe
     with no-such -msg no-such=on
     with /no-such/pid -pidfile /no-such/pid
     with "$work" -pidfile "$work"
+    with 'is no regular file' -pidfile /dev/full
     with /no-such/log -D /no-such/log
     none_was_bad
 }
@@ -408,6 +410,79 @@ test_descriptors_that_run_out() {
         with 'Too many open files' "${debug_exit[@]}" "${sandbox[@]}"
     done
     [ "$status" -eq 1 ] || fail "30 descriptors are not enough"
+    none_was_bad
+}
+
+test_text_that_is_no_line() {
+    local text=$'a\033[31mb\nc\xff'
+    with 'a\\x1b\[31mb\\x0ac\\xff' -kernel "$text"
+    with 'a\\x1b\[31mb\\x0ac\\xff' -serial "file:/no-such/$text"
+    with 'a\\x1b\[31mb\\x0ac\\xff' -device "$text"
+    refuse 'a\\x1b\[31mb\\x0ac\\xff' "$text"
+    text=$(printf '%0100000d' 0)
+    with 'no-such.*\.\.\.$' -initrd "no-such/$text"
+    [ "$(wc -c <"$work/stderr")" -lt 5000 ] || fail "a line of $(wc -c <"$work/stderr") bytes"
+    none_was_bad
+}
+
+test_ids_that_are_no_names() {
+    local id
+    for id in '#x' 1x a/b 'a b' $'\xff' ü; do
+        with 'is no name' -device "virtio-rng-pci,id=$id"
+        with 'is no name' -chardev "null,id=$id"
+        with 'is no name' -object "iothread,id=$id"
+    done
+    none_was_bad
+}
+
+# A disk would have the number of a descriptor that is closed, and what is said would be written to
+# it.
+test_standard_descriptors_that_are_closed() {
+    local closed status
+    for closed in 0 1 2 012; do
+        make_disk 1M
+        status=0
+        (
+            for ((i = 0; i < ${#closed}; i++)); do
+                eval "exec ${closed:i:1}>&-"
+            done
+            exec timeout "$(seconds 20)" "$SKIFF" -display none -serial stdio "${debug_exit[@]}" -kernel "$kernel" \
+                -drive "file=$disk,format=raw,if=none,id=d" -device virtio-blk-pci,drive=d -trace '*'
+        ) >"$work/stdout" 2>"$work/stderr" </dev/null || status=$?
+        [ "$status" -eq 1 ] || fail "$closed closed: status $status"
+        cmp "$disk" <(head -c 1M /dev/zero) || fail "$closed closed: the disk has been written to"
+    done
+}
+
+test_help_that_cannot_be_written() {
+    local option
+    for option in -help -version '-device help'; do
+        # shellcheck disable=SC2086
+        ! "$SKIFF" $option >/dev/full 2>"$work/stderr" || fail "$option succeeded"
+        [ "$(cat "$work/stderr")" = 'skiff: standard output: No space left on device' ] || fail "$(cat "$work/stderr")"
+    done
+}
+
+# Through a pipe: standard error may not grow either.
+test_files_that_may_not_grow() {
+    local line
+    prefix=(prlimit --fsize=0)
+    line=$("${prefix[@]}" "$SKIFF" -display none -kernel "$kernel" -pidfile "$work/pid" 2>&1 >/dev/null | cat)
+    [ "$line" = "skiff: -pidfile $work/pid: File too large" ] || fail "$line"
+    line=$("${prefix[@]}" "$SKIFF" -display none "${debug_exit[@]}" -kernel "$kernel" -serial "file:$work/log" 2>&1 |
+        cat; echo "${PIPESTATUS[0]}")
+    [[ $line == *"$work/log: File too large"*$'\n1' ]] || fail "$line"
+}
+
+# There are four at least: main, a worker, an iothread, a vCPU.
+test_threads_that_run_out() {
+    as_nobody 666
+    "${prefix[@]}" sh -c ': <>/dev/kvm' 2>/dev/null || skip "the copy of /dev/kvm does not work"
+    local limit as_nobody=("${prefix[@]}")
+    for limit in 1 2 3; do
+        prefix=("${as_nobody[@]}" prlimit "--nproc=$limit")
+        with 'cannot start .*: Resource temporarily unavailable'
+    done
     none_was_bad
 }
 
