@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 900
+# timeout: 1800
 # The VM is stopped, drained, started, reset and ended at random moments while blk-verify has
 # requests in flight. Nothing may be lost, done twice, or wait for ever.
 . "$(dirname "$0")/common.bash"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 900
+# timeout: 1800
 # blk-verify checks every byte that virtio-blk reads and writes, by every engine, cache mode, number
 # of queues and way of noticing completions, with an iothread of the disk's own and without.
 . "$(dirname "$0")/common.bash"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 900
+# timeout: 1800
 # -exec with a guest that has no operating system: streams, statuses, every early end, and that
 # nothing stays behind. docs/exec.md
 . "$(dirname "$0")/common.bash"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Our own guests pass: entry by PVH and Multiboot, memory sizes, processors, interrupts, timers.
 # tier: kvm
-# timeout: 900
+# timeout: 1800
 . "$(dirname "$0")/common.bash"
 
 test_hello_by_PVH() {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 900
+# timeout: 1800
 # Disks, sources of random bytes and serial ports come and go under I/O, 500 times each. The guest
 # (guest-images/src/hotplug.c) says how many it saw, and ends the test when data is not what it was.
 . "$(dirname "$0")/common.bash"

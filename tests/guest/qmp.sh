@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
-# timeout: 900
+# timeout: 1800
 # QMP as a script uses it: the VM's life, a disk that hangs, a hundred clients that behave badly.
 . "$(dirname "$0")/common.bash"
 
