@@ -54,6 +54,8 @@ bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *
 void arch_vcpu_resumed(int vcpu_fd) RUNS_IN_VCPU;
 /* Prints the registers. In the vCPU's thread. */
 void arch_vcpu_dump(int vcpu_fd, unsigned index, FILE *out) RUNS_IN_VCPU;
+/* Prints the processor's interrupt controller. In the vCPU's thread. */
+void arch_vcpu_dump_interrupts(int vcpu_fd, unsigned index, FILE *out) RUNS_IN_VCPU;
 /* By its lower-case name; "pc", "sp" and "fp" are known everywhere. False: there is no such. */
 bool arch_vcpu_get_register(int vcpu_fd, const char *name, uint64_t *value) RUNS_IN_VCPU;
 /* The board's NMI button, as this processor's interrupt controller hears it (KVM api.rst

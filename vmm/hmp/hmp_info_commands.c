@@ -84,7 +84,15 @@ static void hmp_dump_registers(Vcpu *v, void *opaque)
     arch_vcpu_dump(vcpu_fd(v), vcpu_index(v), opaque);
 }
 
-static coroutine_fn RUNS_IN_MAIN void hmp_co_registers(HmpCall *call, unsigned index)
+static void hmp_dump_interrupts(Vcpu *v, void *opaque)
+{
+    enter_vcpu();
+    arch_vcpu_dump_interrupts(vcpu_fd(v), vcpu_index(v), opaque);
+}
+
+/* What @dump prints in the vCPU's thread. */
+static coroutine_fn RUNS_IN_MAIN void hmp_co_dump(HmpCall *call, unsigned index,
+                                                  void (*dump)(Vcpu *v, void *out))
 {
     char *text = NULL;
     size_t size;
@@ -93,9 +101,9 @@ static coroutine_fn RUNS_IN_MAIN void hmp_co_registers(HmpCall *call, unsigned i
         hmp_printf(call, "Error: out of memory\n");
         return;
     }
-    vcpus_co_call(call->vm->vcpus, index, hmp_dump_registers, out);
+    vcpus_co_call(call->vm->vcpus, index, dump, out);
     fclose(out);
-    hmp_printf(call, "\n%s", text);
+    hmp_printf(call, "%s", text);
     free(text);
 }
 
@@ -112,9 +120,23 @@ static void hmp_info_registers(HmpCall *call, struct json_object *args)
     bool all = qmp_arg_bool(args, "cpustate_all", false);
     for (unsigned i = 0; i < count; i++) {
         if (all || i == wanted) {
-            hmp_co_registers(call, i);
+            hmp_printf(call, "\n");
+            hmp_co_dump(call, i, hmp_dump_registers);
         }
     }
+}
+
+static void hmp_info_lapic(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    unsigned count = vcpus_count(call->vm->vcpus);
+    uint64_t wanted = qmp_arg_u64(args, "vcpu", *call->cpu);
+    if (wanted >= count) {
+        hmp_printf(call, "invalid CPU index; there are 0 to %u\n", count - 1);
+        return;
+    }
+    hmp_co_dump(call, (unsigned)wanted, hmp_dump_interrupts);
 }
 
 /* ---- threads, chardevs, traces ---- */
@@ -174,6 +196,8 @@ const HmpCommand hmp_info_commands[] = {
      HMP_PARAMS(HMP_PARAM("cpustate_all", FLAG, .flag = 'a'),
                 HMP_PARAM("vcpu", INT, .optional = true)),
      "registers of a processor, or -a of all", .run = hmp_info_registers},
+    {"info lapic", NULL, HMP_PARAMS(HMP_PARAM("vcpu", INT, .optional = true)),
+     "the local APIC of a processor", .run = hmp_info_lapic},
     {"info iothreads", NULL, NULL, "threads that serve devices", .qmp = "query-iothreads",
      .print = hmp_print_iothreads},
     {"info chardev", NULL, NULL, "character backends", .qmp = "query-chardev",

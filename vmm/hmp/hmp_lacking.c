@@ -42,7 +42,6 @@ static const struct {
     {"info history", "the cursor keys"},
     {"info hotpluggable-cpus", "info cpus"},
     {"info irq", "none: KVM counts the interrupts (kvm_stat)"},
-    {"info lapic", "none: the guest's own tools"},
     {"info mem", "gva2gpa"},
     {"info mice", no_display},
     {"info migrate", no_migration},

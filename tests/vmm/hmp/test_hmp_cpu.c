@@ -119,6 +119,8 @@ static void body_registers(Rig *rig)
     assert_co_prints(rig, "x /4xb $sp-0x5000+0x1000", "0000000000001000: 0xb8 0x78 0x56 0x34\n");
     assert_co_prints(rig, "info registers -a", "CPU#0");
     assert_co_prints(rig, "info registers 7", "invalid CPU index");
+    assert_co_prints(rig, "info lapic", "dumping local APIC state for CPU 0\n\nLVT0\t 0x");
+    assert_co_prints(rig, "info lapic 7", "invalid CPU index");
     wait_for_count(1000); /* nobody has stopped it */
 }
 
