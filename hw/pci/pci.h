@@ -10,10 +10,11 @@
  * MSI-X: how masking loses nothing. Each vector has an eventfd, and raising the vector is one write
  * to it, whatever its mask: by pci_msix_raise() or by whoever was given the descriptor (vhost). The
  * eventfd's counter *is* the pending bit:
- *   1. The vector is enabled and unmasked <=> a MsiRoute is attached. The machine then takes every
- *      event out of the eventfd at once and delivers it; the counter reads 0, and so does the PBA.
- *   2. Masking detaches the route (under the BQL). From then on a raise stays in the counter, and a
- *      PBA read finds it there.
+ *   1. The vector is enabled and unmasked, and the device may master the bus (its message is a
+ *      memory write, PCI 3.0 §6.2.2) <=> a MsiRoute is attached. The machine then takes every event
+ *      out of the eventfd at once and delivers it; the counter reads 0, and so does the PBA.
+ *   2. Masking, like clearing Bus Master, detaches the route (under the BQL). From then on a raise
+ *      stays in the counter, and a PBA read finds it there.
  *   3. Unmasking attaches the route, which delivers what the counter holds: once, as PCI wants.
  * A raise that runs against a mask or unmask is wholly before or wholly after the attach or detach,
  * because the eventfd's own lock orders them; there is no second word to disagree with it.
@@ -44,7 +45,7 @@ typedef struct PciBar {
 
 typedef struct MsixVector {
     int event_fd;       /* written to raise; non-blocking */
-    MsiRoute *route;    /* BQL; attached while enabled and unmasked */
+    MsiRoute *route;    /* BQL; see 1. above */
     MsiMessage message; /* BQL; what the route delivers */
 } MsixVector;
 
@@ -89,8 +90,8 @@ struct PciDevice {
     /* hook: after a config write that changed something in [offset, offset+size); may be NULL. BQL.
      */
     void (*config_written)(PciDevice *dev, unsigned offset, unsigned size);
-    /* hook: config read of a device-specific capability (virtio pci_cfg window), before the bytes
-     * are taken; may be NULL */
+    /* hook: before a config access, for what is more than bytes (virtio's pci_cfg window), or may
+     * not retire yet; may be NULL */
     MmioResult (*config_access)(PciDevice *dev, unsigned offset, IoAccess *access, bool *handled);
 };
 
@@ -176,6 +177,13 @@ void pci_set_u8(PciDevice *dev, unsigned off, uint8_t v) ANY_THREAD;
 void pci_set_u16(PciDevice *dev, unsigned off, uint16_t v) ANY_THREAD;
 void pci_set_u32(PciDevice *dev, unsigned off, uint32_t v) ANY_THREAD;
 uint32_t pci_get(const PciDevice *dev, unsigned off, unsigned size) ANY_THREAD;
+
+/* The guest lets the device read and write memory: Bus Master of the command register. Devices that
+ * do follow it by `config_written`, reset and post_load. */
+bool pci_bus_master(const PciDevice *dev) BQL_HELD;
+/* For `config_access`: the access would take that away. */
+bool pci_write_ends_mastering(const PciDevice *dev, unsigned offset, const IoAccess *access)
+    BQL_HELD;
 
 /* ---- hotplug (pci_hotplug.c) ---- */
 typedef enum PciUnplugState {

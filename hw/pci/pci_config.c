@@ -67,7 +67,7 @@ void pci_config_write(PciDevice *dev, unsigned offset, unsigned size, uint32_t v
         pci_bars_update(dev);
     }
     bool msix = dev->msix.count > 0 && pci_ranges_overlap(offset, size, dev->msix.cap + 2u, 2);
-    if (msix) {
+    if (command || msix) {
         msix_update(dev);
     }
     if (command || msix) {
@@ -76,6 +76,18 @@ void pci_config_write(PciDevice *dev, unsigned offset, unsigned size, uint32_t v
     if (dev->config_written != NULL) {
         dev->config_written(dev, offset, size);
     }
+}
+
+bool pci_bus_master(const PciDevice *dev)
+{
+    return (pci_get(dev, PCI_REG_COMMAND, 2) & PCI_COMMAND_MASTER) != 0;
+}
+
+bool pci_write_ends_mastering(const PciDevice *dev, unsigned offset, const IoAccess *access)
+{
+    return access->is_write && pci_ranges_overlap(offset, access->size, PCI_REG_COMMAND, 1) &&
+           pci_bus_master(dev) &&
+           (access->value >> ((PCI_REG_COMMAND - offset) * 8) & PCI_COMMAND_MASTER) == 0;
 }
 
 /* ---- BARs ---- */

@@ -25,6 +25,7 @@
 
 #define PCI_COMMAND_IO 0x0001
 #define PCI_COMMAND_MEMORY 0x0002
+#define PCI_COMMAND_MASTER 0x0004
 #define PCI_COMMAND_INTX_DISABLE 0x0400
 /* I/O, memory, bus master, parity error response, SERR#, interrupt disable. */
 #define PCI_COMMAND_WRITABLE 0x0547

@@ -57,7 +57,7 @@ static bool msix_vector_delivers(const PciDevice *dev, unsigned vector)
     uint32_t control = pci_get(dev, dev->msix.cap + MSIX_CONTROL, 2);
     uint32_t entry = msix_table_get(dev, vector * MSIX_TABLE_ENTRY_SIZE + MSIX_ENTRY_CONTROL);
     return (control & MSIX_CONTROL_ENABLE) != 0 && (control & MSIX_CONTROL_FUNCTION_MASK) == 0 &&
-           (entry & MSIX_ENTRY_MASKED) == 0 && !pci_device_hidden(dev);
+           (entry & MSIX_ENTRY_MASKED) == 0 && pci_bus_master(dev) && !pci_device_hidden(dev);
 }
 
 static void msix_vector_update(PciDevice *dev, unsigned vector) BQL_HELD

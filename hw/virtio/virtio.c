@@ -108,7 +108,7 @@ void assert_virtio_state(const VirtioDevice *vdev)
     const VirtioState *s = vdev->state;
     if (vdev->owner == VIRTIO_OWNER_HOME) {
         assert(s->status & VIRTIO_STATUS_DRIVER_OK); /* 1 */
-        assert(vdev->vm_running && !vdev->resetting);
+        assert(vdev->vm_running && !vdev->resetting && !vdev->dma_blocked);
     }
     if (vdev->resetting) {
         assert(vdev->owner == VIRTIO_OWNER_RECALLING); /* 2 */
@@ -395,7 +395,7 @@ bool virtio_init(VirtioDevice *vdev, GError **error)
 {
     assert(vdev->num_queues && vdev->num_queues <= VIRTIO_MAX_QUEUES);
     assert(vdev->config_size <= VIRTIO_MAX_CONFIG);
-    vdev->pended.what = "virtio reset";
+    vdev->pended.what = "virtqueues to come back";
     co_queue_init(&vdev->returned);
     if (!virtio_queues_init(vdev, error)) {
         return false;

@@ -7,7 +7,8 @@
  *   - the home loop: started queues, in-flight requests;
  *   - main: hand-over, take-back, life cycle.
  * They talk by posted messages. Nothing waits for another party, except a coroutine in main that
- * stops the device, and a vCPU's pended access during a reset, which holds no lock.
+ * stops the device, and a vCPU's pended access during a reset or while the transport's DMA is being
+ * switched off, which holds no lock.
  *
  * Status as the driver sees it (§2.1). Bits are only ever added, until a reset.
  *
@@ -22,7 +23,7 @@
  *   MAIN --virtio_hand_over()--> HOME --virtio_recall()--> RECALLING --queues_returned()--> MAIN
  *
  * Invariants (assert_virtio_state())
- *   1. Queues are with HOME only when DRIVER_OK is set, and the VM runs.
+ *   1. Queues are with HOME only when DRIVER_OK is set, the VM runs, and DMA is not blocked.
  *   2. RESETTING implies RECALLING; the status register reads 0 only when MAIN owns the queues.
  *   3. Driver features are a subset of those offered once FEATURES_OK is set, and fixed from then.
  *   4. Queue registers do not change after DRIVER_OK.
@@ -168,7 +169,8 @@ struct VirtioDevice {
     VirtioOwner owner;
     bool vm_running;
     bool resetting;
-    Pended pended;
+    bool dma_blocked;    /* by the transport: the guest lets the device access no memory */
+    Pended pended;       /* waits for RECALLING to end */
     uint32_t generation; /* resets so far */
     CoQueue returned;    /* main: who waits for the queues */
     /* messages between main and the home loop; one bottom half for each kind, so that the message
@@ -188,7 +190,7 @@ struct VirtioDevice {
 /* Between virtio.c and virtio_queues.c. */
 bool virtio_queues_init(VirtioDevice *vdev, GError **error) RUNS_IN_MAIN;
 void virtio_queues_cleanup(VirtioDevice *vdev) RUNS_IN_MAIN;
-/* MAIN -> HOME, when the driver is ready and the VM runs. Posts and returns. */
+/* MAIN -> HOME, when the driver is ready, the VM runs and DMA is allowed. Posts and returns. */
 void virtio_hand_over(VirtioDevice *vdev) BQL_HELD;
 /* HOME -> RECALLING. Posts and returns. */
 void virtio_recall(VirtioDevice *vdev) BQL_HELD;
@@ -229,6 +231,12 @@ void virtio_enable_queue(VirtioDevice *vdev) BQL_HELD;
 uint32_t virtio_read_config(VirtioDevice *vdev, unsigned offset, unsigned size) BQL_HELD;
 void virtio_write_config(VirtioDevice *vdev, unsigned offset, unsigned size, uint32_t value)
     BQL_HELD;
+/* The transport's switch of DMA (PCI's Bus Master). Blocked, the device takes no request and
+ * touches no guest memory; kicks are not lost, all queues are looked at when it is allowed again.
+ * Blocking returns whether the queues are with main: if not, requests are in flight and the access
+ * that blocks is to be pended. */
+bool virtio_block_dma(VirtioDevice *vdev) BQL_HELD;
+void virtio_allow_dma(VirtioDevice *vdev) BQL_HELD;
 /* The doorbell's slow path. */
 void virtio_kick(VirtioDevice *vdev, unsigned index) ANY_THREAD;
 

@@ -159,14 +159,9 @@ static const IoRegionOps region_ops = {
 
 /* ---- the window in config space (§4.1.4.9) ---- */
 
-static MmioResult config_access(PciDevice *pci, unsigned offset, IoAccess *a, bool *handled)
+static BQL_HELD MmioResult window_access(VirtioPci *p, IoAccess *a)
 {
-    VirtioPci *p = from_device(&pci->base);
-    assert_bql();
-    *handled = offset == p->window_cap + (unsigned)CAP_EXTRA;
-    if (!*handled) {
-        return MMIO_DONE;
-    }
+    const PciDevice *pci = &p->pci;
     uint32_t bar = pci_get(pci, p->window_cap + CAP_BAR, 1);
     uint32_t at = pci_get(pci, p->window_cap + CAP_OFFSET, 4);
     uint32_t length = pci_get(pci, p->window_cap + CAP_LENGTH, 4);
@@ -189,11 +184,38 @@ static MmioResult config_access(PciDevice *pci, unsigned offset, IoAccess *a, bo
     return result;
 }
 
+static MmioResult config_access(PciDevice *pci, unsigned offset, IoAccess *a, bool *handled)
+{
+    VirtioPci *p = from_device(&pci->base);
+    assert_bql();
+    *handled = offset == p->window_cap + (unsigned)CAP_EXTRA;
+    if (*handled) {
+        return window_access(p, a);
+    }
+    /* Once the write has retired the guest may use its memory for something else. Until then the
+     * register reads as before, and interrupts of what completes get through. */
+    if (pci_write_ends_mastering(pci, offset, a) && !virtio_block_dma(&p->vdev)) {
+        *handled = true;
+        return pended_wait_for(&p->vdev.pended, a);
+    }
+    return MMIO_DONE;
+}
+
+static BQL_HELD void follow_bus_master(VirtioPci *p)
+{
+    if (pci_bus_master(&p->pci)) {
+        virtio_allow_dma(&p->vdev);
+    } else {
+        virtio_block_dma(&p->vdev);
+    }
+}
+
 /* MSI-X may have been switched on or off: the line follows. */
 static void config_written(PciDevice *pci, unsigned offset, unsigned size)
 {
     VirtioPci *p = from_device(&pci->base);
     assert_bql();
+    follow_bus_master(p);
     pci_intx_update(pci, intx_cause, p);
 }
 
@@ -314,6 +336,7 @@ void virtio_pci_reset(Device *dev)
     assert_bql();
     virtio_reset(&p->vdev);
     pci_device_reset(&p->pci);
+    follow_bus_master(p);
 }
 
 void virtio_pci_co_start(Device *dev)
@@ -344,6 +367,7 @@ bool virtio_pci_post_load(Device *dev, GError **error)
         return false;
     }
     pci_device_post_load(&p->pci);
+    follow_bus_master(p);
     pci_intx_update(&p->pci, intx_cause, p);
     return true;
 }

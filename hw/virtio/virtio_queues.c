@@ -28,7 +28,7 @@ void virtio_hand_over(VirtioDevice *vdev)
 {
     VirtioState *s = vdev->state;
     uint8_t bad = VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED;
-    if (!vdev->vm_running || vdev->owner != VIRTIO_OWNER_MAIN ||
+    if (!vdev->vm_running || vdev->dma_blocked || vdev->owner != VIRTIO_OWNER_MAIN ||
         !(s->status & VIRTIO_STATUS_DRIVER_OK) || (s->status & bad)) {
         return;
     }
@@ -62,6 +62,21 @@ void virtio_recall(VirtioDevice *vdev)
     command_post(vdev, 0);
 }
 
+bool virtio_block_dma(VirtioDevice *vdev)
+{
+    vdev->dma_blocked = true;
+    if (vdev->owner == VIRTIO_OWNER_HOME) {
+        virtio_recall(vdev);
+    }
+    return vdev->owner == VIRTIO_OWNER_MAIN;
+}
+
+void virtio_allow_dma(VirtioDevice *vdev)
+{
+    vdev->dma_blocked = false;
+    virtio_hand_over(vdev);
+}
+
 /* The home loop's answer: the queues are ours again. */
 static void queues_returned(void *opaque)
 {
@@ -83,8 +98,8 @@ static void queues_returned(void *opaque)
     trace_virtio_returned(device_label(vdev->dev), vdev->resetting);
     if (vdev->resetting) {
         virtio_finish_reset(vdev);
-        pended_finish(&vdev->pended);
     }
+    pended_finish(&vdev->pended);
     assert_virtio_state(vdev);
     bql_unlock();
     co_queue_wake_all(&vdev->returned);

@@ -18,7 +18,6 @@
 #include "tests/support/fuzzer.h"
 #include "util/log.h"
 
-#define ECAM_GPA 0xe0000000ull
 #define FUZZ_QUEUES 4
 #define FUZZ_RAM_BASE 0x100000u
 #define SCRATCH_BYTES 0x20000u
@@ -107,8 +106,7 @@ static void act_msix(Fuzz *f)
 
 static void act_pci_config(Fuzz *f)
 {
-    const PciDevice *pci = &f->guest.dev->pci;
-    uint64_t config = ECAM_GPA + ((uint64_t)pci->devfn << 12);
+    uint64_t config = virtio_guest_ecam(&f->guest);
     unsigned cap = f->guest.dev->window_cap;
     switch (fuzz_below(3)) {
     case 0:

@@ -6,6 +6,8 @@
 #include <sys/eventfd.h>
 #include "tests/support/loops_settle.h"
 
+#define BENCH_ECAM_GPA 0xe0000000u
+#define PCI_COMMAND 0x04
 #define PCI_CAP_POINTER 0x34
 #define PCI_CAP_VENDOR 0x09
 #define MSIX_ENABLE 0x8000
@@ -34,7 +36,7 @@ VirtioBench *virtio_bench_new(void)
                           .mmio32_size = 0x40000000,
                           .mmio64_base = 1ull << 36,
                           .mmio64_size = 1ull << 34,
-                          .ecam_base = 0xe0000000};
+                          .ecam_base = BENCH_ECAM_GPA};
     IrqGate *const gates[8] = {&b->machine->gates[16], &b->machine->gates[17],
                                &b->machine->gates[18], &b->machine->gates[19],
                                &b->machine->gates[20], &b->machine->gates[21],
@@ -357,7 +359,17 @@ void virtio_guest_init(VirtioGuest *g, VirtioBench *b, Device *dev)
     g_assert(g->common && g->isr && g->notify);
 }
 
+uint64_t virtio_guest_ecam(const VirtioGuest *g)
+{
+    return BENCH_ECAM_GPA + ((uint64_t)g->dev->pci.devfn << 12);
+}
+
 /* ---- initialization, §3.1 ---- */
+
+void virtio_guest_set_master(VirtioGuest *g, bool on)
+{
+    virtio_guest_write(g, virtio_guest_ecam(g) + PCI_COMMAND, on ? 6 : 2, 2);
+}
 
 uint8_t virtio_guest_status(VirtioGuest *g)
 {
@@ -390,6 +402,7 @@ void virtio_guest_reset(VirtioGuest *g)
 bool virtio_guest_negotiate(VirtioGuest *g, uint64_t wanted)
 {
     virtio_guest_reset(g);
+    virtio_guest_set_master(g, true);
     virtio_guest_set_status(g, VIRTIO_STATUS_ACKNOWLEDGE);
     virtio_guest_set_status(g, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER);
     g->features = virtio_guest_offered(g) & wanted;
@@ -429,14 +442,13 @@ void virtio_guest_enable_msix(VirtioGuest *g)
 {
     const PciDevice *pci = &g->dev->pci;
     uint64_t table = pci_get(pci, 0x10 + VIRTIO_PCI_MSIX_BAR * 4, 4) & ~0xfu;
-    uint64_t ecam = 0xe0000000 + ((uint64_t)pci->devfn << 12);
     for (unsigned i = 0; i < pci->msix.count; i++) {
         virtio_guest_write(g, table + i * 16, 0xfee00000, 4);
         virtio_guest_write(g, table + i * 16 + 4, 0, 4);
         virtio_guest_write(g, table + i * 16 + 8, 0x100 + i, 4);
         virtio_guest_write(g, table + i * 16 + 12, 0, 4);
     }
-    virtio_guest_write(g, ecam + pci->msix.cap + 2, MSIX_ENABLE, 2);
+    virtio_guest_write(g, virtio_guest_ecam(g) + pci->msix.cap + 2, MSIX_ENABLE, 2);
 }
 
 /* ---- operation ---- */

@@ -77,6 +77,10 @@ typedef struct VirtioGuestQueue {
 
 /* Finds the structures of §4.1.4 through the capability list. */
 void virtio_guest_init(VirtioGuest *g, VirtioBench *b, Device *dev);
+/* Of its config space. */
+uint64_t virtio_guest_ecam(const VirtioGuest *g);
+/* Bus Master of the command register; clearing it waits for what is in flight. */
+void virtio_guest_set_master(VirtioGuest *g, bool on);
 /* A register access; when it pends, it waits as a vCPU would while main goes on. */
 uint64_t virtio_guest_read(VirtioGuest *g, uint64_t gpa, unsigned size);
 void virtio_guest_write(VirtioGuest *g, uint64_t gpa, uint64_t value, unsigned size);
@@ -89,7 +93,8 @@ void virtio_guest_set_status(VirtioGuest *g, uint8_t status);
 uint64_t virtio_guest_offered(VirtioGuest *g);
 /* Writes 0 and waits until it reads 0. */
 void virtio_guest_reset(VirtioGuest *g);
-/* From reset to FEATURES_OK with what is offered of @wanted. Returns whether that was accepted. */
+/* From reset to FEATURES_OK, as a bus master, with what is offered of @wanted. Returns whether that
+ * was accepted. */
 bool virtio_guest_negotiate(VirtioGuest *g, uint64_t wanted);
 /* Sets queue @index up and enables it; @vector may be VIRTIO_NO_VECTOR. size 0: the device's. */
 void virtio_guest_queue(VirtioGuest *g, VirtioGuestQueue *q, unsigned index, unsigned size,

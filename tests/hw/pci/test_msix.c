@@ -8,6 +8,9 @@
 #include "tests/support/pci_dummy.h"
 
 #define SLOT3 (3 << 3)
+#define COMMAND 0x04
+#define MEMORY 2
+#define MASTER 4
 #define TABLE UINT64_C(0xd1000000)
 #define PBA (TABLE + 0x800)
 
@@ -19,7 +22,7 @@ static int set_up(void **unused)
     f = pci_fixture_new();
     d = pci_dummy_new(f, "addr=3,vectors=40");
     pci_cf8_write(f, SLOT3, 0x10 + PCI_DUMMY_MSIX_BAR * 4, (uint32_t)TABLE, 4);
-    pci_cf8_write(f, SLOT3, 0x04, 2, 2);
+    pci_cf8_write(f, SLOT3, COMMAND, MEMORY | MASTER, 2);
     return 0;
 }
 
@@ -107,6 +110,24 @@ static void test_function_mask_holds_all_back(void **unused)
     assert_int_equal(fake_read(f->m->env.mmio, PBA, 4), 0);
 }
 
+static void test_no_bus_master_holds_all_back(void **unused)
+{
+    program(35, 0x55);
+    set_control(0x8000);
+    mask(35, false);
+    pci_cf8_write(f, SLOT3, COMMAND, MEMORY, 2);
+    assert_int_equal(f->m->routes->len, 0);
+    pci_msix_raise(&d->pci, 35);
+    mask(35, true);
+    mask(35, false);
+    fake_machine_settle(f->m);
+    assert_int_equal(f->m->delivered_count, 0);
+    assert_int_equal(fake_read(f->m->env.mmio, PBA + 4, 4), 1 << 3);
+    pci_cf8_write(f, SLOT3, COMMAND, MEMORY | MASTER, 1);
+    assert_int_equal(fake_machine_delivered(f->m, 0x55), 1);
+    assert_int_equal(fake_read(f->m->env.mmio, PBA + 4, 4), 0);
+}
+
 static void test_a_new_message_takes_effect(void **unused)
 {
     program(0, 0x41);
@@ -184,7 +205,7 @@ static void test_reset_forgets_what_is_pending(void **unused)
     assert_int_equal(f->m->routes->len, 0);
     assert_false(pci_msix_enabled(&d->pci));
     pci_cf8_write(f, SLOT3, 0x10 + PCI_DUMMY_MSIX_BAR * 4, (uint32_t)TABLE, 4);
-    pci_cf8_write(f, SLOT3, 0x04, 2, 2);
+    pci_cf8_write(f, SLOT3, COMMAND, MEMORY | MASTER, 2);
     assert_int_equal(fake_read(f->m->env.mmio, PBA, 4), 0);
     assert_int_equal(fake_read(f->m->env.mmio, TABLE + 12, 4), 1);
 }
@@ -298,6 +319,7 @@ int main(void)
         TEST(test_a_vector_is_delivered_when_enabled_and_unmasked),
         TEST(test_a_masked_vector_is_pending_and_comes_once),
         TEST(test_function_mask_holds_all_back),
+        TEST(test_no_bus_master_holds_all_back),
         TEST(test_a_new_message_takes_effect),
         TEST(test_disabling_detaches_every_route),
         TEST(test_msix_silences_intx),

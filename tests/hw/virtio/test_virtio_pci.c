@@ -151,7 +151,7 @@ static void the_set_up_does_not_change_after_driver_ok(void **state)
 static void the_window_in_config_space_reaches_the_registers(void **state)
 {
     Fixture *f = *state;
-    uint64_t cap = ECAM_GPA + ((uint64_t)f->guest.dev->pci.devfn << 12) + f->guest.dev->window_cap;
+    uint64_t cap = virtio_guest_ecam(&f->guest) + f->guest.dev->window_cap;
     VirtioGuest *g = &f->guest;
     virtio_guest_write(g, cap + 4, VIRTIO_PCI_BAR, 1);
     virtio_guest_write(g, cap + 8, VIRTIO_PCI_COMMON + VIRTIO_COMMON_NUM_QUEUES, 4);
@@ -183,7 +183,7 @@ static void doorbells_move_with_the_window(void **state)
 {
     Fixture *f = *state;
     FakeMachine *m = f->bench->machine;
-    uint64_t command = ECAM_GPA + ((uint64_t)f->guest.dev->pci.devfn << 12) + 4;
+    uint64_t command = virtio_guest_ecam(&f->guest) + 4;
     assert_int_equal(m->doorbell_count, 1);
     assert_true(m->doorbells[0].address == f->guest.notify);
     virtio_guest_write(&f->guest, command, 0, 2);

@@ -63,7 +63,7 @@ static void bring_up(Fixture *f, const char *properties)
     bring_up_disk(f, "size=1M", properties, ~0ull);
 }
 
-static uint64_t config(Fixture *f, unsigned offset, unsigned size)
+static inline uint64_t config(Fixture *f, unsigned offset, unsigned size)
 {
     return virtio_guest_read(&f->guest, f->guest.config + offset, size);
 }

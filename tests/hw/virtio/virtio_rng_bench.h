@@ -12,7 +12,6 @@
 #include <string.h>
 #include "tests/support/virtio_guest.h"
 
-#define ECAM_GPA 0xe0000000ull
 #define DATA_BYTES 0x10000
 
 typedef struct Fixture {
