@@ -26,6 +26,10 @@ static const char *kvm_open_advice(int err)
                "is loaded";
     case EBUSY:
         return "another hypervisor uses the processor's virtualization";
+    case EMFILE:
+        return "raise the limit of open files (ulimit -n)";
+    case ENFILE:
+        return "the host as a whole has too many files open (fs.file-max)";
     default:
         return "see dmesg for what KVM says";
     }

@@ -62,38 +62,38 @@ static AioContext *drives_home(Vm *vm, const char *name, GError **error)
 
 /* ---- -blockdev ---- */
 
-static coroutine_fn RUNS_IN_MAIN bool drives_co_open(Vm *vm, const OptDict *opts,
-                                                     const char *option, GError **error)
+/* @name: the user's word for it. */
+static coroutine_fn RUNS_IN_MAIN bool
+drives_co_open(Vm *vm, const OptDict *opts, const char *option, const char *name, GError **error)
 {
-    const char *name = opt_dict_get(opts, "node-name");
-    AioContext *home = drives_home(vm, name, error);
+    AioContext *home = drives_home(vm, opt_dict_get(opts, "node-name"), error);
     bool user = strcmp(option, "blockdev") == 0; /* who may delete it */
     BlockNode *node = home == NULL ? NULL
                       : user       ? block_co_add(opts, home, error)
                                    : block_co_open(opts, home, error);
     if (node == NULL) {
-        g_prefix_error(error, "-%s%s%s: ", option, name != NULL ? " " : "",
-                       name != NULL ? name : "");
+        g_prefix_error(error, "-%s %s: ", option, name);
         return false;
     }
     return true; /* the command line keeps its reference for as long as the process lives */
 }
 
-static bool drives_check_name(const OptDict *opts, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Vm *vm, const OptDict *opts,
+                                                              GError **error)
 {
-    if (opt_dict_get(opts, "node-name") == NULL) {
+    const char *name = opt_dict_get(opts, "node-name");
+    if (name == NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
                     "-blockdev: node-name= is needed, for a device to name the disk by");
         return false;
     }
-    return true;
+    return drives_co_open(vm, opts, "blockdev", name, error);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdevs(Vm *vm, GError **error)
 {
     for (unsigned i = 0; i < vm->config->blockdevs->len; i++) {
-        const OptDict *opts = vm->config->blockdevs->pdata[i];
-        if (!drives_check_name(opts, error) || !drives_co_open(vm, opts, "blockdev", error)) {
+        if (!drives_co_open_blockdev(vm, vm->config->blockdevs->pdata[i], error)) {
             return false;
         }
     }
@@ -134,7 +134,7 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Vm *vm, const OptDict *opts,
                     "-drive if=pflash: skiff has no pflash; nearest is -bios FILE");
         return false;
     }
-    return drives_co_open(vm, d->blockdev, "drive", error);
+    return drives_co_open(vm, d->blockdev, "drive", d->id, error);
 }
 
 bool vm_co_open_drives(Vm *vm, GError **error)

@@ -187,6 +187,8 @@ test_drives() {
         -drive "file=$disk,format=raw,if=none,id=twin,readonly=on"
     with 'read-only|readonly' -drive "file=$disk,format=raw,readonly=maybe"
     with twice -drive "file=$disk,file=$disk,format=raw"
+    local id=drive-6b1c3f2a-9d1e-4a53-8c2b-0a0f1e2d3c4b # longer than a node's name may be
+    with "-drive $id: .*missing.img" -drive "if=none,id=$id,file=missing.img,format=raw"
     none_was_bad
 }
 
@@ -410,6 +412,8 @@ test_descriptors_that_run_out() {
         with 'Too many open files' "${debug_exit[@]}" "${sandbox[@]}"
     done
     [ "$status" -eq 1 ] || fail "30 descriptors are not enough"
+    prefix=(prlimit --nofile=6)
+    with '/dev/kvm: Too many open files: .*ulimit -n' "${sandbox[@]}"
     none_was_bad
 }
 
