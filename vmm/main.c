@@ -298,8 +298,8 @@ int main(int argc, char **argv)
     if (!main_fill_standard_fds()) {
         return EXIT_STATUS_USAGE; /* nobody could be told */
     }
-    signal(SIGXFSZ,
-           SIG_IGN); /* a file that grows beyond `ulimit -f` is an error code, not our death */
+    /* A file that grows beyond `ulimit -f` is an error code, not our death. */
+    signal(SIGXFSZ, SIG_IGN);
     vm_config_init(&m.config);
     switch (cmdline_parse(&m.config, argc, argv, &error)) {
     case CMDLINE_DONE:

@@ -141,8 +141,7 @@ const QmpCommand qmp_chardev_commands[] = {
     {"chardev-add", &chardev_add_args, &chardev_return, 0, qmp_chardev_add,
      "Adds a character device, for device_add to use. A socket is a server that does not wait for "
      "its client unless told otherwise; then chardev-remove calls the wait off, and so does the "
-     "end "
-     "of the client that asked for it."},
+     "end of the client that asked for it."},
     {"chardev-remove", &chardev_id_args, NULL, 0, qmp_chardev_remove,
      "Removes a character device that nobody uses; one in use is an error. One that chardev-add "
      "still waits for is called off."},
@@ -162,8 +161,7 @@ static const QmpType vserport_change = {
 
 const QmpEvent qmp_chardev_events[] = {
     {"VSERPORT_CHANGE", &vserport_change,
-     "The guest has opened or closed a virtio-serial port that has an id. Of changes that follow "
-     "each "
-     "other within a second, the last is told when it is over."},
+     "The guest has opened or closed a virtio-serial port that has an id. Of changes that "
+     "follow each other within a second, the last is told when it is over."},
     {0},
 };

@@ -188,8 +188,7 @@ const QmpCommand qmp_control_commands[] = {
      "Whether the VM runs. Answers at once, also while a stop waits for a disk that hangs."},
     {"stop", NULL, NULL, 0, qmp_stop,
      "Stops the VM: vCPUs stand still, devices have nothing in flight, disks are flushed. When "
-     "that "
-     "takes longer than 100 ms the answer comes before it is done: query-status then tells "
+     "that takes longer than 100 ms the answer comes before it is done: query-status then tells "
      "running=false and stopping=true, and the event STOP follows once it is. A VM that stands "
      "still for a dump is stopped already: it does not go on when that is written."},
     {"cont", NULL, NULL, 0, qmp_cont,

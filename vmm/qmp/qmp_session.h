@@ -10,7 +10,8 @@
  *
  * Invariants
  *   1. What a connection asks is answered to that connection or to nobody: its requests, output and
- *XX
+ *      capabilities are in the connection, and go with it. A command that runs when the client
+ *      leaves runs to its end, or is told to end (qmp_session_on_left()); its result is dropped.
  *   2. In-band requests run one after another, in order, at most one per turn of the loop, and none
  *      while more than QMP_OUTPUT_MAX bytes of output wait for the client to read. Of the clients
  *      that have more than one waiting a few are served in each turn, one after the other.
