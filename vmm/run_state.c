@@ -231,6 +231,9 @@ bool run_state_has_ended(const RunState *rs)
 
 static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_start(RunState *rs)
 {
+    if (rs->leaving) {
+        return;
+    }
     if (run_state_has_ended(rs)) {
         log_warn("the guest has ended (%s): it goes on only after a reset", run_state_name(rs));
         return;
@@ -438,6 +441,12 @@ bool run_state_stays_stopped(const RunState *rs)
 void run_state_set_debugged(RunState *rs, bool debugged)
 {
     rs->debugged = debugged;
+}
+
+void run_state_leave(RunState *rs)
+{
+    rs->leaving = true;
+    rs->wants_to_run = false;
 }
 
 static const char *run_state_reason_name(const RunState *rs)

@@ -31,6 +31,7 @@
  *   7. A stop that meets a stopped VM moves nothing and has its effect whoever holds the lock. It
  * is told (RunStateOps.changed) in STOPPED: who waits for a stop gets it, or learns the reason.
  *   8. In the queue no start stands before a stop.
+ *   9. From run_state_leave() on nothing starts the VM, however long ago it was asked for.
  *
  *   move                             made by
  *   RUNNING -> PARKING               run_state_co_stop_run()
@@ -107,6 +108,7 @@ typedef struct RunState {
     bool starting;     /* a start is under way, from STOPPED */
     bool brief;        /* the stop under way is a reset's or the like: not told as a stop */
     bool debugged;     /* run_state_set_debugged() */
+    bool leaving;      /* run_state_leave() */
     VmStopped stopped;
     AioBh request_bh;
     _Atomic unsigned posted_requests;
@@ -156,6 +158,8 @@ bool run_state_stays_stopped(const RunState *rs) RUNS_IN_MAIN;
 /* Whether a debugger is there for whom STOP_DEBUG stops the VM. What a breakpoint of one that is
  * gone has asked for stops nothing for good and is no reason to be told. */
 void run_state_set_debugged(RunState *rs, bool debugged) RUNS_IN_MAIN;
+/* skiff ends: a stopped VM stays so, and a start that waits for its turn or comes is void. */
+void run_state_leave(RunState *rs) RUNS_IN_MAIN;
 /* Powered off, or KVM can't go on: only a reset lets it run again. */
 bool run_state_has_ended(const RunState *rs) RUNS_IN_MAIN;
 /* QEMU's word (RunState): "running", else why it is stopped or stops. */

@@ -110,7 +110,7 @@ void vm_quit_because(Vm *vm, ExitStatus status, VmCause cause)
     }
     vm->quitting = true;
     vm->exit_status = vm_exec_exit_status(vm, status);
-    vm->run.wants_to_run = false;
+    run_state_leave(&vm->run);
     vm_tell_cause("SHUTDOWN", cause);
     notify_stopping();
     dump_cancel();

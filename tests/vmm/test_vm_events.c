@@ -16,7 +16,7 @@
 typedef struct Rig {
     Vm vm;
     VmConfig config;
-    unsigned resets;
+    unsigned resets, runs;
     bool park_hangs;
     CoToken held;
 } Rig;
@@ -44,6 +44,7 @@ static bool rig_co_reset(void *opaque, GError **error)
 static void rig_changed(void *opaque, RunPhase phase, StopReason reason)
 {
     Rig *rig = opaque;
+    rig->runs += phase == RUN_RUNNING;
     for (VmListener *l = rig->vm.listeners; l != NULL; l = l->next) {
         l->run_changed(l, phase, reason);
     }
@@ -341,6 +342,44 @@ static void a_quit_with_a_job_that_hangs_ends_in_time(void **state)
     assert_int_equal(s.frees, 1);
 }
 
+/* The quit waits for its jobs, so that the start has its turn first. */
+static void a_start_meanwhile_lets_no_guest_run(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    SampleJob s = {.wants_complete = true, .clean_yields = true};
+    rig_start_job(rig, &s);
+    run_state_request_stop(&rig->vm.run, STOP_PAUSED);
+    rig_settle(rig);
+    assert_string_equal(rig_state(rig), "paused");
+    vm_quit(&rig->vm, EXIT_STATUS_OK);
+    run_state_request_start(&rig->vm.run);
+    rig_settle(rig);
+    assert_int_equal(rig->runs, 1);
+    sample_job_go_on(&s);
+    rig_expect_end(rig);
+    assert_string_equal(rig_state(rig), "shutdown");
+    assert_int_equal(rig->runs, 1);
+}
+
+static void nor_does_one_that_was_asked_for_before(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    rig->park_hangs = true;
+    run_state_request_stop(&rig->vm.run, STOP_PAUSED);
+    rig_settle(rig);
+    run_state_request_start(&rig->vm.run);
+    rig_settle(rig);
+    rig->park_hangs = false;
+    vm_quit(&rig->vm, EXIT_STATUS_OK);
+    co_wake(rig->held);
+    rig_expect_end(rig);
+    assert_int_equal(rig->runs, 1);
+    rig_settle(rig);
+    assert_int_equal(rig->runs, 1);
+}
+
 static void a_vm_that_ended_does_not_time_out_meanwhile(void **state)
 {
     Rig *rig = *state;
@@ -379,6 +418,8 @@ int main(void)
         ON_RIG(a_quit_behind_a_stop_that_hangs_ends_in_time),
         ON_RIG(a_quit_cancels_the_jobs_first),
         ON_RIG(a_quit_with_a_job_that_hangs_ends_in_time),
+        ON_RIG(a_start_meanwhile_lets_no_guest_run),
+        ON_RIG(nor_does_one_that_was_asked_for_before),
         ON_RIG(a_vm_that_ended_does_not_time_out_meanwhile),
     };
     return cmocka_run_group_tests_name("vmm/vm_events", tests, NULL, NULL);
