@@ -226,27 +226,29 @@ static int engine_uring_setup(struct io_uring *ring, bool for_any_thread)
 
 static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct io_uring spare_rings[BLOCK_SPARE_RINGS_MAX];
-static unsigned spare_count;
+static unsigned spare_count, spare_made;
 
 void block_engine_make_spare_rings(unsigned count)
 {
     pthread_mutex_lock(&spare_lock);
-    while (spare_count < MIN(count, BLOCK_SPARE_RINGS_MAX) &&
+    while (spare_made < MIN(count, BLOCK_SPARE_RINGS_MAX) &&
            engine_uring_setup(&spare_rings[spare_count], true) == 0) {
         spare_count++;
+        spare_made++;
     }
     pthread_mutex_unlock(&spare_lock);
 }
 
-static bool engine_uring_take_spare(struct io_uring *ring)
+/* 0, -EBUSY when others have them all, -EPERM when none were made. */
+static int engine_uring_take_spare(struct io_uring *ring)
 {
     pthread_mutex_lock(&spare_lock);
-    bool found = spare_count > 0;
-    if (found) {
+    int ret = spare_count > 0 ? 0 : spare_made > 0 ? -EBUSY : -EPERM;
+    if (ret == 0) {
         *ring = spare_rings[--spare_count];
     }
     pthread_mutex_unlock(&spare_lock);
-    return found;
+    return ret;
 }
 
 /* Nothing is under way in it, nor registered with it. */
@@ -266,6 +268,9 @@ static const char *engine_uring_hint(int err)
     case EACCES:
         return "the host forbids io_uring (sysctl kernel.io_uring_disabled, or a sandbox); use "
                "aio=threads";
+    case EBUSY:
+        return "all rings that a sandbox leaves to iothreads that come later are in use; use "
+               "aio=threads";
     case ENOMEM:
         return "not enough lockable memory (ulimit -l); use aio=threads";
     default:
@@ -277,9 +282,9 @@ static RUNS_IN_IOTHREAD BlockEngine *engine_uring_create(AioContext *ctx, GError
 {
     EngineUring *e = g_new0(EngineUring, 1);
     int ret = engine_uring_setup(&e->ring, false);
-    if (ret == -EPERM && engine_uring_take_spare(&e->ring)) {
-        e->spare = true;
-        ret = 0;
+    if (ret == -EPERM) {
+        ret = engine_uring_take_spare(&e->ring);
+        e->spare = ret == 0;
     }
     if (ret < 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "aio=io_uring: %s: %s", g_strerror(-ret),

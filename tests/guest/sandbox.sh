@@ -118,7 +118,7 @@ with Qmp(work + "/qmp") as vm:
         assert add(5 + number, "more%d" % number, aio="io_uring") == "plugged"
     vm.cmd("object-add", qom_type="iothread", id="last")
     said = add(12, "last", aio="io_uring") # a ring that would have to be made
-    assert "io_uring" in said and "aio=threads" in said, said
+    assert "io_uring" in said and "are in use; use aio=threads" in said, said
     vm.cmd("device_del", id="disk11")
     vm.cmd("system_reset") # the guest does not let go of it otherwise
     vm.wait_event("DEVICE_DELETED", device="disk11")
