@@ -7,10 +7,10 @@
  * generation (lib/pattern.h): what it must hold now. Requests in flight never overlap, except reads
  * with reads. In the end, after a flush, the whole span is read and checked once more.
  *
- * Words: `seed=` (1), `ops=` (2000, over all lanes), `ms=` or `until=button` (the power
- * button) instead, `qd=` (16, per queue), `max=`
- * (128k) largest request, `span=` (64M) and `base=` (0) which bytes of the disk, `odd=0` keeps
- * segments to whole sectors, `serial=` what get-id must return, and those of lib/blk.h.
+ * Words: `seed=` (1), `ops=` (2000, over all lanes), `ms=` or `until=button` (the power button)
+ * instead, `qd=` (16, per queue), `max=` (128k) largest request, `span=` (64M) and `base=` (0)
+ * which bytes of the disk, `odd=0` keeps segments to whole sectors, `serial=` what get-id must
+ * return, and those of lib/blk.h.
  *
  * Ends with: blk-verify: PASS ops=N bytes=N reads=N writes=N flushes=N discards=N zeroes=N ids=N
  * ...

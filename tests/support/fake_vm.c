@@ -49,6 +49,20 @@ void fake_run_release_disk(FakeRun *run)
     }
 }
 
+void fake_vm_tell_changed(Vm *vm, RunPhase phase, StopReason reason)
+{
+    for (VmListener *l = vm->listeners; l != NULL; l = l->next) {
+        l->run_changed(l, phase, reason);
+    }
+}
+
+void fake_vm_tell_reset(Vm *vm)
+{
+    for (VmListener *l = vm->listeners; l != NULL; l = l->next) {
+        l->reset(l);
+    }
+}
+
 void fake_vm_clear(Vm *vm)
 {
     GPtrArray *arrays[] = {vm->iothreads, vm->memory_backends, vm->devices,

@@ -34,10 +34,9 @@ static void rig_co_park(void *opaque)
 static bool rig_co_reset(void *opaque, GError **error)
 {
     Rig *rig = opaque;
+    enter_main();
     rig->resets++;
-    for (VmListener *l = rig->vm.listeners; l != NULL; l = l->next) {
-        l->reset(l);
-    }
+    fake_vm_tell_reset(&rig->vm);
     return true;
 }
 
@@ -45,9 +44,7 @@ static void rig_changed(void *opaque, RunPhase phase, StopReason reason)
 {
     Rig *rig = opaque;
     rig->runs += phase == RUN_RUNNING;
-    for (VmListener *l = rig->vm.listeners; l != NULL; l = l->next) {
-        l->run_changed(l, phase, reason);
-    }
+    fake_vm_tell_changed(&rig->vm, phase, reason);
 }
 
 static const RunStateOps rig_ops = {

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include "tests/support/fake_chardev.h"
+#include "tests/support/fake_vm.h"
 #include "vmm/gdb/gdb_int.h"
 #include "vmm/vcpu_int.h"
 
@@ -49,18 +50,15 @@ static bool rig_co_reset(void *opaque, GError **error)
     enter_main();
     enter_coroutine();
     co_yield_turn();
-    for (VmListener *l = rig->vm.listeners; l != NULL; l = l->next) {
-        l->reset(l);
-    }
+    fake_vm_tell_reset(&rig->vm);
     return true;
 }
 
 static void rig_changed(void *opaque, RunPhase phase, StopReason reason)
 {
     Rig *rig = opaque;
-    for (VmListener *l = rig->vm.listeners; l != NULL; l = l->next) {
-        l->run_changed(l, phase, reason);
-    }
+    enter_main();
+    fake_vm_tell_changed(&rig->vm, phase, reason);
 }
 
 static const RunStateOps rig_ops = {

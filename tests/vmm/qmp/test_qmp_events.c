@@ -16,17 +16,15 @@ typedef struct Rig {
 static void rig_changed(void *opaque, RunPhase phase, StopReason reason)
 {
     Rig *rig = opaque;
-    for (VmListener *l = rig->vm.listeners; l != NULL; l = l->next) {
-        l->run_changed(l, phase, reason);
-    }
+    enter_main();
+    fake_vm_tell_changed(&rig->vm, phase, reason);
 }
 
 static bool rig_co_reset_machine(void *opaque, GError **error)
 {
     Rig *rig = opaque;
-    for (VmListener *l = rig->vm.listeners; l != NULL; l = l->next) {
-        l->reset(l);
-    }
+    enter_main();
+    fake_vm_tell_reset(&rig->vm);
     if (rig->stop_in_reset) {
         run_state_request_stop(&rig->vm.run, STOP_PAUSED);
     }
