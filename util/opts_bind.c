@@ -314,7 +314,8 @@ static void opt_set_unknown_error(const OptSpec *specs, const char *path, GError
         return;
     }
     all = g_strjoinv(", ", (char **)names->pdata);
-    g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "no option '%s'; there are %s", shown, all);
+    g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "no option '%s'; there %s %s", shown,
+                names->len == 2 ? "is only" : "are", all);
 }
 
 static bool opt_check_known(const OptSpec *specs, const OptDict *d, const char *prefix,

@@ -243,6 +243,17 @@ static void an_empty_table_takes_nothing(void **state)
     assert_string_equal(error->message, "-thing: no option 'driver': there are none here");
 }
 
+static void a_table_of_one_names_it(void **state)
+{
+    static const OptSpec one[] = {{.name = "timestamp", .type = OPT_BOOL}, {0}};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(OptDict) d = opt_dict_parse("x", NULL, NULL);
+    bool target;
+
+    assert_false(opts_bind(one, &target, d, "-thing", &error));
+    assert_string_equal(error->message, "-thing: no option 'x'; there is only timestamp");
+}
+
 static void binding_over_a_bound_target_leaks_nothing(void **state)
 {
     g_autoptr(GError) error = NULL;
@@ -345,6 +356,7 @@ int main(void)
         cmocka_unit_test(a_key_given_twice_is_refused),
         cmocka_unit_test(a_required_option_is_asked_for),
         cmocka_unit_test(an_empty_table_takes_nothing),
+        cmocka_unit_test(a_table_of_one_names_it),
         cmocka_unit_test(binding_over_a_bound_target_leaks_nothing),
         cmocka_unit_test(help_has_a_line_per_option),
         cmocka_unit_test(sizes_have_suffixes_and_fractions),
