@@ -174,6 +174,7 @@ static void msi_x_of_a_slot_that_is_let_go_is_silent(void **unused)
     fake_write(m->env.mmio, table + 8, 0x41, 4);
     fake_write(m->env.mmio, table + 12, 0, 4);
     pci_ecam_write(f, 5 << 3, d->pci.msix.cap + 2u, 0x8000, 2);
+    pci_ecam_write(f, 5 << 3, 4, 0x6, 2); /* memory, bus master: messages are its writes */
     pci_msix_raise(&d->pci, 0);
     assert_int_equal(fake_machine_settle(m), 1);
     fake_out32(m, EJECT, SLOT(5));
