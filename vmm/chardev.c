@@ -257,13 +257,14 @@ size_t chardev_tail(Chardev *c, uint8_t *buf, size_t size)
     return s ? stream_tail(s, buf, size) : 0;
 }
 
-void chardev_co_flush(Chardev *c)
+bool chardev_co_flush(Chardev *c)
 {
     ChardevStream *s = chardev_stream_of(c);
 
     if (s) {
         stream_co_flush(s);
     }
+    return !s || !s->output_lost;
 }
 
 bool chardev_flush_all_blocking(unsigned bound_ms)

@@ -87,8 +87,8 @@ void chardev_set_terminate_handler(void (*fn)(void *opaque), void *opaque) RUNS_
  * above all) finds everybody in place who will share a chardev. */
 void chardev_hold_input(bool held) RUNS_IN_MAIN;
 /* Waits until what was written to @c so far is written out, or has nobody to read it. However long
- * that takes: a reader may be slow. */
-void chardev_co_flush(Chardev *c) coroutine_fn RUNS_IN_MAIN;
+ * that takes: a reader may be slow. False: some of it, now or before, could not be written. */
+bool chardev_co_flush(Chardev *c) coroutine_fn RUNS_IN_MAIN;
 /* Another escape than Ctrl-A (-echr). */
 void chardev_set_escape(uint8_t byte) RUNS_IN_MAIN;
 

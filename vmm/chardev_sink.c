@@ -116,6 +116,7 @@ static RUNS_IN_MAIN bool sink_take_result(ChardevSink *sink, uint64_t from, size
     /* A full disk may have room again later: these bytes are lost, the next are tried. */
     log_limited(&sink->limit, "chardev '%s': %s: %s: %zu bytes of output lost", s->base.id,
                 sink->what, g_strerror((int)-result), chunk);
+    s->output_lost |= sink == &s->out;
     sink_advance(sink, from, chunk);
     return true;
 }

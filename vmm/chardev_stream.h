@@ -115,8 +115,9 @@ struct ChardevStream {
     OptSpec *options_table; /* what frees config; owned */
 
     const ChardevBackend *backend;
-    bool opened;  /* co_open was called: close is due */
-    bool closing; /* nothing new is begun, nothing waited for */
+    bool opened;      /* co_open was called: close is due */
+    bool closing;     /* nothing new is begun, nothing waited for */
+    bool output_lost; /* some could not be written, as the log says */
     AioContext *ctx;
     char *filename;      /* for query-chardev; owned */
     char *user;          /* who claimed it; NULL: nobody */

@@ -203,7 +203,9 @@ static void exec_end_run(void *opaque)
         while (e->out[i].count > 0) {
             co_queue_wait(&e->drained, "standard output");
         }
-        chardev_co_flush(e->out[i].chr);
+        if (!chardev_co_flush(e->out[i].chr) && e->exited && e->failure == NULL) {
+            e->failure = g_strdup("writing failed");
+        }
     }
     e->flushed = true;
     if (e->state == EXEC_STATE_EXITED && e->powers_off && !e->guest_over) {
@@ -238,11 +240,16 @@ ExecState exec_state(const Exec *e)
 
 bool exec_result(const Exec *e, int *status)
 {
-    if (!e->exited || !e->flushed) {
+    if (!e->exited || !e->flushed || e->failure != NULL) {
         return false;
     }
     *status = e->how == EXEC_EXIT_SIGNAL ? 128 + e->number : e->number;
     return true;
+}
+
+bool exec_command_ended(const Exec *e)
+{
+    return e->exited;
 }
 
 bool exec_met_agent(const Exec *e)

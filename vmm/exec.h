@@ -75,7 +75,10 @@ ExecState exec_state(const Exec *e) RUNS_IN_MAIN;
 bool exec_result(const Exec *e, int *status) RUNS_IN_MAIN;
 /* Whether there was an agent at all. */
 bool exec_met_agent(const Exec *e) RUNS_IN_MAIN;
-/* Why it is LOST, when that is not the guest's end; NULL otherwise. Borrowed. */
+/* Whether the command has ended, whatever became of its output. */
+bool exec_command_ended(const Exec *e) RUNS_IN_MAIN;
+/* Why it is LOST, when that is not the guest's end, or that output could not be written; NULL
+ * otherwise. Borrowed. */
 const char *exec_failure(const Exec *e) RUNS_IN_MAIN;
 
 #endif

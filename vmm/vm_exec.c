@@ -145,8 +145,8 @@ static RUNS_IN_MAIN const char *vm_exec_missed(const Vm *vm)
     if (!exec_met_agent(vm->exec)) {
         return "the command ended; no agent opened " EXEC_PORT_NAME;
     }
-    return exec_state(vm->exec) == EXEC_STATE_EXITED ? "all of the command's output was read"
-                                                     : "the command ended";
+    return exec_command_ended(vm->exec) ? "all of the command's output was read"
+                                        : "the command ended";
 }
 
 char *vm_exec_explain(const Vm *vm)

@@ -172,6 +172,18 @@ test_a_signal_ends_a_start_with_16() {
     expect_output '^skiff: -exec: skiff was asked to end before the command ended; no agent'
 }
 
+# As with a command that is told by its own write(): a script must not take a part for the whole.
+test_output_that_cannot_be_written_is_16() {
+    local bytes
+    for bytes in 64 640000; do
+        status=0
+        timeout --kill-after=5 "$(seconds 200)" "$SKIFF" -kernel build/guests/exec.elf -exec "big $bytes" \
+            </dev/null >/dev/full 2>"$err" || status=$?
+        expect_own_status 16 "writing failed before all of the command's output was read"
+        grep -q '^skiff: .*No space left on device' "$err" || fail "nothing says why"
+    done
+}
+
 test_a_reader_that_does_not_read_is_12_when_the_time_is_over() {
     mkfifo "$work/unread"
     exec 7<>"$work/unread"
