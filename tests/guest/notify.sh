@@ -29,15 +29,22 @@ test_a_file_is_told() {
     expect_said 'READY=1 MAINPID=N STATUS=running STOPPING=1 EXIT_STATUS=4 '
 }
 
+# wait_runs TIMES: until it has been told that often that the VM runs.
+wait_runs() {
+    until [ "$(grep -c '^STATUS=running' "$said")" -eq "$1" ]; do
+        kill -0 "$skiff_pid" || fail "skiff has ended"
+        sleep 0.05
+    done
+}
+
 test_pauses_are_told() {
     start_skiff "${guest[@]}" -append spin -serial mon:stdio -notify fd:7 7>"$said"
     type_in '\001c'
+    wait_runs 1 # a VM that is stopped before it has begun does not begin
     monitor stop
     wait_paused paused
     monitor cont
-    until [ "$(grep -c '^STATUS=running' "$said")" -eq 2 ]; do
-        sleep 0.05
-    done
+    wait_runs 2
     monitor quit
     wait_skiff
     expect_said 'READY=1 MAINPID=N STATUS=running STATUS=paused (paused) STATUS=running STOPPING=1 EXIT_STATUS=0 '
