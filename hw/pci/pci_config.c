@@ -69,8 +69,6 @@ void pci_config_write(PciDevice *dev, unsigned offset, unsigned size, uint32_t v
     bool msix = dev->msix.count > 0 && pci_ranges_overlap(offset, size, dev->msix.cap + 2u, 2);
     if (command || msix) {
         msix_update(dev);
-    }
-    if (command || msix) {
         pci_intx_gate_changed(dev);
     }
     if (dev->config_written != NULL) {
