@@ -70,9 +70,7 @@ BlockNodeFlags node_options_flags(const NodeOptions *o)
 
 static void node_inherit(OptDict *child, const char *key, bool value)
 {
-    if (!opt_dict_has(child, key)) {
-        opt_dict_set(child, key, value ? "on" : "off");
-    }
+    opt_dict_set_default(child, key, value ? "on" : "off");
 }
 
 void node_options_inherit(OptDict *child, const BlockNodeFlags *flags)

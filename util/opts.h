@@ -88,6 +88,8 @@ bool opt_dict_is_null(const OptDict *d, const char *key) ANY_THREAD;      /* JSO
 OptDict *opt_dict_get_dict(const OptDict *d, const char *key) ANY_THREAD; /* borrowed or NULL */
 /* Replaces what was there. @key is the program's, not the user's: one that cannot be set aborts. */
 void opt_dict_set(OptDict *d, const char *key, const char *value) ANY_THREAD;
+/* The same, unless @key is there already. */
+void opt_dict_set_default(OptDict *d, const char *key, const char *value) ANY_THREAD;
 void opt_dict_set_dict(OptDict *d, const char *key, OptDict *value_taken) ANY_THREAD;
 void opt_dict_remove(OptDict *d, const char *key) ANY_THREAD;
 /* Removes and returns (owned) a scalar; NULL when absent. What remains of a key that was given

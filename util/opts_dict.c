@@ -363,6 +363,13 @@ void opt_dict_set(OptDict *d, const char *key, const char *value)
     opt_dict_replace(d, key, opt_value_new_text(value, strlen(value)));
 }
 
+void opt_dict_set_default(OptDict *d, const char *key, const char *value)
+{
+    if (!opt_dict_has(d, key)) {
+        opt_dict_set(d, key, value);
+    }
+}
+
 void opt_dict_set_dict(OptDict *d, const char *key, OptDict *value)
 {
     opt_dict_replace(d, key, opt_value_new_dict(value));

@@ -173,9 +173,9 @@ bool chardev_string_parse(ChardevString *s, const char *text, const char *label,
     }
     if (s->monitor) {
         opt_dict_set(s->opts, "mux", "on");
-        if (!g_strcmp0(opt_dict_get(s->opts, "backend"), "stdio") &&
-            !opt_dict_has(s->opts, "signal")) {
-            opt_dict_set(s->opts, "signal", "off"); /* Ctrl-C is the guest's: Ctrl-A x ends */
+        if (!g_strcmp0(opt_dict_get(s->opts, "backend"), "stdio")) {
+            /* Ctrl-C is the guest's: Ctrl-A x ends */
+            opt_dict_set_default(s->opts, "signal", "off");
         }
     }
     if (opt_dict_has(s->opts, "id")) {

@@ -55,9 +55,7 @@ static void vm_let_listen(OptDict *opts)
     if (g_strcmp0(opt_dict_get(opts, "backend"), "socket") == 0 && !opt_dict_has(opts, "server") &&
         !opt_dict_has(opts, "reconnect") && !opt_dict_has(opts, "reconnect-ms")) {
         opt_dict_set(opts, "server", "on");
-        if (!opt_dict_has(opts, "wait")) {
-            opt_dict_set(opts, "wait", "off");
-        }
+        opt_dict_set_default(opts, "wait", "off");
     }
 }
 

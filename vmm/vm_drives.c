@@ -180,9 +180,7 @@ BlockNode *vm_drive_node(Vm *vm, const char *id)
 
 static void drives_set_default(const char *key, const char *value, void *props)
 {
-    if (!opt_dict_has(props, key)) {
-        opt_dict_set(props, key, value);
-    }
+    opt_dict_set_default(props, key, value);
 }
 
 void vm_drives_apply_defaults(Vm *vm, OptDict *props)

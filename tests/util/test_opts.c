@@ -316,9 +316,12 @@ static void a_dict_is_edited_and_copied(void **state)
     assert_null(opt_dict_take(d, "a"));
     assert_null(opt_dict_take_dict(d, "driver"));
     opt_dict_set(d, "driver", "y");
+    opt_dict_set_default(d, "driver", "x");
+    opt_dict_set_default(d, "h", "v");
     opt_dict_set(d, "e.f", "z");
     assert_string_equal(opt_dict_get(d, "driver"), "y");
     assert_string_equal(opt_dict_get(d, "e.f"), "z");
+    assert_string_equal(opt_dict_get(d, "h"), "v");
     opt_dict_set_dict(d, "g", opt_dict_copy(b));
     assert_string_equal(opt_dict_get(d, "g.d"), "3");
     opt_dict_remove(d, "g");

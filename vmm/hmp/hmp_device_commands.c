@@ -13,9 +13,8 @@ static void hmp_chardev_add(HmpCall *call, struct json_object *args)
     g_autoptr(OptDict) opts = opt_dict_parse(qmp_arg_str(args, "args"), "backend", &error);
     const char *text = opts != NULL ? opt_dict_get(opts, "server") : NULL;
     bool server = false;
-    if (text != NULL && opt_parse_bool(text, &server, NULL) && server &&
-        !opt_dict_has(opts, "wait")) {
-        opt_dict_set(opts, "wait", "off");
+    if (text != NULL && opt_parse_bool(text, &server, NULL) && server) {
+        opt_dict_set_default(opts, "wait", "off");
     }
     if (opts == NULL || !chardev_co_add(g_steal_pointer(&opts), &error)) {
         hmp_error(call, error);

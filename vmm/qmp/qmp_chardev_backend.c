@@ -163,8 +163,8 @@ OptDict *qmp_chardev_options(struct json_object *backend, QmpSession *session, i
     if (chardev_data_types[kind] == &chardev_socket) {
         bool server = qmp_arg_bool(data, "server", true);
         opt_dict_set(options, "server", server ? "on" : "off");
-        if (server && !opt_dict_has(options, "wait")) {
-            opt_dict_set(options, "wait", "off");
+        if (server) {
+            opt_dict_set_default(options, "wait", "off");
         }
         if (!chardev_add_address(qmp_arg_get(data, "addr"), options, session, fd, error)) {
             return NULL;
