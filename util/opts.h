@@ -128,6 +128,8 @@ bool opt_parse_bool(const char *text, bool *value, GError **error) ANY_THREAD;
 /* Whether @id is a name for a thing of the user's: a letter, then letters, digits, '-', '.', '_'.
  */
 bool opt_id_valid(const char *id) ANY_THREAD;
+/* The same, with an error (OPT_ERROR_VALUE) that says what a name is. */
+bool opt_id_check(const char *id, GError **error) ANY_THREAD;
 /* A copy of @text (the user's) cut to a length fit for a message, in UTF-8 whatever it was: control
  * characters and bytes that are no character are escaped. */
 char *opt_excerpt(const char *text) ANY_THREAD;

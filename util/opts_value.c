@@ -210,3 +210,16 @@ bool opt_id_valid(const char *id)
     }
     return true;
 }
+
+bool opt_id_check(const char *id, GError **error)
+{
+    if (opt_id_valid(id)) {
+        return true;
+    }
+    g_autofree char *excerpt = opt_excerpt(id);
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                "the id '%s' is no name: it begins with a letter and holds letters, digits, "
+                "'-', '.' and '_'",
+                excerpt);
+    return false;
+}

@@ -273,12 +273,7 @@ bool chardev_co_add(OptDict *opts, GError **error)
                     "%s is missing: -chardev wants BACKEND,id=ID", name ? "id=" : "the backend");
         return false;
     }
-    if (!opt_id_valid(id)) {
-        g_autofree char *excerpt = opt_excerpt(id);
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "the id '%s' is no name: it begins with a letter and holds letters, digits, "
-                    "'-', '.' and '_'",
-                    excerpt);
+    if (!opt_id_check(id, error)) {
         return false;
     }
     backend = chardev_backend_find(name, error);

@@ -170,13 +170,8 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_add_user_device(Vm *vm, const OptDic
     if (!vm_check_user_type(type, error)) {
         return false;
     }
-    if (id != NULL && !opt_id_valid(id)) {
-        g_autofree char *excerpt = opt_excerpt(id);
-        g_set_error(
-            error, OPT_ERROR, OPT_ERROR_VALUE,
-            "-device %s: the id '%s' is no name: it begins with a letter and holds letters, "
-            "digits, '-', '.' and '_'",
-            type, excerpt);
+    if (id != NULL && !opt_id_check(id, error)) {
+        g_prefix_error(error, "-device %s: ", type);
         return false;
     }
     if (id != NULL && vm_find_device(vm, id) != NULL) {

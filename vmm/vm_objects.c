@@ -34,13 +34,8 @@ MemoryBackend *vm_find_memory(Vm *vm, const char *id)
 static RUNS_IN_MAIN bool vm_check_object_id(Vm *vm, const char *id, const char *type,
                                             GError **error)
 {
-    if (!opt_id_valid(id)) {
-        g_autofree char *excerpt = opt_excerpt(id);
-        g_set_error(
-            error, OPT_ERROR, OPT_ERROR_VALUE,
-            "-object %s: the id '%s' is no name: it begins with a letter and holds letters, "
-            "digits, '-', '.' and '_'",
-            type, excerpt);
+    if (!opt_id_check(id, error)) {
+        g_prefix_error(error, "-object %s: ", type);
         return false;
     }
     if (vm_find_iothread(vm, id) == NULL && vm_find_memory(vm, id) == NULL) {
