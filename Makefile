@@ -58,7 +58,7 @@ endif
 
 # ---- sources --------------------------------------------------------------------------------
 LIB_SRC := $(shell find util block hw migration vmm -name '*.c' ! -path vmm/main.c \
-             ! -path 'vmm/aarch64/*' 2>/dev/null | sort)
+             ! -path '*/aarch64/*' 2>/dev/null | sort)
 LIB_ASM := $(shell find util vmm -name '*.S' 2>/dev/null | sort)
 # Each folder's trace events are defined by compiling its trace_events.h once with
 # TRACE_EVENTS_DEFINE.
@@ -170,7 +170,7 @@ lint:
 
 # The library first, because sources include generated headers.
 run-lint: $(B)/libskiff.a
-	$(Q)CLANG='$(CLANG)' tests/lint/lint $(B)/gen $(PKG_CFLAGS)
+	$(Q)CLANG='$(CLANG)' tests/lint/lint $(B)/libskiff.a $(B)/gen $(PKG_CFLAGS)
 
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= $(shell date +%s)
@@ -207,7 +207,7 @@ clean:
 	rm -rf build
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
--include $(wildcard guest-images/*.mk tests/*.mk tests/*/*.mk vmm/*.mk)
+-include $(shell find guest-images tests vmm -name '*.mk' | sort)
 
 .PHONY: all run check compare-qmp check-sandbox run-tests-sandboxed lint asan ubsan tsan fuzz bench install clean
 .PHONY: test-bins fuzz-bins run-tests run-lint run-fuzzers lab-image

@@ -18,8 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
-#include "util/coroutine.h"
-#include "util/opts.h"
+#include "util/loop/coroutine.h"
+#include "util/opts/opts.h"
 
 typedef struct BlockNode BlockNode;
 typedef struct BlockBackend BlockBackend;

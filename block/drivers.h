@@ -3,7 +3,7 @@
 #ifndef SKIFF_BLOCK_DRIVERS_H
 #define SKIFF_BLOCK_DRIVERS_H
 
-#include "block/block_int.h"
+#include "block/node.h"
 
 extern const BlockDriver block_driver_fault;
 extern const BlockDriver block_driver_file;

@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
-#include "util/opts.h"
+#include "util/opts/opts.h"
 
 typedef struct FdsetEntry {
     int64_t id;

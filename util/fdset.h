@@ -10,7 +10,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "util/thread.h"
+#include "util/loop/thread.h"
 
 #define FDSET_PREFIX "/dev/fdset/"
 

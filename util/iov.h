@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
-#include "util/thread.h"
+#include "util/loop/thread.h"
 
 /* Sum of the lengths. The caller has bounded it: an overflow aborts. */
 size_t iov_size(const struct iovec *iov, unsigned count) ANY_THREAD;

@@ -12,7 +12,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "util/thread.h"
+#include "util/loop/thread.h"
 
 /* Bytes of a line with its newline: at most PIPE_BUF, so that writes to a pipe are atomic. */
 #define LOG_LINE_MAX 2048

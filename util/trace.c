@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include "util/log.h"
-#include "util/opts.h"
+#include "util/opts/opts.h"
 #include "util/trace.h"
 
 /* The section's bounds, made by the linker; weak because a program may have no event at all. */

@@ -20,7 +20,7 @@
 #include <glib.h>
 #include <inttypes.h>
 #include <stdbool.h>
-#include "util/thread.h"
+#include "util/loop/thread.h"
 
 typedef struct TraceEvent {
     const char *name;

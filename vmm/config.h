@@ -9,7 +9,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "util/opts.h"
+#include "util/opts/opts.h"
 
 /* As -action panic= has them. */
 typedef enum PanicAction {

@@ -12,13 +12,13 @@
 #include <unistd.h>
 #include "util/log.h"
 #include "util/trace.h"
-#include "util/waitgraph.h"
-#include "vmm/chardev.h"
-#include "vmm/notify.h"
-#include "vmm/pidfile.h"
-#include "vmm/run_with.h"
-#include "vmm/sandbox.h"
-#include "vmm/vm.h"
+#include "util/loop/waitgraph.h"
+#include "hw/chardev/chardev_set.h"
+#include "vmm/process/notify.h"
+#include "vmm/process/pidfile.h"
+#include "vmm/process/run_with.h"
+#include "vmm/sandbox/sandbox.h"
+#include "vmm/vm/vm.h"
 
 #define MAIN_FLUSH_BOUND_MS 2000
 #define MAIN_TAIL_BYTES 8192 /* a Linux panic with its registers and backtrace */

@@ -8,7 +8,7 @@ Nothing is called in the process, and no register or memory is written. What is 
 skiff's data structures, whose names stand here as they stand in the C files; docs/debugging-skiff.md
 shows what it looks like.
 
-How the stack of a coroutine that waits is shown: co_switch() (util/co_switch.S) left the callee-saved
+How the stack of a coroutine that waits is shown: co_switch() (util/loop/co_switch.S) left the callee-saved
 registers on it and their address in Coroutine.stack.sp. A gdb unwinder claims frame 0 of a thread and
 says that its caller has those registers. So frame 1 is the coroutine's, and gdb goes on from there
 by itself.
@@ -20,7 +20,7 @@ import time
 import gdb
 import gdb.unwinder
 
-# util/coroutine.c: the low bits of Coroutine.wait_word.
+# util/loop/coroutine.c: the low bits of Coroutine.wait_word.
 WAIT_STATES = {0: "ready", 1: "ready", 2: "waits", 3: "ready"}
 # What co_switch() pushes, from the saved stack pointer up.
 SWITCH_FRAME = ("r15", "r14", "r13", "r12", "rbx", "rbp", "rip")
@@ -142,7 +142,7 @@ class Thread:
     def __init__(self, thread):
         self.thread = thread
         self.lwp = thread.ptid[1]
-        role = static("util/thread.c", "self_role")
+        role = static("util/loop/thread.c", "self_role")
         self.readable = role is not None
         self.name = thread.name or "?"
         self.role = "?"
@@ -151,11 +151,11 @@ class Thread:
         if not self.readable:
             return
         self.role = enum_name(role, "THREAD_")
-        own_name = static("util/thread.c", "self_name").string(errors="replace")
+        own_name = static("util/loop/thread.c", "self_name").string(errors="replace")
         self.name = own_name or self.name
-        self.identity = int(static("util/waitgraph.c", "self_identity").address)
-        self.coroutine = int(static("util/coroutine.c", "co_thread")["current"])
-        self.held = held_things(static("util/held.c", "thread_set"))
+        self.identity = int(static("util/loop/waitgraph.c", "self_identity").address)
+        self.coroutine = int(static("util/loop/coroutine.c", "co_thread")["current"])
+        self.held = held_things(static("util/loop/held.c", "thread_set"))
 
     def activity(self):
         """By its stack."""
@@ -199,7 +199,7 @@ def thread_table():
 
 def wait_records():
     """By who waits: a coroutine's address, or a thread's identity."""
-    head = static("util/waitgraph.c", "graph_head")
+    head = static("util/loop/waitgraph.c", "graph_head")
     return {} if head is None else {int(w["waiter"]): w for w in linked(head)}
 
 
@@ -209,7 +209,7 @@ def holder_name(holder, threads):
     for thread in threads:
         if thread.identity == int(holder):
             return ", which thread %s has" % thread.name
-    for co in linked(require("util/coroutine.c", "co_made"), "next_made"):
+    for co in linked(require("util/loop/coroutine.c", "co_made"), "next_made"):
         if int(co.address) == int(holder):
             return ", which coroutine %#x has" % int(holder)
     with contextlib.suppress(gdb.error):
@@ -236,7 +236,7 @@ def held_names(things):
 
 def live_coroutines():
     """Those that were started and have not ended."""
-    for co in linked(require("util/coroutine.c", "co_made"), "next_made"):
+    for co in linked(require("util/loop/coroutine.c", "co_made"), "next_made"):
         if not co["finished"] and int(co["ctx"]) != 0:
             yield co
 
@@ -404,7 +404,7 @@ class SkiffThreads(gdb.Command):
         super().__init__("skiff threads", gdb.COMMAND_STACK)
 
     def invoke(self, argument, from_tty):
-        require("util/coroutine.c", "co_made")
+        require("util/loop/coroutine.c", "co_made")
         threads, waits = thread_table(), wait_records()
         if not any(t.readable for t in threads):
             print("(gdb cannot read thread-local variables here: roles and held things are not known)")
@@ -441,7 +441,7 @@ Ranks are the order in which things may be taken. A test build also says where e
                     print("        %s" % source_at(int(thing["stack"][i]) - 1))
 
     def invoke(self, argument, from_tty):
-        require("util/coroutine.c", "co_made")
+        require("util/loop/coroutine.c", "co_made")
         threads, waits = thread_table(), wait_records()
         found = False
         for thread in threads:
@@ -510,7 +510,7 @@ virtqueues, of the worker threads."""
             self.print_elements(vq, owners)
 
     def print_devices(self):
-        vm = static("vmm/vm.c", "the_vm")
+        vm = static("vmm/vm/vm.c", "the_vm")
         if vm is None or int(vm) == 0:
             return
         owners = {int(co["opaque"]): int(co.address) for co in live_coroutines()}
@@ -523,16 +523,16 @@ virtqueues, of the worker threads."""
                 self.print_virtio(label, device.cast(pci)["vdev"], owners)
 
     def print_workers(self):
-        head = static("util/worker.c", "worker_head")
+        head = static("util/loop/worker.c", "worker_head")
         if head is None:
             return
         print("workers: %d threads, %d idle, %d jobs queued, %d held back by their lanes" %
-              tuple(int(static("util/worker.c", "worker_" + n)) for n in ("count", "idle", "queued", "held")))
+              tuple(int(static("util/loop/worker.c", "worker_" + n)) for n in ("count", "idle", "queued", "held")))
         for job in linked(head):
             print("  queued     %-24s coroutine %#x" % (function_at(job["fn"]), int(job["waiter"]["co"])))
 
     def invoke(self, argument, from_tty):
-        for blk in pointers(require("block/backend.c", "backends"), "BlockBackend"):
+        for blk in pointers(require("block/core/backend.c", "backends"), "BlockBackend"):
             self.print_backend(blk)
         self.print_devices()
         self.print_workers()
@@ -556,7 +556,7 @@ class SkiffMtree(gdb.Command):
                    text(region["name"], "?"), symbol_name(region["ops"])))
 
     def invoke(self, argument, from_tty):
-        vm = require("vmm/vm.c", "the_vm")
+        vm = require("vmm/vm/vm.c", "the_vm")
         if int(vm) == 0:
             raise gdb.GdbError("there is no VM yet")
         print("ram:")

@@ -4,7 +4,7 @@
 #define AGENT_H
 
 #include "guest-images/agent/sys.h"
-#include "vmm/exec_protocol.h"
+#include "util/exec_protocol.h"
 
 enum {
     AGENT_SERVED = 0,

@@ -17,7 +17,7 @@
 #include "lib/guest.h"
 #include "lib/power.h"
 #include "lib/vport.h"
-#include "vmm/exec_protocol.h"
+#include "util/exec_protocol.h"
 
 typedef struct Frame {
     uint8_t type;

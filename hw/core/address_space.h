@@ -13,8 +13,8 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "util/completion.h"
-#include "util/held.h"
+#include "util/loop/completion.h"
+#include "util/loop/held.h"
 
 typedef enum MmioResult {
     MMIO_DONE,

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "util/thread.h"
+#include "util/loop/thread.h"
 
 typedef struct Chardev Chardev;
 

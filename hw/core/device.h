@@ -21,10 +21,10 @@
 #include "hw/core/chardev.h"
 #include "hw/core/irq.h"
 #include "hw/core/ram.h"
-#include "util/coroutine.h"
+#include "util/loop/coroutine.h"
 #include "util/log.h"
-#include "util/opts.h"
-#include "util/state.h"
+#include "util/opts/opts.h"
+#include "util/state/state.h"
 
 typedef struct Device Device;
 typedef struct DeviceType DeviceType;
@@ -104,7 +104,7 @@ struct Device {
     LogLimit log_limit; /* for log_guest_error() */
 };
 
-/* By name; NULL when unknown. The table is hw/core/device_types.c: one row per type. */
+/* By name; NULL when unknown. The table is hw/device_types.c: one row per type. */
 const DeviceType *device_type_find(const char *name) ANY_THREAD;
 /* NULL-terminated array of all types. */
 const DeviceType *const *device_type_all(void) ANY_THREAD;

@@ -9,7 +9,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "util/held.h"
+#include "util/loop/held.h"
 
 typedef struct MachineOps MachineOps;
 

@@ -12,7 +12,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "util/thread.h"
+#include "util/loop/thread.h"
 
 typedef struct RamBlock {
     uint64_t gpa;

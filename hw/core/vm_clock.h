@@ -12,8 +12,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "util/aio.h"
-#include "util/held.h"
+#include "util/loop/aio.h"
+#include "util/loop/held.h"
 
 /* Begins at 0 ns, running, on @main_ctx's time. NULL: the machine is gone. No timer is there. */
 void vm_clock_init(AioContext *main_ctx) ANY_THREAD;

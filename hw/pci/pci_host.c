@@ -9,7 +9,8 @@
 #define MCH_PCIEXBAR 0x60
 #define MCH_PCIEXBAR_ENABLE 1
 #define MCH_PCIEXBAR_BASE                                                                          \
-    UINT64_C(0xff0000000) /* bits 35:28: 256 MiB, the only length there is                         \
+    UINT64_C(                                                                                      \
+        0xff0000000) /* bits 35:28: 256 MiB, the only length there is                         \
                            */
 #define MCH_PAM0 0x90
 #define MCH_PAM_COUNT 7

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "hw/virtio/trace_events.h"
 #include "hw/virtio/virtio.h"
-#include "util/held.h"
+#include "util/loop/held.h"
 
 /* ---- saved state ---- */
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include "hw/virtio/trace_events.h"
 #include "hw/virtio/virtio.h"
-#include "util/sched_point.h"
+#include "util/loop/sched_point.h"
 
 #define COMMAND_RUN 1u
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <time.h>
 #include "block/block.h"
-#include "util/iothread.h"
+#include "util/loop/iothread.h"
 
 #define BENCH_ROUNDS 2000000u
 #define BENCH_BATCH 16u /* requests in a turn of the loop */

@@ -11,9 +11,9 @@
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
-#include "util/completion.h"
-#include "util/coroutine.h"
-#include "util/iothread.h"
+#include "util/loop/completion.h"
+#include "util/loop/coroutine.h"
+#include "util/loop/iothread.h"
 
 #define BENCH_ROUNDS 1000000
 #define BENCH_THREAD_ROUNDS 50000

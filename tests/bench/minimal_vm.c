@@ -4,7 +4,7 @@
  * controller, a PIT, 512 MiB of RAM and one vCPU, until the guest writes to port 0xf4. What skiff
  * takes to start is compared with this. Its status is (value << 1) | 1, as isa-debug-exit gives;
  * what the guest writes to port 0xe9 goes to standard output. RAM is registered before the chips,
- * as vmm/kvm.c does, and why is said there.
+ * as vmm/kvm/kvm.c does, and why is said there.
  */
 #include <err.h>
 #include <fcntl.h>

@@ -3,8 +3,8 @@
  * What the block tests share: a main context in the test's own thread, an iothread that the nodes
  * live in, test bodies as coroutines in main, and requests that run in the iothread.
  */
-#ifndef SKIFF_TESTS_BLOCK_TEST_H
-#define SKIFF_TESTS_BLOCK_TEST_H
+#ifndef SKIFF_TESTS_BLOCK_BLOCK_TEST_H
+#define SKIFF_TESTS_BLOCK_BLOCK_TEST_H
 
 #include <stdarg.h>
 #include <setjmp.h>
@@ -16,8 +16,8 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <unistd.h>
-#include "block/block_int.h"
-#include "util/iothread.h"
+#include "block/node.h"
+#include "util/loop/iothread.h"
 
 static AioContext *test_main;
 static IoThread *test_iothread;

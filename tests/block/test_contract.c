@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The block layer's rules, broken on purpose: each breach aborts and says what it was. */
-#include "block_test.h"
-#include "block/engine.h"
+#include "tests/block/block_test.h"
+#include "block/engine/engine.h"
 #include "tests/support/death.h"
-#include "util/held.h"
+#include "util/loop/held.h"
 
 /* The child that is to die makes its own threads. */
 static void die_in_main(void *body)

@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include "tests/support/boot_images.h"
 #include "tests/support/fuzzer.h"
-#include "vmm/x86_64/layout.h"
+#include "vmm/arch/x86_64/layout.h"
 
 typedef struct Fuzz {
     int fd; /* the image as a file */

@@ -16,7 +16,7 @@
 #include <string.h>
 #include "tests/support/fuzzer.h"
 #include "tests/support/chardev_harness.h"
-#include "vmm/exec.h"
+#include "vmm/exec/exec.h"
 
 typedef struct Conversation {
     AioContext *ctx;

@@ -19,7 +19,7 @@
 #include "tests/support/fuzzer.h"
 #include "tests/support/host_kvm.h"
 #include "util/log.h"
-#include "vmm/hmp/hmp.h"
+#include "vmm/monitor/hmp/hmp.h"
 
 #define FUZZ_RAM 65536u
 #define FUZZ_INPUT_MAX 4096 /* what an idle monitor takes at once */

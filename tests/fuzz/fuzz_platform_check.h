@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What must hold of a PCI device whatever its guest did: BARs and MSI-X routes are where its
  * registers say. */
-#ifndef SKIFF_TESTS_FUZZ_PLATFORM_CHECK_H
-#define SKIFF_TESTS_FUZZ_PLATFORM_CHECK_H
+#ifndef SKIFF_TESTS_FUZZ_FUZZ_PLATFORM_CHECK_H
+#define SKIFF_TESTS_FUZZ_FUZZ_PLATFORM_CHECK_H
 
 #include <poll.h>
 #include "tests/support/pci_dummy.h"

@@ -17,9 +17,9 @@
 #include "tests/support/fake_chardev.h"
 #include "tests/support/fake_vm.h"
 #include "tests/support/fuzzer.h"
-#include "util/json.h"
+#include "util/opts/json.h"
 #include "util/log.h"
-#include "vmm/qmp/qmp_session.h"
+#include "vmm/monitor/qmp/qmp_session.h"
 
 typedef struct Fuzz {
     AioContext *ctx;

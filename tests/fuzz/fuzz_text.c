@@ -13,10 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "tests/support/fuzzer.h"
-#include "util/json.h"
-#include "util/opts.h"
-#include "util/state.h"
-#include "vmm/chardev.h"
+#include "util/opts/json.h"
+#include "util/opts/opts.h"
+#include "util/state/state.h"
+#include "hw/chardev/chardev_set.h"
 
 static void fuzz_check_error(bool ok, const GError *error, const char *input)
 {

@@ -81,7 +81,7 @@ expect_everything() {
     said ' vcpu +vcpu/0 '
     said ' vcpu +vcpu/1 '
     said '^0x[0-9a-f]+  request_run, of iothread/io: waits for the release of a held request' 8
-    said '^    at fault_co_apply \(block/driver_fault.c:[0-9]+\)$' 8
+    said '^    at fault_co_apply \(block/driver/driver_fault.c:[0-9]+\)$' 8
     said '^drive vda: 8 in flight'
     said '^  in flight  [a-z-]+ +offset [0-9]+ +bytes [0-9]+ +coroutine 0x[0-9a-f]+( for [0-9.]+ s)?$' 8
     said '^  queue [01] of vda: 4 in flight$' 2
@@ -128,7 +128,7 @@ test_who_waits_for_whom() {
     said_in_order '^coroutine 0x[0-9a-f]+, of main$' '^  1 operation +VM operation lock$' '^  3 drained +drained section$'
     said '^  1 operation +VM operation lock \(waits for it\)$'
     # A test build knows where each was taken.
-    said '^ +co_drained_begin \(block/drain.c:[0-9]+\)$'
+    said '^ +co_drained_begin \(block/core/drain.c:[0-9]+\)$'
 }
 
 test_a_core_file() {
@@ -154,7 +154,7 @@ test_installed_it_is_loaded_by_itself() {
 test_what_is_not_skiff() {
     command -v gdb >/dev/null || skip "gdb is not installed"
     gdb -nx -batch -ex 'source vmm/skiff-gdb.py' -ex 'skiff threads' -ex 'skiff requests' /bin/true >"$work/gdb" 2>&1 || true
-    said '^there is no co_made of util/coroutine.c: no skiff here, or one without debug information$'
+    said '^there is no co_made of util/loop/coroutine.c: no skiff here, or one without debug information$'
     ! grep -q Traceback "$work/gdb" || fail "a Python traceback"
 }
 

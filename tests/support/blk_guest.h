@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A virtio-blk disk on the mem driver, and a guest's requests to it. */
-#ifndef SKIFF_TESTS_BLK_GUEST_H
-#define SKIFF_TESTS_BLK_GUEST_H
+#ifndef SKIFF_TESTS_SUPPORT_BLK_GUEST_H
+#define SKIFF_TESTS_SUPPORT_BLK_GUEST_H
 
-#include "block/mem.h"
+#include "block/driver/mem.h"
 #include "hw/virtio/virtio_blk.h"
 #include "tests/support/virtio_guest.h"
 

@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "vmm/x86_64/boot_int.h"
-#include "vmm/x86_64/layout.h"
+#include "vmm/boot/boot_int.h"
+#include "vmm/arch/x86_64/layout.h"
 
 #define TEST_RAM_GUARD (64 * X86_KIB) /* what writes beyond RAM runs into */
 

@@ -6,8 +6,8 @@
 #include <glib.h>
 #include <stdint.h>
 #include "hw/core/ram.h"
-#include "vmm/boot.h"
-#include "vmm/x86_64/boot_state.h"
+#include "vmm/boot/boot.h"
+#include "vmm/arch/x86_64/boot_state.h"
 
 /* RAM as the board lays it out; pages are made as they are touched. */
 typedef struct TestRam {

@@ -5,8 +5,8 @@
 #define SKIFF_TESTS_SUPPORT_CHARDEV_HARNESS_H
 
 #include <glib.h>
-#include "util/aio.h"
-#include "vmm/chardev.h"
+#include "util/loop/aio.h"
+#include "hw/chardev/chardev_set.h"
 
 typedef struct RecordingFrontend {
     size_t room; /* what can_receive() says; receive() takes it down */

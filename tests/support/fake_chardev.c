@@ -2,7 +2,7 @@
 #include "tests/support/fake_chardev.h"
 
 #include <string.h>
-#include "util/opts.h"
+#include "util/opts/opts.h"
 
 static GPtrArray *fake_chardevs;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A chardev that keeps what was written, in a ring as small as the test wants, and says so. Written
  * to by any thread; the rest is main's. */
-#ifndef SKIFF_TESTS_FAKE_CHARDEV_H
-#define SKIFF_TESTS_FAKE_CHARDEV_H
+#ifndef SKIFF_TESTS_SUPPORT_FAKE_CHARDEV_H
+#define SKIFF_TESTS_SUPPORT_FAKE_CHARDEV_H
 
 #include <glib.h>
 #include "hw/core/chardev.h"

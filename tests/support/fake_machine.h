@@ -7,8 +7,8 @@
  * stands for the kernel; it counts the route's message as delivered. Thread-safe where MachineOps
  * are.
  */
-#ifndef SKIFF_TESTS_FAKE_MACHINE_H
-#define SKIFF_TESTS_FAKE_MACHINE_H
+#ifndef SKIFF_TESTS_SUPPORT_FAKE_MACHINE_H
+#define SKIFF_TESTS_SUPPORT_FAKE_MACHINE_H
 
 #include "hw/core/device.h"
 

@@ -6,7 +6,7 @@
 #ifndef SKIFF_TESTS_SUPPORT_FAKE_VM_H
 #define SKIFF_TESTS_SUPPORT_FAKE_VM_H
 
-#include "vmm/vm.h"
+#include "vmm/vm/vm.h"
 
 /* What run_state_init() takes as its opaque with fake_run_ops. */
 typedef struct FakeRun {

@@ -4,8 +4,8 @@
 #ifndef SKIFF_TESTS_SUPPORT_HOST_KVM_H
 #define SKIFF_TESTS_SUPPORT_HOST_KVM_H
 
-#include "vmm/x86_64/arch_vcpu.h"
-#include "vmm/x86_64/boot_state.h"
+#include "vmm/arch/x86_64/arch_vcpu.h"
+#include "vmm/arch/x86_64/boot_state.h"
 
 /* Where a guest of a few bytes of machine code begins, and a reset into it: 32 bits, flat. */
 #define HOST_KVM_CODE 0x1000u

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include "util/sched_point.h"
+#include "util/loop/sched_point.h"
 
 static void rig_operation_begin(void *opaque)
 {

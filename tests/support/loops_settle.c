@@ -3,7 +3,7 @@
 
 #include <semaphore.h>
 #include <stdatomic.h>
-#include "util/aio_int.h"
+#include "util/loop/aio_int.h"
 
 #define IDLE_LOOKS 2 /* one after the other; the first may come before coroutines that write */
 #define LOOKS_MAX 64

@@ -4,7 +4,7 @@
 #ifndef SKIFF_TESTS_SUPPORT_LOOPS_SETTLE_H
 #define SKIFF_TESTS_SUPPORT_LOOPS_SETTLE_H
 
-#include "util/aio.h"
+#include "util/loop/aio.h"
 
 /* Returns when neither has anything to do: not by a count of turns, which an operation of many
  * steps would outlast, but by looking. It does not wait for timers, nor for other threads; while

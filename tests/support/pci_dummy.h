@@ -3,8 +3,8 @@
  * A PCI device that does nothing but have everything: a 32-bit memory BAR 0, an I/O BAR 1, a 64-bit
  * prefetchable BAR 2/3, MSI-X in BAR 4, INTx A and a capability whose bytes are all writable.
  */
-#ifndef SKIFF_TESTS_PCI_DUMMY_H
-#define SKIFF_TESTS_PCI_DUMMY_H
+#ifndef SKIFF_TESTS_SUPPORT_PCI_DUMMY_H
+#define SKIFF_TESTS_SUPPORT_PCI_DUMMY_H
 
 #include "hw/pci/pci.h"
 #include "tests/support/fake_machine.h"

@@ -3,12 +3,12 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include "vmm/qmp/qmp_schema.h"
+#include "vmm/monitor/qmp/qmp_schema.h"
 
 static const char reference_begin[] =
     "# QMP reference\n"
     "\n"
-    "Generated from the tables in `vmm/qmp/` by `make docs-reference`; do not edit.\n"
+    "Generated from the tables in `vmm/monitor/` by `make docs-reference`; do not edit.\n"
     "\n"
     "skiff speaks the protocol of QEMU 10 (its `docs/interop/qmp-spec`) on the character devices "
     "of `-qmp`, `-qmp-pretty` and `-mon mode=control`. What is said here is the same as in QEMU, "

@@ -3,7 +3,7 @@
 #ifndef SKIFF_TESTS_SUPPORT_SAMPLE_JOB_H
 #define SKIFF_TESTS_SUPPORT_SAMPLE_JOB_H
 
-#include "util/job.h"
+#include "util/job/job.h"
 
 typedef struct SampleJob {
     /* what it does */

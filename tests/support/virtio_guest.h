@@ -6,13 +6,13 @@
  * What the iothread does is waited for until it has nothing to do (virtio_bench_settle()), so a
  * test decides what has happened and sleeps nowhere.
  */
-#ifndef SKIFF_TESTS_VIRTIO_GUEST_H
-#define SKIFF_TESTS_VIRTIO_GUEST_H
+#ifndef SKIFF_TESTS_SUPPORT_VIRTIO_GUEST_H
+#define SKIFF_TESTS_SUPPORT_VIRTIO_GUEST_H
 
 #include "hw/virtio/virtio_pci.h"
 #include "tests/support/fake_machine.h"
 #include "tests/support/vring_driver.h"
-#include "util/iothread.h"
+#include "util/loop/iothread.h"
 
 /* ---- the machine ---- */
 

@@ -3,8 +3,8 @@
  * The driver's side of a split ring, in memory of a test: builds chains, also impossible ones.
  * Plain functions leave notification to the caller; a thread other than the device's may use it.
  */
-#ifndef SKIFF_TESTS_VRING_DRIVER_H
-#define SKIFF_TESTS_VRING_DRIVER_H
+#ifndef SKIFF_TESTS_SUPPORT_VRING_DRIVER_H
+#define SKIFF_TESTS_SUPPORT_VRING_DRIVER_H
 
 #include "hw/core/ram.h"
 #include "hw/virtio/virtqueue.h"

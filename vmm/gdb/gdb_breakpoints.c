@@ -5,7 +5,7 @@
 #include <string.h>
 #include "util/log.h"
 #include "vmm/gdb/gdb_int.h"
-#include "vmm/guest_memory.h"
+#include "vmm/machine/guest_memory.h"
 
 /* ---- break instructions in memory ---- */
 

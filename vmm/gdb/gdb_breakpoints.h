@@ -26,13 +26,13 @@
  *
  * The set is main's. vCPUs look at the parts marked `lock`, from their own threads.
  */
-#ifndef SKIFF_VMM_GDB_BREAKPOINTS_H
-#define SKIFF_VMM_GDB_BREAKPOINTS_H
+#ifndef SKIFF_VMM_GDB_GDB_BREAKPOINTS_H
+#define SKIFF_VMM_GDB_GDB_BREAKPOINTS_H
 
-#include "util/coroutine.h"
-#include "util/held.h"
-#include "vmm/arch_debug.h"
-#include "vmm/vm.h"
+#include "util/loop/coroutine.h"
+#include "util/loop/held.h"
+#include "vmm/arch/arch_debug.h"
+#include "vmm/vm/vm.h"
 
 /* As in gdb's Z packets. */
 typedef enum GdbBreakpointType {

@@ -3,7 +3,7 @@
  * not show, and what is written over them is not lost. */
 #include <string.h>
 #include "vmm/gdb/gdb_int.h"
-#include "vmm/guest_memory.h"
+#include "vmm/machine/guest_memory.h"
 
 /* A piece of memory that is in one page: where it is, and in @size how much. */
 static bool gdb_look_up(const Gdb *g, const ArchPaging *paging, uint64_t address, uint64_t *gpa,

@@ -2,7 +2,7 @@
 /* q and Q packets: what the stub can, threads, descriptions, the monitor, QEMU's extensions. */
 #include <string.h>
 #include "vmm/gdb/gdb_int.h"
-#include "vmm/hmp/hmp.h"
+#include "vmm/monitor/hmp/hmp.h"
 
 /* Bytes of the monitor's output in one packet. */
 #define GDB_CONSOLE_PIECE 1024

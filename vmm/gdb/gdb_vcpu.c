@@ -5,7 +5,7 @@
 #include <sys/ioctl.h>
 #include "util/log.h"
 #include "vmm/gdb/gdb_int.h"
-#include "vmm/guest_memory.h"
+#include "vmm/machine/guest_memory.h"
 
 /* Whether there is something that only steps can find. */
 static bool gdb_vcpu_must_step(const GdbBreakpoints *b)

@@ -3,7 +3,7 @@
 
 #include <string.h>
 #include "util/log.h"
-#include "vmm/chardev.h"
+#include "hw/chardev/chardev_set.h"
 #include "vmm/gdb/gdb_int.h"
 
 static Gdb *the_gdb;     /* made by the first opening, stays with the VM */

@@ -21,7 +21,7 @@
 #ifndef SKIFF_VMM_GDB_GDBSTUB_H
 #define SKIFF_VMM_GDB_GDBSTUB_H
 
-#include "vmm/vm.h"
+#include "vmm/vm/vm.h"
 
 /* Where -s listens. */
 #define GDBSTUB_DEFAULT_DEVICE "tcp::1234"

@@ -21,7 +21,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "util/thread.h"
+#include "util/loop/thread.h"
 
 /* Told to gdb as PacketSize: it sends nothing longer. */
 #define RSP_PAYLOAD_MAX 0x4000

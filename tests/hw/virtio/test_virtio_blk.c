@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-blk: request types and framing. */
 #include "tests/hw/virtio/virtio_blk_bench.h"
-#include "util/sched_point.h"
+#include "util/loop/sched_point.h"
 
 static bool needs_reset(Fixture *f)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A machine with a virtio-blk disk of 1 MiB. */
-#ifndef SKIFF_TESTS_VIRTIO_BLK_BENCH_H
-#define SKIFF_TESTS_VIRTIO_BLK_BENCH_H
+#ifndef SKIFF_TESTS_HW_VIRTIO_VIRTIO_BLK_BENCH_H
+#define SKIFF_TESTS_HW_VIRTIO_VIRTIO_BLK_BENCH_H
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A machine with a virtio-rng: the device with the least of its own, for tests of what all have. */
-#ifndef SKIFF_TESTS_VIRTIO_RNG_BENCH_H
-#define SKIFF_TESTS_VIRTIO_RNG_BENCH_H
+#ifndef SKIFF_TESTS_HW_VIRTIO_VIRTIO_RNG_BENCH_H
+#define SKIFF_TESTS_HW_VIRTIO_VIRTIO_RNG_BENCH_H
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A virtqueue of 8 entries with RAM, ROM and a driver, without a device: for the virtqueue tests.
  */
-#ifndef SKIFF_TESTS_VIRTQUEUE_BENCH_H
-#define SKIFF_TESTS_VIRTQUEUE_BENCH_H
+#ifndef SKIFF_TESTS_HW_VIRTIO_VIRTQUEUE_BENCH_H
+#define SKIFF_TESTS_HW_VIRTIO_VIRTQUEUE_BENCH_H
 
 #include <setjmp.h>
 #include <stdarg.h>

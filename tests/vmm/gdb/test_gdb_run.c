@@ -9,7 +9,7 @@
 #include "tests/support/fake_chardev.h"
 #include "tests/support/fake_vm.h"
 #include "vmm/gdb/gdb_int.h"
-#include "vmm/vcpu_int.h"
+#include "vmm/vcpu/vcpu_int.h"
 
 typedef struct Rig {
     Vm vm;

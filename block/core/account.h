@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a backend has done: counted at the border, by the home thread alone, so that a count is a
+ * load and a store; read by anybody at any time. Nothing here is allocated or locked on the way of
+ * a request.
+ *
+ * Operations are QEMU's: write-zeroes is a write, discard is "unmap". A failed request counts as
+ * failed and with its time, not with its bytes.
+ */
+#ifndef SKIFF_BLOCK_CORE_ACCOUNT_H
+#define SKIFF_BLOCK_CORE_ACCOUNT_H
+
+#include <stdatomic.h>
+#include "block/block.h"
+
+/* How long requests took: bin i counts those of [boundaries[i - 1], boundaries[i]) ns, with 0
+ * before the first and no end after the last. */
+typedef struct BlkHistogram {
+    unsigned count;             /* boundaries; there is one more bin */
+    const uint64_t *boundaries; /* ascending */
+    _Atomic uint64_t *bins;
+} BlkHistogram;
+
+typedef struct BlkAccount {
+    _Atomic uint64_t bytes[BLK_OP_COUNT];
+    _Atomic uint64_t operations[BLK_OP_COUNT];
+    _Atomic uint64_t failed[BLK_OP_COUNT];
+    _Atomic uint64_t invalid[BLK_OP_COUNT];
+    _Atomic uint64_t time_ns[BLK_OP_COUNT];
+    _Atomic uint64_t write_end;
+    _Atomic int64_t last_ns;                        /* 0: never */
+    BlkHistogram *_Atomic histograms[BLK_OP_COUNT]; /* changed at home; freed by main */
+    _Atomic int io_status;
+} BlkAccount;
+
+static inline void blk_account_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + n, memory_order_relaxed);
+}
+
+/* A request of @op that began at @start_ns has ended now with @ret; -EINVAL is a request that could
+ * not be. */
+void blk_account_end(BlkAccount *a, BlkOp op, uint64_t offset, uint64_t bytes, int64_t start_ns,
+                     int64_t now_ns, int ret) RUNS_IN_IOTHREAD;
+/* Main; the backend goes. */
+void blk_account_clear(BlkAccount *a) RUNS_IN_MAIN;
+
+#endif

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Backends: life cycle, and the border that every request crosses. */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include "block/core/backend_int.h"
+#include "block/trace_events.h"
+#include "util/loop/held.h"
+#include "util/loop/sched_point.h"
+
+static GPtrArray *backends; /* main; NULL when there is none */
+
+/* ---- life ---- */
+
+BlockBackend *blk_find(const char *name)
+{
+    for (unsigned i = 0; backends != NULL && i < backends->len; i++) {
+        BlockBackend *blk = g_ptr_array_index(backends, i);
+        if (strcmp(blk->name, name) == 0) {
+            return blk;
+        }
+    }
+    return NULL;
+}
+
+BlockBackend **blk_list(unsigned *count)
+{
+    *count = backends != NULL ? backends->len : 0;
+    BlockBackend **list = g_new0(BlockBackend *, *count + 1);
+    for (unsigned i = 0; i < *count; i++) {
+        list[i] = g_ptr_array_index(backends, i);
+    }
+    return list;
+}
+
+BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
+{
+    if (blk_find(name) != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "a drive named '%s' exists already",
+                    name);
+        return NULL;
+    }
+    g_autofree char *who = g_strdup_printf("drive '%s'", name);
+    if (writable && !block_node_take_write(root, who, error)) {
+        return NULL;
+    }
+    BlockBackend *blk = g_new0(BlockBackend, 1);
+    block_node_ref(root);
+    blk->root = root;
+    blk->home = root->home;
+    blk->name = g_strdup(name);
+    blk->writable = writable;
+    atomic_init(&blk->write_cache, true);
+    blk_drain_init(blk);
+    if (backends == NULL) {
+        backends = g_ptr_array_new();
+    }
+    g_ptr_array_add(backends, blk);
+    return blk;
+}
+
+static void blk_retire_at_home(void *opaque)
+{
+    BlockBackend *blk = opaque;
+    enter_coroutine();
+    enter_iothread(blk->home);
+    aio_bh_cancel(&blk->drain_bh);
+    if (blk->queued != NULL || blk->drains != NULL || blk->macros != NULL || blk_in_flight(blk)) {
+        bug_abort("backend '%s' is freed while it is in use", blk->name);
+    }
+}
+
+void blk_co_free(BlockBackend *blk)
+{
+    if (blk == NULL) {
+        return;
+    }
+    if (blk->sections != 0) {
+        bug_abort("backend '%s' is freed inside a drained section", blk->name);
+    }
+    co_drained_begin(&blk, 1); /* there is no end to this section */
+    co_call_in(blk->home, blk_retire_at_home, blk);
+    held_pop(RANK_DRAINED, blk);
+    g_ptr_array_remove(backends, blk);
+    if (backends->len == 0) {
+        g_clear_pointer(&backends, g_ptr_array_unref);
+    }
+    if (blk->writable) {
+        block_node_drop_write(blk->root);
+    }
+    block_co_unref(blk->root);
+    blk_account_clear(&blk->account);
+    g_free(blk->name);
+    g_free(blk);
+}
+
+void blk_set_notify(BlockBackend *blk, const BlkNotify *notify)
+{
+    static const BlkNotify none;
+    if (blk->sections == 0 && blk->notify.quiesce != NULL) {
+        bug_abort("backend '%s': its user changes outside a drained section", blk->name);
+    }
+    blk->notify = notify != NULL ? *notify : none;
+}
+
+const char *blk_name(const BlockBackend *blk)
+{
+    return blk->name;
+}
+
+AioContext *blk_home(const BlockBackend *blk)
+{
+    return blk->home;
+}
+
+BlockNode *blk_root(const BlockBackend *blk)
+{
+    return blk->root;
+}
+
+bool blk_read_only(const BlockBackend *blk)
+{
+    return !blk->writable;
+}
+
+uint64_t blk_size(const BlockBackend *blk)
+{
+    return block_align_up(block_node_size(blk->root), BLOCK_SECTOR_SIZE);
+}
+
+BlockLimits blk_limits(const BlockBackend *blk)
+{
+    BlockLimits limits = blk->root->limits;
+    if (!blk->root->flags.discard_unmap || blk->root->drv->co_discard == NULL) {
+        limits.max_discard = 0;
+    }
+    return limits;
+}
+
+void blk_set_write_cache(BlockBackend *blk, bool on)
+{
+    atomic_store_explicit(&blk->write_cache, on, memory_order_relaxed);
+}
+
+bool blk_write_cache(const BlockBackend *blk)
+{
+    return atomic_load_explicit(&blk->write_cache, memory_order_relaxed);
+}
+
+/* ---- a request's way in and out ---- */
+
+static coroutine_fn RUNS_IN_IOTHREAD void blk_co_queue(BlockBackend *blk, BlkRequest *r)
+{
+    trace_block_request_queue(blk->name, r->op);
+    r->token = co_arm();
+    r->next = NULL;
+    *blk->queued_tail = r;
+    blk->queued_tail = &r->next;
+    co_wait(r->token);
+}
+
+static RUNS_IN_IOTHREAD bool blk_in_own_macro(const BlockBackend *blk)
+{
+    for (const BlkMacro *m = blk->macros; m != NULL; m = m->next) {
+        if (m->owner == co_self()) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Counts the request, or queues it and finds it counted when the section is over. */
+static coroutine_fn RUNS_IN_IOTHREAD void blk_co_admit(BlockBackend *blk, BlkRequest *r)
+{
+    assert_home(blk->home);
+    r->owner = co_self();
+    if (__builtin_expect(blk->quiesced > 0, 0) && !blk_in_own_macro(blk)) {
+        blk_co_queue(blk, r);
+    } else {
+        blk_count_in(blk);
+    }
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD void blk_request_co_begin(BlockBackend *blk, BlkRequest *r)
+{
+    blk_co_admit(blk, r);
+    r->next = blk->requests;
+    r->link = &blk->requests;
+    if (r->next != NULL) {
+        r->next->link = &r->next;
+    }
+    blk->requests = r;
+    r->start_ns = aio_batch_now_ns(blk->home);
+    trace_block_request_begin(blk->name, r->op, r->offset, r->bytes, blk_in_flight(blk));
+}
+
+static RUNS_IN_IOTHREAD int blk_request_end(BlockBackend *blk, BlkRequest *r, int ret)
+{
+    SP("block.request_end", blk);
+    assert_home(blk->home);
+    if (r->owner != co_self() || r->link == NULL || ret > 0) {
+        bug_abort("backend '%s': a %s ends a second time, elsewhere, or with %d", blk->name, r->op,
+                  ret);
+    }
+    *r->link = r->next;
+    if (r->next != NULL) {
+        r->next->link = r->link;
+    }
+    r->link = NULL;
+    blk_account_end(&blk->account, r->account, r->offset, r->bytes, r->start_ns,
+                    aio_batch_now_ns(blk->home), ret);
+    trace_block_request_end(blk->name, r->op, r->offset, ret);
+    blk_count_out(blk);
+    return ret;
+}
+
+void blk_co_macro_begin(BlockBackend *blk, BlkMacro *macro)
+{
+    BlkRequest r = {.op = "macro"};
+    blk_co_admit(blk, &r);
+    *macro = (BlkMacro){.owner = co_self(), .next = blk->macros, .link = &blk->macros};
+    if (macro->next != NULL) {
+        macro->next->link = &macro->next;
+    }
+    blk->macros = macro;
+}
+
+void blk_macro_end(BlockBackend *blk, BlkMacro *macro)
+{
+    assert_home(blk->home);
+    if (macro->owner != co_self() || macro->link == NULL) {
+        bug_abort("backend '%s': a macro operation ends that is not its coroutine's", blk->name);
+    }
+    *macro->link = macro->next;
+    if (macro->next != NULL) {
+        macro->next->link = macro->link;
+    }
+    macro->link = NULL;
+    blk_count_out(blk);
+}
+
+/* ---- requests ---- */
+
+/* 0, or why the request cannot be. The size is looked at when it is in flight: a drained section
+ * may have changed it. */
+static int blk_check(const BlockBackend *blk, uint64_t offset, uint64_t bytes, bool changes)
+{
+    uint64_t size = blk_size(blk);
+    if (offset > size || bytes > size - offset) {
+        return -EINVAL;
+    }
+    return changes && !blk->writable ? -EPERM : 0;
+}
+
+static unsigned blk_write_flags(const BlockBackend *blk, unsigned flags)
+{
+    return blk_write_cache(blk) ? flags : flags | BLOCK_REQ_FUA;
+}
+
+int blk_co_preadv(BlockBackend *blk, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                  unsigned niov, unsigned flags)
+{
+    assert(iov_size(iov, niov) == bytes);
+    BlkRequest r = {.op = "read", .account = BLK_OP_READ, .offset = offset, .bytes = bytes};
+    blk_request_co_begin(blk, &r);
+    int ret = blk_check(blk, offset, bytes, false);
+    if (ret == 0) {
+        ret = block_node_co_preadv(blk->root, offset, bytes, iov, niov);
+    }
+    return blk_request_end(blk, &r, ret);
+}
+
+int blk_co_pwritev(BlockBackend *blk, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                   unsigned niov, unsigned flags)
+{
+    assert(iov_size(iov, niov) == bytes);
+    BlkRequest r = {.op = "write", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
+    blk_request_co_begin(blk, &r);
+    int ret = blk_check(blk, offset, bytes, true);
+    if (ret == 0) {
+        ret =
+            block_node_co_pwritev(blk->root, offset, bytes, iov, niov, blk_write_flags(blk, flags));
+    }
+    return blk_request_end(blk, &r, ret);
+}
+
+int blk_co_flush(BlockBackend *blk)
+{
+    BlkRequest r = {.op = "flush", .account = BLK_OP_FLUSH};
+    blk_request_co_begin(blk, &r);
+    int ret = blk->writable ? block_node_co_flush(blk->root) : 0;
+    return blk_request_end(blk, &r, ret);
+}
+
+int blk_co_discard(BlockBackend *blk, uint64_t offset, uint64_t bytes)
+{
+    BlkRequest r = {.op = "discard", .account = BLK_OP_UNMAP, .offset = offset, .bytes = bytes};
+    blk_request_co_begin(blk, &r);
+    int ret = blk_check(blk, offset, bytes, true);
+    if (ret == 0) {
+        ret = block_node_co_discard(blk->root, offset, bytes);
+    }
+    return blk_request_end(blk, &r, ret);
+}
+
+int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsigned flags)
+{
+    BlkRequest r = {
+        .op = "write-zeroes", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
+    blk_request_co_begin(blk, &r);
+    int ret = blk_check(blk, offset, bytes, true);
+    if (ret == 0) {
+        ret = block_node_co_write_zeroes(blk->root, offset, bytes, blk_write_flags(blk, flags));
+    }
+    return blk_request_end(blk, &r, ret);
+}
+
+/* ---- resizing ---- */
+
+typedef struct BlkTruncate {
+    BlockBackend *blk;
+    uint64_t size;
+    int ret;
+} BlkTruncate;
+
+static void blk_truncate_at_home(void *opaque)
+{
+    BlkTruncate *t = opaque;
+    enter_coroutine();
+    enter_iothread(t->blk->home);
+    t->ret = block_node_co_truncate(t->blk->root, t->size);
+}
+
+int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error)
+{
+    BlkTruncate t = {.blk = blk, .size = size};
+    bool aligned = block_is_aligned(size, BLOCK_SECTOR_SIZE);
+    if (!blk->writable) {
+        t.ret = -EPERM;
+    } else if (!aligned) {
+        t.ret = -EINVAL;
+    } else {
+        co_drained_begin(&blk, 1);
+        co_call_in(blk->home, blk_truncate_at_home, &t);
+        co_drained_end(&blk, 1);
+    }
+    if (t.ret < 0) {
+        const char *why = !aligned            ? "a size is a multiple of 512"
+                          : t.ret == -ENOTSUP ? "its driver cannot"
+                                              : g_strerror(-t.ret);
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                    "node '%s' cannot be resized to %" G_GUINT64_FORMAT " bytes: %s",
+                    block_node_name(blk->root), size, why);
+    } else if (blk->notify.resized != NULL) {
+        blk->notify.resized(blk->notify.opaque);
+    }
+    return t.ret;
+}

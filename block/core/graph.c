@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Users' nodes: adding and deleting, moving to another iothread, resizing. */
+#include <errno.h>
+#include <string.h>
+#include "block/core/node_int.h"
+
+/* ---- who uses a node ---- */
+
+static RUNS_IN_MAIN BlockBackend *graph_find_backend(const BlockNode *n)
+{
+    unsigned count;
+    g_autofree BlockBackend **list = blk_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        if (blk_root(list[i]) == n) {
+            return list[i];
+        }
+    }
+    return NULL;
+}
+
+static RUNS_IN_MAIN const BlockNode *graph_find_parent(const BlockNode *n)
+{
+    unsigned count;
+    g_autofree BlockNode **list = block_node_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        if (list[i]->file == n) {
+            return list[i];
+        }
+    }
+    return NULL;
+}
+
+/* Why @n cannot be taken away from its users, or NULL when it has none. To be freed. */
+static RUNS_IN_MAIN char *graph_describe_user(const BlockNode *n)
+{
+    const BlockBackend *blk = graph_find_backend(n);
+    const BlockNode *parent = graph_find_parent(n);
+    if (blk != NULL) {
+        return g_strdup_printf("device '%s' has it", blk_name(blk));
+    }
+    if (parent != NULL) {
+        return g_strdup_printf("it is part of node '%s'", parent->name);
+    }
+    if (n->moving) {
+        return g_strdup("it moves to another iothread");
+    }
+    return n->refs > 1 ? g_strdup("somebody is at work with it") : NULL;
+}
+
+/* ---- users' nodes ---- */
+
+BlockNode *block_co_add(const OptDict *opts, AioContext *home, GError **error)
+{
+    BlockNode *n = block_co_open(opts, home, error);
+    if (n != NULL) {
+        n->owned = true;
+    }
+    return n;
+}
+
+bool block_co_delete(const char *node_name, GError **error)
+{
+    BlockNode *n = block_node_find(node_name);
+    if (n == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Failed to find node with node-name='%s'", node_name);
+        return false;
+    }
+    g_autofree char *user = graph_describe_user(n);
+    if (user != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "Node %s is in use: %s", node_name,
+                    user);
+        return false;
+    }
+    if (!n->owned) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Node %s is not owned by the monitor: it came with -drive", node_name);
+        return false;
+    }
+    n->owned = false;
+    block_co_unref(n);
+    return true;
+}
+
+/* ---- moving ---- */
+
+/* Only @n's own chain may use what is below it. */
+static RUNS_IN_MAIN bool graph_check_idle(const BlockNode *n, AioContext *home, GError **error)
+{
+    for (const BlockNode *at = n; at != NULL; at = at->file) {
+        bool shared = at->refs > (at == n ? 1u : at->owned ? 2u : 1u);
+        if (shared || graph_find_backend(at) != NULL) {
+            g_autofree char *user = graph_describe_user(at);
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                        "node '%s' lives in '%s' and cannot move to '%s': %s", at->name,
+                        aio_context_name(at->home), aio_context_name(home),
+                        user != NULL ? user : "it is in use");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The leaf first: it alone may have to ask its new home for something. */
+static coroutine_fn RUNS_IN_MAIN bool graph_co_move(BlockNode *n, AioContext *home, GError **error)
+{
+    if (n->file != NULL && !graph_co_move(n->file, home, error)) {
+        return false;
+    }
+    if (n->drv->co_move != NULL && !n->drv->co_move(n, home, error)) {
+        return false;
+    }
+    n->home = home;
+    return true;
+}
+
+static void graph_set_moving(BlockNode *n, bool moving)
+{
+    for (; n != NULL; n = n->file) {
+        n->moving = moving;
+    }
+}
+
+/* Adding and deleting nodes takes no operation lock: they find the chain marked. */
+bool block_co_move(BlockNode *n, AioContext *home, GError **error)
+{
+    if (n->home == home) {
+        return true;
+    }
+    if (!graph_check_idle(n, home, error)) {
+        return false;
+    }
+    graph_set_moving(n, true);
+    bool ok = graph_co_move(n, home, error);
+    graph_set_moving(n, false);
+    return ok;
+}
+
+/* ---- resizing ---- */
+
+int block_node_co_resize(BlockNode *n, uint64_t size, GError **error)
+{
+    BlockBackend *blk = graph_find_backend(n);
+    if (blk != NULL) {
+        return blk_co_truncate(blk, size, error);
+    }
+    g_autofree char *name = g_strdup_printf("#resize of %s", n->name);
+    blk = blk_co_new(name, n, true, error); /* refused where somebody above it writes */
+    if (blk == NULL) {
+        return -EBUSY;
+    }
+    int ret = blk_co_truncate(blk, size, error);
+    blk_co_free(blk);
+    return ret;
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Nodes: opening from options, names, references, who may write. */
+#include <stdlib.h>
+#include <string.h>
+#include "block/core/node_int.h"
+#include "block/trace_events.h"
+
+/* Main only. A name is taken from before the node opens to after it is closed. */
+static GHashTable *node_table;
+static unsigned node_serial, node_anonymous;
+
+GQuark block_error_quark(void)
+{
+    return g_quark_from_static_string("skiff-block");
+}
+
+/* Takes the name given, or makes one that no user can give. */
+static char *node_claim_name(const char *wanted, GError **error)
+{
+    if (wanted == NULL) {
+        return g_strdup_printf("#block%03u", node_anonymous++);
+    }
+    g_autofree char *excerpt = opt_excerpt(wanted);
+    if (!opt_id_valid(wanted)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Invalid node-name: '%s'; it begins with a letter and holds letters, digits, "
+                    "'-', '.' and '_'",
+                    excerpt);
+        return NULL;
+    }
+    if (strlen(wanted) > BLOCK_NODE_NAME_MAX) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Node name too long: '%s' has %zu characters, at most %d are allowed", excerpt,
+                    strlen(wanted), BLOCK_NODE_NAME_MAX);
+        return NULL;
+    }
+    if (node_table != NULL && g_hash_table_contains(node_table, wanted)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "Duplicate nodes with node-name='%s'; choose another", wanted);
+        return NULL;
+    }
+    return g_strdup(wanted);
+}
+
+static const BlockDriver *node_find_driver(const char *name, GError **error)
+{
+    const char *const *names = block_driver_names();
+    g_autofree char *all = g_strjoinv(", ", (char **)(uintptr_t)names);
+    if (name == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "'driver' is missing; skiff has the drivers %s", all);
+        return NULL;
+    }
+    const BlockDriver *drv = block_driver_find(name);
+    if (drv == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "skiff has no driver '%s'; it has: %s",
+                    name, all);
+    }
+    return drv;
+}
+
+/* A node that is named and configured but not open. Takes the common options out of @d. */
+static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
+{
+    NodeOptions o;
+    if (!node_options_take(d, &o, error)) {
+        return NULL;
+    }
+    BlockNode *n = NULL;
+    const BlockDriver *drv = node_find_driver(o.driver, error);
+    char *name = drv != NULL ? node_claim_name(o.node_name, error) : NULL;
+    if (name != NULL) {
+        n = g_new0(BlockNode, 1);
+        n->drv = drv;
+        n->home = home;
+        n->name = name;
+        n->refs = 1;
+        n->serial = node_serial++;
+        n->state = g_malloc0(drv->state_size);
+        n->flags = node_options_flags(&o);
+        if (node_table == NULL) {
+            node_table = g_hash_table_new(g_str_hash, g_str_equal);
+        }
+        g_hash_table_insert(node_table, n->name, n);
+    }
+    node_options_clear(&o);
+    return n;
+}
+
+static RUNS_IN_MAIN void node_free(BlockNode *n)
+{
+    g_hash_table_remove(node_table, n->name);
+    if (g_hash_table_size(node_table) == 0) {
+        g_hash_table_unref(node_table);
+        node_table = NULL;
+    }
+    g_free(n->state);
+    g_free(n->name);
+    g_free(n);
+}
+
+/* ---- the child ---- */
+
+static coroutine_fn RUNS_IN_MAIN BlockNode *node_open_nested(BlockNode *n, OptDict *child,
+                                                             GError **error)
+{
+    node_options_inherit(child, &n->flags);
+    return block_co_open(child, n->home, error);
+}
+
+static RUNS_IN_MAIN BlockNode *node_refer_to(BlockNode *n, const char *name, GError **error)
+{
+    BlockNode *child = block_node_find(name);
+    if (child == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "file=%s: there is no node of that name; give its -blockdev first", name);
+        return NULL;
+    }
+    if (child->moving) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "file=%s: the node moves to another iothread", name);
+        return NULL;
+    }
+    if (child->home != n->home) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "file=%s: the node lives in iothread '%s', not in '%s'", name,
+                    aio_context_name(child->home), aio_context_name(n->home));
+        return NULL;
+    }
+    block_node_ref(child);
+    return child;
+}
+
+/* Attaches "file" of @d: a nested description or the name of a node. */
+static coroutine_fn RUNS_IN_MAIN bool node_open_file(BlockNode *n, OptDict *d, GError **error)
+{
+    g_autoptr(OptDict) nested = opt_dict_take_dict(d, "file");
+    g_autofree char *name = nested == NULL ? opt_dict_take(d, "file") : NULL;
+    if (nested != NULL) {
+        n->file = node_open_nested(n, nested, error);
+    } else if (name != NULL) {
+        n->file = node_refer_to(n, name, error);
+    } else {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "driver=%s needs file=NODE or file.driver=...,file.filename=...", n->drv->name);
+    }
+    if (n->file == NULL) {
+        return false;
+    }
+    if (n->file->flags.read_only && n->flags.auto_read_only) {
+        n->flags.read_only = true;
+    }
+    if (!n->flags.read_only) {
+        g_autofree char *who = g_strdup_printf("node '%s'", n->name);
+        n->write_taken = block_node_take_write(n->file, who, error);
+        if (!n->write_taken) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static coroutine_fn RUNS_IN_MAIN void node_close_file(BlockNode *n)
+{
+    if (n->file == NULL) {
+        return;
+    }
+    if (n->write_taken) {
+        block_node_drop_write(n->file);
+    }
+    block_co_unref(n->file);
+    n->file = NULL;
+}
+
+/* ---- opening and closing ---- */
+
+static bool node_alignment_ok(uint64_t alignment, uint64_t max)
+{
+    return alignment >= 1 && alignment <= max && (alignment & (alignment - 1)) == 0;
+}
+
+/* What a driver found out about the host may be beyond what the code above it provides for. */
+static bool node_check_limits(const BlockNode *n, GError **error)
+{
+    const BlockLimits *l = &n->limits;
+    if (!node_alignment_ok(l->request_alignment, BLOCK_ALIGNMENT_MAX) ||
+        !node_alignment_ok(l->zero_alignment, UINT32_MAX / 2 + 1) ||
+        !node_alignment_ok(l->memory_alignment, BLOCK_MEMORY_ALIGNMENT_MAX)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                    "node '%s' wants requests aligned to %u and memory to %u bytes: too much",
+                    n->name, l->request_alignment, l->memory_alignment);
+        return false;
+    }
+    if (block_node_size(n) > BLOCK_SIZE_MAX) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "node '%s' is too large", n->name);
+        return false;
+    }
+    uint64_t coarsest = MAX(l->request_alignment, l->zero_alignment);
+    if (l->max_transfer < l->request_alignment ||
+        !block_is_aligned(l->max_transfer, l->request_alignment) || l->max_iov == 0 ||
+        !block_is_aligned(l->max_discard, coarsest) ||
+        !block_is_aligned(l->max_write_zeroes, coarsest)) {
+        bug_abort("driver '%s' of node '%s' has limits that do not fit its alignment", n->drv->name,
+                  n->name);
+    }
+    return true;
+}
+
+const BlockLimits node_no_limits = {
+    .request_alignment = 1,
+    .memory_alignment = 1,
+    .zero_alignment = 1,
+    .max_transfer = (uint64_t)1 << 30,
+    .max_iov = 1024,
+    .max_discard = (uint64_t)1 << 40,
+    .max_write_zeroes = (uint64_t)1 << 40,
+};
+
+static coroutine_fn RUNS_IN_MAIN bool node_open_driver(BlockNode *n, OptDict *d, GError **error)
+{
+    g_autofree char *what = g_strdup_printf("blockdev driver=%s", n->drv->name);
+    opts_init(n->drv->options, n->state);
+    if (!opts_bind(n->drv->options, n->state, d, what, error)) {
+        return false;
+    }
+    n->limits = node_no_limits;
+    if (!n->drv->co_open(n, error)) {
+        opts_clear(n->drv->options, n->state);
+        return false;
+    }
+    n->open = true;
+    return node_check_limits(n, error);
+}
+
+static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
+{
+    trace_block_node_close(n->name);
+    if (n->tracked != NULL || n->writer != NULL) {
+        bug_abort("node '%s' is closed while %s", n->name,
+                  n->tracked != NULL ? "requests are in flight" : "somebody may write to it");
+    }
+    if (n->open) {
+        n->open = false;
+        if (n->drv->co_close != NULL) {
+            n->drv->co_close(n);
+        }
+        opts_clear(n->drv->options, n->state);
+    }
+    node_close_file(n);
+    node_free(n);
+}
+
+BlockNode *block_co_open(const OptDict *opts, AioContext *home, GError **error)
+{
+    if (home == aio_context_current()) {
+        bug_abort("a block node is to live in '%s', the context of main", aio_context_name(home));
+    }
+    g_autoptr(OptDict) d = opt_dict_copy(opts);
+    BlockNode *n = node_new(d, home, error);
+    if (n == NULL) {
+        return NULL;
+    }
+    if ((n->drv->has_file && !node_open_file(n, d, error)) || !node_open_driver(n, d, error)) {
+        node_co_close(n);
+        return NULL;
+    }
+    trace_block_node_open(n->name, n->drv->name, block_node_size(n));
+    return n;
+}
+
+static int node_compare_serials(const void *a, const void *b)
+{
+    const BlockNode *first = *(BlockNode *const *)a, *second = *(BlockNode *const *)b;
+    return first->serial < second->serial ? -1 : 1;
+}
+
+BlockNode **block_node_list(unsigned *count)
+{
+    GHashTableIter iter;
+    gpointer node;
+    *count = 0;
+    BlockNode **list = g_new0(BlockNode *, node_table != NULL ? g_hash_table_size(node_table) : 1);
+    if (node_table != NULL) {
+        g_hash_table_iter_init(&iter, node_table);
+        while (g_hash_table_iter_next(&iter, NULL, &node)) {
+            if (((BlockNode *)node)->open) {
+                list[(*count)++] = node;
+            }
+        }
+    }
+    qsort(list, *count, sizeof(list[0]), node_compare_serials);
+    return list;
+}
+
+bool block_home_in_use(const AioContext *home)
+{
+    GHashTableIter iter;
+    gpointer node;
+    bool used = false;
+    if (node_table != NULL) {
+        g_hash_table_iter_init(&iter, node_table);
+        while (g_hash_table_iter_next(&iter, NULL, &node)) {
+            used = used || ((BlockNode *)node)->home == home;
+        }
+    }
+    return used;
+}
+
+void block_node_info(const BlockNode *n, BlockNodeInfo *info)
+{
+    *info = (BlockNodeInfo){
+        .driver = n->drv->name,
+        .child = n->file,
+        .read_only = n->flags.read_only,
+        .cache_direct = n->flags.cache_direct,
+        .cache_no_flush = n->flags.cache_no_flush,
+        .size = block_node_size(n),
+    };
+    const BlockNode *leaf = n;
+    while (leaf->file != NULL) {
+        leaf = leaf->file;
+    }
+    info->filename = leaf->drv->filename != NULL ? leaf->drv->filename(leaf) : NULL;
+}
+
+BlockNode *block_node_find(const char *node_name)
+{
+    BlockNode *n = node_table != NULL ? g_hash_table_lookup(node_table, node_name) : NULL;
+    return n != NULL && n->open ? n : NULL;
+}
+
+void block_node_ref(BlockNode *n)
+{
+    n->refs++;
+}
+
+void block_co_unref(BlockNode *n)
+{
+    if (--n->refs == 0) {
+        node_co_close(n);
+    }
+}
+
+const char *block_node_name(const BlockNode *n)
+{
+    return n->name;
+}
+
+AioContext *block_node_home(const BlockNode *n)
+{
+    return n->home;
+}
+
+bool block_node_read_only(const BlockNode *n)
+{
+    return n->flags.read_only;
+}
+
+/* ---- one writer ---- */
+
+bool block_node_take_write(BlockNode *n, const char *who, GError **error)
+{
+    if (n->flags.read_only) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "node '%s' is read-only; give %s read-only=on too, or the node read-only=off",
+                    n->name, who);
+        return false;
+    }
+    if (n->writer != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "node '%s' is written to by %s already; a node has one writer (read-only=on "
+                    "makes %s a reader)",
+                    n->name, n->writer, who);
+        return false;
+    }
+    n->writer = g_strdup(who);
+    return true;
+}
+
+void block_node_drop_write(BlockNode *n)
+{
+    g_clear_pointer(&n->writer, g_free);
+}

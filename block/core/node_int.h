@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files that make, list and reopen nodes share. */
+#ifndef SKIFF_BLOCK_CORE_NODE_INT_H
+#define SKIFF_BLOCK_CORE_NODE_INT_H
+
+#include "block/node.h"
+
+/* ---- node_options.c ---- */
+typedef struct NodeOptions {
+    char *driver;
+    char *node_name;
+    bool read_only;
+    bool auto_read_only;
+    bool force_share;
+    bool cache_direct;
+    bool cache_no_flush;
+    int discard;
+    int detect_zeroes;
+} NodeOptions;
+
+/* Moves the options that every node has from @d to @o, to be emptied with node_options_clear();
+ * nothing to empty on failure. */
+bool node_options_take(OptDict *d, NodeOptions *o, GError **error) ANY_THREAD;
+void node_options_clear(NodeOptions *o) ANY_THREAD;
+BlockNodeFlags node_options_flags(const NodeOptions *o) ANY_THREAD;
+/* Sets in @child's description what it does not say itself and its parent does. */
+void node_options_inherit(OptDict *child, const BlockNodeFlags *flags) ANY_THREAD;
+
+/* ---- node.c ---- */
+/* Before a driver finds its own. */
+extern const BlockLimits node_no_limits;
+
+#endif

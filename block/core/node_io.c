@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests to a node: range, alignment and length are made right here, so that drivers see only
+ * what their limits allow. Sizes that fit go straight through. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include "block/core/node_io.h"
+#include "block/trace_events.h"
+
+#define NODE_SLICE_IOV 64u
+#define NODE_BOUNCE_MAX ((uint64_t)256 << 10) /* at least the largest alignment there may be */
+
+_Static_assert(NODE_BOUNCE_MAX >= BLOCK_ALIGNMENT_MAX, "a bounce buffer holds an aligned block");
+
+/* ---- the border to the driver ---- */
+
+static coroutine_fn RUNS_IN_IOTHREAD int node_check_result(const BlockNode *n, const char *op,
+                                                           int ret)
+{
+    assert_home(n->home);
+    if (ret > 0) {
+        bug_abort("driver '%s' of node '%s': %s returned %d, neither 0 nor an error", n->drv->name,
+                  n->name, op, ret);
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int node_driver_preadv(BlockNode *n, uint64_t offset,
+                                                            uint64_t bytes, const struct iovec *iov,
+                                                            unsigned niov)
+{
+    int ret = n->drv->co_preadv(n, offset, bytes, iov, niov);
+    return node_check_result(n, "read", ret);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int node_driver_pwritev(BlockNode *n, uint64_t offset,
+                                                             uint64_t bytes,
+                                                             const struct iovec *iov, unsigned niov,
+                                                             unsigned flags)
+{
+    int ret = n->drv->co_pwritev(n, offset, bytes, iov, niov, flags);
+    return node_check_result(n, "write", ret);
+}
+
+/* ---- what fits ---- */
+
+bool block_node_range_ok(const BlockNode *n, uint64_t offset, uint64_t bytes)
+{
+    uint64_t end = n->drv->can_grow ? BLOCK_SIZE_MAX : block_node_size(n);
+    return offset <= end && bytes <= end - offset;
+}
+
+static bool node_is_aligned(const BlockNode *n, uint64_t offset, uint64_t bytes)
+{
+    return block_is_aligned(offset | bytes, n->limits.request_alignment);
+}
+
+/* Each buffer starts and ends where the driver can take it from. */
+static bool node_memory_fits(const BlockNode *n, const struct iovec *iov, unsigned niov)
+{
+    uint64_t address_mask = n->limits.memory_alignment - 1;
+    uint64_t length_mask = n->limits.request_alignment - 1;
+    if ((address_mask | length_mask) == 0) {
+        return true;
+    }
+    for (unsigned i = 0; i < niov; i++) {
+        if (((uintptr_t)iov[i].iov_base & address_mask) != 0 ||
+            (iov[i].iov_len & length_mask) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool node_length_fits(const BlockNode *n, uint64_t bytes, unsigned niov)
+{
+    return bytes <= n->limits.max_transfer && niov <= n->limits.max_iov;
+}
+
+/* ---- longer than the driver takes: in slices ---- */
+
+typedef int NodeSliceFn(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                        unsigned niov, unsigned flags);
+
+static coroutine_fn RUNS_IN_IOTHREAD int node_read_slice(BlockNode *n, uint64_t offset,
+                                                         uint64_t bytes, const struct iovec *iov,
+                                                         unsigned niov, unsigned flags)
+{
+    return node_driver_preadv(n, offset, bytes, iov, niov);
+}
+
+/* The elements' lengths are multiples of the alignment, so any slice is. */
+static coroutine_fn RUNS_IN_IOTHREAD int node_do_in_slices(BlockNode *n, NodeSliceFn *fn,
+                                                           uint64_t offset, uint64_t bytes,
+                                                           const struct iovec *iov, unsigned niov,
+                                                           unsigned flags)
+{
+    struct iovec slice[NODE_SLICE_IOV];
+    unsigned max = MIN(NODE_SLICE_IOV, n->limits.max_iov);
+    for (uint64_t done = 0; done < bytes;) {
+        size_t len;
+        unsigned count =
+            iov_slice(slice, max, iov, niov, done, MIN(bytes - done, n->limits.max_transfer), &len);
+        int ret = fn(n, offset + done, len, slice, count, flags);
+        if (ret < 0) {
+            return ret;
+        }
+        done += len;
+    }
+    return 0;
+}
+
+/* ---- not aligned: through a buffer that is ---- */
+
+typedef struct NodeBounce {
+    uint8_t *buffer;
+    uint64_t size;       /* of the buffer */
+    uint64_t start, end; /* aligned outwards */
+    /* one pass: the buffer stands for [pos, pos + len), of which the request has [from, to) */
+    uint64_t pos, len, from, to;
+} NodeBounce;
+
+static bool node_bounce_init(const BlockNode *n, NodeBounce *b, uint64_t offset, uint64_t bytes)
+{
+    uint64_t alignment = n->limits.request_alignment;
+    b->start = block_align_down(offset, alignment);
+    b->end = block_align_up(offset + bytes, alignment);
+    b->size = MIN(MIN(b->end - b->start, NODE_BOUNCE_MAX), n->limits.max_transfer);
+    void *buffer = NULL;
+    if (posix_memalign(&buffer, MAX(n->limits.memory_alignment, sizeof(void *)), b->size) != 0) {
+        return false;
+    }
+    b->buffer = buffer;
+    return true;
+}
+
+typedef int NodeBounceFn(BlockNode *n, const NodeBounce *b, uint64_t done, const struct iovec *iov,
+                         unsigned niov, unsigned flags);
+
+/* Calls @pass for each bufferful; @done tells it how much of the request was before. */
+static coroutine_fn RUNS_IN_IOTHREAD int node_do_bounced(BlockNode *n, NodeBounceFn *pass,
+                                                         uint64_t offset, uint64_t bytes,
+                                                         const struct iovec *iov, unsigned niov,
+                                                         unsigned flags)
+{
+    NodeBounce b;
+    if (!node_bounce_init(n, &b, offset, bytes)) {
+        return -ENOMEM;
+    }
+    int ret = 0;
+    for (b.pos = b.start; b.pos < b.end && ret == 0; b.pos += b.size) {
+        b.len = MIN(b.end - b.pos, b.size);
+        b.from = MAX(b.pos, offset);
+        b.to = MIN(b.pos + b.len, offset + bytes);
+        ret = pass(n, &b, b.from - offset, iov, niov, flags);
+    }
+    free(b.buffer);
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int node_read_into(BlockNode *n, uint64_t offset, void *buffer,
+                                                        uint64_t bytes)
+{
+    struct iovec iov = {buffer, bytes};
+    return node_driver_preadv(n, offset, bytes, &iov, 1);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int node_bounce_read(BlockNode *n, const NodeBounce *b,
+                                                          uint64_t done, const struct iovec *iov,
+                                                          unsigned niov, unsigned flags)
+{
+    int ret = node_read_into(n, b->pos, b->buffer, b->len);
+    if (ret == 0) {
+        iov_copy_from_buf(iov, niov, done, b->buffer + (b->from - b->pos), b->to - b->from);
+    }
+    return ret;
+}
+
+/* Reads the blocks at both ends of the buffer that the request covers only in part. */
+static coroutine_fn RUNS_IN_IOTHREAD int node_read_edges(BlockNode *n, const NodeBounce *b)
+{
+    uint64_t alignment = n->limits.request_alignment;
+    uint64_t last = b->len - alignment;
+    int ret = 0;
+    if (b->from > b->pos) {
+        ret = node_read_into(n, b->pos, b->buffer, alignment);
+    }
+    if (ret == 0 && b->to < b->pos + b->len && (last > 0 || b->from == b->pos)) {
+        ret = node_read_into(n, b->pos + last, b->buffer + last, alignment);
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int node_bounce_write(BlockNode *n, const NodeBounce *b,
+                                                           uint64_t done, const struct iovec *iov,
+                                                           unsigned niov, unsigned flags)
+{
+    int ret = node_read_edges(n, b);
+    if (ret == 0) {
+        iov_copy_to_buf(iov, niov, done, b->buffer + (b->from - b->pos), b->to - b->from);
+        struct iovec whole = {b->buffer, b->len};
+        ret = node_driver_pwritev(n, b->pos, b->len, &whole, 1, flags);
+    }
+    return ret;
+}
+
+/* ---- requests ---- */
+
+int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                         unsigned niov)
+{
+    assert_home(n->home);
+    if (!block_node_range_ok(n, offset, bytes)) {
+        return -EINVAL;
+    }
+    if (bytes == 0) {
+        return 0;
+    }
+    if (!node_is_aligned(n, offset, bytes) || !node_memory_fits(n, iov, niov)) {
+        return node_do_bounced(n, node_bounce_read, offset, bytes, iov, niov, 0);
+    }
+    if (!node_length_fits(n, bytes, niov)) {
+        return node_do_in_slices(n, node_read_slice, offset, bytes, iov, niov, 0);
+    }
+    return node_driver_preadv(n, offset, bytes, iov, niov);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int node_write(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                                    const struct iovec *iov, unsigned niov,
+                                                    unsigned flags)
+{
+    if (!node_is_aligned(n, offset, bytes) || !node_memory_fits(n, iov, niov)) {
+        return node_do_bounced(n, node_bounce_write, offset, bytes, iov, niov, flags);
+    }
+    if (!node_length_fits(n, bytes, niov)) {
+        return node_do_in_slices(n, node_driver_pwritev, offset, bytes, iov, niov, flags);
+    }
+    return node_driver_pwritev(n, offset, bytes, iov, niov, flags);
+}
+
+void block_node_grow(BlockNode *n, uint64_t end)
+{
+    if (n->drv->can_grow && end > block_node_size(n)) {
+        atomic_store_explicit(&n->size, end, memory_order_relaxed);
+    }
+}
+
+int block_node_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                          unsigned niov, unsigned flags)
+{
+    assert_home(n->home);
+    assert(!n->flags.read_only);
+    if (!block_node_range_ok(n, offset, bytes)) {
+        return -EINVAL;
+    }
+    if (bytes == 0) {
+        return 0;
+    }
+    bool flush_after = (flags & BLOCK_REQ_FUA) != 0 && !n->drv->has_fua;
+    unsigned driver_flags = n->drv->has_fua ? flags & BLOCK_REQ_FUA : 0;
+    int ret;
+    if (n->limits.request_alignment > 1) {
+        BlockTracked t;
+        block_track_co_begin(n, &t, offset, bytes, !node_is_aligned(n, offset, bytes));
+        ret = node_write(n, offset, bytes, iov, niov, driver_flags);
+        block_track_end(&t);
+    } else {
+        ret = node_write(n, offset, bytes, iov, niov, driver_flags);
+    }
+    if (ret == 0) {
+        block_node_grow(n, offset + bytes);
+    }
+    if (ret == 0 && flush_after) {
+        ret = block_node_co_flush(n);
+    }
+    return ret;
+}
+
+int block_node_co_flush(BlockNode *n)
+{
+    assert_home(n->home);
+    if (n->flags.read_only) {
+        return 0;
+    }
+    int ret = 0;
+    if (n->drv->co_flush != NULL) {
+        ret = n->drv->co_flush(n);
+        node_check_result(n, "flush", ret);
+    }
+    if (ret == 0 && n->file != NULL) {
+        ret = block_node_co_flush(n->file);
+    }
+    return ret;
+}
+
+int block_node_co_truncate(BlockNode *n, uint64_t size)
+{
+    assert_home(n->home);
+    assert(!n->flags.read_only);
+    if (n->drv->co_truncate == NULL) {
+        return -ENOTSUP;
+    }
+    if (size > BLOCK_SIZE_MAX) {
+        return -EFBIG;
+    }
+    if (!block_is_aligned(size, n->limits.request_alignment)) {
+        return -EINVAL; /* writes to the last block would reach past the end, or grow the file */
+    }
+    int ret = n->drv->co_truncate(n, size);
+    node_check_result(n, "truncate", ret);
+    trace_block_node_truncate(n->name, size, ret);
+    if (ret == 0) {
+        atomic_store_explicit(&n->size, size, memory_order_relaxed);
+    }
+    return ret;
+}

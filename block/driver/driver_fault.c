@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "block/driver/fault.h"
+
+#include <assert.h>
+#include <errno.h>
+#include "block/drivers.h"
+#include "block/trace_events.h"
+
+typedef struct FaultState {
+    /* config; fault is also set by tests */
+    BlockFault fault;
+    uint64_t align;
+    /* runtime */
+    uint64_t seen;         /* requests that matched */
+    _Atomic unsigned hits; /* of those, hit */
+    _Atomic unsigned held;
+    CoQueue holding;
+} FaultState;
+
+static const char *const fault_op_names[] = {"none",    "read",         "write", "flush",
+                                             "discard", "write-zeroes", "any",   NULL};
+
+static const OptSpec fault_options[] = {
+    OPT_SPEC(FaultState, "fail-op", OPT_ENUM, fault.op, .help = "which requests are hit",
+             .def = "none", .names = fault_op_names),
+    OPT_SPEC(FaultState, "fail-offset", OPT_SIZE, fault.offset,
+             .help = "only those that touch this range", .def = "0"),
+    OPT_SPEC(FaultState, "fail-length", OPT_SIZE, fault.length,
+             .help = "length of that range; 0: anywhere", .def = "0"),
+    OPT_SPEC(FaultState, "fail-after", OPT_U64, fault.after, .help = "so many go through first",
+             .def = "0"),
+    OPT_SPEC(FaultState, "fail-count", OPT_U64, fault.count, .help = "then so many are hit; 0: all",
+             .def = "0"),
+    OPT_SPEC(FaultState, "delay-ns", OPT_U64, fault.delay_ns, .help = "wait so long first",
+             .def = "0", .max = 3600 * UINT64_C(1000000000)),
+    OPT_SPEC(FaultState, "hold", OPT_BOOL, fault.hold, .help = "then wait to be released",
+             .def = "off"),
+    OPT_SPEC(FaultState, "errno", OPT_U32, fault.error,
+             .help = "then fail with this error; 0: go through", .def = "5", .max = 4095),
+    OPT_SPEC(FaultState, "align", OPT_SIZE, align,
+             .help = "requests are to be aligned to it; 0: as the file wants", .def = "0",
+             .max = BLOCK_ALIGNMENT_MAX),
+    {0},
+};
+
+static coroutine_fn RUNS_IN_MAIN bool fault_co_open(BlockNode *n, GError **error)
+{
+    FaultState *s = n->state;
+    n->limits = n->file->limits;
+    if ((s->align & (s->align - 1)) != 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "driver=fault: align=%" G_GUINT64_FORMAT ": not a power "
+                    "of two",
+                    s->align);
+        return false;
+    }
+    if (!block_is_aligned(block_node_size(n->file), MAX(s->align, 1))) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "driver=fault: align=%" G_GUINT64_FORMAT
+                    ": the size of node '%s' is no multiple of it",
+                    s->align, n->file->name);
+        return false;
+    }
+    n->limits.request_alignment = MAX(n->limits.request_alignment, (uint32_t)s->align);
+    co_queue_init(&s->holding);
+    atomic_store(&n->size, block_node_size(n->file));
+    return true;
+}
+
+static coroutine_fn RUNS_IN_MAIN void fault_co_close(BlockNode *n)
+{
+    FaultState *s = n->state;
+    assert(co_queue_empty(&s->holding));
+}
+
+static bool fault_matches(const BlockFault *f, BlockFaultOp op, uint64_t offset, uint64_t bytes)
+{
+    if (f->op != (int)op && f->op != BLOCK_FAULT_ANY) {
+        return false;
+    }
+    /* Without additions: the numbers are the user's. */
+    bool before = offset < f->offset && f->offset - offset >= bytes;
+    bool behind = offset >= f->offset && offset - f->offset >= f->length;
+    return f->length == 0 || (!before && !behind);
+}
+
+/* 0: the request goes through. */
+static coroutine_fn RUNS_IN_IOTHREAD int fault_co_apply(BlockNode *n, BlockFaultOp op,
+                                                        uint64_t offset, uint64_t bytes)
+{
+    FaultState *s = n->state;
+    BlockFault f = s->fault; /* a test may set another while this one waits */
+    if (!fault_matches(&f, op, offset, bytes)) {
+        return 0;
+    }
+    uint64_t number = s->seen++;
+    if (number < f.after || (f.count != 0 && number - f.after >= f.count)) {
+        return 0;
+    }
+    atomic_fetch_add(&s->hits, 1);
+    trace_block_fault_inject(n->name, fault_op_names[op], offset, -(int)f.error);
+    if (f.delay_ns != 0) {
+        co_sleep_ns((int64_t)f.delay_ns);
+    }
+    if (f.hold) {
+        atomic_fetch_add(&s->held, 1);
+        co_queue_wait(&s->holding, "the release of a held request");
+    }
+    return -(int)f.error;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int fault_co_preadv(BlockNode *n, uint64_t offset,
+                                                         uint64_t bytes, const struct iovec *iov,
+                                                         unsigned niov)
+{
+    int ret = fault_co_apply(n, BLOCK_FAULT_READ, offset, bytes);
+    return ret < 0 ? ret : block_node_co_preadv(n->file, offset, bytes, iov, niov);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int fault_co_pwritev(BlockNode *n, uint64_t offset,
+                                                          uint64_t bytes, const struct iovec *iov,
+                                                          unsigned niov, unsigned flags)
+{
+    int ret = fault_co_apply(n, BLOCK_FAULT_WRITE, offset, bytes);
+    return ret < 0 ? ret : block_node_co_pwritev(n->file, offset, bytes, iov, niov, flags);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int fault_co_flush(BlockNode *n)
+{
+    return fault_co_apply(n, BLOCK_FAULT_FLUSH, 0, 0);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int fault_co_discard(BlockNode *n, uint64_t offset,
+                                                          uint64_t bytes)
+{
+    int ret = fault_co_apply(n, BLOCK_FAULT_DISCARD, offset, bytes);
+    return ret < 0 ? ret : block_node_co_discard(n->file, offset, bytes);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int fault_co_write_zeroes(BlockNode *n, uint64_t offset,
+                                                               uint64_t bytes, unsigned flags)
+{
+    int ret = fault_co_apply(n, BLOCK_FAULT_WRITE_ZEROES, offset, bytes);
+    return ret < 0 ? ret : block_node_co_write_zeroes(n->file, offset, bytes, flags);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int fault_co_truncate(BlockNode *n, uint64_t size)
+{
+    return block_node_co_truncate(n->file, size);
+}
+
+const BlockDriver block_driver_fault = {
+    .name = "fault",
+    .help = "a filter that fails, delays or holds chosen requests",
+    .state_size = sizeof(FaultState),
+    .options = fault_options,
+    .has_file = true,
+    .has_fua = true, /* the child sees to it */
+    .co_open = fault_co_open,
+    .co_close = fault_co_close,
+    .co_preadv = fault_co_preadv,
+    .co_pwritev = fault_co_pwritev,
+    .co_flush = fault_co_flush,
+    .co_discard = fault_co_discard,
+    .co_write_zeroes = fault_co_write_zeroes,
+    .co_truncate = fault_co_truncate,
+};
+
+/* ---- for tests ---- */
+
+static FaultState *fault_state(const BlockNode *n)
+{
+    assert(n->drv == &block_driver_fault);
+    return n->state;
+}
+
+void block_fault_set(BlockNode *n, const BlockFault *fault)
+{
+    assert_home(n->home);
+    FaultState *s = fault_state(n);
+    s->fault = *fault;
+    s->seen = 0;
+    atomic_store(&s->hits, 0);
+}
+
+unsigned block_fault_held(const BlockNode *n)
+{
+    return atomic_load(&fault_state(n)->held);
+}
+
+unsigned block_fault_hits(const BlockNode *n)
+{
+    return atomic_load(&fault_state(n)->hits);
+}
+
+unsigned block_fault_release(BlockNode *n, unsigned count)
+{
+    assert_home(n->home);
+    FaultState *s = fault_state(n);
+    unsigned released = 0;
+    while (released < count && co_queue_wake_one(&s->holding)) {
+        released++;
+    }
+    atomic_fetch_sub(&s->held, released);
+    return released;
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "block/driver/mem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "block/drivers.h"
+
+typedef struct MemWait {
+    CoToken token;
+    int ret;
+    struct MemWait *next;
+} MemWait;
+
+typedef struct MemState {
+    /* config */
+    uint64_t size_option;
+    bool manual;
+    /* runtime */
+    uint8_t *data;
+    size_t mapped;
+    _Atomic unsigned waiting;
+    MemWait *head, **tail;
+} MemState;
+
+static const OptSpec mem_options[] = {
+    OPT_SPEC(MemState, "size", OPT_SIZE, size_option, .help = "of the disk, all zeroes at first",
+             .def = "64M", .min = BLOCK_SECTOR_SIZE, .max = (uint64_t)1 << 46),
+    OPT_SPEC(MemState, "manual", OPT_BOOL, manual, .help = "requests wait to be told to complete",
+             .def = "off"),
+    {0},
+};
+
+static coroutine_fn RUNS_IN_MAIN bool mem_co_open(BlockNode *n, GError **error)
+{
+    MemState *s = n->state;
+    if (!block_is_aligned(s->size_option, BLOCK_SECTOR_SIZE)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "driver=mem: size is a multiple of %u",
+                    BLOCK_SECTOR_SIZE);
+        return false;
+    }
+    /* Not populated: what is never written costs nothing. */
+    void *data = mmap(NULL, s->size_option, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (data == MAP_FAILED) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                    "driver=mem: %" G_GUINT64_FORMAT " bytes of memory: %s", s->size_option,
+                    g_strerror(errno));
+        return false;
+    }
+    s->data = data;
+    s->mapped = s->size_option;
+    s->tail = &s->head;
+    atomic_store(&n->size, s->size_option);
+    return true;
+}
+
+static coroutine_fn RUNS_IN_MAIN void mem_co_close(BlockNode *n)
+{
+    MemState *s = n->state;
+    assert(s->head == NULL);
+    munmap(s->data, s->mapped);
+}
+
+/* 0 when the request is to be carried out. */
+static coroutine_fn RUNS_IN_IOTHREAD int mem_co_admit(MemState *s)
+{
+    if (!s->manual) {
+        return 0;
+    }
+    MemWait w = {.token = co_arm()};
+    *s->tail = &w;
+    s->tail = &w.next;
+    atomic_fetch_add(&s->waiting, 1);
+    co_wait(w.token);
+    return w.ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int
+mem_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov, unsigned niov)
+{
+    MemState *s = n->state;
+    int ret = mem_co_admit(s);
+    if (ret == 0) {
+        iov_copy_from_buf(iov, niov, 0, s->data + offset, bytes);
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int mem_co_pwritev(BlockNode *n, uint64_t offset,
+                                                        uint64_t bytes, const struct iovec *iov,
+                                                        unsigned niov, unsigned flags)
+{
+    MemState *s = n->state;
+    int ret = mem_co_admit(s);
+    if (ret == 0) {
+        iov_copy_to_buf(iov, niov, 0, s->data + offset, bytes);
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int mem_co_flush(BlockNode *n)
+{
+    return mem_co_admit(n->state);
+}
+
+/* Whole pages go back to the host, which gives zeroes for them. */
+static void mem_zero(MemState *s, uint64_t offset, uint64_t bytes)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t start = block_align_up(offset, page);
+    uint64_t end = block_align_down(offset + bytes, page);
+    if (start >= end || madvise(s->data + start, end - start, MADV_DONTNEED) != 0) {
+        memset(s->data + offset, 0, bytes);
+        return;
+    }
+    memset(s->data + offset, 0, start - offset);
+    memset(s->data + end, 0, offset + bytes - end);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int mem_co_write_zeroes(BlockNode *n, uint64_t offset,
+                                                             uint64_t bytes, unsigned flags)
+{
+    MemState *s = n->state;
+    int ret = mem_co_admit(s);
+    if (ret == 0) {
+        mem_zero(s, offset, bytes);
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int mem_co_discard(BlockNode *n, uint64_t offset,
+                                                        uint64_t bytes)
+{
+    return mem_co_write_zeroes(n, offset, bytes, 0);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int mem_co_truncate(BlockNode *n, uint64_t size)
+{
+    MemState *s = n->state;
+    if (size == 0) {
+        return -EINVAL;
+    }
+    void *data = mremap(s->data, s->mapped, size, MREMAP_MAYMOVE);
+    if (data == MAP_FAILED) {
+        return -errno;
+    }
+    uint64_t old = block_node_size(n);
+    s->data = data;
+    s->mapped = size;
+    if (size < old) { /* what is cut off comes back as zeroes when the disk grows again */
+        uint64_t page_end = block_align_up(size, (uint64_t)sysconf(_SC_PAGESIZE));
+        memset(s->data + size, 0, MIN(page_end, old) - size);
+    }
+    return 0;
+}
+
+const BlockDriver block_driver_mem = {
+    .name = "mem",
+    .help = "a disk in memory, gone at the end",
+    .state_size = sizeof(MemState),
+    .options = mem_options,
+    .has_fua = true,
+    .co_open = mem_co_open,
+    .co_close = mem_co_close,
+    .co_preadv = mem_co_preadv,
+    .co_pwritev = mem_co_pwritev,
+    .co_flush = mem_co_flush,
+    .co_discard = mem_co_discard,
+    .co_write_zeroes = mem_co_write_zeroes,
+    .co_truncate = mem_co_truncate,
+};
+
+/* ---- for tests ---- */
+
+static MemState *mem_state(const BlockNode *n)
+{
+    assert(n->drv == &block_driver_mem);
+    return n->state;
+}
+
+void block_mem_set_manual(BlockNode *n, bool manual)
+{
+    assert_home(n->home);
+    mem_state(n)->manual = manual;
+}
+
+unsigned block_mem_waiting(const BlockNode *n)
+{
+    return atomic_load(&mem_state(n)->waiting);
+}
+
+bool block_mem_complete(BlockNode *n, int ret)
+{
+    assert_home(n->home);
+    MemState *s = mem_state(n);
+    MemWait *w = s->head;
+    if (w == NULL) {
+        return false;
+    }
+    s->head = w->next;
+    if (s->head == NULL) {
+        s->tail = &s->head;
+    }
+    atomic_fetch_sub(&s->waiting, 1);
+    w->ret = ret;
+    co_wake(w->token);
+    return true;
+}
+
+uint8_t *block_mem_data(BlockNode *n)
+{
+    assert_home(n->home);
+    return mem_state(n)->data;
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* file, host_device: a regular file or a block device of the host. */
+#include <errno.h>
+#include <unistd.h>
+#include "block/file/driver_file.h"
+#include "block/drivers.h"
+#include "block/trace_events.h"
+
+#define FILE_SLICE_IOV 64u
+
+static const char *const file_locking_names[] = {"auto", "on", "off", NULL};
+
+static const OptSpec file_options[] = {
+    OPT_SPEC(FileState, "filename", OPT_STRING, filename, .help = "path of the file or device",
+             .required = true),
+    OPT_SPEC(FileState, "aio", OPT_ENUM, aio, .help = "how requests reach the kernel",
+             .def = "threads", .names = block_engine_names),
+    OPT_SPEC(FileState, "locking", OPT_ENUM, locking, .help = "keep other processes out",
+             .def = "auto", .names = file_locking_names),
+    {0},
+};
+
+/* ---- opening ---- */
+
+typedef struct FileOpen {
+    BlockNode *node;
+    GError *error;
+} FileOpen;
+
+static int file_open_work(void *opaque)
+{
+    FileOpen *o = opaque;
+    enter_worker();
+    return file_open(o->node, &o->error) ? 0 : -1;
+}
+
+static int file_close_work(void *opaque)
+{
+    const FileState *s = opaque;
+    enter_worker();
+    close(s->fd);
+    return 0;
+}
+
+bool file_check_engine(const FileState *s, bool cache_direct, GError **error)
+{
+    if (s->aio != BLOCK_ENGINE_NATIVE || cache_direct) {
+        return true;
+    }
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                "'%s': aio=native needs cache.direct=on (cache=none or directsync); for files in "
+                "the page cache use aio=io_uring or aio=threads",
+                s->filename);
+    return false;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
+{
+    FileState *s = n->state;
+    s->replaces_fd = -1;
+    if (!file_check_engine(s, n->flags.cache_direct, error)) {
+        return false;
+    }
+    FileOpen o = {.node = n};
+    if (co_run_in_worker(file_open_work, &o) != 0) {
+        g_propagate_error(error, o.error);
+        return false;
+    }
+    s->engine = block_co_engine_get(n->home, (BlockEngineKind)s->aio, error);
+    if (s->engine == NULL) {
+        g_prefix_error(error, "'%s': ", s->filename);
+        co_run_in_worker(file_close_work, s);
+        return false;
+    }
+    return true;
+}
+
+static const char *file_filename(const BlockNode *n)
+{
+    return ((const FileState *)n->state)->filename;
+}
+
+static coroutine_fn RUNS_IN_MAIN void file_co_close(BlockNode *n)
+{
+    FileState *s = n->state;
+    block_co_engine_put(s->engine);
+    co_run_in_worker(file_close_work, s); /* a close may write back, and take its time */
+}
+
+/* ---- requests ---- */
+
+/* One call to the engine; asked again when the kernel was only interrupted. */
+static coroutine_fn RUNS_IN_IOTHREAD int64_t file_co_io(const BlockNode *n, BlockIo *io)
+{
+    FileState *s = n->state;
+    int64_t done;
+    io->fd = s->fd;
+    io->lane = &s->lane;
+    do {
+        done = block_engine_co_io(s->engine, io);
+    } while (done == -EINTR || done == -EAGAIN);
+    if (done < 0) {
+        static const char *const names[] = {"read", "write", "flush"};
+        trace_block_file_io_error(n->name, names[io->op], io->offset, (int)done);
+    }
+    return done;
+}
+
+/* How many bytes the next call did; 0: there is no more file. */
+static coroutine_fn RUNS_IN_IOTHREAD int64_t file_co_io_rest(const BlockNode *n, BlockIo io,
+                                                             uint64_t done, uint64_t bytes)
+{
+    struct iovec slice[FILE_SLICE_IOV];
+    io.niov = iov_slice(slice, FILE_SLICE_IOV, io.iov, io.niov, done, bytes - done, NULL);
+    io.iov = slice;
+    io.offset += done;
+    return file_co_io(n, &io);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int file_co_preadv(BlockNode *n, uint64_t offset,
+                                                        uint64_t bytes, const struct iovec *iov,
+                                                        unsigned niov)
+{
+    BlockIo io = {.op = BLOCK_IO_READ, .offset = offset, .iov = iov, .niov = niov};
+    int64_t got = file_co_io(n, &io);
+    uint64_t done = 0;
+    while (got > 0) {
+        done += (uint64_t)got;
+        if (done == bytes) {
+            return 0;
+        }
+        if (!block_is_aligned(done, n->limits.request_alignment)) {
+            break; /* O_DIRECT gives part of a block only at the end of the file */
+        }
+        got = file_co_io_rest(n, io, done, bytes);
+    }
+    if (got < 0) {
+        return (int)got;
+    }
+    iov_memset(iov, niov, done, 0, bytes - done);
+    return 0;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t offset,
+                                                         uint64_t bytes, const struct iovec *iov,
+                                                         unsigned niov, unsigned flags)
+{
+    BlockIo io = {.op = BLOCK_IO_WRITE,
+                  .offset = offset,
+                  .iov = iov,
+                  .niov = niov,
+                  .dsync = (flags & BLOCK_REQ_FUA) != 0 && !n->flags.cache_no_flush};
+    int64_t put = file_co_io(n, &io);
+    uint64_t done = 0;
+    while (put > 0) {
+        done += (uint64_t)put;
+        if (done == bytes) {
+            return 0;
+        }
+        put = file_co_io_rest(n, io, done, bytes);
+    }
+    return put < 0 ? (int)put : -ENOSPC; /* a write that takes nothing finds no room */
+}
+
+/*
+ * Once fdatasync() has failed on the page cache the kernel may have dropped the dirty pages and
+ * says so only once: a later success would not mean that the data is safe. So the error stays.
+ */
+static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
+{
+    FileState *s = n->state;
+    if (n->flags.cache_no_flush) {
+        return 0;
+    }
+    if (s->flush_error != 0) {
+        return s->flush_error;
+    }
+    BlockIo io = {.op = BLOCK_IO_FDSYNC};
+    int ret = (int)file_co_io(n, &io);
+    if (ret < 0 && !n->flags.cache_direct) {
+        s->flush_error = ret;
+    }
+    return MIN(ret, 0);
+}
+
+#define FILE_DRIVER(driver_name, driver_help)                                                      \
+    {                                                                                              \
+        .name = (driver_name), .help = (driver_help), .state_size = sizeof(FileState),             \
+        .options = file_options, .can_grow = true, .has_fua = true, .co_open = file_co_open,       \
+        .co_close = file_co_close, .co_preadv = file_co_preadv, .co_pwritev = file_co_pwritev,     \
+        .co_flush = file_co_flush, .co_discard = file_co_discard,                                  \
+        .co_write_zeroes = file_co_write_zeroes, .co_truncate = file_co_truncate,                  \
+        .filename = file_filename, .co_reopen_prepare = file_co_reopen_prepare,                    \
+        .reopen_commit = file_reopen_commit, .co_reopen_clean = file_co_reopen_clean,              \
+        .co_move = file_co_move,                                                                   \
+    }
+
+const BlockDriver block_driver_file = FILE_DRIVER("file", "a file or block device of the host");
+const BlockDriver block_driver_host_device =
+    FILE_DRIVER("host_device", "a block device of the host");

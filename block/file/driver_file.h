@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The file driver's inside: a regular file or a host block device.
+ *
+ *   driver_file.c   requests, through an engine
+ *   file_open.c     opening and finding out, in a worker
+ *   file_reopen.c   with other options, and in another iothread
+ *   file_lock.c     keeping other processes out
+ *   file_zero.c     discard and write-zeroes, in workers
+ */
+#ifndef SKIFF_BLOCK_FILE_DRIVER_FILE_H
+#define SKIFF_BLOCK_FILE_DRIVER_FILE_H
+
+#include "block/node.h"
+#include "block/engine/engine.h"
+
+typedef enum FileLocking { FILE_LOCKING_AUTO, FILE_LOCKING_ON, FILE_LOCKING_OFF } FileLocking;
+
+typedef struct FileState {
+    /* config */
+    char *filename;
+    int aio;     /* BlockEngineKind */
+    int locking; /* FileLocking */
+
+    /* fixed once open */
+    int fd;
+    int replaces_fd; /* while reopening: the same file as it is open now; else -1 */
+    bool is_device;
+    BlockEngine *engine;
+
+    /* runtime, home */
+    bool no_punch_hole; /* the file system said so */
+    bool no_zero_range;
+    int flush_error; /* sticky, see file_co_flush() */
+    WorkerLane lane; /* what hangs here hangs no other file */
+} FileState;
+
+/* Opens s->fd, takes the locks, fills node->size, node->limits and s->is_device. In a worker. */
+bool file_open(BlockNode *n, GError **error) RUNS_IN_WORKER;
+
+/* Locks @fd against other processes (and other nodes of this one); the lock lives as long as the
+ * open file. */
+bool file_lock(int fd, const char *filename, FileLocking locking, bool write, bool force_share,
+               GError **error) RUNS_IN_WORKER;
+/* The same for @fd, which is to take the place of @old_fd: the locks of that one, which would be in
+ * the way, are let go of once ours are there, so that nobody comes in between. */
+bool file_lock_replacing(int fd, int old_fd, const char *filename, FileLocking locking, bool write,
+                         bool force_share, GError **error) RUNS_IN_WORKER;
+/* Takes locks again that file_lock_replacing() let go of; nobody can be in the way. */
+void file_lock_restore(int fd, FileLocking locking, bool write, bool force_share) RUNS_IN_WORKER;
+
+/* BlockDriver.co_reopen_*, co_move. */
+bool file_co_reopen_prepare(BlockNode *n, BlockReopen *r, GError **error) coroutine_fn RUNS_IN_MAIN;
+void file_reopen_commit(BlockNode *n, BlockReopen *r) RUNS_IN_MAIN;
+void file_co_reopen_clean(BlockNode *n, BlockReopen *r, bool committed) coroutine_fn RUNS_IN_MAIN;
+bool file_co_move(BlockNode *n, AioContext *home, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Whether the engine that aio= asks for can serve the file with these flags. */
+bool file_check_engine(const FileState *s, bool cache_direct, GError **error) ANY_THREAD;
+
+int file_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
+int file_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
+    coroutine_fn RUNS_IN_IOTHREAD;
+int file_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOTHREAD;
+
+#endif

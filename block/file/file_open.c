@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening a file or device and finding out what it is. Everything here may block: workers only. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <stdlib.h>
+#include "block/file/driver_file.h"
+#include "block/drivers.h"
+#include "util/fdset.h"
+#include "util/loop/sched_point.h"
+
+__attribute__((format(printf, 4, 5))) static bool file_fail(const FileState *s, int err,
+                                                            GError **error, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    g_autofree char *text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    if (err != 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "'%s': %s: %s", s->filename, text,
+                    g_strerror(err));
+    } else {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "'%s' %s", s->filename, text);
+    }
+    return false;
+}
+
+/* O_NONBLOCK until we know that it is no FIFO, which would wait for its other end. */
+static int file_try_open(const FileState *s, bool read_only)
+{
+    int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    int fd;
+    if (fdset_is_path(s->filename)) {
+        fd = fdset_dup_fd(s->filename, flags);
+        errno = fd < 0 ? -fd : 0;
+        return fd < 0 ? -1 : fd;
+    }
+    do {
+        fd = open(s->filename, flags);
+    } while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+static bool file_open_fd(BlockNode *n, GError **error)
+{
+    FileState *s = n->state;
+    s->fd = file_try_open(s, n->flags.read_only);
+    if (s->fd < 0 && !n->flags.read_only && (errno == EACCES || errno == EPERM || errno == EROFS)) {
+        int err = errno;
+        int fd = file_try_open(s, true);
+        if (fd >= 0 && !n->flags.auto_read_only) {
+            close(fd);
+            return file_fail(s, err, error, "cannot be opened for writing (read-only=on works)");
+        }
+        errno = err;
+        if (fd >= 0) {
+            s->fd = fd;
+            n->flags.read_only = true;
+        }
+    }
+    return s->fd >= 0 || file_fail(s, errno, error, "cannot be opened");
+}
+
+static const char *file_kind(mode_t mode)
+{
+    return S_ISDIR(mode)    ? "is a directory"
+           : S_ISFIFO(mode) ? "is a FIFO"
+           : S_ISCHR(mode)  ? "is a character device"
+           : S_ISREG(mode)  ? "is a regular file"
+                            : "is no file";
+}
+
+static bool file_check_kind(BlockNode *n, struct stat *st, GError **error)
+{
+    FileState *s = n->state;
+    if (fstat(s->fd, st) != 0) {
+        return file_fail(s, errno, error, "fstat");
+    }
+    s->is_device = S_ISBLK(st->st_mode);
+    if (n->drv == &block_driver_host_device && !s->is_device) {
+        return file_fail(s, 0, error,
+                         "%s; driver=host_device takes block devices (driver=file "
+                         "takes regular files too)",
+                         file_kind(st->st_mode));
+    }
+    if (!s->is_device && !S_ISREG(st->st_mode)) {
+        return file_fail(s, 0, error, "%s; driver=file takes regular files and block devices",
+                         file_kind(st->st_mode));
+    }
+    return true;
+}
+
+static bool file_set_flags(BlockNode *n, GError **error)
+{
+    FileState *s = n->state;
+    int flags = fcntl(s->fd, F_GETFL);
+    flags = (flags & ~O_NONBLOCK) | (n->flags.cache_direct ? O_DIRECT : 0);
+    if (fcntl(s->fd, F_SETFL, flags) == 0) {
+        return true;
+    }
+    if (n->flags.cache_direct && errno == EINVAL) {
+        return file_fail(s, 0, error,
+                         "is on a file system without O_DIRECT; use cache.direct=off "
+                         "(cache=writeback)");
+    }
+    return file_fail(s, errno, error, "fcntl");
+}
+
+static bool file_find_size(BlockNode *n, const struct stat *st, GError **error)
+{
+    FileState *s = n->state;
+    uint64_t size = (uint64_t)st->st_size;
+    if (s->is_device && ioctl(s->fd, BLKGETSIZE64, &size) != 0) {
+        return file_fail(s, errno, error, "size of the device");
+    }
+    /* The rest of the last sector reads as zeroes and is there once it was written. */
+    atomic_store(&n->size, block_align_up(size, BLOCK_SECTOR_SIZE));
+    return true;
+}
+
+/* ---- what O_DIRECT wants ---- */
+
+static bool file_direct_read_works(int fd, uint32_t alignment, uint32_t length)
+{
+    void *buffer;
+    if (posix_memalign(&buffer, alignment, length) != 0) {
+        return false;
+    }
+    ssize_t got = pread(fd, buffer, length, 0);
+    int err = errno;
+    free(buffer);
+    return got >= 0 || err != EINVAL;
+}
+
+/* The kernel does not tell, so it is tried. */
+static bool file_probe_alignment(BlockNode *n)
+{
+    const FileState *s = n->state;
+    for (uint32_t a = BLOCK_SECTOR_SIZE; a <= BLOCK_MEMORY_ALIGNMENT_MAX; a *= 2) {
+        if (file_direct_read_works(s->fd, BLOCK_MEMORY_ALIGNMENT_MAX, a)) {
+            n->limits.request_alignment = a;
+            n->limits.memory_alignment = a;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool file_ask_alignment(BlockNode *n, bool *unsupported)
+{
+    const FileState *s = n->state;
+    *unsupported = false;
+#ifdef STATX_DIOALIGN
+    struct statx stx;
+    if (statx(s->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
+        (stx.stx_mask & STATX_DIOALIGN) != 0) {
+        *unsupported = stx.stx_dio_offset_align == 0;
+        n->limits.request_alignment = stx.stx_dio_offset_align;
+        n->limits.memory_alignment = stx.stx_dio_mem_align;
+        return !*unsupported;
+    }
+#endif
+    return false;
+}
+
+static bool file_find_alignment(BlockNode *n, GError **error)
+{
+    FileState *s = n->state;
+    int sector = 0;
+    if (s->is_device && ioctl(s->fd, BLKSSZGET, &sector) == 0 && sector > 0) {
+        n->limits.zero_alignment = (uint32_t)sector;
+    }
+    if (!n->flags.cache_direct) {
+        return true;
+    }
+    bool unsupported;
+    if (!file_ask_alignment(n, &unsupported) && (unsupported || !file_probe_alignment(n))) {
+        return file_fail(s, 0, error, "cannot be used with O_DIRECT; use cache.direct=off");
+    }
+    if (!n->flags.read_only && !block_is_aligned(block_node_size(n), n->limits.request_alignment)) {
+        return file_fail(s, 0, error,
+                         "has %" G_GUINT64_FORMAT " bytes, not a multiple of the %u that O_DIRECT "
+                         "writes there; use cache.direct=off, or resize it",
+                         block_node_size(n), n->limits.request_alignment);
+    }
+    return true;
+}
+
+bool file_open(BlockNode *n, GError **error)
+{
+    FileState *s = n->state;
+    struct stat st;
+    SP("file.open", n);
+    if (!file_open_fd(n, error)) {
+        return false;
+    }
+    if (file_check_kind(n, &st, error) && file_set_flags(n, error) &&
+        file_lock_replacing(s->fd, s->replaces_fd, s->filename, (FileLocking)s->locking,
+                            !n->flags.read_only, n->flags.force_share, error) &&
+        file_find_size(n, &st, error) && file_find_alignment(n, error)) {
+        return true;
+    }
+    close(s->fd);
+    return false;
+}

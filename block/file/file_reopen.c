@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The file driver: a file opened anew with other options, or served from another iothread. */
+#include <sys/stat.h>
+#include <unistd.h>
+#include <string.h>
+#include "block/file/driver_file.h"
+#include "util/fdset.h"
+
+/* Whether the present descriptor will not do. */
+static bool reopen_needs_fd(const BlockNode *n, const BlockReopen *r)
+{
+    const FileState *old = n->state, *new = r->state;
+    return n->flags.read_only != r->flags.read_only ||
+           n->flags.cache_direct != r->flags.cache_direct ||
+           n->flags.force_share != r->flags.force_share || old->locking != new->locking;
+}
+
+typedef struct FileReopen {
+    BlockNode *node;
+    BlockReopen *r;
+    bool committed;
+    GError *error;
+} FileReopen;
+
+static RUNS_IN_WORKER void reopen_restore_lock(const BlockNode *n)
+{
+    const FileState *old = n->state;
+    file_lock_restore(old->fd, (FileLocking)old->locking, !n->flags.read_only,
+                      n->flags.force_share);
+}
+
+/* The name may stand for another file by now. */
+static bool reopen_is_same_file(const FileState *old, const FileState *new, GError **error)
+{
+    struct stat a, b;
+    if (fstat(old->fd, &a) == 0 && fstat(new->fd, &b) == 0 && a.st_dev == b.st_dev &&
+        a.st_ino == b.st_ino) {
+        return true;
+    }
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                "'%s' is another file than the one that is open", old->filename);
+    return false;
+}
+
+static int reopen_open_work(void *opaque)
+{
+    FileReopen *f = opaque;
+    enter_worker();
+    BlockReopen *r = f->r;
+    const FileState *old = f->node->state;
+    FileState *new = r->state;
+    /* A node that only this function sees: the real one serves queries meanwhile. */
+    BlockNode as_asked = *f->node;
+    as_asked.state = new;
+    as_asked.flags = r->flags;
+    as_asked.limits = r->limits;
+    new->replaces_fd = old->fd;
+    bool ok = file_open(&as_asked, &f->error);
+    if (ok && !reopen_is_same_file(old, new, &f->error)) {
+        close(new->fd);
+        ok = false;
+    }
+    if (!ok) {
+        reopen_restore_lock(f->node);
+        return -1;
+    }
+    new->replaces_fd = -1;
+    r->flags = as_asked.flags;
+    r->limits = as_asked.limits;
+    r->size = block_node_size(&as_asked);
+    return 0;
+}
+
+static int reopen_close_work(void *opaque)
+{
+    const FileReopen *f = opaque;
+    enter_worker();
+    const FileState *left = f->r->state;
+    if (left->fd >= 0) {
+        if (!f->committed) {
+            reopen_restore_lock(f->node);
+        }
+        close(left->fd);
+    }
+    return 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool reopen_co_open_fd(BlockNode *n, BlockReopen *r,
+                                                        GError **error)
+{
+    FileReopen f = {.node = n, .r = r};
+    FileState *new = r->state;
+    new->fd = -1;
+    if (!reopen_needs_fd(n, r)) {
+        return true;
+    }
+    if (fdset_is_path(new->filename)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "'%s': a descriptor that was handed over stays as it is: read-only, "
+                    "cache.direct, force-share and locking cannot change",
+                    new->filename);
+        return false;
+    }
+    r->limits.request_alignment = r->limits.memory_alignment = 1;
+    if (co_run_in_worker(reopen_open_work, &f) != 0) {
+        new->fd = -1;
+        g_propagate_error(error, f.error);
+        return false;
+    }
+    return true;
+}
+
+bool file_co_reopen_prepare(BlockNode *n, BlockReopen *r, GError **error)
+{
+    const FileState *old = n->state;
+    FileState *new = r->state;
+    new->fd = new->replaces_fd = -1;
+    if (strcmp(old->filename, new->filename) != 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Cannot change the option 'filename' of node '%s'", n->name);
+        return false;
+    }
+    if (!file_check_engine(new, r->flags.cache_direct, error)) {
+        return false;
+    }
+    new->engine = block_co_engine_get(n->home, (BlockEngineKind) new->aio, error);
+    if (new->engine == NULL) {
+        return false;
+    }
+    if (!reopen_co_open_fd(n, r, error)) {
+        block_co_engine_put(new->engine);
+        return false;
+    }
+    return true;
+}
+
+void file_reopen_commit(BlockNode *n, BlockReopen *r)
+{
+    FileState *old = n->state, *new = r->state;
+    if (new->fd < 0) {
+        new->fd = old->fd;
+        new->is_device = old->is_device;
+        old->fd = -1;
+    }
+    new->no_punch_hole = old->no_punch_hole;
+    new->no_zero_range = old->no_zero_range;
+    new->flush_error = old->flush_error; /* the page cache has not forgotten either */
+    n->state = new;
+    r->state = old;
+}
+
+void file_co_reopen_clean(BlockNode *n, BlockReopen *r, bool committed)
+{
+    FileReopen f = {.node = n, .r = r, .committed = committed};
+    const FileState *left = r->state;
+    block_co_engine_put(left->engine);
+    co_run_in_worker(reopen_close_work, &f);
+}
+
+bool file_co_move(BlockNode *n, AioContext *home, GError **error)
+{
+    FileState *s = n->state;
+    BlockEngine *engine = block_co_engine_get(home, (BlockEngineKind)s->aio, error);
+    if (engine == NULL) {
+        return false;
+    }
+    block_co_engine_put(s->engine);
+    s->engine = engine;
+    return true;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "hw/chardev/chardev_int.h"
+
+typedef struct ChardevFile {
+    ChardevStream stream;
+    char *path;  /* config */
+    bool append; /* config */
+    int fd;
+} ChardevFile;
+
+static int chardev_file_open_in_worker(void *opaque)
+{
+    ChardevFile *f = opaque;
+
+    enter_worker();
+    /* O_NONBLOCK: a FIFO without a reader fails instead of hanging a worker. */
+    f->fd = open(f->path,
+                 O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY |
+                     (f->append ? O_APPEND : O_TRUNC),
+                 0666);
+    return f->fd < 0 ? -errno : 0;
+}
+
+static bool chardev_file_co_open(ChardevStream *s, GError **error)
+{
+    ChardevFile *f = (ChardevFile *)s;
+    struct stat st;
+    int ret;
+
+    enter_coroutine();
+    enter_main();
+    f->fd = -1;
+    ret = co_run_in_worker(chardev_file_open_in_worker, f);
+    if (ret < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-ret), "can't open '%s': %s",
+                    f->path, ret == -ENXIO ? "a FIFO nobody reads" : g_strerror(-ret));
+        return false;
+    }
+    s->filename = g_strdup_printf("file:%s", f->path);
+    /* A FIFO or terminal has a pace of its own, and epoll knows it; a file blocks on its disk. */
+    sink_start(&s->out, f->fd,
+               fstat(f->fd, &st) == 0 && (S_ISFIFO(st.st_mode) || isatty(f->fd)) ? FD_NONBLOCK
+                                                                                 : FD_BLOCKING,
+               f->path);
+    stream_set_connected(s, true);
+    return true;
+}
+
+static void chardev_file_close(ChardevStream *s)
+{
+    ChardevFile *f = (ChardevFile *)s;
+
+    if (f->fd >= 0) {
+        close(f->fd);
+    }
+}
+
+static const OptSpec chardev_file_options[] = {
+    OPT_SPEC(ChardevFile, "path", OPT_STRING, path, .help = "file to write", .required = true),
+    OPT_SPEC(ChardevFile, "append", OPT_BOOL, append, .help = "keep what the file has",
+             .def = "off"),
+    {0},
+};
+
+const ChardevBackend chardev_file_backend = {
+    .name = "file",
+    .description = "output goes to a file; no input",
+    .instance_size = sizeof(ChardevFile),
+    .options = chardev_file_options,
+    .co_open = chardev_file_co_open,
+    .close = chardev_file_close,
+};

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+#include "hw/chardev/terminal.h"
+
+/* Signal handlers read these; they change only while terminal_fd is -1. */
+static _Atomic int terminal_fd = -1;
+static struct termios terminal_saved, terminal_raw;
+static AioBh *_Atomic terminal_resume_bh;
+
+bool terminal_may_use(int fd)
+{
+    pid_t foreground = tcgetpgrp(fd);
+
+    /* What is not the process's controlling terminal, or is hung up, has no background. */
+    return foreground < 0 || foreground == getpgrp();
+}
+
+/* SIGTTOU stops who sets a terminal from the background; blocked, the call goes through. Leaving,
+ * skiff wants it to go through: the terminal it leaves is the one it made raw. */
+static void terminal_set(int fd, const struct termios *settings)
+{
+    sigset_t ttou, before;
+
+    sigemptyset(&ttou);
+    sigaddset(&ttou, SIGTTOU);
+    pthread_sigmask(SIG_BLOCK, &ttou, &before);
+    while (tcsetattr(fd, TCSANOW, settings) < 0 && errno == EINTR) {
+        ;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void terminal_restore(void)
+{
+    int fd = atomic_load(&terminal_fd);
+
+    if (fd >= 0) {
+        terminal_set(fd, &terminal_saved);
+    }
+}
+
+static void terminal_on_stop(int signal_number)
+{
+    int saved_errno = errno;
+    struct sigaction stop = {.sa_handler = SIG_DFL}, handler;
+    sigset_t unblock, before;
+
+    terminal_restore();
+    sigaction(SIGTSTP, &stop, &handler);
+    raise(SIGTSTP);
+    sigemptyset(&unblock);
+    sigaddset(&unblock, SIGTSTP);
+    pthread_sigmask(SIG_UNBLOCK, &unblock, &before); /* stops here */
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    sigaction(SIGTSTP, &handler, NULL);
+    errno = saved_errno;
+}
+
+static void terminal_on_continue(int signal_number)
+{
+    int saved_errno = errno, fd = atomic_load(&terminal_fd);
+    AioBh *bh = atomic_load(&terminal_resume_bh);
+
+    if (fd >= 0 && terminal_may_use(fd)) {
+        terminal_set(fd, &terminal_raw);
+    }
+    if (bh) {
+        aio_bh_schedule(bh); /* atomics and a write(2): fit for a handler */
+    }
+    errno = saved_errno;
+}
+
+static void terminal_handle(int signal_number, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+
+    sigemptyset(&action.sa_mask);
+    sigaction(signal_number, &action, NULL);
+}
+
+static void terminal_make_raw(struct termios *t, bool signals)
+{
+    t->c_iflag &= ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
+    t->c_oflag |= OPOST; /* log lines keep their carriage returns */
+    t->c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | IEXTEN | (signals ? 0 : ISIG));
+    t->c_cflag = (t->c_cflag & ~(tcflag_t)(CSIZE | PARENB)) | CS8;
+    t->c_cc[VMIN] = 1;
+    t->c_cc[VTIME] = 0;
+}
+
+void terminal_open(int fd, bool signals, AioBh *resume_bh)
+{
+    static bool registered;
+
+    if (tcgetattr(fd, &terminal_saved) < 0) {
+        return;
+    }
+    terminal_raw = terminal_saved;
+    terminal_make_raw(&terminal_raw, signals);
+    atomic_store(&terminal_resume_bh, resume_bh);
+    atomic_store(&terminal_fd, fd);
+    if (!registered) {
+        registered = true;
+        atexit(terminal_restore);
+    }
+    terminal_handle(SIGTSTP, terminal_on_stop);
+    terminal_handle(SIGCONT, terminal_on_continue);
+    if (terminal_may_use(fd)) {
+        terminal_set(fd, &terminal_raw);
+    }
+}
+
+void terminal_close(void)
+{
+    if (atomic_load(&terminal_fd) < 0) {
+        return;
+    }
+    terminal_handle(SIGTSTP, SIG_DFL);
+    terminal_handle(SIGCONT, SIG_DFL);
+    terminal_restore();
+    atomic_store(&terminal_fd, -1);
+    atomic_store(&terminal_resume_bh, NULL);
+}

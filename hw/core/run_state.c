@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hw/core/run_state.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include "util/log.h"
+#include "util/loop/sched_point.h"
+
+/* What is posted: a bit per RunRequest, and why a stop is wanted: POSTED_REASON << StopReason. */
+#define POSTED(request) (1u << (request))
+#define POSTED_REASON POSTED(RUN_REQUEST_COUNT)
+
+void assert_run_state(const RunState *rs)
+{
+    if (rs->stopped.count != 0 && rs->phase != RUN_STOPPED) {
+        bug_abort("invariant 3: a VmStopped token is out while the VM is not stopped");
+    }
+    if (rs->reason >= STOP_REASON_COUNT) {
+        bug_abort("the run state has no reason");
+    }
+}
+
+static void run_state_tell(RunState *rs)
+{
+    if (rs->ops->changed != NULL) {
+        rs->ops->changed(rs->opaque, rs->phase, rs->reason);
+    }
+}
+
+static void run_state_move(RunState *rs, RunPhase from, RunPhase to)
+{
+    if (!held_has(&rs->operation)) {
+        bug_abort("invariant 1: the run state is moved without the VM operation lock");
+    }
+    if (rs->phase != from) {
+        bug_abort("the run state moves to %d from %d, expected %d", to, rs->phase, from);
+    }
+    rs->phase = to;
+    assert_run_state(rs);
+    SP("run_state.moved", rs);
+    run_state_tell(rs);
+}
+
+NO_THREAD_SAFETY_ANALYSIS void vm_operation_begin(RunState *rs)
+{
+    co_mutex_lock(&rs->operation);
+}
+
+NO_THREAD_SAFETY_ANALYSIS void vm_operation_end(RunState *rs)
+{
+    co_mutex_unlock(&rs->operation);
+}
+
+/* Of two reasons to be stopped, the one to tell: the first, unless the second weighs more. That
+ * there is nothing to continue weighs most, that somebody asked for it least. */
+static StopReason run_state_weightier(StopReason first, StopReason second)
+{
+    static const uint8_t weights[STOP_REASON_COUNT] = {
+        [STOP_PRELAUNCH] = 0, [STOP_PAUSED] = 0,         [STOP_DEBUG] = 1,
+        [STOP_IO_ERROR] = 2,  [STOP_WATCHDOG] = 2,       [STOP_GUEST_PANICKED] = 2,
+        [STOP_SHUTDOWN] = 3,  [STOP_INTERNAL_ERROR] = 3,
+    };
+    return weights[second] > weights[first] ? second : first;
+}
+
+static coroutine_fn RUNS_IN_MAIN void run_state_co_stop_run(RunState *rs, StopReason reason)
+{
+    rs->reason = reason;
+    held_push(RANK_RUN_STATE, rs, "run-state transition", false);
+    run_state_move(rs, RUN_RUNNING, RUN_PARKING);
+    rs->ops->co_park(rs->opaque);
+    run_state_move(rs, RUN_PARKING, RUN_BACKENDS_STOPPING);
+    rs->ops->co_stop_backends(rs->opaque);
+    run_state_move(rs, RUN_BACKENDS_STOPPING, RUN_DRAINING);
+    rs->ops->co_drain(rs->opaque);
+    run_state_move(rs, RUN_DRAINING, RUN_STOPPED);
+    held_pop(RANK_RUN_STATE, rs);
+}
+
+static RUNS_IN_MAIN void run_state_join_stop(RunState *rs);
+
+VmStopped *co_vm_stop(RunState *rs, StopReason reason)
+{
+    if (rs->phase == RUN_RUNNING) {
+        run_state_co_stop_run(rs, reason);
+        run_state_join_stop(rs);
+    } else if (rs->phase != RUN_STOPPED) {
+        bug_abort("a stop finds another under way that the operation lock should have kept out");
+    } else {
+        rs->reason = run_state_weightier(rs->reason, reason);
+    }
+    rs->stopped.count++;
+    assert_run_state(rs);
+    return &rs->stopped;
+}
+
+void vm_stopped_put(RunState *rs, VmStopped *token)
+{
+    if (token != &rs->stopped || token->count == 0) {
+        bug_abort("a VmStopped token is returned that was not handed out");
+    }
+    token->count--;
+}
+
+void co_vm_start(RunState *rs)
+{
+    if (rs->phase == RUN_RUNNING) {
+        return;
+    }
+    if (rs->stopped.count != 0) {
+        bug_abort("invariant 3: the VM is started while %u VmStopped tokens are out",
+                  rs->stopped.count);
+    }
+    rs->starting = true;
+    held_push(RANK_RUN_STATE, rs, "run-state transition", false);
+    rs->ops->co_start_backends(rs->opaque);
+    rs->starting = false;
+    run_state_move(rs, RUN_STOPPED, RUN_RUNNING);
+    rs->ops->unpark(rs->opaque);
+    held_pop(RANK_RUN_STATE, rs);
+}
+
+static RUNS_IN_MAIN void run_state_look(RunState *rs);
+
+void co_vm_go_on(RunState *rs)
+{
+    run_state_look(rs);
+    if (rs->wants_to_run && !run_state_has_ended(rs)) {
+        co_vm_start(rs);
+    }
+}
+
+bool co_vm_reset(RunState *rs, GError **error)
+{
+    bool ran = rs->phase == RUN_RUNNING;
+    bool prelaunch = !ran && rs->reason == STOP_PRELAUNCH;
+    rs->brief = true;
+    VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
+    bool ok = rs->ops->co_reset(rs->opaque, error);
+    vm_stopped_put(rs, token);
+    rs->brief = false;
+    rs->reason = !ok ? STOP_INTERNAL_ERROR : prelaunch ? STOP_PRELAUNCH : STOP_PAUSED;
+    if (ran && !ok) {
+        run_state_tell(rs); /* stopped for good, not for the reset */
+    }
+    co_vm_go_on(rs);
+    return ok;
+}
+
+/* ---- messages ---- */
+
+static bool run_state_queue_has(const RunState *rs, RunRequest request)
+{
+    bool found = false;
+    for (unsigned i = 0; i < rs->queued; i++) {
+        found |= rs->queue[i] == request;
+    }
+    return found;
+}
+
+/* False: there was none. */
+static bool run_state_queue_remove(RunState *rs, RunRequest request)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < rs->queued; i++) {
+        if (rs->queue[i] != request) {
+            rs->queue[kept++] = rs->queue[i];
+        }
+    }
+    bool removed = kept < rs->queued;
+    rs->queued = kept;
+    return removed;
+}
+
+/* Of the stop whose turn it is. False: it is but for the breakpoint of a debugger that is gone. */
+static RUNS_IN_MAIN bool run_state_take_reason(RunState *rs, StopReason *reason)
+{
+    unsigned reasons = rs->stop_reasons & ~(rs->debugged ? 0 : 1u << STOP_DEBUG);
+    bool any = false;
+    rs->stop_reasons = 0;
+    for (unsigned i = 0; i < STOP_REASON_COUNT; i++) {
+        if ((reasons & (1u << i)) != 0) {
+            *reason = any ? run_state_weightier(*reason, (StopReason)i) : (StopReason)i;
+            any = true;
+        }
+    }
+    return any;
+}
+
+static void run_state_wake_waiters(RunState *rs);
+
+/* A stop that meets a stopped VM takes effect at once, whoever holds the operation lock: all it
+ * changes is what is wanted and what is told. During a start it is too late for that, and what a
+ * brief operation makes of the VM is told when that is over. */
+static void run_state_join_stop(RunState *rs)
+{
+    StopReason reason;
+    if (rs->phase != RUN_STOPPED || rs->starting || rs->brief ||
+        !run_state_queue_remove(rs, RUN_REQUEST_STOP)) {
+        return;
+    }
+    if (run_state_take_reason(rs, &reason)) {
+        rs->wants_to_run = false;
+        rs->reason = run_state_weightier(rs->reason, reason);
+        SP("run_state.joined", rs);
+        run_state_tell(rs);
+    }
+    run_state_wake_waiters(rs);
+}
+
+static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_stop(RunState *rs)
+{
+    StopReason reason;
+    if (run_state_take_reason(rs, &reason)) {
+        rs->wants_to_run = false;
+        vm_stopped_put(rs, co_vm_stop(rs, reason));
+    } else { /* the vCPU that met the breakpoint stands until it was parked */
+        rs->brief = true;
+        vm_stopped_put(rs, co_vm_stop(rs, STOP_PAUSED));
+        rs->brief = false;
+        co_vm_go_on(rs);
+    }
+}
+
+/* As in QEMU there is nothing to continue. */
+bool run_state_has_ended(const RunState *rs)
+{
+    return rs->phase == RUN_STOPPED &&
+           (rs->reason == STOP_SHUTDOWN || rs->reason == STOP_INTERNAL_ERROR);
+}
+
+static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_start(RunState *rs)
+{
+    if (rs->leaving) {
+        return;
+    }
+    if (run_state_has_ended(rs)) {
+        log_warn("the guest has ended (%s): it goes on only after a reset", run_state_name(rs));
+        return;
+    }
+    rs->wants_to_run = true;
+    co_vm_start(rs);
+}
+
+static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_reset(RunState *rs)
+{
+    g_autoptr(GError) error = NULL;
+    if (!co_vm_reset(rs, &error)) {
+        log_error("reset: %s; the VM stays stopped", error->message);
+    }
+}
+
+static RunRequest run_state_dequeue(RunState *rs)
+{
+    RunRequest first = rs->queue[0];
+    run_state_queue_remove(rs, first); /* it is there once */
+    return first;
+}
+
+static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_one(RunState *rs, RunRequest request)
+{
+    switch (request) {
+    case RUN_REQUEST_STOP:
+        run_state_co_serve_stop(rs);
+        break;
+    case RUN_REQUEST_RESET:
+        run_state_co_serve_reset(rs);
+        break;
+    case RUN_REQUEST_START:
+        run_state_co_serve_start(rs);
+        break;
+    case RUN_REQUEST_COUNT:
+        break;
+    }
+}
+
+/* A request stays in the queue, where another of its kind joins it, until its turn has come. */
+static void run_state_serve(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    RunState *rs = opaque;
+    while (rs->queued != 0) {
+        vm_operation_begin(rs);
+        if (rs->queued != 0) { /* else it has taken effect already */
+            rs->busy = true;
+            run_state_co_serve_one(rs, run_state_dequeue(rs));
+            rs->busy = false;
+        }
+        vm_operation_end(rs);
+    }
+    rs->serving = false;
+    run_state_wake_waiters(rs);
+}
+
+/* At the end, unless one of its kind waits: that one serves both. A stop takes back the start
+ * before it; a start takes back no stop, since a device that asked for one waits for the start that
+ * follows. So a start never stands before a stop. */
+static void run_state_enqueue(RunState *rs, RunRequest request)
+{
+    if (request == RUN_REQUEST_STOP && run_state_queue_remove(rs, RUN_REQUEST_START)) {
+        run_state_queue_remove(rs, RUN_REQUEST_STOP); /* it counts from now */
+    }
+    if (!run_state_queue_has(rs, request)) {
+        rs->queue[rs->queued++] = request;
+    }
+}
+
+/* Takes up what was posted. */
+static void run_state_look(RunState *rs)
+{
+    unsigned posted = atomic_exchange(&rs->posted_requests, 0);
+    rs->stop_reasons |= posted / POSTED_REASON;
+    for (unsigned i = 0; i < RUN_REQUEST_COUNT; i++) {
+        if ((posted & POSTED(i)) != 0) {
+            run_state_enqueue(rs, (RunRequest)i);
+        }
+    }
+    run_state_join_stop(rs);
+    if (rs->queued != 0 && !rs->serving) {
+        rs->serving = true;
+        co_start(rs->ctx, run_state_serve, rs);
+    }
+}
+
+static void run_state_take_requests(void *opaque)
+{
+    enter_main();
+    run_state_look(opaque);
+}
+
+/* @instead_of: what the request takes back if it has not been looked at yet. */
+static void run_state_post(RunState *rs, unsigned request, unsigned instead_of)
+{
+    unsigned posted = atomic_load(&rs->posted_requests);
+    while (!atomic_compare_exchange_weak(&rs->posted_requests, &posted,
+                                         (posted & ~instead_of) | request)) {
+    }
+    aio_bh_schedule(&rs->request_bh);
+}
+
+void run_state_request_stop(RunState *rs, StopReason reason)
+{
+    run_state_post(rs, POSTED(RUN_REQUEST_STOP) | (POSTED_REASON << reason),
+                   POSTED(RUN_REQUEST_START));
+}
+
+void run_state_request_start(RunState *rs)
+{
+    /* Takes no stop back: the start that follows a stop is what makes a device try again. */
+    run_state_post(rs, POSTED(RUN_REQUEST_START), 0);
+}
+
+void run_state_request_reset(RunState *rs)
+{
+    run_state_post(rs, POSTED(RUN_REQUEST_RESET), 0);
+}
+
+/* ---- waiting for the effect of a message ---- */
+
+struct RunStateWaiter {
+    RunState *rs;
+    CoToken token;
+    AioTimer timer;
+    bool settled;
+    RunStateWaiter *next;
+};
+
+/* Nothing is asked for that has not had its effect. */
+static bool run_state_is_settled(const RunState *rs)
+{
+    return atomic_load(&rs->posted_requests) == 0 && rs->queued == 0 && !rs->busy;
+}
+
+static void run_state_wake_waiters(RunState *rs)
+{
+    if (!run_state_is_settled(rs)) {
+        return;
+    }
+    RunStateWaiter *next;
+    for (RunStateWaiter *w = g_steal_pointer(&rs->waiters); w != NULL; w = next) {
+        next = w->next;
+        w->settled = true;
+        co_wake(w->token); /* @w is gone once it runs */
+    }
+}
+
+static void run_state_waiter_expired(void *opaque)
+{
+    enter_main();
+    RunStateWaiter *w = opaque;
+    for (RunStateWaiter **at = &w->rs->waiters; *at != NULL; at = &(*at)->next) {
+        if (*at == w) {
+            *at = w->next;
+            co_wake(w->token);
+            return;
+        }
+    }
+}
+
+bool run_state_co_settle(RunState *rs, int64_t timeout_ns)
+{
+    if (run_state_is_settled(rs)) {
+        return true;
+    }
+    RunStateWaiter w = {.rs = rs, .token = co_arm(), .next = rs->waiters};
+    rs->waiters = &w;
+    aio_timer_init(&w.timer, rs->ctx, run_state_waiter_expired, &w);
+    aio_timer_arm(&w.timer, aio_now_ns(rs->ctx) + timeout_ns);
+    co_wait(w.token);
+    aio_timer_disarm(&w.timer);
+    return w.settled;
+}
+
+void run_state_init(RunState *rs, AioContext *ctx, const RunStateOps *ops, void *opaque)
+{
+    *rs = (RunState){.ctx = ctx, .ops = ops, .opaque = opaque, .reason = STOP_PRELAUNCH};
+    co_mutex_init(&rs->operation, RANK_OPERATION, "VM operation lock");
+    aio_bh_init(&rs->request_bh, ctx, run_state_take_requests, rs);
+}
+
+bool run_state_stopping(const RunState *rs)
+{
+    bool asked_for = (atomic_load(&rs->posted_requests) & POSTED(RUN_REQUEST_STOP)) != 0 ||
+                     run_state_queue_has(rs, RUN_REQUEST_STOP);
+    switch (rs->phase) {
+    case RUN_STOPPED: /* nothing can start it before a stop that is asked for has had its effect */
+        return rs->starting && asked_for;
+    case RUN_RUNNING:
+        return asked_for;
+    default:
+        return true;
+    }
+}
+
+bool run_state_stays_stopped(const RunState *rs)
+{
+    return rs->phase != RUN_RUNNING && !rs->brief && (!rs->wants_to_run || run_state_has_ended(rs));
+}
+
+void run_state_set_debugged(RunState *rs, bool debugged)
+{
+    rs->debugged = debugged;
+}
+
+void run_state_leave(RunState *rs)
+{
+    rs->leaving = true;
+    rs->wants_to_run = false;
+}
+
+static const char *run_state_reason_name(const RunState *rs)
+{
+    static const char *const reasons[] = {"prelaunch",      "paused",         "io-error",
+                                          "internal-error", "guest-panicked", "shutdown",
+                                          "watchdog",       "debug"};
+    return reasons[rs->reason];
+}
+
+const char *run_state_qemu_name(const RunState *rs)
+{
+    return rs->phase == RUN_RUNNING ? "running" : run_state_reason_name(rs);
+}
+
+const char *run_state_name(const RunState *rs)
+{
+    switch (rs->phase) {
+    case RUN_RUNNING:
+        return "running";
+    case RUN_STOPPED:
+        return run_state_reason_name(rs);
+    default:
+        return "stopping";
+    }
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Users' nodes: reopening with other options, and files that were handed over. */
+#include <fcntl.h>
+#include "tests/block/block_test.h"
+#include "util/fdset.h"
+#include "block/file/driver_file.h"
+
+static uint8_t buf[4096];
+
+static coroutine_fn RUNS_IN_MAIN bool reopen(const char *text, GError **error)
+{
+    OptDict *d = opt_dict_parse(text, "driver", error);
+    assert_non_null(d);
+    bool ok = block_co_reopen(&d, 1, error);
+    opt_dict_free(d);
+    return ok;
+}
+
+static coroutine_fn RUNS_IN_MAIN void reopen_ok(const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    if (!reopen(text, &error)) {
+        fail_msg("%s: %s", text, error->message);
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN void reopen_fails(const char *text, const char *says)
+{
+    g_autoptr(GError) error = NULL;
+    assert_false(reopen(text, &error));
+    if (strstr(error->message, says) == NULL) {
+        fail_msg("%s: '%s' does not say '%s'", text, error->message, says);
+    }
+}
+
+static char *path, *spelled;
+
+static const char *file_text(const char *options)
+{
+    g_free(spelled);
+    spelled = g_strdup_printf("file,node-name=f,filename=%s%s", path, options);
+    return spelled;
+}
+
+static const FileState *file_of(BlockNode *n)
+{
+    return n->state;
+}
+
+BLOCK_TEST(read_only_changes_both_ways)
+{
+    path = test_file_new(1 << 20);
+    BlockNode *n = test_node_add(file_text(",read-only=on"));
+    assert_true(block_node_read_only(n));
+    reopen_ok(file_text(""));
+    assert_false(block_node_read_only(n));
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, buf, 0), 0);
+    reopen_fails(file_text(",read-only=on"), "is written to by drive 'd'");
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, buf, 0), 0);
+    blk_co_free(blk);
+    reopen_ok(file_text(",read-only=on"));
+    assert_true(block_node_read_only(n));
+    test_node_del("f");
+    test_file_free(path);
+}
+
+BLOCK_TEST(cache_discard_and_aio_change_under_a_writer)
+{
+    path = test_file_new(1 << 20);
+    BlockNode *n = test_node_add(file_text(""));
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    test_fill(buf, sizeof(buf), 1);
+    assert_int_equal(test_io(blk, TEST_WRITE, 4096, 4096, buf, 0), 0);
+    reopen_ok(file_text(",cache.direct=on,aio=native,discard=unmap,cache.no-flush=on"));
+    assert_true(n->limits.request_alignment >= 512);
+    assert_true(blk_limits(blk).max_discard != 0);
+    assert_int_equal(file_of(n)->engine->ops->kind, BLOCK_ENGINE_NATIVE);
+    assert_int_equal(fcntl(file_of(n)->fd, F_GETFL) & O_DIRECT, O_DIRECT);
+    uint8_t back[4096];
+    assert_int_equal(test_io(blk, TEST_READ, 4096, 4096, back, 0), 0);
+    assert_memory_equal(back, buf, sizeof(buf));
+    reopen_ok(file_text(""));
+    assert_int_equal(n->limits.request_alignment, 1);
+    assert_int_equal(test_io(blk, TEST_WRITE, 1, 511, buf, 0), 0);
+    blk_co_free(blk);
+    test_node_del("f");
+    test_file_free(path);
+}
+
+static bool others_may_write(void)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    GError *error = NULL;
+    bool may = file_lock(fd, path, FILE_LOCKING_ON, true, false, &error);
+    g_clear_error(&error);
+    close(fd);
+    return may;
+}
+
+typedef struct MayWrite {
+    bool may;
+} MayWrite;
+
+static int may_write_in_worker(void *opaque)
+{
+    enter_worker();
+    ((MayWrite *)opaque)->may = others_may_write();
+    return 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool co_others_may_write(void)
+{
+    MayWrite m = {0};
+    co_run_in_worker(may_write_in_worker, &m);
+    return m.may;
+}
+
+BLOCK_TEST(a_refused_reopen_leaves_everything_as_it_was)
+{
+    path = test_file_new(1 << 20);
+    BlockNode *n = test_node_add(file_text(""));
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    int fd = file_of(n)->fd;
+    reopen_fails(file_text(",read-only=on"), "written to by");
+    reopen_fails(file_text(",aio=native"), "needs cache.direct=on");
+    reopen_fails(file_text(",force-share=on"), "force-share needs read-only=on");
+    reopen_fails(file_text(",bogus=1"), "bogus");
+    reopen_fails("file,node-name=f", "filename");
+    reopen_fails("file,node-name=f,filename=/other", "Cannot change the option 'filename'");
+    reopen_fails("raw,node-name=f", "Cannot change the option 'driver'");
+    reopen_fails("file,node-name=g", "Failed to find node with node-name='g'");
+    reopen_fails("file,filename=x", "node-name not specified");
+    assert_int_equal(file_of(n)->fd, fd);
+    assert_false(co_others_may_write());
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, buf, 0), 0);
+    blk_co_free(blk);
+    test_node_del("f");
+    assert_true(co_others_may_write());
+    test_file_free(path);
+}
+
+BLOCK_TEST(a_file_that_was_replaced_is_not_opened_in_its_place)
+{
+    path = test_file_new(1 << 20);
+    test_node_add(file_text(""));
+    g_autofree char *moved = g_strdup_printf("%s.moved", path);
+    assert_int_equal(rename(path, moved), 0);
+    close(open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+    reopen_fails(file_text(",read-only=on"), "is another file");
+    assert_int_equal(rename(moved, path), 0);
+    assert_false(co_others_may_write());
+    reopen_ok(file_text(",read-only=on"));
+    test_node_del("f");
+    test_file_free(path);
+}
+
+BLOCK_TEST(locking_changes)
+{
+    path = test_file_new(1 << 20);
+    test_node_add(file_text(""));
+    reopen_ok(file_text(",locking=off"));
+    assert_true(co_others_may_write());
+    reopen_ok(file_text(",locking=on"));
+    assert_false(co_others_may_write());
+    test_node_del("f");
+    test_file_free(path);
+}
+
+BLOCK_TEST(all_nodes_change_or_none)
+{
+    path = test_file_new(1 << 20);
+    BlockNode *n = test_node_add(file_text(""));
+    test_node_add("null-co,node-name=z");
+    OptDict *both[] = {opt_dict_parse(file_text(",cache.direct=on"), "driver", NULL),
+                       opt_dict_parse("null-co,node-name=z,size=5M", "driver", NULL)};
+    GError *error = NULL;
+    assert_false(block_co_reopen(both, 2, &error));
+    assert_non_null(strstr(error->message, "Cannot change the option 'size' of node 'z'"));
+    g_clear_error(&error);
+    assert_false(n->flags.cache_direct);
+    OptDict *twice[] = {both[0], both[0]};
+    assert_false(block_co_reopen(twice, 2, &error));
+    assert_non_null(strstr(error->message, "described twice"));
+    g_clear_error(&error);
+    opt_dict_free(both[0]);
+    opt_dict_free(both[1]);
+    test_node_del("f");
+    test_node_del("z");
+    test_file_free(path);
+}
+
+BLOCK_TEST(a_chain_changes_from_bottom_to_top)
+{
+    path = test_file_new(1 << 20);
+    g_autofree char *nested =
+        g_strdup_printf("raw,node-name=r,file.driver=file,file.filename=%s", path);
+    g_autofree char *reader = g_strdup_printf("%s,read-only=on", nested);
+    g_autofree char *direct = g_strdup_printf("%s,cache.direct=on", nested);
+    BlockNode *n = test_node_add(nested);
+    reopen_ok(reader);
+    assert_true(n->file->flags.read_only);
+    assert_null(n->file->writer);
+    reopen_ok(direct);
+    assert_false(n->file->flags.read_only);
+    assert_string_equal(n->file->writer, "node 'r'");
+    assert_int_equal(n->limits.request_alignment, n->file->limits.request_alignment);
+    assert_true(n->limits.request_alignment >= 512);
+    reopen_fails("raw,node-name=r,file=another", "Cannot change the option 'file'");
+    test_node_del("r");
+    test_file_free(path);
+}
+
+BLOCK_TEST(a_parent_cannot_write_to_a_child_that_may_not)
+{
+    test_node_add("null-co,node-name=base,read-only=on");
+    BlockNode *r = test_node_add("raw,node-name=r,file=base,read-only=on");
+    reopen_fails("raw,node-name=r,file=base", "Block node is read-only: 'base'");
+    assert_true(r->flags.read_only);
+    reopen_ok("null-co,node-name=base");
+    reopen_ok("raw,node-name=r,file=base");
+    reopen_fails("null-co,node-name=base,read-only=on", "is written to by node 'r'");
+    test_node_del("r");
+    test_node_del("base");
+}
+
+BLOCK_TEST(a_reopen_waits_for_what_is_in_flight)
+{
+    path = test_file_new(1 << 20);
+    g_autofree char *text =
+        g_strdup_printf("fault,node-name=x,fail-op=any,errno=0,delay-ns=2000000,file.driver=file,"
+                        "file.node-name=f,file.filename=%s",
+                        path);
+    BlockNode *n = test_node_add(text);
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    TestRequest r = {.blk = blk, .op = TEST_WRITE, .bytes = 4096, .buf = buf};
+    test_start(&r);
+    test_settle();
+    reopen_ok(file_text(",cache.no-flush=on"));
+    assert_int_equal(r.completions, 1);
+    assert_int_equal(test_finish(&r), 0);
+    blk_co_free(blk);
+    test_node_del("x");
+    test_file_free(path);
+}
+
+/* ---- descriptors handed over ---- */
+
+BLOCK_TEST(a_descriptor_that_was_handed_over_is_a_file)
+{
+    path = test_file_new(1 << 20);
+    int64_t set = fdset_add(-1, open(path, O_RDWR | O_CLOEXEC), NULL, NULL);
+    g_autofree char *text = g_strdup_printf("file,node-name=f,filename=/dev/fdset/%d", (int)set);
+    BlockNode *n = test_node_add(text);
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, buf, 0), 0);
+    g_autofree char *direct = g_strdup_printf("%s,cache.direct=on", text);
+    reopen_fails(direct, "was handed over");
+    blk_co_free(blk);
+    test_node_del("f");
+    fdset_remove(set, -1, NULL);
+    test_open_fails(text, "cannot be opened");
+    test_file_free(path);
+    g_clear_pointer(&spelled, g_free);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(read_only_changes_both_ways),
+        cmocka_unit_test(cache_discard_and_aio_change_under_a_writer),
+        cmocka_unit_test(a_refused_reopen_leaves_everything_as_it_was),
+        cmocka_unit_test(a_file_that_was_replaced_is_not_opened_in_its_place),
+        cmocka_unit_test(locking_changes),
+        cmocka_unit_test(all_nodes_change_or_none),
+        cmocka_unit_test(a_chain_changes_from_bottom_to_top),
+        cmocka_unit_test(a_parent_cannot_write_to_a_child_that_may_not),
+        cmocka_unit_test(a_reopen_waits_for_what_is_in_flight),
+        cmocka_unit_test(a_descriptor_that_was_handed_over_is_a_file),
+    };
+    return block_test_main(tests);
+}

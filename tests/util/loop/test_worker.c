@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker pool: calls that hang in one lane hang nobody in another. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <string.h>
+#include <unistd.h>
+#include "util/loop/iothread.h"
+#include "util/loop/worker.h"
+
+#define HELD 10 /* beyond what a lane lets run */
+
+/* What hangs until the gate is open. */
+typedef struct Gate {
+    AioContext *ctx;
+    WorkerLane hanging, other;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool open;
+    unsigned inside, most_inside, passed;
+    unsigned answered; /* coroutines that went on; main */
+} Gate;
+
+static int setup(void **state)
+{
+    Gate *g = g_new0(Gate, 1);
+    if (thread_role() != THREAD_MAIN) {
+        thread_adopt_role(THREAD_MAIN, "main");
+    }
+    g->ctx = aio_context_new("main", NULL);
+    pthread_mutex_init(&g->lock, NULL);
+    pthread_cond_init(&g->changed, NULL);
+    *state = g;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    Gate *g = *state;
+    aio_context_free(g->ctx);
+    pthread_mutex_destroy(&g->lock);
+    pthread_cond_destroy(&g->changed);
+    g_free(g);
+    return 0;
+}
+
+static int hang(void *opaque)
+{
+    Gate *g = opaque;
+    enter_worker();
+    pthread_mutex_lock(&g->lock);
+    g->inside++;
+    g->most_inside = MAX(g->most_inside, g->inside);
+    pthread_cond_broadcast(&g->changed);
+    while (!g->open) {
+        pthread_cond_wait(&g->changed, &g->lock);
+    }
+    g->inside--;
+    g->passed++;
+    pthread_mutex_unlock(&g->lock);
+    return 1;
+}
+
+static int pass(void *opaque)
+{
+    enter_worker();
+    return 1;
+}
+
+static void ask_hanging(void *opaque)
+{
+    Gate *g = opaque;
+    enter_coroutine();
+    g->answered += (unsigned)co_run_in_lane(&g->hanging, hang, g);
+}
+
+static void ask_common_hanging(void *opaque)
+{
+    Gate *g = opaque;
+    enter_coroutine();
+    g->answered += (unsigned)co_run_in_worker(hang, g);
+}
+
+static void ask_other(void *opaque)
+{
+    Gate *g = opaque;
+    enter_coroutine();
+    g->answered += (unsigned)co_run_in_lane(&g->other, pass, g);
+}
+
+static void ask_common(void *opaque)
+{
+    Gate *g = opaque;
+    enter_coroutine();
+    g->answered += (unsigned)co_run_in_worker(pass, g);
+}
+
+/* Starts more than a lane lets run, and waits until as many run as may. */
+static void fill_lane(Gate *g, void (*ask)(void *opaque))
+{
+    for (unsigned i = 0; i < WORKER_LANE_MAX + HELD; i++) {
+        co_start(g->ctx, ask, g);
+    }
+    while (aio_context_step(g->ctx, false)) {
+    }
+    pthread_mutex_lock(&g->lock);
+    while (g->inside < WORKER_LANE_MAX) {
+        pthread_cond_wait(&g->changed, &g->lock);
+    }
+    pthread_mutex_unlock(&g->lock);
+}
+
+static void answer_one(Gate *g, void (*ask)(void *opaque))
+{
+    unsigned before = g->answered;
+    co_start(g->ctx, ask, g);
+    while (g->answered == before) {
+        aio_context_step(g->ctx, true);
+    }
+    assert_int_equal(g->answered, before + 1);
+}
+
+static void open_gate(Gate *g)
+{
+    unsigned before = g->answered;
+    pthread_mutex_lock(&g->lock);
+    g->open = true;
+    pthread_cond_broadcast(&g->changed);
+    pthread_mutex_unlock(&g->lock);
+    while (g->answered < before + WORKER_LANE_MAX + HELD) {
+        aio_context_step(g->ctx, true);
+    }
+    assert_int_equal(g->passed, WORKER_LANE_MAX + HELD);
+    assert_int_equal(g->most_inside, WORKER_LANE_MAX);
+}
+
+static void a_lane_full_of_calls_that_hang_is_nobody_elses(void **state)
+{
+    Gate *g = *state;
+    fill_lane(g, ask_hanging);
+    for (unsigned i = 0; i < 100; i++) {
+        answer_one(g, ask_other);
+        answer_one(g, ask_common);
+    }
+    assert_int_equal(g->inside, WORKER_LANE_MAX);
+    open_gate(g);
+    answer_one(g, ask_hanging);
+}
+
+static void what_everybody_shares_is_a_lane_too(void **state)
+{
+    Gate *g = *state;
+    fill_lane(g, ask_common_hanging);
+    for (unsigned i = 0; i < 100; i++) {
+        answer_one(g, ask_other);
+    }
+    open_gate(g);
+    answer_one(g, ask_common);
+}
+
+/* A thread that has ended its job takes what it has let in. */
+static void there_are_no_more_threads_than_jobs_at_a_time(void **state)
+{
+    unsigned threads = 0;
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/task", 0, NULL);
+    for (const char *name; (name = g_dir_read_name(dir)) != NULL;) {
+        g_autofree char *path = g_strdup_printf("/proc/self/task/%s/comm", name);
+        g_autofree char *comm = NULL;
+        if (g_file_get_contents(path, &comm, NULL, NULL)) {
+            threads += g_str_has_prefix(comm, "worker/");
+        }
+    }
+    assert_in_range(threads, WORKER_LANE_MAX, WORKER_LANE_MAX + 2);
+}
+
+/* ---- no thread is to be had ---- */
+
+/* With stacks of a size that nobody has. */
+static void an_iothread_that_cannot_start_is_an_error(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    pthread_attr_t before, huge;
+    assert_int_equal(pthread_getattr_default_np(&before), 0);
+    assert_int_equal(pthread_attr_init(&huge), 0);
+    assert_int_equal(pthread_attr_setstacksize(&huge, (size_t)1 << 56), 0);
+    assert_int_equal(pthread_setattr_default_np(&huge), 0);
+    IoThread *t = iothread_new("x", 0, &error);
+    assert_int_equal(pthread_setattr_default_np(&before), 0);
+    pthread_attr_destroy(&before);
+    pthread_attr_destroy(&huge);
+    assert_null(t);
+    assert_non_null(strstr(error->message, "iothread 'x': cannot start a thread: "));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_lane_full_of_calls_that_hang_is_nobody_elses, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(what_everybody_shares_is_a_lane_too, setup, teardown),
+        cmocka_unit_test(an_iothread_that_cannot_start_is_an_error),
+        cmocka_unit_test(there_are_no_more_threads_than_jobs_at_a_time),
+    };
+    alarm(120);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

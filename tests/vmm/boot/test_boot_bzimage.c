@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <asm/bootparam.h>
+#include "tests/vmm/boot/boot_rig.h"
+
+static int setup(void **state)
+{
+    return boot_rig_new(state, image_new_bzimage());
+}
+
+static const struct boot_params *params(Fixture *f)
+{
+    return guest(f, f->state.rsi, sizeof(struct boot_params));
+}
+
+static void assert_pattern(Fixture *f, uint64_t gpa, size_t size)
+{
+    const uint8_t *p = guest(f, gpa, size);
+    for (size_t i = 0; i < size; i++) {
+        assert_int_equal(p[i], image_pattern(i));
+    }
+}
+
+static void kernel_goes_to_its_preferred_address(void **state)
+{
+    Fixture *f = *state;
+    assert_boots(f);
+    assert_int_equal(f->state.mode, X86_BOOT_LONG64);
+    assert_int_equal(f->state.rip, TEST_BZIMAGE_GPA + 0x200);
+    assert_pattern(f, TEST_BZIMAGE_GPA, TEST_BZIMAGE_SIZE);
+}
+
+static void relocatable_kernel_moves_when_ram_is_small(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x258, uint64_t, 0x10000000); /* pref_address: not RAM */
+    assert_boots(f);
+    assert_int_equal(f->state.rip, 0x200000 + 0x200); /* kernel_alignment */
+    assert_pattern(f, 0x200000, TEST_BZIMAGE_SIZE);
+    assert_int_equal(params(f)->hdr.code32_start, 0x200000);
+}
+
+static void fixed_kernel_says_how_much_ram_it_needs(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x258, uint64_t, 0x10000000);
+    IMAGE_POKE(f->image, 0x234, uint8_t, 0);
+    assert_refused(f, "needs 1024 KiB of RAM at 0x10000000");
+}
+
+static void preferred_address_above_4g_is_not_used(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x258, uint64_t, UINT64_MAX - 0xfff);
+    IMAGE_POKE(f->image, 0x234, uint8_t, 0);
+    assert_refused(f, "give more with -m");
+}
+
+static void zero_page_carries_header_and_tables(void **state)
+{
+    Fixture *f = *state;
+    assert_boots(f);
+    const struct boot_params *p = params(f);
+    assert_int_equal(p->hdr.header, 0x53726448);
+    assert_int_equal(p->hdr.type_of_loader, 0xff);
+    assert_int_equal(p->hdr.loadflags & CAN_USE_HEAP, 0);
+    assert_int_equal(p->hdr.setup_data, 0);
+    assert_int_equal(p->acpi_rsdp_addr, X86_ACPI_BASE);
+    assert_int_equal(p->sentinel, 0);
+    assert_int_equal(p->hdr.ramdisk_size, 0);
+}
+
+static void header_fields_behind_its_end_are_not_taken(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x200, uint16_t, 0x56eb); /* header ends at 0x258: no pref_address */
+    assert_boots(f);
+    assert_int_equal(f->state.rip, X86_MIB + 0x200);
+    assert_int_equal(params(f)->hdr.init_size, 0);
+}
+
+static void memory_map_has_ram_and_holes(void **state)
+{
+    Fixture *f = *state;
+    assert_boots(f);
+    const struct boot_params *p = params(f);
+    assert_int_equal(p->e820_table[0].addr, 0);
+    assert_int_equal(p->e820_table[0].size, X86_EBDA_BASE);
+    uint64_t ram = 0, end = 0;
+    for (unsigned i = 0; i < p->e820_entries; i++) {
+        const struct boot_e820_entry *e = &p->e820_table[i];
+        assert_true(e->addr >= end);
+        end = e->addr + e->size;
+        ram += e->type == 1 ? e->size : 0;
+    }
+    assert_int_equal(ram, RAM_SIZE - X86_MIB + X86_EBDA_BASE);
+}
+
+static void memory_map_covers_ram_above_4g(void **state)
+{
+    Fixture *f = *state;
+    test_ram_clear(&f->ram);
+    test_ram_init(&f->ram, 5 * X86_GIB);
+    assert_boots(f);
+    const struct boot_params *p = params(f);
+    const struct boot_e820_entry *last = &p->e820_table[p->e820_entries - 1];
+    assert_int_equal(last->addr, X86_4GIB);
+    assert_int_equal(last->size, 5 * X86_GIB - X86_LOW_RAM_MAX);
+    assert_int_equal(last->type, 1);
+}
+
+static const char *guest_string(Fixture *f, uint64_t gpa)
+{
+    return guest_ram_map(&f->ram.ram, gpa, 1, false);
+}
+
+static void command_line_is_passed(void **state)
+{
+    Fixture *f = *state;
+    assert_true(boot(f, NULL, "quiet root=/dev/vda"));
+    assert_string_equal(guest_string(f, params(f)->hdr.cmd_line_ptr), "quiet root=/dev/vda");
+}
+
+static void default_command_line_is_the_serial_console(void **state)
+{
+    Fixture *f = *state;
+    assert_true(boot(f, NULL, NULL));
+    assert_string_equal(guest_string(f, params(f)->hdr.cmd_line_ptr), "console=ttyS0");
+}
+
+static void longest_command_line_fits_and_one_more_does_not(void **state)
+{
+    Fixture *f = *state;
+    g_autofree char *text = g_strnfill(2048, 'x');
+    assert_false(boot(f, NULL, text));
+    assert_non_null(strstr(f->error->message, "at most; -append has 2048"));
+    g_clear_error(&f->error);
+    text[2047] = '\0';
+    assert_true(boot(f, NULL, text));
+    assert_int_equal(strlen(guest_string(f, params(f)->hdr.cmd_line_ptr)), 2047);
+}
+
+static void several_initrds_are_joined_on_word_boundaries(void **state)
+{
+    Fixture *f = *state;
+    char *a = image_write((const uint8_t *)"first", 5);
+    char *b = image_write((const uint8_t *)"second", 6);
+    g_autofree char *list = g_strdup_printf("%s,%s", a, b);
+    assert_true(boot(f, list, NULL));
+    const struct boot_params *p = params(f);
+    assert_int_equal(p->hdr.ramdisk_size, 14);
+    assert_memory_equal(guest_string(f, p->hdr.ramdisk_image), "first\0\0\0second", 14);
+    assert_int_equal(p->hdr.ramdisk_image % 4096, 0);
+    image_unlink(a);
+    image_unlink(b);
+}
+
+static void initrd_stays_below_the_limit_of_the_kernel(void **state)
+{
+    Fixture *f = *state;
+    char *a = image_write((const uint8_t *)"data", 4);
+    IMAGE_POKE(f->image, 0x22c, uint32_t, 0x1ffffff); /* initrd_addr_max: 32 MiB */
+    assert_true(boot(f, a, NULL));
+    assert_int_equal(params(f)->hdr.ramdisk_image, 0x1fff000);
+    IMAGE_POKE(f->image, 0x236, uint16_t, XLF_KERNEL_64 | XLF_CAN_BE_LOADED_ABOVE_4G);
+    assert_true(boot(f, a, NULL));
+    assert_int_equal(params(f)->hdr.ramdisk_image, RAM_SIZE - 0x1000);
+    image_unlink(a);
+}
+
+static void initrd_without_room_is_refused(void **state)
+{
+    Fixture *f = *state;
+    char *a = image_write((const uint8_t *)"data", 4);
+    IMAGE_POKE(f->image, 0x22c, uint32_t, 0x1000fff); /* all below that is kernel or firmware */
+    IMAGE_POKE(f->image, 0x258, uint64_t, X86_MIB);
+    IMAGE_POKE(f->image, 0x260, uint32_t, 0x2000000);
+    assert_false(boot(f, a, NULL));
+    assert_non_null(strstr(f->error->message, "-initrd"));
+    assert_non_null(strstr(f->error->message, "give more with -m"));
+    image_unlink(a);
+}
+
+static void what_the_cpu_starts_with_maps_what_it_needs(void **state)
+{
+    Fixture *f = *state;
+    assert_boots(f);
+    const uint64_t *pml4 = guest_ram_map(&f->ram.ram, f->state.cr3, 4096, false);
+    const uint64_t *pdpt = guest_ram_map(&f->ram.ram, pml4[0] & ~UINT64_C(0xfff), 4096, false);
+    for (unsigned i = 0; i < 4; i++) {
+        const uint64_t *pd = guest_ram_map(&f->ram.ram, pdpt[i] & ~UINT64_C(0xfff), 4096, false);
+        for (uint64_t j = 0; j < 512; j++) {
+            assert_int_equal(pd[j], (i * X86_GIB + j * 2 * X86_MIB) | 0x83);
+        }
+    }
+    const uint64_t *gdt = guest_ram_map(&f->ram.ram, f->state.gdt_base, 32, false);
+    assert_int_equal(f->state.gdt_limit, 31);
+    assert_true(gdt[f->state.code_selector / 8] & (UINT64_C(1) << 53)); /* L */
+}
+
+static void loading_again_after_the_guest_ran_restores_everything(void **state)
+{
+    Fixture *f = *state;
+    const BootTables tables = {.rsdp_gpa = X86_ACPI_BASE};
+    char *path = image_write_array(f->image);
+    const BootRequest request = {.kernel = path};
+    g_autoptr(BootImage) image = boot_open(&request, NULL);
+    assert_non_null(image);
+    BootState first = {0}, second = {0};
+    assert_true(boot_load(image, &f->ram.ram, &tables, &first, NULL));
+    memset(f->ram.host, 0xcc, 0x2000000);
+    image_unlink(path); /* the file may be gone meanwhile */
+    assert_true(boot_load(image, &f->ram.ram, &tables, &second, NULL));
+    assert_memory_equal(&first, &second, sizeof(first));
+    assert_pattern(f, TEST_BZIMAGE_GPA, TEST_BZIMAGE_SIZE);
+    f->state = second;
+    assert_int_equal(params(f)->ext_ramdisk_image, 0);
+}
+
+static void kernel_without_64_bit_entry_is_refused(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x236, uint16_t, 0);
+    assert_refused(f, "is a 32-bit kernel");
+}
+
+static void old_boot_protocol_is_refused(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x206, uint16_t, 0x20a);
+    assert_refused(f, "boot protocol 2.10");
+}
+
+static void zimage_is_refused(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x211, uint8_t, 0);
+    assert_refused(f, "is a zImage");
+}
+
+static void announced_size_beyond_the_file_is_truncation(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x1f4, uint32_t, UINT32_MAX);
+    assert_refused(f, "is truncated");
+}
+
+static void bytes_behind_the_kernel_are_not_loaded(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x1f4, uint32_t, 0x3000 / 16);
+    IMAGE_POKE(f->image, 0x260, uint32_t, 0);
+    assert_boots(f);
+    const uint8_t *end = guest_ram_map(&f->ram.ram, TEST_BZIMAGE_GPA + 0x3000, 1, false);
+    assert_int_equal(*end, 0);
+}
+
+static void every_truncation_is_refused_or_boots(void **state)
+{
+    Fixture *f = *state;
+    const guint full = f->image->len;
+    for (guint len = full - 1; len > 0; len = len > 0x1100 ? len - 0x100 : len - 1) {
+        g_byte_array_set_size(f->image, len);
+        assert_false(boot(f, NULL, NULL) && len + 15 < full);
+        g_clear_error(&f->error);
+    }
+}
+
+static void every_header_byte_flipped_is_refused_or_boots(void **state)
+{
+    Fixture *f = *state;
+    const uint8_t values[] = {0, 1, 0x7f, 0x80, 0xff};
+    for (size_t at = 0x1f1; at < 0x270; at++) {
+        const uint8_t before = f->image->data[at];
+        for (size_t i = 0; i < G_N_ELEMENTS(values); i++) {
+            f->image->data[at] = values[i];
+            bool ok = boot(f, NULL, NULL);
+            assert_true(ok == (f->error == NULL));
+            g_clear_error(&f->error);
+        }
+        f->image->data[at] = before;
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(kernel_goes_to_its_preferred_address),
+        TEST(relocatable_kernel_moves_when_ram_is_small),
+        TEST(fixed_kernel_says_how_much_ram_it_needs),
+        TEST(preferred_address_above_4g_is_not_used),
+        TEST(zero_page_carries_header_and_tables),
+        TEST(header_fields_behind_its_end_are_not_taken),
+        TEST(memory_map_has_ram_and_holes),
+        TEST(memory_map_covers_ram_above_4g),
+        TEST(command_line_is_passed),
+        TEST(default_command_line_is_the_serial_console),
+        TEST(longest_command_line_fits_and_one_more_does_not),
+        TEST(several_initrds_are_joined_on_word_boundaries),
+        TEST(initrd_stays_below_the_limit_of_the_kernel),
+        TEST(initrd_without_room_is_refused),
+        TEST(what_the_cpu_starts_with_maps_what_it_needs),
+        TEST(loading_again_after_the_guest_ran_restores_everything),
+        TEST(kernel_without_64_bit_entry_is_refused),
+        TEST(old_boot_protocol_is_refused),
+        TEST(zimage_is_refused),
+        TEST(announced_size_beyond_the_file_is_truncation),
+        TEST(bytes_behind_the_kernel_are_not_loaded),
+        TEST(every_truncation_is_refused_or_boots),
+        TEST(every_header_byte_flipped_is_refused_or_boots),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

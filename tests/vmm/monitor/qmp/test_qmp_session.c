@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Clients of a session: the protocol, the VM's life, clients that leave. What is too much:
+ * test_qmp_session_floods. */
+#include "tests/vmm/monitor/qmp/session_rig.h"
+
+/* ---- the protocol ---- */
+
+static void a_client_is_greeted_and_must_negotiate_first(void **state)
+{
+    SessionRig *rig = *state;
+    session_connect(rig);
+    assert_string_equal(
+        rig->chardev->output->str,
+        "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 0, \"major\": 10}, "
+        "\"package\": \"skiff " SKIFF_VERSION "\"}, \"capabilities\": [\"oob\"]}}\r\n");
+    session_expect_error(rig, "{\"execute\": \"query-status\"}\n", "CommandNotFound",
+                         "Expecting capabilities negotiation with 'qmp_capabilities'");
+    session_expect_reply(rig, CAPABILITIES, "{\"return\": {}}\r\n");
+    session_expect_error(rig, CAPABILITIES, "CommandNotFound",
+                         "Capabilities negotiation is already complete, command ignored");
+    session_expect_reply(rig, STATUS(1), STATUS_REPLY(1));
+}
+
+static void an_id_may_be_anything_and_comes_back_as_it_was(void **state)
+{
+    static const char *const ids[] = {"1",    "-1.5", "\"x\"",  "\"\\u00E9\\uD83D\\uDE00\\n\\\"\"",
+                                      "null", "true", "[1, 2]", "{\"execute\": \"quit\"}"};
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    for (unsigned i = 0; i < G_N_ELEMENTS(ids); i++) {
+        g_autofree char *text =
+            g_strdup_printf("{\"id\": %s, \"execute\": \"query-kvm\"}\n", ids[i]);
+        g_autofree char *reply = g_strdup_printf(
+            "{\"return\": {\"enabled\": true, \"present\": true}, \"id\": %s}\r\n", ids[i]);
+        session_expect_reply(rig, text, reply);
+    }
+    session_expect_reply(
+        rig, "{\"execute\": \"x\", \"id\": 5}",
+        "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"The command x has not "
+        "been found\"}, \"id\": 5}\r\n");
+}
+
+static void what_is_no_request_is_refused_by_name(void **state)
+{
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    session_expect_error(rig, "hello\n", "GenericError", "JSON parse error, expecting an object");
+    session_expect_error(rig, "[]\n", "GenericError", "QMP input must be a JSON object");
+    session_expect_error(rig, "\"x\"\n", "GenericError", "QMP input must be a JSON object");
+    session_expect_error(rig, "{}\n", "GenericError", "QMP input lacks member 'execute'");
+    session_expect_error(rig, "{\"execute\": 7}\n", "GenericError",
+                         "QMP input member 'execute' must be a string");
+    session_expect_error(rig, "{\"execute\": \"stop\", \"arguments\": []}\n", "GenericError",
+                         "QMP input member 'arguments' must be an object");
+    session_expect_error(rig, "{\"execute\": \"stop\", \"argument\": {}}\n", "GenericError",
+                         "QMP input member 'argument' is unexpected");
+    session_expect_error(rig, "{\"exec-oob\": \"query-status\"}\n", "GenericError",
+                         "QMP input member 'exec-oob' is unexpected");
+    session_expect_reply(rig, STATUS(1), STATUS_REPLY(1));
+}
+
+static void garbage_is_answered_and_what_follows_works(void **state)
+{
+    static const char *const garbage[] = {"\xff",
+                                          "{\"execute\": }\n",
+                                          "{\"execute\" \"stop\"}\n",
+                                          "{'execute': 'stop'}\n",
+                                          "{\"a\": 01}\n",
+                                          "{\"a\":1,\"a\":1}",
+                                          "{\"x\": \"\n",
+                                          "}\n",
+                                          "{\"a\": \x07",
+                                          "{\"execute\": \"a\\u0000b\"}",
+                                          "\xc3\x28\n"};
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    for (unsigned i = 0; i < G_N_ELEMENTS(garbage); i++) {
+        session_forget_output(rig);
+        session_say(rig, garbage[i]);
+        if (!g_str_has_prefix(rig->chardev->output->str,
+                              "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON ")) {
+            fail_msg("%s: %s", garbage[i], rig->chardev->output->str);
+        }
+        assert_int_equal(session_count_of(rig, "\r\n"), 1);
+        session_expect_reply(rig, "\n" STATUS(1), STATUS_REPLY(1));
+    }
+}
+
+static void requests_come_in_pieces_or_many_at_once(void **state)
+{
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    for (const char *at = "{\"execute\":\r\n  \"query-status\"\n,\"id\":1}"; *at != '\0'; at++) {
+        char piece[] = {*at, '\0'};
+        assert_int_equal(rig->chardev->output->len, 0);
+        session_say(rig, piece);
+    }
+    assert_string_equal(rig->chardev->output->str, STATUS_REPLY(1));
+    session_expect_reply(rig, STATUS(1) STATUS(2) STATUS(3),
+                         STATUS_REPLY(1) STATUS_REPLY(2) STATUS_REPLY(3));
+}
+
+static void pretty_replies_span_lines(void **state)
+{
+    SessionRig *rig = *state;
+    enter_main();
+    FakeChardev *chardev = fake_chardev_new("pretty");
+    QmpSession *pretty = qmp_session_new(&rig->vm, rig->vm.ctx, &chardev->base, true);
+    fake_chardev_event(chardev, CHARDEV_OPENED);
+    session_settle(rig);
+    g_string_truncate(chardev->output, 0);
+    fake_chardev_input(chardev, CAPABILITIES STATUS(1), strlen(CAPABILITIES STATUS(1)));
+    session_settle(rig);
+    assert_string_equal(chardev->output->str,
+                        "{\n    \"return\": {}\n}\r\n"
+                        "{\n    \"return\": {\n        \"status\": \"running\",\n"
+                        "        \"running\": true\n    },\n    \"id\": 1\n}\r\n");
+    qmp_session_free(pretty);
+    session_settle(rig);
+    fake_chardev_free(chardev);
+}
+
+static void events_have_a_timestamp_and_their_data(void **state)
+{
+    SessionRig *rig = *state;
+    enter_main();
+    session_connect(rig);
+    session_forget_output(rig);
+    qmp_event_emit("RESUME", NULL);
+    assert_int_equal(rig->chardev->output->len, 0); /* not before the negotiation */
+    session_begin_client(rig);
+    struct json_object *data = json_object_new_object();
+    qmp_put_str(data, "action", "run");
+    qmp_event_emit("GUEST_PANICKED", data);
+    long long seconds;
+    int micros, at = 0;
+    sscanf(rig->chardev->output->str,
+           "{\"timestamp\": {\"seconds\": %lld, \"microseconds\": %d}, %n", &seconds, &micros, &at);
+    assert_true(at > 0 && seconds > 0 && micros >= 0 && micros < 1000000);
+    assert_string_equal(rig->chardev->output->str + at,
+                        "\"event\": \"GUEST_PANICKED\", \"data\": {\"action\": \"run\"}}\r\n");
+}
+
+/* ---- the VM's life ---- */
+
+static void a_stop_that_hangs_is_answered_and_told(void **state)
+{
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    rig->run.disk_hangs = true;
+    session_expect_reply(rig, "{\"execute\": \"stop\"}\n", "");
+    aio_context_set_virtual_time(rig->vm.ctx, SECOND_NS + SECOND_NS / 10);
+    session_settle(rig);
+    assert_string_equal(rig->chardev->output->str, "{\"return\": {}}\r\n");
+    session_expect_reply(rig, "{\"execute\": \"query-status\"}\n",
+                         "{\"return\": {\"status\": \"paused\", \"running\": false, \"stopping\": "
+                         "true}}\r\n");
+    session_forget_output(rig);
+    session_release_disk(rig);
+    session_say(rig, "{\"execute\": \"query-status\"}\n");
+    assert_int_equal(session_count_of(rig, "\"stopping\""), 0);
+}
+
+static void a_reply_reaches_only_the_client_that_asked(void **state)
+{
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    rig->run.disk_hangs = true;
+    session_say(rig, "{\"execute\": \"stop\", \"id\": \"first\"}\n" STATUS(2) STATUS(3));
+    session_disconnect(rig);
+    session_begin_client(rig);
+    session_forget_output(rig);
+    aio_context_set_virtual_time(rig->vm.ctx, 2 * SECOND_NS);
+    session_settle(rig);
+    session_release_disk(rig);
+    assert_int_equal(rig->chardev->output->len, 0);
+    session_expect_reply(
+        rig, "{\"execute\": \"query-kvm\", \"id\": \"second\"}\n",
+        "{\"return\": {\"enabled\": true, \"present\": true}, \"id\": \"second\"}\r\n");
+}
+
+/* The client changes at the very moment between a command and its reply. */
+static void change_client(void *arg, const void *object)
+{
+    SessionRig *rig = arg;
+    sched_point_hook("qmp.executed", NULL, NULL);
+    fake_chardev_event(rig->chardev, CHARDEV_CLOSED);
+    fake_chardev_event(rig->chardev, CHARDEV_OPENED);
+}
+
+static void a_client_that_leaves_before_its_reply_takes_it_along(void **state)
+{
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    sched_point_hook("qmp.executed", change_client, rig);
+    session_say(rig, STATUS(1) STATUS(2));
+    assert_int_equal(session_count_of(rig, "{\"QMP\""), 1);
+    assert_int_equal(session_count_of(rig, "return"), 0);
+    /* And the next one is not the negotiated client that the last one was. */
+    session_expect_error(rig, "{\"execute\": \"query-status\"}\n", "CommandNotFound",
+                         "Expecting capabilities negotiation with 'qmp_capabilities'");
+}
+
+static void half_a_line_goes_with_its_client(void **state)
+{
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    session_say(rig, "{\"execute\": \"query-sta");
+    session_disconnect(rig);
+    session_begin_client(rig);
+    session_expect_reply(rig, STATUS(1), STATUS_REPLY(1));
+}
+
+static void a_session_may_end_while_a_command_runs(void **state)
+{
+    SessionRig *rig = *state;
+    enter_main();
+    session_begin_client(rig);
+    rig->run.disk_hangs = true;
+    session_say(rig, "{\"execute\": \"stop\"}\n");
+    qmp_session_free(g_steal_pointer(&rig->session));
+    aio_context_set_virtual_time(rig->vm.ctx, 2 * SECOND_NS);
+    session_release_disk(rig);
+}
+
+static void clients_that_leave_commands_behind_are_bounded(void **state)
+{
+    SessionRig *rig = *state;
+    rig->run.disk_hangs = true;
+    for (unsigned i = 0; i < QMP_ORPHANS; i++) {
+        session_begin_client(rig);
+        session_say(rig, "{\"execute\": \"stop\"}\n");
+        session_disconnect(rig);
+    }
+    session_begin_client(rig);
+    session_forget_output(rig);
+    session_say(rig, "{\"execute\": \"stop\"}\n");
+    assert_int_equal(session_count_of(rig, "of clients that have left still run"), 1);
+    session_forget_output(rig);
+    session_say(rig, "{\"execute\": \"query-status\"}\n");
+    assert_int_equal(session_count_of(rig, "\"stopping\": true"), 1);
+    aio_context_set_virtual_time(rig->vm.ctx, 2 * SECOND_NS);
+    session_release_disk(rig);
+    session_expect_reply(rig, "{\"execute\": \"stop\"}\n", "{\"return\": {}}\r\n");
+}
+
+/* ---- out of band ---- */
+
+static void out_of_band_goes_past_a_command_that_waits(void **state)
+{
+    SessionRig *rig = *state;
+    session_connect(rig);
+    session_say(rig,
+                "{\"execute\": \"qmp_capabilities\", \"arguments\": {\"enable\": [\"oob\"]}}\n");
+    rig->run.disk_hangs = true;
+    session_forget_output(rig);
+    session_say(rig,
+                "{\"execute\": \"stop\", \"id\": 1}\n{\"execute\": \"query-kvm\", \"id\": 2}\n");
+    session_say(
+        rig, "{\"exec-oob\": \"query-status\", \"id\": 3}\n{\"exec-oob\": \"stop\", \"id\": 4}\n");
+    assert_string_equal(rig->chardev->output->str,
+                        "{\"return\": {\"status\": \"paused\", \"running\": false, "
+                        "\"stopping\": true}, \"id\": "
+                        "3}\r\n"
+                        "{\"error\": {\"class\": \"GenericError\", \"desc\": \"The command "
+                        "stop does not support "
+                        "OOB\"}, \"id\": 4}\r\n");
+    session_forget_output(rig);
+    aio_context_set_virtual_time(rig->vm.ctx, 2 * SECOND_NS);
+    session_settle(rig);
+    assert_string_equal(rig->chardev->output->str,
+                        "{\"return\": {}, \"id\": 1}\r\n"
+                        "{\"return\": {\"enabled\": true, \"present\": true}, \"id\": 2}\r\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        SESSION_TEST(a_client_is_greeted_and_must_negotiate_first),
+        SESSION_TEST(an_id_may_be_anything_and_comes_back_as_it_was),
+        SESSION_TEST(what_is_no_request_is_refused_by_name),
+        SESSION_TEST(garbage_is_answered_and_what_follows_works),
+        SESSION_TEST(requests_come_in_pieces_or_many_at_once),
+        SESSION_TEST(pretty_replies_span_lines),
+        SESSION_TEST(events_have_a_timestamp_and_their_data),
+        SESSION_TEST(a_stop_that_hangs_is_answered_and_told),
+        SESSION_TEST(a_reply_reaches_only_the_client_that_asked),
+        SESSION_TEST(a_client_that_leaves_before_its_reply_takes_it_along),
+        SESSION_TEST(half_a_line_goes_with_its_client),
+        SESSION_TEST(a_session_may_end_while_a_command_runs),
+        SESSION_TEST(clients_that_leave_commands_behind_are_bounded),
+        SESSION_TEST(out_of_band_goes_past_a_command_that_waits),
+    };
+    return cmocka_run_group_tests_name("vmm/monitor/qmp/qmp_session", tests, NULL, NULL);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* -pidfile: whose it is, and that it goes. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "vmm/process/pidfile.h"
+
+static char *directory;
+
+static int directory_setup(void **state)
+{
+    directory = g_dir_make_tmp("skiff-pidfile.XXXXXX", NULL);
+    assert_int_equal(chdir(directory), 0);
+    return 0;
+}
+
+static int directory_teardown(void **state)
+{
+    assert_int_equal(chdir("/"), 0);
+    assert_int_equal(rmdir(directory), 0); /* nothing stayed behind */
+    g_free(directory);
+    return 0;
+}
+
+static void it_holds_the_process_id_and_goes_at_the_end(void **state)
+{
+    g_autofree char *text = NULL;
+    g_autofree char *expected = g_strdup_printf("%d\n", (int)getpid());
+    assert_true(pidfile_write("pid", NULL));
+    assert_true(g_file_get_contents("pid", &text, NULL, NULL));
+    assert_string_equal(text, expected);
+    pidfile_remove();
+    assert_int_equal(access("pid", F_OK), -1);
+}
+
+static void it_goes_also_when_the_process_is_elsewhere(void **state)
+{
+    assert_true(pidfile_write("pid", NULL));
+    assert_int_equal(chdir("/"), 0); /* as a daemon does */
+    pidfile_remove();
+    assert_int_equal(chdir(directory), 0);
+    assert_int_equal(access("pid", F_OK), -1);
+}
+
+static void a_file_of_a_process_that_died_is_taken_over(void **state)
+{
+    g_autofree char *text = NULL;
+    g_autofree char *expected = g_strdup_printf("%d\n", (int)getpid());
+    assert_true(g_file_set_contents("pid", "123456789\n", -1, NULL));
+    assert_true(pidfile_write("pid", NULL));
+    assert_true(g_file_get_contents("pid", &text, NULL, NULL));
+    assert_string_equal(text, expected);
+    pidfile_remove();
+}
+
+static void another_process_does_not_get_it(void **state)
+{
+    g_autofree char *before = NULL, *after = NULL;
+    assert_true(pidfile_write("pid", NULL));
+    assert_true(g_file_get_contents("pid", &before, NULL, NULL));
+    pid_t child = fork();
+    if (child == 0) {
+        GError *error = NULL;
+        bool ok = pidfile_write("pid", &error);
+        _exit(!ok && g_strrstr(error->message, "another VM that runs has this file") ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_true(g_file_get_contents("pid", &after, NULL, NULL));
+    assert_string_equal(before, after);
+    pidfile_remove();
+}
+
+static void what_cannot_be_written_is_told_by_name(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    assert_false(pidfile_write("missing/pid", &error));
+    assert_string_equal(error->message, "-pidfile missing/pid: No such file or directory");
+    pidfile_remove(); /* there is none: nothing */
+}
+
+#define IN_DIRECTORY(f) cmocka_unit_test_setup_teardown(f, directory_setup, directory_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_DIRECTORY(it_holds_the_process_id_and_goes_at_the_end),
+        IN_DIRECTORY(it_goes_also_when_the_process_is_elsewhere),
+        IN_DIRECTORY(a_file_of_a_process_that_died_is_taken_over),
+        IN_DIRECTORY(another_process_does_not_get_it),
+        IN_DIRECTORY(what_cannot_be_written_is_told_by_name),
+    };
+    return cmocka_run_group_tests_name("vmm/process/pidfile", tests, NULL, NULL);
+}

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The run-state machine with a machine of counters behind it. */
+#include "tests/support/death.h"
+#include "tests/vmm/vm/run_state_rig.h"
+
+static void a_stop_parks_takes_back_and_drains_in_this_order(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    assert_string_equal(run_state_name(&f->rs), "prelaunch");
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    assert_string_equal(f->log, "hand-over unpark ");
+    assert_string_equal(run_state_name(&f->rs), "running");
+    f->log[0] = '\0';
+    run_state_request_stop(&f->rs, STOP_IO_ERROR);
+    fake_settle(f);
+    assert_string_equal(f->log, "park take-back drain ");
+    assert_string_equal(run_state_name(&f->rs), "io-error");
+}
+
+static void requests_made_during_a_stop_share_it(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "stopping");
+    for (int i = 0; i < 10; i++) {
+        run_state_request_stop(&f->rs, STOP_PAUSED);
+        fake_settle(f);
+    }
+    assert_string_equal(f->log, "park take-back drain ");
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_string_equal(f->log, "park take-back drain ");
+    assert_string_equal(run_state_name(&f->rs), "paused");
+}
+
+static void a_reset_of_a_running_vm_ends_running(void **state)
+{
+    Fake *f = *state;
+    fake_start(f);
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_string_equal(f->log, "park take-back drain reset hand-over unpark ");
+}
+
+static void a_reset_of_a_paused_vm_ends_paused(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    f->log[0] = '\0';
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_string_equal(f->log, "reset ");
+    assert_string_equal(run_state_name(&f->rs), "paused");
+}
+
+static void a_reset_that_fails_leaves_the_vm_stopped(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->reset_fails = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "internal-error");
+    f->log[0] = '\0';
+    f->reset_fails = false;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "running");
+}
+
+static void a_reset_that_a_stop_was_asked_for_meanwhile_ends_stopped(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "paused");
+    assert_string_equal(f->log, "park take-back drain reset ");
+}
+
+static void the_last_of_stop_and_start_counts(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "running");
+    run_state_request_start(&f->rs);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "paused");
+}
+
+/* A request that waits for the operation lock serves those of its kind that come later, but not
+ * across a request to the contrary. */
+static void the_last_counts_also_while_all_wait_for_the_lock(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_IO_ERROR);
+    fake_settle(f);
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "io-error");
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "running");
+}
+
+/* A device that asked for the stop waits for the start that follows it, to try again. */
+static void a_start_does_not_take_back_a_stop(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    run_state_request_stop(&f->rs, STOP_IO_ERROR);
+    run_state_request_start(&f->rs);
+    fake_settle(f);
+    assert_string_equal(f->log, "park take-back drain hand-over unpark ");
+    assert_string_equal(run_state_name(&f->rs), "running");
+}
+
+static void the_weightiest_reason_of_stops_that_share_one_is_told(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    run_state_request_stop(&f->rs, STOP_GUEST_PANICKED);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "guest-panicked");
+    fake_start(f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "paused");
+}
+
+static void a_guest_that_has_ended_goes_on_only_after_a_reset(void **state)
+{
+    static const StopReason ends[] = {STOP_SHUTDOWN, STOP_INTERNAL_ERROR};
+    Fake *f = *state;
+    enter_main();
+    for (unsigned i = 0; i < G_N_ELEMENTS(ends); i++) {
+        fake_start(f);
+        run_state_request_stop(&f->rs, ends[i]);
+        fake_settle(f);
+        f->log[0] = '\0';
+        run_state_request_start(&f->rs);
+        fake_settle(f);
+        assert_string_equal(f->log, "");
+        run_state_request_reset(&f->rs);
+        run_state_request_start(&f->rs);
+        fake_settle(f);
+        assert_string_equal(f->log, "reset hand-over unpark ");
+    }
+}
+
+/* However long the lock is not to be had, what waits is one of each kind. */
+static void alternating_requests_do_not_pile_up(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    for (int i = 0; i < 1000; i++) {
+        run_state_request_stop(&f->rs, STOP_PAUSED);
+        fake_settle(f);
+        run_state_request_start(&f->rs);
+        fake_settle(f);
+        run_state_request_reset(&f->rs);
+        fake_settle(f);
+        assert_true(f->rs.queued <= RUN_REQUEST_COUNT);
+    }
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "running");
+    /* the reset under way; then one more reset, and the last start */
+    assert_string_equal(f->log, "park take-back drain reset reset hand-over unpark ");
+}
+
+/* ---- waiting for the effect ---- */
+
+typedef struct Settling {
+    Fake *f;
+    int64_t timeout_ns;
+    bool returned, settled;
+} Settling;
+
+static void settling_body(void *opaque)
+{
+    Settling *s = opaque;
+    enter_main();
+    enter_coroutine();
+    s->settled = run_state_co_settle(&s->f->rs, s->timeout_ns);
+    s->returned = true;
+}
+
+static void who_waits_for_a_stop_goes_on_once_it_is_done(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    Settling s[] = {{.f = f, .timeout_ns = INT64_C(3600) * 1000000000},
+                    {.f = f, .timeout_ns = INT64_C(3600) * 1000000000}};
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    co_start(f->ctx, settling_body, &s[0]); /* before the request is looked at */
+    fake_settle(f);
+    co_start(f->ctx, settling_body, &s[1]); /* while it is served */
+    fake_settle(f);
+    assert_false(s[0].returned || s[1].returned);
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_true(s[0].settled && s[1].settled);
+    s[0] = (Settling){.f = f};
+    co_start(f->ctx, settling_body, &s[0]); /* nothing to wait for */
+    fake_settle(f);
+    assert_true(s[0].settled);
+}
+
+typedef struct LateStop {
+    Fake *f;
+    RunPhase phase; /* when the wait was over */
+} LateStop;
+
+static void late_stop_body(void *opaque)
+{
+    LateStop *s = opaque;
+    RunState *rs = &s->f->rs;
+    enter_main();
+    enter_coroutine();
+    run_state_request_stop(rs, STOP_PAUSED);
+    assert_true(run_state_co_settle(rs, INT64_C(3600) * 1000000000));
+    s->phase = rs->phase;
+}
+
+static void who_asks_for_a_stop_as_a_reset_ends_waits_for_the_stop(void **state)
+{
+    Fake *f = *state;
+    LateStop s = {.f = f, .phase = RUN_RUNNING};
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    co_start(f->ctx, late_stop_body, &s);
+    f->hold_drain = false;
+    co_wake(f->held); /* the reset ends in the same turn, before the request is looked at */
+    fake_settle(f);
+    assert_int_equal(s.phase, RUN_STOPPED);
+}
+
+static void who_waits_for_a_stop_that_hangs_is_let_go(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    Settling s = {.f = f, .timeout_ns = 1};
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    co_start(f->ctx, settling_body, &s);
+    while (!s.returned) {
+        aio_context_step(f->ctx, true);
+    }
+    assert_false(s.settled);
+    assert_string_equal(run_state_name(&f->rs), "stopping");
+    f->hold_drain = false;
+    co_wake(f->held);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "paused");
+}
+
+/* ---- broken on purpose ---- */
+
+static void start_with_token_body(void *opaque)
+{
+    Fake *f = opaque;
+    enter_main();
+    enter_coroutine();
+    vm_operation_begin(&f->rs);
+    co_vm_stop(&f->rs, STOP_PAUSED);
+    co_vm_start(&f->rs);
+}
+
+static void stop_without_lock_body(void *opaque)
+{
+    Fake *f = opaque;
+    enter_main();
+    enter_coroutine();
+    f->rs.phase = RUN_RUNNING;
+    co_vm_stop(&f->rs, STOP_PAUSED);
+}
+
+static void stop_in_drained_section_body(void *opaque)
+{
+    Fake *f = opaque;
+    enter_main();
+    enter_coroutine();
+    f->rs.phase = RUN_RUNNING;
+    vm_operation_begin(&f->rs);
+    held_push(RANK_DRAINED, f, "a drained section", false);
+    co_vm_stop(&f->rs, STOP_PAUSED);
+}
+
+static void run_body(void *body)
+{
+    void *state;
+    fake_setup(&state);
+    Fake *f = state;
+    co_start(f->ctx, (CoroutineEntry *)(uintptr_t)body, f);
+    fake_settle(f);
+}
+
+static void the_invariants_abort_when_broken(void **state)
+{
+    assert_dies(run_body, (void *)(uintptr_t)start_with_token_body, "tokens are out");
+    assert_dies(run_body, (void *)(uintptr_t)stop_without_lock_body,
+                "without the VM operation lock");
+    assert_dies(run_body, (void *)(uintptr_t)stop_in_drained_section_body,
+                "taken while 'a drained section'");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_invariants_abort_when_broken),
+        ON_FAKE(a_stop_parks_takes_back_and_drains_in_this_order),
+        ON_FAKE(requests_made_during_a_stop_share_it),
+        ON_FAKE(a_reset_of_a_running_vm_ends_running),
+        ON_FAKE(a_reset_of_a_paused_vm_ends_paused),
+        ON_FAKE(a_reset_that_fails_leaves_the_vm_stopped),
+        ON_FAKE(a_reset_that_a_stop_was_asked_for_meanwhile_ends_stopped),
+        ON_FAKE(the_last_of_stop_and_start_counts),
+        ON_FAKE(a_guest_that_has_ended_goes_on_only_after_a_reset),
+        ON_FAKE(the_last_counts_also_while_all_wait_for_the_lock),
+        ON_FAKE(a_start_does_not_take_back_a_stop),
+        ON_FAKE(alternating_requests_do_not_pile_up),
+        ON_FAKE(who_waits_for_a_stop_goes_on_once_it_is_done),
+        ON_FAKE(who_asks_for_a_stop_as_a_reset_ends_waits_for_the_stop),
+        ON_FAKE(who_waits_for_a_stop_that_hangs_is_let_go),
+        ON_FAKE(the_weightiest_reason_of_stops_that_share_one_is_told),
+    };
+    return cmocka_run_group_tests_name("vmm/vm/run_state", tests, NULL, NULL);
+}

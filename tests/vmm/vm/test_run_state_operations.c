@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stops and starts that are asked for while an operation has stopped the VM for its own time. */
+#include "tests/vmm/vm/run_state_rig.h"
+
+/* The VM stands still for a dump. */
+static RUNS_IN_MAIN void dump_start(Dump *d, Fake *f)
+{
+    *d = (Dump){.f = f, .hold = true};
+    co_start(f->ctx, dump_body, d);
+    take_turns(f, 8);
+    assert_int_equal(f->rs.phase, RUN_STOPPED);
+}
+
+static RUNS_IN_MAIN void dump_end(Dump *d)
+{
+    d->hold = false;
+    fake_settle(d->f);
+    assert_true(d->done);
+}
+
+static RUNS_IN_MAIN void expect(Fake *f, const char *log, const char *told, const char *name)
+{
+    assert_string_equal(f->log, log);
+    assert_string_equal(f->told, told);
+    assert_string_equal(run_state_name(&f->rs), name);
+}
+
+/* ---- what is wanted when it is over ---- */
+
+static void a_vm_that_ran_goes_on(void **state)
+{
+    Fake *f = *state;
+    Dump d;
+    enter_main();
+    fake_start(f);
+    dump_start(&d, f);
+    dump_end(&d);
+    expect(f, "park take-back drain hand-over unpark ", "STOP(paused) RESUME ", "running");
+}
+
+static void a_stop_meanwhile_keeps_it_stopped(void **state)
+{
+    Fake *f = *state;
+    Dump d;
+    enter_main();
+    fake_start(f);
+    dump_start(&d, f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    take_turns(f, 4);
+    dump_end(&d);
+    expect(f, "park take-back drain ", "STOP(paused) STOP(paused) ", "paused");
+}
+
+static void a_stop_that_is_posted_as_it_ends_keeps_it_stopped(void **state)
+{
+    Fake *f = *state;
+    Dump d;
+    enter_main();
+    fake_start(f);
+    dump_start(&d, f);
+    d.hold = false; /* ends in the turn that would look at the request */
+    run_state_request_stop(&f->rs, STOP_IO_ERROR);
+    fake_settle(f);
+    expect(f, "park take-back drain ", "STOP(paused) STOP(io-error) ", "io-error");
+}
+
+static void a_stop_that_comes_as_its_own_is_under_way_keeps_it_stopped(void **state)
+{
+    Fake *f = *state;
+    Dump d = {.f = f};
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    co_start(f->ctx, dump_body, &d);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_GUEST_PANICKED);
+    fake_settle(f);
+    assert_true(run_state_stopping(&f->rs));
+    co_wake(f->held);
+    fake_settle(f);
+    expect(f, "park take-back drain ", "STOP(paused) STOP(guest-panicked) ", "guest-panicked");
+}
+
+static void a_start_meanwhile_takes_the_stop_back(void **state)
+{
+    Fake *f = *state;
+    Dump d;
+    enter_main();
+    fake_start(f);
+    dump_start(&d, f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    take_turns(f, 4);
+    run_state_request_start(&f->rs);
+    take_turns(f, 4);
+    dump_end(&d);
+    expect(f, "park take-back drain hand-over unpark ", "STOP(paused) STOP(paused) RESUME ",
+           "running");
+}
+
+static void a_start_of_a_paused_vm_that_a_stop_takes_back_lets_nothing_run(void **state)
+{
+    Fake *f = *state;
+    Dump d;
+    enter_main();
+    dump_start(&d, f);
+    run_state_request_start(&f->rs);
+    take_turns(f, 4);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    take_turns(f, 4);
+    dump_end(&d);
+    expect(f, "", "STOP(prelaunch) ", "prelaunch");
+}
+
+/* ---- who waits ---- */
+
+typedef struct Settling {
+    Fake *f;
+    bool settled;
+} Settling;
+
+static void settling_body(void *opaque)
+{
+    Settling *s = opaque;
+    enter_main();
+    enter_coroutine();
+    s->settled = run_state_co_settle(&s->f->rs, INT64_C(3600) * 1000000000);
+}
+
+static void who_waits_for_a_stop_does_not_wait_for_the_operation(void **state)
+{
+    Fake *f = *state;
+    Dump d;
+    Settling s = {.f = f};
+    enter_main();
+    fake_start(f);
+    dump_start(&d, f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    assert_false(run_state_stopping(&f->rs)); /* it stands still already */
+    co_start(f->ctx, settling_body, &s);
+    take_turns(f, 4);
+    assert_true(s.settled && !d.done);
+    assert_true(run_state_stays_stopped(&f->rs));
+    dump_end(&d);
+}
+
+static void a_stop_for_an_operation_is_none_for_good(void **state)
+{
+    Fake *f = *state;
+    Dump d;
+    enter_main();
+    fake_start(f);
+    dump_start(&d, f);
+    assert_false(run_state_stays_stopped(&f->rs));
+    dump_end(&d);
+    f->reset_fails = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_true(run_state_stays_stopped(&f->rs));
+    dump_start(&d, f);
+    dump_end(&d);
+    assert_string_equal(run_state_name(&f->rs), "internal-error");
+}
+
+/* ---- the reason ---- */
+
+static void that_the_guest_has_ended_outweighs_why_it_was_stopped(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    run_state_request_stop(&f->rs, STOP_IO_ERROR);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_GUEST_PANICKED);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "io-error");
+    run_state_request_stop(&f->rs, STOP_SHUTDOWN);
+    fake_settle(f);
+    assert_string_equal(run_state_name(&f->rs), "shutdown");
+    assert_string_equal(f->told, "STOP(io-error) STOP(io-error) STOP(shutdown) ");
+}
+
+static void a_breakpoint_of_a_debugger_that_is_gone_relabels_nothing(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    run_state_set_debugged(&f->rs, true);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    run_state_set_debugged(&f->rs, false);
+    run_state_request_stop(&f->rs, STOP_DEBUG);
+    fake_settle(f);
+    expect(f, "park take-back drain ", "STOP(paused) ", "paused");
+}
+
+static void a_breakpoint_of_a_debugger_that_is_gone_stops_for_a_moment(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    run_state_request_stop(&f->rs, STOP_DEBUG);
+    fake_settle(f);
+    /* the vCPU that met it stands until it has been parked */
+    expect(f, "park take-back drain hand-over unpark ", "", "running");
+}
+
+static void a_stop_that_shares_with_such_a_breakpoint_is_a_stop(void **state)
+{
+    Fake *f = *state;
+    Dump d = {.f = f};
+    enter_main();
+    fake_start(f);
+    run_state_set_debugged(&f->rs, true);
+    f->hold_drain = true;
+    co_start(f->ctx, dump_body, &d);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_DEBUG);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    fake_settle(f);
+    run_state_set_debugged(&f->rs, false);
+    co_wake(f->held);
+    fake_settle(f);
+    expect(f, "park take-back drain ", "STOP(paused) STOP(paused) ", "paused");
+}
+
+static void a_breakpoint_of_a_debugger_that_is_there_is_told(void **state)
+{
+    Fake *f = *state;
+    Dump d;
+    enter_main();
+    fake_start(f);
+    run_state_set_debugged(&f->rs, true);
+    dump_start(&d, f);
+    run_state_request_stop(&f->rs, STOP_DEBUG);
+    take_turns(f, 4);
+    assert_string_equal(run_state_name(&f->rs), "debug");
+    dump_end(&d);
+    expect(f, "park take-back drain ", "STOP(paused) STOP(debug) ", "debug");
+}
+
+/* ---- resets ---- */
+
+static void a_reset_is_told_when_it_has_ended_stopped(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->hold_drain = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    run_state_request_stop(&f->rs, STOP_PAUSED);
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    co_wake(f->held);
+    fake_settle(f);
+    expect(f, "park take-back drain reset reset ", "STOP(paused) ", "paused");
+}
+
+static void a_vm_that_runs_after_a_reset_that_failed_is_told(void **state)
+{
+    Fake *f = *state;
+    enter_main();
+    fake_start(f);
+    f->reset_fails = true;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_string_equal(f->told, "STOP(internal-error) ");
+    f->reset_fails = false;
+    run_state_request_reset(&f->rs);
+    fake_settle(f);
+    assert_string_equal(f->told, "STOP(internal-error) RESUME ");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ON_FAKE(a_vm_that_ran_goes_on),
+        ON_FAKE(a_stop_meanwhile_keeps_it_stopped),
+        ON_FAKE(a_stop_that_is_posted_as_it_ends_keeps_it_stopped),
+        ON_FAKE(a_stop_that_comes_as_its_own_is_under_way_keeps_it_stopped),
+        ON_FAKE(a_start_meanwhile_takes_the_stop_back),
+        ON_FAKE(a_start_of_a_paused_vm_that_a_stop_takes_back_lets_nothing_run),
+        ON_FAKE(who_waits_for_a_stop_does_not_wait_for_the_operation),
+        ON_FAKE(a_stop_for_an_operation_is_none_for_good),
+        ON_FAKE(that_the_guest_has_ended_outweighs_why_it_was_stopped),
+        ON_FAKE(a_breakpoint_of_a_debugger_that_is_gone_relabels_nothing),
+        ON_FAKE(a_breakpoint_of_a_debugger_that_is_gone_stops_for_a_moment),
+        ON_FAKE(a_stop_that_shares_with_such_a_breakpoint_is_a_stop),
+        ON_FAKE(a_breakpoint_of_a_debugger_that_is_there_is_told),
+        ON_FAKE(a_reset_is_told_when_it_has_ended_stopped),
+        ON_FAKE(a_vm_that_runs_after_a_reset_that_failed_is_told),
+    };
+    return cmocka_run_group_tests_name("vmm/vm/run_state, operations", tests, NULL, NULL);
+}

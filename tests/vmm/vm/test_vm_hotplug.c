@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device_add and device_del: what comes and goes, with requests in flight, in every run state. */
+#include "tests/vmm/vm/hotplug_rig.h"
+
+#include "tests/support/fake_chardev.h"
+
+static void refuse(const char *name, const char *args, const char *text)
+{
+    Command c;
+    command_start(&c, name, args);
+    assert_true(c.done);
+    assert_non_null(c.error);
+    assert_non_null(strstr(c.error, text));
+    command_clear(&c);
+}
+
+static void hold_one(void)
+{
+    unsigned before = block_mem_waiting(rig->disk.node);
+    blk_request_send(&rig->request, BLK_OUT, 0, 512);
+    rig_settle();
+    assert_int_equal(block_mem_waiting(rig->disk.node), before + 1);
+}
+
+static void a_disk_comes_works_and_goes(void **state)
+{
+    enter_main();
+    for (unsigned round = 0; round < 20; round++) {
+        plug_disk();
+        assert_int_equal(in32(PRESENT) >> SLOT & 1, 1);
+        assert_int_equal(blk_request_run(&rig->request, BLK_OUT, round, 512), BLK_OK);
+        execute("device_del", "{'id':'disk'}");
+        assert_string_equal(rig->deleted->str, "");
+        out32(WANTED, 1u << SLOT);
+        out32(EJECT, 1u << SLOT);
+        rig_settle();
+        assert_string_equal(rig->deleted->str, "disk ");
+        assert_null(device("disk"));
+        assert_null(blk_find("disk"));
+        g_string_truncate(rig->deleted, 0);
+    }
+}
+
+static void an_ejection_waits_for_what_is_in_flight_and_no_vcpu_does(void **state)
+{
+    enter_main();
+    plug_disk();
+    hold_one();
+    out32(EJECT, 1u << SLOT); /* retires at once */
+    assert_int_equal(in32(PRESENT) >> SLOT & 1, 0);
+    rig_settle();
+    assert_string_equal(rig->deleted->str, "");
+    refuse("device_list", "{}", "has not been found"); /* main goes on */
+    complete_all();
+    assert_string_equal(rig->deleted->str, "disk ");
+}
+
+/* A driver's reset is under way when another vCPU ejects the device. */
+static void who_waits_for_the_device_meets_an_empty_slot(void **state)
+{
+    IoAccess status = {.size = 1};
+    enter_main();
+    plug_disk();
+    uint64_t gpa = rig->guest.common + VIRTIO_COMMON_STATUS;
+    hold_one();
+    virtio_guest_set_status(&rig->guest, 0);
+    assert_int_equal(virtio_guest_access(&rig->guest, gpa, &status), MMIO_PENDING);
+    out32(EJECT, 1u << SLOT);
+    rig_settle();
+    assert_false(completion_done(&status.waiter.done));
+    complete_all();
+    assert_string_equal(rig->deleted->str, "disk ");
+    assert_true(completion_done(&status.waiter.done));
+    assert_int_equal(virtio_guest_access(&rig->guest, gpa, &status), MMIO_DONE);
+    assert_int_equal(status.value, 0xff);
+}
+
+static void a_second_request_waits_for_a_removal_and_finds_the_id_free(void **state)
+{
+    Command add;
+    enter_main();
+    plug_disk();
+    hold_one();
+    out32(EJECT, 1u << SLOT);
+    command_start(&add, "device_add", "{'driver':'virtio-rng-pci','id':'disk','addr':'5'}");
+    assert_false(add.done);
+    complete_all();
+    assert_true(add.done);
+    assert_null(add.error);
+    assert_string_equal(device("disk")->type->name, "virtio-rng-pci");
+    assert_int_equal(in32(PRESENT) >> SLOT & 1, 1);
+    command_clear(&add);
+}
+
+/* Without function 0 it does not know of the others, and there is nothing it could eject. */
+static void what_the_guest_was_not_told_of_goes_without_its_leave(void **state)
+{
+    enter_main();
+    execute("device_add", "{'driver':'virtio-rng-pci','id':'one','addr':'6.1'}");
+    execute("device_add", "{'driver':'virtio-rng-pci','id':'two','addr':'6.2'}");
+    assert_int_equal(in32(PRESENT) >> 6 & 1, 0);
+    execute("device_del", "{'id':'one'}");
+    assert_string_equal(rig->deleted->str, "one ");
+    assert_int_equal(in32(WANTED), 0);
+    execute("device_add",
+            "{'driver':'virtio-rng-pci','id':'zero','addr':'6','multifunction':'on'}");
+    assert_int_equal(in32(PRESENT) >> 6 & 1, 1);
+    execute("device_del", "{'id':'two'}");
+    assert_int_equal(in32(WANTED), 1u << 6);
+    out32(EJECT, 1u << 6);
+    rig_settle();
+    assert_null(device("zero"));
+    assert_null(device("two"));
+}
+
+static void a_reset_is_the_guests_leave(void **state)
+{
+    enter_main();
+    plug_disk();
+    execute("device_add", "{'driver':'virtio-rng-pci','id':'stays','addr':'6'}");
+    execute("device_del", "{'id':'disk'}");
+    out32(WANTED, 1u << SLOT); /* it has seen the question, and does not answer */
+    hold_one();
+    run_state_request_reset(&rig->vm.run);
+    rig_settle();
+    assert_string_equal(rig->deleted->str, "");
+    complete_all();
+    assert_string_equal(rig->deleted->str, "disk ");
+    assert_int_equal(rig->resets, 1);
+    assert_non_null(device("stays"));
+    assert_string_equal(run_state_name(&rig->vm.run), "running");
+}
+
+static void a_reset_right_after_an_ejection_removes_once(void **state)
+{
+    enter_main();
+    plug_disk();
+    hold_one();
+    run_state_request_reset(&rig->vm.run);
+    out32(EJECT, 1u << SLOT);
+    rig_settle();
+    complete_all();
+    assert_string_equal(rig->deleted->str, "disk ");
+    assert_int_equal(rig->resets, 1);
+}
+
+static void a_device_comes_and_goes_while_the_vm_is_stopped(void **state)
+{
+    enter_main();
+    run_state_request_stop(&rig->vm.run, STOP_PAUSED);
+    rig_settle();
+    plug_disk();
+    blk_request_send(&rig->request, BLK_OUT, 0, 512);
+    rig_settle();
+    assert_int_equal(block_mem_waiting(rig->disk.node), 0);
+    run_state_request_start(&rig->vm.run);
+    rig_settle();
+    assert_int_equal(block_mem_waiting(rig->disk.node), 1); /* its queues were handed over */
+    out32(EJECT, 1u << SLOT);
+    run_state_request_stop(&rig->vm.run, STOP_PAUSED);
+    rig_settle();
+    complete_all();
+    assert_string_equal(rig->deleted->str, "disk ");
+    assert_string_equal(run_state_name(&rig->vm.run), "paused");
+}
+
+static void a_device_that_is_refused_leaves_nothing(void **state)
+{
+    enter_main();
+    const char *const bad[] = {
+        "{'driver':'virtio-blk-pci','id':'x','drive':'nothing'}",
+        "{'driver':'virtio-blk-pci','id':'x','drive':'disk','queue-size':3}",
+        "{'driver':'virtio-blk-pci','id':'x','drive':'disk','iothread':'none'}",
+        "{'driver':'virtio-blk-pci','id':'x','drive':'disk','addr':'1f'}",
+        "{'driver':'virtio-blk-pci','id':'x','drive':'disk','addr':[1]}",
+        "{'driver':'virtio-blk-pci','id':'x','drive':'disk','addr':null}",
+        "{'driver':'virtio-blk-pci','id':'x','drive':{'a':1}}",
+        "{'driver':'virtio-blk-pci','id':'x','drive':'disk','a b':1}",
+        "{'driver':'virtio-blk-pci','id':'','drive':'disk'}",
+        "{'driver':'virtio-blk-pci','id':'x','drive':'disk','packed':true}",
+        "{'driver':'','id':'x'}",
+        "{'driver':'virtserialport','id':'x'}",
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        refuse("device_add", bad[i], "");
+        assert_int_equal(rig->vm.devices->len, 0);
+        assert_null(blk_find("x"));
+        assert_int_equal(in32(PRESENT), 1u << 31); /* the bench has no host bridge */
+    }
+    plug_disk();
+}
+
+static void a_port_goes_at_once_and_with_its_device(void **state)
+{
+    enter_main();
+    FakeChardev *chardev = fake_chardev_new("c0");
+    execute("device_add", "{'driver':'virtio-serial-pci','id':'serial','addr':'5'}");
+    for (unsigned round = 0; round < 3; round++) {
+        execute("device_add", "{'driver':'virtserialport','id':'port','chardev':'c0'}");
+        refuse("device_add", "{'driver':'virtserialport','id':'two','chardev':'c0'}", "c0");
+        execute("device_del", "{'id':'/machine/peripheral/port'}");
+        assert_string_equal(rig->deleted->str, "port ");
+        g_string_truncate(rig->deleted, 0);
+    }
+    execute("device_add", "{'driver':'virtserialport','id':'port','chardev':'c0'}");
+    execute("device_add", "{'driver':'virtconsole'}");
+    out32(EJECT, 1u << SLOT);
+    rig_settle();
+    assert_string_equal(rig->deleted->str, "port ? serial ");
+    fake_chardev_free(chardev);
+}
+
+/* ---- quit ---- */
+
+static void quit_ends(ExitStatus status)
+{
+    enter_main();
+    vm_quit(&rig->vm, status);
+    rig_settle();
+    aio_context_set_virtual_time(rig->vm.ctx, aio_now_ns(rig->vm.ctx) + 6 * SECOND_NS);
+    aio_context_run(rig->vm.ctx); /* ends only by the quit */
+    assert_int_equal(rig->vm.exit_status, status);
+    complete_all();
+}
+
+static void quit_while_the_guest_was_asked(void **state)
+{
+    enter_main();
+    plug_disk();
+    hold_one();
+    execute("device_del", "{'id':'disk'}");
+    quit_ends(EXIT_STATUS_TIMEOUT);
+}
+
+static void quit_while_a_removal_waits(void **state)
+{
+    enter_main();
+    plug_disk();
+    hold_one();
+    out32(EJECT, 1u << SLOT);
+    rig_settle();
+    quit_ends(EXIT_STATUS_TIMEOUT);
+    assert_string_equal(rig->deleted->str, "disk ");
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_disk_comes_works_and_goes, set_up_fast, tear_down),
+        T(an_ejection_waits_for_what_is_in_flight_and_no_vcpu_does),
+        T(who_waits_for_the_device_meets_an_empty_slot),
+        T(a_second_request_waits_for_a_removal_and_finds_the_id_free),
+        T(what_the_guest_was_not_told_of_goes_without_its_leave),
+        T(a_reset_is_the_guests_leave),
+        T(a_reset_right_after_an_ejection_removes_once),
+        T(a_device_comes_and_goes_while_the_vm_is_stopped),
+        T(a_device_that_is_refused_leaves_nothing),
+        T(a_port_goes_at_once_and_with_its_device),
+        T(quit_while_the_guest_was_asked),
+        T(quit_while_a_removal_waits),
+    };
+    return cmocka_run_group_tests_name("vmm/vm/vm_hotplug", tests, NULL, NULL);
+}

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Jobs, main's side: life, verbs, states. */
+#include <errno.h>
+#include <string.h>
+#include "util/job/job_int.h"
+#include "util/opts/opts.h"
+#include "util/loop/sched_point.h"
+#include "util/trace_events.h"
+
+/* Main, but for main_ctx, which is set once. */
+static struct {
+    AioContext *main_ctx;
+    const JobHost *host;
+    void *opaque;
+    GPtrArray *list; /* NULL when there is none */
+} jobs;
+
+const char *const job_status_names[] = {"undefined", "created",   "running", "paused",
+                                        "ready",     "standby",   "waiting", "pending",
+                                        "aborting",  "concluded", "null",    NULL};
+G_STATIC_ASSERT(G_N_ELEMENTS(job_status_names) == JOB_STATUS_COUNT + 1);
+
+GQuark job_error_quark(void)
+{
+    return g_quark_from_static_string("skiff-job");
+}
+
+void jobs_init(AioContext *main_ctx, const JobHost *host, void *opaque)
+{
+    static const JobHost none;
+    if (jobs.list != NULL) {
+        bug_abort("the jobs' host changes while there are jobs");
+    }
+    jobs.main_ctx = main_ctx;
+    jobs.host = host != NULL ? host : &none;
+    jobs.opaque = opaque;
+}
+
+AioContext *job_main_context(void)
+{
+    return jobs.main_ctx;
+}
+
+const JobHost *job_host(void **opaque)
+{
+    *opaque = jobs.opaque;
+    return jobs.host;
+}
+
+/* ---- states ---- */
+
+#define S(status) (1u << JOB_STATUS_##status)
+
+static const unsigned job_moves[JOB_STATUS_COUNT] = {
+    [JOB_STATUS_UNDEFINED] = S(CREATED),
+    [JOB_STATUS_CREATED] = S(RUNNING) | S(ABORTING) | S(NULL),
+    [JOB_STATUS_RUNNING] = S(PAUSED) | S(READY) | S(WAITING) | S(ABORTING),
+    [JOB_STATUS_PAUSED] = S(RUNNING),
+    [JOB_STATUS_READY] = S(STANDBY) | S(WAITING) | S(ABORTING),
+    [JOB_STATUS_STANDBY] = S(READY),
+    [JOB_STATUS_WAITING] = S(PENDING) | S(ABORTING),
+    [JOB_STATUS_PENDING] = S(ABORTING) | S(CONCLUDED),
+    [JOB_STATUS_ABORTING] = S(CONCLUDED),
+    [JOB_STATUS_CONCLUDED] = S(NULL),
+};
+
+void assert_job_state(const Job *job)
+{
+    bool stands = job_status_in(job, S(PAUSED) | S(STANDBY));
+    if (stands && (!job->waiting || !job->stepping)) {
+        bug_abort("invariant 2: job '%s' is %s and stands nowhere", job->id,
+                  job_status_names[job->status]);
+    }
+    if (job->stepping && !job_status_in(job, JOB_STEPPING)) {
+        bug_abort("invariant 3: job '%s' is %s and its data step runs", job->id,
+                  job_status_names[job->status]);
+    }
+    if (job->decided && !job_status_in(job, S(PENDING) | S(ABORTING) | S(CONCLUDED) | S(NULL))) {
+        bug_abort("invariant 4: job '%s' is %s and decided already", job->id,
+                  job_status_names[job->status]);
+    }
+    if (job->decided && job->committed == (job->error != NULL)) {
+        bug_abort("invariant 6: job '%s' was %s and %s an error", job->id,
+                  job->committed ? "committed" : "aborted", job->error != NULL ? "has" : "lacks");
+    }
+}
+
+static RUNS_IN_MAIN void job_tell(const Job *job, JobEvent event)
+{
+    if (jobs.host->event != NULL) {
+        jobs.host->event(jobs.opaque, job, event);
+    }
+}
+
+static RUNS_IN_MAIN void job_move(Job *job, JobStatus to)
+{
+    JobStatus from = job->status;
+    if ((job_moves[from] & 1u << to) == 0) {
+        bug_abort("invariant 1: job '%s' moves from %s to %s", job->id, job_status_names[from],
+                  job_status_names[to]);
+    }
+    job->status = to;
+    assert_job_state(job);
+    trace_job_status(job->id, job_status_names[from], job_status_names[to]);
+    SP("job.moved", job);
+    job_tell(job, JOB_EVENT_STATUS);
+}
+
+/* ---- waiting in main ---- */
+
+static coroutine_fn RUNS_IN_MAIN void job_wait(Job *job)
+{
+    co_wait(job->waiter);
+}
+
+/* Whoever calls job_wait() next; before the state tells that it waits. */
+static coroutine_fn RUNS_IN_MAIN void job_wait_prepare(Job *job)
+{
+    job->waiter = co_arm();
+    job->waiting = true;
+}
+
+void job_wake(Job *job)
+{
+    if (job->waiting) {
+        job->waiting = false;
+        co_wake(job->waiter);
+    }
+}
+
+void job_kick(Job *job)
+{
+    if (job->stepping) {
+        aio_bh_schedule(&job->kick_bh);
+    }
+}
+
+static bool job_must_stand(const Job *job)
+{
+    return job->pause && !job->cancelled;
+}
+
+void job_stay_paused(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    Job *job = opaque;
+    while (job_must_stand(job)) {
+        job_wait_prepare(job);
+        job_move(job, job->status == JOB_STATUS_READY ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
+        job_wait(job);
+    }
+}
+
+void job_go_on(Job *job)
+{
+    if (job_status_in(job, S(PAUSED) | S(STANDBY))) {
+        job_move(job, job->status == JOB_STATUS_STANDBY ? JOB_STATUS_READY : JOB_STATUS_RUNNING);
+        job_wake(job);
+    }
+}
+
+void job_become_ready(Job *job)
+{
+    job_move(job, JOB_STATUS_READY);
+    job_tell(job, JOB_EVENT_READY);
+}
+
+/* ---- the end ---- */
+
+static void job_fail(Job *job, int ret, GError *error)
+{
+    job->ret = ret;
+    job->error = g_strdup(error != NULL ? error->message : g_strerror(-ret));
+    g_clear_error(&error);
+}
+
+/* What main makes of the data step's result. */
+static RUNS_IN_MAIN void job_judge_data_step(Job *job)
+{
+    job->pause = false; /* too late for that */
+    if (job->ret == 0 && job->cancelled) {
+        job_fail(job, -ECANCELED, NULL);
+    }
+    if (job->ret < 0) {
+        job_move(job, JOB_STATUS_ABORTING);
+        return;
+    }
+    job_move(job, JOB_STATUS_WAITING);
+    job_move(job, JOB_STATUS_PENDING);
+    if (!job->auto_finalize) {
+        job_tell(job, JOB_EVENT_PENDING);
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN void job_co_await_finalize(Job *job)
+{
+    while (job->ret == 0 && !job->auto_finalize && !job->finalize && !job->cancelled) {
+        job_wait_prepare(job);
+        job_wait(job);
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN void job_co_prepare(Job *job)
+{
+    GError *error = NULL;
+    SP("job.prepare", job);
+    int ret = 0;
+    if (!job->cancelled && job->driver->co_prepare != NULL) {
+        ret = job->driver->co_prepare(job, &error);
+    }
+    if (ret == 0 && job->cancelled) {
+        ret = -ECANCELED;
+    }
+    if (ret < 0) {
+        job_fail(job, ret, error);
+    }
+}
+
+/* Under the operation lock: once and for good. */
+static coroutine_fn RUNS_IN_MAIN void job_co_decide(Job *job)
+{
+    const JobDriver *d = job->driver;
+    if (job->ret == 0) {
+        job_co_prepare(job);
+        if (job->ret < 0) {
+            job_move(job, JOB_STATUS_ABORTING);
+        }
+    }
+    job->committed = job->ret == 0;
+    void (*decision)(Job *) = job->committed ? d->commit : d->abort;
+    if (decision != NULL) {
+        decision(job);
+    }
+    job->decided = true;
+    assert_job_state(job);
+    SP("job.decided", job);
+    if (d->co_clean != NULL) {
+        d->co_clean(job);
+    }
+}
+
+void job_leave(Job *job)
+{
+    job_move(job, JOB_STATUS_NULL);
+    g_ptr_array_remove(jobs.list, job);
+    if (jobs.list->len == 0) {
+        g_clear_pointer(&jobs.list, g_ptr_array_unref);
+    }
+    job_unref(job);
+}
+
+static RUNS_IN_MAIN void job_conclude(Job *job)
+{
+    if (job->started) {
+        job_tell(job,
+                 job->cancelled && !job->committed ? JOB_EVENT_CANCELLED : JOB_EVENT_COMPLETED);
+    }
+    job_move(job, JOB_STATUS_CONCLUDED);
+    co_queue_wake_all(&job->concluded);
+    if (job->auto_dismiss || !job->started) {
+        job_leave(job);
+    }
+}
+
+/* All of a job's life, in order. */
+void job_live(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    Job *job = opaque;
+    job_ref(job);
+    if (job->stepping) {
+        co_call_in(job->home, job_step_run, job);
+        job->stepping = false;
+        job->ret = job->step_ret;
+        job->error = g_steal_pointer(&job->step_error);
+        trace_job_data_step(job->id, job->ret);
+        co_call_in(job->home, job_step_retire, job);
+    }
+    job_judge_data_step(job);
+    job_co_await_finalize(job);
+    if (jobs.host->co_operation_begin != NULL) {
+        jobs.host->co_operation_begin(jobs.opaque);
+    }
+    job_co_decide(job);
+    if (jobs.host->co_operation_end != NULL) {
+        jobs.host->co_operation_end(jobs.opaque);
+    }
+    job_conclude(job);
+    job_unref(job);
+}
+
+/* ---- making ---- */
+
+Job *job_new(const JobDriver *driver, const JobConfig *config, void *state, GError **error)
+{
+    if (!opt_id_valid(config->id)) {
+        g_autofree char *excerpt = opt_excerpt(config->id);
+        g_set_error(error, JOB_ERROR, JOB_ERROR_ID,
+                    "Invalid job ID '%s': it begins with a letter and holds letters, digits, '-', "
+                    "'.' and '_'",
+                    excerpt);
+        return NULL;
+    }
+    if (job_find(config->id) != NULL) {
+        g_set_error(error, JOB_ERROR, JOB_ERROR_ID, "Job ID '%s' already in use", config->id);
+        return NULL;
+    }
+    Job *job = g_new0(Job, 1);
+    job->driver = driver;
+    job->home = config->home;
+    job->state = state;
+    job->id = g_strdup(config->id);
+    job->auto_finalize = !config->manual_finalize;
+    job->auto_dismiss = !config->manual_dismiss;
+    job->action = config->action;
+    job->refs = 1;
+    atomic_init(&job->speed, config->speed);
+    co_queue_init(&job->concluded);
+    aio_bh_init(&job->kick_bh, job->home, job_step_kicked, job);
+    if (jobs.list == NULL) {
+        jobs.list = g_ptr_array_new();
+    }
+    g_ptr_array_add(jobs.list, job);
+    job_move(job, JOB_STATUS_CREATED);
+    return job;
+}
+
+void job_start(Job *job)
+{
+    if (job->cancelled) {
+        return;
+    }
+    job->started = true;
+    job_move(job, JOB_STATUS_RUNNING);
+    job->stepping = true;
+    co_start(jobs.main_ctx, job_live, job);
+}
+
+void job_abandon(Job *job)
+{
+    if (!job->cancelled) { /* who cancelled it sees to its end */
+        job_leave(job);
+    }
+}
+
+void job_ref(Job *job)
+{
+    job->refs++;
+}
+
+void job_unref(Job *job)
+{
+    if (--job->refs > 0) {
+        return;
+    }
+    if (job->driver->free != NULL) {
+        job->driver->free(job->state);
+    }
+    g_free(job->id);
+    g_free(job->error);
+    g_free(job);
+}
+
+Job *job_at(unsigned index)
+{
+    return jobs.list != NULL && index < jobs.list->len ? g_ptr_array_index(jobs.list, index) : NULL;
+}
+
+Job *job_find(const char *id)
+{
+    Job *job;
+    for (unsigned i = 0; (job = job_at(i)) != NULL; i++) {
+        if (strcmp(job->id, id) == 0) {
+            return job;
+        }
+    }
+    return NULL;
+}
+
+void job_foreach(void (*fn)(const Job *job, void *opaque), void *opaque)
+{
+    Job *job;
+    for (unsigned i = 0; (job = job_at(i)) != NULL; i++) {
+        fn(job, opaque);
+    }
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Jobs, the data step's side: pause points, sleeps, progress; and what is asked of a job. */
+#include <errno.h>
+#include "util/loop/held.h"
+#include "util/job/job_int.h"
+#include "util/loop/sched_point.h"
+
+#define JOB_SECOND_NS 1000000000u
+
+/* ---- the data step, in its home context ---- */
+
+void job_step_run(void *opaque)
+{
+    Job *job = opaque;
+    enter_loop(job->home);
+    enter_coroutine();
+    GError *error = NULL;
+    int ret = job_co_pause_point(job) ? job->driver->co_run(job, &error) : -ECANCELED;
+    SP("job.step_done", job);
+    if (ret > 0 || (ret == 0 && error != NULL)) {
+        bug_abort("job '%s': its data step returned %d%s", job->id, ret,
+                  error != NULL ? " and an error" : "");
+    }
+    job->step_ret = ret;
+    if (ret < 0) {
+        job->step_error = g_strdup(error != NULL ? error->message : g_strerror(-ret));
+    }
+    g_clear_error(&error);
+}
+
+void job_step_retire(void *opaque)
+{
+    Job *job = opaque;
+    enter_loop(job->home);
+    aio_bh_cancel(&job->kick_bh);
+}
+
+static void job_step_awaken(void *opaque)
+{
+    Job *job = opaque;
+    job->sleeping = false;
+    co_wake(job->sleeper);
+}
+
+void job_step_kicked(void *opaque)
+{
+    Job *job = opaque;
+    enter_loop(job->home);
+    if (job->sleeping) {
+        aio_timer_disarm(&job->sleep_timer);
+        job_step_awaken(job);
+    }
+}
+
+bool job_co_pause_point(Job *job)
+{
+    assert_home(job->home);
+    held_assert_none("a job's pause point");
+    SP("job.pause_point", job);
+    if (job->pause && !job->cancelled) {
+        co_call_in(job_main_context(), job_stay_paused, job);
+    }
+    return !job->cancelled;
+}
+
+bool job_co_sleep_ns(Job *job, int64_t duration_ns)
+{
+    if (!job_co_pause_point(job)) {
+        return false;
+    }
+    job->sleeper = co_arm();
+    job->sleeping = true;
+    aio_timer_init(&job->sleep_timer, job->home, job_step_awaken, job);
+    aio_timer_arm(&job->sleep_timer, aio_now_ns(job->home) + duration_ns);
+    co_wait(job->sleeper);
+    return job_co_pause_point(job);
+}
+
+bool job_co_throttle(Job *job, uint64_t bytes)
+{
+    uint64_t speed = job->speed;
+    if (speed == 0) {
+        return job_co_pause_point(job);
+    }
+    double delay_ns = (double)bytes / (double)speed * JOB_SECOND_NS;
+    return job_co_sleep_ns(job, (int64_t)MIN(delay_ns, (double)(INT64_MAX / 4)));
+}
+
+static void job_ready_in_main(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    job_become_ready(opaque);
+}
+
+void job_co_ready(Job *job)
+{
+    assert_home(job->home);
+    co_call_in(job_main_context(), job_ready_in_main, job);
+}
+
+/* ---- errors of its I/O ---- */
+
+typedef struct JobIoError {
+    Job *job;
+    bool is_read;
+} JobIoError;
+
+static void job_io_error_in_main(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    const JobIoError *e = opaque;
+    Job *job = e->job;
+    void *host_opaque;
+    const JobHost *host = job_host(&host_opaque);
+    if (host->io_error != NULL) {
+        host->io_error(host_opaque, job, e->is_read, job->action);
+    }
+    if (job->action == JOB_ON_ERROR_STOP && !job->cancelled) {
+        job->io_failed = true;
+        job->pause = true;
+        job_stay_paused(job);
+    }
+}
+
+bool job_co_io_error(Job *job, bool is_read, bool *ignore)
+{
+    assert_home(job->home);
+    held_assert_none("a job's pause point");
+    JobIoError e = {.job = job, .is_read = is_read};
+    co_call_in(job_main_context(), job_io_error_in_main, &e);
+    *ignore = job->action == JOB_ON_ERROR_IGNORE;
+    return job->action != JOB_ON_ERROR_REPORT && !job->cancelled;
+}
+
+/* ---- what is asked of a job ---- */
+
+const char *job_id(const Job *job)
+{
+    return job->id;
+}
+
+const JobDriver *job_driver(const Job *job)
+{
+    return job->driver;
+}
+
+void *job_state(const Job *job)
+{
+    return job->state;
+}
+
+bool job_is_cancelled(const Job *job)
+{
+    return job->cancelled;
+}
+
+bool job_should_complete(const Job *job)
+{
+    return job->complete;
+}
+
+uint64_t job_speed(const Job *job)
+{
+    return job->speed;
+}
+
+void job_progress_set_total(Job *job, uint64_t total)
+{
+    job->progress_total = total;
+}
+
+void job_progress_add(Job *job, uint64_t done)
+{
+    job->progress += done;
+}
+
+void job_progress_get(const Job *job, uint64_t *current, uint64_t *total)
+{
+    *current = job->progress;
+    *total = job->progress_total;
+}
+
+JobStatus job_status(const Job *job)
+{
+    return job->status;
+}
+
+bool job_user_paused(const Job *job)
+{
+    return job->pause;
+}
+
+bool job_busy(const Job *job)
+{
+    return job->stepping && !job->waiting && !job->sleeping;
+}
+
+bool job_io_failed(const Job *job)
+{
+    return job->io_failed;
+}
+
+bool job_auto_finalize(const Job *job)
+{
+    return job->auto_finalize;
+}
+
+bool job_auto_dismiss(const Job *job)
+{
+    return job->auto_dismiss;
+}
+
+const char *job_error_text(const Job *job)
+{
+    return job->error;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Jobs: the verbs, and the way out. */
+#include "util/job/job_int.h"
+#include "util/trace_events.h"
+
+const char *const job_verb_names[] = {"cancel",   "pause",    "resume",  "set-speed",
+                                      "complete", "finalize", "dismiss", NULL};
+G_STATIC_ASSERT(G_N_ELEMENTS(job_verb_names) == JOB_VERB_COUNT + 1);
+
+static const unsigned job_verb_sets[JOB_VERB_COUNT] = {
+    [JOB_VERB_CANCEL] = JOB_IN(CREATED) | JOB_STEPPING | JOB_IN(WAITING) | JOB_IN(PENDING),
+    [JOB_VERB_PAUSE] = JOB_IN(CREATED) | JOB_STEPPING,
+    [JOB_VERB_RESUME] = JOB_IN(CREATED) | JOB_STEPPING,
+    [JOB_VERB_SET_SPEED] = JOB_IN(CREATED) | JOB_STEPPING,
+    [JOB_VERB_COMPLETE] = JOB_IN(READY),
+    [JOB_VERB_FINALIZE] = JOB_IN(PENDING),
+    [JOB_VERB_DISMISS] = JOB_IN(CONCLUDED),
+};
+
+bool job_verb_check(const Job *job, JobVerb verb, GError **error)
+{
+    bool legal = job_status_in(job, job_verb_sets[verb]);
+    trace_job_verb(job->id, job_verb_names[verb], legal);
+    if (!legal) {
+        g_set_error(error, JOB_ERROR, JOB_ERROR_VERB,
+                    "Job '%s' in state '%s' cannot accept command verb '%s'", job->id,
+                    job_status_names[job->status], job_verb_names[verb]);
+    }
+    return legal;
+}
+
+static bool job_refuse(GError **error, const char *why)
+{
+    g_set_error_literal(error, JOB_ERROR, JOB_ERROR_VERB, why);
+    return false;
+}
+
+bool job_cancel(Job *job, bool force, GError **error)
+{
+    if (!job_verb_check(job, JOB_VERB_CANCEL, error)) {
+        return false;
+    }
+    if (job->cancelled || job->decided) {
+        return true;
+    }
+    job->pause = false;
+    if (job->status == JOB_STATUS_CREATED || job->driver->cancel == NULL ||
+        job->driver->cancel(job, force)) {
+        job->cancelled = true;
+    }
+    if (job->status == JOB_STATUS_CREATED) {
+        co_start(job_main_context(), job_live, job);
+    } else if (job_status_in(job, JOB_IN(PAUSED) | JOB_IN(STANDBY))) {
+        job_go_on(job);
+    } else if (!job->stepping) {
+        job_wake(job);
+    }
+    job_kick(job);
+    return true;
+}
+
+bool job_pause(Job *job, GError **error)
+{
+    if (!job_verb_check(job, JOB_VERB_PAUSE, error)) {
+        return false;
+    }
+    if (job->pause) {
+        return job_refuse(error, "Job is already paused");
+    }
+    job->pause = true;
+    job_kick(job);
+    return true;
+}
+
+bool job_resume(Job *job, GError **error)
+{
+    if (!job_verb_check(job, JOB_VERB_RESUME, error)) {
+        return false;
+    }
+    if (!job->pause) {
+        return job_refuse(error, "Can't resume a job that was not paused");
+    }
+    job->pause = false;
+    job->io_failed = false;
+    job_go_on(job);
+    job_kick(job);
+    return true;
+}
+
+bool job_complete(Job *job, GError **error)
+{
+    if (!job_verb_check(job, JOB_VERB_COMPLETE, error)) {
+        return false;
+    }
+    if (job->cancelled || !job->driver->can_complete) {
+        g_set_error(error, JOB_ERROR, JOB_ERROR_VERB,
+                    "The active block job '%s' cannot be completed", job->id);
+        return false;
+    }
+    job->complete = true;
+    job_kick(job);
+    return true;
+}
+
+bool job_set_speed(Job *job, uint64_t speed, GError **error)
+{
+    if (!job_verb_check(job, JOB_VERB_SET_SPEED, error)) {
+        return false;
+    }
+    job->speed = speed;
+    job_kick(job);
+    return true;
+}
+
+bool job_dismiss(Job *job, GError **error)
+{
+    if (!job_verb_check(job, JOB_VERB_DISMISS, error)) {
+        return false;
+    }
+    job_leave(job);
+    return true;
+}
+
+bool job_co_finalize(Job *job, GError **error)
+{
+    if (!job_verb_check(job, JOB_VERB_FINALIZE, error)) {
+        return false;
+    }
+    if (job->finalize || job->auto_finalize || job->cancelled) {
+        return job_refuse(error, "The job is being finalized already");
+    }
+    job->finalize = true;
+    job_ref(job);
+    job_wake(job);
+    co_queue_wait(&job->concluded, "a job's end");
+    job_unref(job);
+    return true;
+}
+
+/* ---- the way out ---- */
+
+void jobs_cancel_all(void)
+{
+    Job *job;
+    for (unsigned i = 0; (job = job_at(i)) != NULL; i++) {
+        if (job_status_in(job, job_verb_sets[JOB_VERB_CANCEL])) {
+            job_cancel(job, true, NULL);
+        }
+    }
+}
+
+/* A job that has begun to live and has not concluded, or NULL. */
+static RUNS_IN_MAIN Job *job_under_way(void)
+{
+    Job *job;
+    for (unsigned i = 0; (job = job_at(i)) != NULL; i++) {
+        if (!job_status_in(job, JOB_IN(CONCLUDED)) && (job->started || job->cancelled)) {
+            return job;
+        }
+    }
+    return NULL;
+}
+
+void jobs_co_settle(void)
+{
+    Job *job;
+    while ((job = job_under_way()) != NULL) {
+        co_queue_wait(&job->concluded, "a job's end");
+    }
+}

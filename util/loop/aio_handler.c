@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An event loop's handlers: what epoll watches for them, and what is called when it is ready. */
+#include <errno.h>
+#include <sys/epoll.h>
+#include "util/loop/aio_int.h"
+
+static void aio_handler_apply(AioHandler *h, uint32_t events)
+{
+    if (h->always_ready) {
+        h->ctx->always_ready += (events != 0) - (h->events != 0);
+        h->events = events;
+        return;
+    }
+    struct epoll_event ev = {.events = events, .data.ptr = h};
+    int op = !h->in_epoll ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    if (events == 0) {
+        if (h->in_epoll) {
+            epoll_ctl(h->ctx->epoll_fd, EPOLL_CTL_DEL, h->fd, NULL);
+            h->in_epoll = false;
+        }
+    } else if (epoll_ctl(h->ctx->epoll_fd, op, h->fd, &ev) == 0) {
+        h->in_epoll = true;
+    } else if (errno == EPERM) { /* a regular file is always ready */
+        h->always_ready = true;
+        h->ctx->always_ready++;
+    } else {
+        bug_abort("epoll_ctl on fd %d of '%s': %s", h->fd, h->ctx->name, g_strerror(errno));
+    }
+    h->events = events;
+}
+
+AioHandler *aio_handler_add(AioContext *ctx, int fd, const AioHandlerOps *ops, void *opaque)
+{
+    assert_home(ctx);
+    AioHandler *h = g_new0(AioHandler, 1);
+    *h = (AioHandler){.ctx = ctx, .fd = fd, .ops = ops, .opaque = opaque, .next = ctx->handlers};
+    if (ctx->handlers != NULL) {
+        ctx->handlers->prev = h;
+    }
+    ctx->handlers = h;
+    if (ops->poll != NULL) {
+        ctx->pollers++;
+        if (ctx->polling && ops->poll_begin != NULL) {
+            ops->poll_begin(opaque);
+        }
+    }
+    aio_handler_watch(h, ops->readable != NULL, ops->writable != NULL);
+    return h;
+}
+
+void aio_handler_watch(AioHandler *h, bool readable, bool writable)
+{
+    assert_home(h->ctx);
+    uint32_t events = (readable ? EPOLLIN : 0) | (writable ? EPOLLOUT : 0);
+    h->hung_up = h->hung_up && !readable;
+    if (h->ops->hangup != NULL && !readable && !h->hung_up) {
+        events |= EPOLLRDHUP;
+    }
+    if (h->fd >= 0 && events != h->events) {
+        aio_handler_apply(h, events);
+    }
+}
+
+void aio_handler_remove(AioHandler *h)
+{
+    if (h == NULL) {
+        return;
+    }
+    AioContext *ctx = h->ctx;
+    assert_home(ctx);
+    if (h->in_epoll) {
+        epoll_ctl(ctx->epoll_fd, EPOLL_CTL_DEL, h->fd, NULL);
+    }
+    ctx->always_ready -= h->always_ready && h->events != 0;
+    if (h->ops->poll != NULL) {
+        ctx->pollers--;
+        if (ctx->polling && h->ops->poll_end != NULL) {
+            h->ops->poll_end(h->opaque);
+        }
+    }
+    if (h->next != NULL) {
+        h->next->prev = h->prev;
+    }
+    if (h->prev != NULL) {
+        h->prev->next = h->next;
+    } else {
+        ctx->handlers = h->next;
+    }
+    h->dead = true;
+    if (!ctx->running) {
+        g_free(h);
+        return;
+    }
+    /* `next` stays: it leads a walk that stands on @h back to handlers that live. */
+    h->dead_next = ctx->dead;
+    ctx->dead = h;
+}
+
+void aio_handlers_reap(AioContext *ctx)
+{
+    while (ctx->dead != NULL) {
+        AioHandler *h = ctx->dead;
+        ctx->dead = h->dead_next;
+        g_free(h);
+    }
+}
+
+bool aio_handler_dispatch(AioHandler *h, uint32_t events)
+{
+    bool called = false;
+    if ((events & (EPOLLIN | EPOLLERR | EPOLLHUP)) != 0 && (h->events & EPOLLIN) != 0 && !h->dead) {
+        h->ops->readable(h->opaque);
+        called = true;
+    }
+    if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0 && !h->dead &&
+        (h->events & EPOLLOUT) != 0) {
+        h->ops->writable(h->opaque);
+        called = true;
+    }
+    if ((events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0 && !h->dead &&
+        (h->events & EPOLLRDHUP) != 0) {
+        h->hung_up = true;
+        aio_handler_apply(h, h->events & ~(uint32_t)EPOLLRDHUP);
+        h->ops->hangup(h->opaque);
+        called = true;
+    }
+    return called;
+}
+
+void aio_handlers_flush(AioContext *ctx)
+{
+    for (AioHandler *h = ctx->handlers; h != NULL; h = h->next) {
+        if (!h->dead && h->ops->flush != NULL) {
+            h->ops->flush(h->opaque);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* AioContext's inside, for the event loop, timers and coroutines in util/ only. */
+#ifndef SKIFF_UTIL_LOOP_AIO_INT_H
+#define SKIFF_UTIL_LOOP_AIO_INT_H
+
+#include <stdatomic.h>
+#include "util/loop/aio.h"
+
+struct Coroutine;
+
+typedef struct AioExitHook {
+    void (*fn)(void *opaque);
+    void *opaque;
+    struct AioExitHook *next;
+} AioExitHook;
+
+/*
+ * Invariants
+ *   1. Everything but `incoming_*`, `sleeping` and `quit` is touched by the owner only.
+ *   2. Whoever pushes onto an incoming stack and then finds `sleeping` set writes wake_fd; the
+ * owner sets `sleeping`, then looks at the stacks once more, and only then blocks. One of the two
+ * sees the other.
+ *   3. What was pushed may run, and the context be freed after it, before the pusher has left: it
+ * is a visitor from before the push until its last touch.
+ *   4. A removed handler stays allocated until the batch of events that may name it is over.
+ */
+struct AioContext {
+    const char *name;
+    const void *_Atomic owner; /* thread identity; NULL until an iothread adopts the context */
+    int epoll_fd;
+    int wake_fd;
+    _Atomic bool sleeping;
+    _Atomic unsigned visitors; /* threads in the middle of a push; freeing waits for them */
+    _Atomic bool quit;
+    bool running; /* a turn is on the stack */
+
+    AioBh *_Atomic incoming_bh;
+    struct Coroutine *_Atomic incoming_co;
+    AioBh *_Atomic bh_head, *_Atomic *bh_tail;
+    struct Coroutine *co_head, **co_tail;
+
+    AioHandler *handlers;
+    AioHandler *dead;
+    unsigned pollers;      /* handlers with ops->poll */
+    unsigned always_ready; /* watched regular files: epoll does not take them */
+
+    AioTimer **heap; /* 1-based */
+    unsigned heap_count, heap_size;
+    bool virtual_time;
+    int64_t virtual_now_ns;
+    int64_t batch_now_ns; /* 0: the clock was not read since the last look for work */
+
+    int64_t poll_max_ns, poll_ns;
+    unsigned turns_without_epoll;
+    bool polling; /* poll_begin called, poll_end not yet */
+    AioExitHook *exit_hooks;
+};
+
+struct AioHandler {
+    AioContext *ctx;
+    int fd;
+    const AioHandlerOps *ops;
+    void *opaque;
+    uint32_t events; /* what epoll watches */
+    bool in_epoll;
+    bool always_ready; /* a regular file */
+    bool hung_up;      /* ops->hangup was called, and `readable` not watched since */
+    bool dead;
+    AioHandler *next, *prev;
+    AioHandler *dead_next;
+};
+
+/* A context nobody owns yet, and how its thread takes it. */
+AioContext *aio_context_new_unowned(const char *name, GError **error) ANY_THREAD;
+void aio_context_adopt(AioContext *ctx) ANY_THREAD;
+/* One that nobody has taken, nor used. */
+void aio_context_free_unowned(AioContext *ctx) ANY_THREAD;
+
+/* Calls what @events (EPOLL*) and the handler's wishes have in common; true when something was
+ * called. Owner. */
+bool aio_handler_dispatch(AioHandler *h, uint32_t events) ANY_THREAD;
+/* Before the owner may block: what handlers have gathered goes out. */
+void aio_handlers_flush(AioContext *ctx) ANY_THREAD;
+/* Frees the removed ones: no event that names them is left. */
+void aio_handlers_reap(AioContext *ctx) ANY_THREAD;
+
+/* Wakes the owner if it sleeps. */
+void aio_context_notify(AioContext *ctx) ANY_THREAD;
+/* Puts @co on the ready list. */
+void aio_ready_push(AioContext *ctx, struct Coroutine *co) ANY_THREAD;
+
+/* Run what is pending, within the turn's budget; true when something ran. Owner. */
+bool aio_bh_run(AioContext *ctx) ANY_THREAD;
+bool aio_ready_run(AioContext *ctx) ANY_THREAD;
+
+/* timers */
+int64_t aio_clock_ns(void) ANY_THREAD; /* CLOCK_MONOTONIC, also under virtual time */
+int64_t aio_timers_next_ns(const AioContext *ctx) ANY_THREAD; /* INT64_MAX: none */
+bool aio_timers_run(AioContext *ctx) ANY_THREAD;
+
+/* coroutine.c: enters a ready coroutine; the intrusive link of the ready lists. */
+void coroutine_resume(struct Coroutine *co) ANY_THREAD;
+struct Coroutine **coroutine_link(struct Coroutine *co) ANY_THREAD;
+
+#endif

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "util/loop/coroutine.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "util/loop/aio_int.h"
+#include "util/loop/held_int.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#define CO_ASAN 1
+#endif
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#define CO_TSAN 1
+#endif
+
+#if defined(CO_ASAN) || defined(CO_TSAN)
+#define CO_STACK_SIZE ((size_t)1 << 20) /* instrumented frames are large */
+#else
+#define CO_STACK_SIZE ((size_t)256 << 10) /* virtual: only touched pages cost memory */
+#endif
+#define CO_POOL_MAX 128
+
+/* The wait word: the sequence number of the latest token above two bits of state. */
+enum { CO_IDLE, CO_ARMED, CO_WAITING, CO_WOKEN };
+#define CO_WORD(sequence, state) (((uint64_t)(sequence) << 2) | (state))
+
+typedef struct CoStack {
+    uint8_t *base; /* lowest address: a guard page */
+    void *sp;      /* where the coroutine left off */
+#ifdef CO_TSAN
+    void *fiber;
+#endif
+} CoStack;
+
+struct Coroutine {
+    _Atomic uint64_t wait_word;
+    Coroutine *link; /* ready list, the thread's pool, or the free list */
+    AioContext *ctx;
+    CoroutineEntry *entry;
+    void *opaque;
+    CoStack stack; /* base NULL: has none yet */
+    HeldSet held;
+    bool finished;
+    Coroutine *next_made; /* fixed: the list of all there are */
+};
+
+typedef struct CoThread {
+    Coroutine *current;
+    void *loop_sp;
+    Coroutine
+        *pool; /* finished ones, with their stacks: each stands at the end of co_main()'s loop */
+    unsigned pool_count;
+    bool cleanup_registered;
+#ifdef CO_ASAN
+    void *loop_fake_stack;
+    const void *loop_stack_bottom;
+    size_t loop_stack_size;
+#endif
+#ifdef CO_TSAN
+    void *loop_fiber;
+#endif
+} CoThread;
+
+static __thread CoThread co_thread;
+static pthread_key_t co_thread_key;
+static pthread_once_t co_thread_once = PTHREAD_ONCE_INIT;
+
+/* Coroutine structs are reused, never freed: a wake that comes too late is told apart by its
+ * sequence number. */
+static pthread_mutex_t co_free_lock = PTHREAD_MUTEX_INITIALIZER;
+static Coroutine *co_free_list;
+/* Every struct that was ever made, newest first, for vmm/skiff-gdb.py: it finds here what waits. */
+static Coroutine *co_made;
+
+extern void co_switch(void **save_sp, void *load_sp);
+extern void co_trampoline(void);
+void co_main(Coroutine *co);
+
+/* ---- stacks ---- */
+
+static void co_free_push(Coroutine *co)
+{
+    pthread_mutex_lock(&co_free_lock);
+    co->link = co_free_list;
+    co_free_list = co;
+    pthread_mutex_unlock(&co_free_lock);
+}
+
+static void co_stack_destroy(CoStack *s)
+{
+#ifdef CO_ASAN
+    /* What frames left poisoned would be laid to whoever maps these addresses next. */
+    __asan_unpoison_memory_region(s->base, CO_STACK_SIZE);
+#endif
+#ifdef CO_TSAN
+    __tsan_destroy_fiber(s->fiber);
+#endif
+    munmap(s->base, CO_STACK_SIZE);
+    *s = (CoStack){0};
+}
+
+static void co_thread_exit(void *opaque)
+{
+    CoThread *t = opaque;
+    while (t->pool != NULL) {
+        Coroutine *co = t->pool;
+        t->pool = co->link;
+        co_stack_destroy(&co->stack);
+        co_free_push(co);
+    }
+    t->pool_count = 0;
+}
+
+static void co_thread_make_key(void)
+{
+    pthread_key_create(&co_thread_key, co_thread_exit);
+}
+
+/* Lays out a first frame from which co_switch() "returns" into co_trampoline with the coroutine in
+ * rbx. */
+static void co_stack_prepare(CoStack *s, Coroutine *co)
+{
+    void **sp = (void **)(void *)(s->base + CO_STACK_SIZE);
+    sp -= 2; /* the trampoline finds the stack 16-byte aligned for its call of co_main */
+    *--sp = (void *)(uintptr_t)co_trampoline;
+    *--sp = NULL; /* rbp */
+    *--sp = co;   /* rbx */
+    for (int i = 0; i < 4; i++) {
+        *--sp = NULL; /* r12..r15 */
+    }
+    s->sp = sp;
+}
+
+static void co_stack_create(Coroutine *co)
+{
+    CoThread *t = &co_thread;
+    if (!t->cleanup_registered) {
+        pthread_once(&co_thread_once, co_thread_make_key);
+        pthread_setspecific(co_thread_key, t);
+        t->cleanup_registered = true;
+    }
+    CoStack *s = &co->stack;
+    s->base = mmap(NULL, CO_STACK_SIZE, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+    if (s->base == MAP_FAILED || mprotect(s->base, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) != 0) {
+        g_error("out of memory for a coroutine's stack");
+    }
+#ifdef CO_TSAN
+    s->fiber = __tsan_create_fiber(0);
+#endif
+    co_stack_prepare(s, co);
+}
+
+/* ---- switching ---- */
+
+static void co_switch_in(Coroutine *co)
+{
+    CoThread *t = &co_thread;
+    t->current = co;
+    held_switch(&co->held);
+#ifdef CO_ASAN
+    __sanitizer_start_switch_fiber(&t->loop_fake_stack, co->stack.base, CO_STACK_SIZE);
+#endif
+#ifdef CO_TSAN
+    t->loop_fiber = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(co->stack.fiber, 0);
+#endif
+    co_switch(&t->loop_sp, co->stack.sp);
+#ifdef CO_ASAN
+    __sanitizer_finish_switch_fiber(t->loop_fake_stack, NULL, NULL);
+#endif
+    held_switch(NULL);
+    t->current = NULL;
+}
+
+static void co_switched_in(void)
+{
+#ifdef CO_ASAN
+    CoThread *t = &co_thread;
+    __sanitizer_finish_switch_fiber(NULL, &t->loop_stack_bottom, &t->loop_stack_size);
+#endif
+}
+
+/* Back to the loop. */
+static void co_switch_out(Coroutine *co)
+{
+    CoThread *t = &co_thread;
+#ifdef CO_ASAN
+    void *fake_stack = NULL;
+    __sanitizer_start_switch_fiber(&fake_stack, t->loop_stack_bottom, t->loop_stack_size);
+#endif
+#ifdef CO_TSAN
+    __tsan_switch_to_fiber(t->loop_fiber, 0);
+#endif
+    co_switch(&co->stack.sp, t->loop_sp);
+#ifdef CO_ASAN
+    __sanitizer_finish_switch_fiber(fake_stack, &t->loop_stack_bottom, &t->loop_stack_size);
+#endif
+}
+
+/* Runs one entry after another, as the coroutine is taken from the pool again and again. */
+NO_THREAD_SAFETY_ANALYSIS void co_main(Coroutine *co)
+{
+    co_switched_in();
+    for (;;) {
+        co->entry(co->opaque);
+        if (co->held.count != 0) {
+            bug_abort("a coroutine ends while holding '%s'", co->held.things[0].name);
+        }
+        co->finished = true;
+        co_switch_out(co);
+    }
+}
+
+static void co_release(Coroutine *co)
+{
+    CoThread *t = &co_thread;
+    if (t->pool_count < CO_POOL_MAX) {
+        co->link = t->pool;
+        t->pool = co;
+        t->pool_count++;
+        return;
+    }
+    co_stack_destroy(&co->stack);
+    co_free_push(co);
+}
+
+void coroutine_resume(Coroutine *co)
+{
+    if (co_thread.current != NULL) {
+        bug_abort("a coroutine is resumed from inside a coroutine");
+    }
+    assert_home(co->ctx);
+    held_assert_thread_none("enter a coroutine");
+    if (co->stack.base == NULL) {
+        co_stack_create(co);
+    }
+    co_switch_in(co);
+    if (co->finished) {
+        co_release(co);
+    }
+}
+
+Coroutine **coroutine_link(Coroutine *co)
+{
+    return &co->link;
+}
+
+/* ---- starting ---- */
+
+static Coroutine *co_make(void)
+{
+    Coroutine *co = g_new0(Coroutine, 1);
+    pthread_mutex_lock(&co_free_lock);
+    co->next_made = co_made;
+    co_made = co;
+    pthread_mutex_unlock(&co_free_lock);
+    return co;
+}
+
+/* For its own context a thread takes one of its pool, stack and all; for another's, a bare one. */
+static Coroutine *co_take(AioContext *ctx)
+{
+    CoThread *t = &co_thread;
+    Coroutine *co = t->pool;
+    if (co != NULL && aio_context_is_home(ctx)) {
+        t->pool = co->link;
+        t->pool_count--;
+        return co;
+    }
+    pthread_mutex_lock(&co_free_lock);
+    co = co_free_list;
+    if (co != NULL) {
+        co_free_list = co->link;
+    }
+    pthread_mutex_unlock(&co_free_lock);
+    return co != NULL ? co : co_make();
+}
+
+static Coroutine *co_new(AioContext *ctx, CoroutineEntry *entry, void *opaque)
+{
+    Coroutine *co = co_take(ctx);
+    co->link = NULL;
+    co->ctx = ctx;
+    co->entry = entry;
+    co->opaque = opaque;
+    co->finished = false;
+    return co;
+}
+
+void co_start(AioContext *ctx, CoroutineEntry *entry, void *opaque)
+{
+    aio_ready_push(ctx, co_new(ctx, entry, opaque));
+}
+
+void co_start_now(AioContext *ctx, CoroutineEntry *entry, void *opaque)
+{
+    assert_home(ctx);
+    Coroutine *co = co_new(ctx, entry, opaque);
+    if (in_coroutine()) {
+        aio_ready_push(ctx, co);
+    } else {
+        coroutine_resume(co);
+    }
+}
+
+bool in_coroutine(void)
+{
+    return co_thread.current != NULL;
+}
+
+Coroutine *co_self(void)
+{
+    return co_thread.current;
+}
+
+AioContext *co_context(const Coroutine *co)
+{
+    return co->ctx;
+}
+
+/* ---- waiting ---- */
+
+CoToken co_arm(void)
+{
+    Coroutine *co = co_self();
+    uint64_t word = atomic_load_explicit(&co->wait_word, memory_order_relaxed);
+    if ((word & 3) != CO_IDLE) {
+        bug_abort("a second token is armed while the first is not yet waited for");
+    }
+    CoToken token = {.co = co, .sequence = (uint32_t)(word >> 2) + 1};
+    atomic_store_explicit(&co->wait_word, CO_WORD(token.sequence, CO_ARMED), memory_order_release);
+    return token;
+}
+
+void co_wait(CoToken token)
+{
+    Coroutine *co = co_self();
+    if (token.co != co) {
+        bug_abort("a coroutine waits by another's token");
+    }
+    held_assert_may_yield("co_wait");
+    uint64_t expected = CO_WORD(token.sequence, CO_ARMED);
+    if (atomic_compare_exchange_strong(&co->wait_word, &expected,
+                                       CO_WORD(token.sequence, CO_WAITING))) {
+        co_switch_out(co);
+        expected = atomic_load(&co->wait_word);
+    }
+    if (expected != CO_WORD(token.sequence, CO_WOKEN)) {
+        bug_abort("a coroutine goes on without having been woken");
+    }
+    atomic_store_explicit(&co->wait_word, CO_WORD(token.sequence, CO_IDLE), memory_order_relaxed);
+}
+
+void co_wake(CoToken token)
+{
+    uint64_t woken = CO_WORD(token.sequence, CO_WOKEN);
+    uint64_t old = atomic_load(&token.co->wait_word);
+    do {
+        if (old != CO_WORD(token.sequence, CO_ARMED) &&
+            old != CO_WORD(token.sequence, CO_WAITING)) {
+            bug_abort("a coroutine is woken twice, or by an old token");
+        }
+    } while (!atomic_compare_exchange_weak(&token.co->wait_word, &old, woken));
+    if ((old & 3) == CO_WAITING) {
+        aio_ready_push(token.co->ctx, token.co);
+    }
+}

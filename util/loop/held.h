@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Held things and their ranks.
+ *
+ * Whatever can make somebody else wait (a lock, the VM operation lock, a drained section, a parked
+ * vCPU, a join) is registered here while it is held. Taking a thing whose rank is not above
+ * everything held already, or blocking the thread while holding anything, aborts with the stacks of
+ * both places. The ranks are the lock order; there is no other list.
+ *
+ * The set belongs to the coroutine that runs, or to the thread when none does: what a coroutine
+ * holds across a yield is not held by the loop that goes on meanwhile.
+ */
+#ifndef SKIFF_UTIL_LOOP_HELD_H
+#define SKIFF_UTIL_LOOP_HELD_H
+
+#include "util/loop/thread.h"
+
+typedef enum HeldRank {
+    RANK_OPERATION = 1, /* the VM operation lock */
+    RANK_RUN_STATE,     /* a run-state transition; parked vCPUs */
+    RANK_DRAINED,       /* a drained section */
+    RANK_BQL,           /* the big lock; device registers, maps, routes */
+    RANK_QUEUE,         /* a virtqueue's or channel's own lock; irq gates */
+    RANK_CONTEXT,       /* an AioContext's internals */
+    RANK_NODE,          /* a block node's CoMutex */
+    RANK_LOG,           /* log and trace sinks */
+} HeldRank;
+
+/* @thing identifies, @name describes (static or outliving the hold). Several of one rank may be
+ * held only when @nestable. */
+void held_push(HeldRank rank, const void *thing, const char *name, bool nestable) ANY_THREAD;
+void held_pop(HeldRank rank, const void *thing) ANY_THREAD;
+bool held_has(const void *thing) ANY_THREAD;
+/* The calling thread is about to block outside its loop's epoll: aborts when it holds anything. */
+void held_assert_none(const char *about_to) ANY_THREAD;
+/* The calling coroutine is about to yield: what is a thread's lock (BQL, queue, context, log) must
+ * not be held. */
+void held_assert_may_yield(const char *about_to) ANY_THREAD;
+/* Prints what the caller holds, one line each, to stderr. */
+void held_dump(void) ANY_THREAD;
+
+/* A mutex that knows its rank. Held for a few instructions or one ioctl; never across a wait. */
+typedef struct SKIFF_TSA(capability("mutex")) RankMutex {
+    pthread_mutex_t mutex;
+    HeldRank rank;
+    const char *name;
+} RankMutex;
+
+void rank_mutex_init(RankMutex *m, HeldRank rank, const char *name) ANY_THREAD;
+void rank_mutex_destroy(RankMutex *m) ANY_THREAD;
+void rank_mutex_lock(RankMutex *m) ANY_THREAD SKIFF_TSA(acquire_capability(*m));
+void rank_mutex_unlock(RankMutex *m) ANY_THREAD SKIFF_TSA(release_capability(*m));
+
+/*
+ * The big lock (BQL). It guards device registers, address maps, PCI config and interrupt routes,
+ * nothing else. Taken by vCPU threads around one register access and by main around the device part
+ * of a control step. An iothread, worker or migration thread that tries aborts. A coroutine that
+ * would yield with it aborts.
+ */
+extern RankMutex bql;
+#define BQL_HELD SKIFF_TSA(requires_capability(bql))
+void bql_lock(void) SKIFF_TSA(acquire_capability(bql));
+void bql_unlock(void) SKIFF_TSA(release_capability(bql));
+bool bql_held(void) ANY_THREAD;
+/* For callbacks that run under the lock: aborts unless the caller holds it, and tells clang. */
+void assert_bql(void) SKIFF_TSA(assert_capability(bql));
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who waits for whom.
+ *
+ * Every wait of the product (a CoMutex, a Completion, a drain, parking) is entered here for as long
+ * as it lasts. A wait that closes a cycle aborts at once and names the cycle. The watchdog reports
+ * waits older than its limit. An entity is a thread or a coroutine, named by a pointer; 0 costs
+ * nothing but a short list operation.
+ */
+#ifndef SKIFF_UTIL_LOOP_WAITGRAPH_H
+#define SKIFF_UTIL_LOOP_WAITGRAPH_H
+
+#include <stdint.h>
+#include <stdbool.h>
+#include "util/loop/thread.h"
+
+typedef struct WaitRecord {
+    struct WaitRecord *next, *prev;
+    const void *waiter; /* the coroutine, or the thread's identity */
+    const void *holder; /* who is expected to end the wait; NULL when it is the kernel or nobody in
+                           particular */
+    const char *what;   /* "operation lock", "drain of disk0" */
+    char waiter_name[32];
+    int64_t since_ns;
+    bool reported;
+} WaitRecord;
+
+/* The identity of what runs now: the coroutine if there is one, else the thread. */
+const void *wait_self(void) ANY_THREAD;
+void wait_begin(WaitRecord *w, const void *holder, const char *what) ANY_THREAD;
+/* The thing changed hands while we wait. */
+void wait_set_holder(WaitRecord *w, const void *holder) ANY_THREAD;
+void wait_end(WaitRecord *w) ANY_THREAD;
+/* Starts the watchdog thread: every second it prints waits that are older than @limit_ns, once
+ * each. */
+void wait_watchdog_start(int64_t limit_ns) ANY_THREAD;
+/* One line per wait older than @limit_ns is printed; returns how many there are. */
+unsigned wait_report(int64_t now_ns, int64_t limit_ns) ANY_THREAD;
+
+#endif

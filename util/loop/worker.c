@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker pool: threads for system calls that block. A job lives on the stack of the coroutine
+ * that waits for it. Threads are started as jobs find none idle, and stay: at most WORKER_LANE_MAX
+ * for each lane.
+ *
+ *   lane  ooo --room in the lane--> queue  oo --a thread is idle--> runs
+ */
+#include "util/loop/worker.h"
+#include <errno.h>
+#include <stdio.h>
+
+typedef struct WorkerJob {
+    int (*fn)(void *opaque);
+    void *opaque;
+    int result;
+    WorkerLane *lane;
+    CoToken waiter;
+    struct WorkerJob *next;
+} WorkerJob;
+
+static pthread_mutex_t worker_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t worker_wanted = PTHREAD_COND_INITIALIZER;
+static WorkerJob *worker_head, *worker_tail;
+static unsigned worker_count, worker_queued;
+static unsigned worker_idle; /* threads that take, or are about to take, the next job */
+/* Jobs that wait in their lanes; for skiff-gdb.py. */
+static __attribute__((used)) unsigned worker_held;
+static WorkerLane worker_common;
+
+static void worker_append(WorkerJob **head, WorkerJob **tail, WorkerJob *job)
+{
+    job->next = NULL;
+    if (*head == NULL) {
+        *head = job;
+    } else {
+        (*tail)->next = job;
+    }
+    *tail = job;
+}
+
+static void *worker_run(void *opaque);
+
+/* Called with the lock, which thread creation does not wait on. False + errno. */
+static bool worker_start_one(void)
+{
+    char name[16];
+    snprintf(name, sizeof(name), "worker/%u", worker_count);
+    pthread_t thread;
+    if (!thread_start(&thread, THREAD_WORKER, name, worker_run, NULL)) {
+        return false;
+    }
+    pthread_detach(thread);
+    worker_count++;
+    worker_idle++;
+    return true;
+}
+
+bool worker_pool_start(GError **error)
+{
+    pthread_mutex_lock(&worker_lock);
+    bool ok = worker_count > 0 || worker_start_one();
+    int err = errno;
+    pthread_mutex_unlock(&worker_lock);
+    if (!ok) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(err),
+                    "cannot start a worker thread: %s", g_strerror(err));
+    }
+    return ok;
+}
+
+/* Called with the lock. */
+static void worker_enqueue(WorkerJob *job)
+{
+    job->lane->running++;
+    worker_append(&worker_head, &worker_tail, job);
+    worker_queued++;
+    if (worker_queued > worker_idle && !worker_start_one() && worker_count == 0) {
+        g_error("cannot start a worker thread");
+    }
+    pthread_cond_signal(&worker_wanted);
+}
+
+static WorkerJob *worker_next_job(void)
+{
+    pthread_mutex_lock(&worker_lock);
+    while (worker_head == NULL) {
+        pthread_cond_wait(&worker_wanted, &worker_lock);
+    }
+    worker_idle--;
+    worker_queued--;
+    WorkerJob *job = worker_head;
+    worker_head = job->next;
+    pthread_mutex_unlock(&worker_lock);
+    return job;
+}
+
+/* Lets the lane's next one in: the calling thread has time for it. */
+static void worker_leave_lane(WorkerLane *lane)
+{
+    pthread_mutex_lock(&worker_lock);
+    worker_idle++;
+    lane->running--;
+    WorkerJob *next = lane->head;
+    if (next != NULL) {
+        lane->head = next->next;
+        worker_held--;
+        worker_enqueue(next);
+    }
+    pthread_mutex_unlock(&worker_lock);
+}
+
+static void *worker_run(void *opaque)
+{
+    (void)opaque;
+    for (;;) {
+        WorkerJob *job = worker_next_job();
+        thread_run_start_hook(); /* it may have been set while this thread was idle */
+        job->result = job->fn(job->opaque);
+        worker_leave_lane(job->lane);
+        co_wake(job->waiter); /* @job is gone from here on, and the lane may be */
+    }
+    return NULL;
+}
+
+int co_run_in_lane(WorkerLane *lane, int (*fn)(void *opaque), void *opaque)
+{
+    WorkerJob job = {.fn = fn, .opaque = opaque, .lane = lane, .waiter = co_arm()};
+    pthread_mutex_lock(&worker_lock);
+    if (lane->running < WORKER_LANE_MAX) {
+        worker_enqueue(&job);
+    } else {
+        worker_append(&lane->head, &lane->tail, &job);
+        worker_held++;
+    }
+    pthread_mutex_unlock(&worker_lock);
+    co_wait(job.waiter);
+    return job.result;
+}
+
+int co_run_in_worker(int (*fn)(void *opaque), void *opaque)
+{
+    return co_run_in_lane(&worker_common, fn, opaque);
+}

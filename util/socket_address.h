@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Addresses of socket chardevs: resolving, listening, connecting. Only for vmm/chardev*.c. */
+#ifndef SKIFF_UTIL_SOCKET_ADDRESS_H
+#define SKIFF_UTIL_SOCKET_ADDRESS_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include "util/loop/coroutine.h"
+
+#define SOCKET_ADDRESS_MAX 8
+
+/* As the user has it; the strings belong to the option table. */
+typedef struct SocketAddressOptions {
+    char *path;
+    bool abstract;
+    char *host, *port;
+    bool ipv4, ipv6;
+    char *fd;
+} SocketAddressOptions;
+
+/* What it means to the kernel: tried in order. */
+typedef struct SocketAddresses {
+    struct {
+        struct sockaddr_storage address;
+        socklen_t length;
+    } list[SOCKET_ADDRESS_MAX];
+    unsigned count;
+    int given_fd; /* -1: none */
+    bool server;
+    char *name;        /* "tcp:host:port" */
+    char *unlink_path; /* bound by us */
+} SocketAddresses;
+
+/* An attempt to connect that can be cancelled. Zeroed, but for @ctx. */
+typedef struct SocketConnect {
+    AioContext *ctx;
+    AioHandler *handler;
+    CoToken waiter;
+    bool waiting, cancelled;
+} SocketConnect;
+
+/* Looks names up in a worker. Sets @addresses also when it fails: clear it either way. */
+bool socket_co_resolve(const SocketAddressOptions *options, bool server, SocketAddresses *addresses,
+                       GError **error) coroutine_fn RUNS_IN_MAIN;
+void socket_addresses_clear(SocketAddresses *addresses) ANY_THREAD;
+/* A listening socket (not blocking) or -1. A UNIX socket left by a dead process is replaced, one
+ * that somebody listens on is not. */
+int socket_listen(SocketAddresses *addresses, GError **error) RUNS_IN_MAIN;
+/* Removes the UNIX socket that socket_listen() has made. Async-signal-safe. */
+void socket_unlink(const SocketAddresses *addresses) ANY_THREAD;
+/* "tcp:127.0.0.1:4444,server=on" of a listening socket. Owned by the caller. */
+char *socket_listen_name(int fd, const SocketAddresses *addresses) RUNS_IN_MAIN;
+/* A connected socket (not blocking) or -1. */
+int socket_co_connect(const SocketAddresses *addresses, SocketConnect *connect, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+void socket_connect_cancel(SocketConnect *connect) RUNS_IN_MAIN;
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What differs between architectures. vmm/x86_64/ implements it; the rest of vmm/ knows no
+ * architecture.
+ */
+#ifndef SKIFF_VMM_ARCH_ARCH_H
+#define SKIFF_VMM_ARCH_ARCH_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include "vmm/boot/boot.h"
+#include "vmm/kvm/kvm.h"
+
+typedef struct Vcpu Vcpu;
+typedef struct ArchVcpu ArchVcpu; /* what the architecture keeps per vCPU */
+
+#if defined(__x86_64__)
+#define ARCH_NAME "x86_64" /* QEMU's SysEmuTarget */
+#define ARCH_MAX_FIXED_ROUTES 64
+#define ARCH_FIRST_MSI_GSI 24
+#define ARCH_ELF_MACHINE 62 /* EM_X86_64 */
+#include "vmm/arch/x86_64/page_walk.h"
+#else
+#error "no such board"
+#endif
+
+/* In the VM, after KVM_CREATE_VM: interrupt controllers and timers. */
+bool arch_vm_init(Kvm *kvm, GError **error) ANY_THREAD;
+/* Routes of the interrupt controllers' pins; returns how many of ARCH_MAX_FIXED_ROUTES. */
+unsigned arch_fixed_routes(struct kvm_irq_routing_entry *entries) ANY_THREAD;
+
+/* The VM's own chips (interrupt controllers, timers, clock) back to power-on. vCPUs are parked. */
+bool arch_vm_reset(Kvm *kvm, GError **error) ANY_THREAD;
+/* The guest's clock stands while the VM is stopped. */
+void arch_vm_clock_stop(Kvm *kvm) ANY_THREAD;
+void arch_vm_clock_start(Kvm *kvm) ANY_THREAD;
+
+/* What the vCPUs of one VM have in common. */
+typedef struct ArchCpus ArchCpus;
+
+/* In the vCPU's thread: sets up CPUID and notes the power-on state. */
+ArchVcpu *arch_vcpu_new(const ArchCpus *cpus, int vcpu_fd, unsigned index, GError **error)
+    RUNS_IN_VCPU;
+void arch_vcpu_free(ArchVcpu *v) ANY_THREAD;
+/* KVM's id for the vCPU with this index (the APIC id). */
+unsigned long arch_vcpu_id(const ArchCpus *cpus, unsigned index) ANY_THREAD;
+/* Power-on state, then @boot (NULL: the reset vector): its registers for the first vCPU, what
+ * firmware sets up on every processor for all. In the vCPU's thread. */
+bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *boot,
+                     GError **error) RUNS_IN_VCPU;
+/* The guest learns that its vCPU stood still (soft lockup watchdogs). In the vCPU's thread, before
+ * it runs again. */
+void arch_vcpu_resumed(int vcpu_fd) RUNS_IN_VCPU;
+/* Prints the registers. In the vCPU's thread. */
+void arch_vcpu_dump(int vcpu_fd, unsigned index, FILE *out) RUNS_IN_VCPU;
+/* Prints the processor's interrupt controller. In the vCPU's thread. */
+void arch_vcpu_dump_interrupts(int vcpu_fd, unsigned index, FILE *out) RUNS_IN_VCPU;
+/* By its lower-case name; "pc", "sp" and "fp" are known everywhere. False: there is no such. */
+bool arch_vcpu_get_register(int vcpu_fd, const char *name, uint64_t *value) RUNS_IN_VCPU;
+/* The board's NMI button, as this processor's interrupt controller hears it (KVM api.rst
+ * "KVM_NMI"). In the vCPU's thread. */
+bool arch_vcpu_press_nmi(int vcpu_fd, unsigned index, GError **error) RUNS_IN_VCPU;
+
+/* ---- translation of addresses: ArchPaging and ArchTranslation are the architecture's ---- */
+/* The registers it depends on. In the vCPU's thread. */
+void arch_vcpu_get_paging(int vcpu_fd, ArchPaging *paging) RUNS_IN_VCPU;
+/* What @gva stands for. False + @error: nothing, or the tables lead out of RAM. */
+bool arch_translate(const ArchPaging *paging, const GuestRam *ram, uint64_t gva, ArchTranslation *t,
+                    GError **error) ANY_THREAD;
+/* A mapping: @size bytes at @gva are those at @gpa, RAM or not. False: enough. */
+typedef bool ArchMappingFn(void *opaque, uint64_t gva, uint64_t gpa, uint64_t size);
+/* Calls @fn for every page that is mapped, by ascending address; tables outside of RAM map nothing.
+ * The tables may refer to each other in circles: at most *@tables_left are read, which counts down.
+ * False: @fn had enough, or there were more. Without paging there are no mappings. */
+bool arch_list_mappings(const ArchPaging *paging, const GuestRam *ram, uint64_t *tables_left,
+                        ArchMappingFn *fn, void *opaque) ANY_THREAD;
+
+/* ---- dumps ---- */
+/* Appends the registers as ELF notes: to @core as a core file has them (NT_PRSTATUS), to @qemu as
+ * QEMU's dumps have them besides. In the vCPU's thread. */
+void arch_vcpu_dump_notes(int vcpu_fd, unsigned index, GByteArray *core, GByteArray *qemu)
+    RUNS_IN_VCPU;
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The VM's own chips on x86-64: PICs, IOAPIC, PIT and kvmclock, all in the kernel. */
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include "util/log.h"
+#include "vmm/arch/arch.h"
+#include "vmm/arch/x86_64/layout.h"
+
+/* One VM per process: the chips as KVM made them, to go back to at a reset. */
+static struct {
+    struct kvm_irqchip chips[3]; /* PIC master, PIC slave, IOAPIC */
+    struct kvm_pit_state2 pit;
+    struct kvm_clock_data clock; /* while the VM is stopped */
+    bool clock_stopped;
+} chips;
+
+static bool arch_fail(GError **error, const char *what)
+{
+    int err = errno;
+    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(err), "KVM: %s: %s", what,
+                g_strerror(err));
+    return false;
+}
+
+static bool arch_save_chips(Kvm *kvm, GError **error)
+{
+    static const uint32_t ids[] = {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE,
+                                   KVM_IRQCHIP_IOAPIC};
+    for (unsigned i = 0; i < G_N_ELEMENTS(ids); i++) {
+        chips.chips[i].chip_id = ids[i];
+        if (ioctl(kvm->vm_fd, KVM_GET_IRQCHIP, &chips.chips[i]) != 0) {
+            return arch_fail(error, "KVM_GET_IRQCHIP");
+        }
+    }
+    if (ioctl(kvm->vm_fd, KVM_GET_PIT2, &chips.pit) != 0) {
+        return arch_fail(error, "KVM_GET_PIT2");
+    }
+    return true;
+}
+
+bool arch_vm_init(Kvm *kvm, GError **error)
+{
+    /* Both are for Intel processors that cannot run real mode by themselves; harmless elsewhere. */
+    uint64_t identity_map = X86_KVM_IDENTITY_MAP_GPA;
+    if (kvm_check(kvm, KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0 &&
+        ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0) {
+        return arch_fail(error, "KVM_SET_IDENTITY_MAP_ADDR");
+    }
+    if (kvm_check(kvm, KVM_CAP_SET_TSS_ADDR) > 0 &&
+        ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, X86_KVM_TSS_GPA) != 0) {
+        return arch_fail(error, "KVM_SET_TSS_ADDR");
+    }
+    if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP) != 0) {
+        return arch_fail(error, "KVM_CREATE_IRQCHIP");
+    }
+    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+    if (ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit) != 0) {
+        return arch_fail(error, "KVM_CREATE_PIT2");
+    }
+    return arch_save_chips(kvm, error);
+}
+
+unsigned arch_fixed_routes(struct kvm_irq_routing_entry *entries)
+{
+    unsigned n = 0;
+    for (uint32_t gsi = 0; gsi < 16; gsi++) {
+        if (gsi == X86_GSI_TIMER) {
+            continue; /* the cascade; GSI 2 of the IOAPIC is the timer's, below */
+        }
+        entries[n++] = (struct kvm_irq_routing_entry){
+            .gsi = gsi,
+            .type = KVM_IRQ_ROUTING_IRQCHIP,
+            .u.irqchip = {.irqchip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE,
+                          .pin = gsi % 8},
+        };
+    }
+    for (uint32_t gsi = 0; gsi < X86_GSI_COUNT; gsi++) {
+        if (gsi == X86_GSI_TIMER) {
+            continue;
+        }
+        /* The PIT raises IRQ 0; the MADT tells the guest that it arrives at pin 2. */
+        entries[n++] = (struct kvm_irq_routing_entry){
+            .gsi = gsi,
+            .type = KVM_IRQ_ROUTING_IRQCHIP,
+            .u.irqchip = {.irqchip = KVM_IRQCHIP_IOAPIC, .pin = gsi == 0 ? X86_GSI_TIMER : gsi},
+        };
+    }
+    return n;
+}
+
+bool arch_vm_reset(Kvm *kvm, GError **error)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(chips.chips); i++) {
+        if (ioctl(kvm->vm_fd, KVM_SET_IRQCHIP, &chips.chips[i]) != 0) {
+            return arch_fail(error, "KVM_SET_IRQCHIP");
+        }
+    }
+    if (ioctl(kvm->vm_fd, KVM_SET_PIT2, &chips.pit) != 0) {
+        return arch_fail(error, "KVM_SET_PIT2");
+    }
+    return true;
+}
+
+void arch_vm_clock_stop(Kvm *kvm)
+{
+    chips.clock_stopped = ioctl(kvm->vm_fd, KVM_GET_CLOCK, &chips.clock) == 0;
+}
+
+void arch_vm_clock_start(Kvm *kvm)
+{
+    if (!chips.clock_stopped) {
+        return;
+    }
+    chips.clock_stopped = false;
+    struct kvm_clock_data clock = {.clock = chips.clock.clock};
+    if (ioctl(kvm->vm_fd, KVM_SET_CLOCK, &clock) != 0) {
+        log_warn("KVM_SET_CLOCK: %s: the guest's clock jumps", g_strerror(errno));
+    }
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * -drive: QEMU's older way to describe a disk, translated into -blockdev's.
+ *
+ *   -drive file=disk.img,format=raw,if=none,id=d0,cache=none,aio=native,werror=stop
+ *
+ *   blockdev: driver=raw,node-name=d0,cache.direct=on,cache.no-flush=off,
+ *             file.driver=file,file.filename=disk.img,file.aio=native
+ *   device:   write-cache=on,werror=stop
+ *
+ * | cache=       | cache.direct | cache.no-flush | write-cache |
+ * |--------------|--------------|----------------|-------------|
+ * | writeback    | off          | off            | on          |
+ * | none         | on           | off            | on          |
+ * | writethrough | off          | off            | off         |
+ * | directsync   | on           | off            | off         |
+ * | unsafe       | off          | on             | on          |
+ *
+ * A format is never found out by looking into the image, which its guest has written: without
+ * format= it is raw, with a warning. What skiff lacks is refused by name.
+ */
+#ifndef SKIFF_VMM_BACKENDS_DRIVE_OPTIONS_H
+#define SKIFF_VMM_BACKENDS_DRIVE_OPTIONS_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include "util/opts/opts.h"
+
+typedef enum BlockDriveInterface {
+    BLOCK_DRIVE_IF_NONE,   /* a -device uses it by its id */
+    BLOCK_DRIVE_IF_VIRTIO, /* a virtio-blk-pci is to be made for it; the default */
+    BLOCK_DRIVE_IF_PFLASH, /* the board's next flash */
+} BlockDriveInterface;
+
+typedef struct BlockDrive {
+    char *id; /* NULL: none given; else it is the node-name too, unless one was given */
+    BlockDriveInterface interface;
+    OptDict *blockdev; /* for block_co_open() */
+    OptDict *device;   /* properties of the device that uses it: write-cache, werror, rerror */
+} BlockDrive;
+
+/* Fills @drive, to be emptied with block_drive_clear(). On failure it is left empty. */
+bool block_drive_to_blockdev(const OptDict *opts, BlockDrive *drive, GError **error) ANY_THREAD;
+void block_drive_clear(BlockDrive *drive) ANY_THREAD;
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(BlockDrive, block_drive_clear)
+
+#endif

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VM's disks: -blockdev and -drive.
+ *
+ * A node lives in the iothread of the device that uses it, so the command line's devices are looked
+ * at first: -device
+ * ...,drive=NAME,iothread=ID puts NAME, and every node below it, into ID.
+ */
+#include <string.h>
+#include "block/block.h"
+#include "vmm/backends/drive_options.h"
+#include "util/log.h"
+#include "vmm/vm/vm.h"
+
+/* The iothread that -device says for drive @name; NULL: no device says one. */
+static const char *drives_iothread_of(const VmConfig *config, const char *name)
+{
+    for (unsigned i = 0; i < config->devices->len; i++) {
+        const OptDict *device = config->devices->pdata[i];
+        if (g_strcmp0(opt_dict_get(device, "drive"), name) == 0) {
+            return opt_dict_get(device, "iothread");
+        }
+    }
+    return NULL;
+}
+
+/* The -blockdev that has @name as its child, or NULL. */
+static const OptDict *drives_parent_of(const VmConfig *config, const char *name)
+{
+    static const char *const links[] = {"file", "backing"};
+    for (unsigned i = 0; i < config->blockdevs->len; i++) {
+        const OptDict *node = config->blockdevs->pdata[i];
+        for (unsigned l = 0; l < G_N_ELEMENTS(links); l++) {
+            if (g_strcmp0(opt_dict_get(node, links[l]), name) == 0) {
+                return node;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Where node @name shall live. */
+static AioContext *drives_home(Vm *vm, const char *name, GError **error)
+{
+    const char *id = NULL;
+    /* Up to the node that a device names; a ring of nodes ends the walk. */
+    for (unsigned depth = 0; name != NULL && id == NULL && depth < 64; depth++) {
+        id = drives_iothread_of(vm->config, name);
+        const OptDict *parent = id == NULL ? drives_parent_of(vm->config, name) : NULL;
+        name = parent != NULL ? opt_dict_get(parent, "node-name") : NULL;
+    }
+    if (id == NULL) {
+        return vm->env.default_iothread;
+    }
+    AioContext *home = vm->env.find_iothread(id);
+    if (home == NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-device ...,iothread=%s: there is no -object iothread,id=%s", id, id);
+    }
+    return home;
+}
+
+/* ---- -blockdev ---- */
+
+/* @name: the user's word for it. */
+static coroutine_fn RUNS_IN_MAIN bool
+drives_co_open(Vm *vm, const OptDict *opts, const char *option, const char *name, GError **error)
+{
+    AioContext *home = drives_home(vm, opt_dict_get(opts, "node-name"), error);
+    bool user = strcmp(option, "blockdev") == 0; /* who may delete it */
+    BlockNode *node = home == NULL ? NULL
+                      : user       ? block_co_add(opts, home, error)
+                                   : block_co_open(opts, home, error);
+    if (node == NULL) {
+        g_prefix_error(error, "-%s %s: ", option, name);
+        return false;
+    }
+    return true; /* the command line keeps its reference for as long as the process lives */
+}
+
+static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Vm *vm, const OptDict *opts,
+                                                              GError **error)
+{
+    const char *name = opt_dict_get(opts, "node-name");
+    if (name == NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
+                    "-blockdev: node-name= is needed, for a device to name the disk by");
+        return false;
+    }
+    return drives_co_open(vm, opts, "blockdev", name, error);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdevs(Vm *vm, GError **error)
+{
+    for (unsigned i = 0; i < vm->config->blockdevs->len; i++) {
+        if (!drives_co_open_blockdev(vm, vm->config->blockdevs->pdata[i], error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- -drive ---- */
+
+/* A -drive without an id gets one, so that a device can name it: "virtio0", as QEMU calls it. */
+static void drives_name(BlockDrive *d, unsigned index)
+{
+    if (d->id == NULL) {
+        d->id = g_strdup_printf("virtio%u", index);
+        opt_dict_set(d->blockdev, "node-name", d->id);
+    }
+}
+
+static void drives_free(void *opaque)
+{
+    BlockDrive *d = opaque;
+    block_drive_clear(d);
+    g_free(d);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Vm *vm, const OptDict *opts, unsigned index,
+                                                    GError **error)
+{
+    BlockDrive *d = g_new0(BlockDrive, 1);
+    if (!block_drive_to_blockdev(opts, d, error)) {
+        g_prefix_error(error, "-drive: ");
+        g_free(d);
+        return false;
+    }
+    drives_name(d, index);
+    g_ptr_array_add(vm->drives, d);
+    if (d->interface == BLOCK_DRIVE_IF_PFLASH) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
+                    "-drive if=pflash: skiff has no pflash; nearest is -bios FILE");
+        return false;
+    }
+    return drives_co_open(vm, d->blockdev, "drive", d->id, error);
+}
+
+bool vm_co_open_drives(Vm *vm, GError **error)
+{
+    vm->drives = g_ptr_array_new_with_free_func(drives_free);
+    if (!drives_co_open_blockdevs(vm, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < vm->config->drives->len; i++) {
+        if (!drives_co_add(vm, vm->config->drives->pdata[i], i, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const char *drives_node_name(const BlockDrive *d)
+{
+    return opt_dict_get(d->blockdev, "node-name");
+}
+
+const char *vm_drive_of_node(Vm *vm, const char *node_name)
+{
+    for (unsigned i = 0; i < vm->drives->len; i++) {
+        const BlockDrive *d = vm->drives->pdata[i];
+        if (g_strcmp0(drives_node_name(d), node_name) == 0) {
+            return d->id;
+        }
+    }
+    return "";
+}
+
+BlockNode *vm_drive_node(Vm *vm, const char *id)
+{
+    for (unsigned i = 0; i < vm->drives->len; i++) {
+        const BlockDrive *d = vm->drives->pdata[i];
+        if (strcmp(d->id, id) == 0) {
+            return block_node_find(drives_node_name(d));
+        }
+    }
+    return NULL;
+}
+
+static void drives_set_default(const char *key, const char *value, void *props)
+{
+    opt_dict_set_default(props, key, value);
+}
+
+void vm_drives_apply_defaults(Vm *vm, OptDict *props)
+{
+    const char *name = opt_dict_get(props, "drive");
+    for (unsigned i = 0; name != NULL && i < vm->drives->len; i++) {
+        const BlockDrive *d = vm->drives->pdata[i];
+        if (strcmp(d->id, name) == 0) {
+            opt_dict_foreach(d->device, drives_set_default, props);
+            opt_dict_set(props, "drive", drives_node_name(d)); /* devices know nodes only */
+            return;
+        }
+    }
+}
+
+bool vm_co_add_drive_devices(Vm *vm, GError **error)
+{
+    for (unsigned i = 0; i < vm->drives->len; i++) {
+        const BlockDrive *d = vm->drives->pdata[i];
+        if (d->interface != BLOCK_DRIVE_IF_VIRTIO) {
+            continue;
+        }
+        g_autoptr(OptDict) props = opt_dict_new();
+        opt_dict_set(props, "driver", "virtio-blk-pci");
+        opt_dict_set(props, "drive", d->id);
+        if (vm_co_make_user_device(vm, props, error) == NULL) {
+            g_prefix_error(error, "-device ");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- coming to rest ---- */
+
+static void drives_flush(void *opaque)
+{
+    BlockBackend *blk = opaque;
+    enter_iothread(blk_home(blk));
+    enter_coroutine();
+    int ret = blk_co_flush(blk);
+    if (ret < 0) {
+        log_error("drive '%s': what it was told to keep may not be on its disk: flush: %s",
+                  blk_name(blk), g_strerror(-ret));
+    }
+}
+
+void vm_co_drain_drives(Vm *vm)
+{
+    unsigned count;
+    g_autofree BlockBackend **list = blk_list(&count);
+    co_drained_begin(list, count);
+    co_drained_end(list, count);
+    for (unsigned i = 0; i < count; i++) {
+        if (!blk_read_only(list[i])) {
+            co_call_in(blk_home(list[i]), drives_flush, list[i]);
+        }
+    }
+}

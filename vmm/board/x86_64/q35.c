@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The board: a lean q35. Read it from top to bottom: what there is, how it is built, how it is
+ * reset.
+ *
+ * Addresses and interrupts are in layout.h; the DSDT (dsdt.asl) tells the guest the same.
+ */
+#include <string.h>
+#include <sys/mman.h>
+#include "hw/platform/lpc.h"
+#include "hw/platform/rtc.h"
+#include "vmm/vm/vm.h"
+#include "vmm/board/x86_64/acpi.h"
+#include "vmm/arch/x86_64/arch_vcpu.h"
+#include "vmm/arch/x86_64/boot_state.h"
+#include "vmm/arch/x86_64/layout.h"
+
+#define BOARD_MAX_APIC_ID 254 /* what an MSI's 8-bit destination reaches */
+
+struct Board {
+    SmpTopology smp;
+    ArchCpus cpus;
+    X86Layout layout;
+    IrqGate gates[X86_GSI_COUNT];
+    IrqGate *gate_pointers[X86_GSI_COUNT];
+    BootRom rom;
+    BootImage *image; /* NULL: boots from the ROM, or nothing at all */
+};
+
+/* ---- what there is ---- */
+
+typedef enum BoardCondition {
+    BOARD_ALWAYS,
+    BOARD_COM1,
+    BOARD_COM2,
+    BOARD_DEBUGCON,
+    BOARD_RTC,
+    BOARD_UNLESS_GIVEN, /* -device may name one with other properties */
+} BoardCondition;
+
+/* One row per device, in the order they are made. */
+static const struct BoardRow {
+    const char *type;
+    const char *properties;
+    BoardCondition when;
+} board_rows[] = {
+    /* clang-format off */
+    {"q35-host",     "",        BOARD_ALWAYS},
+    {"ich9-lpc",     "",        BOARD_ALWAYS},
+    {"i8042",        "",        BOARD_ALWAYS},
+    {"post-port",    "",        BOARD_ALWAYS},
+    {"mc146818rtc",  "",        BOARD_RTC},
+    {"isa-serial",   "index=0", BOARD_COM1},
+    {"isa-serial",   "index=1", BOARD_COM2},
+    {"isa-debugcon", "",        BOARD_DEBUGCON},
+    {"pvpanic",      "",        BOARD_UNLESS_GIVEN},
+    /* clang-format on */
+};
+
+static const char *board_serial(const Vm *vm, unsigned index)
+{
+    return index < vm->serials->len ? vm->serials->pdata[index] : NULL;
+}
+
+static bool board_is_given(const Vm *vm, const char *type)
+{
+    for (unsigned i = 0; i < vm->config->devices->len; i++) {
+        if (g_strcmp0(opt_dict_get(vm->config->devices->pdata[i], "driver"), type) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Adds to @props what the command line says about the row's device. False: the machine has none. */
+static bool board_row_properties(const Vm *vm, const struct BoardRow *row, OptDict *props)
+{
+    const char *chardev = NULL;
+    switch (row->when) {
+    case BOARD_ALWAYS:
+        return true;
+    case BOARD_RTC:
+        if (vm->config->rtc_base != NULL) {
+            opt_dict_set(props, "base", vm->config->rtc_base);
+        }
+        return true;
+    case BOARD_UNLESS_GIVEN:
+        return !board_is_given(vm, row->type);
+    case BOARD_COM1:
+        chardev = board_serial(vm, 0);
+        break;
+    case BOARD_COM2:
+        chardev = board_serial(vm, 1);
+        break;
+    case BOARD_DEBUGCON:
+        chardev = vm->debugcon;
+        break;
+    }
+    if (chardev != NULL) {
+        opt_dict_set(props, "chardev", chardev);
+    }
+    return chardev != NULL;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool board_co_add_row(Vm *vm, const struct BoardRow *row,
+                                                       GError **error)
+{
+    g_autoptr(OptDict) props =
+        row->properties[0] != '\0' ? opt_dict_parse(row->properties, NULL, error) : opt_dict_new();
+    if (props == NULL) {
+        return false;
+    }
+    return !board_row_properties(vm, row, props) ||
+           vm_co_add_device(vm, row->type, NULL, props, error) != NULL;
+}
+
+/* ---- how it is built ---- */
+
+static Device *board_find(const Vm *vm, const char *type)
+{
+    for (unsigned i = 0; i < vm->devices->len; i++) {
+        Device *dev = vm->devices->pdata[i];
+        if (strcmp(dev->type->name, type) == 0) {
+            return dev;
+        }
+    }
+    return NULL;
+}
+
+static bool board_choose_cpus(Vm *vm, GError **error)
+{
+    Board *b = vm->board;
+    X86CpuModel model;
+    if (!smp_parse(vm->config->smp, vm->kvm.max_vcpus, &b->smp, error)) {
+        return false;
+    }
+    if (x86_apic_id(&b->smp, b->smp.cpus - 1) > BOARD_MAX_APIC_ID) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-smp %s: the last processor's APIC id would be %u; this machine has ids up to "
+                    "%u: use fewer processors, or counts that are powers of two",
+                    vm->config->smp, x86_apic_id(&b->smp, b->smp.cpus - 1), BOARD_MAX_APIC_ID);
+        return false;
+    }
+    return x86_cpu_model_parse(vm->config->cpu, &model, error) &&
+           x86_cpus_init(&b->cpus, &vm->kvm, &model, &b->smp, error);
+}
+
+static bool board_check_boot_options(const Vm *vm, GError **error)
+{
+    const VmConfig *config = vm->config;
+    if (config->kernel == NULL && (config->initrd != NULL || config->append != NULL)) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING, "-%s needs -kernel",
+                    config->initrd != NULL ? "initrd" : "append");
+        return false;
+    }
+    if (config->kernel != NULL && config->bios != NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-kernel boots without firmware: leave -bios off");
+        return false;
+    }
+    if (config->kernel == NULL && config->bios == NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
+                    "nothing to boot: give -kernel FILE or -bios FILE");
+        return false;
+    }
+    return true;
+}
+
+typedef struct BoardBoot {
+    Vm *vm;
+    BootState *state;
+    GError *error;
+} BoardBoot;
+
+static int board_open_boot_files(void *opaque)
+{
+    enter_worker();
+    BoardBoot *boot = opaque;
+    const VmConfig *config = boot->vm->config;
+    Board *b = boot->vm->board;
+    if (config->bios != NULL) {
+        return boot_rom_open(&b->rom, config->bios, &boot->error) ? 0 : -1;
+    }
+    BootRequest request = {
+        .kernel = config->kernel, .initrd = config->initrd, .cmdline = config->append};
+    b->image = boot_open(&request, &boot->error);
+    return b->image != NULL ? 0 : -1;
+}
+
+/* Files are a worker's business. */
+static coroutine_fn RUNS_IN_MAIN bool board_co_run(BoardBoot *boot, int (*fn)(void *opaque),
+                                                   GError **error)
+{
+    if (co_run_in_worker(fn, boot) == 0) {
+        return true;
+    }
+    g_propagate_error(error, boot->error);
+    return false;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool board_co_open_boot_files(Vm *vm, GError **error)
+{
+    BoardBoot boot = {.vm = vm};
+    return board_check_boot_options(vm, error) && board_co_run(&boot, board_open_boot_files, error);
+}
+
+static bool board_add_ram(Vm *vm, GError **error)
+{
+    static const char *const names[] = {"ram-below-4g", "ram-above-4g"};
+    Board *b = vm->board;
+    if (!x86_layout_compute(vm->memory->size, x86_cpuid_phys_bits(b->cpus.cpuid), &b->layout,
+                            error)) {
+        return false;
+    }
+    /* Of its first 2 MiB a few pages are written before the guest runs (tables, a firmware's
+     * shadow), and not many more by a guest: a huge page would have to be cleared for them. */
+    madvise(vm->memory->host, MIN(vm->memory->size, 2 * X86_MIB), MADV_NOHUGEPAGE);
+    for (unsigned i = 0; i < b->layout.ram_count; i++) {
+        const X86RamRange *range = &b->layout.ram[i];
+        RamBlock block = {
+            .gpa = range->gpa,
+            .size = range->size,
+            .host = vm->memory->host + range->offset,
+            .fd = vm->memory->fd,
+            .fd_offset = range->offset,
+            .name = names[i],
+        };
+        guest_ram_add(&vm->ram, &block);
+    }
+    if (b->rom.host != NULL) {
+        boot_rom_map(&b->rom, &vm->ram);
+    }
+    return true;
+}
+
+static RUNS_IN_MAIN void board_add_interrupts(Vm *vm)
+{
+    Board *b = vm->board;
+    IrqGate *pci[8] = {0};
+    for (unsigned gsi = 0; gsi < X86_GSI_COUNT; gsi++) {
+        irq_gate_init(&b->gates[gsi], &vm->machine, gsi);
+        b->gate_pointers[gsi] = &b->gates[gsi];
+    }
+    memcpy(pci, &b->gate_pointers[X86_GSI_PCI_BASE], sizeof(pci));
+    vm->env.gates = b->gate_pointers;
+    vm->env.gate_count = X86_GSI_COUNT;
+    vm->env.cpu_count = b->smp.cpus;
+    vm->pci = pci_bus_new(&vm->env, &b->layout.windows, pci);
+    vm->env.pci_bus = vm->pci;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool board_co_add_cpus(Vm *vm, GError **error)
+{
+    VcpuSetConfig config = {
+        .kvm = &vm->kvm,
+        .cpus = &vm->board->cpus,
+        .count = vm->board->smp.cpus,
+        .mmio = vm->mmio,
+        .pio = vm->pio,
+        .event = vm_vcpu_event,
+        .opaque = vm,
+    };
+    vm->vcpus = vcpus_co_new(&config, error);
+    return vm->vcpus != NULL;
+}
+
+bool board_co_build(Vm *vm, GError **error)
+{
+    vm->board = g_new0(Board, 1);
+    if (!board_choose_cpus(vm, error) || !board_co_open_boot_files(vm, error) ||
+        !board_add_ram(vm, error) || !kvm_create_vm(&vm->kvm, &vm->ram, error)) {
+        return false;
+    }
+    board_add_interrupts(vm);
+    for (unsigned i = 0; i < G_N_ELEMENTS(board_rows); i++) {
+        if (!board_co_add_row(vm, &board_rows[i], error)) {
+            return false;
+        }
+    }
+    rtc_set_memory_size(board_find(vm, "mc146818rtc"), guest_ram_below_4g(&vm->ram),
+                        guest_ram_above_4g(&vm->ram));
+    return vm_co_add_user_devices(vm, error) && board_co_add_cpus(vm, error);
+}
+
+/* ---- how it is reset ---- */
+
+void board_press_power_button(Vm *vm)
+{
+    lpc_press_power_button(board_find(vm, "ich9-lpc"));
+}
+
+static bool board_write_acpi(Vm *vm, uint64_t *rsdp_gpa, GError **error)
+{
+    Board *b = vm->board;
+    g_autofree uint32_t *apic_ids = g_new(uint32_t, b->smp.cpus);
+    for (unsigned i = 0; i < b->smp.cpus; i++) {
+        apic_ids[i] = x86_apic_id(&b->smp, i);
+    }
+    AcpiConfig config = {
+        .apic_ids = apic_ids,
+        .cpu_count = b->smp.cpus,
+        .windows = b->layout.windows,
+        .has_com1 = board_serial(vm, 0) != NULL,
+        .has_com2 = board_serial(vm, 1) != NULL,
+        .has_pvpanic = board_find(vm, "pvpanic") != NULL,
+    };
+    return x86_acpi_write(&config, &vm->ram, rsdp_gpa, error);
+}
+
+/* In a worker, since it reads whole files: tables and kernel into RAM. */
+static int board_load(void *opaque)
+{
+    enter_worker();
+    BoardBoot *boot = opaque;
+    Vm *vm = boot->vm;
+    BootTables tables = {0};
+    bool ok = board_write_acpi(vm, &tables.rsdp_gpa, &boot->error) &&
+              boot_load(vm->board->image, &vm->ram, &tables, boot->state, &boot->error);
+    return ok ? 0 : -1;
+}
+
+void board_device_added(Vm *vm)
+{
+    if (vm->board->image != NULL) { /* there is no firmware that would do it */
+        bql_lock();
+        pci_bus_assign_resources(vm->pci);
+        bql_unlock();
+    }
+}
+
+/* What firmware would do. */
+static coroutine_fn RUNS_IN_MAIN bool board_co_boot_directly(Vm *vm, BootState *state,
+                                                             GError **error)
+{
+    bql_lock();
+    pci_bus_assign_resources(vm->pci);
+    bql_unlock();
+    BoardBoot boot = {.vm = vm, .state = state};
+    return board_co_run(&boot, board_load, error);
+}
+
+bool board_co_reset(Vm *vm, GError **error)
+{
+    BootState state;
+    bool direct = vm->board->image != NULL;
+    if (direct && !board_co_boot_directly(vm, &state, error)) {
+        return false;
+    }
+    if (!direct) {
+        boot_rom_shadow(&vm->board->rom, &vm->ram);
+    }
+    return arch_vm_reset(&vm->kvm, error) &&
+           vcpus_co_reset(vm->vcpus, direct ? &state : NULL, error);
+}

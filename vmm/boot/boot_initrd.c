@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Initramfs and modules: whole files into the top of low RAM, out of the kernel's way. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "vmm/boot/boot_int.h"
+#include "vmm/arch/x86_64/layout.h"
+
+/* The initramfs unpacker finds the next archive on a 4-byte boundary behind the last. Linux
+ * Documentation/driver-api/early-userspace/buffer-format.rst. */
+#define INITRD_ALIGN 4
+
+static uint64_t initrd_joined_size(const BootImage *image)
+{
+    uint64_t size = 0;
+    for (unsigned i = 0; i < image->module_count; i++) {
+        size = ((size + INITRD_ALIGN - 1) & ~(uint64_t)(INITRD_ALIGN - 1)) +
+               image->modules[i].file.size;
+    }
+    return size;
+}
+
+static bool initrd_no_room(const BootFile *file, uint64_t size, uint64_t max, GError **error)
+{
+    return boot_file_error(error, BOOT_ERROR_NO_ROOM, file,
+                           "no room for %" PRIu64 " KiB beside the kernel in guest RAM below "
+                           "0x%" PRIx64 "; give more with -m",
+                           (size + X86_KIB - 1) / X86_KIB, max);
+}
+
+bool boot_load_joined_initrd(const BootImage *image, BootSpace *space, uint64_t max, uint64_t *gpa,
+                             uint64_t *size, GError **error)
+{
+    *size = initrd_joined_size(image);
+    uint8_t *host = boot_space_place_high(space, *size, X86_PAGE_SIZE, X86_MIB, max, gpa);
+    if (host == NULL) {
+        max = MIN(max, boot_space_low_end(space));
+        return initrd_no_room(&image->modules[0].file, *size, max, error);
+    }
+    uint64_t at = 0;
+    for (unsigned i = 0; i < image->module_count; i++) {
+        const BootFile *file = &image->modules[i].file;
+        while (at % INITRD_ALIGN != 0) {
+            host[at++] = 0;
+        }
+        if (!boot_file_read(file, 0, host + at, file->size, "the initrd", error)) {
+            return false;
+        }
+        at += file->size;
+    }
+    return true;
+}
+
+bool boot_load_module(const BootModule *module, BootSpace *space, uint64_t *gpa, GError **error)
+{
+    uint64_t size = module->file.size;
+    uint8_t *host = boot_space_place_high(space, size, X86_PAGE_SIZE, X86_MIB, X86_4GIB, gpa);
+    if (host == NULL) {
+        return initrd_no_room(&module->file, size, boot_space_low_end(space), error);
+    }
+    return boot_file_read(&module->file, 0, host, size, "the module", error);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Linux bzImage by the 64-bit boot protocol. Linux Documentation/arch/x86/boot.rst and
+ * zero-page.rst.
+ *
+ *   file    | boot sector + setup code ((setup_sects + 1) * 512) | protected-mode kernel |
+ *   memory                       kernel at pref_address, init_size bytes; entry at + 0x200
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "vmm/boot/boot_int.h"
+#include "vmm/arch/x86_64/layout.h"
+
+#define SETUP_HEADER_OFFSET 0x1f1
+#define SETUP_SECTOR 512
+#define SETUP_BOOT_FLAG 0xaa55
+#define SETUP_VERSION_64BIT 0x20c
+#define SETUP_VERSION_RSDP 0x20e
+#define SETUP_DEFAULT_SECTORS 4
+#define LOADER_UNREGISTERED 0xff
+#define VID_MODE_NORMAL 0xffff
+#define ENTRY64_OFFSET 0x200
+
+bool boot_bzimage_probe(const uint8_t *head, uint64_t len)
+{
+    const size_t flag = SETUP_HEADER_OFFSET + offsetof(struct setup_header, boot_flag);
+    const size_t magic = SETUP_HEADER_OFFSET + offsetof(struct setup_header, header);
+    uint16_t boot_flag;
+    if (len < magic + 4) {
+        return false;
+    }
+    memcpy(&boot_flag, head + flag, sizeof(boot_flag));
+    return boot_flag == SETUP_BOOT_FLAG && memcmp(head + magic, "HdrS", 4) == 0;
+}
+
+static bool bzimage_check_header(const BootFile *file, const struct setup_header *h, GError **error)
+{
+    if (h->version < SETUP_VERSION_64BIT) {
+        return boot_file_error(
+            error, BOOT_ERROR_FORMAT, file,
+            "speaks boot protocol %u.%02u; skiff needs 2.12 (Linux 3.8) or later", h->version >> 8,
+            h->version & 0xff);
+    }
+    if (!(h->xloadflags & XLF_KERNEL_64)) {
+        return boot_file_error(error, BOOT_ERROR_FORMAT, file,
+                               "is a 32-bit kernel: its header (xloadflags at 0x236) offers no "
+                               "64-bit entry; give an x86_64 bzImage");
+    }
+    if (!(h->loadflags & LOADED_HIGH)) {
+        return boot_file_error(error, BOOT_ERROR_FORMAT, file,
+                               "is a zImage, loaded below 1 MiB (loadflags at 0x211); "
+                               "give a bzImage");
+    }
+    if ((h->kernel_alignment & (h->kernel_alignment - 1)) != 0) {
+        return boot_file_error(error, BOOT_ERROR_FORMAT, file,
+                               "is corrupt: kernel_alignment 0x%x at 0x230 is not a power of two",
+                               h->kernel_alignment);
+    }
+    return true;
+}
+
+/* The header ends where the jump at 0x200 goes; fields behind that are code, not ours to read. */
+static uint64_t bzimage_header_size(const struct setup_header *h)
+{
+    uint64_t end = 0x202 + (h->jump >> 8);
+    uint64_t size = end - SETUP_HEADER_OFFSET;
+    return MIN(size, sizeof(struct setup_header));
+}
+
+bool boot_bzimage_parse(const BootFile *file, BootBzimage *bz, GError **error)
+{
+    struct setup_header *h = &bz->header;
+    *bz = (BootBzimage){0};
+    if (!boot_file_read(file, SETUP_HEADER_OFFSET, h, sizeof(*h), "the setup header", error)) {
+        return false;
+    }
+    uint64_t known = bzimage_header_size(h);
+    memset((uint8_t *)h + known, 0, sizeof(*h) - known);
+    if (!bzimage_check_header(file, h, error)) {
+        return false;
+    }
+    uint64_t sectors = h->setup_sects != 0 ? h->setup_sects : SETUP_DEFAULT_SECTORS;
+    bz->payload_offset = (sectors + 1) * SETUP_SECTOR;
+    if (bz->payload_offset >= file->size) {
+        return boot_file_error(error, BOOT_ERROR_FORMAT, file,
+                               "is truncated: the kernel begins at 0x%" PRIx64
+                               ", the file ends at 0x%" PRIx64,
+                               bz->payload_offset, file->size);
+    }
+    /* Counted in paragraphs, so the last one may be short; what follows is a signature. */
+    uint64_t have = file->size - bz->payload_offset;
+    uint64_t paragraphs = (uint64_t)h->syssize * 16;
+    if (paragraphs > have + 15) {
+        return boot_file_error(error, BOOT_ERROR_FORMAT, file,
+                               "is truncated: the header announces %" PRIu64
+                               " bytes of kernel at 0x%" PRIx64 ", the file has %" PRIu64,
+                               paragraphs, bz->payload_offset, have);
+    }
+    bz->payload_size = paragraphs != 0 ? MIN(paragraphs, have) : have;
+    if (bz->payload_size <= ENTRY64_OFFSET) {
+        return boot_file_error(error, BOOT_ERROR_FORMAT, file,
+                               "is corrupt: %" PRIu64 " bytes of kernel do not reach its entry",
+                               bz->payload_size);
+    }
+    return true;
+}
+
+/* At its preferred address, else anywhere aligned; *@gpa is where. */
+static uint8_t *bzimage_place_kernel(const BootImage *image, BootSpace *space, uint64_t *gpa,
+                                     GError **error)
+{
+    const struct setup_header *h = &image->bzimage.header;
+    uint64_t size = MAX(image->bzimage.payload_size, h->init_size);
+    *gpa = h->pref_address != 0 ? h->pref_address : X86_MIB;
+    uint8_t *host = boot_space_take(space, *gpa, size);
+    if (host == NULL && h->relocatable_kernel) {
+        uint64_t align = MAX(h->kernel_alignment, X86_PAGE_SIZE);
+        host = boot_space_place_low(space, size, align, X86_MIB, X86_4GIB, gpa);
+    }
+    if (host == NULL) {
+        boot_file_error(error, BOOT_ERROR_NO_ROOM, &image->kernel,
+                        "needs %" PRIu64 " KiB of RAM at 0x%" PRIx64
+                        ", the guest's ends at 0x%" PRIx64 " below 4 GiB; give more with -m",
+                        (size + X86_KIB - 1) / X86_KIB,
+                        h->pref_address != 0 ? (uint64_t)h->pref_address : X86_MIB,
+                        boot_space_low_end(space));
+    }
+    return host;
+}
+
+static bool bzimage_place_cmdline(const BootImage *image, BootSpace *space,
+                                  struct boot_params *params, GError **error)
+{
+    uint64_t gpa;
+    if (!boot_space_place_string(space, image->cmdline, &gpa, error)) {
+        return false;
+    }
+    params->hdr.cmd_line_ptr = (uint32_t)gpa;
+    return true;
+}
+
+static bool bzimage_place_initrd(const BootImage *image, BootSpace *space,
+                                 struct boot_params *params, GError **error)
+{
+    uint64_t gpa, size;
+    if (image->module_count == 0) {
+        return true;
+    }
+    uint64_t max = (params->hdr.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G)
+                       ? X86_4GIB
+                       : (uint64_t)params->hdr.initrd_addr_max + 1;
+    if (!boot_load_joined_initrd(image, space, max, &gpa, &size, error)) {
+        return false;
+    }
+    params->hdr.ramdisk_image = (uint32_t)gpa;
+    params->hdr.ramdisk_size = (uint32_t)size;
+    return true;
+}
+
+static void bzimage_fill_e820(const GuestRam *ram, struct boot_params *params)
+{
+    X86MemmapEntry map[X86_MEMMAP_MAX];
+    unsigned count = x86_memmap_build(ram, map);
+    for (unsigned i = 0; i < count; i++) {
+        params->e820_table[i] =
+            (struct boot_e820_entry){.addr = map[i].gpa, .size = map[i].size, .type = map[i].type};
+    }
+    params->e820_entries = (uint8_t)count;
+}
+
+static bool bzimage_fill_params(const BootImage *image, BootSpace *space, uint64_t kernel_gpa,
+                                const BootTables *tables, struct boot_params *params,
+                                GError **error)
+{
+    params->hdr = image->bzimage.header;
+    params->hdr.type_of_loader = LOADER_UNREGISTERED;
+    params->hdr.vid_mode = VID_MODE_NORMAL;
+    params->hdr.code32_start = (uint32_t)kernel_gpa;
+    /* Real-mode code would use these; none runs. */
+    params->hdr.loadflags &= (uint8_t)~CAN_USE_HEAP;
+    params->hdr.setup_data = 0;
+    if (params->hdr.version >= SETUP_VERSION_RSDP) {
+        params->acpi_rsdp_addr = tables->rsdp_gpa;
+    }
+    bzimage_fill_e820(space->ram, params);
+    return bzimage_place_cmdline(image, space, params, error) &&
+           bzimage_place_initrd(image, space, params, error);
+}
+
+bool boot_bzimage_load(const BootImage *image, BootSpace *space, const BootTables *tables,
+                       BootState *state, GError **error)
+{
+    uint64_t kernel_gpa, params_gpa;
+    uint8_t *kernel = bzimage_place_kernel(image, space, &kernel_gpa, error);
+    if (kernel == NULL || !boot_file_read(&image->kernel, image->bzimage.payload_offset, kernel,
+                                          image->bzimage.payload_size, "the kernel", error)) {
+        return false;
+    }
+    struct boot_params *params = boot_space_place_data(space, sizeof(*params), &params_gpa, error);
+    if (params == NULL || !bzimage_fill_params(image, space, kernel_gpa, tables, params, error)) {
+        return false;
+    }
+    *state =
+        (BootState){.mode = X86_BOOT_LONG64, .rip = kernel_gpa + ENTRY64_OFFSET, .rsi = params_gpa};
+    return boot_place_gdt(space, true, state, error) &&
+           boot_place_identity_map(space, state, error);
+}

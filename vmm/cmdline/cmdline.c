@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line: one table. QEMU's spelling wherever skiff has the feature; what skiff lacks is
+ * refused by name.
+ */
+#include <stdio.h>
+#include <string.h>
+#include "util/log.h"
+#include "util/trace.h"
+#include "vmm/cmdline/cmdline_int.h"
+#include "vmm/config.h"
+
+/* ---- the table ---- */
+
+#define FIELD(f) offsetof(VmConfig, f)
+
+static const CmdlineOption cmdline_options[] = {
+    {"machine", "q35[,memory-backend=id]", "the machine", cmdline_machine, 0},
+    {"M", "q35", NULL, cmdline_machine, 0},
+    {"accel", "kvm", NULL, cmdline_accel, 0},
+    {"enable-kvm", NULL, NULL, cmdline_ignore, 0},
+    {"cpu", "host[,+f][,-f]", "the processor, with features on or off", cmdline_string, FIELD(cpu)},
+    {"smp", "n[,sockets=s][,cores=c][,threads=t]", "processors", cmdline_string, FIELD(smp)},
+    {"m", "size", "RAM in MiB, or with a suffix K M G T (default 128)", cmdline_memory, 0},
+    {"kernel", "file", "bzImage, ELF with a PVH note, or Multiboot kernel", cmdline_string,
+     FIELD(kernel)},
+    {"initrd", "file", "initial RAM disk, or Multiboot modules 'file args,...'", cmdline_string,
+     FIELD(initrd)},
+    {"append", "text", "the kernel's command line", cmdline_text, FIELD(append)},
+    {"bios", "file", "raw firmware image, ends at 4 GiB", cmdline_string, FIELD(bios)},
+    {"drive", "file=f[,format=raw][,if=virtio|none][,id=i][,...]", "a disk", cmdline_drive, 0},
+    {"blockdev", "driver=d,node-name=n,...", "a block node (also as JSON)", cmdline_blockdev, 0},
+    {"object", "iothread|memory-backend-memfd,id=i,...", "an iothread or guest memory",
+     cmdline_object, 0},
+    {"device", "type[,prop=value...]", "a device; '-device help', '-device type,help'",
+     cmdline_device, 0},
+    {"chardev", "backend,id=i,...", "a character backend", cmdline_list, FIELD(chardevs)},
+    {"serial", "stdio|mon:stdio|file:f|pty|unix:p|tcp:h:p|null|none", "the next serial port",
+     cmdline_list, FIELD(serials)},
+    {"debugcon", "backend", "port 0xe9 to a character backend", cmdline_string, FIELD(debugcon)},
+    {"nographic", NULL, "serial port on the terminal; Ctrl-A x ends, Ctrl-A h helps", cmdline_flag,
+     FIELD(nographic)},
+    {"display", "none", "no display is what there is", cmdline_display, 0},
+    {"vga", "none", NULL, cmdline_only_none, 0},
+    {"net", "none", NULL, cmdline_only_none, 0},
+    {"nic", "none", NULL, cmdline_only_none, 0},
+    {"parallel", "none", NULL, cmdline_only_none, 0},
+    {"nodefaults", NULL, NULL, cmdline_ignore, 0},
+    {"no-user-config", NULL, NULL, cmdline_ignore, 0},
+    {"S", NULL, "do not start the processors", cmdline_flag, FIELD(start_stopped)},
+    {"no-reboot", NULL, "exit instead of resetting", cmdline_flag, FIELD(no_reboot)},
+    {"no-shutdown", NULL, "stop instead of exiting on power-off", cmdline_flag, FIELD(no_shutdown)},
+    {"action",
+     "reboot=reset|shutdown,shutdown=poweroff|pause,panic=shutdown|exit-failure|pause|none",
+     "what events do", cmdline_action, 0},
+    {"timeout", "seconds", "end a VM that runs longer; exit status 12", cmdline_timeout, 0},
+    {"rtc", "base=utc|localtime", "the clock's base", cmdline_rtc, 0},
+    {"name", "text", "the VM's name", cmdline_string, FIELD(name)},
+    {"uuid", "uuid", "the VM's UUID", cmdline_uuid, FIELD(uuid)},
+    {"pidfile", "file", "write the process id there", cmdline_string, FIELD(pidfile)},
+    {"daemonize", NULL, "go to the background once the VM is up", cmdline_flag, FIELD(daemonize)},
+    {"qmp", "backend", "machine protocol (QMP) on a character backend", cmdline_list, FIELD(qmps)},
+    {"qmp-pretty", "backend", NULL, cmdline_list, FIELD(qmps_pretty)},
+    {"monitor", "backend", "human monitor on a character backend", cmdline_list, FIELD(monitors)},
+    {"mon", "[chardev=]id[,mode=readline|control][,pretty=on]", "a monitor on a -chardev",
+     cmdline_mon, 0},
+    {"gdb", "tcp:host:port|unix:path|backend", "let gdb debug the guest", cmdline_string,
+     FIELD(gdb)},
+    {"s", NULL, "the same as -gdb tcp::1234", cmdline_gdb_default, 0},
+    {"exec", "command", "run a command in the guest; its output and exit status become skiff's",
+     cmdline_string, FIELD(exec)},
+    {"notify", "fd:n|unix:path", "tell when the VM runs, and what becomes of it", cmdline_string,
+     FIELD(notify)},
+    {"sandbox", "on|off", "filter skiff's own system calls", cmdline_sandbox, 0},
+    {"run-with", "chroot=dir,user=name", "give up rights before the guest runs", cmdline_run_with,
+     0},
+    {"D", "file", "log to a file", cmdline_string, FIELD(log_file)},
+    {"msg", "timestamp=on", "log lines with time", cmdline_msg, 0},
+    {"trace", "pattern", "trace events by name, with * and ?; 'help' lists them", cmdline_list,
+     FIELD(traces)},
+    {0},
+};
+
+static const CmdlineOption *cmdline_find(const char *name)
+{
+    for (const CmdlineOption *o = cmdline_options; o->name != NULL; o++) {
+        if (strcmp(o->name, name) == 0) {
+            return o;
+        }
+    }
+    return NULL;
+}
+
+static bool cmdline_unknown(const char *name, GError **error)
+{
+    const char *nearest = cmdline_nearest(name);
+    if (nearest != NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "skiff has no -%s; nearest is %s", name,
+                    nearest);
+        return false;
+    }
+    const char *names[G_N_ELEMENTS(cmdline_options)];
+    unsigned n = 0;
+    for (const CmdlineOption *o = cmdline_options; o->name != NULL; o++) {
+        names[n++] = o->name;
+    }
+    names[n] = NULL;
+    const char *near = opt_nearest(name, names);
+    g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
+                near != NULL ? "unknown option -%s; did you mean -%s?"
+                             : "unknown option -%s; -help lists them%s",
+                name, near != NULL ? near : "");
+    return false;
+}
+
+void cmdline_print_help(FILE *out)
+{
+    fprintf(out, "skiff " SKIFF_VERSION ": a minimal KVM virtual machine monitor\n\n"
+                 "usage: skiff [options]      (see skiff(1) for the whole story)\n\n");
+    for (const CmdlineOption *o = cmdline_options; o->name != NULL; o++) {
+        if (o->help != NULL) {
+            fprintf(out, "  -%s%s%s\n        %s\n", o->name, o->argument != NULL ? " " : "",
+                    o->argument != NULL ? o->argument : "", o->help);
+        }
+    }
+    fprintf(out, "\nexample: skiff -m 512 -smp 2 -kernel vmlinuz -initrd initrd.img "
+                 "-append console=ttyS0 -nographic\n");
+}
+
+/* One option at argv[*at]; advances *at over it and its argument. */
+static bool cmdline_take(VmConfig *config, int argc, char **argv, int *at, GError **error)
+{
+    const char *word = argv[(*at)++];
+    if (word[0] == '\0' || strcmp(word, "-") == 0 || strcmp(word, "--") == 0) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "'%s' is not an option; -help lists them",
+                    word);
+        return false;
+    }
+    if (word[0] != '-') {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
+                    "'%s' is not an option; a disk is given as -drive file=%s,format=raw", word,
+                    word);
+        return false;
+    }
+    const char *name = word + (word[1] == '-' ? 2 : 1);
+    const CmdlineOption *option = cmdline_find(name);
+    if (option == NULL) {
+        return cmdline_unknown(name, error);
+    }
+    const char *value = NULL;
+    if (option->argument != NULL) {
+        if (*at >= argc) {
+            return cmdline_fail(error, name, "needs an argument: -%s %s", name, option->argument);
+        }
+        value = argv[(*at)++];
+    }
+    cmdline_current = option;
+    return option->handler(config, name, value, error);
+}
+
+CmdlineResult cmdline_parse(VmConfig *config, int argc, char **argv, GError **error)
+{
+    for (int i = 1; i < argc;) {
+        const char *name = argv[i] + (g_str_has_prefix(argv[i], "--") ? 1 : 0);
+        if (strcmp(name, "-help") == 0 || strcmp(name, "-h") == 0) {
+            cmdline_print_help(stdout);
+            return CMDLINE_DONE;
+        }
+        if (strcmp(name, "-version") == 0) {
+            printf("skiff version " SKIFF_VERSION "\n");
+            return CMDLINE_DONE;
+        }
+        if (i + 1 < argc && cmdline_is_help_request(name, argv[i + 1])) {
+            return cmdline_answer_help(name + 1, argv[i + 1], error) ? CMDLINE_DONE : CMDLINE_ERROR;
+        }
+        if (!cmdline_take(config, argc, argv, &i, error)) {
+            return CMDLINE_ERROR;
+        }
+    }
+    return CMDLINE_RUN;
+}

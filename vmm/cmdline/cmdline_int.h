@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the command line share: cmdline.c has the table, cmdline_handlers.c what an
+ * option does with its value, cmdline_help.c `-device help` and its like, cmdline_lacking.c the
+ * options of QEMU that skiff lacks. */
+#ifndef SKIFF_VMM_CMDLINE_CMDLINE_INT_H
+#define SKIFF_VMM_CMDLINE_CMDLINE_INT_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include "util/loop/thread.h"
+#include "vmm/config.h"
+
+typedef bool CmdlineHandler(VmConfig *config, const char *name, const char *value, GError **error);
+
+typedef struct CmdlineOption {
+    const char *name;
+    const char *argument; /* for help; NULL: takes none */
+    const char *help;     /* NULL: not listed */
+    CmdlineHandler *handler;
+    size_t offset; /* for the generic handlers: the field of VmConfig */
+} CmdlineOption;
+
+extern const CmdlineOption *cmdline_current; /* the row whose handler runs */
+
+/* Sets an error that begins with the option's name; returns false. */
+bool cmdline_fail(GError **error, const char *name, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+CmdlineHandler cmdline_string;
+CmdlineHandler cmdline_text;
+CmdlineHandler cmdline_uuid;
+CmdlineHandler cmdline_flag;
+CmdlineHandler cmdline_ignore;
+CmdlineHandler cmdline_list;
+CmdlineHandler cmdline_device;
+CmdlineHandler cmdline_object;
+CmdlineHandler cmdline_blockdev;
+CmdlineHandler cmdline_drive;
+CmdlineHandler cmdline_machine;
+CmdlineHandler cmdline_accel;
+CmdlineHandler cmdline_memory;
+CmdlineHandler cmdline_display;
+CmdlineHandler cmdline_only_none;
+CmdlineHandler cmdline_timeout;
+CmdlineHandler cmdline_action;
+CmdlineHandler cmdline_rtc;
+CmdlineHandler cmdline_msg;
+CmdlineHandler cmdline_mon;
+CmdlineHandler cmdline_sandbox;
+CmdlineHandler cmdline_run_with;
+CmdlineHandler cmdline_gdb_default;
+
+/* "-device" "help", "-device" "virtio-blk-pci,help", "-cpu" "help", ... */
+bool cmdline_is_help_request(const char *option, const char *value);
+/* Prints the answer; false + error when the type asked about is unknown. @name without dashes. */
+bool cmdline_answer_help(const char *name, const char *value, GError **error);
+
+/* What comes nearest to QEMU's option @name (without its dash), which skiff lacks; NULL: no such
+ * option. */
+const char *cmdline_nearest(const char *name) ANY_THREAD;
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VM's file descriptors: /dev/kvm, the VM, memory slots, interrupt routes, doorbells.
+ *
+ * Opened by main at start-up. What the host can do is asked, never assumed. Interrupt delivery may
+ * be called from any thread; the rest says who may. Source: KVM api.rst.
+ */
+#ifndef SKIFF_VMM_KVM_KVM_H
+#define SKIFF_VMM_KVM_KVM_H
+
+#include <glib.h>
+#include <inttypes.h>
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "hw/core/irq.h"
+#include "hw/core/ram.h"
+
+#define KVM_MAX_ROUTES 1024
+
+struct MsiRoute {
+    uint32_t gsi;
+    int event_fd;
+    bool used;
+    MsiMessage message;
+    uint32_t device_id;
+};
+
+typedef struct Kvm {
+    int fd;
+    int vm_fd;
+    size_t run_size; /* of the mapping shared with each vCPU */
+    unsigned max_vcpus;
+    unsigned first_msi_gsi; /* GSIs below belong to the irqchip */
+    bool has_msi_devid;
+    /* BQL */
+    MsiRoute routes[KVM_MAX_ROUTES];
+    unsigned route_high; /* one above the last ever used */
+} Kvm;
+
+/* Opens /dev/kvm and checks its API. The error says what to do about it (group, module, nesting).
+ */
+bool kvm_open(Kvm *kvm, GError **error) ANY_THREAD;
+/* Creates the VM with a memory slot for every block of @ram and with the architecture's interrupt
+ * controllers. */
+bool kvm_create_vm(Kvm *kvm, const GuestRam *ram, GError **error) ANY_THREAD;
+void kvm_close(Kvm *kvm) ANY_THREAD;
+/* KVM_CHECK_EXTENSION on the VM, or on /dev/kvm before there is one. 0: not there. */
+int kvm_check(const Kvm *kvm, int capability) ANY_THREAD;
+/* Fills in the operations that devices use (kvm_irq.c, kvm_doorbell.c); `request` is the run
+ * state's and set by it. @ops is the caller's. */
+void kvm_fill_machine_ops(MachineOps *ops) ANY_THREAD;
+
+/* Sets the routes of the interrupt controllers' own pins. After arch_vm_init(). KVM's own table
+ * will not do: it has the PIT at pin 0 of the I/O APIC, where the MADT, as on every PC, says pin 2.
+ */
+bool kvm_init_routes(Kvm *kvm, GError **error) ANY_THREAD;
+
+/* For MachineOps, by kvm_fill_machine_ops(): opaque is a Kvm. */
+void kvm_irq_fill_ops(MachineOps *ops) ANY_THREAD;
+void kvm_doorbell_fill_ops(MachineOps *ops) ANY_THREAD;
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest's memory as debuggers and dumps see it: by a vCPU's own page tables, or by physical
+ * address. RAM and ROM only, never a device's registers, whose reads have effects.
+ *
+ * The VM may run meanwhile; what is read is then as consistent as what another processor would see.
+ * The guest's tables may hold anything: an address that leads nowhere is an error. All pages are
+ * looked up before the first byte is copied, so that a bad address leaves nothing half done unless
+ * the guest changes its tables in that moment.
+ */
+#ifndef SKIFF_VMM_MACHINE_GUEST_MEMORY_H
+#define SKIFF_VMM_MACHINE_GUEST_MEMORY_H
+
+#include "hw/core/ram.h"
+#include "vmm/arch/arch.h"
+#include "vmm/vm/vm.h"
+
+/* ---- by the page tables of vCPU @cpu, as they are now. False + error ---- */
+bool guest_co_translate(Vm *vm, unsigned cpu, uint64_t gva, uint64_t *gpa, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+bool guest_co_read_virtual(Vm *vm, unsigned cpu, uint64_t gva, void *buf, size_t size,
+                           GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Page protection does not count, nor does it that a ROM is one: breakpoints are written so. */
+bool guest_co_write_virtual(Vm *vm, unsigned cpu, uint64_t gva, const void *buf, size_t size,
+                            GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The registers that the translation depends on, for many look-ups at one moment. */
+void guest_co_get_paging(Vm *vm, unsigned cpu, ArchPaging *paging) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- the same at given registers ---- */
+bool guest_paging_read(const ArchPaging *paging, const GuestRam *ram, uint64_t gva, void *buf,
+                       size_t size, GError **error) ANY_THREAD;
+bool guest_paging_write(const ArchPaging *paging, const GuestRam *ram, uint64_t gva,
+                        const void *buf, size_t size, GError **error) ANY_THREAD;
+
+/* ---- by physical address; writes go to ROM too ---- */
+bool guest_physical_read(const GuestRam *ram, uint64_t gpa, void *buf, size_t size, GError **error)
+    ANY_THREAD;
+bool guest_physical_write(const GuestRam *ram, uint64_t gpa, const void *buf, size_t size,
+                          GError **error) ANY_THREAD;
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the commands about disks and jobs share. Only for this folder. */
+#ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_BLOCK_H
+#define SKIFF_VMM_MONITOR_COMMANDS_QMP_BLOCK_H
+
+#include "block/block.h"
+#include "vmm/monitor/qmp/qmp.h"
+
+/* ---- qmp_block_types.c ---- */
+extern const QmpType qmp_io_operation_type;   /* "read", "write" */
+extern const QmpType qmp_block_error_action;  /* "ignore", "report", "stop" */
+extern const QmpType qmp_block_device_status; /* "ok", "failed", "nospace" */
+
+extern const QmpType qmp_block_info_list;
+extern const QmpType qmp_block_stats_list;
+extern const QmpType qmp_block_device_info_list;
+extern const QmpType qmp_u64_list;
+
+/* ---- qmp_block_query.c: handlers ---- */
+QmpHandler qmp_query_block, qmp_query_blockstats, qmp_query_named_block_nodes;
+
+/* The backend of the guest device @id: its id, or its path in QEMU's tree of objects. NULL +
+ * DeviceNotFound. */
+BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error) RUNS_IN_MAIN;
+
+#endif

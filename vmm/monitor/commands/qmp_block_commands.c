@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Disks: adding, deleting, reopening and resizing nodes, and the group's tables.
+ *
+ * Opening and closing a node hold no operation lock: a file that hangs hangs its own client only.
+ * What changes something in use is a control operation.
+ */
+#include "util/opts/json.h"
+#include "vmm/monitor/commands/qmp_block.h"
+#include "vmm/monitor/qmp_tables.h"
+
+/* ---- nodes ---- */
+
+static struct json_object *blockdev_add(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    if (!qmp_arg_has(args, "node-name")) {
+        g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                            "'node-name' must be specified for the root node");
+        return NULL;
+    }
+    g_autoptr(OptDict) opts = opt_dict_from_json(args, error);
+    if (opts != NULL) {
+        block_co_add(opts, call->vm->env.default_iothread, error);
+    }
+    return NULL;
+}
+
+static struct json_object *blockdev_del(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    block_co_delete(qmp_arg_str(args, "node-name"), error);
+    return NULL;
+}
+
+static void free_opts(void *opaque)
+{
+    opt_dict_free(opaque);
+}
+
+static struct json_object *blockdev_reopen(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    struct json_object *list = qmp_arg_get(args, "options");
+    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(free_opts);
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        OptDict *opts = opt_dict_from_json(json_object_array_get_idx(list, i), error);
+        if (opts == NULL) {
+            return NULL;
+        }
+        g_ptr_array_add(all, opts);
+    }
+    vm_operation_begin(&call->vm->run);
+    block_co_reopen((OptDict *const *)all->pdata, all->len, error);
+    vm_operation_end(&call->vm->run);
+    return NULL;
+}
+
+static RUNS_IN_MAIN BlockNode *block_find(Vm *vm, const char *device, const char *node_name,
+                                          GError **error)
+{
+    BlockNode *n = device != NULL ? vm_drive_node(vm, device) : NULL;
+    if (n == NULL && node_name != NULL) {
+        n = block_node_find(node_name);
+    }
+    if (n == NULL) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "Cannot find device='%s' nor node-name='%s'", device != NULL ? device : "",
+                    node_name != NULL ? node_name : "");
+    }
+    return n;
+}
+
+static struct json_object *block_resize(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    int64_t size = qmp_arg_int(args, "size", 0);
+    vm_operation_begin(&call->vm->run);
+    BlockNode *n =
+        block_find(call->vm, qmp_arg_str(args, "device"), qmp_arg_str(args, "node-name"), error);
+    if (n != NULL && size < 0) {
+        g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                            "Parameter 'size' expects a >0 size");
+    } else if (n != NULL) {
+        block_node_co_resize(n, (uint64_t)size, error);
+    }
+    vm_operation_end(&call->vm->run);
+    return NULL;
+}
+
+/* ---- histograms ---- */
+
+typedef struct Boundaries {
+    bool given;
+    unsigned count;
+    uint64_t list[BLK_HISTOGRAM_MAX];
+} Boundaries;
+
+/* The list at @own, else the one for all; false + error: it cannot be. */
+static bool boundaries_take(struct json_object *args, const char *own, const char *what,
+                            const char *id, Boundaries *b, GError **error)
+{
+    struct json_object *list = qmp_arg_get(args, own);
+    list = list != NULL ? list : qmp_arg_get(args, "boundaries");
+    b->given = list != NULL;
+    size_t count = list != NULL ? json_object_array_length(list) : 0;
+    b->count = (unsigned)MIN(count, BLK_HISTOGRAM_MAX);
+    for (unsigned i = 0; i < b->count; i++) {
+        b->list[i] = json_object_get_uint64(json_object_array_get_idx(list, i));
+    }
+    if (count <= BLK_HISTOGRAM_MAX && blk_histogram_ok(b->list, b->count)) {
+        return true;
+    }
+    g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                "Device '%s' set %s boundaries fail: they ascend from above 0, and are at most %u",
+                id, what, BLK_HISTOGRAM_MAX);
+    return false;
+}
+
+static const struct {
+    const char *member, *what;
+    BlkOp op;
+} histogram_kinds[] = {
+    {"boundaries-read", "read", BLK_OP_READ},
+    {"boundaries-write", "write", BLK_OP_WRITE},
+    {"boundaries-flush", "flush", BLK_OP_FLUSH},
+};
+
+static coroutine_fn RUNS_IN_MAIN void histograms_set(BlockBackend *blk, struct json_object *args,
+                                                     const char *id, GError **error)
+{
+    Boundaries all[G_N_ELEMENTS(histogram_kinds)];
+    bool any = false;
+    for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
+        if (!boundaries_take(args, histogram_kinds[i].member, histogram_kinds[i].what, id, &all[i],
+                             error)) {
+            return;
+        }
+        any = any || all[i].given;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
+        if (all[i].given || !any) {
+            blk_co_set_histogram(blk, histogram_kinds[i].op, any ? all[i].list : NULL,
+                                 all[i].count);
+        }
+    }
+}
+
+static struct json_object *block_latency_histogram_set(QmpCall *call, struct json_object *args,
+                                                       GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    const char *id = qmp_arg_str(args, "id");
+    if (qmp_arg_has(args, "boundaries-zap")) {
+        g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                            "Parameter 'boundaries-zap': skiff has no zoned disks; leave it out");
+        return NULL;
+    }
+    vm_operation_begin(&call->vm->run); /* the device stays */
+    BlockBackend *blk = qmp_find_backend(call->vm, id, error);
+    if (blk != NULL) {
+        histograms_set(blk, args, id, error);
+    }
+    vm_operation_end(&call->vm->run);
+    return NULL;
+}
+
+/* ---- schema ---- */
+
+/* Which drivers and options there are, the block layer says (-blockdev help). */
+static const QmpType blockdev_options = {
+    .name = "BlockdevOptions",
+    .kind = QMP_KIND_STRUCT,
+    .open = true,
+    .members = QMP_MEMBERS({"driver", &qmp_str, .doc = "what kind of node"},
+                           {"node-name", &qmp_str, true, .doc = "name to refer to it by"}),
+    .doc = "A node, as -blockdev takes it.",
+};
+static const QmpType blockdev_options_list = {.kind = QMP_KIND_ARRAY, .element = &blockdev_options};
+
+static const QmpType node_name_arg = {
+    .name = "blockdev-del-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"node-name", &qmp_str, .doc = "the node's name"}),
+};
+static const QmpType reopen_arg = {
+    .name = "blockdev-reopen-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"options", &blockdev_options_list,
+                            .doc = "nodes with all their options; one left out is at its default"}),
+};
+static const QmpType resize_arg = {
+    .name = "block_resize-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"device", &qmp_str, true, .doc = "id of a -drive"},
+                           {"node-name", &qmp_str, true, .doc = "or the node's name"},
+                           {"size", &qmp_int, .doc = "bytes, a multiple of 512"}),
+};
+static const QmpType blockstats_arg = {
+    .name = "query-blockstats-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"query-nodes", &qmp_bool, true, .doc = "list nodes instead of disks"}),
+};
+static const QmpType named_nodes_arg = {
+    .name = "query-named-block-nodes-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members =
+        QMP_MEMBERS({"flat", &qmp_bool, true, .doc = "without backing images; there are none"}),
+};
+static const QmpType histogram_arg = {
+    .name = "block-latency-histogram-set-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(
+        {"id", &qmp_str, .doc = "id or path of the guest's device"},
+        {"boundaries", &qmp_u64_list, true, .doc = "ns, ascending, for all kinds of requests"},
+        {"boundaries-read", &qmp_u64_list, true, .doc = "for reads"},
+        {"boundaries-write", &qmp_u64_list, true, .doc = "for writes"},
+        {"boundaries-zap", &qmp_u64_list, true, .doc = "refused: there are no zoned disks"},
+        {"boundaries-flush", &qmp_u64_list, true, .doc = "for flushes"}),
+};
+
+const QmpCommand qmp_block_commands[] = {
+    {"query-block", NULL, &qmp_block_info_list, QMP_INSTANT, qmp_query_block,
+     "The guest's disks, and drives that no device uses."},
+    {"query-blockstats", &blockstats_arg, &qmp_block_stats_list, QMP_INSTANT, qmp_query_blockstats,
+     "What was done with each disk."},
+    {"query-named-block-nodes", &named_nodes_arg, &qmp_block_device_info_list, QMP_INSTANT,
+     qmp_query_named_block_nodes, "All nodes there are."},
+    {"blockdev-add", &blockdev_options, NULL, 0, blockdev_add,
+     "Opens a node. It lives in the default iothread until a device takes it to its own."},
+    {"blockdev-del", &node_name_arg, NULL, 0, blockdev_del,
+     "Closes a node of -blockdev or blockdev-add that nobody uses."},
+    {"blockdev-reopen", &reopen_arg, NULL, 0, blockdev_reopen,
+     "Changes options of nodes in use: read-only, cache.*, discard, aio, locking; all or none."},
+    {"block_resize", &resize_arg, NULL, 0, block_resize,
+     "Resizes a disk, which its guest may be using."},
+    {"block-latency-histogram-set", &histogram_arg, NULL, 0, block_latency_histogram_set,
+     "Begins histograms of how long requests take, in query-blockstats; without boundaries, ends "
+     "them."},
+    {0},
+};
+
+static const QmpType io_error_type = {
+    .name = "BLOCK_IO_ERROR",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(
+        {"qom-path", &qmp_str, .doc = "the path of the guest's device"},
+        {"device", &qmp_str, .doc = "the id of its -drive; empty: it came as -blockdev"},
+        {"node-name", &qmp_str, true, .doc = "the disk's root node"},
+        {"operation", &qmp_io_operation_type, .doc = "what failed"},
+        {"action", &qmp_block_error_action, .doc = "what the device makes of it"},
+        {"nospace", &qmp_bool, true, .doc = "whether the disk is full"},
+        {"reason", &qmp_str, .doc = "the error, for a person to read"}),
+};
+
+const QmpEvent qmp_block_events[] = {
+    {"BLOCK_IO_ERROR", &io_error_type, "I/O of a disk has failed."},
+    {0},
+};

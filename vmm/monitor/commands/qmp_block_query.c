@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looking at disks: query-block, query-blockstats, query-named-block-nodes. Nothing here asks the
+ * storage, which may hang. */
+#include <string.h>
+#include "vmm/backends/drive_options.h"
+#include "vmm/monitor/commands/qmp_block.h"
+
+/* ---- nodes ---- */
+
+/* As QEMU names what has no file: "null-co://". */
+static char *block_filename(const BlockNodeInfo *info)
+{
+    return info->filename != NULL ? g_strdup(info->filename)
+                                  : g_strdup_printf("%s://", info->driver);
+}
+
+static RUNS_IN_MAIN struct json_object *block_image(const BlockNodeInfo *info)
+{
+    struct json_object *image = json_object_new_object();
+    g_autofree char *filename = block_filename(info);
+    qmp_put_str(image, "filename", filename);
+    qmp_put_str(image, "format", info->driver);
+    qmp_put_bool(image, "dirty-flag", false);
+    qmp_put_int(image, "virtual-size", (int64_t)info->size);
+    return image;
+}
+
+static RUNS_IN_MAIN struct json_object *block_cache(const BlockNodeInfo *info, bool writeback)
+{
+    struct json_object *cache = json_object_new_object();
+    qmp_put_bool(cache, "writeback", writeback);
+    qmp_put_bool(cache, "direct", info->cache_direct);
+    qmp_put_bool(cache, "no-flush", info->cache_no_flush);
+    return cache;
+}
+
+static RUNS_IN_MAIN struct json_object *block_node(const BlockNode *n, bool writeback)
+{
+    static const char *const zeroes[] = {
+        "backing_file_depth", "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr",
+        "write_threshold"};
+    BlockNodeInfo info;
+    block_node_info(n, &info);
+    struct json_object *o = json_object_new_object();
+    g_autofree char *filename = block_filename(&info);
+    qmp_put_str(o, "file", filename);
+    qmp_put_str(o, "node-name", block_node_name(n));
+    qmp_put_bool(o, "ro", info.read_only);
+    qmp_put_str(o, "drv", info.driver);
+    qmp_put_bool(o, "encrypted", false);
+    qmp_put_bool(o, "active", true);
+    qmp_put_str(o, "detect_zeroes", "off");
+    for (unsigned i = 0; i < G_N_ELEMENTS(zeroes); i++) {
+        qmp_put_int(o, zeroes[i], 0);
+    }
+    qmp_put(o, "image", block_image(&info));
+    qmp_put(o, "cache", block_cache(&info, writeback));
+    return o;
+}
+
+struct json_object *qmp_query_named_block_nodes(QmpCall *call, struct json_object *args,
+                                                GError **error)
+{
+    enter_main();
+    struct json_object *list = json_object_new_array();
+    unsigned count;
+    g_autofree BlockNode **nodes = block_node_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        json_object_array_add(list, block_node(nodes[i], true));
+    }
+    return list;
+}
+
+/* ---- disks ---- */
+
+/* A backend has its device's id or, where there is none, a name of the device's choice. */
+static RUNS_IN_MAIN char *block_qdev_path(Vm *vm, const BlockBackend *blk)
+{
+    const Device *dev = vm_find_device(vm, blk_name(blk));
+    for (unsigned i = 0; dev == NULL && i < vm->devices->len; i++) {
+        const Device *other = vm->devices->pdata[i];
+        if (other->id == NULL && strcmp(other->type->name, blk_name(blk)) == 0) {
+            dev = other;
+        }
+    }
+    return dev != NULL ? vm_device_backend_path(dev)
+                       : g_strdup_printf("/machine/peripheral-anon/%s", blk_name(blk));
+}
+
+BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error)
+{
+    unsigned count;
+    g_autofree BlockBackend **list = blk_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        g_autofree char *path = block_qdev_path(vm, list[i]);
+        size_t length = strlen(path) - strlen("/virtio-backend");
+        bool at_path =
+            strncmp(id, path, length) == 0 && (id[length] == '\0' || strcmp(id, path) == 0);
+        if (at_path || strcmp(id, blk_name(list[i])) == 0) {
+            return list[i];
+        }
+    }
+    g_set_error(error, QMP_ERROR, QMP_ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", id);
+    return NULL;
+}
+
+static RUNS_IN_MAIN struct json_object *block_disk(Vm *vm, const BlockBackend *blk)
+{
+    static const char *const statuses[] = {
+        [BLK_IO_OK] = "ok", [BLK_IO_FAILED] = "failed", [BLK_IO_NOSPACE] = "nospace"};
+    const BlockNode *root = blk_root(blk);
+    struct json_object *o = json_object_new_object();
+    g_autofree char *path = block_qdev_path(vm, blk);
+    qmp_put_str(o, "device", vm_drive_of_node(vm, block_node_name(root)));
+    qmp_put_str(o, "qdev", path);
+    qmp_put_str(o, "type", "unknown");
+    qmp_put_bool(o, "removable", false);
+    qmp_put_bool(o, "locked", false);
+    qmp_put(o, "inserted", block_node(root, blk_write_cache(blk)));
+    qmp_put_str(o, "io-status", statuses[blk_io_status(blk)]);
+    return o;
+}
+
+/* Calls @fn for the root node of each -drive that no device uses. */
+static RUNS_IN_MAIN void block_foreach_idle_drive(Vm *vm, BlockBackend **blks, unsigned count,
+                                                  void (*fn)(struct json_object *list,
+                                                             const char *id, const BlockNode *n),
+                                                  struct json_object *list)
+{
+    for (unsigned i = 0; i < vm->drives->len; i++) {
+        const BlockDrive *d = vm->drives->pdata[i];
+        const BlockNode *n = vm_drive_node(vm, d->id);
+        bool used = n == NULL;
+        for (unsigned j = 0; j < count && !used; j++) {
+            used = blk_root(blks[j]) == n;
+        }
+        if (!used) {
+            fn(list, d->id, n);
+        }
+    }
+}
+
+static void block_put_idle_drive(struct json_object *list, const char *id, const BlockNode *n)
+{
+    enter_main();
+    struct json_object *o = json_object_new_object();
+    qmp_put_str(o, "device", id);
+    qmp_put_str(o, "type", "unknown");
+    qmp_put_bool(o, "removable", true);
+    qmp_put_bool(o, "locked", false);
+    qmp_put(o, "inserted", block_node(n, true));
+    json_object_array_add(list, o);
+}
+
+struct json_object *qmp_query_block(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    struct json_object *list = json_object_new_array();
+    unsigned count;
+    g_autofree BlockBackend **blks = blk_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        json_object_array_add(list, block_disk(call->vm, blks[i]));
+    }
+    block_foreach_idle_drive(call->vm, blks, count, block_put_idle_drive, list);
+    return list;
+}
+
+/* ---- statistics ---- */
+
+static const char *const block_ops[BLK_OP_COUNT] = {[BLK_OP_READ] = "rd",
+                                                    [BLK_OP_WRITE] = "wr",
+                                                    [BLK_OP_FLUSH] = "flush",
+                                                    [BLK_OP_UNMAP] = "unmap"};
+
+__attribute__((format(printf, 3, 4))) static void put_named(struct json_object *o, uint64_t value,
+                                                            const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    g_autofree char *name = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    qmp_put_int(o, name, (int64_t)value);
+}
+
+/* What skiff never does: merges requests, appends to zones, or counts intervals. */
+static RUNS_IN_MAIN void put_constant_stats(struct json_object *o)
+{
+    static const char *const zeroes[] = {"zone_append_bytes",
+                                         "zone_append_operations",
+                                         "zone_append_total_time_ns",
+                                         "failed_zone_append_operations",
+                                         "invalid_zone_append_operations",
+                                         "rd_merged",
+                                         "wr_merged",
+                                         "zone_append_merged",
+                                         "unmap_merged"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(zeroes); i++) {
+        qmp_put_int(o, zeroes[i], 0);
+    }
+    qmp_put_bool(o, "account_invalid", false);
+    qmp_put_bool(o, "account_failed", true);
+    qmp_put(o, "timed_stats", json_object_new_array());
+}
+
+static RUNS_IN_MAIN struct json_object *block_stats(const BlkStats *stats)
+{
+    struct json_object *o = json_object_new_object();
+    for (unsigned op = 0; op < BLK_OP_COUNT; op++) {
+        if (op != BLK_OP_FLUSH) {
+            put_named(o, stats->bytes[op], "%s_bytes", block_ops[op]);
+        }
+        put_named(o, stats->operations[op], "%s_operations", block_ops[op]);
+        put_named(o, stats->time_ns[op], "%s_total_time_ns", block_ops[op]);
+        put_named(o, stats->failed[op], "failed_%s_operations", block_ops[op]);
+        put_named(o, stats->invalid[op], "invalid_%s_operations", block_ops[op]);
+    }
+    put_named(o, stats->write_end, "wr_highest_offset");
+    if (stats->idle_ns >= 0) {
+        qmp_put_int(o, "idle_time_ns", stats->idle_ns);
+    }
+    put_constant_stats(o);
+    return o;
+}
+
+static struct json_object *block_numbers(const uint64_t *numbers, unsigned count)
+{
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < count; i++) {
+        json_object_array_add(list, json_object_new_uint64(numbers[i]));
+    }
+    return list;
+}
+
+static RUNS_IN_MAIN void put_histograms(struct json_object *stats, const BlockBackend *blk)
+{
+    for (unsigned op = 0; op < BLK_OP_UNMAP; op++) {
+        uint64_t bins[BLK_HISTOGRAM_MAX + 1];
+        const uint64_t *boundaries;
+        unsigned count = blk_histogram(blk, (BlkOp)op, &boundaries, bins, G_N_ELEMENTS(bins));
+        if (count > 0) {
+            g_autofree char *name = g_strdup_printf("%s_latency_histogram", block_ops[op]);
+            struct json_object *o = json_object_new_object();
+            qmp_put(o, "boundaries", block_numbers(boundaries, count - 1));
+            qmp_put(o, "bins", block_numbers(bins, count));
+            qmp_put(stats, name, o);
+        }
+    }
+}
+
+/* Of a node itself nothing is counted; its place in the graph is told. */
+static RUNS_IN_MAIN struct json_object *block_node_stats(const BlockNode *n)
+{
+    static const BlkStats none = {.idle_ns = -1};
+    BlockNodeInfo info;
+    block_node_info(n, &info);
+    struct json_object *o = json_object_new_object();
+    qmp_put_str(o, "node-name", block_node_name(n));
+    qmp_put(o, "stats", block_stats(&none));
+    if (info.child != NULL) {
+        qmp_put(o, "parent", block_node_stats(info.child));
+    }
+    return o;
+}
+
+static RUNS_IN_MAIN struct json_object *block_disk_stats(Vm *vm, const BlockBackend *blk)
+{
+    const BlockNode *root = blk_root(blk);
+    BlkStats stats;
+    blk_stats(blk, &stats);
+    struct json_object *o = block_node_stats(root);
+    struct json_object *counts = block_stats(&stats);
+    g_autofree char *path = block_qdev_path(vm, blk);
+    qmp_put_int(counts, "in_flight", blk_in_flight(blk));
+    put_histograms(counts, blk);
+    qmp_put_str(o, "device", vm_drive_of_node(vm, block_node_name(root)));
+    qmp_put_str(o, "qdev", path);
+    qmp_put(o, "stats", counts);
+    return o;
+}
+
+static void block_put_idle_stats(struct json_object *list, const char *id, const BlockNode *n)
+{
+    enter_main();
+    struct json_object *o = block_node_stats(n);
+    qmp_put_str(o, "device", id);
+    json_object_array_add(list, o);
+}
+
+struct json_object *qmp_query_blockstats(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    struct json_object *list = json_object_new_array();
+    unsigned count;
+    if (qmp_arg_bool(args, "query-nodes", false)) {
+        g_autofree BlockNode **nodes = block_node_list(&count);
+        for (unsigned i = 0; i < count; i++) {
+            json_object_array_add(list, block_node_stats(nodes[i]));
+        }
+        return list;
+    }
+    g_autofree BlockBackend **blks = blk_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        json_object_array_add(list, block_disk_stats(call->vm, blks[i]));
+    }
+    block_foreach_idle_drive(call->vm, blks, count, block_put_idle_stats, list);
+    return list;
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The VM as a whole: what it is, whether it runs, its end; and the events of that. */
+#include "vmm/monitor/qmp/qmp.h"
+#include "vmm/monitor/qmp_tables.h"
+
+/* How long stop and cont wait for their effect. */
+#define QMP_SETTLE_NS (INT64_C(100) * 1000000)
+
+/* ---- what it is ---- */
+
+static const QmpType qmp_name_info = {
+    .name = "NameInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"name", &qmp_str, true, "what -name says; absent without -name"})};
+
+static struct json_object *qmp_query_name(QmpCall *call, struct json_object *args, GError **error)
+{
+    struct json_object *info = json_object_new_object();
+    const char *name = call->vm->config->name;
+    if (name != NULL) {
+        qmp_put_str(info, "name", name);
+    }
+    return info;
+}
+
+static const QmpType qmp_uuid_info = {
+    .name = "UuidInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"UUID", &qmp_str, .doc = "what -uuid says; all zero without -uuid"})};
+
+static struct json_object *qmp_query_uuid(QmpCall *call, struct json_object *args, GError **error)
+{
+    struct json_object *info = json_object_new_object();
+    const char *uuid = call->vm->config->uuid;
+    qmp_put_str(info, "UUID", uuid != NULL ? uuid : "00000000-0000-0000-0000-000000000000");
+    return info;
+}
+
+static const QmpType qmp_kvm_info = {
+    .name = "KvmInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"enabled", &qmp_bool, .doc = "whether the VM uses KVM: always"},
+                           {"present", &qmp_bool, .doc = "whether the host has KVM"})};
+
+static struct json_object *qmp_query_kvm(QmpCall *call, struct json_object *args, GError **error)
+{
+    struct json_object *info = json_object_new_object();
+    qmp_put_bool(info, "enabled", true);
+    qmp_put_bool(info, "present", true);
+    return info;
+}
+
+/* ---- whether it runs ---- */
+
+static const QmpType qmp_run_state = {
+    .name = "RunState",
+    .kind = QMP_KIND_ENUM,
+    .values = QMP_VALUES("debug", "inmigrate", "internal-error", "io-error", "paused",
+                         "postmigrate", "prelaunch", "finish-migrate", "restore-vm", "running",
+                         "save-vm", "shutdown", "suspended", "watchdog", "guest-panicked", "colo")};
+static const QmpType qmp_status_info = {
+    .name = "StatusInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(
+        {"running", &qmp_bool, .doc = "whether vCPUs run"},
+        {"status", &qmp_run_state, .doc = "\"running\", else why the VM is stopped or stops"},
+        {"stopping", &qmp_bool, true,
+         "there, and true, while a stop is under way: devices may still have I/O in flight. QEMU, "
+         "which does not answer meanwhile, has no such member"})};
+
+static struct json_object *qmp_query_status(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    const RunState *rs = &call->vm->run;
+    struct json_object *info = json_object_new_object();
+    qmp_put_str(info, "status", run_state_qemu_name(rs));
+    qmp_put_bool(info, "running", rs->phase == RUN_RUNNING);
+    if (run_state_stopping(rs)) {
+        qmp_put_bool(info, "stopping", true);
+    }
+    return info;
+}
+
+static struct json_object *qmp_stop(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    RunState *rs = &call->vm->run;
+    run_state_request_stop(rs, STOP_PAUSED);
+    run_state_co_settle(rs, QMP_SETTLE_NS);
+    return NULL;
+}
+
+static struct json_object *qmp_cont(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    RunState *rs = &call->vm->run;
+    if (run_state_has_ended(rs)) {
+        run_state_co_settle(rs, QMP_SETTLE_NS); /* a reset that was asked for comes first */
+    }
+    if (run_state_has_ended(rs)) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "Resetting the Virtual Machine is required");
+        return NULL;
+    }
+    run_state_request_start(rs);
+    run_state_co_settle(rs, QMP_SETTLE_NS);
+    return NULL;
+}
+
+static struct json_object *qmp_system_reset(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    vm_reset(call->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
+    return NULL;
+}
+
+static struct json_object *qmp_system_powerdown(QmpCall *call, struct json_object *args,
+                                                GError **error)
+{
+    enter_main();
+    vm_power_down(call->vm);
+    return NULL;
+}
+
+static struct json_object *qmp_quit(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    vm_quit(call->vm, EXIT_STATUS_OK);
+    return NULL;
+}
+
+/* ---- what follows the guest's deeds ---- */
+
+static const QmpType qmp_reboot_action = {
+    .name = "RebootAction", .kind = QMP_KIND_ENUM, .values = QMP_VALUES("reset", "shutdown")};
+static const QmpType qmp_shutdown_action = {
+    .name = "ShutdownAction", .kind = QMP_KIND_ENUM, .values = QMP_VALUES("poweroff", "pause")};
+static const QmpType qmp_panic_action = {
+    .name = "PanicAction",
+    .kind = QMP_KIND_ENUM,
+    /* in the order of the enum PanicAction */
+    .values = QMP_VALUES("shutdown", "exit-failure", "pause", "none")};
+static const QmpType qmp_watchdog_action = {
+    .name = "WatchdogAction",
+    .kind = QMP_KIND_ENUM,
+    .values = QMP_VALUES("reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi")};
+static const QmpType qmp_set_action_args = {
+    .name = "set-action-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members =
+        QMP_MEMBERS({"reboot", &qmp_reboot_action, true, "when the guest resets"},
+                    {"shutdown", &qmp_shutdown_action, true, "when the guest powers off"},
+                    {"panic", &qmp_panic_action, true, "when the guest panics"},
+                    {"watchdog", &qmp_watchdog_action, true,
+                     "refused: skiff has no watchdog device (-timeout ends a guest that hangs)"})};
+
+static struct json_object *qmp_set_action(QmpCall *call, struct json_object *args, GError **error)
+{
+    VmActions *actions = &call->vm->actions;
+    if (qmp_arg_has(args, "watchdog")) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "Parameter 'watchdog': skiff has no watchdog device; nearest is -timeout");
+        return NULL;
+    }
+    int reboot = qmp_arg_enum(args, "reboot", &qmp_reboot_action);
+    int shutdown = qmp_arg_enum(args, "shutdown", &qmp_shutdown_action);
+    int panic = qmp_arg_enum(args, "panic", &qmp_panic_action);
+    if (reboot >= 0) {
+        actions->no_reboot = reboot == 1;
+    }
+    if (shutdown >= 0) {
+        actions->no_shutdown = shutdown == 1;
+    }
+    if (panic >= 0) {
+        actions->panic = (PanicAction)panic;
+    }
+    return NULL;
+}
+
+const QmpCommand qmp_control_commands[] = {
+    {"query-name", NULL, &qmp_name_info, QMP_INSTANT | QMP_EARLY, qmp_query_name, "The VM's name."},
+    {"query-uuid", NULL, &qmp_uuid_info, QMP_INSTANT | QMP_EARLY, qmp_query_uuid, "The VM's UUID."},
+    {"query-kvm", NULL, &qmp_kvm_info, QMP_INSTANT | QMP_EARLY, qmp_query_kvm,
+     "Whether KVM is used."},
+    {"query-status", NULL, &qmp_status_info, QMP_INSTANT | QMP_EARLY, qmp_query_status,
+     "Whether the VM runs. Answers at once, also while a stop waits for a disk that hangs."},
+    {"stop", NULL, NULL, 0, qmp_stop,
+     "Stops the VM: vCPUs stand still, devices have nothing in flight, disks are flushed. When "
+     "that takes longer than 100 ms the answer comes before it is done: query-status then tells "
+     "running=false and stopping=true, and the event STOP follows once it is. A VM that stands "
+     "still for a dump is stopped already: it does not go on when that is written."},
+    {"cont", NULL, NULL, 0, qmp_cont,
+     "Lets the VM run. Behind a stop that is still under way, or a dump, it waits for its turn: "
+     "after 100 ms the answer comes before it, and the event RESUME tells when it runs."},
+    {"system_reset", NULL, NULL, QMP_INSTANT, qmp_system_reset,
+     "Presses the reset button. Under -no-reboot the VM ends. The event RESET tells when it is "
+     "done."},
+    {"system_powerdown", NULL, NULL, QMP_INSTANT, qmp_system_powerdown,
+     "Presses the power button: the guest decides."},
+    {"quit", NULL, NULL, QMP_INSTANT | QMP_EARLY, qmp_quit,
+     "Ends skiff, with status 0: in an orderly way, but within 5 seconds whatever storage does."},
+    {"set-action", &qmp_set_action_args, NULL, QMP_INSTANT, qmp_set_action,
+     "Chooses what the guest's reset, power-off and panic lead to, as -action does."},
+    {0},
+};
+
+/* ---- events ---- */
+
+static const QmpType qmp_shutdown_cause = {
+    .name = "ShutdownCause", .kind = QMP_KIND_ENUM, .values = vm_cause_names};
+static const QmpType qmp_cause_data = {
+    .name = "SHUTDOWN-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"guest", &qmp_bool, .doc = "whether it is the guest's doing"},
+                           {"reason", &qmp_shutdown_cause,
+                            .doc = "host-error also stands for -timeout, host-ui for Ctrl-A x"})};
+static const QmpType qmp_guest_panic_action = {.name = "GuestPanicAction",
+                                               .kind = QMP_KIND_ENUM,
+                                               .values = QMP_VALUES("pause", "poweroff", "run")};
+static const QmpType qmp_panic_data = {
+    .name = "GUEST_PANICKED-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"action", &qmp_guest_panic_action, .doc = "what is done about it"})};
+static const QmpType qmp_watchdog_data = {
+    .name = "WATCHDOG-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"action", &qmp_watchdog_action, .doc = "what is done about it"})};
+
+const QmpEvent qmp_control_events[] = {
+    {"SHUTDOWN", &qmp_cause_data,
+     "The VM comes to its end, or under -no-shutdown the guest does: skiff exits, or stops it."},
+    {"POWERDOWN", NULL, "The power button was pressed (system_powerdown)."},
+    {"RESET", &qmp_cause_data, "The VM was reset."},
+    {"STOP", NULL,
+     "The VM has stopped, and nothing is in flight any more. Once until RESUME, whoever else stops "
+     "it; not for the moment that a reset takes, nor when skiff exits."},
+    {"RESUME", NULL, "The VM runs (again)."},
+    {"GUEST_PANICKED", &qmp_panic_data, "The guest has panicked (pvpanic)."},
+    {"GUEST_CRASHLOADED", &qmp_panic_data,
+     "The guest has crashed and goes on with its own crash kernel (pvpanic)."},
+    {"WATCHDOG", &qmp_watchdog_data, "The guest's watchdog device has expired."},
+    {0},
+};

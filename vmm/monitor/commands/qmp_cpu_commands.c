@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/monitor/commands/qmp_cpu.h"
+#include "vmm/monitor/qmp_tables.h"
+#include "vmm/arch/smp.h"
+
+bool qmp_arg_cpu(QmpCall *call, struct json_object *args, unsigned *index, GError **error)
+{
+    int64_t wanted = qmp_arg_int(args, "cpu-index", 0);
+    unsigned count = vcpus_count(call->vm->vcpus);
+    if (wanted < 0 || wanted >= count) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "Parameter 'cpu-index' expects a CPU number from 0 to %u", count - 1);
+        return false;
+    }
+    *index = (unsigned)wanted;
+    return true;
+}
+
+/* ---- query-cpus-fast ---- */
+
+static struct json_object *qmp_cpu_props(const SmpTopology *t, unsigned index)
+{
+    struct json_object *props = json_object_new_object();
+    qmp_put_int(props, "core-id", index / t->threads % t->cores);
+    qmp_put_int(props, "thread-id", index % t->threads);
+    qmp_put_int(props, "socket-id", index / (t->threads * t->cores));
+    return props;
+}
+
+static struct json_object *qmp_query_cpus_fast(QmpCall *call, struct json_object *args,
+                                               GError **error)
+{
+    enter_main();
+    const VcpuSet *vcpus = call->vm->vcpus;
+    unsigned count = vcpus_count(vcpus);
+    SmpTopology topology;
+    if (!smp_parse(call->vm->config->smp, count, &topology, error)) {
+        return NULL;
+    }
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < count; i++) {
+        struct json_object *cpu = json_object_new_object();
+        g_autofree char *path = g_strdup_printf("/machine/unattached/device[%u]", i);
+        qmp_put_int(cpu, "cpu-index", i);
+        qmp_put_str(cpu, "qom-path", path);
+        qmp_put_int(cpu, "thread-id", vcpu_thread_id(vcpus, i));
+        qmp_put(cpu, "props", qmp_cpu_props(&topology, i));
+        qmp_put_str(cpu, "target", ARCH_NAME);
+        json_object_array_add(list, cpu);
+    }
+    return list;
+}
+
+static const QmpType qmp_cpu_instance_properties = {
+    .name = "CpuInstanceProperties",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"socket-id", &qmp_int, true, "socket within the machine"},
+                           {"core-id", &qmp_int, true, "core within the socket"},
+                           {"thread-id", &qmp_int, true, "thread within the core"}),
+};
+
+static const QmpType qmp_sys_emu_target = {
+    .name = "SysEmuTarget",
+    .kind = QMP_KIND_ENUM,
+    .values = QMP_VALUES(ARCH_NAME),
+};
+
+static const QmpType qmp_cpu_info_fast = {
+    .name = "CpuInfoFast",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"cpu-index", &qmp_int, .doc = "number of the vCPU"},
+                           {"qom-path", &qmp_str, .doc = "as QEMU names it; skiff has no QOM tree"},
+                           {"thread-id", &qmp_int, .doc = "the host's id of its thread"},
+                           {"props", &qmp_cpu_instance_properties, true, "where it is"},
+                           {"target", &qmp_sys_emu_target, .doc = "the architecture"}),
+};
+static const QmpType qmp_cpu_info_fast_list = {.kind = QMP_KIND_ARRAY,
+                                               .element = &qmp_cpu_info_fast};
+
+/* ---- inject-nmi ---- */
+
+static void qmp_press_nmi_in_thread(Vcpu *v, void *opaque)
+{
+    enter_vcpu();
+    GError **error = opaque;
+    arch_vcpu_press_nmi(vcpu_fd(v), vcpu_index(v), error);
+}
+
+static struct json_object *qmp_inject_nmi(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    VcpuSet *vcpus = call->vm->vcpus;
+    for (unsigned i = 0; i < vcpus_count(vcpus); i++) {
+        g_autoptr(GError) failure = NULL;
+        vcpus_co_call(vcpus, i, qmp_press_nmi_in_thread, &failure);
+        if (failure != NULL) {
+            g_propagate_error(error, g_steal_pointer(&failure));
+            return NULL;
+        }
+    }
+    return NULL;
+}
+
+const QmpCommand qmp_cpu_commands[] = {
+    {
+        .name = "query-cpus-fast",
+        .ret = &qmp_cpu_info_fast_list,
+        .flags = QMP_INSTANT,
+        .run = qmp_query_cpus_fast,
+        .doc = "The vCPUs, without interrupting them.",
+    },
+    {
+        .name = "inject-nmi",
+        .run = qmp_inject_nmi,
+        .doc =
+            "Presses the NMI button, which is wired to the LINT1 of every processor: those whose "
+            "guest has set it to NMI get one.",
+    },
+    {0},
+};
+const QmpEvent qmp_cpu_events[] = {{0}};

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Devices: plugging and unplugging. What types there are: qmp_device_types.c; the PCI bus:
+ * qmp_device_pci.c. */
+#include "util/opts/json.h"
+#include "vmm/monitor/commands/qmp_device.h"
+#include "vmm/monitor/qmp_tables.h"
+#include "vmm/vm/vm_hotplug.h"
+
+static struct json_object *qmp_device_add(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    g_autoptr(OptDict) opts = opt_dict_from_json(args, error);
+    if (opts != NULL) {
+        vm_operation_begin(&call->vm->run);
+        vm_co_plug(call->vm, opts, error);
+        vm_operation_end(&call->vm->run);
+    }
+    return NULL;
+}
+
+static struct json_object *qmp_device_del(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    vm_operation_begin(&call->vm->run);
+    vm_co_unplug(call->vm, qmp_arg_str(args, "id"), error);
+    vm_operation_end(&call->vm->run);
+    return NULL;
+}
+
+static const QmpType qmp_device_add_args = {
+    .name = "device_add-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(
+        {"driver", &qmp_str, .doc = "the type of the device, as in -device"},
+        {"bus", &qmp_str, .optional = true, .doc = "the bus it goes to: pcie.0, or ID.0"},
+        {"id", &qmp_str, .optional = true, .doc = "its name; without one it cannot be unplugged"}),
+    .open = true,
+    .doc = "Further members are the type's properties: device-list-properties lists them.",
+};
+
+static const QmpType qmp_device_del_args = {
+    .name = "device_del-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "the device's id or path"}),
+};
+
+static const QmpType qmp_device_deleted = {
+    .name = "DEVICE_DELETED-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"device", &qmp_str, .optional = true, .doc = "its id, if it had one"},
+                           {"path", &qmp_str, .doc = "its path: /machine/peripheral/ID"}),
+};
+
+const QmpCommand qmp_device_commands[] = {
+    {"device_add", .args = &qmp_device_add_args, .run = qmp_device_add,
+     .doc = "Plugs a device and tells the guest. It is there when this returns, and usable as soon "
+            "as the guest has taken it up."},
+    {"device_del", .args = &qmp_device_del_args, .run = qmp_device_del,
+     .doc = "Asks the guest to let go of a PCI device; the guest may take its time, or never do "
+            "it. DEVICE_DELETED tells when the device is gone. What hangs from no PCI slot goes "
+            "at once."},
+    {"device-list-properties", .args = &qmp_device_list_properties_args,
+     .ret = &qmp_device_properties, .flags = QMP_INSTANT | QMP_EARLY,
+     .run = qmp_device_list_properties, .doc = "The properties that a type of device takes."},
+    {"qom-list-types", .args = &qmp_qom_list_types_args, .ret = &qmp_qom_types,
+     .flags = QMP_INSTANT | QMP_EARLY, .run = qmp_qom_list_types,
+     .doc = "The types of devices and objects that there are."},
+    {"query-pci", .ret = &qmp_pci_list, .flags = QMP_INSTANT, .run = qmp_query_pci,
+     .doc = "The PCI bus and its devices, as the guest has set them up."},
+    {0}};
+
+const QmpEvent qmp_device_events[] = {
+    {"DEVICE_DELETED", .data = &qmp_device_deleted,
+     .doc = "A device is gone: its id and what it used may be used again."},
+    {0}};

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The dump group: dump-guest-memory and what asks about it. */
+#include <string.h>
+#include "util/log.h"
+#include "vmm/dump/dump.h"
+#include "vmm/monitor/qmp/qmp.h"
+#include "vmm/monitor/qmp/qmp_session.h"
+#include "vmm/monitor/qmp_tables.h"
+
+static const QmpType qmp_dump_format = {
+    .name = "DumpGuestMemoryFormat",
+    .kind = QMP_KIND_ENUM,
+    .values = QMP_VALUES("elf", "kdump-zlib", "kdump-lzo", "kdump-snappy", "kdump-raw-zlib",
+                         "kdump-raw-lzo", "kdump-raw-snappy", "win-dmp"),
+    .doc = "Formats of a dump; query-dump-guest-memory-capability lists those there are"};
+
+static const QmpType qmp_dump_args = {
+    .name = "q_obj_dump-guest-memory-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(
+        {"paging", &qmp_bool,
+         .doc = "with the virtual mappings of the vCPUs' page tables, for gdb; crash needs none"},
+        {"protocol", &qmp_str, .doc = "file:PATH, or fd:NAME of a descriptor sent with getfd"},
+        {"detach", &qmp_bool, .optional = true,
+         .doc = "reply when the file is open; DUMP_COMPLETED tells the end (default false)"},
+        {"begin", &qmp_size, .optional = true,
+         .doc = "first physical address to dump; with length"},
+        {"length", &qmp_size, .optional = true, .doc = "how many bytes from there"},
+        {"format", &qmp_dump_format, .optional = true, .doc = "skiff has elf only"})};
+
+static const QmpType qmp_dump_status = {.name = "DumpStatus",
+                                        .kind = QMP_KIND_ENUM,
+                                        .values =
+                                            QMP_VALUES("none", "active", "completed", "failed"),
+                                        .doc = "Of the dump that runs, or ran last"};
+
+static const QmpType qmp_dump_result = {
+    .name = "DumpQueryResult",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"status", &qmp_dump_status, .doc = "what has become of it"},
+                           {"completed", &qmp_int, .doc = "bytes of memory written"},
+                           {"total", &qmp_int, .doc = "bytes of memory to be written"})};
+
+static const QmpType qmp_dump_format_list = {.kind = QMP_KIND_ARRAY, .element = &qmp_dump_format};
+
+static const QmpType qmp_dump_capability = {
+    .name = "DumpGuestMemoryCapability",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"formats", &qmp_dump_format_list, .doc = "formats there are"})};
+
+static const QmpType qmp_dump_completed = {
+    .name = "q_obj_DUMP_COMPLETED-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"result", &qmp_dump_result, .doc = "how it ended"},
+                           {"error", &qmp_str, .optional = true, .doc = "why it failed"})};
+
+/* ---- arguments ---- */
+
+static RUNS_IN_MAIN bool dump_parse_protocol(QmpCall *call, const char *protocol, DumpOptions *o,
+                                             GError **error)
+{
+    if (g_str_has_prefix(protocol, "file:")) {
+        o->path = protocol + strlen("file:");
+        return true;
+    }
+    if (!g_str_has_prefix(protocol, "fd:")) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "parameter 'protocol' must start with 'file:' or 'fd:'");
+        return false;
+    }
+    const char *name = protocol + strlen("fd:");
+    if (call->session == NULL) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "File descriptor named '%s' has not been found: only a QMP client has some",
+                    name);
+        return false;
+    }
+    o->fd = qmp_session_take_fd(call->session, name, error);
+    return o->fd >= 0;
+}
+
+static bool dump_parse_range(struct json_object *args, DumpOptions *o, GError **error)
+{
+    bool begin = qmp_arg_has(args, "begin"), length = qmp_arg_has(args, "length");
+    if (begin != length) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "parameter '%s' is missing",
+                    begin ? "length" : "begin");
+        return false;
+    }
+    o->begin = (uint64_t)qmp_arg_int(args, "begin", 0);
+    o->length = (uint64_t)qmp_arg_int(args, "length", 0);
+    if (length && o->length == 0) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "Parameter 'length' expects a number greater than 0");
+        return false;
+    }
+    return true;
+}
+
+static bool dump_check_format(struct json_object *args, GError **error)
+{
+    int format = qmp_arg_enum(args, "format", &qmp_dump_format);
+    if (format > 0) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "skiff does not dump as '%s'; use 'elf', which crash and gdb read",
+                    qmp_dump_format.values[format]);
+    }
+    return format <= 0;
+}
+
+/* ---- commands ---- */
+
+static RUNS_IN_MAIN struct json_object *dump_progress_to_json(void)
+{
+    DumpProgress p = dump_progress();
+    struct json_object *result = json_object_new_object();
+    qmp_put_str(result, "status", qmp_dump_status.values[p.status]);
+    qmp_put_u64(result, "completed", p.completed);
+    qmp_put_u64(result, "total", p.total);
+    return result;
+}
+
+static void dump_ended(const GError *error)
+{
+    enter_main();
+    struct json_object *data = json_object_new_object();
+    qmp_put(data, "result", dump_progress_to_json());
+    if (error != NULL) {
+        qmp_put_str(data, "error", error->message);
+    }
+    qmp_event_emit("DUMP_COMPLETED", data);
+}
+
+static void dump_run_detached(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    g_autoptr(GError) error = NULL;
+    if (!dump_co_run(opaque, dump_ended, &error)) {
+        log_warn("dump-guest-memory: %s", error->message);
+    }
+}
+
+static struct json_object *dump_guest_memory(QmpCall *call, struct json_object *args,
+                                             GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    DumpOptions options = {.fd = -1, .paging = qmp_arg_bool(args, "paging", false)};
+    if (!dump_check_format(args, error) || !dump_parse_range(args, &options, error) ||
+        !dump_parse_protocol(call, qmp_arg_str(args, "protocol"), &options, error) ||
+        !dump_co_begin(call->vm, &options, error)) {
+        return NULL;
+    }
+    if (qmp_arg_bool(args, "detach", false)) {
+        co_start(call->vm->ctx, dump_run_detached, call->vm);
+    } else {
+        dump_co_run(call->vm, dump_ended, error);
+    }
+    return NULL;
+}
+
+static struct json_object *dump_query(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    return dump_progress_to_json();
+}
+
+static struct json_object *dump_query_capability(QmpCall *call, struct json_object *args,
+                                                 GError **error)
+{
+    struct json_object *result = json_object_new_object();
+    struct json_object *formats = json_object_new_array();
+    json_object_array_add(formats, json_object_new_string("elf"));
+    qmp_put(result, "formats", formats);
+    return result;
+}
+
+const QmpCommand qmp_dump_commands[] = {
+    {"dump-guest-memory", &qmp_dump_args, .run = dump_guest_memory,
+     .doc = "Writes guest memory and registers to an ELF core file. The VM is stopped meanwhile "
+            "and goes on afterwards if it ran and nobody has stopped it. On failure a regular file "
+            "is removed."},
+    {"query-dump", .ret = &qmp_dump_result, .flags = QMP_INSTANT | QMP_EARLY, .run = dump_query,
+     .doc = "How far the dump is that runs, or how the last one ended."},
+    {"query-dump-guest-memory-capability", .ret = &qmp_dump_capability,
+     .flags = QMP_INSTANT | QMP_EARLY, .run = dump_query_capability,
+     .doc = "The formats that dump-guest-memory has."},
+    {0}};
+
+const QmpEvent qmp_dump_events[] = {
+    {"DUMP_COMPLETED", &qmp_dump_completed, "A dump has ended, well or not."}, {0}};

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Jobs: query-jobs, job-*, and the older block-job-* on the same jobs. */
+#include "vmm/monitor/qmp/qmp.h"
+#include "vmm/monitor/commands/qmp_block.h"
+#include "vmm/monitor/qmp_tables.h"
+
+/* ---- finding ---- */
+
+static RUNS_IN_MAIN Job *job_of_id(struct json_object *args, GError **error)
+{
+    Job *job = job_find(qmp_arg_str(args, "id"));
+    if (job == NULL) {
+        g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC, "Job not found");
+    }
+    return job;
+}
+
+/* A block job by the argument @name, as block-job-* have it. */
+static RUNS_IN_MAIN Job *block_job_of(struct json_object *args, const char *name, GError **error)
+{
+    const char *id = qmp_arg_str(args, name);
+    Job *job = job_find(id);
+    if (job != NULL && job_driver(job)->is_block_job) {
+        return job;
+    }
+    g_set_error(error, QMP_ERROR, QMP_ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id);
+    return NULL;
+}
+
+/* ---- query ---- */
+
+static void put_job(const Job *job, void *list)
+{
+    enter_main();
+    struct json_object *info = json_object_new_object();
+    uint64_t current, total;
+    job_progress_get(job, &current, &total);
+    qmp_put_str(info, "id", job_id(job));
+    qmp_put_str(info, "type", job_driver(job)->type);
+    qmp_put_str(info, "status", job_status_names[job_status(job)]);
+    qmp_put_int(info, "current-progress", (int64_t)current);
+    qmp_put_int(info, "total-progress", (int64_t)total);
+    if (job_error_text(job) != NULL) {
+        qmp_put_str(info, "error", job_error_text(job));
+    }
+    json_object_array_add(list, info);
+}
+
+static struct json_object *query_jobs(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    struct json_object *list = json_object_new_array();
+    job_foreach(put_job, list);
+    return list;
+}
+
+void qmp_put_block_job(struct json_object *object, const Job *job)
+{
+    uint64_t current, total;
+    job_progress_get(job, &current, &total);
+    qmp_put_str(object, "type", job_driver(job)->type);
+    qmp_put_str(object, "device", job_id(job));
+    qmp_put_int(object, "len", (int64_t)total);
+    qmp_put_int(object, "offset", (int64_t)current);
+}
+
+static void put_block_job(const Job *job, void *list)
+{
+    enter_main();
+    if (!job_driver(job)->is_block_job) {
+        return;
+    }
+    struct json_object *info = json_object_new_object();
+    JobStatus status = job_status(job);
+    qmp_put_block_job(info, job);
+    qmp_put_bool(info, "busy", job_busy(job));
+    qmp_put_bool(info, "paused", job_user_paused(job));
+    qmp_put_int(info, "speed", (int64_t)job_speed(job));
+    qmp_put_str(info, "io-status", job_io_failed(job) ? "failed" : "ok");
+    qmp_put_bool(info, "ready", status == JOB_STATUS_READY || status == JOB_STATUS_STANDBY);
+    qmp_put_str(info, "status", job_status_names[status]);
+    qmp_put_bool(info, "auto-finalize", job_auto_finalize(job));
+    qmp_put_bool(info, "auto-dismiss", job_auto_dismiss(job));
+    if (job_error_text(job) != NULL) {
+        qmp_put_str(info, "error", job_error_text(job));
+    }
+    json_object_array_add(list, info);
+}
+
+static struct json_object *query_block_jobs(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    struct json_object *list = json_object_new_array();
+    job_foreach(put_block_job, list);
+    return list;
+}
+
+/* ---- verbs ---- */
+
+static RUNS_IN_MAIN struct json_object *job_apply(Job *job, bool (*verb)(Job *, GError **),
+                                                  GError **error)
+{
+    if (job != NULL) {
+        verb(job, error);
+    }
+    return NULL;
+}
+
+static struct json_object *job_pause_command(QmpCall *call, struct json_object *args,
+                                             GError **error)
+{
+    enter_main();
+    return job_apply(job_of_id(args, error), job_pause, error);
+}
+
+static struct json_object *job_resume_command(QmpCall *call, struct json_object *args,
+                                              GError **error)
+{
+    enter_main();
+    return job_apply(job_of_id(args, error), job_resume, error);
+}
+
+static struct json_object *job_cancel_command(QmpCall *call, struct json_object *args,
+                                              GError **error)
+{
+    enter_main();
+    Job *job = job_of_id(args, error);
+    if (job != NULL) {
+        job_cancel(job, true, error);
+    }
+    return NULL;
+}
+
+static struct json_object *job_complete_command(QmpCall *call, struct json_object *args,
+                                                GError **error)
+{
+    enter_main();
+    return job_apply(job_of_id(args, error), job_complete, error);
+}
+
+static struct json_object *job_dismiss_command(QmpCall *call, struct json_object *args,
+                                               GError **error)
+{
+    enter_main();
+    return job_apply(job_of_id(args, error), job_dismiss, error);
+}
+
+static struct json_object *job_finalize_command(QmpCall *call, struct json_object *args,
+                                                GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    Job *job = job_of_id(args, error);
+    if (job != NULL) {
+        job_co_finalize(job, error);
+    }
+    return NULL;
+}
+
+static struct json_object *block_job_set_speed(QmpCall *call, struct json_object *args,
+                                               GError **error)
+{
+    enter_main();
+    Job *job = block_job_of(args, "device", error);
+    int64_t speed = qmp_arg_int(args, "speed", 0);
+    if (job != NULL && speed < 0) {
+        g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                            "Parameter 'speed' expects a non-negative value");
+    } else if (job != NULL) {
+        job_set_speed(job, (uint64_t)speed, error);
+    }
+    return NULL;
+}
+
+static struct json_object *block_job_cancel(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    Job *job = block_job_of(args, "device", error);
+    bool force = qmp_arg_bool(args, "force", false);
+    if (job != NULL && job_user_paused(job) && !force) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "The block job for device '%s' is currently paused", job_id(job));
+    } else if (job != NULL) {
+        job_cancel(job, force, error);
+    }
+    return NULL;
+}
+
+static struct json_object *block_job_pause(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    return job_apply(block_job_of(args, "device", error), job_pause, error);
+}
+
+static struct json_object *block_job_resume(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    return job_apply(block_job_of(args, "device", error), job_resume, error);
+}
+
+static struct json_object *block_job_complete(QmpCall *call, struct json_object *args,
+                                              GError **error)
+{
+    enter_main();
+    return job_apply(block_job_of(args, "device", error), job_complete, error);
+}
+
+static struct json_object *block_job_dismiss(QmpCall *call, struct json_object *args,
+                                             GError **error)
+{
+    enter_main();
+    return job_apply(block_job_of(args, "id", error), job_dismiss, error);
+}
+
+static struct json_object *block_job_finalize(QmpCall *call, struct json_object *args,
+                                              GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    Job *job = block_job_of(args, "id", error);
+    if (job != NULL) {
+        job_co_finalize(job, error);
+    }
+    return NULL;
+}
+
+/* ---- schema ---- */
+
+static const QmpType job_type = {
+    .name = "JobType",
+    .kind = QMP_KIND_ENUM,
+    .values = QMP_VALUES("commit", "stream", "mirror", "backup", "create", "amend", "snapshot-load",
+                         "snapshot-save", "snapshot-delete"),
+    .doc = "What a job does.",
+};
+static const QmpType job_status_type = {
+    .name = "JobStatus",
+    .kind = QMP_KIND_ENUM,
+    .values = job_status_names,
+    .doc = "Where a job is in its life.",
+};
+
+static const QmpType job_info_type = {
+    .name = "JobInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(
+        {"id", &qmp_str, .doc = "the job's name"}, {"type", &job_type, .doc = "what it does"},
+        {"status", &job_status_type, .doc = "where it is in its life"},
+        {"current-progress", &qmp_int, .doc = "how far it is, in units of its own"},
+        {"total-progress", &qmp_int, .doc = "how far it goes; may grow while it runs"},
+        {"error", &qmp_str, true, .doc = "why it failed or will fail; absent otherwise"}),
+    .doc = "A job.",
+};
+static const QmpType job_info_list = {.kind = QMP_KIND_ARRAY, .element = &job_info_type};
+
+static const QmpType block_job_info_type = {
+    .name = "BlockJobInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(
+        {"type", &job_type, .doc = "what it does"}, {"device", &qmp_str, .doc = "the job's name"},
+        {"len", &qmp_int, .doc = "how far it goes; may grow while it runs"},
+        {"offset", &qmp_int, .doc = "how far it is"},
+        {"busy", &qmp_bool, .doc = "false when it stands or sleeps"},
+        {"paused", &qmp_bool, .doc = "whether it was told to pause"},
+        {"speed", &qmp_int, .doc = "its limit in bytes a second; 0: none"},
+        {"io-status", &qmp_block_device_status, .doc = "whether it stands because of an error"},
+        {"ready", &qmp_bool, .doc = "whether it can be completed"},
+        {"status", &job_status_type, .doc = "where it is in its life"},
+        {"auto-finalize", &qmp_bool, .doc = "whether it ends by itself"},
+        {"auto-dismiss", &qmp_bool, .doc = "whether it disappears by itself"},
+        {"error", &qmp_str, true, .doc = "why it failed or will fail; absent otherwise"}),
+    .doc = "A job on a block node.",
+};
+static const QmpType block_job_info_list = {.kind = QMP_KIND_ARRAY,
+                                            .element = &block_job_info_type};
+
+#define JOB_ARGS(type, member)                                                                     \
+    static const QmpType type = {                                                                  \
+        .name = #type,                                                                             \
+        .kind = QMP_KIND_STRUCT,                                                                   \
+        .members = QMP_MEMBERS({member, &qmp_str, .doc = "the job's name"}),                       \
+    }
+JOB_ARGS(job_id_arg, "id");
+JOB_ARGS(job_device_arg, "device");
+
+static const QmpType block_job_speed_arg = {
+    .name = "block-job-set-speed-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"device", &qmp_str, .doc = "the job's name"},
+                           {"speed", &qmp_int, .doc = "bytes a second; 0: no limit"}),
+};
+static const QmpType block_job_cancel_arg = {
+    .name = "block-job-cancel-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"device", &qmp_str, .doc = "the job's name"},
+                           {"force", &qmp_bool, true,
+                            .doc = "also when it is paused; a ready mirror without pivot too"}),
+};
+
+const QmpCommand qmp_job_commands[] = {
+    {"query-jobs", NULL, &job_info_list, QMP_INSTANT, query_jobs, "All jobs."},
+    {"job-pause", &job_id_arg, NULL, QMP_INSTANT, job_pause_command,
+     "Asks a job to stand still at its next pause point."},
+    {"job-resume", &job_id_arg, NULL, QMP_INSTANT, job_resume_command,
+     "Lets a job go on that was told to pause."},
+    {"job-cancel", &job_id_arg, NULL, QMP_INSTANT, job_cancel_command,
+     "Ends a job without its effect. Answers at once; the job is gone when its events say so."},
+    {"job-complete", &job_id_arg, NULL, QMP_INSTANT, job_complete_command,
+     "Tells a job that is ready to end."},
+    {"job-dismiss", &job_id_arg, NULL, QMP_INSTANT, job_dismiss_command,
+     "Removes a job that has concluded and was kept to be asked about."},
+    {"job-finalize", &job_id_arg, NULL, 0, job_finalize_command,
+     "Lets a job that is pending take effect; returns when it has concluded."},
+    {"query-block-jobs", NULL, &block_job_info_list, QMP_INSTANT, query_block_jobs,
+     "The jobs on block nodes."},
+    {"block-job-set-speed", &block_job_speed_arg, NULL, QMP_INSTANT, block_job_set_speed,
+     "Limits how fast a job works."},
+    {"block-job-cancel", &block_job_cancel_arg, NULL, QMP_INSTANT, block_job_cancel,
+     "As job-cancel, but a ready mirror ends well, without its pivot, unless forced."},
+    {"block-job-pause", &job_device_arg, NULL, QMP_INSTANT, block_job_pause, "As job-pause."},
+    {"block-job-resume", &job_device_arg, NULL, QMP_INSTANT, block_job_resume, "As job-resume."},
+    {"block-job-complete", &job_device_arg, NULL, QMP_INSTANT, block_job_complete,
+     "As job-complete."},
+    {"block-job-dismiss", &job_id_arg, NULL, QMP_INSTANT, block_job_dismiss, "As job-dismiss."},
+    {"block-job-finalize", &job_id_arg, NULL, 0, block_job_finalize, "As job-finalize."},
+    {0},
+};
+
+static const QmpType job_status_change_type = {
+    .name = "JOB_STATUS_CHANGE",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "the job's name"},
+                           {"status", &job_status_type, .doc = "its new state"}),
+};
+
+#define BLOCK_JOB_MEMBERS                                                                          \
+    {"type", &job_type, .doc = "what the job does"},                                               \
+        {"device", &qmp_str, .doc = "the job's name"},                                             \
+        {"len", &qmp_int, .doc = "how far it was to go"},                                          \
+        {"offset", &qmp_int, .doc = "how far it came; equal to len where it succeeded"},           \
+    {                                                                                              \
+        "speed", &qmp_int, .doc = "its limit in bytes a second; 0: none"                           \
+    }
+
+static const QmpType block_job_completed_type = {
+    .name = "BLOCK_JOB_COMPLETED",
+    .kind = QMP_KIND_STRUCT,
+    .members =
+        QMP_MEMBERS(BLOCK_JOB_MEMBERS, {"error", &qmp_str, true, .doc = "why it failed, if so"}),
+};
+static const QmpType block_job_type = {.name = "BLOCK_JOB_CANCELLED",
+                                       .kind = QMP_KIND_STRUCT,
+                                       .members = QMP_MEMBERS(BLOCK_JOB_MEMBERS)};
+static const QmpType block_job_pending_type = {
+    .name = "BLOCK_JOB_PENDING",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"type", &job_type, .doc = "what the job does"},
+                           {"id", &qmp_str, .doc = "the job's name"}),
+};
+static const QmpType block_job_error_type = {
+    .name = "BLOCK_JOB_ERROR",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"device", &qmp_str, .doc = "the job's name"},
+                           {"operation", &qmp_io_operation_type, .doc = "what failed"},
+                           {"action", &qmp_block_error_action, .doc = "what the job makes of it"}),
+};
+
+const QmpEvent qmp_job_events[] = {
+    {"JOB_STATUS_CHANGE", &job_status_change_type, "A job has moved to another state."},
+    {"BLOCK_JOB_COMPLETED", &block_job_completed_type, "A block job has ended, well or not."},
+    {"BLOCK_JOB_CANCELLED", &block_job_type, "A block job was ended by a cancel."},
+    {"BLOCK_JOB_READY", &block_job_type, "A block job can be completed."},
+    {"BLOCK_JOB_PENDING", &block_job_pending_type, "A block job waits for block-job-finalize."},
+    {"BLOCK_JOB_ERROR", &block_job_error_type, "I/O of a block job has failed."},
+    {0},
+};

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Objects: iothreads and memory backends. */
+#include "util/opts/json.h"
+#include "vmm/monitor/qmp/qmp.h"
+#include "vmm/monitor/qmp_tables.h"
+
+/* ---- adding and deleting ---- */
+
+/* Holds no operation lock: getting memory may take its time, and changes nothing in use. */
+static struct json_object *object_add(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    g_autoptr(OptDict) opts = opt_dict_from_json(args, error);
+    if (opts != NULL) {
+        vm_co_add_object(call->vm, opts, error);
+    }
+    return NULL;
+}
+
+static struct json_object *object_del(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    vm_operation_begin(&call->vm->run);
+    vm_co_del_object(call->vm, qmp_arg_str(args, "id"), error);
+    vm_operation_end(&call->vm->run);
+    return NULL;
+}
+
+/* ---- looking ---- */
+
+static struct json_object *query_iothreads(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < call->vm->iothreads->len; i++) {
+        const IoThread *t = call->vm->iothreads->pdata[i];
+        struct json_object *info = json_object_new_object();
+        qmp_put_str(info, "id", iothread_id(t));
+        qmp_put_int(info, "thread-id", iothread_tid(t));
+        qmp_put_int(info, "poll-max-ns", iothread_poll_max_ns(t));
+        qmp_put_int(info, "poll-grow", 0);
+        qmp_put_int(info, "poll-shrink", 0);
+        qmp_put_int(info, "aio-max-batch", 0);
+        json_object_array_add(list, info);
+    }
+    return list;
+}
+
+static struct json_object *memdev_info(const MemoryBackend *m)
+{
+    struct json_object *info = json_object_new_object();
+    qmp_put_str(info, "id", m->id);
+    qmp_put_int(info, "size", (int64_t)m->size);
+    qmp_put_bool(info, "merge", false);
+    qmp_put_bool(info, "dump", false);
+    qmp_put_bool(info, "prealloc", m->prealloc);
+    qmp_put_bool(info, "share", m->fd >= 0);
+    qmp_put_bool(info, "reserve", false);
+    qmp_put(info, "host-nodes", json_object_new_array());
+    qmp_put_str(info, "policy", "default");
+    return info;
+}
+
+static struct json_object *query_memdev(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    const Vm *vm = call->vm;
+    struct json_object *list = json_object_new_array();
+    bool listed = vm->memory == NULL;
+    for (unsigned i = 0; i < vm->memory_backends->len; i++) {
+        const MemoryBackend *m = vm->memory_backends->pdata[i];
+        json_object_array_add(list, memdev_info(m));
+        listed = listed || m == vm->memory;
+    }
+    if (!listed) {
+        json_object_array_add(list, memdev_info(vm->memory)); /* made by -m */
+    }
+    return list;
+}
+
+/* ---- schema ---- */
+
+static const QmpType object_options = {
+    .name = "ObjectOptions",
+    .kind = QMP_KIND_STRUCT,
+    .open = true,
+    .members = QMP_MEMBERS({"qom-type", &qmp_str, .doc = "what it is: iothread, memory-backend-*"},
+                           {"id", &qmp_str, .doc = "name to refer to it by"}),
+    .doc = "An object, as -object takes it.",
+};
+static const QmpType object_id_arg = {
+    .name = "object-del-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "its name"}),
+};
+
+static const QmpType iothread_info = {
+    .name = "IOThreadInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(
+        {"id", &qmp_str, .doc = "its name"},
+        {"thread-id", &qmp_int, .doc = "the kernel's id of the thread"},
+        {"poll-max-ns", &qmp_int, .doc = "longest busy polling before it sleeps; 0: none"},
+        {"poll-grow", &qmp_int, .doc = "always 0: as skiff sees fit"},
+        {"poll-shrink", &qmp_int, .doc = "always 0: as skiff sees fit"},
+        {"aio-max-batch", &qmp_int, .doc = "always 0: as the engine takes"}),
+    .doc = "A thread that serves devices. \"default\" is there without being asked for.",
+};
+static const QmpType iothread_list = {.kind = QMP_KIND_ARRAY, .element = &iothread_info};
+
+static const QmpType host_mem_policy = {
+    .name = "HostMemPolicy",
+    .kind = QMP_KIND_ENUM,
+    .values = QMP_VALUES("default", "preferred", "bind", "interleave"),
+    .doc = "On which nodes of the host the memory lies.",
+};
+static const QmpType u16_list = {.kind = QMP_KIND_ARRAY, .element = &qmp_u16};
+
+static const QmpType memdev = {
+    .name = "Memdev",
+    .kind = QMP_KIND_STRUCT,
+    .members =
+        QMP_MEMBERS({"id", &qmp_str, true, .doc = "its name"}, {"size", &qmp_size, .doc = "bytes"},
+                    {"merge", &qmp_bool, .doc = "always false: pages are not merged"},
+                    {"dump", &qmp_bool, .doc = "always false: not in a core file of skiff"},
+                    {"prealloc", &qmp_bool, .doc = "allocated beforehand"},
+                    {"share", &qmp_bool, .doc = "others can map it"},
+                    {"reserve", &qmp_bool, true, .doc = "always false: not from swap"},
+                    {"host-nodes", &u16_list, .doc = "always empty: any"},
+                    {"policy", &host_mem_policy, .doc = "always default"}),
+    .doc = "A memory backend.",
+};
+static const QmpType memdev_list = {.kind = QMP_KIND_ARRAY, .element = &memdev};
+
+const QmpCommand qmp_object_commands[] = {
+    {"object-add", &object_options, NULL, 0, object_add, "Makes an object, as -object does."},
+    {"object-del", &object_id_arg, NULL, 0, object_del, "Ends an object that nothing uses."},
+    {"query-iothreads", NULL, &iothread_list, QMP_INSTANT, query_iothreads, "All iothreads."},
+    {"query-memdev", NULL, &memdev_list, QMP_INSTANT, query_memdev,
+     "All memory backends, the machine's own too."},
+    {0},
+};
+
+const QmpEvent qmp_object_events[] = {{0}};

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The human monitor: disks and jobs. */
+#include "vmm/monitor/hmp/hmp_complete.h"
+
+/* By the id of the -drive, or the name of the node. */
+static void hmp_block_resize(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, "device", qmp_arg_str(args, "device"));
+    qmp_put_str(qmp, "node-name", qmp_arg_str(args, "device"));
+    qmp_put_int(qmp, "size", qmp_arg_int(args, "size", 0));
+    json_object_put(hmp_co_qmp(call, "block_resize", qmp));
+}
+
+/* clang-format off */
+#define HMP_JOB(name, qmp_name, member, text)                                                      \
+    {name, NULL, HMP_PARAMS(HMP_PARAM(member, WORD)), text, .qmp = qmp_name}
+
+const HmpCommand hmp_block_commands[] = {
+    {"block_resize", NULL,
+     HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks), HMP_PARAM("size", SIZE)),
+     "give a disk another size, in MiB without a suffix", .run = hmp_block_resize},
+    {"block_job_cancel", NULL,
+     HMP_PARAMS(HMP_PARAM("force", FLAG, .flag = 'f'), HMP_PARAM("device", WORD)),
+     "stop a block job; -f also where it would have to finish first", .qmp = "block-job-cancel"},
+    HMP_JOB("block_job_complete", "block-job-complete", "device", "have a ready block job finish"),
+    HMP_JOB("block_job_pause", "block-job-pause", "device", "pause a block job"),
+    HMP_JOB("block_job_resume", "block-job-resume", "device", "let a paused block job go on"),
+    {"block_job_set_speed", NULL,
+     HMP_PARAMS(HMP_PARAM("device", WORD), HMP_PARAM("speed", SIZE)),
+     "limit a block job, in MiB a second without a suffix", .qmp = "block-job-set-speed"},
+    HMP_JOB("job_cancel", "job-cancel", "id", "stop a job"),
+    HMP_JOB("job_complete", "job-complete", "id", "have a ready job finish"),
+    HMP_JOB("job_pause", "job-pause", "id", "pause a job"),
+    HMP_JOB("job_resume", "job-resume", "id", "let a paused job go on"),
+    HMP_JOB("job_finalize", "job-finalize", "id", "commit what a pending job has done"),
+    HMP_JOB("job_dismiss", "job-dismiss", "id", "forget a concluded job"),
+    {0},
+};
+/* clang-format on */

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What QEMU's monitor has and this one has not: refused by name with what comes nearest, or "none:
+ * " and why. */
+#include <string.h>
+#include "vmm/monitor/hmp/hmp_int.h"
+
+static const char no_network[] = "none: this version has no network devices";
+static const char no_display[] = "none: there is no display";
+static const char no_migration[] = "none: this version has no migration";
+static const char no_snapshots[] = "none: this version has no snapshots";
+static const char no_ports[] = "gdb, or a guest that does it";
+
+static const struct {
+    const char *name, *nearest;
+} hmp_lacking[] = {
+    {"balloon", "none: there is no balloon"},
+    {"block_passwd", "none: there are no encrypted disks"},
+    {"block_set_io_throttle", "-drive without throttling"},
+    {"block_stream", "block_job_cancel and friends for the jobs there are"},
+    {"boot_set", "-kernel or -bios at the start"},
+    {"change", "device_del and device_add"},
+    {"chardev-change", "chardev-remove and chardev-add"},
+    {"client_migrate_info", no_migration},
+    {"commit", "none: there are no overlays"},
+    {"delvm", no_snapshots},
+    {"drive_add", "blockdev-add through QMP, then device_add"},
+    {"drive_backup", "none: there are no backups"},
+    {"drive_del", "device_del, then blockdev-del through QMP"},
+    {"drive_mirror", "none: there are no mirrors"},
+    {"dumpdtb", "none: the x86 boards have no device tree"},
+    {"eject", "device_del"},
+    {"exit_preconfig", "cont, after -S"},
+    {"expire_password", no_display},
+    {"gpa2hpa", "/proc/PID/pagemap"},
+    {"gpa2hva", "skiff-gdb.py's skiff mtree"},
+    {"hostfwd_add", no_network},
+    {"hostfwd_remove", no_network},
+    {"i", no_ports},
+    {"info acpi", "info qtree"},
+    {"info balloon", "none: there is no balloon"},
+    {"info capture", no_display},
+    {"info history", "the cursor keys"},
+    {"info hotpluggable-cpus", "info cpus"},
+    {"info irq", "none: KVM counts the interrupts (kvm_stat)"},
+    {"info mem", "gva2gpa"},
+    {"info mice", no_display},
+    {"info migrate", no_migration},
+    {"info numa", "info memory_size_summary"},
+    {"info pic", "none: the guest's own tools"},
+    {"info qom-tree", "info qtree"},
+    {"info ramblock", "info mtree"},
+    {"info snapshots", no_snapshots},
+    {"info spice", no_display},
+    {"info tlb", "gva2gpa"},
+    {"info usb", "none: there is no USB"},
+    {"info usernet", no_network},
+    {"info vnc", no_display},
+    {"loadvm", no_snapshots},
+    {"log", "trace-event, or logfile"},
+    {"mce", "nmi"},
+    {"migrate", no_migration},
+    {"migrate_cancel", no_migration},
+    {"migrate_continue", no_migration},
+    {"migrate_incoming", no_migration},
+    {"migrate_pause", no_migration},
+    {"migrate_recover", no_migration},
+    {"migrate_set_capability", no_migration},
+    {"migrate_set_parameter", no_migration},
+    {"migrate_start_postcopy", no_migration},
+    {"mouse_button", no_display},
+    {"mouse_move", no_display},
+    {"mouse_set", no_display},
+    {"nbd_server_add", "none: there is no NBD server"},
+    {"nbd_server_start", "none: there is no NBD server"},
+    {"nbd_server_stop", "none: there is no NBD server"},
+    {"netdev_add", no_network},
+    {"netdev_del", no_network},
+    {"o", no_ports},
+    {"one-insn-per-tb", "gdb's stepi"},
+    {"pcie_aer_inject_error", "none: there is no error reporting (AER)"},
+    {"qemu-io", "none: -blockdev driver=fault has I/O fail or wait"},
+    {"qom-get", "info qtree"},
+    {"qom-list", "info qtree"},
+    {"qom-set", "none: a property is fixed once its device is there"},
+    {"ringbuf_read", "-chardev ...,logfile="},
+    {"ringbuf_write", "a chardev with a peer"},
+    {"savevm", no_snapshots},
+    {"screendump", "none: there is no display; -serial file: has the console"},
+    {"sendkey", "none: there is no keyboard; chardevs take input"},
+    {"set_link", no_network},
+    {"set_password", no_display},
+    {"singlestep", "gdb's stepi"},
+    {"snapshot_blkdev", no_snapshots},
+    {"snapshot_blkdev_internal", no_snapshots},
+    {"snapshot_delete_blkdev_internal", no_snapshots},
+    {"stopcapture", no_display},
+    {"sync-profile", "perf"},
+    {"system_wakeup", "none: the machine does not suspend; cont goes on after stop"},
+    {"trace-file", "logfile, where trace lines go"},
+    {"watchdog_action", "set_action watchdog=..."},
+    {"wavcapture", no_display},
+};
+
+const char *hmp_lacking_nearest(const char *name)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(hmp_lacking); i++) {
+        if (strcmp(hmp_lacking[i].name, name) == 0) {
+            return hmp_lacking[i].nearest;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The QMP schema as const tables: types, commands, events. From these rows arguments are checked,
+ * results are checked (in test builds), query-commands and query-qmp-schema answer, HMP and the
+ * generated tests work, and docs/qmp-reference.md is written. Names, shapes and meanings are QEMU
+ * 10's (docs/interop/qmp-spec, the QAPI schema); what differs is said in the row's doc.
+ *
+ * Each group of commands is one file, vmm/qmp/qmp_<group>_commands.c, that ends with a table
+ *     const QmpCommand qmp_<group>_commands[] = {{...}, {0}};
+ * named in qmp_tables.c. Events in the same way: qmp_<group>_events[].
+ */
+#ifndef SKIFF_VMM_MONITOR_QMP_QMP_SCHEMA_H
+#define SKIFF_VMM_MONITOR_QMP_QMP_SCHEMA_H
+
+#include <glib.h>
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "util/loop/thread.h"
+
+typedef enum QmpKind {
+    QMP_KIND_STRING,
+    QMP_KIND_INT,    /* min..max; both 0: all of int64_t */
+    QMP_KIND_SIZE,   /* an int of 0..INT64_MAX, bytes */
+    QMP_KIND_NUMBER, /* integer or fraction */
+    QMP_KIND_BOOL,
+    QMP_KIND_NULL,
+    QMP_KIND_ANY,
+    QMP_KIND_ENUM,      /* values */
+    QMP_KIND_STRUCT,    /* members */
+    QMP_KIND_ARRAY,     /* element */
+    QMP_KIND_ALTERNATE, /* members: one of their types; told apart by the JSON type */
+} QmpKind;
+
+typedef struct QmpType QmpType;
+
+typedef struct QmpMember {
+    const char *name; /* NULL ends a list */
+    const QmpType *type;
+    bool optional;
+    const char *doc; /* one line; for the reference */
+} QmpMember;
+
+struct QmpType {
+    const char *name; /* QEMU's: "StatusInfo"; the built-in ones "str", "int", ...; arrays: NULL */
+    QmpKind kind;
+    const QmpMember *members;  /* STRUCT, ALTERNATE */
+    const char *const *values; /* ENUM: NULL-terminated */
+    const QmpType *element;    /* ARRAY */
+    int64_t min, max;          /* INT */
+    bool u64;                  /* INT: also what only fits uint64_t (qmp_arg_u64) */
+    /* STRUCT: members beyond these are let through unchecked, for the command to check (device_add,
+     * blockdev-add, object-add) */
+    bool open;
+    const char *doc;
+};
+
+/* The built-in types. */
+extern const QmpType qmp_str, qmp_int, qmp_size, qmp_number, qmp_bool, qmp_null, qmp_any;
+extern const QmpType qmp_u8, qmp_u16, qmp_u32; /* "int" with a range */
+extern const QmpType qmp_u64;                  /* an address: as it is, or negative */
+extern const QmpType qmp_str_list;
+
+typedef struct QmpCall QmpCall;
+
+/*
+ * Runs a command: a coroutine in main. @args (borrowed) is an object that has passed the check
+ * against the command's `args`: each member is known and has its type; what is not optional is
+ * there. Returns the result (owned by the caller); NULL without @error is the empty object.
+ */
+typedef struct json_object *QmpHandler(QmpCall *call, struct json_object *args, GError **error);
+
+typedef enum QmpCommandFlags {
+    /* Only looks, or sets state and posts: never yields, so it answers whatever else goes on, may
+     * be executed out of band, and is run to its end before anything else of main. */
+    QMP_INSTANT = 1 << 0,
+    /* Also before the machine is built (-S is later than that). Others fail until then. */
+    QMP_EARLY = 1 << 1,
+    /* Before capabilities negotiation: qmp_capabilities. */
+    QMP_NEGOTIATION = 1 << 2,
+} QmpCommandFlags;
+
+typedef struct QmpCommand {
+    const char *name;    /* NULL ends a table */
+    const QmpType *args; /* a STRUCT; NULL: takes none */
+    const QmpType *ret;  /* NULL: the empty object */
+    unsigned flags;      /* QmpCommandFlags */
+    QmpHandler *run;     /* coroutine_fn RUNS_IN_MAIN */
+    const char *doc;     /* a sentence or two */
+} QmpCommand;
+
+typedef struct QmpEvent {
+    const char *name;
+    const QmpType *data; /* a STRUCT; NULL: none */
+    const char *doc;
+} QmpEvent;
+
+/* A row of members, as a compound literal: QMP_MEMBERS({"id", &qmp_str, .doc = "..."}, ...). */
+#define QMP_MEMBERS(...)                                                                           \
+    (const QmpMember[])                                                                            \
+    {                                                                                              \
+        __VA_ARGS__,                                                                               \
+        {                                                                                          \
+            0                                                                                      \
+        }                                                                                          \
+    }
+#define QMP_VALUES(...)                                                                            \
+    (const char *const[])                                                                          \
+    {                                                                                              \
+        __VA_ARGS__, NULL                                                                          \
+    }
+
+/* All tables, NULL-terminated (qmp_tables.c). */
+extern const QmpCommand *const qmp_command_tables[];
+extern const QmpEvent *const qmp_event_tables[];
+
+const QmpCommand *qmp_command_find(const char *name) ANY_THREAD; /* NULL: none */
+const QmpEvent *qmp_event_find(const char *name) ANY_THREAD;
+void qmp_command_foreach(void (*fn)(const QmpCommand *c, void *opaque), void *opaque) ANY_THREAD;
+void qmp_event_foreach(void (*fn)(const QmpEvent *e, void *opaque), void *opaque) ANY_THREAD;
+
+/* Whether @value is of @type. @what ("arguments", "'id'") is where it stands, for the message.
+ * @value NULL is JSON null. */
+bool qmp_check(const QmpType *type, struct json_object *value, const char *what, GError **error)
+    ANY_THREAD;
+
+#endif

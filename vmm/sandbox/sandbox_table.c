@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which thread may make which system call, and what for. What has no row ends the process.
+ *
+ * Reading a row: CALL(name, roles, why) allows it whatever its arguments; WHEN() restricts it to
+ * arguments that pass the tests; REFUSE() fails it with an errno, for calls that libraries try and
+ * can do without. Add a row only for what skiff does after start-up, and to the roles that do it.
+ */
+#include <asm/termbits.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/io_uring.h>
+#include <linux/kvm.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include "vmm/sandbox/sandbox_int.h"
+
+#define SPAWNER (1u << THREAD_NONE)
+#define MAIN (1u << THREAD_MAIN)
+#define IOTHREAD (1u << THREAD_IOTHREAD)
+#define VCPU (1u << THREAD_VCPU)
+#define WORKER (1u << THREAD_WORKER)
+#define ALL (SPAWNER | MAIN | IOTHREAD | VCPU | WORKER | 1u << THREAD_MIGRATION)
+
+#define VALUES(...)                                                                                \
+    (const uint64_t[])                                                                             \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+#define COUNT(...) (sizeof(VALUES(__VA_ARGS__)) / sizeof(uint64_t))
+/* The argument, an int, is one of the values. */
+#define IS(number, ...)                                                                            \
+    {                                                                                              \
+        .argument = (number), .count = COUNT(__VA_ARGS__), .mask = UINT32_MAX,                     \
+        .values = VALUES(__VA_ARGS__)                                                              \
+    }
+/* The argument, a long, is one of the values. */
+#define IS_LONG(number, ...)                                                                       \
+    {                                                                                              \
+        .argument = (number), .count = COUNT(__VA_ARGS__), .mask = UINT64_MAX,                     \
+        .values = VALUES(__VA_ARGS__)                                                              \
+    }
+/* Of the bits of the mask, the argument has those of the value. */
+#define BITS(number, bits, value)                                                                  \
+    {                                                                                              \
+        .argument = (number), .count = 1, .mask = (bits), .values = VALUES(value)                  \
+    }
+#define IS_OWN_PROCESS(number)                                                                     \
+    {                                                                                              \
+        .argument = (number), .count = 1, .mask = UINT32_MAX, .values = &sandbox_own_process       \
+    }
+#define CALL(name, who, text)                                                                      \
+    {                                                                                              \
+        .call = SCMP_SYS(name), .roles = (who), .why = (text)                                      \
+    }
+#define WHEN(name, who, text, ...)                                                                 \
+    {                                                                                              \
+        .call = SCMP_SYS(name), .roles = (who), .why = (text), .tests = { __VA_ARGS__ }            \
+    }
+#define REFUSE(name, who, number, text, ...)                                                       \
+    {                                                                                              \
+        .call = SCMP_SYS(name), .roles = (who), .error = (number), .why = (text), .tests = {       \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
+    }
+
+#define THREAD_FLAGS (CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
+#define NAMESPACE_FLAGS                                                                            \
+    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |  \
+     CLONE_NEWNET)
+#define TYPE_BITS UINT64_C(0xf) /* of socket(): without SOCK_NONBLOCK and SOCK_CLOEXEC */
+
+uint64_t sandbox_own_process;
+
+const SandboxRow sandbox_rows[] = {
+    /* ---- what any thread does: libc, logging, waiting, crashing in good order ---- */
+    CALL(read, ALL, "eventfds, descriptors handed to it"),
+    CALL(write, ALL, "eventfds, log lines"),
+    CALL(writev, ALL, "backtraces, assertion messages"),
+    CALL(close, ALL, "descriptors"),
+    CALL(poll, ALL, "a log or console that is slow"),
+    CALL(ppoll, ALL, "poll() where the architecture has no other"),
+    CALL(futex, ALL, "mutexes, conditions, completions"),
+    CALL(sched_yield, ALL, "spinning"),
+    CALL(sched_getaffinity, ALL, "malloc counts processors"),
+    CALL(clock_gettime, ALL, "where the vDSO has no clock"),
+    CALL(gettimeofday, ALL, "where the vDSO has no clock"),
+    CALL(clock_nanosleep, ALL, "short sleeps"),
+    CALL(nanosleep, ALL, "short sleeps"),
+    CALL(restart_syscall, ALL, "a wait goes on after a signal"),
+    CALL(brk, ALL, "malloc"),
+    WHEN(mmap, ALL, "malloc, stacks; never code", BITS(2, PROT_EXEC, 0)),
+    REFUSE(mmap, WORKER, EACCES, "the resolver tries to load plug-ins",
+           BITS(2, PROT_EXEC, PROT_EXEC)),
+    WHEN(mprotect, ALL, "malloc, guard pages; never code", BITS(2, PROT_EXEC, 0)),
+    CALL(mremap, ALL, "realloc"),
+    CALL(munmap, ALL, "free"),
+    CALL(madvise, ALL, "memory given back"),
+    CALL(getrandom, ALL, "hash seeds; virtio-rng"),
+    CALL(gettid, ALL, "thread names in messages, raise()"),
+    CALL(getpid, ALL, "raise(), log lines"),
+    CALL(rt_sigprocmask, ALL, "signal masks"),
+    CALL(rt_sigaction, ALL, "a crash is given back to its default"),
+    CALL(rt_sigreturn, ALL, "the end of a handler"),
+    CALL(sigaltstack, ALL, "the handlers' stack"),
+    WHEN(tgkill, ALL, "raise(), vCPU kicks; threads of our own only", IS_OWN_PROCESS(0)),
+    CALL(pause, ALL, "a second thread that crashes"),
+    CALL(exit, ALL, "the end of a thread"),
+    CALL(exit_group, ALL, "the end"),
+    CALL(set_robust_list, ALL, "thread start"),
+    CALL(rseq, ALL, "thread start"),
+    CALL(getpeername, ALL, "GLib looks whether standard error is the journal"),
+    WHEN(newfstatat, ALL, "fstat()", BITS(3, 0x1000 /* AT_EMPTY_PATH */, 0x1000)),
+    CALL(fstat, ALL, "stdio"),
+    WHEN(ioctl, ALL, "the terminal is restored by whoever crashes",
+         IS_LONG(1, TCGETS, TCSETS, TCSETSW, TCSETSF)),
+    WHEN(sendto, ALL, "send(): what a console still holds when a thread crashes", IS_LONG(4, 0)),
+    REFUSE(unlink, IOTHREAD | VCPU, EPERM, "by who crashes: its socket stays behind"),
+    REFUSE(openat, IOTHREAD | VCPU, EACCES, "malloc, trimming, looks how memory is overcommitted",
+           IS(2, O_RDONLY | O_CLOEXEC)),
+
+    /* ---- threads: the spawner creates them, and each then takes its role's filter ---- */
+    WHEN(clone, SPAWNER, "a thread, in our own namespaces",
+         BITS(0, THREAD_FLAGS | NAMESPACE_FLAGS, THREAD_FLAGS)),
+    REFUSE(clone3, SPAWNER, ENOSYS, "its flags cannot be seen; libc falls back to clone()"),
+    WHEN(prctl, SPAWNER, "thread names", IS(0, PR_SET_NAME)),
+    WHEN(seccomp, SPAWNER, "the role's filter", IS(0, SECCOMP_SET_MODE_FILTER)),
+
+    /* ---- loops ---- */
+    CALL(epoll_wait, MAIN | IOTHREAD, "a loop's sleep"),
+    CALL(epoll_pwait, MAIN | IOTHREAD, "a loop's sleep"),
+    CALL(epoll_pwait2, MAIN | IOTHREAD, "a loop's sleep, to the nanosecond"),
+    CALL(epoll_ctl, MAIN | IOTHREAD, "handlers come and go"),
+    CALL(epoll_create1, MAIN, "the loop of an iothread that is added"),
+    CALL(eventfd2, MAIN | IOTHREAD | VCPU, "doorbells and interrupts of a device that starts"),
+    CALL(dup, MAIN, "descriptors handed over by clients"),
+    CALL(dup2, MAIN, "-daemonize lets the terminal go"),
+    CALL(dup3, MAIN | WORKER, "-daemonize lets the terminal go; the log goes to another file"),
+    WHEN(fcntl, ALL, "properties of descriptors, locks on files",
+         IS(1, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD, F_DUPFD_CLOEXEC)),
+    WHEN(fcntl, MAIN | WORKER, "locks on files, seals on memory",
+         IS(1, F_OFD_SETLK, F_OFD_GETLK, F_ADD_SEALS, F_GET_SEALS)),
+
+    /* ---- KVM: ioctl() requests say for which kind of descriptor they are ---- */
+    WHEN(ioctl, VCPU, "running the vCPU",
+         IS_LONG(1, KVM_RUN, KVM_GET_MP_STATE, KVM_SET_MP_STATE, KVM_KVMCLOCK_CTRL)),
+    WHEN(ioctl, VCPU, "reset, registers for the monitor and gdb",
+         IS_LONG(1, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_FPU,
+                 KVM_SET_FPU, KVM_GET_XSAVE, KVM_SET_XSAVE, KVM_GET_XCRS, KVM_SET_XCRS,
+                 KVM_GET_MSRS, KVM_SET_MSRS, KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_DEBUGREGS,
+                 KVM_SET_DEBUGREGS, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_SET_GUEST_DEBUG,
+                 KVM_TRANSLATE, KVM_NMI, KVM_INTERRUPT)),
+    WHEN(ioctl, MAIN | VCPU | IOTHREAD, "interrupts and doorbells of a device that starts",
+         IS_LONG(1, KVM_SIGNAL_MSI, KVM_IRQ_LINE, KVM_IRQFD, KVM_IOEVENTFD, KVM_SET_GSI_ROUTING,
+                 KVM_CHECK_EXTENSION)),
+    WHEN(ioctl, MAIN, "reset of the machine; memory that is added",
+         IS_LONG(1, KVM_GET_CLOCK, KVM_SET_CLOCK, KVM_GET_IRQCHIP, KVM_SET_IRQCHIP, KVM_GET_PIT2,
+                 KVM_SET_PIT2, KVM_SET_USER_MEMORY_REGION, KVM_GET_DIRTY_LOG)),
+
+    /* ---- block requests ---- */
+    CALL(io_submit, IOTHREAD, "aio=native"),
+    CALL(io_getevents, IOTHREAD, "aio=native"),
+    CALL(io_pgetevents, IOTHREAD, "aio=native"),
+    CALL(io_setup, IOTHREAD, "aio=native, by the first disk that is added"),
+    CALL(io_destroy, IOTHREAD, "aio=native, by the last disk that is removed"),
+    CALL(io_uring_enter, IOTHREAD, "aio=io_uring, on rings that were restricted before"),
+    WHEN(io_uring_register, IOTHREAD, "its descriptor, for speed",
+         IS(1, IORING_REGISTER_RING_FDS, IORING_UNREGISTER_RING_FDS)),
+    REFUSE(io_uring_setup, IOTHREAD, EPERM, "rings can do more than this table allows"),
+    CALL(preadv, IOTHREAD | WORKER, "files"),
+    CALL(preadv2, IOTHREAD | WORKER, "files"),
+    CALL(pwritev, IOTHREAD | WORKER, "files"),
+    CALL(pwritev2, IOTHREAD | WORKER, "files"),
+    CALL(fdatasync, IOTHREAD | WORKER, "flushes"),
+
+    /* ---- files, which workers open, read and write for everybody ---- */
+    CALL(openat, MAIN | WORKER, "disks, logs, dumps, character devices that are added"),
+    CALL(open, MAIN | WORKER, "the same, by older libraries"),
+    CALL(access, MAIN | WORKER, "files"),
+    CALL(faccessat, MAIN | WORKER, "files"),
+    CALL(faccessat2, MAIN | WORKER, "files"),
+    CALL(newfstatat, MAIN | WORKER, "files"),
+    CALL(stat, MAIN | WORKER, "files"),
+    CALL(lstat, MAIN | WORKER, "files"),
+    CALL(statx, MAIN | WORKER, "what O_DIRECT needs"),
+    CALL(fstatfs, MAIN | WORKER, "what kind of file system"),
+    CALL(statfs, MAIN | WORKER, "what kind of file system"),
+    CALL(readlink, MAIN | WORKER, "whose descriptor it is"),
+    CALL(readlinkat, MAIN | WORKER, "whose descriptor it is"),
+    CALL(getcwd, MAIN | WORKER, "relative names"),
+    CALL(getdents64, WORKER, "who else has a disk locked"),
+    CALL(pread64, MAIN | WORKER, "kernels at reset; files"),
+    CALL(pwrite64, MAIN | WORKER, "files"),
+    CALL(readv, MAIN | WORKER, "files"),
+    CALL(lseek, MAIN | WORKER, "sizes"),
+    CALL(fsync, WORKER, "flushes"),
+    CALL(sync_file_range, WORKER, "flushes"),
+    CALL(fallocate, WORKER, "zeroes and discards"),
+    CALL(ftruncate, MAIN | WORKER, "sizes; the pid file of a process that cannot remove it"),
+    CALL(fadvise64, MAIN | WORKER, "read-ahead"),
+    CALL(fchmod, MAIN | WORKER, "the mode of a file that was made"),
+    CALL(umask, WORKER, "the mode of a file that is made"),
+    CALL(rename, WORKER, "a file is put in place whole"),
+    CALL(renameat, WORKER, "a file is put in place whole"),
+    CALL(renameat2, WORKER, "a file is put in place whole"),
+    CALL(linkat, WORKER, "a file is put in place whole"),
+    CALL(unlink, MAIN | WORKER, "sockets and the pid file, at the end; a dump that failed"),
+    CALL(unlinkat, MAIN, "sockets and the pid file, at the end"),
+    CALL(symlink, MAIN | WORKER, "the name of a pseudo-terminal"),
+    CALL(symlinkat, MAIN | WORKER, "the name of a pseudo-terminal"),
+    CALL(memfd_create, MAIN | WORKER, "guest memory that is added"),
+    CALL(mbind, WORKER, "guest memory that is added"),
+    WHEN(ioctl, WORKER | IOTHREAD | MAIN, "disks that are block devices",
+         IS_LONG(1, BLKDISCARD, BLKZEROOUT, BLKSSZGET, BLKPBSZGET, BLKGETSIZE64)),
+    CALL(uname, MAIN | WORKER, "names of hosts"),
+
+    /* ---- terminals ---- */
+    WHEN(ioctl, MAIN, "terminals and pseudo-terminals",
+         IS_LONG(1, TIOCGPGRP, TIOCGWINSZ, TIOCGPTN, TIOCSPTLCK, TIOCGPTPEER, FIONREAD, TCSBRK,
+                 TCFLSH)),
+    WHEN(ioctl, WORKER, "pseudo-terminals that are added", IS_LONG(1, TIOCGPTN, TIOCSPTLCK)),
+    CALL(getpgrp, MAIN, "is skiff in the foreground?"),
+    CALL(getpgid, MAIN, "is skiff in the foreground?"),
+    CALL(getppid, MAIN, "who started it"),
+    CALL(getrusage, MAIN, "statistics"),
+    CALL(times, MAIN, "statistics"),
+    CALL(sysinfo, MAIN | WORKER, "how much memory there is"),
+    CALL(pipe2, MAIN, "streams of a command in the guest"),
+    CALL(signalfd4, MAIN, "signals as messages"),
+    CALL(timerfd_create, MAIN, "timers"),
+    CALL(timerfd_settime, MAIN, "timers"),
+
+    /* ---- sockets: UNIX and TCP, and what the resolver needs ---- */
+    WHEN(socket, MAIN | WORKER, "streams", IS(0, AF_UNIX, AF_INET, AF_INET6),
+         BITS(1, TYPE_BITS, SOCK_STREAM)),
+    WHEN(socket, WORKER, "names of hosts", IS(0, AF_UNIX, AF_INET, AF_INET6),
+         BITS(1, TYPE_BITS, SOCK_DGRAM)),
+    REFUSE(socket, WORKER, EAFNOSUPPORT, "getaddrinfo() would see which addresses the host has",
+           IS(0, AF_NETLINK)),
+    WHEN(socketpair, MAIN, "streams of our own", IS(0, AF_UNIX)),
+    CALL(bind, MAIN | WORKER, "servers"),
+    CALL(listen, MAIN, "servers"),
+    CALL(accept4, MAIN, "clients"),
+    CALL(connect, MAIN | WORKER, "clients; the resolver"),
+    CALL(shutdown, MAIN, "clients that are let go"),
+    CALL(getsockname, MAIN | WORKER, "addresses"),
+    CALL(getsockopt, MAIN | WORKER, "whether it connected"),
+    CALL(setsockopt, MAIN | WORKER, "TCP_NODELAY, SO_REUSEADDR; the resolver"),
+    CALL(recvfrom, MAIN | WORKER, "data"),
+    CALL(sendto, MAIN | WORKER, "data"),
+    CALL(recvmsg, MAIN | WORKER, "data, and descriptors that clients hand over"),
+    CALL(sendmsg, MAIN, "data"),
+    CALL(sendmmsg, WORKER, "the resolver"),
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    /* ---- the sanitizers' own: in their builds alone ---- */
+    CALL(openat, ALL, "a report reads symbols and maps"),
+    CALL(newfstatat, ALL, "a report reads symbols and maps"),
+    CALL(readlink, ALL, "a report reads symbols and maps"),
+    CALL(pread64, ALL, "a report reads symbols and maps"),
+    CALL(lseek, ALL, "a report reads symbols and maps"),
+    CALL(prlimit64, ALL, "a thread's stack"),
+    CALL(prctl, ALL, "thread names"),
+    CALL(mmap, ALL, "shadow memory"),
+    CALL(mprotect, ALL, "shadow memory"),
+#endif
+};
+
+const unsigned sandbox_row_count = G_N_ELEMENTS(sandbox_rows);

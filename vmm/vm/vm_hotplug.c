@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vm/vm_hotplug.h"
+
+#include <string.h>
+#include "util/loop/sched_point.h"
+#include "vmm/monitor/qmp/qmp.h"
+
+static bool hotplug_is_pci(const Device *dev)
+{
+    return g_strcmp0(dev->type->bus, "pci") == 0;
+}
+
+/* ---- coming ---- */
+
+#define refuse(error, ...) (g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, __VA_ARGS__), false)
+
+static RUNS_IN_MAIN bool hotplug_check_id(Vm *vm, const char *id, GError **error)
+{
+    if (id == NULL) {
+        return true;
+    }
+    if (!opt_id_valid(id)) {
+        return refuse(error, "Parameter 'id' expects an identifier: a letter, then letters, "
+                             "digits, '-', '.' or '_'");
+    }
+    if (vm_find_device(vm, id) != NULL) {
+        return refuse(error, "Duplicate device ID '%s'", id);
+    }
+    return true;
+}
+
+static bool hotplug_check_type(const char *name, GError **error)
+{
+    const DeviceType *type = device_type_find(name);
+    if (type == NULL) {
+        const char *near = vm_nearest_device_type(name);
+        g_autofree char *excerpt = opt_excerpt(name);
+        return refuse(error, "'%s' is not a valid device model name%s%s%s", excerpt,
+                      near != NULL ? "; nearest is '" : "", near != NULL ? near : "",
+                      near != NULL ? "'" : "");
+    }
+    if (!type->user_creatable) {
+        return refuse(error, "Parameter 'driver' expects a pluggable device type");
+    }
+    if (g_strcmp0(type->bus, "isa") == 0) {
+        return refuse(error, "Bus 'isa.0' does not support hotplugging");
+    }
+    return true;
+}
+
+static bool hotplug_check_property(const DeviceType *type, const char *key, GError **error)
+{
+    for (const OptSpec *spec = type->properties; spec != NULL && spec->name != NULL; spec++) {
+        if (strcmp(spec->name, key) == 0) {
+            return true;
+        }
+    }
+    if (strcmp(key, "bus") == 0) {
+        return true;
+    }
+    g_autofree char *excerpt = opt_excerpt(key);
+    return refuse(error, "Property '%s.%s' not found", type->name, excerpt);
+}
+
+typedef struct HotplugProperties {
+    const DeviceType *type;
+    GError *error;
+} HotplugProperties;
+
+static void hotplug_look_at_property(const char *key, const char *value, void *opaque)
+{
+    HotplugProperties *p = opaque;
+    if (p->error == NULL && strcmp(key, "driver") != 0 && strcmp(key, "id") != 0) {
+        hotplug_check_property(p->type, key, &p->error);
+    }
+}
+
+static bool hotplug_check_properties(const OptDict *opts, GError **error)
+{
+    HotplugProperties p = {.type = device_type_find(opt_dict_get(opts, "driver"))};
+    opt_dict_foreach(opts, hotplug_look_at_property, &p);
+    if (p.error != NULL) {
+        g_propagate_error(error, p.error);
+        return false;
+    }
+    return true;
+}
+
+/* The words of QEMU for a bus that is not there. */
+static RUNS_IN_MAIN bool hotplug_check_bus(Vm *vm, const OptDict *opts, GError **error)
+{
+    const DeviceType *type = device_type_find(opt_dict_get(opts, "driver"));
+    const char *wanted = opt_dict_get(opts, "bus");
+    if (strcmp(type->bus, "pci") == 0) {
+        if (wanted != NULL && strcmp(wanted, "pcie.0") != 0) {
+            return refuse(error, "Bus '%s' not found; PCI devices go to 'pcie.0'", wanted);
+        }
+        if (vm->pci == NULL || !pci_bus_has_hotplug(vm->pci)) {
+            return refuse(error, "Bus 'pcie.0' does not support hotplugging");
+        }
+        return true;
+    }
+    g_autofree char *id = wanted != NULL ? g_strndup(wanted, strcspn(wanted, ".")) : NULL;
+    for (unsigned i = 0; i < vm->devices->len; i++) {
+        const Device *dev = vm->devices->pdata[i];
+        if (g_strcmp0(dev->type->provides_bus, type->bus) == 0 &&
+            (id == NULL || g_strcmp0(dev->id, id) == 0)) {
+            return true;
+        }
+    }
+    return id != NULL
+               ? refuse(error, "Bus '%s' not found", wanted)
+               : refuse(error, "No '%s-bus' bus found for device '%s'", type->bus, type->name);
+}
+
+/* Function 0 is what a guest looks at first; one that is there was announced without the others. */
+static RUNS_IN_MAIN bool hotplug_check_function(const Vm *vm, const OptDict *opts, GError **error)
+{
+    const DeviceType *type = device_type_find(opt_dict_get(opts, "driver"));
+    const char *addr = opt_dict_get(opts, "addr");
+    unsigned devfn;
+    if (strcmp(type->bus, "pci") != 0 || addr == NULL || !pci_parse_addr(addr, &devfn, NULL)) {
+        return true; /* what is no address, the device tells */
+    }
+    const PciDevice *first = pci_bus_device(vm->pci, devfn & ~7u);
+    if ((devfn & 7) != 0 && first != NULL) {
+        return refuse(error,
+                      "PCI: slot %u function 0 already occupied by %s, new func %s cannot be "
+                      "exposed to guest.",
+                      devfn >> 3, first->base.type->name, type->name);
+    }
+    return true;
+}
+
+Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
+{
+    const char *driver = opt_dict_get(opts, "driver");
+    if (driver == NULL) {
+        (void)refuse(error, "Parameter 'driver' is missing");
+        return NULL;
+    }
+    if (!hotplug_check_type(driver, error) ||
+        !hotplug_check_id(vm, opt_dict_get(opts, "id"), error) ||
+        !hotplug_check_properties(opts, error) || !hotplug_check_bus(vm, opts, error) ||
+        !hotplug_check_function(vm, opts, error)) {
+        return NULL;
+    }
+    Device *dev = vm_co_make_user_device(vm, opts, error);
+    if (dev == NULL) {
+        return NULL;
+    }
+    SP("hotplug.realized", dev);
+    if (vm->run.phase == RUN_STOPPED && vm->run.reason == STOP_PRELAUNCH) {
+        board_device_added(vm);
+    }
+    if (vm->run.phase == RUN_RUNNING && dev->type->co_start != NULL) {
+        dev->type->co_start(dev);
+    }
+    SP("hotplug.started", dev);
+    if (hotplug_is_pci(dev)) {
+        pci_device_announce((PciDevice *)dev);
+    }
+    return dev;
+}
+
+/* ---- going ---- */
+
+static coroutine_fn RUNS_IN_MAIN void hotplug_co_remove(Vm *vm, Device *dev)
+{
+    SP("hotplug.remove", dev);
+    if (dev->type->co_stop != NULL) {
+        dev->type->co_stop(dev);
+    }
+    SP("hotplug.stopped", dev);
+    device_unrealize(dev);
+    g_ptr_array_remove(vm->devices, dev);
+    SP("hotplug.unrealized", dev);
+    device_free(dev);
+}
+
+static RUNS_IN_MAIN Device *hotplug_child_of(const Vm *vm, const Device *dev)
+{
+    for (unsigned i = 0; i < vm->devices->len; i++) {
+        Device *child = vm->devices->pdata[i];
+        if (child->bus_device == dev) {
+            return child;
+        }
+    }
+    return NULL;
+}
+
+/* With what hangs from it, which goes first; the list may have changed after each. */
+static coroutine_fn RUNS_IN_MAIN void hotplug_co_delete(Vm *vm, Device *dev)
+{
+    Device *child;
+    while ((child = hotplug_child_of(vm, dev)) != NULL) {
+        hotplug_co_delete(vm, child);
+    }
+    struct json_object *data = json_object_new_object();
+    if (dev->id != NULL) {
+        qmp_put_str(data, "device", dev->id);
+    }
+    qmp_put_str(data, "path", dev->path);
+    hotplug_co_remove(vm, dev);
+    qmp_event_emit("DEVICE_DELETED", data);
+}
+
+/* The next device whose slot is that far on its way out, or NULL. */
+static RUNS_IN_MAIN Device *hotplug_next_leaving(const Vm *vm, PciUnplugState at_least)
+{
+    for (unsigned i = 0; i < vm->devices->len; i++) {
+        Device *dev = vm->devices->pdata[i];
+        if (hotplug_is_pci(dev) && dev->type->user_creatable &&
+            pci_device_unplug_state((PciDevice *)dev) >= at_least) {
+            return dev;
+        }
+    }
+    return NULL;
+}
+
+static coroutine_fn RUNS_IN_MAIN void hotplug_co_delete_all(Vm *vm, PciUnplugState at_least)
+{
+    Device *dev;
+    while ((dev = hotplug_next_leaving(vm, at_least)) != NULL) {
+        hotplug_co_delete(vm, dev);
+    }
+}
+
+static void hotplug_delete_ejected(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    Vm *vm = opaque;
+    while (vm->ejected) {
+        vm->ejected = false;
+        vm_operation_begin(&vm->run);
+        hotplug_co_delete_all(vm, PCI_UNPLUG_EJECTED);
+        vm_operation_end(&vm->run);
+    }
+    vm->unplugging = false;
+}
+
+void vm_take_ejected(Vm *vm)
+{
+    vm->ejected = true;
+    if (!vm->unplugging) {
+        vm->unplugging = true;
+        co_start(vm->ctx, hotplug_delete_ejected, vm);
+    }
+}
+
+void vm_co_finish_unplugs(Vm *vm)
+{
+    hotplug_co_delete_all(vm, PCI_UNPLUG_ASKED);
+}
+
+/* It looks at function 0 of a slot first, and only where there is one at the others. */
+static RUNS_IN_MAIN bool hotplug_guest_was_told(const Vm *vm, const PciDevice *dev)
+{
+    bql_lock();
+    bool present = (pci_bus_present_slots(vm->pci) >> (dev->devfn >> 3) & 1) != 0;
+    bql_unlock();
+    return present;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool hotplug_co_ask_back(Vm *vm, Device *dev, GError **error)
+{
+    if (!pci_bus_has_hotplug(vm->pci)) {
+        return refuse(error, "Bus 'pcie.0' does not support hotplugging");
+    }
+    PciUnplugState state = pci_device_unplug_state((PciDevice *)dev);
+    if (state == PCI_UNPLUG_ASKED || state == PCI_UNPLUG_EJECTED) {
+        return refuse(error, "Device %s is already in the process of unplug", device_label(dev));
+    }
+    if (hotplug_guest_was_told(vm, (const PciDevice *)dev)) {
+        pci_device_ask_back((PciDevice *)dev);
+    } else {
+        hotplug_co_delete(vm, dev);
+    }
+    return true;
+}
+
+bool vm_co_unplug(Vm *vm, const char *id, GError **error)
+{
+    Device *dev = vm_find_device(vm, id);
+    if (dev == NULL) {
+        g_autofree char *excerpt = opt_excerpt(id);
+        g_set_error(error, QMP_ERROR, QMP_ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", excerpt);
+        return false;
+    }
+    if (g_strcmp0(dev->type->bus, "isa") == 0) {
+        return refuse(error, "Bus 'isa.0' does not support hotplugging");
+    }
+    if (!dev->type->user_creatable) {
+        return refuse(error, "Device '%s' does not support hotplugging", dev->type->name);
+    }
+    if (hotplug_is_pci(dev)) {
+        return hotplug_co_ask_back(vm, dev, error);
+    }
+    hotplug_co_delete(vm, dev);
+    return true;
+}
