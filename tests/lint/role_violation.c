@@ -4,7 +4,7 @@
  * proves that the compiler refuses it; with SEED_LEGAL the caller has the right role, and it
  * passes.
  */
-#include "util/thread.h"
+#include "util/loop/thread.h"
 
 static void seed_control_step(void) RUNS_IN_MAIN;
 static void seed_control_step(void)
