@@ -5,6 +5,8 @@
 
 #include "block/node.h"
 
+extern const BlockDriver *const block_drivers[]; /* all of them, NULL-terminated */
+
 extern const BlockDriver block_driver_fault;
 extern const BlockDriver block_driver_file;
 extern const BlockDriver block_driver_host_device;

@@ -79,7 +79,10 @@ typedef struct BlockDriver {
     bool (*co_move)(BlockNode *n, AioContext *home, GError **error);
 } BlockDriver;
 
-extern const BlockDriver *const block_drivers[]; /* NULL-terminated */
+/* Sets the drivers that images and nodes may name. Called once, before any other thread runs.
+ * @drivers is NULL-terminated and lives for ever: block_drivers of block/drivers.h, or a test's. */
+void block_setup(const BlockDriver *const drivers[]) ANY_THREAD;
+/* NULL if there is no driver of that name. */
 const BlockDriver *block_driver_find(const char *name) ANY_THREAD;
 
 typedef struct BlockTracked BlockTracked;

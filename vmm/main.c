@@ -14,10 +14,14 @@
 #include "util/trace.h"
 #include "util/loop/waitgraph.h"
 #include "hw/chardev/chardev_set.h"
+#include "block/drivers.h"
 #include "vmm/process/notify.h"
 #include "vmm/process/pidfile.h"
 #include "vmm/process/run_with.h"
 #include "vmm/sandbox/sandbox.h"
+#include "vmm/gdb/gdbstub.h"
+#include "vmm/monitor/hmp/hmp.h"
+#include "vmm/monitor/qmp_tables.h"
 #include "vmm/vm/vm.h"
 
 #define MAIN_FLUSH_BOUND_MS 2000
@@ -244,6 +248,7 @@ static bool main_prepare(Main *m, GError **error)
         return false;
     }
     vm_init(&m->vm, config, ctx);
+    gdbstub_set_monitor(hmp_co_execute_on);
     chardev_setup(ctx);
     chardev_set_terminate_handler(main_terminate, m);
     return main_take_signals(m, error);
@@ -300,6 +305,8 @@ int main(int argc, char **argv)
     }
     /* A file that grows beyond `ulimit -f` is an error code, not our death. */
     signal(SIGXFSZ, SIG_IGN);
+    block_setup(block_drivers);
+    qmp_setup(qmp_groups);
     vm_config_init(&m.config);
     switch (cmdline_parse(&m.config, argc, argv, &error)) {
     case CMDLINE_DONE:

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <time.h>
 #include "block/block.h"
+#include "block/drivers.h"
 #include "util/loop/iothread.h"
 
 #define BENCH_ROUNDS 2000000u
@@ -109,6 +110,7 @@ static void bench_run(void *opaque)
 
 int main(void)
 {
+    block_setup(block_drivers);
     thread_adopt_role(THREAD_MAIN, "main");
     bench_main = aio_context_new("main", NULL);
     IoThread *thread = iothread_new("bench", 0, NULL);

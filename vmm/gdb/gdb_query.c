@@ -2,7 +2,6 @@
 /* q and Q packets: what the stub can, threads, descriptions, the monitor, QEMU's extensions. */
 #include <string.h>
 #include "vmm/gdb/gdb_int.h"
-#include "vmm/monitor/hmp/hmp.h"
 
 /* Bytes of the monitor's output in one packet. */
 #define GDB_CONSOLE_PIECE 1024
@@ -153,10 +152,21 @@ static void gdb_query_threads_xml(Gdb *g, const char *args)
 
 /* ---- the monitor ---- */
 
+static GdbMonitor *gdb_monitor;
+
+void gdbstub_set_monitor(GdbMonitor *monitor)
+{
+    gdb_monitor = monitor;
+}
+
 static void gdb_query_monitor(Gdb *g, const char *args)
 {
     enter_main();
     enter_coroutine();
+    if (gdb_monitor == NULL) {
+        gdb_send_text(g, "");
+        return;
+    }
     size_t size = strlen(args) / 2;
     g_autofree char *line = g_malloc0(size + 1);
     if (strlen(args) % 2 != 0 || !rsp_take_bytes(&args, line, size) ||
@@ -165,7 +175,7 @@ static void gdb_query_monitor(Gdb *g, const char *args)
         return;
     }
     g_autoptr(GString) out = g_string_new(NULL);
-    hmp_co_execute_on(g->vm, &g->session.cpu, g_strstrip(line), out);
+    gdb_monitor(g->vm, &g->session.cpu, g_strstrip(line), out);
     for (size_t at = 0; at < out->len; at += GDB_CONSOLE_PIECE) {
         g_autoptr(GString) s = g_string_new("O");
         rsp_put_hex(s, out->str + at, MIN(GDB_CONSOLE_PIECE, out->len - at));

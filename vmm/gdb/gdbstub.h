@@ -26,6 +26,14 @@
 /* Where -s listens. */
 #define GDBSTUB_DEFAULT_DEVICE "tcp::1234"
 
+/* Executes a line of gdb's `monitor` and appends its output to @out; *cpu is the vCPU that the
+ * client looks at. A coroutine in main. */
+typedef void GdbMonitor(Vm *vm, unsigned *cpu, const char *line, GString *out);
+
+/* Sets what executes `monitor` commands. Called once, before gdbstub_co_open(); without it gdb's
+ * `monitor` is answered as a command that the stub lacks. */
+void gdbstub_set_monitor(GdbMonitor *monitor) RUNS_IN_MAIN;
+
 /* Serves gdb on @device: tcp:[HOST]:PORT and unix:PATH listen; else as -serial takes it. What it
  * served before is closed. "none": only that. The machine is built. False + error. */
 bool gdbstub_co_open(Vm *vm, const char *device, GError **error) coroutine_fn RUNS_IN_MAIN;

@@ -7,7 +7,6 @@
  */
 #include "util/opts/json.h"
 #include "vmm/monitor/commands/qmp_block.h"
-#include "vmm/monitor/qmp_tables.h"
 
 /* ---- nodes ---- */
 
@@ -224,7 +223,7 @@ static const QmpType histogram_arg = {
         {"boundaries-flush", &qmp_u64_list, true, .doc = "for flushes"}),
 };
 
-const QmpCommand qmp_block_commands[] = {
+static const QmpCommand qmp_block_commands[] = {
     {"query-block", NULL, &qmp_block_info_list, QMP_INSTANT, qmp_query_block,
      "The guest's disks, and drives that no device uses."},
     {"query-blockstats", &blockstats_arg, &qmp_block_stats_list, QMP_INSTANT, qmp_query_blockstats,
@@ -258,7 +257,9 @@ static const QmpType io_error_type = {
         {"reason", &qmp_str, .doc = "the error, for a person to read"}),
 };
 
-const QmpEvent qmp_block_events[] = {
+static const QmpEvent qmp_block_events[] = {
     {"BLOCK_IO_ERROR", &io_error_type, "I/O of a disk has failed."},
     {0},
 };
+
+QMP_GROUP(block);

@@ -5,7 +5,6 @@
 #include "hw/chardev/chardev_set.h"
 #include "vmm/monitor/commands/qmp_chardev_backend.h"
 #include "vmm/monitor/qmp/qmp_session.h"
-#include "vmm/monitor/qmp_tables.h"
 
 /* ---- what there is ---- */
 
@@ -133,7 +132,7 @@ static struct json_object *qmp_chardev_send_break(QmpCall *call, struct json_obj
     return NULL;
 }
 
-const QmpCommand qmp_chardev_commands[] = {
+static const QmpCommand qmp_chardev_commands[] = {
     {"query-chardev", NULL, &chardev_info_list, QMP_INSTANT, qmp_query_chardev,
      "The character devices, and where they lead."},
     {"query-chardev-backends", NULL, &chardev_backend_info_list, QMP_INSTANT | QMP_EARLY,
@@ -159,9 +158,11 @@ static const QmpType vserport_change = {
                            {"open", &qmp_bool, .doc = "whether the guest has it open"}),
 };
 
-const QmpEvent qmp_chardev_events[] = {
+static const QmpEvent qmp_chardev_events[] = {
     {"VSERPORT_CHANGE", &vserport_change,
      "The guest has opened or closed a virtio-serial port that has an id. Of changes that "
      "follow each other within a second, the last is told when it is over."},
     {0},
 };
+
+QMP_GROUP(chardev);

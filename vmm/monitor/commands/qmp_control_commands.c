@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The VM as a whole: what it is, whether it runs, its end; and the events of that. */
 #include "vmm/monitor/qmp/qmp.h"
-#include "vmm/monitor/qmp_tables.h"
 
 /* How long stop and cont wait for their effect. */
 #define QMP_SETTLE_NS (INT64_C(100) * 1000000)
@@ -179,7 +178,7 @@ static struct json_object *qmp_set_action(QmpCall *call, struct json_object *arg
     return NULL;
 }
 
-const QmpCommand qmp_control_commands[] = {
+static const QmpCommand qmp_control_commands[] = {
     {"query-name", NULL, &qmp_name_info, QMP_INSTANT | QMP_EARLY, qmp_query_name, "The VM's name."},
     {"query-uuid", NULL, &qmp_uuid_info, QMP_INSTANT | QMP_EARLY, qmp_query_uuid, "The VM's UUID."},
     {"query-kvm", NULL, &qmp_kvm_info, QMP_INSTANT | QMP_EARLY, qmp_query_kvm,
@@ -228,7 +227,7 @@ static const QmpType qmp_watchdog_data = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"action", &qmp_watchdog_action, .doc = "what is done about it"})};
 
-const QmpEvent qmp_control_events[] = {
+static const QmpEvent qmp_control_events[] = {
     {"SHUTDOWN", &qmp_cause_data,
      "The VM comes to its end, or under -no-shutdown the guest does: skiff exits, or stops it."},
     {"POWERDOWN", NULL, "The power button was pressed (system_powerdown)."},
@@ -243,3 +242,5 @@ const QmpEvent qmp_control_events[] = {
     {"WATCHDOG", &qmp_watchdog_data, "The guest's watchdog device has expired."},
     {0},
 };
+
+QMP_GROUP(control);

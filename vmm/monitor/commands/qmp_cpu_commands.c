@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/monitor/commands/qmp_cpu.h"
-#include "vmm/monitor/qmp_tables.h"
 #include "vmm/arch/smp.h"
 
 bool qmp_arg_cpu(QmpCall *call, struct json_object *args, unsigned *index, GError **error)
@@ -102,7 +101,7 @@ static struct json_object *qmp_inject_nmi(QmpCall *call, struct json_object *arg
     return NULL;
 }
 
-const QmpCommand qmp_cpu_commands[] = {
+static const QmpCommand qmp_cpu_commands[] = {
     {
         .name = "query-cpus-fast",
         .ret = &qmp_cpu_info_fast_list,
@@ -119,4 +118,6 @@ const QmpCommand qmp_cpu_commands[] = {
     },
     {0},
 };
-const QmpEvent qmp_cpu_events[] = {{0}};
+static const QmpEvent qmp_cpu_events[] = {{0}};
+
+QMP_GROUP(cpu);

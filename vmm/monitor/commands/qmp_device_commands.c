@@ -3,7 +3,6 @@
  * qmp_device_pci.c. */
 #include "util/opts/json.h"
 #include "vmm/monitor/commands/qmp_device.h"
-#include "vmm/monitor/qmp_tables.h"
 #include "vmm/vm/vm_hotplug.h"
 
 static struct json_object *qmp_device_add(QmpCall *call, struct json_object *args, GError **error)
@@ -53,7 +52,7 @@ static const QmpType qmp_device_deleted = {
                            {"path", &qmp_str, .doc = "its path: /machine/peripheral/ID"}),
 };
 
-const QmpCommand qmp_device_commands[] = {
+static const QmpCommand qmp_device_commands[] = {
     {"device_add", .args = &qmp_device_add_args, .run = qmp_device_add,
      .doc = "Plugs a device and tells the guest. It is there when this returns, and usable as soon "
             "as the guest has taken it up."},
@@ -71,7 +70,9 @@ const QmpCommand qmp_device_commands[] = {
      .doc = "The PCI bus and its devices, as the guest has set them up."},
     {0}};
 
-const QmpEvent qmp_device_events[] = {
+static const QmpEvent qmp_device_events[] = {
     {"DEVICE_DELETED", .data = &qmp_device_deleted,
      .doc = "A device is gone: its id and what it used may be used again."},
     {0}};
+
+QMP_GROUP(device);

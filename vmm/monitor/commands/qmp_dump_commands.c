@@ -5,7 +5,6 @@
 #include "vmm/dump/dump.h"
 #include "vmm/monitor/qmp/qmp.h"
 #include "vmm/monitor/qmp/qmp_session.h"
-#include "vmm/monitor/qmp_tables.h"
 
 static const QmpType qmp_dump_format = {
     .name = "DumpGuestMemoryFormat",
@@ -176,7 +175,7 @@ static struct json_object *dump_query_capability(QmpCall *call, struct json_obje
     return result;
 }
 
-const QmpCommand qmp_dump_commands[] = {
+static const QmpCommand qmp_dump_commands[] = {
     {"dump-guest-memory", &qmp_dump_args, .run = dump_guest_memory,
      .doc = "Writes guest memory and registers to an ELF core file. The VM is stopped meanwhile "
             "and goes on afterwards if it ran and nobody has stopped it. On failure a regular file "
@@ -188,5 +187,7 @@ const QmpCommand qmp_dump_commands[] = {
      .doc = "The formats that dump-guest-memory has."},
     {0}};
 
-const QmpEvent qmp_dump_events[] = {
+static const QmpEvent qmp_dump_events[] = {
     {"DUMP_COMPLETED", &qmp_dump_completed, "A dump has ended, well or not."}, {0}};
+
+QMP_GROUP(dump);

@@ -4,7 +4,6 @@
 #include "util/fdset.h"
 #include "vmm/monitor/qmp/qmp.h"
 #include "vmm/monitor/qmp/qmp_session.h"
-#include "vmm/monitor/qmp_tables.h"
 
 static RUNS_IN_MAIN int qmp_take_fd(QmpCall *call, GError **error)
 {
@@ -144,7 +143,7 @@ static struct json_object *qmp_query_fdsets(QmpCall *call, struct json_object *a
     return sets;
 }
 
-const QmpCommand qmp_fd_commands[] = {
+static const QmpCommand qmp_fd_commands[] = {
     {"getfd", &qmp_getfd_args, NULL, QMP_INSTANT, qmp_getfd,
      "Keeps the descriptor that came with the command under a name, in place of one that had it."},
     {"closefd", &qmp_closefd_args, NULL, QMP_INSTANT, qmp_closefd,
@@ -158,4 +157,6 @@ const QmpCommand qmp_fd_commands[] = {
      "The sets of descriptors."},
     {0},
 };
-const QmpEvent qmp_fd_events[] = {{0}};
+static const QmpEvent qmp_fd_events[] = {{0}};
+
+QMP_GROUP(fd);

@@ -2,7 +2,6 @@
 /* Jobs: query-jobs, job-*, and the older block-job-* on the same jobs. */
 #include "vmm/monitor/qmp/qmp.h"
 #include "vmm/monitor/commands/qmp_block.h"
-#include "vmm/monitor/qmp_tables.h"
 
 /* ---- finding ---- */
 
@@ -297,7 +296,7 @@ static const QmpType block_job_cancel_arg = {
                             .doc = "also when it is paused; a ready mirror without pivot too"}),
 };
 
-const QmpCommand qmp_job_commands[] = {
+static const QmpCommand qmp_job_commands[] = {
     {"query-jobs", NULL, &job_info_list, QMP_INSTANT, query_jobs, "All jobs."},
     {"job-pause", &job_id_arg, NULL, QMP_INSTANT, job_pause_command,
      "Asks a job to stand still at its next pause point."},
@@ -365,7 +364,7 @@ static const QmpType block_job_error_type = {
                            {"action", &qmp_block_error_action, .doc = "what the job makes of it"}),
 };
 
-const QmpEvent qmp_job_events[] = {
+static const QmpEvent qmp_job_events[] = {
     {"JOB_STATUS_CHANGE", &job_status_change_type, "A job has moved to another state."},
     {"BLOCK_JOB_COMPLETED", &block_job_completed_type, "A block job has ended, well or not."},
     {"BLOCK_JOB_CANCELLED", &block_job_type, "A block job was ended by a cancel."},
@@ -374,3 +373,5 @@ const QmpEvent qmp_job_events[] = {
     {"BLOCK_JOB_ERROR", &block_job_error_type, "I/O of a block job has failed."},
     {0},
 };
+
+QMP_GROUP(job);

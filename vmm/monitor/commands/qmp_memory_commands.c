@@ -6,7 +6,6 @@
 #include <unistd.h>
 #include "vmm/machine/guest_memory.h"
 #include "vmm/monitor/commands/qmp_cpu.h"
-#include "vmm/monitor/qmp_tables.h"
 
 /* ---- query-memory-size-summary ---- */
 
@@ -168,7 +167,7 @@ static const QmpType qmp_pmemsave_args = {
                            {"filename", &qmp_str, .doc = "the file; what it held is gone"}),
 };
 
-const QmpCommand qmp_memory_commands[] = {
+static const QmpCommand qmp_memory_commands[] = {
     {
         .name = "query-memory-size-summary",
         .ret = &qmp_memory_info,
@@ -193,4 +192,6 @@ const QmpCommand qmp_memory_commands[] = {
     },
     {0},
 };
-const QmpEvent qmp_memory_events[] = {{0}};
+static const QmpEvent qmp_memory_events[] = {{0}};
+
+QMP_GROUP(memory);

@@ -2,7 +2,6 @@
 /* Objects: iothreads and memory backends. */
 #include "util/opts/json.h"
 #include "vmm/monitor/qmp/qmp.h"
-#include "vmm/monitor/qmp_tables.h"
 
 /* ---- adding and deleting ---- */
 
@@ -134,7 +133,7 @@ static const QmpType memdev = {
 };
 static const QmpType memdev_list = {.kind = QMP_KIND_ARRAY, .element = &memdev};
 
-const QmpCommand qmp_object_commands[] = {
+static const QmpCommand qmp_object_commands[] = {
     {"object-add", &object_options, NULL, 0, object_add, "Makes an object, as -object does."},
     {"object-del", &object_id_arg, NULL, 0, object_del, "Ends an object that nothing uses."},
     {"query-iothreads", NULL, &iothread_list, QMP_INSTANT, query_iothreads, "All iothreads."},
@@ -143,4 +142,6 @@ const QmpCommand qmp_object_commands[] = {
     {0},
 };
 
-const QmpEvent qmp_object_events[] = {{0}};
+static const QmpEvent qmp_object_events[] = {{0}};
+
+QMP_GROUP(object);

@@ -5,7 +5,6 @@
 #include "util/opts/opts.h"
 #include "util/trace.h"
 #include "vmm/monitor/qmp/qmp.h"
-#include "vmm/monitor/qmp_tables.h"
 
 static const QmpType qmp_trace_event_state = {.name = "TraceEventState",
                                               .kind = QMP_KIND_ENUM,
@@ -80,11 +79,13 @@ static struct json_object *qmp_trace_set_state(QmpCall *call, struct json_object
     return NULL;
 }
 
-const QmpCommand qmp_trace_commands[] = {
+static const QmpCommand qmp_trace_commands[] = {
     {"trace-event-get-state", &qmp_trace_get_args, &qmp_trace_event_list, QMP_INSTANT | QMP_EARLY,
      qmp_trace_get_state, "The trace events of that name, and whether they are on."},
     {"trace-event-set-state", &qmp_trace_set_args, NULL, QMP_INSTANT | QMP_EARLY,
      qmp_trace_set_state, "Turns trace events on or off."},
     {0},
 };
-const QmpEvent qmp_trace_events[] = {{0}};
+static const QmpEvent qmp_trace_events[] = {{0}};
+
+QMP_GROUP(trace);

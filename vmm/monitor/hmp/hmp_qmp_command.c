@@ -2,7 +2,6 @@
 /* The human monitor through QMP. */
 #include "vmm/monitor/hmp/hmp.h"
 #include "vmm/monitor/commands/qmp_cpu.h"
-#include "vmm/monitor/qmp_tables.h"
 
 static struct json_object *qmp_human_monitor_command(QmpCall *call, struct json_object *args,
                                                      GError **error)
@@ -29,7 +28,7 @@ static const QmpType qmp_human_monitor_command_args = {
         {"cpu-index", &qmp_int, true, "the vCPU for commands that look at one; the first"}),
 };
 
-const QmpCommand qmp_monitor_commands[] = {
+static const QmpCommand qmp_monitor_commands[] = {
     {
         .name = "human-monitor-command",
         .args = &qmp_human_monitor_command_args,
@@ -40,4 +39,6 @@ const QmpCommand qmp_monitor_commands[] = {
     },
     {0},
 };
-const QmpEvent qmp_monitor_events[] = {{0}};
+static const QmpEvent qmp_monitor_events[] = {{0}};
+
+QMP_GROUP(monitor);

@@ -4,7 +4,6 @@
 #include "vmm/monitor/qmp/qmp_introspect.h"
 #include "vmm/monitor/qmp/qmp_request.h"
 #include "vmm/monitor/qmp/qmp_session.h"
-#include "vmm/monitor/qmp_tables.h"
 
 static const QmpType qmp_capability = {
     .name = "QMPCapability", .kind = QMP_KIND_ENUM, .values = QMP_VALUES("oob")};
@@ -89,7 +88,7 @@ static struct json_object *qmp_query_qmp_schema(QmpCall *call, struct json_objec
     return qmp_introspect();
 }
 
-const QmpCommand qmp_protocol_commands[] = {
+static const QmpCommand qmp_protocol_commands[] = {
     {"qmp_capabilities", &qmp_capabilities_args, NULL, QMP_INSTANT | QMP_EARLY | QMP_NEGOTIATION,
      qmp_capabilities, "Ends the capabilities negotiation: the first command of each client."},
     {"query-version", NULL, &qmp_version_info, QMP_INSTANT | QMP_EARLY, qmp_query_version,
@@ -100,4 +99,6 @@ const QmpCommand qmp_protocol_commands[] = {
      "All commands, events and types of this protocol."},
     {0},
 };
-const QmpEvent qmp_protocol_events[] = {{0}};
+static const QmpEvent qmp_protocol_events[] = {{0}};
+
+QMP_GROUP(protocol);

@@ -110,9 +110,21 @@ typedef struct QmpEvent {
         __VA_ARGS__, NULL                                                                          \
     }
 
-/* All tables, NULL-terminated (qmp_tables.c). */
-extern const QmpCommand *const qmp_command_tables[];
-extern const QmpEvent *const qmp_event_tables[];
+/* The commands and events of one source file. Both tables end with a row without a name. */
+typedef struct QmpGroup {
+    const QmpCommand *commands;
+    const QmpEvent *events;
+} QmpGroup;
+
+/* Ends a file that has the tables qmp_<group>_commands and qmp_<group>_events. The group also needs
+ * a row in vmm/monitor/qmp_tables.c. */
+#define QMP_GROUP(group)                                                                           \
+    extern const QmpGroup qmp_group_##group;                                                       \
+    const QmpGroup qmp_group_##group = {qmp_##group##_commands, qmp_##group##_events}
+
+/* Sets the groups there are. Called once, before any other thread runs. @groups is NULL-terminated
+ * and lives for ever. */
+void qmp_setup(const QmpGroup *const groups[]) ANY_THREAD;
 
 const QmpCommand *qmp_command_find(const char *name) ANY_THREAD; /* NULL: none */
 const QmpEvent *qmp_event_find(const char *name) ANY_THREAD;
