@@ -9,7 +9,7 @@ void host_kvm_open(Kvm *kvm, ArchCpus *cpus, const GuestRam *ram, unsigned count
     const SmpTopology smp = {.cpus = count, .sockets = 1, .cores = count, .threads = 1};
     g_autoptr(GError) error = NULL;
     X86CpuModel model;
-    if (!kvm_open(kvm, &error) || !kvm_create_vm(kvm, ram, &error) ||
+    if (!kvm_open(kvm, &error) || !kvm_create_vm(kvm, ram, &error) || !arch_vm_init(kvm, &error) ||
         !x86_cpu_model_parse(NULL, &model, &error) ||
         !x86_cpus_init(cpus, kvm, &model, &smp, &error)) {
         g_error("%s", error->message);

@@ -9,15 +9,14 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include "vmm/boot/boot.h"
 #include "vmm/kvm/kvm.h"
 
 typedef struct Vcpu Vcpu;
-typedef struct ArchVcpu ArchVcpu; /* what the architecture keeps per vCPU */
+typedef struct BootState BootState; /* the registers a boot protocol asks for */
+typedef struct ArchVcpu ArchVcpu;   /* what the architecture keeps per vCPU */
 
 #if defined(__x86_64__)
 #define ARCH_NAME "x86_64" /* QEMU's SysEmuTarget */
-#define ARCH_MAX_FIXED_ROUTES 64
 #define ARCH_FIRST_MSI_GSI 24
 #define ARCH_ELF_MACHINE 62 /* EM_X86_64 */
 #include "vmm/arch/x86_64/page_walk.h"
@@ -25,16 +24,17 @@ typedef struct ArchVcpu ArchVcpu; /* what the architecture keeps per vCPU */
 #error "no such board"
 #endif
 
-/* In the VM, after KVM_CREATE_VM: interrupt controllers and timers. */
+/* Adds interrupt controllers, timers and the routes of their pins. After kvm_create_vm(). */
 bool arch_vm_init(Kvm *kvm, GError **error) ANY_THREAD;
-/* Routes of the interrupt controllers' pins; returns how many of ARCH_MAX_FIXED_ROUTES. */
-unsigned arch_fixed_routes(struct kvm_irq_routing_entry *entries) ANY_THREAD;
 
 /* The VM's own chips (interrupt controllers, timers, clock) back to power-on. vCPUs are parked. */
 bool arch_vm_reset(Kvm *kvm, GError **error) ANY_THREAD;
 /* The guest's clock stands while the VM is stopped. */
 void arch_vm_clock_stop(Kvm *kvm) ANY_THREAD;
 void arch_vm_clock_start(Kvm *kvm) ANY_THREAD;
+
+/* Prints what -cpu takes, for -cpu help. */
+void arch_print_cpu_help(FILE *out) ANY_THREAD;
 
 /* What the vCPUs of one VM have in common. */
 typedef struct ArchCpus ArchCpus;

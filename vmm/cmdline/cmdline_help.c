@@ -6,7 +6,7 @@
 #include "util/trace.h"
 #include "hw/chardev/chardev_set.h"
 #include "vmm/cmdline/cmdline_int.h"
-#include "vmm/arch/x86_64/cpuid.h"
+#include "vmm/arch/arch.h"
 
 static bool help_accelerators(GError **error)
 {
@@ -46,25 +46,9 @@ static bool help_device(const char *value, GError **error)
     return true;
 }
 
-static void help_print_feature(const char *name, void *opaque)
-{
-    int *column = opaque;
-    int width = (int)strlen(name) + 1;
-    if (*column + width > 78) {
-        printf("\n ");
-        *column = 1;
-    }
-    printf(" %s", name);
-    *column += width;
-}
-
 static bool help_cpu(GError **error)
 {
-    int column = 1;
-    printf("host   the host's processor, as far as KVM offers it (the default)\n"
-           "max    the same\n\nfeatures, as +name or -name:\n ");
-    x86_cpu_feature_foreach(help_print_feature, &column);
-    printf("\n");
+    arch_print_cpu_help(stdout);
     return true;
 }
 

@@ -13,19 +13,6 @@ typedef struct DumpLoad {
     unsigned piece;
 } DumpLoad;
 
-void dump_elf_add_note(GByteArray *notes, const char *name, uint32_t type, const void *desc,
-                       uint32_t size)
-{
-    static const uint8_t padding[4];
-    uint32_t name_size = (uint32_t)strlen(name) + 1;
-    Elf64_Nhdr header = {.n_namesz = name_size, .n_descsz = size, .n_type = type};
-    g_byte_array_append(notes, (const uint8_t *)&header, sizeof(header));
-    g_byte_array_append(notes, (const uint8_t *)name, name_size);
-    g_byte_array_append(notes, padding, -name_size & 3);
-    g_byte_array_append(notes, desc, size);
-    g_byte_array_append(notes, padding, -size & 3);
-}
-
 /* The parts of RAM that are wanted; their offsets count from the first of them. */
 static void dump_elf_find_pieces(DumpElf *elf, const GuestRam *ram, uint64_t begin, uint64_t length)
 {

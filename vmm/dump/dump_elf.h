@@ -43,10 +43,6 @@ typedef struct DumpElf {
     uint64_t file_size;
 } DumpElf;
 
-/* Appends an ELF note: name and description are padded to 4 bytes. */
-void dump_elf_add_note(GByteArray *notes, const char *name, uint32_t type, const void *desc,
-                       uint32_t size) ANY_THREAD;
-
 /* Whether any byte of [@begin, @begin + @length) is RAM; @length 0: up to the end. */
 bool dump_elf_has_ram(const GuestRam *ram, uint64_t begin, uint64_t length) ANY_THREAD;
 /* RAM in [@begin, @begin + @length) (@length 0: all of it), with @mappings (of DumpMapping; NULL:

@@ -3,6 +3,7 @@
 
 #include <elf.h>
 #include <string.h>
+#include "vmm/arch/elf_note.h"
 
 /* ---- page tables ---- */
 
@@ -165,7 +166,7 @@ void dump_add_vmcoreinfo(GByteArray *notes, const GuestRam *ram)
     if (found != NULL) {
         Elf64_Nhdr header;
         memcpy(&header, found, sizeof(header));
-        dump_elf_add_note(notes, VMCOREINFO_NAME, 0, found + offsetof(VmcoreinfoHead, text),
-                          header.n_descsz);
+        elf_note_append(notes, VMCOREINFO_NAME, 0, found + offsetof(VmcoreinfoHead, text),
+                        header.n_descsz);
     }
 }

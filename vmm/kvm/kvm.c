@@ -7,7 +7,6 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "vmm/arch/arch.h"
 
 #define KVM_PATH "/dev/kvm"
 
@@ -142,11 +141,11 @@ bool kvm_create_vm(Kvm *kvm, const GuestRam *ram, GError **error)
         return kvm_fail(error, "KVM_CREATE_VM");
     }
     kvm->has_msi_devid = kvm_check(kvm, KVM_CAP_MSI_DEVID) > 0;
-    /* RAM comes first. A slot is in use only after a grace period of the kernel, which is over at
-     * once as long as nobody waits for one in no hurry: the chips do so (Linux 6.18), with all
-     * the registers that they put on KVM's buses, and RAM that came after them would wait for some
-     * ticks of the host's clock. */
-    return kvm_map_ram(kvm, ram, error) && arch_vm_init(kvm, error) && kvm_init_routes(kvm, error);
+    /* RAM comes before the architecture's chips. A slot takes effect after a grace period of the
+     * kernel, which ends at once unless another grace period is already being waited for. The
+     * chips put their registers on KVM's buses and start such a wait (Linux 6.18), so RAM after
+     * them would wait for some ticks of the host's clock. */
+    return kvm_map_ram(kvm, ram, error);
 }
 
 void kvm_close(Kvm *kvm)

@@ -17,6 +17,7 @@
 #include "hw/core/ram.h"
 
 #define KVM_MAX_ROUTES 1024
+#define KVM_MAX_FIXED_ROUTES 64
 
 struct MsiRoute {
     uint32_t gsi;
@@ -32,6 +33,8 @@ typedef struct Kvm {
     size_t run_size; /* of the mapping shared with each vCPU */
     unsigned max_vcpus;
     unsigned first_msi_gsi; /* GSIs below belong to the irqchip */
+    struct kvm_irq_routing_entry fixed_routes[KVM_MAX_FIXED_ROUTES]; /* of the irqchip's pins */
+    unsigned fixed_route_count;
     bool has_msi_devid;
     /* BQL */
     MsiRoute routes[KVM_MAX_ROUTES];
@@ -41,8 +44,7 @@ typedef struct Kvm {
 /* Opens /dev/kvm and checks its API. The error says what to do about it (group, module, nesting).
  */
 bool kvm_open(Kvm *kvm, GError **error) ANY_THREAD;
-/* Creates the VM with a memory slot for every block of @ram and with the architecture's interrupt
- * controllers. */
+/* Creates the VM with a memory slot for every block of @ram. arch_vm_init() comes next. */
 bool kvm_create_vm(Kvm *kvm, const GuestRam *ram, GError **error) ANY_THREAD;
 void kvm_close(Kvm *kvm) ANY_THREAD;
 /* KVM_CHECK_EXTENSION on the VM, or on /dev/kvm before there is one. 0: not there. */
@@ -51,10 +53,10 @@ int kvm_check(const Kvm *kvm, int capability) ANY_THREAD;
  * state's and set by it. @ops is the caller's. */
 void kvm_fill_machine_ops(MachineOps *ops) ANY_THREAD;
 
-/* Sets the routes of the interrupt controllers' own pins. After arch_vm_init(). KVM's own table
- * will not do: it has the PIT at pin 0 of the I/O APIC, where the MADT, as on every PC, says pin 2.
- */
-bool kvm_init_routes(Kvm *kvm, GError **error) ANY_THREAD;
+/* Sets the @count routes of the interrupt controllers' own pins (copied) in place of KVM's defaults,
+ * and the first GSI that MSIs may have. Called by arch_vm_init(). */
+bool kvm_init_routes(Kvm *kvm, const struct kvm_irq_routing_entry *fixed, unsigned count,
+                     unsigned first_msi_gsi, GError **error) ANY_THREAD;
 
 /* For MachineOps, by kvm_fill_machine_ops(): opaque is a Kvm. */
 void kvm_irq_fill_ops(MachineOps *ops) ANY_THREAD;

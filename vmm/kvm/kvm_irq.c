@@ -3,11 +3,12 @@
  * Interrupt delivery: lines by KVM_IRQ_LINE, MSI by irqfd with a route of its own, or by
  * KVM_SIGNAL_MSI. KVM api.rst §4.25, §4.52, §4.70, §4.75.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include "util/log.h"
-#include "vmm/arch/arch.h"
 #include "vmm/kvm/kvm.h"
 
 static void kvm_set_gsi(void *opaque, unsigned gsi, bool level)
@@ -21,12 +22,11 @@ static void kvm_set_gsi(void *opaque, unsigned gsi, bool level)
 
 static bool kvm_commit_routes(Kvm *kvm)
 {
-    struct kvm_irq_routing_entry fixed[ARCH_MAX_FIXED_ROUTES];
-    unsigned count = arch_fixed_routes(fixed);
+    unsigned max = kvm->fixed_route_count + kvm->route_high;
     g_autofree struct kvm_irq_routing *table =
-        g_malloc0(sizeof(*table) + (count + kvm->route_high) * sizeof(table->entries[0]));
-    for (unsigned i = 0; i < count; i++) {
-        table->entries[table->nr++] = fixed[i];
+        g_malloc0(sizeof(*table) + max * sizeof(table->entries[0]));
+    for (unsigned i = 0; i < kvm->fixed_route_count; i++) {
+        table->entries[table->nr++] = kvm->fixed_routes[i];
     }
     for (unsigned i = 0; i < kvm->route_high; i++) {
         const MsiRoute *r = &kvm->routes[i];
@@ -46,9 +46,13 @@ static bool kvm_commit_routes(Kvm *kvm)
     return ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, table) == 0;
 }
 
-bool kvm_init_routes(Kvm *kvm, GError **error)
+bool kvm_init_routes(Kvm *kvm, const struct kvm_irq_routing_entry *fixed, unsigned count,
+                     unsigned first_msi_gsi, GError **error)
 {
-    kvm->first_msi_gsi = ARCH_FIRST_MSI_GSI;
+    assert(count <= KVM_MAX_FIXED_ROUTES);
+    memcpy(kvm->fixed_routes, fixed, count * sizeof(*fixed));
+    kvm->fixed_route_count = count;
+    kvm->first_msi_gsi = first_msi_gsi;
     if (!kvm_commit_routes(kvm)) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                     "KVM: KVM_SET_GSI_ROUTING: %s", g_strerror(errno));

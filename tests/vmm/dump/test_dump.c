@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <elf.h>
 #include <string.h>
+#include "vmm/arch/elf_note.h"
 #include "vmm/dump/dump_elf.h"
 #include "vmm/dump/dump_mappings.h"
 
@@ -113,8 +114,8 @@ static void physical_memory_is_one_load_for_each_block(void **state)
 static void notes_are_where_PT_NOTE_says_padded_to_words(void **state)
 {
     Bench *b = *state;
-    dump_elf_add_note(b->notes, "CORE", 1, "abcde", 5);
-    dump_elf_add_note(b->notes, "QEMU", 0, "x", 1);
+    elf_note_append(b->notes, "CORE", 1, "abcde", 5);
+    elf_note_append(b->notes, "QEMU", 0, "x", 1);
     assert_int_equal(b->notes->len, 12 + 8 + 8 + 12 + 8 + 4);
     bench_make(b, 0, 0, NULL);
     const Elf64_Phdr *p = bench_program(b, 0);
@@ -193,7 +194,7 @@ static void more_program_headers_than_16_bits_count_are_counted_in_a_section_hea
         DumpMapping m = {.gva = i << 13, .gpa = i % 2 << 12, .size = 4096};
         g_array_append_val(list, m);
     }
-    dump_elf_add_note(b->notes, "CORE", 1, "abcd", 4);
+    elf_note_append(b->notes, "CORE", 1, "abcd", 4);
     bench_make(b, 0, 0, list);
     assert_int_equal(bench_header(b)->e_phnum, PN_XNUM);
     assert_int_equal(bench_program_count(b), 70001);

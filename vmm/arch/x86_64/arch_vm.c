@@ -39,29 +39,8 @@ static bool arch_save_chips(Kvm *kvm, GError **error)
     return true;
 }
 
-bool arch_vm_init(Kvm *kvm, GError **error)
-{
-    /* Both are for Intel processors that cannot run real mode by themselves; harmless elsewhere. */
-    uint64_t identity_map = X86_KVM_IDENTITY_MAP_GPA;
-    if (kvm_check(kvm, KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0 &&
-        ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0) {
-        return arch_fail(error, "KVM_SET_IDENTITY_MAP_ADDR");
-    }
-    if (kvm_check(kvm, KVM_CAP_SET_TSS_ADDR) > 0 &&
-        ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, X86_KVM_TSS_GPA) != 0) {
-        return arch_fail(error, "KVM_SET_TSS_ADDR");
-    }
-    if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP) != 0) {
-        return arch_fail(error, "KVM_CREATE_IRQCHIP");
-    }
-    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
-    if (ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit) != 0) {
-        return arch_fail(error, "KVM_CREATE_PIT2");
-    }
-    return arch_save_chips(kvm, error);
-}
-
-unsigned arch_fixed_routes(struct kvm_irq_routing_entry *entries)
+/* KVM's own table has the PIT at pin 0 of the I/O APIC; the MADT, as on every PC, says pin 2. */
+static unsigned arch_fill_fixed_routes(struct kvm_irq_routing_entry *entries)
 {
     unsigned n = 0;
     for (uint32_t gsi = 0; gsi < 16; gsi++) {
@@ -87,6 +66,31 @@ unsigned arch_fixed_routes(struct kvm_irq_routing_entry *entries)
         };
     }
     return n;
+}
+
+bool arch_vm_init(Kvm *kvm, GError **error)
+{
+    /* Both are for Intel processors that cannot run real mode by themselves; harmless elsewhere. */
+    uint64_t identity_map = X86_KVM_IDENTITY_MAP_GPA;
+    if (kvm_check(kvm, KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0 &&
+        ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0) {
+        return arch_fail(error, "KVM_SET_IDENTITY_MAP_ADDR");
+    }
+    if (kvm_check(kvm, KVM_CAP_SET_TSS_ADDR) > 0 &&
+        ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, X86_KVM_TSS_GPA) != 0) {
+        return arch_fail(error, "KVM_SET_TSS_ADDR");
+    }
+    if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP) != 0) {
+        return arch_fail(error, "KVM_CREATE_IRQCHIP");
+    }
+    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+    if (ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit) != 0) {
+        return arch_fail(error, "KVM_CREATE_PIT2");
+    }
+    struct kvm_irq_routing_entry fixed[KVM_MAX_FIXED_ROUTES];
+    unsigned count = arch_fill_fixed_routes(fixed);
+    return kvm_init_routes(kvm, fixed, count, ARCH_FIRST_MSI_GSI, error) &&
+           arch_save_chips(kvm, error);
 }
 
 bool arch_vm_reset(Kvm *kvm, GError **error)

@@ -7,7 +7,8 @@
 #define SKIFF_VMM_ARCH_X86_64_BOOT_STATE_H
 
 #include <linux/kvm.h>
-#include "vmm/boot/boot.h"
+#include <stdint.h>
+#include "util/loop/thread.h"
 
 typedef enum X86BootMode {
     X86_BOOT_REAL,   /* reset vector of a ROM: f000:fff0 with base 0xffff0000 */
@@ -15,7 +16,7 @@ typedef enum X86BootMode {
     X86_BOOT_LONG64, /* 64-bit, identity-mapped (bzImage) */
 } X86BootMode;
 
-struct BootState {
+typedef struct BootState {
     X86BootMode mode;
     /* Ignored in X86_BOOT_REAL: */
     uint64_t rip;
@@ -25,7 +26,7 @@ struct BootState {
     uint64_t gdt_base;
     uint16_t gdt_limit;
     uint16_t code_selector, data_selector; /* in that GDT */
-};
+} BootState;
 
 /* The state of a processor that starts at the reset vector, in a ROM. */
 void x86_boot_state_reset_vector(BootState *state) ANY_THREAD;

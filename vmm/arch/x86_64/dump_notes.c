@@ -16,7 +16,7 @@
 #include <sys/procfs.h>
 #include <sys/user.h>
 #include "vmm/arch/arch.h"
-#include "vmm/dump/dump_elf.h"
+#include "vmm/arch/elf_note.h"
 
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 
@@ -72,7 +72,7 @@ static void dump_put_core_note(GByteArray *notes, unsigned index, const struct k
         .gs = s->gs.selector,
     };
     memcpy(&status.pr_reg, &regs, sizeof(regs));
-    dump_elf_add_note(notes, "CORE", NT_PRSTATUS, &status, sizeof(status));
+    elf_note_append(notes, "CORE", NT_PRSTATUS, &status, sizeof(status));
 }
 
 static QemuNoteSegment dump_segment(const struct kvm_segment *s)
@@ -124,7 +124,7 @@ static void dump_put_qemu_note(GByteArray *notes, const struct kvm_regs *r,
         .cr = {s->cr0, 0, s->cr2, s->cr3, s->cr4},
         .kernel_gs_base = kernel_gs_base,
     };
-    dump_elf_add_note(notes, "QEMU", 0, &n, sizeof(n));
+    elf_note_append(notes, "QEMU", 0, &n, sizeof(n));
 }
 
 static uint64_t dump_get_kernel_gs_base(int vcpu_fd)

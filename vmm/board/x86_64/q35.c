@@ -13,6 +13,7 @@
 #include "vmm/board/x86_64/acpi.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/boot_state.h"
+#include "vmm/boot/boot.h"
 #include "vmm/arch/x86_64/layout.h"
 
 #define BOARD_MAX_APIC_ID 254 /* what an MSI's 8-bit destination reaches */
@@ -268,7 +269,8 @@ bool board_co_build(Vm *vm, GError **error)
 {
     vm->board = g_new0(Board, 1);
     if (!board_choose_cpus(vm, error) || !board_co_open_boot_files(vm, error) ||
-        !board_add_ram(vm, error) || !kvm_create_vm(&vm->kvm, &vm->ram, error)) {
+        !board_add_ram(vm, error) || !kvm_create_vm(&vm->kvm, &vm->ram, error) ||
+        !arch_vm_init(&vm->kvm, error)) {
         return false;
     }
     board_add_interrupts(vm);
