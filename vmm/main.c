@@ -14,15 +14,12 @@
 #include "util/trace.h"
 #include "util/loop/waitgraph.h"
 #include "hw/chardev/chardev_set.h"
-#include "block/drivers.h"
 #include "vmm/process/notify.h"
 #include "vmm/process/pidfile.h"
 #include "vmm/process/run_with.h"
 #include "vmm/sandbox/sandbox.h"
-#include "vmm/gdb/gdbstub.h"
-#include "vmm/monitor/hmp/hmp.h"
-#include "vmm/monitor/qmp_tables.h"
-#include "vmm/vm/vm.h"
+#include "vmm/exec/exec_vm.h"
+#include "vmm/startup.h"
 
 #define MAIN_FLUSH_BOUND_MS 2000
 #define MAIN_TAIL_BYTES 8192 /* a Linux panic with its registers and backtrace */
@@ -203,8 +200,8 @@ static void main_start(void *opaque)
     Main *m = opaque;
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&m->vm.run);
-    m->vm.run.wants_to_run = !m->config.start_stopped && !m->vm.quitting;
-    bool ok = vm_co_build(&m->vm, &error) && main_co_write_pidfile(m, &error) &&
+    m->vm.run.wants_to_run = !m->config.start_stopped && !m->vm.life.quitting;
+    bool ok = startup_co_build(&m->vm, &error) && main_co_write_pidfile(m, &error) &&
               main_co_confine(m, &error);
     if (ok) {
         main_tell_parent(m, EXIT_STATUS_OK);
@@ -214,8 +211,8 @@ static void main_start(void *opaque)
     }
     vm_operation_end(&m->vm.run);
     if (!ok) {
-        m->vm.quitting = true; /* nothing to stop */
-        m->vm.exit_status = EXIT_STATUS_USAGE;
+        m->vm.life.quitting = true; /* nothing to stop */
+        m->vm.life.exit_status = EXIT_STATUS_USAGE;
         aio_context_quit(m->vm.ctx);
     }
 }
@@ -247,9 +244,7 @@ static bool main_prepare(Main *m, GError **error)
     if (ctx == NULL) {
         return false;
     }
-    vm_init(&m->vm, config, ctx);
-    gdbstub_set_monitor(hmp_co_execute_on);
-    chardev_setup(ctx);
+    startup_init(&m->vm, config, ctx);
     chardev_set_terminate_handler(main_terminate, m);
     return main_take_signals(m, error);
 }
@@ -258,7 +253,7 @@ static bool main_prepare(Main *m, GError **error)
 
 static void main_print_tail(Main *m)
 {
-    Chardev *console = m->vm.console;
+    Chardev *console = m->vm.backends.console;
     uint8_t tail[MAIN_TAIL_BYTES];
     size_t size = console != NULL ? chardev_tail(console, tail, sizeof(tail)) : 0;
     if (size > 0) {
@@ -278,8 +273,8 @@ static void main_leave(Main *m, int status)
             log_warn("console output was lost: its reader does not read");
         }
         chardev_leave();
-        g_autofree char *explanation = vm_exec_explain(&m->vm);
-        if (m->vm.show_console || explanation != NULL) {
+        g_autofree char *explanation = exec_vm_explain();
+        if (m->vm.life.show_console || explanation != NULL) {
             main_print_tail(m);
         }
         if (explanation != NULL) {
@@ -296,19 +291,20 @@ static void main_leave(Main *m, int status)
     _exit(status);
 }
 
+static Main the_process = {.ready_fd = -1, .null_fd = -1}; /* skiff-gdb.py knows it by this name */
+
 int main(int argc, char **argv)
 {
-    static Main m = {.ready_fd = -1, .null_fd = -1};
+    Main *m = &the_process;
     g_autoptr(GError) error = NULL;
     if (!main_fill_standard_fds()) {
         return EXIT_STATUS_USAGE; /* nobody could be told */
     }
     /* A file that grows beyond `ulimit -f` is an error code, not our death. */
     signal(SIGXFSZ, SIG_IGN);
-    block_setup(block_drivers);
-    qmp_setup(qmp_groups);
-    vm_config_init(&m.config);
-    switch (cmdline_parse(&m.config, argc, argv, &error)) {
+    startup_set_lists();
+    vm_config_init(&m->config);
+    switch (cmdline_parse(&m->config, argc, argv, &error)) {
     case CMDLINE_DONE:
         return main_end_output();
     case CMDLINE_ERROR:
@@ -317,14 +313,14 @@ int main(int argc, char **argv)
     case CMDLINE_RUN:
         break;
     }
-    if (!main_prepare(&m, &error)) {
-        m.build_error = g_strdup(error->message);
-        main_leave(&m, EXIT_STATUS_USAGE);
+    if (!main_prepare(m, &error)) {
+        m->build_error = g_strdup(error->message);
+        main_leave(m, EXIT_STATUS_USAGE);
     }
 #ifdef SKIFF_TESTING
     wait_watchdog_start(MAIN_WATCHDOG_NS);
 #endif
-    co_start(m.vm.ctx, main_start, &m);
-    aio_context_run(m.vm.ctx);
-    main_leave(&m, m.vm.exit_status);
+    co_start(m->vm.ctx, main_start, m);
+    aio_context_run(m->vm.ctx);
+    main_leave(m, m->vm.life.exit_status);
 }

@@ -510,12 +510,12 @@ virtqueues, of the worker threads."""
             self.print_elements(vq, owners)
 
     def print_devices(self):
-        vm = static("vmm/vm/vm.c", "the_vm")
-        if vm is None or int(vm) == 0:
+        process = static("vmm/main.c", "the_process")
+        if process is None or int(process["vm"]["machine"]["devices"]) == 0:
             return
         owners = {int(co["opaque"]): int(co.address) for co in live_coroutines()}
         pci = gdb.lookup_type("VirtioPci").pointer()
-        for device in pointers(vm["devices"], "Device"):
+        for device in pointers(process["vm"]["machine"]["devices"], "Device"):
             kind = text(device["type"]["name"])
             if kind.startswith("virtio-") and kind.endswith("-pci"):
                 label = text(device["id"], kind)
@@ -556,19 +556,19 @@ class SkiffMtree(gdb.Command):
                    text(region["name"], "?"), symbol_name(region["ops"])))
 
     def invoke(self, argument, from_tty):
-        vm = require("vmm/vm/vm.c", "the_vm")
-        if int(vm) == 0:
+        machine = require("vmm/main.c", "the_process")["vm"]["machine"]
+        if int(machine["mmio"]) == 0:
             raise gdb.GdbError("there is no VM yet")
         print("ram:")
-        ram = vm["ram"]
+        ram = machine["ram"]
         for i in range(int(ram["count"])):
             block = ram["blocks"][i]
             gpa = int(block["gpa"])
             print("  %016x-%016x %s at %#x: %s" %
                   (gpa, gpa + int(block["size"]) - 1, "rom" if block["read_only"] else "ram",
                    int(block["host"]), text(block["name"], "?")))
-        self.print_space("memory", vm["mmio"])
-        self.print_space("ports", vm["pio"])
+        self.print_space("memory", machine["mmio"])
+        self.print_space("ports", machine["pio"])
 
 
 for command in (Skiff, SkiffCoroutine, SkiffThreads, SkiffHeld, SkiffRequests, SkiffMtree):

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The process's chardevs: making, claiming, flushing them. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -136,8 +137,35 @@ uint8_t chardev_escape(void)
 
 /* ---- users ---- */
 
+static struct {
+    Chardev *chardev; /* NULL: none */
+    const char *owner;
+} chardev_provided;
+
+void chardev_provide(Chardev *c, const char *owner)
+{
+    assert(chardev_provided.chardev == NULL);
+    chardev_provided.chardev = c;
+    chardev_provided.owner = owner;
+}
+
+static Chardev *chardev_claim_provided(const char *who, GError **error)
+{
+    Chardev *c = chardev_provided.chardev;
+
+    if (c->frontend != NULL || strcmp(who, c->id) != 0) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "chardev '%s' is in use by %s", c->id,
+                    chardev_provided.owner);
+        return NULL;
+    }
+    return c;
+}
+
 Chardev *chardev_claim(const char *id, const char *who, GError **error)
 {
+    if (chardev_provided.chardev != NULL && strcmp(id, chardev_provided.chardev->id) == 0) {
+        return chardev_claim_provided(who, error);
+    }
     ChardevStream *s = chardev_find(id);
 
     if (!s) {
@@ -163,7 +191,7 @@ bool chardev_has_focus(const Chardev *c)
 
 void chardev_release(Chardev *c)
 {
-    if (!c) {
+    if (!c || c == chardev_provided.chardev) {
         return;
     }
     if (mux_owns(c)) {

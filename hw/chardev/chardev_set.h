@@ -58,6 +58,9 @@ bool chardev_co_add_fd(const char *id, int in_fd, int out_fd, GError **error)
  * its own; the first port has the input until Ctrl-A c. NULL + @error when there is none, or it is
  * in use. Borrowed. */
 Chardev *chardev_claim(const char *id, const char *who, GError **error) RUNS_IN_MAIN;
+/* Makes @c (borrowed for ever), which its owner has made, known by its id. Only a user of that id may
+ * claim it; @owner names the owner in messages ("-exec"). Giving it back changes nothing. */
+void chardev_provide(Chardev *c, const char *owner) RUNS_IN_MAIN;
 /* Whether input comes to @c now: always, unless it is a port of a shared one and another has it. */
 bool chardev_has_focus(const Chardev *c) RUNS_IN_MAIN;
 /* Gives it back (unplug): detaches; another user may claim it. */

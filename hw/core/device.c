@@ -71,7 +71,7 @@ bool device_find_chardev(const Device *dev, const char *id, Chardev **chardev, G
     if (id == NULL) {
         return true;
     }
-    *chardev = dev->env->find_chardev(id, device_label(dev), error);
+    *chardev = dev->env->find_chardev(dev->env->opaque, id, device_label(dev), error);
     return *chardev != NULL;
 }
 
@@ -83,7 +83,7 @@ void device_release_chardev(const Device *dev, Chardev **chardev)
     }
     chardev_attach(c, NULL, NULL);
     if (dev->env->release_chardev != NULL) {
-        dev->env->release_chardev(c);
+        dev->env->release_chardev(dev->env->opaque, c);
     }
 }
 

@@ -46,21 +46,23 @@ typedef struct DeviceEnv {
     AddressSpace *mmio;
     AddressSpace *pio;
     AioContext *main_ctx;
-    AioContext *default_iothread;                 /* there is always at least one */
-    AioContext *(*find_iothread)(const char *id); /* NULL when there is none of that name */
+    AioContext *default_iothread; /* there is always at least one */
+    void *opaque;                 /* first argument of the callbacks below */
+    /* The context of iothread @id; NULL: there is none of that name. */
+    AioContext *(*find_iothread)(void *opaque, const char *id);
     /* The chardev @id, which is @user's from then on. NULL + error: there is none, or it is another
      * one's. */
-    Chardev *(*find_chardev)(const char *id, const char *user, GError **error);
+    Chardev *(*find_chardev)(void *opaque, const char *id, const char *user, GError **error);
     /* Gives it back: another device may have it. NULL: chardevs are never given back. */
-    void (*release_chardev)(Chardev *chardev);
+    void (*release_chardev)(void *opaque, Chardev *chardev);
     /* The guest has opened or closed its side of a virtio-serial port. In main, no lock held. NULL:
      * nobody wants to know. */
-    void (*serial_port_changed)(const Device *port, bool open);
+    void (*serial_port_changed)(void *opaque, const Device *port, bool open);
     IrqGate *const *gates; /* by GSI; a NULL entry or one past the end goes nowhere */
     unsigned gate_count;
     unsigned cpu_count; /* vCPUs; 0 counts as 1 */
     /* I/O of @dev has failed; @e is borrowed. Any thread. NULL: nobody wants to know. */
-    void (*io_error)(const Device *dev, const DeviceIoError *e);
+    void (*io_error)(void *opaque, const Device *dev, const DeviceIoError *e);
     struct PciBus *pci_bus; /* the root bus; NULL: the machine has none (or not yet) */
 } DeviceEnv;
 

@@ -25,7 +25,10 @@ typedef struct MsiRoute MsiRoute;
 
 typedef struct Machine {
     const MachineOps *ops;
-    void *opaque;
+    void *opaque; /* of the operations */
+    /* A message to the VM: see machine_request(). */
+    void (*request)(void *opaque, int request, int64_t detail);
+    void *request_opaque;
 } Machine;
 
 struct MachineOps {
@@ -49,12 +52,9 @@ struct MachineOps {
                         uint64_t data, int event_fd);
     void (*doorbell_remove)(void *opaque, bool pio, uint64_t address, unsigned size, bool match,
                             uint64_t data, int event_fd);
-    /* The guest asked for it, or a device decided: a message to the run-state machine, any thread,
-     * returns at once. */
-    void (*request)(void *opaque, int vm_request, int64_t detail);
 };
 
-/* vm_request values for MachineOps.request. */
+/* What a device asks of the VM. */
 typedef enum VmRequest {
     VM_REQUEST_RESET, /* guest asked for a reset (0xcf9, i8042, PM reset register, triple fault is
                          the CPU's) */
@@ -64,6 +64,13 @@ typedef enum VmRequest {
     VM_REQUEST_STOP_IO_ERROR, /* werror/rerror=stop */
     VM_REQUEST_UNPLUG, /* the guest has let go of devices: pci_device_unplug_state() says which */
 } VmRequest;
+
+/* Asks the VM for @request, because the guest did or the device decided so. A message: returns at
+ * once, from any thread. */
+static inline void machine_request(const Machine *machine, VmRequest request, int64_t detail)
+{
+    machine->request(machine->request_opaque, (int)request, detail);
+}
 
 /*
  * IrqGate: an OR of several sources onto one GSI. Any thread. Sources are level: the gate's output

@@ -33,7 +33,7 @@ static void acpi_hotplug_update(AcpiHotplug *h) BQL_HELD
 static void acpi_hotplug_tell_main(AcpiHotplug *h)
 {
     const Machine *machine = h->owner->env->machine;
-    machine->ops->request(machine->opaque, VM_REQUEST_UNPLUG, 0);
+    machine_request(machine, VM_REQUEST_UNPLUG, 0);
 }
 
 static void acpi_hotplug_eject(AcpiHotplug *h, uint32_t slots) BQL_HELD

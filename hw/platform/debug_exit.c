@@ -16,7 +16,7 @@ static MmioResult debug_exit_access(void *opaque, IoAccess *access)
     assert_bql();
     if (access->is_write) {
         const Machine *machine = d->base.env->machine;
-        machine->ops->request(machine->opaque, VM_REQUEST_DEBUG_EXIT, (int64_t)access->value);
+        machine_request(machine, VM_REQUEST_DEBUG_EXIT, (int64_t)access->value);
     } else {
         access->value = 0;
     }

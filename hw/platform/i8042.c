@@ -103,7 +103,7 @@ static void i8042_reply(I8042 *k, uint8_t value, uint8_t flags)
 static void i8042_request_reset(I8042 *k)
 {
     const Machine *machine = k->base.env->machine;
-    machine->ops->request(machine->opaque, VM_REQUEST_RESET, 0);
+    machine_request(machine, VM_REQUEST_RESET, 0);
 }
 
 static void i8042_set_output_port(I8042 *k, uint8_t value)

@@ -133,7 +133,7 @@ void pm_set_gpe(Pm *pm, unsigned gpe, bool level)
 static void pm_request(Pm *pm, int request)
 {
     const Machine *machine = pm->owner->env->machine;
-    machine->ops->request(machine->opaque, request, 0);
+    machine_request(machine, request, 0);
 }
 
 static void pm_sleep(Pm *pm, unsigned type)

@@ -32,7 +32,7 @@ static MmioResult pvpanic_access(void *opaque, IoAccess *access)
     }
     if (known != 0) {
         const Machine *machine = p->base.env->machine;
-        machine->ops->request(machine->opaque, VM_REQUEST_PANIC, (int64_t)known);
+        machine_request(machine, VM_REQUEST_PANIC, (int64_t)known);
     }
     return MMIO_DONE;
 }

@@ -78,7 +78,7 @@ static RUNS_IN_LOOP void error_tell(const VirtioBlk *b, bool is_read, DeviceIoAc
         blk_set_io_status(b->blk, error == ENOSPC ? BLK_IO_NOSPACE : BLK_IO_FAILED);
     }
     if (dev->env->io_error != NULL) {
-        dev->env->io_error(dev, &e);
+        dev->env->io_error(dev->env->opaque, dev, &e);
     }
 }
 
@@ -96,7 +96,7 @@ static RUNS_IN_LOOP void request_done(VirtioBlkRequest *r, bool is_read, int ret
     if (error_stops(b, is_read, -ret)) {
         error_tell(b, is_read, DEVICE_IO_STOP, -ret);
         virtio_park(&b->base.vdev, r->queue, &r->elem);
-        m->ops->request(m->opaque, VM_REQUEST_STOP_IO_ERROR, -ret);
+        machine_request(m, VM_REQUEST_STOP_IO_ERROR, -ret);
         return;
     }
     bool ignore = (is_read ? b->rerror : b->werror) == VIRTIO_BLK_ERROR_IGNORE;

@@ -183,7 +183,7 @@ static coroutine_fn RUNS_IN_MAIN bool go_home(const VirtioBlk *b, BlockNode *nod
     if (!b->iothread) {
         return true;
     }
-    AioContext *asked = env->find_iothread ? env->find_iothread(b->iothread) : NULL;
+    AioContext *asked = env->find_iothread ? env->find_iothread(env->opaque, b->iothread) : NULL;
     if (!asked) {
         return refuse(error, "iothread=%s: there is no -object iothread,id=%s", b->iothread,
                       b->iothread);

@@ -116,7 +116,8 @@ static bool rng_realize(Device *dev, GError **error)
     VirtioDevice *vdev = &r->base.vdev;
     vdev->home = dev->env->default_iothread;
     if (r->iothread) {
-        vdev->home = dev->env->find_iothread ? dev->env->find_iothread(r->iothread) : NULL;
+        vdev->home =
+            dev->env->find_iothread ? dev->env->find_iothread(dev->env->opaque, r->iothread) : NULL;
         if (!vdev->home) {
             g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
                         "iothread=%s: there is no -object iothread,id=%s", r->iothread,

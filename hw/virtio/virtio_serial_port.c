@@ -135,7 +135,7 @@ void virtio_serial_port_tell(VirtioSerialPort *port, bool guest_open)
     if (port->told_guest_open != guest_open) {
         port->told_guest_open = guest_open;
         if (env->serial_port_changed) {
-            env->serial_port_changed(&port->base, guest_open);
+            env->serial_port_changed(env->opaque, &port->base, guest_open);
         }
     }
 }

@@ -20,6 +20,7 @@
 #include "tests/support/host_kvm.h"
 #include "util/log.h"
 #include "vmm/monitor/hmp/hmp.h"
+#include "vmm/monitor/commands/qmp_events.h"
 
 #define FUZZ_RAM 65536u
 #define FUZZ_INPUT_MAX 4096 /* what an idle monitor takes at once */
@@ -109,10 +110,11 @@ static Fuzz *fuzz_new(AioContext *ctx)
         z->ram[i] = (uint8_t)fuzz_below(256);
     }
     vm_init(&z->vm, &z->config, z->ctx);
-    z->vm.drives = g_ptr_array_new();
-    z->vm.vcpus = fuzz_vcpus;
+    qmp_events_init(&z->vm);
+    z->vm.backends.drives = g_ptr_array_new();
+    z->vm.machine.vcpus = fuzz_vcpus;
     z->vm.built = true;
-    guest_ram_add(&z->vm.ram, &(RamBlock){.size = FUZZ_RAM, .host = z->ram, .name = "ram"});
+    guest_ram_add(&z->vm.machine.ram, &(RamBlock){.size = FUZZ_RAM, .host = z->ram, .name = "ram"});
     run_state_init(&z->vm.run, z->ctx, &fake_run_ops, &z->run);
     z->chardev = fake_chardev_new("mon");
     z->monitor = hmp_monitor_new(&z->vm, &z->chardev->base);
@@ -126,7 +128,7 @@ static void fuzz_free(Fuzz *z)
     hmp_monitor_free(z->monitor);
     fuzz_settle_all(z);
     fake_chardev_free(z->chardev);
-    aio_timer_disarm(&z->vm.quit_timer); /* somebody may have found out about quit */
+    aio_timer_disarm(&z->vm.life.quit_timer); /* somebody may have found out about quit */
     fake_vm_clear(&z->vm);
     vm_config_clear(&z->config);
     fake_run_clear(&z->run);
@@ -278,7 +280,7 @@ static RUNS_IN_MAIN void fuzz_require_answer(Fuzz *z)
     static const char line[] = "\x03p 4*5\r";
     fuzz_wait_idle(z);
     fuzz_check_output(z);
-    z->vm.quitting = false;
+    z->vm.life.quitting = false;
     size_t taken = fake_chardev_input(z->chardev, line, sizeof(line) - 1);
     fuzz_settle_all(z);
     fuzz_require(taken == sizeof(line) - 1, "not read", "");

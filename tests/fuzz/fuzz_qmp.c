@@ -20,6 +20,7 @@
 #include "util/opts/json.h"
 #include "util/log.h"
 #include "vmm/monitor/qmp/qmp_session.h"
+#include "vmm/monitor/commands/qmp_events.h"
 
 typedef struct Fuzz {
     AioContext *ctx;
@@ -55,7 +56,8 @@ static Fuzz *fuzz_new(void)
     z->vm.ctx = z->ctx;
     z->vm.built = true;
     run_state_init(&z->vm.run, z->ctx, &fake_run_ops, &z->run);
-    vm_events_init(&z->vm);
+    vm_life_init(&z->vm);
+    qmp_events_init(&z->vm);
     z->chardev = fake_chardev_new("qmp");
     z->session = qmp_session_new(&z->vm, z->ctx, &z->chardev->base, fuzz_below(4) == 0);
     return z;

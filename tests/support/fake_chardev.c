@@ -103,7 +103,7 @@ void fake_chardev_event(FakeChardev *c, ChardevEvent event)
     c->base.frontend->event(c->base.frontend_opaque, event);
 }
 
-Chardev *fake_chardev_find(const char *id, const char *user, GError **error)
+Chardev *fake_chardev_find(void *opaque, const char *id, const char *user, GError **error)
 {
     for (unsigned i = 0; fake_chardevs != NULL && i < fake_chardevs->len; i++) {
         FakeChardev *c = fake_chardevs->pdata[i];

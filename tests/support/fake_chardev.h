@@ -27,6 +27,6 @@ void fake_chardev_make_room(FakeChardev *c, size_t room);
 size_t fake_chardev_input(FakeChardev *c, const void *data, size_t size);
 void fake_chardev_event(FakeChardev *c, ChardevEvent event);
 /* For DeviceEnv.find_chardev: the one that was made last under this id, if nobody has it. */
-Chardev *fake_chardev_find(const char *id, const char *user, GError **error);
+Chardev *fake_chardev_find(void *opaque, const char *id, const char *user, GError **error);
 
 #endif

@@ -142,7 +142,6 @@ static const MachineOps fake_machine_ops = {
     .msi_send = fake_msi_send,
     .doorbell_add = fake_doorbell_add,
     .doorbell_remove = fake_doorbell_remove,
-    .request = fake_request,
 };
 
 FakeMachine *fake_machine_new(void)
@@ -152,7 +151,8 @@ FakeMachine *fake_machine_new(void)
         thread_adopt_role(THREAD_MAIN, "main");
     }
     pthread_mutex_init(&m->lock, NULL);
-    m->machine = (Machine){.ops = &fake_machine_ops, .opaque = m};
+    m->machine = (Machine){
+        .ops = &fake_machine_ops, .opaque = m, .request = fake_request, .request_opaque = m};
     m->routes = g_ptr_array_new();
     for (unsigned i = 0; i < FAKE_GSI_COUNT; i++) {
         irq_gate_init(&m->gates[i], &m->machine, i);

@@ -49,27 +49,14 @@ void fake_run_release_disk(FakeRun *run)
     }
 }
 
-void fake_vm_tell_changed(Vm *vm, RunPhase phase, StopReason reason)
-{
-    for (VmListener *l = vm->listeners; l != NULL; l = l->next) {
-        l->run_changed(l, phase, reason);
-    }
-}
-
-void fake_vm_tell_reset(Vm *vm)
-{
-    for (VmListener *l = vm->listeners; l != NULL; l = l->next) {
-        l->reset(l);
-    }
-}
-
 void fake_vm_clear(Vm *vm)
 {
-    GPtrArray *arrays[] = {vm->iothreads, vm->memory_backends, vm->devices,
-                           vm->serials,   vm->monitors,        vm->drives};
+    GPtrArray *arrays[] = {vm->backends.iothreads, vm->backends.memory_backends,
+                           vm->machine.devices,    vm->backends.serials,
+                           vm->backends.monitors,  vm->backends.drives};
     for (unsigned i = 0; i < G_N_ELEMENTS(arrays); i++) {
         g_ptr_array_unref(arrays[i]);
     }
-    address_space_free(vm->mmio);
-    address_space_free(vm->pio);
+    address_space_free(vm->machine.mmio);
+    address_space_free(vm->machine.pio);
 }

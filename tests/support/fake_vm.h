@@ -25,11 +25,7 @@ void fake_run_release_disk(FakeRun *run);
 /* For ops of a test's own: one that does nothing. */
 void fake_run_co_nothing(void *opaque);
 
-/* RunStateOps.changed and the like of a test's own: the VM's listeners hear of it. */
-RUNS_IN_MAIN void fake_vm_tell_changed(Vm *vm, RunPhase phase, StopReason reason);
-RUNS_IN_MAIN void fake_vm_tell_reset(Vm *vm);
-
-/* Frees what vm_init() has made, and vm->drives. */
+/* Frees what vm_init() has made, and vm->backends.drives. */
 RUNS_IN_MAIN void fake_vm_clear(Vm *vm);
 
 #endif

@@ -14,11 +14,10 @@
 
 /* ---- the machine ---- */
 
-static VirtioBench *current_bench; /* for find_iothread, which has no opaque */
-
-static AioContext *bench_find_iothread(const char *id)
+static AioContext *bench_find_iothread(void *opaque, const char *id)
 {
-    return strcmp(id, "io") == 0 ? current_bench->home : NULL;
+    const VirtioBench *b = opaque;
+    return strcmp(id, "io") == 0 ? b->home : NULL;
 }
 
 VirtioBench *virtio_bench_new(void)
@@ -31,6 +30,7 @@ VirtioBench *virtio_bench_new(void)
     g_assert_nonnull(b->iothread);
     b->home = iothread_context(b->iothread);
     b->machine->env.default_iothread = b->home;
+    b->machine->env.opaque = b;
     b->machine->env.find_iothread = bench_find_iothread;
     PciWindows windows = {.mmio32_base = 0x80000000,
                           .mmio32_size = 0x40000000,
@@ -47,7 +47,6 @@ VirtioBench *virtio_bench_new(void)
     address_space_map(b->machine->env.mmio, pci_bus_ecam(b->bus), windows.ecam_base, 1);
     bql_unlock();
     b->ram_next = 0x100000;
-    current_bench = b;
     return b;
 }
 

@@ -10,7 +10,7 @@
 #include "block/block.h"
 #include "vmm/backends/drive_options.h"
 #include "util/log.h"
-#include "vmm/vm/vm.h"
+#include "vmm/backends/backends.h"
 
 /* The iothread that -device says for drive @name; NULL: no device says one. */
 static const char *drives_iothread_of(const VmConfig *config, const char *name)
@@ -40,33 +40,35 @@ static const OptDict *drives_parent_of(const VmConfig *config, const char *name)
 }
 
 /* Where node @name shall live. */
-static AioContext *drives_home(Vm *vm, const char *name, GError **error)
+static RUNS_IN_MAIN AioContext *drives_home(Backends *b, const char *name, GError **error)
 {
     const char *id = NULL;
     /* Up to the node that a device names; a ring of nodes ends the walk. */
     for (unsigned depth = 0; name != NULL && id == NULL && depth < 64; depth++) {
-        id = drives_iothread_of(vm->config, name);
-        const OptDict *parent = id == NULL ? drives_parent_of(vm->config, name) : NULL;
+        id = drives_iothread_of(b->config, name);
+        const OptDict *parent = id == NULL ? drives_parent_of(b->config, name) : NULL;
         name = parent != NULL ? opt_dict_get(parent, "node-name") : NULL;
     }
     if (id == NULL) {
-        return vm->env.default_iothread;
+        return backends_default_home(b);
     }
-    AioContext *home = vm->env.find_iothread(id);
-    if (home == NULL) {
+    const IoThread *t = backends_find_iothread(b, id);
+    if (t == NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
                     "-device ...,iothread=%s: there is no -object iothread,id=%s", id, id);
+        return NULL;
     }
-    return home;
+    return iothread_context(t);
 }
 
 /* ---- -blockdev ---- */
 
 /* @name: the user's word for it. */
-static coroutine_fn RUNS_IN_MAIN bool
-drives_co_open(Vm *vm, const OptDict *opts, const char *option, const char *name, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool drives_co_open(Backends *b, const OptDict *opts,
+                                                     const char *option, const char *name,
+                                                     GError **error)
 {
-    AioContext *home = drives_home(vm, opt_dict_get(opts, "node-name"), error);
+    AioContext *home = drives_home(b, opt_dict_get(opts, "node-name"), error);
     bool user = strcmp(option, "blockdev") == 0; /* who may delete it */
     BlockNode *node = home == NULL ? NULL
                       : user       ? block_co_add(opts, home, error)
@@ -78,7 +80,7 @@ drives_co_open(Vm *vm, const OptDict *opts, const char *option, const char *name
     return true; /* the command line keeps its reference for as long as the process lives */
 }
 
-static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Vm *vm, const OptDict *opts,
+static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Backends *b, const OptDict *opts,
                                                               GError **error)
 {
     const char *name = opt_dict_get(opts, "node-name");
@@ -87,13 +89,13 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Vm *vm, const OptD
                     "-blockdev: node-name= is needed, for a device to name the disk by");
         return false;
     }
-    return drives_co_open(vm, opts, "blockdev", name, error);
+    return drives_co_open(b, opts, "blockdev", name, error);
 }
 
-static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdevs(Vm *vm, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdevs(Backends *b, GError **error)
 {
-    for (unsigned i = 0; i < vm->config->blockdevs->len; i++) {
-        if (!drives_co_open_blockdev(vm, vm->config->blockdevs->pdata[i], error)) {
+    for (unsigned i = 0; i < b->config->blockdevs->len; i++) {
+        if (!drives_co_open_blockdev(b, b->config->blockdevs->pdata[i], error)) {
             return false;
         }
     }
@@ -118,8 +120,8 @@ static void drives_free(void *opaque)
     g_free(d);
 }
 
-static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Vm *vm, const OptDict *opts, unsigned index,
-                                                    GError **error)
+static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *opts,
+                                                    unsigned index, GError **error)
 {
     BlockDrive *d = g_new0(BlockDrive, 1);
     if (!block_drive_to_blockdev(opts, d, error)) {
@@ -128,23 +130,23 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Vm *vm, const OptDict *opts,
         return false;
     }
     drives_name(d, index);
-    g_ptr_array_add(vm->drives, d);
+    g_ptr_array_add(b->drives, d);
     if (d->interface == BLOCK_DRIVE_IF_PFLASH) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
                     "-drive if=pflash: skiff has no pflash; nearest is -bios FILE");
         return false;
     }
-    return drives_co_open(vm, d->blockdev, "drive", d->id, error);
+    return drives_co_open(b, d->blockdev, "drive", d->id, error);
 }
 
-bool vm_co_open_drives(Vm *vm, GError **error)
+bool backends_co_open_drives(Backends *b, GError **error)
 {
-    vm->drives = g_ptr_array_new_with_free_func(drives_free);
-    if (!drives_co_open_blockdevs(vm, error)) {
+    b->drives = g_ptr_array_new_with_free_func(drives_free);
+    if (!drives_co_open_blockdevs(b, error)) {
         return false;
     }
-    for (unsigned i = 0; i < vm->config->drives->len; i++) {
-        if (!drives_co_add(vm, vm->config->drives->pdata[i], i, error)) {
+    for (unsigned i = 0; i < b->config->drives->len; i++) {
+        if (!drives_co_add(b, b->config->drives->pdata[i], i, error)) {
             return false;
         }
     }
@@ -156,10 +158,10 @@ static const char *drives_node_name(const BlockDrive *d)
     return opt_dict_get(d->blockdev, "node-name");
 }
 
-const char *vm_drive_of_node(Vm *vm, const char *node_name)
+const char *backends_drive_of_node(Backends *b, const char *node_name)
 {
-    for (unsigned i = 0; i < vm->drives->len; i++) {
-        const BlockDrive *d = vm->drives->pdata[i];
+    for (unsigned i = 0; i < b->drives->len; i++) {
+        const BlockDrive *d = b->drives->pdata[i];
         if (g_strcmp0(drives_node_name(d), node_name) == 0) {
             return d->id;
         }
@@ -167,10 +169,10 @@ const char *vm_drive_of_node(Vm *vm, const char *node_name)
     return "";
 }
 
-BlockNode *vm_drive_node(Vm *vm, const char *id)
+BlockNode *backends_drive_node(Backends *b, const char *id)
 {
-    for (unsigned i = 0; i < vm->drives->len; i++) {
-        const BlockDrive *d = vm->drives->pdata[i];
+    for (unsigned i = 0; i < b->drives->len; i++) {
+        const BlockDrive *d = b->drives->pdata[i];
         if (strcmp(d->id, id) == 0) {
             return block_node_find(drives_node_name(d));
         }
@@ -183,11 +185,11 @@ static void drives_set_default(const char *key, const char *value, void *props)
     opt_dict_set_default(props, key, value);
 }
 
-void vm_drives_apply_defaults(Vm *vm, OptDict *props)
+void backends_apply_drive_defaults(Backends *b, OptDict *props)
 {
     const char *name = opt_dict_get(props, "drive");
-    for (unsigned i = 0; name != NULL && i < vm->drives->len; i++) {
-        const BlockDrive *d = vm->drives->pdata[i];
+    for (unsigned i = 0; name != NULL && i < b->drives->len; i++) {
+        const BlockDrive *d = b->drives->pdata[i];
         if (strcmp(d->id, name) == 0) {
             opt_dict_foreach(d->device, drives_set_default, props);
             opt_dict_set(props, "drive", drives_node_name(d)); /* devices know nodes only */
@@ -196,22 +198,17 @@ void vm_drives_apply_defaults(Vm *vm, OptDict *props)
     }
 }
 
-bool vm_co_add_drive_devices(Vm *vm, GError **error)
+void backends_add_implied_devices(Backends *b, GPtrArray *rows)
 {
-    for (unsigned i = 0; i < vm->drives->len; i++) {
-        const BlockDrive *d = vm->drives->pdata[i];
-        if (d->interface != BLOCK_DRIVE_IF_VIRTIO) {
-            continue;
-        }
-        g_autoptr(OptDict) props = opt_dict_new();
-        opt_dict_set(props, "driver", "virtio-blk-pci");
-        opt_dict_set(props, "drive", d->id);
-        if (vm_co_make_user_device(vm, props, error) == NULL) {
-            g_prefix_error(error, "-device ");
-            return false;
+    for (unsigned i = 0; i < b->drives->len; i++) {
+        const BlockDrive *d = b->drives->pdata[i];
+        if (d->interface == BLOCK_DRIVE_IF_VIRTIO) {
+            OptDict *row = opt_dict_new();
+            opt_dict_set(row, "driver", "virtio-blk-pci");
+            opt_dict_set(row, "drive", d->id);
+            g_ptr_array_add(rows, row);
         }
     }
-    return true;
 }
 
 /* ---- coming to rest ---- */
@@ -228,7 +225,7 @@ static void drives_flush(void *opaque)
     }
 }
 
-void vm_co_drain_drives(Vm *vm)
+void backends_co_drain(void)
 {
     unsigned count;
     g_autofree BlockBackend **list = blk_list(&count);

@@ -2,14 +2,14 @@
 /* Objects of the VM: iothreads and memory backends, by -object, object-add and object-del. */
 #include <string.h>
 #include "block/block.h"
-#include "vmm/vm/vm.h"
+#include "vmm/backends/backends.h"
 
 /* ---- finding ---- */
 
-IoThread *vm_find_iothread(Vm *vm, const char *id)
+IoThread *backends_find_iothread(Backends *b, const char *id)
 {
-    for (unsigned i = 0; i < vm->iothreads->len; i++) {
-        IoThread *t = vm->iothreads->pdata[i];
+    for (unsigned i = 0; i < b->iothreads->len; i++) {
+        IoThread *t = b->iothreads->pdata[i];
         if (strcmp(iothread_id(t), id) == 0) {
             return t;
         }
@@ -17,10 +17,10 @@ IoThread *vm_find_iothread(Vm *vm, const char *id)
     return NULL;
 }
 
-MemoryBackend *vm_find_memory(Vm *vm, const char *id)
+MemoryBackend *backends_find_memory(Backends *b, const char *id)
 {
-    for (unsigned i = 0; i < vm->memory_backends->len; i++) {
-        MemoryBackend *m = vm->memory_backends->pdata[i];
+    for (unsigned i = 0; i < b->memory_backends->len; i++) {
+        MemoryBackend *m = b->memory_backends->pdata[i];
         if (strcmp(m->id, id) == 0) {
             return m;
         }
@@ -28,17 +28,22 @@ MemoryBackend *vm_find_memory(Vm *vm, const char *id)
     return NULL;
 }
 
+AioContext *backends_default_home(const Backends *b)
+{
+    return iothread_context(b->iothreads->pdata[0]);
+}
+
 /* ---- adding ---- */
 
 /* Objects of all kinds share their names. */
-static RUNS_IN_MAIN bool vm_check_object_id(Vm *vm, const char *id, const char *type,
-                                            GError **error)
+static RUNS_IN_MAIN bool backends_check_object_id(Backends *b, const char *id, const char *type,
+                                                  GError **error)
 {
     if (!opt_id_check(id, error)) {
         g_prefix_error(error, "-object %s: ", type);
         return false;
     }
-    if (vm_find_iothread(vm, id) == NULL && vm_find_memory(vm, id) == NULL) {
+    if (backends_find_iothread(b, id) == NULL && backends_find_memory(b, id) == NULL) {
         return true;
     }
     g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE,
@@ -46,19 +51,19 @@ static RUNS_IN_MAIN bool vm_check_object_id(Vm *vm, const char *id, const char *
     return false;
 }
 
-static void vm_nothing(void *opaque)
+static void backends_nothing(void *opaque)
 {
 }
 
-static int vm_join_in_worker(void *opaque)
+static int backends_join_in_worker(void *opaque)
 {
     enter_worker();
     iothread_free(opaque);
     return 0;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool vm_co_add_iothread(Vm *vm, const OptDict *opts,
-                                                         GError **error)
+static coroutine_fn RUNS_IN_MAIN bool backends_co_add_iothread(Backends *b, const OptDict *opts,
+                                                               GError **error)
 {
     typedef struct {
         char *type, *id;
@@ -83,15 +88,16 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_add_iothread(Vm *vm, const OptDict *
         return false;
     }
     bool ok = false;
-    if (vm_check_object_id(vm, o.id, "iothread", error)) {
+    if (backends_check_object_id(b, o.id, "iothread", error)) {
         IoThread *t = iothread_new(o.id, (int64_t)o.poll_max_ns, error);
         if (t != NULL) {
-            co_call_in(iothread_context(t), vm_nothing, NULL);    /* it runs, and has a thread id */
-            ok = vm_check_object_id(vm, o.id, "iothread", error); /* it took a while */
+            co_call_in(iothread_context(t), backends_nothing,
+                       NULL); /* it runs, and has a thread id */
+            ok = backends_check_object_id(b, o.id, "iothread", error); /* it took a while */
             if (ok) {
-                g_ptr_array_add(vm->iothreads, t);
+                g_ptr_array_add(b->iothreads, t);
             } else {
-                co_run_in_worker(vm_join_in_worker, t);
+                co_run_in_worker(backends_join_in_worker, t);
             }
         }
     }
@@ -99,55 +105,57 @@ static coroutine_fn RUNS_IN_MAIN bool vm_co_add_iothread(Vm *vm, const OptDict *
     return ok;
 }
 
-typedef struct VmMemory {
+typedef struct BackendsMemory {
     const OptDict *opts;
     MemoryBackend *made;
     GError *error;
-} VmMemory;
+} BackendsMemory;
 
-static int vm_make_memory_in_worker(void *opaque)
+static int backends_make_memory_in_worker(void *opaque)
 {
     enter_worker();
-    VmMemory *memory = opaque;
+    BackendsMemory *memory = opaque;
     memory->made = memory_backend_from_opts(memory->opts, &memory->error);
     return 0;
 }
 
-static int vm_free_memory_in_worker(void *opaque)
+static int backends_free_memory_in_worker(void *opaque)
 {
     enter_worker();
     memory_backend_free(opaque);
     return 0;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool vm_co_add_memory(Vm *vm, const OptDict *opts, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool backends_co_add_memory(Backends *b, const OptDict *opts,
+                                                             GError **error)
 {
     const char *id = opt_dict_get(opts, "id");
-    if (id != NULL && !vm_check_object_id(vm, id, opt_dict_get(opts, "qom-type"), error)) {
+    if (id != NULL && !backends_check_object_id(b, id, opt_dict_get(opts, "qom-type"), error)) {
         return false;
     }
-    VmMemory memory = {.opts = opts};
-    co_run_in_worker(vm_make_memory_in_worker, &memory);
+    BackendsMemory memory = {.opts = opts};
+    co_run_in_worker(backends_make_memory_in_worker, &memory);
     if (memory.made == NULL) {
         g_propagate_error(error, memory.error);
         return false;
     }
-    if (!vm_check_object_id(vm, id, opt_dict_get(opts, "qom-type"), error)) { /* it took a while */
-        co_run_in_worker(vm_free_memory_in_worker, memory.made);
+    if (!backends_check_object_id(b, id, opt_dict_get(opts, "qom-type"),
+                                  error)) { /* it took a while */
+        co_run_in_worker(backends_free_memory_in_worker, memory.made);
         return false;
     }
-    g_ptr_array_add(vm->memory_backends, memory.made);
+    g_ptr_array_add(b->memory_backends, memory.made);
     return true;
 }
 
-bool vm_co_add_object(Vm *vm, const OptDict *opts, GError **error)
+bool backends_co_add_object(Backends *b, const OptDict *opts, GError **error)
 {
     const char *type = opt_dict_get(opts, "qom-type");
     if (strcmp(type, "iothread") == 0) {
-        return vm_co_add_iothread(vm, opts, error);
+        return backends_co_add_iothread(b, opts, error);
     }
     if (strcmp(type, "memory-backend-memfd") == 0 || strcmp(type, "memory-backend-ram") == 0) {
-        return vm_co_add_memory(vm, opts, error);
+        return backends_co_add_memory(b, opts, error);
     }
     static const char *const types[] = {"iothread", "memory-backend-memfd", "memory-backend-ram",
                                         NULL};
@@ -158,16 +166,16 @@ bool vm_co_add_object(Vm *vm, const OptDict *opts, GError **error)
     return false;
 }
 
-bool vm_co_make_objects(Vm *vm, GError **error)
+bool backends_co_make_objects(Backends *b, GError **error)
 {
     IoThread *first = iothread_new("default", 32768, error);
     if (first == NULL) {
         return false;
     }
-    g_ptr_array_add(vm->iothreads, first);
-    co_call_in(iothread_context(first), vm_nothing, NULL);
-    for (unsigned i = 0; i < vm->config->objects->len; i++) {
-        if (!vm_co_add_object(vm, vm->config->objects->pdata[i], error)) {
+    g_ptr_array_add(b->iothreads, first);
+    co_call_in(iothread_context(first), backends_nothing, NULL);
+    for (unsigned i = 0; i < b->config->objects->len; i++) {
+        if (!backends_co_add_object(b, b->config->objects->pdata[i], error)) {
             return false;
         }
     }
@@ -176,52 +184,28 @@ bool vm_co_make_objects(Vm *vm, GError **error)
 
 /* ---- deleting ---- */
 
-/* Whether @dev was told to use iothread @id: every device names it by that property. */
-static bool vm_device_names_iothread(const Device *dev, const char *id)
-{
-    for (const OptSpec *p = dev->type->properties; p != NULL && p->name != NULL; p++) {
-        if (p->type == OPT_STRING && strcmp(p->name, "iothread") == 0) {
-            const char *const *value = (const void *)((const char *)dev + p->offset);
-            return g_strcmp0(*value, id) == 0;
-        }
-    }
-    return false;
-}
-
-static RUNS_IN_MAIN bool vm_iothread_in_use(Vm *vm, const IoThread *t)
-{
-    /* the first: what is told no other lives there */
-    bool used = t == vm->iothreads->pdata[0] || block_home_in_use(iothread_context(t));
-    for (unsigned i = 0; i < vm->devices->len; i++) {
-        used = used || vm_device_names_iothread(vm->devices->pdata[i], iothread_id(t));
-    }
-    return used;
-}
-
-static bool vm_object_in_use(const char *id, GError **error)
+bool backends_object_in_use(const char *id, GError **error)
 {
     g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "object '%s' is in use, can not be deleted", id);
     return false;
 }
 
-bool vm_co_del_object(Vm *vm, const char *id, GError **error)
+bool backends_co_del_object(Backends *b, const char *id, GError **error)
 {
-    IoThread *t = vm_find_iothread(vm, id);
-    MemoryBackend *m = vm_find_memory(vm, id);
+    IoThread *t = backends_find_iothread(b, id);
+    MemoryBackend *m = backends_find_memory(b, id);
     if (t != NULL) {
-        if (vm_iothread_in_use(vm, t)) {
-            return vm_object_in_use(id, error);
+        /* What names no iothread lives in the first. */
+        if (t == b->iothreads->pdata[0] || block_home_in_use(iothread_context(t))) {
+            return backends_object_in_use(id, error);
         }
-        g_ptr_array_remove(vm->iothreads, t);
-        co_run_in_worker(vm_join_in_worker, t);
+        g_ptr_array_remove(b->iothreads, t);
+        co_run_in_worker(backends_join_in_worker, t);
         return true;
     }
     if (m != NULL) {
-        if (m == vm->memory) {
-            return vm_object_in_use(id, error);
-        }
-        g_ptr_array_remove(vm->memory_backends, m);
-        co_run_in_worker(vm_free_memory_in_worker, m);
+        g_ptr_array_remove(b->memory_backends, m);
+        co_run_in_worker(backends_free_memory_in_worker, m);
         return true;
     }
     g_autofree char *excerpt = opt_excerpt(id);

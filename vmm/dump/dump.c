@@ -11,6 +11,7 @@
 
 static struct Dump {
     /* main */
+    VmListener listener; /* once there is `cancel` */
     DumpStatus status;
     bool paging;
     uint64_t begin, length;
@@ -35,9 +36,11 @@ DumpProgress dump_progress(void)
                           .total = atomic_load(&dump.total)};
 }
 
-void dump_cancel(void)
+/* The VM ends: the dump that is under way, if any, fails soon. */
+static void dump_vm_ending(VmListener *l, VmCause cause, bool leaving)
 {
-    if (dump.cancel.fd >= 0) {
+    enter_main();
+    if (leaving) {
         dump_cancel_all(&dump.cancel);
     }
 }
@@ -63,19 +66,27 @@ static bool dump_finish(bool ok, GError **error)
 }
 
 /* Before a dump takes, or empties, what it is given: false + error. */
-static RUNS_IN_MAIN bool dump_may_begin(const Vm *vm, const DumpOptions *options, GError **error)
+static RUNS_IN_MAIN bool dump_may_begin(Vm *vm, const DumpOptions *options, GError **error)
 {
     if (dump.status == DUMP_ACTIVE) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_EXIST,
                     "There's a dump in process, please wait.");
         return false;
     }
-    if (!dump_elf_has_ram(&vm->ram, options->begin, options->length)) {
+    if (!dump_elf_has_ram(&vm->machine.ram, options->begin, options->length)) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
                     "Invalid parameter 'begin': the guest has no RAM in the range");
         return false;
     }
-    return dump.cancel.fd >= 0 || dump_cancel_init(&dump.cancel, error);
+    if (dump.cancel.fd >= 0) {
+        return true;
+    }
+    if (!dump_cancel_init(&dump.cancel, error)) {
+        return false;
+    }
+    dump.listener = (VmListener){.ending = dump_vm_ending};
+    vm_listen(vm, &dump.listener);
+    return true;
 }
 
 bool dump_co_begin(Vm *vm, const DumpOptions *options, GError **error)
@@ -92,7 +103,7 @@ bool dump_co_begin(Vm *vm, const DumpOptions *options, GError **error)
     dump.length = options->length;
     dump.path = options->path;
     dump.fd = options->fd;
-    dump.ram = &vm->ram;
+    dump.ram = &vm->machine.ram;
     atomic_store(&dump.completed, 0);
     atomic_store(&dump.total, 0);
     dump_target_init(&dump.target, &dump.cancel);
@@ -118,8 +129,8 @@ static coroutine_fn RUNS_IN_MAIN void dump_co_take_registers(Vm *vm)
     dump.notes = g_byte_array_new();
     dump.qemu = g_byte_array_new();
     dump.registers = dump.paging ? g_array_new(FALSE, FALSE, sizeof(ArchPaging)) : NULL;
-    for (unsigned i = 0; i < vcpus_count(vm->vcpus); i++) {
-        vcpus_co_call(vm->vcpus, i, dump_registers_in_vcpu, &dump);
+    for (unsigned i = 0; i < vcpus_count(vm->machine.vcpus); i++) {
+        vcpus_co_call(vm->machine.vcpus, i, dump_registers_in_vcpu, &dump);
     }
     g_byte_array_append(dump.notes, dump.qemu->data, dump.qemu->len);
     g_clear_pointer(&dump.qemu, g_byte_array_unref);
@@ -208,7 +219,7 @@ bool dump_co_run(Vm *vm, DumpEndedFn *ended, GError **error)
 {
     RunState *rs = &vm->run;
     vm_operation_begin(rs);
-    bool ok = vm->quitting ? dump_co_give_up() : dump_co_write_stopped(vm);
+    bool ok = vm->life.quitting ? dump_co_give_up() : dump_co_write_stopped(vm);
     GError *failure = NULL;
     dump_finish(ok, &failure);
     ended(failure);

@@ -45,7 +45,5 @@ bool dump_co_begin(Vm *vm, const DumpOptions *options, GError **error) coroutine
 typedef void DumpEndedFn(const GError *error); /* main */
 bool dump_co_run(Vm *vm, DumpEndedFn *ended, GError **error) coroutine_fn RUNS_IN_MAIN;
 DumpProgress dump_progress(void) RUNS_IN_MAIN;
-/* The dump that is under way, if any, fails soon. */
-void dump_cancel(void) RUNS_IN_MAIN;
 
 #endif

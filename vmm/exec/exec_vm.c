@@ -1,18 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* -exec in the VM: the port by which the agent is met, and what the end of either makes of the
- * other. What happens between skiff and the agent is vmm/exec/exec.h. */
+#include "vmm/exec/exec_vm.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "hw/chardev/chardev_set.h"
 #include "util/log.h"
 #include "vmm/exec/exec.h"
-#include "vmm/vm/vm.h"
 
-#define VM_EXEC_BUS_ID "skiff-exec"
+#define EXEC_VM_BUS_ID "skiff-exec"
 
-static Vm *exec_vm; /* the one with -exec; NULL: none. Devices' messages carry no VM */
+static struct {
+    Vm *vm;
+    Exec *exec;     /* NULL: no -exec */
+    ExitStatus end; /* what became of the VM, were it not for the command */
+    VmCause cause;
+    bool guest_over;
+    bool succeeded; /* the command's status is skiff's */
+    VmListener listener;
+} exec_vm;
 
-static bool vm_exec_check(const VmConfig *config, GError **error)
+static bool exec_vm_check(const VmConfig *config, GError **error)
 {
     const char *conflict = NULL;
     if (config->no_shutdown) {
@@ -28,100 +36,104 @@ static bool vm_exec_check(const VmConfig *config, GError **error)
     return conflict == NULL;
 }
 
-static void vm_exec_finished(void *opaque)
+static void exec_vm_finished(void *opaque)
 {
     enter_main();
-    Vm *vm = opaque;
-    vm_quit_because(vm, vm->exec_end, vm->exec_cause);
+    vm_quit_because(opaque, exec_vm.end, exec_vm.cause);
 }
 
-bool vm_co_open_exec(Vm *vm, GError **error)
+static void exec_vm_port_changed(VmListener *l, const char *id, bool open)
 {
+    enter_main();
+    if (strcmp(id, EXEC_PORT_NAME) == 0) {
+        exec_port_changed(exec_vm.exec, open);
+    }
+}
+
+static bool exec_vm_guest_ended(void *opaque, ExitStatus status, VmCause cause)
+{
+    enter_main();
+    if (!exec_vm.vm->built) {
+        return false;
+    }
+    if (!exec_vm.guest_over) { /* the first end counts */
+        exec_vm.guest_over = true;
+        exec_vm.end = status;
+        exec_vm.cause = cause;
+        exec_guest_ended(exec_vm.exec);
+    }
+    return true;
+}
+
+static ExitStatus exec_vm_exit_status(void *opaque, ExitStatus status)
+{
+    enter_main();
+    int of_command;
+    exec_vm.end = status;
+    if (exec_result(exec_vm.exec, &of_command)) {
+        exec_vm.succeeded = true;
+        return (ExitStatus)of_command;
+    }
+    return status == EXIT_STATUS_OK || status == EXIT_STATUS_RESET ? EXIT_STATUS_EXEC : status;
+}
+
+bool exec_vm_co_open(Vm *vm, GError **error)
+{
+    static const VmEnding ending = {.guest_ended = exec_vm_guest_ended,
+                                    .exit_status = exec_vm_exit_status};
     if (vm->config->exec == NULL) {
         return true;
     }
-    if (!vm_exec_check(vm->config, error)) {
+    if (!exec_vm_check(vm->config, error)) {
         return false;
     }
     ExecConfig config = {
         .ctx = vm->ctx,
         .command = vm->config->exec,
         .fds = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
-        .finished = vm_exec_finished,
+        .finished = exec_vm_finished,
         .opaque = vm,
     };
-    vm->exec_cause = VM_CAUSE_GUEST_SHUTDOWN;
-    vm->exec = exec_co_new(&config, error);
-    exec_vm = vm->exec != NULL ? vm : NULL;
-    return vm->exec != NULL;
-}
-
-/* After the user's devices, whose places on the bus it leaves as they are. */
-bool vm_co_add_exec_devices(Vm *vm, GError **error)
-{
-    if (vm->exec == NULL) {
-        return true;
-    }
-    g_autoptr(OptDict) bus = opt_dict_new();
-    g_autoptr(OptDict) port = opt_dict_new();
-    opt_dict_set(bus, "max_ports", "2");
-    opt_dict_set(port, "bus", VM_EXEC_BUS_ID);
-    opt_dict_set(port, "chardev", EXEC_PORT_NAME);
-    opt_dict_set(port, "name", EXEC_PORT_NAME);
-    return vm_co_add_device(vm, "virtio-serial-pci", VM_EXEC_BUS_ID, bus, error) != NULL &&
-           vm_co_add_device(vm, "virtserialport", EXEC_PORT_NAME, port, error) != NULL;
-}
-
-Chardev *vm_exec_chardev(Vm *vm, const char *id)
-{
-    return vm->exec != NULL && strcmp(id, EXEC_PORT_NAME) == 0 ? exec_chardev(vm->exec) : NULL;
-}
-
-void vm_exec_port_changed(const char *port_id, bool open)
-{
-    if (exec_vm != NULL && strcmp(port_id, EXEC_PORT_NAME) == 0) {
-        exec_port_changed(exec_vm->exec, open);
-    }
-}
-
-bool vm_exec_guest_ended(Vm *vm, ExitStatus status, VmCause cause)
-{
-    if (vm->exec == NULL || !vm->built) {
+    exec_vm.vm = vm;
+    exec_vm.cause = VM_CAUSE_GUEST_SHUTDOWN;
+    exec_vm.exec = exec_co_new(&config, error);
+    if (exec_vm.exec == NULL) {
         return false;
     }
-    if (vm->exec_guest_over) {
-        return true; /* the first end is the one to tell */
-    }
-    vm->exec_guest_over = true;
-    vm->exec_end = status;
-    vm->exec_cause = cause;
-    exec_guest_ended(vm->exec);
+    chardev_provide(exec_chardev(exec_vm.exec), "-exec");
+    exec_vm.listener = (VmListener){.port_changed = exec_vm_port_changed};
+    vm_listen(vm, &exec_vm.listener);
+    vm_set_ending(vm, &ending);
     return true;
 }
 
-ExitStatus vm_exec_exit_status(Vm *vm, ExitStatus status)
+void exec_vm_add_implied_devices(GPtrArray *rows)
 {
-    int of_command;
-    if (vm->exec == NULL) {
-        return status;
+    if (exec_vm.exec == NULL) {
+        return;
     }
-    vm->exec_end = status;
-    if (exec_result(vm->exec, &of_command)) {
-        vm->exec_succeeded = true;
-        return (ExitStatus)of_command;
-    }
-    return status == EXIT_STATUS_OK || status == EXIT_STATUS_RESET ? EXIT_STATUS_EXEC : status;
+    OptDict *bus = opt_dict_new(), *port = opt_dict_new();
+    opt_dict_set(bus, "driver", "virtio-serial-pci");
+    opt_dict_set(bus, "id", EXEC_VM_BUS_ID);
+    opt_dict_set(bus, "max_ports", "2");
+    opt_dict_set(port, "driver", "virtserialport");
+    opt_dict_set(port, "id", EXEC_PORT_NAME);
+    opt_dict_set(port, "bus", EXEC_VM_BUS_ID);
+    opt_dict_set(port, "chardev", EXEC_PORT_NAME);
+    opt_dict_set(port, "name", EXEC_PORT_NAME);
+    g_ptr_array_add(rows, bus);
+    g_ptr_array_add(rows, port);
 }
 
-static RUNS_IN_MAIN const char *vm_exec_reason(const Vm *vm)
+static RUNS_IN_MAIN const char *exec_vm_reason(void)
 {
-    if (exec_failure(vm->exec) != NULL) {
-        return exec_failure(vm->exec);
+    if (exec_failure(exec_vm.exec) != NULL) {
+        return exec_failure(exec_vm.exec);
     }
-    switch ((int)vm->exec_end) {
+    switch ((int)exec_vm.end) {
     case EXIT_STATUS_OK:
-        return exec_state(vm->exec) == EXEC_STATE_ENDED ? "the guest powered off"
-                                                        : "skiff was asked to end";
+        return exec_state(exec_vm.exec) == EXEC_STATE_ENDED ? "the guest powered off"
+                                                            : "skiff was asked to end";
     case EXIT_STATUS_PANIC:
         return "the guest panicked";
     case EXIT_STATUS_RESET:
@@ -140,21 +152,24 @@ static RUNS_IN_MAIN const char *vm_exec_reason(const Vm *vm)
 }
 
 /* What the end of the VM came before. */
-static RUNS_IN_MAIN const char *vm_exec_missed(const Vm *vm)
+static RUNS_IN_MAIN const char *exec_vm_missed(void)
 {
-    if (!exec_met_agent(vm->exec)) {
+    if (!exec_met_agent(exec_vm.exec)) {
         return "the command ended; no agent opened " EXEC_PORT_NAME;
     }
-    return exec_command_ended(vm->exec) ? "all of the command's output was read"
-                                        : "the command ended";
+    return exec_command_ended(exec_vm.exec) ? "all of the command's output was read"
+                                            : "the command ended";
 }
 
-char *vm_exec_explain(const Vm *vm)
+char *exec_vm_explain(void)
 {
-    bool own = vm->exec != NULL && !vm->exec_succeeded;
-    if (!own || vm->exit_status == EXIT_STATUS_USAGE) { /* which has its own message */
+    if (exec_vm.exec == NULL || exec_vm.succeeded) {
         return NULL;
     }
-    return g_strdup_printf("-exec: %s before %s; status %d is skiff's own", vm_exec_reason(vm),
-                           vm_exec_missed(vm), (int)vm->exit_status);
+    int status = (int)exec_vm.vm->life.exit_status;
+    if (status == EXIT_STATUS_USAGE) { /* which has its own message */
+        return NULL;
+    }
+    return g_strdup_printf("-exec: %s before %s; status %d is skiff's own", exec_vm_reason(),
+                           exec_vm_missed(), status);
 }

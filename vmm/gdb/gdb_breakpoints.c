@@ -28,12 +28,12 @@ bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error)
         there->users++;
         return true;
     }
-    if (!guest_physical_read(&b->vm->ram, gpa, &added.own, 1, error)) {
+    if (!guest_physical_read(&b->vm->machine.ram, gpa, &added.own, 1, error)) {
         return false;
     }
     g_array_append_val(b->software, added);
     b->debug.software = b->abilities.instruction;
-    return guest_physical_write(&b->vm->ram, gpa, &b->instruction, 1, error);
+    return guest_physical_write(&b->vm->machine.ram, gpa, &b->instruction, 1, error);
 }
 
 /* What stands there is put back only if it is still ours: the guest may have loaded other code. */
@@ -43,8 +43,8 @@ static void gdb_software_remove(GdbBreakpoints *b, uint64_t gpa)
     GdbSoftware *s = gdb_software_find(b, gpa);
     if (s != NULL && --s->users == 0) {
         uint8_t now;
-        if (guest_physical_read(&b->vm->ram, gpa, &now, 1, NULL) && now == b->instruction) {
-            guest_physical_write(&b->vm->ram, gpa, &s->own, 1, NULL);
+        if (guest_physical_read(&b->vm->machine.ram, gpa, &now, 1, NULL) && now == b->instruction) {
+            guest_physical_write(&b->vm->machine.ram, gpa, &s->own, 1, NULL);
         }
         g_array_remove_index_fast(b->software,
                                   (guint)(s - (GdbSoftware *)(void *)b->software->data));
@@ -133,8 +133,8 @@ static bool gdb_stepped_insert(GdbBreakpoints *b, GdbBreakpoint *bp, const ArchP
         return false;
     }
     if (watch &&
-        ((paging != NULL && !arch_translate(paging, &b->vm->ram, bp->address, &t, error)) ||
-         !guest_physical_read(&b->vm->ram, t.gpa, added.last, bp->size, error))) {
+        ((paging != NULL && !arch_translate(paging, &b->vm->machine.ram, bp->address, &t, error)) ||
+         !guest_physical_read(&b->vm->machine.ram, t.gpa, added.last, bp->size, error))) {
         return false;
     }
     added.gpa = bp->gpa = t.gpa;
@@ -183,8 +183,9 @@ static void gdb_stepped_remove(GdbBreakpoints *b, const GdbBreakpoint *bp)
 /* Invariant 2: vCPUs that run learn of a change now. */
 static coroutine_fn RUNS_IN_MAIN void gdb_breakpoints_co_changed(GdbBreakpoints *b)
 {
-    for (unsigned i = 0; !vcpus_parked(b->vm->vcpus) && i < vcpus_count(b->vm->vcpus); i++) {
-        vcpus_co_call(b->vm->vcpus, i, gdb_vcpu_apply_call, b);
+    for (unsigned i = 0;
+         !vcpus_parked(b->vm->machine.vcpus) && i < vcpus_count(b->vm->machine.vcpus); i++) {
+        vcpus_co_call(b->vm->machine.vcpus, i, gdb_vcpu_apply_call, b);
     }
 }
 
@@ -192,13 +193,13 @@ void gdb_breakpoints_init(GdbBreakpoints *b, Vm *vm, const ArchDebugAbilities *a
 {
     *b = (GdbBreakpoints){.vm = vm, .abilities = *abilities};
     b->instruction = abilities->instruction ? ARCH_BREAK_INSTRUCTION : ARCH_BREAK_FALLBACK;
-    b->blocks_interrupts = arch_debug_can_block_interrupts(&vm->kvm);
+    b->blocks_interrupts = arch_debug_can_block_interrupts(&vm->machine.kvm);
     b->set = g_array_new(false, true, sizeof(GdbBreakpoint));
     b->software = g_array_new(false, true, sizeof(GdbSoftware));
     b->stepped = g_array_new(false, true, sizeof(GdbStepped));
-    b->vcpus = g_new0(GdbVcpu, vcpus_count(vm->vcpus));
+    b->vcpus = g_new0(GdbVcpu, vcpus_count(vm->machine.vcpus));
     rank_mutex_init(&b->lock, RANK_QUEUE, "breakpoints");
-    vcpus_set_debugger(vm->vcpus, &gdb_vcpu_debugger, b);
+    vcpus_set_debugger(vm->machine.vcpus, &gdb_vcpu_debugger, b);
 }
 
 /* ---- the set ---- */
@@ -229,7 +230,8 @@ static bool gdb_breakpoint_place(GdbBreakpoints *b, GdbBreakpoint *bp, const Arc
                                  GError **error)
 {
     ArchTranslation t = {.gpa = bp->address};
-    bool mapped = paging == NULL || arch_translate(paging, &b->vm->ram, bp->address, &t, NULL);
+    bool mapped =
+        paging == NULL || arch_translate(paging, &b->vm->machine.ram, bp->address, &t, NULL);
     bool settled = mapped && (paging == NULL || arch_paging_is_on(paging));
     if (!settled && gdb_breakpoint_place_hardware(b, bp, paging, mapped ? NULL : error)) {
         return true;
@@ -261,7 +263,7 @@ bool gdb_breakpoints_co_insert(GdbBreakpoints *b, GdbBreakpointType type, uint64
     GdbBreakpoint bp = {.type = type, .address = address, .size = size};
     ArchPaging now;
     const ArchPaging *paging = physical ? NULL : &now;
-    guest_co_get_paging(b->vm, cpu, &now);
+    guest_co_get_paging(&b->vm->machine, cpu, &now);
     if (!(type == GDB_BREAK_SOFTWARE ? gdb_breakpoint_place(b, &bp, paging, error)
                                      : gdb_breakpoint_place_hardware(b, &bp, paging, error))) {
         return false;
@@ -299,7 +301,7 @@ void gdb_breakpoints_co_remove_all(GdbBreakpoints *b)
         gdb_breakpoint_displace(b, &g_array_index(b->set, GdbBreakpoint, i));
     }
     g_array_set_size(b->set, 0);
-    for (unsigned i = 0; i < vcpus_count(b->vm->vcpus); i++) {
+    for (unsigned i = 0; i < vcpus_count(b->vm->machine.vcpus); i++) {
         gdb_breakpoints_set_step(b, i, false);
     }
     gdb_breakpoints_drop_stops(b);
@@ -341,7 +343,7 @@ void gdb_breakpoints_set_step(GdbBreakpoints *b, unsigned cpu, bool step)
 /* Breakpoints are met again when the vCPU goes on; what was watched has happened. */
 bool gdb_breakpoints_take_stop(GdbBreakpoints *b, unsigned *cpu, GdbStop *stop)
 {
-    unsigned count = vcpus_count(b->vm->vcpus);
+    unsigned count = vcpus_count(b->vm->machine.vcpus);
     bool found = false;
     rank_mutex_lock(&b->lock);
     for (unsigned i = 0; !found && i < count; i++) {
@@ -366,7 +368,7 @@ bool gdb_breakpoints_has_stop(GdbBreakpoints *b)
 {
     bool found = false;
     rank_mutex_lock(&b->lock);
-    for (unsigned i = 0; i < vcpus_count(b->vm->vcpus); i++) {
+    for (unsigned i = 0; i < vcpus_count(b->vm->machine.vcpus); i++) {
         found |= b->vcpus[i].stop.kind != GDB_STOP_NONE;
     }
     rank_mutex_unlock(&b->lock);
@@ -376,7 +378,7 @@ bool gdb_breakpoints_has_stop(GdbBreakpoints *b)
 void gdb_breakpoints_drop_stops(GdbBreakpoints *b)
 {
     rank_mutex_lock(&b->lock);
-    for (unsigned i = 0; i < vcpus_count(b->vm->vcpus); i++) {
+    for (unsigned i = 0; i < vcpus_count(b->vm->machine.vcpus); i++) {
         b->vcpus[i].stop.kind = GDB_STOP_NONE;
     }
     rank_mutex_unlock(&b->lock);
@@ -408,7 +410,7 @@ bool gdb_breakpoints_write(GdbBreakpoints *b, uint64_t gpa, const uint8_t *bytes
             copy[s->gpa - gpa] = b->instruction;
         }
     }
-    bool ok = guest_physical_write(&b->vm->ram, gpa, copy, size, error);
+    bool ok = guest_physical_write(&b->vm->machine.ram, gpa, copy, size, error);
     rank_mutex_unlock(&b->lock);
     return ok;
 }

@@ -26,7 +26,7 @@ bool gdb_find_cpu(const Gdb *g, const RspThread *thread, unsigned any, unsigned 
         *cpu = any;
         return true;
     }
-    if (thread->id < 1 || thread->id > vcpus_count(g->vm->vcpus)) {
+    if (thread->id < 1 || thread->id > vcpus_count(g->vm->machine.vcpus)) {
         return false;
     }
     *cpu = (unsigned)thread->id - 1;
@@ -70,7 +70,7 @@ static size_t gdb_registers_size(const GdbRegisters *r)
 
 static coroutine_fn RUNS_IN_MAIN void gdb_co_registers(Gdb *g, GdbRegisters *r)
 {
-    vcpus_co_call(g->vm->vcpus, g->session.cpu, gdb_registers_in_vcpu, r);
+    vcpus_co_call(g->vm->machine.vcpus, g->session.cpu, gdb_registers_in_vcpu, r);
     if (r->error != NULL) {
         gdb_send_error(g, r->error);
     } else if (r->write) {

@@ -10,7 +10,7 @@ static bool gdb_look_up(const Gdb *g, const ArchPaging *paging, uint64_t address
                         size_t *size, GError **error)
 {
     ArchTranslation t = {.gpa = address, .page_size = 4096};
-    if (paging != NULL && !arch_translate(paging, &g->vm->ram, address, &t, error)) {
+    if (paging != NULL && !arch_translate(paging, &g->vm->machine.ram, address, &t, error)) {
         return false;
     }
     *gpa = t.gpa;
@@ -27,7 +27,8 @@ static RUNS_IN_MAIN size_t gdb_read(Gdb *g, const ArchPaging *paging, uint64_t a
         size_t n = size - done;
         uint64_t gpa;
         if (!gdb_look_up(g, paging, address + done, &gpa, &n, done == 0 ? error : NULL) ||
-            !guest_physical_read(&g->vm->ram, gpa, bytes + done, n, done == 0 ? error : NULL)) {
+            !guest_physical_read(&g->vm->machine.ram, gpa, bytes + done, n,
+                                 done == 0 ? error : NULL)) {
             break;
         }
         gdb_breakpoints_hide(&g->breakpoints, gpa, bytes + done, n);
@@ -57,7 +58,7 @@ static coroutine_fn RUNS_IN_MAIN const ArchPaging *gdb_co_get_paging(Gdb *g, Arc
     if (g->session.physical) {
         return NULL;
     }
-    guest_co_get_paging(g->vm, g->session.cpu, paging);
+    guest_co_get_paging(&g->vm->machine, g->session.cpu, paging);
     return paging;
 }
 

@@ -46,7 +46,7 @@ static void gdb_halted_in_vcpu(Vcpu *v, void *opaque)
 static coroutine_fn RUNS_IN_MAIN char *gdb_co_describe_cpu(Gdb *g, unsigned cpu)
 {
     bool halted = false;
-    vcpus_co_call(g->vm->vcpus, cpu, gdb_halted_in_vcpu, &halted);
+    vcpus_co_call(g->vm->machine.vcpus, cpu, gdb_halted_in_vcpu, &halted);
     return g_strdup_printf("CPU#%u [%s]", cpu, halted ? "halted " : "running");
 }
 
@@ -63,7 +63,7 @@ static void gdb_query_next_threads(Gdb *g, const char *args)
     enter_main();
     enter_coroutine();
     g_autoptr(GString) s = g_string_new(NULL);
-    unsigned count = vcpus_count(g->vm->vcpus);
+    unsigned count = vcpus_count(g->vm->machine.vcpus);
     while (g->session.thread_list < count && s->len < RSP_PAYLOAD_MAX - 16) {
         g_string_append_printf(s, "%c%x", s->len == 0 ? 'm' : ',', ++g->session.thread_list);
     }
@@ -97,7 +97,7 @@ static void gdb_query_thread_extra(Gdb *g, const char *args)
 static coroutine_fn RUNS_IN_MAIN char *gdb_co_make_threads_xml(Gdb *g)
 {
     GString *s = g_string_new("<?xml version=\"1.0\"?>\n<threads>\n");
-    for (unsigned i = 0; i < vcpus_count(g->vm->vcpus); i++) {
+    for (unsigned i = 0; i < vcpus_count(g->vm->machine.vcpus); i++) {
         g_autofree char *text = gdb_co_describe_cpu(g, i);
         g_string_append_printf(s, "<thread id=\"%x\" core=\"%u\" name=\"vcpu/%u\">%s</thread>\n",
                                i + 1, i, i, text);
@@ -236,7 +236,7 @@ static void gdb_set_step(Gdb *g, const char *args)
     enter_main();
     enter_coroutine();
     uint64_t bits;
-    bool can = arch_debug_can_block_interrupts(&g->vm->kvm);
+    bool can = arch_debug_can_block_interrupts(&g->vm->machine.kvm);
     rsp_take_text(&args, "0x");
     if (!rsp_take_number(&args, &bits) || *args != '\0' ||
         ((bits & GDB_STEP_NO_INTERRUPTS) != 0 && !can)) {

@@ -72,8 +72,8 @@ static RUNS_IN_MAIN void gdb_request_start(Gdb *g)
 
 static RUNS_IN_MAIN void gdb_hold_vcpus(Gdb *g)
 {
-    for (unsigned i = 0; i < vcpus_count(g->vm->vcpus); i++) {
-        vcpus_hold(g->vm->vcpus, i, g->session.revoked || g->held[i]);
+    for (unsigned i = 0; i < vcpus_count(g->vm->machine.vcpus); i++) {
+        vcpus_hold(g->vm->machine.vcpus, i, g->session.revoked || g->held[i]);
     }
 }
 
@@ -107,7 +107,7 @@ static void gdb_run_changed(VmListener *l, RunPhase phase, StopReason reason)
     }
 }
 
-static void gdb_vm_reset(VmListener *l)
+static void gdb_vm_reset(VmListener *l, VmCause cause)
 {
     enter_main();
     Gdb *g = (Gdb *)((char *)l - offsetof(Gdb, listener));
@@ -166,7 +166,7 @@ static RUNS_IN_MAIN void gdb_send_stop(Gdb *g, int signal, const GdbStop *stop)
 /* Nobody steps and nobody is held any more, whoever lets the VM run next. */
 static RUNS_IN_MAIN void gdb_forget_actions(Gdb *g)
 {
-    for (unsigned i = 0; i < vcpus_count(g->vm->vcpus); i++) {
+    for (unsigned i = 0; i < vcpus_count(g->vm->machine.vcpus); i++) {
         gdb_breakpoints_set_step(&g->breakpoints, i, false);
         g->held[i] = false;
     }
@@ -209,7 +209,7 @@ void gdb_resume(Gdb *g, const GdbAction *actions)
     if (!gdb_is_parked(g)) { /* somebody else has let it run */
         return;
     }
-    for (unsigned i = 0; i < vcpus_count(g->vm->vcpus); i++) {
+    for (unsigned i = 0; i < vcpus_count(g->vm->machine.vcpus); i++) {
         gdb_breakpoints_set_step(&g->breakpoints, i, actions[i] == GDB_STEP);
         g->held[i] = actions[i] == GDB_HOLD;
     }
@@ -252,7 +252,7 @@ static RUNS_IN_MAIN bool gdb_take_action(Gdb *g, const char **at, GdbAction *act
     if (!thread.all && !gdb_find_cpu(g, &thread, g->session.run_cpu, &one)) {
         return false;
     }
-    for (unsigned i = 0; i < vcpus_count(g->vm->vcpus); i++) {
+    for (unsigned i = 0; i < vcpus_count(g->vm->machine.vcpus); i++) {
         if (!decided[i] && (thread.all || i == one)) {
             actions[i] = c == 'c' || c == 'C' ? GDB_CONTINUE : GDB_STEP;
             decided[i] = true;
@@ -263,7 +263,7 @@ static RUNS_IN_MAIN bool gdb_take_action(Gdb *g, const char **at, GdbAction *act
 
 void gdb_vcont(Gdb *g, const char *args)
 {
-    unsigned count = vcpus_count(g->vm->vcpus);
+    unsigned count = vcpus_count(g->vm->machine.vcpus);
     g_autofree GdbAction *actions = g_new0(GdbAction, count);
     g_autofree bool *decided = g_new0(bool, count);
     bool any = false;
@@ -289,7 +289,7 @@ static void gdb_set_pc_in_vcpu(Vcpu *v, void *opaque)
 
 void gdb_co_run_classic(Gdb *g, bool step, const char *args)
 {
-    unsigned count = vcpus_count(g->vm->vcpus);
+    unsigned count = vcpus_count(g->vm->machine.vcpus);
     g_autofree GdbAction *actions = g_new0(GdbAction, count);
     uint64_t pc;
     if (*args != '\0') {
@@ -297,7 +297,7 @@ void gdb_co_run_classic(Gdb *g, bool step, const char *args)
             gdb_send_malformed(g);
             return;
         }
-        vcpus_co_call(g->vm->vcpus, g->session.run_cpu, gdb_set_pc_in_vcpu, &pc);
+        vcpus_co_call(g->vm->machine.vcpus, g->session.run_cpu, gdb_set_pc_in_vcpu, &pc);
     }
     for (unsigned i = 0; i < count; i++) {
         bool mine = i == g->session.run_cpu;
@@ -322,7 +322,7 @@ void gdb_run_enter(Gdb *g)
 static RUNS_IN_MAIN bool gdb_holds_vcpus(const Gdb *g)
 {
     bool holds = false;
-    for (unsigned i = 0; i < vcpus_count(g->vm->vcpus); i++) {
+    for (unsigned i = 0; i < vcpus_count(g->vm->machine.vcpus); i++) {
         holds |= g->held[i];
     }
     return holds;
@@ -346,7 +346,7 @@ static coroutine_fn RUNS_IN_MAIN void gdb_co_let_go(Gdb *g, bool run)
 
 void gdb_co_run_leave(Gdb *g)
 {
-    if (g->vm->quitting) {
+    if (g->vm->life.quitting) {
         return;
     }
     gdb_co_let_go(g, g->session.leave_running);

@@ -66,7 +66,7 @@ static RUNS_IN_VCPU bool gdb_vcpu_is_at_software(GdbBreakpoints *b, Vcpu *v, uin
     ArchPaging paging;
     ArchTranslation t;
     arch_vcpu_get_paging(vcpu_fd(v), &paging);
-    if (!arch_translate(&paging, &b->vm->ram, pc, &t, NULL)) {
+    if (!arch_translate(&paging, &b->vm->machine.ram, pc, &t, NULL)) {
         return false;
     }
     rank_mutex_lock(&b->lock);
@@ -81,7 +81,8 @@ static RUNS_IN_VCPU bool gdb_vcpu_is_at_software(GdbBreakpoints *b, Vcpu *v, uin
 static void gdb_vcpu_settle(GdbBreakpoints *b, const ArchPaging *paging, GdbStepped *s)
 {
     ArchTranslation t;
-    if (arch_paging_is_on(paging) && arch_translate(paging, &b->vm->ram, s->address, &t, NULL) &&
+    if (arch_paging_is_on(paging) &&
+        arch_translate(paging, &b->vm->machine.ram, s->address, &t, NULL) &&
         gdb_software_insert(b, t.gpa, NULL)) {
         s->gpa = t.gpa;
         s->in_memory = true;
@@ -109,7 +110,7 @@ static RUNS_IN_VCPU GdbStop gdb_vcpu_look(GdbBreakpoints *b, Vcpu *v, uint64_t p
             } else if (!s->in_memory) {
                 gdb_vcpu_settle(b, &paging, s);
             }
-        } else if (guest_physical_read(&b->vm->ram, s->gpa, now, s->size, NULL) &&
+        } else if (guest_physical_read(&b->vm->machine.ram, s->gpa, now, s->size, NULL) &&
                    memcmp(now, s->last, s->size) != 0) {
             memcpy(s->last, now, s->size);
             stop = (GdbStop){.kind = GDB_STOP_WATCH, .type = s->type, .address = s->address};

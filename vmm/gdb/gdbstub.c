@@ -240,7 +240,7 @@ static coroutine_fn RUNS_IN_MAIN Gdb *gdb_co_get(Vm *vm)
         the_gdb->vm = vm;
         the_gdb->output = g_byte_array_new();
         the_gdb->last = g_byte_array_new();
-        the_gdb->held = g_new0(bool, vcpus_count(vm->vcpus));
+        the_gdb->held = g_new0(bool, vcpus_count(vm->machine.vcpus));
         gdb_breakpoints_init(&the_gdb->breakpoints, vm, &abilities);
         gdb_run_init(the_gdb);
         co_start(vm->ctx, gdb_main, the_gdb);
@@ -280,7 +280,7 @@ static coroutine_fn RUNS_IN_MAIN bool gdb_co_open(Vm *vm, const char *device, GE
     g_autofree char *label = opened == 0 ? g_strdup("gdb") : g_strdup_printf("gdb%u", opened);
     g_autofree char *id = NULL;
     opened++;
-    if (!vm_co_open_listening(device, label, "gdb", &id, error)) {
+    if (!backends_co_open_listening(&vm->backends, device, label, "gdb", &id, error)) {
         return false;
     }
     Chardev *c = id != NULL ? chardev_claim(id, "gdb", error) : NULL;

@@ -130,35 +130,35 @@ static void guest_get_paging_in_vcpu(Vcpu *v, void *opaque)
     arch_vcpu_get_paging(vcpu_fd(v), opaque);
 }
 
-void guest_co_get_paging(Vm *vm, unsigned cpu, ArchPaging *paging)
+void guest_co_get_paging(VmMachine *m, unsigned cpu, ArchPaging *paging)
 {
-    vcpus_co_call(vm->vcpus, cpu, guest_get_paging_in_vcpu, paging);
+    vcpus_co_call(m->vcpus, cpu, guest_get_paging_in_vcpu, paging);
 }
 
-bool guest_co_translate(Vm *vm, unsigned cpu, uint64_t gva, uint64_t *gpa, GError **error)
+bool guest_co_translate(VmMachine *m, unsigned cpu, uint64_t gva, uint64_t *gpa, GError **error)
 {
     ArchPaging paging;
     ArchTranslation t;
-    guest_co_get_paging(vm, cpu, &paging);
-    if (!arch_translate(&paging, &vm->ram, gva, &t, error)) {
+    guest_co_get_paging(m, cpu, &paging);
+    if (!arch_translate(&paging, &m->ram, gva, &t, error)) {
         return false;
     }
     *gpa = t.gpa;
     return true;
 }
 
-bool guest_co_read_virtual(Vm *vm, unsigned cpu, uint64_t gva, void *buf, size_t size,
+bool guest_co_read_virtual(VmMachine *m, unsigned cpu, uint64_t gva, void *buf, size_t size,
                            GError **error)
 {
     ArchPaging paging;
-    guest_co_get_paging(vm, cpu, &paging);
-    return guest_paging_read(&paging, &vm->ram, gva, buf, size, error);
+    guest_co_get_paging(m, cpu, &paging);
+    return guest_paging_read(&paging, &m->ram, gva, buf, size, error);
 }
 
-bool guest_co_write_virtual(Vm *vm, unsigned cpu, uint64_t gva, const void *buf, size_t size,
+bool guest_co_write_virtual(VmMachine *m, unsigned cpu, uint64_t gva, const void *buf, size_t size,
                             GError **error)
 {
     ArchPaging paging;
-    guest_co_get_paging(vm, cpu, &paging);
-    return guest_paging_write(&paging, &vm->ram, gva, buf, size, error);
+    guest_co_get_paging(m, cpu, &paging);
+    return guest_paging_write(&paging, &m->ram, gva, buf, size, error);
 }

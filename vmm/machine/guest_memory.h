@@ -12,19 +12,18 @@
 #define SKIFF_VMM_MACHINE_GUEST_MEMORY_H
 
 #include "hw/core/ram.h"
-#include "vmm/arch/arch.h"
-#include "vmm/vm/vm.h"
+#include "vmm/machine/machine.h"
 
 /* ---- by the page tables of vCPU @cpu, as they are now. False + error ---- */
-bool guest_co_translate(Vm *vm, unsigned cpu, uint64_t gva, uint64_t *gpa, GError **error)
+bool guest_co_translate(VmMachine *m, unsigned cpu, uint64_t gva, uint64_t *gpa, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-bool guest_co_read_virtual(Vm *vm, unsigned cpu, uint64_t gva, void *buf, size_t size,
+bool guest_co_read_virtual(VmMachine *m, unsigned cpu, uint64_t gva, void *buf, size_t size,
                            GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Page protection does not count, nor does it that a ROM is one: breakpoints are written so. */
-bool guest_co_write_virtual(Vm *vm, unsigned cpu, uint64_t gva, const void *buf, size_t size,
+bool guest_co_write_virtual(VmMachine *m, unsigned cpu, uint64_t gva, const void *buf, size_t size,
                             GError **error) coroutine_fn RUNS_IN_MAIN;
 /* The registers that the translation depends on, for many look-ups at one moment. */
-void guest_co_get_paging(Vm *vm, unsigned cpu, ArchPaging *paging) coroutine_fn RUNS_IN_MAIN;
+void guest_co_get_paging(VmMachine *m, unsigned cpu, ArchPaging *paging) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- the same at given registers ---- */
 bool guest_paging_read(const ArchPaging *paging, const GuestRam *ram, uint64_t gva, void *buf,

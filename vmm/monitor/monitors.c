@@ -1,42 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which monitors there are, and the chardevs they are on. */
+#include "vmm/monitor/monitors.h"
+
 #include "hw/chardev/chardev_set.h"
 #include "vmm/monitor/hmp/hmp.h"
 #include "vmm/monitor/qmp/qmp_session.h"
-#include "vmm/vm/vm.h"
 
-static RUNS_IN_MAIN void vm_add_monitor(Vm *vm, const VmMonitor *kind, char *id_taken)
+static RUNS_IN_MAIN void monitors_add(Vm *vm, const MonitorRequest *kind, char *id_taken)
 {
-    VmMonitor *m = g_memdup2(kind, sizeof(*kind));
+    MonitorRequest *m = g_memdup2(kind, sizeof(*kind));
     m->chardev = id_taken;
-    g_ptr_array_add(vm->monitors, m);
-}
-
-void vm_add_human_monitor(Vm *vm, char *id_taken, const char *option)
-{
-    vm_add_monitor(vm, &(VmMonitor){.option = option}, id_taken);
+    g_ptr_array_add(vm->backends.monitors, m);
 }
 
 /* ---- the command line ---- */
 
 /* The short spellings: -qmp, -qmp-pretty, -monitor. */
 static coroutine_fn RUNS_IN_MAIN bool
-vm_co_add_short_monitors(Vm *vm, const GPtrArray *texts, const VmMonitor *kind, GError **error)
+monitors_co_add_short(Vm *vm, const GPtrArray *texts, const MonitorRequest *kind, GError **error)
 {
     for (unsigned i = 0; i < texts->len; i++) {
-        g_autofree char *label = g_strdup_printf("compat_monitor%u", vm->monitors->len);
+        g_autofree char *label = g_strdup_printf("compat_monitor%u", vm->backends.monitors->len);
         char *id;
-        if (!vm_co_open_string(texts->pdata[i], label, kind->option, &id, error)) {
+        if (!backends_co_open_string(&vm->backends, texts->pdata[i], label, kind->option, &id,
+                                     error)) {
             return false;
         }
         if (id != NULL) {
-            vm_add_monitor(vm, kind, id);
+            monitors_add(vm, kind, id);
         }
     }
     return true;
 }
 
-static RUNS_IN_MAIN bool vm_add_long_monitor(Vm *vm, const OptDict *dict, GError **error)
+static RUNS_IN_MAIN bool monitors_add_long(Vm *vm, const OptDict *dict, GError **error)
 {
     typedef struct {
         char *chardev;
@@ -65,32 +61,32 @@ static RUNS_IN_MAIN bool vm_add_long_monitor(Vm *vm, const OptDict *dict, GError
         ok = false;
     }
     if (ok) {
-        VmMonitor kind = {.option = "mon", .control = o.mode == 1, .pretty = o.pretty};
-        vm_add_monitor(vm, &kind, g_strdup(o.chardev));
+        MonitorRequest kind = {.option = "mon", .control = o.mode == 1, .pretty = o.pretty};
+        monitors_add(vm, &kind, g_strdup(o.chardev));
     }
     opts_clear(specs, &o);
     return ok;
 }
 
-bool vm_co_make_monitors(Vm *vm, GError **error)
+bool monitors_co_make(Vm *vm, GError **error)
 {
-    static const VmMonitor qmp = {.option = "qmp", .control = true};
-    static const VmMonitor pretty = {.option = "qmp-pretty", .control = true, .pretty = true};
-    static const VmMonitor human = {.option = "monitor"};
+    static const MonitorRequest qmp = {.option = "qmp", .control = true};
+    static const MonitorRequest pretty = {.option = "qmp-pretty", .control = true, .pretty = true};
+    static const MonitorRequest human = {.option = "monitor"};
     const VmConfig *config = vm->config;
     for (unsigned i = 0; i < config->mons->len; i++) {
-        if (!vm_add_long_monitor(vm, config->mons->pdata[i], error)) {
+        if (!monitors_add_long(vm, config->mons->pdata[i], error)) {
             return false;
         }
     }
-    return vm_co_add_short_monitors(vm, config->qmps, &qmp, error) &&
-           vm_co_add_short_monitors(vm, config->qmps_pretty, &pretty, error) &&
-           vm_co_add_short_monitors(vm, config->monitors, &human, error);
+    return monitors_co_add_short(vm, config->qmps, &qmp, error) &&
+           monitors_co_add_short(vm, config->qmps_pretty, &pretty, error) &&
+           monitors_co_add_short(vm, config->monitors, &human, error);
 }
 
 /* ---- opening ---- */
 
-static RUNS_IN_MAIN bool vm_open_monitor(Vm *vm, const VmMonitor *m, GError **error)
+static RUNS_IN_MAIN bool monitors_open_one(Vm *vm, const MonitorRequest *m, GError **error)
 {
     Chardev *c = chardev_claim(m->chardev, m->control ? "QMP" : "monitor", error);
     if (c == NULL) {
@@ -105,10 +101,10 @@ static RUNS_IN_MAIN bool vm_open_monitor(Vm *vm, const VmMonitor *m, GError **er
     return true;
 }
 
-bool vm_open_monitors(Vm *vm, GError **error)
+bool monitors_open(Vm *vm, GError **error)
 {
-    for (unsigned i = 0; i < vm->monitors->len; i++) {
-        if (!vm_open_monitor(vm, vm->monitors->pdata[i], error)) {
+    for (unsigned i = 0; i < vm->backends.monitors->len; i++) {
+        if (!monitors_open_one(vm, vm->backends.monitors->pdata[i], error)) {
             return false;
         }
     }

@@ -57,6 +57,15 @@ static void notify_run_changed(VmListener *l, RunPhase phase, StopReason reason)
     }
 }
 
+static void notify_ending(VmListener *l, VmCause cause, bool leaving)
+{
+    enter_main();
+    if (leaving) {
+        notify.stopping = true;
+        notify_send("STOPPING=1\n");
+    }
+}
+
 /* ---- opening ---- */
 
 static bool notify_fail(GError **error, const char *what, const char *why)
@@ -127,18 +136,10 @@ bool notify_co_open(Vm *vm, GError **error)
     }
     if (ok) {
         notify.vm = vm;
-        notify.listener.run_changed = notify_run_changed;
+        notify.listener = (VmListener){.run_changed = notify_run_changed, .ending = notify_ending};
         vm_listen(vm, &notify.listener);
     }
     return ok;
-}
-
-void notify_stopping(void)
-{
-    if (!notify.stopping) {
-        notify.stopping = true;
-        notify_send("STOPPING=1\n");
-    }
 }
 
 void notify_exit(int status)

@@ -18,8 +18,6 @@
 /* Opens what -notify says ("fd:N", "unix:PATH", "unix:@NAME") and listens to the VM; true without
  * it. False + error. */
 bool notify_co_open(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* The VM is about to end. */
-void notify_stopping(void) RUNS_IN_MAIN;
 /* On the way out, before what chardevs hold is written: @status is what skiff exits with. */
 void notify_exit(int status) RUNS_IN_MAIN;
 

@@ -233,10 +233,10 @@ static void sandbox_in_vcpu(Vcpu *v, void *opaque)
  * that are added later there are a few spare ones. A host without io_uring does without. */
 static coroutine_fn RUNS_IN_MAIN void sandbox_co_make_rings(Vm *vm)
 {
-    for (unsigned i = 0; i < vm->iothreads->len; i++) {
+    for (unsigned i = 0; i < vm->backends.iothreads->len; i++) {
         g_autoptr(GError) error = NULL;
-        block_co_engine_get(iothread_context(vm->iothreads->pdata[i]), BLOCK_ENGINE_IO_URING,
-                            &error);
+        block_co_engine_get(iothread_context(vm->backends.iothreads->pdata[i]),
+                            BLOCK_ENGINE_IO_URING, &error);
     }
     block_engine_make_spare_rings(BLOCK_SPARE_RINGS_MAX);
 }
@@ -247,12 +247,12 @@ bool sandbox_co_enter(Vm *vm, GError **error)
     if (!sandbox_begin(error)) {
         return false;
     }
-    for (unsigned i = 0; i < vm->iothreads->len; i++) {
-        AioContext *ctx = iothread_context(vm->iothreads->pdata[i]);
+    for (unsigned i = 0; i < vm->backends.iothreads->len; i++) {
+        AioContext *ctx = iothread_context(vm->backends.iothreads->pdata[i]);
         co_call_in(ctx, sandbox_in_iothread, ctx);
     }
-    for (unsigned i = 0; i < vcpus_count(vm->vcpus); i++) {
-        vcpus_co_call(vm->vcpus, i, sandbox_in_vcpu, NULL);
+    for (unsigned i = 0; i < vcpus_count(vm->machine.vcpus); i++) {
+        vcpus_co_call(vm->machine.vcpus, i, sandbox_in_vcpu, NULL);
     }
     thread_run_start_hook(); /* main's; workers follow when they next have something to do */
     return true;

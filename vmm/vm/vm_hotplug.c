@@ -3,7 +3,8 @@
 
 #include <string.h>
 #include "util/loop/sched_point.h"
-#include "vmm/monitor/qmp/qmp.h"
+#include "vmm/board/board.h"
+#include "vmm/vm/vm.h"
 
 static bool hotplug_is_pci(const Device *dev)
 {
@@ -12,7 +13,7 @@ static bool hotplug_is_pci(const Device *dev)
 
 /* ---- coming ---- */
 
-#define refuse(error, ...) (g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, __VA_ARGS__), false)
+#define refuse(error, ...) (g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, __VA_ARGS__), false)
 
 static RUNS_IN_MAIN bool hotplug_check_id(Vm *vm, const char *id, GError **error)
 {
@@ -23,7 +24,7 @@ static RUNS_IN_MAIN bool hotplug_check_id(Vm *vm, const char *id, GError **error
         return refuse(error, "Parameter 'id' expects an identifier: a letter, then letters, "
                              "digits, '-', '.' or '_'");
     }
-    if (vm_find_device(vm, id) != NULL) {
+    if (machine_find_device(&vm->machine, id) != NULL) {
         return refuse(error, "Duplicate device ID '%s'", id);
     }
     return true;
@@ -33,7 +34,7 @@ static bool hotplug_check_type(const char *name, GError **error)
 {
     const DeviceType *type = device_type_find(name);
     if (type == NULL) {
-        const char *near = vm_nearest_device_type(name);
+        const char *near = machine_nearest_device_type(name);
         g_autofree char *excerpt = opt_excerpt(name);
         return refuse(error, "'%s' is not a valid device model name%s%s%s", excerpt,
                       near != NULL ? "; nearest is '" : "", near != NULL ? near : "",
@@ -95,14 +96,14 @@ static RUNS_IN_MAIN bool hotplug_check_bus(Vm *vm, const OptDict *opts, GError *
         if (wanted != NULL && strcmp(wanted, "pcie.0") != 0) {
             return refuse(error, "Bus '%s' not found; PCI devices go to 'pcie.0'", wanted);
         }
-        if (vm->pci == NULL || !pci_bus_has_hotplug(vm->pci)) {
+        if (vm->machine.pci == NULL || !pci_bus_has_hotplug(vm->machine.pci)) {
             return refuse(error, "Bus 'pcie.0' does not support hotplugging");
         }
         return true;
     }
     g_autofree char *id = wanted != NULL ? g_strndup(wanted, strcspn(wanted, ".")) : NULL;
-    for (unsigned i = 0; i < vm->devices->len; i++) {
-        const Device *dev = vm->devices->pdata[i];
+    for (unsigned i = 0; i < vm->machine.devices->len; i++) {
+        const Device *dev = vm->machine.devices->pdata[i];
         if (g_strcmp0(dev->type->provides_bus, type->bus) == 0 &&
             (id == NULL || g_strcmp0(dev->id, id) == 0)) {
             return true;
@@ -122,7 +123,7 @@ static RUNS_IN_MAIN bool hotplug_check_function(const Vm *vm, const OptDict *opt
     if (strcmp(type->bus, "pci") != 0 || addr == NULL || !pci_parse_addr(addr, &devfn, NULL)) {
         return true; /* what is no address, the device tells */
     }
-    const PciDevice *first = pci_bus_device(vm->pci, devfn & ~7u);
+    const PciDevice *first = pci_bus_device(vm->machine.pci, devfn & ~7u);
     if ((devfn & 7) != 0 && first != NULL) {
         return refuse(error,
                       "PCI: slot %u function 0 already occupied by %s, new func %s cannot be "
@@ -145,13 +146,13 @@ Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
         !hotplug_check_function(vm, opts, error)) {
         return NULL;
     }
-    Device *dev = vm_co_make_user_device(vm, opts, error);
+    Device *dev = machine_co_make_user_device(&vm->machine, opts, error);
     if (dev == NULL) {
         return NULL;
     }
     SP("hotplug.realized", dev);
     if (vm->run.phase == RUN_STOPPED && vm->run.reason == STOP_PRELAUNCH) {
-        board_device_added(vm);
+        board_device_added(&vm->machine);
     }
     if (vm->run.phase == RUN_RUNNING && dev->type->co_start != NULL) {
         dev->type->co_start(dev);
@@ -173,15 +174,15 @@ static coroutine_fn RUNS_IN_MAIN void hotplug_co_remove(Vm *vm, Device *dev)
     }
     SP("hotplug.stopped", dev);
     device_unrealize(dev);
-    g_ptr_array_remove(vm->devices, dev);
+    g_ptr_array_remove(vm->machine.devices, dev);
     SP("hotplug.unrealized", dev);
     device_free(dev);
 }
 
 static RUNS_IN_MAIN Device *hotplug_child_of(const Vm *vm, const Device *dev)
 {
-    for (unsigned i = 0; i < vm->devices->len; i++) {
-        Device *child = vm->devices->pdata[i];
+    for (unsigned i = 0; i < vm->machine.devices->len; i++) {
+        Device *child = vm->machine.devices->pdata[i];
         if (child->bus_device == dev) {
             return child;
         }
@@ -196,20 +197,17 @@ static coroutine_fn RUNS_IN_MAIN void hotplug_co_delete(Vm *vm, Device *dev)
     while ((child = hotplug_child_of(vm, dev)) != NULL) {
         hotplug_co_delete(vm, child);
     }
-    struct json_object *data = json_object_new_object();
-    if (dev->id != NULL) {
-        qmp_put_str(data, "device", dev->id);
-    }
-    qmp_put_str(data, "path", dev->path);
+    g_autofree char *id = g_strdup(dev->id);
+    g_autofree char *path = g_strdup(dev->path);
     hotplug_co_remove(vm, dev);
-    qmp_event_emit("DEVICE_DELETED", data);
+    VM_TELL(vm, device_deleted, id, path);
 }
 
 /* The next device whose slot is that far on its way out, or NULL. */
 static RUNS_IN_MAIN Device *hotplug_next_leaving(const Vm *vm, PciUnplugState at_least)
 {
-    for (unsigned i = 0; i < vm->devices->len; i++) {
-        Device *dev = vm->devices->pdata[i];
+    for (unsigned i = 0; i < vm->machine.devices->len; i++) {
+        Device *dev = vm->machine.devices->pdata[i];
         if (hotplug_is_pci(dev) && dev->type->user_creatable &&
             pci_device_unplug_state((PciDevice *)dev) >= at_least) {
             return dev;
@@ -231,20 +229,20 @@ static void hotplug_delete_ejected(void *opaque)
     enter_main();
     enter_coroutine();
     Vm *vm = opaque;
-    while (vm->ejected) {
-        vm->ejected = false;
+    while (vm->hotplug.ejected) {
+        vm->hotplug.ejected = false;
         vm_operation_begin(&vm->run);
         hotplug_co_delete_all(vm, PCI_UNPLUG_EJECTED);
         vm_operation_end(&vm->run);
     }
-    vm->unplugging = false;
+    vm->hotplug.unplugging = false;
 }
 
 void vm_take_ejected(Vm *vm)
 {
-    vm->ejected = true;
-    if (!vm->unplugging) {
-        vm->unplugging = true;
+    vm->hotplug.ejected = true;
+    if (!vm->hotplug.unplugging) {
+        vm->hotplug.unplugging = true;
         co_start(vm->ctx, hotplug_delete_ejected, vm);
     }
 }
@@ -258,14 +256,14 @@ void vm_co_finish_unplugs(Vm *vm)
 static RUNS_IN_MAIN bool hotplug_guest_was_told(const Vm *vm, const PciDevice *dev)
 {
     bql_lock();
-    bool present = (pci_bus_present_slots(vm->pci) >> (dev->devfn >> 3) & 1) != 0;
+    bool present = (pci_bus_present_slots(vm->machine.pci) >> (dev->devfn >> 3) & 1) != 0;
     bql_unlock();
     return present;
 }
 
 static coroutine_fn RUNS_IN_MAIN bool hotplug_co_ask_back(Vm *vm, Device *dev, GError **error)
 {
-    if (!pci_bus_has_hotplug(vm->pci)) {
+    if (!pci_bus_has_hotplug(vm->machine.pci)) {
         return refuse(error, "Bus 'pcie.0' does not support hotplugging");
     }
     PciUnplugState state = pci_device_unplug_state((PciDevice *)dev);
@@ -280,14 +278,8 @@ static coroutine_fn RUNS_IN_MAIN bool hotplug_co_ask_back(Vm *vm, Device *dev, G
     return true;
 }
 
-bool vm_co_unplug(Vm *vm, const char *id, GError **error)
+bool vm_co_unplug(Vm *vm, Device *dev, GError **error)
 {
-    Device *dev = vm_find_device(vm, id);
-    if (dev == NULL) {
-        g_autofree char *excerpt = opt_excerpt(id);
-        g_set_error(error, QMP_ERROR, QMP_ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", excerpt);
-        return false;
-    }
     if (g_strcmp0(dev->type->bus, "isa") == 0) {
         return refuse(error, "Bus 'isa.0' does not support hotplugging");
     }

@@ -12,13 +12,21 @@
 #ifndef SKIFF_VMM_VM_VM_HOTPLUG_H
 #define SKIFF_VMM_VM_VM_HOTPLUG_H
 
-#include "vmm/vm/vm.h"
+#include "hw/core/device.h"
+
+typedef struct Vm Vm;
+
+/* In main. */
+typedef struct VmHotplug {
+    bool unplugging; /* a coroutine takes apart what the guest has ejected */
+    bool ejected;    /* ... and has to look again */
+} VmHotplug;
 
 /* Under the operation lock. @opts (borrowed) with "driver". NULL + error in QEMU's words. */
 Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* Under the operation lock: asks the guest for the device of that id or path, or takes it apart
- * where nobody has to be asked. */
-bool vm_co_unplug(Vm *vm, const char *id, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Under the operation lock: asks the guest for @dev, or takes it apart where the guest need not be
+ * asked. */
+bool vm_co_unplug(Vm *vm, Device *dev, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* VM_REQUEST_UNPLUG: takes apart what the guest has ejected; returns at once. */
 void vm_take_ejected(Vm *vm) RUNS_IN_MAIN;
 /* At a reset (STOPPED, operation lock): takes apart what was asked for or ejected. */

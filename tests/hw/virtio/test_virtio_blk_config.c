@@ -104,7 +104,7 @@ typedef struct Policy {
 static _Atomic unsigned told_count;
 static DeviceIoError told;
 
-static void take_io_error(const Device *dev, const DeviceIoError *e)
+static void take_io_error(void *opaque, const Device *dev, const DeviceIoError *e)
 {
     told = *e;
     assert_string_equal(e->node, "disk");

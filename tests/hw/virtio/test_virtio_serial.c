@@ -221,7 +221,7 @@ static void the_host_opening_and_closing_is_told(void **state)
 
 static GString *port_changes;
 
-static void note_port_change(const Device *port, bool open)
+static void note_port_change(void *opaque, const Device *port, bool open)
 {
     g_string_append_printf(port_changes, "%s:%d ", device_label(port), open);
 }

@@ -50,7 +50,7 @@ static bool rig_co_reset(void *opaque, GError **error)
     enter_main();
     enter_coroutine();
     co_yield_turn();
-    fake_vm_tell_reset(&rig->vm);
+    vm_was_reset(&rig->vm);
     return true;
 }
 
@@ -58,7 +58,7 @@ static void rig_changed(void *opaque, RunPhase phase, StopReason reason)
 {
     Rig *rig = opaque;
     enter_main();
-    fake_vm_tell_changed(&rig->vm, phase, reason);
+    vm_run_changed(&rig->vm, phase, reason);
 }
 
 static const RunStateOps rig_ops = {
@@ -109,9 +109,9 @@ static int rig_setup(void **state)
     thread_adopt_role(THREAD_MAIN, "main");
     enter_main();
     rig->vm.ctx = aio_context_new("main", NULL);
-    rig->vm.kvm.fd = rig->vm.kvm.vm_fd = -1;
+    rig->vm.machine.kvm.fd = rig->vm.machine.kvm.vm_fd = -1;
     rig->set = (VcpuSet){.vcpus = rig->vcpus, .count = 2, .parked = true};
-    rig->vm.vcpus = &rig->set;
+    rig->vm.machine.vcpus = &rig->set;
     run_state_init(&rig->vm.run, rig->vm.ctx, &rig_ops, rig);
     rig->chardev = fake_chardev_new("gdb");
     ArchDebugAbilities abilities = {.instruction = true, .execute = true, .watch = true};

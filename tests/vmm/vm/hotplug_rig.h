@@ -16,6 +16,7 @@
 #include "util/loop/sched_point.h"
 #include "vmm/monitor/qmp/qmp.h"
 #include "vmm/vm/vm_hotplug.h"
+#include "vmm/monitor/commands/qmp_events.h"
 
 #define WANTED (ACPI_HOTPLUG_PORT + 0x4)
 #define PRESENT (ACPI_HOTPLUG_PORT + 0x8)
@@ -60,8 +61,8 @@ static void rig_stop_backends(void *opaque)
 {
     enter_main();
     enter_coroutine();
-    for (unsigned i = rig->vm.devices->len; i-- > 0;) {
-        Device *dev = rig->vm.devices->pdata[i];
+    for (unsigned i = rig->vm.machine.devices->len; i-- > 0;) {
+        Device *dev = rig->vm.machine.devices->pdata[i];
         if (dev->type->co_stop) {
             dev->type->co_stop(dev);
         }
@@ -72,8 +73,8 @@ static void rig_start_backends(void *opaque)
 {
     enter_main();
     enter_coroutine();
-    for (unsigned i = 0; i < rig->vm.devices->len; i++) {
-        Device *dev = rig->vm.devices->pdata[i];
+    for (unsigned i = 0; i < rig->vm.machine.devices->len; i++) {
+        Device *dev = rig->vm.machine.devices->pdata[i];
         if (dev->type->co_start) {
             dev->type->co_start(dev);
         }
@@ -84,7 +85,7 @@ static void rig_drain(void *opaque)
 {
     enter_main();
     enter_coroutine();
-    vm_co_drain_drives(&rig->vm);
+    backends_co_drain();
 }
 
 static bool rig_reset(void *opaque, GError **error)
@@ -94,8 +95,8 @@ static bool rig_reset(void *opaque, GError **error)
     rig->resets++;
     vm_co_finish_unplugs(&rig->vm);
     bql_lock();
-    for (unsigned i = 0; i < rig->vm.devices->len; i++) {
-        Device *dev = rig->vm.devices->pdata[i];
+    for (unsigned i = 0; i < rig->vm.machine.devices->len; i++) {
+        Device *dev = rig->vm.machine.devices->pdata[i];
         if (dev->type->reset) {
             dev->type->reset(dev);
         }
@@ -128,21 +129,22 @@ static void rig_fill_vm(void)
 {
     FakeMachine *m = rig->bench->machine;
     Vm *vm = &rig->vm;
-    rig->ops = *m->machine.ops;
-    rig->ops.request = rig_request;
-    rig->machine = (Machine){.ops = &rig->ops, .opaque = m};
+    rig->machine = m->machine;
+    rig->machine.request = rig_request;
     m->env.machine = &rig->machine;
     vm_config_init(&rig->config);
     vm->config = &rig->config;
     vm->ctx = rig->bench->main_ctx;
-    vm->env = m->env;
-    vm->pci = rig->bench->bus;
-    vm->devices = g_ptr_array_new();
-    vm->drives = g_ptr_array_new();
+    vm->machine.env = m->env;
+    vm->machine.pci = rig->bench->bus;
+    vm->machine.backends = &vm->backends;
+    vm->machine.devices = g_ptr_array_new();
+    vm->backends.drives = g_ptr_array_new();
     vm->built = true;
     enter_main();
     run_state_init(&vm->run, vm->ctx, &rig_ops, rig);
-    vm_events_init(vm);
+    vm_life_init(vm);
+    qmp_events_init(vm);
     rig->lpc = fake_device(m, "ich9-lpc", NULL);
 }
 
@@ -183,10 +185,10 @@ static void delete_all(void *opaque)
     enter_coroutine();
     vm_operation_begin(&rig->vm.run);
     rig_stop_backends(NULL);
-    while (rig->vm.devices->len > 0) {
-        Device *dev = rig->vm.devices->pdata[rig->vm.devices->len - 1];
+    while (rig->vm.machine.devices->len > 0) {
+        Device *dev = rig->vm.machine.devices->pdata[rig->vm.machine.devices->len - 1];
         device_unrealize(dev);
-        g_ptr_array_remove_index(rig->vm.devices, rig->vm.devices->len - 1);
+        g_ptr_array_remove_index(rig->vm.machine.devices, rig->vm.machine.devices->len - 1);
         device_free(dev);
     }
     vm_operation_end(&rig->vm.run);
@@ -200,9 +202,9 @@ static int tear_down(void **state)
     blk_disk_close(&rig->disk);
     fake_device_gone(rig->lpc);
     qmp_event_unlisten(&rig->listener);
-    aio_timer_disarm(&rig->vm.quit_timer);
-    g_ptr_array_free(rig->vm.devices, TRUE);
-    g_ptr_array_free(rig->vm.drives, TRUE);
+    aio_timer_disarm(&rig->vm.life.quit_timer);
+    g_ptr_array_free(rig->vm.machine.devices, TRUE);
+    g_ptr_array_free(rig->vm.backends.drives, TRUE);
     vm_config_clear(&rig->config);
     g_string_free(rig->deleted, TRUE);
     virtio_bench_free(rig->bench);
@@ -259,7 +261,7 @@ static void execute(const char *name, const char *args)
 
 static RUNS_IN_MAIN Device *device(const char *id)
 {
-    return vm_find_device(&rig->vm, id);
+    return machine_find_device(&rig->vm.machine, id);
 }
 
 static RUNS_IN_MAIN void guest_takes_disk(void)

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include "tests/support/fake_vm.h"
 #include "tests/support/sample_job.h"
+#include "vmm/monitor/commands/qmp_events.h"
 
 #define PANICKED 1
 #define CRASH_LOADED 2
@@ -36,7 +37,7 @@ static bool rig_co_reset(void *opaque, GError **error)
     Rig *rig = opaque;
     enter_main();
     rig->resets++;
-    fake_vm_tell_reset(&rig->vm);
+    vm_was_reset(&rig->vm);
     return true;
 }
 
@@ -44,7 +45,7 @@ static void rig_changed(void *opaque, RunPhase phase, StopReason reason)
 {
     Rig *rig = opaque;
     rig->runs += phase == RUN_RUNNING;
-    fake_vm_tell_changed(&rig->vm, phase, reason);
+    vm_run_changed(&rig->vm, phase, reason);
 }
 
 static const RunStateOps rig_ops = {
@@ -74,7 +75,8 @@ static int rig_setup(void **state)
     rig->vm.built = true;
     aio_context_set_virtual_time(rig->vm.ctx, SECOND_NS);
     run_state_init(&rig->vm.run, rig->vm.ctx, &rig_ops, rig);
-    vm_events_init(&rig->vm);
+    vm_life_init(&rig->vm);
+    qmp_events_init(&rig->vm);
     vm_jobs_init(&rig->vm);
     run_state_request_start(&rig->vm.run);
     rig_settle(rig);
@@ -85,7 +87,7 @@ static int rig_setup(void **state)
 static int rig_teardown(void **state)
 {
     Rig *rig = *state;
-    aio_timer_disarm(&rig->vm.quit_timer);
+    aio_timer_disarm(&rig->vm.life.quit_timer);
     aio_context_free(rig->vm.ctx);
     vm_config_clear(&rig->config);
     g_free(rig);
@@ -103,7 +105,7 @@ static void a_panic_that_ends_nothing_swallows_no_reset(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    rig->vm.actions.panic = PANIC_NONE;
+    rig->vm.life.actions.panic = PANIC_NONE;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     vm_request(&rig->vm, VM_REQUEST_RESET, 0);
     rig_settle(rig);
@@ -118,7 +120,7 @@ static void a_crash_kernel_that_resets_is_reset(void **state)
     vm_request(&rig->vm, VM_REQUEST_RESET, 0);
     rig_settle(rig);
     assert_int_equal(rig->resets, 1);
-    assert_false(rig->vm.quitting);
+    assert_false(rig->vm.life.quitting);
 }
 
 static void a_crash_kernel_takes_back_no_panic(void **state)
@@ -127,8 +129,8 @@ static void a_crash_kernel_takes_back_no_panic(void **state)
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     vm_request(&rig->vm, VM_REQUEST_PANIC, CRASH_LOADED);
     rig_settle(rig);
-    assert_true(rig->vm.quitting);
-    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);
+    assert_true(rig->vm.life.quitting);
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_PANIC);
 }
 
 static void a_panic_that_ends_the_vm_outweighs_the_reset_after_it(void **state)
@@ -137,7 +139,7 @@ static void a_panic_that_ends_the_vm_outweighs_the_reset_after_it(void **state)
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     vm_request(&rig->vm, VM_REQUEST_RESET, 0);
     rig_settle(rig);
-    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_PANIC);
     assert_int_equal(rig->resets, 0);
 }
 
@@ -146,8 +148,8 @@ static void a_crash_that_kvm_reports_is_a_panic(void **state)
     Rig *rig = *state;
     vm_vcpu_event(&rig->vm, VM_REQUEST_PANIC);
     rig_settle(rig);
-    assert_true(rig->vm.quitting);
-    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);
+    assert_true(rig->vm.life.quitting);
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_PANIC);
 }
 
 /* ---- a guest that is kept as it panicked ---- */
@@ -157,7 +159,7 @@ static void what_a_panicked_guest_asks_for_comes_when_it_goes_on(void **state)
     static const int asked[] = {VM_REQUEST_RESET, VCPU_EVENT_TRIPLE_FAULT};
     Rig *rig = *state;
     enter_main();
-    rig->vm.actions.panic = PANIC_PAUSE;
+    rig->vm.life.actions.panic = PANIC_PAUSE;
     for (unsigned i = 0; i < G_N_ELEMENTS(asked); i++) {
         vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
         vm_request(&rig->vm, asked[i], 0);
@@ -175,7 +177,7 @@ static void so_does_what_it_asks_for_before_it_stands(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    rig->vm.actions.panic = PANIC_PAUSE;
+    rig->vm.life.actions.panic = PANIC_PAUSE;
     rig->park_hangs = true;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     rig_settle(rig);
@@ -186,18 +188,18 @@ static void so_does_what_it_asks_for_before_it_stands(void **state)
     co_wake(rig->held);
     rig_settle(rig);
     assert_string_equal(rig_state(rig), "guest-panicked");
-    assert_false(rig->vm.quitting);
+    assert_false(rig->vm.life.quitting);
     run_state_request_start(&rig->vm.run);
     rig_settle(rig);
-    assert_true(rig->vm.quitting);
-    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_OK);
+    assert_true(rig->vm.life.quitting);
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_OK);
 }
 
 static void a_user_who_resets_it_gets_that_at_once_and_once(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    rig->vm.actions.panic = PANIC_PAUSE;
+    rig->vm.life.actions.panic = PANIC_PAUSE;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     vm_request(&rig->vm, VM_REQUEST_RESET, 0);
     rig_settle(rig);
@@ -216,7 +218,7 @@ static void a_panic_that_a_reset_has_overtaken_pauses_all_the_same(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    rig->vm.actions.panic = PANIC_PAUSE;
+    rig->vm.life.actions.panic = PANIC_PAUSE;
     rig->park_hangs = true;
     vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
     rig_settle(rig);
@@ -239,10 +241,10 @@ static void no_reboot_and_no_shutdown_together_pause(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    rig->vm.actions.no_reboot = rig->vm.actions.no_shutdown = true;
+    rig->vm.life.actions.no_reboot = rig->vm.life.actions.no_shutdown = true;
     vm_vcpu_event(&rig->vm, VCPU_EVENT_TRIPLE_FAULT);
     rig_settle(rig);
-    assert_false(rig->vm.quitting);
+    assert_false(rig->vm.life.quitting);
     assert_int_equal(rig->resets, 0);
     assert_string_equal(rig_state(rig), "shutdown");
 }
@@ -251,21 +253,21 @@ static void no_shutdown_keeps_a_guest_that_panicked(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    rig->vm.actions.no_shutdown = true;
+    rig->vm.life.actions.no_shutdown = true;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     rig_settle(rig);
-    assert_false(rig->vm.quitting);
+    assert_false(rig->vm.life.quitting);
     assert_string_equal(rig_state(rig), "guest-panicked");
 }
 
 static void exit_failure_exits_whatever_no_shutdown_says(void **state)
 {
     Rig *rig = *state;
-    rig->vm.actions.no_shutdown = true;
-    rig->vm.actions.panic = PANIC_EXIT;
+    rig->vm.life.actions.no_shutdown = true;
+    rig->vm.life.actions.panic = PANIC_EXIT;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     rig_settle(rig);
-    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_PANIC);
 }
 
 /* ---- quit ---- */
@@ -299,7 +301,7 @@ static void a_quit_behind_a_stop_that_hangs_ends_in_time(void **state)
     vm_quit(&rig->vm, EXIT_STATUS_OK);
     aio_context_set_virtual_time(rig->vm.ctx, 6 * SECOND_NS);
     rig_expect_end(rig);
-    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_TIMEOUT);
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_TIMEOUT);
     co_wake(rig->held);
     rig_settle(rig);
 }
@@ -382,14 +384,15 @@ static void a_vm_that_ended_does_not_time_out_meanwhile(void **state)
     Rig *rig = *state;
     enter_main();
     rig->config.timeout_s = 2;
-    vm_events_init(&rig->vm);
+    vm_life_init(&rig->vm);
+    qmp_events_init(&rig->vm);
     rig->park_hangs = true;
     vm_request(&rig->vm, VM_REQUEST_POWEROFF, 0);
     rig_settle(rig);
     aio_context_set_virtual_time(rig->vm.ctx, 4 * SECOND_NS);
     rig_settle(rig);
-    assert_false(rig->vm.show_console);
-    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_OK);
+    assert_false(rig->vm.life.show_console);
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_OK);
     co_wake(rig->held);
     rig_settle(rig);
 }

@@ -183,7 +183,7 @@ static void a_device_that_is_refused_leaves_nothing(void **state)
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
         refuse("device_add", bad[i], "");
-        assert_int_equal(rig->vm.devices->len, 0);
+        assert_int_equal(rig->vm.machine.devices->len, 0);
         assert_null(blk_find("x"));
         assert_int_equal(in32(PRESENT), 1u << 31); /* the bench has no host bridge */
     }
@@ -219,7 +219,7 @@ static void quit_ends(ExitStatus status)
     rig_settle();
     aio_context_set_virtual_time(rig->vm.ctx, aio_now_ns(rig->vm.ctx) + 6 * SECOND_NS);
     aio_context_run(rig->vm.ctx); /* ends only by the quit */
-    assert_int_equal(rig->vm.exit_status, status);
+    assert_int_equal(rig->vm.life.exit_status, status);
     complete_all();
 }
 

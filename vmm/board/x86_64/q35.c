@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include "hw/platform/lpc.h"
 #include "hw/platform/rtc.h"
-#include "vmm/vm/vm.h"
+#include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/boot_state.h"
@@ -58,15 +58,15 @@ static const struct BoardRow {
     /* clang-format on */
 };
 
-static const char *board_serial(const Vm *vm, unsigned index)
+static const char *board_serial(const VmMachine *m, unsigned index)
 {
-    return index < vm->serials->len ? vm->serials->pdata[index] : NULL;
+    return index < m->backends->serials->len ? m->backends->serials->pdata[index] : NULL;
 }
 
-static bool board_is_given(const Vm *vm, const char *type)
+static bool board_is_given(const VmMachine *m, const char *type)
 {
-    for (unsigned i = 0; i < vm->config->devices->len; i++) {
-        if (g_strcmp0(opt_dict_get(vm->config->devices->pdata[i], "driver"), type) == 0) {
+    for (unsigned i = 0; i < m->config->devices->len; i++) {
+        if (g_strcmp0(opt_dict_get(m->config->devices->pdata[i], "driver"), type) == 0) {
             return true;
         }
     }
@@ -74,27 +74,27 @@ static bool board_is_given(const Vm *vm, const char *type)
 }
 
 /* Adds to @props what the command line says about the row's device. False: the machine has none. */
-static bool board_row_properties(const Vm *vm, const struct BoardRow *row, OptDict *props)
+static bool board_row_properties(const VmMachine *m, const struct BoardRow *row, OptDict *props)
 {
     const char *chardev = NULL;
     switch (row->when) {
     case BOARD_ALWAYS:
         return true;
     case BOARD_RTC:
-        if (vm->config->rtc_base != NULL) {
-            opt_dict_set(props, "base", vm->config->rtc_base);
+        if (m->config->rtc_base != NULL) {
+            opt_dict_set(props, "base", m->config->rtc_base);
         }
         return true;
     case BOARD_UNLESS_GIVEN:
-        return !board_is_given(vm, row->type);
+        return !board_is_given(m, row->type);
     case BOARD_COM1:
-        chardev = board_serial(vm, 0);
+        chardev = board_serial(m, 0);
         break;
     case BOARD_COM2:
-        chardev = board_serial(vm, 1);
+        chardev = board_serial(m, 1);
         break;
     case BOARD_DEBUGCON:
-        chardev = vm->debugcon;
+        chardev = m->backends->debugcon;
         break;
     }
     if (chardev != NULL) {
@@ -103,7 +103,7 @@ static bool board_row_properties(const Vm *vm, const struct BoardRow *row, OptDi
     return chardev != NULL;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool board_co_add_row(Vm *vm, const struct BoardRow *row,
+static coroutine_fn RUNS_IN_MAIN bool board_co_add_row(VmMachine *m, const struct BoardRow *row,
                                                        GError **error)
 {
     g_autoptr(OptDict) props =
@@ -111,16 +111,16 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_add_row(Vm *vm, const struct Boar
     if (props == NULL) {
         return false;
     }
-    return !board_row_properties(vm, row, props) ||
-           vm_co_add_device(vm, row->type, NULL, props, error) != NULL;
+    return !board_row_properties(m, row, props) ||
+           machine_co_add_device(m, row->type, NULL, props, error) != NULL;
 }
 
 /* ---- how it is built ---- */
 
-static Device *board_find(const Vm *vm, const char *type)
+static Device *board_find(const VmMachine *m, const char *type)
 {
-    for (unsigned i = 0; i < vm->devices->len; i++) {
-        Device *dev = vm->devices->pdata[i];
+    for (unsigned i = 0; i < m->devices->len; i++) {
+        Device *dev = m->devices->pdata[i];
         if (strcmp(dev->type->name, type) == 0) {
             return dev;
         }
@@ -128,27 +128,27 @@ static Device *board_find(const Vm *vm, const char *type)
     return NULL;
 }
 
-static bool board_choose_cpus(Vm *vm, GError **error)
+static bool board_choose_cpus(VmMachine *m, GError **error)
 {
-    Board *b = vm->board;
+    Board *b = m->board;
     X86CpuModel model;
-    if (!smp_parse(vm->config->smp, vm->kvm.max_vcpus, &b->smp, error)) {
+    if (!smp_parse(m->config->smp, m->kvm.max_vcpus, &b->smp, error)) {
         return false;
     }
     if (x86_apic_id(&b->smp, b->smp.cpus - 1) > BOARD_MAX_APIC_ID) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
                     "-smp %s: the last processor's APIC id would be %u; this machine has ids up to "
                     "%u: use fewer processors, or counts that are powers of two",
-                    vm->config->smp, x86_apic_id(&b->smp, b->smp.cpus - 1), BOARD_MAX_APIC_ID);
+                    m->config->smp, x86_apic_id(&b->smp, b->smp.cpus - 1), BOARD_MAX_APIC_ID);
         return false;
     }
-    return x86_cpu_model_parse(vm->config->cpu, &model, error) &&
-           x86_cpus_init(&b->cpus, &vm->kvm, &model, &b->smp, error);
+    return x86_cpu_model_parse(m->config->cpu, &model, error) &&
+           x86_cpus_init(&b->cpus, &m->kvm, &model, &b->smp, error);
 }
 
-static bool board_check_boot_options(const Vm *vm, GError **error)
+static bool board_check_boot_options(const VmMachine *m, GError **error)
 {
-    const VmConfig *config = vm->config;
+    const VmConfig *config = m->config;
     if (config->kernel == NULL && (config->initrd != NULL || config->append != NULL)) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING, "-%s needs -kernel",
                     config->initrd != NULL ? "initrd" : "append");
@@ -168,7 +168,7 @@ static bool board_check_boot_options(const Vm *vm, GError **error)
 }
 
 typedef struct BoardBoot {
-    Vm *vm;
+    VmMachine *m;
     BootState *state;
     GError *error;
 } BoardBoot;
@@ -177,8 +177,8 @@ static int board_open_boot_files(void *opaque)
 {
     enter_worker();
     BoardBoot *boot = opaque;
-    const VmConfig *config = boot->vm->config;
-    Board *b = boot->vm->board;
+    const VmConfig *config = boot->m->config;
+    Board *b = boot->m->board;
     if (config->bios != NULL) {
         return boot_rom_open(&b->rom, config->bios, &boot->error) ? 0 : -1;
     }
@@ -199,101 +199,102 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_run(BoardBoot *boot, int (*fn)(vo
     return false;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool board_co_open_boot_files(Vm *vm, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool board_co_open_boot_files(VmMachine *m, GError **error)
 {
-    BoardBoot boot = {.vm = vm};
-    return board_check_boot_options(vm, error) && board_co_run(&boot, board_open_boot_files, error);
+    BoardBoot boot = {.m = m};
+    return board_check_boot_options(m, error) && board_co_run(&boot, board_open_boot_files, error);
 }
 
-static bool board_add_ram(Vm *vm, GError **error)
+static bool board_add_ram(VmMachine *m, GError **error)
 {
     static const char *const names[] = {"ram-below-4g", "ram-above-4g"};
-    Board *b = vm->board;
-    if (!x86_layout_compute(vm->memory->size, x86_cpuid_phys_bits(b->cpus.cpuid), &b->layout,
+    Board *b = m->board;
+    if (!x86_layout_compute(m->memory->size, x86_cpuid_phys_bits(b->cpus.cpuid), &b->layout,
                             error)) {
         return false;
     }
     /* Of its first 2 MiB a few pages are written before the guest runs (tables, a firmware's
      * shadow), and not many more by a guest: a huge page would have to be cleared for them. */
-    madvise(vm->memory->host, MIN(vm->memory->size, 2 * X86_MIB), MADV_NOHUGEPAGE);
+    madvise(m->memory->host, MIN(m->memory->size, 2 * X86_MIB), MADV_NOHUGEPAGE);
     for (unsigned i = 0; i < b->layout.ram_count; i++) {
         const X86RamRange *range = &b->layout.ram[i];
         RamBlock block = {
             .gpa = range->gpa,
             .size = range->size,
-            .host = vm->memory->host + range->offset,
-            .fd = vm->memory->fd,
+            .host = m->memory->host + range->offset,
+            .fd = m->memory->fd,
             .fd_offset = range->offset,
             .name = names[i],
         };
-        guest_ram_add(&vm->ram, &block);
+        guest_ram_add(&m->ram, &block);
     }
     if (b->rom.host != NULL) {
-        boot_rom_map(&b->rom, &vm->ram);
+        boot_rom_map(&b->rom, &m->ram);
     }
     return true;
 }
 
-static RUNS_IN_MAIN void board_add_interrupts(Vm *vm)
+static RUNS_IN_MAIN void board_add_interrupts(VmMachine *m)
 {
-    Board *b = vm->board;
+    Board *b = m->board;
     IrqGate *pci[8] = {0};
     for (unsigned gsi = 0; gsi < X86_GSI_COUNT; gsi++) {
-        irq_gate_init(&b->gates[gsi], &vm->machine, gsi);
+        irq_gate_init(&b->gates[gsi], &m->hw, gsi);
         b->gate_pointers[gsi] = &b->gates[gsi];
     }
     memcpy(pci, &b->gate_pointers[X86_GSI_PCI_BASE], sizeof(pci));
-    vm->env.gates = b->gate_pointers;
-    vm->env.gate_count = X86_GSI_COUNT;
-    vm->env.cpu_count = b->smp.cpus;
-    vm->pci = pci_bus_new(&vm->env, &b->layout.windows, pci);
-    vm->env.pci_bus = vm->pci;
+    m->env.gates = b->gate_pointers;
+    m->env.gate_count = X86_GSI_COUNT;
+    m->env.cpu_count = b->smp.cpus;
+    m->pci = pci_bus_new(&m->env, &b->layout.windows, pci);
+    m->env.pci_bus = m->pci;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool board_co_add_cpus(Vm *vm, GError **error)
+bool board_co_add_cpus(VmMachine *m, void (*event)(void *opaque, int event), void *opaque,
+                       GError **error)
 {
     VcpuSetConfig config = {
-        .kvm = &vm->kvm,
-        .cpus = &vm->board->cpus,
-        .count = vm->board->smp.cpus,
-        .mmio = vm->mmio,
-        .pio = vm->pio,
-        .event = vm_vcpu_event,
-        .opaque = vm,
+        .kvm = &m->kvm,
+        .cpus = &m->board->cpus,
+        .count = m->board->smp.cpus,
+        .mmio = m->mmio,
+        .pio = m->pio,
+        .event = event,
+        .opaque = opaque,
     };
-    vm->vcpus = vcpus_co_new(&config, error);
-    return vm->vcpus != NULL;
+    m->vcpus = vcpus_co_new(&config, error);
+    return m->vcpus != NULL;
 }
 
-bool board_co_build(Vm *vm, GError **error)
+bool board_co_build(VmMachine *m, GError **error)
 {
-    vm->board = g_new0(Board, 1);
-    if (!board_choose_cpus(vm, error) || !board_co_open_boot_files(vm, error) ||
-        !board_add_ram(vm, error) || !kvm_create_vm(&vm->kvm, &vm->ram, error) ||
-        !arch_vm_init(&vm->kvm, error)) {
+    m->board = g_new0(Board, 1);
+    if (!board_choose_cpus(m, error) || !board_co_open_boot_files(m, error) ||
+        !board_add_ram(m, error) || !kvm_create_vm(&m->kvm, &m->ram, error) ||
+        !arch_vm_init(&m->kvm, error)) {
         return false;
     }
-    board_add_interrupts(vm);
+    board_add_interrupts(m);
     for (unsigned i = 0; i < G_N_ELEMENTS(board_rows); i++) {
-        if (!board_co_add_row(vm, &board_rows[i], error)) {
+        if (!board_co_add_row(m, &board_rows[i], error)) {
             return false;
         }
     }
-    rtc_set_memory_size(board_find(vm, "mc146818rtc"), guest_ram_below_4g(&vm->ram),
-                        guest_ram_above_4g(&vm->ram));
-    return vm_co_add_user_devices(vm, error) && board_co_add_cpus(vm, error);
+    rtc_set_memory_size(board_find(m, "mc146818rtc"), guest_ram_below_4g(&m->ram),
+                        guest_ram_above_4g(&m->ram));
+    return true;
 }
 
 /* ---- how it is reset ---- */
 
-void board_press_power_button(Vm *vm)
+void board_press_power_button(VmMachine *m)
 {
-    lpc_press_power_button(board_find(vm, "ich9-lpc"));
+    lpc_press_power_button(board_find(m, "ich9-lpc"));
 }
 
-static bool board_write_acpi(Vm *vm, uint64_t *rsdp_gpa, GError **error)
+static bool board_write_acpi(VmMachine *m, uint64_t *rsdp_gpa, GError **error)
 {
-    Board *b = vm->board;
+    Board *b = m->board;
     g_autofree uint32_t *apic_ids = g_new(uint32_t, b->smp.cpus);
     for (unsigned i = 0; i < b->smp.cpus; i++) {
         apic_ids[i] = x86_apic_id(&b->smp, i);
@@ -302,11 +303,11 @@ static bool board_write_acpi(Vm *vm, uint64_t *rsdp_gpa, GError **error)
         .apic_ids = apic_ids,
         .cpu_count = b->smp.cpus,
         .windows = b->layout.windows,
-        .has_com1 = board_serial(vm, 0) != NULL,
-        .has_com2 = board_serial(vm, 1) != NULL,
-        .has_pvpanic = board_find(vm, "pvpanic") != NULL,
+        .has_com1 = board_serial(m, 0) != NULL,
+        .has_com2 = board_serial(m, 1) != NULL,
+        .has_pvpanic = board_find(m, "pvpanic") != NULL,
     };
-    return x86_acpi_write(&config, &vm->ram, rsdp_gpa, error);
+    return x86_acpi_write(&config, &m->ram, rsdp_gpa, error);
 }
 
 /* In a worker, since it reads whole files: tables and kernel into RAM. */
@@ -314,43 +315,42 @@ static int board_load(void *opaque)
 {
     enter_worker();
     BoardBoot *boot = opaque;
-    Vm *vm = boot->vm;
+    VmMachine *m = boot->m;
     BootTables tables = {0};
-    bool ok = board_write_acpi(vm, &tables.rsdp_gpa, &boot->error) &&
-              boot_load(vm->board->image, &vm->ram, &tables, boot->state, &boot->error);
+    bool ok = board_write_acpi(m, &tables.rsdp_gpa, &boot->error) &&
+              boot_load(m->board->image, &m->ram, &tables, boot->state, &boot->error);
     return ok ? 0 : -1;
 }
 
-void board_device_added(Vm *vm)
+void board_device_added(VmMachine *m)
 {
-    if (vm->board->image != NULL) { /* there is no firmware that would do it */
+    if (m->board->image != NULL) { /* there is no firmware that would do it */
         bql_lock();
-        pci_bus_assign_resources(vm->pci);
+        pci_bus_assign_resources(m->pci);
         bql_unlock();
     }
 }
 
 /* What firmware would do. */
-static coroutine_fn RUNS_IN_MAIN bool board_co_boot_directly(Vm *vm, BootState *state,
+static coroutine_fn RUNS_IN_MAIN bool board_co_boot_directly(VmMachine *m, BootState *state,
                                                              GError **error)
 {
     bql_lock();
-    pci_bus_assign_resources(vm->pci);
+    pci_bus_assign_resources(m->pci);
     bql_unlock();
-    BoardBoot boot = {.vm = vm, .state = state};
+    BoardBoot boot = {.m = m, .state = state};
     return board_co_run(&boot, board_load, error);
 }
 
-bool board_co_reset(Vm *vm, GError **error)
+bool board_co_reset(VmMachine *m, GError **error)
 {
     BootState state;
-    bool direct = vm->board->image != NULL;
-    if (direct && !board_co_boot_directly(vm, &state, error)) {
+    bool direct = m->board->image != NULL;
+    if (direct && !board_co_boot_directly(m, &state, error)) {
         return false;
     }
     if (!direct) {
-        boot_rom_shadow(&vm->board->rom, &vm->ram);
+        boot_rom_shadow(&m->board->rom, &m->ram);
     }
-    return arch_vm_reset(&vm->kvm, error) &&
-           vcpus_co_reset(vm->vcpus, direct ? &state : NULL, error);
+    return arch_vm_reset(&m->kvm, error) && vcpus_co_reset(m->vcpus, direct ? &state : NULL, error);
 }

@@ -21,7 +21,7 @@ static struct json_object *blockdev_add(QmpCall *call, struct json_object *args,
     }
     g_autoptr(OptDict) opts = opt_dict_from_json(args, error);
     if (opts != NULL) {
-        block_co_add(opts, call->vm->env.default_iothread, error);
+        block_co_add(opts, call->vm->machine.env.default_iothread, error);
     }
     return NULL;
 }
@@ -61,7 +61,7 @@ static struct json_object *blockdev_reopen(QmpCall *call, struct json_object *ar
 static RUNS_IN_MAIN BlockNode *block_find(Vm *vm, const char *device, const char *node_name,
                                           GError **error)
 {
-    BlockNode *n = device != NULL ? vm_drive_node(vm, device) : NULL;
+    BlockNode *n = device != NULL ? backends_drive_node(&vm->backends, device) : NULL;
     if (n == NULL && node_name != NULL) {
         n = block_node_find(node_name);
     }

@@ -76,14 +76,14 @@ struct json_object *qmp_query_named_block_nodes(QmpCall *call, struct json_objec
 /* A backend has its device's id or, where there is none, a name of the device's choice. */
 static RUNS_IN_MAIN char *block_qdev_path(Vm *vm, const BlockBackend *blk)
 {
-    const Device *dev = vm_find_device(vm, blk_name(blk));
-    for (unsigned i = 0; dev == NULL && i < vm->devices->len; i++) {
-        const Device *other = vm->devices->pdata[i];
+    const Device *dev = machine_find_device(&vm->machine, blk_name(blk));
+    for (unsigned i = 0; dev == NULL && i < vm->machine.devices->len; i++) {
+        const Device *other = vm->machine.devices->pdata[i];
         if (other->id == NULL && strcmp(other->type->name, blk_name(blk)) == 0) {
             dev = other;
         }
     }
-    return dev != NULL ? vm_device_backend_path(dev)
+    return dev != NULL ? machine_device_backend_path(dev)
                        : g_strdup_printf("/machine/peripheral-anon/%s", blk_name(blk));
 }
 
@@ -111,7 +111,7 @@ static RUNS_IN_MAIN struct json_object *block_disk(Vm *vm, const BlockBackend *b
     const BlockNode *root = blk_root(blk);
     struct json_object *o = json_object_new_object();
     g_autofree char *path = block_qdev_path(vm, blk);
-    qmp_put_str(o, "device", vm_drive_of_node(vm, block_node_name(root)));
+    qmp_put_str(o, "device", backends_drive_of_node(&vm->backends, block_node_name(root)));
     qmp_put_str(o, "qdev", path);
     qmp_put_str(o, "type", "unknown");
     qmp_put_bool(o, "removable", false);
@@ -127,9 +127,9 @@ static RUNS_IN_MAIN void block_foreach_idle_drive(Vm *vm, BlockBackend **blks, u
                                                              const char *id, const BlockNode *n),
                                                   struct json_object *list)
 {
-    for (unsigned i = 0; i < vm->drives->len; i++) {
-        const BlockDrive *d = vm->drives->pdata[i];
-        const BlockNode *n = vm_drive_node(vm, d->id);
+    for (unsigned i = 0; i < vm->backends.drives->len; i++) {
+        const BlockDrive *d = vm->backends.drives->pdata[i];
+        const BlockNode *n = backends_drive_node(&vm->backends, d->id);
         bool used = n == NULL;
         for (unsigned j = 0; j < count && !used; j++) {
             used = blk_root(blks[j]) == n;
@@ -272,7 +272,7 @@ static RUNS_IN_MAIN struct json_object *block_disk_stats(Vm *vm, const BlockBack
     g_autofree char *path = block_qdev_path(vm, blk);
     qmp_put_int(counts, "in_flight", blk_in_flight(blk));
     put_histograms(counts, blk);
-    qmp_put_str(o, "device", vm_drive_of_node(vm, block_node_name(root)));
+    qmp_put_str(o, "device", backends_drive_of_node(&vm->backends, block_node_name(root)));
     qmp_put_str(o, "qdev", path);
     qmp_put(o, "stats", counts);
     return o;

@@ -157,7 +157,7 @@ static const QmpType qmp_set_action_args = {
 
 static struct json_object *qmp_set_action(QmpCall *call, struct json_object *args, GError **error)
 {
-    VmActions *actions = &call->vm->actions;
+    VmActions *actions = &call->vm->life.actions;
     if (qmp_arg_has(args, "watchdog")) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
                     "Parameter 'watchdog': skiff has no watchdog device; nearest is -timeout");

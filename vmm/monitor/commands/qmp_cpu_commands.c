@@ -5,7 +5,7 @@
 bool qmp_arg_cpu(QmpCall *call, struct json_object *args, unsigned *index, GError **error)
 {
     int64_t wanted = qmp_arg_int(args, "cpu-index", 0);
-    unsigned count = vcpus_count(call->vm->vcpus);
+    unsigned count = vcpus_count(call->vm->machine.vcpus);
     if (wanted < 0 || wanted >= count) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
                     "Parameter 'cpu-index' expects a CPU number from 0 to %u", count - 1);
@@ -30,7 +30,7 @@ static struct json_object *qmp_query_cpus_fast(QmpCall *call, struct json_object
                                                GError **error)
 {
     enter_main();
-    const VcpuSet *vcpus = call->vm->vcpus;
+    const VcpuSet *vcpus = call->vm->machine.vcpus;
     unsigned count = vcpus_count(vcpus);
     SmpTopology topology;
     if (!smp_parse(call->vm->config->smp, count, &topology, error)) {
@@ -89,7 +89,7 @@ static struct json_object *qmp_inject_nmi(QmpCall *call, struct json_object *arg
 {
     enter_main();
     enter_coroutine();
-    VcpuSet *vcpus = call->vm->vcpus;
+    VcpuSet *vcpus = call->vm->machine.vcpus;
     for (unsigned i = 0; i < vcpus_count(vcpus); i++) {
         g_autoptr(GError) failure = NULL;
         vcpus_co_call(vcpus, i, qmp_press_nmi_in_thread, &failure);

@@ -3,7 +3,6 @@
  * qmp_device_pci.c. */
 #include "util/opts/json.h"
 #include "vmm/monitor/commands/qmp_device.h"
-#include "vmm/vm/vm_hotplug.h"
 
 static struct json_object *qmp_device_add(QmpCall *call, struct json_object *args, GError **error)
 {
@@ -23,7 +22,14 @@ static struct json_object *qmp_device_del(QmpCall *call, struct json_object *arg
     enter_main();
     enter_coroutine();
     vm_operation_begin(&call->vm->run);
-    vm_co_unplug(call->vm, qmp_arg_str(args, "id"), error);
+    const char *id = qmp_arg_str(args, "id");
+    Device *dev = machine_find_device(&call->vm->machine, id);
+    if (dev != NULL) {
+        vm_co_unplug(call->vm, dev, error);
+    } else {
+        g_autofree char *excerpt = opt_excerpt(id);
+        g_set_error(error, QMP_ERROR, QMP_ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", excerpt);
+    }
     vm_operation_end(&call->vm->run);
     return NULL;
 }

@@ -150,8 +150,8 @@ struct json_object *qmp_query_pci(QmpCall *call, struct json_object *args, GErro
     enter_main();
     struct json_object *devices = json_object_new_array();
     bql_lock();
-    for (unsigned devfn = 0; call->vm->pci != NULL && devfn < 256; devfn++) {
-        const PciDevice *dev = pci_bus_device(call->vm->pci, devfn);
+    for (unsigned devfn = 0; call->vm->machine.pci != NULL && devfn < 256; devfn++) {
+        const PciDevice *dev = pci_bus_device(call->vm->machine.pci, devfn);
         if (dev != NULL && dev->base.realized && !pci_device_hidden(dev)) {
             json_object_array_add(devices, qmp_pci_put_device(dev));
         }

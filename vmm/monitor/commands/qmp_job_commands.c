@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Jobs: query-jobs, job-*, and the older block-job-* on the same jobs. */
+#include "vmm/monitor/commands/qmp_job.h"
 #include "vmm/monitor/qmp/qmp.h"
 #include "vmm/monitor/commands/qmp_block.h"
 

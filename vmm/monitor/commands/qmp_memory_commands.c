@@ -14,7 +14,7 @@ static struct json_object *qmp_query_memory_size_summary(QmpCall *call, struct j
 {
     enter_main();
     struct json_object *info = json_object_new_object();
-    qmp_put_u64(info, "base-memory", call->vm->memory->size);
+    qmp_put_u64(info, "base-memory", call->vm->machine.memory->size);
     qmp_put_int(info, "plugged-memory", 0);
     return info;
 }
@@ -117,7 +117,7 @@ static coroutine_fn RUNS_IN_MAIN void qmp_co_save(QmpCall *call, struct json_obj
                                                   const ArchPaging *paging, GError **error)
 {
     MemorySave s = {
-        .ram = &call->vm->ram,
+        .ram = &call->vm->machine.ram,
         .paging = paging,
         .address = qmp_arg_u64(args, "val", 0),
         .size = (uint64_t)qmp_arg_int(args, "size", 0),
@@ -137,7 +137,7 @@ static struct json_object *qmp_memsave(QmpCall *call, struct json_object *args, 
         return NULL;
     }
     ArchPaging paging;
-    guest_co_get_paging(call->vm, cpu, &paging);
+    guest_co_get_paging(&call->vm->machine, cpu, &paging);
     qmp_co_save(call, args, &paging, error);
     return NULL;
 }

@@ -12,7 +12,7 @@ static struct json_object *object_add(QmpCall *call, struct json_object *args, G
     enter_coroutine();
     g_autoptr(OptDict) opts = opt_dict_from_json(args, error);
     if (opts != NULL) {
-        vm_co_add_object(call->vm, opts, error);
+        backends_co_add_object(&call->vm->backends, opts, error);
     }
     return NULL;
 }
@@ -22,7 +22,7 @@ static struct json_object *object_del(QmpCall *call, struct json_object *args, G
     enter_main();
     enter_coroutine();
     vm_operation_begin(&call->vm->run);
-    vm_co_del_object(call->vm, qmp_arg_str(args, "id"), error);
+    machine_co_del_object(&call->vm->machine, qmp_arg_str(args, "id"), error);
     vm_operation_end(&call->vm->run);
     return NULL;
 }
@@ -33,8 +33,8 @@ static struct json_object *query_iothreads(QmpCall *call, struct json_object *ar
 {
     enter_main();
     struct json_object *list = json_object_new_array();
-    for (unsigned i = 0; i < call->vm->iothreads->len; i++) {
-        const IoThread *t = call->vm->iothreads->pdata[i];
+    for (unsigned i = 0; i < call->vm->backends.iothreads->len; i++) {
+        const IoThread *t = call->vm->backends.iothreads->pdata[i];
         struct json_object *info = json_object_new_object();
         qmp_put_str(info, "id", iothread_id(t));
         qmp_put_int(info, "thread-id", iothread_tid(t));
@@ -67,14 +67,14 @@ static struct json_object *query_memdev(QmpCall *call, struct json_object *args,
     enter_main();
     const Vm *vm = call->vm;
     struct json_object *list = json_object_new_array();
-    bool listed = vm->memory == NULL;
-    for (unsigned i = 0; i < vm->memory_backends->len; i++) {
-        const MemoryBackend *m = vm->memory_backends->pdata[i];
+    bool listed = vm->machine.memory == NULL;
+    for (unsigned i = 0; i < vm->backends.memory_backends->len; i++) {
+        const MemoryBackend *m = vm->backends.memory_backends->pdata[i];
         json_object_array_add(list, memdev_info(m));
-        listed = listed || m == vm->memory;
+        listed = listed || m == vm->machine.memory;
     }
     if (!listed) {
-        json_object_array_add(list, memdev_info(vm->memory)); /* made by -m */
+        json_object_array_add(list, memdev_info(vm->machine.memory)); /* made by -m */
     }
     return list;
 }

@@ -19,8 +19,8 @@ void hmp_names_commands(Vm *vm, GPtrArray *names)
 
 void hmp_names_devices(Vm *vm, GPtrArray *names)
 {
-    for (unsigned i = 0; i < vm->devices->len; i++) {
-        const Device *dev = vm->devices->pdata[i];
+    for (unsigned i = 0; i < vm->machine.devices->len; i++) {
+        const Device *dev = vm->machine.devices->pdata[i];
         if (dev->id != NULL) {
             g_ptr_array_add(names, g_strdup(dev->id));
         }
@@ -58,11 +58,11 @@ void hmp_names_chardevs(Vm *vm, GPtrArray *names)
 
 void hmp_names_objects(Vm *vm, GPtrArray *names)
 {
-    for (unsigned i = 1; i < vm->iothreads->len; i++) { /* not the default one */
-        g_ptr_array_add(names, g_strdup(iothread_id(vm->iothreads->pdata[i])));
+    for (unsigned i = 1; i < vm->backends.iothreads->len; i++) { /* not the default one */
+        g_ptr_array_add(names, g_strdup(iothread_id(vm->backends.iothreads->pdata[i])));
     }
-    for (unsigned i = 0; i < vm->memory_backends->len; i++) {
-        const MemoryBackend *m = vm->memory_backends->pdata[i];
+    for (unsigned i = 0; i < vm->backends.memory_backends->len; i++) {
+        const MemoryBackend *m = vm->backends.memory_backends->pdata[i];
         g_ptr_array_add(names, g_strdup(m->id));
     }
 }

@@ -45,7 +45,7 @@ static void hmp_help(HmpCall *call, struct json_object *args)
 static void hmp_cpu(HmpCall *call, struct json_object *args)
 {
     uint64_t index = qmp_arg_u64(args, "index", 0);
-    unsigned count = vcpus_count(call->vm->vcpus);
+    unsigned count = vcpus_count(call->vm->machine.vcpus);
     if (index >= count) {
         hmp_printf(call, "invalid CPU index; there are 0 to %u\n", count - 1);
         return;

@@ -84,8 +84,8 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_expr_register(HmpExpr *e, uint64_t 
     }
     name[length] = '\0';
     HmpRegister r = {.name = name};
-    if (length != 0 && e->call->vm->vcpus != NULL) {
-        vcpus_co_call(e->call->vm->vcpus, *e->call->cpu, hmp_register_in_thread, &r);
+    if (length != 0 && e->call->vm->machine.vcpus != NULL) {
+        vcpus_co_call(e->call->vm->machine.vcpus, *e->call->cpu, hmp_register_in_thread, &r);
     }
     if (!r.found) {
         return hmp_expr_fail(e, "there is no register '$%s'", name);

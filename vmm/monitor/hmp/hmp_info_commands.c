@@ -101,7 +101,7 @@ static coroutine_fn RUNS_IN_MAIN void hmp_co_dump(HmpCall *call, unsigned index,
         hmp_printf(call, "Error: out of memory\n");
         return;
     }
-    vcpus_co_call(call->vm->vcpus, index, dump, out);
+    vcpus_co_call(call->vm->machine.vcpus, index, dump, out);
     fclose(out);
     hmp_printf(call, "%s", text);
     free(text);
@@ -111,7 +111,7 @@ static void hmp_info_registers(HmpCall *call, struct json_object *args)
 {
     enter_main();
     enter_coroutine();
-    unsigned count = vcpus_count(call->vm->vcpus);
+    unsigned count = vcpus_count(call->vm->machine.vcpus);
     uint64_t wanted = qmp_arg_u64(args, "vcpu", *call->cpu);
     if (wanted >= count) {
         hmp_printf(call, "invalid CPU index; there are 0 to %u\n", count - 1);
@@ -130,7 +130,7 @@ static void hmp_info_lapic(HmpCall *call, struct json_object *args)
 {
     enter_main();
     enter_coroutine();
-    unsigned count = vcpus_count(call->vm->vcpus);
+    unsigned count = vcpus_count(call->vm->machine.vcpus);
     uint64_t wanted = qmp_arg_u64(args, "vcpu", *call->cpu);
     if (wanted >= count) {
         hmp_printf(call, "invalid CPU index; there are 0 to %u\n", count - 1);

@@ -47,16 +47,16 @@ static void hmp_info_mtree(HmpCall *call, struct json_object *args)
 {
     enter_main();
     hmp_printf(call, "RAM\n");
-    for (unsigned i = 0; i < call->vm->ram.count; i++) {
-        const RamBlock *b = &call->vm->ram.blocks[i];
+    for (unsigned i = 0; i < call->vm->machine.ram.count; i++) {
+        const RamBlock *b = &call->vm->machine.ram.blocks[i];
         hmp_printf(call, "  %016" PRIx64 "-%016" PRIx64 " (prio 0, %s): %s\n", b->gpa,
                    b->gpa + b->size - 1, b->read_only ? "rom" : "ram", b->name);
     }
     bql_lock();
     hmp_printf(call, "address-space: memory\n");
-    address_space_foreach(call->vm->mmio, hmp_print_region, call);
+    address_space_foreach(call->vm->machine.mmio, hmp_print_region, call);
     hmp_printf(call, "address-space: I/O\n");
-    address_space_foreach(call->vm->pio, hmp_print_region, call);
+    address_space_foreach(call->vm->machine.pio, hmp_print_region, call);
     bql_unlock();
 }
 
@@ -114,8 +114,8 @@ static RUNS_IN_MAIN void hmp_print_device(HmpCall *call, const Device *dev, int 
         return;
     }
     hmp_printf(call, "%*sbus: %s\n", indent + 2, "", dev->type->provides_bus);
-    for (unsigned i = 0; i < call->vm->devices->len; i++) {
-        const Device *child = call->vm->devices->pdata[i];
+    for (unsigned i = 0; i < call->vm->machine.devices->len; i++) {
+        const Device *child = call->vm->machine.devices->pdata[i];
         if (child->bus_device == dev) {
             hmp_print_device(call, child, indent + 4);
         }
@@ -131,8 +131,8 @@ static void hmp_info_qtree(HmpCall *call, struct json_object *args)
     } buses[] = {{NULL, "main-system-bus"}, {"pci", "pcie.0"}, {"isa", "isa.0"}};
     for (unsigned b = 0; b < G_N_ELEMENTS(buses); b++) {
         hmp_printf(call, "bus: %s\n", buses[b].name);
-        for (unsigned i = 0; i < call->vm->devices->len; i++) {
-            const Device *dev = call->vm->devices->pdata[i];
+        for (unsigned i = 0; i < call->vm->machine.devices->len; i++) {
+            const Device *dev = call->vm->machine.devices->pdata[i];
             if (dev->bus_device == NULL && g_strcmp0(dev->type->bus, buses[b].bus) == 0) {
                 hmp_print_device(call, dev, 2);
             }

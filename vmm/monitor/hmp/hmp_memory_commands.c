@@ -126,9 +126,10 @@ static void hmp_dump(HmpCall *call, const HmpDump *d)
         uint64_t address = d->address + at;
         unsigned n = (unsigned)MIN(d->size - at, line);
         hmp_printf(call, "%016" PRIx64 ":", address);
-        bool ok = d->paging != NULL
-                      ? guest_paging_read(d->paging, &call->vm->ram, address, bytes, n, NULL)
-                      : guest_physical_read(&call->vm->ram, address, bytes, n, NULL);
+        bool ok =
+            d->paging != NULL
+                ? guest_paging_read(d->paging, &call->vm->machine.ram, address, bytes, n, NULL)
+                : guest_physical_read(&call->vm->machine.ram, address, bytes, n, NULL);
         if (!ok) {
             hmp_printf(call, " Cannot access memory\n");
             return;
@@ -148,7 +149,7 @@ static void hmp_x(HmpCall *call, struct json_object *args)
     HmpDump d = {0};
     if (hmp_dump_check(call, args, &d)) {
         ArchPaging paging;
-        guest_co_get_paging(call->vm, *call->cpu, &paging);
+        guest_co_get_paging(&call->vm->machine, *call->cpu, &paging);
         d.paging = &paging;
         hmp_dump(call, &d);
     }
@@ -170,7 +171,8 @@ static void hmp_gva2gpa(HmpCall *call, struct json_object *args)
     enter_coroutine();
     g_autoptr(GError) error = NULL;
     uint64_t gpa;
-    if (guest_co_translate(call->vm, *call->cpu, qmp_arg_u64(args, "addr", 0), &gpa, &error)) {
+    if (guest_co_translate(&call->vm->machine, *call->cpu, qmp_arg_u64(args, "addr", 0), &gpa,
+                           &error)) {
         hmp_printf(call, "gpa: %#" PRIx64 "\n", gpa);
     } else {
         hmp_printf(call, "Unmapped: %s\n", error->message);
@@ -211,7 +213,7 @@ static void hmp_sum(HmpCall *call, struct json_object *args)
 {
     enter_main();
     enter_coroutine();
-    HmpSum s = {.ram = &call->vm->ram,
+    HmpSum s = {.ram = &call->vm->machine.ram,
                 .start = qmp_arg_u64(args, "start", 0),
                 .size = qmp_arg_u64(args, "size", 0)};
     if (s.size > HMP_SUM_MAX) {

@@ -79,7 +79,7 @@ static void hmp_monitor_execute(void *opaque)
     }
     if (peer == m->peer) { /* nobody gets what another asked for */
         hmp_monitor_write(m, out->str, out->len);
-        if (!m->vm->quitting) {
+        if (!m->vm->life.quitting) {
             line_editor_show(m->editor);
         }
     }

@@ -63,8 +63,6 @@ void qmp_put_u64(struct json_object *object, const char *name, uint64_t value) A
 void qmp_put_bool(struct json_object *object, const char *name, bool value) ANY_THREAD;
 /* Takes @value. */
 void qmp_put(struct json_object *object, const char *name, struct json_object *value) ANY_THREAD;
-/* What queries and events tell of a block job first: type, device (its id), len and offset. */
-void qmp_put_block_job(struct json_object *object, const Job *job) RUNS_IN_MAIN;
 
 /* ---- events ---- */
 /* To every session that has negotiated, with the time of now. Takes @data (NULL: none). The name

@@ -192,7 +192,7 @@ static void query_block_tells_the_disk_of_a_device(void **state)
     qmp_returns(rig, "query-block", NULL, "\"io-status\":\"nospace\"");
     qmp_returns(rig, "query-block", NULL, "\"writeback\":false");
     enter_main();
-    vm_io_errors_forget();
+    vm_io_errors_clear();
     qmp_returns(rig, "query-block", NULL, "\"io-status\":\"ok\"");
     run_body(&b, close_backend);
     g_free(qmp_ok(rig, "blockdev-del", DISK));
@@ -308,7 +308,7 @@ static void fail_at_home(void *opaque)
     enter_coroutine();
     DeviceIoError e = {.node = "disk", .action = DEVICE_IO_STOP, .error = ENOSPC};
     for (unsigned i = 0; i < f->count; i++) {
-        f->dev.env->io_error(&f->dev, &e);
+        vm_io_error(&f->rig->vm, &f->dev, &e);
     }
     f->done = true;
 }
@@ -318,9 +318,8 @@ static void fail_from_iothread(QmpRig *rig, const char *device_path, unsigned co
     enter_main();
     static const DeviceType type = {.name = "virtio-blk-pci", .user_creatable = true};
     Failing f = {.rig = rig, .count = count};
-    f.dev = (Device){.type = &type, .path = g_strdup(device_path), .env = &rig->vm.env};
-    vm_io_errors_init(&rig->vm);
-    co_start(rig->vm.env.default_iothread, fail_at_home, &f);
+    f.dev = (Device){.type = &type, .path = g_strdup(device_path), .env = &rig->vm.machine.env};
+    co_start(rig->vm.machine.env.default_iothread, fail_at_home, &f);
     while (!f.done) {
     }
     g_free(f.dev.path); /* the message holds its own */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 #include "tests/support/chardev_harness.h"
+#include "vmm/monitor/commands/qmp_events.h"
 
 static int set_up(void **state)
 {
@@ -207,16 +208,17 @@ static void test_a_break_reaches_the_frontend(void **state)
 static void test_ports_are_told_without_a_flood(void **state)
 {
     QmpRig *rig = *state;
-    Device port = {.id = (char *)(uintptr_t) "p0", .env = &rig->vm.env};
+    Device port = {.id = (char *)(uintptr_t) "p0", .env = &rig->vm.machine.env};
 
     enter_main();
     aio_context_set_virtual_time(rig->vm.ctx, 0);
-    vm_serial_port_changed(&port, false); /* as it was */
+    vm_serial_port_changed(&rig->vm, &port, false); /* as it was */
     assert_string_equal(rig->events->str, "");
     for (unsigned i = 0; i < 1000; i++) {
-        vm_serial_port_changed(&port, i % 2 == 0);
+        vm_serial_port_changed(&rig->vm, &port, i % 2 == 0);
     }
-    vm_serial_port_changed(&(Device){.env = &rig->vm.env}, true); /* has no name to tell */
+    vm_serial_port_changed(&rig->vm, &(Device){.env = &rig->vm.machine.env},
+                           true); /* has no name to tell */
     assert_string_equal(rig->events->str, "VSERPORT_CHANGE{\"id\":\"p0\",\"open\":true}");
     aio_context_set_virtual_time(rig->vm.ctx, 1000000000);
     rig_settle(rig);
@@ -224,15 +226,15 @@ static void test_ports_are_told_without_a_flood(void **state)
     g_string_truncate(rig->events, 0);
     aio_context_set_virtual_time(rig->vm.ctx, 2000000000);
     rig_settle(rig);
-    vm_serial_port_changed(&port, true);
+    vm_serial_port_changed(&rig->vm, &port, true);
     assert_string_equal(rig->events->str, "VSERPORT_CHANGE{\"id\":\"p0\",\"open\":true}");
     aio_context_set_virtual_time(rig->vm.ctx, 3000000000);
     rig_settle(rig);
-    assert_int_equal(vm_ports_known(), 1);
-    vm_serial_port_changed(&port, false);
+    assert_int_equal(qmp_ports_known(), 1);
+    vm_serial_port_changed(&rig->vm, &port, false);
     aio_context_set_virtual_time(rig->vm.ctx, 4000000000);
     rig_settle(rig);
-    assert_int_equal(vm_ports_known(), 0);
+    assert_int_equal(qmp_ports_known(), 0);
 }
 
 /* As many as come and go. */
@@ -244,17 +246,17 @@ static void test_ports_that_are_gone_are_forgotten(void **state)
     aio_context_set_virtual_time(rig->vm.ctx, 0);
     for (unsigned i = 0; i < 100; i++) {
         g_autofree char *id = g_strdup_printf("p%u", i);
-        Device port = {.id = id, .env = &rig->vm.env};
-        vm_serial_port_changed(&port, false);
-        assert_int_equal(vm_ports_known(), i);
-        vm_serial_port_changed(&port, true);
-        vm_serial_port_changed(&port, false);
+        Device port = {.id = id, .env = &rig->vm.machine.env};
+        vm_serial_port_changed(&rig->vm, &port, false);
+        assert_int_equal(qmp_ports_known(), i);
+        vm_serial_port_changed(&rig->vm, &port, true);
+        vm_serial_port_changed(&rig->vm, &port, false);
     }
     aio_context_set_virtual_time(rig->vm.ctx, 1000000000); /* the last state of each is told */
     rig_settle(rig);
     aio_context_set_virtual_time(rig->vm.ctx, 2000000000);
     rig_settle(rig);
-    assert_int_equal(vm_ports_known(), 0);
+    assert_int_equal(qmp_ports_known(), 0);
 }
 
 static void test_backends_are_listed(void **state)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which events a client sees for what happens to the VM, and in which order. */
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
+#include "vmm/monitor/commands/qmp_events.h"
 
 #define PANICKED 1
 #define CRASH_LOADED 2
@@ -17,14 +18,14 @@ static void rig_changed(void *opaque, RunPhase phase, StopReason reason)
 {
     Rig *rig = opaque;
     enter_main();
-    fake_vm_tell_changed(&rig->vm, phase, reason);
+    vm_run_changed(&rig->vm, phase, reason);
 }
 
 static bool rig_co_reset_machine(void *opaque, GError **error)
 {
     Rig *rig = opaque;
     enter_main();
-    fake_vm_tell_reset(&rig->vm);
+    vm_was_reset(&rig->vm);
     if (rig->stop_in_reset) {
         run_state_request_stop(&rig->vm.run, STOP_PAUSED);
     }
@@ -77,7 +78,8 @@ static int setup(void **state)
     rig->vm.built = true;
     aio_context_set_virtual_time(rig->vm.ctx, 1);
     run_state_init(&rig->vm.run, rig->vm.ctx, &telling_ops, rig);
-    vm_events_init(&rig->vm);
+    vm_life_init(&rig->vm);
+    qmp_events_init(&rig->vm);
     rig->listener.event = rig_tell;
     qmp_event_listen(&rig->listener);
     run_state_request_start(&rig->vm.run);
@@ -91,7 +93,7 @@ static int teardown(void **state)
     Rig *rig = *state;
     enter_main();
     qmp_event_unlisten(&rig->listener);
-    aio_timer_disarm(&rig->vm.quit_timer);
+    aio_timer_disarm(&rig->vm.life.quit_timer);
     aio_context_free(rig->vm.ctx);
     vm_config_clear(&rig->config);
     g_string_free(rig->told, true);
@@ -178,7 +180,7 @@ static void a_power_off_ends_the_vm_without_a_stop(void **state)
     expect_told(rig, "RESUME");
     vm_request(&rig->vm, VM_REQUEST_POWEROFF, 0);
     expect_told(rig, "SHUTDOWN(guest-shutdown)");
-    assert_true(rig->vm.quitting);
+    assert_true(rig->vm.life.quitting);
 }
 
 static void under_no_shutdown_a_power_off_stops(void **state)
@@ -186,7 +188,7 @@ static void under_no_shutdown_a_power_off_stops(void **state)
     Rig *rig = *state;
     enter_main();
     expect_told(rig, "RESUME");
-    rig->vm.actions.no_shutdown = true;
+    rig->vm.life.actions.no_shutdown = true;
     vm_request(&rig->vm, VM_REQUEST_POWEROFF, 0);
     expect_told(rig, "SHUTDOWN(guest-shutdown) STOP");
     vm_quit(&rig->vm, EXIT_STATUS_OK);
@@ -199,10 +201,10 @@ static void under_no_reboot_a_reset_ends_the_vm(void **state)
     Rig *rig = *state;
     enter_main();
     expect_told(rig, "RESUME");
-    rig->vm.actions.no_reboot = true;
+    rig->vm.life.actions.no_reboot = true;
     vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
     expect_told(rig, "SHUTDOWN(host-qmp-system-reset)");
-    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_RESET);
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_RESET);
 }
 
 static void a_panic_is_told_with_what_is_done_about_it(void **state)
@@ -212,18 +214,18 @@ static void a_panic_is_told_with_what_is_done_about_it(void **state)
     expect_told(rig, "RESUME");
     vm_request(&rig->vm, VM_REQUEST_PANIC, CRASH_LOADED);
     expect_told(rig, "GUEST_CRASHLOADED(run)");
-    rig->vm.actions.panic = PANIC_NONE;
+    rig->vm.life.actions.panic = PANIC_NONE;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     expect_told(rig, "GUEST_PANICKED(run)");
-    rig->vm.actions.panic = PANIC_PAUSE;
+    rig->vm.life.actions.panic = PANIC_PAUSE;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     expect_told(rig, "GUEST_PANICKED(pause) STOP");
     run_state_request_start(&rig->vm.run);
     expect_told(rig, "RESUME");
-    rig->vm.actions.panic = PANIC_SHUTDOWN;
+    rig->vm.life.actions.panic = PANIC_SHUTDOWN;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
     expect_told(rig, "GUEST_PANICKED(poweroff) SHUTDOWN(guest-panic)");
-    assert_int_equal(rig->vm.exit_status, EXIT_STATUS_PANIC);
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_PANIC);
 }
 
 static void a_failure_of_kvm_is_the_hosts_error(void **state)

@@ -38,14 +38,14 @@ static void the_machines_memory_stays(void **state)
     QmpRig *rig = *state;
     enter_main();
     g_free(qmp_ok(rig, "object-add", "{'qom-type':'memory-backend-ram','id':'m','size':2097152}"));
-    rig->vm.memory = vm_find_memory(&rig->vm, "m");
+    rig->vm.machine.memory = backends_find_memory(&rig->vm.backends, "m");
     qmp_fails(rig, "object-del", "{'id':'m'}", "GenericError",
               "object 'm' is in use, can not be deleted");
-    rig->vm.memory = NULL;
+    rig->vm.machine.memory = NULL;
     g_free(qmp_ok(rig, "object-del", "{'id':'m'}"));
-    rig->vm.memory = memory_backend_new_ram("pc.ram", 2 << 20, NULL);
+    rig->vm.machine.memory = memory_backend_new_ram("pc.ram", 2 << 20, NULL);
     qmp_returns(rig, "query-memdev", NULL, "{\"id\":\"pc.ram\",\"size\":2097152");
-    memory_backend_free(rig->vm.memory);
+    memory_backend_free(rig->vm.machine.memory);
 }
 
 static void an_iothread_that_is_being_made_is_nobodys_to_delete_or_to_make_again(void **state)
@@ -85,10 +85,10 @@ static void an_iothread_in_use_stays(void **state)
     static const DeviceType type = {.name = "test", .properties = properties};
     NamesIothread dev = {.base.type = &type, .iothread = (char[]){"io1"}};
     g_free(qmp_ok(rig, "object-add", "{'qom-type':'iothread','id':'io1'}"));
-    g_ptr_array_add(rig->vm.devices, &dev);
+    g_ptr_array_add(rig->vm.machine.devices, &dev);
     qmp_fails(rig, "object-del", "{'id':'io1'}", "GenericError",
               "object 'io1' is in use, can not be deleted");
-    g_ptr_array_remove(rig->vm.devices, &dev);
+    g_ptr_array_remove(rig->vm.machine.devices, &dev);
     g_free(qmp_ok(rig, "object-del", "{'id':'io1'}"));
     qmp_fails(rig, "object-del", "{'id':'default'}", "GenericError", "is in use");
 }
@@ -98,7 +98,8 @@ static void an_iothread_that_a_node_lives_in_stays(void **state)
     QmpRig *rig = *state;
     enter_main();
     g_free(qmp_ok(rig, "object-add", "{'qom-type':'iothread','id':'io1'}"));
-    rig->vm.env.default_iothread = iothread_context(vm_find_iothread(&rig->vm, "io1"));
+    rig->vm.machine.env.default_iothread =
+        iothread_context(backends_find_iothread(&rig->vm.backends, "io1"));
     g_free(qmp_ok(rig, "blockdev-add", "{'driver':'null-co','node-name':'n'}"));
     qmp_fails(rig, "object-del", "{'id':'io1'}", "GenericError", "is in use");
     g_free(qmp_ok(rig, "blockdev-del", "{'node-name':'n'}"));
@@ -146,7 +147,7 @@ static void one_of_two_with_the_same_name_wins(void **state)
         json_object_put(calls[i].result);
     }
     assert_int_equal(won, 1);
-    assert_int_equal(rig->vm.memory_backends->len, 1);
+    assert_int_equal(rig->vm.backends.memory_backends->len, 1);
     g_free(qmp_ok(rig, "object-del", "{'id':'m'}"));
 }
 

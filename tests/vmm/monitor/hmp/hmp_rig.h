@@ -16,7 +16,7 @@ static inline int hmp_rig_setup(void **state)
     qmp_rig_setup(state);
     QmpRig *rig = *state;
     memset(hmp_rig_ram, 0, sizeof(hmp_rig_ram));
-    guest_ram_add(&rig->vm.ram, &block);
+    guest_ram_add(&rig->vm.machine.ram, &block);
     return 0;
 }
 

@@ -262,10 +262,10 @@ static void options_are_as_on_the_command_line(void **state)
 {
     QmpRig *rig = *state;
     assert_prints(rig, "set_action panic=pause,reboot=shutdown", "");
-    assert_int_equal(rig->vm.actions.panic, PANIC_PAUSE);
-    assert_true(rig->vm.actions.no_reboot);
+    assert_int_equal(rig->vm.life.actions.panic, PANIC_PAUSE);
+    assert_true(rig->vm.life.actions.no_reboot);
     assert_prints(rig, "set_action {\"panic\": \"none\"}", "");
-    assert_int_equal(rig->vm.actions.panic, PANIC_NONE);
+    assert_int_equal(rig->vm.life.actions.panic, PANIC_NONE);
     assert_prints_part(rig, "set_action panic=dance", "Error: Parameter 'panic' does not accept");
     assert_prints_part(rig, "set_action [1]", "Error");
     assert_prints_part(rig, "set_action {\"panic\": ", "set_action: ");

@@ -35,20 +35,20 @@ static void rig_main(void *opaque)
     enter_coroutine();
     Rig *rig = opaque;
     Vm *vm = &rig->base->vm;
-    VcpuSetConfig config = {.kvm = &vm->kvm,
+    VcpuSetConfig config = {.kvm = &vm->machine.kvm,
                             .cpus = &rig->cpus,
                             .count = rig->cpus.topology.cpus,
-                            .mmio = vm->mmio,
-                            .pio = vm->pio,
+                            .mmio = vm->machine.mmio,
+                            .pio = vm->machine.pio,
                             .event = rig_vcpu_event,
                             .opaque = rig};
     GError *error = NULL;
-    vm->vcpus = vcpus_co_new(&config, &error);
-    assert_non_null(vm->vcpus);
-    assert_true(vcpus_co_reset(vm->vcpus, &host_kvm_boot, &error));
+    vm->machine.vcpus = vcpus_co_new(&config, &error);
+    assert_non_null(vm->machine.vcpus);
+    assert_true(vcpus_co_reset(vm->machine.vcpus, &host_kvm_boot, &error));
     rig->body(rig);
-    vcpus_co_park(vm->vcpus);
-    vcpus_free(vm->vcpus);
+    vcpus_co_park(vm->machine.vcpus);
+    vcpus_free(vm->machine.vcpus);
     rig->done = true;
 }
 
@@ -60,13 +60,13 @@ static void rig_run(void (*body)(Rig *rig), unsigned cpus)
     Rig rig = {.base = base, .body = body};
     Vm *vm = &rig.base->vm;
     memcpy(hmp_rig_ram + HOST_KVM_CODE, code_count, sizeof(code_count));
-    host_kvm_open(&vm->kvm, &rig.cpus, &vm->ram, cpus);
+    host_kvm_open(&vm->machine.kvm, &rig.cpus, &vm->machine.ram, cpus);
     rig.base->config.smp = g_strdup_printf("%u,sockets=1,cores=%u,threads=1", cpus, cpus);
     co_start(vm->ctx, rig_main, &rig);
     while (!rig.done) {
         aio_context_step(vm->ctx, true);
     }
-    host_kvm_close(&vm->kvm, &rig.cpus);
+    host_kvm_close(&vm->machine.kvm, &rig.cpus);
     qmp_rig_teardown(&base);
 }
 
@@ -107,7 +107,7 @@ static void body_registers(Rig *rig)
     assert_co_prints(rig, "info registers", "\nEIP=00001000 EFL=00000002 [-------] CPL=0 II=0 ");
     assert_co_prints(rig, "info registers", "\nCS =0008 00000000 ffffffff 00c");
     assert_co_prints(rig, "info registers", " DPL=0 CS32 [-RA]\n");
-    vcpus_unpark(rig->base->vm.vcpus);
+    vcpus_unpark(rig->base->vm.machine.vcpus);
     wait_for_count(1000);
     assert_co_prints(rig, "info registers", "\nEAX=12345678 EBX=");
     assert_co_prints(rig, "info registers", " ESP=00005000\n");
@@ -151,7 +151,8 @@ static void body_many(Rig *rig)
         qmp_co_execute(&rig->base->vm, NULL, "query-cpus-fast", NULL, &error);
     assert_int_equal(json_object_array_length(list), 3);
     struct json_object *last = json_object_array_get_idx(list, 2);
-    assert_int_equal(qmp_arg_int(last, "thread-id", 0), vcpu_thread_id(rig->base->vm.vcpus, 2));
+    assert_int_equal(qmp_arg_int(last, "thread-id", 0),
+                     vcpu_thread_id(rig->base->vm.machine.vcpus, 2));
     struct json_object *props = qmp_arg_get(last, "props");
     assert_int_equal(qmp_arg_int(props, "core-id", -1), 2);
     assert_int_equal(qmp_arg_int(props, "socket-id", -1), 0);
@@ -199,10 +200,10 @@ static void lint_get(Vcpu *v, void *opaque)
 static coroutine_fn RUNS_IN_MAIN bool nmi_arrives(Rig *rig, unsigned cpu, uint32_t lvt)
 {
     Lint lint = {.lvt = lvt};
-    vcpus_co_call(rig->base->vm.vcpus, cpu, lint_set, &lint);
+    vcpus_co_call(rig->base->vm.machine.vcpus, cpu, lint_set, &lint);
     g_autofree char *out = co_prints(rig, "nmi");
     assert_string_equal(out, "");
-    vcpus_co_call(rig->base->vm.vcpus, cpu, lint_get, &lint);
+    vcpus_co_call(rig->base->vm.machine.vcpus, cpu, lint_get, &lint);
     return lint.pending;
 }
 
@@ -233,7 +234,7 @@ static void body_memsave(Rig *rig)
     g_autofree char *line = g_strdup_printf("memsave 0x1000 18 %s", path);
     g_autofree char *text = NULL;
     gsize size;
-    vcpus_unpark(rig->base->vm.vcpus);
+    vcpus_unpark(rig->base->vm.machine.vcpus);
     assert_co_prints(rig, line, "");
     assert_true(g_file_get_contents(path, &text, &size, NULL));
     assert_int_equal(size, sizeof(code_count));

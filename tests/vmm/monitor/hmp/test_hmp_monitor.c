@@ -171,7 +171,7 @@ static void who_leaves_takes_the_line_along(void **state)
     fake_chardev_event(rig->chardev, CHARDEV_OPENED);
     assert_written(rig, GREETING PROMPT);
     rig_type(rig, "t\r");
-    assert_false(rig->base->vm.quitting);
+    assert_false(rig->base->vm.life.quitting);
 }
 
 static void nobody_gets_the_answer_to_another(void **state)

@@ -16,6 +16,7 @@
 #include "util/opts/json.h"
 #include "util/loop/iothread.h"
 #include "vmm/monitor/qmp/qmp.h"
+#include "vmm/monitor/commands/qmp_events.h"
 
 #define RIG_JSON (JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
 
@@ -43,12 +44,13 @@ static inline int qmp_rig_setup(void **state)
     enter_main();
     vm_config_init(&rig->config);
     vm_init(&rig->vm, &rig->config, aio_context_new("main", NULL));
+    qmp_events_init(&rig->vm);
     fake_run_init(&rig->run);
     run_state_init(&rig->vm.run, rig->vm.ctx, &fake_run_ops, &rig->run);
-    g_ptr_array_add(rig->vm.iothreads, iothread_new("default", 0, NULL));
-    rig->vm.env.default_iothread = iothread_context(rig->vm.iothreads->pdata[0]);
-    rig->vm.env.main_ctx = rig->vm.ctx;
-    rig->vm.drives = g_ptr_array_new();
+    g_ptr_array_add(rig->vm.backends.iothreads, iothread_new("default", 0, NULL));
+    rig->vm.machine.env.default_iothread = iothread_context(rig->vm.backends.iothreads->pdata[0]);
+    rig->vm.machine.env.main_ctx = rig->vm.ctx;
+    rig->vm.backends.drives = g_ptr_array_new();
     rig->vm.built = true;
     rig->events = g_string_new(NULL);
     rig->listener.event = rig_event;
@@ -62,8 +64,8 @@ static inline int qmp_rig_teardown(void **state)
     QmpRig *rig = *state;
     enter_main();
     qmp_event_unlisten(&rig->listener);
-    for (unsigned i = 0; i < rig->vm.iothreads->len; i++) {
-        iothread_free(rig->vm.iothreads->pdata[i]);
+    for (unsigned i = 0; i < rig->vm.backends.iothreads->len; i++) {
+        iothread_free(rig->vm.backends.iothreads->pdata[i]);
     }
     fake_vm_clear(&rig->vm);
     aio_context_free(rig->vm.ctx);

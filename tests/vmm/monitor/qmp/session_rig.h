@@ -16,6 +16,7 @@
 #include "tests/support/fake_vm.h"
 #include "util/loop/sched_point.h"
 #include "vmm/monitor/qmp/qmp_session.h"
+#include "vmm/monitor/commands/qmp_events.h"
 
 #define SECOND_NS INT64_C(1000000000)
 #define CAPABILITIES "{\"execute\": \"qmp_capabilities\"}\n"
@@ -64,7 +65,8 @@ static inline int session_rig_setup(void **state)
     rig->vm.built = true;
     aio_context_set_virtual_time(rig->vm.ctx, SECOND_NS);
     run_state_init(&rig->vm.run, rig->vm.ctx, &fake_run_ops, &rig->run);
-    vm_events_init(&rig->vm);
+    vm_life_init(&rig->vm);
+    qmp_events_init(&rig->vm);
     run_state_request_start(&rig->vm.run);
     session_settle(rig);
     rig->chardev = fake_chardev_new("qmp");

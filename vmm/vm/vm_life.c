@@ -1,82 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What happens to the guest, and what skiff makes of it: power-off, reset, panic, debug-exit,
- * triple fault, failure, time-out, signals. Everything arrives as a message and is decided in main.
- * The exit status table is in vmm/exit_status.h.
- */
 #include <stdatomic.h>
 #include <stdio.h>
 #include "util/job/job.h"
 #include "util/log.h"
 #include "hw/chardev/chardev_set.h"
-#include "vmm/dump/dump.h"
-#include "vmm/process/notify.h"
-#include "vmm/monitor/qmp/qmp.h"
+#include "vmm/board/board.h"
 #include "vmm/vm/vm.h"
-#include "vmm/vm/vm_hotplug.h"
 
 #define VM_QUIT_BOUND_NS (INT64_C(5) * 1000000000)
 #define VM_PANICKED 1 /* pvpanic's bit for a panic with nothing to follow */
 
-const char *const vm_cause_names[VM_CAUSE_COUNT + 1] = {
-    "none",    "host-error",     "host-qmp-quit", "host-qmp-system-reset", "host-signal",
-    "host-ui", "guest-shutdown", "guest-reset",   "guest-panic",           NULL,
-};
-
-/* ---- telling ---- */
-
-/* SHUTDOWN and RESET. */
-static RUNS_IN_MAIN void vm_tell_cause(const char *event, VmCause cause)
+void vm_set_ending(Vm *vm, const VmEnding *ending)
 {
-    struct json_object *data = json_object_new_object();
-    qmp_put_bool(data, "guest", cause >= VM_CAUSE_GUEST_SHUTDOWN);
-    qmp_put_str(data, "reason", vm_cause_names[cause]);
-    qmp_event_emit(event, data);
+    vm->life.ending = ending;
 }
 
-/* A guest that was kept as it had panicked goes on: with what it had asked for meanwhile. */
-static RUNS_IN_MAIN void vm_release_kept(Vm *vm)
+/* ---- moves of the run state ---- */
+
+static RUNS_IN_MAIN void vm_take_kept_events(Vm *vm)
 {
-    vm->kept_panicked = false;
-    if (vm->kept_events != 0) {
-        atomic_fetch_or(&vm->events, vm->kept_events);
-        vm->kept_events = 0;
-        aio_bh_schedule(&vm->event_bh);
+    vm->life.kept_panicked = false;
+    if (vm->life.kept_events != 0) {
+        atomic_fetch_or(&vm->life.events, vm->life.kept_events);
+        vm->life.kept_events = 0;
+        aio_bh_schedule(&vm->life.event_bh);
     }
 }
 
-/* STOP and RESUME, but not for the stop and start that a reset is made of, nor at the end; once
- * each however often the run state tells. */
-static void vm_tell_run_change(VmListener *l, RunPhase phase, StopReason reason)
+void vm_run_changed(Vm *vm, RunPhase phase, StopReason reason)
 {
-    enter_main();
-    Vm *vm = (Vm *)((char *)l - offsetof(Vm, event_listener));
-    bool running = phase == RUN_RUNNING;
-    if (running) {
-        vm_release_kept(vm);
+    if (phase == RUN_RUNNING) {
+        vm_take_kept_events(vm);
     }
-    if ((!running && phase != RUN_STOPPED) || running == vm->told_running || vm->run.brief ||
-        vm->quitting) {
-        return;
-    }
-    vm->told_running = running;
-    qmp_event_emit(running ? "RESUME" : "STOP", NULL);
+    VM_TELL(vm, run_changed, phase, reason);
 }
 
-static void vm_tell_reset(VmListener *l)
+void vm_was_reset(Vm *vm)
 {
-    enter_main();
-    Vm *vm = (Vm *)((char *)l - offsetof(Vm, event_listener));
-    vm->kept_panicked = false;
-    vm->kept_events = 0;
-    vm_tell_cause("RESET", vm->reset_cause);
-}
-
-static RUNS_IN_MAIN void vm_tell_panic(const char *event, const char *action)
-{
-    struct json_object *data = json_object_new_object();
-    qmp_put_str(data, "action", action);
-    qmp_event_emit(event, data);
+    vm->life.kept_panicked = false;
+    vm->life.kept_events = 0;
+    VM_TELL(vm, reset, vm->life.reset_cause);
 }
 
 /* ---- the end ---- */
@@ -105,20 +68,20 @@ static void vm_quit_run(void *opaque)
 
 void vm_quit_because(Vm *vm, ExitStatus status, VmCause cause)
 {
-    if (vm->quitting) {
+    if (vm->life.quitting) {
         return;
     }
-    vm->quitting = true;
-    vm->exit_status = vm_exec_exit_status(vm, status);
+    vm->life.quitting = true;
+    vm->life.exit_status = vm->life.ending != NULL
+                               ? vm->life.ending->exit_status(vm->life.ending->opaque, status)
+                               : status;
     run_state_leave(&vm->run);
-    vm_tell_cause("SHUTDOWN", cause);
-    notify_stopping();
-    dump_cancel();
+    VM_TELL(vm, ending, cause, true);
     if (!vm->built) { /* no guest has run; what the start-up waits for may never come */
         aio_context_quit(vm->ctx);
         return;
     }
-    aio_timer_arm(&vm->quit_timer, aio_now_ns(vm->ctx) + VM_QUIT_BOUND_NS);
+    aio_timer_arm(&vm->life.quit_timer, aio_now_ns(vm->ctx) + VM_QUIT_BOUND_NS);
     co_start(vm->ctx, vm_quit_run, vm);
 }
 
@@ -131,10 +94,10 @@ static void vm_timeout(void *opaque)
 {
     enter_main();
     Vm *vm = opaque;
-    if (vm->quitting) { /* it has ended in time; only its storage has not */
+    if (vm->life.quitting) { /* it has ended in time; only its storage has not */
         return;
     }
-    vm->show_console = true;
+    vm->life.show_console = true;
     log_error("-timeout: the VM has run for %u s", vm->config->timeout_s);
     vm_quit_because(vm, EXIT_STATUS_TIMEOUT, VM_CAUSE_HOST_ERROR);
 }
@@ -144,7 +107,8 @@ static void vm_timeout(void *opaque)
 /* The guest will do nothing more. */
 static RUNS_IN_MAIN void vm_end(Vm *vm, ExitStatus status, VmCause cause)
 {
-    if (!vm_exec_guest_ended(vm, status, cause)) {
+    const VmEnding *ending = vm->life.ending;
+    if (ending == NULL || !ending->guest_ended(ending->opaque, status, cause)) {
         vm_quit_because(vm, status, cause);
     }
 }
@@ -152,8 +116,8 @@ static RUNS_IN_MAIN void vm_end(Vm *vm, ExitStatus status, VmCause cause)
 /* Where the guest has come to its end: exits or, under -no-shutdown, stops. */
 static RUNS_IN_MAIN void vm_guest_ended(Vm *vm, ExitStatus status, VmCause cause, StopReason reason)
 {
-    if (vm->actions.no_shutdown) {
-        vm_tell_cause("SHUTDOWN", cause);
+    if (vm->life.actions.no_shutdown) {
+        VM_TELL(vm, ending, cause, false);
         run_state_request_stop(&vm->run, reason);
     } else {
         vm_end(vm, status, cause);
@@ -162,11 +126,11 @@ static RUNS_IN_MAIN void vm_guest_ended(Vm *vm, ExitStatus status, VmCause cause
 
 static RUNS_IN_MAIN void vm_reset_or_end(Vm *vm, ExitStatus status_without_reboot, VmCause cause)
 {
-    if (vm->actions.no_reboot || vm->exec != NULL) {
+    if (vm->life.actions.no_reboot || vm->life.ending != NULL) {
         vm_guest_ended(vm, status_without_reboot, cause, STOP_SHUTDOWN);
         return;
     }
-    vm->reset_cause = cause;
+    vm->life.reset_cause = cause;
     run_state_request_reset(&vm->run);
 }
 
@@ -177,32 +141,32 @@ void vm_reset(Vm *vm, VmCause cause)
 
 void vm_power_down(Vm *vm)
 {
-    qmp_event_emit("POWERDOWN", NULL);
-    board_press_power_button(vm);
+    VM_TELL(vm, power_asked);
+    board_press_power_button(&vm->machine);
 }
 
 /* False when the guest goes on, or stops to be looked at. */
 static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
 {
-    int64_t bits = atomic_exchange(&vm->panic_bits, 0);
-    PanicAction action = vm->actions.panic;
+    int64_t bits = atomic_exchange(&vm->life.panic_bits, 0);
+    PanicAction action = vm->life.actions.panic;
     if ((bits & VM_PANICKED) == 0) { /* "crash loaded": the guest's own kdump kernel takes over */
         log_info("the guest reports that it crashed and goes on with its crash kernel");
-        vm_tell_panic("GUEST_CRASHLOADED", "run");
+        VM_TELL(vm, panicked, true, VM_PANIC_RUN);
         return false;
     }
     log_error("the guest has panicked");
-    vm->show_console = !chardev_is_stdio(vm->console);
-    if (action == PANIC_PAUSE || (action == PANIC_SHUTDOWN && vm->actions.no_shutdown)) {
-        vm_tell_panic("GUEST_PANICKED", "pause");
-        vm->kept_panicked = true;
+    vm->life.show_console = !chardev_is_stdio(vm->backends.console);
+    if (action == PANIC_PAUSE || (action == PANIC_SHUTDOWN && vm->life.actions.no_shutdown)) {
+        VM_TELL(vm, panicked, false, VM_PANIC_PAUSE);
+        vm->life.kept_panicked = true;
         run_state_request_stop(&vm->run, STOP_GUEST_PANICKED);
         return false;
     } else if (action == PANIC_NONE) {
-        vm_tell_panic("GUEST_PANICKED", "run");
+        VM_TELL(vm, panicked, false, VM_PANIC_RUN);
         return false;
     } else {
-        vm_tell_panic("GUEST_PANICKED", "poweroff");
+        VM_TELL(vm, panicked, false, VM_PANIC_POWEROFF);
         vm_end(vm, EXIT_STATUS_PANIC, VM_CAUSE_GUEST_PANIC);
     }
     return true;
@@ -231,20 +195,20 @@ static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
         return;
     }
     if (vm_event_take(events, VM_REQUEST_DEBUG_EXIT)) {
-        uint64_t value = (uint64_t)atomic_load(&vm->debug_exit_value);
+        uint64_t value = (uint64_t)atomic_load(&vm->life.debug_exit_value);
         vm_end(vm, (ExitStatus)exit_status_debug_exit(value), VM_CAUSE_GUEST_SHUTDOWN);
         return;
     }
     if (vm_event_take(events, VM_REQUEST_PANIC) && vm_guest_panicked(vm)) {
         return;
     }
-    if (vm->kept_panicked) { /* its last instructions are not to undo what it is kept for */
-        vm->kept_events |= events & GUEST_ENDS;
+    if (vm->life.kept_panicked) { /* its last instructions are not to undo what it is kept for */
+        vm->life.kept_events |= events & GUEST_ENDS;
         return;
     }
     /* Whoever asked for one of these stands still until he gets it. */
     if (vm_event_take(events, EVENT_TRIPLE_FAULT)) {
-        if (!vm->actions.no_reboot) {
+        if (!vm->life.actions.no_reboot) {
             log_warn("triple fault: resetting");
         }
         vm_reset_or_end(vm, EXIT_STATUS_TRIPLE_FAULT, VM_CAUSE_GUEST_RESET);
@@ -259,7 +223,7 @@ static void vm_take_events(void *opaque)
 {
     enter_main();
     Vm *vm = opaque;
-    unsigned events = atomic_exchange(&vm->events, 0);
+    unsigned events = atomic_exchange(&vm->life.events, 0);
     vm_take_guest_events(vm, events);
     if (vm_event_take(events, VM_REQUEST_UNPLUG)) {
         vm_take_ejected(vm);
@@ -272,8 +236,9 @@ static void vm_take_events(void *opaque)
     }
 }
 
-void vm_request(Vm *vm, int request, int64_t detail)
+void vm_request(void *opaque, int request, int64_t detail)
 {
+    Vm *vm = opaque;
     unsigned event = (unsigned)request;
     switch (request) {
     case VCPU_EVENT_TRIPLE_FAULT:
@@ -286,11 +251,11 @@ void vm_request(Vm *vm, int request, int64_t detail)
         event = EVENT_DEBUG;
         break;
     case VM_REQUEST_DEBUG_EXIT:
-        atomic_store(&vm->debug_exit_value, detail);
+        atomic_store(&vm->life.debug_exit_value, detail);
         vcpu_halt_self();
         break;
     case VM_REQUEST_PANIC:
-        atomic_fetch_or(&vm->panic_bits, detail);
+        atomic_fetch_or(&vm->life.panic_bits, detail);
         break;
     case VM_REQUEST_RESET:
     case VM_REQUEST_POWEROFF:
@@ -299,8 +264,8 @@ void vm_request(Vm *vm, int request, int64_t detail)
     default:
         break;
     }
-    atomic_fetch_or(&vm->events, 1u << event);
-    aio_bh_schedule(&vm->event_bh);
+    atomic_fetch_or(&vm->life.events, 1u << event);
+    aio_bh_schedule(&vm->life.event_bh);
 }
 
 void vm_vcpu_event(void *opaque, int event)
@@ -308,19 +273,16 @@ void vm_vcpu_event(void *opaque, int event)
     vm_request(opaque, event, event == VM_REQUEST_PANIC ? VM_PANICKED : 0);
 }
 
-void vm_events_init(Vm *vm)
+void vm_life_init(Vm *vm)
 {
-    vm->actions = (VmActions){.no_reboot = vm->config->no_reboot,
-                              .no_shutdown = vm->config->no_shutdown,
-                              .panic = vm->config->panic};
-    vm_unlisten(vm, &vm->event_listener);
-    vm->event_listener = (VmListener){.run_changed = vm_tell_run_change, .reset = vm_tell_reset};
-    vm_listen(vm, &vm->event_listener);
-    aio_bh_init(&vm->event_bh, vm->ctx, vm_take_events, vm);
-    aio_timer_init(&vm->quit_timer, vm->ctx, vm_quit_overdue, vm);
-    aio_timer_init(&vm->timeout_timer, vm->ctx, vm_timeout, vm);
+    vm->life.actions = (VmActions){.no_reboot = vm->config->no_reboot,
+                                   .no_shutdown = vm->config->no_shutdown,
+                                   .panic = vm->config->panic};
+    aio_bh_init(&vm->life.event_bh, vm->ctx, vm_take_events, vm);
+    aio_timer_init(&vm->life.quit_timer, vm->ctx, vm_quit_overdue, vm);
+    aio_timer_init(&vm->life.timeout_timer, vm->ctx, vm_timeout, vm);
     if (vm->config->timeout_s != 0) {
-        aio_timer_arm(&vm->timeout_timer,
+        aio_timer_arm(&vm->life.timeout_timer,
                       aio_now_ns(vm->ctx) + vm->config->timeout_s * INT64_C(1000000000));
     }
 }

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/machine/machine.h"
+
+#include <string.h>
+
+void machine_init(VmMachine *m, const VmConfig *config, Backends *backends)
+{
+    *m = (VmMachine){.config = config, .backends = backends};
+    m->kvm.fd = m->kvm.vm_fd = -1;
+    m->devices = g_ptr_array_new();
+    m->mmio = address_space_new("memory");
+    m->pio = address_space_new("I/O");
+}
+
+bool machine_choose_memory(VmMachine *m, GError **error)
+{
+    const char *id = m->config->machine_memory;
+    if (id == NULL) {
+        m->memory = memory_backend_new_ram("pc.ram", m->config->ram_size, error);
+        return m->memory != NULL;
+    }
+    MemoryBackend *memory = backends_find_memory(m->backends, id);
+    if (memory == NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
+                    "-machine memory-backend=%s: there is no -object with that id", id);
+        return false;
+    }
+    if (m->config->ram_size_set && memory->size != m->config->ram_size) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-m says %" PRIu64 " MiB, memory backend '%s' has %" PRIu64
+                    " MiB; make them equal, or leave -m off",
+                    m->config->ram_size >> 20, id, memory->size >> 20);
+        return false;
+    }
+    m->memory = memory;
+    return true;
+}
+
+void machine_fill_env(VmMachine *m, AioContext *main_ctx)
+{
+    kvm_fill_machine_ops(&m->ops);
+    m->hw = (Machine){.ops = &m->ops, .opaque = &m->kvm};
+    m->env = (DeviceEnv){
+        .machine = &m->hw,
+        .ram = &m->ram,
+        .mmio = m->mmio,
+        .pio = m->pio,
+        .main_ctx = main_ctx,
+        .default_iothread = backends_default_home(m->backends),
+    };
+}
+
+/* ---- objects that devices use ---- */
+
+/* Whether @dev was configured with iothread @id: every device names it by that property. */
+static bool machine_device_names_iothread(const Device *dev, const char *id)
+{
+    for (const OptSpec *p = dev->type->properties; p != NULL && p->name != NULL; p++) {
+        if (p->type == OPT_STRING && strcmp(p->name, "iothread") == 0) {
+            const char *const *value = (const void *)((const char *)dev + p->offset);
+            return g_strcmp0(*value, id) == 0;
+        }
+    }
+    return false;
+}
+
+static RUNS_IN_MAIN bool machine_uses_object(const VmMachine *m, const char *id)
+{
+    for (unsigned i = 0; i < m->devices->len; i++) {
+        if (machine_device_names_iothread(m->devices->pdata[i], id)) {
+            return true;
+        }
+    }
+    const MemoryBackend *memory = backends_find_memory(m->backends, id);
+    return memory != NULL && memory == m->memory;
+}
+
+bool machine_co_del_object(VmMachine *m, const char *id, GError **error)
+{
+    return machine_uses_object(m, id) ? backends_object_in_use(id, error)
+                                      : backends_co_del_object(m->backends, id, error);
+}

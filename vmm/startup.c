@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/startup.h"
+
+#include "block/drivers.h"
+#include "hw/chardev/chardev_set.h"
+#include "util/loop/worker.h"
+#include "vmm/exec/exec_vm.h"
+#include "vmm/gdb/gdbstub.h"
+#include "vmm/monitor/commands/qmp_events.h"
+#include "vmm/monitor/hmp/hmp.h"
+#include "vmm/monitor/monitors.h"
+#include "vmm/monitor/qmp_tables.h"
+#include "vmm/process/notify.h"
+
+void startup_set_lists(void)
+{
+    block_setup(block_drivers);
+    qmp_setup(qmp_groups);
+}
+
+void startup_init(Vm *vm, const VmConfig *config, AioContext *main_ctx)
+{
+    vm_init(vm, config, main_ctx);
+    qmp_events_init(vm);
+    gdbstub_set_monitor(hmp_co_execute_on);
+    chardev_setup(main_ctx);
+}
+
+/* The host's ends of the VM. */
+static coroutine_fn RUNS_IN_MAIN bool startup_co_make_backends(Vm *vm, GError **error)
+{
+    return backends_co_make_objects(&vm->backends, error) &&
+           machine_choose_memory(&vm->machine, error) && exec_vm_co_open(vm, error) &&
+           backends_co_make_chardevs(&vm->backends, error) && monitors_co_make(vm, error) &&
+           backends_co_open_drives(&vm->backends, error);
+}
+
+static void startup_free_row(void *row)
+{
+    opt_dict_free(row);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool startup_co_make_machine(Vm *vm, GError **error)
+{
+    g_autoptr(GPtrArray) implied = g_ptr_array_new_with_free_func(startup_free_row);
+    backends_add_implied_devices(&vm->backends, implied);
+    exec_vm_add_implied_devices(implied);
+    return vm_co_build(vm, implied, error);
+}
+
+bool startup_co_build(Vm *vm, GError **error)
+{
+    vm->built = worker_pool_start(error) && notify_co_open(vm, error) &&
+                kvm_open(&vm->machine.kvm, error) && startup_co_make_backends(vm, error) &&
+                startup_co_make_machine(vm, error) &&
+                (vm->config->gdb == NULL || gdbstub_co_open(vm, vm->config->gdb, error)) &&
+                monitors_open(vm, error); /* last: commands find the whole machine */
+    return vm->built;
+}

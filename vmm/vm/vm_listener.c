@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vm/vm.h"
+
+const char *const vm_cause_names[VM_CAUSE_COUNT + 1] = {
+    "none",    "host-error",     "host-qmp-quit", "host-qmp-system-reset", "host-signal",
+    "host-ui", "guest-shutdown", "guest-reset",   "guest-panic",           NULL,
+};
+
+void vm_listen(Vm *vm, VmListener *l)
+{
+    l->vm = vm;
+    l->next = vm->listeners;
+    vm->listeners = l;
+}
+
+void vm_unlisten(Vm *vm, VmListener *l)
+{
+    for (VmListener **at = &vm->listeners; *at != NULL; at = &(*at)->next) {
+        if (*at == l) {
+            *at = l->next;
+            return;
+        }
+    }
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Announcements of the VM: what happens to it, for whoever stands above it (QMP, the gdb stub,
+ * -notify, -exec, dumps). The VM knows none of them.
+ *
+ * All callbacks run in main and do not yield. A listener may remove itself from within a callback.
+ */
+#ifndef SKIFF_VMM_VM_VM_LISTENER_H
+#define SKIFF_VMM_VM_VM_LISTENER_H
+
+#include "hw/core/device.h"
+#include "hw/core/run_state.h"
+#include "util/job/job.h"
+
+typedef struct Vm Vm;
+
+/* Why the VM ends or is reset: QEMU's ShutdownCause. Causes from VM_CAUSE_GUEST_SHUTDOWN on are the
+ * guest's doing. */
+typedef enum VmCause {
+    VM_CAUSE_NONE,
+    VM_CAUSE_HOST_ERROR, /* KVM cannot go on; -timeout expired */
+    VM_CAUSE_HOST_QMP_QUIT,
+    VM_CAUSE_HOST_QMP_SYSTEM_RESET,
+    VM_CAUSE_HOST_SIGNAL,
+    VM_CAUSE_HOST_UI,
+    VM_CAUSE_GUEST_SHUTDOWN,
+    VM_CAUSE_GUEST_RESET,
+    VM_CAUSE_GUEST_PANIC,
+    VM_CAUSE_COUNT,
+} VmCause;
+extern const char *const vm_cause_names[VM_CAUSE_COUNT + 1]; /* "none", "host-error", ...; NULL */
+
+/* What is done about a guest that has panicked. */
+typedef enum VmPanicAction {
+    VM_PANIC_RUN,
+    VM_PANIC_PAUSE,
+    VM_PANIC_POWEROFF,
+} VmPanicAction;
+
+/* A failed request of a disk. Strings are borrowed. */
+typedef struct VmIoError {
+    const char *path; /* of the device: "/machine/peripheral/ID/virtio-backend" */
+    const char *node; /* name of the block node */
+    bool is_read;
+    DeviceIoAction action;
+    int error; /* errno value */
+} VmIoError;
+
+/* Members may be NULL. */
+typedef struct VmListener VmListener;
+struct VmListener {
+    /* The run state has moved: RunStateOps.changed. */
+    void (*run_changed)(VmListener *l, RunPhase phase, StopReason reason);
+    /* The machine was reset and has not started again. Under the operation lock. */
+    void (*reset)(VmListener *l, VmCause cause);
+    /* The guest has ended. @leaving: skiff exits; otherwise the VM stops (-no-shutdown). With
+     * @leaving it is called once. */
+    void (*ending)(VmListener *l, VmCause cause, bool leaving);
+    /* @crash_loaded: the guest's own crash kernel takes over. */
+    void (*panicked)(VmListener *l, bool crash_loaded, VmPanicAction action);
+    /* The power button was pressed. */
+    void (*power_asked)(VmListener *l);
+    /* A device has gone. @id may be NULL. */
+    void (*device_deleted)(VmListener *l, const char *id, const char *path);
+    /* A request of a disk has failed. When there are too many to announce, the log has the number
+     * of the others. */
+    void (*io_error)(VmListener *l, const VmIoError *e);
+    /* The guest has opened or closed its side of the virtio-serial port @id. */
+    void (*port_changed)(VmListener *l, const char *id, bool open);
+    /* JobHost.event and JobHost.io_error. */
+    void (*job)(VmListener *l, const Job *job, JobEvent event);
+    void (*job_io_error)(VmListener *l, const Job *job, bool is_read, JobErrorAction action);
+
+    /* set by vm_listen() */
+    Vm *vm;
+    VmListener *next;
+};
+
+/* Adds @l (borrowed) until vm_unlisten(). The newest listener is called first. */
+void vm_listen(Vm *vm, VmListener *l) RUNS_IN_MAIN;
+/* Does nothing if @l does not listen. */
+void vm_unlisten(Vm *vm, VmListener *l) RUNS_IN_MAIN;
+
+/* Calls a member of all listeners of @vm (a Vm *): VM_TELL(vm, reset, cause). */
+#define VM_TELL(vm, member, ...)                                                                   \
+    for (VmListener *l_ = (vm)->listeners, *next_; l_ != NULL; l_ = next_) {                       \
+        next_ = l_->next;                                                                          \
+        if (l_->member != NULL) {                                                                  \
+            l_->member(l_, ##__VA_ARGS__);                                                         \
+        }                                                                                          \
+    }
+
+#endif
