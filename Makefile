@@ -64,6 +64,10 @@ LIB_ASM := $(shell find util vmm -name '*.S' 2>/dev/null | sort)
 # TRACE_EVENTS_DEFINE.
 TRACE_HDR := $(shell find util block hw migration vmm -name trace_events.h 2>/dev/null | sort)
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(LIB_ASM:%.S=$(B)/%.o) $(TRACE_HDR:%.h=$(B)/%.o)
+# One archive for each layer, the highest first: the linker finds no symbol of a layer in a higher
+# one, unless a still higher one needs it too.
+LAYERS := $(foreach layer,vmm migration hw block util,$(if $(filter $(B)/$(layer)/%,$(LIB_OBJ)),$(layer)))
+LIBS := $(LAYERS:%=$(B)/lib%.a)
 MAIN_OBJ := $(B)/vmm/main.o
 TEST_SUPPORT_SRC := $(shell find tests/support -name '*.c' 2>/dev/null | sort)
 TEST_SUPPORT_OBJ := $(TEST_SUPPORT_SRC:%.c=$(B)/%.o)
@@ -81,14 +85,17 @@ all: $(B)/skiff $(if $(filter release,$(V)),build/skiff)
 build/skiff: build/release/skiff
 	@ln -sfn release/skiff $@
 
-$(B)/skiff: $(MAIN_OBJ) $(B)/libskiff.a
+$(B)/skiff: $(MAIN_OBJ) $(LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(MAIN_OBJ) $(B)/libskiff.a $(PKG_LIBS)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(MAIN_OBJ) $(LIBS) $(PKG_LIBS)
 
-$(B)/libskiff.a: $(LIB_OBJ)
-	$(call say,AR,$@)
-	$(Q)rm -f $@
-	$(Q)ar rcs $@ $(LIB_OBJ)
+define layer_archive
+$(B)/lib$(1).a: $(filter $(B)/$(1)/%,$(LIB_OBJ))
+	$$(call say,AR,$$@)
+	$$(Q)rm -f $$@
+	$$(Q)ar rcs $$@ $$^
+endef
+$(foreach layer,$(LAYERS),$(eval $(call layer_archive,$(layer))))
 
 $(B)/%.o: %.c
 	$(call say,CC,$@)
@@ -105,13 +112,13 @@ $(B)/%/trace_events.o: %/trace_events.h
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) -DTRACE_EVENTS_DEFINE -MMD -MP -c -o $@ -x c $<
 
-$(TEST_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(B)/libskiff.a
+$(TEST_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(B)/libskiff.a $(PKG_LIBS) -lcmocka
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(LIBS) $(PKG_LIBS) -lcmocka
 
-$(FUZZ_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(B)/libskiff.a
+$(FUZZ_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(B)/libskiff.a $(PKG_LIBS) -lcmocka
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(LIBS) $(PKG_LIBS) -lcmocka
 
 test-bins: $(TEST_BIN)
 fuzz-bins: $(FUZZ_BIN)
@@ -169,8 +176,8 @@ lint:
 	@$(SUBMAKE) V=test run-lint
 
 # The library first, because sources include generated headers.
-run-lint: $(B)/libskiff.a
-	$(Q)CLANG='$(CLANG)' tests/lint/lint $(B)/libskiff.a $(B)/gen $(PKG_CFLAGS)
+run-lint: $(LIBS)
+	$(Q)CLANG='$(CLANG)' LIBS='$(LIBS)' tests/lint/lint $(B)/gen $(PKG_CFLAGS)
 
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= $(shell date +%s)
