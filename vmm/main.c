@@ -14,6 +14,7 @@
 #include "util/trace.h"
 #include "util/loop/waitgraph.h"
 #include "hw/chardev/chardev_set.h"
+#include "vmm/process/daemon.h"
 #include "vmm/process/notify.h"
 #include "vmm/process/pidfile.h"
 #include "vmm/process/run_with.h"
@@ -31,8 +32,6 @@ typedef struct Main {
     VmConfig config;
     Vm vm;
     int signal_fd;
-    int ready_fd; /* -daemonize: tells the parent; -1 else */
-    int null_fd;  /* -daemonize: opened while there is a /dev; -1 else */
     bool sandbox;
     RunWith run_with;
     char *build_error;
@@ -90,53 +89,6 @@ static coroutine_fn RUNS_IN_MAIN bool main_co_write_pidfile(Main *m, GError **er
     }
     g_propagate_error(error, p.error);
     return false;
-}
-
-/* Forks before there is any thread. The parent stays until the child is up (or is not) and exits
- * with its word. */
-static bool main_daemonize(Main *m, GError **error)
-{
-    int fds[2];
-    if (pipe2(fds, O_CLOEXEC) != 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "-daemonize: %s",
-                    g_strerror(errno));
-        return false;
-    }
-    pid_t pid = fork();
-    if (pid < 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "-daemonize: fork: %s",
-                    g_strerror(errno));
-        return false;
-    }
-    if (pid > 0) {
-        close(fds[1]);
-        uint8_t status = EXIT_STATUS_INTERNAL; /* the child died without a word */
-        ssize_t n = read(fds[0], &status, 1);
-        (void)n;
-        _exit(status);
-    }
-    close(fds[0]);
-    m->ready_fd = fds[1];
-    m->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    setsid();
-    return true;
-}
-
-static void main_tell_parent(Main *m, ExitStatus status)
-{
-    if (m->ready_fd < 0) {
-        return;
-    }
-    if (status == EXIT_STATUS_OK) { /* first: who waited for the parent may look at its output */
-        for (int fd = 0; m->null_fd >= 0 && fd <= 2; fd++) {
-            dup2(m->null_fd, fd);
-        }
-    }
-    uint8_t byte = (uint8_t)status;
-    ssize_t n = write(m->ready_fd, &byte, 1);
-    (void)n;
-    close(m->ready_fd);
-    m->ready_fd = -1;
 }
 
 /* ---- signals: messages like any other ---- */
@@ -204,7 +156,7 @@ static void main_start(void *opaque)
     bool ok = startup_co_build(&m->vm, &error) && main_co_write_pidfile(m, &error) &&
               main_co_confine(m, &error);
     if (ok) {
-        main_tell_parent(m, EXIT_STATUS_OK);
+        daemon_report(EXIT_STATUS_OK);
         co_vm_go_on(&m->vm.run); /* unless a debugger has come meanwhile */
     } else {
         m->build_error = g_strdup(error->message);
@@ -235,7 +187,7 @@ static bool main_prepare(Main *m, GError **error)
         !run_with_parse(&m->run_with, config->run_with, error)) {
         return false;
     }
-    if (config->daemonize && !main_daemonize(m, error)) {
+    if (config->daemonize && !daemon_fork(error)) {
         return false;
     }
     thread_adopt_role(THREAD_MAIN, "main");
@@ -286,12 +238,12 @@ static void main_leave(Main *m, int status)
         main_print_error(m->build_error);
     }
     /* A parent that still waits waits for a VM that never came up, however that ended. */
-    main_tell_parent(m, status == EXIT_STATUS_OK ? EXIT_STATUS_USAGE : status);
+    daemon_report(status == EXIT_STATUS_OK ? EXIT_STATUS_USAGE : status);
     fflush(NULL);
     _exit(status);
 }
 
-static Main the_process = {.ready_fd = -1, .null_fd = -1}; /* skiff-gdb.py knows it by this name */
+static Main the_process; /* skiff-gdb.py knows it by this name */
 
 int main(int argc, char **argv)
 {

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * -daemonize: the process forks before it has threads. The parent stays until the child is up or
+ * has failed, and exits with the status that the child reports.
+ */
+#ifndef SKIFF_VMM_PROCESS_DAEMON_H
+#define SKIFF_VMM_PROCESS_DAEMON_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include "util/loop/thread.h"
+#include "vmm/exit_status.h"
+
+/* Forks; returns in the child, which is the leader of a session of its own. Before there is any
+ * thread. False + error. */
+bool daemon_fork(GError **error) ANY_THREAD;
+/* Reports @status to the parent, once. With EXIT_STATUS_OK the standard descriptors become
+ * /dev/null first. Nothing without daemon_fork(), and in later calls. */
+void daemon_report(ExitStatus status) ANY_THREAD;
+
+#endif
