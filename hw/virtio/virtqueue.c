@@ -233,6 +233,7 @@ static VirtQueueElement *pop_retried(VirtQueue *vq)
     unsigned head = word * 64 + (unsigned)__builtin_ctzll(vq->retry[word]);
     VirtQueueElement *e = element_take(vq, (uint16_t)head);
     if (e) {
+        e->retried = true;
         bit_clear(vq->retry, head);
         vq->retry_count--;
     }
@@ -265,6 +266,7 @@ void *virtqueue_pop(VirtQueue *vq)
     }
     VirtQueueElement *e = element_take(vq, head);
     if (e) {
+        e->retried = false;
         bit_set(vq->busy, head);
         vq->last_avail++;
     }
@@ -274,6 +276,11 @@ void *virtqueue_pop(VirtQueue *vq)
 void virtqueue_unpop(VirtQueue *vq, VirtQueueElement *element)
 {
     element_release(vq, element);
+    if (element->retried) { /* its entry of the available ring was taken before the start */
+        bit_set(vq->retry, element->head);
+        vq->retry_count++;
+        return;
+    }
     bit_clear(vq->busy, element->head);
     vq->last_avail--;
 }

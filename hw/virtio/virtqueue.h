@@ -68,6 +68,7 @@ typedef struct VirtQueueElement {
     uint64_t out_len, in_len; /* bytes */
     uint16_t head;
     uint16_t slot; /* index of the storage */
+    bool retried;  /* it was parked before the start: the available ring does not have it */
 } VirtQueueElement;
 
 typedef struct VirtQueue VirtQueue;
@@ -93,7 +94,7 @@ void *virtqueue_pop(VirtQueue *vq) RUNS_IN_LOOP;
 /* Puts @element into the used ring with @len bytes written to its device-writable part (§2.7.8).
  * The driver sees it after virtqueue_flush() at the latest. */
 void virtqueue_push(VirtQueue *vq, VirtQueueElement *element, uint32_t len) RUNS_IN_LOOP;
-/* Gives back the element popped last, as if it had not been. */
+/* Gives back the element popped last: the next pop returns it again. */
 void virtqueue_unpop(VirtQueue *vq, VirtQueueElement *element) RUNS_IN_LOOP;
 /* Sets @element aside: it is no longer in flight and is popped again after the next start. */
 void virtqueue_park(VirtQueue *vq, VirtQueueElement *element) RUNS_IN_LOOP;
