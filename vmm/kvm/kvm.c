@@ -157,6 +157,7 @@ void kvm_close(Kvm *kvm)
         close(kvm->fd);
     }
     kvm->fd = kvm->vm_fd = -1;
+    kvm_free_routes(kvm);
 }
 
 void kvm_fill_machine_ops(MachineOps *ops)
