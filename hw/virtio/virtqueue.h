@@ -28,7 +28,9 @@
  * Invariants
  *   1. in flight = popped, and neither pushed, unpopped nor parked; never more than `size`.
  *   2. A head that is in flight or parked is not popped again: meeting it is the driver's error.
- *   3. used.idx in guest memory moves only after the entries it covers: in virtqueue_flush(), and
+ *   3. Guest memory that the queue or its device wrote is marked dirty after the write: the used ring
+ *      when it is written, the whole device-writable part of a buffer when it is given back.
+ *   4. used.idx in guest memory moves only after the entries it covers: in virtqueue_flush(), and
  *      now and then in virtqueue_push().
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTQUEUE_H
@@ -69,6 +71,8 @@ typedef struct VirtQueueElement {
     uint16_t head;
     uint16_t slot; /* index of the storage */
     bool retried;  /* it was parked before the start: the available ring does not have it */
+    /* Descriptors of the chain, as read: [first_in, descs) are device-writable. */
+    uint16_t first_in, descs;
 } VirtQueueElement;
 
 typedef struct VirtQueue VirtQueue;
