@@ -31,6 +31,17 @@ struct MsiRoute {
     MsiRoute *next_changed;
 };
 
+#define KVM_MAX_SLOTS 32
+
+/* A range of guest-physical memory that KVM maps. */
+typedef struct KvmSlot {
+    uint64_t gpa, size; /* size 0: not in use */
+    uint8_t *host;
+    const char *name;
+    bool read_only; /* writes exit as MMIO */
+    bool logged;
+} KvmSlot;
+
 typedef struct Kvm {
     int fd;
     int vm_fd;
@@ -39,7 +50,10 @@ typedef struct Kvm {
     unsigned first_msi_gsi; /* GSIs below belong to the irqchip */
     bool has_msi_devid;
     /* BQL */
-    MsiRoute *routes; /* max_routes of them; route n has GSI first_msi_gsi + n */
+    KvmSlot slots[KVM_MAX_SLOTS];
+    bool logging;
+    const GuestRam *ram; /* where KVM's log goes; NULL: kvm_attach_ram_log() was not called */
+    MsiRoute *routes;    /* max_routes of them; route n has GSI first_msi_gsi + n */
     unsigned max_routes;
     MsiRoute *changed_routes;
     struct kvm_irq_routing *table; /* the pins' entries, then those of MSI routes */
@@ -58,6 +72,18 @@ int kvm_check(const Kvm *kvm, int capability) ANY_THREAD;
 /* Fills in the operations that devices use (kvm_irq.c, kvm_doorbell.c); `request` is the run
  * state's and set by it. @ops is the caller's. */
 void kvm_fill_machine_ops(MachineOps *ops) ANY_THREAD;
+
+/* ---- memory slots (kvm_slots.c); BQL held, or before any vCPU runs ---- */
+/* A slot for each block. */
+bool kvm_slots_init(Kvm *kvm, const GuestRam *ram, GError **error) ANY_THREAD;
+/* A slot for @block, whose `name` is borrowed; NULL + error when there is none left, or KVM refuses. */
+KvmSlot *kvm_slot_add(Kvm *kvm, const RamBlock *block, GError **error) ANY_THREAD;
+/* A writable slot is removed or made read-only with the vCPUs parked: what they would write
+ * meanwhile is in no log. On failure the slot is as before. */
+bool kvm_slot_remove(Kvm *kvm, KvmSlot *slot, GError **error) ANY_THREAD;
+bool kvm_slot_set_read_only(Kvm *kvm, KvmSlot *slot, bool read_only, GError **error) ANY_THREAD;
+/* What vCPUs write goes into @ram's dirty memory (guest_ram_log_start()). */
+void kvm_attach_ram_log(Kvm *kvm, GuestRam *ram) ANY_THREAD;
 
 /* Sets the @count routes of the interrupt controllers' own pins (copied) in place of KVM's defaults,
  * and the first GSI that MSIs may have. Called by arch_vm_init(). */
