@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Interrupt lines, MSI messages and doorbells: what hw/ asks of the machine. vmm/kvm_*.c implements
+ * Interrupt lines, MSI messages and doorbells: what hw/ asks of the machine. vmm/kvm/ implements
  * MachineOps with KVM_IRQ_LINE, irqfd and ioeventfd; tests implement it with counters.
  */
 #ifndef SKIFF_HW_CORE_IRQ_H
@@ -19,8 +19,13 @@ typedef struct MsiMessage {
     uint32_t data;
 } MsiMessage;
 
-/* An MSI route of the machine: @event_fd raises @message whenever it is written, from any thread.
- * Opaque. */
+/* An MSI route of the machine: while it is attached, a write to its eventfd raises its message, from
+ * any thread. Opaque.
+ *
+ *   (none) --new--> detached --attach--> attached --detach--> detached --free--> (none)
+ *
+ * A route keeps its place in the machine's table while it is detached, so masking and unmasking a
+ * vector does not change the table. */
 typedef struct MsiRoute MsiRoute;
 
 typedef struct Machine {
@@ -35,13 +40,21 @@ struct MachineOps {
     /* Level of global system interrupt @gsi (ISA IRQs 0-15 and PCI 16-23). Any thread; called with
      * the gate's lock held. */
     void (*set_gsi)(void *opaque, unsigned gsi, bool level);
-    /* A new route that delivers @message when @event_fd is written. What is in the eventfd already
-     * is delivered at once (KVM's irqfd does so), and while a route is there nothing stays in it:
-     * that is what makes masking lose nothing, see pci.h. BQL. NULL + error when out of routes. */
-    MsiRoute *(*msi_route_add)(void *opaque, MsiMessage message, uint32_t device_id, int event_fd,
-                               GError **error);
-    void (*msi_route_update)(void *opaque, MsiRoute *route, MsiMessage message);
-    void (*msi_route_remove)(void *opaque, MsiRoute *route);
+    /* Reserves a route for @event_fd, detached. BQL. NULL + error when the machine has no more. */
+    MsiRoute *(*msi_route_new)(void *opaque, uint32_t device_id, int event_fd, GError **error);
+    /* Detached before. BQL. */
+    void (*msi_route_free)(void *opaque, MsiRoute *route);
+    /* Sets the message. It takes effect at the next msi_routes_commit(). BQL. */
+    void (*msi_route_set)(void *opaque, MsiRoute *route, MsiMessage message);
+    /* One update of the machine's table for all messages set since the last. A message that the
+     * machine refuses is the guest's error: an attached route keeps its old message. BQL. */
+    void (*msi_routes_commit)(void *opaque);
+    /* The route's message has been committed. An event that is in the eventfd already is delivered
+     * once; the eventfd then reads empty until the detach. BQL. False + error when the machine
+     * refused the message or refuses the eventfd. */
+    bool (*msi_route_attach)(void *opaque, MsiRoute *route, GError **error);
+    /* Every event written before is delivered; every later one stays in the eventfd. BQL. */
+    void (*msi_route_detach)(void *opaque, MsiRoute *route);
     /* Delivers once, without a route. Any thread. */
     void (*msi_send)(void *opaque, MsiMessage message);
     /* A write of @size bytes (0: any size) to @address of MMIO (or port I/O) signals @event_fd

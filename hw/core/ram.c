@@ -89,6 +89,7 @@ bool guest_ram_write(const GuestRam *ram, uint64_t gpa, const void *buf, uint64_
         const RamBlock *b = guest_ram_find(ram, gpa);
         uint64_t n = MIN(len, b->size - (gpa - b->gpa));
         memcpy(b->host + (gpa - b->gpa), from, n);
+        guest_ram_mark(ram, gpa, n);
         from += n;
         gpa += n;
         len -= n;

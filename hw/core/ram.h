@@ -5,11 +5,20 @@
  * The set of blocks is built before any vCPU or queue runs and never changes afterwards, so lookups
  * from any thread need no lock. DMA goes to RAM only (R5): an address that is not wholly RAM is the
  * device's error, never an access.
+ *
+ * Dirty memory has one place: a bit for each page of each block, kept while logging is on.
+ *   1. Host code that writes guest RAM marks the bytes after the write (guest_ram_mark()).
+ *   2. What vCPUs write is in the machine's own log; guest_ram_log_sync() merges it.
+ *   3. A page that is read after its bit was taken is either complete or has its bit set again.
+ *   4. Before guest_ram_log_start() returns, the writes of all threads that have not marked are
+ *      visible to the caller; later writes are marked.
+ * tests/support/ram_watch.h write-protects RAM and finds writes that break rule 1.
  */
 #ifndef SKIFF_HW_CORE_RAM_H
 #define SKIFF_HW_CORE_RAM_H
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "util/loop/thread.h"
@@ -22,14 +31,29 @@ typedef struct RamBlock {
     int fd;         /* memfd behind it, or -1 */
     uint64_t fd_offset;
     const char *name;
+    _Atomic uint64_t *dirty; /* a bit for each page; allocated by the first guest_ram_log_start() */
 } RamBlock;
 
 #define GUEST_RAM_MAX_BLOCKS 8
+#define GUEST_RAM_PAGE 4096u
 
-typedef struct GuestRam {
+typedef struct GuestRam GuestRam;
+
+/* The log of what vCPUs write, kept by the machine. Called in main. */
+typedef struct GuestRamLogOps {
+    bool (*start)(void *opaque, GError **error);
+    void (*stop)(void *opaque);
+    /* Marks in @ram what was written since the start or the last call. */
+    bool (*sync)(void *opaque, const GuestRam *ram, GError **error);
+} GuestRamLogOps;
+
+struct GuestRam {
     RamBlock blocks[GUEST_RAM_MAX_BLOCKS]; /* sorted by gpa, not overlapping */
     unsigned count;
-} GuestRam;
+    _Atomic bool logging;
+    const GuestRamLogOps *log_ops; /* NULL: no vCPU writes */
+    void *log_opaque;
+};
 
 /* Adds a mapping the caller owns. Aborts on overlap (a board's bug). Before anything runs. */
 void guest_ram_add(GuestRam *ram, const RamBlock *block) ANY_THREAD;
@@ -39,6 +63,38 @@ void *guest_ram_map(const GuestRam *ram, uint64_t gpa, uint64_t len, bool write)
 /* Copies; false (nothing copied) when not wholly RAM. May span adjacent blocks. */
 bool guest_ram_read(const GuestRam *ram, uint64_t gpa, void *buf, uint64_t len) ANY_THREAD;
 bool guest_ram_write(const GuestRam *ram, uint64_t gpa, const void *buf, uint64_t len) ANY_THREAD;
+/* ---- dirty memory ---- */
+/* Who calls guest_ram_map() to write calls this after the write. [gpa, gpa+len) is RAM, or is ignored
+ * where it is not. Costs a load while logging is off. */
+static inline void guest_ram_mark(const GuestRam *ram, uint64_t gpa, uint64_t len) ANY_THREAD;
+void guest_ram_mark_logged(const GuestRam *ram, uint64_t gpa, uint64_t len) ANY_THREAD;
+/* Marks the pages of @bitmap (bit n: the page at @gpa + n pages) in a range of @pages. */
+void guest_ram_mark_bitmap(const GuestRam *ram, uint64_t gpa, const uint64_t *bitmap,
+                           uint64_t pages) ANY_THREAD;
+/* Starts with no bit set. The VM may run. False + error: the machine cannot log. */
+bool guest_ram_log_start(GuestRam *ram, GError **error) RUNS_IN_MAIN;
+void guest_ram_log_stop(GuestRam *ram) RUNS_IN_MAIN;
+bool guest_ram_log_sync(GuestRam *ram, GError **error) RUNS_IN_MAIN;
+/* Moves the bits of pages [first, first + count) of @block into @bitmap, whose bit 0 is page @first.
+ * @first is a multiple of 64. Returns how many were set. */
+uint64_t guest_ram_log_take(const RamBlock *block, uint64_t first, uint64_t count, uint64_t *bitmap)
+    ANY_THREAD;
+/* Frees the bitmaps. Nothing runs any more. */
+void guest_ram_log_free(GuestRam *ram) ANY_THREAD;
+static inline uint64_t guest_ram_block_pages(const RamBlock *block)
+{
+    return (block->size + GUEST_RAM_PAGE - 1) / GUEST_RAM_PAGE;
+}
+
+static inline void guest_ram_mark(const GuestRam *ram, uint64_t gpa, uint64_t len)
+{
+    /* The write comes before the load. guest_ram_log_start() has a barrier for the processor. */
+    atomic_signal_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&ram->logging, memory_order_acquire)) {
+        guest_ram_mark_logged(ram, gpa, len);
+    }
+}
+
 /* Bytes of RAM (not ROM) below/above 4 GiB. */
 uint64_t guest_ram_below_4g(const GuestRam *ram) ANY_THREAD;
 uint64_t guest_ram_above_4g(const GuestRam *ram) ANY_THREAD;

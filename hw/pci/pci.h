@@ -11,11 +11,14 @@
  * to it, whatever its mask: by pci_msix_raise() or by whoever was given the descriptor (vhost). The
  * eventfd's counter *is* the pending bit:
  *   1. The vector is enabled and unmasked, and the device may master the bus (its message is a
- *      memory write, PCI 3.0 §6.2.2) <=> a MsiRoute is attached. The machine then takes every event
+ *      memory write, PCI 3.0 §6.2.2) <=> its MsiRoute is attached. The machine then takes every event
  *      out of the eventfd at once and delivers it; the counter reads 0, and so does the PBA.
  *   2. Masking, like clearing Bus Master, detaches the route (under the BQL). From then on a raise
- *      stays in the counter, and a PBA read finds it there.
+ *      stays in the counter, and a PBA read finds it there. The route keeps its message and its
+ *      place in the machine's table.
  *   3. Unmasking attaches the route, which delivers what the counter holds: once, as PCI wants.
+ * Every vector has a route from realize on, so a machine that has too few refuses the device and no
+ * vector lacks one later.
  * A raise that runs against a mask or unmask is wholly before or wholly after the attach or detach,
  * because the eventfd's own lock orders them; there is no second word to disagree with it.
  */
@@ -44,9 +47,12 @@ typedef struct PciBar {
 } PciBar;
 
 typedef struct MsixVector {
-    int event_fd;       /* written to raise; non-blocking */
-    MsiRoute *route;    /* BQL; see 1. above */
-    MsiMessage message; /* BQL; what the route delivers */
+    int event_fd;    /* written to raise; non-blocking */
+    MsiRoute *route; /* reserved at realize */
+    /* BQL */
+    bool attached;      /* see 1. above */
+    bool has_message;   /* `message` is the route's */
+    MsiMessage message; /* what the route delivers */
 } MsixVector;
 
 typedef struct Msix {

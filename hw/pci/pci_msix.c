@@ -60,34 +60,60 @@ static bool msix_vector_delivers(const PciDevice *dev, unsigned vector)
            (entry & MSIX_ENTRY_MASKED) == 0 && pci_bus_master(dev) && !pci_device_hidden(dev);
 }
 
-static void msix_vector_update(PciDevice *dev, unsigned vector) BQL_HELD
+static void msix_vector_detach(PciDevice *dev, unsigned vector) BQL_HELD
 {
     const Machine *machine = dev->bus->env->machine;
     MsixVector *v = &dev->msix.vectors[vector];
-    MsiMessage message = msix_message(dev, vector);
-    if (!msix_vector_delivers(dev, vector)) {
-        if (v->route != NULL) {
-            trace_pci_msix_detach(device_label(&dev->base), vector);
-            machine->ops->msi_route_remove(machine->opaque, v->route);
-            v->route = NULL;
-        }
+    if (v->attached) {
+        trace_pci_msix_detach(device_label(&dev->base), vector);
+        machine->ops->msi_route_detach(machine->opaque, v->route);
+        v->attached = false;
+    }
+}
+
+static void msix_vector_attach(PciDevice *dev, unsigned vector) BQL_HELD
+{
+    const Machine *machine = dev->bus->env->machine;
+    MsixVector *v = &dev->msix.vectors[vector];
+    g_autoptr(GError) error = NULL;
+    if (v->attached) {
         return;
     }
-    if (v->route == NULL) {
-        g_autoptr(GError) error = NULL;
-        v->message = message;
-        trace_pci_msix_attach(device_label(&dev->base), vector, message.address, message.data);
-        v->route =
-            machine->ops->msi_route_add(machine->opaque, message, dev->devfn, v->event_fd, &error);
-        if (v->route == NULL) {
-            /* The vector stays pending, as if masked, and is tried again at its next write. */
-            log_limited(&dev->base.log_limit, "%s: MSI-X vector %u cannot be routed: %s",
-                        device_label(&dev->base), vector,
-                        error != NULL ? error->message : "unknown reason");
+    trace_pci_msix_attach(device_label(&dev->base), vector, v->message.address, v->message.data);
+    v->attached = machine->ops->msi_route_attach(machine->opaque, v->route, &error);
+    if (!v->attached) {
+        /* The vector stays pending, as if masked, and is tried again at its next write. */
+        log_limited(&dev->base.log_limit, "%s: MSI-X vector %u cannot be routed: %s",
+                    device_label(&dev->base), vector, error ? error->message : "unknown reason");
+    }
+}
+
+/* Brings the machine's routes of vectors [first, first + count) up to date with table, control and
+ * command registers. All new messages go into one commit. */
+static void msix_vectors_update(PciDevice *dev, unsigned first, unsigned count) BQL_HELD
+{
+    const Machine *machine = dev->bus->env->machine;
+    bool changed = false;
+    for (unsigned i = first; i < first + count; i++) {
+        MsixVector *v = &dev->msix.vectors[i];
+        MsiMessage message = msix_message(dev, i);
+        if (!msix_vector_delivers(dev, i)) {
+            msix_vector_detach(dev, i);
+        } else if (!v->has_message || message.address != v->message.address ||
+                   message.data != v->message.data) {
+            v->message = message;
+            v->has_message = true;
+            machine->ops->msi_route_set(machine->opaque, v->route, message);
+            changed = true;
         }
-    } else if (message.address != v->message.address || message.data != v->message.data) {
-        v->message = message;
-        machine->ops->msi_route_update(machine->opaque, v->route, message);
+    }
+    if (changed) {
+        machine->ops->msi_routes_commit(machine->opaque);
+    }
+    for (unsigned i = first; i < first + count; i++) {
+        if (msix_vector_delivers(dev, i)) {
+            msix_vector_attach(dev, i);
+        }
     }
 }
 
@@ -98,9 +124,7 @@ void msix_update(PciDevice *dev)
     }
     uint32_t control = pci_get(dev, dev->msix.cap + MSIX_CONTROL, 2);
     dev->msix.enabled = (control & MSIX_CONTROL_ENABLE) != 0;
-    for (unsigned i = 0; i < dev->msix.count; i++) {
-        msix_vector_update(dev, i);
-    }
+    msix_vectors_update(dev, 0, dev->msix.count);
 }
 
 bool pci_msix_enabled(const PciDevice *dev)
@@ -126,14 +150,14 @@ void pci_msix_raise(PciDevice *dev, unsigned vector)
 
 /* ---- pending bits ---- */
 
-/* Bits of vectors [first, first+32): an event lies in the eventfd and no route takes it. */
+/* Bits of vectors [first, first+32): an event lies in the eventfd and no route is attached to it. */
 static uint32_t msix_pending_bits(const PciDevice *dev, unsigned first)
 {
     struct pollfd fds[32];
     unsigned vectors[32];
     unsigned count = 0;
     for (unsigned i = first; i < MIN(first + 32, dev->msix.count); i++) {
-        if (dev->msix.vectors[i].route == NULL) {
+        if (!dev->msix.vectors[i].attached) {
             fds[count] = (struct pollfd){.fd = dev->msix.vectors[i].event_fd, .events = POLLIN};
             vectors[count++] = i - first;
         }
@@ -219,7 +243,7 @@ static void msix_write(PciDevice *dev, unsigned offset, uint32_t value) BQL_HELD
         break;
     }
     msix_table_set(dev, offset, value);
-    msix_vector_update(dev, offset / MSIX_TABLE_ENTRY_SIZE);
+    msix_vectors_update(dev, offset / MSIX_TABLE_ENTRY_SIZE, 1);
 }
 
 static MmioResult msix_access(void *opaque, IoAccess *access)
@@ -237,6 +261,51 @@ static MmioResult msix_access(void *opaque, IoAccess *access)
 /* Quadword accesses are allowed too and arrive as two doublewords. PCI 3.0 §6.8.2. */
 static const IoRegionOps msix_ops = {.access = msix_access, .min_size = 4, .max_size = 4};
 
+/* Gives back what the first @count vectors have. */
+static void msix_vectors_free(PciDevice *dev, MsixVector *vectors, unsigned count) BQL_HELD
+{
+    const Machine *machine = dev->bus->env->machine;
+    for (unsigned i = 0; i < count; i++) {
+        if (vectors[i].attached) {
+            machine->ops->msi_route_detach(machine->opaque, vectors[i].route);
+        }
+        machine->ops->msi_route_free(machine->opaque, vectors[i].route);
+        close(vectors[i].event_fd);
+    }
+    g_free(vectors);
+}
+
+static bool msix_vector_init(PciDevice *dev, MsixVector *v, GError **error) BQL_HELD
+{
+    const Machine *machine = dev->bus->env->machine;
+    v->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (v->event_fd < 0) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "no descriptor: %s (ulimit -n)",
+                    g_strerror(errno));
+        return false;
+    }
+    v->route = machine->ops->msi_route_new(machine->opaque, dev->devfn, v->event_fd, error);
+    if (v->route == NULL) {
+        close(v->event_fd);
+    }
+    return v->route != NULL;
+}
+
+/* @count vectors, each with an eventfd and a route; NULL + error when the host has too few. */
+static MsixVector *msix_vectors_new(PciDevice *dev, unsigned count, GError **error) BQL_HELD
+{
+    MsixVector *vectors = g_new0(MsixVector, count);
+    for (unsigned i = 0; i < count; i++) {
+        if (!msix_vector_init(dev, &vectors[i], error)) {
+            g_prefix_error(error, "%s: MSI-X vector %u of %u: ", device_label(&dev->base), i,
+                           count);
+            msix_vectors_free(dev, vectors, i);
+            return NULL;
+        }
+    }
+    return vectors;
+}
+
 bool pci_device_add_msix(PciDevice *dev, unsigned count, unsigned bar, GError **error)
 {
     Msix *msix = &dev->msix;
@@ -246,19 +315,11 @@ bool pci_device_add_msix(PciDevice *dev, unsigned count, unsigned bar, GError **
                     device_label(&dev->base), count, PCI_MSIX_MAX_VECTORS);
         return false;
     }
-    MsixVector *vectors = g_new0(MsixVector, count);
-    for (unsigned i = 0; i < count; i++) {
-        vectors[i].event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        if (vectors[i].event_fd < 0) {
-            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                        "%s: no descriptor for MSI-X vector %u: %s (ulimit -n)",
-                        device_label(&dev->base), i, g_strerror(errno));
-            while (i-- > 0) {
-                close(vectors[i].event_fd);
-            }
-            g_free(vectors);
-            return false;
-        }
+    bql_lock();
+    MsixVector *vectors = msix_vectors_new(dev, count, error);
+    bql_unlock();
+    if (vectors == NULL) {
+        return false;
     }
     msix->vectors = vectors;
     msix->count = count;
@@ -277,15 +338,10 @@ bool pci_device_add_msix(PciDevice *dev, unsigned count, unsigned bar, GError **
 
 void msix_free(PciDevice *dev)
 {
-    const Machine *machine = dev->bus->env->machine;
     Msix *msix = &dev->msix;
-    for (unsigned i = 0; i < msix->count; i++) {
-        if (msix->vectors[i].route != NULL) {
-            machine->ops->msi_route_remove(machine->opaque, msix->vectors[i].route);
-        }
-        close(msix->vectors[i].event_fd);
+    if (msix->count > 0) {
+        msix_vectors_free(dev, msix->vectors, msix->count);
     }
-    g_free(msix->vectors);
     msix->vectors = NULL;
     msix->count = 0;
     msix->enabled = false;

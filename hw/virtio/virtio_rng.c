@@ -29,8 +29,9 @@ typedef struct VirtioRng {
     uint32_t period_ms;
     /* state */
     VirtioRngState state;
-    /* runtime, home loop */
-    uint64_t left; /* bytes of this period */
+    /* runtime, home loop. The quota is the host's: a reset, a stop and a start leave it as it is. */
+    uint64_t left;         /* bytes of this period */
+    int64_t period_end_ns; /* of the loop's clock; valid while left < max_bytes */
     AioTimer period;
 } VirtioRng;
 
@@ -59,12 +60,14 @@ static size_t element_fill(const VirtQueueElement *e, size_t bytes)
 
 static void rng_count(VirtioRng *r, size_t bytes)
 {
-    if (r->left == r->max_bytes && r->max_bytes != UINT64_MAX) { /* the period begins */
-        aio_timer_arm(&r->period, aio_now_ns(r->base.vdev.home) + r->period_ms * 1000000ll);
+    if (r->max_bytes == UINT64_MAX || !bytes) {
+        return;
     }
-    if (r->max_bytes != UINT64_MAX) {
-        r->left -= bytes;
+    if (r->left == r->max_bytes) { /* the period begins */
+        r->period_end_ns = aio_now_ns(r->base.vdev.home) + r->period_ms * 1000000ll;
+        aio_timer_arm(&r->period, r->period_end_ns);
     }
+    r->left -= bytes;
 }
 
 static void rng_handle_queue(VirtioDevice *vdev, unsigned index)
@@ -94,7 +97,14 @@ static void rng_period_over(void *opaque)
 static void rng_started(VirtioDevice *vdev)
 {
     VirtioRng *r = rng_from(vdev);
-    r->left = r->max_bytes;
+    if (r->left == r->max_bytes) {
+        return;
+    }
+    if (aio_now_ns(vdev->home) >= r->period_end_ns) {
+        r->left = r->max_bytes;
+    } else {
+        aio_timer_arm(&r->period, r->period_end_ns);
+    }
 }
 
 static void rng_stopping(VirtioDevice *vdev)
@@ -130,6 +140,7 @@ static bool rng_realize(Device *dev, GError **error)
     vdev->num_queues = 1;
     vdev->queue_size = VIRTIO_RNG_QUEUE_SIZE;
     vdev->features = 0;
+    r->left = r->max_bytes;
     r->base.class_code = PCI_CLASS_OTHERS;
     aio_timer_init(&r->period, vdev->home, rng_period_over, r);
     return virtio_pci_realize(&r->base, error);

@@ -228,6 +228,17 @@ static void serial_started(VirtioDevice *vdev)
     }
 }
 
+static void serial_stopping(VirtioDevice *vdev)
+{
+    VirtioSerial *s = virtio_serial_from(vdev);
+    enter_main();
+    for (unsigned nr = 0; nr < s->max_ports; nr++) {
+        if (s->ports[nr]) {
+            virtio_serial_release_buffer(s->ports[nr]);
+        }
+    }
+}
+
 static void serial_reset(VirtioDevice *vdev)
 {
     assert_bql();
@@ -275,6 +286,7 @@ static const VirtioOps virtio_serial_ops = {
     .set_config = serial_set_config,
     .reset = serial_reset,
     .started = serial_started,
+    .stopping = serial_stopping,
     .handle_queue = serial_handle_queue,
 };
 

@@ -6,7 +6,8 @@
  *
  * The queues are at home in main, where the chardevs are: a byte crosses no thread. What a full
  * chardev does not take stays in the ring, and so does what the guest has no room for in the
- * chardev; nothing is buffered here.
+ * chardev; nothing is buffered here. One receive buffer of each port may be popped ahead of its
+ * input (`receiving`); it is given back before the queues stop or the port goes.
  *
  *   queue 0, 1   receive and transmit of port 0
  *   queue 2, 3   control: device to driver, driver to device (MULTIPORT)
@@ -79,6 +80,7 @@ struct VirtioSerialPort {
     uint32_t nr;
     bool is_console;
     /* runtime, main */
+    VirtQueueElement *receiving; /* receive buffer that is popped and not filled yet, or NULL */
     bool host_open;
     bool told_guest_open; /* what the environment was told of the guest's side */
 };
@@ -111,6 +113,8 @@ bool virtio_serial_guest_open(const VirtioSerial *s, unsigned nr) RUNS_IN_MAIN;
 /* ---- virtio_serial_port.c ---- */
 /* The guest's side is open or not, which may be news to the environment. */
 void virtio_serial_port_tell(VirtioSerialPort *port, bool guest_open) RUNS_IN_MAIN;
+/* Gives an unfilled receive buffer back to the ring. Nothing when none is held. */
+void virtio_serial_release_buffer(VirtioSerialPort *port) RUNS_IN_MAIN;
 /* The transmit queue of port @nr, whether or not there is one. */
 void virtio_serial_transmit(VirtioSerial *s, unsigned nr) RUNS_IN_MAIN;
 /* The guest has made room, or opened its side. */

@@ -69,38 +69,58 @@ void virtio_serial_accept_input(VirtioSerial *s, unsigned nr)
     }
 }
 
-/* The size of the guest's next buffer: what is delivered then fits. */
+/* The buffer that input goes into: the one that is held already, else the next of the ring. NULL:
+ * there is none. */
+static VirtQueueElement *receive_buffer(VirtioSerialPort *port)
+{
+    VirtioDevice *vdev = &port->bus->base.vdev;
+    unsigned rx = virtio_serial_rx(port->nr);
+    if (!port->receiving) {
+        VirtQueueElement *e = virtio_pop(vdev, rx);
+        if (e && !e->in_len) {
+            virtio_fail_request(vdev, rx, e, "nothing device-writable");
+            return NULL;
+        }
+        port->receiving = e;
+    }
+    return port->receiving;
+}
+
+void virtio_serial_release_buffer(VirtioSerialPort *port)
+{
+    VirtQueueElement *e = port->receiving;
+    port->receiving = NULL;
+    if (e) {
+        virtio_unpop(&port->bus->base.vdev, virtio_serial_rx(port->nr), e);
+    }
+}
+
+/* The size of the guest's next buffer. The buffer is held until receive() fills it: a chain that is
+ * read again may have changed. */
 static size_t port_can_receive(void *opaque)
 {
     VirtioSerialPort *port = opaque;
-    VirtioDevice *vdev = &port->bus->base.vdev;
     enter_main();
-    if (!virtio_taking(vdev) || !virtio_serial_guest_open(port->bus, port->nr)) {
+    if (!virtio_taking(&port->bus->base.vdev) || !virtio_serial_guest_open(port->bus, port->nr)) {
         return 0;
     }
-    VirtQueueElement *e = virtio_pop(vdev, virtio_serial_rx(port->nr));
-    if (!e) {
-        return 0;
-    }
-    size_t room = e->in_len;
-    if (!room) {
-        virtio_fail_request(vdev, virtio_serial_rx(port->nr), e, "nothing device-writable");
-        return 0;
-    }
-    virtio_unpop(vdev, virtio_serial_rx(port->nr), e);
-    return room;
+    const VirtQueueElement *e = receive_buffer(port);
+    return e ? e->in_len : 0;
 }
 
+/* Each buffer takes at least one byte, so @size bounds the loop. Input that finds no buffer is lost:
+ * the device was stopped or reset after port_can_receive(). */
 static void port_receive(void *opaque, const uint8_t *data, size_t size)
 {
     VirtioSerialPort *port = opaque;
     VirtioDevice *vdev = &port->bus->base.vdev;
     enter_main();
     while (size) {
-        VirtQueueElement *e = virtio_pop(vdev, virtio_serial_rx(port->nr));
+        VirtQueueElement *e = receive_buffer(port);
         if (!e) {
-            return; /* the guest took its buffers back since it was asked: lost on the wire */
+            return;
         }
+        port->receiving = NULL;
         size_t n = iov_copy_from_buf(e->in, e->in_num, 0, data, size);
         virtio_complete(vdev, virtio_serial_rx(port->nr), e, (uint32_t)n);
         data += n;
@@ -217,6 +237,7 @@ static void port_unrealize(Device *dev)
     s->ports[port->nr] = NULL; /* first: an emergency write may be on its way to the chardev */
     bql_unlock();
     device_release_chardev(dev, &port->chr);
+    virtio_serial_release_buffer(port);
     virtio_serial_port_changed(s, port->nr);
     virtio_look(&s->base.vdev, virtio_serial_tx(port->nr)); /* what it still holds is dropped */
     virtio_serial_port_tell(port, false);

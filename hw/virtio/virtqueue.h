@@ -28,7 +28,9 @@
  * Invariants
  *   1. in flight = popped, and neither pushed, unpopped nor parked; never more than `size`.
  *   2. A head that is in flight or parked is not popped again: meeting it is the driver's error.
- *   3. used.idx in guest memory moves only after the entries it covers: in virtqueue_flush(), and
+ *   3. Guest memory that the queue or its device wrote is marked dirty after the write: the used ring
+ *      when it is written, the whole device-writable part of a buffer when it is given back.
+ *   4. used.idx in guest memory moves only after the entries it covers: in virtqueue_flush(), and
  *      now and then in virtqueue_push().
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTQUEUE_H
@@ -68,6 +70,9 @@ typedef struct VirtQueueElement {
     uint64_t out_len, in_len; /* bytes */
     uint16_t head;
     uint16_t slot; /* index of the storage */
+    bool retried;  /* it was parked before the start: the available ring does not have it */
+    /* Descriptors of the chain, as read: [first_in, descs) are device-writable. */
+    uint16_t first_in, descs;
 } VirtQueueElement;
 
 typedef struct VirtQueue VirtQueue;
@@ -93,7 +98,7 @@ void *virtqueue_pop(VirtQueue *vq) RUNS_IN_LOOP;
 /* Puts @element into the used ring with @len bytes written to its device-writable part (§2.7.8).
  * The driver sees it after virtqueue_flush() at the latest. */
 void virtqueue_push(VirtQueue *vq, VirtQueueElement *element, uint32_t len) RUNS_IN_LOOP;
-/* Gives back the element popped last, as if it had not been. */
+/* Gives back the element popped last: the next pop returns it again. */
 void virtqueue_unpop(VirtQueue *vq, VirtQueueElement *element) RUNS_IN_LOOP;
 /* Sets @element aside: it is no longer in flight and is popped again after the next start. */
 void virtqueue_park(VirtQueue *vq, VirtQueueElement *element) RUNS_IN_LOOP;

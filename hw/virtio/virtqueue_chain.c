@@ -28,6 +28,7 @@ static VringDesc desc_read(const VringDesc *at)
 typedef struct Chain {
     VirtQueueElement *element;
     struct iovec *iov;      /* max_size of them */
+    VirtQueueSpan *spans;   /* the same */
     unsigned count;         /* used so far */
     const VringDesc *table; /* the ring's, then perhaps an INDIRECT one */
     uint32_t table_size;
@@ -55,6 +56,7 @@ static bool chain_add_buffer(VirtQueue *vq, Chain *chain, const VringDesc *desc)
                        write ? "writable" : "readable", desc->addr, desc->len);
         return false;
     }
+    chain->spans[chain->count] = (VirtQueueSpan){.gpa = desc->addr, .len = desc->len};
     chain->iov[chain->count++] = (struct iovec){.iov_base = host, .iov_len = desc->len};
     uint64_t *total = write ? &e->in_len : &e->out_len;
     unsigned *num = write ? &e->in_num : &e->out_num;
@@ -126,14 +128,21 @@ static bool chain_walk(VirtQueue *vq, Chain *chain, uint32_t index)
 
 bool virtqueue_read_chain(VirtQueue *vq, VirtQueueElement *element)
 {
-    struct iovec *iov = vq->iovs + (size_t)element->slot * vq->max_size;
+    size_t at = (size_t)element->slot * vq->max_size;
+    struct iovec *iov = vq->iovs + at;
     element->out_num = element->in_num = 0;
     element->out_len = element->in_len = 0;
-    Chain chain = {.element = element, .iov = iov, .table = vq->desc, .table_size = vq->setup.size};
+    Chain chain = {.element = element,
+                   .iov = iov,
+                   .spans = vq->spans + at,
+                   .table = vq->desc,
+                   .table_size = vq->setup.size};
     if (!chain_walk(vq, &chain, element->head)) {
         return false;
     }
     element->out = iov;
     element->in = iov + element->out_num;
+    element->first_in = (uint16_t)element->out_num;
+    element->descs = (uint16_t)chain.count;
     return true;
 }

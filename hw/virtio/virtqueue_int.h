@@ -8,13 +8,20 @@
 
 #define HEAD_WORDS (VIRTQUEUE_MAX_SIZE / 64)
 
+/* Where a descriptor's buffer lies, for dirty memory: a device may change its iovecs. */
+typedef struct VirtQueueSpan {
+    uint64_t gpa;
+    uint32_t len;
+} VirtQueueSpan;
+
 struct VirtQueue {
     /* fixed */
     unsigned max_size;
     size_t request_size;
-    uint8_t *requests;   /* max_size of request_size bytes */
-    struct iovec *iovs;  /* max_size of max_size */
-    uint16_t *free_slot; /* stack */
+    uint8_t *requests;    /* max_size of request_size bytes */
+    struct iovec *iovs;   /* max_size of max_size */
+    VirtQueueSpan *spans; /* the same */
+    uint16_t *free_slot;  /* stack */
     unsigned free_count;
 
     /* while started */

@@ -10,7 +10,10 @@
 #define FAKE_START_NS INT64_C(1000000000)
 
 struct MsiRoute {
-    MsiMessage message;
+    MsiMessage message, wanted;
+    bool committed; /* `message` is valid */
+    bool changed;
+    bool attached;
     uint32_t device_id;
     int event_fd;
 };
@@ -33,56 +36,97 @@ static void fake_deliver(FakeMachine *m, MsiMessage message)
     m->delivered_count++;
 }
 
-/* What the kernel does when an eventfd is written, or is attached while written. */
+/* Takes what is in the eventfd and delivers it. */
 static unsigned fake_take_event(FakeMachine *m, const MsiRoute *route)
 {
     uint64_t count;
-    if (read(route->event_fd, &count, sizeof(count)) != sizeof(count)) {
+    if (!route->attached || read(route->event_fd, &count, sizeof(count)) != sizeof(count)) {
         return 0;
     }
     fake_deliver(m, route->message);
     return 1;
 }
 
-static MsiRoute *fake_msi_route_add(void *opaque, MsiMessage message, uint32_t device_id,
-                                    int event_fd, GError **error)
+static MsiRoute *fake_msi_route_new(void *opaque, uint32_t device_id, int event_fd, GError **error)
 {
     FakeMachine *m = opaque;
     assert_bql();
-    if (m->refuse_routes) {
+    if (m->routes->len == m->route_limit) {
         g_set_error_literal(error, OPT_ERROR, OPT_ERROR_VALUE, "no more routes");
         return NULL;
     }
     MsiRoute *route = g_new0(MsiRoute, 1);
-    route->message = message;
     route->device_id = device_id;
     route->event_fd = event_fd;
     pthread_mutex_lock(&m->lock);
     g_ptr_array_add(m->routes, route);
-    fake_take_event(m, route);
     pthread_mutex_unlock(&m->lock);
     return route;
 }
 
-static void fake_msi_route_update(void *opaque, MsiRoute *route, MsiMessage message)
+static void fake_msi_route_free(void *opaque, MsiRoute *route)
 {
     FakeMachine *m = opaque;
     assert_bql();
+    g_assert(!route->attached && !route->changed);
     pthread_mutex_lock(&m->lock);
-    fake_take_event(m, route);
-    route->message = message;
-    pthread_mutex_unlock(&m->lock);
-}
-
-static void fake_msi_route_remove(void *opaque, MsiRoute *route)
-{
-    FakeMachine *m = opaque;
-    assert_bql();
-    pthread_mutex_lock(&m->lock);
-    fake_take_event(m, route);
     g_assert(g_ptr_array_remove(m->routes, route));
     pthread_mutex_unlock(&m->lock);
     g_free(route);
+}
+
+static void fake_msi_route_set(void *opaque, MsiRoute *route, MsiMessage message)
+{
+    assert_bql();
+    route->wanted = message;
+    route->changed = true;
+}
+
+static void fake_msi_routes_commit(void *opaque)
+{
+    FakeMachine *m = opaque;
+    assert_bql();
+    pthread_mutex_lock(&m->lock);
+    m->route_commits++;
+    for (unsigned i = 0; i < m->routes->len; i++) {
+        MsiRoute *route = m->routes->pdata[i];
+        if (route->changed) {
+            fake_take_event(m, route); /* written before the change: the old message */
+            route->message = route->wanted;
+            route->committed = true;
+            route->changed = false;
+        }
+    }
+    pthread_mutex_unlock(&m->lock);
+}
+
+static bool fake_msi_route_attach(void *opaque, MsiRoute *route, GError **error)
+{
+    FakeMachine *m = opaque;
+    assert_bql();
+    g_assert(route->committed && !route->changed && !route->attached);
+    if (m->refuse_attach) {
+        g_set_error_literal(error, OPT_ERROR, OPT_ERROR_VALUE, "refused");
+        return false;
+    }
+    pthread_mutex_lock(&m->lock);
+    route->attached = true;
+    m->attached++;
+    fake_take_event(m, route);
+    pthread_mutex_unlock(&m->lock);
+    return true;
+}
+
+static void fake_msi_route_detach(void *opaque, MsiRoute *route)
+{
+    FakeMachine *m = opaque;
+    assert_bql();
+    pthread_mutex_lock(&m->lock);
+    g_assert(route->attached);
+    fake_take_event(m, route);
+    route->attached = false;
+    m->attached--;
+    pthread_mutex_unlock(&m->lock);
 }
 
 static void fake_msi_send(void *opaque, MsiMessage message)
@@ -136,9 +180,12 @@ static void fake_request(void *opaque, int vm_request, int64_t detail)
 
 static const MachineOps fake_machine_ops = {
     .set_gsi = fake_set_gsi,
-    .msi_route_add = fake_msi_route_add,
-    .msi_route_update = fake_msi_route_update,
-    .msi_route_remove = fake_msi_route_remove,
+    .msi_route_new = fake_msi_route_new,
+    .msi_route_free = fake_msi_route_free,
+    .msi_route_set = fake_msi_route_set,
+    .msi_routes_commit = fake_msi_routes_commit,
+    .msi_route_attach = fake_msi_route_attach,
+    .msi_route_detach = fake_msi_route_detach,
     .msi_send = fake_msi_send,
     .doorbell_add = fake_doorbell_add,
     .doorbell_remove = fake_doorbell_remove,
@@ -154,6 +201,7 @@ FakeMachine *fake_machine_new(void)
     m->machine = (Machine){
         .ops = &fake_machine_ops, .opaque = m, .request = fake_request, .request_opaque = m};
     m->routes = g_ptr_array_new();
+    m->route_limit = FAKE_ROUTE_LIMIT;
     for (unsigned i = 0; i < FAKE_GSI_COUNT; i++) {
         irq_gate_init(&m->gates[i], &m->machine, i);
         m->gate_list[i] = &m->gates[i];

@@ -3,9 +3,10 @@
  * A machine without KVM for device tests: MachineOps that record, RAM, two address spaces, 24
  * gates.
  *
- * The fake irqfd: an event written to a route's descriptor is taken by fake_machine_settle(), which
- * stands for the kernel; it counts the route's message as delivered. Thread-safe where MachineOps
- * are.
+ * The fake irqfd: an event written to an attached route's descriptor is taken by
+ * fake_machine_settle(), which stands for the kernel; it counts the route's message as delivered.
+ * tests/support/msi_contract.h checks these operations and KVM's alike. Thread-safe where
+ * MachineOps are.
  */
 #ifndef SKIFF_TESTS_SUPPORT_FAKE_MACHINE_H
 #define SKIFF_TESTS_SUPPORT_FAKE_MACHINE_H
@@ -15,6 +16,7 @@
 #define FAKE_GSI_COUNT 24
 #define FAKE_RAM_SIZE (16u << 20)
 #define FAKE_LOG_MAX 4096
+#define FAKE_ROUTE_LIMIT 4056 /* as KVM on x86 */
 
 typedef struct FakeDoorbell {
     bool pio, match;
@@ -38,14 +40,17 @@ typedef struct FakeMachine {
     pthread_mutex_t lock;
     bool gsi_level[FAKE_GSI_COUNT];
     unsigned gsi_raised[FAKE_GSI_COUNT]; /* rising edges */
-    GPtrArray *routes;
-    MsiMessage delivered[FAKE_LOG_MAX]; /* MSIs, in the order they arrived */
-    unsigned delivered_count;           /* may exceed FAKE_LOG_MAX: the rest is counted only */
+    GPtrArray *routes;                   /* reserved */
+    unsigned attached;                   /* of them */
+    unsigned route_limit;                /* msi_route_new fails beyond */
+    unsigned route_commits;              /* so far */
+    MsiMessage delivered[FAKE_LOG_MAX];  /* MSIs, in the order they arrived */
+    unsigned delivered_count;            /* may exceed FAKE_LOG_MAX: the rest is counted only */
     FakeDoorbell doorbells[256];
     unsigned doorbell_count;
     FakeRequest requests[64];
     unsigned request_count;
-    bool refuse_routes; /* msi_route_add fails */
+    bool refuse_attach; /* msi_route_attach fails */
 } FakeMachine;
 
 /* The calling thread becomes main (if it has no role yet) and owns env.main_ctx, whose time is

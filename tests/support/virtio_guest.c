@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/support/virtio_guest.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -20,11 +21,42 @@ static AioContext *bench_find_iothread(void *opaque, const char *id)
     return strcmp(id, "io") == 0 ? b->home : NULL;
 }
 
+/* Watched RAM in place of the machine's. */
+static RUNS_IN_MAIN void bench_watch_ram(VirtioBench *b)
+{
+    GuestRam *ram = &b->machine->ram;
+    GError *error = NULL;
+    b->watch = ram_watch_new(FAKE_RAM_SIZE);
+    g_free(ram->blocks[0].host);
+    ram->blocks[0].host = ram_watch_device(b->watch);
+    b->driver_ram = *ram;
+    b->driver_ram.blocks[0].host = ram_watch_driver(b->watch);
+    if (!guest_ram_log_start(ram, &error)) {
+        g_error("%s", error->message);
+    }
+}
+
+static RUNS_IN_MAIN void bench_check_ram(VirtioBench *b)
+{
+    GuestRam *ram = &b->machine->ram;
+    static uint64_t dirty[FAKE_RAM_SIZE / GUEST_RAM_PAGE / 64];
+    guest_ram_log_take(&ram->blocks[0], 0, FAKE_RAM_SIZE / GUEST_RAM_PAGE, dirty);
+    uint64_t page = ram_watch_unmarked(b->watch, dirty);
+    if (page != UINT64_MAX) {
+        g_error("the device wrote at %#" PRIx64 " and did not mark it", page * GUEST_RAM_PAGE);
+    }
+    guest_ram_log_stop(ram);
+    guest_ram_log_free(ram);
+    ram->blocks[0].host = NULL;
+    ram_watch_free(b->watch);
+}
+
 VirtioBench *virtio_bench_new(void)
 {
     VirtioBench *b = g_new0(VirtioBench, 1);
     b->machine = fake_machine_new();
     enter_main();
+    bench_watch_ram(b);
     b->main_ctx = b->machine->env.main_ctx;
     b->iothread = iothread_new("io", 0, NULL);
     g_assert_nonnull(b->iothread);
@@ -59,6 +91,7 @@ void virtio_bench_free(VirtioBench *b)
     bql_unlock();
     pci_bus_free(b->bus);
     iothread_free(b->iothread);
+    bench_check_ram(b);
     fake_machine_free(b->machine);
     g_free(b);
 }
@@ -125,7 +158,7 @@ uint64_t virtio_bench_alloc(VirtioBench *b, uint64_t bytes)
 
 void *virtio_bench_ram(VirtioBench *b, uint64_t gpa, uint64_t bytes)
 {
-    void *host = guest_ram_map(&b->machine->ram, gpa, bytes, true);
+    void *host = guest_ram_map(&b->driver_ram, gpa, bytes, true);
     g_assert_nonnull(host);
     return host;
 }
@@ -423,7 +456,7 @@ void virtio_guest_queue(VirtioGuest *g, VirtioGuestQueue *q, unsigned index, uns
     *q = (VirtioGuestQueue){
         .guest = g, .index = index, .event_idx = g->features & VIRTIO_F_EVENT_IDX};
     uint64_t gpa = virtio_bench_alloc(g->bench, vring_driver_bytes(size));
-    vring_driver_init(&q->ring, &g->bench->machine->ram, gpa, size);
+    vring_driver_init(&q->ring, &g->bench->driver_ram, gpa, size);
     virtio_guest_common_write(g, VIRTIO_COMMON_QUEUE_SIZE, size, 2);
     virtio_guest_common_write(g, VIRTIO_COMMON_QUEUE_VECTOR, vector, 2);
     virtio_guest_common_write(g, VIRTIO_COMMON_QUEUE_DESC, q->ring.desc_gpa, 8);

@@ -4,13 +4,15 @@
  * and also the vCPU; one iothread is real.
  *
  * What the iothread does is waited for until it has nothing to do (virtio_bench_settle()), so a
- * test decides what has happened and sleeps nowhere.
+ * test decides what has happened and sleeps nowhere. Dirty memory is logged all along: what the
+ * device's side writes without marking it fails the test at its end (ram_watch.h).
  */
 #ifndef SKIFF_TESTS_SUPPORT_VIRTIO_GUEST_H
 #define SKIFF_TESTS_SUPPORT_VIRTIO_GUEST_H
 
 #include "hw/virtio/virtio_pci.h"
 #include "tests/support/fake_machine.h"
+#include "tests/support/ram_watch.h"
 #include "tests/support/vring_driver.h"
 #include "util/loop/iothread.h"
 
@@ -21,7 +23,9 @@ typedef struct VirtioBench {
     IoThread *iothread;
     AioContext *main_ctx, *home; /* home: the iothread's */
     PciBus *bus;
-    uint64_t ram_next; /* where the guest's next allocation goes */
+    uint64_t ram_next;   /* where the guest's next allocation goes */
+    RamWatch *watch;     /* the machine's RAM */
+    GuestRam driver_ram; /* the same, as the driver writes it */
 } VirtioBench;
 
 VirtioBench *virtio_bench_new(void);

@@ -25,6 +25,10 @@ void boot_space_init(BootSpace *space, GuestRam *ram)
 
 void boot_space_clear(BootSpace *space)
 {
+    for (unsigned i = 0; i < space->taken->len; i++) { /* loaders write nowhere else */
+        const BootSpan *span = &g_array_index(space->taken, BootSpan, i);
+        guest_ram_mark(space->ram, span->start, span->end - span->start);
+    }
     g_array_free(space->taken, true);
 }
 

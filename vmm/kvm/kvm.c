@@ -109,29 +109,6 @@ int kvm_check(const Kvm *kvm, int capability)
     return MAX(ret, 0);
 }
 
-/* A memory slot for every block. */
-static bool kvm_map_ram(Kvm *kvm, const GuestRam *ram, GError **error)
-{
-    for (unsigned i = 0; i < ram->count; i++) {
-        const RamBlock *b = &ram->blocks[i];
-        struct kvm_userspace_memory_region region = {
-            .slot = i,
-            .flags = b->read_only ? KVM_MEM_READONLY : 0,
-            .guest_phys_addr = b->gpa,
-            .memory_size = b->size,
-            .userspace_addr = (uintptr_t)b->host,
-        };
-        if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) != 0) {
-            int err = errno;
-            g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(err),
-                        "KVM refuses guest memory '%s' (%" PRIu64 " MiB at %#" PRIx64 "): %s",
-                        b->name, b->size >> 20, b->gpa, g_strerror(err));
-            return false;
-        }
-    }
-    return true;
-}
-
 bool kvm_create_vm(Kvm *kvm, const GuestRam *ram, GError **error)
 {
     do { /* a signal during creation is not an error */
@@ -145,7 +122,7 @@ bool kvm_create_vm(Kvm *kvm, const GuestRam *ram, GError **error)
      * kernel, which ends at once unless another grace period is already being waited for. The
      * chips put their registers on KVM's buses and start such a wait (Linux 6.18), so RAM after
      * them would wait for some ticks of the host's clock. */
-    return kvm_map_ram(kvm, ram, error);
+    return kvm_slots_init(kvm, ram, error);
 }
 
 void kvm_close(Kvm *kvm)
@@ -157,6 +134,7 @@ void kvm_close(Kvm *kvm)
         close(kvm->fd);
     }
     kvm->fd = kvm->vm_fd = -1;
+    kvm_free_routes(kvm);
 }
 
 void kvm_fill_machine_ops(MachineOps *ops)

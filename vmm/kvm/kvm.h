@@ -16,16 +16,31 @@
 #include "hw/core/irq.h"
 #include "hw/core/ram.h"
 
-#define KVM_MAX_ROUTES 1024
+/* Pins an architecture may hand to kvm_init_routes(). */
 #define KVM_MAX_FIXED_ROUTES 64
 
 struct MsiRoute {
     uint32_t gsi;
     int event_fd;
-    bool used;
-    MsiMessage message;
     uint32_t device_id;
+    unsigned entry; /* index in the table; 0: not in it (entry 0 is a pin's) */
+    bool used, attached;
+    bool changed; /* `wanted` has not been committed; in Kvm.changed_routes */
+    bool refused; /* KVM refused the last message that was set */
+    MsiMessage wanted, committed;
+    MsiRoute *next_changed;
 };
+
+#define KVM_MAX_SLOTS 32
+
+/* A range of guest-physical memory that KVM maps. */
+typedef struct KvmSlot {
+    uint64_t gpa, size; /* size 0: not in use */
+    uint8_t *host;
+    const char *name;
+    bool read_only; /* writes exit as MMIO */
+    bool logged;
+} KvmSlot;
 
 typedef struct Kvm {
     int fd;
@@ -33,12 +48,17 @@ typedef struct Kvm {
     size_t run_size; /* of the mapping shared with each vCPU */
     unsigned max_vcpus;
     unsigned first_msi_gsi; /* GSIs below belong to the irqchip */
-    struct kvm_irq_routing_entry fixed_routes[KVM_MAX_FIXED_ROUTES]; /* of the irqchip's pins */
-    unsigned fixed_route_count;
     bool has_msi_devid;
     /* BQL */
-    MsiRoute routes[KVM_MAX_ROUTES];
-    unsigned route_high; /* one above the last ever used */
+    KvmSlot slots[KVM_MAX_SLOTS];
+    bool logging;
+    const GuestRam *ram; /* where KVM's log goes; NULL: kvm_attach_ram_log() was not called */
+    MsiRoute *routes;    /* max_routes of them; route n has GSI first_msi_gsi + n */
+    unsigned max_routes;
+    MsiRoute *changed_routes;
+    struct kvm_irq_routing *table; /* the pins' entries, then those of MSI routes */
+    bool table_changed;
+    unsigned table_commits; /* so far */
 } Kvm;
 
 /* Opens /dev/kvm and checks its API. The error says what to do about it (group, module, nesting).
@@ -53,10 +73,24 @@ int kvm_check(const Kvm *kvm, int capability) ANY_THREAD;
  * state's and set by it. @ops is the caller's. */
 void kvm_fill_machine_ops(MachineOps *ops) ANY_THREAD;
 
+/* ---- memory slots (kvm_slots.c); BQL held, or before any vCPU runs ---- */
+/* A slot for each block. */
+bool kvm_slots_init(Kvm *kvm, const GuestRam *ram, GError **error) ANY_THREAD;
+/* A slot for @block, whose `name` is borrowed; NULL + error when there is none left, or KVM refuses. */
+KvmSlot *kvm_slot_add(Kvm *kvm, const RamBlock *block, GError **error) ANY_THREAD;
+/* A writable slot is removed or made read-only with the vCPUs parked: what they would write
+ * meanwhile is in no log. On failure the slot is as before. */
+bool kvm_slot_remove(Kvm *kvm, KvmSlot *slot, GError **error) ANY_THREAD;
+bool kvm_slot_set_read_only(Kvm *kvm, KvmSlot *slot, bool read_only, GError **error) ANY_THREAD;
+/* What vCPUs write goes into @ram's dirty memory (guest_ram_log_start()). */
+void kvm_attach_ram_log(Kvm *kvm, GuestRam *ram) ANY_THREAD;
+
 /* Sets the @count routes of the interrupt controllers' own pins (copied) in place of KVM's defaults,
  * and the first GSI that MSIs may have. Called by arch_vm_init(). */
-bool kvm_init_routes(Kvm *kvm, const struct kvm_irq_routing_entry *fixed, unsigned count,
+bool kvm_init_routes(Kvm *kvm, const struct kvm_irq_routing_entry *pins, unsigned count,
                      unsigned first_msi_gsi, GError **error) ANY_THREAD;
+/* Frees what kvm_init_routes() allocated. All routes are detached or the VM is gone. */
+void kvm_free_routes(Kvm *kvm) ANY_THREAD;
 
 /* For MachineOps, by kvm_fill_machine_ops(): opaque is a Kvm. */
 void kvm_irq_fill_ops(MachineOps *ops) ANY_THREAD;

@@ -45,6 +45,7 @@ static void guest_physical_copy(const GuestRam *ram, uint64_t gpa, uint8_t *to, 
             memcpy(to + done, host, n);
         } else {
             memcpy(host, from + done, n);
+            guest_ram_mark(ram, gpa + done, n);
         }
         done += n;
     }

@@ -12,6 +12,7 @@
 #include <linux/fs.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
+#include <linux/membarrier.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -180,6 +181,8 @@ const SandboxRow sandbox_rows[] = {
     CALL(fdatasync, IOTHREAD | WORKER, "flushes"),
 
     /* ---- files, which workers open, read and write for everybody ---- */
+    WHEN(membarrier, MAIN, "logging of dirty memory starts",
+         IS(0, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, MEMBARRIER_CMD_PRIVATE_EXPEDITED)),
     CALL(openat, MAIN | WORKER, "disks, logs, dumps, character devices that are added"),
     CALL(open, MAIN | WORKER, "the same, by older libraries"),
     CALL(access, MAIN | WORKER, "files"),

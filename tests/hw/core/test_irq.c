@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include "tests/support/fake_machine.h"
+#include "tests/support/msi_contract.h"
 
 static void test_gate_is_the_or_of_its_lines(void **unused)
 {
@@ -70,12 +71,48 @@ static void test_raise_and_acknowledge_cannot_cross(void **unused)
     fake_machine_free(m);
 }
 
+/* ---- the double of MSI routes behaves as KVM's, see tests/vmm/kvm/test_kvm_irq.c ---- */
+
+typedef struct FakeDelivery {
+    FakeMachine *m;
+    unsigned seen[256]; /* by data */
+} FakeDelivery;
+
+static bool fake_delivered(void *context, uint32_t data)
+{
+    FakeDelivery *d = context;
+    fake_machine_settle(d->m);
+    unsigned now = fake_machine_delivered(d->m, data), before = d->seen[data];
+    d->seen[data] = now;
+    return now > before;
+}
+
+static void test_the_double_keeps_the_contract(void **unused)
+{
+    static void (*const checks[])(const MsiContract *) = {
+        msi_contract_pending_event_comes_once, msi_contract_event_is_taken_at_once,
+        msi_contract_detached_event_stays,     msi_contract_new_message_takes_effect,
+        msi_contract_reattach_raises_nothing,  msi_contract_routes_run_out_with_an_error,
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(checks); i++) {
+        FakeDelivery d = {.m = fake_machine_new()};
+        const MsiContract contract = {.ops = d.m->machine.ops,
+                                      .opaque = d.m,
+                                      .delivered = fake_delivered,
+                                      .context = &d,
+                                      .min_routes = 1040};
+        checks[i](&contract);
+        fake_machine_free(d.m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gate_is_the_or_of_its_lines),
         cmocka_unit_test(test_line_without_gate_goes_nowhere),
         cmocka_unit_test(test_raise_and_acknowledge_cannot_cross),
+        cmocka_unit_test(test_the_double_keeps_the_contract),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,7 +116,7 @@ static void test_no_bus_master_holds_all_back(void **unused)
     set_control(0x8000);
     mask(35, false);
     pci_cf8_write(f, SLOT3, COMMAND, MEMORY, 2);
-    assert_int_equal(f->m->routes->len, 0);
+    assert_int_equal(f->m->attached, 0);
     pci_msix_raise(&d->pci, 35);
     mask(35, true);
     mask(35, false);
@@ -140,7 +140,7 @@ static void test_a_new_message_takes_effect(void **unused)
     fake_machine_settle(f->m);
     assert_int_equal(fake_machine_delivered(f->m, 0x41), 1);
     assert_int_equal(fake_machine_delivered(f->m, 0x42), 1);
-    assert_int_equal(f->m->routes->len, 1);
+    assert_int_equal(f->m->attached, 1);
 }
 
 static void test_disabling_detaches_every_route(void **unused)
@@ -149,9 +149,9 @@ static void test_disabling_detaches_every_route(void **unused)
         mask(i, false);
     }
     set_control(0x8000);
-    assert_int_equal(f->m->routes->len, 40);
+    assert_int_equal(f->m->attached, 40);
     set_control(0);
-    assert_int_equal(f->m->routes->len, 0);
+    assert_int_equal(f->m->attached, 0);
 }
 
 static void test_msix_silences_intx(void **unused)
@@ -180,17 +180,60 @@ static void test_reserved_bits_and_pba_are_read_only(void **unused)
     assert_int_equal(pci_cf8_read(f, SLOT3, d->pci.msix.cap + 8u, 4), 0x800 | PCI_DUMMY_MSIX_BAR);
 }
 
-static void test_without_routes_a_vector_stays_pending(void **unused)
+static void test_a_vector_that_cannot_be_attached_stays_pending(void **unused)
 {
     program(2, 0x77);
     set_control(0x8000);
-    f->m->refuse_routes = true;
+    f->m->refuse_attach = true;
     mask(2, false);
     pci_msix_raise(&d->pci, 2);
     assert_int_equal(fake_read(f->m->env.mmio, PBA, 4), 1 << 2);
-    f->m->refuse_routes = false;
+    f->m->refuse_attach = false;
     mask(2, false);
     assert_int_equal(fake_machine_delivered(f->m, 0x77), 1);
+}
+
+static void test_a_machine_short_of_routes_refuses_the_device(void **unused)
+{
+    g_autoptr(GError) error = NULL;
+    unsigned before = f->m->routes->len;
+    f->m->route_limit = before + 39; /* one less than it has vectors */
+    Device *dev = device_new(d->pci.base.type, &f->m->env, NULL);
+    g_autoptr(OptDict) dict = opt_dict_parse("addr=4,vectors=40", NULL, NULL);
+    assert_true(device_set_properties(dev, dict, NULL));
+    assert_false(device_realize(dev, &error));
+    assert_non_null(strstr(error->message, "MSI-X vector 39 of 40: no more routes"));
+    assert_int_equal(f->m->routes->len, before);
+    device_free(dev);
+}
+
+/* A table update costs the machine time under the BQL. */
+static void test_masking_changes_no_route(void **unused)
+{
+    for (unsigned i = 0; i < 40; i++) {
+        program(i, 0x41 + i);
+        mask(i, false);
+    }
+    set_control(0x8000);
+    assert_int_equal(f->m->route_commits, 1); /* for all 40 */
+    for (unsigned i = 0; i < 40; i++) {
+        mask(i, true);
+        mask(i, false);
+    }
+    set_control(0xc000);
+    set_control(0x8000);
+    set_control(0);
+    set_control(0x8000);
+    assert_int_equal(f->m->attached, 40);
+    assert_int_equal(f->m->route_commits, 1);
+    mask(3, true);
+    program(3, 0x99);
+    assert_int_equal(f->m->route_commits, 1);
+    mask(3, false);
+    assert_int_equal(f->m->route_commits, 2);
+    pci_msix_raise(&d->pci, 3);
+    fake_machine_settle(f->m);
+    assert_int_equal(fake_machine_delivered(f->m, 0x99), 1);
 }
 
 static void test_reset_forgets_what_is_pending(void **unused)
@@ -202,7 +245,7 @@ static void test_reset_forgets_what_is_pending(void **unused)
     bql_lock();
     d->pci.base.type->reset(&d->pci.base);
     bql_unlock();
-    assert_int_equal(f->m->routes->len, 0);
+    assert_int_equal(f->m->attached, 0);
     assert_false(pci_msix_enabled(&d->pci));
     pci_cf8_write(f, SLOT3, 0x10 + PCI_DUMMY_MSIX_BAR * 4, (uint32_t)TABLE, 4);
     pci_cf8_write(f, SLOT3, COMMAND, MEMORY | MASTER, 2);
@@ -324,7 +367,9 @@ int main(void)
         TEST(test_disabling_detaches_every_route),
         TEST(test_msix_silences_intx),
         TEST(test_reserved_bits_and_pba_are_read_only),
-        TEST(test_without_routes_a_vector_stays_pending),
+        TEST(test_a_vector_that_cannot_be_attached_stays_pending),
+        TEST(test_a_machine_short_of_routes_refuses_the_device),
+        TEST(test_masking_changes_no_route),
         TEST(test_reset_forgets_what_is_pending),
         TEST(test_pending_vectors_survive_save_and_load),
         TEST(test_a_raise_against_masking_is_delivered_once),

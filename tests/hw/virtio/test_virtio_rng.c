@@ -80,7 +80,46 @@ static void what_waits_for_the_period_stops_nothing(void **state)
     assert_false(virtio_guest_used(&f->queue, &id, &len));
     virtio_bench_stop(f->bench, f->dev); /* returns: nothing is in flight */
     virtio_bench_start(f->bench, f->dev);
+    assert_false(virtio_guest_used(&f->queue, &id, &len)); /* the period goes on */
+    virtio_bench_at_home(f->bench, next_second, f->bench->home);
     assert_true(virtio_guest_used(&f->queue, &id, &len));
+}
+
+static void a_reset_does_not_refill_the_quota(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up_with(f, "max-bytes=16,period=1000");
+    ask(f, 10);
+    assert_true(virtio_guest_used(&f->queue, &id, &len));
+    assert_int_equal(len, 10);
+    virtio_guest_reset(&f->guest);
+    bring_up(f, VIRTIO_NO_VECTOR);
+    ask(f, 10);
+    assert_true(virtio_guest_used(&f->queue, &id, &len));
+    assert_int_equal(len, 6);
+    virtio_bench_reset(f->bench, f->dev);
+    bring_up(f, VIRTIO_NO_VECTOR);
+    ask(f, 10);
+    assert_false(virtio_guest_used(&f->queue, &id, &len));
+    virtio_bench_at_home(f->bench, next_second, f->bench->home);
+    assert_true(virtio_guest_used(&f->queue, &id, &len));
+    assert_int_equal(len, 10);
+}
+
+static void a_period_that_ends_while_stopped_is_over_at_the_start(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up_with(f, "max-bytes=16,period=1000");
+    ask(f, 16);
+    ask(f, 16);
+    assert_true(virtio_guest_used(&f->queue, &id, &len));
+    virtio_bench_stop(f->bench, f->dev);
+    virtio_bench_at_home(f->bench, next_second, f->bench->home);
+    virtio_bench_start(f->bench, f->dev);
+    assert_true(virtio_guest_used(&f->queue, &id, &len));
+    assert_int_equal(len, 16);
 }
 
 int main(void)
@@ -92,6 +131,8 @@ int main(void)
         T(a_buffer_with_nothing_to_fill_needs_a_reset),
         T(the_period_bounds_what_the_guest_gets),
         T(what_waits_for_the_period_stops_nothing),
+        T(a_reset_does_not_refill_the_quota),
+        T(a_period_that_ends_while_stopped_is_over_at_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

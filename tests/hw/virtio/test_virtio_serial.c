@@ -354,6 +354,63 @@ static void a_port_the_guest_has_not_opened_takes_no_input(void **state)
     assert_int_equal(fake_chardev_input(f->port_chr, "x", 1), 1);
 }
 
+/* The driver clears WRITE of a buffer between the question for its room and the delivery. */
+static void a_receive_buffer_is_read_once(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    const Chardev *c = &f->port_chr->base;
+    bring_up(f);
+    VringBuffer b = {f->data, 5, true};
+    uint16_t head = virtio_guest_add(&f->queues[PORT1_RX], &b, 1);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(c->frontend->can_receive(c->frontend_opaque), 5);
+    f->queues[PORT1_RX].ring.desc[head].flags = 0;
+    c->frontend->receive(c->frontend_opaque, (const uint8_t *)"hello", 5);
+    assert_true(virtio_guest_used(&f->queues[PORT1_RX], &id, &len));
+    assert_int_equal(len, 5);
+    assert_memory_equal(virtio_bench_ram(f->bench, f->data, 5), "hello", 5);
+}
+
+/* More than was asked for, into buffers that take nothing. */
+static void input_for_unwritable_buffers_ends(void **state)
+{
+    Fixture *f = *state;
+    const Chardev *c = &f->port_chr->base;
+    bring_up(f);
+    VringBuffer good = {f->data, 2, true}, bad = {f->data, 5, false};
+    virtio_guest_add(&f->queues[PORT1_RX], &good, 1);
+    virtio_guest_add(&f->queues[PORT1_RX], &bad, 1);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(c->frontend->can_receive(c->frontend_opaque), 2);
+    c->frontend->receive(c->frontend_opaque, (const uint8_t *)"hello", 5);
+    virtio_bench_settle(f->bench);
+    assert_true(virtio_guest_status(&f->guest) & VIRTIO_STATUS_NEEDS_RESET);
+}
+
+static void a_held_receive_buffer_is_given_back(void **state)
+{
+    Fixture *f = *state;
+    const Chardev *c = &f->port_chr->base;
+    bring_up(f);
+    VringBuffer b = {f->data, 5, true};
+    virtio_guest_add(&f->queues[PORT1_RX], &b, 1);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(c->frontend->can_receive(c->frontend_opaque), 5);
+    virtio_bench_stop(f->bench, f->dev); /* returns: nothing is in flight */
+    virtio_bench_start(f->bench, f->dev);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(c->frontend->can_receive(c->frontend_opaque), 5);
+    virtio_guest_reset(&f->guest);
+    bring_up(f);
+    virtio_guest_add(&f->queues[PORT1_RX], &b, 1);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(c->frontend->can_receive(c->frontend_opaque), 5);
+    virtio_bench_unplug(f->bench, f->port);
+    f->port = NULL;
+    virtio_bench_stop(f->bench, f->dev);
+}
+
 static void waiting_receive_buffers_do_not_keep_the_loop_busy(void **state)
 {
     Fixture *f = *state;
@@ -443,6 +500,9 @@ int main(void)
         T(with_nobody_listening_the_guest_does_not_hang),
         T(input_comes_as_the_guest_has_room),
         T(a_port_the_guest_has_not_opened_takes_no_input),
+        T(a_receive_buffer_is_read_once),
+        T(input_for_unwritable_buffers_ends),
+        T(a_held_receive_buffer_is_given_back),
         T(waiting_receive_buffers_do_not_keep_the_loop_busy),
         T(without_multiport_there_is_the_console),
         T(an_emergency_write_needs_no_driver),

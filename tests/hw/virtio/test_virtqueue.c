@@ -126,6 +126,33 @@ static void parked_heads_come_first_after_the_next_start(void **state)
     virtqueue_push(b->vq, e, 0);
 }
 
+static void a_retried_head_that_is_unpopped_comes_again(void **state)
+{
+    Bench *b = *state;
+    VirtQueuePosition position, after;
+    VirtQueueSetup setup = vring_driver_setup(&b->driver, false, false);
+    bench_start(b, false, false);
+    uint16_t parked = offer_one(b);
+    virtqueue_park(b->vq, virtqueue_pop(b->vq));
+    virtqueue_stop(b->vq, &position);
+    assert_true(virtqueue_start(b->vq, &b->ram, &setup, &position));
+    uint16_t fresh = offer_one(b);
+    virtqueue_unpop(b->vq, virtqueue_pop(b->vq));
+    VirtQueueElement *e = virtqueue_pop(b->vq);
+    assert_int_equal(e->head, parked);
+    virtqueue_unpop(b->vq, e);
+    virtqueue_stop(b->vq, &after);
+    assert_memory_equal(&position, &after, sizeof(after));
+    assert_true(virtqueue_start(b->vq, &b->ram, &setup, &after));
+    e = virtqueue_pop(b->vq);
+    assert_int_equal(e->head, parked);
+    virtqueue_push(b->vq, e, 0);
+    e = virtqueue_pop(b->vq);
+    assert_int_equal(e->head, fresh);
+    virtqueue_push(b->vq, e, 0);
+    assert_null(virtqueue_pop(b->vq));
+}
+
 /* ---- notification ---- */
 
 static void event_idx_interrupts_once_per_wish_across_the_wrap(void **state)
@@ -198,6 +225,7 @@ int main(void)
         T(the_whole_queue_can_be_in_flight),
         T(an_unpopped_buffer_comes_again),
         T(parked_heads_come_first_after_the_next_start),
+        T(a_retried_head_that_is_unpopped_comes_again),
         T(event_idx_interrupts_once_per_wish_across_the_wrap),
         T(event_idx_asks_for_a_kick_only_when_enabled),
         T(flags_suppress_both_ways_without_event_idx),

@@ -87,7 +87,7 @@ static RUNS_IN_MAIN void one_life(const char *point, void (*what)(void))
     assert_null(device("disk"));
     assert_string_equal(rig->deleted->str, "disk ");
     assert_string_equal(run_state_name(&rig->vm.run), "running");
-    assert_int_equal(rig->bench->machine->routes->len, 0);
+    assert_int_equal(rig->bench->machine->attached, 0);
     assert_int_equal(rig->bench->machine->doorbell_count, 0);
     g_string_truncate(rig->deleted, 0);
 }

@@ -274,6 +274,7 @@ bool board_co_build(VmMachine *m, GError **error)
         !arch_vm_init(&m->kvm, error)) {
         return false;
     }
+    kvm_attach_ram_log(&m->kvm, &m->ram);
     board_add_interrupts(m);
     for (unsigned i = 0; i < G_N_ELEMENTS(board_rows); i++) {
         if (!board_co_add_row(m, &board_rows[i], error)) {

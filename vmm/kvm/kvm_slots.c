@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory slots: which guest-physical ranges KVM maps to host memory, and its log of what vCPUs
+ * write. KVM api.rst §4.8, §4.35.
+ *
+ * A slot is added, changes its flags and is removed while vCPUs run. KVM cannot change whether a
+ * slot is read-only, so such a change removes the slot and adds it again: an access that comes in
+ * between exits as MMIO, waits for the BQL and is dispatched to the device that owns the range.
+ */
+#include <errno.h>
+#include <sys/ioctl.h>
+#include "vmm/kvm/kvm.h"
+
+static bool kvm_slot_ioctl(Kvm *kvm, const KvmSlot *slot, bool present, GError **error)
+{
+    struct kvm_userspace_memory_region region = {
+        .slot = (uint32_t)(slot - kvm->slots),
+        .flags =
+            (slot->read_only ? KVM_MEM_READONLY : 0) | (slot->logged ? KVM_MEM_LOG_DIRTY_PAGES : 0),
+        .guest_phys_addr = slot->gpa,
+        .memory_size = present ? slot->size : 0,
+        .userspace_addr = (uintptr_t)slot->host,
+    };
+    if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) != 0) {
+        int err = errno;
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(err),
+                    "KVM refuses guest memory '%s' (%" PRIu64 " KiB at %#" PRIx64 "): %s",
+                    slot->name, slot->size >> 10, slot->gpa, g_strerror(err));
+        return false;
+    }
+    return true;
+}
+
+KvmSlot *kvm_slot_add(Kvm *kvm, const RamBlock *block, GError **error)
+{
+    for (unsigned i = 0; i < KVM_MAX_SLOTS; i++) {
+        KvmSlot *slot = &kvm->slots[i];
+        if (slot->size != 0) {
+            continue;
+        }
+        *slot = (KvmSlot){.gpa = block->gpa,
+                          .size = block->size,
+                          .host = block->host,
+                          .name = block->name,
+                          .read_only = block->read_only,
+                          .logged = kvm->logging && !block->read_only};
+        if (!kvm_slot_ioctl(kvm, slot, true, error)) {
+            slot->size = 0;
+            return NULL;
+        }
+        return slot;
+    }
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC,
+                "guest memory '%s': all %d memory slots are in use", block->name, KVM_MAX_SLOTS);
+    return NULL;
+}
+
+/* Marks what vCPUs have written in @slot since it was last asked. */
+static bool kvm_slot_sync(Kvm *kvm, const KvmSlot *slot, const GuestRam *ram, GError **error)
+{
+    uint64_t pages = slot->size / GUEST_RAM_PAGE;
+    g_autofree uint64_t *bitmap = g_new0(uint64_t, (pages + 63) / 64);
+    struct kvm_dirty_log log = {.slot = (uint32_t)(slot - kvm->slots), .dirty_bitmap = bitmap};
+    if (ioctl(kvm->vm_fd, KVM_GET_DIRTY_LOG, &log) != 0) {
+        int err = errno;
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(err),
+                    "KVM_GET_DIRTY_LOG of '%s': %s", slot->name, g_strerror(err));
+        return false;
+    }
+    guest_ram_mark_bitmap(ram, slot->gpa, bitmap, pages);
+    return true;
+}
+
+/* A slot that goes takes its part of KVM's log along, so that is merged first. No vCPU may write
+ * between the two: the caller parks them, or the slot is read-only. */
+static bool kvm_slot_take_away(Kvm *kvm, KvmSlot *slot, GError **error)
+{
+    if (slot->logged && kvm->ram != NULL && !kvm_slot_sync(kvm, slot, kvm->ram, error)) {
+        return false;
+    }
+    return kvm_slot_ioctl(kvm, slot, false, error);
+}
+
+bool kvm_slot_remove(Kvm *kvm, KvmSlot *slot, GError **error)
+{
+    g_assert(slot->size != 0);
+    if (!kvm_slot_take_away(kvm, slot, error)) {
+        return false;
+    }
+    slot->size = 0;
+    return true;
+}
+
+bool kvm_slot_set_read_only(Kvm *kvm, KvmSlot *slot, bool read_only, GError **error)
+{
+    KvmSlot old = *slot;
+    g_assert(slot->size != 0);
+    if (slot->read_only == read_only) {
+        return true;
+    }
+    if (!kvm_slot_take_away(kvm, slot, error)) {
+        return false;
+    }
+    slot->read_only = read_only;
+    slot->logged = kvm->logging && !read_only;
+    if (!kvm_slot_ioctl(kvm, slot, true, error)) {
+        *slot = old;
+        if (!kvm_slot_ioctl(kvm, slot, true, NULL)) {
+            slot->size =
+                0; /* KVM refuses what it had a moment ago: the range is MMIO from now on */
+        }
+        return false;
+    }
+    return true;
+}
+
+bool kvm_slots_init(Kvm *kvm, const GuestRam *ram, GError **error)
+{
+    for (unsigned i = 0; i < ram->count; i++) {
+        if (kvm_slot_add(kvm, &ram->blocks[i], error) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- the log ---- */
+
+static bool kvm_slots_set_logging(Kvm *kvm, bool on, GError **error)
+{
+    kvm->logging = on;
+    for (unsigned i = 0; i < KVM_MAX_SLOTS; i++) {
+        KvmSlot *slot = &kvm->slots[i];
+        if (slot->size == 0 || slot->read_only) {
+            continue;
+        }
+        slot->logged = on;
+        if (!kvm_slot_ioctl(kvm, slot, true, error)) {
+            slot->logged = !on;
+            return false;
+        }
+    }
+    return true;
+}
+
+static void kvm_log_stop(void *opaque)
+{
+    Kvm *kvm = opaque;
+    bql_lock();
+    kvm_slots_set_logging(kvm, false, NULL);
+    bql_unlock();
+}
+
+static bool kvm_log_start(void *opaque, GError **error)
+{
+    Kvm *kvm = opaque;
+    bql_lock();
+    bool ok = kvm_slots_set_logging(kvm, true, error);
+    bql_unlock();
+    if (!ok) {
+        kvm_log_stop(kvm);
+    }
+    return ok;
+}
+
+static bool kvm_log_sync(void *opaque, const GuestRam *ram, GError **error)
+{
+    Kvm *kvm = opaque;
+    bool ok = true;
+    bql_lock();
+    for (unsigned i = 0; i < KVM_MAX_SLOTS && ok; i++) {
+        const KvmSlot *slot = &kvm->slots[i];
+        ok = slot->size == 0 || !slot->logged || kvm_slot_sync(kvm, slot, ram, error);
+    }
+    bql_unlock();
+    return ok;
+}
+
+void kvm_attach_ram_log(Kvm *kvm, GuestRam *ram)
+{
+    static const GuestRamLogOps ops = {
+        .start = kvm_log_start, .stop = kvm_log_stop, .sync = kvm_log_sync};
+    kvm->ram = ram;
+    ram->log_ops = &ops;
+    ram->log_opaque = kvm;
+}
