@@ -114,7 +114,8 @@ class Machine:
     def __init__(self, *options, stopped=True, cpus=2, guest="count", words="ms=100"):
         self.work = tempfile.TemporaryDirectory()
         self.path = os.path.join(self.work.name, "gdb")
-        self.log = open(os.path.join(self.work.name, "log"), "w+")
+        # Opened anew to be read: a seek here would move where skiff writes.
+        self.log = open(os.path.join(self.work.name, "log"), "w")
         self.process = subprocess.Popen(
             [SKIFF, "-display", "none", "-serial", f"file:{self.work.name}/console", "-kernel",
              f"build/guests/{guest}.elf", "-append", words, "-smp", str(cpus), "-gdb", f"unix:{self.path}",
@@ -130,8 +131,8 @@ class Machine:
             time.sleep(0.01)
 
     def said(self):
-        self.log.seek(0)
-        return self.log.read()
+        with open(f"{self.work.name}/log", errors="replace") as f:
+            return f.read()
 
     def console(self):
         with open(f"{self.work.name}/console", errors="replace") as f:
@@ -304,11 +305,16 @@ def test_breakpoints_before_paging_leave_memory_alone():
 
 
 def test_there_are_four_debug_registers_and_a_fifth_is_refused_in_words():
+    """Where KVM does not report debug registers, vCPUs step: then there are as many as are wanted."""
     with Machine() as m:
         g = m.gdb()
         for n in range(4):
             g.expect(f"Z1,{ENTRY + n:x},1", "OK")
-        assert g.ask(f"Z1,{ENTRY + 4:x},1").startswith("E.")
+        fifth = g.ask(f"Z1,{ENTRY + 4:x},1")
+        if "hardware breakpoints no" in m.said():
+            assert fifth == "OK", f"stepping has no limit, but a fifth is answered by {fifth!r}"
+        else:
+            assert fifth.startswith("E."), f"a fifth debug register is answered by {fifth!r}"
         g.expect(f"z1,{ENTRY:x},1", "OK")
         g.expect(f"Z1,{ENTRY + 4:x},1", "OK")
         g.expect(f"z1,{ENTRY + 4:x},1", "OK")
