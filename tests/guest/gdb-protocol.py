@@ -174,7 +174,7 @@ def test_it_says_what_it_can_and_nothing_of_what_it_cannot():
     with Machine() as m:
         g = m.gdb()
         said = g.ask("qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+")
-        for feature in ("PacketSize=4000", "QStartNoAckMode+", "qXfer:features:read+", "swbreak+", "hwbreak+"):
+        for feature in ("PacketSize=4000", "QStartNoAckMode+", "qXfer:features:read+", "swbreak+", "hwbreak+", "binary-upload+"):
             assert feature in said.split(";"), said
         for unknown in ("vMustReplyEmpty", "qTStatus", "qOffsets", "!", "vRun;x", "z9,0,0", "", "\xff\xfe"):
             g.expect(unknown, "")
@@ -251,9 +251,29 @@ def test_memory_is_read_and_written_and_holes_are_errors():
         g.expect("m4000000,1", "E14")
         assert g.ask("M4000000,1:00").startswith("E.")
         g.expect("m100000000,1", "E14")  # not an address of this vCPU
-        for bad in ("m", "m0", "m0,", "m0,g", "m,4", "m0,4x", "m0,fffff", "M0,4:0102", "M0,1:0102", "X0,5:abc", "mfffffffffffffffff,1"):
+        for bad in ("m", "m0", "m0,", "m0,g", "m,4", "m0,4x", "x", "x0,", "M0,fffff:00", "M0,4:0102", "M0,1:0102", "X0,5:abc", "mfffffffffffffffff,1"):
             g.expect(bad, "E22")
         g.expect("m200000,0", "")
+
+
+def test_a_read_of_any_size_is_answered_by_what_fits_and_is_mapped():
+    with Machine("-m", "64") as m:
+        g = m.gdb()
+        size = int(re.search("PacketSize=([0-9a-f]+)", g.ask("qSupported"))[1], 16) // 2
+        g.expect("M200000,1ff0:" + "7d" * 0x1ff0, "OK")
+        for physical in "01":
+            g.expect(f"Qqemu.PhyMemMode:{physical}", "OK")
+            for asked in (size - 16, size - 15, size, size + 1, 0xfffff, 0xffffffffffffffff):
+                got = min(asked, size)
+                g.expect(f"m1ff000,{asked:x}", "00" * 0x1000 + "7d" * (got - 0x1000))
+                g.expect(f"x1ff000,{asked:x}", "b" + "\0" * 0x1000 + "}" * (got - 0x1000))
+            g.expect("M3fffffd,3:010203", "OK")  # the last bytes of RAM
+            g.expect("m3fffffd,2000", "010203")
+            g.expect("x3fffffd,2000", "b\x01\x02\x03")
+            assert len(g.ask("m3ffe001,2000")) == 2 * 0x1fff
+            g.expect("m4000000,2000", "E14")
+            g.expect("x4000000,2000", "E14")
+            g.expect("x200000,0", "b")
 
 
 def test_physical_memory_mode_is_spelled_as_qemus():
