@@ -14,15 +14,16 @@
 #include <termios.h>
 #include <unistd.h>
 #include "hw/chardev/chardev_int.h"
+#include "util/owned_path.h"
 
 #define PTY_LOOK_NS (200 * INT64_C(1000000))
 
 typedef struct ChardevPty {
     ChardevStream stream;
-    char *link; /* config: "path" */
-    int master; /* -1: not open */
-    int out;    /* a second number for it: epoll takes each once */
-    bool linked;
+    char *link;     /* config: "path" */
+    int master;     /* -1: not open */
+    int out;        /* a second number for it: epoll takes each once */
+    OwnedPath made; /* the link */
     char name[64];
     AioTimer look;
 } ChardevPty;
@@ -120,7 +121,7 @@ static bool chardev_pty_co_open(ChardevStream *s, GError **error)
                         "can't make the link '%s' to %s: %s", p->link, p->name, g_strerror(errno));
             return false;
         }
-        p->linked = true;
+        owned_path_set(&p->made, p->link); /* else it stays behind */
     }
     s->filename = g_strdup_printf("pty:%s", p->name);
     aio_timer_init(&p->look, s->ctx, chardev_pty_look, p);
@@ -133,15 +134,14 @@ static void chardev_pty_unlink(ChardevStream *s)
 {
     ChardevPty *p = (ChardevPty *)s;
 
-    if (p->linked) {
-        unlink(p->link);
-    }
+    owned_path_unlink(&p->made);
 }
 
 static void chardev_pty_close(ChardevStream *s)
 {
     ChardevPty *p = (ChardevPty *)s;
 
+    owned_path_clear(&p->made);
     if (p->look.fn) {
         aio_timer_disarm(&p->look);
     }
