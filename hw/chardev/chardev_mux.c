@@ -248,11 +248,26 @@ static void mux_writable(void *opaque)
     }
 }
 
+static bool mux_is_answering(void *opaque)
+{
+    const ChardevMux *mux = opaque;
+    bool answering = false;
+
+    for (unsigned i = 0; i < mux->count; i++) {
+        const Chardev *c = &mux->ports[i]->base;
+
+        answering |= c->frontend && c->frontend->is_answering &&
+                     (mux->ports[i]->count > 0 || c->frontend->is_answering(c->frontend_opaque));
+    }
+    return answering;
+}
+
 static const ChardevFrontendOps mux_frontend_ops = {
     .can_receive = mux_can_receive,
     .receive = mux_receive,
     .event = mux_event,
     .writable = mux_writable,
+    .is_answering = mux_is_answering,
 };
 
 /* ---- ports as chardevs ---- */
@@ -275,7 +290,10 @@ static void mux_port_attach(Chardev *c)
 
 static void mux_port_accept_input(Chardev *c)
 {
-    aio_bh_schedule(&((MuxPort *)c)->input_bh);
+    MuxPort *port = (MuxPort *)c;
+
+    aio_bh_schedule(&port->input_bh);
+    chardev_accept_input(&port->mux->stream->base); /* which may wait for the port's answers */
 }
 
 static bool mux_port_connected(const Chardev *c)

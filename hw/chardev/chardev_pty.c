@@ -4,7 +4,8 @@
  *
  * The kernel tells when the other side is closed (POLLHUP) but not when it is opened again, and
  * epoll would report the hangup for ever: so while nobody is there the descriptor is not watched
- * but looked at by a timer.
+ * but looked at by a timer. Who opened, wrote and closed between two looks has left input: that is
+ * read, and its end is the hangup.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +36,7 @@ static void chardev_pty_look(void *opaque)
     struct pollfd fd = {.fd = p->master, .events = POLLIN};
 
     enter_main();
-    if (poll(&fd, 1, 0) < 0 || (fd.revents & POLLHUP)) {
+    if (poll(&fd, 1, 0) < 0 || (fd.revents & (POLLHUP | POLLIN)) == POLLHUP) {
         aio_timer_arm(&p->look, aio_now_ns(s->ctx) + PTY_LOOK_NS);
         return;
     }
@@ -51,6 +52,7 @@ static void chardev_pty_hangup(ChardevStream *s, int error_number)
     enter_main();
     sink_stop(&s->out);
     stream_input_stop(s);
+    tcflush(p->master, TCOFLUSH); /* what the last reader has left is not for the next */
     stream_set_connected(s, false);
     aio_timer_arm(&p->look, aio_now_ns(s->ctx) + PTY_LOOK_NS);
 }
