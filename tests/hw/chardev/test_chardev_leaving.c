@@ -212,6 +212,35 @@ static void ports_of_a_shared_one_answer_too(void **state)
     close(fd);
 }
 
+static void a_port_that_has_input_learns_of_the_end_behind_it(void **state)
+{
+    ChardevFixture *x = *state;
+    Chardev *c = serve(x, ",mux=on");
+    int fd = make_client(x);
+
+    enter_main();
+    x->f->room = 0;
+    chardev_peer_says(fd, "first");
+    STEP_UNTIL(x->ctx, chardev_connected(c));
+    chardev_harness_settle(x->ctx);
+    close(fd);
+    STEP_UNTIL(x->ctx, !chardev_connected(c));
+    fd = make_client(x);
+    chardev_peer_says(fd, "second");
+    chardev_harness_settle(x->ctx);
+    assert_string_equal(x->f->events->str, "O");
+    x->f->room = 5;
+    chardev_accept_input(c);
+    chardev_harness_settle(x->ctx);
+    assert_string_equal(x->f->events->str, "OCO");
+    assert_string_equal(x->f->received->str, "first");
+    x->f->room = 100;
+    chardev_accept_input(c);
+    chardev_harness_settle(x->ctx);
+    assert_string_equal(x->f->received->str, "firstsecond");
+    close(fd);
+}
+
 static void who_writes_to_a_pty_between_two_looks_is_heard(void **state)
 {
     ChardevFixture *x = *state;
@@ -270,6 +299,7 @@ int main(void)
         CHARDEV_TEST(a_client_that_does_not_wait_for_its_answers_is_noticed),
         CHARDEV_TEST(a_client_that_waits_long_for_answers_gives_way_to_the_next),
         CHARDEV_TEST(ports_of_a_shared_one_answer_too),
+        CHARDEV_TEST(a_port_that_has_input_learns_of_the_end_behind_it),
         CHARDEV_TEST(who_writes_to_a_pty_between_two_looks_is_heard),
         CHARDEV_TEST(a_server_without_descriptors_takes_the_client_later),
     };
