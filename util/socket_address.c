@@ -23,6 +23,8 @@ static bool socket_resolve_unix(const SocketAddressOptions *o, SocketAddresses *
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     size_t length = strlen(o->path), skip = o->abstract ? 1 : 0;
+    g_autofree char *absolute = o->abstract ? NULL : g_canonicalize_filename(o->path, NULL);
+    const char *path = o->path;
 
     if (length == 0 || length + 1 > sizeof(un.sun_path)) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
@@ -30,14 +32,17 @@ static bool socket_resolve_unix(const SocketAddressOptions *o, SocketAddresses *
                     length > 40 ? "..." : "", sizeof(un.sun_path) - 1);
         return false;
     }
-    memcpy(un.sun_path + skip, o->path, length);
+    /* A client may connect again when the process has changed its directory. */
+    if (absolute != NULL && strlen(absolute) < sizeof(un.sun_path)) {
+        path = absolute;
+        length = strlen(path);
+    }
+    memcpy(un.sun_path + skip, path, length);
     a->list[0].length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + 1);
     memcpy(&a->list[0].address, &un, sizeof(un));
     a->count = 1;
     a->name = g_strdup_printf("unix:%s%s", o->abstract ? "@" : "", o->path);
-    if (a->server && !o->abstract) {
-        a->unlink_path = g_strdup(o->path);
-    }
+    a->path = o->abstract ? NULL : g_strdup(o->path);
     return true;
 }
 
@@ -134,33 +139,46 @@ bool socket_co_resolve(const SocketAddressOptions *options, bool server, SocketA
 void socket_addresses_clear(SocketAddresses *addresses)
 {
     g_clear_pointer(&addresses->name, g_free);
-    g_clear_pointer(&addresses->unlink_path, g_free);
+    g_clear_pointer(&addresses->path, g_free);
+    owned_path_clear(&addresses->bound);
     addresses->count = 0;
 }
 
 /* ---- listening ---- */
 
-/* Whether the UNIX socket in the way has nobody behind it. */
-static bool socket_is_stale(const SocketAddresses *a)
+/* Whether no process has the UNIX socket at this address open. A datagram socket asks: to connect it
+ * to a socket of another type fails with EPROTOTYPE, which a server that waits for its first client
+ * does not notice; where there is only the name left, with ECONNREFUSED. */
+static bool socket_is_stale(const struct sockaddr *address, socklen_t length)
 {
-    struct stat st;
-    int fd, ret;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool stale;
 
-    if (!a->unlink_path || lstat(a->unlink_path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
-        return false;
-    }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return false;
     }
-    ret = connect(fd, (const struct sockaddr *)&a->list[0].address, a->list[0].length);
-    ret = ret < 0 ? errno : 0;
+    stale = connect(fd, address, length) < 0 && errno == ECONNREFUSED;
     close(fd);
-    return ret == ECONNREFUSED;
+    return stale;
+}
+
+/* Removes the name of a UNIX socket that no process has open. False: there is none, or it has. */
+static bool socket_remove_stale(const SocketAddresses *a, unsigned i)
+{
+    OwnedPath there = {0};
+    struct stat st;
+    bool removed =
+        a->path != NULL && lstat(a->path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+        owned_path_set(&there, a->path) &&
+        socket_is_stale((const struct sockaddr *)&a->list[i].address, a->list[i].length) &&
+        owned_path_unlink(&there);
+
+    owned_path_clear(&there);
+    return removed;
 }
 
 /* Returns the socket or -errno. */
-static int socket_listen_at(const SocketAddresses *a, unsigned i)
+static int socket_listen_at(SocketAddresses *a, unsigned i)
 {
     const struct sockaddr *address = (const struct sockaddr *)&a->list[i].address;
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -173,9 +191,15 @@ static int socket_listen_at(const SocketAddresses *a, unsigned i)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     }
     ret = bind(fd, address, a->list[i].length);
-    if (ret < 0 && errno == EADDRINUSE && socket_is_stale(a)) {
-        unlink(a->unlink_path);
-        ret = bind(fd, address, a->list[i].length);
+    if (ret < 0 && errno == EADDRINUSE) {
+        if (socket_remove_stale(a, i)) {
+            ret = bind(fd, address, a->list[i].length);
+        } else {
+            errno = EADDRINUSE;
+        }
+    }
+    if (ret == 0 && a->path != NULL) {
+        owned_path_set(&a->bound, a->path); /* else it stays behind */
     }
     if (ret < 0 || listen(fd, 1) < 0) {
         ret = -errno;
@@ -197,7 +221,8 @@ int socket_listen(SocketAddresses *addresses, GError **error)
         fd = socket_listen_at(addresses, i);
     }
     if (fd < 0) {
-        g_clear_pointer(&addresses->unlink_path, g_free); /* not ours */
+        owned_path_unlink(&addresses->bound);
+        owned_path_clear(&addresses->bound);
         socket_set_error(error, -fd, "listen on", addresses->name);
         return -1;
     }
@@ -206,9 +231,7 @@ int socket_listen(SocketAddresses *addresses, GError **error)
 
 void socket_unlink(const SocketAddresses *addresses)
 {
-    if (addresses->unlink_path) {
-        unlink(addresses->unlink_path);
-    }
+    owned_path_unlink(&addresses->bound);
 }
 
 char *socket_listen_name(int fd, const SocketAddresses *addresses)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Addresses of socket chardevs: resolving, listening, connecting. Only for vmm/chardev*.c. */
+/* Addresses of socket chardevs: resolving, listening, connecting. For hw/chardev. */
 #ifndef SKIFF_UTIL_SOCKET_ADDRESS_H
 #define SKIFF_UTIL_SOCKET_ADDRESS_H
 
@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 #include "util/loop/coroutine.h"
+#include "util/owned_path.h"
 
 #define SOCKET_ADDRESS_MAX 8
 
@@ -28,8 +29,9 @@ typedef struct SocketAddresses {
     unsigned count;
     int given_fd; /* -1: none */
     bool server;
-    char *name;        /* "tcp:host:port" */
-    char *unlink_path; /* bound by us */
+    char *name;      /* "tcp:host:port" */
+    char *path;      /* of a UNIX socket, as the user has it; NULL: none, or an abstract name */
+    OwnedPath bound; /* the socket that socket_listen() has made */
 } SocketAddresses;
 
 /* An attempt to connect that can be cancelled. Zeroed, but for @ctx. */
@@ -45,9 +47,10 @@ bool socket_co_resolve(const SocketAddressOptions *options, bool server, SocketA
                        GError **error) coroutine_fn RUNS_IN_MAIN;
 void socket_addresses_clear(SocketAddresses *addresses) ANY_THREAD;
 /* A listening socket (not blocking) or -1. A UNIX socket left by a dead process is replaced, one
- * that somebody listens on is not. */
+ * that a process has open is not; its owner notices nothing. */
 int socket_listen(SocketAddresses *addresses, GError **error) RUNS_IN_MAIN;
-/* Removes the UNIX socket that socket_listen() has made. Async-signal-safe. */
+/* Removes the UNIX socket that socket_listen() has made, wherever the process is by now; one that
+ * somebody else has put there stays. Async-signal-safe. */
 void socket_unlink(const SocketAddresses *addresses) ANY_THREAD;
 /* "tcp:127.0.0.1:4444,server=on" of a listening socket. Owned by the caller. */
 char *socket_listen_name(int fd, const SocketAddresses *addresses) RUNS_IN_MAIN;

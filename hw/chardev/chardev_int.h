@@ -93,8 +93,9 @@ typedef struct ChardevBackend {
     void (*unlink)(ChardevStream *s);
     /* Gives back what open took; sinks and input have been stopped. NULL: nothing. */
     void (*close)(ChardevStream *s);
-    /* Input ended, or output failed and was stopped: the peer is gone. @error_number 0 is end of
-     * file. NULL: input stays ended; bytes that could not be written are dropped. */
+    /* Input ended and was stopped, or output failed and was stopped: the peer is gone or leaves.
+     * @error_number 0 is end of file. Called with 0 once more when `ending` was set and the answers
+     * are out. NULL: input stays ended; bytes that could not be written are dropped. */
     void (*hangup)(ChardevStream *s, int error_number);
     /* Reads input; also descriptors that come with it, into `passed_fds`. NULL: read(2). */
     ssize_t (*read)(ChardevStream *s, uint8_t *data, size_t size);
@@ -135,6 +136,7 @@ struct ChardevStream {
 
     _Atomic bool connected;
     bool announce; /* the frontend has not heard of the connection */
+    bool ending;   /* the input has ended; hangup() is due once stream_is_answering() is false */
     int in_fd;     /* -1: no input */
     FdMode in_mode;
     AioHandler *in_handler;
@@ -169,8 +171,11 @@ void stream_set_timestamps(ChardevStream *s, bool on) ANY_THREAD;
 bool stream_timestamps(ChardevStream *s) ANY_THREAD;
 size_t stream_tail(ChardevStream *s, uint8_t *buf, size_t size) ANY_THREAD;
 /* Output has moved on: calls the frontend's `writable` when a write was short and there is room
- * again, and goes on with who waits for all of it. */
+ * again, wakes stream_co_flush() when all is written, and ends what is `ending`. */
 void stream_check_room(ChardevStream *s) RUNS_IN_MAIN;
+/* Whether the peer has output to expect: what the frontend is about to write, or what is not written
+ * out yet. */
+bool stream_is_answering(ChardevStream *s) RUNS_IN_MAIN;
 
 /* ---- chardev_input.c ---- */
 /* Reads @fd from now on, as the frontend has room. The descriptor stays the caller's. */

@@ -22,7 +22,8 @@ typedef struct MuxPort {
     Chardev base;
     ChardevMux *mux;
     char *user;    /* NULL: free */
-    bool announce; /* the frontend has not heard of the connection */
+    bool announce; /* CHARDEV_OPENED is due */
+    bool leaving;  /* CHARDEV_CLOSED is due, behind what is in the queue */
     AioBh input_bh;
     size_t head, count;
     uint8_t queue[MUX_QUEUE_BYTES];
@@ -56,6 +57,18 @@ static void mux_port_push(MuxPort *port, uint8_t byte)
     }
 }
 
+/* What the peer that has left sent is delivered: now its end, and the begin of the next. */
+static RUNS_IN_MAIN void mux_port_finish_leaving(MuxPort *port)
+{
+    port->leaving = false;
+    mux_port_event(port, CHARDEV_CLOSED);
+    if (port->announce) {
+        port->announce = false;
+        mux_port_event(port, CHARDEV_OPENED);
+    }
+    chardev_accept_input(&port->mux->stream->base);
+}
+
 /* Hands on what the frontend has room for. */
 static RUNS_IN_MAIN void mux_port_deliver(MuxPort *port)
 {
@@ -85,6 +98,9 @@ static RUNS_IN_MAIN void mux_port_deliver(MuxPort *port)
         aio_timer_disarm(&mux->stall_timer);
         chardev_accept_input(&mux->stream->base);
     }
+    if (port->leaving && port->count == 0) {
+        mux_port_finish_leaving(port);
+    }
 }
 
 static void mux_port_input_bh(void *opaque)
@@ -92,7 +108,7 @@ static void mux_port_input_bh(void *opaque)
     MuxPort *port = opaque;
 
     enter_main();
-    if (port->announce) {
+    if (port->announce && !port->leaving) {
         port->announce = false;
         mux_port_event(port, CHARDEV_OPENED);
     }
@@ -186,6 +202,9 @@ static size_t mux_can_receive(void *opaque)
     if (mux->count == 0) {
         return 0;
     }
+    if (mux->ports[mux->focus]->leaving) {
+        return 0; /* its queue is the last peer's */
+    }
     room = MUX_QUEUE_BYTES - mux->ports[mux->focus]->count;
     if (room == 0 && mux->stalled) {
         return 1;
@@ -230,8 +249,16 @@ static void mux_event(void *opaque, ChardevEvent event)
     ChardevMux *mux = opaque;
 
     for (unsigned i = 0; i < mux->count; i++) {
-        mux->ports[i]->announce = false;
-        mux_port_event(mux->ports[i], event);
+        MuxPort *port = mux->ports[i];
+        const ChardevFrontendOps *frontend = port->base.frontend;
+
+        /* A monitor's answers depend on who asked; a guest's console goes on with its input. */
+        port->leaving |= event == CHARDEV_CLOSED && port->count > 0 && frontend != NULL &&
+                         frontend->is_answering != NULL;
+        port->announce = port->leaving && event == CHARDEV_OPENED;
+        if (!port->leaving) {
+            mux_port_event(port, event);
+        }
     }
 }
 
@@ -248,11 +275,26 @@ static void mux_writable(void *opaque)
     }
 }
 
+static bool mux_is_answering(void *opaque)
+{
+    const ChardevMux *mux = opaque;
+    bool answering = false;
+
+    for (unsigned i = 0; i < mux->count; i++) {
+        const Chardev *c = &mux->ports[i]->base;
+
+        answering |= c->frontend && c->frontend->is_answering &&
+                     (mux->ports[i]->count > 0 || c->frontend->is_answering(c->frontend_opaque));
+    }
+    return answering;
+}
+
 static const ChardevFrontendOps mux_frontend_ops = {
     .can_receive = mux_can_receive,
     .receive = mux_receive,
     .event = mux_event,
     .writable = mux_writable,
+    .is_answering = mux_is_answering,
 };
 
 /* ---- ports as chardevs ---- */
@@ -268,6 +310,7 @@ static void mux_port_attach(Chardev *c)
 
     enter_main();
     port->announce = c->frontend && chardev_connected(&port->mux->stream->base);
+    port->leaving = false;
     if (c->frontend) {
         aio_bh_schedule(&port->input_bh);
     }
@@ -275,7 +318,10 @@ static void mux_port_attach(Chardev *c)
 
 static void mux_port_accept_input(Chardev *c)
 {
-    aio_bh_schedule(&((MuxPort *)c)->input_bh);
+    MuxPort *port = (MuxPort *)c;
+
+    aio_bh_schedule(&port->input_bh);
+    chardev_accept_input(&port->mux->stream->base); /* which may wait for the port's answers */
 }
 
 static bool mux_port_connected(const Chardev *c)

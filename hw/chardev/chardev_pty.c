@@ -4,7 +4,8 @@
  *
  * The kernel tells when the other side is closed (POLLHUP) but not when it is opened again, and
  * epoll would report the hangup for ever: so while nobody is there the descriptor is not watched
- * but looked at by a timer.
+ * but looked at by a timer. Who opened, wrote and closed between two looks has left input: that is
+ * read, and its end is the hangup.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,15 +15,16 @@
 #include <termios.h>
 #include <unistd.h>
 #include "hw/chardev/chardev_int.h"
+#include "util/owned_path.h"
 
 #define PTY_LOOK_NS (200 * INT64_C(1000000))
 
 typedef struct ChardevPty {
     ChardevStream stream;
-    char *link; /* config: "path" */
-    int master; /* -1: not open */
-    int out;    /* a second number for it: epoll takes each once */
-    bool linked;
+    char *link;     /* config: "path" */
+    int master;     /* -1: not open */
+    int out;        /* a second number for it: epoll takes each once */
+    OwnedPath made; /* the link */
     char name[64];
     AioTimer look;
 } ChardevPty;
@@ -34,7 +36,7 @@ static void chardev_pty_look(void *opaque)
     struct pollfd fd = {.fd = p->master, .events = POLLIN};
 
     enter_main();
-    if (poll(&fd, 1, 0) < 0 || (fd.revents & POLLHUP)) {
+    if (poll(&fd, 1, 0) < 0 || (fd.revents & (POLLHUP | POLLIN)) == POLLHUP) {
         aio_timer_arm(&p->look, aio_now_ns(s->ctx) + PTY_LOOK_NS);
         return;
     }
@@ -50,6 +52,7 @@ static void chardev_pty_hangup(ChardevStream *s, int error_number)
     enter_main();
     sink_stop(&s->out);
     stream_input_stop(s);
+    tcflush(p->master, TCOFLUSH); /* what the last reader has left is not for the next */
     stream_set_connected(s, false);
     aio_timer_arm(&p->look, aio_now_ns(s->ctx) + PTY_LOOK_NS);
 }
@@ -120,7 +123,7 @@ static bool chardev_pty_co_open(ChardevStream *s, GError **error)
                         "can't make the link '%s' to %s: %s", p->link, p->name, g_strerror(errno));
             return false;
         }
-        p->linked = true;
+        owned_path_set(&p->made, p->link); /* else it stays behind */
     }
     s->filename = g_strdup_printf("pty:%s", p->name);
     aio_timer_init(&p->look, s->ctx, chardev_pty_look, p);
@@ -133,15 +136,14 @@ static void chardev_pty_unlink(ChardevStream *s)
 {
     ChardevPty *p = (ChardevPty *)s;
 
-    if (p->linked) {
-        unlink(p->link);
-    }
+    owned_path_unlink(&p->made);
 }
 
 static void chardev_pty_close(ChardevStream *s)
 {
     ChardevPty *p = (ChardevPty *)s;
 
+    owned_path_clear(&p->made);
     if (p->look.fn) {
         aio_timer_disarm(&p->look);
     }

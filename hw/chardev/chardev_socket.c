@@ -5,18 +5,27 @@
  *   server:  LISTENING --client--> CONNECTED --gone--> LISTENING
  *   client:  CONNECTING --ok--> CONNECTED --gone--> WAITING (reconnect=) --timer--> CONNECTING
  *
- * A server's other clients wait in the kernel's backlog until the one that is served has left.
+ *   both:    CONNECTED --end of input, answers due--> LINGERING --answers written--> (as gone)
+ *            CONNECTED --output fails, input unread-> LINGERING --end of input-----> (as gone)
+ *
+ * A server's other clients wait in the kernel's backlog until the one that is served has left. One
+ * that lingers longer than SOCKET_LINGER_NS gives way to the next.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include "util/socket_address.h"
 #include "hw/chardev/chardev_int.h"
+
+#define SOCKET_LINGER_NS (5 * INT64_C(1000000000))
+#define SOCKET_LOOK_NS (200 * INT64_C(1000000))         /* while lingering: is the peer there? */
+#define SOCKET_ACCEPT_AGAIN_NS (100 * INT64_C(1000000)) /* no descriptor, no memory */
 
 typedef struct ChardevSocket {
     ChardevStream stream;
@@ -33,7 +42,8 @@ typedef struct ChardevSocket {
     int listen_fd, fd; /* -1: none */
     int out_fd;        /* a second number for fd: epoll takes each once */
     AioHandler *listen_handler;
-    AioTimer reconnect_timer;
+    AioTimer reconnect_timer, accept_timer, linger_timer;
+    int64_t linger_until_ns; /* then it gives way to the next client */
     bool wait;
     bool waiting; /* somebody waits for the first client */
     CoToken waiter;
@@ -125,14 +135,14 @@ static ssize_t chardev_socket_read(ChardevStream *s, uint8_t *data, size_t size)
     return n;
 }
 
-static void chardev_socket_hangup(ChardevStream *s, int error_number)
-{
-    ChardevSocket *k = (ChardevSocket *)s;
+/* ---- the peer leaves ---- */
 
-    enter_main();
-    if (k->fd < 0) {
-        return;
-    }
+static RUNS_IN_MAIN void chardev_socket_disconnect(ChardevSocket *k)
+{
+    ChardevStream *s = &k->stream;
+
+    aio_timer_disarm(&k->linger_timer);
+    s->ending = false;
     sink_stop(&s->out);
     stream_input_stop(s);
     close(k->out_fd);
@@ -147,7 +157,74 @@ static void chardev_socket_hangup(ChardevStream *s, int error_number)
     stream_set_connected(s, false);
 }
 
+/* Neither reads nor writes any more; TCP does not know before it has sent something. */
+static bool chardev_socket_peer_is_gone(const ChardevSocket *k)
+{
+    struct pollfd p = {.fd = k->fd};
+
+    return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+static bool chardev_socket_has_input(const ChardevSocket *k)
+{
+    uint8_t byte;
+    ssize_t n;
+
+    do {
+        n = recv(k->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    return n > 0;
+}
+
+static void chardev_socket_linger_look(void *opaque)
+{
+    ChardevSocket *k = opaque;
+    int64_t now_ns = aio_now_ns(k->stream.ctx);
+
+    enter_main();
+    if (k->stream.ending && chardev_socket_peer_is_gone(k)) {
+        chardev_socket_disconnect(k);
+        return;
+    }
+    if (k->listen_handler && now_ns >= k->linger_until_ns) {
+        aio_handler_watch(k->listen_handler, true, false);
+    }
+    aio_timer_arm(&k->linger_timer, now_ns + SOCKET_LOOK_NS);
+}
+
+/* What the peer sent before it left counts: it is read to its end, and a peer that has ended only
+ * its own side of the connection gets the answers. */
+static void chardev_socket_hangup(ChardevStream *s, int error_number)
+{
+    ChardevSocket *k = (ChardevSocket *)s;
+    bool unread, answering;
+
+    enter_main();
+    if (k->fd < 0) {
+        return;
+    }
+    unread = error_number != 0 && s->in_fd >= 0 && chardev_socket_has_input(k);
+    answering = error_number == 0 && stream_is_answering(s) && !chardev_socket_peer_is_gone(k);
+    if (!unread && !answering) {
+        chardev_socket_disconnect(k);
+        return;
+    }
+    s->ending = answering;
+    k->linger_until_ns = aio_now_ns(s->ctx) + SOCKET_LINGER_NS;
+    aio_timer_arm(&k->linger_timer, aio_now_ns(s->ctx) + SOCKET_LOOK_NS);
+}
+
 /* ---- server ---- */
+
+static void chardev_socket_accept_again(void *opaque)
+{
+    ChardevSocket *k = opaque;
+
+    enter_main();
+    if (k->fd < 0) {
+        aio_handler_watch(k->listen_handler, true, false);
+    }
+}
 
 static void chardev_socket_accept(void *opaque)
 {
@@ -156,12 +233,18 @@ static void chardev_socket_accept(void *opaque)
 
     enter_main();
     fd = accept4(k->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-            log_limited(&k->limit, "chardev '%s': accept: %s", k->stream.base.id,
-                        g_strerror(errno));
-        }
+    if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)) {
         return;
+    }
+    if (fd < 0) {
+        /* The client stays in the backlog and the socket readable: not looked at for a while. */
+        log_limited(&k->limit, "chardev '%s': accept: %s", k->stream.base.id, g_strerror(errno));
+        aio_handler_watch(k->listen_handler, false, false);
+        aio_timer_arm(&k->accept_timer, aio_now_ns(k->stream.ctx) + SOCKET_ACCEPT_AGAIN_NS);
+        return;
+    }
+    if (k->fd >= 0) {
+        chardev_socket_disconnect(k);
     }
     aio_handler_watch(k->listen_handler, false, false);
     chardev_socket_connected(k, fd);
@@ -277,6 +360,8 @@ static bool chardev_socket_co_open(ChardevStream *s, GError **error)
     k->wait = k->server;
     k->connect.ctx = s->ctx;
     aio_timer_init(&k->reconnect_timer, s->ctx, chardev_socket_reconnect, k);
+    aio_timer_init(&k->accept_timer, s->ctx, chardev_socket_accept_again, k);
+    aio_timer_init(&k->linger_timer, s->ctx, chardev_socket_linger_look, k);
     if (wait_given && !opt_parse_bool(k->wait_text, &k->wait, error)) {
         g_prefix_error(error, "wait=%s: ", k->wait_text);
         return false;
@@ -296,6 +381,8 @@ static void chardev_socket_stop(ChardevStream *s)
 
     enter_main();
     aio_timer_disarm(&k->reconnect_timer);
+    aio_timer_disarm(&k->accept_timer);
+    aio_timer_disarm(&k->linger_timer);
     socket_connect_cancel(&k->connect);
     chardev_socket_stop_waiting(k);
 }

@@ -35,6 +35,7 @@ void stream_init(ChardevStream *s, const ChardevBackend *backend, AioContext *ct
 void stream_co_free(ChardevStream *s)
 {
     s->closing = true;
+    s->ending = false;
     sink_stop(&s->out);
     sink_stop(&s->log);
     stream_input_stop(s);
@@ -222,6 +223,22 @@ static void stream_flush_bh(void *opaque)
     stream_check_room(s);
 }
 
+bool stream_is_answering(ChardevStream *s)
+{
+    const ChardevFrontendOps *frontend = s->base.frontend;
+
+    return (s->out.active && atomic_load(&s->out.position) != atomic_load(&s->out.ring->written)) ||
+           (frontend && frontend->is_answering && frontend->is_answering(s->base.frontend_opaque));
+}
+
+static RUNS_IN_MAIN void stream_check_end(ChardevStream *s)
+{
+    if (s->ending && !stream_is_answering(s)) {
+        s->ending = false;
+        s->backend->hangup(s, 0);
+    }
+}
+
 void stream_check_room(ChardevStream *s)
 {
     const ChardevFrontendOps *frontend = s->base.frontend;
@@ -239,6 +256,7 @@ void stream_check_room(ChardevStream *s)
     if (stream_pending(s) == 0) {
         co_queue_wake_all(&s->flushed);
     }
+    stream_check_end(s);
 }
 
 void stream_co_flush(ChardevStream *s)
@@ -308,6 +326,7 @@ static void stream_attach(Chardev *c)
     s->announce = c->frontend != NULL && atomic_load(&s->connected);
     if (!c->frontend) {
         stream_input_kick(s);
+        aio_bh_schedule(&s->input_bh); /* nobody answers any more */
         return;
     }
     /* Not at once: the frontend may be in the middle of its set-up. */
@@ -348,6 +367,7 @@ static void stream_input_bh(void *opaque)
         stream_event(s, CHARDEV_OPENED);
     }
     stream_input_kick(s);
+    stream_check_end(s);
 }
 
 const ChardevOps chardev_stream_ops = {

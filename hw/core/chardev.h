@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Character backends as devices see them. vmm/chardev*.c implements stdio, file, pty, socket, null,
+ * Character backends as devices see them. hw/chardev implements stdio, file, pty, socket, null,
  * mux; tests a buffer.
  *
  * Output never blocks the caller: it goes into the chardev's ring, which main writes out. A full
- * ring takes nothing; the frontend is told when there is room again. Input is delivered in main, no
- * more than the frontend has room for.
+ * ring takes nothing; `writable` is called when there is room again. Input is delivered in main, no
+ * more than the frontend has room for. All that a peer has sent is delivered before
+ * CHARDEV_CLOSED, also when it has left meanwhile.
  */
 #ifndef SKIFF_HW_CORE_CHARDEV_H
 #define SKIFF_HW_CORE_CHARDEV_H
@@ -31,6 +32,10 @@ typedef struct ChardevFrontendOps {
     void (*receive)(void *opaque, const uint8_t *data, size_t size);
     void (*event)(void *opaque, ChardevEvent event);
     void (*writable)(void *opaque); /* there is room again after a short write */
+    /* Whether answers to input it has taken are still to come. A peer that has ended its side of the
+     * connection is kept until this is false; chardev_accept_input() has it asked again. After
+     * CHARDEV_CLOSED what was taken is carried out all the same. NULL: no. */
+    bool (*is_answering)(void *opaque);
 } ChardevFrontendOps;
 
 /* What a backend implements; the struct is embedded first in the implementation's own. */

@@ -104,7 +104,7 @@ void vm_stopped_put(RunState *rs, VmStopped *token)
 
 void co_vm_start(RunState *rs)
 {
-    if (rs->phase == RUN_RUNNING) {
+    if (rs->phase == RUN_RUNNING || rs->leaving) {
         return;
     }
     if (rs->stopped.count != 0) {
@@ -114,9 +114,15 @@ void co_vm_start(RunState *rs)
     rs->starting = true;
     held_push(RANK_RUN_STATE, rs, "run-state transition", false);
     rs->ops->co_start_backends(rs->opaque);
-    rs->starting = false;
-    run_state_move(rs, RUN_STOPPED, RUN_RUNNING);
-    rs->ops->unpark(rs->opaque);
+    if (rs->leaving) { /* since then (invariant 9): the backends are stopped again */
+        rs->ops->co_stop_backends(rs->opaque);
+        rs->ops->co_drain(rs->opaque);
+        rs->starting = false;
+    } else {
+        rs->starting = false;
+        run_state_move(rs, RUN_STOPPED, RUN_RUNNING);
+        rs->ops->unpark(rs->opaque);
+    }
     held_pop(RANK_RUN_STATE, rs);
 }
 

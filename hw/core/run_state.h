@@ -31,7 +31,7 @@
  *   7. A stop that meets a stopped VM moves nothing and has its effect whoever holds the lock. It
  * is told (RunStateOps.changed) in STOPPED: who waits for a stop gets it, or learns the reason.
  *   8. In the queue no start stands before a stop.
- *   9. From run_state_leave() on nothing starts the VM, however long ago it was asked for.
+ *   9. After run_state_leave() nothing starts the VM. A start under way stops its backends again.
  *
  *   move                             made by
  *   RUNNING -> PARKING               run_state_co_stop_run()
@@ -131,7 +131,8 @@ void vm_operation_end(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 /* Under the operation lock: stops the VM if it runs, and hands out a token. */
 VmStopped *co_vm_stop(RunState *rs, StopReason reason) coroutine_fn RUNS_IN_MAIN;
 void vm_stopped_put(RunState *rs, VmStopped *token) RUNS_IN_MAIN;
-/* Under the operation lock, no token out: starts the VM if it is stopped. */
+/* Under the operation lock, no token out: starts the VM if it is stopped. After run_state_leave(),
+ * or when that is called during the start, the VM stays stopped. */
 void co_vm_start(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 /* The same at the end of an operation that has stopped the VM for its own time (STOP_PAUSED):
  * starts it if it is wanted to run by now, which it is not if a stop was asked for meanwhile. */

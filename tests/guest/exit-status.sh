@@ -46,11 +46,14 @@ test_a_signal_ends_a_start_that_waits_for_a_client() {
     done
 }
 
-test_a_daemon_takes_its_pidfile_along() {
-    local daemon
+test_a_daemon_takes_its_pidfile_and_sockets_along() {
+    local daemon name relative
+    relative=$(realpath --relative-to=. "$work")
     set_own_guest crash spin
-    skiff "${own_guest[@]}" -serial null -daemonize -pidfile "$(realpath --relative-to=. "$work")/pid"
+    skiff "${own_guest[@]}" -serial null -daemonize -pidfile "$relative/pid" \
+        -chardev "socket,id=s,path=$relative/sock,server=on,wait=off" -chardev "pty,id=t,path=$relative/tty"
     expect_status 0
+    [ -S "$work/sock" ] || fail "there is no socket"
     daemon=$(cat "$work/pid")
     test_daemons+=("$daemon")
     own_guest crash spin -pidfile "$work/pid"
@@ -58,7 +61,9 @@ test_a_daemon_takes_its_pidfile_along() {
     expect_output 'another VM'
     kill "$daemon"
     timeout "$(seconds 200)" tail -s 0.05 --pid="$daemon" -f /dev/null || fail "it does not end"
-    [ ! -e "$work/pid" ] || fail "the pidfile stays"
+    for name in pid sock tty; do
+        [ ! -e "$work/$name" ] && [ ! -h "$work/$name" ] || fail "$name stays"
+    done
 }
 
 test_quit_is_0() {

@@ -114,7 +114,8 @@ class Machine:
     def __init__(self, *options, stopped=True, cpus=2, guest="count", words="ms=100"):
         self.work = tempfile.TemporaryDirectory()
         self.path = os.path.join(self.work.name, "gdb")
-        self.log = open(os.path.join(self.work.name, "log"), "w+")
+        # Opened anew to be read: a seek here would move where skiff writes.
+        self.log = open(os.path.join(self.work.name, "log"), "w")
         self.process = subprocess.Popen(
             [SKIFF, "-display", "none", "-serial", f"file:{self.work.name}/console", "-kernel",
              f"build/guests/{guest}.elf", "-append", words, "-smp", str(cpus), "-gdb", f"unix:{self.path}",
@@ -130,8 +131,8 @@ class Machine:
             time.sleep(0.01)
 
     def said(self):
-        self.log.seek(0)
-        return self.log.read()
+        with open(f"{self.work.name}/log", errors="replace") as f:
+            return f.read()
 
     def console(self):
         with open(f"{self.work.name}/console", errors="replace") as f:
@@ -173,7 +174,7 @@ def test_it_says_what_it_can_and_nothing_of_what_it_cannot():
     with Machine() as m:
         g = m.gdb()
         said = g.ask("qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+")
-        for feature in ("PacketSize=4000", "QStartNoAckMode+", "qXfer:features:read+", "swbreak+", "hwbreak+"):
+        for feature in ("PacketSize=4000", "QStartNoAckMode+", "qXfer:features:read+", "swbreak+", "hwbreak+", "binary-upload+"):
             assert feature in said.split(";"), said
         for unknown in ("vMustReplyEmpty", "qTStatus", "qOffsets", "!", "vRun;x", "z9,0,0", "", "\xff\xfe"):
             g.expect(unknown, "")
@@ -250,9 +251,29 @@ def test_memory_is_read_and_written_and_holes_are_errors():
         g.expect("m4000000,1", "E14")
         assert g.ask("M4000000,1:00").startswith("E.")
         g.expect("m100000000,1", "E14")  # not an address of this vCPU
-        for bad in ("m", "m0", "m0,", "m0,g", "m,4", "m0,4x", "m0,fffff", "M0,4:0102", "M0,1:0102", "X0,5:abc", "mfffffffffffffffff,1"):
+        for bad in ("m", "m0", "m0,", "m0,g", "m,4", "m0,4x", "x", "x0,", "M0,fffff:00", "M0,4:0102", "M0,1:0102", "X0,5:abc", "mfffffffffffffffff,1"):
             g.expect(bad, "E22")
         g.expect("m200000,0", "")
+
+
+def test_a_read_of_any_size_is_answered_by_what_fits_and_is_mapped():
+    with Machine("-m", "64") as m:
+        g = m.gdb()
+        size = int(re.search("PacketSize=([0-9a-f]+)", g.ask("qSupported"))[1], 16) // 2
+        g.expect("M200000,1ff0:" + "7d" * 0x1ff0, "OK")
+        for physical in "01":
+            g.expect(f"Qqemu.PhyMemMode:{physical}", "OK")
+            for asked in (size - 16, size - 15, size, size + 1, 0xfffff, 0xffffffffffffffff):
+                got = min(asked, size)
+                g.expect(f"m1ff000,{asked:x}", "00" * 0x1000 + "7d" * (got - 0x1000))
+                g.expect(f"x1ff000,{asked:x}", "b" + "\0" * 0x1000 + "}" * (got - 0x1000))
+            g.expect("M3fffffd,3:010203", "OK")  # the last bytes of RAM
+            g.expect("m3fffffd,2000", "010203")
+            g.expect("x3fffffd,2000", "b\x01\x02\x03")
+            assert len(g.ask("m3ffe001,2000")) == 2 * 0x1fff
+            g.expect("m4000000,2000", "E14")
+            g.expect("x4000000,2000", "E14")
+            g.expect("x200000,0", "b")
 
 
 def test_physical_memory_mode_is_spelled_as_qemus():
@@ -304,11 +325,16 @@ def test_breakpoints_before_paging_leave_memory_alone():
 
 
 def test_there_are_four_debug_registers_and_a_fifth_is_refused_in_words():
+    """Where KVM does not report debug registers, vCPUs step: then there are as many as are wanted."""
     with Machine() as m:
         g = m.gdb()
         for n in range(4):
             g.expect(f"Z1,{ENTRY + n:x},1", "OK")
-        assert g.ask(f"Z1,{ENTRY + 4:x},1").startswith("E.")
+        fifth = g.ask(f"Z1,{ENTRY + 4:x},1")
+        if "hardware breakpoints no" in m.said():
+            assert fifth == "OK", f"stepping has no limit, but a fifth is answered by {fifth!r}"
+        else:
+            assert fifth.startswith("E."), f"a fifth debug register is answered by {fifth!r}"
         g.expect(f"z1,{ENTRY:x},1", "OK")
         g.expect(f"Z1,{ENTRY + 4:x},1", "OK")
         g.expect(f"z1,{ENTRY + 4:x},1", "OK")

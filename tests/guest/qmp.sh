@@ -177,6 +177,68 @@ PYTHON
     expect_status 0
 }
 
+# one_shot SOCKET TEXT HOW: connects to skiff while that is stopped, says TEXT and closes the
+# connection, or with HOW=shutdown its own side. Prints what comes until skiff closes the other.
+one_shot() {
+    kill -STOP "$skiff_pid"
+    python3 - "$work/$1" "$2" "$3" "$skiff_pid" <<'PYTHON'
+import os, signal, socket, sys
+path, text, how, pid = sys.argv[1:]
+s = socket.socket(socket.AF_UNIX)
+s.connect(path)
+s.sendall(text.encode())
+if how == "shutdown":
+    s.shutdown(socket.SHUT_WR)
+else:
+    s.close()
+os.kill(int(pid), signal.SIGCONT)
+while how == "shutdown" and (data := s.recv(65536)):
+    sys.stdout.write(data.decode())
+PYTHON
+}
+
+test_what_a_client_says_before_it_leaves_a_busy_skiff_counts() {
+    local how capabilities='{"execute":"qmp_capabilities"}' quit='{"execute":"quit","id":"last"}'
+    for how in close shutdown; do
+        start_vm crash spin
+        wait_words 'crash: spin' 1
+        one_shot qmp "$capabilities$quit" "$how" >"$work/said" || fail "no connection"
+        wait_skiff
+        expect_status 0
+        [ "$how" = close ] || grep -q '"return".*"last"' "$work/said" || fail "no reply: $(cat "$work/said")"
+
+        start_vm crash spin -monitor "unix:$work/hmp,server=on,wait=off"
+        wait_words 'crash: spin' 1
+        one_shot hmp $'info status\nquit\n' "$how" >"$work/said" || fail "no connection"
+        wait_skiff
+        expect_status 0
+        [ "$how" = close ] || grep -q 'VM status: running' "$work/said" || fail "no answer: $(cat "$work/said")"
+
+        start_vm crash spin -gdb "unix:$work/gdb"
+        wait_words 'crash: spin' 1
+        one_shot gdb '$qAttached#8f$k#6b' "$how" >"$work/said" || fail "no connection"
+        wait_skiff
+        expect_status 0
+    done
+}
+
+# Nobody is left who could call the wait off.
+test_a_wait_that_a_client_which_has_left_asked_for_is_called_off() {
+    local socket="\"server\":true,\"wait\":true,\"addr\":{\"type\":\"unix\",\"data\":{\"path\":\"$work/c\"}}"
+    start_vm crash spin
+    wait_words 'crash: spin' 1
+    one_shot qmp "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-status\"}{\"execute\":\"chardev-add\",
+        \"arguments\":{\"id\":\"c\",\"backend\":{\"type\":\"socket\",\"data\":{$socket}}}}" close
+    wait_words "waiting for connection on: unix:$work/c" 1
+    client <<'PYTHON'
+wait_until(lambda: not os.path.exists(work + "/c"))
+assert "c" not in [c["label"] for c in vm.cmd("query-chardev")]
+vm.cmd("quit")
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
 test_a_chardev_whose_client_never_comes() {
     start_vm count ms=10 -qmp "unix:$work/other,server=on,wait=off"
     client <<'PYTHON'

@@ -134,11 +134,17 @@ static void recording_writable(void *opaque)
     ((RecordingFrontend *)opaque)->writable++;
 }
 
+static bool recording_is_answering(void *opaque)
+{
+    return ((RecordingFrontend *)opaque)->answering;
+}
+
 const ChardevFrontendOps recording_frontend_ops = {
     .can_receive = recording_can_receive,
     .receive = recording_receive,
     .event = recording_event,
     .writable = recording_writable,
+    .is_answering = recording_is_answering,
 };
 
 RecordingFrontend *recording_frontend_new(size_t room)

@@ -9,7 +9,8 @@
 #include "hw/chardev/chardev_set.h"
 
 typedef struct RecordingFrontend {
-    size_t room; /* what can_receive() says; receive() takes it down */
+    size_t room;    /* what can_receive() says; receive() takes it down */
+    bool answering; /* what is_answering() says */
     GString *received;
     GString *events; /* one letter each: O C B F U */
     unsigned writable;

@@ -100,6 +100,9 @@ size_t fake_chardev_input(FakeChardev *c, const void *data, size_t size)
 
 void fake_chardev_event(FakeChardev *c, ChardevEvent event)
 {
+    if (event == CHARDEV_OPENED || event == CHARDEV_CLOSED) {
+        c->disconnected = event == CHARDEV_CLOSED;
+    }
     c->base.frontend->event(c->base.frontend_opaque, event);
 }
 

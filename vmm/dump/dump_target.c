@@ -123,7 +123,7 @@ bool dump_target_open(DumpTarget *t, const char *path, GError **error)
     }
     struct stat st;
     if (!fdset_is_path(path) && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
-        t->path = g_strdup(path);
+        owned_path_set(&t->file, path);
     }
     return true;
 }
@@ -237,9 +237,9 @@ bool dump_target_close(DumpTarget *t, bool complete, GError **error)
         }
         t->fd = -1;
     }
-    if (t->path != NULL && !(complete && ok)) {
-        unlink(t->path);
+    if (!(complete && ok)) {
+        owned_path_unlink(&t->file);
     }
-    g_clear_pointer(&t->path, g_free);
+    owned_path_clear(&t->file);
     return ok;
 }

@@ -14,6 +14,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "util/owned_path.h"
 #include "util/loop/thread.h"
 
 typedef enum DumpTargetKind {
@@ -33,9 +34,9 @@ typedef struct DumpTarget {
     const DumpCancel *cancel;
     int fd; /* owned; -1: not open */
     DumpTargetKind kind;
-    char *path;    /* of a regular file that open() made or emptied; NULL else */
-    uint64_t base; /* SPARSE: where in the file the dump begins */
-    uint64_t at;   /* how much of the dump has been written */
+    OwnedPath file; /* a regular file that open() made or emptied */
+    uint64_t base;  /* SPARSE: where in the file the dump begins */
+    uint64_t at;    /* how much of the dump has been written */
 } DumpTarget;
 
 bool dump_cancel_init(DumpCancel *c, GError **error) ANY_THREAD;

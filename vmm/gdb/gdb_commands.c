@@ -228,7 +228,8 @@ void gdb_co_execute(Gdb *g)
         vm_quit(g->vm, EXIT_STATUS_OK);
         break;
     case 'm':
-        gdb_co_read_memory(g, args);
+    case 'x':
+        gdb_co_read_memory(g, packet[0] == 'x', args);
         break;
     case 'M':
         gdb_co_write_memory(g, args);

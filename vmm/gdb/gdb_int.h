@@ -6,7 +6,7 @@
  *   gdb_commands.c    packets, except
  *   gdb_query.c       q and Q packets
  *   gdb_run.c         running, stopping, telling of stops
- *   gdb_memory.c      m, M and X
+ *   gdb_memory.c      m, x, M and X
  *   gdb_breakpoints.c what is set in the guest
  *   gdb_vcpu.c        the vCPUs' part of that
  *   rsp.c             the wire
@@ -22,8 +22,8 @@
 
 #define GDB_BREAKPOINTS_MAX 4096
 #define GDB_INPUT_SIZE 4096
-/* Bytes of memory in one packet: their hex digits and the rest fit. */
-#define GDB_MEMORY_MAX (RSP_PAYLOAD_MAX / 2 - 16)
+/* Bytes of memory in one packet: what gdb asks for, half of the announced packet size. */
+#define GDB_MEMORY_MAX (RSP_PAYLOAD_MAX / 2)
 
 /* Signals as gdb numbers them ("GDB_SIGNAL_..."). */
 typedef enum GdbSignal {
@@ -103,7 +103,9 @@ bool gdb_find_cpu(const Gdb *g, const RspThread *thread, unsigned any, unsigned 
 void gdb_co_query(Gdb *g, const char *packet) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- gdb_memory.c ---- */
-void gdb_co_read_memory(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
+/* m, and x for @binary. A longer read than one packet holds, or one that runs into unmapped memory,
+ * is answered by the bytes before that; gdb asks for the rest. */
+void gdb_co_read_memory(Gdb *g, bool binary, const char *args) coroutine_fn RUNS_IN_MAIN;
 void gdb_co_write_memory(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
 /* @args ends with the packet: the data are bytes as they are. */
 void gdb_co_write_binary(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;

@@ -5,25 +5,27 @@
 #include "vmm/gdb/gdb_int.h"
 #include "vmm/machine/guest_memory.h"
 
-/* A piece of memory that is in one page: where it is, and in @size how much. */
+#define GDB_PIECE_MAX 4096 /* the smallest page, and what RAM and ROM come in */
+
+/* The physical address of @address. Cuts @size to what is mapped, or not, as a whole. */
 static bool gdb_look_up(const Gdb *g, const ArchPaging *paging, uint64_t address, uint64_t *gpa,
                         size_t *size, GError **error)
 {
-    ArchTranslation t = {.gpa = address, .page_size = 4096};
+    ArchTranslation t = {.gpa = address};
     if (paging != NULL && !arch_translate(paging, &g->vm->machine.ram, address, &t, error)) {
         return false;
     }
     *gpa = t.gpa;
-    *size = MIN(*size, t.page_size - (address & (t.page_size - 1)));
+    *size = MIN(*size, GDB_PIECE_MAX - (address & (GDB_PIECE_MAX - 1)));
     return true;
 }
 
-/* Reads as far as there is memory; returns how much. */
+/* Reads up to the first byte that is not mapped; returns how much. */
 static RUNS_IN_MAIN size_t gdb_read(Gdb *g, const ArchPaging *paging, uint64_t address,
                                     uint8_t *bytes, size_t size, GError **error)
 {
     size_t done = 0;
-    while (done < size) {
+    while (done < size && (done == 0 || address + done != 0)) {
         size_t n = size - done;
         uint64_t gpa;
         if (!gdb_look_up(g, paging, address + done, &gpa, &n, done == 0 ? error : NULL) ||
@@ -65,11 +67,10 @@ static coroutine_fn RUNS_IN_MAIN const ArchPaging *gdb_co_get_paging(Gdb *g, Arc
 /* "ADDRESS,LENGTH" */
 static bool gdb_take_range(const char **at, uint64_t *address, uint64_t *size)
 {
-    return rsp_take_number(at, address) && rsp_take_char(at, ',') && rsp_take_number(at, size) &&
-           *size <= GDB_MEMORY_MAX;
+    return rsp_take_number(at, address) && rsp_take_char(at, ',') && rsp_take_number(at, size);
 }
 
-void gdb_co_read_memory(Gdb *g, const char *args)
+void gdb_co_read_memory(Gdb *g, bool binary, const char *args)
 {
     uint64_t address, size;
     if (!gdb_take_range(&args, &address, &size) || *args != '\0') {
@@ -79,15 +80,20 @@ void gdb_co_read_memory(Gdb *g, const char *args)
     ArchPaging at;
     const ArchPaging *paging = gdb_co_get_paging(g, &at);
     GError *error = NULL;
-    g_autofree uint8_t *bytes = g_malloc(size + 1);
-    size_t done = gdb_read(g, paging, address, bytes, size, &error);
+    uint8_t bytes[GDB_MEMORY_MAX];
+    size_t done = gdb_read(g, paging, address, bytes, MIN(size, sizeof(bytes)), &error);
     if (error != NULL) {
         gdb_send_text(g, "E14"); /* gdb takes no words here */
         g_error_free(error);
         return;
     }
     g_autoptr(GString) s = g_string_new(NULL);
-    rsp_put_hex(s, bytes, done);
+    if (binary) {
+        g_string_append_c(s, 'b');
+        g_string_append_len(s, (const char *)bytes, (gssize)done);
+    } else {
+        rsp_put_hex(s, bytes, done);
+    }
     gdb_send(g, s->str, s->len);
 }
 
@@ -108,8 +114,8 @@ void gdb_co_write_memory(Gdb *g, const char *args)
 {
     uint64_t address, size;
     uint8_t bytes[GDB_MEMORY_MAX];
-    if (!gdb_take_range(&args, &address, &size) || !rsp_take_char(&args, ':') ||
-        !rsp_take_bytes(&args, bytes, size) || *args != '\0') {
+    if (!gdb_take_range(&args, &address, &size) || size > sizeof(bytes) ||
+        !rsp_take_char(&args, ':') || !rsp_take_bytes(&args, bytes, size) || *args != '\0') {
         gdb_send_malformed(g);
         return;
     }

@@ -15,7 +15,7 @@ static void gdb_query_supported(Gdb *g, const char *args)
     g->session.wants_reasons = strstr(args, "swbreak+") != NULL;
     g_autofree char *text =
         g_strdup_printf("PacketSize=%x;QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;"
-                        "swbreak+;hwbreak+;vContSupported+",
+                        "swbreak+;hwbreak+;vContSupported+;binary-upload+",
                         RSP_PAYLOAD_MAX);
     gdb_send_text(g, text);
 }

@@ -105,6 +105,15 @@ static void gdb_writable(void *opaque)
     Gdb *g = opaque;
     gdb_flush(g);
     gdb_kick(g);
+    if (g->output->len == 0) {
+        chardev_accept_input(g->chardev);
+    }
+}
+
+static bool gdb_is_answering(void *opaque)
+{
+    const Gdb *g = opaque;
+    return g->has_packet || g->output->len > 0;
 }
 
 static void gdb_event(void *opaque, ChardevEvent event)
@@ -116,9 +125,9 @@ static void gdb_event(void *opaque, ChardevEvent event)
         g->opened = true;
         break;
     case CHARDEV_CLOSED:
-        g->closed = g->session.connected;
+        g->closed |= g->session.connected;
         g->opened = false;
-        g->session.connected = false; /* what is answered from here on, nobody hears */
+        g->session.connected = false; /* answers are dropped from here on */
         run_state_set_debugged(&g->vm->run, false);
         g_byte_array_set_size(g->output, 0);
         break;
@@ -171,7 +180,7 @@ static coroutine_fn RUNS_IN_MAIN void gdb_co_take_packet(Gdb *g)
 {
     gdb_co_execute(g);
     g->has_packet = false;
-    if (g->session.connected) {
+    if (g->session.connected || g->closed) {
         gdb_parse(g);
         chardev_accept_input(g->chardev);
     }
@@ -188,10 +197,10 @@ static void gdb_main(void *opaque)
             g->waiting = true;
             co_wait(g->waiter);
         }
-        if (g->closed) {
+        if (g->closed && !g->has_packet) { /* the client's last packet has been executed */
             gdb_co_leave(g);
         }
-        if (g->opened) {
+        if (g->opened && !g->closed) {
             gdb_enter(g);
         }
         if (g->interrupted) {
@@ -253,6 +262,7 @@ static coroutine_fn RUNS_IN_MAIN void gdb_co_close(Gdb *g)
     if (g->chardev == NULL) {
         return;
     }
+    g->input_size = 0;
     gdb_event(g, CHARDEV_CLOSED);
     chardev_release(g_steal_pointer(&g->chardev));
     g_autofree char *id = g_steal_pointer(&g->own_id);
@@ -269,6 +279,7 @@ static coroutine_fn RUNS_IN_MAIN bool gdb_co_open(Vm *vm, const char *device, GE
         .receive = gdb_receive,
         .event = gdb_event,
         .writable = gdb_writable,
+        .is_answering = gdb_is_answering,
     };
     static unsigned opened;
     if (the_gdb != NULL) {

@@ -7,9 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "util/log.h"
+#include "util/owned_path.h"
 
 static int pidfile_fd = -1; /* stays open: with it goes the lock */
-static char *pidfile_path;  /* absolute */
+static OwnedPath pidfile_made;
 
 static bool pidfile_fail(GError **error, const char *path, const char *advice)
 {
@@ -66,7 +67,7 @@ bool pidfile_write(const char *path, GError **error)
         return false;
     }
     pidfile_fd = fd;
-    pidfile_path = g_canonicalize_filename(path, NULL);
+    owned_path_set(&pidfile_made, path); /* else it stays behind, empty */
     return true;
 }
 
@@ -75,12 +76,12 @@ void pidfile_remove(void)
     if (pidfile_fd < 0) {
         return;
     }
-    /* Before the lock goes: until then nobody else's is there. A process that gave up the right to
-     * remove it leaves it empty; the next to use it takes it over. */
-    if (unlink(pidfile_path) != 0 && ftruncate(pidfile_fd, 0) != 0) {
-        log_warn("-pidfile %s: cannot be removed: %s", pidfile_path, g_strerror(errno));
+    /* Before the lock is released, so that no other process has written to the file. A process that
+     * may not remove it leaves it empty; the next process takes it over. */
+    if (!owned_path_unlink(&pidfile_made) && ftruncate(pidfile_fd, 0) != 0) {
+        log_warn("-pidfile %s: cannot be removed: %s", pidfile_made.path, g_strerror(errno));
     }
     close(pidfile_fd);
     pidfile_fd = -1;
-    g_clear_pointer(&pidfile_path, g_free);
+    owned_path_clear(&pidfile_made);
 }

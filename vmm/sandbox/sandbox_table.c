@@ -123,6 +123,8 @@ const SandboxRow sandbox_rows[] = {
          IS_LONG(1, TCGETS, TCSETS, TCSETSW, TCSETSF)),
     WHEN(sendto, ALL, "send(): what a console still holds when a thread crashes", IS_LONG(4, 0)),
     REFUSE(unlink, IOTHREAD | VCPU, EPERM, "by who crashes: its socket stays behind"),
+    REFUSE(newfstatat, IOTHREAD | VCPU, EPERM, "whether that socket is ours", BITS(3, 0x1000, 0)),
+    REFUSE(lstat, IOTHREAD | VCPU, EPERM, "the same"),
     REFUSE(openat, IOTHREAD | VCPU, EACCES, "malloc, trimming, looks how memory is overcommitted",
            IS(2, O_RDONLY | O_CLOEXEC)),
 

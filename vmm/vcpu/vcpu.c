@@ -220,22 +220,26 @@ void vcpus_set_debugger(VcpuSet *set, const VcpuDebugger *debugger, void *opaque
     atomic_store(&set->debugger, debugger);
 }
 
+static void vcpu_init(Vcpu *v, VcpuSet *set, unsigned index)
+{
+    v->set = set;
+    v->index = index;
+    v->fd = -1;
+    snprintf(v->name, sizeof(v->name), "vcpu/%u", index);
+    pthread_mutex_init(&v->lock, NULL);
+    pthread_cond_init(&v->changed, NULL);
+    atomic_init(&v->requests, VCPU_REQ_PARK);
+    v->parking = 1;
+}
+
 static bool vcpus_start_threads(VcpuSet *set, GError **error)
 {
     for (unsigned i = 0; i < set->count; i++) {
         Vcpu *v = &set->vcpus[i];
-        v->set = set;
-        v->index = i;
-        v->fd = -1;
-        snprintf(v->name, sizeof(v->name), "vcpu/%u", i);
-        pthread_mutex_init(&v->lock, NULL);
-        pthread_cond_init(&v->changed, NULL);
-        atomic_init(&v->requests, VCPU_REQ_PARK);
-        v->parking = 1;
         if (!thread_start(&v->thread, THREAD_VCPU, v->name, vcpu_thread, v)) {
             g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                         "cannot start the thread of vCPU %u: %s", i, g_strerror(errno));
-            /* those that will never start count as parked */
+            /* The vCPUs without a thread count as parked. */
             if (atomic_fetch_sub(&set->unparked, set->count - i) == set->count - i) {
                 co_wake(set->parker);
             }
@@ -255,6 +259,9 @@ VcpuSet *vcpus_co_new(const VcpuSetConfig *config, GError **error)
     set->config = *config;
     set->count = config->count;
     set->vcpus = g_new0(Vcpu, set->count);
+    for (unsigned i = 0; i < set->count; i++) { /* all: vcpus_free() also frees what never starts */
+        vcpu_init(&set->vcpus[i], set, i);
+    }
     atomic_init(&set->unparked, set->count);
     set->parker = co_arm();
     bool ok = vcpus_start_threads(set, error);
@@ -292,6 +299,8 @@ void vcpus_free(VcpuSet *set)
         if (v->fd >= 0) {
             close(v->fd);
         }
+        pthread_cond_destroy(&v->changed);
+        pthread_mutex_destroy(&v->lock);
         g_clear_error(&v->create_error);
     }
     g_free(set->vcpus);

@@ -210,6 +210,19 @@ static void a_pty_knows_when_somebody_is_there(void **state)
     assert_chardev_add_fails(x, "can't make the link", "pty,id=b,path=%s", link);
 }
 
+static void the_link_to_a_pty_is_removed_after_the_directory_has_changed(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *link = chardev_fixture_path(x, "tty"), *before = g_get_current_dir();
+
+    assert_int_equal(chdir(x->dir), 0);
+    chardev_fixture_add(x, "pty,id=a,path=tty");
+    assert_int_equal(chdir(before), 0);
+    chardev_harness_end(x->ctx);
+    assert_false(g_file_test(link, G_FILE_TEST_IS_SYMLINK));
+    x->ctx = chardev_harness_begin();
+}
+
 /* ---- users ---- */
 
 static void users_are_told_apart(void **state)
@@ -254,6 +267,7 @@ int main(void)
         CHARDEV_TEST(input_comes_as_the_frontend_has_room),
         CHARDEV_TEST(a_detached_frontend_gets_nothing),
         CHARDEV_TEST(a_pty_knows_when_somebody_is_there),
+        CHARDEV_TEST(the_link_to_a_pty_is_removed_after_the_directory_has_changed),
         CHARDEV_TEST(users_are_told_apart),
     };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Chardevs on sockets: servers, clients, and what their options may not say. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -200,6 +201,90 @@ static void a_server_removes_its_socket_at_the_end(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+/* As -daemonize does when all is open. */
+static void a_relative_socket_is_removed_after_the_directory_has_changed(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    g_autofree char *before = g_get_current_dir();
+
+    assert_int_equal(chdir(x->dir), 0);
+    chardev_fixture_add(x, "socket,id=a,path=sock,server=on,wait=off");
+    assert_int_equal(chdir(before), 0);
+    chardev_harness_end(x->ctx);
+    assert_int_equal(access(path, F_OK), -1);
+    x->ctx = chardev_harness_begin();
+}
+
+static void a_socket_that_somebody_else_put_there_stays(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    g_autofree char *other = chardev_fixture_path(x, "other");
+    int fd;
+
+    chardev_fixture_add(x, "socket,id=a,path=%s,server=on,wait=off", path);
+    fd = unix_server(other); /* beside the first, so that it has another inode */
+    assert_int_equal(rename(other, path), 0);
+    chardev_leave();
+    assert_int_equal(access(path, F_OK), 0);
+    chardev_harness_end(x->ctx);
+    assert_int_equal(access(path, F_OK), 0);
+    x->ctx = chardev_harness_begin();
+    close(fd);
+}
+
+static void a_client_finds_a_relative_socket_after_the_directory_has_changed(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    g_autofree char *before = g_get_current_dir();
+    int listener;
+    Chardev *c;
+
+    assert_int_equal(chdir(x->dir), 0);
+    chardev_fixture_add(x, "socket,id=a,path=sock,reconnect-ms=1");
+    assert_int_equal(chdir(before), 0);
+    c = chardev_fixture_use(x, "a");
+    assert_false(chardev_connected(c));
+    listener = unix_server(path);
+    STEP_UNTIL(x->ctx, chardev_connected(c));
+    close(listener);
+}
+
+/* That server may wait for its first client (wait=on): to connect would be to be it. */
+static void a_live_server_does_not_notice_that_its_address_is_wanted(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    int fd = unix_server(path);
+
+    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    assert_chardev_add_fails(x, "Address already in use", "socket,id=a,path=%s,server=on,wait=off",
+                             path);
+    assert_int_equal(accept(fd, NULL, NULL), -1);
+    assert_int_equal(errno, EAGAIN);
+    close(fd);
+}
+
+static void a_socket_that_does_not_listen_yet_is_not_replaced(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+
+    for (int type = SOCK_STREAM; type <= SOCK_DGRAM; type++) {
+        int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+        strncpy(un.sun_path, path, sizeof(un.sun_path) - 1);
+        assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+        assert_chardev_add_fails(x, "Address already in use",
+                                 "socket,id=a,path=%s,server=on,wait=off", path);
+        close(fd);
+        assert_int_equal(unlink(path), 0);
+    }
+}
+
 static unsigned tcp_port(void)
 {
     g_autoptr(GString) found = g_string_new(NULL);
@@ -299,6 +384,11 @@ int main(void)
         CHARDEV_TEST(a_waiting_server_opens_with_its_first_client),
         CHARDEV_TEST(a_dead_socket_is_replaced_and_a_live_one_is_not),
         CHARDEV_TEST(a_server_removes_its_socket_at_the_end),
+        CHARDEV_TEST(a_relative_socket_is_removed_after_the_directory_has_changed),
+        CHARDEV_TEST(a_socket_that_somebody_else_put_there_stays),
+        CHARDEV_TEST(a_client_finds_a_relative_socket_after_the_directory_has_changed),
+        CHARDEV_TEST(a_live_server_does_not_notice_that_its_address_is_wanted),
+        CHARDEV_TEST(a_socket_that_does_not_listen_yet_is_not_replaced),
         CHARDEV_TEST(tcp_works_from_both_ends),
         CHARDEV_TEST(a_client_without_a_server_fails_or_tries_again),
         CHARDEV_TEST(socket_options_that_contradict_are_refused),

@@ -48,6 +48,15 @@ static void it_goes_also_when_the_process_is_elsewhere(void **state)
     assert_int_equal(access("pid", F_OK), -1);
 }
 
+static void another_file_that_took_its_place_stays(void **state)
+{
+    assert_true(g_file_set_contents("new", "1\n", -1, NULL));
+    assert_true(pidfile_write("pid", NULL));
+    assert_int_equal(rename("new", "pid"), 0);
+    pidfile_remove();
+    assert_int_equal(unlink("pid"), 0);
+}
+
 static void a_file_of_a_process_that_died_is_taken_over(void **state)
 {
     g_autofree char *text = NULL;
@@ -93,6 +102,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_DIRECTORY(it_holds_the_process_id_and_goes_at_the_end),
         IN_DIRECTORY(it_goes_also_when_the_process_is_elsewhere),
+        IN_DIRECTORY(another_file_that_took_its_place_stays),
         IN_DIRECTORY(a_file_of_a_process_that_died_is_taken_over),
         IN_DIRECTORY(another_process_does_not_get_it),
         IN_DIRECTORY(what_cannot_be_written_is_told_by_name),

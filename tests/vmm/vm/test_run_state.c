@@ -352,6 +352,32 @@ static void the_invariants_abort_when_broken(void **state)
                 "taken while 'a drained section'");
 }
 
+/* ---- the end ---- */
+
+/* At each turn of a start that takes some. */
+static void a_vm_that_is_left_during_its_start_does_not_run(void **state)
+{
+    unsigned undone = 0;
+    for (unsigned turns = 0; turns < 8; turns++) {
+        Fake *f;
+        fake_setup((void **)&f);
+        enter_main();
+        f->slow = true;
+        run_state_request_start(&f->rs);
+        take_turns(f, turns);
+        bool ran = f->rs.phase == RUN_RUNNING;
+        run_state_leave(&f->rs);
+        fake_settle(f);
+        assert_int_equal(f->rs.phase, ran ? RUN_RUNNING : RUN_STOPPED);
+        assert_int_equal(f->unparks, ran ? 1 : 0);
+        assert_string_equal(f->told, ran ? "RESUME " : "");
+        undone += strcmp(f->log, "hand-over take-back drain ") == 0;
+        assert_false(f->rs.starting || f->rs.serving);
+        fake_teardown((void **)&f);
+    }
+    assert_true(undone > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -371,6 +397,7 @@ int main(void)
         ON_FAKE(who_asks_for_a_stop_as_a_reset_ends_waits_for_the_stop),
         ON_FAKE(who_waits_for_a_stop_that_hangs_is_let_go),
         ON_FAKE(the_weightiest_reason_of_stops_that_share_one_is_told),
+        cmocka_unit_test(a_vm_that_is_left_during_its_start_does_not_run),
     };
     return cmocka_run_group_tests_name("vmm/vm/run_state", tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
  *
  * Input is kept in a small queue and taken from it byte by byte, while no command is under way and
  * all output has gone: so a peer that asks and does not read gets no more answers to hold for it.
+ * The lines of a peer that has left are still executed, without output, before the next is served.
  */
 #include <string.h>
 #include "hw/chardev/chardev_set.h"
@@ -22,7 +23,7 @@ struct HmpMonitor {
     char *line; /* to be executed */
     unsigned cpu;
     bool greeted, busy, taking, freed;
-    unsigned peer; /* counts those who came and went */
+    bool left; /* the peer, whose input is not done with */
 };
 
 /* ---- output ---- */
@@ -36,6 +37,9 @@ static void hmp_monitor_flush(HmpMonitor *m)
 /* A newline goes out as a terminal wants it. */
 static void hmp_monitor_write(HmpMonitor *m, const char *text, size_t length)
 {
+    if (m->left) {
+        return;
+    }
     for (size_t i = 0; i < length; i++) {
         if (text[i] == '\n') {
             g_string_append_c(m->pending, '\r');
@@ -70,18 +74,15 @@ static void hmp_monitor_execute(void *opaque)
     HmpMonitor *m = opaque;
     g_autoptr(GString) out = g_string_new(NULL);
     g_autofree char *line = g_steal_pointer(&m->line);
-    unsigned peer = m->peer;
     hmp_co_execute_on(m->vm, &m->cpu, line, out);
     m->busy = false;
     if (m->freed) {
         hmp_monitor_destroy(m);
         return;
     }
-    if (peer == m->peer) { /* nobody gets what another asked for */
-        hmp_monitor_write(m, out->str, out->len);
-        if (!m->vm->life.quitting) {
-            line_editor_show(m->editor);
-        }
+    hmp_monitor_write(m, out->str, out->len);
+    if (!m->vm->life.quitting) {
+        line_editor_show(m->editor);
     }
     hmp_monitor_take_input(m);
 }
@@ -121,6 +122,26 @@ static bool hmp_monitor_may_read(const HmpMonitor *m)
     return !m->busy && m->pending->len == 0;
 }
 
+/* Once for each who comes. */
+static RUNS_IN_MAIN void hmp_monitor_greet(HmpMonitor *m)
+{
+    if (!m->greeted && chardev_connected(m->chardev)) {
+        m->greeted = true;
+        hmp_monitor_puts(m, "\nskiff " SKIFF_VERSION " monitor; help lists its commands\n");
+        line_editor_show(m->editor);
+    }
+}
+
+/* The last line of a peer that has left is executed; the next may have come meanwhile. */
+static RUNS_IN_MAIN void hmp_monitor_forget_peer(HmpMonitor *m)
+{
+    m->left = m->greeted = false;
+    line_editor_reset(m->editor);
+    if (chardev_has_focus(m->chardev)) {
+        hmp_monitor_greet(m);
+    }
+}
+
 static RUNS_IN_MAIN void hmp_monitor_take_input(HmpMonitor *m)
 {
     if (m->taking) {
@@ -133,6 +154,9 @@ static RUNS_IN_MAIN void hmp_monitor_take_input(HmpMonitor *m)
     }
     g_byte_array_remove_range(m->input, 0, MIN(taken, m->input->len));
     m->taking = false;
+    if (m->left && m->input->len == 0 && !m->busy) {
+        hmp_monitor_forget_peer(m);
+    }
     if (hmp_monitor_may_read(m)) {
         chardev_accept_input(m->chardev);
     }
@@ -140,20 +164,16 @@ static RUNS_IN_MAIN void hmp_monitor_take_input(HmpMonitor *m)
 
 /* ---- the chardev's frontend ---- */
 
-/* Once for each who comes. */
-static RUNS_IN_MAIN void hmp_monitor_greet(HmpMonitor *m)
-{
-    if (!m->greeted) {
-        m->greeted = true;
-        hmp_monitor_puts(m, "\nskiff " SKIFF_VERSION " monitor; help lists its commands\n");
-        line_editor_show(m->editor);
-    }
-}
-
 static size_t hmp_monitor_can_receive(void *opaque)
 {
     const HmpMonitor *m = opaque;
-    return hmp_monitor_may_read(m) ? HMP_INPUT_MAX - m->input->len : 0;
+    return hmp_monitor_may_read(m) && !m->left ? HMP_INPUT_MAX - m->input->len : 0;
+}
+
+static bool hmp_monitor_is_answering(void *opaque)
+{
+    const HmpMonitor *m = opaque;
+    return m->busy || m->input->len > 0 || m->pending->len > 0;
 }
 
 static void hmp_monitor_receive(void *opaque, const uint8_t *data, size_t size)
@@ -167,11 +187,9 @@ static void hmp_monitor_receive(void *opaque, const uint8_t *data, size_t size)
 
 static RUNS_IN_MAIN void hmp_monitor_peer_left(HmpMonitor *m)
 {
-    m->peer++;
-    m->greeted = false;
-    g_byte_array_set_size(m->input, 0);
+    m->left = true;
     g_string_truncate(m->pending, 0);
-    line_editor_reset(m->editor);
+    hmp_monitor_take_input(m);
 }
 
 static void hmp_monitor_event(void *opaque, ChardevEvent event)
@@ -180,11 +198,14 @@ static void hmp_monitor_event(void *opaque, ChardevEvent event)
     HmpMonitor *m = opaque;
     switch (event) {
     case CHARDEV_OPENED:
-        if (chardev_has_focus(m->chardev)) {
+        if (chardev_has_focus(m->chardev) && !m->left) {
             hmp_monitor_greet(m);
         }
         break;
     case CHARDEV_FOCUSED:
+        if (m->left) {
+            break;
+        }
         if (m->greeted && !m->busy) {
             line_editor_show(m->editor);
         }
@@ -213,6 +234,7 @@ HmpMonitor *hmp_monitor_new(Vm *vm, Chardev *chardev)
         .receive = hmp_monitor_receive,
         .event = hmp_monitor_event,
         .writable = hmp_monitor_writable,
+        .is_answering = hmp_monitor_is_answering,
     };
     static const LineEditorOps editor_ops = {
         .write = hmp_monitor_edit_write,

@@ -10,8 +10,9 @@
  *
  * Invariants
  *   1. What a connection asks is answered to that connection or to nobody: its requests, output and
- *      capabilities are in the connection, and go with it. A command that runs when the client
- *      leaves runs to its end, or is told to end (qmp_session_on_left()); its result is dropped.
+ *      capabilities are in the connection. When the client leaves, what was received is still
+ *      carried out, without replies; a command that may never end by itself is ended
+ *      (qmp_session_on_left()).
  *   2. In-band requests run one after another, in order, at most one per turn of the loop, and none
  *      while more than QMP_OUTPUT_MAX bytes of output wait for the client to read. Of the clients
  *      that have more than one waiting a few are served in each turn, one after the other.
@@ -20,8 +21,8 @@
  *      framer, what one receive() brought, and output of QMP_OUTPUT_MAX, one reply and
  *      QMP_OUTPUT_MAX of events. A full queue stops the reading. Events beyond are dropped,
  *      which is logged once, until the client has read all.
- *   5. Of commands whose clients have left at most QMP_ORPHANS go on at a time; at that bound a new
- *      client may run QMP_INSTANT commands only.
+ *   5. Of clients that have left the commands of at most QMP_ORPHANS go on at a time; at that bound
+ *      other clients may run QMP_INSTANT commands only.
  */
 #ifndef SKIFF_VMM_MONITOR_QMP_QMP_SESSION_H
 #define SKIFF_VMM_MONITOR_QMP_QMP_SESSION_H
@@ -45,7 +46,7 @@ void qmp_session_free(QmpSession *s) RUNS_IN_MAIN;
 /* The end of the capabilities negotiation. False + @error when it is over, or no session asks. */
 bool qmp_session_negotiate(QmpSession *s, bool oob, GError **error) RUNS_IN_MAIN;
 /* Has @fn called when the client leaves before the command has ended, which may never end by
- * itself. Without a client (@s NULL) nothing. */
+ * itself; in the next turn when it has left already. Without a client (@s NULL) nothing. */
 void qmp_session_on_left(QmpSession *s, void (*fn)(void *opaque), void *opaque) RUNS_IN_MAIN;
 /* The next descriptor that came with the request that is executed (SCM_RIGHTS), the caller's from
  * now on; -1: none. */

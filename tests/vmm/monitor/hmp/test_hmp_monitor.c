@@ -190,6 +190,27 @@ static void nobody_gets_the_answer_to_another(void **state)
     assert_written(rig, "p 1\r\n0x1\r\n" PROMPT);
 }
 
+/* One shot: all its lines, and gone while the first is executed. The next comes before the last. */
+static void the_lines_of_one_who_left_are_executed(void **state)
+{
+    enter_main();
+    Rig *rig = *state;
+    fake_chardev_event(rig->chardev, CHARDEV_OPENED);
+    rig_type(rig, "cont\rstop\rhalf");
+    assert_true(rig->chardev->base.frontend->is_answering(rig->chardev->base.frontend_opaque));
+    fake_chardev_event(rig->chardev, CHARDEV_CLOSED);
+    g_string_truncate(rig->chardev->output, 0);
+    fake_chardev_event(rig->chardev, CHARDEV_OPENED);
+    assert_int_equal(rig_type(rig, "p 1\r"), 0); /* waits for its turn */
+    rig_settle(rig->base);
+    assert_written(rig, GREETING PROMPT);
+    assert_int_equal(rig->base->vm.run.phase, RUN_STOPPED);
+    assert_string_equal(run_state_name(&rig->base->vm.run), "paused");
+    assert_false(rig->chardev->base.frontend->is_answering(rig->chardev->base.frontend_opaque));
+    rig_type(rig, "p 1\r");
+    assert_written(rig, "p 1\r\n0x1\r\n" PROMPT);
+}
+
 static void a_monitor_may_go_while_a_command_waits(void **state)
 {
     enter_main();
@@ -246,6 +267,7 @@ int main(void)
         ON_RIG(a_peer_that_does_not_read_is_not_read),
         ON_RIG(a_slow_reader_gets_every_byte),
         ON_RIG(who_leaves_takes_the_line_along),
+        ON_RIG(the_lines_of_one_who_left_are_executed),
         ON_RIG(nobody_gets_the_answer_to_another),
         ON_RIG(a_monitor_may_go_while_a_command_waits),
         ON_RIG(a_line_without_end_is_refused),

@@ -201,6 +201,65 @@ static void a_client_that_leaves_before_its_reply_takes_it_along(void **state)
                          "Expecting capabilities negotiation with 'qmp_capabilities'");
 }
 
+/* One shot: all that it has to say, and gone. */
+static void what_a_client_asked_before_it_left_is_carried_out(void **state)
+{
+    SessionRig *rig = *state;
+    session_connect(rig);
+    fake_chardev_input(rig->chardev, CAPABILITIES STATUS(1) "{\"execute\": \"quit\"}",
+                       strlen(CAPABILITIES STATUS(1) "{\"execute\": \"quit\"}"));
+    session_disconnect(rig);
+    assert_true(rig->vm.life.quitting);
+    assert_int_equal(session_count_of(rig, "return"), 0);
+}
+
+/* Behind a command that takes its time, and more than the queue holds. */
+static void a_full_queue_of_a_client_that_left_is_carried_out_in_order(void **state)
+{
+    SessionRig *rig = *state;
+    g_autoptr(GString) many = g_string_new("{\"execute\": \"stop\"}\n");
+    for (unsigned i = 0; i < 2 * QMP_QUEUE; i++) {
+        g_string_append(many, STATUS(1));
+    }
+    g_string_append(many, "{\"execute\": \"quit\"}");
+    session_begin_client(rig);
+    rig->run.disk_hangs = true;
+    assert_int_equal(session_say(rig, many->str), many->len);
+    session_disconnect(rig);
+    assert_false(rig->vm.life.quitting);
+    session_begin_client(rig); /* is served meanwhile */
+    session_expect_reply(rig, "{\"execute\": \"query-kvm\"}",
+                         "{\"return\": {\"enabled\": true, \"present\": true}}\r\n");
+    aio_context_set_virtual_time(rig->vm.ctx, 2 * SECOND_NS);
+    session_settle(rig);
+    assert_true(rig->vm.life.quitting);
+    session_release_disk(rig);
+}
+
+static bool session_is_answering(SessionRig *rig)
+{
+    return rig->chardev->base.frontend->is_answering(rig->chardev->base.frontend_opaque);
+}
+
+static void a_client_is_owed_answers_until_they_are_written(void **state)
+{
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    assert_false(session_is_answering(rig));
+    rig->run.disk_hangs = true;
+    session_say(rig, "{\"execute\": \"stop\"}\n" STATUS(2));
+    assert_true(session_is_answering(rig));
+    fake_chardev_make_room(rig->chardev, 1);
+    aio_context_set_virtual_time(rig->vm.ctx, 2 * SECOND_NS);
+    session_release_disk(rig);
+    assert_true(session_is_answering(rig));
+    unsigned accepts = rig->chardev->accepts;
+    fake_chardev_make_room(rig->chardev, SIZE_MAX);
+    session_settle(rig);
+    assert_false(session_is_answering(rig));
+    assert_true(rig->chardev->accepts > accepts); /* so that it is asked again */
+}
+
 static void half_a_line_goes_with_its_client(void **state)
 {
     SessionRig *rig = *state;
@@ -286,6 +345,9 @@ int main(void)
         SESSION_TEST(a_stop_that_hangs_is_answered_and_told),
         SESSION_TEST(a_reply_reaches_only_the_client_that_asked),
         SESSION_TEST(a_client_that_leaves_before_its_reply_takes_it_along),
+        SESSION_TEST(what_a_client_asked_before_it_left_is_carried_out),
+        SESSION_TEST(a_full_queue_of_a_client_that_left_is_carried_out_in_order),
+        SESSION_TEST(a_client_is_owed_answers_until_they_are_written),
         SESSION_TEST(half_a_line_goes_with_its_client),
         SESSION_TEST(a_session_may_end_while_a_command_runs),
         SESSION_TEST(clients_that_leave_commands_behind_are_bounded),
