@@ -54,7 +54,7 @@ AioContext *aio_context_new_unowned(const char *name, GError **error)
     AioContext *ctx = g_new0(AioContext, 1);
     ctx->name = name;
     ctx->bh_tail = &ctx->bh_head;
-    ctx->co_tail = &ctx->co_head;
+    aio_ready_init(ctx);
     if (!aio_context_open_fds(ctx, error)) {
         g_free(ctx);
         return NULL;

@@ -38,6 +38,10 @@ struct AioContext {
     struct Coroutine *_Atomic incoming_co;
     AioBh *_Atomic bh_head, *_Atomic *bh_tail;
     struct Coroutine *co_head, **co_tail;
+    struct Coroutine *stalled, **stalled_tail; /* ready, but no stack can be had */
+    AioTimer stalled_timer;                    /* tries again */
+    unsigned request_sources;                  /* co_requests_begin() */
+    unsigned request_share;                    /* co_requests_limit() */
 
     AioHandler *handlers;
     AioHandler *dead;
@@ -86,6 +90,7 @@ void aio_handlers_reap(AioContext *ctx) ANY_THREAD;
 
 /* Wakes the owner if it sleeps. */
 void aio_context_notify(AioContext *ctx) ANY_THREAD;
+void aio_ready_init(AioContext *ctx) ANY_THREAD;
 /* Puts @co on the ready list. */
 void aio_ready_push(AioContext *ctx, struct Coroutine *co) ANY_THREAD;
 
@@ -98,8 +103,9 @@ int64_t aio_clock_ns(void) ANY_THREAD; /* CLOCK_MONOTONIC, also under virtual ti
 int64_t aio_timers_next_ns(const AioContext *ctx) ANY_THREAD; /* INT64_MAX: none */
 bool aio_timers_run(AioContext *ctx) ANY_THREAD;
 
-/* coroutine.c: enters a ready coroutine; the intrusive link of the ready lists. */
-void coroutine_resume(struct Coroutine *co) ANY_THREAD;
+/* coroutine.c: enters a ready coroutine. False: it has no stack and none can be had. */
+bool coroutine_resume(struct Coroutine *co) ANY_THREAD;
+/* The intrusive link of the ready lists. */
 struct Coroutine **coroutine_link(struct Coroutine *co) ANY_THREAD;
 
 #endif
