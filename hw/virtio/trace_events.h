@@ -13,6 +13,8 @@ TRACE_EVENT(virtio_recall, (const char *dev, unsigned number, bool reset),
 TRACE_EVENT(virtio_returned, (const char *dev, bool reset), "dev=%s reset=%d", dev, reset)
 TRACE_EVENT(virtio_broken, (const char *dev, unsigned queue, const char *why), "dev=%s queue=%u %s",
             dev, queue, why)
+TRACE_EVENT(virtio_no_stack, (const char *dev, unsigned in_flight), "dev=%s in_flight=%u", dev,
+            in_flight)
 TRACE_EVENT(virtio_blk_submit, (const char *dev, unsigned type, uint64_t sector, uint64_t bytes),
             "dev=%s type=%u sector=%" PRIu64 " bytes=%" PRIu64, dev, type, sector, bytes)
 TRACE_EVENT(virtio_blk_complete, (const char *dev, unsigned type, uint64_t sector, int ret),

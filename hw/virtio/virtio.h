@@ -150,6 +150,22 @@ typedef struct VirtioQueue {
     bool polling;
 } VirtioQueue;
 
+/*
+ * Which queue may take the next request when requests are limited (virtio_admission.c; home loop).
+ *
+ * Invariant: while a queue waits, the device takes requests and is below its limit, `turn` names a
+ * queue whose `again` is scheduled, or the timer is armed.
+ */
+#define VIRTIO_NO_QUEUE VIRTIO_MAX_QUEUES
+typedef struct VirtioAdmission {
+    unsigned in_flight;
+    unsigned reserved; /* what co_requests_begin() was called with */
+    uint64_t waiting;  /* bit n: queue n has found no room */
+    unsigned turn;     /* the queue that may go on, or VIRTIO_NO_QUEUE */
+    unsigned last;     /* the queue that had the last turn */
+    AioTimer retry;    /* no stack could be had */
+} VirtioAdmission;
+
 struct VirtioDevice {
     /* links */
     Device *dev;
@@ -164,6 +180,7 @@ struct VirtioDevice {
     uint16_t queue_size; /* largest, power of two */
     size_t request_size; /* an element's, 0: a bare VirtQueueElement */
     unsigned config_size;
+    bool request_coroutines; /* each request is a coroutine of the home loop: they are limited */
 
     /* runtime, BQL */
     VirtioOwner owner;
@@ -184,6 +201,7 @@ struct VirtioDevice {
     bool broken;
     unsigned quiesced;
     uint32_t running_generation;
+    VirtioAdmission admission;
     VirtioQueue queues[VIRTIO_MAX_QUEUES];
 };
 
@@ -197,6 +215,19 @@ void virtio_recall(VirtioDevice *vdev) BQL_HELD;
 /* The reset that waited for the queues. */
 void virtio_finish_reset(VirtioDevice *vdev) BQL_HELD;
 void virtio_set_needs_reset(VirtioDevice *vdev) BQL_HELD;
+
+/* Between virtio_queues.c and virtio_admission.c: home loop. */
+void virtio_admission_init(VirtioDevice *vdev) RUNS_IN_MAIN;
+void virtio_admission_start(VirtioDevice *vdev) RUNS_IN_LOOP;
+void virtio_admission_stop(VirtioDevice *vdev) RUNS_IN_LOOP;
+/* May queue @index take a request now? If not, it is looked at again when it may. */
+bool virtio_admit(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
+/* Does queue @index wait for room? */
+bool virtio_admission_waits(const VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
+/* Queue @index has taken what it may for now: the turn passes to the next that waits. */
+void virtio_admission_pass(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
+/* A request is no longer in flight. */
+void virtio_admission_gone(VirtioDevice *vdev) RUNS_IN_LOOP;
 
 /* ---- life cycle (main) ---- */
 /* Builds the runtime from the links and config above. */
@@ -249,7 +280,8 @@ void assert_virtio_state(const VirtioDevice *vdev) BQL_HELD;
 /* ---- the device's data path (home loop) ---- */
 bool virtio_has_feature(const VirtioDevice *vdev, uint64_t bit) ANY_THREAD;
 /* The next request of queue @index, or NULL: none, stopped, quiesced, broken, or it is another
- * queue's turn (then handle_queue is called again). */
+ * queue's turn or the device has as many requests in flight as it may (then handle_queue is called
+ * again). */
 void *virtio_pop(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 void virtio_unpop(VirtioDevice *vdev, unsigned index, VirtQueueElement *e) RUNS_IN_LOOP;
 /* The request is done; the driver hears of it at the end of the turn. @e is gone. */

@@ -228,6 +228,7 @@ static void set_up_virtio(VirtioBlk *b)
     vdev->queue_size = b->queue_size;
     vdev->request_size = virtio_blk_request_size();
     vdev->config_size = sizeof(VirtioBlkConfig);
+    vdev->request_coroutines = true;
     vdev->features = VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_FLUSH |
                      VIRTIO_BLK_F_TOPOLOGY | (b->config_wce ? VIRTIO_BLK_F_CONFIG_WCE : 0) |
                      (b->num_queues > 1 ? VIRTIO_BLK_F_MQ : 0);

@@ -172,7 +172,7 @@ static RUNS_IN_LOOP void queue_check_broken(VirtioQueue *q)
 
 /* Takes what there is, up to the budget; then asks for kicks and looks once more, so that what came
  * in between is not lost. */
-static RUNS_IN_LOOP void queue_process(VirtioQueue *q)
+static RUNS_IN_LOOP void queue_take(VirtioQueue *q)
 {
     VirtioDevice *vdev = q->vdev;
     if (!virtio_taking(vdev) || !q->active) {
@@ -186,8 +186,8 @@ static RUNS_IN_LOOP void queue_process(VirtioQueue *q)
         q->processing = true;
         vdev->ops->handle_queue(vdev, q->index);
         q->processing = false;
-        if (!virtio_taking(vdev)) {
-            return;
+        if (!virtio_taking(vdev) || virtio_admission_waits(vdev, q->index)) {
+            return; /* kicks stay off: the queue is looked at when there is room */
         }
         if (!q->budget) {
             aio_bh_schedule(&q->again);
@@ -198,6 +198,12 @@ static RUNS_IN_LOOP void queue_process(VirtioQueue *q)
             virtqueue_set_notification(q->vq, true);
         }
     } while (virtqueue_has_new(q->vq));
+}
+
+static RUNS_IN_LOOP void queue_process(VirtioQueue *q)
+{
+    queue_take(q);
+    virtio_admission_pass(q->vdev, q->index);
 }
 
 static void queue_again(void *opaque)
@@ -264,6 +270,7 @@ static RUNS_IN_LOOP void queues_start(VirtioDevice *vdev)
     vdev->running = true;
     vdev->stopping = false;
     vdev->broken = false;
+    virtio_admission_start(vdev);
     for (unsigned i = 0; i < vdev->num_queues; i++) {
         VirtioQueue *q = &vdev->queues[i];
         if (!q->active) {
@@ -304,6 +311,7 @@ static RUNS_IN_LOOP void queues_stop(VirtioDevice *vdev)
             virtqueue_stop(q->vq, &q->position);
         }
     }
+    virtio_admission_stop(vdev);
     vdev->running = false;
     vdev->stopping = false;
 }
@@ -341,6 +349,7 @@ static void command_obey(void *opaque)
 static RUNS_IN_LOOP void request_gone(VirtioDevice *vdev)
 {
     assert_home(vdev->home);
+    virtio_admission_gone(vdev);
     if (vdev->stopping && queues_idle(vdev)) {
         aio_bh_schedule(&vdev->home_bh);
     }
@@ -350,7 +359,8 @@ void *virtio_pop(VirtioDevice *vdev, unsigned index)
 {
     VirtioQueue *q = &vdev->queues[index];
     assert_home(vdev->home); /* R7: a queue has one owner */
-    if (!virtio_taking(vdev) || !q->active || (q->processing && !q->budget)) {
+    if (!virtio_taking(vdev) || !q->active || (q->processing && !q->budget) ||
+        !virtio_admit(vdev, index)) {
         return NULL;
     }
     void *e = virtqueue_pop(q->vq);
@@ -361,6 +371,7 @@ void *virtio_pop(VirtioDevice *vdev, unsigned index)
     if (q->processing) {
         q->budget--;
     }
+    vdev->admission.in_flight++;
     return e;
 }
 
@@ -420,6 +431,7 @@ void virtio_resume(VirtioDevice *vdev)
 bool virtio_queues_init(VirtioDevice *vdev, GError **error)
 {
     size_t request_size = vdev->request_size ? vdev->request_size : sizeof(VirtQueueElement);
+    virtio_admission_init(vdev);
     aio_bh_init(&vdev->home_bh, vdev->home, command_obey, vdev);
     aio_bh_init(&vdev->returned_bh, vdev->dev->env->main_ctx, queues_returned, vdev);
     aio_bh_init(&vdev->broken_bh, vdev->dev->env->main_ctx, broken_reported, vdev);

@@ -84,6 +84,44 @@ static void bench_wakes(void)
     bench_print("wait, wake, a whole turn", start, BENCH_ROUNDS);
 }
 
+typedef struct BenchRequest {
+    CoToken token;
+} BenchRequest;
+
+static BenchRequest bench_requests[1024];
+
+static void bench_request(void *opaque)
+{
+    BenchRequest *r = opaque;
+    enter_coroutine();
+    r->token = co_arm();
+    co_wait(r->token);
+}
+
+/* Requests of a device that has reserved @depth of them: all start, wait, are woken and finish. */
+static void bench_depth(unsigned depth)
+{
+    enter_loop(bench_ctx);
+    co_requests_begin(bench_ctx, depth);
+    int64_t start = 0;
+    unsigned rounds = BENCH_ROUNDS / depth;
+    for (unsigned round = 0; round <= rounds; round++) {
+        start = round == 1 ? bench_now_ns() : start; /* the first round maps the stacks */
+        for (unsigned i = 0; i < depth; i++) {
+            co_start_now(bench_ctx, bench_request, &bench_requests[i]);
+        }
+        for (unsigned i = 0; i < depth; i++) {
+            co_wake(bench_requests[i].token);
+        }
+        while (aio_context_step(bench_ctx, false)) {
+        }
+    }
+    char name[32];
+    snprintf(name, sizeof(name), "request at depth %u", depth);
+    bench_print(name, start, rounds * depth);
+    co_requests_end(bench_ctx, depth);
+}
+
 static ucontext_t bench_main_context, bench_other_context;
 
 static void bench_ucontext_body(void)
@@ -185,6 +223,10 @@ int main(void)
     co_start(bench_ctx, bench_latched_waits, NULL);
     aio_context_step(bench_ctx, false);
     bench_wakes();
+    bench_depth(1);
+    bench_depth(128);
+    bench_depth(256);
+    bench_depth(1024);
     bench_ucontext();
     bench_calls();
     bench_eventfd_peer();

@@ -33,9 +33,15 @@ static bool aio_context_open_fds(AioContext *ctx, GError **error)
     if (ctx->epoll_fd < 0) {
         return aio_set_errno(error, "epoll_create1");
     }
+    if (!aio_wait_open(ctx)) {
+        aio_set_errno(error, "timerfd");
+        close(ctx->epoll_fd);
+        return false;
+    }
     ctx->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (ctx->wake_fd < 0) {
         aio_set_errno(error, "eventfd");
+        aio_wait_close(ctx);
         close(ctx->epoll_fd);
         return false;
     }
@@ -43,6 +49,7 @@ static bool aio_context_open_fds(AioContext *ctx, GError **error)
     if (epoll_ctl(ctx->epoll_fd, EPOLL_CTL_ADD, ctx->wake_fd, &ev) != 0) {
         aio_set_errno(error, "epoll_ctl");
         close(ctx->wake_fd);
+        aio_wait_close(ctx);
         close(ctx->epoll_fd);
         return false;
     }
@@ -54,7 +61,7 @@ AioContext *aio_context_new_unowned(const char *name, GError **error)
     AioContext *ctx = g_new0(AioContext, 1);
     ctx->name = name;
     ctx->bh_tail = &ctx->bh_head;
-    ctx->co_tail = &ctx->co_head;
+    aio_ready_init(ctx);
     if (!aio_context_open_fds(ctx, error)) {
         g_free(ctx);
         return NULL;
@@ -90,6 +97,7 @@ void aio_context_at_free(AioContext *ctx, void (*fn)(void *opaque), void *opaque
 static void aio_context_release(AioContext *ctx)
 {
     close(ctx->wake_fd);
+    aio_wait_close(ctx);
     close(ctx->epoll_fd);
     g_free(ctx->heap);
     g_free(ctx);
@@ -282,18 +290,16 @@ static void aio_poll_adapt(AioContext *ctx, int64_t waited_ns)
 static int aio_epoll(AioContext *ctx, struct epoll_event *events, int64_t timeout_ns)
 {
     if (timeout_ns == 0) {
-        return epoll_wait(ctx->epoll_fd, events, AIO_EVENTS_PER_TURN, 0);
+        return aio_wait(ctx, events, AIO_EVENTS_PER_TURN, 0);
     }
     atomic_store(&ctx->sleeping, true);
     if (aio_has_work(ctx)) { /* came before we said that we sleep */
         timeout_ns = 0;
     }
-    struct timespec ts = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
     int64_t start = ctx->poll_max_ns != 0 ? aio_clock_ns() : 0;
-    int n =
-        epoll_pwait2(ctx->epoll_fd, events, AIO_EVENTS_PER_TURN, timeout_ns < 0 ? NULL : &ts, NULL);
+    int n = aio_wait(ctx, events, AIO_EVENTS_PER_TURN, timeout_ns);
     if (n < 0 && errno != EINTR) { /* EBADF: somebody closed our descriptor */
-        bug_abort("epoll_pwait2 of '%s': %s", ctx->name, g_strerror(errno));
+        bug_abort("epoll_wait of '%s': %s", ctx->name, g_strerror(errno));
     }
     atomic_store(&ctx->sleeping, false);
     if (ctx->poll_max_ns != 0 && timeout_ns != 0) {

@@ -4,6 +4,7 @@
 #define SKIFF_UTIL_LOOP_AIO_INT_H
 
 #include <stdatomic.h>
+#include <sys/epoll.h>
 #include "util/loop/aio.h"
 
 struct Coroutine;
@@ -29,6 +30,8 @@ struct AioContext {
     const void *_Atomic owner; /* thread identity; NULL until an iothread adopts the context */
     int epoll_fd;
     int wake_fd;
+    int timer_fd;     /* aio_wait.c; -1: there is epoll_pwait2() */
+    bool timer_armed; /* or has expired without being noticed */
     _Atomic bool sleeping;
     _Atomic unsigned visitors; /* threads in the middle of a push; freeing waits for them */
     _Atomic bool quit;
@@ -38,6 +41,10 @@ struct AioContext {
     struct Coroutine *_Atomic incoming_co;
     AioBh *_Atomic bh_head, *_Atomic *bh_tail;
     struct Coroutine *co_head, **co_tail;
+    struct Coroutine *stalled, **stalled_tail; /* ready, but no stack can be had */
+    AioTimer stalled_timer;                    /* tries again */
+    unsigned request_sources;                  /* co_requests_begin() */
+    unsigned request_share;                    /* co_requests_limit() */
 
     AioHandler *handlers;
     AioHandler *dead;
@@ -86,6 +93,7 @@ void aio_handlers_reap(AioContext *ctx) ANY_THREAD;
 
 /* Wakes the owner if it sleeps. */
 void aio_context_notify(AioContext *ctx) ANY_THREAD;
+void aio_ready_init(AioContext *ctx) ANY_THREAD;
 /* Puts @co on the ready list. */
 void aio_ready_push(AioContext *ctx, struct Coroutine *co) ANY_THREAD;
 
@@ -93,13 +101,26 @@ void aio_ready_push(AioContext *ctx, struct Coroutine *co) ANY_THREAD;
 bool aio_bh_run(AioContext *ctx) ANY_THREAD;
 bool aio_ready_run(AioContext *ctx) ANY_THREAD;
 
+/* aio_wait.c. Prepares how @ctx waits, whose epoll_fd is open. False + errno. */
+bool aio_wait_open(AioContext *ctx) ANY_THREAD;
+void aio_wait_close(AioContext *ctx) ANY_THREAD;
+/* As epoll_wait(), for @timeout_ns (-1: for ever). May return 0 early. Owner. */
+int aio_wait(AioContext *ctx, struct epoll_event *events, int max, int64_t timeout_ns) ANY_THREAD;
+#ifdef SKIFF_TESTING
+/* Tests: replaces the system call, in contexts created from now on. NULL: the kernel's. */
+typedef int AioPwait2(int epoll_fd, struct epoll_event *events, int max,
+                      const struct timespec *timeout, const sigset_t *signals);
+void aio_wait_set_pwait2(AioPwait2 *fn) ANY_THREAD;
+#endif
+
 /* timers */
 int64_t aio_clock_ns(void) ANY_THREAD; /* CLOCK_MONOTONIC, also under virtual time */
 int64_t aio_timers_next_ns(const AioContext *ctx) ANY_THREAD; /* INT64_MAX: none */
 bool aio_timers_run(AioContext *ctx) ANY_THREAD;
 
-/* coroutine.c: enters a ready coroutine; the intrusive link of the ready lists. */
-void coroutine_resume(struct Coroutine *co) ANY_THREAD;
+/* coroutine.c: enters a ready coroutine. False: it has no stack and none can be had. */
+bool coroutine_resume(struct Coroutine *co) ANY_THREAD;
+/* The intrusive link of the ready lists. */
 struct Coroutine **coroutine_link(struct Coroutine *co) ANY_THREAD;
 
 #endif

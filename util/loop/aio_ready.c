@@ -177,19 +177,63 @@ static void aio_ready_collect(AioContext *ctx)
     }
 }
 
-bool aio_ready_run(AioContext *ctx)
+/* How soon coroutines without a stack are tried again when nothing else wakes the loop. */
+#define AIO_STALLED_RETRY_NS 10000000
+
+static void aio_stalled_retry(void *opaque)
+{
+    (void)opaque; /* the next turn's aio_ready_run() tries again */
+}
+
+void aio_ready_init(AioContext *ctx)
+{
+    ctx->co_tail = &ctx->co_head;
+    ctx->stalled_tail = &ctx->stalled;
+    aio_timer_init(&ctx->stalled_timer, ctx, aio_stalled_retry, NULL);
+}
+
+/* No stack for @co: it stays ready. */
+static void aio_ready_stall(AioContext *ctx, struct Coroutine *co)
+{
+    *coroutine_link(co) = NULL;
+    *ctx->stalled_tail = co;
+    ctx->stalled_tail = coroutine_link(co);
+}
+
+/* Takes the ready list. Those that had no stack in the last turn go last: the others may free one.
+ */
+static struct Coroutine *aio_ready_take(AioContext *ctx)
 {
     aio_ready_collect(ctx);
+    if (__builtin_expect(ctx->stalled != NULL, 0)) {
+        *ctx->co_tail = ctx->stalled;
+        ctx->stalled = NULL;
+        ctx->stalled_tail = &ctx->stalled;
+        aio_timer_disarm(&ctx->stalled_timer);
+    }
     struct Coroutine *batch = ctx->co_head;
     ctx->co_head = NULL;
     ctx->co_tail = &ctx->co_head;
+    return batch;
+}
+
+bool aio_ready_run(AioContext *ctx)
+{
+    struct Coroutine *batch = aio_ready_take(ctx);
     bool progress = false;
     unsigned budget = AIO_TURN_BUDGET;
-    while (batch != NULL && budget-- > 0) {
+    while (batch != NULL && budget > 0) {
         struct Coroutine *co = batch;
         batch = *coroutine_link(co);
-        coroutine_resume(co);
-        progress = true;
+        if (coroutine_resume(co)) {
+            progress = true;
+            budget--;
+        } else {
+            aio_ready_stall(ctx, co);
+        }
+    }
+    if (ctx->stalled != NULL) {
+        aio_timer_arm(&ctx->stalled_timer, aio_now_ns(ctx) + AIO_STALLED_RETRY_NS);
     }
     if (batch != NULL) { /* over budget: the rest goes before what became ready meanwhile */
         struct Coroutine **end = &batch;

@@ -39,7 +39,6 @@ co_switch:
 co_trampoline:
     .cfi_startproc
     .cfi_undefined rip
-    movq %rbx, %rdi
     xorl %ebp, %ebp
     call co_main
     ud2

@@ -3,13 +3,11 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include "util/loop/aio_int.h"
+#include "util/loop/co_stack.h"
 #include "util/loop/held_int.h"
 
 #if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define CO_ASAN 1
 #endif
@@ -18,24 +16,12 @@
 #define CO_TSAN 1
 #endif
 
-#if defined(CO_ASAN) || defined(CO_TSAN)
-#define CO_STACK_SIZE ((size_t)1 << 20) /* instrumented frames are large */
-#else
-#define CO_STACK_SIZE ((size_t)256 << 10) /* virtual: only touched pages cost memory */
-#endif
-#define CO_POOL_MAX 128
+/* What a thread keeps beyond what its devices have reserved. */
+#define CO_POOL_BASE 128u
 
 /* The wait word: the sequence number of the latest token above two bits of state. */
 enum { CO_IDLE, CO_ARMED, CO_WAITING, CO_WOKEN };
 #define CO_WORD(sequence, state) (((uint64_t)(sequence) << 2) | (state))
-
-typedef struct CoStack {
-    uint8_t *base; /* lowest address: a guard page */
-    void *sp;      /* where the coroutine left off */
-#ifdef CO_TSAN
-    void *fiber;
-#endif
-} CoStack;
 
 struct Coroutine {
     _Atomic uint64_t wait_word;
@@ -52,9 +38,10 @@ struct Coroutine {
 typedef struct CoThread {
     Coroutine *current;
     void *loop_sp;
-    Coroutine
-        *pool; /* finished ones, with their stacks: each stands at the end of co_main()'s loop */
+    /* Finished ones, with their stacks: each stands at the end of co_main()'s loop. */
+    Coroutine *pool;
     unsigned pool_count;
+    unsigned reserved; /* co_pool_reserve() */
     bool cleanup_registered;
 #ifdef CO_ASAN
     void *loop_fake_stack;
@@ -79,7 +66,7 @@ static Coroutine *co_made;
 
 extern void co_switch(void **save_sp, void *load_sp);
 extern void co_trampoline(void);
-void co_main(Coroutine *co);
+void co_main(void);
 
 /* ---- stacks ---- */
 
@@ -91,26 +78,13 @@ static void co_free_push(Coroutine *co)
     pthread_mutex_unlock(&co_free_lock);
 }
 
-static void co_stack_destroy(CoStack *s)
-{
-#ifdef CO_ASAN
-    /* What frames left poisoned would be laid to whoever maps these addresses next. */
-    __asan_unpoison_memory_region(s->base, CO_STACK_SIZE);
-#endif
-#ifdef CO_TSAN
-    __tsan_destroy_fiber(s->fiber);
-#endif
-    munmap(s->base, CO_STACK_SIZE);
-    *s = (CoStack){0};
-}
-
 static void co_thread_exit(void *opaque)
 {
     CoThread *t = opaque;
     while (t->pool != NULL) {
         Coroutine *co = t->pool;
         t->pool = co->link;
-        co_stack_destroy(&co->stack);
+        co_stack_free(&co->stack);
         co_free_push(co);
     }
     t->pool_count = 0;
@@ -121,22 +95,19 @@ static void co_thread_make_key(void)
     pthread_key_create(&co_thread_key, co_thread_exit);
 }
 
-/* Lays out a first frame from which co_switch() "returns" into co_trampoline with the coroutine in
- * rbx. */
-static void co_stack_prepare(CoStack *s, Coroutine *co)
+/* Lays out a first frame from which co_switch() "returns" into co_trampoline. */
+static void co_stack_prepare(CoStack *s)
 {
     void **sp = (void **)(void *)(s->base + CO_STACK_SIZE);
     sp -= 2; /* the trampoline finds the stack 16-byte aligned for its call of co_main */
     *--sp = (void *)(uintptr_t)co_trampoline;
-    *--sp = NULL; /* rbp */
-    *--sp = co;   /* rbx */
-    for (int i = 0; i < 4; i++) {
-        *--sp = NULL; /* r12..r15 */
+    for (int i = 0; i < 6; i++) {
+        *--sp = NULL; /* rbp, rbx, r12..r15 */
     }
     s->sp = sp;
 }
 
-static void co_stack_create(Coroutine *co)
+static bool co_stack_create(Coroutine *co, CoStackUse use)
 {
     CoThread *t = &co_thread;
     if (!t->cleanup_registered) {
@@ -144,16 +115,40 @@ static void co_stack_create(Coroutine *co)
         pthread_setspecific(co_thread_key, t);
         t->cleanup_registered = true;
     }
-    CoStack *s = &co->stack;
-    s->base = mmap(NULL, CO_STACK_SIZE, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
-    if (s->base == MAP_FAILED || mprotect(s->base, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) != 0) {
-        g_error("out of memory for a coroutine's stack");
+    if (!co_stack_alloc(&co->stack, use)) {
+        return false;
     }
-#ifdef CO_TSAN
-    s->fiber = __tsan_create_fiber(0);
-#endif
-    co_stack_prepare(s, co);
+    co_stack_prepare(&co->stack);
+    return true;
+}
+
+static Coroutine *co_pool_pop(CoThread *t)
+{
+    Coroutine *co = t->pool;
+    t->pool = co->link;
+    t->pool_count--;
+    return co;
+}
+
+static void co_pool_push(CoThread *t, Coroutine *co)
+{
+    co->link = t->pool;
+    t->pool = co;
+    t->pool_count++;
+}
+
+/* Gives @co a stack: one of the thread's pool, else a new one. */
+static bool co_stack_get(Coroutine *co)
+{
+    CoThread *t = &co_thread;
+    if (t->pool == NULL) {
+        return co_stack_create(co, CO_STACK_FOR_ALL);
+    }
+    Coroutine *donor = co_pool_pop(t);
+    co->stack = donor->stack;
+    donor->stack = (CoStack){0};
+    co_free_push(donor);
+    return true;
 }
 
 /* ---- switching ---- */
@@ -203,11 +198,12 @@ static void co_switch_out(Coroutine *co)
 #endif
 }
 
-/* Runs one entry after another, as the coroutine is taken from the pool again and again. */
-NO_THREAD_SAFETY_ANALYSIS void co_main(Coroutine *co)
+/* Runs the entries of the coroutines that use this stack, one after another. */
+NO_THREAD_SAFETY_ANALYSIS void co_main(void)
 {
     co_switched_in();
     for (;;) {
+        Coroutine *co = co_thread.current;
         co->entry(co->opaque);
         if (co->held.count != 0) {
             bug_abort("a coroutine ends while holding '%s'", co->held.things[0].name);
@@ -217,33 +213,37 @@ NO_THREAD_SAFETY_ANALYSIS void co_main(Coroutine *co)
     }
 }
 
+static unsigned co_pool_max(const CoThread *t)
+{
+    return CO_POOL_BASE + MIN(t->reserved, CO_REQUESTS_MAX);
+}
+
 static void co_release(Coroutine *co)
 {
     CoThread *t = &co_thread;
-    if (t->pool_count < CO_POOL_MAX) {
-        co->link = t->pool;
-        t->pool = co;
-        t->pool_count++;
+    if (t->pool_count < co_pool_max(t)) {
+        co_pool_push(t, co);
         return;
     }
-    co_stack_destroy(&co->stack);
+    co_stack_free(&co->stack);
     co_free_push(co);
 }
 
-void coroutine_resume(Coroutine *co)
+bool coroutine_resume(Coroutine *co)
 {
     if (co_thread.current != NULL) {
         bug_abort("a coroutine is resumed from inside a coroutine");
     }
     assert_home(co->ctx);
     held_assert_thread_none("enter a coroutine");
-    if (co->stack.base == NULL) {
-        co_stack_create(co);
+    if (co->stack.base == NULL && !co_stack_get(co)) {
+        return false;
     }
     co_switch_in(co);
     if (co->finished) {
         co_release(co);
     }
+    return true;
 }
 
 Coroutine **coroutine_link(Coroutine *co)
@@ -263,23 +263,22 @@ static Coroutine *co_make(void)
     return co;
 }
 
-/* For its own context a thread takes one of its pool, stack and all; for another's, a bare one. */
-static Coroutine *co_take(AioContext *ctx)
+static Coroutine *co_take_bare(void)
 {
-    CoThread *t = &co_thread;
-    Coroutine *co = t->pool;
-    if (co != NULL && aio_context_is_home(ctx)) {
-        t->pool = co->link;
-        t->pool_count--;
-        return co;
-    }
     pthread_mutex_lock(&co_free_lock);
-    co = co_free_list;
+    Coroutine *co = co_free_list;
     if (co != NULL) {
         co_free_list = co->link;
     }
     pthread_mutex_unlock(&co_free_lock);
     return co != NULL ? co : co_make();
+}
+
+/* For its own context a thread takes one of its pool, stack and all; for another's, a bare one. */
+static Coroutine *co_take(AioContext *ctx)
+{
+    CoThread *t = &co_thread;
+    return t->pool != NULL && aio_context_is_home(ctx) ? co_pool_pop(t) : co_take_bare();
 }
 
 static Coroutine *co_new(AioContext *ctx, CoroutineEntry *entry, void *opaque)
@@ -302,11 +301,63 @@ void co_start_now(AioContext *ctx, CoroutineEntry *entry, void *opaque)
 {
     assert_home(ctx);
     Coroutine *co = co_new(ctx, entry, opaque);
-    if (in_coroutine()) {
+    if (in_coroutine() || !coroutine_resume(co)) {
         aio_ready_push(ctx, co);
-    } else {
-        coroutine_resume(co);
     }
+}
+
+/* ---- requests of devices ---- */
+
+bool co_request_ready(AioContext *ctx)
+{
+    CoThread *t = &co_thread;
+    assert_home(ctx);
+    if (t->pool != NULL) {
+        return true;
+    }
+    Coroutine *co = co_take_bare();
+    if (!co_stack_create(co, CO_STACK_FOR_REQUEST)) {
+        co_free_push(co);
+        return false;
+    }
+    co_pool_push(t, co);
+    return true;
+}
+
+static void co_requests_share(AioContext *ctx)
+{
+    unsigned sources = MAX(ctx->request_sources, 1);
+    ctx->request_share = MAX(CO_REQUESTS_MAX / sources, CO_REQUESTS_MIN);
+}
+
+void co_requests_begin(AioContext *ctx, unsigned requests)
+{
+    assert_home(ctx);
+    ctx->request_sources++;
+    co_requests_share(ctx);
+    co_thread.reserved += requests;
+}
+
+void co_requests_end(AioContext *ctx, unsigned requests)
+{
+    CoThread *t = &co_thread;
+    assert_home(ctx);
+    if (ctx->request_sources == 0 || t->reserved < requests) {
+        bug_abort("context '%s': a source of requests ends that did not begin", ctx->name);
+    }
+    ctx->request_sources--;
+    co_requests_share(ctx);
+    t->reserved -= requests;
+    while (t->pool_count > co_pool_max(t)) {
+        Coroutine *co = co_pool_pop(t);
+        co_stack_free(&co->stack);
+        co_free_push(co);
+    }
+}
+
+unsigned co_requests_limit(const AioContext *ctx)
+{
+    return ctx->request_share;
 }
 
 bool in_coroutine(void)

@@ -20,7 +20,9 @@
  *   IDLE --co_arm--> ARMED --co_wait--> WAITING --co_wake--> READY --loop--> IDLE
  *                      \--co_wake--> LATCHED --co_wait--> IDLE
  *
- * Stacks are pooled per thread; switching costs a few nanoseconds. ASan and TSan know the fibers.
+ * Stacks (util/loop/co_stack.h) are pooled per thread; switching costs a few nanoseconds. ASan and
+ * TSan know the fibers. A coroutine for which no stack can be had stays on the ready list and is
+ * tried again.
  */
 #ifndef SKIFF_UTIL_LOOP_COROUTINE_H
 #define SKIFF_UTIL_LOOP_COROUTINE_H
@@ -40,9 +42,32 @@ typedef struct CoToken {
 /* Queues a new coroutine on @ctx's ready list. Its entry begins with enter_coroutine() and
  * enter_loop()/enter_iothread()/enter_main(). */
 void co_start(AioContext *ctx, CoroutineEntry *entry, void *opaque) ANY_THREAD;
-/* Runs a new coroutine at once, up to its first yield. Not from inside a coroutine: there it is
- * queued as by co_start(). */
+/* Runs a new coroutine at once, up to its first yield. Inside a coroutine, or when no stack can be
+ * had, it is queued as by co_start(). */
 void co_start_now(AioContext *ctx, CoroutineEntry *entry, void *opaque) RUNS_IN_LOOP;
+
+/*
+ * Requests of devices. A guest can submit far more requests than storage has use for, and each that
+ * waits keeps a stack. So the sources of a loop (devices) share CO_REQUESTS_MAX requests evenly:
+ * each has at most co_requests_limit() under way, and leaves the rest in its queue. A share is
+ * fixed, so a source whose storage hangs takes nothing from the others.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define CO_REQUESTS_MAX 1024u /* TSan's fibers are large and few */
+#else
+#define CO_REQUESTS_MAX 4096u
+#endif
+#define CO_REQUESTS_MIN 64u /* a source's share, however many sources there are */
+
+/* A source of at most @requests requests starts or ends in @ctx. The thread keeps that many stacks,
+ * CO_REQUESTS_MAX at most, so that a request at any depth maps and unmaps nothing. */
+void co_requests_begin(AioContext *ctx, unsigned requests) RUNS_IN_LOOP;
+void co_requests_end(AioContext *ctx, unsigned requests) RUNS_IN_LOOP;
+/* How many requests each source of @ctx may have under way. There is at least one source. */
+unsigned co_requests_limit(const AioContext *ctx) RUNS_IN_LOOP;
+/* Makes sure that the next co_start_now() in @ctx has a stack. False: none can be had for a
+ * request; the caller leaves the request where it is and tries again later. */
+bool co_request_ready(AioContext *ctx) RUNS_IN_LOOP;
 
 bool in_coroutine(void) ANY_THREAD;
 Coroutine *co_self(void) ANY_THREAD; /* NULL outside */

@@ -239,7 +239,7 @@ const SandboxRow sandbox_rows[] = {
     CALL(pipe2, MAIN, "streams of a command in the guest"),
     CALL(signalfd4, MAIN, "signals as messages"),
     CALL(timerfd_create, MAIN, "timers"),
-    CALL(timerfd_settime, MAIN, "timers"),
+    CALL(timerfd_settime, MAIN | IOTHREAD, "timers; a loop's sleep without epoll_pwait2"),
 
     /* ---- sockets: UNIX and TCP, and what the resolver needs ---- */
     WHEN(socket, MAIN | WORKER, "streams", IS(0, AF_UNIX, AF_INET, AF_INET6),

@@ -72,7 +72,7 @@ static void lose_epoll_descriptor(void *arg)
 
 static void a_loop_that_cannot_wait_aborts_and_does_not_spin(void **state)
 {
-    assert_dies(lose_epoll_descriptor, NULL, "epoll_pwait2 of 'robbed': Bad file descriptor");
+    assert_dies(lose_epoll_descriptor, NULL, "epoll_wait of 'robbed': Bad file descriptor");
 }
 
 static void r2_running_another_threads_loop_aborts(void **state)

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How many requests a device has in flight, and which of its queues may take the next.
+ *
+ * A request that is a coroutine keeps a stack while it waits. A device takes no more of them than
+ * its share of the home loop (co_requests_limit()) and than there are stacks; the rest stays in the
+ * rings. Queues that find no room wait and take turns, each for at most VIRTIO_QUEUE_BUDGET
+ * requests. When a request is completed, the next turn begins.
+ */
+#include <assert.h>
+#include "hw/virtio/trace_events.h"
+#include "hw/virtio/virtio.h"
+
+/* No stack could be had: tried again after a while, since no request of this device may be left
+ * whose end would try again. */
+#define ADMISSION_RETRY_NS 10000000
+
+static RUNS_IN_LOOP bool admission_room(const VirtioDevice *vdev)
+{
+    return vdev->admission.in_flight < co_requests_limit(vdev->home);
+}
+
+static RUNS_IN_LOOP bool admission_stack(VirtioDevice *vdev)
+{
+    VirtioAdmission *a = &vdev->admission;
+    if (co_request_ready(vdev->home)) {
+        return true;
+    }
+    if (!a->retry.heap_index) {
+        trace_virtio_no_stack(device_label(vdev->dev), a->in_flight);
+        aio_timer_arm(&a->retry, aio_now_ns(vdev->home) + ADMISSION_RETRY_NS);
+    }
+    return false;
+}
+
+/* The queue that waits and comes next after the one that had the last turn. */
+static unsigned admission_next(const VirtioAdmission *a)
+{
+    uint64_t after = a->last + 1 < 64 ? a->waiting & ~0ull << (a->last + 1) : 0;
+    return (unsigned)__builtin_ctzll(after ? after : a->waiting);
+}
+
+static RUNS_IN_LOOP void admission_grant(VirtioDevice *vdev)
+{
+    VirtioAdmission *a = &vdev->admission;
+    if (!a->waiting || a->turn != VIRTIO_NO_QUEUE || !virtio_taking(vdev) ||
+        !admission_room(vdev)) {
+        return;
+    }
+    a->turn = admission_next(a);
+    a->last = a->turn;
+    a->waiting &= ~(1ull << a->turn);
+    aio_bh_schedule(&vdev->queues[a->turn].again);
+}
+
+static void admission_retry(void *opaque)
+{
+    VirtioDevice *vdev = opaque;
+    enter_loop(vdev->home);
+    admission_grant(vdev);
+}
+
+bool virtio_admit(VirtioDevice *vdev, unsigned index)
+{
+    VirtioAdmission *a = &vdev->admission;
+    if (!vdev->request_coroutines) {
+        return true;
+    }
+    bool turn = a->turn == index || (a->turn == VIRTIO_NO_QUEUE && !a->waiting);
+    if (turn && admission_room(vdev) && admission_stack(vdev)) {
+        return true;
+    }
+    a->waiting |= 1ull << index;
+    return false;
+}
+
+bool virtio_admission_waits(const VirtioDevice *vdev, unsigned index)
+{
+    return vdev->admission.waiting >> index & 1;
+}
+
+void virtio_admission_pass(VirtioDevice *vdev, unsigned index)
+{
+    VirtioAdmission *a = &vdev->admission;
+    if (a->turn == index) {
+        a->turn = VIRTIO_NO_QUEUE;
+    }
+    if (!a->retry.heap_index) { /* else there was no stack a moment ago */
+        admission_grant(vdev);
+    }
+}
+
+void virtio_admission_gone(VirtioDevice *vdev)
+{
+    VirtioAdmission *a = &vdev->admission;
+    assert(a->in_flight);
+    a->in_flight--;
+    /* The stack of the request is free when its coroutine ends, which is before the next turn. */
+    aio_timer_disarm(&a->retry);
+    admission_grant(vdev);
+}
+
+void virtio_admission_start(VirtioDevice *vdev)
+{
+    VirtioAdmission *a = &vdev->admission;
+    a->in_flight = 0;
+    a->waiting = 0;
+    a->turn = VIRTIO_NO_QUEUE;
+    a->last = VIRTIO_MAX_QUEUES - 1;
+    a->reserved = 0;
+    if (!vdev->request_coroutines) {
+        return;
+    }
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        a->reserved += vdev->queues[i].active ? vdev->queues[i].setup.size : 0;
+    }
+    co_requests_begin(vdev->home, a->reserved);
+}
+
+void virtio_admission_stop(VirtioDevice *vdev)
+{
+    aio_timer_disarm(&vdev->admission.retry);
+    if (vdev->request_coroutines) {
+        co_requests_end(vdev->home, vdev->admission.reserved);
+    }
+}
+
+void virtio_admission_init(VirtioDevice *vdev)
+{
+    G_STATIC_ASSERT(VIRTIO_MAX_QUEUES <= 64); /* bits of `waiting` */
+    aio_timer_init(&vdev->admission.retry, vdev->home, admission_retry, vdev);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stacks of coroutines: for coroutine.c only.
+ *
+ * Stacks are carved from slabs, one mapping of CO_SLAB_STACKS stacks each, so that thousands of
+ * stacks need few of the process's mappings (vm.max_map_count). The lowest page of each stack is a
+ * guard: an overflow faults and does not corrupt the stack below. Linux 6.13 and later install
+ * guards without splitting the mapping (MADV_GUARD_INSTALL). Earlier kernels need mprotect(), which
+ * costs two mappings for each stack; there the number of stacks is limited to a quarter of the
+ * mappings.
+ *
+ * All functions may be called from any thread. A call that fails changes nothing.
+ */
+#ifndef SKIFF_UTIL_LOOP_CO_STACK_H
+#define SKIFF_UTIL_LOOP_CO_STACK_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "util/loop/thread.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CO_STACK_SIZE ((size_t)1 << 20) /* instrumented frames are large */
+#else
+#define CO_STACK_SIZE ((size_t)256 << 10) /* virtual: only touched pages cost memory */
+#endif
+#define CO_SLAB_STACKS 16u
+
+typedef struct CoSlab CoSlab;
+
+typedef struct CoStack {
+    uint8_t *base; /* lowest address: the guard page; NULL: no stack */
+    void *sp;      /* where the coroutine left off */
+    CoSlab *slab;
+#ifdef __SANITIZE_THREAD__
+    void *fiber;
+#endif
+} CoStack;
+
+/* Who asks. The last eighth of the stacks is kept for all but requests of guests. */
+typedef enum CoStackUse { CO_STACK_FOR_ALL, CO_STACK_FOR_REQUEST } CoStackUse;
+
+/* Fills @stack, base included. False: the limit is reached, or the kernel has no memory or mapping
+ * left; the caller tries again later. */
+bool co_stack_alloc(CoStack *stack, CoStackUse use) ANY_THREAD;
+/* Returns the stack's memory to the kernel and clears @stack. */
+void co_stack_free(CoStack *stack) ANY_THREAD;
+/* How many stacks are allocated. */
+unsigned co_stack_count(void) ANY_THREAD;
+
+#ifdef SKIFF_TESTING
+/* Tests: called before each system call. A result other than 0 is the errno the call fails with. */
+typedef enum CoStackCall { CO_STACK_MAP, CO_STACK_GUARD, CO_STACK_PROTECT } CoStackCall;
+typedef int CoStackFault(CoStackCall call);
+void co_stack_set_fault(CoStackFault *fault) ANY_THREAD;
+#endif
+
+#endif
