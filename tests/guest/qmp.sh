@@ -23,6 +23,7 @@ client() {
 import json, os, re, socket, subprocess, sys, time
 sys.path.insert(0, "tests/support")
 from qmp import Qmp, QmpError
+from rounds import rounds
 work, console = sys.argv[1:3]
 
 def ticks():
@@ -142,7 +143,7 @@ test_a_hung_disk_hangs_no_client() {
 assert status() == {"status": "running", "running": True}
 vm.cmd("stop")
 assert status() == {"status": "paused", "running": False, "stopping": True}, status()
-for n in range(50):  # whatever is asked, it stays so
+for n in range(rounds(lab=10, check=50, long=50)):  # whatever is asked, it stays so
     vm.cmd("cont")
     vm.cmd("stop")
     assert status()["stopping"], status()
@@ -163,7 +164,7 @@ test_a_client_that_leaves_a_command_behind() {
     client <<'PYTHON'
 vm.start("stop")
 vm.close()
-for n in range(20):
+for n in range(rounds(lab=6, check=20, long=100)):
     vm = Qmp(work + "/qmp")
     assert not vm.replies and not vm.unasked
     assert vm.cmd("query-kvm") == {"enabled": True, "present": True}
@@ -201,9 +202,10 @@ PYTHON
     [ ! -e "$work/pending" ] || fail "the socket of the pending one is left"
 }
 
-test_a_hundred_clients_that_flood() {
-    local i sockets=() arguments=()
-    for ((i = 0; i < 100; i++)); do
+test_many_clients_that_flood() {
+    local i many sockets=() arguments=()
+    many=$(rounds lab=30 check=100 long=100)
+    for ((i = 0; i < many; i++)); do
         sockets+=("$work/f$i")
         arguments+=(-qmp "unix:$work/f$i,server=on,wait=off")
     done
@@ -212,7 +214,7 @@ test_a_hundred_clients_that_flood() {
 flood = subprocess.Popen([sys.executable, "tests/support/qmp_flood.py"] + sys.argv[3:],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 assert flood.stdout.readline() == "flooding\n"
-for n in range(50):
+for n in range(rounds(lab=5, check=50, long=200)):
     before = ticks()
     vm.cmd("stop")
     vm.wait_event("STOP")
@@ -237,8 +239,9 @@ PYTHON
 }
 
 test_a_line_of_a_gigabyte_costs_no_memory() {
-    local megabytes=1024
-    ! in_lab && [ "$TEST_SLOW" = 1 ] || megabytes=32
+    local megabytes
+    megabytes=$(rounds lab=32 check=1024 long=1024)
+    [ "$TEST_SLOW" = 1 ] || megabytes=32
     start_vm count ms=10
     client "$megabytes" "$skiff_pid" <<'PYTHON'
 def resident_kib():
