@@ -314,6 +314,72 @@ PYTHON
     expect_status 0
 }
 
+test_tools_find_out_what_there_is() {
+    start_vm count ms=10 -smp 2 -cpu host,-avx2 -device virtio-rng-pci,id=rng0
+    client <<'PYTHON'
+cpus = [c["qom-path"] for c in vm.cmd("query-cpus-fast")]
+assert [c["qom-path"] for c in vm.cmd("query-hotpluggable-cpus")] == cpus
+for n, path in enumerate(cpus):
+    assert vm.cmd("qom-get", path=path, property="type") == "host-x86_64-cpu"
+    assert vm.cmd("qom-get", path=path, property="core-id") == n
+assert vm.cmd("qom-get", path="/machine", property="smp")["cpus"] == 2
+assert vm.cmd("qom-get", path="rng0", property="type") == "virtio-rng-pci"
+
+def walk(path):
+    """Everything that is listed can be had."""
+    for p in vm.cmd("qom-list", path=path):
+        value = vm.cmd("qom-get", path=path, property=p["name"])
+        if p["type"].startswith("child<"):
+            assert p["type"] == "child<%s>" % vm.cmd("qom-get", path=value, property="type")
+            walk(value)
+walk("/")
+
+def expand(**props):
+    model = vm.cmd("query-cpu-model-expansion", type="full", model={"name": "host", "props": props})["model"]
+    assert model["name"] == "host"
+    return model["props"]
+
+features = expand()
+assert features["sse2"] and features["cx8"] and not expand(sse2=False)["sse2"]
+assert expand(**{name: on for name, on in features.items()}) == features
+lacking = [name for name, on in features.items() if not on and name not in ("ht", "hypervisor", "tsc-deadline")]
+for name in lacking[:1]:
+    e = vm.refusal("query-cpu-model-expansion", type="full", model={"name": "host", "props": {name: True}})
+    assert name in e.desc, e
+assert vm.cmd("query-machines")[0]["cpu-max"] >= 2
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
+# What query-command-line-options lists is known to the parsers: no such name is refused as unknown.
+test_the_options_that_are_listed_are_taken() {
+    start_vm count ms=10
+    client "$SKIFF" <<'PYTHON'
+chardevs = {"path": "file", "append": "file", "signal": "stdio", "mux": "null", "logfile": "null", "logappend": "null"}
+options = vm.cmd("query-command-line-options")
+assert len(options) > 10
+for o in options:
+    option = {"smp-opts": "smp", "memory": "m"}.get(o["option"], o["option"])
+    by_backend = {}
+    for p in o["parameters"]:
+        backend = chardevs.get(p["name"], "socket") if option == "chardev" else None
+        by_backend.setdefault(backend, []).append(p["name"])
+    for backend, names in by_backend.items():
+        text = ",".join((["%s,id=x" % backend] if backend else []) + [n + "=?" for n in names])
+        r = subprocess.run([sys.argv[3], "-kernel", "build/guests/hello.elf", "-display", "none", "-" + option, text],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert r.returncode == 2 and r.stderr.startswith("skiff: -" + option), (option, text, r)
+        assert "no option" not in r.stderr and "unknown" not in r.stderr, (option, text, r)
+vm.cmd("quit")
+vm.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
 test_qmp_on_standard_input_and_output() {
     set_own_guest count ms=10
     printf '%s\n' '{"execute": "qmp_capabilities"}' '{"execute": "query-status", "id": 1}' \
