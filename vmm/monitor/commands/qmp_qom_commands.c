@@ -63,9 +63,12 @@ static struct json_object *qom_smp_value(const SmpTopology *t)
 {
     struct json_object *smp = json_object_new_object();
     qmp_put_int(smp, "cpus", t->cpus);
+    qmp_put_int(smp, "drawers", 1);
+    qmp_put_int(smp, "books", 1);
     qmp_put_int(smp, "sockets", t->sockets);
     qmp_put_int(smp, "dies", 1);
     qmp_put_int(smp, "clusters", 1);
+    qmp_put_int(smp, "modules", 1);
     qmp_put_int(smp, "cores", t->cores);
     qmp_put_int(smp, "threads", t->threads);
     qmp_put_int(smp, "maxcpus", t->cpus);
@@ -179,17 +182,19 @@ static void qom_list_add(struct json_object *list, const char *name, const char 
     json_object_array_add(list, info);
 }
 
-/* What all instances have. @device is NULL for what is not a device. */
-static struct json_object *qom_list_of(const QomProperty *properties, const DeviceType *device)
+/* What all instances have. @device is NULL for what is not a device. Like QEMU's, only
+ * qom-list-properties has descriptions (@describe). */
+static struct json_object *qom_list_of(const QomProperty *properties, const DeviceType *device,
+                                       bool describe)
 {
     struct json_object *list = json_object_new_array();
     qom_list_add(list, "type", "string", NULL);
     for (const QomProperty *p = properties; p->name != NULL; p++) {
-        qom_list_add(list, p->name, p->type, p->doc);
+        qom_list_add(list, p->name, p->type, describe ? p->doc : NULL);
     }
     const OptSpec *spec = device != NULL ? device->properties : NULL;
     for (; spec != NULL && spec->name != NULL; spec++) {
-        qom_list_add(list, spec->name, qmp_property_type(spec->type), spec->help);
+        qom_list_add(list, spec->name, qmp_property_type(spec->type), describe ? spec->help : NULL);
     }
     return list;
 }
@@ -204,7 +209,7 @@ static struct json_object *qmp_qom_list(QmpCall *call, struct json_object *args,
     }
     const Device *dev = node->kind == QOM_DEVICE ? node->object : NULL;
     struct json_object *list =
-        qom_list_of(qom_properties[node->kind], dev != NULL ? dev->type : NULL);
+        qom_list_of(qom_properties[node->kind], dev != NULL ? dev->type : NULL, false);
     for (unsigned i = 0; i < nodes->len; i++) {
         const QomNode *child = nodes->pdata[i];
         if (qom_node_is_child(node, child)) {
@@ -285,7 +290,7 @@ static struct json_object *qmp_qom_list_properties(QmpCall *call, struct json_ob
     const char *name = qmp_arg_str(args, "typename");
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (qmp_type_implements(name, kinds[i].type)) {
-            return qom_list_of(qom_properties[kinds[i].kind], device_type_find(name));
+            return qom_list_of(qom_properties[kinds[i].kind], device_type_find(name), true);
         }
     }
     g_autofree char *excerpt = opt_excerpt(name);

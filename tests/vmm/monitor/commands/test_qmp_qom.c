@@ -63,7 +63,7 @@ static void children_are_listed_with_their_types(void **state)
                 "[{\"name\":\"type\",\"type\":\"string\"},"
                 "{\"name\":\"dev0\",\"type\":\"child<virtio-sample-pci>\"}]");
     qmp_returns(rig, "qom-list", "{'path':'/machine/peripheral/dev0'}",
-                "{\"name\":\"flag\",\"type\":\"bool\",\"description\":\"a flag\"}");
+                "{\"name\":\"flag\",\"type\":\"bool\"}");
     qmp_returns(rig, "qom-list", "{'path':'/machine/peripheral/dev0'}",
                 "{\"name\":\"virtio-backend\",\"type\":\"child<virtio-sample-device>\"}");
     qmp_returns(rig, "qom-list", "{'path':'/objects'}",
