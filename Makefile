@@ -3,7 +3,9 @@
 #
 #   make            build/skiff (optimized; asserts stay in)
 #   make run        boot a Debian guest (installs what it needs)
-#   make check      every test (installs what it needs)
+#   make check      every test (installs what it needs). NO_KVM=1: as on a machine without /dev/kvm;
+#                   TESTS='PROGRAM…': these only
+#   make check-long  the same with full counts; with KVM_UNIT_TESTS=DIR, a built tree of them, also those
 #   make check-sandbox  the tests that start skiff, each time with -sandbox on
 #   make lint asan ubsan tsan fuzz bench install
 
@@ -133,12 +135,22 @@ run:
 	@$(SUBMAKE) --quiet V=release all guests linux-guest
 	@guest-images/linux/run $(RUN_ARGS)
 
+# Programs of tests/run in place of all, and whether /dev/kvm is hidden from them.
+TESTS ?=
+NO_KVM ?=
+
 # Unit tests and the fast guests use the variant with every check compiled in; the lab runs what
 # users get.
 check:
 	@tests/install-deps build test
 	@$(SUBMAKE) V=release all
 	@$(SUBMAKE) V=test run-tests
+
+check-long:
+	@tests/install-deps build test
+	@$(SUBMAKE) V=release all
+	@$(SUBMAKE) V=test run-tests LONG=1
+	$(if $(KVM_UNIT_TESTS),tests/kvm-unit-tests/run '$(KVM_UNIT_TESTS)')
 
 # Every script that starts skiff, here and in the lab, with its system calls filtered.
 check-sandbox:
@@ -157,15 +169,17 @@ RUN_TESTS_ubsan  = $(RUN_TESTS_san) --slow 2
 # TSan's shadow memory has no place for what a randomized address space may hold.
 RUN_TESTS_tsan   = $(RUN_TESTS_san) --slow 10 --wrap 'setarch -R'
 
+RUN_HOW = $(if $(NO_KVM),--no-kvm) $(if $(LONG),--long)
+
 # A sanitizer has nothing to find in what does not run skiff.
 RUN_SCRIPTS = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(filter tests/guest/%.sh,$(TEST_SCRIPTS)))
 
 # The lab is made beforehand, so that no test is charged with it.
 run-tests: $(B)/skiff test-bins guests agent linux-guest lab-image
-	$(Q)tests/run $(RUN_TESTS_$(V)) $(TEST_BIN) $(RUN_SCRIPTS)
+	$(Q)tests/run $(RUN_TESTS_$(V)) $(RUN_HOW) $(or $(TESTS),$(TEST_BIN) $(RUN_SCRIPTS))
 
 run-tests-sandboxed: $(B)/skiff guests agent linux-guest lab-image
-	$(Q)tests/run --sandbox $(RUN_TESTS_test) \
+	$(Q)tests/run --sandbox $(RUN_TESTS_test) $(RUN_HOW) \
 	    $(filter-out %/qemu-selftest,$(filter tests/guest/%,$(TEST_SCRIPTS)))
 
 lab-image: linux-guest
@@ -216,5 +230,5 @@ clean:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include $(shell find guest-images tests vmm -name '*.mk' | sort)
 
-.PHONY: all run check compare-qmp check-sandbox run-tests-sandboxed lint asan ubsan tsan fuzz bench install clean
+.PHONY: all run check check-long compare-qmp check-sandbox run-tests-sandboxed lint asan ubsan tsan fuzz bench install clean
 .PHONY: test-bins fuzz-bins run-tests run-lint run-fuzzers lab-image

@@ -6,13 +6,15 @@
 # requests in flight. Nothing may be lost, done twice, or wait for ever.
 . "$(dirname "$0")/common.bash"
 
-# start_verify DRIVE-OPTIONS WORDS ARGUMENT…: four queues on four processors, until finish_verify.
+# start_verify DRIVE-OPTIONS WORDS ARGUMENT…: as many queues as processors, until finish_verify.
 start_verify() {
-    local drive=$1 words=$2
+    local drive=$1 words=$2 cpus depth
     shift 2
-    start_own_guest blk-verify "until=button seed=$RANDOM qd=32 limit_ms=100000 $words" -smp 4 \
+    cpus=$(rounds lab=2 check=4 long=4)
+    depth=$(rounds lab=16 check=32 long=32)
+    start_own_guest blk-verify "until=button seed=$RANDOM qd=$depth limit_ms=100000 $words" -smp "$cpus" \
         -object iothread,id=io -drive "if=none,id=disk,format=raw,file=$disk,discard=unmap$drive" \
-        -device virtio-blk-pci,drive=disk,iothread=io,num-queues=4 "$@"
+        -device virtio-blk-pci,drive=disk,iothread=io,num-queues="$cpus" "$@"
 }
 
 # finish_verify: the guest comes to its end and has found nothing wrong. It is told to until it does:
@@ -36,12 +38,13 @@ pause_briefly() {
 
 # stop_and_start DRIVE-OPTIONS WORDS: while the guest works.
 stop_and_start() {
-    local i
+    local i times
+    times=$(rounds lab=8 check=50 long=200)
     make_disk 64M
     [ -n "$direct" ] || [[ $1 != *cache=none* ]] || skip "no file system here has O_DIRECT"
     start_verify "$1" "$2"
     wait_words 'blk-verify: sectors' 1
-    for ((i = 0; i < 50; i++)); do
+    for ((i = 0; i < times; i++)); do
         monitor stop
         [ $((RANDOM % 2)) -eq 0 ] || pause_briefly
         # Twice in a row either way must change nothing.
@@ -63,11 +66,12 @@ test_stop_and_cont_with_polling() { stop_and_start ,aio=io_uring,cache=writeback
 test_stop_and_cont_with_INTx() { stop_and_start ,aio=threads,cache=writeback mode=intx; }
 
 test_reset_with_requests_in_flight() {
-    local aio i
+    local aio i times
+    times=$(rounds lab=3 check=20 long=100)
     for aio in threads,cache=writeback io_uring,cache=writeback; do
         make_disk 64M
         start_verify ",aio=$aio" mode=irq
-        for ((i = 0; i < 20; i++)); do
+        for ((i = 0; i < times; i++)); do
             wait_words 'blk-verify: sectors' $((i + 1))
             pause_briefly
             monitor system_reset
@@ -77,11 +81,12 @@ test_reset_with_requests_in_flight() {
 }
 
 test_reset_while_stopped() {
-    local i
+    local i times
+    times=$(rounds lab=4 check=10 long=100)
     make_disk 64M
     start_verify ,cache=writeback mode=irq
     wait_output '^blk-verify: '
-    for ((i = 0; i < 10; i++)); do
+    for ((i = 0; i < times; i++)); do
         monitor stop
         pause_briefly
         monitor system_reset cont

@@ -6,7 +6,7 @@
 # of queues and way of noticing completions, with an iothread of the disk's own and without.
 . "$(dirname "$0")/common.bash"
 
-ops=600
+ops=$(rounds lab=100 check=600 long=2000)
 
 # verify DRIVE-OPTIONS DEVICE-OPTIONS WORDS ARGUMENT…: runs blk-verify on $disk and expects it to
 # pass.
@@ -19,13 +19,13 @@ verify() {
     expect_output '^blk-verify: PASS ops=[1-9]'
 }
 
-# verify_all DRIVE-OPTIONS: 1 and 4 queues, polled and by interrupt, with an iothread and without.
+# verify_all DRIVE-OPTIONS: 1 and 4 queues, polled and by interrupt, with an iothread and without. In
+# the lab every way is taken, but not each with each number of queues.
 verify_all() {
-    local queues mode
-    for queues in 1 4; do
-        for mode in poll irq intx; do
-            verify "$1" ",num-queues=$queues,iothread=io" "queues=$queues mode=$mode" -smp 2 -object iothread,id=io
-        done
+    local way queues mode all='1,poll 1,irq 1,intx 4,poll 4,irq 4,intx'
+    for way in $(rounds lab='1,poll 4,irq 4,intx' check="$all" long="$all"); do
+        queues=${way%,*} mode=${way#*,}
+        verify "$1" ",num-queues=$queues,iothread=io" "queues=$queues mode=$mode" -smp 2 -object iothread,id=io
     done
     verify "$1" ",num-queues=2" "queues=2 mode=irq" -smp 2
 }

@@ -17,11 +17,12 @@
 #
 #   run_tests
 #
-# tests/run sets SKIFF, TEST_TIER, TEST_SLOW and TMPDIR; by hand a script runs as it is, with
-# build/skiff. The current directory is the top of the tree.
+# tests/run sets SKIFF, TEST_TIER, TEST_SLOW, TEST_ROUNDS and TMPDIR; by hand a script runs as it is, with
+# build/skiff. The current directory is the top of the tree. With TEST_TIMES=1 a comment says how long
+# each test took.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
-: "${SKIFF:=build/skiff}" "${TEST_SLOW:=1}"
+: "${SKIFF:=build/skiff}" "${TEST_SLOW:=1}" "${TEST_ROUNDS:=check}"
 work=$(mktemp -d "${TMPDIR:-/tmp}/skiff-guest.XXXXXX")
 output=$work/output
 console=$work/console
@@ -33,6 +34,17 @@ test_ends=()
 # seconds N: N, or more where everything is slower.
 seconds() {
     echo $(($1 * TEST_SLOW))
+}
+
+# rounds lab=N check=N long=N: prints the one of $TEST_ROUNDS, which tests/run sets by where a test runs.
+# A number of rounds or a size, never what is checked in a round; the words of a list are the kinds of
+# case that a test goes through in turn.
+rounds() {
+    local choice
+    for choice in "$@"; do
+        [ "${choice%%=*}" != "$TEST_ROUNDS" ] || { echo "${choice#*=}" && return; }
+    done
+    fail "rounds $*: nothing for $TEST_ROUNDS"
 }
 
 # in_lab: we are inside it, where a processor is some 20 times slower and memory is 3 GiB.
@@ -271,7 +283,7 @@ run_one_test() {
 }
 
 run_tests() {
-    local functions function name number=0 failures=0 result
+    local functions function name number=0 failures=0 result start
     # With extdebug, declare -F prints where each function stands: they run in the script's order.
     shopt -s extdebug
     mapfile -t functions < <(compgen -A function test_ | while read -r function; do
@@ -285,8 +297,10 @@ run_tests() {
         name=${function#test_}
         name=${name//_/ }
         : >"$output" >"$console"
+        start=$EPOCHREALTIME
         run_one_test "$function"
         result=$?
+        [ -z "${TEST_TIMES-}" ] || echo "# $(((${EPOCHREALTIME/./} - ${start/./}) / 1000)) ms: $name"
         case $result in
         0) echo "ok $number - $name" ;;
         77) echo "ok $number - $name # SKIP $(tail -n 1 "$work/said")" ;;

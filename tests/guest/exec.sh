@@ -55,9 +55,11 @@ test_streams_are_separate() {
 }
 
 test_megabytes_of_output_are_whole() {
-    execute "big 6400000"
+    local bytes
+    bytes=$(rounds lab=1280000 check=6400000 long=64000000)
+    execute "big $bytes"
     expect_status 0
-    cmp "$out" <(pattern 6400000)
+    cmp "$out" <(pattern "$bytes")
 }
 
 test_a_slow_reader_loses_nothing() {
@@ -244,9 +246,10 @@ test_inherited_descriptors_keep_their_blocking_mode() {
     done
 }
 
-# What one boot could leave behind would be there 200 times.
-test_200_boots_leave_nothing_behind() {
-    local dir=$work/boots
+# What one boot could leave behind would be there many times.
+test_many_boots_leave_nothing_behind() {
+    local dir=$work/boots times
+    times=$(rounds lab=10 check=100 long=200)
     mkdir -p "$dir/tmp"
     cat >"$work/boots.sh" <<'SCRIPT'
 # Our children, our descriptors, the files, the terminal. No pipe is made for it, which would be there
@@ -266,7 +269,7 @@ look() {
 }
 export TMPDIR=$dir/tmp
 look >"$work/before"
-for i in $(seq 200); do
+for i in $(seq "$times"); do
     "$SKIFF" -kernel build/guests/exec.elf -exec 'exit 5' -pidfile "$dir/pid" \
         -chardev "pty,id=p,path=$dir/pty" -device virtio-serial-pci -device virtserialport,chardev=p \
         -chardev "socket,id=s,path=$dir/socket,server=on,wait=off" -device virtserialport,chardev=s \
@@ -277,7 +280,7 @@ look >"$work/after"
 echo finished >"$work/done"
 SCRIPT
     {
-        printf '%s=%q\n' dir "$dir" work "$work" SKIFF "$SKIFF"
+        printf '%s=%q\n' dir "$dir" work "$work" SKIFF "$SKIFF" times "$times"
         cat "$work/boots.sh"
     } >"$work/boots-with-names.sh"
     timeout "$(seconds 600)" script -qefc "bash $work/boots-with-names.sh" /dev/null </dev/null >"$output" 2>&1 || true

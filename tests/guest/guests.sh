@@ -151,10 +151,11 @@ test_stop_and_cont() {
     expect_status 0
 }
 
-test_stop_and_cont_a_hundred_times() {
-    local i
-    start_own_guest smp-irq 'expect=4 rounds=400 limit_ms=600000' -smp 4
-    for ((i = 0; i < 100; i++)); do
+test_stop_and_cont_many_times() {
+    local i times
+    times=$(rounds lab=15 check=100 long=500)
+    start_own_guest smp-irq "expect=4 rounds=$((4 * times)) limit_ms=600000" -smp 4
+    for ((i = 0; i < times; i++)); do
         monitor stop cont
         kill -0 "$skiff_pid" 2>/dev/null || break
     done

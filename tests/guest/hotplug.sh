@@ -2,13 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 1800
-# Disks, sources of random bytes and serial ports come and go under I/O, 500 times each. The guest
+# Disks, sources of random bytes and serial ports come and go under I/O, up to 500 times each. The guest
 # (guest-images/src/hotplug.c) says how many it saw, and ends the test when data is not what it was.
 . "$(dirname "$0")/common.bash"
 
-rounds=500
-# Emulated, a round takes 20 times as long.
-! in_lab || rounds=25
+many=$(rounds lab=12 check=200 long=500)
 
 # start_vm GUEST ARGUMENT…: with QMP at $work/qmp and the chardev c0 at $work/port.
 start_vm() {
@@ -99,17 +97,18 @@ expect_pass() {
     expect_output "^hotplug: PASS disks=$1 rngs=$1 serials=$1 ports=$1 ejected=$((3 * $1)) "
 }
 
-test_500_times_under_io() {
+test_many_times_under_io() {
     make_disk 1M
     start_vm hotplug -blockdev "driver=raw,node-name=d0,file.driver=file,file.filename=$disk"
-    drive_vm "$rounds" <<<"
+    drive_vm "$many" <<<"
 def meanwhile(n): pass
 $the_rounds"
-    expect_pass "$rounds"
+    expect_pass "$many"
 }
 
 test_stop_and_cont_in_between() {
-    local few=$((rounds / 10))
+    local few
+    few=$(rounds lab=4 check=20 long=50)
     make_disk 1M
     start_vm hotplug -blockdev "driver=raw,node-name=d0,file.driver=file,file.filename=$disk"
     drive_vm "$few" <<<"
@@ -144,10 +143,12 @@ PYTHON
 
 # A sandbox has no rings made in it: they are taken from those that were there, and given back.
 test_rings_of_iothreads_that_come_and_go_in_a_sandbox() {
+    local few
+    few=$(rounds lab=10 check=20 long=100) # more than there are rings
     make_disk 1M
     start_vm hotplug -sandbox on
     wait_output '^hotplug: ready'
-    drive_vm 20 "$disk" <<'PYTHON'
+    drive_vm "$few" "$disk" <<'PYTHON'
 def requests():
     (disk,) = vm.cmd("query-blockstats")
     assert disk["node-name"] == "late", disk
@@ -166,7 +167,7 @@ vm.cmd("system_powerdown")
 PYTHON
     wait_skiff
     expect_status 1
-    expect_output '^hotplug: PASS disks=20 '
+    expect_output "^hotplug: PASS disks=$few "
 }
 
 test_a_device_of_the_command_line_goes_and_comes_back() {

@@ -29,6 +29,7 @@ client() {
 import os, re, sys, time
 sys.path.insert(0, "tests/support")
 from qmp import Qmp, QmpError
+from rounds import rounds
 work, console = sys.argv[1:3]
 
 def wait_until(condition):
@@ -75,7 +76,7 @@ variants = [{"aio": "io_uring"}, {"aio": "threads", "cache": {"no-flush": True}}
 if has_direct:
     variants += [{"aio": "native", "cache": {"direct": True}}, {"cache": {"direct": True}}]
 last = 0
-for n in range(40):
+for n in range(rounds(lab=8, check=40, long=400)):
     options = dict(base, **variants[n % len(variants)])
     vm.cmd("blockdev-reopen", options=[options])
     assert disk()["inserted"]["cache"]["direct"] == options.get("cache", {}).get("direct", False)
@@ -160,7 +161,7 @@ test_nodes_and_iothreads_come_and_go_under_io() {
     cp "$disk" "$work/other.img"
     client "$work/other.img" <<'PYTHON'
 wait_until(guest_works)
-for n in range(50):
+for n in range(rounds(lab=6, check=50, long=500)):
     vm.cmd("object-add", qom_type="iothread", id="io1")
     vm.cmd("blockdev-add", driver="raw", node_name="other",
            file={"driver": "file", "filename": sys.argv[3]})

@@ -76,7 +76,7 @@ test_disks_of_every_engine_work_in_a_sandbox() {
     for aio in threads native io_uring; do
         cache=none
         [ -n "$direct" ] || { [ "$aio" != native ] || continue; cache=writeback; }
-        own_guest blk-verify "ops=200 seed=1 queues=1 mode=irq" -sandbox on -object iothread,id=io0 \
+        own_guest blk-verify "ops=$(rounds lab=60 check=200 long=2000) seed=1 queues=1 mode=irq" -sandbox on -object iothread,id=io0 \
             -drive "file=$disk,format=raw,if=none,id=disk,cache=$cache,aio=$aio,discard=unmap" \
             -device virtio-blk-pci,drive=disk,num-queues=1,iothread=io0
         expect_status 1

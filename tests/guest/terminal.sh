@@ -276,7 +276,8 @@ test_a_daemon_lets_go_of_its_parent() {
 }
 
 test_resets_leave_no_descriptor_and_no_thread_behind() {
-    local descriptors threads i
+    local descriptors threads i times
+    times=$(rounds lab=12 check=20 long=100)
     make_disk 1M
     start_own_guest crash spin -drive "if=virtio,format=raw,file=$disk" -device virtio-rng-pci
     wait_words 'crash: spin' 1
@@ -284,7 +285,7 @@ test_resets_leave_no_descriptor_and_no_thread_behind() {
     wait_words 'crash: spin' 2
     descriptors=$(ls "/proc/$skiff_pid/fd" | wc -l)
     threads=$(ls "/proc/$skiff_pid/task" | wc -l)
-    for ((i = 3; i < 23; i++)); do
+    for ((i = 3; i < 3 + times; i++)); do
         monitor stop cont system_reset
         wait_words 'crash: spin' "$i"
     done

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <limits.h>
 #include <string.h>
-#include "util/opts/json.h"
+#include "util/opts/json_int.h"
 
 /* What json-c does not tell about the text it has accepted. */
 typedef struct JsonScan {
     size_t pairs;   /* how many `"key":` stand there */
-    bool extension; /* 'x', NaN, 1. or the like, which json-c takes even when strict */
+    bool extension; /* NaN, 1. or the like, which json-c takes even when strict */
     bool oversize;  /* an integer that fits neither int64_t nor uint64_t: json-c would clamp it */
     bool nul;       /* \u0000 in a string: json-c cuts keys there */
 } JsonScan;
@@ -88,7 +88,7 @@ static JsonScan json_scan_text(const char *text, size_t length)
             }
         } else if (text[i] == '"') {
             in_string = true;
-        } else if (text[i] == '\'' || text[i] == 'N' || text[i] == 'I') {
+        } else if (text[i] == 'N' || text[i] == 'I') {
             scan.extension = true;
         } else if (text[i] == ':') {
             scan.pairs++;
@@ -130,8 +130,7 @@ static bool json_check_text(struct json_object *value, const char *text, size_t 
     JsonScan scan = json_scan_text(text, length);
 
     if (scan.extension) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
-                    "JSON: wants strings in double quotes and numbers like -12.5e3");
+        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "JSON: wants numbers like -12.5e3");
         return false;
     }
     if (json_count_pairs(value) != scan.pairs) {
@@ -150,7 +149,8 @@ static bool json_check_text(struct json_object *value, const char *text, size_t 
     return true;
 }
 
-struct json_object *json_parse_text(const char *text, size_t length, int max_depth, GError **error)
+static struct json_object *json_parse_strict(const char *text, size_t length, int max_depth,
+                                             GError **error)
 {
     struct json_tokener *tok;
     struct json_object *value;
@@ -199,4 +199,10 @@ struct json_object *json_parse_text(const char *text, size_t length, int max_dep
     }
     json_object_put(value);
     return NULL;
+}
+
+struct json_object *json_parse_text(const char *text, size_t length, int max_depth, GError **error)
+{
+    g_autofree char *quoted = json_double_quotes(text, &length);
+    return json_parse_strict(quoted != NULL ? quoted : text, length, max_depth, error);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * JSON from outside: json-c with its lenient corners closed. One complete value, UTF-8, bounded
- * depth, no key twice, no NUL in a string, no integer that does not fit.
+ * depth, no key twice, no NUL in a string, no integer that does not fit. As in QEMU, strings may be
+ * in apostrophes.
  */
 #ifndef SKIFF_UTIL_OPTS_JSON_H
 #define SKIFF_UTIL_OPTS_JSON_H

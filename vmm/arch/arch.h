@@ -19,6 +19,7 @@ typedef struct ArchVcpu ArchVcpu;   /* what the architecture keeps per vCPU */
 #define ARCH_NAME "x86_64" /* QEMU's SysEmuTarget */
 #define ARCH_FIRST_MSI_GSI 24
 #define ARCH_ELF_MACHINE 62 /* EM_X86_64 */
+#define ARCH_MAX_VCPUS 255  /* APIC ids are 0 to 254 */
 #include "vmm/arch/x86_64/page_walk.h"
 #else
 #error "no such board"
@@ -35,6 +36,14 @@ void arch_vm_clock_start(Kvm *kvm) ANY_THREAD;
 
 /* Prints what -cpu takes, for -cpu help. */
 void arch_print_cpu_help(FILE *out) ANY_THREAD;
+
+/* The models that -cpu takes; NULL-terminated. */
+extern const char *const arch_cpu_models[];
+/* Calls @each with every feature that -cpu knows, and whether a processor has it that -cpu @text
+ * asks for. False + error as for -cpu: a name that is not known, or a feature that the host lacks. */
+bool arch_cpu_expand(const Kvm *kvm, const char *text,
+                     void (*each)(const char *name, bool on, void *opaque), void *opaque,
+                     GError **error) ANY_THREAD;
 
 /* What the vCPUs of one VM have in common. */
 typedef struct ArchCpus ArchCpus;

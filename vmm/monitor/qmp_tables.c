@@ -11,6 +11,8 @@
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \
+    ROW(qom)                                                                                       \
+    ROW(machine)                                                                                   \
     ROW(chardev)                                                                                   \
     ROW(cpu)                                                                                       \
     ROW(memory)                                                                                    \

@@ -9,4 +9,7 @@
 bool qmp_arg_cpu(QmpCall *call, struct json_object *args, unsigned *index, GError **error)
     RUNS_IN_MAIN;
 
+/* CpuInstanceProperties of a vCPU, owned by the caller. */
+struct json_object *qmp_cpu_instance(const Vm *vm, unsigned index) RUNS_IN_MAIN;
+
 #endif

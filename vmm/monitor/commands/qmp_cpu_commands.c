@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/monitor/commands/qmp_cpu.h"
+#include "vmm/monitor/commands/qmp_qom.h"
 #include "vmm/arch/smp.h"
 
 bool qmp_arg_cpu(QmpCall *call, struct json_object *args, unsigned *index, GError **error)
@@ -39,7 +40,7 @@ static struct json_object *qmp_query_cpus_fast(QmpCall *call, struct json_object
     struct json_object *list = json_object_new_array();
     for (unsigned i = 0; i < count; i++) {
         struct json_object *cpu = json_object_new_object();
-        g_autofree char *path = g_strdup_printf("/machine/unattached/device[%u]", i);
+        g_autofree char *path = qom_cpu_path(call->vm, i);
         qmp_put_int(cpu, "cpu-index", i);
         qmp_put_str(cpu, "qom-path", path);
         qmp_put_int(cpu, "thread-id", vcpu_thread_id(vcpus, i));
@@ -68,13 +69,53 @@ static const QmpType qmp_cpu_info_fast = {
     .name = "CpuInfoFast",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"cpu-index", &qmp_int, .doc = "number of the vCPU"},
-                           {"qom-path", &qmp_str, .doc = "as QEMU names it; skiff has no QOM tree"},
+                           {"qom-path", &qmp_str, .doc = "its path, for qom-list"},
                            {"thread-id", &qmp_int, .doc = "the host's id of its thread"},
                            {"props", &qmp_cpu_instance_properties, true, "where it is"},
                            {"target", &qmp_sys_emu_target, .doc = "the architecture"}),
 };
 static const QmpType qmp_cpu_info_fast_list = {.kind = QMP_KIND_ARRAY,
                                                .element = &qmp_cpu_info_fast};
+
+/* ---- query-hotpluggable-cpus ---- */
+
+struct json_object *qmp_cpu_instance(const Vm *vm, unsigned index)
+{
+    SmpTopology topology = {.cpus = 1, .sockets = 1, .cores = 1, .threads = 1};
+    smp_parse(vm->config->smp, vcpus_count(vm->machine.vcpus), &topology,
+              NULL); /* valid since the start */
+    return qmp_cpu_props(&topology, index);
+}
+
+static struct json_object *qmp_query_hotpluggable_cpus(QmpCall *call, struct json_object *args,
+                                                       GError **error)
+{
+    enter_main();
+    g_autofree char *model = qom_cpu_model(call->vm->config);
+    g_autofree char *type = qom_cpu_type(model);
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < vcpus_count(call->vm->machine.vcpus); i++) {
+        struct json_object *cpu = json_object_new_object();
+        g_autofree char *path = qom_cpu_path(call->vm, i);
+        qmp_put_str(cpu, "type", type);
+        qmp_put_int(cpu, "vcpus-count", 1);
+        qmp_put(cpu, "props", qmp_cpu_instance(call->vm, i));
+        qmp_put_str(cpu, "qom-path", path);
+        json_object_array_add(list, cpu);
+    }
+    return list;
+}
+
+static const QmpType qmp_hotpluggable_cpu = {
+    .name = "HotpluggableCPU",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"type", &qmp_str, .doc = "its type, as qom-list-types has it"},
+                           {"vcpus-count", &qmp_int, .doc = "always 1"},
+                           {"props", &qmp_cpu_instance_properties, .doc = "where it is"},
+                           {"qom-path", &qmp_str, true, "its path: all CPUs are there"}),
+};
+static const QmpType qmp_hotpluggable_cpu_list = {.kind = QMP_KIND_ARRAY,
+                                                  .element = &qmp_hotpluggable_cpu};
 
 /* ---- inject-nmi ---- */
 
@@ -108,6 +149,13 @@ static const QmpCommand qmp_cpu_commands[] = {
         .flags = QMP_INSTANT,
         .run = qmp_query_cpus_fast,
         .doc = "The vCPUs, without interrupting them.",
+    },
+    {
+        .name = "query-hotpluggable-cpus",
+        .ret = &qmp_hotpluggable_cpu_list,
+        .flags = QMP_INSTANT,
+        .run = qmp_query_hotpluggable_cpus,
+        .doc = "The places for vCPUs, each of which has one: none can be added or removed.",
     },
     {
         .name = "inject-nmi",

@@ -24,7 +24,7 @@ static const QmpType qmp_device_property = {
 
 const QmpType qmp_device_properties = {.kind = QMP_KIND_ARRAY, .element = &qmp_device_property};
 
-static const char *qmp_property_type(OptType type)
+const char *qmp_property_type(OptType type)
 {
     static const char *const names[] = {
         [OPT_STRING] = "str",       [OPT_BOOL] = "bool",  [OPT_U8] = "uint8",
@@ -130,10 +130,23 @@ static const struct QmpQomType {
 } qmp_other_types[] = {
     /* clang-format off */
     {"object",               NULL,             true},
+    {"container",            "object",         false},
+    {"machine",              "object",         true},
+    {"pc-q35-machine",       "machine",        false},
+    {"accel",                "object",         true},
+    {"kvm-accel",            "accel",          false},
     {"device",               "object",         true},
     {"pci-device",           "device",         true},
     {"isa-device",           "device",         true},
     {"virtio-serial-port",   "device",         true},
+    {"virtio-device",        "device",         true},
+    {"virtio-blk-device",    "virtio-device",  false},
+    {"virtio-rng-device",    "virtio-device",  false},
+    {"virtio-serial-device", "virtio-device",  false},
+    {ARCH_NAME "-cpu",       "device",         true},
+    {"max-" ARCH_NAME "-cpu",  ARCH_NAME "-cpu", false},
+    {"host-" ARCH_NAME "-cpu", ARCH_NAME "-cpu", false},
+    {"chardev",              "object",         false},
     {"memory-backend",       "object",         true},
     {"iothread",             "object",         false},
     {"memory-backend-memfd", "memory-backend", false},
@@ -176,6 +189,16 @@ static bool qmp_type_is_a(const char *name, const char *parent, const char *want
         name = parent;
         parent = qmp_other_type(name)->parent;
     }
+}
+
+bool qmp_type_implements(const char *name, const char *wanted)
+{
+    const DeviceType *device = device_type_find(name);
+    const struct QmpQomType *other = qmp_other_type(name);
+    if (device == NULL && other == NULL) {
+        return false;
+    }
+    return qmp_type_is_a(name, device != NULL ? qmp_device_parent(device) : other->parent, wanted);
 }
 
 static void qmp_put_type(struct json_object *list, const char *name, const char *parent,

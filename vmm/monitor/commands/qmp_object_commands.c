@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Objects: iothreads and memory backends. */
 #include "util/opts/json.h"
-#include "vmm/monitor/qmp/qmp.h"
+#include "vmm/monitor/commands/qmp_object.h"
 
 /* ---- adding and deleting ---- */
 
@@ -29,25 +29,29 @@ static struct json_object *object_del(QmpCall *call, struct json_object *args, G
 
 /* ---- looking ---- */
 
+struct json_object *qmp_iothread_info(const IoThread *t)
+{
+    struct json_object *info = json_object_new_object();
+    qmp_put_str(info, "id", iothread_id(t));
+    qmp_put_int(info, "thread-id", iothread_tid(t));
+    qmp_put_int(info, "poll-max-ns", iothread_poll_max_ns(t));
+    qmp_put_int(info, "poll-grow", 0);
+    qmp_put_int(info, "poll-shrink", 0);
+    qmp_put_int(info, "aio-max-batch", 0);
+    return info;
+}
+
 static struct json_object *query_iothreads(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     struct json_object *list = json_object_new_array();
     for (unsigned i = 0; i < call->vm->backends.iothreads->len; i++) {
-        const IoThread *t = call->vm->backends.iothreads->pdata[i];
-        struct json_object *info = json_object_new_object();
-        qmp_put_str(info, "id", iothread_id(t));
-        qmp_put_int(info, "thread-id", iothread_tid(t));
-        qmp_put_int(info, "poll-max-ns", iothread_poll_max_ns(t));
-        qmp_put_int(info, "poll-grow", 0);
-        qmp_put_int(info, "poll-shrink", 0);
-        qmp_put_int(info, "aio-max-batch", 0);
-        json_object_array_add(list, info);
+        json_object_array_add(list, qmp_iothread_info(call->vm->backends.iothreads->pdata[i]));
     }
     return list;
 }
 
-static struct json_object *memdev_info(const MemoryBackend *m)
+struct json_object *qmp_memdev_info(const MemoryBackend *m)
 {
     struct json_object *info = json_object_new_object();
     qmp_put_str(info, "id", m->id);
@@ -70,11 +74,11 @@ static struct json_object *query_memdev(QmpCall *call, struct json_object *args,
     bool listed = vm->machine.memory == NULL;
     for (unsigned i = 0; i < vm->backends.memory_backends->len; i++) {
         const MemoryBackend *m = vm->backends.memory_backends->pdata[i];
-        json_object_array_add(list, memdev_info(m));
+        json_object_array_add(list, qmp_memdev_info(m));
         listed = listed || m == vm->machine.memory;
     }
     if (!listed) {
-        json_object_array_add(list, memdev_info(vm->machine.memory)); /* made by -m */
+        json_object_array_add(list, qmp_memdev_info(vm->machine.memory)); /* made by -m */
     }
     return list;
 }

@@ -83,7 +83,9 @@ static QmpFrame qmp_framer_between(QmpFramer *f, uint8_t byte, const char **erro
     case '[':
         return qmp_framer_open(f, byte == '[', error);
     case '"':
+    case '\'':
         f->state = QMP_FRAMER_STRING;
+        f->quote = byte;
         return QMP_FRAME_NONE;
     default:
         return qmp_framer_fail(f, QMP_FRAMER_RECOVERING, "expecting an object", error);
@@ -103,7 +105,9 @@ static QmpFrame qmp_framer_inside_byte(QmpFramer *f, uint8_t byte, const char **
     case ']':
         return qmp_framer_close(f, byte == ']', error);
     case '"':
+    case '\'':
         f->state = QMP_FRAMER_STRING;
+        f->quote = byte;
         return QMP_FRAME_NONE;
     default:
         return QMP_FRAME_NONE;
@@ -119,7 +123,7 @@ static QmpFrame qmp_framer_string(QmpFramer *f, uint8_t byte, const char **error
         f->state = QMP_FRAMER_STRING;
     } else if (byte == '\\') {
         f->state = QMP_FRAMER_ESCAPE;
-    } else if (byte == '"') {
+    } else if (byte == f->quote) {
         f->state = QMP_FRAMER_INSIDE;
         return f->depth == 0 ? qmp_framer_end(f) : QMP_FRAME_NONE;
     }

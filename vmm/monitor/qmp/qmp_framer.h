@@ -11,6 +11,7 @@
  *      |    `--------> STRING <---any byte--- ESCAPE
  *      |                 | `------- \ ---------^
  *      |                 | " at depth 0: (value) BETWEEN
+ *      |                 (' in place of " at both ends of a string)
  *      |
  *      | anything else: (error)          control byte, 0xfe, 0xff, { or [
  *      `---------------------> RECOVERING --------------------------------> BETWEEN
@@ -47,6 +48,7 @@ typedef enum QmpFramerState {
 
 typedef struct QmpFramer {
     QmpFramerState state;
+    uint8_t quote; /* STRING, ESCAPE: what ends the string, " or ' */
     unsigned depth;
     uint64_t arrays; /* bit i: level i is an array, else an object */
     bool skipping;

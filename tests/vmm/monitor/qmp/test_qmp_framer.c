@@ -56,6 +56,12 @@ static void brackets_in_strings_are_text(void **state)
     EXPECT("{\"a\": \"\\\\\"}{}", "<{\"a\": \"\\\\\"}><{}>");
 }
 
+static void strings_may_be_in_apostrophes(void **state)
+{
+    EXPECT("{'a': '}\"'}'x'\"'\"", "<{'a': '}\"'}><'x'><\"'\">");
+    EXPECT("{'a': '\\'}'}{}", "<{'a': '\\'}'}><{}>");
+}
+
 static void half_a_value_is_none(void **state)
 {
     EXPECT("{\"execute\": \"stop\"", "");
@@ -190,6 +196,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_may_span_lines_and_share_one),
         cmocka_unit_test(brackets_in_strings_are_text),
+        cmocka_unit_test(strings_may_be_in_apostrophes),
         cmocka_unit_test(half_a_value_is_none),
         cmocka_unit_test(garbage_is_one_error_up_to_the_lines_end),
         cmocka_unit_test(a_byte_that_is_no_json_gets_back_into_step),

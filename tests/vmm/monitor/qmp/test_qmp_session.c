@@ -40,6 +40,16 @@ static void an_id_may_be_anything_and_comes_back_as_it_was(void **state)
         "been found\"}, \"id\": 5}\r\n");
 }
 
+static void strings_may_be_in_apostrophes(void **state)
+{
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    session_expect_reply(rig, "{'execute': 'query-kvm', 'id': 'it\\'s \"1\"'}",
+                         "{\"return\": {\"enabled\": true, \"present\": true}, "
+                         "\"id\": \"it's \\\"1\\\"\"}\r\n");
+    session_expect_reply(rig, STATUS(1), STATUS_REPLY(1));
+}
+
 static void what_is_no_request_is_refused_by_name(void **state)
 {
     SessionRig *rig = *state;
@@ -64,7 +74,7 @@ static void garbage_is_answered_and_what_follows_works(void **state)
     static const char *const garbage[] = {"\xff",
                                           "{\"execute\": }\n",
                                           "{\"execute\" \"stop\"}\n",
-                                          "{'execute': 'stop'}\n",
+                                          "{'execute': 'query-kvm'\"}'\"}\n",
                                           "{\"a\": 01}\n",
                                           "{\"a\":1,\"a\":1}",
                                           "{\"x\": \"\n",
@@ -337,6 +347,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SESSION_TEST(a_client_is_greeted_and_must_negotiate_first),
         SESSION_TEST(an_id_may_be_anything_and_comes_back_as_it_was),
+        SESSION_TEST(strings_may_be_in_apostrophes),
         SESSION_TEST(what_is_no_request_is_refused_by_name),
         SESSION_TEST(garbage_is_answered_and_what_follows_works),
         SESSION_TEST(requests_come_in_pieces_or_many_at_once),

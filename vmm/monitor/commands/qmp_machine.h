@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the group of machine commands share. Only for qmp_machine*.c. */
+#ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_MACHINE_H
+#define SKIFF_VMM_MONITOR_COMMANDS_QMP_MACHINE_H
+
+#include "vmm/monitor/qmp/qmp.h"
+
+/* ---- qmp_machine_options.c ---- */
+extern const QmpType qmp_options_args, qmp_options_list;
+QmpHandler qmp_query_command_line_options;
+
+#endif
