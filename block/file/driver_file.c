@@ -57,7 +57,6 @@ bool file_check_engine(const FileState *s, bool cache_direct, GError **error)
 static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
 {
     FileState *s = n->state;
-    s->replaces_fd = -1;
     if (!file_check_engine(s, n->flags.cache_direct, error)) {
         return false;
     }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file driver: a file opened anew with other options, or served from another iothread. */
-#include <sys/stat.h>
 #include <unistd.h>
 #include <string.h>
 #include "block/file/driver_file.h"
@@ -22,24 +21,13 @@ typedef struct FileReopen {
     GError *error;
 } FileReopen;
 
-static RUNS_IN_WORKER void reopen_restore_lock(const BlockNode *n)
+/* Removes what the preparation added to the locks of the descriptor that stays. */
+static RUNS_IN_WORKER void reopen_forget_locks(const BlockNode *n, const BlockReopen *r)
 {
     const FileState *old = n->state;
-    file_lock_restore(old->fd, (FileLocking)old->locking, !n->flags.read_only,
-                      n->flags.force_share);
-}
-
-/* The name may stand for another file by now. */
-static bool reopen_is_same_file(const FileState *old, const FileState *new, GError **error)
-{
-    struct stat a, b;
-    if (fstat(old->fd, &a) == 0 && fstat(new->fd, &b) == 0 && a.st_dev == b.st_dev &&
-        a.st_ino == b.st_ino) {
-        return true;
-    }
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
-                "'%s' is another file than the one that is open", old->filename);
-    return false;
+    FileLockMode old_mode = file_lock_mode(old, &n->flags);
+    FileLockMode mode = file_lock_mode(r->state, &r->flags);
+    file_lock_forget(old->fd, &old_mode, &mode);
 }
 
 static int reopen_open_work(void *opaque)
@@ -47,24 +35,18 @@ static int reopen_open_work(void *opaque)
     FileReopen *f = opaque;
     enter_worker();
     BlockReopen *r = f->r;
-    const FileState *old = f->node->state;
     FileState *new = r->state;
     /* A node that only this function sees: the real one serves queries meanwhile. */
     BlockNode as_asked = *f->node;
     as_asked.state = new;
     as_asked.flags = r->flags;
     as_asked.limits = r->limits;
-    new->replaces_fd = old->fd;
+    new->replaces = f->node;
     bool ok = file_open(&as_asked, &f->error);
-    if (ok && !reopen_is_same_file(old, new, &f->error)) {
-        close(new->fd);
-        ok = false;
-    }
+    new->replaces = NULL;
     if (!ok) {
-        reopen_restore_lock(f->node);
         return -1;
     }
-    new->replaces_fd = -1;
     r->flags = as_asked.flags;
     r->limits = as_asked.limits;
     r->size = block_node_size(&as_asked);
@@ -78,7 +60,7 @@ static int reopen_close_work(void *opaque)
     const FileState *left = f->r->state;
     if (left->fd >= 0) {
         if (!f->committed) {
-            reopen_restore_lock(f->node);
+            reopen_forget_locks(f->node, f->r);
         }
         close(left->fd);
     }
@@ -114,7 +96,7 @@ bool file_co_reopen_prepare(BlockNode *n, BlockReopen *r, GError **error)
 {
     const FileState *old = n->state;
     FileState *new = r->state;
-    new->fd = new->replaces_fd = -1;
+    new->fd = -1;
     if (strcmp(old->filename, new->filename) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Cannot change the option 'filename' of node '%s'", n->name);
