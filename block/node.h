@@ -127,8 +127,9 @@ struct BlockReopen {
     BlockNode *node;
     BlockNodeFlags flags;
     void *state; /* options as asked for; what prepare adds; after commit what was there before */
-    BlockLimits limits; /* prepare's, as co_open's; by default the present ones */
+    BlockLimits limits; /* prepare's, as co_open's; the present ones, read in the drained section */
     uint64_t size;
+    int flush_ret;
     bool prepared;
 };
 

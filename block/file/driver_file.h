@@ -3,6 +3,7 @@
  * The file driver's inside: a regular file or a host block device.
  *
  *   driver_file.c   requests, through an engine
+ *   file_sync.c     flushes
  *   file_open.c     opening and finding out, in a worker
  *   file_reopen.c   with other options, and in another iothread
  *   file_lock.c     keeping other processes out
@@ -31,8 +32,13 @@ typedef struct FileState {
     /* runtime, home */
     bool no_punch_hole; /* the file system said so */
     bool no_zero_range;
-    int flush_error; /* sticky, see file_co_flush() */
-    WorkerLane lane; /* what hangs here hangs no other file */
+    bool syncing; /* file_sync.c; one fdatasync() at a time */
+    CoQueue sync_waiters;
+    uint64_t syncs_begun, syncs_ended;
+    uint64_t sync_failed; /* the number of the last one that failed; 0: none */
+    int sync_error;       /* its error */
+    int flush_error;      /* every flush from now on fails with it; 0: none */
+    WorkerLane lane;      /* what hangs here hangs no other file */
 } FileState;
 
 /* Opens s->fd, takes the locks, fills node->size, node->limits and s->is_device. With s->replaces:
@@ -70,6 +76,11 @@ void file_co_reopen_clean(BlockNode *n, BlockReopen *r, bool committed) coroutin
 bool file_co_move(BlockNode *n, AioContext *home, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether the engine that aio= asks for can serve the file with these flags. */
 bool file_check_engine(const FileState *s, bool cache_direct, GError **error) ANY_THREAD;
+
+/* What was written before is on stable storage. 0 or -errno. */
+int file_co_sync(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* One call to the engine, repeated when the kernel was only interrupted. Bytes or -errno. */
+int64_t file_co_io(const BlockNode *n, BlockIo *io) coroutine_fn RUNS_IN_IOTHREAD;
 
 int file_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
 int file_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)

@@ -97,6 +97,7 @@ bool file_co_reopen_prepare(BlockNode *n, BlockReopen *r, GError **error)
     const FileState *old = n->state;
     FileState *new = r->state;
     new->fd = -1;
+    co_queue_init(&new->sync_waiters);
     if (strcmp(old->filename, new->filename) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Cannot change the option 'filename' of node '%s'", n->name);
@@ -126,7 +127,7 @@ void file_reopen_commit(BlockNode *n, BlockReopen *r)
     }
     new->no_punch_hole = old->no_punch_hole;
     new->no_zero_range = old->no_zero_range;
-    new->flush_error = old->flush_error; /* the page cache has not forgotten either */
+    new->flush_error = old->flush_error; /* the pages are still lost */
     n->state = new;
     r->state = old;
 }

@@ -259,7 +259,7 @@ static void probe(void *arg, const char *call)
 static coroutine_fn RUNS_IN_MAIN bool reopen_with_fault(const char *text, unsigned after)
 {
     const SysFault fault = {
-        .calls = "open,fstat,fcntl,ioctl,close,pread,fdatasync,io_setup,eventfd",
+        .calls = "open,fstat,fcntl,ioctl,close,pread,io_setup,eventfd",
         .after = after,
         .count = 1,
         .error = EIO,
