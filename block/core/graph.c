@@ -131,7 +131,9 @@ bool block_co_move(BlockNode *n, AioContext *home, GError **error)
         return false;
     }
     graph_set_moving(n, true);
+    block_nodes_co_quiesce(n, true);
     bool ok = graph_co_move(n, home, error);
+    block_nodes_co_release(n);
     graph_set_moving(n, false);
     return ok;
 }

@@ -78,6 +78,7 @@ static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
         n->serial = node_serial++;
         n->state = g_malloc0(drv->state_size);
         n->flags = node_options_flags(&o);
+        block_node_drain_init(n);
         if (node_table == NULL) {
             node_table = g_hash_table_new(g_str_hash, g_str_equal);
         }
@@ -235,12 +236,16 @@ static coroutine_fn RUNS_IN_MAIN bool node_open_driver(BlockNode *n, OptDict *d,
 static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
 {
     trace_block_node_close(n->name);
+    bool was_open = n->open;
+    n->open = false;
+    if (was_open) {
+        block_nodes_co_quiesce(n, false); /* it has no user; what it does on its own ends */
+    }
     if (n->tracked != NULL || n->writer != NULL) {
         bug_abort("node '%s' is closed while %s", n->name,
                   n->tracked != NULL ? "requests are in flight" : "somebody may write to it");
     }
-    if (n->open) {
-        n->open = false;
+    if (was_open) {
         if (n->drv->co_close != NULL) {
             n->drv->co_close(n);
         }
