@@ -75,9 +75,14 @@ typedef struct BlockDriver {
     /* The child has other limits than when the node was opened. NULL: no matter. */
     void (*child_changed)(BlockNode *n);
 
-    /* To another home, no request in flight: a coroutine in main. NULL: nothing of the state is
-     * bound to the home. On failure nothing has changed. */
-    bool (*co_move)(BlockNode *n, AioContext *home, GError **error);
+    /*
+     * To another home, coroutines in main. prepare takes what the node needs there into *@state and
+     * changes nothing that shows; finish, with nothing in flight and the new home in place, uses it
+     * and releases what it replaces, or, not @committed, releases it. NULL, both: nothing of the
+     * state is bound to the home.
+     */
+    bool (*co_move_prepare)(BlockNode *n, AioContext *home, void **state, GError **error);
+    void (*co_move_finish)(BlockNode *n, void *state, bool committed);
 } BlockDriver;
 
 /* Sets the drivers that images and nodes may name. Called once, before any other thread runs.
@@ -111,6 +116,7 @@ struct BlockNode {
     BlockNodeFlags flags;
     bool write_taken; /* of the child */
     bool moving;      /* to another home: nobody may come to use it meanwhile */
+    void *move_state; /* the driver's, while moving */
     bool owned;       /* a user's: by -blockdev or blockdev-add, to be deleted by blockdev-del */
     unsigned serial;  /* nodes are listed in the order they were made */
     BlockLimits limits;

@@ -101,16 +101,45 @@ static RUNS_IN_MAIN bool graph_check_idle(const BlockNode *n, AioContext *home, 
     return true;
 }
 
-/* The leaf first: it alone may have to ask its new home for something. */
+static coroutine_fn RUNS_IN_MAIN void graph_co_finish_move(BlockNode *n, bool committed)
+{
+    for (; n != NULL; n = n->file) {
+        if (n->drv->co_move_finish != NULL) {
+            n->drv->co_move_finish(n, n->move_state, committed);
+        }
+    }
+}
+
+/* Prepares the leaf first. On failure nothing is prepared. */
+static coroutine_fn RUNS_IN_MAIN bool graph_co_prepare_move(BlockNode *n, AioContext *home,
+                                                            GError **error)
+{
+    if (n->file != NULL && !graph_co_prepare_move(n->file, home, error)) {
+        return false;
+    }
+    n->move_state = NULL;
+    if (n->drv->co_move_prepare == NULL ||
+        n->drv->co_move_prepare(n, home, &n->move_state, error)) {
+        return true;
+    }
+    if (n->file != NULL) {
+        graph_co_finish_move(n->file, false);
+    }
+    return false;
+}
+
+/* All of the chain moves or none of it. */
 static coroutine_fn RUNS_IN_MAIN bool graph_co_move(BlockNode *n, AioContext *home, GError **error)
 {
-    if (n->file != NULL && !graph_co_move(n->file, home, error)) {
+    if (!graph_co_prepare_move(n, home, error)) {
         return false;
     }
-    if (n->drv->co_move != NULL && !n->drv->co_move(n, home, error)) {
-        return false;
+    block_nodes_co_quiesce(n, true);
+    for (BlockNode *at = n; at != NULL; at = at->file) {
+        at->home = home;
     }
-    n->home = home;
+    graph_co_finish_move(n, true);
+    block_nodes_co_release(n);
     return true;
 }
 
@@ -131,9 +160,7 @@ bool block_co_move(BlockNode *n, AioContext *home, GError **error)
         return false;
     }
     graph_set_moving(n, true);
-    block_nodes_co_quiesce(n, true);
     bool ok = graph_co_move(n, home, error);
-    block_nodes_co_release(n);
     graph_set_moving(n, false);
     return ok;
 }

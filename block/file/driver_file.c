@@ -185,7 +185,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
         .co_write_zeroes = file_co_write_zeroes, .co_truncate = file_co_truncate,                  \
         .filename = file_filename, .co_reopen_prepare = file_co_reopen_prepare,                    \
         .reopen_commit = file_reopen_commit, .co_reopen_clean = file_co_reopen_clean,              \
-        .co_move = file_co_move,                                                                   \
+        .co_move_prepare = file_co_move_prepare, .co_move_finish = file_co_move_finish,            \
     }
 
 const BlockDriver block_driver_file = FILE_DRIVER("file", "a file or block device of the host");

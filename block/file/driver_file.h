@@ -69,11 +69,13 @@ void file_lock_forget(int old_fd, const FileLockMode *old, const FileLockMode *m
 /* The mode of a node that is open, or is to be. */
 FileLockMode file_lock_mode(const FileState *s, const BlockNodeFlags *flags) ANY_THREAD;
 
-/* BlockDriver.co_reopen_*, co_move. */
+/* BlockDriver.co_reopen_*, co_move_*. */
 bool file_co_reopen_prepare(BlockNode *n, BlockReopen *r, GError **error) coroutine_fn RUNS_IN_MAIN;
 void file_reopen_commit(BlockNode *n, BlockReopen *r) RUNS_IN_MAIN;
 void file_co_reopen_clean(BlockNode *n, BlockReopen *r, bool committed) coroutine_fn RUNS_IN_MAIN;
-bool file_co_move(BlockNode *n, AioContext *home, GError **error) coroutine_fn RUNS_IN_MAIN;
+bool file_co_move_prepare(BlockNode *n, AioContext *home, void **state, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+void file_co_move_finish(BlockNode *n, void *state, bool committed) coroutine_fn RUNS_IN_MAIN;
 /* Whether the engine that aio= asks for can serve the file with these flags. */
 bool file_check_engine(const FileState *s, bool cache_direct, GError **error) ANY_THREAD;
 

@@ -140,14 +140,20 @@ void file_co_reopen_clean(BlockNode *n, BlockReopen *r, bool committed)
     co_run_in_worker(reopen_close_work, &f);
 }
 
-bool file_co_move(BlockNode *n, AioContext *home, GError **error)
+bool file_co_move_prepare(BlockNode *n, AioContext *home, void **state, GError **error)
+{
+    const FileState *s = n->state;
+    *state = block_co_engine_get(home, (BlockEngineKind)s->aio, error);
+    return *state != NULL;
+}
+
+void file_co_move_finish(BlockNode *n, void *state, bool committed)
 {
     FileState *s = n->state;
-    BlockEngine *engine = block_co_engine_get(home, (BlockEngineKind)s->aio, error);
-    if (engine == NULL) {
-        return false;
+    BlockEngine *left = state;
+    if (committed) {
+        left = s->engine;
+        s->engine = state;
     }
-    block_co_engine_put(s->engine);
-    s->engine = engine;
-    return true;
+    block_co_engine_put(left);
 }
