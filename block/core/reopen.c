@@ -148,8 +148,6 @@ static RUNS_IN_MAIN bool reopen_describe(Reopen *reopen, OptDict *d, BlockNode *
     BlockReopen *r = g_new0(BlockReopen, 1);
     r->node = n;
     block_node_ref(n); /* while we yield it may be deleted */
-    r->limits = n->limits;
-    r->size = block_node_size(n);
     bool ok = reopen_take_common(d, r, error) &&
               (n->file == NULL || reopen_describe_child(reopen, d, r, error)) &&
               reopen_bind(r, d, error);
@@ -281,6 +279,16 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_flush(Reopen *reopen, GError **e
     return true;
 }
 
+/* What requests in flight may have changed until now. */
+static RUNS_IN_MAIN void reopen_note_present(Reopen *reopen)
+{
+    for (unsigned i = 0; i < reopen->nodes->len; i++) {
+        BlockReopen *r = reopen->nodes->pdata[i];
+        r->limits = r->node->limits;
+        r->size = block_node_size(r->node);
+    }
+}
+
 static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError **error)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
@@ -366,6 +374,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_run(Reopen *reopen, GError **err
     BlockBackend **blks = (BlockBackend **)reopen->backends->pdata;
     co_drained_begin(blks, reopen->backends->len);
     bool ok = reopen_co_flush(reopen, error);
+    reopen_note_present(reopen);
     ok = ok && reopen_co_prepare(reopen, error) && reopen_check_writers(reopen, error);
     if (ok) {
         reopen_commit(reopen);

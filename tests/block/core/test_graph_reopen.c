@@ -246,6 +246,58 @@ BLOCK_TEST(a_reopen_waits_for_what_is_in_flight)
     test_file_free(path);
 }
 
+static void grow_at_home(void *opaque)
+{
+    struct iovec iov = {buf, sizeof(buf)};
+    BlockNode *n = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    assert_int_equal(block_node_co_pwritev(n, block_node_size(n), sizeof(buf), &iov, 1, 0), 0);
+}
+
+typedef struct ReopenRun {
+    const char *text;
+    TestEvent done;
+} ReopenRun;
+
+static void reopen_run(void *opaque)
+{
+    ReopenRun *r = opaque;
+    enter_coroutine();
+    enter_main();
+    reopen_ok(r->text);
+    test_event_set(&r->done);
+}
+
+/* A write past the end is in the kernel when the reopen begins. */
+static coroutine_fn RUNS_IN_MAIN void grow_while_reopening(const char *options)
+{
+    path = test_file_new(1 << 20);
+    BlockNode *n = test_node_add(file_text(""));
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    ReopenRun r = {.text = file_text(options)};
+    sys_fault_set(&(SysFault){.calls = "pwritev2", .count = 1, .hold = true});
+    co_start(test_home, grow_at_home, n);
+    sys_fault_await_held();
+    co_start(test_main, reopen_run, &r);
+    co_yield_turn();
+    test_settle();
+    assert_false(r.done.happened);
+    sys_fault_set(NULL);
+    test_event_wait(&r.done);
+    assert_int_equal(block_node_size(n), (1 << 20) + sizeof(buf));
+    assert_int_equal(blk_size(blk), (1 << 20) + sizeof(buf));
+    blk_co_free(blk);
+    test_node_del("f");
+    test_file_free(path);
+}
+
+BLOCK_TEST(a_file_that_grows_until_the_reopen_keeps_its_size)
+{
+    grow_while_reopening(",cache.no-flush=on");
+    grow_while_reopening(",cache.direct=on");
+}
+
 /* ---- every system call of a reopen fails once ---- */
 
 static unsigned intruders;
@@ -372,6 +424,7 @@ int main(void)
         cmocka_unit_test(a_chain_changes_from_bottom_to_top),
         cmocka_unit_test(a_parent_cannot_write_to_a_child_that_may_not),
         cmocka_unit_test(a_reopen_waits_for_what_is_in_flight),
+        cmocka_unit_test(a_file_that_grows_until_the_reopen_keeps_its_size),
         cmocka_unit_test(no_writer_comes_in_at_any_call_of_a_reopen),
         cmocka_unit_test(a_writer_that_fails_to_become_a_reader_was_alone_all_along),
         cmocka_unit_test(a_descriptor_that_was_handed_over_is_a_file),
