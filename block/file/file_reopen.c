@@ -49,7 +49,9 @@ static int reopen_open_work(void *opaque)
     }
     r->flags = as_asked.flags;
     r->limits = as_asked.limits;
-    r->size = block_node_size(&as_asked);
+    if (!new->is_device) { /* a node may show less of a device than there is */
+        r->size = block_node_size(&as_asked);
+    }
     return 0;
 }
 
