@@ -122,12 +122,6 @@ static RUNS_IN_MAIN BlockNode *node_refer_to(BlockNode *n, const char *name, GEr
                     "file=%s: the node moves to another iothread", name);
         return NULL;
     }
-    if (child->home != n->home) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "file=%s: the node lives in iothread '%s', not in '%s'", name,
-                    aio_context_name(child->home), aio_context_name(n->home));
-        return NULL;
-    }
     block_node_ref(child);
     return child;
 }
@@ -148,6 +142,7 @@ static coroutine_fn RUNS_IN_MAIN bool node_open_file(BlockNode *n, OptDict *d, G
     if (n->file == NULL) {
         return false;
     }
+    n->home = n->file->home; /* it may be in use there; from now on it has a parent and stays */
     if (n->file->flags.read_only && n->flags.auto_read_only) {
         n->flags.read_only = true;
     }
@@ -295,6 +290,20 @@ BlockNode **block_node_list(unsigned *count)
     }
     qsort(list, *count, sizeof(list[0]), node_compare_serials);
     return list;
+}
+
+const BlockNode *node_find_parent(const BlockNode *n)
+{
+    GHashTableIter iter;
+    gpointer node;
+    const BlockNode *parent = NULL;
+    if (node_table != NULL) {
+        g_hash_table_iter_init(&iter, node_table);
+        while (g_hash_table_iter_next(&iter, NULL, &node)) {
+            parent = ((BlockNode *)node)->file == n ? node : parent;
+        }
+    }
+    return parent;
 }
 
 bool block_home_in_use(const AioContext *home)

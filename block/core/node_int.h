@@ -37,5 +37,7 @@ void block_node_drain_init(BlockNode *n) RUNS_IN_MAIN;
 /* ---- node.c ---- */
 /* Before a driver finds its own. */
 extern const BlockLimits node_no_limits;
+/* A node that @n is the child of, also one that is still being opened; NULL: none. */
+const BlockNode *node_find_parent(const BlockNode *n) RUNS_IN_MAIN;
 
 #endif

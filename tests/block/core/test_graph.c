@@ -104,6 +104,37 @@ BLOCK_TEST(a_node_that_another_chain_shares_stays)
     test_node_del("base");
 }
 
+/* Its parent would be left behind. */
+BLOCK_TEST(a_node_with_a_parent_does_not_move_alone)
+{
+    g_autoptr(GError) error = NULL;
+    IoThread *other = iothread_new("io1", 0, NULL);
+    BlockNode *r = test_node_add("raw,node-name=r,file.driver=null-co,file.node-name=f");
+    assert_false(block_co_move(block_node_find("f"), iothread_context(other), &error));
+    assert_non_null(strstr(error->message, "it is part of node 'r'"));
+    assert_ptr_equal(block_node_home(r->file), test_home);
+    test_node_del("r");
+    iothread_free(other);
+}
+
+BLOCK_TEST(a_parent_is_added_where_its_child_lives)
+{
+    IoThread *other = iothread_new("io1", 0, NULL);
+    BlockNode *base = test_node_add("null-co,node-name=base");
+    assert_true(block_co_move(base, iothread_context(other), NULL));
+    BlockBackend *blk = blk_co_new("d", base, true, NULL);
+    BlockNode *n = test_node_add("raw,node-name=r,read-only=on,file.driver=raw,file.file=base");
+    assert_ptr_equal(block_node_home(n), iothread_context(other));
+    assert_ptr_equal(block_node_home(n->file), iothread_context(other));
+    BlockBackend *reader = blk_co_new("e", n, false, NULL);
+    assert_ptr_equal(blk_home(reader), iothread_context(other));
+    blk_co_free(reader);
+    blk_co_free(blk);
+    test_node_del("r");
+    test_node_del("base");
+    iothread_free(other);
+}
+
 /* ---- a move that fails ---- */
 
 static bool refuse_to_move(BlockNode *n, AioContext *home, void **state, GError **error)
@@ -296,6 +327,8 @@ int main(void)
         cmocka_unit_test(a_node_that_is_not_the_users_is_not_deleted),
         cmocka_unit_test(an_idle_chain_moves_and_works_there),
         cmocka_unit_test(a_node_that_another_chain_shares_stays),
+        cmocka_unit_test(a_node_with_a_parent_does_not_move_alone),
+        cmocka_unit_test(a_parent_is_added_where_its_child_lives),
         cmocka_unit_test(a_chain_whose_root_cannot_move_stays_as_a_whole),
         cmocka_unit_test(a_file_without_an_engine_there_stays),
         cmocka_unit_test(a_node_that_moves_is_not_deleted_nor_made_part_of_another),
