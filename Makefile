@@ -38,9 +38,13 @@ CFLAGS_test    := -O1 -DSKIFF_TESTING
 CFLAGS_asan    := -O1 -DSKIFF_TESTING -fsanitize=address,undefined -fno-sanitize-recover=all
 CFLAGS_ubsan   := -O1 -DSKIFF_TESTING -fsanitize=undefined -fno-sanitize-recover=all
 CFLAGS_tsan    := -O1 -DSKIFF_TESTING -fsanitize=thread
-LDFLAGS_asan   := -fsanitize=address,undefined
-LDFLAGS_ubsan  := -fsanitize=undefined
-LDFLAGS_tsan   := -fsanitize=thread
+# The seam to the kernel (util/sys/sys_fault.h): every variant but the release has it.
+SYS_WRAP := $(shell sed -nE 's/^SYS_CALL[A-Z_]*.([a-z0-9_]+),.*/-Wl,--wrap=\1/p' util/sys/sys_fault.c) \
+            -Wl,--wrap=open,--wrap=close
+LDFLAGS_test   := $(SYS_WRAP)
+LDFLAGS_asan   := -fsanitize=address,undefined $(SYS_WRAP)
+LDFLAGS_ubsan  := -fsanitize=undefined $(SYS_WRAP)
+LDFLAGS_tsan   := -fsanitize=thread $(SYS_WRAP)
 
 PKGS := glib-2.0 json-c liburing libseccomp
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)

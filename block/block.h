@@ -55,7 +55,8 @@ typedef struct BlockLimits {
 
 /* ---- opening (main; -blockdev / -drive options, QEMU's spelling) ---- */
 /* Opens a node tree: "driver", "node-name", "read-only", "cache.direct", "cache.no-flush",
- * "discard", "aio", "filename", "file" (nested or a node-name) ... The node lives in @home.
+ * "discard", "aio", "filename", "file" (nested or a node-name) ... The node lives in @home, or where
+ * the node lives that it names as its "file".
  * Blocking system calls run in workers. NULL + error. The caller owns one reference. */
 BlockNode *block_co_open(const OptDict *opts, AioContext *home, GError **error)
     coroutine_fn RUNS_IN_MAIN;

@@ -13,7 +13,8 @@
  *      request of it is in flight.
  *   2. A driver is asked only for what its limits allow: aligned, short enough, never zero bytes.
  *   3. A driver op returns 0 or -errno, on the coroutine and in the context it was called in.
- *   4. At most one parent (backend or node) may write to a node: node->writer names it.
+ *   4. What runs below a backend is counted at the node it runs in (block_node_begin()).
+ *   5. At most one parent (backend or node) may write to a node: node->writer names it.
  */
 #ifndef SKIFF_BLOCK_NODE_H
 #define SKIFF_BLOCK_NODE_H
@@ -74,9 +75,14 @@ typedef struct BlockDriver {
     /* The child has other limits than when the node was opened. NULL: no matter. */
     void (*child_changed)(BlockNode *n);
 
-    /* To another home, no request in flight: a coroutine in main. NULL: nothing of the state is
-     * bound to the home. On failure nothing has changed. */
-    bool (*co_move)(BlockNode *n, AioContext *home, GError **error);
+    /*
+     * To another home, coroutines in main. prepare takes what the node needs there into *@state and
+     * changes nothing that shows; finish, with nothing in flight and the new home in place, uses it
+     * and releases what it replaces, or, not @committed, releases it. NULL, both: nothing of the
+     * state is bound to the home.
+     */
+    bool (*co_move_prepare)(BlockNode *n, AioContext *home, void **state, GError **error);
+    void (*co_move_finish)(BlockNode *n, void *state, bool committed);
 } BlockDriver;
 
 /* Sets the drivers that images and nodes may name. Called once, before any other thread runs.
@@ -110,6 +116,7 @@ struct BlockNode {
     BlockNodeFlags flags;
     bool write_taken; /* of the child */
     bool moving;      /* to another home: nobody may come to use it meanwhile */
+    void *move_state; /* the driver's, while moving */
     bool owned;       /* a user's: by -blockdev or blockdev-add, to be deleted by blockdev-del */
     unsigned serial;  /* nodes are listed in the order they were made */
     BlockLimits limits;
@@ -120,6 +127,9 @@ struct BlockNode {
     _Atomic uint64_t size;
     BlockTracked *tracked; /* home: writes in flight, only where alignment makes them meet */
     uint64_t tracked_sequence;
+    _Atomic unsigned in_flight; /* home: requests to it and operations of its own */
+    unsigned quiesced;          /* home: drained sections that cover it */
+    struct BlockNodeWait *waiting, **waiting_tail; /* home: operations that wait for their end */
 };
 
 /* A node as it is to be. */
@@ -127,8 +137,9 @@ struct BlockReopen {
     BlockNode *node;
     BlockNodeFlags flags;
     void *state; /* options as asked for; what prepare adds; after commit what was there before */
-    BlockLimits limits; /* prepare's, as co_open's; by default the present ones */
+    BlockLimits limits; /* prepare's, as co_open's; the present ones, read in the drained section */
     uint64_t size;
+    int flush_ret;
     bool prepared;
 };
 
@@ -153,6 +164,42 @@ int block_node_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
 int block_node_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
     coroutine_fn RUNS_IN_IOTHREAD;
 int block_node_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- what is done below a backend's border (block/core/drain.c) ---- */
+/*
+ * Each request to a node is counted there while it runs, whoever made it. A driver or a job counts
+ * what it does on its own account too, be it for longer than a request lasts (a write that goes on
+ * after its completion) or without one (a timer, a copy in the background). A drained section of a
+ * backend begins when the backend and all nodes below it have nothing in flight; moving and closing
+ * a node wait for the same.
+ *
+ * block_node_co_begin() waits while a drained section covers the node; its caller holds nothing
+ * that a request needs. block_node_begin() does not wait: it is for code that runs within a counted
+ * request or operation and continues it.
+ */
+void block_node_co_begin(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+static inline unsigned block_node_in_flight(const BlockNode *n)
+{
+    return atomic_load_explicit(&n->in_flight, memory_order_relaxed);
+}
+RUNS_IN_IOTHREAD static inline void block_node_begin(BlockNode *n)
+{
+    assert_home(n->home);
+    atomic_store_explicit(&n->in_flight, block_node_in_flight(n) + 1, memory_order_relaxed);
+}
+void block_node_kick_drains(const BlockNode *n) RUNS_IN_IOTHREAD; /* for block_node_end() */
+RUNS_IN_IOTHREAD static inline void block_node_end(BlockNode *n)
+{
+    assert_home(n->home);
+    unsigned count = block_node_in_flight(n);
+    if (count == 0) {
+        bug_abort("node '%s': an operation ends that was not in flight", n->name);
+    }
+    atomic_store_explicit(&n->in_flight, count - 1, memory_order_relaxed);
+    if (__builtin_expect(count == 1 && n->quiesced > 0, 0)) {
+        block_node_kick_drains(n);
+    }
+}
 
 /* ---- writes that meet in one aligned block (block/core/track.c) ---- */
 /*

@@ -51,7 +51,7 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
     blk->name = g_strdup(name);
     blk->writable = writable;
     atomic_init(&blk->write_cache, true);
-    blk_drain_init(blk);
+    blk->queued_tail = &blk->queued;
     if (backends == NULL) {
         backends = g_ptr_array_new();
     }
@@ -64,8 +64,7 @@ static void blk_retire_at_home(void *opaque)
     BlockBackend *blk = opaque;
     enter_coroutine();
     enter_iothread(blk->home);
-    aio_bh_cancel(&blk->drain_bh);
-    if (blk->queued != NULL || blk->drains != NULL || blk->macros != NULL || blk_in_flight(blk)) {
+    if (!blk_drain_retire(blk) || blk->macros != NULL || blk_in_flight(blk) != 0) {
         bug_abort("backend '%s' is freed while it is in use", blk->name);
     }
 }

@@ -22,8 +22,6 @@
 #include "block/core/account.h"
 #include "block/node.h"
 
-typedef struct BlkDrainEntry BlkDrainEntry;
-
 /* On the stack of the coroutine that asks. */
 typedef struct BlkRequest {
     const char *op;
@@ -55,8 +53,6 @@ struct BlockBackend {
     BlkRequest *requests; /* in flight */
     BlkRequest *queued, **queued_tail;
     BlkMacro *macros;
-    BlkDrainEntry *drains; /* sections that wait for in_flight to be 0 */
-    AioBh drain_bh;
     BlkAccount account;
 };
 
@@ -67,6 +63,7 @@ static inline void blk_count_in(BlockBackend *blk)
 }
 /* The counterpart; lets a waiting drain look. */
 void blk_count_out(BlockBackend *blk) RUNS_IN_IOTHREAD;
-void blk_drain_init(BlockBackend *blk) RUNS_IN_MAIN;
+/* Home: the backend goes, inside a section that has no end. True: nothing waits in it. */
+bool blk_drain_retire(BlockBackend *blk) RUNS_IN_IOTHREAD;
 
 #endif

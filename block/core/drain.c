@@ -2,32 +2,125 @@
 /*
  * Drained sections: main asks each home context by a message and yields; the contexts count and
  * answer. Nobody polls.
+ *
+ *   main: co_drained_begin --message--> home: backend and nodes are quiesced
+ *                                         |  a count becomes 0: a bottom half looks at all of them
+ *   main: goes on <---------answer------- all are 0
  */
 #include "block/core/backend_int.h"
+#include "block/core/node_int.h"
 #include "block/trace_events.h"
 #include "util/loop/held.h"
 #include "util/loop/sched_point.h"
 #include "util/loop/waitgraph.h"
 
 typedef struct BlkDrainGroup {
-    _Atomic unsigned pending; /* backends that have not answered */
+    _Atomic unsigned pending; /* entries that have not answered */
     CoToken waiter;
 } BlkDrainGroup;
 
-struct BlkDrainEntry {
-    BlockBackend *blk;
+/* One section that begins: a backend and the nodes below it, or nodes alone. */
+typedef struct BlkDrainEntry {
+    BlockBackend *blk; /* NULL: nodes alone */
+    BlockNode *node;   /* the first of them */
+    bool chain;        /* with those below it */
     BlkDrainGroup *group;
-    AioBh bh;
-    BlkDrainEntry *next;
-};
+    AioBh begin; /* the section arrives */
+    AioBh look;  /* a count has become 0 */
+    struct BlkDrainEntry *next;
+} BlkDrainEntry;
 
-/* One backend has nothing in flight. The last answer wakes who waits, and frees @e and its group.
- */
+/* An operation of a node's own that waits for the end of a section. */
+typedef struct BlockNodeWait {
+    CoToken token;
+    struct BlockNodeWait *next;
+} BlockNodeWait;
+
+/* Sections that wait for counts to become 0, of the contexts that this thread owns: nobody else
+ * looks at them, so there is no lock. */
+static __thread BlkDrainEntry *drains_here;
+
+/* ---- counts ---- */
+
+static BlockNode *drain_next_node(const BlkDrainEntry *e, const BlockNode *n)
+{
+    return e->chain ? n->file : NULL;
+}
+
+static bool drain_covers(const BlkDrainEntry *e, const BlockBackend *blk, const BlockNode *node)
+{
+    if (blk != NULL) {
+        return e->blk == blk;
+    }
+    const BlockNode *n = e->node;
+    while (n != NULL && n != node) {
+        n = drain_next_node(e, n);
+    }
+    return n != NULL;
+}
+
+static bool drain_is_idle(const BlkDrainEntry *e)
+{
+    bool idle = e->blk == NULL || blk_in_flight(e->blk) == 0;
+    for (const BlockNode *n = e->node; n != NULL && idle; n = drain_next_node(e, n)) {
+        idle = block_node_in_flight(n) == 0;
+    }
+    return idle;
+}
+
+/* The count of @blk or @node has become 0. */
+static RUNS_IN_IOTHREAD void drain_kick(const BlockBackend *blk, const BlockNode *node)
+{
+    for (BlkDrainEntry *e = drains_here; e != NULL; e = e->next) {
+        if (drain_covers(e, blk, node)) {
+            aio_bh_schedule(&e->look);
+        }
+    }
+}
+
+void blk_count_out(BlockBackend *blk)
+{
+    unsigned n = blk_in_flight(blk);
+    if (n == 0) {
+        bug_abort("backend '%s': a request ends that was not in flight", blk->name);
+    }
+    atomic_store_explicit(&blk->in_flight, n - 1, memory_order_relaxed);
+    if (__builtin_expect(n == 1 && blk->quiesced > 0, 0)) {
+        drain_kick(blk, NULL);
+    }
+}
+
+void block_node_kick_drains(const BlockNode *n)
+{
+    drain_kick(NULL, n);
+}
+
+void block_node_co_begin(BlockNode *n)
+{
+    assert_home(n->home);
+    if (n->quiesced == 0) {
+        block_node_begin(n);
+        return;
+    }
+    BlockNodeWait w = {.token = co_arm()};
+    *n->waiting_tail = &w;
+    n->waiting_tail = &w.next;
+    co_wait(w.token); /* who wakes it has counted it */
+}
+
+void block_node_drain_init(BlockNode *n)
+{
+    n->waiting_tail = &n->waiting;
+}
+
+/* ---- a section begins ---- */
+
+/* Nothing is in flight. The last answer wakes who waits, and frees @e and its group. */
 static RUNS_IN_IOTHREAD void drain_answer(BlkDrainEntry *e)
 {
     BlkDrainGroup *group = e->group;
     CoToken waiter = group->waiter;
-    trace_block_drain_done(e->blk->name);
+    trace_block_drain_done(e->blk != NULL ? e->blk->name : e->node->name);
     SP("block.drain_answer", e->blk);
     if (atomic_fetch_sub(&group->pending, 1) == 1) {
         co_wake(waiter);
@@ -36,56 +129,51 @@ static RUNS_IN_IOTHREAD void drain_answer(BlkDrainEntry *e)
 
 static void drain_look(void *opaque)
 {
-    BlockBackend *blk = opaque;
-    enter_iothread(blk->home);
-    /* Nothing begins while a drain waits: others queue, and a macro, whose parts do not, counts
-     * until after the last of them. */
-    if (atomic_load_explicit(&blk->in_flight, memory_order_relaxed) != 0) {
-        bug_abort("backend '%s': a request began inside a drained section", blk->name);
+    BlkDrainEntry *e = opaque;
+    enter_iothread(e->node->home);
+    if (!drain_is_idle(e)) {
+        return; /* a later count will look again */
     }
-    BlkDrainEntry *e = blk->drains;
-    blk->drains = NULL;
-    while (e != NULL) {
-        BlkDrainEntry *next = e->next; /* before the answer, after which @e may be gone */
-        drain_answer(e);
-        e = next;
+    BlkDrainEntry **link = &drains_here;
+    while (*link != e) {
+        link = &(*link)->next;
     }
+    *link = e->next;
+    drain_answer(e);
 }
 
-void blk_count_out(BlockBackend *blk)
+static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk)
 {
-    unsigned n = atomic_load_explicit(&blk->in_flight, memory_order_relaxed);
-    if (n == 0) {
-        bug_abort("backend '%s': a request ends that was not in flight", blk->name);
+    trace_block_drain_begin(blk->name, blk->quiesced, blk_in_flight(blk));
+    if (blk->quiesced++ == 0 && blk->notify.quiesce != NULL) {
+        blk->notify.quiesce(blk->notify.opaque);
     }
-    atomic_store_explicit(&blk->in_flight, n - 1, memory_order_relaxed);
-    if (n == 1 && blk->drains != NULL) {
-        aio_bh_schedule(&blk->drain_bh);
-    }
-}
-
-void blk_drain_init(BlockBackend *blk)
-{
-    blk->queued_tail = &blk->queued;
-    aio_bh_init(&blk->drain_bh, blk->home, drain_look, blk);
 }
 
 static void drain_begin_at_home(void *opaque)
 {
     BlkDrainEntry *e = opaque;
-    BlockBackend *blk = e->blk;
-    enter_iothread(blk->home);
-    unsigned in_flight = atomic_load_explicit(&blk->in_flight, memory_order_relaxed);
-    trace_block_drain_begin(blk->name, blk->quiesced, in_flight);
-    if (blk->quiesced++ == 0 && blk->notify.quiesce != NULL) {
-        blk->notify.quiesce(blk->notify.opaque);
+    enter_iothread(e->node->home);
+    if (e->blk != NULL) {
+        drain_quiesce_backend(e->blk);
     }
-    if (atomic_load_explicit(&blk->in_flight, memory_order_relaxed) == 0) {
+    for (BlockNode *n = e->node; n != NULL; n = drain_next_node(e, n)) {
+        n->quiesced++;
+    }
+    if (drain_is_idle(e)) {
         drain_answer(e);
         return;
     }
-    e->next = blk->drains;
-    blk->drains = e;
+    aio_bh_init(&e->look, e->node->home, drain_look, e);
+    e->next = drains_here;
+    drains_here = e;
+}
+
+static RUNS_IN_MAIN void drain_send(BlkDrainEntry *e, BlkDrainGroup *group)
+{
+    e->group = group;
+    aio_bh_init(&e->begin, e->node->home, drain_begin_at_home, e);
+    aio_bh_schedule(&e->begin);
 }
 
 void co_drained_begin(BlockBackend *const *blks, unsigned count)
@@ -100,13 +188,74 @@ void co_drained_begin(BlockBackend *const *blks, unsigned count)
     wait_begin(&record, NULL, "drain");
     for (unsigned i = 0; i < count; i++) {
         blks[i]->sections++;
-        entries[i].blk = blks[i];
-        entries[i].group = &group;
-        aio_bh_init(&entries[i].bh, blks[i]->home, drain_begin_at_home, &entries[i]);
-        aio_bh_schedule(&entries[i].bh);
+        entries[i] = (BlkDrainEntry){.blk = blks[i], .node = blks[i]->root, .chain = true};
+        drain_send(&entries[i], &group);
     }
     co_wait(group.waiter);
     wait_end(&record);
+}
+
+void block_nodes_co_quiesce(BlockNode *n, bool chain)
+{
+    BlkDrainEntry e = {.node = n, .chain = chain};
+    BlkDrainGroup group = {.pending = 1, .waiter = co_arm()};
+    WaitRecord record;
+    wait_begin(&record, NULL, "drain of a node");
+    drain_send(&e, &group);
+    co_wait(group.waiter);
+    wait_end(&record);
+}
+
+/* ---- a section ends ---- */
+
+static RUNS_IN_IOTHREAD void drain_resume_node(BlockNode *n)
+{
+    if (n->quiesced == 0) {
+        bug_abort("node '%s': a drained section ends that was not begun", n->name);
+    }
+    if (--n->quiesced > 0) {
+        return;
+    }
+    BlockNodeWait *w = n->waiting;
+    n->waiting = NULL;
+    n->waiting_tail = &n->waiting;
+    while (w != NULL) {
+        BlockNodeWait *next = w->next;
+        block_node_begin(n);
+        co_wake(w->token);
+        w = next;
+    }
+}
+
+/* The nodes are those of the begin: what changes the graph inside a section moves the counts. */
+static RUNS_IN_IOTHREAD void drain_resume_nodes(BlockNode *n)
+{
+    for (; n != NULL; n = n->file) {
+        drain_resume_node(n);
+    }
+}
+
+static void drain_release_at_home(void *opaque)
+{
+    BlockNode *n = opaque;
+    enter_coroutine();
+    enter_iothread(n->home);
+    drain_resume_nodes(n);
+}
+
+void block_nodes_co_release(BlockNode *n)
+{
+    co_call_in(n->home, drain_release_at_home, n);
+}
+
+bool blk_drain_retire(BlockBackend *blk)
+{
+    drain_resume_nodes(blk->root);
+    bool waits = false;
+    for (const BlkDrainEntry *e = drains_here; e != NULL; e = e->next) {
+        waits = waits || e->blk == blk;
+    }
+    return !waits && blk->queued == NULL;
 }
 
 /* Queued requests go on, in the order they came; each is counted here, before it runs, so that the
@@ -131,6 +280,7 @@ static void drain_end_at_home(void *opaque)
     if (blk->quiesced == 0) {
         bug_abort("backend '%s': a drained section ends that was not begun", blk->name);
     }
+    drain_resume_nodes(blk->root);
     blk->quiesced--;
     trace_block_drain_end(blk->name, blk->quiesced);
     if (blk->quiesced > 0) {

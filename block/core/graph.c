@@ -18,23 +18,11 @@ static RUNS_IN_MAIN BlockBackend *graph_find_backend(const BlockNode *n)
     return NULL;
 }
 
-static RUNS_IN_MAIN const BlockNode *graph_find_parent(const BlockNode *n)
-{
-    unsigned count;
-    g_autofree BlockNode **list = block_node_list(&count);
-    for (unsigned i = 0; i < count; i++) {
-        if (list[i]->file == n) {
-            return list[i];
-        }
-    }
-    return NULL;
-}
-
 /* Why @n cannot be taken away from its users, or NULL when it has none. To be freed. */
 static RUNS_IN_MAIN char *graph_describe_user(const BlockNode *n)
 {
     const BlockBackend *blk = graph_find_backend(n);
-    const BlockNode *parent = graph_find_parent(n);
+    const BlockNode *parent = node_find_parent(n);
     if (blk != NULL) {
         return g_strdup_printf("device '%s' has it", blk_name(blk));
     }
@@ -84,11 +72,12 @@ bool block_co_delete(const char *node_name, GError **error)
 
 /* ---- moving ---- */
 
-/* Only @n's own chain may use what is below it. */
+/* Nobody may use @n, and only its own chain what is below it. */
 static RUNS_IN_MAIN bool graph_check_idle(const BlockNode *n, AioContext *home, GError **error)
 {
     for (const BlockNode *at = n; at != NULL; at = at->file) {
-        bool shared = at->refs > (at == n ? 1u : at->owned ? 2u : 1u);
+        bool shared = at == n ? at->refs > 1 || node_find_parent(at) != NULL
+                              : at->refs > (at->owned ? 2u : 1u);
         if (shared || graph_find_backend(at) != NULL) {
             g_autofree char *user = graph_describe_user(at);
             g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
@@ -101,16 +90,45 @@ static RUNS_IN_MAIN bool graph_check_idle(const BlockNode *n, AioContext *home, 
     return true;
 }
 
-/* The leaf first: it alone may have to ask its new home for something. */
+static coroutine_fn RUNS_IN_MAIN void graph_co_finish_move(BlockNode *n, bool committed)
+{
+    for (; n != NULL; n = n->file) {
+        if (n->drv->co_move_finish != NULL) {
+            n->drv->co_move_finish(n, n->move_state, committed);
+        }
+    }
+}
+
+/* Prepares the leaf first. On failure nothing is prepared. */
+static coroutine_fn RUNS_IN_MAIN bool graph_co_prepare_move(BlockNode *n, AioContext *home,
+                                                            GError **error)
+{
+    if (n->file != NULL && !graph_co_prepare_move(n->file, home, error)) {
+        return false;
+    }
+    n->move_state = NULL;
+    if (n->drv->co_move_prepare == NULL ||
+        n->drv->co_move_prepare(n, home, &n->move_state, error)) {
+        return true;
+    }
+    if (n->file != NULL) {
+        graph_co_finish_move(n->file, false);
+    }
+    return false;
+}
+
+/* All of the chain moves or none of it. */
 static coroutine_fn RUNS_IN_MAIN bool graph_co_move(BlockNode *n, AioContext *home, GError **error)
 {
-    if (n->file != NULL && !graph_co_move(n->file, home, error)) {
+    if (!graph_co_prepare_move(n, home, error)) {
         return false;
     }
-    if (n->drv->co_move != NULL && !n->drv->co_move(n, home, error)) {
-        return false;
+    block_nodes_co_quiesce(n, true);
+    for (BlockNode *at = n; at != NULL; at = at->file) {
+        at->home = home;
     }
-    n->home = home;
+    graph_co_finish_move(n, true);
+    block_nodes_co_release(n);
     return true;
 }
 

@@ -78,6 +78,7 @@ static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
         n->serial = node_serial++;
         n->state = g_malloc0(drv->state_size);
         n->flags = node_options_flags(&o);
+        block_node_drain_init(n);
         if (node_table == NULL) {
             node_table = g_hash_table_new(g_str_hash, g_str_equal);
         }
@@ -121,12 +122,6 @@ static RUNS_IN_MAIN BlockNode *node_refer_to(BlockNode *n, const char *name, GEr
                     "file=%s: the node moves to another iothread", name);
         return NULL;
     }
-    if (child->home != n->home) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "file=%s: the node lives in iothread '%s', not in '%s'", name,
-                    aio_context_name(child->home), aio_context_name(n->home));
-        return NULL;
-    }
     block_node_ref(child);
     return child;
 }
@@ -147,6 +142,7 @@ static coroutine_fn RUNS_IN_MAIN bool node_open_file(BlockNode *n, OptDict *d, G
     if (n->file == NULL) {
         return false;
     }
+    n->home = n->file->home; /* it may be in use there; from now on it has a parent and stays */
     if (n->file->flags.read_only && n->flags.auto_read_only) {
         n->flags.read_only = true;
     }
@@ -235,12 +231,16 @@ static coroutine_fn RUNS_IN_MAIN bool node_open_driver(BlockNode *n, OptDict *d,
 static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
 {
     trace_block_node_close(n->name);
+    bool was_open = n->open;
+    n->open = false;
+    if (was_open) {
+        block_nodes_co_quiesce(n, false); /* it has no user; what it does on its own ends */
+    }
     if (n->tracked != NULL || n->writer != NULL) {
         bug_abort("node '%s' is closed while %s", n->name,
                   n->tracked != NULL ? "requests are in flight" : "somebody may write to it");
     }
-    if (n->open) {
-        n->open = false;
+    if (was_open) {
         if (n->drv->co_close != NULL) {
             n->drv->co_close(n);
         }
@@ -290,6 +290,20 @@ BlockNode **block_node_list(unsigned *count)
     }
     qsort(list, *count, sizeof(list[0]), node_compare_serials);
     return list;
+}
+
+const BlockNode *node_find_parent(const BlockNode *n)
+{
+    GHashTableIter iter;
+    gpointer node;
+    const BlockNode *parent = NULL;
+    if (node_table != NULL) {
+        g_hash_table_iter_init(&iter, node_table);
+        while (g_hash_table_iter_next(&iter, NULL, &node)) {
+            parent = ((BlockNode *)node)->file == n ? node : parent;
+        }
+    }
+    return parent;
 }
 
 bool block_home_in_use(const AioContext *home)

@@ -26,8 +26,18 @@ BlockNodeFlags node_options_flags(const NodeOptions *o) ANY_THREAD;
 /* Sets in @child's description what it does not say itself and its parent does. */
 void node_options_inherit(OptDict *child, const BlockNodeFlags *flags) ANY_THREAD;
 
+/* ---- drain.c ---- */
+/* Returns when nothing is in flight in @n, and with @chain in the nodes below it; operations of
+ * their own that come later wait for block_nodes_co_release(). */
+void block_nodes_co_quiesce(BlockNode *n, bool chain) coroutine_fn RUNS_IN_MAIN;
+/* After block_nodes_co_quiesce(n, true); the nodes may have moved together. */
+void block_nodes_co_release(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
+void block_node_drain_init(BlockNode *n) RUNS_IN_MAIN;
+
 /* ---- node.c ---- */
 /* Before a driver finds its own. */
 extern const BlockLimits node_no_limits;
+/* A node that @n is the child of, also one that is still being opened; NULL: none. */
+const BlockNode *node_find_parent(const BlockNode *n) RUNS_IN_MAIN;
 
 #endif

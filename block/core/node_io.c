@@ -206,10 +206,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_bounce_write(BlockNode *n, const N
 
 /* ---- requests ---- */
 
-int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
-                         unsigned niov)
+static coroutine_fn RUNS_IN_IOTHREAD int node_read(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                                   const struct iovec *iov, unsigned niov)
 {
-    assert_home(n->home);
     if (!block_node_range_ok(n, offset, bytes)) {
         return -EINVAL;
     }
@@ -223,6 +222,15 @@ int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const st
         return node_do_in_slices(n, node_read_slice, offset, bytes, iov, niov, 0);
     }
     return node_driver_preadv(n, offset, bytes, iov, niov);
+}
+
+int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                         unsigned niov)
+{
+    block_node_begin(n);
+    int ret = node_read(n, offset, bytes, iov, niov);
+    block_node_end(n);
+    return ret;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int node_write(BlockNode *n, uint64_t offset, uint64_t bytes,
@@ -245,10 +253,11 @@ void block_node_grow(BlockNode *n, uint64_t end)
     }
 }
 
-int block_node_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
-                          unsigned niov, unsigned flags)
+static coroutine_fn RUNS_IN_IOTHREAD int node_write_and_grow(BlockNode *n, uint64_t offset,
+                                                             uint64_t bytes,
+                                                             const struct iovec *iov, unsigned niov,
+                                                             unsigned flags)
 {
-    assert_home(n->home);
     assert(!n->flags.read_only);
     if (!block_node_range_ok(n, offset, bytes)) {
         return -EINVAL;
@@ -276,9 +285,17 @@ int block_node_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const s
     return ret;
 }
 
-int block_node_co_flush(BlockNode *n)
+int block_node_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                          unsigned niov, unsigned flags)
 {
-    assert_home(n->home);
+    block_node_begin(n);
+    int ret = node_write_and_grow(n, offset, bytes, iov, niov, flags);
+    block_node_end(n);
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int node_flush(BlockNode *n)
+{
     if (n->flags.read_only) {
         return 0;
     }
@@ -293,9 +310,16 @@ int block_node_co_flush(BlockNode *n)
     return ret;
 }
 
-int block_node_co_truncate(BlockNode *n, uint64_t size)
+int block_node_co_flush(BlockNode *n)
 {
-    assert_home(n->home);
+    block_node_begin(n);
+    int ret = node_flush(n);
+    block_node_end(n);
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int node_truncate(BlockNode *n, uint64_t size)
+{
     assert(!n->flags.read_only);
     if (n->drv->co_truncate == NULL) {
         return -ENOTSUP;
@@ -312,5 +336,13 @@ int block_node_co_truncate(BlockNode *n, uint64_t size)
     if (ret == 0) {
         atomic_store_explicit(&n->size, size, memory_order_relaxed);
     }
+    return ret;
+}
+
+int block_node_co_truncate(BlockNode *n, uint64_t size)
+{
+    block_node_begin(n);
+    int ret = node_truncate(n, size);
+    block_node_end(n);
     return ret;
 }

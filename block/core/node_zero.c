@@ -111,9 +111,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_range(BlockNode *n, uint64_t offse
     return ret;
 }
 
-int block_node_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
+static coroutine_fn RUNS_IN_IOTHREAD int zero_write(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                                    unsigned flags)
 {
-    assert_home(n->home);
     assert(!n->flags.read_only);
     if (!block_node_range_ok(n, offset, bytes)) {
         return -EINVAL;
@@ -132,9 +132,16 @@ int block_node_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, un
     return ret;
 }
 
-int block_node_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
+int block_node_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
 {
-    assert_home(n->home);
+    block_node_begin(n);
+    int ret = zero_write(n, offset, bytes, flags);
+    block_node_end(n);
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int zero_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
+{
     assert(!n->flags.read_only);
     if (!block_node_range_ok(n, offset, bytes)) {
         return -EINVAL;
@@ -147,4 +154,12 @@ int block_node_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
     int ret =
         zero_in_pieces(n, zero_driver_discard, start, end - start, n->limits.max_discard, 0, &done);
     return ret == -ENOTSUP ? 0 : ret; /* a discard is a hint */
+}
+
+int block_node_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
+{
+    block_node_begin(n);
+    int ret = zero_discard(n, offset, bytes);
+    block_node_end(n);
+    return ret;
 }

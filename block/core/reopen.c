@@ -2,9 +2,9 @@
 /*
  * Reopening nodes with other options: all of them, or none.
  *
- *   described --[drained]--> prepared --> checked --> committed --> cleaned
- *                               |            |
- *                               +------------+--> refused ------> cleaned
+ *   described --[drained, flushed]--> prepared --> checked --> committed --> cleaned
+ *                                        |            |
+ *                                        +------------+--> refused ------> cleaned
  *
  * Nothing that a request or a query could see changes before commit, which does not yield.
  */
@@ -148,8 +148,6 @@ static RUNS_IN_MAIN bool reopen_describe(Reopen *reopen, OptDict *d, BlockNode *
     BlockReopen *r = g_new0(BlockReopen, 1);
     r->node = n;
     block_node_ref(n); /* while we yield it may be deleted */
-    r->limits = n->limits;
-    r->size = block_node_size(n);
     bool ok = reopen_take_common(d, r, error) &&
               (n->file == NULL || reopen_describe_child(reopen, d, r, error)) &&
               reopen_bind(r, d, error);
@@ -258,6 +256,39 @@ static bool reopen_check_writers(const Reopen *reopen, GError **error)
 
 /* ---- doing it ---- */
 
+static void reopen_flush_at_home(void *opaque)
+{
+    BlockReopen *r = opaque;
+    enter_coroutine();
+    enter_iothread(r->node->home);
+    r->flush_ret = block_node_co_flush(r->node);
+}
+
+/* A descriptor that goes takes with it what the kernel has not reported through it yet. */
+static coroutine_fn RUNS_IN_MAIN bool reopen_co_flush(Reopen *reopen, GError **error)
+{
+    for (unsigned i = 0; i < reopen->nodes->len; i++) {
+        BlockReopen *r = reopen->nodes->pdata[i];
+        co_call_in(r->node->home, reopen_flush_at_home, r);
+        if (r->flush_ret < 0) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "Error flushing drive: %s",
+                        g_strerror(-r->flush_ret));
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What requests in flight may have changed until now. */
+static RUNS_IN_MAIN void reopen_note_present(Reopen *reopen)
+{
+    for (unsigned i = 0; i < reopen->nodes->len; i++) {
+        BlockReopen *r = reopen->nodes->pdata[i];
+        r->limits = r->node->limits;
+        r->size = block_node_size(r->node);
+    }
+}
+
 static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError **error)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
@@ -342,7 +373,9 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_run(Reopen *reopen, GError **err
     reopen_find_backends(reopen);
     BlockBackend **blks = (BlockBackend **)reopen->backends->pdata;
     co_drained_begin(blks, reopen->backends->len);
-    bool ok = reopen_co_prepare(reopen, error) && reopen_check_writers(reopen, error);
+    bool ok = reopen_co_flush(reopen, error);
+    reopen_note_present(reopen);
+    ok = ok && reopen_co_prepare(reopen, error) && reopen_check_writers(reopen, error);
     if (ok) {
         reopen_commit(reopen);
     }

@@ -5,16 +5,29 @@
 #include <errno.h>
 #include "block/drivers.h"
 #include "block/trace_events.h"
+#include "util/iov.h"
+
+/* A write that has completed towards the parent and is still to be carried out. */
+typedef struct FaultLateWrite {
+    BlockNode *node;
+    uint64_t offset, bytes;
+    uint8_t *data;
+    struct FaultLateWrite *next, **link;
+} FaultLateWrite;
 
 typedef struct FaultState {
     /* config; fault is also set by tests */
     BlockFault fault;
     uint64_t align;
+    bool write_cache;
     /* runtime */
     uint64_t seen;         /* requests that matched */
     _Atomic unsigned hits; /* of those, hit */
     _Atomic unsigned held;
     CoQueue holding;
+    FaultLateWrite *late;
+    CoQueue late_waiters; /* woken by the end of each late write */
+    int late_error;       /* of the first that failed: every later flush fails with it */
 } FaultState;
 
 static const char *const fault_op_names[] = {"none",    "read",         "write", "flush",
@@ -40,6 +53,9 @@ static const OptSpec fault_options[] = {
     OPT_SPEC(FaultState, "align", OPT_SIZE, align,
              .help = "requests are to be aligned to it; 0: as the file wants", .def = "0",
              .max = BLOCK_ALIGNMENT_MAX),
+    OPT_SPEC(FaultState, "write-cache", OPT_BOOL, write_cache,
+             .help = "writes complete first and are carried out then; a flush waits for them",
+             .def = "off"),
     {0},
 };
 
@@ -63,6 +79,7 @@ static coroutine_fn RUNS_IN_MAIN bool fault_co_open(BlockNode *n, GError **error
     }
     n->limits.request_alignment = MAX(n->limits.request_alignment, (uint32_t)s->align);
     co_queue_init(&s->holding);
+    co_queue_init(&s->late_waiters);
     atomic_store(&n->size, block_node_size(n->file));
     return true;
 }
@@ -70,7 +87,7 @@ static coroutine_fn RUNS_IN_MAIN bool fault_co_open(BlockNode *n, GError **error
 static coroutine_fn RUNS_IN_MAIN void fault_co_close(BlockNode *n)
 {
     FaultState *s = n->state;
-    assert(co_queue_empty(&s->holding));
+    assert(co_queue_empty(&s->holding) && s->late == NULL);
 }
 
 static bool fault_matches(const BlockFault *f, BlockFaultOp op, uint64_t offset, uint64_t bytes)
@@ -109,10 +126,79 @@ static coroutine_fn RUNS_IN_IOTHREAD int fault_co_apply(BlockNode *n, BlockFault
     return -(int)f.error;
 }
 
+/* ---- a volatile write cache ---- */
+
+/* Returns when no late write touches the range; no bytes: when there is none at all. */
+static coroutine_fn RUNS_IN_IOTHREAD void fault_wait_late(FaultState *s, uint64_t offset,
+                                                          uint64_t bytes)
+{
+    for (const FaultLateWrite *w = s->late; w != NULL;) {
+        if (bytes == 0 || (offset < w->offset + w->bytes && w->offset < offset + bytes)) {
+            co_queue_wait(&s->late_waiters, "a write that completed before it was carried out");
+            w = s->late;
+        } else {
+            w = w->next;
+        }
+    }
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int fault_write_through(BlockNode *n, uint64_t offset,
+                                                             uint64_t bytes,
+                                                             const struct iovec *iov, unsigned niov,
+                                                             unsigned flags)
+{
+    int ret = fault_co_apply(n, BLOCK_FAULT_WRITE, offset, bytes);
+    return ret < 0 ? ret : block_node_co_pwritev(n->file, offset, bytes, iov, niov, flags);
+}
+
+static void fault_late_run(void *opaque)
+{
+    FaultLateWrite *w = opaque;
+    BlockNode *n = w->node;
+    FaultState *s = n->state;
+    enter_coroutine();
+    enter_iothread(n->home);
+    struct iovec iov = {w->data, w->bytes};
+    int ret = fault_write_through(n, w->offset, w->bytes, &iov, 1, 0);
+    if (ret < 0 && s->late_error == 0) {
+        s->late_error = ret;
+    }
+    *w->link = w->next;
+    if (w->next != NULL) {
+        w->next->link = w->link;
+    }
+    co_queue_wake_all(&s->late_waiters);
+    block_node_end(n);
+    g_free(w->data);
+    g_free(w);
+}
+
+/* The operation is counted from within the request that it continues. */
+static coroutine_fn RUNS_IN_IOTHREAD void fault_write_late(BlockNode *n, uint64_t offset,
+                                                           uint64_t bytes, const struct iovec *iov,
+                                                           unsigned niov)
+{
+    FaultState *s = n->state;
+    FaultLateWrite *w = g_new0(FaultLateWrite, 1);
+    *w = (FaultLateWrite){
+        .node = n, .offset = offset, .bytes = bytes, .next = s->late, .link = &s->late};
+    w->data = g_malloc(bytes);
+    iov_copy_to_buf(iov, niov, 0, w->data, bytes);
+    if (w->next != NULL) {
+        w->next->link = &w->next;
+    }
+    s->late = w;
+    block_node_begin(n);
+    co_start(n->home, fault_late_run, w);
+}
+
+/* ---- requests ---- */
+
 static coroutine_fn RUNS_IN_IOTHREAD int fault_co_preadv(BlockNode *n, uint64_t offset,
                                                          uint64_t bytes, const struct iovec *iov,
                                                          unsigned niov)
 {
+    fault_wait_late(n->state, offset, bytes);
     int ret = fault_co_apply(n, BLOCK_FAULT_READ, offset, bytes);
     return ret < 0 ? ret : block_node_co_preadv(n->file, offset, bytes, iov, niov);
 }
@@ -121,18 +207,27 @@ static coroutine_fn RUNS_IN_IOTHREAD int fault_co_pwritev(BlockNode *n, uint64_t
                                                           uint64_t bytes, const struct iovec *iov,
                                                           unsigned niov, unsigned flags)
 {
-    int ret = fault_co_apply(n, BLOCK_FAULT_WRITE, offset, bytes);
-    return ret < 0 ? ret : block_node_co_pwritev(n->file, offset, bytes, iov, niov, flags);
+    FaultState *s = n->state;
+    fault_wait_late(s, offset, bytes);
+    if (s->write_cache && (flags & BLOCK_REQ_FUA) == 0) {
+        fault_write_late(n, offset, bytes, iov, niov);
+        return 0;
+    }
+    return fault_write_through(n, offset, bytes, iov, niov, flags);
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int fault_co_flush(BlockNode *n)
 {
-    return fault_co_apply(n, BLOCK_FAULT_FLUSH, 0, 0);
+    FaultState *s = n->state;
+    fault_wait_late(s, 0, 0);
+    int ret = fault_co_apply(n, BLOCK_FAULT_FLUSH, 0, 0);
+    return s->late_error != 0 ? s->late_error : ret;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int fault_co_discard(BlockNode *n, uint64_t offset,
                                                           uint64_t bytes)
 {
+    fault_wait_late(n->state, offset, bytes);
     int ret = fault_co_apply(n, BLOCK_FAULT_DISCARD, offset, bytes);
     return ret < 0 ? ret : block_node_co_discard(n->file, offset, bytes);
 }
@@ -140,6 +235,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int fault_co_discard(BlockNode *n, uint64_t
 static coroutine_fn RUNS_IN_IOTHREAD int fault_co_write_zeroes(BlockNode *n, uint64_t offset,
                                                                uint64_t bytes, unsigned flags)
 {
+    fault_wait_late(n->state, offset, bytes);
     int ret = fault_co_apply(n, BLOCK_FAULT_WRITE_ZEROES, offset, bytes);
     return ret < 0 ? ret : block_node_co_write_zeroes(n->file, offset, bytes, flags);
 }

@@ -6,6 +6,9 @@
  *   -blockdev driver=fault,node-name=x,fail-op=write,fail-after=10,fail-count=1,errno=28,
  *             file.driver=...
  *
+ * With write-cache=on it behaves as a disk with a volatile write cache: a write without FUA completes
+ * at once and is carried out afterwards, where it may be hit; its error is the next flush's.
+ *
  * From tests, which have a node's home context at hand, by the functions below.
  */
 #ifndef SKIFF_BLOCK_DRIVER_FAULT_H

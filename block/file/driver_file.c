@@ -57,7 +57,7 @@ bool file_check_engine(const FileState *s, bool cache_direct, GError **error)
 static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
 {
     FileState *s = n->state;
-    s->replaces_fd = -1;
+    co_queue_init(&s->sync_waiters);
     if (!file_check_engine(s, n->flags.cache_direct, error)) {
         return false;
     }
@@ -89,8 +89,7 @@ static coroutine_fn RUNS_IN_MAIN void file_co_close(BlockNode *n)
 
 /* ---- requests ---- */
 
-/* One call to the engine; asked again when the kernel was only interrupted. */
-static coroutine_fn RUNS_IN_IOTHREAD int64_t file_co_io(const BlockNode *n, BlockIo *io)
+int64_t file_co_io(const BlockNode *n, BlockIo *io)
 {
     FileState *s = n->state;
     int64_t done;
@@ -141,15 +140,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_preadv(BlockNode *n, uint64_t o
     return 0;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t offset,
-                                                         uint64_t bytes, const struct iovec *iov,
-                                                         unsigned niov, unsigned flags)
+static coroutine_fn RUNS_IN_IOTHREAD int file_co_write(BlockNode *n, BlockIo io, uint64_t bytes)
 {
-    BlockIo io = {.op = BLOCK_IO_WRITE,
-                  .offset = offset,
-                  .iov = iov,
-                  .niov = niov,
-                  .dsync = (flags & BLOCK_REQ_FUA) != 0 && !n->flags.cache_no_flush};
     int64_t put = file_co_io(n, &io);
     uint64_t done = 0;
     while (put > 0) {
@@ -162,25 +154,26 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t 
     return put < 0 ? (int)put : -ENOSPC; /* a write that takes nothing finds no room */
 }
 
-/*
- * Once fdatasync() has failed on the page cache the kernel may have dropped the dirty pages and
- * says so only once: a later success would not mean that the data is safe. So the error stays.
- */
+static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t offset,
+                                                         uint64_t bytes, const struct iovec *iov,
+                                                         unsigned niov, unsigned flags)
+{
+    bool fua = (flags & BLOCK_REQ_FUA) != 0 && !n->flags.cache_no_flush;
+    BlockIo io = {.op = BLOCK_IO_WRITE,
+                  .offset = offset,
+                  .iov = iov,
+                  .niov = niov,
+                  .dsync = fua && n->flags.cache_direct};
+    int ret = file_co_write(n, io, bytes);
+    if (ret == 0 && fua && !n->flags.cache_direct) {
+        ret = file_co_sync(n); /* see file_sync.c */
+    }
+    return ret;
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
 {
-    FileState *s = n->state;
-    if (n->flags.cache_no_flush) {
-        return 0;
-    }
-    if (s->flush_error != 0) {
-        return s->flush_error;
-    }
-    BlockIo io = {.op = BLOCK_IO_FDSYNC};
-    int ret = (int)file_co_io(n, &io);
-    if (ret < 0 && !n->flags.cache_direct) {
-        s->flush_error = ret;
-    }
-    return MIN(ret, 0);
+    return n->flags.cache_no_flush ? 0 : file_co_sync(n);
 }
 
 #define FILE_DRIVER(driver_name, driver_help)                                                      \
@@ -192,7 +185,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
         .co_write_zeroes = file_co_write_zeroes, .co_truncate = file_co_truncate,                  \
         .filename = file_filename, .co_reopen_prepare = file_co_reopen_prepare,                    \
         .reopen_commit = file_reopen_commit, .co_reopen_clean = file_co_reopen_clean,              \
-        .co_move = file_co_move,                                                                   \
+        .co_move_prepare = file_co_move_prepare, .co_move_finish = file_co_move_finish,            \
     }
 
 const BlockDriver block_driver_file = FILE_DRIVER("file", "a file or block device of the host");

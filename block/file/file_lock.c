@@ -33,7 +33,10 @@
 enum { RIGHT_READ = 0, RIGHT_WRITE = 1, RIGHT_RESIZE = 3, RIGHT_COUNT = 4 };
 #define LOCK_USES_BASE 100
 #define LOCK_FORBIDS_BASE 200
-#define LOCK_SPAN 200 /* from the first byte to past the last */
+
+typedef struct LockRights {
+    unsigned uses, forbids; /* sets of bits */
+} LockRights;
 
 static int lock_byte(int fd, off_t byte)
 {
@@ -51,11 +54,18 @@ static int lock_is_held(int fd, off_t byte)
     return fl.l_type != F_UNLCK;
 }
 
-static int lock_take(int fd, unsigned uses, unsigned forbids)
+static void lock_unlock_byte(int fd, off_t byte)
+{
+    struct flock fl = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    fcntl(fd, F_OFD_SETLK, &fl);
+}
+
+static int lock_take(int fd, LockRights rights)
 {
     for (unsigned right = 0; right < RIGHT_COUNT; right++) {
-        int ret = (uses & 1u << right) != 0 ? lock_byte(fd, LOCK_USES_BASE + (off_t)right) : 0;
-        if (ret == 0 && (forbids & 1u << right) != 0) {
+        int ret =
+            (rights.uses & 1u << right) != 0 ? lock_byte(fd, LOCK_USES_BASE + (off_t)right) : 0;
+        if (ret == 0 && (rights.forbids & 1u << right) != 0) {
             ret = lock_byte(fd, LOCK_FORBIDS_BASE + (off_t)right);
         }
         if (ret < 0) {
@@ -66,12 +76,13 @@ static int lock_take(int fd, unsigned uses, unsigned forbids)
 }
 
 /* 1: another uses what we forbid, or forbids what we use. */
-static int lock_check(int fd, unsigned uses, unsigned forbids)
+static int lock_check(int fd, LockRights rights)
 {
     for (unsigned right = 0; right < RIGHT_COUNT; right++) {
-        int ret =
-            (uses & 1u << right) != 0 ? lock_is_held(fd, LOCK_FORBIDS_BASE + (off_t)right) : 0;
-        if (ret == 0 && (forbids & 1u << right) != 0) {
+        int ret = (rights.uses & 1u << right) != 0
+                      ? lock_is_held(fd, LOCK_FORBIDS_BASE + (off_t)right)
+                      : 0;
+        if (ret == 0 && (rights.forbids & 1u << right) != 0) {
             ret = lock_is_held(fd, LOCK_USES_BASE + (off_t)right);
         }
         if (ret != 0) {
@@ -140,62 +151,40 @@ static bool lock_fail(int fd, const char *filename, bool write, GError **error)
     return false;
 }
 
-/* The rights, as sets of bits. */
-static unsigned lock_forbids(void)
+/* ---- whole sets of rights ---- */
+
+static LockRights lock_rights(const FileLockMode *mode)
 {
-    return 1u << RIGHT_WRITE | 1u << RIGHT_RESIZE;
+    const unsigned changes = 1u << RIGHT_WRITE | 1u << RIGHT_RESIZE;
+    if (mode->locking == FILE_LOCKING_OFF || mode->force_share) {
+        return (LockRights){0};
+    }
+    return (LockRights){.uses = 1u << RIGHT_READ | (mode->write ? changes : 0), .forbids = changes};
 }
 
-static unsigned lock_uses(bool write)
+static void lock_release(int fd, LockRights rights)
 {
-    return 1u << RIGHT_READ | (write ? lock_forbids() : 0);
-}
-
-static void lock_release(int fd)
-{
-    struct flock fl = {
-        .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = LOCK_USES_BASE, .l_len = LOCK_SPAN};
-    fcntl(fd, F_OFD_SETLK, &fl);
-}
-
-void file_lock_restore(int fd, FileLocking locking, bool write, bool force_share)
-{
-    if (locking != FILE_LOCKING_OFF && !force_share) {
-        lock_take(fd, lock_uses(write), lock_forbids());
+    for (unsigned right = 0; right < RIGHT_COUNT; right++) {
+        if ((rights.uses & 1u << right) != 0) {
+            lock_unlock_byte(fd, LOCK_USES_BASE + (off_t)right);
+        }
+        if ((rights.forbids & 1u << right) != 0) {
+            lock_unlock_byte(fd, LOCK_FORBIDS_BASE + (off_t)right);
+        }
     }
 }
 
-bool file_lock(int fd, const char *filename, FileLocking locking, bool write, bool force_share,
-               GError **error)
+/* Turns the outcome of taking and checking locks into the answer to the user. */
+static bool lock_finish(int fd, const char *filename, const FileLockMode *mode, int ret,
+                        GError **error)
 {
-    return file_lock_replacing(fd, -1, filename, locking, write, force_share, error);
-}
-
-bool file_lock_replacing(int fd, int old_fd, const char *filename, FileLocking locking, bool write,
-                         bool force_share, GError **error)
-{
-    if (force_share && write) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "'%s': force-share needs read-only=on",
-                    filename);
-        return false;
-    }
-    if (locking == FILE_LOCKING_OFF || force_share) {
-        return true;
-    }
-    int ret = lock_take(fd, lock_uses(write), lock_forbids());
-    if (ret == 0 && old_fd >= 0) {
-        lock_release(old_fd);
-    }
-    if (ret == 0) {
-        ret = lock_check(fd, lock_uses(write), lock_forbids());
-    }
     if (ret == 0) {
         return true;
     }
     if (ret == 1 || ret == -EAGAIN || ret == -EACCES) {
-        return lock_fail(fd, filename, write, error);
+        return lock_fail(fd, filename, mode->write, error);
     }
-    if (locking == FILE_LOCKING_AUTO) {
+    if (mode->locking == FILE_LOCKING_AUTO) {
         log_warn("'%s': no locks there (%s): a second writer will not be noticed", filename,
                  g_strerror(-ret));
         return true;
@@ -203,4 +192,63 @@ bool file_lock_replacing(int fd, int old_fd, const char *filename, FileLocking l
     g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "'%s': locking=on: %s; use locking=auto",
                 filename, g_strerror(-ret));
     return false;
+}
+
+static bool lock_check_mode(const char *filename, const FileLockMode *mode, GError **error)
+{
+    if (mode->force_share && mode->write) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "'%s': force-share needs read-only=on",
+                    filename);
+        return false;
+    }
+    return true;
+}
+
+bool file_lock(int fd, const char *filename, const FileLockMode *mode, GError **error)
+{
+    LockRights rights = lock_rights(mode);
+    if (!lock_check_mode(filename, mode, error)) {
+        return false;
+    }
+    int ret = lock_take(fd, rights);
+    if (ret == 0) {
+        ret = lock_check(fd, rights);
+    }
+    return lock_finish(fd, filename, mode, ret, error);
+}
+
+/* ---- a second descriptor for the same open image ---- */
+
+/* Rights of @mode that @old does not have. */
+static LockRights lock_added(const FileLockMode *old, const FileLockMode *mode)
+{
+    LockRights had = lock_rights(old), rights = lock_rights(mode);
+    return (LockRights){.uses = rights.uses & ~had.uses, .forbids = rights.forbids & ~had.forbids};
+}
+
+void file_lock_forget(int old_fd, const FileLockMode *old, const FileLockMode *mode)
+{
+    lock_release(old_fd, lock_added(old, mode));
+}
+
+bool file_lock_extend(int fd, int old_fd, const char *filename, const FileLockMode *old,
+                      const FileLockMode *mode, GError **error)
+{
+    if (!lock_check_mode(filename, mode, error)) {
+        return false;
+    }
+    /* The old descriptor gets the new rights too: a check through it does not see its own locks,
+     * and none of them has to be released for the check. */
+    int ret = lock_take(old_fd, lock_added(old, mode));
+    if (ret == 0) {
+        ret = lock_check(old_fd, lock_rights(mode));
+    }
+    if (ret == 0) {
+        ret = lock_take(fd, lock_rights(mode));
+    }
+    if (!lock_finish(old_fd, filename, mode, ret, error)) {
+        file_lock_forget(old_fd, old, mode);
+        return false;
+    }
+    return true;
 }

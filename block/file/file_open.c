@@ -109,12 +109,26 @@ static bool file_set_flags(BlockNode *n, GError **error)
     return file_fail(s, errno, error, "fcntl");
 }
 
-static bool file_find_size(BlockNode *n, const struct stat *st, GError **error)
+int file_get_size(const FileState *s, uint64_t *size)
 {
-    FileState *s = n->state;
-    uint64_t size = (uint64_t)st->st_size;
-    if (s->is_device && ioctl(s->fd, BLKGETSIZE64, &size) != 0) {
-        return file_fail(s, errno, error, "size of the device");
+    struct stat st;
+    if (s->is_device) {
+        return ioctl(s->fd, BLKGETSIZE64, size) == 0 ? 0 : -errno;
+    }
+    if (fstat(s->fd, &st) != 0) {
+        return -errno;
+    }
+    *size = (uint64_t)st.st_size;
+    return 0;
+}
+
+static bool file_find_size(BlockNode *n, GError **error)
+{
+    const FileState *s = n->state;
+    uint64_t size;
+    int ret = file_get_size(s, &size);
+    if (ret < 0) {
+        return file_fail(s, -ret, error, "its size");
     }
     /* The rest of the last sector reads as zeroes and is there once it was written. */
     atomic_store(&n->size, block_align_up(size, BLOCK_SECTOR_SIZE));
@@ -189,6 +203,65 @@ static bool file_find_alignment(BlockNode *n, GError **error)
     return true;
 }
 
+FileLockMode file_lock_mode(const FileState *s, const BlockNodeFlags *flags)
+{
+    return (FileLockMode){
+        .locking = (FileLocking)s->locking,
+        .write = !flags->read_only,
+        .force_share = flags->force_share,
+    };
+}
+
+/* Checked before any lock is touched: the name may stand for another file by now, which is not ours
+ * to lock, and whose locks say nothing about the file that is open. */
+static bool file_check_same(const FileState *s, const struct stat *st, GError **error)
+{
+    struct stat old_st;
+    const FileState *old = s->replaces != NULL ? s->replaces->state : NULL;
+    if (old == NULL || (fstat(old->fd, &old_st) == 0 && old_st.st_dev == st->st_dev &&
+                        old_st.st_ino == st->st_ino)) {
+        return true;
+    }
+    return file_fail(s, 0, error, "is another file than the one that is open");
+}
+
+static bool file_take_locks(const BlockNode *n, GError **error)
+{
+    const FileState *s = n->state;
+    FileLockMode mode = file_lock_mode(s, &n->flags);
+    if (s->replaces == NULL) {
+        return file_lock(s->fd, s->filename, &mode, error);
+    }
+    const FileState *old = s->replaces->state;
+    FileLockMode old_mode = file_lock_mode(old, &s->replaces->flags);
+    return file_lock_extend(s->fd, old->fd, s->filename, &old_mode, &mode, error);
+}
+
+/* What file_take_locks() did to the descriptor that is open now. */
+static void file_forget_locks(const BlockNode *n)
+{
+    const FileState *s = n->state;
+    if (s->replaces != NULL) {
+        const FileState *old = s->replaces->state;
+        FileLockMode mode = file_lock_mode(s, &n->flags);
+        FileLockMode old_mode = file_lock_mode(old, &s->replaces->flags);
+        file_lock_forget(old->fd, &old_mode, &mode);
+    }
+}
+
+/* The size and the limits are read under the locks. */
+static bool file_examine(BlockNode *n, GError **error)
+{
+    if (!file_take_locks(n, error)) {
+        return false;
+    }
+    if (file_find_size(n, error) && file_find_alignment(n, error)) {
+        return true;
+    }
+    file_forget_locks(n);
+    return false;
+}
+
 bool file_open(BlockNode *n, GError **error)
 {
     FileState *s = n->state;
@@ -197,10 +270,8 @@ bool file_open(BlockNode *n, GError **error)
     if (!file_open_fd(n, error)) {
         return false;
     }
-    if (file_check_kind(n, &st, error) && file_set_flags(n, error) &&
-        file_lock_replacing(s->fd, s->replaces_fd, s->filename, (FileLocking)s->locking,
-                            !n->flags.read_only, n->flags.force_share, error) &&
-        file_find_size(n, &st, error) && file_find_alignment(n, error)) {
+    if (file_check_kind(n, &st, error) && file_check_same(s, &st, error) &&
+        file_set_flags(n, error) && file_examine(n, error)) {
         return true;
     }
     close(s->fd);

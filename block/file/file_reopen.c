@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file driver: a file opened anew with other options, or served from another iothread. */
-#include <sys/stat.h>
 #include <unistd.h>
 #include <string.h>
 #include "block/file/driver_file.h"
@@ -22,24 +21,13 @@ typedef struct FileReopen {
     GError *error;
 } FileReopen;
 
-static RUNS_IN_WORKER void reopen_restore_lock(const BlockNode *n)
+/* Removes what the preparation added to the locks of the descriptor that stays. */
+static RUNS_IN_WORKER void reopen_forget_locks(const BlockNode *n, const BlockReopen *r)
 {
     const FileState *old = n->state;
-    file_lock_restore(old->fd, (FileLocking)old->locking, !n->flags.read_only,
-                      n->flags.force_share);
-}
-
-/* The name may stand for another file by now. */
-static bool reopen_is_same_file(const FileState *old, const FileState *new, GError **error)
-{
-    struct stat a, b;
-    if (fstat(old->fd, &a) == 0 && fstat(new->fd, &b) == 0 && a.st_dev == b.st_dev &&
-        a.st_ino == b.st_ino) {
-        return true;
-    }
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
-                "'%s' is another file than the one that is open", old->filename);
-    return false;
+    FileLockMode old_mode = file_lock_mode(old, &n->flags);
+    FileLockMode mode = file_lock_mode(r->state, &r->flags);
+    file_lock_forget(old->fd, &old_mode, &mode);
 }
 
 static int reopen_open_work(void *opaque)
@@ -47,27 +35,23 @@ static int reopen_open_work(void *opaque)
     FileReopen *f = opaque;
     enter_worker();
     BlockReopen *r = f->r;
-    const FileState *old = f->node->state;
     FileState *new = r->state;
     /* A node that only this function sees: the real one serves queries meanwhile. */
     BlockNode as_asked = *f->node;
     as_asked.state = new;
     as_asked.flags = r->flags;
     as_asked.limits = r->limits;
-    new->replaces_fd = old->fd;
+    new->replaces = f->node;
     bool ok = file_open(&as_asked, &f->error);
-    if (ok && !reopen_is_same_file(old, new, &f->error)) {
-        close(new->fd);
-        ok = false;
-    }
+    new->replaces = NULL;
     if (!ok) {
-        reopen_restore_lock(f->node);
         return -1;
     }
-    new->replaces_fd = -1;
     r->flags = as_asked.flags;
     r->limits = as_asked.limits;
-    r->size = block_node_size(&as_asked);
+    if (!new->is_device) { /* a node may show less of a device than there is */
+        r->size = block_node_size(&as_asked);
+    }
     return 0;
 }
 
@@ -78,7 +62,7 @@ static int reopen_close_work(void *opaque)
     const FileState *left = f->r->state;
     if (left->fd >= 0) {
         if (!f->committed) {
-            reopen_restore_lock(f->node);
+            reopen_forget_locks(f->node, f->r);
         }
         close(left->fd);
     }
@@ -114,7 +98,8 @@ bool file_co_reopen_prepare(BlockNode *n, BlockReopen *r, GError **error)
 {
     const FileState *old = n->state;
     FileState *new = r->state;
-    new->fd = new->replaces_fd = -1;
+    new->fd = -1;
+    co_queue_init(&new->sync_waiters);
     if (strcmp(old->filename, new->filename) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Cannot change the option 'filename' of node '%s'", n->name);
@@ -144,7 +129,7 @@ void file_reopen_commit(BlockNode *n, BlockReopen *r)
     }
     new->no_punch_hole = old->no_punch_hole;
     new->no_zero_range = old->no_zero_range;
-    new->flush_error = old->flush_error; /* the page cache has not forgotten either */
+    new->flush_error = old->flush_error; /* the pages are still lost */
     n->state = new;
     r->state = old;
 }
@@ -157,14 +142,20 @@ void file_co_reopen_clean(BlockNode *n, BlockReopen *r, bool committed)
     co_run_in_worker(reopen_close_work, &f);
 }
 
-bool file_co_move(BlockNode *n, AioContext *home, GError **error)
+bool file_co_move_prepare(BlockNode *n, AioContext *home, void **state, GError **error)
+{
+    const FileState *s = n->state;
+    *state = block_co_engine_get(home, (BlockEngineKind)s->aio, error);
+    return *state != NULL;
+}
+
+void file_co_move_finish(BlockNode *n, void *state, bool committed)
 {
     FileState *s = n->state;
-    BlockEngine *engine = block_co_engine_get(home, (BlockEngineKind)s->aio, error);
-    if (engine == NULL) {
-        return false;
+    BlockEngine *left = state;
+    if (committed) {
+        left = s->engine;
+        s->engine = state;
     }
-    block_co_engine_put(s->engine);
-    s->engine = engine;
-    return true;
+    block_co_engine_put(left);
 }

@@ -111,12 +111,20 @@ int file_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned
     return ret;
 }
 
+/* A device has the size that the host gave it: it may have grown since it was opened, and a node may
+ * show less than all of it. */
+static int file_check_device_work(void *opaque)
+{
+    const FileWork *w = opaque;
+    uint64_t size;
+    enter_worker();
+    int ret = file_get_size(w->s, &size);
+    return ret == 0 && w->bytes > size ? -ENOSPC : ret;
+}
+
 int file_co_truncate(BlockNode *n, uint64_t size)
 {
     FileState *s = n->state;
-    if (s->is_device) {
-        return size == block_node_size(n) ? 0 : -ENOTSUP;
-    }
     FileWork w = {.s = s, .bytes = size};
-    return co_run_in_lane(&s->lane, file_truncate_work, &w);
+    return co_run_in_lane(&s->lane, s->is_device ? file_check_device_work : file_truncate_work, &w);
 }

@@ -2,6 +2,7 @@
 /* Users' nodes: listing, deleting, moving, resizing. Reopening: test_graph_reopen. */
 #include <semaphore.h>
 #include "tests/block/block_test.h"
+#include "util/sys/sys_fault.h"
 
 static uint8_t buf[4096];
 
@@ -101,6 +102,96 @@ BLOCK_TEST(a_node_that_another_chain_shares_stays)
     test_node_del("a");
     test_node_del("b");
     test_node_del("base");
+}
+
+/* Its parent would be left behind. */
+BLOCK_TEST(a_node_with_a_parent_does_not_move_alone)
+{
+    g_autoptr(GError) error = NULL;
+    IoThread *other = iothread_new("io1", 0, NULL);
+    BlockNode *r = test_node_add("raw,node-name=r,file.driver=null-co,file.node-name=f");
+    assert_false(block_co_move(block_node_find("f"), iothread_context(other), &error));
+    assert_non_null(strstr(error->message, "it is part of node 'r'"));
+    assert_ptr_equal(block_node_home(r->file), test_home);
+    test_node_del("r");
+    iothread_free(other);
+}
+
+BLOCK_TEST(a_parent_is_added_where_its_child_lives)
+{
+    IoThread *other = iothread_new("io1", 0, NULL);
+    BlockNode *base = test_node_add("null-co,node-name=base");
+    assert_true(block_co_move(base, iothread_context(other), NULL));
+    BlockBackend *blk = blk_co_new("d", base, true, NULL);
+    BlockNode *n = test_node_add("raw,node-name=r,read-only=on,file.driver=raw,file.file=base");
+    assert_ptr_equal(block_node_home(n), iothread_context(other));
+    assert_ptr_equal(block_node_home(n->file), iothread_context(other));
+    BlockBackend *reader = blk_co_new("e", n, false, NULL);
+    assert_ptr_equal(blk_home(reader), iothread_context(other));
+    blk_co_free(reader);
+    blk_co_free(blk);
+    test_node_del("r");
+    test_node_del("base");
+    iothread_free(other);
+}
+
+/* ---- a move that fails ---- */
+
+static bool refuse_to_move(BlockNode *n, AioContext *home, void **state, GError **error)
+{
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "no");
+    return false;
+}
+
+static void no_move(BlockNode *n, void *state, bool committed)
+{
+    fail_msg("a move that was not prepared is finished");
+}
+
+BLOCK_TEST(a_chain_whose_root_cannot_move_stays_as_a_whole)
+{
+    g_autoptr(GError) error = NULL;
+    IoThread *other = iothread_new("io1", 0, NULL);
+    char *path = test_file_new(1 << 20);
+    g_autofree char *text =
+        g_strdup_printf("raw,node-name=r,file.driver=file,file.filename=%s", path);
+    BlockNode *n = test_node_add(text);
+    const BlockDriver *drv = n->drv;
+    BlockDriver immobile = *drv;
+    immobile.co_move_prepare = refuse_to_move;
+    immobile.co_move_finish = no_move;
+    n->drv = &immobile;
+    assert_false(block_co_move(n, iothread_context(other), &error));
+    n->drv = drv;
+    assert_ptr_equal(block_node_home(n), test_home);
+    assert_ptr_equal(block_node_home(n->file), test_home);
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, sizeof(buf), buf, 0), 0);
+    blk_co_free(blk);
+    test_node_del("r");
+    iothread_free(other);
+    test_file_free(path);
+}
+
+/* No engine is to be had in the other iothread. */
+BLOCK_TEST(a_file_without_an_engine_there_stays)
+{
+    g_autoptr(GError) error = NULL;
+    IoThread *other = iothread_new("io1", 0, NULL);
+    char *path = test_file_new(1 << 20);
+    g_autofree char *text = g_strdup_printf(
+        "raw,node-name=r,file.driver=file,file.aio=io_uring,file.filename=%s", path);
+    BlockNode *n = test_node_add(text);
+    sys_fault_set(&(SysFault){.calls = "io_uring_queue_init_params", .error = ENOMEM});
+    assert_false(block_co_move(n, iothread_context(other), &error));
+    sys_fault_set(NULL);
+    assert_non_null(strstr(error->message, "Cannot allocate memory"));
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, sizeof(buf), buf, 0), 0);
+    blk_co_free(blk);
+    test_node_del("r");
+    iothread_free(other);
+    test_file_free(path);
 }
 
 /* An iothread that does nothing until it is let go: whoever needs it waits. */
@@ -236,6 +327,10 @@ int main(void)
         cmocka_unit_test(a_node_that_is_not_the_users_is_not_deleted),
         cmocka_unit_test(an_idle_chain_moves_and_works_there),
         cmocka_unit_test(a_node_that_another_chain_shares_stays),
+        cmocka_unit_test(a_node_with_a_parent_does_not_move_alone),
+        cmocka_unit_test(a_parent_is_added_where_its_child_lives),
+        cmocka_unit_test(a_chain_whose_root_cannot_move_stays_as_a_whole),
+        cmocka_unit_test(a_file_without_an_engine_there_stays),
         cmocka_unit_test(a_node_that_moves_is_not_deleted_nor_made_part_of_another),
         cmocka_unit_test(an_iothread_is_in_use_until_its_last_node_is_closed),
         cmocka_unit_test(a_node_is_resized_through_its_backend_or_by_itself),

@@ -4,6 +4,7 @@
 #include "tests/block/block_test.h"
 #include "util/fdset.h"
 #include "block/file/driver_file.h"
+#include "util/sys/sys_fault.h"
 
 static uint8_t buf[4096];
 
@@ -92,7 +93,8 @@ static bool others_may_write(void)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC);
     GError *error = NULL;
-    bool may = file_lock(fd, path, FILE_LOCKING_ON, true, false, &error);
+    const FileLockMode writer = {.locking = FILE_LOCKING_ON, .write = true};
+    bool may = file_lock(fd, path, &writer, &error);
     g_clear_error(&error);
     close(fd);
     return may;
@@ -244,6 +246,152 @@ BLOCK_TEST(a_reopen_waits_for_what_is_in_flight)
     test_file_free(path);
 }
 
+static void grow_at_home(void *opaque)
+{
+    struct iovec iov = {buf, sizeof(buf)};
+    BlockNode *n = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    assert_int_equal(block_node_co_pwritev(n, block_node_size(n), sizeof(buf), &iov, 1, 0), 0);
+}
+
+typedef struct ReopenRun {
+    const char *text;
+    TestEvent done;
+} ReopenRun;
+
+static void reopen_run(void *opaque)
+{
+    ReopenRun *r = opaque;
+    enter_coroutine();
+    enter_main();
+    reopen_ok(r->text);
+    test_event_set(&r->done);
+}
+
+/* A write past the end is in the kernel when the reopen begins. */
+static coroutine_fn RUNS_IN_MAIN void grow_while_reopening(const char *options)
+{
+    path = test_file_new(1 << 20);
+    BlockNode *n = test_node_add(file_text(""));
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    ReopenRun r = {.text = file_text(options)};
+    sys_fault_set(&(SysFault){.calls = "pwritev2", .count = 1, .hold = true});
+    co_start(test_home, grow_at_home, n);
+    sys_fault_await_held();
+    co_start(test_main, reopen_run, &r);
+    co_yield_turn();
+    test_settle();
+    assert_false(r.done.happened);
+    sys_fault_set(NULL);
+    test_event_wait(&r.done);
+    assert_int_equal(block_node_size(n), (1 << 20) + sizeof(buf));
+    assert_int_equal(blk_size(blk), (1 << 20) + sizeof(buf));
+    blk_co_free(blk);
+    test_node_del("f");
+    test_file_free(path);
+}
+
+BLOCK_TEST(a_file_that_grows_until_the_reopen_keeps_its_size)
+{
+    grow_while_reopening(",cache.no-flush=on");
+    grow_while_reopening(",cache.direct=on");
+}
+
+/* ---- every system call of a reopen fails once ---- */
+
+static unsigned intruders;
+
+static void probe(void *arg, const char *call)
+{
+    intruders += others_may_write();
+}
+
+/* Reopens with the (@after + 1)th call failing; false: there are fewer. */
+static coroutine_fn RUNS_IN_MAIN bool reopen_with_fault(const char *text, unsigned after)
+{
+    const SysFault fault = {
+        .calls = "open,fstat,fcntl,ioctl,close,pread,io_setup,eventfd",
+        .after = after,
+        .count = 1,
+        .error = EIO,
+    };
+    g_autoptr(GError) error = NULL;
+    sys_fault_hook(probe, NULL);
+    sys_fault_set(&fault);
+    bool ok = reopen(text, &error);
+    bool hit = sys_fault_hits() > 0;
+    sys_fault_set(NULL);
+    sys_fault_hook(NULL, NULL);
+    assert_true(ok || hit);
+    return hit;
+}
+
+BLOCK_TEST(no_writer_comes_in_at_any_call_of_a_reopen)
+{
+    static const char *const asked[] = {
+        ",locking=on,read-only=on",
+        ",locking=on,cache.direct=on,aio=native",
+        ",locking=on,read-only=on,cache.direct=on",
+    };
+    path = test_file_new(1 << 20);
+    g_autofree char *writer = g_strdup(file_text(",locking=on"));
+    BlockNode *n = test_node_add(writer);
+    for (unsigned i = 0; i < G_N_ELEMENTS(asked); i++) {
+        unsigned after = 0;
+        while (reopen_with_fault(file_text(asked[i]), after)) {
+            assert_false(co_others_may_write());
+            reopen_ok(writer);
+            after++;
+        }
+        assert_true(after > 10);
+        reopen_ok(writer);
+    }
+    assert_int_equal(intruders, 0);
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, buf, 0), 0);
+    blk_co_free(blk);
+    test_node_del("f");
+    assert_true(co_others_may_write());
+    test_file_free(path);
+}
+
+/* The writer becomes a reader, beside which another reader is allowed; the reopen of the second
+ * node fails, so the writer stays one. */
+static void probe_as_reader(void *arg, const char *call)
+{
+    const FileLockMode reader = {.locking = FILE_LOCKING_ON};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    intruders += file_lock(fd, path, &reader, NULL);
+    close(fd);
+}
+
+BLOCK_TEST(a_writer_that_fails_to_become_a_reader_was_alone_all_along)
+{
+    path = test_file_new(1 << 20);
+    g_autofree char *reader = g_strdup(file_text(",locking=on,read-only=on"));
+    test_node_add(file_text(",locking=on"));
+    test_node_add("null-co,node-name=z");
+    OptDict *both[] = {opt_dict_parse(reader, "driver", NULL),
+                       opt_dict_parse("null-co,node-name=z,read-only=on", "driver", NULL)};
+    BlockBackend *blk = blk_co_new("d", block_node_find("z"), true, NULL);
+    g_autoptr(GError) error = NULL;
+    sys_fault_hook(probe_as_reader, NULL);
+    sys_fault_set(&(SysFault){.calls = "open,fstat,fcntl,ioctl,close", .after = 1000});
+    assert_false(block_co_reopen(both, 2, &error));
+    assert_true(sys_fault_calls() > 10);
+    sys_fault_set(NULL);
+    sys_fault_hook(NULL, NULL);
+    assert_non_null(strstr(error->message, "is written to by"));
+    assert_int_equal(intruders, 0);
+    blk_co_free(blk);
+    opt_dict_free(both[0]);
+    opt_dict_free(both[1]);
+    test_node_del("f");
+    test_node_del("z");
+    test_file_free(path);
+}
+
 /* ---- descriptors handed over ---- */
 
 BLOCK_TEST(a_descriptor_that_was_handed_over_is_a_file)
@@ -276,6 +424,9 @@ int main(void)
         cmocka_unit_test(a_chain_changes_from_bottom_to_top),
         cmocka_unit_test(a_parent_cannot_write_to_a_child_that_may_not),
         cmocka_unit_test(a_reopen_waits_for_what_is_in_flight),
+        cmocka_unit_test(a_file_that_grows_until_the_reopen_keeps_its_size),
+        cmocka_unit_test(no_writer_comes_in_at_any_call_of_a_reopen),
+        cmocka_unit_test(a_writer_that_fails_to_become_a_reader_was_alone_all_along),
         cmocka_unit_test(a_descriptor_that_was_handed_over_is_a_file),
     };
     return block_test_main(tests);

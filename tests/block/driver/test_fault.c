@@ -7,6 +7,8 @@
 
 #define FAULT_MEM "fault,file.driver=mem,file.size=1M,"
 
+static uint8_t buf[4096];
+
 typedef struct Control {
     BlockNode *node;
     const BlockFault *set;
@@ -288,6 +290,36 @@ BLOCK_TEST(options_are_checked)
     test_open_fails("fault,file=nobody", "there is no node of that name");
 }
 
+/* ---- a volatile write cache ---- */
+
+BLOCK_TEST(a_read_sees_what_is_still_in_the_write_cache)
+{
+    BlockBackend *blk =
+        test_blk("d", FAULT_MEM "write-cache=on,fail-op=write,errno=0,hold=on", true);
+    uint8_t data[1024], back[1024];
+    test_fill(data, sizeof(data), 5);
+    TestRequest r = {.blk = blk, .op = TEST_READ, .offset = 512, .bytes = 1024, .buf = back};
+    assert_int_equal(test_io(blk, TEST_WRITE, 512, 1024, data, 0), 0);
+    test_start(&r);
+    test_settle();
+    assert_int_equal(r.completions, 0);
+    assert_int_equal(test_io(blk, TEST_READ, 4096, 512, buf, 0), 0); /* another range */
+    assert_int_equal(fault_release(blk, 1), 1);
+    assert_int_equal(test_finish(&r), 0);
+    assert_memory_equal(data, back, sizeof(data));
+    blk_co_free(blk);
+}
+
+BLOCK_TEST(a_late_write_that_fails_fails_the_flushes_after_it)
+{
+    BlockBackend *blk = test_blk("d", FAULT_MEM "write-cache=on,fail-op=write,fail-count=1", true);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, buf, 0), 0);
+    assert_int_equal(test_io(blk, TEST_FLUSH, 0, 0, NULL, 0), -EIO);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, buf, BLOCK_REQ_FUA), 0);
+    assert_int_equal(test_io(blk, TEST_FLUSH, 0, 0, NULL, 0), -EIO);
+    blk_co_free(blk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +336,8 @@ int main(void)
         cmocka_unit_test(end_of_a_range_that_is_no_multiple_of_the_alignment_can_be_used),
         cmocka_unit_test(truncation_keeps_to_the_alignment),
         cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(a_read_sees_what_is_still_in_the_write_cache),
+        cmocka_unit_test(a_late_write_that_fails_fails_the_flushes_after_it),
     };
     return block_test_main(tests);
 }

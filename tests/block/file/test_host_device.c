@@ -122,18 +122,40 @@ static void device_tells_its_sector_size(void **state)
     test_run(device_limits);
 }
 
+/* The host makes the device larger while it is open. */
+static void device_grow(uint64_t size)
+{
+    assert_int_equal(truncate(backing, (off_t)size), 0);
+    assert_int_equal(ioctl(device_fd, LOOP_SET_CAPACITY, 0), 0);
+}
+
 static coroutine_fn RUNS_IN_MAIN void device_resize(void)
 {
     GError *error = NULL;
-    BlockBackend *blk = device_blk("host_device", "cache.direct=off");
+    BlockBackend *blk = device_blk("host_device", "node-name=hd");
+    uint8_t data[512] = {1}, back[512];
     assert_int_equal(blk_co_truncate(blk, DEVICE_SIZE, &error), 0);
-    assert_int_equal(blk_co_truncate(blk, DEVICE_SIZE * 2, &error), -ENOTSUP);
-    assert_non_null(strstr(error->message, "its driver cannot"));
+    assert_int_equal(blk_co_truncate(blk, DEVICE_SIZE * 2, &error), -ENOSPC);
+    assert_non_null(strstr(error->message, "No space left on device"));
     g_clear_error(&error);
+    assert_int_equal(blk_size(blk), DEVICE_SIZE);
+    device_grow(DEVICE_SIZE * 2);
+    assert_int_equal(blk_co_truncate(blk, DEVICE_SIZE * 2, &error), 0);
+    assert_int_equal(blk_size(blk), DEVICE_SIZE * 2);
+    assert_int_equal(test_io(blk, TEST_WRITE, DEVICE_SIZE * 2 - 512, 512, data, 0), 0);
+    assert_int_equal(test_io(blk, TEST_READ, DEVICE_SIZE * 2 - 512, 512, back, 0), 0);
+    assert_memory_equal(data, back, 512);
+    assert_int_equal(blk_co_truncate(blk, DEVICE_SIZE, &error), 0);
+    assert_int_equal(test_io(blk, TEST_READ, DEVICE_SIZE, 512, back, 0), -EINVAL);
+    g_autofree char *text = g_strdup_printf("host_device,node-name=%s,filename=%s,cache.direct=on",
+                                            block_node_name(blk_root(blk)), device);
+    g_autoptr(OptDict) direct = opt_dict_parse(text, "driver", NULL);
+    assert_true(block_co_reopen(&direct, 1, &error));
+    assert_int_equal(blk_size(blk), DEVICE_SIZE);
     blk_co_free(blk);
 }
 
-static void device_cannot_be_resized(void **state)
+static void device_is_resized_as_far_as_the_host_has_it(void **state)
 {
     if (device == NULL) {
         skip();
@@ -146,7 +168,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(device_reads_what_was_written),
         cmocka_unit_test(device_tells_its_sector_size),
-        cmocka_unit_test(device_cannot_be_resized),
+        cmocka_unit_test(device_is_resized_as_far_as_the_host_has_it),
     };
     setenv("CMOCKA_TEST_ABORT", "1", 1);
     return cmocka_run_group_tests(tests, device_setup, device_teardown);
