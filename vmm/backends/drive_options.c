@@ -24,9 +24,9 @@ static const DriveLack drive_lacks[] = {
     {"snapshot", "off", "write to a copy: cp --reflink=auto disk.img scratch.img"},
     {"media", "disk", "the image can be attached with if=virtio,read-only=on"},
     {"copy-on-read", "off", "leave it out"},
-    {"index", NULL, "disks come in the order given; a -device has addr="},
-    {"bus", NULL, "use if=none,id=X and -device virtio-blk-pci,drive=X,addr=Y"},
-    {"unit", NULL, "use if=none,id=X and -device virtio-blk-pci,drive=X,addr=Y"},
+    {"bus", "0",
+     "there is one bus; place a disk with if=none,id=X and "
+     "-device virtio-blk-pci,drive=X,addr=Y"},
     {"throttling", NULL, "leave it out"},
     {"group", NULL, "leave it out"},
 };
@@ -70,6 +70,42 @@ static bool drive_take_interface(OptDict *d, BlockDrive *drive, GError **error)
         }
     }
     return drive_refuse(error, "if", value, "it has if=virtio, if=none and if=pflash");
+}
+
+/* ---- index= and unit= ---- */
+
+static bool drive_parse_number(const char *option, const char *text, uint64_t *number,
+                               GError **error)
+{
+    if (opt_parse_u64(text, 0, BLOCK_DRIVE_MAX_INDEX, number, error)) {
+        return true;
+    }
+    g_prefix_error(error, "%s=%s: ", option, text);
+    return false;
+}
+
+/* With one bus, unit= is the same as index=. */
+static bool drive_take_index(OptDict *d, BlockDrive *drive, GError **error)
+{
+    bool has_bus = opt_dict_has(d, "bus");
+    g_autofree char *index = opt_dict_take(d, "index");
+    g_autofree char *unit = opt_dict_take(d, "unit");
+    uint64_t number;
+    drive->index = BLOCK_DRIVE_NO_INDEX;
+    if (index != NULL && (unit != NULL || has_bus)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "index cannot be used with bus and unit");
+        return false;
+    }
+    const char *text = index != NULL ? index : unit;
+    if (text == NULL) {
+        return true;
+    }
+    if (!drive_parse_number(index != NULL ? "index" : "unit", text, &number, error)) {
+        return false;
+    }
+    drive->index = (int)number;
+    return true;
 }
 
 /* ---- cache= ---- */
@@ -269,9 +305,10 @@ static char *drive_node_name(const char *id)
 static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
 {
     const BlockDriver *format;
-    if (!drive_check_keys(d, error) || !drive_take_lacks(d, error) ||
-        !drive_take_interface(d, drive, error) || !drive_take_cache(d, drive, error) ||
-        !drive_take_format(d, &format, error) || !drive_take_file(d, format, error)) {
+    if (!drive_check_keys(d, error) || !drive_take_index(d, drive, error) ||
+        !drive_take_lacks(d, error) || !drive_take_interface(d, drive, error) ||
+        !drive_take_cache(d, drive, error) || !drive_take_format(d, &format, error) ||
+        !drive_take_file(d, format, error)) {
         return false;
     }
     drive_move(d, "readonly", d, "read-only");

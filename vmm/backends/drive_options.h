@@ -32,8 +32,14 @@ typedef enum BlockDriveInterface {
     BLOCK_DRIVE_IF_PFLASH, /* the board's next flash */
 } BlockDriveInterface;
 
+enum {
+    BLOCK_DRIVE_NO_INDEX = -1,
+    BLOCK_DRIVE_MAX_INDEX = 65535,
+};
+
 typedef struct BlockDrive {
-    char *id; /* NULL: none given; else it is the node-name too, unless one was given */
+    int index; /* among the drives of its interface; or BLOCK_DRIVE_NO_INDEX */
+    char *id;  /* NULL: none given; else it is the node-name too, unless one was given */
     BlockDriveInterface interface;
     OptDict *blockdev; /* for block_co_open() */
     OptDict *device;   /* properties of the device that uses it: write-cache, werror, rerror */

@@ -159,11 +159,36 @@ static void what_skiff_lacks_is_refused_by_name(void **state)
            "driver=raw,file.driver=file,file.filename=a", "");
     expect_refused("file=a,format=raw,media=cdrom", "media=cdrom");
     expect_refused("file=a,format=raw,if=ide", "if=ide");
-    expect_refused("file=a,format=raw,index=1", "index=1");
     expect_refused("file=a,format=raw,throttling.iops-total=5", "throttling");
     expect_refused("file=a,format=raw,driver=raw", "same option");
     expect_refused("format=raw,if=none", "file= is missing");
     expect_refused("if=none,id=x", "file= is missing");
+}
+
+static void expect_index(const char *text, int index)
+{
+    g_autoptr(OptDict) opts = opt_dict_parse_folding(text, "file", "filename", NULL);
+    g_auto(BlockDrive) drive = {0};
+    assert_true(block_drive_to_blockdev(opts, &drive, NULL));
+    assert_int_equal(drive.index, index);
+    assert_false(opt_dict_has(drive.blockdev, "index"));
+    assert_false(opt_dict_has(drive.blockdev, "unit"));
+    assert_false(opt_dict_has(drive.blockdev, "bus"));
+}
+
+static void a_drive_may_have_an_index(void **state)
+{
+    expect_index("file=a,format=raw", BLOCK_DRIVE_NO_INDEX);
+    expect_index("file=a,format=raw,index=3", 3);
+    expect_index("file=a,format=raw,if=none,index=0", 0);
+    expect_index("file=a,format=raw,bus=0,unit=2", 2);
+    expect_index("file=a,format=raw,unit=2", 2);
+    expect_refused("file=a,format=raw,index=1,unit=1", "cannot be used with bus and unit");
+    expect_refused("file=a,format=raw,index=1,bus=0", "cannot be used with bus and unit");
+    expect_refused("file=a,format=raw,bus=1,unit=1", "bus=1");
+    expect_refused("file=a,format=raw,index=-1", "index=-1");
+    expect_refused("file=a,format=raw,index=65536", "index=65536");
+    expect_refused("file=a,format=raw,unit=x", "unit=x");
 }
 
 BLOCK_TEST(unknown_format_is_refused_when_opened)
@@ -208,6 +233,7 @@ int main(void)
         cmocka_unit_test(missing_format_is_raw),
         cmocka_unit_test(drivers_without_a_file_stand_alone),
         cmocka_unit_test(an_option_given_twice_is_refused),
+        cmocka_unit_test(a_drive_may_have_an_index),
         cmocka_unit_test(what_skiff_lacks_is_refused_by_name),
         cmocka_unit_test(unknown_format_is_refused_when_opened),
         cmocka_unit_test(translated_drive_opens),
