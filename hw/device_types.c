@@ -30,8 +30,38 @@ DEVICE_TYPES(DEVICE_TYPE_DECLARE)
 
 static const DeviceType *const device_types[] = {DEVICE_TYPES(DEVICE_TYPE_ENTRY) NULL};
 
+/* QEMU's short names of its PCI devices on a PC. */
+static const struct {
+    const char *alias, *name;
+} device_aliases[] = {
+    {"virtio-blk", "virtio-blk-pci"},
+    {"virtio-rng", "virtio-rng-pci"},
+    {"virtio-serial", "virtio-serial-pci"},
+};
+
+const char *device_type_alias(const char *name)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(device_aliases); i++) {
+        if (strcmp(device_aliases[i].name, name) == 0) {
+            return device_aliases[i].alias;
+        }
+    }
+    return NULL;
+}
+
+static const char *device_resolve_alias(const char *name)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(device_aliases); i++) {
+        if (strcmp(device_aliases[i].alias, name) == 0) {
+            return device_aliases[i].name;
+        }
+    }
+    return name;
+}
+
 const DeviceType *device_type_find(const char *name)
 {
+    name = device_resolve_alias(name);
     for (unsigned i = 0; device_types[i] != NULL; i++) {
         if (strcmp(device_types[i]->name, name) == 0) {
             return device_types[i];

@@ -50,6 +50,8 @@ typedef struct DeviceEnv {
     void *opaque;                 /* first argument of the callbacks below */
     /* The context of iothread @id; NULL: there is none of that name. */
     AioContext *(*find_iothread)(void *opaque, const char *id);
+    /* Whether there is a source of random bytes of that name. NULL: there are none. */
+    bool (*has_rng)(void *opaque, const char *id);
     /* The chardev @id, which is @user's from then on. NULL + error: there is none, or it is another
      * one's. */
     Chardev *(*find_chardev)(void *opaque, const char *id, const char *user, GError **error);
@@ -106,8 +108,10 @@ struct Device {
     LogLimit log_limit; /* for log_guest_error() */
 };
 
-/* By name; NULL when unknown. The table is hw/device_types.c: one row per type. */
+/* By name or alias; NULL when unknown. The table is hw/device_types.c: one row per type. */
 const DeviceType *device_type_find(const char *name) ANY_THREAD;
+/* The other name that -device takes for the type @name, or NULL. */
+const char *device_type_alias(const char *name) ANY_THREAD;
 /* NULL-terminated array of all types. */
 const DeviceType *const *device_type_all(void) ANY_THREAD;
 
