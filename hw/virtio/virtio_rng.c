@@ -25,6 +25,7 @@ typedef struct VirtioRng {
     VirtioPci base;
     /* config */
     char *iothread;
+    char *rng; /* id of an object; NULL: the host kernel's generator, which they all are */
     uint64_t max_bytes;
     uint32_t period_ms;
     /* state */
@@ -135,6 +136,11 @@ static bool rng_realize(Device *dev, GError **error)
             return false;
         }
     }
+    if (r->rng && !(dev->env->has_rng && dev->env->has_rng(dev->env->opaque, r->rng))) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "rng=%s: there is no -object rng-random,id=%s", r->rng, r->rng);
+        return false;
+    }
     vdev->ops = &virtio_rng_ops;
     vdev->state = &r->state.virtio;
     vdev->num_queues = 1;
@@ -168,6 +174,8 @@ static const StateDesc virtio_rng_state_desc =
 static const OptSpec virtio_rng_properties[] = {
     VIRTIO_PCI_PROPERTIES(VirtioRng, base, "128"),
     OPT_SPEC(VirtioRng, "iothread", OPT_STRING, iothread, .help = "iothread that serves the queue"),
+    OPT_SPEC(VirtioRng, "rng", OPT_STRING, rng,
+             .help = "id of an rng-random or rng-builtin object"),
     OPT_SPEC(VirtioRng, "max-bytes", OPT_U64, max_bytes, .def = "18446744073709551615", .min = 1,
              .max = UINT64_MAX, .help = "bytes the guest gets in one period"),
     OPT_SPEC(VirtioRng, "period", OPT_U32, period_ms, .def = "65536", .min = 1, .max = UINT32_MAX,

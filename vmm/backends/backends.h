@@ -25,6 +25,7 @@ typedef struct Backends {
     const VmConfig *config;
     GPtrArray *iothreads;       /* IoThread; [0] is the default one */
     GPtrArray *memory_backends; /* MemoryBackend, by -object */
+    GPtrArray *rngs;            /* char *: ids of rng-builtin and rng-random, by -object */
     GPtrArray *drives;          /* of -drive */
     GPtrArray *serials;         /* char *: chardev id of each serial port; NULL: no such port */
     char *debugcon;             /* chardev id, or NULL */
@@ -48,6 +49,7 @@ bool backends_co_del_object(Backends *b, const char *id, GError **error) corouti
 bool backends_object_in_use(const char *id, GError **error) ANY_THREAD;
 IoThread *backends_find_iothread(Backends *b, const char *id) RUNS_IN_MAIN;    /* NULL: none */
 MemoryBackend *backends_find_memory(Backends *b, const char *id) RUNS_IN_MAIN; /* NULL: none */
+bool backends_has_rng(const Backends *b, const char *id) RUNS_IN_MAIN;         /* of -object */
 /* The context of the default iothread. */
 AioContext *backends_default_home(const Backends *b) RUNS_IN_MAIN;
 

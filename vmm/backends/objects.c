@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Objects of the VM: iothreads and memory backends, by -object, object-add and object-del. */
+/* Objects of the VM: iothreads, memory backends and sources of random bytes, by -object, object-add
+ * and object-del. */
 #include <string.h>
 #include "block/block.h"
 #include "vmm/backends/backends.h"
@@ -33,6 +34,11 @@ AioContext *backends_default_home(const Backends *b)
     return iothread_context(b->iothreads->pdata[0]);
 }
 
+bool backends_has_rng(const Backends *b, const char *id)
+{
+    return g_ptr_array_find_with_equal_func(b->rngs, id, g_str_equal, NULL);
+}
+
 /* ---- adding ---- */
 
 /* Objects of all kinds share their names. */
@@ -43,7 +49,8 @@ static RUNS_IN_MAIN bool backends_check_object_id(Backends *b, const char *id, c
         g_prefix_error(error, "-object %s: ", type);
         return false;
     }
-    if (backends_find_iothread(b, id) == NULL && backends_find_memory(b, id) == NULL) {
+    if (backends_find_iothread(b, id) == NULL && backends_find_memory(b, id) == NULL &&
+        !backends_has_rng(b, id)) {
         return true;
     }
     g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE,
@@ -148,6 +155,53 @@ static coroutine_fn RUNS_IN_MAIN bool backends_co_add_memory(Backends *b, const 
     return true;
 }
 
+typedef struct RngOptions {
+    char *type, *id, *filename;
+} RngOptions;
+
+/* virtio-rng reads the host kernel's generator, which both device files are. */
+static bool backends_check_rng_file(const char *filename, GError **error)
+{
+    if (filename == NULL || strcmp(filename, "/dev/urandom") == 0 ||
+        strcmp(filename, "/dev/random") == 0) {
+        return true;
+    }
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                "-object rng-random: filename=%s: skiff's random bytes come from the host's "
+                "kernel; use filename=/dev/urandom",
+                filename);
+    return false;
+}
+
+static RUNS_IN_MAIN bool backends_add_rng(Backends *b, const OptDict *opts, GError **error)
+{
+    static const OptSpec builtin_specs[] = {
+        OPT_SPEC(RngOptions, "qom-type", OPT_STRING, type),
+        OPT_SPEC(RngOptions, "id", OPT_STRING, id, .required = true),
+        {0},
+    };
+    static const OptSpec random_specs[] = {
+        OPT_SPEC(RngOptions, "qom-type", OPT_STRING, type),
+        OPT_SPEC(RngOptions, "id", OPT_STRING, id, .required = true),
+        OPT_SPEC(RngOptions, "filename", OPT_STRING, filename),
+        {0},
+    };
+    bool builtin = strcmp(opt_dict_get(opts, "qom-type"), "rng-builtin") == 0;
+    const OptSpec *specs = builtin ? builtin_specs : random_specs;
+    RngOptions o = {0};
+    if (!opts_bind(specs, &o, opts, builtin ? "-object rng-builtin" : "-object rng-random",
+                   error)) {
+        return false;
+    }
+    bool ok = backends_check_object_id(b, o.id, o.type, error) &&
+              backends_check_rng_file(o.filename, error);
+    if (ok) {
+        g_ptr_array_add(b->rngs, g_strdup(o.id));
+    }
+    opts_clear(specs, &o);
+    return ok;
+}
+
 bool backends_co_add_object(Backends *b, const OptDict *opts, GError **error)
 {
     const char *type = opt_dict_get(opts, "qom-type");
@@ -157,8 +211,11 @@ bool backends_co_add_object(Backends *b, const OptDict *opts, GError **error)
     if (strcmp(type, "memory-backend-memfd") == 0 || strcmp(type, "memory-backend-ram") == 0) {
         return backends_co_add_memory(b, opts, error);
     }
-    static const char *const types[] = {"iothread", "memory-backend-memfd", "memory-backend-ram",
-                                        NULL};
+    if (strcmp(type, "rng-builtin") == 0 || strcmp(type, "rng-random") == 0) {
+        return backends_add_rng(b, opts, error);
+    }
+    static const char *const types[] = {"iothread",    "memory-backend-memfd", "memory-backend-ram",
+                                        "rng-builtin", "rng-random",           NULL};
     const char *near = opt_nearest(type, types);
     g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
                 "-object: skiff has no '%s'%s%s; '-object help' lists what it has", type,
@@ -206,6 +263,11 @@ bool backends_co_del_object(Backends *b, const char *id, GError **error)
     if (m != NULL) {
         g_ptr_array_remove(b->memory_backends, m);
         co_run_in_worker(backends_free_memory_in_worker, m);
+        return true;
+    }
+    guint rng;
+    if (g_ptr_array_find_with_equal_func(b->rngs, id, g_str_equal, &rng)) {
+        g_ptr_array_remove_index(b->rngs, rng);
         return true;
     }
     g_autofree char *excerpt = opt_excerpt(id);

@@ -52,13 +52,16 @@ void machine_fill_env(VmMachine *m, AioContext *main_ctx)
 
 /* ---- objects that devices use ---- */
 
-/* Whether @dev was configured with iothread @id: every device names it by that property. */
-static bool machine_device_names_iothread(const Device *dev, const char *id)
+/* Whether @dev was configured with object @id: devices name one by these properties. */
+static bool machine_device_names(const Device *dev, const char *id)
 {
     for (const OptSpec *p = dev->type->properties; p != NULL && p->name != NULL; p++) {
-        if (p->type == OPT_STRING && strcmp(p->name, "iothread") == 0) {
+        if (p->type == OPT_STRING &&
+            (strcmp(p->name, "iothread") == 0 || strcmp(p->name, "rng") == 0)) {
             const char *const *value = (const void *)((const char *)dev + p->offset);
-            return g_strcmp0(*value, id) == 0;
+            if (g_strcmp0(*value, id) == 0) {
+                return true;
+            }
         }
     }
     return false;
@@ -67,7 +70,7 @@ static bool machine_device_names_iothread(const Device *dev, const char *id)
 static RUNS_IN_MAIN bool machine_uses_object(const VmMachine *m, const char *id)
 {
     for (unsigned i = 0; i < m->devices->len; i++) {
-        if (machine_device_names_iothread(m->devices->pdata[i], id)) {
+        if (machine_device_names(m->devices->pdata[i], id)) {
             return true;
         }
     }

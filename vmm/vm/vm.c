@@ -104,6 +104,12 @@ static AioContext *vm_find_iothread(void *opaque, const char *id)
     return t != NULL ? iothread_context(t) : NULL;
 }
 
+static bool vm_has_rng(void *opaque, const char *id)
+{
+    enter_main();
+    return backends_has_rng(&((Vm *)opaque)->backends, id);
+}
+
 static Chardev *vm_find_chardev(void *opaque, const char *id, const char *user, GError **error)
 {
     enter_main();
@@ -133,6 +139,7 @@ static RUNS_IN_MAIN void vm_fill_env(Vm *vm)
     m->hw.request_opaque = vm;
     m->env.opaque = vm;
     m->env.find_iothread = vm_find_iothread;
+    m->env.has_rng = vm_has_rng;
     m->env.find_chardev = vm_find_chardev;
     m->env.release_chardev = vm_release_chardev;
     m->env.serial_port_changed = vm_serial_port_changed;

@@ -93,6 +93,33 @@ static void an_iothread_in_use_stays(void **state)
     qmp_fails(rig, "object-del", "{'id':'default'}", "GenericError", "is in use");
 }
 
+typedef struct NamesRng {
+    Device base;
+    char *rng;
+} NamesRng;
+
+static void a_source_of_random_bytes_in_use_stays(void **state)
+{
+    QmpRig *rig = *state;
+    static const OptSpec properties[] = {OPT_SPEC(NamesRng, "rng", OPT_STRING, rng), {0}};
+    static const DeviceType type = {.name = "test", .properties = properties};
+    NamesRng dev = {.base.type = &type, .rng = (char[]){"rng0"}};
+    g_free(qmp_ok(rig, "object-add", "{'qom-type':'rng-random','id':'rng0'}"));
+    g_free(qmp_ok(rig, "object-add",
+                  "{'qom-type':'rng-random','id':'rng1','filename':'/dev/urandom'}"));
+    g_free(qmp_ok(rig, "object-add", "{'qom-type':'rng-builtin','id':'rng2'}"));
+    qmp_fails(rig, "object-add", "{'qom-type':'rng-builtin','id':'rng0'}", "GenericError",
+              "is taken");
+    g_ptr_array_add(rig->vm.machine.devices, &dev);
+    qmp_fails(rig, "object-del", "{'id':'rng0'}", "GenericError",
+              "object 'rng0' is in use, can not be deleted");
+    g_ptr_array_remove(rig->vm.machine.devices, &dev);
+    g_free(qmp_ok(rig, "object-del", "{'id':'rng0'}"));
+    g_free(qmp_ok(rig, "object-del", "{'id':'rng1'}"));
+    g_free(qmp_ok(rig, "object-del", "{'id':'rng2'}"));
+    qmp_fails(rig, "object-del", "{'id':'rng0'}", "GenericError", "not found");
+}
+
 static void an_iothread_that_a_node_lives_in_stays(void **state)
 {
     QmpRig *rig = *state;
@@ -117,6 +144,11 @@ static void what_cannot_be_is_refused(void **state)
         {"{'qom-type':'iothread','id':'x','poll-max-ns':-1}", "poll-max-ns"},
         {"{'qom-type':'iothread','id':'default'}", "is taken"},
         {"{'qom-type':'iothread','id':'1x'}", "is no name"},
+        {"{'qom-type':'rng-builtin'}", "Parameter 'id' is missing"},
+        {"{'qom-type':'rng-builtin','id':'x','filename':'/dev/urandom'}", "filename"},
+        {"{'qom-type':'rng-random','id':'x','filename':'/dev/hwrng'}", "use filename=/dev/urandom"},
+        {"{'qom-type':'rng-random','id':'default'}", "is taken"},
+        {"{'qom-type':'rng-egd','id':'x'}", "has no 'rng-egd'"},
         {"{'qom-type':'memory-backend-ram','id':'x'}", "size"},
         {"{'qom-type':'memory-backend-ram','id':'x','size':1}", "size"},
         {"{'qom-type':'memory-backend-ram','id':'a/b','size':2097152}", "is no name"},
@@ -159,6 +191,7 @@ int main(void)
         QMP_TEST(memory_comes_and_goes),
         QMP_TEST(the_machines_memory_stays),
         QMP_TEST(an_iothread_in_use_stays),
+        QMP_TEST(a_source_of_random_bytes_in_use_stays),
         QMP_TEST(an_iothread_that_a_node_lives_in_stays),
         QMP_TEST(what_cannot_be_is_refused),
         QMP_TEST(one_of_two_with_the_same_name_wins),
