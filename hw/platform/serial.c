@@ -15,6 +15,7 @@
  * The interrupt is not gated by OUT2 as PC adapters do: QEMU's is not, and kernels that were only
  * ever run there would hang.
  */
+#include "hw/platform/serial.h"
 #include "hw/platform/serial_int.h"
 
 #include <string.h>
@@ -331,18 +332,54 @@ static const ChardevFrontendOps serial_frontend = {
 
 /* ---- life cycle ---- */
 
+static const uint16_t serial_ports[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
+static const uint8_t serial_irqs[] = {4, 3, 4, 3};
+
+#define SERIAL_SIZE 8
+#define SERIAL_COUNT G_N_ELEMENTS(serial_ports)
+#define SERIAL_ANY_INDEX UINT32_MAX
+
+/* The first index whose ports are free; SERIAL_COUNT when there is none. */
+static uint32_t serial_free_index(const Device *dev)
+{
+    uint32_t index = 0;
+    bql_lock();
+    while (index < SERIAL_COUNT &&
+           address_space_find_overlap(dev->env->pio, serial_ports[index], SERIAL_SIZE) != NULL) {
+        index++;
+    }
+    bql_unlock();
+    return index;
+}
+
+/* Sets what the user did not: index, ports and interrupt. */
+static bool serial_complete_config(Serial *s, GError **error)
+{
+    if (s->index == SERIAL_ANY_INDEX) {
+        s->index = s->iobase != 0 ? 0 : serial_free_index(&s->base);
+    }
+    if (s->index >= SERIAL_COUNT) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "there are %u ISA serial ports at most",
+                    (unsigned)SERIAL_COUNT);
+        return false;
+    }
+    s->iobase = s->iobase != 0 ? s->iobase : serial_ports[s->index];
+    s->irq_number = s->irq_number != 0 ? s->irq_number : serial_irqs[s->index];
+    return true;
+}
+
 static bool serial_realize(Device *dev, GError **error)
 {
-    static const uint16_t ports[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
-    static const uint8_t irqs[] = {4, 3, 4, 3};
     Serial *s = (Serial *)dev;
     enter_main();
-    uint32_t port = s->iobase != 0 ? s->iobase : ports[s->index];
+    if (!serial_complete_config(s, error)) {
+        return false;
+    }
     s->tx_full.what = "serial output";
-    s->region = (IoRegion){.name = "serial", .ops = &serial_ops, .opaque = s, .size = 8};
-    isa_irq_connect(dev, &s->irq, s->irq_number != 0 ? s->irq_number : irqs[s->index]);
+    s->region = (IoRegion){.name = "serial", .ops = &serial_ops, .opaque = s, .size = SERIAL_SIZE};
+    isa_irq_connect(dev, &s->irq, s->irq_number);
     if (!device_find_chardev(dev, s->chardev_id, &s->chardev, error) ||
-        !isa_device_attach(dev, &s->region, port, error)) {
+        !isa_device_attach(dev, &s->region, s->iobase, error)) {
         return false;
     }
     vm_timer_init(&s->timeout, serial_timeout_fired, s);
@@ -401,8 +438,8 @@ static const OptSpec serial_properties[] = {
     {.name = "index",
      .type = OPT_U32,
      .offset = offsetof(Serial, index),
-     .help = "0 to 3: COM1 to COM4",
-     .max = 3},
+     .help = "0 to 3: COM1 to COM4 (default: the first that is free)",
+     .def = "4294967295"},
     {.name = "iobase",
      .type = OPT_U32,
      .offset = offsetof(Serial, iobase),
@@ -429,3 +466,10 @@ const DeviceType serial_type = {
     .unrealize = serial_unrealize,
     .post_load = serial_post_load,
 };
+
+bool serial_is_com(const Device *dev, unsigned index)
+{
+    const Serial *s = (const Serial *)dev;
+    return dev->type == &serial_type && s->iobase == serial_ports[index] &&
+           s->irq_number == serial_irqs[index];
+}

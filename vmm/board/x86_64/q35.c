@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include "hw/platform/lpc.h"
 #include "hw/platform/rtc.h"
+#include "hw/platform/serial.h"
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
@@ -293,6 +294,16 @@ void board_press_power_button(VmMachine *m)
     lpc_press_power_button(board_find(m, "ich9-lpc"));
 }
 
+static bool board_has_com(const VmMachine *m, unsigned index)
+{
+    for (unsigned i = 0; i < m->devices->len; i++) {
+        if (serial_is_com(m->devices->pdata[i], index)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool board_write_acpi(VmMachine *m, uint64_t *rsdp_gpa, GError **error)
 {
     Board *b = m->board;
@@ -304,8 +315,8 @@ static bool board_write_acpi(VmMachine *m, uint64_t *rsdp_gpa, GError **error)
         .apic_ids = apic_ids,
         .cpu_count = b->smp.cpus,
         .windows = b->layout.windows,
-        .has_com1 = board_serial(m, 0) != NULL,
-        .has_com2 = board_serial(m, 1) != NULL,
+        .has_com1 = board_has_com(m, 0),
+        .has_com2 = board_has_com(m, 1),
         .has_pvpanic = board_find(m, "pvpanic") != NULL,
     };
     return x86_acpi_write(&config, &m->ram, rsdp_gpa, error);
