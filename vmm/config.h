@@ -19,22 +19,33 @@ typedef enum PanicAction {
     PANIC_NONE,
 } PanicAction;
 
+/* Which accelerators -accel, -enable-kvm and -machine accel= name. */
+typedef struct ConfigAccelerators {
+    bool kvm;
+    char *other; /* the first of the others, or NULL */
+} ConfigAccelerators;
+
 typedef struct VmConfig {
+    ConfigAccelerators accelerators;
     char *machine_memory; /* -machine memory-backend=ID, or NULL */
     char *cpu;            /* NULL: host */
     char *smp;            /* NULL: 1 */
     uint64_t ram_size;    /* bytes */
     bool ram_size_set;
     char *kernel, *initrd, *append, *bios;
-    GPtrArray *objects;   /* OptDict: -object */
-    GPtrArray *chardevs;  /* char *: -chardev as written */
-    GPtrArray *serials;   /* char *: -serial as written; empty: the default */
-    GPtrArray *blockdevs; /* OptDict */
-    GPtrArray *drives;    /* OptDict */
-    GPtrArray *devices;   /* OptDict, with "driver" */
-    char *debugcon;       /* -debugcon as written */
-    bool nographic;       /* -nographic: serial on the terminal, with Ctrl-A */
+    GPtrArray *objects;    /* OptDict: -object */
+    GPtrArray *chardevs;   /* char *: -chardev as written */
+    GPtrArray *serials;    /* char *: -serial as written; empty: the default */
+    GPtrArray *blockdevs;  /* OptDict */
+    GPtrArray *drives;     /* OptDict */
+    GPtrArray *ide_drives; /* those of drives that are -hda to -hdd; borrowed */
+    GPtrArray *devices;    /* OptDict, with "driver" */
+    char *debugcon;        /* -debugcon as written */
+    bool nographic;        /* -nographic: serial on the terminal, with Ctrl-A */
     bool display_none;
+    bool nodefaults;
+    bool escape_set; /* -echr */
+    uint8_t escape;
     bool start_stopped; /* -S */
     bool no_reboot, no_shutdown;
     PanicAction panic;

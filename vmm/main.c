@@ -198,6 +198,9 @@ static bool main_prepare(Main *m, GError **error)
     }
     startup_init(&m->vm, config, ctx);
     chardev_set_terminate_handler(main_terminate, m);
+    if (config->escape_set) {
+        chardev_set_escape(config->escape);
+    }
     return main_take_signals(m, error);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The real-time clock's time: calendar, BCD and 12-hour forms, alarms. MC146818A §"Time, Calendar".
  */
+#include "hw/platform/rtc.h"
 #include "hw/platform/rtc_int.h"
 
 #include <stdio.h>
@@ -191,19 +192,34 @@ static bool rtc_parse_date(const char *text, int64_t *seconds)
            tm.tm_hour == wanted.tm_hour && tm.tm_min == wanted.tm_min && tm.tm_sec == wanted.tm_sec;
 }
 
+static bool rtc_parse_base(const char *base, time_t host_s, int64_t *seconds, GError **error)
+{
+    *seconds = host_s;
+    if (strcmp(base, "localtime") == 0) {
+        struct tm tm;
+        localtime_r(&host_s, &tm);
+        *seconds = host_s + tm.tm_gmtoff;
+    } else if (strcmp(base, "utc") != 0 && !rtc_parse_date(base, seconds)) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "base=%s: must be utc, localtime, or a date as 2026-11-20 or "
+                    "2026-11-20T12:34:56",
+                    base);
+        return false;
+    }
+    return true;
+}
+
+bool rtc_check_base(const char *base, GError **error)
+{
+    int64_t seconds;
+    return rtc_parse_base(base, 0, &seconds, error);
+}
+
 bool rtc_set_base(Rtc *r, GError **error)
 {
-    time_t host = (time_t)(vm_clock_wall_ns() / RTC_NS_PER_S);
-    int64_t seconds = host;
-    if (strcmp(r->base_time, "localtime") == 0) {
-        struct tm tm;
-        localtime_r(&host, &tm);
-        seconds = host + tm.tm_gmtoff;
-    } else if (strcmp(r->base_time, "utc") != 0 && !rtc_parse_date(r->base_time, &seconds)) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "rtc base=%s: must be utc, localtime, or a date as 2026-11-20 or "
-                    "2026-11-20T12:34:56",
-                    r->base_time);
+    int64_t seconds;
+    if (!rtc_parse_base(r->base_time, (time_t)(vm_clock_wall_ns() / RTC_NS_PER_S), &seconds,
+                        error)) {
         return false;
     }
     rtc_set_now_s(r, seconds);

@@ -97,8 +97,22 @@ static coroutine_fn RUNS_IN_MAIN bool backends_co_add_serial(Backends *b, const 
     return true;
 }
 
-/* Without -serial: the terminal, unless the VM is told to be silent or a command in the guest has
- * it. */
+/* As in QEMU, a serial port that is asked for as a device replaces the default one. */
+static bool backends_has_default_serial(const VmConfig *config)
+{
+    if (config->serials->len > 0 || config->nodefaults) {
+        return false;
+    }
+    for (unsigned i = 0; i < config->devices->len; i++) {
+        if (g_strcmp0(opt_dict_get(config->devices->pdata[i], "driver"), "isa-serial") == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Where the default serial port leads: to the terminal, unless the VM is silent or -exec uses the
+ * terminal. */
 static const char *backends_default_serial(const VmConfig *config)
 {
     if (config->exec != NULL) {
@@ -127,7 +141,7 @@ bool backends_co_make_chardevs(Backends *b, GError **error)
             return false;
         }
     }
-    if (config->serials->len == 0 &&
+    if (backends_has_default_serial(config) &&
         !backends_co_add_serial(b, backends_default_serial(config), error)) {
         return false;
     }

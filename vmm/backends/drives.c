@@ -104,12 +104,42 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdevs(Backends *b, GErr
 
 /* ---- -drive ---- */
 
-/* A -drive without an id gets one, so that a device can name it: "virtio0", as QEMU calls it. */
-static void drives_name(BlockDrive *d, unsigned index)
+static const BlockDrive *drives_at(const Backends *b, BlockDriveInterface interface, int index)
 {
+    for (unsigned i = 0; i < b->drives->len; i++) {
+        const BlockDrive *d = b->drives->pdata[i];
+        if (d->interface == interface && d->index == index) {
+            return d;
+        }
+    }
+    return NULL;
+}
+
+/* Without index=, a drive takes the first index that is free among the drives before it. */
+static bool drives_choose_index(const Backends *b, BlockDrive *d, GError **error)
+{
+    if (d->index == BLOCK_DRIVE_NO_INDEX) {
+        for (d->index = 0; drives_at(b, d->interface, d->index) != NULL; d->index++) {
+        }
+        return true;
+    }
+    if (drives_at(b, d->interface, d->index) != NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE,
+                    "-drive: drive with bus=0, unit=%d (index=%d) exists", d->index, d->index);
+        return false;
+    }
+    return true;
+}
+
+/* A -drive without an id gets QEMU's name for it, so that a device can name it: "virtio0". */
+static void drives_name(BlockDrive *d)
+{
+    static const char *const prefixes[] = {[BLOCK_DRIVE_IF_NONE] = "none",
+                                           [BLOCK_DRIVE_IF_VIRTIO] = "virtio",
+                                           [BLOCK_DRIVE_IF_PFLASH] = "pflash"};
     if (d->id == NULL) {
-        d->id = g_strdup_printf("virtio%u", index);
-        opt_dict_set(d->blockdev, "node-name", d->id);
+        d->id = g_strdup_printf("%s%d", prefixes[d->interface], d->index);
+        opt_dict_set_default(d->blockdev, "node-name", d->id);
     }
 }
 
@@ -121,7 +151,7 @@ static void drives_free(void *opaque)
 }
 
 static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *opts,
-                                                    unsigned index, GError **error)
+                                                    GError **error)
 {
     BlockDrive *d = g_new0(BlockDrive, 1);
     if (!block_drive_to_blockdev(opts, d, error)) {
@@ -129,14 +159,25 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *
         g_free(d);
         return false;
     }
-    drives_name(d, index);
+    if (!drives_choose_index(b, d, error)) {
+        drives_free(d);
+        return false;
+    }
+    drives_name(d);
     g_ptr_array_add(b->drives, d);
     if (d->interface == BLOCK_DRIVE_IF_PFLASH) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
                     "-drive if=pflash: skiff has no pflash; nearest is -bios FILE");
         return false;
     }
-    return drives_co_open(b, d->blockdev, "drive", d->id, error);
+    if (!drives_co_open(b, d->blockdev, "drive", d->id, error)) {
+        return false;
+    }
+    if (g_ptr_array_find(b->config->ide_drives, opts, NULL)) {
+        log_info("-hd%c %s: attached as a raw virtio disk; this machine has no IDE", 'a' + d->index,
+                 opt_dict_get(opts, "file"));
+    }
+    return true;
 }
 
 bool backends_co_open_drives(Backends *b, GError **error)
@@ -146,7 +187,7 @@ bool backends_co_open_drives(Backends *b, GError **error)
         return false;
     }
     for (unsigned i = 0; i < b->config->drives->len; i++) {
-        if (!drives_co_add(b, b->config->drives->pdata[i], i, error)) {
+        if (!drives_co_add(b, b->config->drives->pdata[i], error)) {
             return false;
         }
     }

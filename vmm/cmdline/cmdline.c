@@ -17,8 +17,8 @@
 static const CmdlineOption cmdline_options[] = {
     {"machine", "q35[,memory-backend=id]", "the machine", cmdline_machine, 0},
     {"M", "q35", NULL, cmdline_machine, 0},
-    {"accel", "kvm", NULL, cmdline_accel, 0},
-    {"enable-kvm", NULL, NULL, cmdline_ignore, 0},
+    {"accel", "kvm", "the accelerator; others are accepted as fallbacks", cmdline_accel, 0},
+    {"enable-kvm", NULL, NULL, cmdline_enable_kvm, 0},
     {"cpu", "host[,+f][,-f]", "the processor, with features on or off", cmdline_string, FIELD(cpu)},
     {"smp", "n[,sockets=s][,cores=c][,threads=t]", "processors", cmdline_string, FIELD(smp)},
     {"m", "size", "RAM in MiB, or with a suffix K M G T (default 128)", cmdline_memory, 0},
@@ -29,9 +29,14 @@ static const CmdlineOption cmdline_options[] = {
     {"append", "text", "the kernel's command line", cmdline_text, FIELD(append)},
     {"bios", "file", "raw firmware image, ends at 4 GiB", cmdline_string, FIELD(bios)},
     {"drive", "file=f[,format=raw][,if=virtio|none][,id=i][,...]", "a disk", cmdline_drive, 0},
+    {"hda", "file", "a disk: the same as -drive file=...,index=0; also -hdb, -hdc, -hdd",
+     cmdline_disk, 0},
+    {"hdb", "file", NULL, cmdline_disk, 1},
+    {"hdc", "file", NULL, cmdline_disk, 2},
+    {"hdd", "file", NULL, cmdline_disk, 3},
     {"blockdev", "driver=d,node-name=n,...", "a block node (also as JSON)", cmdline_blockdev, 0},
-    {"object", "iothread|memory-backend-memfd,id=i,...", "an iothread or guest memory",
-     cmdline_object, 0},
+    {"object", "iothread|memory-backend-memfd|rng-random,id=i,...",
+     "an iothread, guest memory or a source of random bytes", cmdline_object, 0},
     {"device", "type[,prop=value...]", "a device; '-device help', '-device type,help'",
      cmdline_device, 0},
     {"chardev", "backend,id=i,...", "a character backend", cmdline_list, FIELD(chardevs)},
@@ -42,11 +47,16 @@ static const CmdlineOption cmdline_options[] = {
      FIELD(nographic)},
     {"display", "none", "no display is what there is", cmdline_display, 0},
     {"vga", "none", NULL, cmdline_only_none, 0},
+    {"vnc", "none", NULL, cmdline_display, 0},
     {"net", "none", NULL, cmdline_only_none, 0},
     {"nic", "none", NULL, cmdline_only_none, 0},
     {"parallel", "none", NULL, cmdline_only_none, 0},
-    {"nodefaults", NULL, NULL, cmdline_ignore, 0},
+    {"nodefaults", NULL, "no serial port that was not asked for", cmdline_flag, FIELD(nodefaults)},
     {"no-user-config", NULL, NULL, cmdline_ignore, 0},
+    {"no-hpet", NULL, NULL, cmdline_ignore, 0},
+    {"no-fd-bootchk", NULL, NULL, cmdline_ignore, 0},
+    {"overcommit", "mem-lock=off,cpu-pm=off", NULL, cmdline_overcommit, 0},
+    {"echr", "number", "the escape key in place of Ctrl-A, as a character code", cmdline_escape, 0},
     {"S", NULL, "do not start the processors", cmdline_flag, FIELD(start_stopped)},
     {"no-reboot", NULL, "exit instead of resetting", cmdline_flag, FIELD(no_reboot)},
     {"no-shutdown", NULL, "stop instead of exiting on power-off", cmdline_flag, FIELD(no_shutdown)},
@@ -54,15 +64,15 @@ static const CmdlineOption cmdline_options[] = {
      "reboot=reset|shutdown,shutdown=poweroff|pause,panic=shutdown|exit-failure|pause|none",
      "what events do", cmdline_action, 0},
     {"timeout", "seconds", "end a VM that runs longer; exit status 12", cmdline_timeout, 0},
-    {"rtc", "base=utc|localtime", "the clock's base", cmdline_rtc, 0},
-    {"name", "text", "the VM's name", cmdline_string, FIELD(name)},
+    {"rtc", "base=utc|localtime|date", "what the clock shows at the start", cmdline_rtc, 0},
+    {"name", "text", "the VM's name", cmdline_name, 0},
     {"uuid", "uuid", "the VM's UUID", cmdline_uuid, FIELD(uuid)},
     {"pidfile", "file", "write the process id there", cmdline_string, FIELD(pidfile)},
     {"daemonize", NULL, "go to the background once the VM is up", cmdline_flag, FIELD(daemonize)},
     {"qmp", "backend", "machine protocol (QMP) on a character backend", cmdline_list, FIELD(qmps)},
     {"qmp-pretty", "backend", NULL, cmdline_list, FIELD(qmps_pretty)},
     {"monitor", "backend", "human monitor on a character backend", cmdline_list, FIELD(monitors)},
-    {"mon", "[chardev=]id[,mode=readline|control][,pretty=on]", "a monitor on a -chardev",
+    {"mon", "[chardev=]id[,mode=readline|control][,pretty=on][,id=i]", "a monitor on a -chardev",
      cmdline_mon, 0},
     {"gdb", "tcp:host:port|unix:path|backend", "let gdb debug the guest", cmdline_string,
      FIELD(gdb)},
@@ -93,10 +103,9 @@ static const CmdlineOption *cmdline_find(const char *name)
 
 static bool cmdline_unknown(const char *name, GError **error)
 {
-    const char *nearest = cmdline_nearest(name);
-    if (nearest != NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "skiff has no -%s; nearest is %s", name,
-                    nearest);
+    g_autofree char *refusal = cmdline_refusal(name);
+    if (refusal != NULL) {
+        g_set_error_literal(error, OPT_ERROR, OPT_ERROR_UNKNOWN, refusal);
         return false;
     }
     const char *names[G_N_ELEMENTS(cmdline_options)];
@@ -137,10 +146,7 @@ static bool cmdline_take(VmConfig *config, int argc, char **argv, int *at, GErro
         return false;
     }
     if (word[0] != '-') {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
-                    "'%s' is not an option; a disk is given as -drive file=%s,format=raw", word,
-                    word);
-        return false;
+        return cmdline_disk(config, "hda", word, error); /* as in QEMU */
     }
     const char *name = word + (word[1] == '-' ? 2 : 1);
     const CmdlineOption *option = cmdline_find(name);
@@ -156,6 +162,16 @@ static bool cmdline_take(VmConfig *config, int argc, char **argv, int *at, GErro
     }
     cmdline_current = option;
     return option->handler(config, name, value, error);
+}
+
+bool cmdline_lookup(const char *name, bool *has_argument, bool *listed)
+{
+    const CmdlineOption *option = cmdline_find(name);
+    if (option != NULL) {
+        *has_argument = option->argument != NULL;
+        *listed = option->help != NULL;
+    }
+    return option != NULL;
 }
 
 CmdlineResult cmdline_parse(VmConfig *config, int argc, char **argv, GError **error)
@@ -177,5 +193,5 @@ CmdlineResult cmdline_parse(VmConfig *config, int argc, char **argv, GError **er
             return CMDLINE_ERROR;
         }
     }
-    return CMDLINE_RUN;
+    return cmdline_check_accelerators(config, error) ? CMDLINE_RUN : CMDLINE_ERROR;
 }

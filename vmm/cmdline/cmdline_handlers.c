@@ -21,28 +21,22 @@ static void *cmdline_field(VmConfig *config)
     return (char *)config + cmdline_current->offset;
 }
 
-bool cmdline_string(VmConfig *config, const char *name, const char *value, GError **error)
+/* Of a repeated option the last value counts, as in QEMU. */
+bool cmdline_text(VmConfig *config, const char *name, const char *value, GError **error)
 {
     char **field = cmdline_field(config);
-    if (value[0] == '\0') {
-        return cmdline_fail(error, name, "needs a value");
-    }
-    if (*field != NULL) {
-        return cmdline_fail(error, name, "given twice ('%s' and '%s')", *field, value);
-    }
+    g_free(*field);
     *field = g_strdup(value);
     return true;
 }
 
-/* As cmdline_string, but an empty text is a text (-append ''). */
-bool cmdline_text(VmConfig *config, const char *name, const char *value, GError **error)
+/* As cmdline_text(), but an empty value is an error. */
+bool cmdline_string(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    char **field = cmdline_field(config);
-    if (*field != NULL) {
-        return cmdline_fail(error, name, "given twice");
+    if (value[0] == '\0') {
+        return cmdline_fail(error, name, "needs a value");
     }
-    *field = g_strdup(value);
-    return true;
+    return cmdline_text(config, name, value, error);
 }
 
 bool cmdline_uuid(VmConfig *config, const char *name, const char *value, GError **error)
@@ -75,9 +69,8 @@ bool cmdline_list(VmConfig *config, const char *name, const char *value, GError 
     return true;
 }
 
-/* What is there must say something. */
-static OptDict *cmdline_parse_dict(const char *name, const char *value, const char *implied_key,
-                                   GError **error)
+OptDict *cmdline_parse_dict(const char *name, const char *value, const char *implied_key,
+                            GError **error)
 {
     g_autoptr(OptDict) dict = opt_dict_parse(value, implied_key, error);
     if (dict != NULL && opt_dict_count(dict) == 0) {
@@ -131,88 +124,7 @@ bool cmdline_drive(VmConfig *config, const char *name, const char *value, GError
     return cmdline_take_dict(config->drives, name, dict, error);
 }
 
-bool cmdline_machine(VmConfig *config, const char *name, const char *value, GError **error)
-{
-    typedef struct {
-        char *type, *accel, *memory_backend;
-        bool usb, vmport, graphics;
-    } MachineOptions;
-    static const OptSpec specs[] = {
-        {.name = "type",
-         .type = OPT_STRING,
-         .offset = offsetof(MachineOptions, type),
-         .def = "q35"},
-        {.name = "accel",
-         .type = OPT_STRING,
-         .offset = offsetof(MachineOptions, accel),
-         .def = "kvm"},
-        {.name = "memory-backend",
-         .type = OPT_STRING,
-         .offset = offsetof(MachineOptions, memory_backend)},
-        {.name = "usb", .type = OPT_BOOL, .offset = offsetof(MachineOptions, usb)},
-        {.name = "vmport", .type = OPT_BOOL, .offset = offsetof(MachineOptions, vmport)},
-        {.name = "graphics", .type = OPT_BOOL, .offset = offsetof(MachineOptions, graphics)},
-        {0},
-    };
-    g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, "type", error);
-    MachineOptions options;
-    opts_init(specs, &options);
-    if (dict == NULL || !opts_bind(specs, &options, dict, "-machine", error)) {
-        opts_clear(specs, &options);
-        return false;
-    }
-    bool ok = true;
-    if (strcmp(options.type, "q35") != 0 && strcmp(options.type, "pc-q35") != 0) {
-        ok = cmdline_fail(error, name, "skiff has no machine '%s'; nearest is q35", options.type);
-    } else if (strcmp(options.accel, "kvm") != 0) {
-        ok = cmdline_fail(error, name, "skiff has no accelerator '%s'; it runs on kvm only",
-                          options.accel);
-    } else if (options.usb || options.vmport) {
-        ok = cmdline_fail(error, name, "skiff has no %s; leave it off",
-                          options.usb ? "USB" : "vmport");
-    } else if (options.memory_backend != NULL) {
-        g_free(config->machine_memory);
-        config->machine_memory = g_strdup(options.memory_backend);
-    }
-    opts_clear(specs, &options);
-    return ok;
-}
-
-bool cmdline_accel(VmConfig *config, const char *name, const char *value, GError **error)
-{
-    if (g_str_has_prefix(value, "kvm,")) {
-        return cmdline_fail(error, name, "kvm takes no options here; leave '%s' off",
-                            value + strlen("kvm"));
-    }
-    return strcmp(value, "kvm") == 0 ||
-           cmdline_fail(error, name, "skiff has no accelerator '%s'; it runs on kvm only", value);
-}
-
-bool cmdline_memory(VmConfig *config, const char *name, const char *value, GError **error)
-{
-    typedef struct {
-        uint64_t size;
-    } MemoryOptions;
-    static const OptSpec specs[] = {
-        {.name = "size",
-         .type = OPT_SIZE,
-         .offset = offsetof(MemoryOptions, size),
-         .default_unit = 1 << 20,
-         .min = 2 << 20,
-         .max = UINT64_C(1) << 46,
-         .required = true},
-        {0},
-    };
-    g_autoptr(OptDict) dict = opt_dict_parse(value, "size", error);
-    MemoryOptions options;
-    if (dict == NULL || !opts_bind(specs, &options, dict, "-m", error)) {
-        return false;
-    }
-    config->ram_size = options.size;
-    config->ram_size_set = true;
-    return true;
-}
-
+/* -display and -vnc */
 bool cmdline_display(VmConfig *config, const char *name, const char *value, GError **error)
 {
     config->display_none = true;
@@ -221,11 +133,39 @@ bool cmdline_display(VmConfig *config, const char *name, const char *value, GErr
                         value);
 }
 
+bool cmdline_escape(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    char *end;
+    guint64 code = g_ascii_strtoull(value, &end, 0);
+    if (!g_ascii_isdigit(value[0]) || *end != '\0' || code > UINT8_MAX) {
+        return cmdline_fail(error, name, "'%s': must be a character code from 0 to 255", value);
+    }
+    config->escape_set = true;
+    config->escape = (uint8_t)code;
+    return true;
+}
+
 /* Options whose only meaning that skiff has is "none". */
 bool cmdline_only_none(VmConfig *config, const char *name, const char *value, GError **error)
 {
     return strcmp(value, "none") == 0 ||
            cmdline_fail(error, name, "skiff has only '-%s none'", name);
+}
+
+/* A disk by its file name alone, which is taken as it is. */
+bool cmdline_disk(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    if (value[0] == '\0') {
+        return cmdline_fail(error, name, "needs a file name");
+    }
+    char index[] = {(char)('0' + (name[2] - 'a')), '\0'};
+    OptDict *dict = opt_dict_new();
+    opt_dict_set(dict, "file", value);
+    opt_dict_set(dict, "index", index);
+    opt_dict_set(dict, "format", "raw");
+    g_ptr_array_add(config->drives, dict);
+    g_ptr_array_add(config->ide_drives, dict);
+    return true;
 }
 
 bool cmdline_timeout(VmConfig *config, const char *name, const char *value, GError **error)
@@ -286,34 +226,6 @@ bool cmdline_action(VmConfig *config, const char *name, const char *value, GErro
     return true;
 }
 
-bool cmdline_rtc(VmConfig *config, const char *name, const char *value, GError **error)
-{
-    typedef struct {
-        char *base, *clock;
-    } RtcOptions;
-    static const OptSpec specs[] = {
-        {.name = "base", .type = OPT_STRING, .offset = offsetof(RtcOptions, base), .def = "utc"},
-        {.name = "clock", .type = OPT_STRING, .offset = offsetof(RtcOptions, clock), .def = "host"},
-        {0},
-    };
-    g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, NULL, error);
-    RtcOptions options;
-    opts_init(specs, &options);
-    bool ok = dict != NULL && opts_bind(specs, &options, dict, "-rtc", error);
-    if (ok && strcmp(options.base, "utc") != 0 && strcmp(options.base, "localtime") != 0) {
-        ok = cmdline_fail(error, name, "base=%s: skiff has utc and localtime", options.base);
-    }
-    if (ok && strcmp(options.clock, "host") != 0) {
-        ok = cmdline_fail(error, name, "clock=%s: skiff has only clock=host", options.clock);
-    }
-    if (ok) {
-        g_free(config->rtc_base);
-        config->rtc_base = g_strdup(options.base);
-    }
-    opts_clear(specs, &options);
-    return ok;
-}
-
 bool cmdline_msg(VmConfig *config, const char *name, const char *value, GError **error)
 {
     typedef struct {
@@ -337,14 +249,23 @@ bool cmdline_mon(VmConfig *config, const char *name, const char *value, GError *
     return cmdline_add_dict(config->mons, name, value, "chardev", error);
 }
 
+static void cmdline_merge_entry(const char *key, const char *value, void *opaque)
+{
+    opt_dict_set(opaque, key, value);
+}
+
+/* A repeated option adds to what was given before; of a repeated key the last value counts. */
 static bool cmdline_set_dict(OptDict **field, const char *name, const char *value,
                              const char *implied_key, GError **error)
 {
-    if (*field != NULL) {
-        return cmdline_fail(error, name, "given twice");
+    OptDict *dict = cmdline_parse_dict(name, value, implied_key, error);
+    if (dict == NULL || *field == NULL) {
+        *field = dict != NULL ? dict : *field;
+        return dict != NULL;
     }
-    *field = cmdline_parse_dict(name, value, implied_key, error);
-    return *field != NULL;
+    opt_dict_foreach(dict, cmdline_merge_entry, *field);
+    opt_dict_free(dict);
+    return true;
 }
 
 bool cmdline_sandbox(VmConfig *config, const char *name, const char *value, GError **error)
@@ -359,9 +280,7 @@ bool cmdline_run_with(VmConfig *config, const char *name, const char *value, GEr
 
 bool cmdline_gdb_default(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    if (config->gdb != NULL) {
-        return cmdline_fail(error, name, "-gdb %s was given before", config->gdb);
-    }
+    g_free(config->gdb);
     config->gdb = g_strdup("tcp::1234");
     return true;
 }

@@ -23,8 +23,11 @@ static bool help_machines(GError **error)
 static bool help_devices(GError **error)
 {
     for (const DeviceType *const *t = device_type_all(); *t != NULL; t++) {
+        const char *alias = device_type_alias((*t)->name);
         if ((*t)->user_creatable) {
-            printf("%-24s %s\n", (*t)->name, (*t)->description);
+            printf("%-24s %s%s%s%s\n", (*t)->name, (*t)->description,
+                   alias != NULL ? " (also " : "", alias != NULL ? alias : "",
+                   alias != NULL ? ")" : "");
         }
     }
     return true;
@@ -75,7 +78,9 @@ static bool help_objects(GError **error)
 {
     printf("iothread               a thread that serves devices: id=, poll-max-ns=\n"
            "memory-backend-memfd   guest memory in a memfd: id=, size=, share=on\n"
-           "memory-backend-ram     anonymous guest memory: id=, size=\n");
+           "memory-backend-ram     anonymous guest memory: id=, size=\n"
+           "rng-builtin            random bytes of the host's kernel: id=\n"
+           "rng-random             random bytes of a file: id=, filename=\n");
     return true;
 }
 

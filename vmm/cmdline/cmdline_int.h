@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the command line share: cmdline.c has the table, cmdline_handlers.c what an
- * option does with its value, cmdline_help.c `-device help` and its like, cmdline_lacking.c the
+/* What the files of the command line share: cmdline.c has the table, cmdline_handlers.c and
+ * cmdline_machine.c what an option does with its value, cmdline_help.c `-device help` and its like, cmdline_lacking.c the
  * options of QEMU that skiff lacks. */
 #ifndef SKIFF_VMM_CMDLINE_CMDLINE_INT_H
 #define SKIFF_VMM_CMDLINE_CMDLINE_INT_H
@@ -37,7 +37,12 @@ CmdlineHandler cmdline_blockdev;
 CmdlineHandler cmdline_drive;
 CmdlineHandler cmdline_machine;
 CmdlineHandler cmdline_accel;
+CmdlineHandler cmdline_enable_kvm;
 CmdlineHandler cmdline_memory;
+CmdlineHandler cmdline_overcommit;
+CmdlineHandler cmdline_escape;
+CmdlineHandler cmdline_name;
+CmdlineHandler cmdline_disk; /* -hda to -hdd, by the name's last letter */
 CmdlineHandler cmdline_display;
 CmdlineHandler cmdline_only_none;
 CmdlineHandler cmdline_timeout;
@@ -49,13 +54,23 @@ CmdlineHandler cmdline_sandbox;
 CmdlineHandler cmdline_run_with;
 CmdlineHandler cmdline_gdb_default;
 
+/* Called after the last option: fails when accelerators were named and KVM is not among them. */
+bool cmdline_check_accelerators(const VmConfig *config, GError **error) ANY_THREAD;
+/* Parses @value, which must not be empty. NULL + @error. The caller owns the result. */
+OptDict *cmdline_parse_dict(const char *name, const char *value, const char *implied_key,
+                            GError **error) ANY_THREAD;
+
+/* Whether the table has option @name (without its dash), and whether it takes an argument and is
+ * listed by -help. For tests. */
+bool cmdline_lookup(const char *name, bool *has_argument, bool *listed) ANY_THREAD;
+
 /* "-device" "help", "-device" "virtio-blk-pci,help", "-cpu" "help", ... */
 bool cmdline_is_help_request(const char *option, const char *value);
 /* Prints the answer; false + error when the type asked about is unknown. @name without dashes. */
 bool cmdline_answer_help(const char *name, const char *value, GError **error);
 
-/* What comes nearest to QEMU's option @name (without its dash), which skiff lacks; NULL: no such
- * option. */
-const char *cmdline_nearest(const char *name) ANY_THREAD;
+/* The error message for QEMU's option @name (without its dash), which skiff lacks. NULL when QEMU
+ * has no such option either. Owned by the caller. */
+char *cmdline_refusal(const char *name) ANY_THREAD;
 
 #endif

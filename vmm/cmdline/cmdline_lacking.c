@@ -1,45 +1,133 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The options of QEMU (up to version 10) that skiff lacks. Each is refused by its own name, with
+ * the nearest that skiff has, or with the feature that is missing. */
 #include <glib.h>
 #include <string.h>
 #include "vmm/cmdline/cmdline_int.h"
 
-/* What QEMU has and skiff does not (yet): refused by name with what comes nearest. */
+#define NO_DISPLAY "this machine has no display"
+#define NO_EMULATION "skiff runs on KVM and emulates no instructions"
+#define NO_FIRMWARE_TABLES "skiff builds its own firmware tables"
+#define NO_MIGRATION "this version has no migration"
+#define NO_NETWORK "this version has no network devices"
+#define NO_SHARES "this version has no shared folders"
+#define NO_SOUND "this machine has no sound device"
+#define NO_XEN "skiff runs on KVM only"
+
 static const struct {
-    const char *name, *nearest;
+    const char *name;
+    const char *nearest; /* what skiff has instead; NULL: nothing */
+    const char *why;     /* the feature that is missing, where there is no nearest */
 } cmdline_lacking[] = {
-    {"hda", "-drive file=...,format=raw"},
-    {"hdb", "-drive file=...,format=raw"},
-    {"cdrom", "-drive file=...,format=raw,readonly=on"},
-    {"sda", "-drive file=...,format=raw"},
-    {"netdev", "none: this version has no network devices"},
-    {"vnc", "a serial console"},
-    {"spice", "a serial console"},
-    {"usb", "virtio devices"},
-    {"usbdevice", "virtio devices"},
-    {"soundhw", "none"},
-    {"fw_cfg", "-append, or a file in the initrd"},
-    {"pflash", "-bios"},
-    {"dtb", "none: the x86 boards have no device tree"},
-    {"snapshot", "-drive ...,readonly=on"},
-    {"loadvm", "none: this version has no snapshots"},
-    {"incoming", "none: this version has no migration"},
-    {"boot", "-kernel or -bios"},
-    {"option-rom", "-bios"},
-    {"readconfig", "the same options on the command line, or as JSON"},
-    {"global", "the property at -device"},
-    {"smbios", "none"},
-    {"chroot", "-run-with chroot=directory"},
-    {"runas", "-run-with user=name"},
-    {"k", "none: there is no keyboard"},
-    {"watchdog", "-timeout seconds"},
-    {"watchdog-action", "-timeout seconds, with its own exit status"},
+    {"L", "-bios FILE, with the whole path", NULL},
+    {"accel-help", "-accel help", NULL},
+    {"acpitable", NULL, NO_FIRMWARE_TABLES},
+    {"add-fd", "QMP add-fd, or an inherited descriptor as fd:N", NULL},
+    {"alt-grab", NULL, NO_DISPLAY},
+    {"async-teardown", NULL, "guest memory is freed when the process ends"},
+    {"audio", NULL, NO_SOUND},
+    {"audio-help", NULL, NO_SOUND},
+    {"audiodev", NULL, NO_SOUND},
+    {"balloon", NULL, "this version has no balloon device"},
+    {"boot", "-kernel or -bios", NULL},
+    {"bt", NULL, "this machine has no Bluetooth"},
+    {"cdrom", "-drive file=...,format=raw,readonly=on", NULL},
+    {"chroot", "-run-with chroot=directory", NULL},
+    {"clock", "-rtc clock=host", NULL},
+    {"compat", NULL, "skiff has no deprecated interfaces to accept or reject"},
+    {"ctrl-grab", NULL, NO_DISPLAY},
+    {"curses", "-nographic", NULL},
+    {"d", "-trace PATTERN", NULL},
+    {"dfilter", "-trace PATTERN", NULL},
+    {"dtb", NULL, "the x86 board has no device tree"},
+    {"dump-vmstate", NULL, NO_MIGRATION},
+    {"enable-fips", NULL, "skiff has no cryptography of its own"},
+    {"enable-sync-profile", "-trace PATTERN", NULL},
+    {"fda", NULL, "this machine has no floppy drive"},
+    {"fdb", NULL, "this machine has no floppy drive"},
+    {"fsdev", NULL, NO_SHARES},
+    {"full-screen", NULL, NO_DISPLAY},
+    {"fw_cfg", "-append, or a file in the initrd", NULL},
+    {"g", NULL, NO_DISPLAY},
+    {"global", "the property at -device", NULL},
+    {"hdachs", "-hda FILE", NULL},
+    {"icount", NULL, NO_EMULATION},
+    {"igvm", "-bios", NULL},
+    {"incoming", NULL, NO_MIGRATION},
+    {"iscsi", NULL, "skiff has no iSCSI client"},
+    {"jitdump", NULL, NO_EMULATION},
+    {"k", NULL, "this machine has no keyboard"},
+    {"loadvm", NULL, "this version has no snapshots"},
+    {"localtime", "-rtc base=localtime", NULL},
+    {"mem-path", "-object memory-backend-memfd with -machine memory-backend=ID", NULL},
+    {"mem-prealloc", "-object memory-backend-ram,prealloc=on with -machine memory-backend=ID",
+     NULL},
+    {"mtdblock", "-bios", NULL},
+    {"netdev", NULL, NO_NETWORK},
+    {"no-acpi", NULL, "this machine always has ACPI"},
+    {"no-frame", NULL, NO_DISPLAY},
+    {"no-kvm", NULL, NO_EMULATION},
+    {"no-kvm-irqchip", NULL, "interrupt controllers are always KVM's"},
+    {"no-kvm-pit", NULL, "the timer chip is always KVM's"},
+    {"no-kvm-pit-reinjection", NULL, "KVM's timer chip always reinjects"},
+    {"no-quit", NULL, NO_DISPLAY},
+    {"nouserconfig", "-no-user-config", NULL},
+    {"numa", NULL, "this machine has one NUMA node"},
+    {"old-param", NULL, "that is for ARM kernels"},
+    {"one-insn-per-tb", NULL, NO_EMULATION},
+    {"only-migratable", NULL, NO_MIGRATION},
+    {"option-rom", "-bios", NULL},
+    {"perfmap", NULL, NO_EMULATION},
+    {"pflash", "-bios", NULL},
+    {"plugin", NULL, NO_EMULATION},
+    {"portrait", NULL, NO_DISPLAY},
+    {"preconfig", "-S", NULL},
+    {"prom-env", NULL, "that is for OpenFirmware"},
+    {"qtest", NULL, NO_EMULATION},
+    {"qtest-log", NULL, NO_EMULATION},
+    {"readconfig", "the same options on the command line, or as JSON", NULL},
+    {"rotate", NULL, NO_DISPLAY},
+    {"runas", "-run-with user=name", NULL},
+    {"sd", "-drive file=...,format=raw", NULL},
+    {"sda", "-drive file=...,format=raw", NULL},
+    {"sdl", NULL, NO_DISPLAY},
+    {"seed", NULL, "skiff's random numbers come from the host's kernel"},
+    {"semihosting", NULL, NO_EMULATION},
+    {"semihosting-config", NULL, NO_EMULATION},
+    {"set", "the property at the option itself", NULL},
+    {"shim", NULL, "skiff boots kernels without firmware"},
+    {"show-cursor", NULL, NO_DISPLAY},
+    {"singlestep", NULL, NO_EMULATION},
+    {"smbios", NULL, NO_FIRMWARE_TABLES},
+    {"snapshot", "-drive ...,readonly=on", NULL},
+    {"soundhw", NULL, NO_SOUND},
+    {"spice", "a serial console", NULL},
+    {"startdate", "-rtc base=DATE", NULL},
+    {"tb-size", NULL, NO_EMULATION},
+    {"tdf", "-rtc driftfix=none", NULL},
+    {"tpmdev", NULL, "this machine has no TPM"},
+    {"usb", "virtio devices", NULL},
+    {"usbdevice", "virtio devices", NULL},
+    {"virtfs", NULL, NO_SHARES},
+    {"virtfs_synth", NULL, NO_SHARES},
+    {"virtioconsole", "-device virtio-serial-pci -device virtconsole,chardev=ID", NULL},
+    {"watchdog", "-timeout seconds", NULL},
+    {"watchdog-action", "-timeout seconds, with its own exit status", NULL},
+    {"win2k-hack", NULL, "this machine has no IDE disks"},
+    {"writeconfig", "the same options on the command line, or as JSON", NULL},
+    {"xen-attach", NULL, NO_XEN},
+    {"xen-domid", NULL, NO_XEN},
+    {"xen-domid-restrict", NULL, NO_XEN},
 };
 
-const char *cmdline_nearest(const char *name)
+char *cmdline_refusal(const char *name)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(cmdline_lacking); i++) {
         if (strcmp(cmdline_lacking[i].name, name) == 0) {
-            return cmdline_lacking[i].nearest;
+            const char *nearest = cmdline_lacking[i].nearest;
+            return nearest != NULL
+                       ? g_strdup_printf("skiff has no -%s; nearest is %s", name, nearest)
+                       : g_strdup_printf("skiff has no -%s: %s", name, cmdline_lacking[i].why);
         }
     }
     return NULL;

@@ -35,7 +35,7 @@ monitors_co_add_short(Vm *vm, const GPtrArray *texts, const MonitorRequest *kind
 static RUNS_IN_MAIN bool monitors_add_long(Vm *vm, const OptDict *dict, GError **error)
 {
     typedef struct {
-        char *chardev;
+        char *chardev, *id;
         int mode;
         bool pretty;
     } MonOptions;
@@ -45,6 +45,7 @@ static RUNS_IN_MAIN bool monitors_add_long(Vm *vm, const OptDict *dict, GError *
          .type = OPT_STRING,
          .offset = offsetof(MonOptions, chardev),
          .required = true},
+        {.name = "id", .type = OPT_STRING, .offset = offsetof(MonOptions, id)},
         {.name = "mode",
          .type = OPT_ENUM,
          .offset = offsetof(MonOptions, mode),
