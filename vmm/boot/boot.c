@@ -9,6 +9,7 @@
 #include "vmm/arch/x86_64/layout.h"
 
 #define BOOT_LINUX_CMDLINE "console=ttyS0"
+#define BOOT_LINUX_CMDLINE_MAX 2047 /* COMMAND_LINE_SIZE of x86, without the NUL */
 
 /* ---- what it is, when it is nothing that boots ---- */
 
@@ -208,15 +209,28 @@ static char *boot_make_cmdline(const BootImage *image, const BootRequest *reques
     return g_strdup(request->cmdline);
 }
 
+/* The longest command line the kernel takes, without its NUL. A Linux that is started by PVH copies
+ * a longer one without the NUL and panics. */
+static size_t boot_cmdline_limit(const BootImage *image)
+{
+    switch (image->kind) {
+    case BOOT_KIND_BZIMAGE:
+        return image->bzimage.header.cmdline_size;
+    case BOOT_KIND_PVH:
+        return image->elf.is_linux ? BOOT_LINUX_CMDLINE_MAX : SIZE_MAX;
+    case BOOT_KIND_MULTIBOOT:
+        break;
+    }
+    return SIZE_MAX;
+}
+
 static bool boot_check_cmdline(const BootImage *image, GError **error)
 {
-    size_t len = strlen(image->cmdline);
-    if (image->kind == BOOT_KIND_BZIMAGE && len > image->bzimage.header.cmdline_size) {
-        return boot_file_error(error, BOOT_ERROR_FORMAT, &image->kernel,
-                               "takes a command line of %u bytes at most; -append has %zu",
-                               image->bzimage.header.cmdline_size, len);
-    }
-    return true;
+    size_t len = strlen(image->cmdline), limit = boot_cmdline_limit(image);
+    return len <= limit ||
+           boot_file_error(error, BOOT_ERROR_FORMAT, &image->kernel,
+                           "takes a command line of %zu bytes at most; -append has %zu", limit,
+                           len);
 }
 
 BootImage *boot_open(const BootRequest *request, GError **error)
@@ -253,12 +267,24 @@ BootKind boot_kind(const BootImage *image)
     return image->kind;
 }
 
+/* What a BIOS leaves in page 0 about the first MiB: the segment of the EBDA, the memory below it in
+ * KiB, and in the EBDA its own size in KiB. Kernels find the RSDP and place code by them. */
+static void boot_fill_bios_data(GuestRam *ram)
+{
+    const uint16_t ebda_segment = X86_EBDA_BASE >> 4, base_kib = X86_EBDA_BASE / X86_KIB;
+    const uint16_t ebda_kib = (X86_BASE_MEMORY_END - X86_EBDA_BASE) / X86_KIB;
+    memcpy(guest_ram_map(ram, X86_BDA_EBDA_SEGMENT, 2, true), &ebda_segment, 2);
+    memcpy(guest_ram_map(ram, X86_BDA_MEMORY_SIZE, 2, true), &base_kib, 2);
+    memcpy(guest_ram_map(ram, X86_EBDA_BASE, 2, true), &ebda_kib, 2);
+}
+
 bool boot_load(BootImage *image, GuestRam *ram, const BootTables *tables, BootState *state,
                GError **error)
 {
     BootSpace space;
     bool ok = false;
     boot_space_init(&space, ram);
+    boot_fill_bios_data(ram);
     switch (image->kind) {
     case BOOT_KIND_BZIMAGE:
         ok = boot_bzimage_load(image, &space, tables, state, error);

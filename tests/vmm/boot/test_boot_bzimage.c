@@ -29,10 +29,23 @@ static void kernel_goes_to_its_preferred_address(void **state)
     assert_pattern(f, TEST_BZIMAGE_GPA, TEST_BZIMAGE_SIZE);
 }
 
-static void relocatable_kernel_moves_when_ram_is_small(void **state)
+/* A kernel that is loaded below its preferred address moves itself up to it. */
+static void relocatable_kernel_is_not_loaded_below_its_preferred_address(void **state)
 {
     Fixture *f = *state;
     IMAGE_POKE(f->image, 0x258, uint64_t, 0x10000000); /* pref_address: not RAM */
+    assert_refused(f, "needs 1024 KiB of RAM at 0x10000000, the guest's ends at 0x4000000");
+    IMAGE_POKE(f->image, 0x258, uint64_t, RAM_SIZE - X86_MIB + 1); /* RAM but for its last byte */
+    assert_refused(f, "needs 1024 KiB of RAM at 0x3f00001");
+    IMAGE_POKE(f->image, 0x258, uint64_t, RAM_SIZE - X86_MIB);
+    assert_boots(f);
+    assert_int_equal(f->state.rip, RAM_SIZE - X86_MIB + 0x200);
+}
+
+static void relocatable_kernel_moves_up_when_its_place_is_taken(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x258, uint64_t, 0x80000); /* runs into the EBDA */
     assert_boots(f);
     assert_int_equal(f->state.rip, 0x200000 + 0x200); /* kernel_alignment */
     assert_pattern(f, 0x200000, TEST_BZIMAGE_SIZE);
@@ -216,18 +229,71 @@ static void loading_again_after_the_guest_ran_restores_everything(void **state)
     assert_int_equal(params(f)->ext_ramdisk_image, 0);
 }
 
-static void kernel_without_64_bit_entry_is_refused(void **state)
+static void assert_boots_by_32_bit_entry(Fixture *f, uint64_t gpa)
+{
+    assert_boots(f);
+    assert_int_equal(f->state.mode, X86_BOOT_PROT32);
+    assert_int_equal(f->state.rip, gpa);
+    assert_int_equal(f->state.cr3, 0);
+    assert_pattern(f, gpa, TEST_BZIMAGE_SIZE);
+    assert_int_equal(params(f)->hdr.code32_start, gpa);
+    assert_true(params(f)->e820_entries > 0);
+}
+
+static void kernel_without_64_bit_entry_boots_by_its_32_bit_one(void **state)
 {
     Fixture *f = *state;
     IMAGE_POKE(f->image, 0x236, uint16_t, 0);
-    assert_refused(f, "is a 32-bit kernel");
+    assert_boots_by_32_bit_entry(f, TEST_BZIMAGE_GPA);
 }
 
-static void old_boot_protocol_is_refused(void **state)
+static void old_kernel_goes_to_1_mib_and_boots_by_its_32_bit_entry(void **state)
 {
     Fixture *f = *state;
-    IMAGE_POKE(f->image, 0x206, uint16_t, 0x20a);
-    assert_refused(f, "boot protocol 2.10");
+    IMAGE_POKE(f->image, 0x201, uint8_t, 0x2a); /* its header ends at 0x22c, as 2.03 has it */
+    IMAGE_POKE(f->image, 0x206, uint16_t, 0x203);
+    assert_boots_by_32_bit_entry(f, X86_MIB);
+    assert_int_equal(params(f)->hdr.pref_address, 0);
+    assert_int_equal(params(f)->hdr.cmdline_size, 255);
+    assert_int_equal(params(f)->hdr.initrd_addr_max, 0x37ffffff);
+    g_autofree char *text = g_strnfill(256, 'x');
+    assert_false(boot(f, NULL, text));
+    assert_non_null(strstr(f->error->message, "255 bytes at most; -append has 256"));
+}
+
+static void older_boot_protocol_is_refused(void **state)
+{
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x206, uint16_t, 0x202);
+    assert_refused(f, "boot protocol 2.02; skiff needs 2.03");
+}
+
+static void programs_that_need_a_bios_are_refused(void **state)
+{
+    static const char *const names[] = {"iPXE 1.21.1", "MEMDISK 6.04", "gPXE 1.0"};
+    Fixture *f = *state;
+    IMAGE_POKE(f->image, 0x20e, uint16_t, 0x100);
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        memcpy(f->image->data + 0x300, names[i], strlen(names[i]) + 1);
+        assert_refused(f, "which runs on BIOS calls: -kernel has no BIOS");
+    }
+    memcpy(f->image->data + 0x300, "6.1.0-amd64", 12);
+    assert_boots(f);
+    IMAGE_POKE(f->image, 0x20e, uint16_t, 0xffff); /* beyond the file */
+    assert_boots(f);
+}
+
+static void bios_data_area_tells_where_the_ebda_is(void **state)
+{
+    Fixture *f = *state;
+    uint16_t words[3];
+    assert_boots(f);
+    memcpy(&words[0], guest(f, 0x40e, 2), 2);
+    memcpy(&words[1], guest(f, 0x413, 2), 2);
+    memcpy(&words[2], guest(f, 0x9fc00, 2), 2);
+    assert_int_equal(words[0], 0x9fc0);
+    assert_int_equal(words[1], 639);
+    assert_int_equal(words[2], 1);
 }
 
 static void zimage_is_refused(void **state)
@@ -287,7 +353,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(kernel_goes_to_its_preferred_address),
-        TEST(relocatable_kernel_moves_when_ram_is_small),
+        TEST(relocatable_kernel_is_not_loaded_below_its_preferred_address),
+        TEST(relocatable_kernel_moves_up_when_its_place_is_taken),
         TEST(fixed_kernel_says_how_much_ram_it_needs),
         TEST(preferred_address_above_4g_is_not_used),
         TEST(zero_page_carries_header_and_tables),
@@ -302,8 +369,11 @@ int main(void)
         TEST(initrd_without_room_is_refused),
         TEST(what_the_cpu_starts_with_maps_what_it_needs),
         TEST(loading_again_after_the_guest_ran_restores_everything),
-        TEST(kernel_without_64_bit_entry_is_refused),
-        TEST(old_boot_protocol_is_refused),
+        TEST(kernel_without_64_bit_entry_boots_by_its_32_bit_one),
+        TEST(old_kernel_goes_to_1_mib_and_boots_by_its_32_bit_entry),
+        TEST(older_boot_protocol_is_refused),
+        TEST(programs_that_need_a_bios_are_refused),
+        TEST(bios_data_area_tells_where_the_ebda_is),
         TEST(zimage_is_refused),
         TEST(announced_size_beyond_the_file_is_truncation),
         TEST(bytes_behind_the_kernel_are_not_loaded),

@@ -106,6 +106,21 @@ static void linux_gets_one_joined_initrd_and_a_console(void **state)
     image_unlink(a);
 }
 
+/* Linux takes 2,047 bytes and a NUL; it panics on a longer line. Other kernels have other limits. */
+static void linux_gets_no_command_line_that_it_cannot_hold(void **state)
+{
+    Fixture *f = *state;
+    g_autofree char *text = g_strnfill(2048, 'x');
+    use_image(f, image_new_elf64(ENTRY, true));
+    assert_false(boot(f, NULL, text));
+    assert_non_null(strstr(f->error->message, "2047 bytes at most; -append has 2048"));
+    use_image(f, image_new_elf64(ENTRY, false));
+    assert_true(boot(f, NULL, text));
+    text[2047] = '\0';
+    use_image(f, image_new_elf64(ENTRY, true));
+    assert_true(boot(f, NULL, text));
+}
+
 static void elf32_with_a_note_boots(void **state)
 {
     Fixture *f = *state;
@@ -246,6 +261,7 @@ int main(void)
         TEST(start_info_describes_the_machine),
         TEST(modules_come_each_with_its_command_line),
         TEST(linux_gets_one_joined_initrd_and_a_console),
+        TEST(linux_gets_no_command_line_that_it_cannot_hold),
         TEST(elf32_with_a_note_boots),
         TEST(boot_data_avoids_a_kernel_in_low_memory),
         TEST(segment_on_firmware_tables_is_refused),

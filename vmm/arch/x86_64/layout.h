@@ -44,9 +44,12 @@
 #define X86_GPA_LIMIT UINT64_C(0xfd00000000)
 
 /* Direct kernel boot: no firmware owns the first MiB, so its tables and our boot data go there. */
-#define X86_BOOT_DATA_BASE UINT64_C(0x1000) /* boot_params, page tables, GDT, command line, ... */
-#define X86_EBDA_BASE UINT64_C(0x9fc00)     /* 0x9fc00-0xdffff is not RAM for the guest */
-#define X86_ACPI_BASE UINT64_C(0xe0000)     /* RSDP (found by scanning, too), then the tables */
+#define X86_BOOT_DATA_BASE UINT64_C(0x1000)  /* boot_params, page tables, GDT, command line, ... */
+#define X86_BDA_EBDA_SEGMENT UINT64_C(0x40e) /* BIOS data area: 16 bits each */
+#define X86_BDA_MEMORY_SIZE UINT64_C(0x413)  /* KiB below the EBDA */
+#define X86_EBDA_BASE UINT64_C(0x9fc00)      /* 0x9fc00-0xdffff is not RAM for the guest */
+#define X86_BASE_MEMORY_END UINT64_C(0xa0000)
+#define X86_ACPI_BASE UINT64_C(0xe0000) /* RSDP (found by scanning, too), then the tables */
 #define X86_ACPI_SIZE UINT64_C(0xf000)
 #define X86_ACPI_NVS_BASE UINT64_C(0xef000) /* FACS */
 #define X86_ACPI_NVS_SIZE UINT64_C(0x1000)

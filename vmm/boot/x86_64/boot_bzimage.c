@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Linux bzImage by the 64-bit boot protocol. Linux Documentation/arch/x86/boot.rst and
- * zero-page.rst.
+ * Linux bzImage by the 64-bit boot protocol, or by the 32-bit one where the image has no 64-bit
+ * entry. Linux Documentation/arch/x86/boot.rst and zero-page.rst.
  *
  *   file    | boot sector + setup code ((setup_sects + 1) * 512) | protected-mode kernel |
- *   memory                       kernel at pref_address, init_size bytes; entry at + 0x200
+ *   memory                       kernel at pref_address, init_size bytes; entry at + 0 (32-bit),
+ *                                + 0x200 (64-bit)
+ *
+ * The setup code never runs: it calls the BIOS, and there is none. An image whose protected-mode
+ * part cannot start without its setup code is refused.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -15,12 +19,15 @@
 #define SETUP_HEADER_OFFSET 0x1f1
 #define SETUP_SECTOR 512
 #define SETUP_BOOT_FLAG 0xaa55
+#define SETUP_VERSION_OLDEST 0x203 /* the first with initrd_addr_max */
 #define SETUP_VERSION_64BIT 0x20c
 #define SETUP_VERSION_RSDP 0x20e
 #define SETUP_DEFAULT_SECTORS 4
 #define LOADER_UNREGISTERED 0xff
 #define VID_MODE_NORMAL 0xffff
 #define ENTRY64_OFFSET 0x200
+#define DEFAULT_CMDLINE_SIZE 255 /* before version 2.06 */
+#define DEFAULT_INITRD_MAX 0x37ffffff
 
 bool boot_bzimage_probe(const uint8_t *head, uint64_t len)
 {
@@ -34,18 +41,41 @@ bool boot_bzimage_probe(const uint8_t *head, uint64_t len)
     return boot_flag == SETUP_BOOT_FLAG && memcmp(head + magic, "HdrS", 4) == 0;
 }
 
+static bool bzimage_is_64bit(const struct setup_header *h)
+{
+    return h->version >= SETUP_VERSION_64BIT && (h->xloadflags & XLF_KERNEL_64) != 0;
+}
+
+/* Images in the bzImage format that are no kernels: all they do is done by their setup code. */
+static const char *const bzimage_bios_programs[] = {"iPXE", "gPXE", "Etherboot", "MEMDISK", "GRUB"};
+
+static bool bzimage_check_program(const BootFile *file, const struct setup_header *h,
+                                  GError **error)
+{
+    char name[16] = {0};
+    uint64_t offset = 0x200 + (uint64_t)h->kernel_version;
+    if (h->kernel_version == 0 || offset >= file->size ||
+        !boot_file_read(file, offset, name, MIN(sizeof(name) - 1, file->size - offset),
+                        "the kernel's version", error)) {
+        return h->kernel_version == 0 || offset >= file->size;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(bzimage_bios_programs); i++) {
+        if (g_str_has_prefix(name, bzimage_bios_programs[i])) {
+            return boot_file_error(error, BOOT_ERROR_FORMAT, file,
+                                   "is %s, which runs on BIOS calls: -kernel has no BIOS",
+                                   bzimage_bios_programs[i]);
+        }
+    }
+    return true;
+}
+
 static bool bzimage_check_header(const BootFile *file, const struct setup_header *h, GError **error)
 {
-    if (h->version < SETUP_VERSION_64BIT) {
+    if (h->version < SETUP_VERSION_OLDEST) {
         return boot_file_error(
             error, BOOT_ERROR_FORMAT, file,
-            "speaks boot protocol %u.%02u; skiff needs 2.12 (Linux 3.8) or later", h->version >> 8,
-            h->version & 0xff);
-    }
-    if (!(h->xloadflags & XLF_KERNEL_64)) {
-        return boot_file_error(error, BOOT_ERROR_FORMAT, file,
-                               "is a 32-bit kernel: its header (xloadflags at 0x236) offers no "
-                               "64-bit entry; give an x86_64 bzImage");
+            "speaks boot protocol %u.%02u; skiff needs 2.03 (Linux 2.4.18) or later",
+            h->version >> 8, h->version & 0xff);
     }
     if (!(h->loadflags & LOADED_HIGH)) {
         return boot_file_error(error, BOOT_ERROR_FORMAT, file,
@@ -57,7 +87,7 @@ static bool bzimage_check_header(const BootFile *file, const struct setup_header
                                "is corrupt: kernel_alignment 0x%x at 0x230 is not a power of two",
                                h->kernel_alignment);
     }
-    return true;
+    return bzimage_check_program(file, h, error);
 }
 
 /* The header ends where the jump at 0x200 goes; fields behind that are code, not ours to read. */
@@ -80,6 +110,12 @@ bool boot_bzimage_parse(const BootFile *file, BootBzimage *bz, GError **error)
     if (!bzimage_check_header(file, h, error)) {
         return false;
     }
+    if (h->cmdline_size == 0) {
+        h->cmdline_size = DEFAULT_CMDLINE_SIZE;
+    }
+    if (h->initrd_addr_max == 0) {
+        h->initrd_addr_max = DEFAULT_INITRD_MAX;
+    }
     uint64_t sectors = h->setup_sects != 0 ? h->setup_sects : SETUP_DEFAULT_SECTORS;
     bz->payload_offset = (sectors + 1) * SETUP_SECTOR;
     if (bz->payload_offset >= file->size) {
@@ -98,7 +134,7 @@ bool boot_bzimage_parse(const BootFile *file, BootBzimage *bz, GError **error)
                                paragraphs, bz->payload_offset, have);
     }
     bz->payload_size = paragraphs != 0 ? MIN(paragraphs, have) : have;
-    if (bz->payload_size <= ENTRY64_OFFSET) {
+    if (bz->payload_size <= (bzimage_is_64bit(h) ? ENTRY64_OFFSET : 0)) {
         return boot_file_error(error, BOOT_ERROR_FORMAT, file,
                                "is corrupt: %" PRIu64 " bytes of kernel do not reach its entry",
                                bz->payload_size);
@@ -106,25 +142,25 @@ bool boot_bzimage_parse(const BootFile *file, BootBzimage *bz, GError **error)
     return true;
 }
 
-/* At its preferred address, else anywhere aligned; *@gpa is where. */
+/* At its preferred address, else aligned above that; *@gpa is where. A kernel that finds itself below
+ * its preferred address moves up to it, so that place must be RAM in any case. */
 static uint8_t *bzimage_place_kernel(const BootImage *image, BootSpace *space, uint64_t *gpa,
                                      GError **error)
 {
     const struct setup_header *h = &image->bzimage.header;
+    uint64_t preferred = h->pref_address != 0 ? h->pref_address : X86_MIB;
     uint64_t size = MAX(image->bzimage.payload_size, h->init_size);
-    *gpa = h->pref_address != 0 ? h->pref_address : X86_MIB;
+    *gpa = preferred;
     uint8_t *host = boot_space_take(space, *gpa, size);
-    if (host == NULL && h->relocatable_kernel) {
+    if (host == NULL && h->relocatable_kernel && preferred < X86_4GIB) {
         uint64_t align = MAX(h->kernel_alignment, X86_PAGE_SIZE);
-        host = boot_space_place_low(space, size, align, X86_MIB, X86_4GIB, gpa);
+        host = boot_space_place_low(space, size, align, MAX(preferred, X86_MIB), X86_4GIB, gpa);
     }
     if (host == NULL) {
         boot_file_error(error, BOOT_ERROR_NO_ROOM, &image->kernel,
                         "needs %" PRIu64 " KiB of RAM at 0x%" PRIx64
                         ", the guest's ends at 0x%" PRIx64 " below 4 GiB; give more with -m",
-                        (size + X86_KIB - 1) / X86_KIB,
-                        h->pref_address != 0 ? (uint64_t)h->pref_address : X86_MIB,
-                        boot_space_low_end(space));
+                        (size + X86_KIB - 1) / X86_KIB, preferred, boot_space_low_end(space));
     }
     return host;
 }
@@ -188,6 +224,18 @@ static bool bzimage_fill_params(const BootImage *image, BootSpace *space, uint64
            bzimage_place_initrd(image, space, params, error);
 }
 
+/* Where the kernel is entered, in which mode. */
+static bool bzimage_set_state(const BootImage *image, BootSpace *space, uint64_t kernel_gpa,
+                              uint64_t params_gpa, BootState *state, GError **error)
+{
+    bool is_64bit = bzimage_is_64bit(&image->bzimage.header);
+    *state = (BootState){.mode = is_64bit ? X86_BOOT_LONG64 : X86_BOOT_PROT32,
+                         .rip = kernel_gpa + (is_64bit ? ENTRY64_OFFSET : 0),
+                         .rsi = params_gpa};
+    return boot_place_gdt(space, is_64bit, state, error) &&
+           (!is_64bit || boot_place_identity_map(space, state, error));
+}
+
 bool boot_bzimage_load(const BootImage *image, BootSpace *space, const BootTables *tables,
                        BootState *state, GError **error)
 {
@@ -201,8 +249,5 @@ bool boot_bzimage_load(const BootImage *image, BootSpace *space, const BootTable
     if (params == NULL || !bzimage_fill_params(image, space, kernel_gpa, tables, params, error)) {
         return false;
     }
-    *state =
-        (BootState){.mode = X86_BOOT_LONG64, .rip = kernel_gpa + ENTRY64_OFFSET, .rsi = params_gpa};
-    return boot_place_gdt(space, true, state, error) &&
-           boot_place_identity_map(space, state, error);
+    return bzimage_set_state(image, space, kernel_gpa, params_gpa, state, error);
 }

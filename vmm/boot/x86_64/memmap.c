@@ -21,7 +21,7 @@ static void memmap_add(MemmapBuilder *b, uint64_t gpa, uint64_t end, uint32_t ty
 static void memmap_add_first_mib(MemmapBuilder *b, uint64_t end)
 {
     memmap_add(b, 0, X86_EBDA_BASE, X86_MEMMAP_RAM);
-    memmap_add(b, X86_EBDA_BASE, UINT64_C(0xa0000), X86_MEMMAP_RESERVED);
+    memmap_add(b, X86_EBDA_BASE, X86_BASE_MEMORY_END, X86_MEMMAP_RESERVED);
     memmap_add(b, X86_ACPI_BASE, X86_ACPI_BASE + X86_ACPI_SIZE, X86_MEMMAP_ACPI);
     memmap_add(b, X86_ACPI_NVS_BASE, X86_ACPI_NVS_BASE + X86_ACPI_NVS_SIZE, X86_MEMMAP_NVS);
     memmap_add(b, X86_SYSTEM_ROM_BASE, X86_MIB, X86_MEMMAP_RESERVED);
