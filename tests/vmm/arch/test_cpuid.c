@@ -64,12 +64,15 @@ static const HostCpuid amd = {
         },
 };
 
+static const char brand[48] = "A processor with a name of many letters, 3 GHz.";
+
 static X86Cpuid *build(const HostCpuid *host, const char *cpu, const char *smp, GError **error)
 {
     X86CpuModel model;
     SmpTopology topology;
-    const X86CpuidHost kvm = {.supported = (const struct kvm_cpuid2 *)(const void *)host,
-                              .tsc_deadline = true};
+    X86CpuidHost kvm = {.supported = (const struct kvm_cpuid2 *)(const void *)host,
+                        .tsc_deadline = true};
+    memcpy(kvm.brand, brand, sizeof(brand));
     assert_true(smp_parse(smp, 4096, &topology, NULL));
     if (!x86_cpu_model_parse(cpu, &model, error)) {
         return NULL;
@@ -110,6 +113,22 @@ static void assert_refused(const char *cpu, const char *words)
     }
     if (strstr(error->message, words) == NULL) {
         fail_msg("%s: '%s' lacks '%s'", cpu, error->message, words);
+    }
+}
+
+/* ---- the name ---- */
+
+static void the_guest_sees_the_host_processor_s_name(void **state)
+{
+    const HostCpuid *hosts[] = {&intel, &amd};
+    for (unsigned i = 0; i < G_N_ELEMENTS(hosts); i++) {
+        char name[sizeof(brand)];
+        for (uint32_t k = 0; k < 3; k++) {
+            struct kvm_cpuid_entry2 e = leaf(hosts[i], "host", 0x80000002 + k, 0);
+            memcpy(name + 16 * k, &e.eax, 16);
+        }
+        assert_string_equal(name, brand);
+        assert_true(leaf(hosts[i], "host", 0x80000000, 0).eax >= 0x80000004);
     }
 }
 
@@ -304,6 +323,7 @@ static void processors_above_255_are_named_in_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_guest_sees_the_host_processor_s_name),
         cmocka_unit_test(hypervisor_and_deadline_timer_are_added),
         cmocka_unit_test(a_feature_can_be_switched_off),
         cmocka_unit_test(the_last_word_on_a_feature_counts),

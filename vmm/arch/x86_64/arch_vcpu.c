@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/arch/x86_64/arch_vcpu.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -76,6 +77,14 @@ static struct kvm_msr_list *x86_msr_list(const Kvm *kvm)
     return list;
 }
 
+static void x86_read_brand(X86CpuidHost *host)
+{
+    for (uint32_t i = 0; i < X86_BRAND_LEAVES; i++) {
+        uint32_t *regs = host->brand[i];
+        __get_cpuid(X86_BRAND_LEAF + i, &regs[0], &regs[1], &regs[2], &regs[3]);
+    }
+}
+
 bool x86_cpus_init(ArchCpus *cpus, const Kvm *kvm, const X86CpuModel *model,
                    const SmpTopology *topology, GError **error)
 {
@@ -87,6 +96,7 @@ bool x86_cpus_init(ArchCpus *cpus, const Kvm *kvm, const X86CpuModel *model,
         .supported = supported,
         .tsc_deadline = kvm_check(kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
     };
+    x86_read_brand(&host);
     cpus->kvm = kvm;
     cpus->topology = *topology;
     cpus->cpuid = x86_cpuid_new(&host, model, topology, error);

@@ -15,6 +15,7 @@
 #define LEAF_KVM_LAST 0x400000ffu
 #define LEAF_SGX 0x12u
 #define LEAF_PMU 0xau
+#define LEAF_EXTENDED_LAST 0x80000000u
 #define LEAF_AMD_SEV 0x8000001fu
 #define LEAF_AMD_PMU 0x80000022u
 #define LEAF_ADDRESS_SIZES 0x80000008u
@@ -197,6 +198,36 @@ unsigned x86_cpuid_phys_bits(const X86Cpuid *cpuid)
     return guest_bits != 0 ? MIN(bits, guest_bits) : bits;
 }
 
+/* ---- the processor's name ---- */
+
+static struct kvm_cpuid_entry2 *cpuid_get_or_add(GArray *entries, uint32_t function)
+{
+    struct kvm_cpuid_entry2 *e = x86_cpuid_find(entries, function, 0);
+    if (e == NULL) {
+        const struct kvm_cpuid_entry2 empty = {.function = function};
+        g_array_append_val(entries, empty);
+        e = x86_cpuid_find(entries, function, 0);
+    }
+    return e;
+}
+
+/* KVM leaves the name empty, or fills in the host's. */
+static void cpuid_fill_brand(GArray *entries, const X86CpuidHost *host)
+{
+    struct kvm_cpuid_entry2 *last = cpuid_get_or_add(entries, LEAF_EXTENDED_LAST);
+    last->eax = MAX(last->eax, X86_BRAND_LEAF + X86_BRAND_LEAVES - 1);
+    for (unsigned i = 0; i < X86_BRAND_LEAVES; i++) {
+        const uint32_t *regs = host->brand[i];
+        struct kvm_cpuid_entry2 *e = cpuid_get_or_add(entries, X86_BRAND_LEAF + i);
+        if ((e->eax | e->ebx | e->ecx | e->edx) == 0) {
+            e->eax = regs[CPUID_EAX];
+            e->ebx = regs[CPUID_EBX];
+            e->ecx = regs[CPUID_ECX];
+            e->edx = regs[CPUID_EDX];
+        }
+    }
+}
+
 /* ---- whole ---- */
 
 static bool cpuid_is_amd(GArray *entries)
@@ -242,6 +273,7 @@ X86Cpuid *x86_cpuid_new(const X86CpuidHost *host, const X86CpuModel *model,
     if (!cpuid_fix_phys_bits(c->entries, model->phys_bits, error)) {
         return NULL;
     }
+    cpuid_fill_brand(c->entries, host);
     x86_cpuid_fill_topology(c->entries, topology, c->is_amd);
     return g_steal_pointer(&c);
 }

@@ -42,10 +42,16 @@ void x86_cpu_feature_foreach(void (*each)(const char *name, void *opaque), void 
 uint32_t x86_apic_id(const SmpTopology *topology, unsigned index) ANY_THREAD;
 
 /* ---- CPUID ---- */
+#define X86_BRAND_LEAF UINT32_C(0x80000002) /* the first of three */
+#define X86_BRAND_LEAVES 3
+
 /* What KVM says it can do, gathered by the caller. */
 typedef struct X86CpuidHost {
     const struct kvm_cpuid2 *supported; /* KVM_GET_SUPPORTED_CPUID */
     bool tsc_deadline;                  /* KVM_CAP_TSC_DEADLINE_TIMER */
+    /* The host processor's name, EAX to EDX of each leaf, which KVM does not tell. All zero: the
+     * processor has none. */
+    uint32_t brand[X86_BRAND_LEAVES][4];
 } X86CpuidHost;
 
 typedef struct X86Cpuid X86Cpuid;
