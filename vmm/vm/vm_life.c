@@ -187,6 +187,28 @@ static bool vm_event_take(unsigned events, unsigned event)
     return (events & (1u << event)) != 0;
 }
 
+/* A guest that triple-faults again within this time after its reset has got nowhere. */
+#define VM_TRIPLE_FAULT_AGAIN_NS (INT64_C(1) * 1000000000)
+#define VM_TRIPLE_FAULTS_REPORTED 3
+
+/* Reports the triple faults of a guest that goes on after each, but one that repeats them at once
+ * only the first times. */
+static RUNS_IN_MAIN void vm_report_triple_fault(Vm *vm)
+{
+    VmLife *life = &vm->life;
+    int64_t now = aio_now_ns(vm->ctx);
+    bool again = life->triple_faults > 0 && now - life->triple_fault_ns < VM_TRIPLE_FAULT_AGAIN_NS;
+    life->triple_fault_ns = now;
+    life->triple_faults = again ? life->triple_faults + 1 : 1;
+    if (life->triple_faults < VM_TRIPLE_FAULTS_REPORTED) {
+        log_warn("triple fault: resetting");
+    } else if (life->triple_faults == VM_TRIPLE_FAULTS_REPORTED) {
+        log_error("the guest triple-faults again and again, right after each reset; this is "
+                  "reported once. With -no-reboot skiff exits instead, with status %d",
+                  EXIT_STATUS_TRIPLE_FAULT);
+    }
+}
+
 /* When several came at once, the one that tells most about what happened decides. */
 static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
 {
@@ -209,7 +231,7 @@ static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
     /* Whoever asked for one of these stands still until he gets it. */
     if (vm_event_take(events, EVENT_TRIPLE_FAULT)) {
         if (!vm->life.actions.no_reboot) {
-            log_warn("triple fault: resetting");
+            vm_report_triple_fault(vm);
         }
         vm_reset_or_end(vm, EXIT_STATUS_TRIPLE_FAULT, VM_CAUSE_GUEST_RESET);
     } else if (vm_event_take(events, VM_REQUEST_POWEROFF)) {

@@ -34,7 +34,9 @@ typedef struct VmLife {
     const VmEnding *ending; /* or NULL */
     VmCause reset_cause;    /* of the reset that waits or is under way */
     bool kept_panicked; /* stopped, or about to be, as it has panicked: until it starts or resets */
-    unsigned kept_events; /* what the guest asked for beyond that, for when it goes on */
+    unsigned triple_faults;  /* in a row, each soon after the reset by the one before */
+    int64_t triple_fault_ns; /* the last one's time */
+    unsigned kept_events;    /* what the guest asked for beyond that, for when it goes on */
 
     AioTimer timeout_timer; /* -timeout */
     AioTimer quit_timer;    /* VM_QUIT_BOUND_NS */

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
+#include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "tests/support/fake_vm.h"
 #include "tests/support/sample_job.h"
@@ -397,6 +399,45 @@ static void a_vm_that_ended_does_not_time_out_meanwhile(void **state)
     rig_settle(rig);
 }
 
+static unsigned count_words(const char *path, const char *words)
+{
+    g_autofree char *text = NULL;
+    unsigned count = 0;
+    assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    for (const char *at = text; (at = strstr(at, words)) != NULL; at++) {
+        count++;
+    }
+    return count;
+}
+
+static void rig_triple_fault(Rig *rig, int64_t at_ns)
+{
+    aio_context_set_virtual_time(rig->vm.ctx, at_ns);
+    vm_vcpu_event(&rig->vm, VCPU_EVENT_TRIPLE_FAULT);
+    rig_settle(rig);
+}
+
+static void triple_faults_without_end_are_reported_once(void **state)
+{
+    Rig *rig = *state;
+    g_autofree char *path = g_strdup_printf("%s/skiff-events.%d", g_get_tmp_dir(), (int)getpid());
+    enter_main();
+    assert_true(log_open(path, false));
+    for (unsigned i = 0; i < 1000; i++) {
+        rig_triple_fault(rig, 2 * SECOND_NS + i * 1000000);
+    }
+    assert_int_equal(rig->resets, 1000);
+    assert_int_equal(count_words(path, "triple fault: resetting"), 2);
+    assert_int_equal(count_words(path, "again and again"), 1);
+    for (unsigned i = 0; i < 3; i++) { /* one that boots in between is another matter */
+        rig_triple_fault(rig, (10 + 2 * i) * SECOND_NS);
+    }
+    assert_int_equal(count_words(path, "triple fault: resetting"), 5);
+    assert_int_equal(count_words(path, "again and again"), 1);
+    log_open(NULL, false);
+    unlink(path);
+}
+
 #define ON_RIG(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
 
 int main(void)
@@ -420,6 +461,7 @@ int main(void)
         ON_RIG(a_quit_with_a_job_that_hangs_ends_in_time),
         ON_RIG(a_start_meanwhile_lets_no_guest_run),
         ON_RIG(nor_does_one_that_was_asked_for_before),
+        ON_RIG(triple_faults_without_end_are_reported_once),
         ON_RIG(a_vm_that_ended_does_not_time_out_meanwhile),
     };
     return cmocka_run_group_tests_name("vmm/vm/vm_events", tests, NULL, NULL);
