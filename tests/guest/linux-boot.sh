@@ -22,6 +22,24 @@ test_a_bzimage_boots_to_user_space_and_powers_off() {
     expect_output '^Linux skiff .*-cloud-amd64 .* x86_64'
 }
 
+test_a_bzimage_without_64_bit_entry_boots_by_its_32_bit_one() {
+    local image=$work/vmlinuz
+    cp build/linux/vmlinuz "$image"
+    chmod u+w "$image"
+    # xloadflags: no XLF_KERNEL_64
+    printf '\x00\x00' | dd of="$image" bs=1 seek=$((0x236)) conv=notrunc status=none
+    linux_kernel=$image linux_guest 'uname -r; grep -m1 "model name" /proc/cpuinfo'
+    expect_status 0
+    expect_guest_status 0
+    expect_output '^model name.*: .*[A-Za-z]'
+}
+
+test_ram_below_the_preferred_address_is_refused() {
+    linux_memory=56 linux_guest 'uname -r'
+    expect_status 2
+    expect_output 'needs [0-9]+ KiB of RAM at 0x1000000'
+}
+
 test_an_elf_kernel_boots_by_pvh() {
     linux_kernel=build/linux/vmlinux linux_guest 'uname -r'
     expect_status 0
