@@ -13,8 +13,10 @@
     ROW(rtc_type)                                                                                  \
     ROW(i8042_type)                                                                                \
     ROW(post_port_type)                                                                            \
+    ROW(fw_cfg_type)                                                                               \
     ROW(debug_exit_type)                                                                           \
     ROW(debugcon_type)                                                                             \
+    ROW(pc_testdev_type)                                                                           \
     ROW(pvpanic_type)                                                                              \
     ROW(virtio_blk_pci_type)                                                                       \
     ROW(virtio_rng_pci_type)                                                                       \

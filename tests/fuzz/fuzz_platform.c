@@ -452,6 +452,8 @@ static void fuzz_set_up(Fuzz *z)
     fuzz_add(z, fake_device(z->m, "post-port", NULL));
     fuzz_add(z, fake_device(z->m, "pvpanic", NULL));
     fuzz_add(z, fake_device(z->m, "isa-debug-exit", NULL));
+    fuzz_add(z, fake_device(z->m, "pc-testdev", NULL));
+    fuzz_add(z, fake_device(z->m, "fw_cfg_io", NULL));
     fuzz_add(z, fake_device(z->m, "isa-debugcon", "chardev=debug"));
     for (unsigned i = 0; i < DUMMY_COUNT; i++) {
         z->dummies[i] = (PciDummy *)(void *)fake_device_of(z->m, &z->plug_type,

@@ -51,6 +51,7 @@ static const struct BoardRow {
     {"ich9-lpc",     "",        BOARD_ALWAYS},
     {"i8042",        "",        BOARD_ALWAYS},
     {"post-port",    "",        BOARD_ALWAYS},
+    {"fw_cfg_io",    "",        BOARD_ALWAYS},
     {"mc146818rtc",  "",        BOARD_RTC},
     {"isa-serial",   "index=0", BOARD_COM1},
     {"isa-serial",   "index=1", BOARD_COM2},
