@@ -218,6 +218,23 @@ test_first_instructions_of_a_firmware_image_count() {
     expect_equal "output" "$(cat "$output")" ""
 }
 
+# multiboot_kernel CODE: runs a Multiboot image of its header, which says that it is loaded at 1 MiB,
+# and CODE (with printf's escapes), which is entered.
+multiboot_kernel() {
+    local magic='\x02\xb0\xad\x1b' flags='\0\0\1\0' checksum='\xfe\x4f\x51\xe4' load='\0\0\x10\0' zero='\0\0\0\0'
+    printf '%b' "$magic$flags$checksum$load$load$zero$zero" '\x20\0\x10\0' "$1" >"$work/kernel"
+    skiff -display none -serial null -kernel "$work/kernel" "${debug_exit[@]}"
+}
+
+# As after a BIOS, for kernels that go back to real mode and wait there for the timer.
+test_a_multiboot_kernel_finds_timer_and_interrupts_set_up() {
+    multiboot_kernel '\xe4\x21\xe6\xf4\xf4' # in $0x21, %al; out %al, $0xf4; hlt
+    expect_status $(((0xfa * 2 + 1) & 0xff))   # all but IRQ 0 and 2 masked
+    # mov $0xe2, %al; out %al, $0x43; in $0x40, %al; and $0x3e, %al; out %al, $0xf4; hlt
+    multiboot_kernel '\xb0\xe2\xe6\x43\xe4\x40\x24\x3e\xe6\xf4\xf4'
+    expect_status $((0x34 * 2 + 1)) # the PIT's channel 0: 16 bits, mode 2
+}
+
 test_usage_is_2() {
     skiff -no-such-option
     expect_status 2

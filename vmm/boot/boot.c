@@ -267,24 +267,13 @@ BootKind boot_kind(const BootImage *image)
     return image->kind;
 }
 
-/* What a BIOS leaves in page 0 about the first MiB: the segment of the EBDA, the memory below it in
- * KiB, and in the EBDA its own size in KiB. Kernels find the RSDP and place code by them. */
-static void boot_fill_bios_data(GuestRam *ram)
-{
-    const uint16_t ebda_segment = X86_EBDA_BASE >> 4, base_kib = X86_EBDA_BASE / X86_KIB;
-    const uint16_t ebda_kib = (X86_BASE_MEMORY_END - X86_EBDA_BASE) / X86_KIB;
-    memcpy(guest_ram_map(ram, X86_BDA_EBDA_SEGMENT, 2, true), &ebda_segment, 2);
-    memcpy(guest_ram_map(ram, X86_BDA_MEMORY_SIZE, 2, true), &base_kib, 2);
-    memcpy(guest_ram_map(ram, X86_EBDA_BASE, 2, true), &ebda_kib, 2);
-}
-
 bool boot_load(BootImage *image, GuestRam *ram, const BootTables *tables, BootState *state,
                GError **error)
 {
     BootSpace space;
     bool ok = false;
     boot_space_init(&space, ram);
-    boot_fill_bios_data(ram);
+    boot_place_bios_data(ram);
     switch (image->kind) {
     case BOOT_KIND_BZIMAGE:
         ok = boot_bzimage_load(image, &space, tables, state, error);

@@ -137,6 +137,9 @@ bool boot_load_joined_initrd(const BootImage *image, BootSpace *space, uint64_t 
 /* One module, page-aligned, as high as possible. */
 bool boot_load_module(const BootModule *module, BootSpace *space, uint64_t *gpa, GError **error);
 
+/* What a BIOS leaves in the first MiB. */
+void boot_place_bios_data(GuestRam *ram);
+
 /* A flat GDT of the selectors 0x10 (code, 64-bit when @long_mode) and 0x18 (data). */
 bool boot_place_gdt(BootSpace *space, bool long_mode, BootState *state, GError **error);
 /* Page tables that map the first 4 GiB to themselves. */

@@ -83,6 +83,31 @@ static void elf_kernel_is_entered_at_its_physical_address(void **state)
     assert_int_equal(f->state.rax, 0x2badb002);
 }
 
+static uint32_t vector(Fixture *f, unsigned number)
+{
+    uint32_t entry;
+    memcpy(&entry, guest(f, 4 * number, 4), 4);
+    return entry;
+}
+
+/* A kernel that goes back to real mode and enables interrupts gets the timer's. */
+static void real_mode_finds_handlers_and_a_timer_that_ticks(void **state)
+{
+    static const uint8_t master[] = {0x50, 0xb0, 0x20, 0xe6, 0x20, 0x58, 0xcf};
+    Fixture *f = *state;
+    assert_boots(f);
+    assert_true(f->state.bios_timer);
+    assert_int_equal(vector(f, 0x08), 0xf0000010);
+    assert_int_equal(vector(f, 0x0f), 0xf0000010);
+    assert_int_equal(vector(f, 0x70), 0xf0000020);
+    assert_int_equal(vector(f, 0x77), 0xf0000020);
+    assert_int_equal(vector(f, 0x07), 0xf0000000);
+    assert_int_equal(vector(f, 0x10), 0xf0000000);
+    assert_int_equal(vector(f, 0xff), 0xf0000000);
+    assert_memory_equal(guest(f, 0xf0010, sizeof(master)), master, sizeof(master));
+    assert_int_equal(*(const uint8_t *)guest(f, 0xf0000, 1), 0xcf);
+}
+
 static void elf64_with_virtual_entry_is_translated(void **state)
 {
     Fixture *f = *state;
@@ -257,6 +282,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(registers_are_what_the_protocol_says),
+        TEST(real_mode_finds_handlers_and_a_timer_that_ticks),
         TEST(flat_kernel_is_loaded_by_its_addresses),
         TEST(load_end_of_zero_is_the_end_of_the_file),
         TEST_ELF(elf_kernel_is_entered_at_its_physical_address),

@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include "util/log.h"
 #include "vmm/arch/arch.h"
+#include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/layout.h"
 
 /* One VM per process: the chips as KVM made them, to go back to at a reset. */
@@ -104,6 +105,39 @@ bool arch_vm_reset(Kvm *kvm, GError **error)
         return arch_fail(error, "KVM_SET_PIT2");
     }
     return true;
+}
+
+/* ---- what a BIOS leaves ---- */
+
+#define PIC_TIMER_AND_CASCADE 0x05u /* IRQ 0 and 2 */
+#define PIC_MASTER_VECTOR 0x08
+#define PIC_SLAVE_VECTOR 0x70
+#define PIT_WHOLE_COUNT 0x10000 /* 18.2 Hz */
+#define PIT_MODE_RATE 2
+#define PIT_RW_WORD 3
+
+static bool arch_set_bios_pic(Kvm *kvm, unsigned index, uint8_t vector, uint8_t mask,
+                              GError **error)
+{
+    struct kvm_irqchip chip = chips.chips[index];
+    chip.chip.pic.irq_base = vector;
+    chip.chip.pic.imr = mask;
+    chip.chip.pic.init4 = 1;
+    return ioctl(kvm->vm_fd, KVM_SET_IRQCHIP, &chip) == 0 || arch_fail(error, "KVM_SET_IRQCHIP");
+}
+
+bool x86_vm_start_bios_timer(Kvm *kvm, GError **error)
+{
+    struct kvm_pit_state2 pit = chips.pit;
+    pit.channels[0].count = PIT_WHOLE_COUNT;
+    pit.channels[0].mode = PIT_MODE_RATE;
+    pit.channels[0].rw_mode = PIT_RW_WORD;
+    pit.channels[0].gate = 1;
+    if (!arch_set_bios_pic(kvm, 0, PIC_MASTER_VECTOR, (uint8_t)~PIC_TIMER_AND_CASCADE, error) ||
+        !arch_set_bios_pic(kvm, 1, PIC_SLAVE_VECTOR, 0xff, error)) {
+        return false;
+    }
+    return ioctl(kvm->vm_fd, KVM_SET_PIT2, &pit) == 0 || arch_fail(error, "KVM_SET_PIT2");
 }
 
 void arch_vm_clock_stop(Kvm *kvm)

@@ -7,6 +7,7 @@
 #define SKIFF_VMM_ARCH_X86_64_BOOT_STATE_H
 
 #include <linux/kvm.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "util/loop/thread.h"
 
@@ -26,6 +27,7 @@ typedef struct BootState {
     uint64_t gdt_base;
     uint16_t gdt_limit;
     uint16_t code_selector, data_selector; /* in that GDT */
+    bool bios_timer;                       /* the timer ticks and interrupts, as after a BIOS */
 } BootState;
 
 /* The state of a processor that starts at the reset vector, in a ROM. */

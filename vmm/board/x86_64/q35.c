@@ -13,6 +13,7 @@
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
+#include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/boot_state.h"
 #include "vmm/boot/boot.h"
 #include "vmm/arch/x86_64/layout.h"
@@ -365,5 +366,7 @@ bool board_co_reset(VmMachine *m, GError **error)
     if (!direct) {
         boot_rom_shadow(&m->board->rom, &m->ram);
     }
-    return arch_vm_reset(&m->kvm, error) && vcpus_co_reset(m->vcpus, direct ? &state : NULL, error);
+    return arch_vm_reset(&m->kvm, error) &&
+           (!direct || !state.bios_timer || x86_vm_start_bios_timer(&m->kvm, error)) &&
+           vcpus_co_reset(m->vcpus, direct ? &state : NULL, error);
 }

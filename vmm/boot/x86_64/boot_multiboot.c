@@ -259,6 +259,7 @@ bool boot_multiboot_load(const BootImage *image, BootSpace *space, BootState *st
     *state = (BootState){.mode = X86_BOOT_PROT32,
                          .rip = by_addresses ? image->multiboot.entry_addr : image->elf.entry,
                          .rax = MULTIBOOT_BOOTED,
-                         .rbx = info_gpa};
+                         .rbx = info_gpa,
+                         .bios_timer = true};
     return boot_place_gdt(space, false, state, error);
 }

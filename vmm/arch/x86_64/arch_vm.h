@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the x86 board asks of the VM's own chips beyond vmm/arch/arch.h. */
+#ifndef SKIFF_VMM_ARCH_X86_64_ARCH_VM_H
+#define SKIFF_VMM_ARCH_X86_64_ARCH_VM_H
+
+#include "vmm/kvm/kvm.h"
+
+/* Sets up timer and interrupt controllers as a BIOS leaves them: channel 0 of the PIT ticks 18.2
+ * times a second, IRQ 0-7 are vectors 8-15, IRQ 8-15 vectors 0x70-0x77, and only the timer and the
+ * cascade are unmasked. After arch_vm_reset(). */
+bool x86_vm_start_bios_timer(Kvm *kvm, GError **error) ANY_THREAD;
+
+#endif

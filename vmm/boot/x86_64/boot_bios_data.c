@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a BIOS leaves in the first MiB for kernels that look there, or go back to real mode.
+ *
+ *   0x00000  interrupt vectors of real mode: each leads to one of the handlers below
+ *   0x0040e  segment of the EBDA (16 bits)
+ *   0x00413  KiB of memory below the EBDA (16 bits); kernels place real-mode code by it
+ *   0x9fc00  EBDA: its own size in KiB
+ *   0xf0000  handlers: they acknowledge a hardware interrupt and return
+ */
+#include <string.h>
+#include "vmm/boot/boot_int.h"
+#include "vmm/arch/x86_64/layout.h"
+
+#define BIOS_SEGMENT (X86_SYSTEM_ROM_BASE >> 4)
+#define BIOS_VECTORS 256
+#define BIOS_MASTER_VECTOR 0x08 /* IRQ 0-7 */
+#define BIOS_SLAVE_VECTOR 0x70  /* IRQ 8-15 */
+#define BIOS_IRQS 8
+
+enum { /* offsets in the segment */
+       HANDLER_NOTHING = 0x00,
+       HANDLER_MASTER = 0x10,
+       HANDLER_SLAVE = 0x20,
+       HANDLERS_SIZE = 0x30,
+};
+
+static const uint8_t bios_handlers[HANDLERS_SIZE] = {
+    [HANDLER_NOTHING] = 0xcf, /* iret */
+    [HANDLER_MASTER] = 0x50,  /* push %ax; mov $0x20, %al; out %al, $0x20; pop %ax; iret */
+    0xb0,
+    0x20,
+    0xe6,
+    0x20,
+    0x58,
+    0xcf,
+    [HANDLER_SLAVE] = 0x50, /* the same, with out %al, $0xa0 before */
+    0xb0,
+    0x20,
+    0xe6,
+    0xa0,
+    0xe6,
+    0x20,
+    0x58,
+    0xcf,
+};
+
+static uint16_t bios_handler_of(unsigned vector)
+{
+    if (vector - BIOS_MASTER_VECTOR < BIOS_IRQS) {
+        return HANDLER_MASTER;
+    }
+    return vector - BIOS_SLAVE_VECTOR < BIOS_IRQS ? HANDLER_SLAVE : HANDLER_NOTHING;
+}
+
+static void bios_put_u16(GuestRam *ram, uint64_t gpa, uint64_t value)
+{
+    uint16_t word = (uint16_t)value;
+    memcpy(guest_ram_map(ram, gpa, sizeof(word), true), &word, sizeof(word));
+}
+
+void boot_place_bios_data(GuestRam *ram)
+{
+    for (unsigned vector = 0; vector < BIOS_VECTORS; vector++) {
+        bios_put_u16(ram, 4 * vector, bios_handler_of(vector));
+        bios_put_u16(ram, 4 * vector + 2, BIOS_SEGMENT);
+    }
+    memcpy(guest_ram_map(ram, X86_SYSTEM_ROM_BASE, HANDLERS_SIZE, true), bios_handlers,
+           HANDLERS_SIZE);
+    bios_put_u16(ram, X86_BDA_EBDA_SEGMENT, X86_EBDA_BASE >> 4);
+    bios_put_u16(ram, X86_BDA_MEMORY_SIZE, X86_EBDA_BASE / X86_KIB);
+    bios_put_u16(ram, X86_EBDA_BASE, (X86_BASE_MEMORY_END - X86_EBDA_BASE) / X86_KIB);
+}
