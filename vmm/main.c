@@ -229,7 +229,7 @@ static void main_leave(Main *m, int status)
         }
         chardev_leave();
         g_autofree char *explanation = exec_vm_explain();
-        if (m->vm.life.show_console || explanation != NULL) {
+        if (m->vm.life.show_console || (explanation != NULL && exec_vm_console_explains())) {
             main_print_tail(m);
         }
         if (explanation != NULL) {

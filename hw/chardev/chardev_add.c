@@ -124,22 +124,35 @@ const char *const *chardev_backend_names(void)
 
 /* ---- the log file ---- */
 
+typedef struct ChardevLogOpen {
+    const ChardevStream *stream;
+    int fd;
+    const char *failure;
+} ChardevLogOpen;
+
 static int chardev_open_log_in_worker(void *opaque)
 {
-    ChardevStream *s = opaque;
-    int fd;
+    ChardevLogOpen *o = opaque;
+    const ChardevStream *s = o->stream;
 
     enter_worker();
-    fd = open(s->logfile,
-              O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK |
-                  (s->logappend ? O_APPEND : O_TRUNC),
-              0666);
-    return fd < 0 ? -errno : fd;
+    o->fd = open(s->logfile,
+                 O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK |
+                     (s->logappend ? O_APPEND : O_TRUNC),
+                 0666);
+    if (o->fd < 0) {
+        int err = errno;
+
+        o->failure = chardev_open_failure(s->logfile, err);
+        return -err;
+    }
+    return 0;
 }
 
 static coroutine_fn RUNS_IN_MAIN bool chardev_co_open_log(ChardevStream *s, GError **error)
 {
-    int fd;
+    ChardevLogOpen o = {.stream = s};
+    int ret;
 
     if (!s->logfile) {
         if (s->logappend || s->logtimestamp) {
@@ -148,13 +161,13 @@ static coroutine_fn RUNS_IN_MAIN bool chardev_co_open_log(ChardevStream *s, GErr
         }
         return !s->logappend && !s->logtimestamp;
     }
-    fd = co_run_in_worker(chardev_open_log_in_worker, s);
-    if (fd < 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-fd), "can't open log '%s': %s",
-                    s->logfile, g_strerror(-fd));
+    ret = co_run_in_worker(chardev_open_log_in_worker, &o);
+    if (ret < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-ret), "can't open log '%s': %s",
+                    s->logfile, o.failure);
         return false;
     }
-    sink_start(&s->log, fd, FD_BLOCKING, s->logfile);
+    sink_start(&s->log, o.fd, FD_BLOCKING, s->logfile);
     return true;
 }
 

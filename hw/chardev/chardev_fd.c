@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -44,6 +45,22 @@ int chardev_fd_private(int inherited, int flags, FdMode *mode, bool *owned)
     *mode = FD_NONBLOCK;
     *owned = true;
     return fd;
+}
+
+const char *chardev_open_failure(const char *path, int err)
+{
+    struct stat st;
+
+    enter_worker();
+    if (err != ENXIO || stat(path, &st) < 0) {
+        return g_strerror(err);
+    }
+    if (S_ISSOCK(st.st_mode)) {
+        return "a socket is not opened by its path; nearest is chardev 'socket', or 'stdio' if it "
+               "is "
+               "standard output";
+    }
+    return S_ISFIFO(st.st_mode) ? "a FIFO nobody reads" : g_strerror(err);
 }
 
 ssize_t chardev_fd_read(int fd, FdMode mode, void *buf, size_t size)

@@ -10,6 +10,7 @@ typedef struct ChardevFile {
     char *path;  /* config */
     bool append; /* config */
     int fd;
+    const char *failure; /* why it could not be opened */
 } ChardevFile;
 
 static int chardev_file_open_in_worker(void *opaque)
@@ -22,7 +23,13 @@ static int chardev_file_open_in_worker(void *opaque)
                  O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY |
                      (f->append ? O_APPEND : O_TRUNC),
                  0666);
-    return f->fd < 0 ? -errno : 0;
+    if (f->fd < 0) {
+        int err = errno;
+
+        f->failure = chardev_open_failure(f->path, err);
+        return -err;
+    }
+    return 0;
 }
 
 static bool chardev_file_co_open(ChardevStream *s, GError **error)
@@ -37,7 +44,7 @@ static bool chardev_file_co_open(ChardevStream *s, GError **error)
     ret = co_run_in_worker(chardev_file_open_in_worker, f);
     if (ret < 0) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-ret), "can't open '%s': %s",
-                    f->path, ret == -ENXIO ? "a FIFO nobody reads" : g_strerror(-ret));
+                    f->path, f->failure);
         return false;
     }
     s->filename = g_strdup_printf("file:%s", f->path);

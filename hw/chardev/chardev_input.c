@@ -6,12 +6,19 @@
 #include <unistd.h>
 #include "hw/chardev/chardev_int.h"
 
+#define INPUT_MAY_READ_NS (200 * INT64_C(1000000))
+
+static RUNS_IN_MAIN bool stream_may_read(ChardevStream *s)
+{
+    return !s->backend->may_read || s->backend->may_read(s);
+}
+
 static RUNS_IN_MAIN size_t stream_input_room(ChardevStream *s)
 {
     const ChardevFrontendOps *frontend = s->base.frontend;
 
     if (chardev_input_held() || s->in_fd < 0 || !frontend || !frontend->receive ||
-        (s->backend->may_read && !s->backend->may_read(s))) {
+        !stream_may_read(s)) {
         return 0;
     }
     return frontend->can_receive
@@ -92,6 +99,12 @@ static const AioHandlerOps stream_input_ops = {.readable = stream_input_readable
 static const AioHandlerOps stream_socket_input_ops = {.readable = stream_input_readable,
                                                       .hangup = stream_input_hangup};
 
+static void stream_input_look(void *opaque)
+{
+    enter_main();
+    stream_input_kick(opaque);
+}
+
 /* ---- what may block ---- */
 
 typedef struct StreamRead {
@@ -130,6 +143,12 @@ static void stream_input_coroutine(void *opaque)
 
 /* ---- interface ---- */
 
+void stream_input_init(ChardevStream *s)
+{
+    s->in_fd = -1;
+    aio_timer_init(&s->may_read_timer, s->ctx, stream_input_look, s);
+}
+
 void stream_input_start(ChardevStream *s, int fd, FdMode mode)
 {
     s->in_fd = fd;
@@ -145,6 +164,7 @@ void stream_input_start(ChardevStream *s, int fd, FdMode mode)
 void stream_input_stop(ChardevStream *s)
 {
     aio_handler_remove(s->in_handler);
+    aio_timer_disarm(&s->may_read_timer);
     s->in_handler = NULL;
     s->in_fd = -1;
 }
@@ -153,6 +173,9 @@ void stream_input_kick(ChardevStream *s)
 {
     bool wanted = stream_input_room(s) > 0;
 
+    if (!wanted && s->in_fd >= 0 && !stream_may_read(s)) {
+        aio_timer_arm(&s->may_read_timer, aio_now_ns(s->ctx) + INPUT_MAY_READ_NS);
+    }
     if (s->in_handler) {
         aio_handler_watch(s->in_handler, wanted, false);
     } else if (wanted && !s->in_running) {

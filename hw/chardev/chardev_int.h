@@ -99,7 +99,8 @@ typedef struct ChardevBackend {
     void (*hangup)(ChardevStream *s, int error_number);
     /* Reads input; also descriptors that come with it, into `passed_fds`. NULL: read(2). */
     ssize_t (*read)(ChardevStream *s, uint8_t *data, size_t size);
-    /* Whether input may be read now (a terminal in the background may not). NULL: yes. */
+    /* Whether input may be read now (a terminal in the background may not). Asked before each read,
+     * and every 200 ms while the answer is no. NULL: yes. */
     bool (*may_read)(ChardevStream *s);
 } ChardevBackend;
 
@@ -142,6 +143,7 @@ struct ChardevStream {
     AioHandler *in_handler;
     bool in_running; /* the coroutine that reads in a worker exists */
     AioBh input_bh;
+    AioTimer may_read_timer;
     int passed_fds[STREAM_PASSED_FDS]; /* came with the bytes being received */
     unsigned passed_count;
     unsigned coroutines; /* that use the stream */
@@ -178,6 +180,7 @@ void stream_check_room(ChardevStream *s) RUNS_IN_MAIN;
 bool stream_is_answering(ChardevStream *s) RUNS_IN_MAIN;
 
 /* ---- chardev_input.c ---- */
+void stream_input_init(ChardevStream *s) RUNS_IN_MAIN;
 /* Reads @fd from now on, as the frontend has room. The descriptor stays the caller's. */
 void stream_input_start(ChardevStream *s, int fd, FdMode mode) RUNS_IN_MAIN;
 void stream_input_stop(ChardevStream *s) RUNS_IN_MAIN;
@@ -241,6 +244,8 @@ void chardev_co_await_opening(const char *id) coroutine_fn RUNS_IN_MAIN;
  * description of our own when the kernel gives one, else the same number. *@owned tells whether to
  * close it. @flags is O_RDONLY or O_WRONLY. */
 int chardev_fd_private(int inherited, int flags, FdMode *mode, bool *owned) ANY_THREAD;
+/* Why @path could not be opened for writing, in words; looks at the file system. Not to be freed. */
+const char *chardev_open_failure(const char *path, int err) RUNS_IN_WORKER;
 /* read(2)/write(2) as @mode asks for. Bytes or -errno. */
 ssize_t chardev_fd_read(int fd, FdMode mode, void *buf, size_t size) ANY_THREAD;
 ssize_t chardev_fd_write(int fd, FdMode mode, const void *buf, size_t size) ANY_THREAD;

@@ -96,7 +96,8 @@ static void chardev_stdio_hangup(ChardevStream *s, int error_number)
 
 static bool chardev_stdio_may_read(ChardevStream *s)
 {
-    return !((ChardevStdio *)s)->is_terminal || terminal_may_use(STDIN_FILENO);
+    enter_main();
+    return !((ChardevStdio *)s)->is_terminal || terminal_use();
 }
 
 static const OptSpec chardev_stdio_options[] = {

@@ -22,7 +22,7 @@ void stream_init(ChardevStream *s, const ChardevBackend *backend, AioContext *ct
     s->ring.bytes = g_malloc(STREAM_RING_BYTES);
     s->line_start = true;
     s->start_ns = aio_now_ns(ctx);
-    s->in_fd = -1;
+    stream_input_init(s);
     rank_mutex_init(&s->lock, RANK_QUEUE, "chardev");
     aio_bh_init(&s->flush_bh, ctx, stream_flush_bh, s);
     aio_bh_init(&s->input_bh, ctx, stream_input_bh, s);

@@ -8,9 +8,13 @@
 #include <unistd.h>
 #include "hw/chardev/terminal.h"
 
-/* Signal handlers read these; they change only while terminal_fd is -1. */
+/* Signal handlers read these. The settings change only while terminal_taken is false. */
 static _Atomic int terminal_fd = -1;
+static _Atomic bool terminal_taken;  /* the settings have been read, in the foreground */
+static _Atomic bool terminal_is_raw; /* terminal_restore() is due */
+static _Atomic bool terminal_in_use; /* made raw since skiff came to the foreground */
 static struct termios terminal_saved, terminal_raw;
+static bool terminal_signals; /* main */
 static AioBh *_Atomic terminal_resume_bh;
 
 bool terminal_may_use(int fd)
@@ -40,9 +44,16 @@ void terminal_restore(void)
 {
     int fd = atomic_load(&terminal_fd);
 
-    if (fd >= 0) {
+    if (fd >= 0 && atomic_exchange(&terminal_is_raw, false)) {
         terminal_set(fd, &terminal_saved);
     }
+}
+
+static void terminal_set_raw(int fd)
+{
+    atomic_store(&terminal_in_use, true);
+    atomic_store(&terminal_is_raw, true);
+    terminal_set(fd, &terminal_raw);
 }
 
 static void terminal_on_stop(int signal_number)
@@ -52,6 +63,7 @@ static void terminal_on_stop(int signal_number)
     sigset_t unblock, before;
 
     terminal_restore();
+    atomic_store(&terminal_in_use, false);
     sigaction(SIGTSTP, &stop, &handler);
     raise(SIGTSTP);
     sigemptyset(&unblock);
@@ -67,8 +79,9 @@ static void terminal_on_continue(int signal_number)
     int saved_errno = errno, fd = atomic_load(&terminal_fd);
     AioBh *bh = atomic_load(&terminal_resume_bh);
 
-    if (fd >= 0 && terminal_may_use(fd)) {
-        terminal_set(fd, &terminal_raw);
+    atomic_store(&terminal_in_use, false);
+    if (fd >= 0 && atomic_load(&terminal_taken) && terminal_may_use(fd)) {
+        terminal_set_raw(fd);
     }
     if (bh) {
         aio_bh_schedule(bh); /* atomics and a write(2): fit for a handler */
@@ -94,15 +107,39 @@ static void terminal_make_raw(struct termios *t, bool signals)
     t->c_cc[VTIME] = 0;
 }
 
+bool terminal_use(void)
+{
+    int fd = atomic_load(&terminal_fd);
+
+    if (fd < 0) {
+        return true;
+    }
+    if (!terminal_may_use(fd)) {
+        atomic_store(&terminal_in_use, false);
+        return false;
+    }
+    if (!atomic_load(&terminal_taken)) {
+        /* Not before: in the background the settings are those of the shell's line editor. */
+        if (tcgetattr(fd, &terminal_saved) < 0) {
+            return true;
+        }
+        terminal_raw = terminal_saved;
+        terminal_make_raw(&terminal_raw, terminal_signals);
+        atomic_store(&terminal_taken, true);
+    }
+    if (!atomic_load(&terminal_in_use)) {
+        terminal_set_raw(fd);
+    }
+    return true;
+}
+
 void terminal_open(int fd, bool signals, AioBh *resume_bh)
 {
     static bool registered;
 
-    if (tcgetattr(fd, &terminal_saved) < 0) {
-        return;
-    }
-    terminal_raw = terminal_saved;
-    terminal_make_raw(&terminal_raw, signals);
+    terminal_signals = signals;
+    atomic_store(&terminal_taken, false);
+    atomic_store(&terminal_in_use, false);
     atomic_store(&terminal_resume_bh, resume_bh);
     atomic_store(&terminal_fd, fd);
     if (!registered) {
@@ -111,9 +148,7 @@ void terminal_open(int fd, bool signals, AioBh *resume_bh)
     }
     terminal_handle(SIGTSTP, terminal_on_stop);
     terminal_handle(SIGCONT, terminal_on_continue);
-    if (terminal_may_use(fd)) {
-        terminal_set(fd, &terminal_raw);
-    }
+    terminal_use();
 }
 
 void terminal_close(void)

@@ -183,6 +183,7 @@ test_output_that_cannot_be_written_is_16() {
             </dev/null >/dev/full 2>"$err" || status=$?
         expect_own_status 16 "writing failed before all of the command's output was read"
         grep -q '^skiff: .*No space left on device' "$err" || fail "nothing says why"
+        ! grep -q "console's last lines" "$err" || fail "the console has nothing to do with that"
     done
 }
 

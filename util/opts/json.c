@@ -9,6 +9,7 @@ typedef struct JsonScan {
     bool extension; /* NaN, 1. or the like, which json-c takes even when strict */
     bool oversize;  /* an integer that fits neither int64_t nor uint64_t: json-c would clamp it */
     bool nul;       /* \u0000 in a string: json-c cuts keys there */
+    const char *surrogate; /* the first \uXXXX that is half of a pair: json-c takes U+FFFD */
 } JsonScan;
 
 static size_t json_skip_digits(const char *text, size_t length, size_t i)
@@ -73,6 +74,46 @@ static size_t json_scan_number(const char *text, size_t length, size_t i, JsonSc
     return end - 1;
 }
 
+/* The code unit of a \uXXXX at text[i]; -1: there is none. */
+static int json_escaped_unit(const char *text, size_t length, size_t i)
+{
+    int unit = 0;
+
+    if (length - i < 6 || text[i] != '\\' || text[i + 1] != 'u') {
+        return -1;
+    }
+    for (size_t k = i + 2; k < i + 6; k++) {
+        int digit = g_ascii_xdigit_value(text[k]);
+
+        if (digit < 0) {
+            return -1;
+        }
+        unit = unit << 4 | digit;
+    }
+    return unit;
+}
+
+/* Looks at the escape that begins at text[i]; returns the index of its last byte. */
+static size_t json_scan_escape(const char *text, size_t length, size_t i, JsonScan *scan)
+{
+    int unit = json_escaped_unit(text, length, i), low;
+
+    if (unit < 0) {
+        return i + 1;
+    }
+    scan->nul = scan->nul || unit == 0;
+    if (unit >= 0xd800 && unit < 0xdc00) {
+        low = json_escaped_unit(text, length, i + 6);
+        if (low >= 0xdc00 && low < 0xe000) {
+            return i + 11;
+        }
+    }
+    if (unit >= 0xd800 && unit < 0xe000 && !scan->surrogate) {
+        scan->surrogate = text + i;
+    }
+    return i + 5;
+}
+
 static JsonScan json_scan_text(const char *text, size_t length)
 {
     JsonScan scan = {0};
@@ -81,8 +122,7 @@ static JsonScan json_scan_text(const char *text, size_t length)
     for (size_t i = 0; i < length; i++) {
         if (in_string) {
             if (text[i] == '\\') {
-                scan.nul = scan.nul || (length - i > 5 && !memcmp(text + i, "\\u0000", 6));
-                i++;
+                i = json_scan_escape(text, length, i, &scan);
             } else if (text[i] == '"') {
                 in_string = false;
             }
@@ -140,6 +180,15 @@ static bool json_check_text(struct json_object *value, const char *text, size_t 
     }
     if (scan.nul) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "JSON: a string with a NUL in it");
+        return false;
+    }
+    if (!g_utf8_validate(text, (gssize)length, NULL)) { /* json-c lets some pass */
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "JSON: invalid UTF-8 sequence in string");
+        return false;
+    }
+    if (scan.surrogate) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "JSON: %.6s is not a valid Unicode character", scan.surrogate);
         return false;
     }
     if (scan.oversize) {

@@ -113,9 +113,11 @@ bool dump_target_open(DumpTarget *t, const char *path, GError **error)
     if (fd < 0) {
         int errnum = errno;
         g_autofree char *shown = g_utf8_make_valid(path, -1);
+        struct stat found;
+        bool fifo = errnum == ENXIO && stat(path, &found) == 0 && S_ISFIFO(found.st_mode);
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errnum),
                     "Could not open '%s': %s%s", shown, g_strerror(errnum),
-                    errnum == ENXIO ? " (a FIFO needs a reader)" : "");
+                    fifo ? " (a FIFO needs a reader)" : "");
         return false;
     }
     if (!dump_target_adopt(t, fd, error)) {

@@ -161,6 +161,11 @@ static RUNS_IN_MAIN const char *exec_vm_missed(void)
                                             : "the command ended";
 }
 
+bool exec_vm_console_explains(void)
+{
+    return exec_vm.exec != NULL && !exec_command_ended(exec_vm.exec);
+}
+
 char *exec_vm_explain(void)
 {
     if (exec_vm.exec == NULL || exec_vm.succeeded) {

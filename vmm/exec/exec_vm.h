@@ -17,5 +17,8 @@ void exec_vm_add_implied_devices(GPtrArray *rows) RUNS_IN_MAIN;
 /* Why the exit status is not the command's, without a newline. NULL: it is, or there is no -exec.
  * Owned by the caller. */
 char *exec_vm_explain(void) RUNS_IN_MAIN;
+/* Whether the guest's console may say more about that: not once the command has ended, when it was
+ * the host that could not write or read its output. */
+bool exec_vm_console_explains(void) RUNS_IN_MAIN;
 
 #endif

@@ -55,6 +55,12 @@ static void what_can_not_be_opened_is_named(void **state)
     assert_chardev_add_fails(x, "can't open '/nonexistent/x': No such file",
                              "file,id=a,path=/nonexistent/x");
     assert_chardev_add_fails(x, "a FIFO nobody reads", "file,id=a,path=%s", fifo);
+    assert_chardev_add_fails(x, "a FIFO nobody reads", "null,id=a,logfile=%s", fifo);
+    /* As /dev/stdout is, when that leads to a socket. */
+    assert_chardev_add_fails(x, "a socket is not opened by its path",
+                             "file,id=a,path=/proc/self/fd/%d", x->pair[0]);
+    assert_chardev_add_fails(x, "a socket is not opened by its path",
+                             "null,id=a,logfile=/proc/self/fd/%d", x->pair[0]);
     assert_chardev_add_fails(x, "can't open log '/nonexistent/x'",
                              "null,id=a,logfile=/nonexistent/x");
     assert_chardev_add_fails(x, "logappend wants logfile", "null,id=a,logappend=on");

@@ -76,9 +76,15 @@ static int watch_wait(Watch *w, int options)
 typedef void GuestFn(void *arg);
 typedef void WatchFn(Watch *w, void *arg);
 
-/* Runs @guest with a terminal as its standard input and output, in the foreground, and @watch
- * beside it. */
-static void run_leader(GuestFn *guest, WatchFn *watch, void *arg)
+typedef struct OnTerminal {
+    GuestFn *guest;
+    WatchFn *watch;
+    void *arg;
+    bool background; /* as after `skiff &` */
+} OnTerminal;
+
+/* Runs the guest with a terminal as its standard input and output, and the watch beside it. */
+static void run_leader(const OnTerminal *t)
 {
     Watch w;
 
@@ -91,7 +97,7 @@ static void run_leader(GuestFn *guest, WatchFn *watch, void *arg)
     CHECK(w.guest >= 0);
     if (w.guest == 0) {
         CHECK(setpgid(0, 0) == 0);
-        CHECK(tcsetpgrp(w.slave, getpid()) == 0);
+        CHECK(t->background || tcsetpgrp(w.slave, getpid()) == 0);
         signal(SIGTTOU, SIG_DFL);
         if (!SANITIZED) { /* cmocka has its own handlers there */
             signal(SIGSEGV, SIG_DFL);
@@ -103,25 +109,17 @@ static void run_leader(GuestFn *guest, WatchFn *watch, void *arg)
         CHECK(dup2(w.slave, STDOUT_FILENO) == STDOUT_FILENO);
         close(w.slave);
         close(w.master);
-        guest(arg);
+        t->guest(t->arg);
         exit(0);
     }
     alarm(CHILD_TIMEOUT_S);
-    watch(&w, arg);
+    t->watch(&w, t->arg);
     _exit(0);
 }
 
-typedef struct OnTerminal {
-    GuestFn *guest;
-    WatchFn *watch;
-    void *arg;
-} OnTerminal;
-
 static void on_terminal_child(void *arg)
 {
-    OnTerminal *t = arg;
-
-    run_leader(t->guest, t->watch, t->arg);
+    run_leader(arg);
 }
 
 static void on_terminal(GuestFn *guest, WatchFn *watch, void *arg)
@@ -314,6 +312,94 @@ static void in_the_background_the_terminal_is_left_alone(void **state)
     on_terminal(guest_in_background, watch_background, NULL);
 }
 
+/* The shell changes the settings as it likes meanwhile. */
+static void watch_set_echo(Watch *w, bool on)
+{
+    struct termios now;
+
+    CHECK(tcgetattr(w->slave, &now) == 0);
+    now.c_lflag = on ? now.c_lflag | ECHO : now.c_lflag & ~(tcflag_t)ECHO;
+    CHECK(tcsetattr(w->slave, TCSANOW, &now) == 0);
+}
+
+/* `skiff &`, `fg`: bash sends no SIGCONT to a job that runs. */
+static void watch_brought_to_the_foreground(Watch *w, void *arg)
+{
+    watch_read_until(w, "here");
+    watch_set_echo(w, false); /* a line editor's, when skiff starts */
+    CHECK(kill(w->guest, SIGUSR1) == 0);
+    watch_read_until(w, "ready");
+    CHECK(!watch_is_raw(w));
+    watch_set_echo(w, true);
+    CHECK(tcsetpgrp(w->slave, w->guest) == 0);
+    watch_say(w, "q");
+    watch_read_until(w, "back");
+    CHECK(watch_is_raw(w));
+    watch_say(w, "end");
+    CHECK(watch_wait(w, 0) == 0);
+    CHECK(watch_is_restored(w));
+}
+
+static void guest_waits_for_the_foreground(void *arg)
+{
+    Guest g;
+    sigset_t usr1, all;
+    int signal_number;
+
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &usr1, &all);
+    CHECK(write(STDOUT_FILENO, "here", 4) == 4);
+    CHECK(sigwait(&usr1, &signal_number) == 0);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    g = guest_begin("stdio,id=a,signal=off");
+    guest_put(&g, "ready");
+    guest_await(&g, "q");
+    guest_put(&g, "back");
+    guest_await(&g, "end");
+}
+
+static void brought_to_the_foreground_it_takes_the_terminal(void **state)
+{
+    OnTerminal t = {.guest = guest_waits_for_the_foreground,
+                    .watch = watch_brought_to_the_foreground,
+                    .background = true};
+
+    run_in_child(on_terminal_child, &t);
+}
+
+static void watch_end_in_the_background(Watch *w, void *arg)
+{
+    watch_read_until(w, "ready");
+    watch_set_echo(w, false);
+    CHECK(kill(w->guest, SIGUSR1) == 0);
+    CHECK(watch_wait(w, 0) == 0);
+    CHECK(!watch_is_restored(w)); /* neither: it is as the shell has set it */
+    watch_set_echo(w, true);
+    CHECK(watch_is_restored(w));
+}
+
+static void guest_ends_in_the_background(void *arg)
+{
+    struct sigaction action = {.sa_handler = on_usr1, .sa_flags = SA_RESTART};
+    Guest g = guest_begin("stdio,id=a,signal=off");
+
+    aio_bh_init(&usr1_bh, g.ctx, see_usr1, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+    guest_put(&g, "ready");
+    STEP_UNTIL(g.ctx, usr1_seen);
+    CHECK(chardev_flush_all_blocking(10000));
+}
+
+static void a_terminal_it_never_had_is_left_as_it_is(void **state)
+{
+    OnTerminal t = {.guest = guest_ends_in_the_background,
+                    .watch = watch_end_in_the_background,
+                    .background = true};
+
+    run_in_child(on_terminal_child, &t);
+}
+
 /* ---- the escape ---- */
 
 static void count_call(void *opaque)
@@ -373,6 +459,8 @@ int main(void)
         cmocka_unit_test(ctrl_c_ends_skiff_unless_told_otherwise),
         cmocka_unit_test(being_stopped_gives_the_terminal_back_meanwhile),
         cmocka_unit_test(in_the_background_the_terminal_is_left_alone),
+        cmocka_unit_test(brought_to_the_foreground_it_takes_the_terminal),
+        cmocka_unit_test(a_terminal_it_never_had_is_left_as_it_is),
         cmocka_unit_test(ctrl_a_x_works_when_the_guest_takes_nothing),
     };
 

@@ -273,6 +273,14 @@ static void json_values_that_do_not_fit_are_refused(void **state)
     assert_refused("{\"a\\u0000b\": 1}", OPT_ERROR_VALUE);
     assert_refused("{\"a\": \"x\\u0000y\"}", OPT_ERROR_VALUE);
     assert_refused("{\"s\": {\"a\": [\"x\\u0000y\"]}}", OPT_ERROR_VALUE);
+    assert_refused("{\"a\": \"\xed\xa0\x80\"}", OPT_ERROR_VALUE);
+    assert_refused("{\"a\": \"\xf4\x90\x80\x80\"}", OPT_ERROR_VALUE);
+    /* json-c would make another character of half a surrogate pair. */
+    assert_refused("{\"a\": \"\\uD800\"}", OPT_ERROR_VALUE);
+    assert_refused("{\"a\": \"\\uDFFFx\"}", OPT_ERROR_VALUE);
+    assert_refused("{\"a\": \"\\uD83D\\uD83D\"}", OPT_ERROR_VALUE);
+    assert_refused("{\"a\": \"\\uD83D\\uDE00\\uDE00\"}", OPT_ERROR_VALUE);
+    assert_refused("{\"a\\uD83D\": 1}", OPT_ERROR_VALUE);
 }
 
 static void a_json_key_given_twice_is_refused(void **state)

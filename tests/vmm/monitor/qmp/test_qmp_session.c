@@ -50,6 +50,17 @@ static void strings_may_be_in_apostrophes(void **state)
     session_expect_reply(rig, STATUS(1), STATUS_REPLY(1));
 }
 
+/* As in QEMU: to give it back would need a string that is no Unicode. */
+static void an_id_that_is_half_a_surrogate_pair_is_refused(void **state)
+{
+    SessionRig *rig = *state;
+    session_begin_client(rig);
+    session_expect_error(rig, "{\"execute\": \"query-kvm\", \"id\": \"\\uD800\"}\n", "GenericError",
+                         "JSON parse error, \\\\uD800 is not a valid Unicode character");
+    session_expect_error(rig, "{\"execute\": \"query-kvm\", \"id\": \"\xed\xa0\x80\"}\n",
+                         "GenericError", "JSON parse error, invalid UTF-8 sequence in string");
+}
+
 static void what_is_no_request_is_refused_by_name(void **state)
 {
     SessionRig *rig = *state;
@@ -348,6 +359,7 @@ int main(void)
         SESSION_TEST(a_client_is_greeted_and_must_negotiate_first),
         SESSION_TEST(an_id_may_be_anything_and_comes_back_as_it_was),
         SESSION_TEST(strings_may_be_in_apostrophes),
+        SESSION_TEST(an_id_that_is_half_a_surrogate_pair_is_refused),
         SESSION_TEST(what_is_no_request_is_refused_by_name),
         SESSION_TEST(garbage_is_answered_and_what_follows_works),
         SESSION_TEST(requests_come_in_pieces_or_many_at_once),
