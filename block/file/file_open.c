@@ -97,8 +97,11 @@ static bool file_set_flags(BlockNode *n, GError **error)
 {
     FileState *s = n->state;
     int flags = fcntl(s->fd, F_GETFL);
-    flags = (flags & ~O_NONBLOCK) | (n->flags.cache_direct ? O_DIRECT : 0);
-    if (fcntl(s->fd, F_SETFL, flags) == 0) {
+    if (flags >= 0) {
+        flags = (flags & ~O_NONBLOCK) | (n->flags.cache_direct ? O_DIRECT : 0);
+        flags = fcntl(s->fd, F_SETFL, flags);
+    }
+    if (flags == 0) {
         return true;
     }
     if (n->flags.cache_direct && errno == EINVAL) {
