@@ -20,7 +20,8 @@ static const char reference_begin[] =
     "has enabled the capability `oob`.\n"
     "\n"
     "JSON is taken strictly (RFC 8259), but strings may also be in apostrophes: no key twice, at "
-    "most 64 levels and 1 MiB for each request. After what is no JSON the parser finds its place again at the "
+    "most 64 levels and 1 MiB for each request. After what is no JSON the parser finds its place "
+    "again at the "
     "next "
     "line; a byte 0xFF makes it forget what it has begun. Errors have QEMU's classes.\n";
 

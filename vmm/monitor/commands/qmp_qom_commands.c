@@ -138,7 +138,7 @@ static struct json_object *qom_device_values(const QomNode *node)
     return values;
 }
 
-static struct json_object *qom_cpu_values(const Vm *vm, unsigned index)
+static RUNS_IN_MAIN struct json_object *qom_cpu_values(const Vm *vm, unsigned index)
 {
     struct json_object *values = qmp_cpu_instance(vm, index);
     qmp_put_bool(values, "realized", true);
