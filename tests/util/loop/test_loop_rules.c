@@ -294,7 +294,7 @@ static void make_cycle(void *arg)
     static Cycle c;
     AioContext *ctx = aio_context_new("dying", NULL);
     co_mutex_init(&c.a, RANK_OPERATION, "mutex a");
-    co_mutex_init(&c.b, RANK_NODE, "mutex b");
+    co_mutex_init(&c.b, RANK_DRAINED, "mutex b");
     co_start(ctx, cycle_ab, &c);
     co_start(ctx, cycle_ba, &c);
     for (int i = 0; i < 10; i++) {
