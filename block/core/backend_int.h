@@ -21,6 +21,7 @@
 
 #include "block/core/account.h"
 #include "block/node.h"
+#include "util/loop/waitgraph.h"
 
 /* On the stack of the coroutine that asks. */
 typedef struct BlkRequest {
@@ -30,6 +31,7 @@ typedef struct BlkRequest {
     int64_t start_ns; /* when it was admitted */
     Coroutine *owner;
     CoToken token; /* while queued */
+    WaitRecord *wait;
     struct BlkRequest *next, **link;
 } BlkRequest;
 
@@ -50,6 +52,7 @@ struct BlockBackend {
     /* runtime: home */
     _Atomic unsigned in_flight;
     unsigned quiesced;    /* drained sections that have arrived */
+    const void *drainer;  /* the coroutine that began the first of them; for the wait-for graph */
     BlkRequest *requests; /* in flight */
     BlkRequest *queued, **queued_tail;
     BlkMacro *macros;

@@ -142,10 +142,14 @@ static void drain_look(void *opaque)
     drain_answer(e);
 }
 
-static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk)
+static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk, const void *drainer)
 {
     trace_block_drain_begin(blk->name, blk->quiesced, blk_in_flight(blk));
-    if (blk->quiesced++ == 0 && blk->notify.quiesce != NULL) {
+    if (blk->quiesced++ > 0) {
+        return;
+    }
+    blk->drainer = drainer;
+    if (blk->notify.quiesce != NULL) {
         blk->notify.quiesce(blk->notify.opaque);
     }
 }
@@ -155,7 +159,7 @@ static void drain_begin_at_home(void *opaque)
     BlkDrainEntry *e = opaque;
     enter_iothread(e->node->home);
     if (e->blk != NULL) {
-        drain_quiesce_backend(e->blk);
+        drain_quiesce_backend(e->blk, e->group->waiter.co);
     }
     for (BlockNode *n = e->node; n != NULL; n = drain_next_node(e, n)) {
         n->quiesced++;
@@ -268,6 +272,7 @@ static RUNS_IN_IOTHREAD void drain_resume_queued(BlockBackend *blk)
     while (r != NULL) {
         BlkRequest *next = r->next;
         blk_count_in(blk);
+        wait_set_holder(r->wait, NULL);
         co_wake(r->token);
         r = next;
     }

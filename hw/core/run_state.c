@@ -10,15 +10,14 @@
 #define POSTED(request) (1u << (request))
 #define POSTED_REASON POSTED(RUN_REQUEST_COUNT)
 
-void assert_run_state(const RunState *rs)
-{
-    if (rs->stopped.count != 0 && rs->phase != RUN_STOPPED) {
-        bug_abort("invariant 3: a VmStopped token is out while the VM is not stopped");
-    }
-    if (rs->reason >= STOP_REASON_COUNT) {
-        bug_abort("the run state has no reason");
-    }
-}
+/* The function that makes each move. */
+static const char *const run_moves[RUN_PHASE_COUNT][RUN_PHASE_COUNT] = {
+    [RUN_STOPPED] = {[RUN_RUNNING] = "co_vm_start"},
+    [RUN_RUNNING] = {[RUN_PARKING] = "run_state_co_stop_run"},
+    [RUN_PARKING] = {[RUN_BACKENDS_STOPPING] = "run_state_co_stop_run"},
+    [RUN_BACKENDS_STOPPING] = {[RUN_DRAINING] = "run_state_co_stop_run"},
+    [RUN_DRAINING] = {[RUN_STOPPED] = "run_state_co_stop_run"},
+};
 
 static void run_state_tell(RunState *rs)
 {
@@ -27,7 +26,7 @@ static void run_state_tell(RunState *rs)
     }
 }
 
-static void run_state_move(RunState *rs, RunPhase from, RunPhase to)
+static void run_state_move_by(RunState *rs, RunPhase from, RunPhase to, const char *by)
 {
     if (!held_has(&rs->operation)) {
         bug_abort("invariant 1: the run state is moved without the VM operation lock");
@@ -35,11 +34,21 @@ static void run_state_move(RunState *rs, RunPhase from, RunPhase to)
     if (rs->phase != from) {
         bug_abort("the run state moves to %d from %d, expected %d", to, rs->phase, from);
     }
+    const char *maker = run_moves[from][to];
+    if (maker == NULL || strcmp(maker, by) != 0) {
+        bug_abort("invariant 2: %s() moves the run state from %d to %d", by, from, to);
+    }
+    if (to == RUN_RUNNING && rs->leaving) {
+        bug_abort("invariant 9: the VM is started while skiff ends");
+    }
     rs->phase = to;
-    assert_run_state(rs);
+    if (to != RUN_STOPPED) { /* then co_vm_stop() first joins the stops that are queued */
+        assert_run_state(rs);
+    }
     SP("run_state.moved", rs);
     run_state_tell(rs);
 }
+#define run_state_move(rs, from, to) run_state_move_by(rs, from, to, __func__)
 
 NO_THREAD_SAFETY_ANALYSIS void vm_operation_begin(RunState *rs)
 {
@@ -113,6 +122,7 @@ void co_vm_start(RunState *rs)
     }
     rs->starting = true;
     held_push(RANK_RUN_STATE, rs, "run-state transition", false);
+    assert_run_state(rs);
     rs->ops->co_start_backends(rs->opaque);
     if (rs->leaving) { /* since then (invariant 9): the backends are stopped again */
         rs->ops->co_stop_backends(rs->opaque);
@@ -124,6 +134,8 @@ void co_vm_start(RunState *rs)
         rs->ops->unpark(rs->opaque);
     }
     held_pop(RANK_RUN_STATE, rs);
+    run_state_join_stop(rs);
+    assert_run_state(rs);
 }
 
 static RUNS_IN_MAIN void run_state_look(RunState *rs);
@@ -292,6 +304,7 @@ static void run_state_serve(void *opaque)
             rs->busy = true;
             run_state_co_serve_one(rs, run_state_dequeue(rs));
             rs->busy = false;
+            assert_run_state(rs);
         }
         vm_operation_end(rs);
     }
@@ -327,6 +340,7 @@ static void run_state_look(RunState *rs)
         rs->serving = true;
         co_start(rs->ctx, run_state_serve, rs);
     }
+    assert_run_state(rs);
 }
 
 static void run_state_take_requests(void *opaque)

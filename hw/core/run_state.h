@@ -33,13 +33,7 @@
  *   8. In the queue no start stands before a stop.
  *   9. After run_state_leave() nothing starts the VM. A start under way stops its backends again.
  *
- *   move                             made by
- *   RUNNING -> PARKING               run_state_co_stop_run()
- *   PARKING -> BACKENDS_STOPPING     "
- *   BACKENDS_STOPPING -> DRAINING    "
- *   DRAINING -> STOPPED              "
- *   STOPPED -> RUNNING               co_vm_start(), co_vm_go_on()
- *   STOPPED, another reason          run_state_join_stop(), co_vm_reset()
+ * run_moves[] (run_state.c) names the function that makes each move; a move by any other aborts.
  */
 #ifndef SKIFF_HW_CORE_RUN_STATE_H
 #define SKIFF_HW_CORE_RUN_STATE_H
@@ -54,6 +48,7 @@ typedef enum RunPhase {
     RUN_PARKING,
     RUN_BACKENDS_STOPPING,
     RUN_DRAINING,
+    RUN_PHASE_COUNT,
 } RunPhase;
 
 /* Why the VM is stopped: QEMU's RunState names. */
@@ -168,6 +163,8 @@ const char *run_state_qemu_name(const RunState *rs) RUNS_IN_MAIN;
 /* "running", "paused", "io-error", ...; "stopping" is not a QEMU word: during a stop it is told as
  * running=false and this phase's name. */
 const char *run_state_name(const RunState *rs) RUNS_IN_MAIN;
-void assert_run_state(const RunState *rs) ANY_THREAD;
+/* Aborts when an invariant is broken. Called after each move and each change of the queue, and
+ * when a request has been served. */
+void assert_run_state(const RunState *rs) RUNS_IN_MAIN;
 
 #endif

@@ -53,16 +53,16 @@ const StateDesc virtio_state_desc = {.name = "virtio",
 
 /* ---- the status machine ---- */
 
-/* Who makes which move. A driver's write that would make any other is refused. */
+/* The function that makes each move. A driver's write that would make any other is refused. */
 static const char *const moves[VIRTIO_PHASES][VIRTIO_PHASES] = {
     [VIRTIO_RESET] = {[VIRTIO_ACKNOWLEDGED] = "status_add", [VIRTIO_FAILED] = "status_add"},
     [VIRTIO_ACKNOWLEDGED] = {[VIRTIO_DRIVER] = "status_add",
                              [VIRTIO_FAILED] = "status_add",
                              [VIRTIO_RESET] = "virtio_finish_reset"},
-    [VIRTIO_DRIVER] = {[VIRTIO_NEGOTIATED] = "features_accept",
+    [VIRTIO_DRIVER] = {[VIRTIO_NEGOTIATED] = "status_add",
                        [VIRTIO_FAILED] = "status_add",
                        [VIRTIO_RESET] = "virtio_finish_reset"},
-    [VIRTIO_NEGOTIATED] = {[VIRTIO_LIVE] = "driver_ok",
+    [VIRTIO_NEGOTIATED] = {[VIRTIO_LIVE] = "status_add",
                            [VIRTIO_FAILED] = "status_add",
                            [VIRTIO_RESET] = "virtio_finish_reset"},
     [VIRTIO_LIVE] = {[VIRTIO_NEEDS_RESET] = "virtio_set_needs_reset",
@@ -72,11 +72,15 @@ static const char *const moves[VIRTIO_PHASES][VIRTIO_PHASES] = {
     [VIRTIO_NEEDS_RESET] = {[VIRTIO_FAILED] = "status_add",
                             [VIRTIO_RESETTING] = "reset_request",
                             [VIRTIO_RESET] = "virtio_finish_reset"},
-    [VIRTIO_FAILED] = {[VIRTIO_NEEDS_RESET] = "virtio_set_needs_reset",
-                       [VIRTIO_RESETTING] = "reset_request",
-                       [VIRTIO_RESET] = "virtio_finish_reset"},
+    [VIRTIO_FAILED] =
+        {[VIRTIO_RESETTING] = "reset_request", [VIRTIO_RESET] = "virtio_finish_reset"},
     [VIRTIO_RESETTING] = {[VIRTIO_RESET] = "virtio_finish_reset"},
 };
+
+static bool move_is_by(VirtioPhase from, VirtioPhase to, const char *by)
+{
+    return moves[from][to] && strcmp(moves[from][to], by) == 0;
+}
 
 static VirtioPhase phase_of(uint8_t status)
 {
@@ -121,14 +125,15 @@ void assert_virtio_state(const VirtioDevice *vdev)
     }
 }
 
-static BQL_HELD void status_move(VirtioDevice *vdev, uint8_t status)
+static BQL_HELD void status_move_by(VirtioDevice *vdev, uint8_t status, const char *by)
 {
     VirtioState *s = vdev->state;
     VirtioPhase from = virtio_phase(vdev), to = phase_of(status);
-    assert(from == to || moves[from][to]);
+    assert(from == to || move_is_by(from, to, by));
     trace_virtio_status(device_label(vdev->dev), s->status, status);
     s->status = status;
 }
+#define status_move(vdev, status) status_move_by(vdev, status, __func__)
 
 static BQL_HELD bool features_accept(VirtioDevice *vdev)
 {
@@ -198,6 +203,7 @@ static BQL_HELD void reset_request(VirtioDevice *vdev)
     if (vdev->owner == VIRTIO_OWNER_HOME) {
         virtio_recall(vdev);
     }
+    assert(move_is_by(virtio_phase(vdev), VIRTIO_RESETTING, __func__));
     vdev->resetting = true;
 }
 

@@ -51,17 +51,22 @@ const JobHost *job_host(void **opaque)
 
 #define S(status) (1u << JOB_STATUS_##status)
 
-static const unsigned job_moves[JOB_STATUS_COUNT] = {
-    [JOB_STATUS_UNDEFINED] = S(CREATED),
-    [JOB_STATUS_CREATED] = S(RUNNING) | S(ABORTING) | S(NULL),
-    [JOB_STATUS_RUNNING] = S(PAUSED) | S(READY) | S(WAITING) | S(ABORTING),
-    [JOB_STATUS_PAUSED] = S(RUNNING),
-    [JOB_STATUS_READY] = S(STANDBY) | S(WAITING) | S(ABORTING),
-    [JOB_STATUS_STANDBY] = S(READY),
-    [JOB_STATUS_WAITING] = S(PENDING) | S(ABORTING),
-    [JOB_STATUS_PENDING] = S(ABORTING) | S(CONCLUDED),
-    [JOB_STATUS_ABORTING] = S(CONCLUDED),
-    [JOB_STATUS_CONCLUDED] = S(NULL),
+/* The function that makes each move. */
+#define BY(status, maker) [JOB_STATUS_##status] = #maker
+static const char *const job_moves[JOB_STATUS_COUNT][JOB_STATUS_COUNT] = {
+    [JOB_STATUS_UNDEFINED] = {BY(CREATED, job_new)},
+    [JOB_STATUS_CREATED] = {BY(RUNNING, job_start), BY(ABORTING, job_judge_data_step),
+                            BY(NULL, job_leave)},
+    [JOB_STATUS_RUNNING] = {BY(PAUSED, job_stay_paused), BY(READY, job_become_ready),
+                            BY(WAITING, job_judge_data_step), BY(ABORTING, job_judge_data_step)},
+    [JOB_STATUS_PAUSED] = {BY(RUNNING, job_go_on)},
+    [JOB_STATUS_READY] = {BY(STANDBY, job_stay_paused), BY(WAITING, job_judge_data_step),
+                          BY(ABORTING, job_judge_data_step)},
+    [JOB_STATUS_STANDBY] = {BY(READY, job_go_on)},
+    [JOB_STATUS_WAITING] = {BY(PENDING, job_judge_data_step)},
+    [JOB_STATUS_PENDING] = {BY(ABORTING, job_co_decide), BY(CONCLUDED, job_conclude)},
+    [JOB_STATUS_ABORTING] = {BY(CONCLUDED, job_conclude)},
+    [JOB_STATUS_CONCLUDED] = {BY(NULL, job_leave)},
 };
 
 void assert_job_state(const Job *job)
@@ -92,12 +97,13 @@ static RUNS_IN_MAIN void job_tell(const Job *job, JobEvent event)
     }
 }
 
-static RUNS_IN_MAIN void job_move(Job *job, JobStatus to)
+static RUNS_IN_MAIN void job_move_by(Job *job, JobStatus to, const char *by)
 {
     JobStatus from = job->status;
-    if ((job_moves[from] & 1u << to) == 0) {
-        bug_abort("invariant 1: job '%s' moves from %s to %s", job->id, job_status_names[from],
-                  job_status_names[to]);
+    const char *maker = job_moves[from][to];
+    if (maker == NULL || strcmp(maker, by) != 0) {
+        bug_abort("invariant 1: job '%s' is moved from %s to %s by %s()", job->id,
+                  job_status_names[from], job_status_names[to], by);
     }
     job->status = to;
     assert_job_state(job);
@@ -105,6 +111,7 @@ static RUNS_IN_MAIN void job_move(Job *job, JobStatus to)
     SP("job.moved", job);
     job_tell(job, JOB_EVENT_STATUS);
 }
+#define job_move(job, to) job_move_by(job, to, __func__)
 
 /* ---- waiting in main ---- */
 

@@ -31,18 +31,7 @@
  *      v   v
  *      NULL (freed)
  *
- *   move                                      made by
- *   UNDEFINED -> CREATED                      job_new()
- *   CREATED -> RUNNING                        job_start()
- *   CREATED -> NULL                           job_abandon()
- *   CREATED, RUNNING, READY -> ABORTING       job_judge_data_step(): it failed, or was cancelled
- *   RUNNING -> PAUSED, READY -> STANDBY       job_stay_paused(): the coroutine stands
- *   PAUSED -> RUNNING, STANDBY -> READY       job_go_on()
- *   RUNNING -> READY                          job_co_ready()
- *   RUNNING, READY -> WAITING -> PENDING      job_judge_data_step()
- *   WAITING, PENDING -> ABORTING              job_co_decide()
- *   PENDING, ABORTING -> CONCLUDED            job_conclude()
- *   CONCLUDED -> NULL                         job_dismiss(), job_conclude()
+ * job_moves[] (job.c) names the function that makes each move; a move by any other aborts.
  *
  *   verb        legal in
  *   cancel      CREATED RUNNING PAUSED READY STANDBY WAITING PENDING
@@ -54,7 +43,7 @@
  *   dismiss     CONCLUDED
  *
  * Invariants
- *   1. The state is moved in main only, along the table above; anything else aborts.
+ *   1. The state is moved in main only, along job_moves[]; anything else aborts.
  *   2. PAUSED or STANDBY: the data step stands at a pause point, where it holds nothing.
  *   3. The data step runs in RUNNING, PAUSED, READY and STANDBY only, and once.
  *   4. Exactly one of commit and abort is called, once, under the host's operation lock; prepare

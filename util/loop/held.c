@@ -24,8 +24,7 @@ void held_switch(HeldSet *set)
 
 static const char *held_rank_name(HeldRank rank)
 {
-    static const char *const names[] = {"?",     "operation", "run state", "drained", "BQL",
-                                        "queue", "context",   "node",      "log"};
+    static const char *const names[] = {"?", "operation", "run state", "drained", "BQL", "queue"};
     return names[rank];
 }
 
@@ -119,7 +118,7 @@ void held_assert_thread_none(const char *about_to)
 
 static bool held_is_thread_lock(HeldRank rank)
 {
-    return rank == RANK_BQL || rank == RANK_QUEUE || rank == RANK_CONTEXT || rank == RANK_LOG;
+    return rank == RANK_BQL || rank == RANK_QUEUE;
 }
 
 void held_assert_may_yield(const char *about_to)

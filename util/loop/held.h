@@ -21,9 +21,6 @@ typedef enum HeldRank {
     RANK_DRAINED,       /* a drained section */
     RANK_BQL,           /* the big lock; device registers, maps, routes */
     RANK_QUEUE,         /* a virtqueue's or channel's own lock; irq gates */
-    RANK_CONTEXT,       /* an AioContext's internals */
-    RANK_NODE,          /* a block node's CoMutex */
-    RANK_LOG,           /* log and trace sinks */
 } HeldRank;
 
 /* @thing identifies, @name describes (static or outliving the hold). Several of one rank may be
@@ -33,8 +30,8 @@ void held_pop(HeldRank rank, const void *thing) ANY_THREAD;
 bool held_has(const void *thing) ANY_THREAD;
 /* The calling thread is about to block outside its loop's epoll: aborts when it holds anything. */
 void held_assert_none(const char *about_to) ANY_THREAD;
-/* The calling coroutine is about to yield: what is a thread's lock (BQL, queue, context, log) must
- * not be held. */
+/* The calling coroutine is about to yield: what is a thread's lock (BQL, queue) must not be
+ * held. */
 void held_assert_may_yield(const char *about_to) ANY_THREAD;
 /* Prints what the caller holds, one line each, to stderr. */
 void held_dump(void) ANY_THREAD;

@@ -2,10 +2,16 @@
 /*
  * Who waits for whom.
  *
- * Every wait of the product (a CoMutex, a Completion, a drain, parking) is entered here for as long
- * as it lasts. A wait that closes a cycle aborts at once and names the cycle. The watchdog reports
- * waits older than its limit. An entity is a thread or a coroutine, named by a pointer; 0 costs
- * nothing but a short list operation.
+ * A wait of a thread or coroutine for another one is entered here for as long as it lasts: a
+ * CoMutex, a CoQueue, a call into another context, a request that a drained section holds back, a
+ * Completion, a drain, parking, a call to a vCPU. A wait that closes a cycle aborts at once and
+ * names the cycle. Ranks (held.h) see one coroutine only; a cycle through calls into other contexts
+ * is seen here.
+ *
+ * The holder is the one coroutine that ends the wait. Where several do (a drain, parking) or one
+ * that is not known beforehand (a CoQueue, a Completion), there is none, and the wait is entered for
+ * the watchdog alone, which reports waits older than its limit. Waits for the kernel, a timer or a
+ * user are not entered: no cycle leads through them.
  */
 #ifndef SKIFF_UTIL_LOOP_WAITGRAPH_H
 #define SKIFF_UTIL_LOOP_WAITGRAPH_H

@@ -234,7 +234,7 @@ static int step_holds_something(Job *job, GError **error)
 {
     enter_coroutine();
     enter_main();
-    held_push(RANK_NODE, job, "a node", false);
+    held_push(RANK_DRAINED, job, "a node", false);
     job_co_pause_point(job);
     return 0;
 }
@@ -269,7 +269,7 @@ static void a_data_step_that_breaks_the_rules_aborts(void **state)
     bug.driver.co_run = step_holds_something;
     assert_dies(run_bug, &bug, "a job's pause point while holding 'a node'");
     bug.driver.co_run = step_is_ready_twice;
-    assert_dies(run_bug, &bug, "moves from ready to ready");
+    assert_dies(run_bug, &bug, "is moved from ready to ready by job_become_ready()");
 }
 
 int main(void)

@@ -101,7 +101,7 @@ static void lock_and_yield(void *opaque)
 static void a_mutex_admits_one_coroutine_at_a_time(void **state)
 {
     Flow f = {.ctx = *state};
-    co_mutex_init(&f.mutex, RANK_NODE, "test mutex");
+    co_mutex_init(&f.mutex, RANK_DRAINED, "test mutex");
     aio_context_set_virtual_time(f.ctx, 0);
     for (int i = 0; i < 20; i++) {
         co_start(f.ctx, lock_and_yield, &f);
@@ -214,7 +214,7 @@ typedef struct Answer {
 static void *answer_wait(void *opaque)
 {
     Answer *a = opaque;
-    a->got = completion_wait(&a->done, a->ctx, "an answer");
+    a->got = completion_wait(&a->done, "an answer");
     return NULL;
 }
 

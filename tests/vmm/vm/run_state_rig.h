@@ -25,6 +25,7 @@ typedef struct Fake {
     CoToken held;
     bool reset_fails;
     VmStopped *token;
+    void (*breaks)(struct Fake *f);
 } Fake;
 
 static inline void fake_log(Fake *f, const char *word)

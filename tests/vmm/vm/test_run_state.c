@@ -343,6 +343,103 @@ static void run_body(void *body)
     fake_settle(f);
 }
 
+/* One broken invariant each, made by hand. */
+static void break_1(Fake *f)
+{
+    f->rs.brief = true; /* nobody holds the lock */
+}
+
+static void break_2(Fake *f)
+{
+    f->rs.phase = RUN_RUNNING;
+    f->rs.starting = true;
+    f->rs.operation.owner = co_self();
+}
+
+static void break_3(Fake *f)
+{
+    f->rs.stopped.count = 1;
+    f->rs.phase = RUN_RUNNING;
+}
+
+static void break_4(Fake *f)
+{
+    f->rs.starting = true;
+    f->rs.operation.owner = co_self();
+}
+
+static void break_5(Fake *f)
+{
+    f->rs.queue[f->rs.queued++] = RUN_REQUEST_RESET; /* and no coroutine serves it */
+}
+
+static void break_5_twice(Fake *f)
+{
+    f->rs.serving = true;
+    f->rs.queue[f->rs.queued++] = RUN_REQUEST_RESET;
+    f->rs.queue[f->rs.queued++] = RUN_REQUEST_RESET;
+}
+
+static void break_7(Fake *f)
+{
+    f->rs.serving = true;
+    f->rs.queue[f->rs.queued++] = RUN_REQUEST_STOP;
+}
+
+static void break_8(Fake *f)
+{
+    f->rs.serving = true;
+    f->rs.phase = RUN_RUNNING;
+    f->rs.queue[f->rs.queued++] = RUN_REQUEST_START;
+    f->rs.queue[f->rs.queued++] = RUN_REQUEST_STOP;
+}
+
+static void break_9(Fake *f)
+{
+    run_state_leave(&f->rs);
+    f->rs.wants_to_run = true;
+}
+
+typedef struct Broken {
+    void (*breaks)(Fake *f);
+    const char *message;
+} Broken;
+
+static const Broken broken[] = {
+    {break_1, "invariant 1"},     {break_2, "invariant 2"}, {break_3, "invariant 3"},
+    {break_4, "invariant 4"},     {break_5, "invariant 5"}, {break_5_twice, "queued twice"},
+    {break_7, "invariants 6, 7"}, {break_8, "invariant 8"}, {break_9, "invariant 9"},
+};
+
+static void assert_broken(void *opaque)
+{
+    Fake *f = opaque;
+    enter_main();
+    enter_coroutine();
+    assert_run_state(&f->rs);
+    f->breaks(f);
+    assert_run_state(&f->rs);
+}
+
+static void run_broken(void *opaque)
+{
+    const Broken *b = opaque;
+    void *state;
+    fake_setup(&state);
+    Fake *f = state;
+    f->breaks = b->breaks;
+    co_start(f->ctx, assert_broken, f);
+    fake_settle(f);
+}
+
+static void each_invariant_is_checked(void **state)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(broken); i++) {
+        Broken b = broken[i];
+        assert_dies(run_broken, &b, b.message);
+    }
+}
+
 static void the_invariants_abort_when_broken(void **state)
 {
     assert_dies(run_body, (void *)(uintptr_t)start_with_token_body, "tokens are out");
@@ -382,6 +479,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_invariants_abort_when_broken),
+        cmocka_unit_test(each_invariant_is_checked),
         ON_FAKE(a_stop_parks_takes_back_and_drains_in_this_order),
         ON_FAKE(requests_made_during_a_stop_share_it),
         ON_FAKE(a_reset_of_a_running_vm_ends_running),
