@@ -126,14 +126,14 @@ static const IoRegionOps testdev_irq_ops = {
 static const IoRegionOps testdev_memory_ops = {
     .access = testdev_access_memory, .min_size = 1, .max_size = 8, .unaligned = true};
 
-static void testdev_map_memory(Testdev *t)
+static void testdev_map_memory(Testdev *t) RUNS_IN_MAIN
 {
     bql_lock();
     address_space_map(t->base.env->mmio, &t->memory, TESTDEV_MEMORY_GPA, 0);
     bql_unlock();
 }
 
-static void testdev_detach(Testdev *t)
+static void testdev_detach(Testdev *t) RUNS_IN_MAIN
 {
     IoRegion *regions[] = {&t->data, &t->bytes, &t->flush, &t->irq, &t->memory};
     for (unsigned i = 0; i < G_N_ELEMENTS(regions); i++) {

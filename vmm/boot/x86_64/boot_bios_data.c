@@ -22,28 +22,14 @@ enum { /* offsets in the segment */
        HANDLER_NOTHING = 0x00,
        HANDLER_MASTER = 0x10,
        HANDLER_SLAVE = 0x20,
-       HANDLERS_SIZE = 0x30,
 };
 
-static const uint8_t bios_handlers[HANDLERS_SIZE] = {
-    [HANDLER_NOTHING] = 0xcf, /* iret */
-    [HANDLER_MASTER] = 0x50,  /* push %ax; mov $0x20, %al; out %al, $0x20; pop %ax; iret */
-    0xb0,
-    0x20,
-    0xe6,
-    0x20,
-    0x58,
-    0xcf,
-    [HANDLER_SLAVE] = 0x50, /* the same, with out %al, $0xa0 before */
-    0xb0,
-    0x20,
-    0xe6,
-    0xa0,
-    0xe6,
-    0x20,
-    0x58,
-    0xcf,
-};
+/* iret */
+static const uint8_t bios_nothing[] = {0xcf};
+/* push %ax; mov $0x20, %al; out %al, $0x20; pop %ax; iret */
+static const uint8_t bios_master[] = {0x50, 0xb0, 0x20, 0xe6, 0x20, 0x58, 0xcf};
+/* push %ax; mov $0x20, %al; out %al, $0xa0; out %al, $0x20; pop %ax; iret */
+static const uint8_t bios_slave[] = {0x50, 0xb0, 0x20, 0xe6, 0xa0, 0xe6, 0x20, 0x58, 0xcf};
 
 static uint16_t bios_handler_of(unsigned vector)
 {
@@ -53,10 +39,15 @@ static uint16_t bios_handler_of(unsigned vector)
     return vector - BIOS_SLAVE_VECTOR < BIOS_IRQS ? HANDLER_SLAVE : HANDLER_NOTHING;
 }
 
+static void bios_put(GuestRam *ram, uint64_t gpa, const void *data, size_t size)
+{
+    memcpy(guest_ram_map(ram, gpa, size, true), data, size);
+}
+
 static void bios_put_u16(GuestRam *ram, uint64_t gpa, uint64_t value)
 {
     uint16_t word = (uint16_t)value;
-    memcpy(guest_ram_map(ram, gpa, sizeof(word), true), &word, sizeof(word));
+    bios_put(ram, gpa, &word, sizeof(word));
 }
 
 void boot_place_bios_data(GuestRam *ram)
@@ -65,8 +56,9 @@ void boot_place_bios_data(GuestRam *ram)
         bios_put_u16(ram, 4 * vector, bios_handler_of(vector));
         bios_put_u16(ram, 4 * vector + 2, BIOS_SEGMENT);
     }
-    memcpy(guest_ram_map(ram, X86_SYSTEM_ROM_BASE, HANDLERS_SIZE, true), bios_handlers,
-           HANDLERS_SIZE);
+    bios_put(ram, X86_SYSTEM_ROM_BASE + HANDLER_NOTHING, bios_nothing, sizeof(bios_nothing));
+    bios_put(ram, X86_SYSTEM_ROM_BASE + HANDLER_MASTER, bios_master, sizeof(bios_master));
+    bios_put(ram, X86_SYSTEM_ROM_BASE + HANDLER_SLAVE, bios_slave, sizeof(bios_slave));
     bios_put_u16(ram, X86_BDA_EBDA_SEGMENT, X86_EBDA_BASE >> 4);
     bios_put_u16(ram, X86_BDA_MEMORY_SIZE, X86_EBDA_BASE / X86_KIB);
     bios_put_u16(ram, X86_EBDA_BASE, (X86_BASE_MEMORY_END - X86_EBDA_BASE) / X86_KIB);
