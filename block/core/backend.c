@@ -151,11 +151,15 @@ bool blk_write_cache(const BlockBackend *blk)
 static coroutine_fn RUNS_IN_IOTHREAD void blk_co_queue(BlockBackend *blk, BlkRequest *r)
 {
     trace_block_request_queue(blk->name, r->op);
+    WaitRecord record;
+    r->wait = &record;
     r->token = co_arm();
     r->next = NULL;
     *blk->queued_tail = r;
     blk->queued_tail = &r->next;
+    wait_begin_at(&record, &blk->drainer, "the end of a drained section");
     co_wait(r->token);
+    wait_end(&record);
 }
 
 static RUNS_IN_IOTHREAD bool blk_in_own_macro(const BlockBackend *blk)

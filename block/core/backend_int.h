@@ -21,6 +21,7 @@
 
 #include "block/core/account.h"
 #include "block/node.h"
+#include "util/loop/waitgraph.h"
 
 /* On the stack of the coroutine that asks. */
 typedef struct BlkRequest {
@@ -30,6 +31,7 @@ typedef struct BlkRequest {
     int64_t start_ns; /* when it was admitted */
     Coroutine *owner;
     CoToken token; /* while queued */
+    WaitRecord *wait;
     struct BlkRequest *next, **link;
 } BlkRequest;
 
@@ -45,7 +47,8 @@ struct BlockBackend {
     _Atomic bool write_cache;
 
     /* main */
-    unsigned sections; /* drained sections that main has begun and not ended */
+    unsigned sections;           /* drained sections that main has begun and not ended */
+    const void *_Atomic drainer; /* the coroutine that began the first; for the wait-for graph */
 
     /* runtime: home */
     _Atomic unsigned in_flight;

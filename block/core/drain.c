@@ -145,7 +145,10 @@ static void drain_look(void *opaque)
 static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk)
 {
     trace_block_drain_begin(blk->name, blk->quiesced, blk_in_flight(blk));
-    if (blk->quiesced++ == 0 && blk->notify.quiesce != NULL) {
+    if (blk->quiesced++ > 0) {
+        return;
+    }
+    if (blk->notify.quiesce != NULL) {
         blk->notify.quiesce(blk->notify.opaque);
     }
 }
@@ -187,7 +190,9 @@ void co_drained_begin(BlockBackend *const *blks, unsigned count)
     WaitRecord record;
     wait_begin(&record, NULL, "drain");
     for (unsigned i = 0; i < count; i++) {
-        blks[i]->sections++;
+        if (blks[i]->sections++ == 0) {
+            atomic_store(&blks[i]->drainer, co_self());
+        }
         entries[i] = (BlkDrainEntry){.blk = blks[i], .node = blks[i]->root, .chain = true};
         drain_send(&entries[i], &group);
     }
@@ -268,6 +273,7 @@ static RUNS_IN_IOTHREAD void drain_resume_queued(BlockBackend *blk)
     while (r != NULL) {
         BlkRequest *next = r->next;
         blk_count_in(blk);
+        wait_set_holder(r->wait, NULL);
         co_wake(r->token);
         r = next;
     }
@@ -302,6 +308,9 @@ void co_drained_end(BlockBackend *const *blks, unsigned count)
             bug_abort("backend '%s': a drained section ends that was not begun", blks[i]->name);
         }
         blks[i]->sections--;
+        if (atomic_load(&blks[i]->drainer) == co_self()) { /* it ends no wait any more */
+            atomic_store(&blks[i]->drainer, NULL);
+        }
         /* What main posts arrives in order: a section that begins next finds these requests
          * resumed. */
         aio_post(blks[i]->home, drain_end_at_home, blks[i]);

@@ -22,6 +22,26 @@ static void die_in_main(void *body)
 
 static BlockBackend *victim;
 
+/* ---- waits and flags ---- */
+
+static void read_at_home(void *opaque)
+{
+    uint8_t buffer[512];
+    struct iovec iov = {buffer, sizeof(buffer)};
+    enter_coroutine();
+    enter_iothread(blk_home(victim));
+    blk_co_preadv(victim, 0, sizeof(buffer), &iov, 1, *(unsigned *)opaque);
+}
+
+/* Main would wait for the read, which waits for main to end the section. */
+DEATH_TEST(a_request_that_is_waited_for_in_a_drained_section_is_a_deadlock, "a cycle of waits")
+{
+    unsigned flags = 0;
+    victim = test_blk("victim", "null-co,size=1M", true);
+    co_drained_begin(&victim, 1);
+    co_call_in(blk_home(victim), read_at_home, &flags);
+}
+
 /* ---- homes ---- */
 
 DEATH_TEST(node_may_not_live_in_main, "is to live in 'main'")
@@ -175,6 +195,7 @@ int main(void)
         cmocka_unit_test(driver_that_returns_no_result_aborts),
         cmocka_unit_test(request_that_completes_twice_aborts),
         cmocka_unit_test(completion_reaped_by_another_thread_aborts),
+        cmocka_unit_test(a_request_that_is_waited_for_in_a_drained_section_is_a_deadlock),
         cmocka_unit_test(end_without_begin_aborts),
         cmocka_unit_test(section_that_outlives_its_coroutine_aborts),
         cmocka_unit_test(drain_under_the_bql_aborts),

@@ -40,13 +40,16 @@ typedef struct CoCall {
     CoroutineEntry *fn;
     void *opaque;
     CoToken caller;
+    WaitRecord record;
 } CoCall;
 
 static void co_call_run(void *opaque)
 {
     CoCall *call = opaque;
+    wait_set_holder(&call->record, co_self());
     call->fn(call->opaque);
-    co_wake(call->caller); /* @call is on the caller's stack: not touched after */
+    wait_set_holder(&call->record, NULL); /* done: the caller waits for its turn of the loop only */
+    co_wake(call->caller);                /* @call is on the caller's stack: not touched after */
 }
 
 void co_call_in(AioContext *ctx, CoroutineEntry *fn, void *opaque)
@@ -56,8 +59,10 @@ void co_call_in(AioContext *ctx, CoroutineEntry *fn, void *opaque)
         return;
     }
     CoCall call = {.fn = fn, .opaque = opaque, .caller = co_arm()};
+    wait_begin(&call.record, NULL, "a call into another context");
     co_start(ctx, co_call_run, &call);
     co_wait(call.caller);
+    wait_end(&call.record);
 }
 
 /* ---- queues ---- */

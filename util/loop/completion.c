@@ -31,7 +31,7 @@ void completion_signal(Completion *c, int result)
     }
 }
 
-int completion_wait(Completion *c, const AioContext *holder, const char *what)
+int completion_wait(Completion *c, const char *what)
 {
     if (thread_role() == THREAD_MAIN || thread_role() == THREAD_IOTHREAD ||
         aio_context_current() != NULL) {
@@ -40,7 +40,7 @@ int completion_wait(Completion *c, const AioContext *holder, const char *what)
     held_assert_none(what);
 
     WaitRecord record;
-    wait_begin(&record, holder, what);
+    wait_begin(&record, NULL, what);
     uint32_t pending = COMPLETION_PENDING;
     atomic_compare_exchange_strong(&c->state, &pending, COMPLETION_WAITED);
     while (atomic_load(&c->state) != COMPLETION_DONE) {

@@ -22,9 +22,8 @@ void completion_init(Completion *c) ANY_THREAD;
 /* Ends the wait, exactly once per init. The waiter may free @c as soon as it sees the result: @c is
  * not touched after. */
 void completion_signal(Completion *c, int result) ANY_THREAD;
-/* Blocks until signalled and returns the result. @holder, when not NULL, is the context that will
- * signal. */
-int completion_wait(Completion *c, const AioContext *holder, const char *what) ANY_THREAD;
+/* Blocks until signalled and returns the result. @what names the wait in reports. */
+int completion_wait(Completion *c, const char *what) ANY_THREAD;
 bool completion_done(const Completion *c) ANY_THREAD;
 
 #endif

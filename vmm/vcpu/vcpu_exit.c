@@ -33,7 +33,7 @@ static uint64_t vcpu_access(AddressSpace *space, uint64_t address, unsigned size
             return access.value;
         }
         SP("vcpu.pended", NULL);
-        completion_wait(&access.waiter.done, NULL, access.waiter.what);
+        completion_wait(&access.waiter.done, access.waiter.what);
     }
 }
 

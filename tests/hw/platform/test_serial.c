@@ -362,7 +362,7 @@ static void vcpu_out(uint16_t port, uint8_t value)
         if (result == MMIO_DONE) {
             return;
         }
-        completion_wait(&access.waiter.done, NULL, "serial output");
+        completion_wait(&access.waiter.done, "serial output");
     }
 }
 

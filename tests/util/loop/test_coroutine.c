@@ -214,7 +214,7 @@ typedef struct Answer {
 static void *answer_wait(void *opaque)
 {
     Answer *a = opaque;
-    a->got = completion_wait(&a->done, a->ctx, "an answer");
+    a->got = completion_wait(&a->done, "an answer");
     return NULL;
 }
 

@@ -160,7 +160,7 @@ static void hammer_one(uint64_t random)
         if (result == MMIO_DONE) {
             return;
         }
-        completion_wait(&a.waiter.done, NULL, a.waiter.what);
+        completion_wait(&a.waiter.done, a.waiter.what);
     }
 }
 
