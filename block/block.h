@@ -135,7 +135,8 @@ void blk_set_notify(BlockBackend *blk, const BlkNotify *notify) RUNS_IN_MAIN;
 /*
  * 0 or -errno: -EINVAL when [offset, offset+bytes) is not within blk_size(), -EPERM for a write to
  * a read-only backend. Nothing needs to be aligned. The sum of the iov lengths equals bytes
- * (asserted). No bytes: 0, and the driver is not asked.
+ * (asserted). No bytes: 0, and the driver is not asked. A flag that the operation does not honour
+ * aborts: a write has BLOCK_REQ_FUA, write-zeroes both, a read none.
  *
  * A request is in flight until the code that follows it in the caller's coroutine has run up to its
  * next yield: what completes it towards the guest there is done before a drain returns.

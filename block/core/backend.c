@@ -255,6 +255,16 @@ static int blk_check(const BlockBackend *blk, uint64_t offset, uint64_t bytes, b
     return changes && !blk->writable ? -EPERM : 0;
 }
 
+/* A flag that the operation does not honour is the caller's bug. */
+static void blk_check_flags(const BlockBackend *blk, const BlkRequest *r, unsigned honoured,
+                            unsigned flags)
+{
+    if ((flags & ~honoured) != 0) {
+        bug_abort("backend '%s': a %s honours flags %#x, not %#x", blk->name, r->op, honoured,
+                  flags);
+    }
+}
+
 static unsigned blk_write_flags(const BlockBackend *blk, unsigned flags)
 {
     return blk_write_cache(blk) ? flags : flags | BLOCK_REQ_FUA;
@@ -265,6 +275,7 @@ int blk_co_preadv(BlockBackend *blk, uint64_t offset, uint64_t bytes, const stru
 {
     assert(iov_size(iov, niov) == bytes);
     BlkRequest r = {.op = "read", .account = BLK_OP_READ, .offset = offset, .bytes = bytes};
+    blk_check_flags(blk, &r, 0, flags);
     blk_request_co_begin(blk, &r);
     int ret = blk_check(blk, offset, bytes, false);
     if (ret == 0) {
@@ -278,6 +289,7 @@ int blk_co_pwritev(BlockBackend *blk, uint64_t offset, uint64_t bytes, const str
 {
     assert(iov_size(iov, niov) == bytes);
     BlkRequest r = {.op = "write", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
+    blk_check_flags(blk, &r, BLOCK_REQ_FUA, flags);
     blk_request_co_begin(blk, &r);
     int ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {
@@ -310,6 +322,7 @@ int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsi
 {
     BlkRequest r = {
         .op = "write-zeroes", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
+    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_MAY_UNMAP, flags);
     blk_request_co_begin(blk, &r);
     int ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {

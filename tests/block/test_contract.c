@@ -42,6 +42,13 @@ DEATH_TEST(a_request_that_is_waited_for_in_a_drained_section_is_a_deadlock, "a c
     co_call_in(blk_home(victim), read_at_home, &flags);
 }
 
+DEATH_TEST(a_flag_that_an_operation_does_not_honour_is_refused, "a read honours flags 0, not 0x1")
+{
+    unsigned flags = BLOCK_REQ_FUA;
+    victim = test_blk("victim", "null-co,size=1M", true);
+    co_call_in(blk_home(victim), read_at_home, &flags);
+}
+
 /* ---- homes ---- */
 
 DEATH_TEST(node_may_not_live_in_main, "is to live in 'main'")
@@ -196,6 +203,7 @@ int main(void)
         cmocka_unit_test(request_that_completes_twice_aborts),
         cmocka_unit_test(completion_reaped_by_another_thread_aborts),
         cmocka_unit_test(a_request_that_is_waited_for_in_a_drained_section_is_a_deadlock),
+        cmocka_unit_test(a_flag_that_an_operation_does_not_honour_is_refused),
         cmocka_unit_test(end_without_begin_aborts),
         cmocka_unit_test(section_that_outlives_its_coroutine_aborts),
         cmocka_unit_test(drain_under_the_bql_aborts),
