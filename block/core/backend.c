@@ -157,7 +157,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void blk_co_queue(BlockBackend *blk, BlkReq
     r->next = NULL;
     *blk->queued_tail = r;
     blk->queued_tail = &r->next;
-    wait_begin(&record, blk->drainer, "the end of a drained section");
+    wait_begin_at(&record, &blk->drainer, "the end of a drained section");
     co_wait(r->token);
     wait_end(&record);
 }

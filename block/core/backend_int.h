@@ -47,12 +47,12 @@ struct BlockBackend {
     _Atomic bool write_cache;
 
     /* main */
-    unsigned sections; /* drained sections that main has begun and not ended */
+    unsigned sections;           /* drained sections that main has begun and not ended */
+    const void *_Atomic drainer; /* the coroutine that began the first; for the wait-for graph */
 
     /* runtime: home */
     _Atomic unsigned in_flight;
     unsigned quiesced;    /* drained sections that have arrived */
-    const void *drainer;  /* the coroutine that began the first of them; for the wait-for graph */
     BlkRequest *requests; /* in flight */
     BlkRequest *queued, **queued_tail;
     BlkMacro *macros;

@@ -148,7 +148,6 @@ static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk, const void
     if (blk->quiesced++ > 0) {
         return;
     }
-    blk->drainer = drainer;
     if (blk->notify.quiesce != NULL) {
         blk->notify.quiesce(blk->notify.opaque);
     }
@@ -191,7 +190,9 @@ void co_drained_begin(BlockBackend *const *blks, unsigned count)
     WaitRecord record;
     wait_begin(&record, NULL, "drain");
     for (unsigned i = 0; i < count; i++) {
-        blks[i]->sections++;
+        if (blks[i]->sections++ == 0) {
+            atomic_store(&blks[i]->drainer, co_self());
+        }
         entries[i] = (BlkDrainEntry){.blk = blks[i], .node = blks[i]->root, .chain = true};
         drain_send(&entries[i], &group);
     }
@@ -307,6 +308,9 @@ void co_drained_end(BlockBackend *const *blks, unsigned count)
             bug_abort("backend '%s': a drained section ends that was not begun", blks[i]->name);
         }
         blks[i]->sections--;
+        if (atomic_load(&blks[i]->drainer) == co_self()) { /* it ends no wait any more */
+            atomic_store(&blks[i]->drainer, NULL);
+        }
         /* What main posts arrives in order: a section that begins next finds these requests
          * resumed. */
         aio_post(blks[i]->home, drain_end_at_home, blks[i]);

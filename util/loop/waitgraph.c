@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "util/loop/waitgraph.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -32,22 +33,29 @@ static const WaitRecord *wait_find(const void *waiter)
     return NULL;
 }
 
+static const void *wait_holder(const WaitRecord *w)
+{
+    return w->holder_at != NULL ? atomic_load(w->holder_at) : w->holder;
+}
+
 /* Follows waiter -> holder edges from @start; a walk that comes back is a deadlock. Called with the
  * lock. */
 static void wait_check_cycle(const WaitRecord *start)
 {
     unsigned steps = 0;
-    for (const WaitRecord *w = start; w != NULL && w->holder != NULL; w = wait_find(w->holder)) {
-        if (w->holder != start->waiter) {
+    const void *holder;
+    for (const WaitRecord *w = start; w != NULL && (holder = wait_holder(w)) != NULL;
+         w = wait_find(holder)) {
+        if (holder != start->waiter) {
             if (++steps > 64) {
                 return;
             }
             continue;
         }
         fprintf(stderr, "skiff: deadlock: a cycle of waits:\n");
-        for (const WaitRecord *v = start;; v = wait_find(v->holder)) {
+        for (const WaitRecord *v = start; v != NULL; v = wait_find(wait_holder(v))) {
             fprintf(stderr, "  '%s' (%p) waits for %s, held by %p\n", v->waiter_name, v->waiter,
-                    v->what, v->holder);
+                    v->what, wait_holder(v));
             if (v == w) {
                 break;
             }
@@ -56,10 +64,10 @@ static void wait_check_cycle(const WaitRecord *start)
     }
 }
 
-void wait_begin(WaitRecord *w, const void *holder, const char *what)
+static void wait_enter(WaitRecord *w)
 {
-    *w = (WaitRecord){
-        .waiter = wait_self(), .holder = holder, .what = what, .since_ns = wait_now_ns()};
+    w->waiter = wait_self();
+    w->since_ns = wait_now_ns();
     snprintf(w->waiter_name, sizeof(w->waiter_name), "%s%s", thread_name(),
              in_coroutine() ? " coroutine" : "");
     pthread_mutex_lock(&graph_lock);
@@ -72,10 +80,23 @@ void wait_begin(WaitRecord *w, const void *holder, const char *what)
     pthread_mutex_unlock(&graph_lock);
 }
 
+void wait_begin(WaitRecord *w, const void *holder, const char *what)
+{
+    *w = (WaitRecord){.holder = holder, .what = what};
+    wait_enter(w);
+}
+
+void wait_begin_at(WaitRecord *w, const void *const _Atomic *holder_at, const char *what)
+{
+    *w = (WaitRecord){.holder_at = holder_at, .what = what};
+    wait_enter(w);
+}
+
 void wait_set_holder(WaitRecord *w, const void *holder)
 {
     pthread_mutex_lock(&graph_lock);
     w->holder = holder;
+    w->holder_at = NULL;
     wait_check_cycle(w);
     pthread_mutex_unlock(&graph_lock);
 }
@@ -105,7 +126,7 @@ unsigned wait_report(int64_t now_ns, int64_t limit_ns)
         old++;
         if (!w->reported) {
             w->reported = true;
-            const WaitRecord *next = w->holder != NULL ? wait_find(w->holder) : NULL;
+            const WaitRecord *next = wait_holder(w) != NULL ? wait_find(wait_holder(w)) : NULL;
             fprintf(stderr, "skiff: watchdog: '%s' has waited %lld ms for %s%s%s\n", w->waiter_name,
                     (long long)((now_ns - w->since_ns) / 1000000), w->what,
                     next != NULL ? ", whose holder waits for " : "",

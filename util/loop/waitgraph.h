@@ -25,7 +25,8 @@ typedef struct WaitRecord {
     const void *waiter; /* the coroutine, or the thread's identity */
     const void *holder; /* who is expected to end the wait; NULL when it is the kernel or nobody in
                            particular */
-    const char *what;   /* "operation lock", "drain of disk0" */
+    const void *const _Atomic *holder_at; /* NULL, or where the holder is read each time */
+    const char *what;                     /* "operation lock", "drain of disk0" */
     char waiter_name[32];
     int64_t since_ns;
     bool reported;
@@ -34,6 +35,10 @@ typedef struct WaitRecord {
 /* The identity of what runs now: the coroutine if there is one, else the thread. */
 const void *wait_self(void) ANY_THREAD;
 void wait_begin(WaitRecord *w, const void *holder, const char *what) ANY_THREAD;
+/* The same where the holder may change while we wait: it is read from @holder_at when a cycle is
+ * looked for. */
+void wait_begin_at(WaitRecord *w, const void *const _Atomic *holder_at, const char *what)
+    ANY_THREAD;
 /* The thing changed hands while we wait. */
 void wait_set_holder(WaitRecord *w, const void *holder) ANY_THREAD;
 void wait_end(WaitRecord *w) ANY_THREAD;
