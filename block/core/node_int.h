@@ -32,7 +32,7 @@ void node_options_inherit(OptDict *child, const BlockNodeFlags *flags) ANY_THREA
 void block_nodes_co_quiesce(BlockNode *n, bool chain) coroutine_fn RUNS_IN_MAIN;
 /* After block_nodes_co_quiesce(n, true); the nodes may have moved together. */
 void block_nodes_co_release(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
-void block_node_drain_init(BlockNode *n) RUNS_IN_MAIN;
+void block_node_drain_init(BlockNode *n) ANY_THREAD;
 
 /* ---- node.c ---- */
 /* Before a driver finds its own. */

@@ -125,7 +125,7 @@ int file_get_size(const FileState *s, uint64_t *size)
     return 0;
 }
 
-static bool file_find_size(BlockNode *n, GError **error)
+static RUNS_IN_WORKER bool file_find_size(BlockNode *n, GError **error)
 {
     const FileState *s = n->state;
     uint64_t size;
@@ -228,7 +228,7 @@ static bool file_check_same(const FileState *s, const struct stat *st, GError **
     return file_fail(s, 0, error, "is another file than the one that is open");
 }
 
-static bool file_take_locks(const BlockNode *n, GError **error)
+static RUNS_IN_WORKER bool file_take_locks(const BlockNode *n, GError **error)
 {
     const FileState *s = n->state;
     FileLockMode mode = file_lock_mode(s, &n->flags);
@@ -241,7 +241,7 @@ static bool file_take_locks(const BlockNode *n, GError **error)
 }
 
 /* What file_take_locks() did to the descriptor that is open now. */
-static void file_forget_locks(const BlockNode *n)
+static RUNS_IN_WORKER void file_forget_locks(const BlockNode *n)
 {
     const FileState *s = n->state;
     if (s->replaces != NULL) {
@@ -253,7 +253,7 @@ static void file_forget_locks(const BlockNode *n)
 }
 
 /* The size and the limits are read under the locks. */
-static bool file_examine(BlockNode *n, GError **error)
+static RUNS_IN_WORKER bool file_examine(BlockNode *n, GError **error)
 {
     if (!file_take_locks(n, error)) {
         return false;
