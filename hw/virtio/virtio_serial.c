@@ -46,6 +46,16 @@ bool virtio_serial_guest_open(const VirtioSerial *s, unsigned nr)
     return multiport(s) ? s->state.ports[nr].guest_open : nr == 0;
 }
 
+/* The environment hears of it in main. */
+static void guest_open_set(VirtioSerial *s, unsigned nr, bool open)
+{
+    s->state.ports[nr].guest_open = open;
+    if (atomic_load(&s->guest_changes[nr]) % 2 != open) {
+        atomic_fetch_add(&s->guest_changes[nr], 1);
+        aio_bh_schedule(&s->guest_bh);
+    }
+}
+
 /* ---- device to driver ---- */
 
 /* Writes the message and what follows it into one buffer. */
@@ -67,7 +77,7 @@ static RUNS_IN_LOOP void control_fill(VirtioSerial *s, VirtQueueElement *e, Virt
 static VirtioSerialControl control_next(VirtioSerial *s, unsigned nr, const char **tail)
 {
     VirtioSerialPortState *st = &s->state.ports[nr];
-    const VirtioSerialPort *port = s->ports[nr];
+    const VirtioSerialPort *port = s->home_ports[nr];
     VirtioSerialControl m = {.id = nr, .value = 1};
     uint8_t bit = st->tell & (uint8_t)-st->tell;
     st->tell &= (uint8_t)~bit;
@@ -75,6 +85,7 @@ static VirtioSerialControl control_next(VirtioSerial *s, unsigned nr, const char
     switch (bit) {
     case VIRTIO_SERIAL_TELL_REMOVE:
         m.event = VIRTIO_CONSOLE_DEVICE_REMOVE;
+        guest_open_set(s, nr, false);
         *st = (VirtioSerialPortState){0};
         break;
     case VIRTIO_SERIAL_TELL_ADD:
@@ -100,7 +111,7 @@ static VirtioSerialControl control_next(VirtioSerial *s, unsigned nr, const char
 static void port_compare(VirtioSerial *s, unsigned nr)
 {
     VirtioSerialPortState *st = &s->state.ports[nr];
-    const VirtioSerialPort *port = s->ports[nr];
+    const VirtioSerialPort *port = s->home_ports[nr];
     if (!s->state.driver_ready) {
         return;
     }
@@ -129,7 +140,7 @@ static RUNS_IN_LOOP void control_flush(VirtioSerial *s)
     }
 }
 
-void virtio_serial_port_changed(VirtioSerial *s, unsigned nr)
+void virtio_serial_port_compare(VirtioSerial *s, unsigned nr)
 {
     if (virtio_taking(&s->base.vdev) && multiport(s)) {
         port_compare(s, nr);
@@ -137,27 +148,33 @@ void virtio_serial_port_changed(VirtioSerial *s, unsigned nr)
     }
 }
 
+static void serial_host_changed(void *opaque)
+{
+    VirtioSerial *s = opaque;
+    enter_loop(s->base.vdev.home);
+    for (unsigned nr = 0; nr < s->max_ports; nr++) {
+        virtio_serial_port_compare(s, nr);
+    }
+}
+
 /* ---- driver to device ---- */
 
-static RUNS_IN_MAIN void port_opened(VirtioSerial *s, unsigned nr, bool open)
+static RUNS_IN_LOOP void port_opened(VirtioSerial *s, unsigned nr, bool open)
 {
-    s->state.ports[nr].guest_open = open;
-    virtio_serial_port_tell(s->ports[nr], open);
-    if (open) {
-        virtio_serial_accept_input(s, nr);
-    }
+    guest_open_set(s, nr, open);
+    virtio_serial_update_grant(s, nr);
 }
 
 static void port_ready(VirtioSerial *s, unsigned nr)
 {
-    const VirtioSerialPort *port = s->ports[nr];
+    const VirtioSerialPort *port = s->home_ports[nr];
     VirtioSerialPortState *st = &s->state.ports[nr];
     st->ready = true;
     st->tell |= (port->is_console ? VIRTIO_SERIAL_TELL_CONSOLE : 0) |
                 (port->name ? VIRTIO_SERIAL_TELL_NAME : 0);
 }
 
-static RUNS_IN_MAIN void control_obey(VirtioSerial *s, VirtioSerialControl m)
+static RUNS_IN_LOOP void control_obey(VirtioSerial *s, VirtioSerialControl m)
 {
     VirtioDevice *vdev = &s->base.vdev;
     trace_virtio_serial_control(device_label(vdev->dev), true, m.id, m.event, m.value);
@@ -168,7 +185,7 @@ static RUNS_IN_MAIN void control_obey(VirtioSerial *s, VirtioSerialControl m)
         }
         return;
     }
-    bool known = m.id < s->max_ports && s->ports[m.id] && s->state.ports[m.id].added;
+    bool known = m.id < s->max_ports && s->home_ports[m.id] && s->state.ports[m.id].added;
     if (known && m.event == VIRTIO_CONSOLE_PORT_READY && m.value == 1) {
         port_ready(s, m.id);
         port_compare(s, m.id);
@@ -181,7 +198,7 @@ static RUNS_IN_MAIN void control_obey(VirtioSerial *s, VirtioSerialControl m)
     }
 }
 
-static RUNS_IN_MAIN void control_receive(VirtioSerial *s)
+static RUNS_IN_LOOP void control_receive(VirtioSerial *s)
 {
     VirtQueueElement *e;
     while ((e = virtio_pop(&s->base.vdev, VIRTIO_SERIAL_CONTROL_TX))) {
@@ -202,7 +219,7 @@ static RUNS_IN_MAIN void control_receive(VirtioSerial *s)
 static void serial_handle_queue(VirtioDevice *vdev, unsigned index)
 {
     VirtioSerial *s = virtio_serial_from(vdev);
-    enter_main();
+    enter_loop(vdev->home);
     if (index == VIRTIO_SERIAL_CONTROL_RX) {
         control_flush(s);
     } else if (index == VIRTIO_SERIAL_CONTROL_TX) {
@@ -212,52 +229,47 @@ static void serial_handle_queue(VirtioDevice *vdev, unsigned index)
         if (index % 2) {
             virtio_serial_transmit(s, nr);
         } else {
-            virtio_serial_accept_input(s, nr);
+            virtio_serial_update_grant(s, nr);
         }
     }
 }
 
-/* While the queues were stopped ports may have changed, and chardevs were told of no room. */
+/* While the queues were stopped ports may have changed, or a saved state was loaded. */
 static void serial_started(VirtioDevice *vdev)
 {
     VirtioSerial *s = virtio_serial_from(vdev);
-    enter_main();
+    enter_loop(vdev->home);
     for (unsigned nr = 0; nr < s->max_ports; nr++) {
-        virtio_serial_port_changed(s, nr);
-        virtio_serial_accept_input(s, nr);
+        guest_open_set(s, nr, s->state.ports[nr].guest_open);
+        virtio_serial_port_compare(s, nr);
+        virtio_serial_update_grant(s, nr);
     }
 }
 
 static void serial_stopping(VirtioDevice *vdev)
 {
-    VirtioSerial *s = virtio_serial_from(vdev);
-    enter_main();
-    for (unsigned nr = 0; nr < s->max_ports; nr++) {
-        if (s->ports[nr]) {
-            virtio_serial_release_buffer(s->ports[nr]);
-        }
-    }
+    enter_loop(vdev->home);
+    virtio_serial_recall(virtio_serial_from(vdev));
 }
 
 static void serial_reset(VirtioDevice *vdev)
 {
     assert_bql();
     VirtioSerial *s = virtio_serial_from(vdev);
+    for (unsigned nr = 0; nr < s->max_ports; nr++) {
+        guest_open_set(s, nr, false);
+    }
     memset(s->state.ports, 0, sizeof(s->state.ports));
     s->state.driver_ready = false;
-    aio_bh_schedule(&s->closed_bh);
 }
 
-static void serial_tell_closed(void *opaque)
+static void serial_guest_changed(void *opaque)
 {
     VirtioSerial *s = opaque;
     enter_main();
     for (unsigned nr = 0; nr < s->max_ports; nr++) {
-        bql_lock();
-        bool open = s->state.ports[nr].guest_open;
-        bql_unlock();
-        if (s->ports[nr] && !open) {
-            virtio_serial_port_tell(s->ports[nr], false);
+        if (s->ports[nr]) {
+            virtio_serial_port_report(s->ports[nr]);
         }
     }
 }
@@ -299,15 +311,21 @@ static bool serial_realize(Device *dev, GError **error)
     enter_main();
     vdev->ops = &virtio_serial_ops;
     vdev->state = &s->state.virtio;
-    vdev->home = dev->env->main_ctx;
+    vdev->home = dev->env->default_iothread;
     vdev->num_queues = 2 * (s->max_ports + 1);
     vdev->queue_size = VIRTIO_SERIAL_QUEUE_SIZE;
     vdev->config_size = sizeof(VirtioSerialConfig);
     vdev->features =
         VIRTIO_CONSOLE_F_MULTIPORT | (s->emergency_write ? VIRTIO_CONSOLE_F_EMERG_WRITE : 0);
     s->base.class_code = PCI_CLASS_COMMUNICATION_OTHER;
-    aio_bh_init(&s->closed_bh, dev->env->main_ctx, serial_tell_closed, s);
+    aio_bh_init(&s->guest_bh, dev->env->main_ctx, serial_guest_changed, s);
+    aio_bh_init(&s->host_bh, vdev->home, serial_host_changed, s);
     return virtio_pci_realize(&s->base, error);
+}
+
+static void cancel_at_home(void *opaque)
+{
+    aio_bh_cancel(&((VirtioSerial *)opaque)->host_bh);
 }
 
 /* Its ports have gone before. */
@@ -315,11 +333,13 @@ static void serial_unrealize(Device *dev)
 {
     VirtioSerial *s = from_device(dev);
     enter_main();
+    enter_coroutine();
+    co_call_in(s->base.vdev.home, cancel_at_home, s);
     for (unsigned nr = 0; nr < VIRTIO_SERIAL_MAX_PORTS; nr++) {
         g_assert(!s->ports[nr]);
     }
     virtio_pci_unrealize(&s->base);
-    aio_bh_cancel(&s->closed_bh);
+    aio_bh_cancel(&s->guest_bh);
 }
 
 static const StateField port_fields[] = {

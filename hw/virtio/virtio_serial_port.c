@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtconsole and virtserialport: ports of a virtio-serial device, each with a chardev. Main. */
+/* virtconsole and virtserialport: ports of a virtio-serial device, each with a chardev. What is here
+ * runs in main. */
 #include <string.h>
 #include "hw/virtio/virtio_serial.h"
-#include "util/iov.h"
 
 #define VIRTIO_SERIAL_ANY_PORT UINT32_MAX
 
@@ -11,121 +11,24 @@ static VirtioSerialPort *from_device(Device *dev)
     return (VirtioSerialPort *)(void *)dev;
 }
 
-/* ---- guest to host ---- */
-
-/* Offers the chardev what it has not taken of @e. True: @e is done. */
-static bool element_send(VirtioSerialPort *port, const VirtQueueElement *e, uint32_t *sent)
-{
-    size_t skip = *sent;
-    for (unsigned i = 0; i < e->out_num; i++) {
-        size_t len = e->out[i].iov_len;
-        if (skip >= len) {
-            skip -= len;
-            continue;
-        }
-        const uint8_t *data = (const uint8_t *)e->out[i].iov_base + skip;
-        size_t taken = chardev_write(port->chr, data, len - skip);
-        *sent += (uint32_t)taken;
-        if (taken < len - skip) {
-            return false;
-        }
-        skip = 0;
-    }
-    return true;
-}
-
-void virtio_serial_transmit(VirtioSerial *s, unsigned nr)
-{
-    VirtioDevice *vdev = &s->base.vdev;
-    VirtioSerialPort *port = s->ports[nr];
-    uint32_t *sent = &s->state.ports[nr].sent;
-    VirtQueueElement *e;
-    while ((e = virtio_pop(vdev, virtio_serial_tx(nr)))) {
-        /* With nobody at the other end it is lost, as on a wire: a guest's console must not hang.
-         */
-        bool connected = port && port->chr && chardev_connected(port->chr);
-        if (connected && !element_send(port, e, sent)) {
-            virtio_unpop(vdev, virtio_serial_tx(nr), e); /* port_writable() goes on */
-            return;
-        }
-        *sent = 0;
-        virtio_complete(vdev, virtio_serial_tx(nr), e, 0);
-    }
-}
+/* ---- the chardev's calls ---- */
 
 static void port_writable(void *opaque)
 {
-    VirtioSerialPort *port = opaque;
     enter_main();
-    virtio_look(&port->bus->base.vdev, virtio_serial_tx(port->nr));
+    virtio_serial_offer_output(opaque);
 }
 
-/* ---- host to guest ---- */
-
-void virtio_serial_accept_input(VirtioSerial *s, unsigned nr)
-{
-    if (s->ports[nr] && s->ports[nr]->chr) {
-        chardev_accept_input(s->ports[nr]->chr);
-    }
-}
-
-/* The buffer that input goes into: the one that is held already, else the next of the ring. NULL:
- * there is none. */
-static VirtQueueElement *receive_buffer(VirtioSerialPort *port)
-{
-    VirtioDevice *vdev = &port->bus->base.vdev;
-    unsigned rx = virtio_serial_rx(port->nr);
-    if (!port->receiving) {
-        VirtQueueElement *e = virtio_pop(vdev, rx);
-        if (e && !e->in_len) {
-            virtio_fail_request(vdev, rx, e, "nothing device-writable");
-            return NULL;
-        }
-        port->receiving = e;
-    }
-    return port->receiving;
-}
-
-void virtio_serial_release_buffer(VirtioSerialPort *port)
-{
-    VirtQueueElement *e = port->receiving;
-    port->receiving = NULL;
-    if (e) {
-        virtio_unpop(&port->bus->base.vdev, virtio_serial_rx(port->nr), e);
-    }
-}
-
-/* The size of the guest's next buffer. The buffer is held until receive() fills it: a chain that is
- * read again may have changed. */
 static size_t port_can_receive(void *opaque)
 {
-    VirtioSerialPort *port = opaque;
     enter_main();
-    if (!virtio_taking(&port->bus->base.vdev) || !virtio_serial_guest_open(port->bus, port->nr)) {
-        return 0;
-    }
-    const VirtQueueElement *e = receive_buffer(port);
-    return e ? e->in_len : 0;
+    return virtio_serial_input_room(opaque);
 }
 
-/* Each buffer takes at least one byte, so @size bounds the loop. Input that finds no buffer is lost:
- * the device was stopped or reset after port_can_receive(). */
 static void port_receive(void *opaque, const uint8_t *data, size_t size)
 {
-    VirtioSerialPort *port = opaque;
-    VirtioDevice *vdev = &port->bus->base.vdev;
     enter_main();
-    while (size) {
-        VirtQueueElement *e = receive_buffer(port);
-        if (!e) {
-            return;
-        }
-        port->receiving = NULL;
-        size_t n = iov_copy_from_buf(e->in, e->in_num, 0, data, size);
-        virtio_complete(vdev, virtio_serial_rx(port->nr), e, (uint32_t)n);
-        data += n;
-        size -= n;
-    }
+    virtio_serial_put_input(opaque, data, size);
 }
 
 static void port_event(void *opaque, ChardevEvent event)
@@ -136,10 +39,10 @@ static void port_event(void *opaque, ChardevEvent event)
         return;
     }
     if (!port->is_console) { /* a console is open whoever looks at it */
-        port->host_open = event == CHARDEV_OPENED;
-        virtio_serial_port_changed(port->bus, port->nr);
+        atomic_store(&port->host_open, event == CHARDEV_OPENED);
+        aio_bh_schedule(&port->bus->host_bh);
     }
-    virtio_look(&port->bus->base.vdev, virtio_serial_tx(port->nr));
+    virtio_serial_offer_output(port); /* without a peer it is dropped */
 }
 
 static const ChardevFrontendOps port_frontend_ops = {
@@ -149,15 +52,28 @@ static const ChardevFrontendOps port_frontend_ops = {
     .writable = port_writable,
 };
 
-void virtio_serial_port_tell(VirtioSerialPort *port, bool guest_open)
+/* ---- the guest's side ---- */
+
+static RUNS_IN_MAIN void port_report(VirtioSerialPort *port, bool open)
 {
     const DeviceEnv *env = port->base.env;
-    if (port->told_guest_open != guest_open) {
-        port->told_guest_open = guest_open;
-        if (env->serial_port_changed) {
-            env->serial_port_changed(env->opaque, &port->base, guest_open);
-        }
+    if (env->serial_port_changed) {
+        env->serial_port_changed(env->opaque, &port->base, open);
     }
+}
+
+void virtio_serial_port_report(VirtioSerialPort *port)
+{
+    uint32_t now = atomic_load(&port->bus->guest_changes[port->nr]);
+    uint32_t news = now - port->seen_changes;
+    port->seen_changes = now;
+    if (!news) {
+        return;
+    }
+    if (news % 2 == 0) { /* it is as it was, but has changed in between */
+        port_report(port, now % 2 == 0);
+    }
+    port_report(port, now % 2);
 }
 
 /* ---- life cycle ---- */
@@ -208,6 +124,7 @@ static bool port_realize(Device *dev, GError **error)
 {
     VirtioSerialPort *port = from_device(dev);
     enter_main();
+    enter_coroutine();
     if (!dev->bus_device || dev->bus_device->type != &virtio_serial_pci_type) {
         return refuse(error, "needs a virtio-serial-pci before it");
     }
@@ -220,11 +137,13 @@ static bool port_realize(Device *dev, GError **error)
     bql_lock();
     port->bus->ports[port->nr] = port;
     bql_unlock();
+    virtio_serial_link_init(port);
+    port->seen_changes = atomic_load(&port->bus->guest_changes[port->nr]) & ~1u;
+    port->host_open = port->is_console || (port->chr && chardev_connected(port->chr));
+    virtio_serial_co_join(port);
     if (port->chr) {
         chardev_attach(port->chr, &port_frontend_ops, port);
     }
-    port->host_open = port->is_console || (port->chr && chardev_connected(port->chr));
-    virtio_serial_port_changed(port->bus, port->nr);
     return true;
 }
 
@@ -233,14 +152,18 @@ static void port_unrealize(Device *dev)
     VirtioSerialPort *port = from_device(dev);
     VirtioSerial *s = port->bus;
     enter_main();
+    enter_coroutine();
     bql_lock();
     s->ports[port->nr] = NULL; /* first: an emergency write may be on its way to the chardev */
     bql_unlock();
+    if (port->chr) {
+        chardev_attach(port->chr, NULL, NULL);
+    }
+    virtio_serial_co_leave(port);
     device_release_chardev(dev, &port->chr);
-    virtio_serial_release_buffer(port);
-    virtio_serial_port_changed(s, port->nr);
-    virtio_look(&s->base.vdev, virtio_serial_tx(port->nr)); /* what it still holds is dropped */
-    virtio_serial_port_tell(port, false);
+    if (port->seen_changes % 2) {
+        port_report(port, false);
+    }
 }
 
 static const OptSpec port_properties[] = {

@@ -192,10 +192,9 @@ static void exec_end_run(void *opaque)
 
     enter_main();
     enter_coroutine();
-    /* What the guest sent before it ended may still be in the port's queue: its doorbell rings
-     * within a turn. */
-    co_yield_turn();
-    co_yield_turn();
+    if (e->config.co_settle != NULL) {
+        e->config.co_settle(e->config.opaque);
+    }
     if (e->state == EXEC_STATE_WAITING || e->state == EXEC_STATE_RUNNING) {
         exec_lose(e, NULL);
     }

@@ -49,6 +49,9 @@ typedef struct ExecConfig {
     AioContext *ctx;
     const char *command; /* at most EXEC_COMMAND_MAX bytes; borrowed */
     int fds[3];          /* whose blocking mode is left alone; borrowed */
+    /* A coroutine in main: returns when what the guest has sent so far is with the chardev. May be
+     * NULL. */
+    void (*co_settle)(void *opaque);
     /* ENDED is reached. Called in main, from the loop. */
     void (*finished)(void *opaque);
     void *opaque;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "hw/chardev/chardev_set.h"
+#include "hw/virtio/virtio_serial.h"
 #include "util/log.h"
 #include "vmm/exec/exec.h"
 
@@ -40,6 +41,17 @@ static void exec_vm_finished(void *opaque)
 {
     enter_main();
     vm_quit_because(opaque, exec_vm.end, exec_vm.cause);
+}
+
+static void exec_vm_co_settle(void *opaque)
+{
+    Vm *vm = opaque;
+    enter_main();
+    enter_coroutine();
+    Device *port = machine_find_device(&vm->machine, EXEC_PORT_NAME);
+    if (port != NULL && port->type == &virtserialport_type) {
+        virtio_serial_port_co_settle(port);
+    }
 }
 
 static void exec_vm_port_changed(VmListener *l, const char *id, bool open)
@@ -91,6 +103,7 @@ bool exec_vm_co_open(Vm *vm, GError **error)
         .ctx = vm->ctx,
         .command = vm->config->exec,
         .fds = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
+        .co_settle = exec_vm_co_settle,
         .finished = exec_vm_finished,
         .opaque = vm,
     };

@@ -72,8 +72,8 @@ bool kvm_init_routes(Kvm *kvm, const struct kvm_irq_routing_entry *pins, unsigne
     kvm->first_msi_gsi = first_msi_gsi;
     kvm->max_routes = limit > taken ? limit - taken : 0;
     kvm->routes = g_new0(MsiRoute, kvm->max_routes);
-    kvm->table = g_malloc0(sizeof(*kvm->table) +
-                           (count + kvm->max_routes) * sizeof(kvm->table->entries[0]));
+    kvm->table =
+        g_malloc0(sizeof(*kvm->table) + (count + kvm->max_routes) * sizeof(kvm->table->entries[0]));
     memcpy(kvm->table->entries, pins, count * sizeof(pins[0]));
     kvm->table->nr = count;
     if (!kvm_commit_table(kvm)) {

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <semaphore.h>
 #include <string.h>
 #include "hw/virtio/virtio_serial.h"
 #include "tests/support/fake_chardev.h"
@@ -249,9 +250,13 @@ static void the_guest_opening_and_closing_is_told_to_the_environment(void **stat
 static void what_happens_while_stopped_is_told_after_cont(void **state)
 {
     Fixture *f = *state;
+    VringBuffer b = {f->data, 5, true};
     bring_up(f);
+    virtio_guest_add(&f->queues[0], &b, 1);
+    virtio_bench_settle(f->bench);
     virtio_bench_stop(f->bench, f->dev);
     fake_chardev_event(f->port_chr, CHARDEV_CLOSED);
+    assert_int_equal(fake_chardev_input(f->console_chr, "x", 1), 0);
     unsigned accepts = f->console_chr->accepts;
     virtio_bench_start(f->bench, f->dev);
     assert_told(f, 1, OPEN, 0, "");
@@ -411,6 +416,180 @@ static void a_held_receive_buffer_is_given_back(void **state)
     virtio_bench_stop(f->bench, f->dev);
 }
 
+/* ---- between the home loop and main ---- */
+
+/* Stands for a page fault in guest RAM: the home loop goes no further until it is let go. */
+typedef struct Fault {
+    AioBh bh;
+    sem_t entered, end;
+} Fault;
+
+static void fault_run(void *opaque)
+{
+    Fault *fault = opaque;
+    sem_post(&fault->entered);
+    sem_wait(&fault->end);
+}
+
+static void fault_begin(Fault *fault, AioContext *home)
+{
+    sem_init(&fault->entered, 0, 0);
+    sem_init(&fault->end, 0, 0);
+    aio_bh_init(&fault->bh, home, fault_run, fault);
+    aio_bh_schedule(&fault->bh);
+    sem_wait(&fault->entered);
+}
+
+static void main_turns(Fixture *f)
+{
+    while (aio_context_step(f->bench->main_ctx, false)) {
+    }
+}
+
+static void a_page_fault_of_the_guest_does_not_stall_main(void **state)
+{
+    Fixture *f = *state;
+    Fault fault;
+    uint32_t id, len;
+    VringBuffer b = {f->data, 16, true};
+    bring_up(f);
+    virtio_guest_add(&f->queues[PORT1_RX], &b, 1);
+    virtio_bench_settle(f->bench);
+    fault_begin(&fault, f->bench->home);
+    assert_int_equal(fake_chardev_input(f->port_chr, "hello world", 11), 11);
+    assert_int_equal(fake_chardev_input(f->port_chr, "more", 4), 0); /* bounded */
+    fake_chardev_event(f->port_chr, CHARDEV_CLOSED);
+    fake_chardev_event(f->port_chr, CHARDEV_OPENED);
+    main_turns(f); /* returns */
+    assert_false(vring_driver_take_used(&f->queues[PORT1_RX].ring, &id, &len));
+    sem_post(&fault.end);
+    assert_true(virtio_guest_used(&f->queues[PORT1_RX], &id, &len));
+    assert_int_equal(len, 11);
+    assert_memory_equal(virtio_bench_ram(f->bench, f->data, 11), "hello world", 11);
+}
+
+/* The input has left the chardev when the stop begins: it is in the guest's buffer when it ends. */
+static void input_on_its_way_survives_a_stop(void **state)
+{
+    Fixture *f = *state;
+    Fault fault;
+    uint32_t id, len;
+    VringBuffer b = {f->data, 16, true};
+    bring_up(f);
+    virtio_guest_add(&f->queues[PORT1_RX], &b, 1);
+    virtio_bench_settle(f->bench);
+    fault_begin(&fault, f->bench->home);
+    assert_int_equal(fake_chardev_input(f->port_chr, "hello", 5), 5);
+    sem_post(&fault.end);
+    virtio_bench_stop(f->bench, f->dev);
+    assert_int_equal(fake_chardev_input(f->port_chr, "x", 1), 0);
+    assert_memory_equal(virtio_bench_ram(f->bench, f->data, 5), "hello", 5);
+    virtio_bench_start(f->bench, f->dev);
+    assert_true(virtio_guest_used(&f->queues[PORT1_RX], &id, &len));
+    assert_int_equal(len, 5);
+}
+
+/* Main has the chunk and the chardev takes nothing: the queues come back all the same. */
+static void a_stuck_chardev_holds_up_no_stop_reset_or_unplug(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up(f);
+    f->port_chr->room = 0;
+    f->console_chr->room = 0;
+    send(f, PORT1_TX, "0123456789");
+    send(f, 1, "abc");
+    virtio_bench_stop(f->bench, f->dev);
+    virtio_bench_start(f->bench, f->dev);
+    virtio_bench_settle(f->bench);
+    virtio_bench_unplug(f->bench, f->port);
+    f->port = NULL;
+    assert_true(virtio_guest_used(&f->queues[PORT1_TX], &id, &len)); /* dropped with its port */
+    assert_false(virtio_guest_used(&f->queues[1], &id, &len));
+    virtio_guest_reset(&f->guest);
+    fake_chardev_make_room(f->console_chr, 100);
+    virtio_bench_settle(f->bench);
+    assert_string_equal(f->console_chr->output->str, ""); /* a reset forgets what was not sent */
+    assert_string_equal(f->port_chr->output->str, "");
+}
+
+/* Many chunks, a chardev that takes a few bytes at a time, stops in between: every byte once. */
+static void output_in_many_chunks_loses_nothing_over_stops(void **state)
+{
+    enum { BYTES = 3 * VIRTIO_SERIAL_CHUNK_BYTES + 777 };
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up(f);
+    uint64_t gpa = virtio_bench_alloc(f->bench, BYTES);
+    uint8_t *bytes = virtio_bench_ram(f->bench, gpa, BYTES);
+    for (unsigned i = 0; i < BYTES; i++) {
+        bytes[i] = (uint8_t)(i * 7 + (i >> 8));
+    }
+    f->port_chr->room = 100;
+    VringBuffer b[] = {{gpa, 5000, false}, {gpa + 5000, BYTES - 5000, false}};
+    virtio_guest_add(&f->queues[PORT1_TX], b, 2);
+    for (unsigned i = 0; f->port_chr->output->len < BYTES; i++) {
+        assert_true(i < 1000);
+        virtio_bench_settle(f->bench);
+        if (i % 3 == 0) {
+            virtio_bench_stop(f->bench, f->dev);
+            virtio_bench_start(f->bench, f->dev);
+        }
+        fake_chardev_make_room(f->port_chr, 4000 + i);
+    }
+    assert_int_equal(f->port_chr->output->len, BYTES);
+    assert_memory_equal(f->port_chr->output->str, bytes, BYTES);
+    assert_true(virtio_guest_used(&f->queues[PORT1_TX], &id, &len));
+    assert_false(virtio_guest_used(&f->queues[PORT1_TX], &id, &len));
+}
+
+static void settle_port(void *opaque)
+{
+    virtio_serial_port_co_settle(opaque);
+}
+
+/* A guest that sends and ends: its doorbell has not been served. */
+static void what_is_in_the_ring_is_with_the_chardev_after_settling(void **state)
+{
+    Fixture *f = *state;
+    VirtioGuestQueue *tx = &f->queues[PORT1_TX];
+    bring_up(f);
+    memcpy(virtio_bench_ram(f->bench, f->data, 6), "abcdef", 6);
+    for (unsigned i = 0; i < 3; i++) {
+        VringBuffer b = {f->data + 2 * i, 2, false};
+        vring_driver_offer(&tx->ring, vring_driver_chain(&tx->ring, &b, 1)); /* no kick */
+    }
+    virtio_bench_run(f->bench, settle_port, f->port);
+    assert_string_equal(f->port_chr->output->str, "abcdef");
+    f->port_chr->room = 1;
+    VringBuffer b = {f->data, 6, false};
+    vring_driver_offer(&tx->ring, vring_driver_chain(&tx->ring, &b, 1));
+    virtio_bench_run(f->bench, settle_port, f->port); /* returns: the chardev is full */
+    assert_string_equal(f->port_chr->output->str, "abcdefa");
+    virtio_bench_stop(f->bench, f->dev);
+    virtio_bench_run(f->bench, settle_port, f->port); /* the queues are stopped */
+}
+
+/* Closed and opened again before main looks: it hears of both. */
+static void a_port_closed_and_opened_at_once_is_told_twice(void **state)
+{
+    Fixture *f = *state;
+    Control m[2] = {{1, OPEN, 0}, {1, OPEN, 1}};
+    VringBuffer b[2];
+    port_changes = g_string_new(NULL);
+    bring_up(f);
+    f->bench->machine->env.serial_port_changed = note_port_change;
+    memcpy(virtio_bench_ram(f->bench, f->data, sizeof(m)), m, sizeof(m));
+    for (unsigned i = 0; i < 2; i++) {
+        b[i] = (VringBuffer){f->data + i * sizeof(m[0]), sizeof(m[0]), false};
+        virtio_guest_add(&f->queues[CONTROL_TX], &b[i], 1);
+    }
+    virtio_bench_settle(f->bench);
+    assert_string_equal(port_changes->str, "virtserialport:0 virtserialport:1 ");
+    f->bench->machine->env.serial_port_changed = NULL;
+    g_string_free(port_changes, TRUE);
+}
+
 static void waiting_receive_buffers_do_not_keep_the_loop_busy(void **state)
 {
     Fixture *f = *state;
@@ -503,6 +682,12 @@ int main(void)
         T(a_receive_buffer_is_read_once),
         T(input_for_unwritable_buffers_ends),
         T(a_held_receive_buffer_is_given_back),
+        T(a_page_fault_of_the_guest_does_not_stall_main),
+        T(input_on_its_way_survives_a_stop),
+        T(a_stuck_chardev_holds_up_no_stop_reset_or_unplug),
+        T(output_in_many_chunks_loses_nothing_over_stops),
+        T(what_is_in_the_ring_is_with_the_chardev_after_settling),
+        T(a_port_closed_and_opened_at_once_is_told_twice),
         T(waiting_receive_buffers_do_not_keep_the_loop_busy),
         T(without_multiport_there_is_the_console),
         T(an_emergency_write_needs_no_driver),
