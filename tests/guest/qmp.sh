@@ -266,7 +266,7 @@ PYTHON
 
 test_many_clients_that_flood() {
     local i many sockets=() arguments=()
-    many=$(rounds lab=30 check=100 long=100)
+    many=$(rounds lab=12 check=100 long=100)
     for ((i = 0; i < many; i++)); do
         sockets+=("$work/f$i")
         arguments+=(-qmp "unix:$work/f$i,server=on,wait=off")
