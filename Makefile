@@ -154,7 +154,7 @@ check-long:
 	@tests/install-deps build test
 	@$(SUBMAKE) V=release all
 	@$(SUBMAKE) V=test run-tests LONG=1
-	$(if $(KVM_UNIT_TESTS),tests/kvm-unit-tests/run '$(KVM_UNIT_TESTS)')
+	$(if $(KVM_UNIT_TESTS),tests/kvm-unit-tests/run --lab 7200 '$(KVM_UNIT_TESTS)')
 
 # Every script that starts skiff, here and in the lab, with its system calls filtered.
 check-sandbox:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """qmp_flood.py SOCKET…: a client on each that sends commands as fast as they are taken, until its
-standard input ends. Every third reads no replies, every third sends garbage in between. Prints
-"flooding" once all have been heard, and at the end how many replies came."""
+standard input has ended and 1,000 replies have come. Every third reads no replies, every third sends
+garbage in between. Prints "flooding" once all have been heard, and at the end how many replies came."""
 import os
 import selectors
 import socket
@@ -45,14 +45,14 @@ def main():
     for f in flooders:
         selector.register(f.socket, selectors.EVENT_WRITE | (selectors.EVENT_READ if f.reads else 0), f)
     selector.register(sys.stdin, selectors.EVENT_READ, None)
-    said = False
+    said = ended = False
     while True:
         for key, mask in selector.select():
             f = key.data
             if f is None:
-                if not os.read(0, 1):
-                    print("replies", sum(f.lines for f in flooders))
-                    return
+                ended = not os.read(0, 1)
+                if ended:
+                    selector.unregister(sys.stdin)
                 continue
             try:
                 if mask & selectors.EVENT_WRITE:
@@ -61,6 +61,10 @@ def main():
                     selector.unregister(f.socket)
             except OSError:
                 selector.unregister(f.socket)
+        replies = sum(f.lines for f in flooders)
+        if ended and replies > 1000:
+            print("replies", replies)
+            return
         if not said and all(f.lines > 2 for f in flooders if f.reads):
             said = True
             print("flooding", flush=True)

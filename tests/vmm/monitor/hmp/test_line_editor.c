@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <string.h>
+#include "tests/support/rounds.h"
 #include "tests/support/shown_terminal.h"
 #include "vmm/monitor/hmp/line_editor.h"
 
@@ -379,7 +380,8 @@ static void random_bytes_do_no_harm(void **state)
     enter_main();
     Rig *rig = *state;
     g_autoptr(GRand) rand = g_rand_new_with_seed(11);
-    for (unsigned i = 0; i < 200000; i++) {
+    unsigned bytes = test_rounds(20000, 200000, 5000000);
+    for (unsigned i = 0; i < bytes; i++) {
         line_editor_type(rig->editor, (uint8_t)g_rand_int_range(rand, 0, 256));
     }
     assert_yields(rig, "\003help", "help");
