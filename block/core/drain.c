@@ -142,7 +142,7 @@ static void drain_look(void *opaque)
     drain_answer(e);
 }
 
-static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk, const void *drainer)
+static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk)
 {
     trace_block_drain_begin(blk->name, blk->quiesced, blk_in_flight(blk));
     if (blk->quiesced++ > 0) {
@@ -158,7 +158,7 @@ static void drain_begin_at_home(void *opaque)
     BlkDrainEntry *e = opaque;
     enter_iothread(e->node->home);
     if (e->blk != NULL) {
-        drain_quiesce_backend(e->blk, e->group->waiter.co);
+        drain_quiesce_backend(e->blk);
     }
     for (BlockNode *n = e->node; n != NULL; n = drain_next_node(e, n)) {
         n->quiesced++;
