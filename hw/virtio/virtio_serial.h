@@ -158,8 +158,8 @@ void virtio_serial_link_init(VirtioSerialPort *port) RUNS_IN_MAIN;
  * leaves drops what it still holds to transmit; its chardev is detached. */
 void virtio_serial_co_join(VirtioSerialPort *port) coroutine_fn RUNS_IN_MAIN;
 void virtio_serial_co_leave(VirtioSerialPort *port) coroutine_fn RUNS_IN_MAIN;
-/* Offers the chardev what is to be transmitted, if main has it. */
-void virtio_serial_offer_output(VirtioSerialPort *port) RUNS_IN_MAIN;
+/* Offers the chardev what is to be transmitted, if main has it. False: it did not take all of it. */
+bool virtio_serial_offer_output(VirtioSerialPort *port) RUNS_IN_MAIN;
 size_t virtio_serial_input_room(const VirtioSerialPort *port) RUNS_IN_MAIN;
 /* No more than virtio_serial_input_room(); the rest is dropped. */
 void virtio_serial_put_input(VirtioSerialPort *port, const uint8_t *data, size_t size) RUNS_IN_MAIN;

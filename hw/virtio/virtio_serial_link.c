@@ -27,11 +27,11 @@ static RUNS_IN_MAIN void chunk_post_home(VirtioSerialChunk *c)
 
 /* ---- main ---- */
 
-void virtio_serial_offer_output(VirtioSerialPort *port)
+bool virtio_serial_offer_output(VirtioSerialPort *port)
 {
     VirtioSerialChunk *c = &port->transmit;
     if (!with_main(c)) {
-        return;
+        return true;
     }
     bool connected = port->chr && chardev_connected(port->chr);
     if (connected) {
@@ -39,9 +39,11 @@ void virtio_serial_offer_output(VirtioSerialPort *port)
     } else {
         c->done = c->len; /* lost, as on a wire: a guest's console must not hang */
     }
-    if (c->done == c->len || atomic_load(&c->recalled)) {
+    bool all = c->done == c->len;
+    if (all || atomic_load(&c->recalled)) {
         chunk_post_home(c);
     }
+    return all;
 }
 
 static void transmit_in_main(void *opaque)
@@ -353,8 +355,7 @@ void virtio_serial_port_co_settle(Device *dev)
         if (!settle.busy) {
             break;
         }
-        virtio_serial_offer_output(port);
-        if (with_main(&port->transmit)) {
+        if (!virtio_serial_offer_output(port)) {
             break; /* the chardev is full */
         }
     }
