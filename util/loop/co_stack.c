@@ -33,6 +33,7 @@ struct CoSlab {
     uint8_t *memory;
     uint32_t used;    /* bit n: stack n is allocated */
     uint32_t guarded; /* bit n: stack n has its guard, which stays until the slab is unmapped */
+    uint32_t split;   /* bit n: that guard splits the mapping */
 };
 
 static pthread_mutex_t slab_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -40,7 +41,8 @@ static CoSlab *slabs_free;  /* with a free stack */
 static unsigned slab_count; /* mapped */
 static unsigned stack_count;
 static unsigned stacks_max; /* 0: not computed yet */
-static bool guards_split;   /* the kernel knows no MADV_GUARD_INSTALL */
+static unsigned splits_max; /* guards that may split a mapping */
+static unsigned split_count;
 
 /* ---- system calls ---- */
 
@@ -51,7 +53,6 @@ void co_stack_set_fault(CoStackFault *fault)
 {
     pthread_mutex_lock(&slab_lock);
     stack_fault = fault;
-    guards_split = false;
     stacks_max = 0;
     pthread_mutex_unlock(&slab_lock);
 }
@@ -84,27 +85,30 @@ static unsigned mappings_max(void)
     return value != 0 ? value : CO_MAPPINGS_DEFAULT;
 }
 
-/* Two mappings for each stack with a guard that splits; a quarter of the mappings in all. */
-static void limit_compute(void)
+static bool guard_call(uint8_t *base, size_t size)
 {
-    stacks_max = guards_split ? MIN(CO_STACKS_MAX, mappings_max() / 8) : CO_STACKS_MAX;
-    stacks_max = MAX(stacks_max, CO_SLAB_STACKS);
+    return !stack_call_fails(CO_STACK_GUARD) && madvise(base, size, MADV_GUARD_INSTALL) == 0;
 }
 
-static bool guard_install(uint8_t *base)
+/* Guards that split cost two mappings for each stack, and get a quarter of the mappings. Without
+ * the other kind there are no more stacks than these. */
+static void limit_compute(void)
 {
-    if (!guards_split) {
-        if (!stack_call_fails(CO_STACK_GUARD) &&
-            madvise(base, page_size(), MADV_GUARD_INSTALL) == 0) {
-            return true;
-        }
-        if (errno != EINVAL) {
-            return false;
-        }
-        guards_split = true;
-        limit_compute();
+    splits_max = MAX(MIN(CO_STACKS_MAX, mappings_max() / 8), CO_SLAB_STACKS);
+    bool light = guard_call(NULL, 0) || errno != EINVAL; /* an empty range: whether it is known */
+    stacks_max = light ? CO_STACKS_MAX : splits_max;
+}
+
+static bool guard_install(CoSlab *slab, unsigned n)
+{
+    uint8_t *base = slab->memory + n * CO_STACK_SIZE;
+    if (split_count < splits_max && !stack_call_fails(CO_STACK_PROTECT) &&
+        mprotect(base, page_size(), PROT_NONE) == 0) {
+        slab->split |= 1u << n;
+        split_count++;
+        return true;
     }
-    return !stack_call_fails(CO_STACK_PROTECT) && mprotect(base, page_size(), PROT_NONE) == 0;
+    return guard_call(base, page_size());
 }
 
 /* ---- slabs ---- */
@@ -153,6 +157,7 @@ static CoSlab *slab_map(void)
 static void slab_unmap(CoSlab *slab)
 {
     slab_unlist(slab);
+    split_count -= (unsigned)__builtin_popcount(slab->split);
     munmap(slab->memory, CO_SLAB_SIZE);
     g_free(slab);
     slab_count--;
@@ -181,7 +186,7 @@ static bool stack_take(CoStack *stack, CoStackUse use)
     }
     unsigned n = (unsigned)__builtin_ctz(~slab->used);
     uint8_t *base = slab->memory + n * CO_STACK_SIZE;
-    if ((slab->guarded >> n & 1) == 0 && !guard_install(base)) {
+    if ((slab->guarded >> n & 1) == 0 && !guard_install(slab, n)) {
         if (slab->used == 0) {
             slab_unmap(slab);
         }

@@ -4,10 +4,14 @@
  *
  * Stacks are carved from slabs, one mapping of CO_SLAB_STACKS stacks each, so that thousands of
  * stacks need few of the process's mappings (vm.max_map_count). The lowest page of each stack is a
- * guard: an overflow faults and does not corrupt the stack below. Linux 6.13 and later install
- * guards without splitting the mapping (MADV_GUARD_INSTALL). Earlier kernels need mprotect(), which
- * costs two mappings for each stack; there the number of stacks is limited to a quarter of the
- * mappings.
+ * guard: an overflow faults and does not corrupt the stack below. There are two kinds of guards:
+ *
+ *   mprotect()          splits the mapping: two more mappings for each stack. The first stacks have
+ *                       these, up to a quarter of the process's mappings, because a debugger that
+ *                       writes a core file (gdb's gcore) leaves out the rest of a mapping behind a
+ *                       page it cannot read.
+ *   MADV_GUARD_INSTALL  costs no mapping (Linux 6.13). All further stacks have these. Earlier kernels
+ *                       have no further stacks.
  *
  * All functions may be called from any thread. A call that fails changes nothing.
  */
