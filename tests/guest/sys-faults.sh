@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every system call of a kind fails once in a session of start-up, blockdev-add, blockdev-reopen,
 # hot plug, dump, run, stop, resize and quit (util/sys/sys_fault.h). skiff either refuses to start
-# with status 2 and one line, or ends with 0 and has answered every command.
+# with status 2 and one line, or ends with 0 and has answered every command. When KVM_RUN itself
+# fails, it ends with 14 and says so.
 # tier: kvm
 # timeout: 900
 . "$(dirname "$0")/common.bash"
@@ -45,6 +46,7 @@ check_session() {
     case $status in
     0) [ "$replies" -eq 11 ] && [ "$lines" -le 1 ] || fail "$1: $replies replies, $lines lines" ;;
     2) [ "$lines" -eq 1 ] || fail "$1: $lines lines" ;;
+    14) grep -q '^skiff: vCPU 0: KVM_RUN: ' "$work/errors" || fail "$1: status 14 without its reason" ;;
     *) fail "$1: status $status" ;;
     esac
     ! grep -q 'leaving anyway' "$work/errors" || fail "$1: its storage hangs"
