@@ -11,52 +11,43 @@ static GPtrArray *config_dicts_new(void)
 void vm_config_init(VmConfig *config)
 {
     *config = (VmConfig){
-        .ram_size = CONFIG_DEFAULT_RAM,
-        .objects = config_dicts_new(),
-        .chardevs = g_ptr_array_new_with_free_func(g_free),
-        .serials = g_ptr_array_new_with_free_func(g_free),
-        .blockdevs = config_dicts_new(),
-        .drives = config_dicts_new(),
-        .ide_drives = g_ptr_array_new(),
-        .devices = config_dicts_new(),
-        .traces = g_ptr_array_new_with_free_func(g_free),
-        .qmps = g_ptr_array_new_with_free_func(g_free),
-        .qmps_pretty = g_ptr_array_new_with_free_func(g_free),
-        .monitors = g_ptr_array_new_with_free_func(g_free),
-        .mons = config_dicts_new(),
+        .machine.ram_size = CONFIG_DEFAULT_RAM,
+        .backends.objects = config_dicts_new(),
+        .backends.chardevs = g_ptr_array_new_with_free_func(g_free),
+        .backends.serials = g_ptr_array_new_with_free_func(g_free),
+        .backends.blockdevs = config_dicts_new(),
+        .backends.drives = config_dicts_new(),
+        .backends.ide_drives = g_ptr_array_new(),
+        .machine.devices = config_dicts_new(),
+        .process.traces = g_ptr_array_new_with_free_func(g_free),
+        .control.qmps = g_ptr_array_new_with_free_func(g_free),
+        .control.qmps_pretty = g_ptr_array_new_with_free_func(g_free),
+        .control.monitors = g_ptr_array_new_with_free_func(g_free),
+        .control.mons = config_dicts_new(),
     };
 }
 
 void vm_config_clear(VmConfig *config)
 {
-    GPtrArray *arrays[] = {config->objects,     config->chardevs, config->serials,
-                           config->blockdevs,   config->drives,   config->ide_drives,
-                           config->devices,     config->traces,   config->qmps,
-                           config->qmps_pretty, config->monitors, config->mons};
+    GPtrArray *arrays[] = {
+        config->backends.objects,    config->backends.chardevs, config->backends.serials,
+        config->backends.blockdevs,  config->backends.drives,   config->backends.ide_drives,
+        config->machine.devices,     config->process.traces,    config->control.qmps,
+        config->control.qmps_pretty, config->control.monitors,  config->control.mons};
     for (unsigned i = 0; i < G_N_ELEMENTS(arrays); i++) {
         g_ptr_array_unref(arrays[i]);
     }
-    char *strings[] = {config->machine_memory,
-                       config->cpu,
-                       config->smp,
-                       config->kernel,
-                       config->initrd,
-                       config->append,
-                       config->bios,
-                       config->debugcon,
-                       config->name,
-                       config->uuid,
-                       config->pidfile,
-                       config->rtc_base,
-                       config->log_file,
-                       config->gdb,
-                       config->exec,
-                       config->notify,
-                       config->accelerators.other};
+    char *strings[] = {
+        config->machine.memory,   config->machine.cpu,       config->machine.smp,
+        config->machine.kernel,   config->machine.initrd,    config->machine.append,
+        config->machine.bios,     config->backends.debugcon, config->machine.name,
+        config->machine.uuid,     config->process.pidfile,   config->machine.rtc_base,
+        config->process.log_file, config->control.gdb,       config->control.exec,
+        config->process.notify,   config->accelerators.other};
     for (unsigned i = 0; i < G_N_ELEMENTS(strings); i++) {
         g_free(strings[i]);
     }
-    opt_dict_free(config->sandbox);
-    opt_dict_free(config->run_with);
+    opt_dict_free(config->process.sandbox);
+    opt_dict_free(config->process.run_with);
     *config = (VmConfig){0};
 }

@@ -25,45 +25,70 @@ typedef struct ConfigAccelerators {
     char *other; /* the first of the others, or NULL */
 } ConfigAccelerators;
 
-typedef struct VmConfig {
-    ConfigAccelerators accelerators;
-    char *machine_memory; /* -machine memory-backend=ID, or NULL */
-    char *cpu;            /* NULL: host */
-    char *smp;            /* NULL: 1 */
-    uint64_t ram_size;    /* bytes */
+/* What the guest has. */
+typedef struct MachineConfig {
+    char *memory;      /* -machine memory-backend=ID, or NULL */
+    char *cpu;         /* NULL: host */
+    char *smp;         /* NULL: 1 */
+    uint64_t ram_size; /* bytes */
     bool ram_size_set;
     char *kernel, *initrd, *append, *bios;
+    char *rtc_base; /* "utc", "localtime", a date; NULL: utc */
+    char *name, *uuid;
+    GPtrArray *devices; /* OptDict, with "driver" */
+} MachineConfig;
+
+/* The host's ends. */
+typedef struct BackendsConfig {
     GPtrArray *objects;    /* OptDict: -object */
     GPtrArray *chardevs;   /* char *: -chardev as written */
     GPtrArray *serials;    /* char *: -serial as written; empty: the default */
     GPtrArray *blockdevs;  /* OptDict */
     GPtrArray *drives;     /* OptDict */
     GPtrArray *ide_drives; /* those of drives that are -hda to -hdd; borrowed */
-    GPtrArray *devices;    /* OptDict, with "driver" */
     char *debugcon;        /* -debugcon as written */
     bool nographic;        /* -nographic: serial on the terminal, with Ctrl-A */
     bool display_none;
     bool nodefaults;
     bool escape_set; /* -echr */
     uint8_t escape;
+} BackendsConfig;
+
+/* When it runs, and when it ends. */
+typedef struct LifeConfig {
     bool start_stopped; /* -S */
     bool no_reboot, no_shutdown;
     PanicAction panic;
     unsigned timeout_s; /* 0: none */
-    char *name, *uuid;
+} LifeConfig;
+
+/* The process. */
+typedef struct ProcessConfig {
     char *pidfile;
     bool daemonize;
-    char *rtc_base; /* "utc", "localtime", a date; NULL: utc */
     char *log_file;
     bool log_timestamps;
-    GPtrArray *traces;             /* char * globs */
+    GPtrArray *traces;           /* char * globs */
+    char *notify;                /* -notify as written */
+    OptDict *sandbox, *run_with; /* or NULL */
+} ProcessConfig;
+
+/* Monitors, debuggers and commands. */
+typedef struct ControlConfig {
     GPtrArray *qmps, *qmps_pretty; /* char *: -qmp, -qmp-pretty as written */
     GPtrArray *monitors;           /* char *: -monitor as written */
     GPtrArray *mons;               /* OptDict: -mon, with "chardev" */
     char *gdb;                     /* -gdb as written, -s is tcp::1234; NULL: no gdbstub */
     char *exec;                    /* -exec: the command; NULL: none */
-    char *notify;                  /* -notify as written */
-    OptDict *sandbox, *run_with;   /* or NULL */
+} ControlConfig;
+
+typedef struct VmConfig {
+    ConfigAccelerators accelerators;
+    MachineConfig machine;
+    BackendsConfig backends;
+    LifeConfig life;
+    ProcessConfig process;
+    ControlConfig control;
 } VmConfig;
 
 void vm_config_init(VmConfig *config) ANY_THREAD;

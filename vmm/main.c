@@ -83,7 +83,7 @@ static int main_write_pidfile_in_worker(void *opaque)
 
 static coroutine_fn RUNS_IN_MAIN bool main_co_write_pidfile(Main *m, GError **error)
 {
-    MainPidfile p = {.path = m->config.pidfile};
+    MainPidfile p = {.path = m->config.process.pidfile};
     if (p.path == NULL || co_run_in_worker(main_write_pidfile_in_worker, &p) == 0) {
         return true;
     }
@@ -139,7 +139,7 @@ static void main_terminate(void *opaque) /* Ctrl-A x */
 /* All that skiff was told to open is open: it gives up what it needs no more. */
 static coroutine_fn RUNS_IN_MAIN bool main_co_confine(Main *m, GError **error)
 {
-    if (m->config.daemonize && chdir("/") != 0) {
+    if (m->config.process.daemonize && chdir("/") != 0) {
         log_warn("-daemonize: cannot leave the directory: %s", g_strerror(errno));
     }
     return run_with_apply(&m->run_with, error) && (!m->sandbox || sandbox_co_enter(&m->vm, error));
@@ -152,7 +152,7 @@ static void main_start(void *opaque)
     Main *m = opaque;
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&m->vm.run);
-    m->vm.run.wants_to_run = !m->config.start_stopped && !m->vm.life.quitting;
+    m->vm.run.wants_to_run = !m->config.life.start_stopped && !m->vm.life.quitting;
     bool ok = startup_co_build(&m->vm, &error) && main_co_write_pidfile(m, &error) &&
               main_co_confine(m, &error);
     if (ok) {
@@ -172,22 +172,22 @@ static void main_start(void *opaque)
 static bool main_prepare(Main *m, GError **error)
 {
     const VmConfig *config = &m->config;
-    if ((config->log_file != NULL || config->log_timestamps) &&
-        !log_open(config->log_file, config->log_timestamps)) {
+    if ((config->process.log_file != NULL || config->process.log_timestamps) &&
+        !log_open(config->process.log_file, config->process.log_timestamps)) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "-D %s: %s",
-                    config->log_file, g_strerror(errno));
+                    config->process.log_file, g_strerror(errno));
         return false;
     }
-    for (unsigned i = 0; i < config->traces->len; i++) {
-        if (!trace_configure(config->traces->pdata[i], error)) {
+    for (unsigned i = 0; i < config->process.traces->len; i++) {
+        if (!trace_configure(config->process.traces->pdata[i], error)) {
             return false;
         }
     }
-    if (!sandbox_parse(config->sandbox, &m->sandbox, error) ||
-        !run_with_parse(&m->run_with, config->run_with, error)) {
+    if (!sandbox_parse(config->process.sandbox, &m->sandbox, error) ||
+        !run_with_parse(&m->run_with, config->process.run_with, error)) {
         return false;
     }
-    if (config->daemonize && !daemon_fork(error)) {
+    if (config->process.daemonize && !daemon_fork(error)) {
         return false;
     }
     thread_adopt_role(THREAD_MAIN, "main");
@@ -198,8 +198,8 @@ static bool main_prepare(Main *m, GError **error)
     }
     startup_init(&m->vm, config, ctx);
     chardev_set_terminate_handler(main_terminate, m);
-    if (config->escape_set) {
-        chardev_set_escape(config->escape);
+    if (config->backends.escape_set) {
+        chardev_set_escape(config->backends.escape);
     }
     return main_take_signals(m, error);
 }

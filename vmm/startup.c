@@ -50,10 +50,11 @@ static coroutine_fn RUNS_IN_MAIN bool startup_co_make_machine(Vm *vm, GError **e
 
 bool startup_co_build(Vm *vm, GError **error)
 {
-    vm->built = worker_pool_start(error) && notify_co_open(vm, error) &&
-                kvm_open(&vm->machine.kvm, error) && startup_co_make_backends(vm, error) &&
-                startup_co_make_machine(vm, error) &&
-                (vm->config->gdb == NULL || gdbstub_co_open(vm, vm->config->gdb, error)) &&
-                monitors_open(vm, error); /* last: commands find the whole machine */
+    vm->built =
+        worker_pool_start(error) && notify_co_open(vm, error) &&
+        kvm_open(&vm->machine.kvm, error) && startup_co_make_backends(vm, error) &&
+        startup_co_make_machine(vm, error) &&
+        (vm->config->control.gdb == NULL || gdbstub_co_open(vm, vm->config->control.gdb, error)) &&
+        monitors_open(vm, error); /* last: commands find the whole machine */
     return vm->built;
 }

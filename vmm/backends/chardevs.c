@@ -20,7 +20,7 @@ Chardev *backends_claim_chardev(Backends *b, const char *id, const char *user, G
 /* Not on a terminal that is about to go. */
 static bool backends_check_chardev(const Backends *b, const OptDict *opts, GError **error)
 {
-    if (b->config->daemonize && g_strcmp0(opt_dict_get(opts, "backend"), "stdio") == 0) {
+    if (b->config->process.daemonize && g_strcmp0(opt_dict_get(opts, "backend"), "stdio") == 0) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
                     "a daemon has no terminal: use file, socket or pty, and -display none in place "
                     "of -nographic");
@@ -100,11 +100,12 @@ static coroutine_fn RUNS_IN_MAIN bool backends_co_add_serial(Backends *b, const 
 /* As in QEMU, a serial port that is asked for as a device replaces the default one. */
 static bool backends_has_default_serial(const VmConfig *config)
 {
-    if (config->serials->len > 0 || config->nodefaults) {
+    if (config->backends.serials->len > 0 || config->backends.nodefaults) {
         return false;
     }
-    for (unsigned i = 0; i < config->devices->len; i++) {
-        if (g_strcmp0(opt_dict_get(config->devices->pdata[i], "driver"), "isa-serial") == 0) {
+    for (unsigned i = 0; i < config->machine.devices->len; i++) {
+        if (g_strcmp0(opt_dict_get(config->machine.devices->pdata[i], "driver"), "isa-serial") ==
+            0) {
             return false;
         }
     }
@@ -115,10 +116,11 @@ static bool backends_has_default_serial(const VmConfig *config)
  * terminal. */
 static const char *backends_default_serial(const VmConfig *config)
 {
-    if (config->exec != NULL) {
+    if (config->control.exec != NULL) {
         return "null";
     }
-    if (config->nographic || (!config->display_none && !config->daemonize)) {
+    if (config->backends.nographic ||
+        (!config->backends.display_none && !config->process.daemonize)) {
         return "mon:stdio";
     }
     return "null";
@@ -128,16 +130,18 @@ bool backends_co_make_chardevs(Backends *b, GError **error)
 {
     const VmConfig *config = b->config;
     chardev_hold_input(true);
-    for (unsigned i = 0; i < config->chardevs->len; i++) {
-        g_autoptr(OptDict) opts = opt_dict_parse(config->chardevs->pdata[i], "backend", error);
+    for (unsigned i = 0; i < config->backends.chardevs->len; i++) {
+        g_autoptr(OptDict) opts =
+            opt_dict_parse(config->backends.chardevs->pdata[i], "backend", error);
         if (opts == NULL || !backends_check_chardev(b, opts, error) ||
             !chardev_co_add(g_steal_pointer(&opts), error)) {
-            g_prefix_error(error, "-chardev %s: ", (const char *)config->chardevs->pdata[i]);
+            g_prefix_error(error,
+                           "-chardev %s: ", (const char *)config->backends.chardevs->pdata[i]);
             return false;
         }
     }
-    for (unsigned i = 0; i < config->serials->len; i++) {
-        if (!backends_co_add_serial(b, config->serials->pdata[i], error)) {
+    for (unsigned i = 0; i < config->backends.serials->len; i++) {
+        if (!backends_co_add_serial(b, config->backends.serials->pdata[i], error)) {
             return false;
         }
     }
@@ -145,8 +149,9 @@ bool backends_co_make_chardevs(Backends *b, GError **error)
         !backends_co_add_serial(b, backends_default_serial(config), error)) {
         return false;
     }
-    if (config->debugcon != NULL && !backends_co_open_string(b, config->debugcon, "debugcon",
-                                                             "debugcon", &b->debugcon, error)) {
+    if (config->backends.debugcon != NULL &&
+        !backends_co_open_string(b, config->backends.debugcon, "debugcon", "debugcon", &b->debugcon,
+                                 error)) {
         return false;
     }
     return true;

@@ -15,8 +15,8 @@
 /* The iothread that -device says for drive @name; NULL: no device says one. */
 static const char *drives_iothread_of(const VmConfig *config, const char *name)
 {
-    for (unsigned i = 0; i < config->devices->len; i++) {
-        const OptDict *device = config->devices->pdata[i];
+    for (unsigned i = 0; i < config->machine.devices->len; i++) {
+        const OptDict *device = config->machine.devices->pdata[i];
         if (g_strcmp0(opt_dict_get(device, "drive"), name) == 0) {
             return opt_dict_get(device, "iothread");
         }
@@ -28,8 +28,8 @@ static const char *drives_iothread_of(const VmConfig *config, const char *name)
 static const OptDict *drives_parent_of(const VmConfig *config, const char *name)
 {
     static const char *const links[] = {"file", "backing"};
-    for (unsigned i = 0; i < config->blockdevs->len; i++) {
-        const OptDict *node = config->blockdevs->pdata[i];
+    for (unsigned i = 0; i < config->backends.blockdevs->len; i++) {
+        const OptDict *node = config->backends.blockdevs->pdata[i];
         for (unsigned l = 0; l < G_N_ELEMENTS(links); l++) {
             if (g_strcmp0(opt_dict_get(node, links[l]), name) == 0) {
                 return node;
@@ -94,8 +94,8 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Backends *b, const
 
 static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdevs(Backends *b, GError **error)
 {
-    for (unsigned i = 0; i < b->config->blockdevs->len; i++) {
-        if (!drives_co_open_blockdev(b, b->config->blockdevs->pdata[i], error)) {
+    for (unsigned i = 0; i < b->config->backends.blockdevs->len; i++) {
+        if (!drives_co_open_blockdev(b, b->config->backends.blockdevs->pdata[i], error)) {
             return false;
         }
     }
@@ -173,7 +173,7 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *
     if (!drives_co_open(b, d->blockdev, "drive", d->id, error)) {
         return false;
     }
-    if (g_ptr_array_find(b->config->ide_drives, opts, NULL)) {
+    if (g_ptr_array_find(b->config->backends.ide_drives, opts, NULL)) {
         log_info("-hd%c %s: attached as a raw virtio disk; this machine has no IDE", 'a' + d->index,
                  opt_dict_get(opts, "file"));
     }
@@ -186,8 +186,8 @@ bool backends_co_open_drives(Backends *b, GError **error)
     if (!drives_co_open_blockdevs(b, error)) {
         return false;
     }
-    for (unsigned i = 0; i < b->config->drives->len; i++) {
-        if (!drives_co_add(b, b->config->drives->pdata[i], error)) {
+    for (unsigned i = 0; i < b->config->backends.drives->len; i++) {
+        if (!drives_co_add(b, b->config->backends.drives->pdata[i], error)) {
             return false;
         }
     }

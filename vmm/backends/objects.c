@@ -231,8 +231,8 @@ bool backends_co_make_objects(Backends *b, GError **error)
     }
     g_ptr_array_add(b->iothreads, first);
     co_call_in(iothread_context(first), backends_nothing, NULL);
-    for (unsigned i = 0; i < b->config->objects->len; i++) {
-        if (!backends_co_add_object(b, b->config->objects->pdata[i], error)) {
+    for (unsigned i = 0; i < b->config->backends.objects->len; i++) {
+        if (!backends_co_add_object(b, b->config->backends.objects->pdata[i], error)) {
             return false;
         }
     }

@@ -104,30 +104,30 @@ static bool cmdline_add_dict(GPtrArray *list, const char *name, const char *valu
 
 bool cmdline_device(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    return cmdline_add_dict(config->devices, name, value, "driver", error);
+    return cmdline_add_dict(config->machine.devices, name, value, "driver", error);
 }
 
 bool cmdline_object(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    return cmdline_add_dict(config->objects, name, value, "qom-type", error);
+    return cmdline_add_dict(config->backends.objects, name, value, "qom-type", error);
 }
 
 bool cmdline_blockdev(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    return cmdline_add_dict(config->blockdevs, name, value, "driver", error);
+    return cmdline_add_dict(config->backends.blockdevs, name, value, "driver", error);
 }
 
 bool cmdline_drive(VmConfig *config, const char *name, const char *value, GError **error)
 {
     /* file=x,file.locking=off */
     OptDict *dict = opt_dict_parse_folding(value, "file", "filename", error);
-    return cmdline_take_dict(config->drives, name, dict, error);
+    return cmdline_take_dict(config->backends.drives, name, dict, error);
 }
 
 /* -display and -vnc */
 bool cmdline_display(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    config->display_none = true;
+    config->backends.display_none = true;
     return strcmp(value, "none") == 0 ||
            cmdline_fail(error, name, "skiff has no display '%s'; use none, and a serial console",
                         value);
@@ -140,8 +140,8 @@ bool cmdline_escape(VmConfig *config, const char *name, const char *value, GErro
     if (!g_ascii_isdigit(value[0]) || *end != '\0' || code > UINT8_MAX) {
         return cmdline_fail(error, name, "'%s': must be a character code from 0 to 255", value);
     }
-    config->escape_set = true;
-    config->escape = (uint8_t)code;
+    config->backends.escape_set = true;
+    config->backends.escape = (uint8_t)code;
     return true;
 }
 
@@ -163,8 +163,8 @@ bool cmdline_disk(VmConfig *config, const char *name, const char *value, GError 
     opt_dict_set(dict, "file", value);
     opt_dict_set(dict, "index", index);
     opt_dict_set(dict, "format", "raw");
-    g_ptr_array_add(config->drives, dict);
-    g_ptr_array_add(config->ide_drives, dict);
+    g_ptr_array_add(config->backends.drives, dict);
+    g_ptr_array_add(config->backends.ide_drives, dict);
     return true;
 }
 
@@ -175,7 +175,7 @@ bool cmdline_timeout(VmConfig *config, const char *name, const char *value, GErr
         g_prefix_error(error, "-%s (seconds): ", name);
         return false;
     }
-    config->timeout_s = (unsigned)seconds;
+    config->life.timeout_s = (unsigned)seconds;
     return true;
 }
 
@@ -215,13 +215,13 @@ bool cmdline_action(VmConfig *config, const char *name, const char *value, GErro
         return false;
     }
     if (opt_dict_has(dict, "reboot")) {
-        config->no_reboot = options.reboot == 1;
+        config->life.no_reboot = options.reboot == 1;
     }
     if (opt_dict_has(dict, "shutdown")) {
-        config->no_shutdown = options.shutdown == 1;
+        config->life.no_shutdown = options.shutdown == 1;
     }
     if (opt_dict_has(dict, "panic")) {
-        config->panic = (PanicAction)options.panic;
+        config->life.panic = (PanicAction)options.panic;
     }
     return true;
 }
@@ -240,13 +240,13 @@ bool cmdline_msg(VmConfig *config, const char *name, const char *value, GError *
     if (dict == NULL || !opts_bind(specs, &options, dict, "-msg", error)) {
         return false;
     }
-    config->log_timestamps = options.timestamp;
+    config->process.log_timestamps = options.timestamp;
     return true;
 }
 
 bool cmdline_mon(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    return cmdline_add_dict(config->mons, name, value, "chardev", error);
+    return cmdline_add_dict(config->control.mons, name, value, "chardev", error);
 }
 
 static void cmdline_merge_entry(const char *key, const char *value, void *opaque)
@@ -270,17 +270,17 @@ static bool cmdline_set_dict(OptDict **field, const char *name, const char *valu
 
 bool cmdline_sandbox(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    return cmdline_set_dict(&config->sandbox, name, value, "enable", error);
+    return cmdline_set_dict(&config->process.sandbox, name, value, "enable", error);
 }
 
 bool cmdline_run_with(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    return cmdline_set_dict(&config->run_with, name, value, NULL, error);
+    return cmdline_set_dict(&config->process.run_with, name, value, NULL, error);
 }
 
 bool cmdline_gdb_default(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    g_free(config->gdb);
-    config->gdb = g_strdup("tcp::1234");
+    g_free(config->control.gdb);
+    config->control.gdb = g_strdup("tcp::1234");
     return true;
 }

@@ -167,8 +167,8 @@ static bool machine_apply(VmConfig *config, const char *name, const MachineOptio
         return false;
     }
     if (options->memory_backend != NULL) {
-        g_free(config->machine_memory);
-        config->machine_memory = g_strdup(options->memory_backend);
+        g_free(config->machine.memory);
+        config->machine.memory = g_strdup(options->memory_backend);
     }
     return true;
 }
@@ -220,8 +220,8 @@ bool cmdline_memory(VmConfig *config, const char *name, const char *value, GErro
         return cmdline_fail(error, name,
                             "skiff has no memory hotplug: leave slots= and maxmem= off");
     }
-    config->ram_size = options.size;
-    config->ram_size_set = true;
+    config->machine.ram_size = options.size;
+    config->machine.ram_size_set = true;
     return true;
 }
 
@@ -267,8 +267,8 @@ bool cmdline_rtc(VmConfig *config, const char *name, const char *value, GError *
         return false;
     }
     if (options.base != NULL) {
-        g_free(config->rtc_base);
-        config->rtc_base = options.base;
+        g_free(config->machine.rtc_base);
+        config->machine.rtc_base = options.base;
     }
     return true;
 }
@@ -298,8 +298,8 @@ bool cmdline_name(VmConfig *config, const char *name, const char *value, GError 
               cmdline_fail(error, name, "process=%s: skiff has no other process name than its own",
                            options.process);
     if (ok && options.guest != NULL) {
-        g_free(config->name);
-        config->name = g_steal_pointer(&options.guest);
+        g_free(config->machine.name);
+        config->machine.name = g_steal_pointer(&options.guest);
     }
     opts_clear(specs, &options);
     return ok;

@@ -24,11 +24,11 @@ static struct {
 static bool exec_vm_check(const VmConfig *config, GError **error)
 {
     const char *conflict = NULL;
-    if (config->no_shutdown) {
+    if (config->life.no_shutdown) {
         conflict = "-no-shutdown keeps a VM whose end -exec waits for; leave it off";
-    } else if (config->daemonize) {
+    } else if (config->process.daemonize) {
         conflict = "a daemon has no standard output; leave -daemonize off";
-    } else if (strlen(config->exec) > EXEC_COMMAND_MAX) {
+    } else if (strlen(config->control.exec) > EXEC_COMMAND_MAX) {
         conflict = "the command is too long; put it into a file of the guest's";
     }
     if (conflict != NULL) {
@@ -93,7 +93,7 @@ bool exec_vm_co_open(Vm *vm, GError **error)
 {
     static const VmEnding ending = {.guest_ended = exec_vm_guest_ended,
                                     .exit_status = exec_vm_exit_status};
-    if (vm->config->exec == NULL) {
+    if (vm->config->control.exec == NULL) {
         return true;
     }
     if (!exec_vm_check(vm->config, error)) {
@@ -101,7 +101,7 @@ bool exec_vm_co_open(Vm *vm, GError **error)
     }
     ExecConfig config = {
         .ctx = vm->ctx,
-        .command = vm->config->exec,
+        .command = vm->config->control.exec,
         .fds = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
         .co_settle = exec_vm_co_settle,
         .finished = exec_vm_finished,

@@ -229,7 +229,7 @@ static int gdb_probe_in_worker(void *opaque)
 static coroutine_fn RUNS_IN_MAIN ArchDebugAbilities gdb_co_probe(Vm *vm)
 {
     ArchDebugAbilities a = {.instruction = true, .execute = true, .watch = true};
-    if (vm->config->sandbox == NULL || vm->config->gdb != NULL) {
+    if (vm->config->process.sandbox == NULL || vm->config->control.gdb != NULL) {
         co_run_in_worker(gdb_probe_in_worker, &a);
     }
     if (!a.instruction || !a.execute || !a.watch) {

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-void machine_init(VmMachine *m, const VmConfig *config, Backends *backends)
+void machine_init(VmMachine *m, const MachineConfig *config, Backends *backends)
 {
     *m = (VmMachine){.config = config, .backends = backends};
     m->kvm.fd = m->kvm.vm_fd = -1;
@@ -14,7 +14,7 @@ void machine_init(VmMachine *m, const VmConfig *config, Backends *backends)
 
 bool machine_choose_memory(VmMachine *m, GError **error)
 {
-    const char *id = m->config->machine_memory;
+    const char *id = m->config->memory;
     if (id == NULL) {
         m->memory = memory_backend_new_ram("pc.ram", m->config->ram_size, error);
         return m->memory != NULL;

@@ -15,7 +15,7 @@
 typedef struct Board Board; /* what the board's file keeps */
 
 typedef struct VmMachine {
-    const VmConfig *config;
+    const MachineConfig *config;
     Backends *backends;
     Kvm kvm;
     MemoryBackend *memory; /* the machine's RAM */
@@ -32,7 +32,7 @@ typedef struct VmMachine {
 } VmMachine;
 
 /* An empty machine. @config and @backends are borrowed for as long as it lives. */
-void machine_init(VmMachine *m, const VmConfig *config, Backends *backends) RUNS_IN_MAIN;
+void machine_init(VmMachine *m, const MachineConfig *config, Backends *backends) RUNS_IN_MAIN;
 /* The machine's RAM: the backend that -machine names, or anonymous memory of the size that -m says.
  */
 bool machine_choose_memory(VmMachine *m, GError **error) RUNS_IN_MAIN;

@@ -75,14 +75,14 @@ bool monitors_co_make(Vm *vm, GError **error)
     static const MonitorRequest pretty = {.option = "qmp-pretty", .control = true, .pretty = true};
     static const MonitorRequest human = {.option = "monitor"};
     const VmConfig *config = vm->config;
-    for (unsigned i = 0; i < config->mons->len; i++) {
-        if (!monitors_add_long(vm, config->mons->pdata[i], error)) {
+    for (unsigned i = 0; i < config->control.mons->len; i++) {
+        if (!monitors_add_long(vm, config->control.mons->pdata[i], error)) {
             return false;
         }
     }
-    return monitors_co_add_short(vm, config->qmps, &qmp, error) &&
-           monitors_co_add_short(vm, config->qmps_pretty, &pretty, error) &&
-           monitors_co_add_short(vm, config->monitors, &human, error);
+    return monitors_co_add_short(vm, config->control.qmps, &qmp, error) &&
+           monitors_co_add_short(vm, config->control.qmps_pretty, &pretty, error) &&
+           monitors_co_add_short(vm, config->control.monitors, &human, error);
 }
 
 /* ---- opening ---- */

@@ -121,7 +121,7 @@ static coroutine_fn RUNS_IN_MAIN bool notify_co_use_fd(const char *text, const c
 
 bool notify_co_open(Vm *vm, GError **error)
 {
-    const char *text = vm->config->notify;
+    const char *text = vm->config->process.notify;
     bool ok;
 
     if (text == NULL) {

@@ -152,7 +152,7 @@ void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx)
 {
     *vm = (Vm){.config = config, .ctx = ctx};
     backends_init(&vm->backends, config);
-    machine_init(&vm->machine, config, &vm->backends);
+    machine_init(&vm->machine, &config->machine, &vm->backends);
     run_state_init(&vm->run, ctx, &vm_run_ops, vm);
     vm_life_init(vm);
     vm_jobs_init(vm);

@@ -98,7 +98,7 @@ static void vm_timeout(void *opaque)
         return;
     }
     vm->life.show_console = true;
-    log_error("-timeout: the VM has run for %u s", vm->config->timeout_s);
+    log_error("-timeout: the VM has run for %u s", vm->config->life.timeout_s);
     vm_quit_because(vm, EXIT_STATUS_TIMEOUT, VM_CAUSE_HOST_ERROR);
 }
 
@@ -297,14 +297,14 @@ void vm_vcpu_event(void *opaque, int event)
 
 void vm_life_init(Vm *vm)
 {
-    vm->life.actions = (VmActions){.no_reboot = vm->config->no_reboot,
-                                   .no_shutdown = vm->config->no_shutdown,
-                                   .panic = vm->config->panic};
+    vm->life.actions = (VmActions){.no_reboot = vm->config->life.no_reboot,
+                                   .no_shutdown = vm->config->life.no_shutdown,
+                                   .panic = vm->config->life.panic};
     aio_bh_init(&vm->life.event_bh, vm->ctx, vm_take_events, vm);
     aio_timer_init(&vm->life.quit_timer, vm->ctx, vm_quit_overdue, vm);
     aio_timer_init(&vm->life.timeout_timer, vm->ctx, vm_timeout, vm);
-    if (vm->config->timeout_s != 0) {
+    if (vm->config->life.timeout_s != 0) {
         aio_timer_arm(&vm->life.timeout_timer,
-                      aio_now_ns(vm->ctx) + vm->config->timeout_s * INT64_C(1000000000));
+                      aio_now_ns(vm->ctx) + vm->config->life.timeout_s * INT64_C(1000000000));
     }
 }

@@ -60,17 +60,17 @@ static void of_a_repeated_option_the_last_value_counts(void **state)
     parse_well(&c, "-kernel a -append x -name one -m 128 -kernel b -append y -name two -m 256 "
                    "-cpu max -cpu host -smp 2 -smp 4 -pidfile p -pidfile q -D l -D m "
                    "-gdb tcp::1 -s -bios f -bios g -initrd i -initrd j");
-    assert_string_equal(c.kernel, "b");
-    assert_string_equal(c.append, "y");
-    assert_string_equal(c.name, "two");
-    assert_string_equal(c.cpu, "host");
-    assert_string_equal(c.smp, "4");
-    assert_string_equal(c.pidfile, "q");
-    assert_string_equal(c.log_file, "m");
-    assert_string_equal(c.gdb, "tcp::1234");
-    assert_string_equal(c.bios, "g");
-    assert_string_equal(c.initrd, "j");
-    assert_int_equal(c.ram_size, 256 << 20);
+    assert_string_equal(c.machine.kernel, "b");
+    assert_string_equal(c.machine.append, "y");
+    assert_string_equal(c.machine.name, "two");
+    assert_string_equal(c.machine.cpu, "host");
+    assert_string_equal(c.machine.smp, "4");
+    assert_string_equal(c.process.pidfile, "q");
+    assert_string_equal(c.process.log_file, "m");
+    assert_string_equal(c.control.gdb, "tcp::1234");
+    assert_string_equal(c.machine.bios, "g");
+    assert_string_equal(c.machine.initrd, "j");
+    assert_int_equal(c.machine.ram_size, 256 << 20);
     vm_config_clear(&c);
 }
 
@@ -80,12 +80,12 @@ static void repeated_properties_add_up(void **state)
     parse_well(&c, "-run-with chroot=/a -run-with user=u -run-with chroot=/b "
                    "-sandbox off -sandbox on,spawn=deny -machine memory-backend=m -machine q35 "
                    "-rtc base=localtime -rtc clock=host");
-    assert_string_equal(opt_dict_get(c.run_with, "chroot"), "/b");
-    assert_string_equal(opt_dict_get(c.run_with, "user"), "u");
-    assert_string_equal(opt_dict_get(c.sandbox, "enable"), "on");
-    assert_string_equal(opt_dict_get(c.sandbox, "spawn"), "deny");
-    assert_string_equal(c.machine_memory, "m");
-    assert_string_equal(c.rtc_base, "localtime");
+    assert_string_equal(opt_dict_get(c.process.run_with, "chroot"), "/b");
+    assert_string_equal(opt_dict_get(c.process.run_with, "user"), "u");
+    assert_string_equal(opt_dict_get(c.process.sandbox, "enable"), "on");
+    assert_string_equal(opt_dict_get(c.process.sandbox, "spawn"), "deny");
+    assert_string_equal(c.machine.memory, "m");
+    assert_string_equal(c.machine.rtc_base, "localtime");
     vm_config_clear(&c);
 }
 
@@ -93,8 +93,8 @@ static void lists_keep_all(void **state)
 {
     VmConfig c;
     parse_well(&c, "-serial null -serial none -device a -device b -qmp stdio -trace x");
-    assert_int_equal(c.serials->len, 2);
-    assert_int_equal(c.devices->len, 2);
+    assert_int_equal(c.backends.serials->len, 2);
+    assert_int_equal(c.machine.devices->len, 2);
     vm_config_clear(&c);
 }
 
@@ -163,7 +163,7 @@ static void the_clock_starts_at_the_base_that_is_given(void **state)
         g_autofree char *text = g_strdup_printf("-rtc base=%s", bases[i]);
         VmConfig c;
         parse_well(&c, text);
-        assert_string_equal(c.rtc_base, bases[i]);
+        assert_string_equal(c.machine.rtc_base, bases[i]);
         vm_config_clear(&c);
     }
 }
@@ -183,7 +183,7 @@ static void a_base_that_is_no_date_is_refused(void **state)
 
 static void expect_disk(const VmConfig *c, unsigned at, const char *file, const char *index)
 {
-    const OptDict *d = c->drives->pdata[at];
+    const OptDict *d = c->backends.drives->pdata[at];
     assert_string_equal(opt_dict_get(d, "file"), file);
     assert_string_equal(opt_dict_get(d, "index"), index);
 }
@@ -192,7 +192,7 @@ static void a_disk_may_be_a_bare_word(void **state)
 {
     VmConfig c;
     parse_well(&c, "-hdb b,x=y disk.img -hdd d");
-    assert_int_equal(c.drives->len, 3);
+    assert_int_equal(c.backends.drives->len, 3);
     expect_disk(&c, 0, "b,x=y", "1");
     expect_disk(&c, 1, "disk.img", "0");
     expect_disk(&c, 2, "d", "3");
@@ -211,8 +211,8 @@ static void the_escape_key_is_a_character_code(void **state)
     for (unsigned i = 0; i < G_N_ELEMENTS(good); i++) {
         VmConfig c;
         parse_well(&c, good[i].text);
-        assert_true(c.escape_set);
-        assert_int_equal(c.escape, good[i].code);
+        assert_true(c.backends.escape_set);
+        assert_int_equal(c.backends.escape, good[i].code);
         vm_config_clear(&c);
     }
     expect_refused("-echr 256", "from 0 to 255");

@@ -385,7 +385,7 @@ static void a_vm_that_ended_does_not_time_out_meanwhile(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    rig->config.timeout_s = 2;
+    rig->config.life.timeout_s = 2;
     vm_life_init(&rig->vm);
     qmp_events_init(&rig->vm);
     rig->park_hangs = true;

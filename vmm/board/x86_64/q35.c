@@ -151,7 +151,7 @@ static bool board_choose_cpus(VmMachine *m, GError **error)
 
 static bool board_check_boot_options(const VmMachine *m, GError **error)
 {
-    const VmConfig *config = m->config;
+    const MachineConfig *config = m->config;
     if (config->kernel == NULL && (config->initrd != NULL || config->append != NULL)) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING, "-%s needs -kernel",
                     config->initrd != NULL ? "initrd" : "append");
@@ -180,7 +180,7 @@ static int board_open_boot_files(void *opaque)
 {
     enter_worker();
     BoardBoot *boot = opaque;
-    const VmConfig *config = boot->m->config;
+    const MachineConfig *config = boot->m->config;
     Board *b = boot->m->board;
     if (config->bios != NULL) {
         return boot_rom_open(&b->rom, config->bios, &boot->error) ? 0 : -1;

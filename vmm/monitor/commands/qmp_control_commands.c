@@ -15,7 +15,7 @@ static const QmpType qmp_name_info = {
 static struct json_object *qmp_query_name(QmpCall *call, struct json_object *args, GError **error)
 {
     struct json_object *info = json_object_new_object();
-    const char *name = call->vm->config->name;
+    const char *name = call->vm->config->machine.name;
     if (name != NULL) {
         qmp_put_str(info, "name", name);
     }
@@ -30,7 +30,7 @@ static const QmpType qmp_uuid_info = {
 static struct json_object *qmp_query_uuid(QmpCall *call, struct json_object *args, GError **error)
 {
     struct json_object *info = json_object_new_object();
-    const char *uuid = call->vm->config->uuid;
+    const char *uuid = call->vm->config->machine.uuid;
     qmp_put_str(info, "UUID", uuid != NULL ? uuid : "00000000-0000-0000-0000-000000000000");
     return info;
 }

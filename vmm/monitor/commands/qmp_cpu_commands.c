@@ -34,7 +34,7 @@ static struct json_object *qmp_query_cpus_fast(QmpCall *call, struct json_object
     const VcpuSet *vcpus = call->vm->machine.vcpus;
     unsigned count = vcpus_count(vcpus);
     SmpTopology topology;
-    if (!smp_parse(call->vm->config->smp, count, &topology, error)) {
+    if (!smp_parse(call->vm->config->machine.smp, count, &topology, error)) {
         return NULL;
     }
     struct json_object *list = json_object_new_array();
@@ -82,7 +82,7 @@ static const QmpType qmp_cpu_info_fast_list = {.kind = QMP_KIND_ARRAY,
 struct json_object *qmp_cpu_instance(const Vm *vm, unsigned index)
 {
     SmpTopology topology = {.cpus = 1, .sockets = 1, .cores = 1, .threads = 1};
-    smp_parse(vm->config->smp, vcpus_count(vm->machine.vcpus), &topology,
+    smp_parse(vm->config->machine.smp, vcpus_count(vm->machine.vcpus), &topology,
               NULL); /* valid since the start */
     return qmp_cpu_props(&topology, index);
 }

@@ -32,7 +32,7 @@ char *qom_cpu_type(const char *model)
 
 char *qom_cpu_model(const VmConfig *config)
 {
-    const char *cpu = config->cpu != NULL ? config->cpu : "host";
+    const char *cpu = config->machine.cpu != NULL ? config->machine.cpu : "host";
     return g_strndup(cpu, strcspn(cpu, ","));
 }
 

@@ -85,16 +85,16 @@ static struct json_object *qom_machine_values(const Vm *vm)
     const VmConfig *config = vm->config;
     struct json_object *values = json_object_new_object(), *memory = json_object_new_object();
     SmpTopology topology = {0};
-    smp_parse(config->smp, UINT_MAX, &topology, NULL); /* it was valid at the start */
+    smp_parse(config->machine.smp, UINT_MAX, &topology, NULL); /* it was valid at the start */
     qmp_put_int(memory, "size", vm->machine.memory != NULL ? (int64_t)vm->machine.memory->size : 0);
     qmp_put(values, "memory", memory);
     qmp_put(values, "smp", qom_smp_value(&topology));
-    qom_put_text(values, "kernel", config->kernel);
-    qom_put_text(values, "initrd", config->initrd);
-    qom_put_text(values, "append", config->append);
-    qom_put_text(values, "firmware", config->bios);
-    g_autofree char *backend = config->machine_memory != NULL
-                                   ? g_strconcat("/objects/", config->machine_memory, NULL)
+    qom_put_text(values, "kernel", config->machine.kernel);
+    qom_put_text(values, "initrd", config->machine.initrd);
+    qom_put_text(values, "append", config->machine.append);
+    qom_put_text(values, "firmware", config->machine.bios);
+    g_autofree char *backend = config->machine.memory != NULL
+                                   ? g_strconcat("/objects/", config->machine.memory, NULL)
                                    : NULL;
     qom_put_text(values, "memory-backend", backend);
     return values;

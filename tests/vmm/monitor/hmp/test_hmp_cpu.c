@@ -61,7 +61,7 @@ static void rig_run(void (*body)(Rig *rig), unsigned cpus)
     Vm *vm = &rig.base->vm;
     memcpy(hmp_rig_ram + HOST_KVM_CODE, code_count, sizeof(code_count));
     host_kvm_open(&vm->machine.kvm, &rig.cpus, &vm->machine.ram, cpus);
-    rig.base->config.smp = g_strdup_printf("%u,sockets=1,cores=%u,threads=1", cpus, cpus);
+    rig.base->config.machine.smp = g_strdup_printf("%u,sockets=1,cores=%u,threads=1", cpus, cpus);
     co_start(vm->ctx, rig_main, &rig);
     while (!rig.done) {
         aio_context_step(vm->ctx, true);
