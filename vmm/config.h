@@ -34,6 +34,7 @@ typedef struct MachineConfig {
     bool ram_size_set;
     char *kernel, *initrd, *append, *bios;
     char *rtc_base; /* "utc", "localtime", a date; NULL: utc */
+    bool discard_late_ticks; /* -global kvm-pit.lost_tick_policy=discard */
     char *name, *uuid;
     GPtrArray *devices; /* OptDict, with "driver" */
 } MachineConfig;

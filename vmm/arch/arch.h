@@ -28,6 +28,10 @@ typedef struct ArchVcpu ArchVcpu;   /* what the architecture keeps per vCPU */
 /* Adds interrupt controllers, timers and the routes of their pins. After kvm_create_vm(). */
 bool arch_vm_init(Kvm *kvm, GError **error) ANY_THREAD;
 
+/* Drops ticks of the timer chip that came too late for the guest; by default they are delivered
+ * later, one after the other. After arch_vm_init(). False + error: KVM cannot. */
+bool arch_vm_discard_late_ticks(Kvm *kvm, GError **error) ANY_THREAD;
+
 /* The VM's own chips (interrupt controllers, timers, clock) back to power-on. vCPUs are parked. */
 bool arch_vm_reset(Kvm *kvm, GError **error) ANY_THREAD;
 /* The guest's clock stands while the VM is stopped. */

@@ -70,6 +70,8 @@ static const CmdlineOption cmdline_options[] = {
      "what events do", cmdline_action, 0},
     {"timeout", "seconds", "end a VM that runs longer; exit status 12", cmdline_timeout, 0},
     {"rtc", "base=utc|localtime|date", "what the clock shows at the start", cmdline_rtc, 0},
+    {"global", "kvm-pit.lost_tick_policy=delay|discard",
+     "what becomes of timer ticks that the guest was too late for", cmdline_global, 0},
     {"name", "text", "the VM's name", cmdline_name, 0},
     {"uuid", "uuid", "the VM's UUID", cmdline_uuid, FIELD(machine.uuid)},
     {"pidfile", "file", "write the process id there", cmdline_string, FIELD(process.pidfile)},

@@ -42,6 +42,7 @@ CmdlineHandler cmdline_memory;
 CmdlineHandler cmdline_overcommit;
 CmdlineHandler cmdline_escape;
 CmdlineHandler cmdline_name;
+CmdlineHandler cmdline_global;
 CmdlineHandler cmdline_disk; /* -hda to -hdd, by the name's last letter */
 CmdlineHandler cmdline_display;
 CmdlineHandler cmdline_only_none;

@@ -49,7 +49,6 @@ static const struct {
     {"full-screen", NULL, NO_DISPLAY},
     {"fw_cfg", "-append, or a file in the initrd", NULL},
     {"g", NULL, NO_DISPLAY},
-    {"global", "the property at -device", NULL},
     {"hdachs", "-hda FILE", NULL},
     {"icount", NULL, NO_EMULATION},
     {"igvm", "-bios", NULL},

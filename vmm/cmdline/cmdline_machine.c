@@ -304,3 +304,24 @@ bool cmdline_name(VmConfig *config, const char *name, const char *value, GError 
     opts_clear(specs, &options);
     return ok;
 }
+
+/* -global DRIVER.PROPERTY=VALUE, or driver=,property=,value=. */
+bool cmdline_global(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    static const char long_form[] = "driver=kvm-pit,property=lost_tick_policy,value=";
+    static const char short_form[] = "kvm-pit.lost_tick_policy=";
+    const char *policy = g_str_has_prefix(value, short_form)  ? value + strlen(short_form)
+                         : g_str_has_prefix(value, long_form) ? value + strlen(long_form)
+                                                              : NULL;
+    if (policy == NULL) {
+        return cmdline_fail(error, name,
+                            "%s: skiff has no such global property; nearest is the property at "
+                            "-device",
+                            value);
+    }
+    if (strcmp(policy, "delay") != 0 && strcmp(policy, "discard") != 0) {
+        return cmdline_fail(error, name, "%s: lost_tick_policy is delay or discard", value);
+    }
+    config->machine.discard_late_ticks = policy[1] == 'i';
+    return true;
+}

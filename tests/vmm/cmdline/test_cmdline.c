@@ -268,6 +268,21 @@ static void an_option_of_nobody_is_unknown(void **state)
     expect_refused("--krenel x", "did you mean -kernel?");
 }
 
+static void late_timer_ticks_may_be_dropped(void **state)
+{
+    (void)state;
+    VmConfig c;
+    parse_well(&c, "-global kvm-pit.lost_tick_policy=discard");
+    assert_true(c.machine.discard_late_ticks);
+    vm_config_clear(&c);
+    parse_well(&c, "-global driver=kvm-pit,property=lost_tick_policy,value=discard "
+                   "-global kvm-pit.lost_tick_policy=delay");
+    assert_false(c.machine.discard_late_ticks);
+    vm_config_clear(&c);
+    expect_refused("-global kvm-pit.lost_tick_policy=slew", "delay or discard");
+    expect_refused("-global virtio-blk-pci.num-queues=4", "no such global property");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +295,7 @@ int main(void)
         cmocka_unit_test(any_other_value_is_refused_by_name),
         cmocka_unit_test(the_clock_starts_at_the_base_that_is_given),
         cmocka_unit_test(a_base_that_is_no_date_is_refused),
+        cmocka_unit_test(late_timer_ticks_may_be_dropped),
         cmocka_unit_test(a_disk_may_be_a_bare_word),
         cmocka_unit_test(the_escape_key_is_a_character_code),
         cmocka_unit_test(every_option_of_QEMU_is_known_by_name),

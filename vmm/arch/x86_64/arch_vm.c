@@ -94,6 +94,14 @@ bool arch_vm_init(Kvm *kvm, GError **error)
            arch_save_chips(kvm, error);
 }
 
+/* KVM api.rst "KVM_REINJECT_CONTROL". */
+bool arch_vm_discard_late_ticks(Kvm *kvm, GError **error)
+{
+    struct kvm_reinject_control control = {.pit_reinject = 0};
+    return ioctl(kvm->vm_fd, KVM_REINJECT_CONTROL, &control) == 0 ||
+           arch_fail(error, "KVM_REINJECT_CONTROL");
+}
+
 bool arch_vm_reset(Kvm *kvm, GError **error)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(chips.chips); i++) {

@@ -274,7 +274,8 @@ bool board_co_build(VmMachine *m, GError **error)
     m->board = g_new0(Board, 1);
     if (!board_choose_cpus(m, error) || !board_co_open_boot_files(m, error) ||
         !board_add_ram(m, error) || !kvm_create_vm(&m->kvm, &m->ram, error) ||
-        !arch_vm_init(&m->kvm, error)) {
+        !arch_vm_init(&m->kvm, error) ||
+        (m->config->discard_late_ticks && !arch_vm_discard_late_ticks(&m->kvm, error))) {
         return false;
     }
     kvm_attach_ram_log(&m->kvm, &m->ram);
