@@ -217,6 +217,27 @@ static bool reopen_writer_yields(const Reopen *reopen, const BlockNode *n)
     return false;
 }
 
+/* The node before @r in the list that becomes the writer of the same child, or NULL. */
+static const BlockNode *reopen_earlier_writer(const Reopen *reopen, const BlockReopen *r)
+{
+    for (unsigned i = 0; reopen->nodes->pdata[i] != r; i++) {
+        const BlockReopen *other = reopen->nodes->pdata[i];
+        if (other->node->file == r->node->file && !other->node->write_taken &&
+            !other->flags.read_only) {
+            return other->node;
+        }
+    }
+    return NULL;
+}
+
+static bool reopen_child_is_taken(const BlockNode *child, const char *writer, GError **error)
+{
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                "node '%s' is written to by %s already; a node has one writer", child->name,
+                writer);
+    return false;
+}
+
 static bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r, GError **error)
 {
     const BlockNode *n = r->node, *child = n->file;
@@ -236,10 +257,12 @@ static bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r, GErr
         return false;
     }
     if (child->writer != NULL && !reopen_writer_yields(reopen, child)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                    "node '%s' is written to by %s already; a node has one writer", child->name,
-                    child->writer);
-        return false;
+        return reopen_child_is_taken(child, child->writer, error);
+    }
+    const BlockNode *earlier = reopen_earlier_writer(reopen, r);
+    if (earlier != NULL) {
+        g_autofree char *who = g_strdup_printf("node '%s'", earlier->name);
+        return reopen_child_is_taken(child, who, error);
     }
     return true;
 }
