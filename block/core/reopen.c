@@ -312,6 +312,24 @@ static RUNS_IN_MAIN void reopen_note_present(Reopen *reopen)
     }
 }
 
+/* A node above one that turns out read-only becomes read-only too where its auto-read-only allows
+ * it, as when it was opened. */
+static void reopen_follow_children(Reopen *reopen)
+{
+    bool changed = true;
+    while (changed) {
+        changed = false;
+        for (unsigned i = 0; i < reopen->nodes->len; i++) {
+            BlockReopen *r = reopen->nodes->pdata[i];
+            const BlockNode *child = r->node->file;
+            if (child != NULL && !r->flags.read_only && r->flags.auto_read_only &&
+                reopen_will_be_read_only(reopen, child)) {
+                r->flags.read_only = changed = true;
+            }
+        }
+    }
+}
+
 static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError **error)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
@@ -322,6 +340,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError *
         }
         r->prepared = true;
     }
+    reopen_follow_children(reopen);
     return true;
 }
 

@@ -247,6 +247,28 @@ BLOCK_TEST(two_nodes_cannot_become_writers_of_one_child)
     test_node_del("base");
 }
 
+/* The system lets the file be read only. What auto-read-only made of the chain as it was opened, it
+ * makes of it again. */
+BLOCK_TEST(a_chain_that_became_read_only_is_reopened_with_the_same_options)
+{
+    const SysFault refused = {.calls = "open", .count = 1, .error = EACCES};
+    path = test_file_new(1 << 20);
+    g_autofree char *text = g_strdup_printf(
+        "raw,node-name=r,auto-read-only=on,file.driver=file,file.filename=%s", path);
+    sys_fault_set(&refused);
+    BlockNode *n = test_node_add(text);
+    assert_true(n->flags.read_only && n->file->flags.read_only);
+    sys_fault_set(&refused);
+    reopen_ok(text);
+    assert_int_equal(sys_fault_hits(), 1);
+    assert_true(n->flags.read_only && n->file->flags.read_only);
+    sys_fault_set(NULL);
+    reopen_ok(text);
+    assert_false(n->flags.read_only || n->file->flags.read_only);
+    test_node_del("r");
+    test_file_free(path);
+}
+
 BLOCK_TEST(a_reopen_waits_for_what_is_in_flight)
 {
     path = test_file_new(1 << 20);
@@ -445,6 +467,7 @@ int main(void)
         cmocka_unit_test(a_chain_changes_from_bottom_to_top),
         cmocka_unit_test(a_parent_cannot_write_to_a_child_that_may_not),
         cmocka_unit_test(two_nodes_cannot_become_writers_of_one_child),
+        cmocka_unit_test(a_chain_that_became_read_only_is_reopened_with_the_same_options),
         cmocka_unit_test(a_reopen_waits_for_what_is_in_flight),
         cmocka_unit_test(a_file_that_grows_until_the_reopen_keeps_its_size),
         cmocka_unit_test(no_writer_comes_in_at_any_call_of_a_reopen),
