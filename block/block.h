@@ -73,7 +73,7 @@ bool block_co_reopen(OptDict *const *opts, unsigned count, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 /* Moves a node that nobody uses, and all below it, to @home. */
 bool block_co_move(BlockNode *n, AioContext *home, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* Resizes node @n: through the backend it is the root of, or one of its own when nobody uses it. */
+/* Resizes node @n: through the backend that writes to it, or one of its own when none does. */
 int block_node_co_resize(BlockNode *n, uint64_t size, GError **error) coroutine_fn RUNS_IN_MAIN;
 BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NULL: none */
 /* All open nodes in the order they were made: an array to be freed with g_free(). */
@@ -150,8 +150,8 @@ int blk_co_discard(BlockBackend *blk, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
 int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsigned flags)
     coroutine_fn RUNS_IN_IOTHREAD;
-/* Drains around it; then `resized` is called. 0 or -errno with @error. @size is a multiple of
- * BLOCK_SECTOR_SIZE and of request_alignment. */
+/* Drains around it; then `resized` is called for all backends of the node. 0 or -errno with @error.
+ * @size is a multiple of BLOCK_SECTOR_SIZE and of request_alignment. */
 int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error) coroutine_fn RUNS_IN_MAIN;
 
 /*

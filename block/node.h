@@ -27,6 +27,9 @@
 #define BLOCK_ALIGNMENT_MAX ((uint64_t)64 << 10) /* of requests */
 #define BLOCK_MEMORY_ALIGNMENT_MAX ((size_t)4096)
 
+/* Nodes below a node: a request goes down the chain by calls, on its coroutine's stack. */
+#define BLOCK_DEPTH_MAX 64u
+
 typedef struct BlockReopen BlockReopen;
 
 typedef struct BlockDriver {

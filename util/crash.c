@@ -9,29 +9,40 @@
 #define CRASH_STACK_BYTES (64 * 1024)
 
 static void (*crash_hook)(void);
-static atomic_flag crash_begun = ATOMIC_FLAG_INIT;
+/* The thread that runs the hook, or has run it and ends the process; 0: none yet. */
+static _Atomic pid_t crash_thread;
 
 static const int crash_signals[] = {SIGSEGV, SIGBUS,  SIGILL, SIGFPE,  SIGABRT, SIGSYS,
                                     SIGTRAP, SIGTERM, SIGINT, SIGQUIT, SIGHUP};
 
+/* True: the calling thread is the first, and is to run the hook. */
+static bool crash_begin(void)
+{
+    pid_t none = 0;
+
+    return atomic_compare_exchange_strong(&crash_thread, &none, gettid());
+}
+
 /* The signal is sent again at its default: it is delivered when the handler returns, at the place
  * where it hit, which is what a core dump should show. A second thread that crashes meanwhile waits
- * for that; a second fault of this one ends the process at once, since the signal is blocked. */
+ * for that. A second signal of the first thread ends the process at once. */
 static void crash_handler(int signal_number, siginfo_t *info, void *context)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
 
-    while (atomic_flag_test_and_set(&crash_begun)) {
+    if (crash_begin()) {
+        crash_hook();
+    }
+    while (atomic_load(&crash_thread) != gettid()) {
         pause();
     }
-    crash_hook();
     sigaction(signal_number, &action, NULL);
     raise(signal_number);
 }
 
 void crash_run_hook(void)
 {
-    if (crash_hook != NULL && !atomic_flag_test_and_set(&crash_begun)) {
+    if (crash_hook != NULL && crash_begin()) {
         crash_hook();
     }
 }

@@ -347,6 +347,34 @@ static void blk_truncate_at_home(void *opaque)
     t->ret = block_node_co_truncate(t->blk->root, t->size);
 }
 
+/* All backends of @root: an array to be freed with g_free(). */
+static RUNS_IN_MAIN BlockBackend **blk_list_of(const BlockNode *root, unsigned *count)
+{
+    unsigned all;
+    BlockBackend **list = blk_list(&all);
+    *count = 0;
+    for (unsigned i = 0; i < all; i++) {
+        if (list[i]->root == root) {
+            list[(*count)++] = list[i];
+        }
+    }
+    return list;
+}
+
+static coroutine_fn RUNS_IN_MAIN void blk_co_truncate_drained(BlkTruncate *t)
+{
+    unsigned count;
+    g_autofree BlockBackend **list = blk_list_of(t->blk->root, &count);
+    co_drained_begin(list, count);
+    co_call_in(t->blk->home, blk_truncate_at_home, t);
+    co_drained_end(list, count);
+    for (unsigned i = 0; t->ret == 0 && i < count; i++) {
+        if (list[i]->notify.resized != NULL) {
+            list[i]->notify.resized(list[i]->notify.opaque);
+        }
+    }
+}
+
 int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error)
 {
     BlkTruncate t = {.blk = blk, .size = size};
@@ -356,9 +384,7 @@ int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error)
     } else if (!aligned) {
         t.ret = -EINVAL;
     } else {
-        co_drained_begin(&blk, 1);
-        co_call_in(blk->home, blk_truncate_at_home, &t);
-        co_drained_end(&blk, 1);
+        blk_co_truncate_drained(&t);
     }
     if (t.ret < 0) {
         const char *why = !aligned            ? "a size is a multiple of 512"
@@ -367,8 +393,6 @@ int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error)
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
                     "node '%s' cannot be resized to %" G_GUINT64_FORMAT " bytes: %s",
                     block_node_name(blk->root), size, why);
-    } else if (blk->notify.resized != NULL) {
-        blk->notify.resized(blk->notify.opaque);
     }
     return t.ret;
 }

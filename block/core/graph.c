@@ -156,9 +156,21 @@ bool block_co_move(BlockNode *n, AioContext *home, GError **error)
 
 /* ---- resizing ---- */
 
+static RUNS_IN_MAIN BlockBackend *graph_find_writer(const BlockNode *n)
+{
+    unsigned count;
+    g_autofree BlockBackend **list = blk_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        if (blk_root(list[i]) == n && !blk_read_only(list[i])) {
+            return list[i];
+        }
+    }
+    return NULL;
+}
+
 int block_node_co_resize(BlockNode *n, uint64_t size, GError **error)
 {
-    BlockBackend *blk = graph_find_backend(n);
+    BlockBackend *blk = graph_find_writer(n);
     if (blk != NULL) {
         return blk_co_truncate(blk, size, error);
     }

@@ -126,6 +126,15 @@ static RUNS_IN_MAIN BlockNode *node_refer_to(BlockNode *n, const char *name, GEr
     return child;
 }
 
+static unsigned node_depth(const BlockNode *n)
+{
+    unsigned depth = 0;
+    for (; n != NULL; n = n->file) {
+        depth++;
+    }
+    return depth;
+}
+
 /* Attaches "file" of @d: a nested description or the name of a node. */
 static coroutine_fn RUNS_IN_MAIN bool node_open_file(BlockNode *n, OptDict *d, GError **error)
 {
@@ -140,6 +149,11 @@ static coroutine_fn RUNS_IN_MAIN bool node_open_file(BlockNode *n, OptDict *d, G
                     "driver=%s needs file=NODE or file.driver=...,file.filename=...", n->drv->name);
     }
     if (n->file == NULL) {
+        return false;
+    }
+    if (node_depth(n->file) > BLOCK_DEPTH_MAX) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "node '%s' has more than %u nodes below it", n->name, BLOCK_DEPTH_MAX);
         return false;
     }
     n->home = n->file->home; /* it may be in use there; from now on it has a parent and stays */

@@ -217,6 +217,27 @@ static bool reopen_writer_yields(const Reopen *reopen, const BlockNode *n)
     return false;
 }
 
+/* The node before @r in the list that becomes the writer of the same child, or NULL. */
+static const BlockNode *reopen_earlier_writer(const Reopen *reopen, const BlockReopen *r)
+{
+    for (unsigned i = 0; reopen->nodes->pdata[i] != r; i++) {
+        const BlockReopen *other = reopen->nodes->pdata[i];
+        if (other->node->file == r->node->file && !other->node->write_taken &&
+            !other->flags.read_only) {
+            return other->node;
+        }
+    }
+    return NULL;
+}
+
+static bool reopen_child_is_taken(const BlockNode *child, const char *writer, GError **error)
+{
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                "node '%s' is written to by %s already; a node has one writer", child->name,
+                writer);
+    return false;
+}
+
 static bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r, GError **error)
 {
     const BlockNode *n = r->node, *child = n->file;
@@ -236,10 +257,12 @@ static bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r, GErr
         return false;
     }
     if (child->writer != NULL && !reopen_writer_yields(reopen, child)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                    "node '%s' is written to by %s already; a node has one writer", child->name,
-                    child->writer);
-        return false;
+        return reopen_child_is_taken(child, child->writer, error);
+    }
+    const BlockNode *earlier = reopen_earlier_writer(reopen, r);
+    if (earlier != NULL) {
+        g_autofree char *who = g_strdup_printf("node '%s'", earlier->name);
+        return reopen_child_is_taken(child, who, error);
     }
     return true;
 }
@@ -289,6 +312,24 @@ static RUNS_IN_MAIN void reopen_note_present(Reopen *reopen)
     }
 }
 
+/* A node above one that turns out read-only becomes read-only too where its auto-read-only allows
+ * it, as when it was opened. */
+static void reopen_follow_children(Reopen *reopen)
+{
+    bool changed = true;
+    while (changed) {
+        changed = false;
+        for (unsigned i = 0; i < reopen->nodes->len; i++) {
+            BlockReopen *r = reopen->nodes->pdata[i];
+            const BlockNode *child = r->node->file;
+            if (child != NULL && !r->flags.read_only && r->flags.auto_read_only &&
+                reopen_will_be_read_only(reopen, child)) {
+                r->flags.read_only = changed = true;
+            }
+        }
+    }
+}
+
 static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError **error)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
@@ -299,6 +340,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError *
         }
         r->prepared = true;
     }
+    reopen_follow_children(reopen);
     return true;
 }
 

@@ -78,6 +78,7 @@ test_each_ioctl_fails() { sweep ioctl $eio 1; }
 test_each_thread_creation_fails() { sweep pthread_create $eagain 1; }
 test_each_eventfd_fails() { sweep eventfd $emfile 1; }
 test_each_epoll_create_fails() { sweep epoll_create1 $emfile 1; }
+test_each_watch_fails() { sweep epoll_ctl $enospc 1; }
 test_each_fstat_fails() { sweep fstat $eio 1; }
 # The first three ask whether descriptors 0, 1 and 2 are open.
 test_each_fcntl_fails() { sweep fcntl $eio 4; }

@@ -62,6 +62,7 @@ AioContext *aio_context_new_unowned(const char *name, GError **error)
     ctx->name = name;
     ctx->bh_tail = &ctx->bh_head;
     aio_ready_init(ctx);
+    aio_handlers_init(ctx);
     if (!aio_context_open_fds(ctx, error)) {
         g_free(ctx);
         return NULL;

@@ -81,8 +81,8 @@ typedef struct AioHandlerOps {
 } AioHandlerOps;
 
 /* Watches @fd (-1: no descriptor, only poll/flush). Level-triggered; `readable`/`writable` non-NULL
- * ones are watched from the start. The handler may be removed from within its own callbacks. Owner
- * only. @ops is borrowed for the handler's life. */
+ * ones are watched from the start, or as soon as the kernel has memory for it. The handler may be
+ * removed from within its own callbacks. Owner only. @ops is borrowed for the handler's life. */
 AioHandler *aio_handler_add(AioContext *ctx, int fd, const AioHandlerOps *ops, void *opaque)
     ANY_THREAD;
 /* Changes what is watched. Owner only. */

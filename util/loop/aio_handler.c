@@ -4,6 +4,19 @@
 #include <sys/epoll.h>
 #include "util/loop/aio_int.h"
 
+/* How soon epoll is asked again to watch what it had no memory for. */
+#define AIO_WATCH_RETRY_NS 10000000
+
+static void aio_handler_set_late(AioHandler *h, bool late)
+{
+    AioContext *ctx = h->ctx;
+    ctx->late_handlers += late - h->late;
+    h->late = late;
+    if (late && ctx->late_timer.heap_index == 0) {
+        aio_timer_arm(&ctx->late_timer, aio_now_ns(ctx) + AIO_WATCH_RETRY_NS);
+    }
+}
+
 static void aio_handler_apply(AioHandler *h, uint32_t events)
 {
     if (h->always_ready) {
@@ -13,6 +26,7 @@ static void aio_handler_apply(AioHandler *h, uint32_t events)
     }
     struct epoll_event ev = {.events = events, .data.ptr = h};
     int op = !h->in_epoll ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    aio_handler_set_late(h, false);
     if (events == 0) {
         if (h->in_epoll) {
             epoll_ctl(h->ctx->epoll_fd, EPOLL_CTL_DEL, h->fd, NULL);
@@ -23,10 +37,27 @@ static void aio_handler_apply(AioHandler *h, uint32_t events)
     } else if (errno == EPERM) { /* a regular file is always ready */
         h->always_ready = true;
         h->ctx->always_ready++;
+    } else if (errno == ENOMEM || errno == ENOSPC) { /* ENOSPC: fs.epoll.max_user_watches */
+        aio_handler_set_late(h, true);
     } else {
         bug_abort("epoll_ctl on fd %d of '%s': %s", h->fd, h->ctx->name, g_strerror(errno));
     }
     h->events = events;
+}
+
+static void aio_handlers_retry(void *opaque)
+{
+    AioContext *ctx = opaque;
+    for (AioHandler *h = ctx->handlers; h != NULL && ctx->late_handlers != 0; h = h->next) {
+        if (h->late) {
+            aio_handler_apply(h, h->events);
+        }
+    }
+}
+
+void aio_handlers_init(AioContext *ctx)
+{
+    aio_timer_init(&ctx->late_timer, ctx, aio_handlers_retry, ctx);
 }
 
 AioHandler *aio_handler_add(AioContext *ctx, int fd, const AioHandlerOps *ops, void *opaque)
@@ -71,6 +102,7 @@ void aio_handler_remove(AioHandler *h)
     if (h->in_epoll) {
         epoll_ctl(ctx->epoll_fd, EPOLL_CTL_DEL, h->fd, NULL);
     }
+    aio_handler_set_late(h, false);
     ctx->always_ready -= h->always_ready && h->events != 0;
     if (h->ops->poll != NULL) {
         ctx->pollers--;

@@ -48,8 +48,10 @@ struct AioContext {
 
     AioHandler *handlers;
     AioHandler *dead;
-    unsigned pollers;      /* handlers with ops->poll */
-    unsigned always_ready; /* watched regular files: epoll does not take them */
+    unsigned pollers;       /* handlers with ops->poll */
+    unsigned always_ready;  /* watched regular files: epoll does not take them */
+    unsigned late_handlers; /* those that the kernel had no memory to watch */
+    AioTimer late_timer;    /* asks it again */
 
     AioTimer **heap; /* 1-based */
     unsigned heap_count, heap_size;
@@ -71,6 +73,7 @@ struct AioHandler {
     uint32_t events; /* what epoll watches */
     bool in_epoll;
     bool always_ready; /* a regular file */
+    bool late;         /* epoll does not watch `events` yet */
     bool hung_up;      /* ops->hangup was called, and `readable` not watched since */
     bool dead;
     AioHandler *next, *prev;
@@ -86,6 +89,7 @@ void aio_context_free_unowned(AioContext *ctx) ANY_THREAD;
 /* Calls what @events (EPOLL*) and the handler's wishes have in common; true when something was
  * called. Owner. */
 bool aio_handler_dispatch(AioHandler *h, uint32_t events) ANY_THREAD;
+void aio_handlers_init(AioContext *ctx) ANY_THREAD;
 /* Before the owner may block: what handlers have gathered goes out. */
 void aio_handlers_flush(AioContext *ctx) ANY_THREAD;
 /* Frees the removed ones: no event that names them is left. */

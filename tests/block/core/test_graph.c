@@ -289,6 +289,36 @@ BLOCK_TEST(an_iothread_is_in_use_until_its_last_node_is_closed)
     test_file_free(file);
 }
 
+/* Requests go down a chain by calls, on a stack that has an end. */
+BLOCK_TEST(a_chain_that_is_too_deep_is_refused)
+{
+    GError *error = NULL;
+    uint8_t byte = 1;
+    BlockNode *n = test_node_add("null-co,node-name=n0");
+    unsigned depth = 0;
+    while (depth < 5000) {
+        g_autofree char *text = g_strdup_printf("raw,node-name=n%u,file=n%u", depth + 1, depth);
+        g_autoptr(OptDict) d = opt_dict_parse(text, "driver", NULL);
+        BlockNode *above = block_co_add(d, test_home, &error);
+        if (above == NULL) {
+            break;
+        }
+        n = above;
+        depth++;
+    }
+    BlockBackend *blk = blk_co_new("d", n, true, NULL);
+    assert_int_equal(test_io(blk, TEST_READ, 1, 1, &byte, 0), 0);
+    assert_int_equal(byte, 0);
+    blk_co_free(blk);
+    assert_non_null(error);
+    assert_non_null(strstr(error->message, "nodes below"));
+    g_error_free(error);
+    for (unsigned i = depth + 1; i-- > 0;) {
+        g_autofree char *name = g_strdup_printf("n%u", i);
+        test_node_del(name);
+    }
+}
+
 /* ---- resizing ---- */
 
 static void note_resized(void *opaque)
@@ -319,6 +349,29 @@ BLOCK_TEST(a_node_is_resized_through_its_backend_or_by_itself)
     test_node_del("m");
 }
 
+/* A device that reads came first; the one that writes came when the node had become writable. */
+BLOCK_TEST(all_devices_of_a_node_that_is_resized_are_told)
+{
+    GError *error = NULL;
+    unsigned told[2] = {0};
+    BlkNotify notify[2] = {{.resized = note_resized, .opaque = &told[0]},
+                           {.resized = note_resized, .opaque = &told[1]}};
+    BlockNode *n = test_node_add("mem,node-name=m,size=1M");
+    BlockBackend *reader = blk_co_new("r", n, false, &error);
+    BlockBackend *writer = blk_co_new("w", n, true, &error);
+    blk_set_notify(reader, &notify[0]);
+    blk_set_notify(writer, &notify[1]);
+    assert_int_equal(block_node_co_resize(n, 2 << 20, &error), 0);
+    assert_int_equal(told[0], 1);
+    assert_int_equal(told[1], 1);
+    blk_co_free(writer);
+    assert_int_equal(block_node_co_resize(n, 3 << 20, &error), 0);
+    assert_int_equal(told[0], 2);
+    assert_int_equal(blk_size(reader), 3 << 20);
+    blk_co_free(reader);
+    test_node_del("m");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,7 +386,9 @@ int main(void)
         cmocka_unit_test(a_file_without_an_engine_there_stays),
         cmocka_unit_test(a_node_that_moves_is_not_deleted_nor_made_part_of_another),
         cmocka_unit_test(an_iothread_is_in_use_until_its_last_node_is_closed),
+        cmocka_unit_test(a_chain_that_is_too_deep_is_refused),
         cmocka_unit_test(a_node_is_resized_through_its_backend_or_by_itself),
+        cmocka_unit_test(all_devices_of_a_node_that_is_resized_are_told),
     };
     return block_test_main(tests);
 }

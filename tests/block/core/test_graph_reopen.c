@@ -226,6 +226,49 @@ BLOCK_TEST(a_parent_cannot_write_to_a_child_that_may_not)
     test_node_del("base");
 }
 
+BLOCK_TEST(two_nodes_cannot_become_writers_of_one_child)
+{
+    test_node_add("null-co,node-name=base");
+    BlockNode *a = test_node_add("raw,node-name=a,file=base,read-only=on");
+    BlockNode *b = test_node_add("raw,node-name=b,file=base,read-only=on");
+    OptDict *both[] = {opt_dict_parse("raw,node-name=a,file=base", "driver", NULL),
+                       opt_dict_parse("raw,node-name=b,file=base", "driver", NULL)};
+    g_autoptr(GError) error = NULL;
+    assert_false(block_co_reopen(both, 2, &error));
+    assert_non_null(strstr(error->message, "'base' is written to by node 'a' already"));
+    assert_true(a->flags.read_only && b->flags.read_only);
+    assert_null(a->file->writer);
+    opt_dict_free(both[0]);
+    opt_dict_free(both[1]);
+    reopen_ok("raw,node-name=b,file=base");
+    assert_string_equal(b->file->writer, "node 'b'");
+    test_node_del("a");
+    test_node_del("b");
+    test_node_del("base");
+}
+
+/* The system lets the file be read only. What auto-read-only made of the chain as it was opened, it
+ * makes of it again. */
+BLOCK_TEST(a_chain_that_became_read_only_is_reopened_with_the_same_options)
+{
+    const SysFault refused = {.calls = "open", .count = 1, .error = EACCES};
+    path = test_file_new(1 << 20);
+    g_autofree char *text = g_strdup_printf(
+        "raw,node-name=r,auto-read-only=on,file.driver=file,file.filename=%s", path);
+    sys_fault_set(&refused);
+    BlockNode *n = test_node_add(text);
+    assert_true(n->flags.read_only && n->file->flags.read_only);
+    sys_fault_set(&refused);
+    reopen_ok(text);
+    assert_int_equal(sys_fault_hits(), 1);
+    assert_true(n->flags.read_only && n->file->flags.read_only);
+    sys_fault_set(NULL);
+    reopen_ok(text);
+    assert_false(n->flags.read_only || n->file->flags.read_only);
+    test_node_del("r");
+    test_file_free(path);
+}
+
 BLOCK_TEST(a_reopen_waits_for_what_is_in_flight)
 {
     path = test_file_new(1 << 20);
@@ -423,6 +466,8 @@ int main(void)
         cmocka_unit_test(all_nodes_change_or_none),
         cmocka_unit_test(a_chain_changes_from_bottom_to_top),
         cmocka_unit_test(a_parent_cannot_write_to_a_child_that_may_not),
+        cmocka_unit_test(two_nodes_cannot_become_writers_of_one_child),
+        cmocka_unit_test(a_chain_that_became_read_only_is_reopened_with_the_same_options),
         cmocka_unit_test(a_reopen_waits_for_what_is_in_flight),
         cmocka_unit_test(a_file_that_grows_until_the_reopen_keeps_its_size),
         cmocka_unit_test(no_writer_comes_in_at_any_call_of_a_reopen),

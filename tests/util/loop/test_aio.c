@@ -5,12 +5,14 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "util/loop/aio.h"
 #include "util/loop/iothread.h"
 #include "util/loop/sched_point.h"
+#include "util/sys/sys_fault.h"
 
 static int loop_setup(void **state)
 {
@@ -401,6 +403,39 @@ static void no_wake_is_lost_between_two_threads(void **state)
     iothread_free(t2);
 }
 
+static void a_descriptor_that_the_kernel_has_no_memory_to_watch_is_watched_later(void **state)
+{
+    AioContext *ctx = *state;
+    static const AioHandlerOps ops = {.readable = count_call};
+    static const int errors[] = {ENOSPC, ENOMEM};
+    int fd = eventfd(1, EFD_CLOEXEC);
+    int64_t now_ns = 1000;
+    for (unsigned i = 0; i < 2; i++) {
+        int calls = 0;
+        aio_context_set_virtual_time(ctx, now_ns);
+        sys_fault_set(&(SysFault){.calls = "epoll_ctl", .count = 2, .error = errors[i]});
+        AioHandler *h = aio_handler_add(ctx, fd, &ops, &calls);
+        aio_context_step(ctx, false);
+        assert_int_equal(sys_fault_hits(), 1);
+        for (unsigned tries = 0; tries < 2; tries++) {
+            aio_context_set_virtual_time(ctx, now_ns += 10000000);
+            assert_int_equal(calls, 0);
+            aio_context_step(ctx, false);
+        }
+        assert_int_equal(sys_fault_hits(), 2);
+        assert_int_equal(calls, 1);
+        /* One that goes before it is watched is not tried again. */
+        sys_fault_set(&(SysFault){.calls = "epoll_ctl", .error = errors[i]});
+        aio_handler_remove(aio_handler_add(ctx, fd, &ops, &calls));
+        aio_context_set_virtual_time(ctx, now_ns += 10000000);
+        aio_context_step(ctx, false);
+        assert_int_equal(sys_fault_hits(), 1);
+        sys_fault_set(NULL);
+        aio_handler_remove(h);
+    }
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -413,6 +448,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_regular_file_that_is_not_watched_lets_the_loop_sleep,
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(a_regular_file_is_always_ready, loop_setup, loop_teardown),
+        cmocka_unit_test_setup_teardown(
+            a_descriptor_that_the_kernel_has_no_memory_to_watch_is_watched_later, loop_setup,
+            loop_teardown),
         cmocka_unit_test_setup_teardown(timers_fire_in_order_of_their_deadlines_in_virtual_time,
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(work_that_arrives_as_polling_ends_is_not_lost, loop_setup,
