@@ -140,8 +140,8 @@ static void transmit_at_home(void *opaque)
     VirtioDevice *vdev = &s->base.vdev;
     VirtQueueElement *e = c->element;
     enter_loop(vdev->home);
-    if (with_main(c) || !e) {
-        return;
+    if (with_main(c) || !e || s->home_ports[port->nr] != port) {
+        return; /* of a port that has left, release_at_home() gives the buffer back */
     }
     s->state.ports[port->nr].sent += (uint32_t)c->done;
     c->done = 0;
