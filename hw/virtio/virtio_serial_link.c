@@ -302,6 +302,7 @@ static void release_at_home(void *opaque)
         virtio_complete(&s->base.vdev, virtio_serial_rx(port->nr), in, (uint32_t)n);
     }
     receive_release(port);
+    port->left_unseen = !virtio_taking(&s->base.vdev);
     virtio_serial_port_compare(s, port->nr);
     virtio_look(&s->base.vdev, virtio_serial_tx(port->nr)); /* drops what waits for the port */
 }
@@ -317,6 +318,11 @@ void virtio_serial_co_leave(VirtioSerialPort *port)
         chunk_post_home(&port->receive);
     }
     co_call_in(home, release_at_home, port);
+    if (port->left_unseen) {
+        bql_lock();
+        virtio_serial_port_gone(port->bus, port->nr);
+        bql_unlock();
+    }
     aio_bh_cancel(&port->transmit.main_bh);
     aio_bh_cancel(&port->receive.main_bh);
 }

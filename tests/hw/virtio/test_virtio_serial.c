@@ -634,6 +634,7 @@ static void leave(void *opaque)
     enter_main();
     enter_coroutine();
     device_unrealize(l->port);
+    device_free(l->port);
     l->done = true;
 }
 
@@ -653,7 +654,6 @@ static void leave_in_turns(Fixture *f)
         sem_post(&fault.end);
         home_turns(f);
     }
-    device_free(f->port);
     f->port = NULL;
     virtio_bench_settle(f->bench);
 }
@@ -671,6 +671,39 @@ static void a_port_that_leaves_sends_no_more_chunks(void **state)
     leave_in_turns(f);
     assert_int_equal(f->port_chr->output->len, 0);
     assert_true(virtio_guest_used(&f->queues[PORT1_TX], &id, &len));
+}
+
+/* Another port takes the number of one that has gone while the VM was stopped. */
+static void a_port_that_is_replaced_while_stopped_is_removed_and_added(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    virtio_bench_stop(f->bench, f->dev);
+    virtio_bench_unplug(f->bench, f->port);
+    f->port = add_port(f, "virtserialport", "nr=1,name=other");
+    virtio_bench_start(f->bench, f->dev);
+    assert_told(f, 1, REMOVE, 1, "");
+    assert_told(f, 1, ADD, 1, "");
+    tell(f, 1, PORT_READY, 1);
+    assert_told(f, 1, NAME, 1, "other");
+}
+
+/* The driver hears of the removal of the port before while the new one is transmitting. */
+static void a_late_removal_does_not_disturb_the_next_port(void **state)
+{
+    Fixture *f = *state;
+    enum { BYTES = 3 * VIRTIO_SERIAL_CHUNK_BYTES };
+    bring_up(f);
+    virtio_bench_unplug(f->bench, f->port);
+    f->port = add_port(f, "virtserialport", "nr=1,chardev=agent,name=other");
+    f->port_chr->room = VIRTIO_SERIAL_CHUNK_BYTES;
+    const uint8_t *bytes = send_big(f, BYTES);
+    assert_int_equal(f->port_chr->output->len, VIRTIO_SERIAL_CHUNK_BYTES);
+    assert_told(f, 1, REMOVE, 1, "");
+    fake_chardev_make_room(f->port_chr, 2 * BYTES);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(f->port_chr->output->len, BYTES);
+    assert_memory_equal(f->port_chr->output->str, bytes, BYTES);
 }
 
 static void waiting_receive_buffers_do_not_keep_the_loop_busy(void **state)
@@ -772,6 +805,8 @@ int main(void)
         T(what_is_in_the_ring_is_with_the_chardev_after_settling),
         T(a_port_closed_and_opened_at_once_is_told_twice),
         T(a_port_that_leaves_sends_no_more_chunks),
+        T(a_port_that_is_replaced_while_stopped_is_removed_and_added),
+        T(a_late_removal_does_not_disturb_the_next_port),
         T(waiting_receive_buffers_do_not_keep_the_loop_busy),
         T(without_multiport_there_is_the_console),
         T(an_emergency_write_needs_no_driver),
