@@ -349,7 +349,9 @@ static void settle_at_home(void *opaque)
         virtqueue_look(vdev->queues[virtio_serial_tx(settle->port->nr)].vq);
         virtio_serial_transmit(s, settle->port->nr);
     }
-    settle->busy = settle->port->transmit.element;
+    /* A port that has left is freed after its release, which comes behind this call. */
+    settle->busy =
+        s->home_ports[settle->port->nr] == settle->port && settle->port->transmit.element;
 }
 
 void virtio_serial_port_co_settle(Device *dev)

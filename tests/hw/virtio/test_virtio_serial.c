@@ -706,6 +706,18 @@ static void a_late_removal_does_not_disturb_the_next_port(void **state)
     assert_memory_equal(f->port_chr->output->str, bytes, BYTES);
 }
 
+/* -exec settles a port that device_del takes away meanwhile. */
+static void a_port_may_leave_while_it_is_settled(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    f->port_chr->room = 0;
+    send_big(f, 8 * VIRTIO_SERIAL_CHUNK_BYTES);
+    f->port_chr->room = SIZE_MAX;
+    co_start(f->bench->main_ctx, settle_port, f->port);
+    leave_in_turns(f);
+}
+
 static void waiting_receive_buffers_do_not_keep_the_loop_busy(void **state)
 {
     Fixture *f = *state;
@@ -807,6 +819,7 @@ int main(void)
         T(a_port_that_leaves_sends_no_more_chunks),
         T(a_port_that_is_replaced_while_stopped_is_removed_and_added),
         T(a_late_removal_does_not_disturb_the_next_port),
+        T(a_port_may_leave_while_it_is_settled),
         T(waiting_receive_buffers_do_not_keep_the_loop_busy),
         T(without_multiport_there_is_the_console),
         T(an_emergency_write_needs_no_driver),
