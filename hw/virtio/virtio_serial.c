@@ -86,7 +86,8 @@ static VirtioSerialControl control_next(VirtioSerial *s, unsigned nr, const char
     case VIRTIO_SERIAL_TELL_REMOVE:
         m.event = VIRTIO_CONSOLE_DEVICE_REMOVE;
         guest_open_set(s, nr, false);
-        *st = (VirtioSerialPortState){0};
+        /* `sent` is the queue's: the port that came next may be transmitting. */
+        *st = (VirtioSerialPortState){.sent = st->sent};
         break;
     case VIRTIO_SERIAL_TELL_ADD:
         m.event = VIRTIO_CONSOLE_DEVICE_ADD;
@@ -145,6 +146,15 @@ void virtio_serial_port_compare(VirtioSerial *s, unsigned nr)
     if (virtio_taking(&s->base.vdev) && multiport(s)) {
         port_compare(s, nr);
         control_flush(s);
+    }
+}
+
+void virtio_serial_port_gone(VirtioSerial *s, unsigned nr)
+{
+    VirtioSerialPortState *st = &s->state.ports[nr];
+    assert_bql();
+    if (s->base.vdev.owner != VIRTIO_OWNER_HOME && st->added) {
+        st->tell = VIRTIO_SERIAL_TELL_REMOVE;
     }
 }
 

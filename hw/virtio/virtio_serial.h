@@ -117,6 +117,7 @@ struct VirtioSerialPort {
     bool is_console;
     /* runtime, main */
     uint32_t seen_changes; /* of guest_changes: what the environment knows */
+    bool left_unseen; /* it left while the home loop took nothing (written there, then main's) */
     /* runtime, shared */
     _Atomic bool host_open; /* written by main */
     VirtioSerialChunk transmit, receive;
@@ -146,6 +147,10 @@ static inline unsigned virtio_serial_tx(unsigned nr)
  * start looks again. */
 void virtio_serial_port_compare(VirtioSerial *s, unsigned nr) RUNS_IN_LOOP;
 bool virtio_serial_guest_open(const VirtioSerial *s, unsigned nr) RUNS_IN_LOOP;
+/* Port @nr has left while the home loop took nothing. The driver is sent REMOVE after the next start,
+ * also when another port has the number by then. Does nothing when the queues are with the home loop,
+ * which compares at its start. */
+void virtio_serial_port_gone(VirtioSerial *s, unsigned nr) BQL_HELD;
 
 /* ---- virtio_serial_port.c ---- */
 /* Reports to the environment that the guest has opened or closed its side. What the guest sent before

@@ -140,8 +140,8 @@ static void transmit_at_home(void *opaque)
     VirtioDevice *vdev = &s->base.vdev;
     VirtQueueElement *e = c->element;
     enter_loop(vdev->home);
-    if (with_main(c) || !e) {
-        return;
+    if (with_main(c) || !e || s->home_ports[port->nr] != port) {
+        return; /* of a port that has left, release_at_home() gives the buffer back */
     }
     s->state.ports[port->nr].sent += (uint32_t)c->done;
     c->done = 0;
@@ -302,6 +302,7 @@ static void release_at_home(void *opaque)
         virtio_complete(&s->base.vdev, virtio_serial_rx(port->nr), in, (uint32_t)n);
     }
     receive_release(port);
+    port->left_unseen = !virtio_taking(&s->base.vdev);
     virtio_serial_port_compare(s, port->nr);
     virtio_look(&s->base.vdev, virtio_serial_tx(port->nr)); /* drops what waits for the port */
 }
@@ -317,6 +318,11 @@ void virtio_serial_co_leave(VirtioSerialPort *port)
         chunk_post_home(&port->receive);
     }
     co_call_in(home, release_at_home, port);
+    if (port->left_unseen) {
+        bql_lock();
+        virtio_serial_port_gone(port->bus, port->nr);
+        bql_unlock();
+    }
     aio_bh_cancel(&port->transmit.main_bh);
     aio_bh_cancel(&port->receive.main_bh);
 }
@@ -343,7 +349,9 @@ static void settle_at_home(void *opaque)
         virtqueue_look(vdev->queues[virtio_serial_tx(settle->port->nr)].vq);
         virtio_serial_transmit(s, settle->port->nr);
     }
-    settle->busy = settle->port->transmit.element;
+    /* A port that has left is freed after its release, which comes behind this call. */
+    settle->busy =
+        s->home_ports[settle->port->nr] == settle->port && settle->port->transmit.element;
 }
 
 void virtio_serial_port_co_settle(Device *dev)

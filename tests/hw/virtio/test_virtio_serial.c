@@ -590,6 +590,134 @@ static void a_port_closed_and_opened_at_once_is_told_twice(void **state)
     g_string_free(port_changes, TRUE);
 }
 
+/* ---- ports that leave ---- */
+
+/* A buffer of @bytes, all of them different from their neighbours; returns them. */
+static const uint8_t *send_big(Fixture *f, unsigned bytes)
+{
+    uint64_t gpa = virtio_bench_alloc(f->bench, bytes);
+    uint8_t *data = virtio_bench_ram(f->bench, gpa, bytes);
+    for (unsigned i = 0; i < bytes; i++) {
+        data[i] = (uint8_t)(i * 7 + (i >> 8));
+    }
+    VringBuffer b = {gpa, bytes, false};
+    virtio_guest_add(&f->queues[PORT1_TX], &b, 1);
+    virtio_bench_settle(f->bench);
+    return data;
+}
+
+static void home_turn(void *opaque)
+{
+    sem_post(opaque);
+}
+
+/* The home loop has done what it had to when this returns; main stands still. */
+static void home_turns(Fixture *f)
+{
+    sem_t turned;
+    sem_init(&turned, 0, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        aio_post(f->bench->home, home_turn, &turned);
+        sem_wait(&turned);
+    }
+    sem_destroy(&turned);
+}
+
+typedef struct Leaving {
+    Device *port;
+    bool done;
+} Leaving;
+
+static void leave(void *opaque)
+{
+    Leaving *l = opaque;
+    enter_main();
+    enter_coroutine();
+    device_unrealize(l->port);
+    device_free(l->port);
+    l->done = true;
+}
+
+/* Unplugs port 1, with the loops taking turns: what one posts is there when the other's begins. Home
+ * stands in a coroutine meanwhile, so that its next turn begins with the bottom halves. */
+static void leave_in_turns(Fixture *f)
+{
+    Leaving l = {.port = f->port};
+    co_start(f->bench->main_ctx, leave, &l);
+    while (!l.done) {
+        Fault fault;
+        sem_init(&fault.entered, 0, 0);
+        sem_init(&fault.end, 0, 0);
+        co_start(f->bench->home, fault_run, &fault);
+        sem_wait(&fault.entered);
+        virtio_bench_step(f->bench);
+        sem_post(&fault.end);
+        home_turns(f);
+    }
+    f->port = NULL;
+    virtio_bench_settle(f->bench);
+}
+
+/* The chardev has room again when the port leaves: what the port holds is dropped, and no message
+ * about it is under way when the port is gone. */
+static void a_port_that_leaves_sends_no_more_chunks(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up(f);
+    f->port_chr->room = 0;
+    send_big(f, 3 * VIRTIO_SERIAL_CHUNK_BYTES);
+    f->port_chr->room = SIZE_MAX;
+    leave_in_turns(f);
+    assert_int_equal(f->port_chr->output->len, 0);
+    assert_true(virtio_guest_used(&f->queues[PORT1_TX], &id, &len));
+}
+
+/* Another port takes the number of one that has gone while the VM was stopped. */
+static void a_port_that_is_replaced_while_stopped_is_removed_and_added(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    virtio_bench_stop(f->bench, f->dev);
+    virtio_bench_unplug(f->bench, f->port);
+    f->port = add_port(f, "virtserialport", "nr=1,name=other");
+    virtio_bench_start(f->bench, f->dev);
+    assert_told(f, 1, REMOVE, 1, "");
+    assert_told(f, 1, ADD, 1, "");
+    tell(f, 1, PORT_READY, 1);
+    assert_told(f, 1, NAME, 1, "other");
+}
+
+/* The driver hears of the removal of the port before while the new one is transmitting. */
+static void a_late_removal_does_not_disturb_the_next_port(void **state)
+{
+    Fixture *f = *state;
+    enum { BYTES = 3 * VIRTIO_SERIAL_CHUNK_BYTES };
+    bring_up(f);
+    virtio_bench_unplug(f->bench, f->port);
+    f->port = add_port(f, "virtserialport", "nr=1,chardev=agent,name=other");
+    f->port_chr->room = VIRTIO_SERIAL_CHUNK_BYTES;
+    const uint8_t *bytes = send_big(f, BYTES);
+    assert_int_equal(f->port_chr->output->len, VIRTIO_SERIAL_CHUNK_BYTES);
+    assert_told(f, 1, REMOVE, 1, "");
+    fake_chardev_make_room(f->port_chr, 2 * BYTES);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(f->port_chr->output->len, BYTES);
+    assert_memory_equal(f->port_chr->output->str, bytes, BYTES);
+}
+
+/* -exec settles a port that device_del takes away meanwhile. */
+static void a_port_may_leave_while_it_is_settled(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    f->port_chr->room = 0;
+    send_big(f, 8 * VIRTIO_SERIAL_CHUNK_BYTES);
+    f->port_chr->room = SIZE_MAX;
+    co_start(f->bench->main_ctx, settle_port, f->port);
+    leave_in_turns(f);
+}
+
 static void waiting_receive_buffers_do_not_keep_the_loop_busy(void **state)
 {
     Fixture *f = *state;
@@ -688,6 +816,10 @@ int main(void)
         T(output_in_many_chunks_loses_nothing_over_stops),
         T(what_is_in_the_ring_is_with_the_chardev_after_settling),
         T(a_port_closed_and_opened_at_once_is_told_twice),
+        T(a_port_that_leaves_sends_no_more_chunks),
+        T(a_port_that_is_replaced_while_stopped_is_removed_and_added),
+        T(a_late_removal_does_not_disturb_the_next_port),
+        T(a_port_may_leave_while_it_is_settled),
         T(waiting_receive_buffers_do_not_keep_the_loop_busy),
         T(without_multiport_there_is_the_console),
         T(an_emergency_write_needs_no_driver),
