@@ -234,7 +234,7 @@ void virtio_admission_gone(VirtioDevice *vdev) RUNS_IN_LOOP;
 bool virtio_init(VirtioDevice *vdev, GError **error) RUNS_IN_MAIN;
 /* Queues are with main. */
 void virtio_cleanup(VirtioDevice *vdev) RUNS_IN_MAIN;
-void virtio_co_start(VirtioDevice *vdev) coroutine_fn RUNS_IN_MAIN;
+bool virtio_co_start(VirtioDevice *vdev, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Returns when the queues are with main and nothing is in flight. */
 void virtio_co_stop(VirtioDevice *vdev) coroutine_fn RUNS_IN_MAIN;
 /* A hard reset: queues are with main. */

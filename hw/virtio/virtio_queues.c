@@ -117,12 +117,13 @@ static void broken_reported(void *opaque)
     bql_unlock();
 }
 
-void virtio_co_start(VirtioDevice *vdev)
+bool virtio_co_start(VirtioDevice *vdev, GError **error)
 {
     bql_lock();
     vdev->vm_running = true;
     virtio_hand_over(vdev);
     bql_unlock();
+    return true;
 }
 
 void virtio_co_stop(VirtioDevice *vdev)

@@ -52,6 +52,8 @@ char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *prop
 /* Stops, unrealizes, frees. */
 void virtio_bench_unplug(VirtioBench *b, Device *dev);
 void virtio_bench_start(VirtioBench *b, Device *dev); /* as at `cont` */
+/* The same; the error's text when that fails (to be freed), else NULL. */
+char *virtio_bench_try_start(VirtioBench *b, Device *dev);
 void virtio_bench_stop(VirtioBench *b, Device *dev);  /* as at `stop`; waits */
 void virtio_bench_reset(VirtioBench *b, Device *dev); /* as at system reset: stop, reset, start */
 /* State out of @dev and into @dev, which is stopped. */
