@@ -187,12 +187,10 @@ static void step_realize(void *opaque)
     s->ok = device_realize(s->dev, &s->error);
 }
 
-char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *properties,
-                              Device *parent, Device **dev)
+static char *bench_try_device_of(VirtioBench *b, const DeviceType *type, const char *properties,
+                                 Device *parent, Device **dev)
 {
-    const DeviceType *t = device_type_find(type);
-    g_assert_nonnull(t);
-    DeviceStep s = {.dev = device_new(t, &b->machine->env, NULL), .ok = true};
+    DeviceStep s = {.dev = device_new(type, &b->machine->env, NULL), .ok = true};
     s.dev->bus_device = parent;
     if (properties) {
         g_autoptr(OptDict) dict = opt_dict_parse(properties, NULL, &s.error);
@@ -214,15 +212,30 @@ char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *prop
     return NULL;
 }
 
-Device *virtio_bench_device(VirtioBench *b, const char *type, const char *properties)
+char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *properties,
+                              Device *parent, Device **dev)
+{
+    const DeviceType *t = device_type_find(type);
+    g_assert_nonnull(t);
+    return bench_try_device_of(b, t, properties, parent, dev);
+}
+
+Device *virtio_bench_device_of(VirtioBench *b, const DeviceType *type, const char *properties)
 {
     Device *dev;
-    char *text = virtio_bench_try_device(b, type, properties, NULL, &dev);
+    char *text = bench_try_device_of(b, type, properties, NULL, &dev);
     if (text) {
         fprintf(stderr, "%s\n", text);
         abort();
     }
     return dev;
+}
+
+Device *virtio_bench_device(VirtioBench *b, const char *type, const char *properties)
+{
+    const DeviceType *t = device_type_find(type);
+    g_assert_nonnull(t);
+    return virtio_bench_device_of(b, t, properties);
 }
 
 static void step_stop(void *opaque)

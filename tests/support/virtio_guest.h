@@ -46,6 +46,8 @@ void *virtio_bench_ram(VirtioBench *b, uint64_t gpa, uint64_t bytes);
 /* ---- devices ---- */
 /* Realized, BARs assigned, queues not started. Aborts with the error's text. */
 Device *virtio_bench_device(VirtioBench *b, const char *type, const char *properties);
+/* The same for a type that is not in the table. */
+Device *virtio_bench_device_of(VirtioBench *b, const DeviceType *type, const char *properties);
 /* The same with a parent; the error's text when that fails (to be freed), else NULL. */
 char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *properties,
                               Device *parent, Device **dev);
