@@ -88,8 +88,9 @@ struct DeviceType {
     /* A coroutine in main: gives up what realize took; queues have been taken back before. */
     void (*unrealize)(Device *dev);
     /* Queues: hand over / take back; coroutines in main. NULL for devices without. `start` looks at
-     * the queues at once; `stop` returns when no request is in flight in the device's threads. */
-    void (*co_start)(Device *dev);
+     * the queues at once. False + error: it cannot start, and is as stopped as before. `stop`
+     * returns when no request is in flight in the device's threads. */
+    bool (*co_start)(Device *dev, GError **error);
     void (*co_stop)(Device *dev);
     /* Before a save, VM stopped, BQL held: brings `state` up to date where the truth is elsewhere
      * (eventfd counters, the clock). NULL: `state` always is. */

@@ -111,6 +111,16 @@ void vm_stopped_put(RunState *rs, VmStopped *token)
     token->count--;
 }
 
+/* A device cannot go on. The VM stays stopped, as after an I/O error, and can be started again. */
+static RUNS_IN_MAIN void run_state_start_failed(RunState *rs, const GError *error)
+{
+    g_strlcpy(rs->start_error, error->message, sizeof(rs->start_error));
+    log_error("the VM stays stopped: %s", error->message);
+    rs->wants_to_run = false;
+    rs->reason = run_state_weightier(rs->reason, STOP_IO_ERROR);
+    run_state_tell(rs);
+}
+
 void co_vm_start(RunState *rs)
 {
     if (rs->phase == RUN_RUNNING || rs->leaving) {
@@ -120,11 +130,13 @@ void co_vm_start(RunState *rs)
         bug_abort("invariant 3: the VM is started while %u VmStopped tokens are out",
                   rs->stopped.count);
     }
+    g_autoptr(GError) error = NULL;
     rs->starting = true;
+    rs->start_error[0] = '\0';
     held_push(RANK_RUN_STATE, rs, "run-state transition", false);
     assert_run_state(rs);
-    rs->ops->co_start_backends(rs->opaque);
-    if (rs->leaving) { /* since then (invariant 9): the backends are stopped again */
+    bool ok = rs->ops->co_start_backends(rs->opaque, &error);
+    if (!ok || rs->leaving) { /* the backends that have started are stopped again */
         rs->ops->co_stop_backends(rs->opaque);
         rs->ops->co_drain(rs->opaque);
         rs->starting = false;
@@ -134,6 +146,9 @@ void co_vm_start(RunState *rs)
         rs->ops->unpark(rs->opaque);
     }
     held_pop(RANK_RUN_STATE, rs);
+    if (!ok) {
+        run_state_start_failed(rs, error);
+    }
     run_state_join_stop(rs);
     assert_run_state(rs);
 }
@@ -467,29 +482,4 @@ void run_state_leave(RunState *rs)
 {
     rs->leaving = true;
     rs->wants_to_run = false;
-}
-
-static const char *run_state_reason_name(const RunState *rs)
-{
-    static const char *const reasons[] = {"prelaunch",      "paused",         "io-error",
-                                          "internal-error", "guest-panicked", "shutdown",
-                                          "watchdog",       "debug"};
-    return reasons[rs->reason];
-}
-
-const char *run_state_qemu_name(const RunState *rs)
-{
-    return rs->phase == RUN_RUNNING ? "running" : run_state_reason_name(rs);
-}
-
-const char *run_state_name(const RunState *rs)
-{
-    switch (rs->phase) {
-    case RUN_RUNNING:
-        return "running";
-    case RUN_STOPPED:
-        return run_state_reason_name(rs);
-    default:
-        return "stopping";
-    }
 }

@@ -32,6 +32,8 @@
  * is told (RunStateOps.changed) in STOPPED: who waits for a stop gets it, or learns the reason.
  *   8. In the queue no start stands before a stop.
  *   9. After run_state_leave() nothing starts the VM. A start under way stops its backends again.
+ *  10. A start that fails (RunStateOps.co_start_backends) stops its backends again and leaves the VM
+ * in STOPPED, !wants_to_run, for the reason "io-error". The next start tries again.
  *
  * run_moves[] (run_state.c) names the function that makes each move; a move by any other aborts.
  */
@@ -69,7 +71,8 @@ typedef struct RunStateOps {
     void (*co_park)(void *opaque);
     void (*unpark)(void *opaque);
     void (*co_stop_backends)(void *opaque);
-    void (*co_start_backends)(void *opaque);
+    /* False + error: a device cannot start. Some may have; co_stop_backends stops those again. */
+    bool (*co_start_backends)(void *opaque, GError **error);
     void (*co_drain)(void *opaque);
     /* Devices, RAM image and vCPUs to power-on; called STOPPED. */
     bool (*co_reset)(void *opaque, GError **error);
@@ -104,6 +107,7 @@ typedef struct RunState {
     bool brief;        /* the stop under way is a reset's or the like: not told as a stop */
     bool debugged;     /* run_state_set_debugged() */
     bool leaving;      /* run_state_leave() */
+    char start_error[256]; /* why the last start failed; empty: it did not */
     VmStopped stopped;
     AioBh request_bh;
     _Atomic unsigned posted_requests;
@@ -127,7 +131,8 @@ void vm_operation_end(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 VmStopped *co_vm_stop(RunState *rs, StopReason reason) coroutine_fn RUNS_IN_MAIN;
 void vm_stopped_put(RunState *rs, VmStopped *token) RUNS_IN_MAIN;
 /* Under the operation lock, no token out: starts the VM if it is stopped. After run_state_leave(),
- * or when that is called during the start, the VM stays stopped. */
+ * or when that is called during the start, the VM stays stopped. So it does when a device cannot
+ * start: that is logged, and start_error has the reason. */
 void co_vm_start(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 /* The same at the end of an operation that has stopped the VM for its own time (STOP_PAUSED):
  * starts it if it is wanted to run by now, which it is not if a stop was asked for meanwhile. */

@@ -48,6 +48,10 @@ void assert_run_state(const RunState *rs)
     if (rs->leaving && rs->wants_to_run) {
         bug_abort("invariant 9: skiff ends and the VM is wanted to run");
     }
+    if (rs->start_error[0] != '\0' &&
+        (rs->phase != RUN_STOPPED || rs->starting || rs->wants_to_run)) {
+        bug_abort("invariant 10: a start has failed and the VM does not stay stopped");
+    }
     if (rs->reason >= STOP_REASON_COUNT) {
         bug_abort("the run state has no reason");
     }

@@ -7,10 +7,9 @@
 
 TRACE_EVENT(virtio_status, (const char *dev, unsigned old, unsigned value),
             "dev=%s old=0x%x value=0x%x", dev, old, value)
-TRACE_EVENT(virtio_hand_over, (const char *dev, unsigned number), "dev=%s command=%u", dev, number)
-TRACE_EVENT(virtio_recall, (const char *dev, unsigned number, bool reset),
-            "dev=%s command=%u reset=%d", dev, number, reset)
-TRACE_EVENT(virtio_returned, (const char *dev, bool reset), "dev=%s reset=%d", dev, reset)
+TRACE_EVENT(virtio_owner, (const char *dev, unsigned from, unsigned to, bool reset),
+            "dev=%s from=%u to=%u reset=%d", dev, from, to, reset)
+TRACE_EVENT(virtio_refused, (const char *dev, const char *why), "dev=%s %s", dev, why)
 TRACE_EVENT(virtio_broken, (const char *dev, unsigned queue, const char *why), "dev=%s queue=%u %s",
             dev, queue, why)
 TRACE_EVENT(virtio_no_stack, (const char *dev, unsigned in_flight), "dev=%s in_flight=%u", dev,

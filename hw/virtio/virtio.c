@@ -110,12 +110,14 @@ VirtioPhase virtio_phase(const VirtioDevice *vdev)
 void assert_virtio_state(const VirtioDevice *vdev)
 {
     const VirtioState *s = vdev->state;
-    if (vdev->owner == VIRTIO_OWNER_HOME) {
+    if (vdev->owner == VIRTIO_OWNER_HOME || vdev->owner == VIRTIO_OWNER_STARTING ||
+        vdev->owner == VIRTIO_OWNER_BACK_END) {
         assert(s->status & VIRTIO_STATUS_DRIVER_OK); /* 1 */
         assert(vdev->vm_running && !vdev->resetting && !vdev->dma_blocked);
     }
     if (vdev->resetting) {
-        assert(vdev->owner == VIRTIO_OWNER_RECALLING); /* 2 */
+        assert(vdev->owner == VIRTIO_OWNER_RECALLING || vdev->owner == VIRTIO_OWNER_CANCELLING ||
+               vdev->owner == VIRTIO_OWNER_STOPPING); /* 2 */
     }
     if (!s->status) {
         assert(vdev->owner == VIRTIO_OWNER_MAIN);
@@ -200,9 +202,7 @@ static BQL_HELD void reset_request(VirtioDevice *vdev)
         virtio_finish_reset(vdev);
         return;
     }
-    if (vdev->owner == VIRTIO_OWNER_HOME) {
-        virtio_recall(vdev);
-    }
+    virtio_recall(vdev);
     assert(move_is_by(virtio_phase(vdev), VIRTIO_RESETTING, __func__));
     vdev->resetting = true;
 }

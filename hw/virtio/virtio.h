@@ -6,6 +6,7 @@
  *   - a vCPU (or main) with the BQL: registers, through the transport's calls below;
  *   - the home loop: started queues, in-flight requests;
  *   - main: hand-over, take-back, life cycle.
+ * A device may have a back end, which serves the queues in the home loop's place.
  * They talk by posted messages. Nothing waits for another party, except a coroutine in main that
  * stops the device, and a vCPU's pended access during a reset or while the transport's DMA is being
  * switched off, which holds no lock.
@@ -18,13 +19,30 @@
  *      any but RESET --(device finds an error)--> NEEDS_RESET                 LIVE
  *      any state --status := 0--> RESET, at once or after draining (RESETTING)
  *
- * Who owns the queues:
+ * Who owns the queues (owner_moves[] in virtio_owner.c names the function of each move):
  *
- *   MAIN --virtio_hand_over()--> HOME --virtio_recall()--> RECALLING --queues_returned()--> MAIN
+ *            virtio_hand_over          virtio_recall                    virtio_queues_returned
+ *   MAIN ------------------------> HOME ------------> RECALLING ------------------------------> MAIN
+ *
+ * and with a back end (virtio_back_end.h), which answers later and may refuse:
+ *
+ *        virtio_hand_over   virtio_back_end_started   virtio_recall      virtio_back_end_stopped
+ *   MAIN -----------> STARTING -----------> BACK_END -----------> STOPPING -----------> MAIN
+ *                        |                                           ^
+ *                        | virtio_recall                             | virtio_back_end_started
+ *                        +-------------------> CANCELLING -----------+
+ *
+ *   refused (back_end_refused):
+ *     CANCELLING -> MAIN   what asked for the queues goes on
+ *     STARTING -> HOME     when the device can do without (falls_back)
+ *     STARTING -> MAIN     at a start of the VM: virtio_co_start() fails, the device stays LIVE and
+ *                          the next start tries again; else the device becomes NEEDS_RESET
  *
  * Invariants (assert_virtio_state())
- *   1. Queues are with HOME only when DRIVER_OK is set, the VM runs, and DMA is not blocked.
- *   2. RESETTING implies RECALLING; the status register reads 0 only when MAIN owns the queues.
+ *   1. Queues are with HOME or BACK_END, or STARTING, only when DRIVER_OK is set, the VM runs, and
+ *      DMA is not blocked.
+ *   2. RESETTING implies RECALLING, CANCELLING or STOPPING; the status register reads 0 only when
+ *      MAIN owns the queues.
  *   3. Driver features are a subset of those offered once FEATURES_OK is set, and fixed from then.
  *   4. Queue registers do not change after DRIVER_OK.
  *   5. A message of the home loop from before a reset changes nothing: it carries the number of
@@ -74,6 +92,11 @@ typedef enum VirtioOwner {
     VIRTIO_OWNER_MAIN,
     VIRTIO_OWNER_HOME,
     VIRTIO_OWNER_RECALLING,
+    VIRTIO_OWNER_STARTING,   /* the back end has been asked to start */
+    VIRTIO_OWNER_CANCELLING, /* the same, and to be stopped when it has */
+    VIRTIO_OWNER_BACK_END,
+    VIRTIO_OWNER_STOPPING, /* the back end has been asked to stop */
+    VIRTIO_OWNERS,
 } VirtioOwner;
 
 /* ---- state: saved ---- */
@@ -105,6 +128,7 @@ extern const StateDesc virtio_state_desc;
 /* ---- what a device type brings ---- */
 
 typedef struct VirtioDevice VirtioDevice;
+typedef struct VirtioBackEndOps VirtioBackEndOps; /* virtio_back_end.h */
 
 typedef struct VirtioOps {
     uint16_t device_id; /* §5 */
@@ -181,15 +205,17 @@ struct VirtioDevice {
     size_t request_size; /* an element's, 0: a bare VirtQueueElement */
     unsigned config_size;
     bool request_coroutines; /* each request is a coroutine of the home loop: they are limited */
+    const VirtioBackEndOps *back_end; /* NULL: the home loop serves the queues */
 
     /* runtime, BQL */
     VirtioOwner owner;
     bool vm_running;
     bool resetting;
-    bool dma_blocked;    /* by the transport: the guest lets the device access no memory */
-    Pended pended;       /* waits for RECALLING to end */
-    uint32_t generation; /* resets so far */
-    CoQueue returned;    /* main: who waits for the queues */
+    bool dma_blocked;     /* by the transport: the guest lets the device access no memory */
+    Pended pended;        /* waits for the queues to be with MAIN */
+    uint32_t generation;  /* resets so far */
+    GError **start_error; /* of the virtio_co_start() that waits for the back end, or NULL */
+    CoQueue returned;     /* main: waits for the owner to change */
     /* messages between main and the home loop; one bottom half for each kind, so that the message
      * is complete when it is posted */
     _Atomic uint32_t command;           /* number << 1 | (1: run, 0: come back) */
@@ -205,12 +231,17 @@ struct VirtioDevice {
     VirtioQueue queues[VIRTIO_MAX_QUEUES];
 };
 
-/* Between virtio.c and virtio_queues.c. */
+/* Between virtio.c, virtio_owner.c and virtio_queues.c. */
 bool virtio_queues_init(VirtioDevice *vdev, GError **error) RUNS_IN_MAIN;
 void virtio_queues_cleanup(VirtioDevice *vdev) RUNS_IN_MAIN;
-/* MAIN -> HOME, when the driver is ready, the VM runs and DMA is allowed. Posts and returns. */
+/* Commands the home loop: to run, or to give the queues back. Posts and returns. */
+void virtio_queues_command(VirtioDevice *vdev, bool run) BQL_HELD;
+/* Bottom halves in main: the home loop's messages. */
+void virtio_queues_returned(void *opaque);
+void virtio_broken_reported(void *opaque);
+/* From MAIN, when the driver is ready, the VM runs and DMA is allowed. Posts and returns. */
 void virtio_hand_over(VirtioDevice *vdev) BQL_HELD;
-/* HOME -> RECALLING. Posts and returns. */
+/* Asks for the queues, unless main has them or they are on their way. Posts and returns. */
 void virtio_recall(VirtioDevice *vdev) BQL_HELD;
 /* The reset that waited for the queues. */
 void virtio_finish_reset(VirtioDevice *vdev) BQL_HELD;
@@ -234,7 +265,9 @@ void virtio_admission_gone(VirtioDevice *vdev) RUNS_IN_LOOP;
 bool virtio_init(VirtioDevice *vdev, GError **error) RUNS_IN_MAIN;
 /* Queues are with main. */
 void virtio_cleanup(VirtioDevice *vdev) RUNS_IN_MAIN;
-void virtio_co_start(VirtioDevice *vdev) coroutine_fn RUNS_IN_MAIN;
+/* The VM starts: hands the queues over and waits until the back end, if there is one, has answered.
+ * False + error: it has refused. The device is as it was, and may be started again. */
+bool virtio_co_start(VirtioDevice *vdev, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Returns when the queues are with main and nothing is in flight. */
 void virtio_co_stop(VirtioDevice *vdev) coroutine_fn RUNS_IN_MAIN;
 /* A hard reset: queues are with main. */

@@ -339,11 +339,11 @@ void virtio_pci_reset(Device *dev)
     follow_bus_master(p);
 }
 
-void virtio_pci_co_start(Device *dev)
+bool virtio_pci_co_start(Device *dev, GError **error)
 {
     enter_main();
     enter_coroutine();
-    virtio_co_start(&from_device(dev)->vdev);
+    return virtio_co_start(&from_device(dev)->vdev, error);
 }
 
 void virtio_pci_co_stop(Device *dev)

@@ -107,7 +107,7 @@ void virtio_pci_unrealize(VirtioPci *p) RUNS_IN_MAIN;
 
 /* For DeviceType, as they are: @dev begins with a VirtioPci. */
 void virtio_pci_reset(Device *dev);
-void virtio_pci_co_start(Device *dev);
+bool virtio_pci_co_start(Device *dev, GError **error);
 void virtio_pci_co_stop(Device *dev);
 void virtio_pci_pre_save(Device *dev);
 bool virtio_pci_post_load(Device *dev, GError **error);

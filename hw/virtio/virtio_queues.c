@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who owns the queues, and what their home loop does with them. Above the line: main and vCPUs
- * under the BQL. Below: the home loop. Between them pass three messages: a command (run, or come
- * back), its answer, and "the driver has broken a queue".
+ * What the home loop does with the queues it owns. Between it and main pass three messages: a
+ * command (run, or come back), its answer, and "the driver has broken a queue"; virtio_owner.c has
+ * main's side of them.
  */
 #include <assert.h>
 #include <errno.h>
@@ -15,141 +15,12 @@
 
 #define COMMAND_RUN 1u
 
-/* ---- main and vCPUs ---- */
-
-static BQL_HELD void command_post(VirtioDevice *vdev, uint32_t run)
+void virtio_queues_command(VirtioDevice *vdev, bool run)
 {
     uint32_t number = (atomic_load(&vdev->command) >> 1) + 1;
-    atomic_store(&vdev->command, number << 1 | run);
+    atomic_store(&vdev->command, number << 1 | (run ? COMMAND_RUN : 0));
     aio_bh_schedule(&vdev->home_bh);
 }
-
-void virtio_hand_over(VirtioDevice *vdev)
-{
-    VirtioState *s = vdev->state;
-    uint8_t bad = VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED;
-    if (!vdev->vm_running || vdev->dma_blocked || vdev->owner != VIRTIO_OWNER_MAIN ||
-        !(s->status & VIRTIO_STATUS_DRIVER_OK) || (s->status & bad)) {
-        return;
-    }
-    for (unsigned i = 0; i < vdev->num_queues; i++) {
-        VirtioQueue *q = &vdev->queues[i];
-        const VirtioQueueState *from = &s->queues[i];
-        q->active = from->enabled;
-        q->setup = (VirtQueueSetup){.desc_gpa = from->desc_gpa,
-                                    .avail_gpa = from->avail_gpa,
-                                    .used_gpa = from->used_gpa,
-                                    .size = from->size,
-                                    .event_idx = virtio_has_feature(vdev, VIRTIO_F_EVENT_IDX),
-                                    .indirect = virtio_has_feature(vdev, VIRTIO_F_INDIRECT_DESC)};
-        q->position.last_avail = from->last_avail;
-        q->position.used = from->used;
-        memcpy(q->position.parked, from->parked, sizeof(from->parked));
-    }
-    vdev->running_generation = vdev->generation;
-    vdev->owner = VIRTIO_OWNER_HOME;
-    trace_virtio_hand_over(device_label(vdev->dev), atomic_load(&vdev->command) >> 1);
-    command_post(vdev, COMMAND_RUN);
-    assert_virtio_state(vdev);
-}
-
-void virtio_recall(VirtioDevice *vdev)
-{
-    assert(vdev->owner == VIRTIO_OWNER_HOME);
-    vdev->owner = VIRTIO_OWNER_RECALLING;
-    trace_virtio_recall(device_label(vdev->dev), atomic_load(&vdev->command) >> 1,
-                        vdev->vm_running);
-    command_post(vdev, 0);
-}
-
-bool virtio_block_dma(VirtioDevice *vdev)
-{
-    vdev->dma_blocked = true;
-    if (vdev->owner == VIRTIO_OWNER_HOME) {
-        virtio_recall(vdev);
-    }
-    return vdev->owner == VIRTIO_OWNER_MAIN;
-}
-
-void virtio_allow_dma(VirtioDevice *vdev)
-{
-    vdev->dma_blocked = false;
-    virtio_hand_over(vdev);
-}
-
-/* The home loop's answer: the queues are ours again. */
-static void queues_returned(void *opaque)
-{
-    VirtioDevice *vdev = opaque;
-    enter_main();
-    SP("virtio.returned", vdev);
-    bql_lock();
-    assert(vdev->owner == VIRTIO_OWNER_RECALLING);
-    vdev->owner = VIRTIO_OWNER_MAIN;
-    for (unsigned i = 0; i < vdev->num_queues; i++) {
-        VirtioQueue *q = &vdev->queues[i];
-        VirtioQueueState *to = &vdev->state->queues[i];
-        if (q->active) {
-            to->last_avail = q->position.last_avail;
-            to->used = q->position.used;
-            memcpy(to->parked, q->position.parked, sizeof(to->parked));
-        }
-    }
-    trace_virtio_returned(device_label(vdev->dev), vdev->resetting);
-    if (vdev->resetting) {
-        virtio_finish_reset(vdev);
-    }
-    pended_finish(&vdev->pended);
-    assert_virtio_state(vdev);
-    bql_unlock();
-    co_queue_wake_all(&vdev->returned);
-}
-
-/* The home loop met a driver error. A reset may have come between. */
-static void broken_reported(void *opaque)
-{
-    VirtioDevice *vdev = opaque;
-    enter_main();
-    bql_lock();
-    if (atomic_load(&vdev->broken_generation) == vdev->generation && !vdev->resetting) {
-        virtio_set_needs_reset(vdev);
-    }
-    bql_unlock();
-}
-
-void virtio_co_start(VirtioDevice *vdev)
-{
-    bql_lock();
-    vdev->vm_running = true;
-    virtio_hand_over(vdev);
-    bql_unlock();
-}
-
-void virtio_co_stop(VirtioDevice *vdev)
-{
-    bql_lock();
-    vdev->vm_running = false;
-    if (vdev->owner == VIRTIO_OWNER_HOME) {
-        virtio_recall(vdev);
-    }
-    bool wait = vdev->owner != VIRTIO_OWNER_MAIN;
-    bql_unlock();
-    while (wait) { /* only main itself brings them back, so nothing is missed in between */
-        co_queue_wait(&vdev->returned, "virtqueues to come back");
-        bql_lock();
-        wait = vdev->owner != VIRTIO_OWNER_MAIN;
-        bql_unlock();
-    }
-}
-
-void virtio_kick(VirtioDevice *vdev, unsigned index)
-{
-    if (index < vdev->num_queues) {
-        eventfd_write(vdev->queues[index].kick_fd, 1);
-    }
-}
-
-/* ==== the home loop ==== */
 
 bool virtio_taking(const VirtioDevice *vdev)
 {
@@ -433,8 +304,8 @@ bool virtio_queues_init(VirtioDevice *vdev, GError **error)
     size_t request_size = vdev->request_size ? vdev->request_size : sizeof(VirtQueueElement);
     virtio_admission_init(vdev);
     aio_bh_init(&vdev->home_bh, vdev->home, command_obey, vdev);
-    aio_bh_init(&vdev->returned_bh, vdev->dev->env->main_ctx, queues_returned, vdev);
-    aio_bh_init(&vdev->broken_bh, vdev->dev->env->main_ctx, broken_reported, vdev);
+    aio_bh_init(&vdev->returned_bh, vdev->dev->env->main_ctx, virtio_queues_returned, vdev);
+    aio_bh_init(&vdev->broken_bh, vdev->dev->env->main_ctx, virtio_broken_reported, vdev);
     for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++) {
         vdev->queues[i].kick_fd = -1;
     }

@@ -5,6 +5,20 @@ void fake_run_co_nothing(void *opaque)
 {
 }
 
+bool fake_run_co_start(void *opaque, GError **error)
+{
+    return true;
+}
+
+static bool fake_run_co_start_backends(void *opaque, GError **error)
+{
+    const FakeRun *run = opaque;
+    if (run->start_fails) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_IO, "net0: no back end");
+    }
+    return !run->start_fails;
+}
+
 static bool fake_run_co_reset(void *opaque, GError **error)
 {
     return true;
@@ -25,7 +39,7 @@ const RunStateOps fake_run_ops = {
     .co_park = fake_run_co_nothing,
     .unpark = fake_run_co_nothing,
     .co_stop_backends = fake_run_co_nothing,
-    .co_start_backends = fake_run_co_nothing,
+    .co_start_backends = fake_run_co_start_backends,
     .co_drain = fake_run_co_drain,
     .co_reset = fake_run_co_reset,
 };

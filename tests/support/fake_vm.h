@@ -10,8 +10,9 @@
 
 /* What run_state_init() takes as its opaque with fake_run_ops. */
 typedef struct FakeRun {
-    bool disk_hangs; /* a drain waits until fake_run_release_disk() */
-    GArray *held;    /* CoToken of those that wait */
+    bool start_fails; /* the next starts */
+    bool disk_hangs;  /* a drain waits until fake_run_release_disk() */
+    GArray *held;     /* CoToken of those that wait */
 } FakeRun;
 
 extern const RunStateOps fake_run_ops;
@@ -24,6 +25,7 @@ void fake_run_release_disk(FakeRun *run);
 
 /* For ops of a test's own: one that does nothing. */
 void fake_run_co_nothing(void *opaque);
+bool fake_run_co_start(void *opaque, GError **error);
 
 /* Frees what vm_init() has made, and vm->backends.drives. */
 RUNS_IN_MAIN void fake_vm_clear(Vm *vm);

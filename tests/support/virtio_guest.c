@@ -171,6 +171,14 @@ typedef struct DeviceStep {
     GError *error;
 } DeviceStep;
 
+/* The text of @error, to be freed; @error is gone. */
+static char *bench_error_text(GError *error)
+{
+    char *text = g_strdup(error->message);
+    g_error_free(error);
+    return text;
+}
+
 static void step_realize(void *opaque)
 {
     DeviceStep *s = opaque;
@@ -179,12 +187,10 @@ static void step_realize(void *opaque)
     s->ok = device_realize(s->dev, &s->error);
 }
 
-char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *properties,
-                              Device *parent, Device **dev)
+static char *bench_try_device_of(VirtioBench *b, const DeviceType *type, const char *properties,
+                                 Device *parent, Device **dev)
 {
-    const DeviceType *t = device_type_find(type);
-    g_assert_nonnull(t);
-    DeviceStep s = {.dev = device_new(t, &b->machine->env, NULL), .ok = true};
+    DeviceStep s = {.dev = device_new(type, &b->machine->env, NULL), .ok = true};
     s.dev->bus_device = parent;
     if (properties) {
         g_autoptr(OptDict) dict = opt_dict_parse(properties, NULL, &s.error);
@@ -194,11 +200,9 @@ char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *prop
         virtio_bench_run(b, step_realize, &s);
     }
     if (!s.ok) {
-        char *text = g_strdup(s.error->message);
-        g_error_free(s.error);
         device_free(s.dev);
         *dev = NULL;
-        return text;
+        return bench_error_text(s.error);
     }
     enter_main();
     bql_lock();
@@ -208,15 +212,30 @@ char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *prop
     return NULL;
 }
 
-Device *virtio_bench_device(VirtioBench *b, const char *type, const char *properties)
+char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *properties,
+                              Device *parent, Device **dev)
+{
+    const DeviceType *t = device_type_find(type);
+    g_assert_nonnull(t);
+    return bench_try_device_of(b, t, properties, parent, dev);
+}
+
+Device *virtio_bench_device_of(VirtioBench *b, const DeviceType *type, const char *properties)
 {
     Device *dev;
-    char *text = virtio_bench_try_device(b, type, properties, NULL, &dev);
+    char *text = bench_try_device_of(b, type, properties, NULL, &dev);
     if (text) {
         fprintf(stderr, "%s\n", text);
         abort();
     }
     return dev;
+}
+
+Device *virtio_bench_device(VirtioBench *b, const char *type, const char *properties)
+{
+    const DeviceType *t = device_type_find(type);
+    g_assert_nonnull(t);
+    return virtio_bench_device_of(b, t, properties);
 }
 
 static void step_stop(void *opaque)
@@ -231,12 +250,10 @@ static void step_stop(void *opaque)
 
 static void step_start(void *opaque)
 {
-    Device *dev = opaque;
+    DeviceStep *s = opaque;
     enter_main();
     enter_coroutine();
-    if (dev->type->co_start) {
-        dev->type->co_start(dev);
-    }
+    s->ok = !s->dev->type->co_start || s->dev->type->co_start(s->dev, &s->error);
 }
 
 static void step_unrealize(void *opaque)
@@ -246,9 +263,19 @@ static void step_unrealize(void *opaque)
     device_unrealize(opaque);
 }
 
+char *virtio_bench_try_start(VirtioBench *b, Device *dev)
+{
+    DeviceStep s = {.dev = dev};
+    virtio_bench_run(b, step_start, &s);
+    return s.ok ? NULL : bench_error_text(s.error);
+}
+
 void virtio_bench_start(VirtioBench *b, Device *dev)
 {
-    virtio_bench_run(b, step_start, dev);
+    g_autofree char *text = virtio_bench_try_start(b, dev);
+    if (text) {
+        g_error("%s", text);
+    }
 }
 
 void virtio_bench_stop(VirtioBench *b, Device *dev)
@@ -300,9 +327,7 @@ char *virtio_bench_load(VirtioBench *b, Device *dev, const GByteArray *saved)
     if (ok) {
         return NULL;
     }
-    char *text = g_strdup(error->message);
-    g_error_free(error);
-    return text;
+    return bench_error_text(error);
 }
 
 /* ---- registers ---- */

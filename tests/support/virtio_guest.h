@@ -46,12 +46,16 @@ void *virtio_bench_ram(VirtioBench *b, uint64_t gpa, uint64_t bytes);
 /* ---- devices ---- */
 /* Realized, BARs assigned, queues not started. Aborts with the error's text. */
 Device *virtio_bench_device(VirtioBench *b, const char *type, const char *properties);
+/* The same for a type that is not in the table. */
+Device *virtio_bench_device_of(VirtioBench *b, const DeviceType *type, const char *properties);
 /* The same with a parent; the error's text when that fails (to be freed), else NULL. */
 char *virtio_bench_try_device(VirtioBench *b, const char *type, const char *properties,
                               Device *parent, Device **dev);
 /* Stops, unrealizes, frees. */
 void virtio_bench_unplug(VirtioBench *b, Device *dev);
 void virtio_bench_start(VirtioBench *b, Device *dev); /* as at `cont` */
+/* The same; the error's text when that fails (to be freed), else NULL. */
+char *virtio_bench_try_start(VirtioBench *b, Device *dev);
 void virtio_bench_stop(VirtioBench *b, Device *dev);  /* as at `stop`; waits */
 void virtio_bench_reset(VirtioBench *b, Device *dev); /* as at system reset: stop, reset, start */
 /* State out of @dev and into @dev, which is stopped. */

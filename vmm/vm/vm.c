@@ -39,7 +39,7 @@ static void vm_co_stop_backends(void *opaque)
     }
 }
 
-static void vm_co_start_backends(void *opaque)
+static bool vm_co_start_backends(void *opaque, GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -47,10 +47,11 @@ static void vm_co_start_backends(void *opaque)
     vm_io_errors_clear();
     for (unsigned i = 0; i < vm->machine.devices->len; i++) {
         Device *dev = vm->machine.devices->pdata[i];
-        if (dev->type->co_start != NULL) {
-            dev->type->co_start(dev);
+        if (dev->type->co_start != NULL && !dev->type->co_start(dev, error)) {
+            return false;
         }
     }
+    return true;
 }
 
 static void vm_co_drain(void *opaque)

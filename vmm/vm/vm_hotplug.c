@@ -133,6 +133,19 @@ static RUNS_IN_MAIN bool hotplug_check_function(const Vm *vm, const OptDict *opt
     return true;
 }
 
+static coroutine_fn RUNS_IN_MAIN void hotplug_co_remove(Vm *vm, Device *dev)
+{
+    SP("hotplug.remove", dev);
+    if (dev->type->co_stop != NULL) {
+        dev->type->co_stop(dev);
+    }
+    SP("hotplug.stopped", dev);
+    device_unrealize(dev);
+    g_ptr_array_remove(vm->machine.devices, dev);
+    SP("hotplug.unrealized", dev);
+    device_free(dev);
+}
+
 Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
 {
     const char *driver = opt_dict_get(opts, "driver");
@@ -154,8 +167,10 @@ Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
     if (vm->run.phase == RUN_STOPPED && vm->run.reason == STOP_PRELAUNCH) {
         board_device_added(&vm->machine);
     }
-    if (vm->run.phase == RUN_RUNNING && dev->type->co_start != NULL) {
-        dev->type->co_start(dev);
+    if (vm->run.phase == RUN_RUNNING && dev->type->co_start != NULL &&
+        !dev->type->co_start(dev, error)) { /* a driver found it already, its back end refused */
+        hotplug_co_remove(vm, dev);
+        return NULL;
     }
     SP("hotplug.started", dev);
     if (hotplug_is_pci(dev)) {
@@ -165,19 +180,6 @@ Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
 }
 
 /* ---- going ---- */
-
-static coroutine_fn RUNS_IN_MAIN void hotplug_co_remove(Vm *vm, Device *dev)
-{
-    SP("hotplug.remove", dev);
-    if (dev->type->co_stop != NULL) {
-        dev->type->co_stop(dev);
-    }
-    SP("hotplug.stopped", dev);
-    device_unrealize(dev);
-    g_ptr_array_remove(vm->machine.devices, dev);
-    SP("hotplug.unrealized", dev);
-    device_free(dev);
-}
 
 static RUNS_IN_MAIN Device *hotplug_child_of(const Vm *vm, const Device *dev)
 {

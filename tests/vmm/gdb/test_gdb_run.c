@@ -44,6 +44,13 @@ static void rig_co_turn(void *opaque)
     co_yield_turn();
 }
 
+static bool rig_co_start(void *opaque, GError **error)
+{
+    enter_coroutine();
+    co_yield_turn();
+    return true;
+}
+
 static bool rig_co_reset(void *opaque, GError **error)
 {
     Rig *rig = opaque;
@@ -65,7 +72,7 @@ static const RunStateOps rig_ops = {
     .co_park = rig_co_park,
     .unpark = rig_unpark,
     .co_stop_backends = rig_co_turn,
-    .co_start_backends = rig_co_turn,
+    .co_start_backends = rig_co_start,
     .co_drain = rig_co_turn,
     .co_reset = rig_co_reset,
     .changed = rig_changed,

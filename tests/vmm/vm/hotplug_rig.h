@@ -69,16 +69,17 @@ static void rig_stop_backends(void *opaque)
     }
 }
 
-static void rig_start_backends(void *opaque)
+static bool rig_start_backends(void *opaque, GError **error)
 {
     enter_main();
     enter_coroutine();
     for (unsigned i = 0; i < rig->vm.machine.devices->len; i++) {
         Device *dev = rig->vm.machine.devices->pdata[i];
-        if (dev->type->co_start) {
-            dev->type->co_start(dev);
+        if (dev->type->co_start && !dev->type->co_start(dev, error)) {
+            return false;
         }
     }
+    return true;
 }
 
 static void rig_drain(void *opaque)

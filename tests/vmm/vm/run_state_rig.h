@@ -23,7 +23,7 @@ typedef struct Fake {
     unsigned unparks;
     bool hold_drain; /* a drain waits until released, as for a hung disk */
     CoToken held;
-    bool reset_fails;
+    bool reset_fails, start_fails;
     VmStopped *token;
     void (*breaks)(struct Fake *f);
 } Fake;
@@ -64,10 +64,15 @@ static inline void fake_co_stop_backends(void *opaque)
     fake_co_step(opaque, "take-back");
 }
 
-static inline void fake_co_start_backends(void *opaque)
+static inline bool fake_co_start_backends(void *opaque, GError **error)
 {
+    Fake *f = opaque;
     enter_coroutine();
-    fake_co_step(opaque, "hand-over");
+    fake_co_step(f, "hand-over");
+    if (f->start_fails) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_IO, "net0: no back end");
+    }
+    return !f->start_fails;
 }
 
 static inline void fake_co_drain(void *opaque)

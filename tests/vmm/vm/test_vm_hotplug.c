@@ -190,6 +190,35 @@ static void a_device_that_is_refused_leaves_nothing(void **state)
     plug_disk();
 }
 
+static bool refuse_to_start(Device *dev, GError **error)
+{
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_IO, "disk: no back end");
+    return false;
+}
+
+static DeviceType refusing_type;
+
+static void let_it_refuse(void *arg, const void *object)
+{
+    Device *dev = (Device *)(uintptr_t)object;
+    refusing_type = *dev->type;
+    refusing_type.co_start = refuse_to_start;
+    dev->type = &refusing_type;
+}
+
+static void a_device_whose_queues_are_refused_leaves_nothing(void **state)
+{
+    enter_main();
+    sched_point_hook("hotplug.realized", let_it_refuse, NULL);
+    refuse("device_add", DISK, "disk: no back end");
+    sched_point_hook("hotplug.realized", NULL, NULL);
+    assert_int_equal(rig->vm.machine.devices->len, 0);
+    assert_string_equal(rig->deleted->str, "");
+    assert_int_equal(in32(PRESENT), 1u << 31);
+    assert_string_equal(run_state_name(&rig->vm.run), "running");
+    plug_disk();
+}
+
 static void a_port_goes_at_once_and_with_its_device(void **state)
 {
     enter_main();
@@ -256,6 +285,7 @@ int main(void)
         T(a_reset_right_after_an_ejection_removes_once),
         T(a_device_comes_and_goes_while_the_vm_is_stopped),
         T(a_device_that_is_refused_leaves_nothing),
+        T(a_device_whose_queues_are_refused_leaves_nothing),
         T(a_port_goes_at_once_and_with_its_device),
         T(quit_while_the_guest_was_asked),
         T(quit_while_a_removal_waits),

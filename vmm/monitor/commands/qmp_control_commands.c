@@ -105,6 +105,9 @@ static struct json_object *qmp_cont(QmpCall *call, struct json_object *args, GEr
     }
     run_state_request_start(rs);
     run_state_co_settle(rs, QMP_SETTLE_NS);
+    if (rs->phase == RUN_STOPPED && !rs->starting && rs->start_error[0] != '\0') {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "%s", rs->start_error);
+    }
     return NULL;
 }
 

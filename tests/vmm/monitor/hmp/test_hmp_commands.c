@@ -333,6 +333,17 @@ static void random_lines_do_no_harm(void **state)
 
 /* ---- the VM ---- */
 
+static void cont_says_why_the_vm_does_not_start(void **state)
+{
+    QmpRig *rig = *state;
+    rig->run.start_fails = true;
+    assert_prints(rig, "cont", "Error: net0: no back end\n");
+    assert_prints(rig, "info status", "VM status: paused (io-error)\n");
+    rig->run.start_fails = false;
+    assert_prints(rig, "cont", "");
+    assert_prints(rig, "info status", "VM status: running\n");
+}
+
 static void what_qmp_has_is_executed_by_it(void **state)
 {
     QmpRig *rig = *state;
@@ -481,6 +492,7 @@ int main(void)
         HMP_TEST(sizes_are_mebibytes),
         HMP_TEST(a_line_is_bounded_utf8),
         HMP_TEST(random_lines_do_no_harm),
+        HMP_TEST(cont_says_why_the_vm_does_not_start),
         HMP_TEST(what_qmp_has_is_executed_by_it),
         HMP_TEST(traces_and_the_log_are_chosen),
         HMP_TEST(pmemsave_writes_what_is_there),

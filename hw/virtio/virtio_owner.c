@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who owns the queues: hand-over and take-back, in main and vCPUs under the BQL. States, moves and
+ * invariants: virtio.h. What a back end has to do: virtio_back_end.h. */
+#include <assert.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include "hw/virtio/trace_events.h"
+#include "hw/virtio/virtio_back_end.h"
+#include "util/loop/sched_point.h"
+
+/* The function that makes each move. */
+static const char *const owner_moves[VIRTIO_OWNERS][VIRTIO_OWNERS] = {
+    [VIRTIO_OWNER_MAIN] =
+        {[VIRTIO_OWNER_HOME] = "virtio_hand_over", [VIRTIO_OWNER_STARTING] = "virtio_hand_over"},
+    [VIRTIO_OWNER_HOME] = {[VIRTIO_OWNER_RECALLING] = "virtio_recall"},
+    [VIRTIO_OWNER_RECALLING] = {[VIRTIO_OWNER_MAIN] = "virtio_queues_returned"},
+    [VIRTIO_OWNER_STARTING] = {[VIRTIO_OWNER_BACK_END] = "virtio_back_end_started",
+                               [VIRTIO_OWNER_HOME] = "back_end_refused",
+                               [VIRTIO_OWNER_MAIN] = "back_end_refused",
+                               [VIRTIO_OWNER_CANCELLING] = "virtio_recall"},
+    [VIRTIO_OWNER_CANCELLING] = {[VIRTIO_OWNER_STOPPING] = "virtio_back_end_started",
+                                 [VIRTIO_OWNER_MAIN] = "back_end_refused"},
+    [VIRTIO_OWNER_BACK_END] = {[VIRTIO_OWNER_STOPPING] = "virtio_recall"},
+    [VIRTIO_OWNER_STOPPING] = {[VIRTIO_OWNER_MAIN] = "virtio_back_end_stopped"},
+};
+
+static BQL_HELD void owner_move_by(VirtioDevice *vdev, VirtioOwner to, const char *by)
+{
+    const char *maker = owner_moves[vdev->owner][to];
+    trace_virtio_owner(device_label(vdev->dev), vdev->owner, to, vdev->resetting);
+    if (!maker || strcmp(maker, by) != 0) {
+        bug_abort("%s() moves the queues' owner from %d to %d", by, vdev->owner, to);
+    }
+    vdev->owner = to;
+}
+#define owner_move(vdev, to) owner_move_by(vdev, to, __func__)
+
+/* ---- hand-over ---- */
+
+static BQL_HELD void queues_fill_in(VirtioDevice *vdev)
+{
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        VirtioQueue *q = &vdev->queues[i];
+        const VirtioQueueState *from = &vdev->state->queues[i];
+        q->active = from->enabled;
+        q->setup = (VirtQueueSetup){.desc_gpa = from->desc_gpa,
+                                    .avail_gpa = from->avail_gpa,
+                                    .used_gpa = from->used_gpa,
+                                    .size = from->size,
+                                    .event_idx = virtio_has_feature(vdev, VIRTIO_F_EVENT_IDX),
+                                    .indirect = virtio_has_feature(vdev, VIRTIO_F_INDIRECT_DESC)};
+        q->position.last_avail = from->last_avail;
+        q->position.used = from->used;
+        memcpy(q->position.parked, from->parked, sizeof(from->parked));
+    }
+    vdev->running_generation = vdev->generation;
+}
+
+void virtio_hand_over(VirtioDevice *vdev)
+{
+    VirtioState *s = vdev->state;
+    uint8_t bad = VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED;
+    if (!vdev->vm_running || vdev->dma_blocked || vdev->owner != VIRTIO_OWNER_MAIN ||
+        !(s->status & VIRTIO_STATUS_DRIVER_OK) || (s->status & bad)) {
+        return;
+    }
+    queues_fill_in(vdev);
+    if (vdev->back_end) {
+        owner_move(vdev, VIRTIO_OWNER_STARTING);
+        vdev->back_end->start(vdev);
+    } else {
+        owner_move(vdev, VIRTIO_OWNER_HOME);
+        virtio_queues_command(vdev, true);
+    }
+    assert_virtio_state(vdev);
+}
+
+void virtio_allow_dma(VirtioDevice *vdev)
+{
+    vdev->dma_blocked = false;
+    virtio_hand_over(vdev);
+}
+
+/* ---- take-back ---- */
+
+void virtio_recall(VirtioDevice *vdev)
+{
+    switch (vdev->owner) {
+    case VIRTIO_OWNER_HOME:
+        owner_move(vdev, VIRTIO_OWNER_RECALLING);
+        virtio_queues_command(vdev, false);
+        return;
+    case VIRTIO_OWNER_STARTING: /* its answer comes first */
+        owner_move(vdev, VIRTIO_OWNER_CANCELLING);
+        return;
+    case VIRTIO_OWNER_BACK_END:
+        owner_move(vdev, VIRTIO_OWNER_STOPPING);
+        vdev->back_end->stop(vdev);
+        return;
+    default: /* main has them, or they are on their way */
+        return;
+    }
+}
+
+bool virtio_block_dma(VirtioDevice *vdev)
+{
+    vdev->dma_blocked = true;
+    virtio_recall(vdev);
+    return vdev->owner == VIRTIO_OWNER_MAIN;
+}
+
+static BQL_HELD void positions_take(VirtioDevice *vdev)
+{
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        VirtioQueue *q = &vdev->queues[i];
+        VirtioQueueState *to = &vdev->state->queues[i];
+        if (q->active) {
+            to->last_avail = q->position.last_avail;
+            to->used = q->position.used;
+            memcpy(to->parked, q->position.parked, sizeof(to->parked));
+        }
+    }
+}
+
+/* Main has the queues: the reset and the accesses that waited for them go on. */
+static BQL_HELD void queues_back(VirtioDevice *vdev)
+{
+    if (vdev->resetting) {
+        virtio_finish_reset(vdev);
+    }
+    pended_finish(&vdev->pended);
+}
+
+/* The home loop's answer. */
+void virtio_queues_returned(void *opaque)
+{
+    VirtioDevice *vdev = opaque;
+    enter_main();
+    SP("virtio.returned", vdev);
+    bql_lock();
+    owner_move(vdev, VIRTIO_OWNER_MAIN);
+    positions_take(vdev);
+    queues_back(vdev);
+    assert_virtio_state(vdev);
+    bql_unlock();
+    co_queue_wake_all(&vdev->returned);
+}
+
+/* The home loop met a driver error. A reset may have come between. */
+void virtio_broken_reported(void *opaque)
+{
+    VirtioDevice *vdev = opaque;
+    enter_main();
+    bql_lock();
+    if (atomic_load(&vdev->broken_generation) == vdev->generation && !vdev->resetting) {
+        virtio_set_needs_reset(vdev);
+    }
+    bql_unlock();
+}
+
+/* ---- the back end's answers ---- */
+
+/* Nothing was taken and no position has changed. */
+static BQL_HELD void back_end_refused(VirtioDevice *vdev, const GError *error)
+{
+    const char *label = device_label(vdev->dev);
+    bool cancelled = vdev->owner == VIRTIO_OWNER_CANCELLING;
+    trace_virtio_refused(label, error->message);
+    if (!cancelled && vdev->back_end->falls_back) {
+        log_limited(&vdev->dev->log_limit, "%s: %s; its iothread serves the queues", label,
+                    error->message);
+        owner_move(vdev, VIRTIO_OWNER_HOME);
+        virtio_queues_command(vdev, true);
+        return;
+    }
+    owner_move(vdev, VIRTIO_OWNER_MAIN);
+    if (!cancelled && vdev->start_error) {
+        *vdev->start_error = g_error_copy(error);
+        g_prefix_error(vdev->start_error, "%s: ", label);
+        vdev->vm_running = false;
+    } else if (!cancelled) {
+        log_limited(&vdev->dev->log_limit, "%s: %s; the device needs a reset", label,
+                    error->message);
+        virtio_set_needs_reset(vdev);
+    }
+    queues_back(vdev);
+}
+
+void virtio_back_end_started(VirtioDevice *vdev, const GError *error)
+{
+    SP("virtio.back_end_started", vdev);
+    bql_lock();
+    if (vdev->owner != VIRTIO_OWNER_STARTING && vdev->owner != VIRTIO_OWNER_CANCELLING) {
+        bug_abort("a back end answers a start that it was not asked for");
+    }
+    if (error) {
+        back_end_refused(vdev, error);
+    } else if (vdev->owner == VIRTIO_OWNER_CANCELLING) {
+        owner_move(vdev, VIRTIO_OWNER_STOPPING);
+        vdev->back_end->stop(vdev);
+    } else {
+        owner_move(vdev, VIRTIO_OWNER_BACK_END);
+    }
+    assert_virtio_state(vdev);
+    bql_unlock();
+    co_queue_wake_all(&vdev->returned);
+}
+
+void virtio_back_end_stopped(VirtioDevice *vdev)
+{
+    SP("virtio.back_end_stopped", vdev);
+    bql_lock();
+    if (vdev->owner != VIRTIO_OWNER_STOPPING) {
+        bug_abort("a back end answers a stop that it was not asked for");
+    }
+    owner_move(vdev, VIRTIO_OWNER_MAIN);
+    positions_take(vdev);
+    queues_back(vdev);
+    assert_virtio_state(vdev);
+    bql_unlock();
+    co_queue_wake_all(&vdev->returned);
+}
+
+void virtio_back_end_broken(VirtioDevice *vdev, const char *why)
+{
+    bql_lock();
+    if (vdev->owner == VIRTIO_OWNER_BACK_END) {
+        log_limited(&vdev->dev->log_limit, "%s: %s; the device needs a reset",
+                    device_label(vdev->dev), why);
+        virtio_set_needs_reset(vdev);
+    }
+    bql_unlock();
+}
+
+/* ---- start and stop ---- */
+
+/* Only main moves it on from where a coroutine waits for that, so no change is missed. */
+static RUNS_IN_MAIN VirtioOwner owner_now(VirtioDevice *vdev)
+{
+    bql_lock();
+    VirtioOwner owner = vdev->owner;
+    bql_unlock();
+    return owner;
+}
+
+bool virtio_co_start(VirtioDevice *vdev, GError **error)
+{
+    GError *refused = NULL;
+    bql_lock();
+    vdev->vm_running = true;
+    vdev->start_error = &refused;
+    virtio_hand_over(vdev);
+    bql_unlock();
+    while (owner_now(vdev) == VIRTIO_OWNER_STARTING) {
+        co_queue_wait(&vdev->returned, "a back end to start");
+    }
+    bql_lock();
+    vdev->start_error = NULL;
+    bql_unlock();
+    if (refused) {
+        g_propagate_error(error, refused);
+    }
+    return !refused;
+}
+
+void virtio_co_stop(VirtioDevice *vdev)
+{
+    bql_lock();
+    vdev->vm_running = false;
+    virtio_recall(vdev);
+    bql_unlock();
+    while (owner_now(vdev) != VIRTIO_OWNER_MAIN) {
+        co_queue_wait(&vdev->returned, "virtqueues to come back");
+    }
+}
+
+void virtio_kick(VirtioDevice *vdev, unsigned index)
+{
+    if (index < vdev->num_queues) {
+        eventfd_write(vdev->queues[index].kick_fd, 1);
+    }
+}
