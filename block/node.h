@@ -130,6 +130,8 @@ struct BlockNode {
     _Atomic uint64_t size;
     BlockTracked *tracked; /* home: writes in flight, only where alignment makes them meet */
     uint64_t tracked_sequence;
+    uint64_t bounced;           /* home: memory that unaligned requests have */
+    CoQueue bounce_waiters;     /* home: those that wait for some */
     _Atomic unsigned in_flight; /* home: requests to it and operations of its own */
     unsigned quiesced;          /* home: drained sections that cover it */
     struct BlockNodeWait *waiting, **waiting_tail; /* home: operations that wait for their end */

@@ -79,6 +79,7 @@ static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
         n->state = g_malloc0(drv->state_size);
         n->flags = node_options_flags(&o);
         block_node_drain_init(n);
+        co_queue_init(&n->bounce_waiters);
         if (node_table == NULL) {
             node_table = g_hash_table_new(g_str_hash, g_str_equal);
         }

@@ -9,6 +9,8 @@
 
 #define NODE_SLICE_IOV 64u
 #define NODE_BOUNCE_MAX ((uint64_t)256 << 10) /* at least the largest alignment there may be */
+/* All buffers of a node's: a guest can have thousands of requests that are not aligned. */
+#define NODE_BOUNCE_TOTAL ((uint64_t)16 << 20)
 
 _Static_assert(NODE_BOUNCE_MAX >= BLOCK_ALIGNMENT_MAX, "a bounce buffer holds an aligned block");
 
@@ -120,14 +122,37 @@ typedef struct NodeBounce {
     uint64_t pos, len, from, to;
 } NodeBounce;
 
-static bool node_bounce_init(const BlockNode *n, NodeBounce *b, uint64_t offset, uint64_t bytes)
+/* Waits for its part of the node's memory for buffers. Who has some waits for nobody else here. */
+static coroutine_fn RUNS_IN_IOTHREAD void node_bounce_reserve(BlockNode *n, uint64_t size)
+{
+    bool wait = !co_queue_empty(&n->bounce_waiters);
+    while (wait || (n->bounced != 0 && size > NODE_BOUNCE_TOTAL - n->bounced)) {
+        co_queue_wait(&n->bounce_waiters, "memory for an unaligned request");
+        wait = false;
+    }
+    n->bounced += size;
+    if (n->bounced < NODE_BOUNCE_TOTAL) {
+        co_queue_wake_one(&n->bounce_waiters);
+    }
+}
+
+static RUNS_IN_IOTHREAD void node_bounce_release(BlockNode *n, uint64_t size)
+{
+    n->bounced -= size;
+    co_queue_wake_one(&n->bounce_waiters);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD bool node_bounce_init(BlockNode *n, NodeBounce *b,
+                                                           uint64_t offset, uint64_t bytes)
 {
     uint64_t alignment = n->limits.request_alignment;
     b->start = block_align_down(offset, alignment);
     b->end = block_align_up(offset + bytes, alignment);
     b->size = MIN(MIN(b->end - b->start, NODE_BOUNCE_MAX), n->limits.max_transfer);
     void *buffer = NULL;
+    node_bounce_reserve(n, b->size);
     if (posix_memalign(&buffer, MAX(n->limits.memory_alignment, sizeof(void *)), b->size) != 0) {
+        node_bounce_release(n, b->size);
         return false;
     }
     b->buffer = buffer;
@@ -155,6 +180,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_do_bounced(BlockNode *n, NodeBounc
         ret = pass(n, &b, b.from - offset, iov, niov, flags);
     }
     free(b.buffer);
+    node_bounce_release(n, b.size);
     return ret;
 }
 

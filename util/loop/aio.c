@@ -127,6 +127,10 @@ void aio_context_free(AioContext *ctx)
         hook->fn(hook->opaque);
         g_free(hook);
     }
+    if (ctx->request_sources != 0) {
+        bug_abort("context '%s' is freed with %u sources of requests", ctx->name,
+                  ctx->request_sources);
+    }
     aio_handlers_reap(ctx);
     if (ctx->handlers != NULL) {
         bug_abort("context '%s' is freed with handlers in it (fd %d)", ctx->name,

@@ -45,6 +45,8 @@ struct AioContext {
     AioTimer stalled_timer;                    /* tries again */
     unsigned request_sources;                  /* co_requests_begin() */
     unsigned request_share;                    /* co_requests_limit() */
+    AioBh request_bh;                          /* the number of loops with sources changed */
+    struct AioContext *request_next;           /* of these loops */
 
     AioHandler *handlers;
     AioHandler *dead;

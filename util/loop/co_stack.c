@@ -163,12 +163,17 @@ static void slab_unmap(CoSlab *slab)
     slab_count--;
 }
 
-static bool stack_allowed(CoStackUse use)
+static unsigned stack_max(CoStackUse use)
 {
     if (stacks_max == 0) {
         limit_compute();
     }
-    unsigned max = use == CO_STACK_FOR_REQUEST ? stacks_max - stacks_max / 8 : stacks_max;
+    return use == CO_STACK_FOR_REQUEST ? stacks_max - stacks_max / 8 : stacks_max;
+}
+
+static bool stack_allowed(CoStackUse use)
+{
+    unsigned max = stack_max(use);
     if (stack_count >= max) {
         return false;
     }
@@ -238,6 +243,14 @@ void co_stack_free(CoStack *stack)
     }
     pthread_mutex_unlock(&slab_lock);
     *stack = (CoStack){0};
+}
+
+unsigned co_stack_request_max(void)
+{
+    pthread_mutex_lock(&slab_lock);
+    unsigned max = stack_max(CO_STACK_FOR_REQUEST);
+    pthread_mutex_unlock(&slab_lock);
+    return max;
 }
 
 unsigned co_stack_count(void)

@@ -48,6 +48,8 @@ typedef enum CoStackUse { CO_STACK_FOR_ALL, CO_STACK_FOR_REQUEST } CoStackUse;
 bool co_stack_alloc(CoStack *stack, CoStackUse use) ANY_THREAD;
 /* Returns the stack's memory to the kernel and clears @stack. */
 void co_stack_free(CoStack *stack) ANY_THREAD;
+/* How many stacks requests of guests may have, in all threads. */
+unsigned co_stack_request_max(void) ANY_THREAD;
 /* How many stacks are allocated. */
 unsigned co_stack_count(void) ANY_THREAD;
 

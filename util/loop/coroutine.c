@@ -41,7 +41,8 @@ typedef struct CoThread {
     /* Finished ones, with their stacks: each stands at the end of co_main()'s loop. */
     Coroutine *pool;
     unsigned pool_count;
-    unsigned reserved; /* co_pool_reserve() */
+    unsigned reserved;    /* co_pool_reserve() */
+    unsigned request_max; /* requests of the thread's loop, of all its sources */
     bool cleanup_registered;
 #ifdef CO_ASAN
     void *loop_fake_stack;
@@ -215,7 +216,7 @@ NO_THREAD_SAFETY_ANALYSIS void co_main(void)
 
 static unsigned co_pool_max(const CoThread *t)
 {
-    return CO_POOL_BASE + MIN(t->reserved, CO_REQUESTS_MAX);
+    return CO_POOL_BASE + MIN(t->reserved, t->request_max);
 }
 
 static void co_release(Coroutine *co)
@@ -324,18 +325,75 @@ bool co_request_ready(AioContext *ctx)
     return true;
 }
 
-static void co_requests_share(AioContext *ctx)
+/* The loops that have sources. All have the same number of the stacks that requests may use. */
+static pthread_mutex_t request_lock = PTHREAD_MUTEX_INITIALIZER;
+static AioContext *request_loops;
+static unsigned request_loop_count;
+
+static unsigned co_requests_of_loop(void)
 {
-    unsigned sources = MAX(ctx->request_sources, 1);
-    ctx->request_share = MAX(CO_REQUESTS_MAX / sources, CO_REQUESTS_MIN);
+    pthread_mutex_lock(&request_lock);
+    unsigned stacks = co_stack_request_max() / MAX(request_loop_count, 1);
+    pthread_mutex_unlock(&request_lock);
+    return CLAMP(stacks, CO_POOL_BASE + CO_REQUESTS_MIN, CO_POOL_BASE + CO_REQUESTS_MAX) -
+           CO_POOL_BASE;
+}
+
+/* The number of loops, or of the loop's sources, has changed. */
+static void co_requests_share(void *opaque)
+{
+    AioContext *ctx = opaque;
+    CoThread *t = &co_thread;
+    t->request_max = co_requests_of_loop();
+    ctx->request_share = MAX(t->request_max / MAX(ctx->request_sources, 1), CO_REQUESTS_MIN);
+    while (t->pool_count > co_pool_max(t)) {
+        Coroutine *co = co_pool_pop(t);
+        co_stack_free(&co->stack);
+        co_free_push(co);
+    }
+}
+
+/* Called with the lock. */
+static void co_requests_notify(void)
+{
+    for (AioContext *ctx = request_loops; ctx != NULL; ctx = ctx->request_next) {
+        aio_bh_schedule(&ctx->request_bh);
+    }
+}
+
+static void co_requests_enter_loop(AioContext *ctx)
+{
+    aio_bh_init(&ctx->request_bh, ctx, co_requests_share, ctx);
+    pthread_mutex_lock(&request_lock);
+    co_requests_notify();
+    ctx->request_next = request_loops;
+    request_loops = ctx;
+    request_loop_count++;
+    pthread_mutex_unlock(&request_lock);
+}
+
+static void co_requests_leave_loop(AioContext *ctx)
+{
+    pthread_mutex_lock(&request_lock);
+    AioContext **link = &request_loops;
+    while (*link != ctx) {
+        link = &(*link)->request_next;
+    }
+    *link = ctx->request_next;
+    request_loop_count--;
+    co_requests_notify();
+    pthread_mutex_unlock(&request_lock);
+    aio_bh_cancel(&ctx->request_bh);
 }
 
 void co_requests_begin(AioContext *ctx, unsigned requests)
 {
     assert_home(ctx);
-    ctx->request_sources++;
-    co_requests_share(ctx);
+    if (ctx->request_sources++ == 0) {
+        co_requests_enter_loop(ctx);
+    }
     co_thread.reserved += requests;
+    co_requests_share(ctx);
 }
 
 void co_requests_end(AioContext *ctx, unsigned requests)
@@ -345,14 +403,11 @@ void co_requests_end(AioContext *ctx, unsigned requests)
     if (ctx->request_sources == 0 || t->reserved < requests) {
         bug_abort("context '%s': a source of requests ends that did not begin", ctx->name);
     }
-    ctx->request_sources--;
-    co_requests_share(ctx);
-    t->reserved -= requests;
-    while (t->pool_count > co_pool_max(t)) {
-        Coroutine *co = co_pool_pop(t);
-        co_stack_free(&co->stack);
-        co_free_push(co);
+    if (--ctx->request_sources == 0) {
+        co_requests_leave_loop(ctx);
     }
+    t->reserved -= requests;
+    co_requests_share(ctx);
 }
 
 unsigned co_requests_limit(const AioContext *ctx)

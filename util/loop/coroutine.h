@@ -49,8 +49,9 @@ void co_start_now(AioContext *ctx, CoroutineEntry *entry, void *opaque) RUNS_IN_
 /*
  * Requests of devices. A guest can submit far more requests than storage has use for, and each that
  * waits keeps a stack. So the sources of a loop (devices) share CO_REQUESTS_MAX requests evenly:
- * each has at most co_requests_limit() under way, and leaves the rest in its queue. A share is
- * fixed, so a source whose storage hangs takes nothing from the others.
+ * each has at most co_requests_limit() under way, and leaves the rest in its queue. Where there are
+ * not so many stacks for each loop, the loops have the same number. A share changes only when a
+ * source or loop comes or goes, so a source whose storage hangs takes nothing from the others.
  */
 #if defined(__SANITIZE_THREAD__)
 #define CO_REQUESTS_MAX 1024u /* TSan's fibers are large and few */
@@ -60,7 +61,8 @@ void co_start_now(AioContext *ctx, CoroutineEntry *entry, void *opaque) RUNS_IN_
 #define CO_REQUESTS_MIN 64u /* a source's share, however many sources there are */
 
 /* A source of at most @requests requests starts or ends in @ctx. The thread keeps that many stacks,
- * CO_REQUESTS_MAX at most, so that a request at any depth maps and unmaps nothing. */
+ * as many as the loop may have requests at most, so that a request at any depth maps and unmaps
+ * nothing. */
 void co_requests_begin(AioContext *ctx, unsigned requests) RUNS_IN_LOOP;
 void co_requests_end(AioContext *ctx, unsigned requests) RUNS_IN_LOOP;
 /* How many requests each source of @ctx may have under way. There is at least one source. */

@@ -10,6 +10,9 @@
 #include <errno.h>
 #include <stdio.h>
 
+/* How soon a thread that could not be started is asked for again. */
+#define WORKER_RETRY_NS 10000000
+
 typedef struct WorkerJob {
     int (*fn)(void *opaque);
     void *opaque;
@@ -69,15 +72,18 @@ bool worker_pool_start(GError **error)
     return ok;
 }
 
-/* Called with the lock. */
+/* Whether a thread has or will have time for one more job. Called with the lock. */
+static bool worker_have_thread(void)
+{
+    return worker_queued < worker_idle || worker_start_one();
+}
+
+/* After worker_have_thread(). Called with the lock. */
 static void worker_enqueue(WorkerJob *job)
 {
     job->lane->running++;
     worker_append(&worker_head, &worker_tail, job);
     worker_queued++;
-    if (worker_queued > worker_idle && !worker_start_one() && worker_count == 0) {
-        g_error("cannot start a worker thread");
-    }
     pthread_cond_signal(&worker_wanted);
 }
 
@@ -125,8 +131,14 @@ static void *worker_run(void *opaque)
 
 int co_run_in_lane(WorkerLane *lane, int (*fn)(void *opaque), void *opaque)
 {
-    WorkerJob job = {.fn = fn, .opaque = opaque, .lane = lane, .waiter = co_arm()};
+    WorkerJob job = {.fn = fn, .opaque = opaque, .lane = lane};
     pthread_mutex_lock(&worker_lock);
+    while (lane->running < WORKER_LANE_MAX && !worker_have_thread()) {
+        pthread_mutex_unlock(&worker_lock);
+        co_sleep_ns(WORKER_RETRY_NS); /* all threads may hang for ever */
+        pthread_mutex_lock(&worker_lock);
+    }
+    job.waiter = co_arm();
     if (lane->running < WORKER_LANE_MAX) {
         worker_enqueue(&job);
     } else {

@@ -252,6 +252,33 @@ BLOCK_TEST(long_unaligned_request_goes_through_in_pieces)
 }
 
 /* The last block of a node that ends inside one must be read without going past that end. */
+/* A guest chooses how many requests there are and where its buffers lie. */
+BLOCK_TEST(memory_of_unaligned_requests_has_a_limit)
+{
+    enum { COUNT = 200, BYTES = 300000, AT_ONCE = (16 << 20) / (256 << 10) };
+    static TestRequest r[COUNT];
+    static uint8_t data[BYTES];
+    BlockBackend *blk = test_blk("d", FAULT_MEM "align=4096,fail-op=read,hold=on,errno=0", true);
+    for (unsigned i = 0; i < COUNT; i++) {
+        r[i] = (TestRequest){.blk = blk, .op = TEST_READ, .offset = 1, .bytes = BYTES, .buf = data};
+        test_start(&r[i]);
+    }
+    test_settle();
+    for (;;) {
+        unsigned held = block_fault_held(blk_root(blk));
+        assert_in_range(held, 0, AT_ONCE);
+        if (held == 0) {
+            break;
+        }
+        fault_release(blk, held);
+        test_settle();
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_int_equal(test_finish(&r[i]), 0);
+    }
+    blk_co_free(blk);
+}
+
 BLOCK_TEST(end_of_a_range_that_is_no_multiple_of_the_alignment_can_be_used)
 {
     BlockBackend *blk = test_blk("d",
@@ -333,6 +360,7 @@ int main(void)
         cmocka_unit_test(zeroes_of_whole_blocks_wait_for_a_partial_write_they_meet),
         cmocka_unit_test(partial_write_whose_read_fails_fails_and_lets_the_next_go),
         cmocka_unit_test(long_unaligned_request_goes_through_in_pieces),
+        cmocka_unit_test(memory_of_unaligned_requests_has_a_limit),
         cmocka_unit_test(end_of_a_range_that_is_no_multiple_of_the_alignment_can_be_used),
         cmocka_unit_test(truncation_keeps_to_the_alignment),
         cmocka_unit_test(options_are_checked),

@@ -5,10 +5,12 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 #include "util/loop/iothread.h"
 #include "util/loop/worker.h"
+#include "util/sys/sys_fault.h"
 
 #define HELD 10 /* beyond what a lane lets run */
 
@@ -177,6 +179,30 @@ static void there_are_no_more_threads_than_jobs_at_a_time(void **state)
 
 /* ---- no thread is to be had ---- */
 
+/* First of all, while there are no idle threads: one hangs, and the next cannot be started once. */
+static void a_job_whose_thread_could_not_be_started_gets_one_later(void **state)
+{
+    Gate *g = *state;
+    co_start(g->ctx, ask_hanging, g);
+    aio_context_step(g->ctx, false);
+    pthread_mutex_lock(&g->lock);
+    while (g->inside == 0) {
+        pthread_cond_wait(&g->changed, &g->lock);
+    }
+    pthread_mutex_unlock(&g->lock);
+    sys_fault_set(&(SysFault){.calls = "pthread_create", .count = 2, .error = EAGAIN});
+    answer_one(g, ask_other);
+    assert_int_equal(sys_fault_hits(), 2);
+    sys_fault_set(NULL);
+    pthread_mutex_lock(&g->lock);
+    g->open = true;
+    pthread_cond_broadcast(&g->changed);
+    pthread_mutex_unlock(&g->lock);
+    while (g->answered < 2) {
+        aio_context_step(g->ctx, true);
+    }
+}
+
 /* With stacks of a size that nobody has. */
 static void an_iothread_that_cannot_start_is_an_error(void **state)
 {
@@ -197,6 +223,8 @@ static void an_iothread_that_cannot_start_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_job_whose_thread_could_not_be_started_gets_one_later,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_lane_full_of_calls_that_hang_is_nobody_elses, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(what_everybody_shares_is_a_lane_too, setup, teardown),
