@@ -167,7 +167,7 @@ static coroutine_fn RUNS_IN_MAIN bool chardev_co_open_log(ChardevStream *s, GErr
                     s->logfile, o.failure);
         return false;
     }
-    sink_start(&s->log, o.fd, FD_BLOCKING, s->logfile);
+    sink_start(&s->log, o.fd, chardev_fd_mode(o.fd), s->logfile);
     return true;
 }
 

@@ -47,6 +47,14 @@ int chardev_fd_private(int inherited, int flags, FdMode *mode, bool *owned)
     return fd;
 }
 
+FdMode chardev_fd_mode(int fd)
+{
+    struct stat st;
+    bool paced = fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || isatty(fd));
+
+    return paced ? FD_NONBLOCK : FD_BLOCKING;
+}
+
 const char *chardev_open_failure(const char *path, int err)
 {
     struct stat st;

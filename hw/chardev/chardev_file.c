@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "hw/chardev/chardev_int.h"
 
@@ -35,7 +34,6 @@ static int chardev_file_open_in_worker(void *opaque)
 static bool chardev_file_co_open(ChardevStream *s, GError **error)
 {
     ChardevFile *f = (ChardevFile *)s;
-    struct stat st;
     int ret;
 
     enter_coroutine();
@@ -48,11 +46,7 @@ static bool chardev_file_co_open(ChardevStream *s, GError **error)
         return false;
     }
     s->filename = g_strdup_printf("file:%s", f->path);
-    /* A FIFO or terminal has a pace of its own, and epoll knows it; a file blocks on its disk. */
-    sink_start(&s->out, f->fd,
-               fstat(f->fd, &st) == 0 && (S_ISFIFO(st.st_mode) || isatty(f->fd)) ? FD_NONBLOCK
-                                                                                 : FD_BLOCKING,
-               f->path);
+    sink_start(&s->out, f->fd, chardev_fd_mode(f->fd), f->path);
     stream_set_connected(s, true);
     return true;
 }

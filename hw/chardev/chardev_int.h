@@ -244,6 +244,9 @@ void chardev_co_await_opening(const char *id) coroutine_fn RUNS_IN_MAIN;
  * description of our own when the kernel gives one, else the same number. *@owned tells whether to
  * close it. @flags is O_RDONLY or O_WRONLY. */
 int chardev_fd_private(int inherited, int flags, FdMode *mode, bool *owned) ANY_THREAD;
+/* How @fd is written that was opened with O_NONBLOCK: a FIFO or terminal has a pace of its own, and
+ * epoll knows it; a file blocks on its disk. */
+FdMode chardev_fd_mode(int fd) ANY_THREAD;
 /* Why @path could not be opened for writing, in words; looks at the file system. Not to be freed. */
 const char *chardev_open_failure(const char *path, int err) RUNS_IN_WORKER;
 /* read(2)/write(2) as @mode asks for. Bytes or -errno. */

@@ -139,14 +139,20 @@ static void chardev_pty_unlink(ChardevStream *s)
     owned_path_unlink(&p->made);
 }
 
+static void chardev_pty_stop(ChardevStream *s)
+{
+    ChardevPty *p = (ChardevPty *)s;
+
+    if (p->look.fn) {
+        aio_timer_disarm(&p->look);
+    }
+}
+
 static void chardev_pty_close(ChardevStream *s)
 {
     ChardevPty *p = (ChardevPty *)s;
 
     owned_path_clear(&p->made);
-    if (p->look.fn) {
-        aio_timer_disarm(&p->look);
-    }
     if (p->out >= 0) {
         close(p->out);
     }
@@ -166,6 +172,7 @@ const ChardevBackend chardev_pty_backend = {
     .instance_size = sizeof(ChardevPty),
     .options = chardev_pty_options,
     .co_open = chardev_pty_co_open,
+    .stop = chardev_pty_stop,
     .unlink = chardev_pty_unlink,
     .close = chardev_pty_close,
     .hangup = chardev_pty_hangup,

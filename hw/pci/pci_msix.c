@@ -194,6 +194,10 @@ static void msix_drain(const PciDevice *dev)
 
 void msix_post_load(PciDevice *dev)
 {
+    /* The routes are those of the state before: what is pending now is not theirs to deliver. */
+    for (unsigned i = 0; i < dev->msix.count; i++) {
+        msix_vector_detach(dev, i);
+    }
     msix_drain(dev);
     for (unsigned i = 0; i < PCI_MSIX_MAX_VECTORS; i++) {
         bool pending = (dev->state.msix_pending[i / 8] >> (i % 8) & 1) != 0;

@@ -157,7 +157,7 @@ static BQL_HELD void status_add(VirtioDevice *vdev, uint8_t bit)
     VirtioState *s = vdev->state;
     uint8_t status = s->status | bit;
     VirtioPhase from = virtio_phase(vdev), to = phase_of(status);
-    if (from != to && !moves[from][to]) {
+    if (from == VIRTIO_FAILED || (from != to && !moves[from][to])) { /* a reset ends FAILED */
         virtio_guest_error(vdev, "status 0x%x set out of order after 0x%x", bit, s->status);
         return;
     }

@@ -33,10 +33,8 @@ bool virtio_serial_offer_output(VirtioSerialPort *port)
     if (!with_main(c)) {
         return true;
     }
-    bool connected = port->chr && chardev_connected(port->chr);
-    if (connected) {
-        c->done += chardev_write(port->chr, c->data + c->done, c->len - c->done);
-    } else {
+    c->done += chardev_write(port->chr, c->data + c->done, c->len - c->done);
+    if (!chardev_connected(port->chr)) {
         c->done = c->len; /* lost, as on a wire: a guest's console must not hang */
     }
     bool all = c->done == c->len;

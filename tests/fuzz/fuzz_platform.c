@@ -15,6 +15,7 @@
 #include "tests/support/fuzzer.h"
 #include "tests/support/pci_dummy.h"
 
+#define TESTDEV_IRQ_PORT 0x2000
 #define DUMMY_COUNT 3
 #define DEVICE_MAX 16
 #define PENDED_MAX 8
@@ -122,13 +123,19 @@ static void fuzz_port(Fuzz *z)
                                      0x80,
                                      0x92,
                                      0xb2,
+                                     0xe0,
+                                     0xe4,
                                      0xe9,
                                      0x2f8,
                                      0x3f8,
+                                     0x402,
                                      0x501,
                                      0x505,
                                      0x600,
                                      0x620,
+                                     0x510,
+                                     0x511,
+                                     0x2007,
                                      0xcf8,
                                      0xcfc,
                                      ACPI_HOTPLUG_PORT,
@@ -347,6 +354,7 @@ static void check_intx(const Fuzz *z)
 {
     for (unsigned gate = 0; gate < 4; gate++) {
         bool level = false;
+        fake_out8(z->m, (uint16_t)(TESTDEV_IRQ_PORT + 16 + gate), 0); /* pc-testdev's own line */
         for (unsigned i = 0; i < DUMMY_COUNT; i++) {
             const PciDummy *d = z->dummies[i];
             bool disabled = (pci_get(&d->pci, 4, 2) & 0x400) != 0 || pci_msix_enabled(&d->pci) ||
@@ -454,7 +462,7 @@ static void fuzz_set_up(Fuzz *z)
     fuzz_add(z, fake_device(z->m, "isa-debug-exit", NULL));
     fuzz_add(z, fake_device(z->m, "pc-testdev", NULL));
     fuzz_add(z, fake_device(z->m, "fw_cfg_io", NULL));
-    fuzz_add(z, fake_device(z->m, "isa-debugcon", "chardev=debug"));
+    fuzz_add(z, fake_device(z->m, "isa-debugcon", "chardev=debug,iobase=0x402"));
     for (unsigned i = 0; i < DUMMY_COUNT; i++) {
         z->dummies[i] = (PciDummy *)(void *)fake_device_of(z->m, &z->plug_type,
                                                            i == 0 ? "vectors=64" : "vectors=2");

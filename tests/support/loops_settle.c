@@ -5,7 +5,9 @@
 #include <stdatomic.h>
 #include "util/loop/aio_int.h"
 
-#define IDLE_LOOKS 2 /* one after the other; the first may come before coroutines that write */
+/* One after the other. The first may come before descriptors and coroutines that write, the second
+ * before the `flush` of what they wrote. */
+#define IDLE_LOOKS 3
 #define LOOKS_MAX 64
 #define ROUNDS_MAX 64
 

@@ -126,10 +126,12 @@ bool kvm_slots_init(Kvm *kvm, const GuestRam *ram, GError **error)
 
 /* ---- the log ---- */
 
+/* A refusal ends the start of logging, but not its stop. */
 static bool kvm_slots_set_logging(Kvm *kvm, bool on, GError **error)
 {
+    bool all = true;
     kvm->logging = on;
-    for (unsigned i = 0; i < KVM_MAX_SLOTS; i++) {
+    for (unsigned i = 0; i < KVM_MAX_SLOTS && (all || !on); i++) {
         KvmSlot *slot = &kvm->slots[i];
         if (slot->size == 0 || slot->read_only) {
             continue;
@@ -137,10 +139,10 @@ static bool kvm_slots_set_logging(Kvm *kvm, bool on, GError **error)
         slot->logged = on;
         if (!kvm_slot_ioctl(kvm, slot, true, error)) {
             slot->logged = !on;
-            return false;
+            all = false;
         }
     }
-    return true;
+    return all;
 }
 
 static void kvm_log_stop(void *opaque)

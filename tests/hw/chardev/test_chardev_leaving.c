@@ -2,6 +2,8 @@
 /* Peers that leave: what they sent before counts, and one that only ends its side gets the answers.
  * Servers that cannot take a client. */
 #include <fcntl.h>
+#include <limits.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +15,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "tests/support/chardev_fixture.h"
+#include "util/loop/coroutine.h"
+#include "util/sys/sys_fault.h"
 
 #define SECOND_NS INT64_C(1000000000)
 
@@ -288,6 +292,95 @@ static void a_server_without_descriptors_takes_the_client_later(void **state)
     close(fd);
 }
 
+/* ---- removed while its log is being written ---- */
+
+typedef struct HeldWrite {
+    sem_t entered, end;
+} HeldWrite;
+
+/* The worker that writes the log stands here. */
+static void hold_worker(void *opaque, const char *call)
+{
+    HeldWrite *held = opaque;
+
+    if (thread_role() == THREAD_WORKER) {
+        sem_post(&held->entered);
+        sem_wait(&held->end);
+    }
+}
+
+typedef struct Removal {
+    Chardev *c;
+    bool done;
+} Removal;
+
+static void remove_run(void *opaque)
+{
+    Removal *r = opaque;
+
+    enter_main();
+    enter_coroutine();
+    chardev_release(r->c);
+    assert_true(chardev_co_remove("a", NULL));
+    r->done = true;
+}
+
+/* Removes @c, whose removal waits for its log, and has @come called meanwhile. The loop's end finds
+ * what was left in it. */
+static void remove_while_writing(ChardevFixture *x, Chardev *c, int (*come)(ChardevFixture *x))
+{
+    static const SysFault writes = {.calls = "write", .after = UINT_MAX};
+    HeldWrite held;
+    Removal removal = {.c = c};
+    int fd;
+
+    sem_init(&held.entered, 0, 0);
+    sem_init(&held.end, 0, 0);
+    sys_fault_set(&writes);
+    sys_fault_hook(hold_worker, &held);
+    chardev_put_text(c, "to the log");
+    while (sem_trywait(&held.entered) != 0) {
+        aio_context_step(x->ctx, false);
+    }
+    co_start(x->ctx, remove_run, &removal);
+    chardev_harness_settle(x->ctx);
+    assert_false(removal.done);
+    fd = come(x);
+    chardev_harness_settle(x->ctx);
+    sys_fault_hook(NULL, NULL);
+    sys_fault_set(NULL);
+    sem_post(&held.end);
+    STEP_UNTIL(x->ctx, removal.done);
+    close(fd);
+}
+
+static void a_server_that_is_being_removed_takes_no_client(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *log = g_strdup_printf(",logfile=%s/log", x->dir);
+
+    remove_while_writing(x, serve(x, log), make_client);
+}
+
+static int open_pty(ChardevFixture *x)
+{
+    g_autofree char *link = chardev_fixture_path(x, "tty");
+    int fd = open(link, O_RDWR | O_NOCTTY);
+
+    assert_true(fd >= 0);
+    pass_time(x, SECOND_NS);
+    return fd;
+}
+
+static void a_pty_that_is_being_removed_looks_for_nobody(void **state)
+{
+    ChardevFixture *x = *state;
+
+    aio_context_set_virtual_time(x->ctx, 1);
+    chardev_fixture_add(x, "pty,id=a,path=%s/tty,logfile=%s/log", x->dir, x->dir);
+    remove_while_writing(x, chardev_fixture_use(x, "a"), open_pty);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +395,8 @@ int main(void)
         CHARDEV_TEST(a_port_that_has_input_learns_of_the_end_behind_it),
         CHARDEV_TEST(who_writes_to_a_pty_between_two_looks_is_heard),
         CHARDEV_TEST(a_server_without_descriptors_takes_the_client_later),
+        CHARDEV_TEST(a_server_that_is_being_removed_takes_no_client),
+        CHARDEV_TEST(a_pty_that_is_being_removed_looks_for_nobody),
     };
 
     alarm(120);

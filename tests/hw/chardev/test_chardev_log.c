@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* logfile= with time stamps of its own, while the terminal's side has none; waiting for output. */
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "tests/support/chardev_fixture.h"
+#include "util/sys/sys_fault.h"
 
 typedef struct Flush {
     Chardev *c;
@@ -151,6 +154,38 @@ static void flush_waits_for_a_reader(void **state)
     close(fds[1]);
 }
 
+/* Neither a worker nor main tries again before the reader has read. */
+static void a_log_that_is_a_full_fifo_keeps_nobody_busy(void **state)
+{
+    static const SysFault writes = {.calls = "write", .after = UINT_MAX};
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "fifo"), *flood = g_strnfill(20000, 'x');
+    char data[4096];
+    size_t got = 0;
+
+    enter_main();
+    assert_int_equal(mkfifo(path, 0600), 0);
+    int fd = open(path, O_RDONLY | O_NONBLOCK);
+    assert_true(fcntl(fd, F_SETPIPE_SZ, 4096) == 4096);
+    chardev_fixture_add(x, "null,id=a,logfile=%s", path);
+    Chardev *c = chardev_fixture_claim("a");
+    sys_fault_set(&writes);
+    say(c, flood);
+    for (unsigned i = 0; i < 20000; i++) {
+        aio_context_step(x->ctx, false);
+    }
+    unsigned calls = sys_fault_calls();
+    sys_fault_set(NULL);
+    assert_in_range(calls, 1, 50);
+    while (got < 20000) {
+        ssize_t n = read(fd, data, sizeof(data));
+        got += n > 0 ? (size_t)n : 0;
+        aio_context_step(x->ctx, false);
+    }
+    finish(x, c);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +195,7 @@ int main(void)
         CHARDEV_TEST(a_crash_writes_the_stamped_log_too),
         CHARDEV_TEST(stamps_of_a_log_want_a_log),
         CHARDEV_TEST(flush_waits_for_a_reader),
+        CHARDEV_TEST(a_log_that_is_a_full_fifo_keeps_nobody_busy),
     };
 
     alarm(120);

@@ -276,6 +276,30 @@ static void test_pending_vectors_survive_save_and_load(void **unused)
     assert_int_equal(fake_machine_delivered(f->m, 0x45), 1);
 }
 
+/* The state is loaded into a device whose vectors deliver: they are the old state's. */
+static void test_a_load_delivers_nothing_by_the_routes_before(void **unused)
+{
+    size_t used;
+    program(1, 0x41);
+    set_control(0x8000);
+    pci_msix_raise(&d->pci, 1);
+    bql_lock();
+    pci_device_pre_save(&d->pci);
+    bql_unlock();
+    g_autoptr(GByteArray) saved = g_byte_array_new();
+    state_save(&pci_device_state_desc, d, saved);
+    mask(1, false);
+    fake_machine_settle(f->m);
+    assert_int_equal(fake_machine_delivered(f->m, 0x41), 1);
+    assert_true(state_load(&pci_device_state_desc, d, saved->data, saved->len, &used, NULL));
+    bql_lock();
+    pci_device_post_load(&d->pci);
+    bql_unlock();
+    fake_machine_settle(f->m);
+    assert_int_equal(fake_machine_delivered(f->m, 0x41), 1);
+    assert_int_equal(fake_read(f->m->env.mmio, PBA, 4), 2);
+}
+
 static void *raise_once(void *unused)
 {
     pci_msix_raise(&d->pci, 7);
@@ -372,6 +396,7 @@ int main(void)
         TEST(test_masking_changes_no_route),
         TEST(test_reset_forgets_what_is_pending),
         TEST(test_pending_vectors_survive_save_and_load),
+        TEST(test_a_load_delivers_nothing_by_the_routes_before),
         TEST(test_a_raise_against_masking_is_delivered_once),
         TEST(test_no_raise_is_lost_against_masking),
     };

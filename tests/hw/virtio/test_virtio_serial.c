@@ -329,6 +329,18 @@ static void with_nobody_listening_the_guest_does_not_hang(void **state)
     assert_true(virtio_guest_used(&f->queues[1], &id, &len));
 }
 
+/* The chardev drops it, and has its log file and its last lines. */
+static void output_goes_to_the_chardev_also_without_a_peer(void **state)
+{
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up(f);
+    fake_chardev_event(f->console_chr, CHARDEV_CLOSED);
+    send(f, 1, "early");
+    assert_true(virtio_guest_used(&f->queues[1], &id, &len));
+    assert_string_equal(f->console_chr->output->str, "early");
+}
+
 static void input_comes_as_the_guest_has_room(void **state)
 {
     Fixture *f = *state;
@@ -805,6 +817,7 @@ int main(void)
         T(a_full_chardev_holds_the_ring_and_loses_nothing),
         T(a_half_sent_buffer_survives_save_and_load),
         T(with_nobody_listening_the_guest_does_not_hang),
+        T(output_goes_to_the_chardev_also_without_a_peer),
         T(input_comes_as_the_guest_has_room),
         T(a_port_the_guest_has_not_opened_takes_no_input),
         T(a_receive_buffer_is_read_once),

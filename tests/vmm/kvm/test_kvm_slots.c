@@ -7,11 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "tests/support/host_kvm.h"
+#include "util/sys/sys_fault.h"
 
 #define RAM_SIZE (64u << 12)
 #define CODE 0x1000u
@@ -185,6 +187,27 @@ static void what_kvm_refuses_leaves_the_slot_as_it_was(void **unused)
     assert_int_equal(host[0x2000], 9);
 }
 
+/* KVM refuses the change of one slot: the others are logged no more. */
+static void a_refusal_ends_the_logging_of_the_other_slots(void **unused)
+{
+    static const SysFault refusal = {.calls = "ioctl", .count = 1, .error = ENOMEM};
+    const RamBlock block = {.gpa = FLASH_GPA, .size = FLASH_SIZE, .host = flash, .name = "flash"};
+    enter_main();
+    bql_lock();
+    const KvmSlot *slot = kvm_slot_add(&kvm, &block, NULL);
+    bql_unlock();
+    assert_true(guest_ram_log_start(&ram, NULL));
+    assert_true(slot->logged);
+    sys_fault_set(&refusal);
+    guest_ram_log_stop(&ram);
+    sys_fault_set(NULL);
+    assert_true(kvm.slots[0].logged); /* the one it refused */
+    assert_false(slot->logged);
+    assert_true(guest_ram_log_start(&ram, NULL));
+    guest_ram_log_stop(&ram);
+    assert_false(kvm.slots[0].logged);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -193,6 +216,7 @@ int main(void)
         T(a_slot_comes_changes_and_goes),
         T(slots_that_change_while_logging_keep_their_log),
         T(what_kvm_refuses_leaves_the_slot_as_it_was),
+        T(a_refusal_ends_the_logging_of_the_other_slots),
     };
     thread_adopt_role(THREAD_MAIN, "main");
     return cmocka_run_group_tests(tests, NULL, NULL);
