@@ -93,6 +93,9 @@ struct PciDevice {
     IrqLine intx;
     bool intx_asserted; /* under the gate's lock: the device's cause */
     bool intx_enabled;  /* under the gate's lock: neither Interrupt Disable nor MSI-X */
+    /* hook: after a change of who receives what is written to the eventfds of vectors [first, first +
+     * count), see pci_msix_event_fd(); may be NULL. BQL. */
+    void (*msix_changed)(PciDevice *dev, unsigned first, unsigned count);
     /* hook: after a config write that changed something in [offset, offset+size); may be NULL. BQL.
      */
     void (*config_written)(PciDevice *dev, unsigned offset, unsigned size);
@@ -229,6 +232,11 @@ bool pci_msix_enabled(const PciDevice *dev) ANY_THREAD; /* atomically read */
 /* Raises @vector, or leaves it pending while masked. Nothing when MSI-X is disabled or @vector >=
  * count. */
 void pci_msix_raise(PciDevice *dev, unsigned vector) ANY_THREAD;
+/* The descriptor that raises @vector when written to, for someone who raises it without a call
+ * (vhost); -1: MSI-X is disabled, or there is no such vector. It stays open until the device is
+ * unplugged, and raises the vector whatever its mask. *@masked: events stay in it for now. Changes
+ * are reported by `msix_changed`. */
+int pci_msix_event_fd(const PciDevice *dev, unsigned vector, bool *masked) BQL_HELD;
 /* INTx level is what @cause says, asked under the gate's lock; the Interrupt Disable bit, the
  * Interrupt Status bit and MSI-X (which silences INTx) are looked after. */
 void pci_intx_update(PciDevice *dev, bool (*cause)(void *opaque), void *opaque) ANY_THREAD;

@@ -89,15 +89,17 @@ static void msix_vector_attach(PciDevice *dev, unsigned vector) BQL_HELD
 }
 
 /* Brings the machine's routes of vectors [first, first + count) up to date with table, control and
- * command registers. All new messages go into one commit. */
-static void msix_vectors_update(PciDevice *dev, unsigned first, unsigned count) BQL_HELD
+ * command registers. All new messages go into one commit. Returns whether a route was attached or
+ * detached. */
+static bool msix_routes_update(PciDevice *dev, unsigned first, unsigned count) BQL_HELD
 {
     const Machine *machine = dev->bus->env->machine;
-    bool changed = false;
+    bool changed = false, moved = false;
     for (unsigned i = first; i < first + count; i++) {
         MsixVector *v = &dev->msix.vectors[i];
         MsiMessage message = msix_message(dev, i);
         if (!msix_vector_delivers(dev, i)) {
+            moved |= v->attached;
             msix_vector_detach(dev, i);
         } else if (!v->has_message || message.address != v->message.address ||
                    message.data != v->message.data) {
@@ -111,9 +113,19 @@ static void msix_vectors_update(PciDevice *dev, unsigned first, unsigned count) 
         machine->ops->msi_routes_commit(machine->opaque);
     }
     for (unsigned i = first; i < first + count; i++) {
-        if (msix_vector_delivers(dev, i)) {
+        if (msix_vector_delivers(dev, i) && !dev->msix.vectors[i].attached) {
             msix_vector_attach(dev, i);
+            moved |= dev->msix.vectors[i].attached;
         }
+    }
+    return moved;
+}
+
+static void msix_vectors_update(PciDevice *dev, unsigned first, unsigned count, bool switched)
+    BQL_HELD
+{
+    if ((msix_routes_update(dev, first, count) || switched) && dev->msix_changed != NULL) {
+        dev->msix_changed(dev, first, count);
     }
 }
 
@@ -123,13 +135,22 @@ void msix_update(PciDevice *dev)
         return;
     }
     uint32_t control = pci_get(dev, dev->msix.cap + MSIX_CONTROL, 2);
-    dev->msix.enabled = (control & MSIX_CONTROL_ENABLE) != 0;
-    msix_vectors_update(dev, 0, dev->msix.count);
+    bool enabled = (control & MSIX_CONTROL_ENABLE) != 0;
+    bool switched = enabled != dev->msix.enabled;
+    dev->msix.enabled = enabled;
+    msix_vectors_update(dev, 0, dev->msix.count, switched);
 }
 
 bool pci_msix_enabled(const PciDevice *dev)
 {
     return dev->msix.enabled;
+}
+
+int pci_msix_event_fd(const PciDevice *dev, unsigned vector, bool *masked)
+{
+    bool any = dev->msix.enabled && vector < dev->msix.count;
+    *masked = any && !dev->msix.vectors[vector].attached;
+    return any ? dev->msix.vectors[vector].event_fd : -1;
 }
 
 static void msix_signal(int event_fd)
@@ -247,7 +268,7 @@ static void msix_write(PciDevice *dev, unsigned offset, uint32_t value) BQL_HELD
         break;
     }
     msix_table_set(dev, offset, value);
-    msix_vectors_update(dev, offset / MSIX_TABLE_ENTRY_SIZE, 1);
+    msix_vectors_update(dev, offset / MSIX_TABLE_ENTRY_SIZE, 1, false);
 }
 
 static MmioResult msix_access(void *opaque, IoAccess *access)

@@ -10,6 +10,9 @@ TRACE_EVENT(virtio_status, (const char *dev, unsigned old, unsigned value),
 TRACE_EVENT(virtio_owner, (const char *dev, unsigned from, unsigned to, bool reset),
             "dev=%s from=%u to=%u reset=%d", dev, from, to, reset)
 TRACE_EVENT(virtio_refused, (const char *dev, const char *why), "dev=%s %s", dev, why)
+TRACE_EVENT(virtio_interrupt,
+            (const char *dev, unsigned queue, unsigned mode, int event_fd, bool masked),
+            "dev=%s queue=%u mode=%u event_fd=%d masked=%d", dev, queue, mode, event_fd, masked)
 TRACE_EVENT(virtio_broken, (const char *dev, unsigned queue, const char *why), "dev=%s queue=%u %s",
             dev, queue, why)
 TRACE_EVENT(virtio_no_stack, (const char *dev, unsigned in_flight), "dev=%s in_flight=%u", dev,

@@ -150,11 +150,27 @@ typedef struct VirtioOps {
     void (*handle_queue)(VirtioDevice *vdev, unsigned index);
 } VirtioOps;
 
+/* How the driver is interrupted for a queue: by a write to `event_fd`. */
+typedef enum VirtioInterruptMode {
+    VIRTIO_INTERRUPT_NONE,   /* not at all, it polls; event_fd is -1 */
+    VIRTIO_INTERRUPT_VECTOR, /* event_fd raises the queue's MSI-X vector */
+    VIRTIO_INTERRUPT_RELAY,  /* INTx: main reads event_fd and sets the ISR and the line */
+} VirtioInterruptMode;
+
+typedef struct VirtioInterrupt {
+    VirtioInterruptMode mode;
+    int event_fd; /* borrowed; valid until the queues are back with main */
+    bool masked;  /* a vector: events stay in event_fd, and come once when it is unmasked */
+} VirtioInterrupt;
+
 /* What a transport brings. Any thread; called after the used ring or config is up to date. */
 typedef struct VirtioTransportOps {
     void (*notify_queue)(void *opaque, unsigned index);
     void (*notify_config)(void *opaque);
     void (*reset)(void *opaque); /* BQL: the device's registers have just been reset */
+    /* BQL: the present interrupt of queue @index; of VIRTIO_INTERRUPT_RELAY without event_fd. The
+     * transport calls virtio_interrupts_changed() when it may have changed. */
+    VirtioInterrupt (*queue_interrupt)(void *opaque, unsigned index);
 } VirtioTransportOps;
 
 typedef struct VirtioQueue {
@@ -162,6 +178,10 @@ typedef struct VirtioQueue {
     unsigned index;
     VirtQueue *vq;
     int kick_fd; /* eventfd: written by the doorbell */
+    /* With a back end that interrupts by eventfd, else -1 (virtio_interrupts.c). */
+    int relay_fd;
+    AioHandler *relay;         /* main's */
+    VirtioInterrupt interrupt; /* BQL: what the back end has */
     /* Handed over with the queue: written by the owner who gives it away. */
     bool active;
     VirtQueueSetup setup;
@@ -247,6 +267,14 @@ void virtio_recall(VirtioDevice *vdev) BQL_HELD;
 void virtio_finish_reset(VirtioDevice *vdev) BQL_HELD;
 void virtio_set_needs_reset(VirtioDevice *vdev) BQL_HELD;
 
+/* In virtio_interrupts.c, for virtio_queues.c and virtio_owner.c. */
+bool virtio_relay_init(VirtioQueue *q, GError **error) RUNS_IN_MAIN;
+void virtio_relay_cleanup(VirtioQueue *q) RUNS_IN_MAIN;
+/* The back end is about to be asked to start: notes the interrupts it will have. */
+void virtio_interrupts_hand_over(VirtioDevice *vdev) BQL_HELD;
+/* It has stopped: what it wrote before reaches the driver now. */
+void virtio_interrupts_take_back(VirtioDevice *vdev) BQL_HELD;
+
 /* Between virtio_queues.c and virtio_admission.c: home loop. */
 void virtio_admission_init(VirtioDevice *vdev) RUNS_IN_MAIN;
 void virtio_admission_start(VirtioDevice *vdev) RUNS_IN_LOOP;
@@ -301,6 +329,8 @@ void virtio_write_config(VirtioDevice *vdev, unsigned offset, unsigned size, uin
  * that blocks is to be pended. */
 bool virtio_block_dma(VirtioDevice *vdev) BQL_HELD;
 void virtio_allow_dma(VirtioDevice *vdev) BQL_HELD;
+/* A queue's vector, the mask of a vector, or INTx against MSI-X may have changed. */
+void virtio_interrupts_changed(VirtioDevice *vdev) BQL_HELD;
 /* The doorbell's slow path. */
 void virtio_kick(VirtioDevice *vdev, unsigned index) ANY_THREAD;
 

@@ -21,7 +21,8 @@
  *   3. It looks at all active queues when it starts: a kick may have come before.
  *   4. stop() succeeds. A back end whose peer is gone answers with positions that lose the least:
  *      last_avail = used = the used ring's index.
- *   5. Each question is answered in bounded time. A back end that talks to another process has a
+ *   5. After its answer to stop() it writes to no eventfd of the queues.
+ *   6. Each question is answered in bounded time. A back end that talks to another process has a
  *      timeout of its own; until the answer the VM neither starts nor stops.
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTIO_BACK_END_H
@@ -33,10 +34,21 @@
 struct VirtioBackEndOps {
     void (*start)(VirtioDevice *vdev);
     void (*stop)(VirtioDevice *vdev);
+    /* The interrupt of active queue @index is another than virtio_queue_interrupt() said before. From
+     * start() until the answer to stop(). A back end that has switched to another event_fd calls
+     * virtio_interrupt_switched(). NULL: the back end interrupts through the transport. */
+    void (*interrupt_changed)(VirtioDevice *vdev, unsigned index, VirtioInterrupt to);
     /* When it refuses, the home loop serves the queues (VirtioOps.handle_queue) until the next
      * hand-over. Otherwise the device needs a reset, or the VM does not start: see virtio.h. */
     bool falls_back;
 };
+
+/* ---- interrupts by eventfd ---- */
+/* What interrupts the driver for queue @index, for a back end that has queues. */
+VirtioInterrupt virtio_queue_interrupt(const VirtioDevice *vdev, unsigned index) BQL_HELD;
+/* Events of queue @index go to the eventfd that was told last. Interrupts the driver once, since an
+ * event that went to the one before may not have reached it. */
+void virtio_interrupt_switched(VirtioDevice *vdev, unsigned index) ANY_THREAD;
 
 /* ---- the answers ---- */
 /* @error NULL: it serves the queues. Else nothing was taken, and @error, which stays the caller's,

@@ -67,6 +67,7 @@ void virtio_hand_over(VirtioDevice *vdev)
     queues_fill_in(vdev);
     if (vdev->back_end) {
         owner_move(vdev, VIRTIO_OWNER_STARTING);
+        virtio_interrupts_hand_over(vdev);
         vdev->back_end->start(vdev);
     } else {
         owner_move(vdev, VIRTIO_OWNER_HOME);
@@ -213,6 +214,7 @@ void virtio_back_end_stopped(VirtioDevice *vdev)
     if (vdev->owner != VIRTIO_OWNER_STOPPING) {
         bug_abort("a back end answers a stop that it was not asked for");
     }
+    virtio_interrupts_take_back(vdev);
     owner_move(vdev, VIRTIO_OWNER_MAIN);
     positions_take(vdev);
     queues_back(vdev);

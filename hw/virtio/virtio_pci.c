@@ -53,6 +53,24 @@ static void notify_config(void *opaque)
     pci_intx_update(&p->pci, intx_cause, p);
 }
 
+static VirtioInterrupt queue_interrupt(void *opaque, unsigned index)
+{
+    VirtioPci *p = opaque;
+    VirtioInterrupt now = {.mode = VIRTIO_INTERRUPT_RELAY, .event_fd = -1};
+    assert_bql();
+    if (pci_msix_enabled(&p->pci)) {
+        now.event_fd = pci_msix_event_fd(&p->pci, p->vdev.state->queues[index].vector, &now.masked);
+        now.mode = now.event_fd < 0 ? VIRTIO_INTERRUPT_NONE : VIRTIO_INTERRUPT_VECTOR;
+    }
+    return now;
+}
+
+static void msix_changed(PciDevice *pci, unsigned first, unsigned count)
+{
+    assert_bql();
+    virtio_interrupts_changed(&from_device(&pci->base)->vdev);
+}
+
 /* The registers, isr with them, have been reset. */
 static void transport_reset(void *opaque)
 {
@@ -64,6 +82,7 @@ static const VirtioTransportOps transport_ops = {
     .notify_queue = notify_queue,
     .notify_config = notify_config,
     .reset = transport_reset,
+    .queue_interrupt = queue_interrupt,
 };
 
 /* ---- registers ---- */
@@ -294,6 +313,7 @@ static RUNS_IN_MAIN bool plug(VirtioPci *p, GError **error)
     pci_device_add_bar(&p->pci, VIRTIO_PCI_BAR, &p->region, true, true);
     pci_device_set_intx_pin(&p->pci, 1);
     add_caps(p);
+    p->pci.msix_changed = msix_changed;
     p->pci.config_written = config_written;
     p->pci.config_access = config_access;
     return true;

@@ -120,6 +120,7 @@ static BQL_HELD void queue_field_write(VirtioPci *p, unsigned field, uint32_t va
         return;
     case VIRTIO_COMMON_QUEUE_VECTOR: /* may change any time; the home loop reads it */
         __atomic_store_n(&q->vector, vector_check(p, value), __ATOMIC_RELAXED);
+        virtio_interrupts_changed(vdev);
         return;
     case VIRTIO_COMMON_QUEUE_ENABLE: /* writing 0 is not allowed (§4.1.4.3.2) and does nothing */
         if (value == 1) {

@@ -307,7 +307,7 @@ bool virtio_queues_init(VirtioDevice *vdev, GError **error)
     aio_bh_init(&vdev->returned_bh, vdev->dev->env->main_ctx, virtio_queues_returned, vdev);
     aio_bh_init(&vdev->broken_bh, vdev->dev->env->main_ctx, virtio_broken_reported, vdev);
     for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++) {
-        vdev->queues[i].kick_fd = -1;
+        vdev->queues[i].kick_fd = vdev->queues[i].relay_fd = -1;
     }
     for (unsigned i = 0; i < vdev->num_queues; i++) {
         VirtioQueue *q = &vdev->queues[i];
@@ -319,6 +319,10 @@ bool virtio_queues_init(VirtioDevice *vdev, GError **error)
             g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                         "%s: no eventfd for queue %u: %s", device_label(vdev->dev), i,
                         g_strerror(errno));
+            virtio_queues_cleanup(vdev);
+            return false;
+        }
+        if (!virtio_relay_init(q, error)) {
             virtio_queues_cleanup(vdev);
             return false;
         }
@@ -335,6 +339,7 @@ void virtio_queues_cleanup(VirtioDevice *vdev)
         VirtioQueue *q = &vdev->queues[i];
         virtqueue_free(q->vq);
         q->vq = NULL;
+        virtio_relay_cleanup(q);
         if (q->kick_fd >= 0) {
             close(q->kick_fd);
             q->kick_fd = -1;

@@ -37,6 +37,40 @@ static void back_end_stop(VirtioDevice *vdev)
     back_end_ask(be, BACK_END_STOP);
 }
 
+/* ---- interrupts ---- */
+
+void back_end_signal(BackEndDevice *be, unsigned index)
+{
+    VirtioDevice *vdev = &be->base.vdev;
+    if (!vdev->back_end->interrupt_changed) {
+        vdev->transport->notify_queue(vdev->transport_opaque, index);
+    } else if (be->lines[index].event_fd >= 0) {
+        eventfd_write(be->lines[index].event_fd, 1);
+    }
+}
+
+void back_end_switch(BackEndDevice *be, unsigned index)
+{
+    bool other = be->lines[index].event_fd != be->next_lines[index].event_fd;
+    be->lines[index] = be->next_lines[index];
+    if (other) {
+        virtio_interrupt_switched(&be->base.vdev, index);
+    }
+}
+
+static void back_end_interrupt_changed(VirtioDevice *vdev, unsigned index, VirtioInterrupt to)
+{
+    BackEndDevice *be = back_end_of(vdev);
+    assert_bql();
+    be->line_changes++;
+    be->next_lines[index] = to;
+    if (!be->late_lines) {
+        back_end_switch(be, index);
+    }
+}
+
+/* ---- questions ---- */
+
 static RUNS_IN_MAIN void back_end_answer_start(BackEndDevice *be)
 {
     VirtioDevice *vdev = &be->base.vdev;
@@ -47,6 +81,9 @@ static RUNS_IN_MAIN void back_end_answer_start(BackEndDevice *be)
     }
     for (unsigned i = 0; i < vdev->num_queues; i++) {
         VirtioQueue *q = &vdev->queues[i];
+        bql_lock();
+        be->lines[i] = be->next_lines[i] = virtio_queue_interrupt(vdev, i);
+        bql_unlock();
         if (q->active) {
             g_assert(virtqueue_start(be->vq[i], vdev->dev->env->ram, &q->setup, &q->position));
         }
@@ -109,12 +146,14 @@ unsigned back_end_serve(BackEndDevice *be, unsigned index)
         served++;
     }
     if (served && virtqueue_flush(be->vq[index])) {
-        vdev->transport->notify_queue(vdev->transport_opaque, index);
+        back_end_signal(be, index);
     }
     return served;
 }
 
-static const VirtioBackEndOps back_end_ops = {.start = back_end_start, .stop = back_end_stop};
+static const VirtioBackEndOps back_end_ops = {.start = back_end_start,
+                                              .stop = back_end_stop,
+                                              .interrupt_changed = back_end_interrupt_changed};
 static const VirtioBackEndOps back_end_fallback_ops = {
     .start = back_end_start, .stop = back_end_stop, .falls_back = true};
 

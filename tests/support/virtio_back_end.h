@@ -29,9 +29,13 @@ typedef struct BackEndDevice {
     bool manual;         /* the test answers; else the back end does, some turns of main later */
     unsigned turns;      /* how many */
     const char *refusal; /* why it refuses, or NULL */
+    bool late_lines;     /* goes on with the old eventfd until back_end_switch() */
     /* runtime, BQL */
     BackEndQuestion open;
     unsigned starts, stops; /* questions so far */
+    VirtioInterrupt lines[BACK_END_QUEUES];
+    VirtioInterrupt next_lines[BACK_END_QUEUES]; /* those to switch to */
+    unsigned line_changes;                       /* reported so far */
     /* runtime, main */
     AioBh answer_bh;
     unsigned left; /* turns until the answer */
@@ -39,13 +43,19 @@ typedef struct BackEndDevice {
     VirtQueue *vq[BACK_END_QUEUES];
 } BackEndDevice;
 
-extern const DeviceType back_end_type;          /* its starts may fail */
-extern const DeviceType back_end_fallback_type; /* its home loop serves when the back end refuses */
+/* Its starts may fail; it interrupts by eventfd. */
+extern const DeviceType back_end_type;
+/* Its home loop serves when the back end refuses; it interrupts through the transport. */
+extern const DeviceType back_end_fallback_type;
 
 /* Answers the open question, in the test's thread, which is main. */
 void back_end_answer(BackEndDevice *be);
-/* Takes and completes what queue @index has; returns how many requests that was. Interrupts by the
- * transport. Nothing while it does not serve. */
+/* Interrupts for queue @index, with the eventfd it has. */
+void back_end_signal(BackEndDevice *be, unsigned index);
+/* Takes up the eventfd of queue @index that was reported last. */
+void back_end_switch(BackEndDevice *be, unsigned index);
+/* Takes and completes what queue @index has; returns how many requests that was. Nothing while it
+ * does not serve. */
 unsigned back_end_serve(BackEndDevice *be, unsigned index);
 
 #endif

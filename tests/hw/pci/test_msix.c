@@ -236,6 +236,77 @@ static void test_masking_changes_no_route(void **unused)
     assert_int_equal(fake_machine_delivered(f->m, 0x99), 1);
 }
 
+/* ---- who holds a vector's eventfd ---- */
+
+typedef struct Change {
+    unsigned first, count;
+} Change;
+static Change changes[8];
+static unsigned change_count;
+
+static void note_change(PciDevice *dev, unsigned first, unsigned count)
+{
+    assert_bql();
+    assert_true(change_count < G_N_ELEMENTS(changes));
+    changes[change_count++] = (Change){first, count};
+}
+
+/* Exactly one since the last call. */
+static void assert_changed(unsigned first, unsigned count)
+{
+    assert_int_equal(change_count, 1);
+    assert_int_equal(changes[0].first, first);
+    assert_int_equal(changes[0].count, count);
+    change_count = 0;
+}
+
+static int event_fd(unsigned vector, bool *masked)
+{
+    bql_lock();
+    int fd = pci_msix_event_fd(&d->pci, vector, masked);
+    bql_unlock();
+    return fd;
+}
+
+static void test_a_holder_of_an_eventfd_learns_of_each_change(void **unused)
+{
+    bool masked;
+    change_count = 0;
+    d->pci.msix_changed = note_change;
+    program(5, 0x45);
+    assert_int_equal(event_fd(5, &masked), -1);
+    mask(5, false); /* MSI-X is off */
+    assert_int_equal(change_count, 0);
+    set_control(0x8000);
+    assert_changed(0, 40);
+    int fd = event_fd(5, &masked);
+    assert_true(fd >= 0 && !masked);
+    assert_true(event_fd(4, &masked) >= 0 && masked);
+    assert_int_equal(event_fd(40, &masked), -1);
+    assert_int_equal(event_fd(UINT32_MAX, &masked), -1);
+    mask(5, true);
+    assert_changed(5, 1);
+    assert_true(event_fd(5, &masked) == fd && masked);
+    mask(5, true); /* the same again, and another message */
+    program(5, 0x46);
+    assert_int_equal(change_count, 0);
+    mask(5, false);
+    assert_changed(5, 1);
+    program(5, 0x47); /* the machine's route changes, the eventfd does not */
+    assert_int_equal(change_count, 0);
+    set_control(0xc000);
+    assert_changed(0, 40);
+    assert_true(event_fd(5, &masked) == fd && masked);
+    set_control(0x8000);
+    assert_changed(0, 40);
+    pci_cf8_write(f, SLOT3, COMMAND, MEMORY, 2);
+    assert_changed(0, 40);
+    assert_true(event_fd(5, &masked) == fd && masked);
+    set_control(0);
+    assert_changed(0, 40);
+    assert_int_equal(event_fd(5, &masked), -1);
+}
+
 static void test_reset_forgets_what_is_pending(void **unused)
 {
     program(0, 0x41);
@@ -394,6 +465,7 @@ int main(void)
         TEST(test_a_vector_that_cannot_be_attached_stays_pending),
         TEST(test_a_machine_short_of_routes_refuses_the_device),
         TEST(test_masking_changes_no_route),
+        TEST(test_a_holder_of_an_eventfd_learns_of_each_change),
         TEST(test_reset_forgets_what_is_pending),
         TEST(test_pending_vectors_survive_save_and_load),
         TEST(test_a_load_delivers_nothing_by_the_routes_before),
