@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looking at disks: query-block, query-blockstats, query-named-block-nodes. Nothing here asks the
- * storage, which may hang. */
+/* query-block, query-blockstats, query-named-block-nodes. They never access the storage, because
+ * it may hang. */
 #include <string.h>
 #include "vmm/backends/drive_options.h"
 #include "vmm/monitor/commands/qmp_block.h"
 
 /* ---- nodes ---- */
 
-/* As QEMU names what has no file: "null-co://". */
+/* Returns the file name, or QEMU's name for a node without a file: "null-co://". */
 static char *block_filename(const BlockNodeInfo *info)
 {
     return info->filename != NULL ? g_strdup(info->filename)
@@ -73,7 +73,7 @@ struct json_object *qmp_query_named_block_nodes(QmpCall *call, struct json_objec
 
 /* ---- disks ---- */
 
-/* A backend has its device's id or, where there is none, a name of the device's choice. */
+/* The name of a backend is its device's id, or the device's type if it has no id. */
 static RUNS_IN_MAIN char *block_qdev_path(Vm *vm, const BlockBackend *blk)
 {
     const Device *dev = machine_find_device(&vm->machine, blk_name(blk));
@@ -182,7 +182,7 @@ __attribute__((format(printf, 3, 4))) static void put_named(struct json_object *
     qmp_put_int(o, name, (int64_t)value);
 }
 
-/* What skiff never does: merges requests, appends to zones, or counts intervals. */
+/* Adds the statistics that are constant: skiff has no merged requests, zone appends or intervals. */
 static RUNS_IN_MAIN void put_constant_stats(struct json_object *o)
 {
     static const char *const zeroes[] = {"zone_append_bytes",
@@ -247,7 +247,7 @@ static RUNS_IN_MAIN void put_histograms(struct json_object *stats, const BlockBa
     }
 }
 
-/* Of a node itself nothing is counted; its place in the graph is told. */
+/* Returns a node's place in the graph. Requests are counted at the backend, so its counts are 0. */
 static RUNS_IN_MAIN struct json_object *block_node_stats(const BlockNode *n)
 {
     static const BlkStats none = {.idle_ns = -1};

@@ -22,19 +22,19 @@ static struct json_object *qmp_query_memory_size_summary(QmpCall *call, struct j
 static const QmpType qmp_memory_info = {
     .name = "MemoryInfo",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"base-memory", &qmp_size, .doc = "RAM from the start, in bytes"},
-                           {"plugged-memory", &qmp_size, true,
-                            "RAM plugged in later, in bytes: none, skiff does not plug memory"}),
+    .members = QMP_MEMBERS(
+        {"base-memory", &qmp_size, .doc = "RAM from the start, in bytes"},
+        {"plugged-memory", &qmp_size, true, "RAM plugged in later, in bytes: always 0"}),
 };
 
 /* ---- memsave, pmemsave ---- */
 
 #define MEMORY_SAVE_CHUNK (UINT64_C(1) << 20)
 
-/* One save: the file's system calls block, so all of it runs in a worker. */
+/* One save. It runs in a worker, because the file's system calls block. */
 typedef struct MemorySave {
     const GuestRam *ram;
-    const ArchPaging *paging; /* NULL: physical addresses */
+    const ArchPaging *paging; /* NULL for physical addresses */
     uint64_t address, size;   /* bytes */
     const char *filename;
     uint64_t done;
@@ -95,7 +95,7 @@ static int memory_save_in_worker(void *opaque)
 {
     enter_worker();
     MemorySave *s = opaque;
-    /* A FIFO that nobody reads would otherwise be waited for, for ever. */
+    /* Without O_NONBLOCK, the open of a FIFO without a reader would block for ever. */
     int fd = open(s->filename, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
     if (fd < 0) {
         memory_save_fail(s, "open");
@@ -156,7 +156,7 @@ static const QmpType qmp_memsave_args = {
     .members = QMP_MEMBERS({"val", &qmp_u64, .doc = "virtual address"},
                            {"size", &qmp_size, .doc = "bytes"},
                            {"filename", &qmp_str, .doc = "the file; what it held is gone"},
-                           {"cpu-index", &qmp_int, true, "whose page tables; the first vCPU's"}),
+                           {"cpu-index", &qmp_int, true, "the vCPU; default: 0"}),
 };
 
 static const QmpType qmp_pmemsave_args = {
@@ -173,22 +173,23 @@ static const QmpCommand qmp_memory_commands[] = {
         .ret = &qmp_memory_info,
         .flags = QMP_INSTANT,
         .run = qmp_query_memory_size_summary,
-        .doc = "How much RAM the machine has.",
+        .doc = "The size of the machine's RAM.",
     },
     {
         .name = "memsave",
         .args = &qmp_memsave_args,
         .run = qmp_memsave,
-        .doc = "Saves guest memory, by a vCPU's page tables as they are now, to a file. After an "
-               "error the file has what could be saved; the error says how much.",
+        .doc = "Saves guest memory at a virtual address, by a vCPU's current page tables, to a "
+               "file. After an error the file has the bytes before it; the message has their "
+               "number.",
     },
     {
         .name = "pmemsave",
         .args = &qmp_pmemsave_args,
         .run = qmp_pmemsave,
-        .doc = "Saves guest memory by physical address to a file. RAM and ROM only, never a "
-               "device's registers. After an error the file has what could be saved; the error "
-               "says how much.",
+        .doc = "Saves guest memory at a physical address to a file. Reads RAM and ROM, never a "
+               "device's registers. After an error the file has the bytes before it; the message "
+               "has their number.",
     },
     {0},
 };

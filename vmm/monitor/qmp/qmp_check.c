@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON against the schema. The sentences are QEMU's, with what would work added. */
+/* Checks JSON against the schema. Messages are QEMU's, with the accepted values added. */
 #include <inttypes.h>
 #include <string.h>
 #include "util/opts/opts.h"

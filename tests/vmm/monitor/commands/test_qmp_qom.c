@@ -189,10 +189,10 @@ static void the_machine_and_its_models_are_described(void **state)
               "GenericError", "CPU model '486' not found");
     qmp_fails(rig, "query-cpu-model-expansion",
               "{'type':'full','model':{'name':'host','props':{'a,b':true}}}", "GenericError",
-              "'a,b' is no feature");
+              "'a,b' is not a feature");
     qmp_fails(rig, "query-cpu-model-expansion",
               "{'type':'full','model':{'name':'host','props':{'sse2':[]}}}", "GenericError",
-              "'sse2' is no feature");
+              "'sse2' is not a feature");
     qmp_fails(rig, "query-cpu-model-expansion",
               "{'type':'full','model':{'name':'host','props':[]}}", "GenericError", "model.props");
     qmp_fails(rig, "query-cpu-model-expansion",

@@ -176,7 +176,7 @@ static void named_descriptors_are_bounded(void **state)
         g_autofree char *text =
             g_strdup_printf("{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"f%u\"}}\n", i);
         send_with_fds(rig, text, fd, 1);
-        bool refused = strstr(receive_lines(rig, 1), "closefd makes room") != NULL;
+        bool refused = strstr(receive_lines(rig, 1), "close one with closefd") != NULL;
         assert_int_equal(refused, i >= QMP_NAMED_FDS);
     }
     send_with_fds(rig, GETFD("f0"), fd, 1); /* a name that is there is no more */
