@@ -124,10 +124,10 @@ static void print_refuses_what_it_cannot_compute(void **state)
         {"print 0x", "does not belong to a number"},
         {"print 09", "does not belong to a number"},
         {"print 12z", "'z' does not belong"},
-        {"print 'a", "a character is wanted"},
-        {"print '", "a character is wanted"},
+        {"print 'a", "expected a character"},
+        {"print '", "expected a character"},
         {"print 1 2", "takes no '2'"},
-        {"print ]", "is wanted"},
+        {"print ]", "expected a number"},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
         assert_prints_part(rig, wrong[i].line, wrong[i].error);
@@ -152,12 +152,11 @@ static void an_unknown_command_is_refused_with_the_nearest(void **state)
     assert_prints(rig, "screendump /tmp/x",
                   "unknown command: 'screendump'; there is no display; -serial file: has the "
                   "console\n");
-    assert_prints(rig, "i /b 0x60",
-                  "unknown command: 'i'; nearest is gdb, or a guest that does it\n");
-    assert_prints(rig, "xyzzy plugh", "unknown command: 'xyzzy'; help lists them\n");
+    assert_prints(rig, "i /b 0x60", "unknown command: 'i'; nearest is gdb, or code in the guest\n");
+    assert_prints(rig, "xyzzy plugh", "unknown command: 'xyzzy'; help lists the commands\n");
     assert_prints(rig, "help stpo", "unknown command: 'stpo'; did you mean stop?\n");
     assert_prints(rig, "stop2", "unknown command: 'stop2'; did you mean stop?\n");
-    assert_prints(rig, "x2/4 0", "unknown command: 'x2/4'; help lists them\n");
+    assert_prints(rig, "x2/4 0", "unknown command: 'x2/4'; help lists the commands\n");
     assert_prints(rig, "", "");
     assert_prints(rig, "   \t ", "");
 }
@@ -167,7 +166,7 @@ static void help_tells_of_all_or_of_one(void **state)
     QmpRig *rig = *state;
     assert_prints_part(rig, "help", "\ncont|c -- ");
     assert_prints_part(rig, "?", "\ninfo registers [-a] [vcpu] -- ");
-    assert_prints_part(rig, "help c", "cont|c -- go on\n");
+    assert_prints_part(rig, "help c", "cont|c -- start or continue the VM\n");
     assert_prints_part(rig, "help info jobs", "info jobs -- ");
     assert_prints_part(rig, "  help   xp  ", "xp [/fmt] addr -- ");
     g_autofree char *all = hmp_prints(rig, "help info"), *info = hmp_prints(rig, "info");
@@ -253,8 +252,8 @@ static void words_may_be_in_quotes(void **state)
     assert_int_equal(access(path, F_OK), 0);
     unlink(path);
     rmdir(dir);
-    assert_prints_part(rig, "pmemsave 0 4 \"a\\q\"", "in quotes only");
-    assert_prints_part(rig, "pmemsave 0 4 \"a\\", "in quotes only");
+    assert_prints_part(rig, "pmemsave 0 4 \"a\\q\"", "quotes allow only");
+    assert_prints_part(rig, "pmemsave 0 4 \"a\\", "quotes allow only");
     assert_prints_part(rig, "pmemsave 0 4 \"a", "not closed");
 }
 
@@ -384,7 +383,7 @@ static void traces_and_the_log_are_chosen(void **state)
     unlink(second);
     rmdir(dir);
     assert_prints_part(rig, "trace-event nosuch on", "Error: unknown event");
-    assert_prints_part(rig, "trace-event * maybe", "'option' is on or off");
+    assert_prints_part(rig, "trace-event * maybe", "'option' must be on or off");
     assert_prints(rig, "trace-event * off", "");
 }
 

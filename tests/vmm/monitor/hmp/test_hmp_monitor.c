@@ -64,7 +64,7 @@ static void it_greets_and_answers(void **state)
     rig_type(rig, "info status\r");
     assert_written(rig, "info status\r\nVM status: paused (prelaunch)\r\n" PROMPT);
     rig_type(rig, "no such\r");
-    assert_written(rig, "no such\r\nunknown command: 'no'; help lists them\r\n" PROMPT);
+    assert_written(rig, "no such\r\nunknown command: 'no'; help lists the commands\r\n" PROMPT);
 }
 
 static void who_types_first_is_greeted_once(void **state)
