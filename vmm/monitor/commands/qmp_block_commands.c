@@ -10,7 +10,7 @@
 
 /* ---- nodes ---- */
 
-static struct json_object *blockdev_add(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_blockdev_add(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -26,7 +26,7 @@ static struct json_object *blockdev_add(QmpCall *call, struct json_object *args,
     return NULL;
 }
 
-static struct json_object *blockdev_del(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_blockdev_del(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -34,17 +34,18 @@ static struct json_object *blockdev_del(QmpCall *call, struct json_object *args,
     return NULL;
 }
 
-static void free_opts(void *opaque)
+static void qmp_free_opts(void *opaque)
 {
     opt_dict_free(opaque);
 }
 
-static struct json_object *blockdev_reopen(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_blockdev_reopen(QmpCall *call, struct json_object *args,
+                                               GError **error)
 {
     enter_main();
     enter_coroutine();
     struct json_object *list = qmp_arg_get(args, "options");
-    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(free_opts);
+    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(qmp_free_opts);
     for (size_t i = 0; i < json_object_array_length(list); i++) {
         OptDict *opts = opt_dict_from_json(json_object_array_get_idx(list, i), error);
         if (opts == NULL) {
@@ -58,8 +59,8 @@ static struct json_object *blockdev_reopen(QmpCall *call, struct json_object *ar
     return NULL;
 }
 
-static RUNS_IN_MAIN BlockNode *block_find(Vm *vm, const char *device, const char *node_name,
-                                          GError **error)
+static RUNS_IN_MAIN BlockNode *qmp_find_node(Vm *vm, const char *device, const char *node_name,
+                                             GError **error)
 {
     BlockNode *n = device != NULL ? backends_drive_node(&vm->backends, device) : NULL;
     if (n == NULL && node_name != NULL) {
@@ -73,14 +74,14 @@ static RUNS_IN_MAIN BlockNode *block_find(Vm *vm, const char *device, const char
     return n;
 }
 
-static struct json_object *block_resize(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_block_resize(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
     int64_t size = qmp_arg_int(args, "size", 0);
     vm_operation_begin(&call->vm->run);
     BlockNode *n =
-        block_find(call->vm, qmp_arg_str(args, "device"), qmp_arg_str(args, "node-name"), error);
+        qmp_find_node(call->vm, qmp_arg_str(args, "device"), qmp_arg_str(args, "node-name"), error);
     if (n != NULL && size < 0) {
         g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
                             "Parameter 'size' expects a >0 size");
@@ -101,8 +102,8 @@ typedef struct Boundaries {
 
 /* Reads the list of member @own, or of "boundaries" if @own is absent. Returns false and sets
  * @error if the list is invalid. */
-static bool boundaries_take(struct json_object *args, const char *own, const char *what,
-                            const char *id, Boundaries *b, GError **error)
+static bool qmp_read_boundaries(struct json_object *args, const char *own, const char *what,
+                                const char *id, Boundaries *b, GError **error)
 {
     struct json_object *list = qmp_arg_get(args, own);
     list = list != NULL ? list : qmp_arg_get(args, "boundaries");
@@ -130,14 +131,14 @@ static const struct {
     {"boundaries-flush", "flush", BLK_OP_FLUSH},
 };
 
-static coroutine_fn RUNS_IN_MAIN void histograms_set(BlockBackend *blk, struct json_object *args,
-                                                     const char *id, GError **error)
+static coroutine_fn RUNS_IN_MAIN void
+qmp_set_histograms(BlockBackend *blk, struct json_object *args, const char *id, GError **error)
 {
     Boundaries all[G_N_ELEMENTS(histogram_kinds)];
     bool any = false;
     for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
-        if (!boundaries_take(args, histogram_kinds[i].member, histogram_kinds[i].what, id, &all[i],
-                             error)) {
+        if (!qmp_read_boundaries(args, histogram_kinds[i].member, histogram_kinds[i].what, id,
+                                 &all[i], error)) {
             return;
         }
         any = any || all[i].given;
@@ -150,8 +151,8 @@ static coroutine_fn RUNS_IN_MAIN void histograms_set(BlockBackend *blk, struct j
     }
 }
 
-static struct json_object *block_latency_histogram_set(QmpCall *call, struct json_object *args,
-                                                       GError **error)
+static struct json_object *qmp_block_latency_histogram_set(QmpCall *call, struct json_object *args,
+                                                           GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -164,7 +165,7 @@ static struct json_object *block_latency_histogram_set(QmpCall *call, struct jso
     vm_operation_begin(&call->vm->run); /* keeps the device from being removed */
     BlockBackend *blk = qmp_find_backend(call->vm, id, error);
     if (blk != NULL) {
-        histograms_set(blk, args, id, error);
+        qmp_set_histograms(blk, args, id, error);
     }
     vm_operation_end(&call->vm->run);
     return NULL;
@@ -231,16 +232,16 @@ static const QmpCommand qmp_block_commands[] = {
      "I/O statistics of each disk."},
     {"query-named-block-nodes", &named_nodes_arg, &qmp_block_device_info_list, QMP_INSTANT,
      qmp_query_named_block_nodes, "All block nodes."},
-    {"blockdev-add", &blockdev_options, NULL, 0, blockdev_add,
+    {"blockdev-add", &blockdev_options, NULL, 0, qmp_blockdev_add,
      "Opens a node. It runs in the default iothread until a device moves it to its own."},
-    {"blockdev-del", &node_name_arg, NULL, 0, blockdev_del,
+    {"blockdev-del", &node_name_arg, NULL, 0, qmp_blockdev_del,
      "Closes an unused node of -blockdev or blockdev-add."},
-    {"blockdev-reopen", &reopen_arg, NULL, 0, blockdev_reopen,
+    {"blockdev-reopen", &reopen_arg, NULL, 0, qmp_blockdev_reopen,
      "Changes options of nodes in use: read-only, cache.*, discard, aio, locking. On failure "
      "nothing changes."},
-    {"block_resize", &resize_arg, NULL, 0, block_resize,
+    {"block_resize", &resize_arg, NULL, 0, qmp_block_resize,
      "Resizes a disk, which may be in use by the guest."},
-    {"block-latency-histogram-set", &histogram_arg, NULL, 0, block_latency_histogram_set,
+    {"block-latency-histogram-set", &histogram_arg, NULL, 0, qmp_block_latency_histogram_set,
      "Starts histograms of request latency, which query-blockstats returns. Without boundaries, "
      "ends them."},
     {0},

@@ -97,7 +97,7 @@ const QmpType qmp_chardev_backend = {
 };
 
 /* Copies every scalar of @from to @to under the same name. */
-static void chardev_copy_scalars(struct json_object *from, OptDict *to)
+static void qmp_chardev_copy_scalars(struct json_object *from, OptDict *to)
 {
     json_object_object_foreach(from, name, value)
     {
@@ -129,8 +129,8 @@ static RUNS_IN_MAIN bool qmp_take_fd_option(OptDict *options, QmpSession *sessio
     return *fd >= 0;
 }
 
-static RUNS_IN_MAIN bool chardev_add_address(struct json_object *address, OptDict *options,
-                                             QmpSession *session, int *fd, GError **error)
+static RUNS_IN_MAIN bool qmp_chardev_add_address(struct json_object *address, OptDict *options,
+                                                 QmpSession *session, int *fd, GError **error)
 {
     static const QmpType *const types[] = {&socket_address_inet, &socket_address_unix,
                                            &socket_address_fd};
@@ -139,7 +139,7 @@ static RUNS_IN_MAIN bool chardev_add_address(struct json_object *address, OptDic
     if (!qmp_check(types[kind], data, "backend.data.addr.data", error)) {
         return false;
     }
-    chardev_copy_scalars(data, options);
+    qmp_chardev_copy_scalars(data, options);
     return types[kind] != &socket_address_fd || qmp_take_fd_option(options, session, fd, error);
 }
 
@@ -154,7 +154,7 @@ OptDict *qmp_chardev_options(struct json_object *backend, QmpSession *session, i
         return NULL;
     }
     opt_dict_set(options, "backend", chardev_kind.values[kind]);
-    chardev_copy_scalars(data, options);
+    qmp_chardev_copy_scalars(data, options);
     if (chardev_data_types[kind] == &chardev_file) {
         g_autofree char *path = opt_dict_take(options, "out");
         opt_dict_set(options, "path", path);
@@ -165,7 +165,7 @@ OptDict *qmp_chardev_options(struct json_object *backend, QmpSession *session, i
         if (server) {
             opt_dict_set_default(options, "wait", "off");
         }
-        if (!chardev_add_address(qmp_arg_get(data, "addr"), options, session, fd, error)) {
+        if (!qmp_chardev_add_address(qmp_arg_get(data, "addr"), options, session, fd, error)) {
             return NULL;
         }
     }

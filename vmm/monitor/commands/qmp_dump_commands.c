@@ -56,8 +56,8 @@ static const QmpType qmp_dump_completed = {
 
 /* ---- arguments ---- */
 
-static RUNS_IN_MAIN bool dump_parse_protocol(QmpCall *call, const char *protocol, DumpOptions *o,
-                                             GError **error)
+static RUNS_IN_MAIN bool qmp_dump_parse_protocol(QmpCall *call, const char *protocol,
+                                                 DumpOptions *o, GError **error)
 {
     if (g_str_has_prefix(protocol, "file:")) {
         o->path = protocol + strlen("file:");
@@ -79,7 +79,7 @@ static RUNS_IN_MAIN bool dump_parse_protocol(QmpCall *call, const char *protocol
     return o->fd >= 0;
 }
 
-static bool dump_parse_range(struct json_object *args, DumpOptions *o, GError **error)
+static bool qmp_dump_parse_range(struct json_object *args, DumpOptions *o, GError **error)
 {
     bool begin = qmp_arg_has(args, "begin"), length = qmp_arg_has(args, "length");
     if (begin != length) {
@@ -97,7 +97,7 @@ static bool dump_parse_range(struct json_object *args, DumpOptions *o, GError **
     return true;
 }
 
-static bool dump_check_format(struct json_object *args, GError **error)
+static bool qmp_dump_check_format(struct json_object *args, GError **error)
 {
     int format = qmp_arg_enum(args, "format", &qmp_dump_format);
     if (format > 0) {
@@ -110,7 +110,7 @@ static bool dump_check_format(struct json_object *args, GError **error)
 
 /* ---- commands ---- */
 
-static RUNS_IN_MAIN struct json_object *dump_progress_to_json(void)
+static RUNS_IN_MAIN struct json_object *qmp_dump_progress_to_json(void)
 {
     DumpProgress p = dump_progress();
     struct json_object *result = json_object_new_object();
@@ -120,54 +120,54 @@ static RUNS_IN_MAIN struct json_object *dump_progress_to_json(void)
     return result;
 }
 
-static void dump_ended(const GError *error)
+static void qmp_dump_ended(const GError *error)
 {
     enter_main();
     struct json_object *data = json_object_new_object();
-    qmp_put(data, "result", dump_progress_to_json());
+    qmp_put(data, "result", qmp_dump_progress_to_json());
     if (error != NULL) {
         qmp_put_str(data, "error", error->message);
     }
     qmp_event_emit("DUMP_COMPLETED", data);
 }
 
-static void dump_run_detached(void *opaque)
+static void qmp_dump_run_detached(void *opaque)
 {
     enter_main();
     enter_coroutine();
     g_autoptr(GError) error = NULL;
-    if (!dump_co_run(opaque, dump_ended, &error)) {
+    if (!dump_co_run(opaque, qmp_dump_ended, &error)) {
         log_warn("dump-guest-memory: %s", error->message);
     }
 }
 
-static struct json_object *dump_guest_memory(QmpCall *call, struct json_object *args,
-                                             GError **error)
+static struct json_object *qmp_dump_guest_memory(QmpCall *call, struct json_object *args,
+                                                 GError **error)
 {
     enter_main();
     enter_coroutine();
     DumpOptions options = {.fd = -1, .paging = qmp_arg_bool(args, "paging", false)};
-    if (!dump_check_format(args, error) || !dump_parse_range(args, &options, error) ||
-        !dump_parse_protocol(call, qmp_arg_str(args, "protocol"), &options, error) ||
+    if (!qmp_dump_check_format(args, error) || !qmp_dump_parse_range(args, &options, error) ||
+        !qmp_dump_parse_protocol(call, qmp_arg_str(args, "protocol"), &options, error) ||
         !dump_co_begin(call->vm, &options, error)) {
         return NULL;
     }
     if (qmp_arg_bool(args, "detach", false)) {
-        co_start(call->vm->ctx, dump_run_detached, call->vm);
+        co_start(call->vm->ctx, qmp_dump_run_detached, call->vm);
     } else {
-        dump_co_run(call->vm, dump_ended, error);
+        dump_co_run(call->vm, qmp_dump_ended, error);
     }
     return NULL;
 }
 
-static struct json_object *dump_query(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_dump_query(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    return dump_progress_to_json();
+    return qmp_dump_progress_to_json();
 }
 
-static struct json_object *dump_query_capability(QmpCall *call, struct json_object *args,
-                                                 GError **error)
+static struct json_object *qmp_dump_query_capability(QmpCall *call, struct json_object *args,
+                                                     GError **error)
 {
     struct json_object *result = json_object_new_object();
     struct json_object *formats = json_object_new_array();
@@ -177,14 +177,14 @@ static struct json_object *dump_query_capability(QmpCall *call, struct json_obje
 }
 
 static const QmpCommand qmp_dump_commands[] = {
-    {"dump-guest-memory", &qmp_dump_args, .run = dump_guest_memory,
+    {"dump-guest-memory", &qmp_dump_args, .run = qmp_dump_guest_memory,
      .doc = "Writes guest memory and registers to an ELF core file. The VM is stopped during the "
             "dump and resumes afterwards if it ran before and was not stopped meanwhile. On "
             "failure a regular file is removed."},
-    {"query-dump", .ret = &qmp_dump_result, .flags = QMP_INSTANT | QMP_EARLY, .run = dump_query,
+    {"query-dump", .ret = &qmp_dump_result, .flags = QMP_INSTANT | QMP_EARLY, .run = qmp_dump_query,
      .doc = "The progress of the current dump, or the result of the last one."},
     {"query-dump-guest-memory-capability", .ret = &qmp_dump_capability,
-     .flags = QMP_INSTANT | QMP_EARLY, .run = dump_query_capability,
+     .flags = QMP_INSTANT | QMP_EARLY, .run = qmp_dump_query_capability,
      .doc = "The formats of dump-guest-memory."},
     {0}};
 

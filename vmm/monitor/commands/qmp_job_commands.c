@@ -6,7 +6,7 @@
 
 /* ---- look-up ---- */
 
-static RUNS_IN_MAIN Job *job_of_id(struct json_object *args, GError **error)
+static RUNS_IN_MAIN Job *qmp_find_job(struct json_object *args, GError **error)
 {
     Job *job = job_find(qmp_arg_str(args, "id"));
     if (job == NULL) {
@@ -16,7 +16,8 @@ static RUNS_IN_MAIN Job *job_of_id(struct json_object *args, GError **error)
 }
 
 /* Returns the block job that argument @name refers to; NULL and @error if there is none. */
-static RUNS_IN_MAIN Job *block_job_of(struct json_object *args, const char *name, GError **error)
+static RUNS_IN_MAIN Job *qmp_find_block_job(struct json_object *args, const char *name,
+                                            GError **error)
 {
     const char *id = qmp_arg_str(args, name);
     Job *job = job_find(id);
@@ -29,7 +30,7 @@ static RUNS_IN_MAIN Job *block_job_of(struct json_object *args, const char *name
 
 /* ---- query ---- */
 
-static void put_job(const Job *job, void *list)
+static void qmp_append_job(const Job *job, void *list)
 {
     enter_main();
     struct json_object *info = json_object_new_object();
@@ -46,11 +47,11 @@ static void put_job(const Job *job, void *list)
     json_object_array_add(list, info);
 }
 
-static struct json_object *query_jobs(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_query_jobs(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     struct json_object *list = json_object_new_array();
-    job_foreach(put_job, list);
+    job_foreach(qmp_append_job, list);
     return list;
 }
 
@@ -64,7 +65,7 @@ void qmp_put_block_job(struct json_object *object, const Job *job)
     qmp_put_int(object, "offset", (int64_t)current);
 }
 
-static void put_block_job(const Job *job, void *list)
+static void qmp_append_block_job(const Job *job, void *list)
 {
     enter_main();
     if (!job_driver(job)->is_block_job) {
@@ -87,18 +88,19 @@ static void put_block_job(const Job *job, void *list)
     json_object_array_add(list, info);
 }
 
-static struct json_object *query_block_jobs(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_query_block_jobs(QmpCall *call, struct json_object *args,
+                                                GError **error)
 {
     enter_main();
     struct json_object *list = json_object_new_array();
-    job_foreach(put_block_job, list);
+    job_foreach(qmp_append_block_job, list);
     return list;
 }
 
 /* ---- verbs ---- */
 
-static RUNS_IN_MAIN struct json_object *job_apply(Job *job, bool (*verb)(Job *, GError **),
-                                                  GError **error)
+static RUNS_IN_MAIN struct json_object *qmp_job_apply(Job *job, bool (*verb)(Job *, GError **),
+                                                      GError **error)
 {
     if (job != NULL) {
         verb(job, error);
@@ -106,62 +108,56 @@ static RUNS_IN_MAIN struct json_object *job_apply(Job *job, bool (*verb)(Job *, 
     return NULL;
 }
 
-static struct json_object *job_pause_command(QmpCall *call, struct json_object *args,
-                                             GError **error)
+static struct json_object *qmp_job_pause(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    return job_apply(job_of_id(args, error), job_pause, error);
+    return qmp_job_apply(qmp_find_job(args, error), job_pause, error);
 }
 
-static struct json_object *job_resume_command(QmpCall *call, struct json_object *args,
-                                              GError **error)
+static struct json_object *qmp_job_resume(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    return job_apply(job_of_id(args, error), job_resume, error);
+    return qmp_job_apply(qmp_find_job(args, error), job_resume, error);
 }
 
-static struct json_object *job_cancel_command(QmpCall *call, struct json_object *args,
-                                              GError **error)
+static struct json_object *qmp_job_cancel(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    Job *job = job_of_id(args, error);
+    Job *job = qmp_find_job(args, error);
     if (job != NULL) {
         job_cancel(job, true, error);
     }
     return NULL;
 }
 
-static struct json_object *job_complete_command(QmpCall *call, struct json_object *args,
-                                                GError **error)
+static struct json_object *qmp_job_complete(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    return job_apply(job_of_id(args, error), job_complete, error);
+    return qmp_job_apply(qmp_find_job(args, error), job_complete, error);
 }
 
-static struct json_object *job_dismiss_command(QmpCall *call, struct json_object *args,
-                                               GError **error)
+static struct json_object *qmp_job_dismiss(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    return job_apply(job_of_id(args, error), job_dismiss, error);
+    return qmp_job_apply(qmp_find_job(args, error), job_dismiss, error);
 }
 
-static struct json_object *job_finalize_command(QmpCall *call, struct json_object *args,
-                                                GError **error)
+static struct json_object *qmp_job_finalize(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
-    Job *job = job_of_id(args, error);
+    Job *job = qmp_find_job(args, error);
     if (job != NULL) {
         job_co_finalize(job, error);
     }
     return NULL;
 }
 
-static struct json_object *block_job_set_speed(QmpCall *call, struct json_object *args,
-                                               GError **error)
+static struct json_object *qmp_block_job_set_speed(QmpCall *call, struct json_object *args,
+                                                   GError **error)
 {
     enter_main();
-    Job *job = block_job_of(args, "device", error);
+    Job *job = qmp_find_block_job(args, "device", error);
     int64_t speed = qmp_arg_int(args, "speed", 0);
     if (job != NULL && speed < 0) {
         g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
@@ -172,10 +168,11 @@ static struct json_object *block_job_set_speed(QmpCall *call, struct json_object
     return NULL;
 }
 
-static struct json_object *block_job_cancel(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_block_job_cancel(QmpCall *call, struct json_object *args,
+                                                GError **error)
 {
     enter_main();
-    Job *job = block_job_of(args, "device", error);
+    Job *job = qmp_find_block_job(args, "device", error);
     bool force = qmp_arg_bool(args, "force", false);
     if (job != NULL && job_user_paused(job) && !force) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
@@ -186,38 +183,40 @@ static struct json_object *block_job_cancel(QmpCall *call, struct json_object *a
     return NULL;
 }
 
-static struct json_object *block_job_pause(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_block_job_pause(QmpCall *call, struct json_object *args,
+                                               GError **error)
 {
     enter_main();
-    return job_apply(block_job_of(args, "device", error), job_pause, error);
+    return qmp_job_apply(qmp_find_block_job(args, "device", error), job_pause, error);
 }
 
-static struct json_object *block_job_resume(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_block_job_resume(QmpCall *call, struct json_object *args,
+                                                GError **error)
 {
     enter_main();
-    return job_apply(block_job_of(args, "device", error), job_resume, error);
+    return qmp_job_apply(qmp_find_block_job(args, "device", error), job_resume, error);
 }
 
-static struct json_object *block_job_complete(QmpCall *call, struct json_object *args,
-                                              GError **error)
+static struct json_object *qmp_block_job_complete(QmpCall *call, struct json_object *args,
+                                                  GError **error)
 {
     enter_main();
-    return job_apply(block_job_of(args, "device", error), job_complete, error);
+    return qmp_job_apply(qmp_find_block_job(args, "device", error), job_complete, error);
 }
 
-static struct json_object *block_job_dismiss(QmpCall *call, struct json_object *args,
-                                             GError **error)
+static struct json_object *qmp_block_job_dismiss(QmpCall *call, struct json_object *args,
+                                                 GError **error)
 {
     enter_main();
-    return job_apply(block_job_of(args, "id", error), job_dismiss, error);
+    return qmp_job_apply(qmp_find_block_job(args, "id", error), job_dismiss, error);
 }
 
-static struct json_object *block_job_finalize(QmpCall *call, struct json_object *args,
-                                              GError **error)
+static struct json_object *qmp_block_job_finalize(QmpCall *call, struct json_object *args,
+                                                  GError **error)
 {
     enter_main();
     enter_coroutine();
-    Job *job = block_job_of(args, "id", error);
+    Job *job = qmp_find_block_job(args, "id", error);
     if (job != NULL) {
         job_co_finalize(job, error);
     }
@@ -298,31 +297,32 @@ static const QmpType block_job_cancel_arg = {
 };
 
 static const QmpCommand qmp_job_commands[] = {
-    {"query-jobs", NULL, &job_info_list, QMP_INSTANT, query_jobs, "All jobs."},
-    {"job-pause", &job_id_arg, NULL, QMP_INSTANT, job_pause_command,
+    {"query-jobs", NULL, &job_info_list, QMP_INSTANT, qmp_query_jobs, "All jobs."},
+    {"job-pause", &job_id_arg, NULL, QMP_INSTANT, qmp_job_pause,
      "Pauses a job at its next pause point."},
-    {"job-resume", &job_id_arg, NULL, QMP_INSTANT, job_resume_command,
+    {"job-resume", &job_id_arg, NULL, QMP_INSTANT, qmp_job_resume,
      "Resumes a job after job-pause."},
-    {"job-cancel", &job_id_arg, NULL, QMP_INSTANT, job_cancel_command,
+    {"job-cancel", &job_id_arg, NULL, QMP_INSTANT, qmp_job_cancel,
      "Cancels a job: it ends without effect. Answers at once; events report the job's end."},
-    {"job-complete", &job_id_arg, NULL, QMP_INSTANT, job_complete_command,
+    {"job-complete", &job_id_arg, NULL, QMP_INSTANT, qmp_job_complete,
      "Completes a job that is ready."},
-    {"job-dismiss", &job_id_arg, NULL, QMP_INSTANT, job_dismiss_command,
+    {"job-dismiss", &job_id_arg, NULL, QMP_INSTANT, qmp_job_dismiss,
      "Removes a concluded job that was kept for queries."},
-    {"job-finalize", &job_id_arg, NULL, 0, job_finalize_command,
+    {"job-finalize", &job_id_arg, NULL, 0, qmp_job_finalize,
      "Finalizes a pending job: it takes effect. Returns when it has concluded."},
-    {"query-block-jobs", NULL, &block_job_info_list, QMP_INSTANT, query_block_jobs,
+    {"query-block-jobs", NULL, &block_job_info_list, QMP_INSTANT, qmp_query_block_jobs,
      "The jobs on block nodes."},
-    {"block-job-set-speed", &block_job_speed_arg, NULL, QMP_INSTANT, block_job_set_speed,
+    {"block-job-set-speed", &block_job_speed_arg, NULL, QMP_INSTANT, qmp_block_job_set_speed,
      "Limits the speed of a job."},
-    {"block-job-cancel", &block_job_cancel_arg, NULL, QMP_INSTANT, block_job_cancel,
+    {"block-job-cancel", &block_job_cancel_arg, NULL, QMP_INSTANT, qmp_block_job_cancel,
      "As job-cancel, but a ready mirror completes without its pivot, unless force is true."},
-    {"block-job-pause", &job_device_arg, NULL, QMP_INSTANT, block_job_pause, "As job-pause."},
-    {"block-job-resume", &job_device_arg, NULL, QMP_INSTANT, block_job_resume, "As job-resume."},
-    {"block-job-complete", &job_device_arg, NULL, QMP_INSTANT, block_job_complete,
+    {"block-job-pause", &job_device_arg, NULL, QMP_INSTANT, qmp_block_job_pause, "As job-pause."},
+    {"block-job-resume", &job_device_arg, NULL, QMP_INSTANT, qmp_block_job_resume,
+     "As job-resume."},
+    {"block-job-complete", &job_device_arg, NULL, QMP_INSTANT, qmp_block_job_complete,
      "As job-complete."},
-    {"block-job-dismiss", &job_id_arg, NULL, QMP_INSTANT, block_job_dismiss, "As job-dismiss."},
-    {"block-job-finalize", &job_id_arg, NULL, 0, block_job_finalize, "As job-finalize."},
+    {"block-job-dismiss", &job_id_arg, NULL, QMP_INSTANT, qmp_block_job_dismiss, "As job-dismiss."},
+    {"block-job-finalize", &job_id_arg, NULL, 0, qmp_block_job_finalize, "As job-finalize."},
     {0},
 };
 

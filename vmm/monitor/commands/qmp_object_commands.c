@@ -6,7 +6,7 @@
 /* ---- object-add, object-del ---- */
 
 /* Holds no operation lock: allocating memory may take long, and changes nothing in use. */
-static struct json_object *object_add(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_object_add(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -17,7 +17,7 @@ static struct json_object *object_add(QmpCall *call, struct json_object *args, G
     return NULL;
 }
 
-static struct json_object *object_del(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_object_del(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -41,7 +41,8 @@ struct json_object *qmp_iothread_info(const IoThread *t)
     return info;
 }
 
-static struct json_object *query_iothreads(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_query_iothreads(QmpCall *call, struct json_object *args,
+                                               GError **error)
 {
     enter_main();
     struct json_object *list = json_object_new_array();
@@ -66,7 +67,7 @@ struct json_object *qmp_memdev_info(const MemoryBackend *m)
     return info;
 }
 
-static struct json_object *query_memdev(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_query_memdev(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     const Vm *vm = call->vm;
@@ -138,10 +139,10 @@ static const QmpType memdev = {
 static const QmpType memdev_list = {.kind = QMP_KIND_ARRAY, .element = &memdev};
 
 static const QmpCommand qmp_object_commands[] = {
-    {"object-add", &object_options, NULL, 0, object_add, "Creates an object, as -object does."},
-    {"object-del", &object_id_arg, NULL, 0, object_del, "Destroys an unused object."},
-    {"query-iothreads", NULL, &iothread_list, QMP_INSTANT, query_iothreads, "All iothreads."},
-    {"query-memdev", NULL, &memdev_list, QMP_INSTANT, query_memdev,
+    {"object-add", &object_options, NULL, 0, qmp_object_add, "Creates an object, as -object does."},
+    {"object-del", &object_id_arg, NULL, 0, qmp_object_del, "Destroys an unused object."},
+    {"query-iothreads", NULL, &iothread_list, QMP_INSTANT, qmp_query_iothreads, "All iothreads."},
+    {"query-memdev", NULL, &memdev_list, QMP_INSTANT, qmp_query_memdev,
      "All memory backends, including the machine's own."},
     {0},
 };
