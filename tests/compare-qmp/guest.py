@@ -59,8 +59,8 @@ def run_in_lab(skiff):
     """Returns the same of skiff in the lab, where a stock kernel runs."""
     command = [TOP + "/tests/lab/lab", "--timeout", "400", "--", sys.executable, os.path.abspath(__file__),
                "skiff", os.path.abspath(skiff)]
-    said = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
-    line = next(line for line in said.stdout.split("\n") if line.startswith(START))
+    process = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    line = next(line for line in process.stdout.split("\n") if line.startswith(START))
     return json.loads(line[len(START):])
 
 

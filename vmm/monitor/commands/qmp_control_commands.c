@@ -223,11 +223,11 @@ static const QmpType qmp_guest_panic_action = {.name = "GuestPanicAction",
 static const QmpType qmp_panic_data = {
     .name = "GUEST_PANICKED-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"action", &qmp_guest_panic_action, .doc = "what is done about it"})};
+    .members = QMP_MEMBERS({"action", &qmp_guest_panic_action, .doc = "the action taken"})};
 static const QmpType qmp_watchdog_data = {
     .name = "WATCHDOG-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"action", &qmp_watchdog_action, .doc = "what is done about it"})};
+    .members = QMP_MEMBERS({"action", &qmp_watchdog_action, .doc = "the action taken"})};
 
 static const QmpEvent qmp_control_events[] = {
     {"SHUTDOWN", &qmp_cause_data, "The VM ends: skiff exits or, with -no-shutdown, stops the VM."},

@@ -155,7 +155,7 @@ static const QmpType qmp_memsave_args = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"val", &qmp_u64, .doc = "virtual address"},
                            {"size", &qmp_size, .doc = "bytes"},
-                           {"filename", &qmp_str, .doc = "the file; what it held is gone"},
+                           {"filename", &qmp_str, .doc = "the file, which is truncated"},
                            {"cpu-index", &qmp_int, true, "the vCPU; default: 0"}),
 };
 
@@ -164,7 +164,7 @@ static const QmpType qmp_pmemsave_args = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"val", &qmp_u64, .doc = "physical address"},
                            {"size", &qmp_size, .doc = "bytes"},
-                           {"filename", &qmp_str, .doc = "the file; what it held is gone"}),
+                           {"filename", &qmp_str, .doc = "the file, which is truncated"}),
 };
 
 static const QmpCommand qmp_memory_commands[] = {

@@ -63,8 +63,7 @@ static QmpFrame qmp_framer_close(QmpFramer *f, bool array, const char **error)
 {
     bool opened_array = ((f->arrays >> (f->depth - 1)) & 1) != 0;
     if (opened_array != array) {
-        return qmp_framer_fail(f, QMP_FRAMER_RECOVERING, "a bracket closes what another opened",
-                               error);
+        return qmp_framer_fail(f, QMP_FRAMER_RECOVERING, "mismatched bracket", error);
     }
     f->depth--;
     return f->depth == 0 ? qmp_framer_end(f) : QMP_FRAME_NONE;
@@ -117,7 +116,7 @@ static QmpFrame qmp_framer_inside_byte(QmpFramer *f, uint8_t byte, const char **
 static QmpFrame qmp_framer_string(QmpFramer *f, uint8_t byte, const char **error)
 {
     if (qmp_byte_resets(byte)) {
-        return qmp_framer_fail(f, QMP_FRAMER_BETWEEN, "a string does not end on its line", error);
+        return qmp_framer_fail(f, QMP_FRAMER_BETWEEN, "unterminated string", error);
     }
     if (f->state == QMP_FRAMER_ESCAPE) {
         f->state = QMP_FRAMER_STRING;
