@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a Debian guest, driven over QMP (tests/support/drive_linux.py): with QEMU, and with
-skiff in the lab. What is said is compared as in replies.py.
+"""Drives the life of a Debian guest over QMP (tests/support/drive_linux.py), with QEMU, and with
+skiff in the lab. Replies and events are compared as in replies.py.
 
     guest.py skiff PATH | guest.py qemu DIR      prints the transcript of one as JSON
 """
@@ -23,14 +23,14 @@ GUEST = (
 
 
 def qemu_words(directory):
-    """QEMU as it was unpacked in @directory, with its firmware."""
+    """Returns the command of QEMU unpacked in @directory, with its firmware."""
     data = [word for name in ("seabios", "qemu") for word in ("-L", directory + "/usr/share/" + name)]
     return [directory + "/usr/bin/qemu-system-x86_64", "-machine", "q35", "-nodefaults", "-no-user-config",
             "-device", "pcie-root-port,id=rp0,slot=1"] + data
 
 
 def run(which, path):
-    """The transcript of a whole life."""
+    """Returns the transcript of a whole life."""
     if which == "qemu":
         command, bus = qemu_words(path) + ["-accel", "tcg", "-cpu", "max"], ["--bus", "rp0"]
     else:
@@ -56,16 +56,16 @@ def run(which, path):
 
 
 def run_in_lab(skiff):
-    """The same of skiff, where a stock kernel runs."""
+    """Returns the same of skiff in the lab, where a stock kernel runs."""
     command = [TOP + "/tests/lab/lab", "--timeout", "400", "--", sys.executable, os.path.abspath(__file__),
                "skiff", os.path.abspath(skiff)]
-    said = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
-    line = next(line for line in said.stdout.split("\n") if line.startswith(START))
+    process = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    line = next(line for line in process.stdout.split("\n") if line.startswith(START))
     return json.loads(line[len(START):])
 
 
 def records(transcript):
-    """As replies.compare() takes them: each command with its reply, and the events until the next."""
+    """Returns records for replies.compare(): each command with its reply and the events until the next."""
     found = [{"step": "guest: greeting", "return": transcript[0], "events": []}]
     for message in transcript[1:]:
         if "execute" in message:

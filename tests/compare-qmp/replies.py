@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One session, held with QEMU and with skiff, and what differs in the shape of the answers.
+"""The steps of a session with QEMU and with skiff, and the comparison of the replies.
 
-Each step is a command that both are given in the same state. Compared are, for an error, its class;
-for a result, which members there are and of which JSON type, in lists those of any element; and the
-events since the step before: their names, and their data in the same way.
+Each step is a command that both execute in the same state. The comparison covers the class of an
+error; the members of a result and their JSON types, in lists those of any element; and the events
+since the step before: their names, and their data in the same way.
 
-qom-list-types is left out: it has QEMU load all its modules, which an unpacked one does not find.
+qom-list-types is left out: it makes QEMU load all its modules, which an unpacked QEMU does not find.
 """
 
 STEPS = [
@@ -136,7 +136,7 @@ def fill_in(arguments, places):
 
 
 def shape(value):
-    """{path: JSON types} of a value."""
+    """Returns {path: JSON types} of a value."""
     found = {}
 
     def walk(where, value):
@@ -160,9 +160,9 @@ def compare_shapes(where, qemu, skiff):
         place = "%s%s" % (where, "".join(", " + p for p in path if p != "[]"))
         parent = path[:-1]
         if path and (parent not in theirs or parent not in ours):
-            continue  # said of the parent
+            continue  # reported for the parent
         if path and path[-1] == "[]" and (path not in theirs or path not in ours):
-            continue  # an empty list is a list
+            continue  # an empty list is still a list
         if path not in ours:
             lines.append(place + ": only in QEMU")
         elif path not in theirs:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares two answers to query-qmp-schema: what one can be asked and tells, and the other not.
+"""Compares two results of query-qmp-schema: commands, events, members and values of only one side.
 
-Type names mean nothing (QEMU gives numbers), so types are compared by what they are: members,
-values, elements. A difference is a line of text that begins with what it is about:
+Names of types are ignored, because QEMU's are numbers. Types are compared by their members, values
+and elements. A difference is a line of text that begins with its place:
 
     command stop: only in QEMU
     command query-status, result, stopping: only in skiff
@@ -23,14 +23,14 @@ class Schema:
         return self.by_name[(False, name)]
 
     def kind(self, name):
-        """What a value of the type looks like in JSON."""
+        """Returns the JSON type of a value of the type."""
         e = self.type(name)
         if e["meta-type"] == "builtin":
             return "int" if e["json-type"] == "number" and e["name"] != "number" else e["json-type"]
         return {"enum": "string", "array": "array", "object": "object"}.get(e["meta-type"], "alternate")
 
     def members(self, name):
-        """{member: (type, optional)} of an object, those of all its variants among them."""
+        """Returns {member: (type, optional)} of an object, including all its variants."""
         e = self.type(name)
         found = {m["name"]: (m["type"], "default" in m) for m in e.get("members", [])}
         variants = [self.members(v["type"]) for v in e.get("variants", [])]
@@ -49,7 +49,7 @@ class Comparison:
     def __init__(self, qemu, skiff):
         self.qemu, self.skiff = qemu, skiff
         self.found = []
-        self.path = []  # types that are being compared: QEMU's schema is recursive
+        self.path = []  # types whose comparison has begun: QEMU's schema is recursive
 
     def note(self, where, what):
         line = ", ".join(where) + ": " + what

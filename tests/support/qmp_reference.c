@@ -10,20 +10,16 @@ static const char reference_begin[] =
     "\n"
     "Generated from the tables in `vmm/monitor/` by `make docs-reference`; do not edit.\n"
     "\n"
-    "skiff speaks the protocol of QEMU 10 (its `docs/interop/qmp-spec`) on the character devices "
-    "of `-qmp`, `-qmp-pretty` and `-mon mode=control`. What is said here is the same as in QEMU, "
-    "or less, unless a command says otherwise. A client sends `qmp_capabilities` first. Its "
-    "commands are executed one after another, at most 8 of 64 KiB wait; those marked *at once* "
-    "never wait "
-    "for "
-    "anything, whatever the VM is doing, and may be sent out of band (`exec-oob`) by a client that "
-    "has enabled the capability `oob`.\n"
+    "skiff implements the protocol of QEMU 10 (its `docs/interop/qmp-spec`) on the character "
+    "devices of `-qmp`, `-qmp-pretty` and `-mon mode=control`. Commands, events and types are "
+    "those of QEMU or a subset, unless noted. A client sends `qmp_capabilities` first. Its "
+    "commands are executed in order; at most 8 commands of 64 KiB in all wait. Commands marked "
+    "*at once* never wait, whatever the VM is doing. A client that has enabled the capability "
+    "`oob` may send them out of band (`exec-oob`).\n"
     "\n"
-    "JSON is taken strictly (RFC 8259), but strings may also be in apostrophes: no key twice, at "
-    "most 64 levels and 1 MiB for each request. After what is no JSON the parser finds its place "
-    "again at the "
-    "next "
-    "line; a byte 0xFF makes it forget what it has begun. Errors have QEMU's classes.\n";
+    "JSON is strict (RFC 8259), but strings may also have single quotes. A duplicate key is an "
+    "error. A request has at most 64 levels and 1 MiB. After invalid JSON the parser resumes at "
+    "the next line; a byte 0xFF makes it drop an incomplete value. Errors have QEMU's classes.\n";
 
 /* ---- types ---- */
 
@@ -110,7 +106,7 @@ static void reference_section(GString *out, Sections *sections, const QmpType *t
         return;
     }
     if (type->kind == QMP_KIND_ALTERNATE) {
-        g_string_append(out, "One of these, told apart by the kind of JSON value:\n\n");
+        g_string_append(out, "One of these, selected by the type of the JSON value:\n\n");
     } else if ((type->members == NULL || type->members->name == NULL) && !type->open) {
         g_string_append(out, "An empty object.\n");
     }
@@ -135,7 +131,7 @@ static void reference_add_event(const QmpEvent *e, void *opaque)
     g_ptr_array_add(opaque, (gpointer)(uintptr_t)e);
 }
 
-/* Both begin with their name. */
+/* Both begin with the member `name`. */
 static int reference_compare(gconstpointer a, gconstpointer b)
 {
     return g_ascii_strcasecmp(**(const char *const *const *)a, **(const char *const *const *)b);

@@ -14,7 +14,7 @@ static RUNS_IN_MAIN void monitors_add(Vm *vm, const MonitorRequest *kind, char *
 
 /* ---- the command line ---- */
 
-/* The short spellings: -qmp, -qmp-pretty, -monitor. */
+/* The short forms: -qmp, -qmp-pretty, -monitor. */
 static coroutine_fn RUNS_IN_MAIN bool
 monitors_co_add_short(Vm *vm, const GPtrArray *texts, const MonitorRequest *kind, GError **error)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* All of QMP's groups, in the order of the reference: qmp_setup() is handed the list. */
+/* All groups of QMP, in the order of the reference; the argument of qmp_setup(). */
 #ifndef SKIFF_VMM_MONITOR_QMP_TABLES_H
 #define SKIFF_VMM_MONITOR_QMP_TABLES_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the commands about disks and jobs share. Only for this folder. */
+/* Shared by the files of the commands on disks and jobs. Only for this folder. */
 #ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_BLOCK_H
 #define SKIFF_VMM_MONITOR_COMMANDS_QMP_BLOCK_H
 
@@ -19,8 +19,8 @@ extern const QmpType qmp_u64_list;
 /* ---- qmp_block_query.c: handlers ---- */
 QmpHandler qmp_query_block, qmp_query_blockstats, qmp_query_named_block_nodes;
 
-/* The backend of the guest device @id: its id, or its path in QEMU's tree of objects. NULL +
- * DeviceNotFound. */
+/* Returns the backend of the guest device @id, which is its id or its path in QEMU's tree of
+ * objects; NULL and DeviceNotFound if there is none. */
 BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error) RUNS_IN_MAIN;
 
 #endif

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Disks: adding, deleting, reopening and resizing nodes, and the group's tables.
+ * Disks: adds, deletes, reopens and resizes nodes; the group's tables.
  *
- * Opening and closing a node hold no operation lock: a file that hangs hangs its own client only.
- * What changes something in use is a control operation.
+ * Opening and closing a node hold no operation lock, so a file that hangs blocks only its own
+ * client. A change of a node in use is a control operation.
  */
 #include "util/opts/json.h"
 #include "vmm/monitor/commands/qmp_block.h"
 
 /* ---- nodes ---- */
 
-static struct json_object *blockdev_add(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_blockdev_add(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -26,7 +26,7 @@ static struct json_object *blockdev_add(QmpCall *call, struct json_object *args,
     return NULL;
 }
 
-static struct json_object *blockdev_del(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_blockdev_del(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -34,17 +34,18 @@ static struct json_object *blockdev_del(QmpCall *call, struct json_object *args,
     return NULL;
 }
 
-static void free_opts(void *opaque)
+static void qmp_free_opts(void *opaque)
 {
     opt_dict_free(opaque);
 }
 
-static struct json_object *blockdev_reopen(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_blockdev_reopen(QmpCall *call, struct json_object *args,
+                                               GError **error)
 {
     enter_main();
     enter_coroutine();
     struct json_object *list = qmp_arg_get(args, "options");
-    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(free_opts);
+    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(qmp_free_opts);
     for (size_t i = 0; i < json_object_array_length(list); i++) {
         OptDict *opts = opt_dict_from_json(json_object_array_get_idx(list, i), error);
         if (opts == NULL) {
@@ -58,8 +59,8 @@ static struct json_object *blockdev_reopen(QmpCall *call, struct json_object *ar
     return NULL;
 }
 
-static RUNS_IN_MAIN BlockNode *block_find(Vm *vm, const char *device, const char *node_name,
-                                          GError **error)
+static RUNS_IN_MAIN BlockNode *qmp_find_node(Vm *vm, const char *device, const char *node_name,
+                                             GError **error)
 {
     BlockNode *n = device != NULL ? backends_drive_node(&vm->backends, device) : NULL;
     if (n == NULL && node_name != NULL) {
@@ -73,14 +74,14 @@ static RUNS_IN_MAIN BlockNode *block_find(Vm *vm, const char *device, const char
     return n;
 }
 
-static struct json_object *block_resize(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_block_resize(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
     int64_t size = qmp_arg_int(args, "size", 0);
     vm_operation_begin(&call->vm->run);
     BlockNode *n =
-        block_find(call->vm, qmp_arg_str(args, "device"), qmp_arg_str(args, "node-name"), error);
+        qmp_find_node(call->vm, qmp_arg_str(args, "device"), qmp_arg_str(args, "node-name"), error);
     if (n != NULL && size < 0) {
         g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
                             "Parameter 'size' expects a >0 size");
@@ -99,9 +100,10 @@ typedef struct Boundaries {
     uint64_t list[BLK_HISTOGRAM_MAX];
 } Boundaries;
 
-/* The list at @own, else the one for all; false + error: it cannot be. */
-static bool boundaries_take(struct json_object *args, const char *own, const char *what,
-                            const char *id, Boundaries *b, GError **error)
+/* Reads the list of member @own, or of "boundaries" if @own is absent. Returns false and sets
+ * @error if the list is invalid. */
+static bool qmp_read_boundaries(struct json_object *args, const char *own, const char *what,
+                                const char *id, Boundaries *b, GError **error)
 {
     struct json_object *list = qmp_arg_get(args, own);
     list = list != NULL ? list : qmp_arg_get(args, "boundaries");
@@ -115,8 +117,8 @@ static bool boundaries_take(struct json_object *args, const char *own, const cha
         return true;
     }
     g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
-                "Device '%s' set %s boundaries fail: they ascend from above 0, and are at most %u",
-                id, what, BLK_HISTOGRAM_MAX);
+                "Device '%s' set %s boundaries fail: at most %u ascending values above 0", id, what,
+                BLK_HISTOGRAM_MAX);
     return false;
 }
 
@@ -129,14 +131,14 @@ static const struct {
     {"boundaries-flush", "flush", BLK_OP_FLUSH},
 };
 
-static coroutine_fn RUNS_IN_MAIN void histograms_set(BlockBackend *blk, struct json_object *args,
-                                                     const char *id, GError **error)
+static coroutine_fn RUNS_IN_MAIN void
+qmp_set_histograms(BlockBackend *blk, struct json_object *args, const char *id, GError **error)
 {
     Boundaries all[G_N_ELEMENTS(histogram_kinds)];
     bool any = false;
     for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
-        if (!boundaries_take(args, histogram_kinds[i].member, histogram_kinds[i].what, id, &all[i],
-                             error)) {
+        if (!qmp_read_boundaries(args, histogram_kinds[i].member, histogram_kinds[i].what, id,
+                                 &all[i], error)) {
             return;
         }
         any = any || all[i].given;
@@ -149,8 +151,8 @@ static coroutine_fn RUNS_IN_MAIN void histograms_set(BlockBackend *blk, struct j
     }
 }
 
-static struct json_object *block_latency_histogram_set(QmpCall *call, struct json_object *args,
-                                                       GError **error)
+static struct json_object *qmp_block_latency_histogram_set(QmpCall *call, struct json_object *args,
+                                                           GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -160,10 +162,10 @@ static struct json_object *block_latency_histogram_set(QmpCall *call, struct jso
                             "Parameter 'boundaries-zap': skiff has no zoned disks; leave it out");
         return NULL;
     }
-    vm_operation_begin(&call->vm->run); /* the device stays */
+    vm_operation_begin(&call->vm->run); /* keeps the device from being removed */
     BlockBackend *blk = qmp_find_backend(call->vm, id, error);
     if (blk != NULL) {
-        histograms_set(blk, args, id, error);
+        qmp_set_histograms(blk, args, id, error);
     }
     vm_operation_end(&call->vm->run);
     return NULL;
@@ -171,14 +173,14 @@ static struct json_object *block_latency_histogram_set(QmpCall *call, struct jso
 
 /* ---- schema ---- */
 
-/* Which drivers and options there are, the block layer says (-blockdev help). */
+/* Drivers and their options come from the block layer (-blockdev help). */
 static const QmpType blockdev_options = {
     .name = "BlockdevOptions",
     .kind = QMP_KIND_STRUCT,
     .open = true,
-    .members = QMP_MEMBERS({"driver", &qmp_str, .doc = "what kind of node"},
-                           {"node-name", &qmp_str, true, .doc = "name to refer to it by"}),
-    .doc = "A node, as -blockdev takes it.",
+    .members = QMP_MEMBERS({"driver", &qmp_str, .doc = "the node's driver"},
+                           {"node-name", &qmp_str, true, .doc = "the node's name"}),
+    .doc = "A node, with the options of -blockdev.",
 };
 static const QmpType blockdev_options_list = {.kind = QMP_KIND_ARRAY, .element = &blockdev_options};
 
@@ -191,13 +193,13 @@ static const QmpType reopen_arg = {
     .name = "blockdev-reopen-arg",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"options", &blockdev_options_list,
-                            .doc = "nodes with all their options; one left out is at its default"}),
+                            .doc = "nodes with all options; an absent option gets its default"}),
 };
 static const QmpType resize_arg = {
     .name = "block_resize-arg",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"device", &qmp_str, true, .doc = "id of a -drive"},
-                           {"node-name", &qmp_str, true, .doc = "or the node's name"},
+                           {"node-name", &qmp_str, true, .doc = "instead: the node's name"},
                            {"size", &qmp_int, .doc = "bytes, a multiple of 512"}),
 };
 static const QmpType blockstats_arg = {
@@ -227,34 +229,35 @@ static const QmpCommand qmp_block_commands[] = {
     {"query-block", NULL, &qmp_block_info_list, QMP_INSTANT, qmp_query_block,
      "The guest's disks, and drives that no device uses."},
     {"query-blockstats", &blockstats_arg, &qmp_block_stats_list, QMP_INSTANT, qmp_query_blockstats,
-     "What was done with each disk."},
+     "I/O statistics of each disk."},
     {"query-named-block-nodes", &named_nodes_arg, &qmp_block_device_info_list, QMP_INSTANT,
-     qmp_query_named_block_nodes, "All nodes there are."},
-    {"blockdev-add", &blockdev_options, NULL, 0, blockdev_add,
-     "Opens a node. It lives in the default iothread until a device takes it to its own."},
-    {"blockdev-del", &node_name_arg, NULL, 0, blockdev_del,
-     "Closes a node of -blockdev or blockdev-add that nobody uses."},
-    {"blockdev-reopen", &reopen_arg, NULL, 0, blockdev_reopen,
-     "Changes options of nodes in use: read-only, cache.*, discard, aio, locking; all or none."},
-    {"block_resize", &resize_arg, NULL, 0, block_resize,
-     "Resizes a disk, which its guest may be using."},
-    {"block-latency-histogram-set", &histogram_arg, NULL, 0, block_latency_histogram_set,
-     "Begins histograms of how long requests take, in query-blockstats; without boundaries, ends "
-     "them."},
+     qmp_query_named_block_nodes, "All block nodes."},
+    {"blockdev-add", &blockdev_options, NULL, 0, qmp_blockdev_add,
+     "Opens a node. It runs in the default iothread until a device moves it to its own."},
+    {"blockdev-del", &node_name_arg, NULL, 0, qmp_blockdev_del,
+     "Closes an unused node of -blockdev or blockdev-add."},
+    {"blockdev-reopen", &reopen_arg, NULL, 0, qmp_blockdev_reopen,
+     "Changes options of nodes in use: read-only, cache.*, discard, aio, locking. On failure "
+     "nothing changes."},
+    {"block_resize", &resize_arg, NULL, 0, qmp_block_resize,
+     "Resizes a disk, which may be in use by the guest."},
+    {"block-latency-histogram-set", &histogram_arg, NULL, 0, qmp_block_latency_histogram_set,
+     "Starts histograms of request latency, which query-blockstats returns. Without boundaries, "
+     "ends them."},
     {0},
 };
 
 static const QmpType io_error_type = {
     .name = "BLOCK_IO_ERROR",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS(
-        {"qom-path", &qmp_str, .doc = "the path of the guest's device"},
-        {"device", &qmp_str, .doc = "the id of its -drive; empty: it came as -blockdev"},
-        {"node-name", &qmp_str, true, .doc = "the disk's root node"},
-        {"operation", &qmp_io_operation_type, .doc = "what failed"},
-        {"action", &qmp_block_error_action, .doc = "what the device makes of it"},
-        {"nospace", &qmp_bool, true, .doc = "whether the disk is full"},
-        {"reason", &qmp_str, .doc = "the error, for a person to read"}),
+    .members =
+        QMP_MEMBERS({"qom-path", &qmp_str, .doc = "the path of the guest's device"},
+                    {"device", &qmp_str, .doc = "the id of its -drive; empty for a -blockdev"},
+                    {"node-name", &qmp_str, true, .doc = "the disk's root node"},
+                    {"operation", &qmp_io_operation_type, .doc = "the failed operation"},
+                    {"action", &qmp_block_error_action, .doc = "the device's reaction"},
+                    {"nospace", &qmp_bool, true, .doc = "whether the disk is full"},
+                    {"reason", &qmp_str, .doc = "the error message, for people"}),
 };
 
 static const QmpEvent qmp_block_events[] = {

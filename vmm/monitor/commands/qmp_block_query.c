@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looking at disks: query-block, query-blockstats, query-named-block-nodes. Nothing here asks the
- * storage, which may hang. */
+/* query-block, query-blockstats, query-named-block-nodes. They never access the storage, because
+ * it may hang. */
 #include <string.h>
 #include "vmm/backends/drive_options.h"
 #include "vmm/monitor/commands/qmp_block.h"
 
 /* ---- nodes ---- */
 
-/* As QEMU names what has no file: "null-co://". */
-static char *block_filename(const BlockNodeInfo *info)
+/* Returns the file name, or QEMU's name for a node without a file: "null-co://". */
+static char *qmp_block_filename(const BlockNodeInfo *info)
 {
     return info->filename != NULL ? g_strdup(info->filename)
                                   : g_strdup_printf("%s://", info->driver);
 }
 
-static RUNS_IN_MAIN struct json_object *block_image(const BlockNodeInfo *info)
+static RUNS_IN_MAIN struct json_object *qmp_block_image(const BlockNodeInfo *info)
 {
     struct json_object *image = json_object_new_object();
-    g_autofree char *filename = block_filename(info);
+    g_autofree char *filename = qmp_block_filename(info);
     qmp_put_str(image, "filename", filename);
     qmp_put_str(image, "format", info->driver);
     qmp_put_bool(image, "dirty-flag", false);
@@ -25,7 +25,7 @@ static RUNS_IN_MAIN struct json_object *block_image(const BlockNodeInfo *info)
     return image;
 }
 
-static RUNS_IN_MAIN struct json_object *block_cache(const BlockNodeInfo *info, bool writeback)
+static RUNS_IN_MAIN struct json_object *qmp_block_cache(const BlockNodeInfo *info, bool writeback)
 {
     struct json_object *cache = json_object_new_object();
     qmp_put_bool(cache, "writeback", writeback);
@@ -34,7 +34,7 @@ static RUNS_IN_MAIN struct json_object *block_cache(const BlockNodeInfo *info, b
     return cache;
 }
 
-static RUNS_IN_MAIN struct json_object *block_node(const BlockNode *n, bool writeback)
+static RUNS_IN_MAIN struct json_object *qmp_block_node(const BlockNode *n, bool writeback)
 {
     static const char *const zeroes[] = {
         "backing_file_depth", "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr",
@@ -42,7 +42,7 @@ static RUNS_IN_MAIN struct json_object *block_node(const BlockNode *n, bool writ
     BlockNodeInfo info;
     block_node_info(n, &info);
     struct json_object *o = json_object_new_object();
-    g_autofree char *filename = block_filename(&info);
+    g_autofree char *filename = qmp_block_filename(&info);
     qmp_put_str(o, "file", filename);
     qmp_put_str(o, "node-name", block_node_name(n));
     qmp_put_bool(o, "ro", info.read_only);
@@ -53,8 +53,8 @@ static RUNS_IN_MAIN struct json_object *block_node(const BlockNode *n, bool writ
     for (unsigned i = 0; i < G_N_ELEMENTS(zeroes); i++) {
         qmp_put_int(o, zeroes[i], 0);
     }
-    qmp_put(o, "image", block_image(&info));
-    qmp_put(o, "cache", block_cache(&info, writeback));
+    qmp_put(o, "image", qmp_block_image(&info));
+    qmp_put(o, "cache", qmp_block_cache(&info, writeback));
     return o;
 }
 
@@ -66,15 +66,15 @@ struct json_object *qmp_query_named_block_nodes(QmpCall *call, struct json_objec
     unsigned count;
     g_autofree BlockNode **nodes = block_node_list(&count);
     for (unsigned i = 0; i < count; i++) {
-        json_object_array_add(list, block_node(nodes[i], true));
+        json_object_array_add(list, qmp_block_node(nodes[i], true));
     }
     return list;
 }
 
 /* ---- disks ---- */
 
-/* A backend has its device's id or, where there is none, a name of the device's choice. */
-static RUNS_IN_MAIN char *block_qdev_path(Vm *vm, const BlockBackend *blk)
+/* The name of a backend is its device's id, or the device's type if it has no id. */
+static RUNS_IN_MAIN char *qmp_block_qdev_path(Vm *vm, const BlockBackend *blk)
 {
     const Device *dev = machine_find_device(&vm->machine, blk_name(blk));
     for (unsigned i = 0; dev == NULL && i < vm->machine.devices->len; i++) {
@@ -92,7 +92,7 @@ BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error)
     unsigned count;
     g_autofree BlockBackend **list = blk_list(&count);
     for (unsigned i = 0; i < count; i++) {
-        g_autofree char *path = block_qdev_path(vm, list[i]);
+        g_autofree char *path = qmp_block_qdev_path(vm, list[i]);
         size_t length = strlen(path) - strlen("/virtio-backend");
         bool at_path =
             strncmp(id, path, length) == 0 && (id[length] == '\0' || strcmp(id, path) == 0);
@@ -104,28 +104,29 @@ BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error)
     return NULL;
 }
 
-static RUNS_IN_MAIN struct json_object *block_disk(Vm *vm, const BlockBackend *blk)
+static RUNS_IN_MAIN struct json_object *qmp_block_disk(Vm *vm, const BlockBackend *blk)
 {
     static const char *const statuses[] = {
         [BLK_IO_OK] = "ok", [BLK_IO_FAILED] = "failed", [BLK_IO_NOSPACE] = "nospace"};
     const BlockNode *root = blk_root(blk);
     struct json_object *o = json_object_new_object();
-    g_autofree char *path = block_qdev_path(vm, blk);
+    g_autofree char *path = qmp_block_qdev_path(vm, blk);
     qmp_put_str(o, "device", backends_drive_of_node(&vm->backends, block_node_name(root)));
     qmp_put_str(o, "qdev", path);
     qmp_put_str(o, "type", "unknown");
     qmp_put_bool(o, "removable", false);
     qmp_put_bool(o, "locked", false);
-    qmp_put(o, "inserted", block_node(root, blk_write_cache(blk)));
+    qmp_put(o, "inserted", qmp_block_node(root, blk_write_cache(blk)));
     qmp_put_str(o, "io-status", statuses[blk_io_status(blk)]);
     return o;
 }
 
 /* Calls @fn for the root node of each -drive that no device uses. */
-static RUNS_IN_MAIN void block_foreach_idle_drive(Vm *vm, BlockBackend **blks, unsigned count,
-                                                  void (*fn)(struct json_object *list,
-                                                             const char *id, const BlockNode *n),
-                                                  struct json_object *list)
+static RUNS_IN_MAIN void qmp_block_foreach_idle_drive(Vm *vm, BlockBackend **blks, unsigned count,
+                                                      void (*fn)(struct json_object *list,
+                                                                 const char *id,
+                                                                 const BlockNode *n),
+                                                      struct json_object *list)
 {
     for (unsigned i = 0; i < vm->backends.drives->len; i++) {
         const BlockDrive *d = vm->backends.drives->pdata[i];
@@ -140,7 +141,7 @@ static RUNS_IN_MAIN void block_foreach_idle_drive(Vm *vm, BlockBackend **blks, u
     }
 }
 
-static void block_put_idle_drive(struct json_object *list, const char *id, const BlockNode *n)
+static void qmp_block_put_idle_drive(struct json_object *list, const char *id, const BlockNode *n)
 {
     enter_main();
     struct json_object *o = json_object_new_object();
@@ -148,7 +149,7 @@ static void block_put_idle_drive(struct json_object *list, const char *id, const
     qmp_put_str(o, "type", "unknown");
     qmp_put_bool(o, "removable", true);
     qmp_put_bool(o, "locked", false);
-    qmp_put(o, "inserted", block_node(n, true));
+    qmp_put(o, "inserted", qmp_block_node(n, true));
     json_object_array_add(list, o);
 }
 
@@ -159,9 +160,9 @@ struct json_object *qmp_query_block(QmpCall *call, struct json_object *args, GEr
     unsigned count;
     g_autofree BlockBackend **blks = blk_list(&count);
     for (unsigned i = 0; i < count; i++) {
-        json_object_array_add(list, block_disk(call->vm, blks[i]));
+        json_object_array_add(list, qmp_block_disk(call->vm, blks[i]));
     }
-    block_foreach_idle_drive(call->vm, blks, count, block_put_idle_drive, list);
+    qmp_block_foreach_idle_drive(call->vm, blks, count, qmp_block_put_idle_drive, list);
     return list;
 }
 
@@ -182,8 +183,8 @@ __attribute__((format(printf, 3, 4))) static void put_named(struct json_object *
     qmp_put_int(o, name, (int64_t)value);
 }
 
-/* What skiff never does: merges requests, appends to zones, or counts intervals. */
-static RUNS_IN_MAIN void put_constant_stats(struct json_object *o)
+/* Adds the statistics that are constant: skiff has no merged requests, zone appends or intervals. */
+static RUNS_IN_MAIN void qmp_put_constant_stats(struct json_object *o)
 {
     static const char *const zeroes[] = {"zone_append_bytes",
                                          "zone_append_operations",
@@ -202,7 +203,7 @@ static RUNS_IN_MAIN void put_constant_stats(struct json_object *o)
     qmp_put(o, "timed_stats", json_object_new_array());
 }
 
-static RUNS_IN_MAIN struct json_object *block_stats(const BlkStats *stats)
+static RUNS_IN_MAIN struct json_object *qmp_block_stats(const BlkStats *stats)
 {
     struct json_object *o = json_object_new_object();
     for (unsigned op = 0; op < BLK_OP_COUNT; op++) {
@@ -218,11 +219,11 @@ static RUNS_IN_MAIN struct json_object *block_stats(const BlkStats *stats)
     if (stats->idle_ns >= 0) {
         qmp_put_int(o, "idle_time_ns", stats->idle_ns);
     }
-    put_constant_stats(o);
+    qmp_put_constant_stats(o);
     return o;
 }
 
-static struct json_object *block_numbers(const uint64_t *numbers, unsigned count)
+static struct json_object *qmp_block_numbers(const uint64_t *numbers, unsigned count)
 {
     struct json_object *list = json_object_new_array();
     for (unsigned i = 0; i < count; i++) {
@@ -231,7 +232,7 @@ static struct json_object *block_numbers(const uint64_t *numbers, unsigned count
     return list;
 }
 
-static RUNS_IN_MAIN void put_histograms(struct json_object *stats, const BlockBackend *blk)
+static RUNS_IN_MAIN void qmp_put_histograms(struct json_object *stats, const BlockBackend *blk)
 {
     for (unsigned op = 0; op < BLK_OP_UNMAP; op++) {
         uint64_t bins[BLK_HISTOGRAM_MAX + 1];
@@ -240,48 +241,48 @@ static RUNS_IN_MAIN void put_histograms(struct json_object *stats, const BlockBa
         if (count > 0) {
             g_autofree char *name = g_strdup_printf("%s_latency_histogram", block_ops[op]);
             struct json_object *o = json_object_new_object();
-            qmp_put(o, "boundaries", block_numbers(boundaries, count - 1));
-            qmp_put(o, "bins", block_numbers(bins, count));
+            qmp_put(o, "boundaries", qmp_block_numbers(boundaries, count - 1));
+            qmp_put(o, "bins", qmp_block_numbers(bins, count));
             qmp_put(stats, name, o);
         }
     }
 }
 
-/* Of a node itself nothing is counted; its place in the graph is told. */
-static RUNS_IN_MAIN struct json_object *block_node_stats(const BlockNode *n)
+/* Returns a node's place in the graph. Requests are counted at the backend, so its counts are 0. */
+static RUNS_IN_MAIN struct json_object *qmp_block_node_stats(const BlockNode *n)
 {
     static const BlkStats none = {.idle_ns = -1};
     BlockNodeInfo info;
     block_node_info(n, &info);
     struct json_object *o = json_object_new_object();
     qmp_put_str(o, "node-name", block_node_name(n));
-    qmp_put(o, "stats", block_stats(&none));
+    qmp_put(o, "stats", qmp_block_stats(&none));
     if (info.child != NULL) {
-        qmp_put(o, "parent", block_node_stats(info.child));
+        qmp_put(o, "parent", qmp_block_node_stats(info.child));
     }
     return o;
 }
 
-static RUNS_IN_MAIN struct json_object *block_disk_stats(Vm *vm, const BlockBackend *blk)
+static RUNS_IN_MAIN struct json_object *qmp_block_disk_stats(Vm *vm, const BlockBackend *blk)
 {
     const BlockNode *root = blk_root(blk);
     BlkStats stats;
     blk_stats(blk, &stats);
-    struct json_object *o = block_node_stats(root);
-    struct json_object *counts = block_stats(&stats);
-    g_autofree char *path = block_qdev_path(vm, blk);
+    struct json_object *o = qmp_block_node_stats(root);
+    struct json_object *counts = qmp_block_stats(&stats);
+    g_autofree char *path = qmp_block_qdev_path(vm, blk);
     qmp_put_int(counts, "in_flight", blk_in_flight(blk));
-    put_histograms(counts, blk);
+    qmp_put_histograms(counts, blk);
     qmp_put_str(o, "device", backends_drive_of_node(&vm->backends, block_node_name(root)));
     qmp_put_str(o, "qdev", path);
     qmp_put(o, "stats", counts);
     return o;
 }
 
-static void block_put_idle_stats(struct json_object *list, const char *id, const BlockNode *n)
+static void qmp_block_put_idle_stats(struct json_object *list, const char *id, const BlockNode *n)
 {
     enter_main();
-    struct json_object *o = block_node_stats(n);
+    struct json_object *o = qmp_block_node_stats(n);
     qmp_put_str(o, "device", id);
     json_object_array_add(list, o);
 }
@@ -294,14 +295,14 @@ struct json_object *qmp_query_blockstats(QmpCall *call, struct json_object *args
     if (qmp_arg_bool(args, "query-nodes", false)) {
         g_autofree BlockNode **nodes = block_node_list(&count);
         for (unsigned i = 0; i < count; i++) {
-            json_object_array_add(list, block_node_stats(nodes[i]));
+            json_object_array_add(list, qmp_block_node_stats(nodes[i]));
         }
         return list;
     }
     g_autofree BlockBackend **blks = blk_list(&count);
     for (unsigned i = 0; i < count; i++) {
-        json_object_array_add(list, block_disk_stats(call->vm, blks[i]));
+        json_object_array_add(list, qmp_block_disk_stats(call->vm, blks[i]));
     }
-    block_foreach_idle_drive(call->vm, blks, count, block_put_idle_stats, list);
+    qmp_block_foreach_idle_drive(call->vm, blks, count, qmp_block_put_idle_stats, list);
     return list;
 }

@@ -3,10 +3,10 @@
 #include <string.h>
 #include "vmm/monitor/qmp/qmp_session.h"
 
-/* What all backends take. */
+/* The members of all backends. */
 #define CHARDEV_COMMON                                                                             \
-    {"logfile", &qmp_str, true, "output goes to this file as well"},                               \
-        {"logappend", &qmp_bool, true, "keep what the log file has"},                              \
+    {"logfile", &qmp_str, true, "a file that also gets the output"},                               \
+        {"logappend", &qmp_bool, true, "append to the log file"},                                  \
     {                                                                                              \
         "logtimestamp", &qmp_bool, true, "begin each line of the log file with the time"           \
     }
@@ -18,13 +18,12 @@ static const QmpType chardev_file = {
     .name = "ChardevFile",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"out", &qmp_str, .doc = "the file to write"},
-                           {"append", &qmp_bool, true, "keep what the file has"}, CHARDEV_COMMON)};
+                           {"append", &qmp_bool, true, "append to the file"}, CHARDEV_COMMON)};
 
 static const QmpType chardev_pty = {
     .name = "ChardevPty",
     .kind = QMP_KIND_STRUCT,
-    .members =
-        QMP_MEMBERS({"path", &qmp_str, true, "a link to the pseudo-terminal"}, CHARDEV_COMMON)};
+    .members = QMP_MEMBERS({"path", &qmp_str, true, "a symbolic link to create"}, CHARDEV_COMMON)};
 
 static const QmpType chardev_stdio = {
     .name = "ChardevStdio",
@@ -62,15 +61,15 @@ static const QmpType socket_address_unix = {
 static const QmpType socket_address_fd = {
     .name = "FdSocketAddress",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"str", &qmp_str, .doc = "a name given by getfd, or a number"})};
+    .members = QMP_MEMBERS({"str", &qmp_str, .doc = "a name set by getfd, or a number"})};
 
 static const QmpType chardev_socket = {
     .name = "ChardevSocket",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
-        {"addr", &socket_address, .doc = "where"},
+        {"addr", &socket_address, .doc = "the address"},
         {"server", &qmp_bool, true, "listen (default: true)"},
-        {"wait", &qmp_bool, true, "answer only when the first client is there (default: false)"},
+        {"wait", &qmp_bool, true, "reply after the first client connects (default: false)"},
         {"nodelay", &qmp_bool, true, "TCP_NODELAY"},
         {"reconnect", &qmp_int, true, "seconds between attempts"},
         {"reconnect-ms", &qmp_int, true, "the same in milliseconds"},
@@ -94,11 +93,11 @@ const QmpType qmp_chardev_backend = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
         {"type", &chardev_kind, .doc = "file, socket, pty, stdio or null"},
-        {"data", &chardev_data, .doc = "as -chardev takes it; file: out; socket: addr"}),
+        {"data", &chardev_data, .doc = "options as for -chardev, but file has out, socket addr"}),
 };
 
-/* Every scalar of @from goes to @to under the same name. */
-static void chardev_copy_scalars(struct json_object *from, OptDict *to)
+/* Copies every scalar of @from to @to under the same name. */
+static void qmp_chardev_copy_scalars(struct json_object *from, OptDict *to)
 {
     json_object_object_foreach(from, name, value)
     {
@@ -110,7 +109,7 @@ static void chardev_copy_scalars(struct json_object *from, OptDict *to)
     }
 }
 
-/* A name of getfd is taken from the session; a number is used as it is. */
+/* Resolves a descriptor: takes a name of getfd from the session, uses a number unchanged. */
 static RUNS_IN_MAIN bool qmp_take_fd_option(OptDict *options, QmpSession *session, int *fd,
                                             GError **error)
 {
@@ -130,8 +129,8 @@ static RUNS_IN_MAIN bool qmp_take_fd_option(OptDict *options, QmpSession *sessio
     return *fd >= 0;
 }
 
-static RUNS_IN_MAIN bool chardev_add_address(struct json_object *address, OptDict *options,
-                                             QmpSession *session, int *fd, GError **error)
+static RUNS_IN_MAIN bool qmp_chardev_add_address(struct json_object *address, OptDict *options,
+                                                 QmpSession *session, int *fd, GError **error)
 {
     static const QmpType *const types[] = {&socket_address_inet, &socket_address_unix,
                                            &socket_address_fd};
@@ -140,7 +139,7 @@ static RUNS_IN_MAIN bool chardev_add_address(struct json_object *address, OptDic
     if (!qmp_check(types[kind], data, "backend.data.addr.data", error)) {
         return false;
     }
-    chardev_copy_scalars(data, options);
+    qmp_chardev_copy_scalars(data, options);
     return types[kind] != &socket_address_fd || qmp_take_fd_option(options, session, fd, error);
 }
 
@@ -155,7 +154,7 @@ OptDict *qmp_chardev_options(struct json_object *backend, QmpSession *session, i
         return NULL;
     }
     opt_dict_set(options, "backend", chardev_kind.values[kind]);
-    chardev_copy_scalars(data, options);
+    qmp_chardev_copy_scalars(data, options);
     if (chardev_data_types[kind] == &chardev_file) {
         g_autofree char *path = opt_dict_take(options, "out");
         opt_dict_set(options, "path", path);
@@ -166,7 +165,7 @@ OptDict *qmp_chardev_options(struct json_object *backend, QmpSession *session, i
         if (server) {
             opt_dict_set_default(options, "wait", "off");
         }
-        if (!chardev_add_address(qmp_arg_get(data, "addr"), options, session, fd, error)) {
+        if (!qmp_chardev_add_address(qmp_arg_get(data, "addr"), options, session, fd, error)) {
             return NULL;
         }
     }

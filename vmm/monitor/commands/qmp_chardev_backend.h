@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The backend union of chardev-add, and what it is in the words of -chardev. Only for this folder. */
+/* The backend union of chardev-add, and its conversion to options of -chardev. Only for this
+ * folder. */
 #ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_CHARDEV_BACKEND_H
 #define SKIFF_VMM_MONITOR_COMMANDS_QMP_CHARDEV_BACKEND_H
 
@@ -8,9 +9,9 @@
 
 extern const QmpType qmp_chardev_backend; /* "ChardevBackend" */
 
-/* The options of the backend that @backend (checked against the type above) describes, without id.
- * *@fd is a descriptor that they name and the caller closes once they are used, or -1. NULL +
- * @error. */
+/* Converts @backend (checked against the type above) to the options of -chardev, without id. Sets
+ * *@fd to the descriptor that they refer to, which the caller closes after their use, or to -1.
+ * Returns NULL and sets @error on failure. */
 OptDict *qmp_chardev_options(struct json_object *backend, QmpSession *session, int *fd,
                              GError **error) RUNS_IN_MAIN;
 

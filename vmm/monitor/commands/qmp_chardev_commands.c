@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Character devices while the VM lives. What they are: docs/character-devices.md. */
+/* Commands and events of character devices (docs/character-devices.md). */
 #include <string.h>
 #include <unistd.h>
 #include "hw/chardev/chardev_set.h"
 #include "vmm/monitor/commands/qmp_chardev_backend.h"
 #include "vmm/monitor/qmp/qmp_session.h"
 
-/* ---- what there is ---- */
+/* ---- queries ---- */
 
 static const QmpType chardev_info = {
     .name = "ChardevInfo",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
-        {"label", &qmp_str, .doc = "its id"}, {"filename", &qmp_str, .doc = "where it leads"},
-        {"frontend-open", &qmp_bool, .doc = "whether a device or monitor has it"})};
+        {"label", &qmp_str, .doc = "its id"}, {"filename", &qmp_str, .doc = "its backend"},
+        {"frontend-open", &qmp_bool, .doc = "whether a device or monitor uses it"})};
 static const QmpType chardev_info_list = {.kind = QMP_KIND_ARRAY, .element = &chardev_info};
 
 static void qmp_add_chardev(const ChardevInfo *info, void *opaque)
@@ -37,7 +37,7 @@ static struct json_object *qmp_query_chardev(QmpCall *call, struct json_object *
 static const QmpType chardev_backend_info = {
     .name = "ChardevBackendInfo",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"name", &qmp_str, .doc = "as -chardev and chardev-add have it"})};
+    .members = QMP_MEMBERS({"name", &qmp_str, .doc = "as in -chardev and chardev-add"})};
 static const QmpType chardev_backend_info_list = {.kind = QMP_KIND_ARRAY,
                                                   .element = &chardev_backend_info};
 
@@ -59,11 +59,11 @@ static const QmpType chardev_add_args = {
     .name = "q_obj_chardev-add-arg",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"id", &qmp_str, .doc = "the new chardev's id"},
-                           {"backend", &qmp_chardev_backend, .doc = "what it is"})};
+                           {"backend", &qmp_chardev_backend, .doc = "its backend"})};
 static const QmpType chardev_return = {
     .name = "ChardevReturn",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"pty", &qmp_str, true, "name of the pseudo-terminal, for a pty"})};
+    .members = QMP_MEMBERS({"pty", &qmp_str, true, "for a pty: path of the pseudo-terminal"})};
 
 typedef struct QmpChardevPty {
     const char *id;
@@ -79,7 +79,8 @@ static void qmp_find_pty(const ChardevInfo *info, void *opaque)
     }
 }
 
-/* The client that asked for it has left, and the one it waits for may never come. */
+/* Called when the QMP client of a waiting chardev-add has left: the chardev's peer may never
+ * connect. */
 static void qmp_chardev_call_off(void *opaque)
 {
     enter_main();
@@ -100,7 +101,7 @@ static struct json_object *qmp_chardev_add(QmpCall *call, struct json_object *ar
     qmp_session_on_left(call->session, qmp_chardev_call_off, (void *)(uintptr_t)id);
     bool ok = chardev_co_add(options, error);
     if (fd >= 0) {
-        close(fd); /* the chardev has its own */
+        close(fd); /* the chardev has a duplicate */
     }
     if (!ok) {
         return NULL;
@@ -134,18 +135,18 @@ static struct json_object *qmp_chardev_send_break(QmpCall *call, struct json_obj
 
 static const QmpCommand qmp_chardev_commands[] = {
     {"query-chardev", NULL, &chardev_info_list, QMP_INSTANT, qmp_query_chardev,
-     "The character devices, and where they lead."},
+     "The character devices and their backends."},
     {"query-chardev-backends", NULL, &chardev_backend_info_list, QMP_INSTANT | QMP_EARLY,
      qmp_query_chardev_backends, "The backends that chardev-add takes."},
     {"chardev-add", &chardev_add_args, &chardev_return, 0, qmp_chardev_add,
-     "Adds a character device, for device_add to use. A socket is a server that does not wait for "
-     "its client unless told otherwise; then chardev-remove calls the wait off, and so does the "
-     "end of the client that asked for it."},
+     "Adds a character device for device_add. A socket is by default a server that does not wait "
+     "for its client. With wait=true, chardev-remove ends the wait, and so does the end of the QMP "
+     "client's connection."},
     {"chardev-remove", &chardev_id_args, NULL, 0, qmp_chardev_remove,
-     "Removes a character device that nobody uses; one in use is an error. One that chardev-add "
-     "still waits for is called off."},
+     "Removes an unused character device. Fails for one in use. Ends a chardev-add that still "
+     "waits."},
     {"chardev-send-break", &chardev_id_args, NULL, QMP_INSTANT, qmp_chardev_send_break,
-     "Sends a break to the device that has the input of a character device."},
+     "Sends a break to the device that receives the input of a character device."},
     {0},
 };
 
@@ -160,8 +161,8 @@ static const QmpType vserport_change = {
 
 static const QmpEvent qmp_chardev_events[] = {
     {"VSERPORT_CHANGE", &vserport_change,
-     "The guest has opened or closed a virtio-serial port that has an id. Of changes that "
-     "follow each other within a second, the last is told when it is over."},
+     "The guest has opened or closed a virtio-serial port that has an id. At most one event per "
+     "second and port: a later change is reported when the second is over."},
     {0},
 };
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The VM as a whole: what it is, whether it runs, its end; and the events of that. */
+/* The VM as a whole: identity, run state, actions, and the events of these. */
 #include "vmm/monitor/qmp/qmp.h"
 
 /* How long stop and cont wait for their effect. */
 #define QMP_SETTLE_NS (INT64_C(100) * 1000000)
 
-/* ---- what it is ---- */
+/* ---- identity ---- */
 
 static const QmpType qmp_name_info = {
     .name = "NameInfo",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"name", &qmp_str, true, "what -name says; absent without -name"})};
+    .members = QMP_MEMBERS({"name", &qmp_str, true, "the name of -name; absent without -name"})};
 
 static struct json_object *qmp_query_name(QmpCall *call, struct json_object *args, GError **error)
 {
@@ -25,7 +25,7 @@ static struct json_object *qmp_query_name(QmpCall *call, struct json_object *arg
 static const QmpType qmp_uuid_info = {
     .name = "UuidInfo",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"UUID", &qmp_str, .doc = "what -uuid says; all zero without -uuid"})};
+    .members = QMP_MEMBERS({"UUID", &qmp_str, .doc = "the UUID of -uuid; zero without -uuid"})};
 
 static struct json_object *qmp_query_uuid(QmpCall *call, struct json_object *args, GError **error)
 {
@@ -38,7 +38,7 @@ static struct json_object *qmp_query_uuid(QmpCall *call, struct json_object *arg
 static const QmpType qmp_kvm_info = {
     .name = "KvmInfo",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"enabled", &qmp_bool, .doc = "whether the VM uses KVM: always"},
+    .members = QMP_MEMBERS({"enabled", &qmp_bool, .doc = "whether the VM uses KVM: always true"},
                            {"present", &qmp_bool, .doc = "whether the host has KVM"})};
 
 static struct json_object *qmp_query_kvm(QmpCall *call, struct json_object *args, GError **error)
@@ -49,7 +49,7 @@ static struct json_object *qmp_query_kvm(QmpCall *call, struct json_object *args
     return info;
 }
 
-/* ---- whether it runs ---- */
+/* ---- the run state ---- */
 
 static const QmpType qmp_run_state = {
     .name = "RunState",
@@ -62,10 +62,10 @@ static const QmpType qmp_status_info = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
         {"running", &qmp_bool, .doc = "whether vCPUs run"},
-        {"status", &qmp_run_state, .doc = "\"running\", else why the VM is stopped or stops"},
+        {"status", &qmp_run_state, .doc = "\"running\", or the reason of the stop"},
         {"stopping", &qmp_bool, true,
-         "there, and true, while a stop is under way: devices may still have I/O in flight. QEMU, "
-         "which does not answer meanwhile, has no such member"})};
+         "true while a stop is in progress and devices may have I/O in flight, else absent. Not "
+         "in QEMU, which does not answer meanwhile"})};
 
 static struct json_object *qmp_query_status(QmpCall *call, struct json_object *args, GError **error)
 {
@@ -96,7 +96,7 @@ static struct json_object *qmp_cont(QmpCall *call, struct json_object *args, GEr
     enter_coroutine();
     RunState *rs = &call->vm->run;
     if (run_state_has_ended(rs)) {
-        run_state_co_settle(rs, QMP_SETTLE_NS); /* a reset that was asked for comes first */
+        run_state_co_settle(rs, QMP_SETTLE_NS); /* a pending reset is carried out first */
     }
     if (run_state_has_ended(rs)) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
@@ -133,7 +133,7 @@ static struct json_object *qmp_quit(QmpCall *call, struct json_object *args, GEr
     return NULL;
 }
 
-/* ---- what follows the guest's deeds ---- */
+/* ---- actions on guest events ---- */
 
 static const QmpType qmp_reboot_action = {
     .name = "RebootAction", .kind = QMP_KIND_ENUM, .values = QMP_VALUES("reset", "shutdown")};
@@ -187,24 +187,23 @@ static const QmpCommand qmp_control_commands[] = {
     {"query-kvm", NULL, &qmp_kvm_info, QMP_INSTANT | QMP_EARLY, qmp_query_kvm,
      "Whether KVM is used."},
     {"query-status", NULL, &qmp_status_info, QMP_INSTANT | QMP_EARLY, qmp_query_status,
-     "Whether the VM runs. Answers at once, also while a stop waits for a disk that hangs."},
+     "The run state. Answers at once, also while a stop waits for a disk that hangs."},
     {"stop", NULL, NULL, 0, qmp_stop,
-     "Stops the VM: vCPUs stand still, devices have nothing in flight, disks are flushed. When "
-     "that takes longer than 100 ms the answer comes before it is done: query-status then tells "
-     "running=false and stopping=true, and the event STOP follows once it is. A VM that stands "
-     "still for a dump is stopped already: it does not go on when that is written."},
+     "Stops the VM: vCPUs are parked, devices have nothing in flight, disks are flushed. If this "
+     "takes longer than 100 ms, the reply comes before the end of the stop: query-status then has "
+     "running=false and stopping=true, and the event STOP follows. A VM stopped for a dump stays "
+     "stopped after the dump."},
     {"cont", NULL, NULL, 0, qmp_cont,
-     "Lets the VM run. Behind a stop that is still under way, or a dump, it waits for its turn: "
-     "after 100 ms the answer comes before it, and the event RESUME tells when it runs."},
+     "Starts the VM. Waits for a stop or dump in progress, but replies after 100 ms at most; the "
+     "event RESUME follows when the VM runs."},
     {"system_reset", NULL, NULL, QMP_INSTANT, qmp_system_reset,
-     "Presses the reset button. Under -no-reboot the VM ends. The event RESET tells when it is "
-     "done."},
+     "Presses the reset button. With -no-reboot the VM ends. The event RESET follows the reset."},
     {"system_powerdown", NULL, NULL, QMP_INSTANT, qmp_system_powerdown,
-     "Presses the power button: the guest decides."},
+     "Presses the power button. The guest decides what to do."},
     {"quit", NULL, NULL, QMP_INSTANT | QMP_EARLY, qmp_quit,
-     "Ends skiff, with status 0: in an orderly way, but within 5 seconds whatever storage does."},
+     "Ends skiff with status 0. Storage is brought to rest, for 5 seconds at most."},
     {"set-action", &qmp_set_action_args, NULL, QMP_INSTANT, qmp_set_action,
-     "Chooses what the guest's reset, power-off and panic lead to, as -action does."},
+     "Sets the reactions to the guest's reset, power-off and panic, as -action does."},
     {0},
 };
 
@@ -215,7 +214,7 @@ static const QmpType qmp_shutdown_cause = {
 static const QmpType qmp_cause_data = {
     .name = "SHUTDOWN-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"guest", &qmp_bool, .doc = "whether it is the guest's doing"},
+    .members = QMP_MEMBERS({"guest", &qmp_bool, .doc = "whether the guest caused it"},
                            {"reason", &qmp_shutdown_cause,
                             .doc = "host-error also stands for -timeout, host-ui for Ctrl-A x"})};
 static const QmpType qmp_guest_panic_action = {.name = "GuestPanicAction",
@@ -224,24 +223,23 @@ static const QmpType qmp_guest_panic_action = {.name = "GuestPanicAction",
 static const QmpType qmp_panic_data = {
     .name = "GUEST_PANICKED-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"action", &qmp_guest_panic_action, .doc = "what is done about it"})};
+    .members = QMP_MEMBERS({"action", &qmp_guest_panic_action, .doc = "the action taken"})};
 static const QmpType qmp_watchdog_data = {
     .name = "WATCHDOG-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"action", &qmp_watchdog_action, .doc = "what is done about it"})};
+    .members = QMP_MEMBERS({"action", &qmp_watchdog_action, .doc = "the action taken"})};
 
 static const QmpEvent qmp_control_events[] = {
-    {"SHUTDOWN", &qmp_cause_data,
-     "The VM comes to its end, or under -no-shutdown the guest does: skiff exits, or stops it."},
+    {"SHUTDOWN", &qmp_cause_data, "The VM ends: skiff exits or, with -no-shutdown, stops the VM."},
     {"POWERDOWN", NULL, "The power button was pressed (system_powerdown)."},
     {"RESET", &qmp_cause_data, "The VM was reset."},
     {"STOP", NULL,
-     "The VM has stopped, and nothing is in flight any more. Once until RESUME, whoever else stops "
-     "it; not for the moment that a reset takes, nor when skiff exits."},
-    {"RESUME", NULL, "The VM runs (again)."},
+     "The VM has stopped and nothing is in flight. Sent once until RESUME, also after several "
+     "stops; not during a reset, and not when skiff exits."},
+    {"RESUME", NULL, "The VM runs, for the first time or again."},
     {"GUEST_PANICKED", &qmp_panic_data, "The guest has panicked (pvpanic)."},
     {"GUEST_CRASHLOADED", &qmp_panic_data,
-     "The guest has crashed and goes on with its own crash kernel (pvpanic)."},
+     "The guest has crashed and continues with its crash kernel (pvpanic)."},
     {"WATCHDOG", &qmp_watchdog_data, "The guest's watchdog device has expired."},
     {0},
 };

@@ -5,11 +5,12 @@
 
 #include "vmm/monitor/qmp/qmp.h"
 
-/* The argument 'cpu-index', 0 when it is left out; whether there is such a vCPU. */
+/* Reads the argument 'cpu-index', default 0. Returns false and sets @error if there is no such
+ * vCPU. */
 bool qmp_arg_cpu(QmpCall *call, struct json_object *args, unsigned *index, GError **error)
     RUNS_IN_MAIN;
 
-/* CpuInstanceProperties of a vCPU, owned by the caller. */
+/* Returns the CpuInstanceProperties of a vCPU, owned by the caller. */
 struct json_object *qmp_cpu_instance(const Vm *vm, unsigned index) RUNS_IN_MAIN;
 
 #endif

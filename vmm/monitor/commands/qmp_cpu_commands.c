@@ -148,21 +148,20 @@ static const QmpCommand qmp_cpu_commands[] = {
         .ret = &qmp_cpu_info_fast_list,
         .flags = QMP_INSTANT,
         .run = qmp_query_cpus_fast,
-        .doc = "The vCPUs, without interrupting them.",
+        .doc = "The vCPUs. They are not interrupted.",
     },
     {
         .name = "query-hotpluggable-cpus",
         .ret = &qmp_hotpluggable_cpu_list,
         .flags = QMP_INSTANT,
         .run = qmp_query_hotpluggable_cpus,
-        .doc = "The places for vCPUs, each of which has one: none can be added or removed.",
+        .doc = "The slots for vCPUs. Each is occupied: vCPUs cannot be added or removed.",
     },
     {
         .name = "inject-nmi",
         .run = qmp_inject_nmi,
-        .doc =
-            "Presses the NMI button, which is wired to the LINT1 of every processor: those whose "
-            "guest has set it to NMI get one.",
+        .doc = "Presses the NMI button, which is wired to the LINT1 input of every processor. "
+               "Processors that have LINT1 set to NMI get one.",
     },
     {0},
 };

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the group of device commands share. Only for qmp_device*.c and
- * qmp_qom*.c. */
+/* Shared by the files of the device commands. Only for qmp_device*.c and qmp_qom*.c. */
 #ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_DEVICE_H
 #define SKIFF_VMM_MONITOR_COMMANDS_QMP_DEVICE_H
 
@@ -10,9 +9,9 @@
 extern const QmpType qmp_device_list_properties_args, qmp_device_properties;
 extern const QmpType qmp_qom_list_types_args, qmp_qom_types;
 QmpHandler qmp_device_list_properties, qmp_qom_list_types;
-/* How QEMU names the type of a device's property. */
+/* Returns QEMU's name for the type of a device's property. */
 const char *qmp_property_type(OptType type) ANY_THREAD;
-/* Whether there is a type @name, and it is a @wanted or derived from it. */
+/* Whether @name is a known type that is @wanted or derived from it. */
 bool qmp_type_implements(const char *name, const char *wanted) ANY_THREAD;
 
 /* ---- qmp_device_pci.c ---- */

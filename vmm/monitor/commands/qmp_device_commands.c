@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Devices: plugging and unplugging. What types there are: qmp_device_types.c; the PCI bus:
+/* Plugs and unplugs devices. Types of devices are in qmp_device_types.c, the PCI bus is in
  * qmp_device_pci.c. */
 #include "util/opts/json.h"
 #include "vmm/monitor/commands/qmp_device.h"
@@ -37,10 +37,10 @@ static struct json_object *qmp_device_del(QmpCall *call, struct json_object *arg
 static const QmpType qmp_device_add_args = {
     .name = "device_add-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS(
-        {"driver", &qmp_str, .doc = "the type of the device, as in -device"},
-        {"bus", &qmp_str, .optional = true, .doc = "the bus it goes to: pcie.0, or ID.0"},
-        {"id", &qmp_str, .optional = true, .doc = "its name; without one it cannot be unplugged"}),
+    .members =
+        QMP_MEMBERS({"driver", &qmp_str, .doc = "the type of the device, as in -device"},
+                    {"bus", &qmp_str, .optional = true, .doc = "its bus: pcie.0, or ID.0"},
+                    {"id", &qmp_str, .optional = true, .doc = "its id, which device_del needs"}),
     .open = true,
     .doc = "Further members are the type's properties: device-list-properties lists them.",
 };
@@ -54,31 +54,30 @@ static const QmpType qmp_device_del_args = {
 static const QmpType qmp_device_deleted = {
     .name = "DEVICE_DELETED-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"device", &qmp_str, .optional = true, .doc = "its id, if it had one"},
+    .members = QMP_MEMBERS({"device", &qmp_str, .optional = true, .doc = "its id, if it has one"},
                            {"path", &qmp_str, .doc = "its path: /machine/peripheral/ID"}),
 };
 
 static const QmpCommand qmp_device_commands[] = {
     {"device_add", .args = &qmp_device_add_args, .run = qmp_device_add,
-     .doc = "Plugs a device and tells the guest. It is there when this returns, and usable as soon "
-            "as the guest has taken it up."},
+     .doc = "Plugs a device and notifies the guest. The device exists when this returns; it is "
+            "usable once the guest has configured it."},
     {"device_del", .args = &qmp_device_del_args, .run = qmp_device_del,
-     .doc = "Asks the guest to let go of a PCI device; the guest may take its time, or never do "
-            "it. DEVICE_DELETED tells when the device is gone. What hangs from no PCI slot goes "
-            "at once."},
+     .doc = "Asks the guest to release a PCI device, which the guest may do late or never. The "
+            "event DEVICE_DELETED follows the removal. Other devices are removed at once."},
     {"device-list-properties", .args = &qmp_device_list_properties_args,
      .ret = &qmp_device_properties, .flags = QMP_INSTANT | QMP_EARLY,
      .run = qmp_device_list_properties, .doc = "The properties that a type of device takes."},
     {"qom-list-types", .args = &qmp_qom_list_types_args, .ret = &qmp_qom_types,
      .flags = QMP_INSTANT | QMP_EARLY, .run = qmp_qom_list_types,
-     .doc = "The types of devices and objects that there are."},
+     .doc = "All types of devices and objects."},
     {"query-pci", .ret = &qmp_pci_list, .flags = QMP_INSTANT, .run = qmp_query_pci,
-     .doc = "The PCI bus and its devices, as the guest has set them up."},
+     .doc = "The PCI bus and its devices, as configured by the guest."},
     {0}};
 
 static const QmpEvent qmp_device_events[] = {
     {"DEVICE_DELETED", .data = &qmp_device_deleted,
-     .doc = "A device is gone: its id and what it used may be used again."},
+     .doc = "A device was removed. Its id and its backends are free."},
     {0}};
 
 QMP_GROUP(device);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* query-pci: the bus as the guest has set it up. */
+/* query-pci: the bus as configured by the guest. */
 #include "hw/pci/pci.h"
 #include "vmm/monitor/commands/qmp_device.h"
 
@@ -17,7 +17,7 @@ static const QmpType qmp_pci_region = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"bar", &qmp_int, .doc = "its index"},
                            {"type", &qmp_str, .doc = "\"io\" or \"memory\""},
-                           {"address", &qmp_int, .doc = "where it is; -1: nowhere"},
+                           {"address", &qmp_int, .doc = "its address; -1 if not mapped"},
                            {"size", &qmp_int, .doc = "bytes"},
                            {"prefetch", &qmp_bool, .optional = true, .doc = "memory only"},
                            {"mem_type_64", &qmp_bool, .optional = true, .doc = "memory only"}),
@@ -28,7 +28,7 @@ static const QmpType qmp_pci_regions = {.kind = QMP_KIND_ARRAY, .element = &qmp_
 static const QmpType qmp_pci_class = {
     .name = "PciDeviceClass",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"desc", &qmp_str, .optional = true, .doc = "in words"},
+    .members = QMP_MEMBERS({"desc", &qmp_str, .optional = true, .doc = "a description"},
                            {"class", &qmp_int, .doc = "class and subclass, 16 bits"}),
 };
 
@@ -44,16 +44,15 @@ static const QmpType qmp_pci_id = {
 static const QmpType qmp_pci_device = {
     .name = "PciDeviceInfo",
     .kind = QMP_KIND_STRUCT,
-    .members =
-        QMP_MEMBERS({"bus", &qmp_int, .doc = "the number of its bus"},
-                    {"slot", &qmp_int, .doc = "0 to 31"}, {"function", &qmp_int, .doc = "0 to 7"},
-                    {"class_info", &qmp_pci_class, .doc = "what it is"},
-                    {"id", &qmp_pci_id, .doc = "who made it"},
-                    {"irq", &qmp_int, .optional = true,
-                     .doc = "the Interrupt Line register, if the device has a pin"},
-                    {"irq_pin", &qmp_int, .doc = "1 to 4: INTA# to INTD#; 0: none"},
-                    {"qdev_id", &qmp_str, .doc = "its id, or empty"},
-                    {"regions", &qmp_pci_regions, .doc = "its BARs"}),
+    .members = QMP_MEMBERS(
+        {"bus", &qmp_int, .doc = "the number of its bus"}, {"slot", &qmp_int, .doc = "0 to 31"},
+        {"function", &qmp_int, .doc = "0 to 7"}, {"class_info", &qmp_pci_class, .doc = "its class"},
+        {"id", &qmp_pci_id, .doc = "its ids"},
+        {"irq", &qmp_int, .optional = true,
+         .doc = "the Interrupt Line register, if the device has a pin"},
+        {"irq_pin", &qmp_int, .doc = "1 to 4 for INTA# to INTD#, 0 if none"},
+        {"qdev_id", &qmp_str, .doc = "its id, or empty"},
+        {"regions", &qmp_pci_regions, .doc = "its BARs"}),
 };
 
 static const QmpType qmp_pci_devices = {.kind = QMP_KIND_ARRAY, .element = &qmp_pci_device};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What types there are and what they take: device-list-properties, qom-list-types. */
+/* Types and their properties: device-list-properties, qom-list-types. */
 #include <string.h>
 #include "hw/core/device.h"
 #include "vmm/monitor/commands/qmp_device.h"
@@ -15,11 +15,11 @@ const QmpType qmp_device_list_properties_args = {
 static const QmpType qmp_device_property = {
     .name = "ObjectPropertyInfo",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS(
-        {"name", &qmp_str, .doc = "as in -device"},
-        {"type", &qmp_str, .doc = "str, bool, uint32, size, enum, ..."},
-        {"description", &qmp_str, .optional = true, .doc = "what it does"},
-        {"default-value", &qmp_any, .optional = true, .doc = "its value when none is given"}),
+    .members =
+        QMP_MEMBERS({"name", &qmp_str, .doc = "as in -device"},
+                    {"type", &qmp_str, .doc = "str, bool, uint32, size, enum, ..."},
+                    {"description", &qmp_str, .optional = true, .doc = "a description"},
+                    {"default-value", &qmp_any, .optional = true, .doc = "its default, if any"}),
 };
 
 const QmpType qmp_device_properties = {.kind = QMP_KIND_ARRAY, .element = &qmp_device_property};
@@ -34,7 +34,7 @@ const char *qmp_property_type(OptType type)
     return names[type];
 }
 
-/* NULL: it has none. */
+/* Returns the default of a property, owned by the caller; NULL if it has none. */
 static struct json_object *qmp_property_default(const OptSpec *spec)
 {
     bool truth;
@@ -107,23 +107,22 @@ const QmpType qmp_qom_list_types_args = {
     .name = "qom-list-types-arg",
     .kind = QMP_KIND_STRUCT,
     .members =
-        QMP_MEMBERS({"implements", &qmp_str, .optional = true, .doc = "only what is of this type"},
+        QMP_MEMBERS({"implements", &qmp_str, .optional = true, .doc = "only types derived from it"},
                     {"abstract", &qmp_bool, .optional = true,
-                     .doc = "also types of which there is no instance; default false"}),
+                     .doc = "also types without instances; default false"}),
 };
 
 static const QmpType qmp_qom_type = {
     .name = "ObjectTypeInfo",
     .kind = QMP_KIND_STRUCT,
-    .members =
-        QMP_MEMBERS({"name", &qmp_str, .doc = "its name"},
-                    {"abstract", &qmp_bool, .optional = true, .doc = "there is no instance of it"},
-                    {"parent", &qmp_str, .optional = true, .doc = "what it is a kind of"}),
+    .members = QMP_MEMBERS({"name", &qmp_str, .doc = "its name"},
+                           {"abstract", &qmp_bool, .optional = true, .doc = "it has no instances"},
+                           {"parent", &qmp_str, .optional = true, .doc = "its parent type"}),
 };
 
 const QmpType qmp_qom_types = {.kind = QMP_KIND_ARRAY, .element = &qmp_qom_type};
 
-/* The types that are not devices, by the names that QEMU has for them. */
+/* The types that are not devices, with QEMU's names. */
 static const struct QmpQomType {
     const char *name, *parent;
     bool abstract;
@@ -176,7 +175,7 @@ static const char *qmp_device_parent(const DeviceType *type)
     return "device";
 }
 
-/* Whether a type @name, whose parent is @parent, is a @wanted. */
+/* Whether the type @name with parent @parent is @wanted or derived from it. */
 static bool qmp_type_is_a(const char *name, const char *parent, const char *wanted)
 {
     for (;;) {

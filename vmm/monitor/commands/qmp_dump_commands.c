@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The dump group: dump-guest-memory and what asks about it. */
+/* The dump group: dump-guest-memory and its queries. */
 #include <string.h>
 #include "util/log.h"
 #include "vmm/dump/dump.h"
@@ -11,52 +11,53 @@ static const QmpType qmp_dump_format = {
     .kind = QMP_KIND_ENUM,
     .values = QMP_VALUES("elf", "kdump-zlib", "kdump-lzo", "kdump-snappy", "kdump-raw-zlib",
                          "kdump-raw-lzo", "kdump-raw-snappy", "win-dmp"),
-    .doc = "Formats of a dump; query-dump-guest-memory-capability lists those there are"};
+    .doc = "Formats of a dump. query-dump-guest-memory-capability lists the supported ones"};
 
 static const QmpType qmp_dump_args = {
     .name = "q_obj_dump-guest-memory-arg",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
         {"paging", &qmp_bool,
-         .doc = "with the virtual mappings of the vCPUs' page tables, for gdb; crash needs none"},
+         .doc = "with the vCPUs' virtual mappings, for gdb; crash does not need them"},
         {"protocol", &qmp_str, .doc = "file:PATH, or fd:NAME of a descriptor sent with getfd"},
         {"detach", &qmp_bool, .optional = true,
-         .doc = "reply when the file is open; DUMP_COMPLETED tells the end (default false)"},
+         .doc = "reply when the file is open; DUMP_COMPLETED follows (default false)"},
         {"begin", &qmp_size, .optional = true,
          .doc = "first physical address to dump; with length"},
-        {"length", &qmp_size, .optional = true, .doc = "how many bytes from there"},
+        {"length", &qmp_size, .optional = true, .doc = "bytes from there"},
         {"format", &qmp_dump_format, .optional = true, .doc = "skiff has elf only"})};
 
 static const QmpType qmp_dump_status = {.name = "DumpStatus",
                                         .kind = QMP_KIND_ENUM,
                                         .values =
                                             QMP_VALUES("none", "active", "completed", "failed"),
-                                        .doc = "Of the dump that runs, or ran last"};
+                                        .doc = "The state of the current or last dump"};
 
 static const QmpType qmp_dump_result = {
     .name = "DumpQueryResult",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"status", &qmp_dump_status, .doc = "what has become of it"},
+    .members = QMP_MEMBERS({"status", &qmp_dump_status, .doc = "its state"},
                            {"completed", &qmp_int, .doc = "bytes of memory written"},
-                           {"total", &qmp_int, .doc = "bytes of memory to be written"})};
+                           {"total", &qmp_int, .doc = "bytes of memory to write"})};
 
 static const QmpType qmp_dump_format_list = {.kind = QMP_KIND_ARRAY, .element = &qmp_dump_format};
 
 static const QmpType qmp_dump_capability = {
     .name = "DumpGuestMemoryCapability",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"formats", &qmp_dump_format_list, .doc = "formats there are"})};
+    .members = QMP_MEMBERS({"formats", &qmp_dump_format_list, .doc = "supported formats"})};
 
 static const QmpType qmp_dump_completed = {
     .name = "q_obj_DUMP_COMPLETED-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"result", &qmp_dump_result, .doc = "how it ended"},
-                           {"error", &qmp_str, .optional = true, .doc = "why it failed"})};
+    .members =
+        QMP_MEMBERS({"result", &qmp_dump_result, .doc = "how it ended"},
+                    {"error", &qmp_str, .optional = true, .doc = "the error, if it failed"})};
 
 /* ---- arguments ---- */
 
-static RUNS_IN_MAIN bool dump_parse_protocol(QmpCall *call, const char *protocol, DumpOptions *o,
-                                             GError **error)
+static RUNS_IN_MAIN bool qmp_dump_parse_protocol(QmpCall *call, const char *protocol,
+                                                 DumpOptions *o, GError **error)
 {
     if (g_str_has_prefix(protocol, "file:")) {
         o->path = protocol + strlen("file:");
@@ -70,7 +71,7 @@ static RUNS_IN_MAIN bool dump_parse_protocol(QmpCall *call, const char *protocol
     const char *name = protocol + strlen("fd:");
     if (call->session == NULL) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
-                    "File descriptor named '%s' has not been found: only a QMP client has some",
+                    "File descriptor named '%s' has not been found: only QMP clients have any",
                     name);
         return false;
     }
@@ -78,7 +79,7 @@ static RUNS_IN_MAIN bool dump_parse_protocol(QmpCall *call, const char *protocol
     return o->fd >= 0;
 }
 
-static bool dump_parse_range(struct json_object *args, DumpOptions *o, GError **error)
+static bool qmp_dump_parse_range(struct json_object *args, DumpOptions *o, GError **error)
 {
     bool begin = qmp_arg_has(args, "begin"), length = qmp_arg_has(args, "length");
     if (begin != length) {
@@ -96,7 +97,7 @@ static bool dump_parse_range(struct json_object *args, DumpOptions *o, GError **
     return true;
 }
 
-static bool dump_check_format(struct json_object *args, GError **error)
+static bool qmp_dump_check_format(struct json_object *args, GError **error)
 {
     int format = qmp_arg_enum(args, "format", &qmp_dump_format);
     if (format > 0) {
@@ -109,7 +110,7 @@ static bool dump_check_format(struct json_object *args, GError **error)
 
 /* ---- commands ---- */
 
-static RUNS_IN_MAIN struct json_object *dump_progress_to_json(void)
+static RUNS_IN_MAIN struct json_object *qmp_dump_progress_to_json(void)
 {
     DumpProgress p = dump_progress();
     struct json_object *result = json_object_new_object();
@@ -119,54 +120,54 @@ static RUNS_IN_MAIN struct json_object *dump_progress_to_json(void)
     return result;
 }
 
-static void dump_ended(const GError *error)
+static void qmp_dump_ended(const GError *error)
 {
     enter_main();
     struct json_object *data = json_object_new_object();
-    qmp_put(data, "result", dump_progress_to_json());
+    qmp_put(data, "result", qmp_dump_progress_to_json());
     if (error != NULL) {
         qmp_put_str(data, "error", error->message);
     }
     qmp_event_emit("DUMP_COMPLETED", data);
 }
 
-static void dump_run_detached(void *opaque)
+static void qmp_dump_run_detached(void *opaque)
 {
     enter_main();
     enter_coroutine();
     g_autoptr(GError) error = NULL;
-    if (!dump_co_run(opaque, dump_ended, &error)) {
+    if (!dump_co_run(opaque, qmp_dump_ended, &error)) {
         log_warn("dump-guest-memory: %s", error->message);
     }
 }
 
-static struct json_object *dump_guest_memory(QmpCall *call, struct json_object *args,
-                                             GError **error)
+static struct json_object *qmp_dump_guest_memory(QmpCall *call, struct json_object *args,
+                                                 GError **error)
 {
     enter_main();
     enter_coroutine();
     DumpOptions options = {.fd = -1, .paging = qmp_arg_bool(args, "paging", false)};
-    if (!dump_check_format(args, error) || !dump_parse_range(args, &options, error) ||
-        !dump_parse_protocol(call, qmp_arg_str(args, "protocol"), &options, error) ||
+    if (!qmp_dump_check_format(args, error) || !qmp_dump_parse_range(args, &options, error) ||
+        !qmp_dump_parse_protocol(call, qmp_arg_str(args, "protocol"), &options, error) ||
         !dump_co_begin(call->vm, &options, error)) {
         return NULL;
     }
     if (qmp_arg_bool(args, "detach", false)) {
-        co_start(call->vm->ctx, dump_run_detached, call->vm);
+        co_start(call->vm->ctx, qmp_dump_run_detached, call->vm);
     } else {
-        dump_co_run(call->vm, dump_ended, error);
+        dump_co_run(call->vm, qmp_dump_ended, error);
     }
     return NULL;
 }
 
-static struct json_object *dump_query(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_dump_query(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    return dump_progress_to_json();
+    return qmp_dump_progress_to_json();
 }
 
-static struct json_object *dump_query_capability(QmpCall *call, struct json_object *args,
-                                                 GError **error)
+static struct json_object *qmp_dump_query_capability(QmpCall *call, struct json_object *args,
+                                                     GError **error)
 {
     struct json_object *result = json_object_new_object();
     struct json_object *formats = json_object_new_array();
@@ -176,18 +177,18 @@ static struct json_object *dump_query_capability(QmpCall *call, struct json_obje
 }
 
 static const QmpCommand qmp_dump_commands[] = {
-    {"dump-guest-memory", &qmp_dump_args, .run = dump_guest_memory,
-     .doc = "Writes guest memory and registers to an ELF core file. The VM is stopped meanwhile "
-            "and goes on afterwards if it ran and nobody has stopped it. On failure a regular file "
-            "is removed."},
-    {"query-dump", .ret = &qmp_dump_result, .flags = QMP_INSTANT | QMP_EARLY, .run = dump_query,
-     .doc = "How far the dump is that runs, or how the last one ended."},
+    {"dump-guest-memory", &qmp_dump_args, .run = qmp_dump_guest_memory,
+     .doc = "Writes guest memory and registers to an ELF core file. The VM is stopped during the "
+            "dump and resumes afterwards if it ran before and was not stopped meanwhile. On "
+            "failure a regular file is removed."},
+    {"query-dump", .ret = &qmp_dump_result, .flags = QMP_INSTANT | QMP_EARLY, .run = qmp_dump_query,
+     .doc = "The progress of the current dump, or the result of the last one."},
     {"query-dump-guest-memory-capability", .ret = &qmp_dump_capability,
-     .flags = QMP_INSTANT | QMP_EARLY, .run = dump_query_capability,
-     .doc = "The formats that dump-guest-memory has."},
+     .flags = QMP_INSTANT | QMP_EARLY, .run = qmp_dump_query_capability,
+     .doc = "The formats of dump-guest-memory."},
     {0}};
 
 static const QmpEvent qmp_dump_events[] = {
-    {"DUMP_COMPLETED", &qmp_dump_completed, "A dump has ended, well or not."}, {0}};
+    {"DUMP_COMPLETED", &qmp_dump_completed, "A dump has succeeded or failed."}, {0}};
 
 QMP_GROUP(dump);

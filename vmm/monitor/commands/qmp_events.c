@@ -7,13 +7,13 @@
 
 static struct {
     VmListener listener;
-    bool running; /* by the last of STOP and RESUME */
+    bool running; /* set by RESUME, cleared by STOP */
 } qmp_events;
 
-/* ---- the VM's run ---- */
+/* ---- the run state ---- */
 
-/* STOP and RESUME, each once however often the run state moves. None for the stop and start that a
- * reset is made of, nor at the end. */
+/* Emits STOP and RESUME alternately, however often the run state changes. The stop and start within
+ * a reset emit none, and neither does the end of the VM. */
 static void qmp_events_run_changed(VmListener *l, RunPhase phase, StopReason reason)
 {
     enter_main();
@@ -130,7 +130,7 @@ static void qmp_events_job(VmListener *l, const Job *job, JobEvent event)
     if (event == JOB_EVENT_STATUS) {
         qmp_events_job_status(job);
     } else if (!job_driver(job)->is_block_job) {
-        return; /* JOB_STATUS_CHANGE is all there is for other jobs */
+        return; /* other jobs have only JOB_STATUS_CHANGE */
     } else if (event == JOB_EVENT_PENDING) {
         qmp_events_job_pending(job);
     } else {

@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * QMP's events about the VM. One listener turns all that the VM announces into events; no other
- * file makes them.
+ * QMP's events about the VM. One listener converts the VM's notifications to events. Only
+ * qmp_events.c and qmp_ports.c emit them.
  */
 #ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_EVENTS_H
 #define SKIFF_VMM_MONITOR_COMMANDS_QMP_EVENTS_H
 
 #include "vmm/vm/vm.h"
 
-/* Events of @vm are emitted from now on. Called once, before any session exists; a test may call it
- * again for another VM. */
+/* Starts the events of @vm. Called once, before any session exists; a test may call it again for
+ * another VM. */
 void qmp_events_init(Vm *vm) RUNS_IN_MAIN;
 
 /* ---- qmp_ports.c: VSERPORT_CHANGE ---- */
-/* VmListener.port_changed. A guest may open and close a port as fast as it can: the first change
- * makes an event at once, later ones at most one every QMP_PORT_QUIET_NS, with the state of then. */
+/* VmListener.port_changed. Limits the rate, since a guest may open and close a port at full speed:
+ * the first change emits an event at once, later ones at most one per QMP_PORT_QUIET_NS, with the
+ * state of that time. */
 void qmp_port_changed(VmListener *l, const char *id, bool open) RUNS_IN_MAIN;
-/* The number of ports that something is kept of: those that are open, or were within a second. */
+/* Returns the number of ports that have a record: open now, or changed within QMP_PORT_QUIET_NS. */
 unsigned qmp_ports_known(void) RUNS_IN_MAIN;
 
 #endif

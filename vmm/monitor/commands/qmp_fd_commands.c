@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptors that a client on a UNIX socket hands over with a command (SCM_RIGHTS). */
+/* Descriptors that a client on a UNIX socket sends with a command (SCM_RIGHTS). */
 #include <unistd.h>
 #include "util/fdset.h"
 #include "vmm/monitor/qmp/qmp.h"
@@ -15,13 +15,12 @@ static RUNS_IN_MAIN int qmp_take_fd(QmpCall *call, GError **error)
     return fd;
 }
 
-/* ---- with a name ---- */
+/* ---- named descriptors ---- */
 
 static const QmpType qmp_getfd_args = {
     .name = "getfd-arg",
     .kind = QMP_KIND_STRUCT,
-    .members =
-        QMP_MEMBERS({"fdname", &qmp_str, .doc = "its name from now on; begins with no digit"})};
+    .members = QMP_MEMBERS({"fdname", &qmp_str, .doc = "its name; must not begin with a digit"})};
 
 static struct json_object *qmp_getfd(QmpCall *call, struct json_object *args, GError **error)
 {
@@ -44,7 +43,7 @@ static struct json_object *qmp_getfd(QmpCall *call, struct json_object *args, GE
 static const QmpType qmp_closefd_args = {
     .name = "closefd-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"fdname", &qmp_str, .doc = "the name that getfd gave it"})};
+    .members = QMP_MEMBERS({"fdname", &qmp_str, .doc = "the name set by getfd"})};
 
 static struct json_object *qmp_closefd(QmpCall *call, struct json_object *args, GError **error)
 {
@@ -56,7 +55,7 @@ static struct json_object *qmp_closefd(QmpCall *call, struct json_object *args, 
     return NULL;
 }
 
-/* ---- in sets ---- */
+/* ---- descriptor sets ---- */
 
 static const QmpType qmp_fdset_id = {
     .name = "int", .kind = QMP_KIND_INT, .min = 0, .max = INT64_MAX};
@@ -65,7 +64,7 @@ static const QmpType qmp_fd_number = {
 static const QmpType qmp_add_fd_args = {
     .name = "add-fd-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"fdset-id", &qmp_fdset_id, true, "the set; absent: a new one"},
+    .members = QMP_MEMBERS({"fdset-id", &qmp_fdset_id, true, "the set; default: a new one"},
                            {"opaque", &qmp_str, true, "a note, for query-fdsets"})};
 static const QmpType qmp_addfd_info = {
     .name = "AddfdInfo",
@@ -95,7 +94,7 @@ static const QmpType qmp_remove_fd_args = {
     .name = "remove-fd-arg",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"fdset-id", &qmp_fdset_id, .doc = "the set"},
-                           {"fd", &qmp_fd_number, true, "one of the set; absent: all"})};
+                           {"fd", &qmp_fd_number, true, "a descriptor of the set; default: all"})};
 
 static struct json_object *qmp_remove_fd(QmpCall *call, struct json_object *args, GError **error)
 {
@@ -107,13 +106,13 @@ static const QmpType qmp_fdset_fd_info = {
     .name = "FdsetFdInfo",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"fd", &qmp_int, .doc = "its number in skiff"},
-                           {"opaque", &qmp_str, true, "the note it came with"})};
+                           {"opaque", &qmp_str, true, "the note of add-fd"})};
 static const QmpType qmp_fdset_fd_list = {.kind = QMP_KIND_ARRAY, .element = &qmp_fdset_fd_info};
 static const QmpType qmp_fdset_info = {
     .name = "FdsetInfo",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"fdset-id", &qmp_int, .doc = "N of /dev/fdset/N"},
-                           {"fds", &qmp_fdset_fd_list, .doc = "what is in it"})};
+                           {"fds", &qmp_fdset_fd_list, .doc = "its descriptors"})};
 static const QmpType qmp_fdset_list = {.kind = QMP_KIND_ARRAY, .element = &qmp_fdset_info};
 
 static void qmp_list_fd(int64_t id, int fd, const char *note, void *opaque)
@@ -145,16 +144,16 @@ static struct json_object *qmp_query_fdsets(QmpCall *call, struct json_object *a
 
 static const QmpCommand qmp_fd_commands[] = {
     {"getfd", &qmp_getfd_args, NULL, QMP_INSTANT, qmp_getfd,
-     "Keeps the descriptor that came with the command under a name, in place of one that had it."},
+     "Stores the descriptor that came with the command under a name, and closes an earlier one of "
+     "that name."},
     {"closefd", &qmp_closefd_args, NULL, QMP_INSTANT, qmp_closefd,
-     "Closes a descriptor that getfd has kept."},
+     "Closes a descriptor stored by getfd."},
     {"add-fd", &qmp_add_fd_args, &qmp_addfd_info, QMP_INSTANT, qmp_add_fd,
-     "Puts the descriptor that came with the command into a set, to be opened as /dev/fdset/N. It "
+     "Adds the descriptor that came with the command to a set, which is opened as /dev/fdset/N. It "
      "stays there until remove-fd."},
     {"remove-fd", &qmp_remove_fd_args, NULL, QMP_INSTANT, qmp_remove_fd,
-     "Closes a descriptor of a set, or all of it. What was opened by it stays open."},
-    {"query-fdsets", NULL, &qmp_fdset_list, QMP_INSTANT, qmp_query_fdsets,
-     "The sets of descriptors."},
+     "Closes one or all descriptors of a set. Files opened through them stay open."},
+    {"query-fdsets", NULL, &qmp_fdset_list, QMP_INSTANT, qmp_query_fdsets, "All descriptor sets."},
     {0},
 };
 static const QmpEvent qmp_fd_events[] = {{0}};

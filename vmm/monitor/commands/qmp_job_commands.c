@@ -4,9 +4,9 @@
 #include "vmm/monitor/qmp/qmp.h"
 #include "vmm/monitor/commands/qmp_block.h"
 
-/* ---- finding ---- */
+/* ---- look-up ---- */
 
-static RUNS_IN_MAIN Job *job_of_id(struct json_object *args, GError **error)
+static RUNS_IN_MAIN Job *qmp_find_job(struct json_object *args, GError **error)
 {
     Job *job = job_find(qmp_arg_str(args, "id"));
     if (job == NULL) {
@@ -15,8 +15,9 @@ static RUNS_IN_MAIN Job *job_of_id(struct json_object *args, GError **error)
     return job;
 }
 
-/* A block job by the argument @name, as block-job-* have it. */
-static RUNS_IN_MAIN Job *block_job_of(struct json_object *args, const char *name, GError **error)
+/* Returns the block job that argument @name refers to; NULL and @error if there is none. */
+static RUNS_IN_MAIN Job *qmp_find_block_job(struct json_object *args, const char *name,
+                                            GError **error)
 {
     const char *id = qmp_arg_str(args, name);
     Job *job = job_find(id);
@@ -29,7 +30,7 @@ static RUNS_IN_MAIN Job *block_job_of(struct json_object *args, const char *name
 
 /* ---- query ---- */
 
-static void put_job(const Job *job, void *list)
+static void qmp_append_job(const Job *job, void *list)
 {
     enter_main();
     struct json_object *info = json_object_new_object();
@@ -46,11 +47,11 @@ static void put_job(const Job *job, void *list)
     json_object_array_add(list, info);
 }
 
-static struct json_object *query_jobs(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_query_jobs(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     struct json_object *list = json_object_new_array();
-    job_foreach(put_job, list);
+    job_foreach(qmp_append_job, list);
     return list;
 }
 
@@ -64,7 +65,7 @@ void qmp_put_block_job(struct json_object *object, const Job *job)
     qmp_put_int(object, "offset", (int64_t)current);
 }
 
-static void put_block_job(const Job *job, void *list)
+static void qmp_append_block_job(const Job *job, void *list)
 {
     enter_main();
     if (!job_driver(job)->is_block_job) {
@@ -87,18 +88,19 @@ static void put_block_job(const Job *job, void *list)
     json_object_array_add(list, info);
 }
 
-static struct json_object *query_block_jobs(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_query_block_jobs(QmpCall *call, struct json_object *args,
+                                                GError **error)
 {
     enter_main();
     struct json_object *list = json_object_new_array();
-    job_foreach(put_block_job, list);
+    job_foreach(qmp_append_block_job, list);
     return list;
 }
 
 /* ---- verbs ---- */
 
-static RUNS_IN_MAIN struct json_object *job_apply(Job *job, bool (*verb)(Job *, GError **),
-                                                  GError **error)
+static RUNS_IN_MAIN struct json_object *qmp_job_apply(Job *job, bool (*verb)(Job *, GError **),
+                                                      GError **error)
 {
     if (job != NULL) {
         verb(job, error);
@@ -106,62 +108,56 @@ static RUNS_IN_MAIN struct json_object *job_apply(Job *job, bool (*verb)(Job *, 
     return NULL;
 }
 
-static struct json_object *job_pause_command(QmpCall *call, struct json_object *args,
-                                             GError **error)
+static struct json_object *qmp_job_pause(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    return job_apply(job_of_id(args, error), job_pause, error);
+    return qmp_job_apply(qmp_find_job(args, error), job_pause, error);
 }
 
-static struct json_object *job_resume_command(QmpCall *call, struct json_object *args,
-                                              GError **error)
+static struct json_object *qmp_job_resume(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    return job_apply(job_of_id(args, error), job_resume, error);
+    return qmp_job_apply(qmp_find_job(args, error), job_resume, error);
 }
 
-static struct json_object *job_cancel_command(QmpCall *call, struct json_object *args,
-                                              GError **error)
+static struct json_object *qmp_job_cancel(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    Job *job = job_of_id(args, error);
+    Job *job = qmp_find_job(args, error);
     if (job != NULL) {
         job_cancel(job, true, error);
     }
     return NULL;
 }
 
-static struct json_object *job_complete_command(QmpCall *call, struct json_object *args,
-                                                GError **error)
+static struct json_object *qmp_job_complete(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    return job_apply(job_of_id(args, error), job_complete, error);
+    return qmp_job_apply(qmp_find_job(args, error), job_complete, error);
 }
 
-static struct json_object *job_dismiss_command(QmpCall *call, struct json_object *args,
-                                               GError **error)
+static struct json_object *qmp_job_dismiss(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    return job_apply(job_of_id(args, error), job_dismiss, error);
+    return qmp_job_apply(qmp_find_job(args, error), job_dismiss, error);
 }
 
-static struct json_object *job_finalize_command(QmpCall *call, struct json_object *args,
-                                                GError **error)
+static struct json_object *qmp_job_finalize(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
-    Job *job = job_of_id(args, error);
+    Job *job = qmp_find_job(args, error);
     if (job != NULL) {
         job_co_finalize(job, error);
     }
     return NULL;
 }
 
-static struct json_object *block_job_set_speed(QmpCall *call, struct json_object *args,
-                                               GError **error)
+static struct json_object *qmp_block_job_set_speed(QmpCall *call, struct json_object *args,
+                                                   GError **error)
 {
     enter_main();
-    Job *job = block_job_of(args, "device", error);
+    Job *job = qmp_find_block_job(args, "device", error);
     int64_t speed = qmp_arg_int(args, "speed", 0);
     if (job != NULL && speed < 0) {
         g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
@@ -172,10 +168,11 @@ static struct json_object *block_job_set_speed(QmpCall *call, struct json_object
     return NULL;
 }
 
-static struct json_object *block_job_cancel(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_block_job_cancel(QmpCall *call, struct json_object *args,
+                                                GError **error)
 {
     enter_main();
-    Job *job = block_job_of(args, "device", error);
+    Job *job = qmp_find_block_job(args, "device", error);
     bool force = qmp_arg_bool(args, "force", false);
     if (job != NULL && job_user_paused(job) && !force) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
@@ -186,38 +183,40 @@ static struct json_object *block_job_cancel(QmpCall *call, struct json_object *a
     return NULL;
 }
 
-static struct json_object *block_job_pause(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_block_job_pause(QmpCall *call, struct json_object *args,
+                                               GError **error)
 {
     enter_main();
-    return job_apply(block_job_of(args, "device", error), job_pause, error);
+    return qmp_job_apply(qmp_find_block_job(args, "device", error), job_pause, error);
 }
 
-static struct json_object *block_job_resume(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_block_job_resume(QmpCall *call, struct json_object *args,
+                                                GError **error)
 {
     enter_main();
-    return job_apply(block_job_of(args, "device", error), job_resume, error);
+    return qmp_job_apply(qmp_find_block_job(args, "device", error), job_resume, error);
 }
 
-static struct json_object *block_job_complete(QmpCall *call, struct json_object *args,
-                                              GError **error)
+static struct json_object *qmp_block_job_complete(QmpCall *call, struct json_object *args,
+                                                  GError **error)
 {
     enter_main();
-    return job_apply(block_job_of(args, "device", error), job_complete, error);
+    return qmp_job_apply(qmp_find_block_job(args, "device", error), job_complete, error);
 }
 
-static struct json_object *block_job_dismiss(QmpCall *call, struct json_object *args,
-                                             GError **error)
+static struct json_object *qmp_block_job_dismiss(QmpCall *call, struct json_object *args,
+                                                 GError **error)
 {
     enter_main();
-    return job_apply(block_job_of(args, "id", error), job_dismiss, error);
+    return qmp_job_apply(qmp_find_block_job(args, "id", error), job_dismiss, error);
 }
 
-static struct json_object *block_job_finalize(QmpCall *call, struct json_object *args,
-                                              GError **error)
+static struct json_object *qmp_block_job_finalize(QmpCall *call, struct json_object *args,
+                                                  GError **error)
 {
     enter_main();
     enter_coroutine();
-    Job *job = block_job_of(args, "id", error);
+    Job *job = qmp_find_block_job(args, "id", error);
     if (job != NULL) {
         job_co_finalize(job, error);
     }
@@ -231,24 +230,24 @@ static const QmpType job_type = {
     .kind = QMP_KIND_ENUM,
     .values = QMP_VALUES("commit", "stream", "mirror", "backup", "create", "amend", "snapshot-load",
                          "snapshot-save", "snapshot-delete"),
-    .doc = "What a job does.",
+    .doc = "The type of a job.",
 };
 static const QmpType job_status_type = {
     .name = "JobStatus",
     .kind = QMP_KIND_ENUM,
     .values = job_status_names,
-    .doc = "Where a job is in its life.",
+    .doc = "The state of a job.",
 };
 
 static const QmpType job_info_type = {
     .name = "JobInfo",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
-        {"id", &qmp_str, .doc = "the job's name"}, {"type", &job_type, .doc = "what it does"},
-        {"status", &job_status_type, .doc = "where it is in its life"},
-        {"current-progress", &qmp_int, .doc = "how far it is, in units of its own"},
-        {"total-progress", &qmp_int, .doc = "how far it goes; may grow while it runs"},
-        {"error", &qmp_str, true, .doc = "why it failed or will fail; absent otherwise"}),
+        {"id", &qmp_str, .doc = "the job's id"}, {"type", &job_type, .doc = "its type"},
+        {"status", &job_status_type, .doc = "its state"},
+        {"current-progress", &qmp_int, .doc = "work done, in units of the job"},
+        {"total-progress", &qmp_int, .doc = "work in all; may grow while the job runs"},
+        {"error", &qmp_str, true, .doc = "the error if it failed or will fail, else absent"}),
     .doc = "A job.",
 };
 static const QmpType job_info_list = {.kind = QMP_KIND_ARRAY, .element = &job_info_type};
@@ -257,18 +256,18 @@ static const QmpType block_job_info_type = {
     .name = "BlockJobInfo",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
-        {"type", &job_type, .doc = "what it does"}, {"device", &qmp_str, .doc = "the job's name"},
-        {"len", &qmp_int, .doc = "how far it goes; may grow while it runs"},
-        {"offset", &qmp_int, .doc = "how far it is"},
-        {"busy", &qmp_bool, .doc = "false when it stands or sleeps"},
-        {"paused", &qmp_bool, .doc = "whether it was told to pause"},
-        {"speed", &qmp_int, .doc = "its limit in bytes a second; 0: none"},
-        {"io-status", &qmp_block_device_status, .doc = "whether it stands because of an error"},
+        {"type", &job_type, .doc = "its type"}, {"device", &qmp_str, .doc = "the job's id"},
+        {"len", &qmp_int, .doc = "work in all; may grow while the job runs"},
+        {"offset", &qmp_int, .doc = "work done"},
+        {"busy", &qmp_bool, .doc = "false when it is paused or sleeps"},
+        {"paused", &qmp_bool, .doc = "whether a pause was requested"},
+        {"speed", &qmp_int, .doc = "its limit in bytes per second; 0 if none"},
+        {"io-status", &qmp_block_device_status, .doc = "whether an I/O error paused it"},
         {"ready", &qmp_bool, .doc = "whether it can be completed"},
-        {"status", &job_status_type, .doc = "where it is in its life"},
-        {"auto-finalize", &qmp_bool, .doc = "whether it ends by itself"},
-        {"auto-dismiss", &qmp_bool, .doc = "whether it disappears by itself"},
-        {"error", &qmp_str, true, .doc = "why it failed or will fail; absent otherwise"}),
+        {"status", &job_status_type, .doc = "its state"},
+        {"auto-finalize", &qmp_bool, .doc = "whether it finalizes automatically"},
+        {"auto-dismiss", &qmp_bool, .doc = "whether it is dismissed automatically"},
+        {"error", &qmp_str, true, .doc = "the error if it failed or will fail, else absent"}),
     .doc = "A job on a block node.",
 };
 static const QmpType block_job_info_list = {.kind = QMP_KIND_ARRAY,
@@ -278,7 +277,7 @@ static const QmpType block_job_info_list = {.kind = QMP_KIND_ARRAY,
     static const QmpType type = {                                                                  \
         .name = #type,                                                                             \
         .kind = QMP_KIND_STRUCT,                                                                   \
-        .members = QMP_MEMBERS({member, &qmp_str, .doc = "the job's name"}),                       \
+        .members = QMP_MEMBERS({member, &qmp_str, .doc = "the job's id"}),                         \
     }
 JOB_ARGS(job_id_arg, "id");
 JOB_ARGS(job_device_arg, "device");
@@ -286,67 +285,67 @@ JOB_ARGS(job_device_arg, "device");
 static const QmpType block_job_speed_arg = {
     .name = "block-job-set-speed-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"device", &qmp_str, .doc = "the job's name"},
-                           {"speed", &qmp_int, .doc = "bytes a second; 0: no limit"}),
+    .members = QMP_MEMBERS({"device", &qmp_str, .doc = "the job's id"},
+                           {"speed", &qmp_int, .doc = "bytes per second; 0 for no limit"}),
 };
 static const QmpType block_job_cancel_arg = {
     .name = "block-job-cancel-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"device", &qmp_str, .doc = "the job's name"},
-                           {"force", &qmp_bool, true,
-                            .doc = "also when it is paused; a ready mirror without pivot too"}),
+    .members = QMP_MEMBERS(
+        {"device", &qmp_str, .doc = "the job's id"},
+        {"force", &qmp_bool, true, .doc = "also when it is paused; also for a ready mirror"}),
 };
 
 static const QmpCommand qmp_job_commands[] = {
-    {"query-jobs", NULL, &job_info_list, QMP_INSTANT, query_jobs, "All jobs."},
-    {"job-pause", &job_id_arg, NULL, QMP_INSTANT, job_pause_command,
-     "Asks a job to stand still at its next pause point."},
-    {"job-resume", &job_id_arg, NULL, QMP_INSTANT, job_resume_command,
-     "Lets a job go on that was told to pause."},
-    {"job-cancel", &job_id_arg, NULL, QMP_INSTANT, job_cancel_command,
-     "Ends a job without its effect. Answers at once; the job is gone when its events say so."},
-    {"job-complete", &job_id_arg, NULL, QMP_INSTANT, job_complete_command,
-     "Tells a job that is ready to end."},
-    {"job-dismiss", &job_id_arg, NULL, QMP_INSTANT, job_dismiss_command,
-     "Removes a job that has concluded and was kept to be asked about."},
-    {"job-finalize", &job_id_arg, NULL, 0, job_finalize_command,
-     "Lets a job that is pending take effect; returns when it has concluded."},
-    {"query-block-jobs", NULL, &block_job_info_list, QMP_INSTANT, query_block_jobs,
+    {"query-jobs", NULL, &job_info_list, QMP_INSTANT, qmp_query_jobs, "All jobs."},
+    {"job-pause", &job_id_arg, NULL, QMP_INSTANT, qmp_job_pause,
+     "Pauses a job at its next pause point."},
+    {"job-resume", &job_id_arg, NULL, QMP_INSTANT, qmp_job_resume,
+     "Resumes a job after job-pause."},
+    {"job-cancel", &job_id_arg, NULL, QMP_INSTANT, qmp_job_cancel,
+     "Cancels a job: it ends without effect. Answers at once; events report the job's end."},
+    {"job-complete", &job_id_arg, NULL, QMP_INSTANT, qmp_job_complete,
+     "Completes a job that is ready."},
+    {"job-dismiss", &job_id_arg, NULL, QMP_INSTANT, qmp_job_dismiss,
+     "Removes a concluded job that was kept for queries."},
+    {"job-finalize", &job_id_arg, NULL, 0, qmp_job_finalize,
+     "Finalizes a pending job: it takes effect. Returns when it has concluded."},
+    {"query-block-jobs", NULL, &block_job_info_list, QMP_INSTANT, qmp_query_block_jobs,
      "The jobs on block nodes."},
-    {"block-job-set-speed", &block_job_speed_arg, NULL, QMP_INSTANT, block_job_set_speed,
-     "Limits how fast a job works."},
-    {"block-job-cancel", &block_job_cancel_arg, NULL, QMP_INSTANT, block_job_cancel,
-     "As job-cancel, but a ready mirror ends well, without its pivot, unless forced."},
-    {"block-job-pause", &job_device_arg, NULL, QMP_INSTANT, block_job_pause, "As job-pause."},
-    {"block-job-resume", &job_device_arg, NULL, QMP_INSTANT, block_job_resume, "As job-resume."},
-    {"block-job-complete", &job_device_arg, NULL, QMP_INSTANT, block_job_complete,
+    {"block-job-set-speed", &block_job_speed_arg, NULL, QMP_INSTANT, qmp_block_job_set_speed,
+     "Limits the speed of a job."},
+    {"block-job-cancel", &block_job_cancel_arg, NULL, QMP_INSTANT, qmp_block_job_cancel,
+     "As job-cancel, but a ready mirror completes without its pivot, unless force is true."},
+    {"block-job-pause", &job_device_arg, NULL, QMP_INSTANT, qmp_block_job_pause, "As job-pause."},
+    {"block-job-resume", &job_device_arg, NULL, QMP_INSTANT, qmp_block_job_resume,
+     "As job-resume."},
+    {"block-job-complete", &job_device_arg, NULL, QMP_INSTANT, qmp_block_job_complete,
      "As job-complete."},
-    {"block-job-dismiss", &job_id_arg, NULL, QMP_INSTANT, block_job_dismiss, "As job-dismiss."},
-    {"block-job-finalize", &job_id_arg, NULL, 0, block_job_finalize, "As job-finalize."},
+    {"block-job-dismiss", &job_id_arg, NULL, QMP_INSTANT, qmp_block_job_dismiss, "As job-dismiss."},
+    {"block-job-finalize", &job_id_arg, NULL, 0, qmp_block_job_finalize, "As job-finalize."},
     {0},
 };
 
 static const QmpType job_status_change_type = {
     .name = "JOB_STATUS_CHANGE",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "the job's name"},
+    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "the job's id"},
                            {"status", &job_status_type, .doc = "its new state"}),
 };
 
 #define BLOCK_JOB_MEMBERS                                                                          \
-    {"type", &job_type, .doc = "what the job does"},                                               \
-        {"device", &qmp_str, .doc = "the job's name"},                                             \
-        {"len", &qmp_int, .doc = "how far it was to go"},                                          \
-        {"offset", &qmp_int, .doc = "how far it came; equal to len where it succeeded"},           \
+    {"type", &job_type, .doc = "the job's type"}, {"device", &qmp_str, .doc = "the job's id"},     \
+        {"len", &qmp_int, .doc = "work in all"},                                                   \
+        {"offset", &qmp_int, .doc = "work done; equal to len if it succeeded"},                    \
     {                                                                                              \
-        "speed", &qmp_int, .doc = "its limit in bytes a second; 0: none"                           \
+        "speed", &qmp_int, .doc = "its limit in bytes per second; 0 if none"                       \
     }
 
 static const QmpType block_job_completed_type = {
     .name = "BLOCK_JOB_COMPLETED",
     .kind = QMP_KIND_STRUCT,
     .members =
-        QMP_MEMBERS(BLOCK_JOB_MEMBERS, {"error", &qmp_str, true, .doc = "why it failed, if so"}),
+        QMP_MEMBERS(BLOCK_JOB_MEMBERS, {"error", &qmp_str, true, .doc = "the error, if it failed"}),
 };
 static const QmpType block_job_type = {.name = "BLOCK_JOB_CANCELLED",
                                        .kind = QMP_KIND_STRUCT,
@@ -354,22 +353,22 @@ static const QmpType block_job_type = {.name = "BLOCK_JOB_CANCELLED",
 static const QmpType block_job_pending_type = {
     .name = "BLOCK_JOB_PENDING",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"type", &job_type, .doc = "what the job does"},
-                           {"id", &qmp_str, .doc = "the job's name"}),
+    .members = QMP_MEMBERS({"type", &job_type, .doc = "the job's type"},
+                           {"id", &qmp_str, .doc = "the job's id"}),
 };
 static const QmpType block_job_error_type = {
     .name = "BLOCK_JOB_ERROR",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"device", &qmp_str, .doc = "the job's name"},
-                           {"operation", &qmp_io_operation_type, .doc = "what failed"},
-                           {"action", &qmp_block_error_action, .doc = "what the job makes of it"}),
+    .members = QMP_MEMBERS({"device", &qmp_str, .doc = "the job's id"},
+                           {"operation", &qmp_io_operation_type, .doc = "the failed operation"},
+                           {"action", &qmp_block_error_action, .doc = "the job's reaction"}),
 };
 
 static const QmpEvent qmp_job_events[] = {
-    {"JOB_STATUS_CHANGE", &job_status_change_type, "A job has moved to another state."},
-    {"BLOCK_JOB_COMPLETED", &block_job_completed_type, "A block job has ended, well or not."},
-    {"BLOCK_JOB_CANCELLED", &block_job_type, "A block job was ended by a cancel."},
-    {"BLOCK_JOB_READY", &block_job_type, "A block job can be completed."},
+    {"JOB_STATUS_CHANGE", &job_status_change_type, "The state of a job has changed."},
+    {"BLOCK_JOB_COMPLETED", &block_job_completed_type, "A block job has succeeded or failed."},
+    {"BLOCK_JOB_CANCELLED", &block_job_type, "A block job was cancelled."},
+    {"BLOCK_JOB_READY", &block_job_type, "A block job is ready for block-job-complete."},
     {"BLOCK_JOB_PENDING", &block_job_pending_type, "A block job waits for block-job-finalize."},
     {"BLOCK_JOB_ERROR", &block_job_error_type, "I/O of a block job has failed."},
     {0},

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the group of machine commands share. Only for qmp_machine*.c. */
+/* Shared by the files of the machine commands. Only for qmp_machine*.c. */
 #ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_MACHINE_H
 #define SKIFF_VMM_MONITOR_COMMANDS_QMP_MACHINE_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What tools ask before they start a VM: machines, CPU models. Options: qmp_machine_options.c. */
+/* Capabilities that tools query before they start a VM: machines, CPU models. Command-line options
+ * are in qmp_machine_options.c. */
 #include <string.h>
 #include "vmm/monitor/commands/qmp_machine.h"
 #include "vmm/monitor/commands/qmp_qom.h"
@@ -32,8 +33,8 @@ static const QmpType qmp_machine_info = {
     .members = QMP_MEMBERS(
         {"name", &qmp_str, .doc = "its name for -machine"},
         {"alias", &qmp_str, true, "another name for -machine"},
-        {"is-default", &qmp_bool, true, "whether it is taken without -machine"},
-        {"cpu-max", &qmp_int, .doc = "most vCPUs, on this host"},
+        {"is-default", &qmp_bool, true, "whether it is the default of -machine"},
+        {"cpu-max", &qmp_int, .doc = "maximum number of vCPUs on this host"},
         {"hotpluggable-cpus", &qmp_bool, .doc = "always false: vCPUs are fixed at the start"},
         {"numa-mem-supported", &qmp_bool, .doc = "always false: there are no NUMA nodes"},
         {"deprecated", &qmp_bool, .doc = "always false"},
@@ -47,7 +48,7 @@ static const QmpType qmp_query_machines_args = {
     .name = "query-machines-arg",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"compat-props", &qmp_bool, true,
-                            "without effect: there is one version, so nothing is overridden"}),
+                            "no effect: there is one version, so no property is overridden"}),
 };
 
 static struct json_object *qmp_query_machines(QmpCall *call, struct json_object *args,
@@ -76,10 +77,10 @@ static const QmpType qmp_cpu_definition = {
     .name = "CpuDefinitionInfo",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
-        {"name", &qmp_str, .doc = "as -cpu takes it"},
+        {"name", &qmp_str, .doc = "its name for -cpu"},
         {"migration-safe", &qmp_bool, true, "always false: it depends on the host"},
         {"static", &qmp_bool, .doc = "always false: it depends on the host"},
-        {"unavailable-features", &qmp_str_list, true, "always empty: it is what the host has"},
+        {"unavailable-features", &qmp_str_list, true, "always empty: models follow the host"},
         {"typename", &qmp_str, .doc = "the type of its vCPUs"},
         {"deprecated", &qmp_bool, .doc = "always false"}),
 };
@@ -109,7 +110,7 @@ static struct json_object *qmp_query_cpu_definitions(QmpCall *call, struct json_
 static const QmpType qmp_cpu_model_info = {
     .name = "CpuModelInfo",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"name", &qmp_str, .doc = "as -cpu takes it"},
+    .members = QMP_MEMBERS({"name", &qmp_str, .doc = "its name for -cpu"},
                            {"props", &qmp_any, true, "features, true or false"}),
 };
 static const QmpType qmp_cpu_expansion_type = {
@@ -122,8 +123,8 @@ static const QmpType qmp_cpu_expansion_args = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
         {"type", &qmp_cpu_expansion_type,
-         .doc = "both name every feature; there is no model \"base\", so the name stays as it is"},
-        {"model", &qmp_cpu_model_info, .doc = "what to expand"}),
+         .doc = "both list every feature and keep the name, as there is no model \"base\""},
+        {"model", &qmp_cpu_model_info, .doc = "the model to expand"}),
 };
 static const QmpType qmp_cpu_expansion = {
     .name = "CpuModelExpansionInfo",
@@ -136,7 +137,7 @@ static void qmp_put_feature(const char *name, bool on, void *opaque)
     qmp_put_bool(opaque, name, on);
 }
 
-/* Appends a property as -cpu takes it. A value with a comma would be two. */
+/* Appends a property in the syntax of -cpu. Refuses a comma, which would begin another property. */
 static bool qmp_append_feature(GString *text, const char *name, struct json_object *value,
                                GError **error)
 {
@@ -149,7 +150,7 @@ static bool qmp_append_feature(GString *text, const char *name, struct json_obje
     }
     if (word == NULL || strpbrk(name, ",=+") != NULL || name[0] == '-' || strchr(word, ',')) {
         g_autofree char *excerpt = opt_excerpt(name);
-        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "'%s' is no feature with a plain value",
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "'%s' is not a feature with a plain value",
                     excerpt);
         return false;
     }
@@ -157,7 +158,7 @@ static bool qmp_append_feature(GString *text, const char *name, struct json_obje
     return true;
 }
 
-/* The model as -cpu takes it, to be freed. */
+/* Returns the model in the syntax of -cpu, owned by the caller; NULL and @error on failure. */
 static char *qmp_cpu_model_text(const char *name, struct json_object *props, GError **error)
 {
     if (!g_strv_contains(arch_cpu_models, name)) {
@@ -206,17 +207,18 @@ static const QmpCommand qmp_machine_commands[] = {
     {"query-target", NULL, &qmp_target_info, QMP_INSTANT | QMP_EARLY, qmp_query_target,
      "The architecture of the guest."},
     {"query-machines", &qmp_query_machines_args, &qmp_machine_list, QMP_INSTANT, qmp_query_machines,
-     "The machines that -machine takes: one."},
+     "The machine of -machine. There is one."},
     {"query-cpu-definitions", NULL, &qmp_cpu_definition_list, QMP_INSTANT | QMP_EARLY,
-     qmp_query_cpu_definitions, "The models that -cpu takes."},
+     qmp_query_cpu_definitions, "The models of -cpu."},
     {"query-cpu-model-expansion", &qmp_cpu_expansion_args, &qmp_cpu_expansion, QMP_INSTANT,
      qmp_query_cpu_model_expansion,
-     "The features that a CPU model has on this host. What the host lacks is an error, as it is "
+     "The features of a CPU model on this host. A feature that the host lacks is an error, as it "
+     "is "
      "for -cpu."},
     {"query-command-line-options", &qmp_options_args, &qmp_options_list, QMP_INSTANT | QMP_EARLY,
      qmp_query_command_line_options,
-     "Options that have parameters. Those of devices: device-list-properties; of objects: "
-     "qom-list-properties; of block nodes and drives: query-qmp-schema."},
+     "Command-line options with parameters. device-list-properties lists those of devices, "
+     "qom-list-properties of objects, query-qmp-schema of block nodes and drives."},
     {0},
 };
 static const QmpEvent qmp_machine_events[] = {{0}};

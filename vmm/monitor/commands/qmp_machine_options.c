@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* query-command-line-options: QEMU's names of option groups and their parameters, as far as skiff
- * takes them. A test passes each row to the command line's parser. */
+/* query-command-line-options: QEMU's names of the option groups and parameters that skiff supports.
+ * A test passes each row to the command line's parser. */
 #include <string.h>
 #include "vmm/monitor/commands/qmp_machine.h"
 
@@ -13,7 +13,7 @@ typedef struct QmpOptionParameter {
 
 static const struct QmpOptionGroup {
     const char *option;
-    QmpOptionParameter parameters[QMP_OPTION_PARAMETERS_MAX]; /* none: looked up elsewhere */
+    QmpOptionParameter parameters[QMP_OPTION_PARAMETERS_MAX]; /* empty if they depend on a type */
 } qmp_option_groups[] = {
     {"action", {{"reboot", "string"}, {"shutdown", "string"}, {"panic", "string"}}},
     {"chardev",
@@ -97,7 +97,7 @@ struct json_object *qmp_query_command_line_options(QmpCall *call, struct json_ob
 const QmpType qmp_options_args = {
     .name = "query-command-line-options-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"option", &qmp_str, true, "this one alone"}),
+    .members = QMP_MEMBERS({"option", &qmp_str, true, "only this option"}),
 };
 static const QmpType qmp_option_parameter_type = {
     .name = "CommandLineParameterType",
@@ -108,7 +108,7 @@ static const QmpType qmp_option_parameter = {
     .name = "CommandLineParameterInfo",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"name", &qmp_str, .doc = "as in NAME=VALUE"},
-                           {"type", &qmp_option_parameter_type, .doc = "what VALUE is"},
+                           {"type", &qmp_option_parameter_type, .doc = "the type of VALUE"},
                            {"help", &qmp_str, true, "always absent"},
                            {"default", &qmp_str, true, "always absent"}),
 };
@@ -119,6 +119,6 @@ static const QmpType qmp_option = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
         {"option", &qmp_str, .doc = "QEMU's name of the group"},
-        {"parameters", &qmp_option_parameter_list, .doc = "empty where they depend on a type"}),
+        {"parameters", &qmp_option_parameter_list, .doc = "empty if they depend on a type"}),
 };
 const QmpType qmp_options_list = {.kind = QMP_KIND_ARRAY, .element = &qmp_option};

@@ -22,26 +22,26 @@ static struct json_object *qmp_query_memory_size_summary(QmpCall *call, struct j
 static const QmpType qmp_memory_info = {
     .name = "MemoryInfo",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"base-memory", &qmp_size, .doc = "RAM from the start, in bytes"},
-                           {"plugged-memory", &qmp_size, true,
-                            "RAM plugged in later, in bytes: none, skiff does not plug memory"}),
+    .members = QMP_MEMBERS(
+        {"base-memory", &qmp_size, .doc = "RAM from the start, in bytes"},
+        {"plugged-memory", &qmp_size, true, "RAM plugged in later, in bytes: always 0"}),
 };
 
 /* ---- memsave, pmemsave ---- */
 
 #define MEMORY_SAVE_CHUNK (UINT64_C(1) << 20)
 
-/* One save: the file's system calls block, so all of it runs in a worker. */
+/* One save. It runs in a worker, because the file's system calls block. */
 typedef struct MemorySave {
     const GuestRam *ram;
-    const ArchPaging *paging; /* NULL: physical addresses */
+    const ArchPaging *paging; /* NULL for physical addresses */
     uint64_t address, size;   /* bytes */
     const char *filename;
     uint64_t done;
     GError *error;
 } MemorySave;
 
-static bool memory_save_fail(MemorySave *s, const char *what)
+static bool qmp_memory_save_fail(MemorySave *s, const char *what)
 {
     int err = errno;
     g_set_error(&s->error, QMP_ERROR, QMP_ERROR_GENERIC, "Could not %s '%s': %s", what, s->filename,
@@ -49,7 +49,7 @@ static bool memory_save_fail(MemorySave *s, const char *what)
     return false;
 }
 
-static bool memory_save_read(MemorySave *s, void *buf, uint64_t size)
+static bool qmp_memory_save_read(MemorySave *s, void *buf, uint64_t size)
 {
     uint64_t at = s->address + s->done;
     bool ok = s->paging != NULL ? guest_paging_read(s->paging, s->ram, at, buf, size, &s->error)
@@ -62,7 +62,7 @@ static bool memory_save_read(MemorySave *s, void *buf, uint64_t size)
     return ok;
 }
 
-static bool memory_save_write(MemorySave *s, int fd, const uint8_t *buf, uint64_t size)
+static bool qmp_memory_save_write(MemorySave *s, int fd, const uint8_t *buf, uint64_t size)
 {
     while (size > 0) {
         ssize_t n = write(fd, buf, size);
@@ -70,7 +70,7 @@ static bool memory_save_write(MemorySave *s, int fd, const uint8_t *buf, uint64_
             continue;
         }
         if (n < 0) {
-            return memory_save_fail(s, "write");
+            return qmp_memory_save_fail(s, "write");
         }
         buf += n;
         size -= (uint64_t)n;
@@ -79,32 +79,32 @@ static bool memory_save_write(MemorySave *s, int fd, const uint8_t *buf, uint64_
     return true;
 }
 
-static bool memory_save_copy(MemorySave *s, int fd)
+static bool qmp_memory_save_copy(MemorySave *s, int fd)
 {
     g_autofree uint8_t *buf = g_malloc(MIN(s->size, MEMORY_SAVE_CHUNK));
     while (s->done < s->size) {
         uint64_t chunk = MIN(s->size - s->done, MEMORY_SAVE_CHUNK);
-        if (!memory_save_read(s, buf, chunk) || !memory_save_write(s, fd, buf, chunk)) {
+        if (!qmp_memory_save_read(s, buf, chunk) || !qmp_memory_save_write(s, fd, buf, chunk)) {
             return false;
         }
     }
     return true;
 }
 
-static int memory_save_in_worker(void *opaque)
+static int qmp_memory_save_in_worker(void *opaque)
 {
     enter_worker();
     MemorySave *s = opaque;
-    /* A FIFO that nobody reads would otherwise be waited for, for ever. */
+    /* Without O_NONBLOCK, the open of a FIFO without a reader would block for ever. */
     int fd = open(s->filename, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
     if (fd < 0) {
-        memory_save_fail(s, "open");
+        qmp_memory_save_fail(s, "open");
         return -1;
     }
     fcntl(fd, F_SETFL, 0);
-    bool ok = memory_save_copy(s, fd);
+    bool ok = qmp_memory_save_copy(s, fd);
     if (close(fd) != 0 && ok) {
-        ok = memory_save_fail(s, "close");
+        ok = qmp_memory_save_fail(s, "close");
     }
     if (!ok && s->done > 0) {
         g_prefix_error(&s->error, "'%s' has only the first %" PRIu64 " bytes: ", s->filename,
@@ -123,7 +123,7 @@ static coroutine_fn RUNS_IN_MAIN void qmp_co_save(QmpCall *call, struct json_obj
         .size = (uint64_t)qmp_arg_int(args, "size", 0),
         .filename = qmp_arg_str(args, "filename"),
     };
-    if (co_run_in_worker(memory_save_in_worker, &s) != 0) {
+    if (co_run_in_worker(qmp_memory_save_in_worker, &s) != 0) {
         g_propagate_error(error, s.error);
     }
 }
@@ -155,8 +155,8 @@ static const QmpType qmp_memsave_args = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"val", &qmp_u64, .doc = "virtual address"},
                            {"size", &qmp_size, .doc = "bytes"},
-                           {"filename", &qmp_str, .doc = "the file; what it held is gone"},
-                           {"cpu-index", &qmp_int, true, "whose page tables; the first vCPU's"}),
+                           {"filename", &qmp_str, .doc = "the file, which is truncated"},
+                           {"cpu-index", &qmp_int, true, "the vCPU; default: 0"}),
 };
 
 static const QmpType qmp_pmemsave_args = {
@@ -164,7 +164,7 @@ static const QmpType qmp_pmemsave_args = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"val", &qmp_u64, .doc = "physical address"},
                            {"size", &qmp_size, .doc = "bytes"},
-                           {"filename", &qmp_str, .doc = "the file; what it held is gone"}),
+                           {"filename", &qmp_str, .doc = "the file, which is truncated"}),
 };
 
 static const QmpCommand qmp_memory_commands[] = {
@@ -173,22 +173,23 @@ static const QmpCommand qmp_memory_commands[] = {
         .ret = &qmp_memory_info,
         .flags = QMP_INSTANT,
         .run = qmp_query_memory_size_summary,
-        .doc = "How much RAM the machine has.",
+        .doc = "The size of the machine's RAM.",
     },
     {
         .name = "memsave",
         .args = &qmp_memsave_args,
         .run = qmp_memsave,
-        .doc = "Saves guest memory, by a vCPU's page tables as they are now, to a file. After an "
-               "error the file has what could be saved; the error says how much.",
+        .doc = "Saves guest memory at a virtual address, by a vCPU's current page tables, to a "
+               "file. After an error the file has the bytes before it; the message has their "
+               "number.",
     },
     {
         .name = "pmemsave",
         .args = &qmp_pmemsave_args,
         .run = qmp_pmemsave,
-        .doc = "Saves guest memory by physical address to a file. RAM and ROM only, never a "
-               "device's registers. After an error the file has what could be saved; the error "
-               "says how much.",
+        .doc = "Saves guest memory at a physical address to a file. Reads RAM and ROM, never a "
+               "device's registers. After an error the file has the bytes before it; the message "
+               "has their number.",
     },
     {0},
 };

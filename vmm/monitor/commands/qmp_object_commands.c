@@ -3,10 +3,10 @@
 #include "util/opts/json.h"
 #include "vmm/monitor/commands/qmp_object.h"
 
-/* ---- adding and deleting ---- */
+/* ---- object-add, object-del ---- */
 
-/* Holds no operation lock: getting memory may take its time, and changes nothing in use. */
-static struct json_object *object_add(QmpCall *call, struct json_object *args, GError **error)
+/* Holds no operation lock: allocating memory may take long, and changes nothing in use. */
+static struct json_object *qmp_object_add(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -17,7 +17,7 @@ static struct json_object *object_add(QmpCall *call, struct json_object *args, G
     return NULL;
 }
 
-static struct json_object *object_del(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_object_del(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
@@ -27,7 +27,7 @@ static struct json_object *object_del(QmpCall *call, struct json_object *args, G
     return NULL;
 }
 
-/* ---- looking ---- */
+/* ---- queries ---- */
 
 struct json_object *qmp_iothread_info(const IoThread *t)
 {
@@ -41,7 +41,8 @@ struct json_object *qmp_iothread_info(const IoThread *t)
     return info;
 }
 
-static struct json_object *query_iothreads(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_query_iothreads(QmpCall *call, struct json_object *args,
+                                               GError **error)
 {
     enter_main();
     struct json_object *list = json_object_new_array();
@@ -66,7 +67,7 @@ struct json_object *qmp_memdev_info(const MemoryBackend *m)
     return info;
 }
 
-static struct json_object *query_memdev(QmpCall *call, struct json_object *args, GError **error)
+static struct json_object *qmp_query_memdev(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     const Vm *vm = call->vm;
@@ -89,27 +90,27 @@ static const QmpType object_options = {
     .name = "ObjectOptions",
     .kind = QMP_KIND_STRUCT,
     .open = true,
-    .members = QMP_MEMBERS({"qom-type", &qmp_str, .doc = "what it is: iothread, memory-backend-*"},
-                           {"id", &qmp_str, .doc = "name to refer to it by"}),
-    .doc = "An object, as -object takes it.",
+    .members = QMP_MEMBERS({"qom-type", &qmp_str, .doc = "its type: iothread, memory-backend-*"},
+                           {"id", &qmp_str, .doc = "its id"}),
+    .doc = "An object, with the options of -object.",
 };
 static const QmpType object_id_arg = {
     .name = "object-del-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "its name"}),
+    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "its id"}),
 };
 
 static const QmpType iothread_info = {
     .name = "IOThreadInfo",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
-        {"id", &qmp_str, .doc = "its name"},
-        {"thread-id", &qmp_int, .doc = "the kernel's id of the thread"},
-        {"poll-max-ns", &qmp_int, .doc = "longest busy polling before it sleeps; 0: none"},
-        {"poll-grow", &qmp_int, .doc = "always 0: as skiff sees fit"},
-        {"poll-shrink", &qmp_int, .doc = "always 0: as skiff sees fit"},
-        {"aio-max-batch", &qmp_int, .doc = "always 0: as the engine takes"}),
-    .doc = "A thread that serves devices. \"default\" is there without being asked for.",
+        {"id", &qmp_str, .doc = "its id"},
+        {"thread-id", &qmp_int, .doc = "the host's id of the thread"},
+        {"poll-max-ns", &qmp_int, .doc = "longest busy polling before it sleeps; 0 if none"},
+        {"poll-grow", &qmp_int, .doc = "always 0: automatic"},
+        {"poll-shrink", &qmp_int, .doc = "always 0: automatic"},
+        {"aio-max-batch", &qmp_int, .doc = "always 0: the engine's limit"}),
+    .doc = "A thread that serves devices. \"default\" always exists.",
 };
 static const QmpType iothread_list = {.kind = QMP_KIND_ARRAY, .element = &iothread_info};
 
@@ -117,7 +118,7 @@ static const QmpType host_mem_policy = {
     .name = "HostMemPolicy",
     .kind = QMP_KIND_ENUM,
     .values = QMP_VALUES("default", "preferred", "bind", "interleave"),
-    .doc = "On which nodes of the host the memory lies.",
+    .doc = "The policy for the host's NUMA nodes.",
 };
 static const QmpType u16_list = {.kind = QMP_KIND_ARRAY, .element = &qmp_u16};
 
@@ -125,24 +126,24 @@ static const QmpType memdev = {
     .name = "Memdev",
     .kind = QMP_KIND_STRUCT,
     .members =
-        QMP_MEMBERS({"id", &qmp_str, true, .doc = "its name"}, {"size", &qmp_size, .doc = "bytes"},
+        QMP_MEMBERS({"id", &qmp_str, true, .doc = "its id"}, {"size", &qmp_size, .doc = "bytes"},
                     {"merge", &qmp_bool, .doc = "always false: pages are not merged"},
                     {"dump", &qmp_bool, .doc = "always false: not in a core file of skiff"},
-                    {"prealloc", &qmp_bool, .doc = "allocated beforehand"},
-                    {"share", &qmp_bool, .doc = "others can map it"},
-                    {"reserve", &qmp_bool, true, .doc = "always false: not from swap"},
-                    {"host-nodes", &u16_list, .doc = "always empty: any"},
+                    {"prealloc", &qmp_bool, .doc = "whether pages are allocated at the start"},
+                    {"share", &qmp_bool, .doc = "whether other processes can map it"},
+                    {"reserve", &qmp_bool, true, .doc = "always false: no swap is reserved"},
+                    {"host-nodes", &u16_list, .doc = "always empty: any node"},
                     {"policy", &host_mem_policy, .doc = "always default"}),
     .doc = "A memory backend.",
 };
 static const QmpType memdev_list = {.kind = QMP_KIND_ARRAY, .element = &memdev};
 
 static const QmpCommand qmp_object_commands[] = {
-    {"object-add", &object_options, NULL, 0, object_add, "Makes an object, as -object does."},
-    {"object-del", &object_id_arg, NULL, 0, object_del, "Ends an object that nothing uses."},
-    {"query-iothreads", NULL, &iothread_list, QMP_INSTANT, query_iothreads, "All iothreads."},
-    {"query-memdev", NULL, &memdev_list, QMP_INSTANT, query_memdev,
-     "All memory backends, the machine's own too."},
+    {"object-add", &object_options, NULL, 0, qmp_object_add, "Creates an object, as -object does."},
+    {"object-del", &object_id_arg, NULL, 0, qmp_object_del, "Destroys an unused object."},
+    {"query-iothreads", NULL, &iothread_list, QMP_INSTANT, qmp_query_iothreads, "All iothreads."},
+    {"query-memdev", NULL, &memdev_list, QMP_INSTANT, qmp_query_memdev,
+     "All memory backends, including the machine's own."},
     {0},
 };
 

@@ -9,10 +9,10 @@ typedef struct QmpPort {
     char *id;
     bool open;      /* now */
     bool announced; /* the state of the last event */
-    AioTimer quiet; /* armed: an event was sent not long ago */
+    AioTimer quiet; /* armed for QMP_PORT_QUIET_NS after an event */
 } QmpPort;
 
-static GHashTable *qmp_ports; /* by id: those that are open, or were not long ago */
+static GHashTable *qmp_ports; /* by id: ports that are open or have `quiet` armed */
 
 static RUNS_IN_MAIN void qmp_port_announce(QmpPort *port)
 {
@@ -30,7 +30,7 @@ static void qmp_port_quiet_over(void *opaque)
     QmpPort *port = opaque;
     if (port->open != port->announced) {
         qmp_port_announce(port);
-    } else if (!port->open) { /* nothing more is known of a closed port */
+    } else if (!port->open) { /* a closed port needs no record */
         g_hash_table_remove(qmp_ports, port->id);
     }
 }

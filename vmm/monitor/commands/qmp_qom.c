@@ -41,7 +41,8 @@ char *qom_cpu_path(const Vm *vm, unsigned index)
     return g_strdup_printf("/machine/unattached/device[%u]", vm->machine.board_devices + index);
 }
 
-/* "virtio-blk-pci" carries a "virtio-blk-device". NULL: it is no such transport. */
+/* Returns the virtio device type of a transport: "virtio-blk-device" for "virtio-blk-pci". NULL if
+ * @type is not a transport. */
 static char *qom_virtio_type(const DeviceType *type)
 {
     if (!g_str_has_prefix(type->name, "virtio-") || !g_str_has_suffix(type->name, "-pci")) {
@@ -58,7 +59,7 @@ static void qom_add_devices(GPtrArray *nodes, const Vm *vm)
     for (unsigned i = 0; i < vm->machine.devices->len; i++) {
         const Device *dev = vm->machine.devices->pdata[i];
         if (dev->path == NULL) {
-            continue; /* being made */
+            continue; /* not realized yet */
         }
         qom_add(nodes, QOM_DEVICE, g_strdup(dev->path), g_strdup(dev->type->name))->object = dev;
         char *type = qom_virtio_type(dev->type);
@@ -136,7 +137,7 @@ bool qom_node_is_child(const QomNode *parent, const QomNode *node)
            node->path + length + 1 == qom_node_name(node);
 }
 
-/* Without the empty components that "//" and a "/" at the end make. */
+/* Returns @path without empty components, which "//" and a trailing "/" make. */
 static char *qom_normalize(const char *path)
 {
     g_auto(GStrv) parts = g_strsplit(path, "/", -1);

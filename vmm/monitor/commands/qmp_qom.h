@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The objects that QMP shows as a tree of paths, in the shape of QEMU's object model. skiff has no
- * such model: the tree is computed from the VM's lists each time that it is needed.
+ * The tree of objects that QMP shows, with the paths of QEMU's object model. skiff has no object
+ * model: each query computes the tree from the VM's lists.
  */
 #ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_QOM_H
 #define SKIFF_VMM_MONITOR_COMMANDS_QMP_QOM_H
@@ -12,7 +12,7 @@ typedef enum QomKind {
     QOM_CONTAINER,
     QOM_MACHINE,
     QOM_DEVICE,
-    QOM_VIRTIO, /* what a PCI transport carries: "virtio-backend" below it */
+    QOM_VIRTIO, /* "virtio-backend" below a PCI transport */
     QOM_CPU,
     QOM_IOTHREAD,
     QOM_MEMORY,
@@ -23,25 +23,26 @@ typedef struct QomNode {
     QomKind kind;
     char *path;         /* absolute, owned */
     char *type;         /* owned */
-    const void *object; /* Device, IoThread or MemoryBackend; borrowed; else NULL */
+    const void *object; /* Device, IoThread or MemoryBackend, borrowed; may be NULL */
     unsigned index;     /* of a CPU */
 } QomNode;
 
-/* All objects of the VM: QomNode, owned by the array, parents before children. */
+/* Returns all objects of the VM as QomNodes, owned by the array, parents before children. */
 GPtrArray *qom_list_nodes(Vm *vm) RUNS_IN_MAIN;
-/* The node of @path: absolute, or the last components of one path alone. NULL + @error. */
+/* Returns the node of @path, which is absolute, or the last components of exactly one path. NULL
+ * and @error if there is none. */
 const QomNode *qom_find_node(const GPtrArray *nodes, const char *path, GError **error) ANY_THREAD;
 /* Whether @node is directly below @parent. */
 bool qom_node_is_child(const QomNode *parent, const QomNode *node) ANY_THREAD;
-/* The last component of its path. */
+/* Returns the last component of the node's path. */
 const char *qom_node_name(const QomNode *node) ANY_THREAD;
 
 /* ---- types ---- */
-/* The name of the vCPUs' type, to be freed: "host-x86_64-cpu". */
+/* Returns the type of the vCPUs, "host-x86_64-cpu", owned by the caller. */
 char *qom_cpu_type(const char *model) ANY_THREAD;
-/* The model that -cpu names, to be freed: "host". */
+/* Returns the model of -cpu, "host", owned by the caller. */
 char *qom_cpu_model(const VmConfig *config) ANY_THREAD;
-/* The path of a vCPU: CPUs come after the board's devices. To be freed. */
+/* Returns the path of a vCPU, owned by the caller. vCPUs are numbered after the board's devices. */
 char *qom_cpu_path(const Vm *vm, unsigned index) RUNS_IN_MAIN;
 
 #endif

@@ -23,7 +23,7 @@ static const QomProperty qom_machine_properties[] = {
     {"initrd", "string", "-initrd"},
     {"append", "string", "-append"},
     {"firmware", "string", "-bios"},
-    {"memory-backend", "link<memory-backend>", "the -object with guest RAM; empty without one"},
+    {"memory-backend", "link<memory-backend>", "the -object with guest RAM; may be empty"},
     {0}};
 static const QomProperty qom_device_properties[] = {
     {"realized", "bool", "whether it is part of the machine"}, {0}};
@@ -32,7 +32,7 @@ static const QomProperty qom_cpu_properties[] = {
     {"socket-id", "int", "socket within the machine"},
     {"core-id", "int", "core within the socket"},
     {"thread-id", "int", "thread within the core"},
-    {"unavailable-features", "strList", "always empty: what the host lacks is refused at start-up"},
+    {"unavailable-features", "strList", "always empty: a missing feature is refused at start-up"},
     {0}};
 static const QomProperty qom_iothread_properties[] = {
     {"poll-max-ns", "int", "longest busy polling before it sleeps"},
@@ -85,7 +85,7 @@ static struct json_object *qom_machine_values(const Vm *vm)
     const VmConfig *config = vm->config;
     struct json_object *values = json_object_new_object(), *memory = json_object_new_object();
     SmpTopology topology = {0};
-    smp_parse(config->machine.smp, UINT_MAX, &topology, NULL); /* it was valid at the start */
+    smp_parse(config->machine.smp, UINT_MAX, &topology, NULL); /* was checked at start-up */
     qmp_put_int(memory, "size", vm->machine.memory != NULL ? (int64_t)vm->machine.memory->size : 0);
     qmp_put(values, "memory", memory);
     qmp_put(values, "smp", qom_smp_value(&topology));
@@ -146,7 +146,7 @@ static RUNS_IN_MAIN struct json_object *qom_cpu_values(const Vm *vm, unsigned in
     return values;
 }
 
-/* An object whose members are the properties, and perhaps more. */
+/* Returns an object with the values of all properties. It may have further members. */
 static RUNS_IN_MAIN struct json_object *qom_values(const Vm *vm, const QomNode *node)
 {
     switch (node->kind) {
@@ -182,8 +182,8 @@ static void qom_list_add(struct json_object *list, const char *name, const char 
     json_object_array_add(list, info);
 }
 
-/* What all instances have. @device is NULL for what is not a device. Like QEMU's, only
- * qom-list-properties has descriptions (@describe). */
+/* Returns the properties of a type. @device is NULL if it is not a device. @describe adds
+ * descriptions, which only qom-list-properties has, as in QEMU. */
 static struct json_object *qom_list_of(const QomProperty *properties, const DeviceType *device,
                                        bool describe)
 {
@@ -321,12 +321,11 @@ static const QmpType qom_list_properties_args = {
 
 static const QmpCommand qmp_qom_commands[] = {
     {"qom-list", &qom_list_args, &qmp_device_properties, QMP_INSTANT, qmp_qom_list,
-     "The properties of an object, and the objects below it, whose type is child<TYPE>."},
+     "The properties of an object, and its child objects, which have the type child<TYPE>."},
     {"qom-get", &qom_get_args, &qmp_any, QMP_INSTANT, qmp_qom_get,
-     "The value of a property. A child's is its path."},
+     "The value of a property. The value of a child is its path."},
     {"qom-list-properties", &qom_list_properties_args, &qmp_device_properties,
-     QMP_INSTANT | QMP_EARLY, qmp_qom_list_properties,
-     "The properties that all objects of a type have."},
+     QMP_INSTANT | QMP_EARLY, qmp_qom_list_properties, "The properties of all objects of a type."},
     {0},
 };
 static const QmpEvent qmp_qom_events[] = {{0}};

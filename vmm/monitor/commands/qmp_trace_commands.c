@@ -24,10 +24,10 @@ static const QmpType qmp_trace_get_args = {
 static const QmpType qmp_trace_set_args = {
     .name = "trace-event-set-state-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"name", &qmp_str, .doc = "an event, or a glob: \"virtio_*\""},
-                           {"enable", &qmp_bool, .doc = "on or off"},
-                           {"ignore-unavailable", &qmp_bool, true,
-                            "of no effect: every event that there is can be turned on"})};
+    .members = QMP_MEMBERS(
+        {"name", &qmp_str, .doc = "an event, or a glob: \"virtio_*\""},
+        {"enable", &qmp_bool, .doc = "on or off"},
+        {"ignore-unavailable", &qmp_bool, true, "no effect: every event can be turned on"})};
 
 static bool qmp_is_glob(const char *name)
 {
@@ -81,7 +81,7 @@ static struct json_object *qmp_trace_set_state(QmpCall *call, struct json_object
 
 static const QmpCommand qmp_trace_commands[] = {
     {"trace-event-get-state", &qmp_trace_get_args, &qmp_trace_event_list, QMP_INSTANT | QMP_EARLY,
-     qmp_trace_get_state, "The trace events of that name, and whether they are on."},
+     qmp_trace_get_state, "The state of the trace events that match a name."},
     {"trace-event-set-state", &qmp_trace_set_args, NULL, QMP_INSTANT | QMP_EARLY,
      qmp_trace_set_state, "Turns trace events on or off."},
     {0},

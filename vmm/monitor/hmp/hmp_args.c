@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The words behind a command, as a JSON object. */
+/* Parses the words after a command into a JSON object. */
 #include <string.h>
 #include "util/opts/json.h"
 #include "util/opts/opts.h"
@@ -24,7 +24,7 @@ static void hmp_skip_blanks(const char **at)
     *at += strspn(*at, " \t");
 }
 
-/* "in quotes"; *@at is behind the first one. */
+/* Reads a word "in quotes". *@at is after the opening quote. */
 static bool hmp_read_quoted(const char **at, GString *word, GError **error)
 {
     for (const char *p = *at; *p != '\0'; p++) {
@@ -35,7 +35,7 @@ static bool hmp_read_quoted(const char **at, GString *word, GError **error)
         if (*p == '\\') {
             p++;
             if (*p == '\0' || strchr("\"\\nr", *p) == NULL) {
-                return hmp_args_fail(error, "in quotes only \\\" \\\\ \\n and \\r are known");
+                return hmp_args_fail(error, "quotes allow only the escapes \\\" \\\\ \\n \\r");
             }
             g_string_append_c(word, *p == 'n' ? '\n' : *p == 'r' ? '\r' : *p);
         } else {
@@ -90,7 +90,7 @@ static bool hmp_parse_size(const HmpParam *p, const char **at, struct json_objec
         return false;
     }
     if (bytes > INT64_MAX) {
-        return hmp_args_fail(error, "'%s' is beyond all bounds", p->name);
+        return hmp_args_fail(error, "'%s' is too large", p->name);
     }
     qmp_put_int(args, p->name, (int64_t)bytes);
     return true;
@@ -105,7 +105,7 @@ static bool hmp_parse_switch(const HmpParam *p, const char **at, struct json_obj
     }
     bool on = strcmp(word, "on") == 0;
     if (!on && strcmp(word, "off") != 0) {
-        return hmp_args_fail(error, "'%s' is on or off", p->name);
+        return hmp_args_fail(error, "'%s' must be on or off", p->name);
     }
     qmp_put_bool(args, p->name, on);
     return true;
@@ -113,10 +113,10 @@ static bool hmp_parse_switch(const HmpParam *p, const char **at, struct json_obj
 
 typedef struct HmpOptions {
     struct json_object *object;
-    char *twice; /* a key that was given twice, or NULL */
+    char *twice; /* a key given twice, or NULL */
 } HmpOptions;
 
-/* A dotted key nests, as it does on the command line. */
+/* Adds a member. A dotted key makes nested objects, as on the command line. */
 static void hmp_put_option(const char *key, const char *value, void *opaque)
 {
     HmpOptions *options = opaque;
@@ -157,7 +157,7 @@ static bool hmp_parse_opts(const HmpParam *p, const char **at, struct json_objec
         return false;
     }
     bool ok = json_object_is_type(given, json_type_object) ||
-              hmp_args_fail(error, "the JSON is no object");
+              hmp_args_fail(error, "the JSON is not an object");
     if (ok) {
         json_object_object_foreach(given, name, member)
         {
@@ -168,7 +168,7 @@ static bool hmp_parse_opts(const HmpParam *p, const char **at, struct json_objec
     return ok;
 }
 
-/* /[count][letter][size]: absent parts are not put. */
+/* Parses /[count][letter][size]. An absent part adds no member. */
 static bool hmp_parse_format(const char **at, struct json_object *args, GError **error)
 {
     static const char sizes[] = "bhwg";
@@ -207,14 +207,14 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_parse_int(HmpCall *call, const HmpP
         g_prefix_error(error, "'%s': ", p->name);
         return false;
     }
-    /* As its bits: an address in the upper half is a negative integer of QMP. */
+    /* The bits are kept: an address in the upper half becomes a negative integer in QMP. */
     qmp_put_int(args, p->name, (int64_t)value);
     return true;
 }
 
-/* ---- all of them ---- */
+/* ---- all arguments ---- */
 
-/* The flags that *@p begins with, in any order; *@p is behind them then. */
+/* Parses the flags at the start of *@p, in any order, and advances *@p past them. */
 static bool hmp_parse_flags(const HmpParam **p, const char **at, struct json_object *args,
                             GError **error)
 {

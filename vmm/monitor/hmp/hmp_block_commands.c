@@ -2,7 +2,7 @@
 /* The human monitor: disks and jobs. */
 #include "vmm/monitor/hmp/hmp_complete.h"
 
-/* By the id of the -drive, or the name of the node. */
+/* @device is the id of a -drive, or a node name. */
 static void hmp_block_resize(HmpCall *call, struct json_object *args)
 {
     enter_main();
@@ -21,22 +21,22 @@ static void hmp_block_resize(HmpCall *call, struct json_object *args)
 const HmpCommand hmp_block_commands[] = {
     {"block_resize", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks), HMP_PARAM("size", SIZE)),
-     "give a disk another size, in MiB without a suffix", .run = hmp_block_resize},
+     "resize a disk; without a suffix the size is in MiB", .run = hmp_block_resize},
     {"block_job_cancel", NULL,
      HMP_PARAMS(HMP_PARAM("force", FLAG, .flag = 'f'), HMP_PARAM("device", WORD)),
-     "stop a block job; -f also where it would have to finish first", .qmp = "block-job-cancel"},
-    HMP_JOB("block_job_complete", "block-job-complete", "device", "have a ready block job finish"),
+     "cancel a block job; -f also when it is paused", .qmp = "block-job-cancel"},
+    HMP_JOB("block_job_complete", "block-job-complete", "device", "complete a ready block job"),
     HMP_JOB("block_job_pause", "block-job-pause", "device", "pause a block job"),
-    HMP_JOB("block_job_resume", "block-job-resume", "device", "let a paused block job go on"),
+    HMP_JOB("block_job_resume", "block-job-resume", "device", "resume a paused block job"),
     {"block_job_set_speed", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD), HMP_PARAM("speed", SIZE)),
-     "limit a block job, in MiB a second without a suffix", .qmp = "block-job-set-speed"},
-    HMP_JOB("job_cancel", "job-cancel", "id", "stop a job"),
-    HMP_JOB("job_complete", "job-complete", "id", "have a ready job finish"),
+     "limit the speed of a block job, in MiB/s without a suffix", .qmp = "block-job-set-speed"},
+    HMP_JOB("job_cancel", "job-cancel", "id", "cancel a job"),
+    HMP_JOB("job_complete", "job-complete", "id", "complete a ready job"),
     HMP_JOB("job_pause", "job-pause", "id", "pause a job"),
-    HMP_JOB("job_resume", "job-resume", "id", "let a paused job go on"),
-    HMP_JOB("job_finalize", "job-finalize", "id", "commit what a pending job has done"),
-    HMP_JOB("job_dismiss", "job-dismiss", "id", "forget a concluded job"),
+    HMP_JOB("job_resume", "job-resume", "id", "resume a paused job"),
+    HMP_JOB("job_finalize", "job-finalize", "id", "commit the result of a pending job"),
+    HMP_JOB("job_dismiss", "job-dismiss", "id", "remove a concluded job"),
     {0},
 };
 /* clang-format on */

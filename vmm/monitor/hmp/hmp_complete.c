@@ -6,7 +6,7 @@
 #include "util/trace.h"
 #include "hw/chardev/chardev_set.h"
 
-/* ---- what there is ---- */
+/* ---- names ---- */
 
 void hmp_names_commands(Vm *vm, GPtrArray *names)
 {
@@ -58,7 +58,7 @@ void hmp_names_chardevs(Vm *vm, GPtrArray *names)
 
 void hmp_names_objects(Vm *vm, GPtrArray *names)
 {
-    for (unsigned i = 1; i < vm->backends.iothreads->len; i++) { /* not the default one */
+    for (unsigned i = 1; i < vm->backends.iothreads->len; i++) { /* index 0 is the default one */
         g_ptr_array_add(names, g_strdup(iothread_id(vm->backends.iothreads->pdata[i])));
     }
     for (unsigned i = 0; i < vm->backends.memory_backends->len; i++) {
@@ -77,9 +77,9 @@ void hmp_names_trace_events(Vm *vm, GPtrArray *names)
     trace_foreach(hmp_name_trace_event, names);
 }
 
-/* ---- where in the line we are ---- */
+/* ---- the words of a line ---- */
 
-/* Leaves in @words, each once, what begins with @prefix. */
+/* Keeps in @words only those that begin with @prefix, each once. */
 static void hmp_keep_matching(GPtrArray *words, const char *prefix)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
@@ -94,7 +94,7 @@ static void hmp_keep_matching(GPtrArray *words, const char *prefix)
     }
 }
 
-/* The words of commands that begin with the words @before. */
+/* Adds the next word of each command that begins with the words @before. */
 static void hmp_complete_command(char *const *before, GPtrArray *words)
 {
     unsigned count = g_strv_length((char **)(uintptr_t)before);

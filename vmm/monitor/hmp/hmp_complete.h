@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the Tab key knows. Only for vmm/hmp/. */
+/* Completion by the Tab key. Only for this folder. */
 #ifndef SKIFF_VMM_MONITOR_HMP_HMP_COMPLETE_H
 #define SKIFF_VMM_MONITOR_HMP_HMP_COMPLETE_H
 
@@ -8,7 +8,7 @@
 /* As LineEditorOps.complete. */
 size_t hmp_complete(Vm *vm, const char *text, GPtrArray *words) RUNS_IN_MAIN;
 
-/* ---- HmpParam.complete: all there are; whatever does not fit is left out by the caller ---- */
+/* ---- HmpParam.complete: appends all names; the caller keeps those that match ---- */
 void hmp_names_commands(Vm *vm, GPtrArray *names) RUNS_IN_MAIN;
 void hmp_names_devices(Vm *vm, GPtrArray *names) RUNS_IN_MAIN;
 void hmp_names_device_types(Vm *vm, GPtrArray *names) RUNS_IN_MAIN;

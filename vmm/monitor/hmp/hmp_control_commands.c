@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The human monitor: running and ending the VM, and the monitor itself. */
+/* The human monitor: control of the VM, help, gdb and logging. */
 #include <errno.h>
 #include <string.h>
 #include "util/log.h"
@@ -14,7 +14,7 @@ static void hmp_help_line(HmpCall *call, const HmpCommand *c)
     hmp_printf(call, " -- %s\n", c->help);
 }
 
-/* Whether @name is @wanted, or begins with it as its first word. */
+/* Whether @wanted is the command's alias, its name, or the first word of its name. */
 static bool hmp_help_fits(const HmpCommand *c, const char *wanted)
 {
     size_t length = strlen(wanted);
@@ -40,7 +40,7 @@ static void hmp_help(HmpCall *call, struct json_object *args)
     }
 }
 
-/* ---- the monitor, and what is logged ---- */
+/* ---- the monitor and logging ---- */
 
 static void hmp_cpu(HmpCall *call, struct json_object *args)
 {
@@ -107,26 +107,26 @@ static void hmp_trace_event(HmpCall *call, struct json_object *args)
 const HmpCommand hmp_control_commands[] = {
     {"help", "?",
      HMP_PARAMS(HMP_PARAM("command", REST, .optional = true, .complete = hmp_names_commands)),
-     "this list, or what it says of one command", .run = hmp_help},
-    {"stop", "s", NULL, "stop the processors", .qmp = "stop"},
-    {"cont", "c", NULL, "go on", .qmp = "cont"},
+     "list the commands, or describe one", .run = hmp_help},
+    {"stop", "s", NULL, "stop the VM", .qmp = "stop"},
+    {"cont", "c", NULL, "start or continue the VM", .qmp = "cont"},
     {"system_reset", NULL, NULL, "press the reset button", .qmp = "system_reset"},
-    {"system_powerdown", NULL, NULL, "press the power button: the guest decides",
+    {"system_powerdown", NULL, NULL, "press the power button; the guest decides what to do",
      .qmp = "system_powerdown"},
     {"nmi", NULL, NULL, "press the NMI button", .qmp = "inject-nmi"},
     {"quit", "q", NULL, "end the VM", .qmp = "quit"},
     {"set_action", NULL, HMP_PARAMS(HMP_PARAM("panic", OPTS)),
-     "what a reboot, shutdown or panic leads to, as -action", .qmp = "set-action"},
+     "set the reaction to a reboot, shutdown or panic, as -action", .qmp = "set-action"},
     {"cpu", NULL, HMP_PARAMS(HMP_PARAM("index", INT)),
-     "choose the processor that other commands look at", .run = hmp_cpu},
+     "select the processor for other commands", .run = hmp_cpu},
     {"gdbserver", NULL, HMP_PARAMS(HMP_PARAM("device", WORD, .optional = true)),
-     "serve gdb, on tcp::1234 or what is given, as -gdb; none ends it", .run = hmp_gdbserver},
+     "serve gdb, on tcp::1234 or a device as for -gdb; none ends it", .run = hmp_gdbserver},
     {"trace-event", NULL,
      HMP_PARAMS(HMP_PARAM("name", WORD, .complete = hmp_names_trace_events),
                 HMP_PARAM("option", SWITCH)),
      "turn trace events on or off, by name with * and ?", .run = hmp_trace_event},
     {"logfile", NULL, HMP_PARAMS(HMP_PARAM("filename", WORD)),
-     "have the log go to a file, from its begin", .run = hmp_logfile},
+     "write the log to a file, which is truncated", .run = hmp_logfile},
     {0},
 };
 /* clang-format on */

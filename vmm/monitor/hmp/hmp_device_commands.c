@@ -3,8 +3,8 @@
 #include "hw/chardev/chardev_set.h"
 #include "vmm/monitor/hmp/hmp_complete.h"
 
-/* QMP's chardev-add nests its arguments by backend; the monitor's takes -chardev's. As with QMP's,
- * a server waits for its client only when told to: nobody can type while a command waits. */
+/* Takes the arguments of -chardev; QMP's chardev-add nests them by backend. As in QMP, wait=off is
+ * the default of a server, because the prompt is blocked while a command waits. */
 static void hmp_chardev_add(HmpCall *call, struct json_object *args)
 {
     enter_main();
@@ -26,7 +26,7 @@ const HmpCommand hmp_device_commands[] = {
     {"device_add", NULL, HMP_PARAMS(HMP_PARAM("driver", OPTS, .complete = hmp_names_device_types)),
      "plug a device in, as -device", .qmp = "device_add"},
     {"device_del", NULL, HMP_PARAMS(HMP_PARAM("id", WORD, .complete = hmp_names_devices)),
-     "have the guest let go of a device", .qmp = "device_del"},
+     "ask the guest to release a device", .qmp = "device_del"},
     {"object_add", NULL, HMP_PARAMS(HMP_PARAM("qom-type", OPTS)),
      "make an iothread or memory backend, as -object", .qmp = "object-add"},
     {"object_del", NULL, HMP_PARAMS(HMP_PARAM("id", WORD, .complete = hmp_names_objects)),
@@ -37,7 +37,7 @@ const HmpCommand hmp_device_commands[] = {
      "destroy a character backend", .qmp = "chardev-remove"},
     {"chardev-send-break", NULL,
      HMP_PARAMS(HMP_PARAM("id", WORD, .complete = hmp_names_chardevs)),
-     "send a break to who has the input of a character backend", .qmp = "chardev-send-break"},
+     "send a break to the device with the input of a character backend", .qmp = "chardev-send-break"},
     {0},
 };
 /* clang-format on */

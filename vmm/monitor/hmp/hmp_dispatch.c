@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a line to a command, and help about them. */
+/* Finds and executes the command of a line, and formats usage and errors. */
 #include <string.h>
 #include "vmm/monitor/hmp/hmp_int.h"
 
@@ -37,8 +37,8 @@ struct json_object *hmp_item(struct json_object *list, size_t i)
 
 /* ---- finding ---- */
 
-/* What stands behind the words of @name in @line, NULL when it begins with others. Between words
- * there may be any number of blanks; behind the last one of x/ and print/ the format. */
+/* Returns the text after the words of @name in @line, NULL if @line begins with other words. Words
+ * are separated by any number of blanks. A format may follow the last word directly: x/4. */
 static const char *hmp_match(const char *line, const char *name)
 {
     while (name != NULL && *name != '\0') {
@@ -104,7 +104,7 @@ void hmp_append_usage(GString *out, const HmpCommand *c)
 
 /* ---- executing ---- */
 
-/* The first word, or the first two of `info x`. */
+/* Returns the first word, or the first two for `info x`. */
 static char *hmp_command_words(const char *line)
 {
     g_auto(GStrv) words = g_strsplit_set(line, " \t", -1);
@@ -118,7 +118,7 @@ static char *hmp_command_words(const char *line)
     return g_string_free(g_steal_pointer(&name), false);
 }
 
-/* Of the commands that begin with @prefix, the one whose rest is nearest to @name. */
+/* Returns the command name, without @prefix, that is nearest to @name; NULL if none is near. */
 static const char *hmp_nearest(const char *prefix, const char *name)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new();
@@ -150,7 +150,7 @@ void hmp_unknown(HmpCall *call, const char *line)
     if (nearest != NULL) {
         hmp_printf(call, "did you mean %s%s?\n", prefix, nearest);
     } else {
-        hmp_printf(call, "help lists them\n");
+        hmp_printf(call, "help lists the commands\n");
     }
 }
 

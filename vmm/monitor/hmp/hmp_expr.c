@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A recursive descent over the expression, one function for all levels of binary operators. */
+/* A recursive-descent parser with one function for all levels of binary operators. */
 #include "vmm/monitor/hmp/hmp_expr.h"
 
 #include <errno.h>
@@ -54,7 +54,7 @@ static bool hmp_expr_character(HmpExpr *e, uint64_t *value)
 {
     const char *p = e->at + 1;
     if (p[0] == '\0' || p[1] != '\'') {
-        return hmp_expr_fail(e, "a character is wanted between quotes, as in 'c'");
+        return hmp_expr_fail(e, "expected a character between quotes, as in 'c'");
     }
     *value = (uint8_t)*p;
     e->at = p + 2;
@@ -123,7 +123,7 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_expr_unary(HmpExpr *e, uint64_t *va
     } else if (g_ascii_isdigit(c)) {
         ok = hmp_expr_number(e, value);
     } else {
-        ok = hmp_expr_fail(e, "a number, $register or '(' is wanted%s",
+        ok = hmp_expr_fail(e, "expected a number, $register or '('%s",
                            c == '\0' ? ", not the end of the line" : "");
     }
     e->depth--;
@@ -132,7 +132,7 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_expr_unary(HmpExpr *e, uint64_t *va
 
 /* ---- operators ---- */
 
-/* Loosest first. */
+/* In order of precedence, lowest first. */
 static const char *const hmp_expr_levels[] = {"&|^", "+-", "*/%"};
 
 static bool hmp_expr_apply(HmpExpr *e, char operator, uint64_t * value, uint64_t right)
@@ -184,7 +184,7 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_expr_level(HmpExpr *e, unsigned lev
         uint64_t right = 0;
         bool next = c != '\0' && e->more && e->at > end && !g_ascii_isspace(e->at[1]);
         if (c == '\0' || strchr(hmp_expr_levels[level], c) == NULL || next) {
-            e->at = end; /* the blank may matter to the caller */
+            e->at = end; /* before the blanks, which the caller may need */
             return true;
         }
         e->at++;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The human monitor: info, about disks and jobs. */
+/* The human monitor: info on disks and jobs. */
 #include <inttypes.h>
 #include <string.h>
 #include "vmm/monitor/hmp/hmp_complete.h"
@@ -46,7 +46,7 @@ static void hmp_print_disk(HmpCall *call, struct json_object *disk)
     }
 }
 
-/* Whether @disk is what `info block NAME` means. */
+/* Whether @name is the device, QOM path or node name of @disk. A NULL @name matches every disk. */
 static bool hmp_is_disk(struct json_object *disk, const char *name)
 {
     struct json_object *inserted = qmp_arg_get(disk, "inserted");
@@ -137,7 +137,7 @@ const HmpCommand hmp_info_block_commands[] = {
     {"info block", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD, .optional = true, .complete = hmp_names_disks)),
      "disks", .run = hmp_info_block},
-    {"info blockstats", NULL, NULL, "what disks have done", .qmp = "query-blockstats",
+    {"info blockstats", NULL, NULL, "statistics of disk I/O", .qmp = "query-blockstats",
      .print = hmp_print_blockstats},
     {"info jobs", NULL, NULL, "jobs", .qmp = "query-jobs", .print = hmp_print_jobs},
     {"info block-jobs", NULL, NULL, "jobs on disks", .qmp = "query-block-jobs",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The human monitor: info, about the VM as a whole. Printed as QEMU prints it, where it does. */
+/* The human monitor: info on the VM as a whole. Output that QEMU has too has QEMU's format. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +20,7 @@ static void hmp_info(HmpCall *call, struct json_object *args)
     hmp_unknown(call, line);
 }
 
-/* ---- what it is ---- */
+/* ---- the VM ---- */
 
 static void hmp_print_status(HmpCall *call, struct json_object *result)
 {
@@ -90,7 +90,7 @@ static void hmp_dump_interrupts(Vcpu *v, void *opaque)
     arch_vcpu_dump_interrupts(vcpu_fd(v), vcpu_index(v), opaque);
 }
 
-/* What @dump prints in the vCPU's thread. */
+/* Prints the output of @dump, which runs in the vCPU's thread. */
 static coroutine_fn RUNS_IN_MAIN void hmp_co_dump(HmpCall *call, unsigned index,
                                                   void (*dump)(Vcpu *v, void *out))
 {
@@ -195,7 +195,7 @@ const HmpCommand hmp_info_commands[] = {
     {"info registers", NULL,
      HMP_PARAMS(HMP_PARAM("cpustate_all", FLAG, .flag = 'a'),
                 HMP_PARAM("vcpu", INT, .optional = true)),
-     "registers of a processor, or -a of all", .run = hmp_info_registers},
+     "registers of a processor, with -a of all", .run = hmp_info_registers},
     {"info lapic", NULL, HMP_PARAMS(HMP_PARAM("vcpu", INT, .optional = true)),
      "the local APIC of a processor", .run = hmp_info_lapic},
     {"info iothreads", NULL, NULL, "threads that serve devices", .qmp = "query-iothreads",
@@ -207,7 +207,7 @@ const HmpCommand hmp_info_commands[] = {
      HMP_PARAMS(HMP_PARAM("name", WORD, .optional = true, .complete = hmp_names_trace_events)),
      "trace events, and whether they are on", .run = hmp_info_trace_events},
     {"info", NULL, HMP_PARAMS(HMP_PARAM("item", REST, .optional = true)),
-     "what there is to know", .run = hmp_info},
+     "list the info commands", .run = hmp_info},
     {0},
 };
 /* clang-format on */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The human monitor: info, about memory and devices. */
+/* The human monitor: info on memory and devices. */
 #include <inttypes.h>
 #include <string.h>
 #include "vmm/monitor/hmp/hmp_int.h"
@@ -122,7 +122,7 @@ static RUNS_IN_MAIN void hmp_print_device(HmpCall *call, const Device *dev, int 
     }
 }
 
-/* By bus; a device that hangs from another one is shown below that. */
+/* Lists devices by bus. A device on the bus of another device is shown below it. */
 static void hmp_info_qtree(HmpCall *call, struct json_object *args)
 {
     enter_main();
@@ -212,7 +212,7 @@ static void hmp_print_pci(HmpCall *call, struct json_object *result)
     }
 }
 
-/* ---- a dump under way ---- */
+/* ---- dumps ---- */
 
 static void hmp_print_dump(HmpCall *call, struct json_object *result)
 {
@@ -227,7 +227,7 @@ static void hmp_print_dump(HmpCall *call, struct json_object *result)
 
 /* clang-format off */
 const HmpCommand hmp_info_machine_commands[] = {
-    {"info memory_size_summary", NULL, NULL, "how much RAM there is",
+    {"info memory_size_summary", NULL, NULL, "the size of RAM",
      .qmp = "query-memory-size-summary", .print = hmp_print_memory_size},
     {"info memdev", NULL, NULL, "memory backends", .qmp = "query-memdev",
      .print = hmp_print_memdev},
@@ -235,7 +235,7 @@ const HmpCommand hmp_info_machine_commands[] = {
     {"info qtree", NULL, NULL, "devices and their properties", .run = hmp_info_qtree},
     {"info qdm", NULL, NULL, "types of devices", .run = hmp_info_qdm},
     {"info pci", NULL, NULL, "the PCI bus", .qmp = "query-pci", .print = hmp_print_pci},
-    {"info dump", NULL, NULL, "how far a dump is", .qmp = "query-dump", .print = hmp_print_dump},
+    {"info dump", NULL, NULL, "the progress of a dump", .qmp = "query-dump", .print = hmp_print_dump},
     {0},
 };
 /* clang-format on */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The human monitor's tables. Only for vmm/hmp/.
+ * The human monitor's tables. Only for this folder.
  *
- * A row names a command and what it takes. The words of the line become a JSON object, a member for
- * each parameter: for a row with `qmp` that is the QMP command's arguments as they stand.
+ * A row has the name of a command and its parameters. The words of the line become a JSON object
+ * with one member for each parameter. For a row with `qmp`, that object is passed to the QMP
+ * command as its arguments.
  */
 #ifndef SKIFF_VMM_MONITOR_HMP_HMP_INT_H
 #define SKIFF_VMM_MONITOR_HMP_HMP_INT_H
@@ -17,11 +18,11 @@ typedef enum HmpArgKind {
     HMP_ARG_WORD,   /* up to a blank, or "in quotes" with \" \\ \n \r */
     HMP_ARG_REST,   /* the rest of the line */
     HMP_ARG_INT,    /* an expression (hmp_expr.h) of 64 bits */
-    HMP_ARG_SIZE,   /* bytes, with a suffix; in MiB without */
+    HMP_ARG_SIZE,   /* a size with a suffix, or in MiB without one */
     HMP_ARG_SWITCH, /* on or off */
     HMP_ARG_FLAG,   /* -x, where x is the param's `flag` */
-    HMP_ARG_OPTS, /* value,key=value,... or JSON: members of their own; `name` is the implied key */
-    HMP_ARG_FORMAT, /* /4xw: count, letter, size in bytes as "count", "format", "size" */
+    HMP_ARG_OPTS,   /* value,key=value,... or JSON: becomes several members; `name`: implied key */
+    HMP_ARG_FORMAT, /* /4xw: the members "count", "format" (letter), "size" (bytes) */
 } HmpArgKind;
 
 typedef struct HmpParam {
@@ -49,25 +50,25 @@ typedef struct HmpCommand HmpCommand;
 
 typedef struct HmpCall {
     Vm *vm;
-    unsigned *cpu; /* the vCPU that commands look at */
+    unsigned *cpu; /* the selected vCPU */
     GString *out;
     const HmpCommand *command;
 } HmpCall;
 
 struct HmpCommand {
     const char *name, *alias; /* name NULL ends a table */
-    const HmpParam *params;   /* NULL: takes none */
+    const HmpParam *params;   /* NULL if it takes none */
     const char *help;
-    /* Either the QMP command, and how to print its result (NULL: not at all)... */
+    /* Either a QMP command, and a function that prints its result (may be NULL)... */
     const char *qmp;
-    bool on_cpu; /* it has an argument cpu-index: the vCPU that commands look at */
+    bool on_cpu; /* the command takes an argument cpu-index: the selected vCPU */
     void (*print)(HmpCall *call, struct json_object *result); /* main */
-    /* ...or a coroutine in main. @args has passed the parameters' check. */
+    /* ...or a coroutine in main. @args was checked against `params`. */
     void (*run)(HmpCall *call, struct json_object *args);
 };
 
-/* The groups, a row each: const HmpCommand hmp_<group>_commands[]. `info` by itself is the last row
- * of the last: what begins with that word is looked for before. */
+/* The groups: const HmpCommand hmp_<group>_commands[]. The bare `info` must be the last row of the
+ * last group, because the look-up takes the first match. */
 #define HMP_GROUPS(X)                                                                              \
     X(control)                                                                                     \
     X(memory)                                                                                      \
@@ -85,25 +86,27 @@ extern const HmpCommand *const hmp_command_tables[];
 void hmp_printf(HmpCall *call, const char *format, ...) ANY_THREAD G_GNUC_PRINTF(2, 3);
 /* "Error: ..." */
 void hmp_error(HmpCall *call, const GError *error) ANY_THREAD;
-/* Executes the QMP command @name. Takes @args. NULL when it failed, which was printed. The caller
- * puts the result. */
+/* Executes the QMP command @name. Takes @args. Returns the result, owned by the caller; on failure
+ * prints the error and returns NULL. */
 struct json_object *hmp_co_qmp(HmpCall *call, const char *name, struct json_object *args)
     coroutine_fn RUNS_IN_MAIN;
-/* An element of a list that a QMP command returned. Borrowed. */
+/* Returns element @i of a list from a QMP result, borrowed. */
 struct json_object *hmp_item(struct json_object *list, size_t i) ANY_THREAD;
-/* The command that @line begins with; *@rest is what follows it. NULL: none. */
+/* Returns the command at the start of @line and sets *@rest to the text after it; NULL if there is
+ * none. */
 const HmpCommand *hmp_command_find(const char *line, const char **rest) ANY_THREAD;
-/* Says that @line begins with no command, and what comes nearest. */
+/* Prints that @line is an unknown command, and the nearest one. */
 void hmp_unknown(HmpCall *call, const char *line) ANY_THREAD;
-/* "block_resize device size" */
+/* Appends the usage of @c: "block_resize device size". */
 void hmp_append_usage(GString *out, const HmpCommand *c) ANY_THREAD;
 
 /* ---- hmp_lacking.c ---- */
-/* What comes nearest to @name, a command of QEMU that skiff lacks; NULL: it is none. */
+/* Returns the nearest replacement for @name, a QEMU command that skiff lacks; NULL if it is not
+ * such a command. */
 const char *hmp_lacking_nearest(const char *name) ANY_THREAD;
 
 /* ---- hmp_args.c ---- */
-/* NULL + error. The caller puts the result. */
+/* Parses the words after a command. Returns an object owned by the caller, or NULL and @error. */
 struct json_object *hmp_co_parse_args(HmpCall *call, const char *text, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 

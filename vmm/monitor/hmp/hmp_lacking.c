@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What QEMU's monitor has and this one has not: refused by name with what comes nearest, or "none:
- * " and why. */
+/* QEMU commands that skiff lacks, each with the nearest replacement, or "none: " and the reason. */
 #include <string.h>
 #include "vmm/monitor/hmp/hmp_int.h"
 
@@ -8,7 +7,7 @@ static const char no_network[] = "none: this version has no network devices";
 static const char no_display[] = "none: there is no display";
 static const char no_migration[] = "none: this version has no migration";
 static const char no_snapshots[] = "none: this version has no snapshots";
-static const char no_ports[] = "gdb, or a guest that does it";
+static const char no_ports[] = "gdb, or code in the guest";
 
 static const struct {
     const char *name, *nearest;
@@ -16,7 +15,7 @@ static const struct {
     {"balloon", "none: there is no balloon"},
     {"block_passwd", "none: there are no encrypted disks"},
     {"block_set_io_throttle", "-drive without throttling"},
-    {"block_stream", "block_job_cancel and friends for the jobs there are"},
+    {"block_stream", "the block_job commands, for existing jobs"},
     {"boot_set", "-kernel or -bios at the start"},
     {"change", "device_del and device_add"},
     {"chardev-change", "chardev-remove and chardev-add"},
@@ -78,10 +77,10 @@ static const struct {
     {"o", no_ports},
     {"one-insn-per-tb", "gdb's stepi"},
     {"pcie_aer_inject_error", "none: there is no error reporting (AER)"},
-    {"qemu-io", "none: -blockdev driver=fault has I/O fail or wait"},
+    {"qemu-io", "none: -blockdev driver=fault makes I/O fail or wait"},
     {"qom-get", "info qtree"},
     {"qom-list", "info qtree"},
-    {"qom-set", "none: a property is fixed once its device is there"},
+    {"qom-set", "none: a property is fixed once its device exists"},
     {"ringbuf_read", "-chardev ...,logfile="},
     {"ringbuf_write", "a chardev with a peer"},
     {"savevm", no_snapshots},
@@ -96,7 +95,7 @@ static const struct {
     {"stopcapture", no_display},
     {"sync-profile", "perf"},
     {"system_wakeup", "none: the machine does not suspend; cont goes on after stop"},
-    {"trace-file", "logfile, where trace lines go"},
+    {"trace-file", "logfile, which also gets the trace"},
     {"watchdog_action", "set_action watchdog=..."},
     {"wavcapture", no_display},
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The human monitor: looking at memory. Items are printed as QEMU prints them. */
+/* The human monitor: memory commands. Items have QEMU's format. */
 #include <inttypes.h>
 #include <string.h>
 #include "vmm/machine/guest_memory.h"
@@ -31,7 +31,7 @@ static void hmp_print_character(HmpCall *call, uint8_t c)
     }
 }
 
-/* As wide as the widest of @bytes is. */
+/* Pads the item to the width of the widest value of @bytes bytes. */
 static void hmp_print_item(HmpCall *call, char format, unsigned bytes, uint64_t value)
 {
     int bits = (int)bytes * 8;
@@ -258,9 +258,9 @@ const HmpCommand hmp_memory_commands[] = {
     {"print", "p", HMP_PARAMS(HMP_PARAM("fmt", FORMAT), HMP_PARAM("val", INT)),
      "show the value of an expression; $rip and others are registers", .run = hmp_print},
     {"gva2gpa", NULL, HMP_PARAMS(HMP_PARAM("addr", INT)),
-     "the physical address of a virtual one", .run = hmp_gva2gpa},
+     "translate a virtual to a physical address", .run = hmp_gva2gpa},
     {"sum", NULL, HMP_PARAMS(HMP_PARAM("start", INT), HMP_PARAM("size", INT)),
-     "checksum of physical memory, as of sum(1)", .run = hmp_sum},
+     "checksum physical memory, as sum(1) does", .run = hmp_sum},
     {"memsave", NULL,
      HMP_PARAMS(HMP_PARAM("val", INT), HMP_PARAM("size", INT), HMP_PARAM("filename", WORD)),
      "save memory at a virtual address to a file", .qmp = "memsave", .on_cpu = true},

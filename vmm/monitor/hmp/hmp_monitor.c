@@ -2,9 +2,9 @@
 /*
  * A prompt on a chardev.
  *
- * Input is kept in a small queue and taken from it byte by byte, while no command is under way and
- * all output has gone: so a peer that asks and does not read gets no more answers to hold for it.
- * The lines of a peer that has left are still executed, without output, before the next is served.
+ * Input goes to a small queue and is taken from it byte by byte, while no command runs and all
+ * output has been read: so a peer that does not read cannot make output pile up. The lines of a peer
+ * that has left are still executed, without output, before the next peer is served.
  */
 #include <string.h>
 #include "hw/chardev/chardev_set.h"
@@ -17,13 +17,13 @@
 struct HmpMonitor {
     Vm *vm;
     Chardev *chardev;
-    GByteArray *input; /* not looked at yet: at most HMP_INPUT_MAX */
+    GByteArray *input; /* unprocessed: at most HMP_INPUT_MAX bytes */
     GString *pending;  /* output that the chardev had no room for */
     LineEditor *editor;
-    char *line; /* to be executed */
+    char *line; /* the line to execute */
     unsigned cpu;
     bool greeted, busy, taking, freed;
-    bool left; /* the peer, whose input is not done with */
+    bool left; /* the peer has left; its input is still processed */
 };
 
 /* ---- output ---- */
@@ -34,7 +34,7 @@ static void hmp_monitor_flush(HmpMonitor *m)
     g_string_erase(m->pending, 0, (gssize)taken);
 }
 
-/* A newline goes out as a terminal wants it. */
+/* Writes text with each newline as \r\n. */
 static void hmp_monitor_write(HmpMonitor *m, const char *text, size_t length)
 {
     if (m->left) {
@@ -122,7 +122,7 @@ static bool hmp_monitor_may_read(const HmpMonitor *m)
     return !m->busy && m->pending->len == 0;
 }
 
-/* Once for each who comes. */
+/* Greets each peer once. */
 static RUNS_IN_MAIN void hmp_monitor_greet(HmpMonitor *m)
 {
     if (!m->greeted && chardev_connected(m->chardev)) {
@@ -132,7 +132,7 @@ static RUNS_IN_MAIN void hmp_monitor_greet(HmpMonitor *m)
     }
 }
 
-/* The last line of a peer that has left is executed; the next may have come meanwhile. */
+/* Called after the last line of a peer that has left. The next peer may be connected already. */
 static RUNS_IN_MAIN void hmp_monitor_forget_peer(HmpMonitor *m)
 {
     m->left = m->greeted = false;
@@ -145,7 +145,7 @@ static RUNS_IN_MAIN void hmp_monitor_forget_peer(HmpMonitor *m)
 static RUNS_IN_MAIN void hmp_monitor_take_input(HmpMonitor *m)
 {
     if (m->taking) {
-        return; /* the caller of the caller goes on */
+        return; /* called from the loop below, which continues */
     }
     m->taking = true;
     unsigned taken = 0;
@@ -180,7 +180,7 @@ static void hmp_monitor_receive(void *opaque, const uint8_t *data, size_t size)
 {
     enter_main();
     HmpMonitor *m = opaque;
-    hmp_monitor_greet(m); /* the event that somebody is there may come later */
+    hmp_monitor_greet(m); /* input may precede the event of the connection */
     g_byte_array_append(m->input, data, (guint)size);
     hmp_monitor_take_input(m);
 }

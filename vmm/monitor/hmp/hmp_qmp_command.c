@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The human monitor through QMP. */
+/* The human monitor over QMP. */
 #include "vmm/monitor/hmp/hmp.h"
 #include "vmm/monitor/commands/qmp_cpu.h"
 
@@ -16,7 +16,7 @@ static struct json_object *qmp_human_monitor_command(QmpCall *call, struct json_
     hmp_co_execute_on(call->vm, &cpu, qmp_arg_str(args, "command-line"), out);
     g_string_replace(out, "\n", "\r\n", 0); /* as QEMU has it */
     g_autofree char *text =
-        g_utf8_make_valid(out->str, (gssize)out->len); /* paths may be anything */
+        g_utf8_make_valid(out->str, (gssize)out->len); /* a path may be invalid UTF-8 */
     return json_object_new_string(text);
 }
 
@@ -25,7 +25,7 @@ static const QmpType qmp_human_monitor_command_args = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
         {"command-line", &qmp_str, .doc = "as typed at the monitor's prompt"},
-        {"cpu-index", &qmp_int, true, "the vCPU for commands that look at one; the first"}),
+        {"cpu-index", &qmp_int, true, "the vCPU for commands that use one; default: 0"}),
 };
 
 static const QmpCommand qmp_monitor_commands[] = {
@@ -34,8 +34,8 @@ static const QmpCommand qmp_monitor_commands[] = {
         .args = &qmp_human_monitor_command_args,
         .ret = &qmp_str,
         .run = qmp_human_monitor_command,
-        .doc = "Executes a command of the human monitor and returns what it prints, errors among "
-               "it. For people: what it prints may change.",
+        .doc = "Executes a command of the human monitor and returns its output, including errors. "
+               "For people: the output may change.",
     },
     {0},
 };

@@ -15,12 +15,12 @@ struct LineEditor {
     void *opaque;
     GString *text;
     size_t cursor; /* in bytes, never inside a character */
-    bool too_long; /* something did not fit */
-    bool listed;   /* Tab has found several words, and would show them if pressed again */
+    bool too_long; /* input was dropped because the line was full */
+    bool listed;   /* Tab found several words; another Tab lists them */
     LineKeys keys;
     GPtrArray *history; /* char *, oldest first */
-    unsigned at;        /* in history; its length: the line that is being typed */
-    char *typed;        /* that line while another is shown */
+    unsigned at;        /* index in history; its length stands for the unfinished line */
+    char *typed;        /* the unfinished line while a line of history is shown */
 };
 
 /* ---- output ---- */
@@ -74,8 +74,8 @@ static const char *line_end(const LineEditor *e)
     return e->text->str + e->text->len;
 }
 
-/* What is behind the cursor has changed, and may be @shorter than it was: writes it, and goes back
- * to the cursor. */
+/* Rewrites the text after the cursor, which has changed and may be @shorter than before, and moves
+ * back to the cursor. */
 static void line_redraw_tail(LineEditor *e, bool shorter)
 {
     line_write(e, line_cursor(e), e->text->len - e->cursor);
@@ -99,7 +99,7 @@ static void line_go_to(LineEditor *e, size_t cursor)
     if (cursor < e->cursor) {
         line_move_back(e, line_columns(e->text->str + cursor, line_cursor(e)));
     } else {
-        line_write(e, line_cursor(e), cursor - e->cursor); /* over itself */
+        line_write(e, line_cursor(e), cursor - e->cursor); /* rewriting text moves the cursor */
     }
     e->cursor = cursor;
 }
@@ -140,7 +140,7 @@ static void line_erase(LineEditor *e, size_t from, size_t to)
     line_go_to(e, from);
     g_string_erase(e->text, (gssize)from, (gssize)(to - from));
     if (from == e->text->len && to - from == 1) {
-        line_puts(e, " \b"); /* the plainest terminal can do this */
+        line_puts(e, " \b"); /* works on every terminal */
     } else {
         line_redraw_tail(e, true);
     }
@@ -260,9 +260,9 @@ static RUNS_IN_MAIN void line_complete(LineEditor *e)
     } else if (words->len > 1 && again) {
         line_list(e, words);
     } else {
-        e->listed = words->len > 1; /* shown when asked for once more */
+        e->listed = words->len > 1; /* the next Tab lists them */
     }
-    /* What ends in these goes on. */
+    /* A blank ends the word, except after '=' and ','. */
     if (words->len == 1 && (common == 0 || strchr("=,", word[common - 1]) == NULL)) {
         line_insert(e, " ", 1);
     }
@@ -280,7 +280,7 @@ static RUNS_IN_MAIN void line_enter(LineEditor *e)
     }
     g_autofree char *line = g_strdup(e->text->str);
     line_editor_reset(e);
-    e->ops->line(e->opaque, too_long ? NULL : line); /* may use the editor */
+    e->ops->line(e->opaque, too_long ? NULL : line); /* may call the editor */
 }
 
 static RUNS_IN_MAIN void line_drop(LineEditor *e)

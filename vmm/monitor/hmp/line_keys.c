@@ -30,7 +30,7 @@ static LineKey line_control_key(uint8_t byte)
     return LINE_KEY_NONE;
 }
 
-/* The sequence behind ESC [ or ESC O, with its final byte. */
+/* Returns the key of the sequence after ESC [ or ESC O, including its final byte. */
 static LineKey line_sequence_key(const char *sequence)
 {
     static const struct {
@@ -51,7 +51,7 @@ static LineKey line_sequence_key(const char *sequence)
     return LINE_KEY_NONE;
 }
 
-/* In a sequence that ESC began. */
+/* Decodes a byte of an escape sequence. */
 static LineKey line_keys_escape(LineKeys *k, uint8_t byte)
 {
     if (k->state == LINE_KEYS_ESCAPE) {
@@ -70,7 +70,7 @@ static LineKey line_keys_escape(LineKeys *k, uint8_t byte)
     return line_sequence_key(k->escape);
 }
 
-/* Bytes above 0x7f: kept until they make a character. */
+/* Decodes a byte above 0x7f. Keeps the bytes of an incomplete character. */
 static LineKey line_keys_utf8(LineKeys *k, uint8_t byte, LineText *text)
 {
     if ((byte & 0xc0) != 0x80) {
@@ -84,7 +84,7 @@ static LineKey line_keys_utf8(LineKeys *k, uint8_t byte, LineText *text)
         return LINE_KEY_NONE;
     }
     k->utf8_length = 0;
-    /* Unprintable ones are commands to a terminal (C1 controls), or fool who looks at it. */
+    /* Unprintable characters control the terminal (C1 controls) or mislead the reader. */
     if (!g_utf8_validate(k->utf8, (gssize)k->utf8_wanted, NULL) ||
         !g_unichar_isprint(g_utf8_get_char(k->utf8))) {
         return LINE_KEY_NONE;

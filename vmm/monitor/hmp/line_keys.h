@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The bytes of a terminal as keys and text. Garbage becomes nothing: a sequence that is unknown is
- * swallowed up to its end, text that is no UTF-8 or not printable is dropped.
+ * Decodes the bytes of a terminal into keys and text. Garbage is dropped: an unknown sequence up to
+ * its end, and text that is not UTF-8 or not printable.
  *
  *   PLAIN --ESC--> ESCAPE --[--> CSI --parameters, final byte--> PLAIN
  *                         --O--> SS3 --one byte--> PLAIN
@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include "util/loop/thread.h"
 
-#define LINE_ESCAPE_MAX 8 /* bytes of a sequence that are looked at */
+#define LINE_ESCAPE_MAX 8 /* bytes of a sequence that are decoded */
 
 typedef enum LineKey {
     LINE_KEY_NONE,
@@ -52,7 +52,7 @@ typedef struct LineKeys {
     bool after_cr;
     char escape[LINE_ESCAPE_MAX + 1];
     unsigned escape_length;
-    char utf8[4]; /* a character of which more bytes are to come */
+    char utf8[4]; /* an incomplete character */
     unsigned utf8_length, utf8_wanted;
 } LineKeys;
 
@@ -62,7 +62,8 @@ typedef struct LineText {
     unsigned size;
 } LineText;
 
-/* What @byte completes: a key, LINE_KEY_TEXT and *@text, or nothing yet. */
+/* Returns the key that @byte completes: LINE_KEY_TEXT with *@text set for a character,
+ * LINE_KEY_NONE if nothing is complete yet. */
 LineKey line_keys_feed(LineKeys *k, uint8_t byte, LineText *text) ANY_THREAD;
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON against the schema. The sentences are QEMU's, with what would work added. */
+/* Checks JSON against the schema. Messages are QEMU's, with the accepted values added. */
 #include <inttypes.h>
 #include <string.h>
 #include "util/opts/opts.h"
@@ -71,7 +71,7 @@ static bool qmp_check_enum(const QmpType *type, struct json_object *value, const
     g_autofree char *known = g_strjoinv("', '", (char **)(uintptr_t)type->values);
     g_autofree char *excerpt = opt_excerpt(text);
     g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
-                "Parameter '%s' does not accept value '%s'; it takes '%s'", what, excerpt, known);
+                "Parameter '%s' does not accept value '%s'; accepted: '%s'", what, excerpt, known);
     return false;
 }
 

@@ -25,7 +25,7 @@ static bool qmp_connection_backed_up(const QmpConnection *c)
 
 /* ---- life ---- */
 
-/* After a turn, so that the command has begun what is to be called off. */
+/* Runs a turn later, so that the command has begun the wait that it cancels. */
 static void qmp_connection_call_left(void *opaque)
 {
     enter_main();
@@ -68,7 +68,7 @@ void qmp_connection_drop_input(QmpConnection *c)
     c->input_at = c->input_size = 0;
 }
 
-/* The last who uses it frees it: the session, or a coroutine. */
+/* Frees the connection if neither the session nor a coroutine uses it. */
 static RUNS_IN_MAIN void qmp_connection_end(QmpConnection *c)
 {
     QmpSession *s = c->session;
@@ -85,7 +85,7 @@ static RUNS_IN_MAIN void qmp_connection_end(QmpConnection *c)
 
 /* ---- executing ---- */
 
-/* What the state of the connection says against the command. */
+/* Whether the state of the connection allows the command. */
 static bool qmp_connection_allows(const QmpConnection *c, const QmpRequest *r, GError **error)
 {
     const QmpCommand *command = qmp_command_find(r->name);
@@ -96,7 +96,7 @@ static bool qmp_connection_allows(const QmpConnection *c, const QmpRequest *r, G
                     "Expecting capabilities negotiation with 'qmp_capabilities'");
         return false;
     }
-    if (command == NULL) { /* qmp_co_execute() has the words for it */
+    if (command == NULL) { /* qmp_co_execute() makes the error */
         return true;
     }
     if (r->oob && !instant) {
@@ -181,8 +181,7 @@ static RUNS_IN_MAIN void qmp_connection_start(QmpConnection *c)
 
 /* ---- input ---- */
 
-/* Descriptors belong to the value that came with them: the one that ends with the input or is not
- * complete at its end. */
+/* Descriptors belong to the last value of the input that they came with, complete or not. */
 static void qmp_connection_give_fds(QmpConnection *c, QmpRequest *r)
 {
     for (size_t i = c->input_at; i < c->input_size; i++) {
@@ -209,7 +208,7 @@ static RUNS_IN_MAIN void qmp_connection_take_request(QmpConnection *c, QmpReques
     c->queued_bytes += r->size;
 }
 
-/* Room for whatever the input's next value turns out to be. */
+/* Whether there is room for the next value, in band or out of band. */
 static bool qmp_connection_has_room(const QmpConnection *c)
 {
     return c->count < QMP_QUEUE && c->queued_bytes < QMP_QUEUE_BYTES && !c->urgent_running &&

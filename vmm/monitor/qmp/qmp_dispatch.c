@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Executing commands and telling events. */
+/* Executes commands and emits events. */
 #include <string.h>
 #include "util/opts/opts.h"
 #include "vmm/monitor/qmp/qmp.h"
@@ -26,7 +26,7 @@ static struct json_object *qmp_run(QmpCall *call, struct json_object *args, GErr
     result = result != NULL ? result : json_object_new_object();
 #ifdef SKIFF_TESTING
     if (!qmp_check(c->ret != NULL ? c->ret : &empty, result, "return", &failure)) {
-        bug_abort("%s returns what its schema does not say: %s", c->name, failure->message);
+        bug_abort("the result of %s does not match its schema: %s", c->name, failure->message);
     }
 #else
     (void)empty;
@@ -73,8 +73,7 @@ static struct json_object *qmp_arg_typed(struct json_object *args, const char *n
 {
     struct json_object *value = qmp_arg_get(args, name);
     if (value != NULL && !json_object_is_type(value, type)) {
-        bug_abort("the schema lets '%s' through with a type that the command does not expect",
-                  name);
+        bug_abort("the schema allows a type of '%s' that the command does not expect", name);
     }
     return value;
 }
@@ -174,14 +173,14 @@ void qmp_event_emit(const char *name, struct json_object *data)
 #ifdef SKIFF_TESTING
     GError *failure = NULL;
     if (!qmp_check(event->data != NULL ? event->data : &none, told, "data", &failure)) {
-        bug_abort("%s carries what its schema does not say: %s", name, failure->message);
+        bug_abort("the data of %s does not match its schema: %s", name, failure->message);
     }
 #else
     (void)none;
 #endif
     int64_t now_us = g_get_real_time();
     for (QmpEventListener *l = qmp_listeners, *next; l != NULL; l = next) {
-        next = l->next; /* it may leave meanwhile */
+        next = l->next; /* @l may unlisten in its callback */
         l->event(l, event, told, now_us);
     }
     json_object_put(told);

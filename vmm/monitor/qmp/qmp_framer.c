@@ -22,7 +22,7 @@ static bool qmp_byte_is_blank(uint8_t byte)
     return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
 }
 
-/* Stands nowhere in JSON, or at most between tokens (\t \r \n). */
+/* Whether @byte is invalid in JSON, or valid only between tokens (\t \r \n). */
 static bool qmp_byte_resets(uint8_t byte)
 {
     return byte < 0x20 || byte >= 0xfe;
@@ -63,8 +63,7 @@ static QmpFrame qmp_framer_close(QmpFramer *f, bool array, const char **error)
 {
     bool opened_array = ((f->arrays >> (f->depth - 1)) & 1) != 0;
     if (opened_array != array) {
-        return qmp_framer_fail(f, QMP_FRAMER_RECOVERING, "a bracket closes what another opened",
-                               error);
+        return qmp_framer_fail(f, QMP_FRAMER_RECOVERING, "mismatched bracket", error);
     }
     f->depth--;
     return f->depth == 0 ? qmp_framer_end(f) : QMP_FRAME_NONE;
@@ -117,7 +116,7 @@ static QmpFrame qmp_framer_inside_byte(QmpFramer *f, uint8_t byte, const char **
 static QmpFrame qmp_framer_string(QmpFramer *f, uint8_t byte, const char **error)
 {
     if (qmp_byte_resets(byte)) {
-        return qmp_framer_fail(f, QMP_FRAMER_BETWEEN, "a string does not end on its line", error);
+        return qmp_framer_fail(f, QMP_FRAMER_BETWEEN, "unterminated string", error);
     }
     if (f->state == QMP_FRAMER_ESCAPE) {
         f->state = QMP_FRAMER_STRING;
@@ -130,7 +129,7 @@ static QmpFrame qmp_framer_string(QmpFramer *f, uint8_t byte, const char **error
     return QMP_FRAME_NONE;
 }
 
-/* Also gives back what a long value has taken. */
+/* Drops the text and frees the memory of a long value. */
 static void qmp_framer_forget(QmpFramer *f)
 {
     if (f->text->allocated_len > QMP_VALUE_MAX / 16) {
@@ -141,7 +140,7 @@ static void qmp_framer_forget(QmpFramer *f)
     }
 }
 
-/* A byte of a value, the first included. */
+/* Appends a byte of a value, including its first byte. */
 static QmpFrame qmp_framer_keep(QmpFramer *f, uint8_t byte, const char **error)
 {
     if (f->skipping) {
@@ -188,7 +187,7 @@ QmpFrame qmp_framer_feed(QmpFramer *f, const uint8_t *data, size_t size, size_t 
         QmpFrame frame = qmp_framer_byte(f, data[i], error);
         if (frame != QMP_FRAME_ERROR && (frame == QMP_FRAME_VALUE || qmp_framer_inside(f)) &&
             qmp_framer_keep(f, data[i], error) == QMP_FRAME_ERROR) {
-            if (frame == QMP_FRAME_VALUE) { /* its last byte is the one too many */
+            if (frame == QMP_FRAME_VALUE) { /* only its last byte exceeds the limit */
                 f->skipping = false;
             }
             frame = QMP_FRAME_ERROR;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a JSON value ends: cuts a client's bytes into top-level values for the parser. Values may
- * span lines and follow each other on one line. Whatever is sent, no more than QMP_VALUE_MAX bytes
- * are kept of it.
+ * Cuts a client's bytes into top-level JSON values for the parser. Values may span lines and follow
+ * each other on one line. At most QMP_VALUE_MAX bytes of the input are kept.
  *
  *              { [                     closing bracket, depth 0
  *   BETWEEN ---------> INSIDE -------------------------------------> (value) BETWEEN
@@ -18,13 +17,13 @@
  *
  * Invariants
  *   1. `depth` is 0 in BETWEEN and RECOVERING, and at most QMP_VALUE_DEPTH.
- *   2. Text is kept only while a value is read that is not too long: a longer one is told at once
- * as an error and then skipped up to its end (`skipping`).
- *   3. A byte that can stand nowhere in JSON (control bytes but \t \r \n, and in a string those
- * too; 0xfe and 0xff) is an error wherever it comes and leads to BETWEEN: by it a client that is
- *      out of step comes back into step (qmp-spec, "Forcing the JSON parser into known-good
+ *   2. Text is kept only for a value of at most QMP_VALUE_MAX bytes. A longer value is reported as
+ *      an error at once and then skipped to its end (`skipping`).
+ *   3. A byte that is invalid everywhere in JSON is an error in each state and leads to BETWEEN:
+ *      control bytes other than \t \r \n, in a string those too, 0xfe and 0xff. A client that is
+ *      out of step resynchronizes by it (qmp-spec, "Forcing the JSON parser into known-good
  *      state").
- *   4. A bracket that closes what was not opened is an error and leads to RECOVERING.
+ *   4. A closing bracket that does not match is an error and leads to RECOVERING.
  */
 #ifndef SKIFF_VMM_MONITOR_QMP_QMP_FRAMER_H
 #define SKIFF_VMM_MONITOR_QMP_QMP_FRAMER_H
@@ -48,25 +47,25 @@ typedef enum QmpFramerState {
 
 typedef struct QmpFramer {
     QmpFramerState state;
-    uint8_t quote; /* STRING, ESCAPE: what ends the string, " or ' */
+    uint8_t quote; /* STRING, ESCAPE: the closing quote, " or ' */
     unsigned depth;
     uint64_t arrays; /* bit i: level i is an array, else an object */
     bool skipping;
-    GString *text; /* of the value that is read, or has just ended */
+    GString *text; /* of the unfinished value, or of the value just returned */
 } QmpFramer;
 
 typedef enum QmpFrame {
     QMP_FRAME_NONE,  /* all bytes are used; no value has ended */
-    QMP_FRAME_VALUE, /* `text` is a value, until the next call */
-    QMP_FRAME_ERROR, /* the input is wrong here: *@error says how */
+    QMP_FRAME_VALUE, /* `text` is a value; valid until the next call */
+    QMP_FRAME_ERROR, /* the input is invalid; *@error is the reason */
 } QmpFrame;
 
 void qmp_framer_init(QmpFramer *f) ANY_THREAD;
 void qmp_framer_clear(QmpFramer *f) ANY_THREAD;
-/* Goes on with @data until something is to be told. *@used: how many bytes that took. */
+/* Consumes @data up to the end of a value or an error. Sets *@used to the bytes consumed. */
 QmpFrame qmp_framer_feed(QmpFramer *f, const uint8_t *data, size_t size, size_t *used,
                          const char **error) ANY_THREAD;
-/* Whether a value has begun that has not ended. */
+/* Whether the input so far ends inside a value. */
 bool qmp_framer_inside(const QmpFramer *f) ANY_THREAD;
 
 #endif

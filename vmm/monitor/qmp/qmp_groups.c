@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Look-ups over the groups that qmp_setup() was handed. */
+/* Look-ups in the groups that qmp_setup() registered. */
 #include <assert.h>
 #include <string.h>
 #include "vmm/monitor/qmp/qmp_schema.h"

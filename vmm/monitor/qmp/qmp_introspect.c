@@ -4,14 +4,14 @@
 #include "vmm/monitor/qmp/qmp.h"
 
 /*
- * As in QEMU, names of types that are not built in are numbers, so that nobody relies on them.
- * Types are told apart by their rows, which makes two of the same name no matter. Types that a type
- * mentions come after it.
+ * As in QEMU, types that are not built in have numbers for names, so that clients do not rely on
+ * them. A type is identified by its row, so two types may have the same name. A type comes before
+ * the types it refers to.
  */
 typedef struct Introspection {
     struct json_object *list;
     GHashTable *numbers; /* QmpType -> its number */
-    GHashTable *arrays;  /* names that are in the list */
+    GHashTable *arrays;  /* names of arrays in the list */
     GPtrArray *types;    /* QmpType in the order of their numbers */
 } Introspection;
 
@@ -52,7 +52,7 @@ static struct json_object *introspect_row(Introspection *in, const char *name, c
     return row;
 }
 
-/* The name of @type in the list, where it is or will be. */
+/* Returns the name of @type in the list and adds @type to the list if needed. */
 static char *introspect_name(Introspection *in, const QmpType *type)
 {
     gpointer number;
@@ -150,7 +150,7 @@ static struct json_object *introspect_make(void)
     };
     qmp_command_foreach(introspect_command, &in);
     qmp_event_foreach(introspect_event, &in);
-    for (unsigned i = 0; i < in.types->len; i++) { /* which may add more */
+    for (unsigned i = 0; i < in.types->len; i++) { /* may append types */
         introspect_type(&in, i);
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(qmp_builtin_json); i++) {

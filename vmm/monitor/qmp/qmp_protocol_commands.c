@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The protocol itself: negotiation, version, and what commands and events there are. */
+/* The protocol: negotiation, version, lists of commands and events. */
 #include "vmm/monitor/qmp/qmp.h"
 #include "vmm/monitor/qmp/qmp_introspect.h"
 #include "vmm/monitor/qmp/qmp_request.h"
@@ -11,8 +11,8 @@ static const QmpType qmp_capability_list = {.kind = QMP_KIND_ARRAY, .element = &
 static const QmpType qmp_capabilities_args = {
     .name = "qmp_capabilities-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"enable", &qmp_capability_list, true,
-                            "what is to be enabled of what the greeting offers"})};
+    .members = QMP_MEMBERS(
+        {"enable", &qmp_capability_list, true, "capabilities of the greeting to enable"})};
 
 static struct json_object *qmp_capabilities(QmpCall *call, struct json_object *args, GError **error)
 {
@@ -33,7 +33,7 @@ static const QmpType qmp_version_triple = {
 static const QmpType qmp_version_info = {
     .name = "VersionInfo",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"qemu", &qmp_version_triple, .doc = "the QEMU whose protocol this is"},
+    .members = QMP_MEMBERS({"qemu", &qmp_version_triple, .doc = "the implemented QEMU protocol"},
                            {"package", &qmp_str, .doc = "\"skiff \" and its own version"})};
 
 static struct json_object *qmp_query_version(QmpCall *call, struct json_object *args,
@@ -42,7 +42,7 @@ static struct json_object *qmp_query_version(QmpCall *call, struct json_object *
     return qmp_version();
 }
 
-/* ---- what there is ---- */
+/* ---- introspection ---- */
 
 static const QmpType qmp_command_info = {
     .name = "CommandInfo",
@@ -76,9 +76,9 @@ static const QmpType qmp_schema_info = {
         {"name", &qmp_str,
          .doc = "a command's or event's name; a type's is "
                 "only for finding it in this list"},
-        {"meta-type", &qmp_schema_meta_type, .doc = "what it is, and what members follow"}),
+        {"meta-type", &qmp_schema_meta_type, .doc = "its kind, which determines more members"}),
     .open = true,
-    .doc = "More members follow with the meta-type, as QEMU's qapi/introspect.json has them."};
+    .doc = "Has further members by meta-type, as in QEMU's qapi/introspect.json."};
 static const QmpType qmp_schema_info_list = {.kind = QMP_KIND_ARRAY, .element = &qmp_schema_info};
 
 static struct json_object *qmp_query_qmp_schema(QmpCall *call, struct json_object *args,
@@ -90,9 +90,9 @@ static struct json_object *qmp_query_qmp_schema(QmpCall *call, struct json_objec
 
 static const QmpCommand qmp_protocol_commands[] = {
     {"qmp_capabilities", &qmp_capabilities_args, NULL, QMP_INSTANT | QMP_EARLY | QMP_NEGOTIATION,
-     qmp_capabilities, "Ends the capabilities negotiation: the first command of each client."},
+     qmp_capabilities, "Ends the capabilities negotiation. The first command of each client."},
     {"query-version", NULL, &qmp_version_info, QMP_INSTANT | QMP_EARLY, qmp_query_version,
-     "What the greeting tells too."},
+     "The version, as in the greeting."},
     {"query-commands", NULL, &qmp_command_list, QMP_INSTANT | QMP_EARLY, qmp_query_commands,
      "The names of all commands."},
     {"query-qmp-schema", NULL, &qmp_schema_info_list, QMP_INSTANT | QMP_EARLY, qmp_query_qmp_schema,

@@ -6,7 +6,7 @@
 #include "util/opts/json.h"
 #include "vmm/monitor/qmp/qmp_framer.h"
 
-/* The QEMU whose protocol this is. */
+/* The version of QEMU whose protocol skiff implements. */
 #define QMP_QEMU_MAJOR 10
 
 static void qmp_request_fail(QmpRequest *r, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -14,7 +14,7 @@ static void qmp_request_fail(QmpRequest *r, const char *format, ...)
 {
     va_list ap;
     if (r->error != NULL) {
-        return; /* the first counts */
+        return; /* the first error is reported */
     }
     va_start(ap, format);
     r->error = g_error_new_valist(QMP_ERROR, QMP_ERROR_GENERIC, format, ap);
@@ -85,7 +85,7 @@ void qmp_request_clear(QmpRequest *r)
     *r = (QmpRequest){0};
 }
 
-/* ---- what is sent ---- */
+/* ---- output ---- */
 
 static void qmp_write_line(struct json_object *message, bool pretty, GString *out)
 {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The QMP schema as const tables: types, commands, events. From these rows arguments are checked,
- * results are checked (in test builds), query-commands and query-qmp-schema answer, HMP and the
- * generated tests work, and docs/qmp-reference.md is written. Names, shapes and meanings are QEMU
- * 10's (docs/interop/qmp-spec, the QAPI schema); what differs is said in the row's doc.
+ * The QMP schema as const tables: types, commands, events. These rows are the source of the checks
+ * of arguments and (in test builds) results, query-commands, query-qmp-schema, HMP, the generated
+ * tests and docs/qmp-reference.md. Names, shapes and meanings are QEMU 10's (docs/interop/qmp-spec,
+ * the QAPI schema); the row's doc describes differences.
  *
- * Each group of commands is one file, vmm/qmp/qmp_<group>_commands.c, that ends with a table
+ * Each group of commands is one file, vmm/monitor/commands/qmp_<group>_commands.c, that ends with
  *     const QmpCommand qmp_<group>_commands[] = {{...}, {0}};
- * named in qmp_tables.c. Events in the same way: qmp_<group>_events[].
+ * and has a row in qmp_tables.c. Events are listed the same way: qmp_<group>_events[].
  */
 #ifndef SKIFF_VMM_MONITOR_QMP_QMP_SCHEMA_H
 #define SKIFF_VMM_MONITOR_QMP_QMP_SCHEMA_H
@@ -20,7 +20,7 @@
 
 typedef enum QmpKind {
     QMP_KIND_STRING,
-    QMP_KIND_INT,    /* min..max; both 0: all of int64_t */
+    QMP_KIND_INT,    /* min..max; all of int64_t if both are 0 */
     QMP_KIND_SIZE,   /* an int of 0..INT64_MAX, bytes */
     QMP_KIND_NUMBER, /* integer or fraction */
     QMP_KIND_BOOL,
@@ -29,7 +29,7 @@ typedef enum QmpKind {
     QMP_KIND_ENUM,      /* values */
     QMP_KIND_STRUCT,    /* members */
     QMP_KIND_ARRAY,     /* element */
-    QMP_KIND_ALTERNATE, /* members: one of their types; told apart by the JSON type */
+    QMP_KIND_ALTERNATE, /* members: one of their types, selected by the JSON type */
 } QmpKind;
 
 typedef struct QmpType QmpType;
@@ -42,14 +42,14 @@ typedef struct QmpMember {
 } QmpMember;
 
 struct QmpType {
-    const char *name; /* QEMU's: "StatusInfo"; the built-in ones "str", "int", ...; arrays: NULL */
+    const char *name; /* QEMU's name, "StatusInfo"; built-in: "str", "int", ...; arrays: NULL */
     QmpKind kind;
     const QmpMember *members;  /* STRUCT, ALTERNATE */
     const char *const *values; /* ENUM: NULL-terminated */
     const QmpType *element;    /* ARRAY */
     int64_t min, max;          /* INT */
-    bool u64;                  /* INT: also what only fits uint64_t (qmp_arg_u64) */
-    /* STRUCT: members beyond these are let through unchecked, for the command to check (device_add,
+    bool u64;                  /* INT: also values that fit only uint64_t (qmp_arg_u64) */
+    /* STRUCT: unknown members are passed unchecked; the command checks them (device_add,
      * blockdev-add, object-add) */
     bool open;
     const char *doc;
@@ -58,32 +58,32 @@ struct QmpType {
 /* The built-in types. */
 extern const QmpType qmp_str, qmp_int, qmp_size, qmp_number, qmp_bool, qmp_null, qmp_any;
 extern const QmpType qmp_u8, qmp_u16, qmp_u32; /* "int" with a range */
-extern const QmpType qmp_u64;                  /* an address: as it is, or negative */
+extern const QmpType qmp_u64;                  /* an address; may be given as a negative number */
 extern const QmpType qmp_str_list;
 
 typedef struct QmpCall QmpCall;
 
 /*
- * Runs a command: a coroutine in main. @args (borrowed) is an object that has passed the check
- * against the command's `args`: each member is known and has its type; what is not optional is
- * there. Returns the result (owned by the caller); NULL without @error is the empty object.
+ * Runs a command: a coroutine in main. @args (borrowed) is an object that was checked against the
+ * command's `args`: each member is known and has its type; no mandatory member is missing. Returns
+ * the result (owned by the caller); NULL without @error stands for the empty object.
  */
 typedef struct json_object *QmpHandler(QmpCall *call, struct json_object *args, GError **error);
 
 typedef enum QmpCommandFlags {
-    /* Only looks, or sets state and posts: never yields, so it answers whatever else goes on, may
-     * be executed out of band, and is run to its end before anything else of main. */
+    /* Only reads, or sets state and posts a message. It never yields, so it answers even while
+     * other operations hang, and may be executed out of band. */
     QMP_INSTANT = 1 << 0,
-    /* Also before the machine is built (-S is later than that). Others fail until then. */
+    /* Works before the machine is built (-S is later than that). Other commands fail until then. */
     QMP_EARLY = 1 << 1,
-    /* Before capabilities negotiation: qmp_capabilities. */
+    /* Works before capabilities negotiation: qmp_capabilities. */
     QMP_NEGOTIATION = 1 << 2,
 } QmpCommandFlags;
 
 typedef struct QmpCommand {
     const char *name;    /* NULL ends a table */
-    const QmpType *args; /* a STRUCT; NULL: takes none */
-    const QmpType *ret;  /* NULL: the empty object */
+    const QmpType *args; /* a STRUCT; NULL if it takes none */
+    const QmpType *ret;  /* NULL if it returns the empty object */
     unsigned flags;      /* QmpCommandFlags */
     QmpHandler *run;     /* coroutine_fn RUNS_IN_MAIN */
     const char *doc;     /* a sentence or two */
@@ -91,7 +91,7 @@ typedef struct QmpCommand {
 
 typedef struct QmpEvent {
     const char *name;
-    const QmpType *data; /* a STRUCT; NULL: none */
+    const QmpType *data; /* a STRUCT; may be NULL */
     const char *doc;
 } QmpEvent;
 
@@ -122,17 +122,17 @@ typedef struct QmpGroup {
     extern const QmpGroup qmp_group_##group;                                                       \
     const QmpGroup qmp_group_##group = {qmp_##group##_commands, qmp_##group##_events}
 
-/* Sets the groups there are. Called once, before any other thread runs. @groups is NULL-terminated
- * and lives for ever. */
+/* Registers all groups. Called once, before any other thread runs. @groups is NULL-terminated and
+ * must never be freed. */
 void qmp_setup(const QmpGroup *const groups[]) ANY_THREAD;
 
-const QmpCommand *qmp_command_find(const char *name) ANY_THREAD; /* NULL: none */
+const QmpCommand *qmp_command_find(const char *name) ANY_THREAD; /* NULL if unknown */
 const QmpEvent *qmp_event_find(const char *name) ANY_THREAD;
 void qmp_command_foreach(void (*fn)(const QmpCommand *c, void *opaque), void *opaque) ANY_THREAD;
 void qmp_event_foreach(void (*fn)(const QmpEvent *e, void *opaque), void *opaque) ANY_THREAD;
 
-/* Whether @value is of @type. @what ("arguments", "'id'") is where it stands, for the message.
- * @value NULL is JSON null. */
+/* Whether @value is of @type. @what ("arguments", "'id'") names its place for the message. A NULL
+ * @value is JSON null. */
 bool qmp_check(const QmpType *type, struct json_object *value, const char *what, GError **error)
     ANY_THREAD;
 

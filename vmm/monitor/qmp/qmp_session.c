@@ -29,7 +29,7 @@ static void qmp_session_event(QmpEventListener *l, const QmpEvent *event, struct
     }
     if (c->event_bytes > QMP_OUTPUT_MAX) {
         if (!c->dropping) {
-            log_warn("QMP client on '%s' does not read: events are dropped until it has",
+            log_warn("QMP client on '%s' does not read: events are dropped until it does",
                      s->chardev->id);
         }
         c->dropping = true;
@@ -70,7 +70,7 @@ static void qmp_session_receive(void *opaque, const uint8_t *data, size_t size)
 {
     enter_main();
     QmpSession *s = opaque;
-    if (s->connection != NULL) { /* else it was read for a client that has left meanwhile */
+    if (s->connection != NULL) { /* NULL if the client left after the read */
         qmp_connection_receive(s->connection, data, size);
     }
 }
@@ -194,7 +194,8 @@ bool qmp_session_set_fd(QmpSession *s, const char *name, int fd, GError **error)
     if (g_hash_table_size(s->fds) >= QMP_NAMED_FDS && !g_hash_table_contains(s->fds, name)) {
         close(fd);
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
-                    "there are %d named descriptors already; closefd makes room", QMP_NAMED_FDS);
+                    "there are %d named descriptors already; close one with closefd",
+                    QMP_NAMED_FDS);
         return false;
     }
     g_hash_table_replace(s->fds, g_strdup(name), GINT_TO_POINTER(fd));

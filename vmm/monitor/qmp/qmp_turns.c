@@ -36,6 +36,6 @@ void qmp_turns_ref(AioContext *ctx)
 void qmp_turns_unref(void)
 {
     if (--qmp_turns.users == 0) {
-        aio_bh_cancel(&qmp_turns.bh); /* its last scheduling may find nobody */
+        aio_bh_cancel(&qmp_turns.bh); /* may be scheduled with no client waiting */
     }
 }

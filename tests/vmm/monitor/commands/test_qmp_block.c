@@ -105,11 +105,11 @@ static void a_node_is_added_listed_and_deleted(void **state)
                 "\"no-flush\":false}}]");
     g_free(qmp_ok(rig, "blockdev-del", DISK));
     qmp_returns(rig, "query-named-block-nodes", NULL, "[]");
-    g_free(qmp_ok(rig, "blockdev-add", NULL_DISK)); /* the name is free again */
+    g_free(qmp_ok(rig, "blockdev-add", NULL_DISK)); /* the name is free */
     g_free(qmp_ok(rig, "blockdev-del", DISK));
 }
 
-static void a_wrong_blockdev_add_says_what_is_wrong(void **state)
+static void an_invalid_blockdev_add_reports_the_reason(void **state)
 {
     QmpRig *rig = *state;
     static const char *const cases[][2] = {
@@ -148,8 +148,8 @@ static void a_node_of_a_device_is_not_deleted(void **state)
               "Failed to find node with node-name='disk'");
 }
 
-/* The storage of one client's file does not answer: others do not notice. */
-static void a_blockdev_add_that_hangs_hangs_nobody_else(void **state)
+/* The storage of one client's file hangs. Other commands are not delayed. */
+static void a_blockdev_add_that_hangs_blocks_only_its_client(void **state)
 {
     QmpRig *rig = *state;
     RigCall hung;
@@ -177,7 +177,7 @@ static void a_blockdev_add_that_hangs_hangs_nobody_else(void **state)
 
 /* ---- disks ---- */
 
-static void query_block_tells_the_disk_of_a_device(void **state)
+static void query_block_returns_the_disk_of_a_device(void **state)
 {
     QmpRig *rig = *state;
     Body b = {.rig = rig, .node = "disk"};
@@ -198,7 +198,7 @@ static void query_block_tells_the_disk_of_a_device(void **state)
     g_free(qmp_ok(rig, "blockdev-del", DISK));
 }
 
-static void query_blockstats_counts(void **state)
+static void query_blockstats_counts_requests(void **state)
 {
     QmpRig *rig = *state;
     Body b = {.rig = rig, .node = "disk"};
@@ -262,7 +262,7 @@ static void a_node_is_reopened_and_a_refusal_changes_nothing(void **state)
 
 /* ---- histograms ---- */
 
-static void histograms_come_and_go(void **state)
+static void histograms_are_enabled_and_disabled(void **state)
 {
     QmpRig *rig = *state;
     Body b = {.rig = rig, .node = "disk"};
@@ -322,12 +322,12 @@ static void fail_from_iothread(QmpRig *rig, const char *device_path, unsigned co
     co_start(rig->vm.machine.env.default_iothread, fail_at_home, &f);
     while (!f.done) {
     }
-    g_free(f.dev.path); /* the message holds its own */
+    g_free(f.dev.path); /* the message has a copy */
     f.dev.path = NULL;
     rig_settle(rig);
 }
 
-static void an_io_error_is_told_with_its_device(void **state)
+static void the_event_of_an_io_error_has_its_device(void **state)
 {
     QmpRig *rig = *state;
     fail_from_iothread(rig, "/machine/peripheral/vd0", 1);
@@ -341,12 +341,12 @@ static void an_io_error_is_told_with_its_device(void **state)
 static void a_flood_of_io_errors_is_bounded(void **state)
 {
     QmpRig *rig = *state;
-    unsigned told = 0;
+    unsigned reported = 0;
     fail_from_iothread(rig, "/machine/peripheral-anon/device[7]", 1000);
     for (const char *at = rig->events->str; (at = strstr(at, "BLOCK_IO_ERROR")) != NULL; at++) {
-        told++;
+        reported++;
     }
-    assert_true(told >= 64 && told < 1000);
+    assert_true(reported >= 64 && reported < 1000);
     assert_non_null(strstr(rig->events->str, "/machine/peripheral-anon/device[7]/virtio-backend"));
 }
 
@@ -354,15 +354,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         QMP_TEST(a_node_is_added_listed_and_deleted),
-        QMP_TEST(a_wrong_blockdev_add_says_what_is_wrong),
+        QMP_TEST(an_invalid_blockdev_add_reports_the_reason),
         QMP_TEST(a_node_of_a_device_is_not_deleted),
-        QMP_TEST(a_blockdev_add_that_hangs_hangs_nobody_else),
-        QMP_TEST(query_block_tells_the_disk_of_a_device),
-        QMP_TEST(query_blockstats_counts),
+        QMP_TEST(a_blockdev_add_that_hangs_blocks_only_its_client),
+        QMP_TEST(query_block_returns_the_disk_of_a_device),
+        QMP_TEST(query_blockstats_counts_requests),
         QMP_TEST(a_disk_is_resized),
         QMP_TEST(a_node_is_reopened_and_a_refusal_changes_nothing),
-        QMP_TEST(histograms_come_and_go),
-        QMP_TEST(an_io_error_is_told_with_its_device),
+        QMP_TEST(histograms_are_enabled_and_disabled),
+        QMP_TEST(the_event_of_an_io_error_has_its_device),
         QMP_TEST(a_flood_of_io_errors_is_bounded),
     };
     return cmocka_run_group_tests_name("qmp block", tests, NULL, NULL);

@@ -25,7 +25,7 @@ static int tear_down(void **state)
     return qmp_rig_teardown(state);
 }
 
-static void test_one_is_added_listed_and_removed(void **state)
+static void a_chardev_is_added_listed_and_removed(void **state)
 {
     QmpRig *rig = *state;
 
@@ -38,7 +38,7 @@ static void test_one_is_added_listed_and_removed(void **state)
     qmp_fails(rig, "chardev-remove", "{'id':'a'}", "GenericError", "Chardev 'a' not found");
 }
 
-static void test_any_of_several_is_removed(void **state)
+static void any_of_several_chardevs_is_removed(void **state)
 {
     QmpRig *rig = *state;
 
@@ -53,7 +53,7 @@ static void test_any_of_several_is_removed(void **state)
     qmp_returns(rig, "chardev-remove", "{'id':'c'}", "{}");
 }
 
-static void test_one_in_use_stays(void **state)
+static void a_chardev_in_use_is_not_removed(void **state)
 {
     QmpRig *rig = *state;
 
@@ -66,7 +66,7 @@ static void test_one_in_use_stays(void **state)
     qmp_returns(rig, "chardev-remove", "{'id':'a'}", "{}");
 }
 
-static void test_an_id_is_taken_once(void **state)
+static void an_id_is_accepted_once(void **state)
 {
     QmpRig *rig = *state;
     const char *args = "{'id':'a','backend':{'type':'null','data':{}}}";
@@ -75,13 +75,13 @@ static void test_an_id_is_taken_once(void **state)
     qmp_fails(rig, "chardev-add", args, "GenericError", "there is a chardev 'a' already");
 }
 
-static void test_a_pty_tells_its_name(void **state)
+static void a_pty_returns_its_path(void **state)
 {
     qmp_returns(*state, "chardev-add", "{'id':'a','backend':{'type':'pty','data':{}}}",
                 "{\"pty\":\"/dev/pts/");
 }
 
-static void test_a_pty_waits_for_nobody_who_reads_its_name(void **state)
+static void a_pty_does_not_wait_for_a_reader_of_its_path(void **state)
 {
     static const char filling[4096];
     int fds[2], standard_output;
@@ -91,7 +91,7 @@ static void test_a_pty_waits_for_nobody_who_reads_its_name(void **state)
     assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
     while (write(fds[1], filling, sizeof(filling)) > 0) {
     }
-    assert_int_equal(fcntl(fds[1], F_SETFL, 0), 0); /* as a shell's pipe: a write would block */
+    assert_int_equal(fcntl(fds[1], F_SETFL, 0), 0); /* like a shell's pipe: a write would block */
     dup2(fds[1], STDOUT_FILENO);
     g_autofree char *reply =
         qmp_ok(*state, "chardev-add", "{'id':'a','backend':{'type':'pty','data':{}}}");
@@ -102,7 +102,7 @@ static void test_a_pty_waits_for_nobody_who_reads_its_name(void **state)
     assert_non_null(strstr(reply, "{\"pty\":\"/dev/pts/"));
 }
 
-static void test_a_file_is_written(void **state)
+static void a_file_is_written(void **state)
 {
     QmpRig *rig = *state;
     g_autofree char *path = g_strdup_printf("/tmp/skiff-qmp-chardev-%d", (int)getpid());
@@ -114,7 +114,7 @@ static void test_a_file_is_written(void **state)
     unlink(path);
 }
 
-static void test_a_socket_listens_and_does_not_wait(void **state)
+static void a_socket_listens_and_does_not_wait(void **state)
 {
     QmpRig *rig = *state;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -133,7 +133,7 @@ static void test_a_socket_listens_and_does_not_wait(void **state)
     close(fd);
 }
 
-static void test_a_tcp_socket_has_a_host_and_a_port(void **state)
+static void a_tcp_socket_has_a_host_and_a_port(void **state)
 {
     qmp_returns(*state, "chardev-add",
                 "{'id':'a','backend':{'type':'socket','data':{'addr':{'type':'inet','data':{"
@@ -142,7 +142,7 @@ static void test_a_tcp_socket_has_a_host_and_a_port(void **state)
     qmp_returns(*state, "query-chardev", NULL, "disconnected:tcp:127.0.0.1:");
 }
 
-static void test_a_socket_may_be_one_that_was_handed_over(void **state)
+static void a_socket_may_be_a_passed_descriptor(void **state)
 {
     QmpRig *rig = *state;
     int pair[2];
@@ -161,7 +161,7 @@ static void test_a_socket_may_be_one_that_was_handed_over(void **state)
     close(pair[1]);
 }
 
-static void test_bad_backends_are_told(void **state)
+static void invalid_backends_are_reported(void **state)
 {
     static const struct {
         const char *backend, *part;
@@ -189,7 +189,7 @@ static void test_bad_backends_are_told(void **state)
     qmp_returns(*state, "query-chardev", NULL, "[]");
 }
 
-static void test_a_break_reaches_the_frontend(void **state)
+static void a_break_reaches_the_frontend(void **state)
 {
     QmpRig *rig = *state;
     RecordingFrontend *f = recording_frontend_new(0);
@@ -205,20 +205,20 @@ static void test_a_break_reaches_the_frontend(void **state)
     recording_frontend_free(f);
 }
 
-static void test_ports_are_told_without_a_flood(void **state)
+static void events_of_ports_are_rate_limited(void **state)
 {
     QmpRig *rig = *state;
     Device port = {.id = (char *)(uintptr_t) "p0", .env = &rig->vm.machine.env};
 
     enter_main();
     aio_context_set_virtual_time(rig->vm.ctx, 0);
-    vm_serial_port_changed(&rig->vm, &port, false); /* as it was */
+    vm_serial_port_changed(&rig->vm, &port, false); /* back to the reported state */
     assert_string_equal(rig->events->str, "");
     for (unsigned i = 0; i < 1000; i++) {
         vm_serial_port_changed(&rig->vm, &port, i % 2 == 0);
     }
     vm_serial_port_changed(&rig->vm, &(Device){.env = &rig->vm.machine.env},
-                           true); /* has no name to tell */
+                           true); /* without an id: no event */
     assert_string_equal(rig->events->str, "VSERPORT_CHANGE{\"id\":\"p0\",\"open\":true}");
     aio_context_set_virtual_time(rig->vm.ctx, 1000000000);
     rig_settle(rig);
@@ -237,8 +237,8 @@ static void test_ports_are_told_without_a_flood(void **state)
     assert_int_equal(qmp_ports_known(), 0);
 }
 
-/* As many as come and go. */
-static void test_ports_that_are_gone_are_forgotten(void **state)
+/* Opens and closes many ports. */
+static void records_of_closed_ports_are_freed(void **state)
 {
     QmpRig *rig = *state;
 
@@ -252,14 +252,14 @@ static void test_ports_that_are_gone_are_forgotten(void **state)
         vm_serial_port_changed(&rig->vm, &port, true);
         vm_serial_port_changed(&rig->vm, &port, false);
     }
-    aio_context_set_virtual_time(rig->vm.ctx, 1000000000); /* the last state of each is told */
+    aio_context_set_virtual_time(rig->vm.ctx, 1000000000); /* emits the last state of each */
     rig_settle(rig);
     aio_context_set_virtual_time(rig->vm.ctx, 2000000000);
     rig_settle(rig);
     assert_int_equal(qmp_ports_known(), 0);
 }
 
-static void test_backends_are_listed(void **state)
+static void backends_are_listed(void **state)
 {
     qmp_returns(*state, "query-chardev-backends", NULL, "{\"name\":\"socket\"}");
 }
@@ -269,21 +269,21 @@ static void test_backends_are_listed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CHARDEV_TEST(test_one_is_added_listed_and_removed),
-        CHARDEV_TEST(test_any_of_several_is_removed),
-        CHARDEV_TEST(test_one_in_use_stays),
-        CHARDEV_TEST(test_an_id_is_taken_once),
-        CHARDEV_TEST(test_a_pty_tells_its_name),
-        CHARDEV_TEST(test_a_pty_waits_for_nobody_who_reads_its_name),
-        CHARDEV_TEST(test_a_file_is_written),
-        CHARDEV_TEST(test_a_socket_listens_and_does_not_wait),
-        CHARDEV_TEST(test_a_tcp_socket_has_a_host_and_a_port),
-        CHARDEV_TEST(test_a_socket_may_be_one_that_was_handed_over),
-        CHARDEV_TEST(test_bad_backends_are_told),
-        CHARDEV_TEST(test_a_break_reaches_the_frontend),
-        CHARDEV_TEST(test_ports_are_told_without_a_flood),
-        CHARDEV_TEST(test_ports_that_are_gone_are_forgotten),
-        CHARDEV_TEST(test_backends_are_listed),
+        CHARDEV_TEST(a_chardev_is_added_listed_and_removed),
+        CHARDEV_TEST(any_of_several_chardevs_is_removed),
+        CHARDEV_TEST(a_chardev_in_use_is_not_removed),
+        CHARDEV_TEST(an_id_is_accepted_once),
+        CHARDEV_TEST(a_pty_returns_its_path),
+        CHARDEV_TEST(a_pty_does_not_wait_for_a_reader_of_its_path),
+        CHARDEV_TEST(a_file_is_written),
+        CHARDEV_TEST(a_socket_listens_and_does_not_wait),
+        CHARDEV_TEST(a_tcp_socket_has_a_host_and_a_port),
+        CHARDEV_TEST(a_socket_may_be_a_passed_descriptor),
+        CHARDEV_TEST(invalid_backends_are_reported),
+        CHARDEV_TEST(a_break_reaches_the_frontend),
+        CHARDEV_TEST(events_of_ports_are_rate_limited),
+        CHARDEV_TEST(records_of_closed_ports_are_freed),
+        CHARDEV_TEST(backends_are_listed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

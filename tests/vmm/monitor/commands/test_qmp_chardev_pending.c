@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A chardev-add that waits for a client who does not come: what calls it off. */
+/* A chardev-add that waits for a peer that never connects, and the ways to end the wait. */
 #include <fcntl.h>
 #include <unistd.h>
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
@@ -40,7 +40,7 @@ static int tear_down(void **state)
     return qmp_rig_teardown(state);
 }
 
-/* The arguments of one that waits; with 'single' quotes. */
+/* Arguments for a chardev-add that waits, with 'single' quotes. */
 static char *waiting_args(void)
 {
     return g_strdup_printf("{'id':'a','backend':{'type':'socket','data':{'wait':true,'addr':{"
@@ -48,7 +48,7 @@ static char *waiting_args(void)
                            socket_path);
 }
 
-/* As if it had never been: no socket, no descriptor, the id is free. */
+/* The chardev left nothing behind: no socket, no descriptor, and the id is free. */
 static void assert_nothing_left(QmpRig *rig)
 {
     assert_int_equal(access(socket_path, F_OK), -1);
@@ -57,7 +57,7 @@ static void assert_nothing_left(QmpRig *rig)
     qmp_returns(rig, "chardev-add", "{'id':'a','backend':{'type':'null','data':{}}}", "{}");
 }
 
-static void removing_it_calls_it_off(void **state)
+static void removing_the_chardev_ends_the_wait(void **state)
 {
     QmpRig *rig = *state;
     RigCall pending;
@@ -74,7 +74,7 @@ static void removing_it_calls_it_off(void **state)
     assert_nothing_left(rig);
 }
 
-static void its_id_is_taken(void **state)
+static void the_id_of_a_waiting_chardev_is_taken(void **state)
 {
     QmpRig *rig = *state;
     RigCall pending;
@@ -91,8 +91,8 @@ static void its_id_is_taken(void **state)
     qmp_fails(rig, "chardev-remove", "{'id':'a'}", "GenericError", "Chardev 'a' not found");
 }
 
-/* Whatever is asked for in the turn in which it is called off. */
-static void it_is_removed_twice_at_once(void **state)
+/* Other commands in the same turn as the removal. */
+static void a_waiting_chardev_is_removed_twice_in_one_turn(void **state)
 {
     QmpRig *rig = *state;
     RigCall pending, first, second;
@@ -113,8 +113,8 @@ static void it_is_removed_twice_at_once(void **state)
     assert_nothing_left(rig);
 }
 
-/* What it still waits for in a worker ends by itself; then it goes, and opens nothing. */
-static void it_is_called_off_before_it_listens(void **state)
+/* Its job in a worker still ends; then the chardev is freed and opens nothing. */
+static void a_chardev_is_removed_before_it_listens(void **state)
 {
     QmpRig *rig = *state;
     RigCall pending;
@@ -133,7 +133,7 @@ static void it_is_called_off_before_it_listens(void **state)
     unlink(log);
 }
 
-/* ---- a client of its own ---- */
+/* ---- a QMP client that leaves ---- */
 
 typedef struct Client {
     FakeChardev *chardev;
@@ -162,7 +162,7 @@ static void client_begin(QmpRig *rig, Client *c)
     STEP_UNTIL(rig->vm.ctx, access(socket_path, F_OK) == 0);
 }
 
-static void the_end_of_its_client_calls_it_off(void **state)
+static void the_end_of_the_client_ends_the_wait(void **state)
 {
     QmpRig *rig = *state;
     Client c;
@@ -178,8 +178,8 @@ static void the_end_of_its_client_calls_it_off(void **state)
     fake_chardev_free(c.chardev);
 }
 
-/* What came to its end is not the client's any more. */
-static void the_end_of_its_client_leaves_a_finished_one_alone(void **state)
+/* A complete command no longer depends on its client. */
+static void the_end_of_the_client_keeps_a_complete_chardev(void **state)
 {
     QmpRig *rig = *state;
     Client c;
@@ -243,12 +243,12 @@ static void at_the_prompt_a_server_does_not_wait(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        PENDING_TEST(removing_it_calls_it_off),
-        PENDING_TEST(its_id_is_taken),
-        PENDING_TEST(it_is_removed_twice_at_once),
-        PENDING_TEST(it_is_called_off_before_it_listens),
-        PENDING_TEST(the_end_of_its_client_calls_it_off),
-        PENDING_TEST(the_end_of_its_client_leaves_a_finished_one_alone),
+        PENDING_TEST(removing_the_chardev_ends_the_wait),
+        PENDING_TEST(the_id_of_a_waiting_chardev_is_taken),
+        PENDING_TEST(a_waiting_chardev_is_removed_twice_in_one_turn),
+        PENDING_TEST(a_chardev_is_removed_before_it_listens),
+        PENDING_TEST(the_end_of_the_client_ends_the_wait),
+        PENDING_TEST(the_end_of_the_client_keeps_a_complete_chardev),
         PENDING_TEST(at_the_prompt_a_server_does_not_wait),
     };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which events a client sees for what happens to the VM, and in which order. */
+/* The events of each change of the VM, and their order. */
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 #include "vmm/monitor/commands/qmp_events.h"
 
@@ -9,7 +9,7 @@
 typedef struct Rig {
     Vm vm;
     VmConfig config;
-    GString *told; /* "NAME", "NAME(reason)", separated by blanks */
+    GString *seen; /* "NAME", "NAME(reason)", separated by blanks */
     QmpEventListener listener;
     bool reset_fails, stop_in_reset;
 } Rig;
@@ -51,9 +51,9 @@ static void rig_tell(QmpEventListener *l, const QmpEvent *event, struct json_obj
     Rig *rig = (Rig *)(void *)((char *)l - offsetof(Rig, listener));
     const char *word = qmp_arg_str(data, "reason");
     word = word != NULL ? word : qmp_arg_str(data, "action");
-    g_string_append_printf(rig->told, "%s%s", rig->told->len > 0 ? " " : "", event->name);
+    g_string_append_printf(rig->seen, "%s%s", rig->seen->len > 0 ? " " : "", event->name);
     if (word != NULL) {
-        g_string_append_printf(rig->told, "(%s)", word);
+        g_string_append_printf(rig->seen, "(%s)", word);
     }
     if (qmp_arg_has(data, "guest")) { /* true for guest-*, false for host-* */
         assert_int_equal(qmp_arg_bool(data, "guest", false), g_str_has_prefix(word, "guest-"));
@@ -72,7 +72,7 @@ static int setup(void **state)
     thread_adopt_role(THREAD_MAIN, "main");
     enter_main();
     vm_config_init(&rig->config);
-    rig->told = g_string_new(NULL);
+    rig->seen = g_string_new(NULL);
     rig->vm.config = &rig->config;
     rig->vm.ctx = aio_context_new("main", NULL);
     rig->vm.built = true;
@@ -96,90 +96,90 @@ static int teardown(void **state)
     aio_timer_disarm(&rig->vm.life.quit_timer);
     aio_context_free(rig->vm.ctx);
     vm_config_clear(&rig->config);
-    g_string_free(rig->told, true);
+    g_string_free(rig->seen, true);
     g_free(rig);
     return 0;
 }
 
-static void expect_told(Rig *rig, const char *events)
+static void expect_events(Rig *rig, const char *events)
 {
     settle(rig);
-    assert_string_equal(rig->told->str, events);
-    g_string_truncate(rig->told, 0);
+    assert_string_equal(rig->seen->str, events);
+    g_string_truncate(rig->seen, 0);
 }
 
 /* ---- */
 
-static void a_stop_and_a_start_are_told_once_each(void **state)
+static void a_stop_and_a_start_have_one_event_each(void **state)
 {
     Rig *rig = *state;
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     run_state_request_stop(&rig->vm.run, STOP_PAUSED);
     run_state_request_stop(&rig->vm.run, STOP_IO_ERROR);
-    expect_told(rig, "STOP");
+    expect_events(rig, "STOP");
     run_state_request_stop(&rig->vm.run, STOP_PAUSED);
-    expect_told(rig, "");
+    expect_events(rig, "");
     run_state_request_start(&rig->vm.run);
     run_state_request_start(&rig->vm.run);
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
 }
 
-static void a_reset_is_a_reset_only(void **state)
+static void a_reset_has_no_other_events(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
-    expect_told(rig, "RESET(host-qmp-system-reset)");
+    expect_events(rig, "RESET(host-qmp-system-reset)");
     vm_request(&rig->vm, VM_REQUEST_RESET, 0);
-    expect_told(rig, "RESET(guest-reset)");
+    expect_events(rig, "RESET(guest-reset)");
     run_state_request_stop(&rig->vm.run, STOP_PAUSED);
-    expect_told(rig, "STOP");
+    expect_events(rig, "STOP");
     vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
-    expect_told(rig, "RESET(host-qmp-system-reset)");
+    expect_events(rig, "RESET(host-qmp-system-reset)");
     run_state_request_start(&rig->vm.run);
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
 }
 
-static void a_reset_that_fails_leaves_a_vm_that_stopped(void **state)
+static void a_reset_that_fails_stops_the_vm(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     rig->reset_fails = true;
     vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
-    expect_told(rig, "RESET(host-qmp-system-reset) STOP");
+    expect_events(rig, "RESET(host-qmp-system-reset) STOP");
 }
 
-static void a_reset_that_is_stopped_meanwhile_is_told_before_the_stop(void **state)
+static void the_event_of_a_reset_precedes_that_of_a_stop_during_it(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     rig->stop_in_reset = true;
     vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
-    expect_told(rig, "RESET(host-qmp-system-reset) STOP");
+    expect_events(rig, "RESET(host-qmp-system-reset) STOP");
 }
 
-static void a_vm_that_a_second_reset_saves_is_told_to_run(void **state)
+static void a_vm_recovered_by_a_second_reset_has_a_resume_event(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     rig->reset_fails = true;
     vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
-    expect_told(rig, "RESET(host-qmp-system-reset) STOP");
+    expect_events(rig, "RESET(host-qmp-system-reset) STOP");
     rig->reset_fails = false;
     vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
-    expect_told(rig, "RESET(host-qmp-system-reset) RESUME");
+    expect_events(rig, "RESET(host-qmp-system-reset) RESUME");
 }
 
-static void a_power_off_ends_the_vm_without_a_stop(void **state)
+static void a_power_off_ends_the_vm_without_a_stop_event(void **state)
 {
     Rig *rig = *state;
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     vm_request(&rig->vm, VM_REQUEST_POWEROFF, 0);
-    expect_told(rig, "SHUTDOWN(guest-shutdown)");
+    expect_events(rig, "SHUTDOWN(guest-shutdown)");
     assert_true(rig->vm.life.quitting);
 }
 
@@ -187,53 +187,53 @@ static void under_no_shutdown_a_power_off_stops(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     rig->vm.life.actions.no_shutdown = true;
     vm_request(&rig->vm, VM_REQUEST_POWEROFF, 0);
-    expect_told(rig, "SHUTDOWN(guest-shutdown) STOP");
+    expect_events(rig, "SHUTDOWN(guest-shutdown) STOP");
     vm_quit(&rig->vm, EXIT_STATUS_OK);
     vm_quit(&rig->vm, EXIT_STATUS_OK);
-    expect_told(rig, "SHUTDOWN(host-qmp-quit)");
+    expect_events(rig, "SHUTDOWN(host-qmp-quit)");
 }
 
 static void under_no_reboot_a_reset_ends_the_vm(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     rig->vm.life.actions.no_reboot = true;
     vm_reset(&rig->vm, VM_CAUSE_HOST_QMP_SYSTEM_RESET);
-    expect_told(rig, "SHUTDOWN(host-qmp-system-reset)");
+    expect_events(rig, "SHUTDOWN(host-qmp-system-reset)");
     assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_RESET);
 }
 
-static void a_panic_is_told_with_what_is_done_about_it(void **state)
+static void the_event_of_a_panic_has_its_action(void **state)
 {
     Rig *rig = *state;
     enter_main();
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     vm_request(&rig->vm, VM_REQUEST_PANIC, CRASH_LOADED);
-    expect_told(rig, "GUEST_CRASHLOADED(run)");
+    expect_events(rig, "GUEST_CRASHLOADED(run)");
     rig->vm.life.actions.panic = PANIC_NONE;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
-    expect_told(rig, "GUEST_PANICKED(run)");
+    expect_events(rig, "GUEST_PANICKED(run)");
     rig->vm.life.actions.panic = PANIC_PAUSE;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
-    expect_told(rig, "GUEST_PANICKED(pause) STOP");
+    expect_events(rig, "GUEST_PANICKED(pause) STOP");
     run_state_request_start(&rig->vm.run);
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     rig->vm.life.actions.panic = PANIC_SHUTDOWN;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
-    expect_told(rig, "GUEST_PANICKED(poweroff) SHUTDOWN(guest-panic)");
+    expect_events(rig, "GUEST_PANICKED(poweroff) SHUTDOWN(guest-panic)");
     assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_PANIC);
 }
 
-static void a_failure_of_kvm_is_the_hosts_error(void **state)
+static void a_failure_of_kvm_is_a_host_error(void **state)
 {
     Rig *rig = *state;
-    expect_told(rig, "RESUME");
+    expect_events(rig, "RESUME");
     vm_vcpu_event(&rig->vm, VCPU_EVENT_FAILED);
-    expect_told(rig, "SHUTDOWN(host-error)");
+    expect_events(rig, "SHUTDOWN(host-error)");
 }
 
 #define ON_RIG(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -241,16 +241,16 @@ static void a_failure_of_kvm_is_the_hosts_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ON_RIG(a_stop_and_a_start_are_told_once_each),
-        ON_RIG(a_reset_is_a_reset_only),
-        ON_RIG(a_reset_that_fails_leaves_a_vm_that_stopped),
-        ON_RIG(a_reset_that_is_stopped_meanwhile_is_told_before_the_stop),
-        ON_RIG(a_vm_that_a_second_reset_saves_is_told_to_run),
-        ON_RIG(a_power_off_ends_the_vm_without_a_stop),
+        ON_RIG(a_stop_and_a_start_have_one_event_each),
+        ON_RIG(a_reset_has_no_other_events),
+        ON_RIG(a_reset_that_fails_stops_the_vm),
+        ON_RIG(the_event_of_a_reset_precedes_that_of_a_stop_during_it),
+        ON_RIG(a_vm_recovered_by_a_second_reset_has_a_resume_event),
+        ON_RIG(a_power_off_ends_the_vm_without_a_stop_event),
         ON_RIG(under_no_shutdown_a_power_off_stops),
         ON_RIG(under_no_reboot_a_reset_ends_the_vm),
-        ON_RIG(a_panic_is_told_with_what_is_done_about_it),
-        ON_RIG(a_failure_of_kvm_is_the_hosts_error),
+        ON_RIG(the_event_of_a_panic_has_its_action),
+        ON_RIG(a_failure_of_kvm_is_a_host_error),
     };
     return cmocka_run_group_tests_name("vmm/monitor/commands/qmp_events", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The QMP commands and events of jobs, on the tests' own job. */
+/* The QMP commands and events of jobs, with the sample job of the tests. */
 #include <errno.h>
 #include "tests/support/sample_job.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
@@ -19,7 +19,7 @@ static RUNS_IN_MAIN Job *start_job(QmpRig *rig, const JobDriver *driver, SampleJ
     return job;
 }
 
-static void a_block_jobs_life_by_the_job_commands(void **state)
+static void a_block_job_is_controlled_by_the_job_commands(void **state)
 {
     QmpRig *rig = *state;
     SampleJob s = {.wants_complete = true};
@@ -44,7 +44,7 @@ static void a_block_jobs_life_by_the_job_commands(void **state)
     assert_int_equal(s.commits, 1);
 }
 
-static void a_block_jobs_life_by_the_older_commands(void **state)
+static void a_block_job_is_controlled_by_the_older_commands(void **state)
 {
     QmpRig *rig = *state;
     SampleJob s = {.wants_complete = true};
@@ -67,7 +67,7 @@ static void a_block_jobs_life_by_the_older_commands(void **state)
     qmp_returns(rig, "query-block-jobs", NULL, "[]");
 }
 
-static void the_events_tell_every_move(void **state)
+static void every_state_change_has_an_event(void **state)
 {
     QmpRig *rig = *state;
     SampleJob s = {.wants_complete = true};
@@ -80,15 +80,15 @@ static void the_events_tell_every_move(void **state)
 #define MOVE(status) "JOB_STATUS_CHANGE{\"id\":\"job0\",\"status\":\"" status "\"}"
 #define TOLD(event)                                                                                \
     event "{\"type\":\"mirror\",\"device\":\"job0\",\"len\":0,\"offset\":0,\"speed\":0}"
-    static const char *const told[] = {
+    static const char *const expected[] = {
         MOVE("created"),         MOVE("running"),  MOVE("ready"),
         TOLD("BLOCK_JOB_READY"), MOVE("aborting"), TOLD("BLOCK_JOB_CANCELLED"),
         MOVE("concluded"),       MOVE("null"),     NULL};
-    g_autofree char *all = g_strjoinv(" ", (char **)(uintptr_t)told);
+    g_autofree char *all = g_strjoinv(" ", (char **)(uintptr_t)expected);
     assert_string_equal(rig->events->str, all);
 }
 
-static void the_end_of_a_block_job_tells_its_error(void **state)
+static void the_event_of_a_failed_block_job_has_its_error(void **state)
 {
     QmpRig *rig = *state;
     SampleJob s = {.ret = -ENOSPC, .error = "the target is full"};
@@ -100,7 +100,7 @@ static void the_end_of_a_block_job_tells_its_error(void **state)
     g_free(qmp_ok(rig, "job-dismiss", "{'id':'job0'}"));
 }
 
-static void an_io_error_that_stops_a_block_job_is_told(void **state)
+static void an_io_error_that_pauses_a_block_job_has_an_event(void **state)
 {
     QmpRig *rig = *state;
     SampleJob s = {.units = 1, .io_errors = 1};
@@ -117,7 +117,7 @@ static void an_io_error_that_stops_a_block_job_is_told(void **state)
     g_free(qmp_ok(rig, "job-dismiss", "{'id':'job0'}"));
 }
 
-static void a_job_that_is_no_block_job_is_none_to_the_older_commands(void **state)
+static void the_older_commands_ignore_jobs_that_are_not_block_jobs(void **state)
 {
     QmpRig *rig = *state;
     SampleJob s = {.units = 1, .unit_ns = LONG_NS};
@@ -133,7 +133,7 @@ static void a_job_that_is_no_block_job_is_none_to_the_older_commands(void **stat
     g_free(qmp_ok(rig, "job-dismiss", "{'id':'job0'}"));
 }
 
-static void a_job_that_is_not_there_is_said_to_be_so(void **state)
+static void a_missing_job_is_reported(void **state)
 {
     QmpRig *rig = *state;
     static const char *const by_id[] = {"job-pause",    "job-resume",  "job-cancel",
@@ -182,8 +182,8 @@ static void hold_operation(void *opaque)
     vm_operation_end(&h->rig->vm.run);
 }
 
-/* Somebody else's control operation hangs: the finalize of this job waits, and its cancel and the
- * queries do not. */
+/* Another control operation hangs. The finalize of this job waits; its cancel and the queries do
+ * not. */
 static void a_finalize_that_waits_can_be_cancelled(void **state)
 {
     QmpRig *rig = *state;
@@ -210,13 +210,13 @@ static void a_finalize_that_waits_can_be_cancelled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        QMP_TEST(a_block_jobs_life_by_the_job_commands),
-        QMP_TEST(a_block_jobs_life_by_the_older_commands),
-        QMP_TEST(the_events_tell_every_move),
-        QMP_TEST(the_end_of_a_block_job_tells_its_error),
-        QMP_TEST(an_io_error_that_stops_a_block_job_is_told),
-        QMP_TEST(a_job_that_is_no_block_job_is_none_to_the_older_commands),
-        QMP_TEST(a_job_that_is_not_there_is_said_to_be_so),
+        QMP_TEST(a_block_job_is_controlled_by_the_job_commands),
+        QMP_TEST(a_block_job_is_controlled_by_the_older_commands),
+        QMP_TEST(every_state_change_has_an_event),
+        QMP_TEST(the_event_of_a_failed_block_job_has_its_error),
+        QMP_TEST(an_io_error_that_pauses_a_block_job_has_an_event),
+        QMP_TEST(the_older_commands_ignore_jobs_that_are_not_block_jobs),
+        QMP_TEST(a_missing_job_is_reported),
         QMP_TEST(a_negative_speed_is_refused),
         QMP_TEST(a_finalize_that_waits_can_be_cancelled),
     };

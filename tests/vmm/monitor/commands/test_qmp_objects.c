@@ -3,7 +3,7 @@
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 #include "util/loop/sched_point.h"
 
-static void an_iothread_comes_serves_and_goes(void **state)
+static void an_iothread_is_added_used_and_deleted(void **state)
 {
     QmpRig *rig = *state;
     g_free(qmp_ok(rig, "object-add", "{'qom-type':'iothread','id':'io1','poll-max-ns':500}"));
@@ -20,7 +20,7 @@ static void an_iothread_comes_serves_and_goes(void **state)
     g_free(qmp_ok(rig, "object-del", "{'id':'io1'}"));
 }
 
-static void memory_comes_and_goes(void **state)
+static void a_memory_backend_is_added_and_deleted(void **state)
 {
     QmpRig *rig = *state;
     qmp_returns(rig, "query-memdev", NULL, "[]");
@@ -33,7 +33,7 @@ static void memory_comes_and_goes(void **state)
     qmp_returns(rig, "query-memdev", NULL, "[]");
 }
 
-static void the_machines_memory_stays(void **state)
+static void the_machines_memory_is_not_deleted(void **state)
 {
     QmpRig *rig = *state;
     enter_main();
@@ -48,7 +48,7 @@ static void the_machines_memory_stays(void **state)
     memory_backend_free(rig->vm.machine.memory);
 }
 
-static void an_iothread_that_is_being_made_is_nobodys_to_delete_or_to_make_again(void **state)
+static void an_unfinished_iothread_can_be_neither_deleted_nor_added_again(void **state)
 {
     QmpRig *rig = *state;
     RigCall calls[2];
@@ -77,7 +77,7 @@ typedef struct NamesIothread {
     char *iothread;
 } NamesIothread;
 
-static void an_iothread_in_use_stays(void **state)
+static void an_iothread_in_use_is_not_deleted(void **state)
 {
     QmpRig *rig = *state;
     static const OptSpec properties[] = {OPT_SPEC(NamesIothread, "iothread", OPT_STRING, iothread),
@@ -98,7 +98,7 @@ typedef struct NamesRng {
     char *rng;
 } NamesRng;
 
-static void a_source_of_random_bytes_in_use_stays(void **state)
+static void an_rng_backend_in_use_is_not_deleted(void **state)
 {
     QmpRig *rig = *state;
     static const OptSpec properties[] = {OPT_SPEC(NamesRng, "rng", OPT_STRING, rng), {0}};
@@ -120,7 +120,7 @@ static void a_source_of_random_bytes_in_use_stays(void **state)
     qmp_fails(rig, "object-del", "{'id':'rng0'}", "GenericError", "not found");
 }
 
-static void an_iothread_that_a_node_lives_in_stays(void **state)
+static void an_iothread_with_a_node_is_not_deleted(void **state)
 {
     QmpRig *rig = *state;
     enter_main();
@@ -133,7 +133,7 @@ static void an_iothread_that_a_node_lives_in_stays(void **state)
     g_free(qmp_ok(rig, "object-del", "{'id':'io1'}"));
 }
 
-static void what_cannot_be_is_refused(void **state)
+static void invalid_objects_are_refused(void **state)
 {
     QmpRig *rig = *state;
     static const char *const cases[][2] = {
@@ -162,8 +162,8 @@ static void what_cannot_be_is_refused(void **state)
     qmp_fails(rig, "object-del", "{'id':'x'}", "GenericError", "object 'x' not found");
 }
 
-/* Two clients at once want the same name, and getting the memory takes a while. */
-static void one_of_two_with_the_same_name_wins(void **state)
+/* Two clients add the same id at once, and allocating the memory takes a while. */
+static void one_of_two_with_the_same_id_is_added(void **state)
 {
     QmpRig *rig = *state;
     RigCall calls[2];
@@ -186,15 +186,15 @@ static void one_of_two_with_the_same_name_wins(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        QMP_TEST(an_iothread_comes_serves_and_goes),
-        QMP_TEST(an_iothread_that_is_being_made_is_nobodys_to_delete_or_to_make_again),
-        QMP_TEST(memory_comes_and_goes),
-        QMP_TEST(the_machines_memory_stays),
-        QMP_TEST(an_iothread_in_use_stays),
-        QMP_TEST(a_source_of_random_bytes_in_use_stays),
-        QMP_TEST(an_iothread_that_a_node_lives_in_stays),
-        QMP_TEST(what_cannot_be_is_refused),
-        QMP_TEST(one_of_two_with_the_same_name_wins),
+        QMP_TEST(an_iothread_is_added_used_and_deleted),
+        QMP_TEST(an_unfinished_iothread_can_be_neither_deleted_nor_added_again),
+        QMP_TEST(a_memory_backend_is_added_and_deleted),
+        QMP_TEST(the_machines_memory_is_not_deleted),
+        QMP_TEST(an_iothread_in_use_is_not_deleted),
+        QMP_TEST(an_rng_backend_in_use_is_not_deleted),
+        QMP_TEST(an_iothread_with_a_node_is_not_deleted),
+        QMP_TEST(invalid_objects_are_refused),
+        QMP_TEST(one_of_two_with_the_same_id_is_added),
     };
     return cmocka_run_group_tests_name("qmp objects", tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tree of objects, and what tools ask about machines and models. CPU features and the options
- * of a real command line: tests/guest/qmp.sh. */
+/* The tree of objects, and the queries of tools about machines and models. tests/guest/qmp.sh
+ * tests CPU features and the options of a real command line. */
 #include "hw/core/device.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 
@@ -29,7 +29,7 @@ static const DeviceType sample_type = {.name = "virtio-sample-pci",
 static char sample_id[] = "dev0", sample_path[] = "/machine/peripheral/dev0";
 static char other_path[] = "/machine/peripheral/other";
 
-/* A device with an id, and one that is still being made. */
+/* Adds a device with an id, and one that is not realized yet. */
 static void add_devices(QmpRig *rig, Sample *done, Sample *unfinished)
 {
     *done = (Sample){
@@ -97,7 +97,7 @@ static void values_have_the_types_of_their_properties(void **state)
     qmp_returns(rig, "qom-get", "{'path':'/objects/default','property':'poll-max-ns'}", "0");
 }
 
-/* Everything that qom-list lists, qom-get gets, and a child's path leads to the child. */
+/* qom-get returns every property that qom-list lists, and the path of a child leads to it. */
 static void check_node(QmpRig *rig, const char *path)
 {
     g_autofree char *list_args = g_strdup_printf("{'path':'%s'}", path);
@@ -117,7 +117,7 @@ static void check_node(QmpRig *rig, const char *path)
     json_object_put(list);
 }
 
-static void what_is_listed_can_be_had(void **state)
+static void listed_properties_can_be_read(void **state)
 {
     QmpRig *rig = *state;
     Sample done, unfinished;
@@ -189,10 +189,10 @@ static void the_machine_and_its_models_are_described(void **state)
               "GenericError", "CPU model '486' not found");
     qmp_fails(rig, "query-cpu-model-expansion",
               "{'type':'full','model':{'name':'host','props':{'a,b':true}}}", "GenericError",
-              "'a,b' is no feature");
+              "'a,b' is not a feature");
     qmp_fails(rig, "query-cpu-model-expansion",
               "{'type':'full','model':{'name':'host','props':{'sse2':[]}}}", "GenericError",
-              "'sse2' is no feature");
+              "'sse2' is not a feature");
     qmp_fails(rig, "query-cpu-model-expansion",
               "{'type':'full','model':{'name':'host','props':[]}}", "GenericError", "model.props");
     qmp_fails(rig, "query-cpu-model-expansion",
@@ -217,7 +217,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         QMP_TEST(children_are_listed_with_their_types),
         QMP_TEST(values_have_the_types_of_their_properties),
-        QMP_TEST(what_is_listed_can_be_had),
+        QMP_TEST(listed_properties_can_be_read),
         QMP_TEST(paths_may_be_partial_if_they_are_unique),
         QMP_TEST(types_have_properties_and_ancestors),
         QMP_TEST(the_machine_and_its_models_are_described),

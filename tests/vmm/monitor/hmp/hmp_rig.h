@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A VM without KVM, with 2 MiB of RAM, and lines of the human monitor executed on it. */
+/* Executes lines of the human monitor on a VM without KVM, with 2 MiB of RAM. */
 #ifndef SKIFF_TESTS_VMM_MONITOR_HMP_HMP_RIG_H
 #define SKIFF_TESTS_VMM_MONITOR_HMP_HMP_RIG_H
 
@@ -8,7 +8,7 @@
 
 #define HMP_RIG_RAM (2u << 20)
 
-static _Alignas(4096) uint8_t hmp_rig_ram[HMP_RIG_RAM]; /* as KVM wants it */
+static _Alignas(4096) uint8_t hmp_rig_ram[HMP_RIG_RAM]; /* aligned as KVM requires */
 
 static inline int hmp_rig_setup(void **state)
 {
@@ -38,7 +38,7 @@ static inline void hmp_rig_run(void *opaque)
     call->done = true;
 }
 
-/* What @line prints, to be freed. */
+/* Returns the output of @line, owned by the caller. */
 static inline char *hmp_prints(QmpRig *rig, const char *line)
 {
     HmpRigCall call = {.rig = rig, .line = line, .out = g_string_new(NULL)};

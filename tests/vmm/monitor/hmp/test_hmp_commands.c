@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The human monitor's commands: formats as QEMU has them, expressions, arguments, and lines that
- * nobody should type. */
+/* The human monitor's commands: QEMU's formats, expressions, arguments, and hostile lines. */
 #include "tests/vmm/monitor/hmp/hmp_rig.h"
 
 #include <fcntl.h>
@@ -10,8 +9,7 @@
 #include "util/trace.h"
 #include "vmm/monitor/hmp/hmp_complete.h"
 
-/* What stands at the end of QEMU's own BIOS, so that the expected lines below are those that QEMU
- * 7.2 prints. */
+/* The end of QEMU's BIOS, so that the expected lines below equal the output of QEMU 7.2. */
 static const uint8_t bios_end[] = {0xea, 0x5b, 0xe0, 0x00, 0xf0, '0', '6',  '/',
                                    '2',  '3',  '/',  '9',  '9',  0,   0xfc, 0};
 
@@ -20,7 +18,7 @@ static void load_bios_end(void)
     memcpy(hmp_rig_ram + 0xffff0, bios_end, sizeof(bios_end));
 }
 
-/* ---- looking at memory ---- */
+/* ---- memory ---- */
 
 static void xp_prints_as_qemu_does(void **state)
 {
@@ -55,7 +53,7 @@ static void xp_has_defaults(void **state)
     assert_prints(rig, "xp /0 0xffff0", "");
 }
 
-static void xp_stops_where_memory_does(void **state)
+static void xp_stops_at_the_end_of_memory(void **state)
 {
     QmpRig *rig = *state;
     assert_prints(rig, "xp /8xw 0x1ffff0",
@@ -65,7 +63,7 @@ static void xp_stops_where_memory_does(void **state)
     assert_prints(rig, "xp -1", "ffffffffffffffff: Cannot access memory\n");
 }
 
-static void xp_is_bounded_and_disassembles_nothing(void **state)
+static void xp_bounds_the_count_and_refuses_to_disassemble(void **state)
 {
     QmpRig *rig = *state;
     assert_prints_part(rig, "xp /99999999999999999999x 0", "at most 1048576 bytes");
@@ -75,7 +73,7 @@ static void xp_is_bounded_and_disassembles_nothing(void **state)
     assert_prints_part(rig, "xp /-4x 0", "invalid char in format: '-'");
 }
 
-static void sum_is_that_of_bsd(void **state)
+static void sum_computes_the_bsd_checksum(void **state)
 {
     QmpRig *rig = *state;
     memcpy(hmp_rig_ram + 0x1000, "hello\n", 6); /* echo hello | sum */
@@ -90,7 +88,7 @@ static void sum_is_that_of_bsd(void **state)
 
 /* ---- expressions ---- */
 
-static void print_computes(void **state)
+static void print_evaluates_expressions(void **state)
 {
     QmpRig *rig = *state;
     assert_prints(rig, "print 5+3*2", "0xb\n");
@@ -99,7 +97,7 @@ static void print_computes(void **state)
     assert_prints(rig, "print/c 65", "'A'\n");
     assert_prints(rig, "print/u 5 - 9", "18446744073709551612\n");
     assert_prints(rig, "print (5+3) * 2 % 7", "0x2\n");
-    assert_prints(rig, "print 0x10|1&0x11^1", "0x10\n"); /* of one level, from left to right */
+    assert_prints(rig, "print 0x10|1&0x11^1", "0x10\n"); /* one level, from left to right */
     assert_prints(rig, "print ~0", "0xffffffffffffffff\n");
     assert_prints(rig, "print -0x8000000000000000", "0x8000000000000000\n");
     assert_prints(rig, "print !0 + !5 + +1", "0x2\n");
@@ -107,7 +105,7 @@ static void print_computes(void **state)
     assert_prints(rig, "print 7/2*2", "0x6\n");
 }
 
-static void print_refuses_what_it_cannot_compute(void **state)
+static void print_refuses_invalid_expressions(void **state)
 {
     QmpRig *rig = *state;
     static const struct {
@@ -124,10 +122,10 @@ static void print_refuses_what_it_cannot_compute(void **state)
         {"print 0x", "does not belong to a number"},
         {"print 09", "does not belong to a number"},
         {"print 12z", "'z' does not belong"},
-        {"print 'a", "a character is wanted"},
-        {"print '", "a character is wanted"},
+        {"print 'a", "expected a character"},
+        {"print '", "expected a character"},
         {"print 1 2", "takes no '2'"},
-        {"print ]", "is wanted"},
+        {"print ]", "expected a number"},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
         assert_prints_part(rig, wrong[i].line, wrong[i].error);
@@ -143,7 +141,7 @@ static void print_refuses_what_it_cannot_compute(void **state)
 
 /* ---- lines ---- */
 
-static void an_unknown_command_is_refused_with_the_nearest(void **state)
+static void an_unknown_command_is_refused_with_the_nearest_one(void **state)
 {
     QmpRig *rig = *state;
     assert_prints(rig, "stpo", "unknown command: 'stpo'; did you mean stop?\n");
@@ -152,30 +150,29 @@ static void an_unknown_command_is_refused_with_the_nearest(void **state)
     assert_prints(rig, "screendump /tmp/x",
                   "unknown command: 'screendump'; there is no display; -serial file: has the "
                   "console\n");
-    assert_prints(rig, "i /b 0x60",
-                  "unknown command: 'i'; nearest is gdb, or a guest that does it\n");
-    assert_prints(rig, "xyzzy plugh", "unknown command: 'xyzzy'; help lists them\n");
+    assert_prints(rig, "i /b 0x60", "unknown command: 'i'; nearest is gdb, or code in the guest\n");
+    assert_prints(rig, "xyzzy plugh", "unknown command: 'xyzzy'; help lists the commands\n");
     assert_prints(rig, "help stpo", "unknown command: 'stpo'; did you mean stop?\n");
     assert_prints(rig, "stop2", "unknown command: 'stop2'; did you mean stop?\n");
-    assert_prints(rig, "x2/4 0", "unknown command: 'x2/4'; help lists them\n");
+    assert_prints(rig, "x2/4 0", "unknown command: 'x2/4'; help lists the commands\n");
     assert_prints(rig, "", "");
     assert_prints(rig, "   \t ", "");
 }
 
-static void help_tells_of_all_or_of_one(void **state)
+static void help_describes_all_commands_or_one(void **state)
 {
     QmpRig *rig = *state;
     assert_prints_part(rig, "help", "\ncont|c -- ");
     assert_prints_part(rig, "?", "\ninfo registers [-a] [vcpu] -- ");
-    assert_prints_part(rig, "help c", "cont|c -- go on\n");
+    assert_prints_part(rig, "help c", "cont|c -- start or continue the VM\n");
     assert_prints_part(rig, "help info jobs", "info jobs -- ");
     assert_prints_part(rig, "  help   xp  ", "xp [/fmt] addr -- ");
     g_autofree char *all = hmp_prints(rig, "help info"), *info = hmp_prints(rig, "info");
     assert_string_equal(all, info);
 }
 
-/* With the words of help. */
-static void the_manual_has_every_command(void **state)
+/* With the text of help. */
+static void the_manual_lists_every_command(void **state)
 {
     g_autofree char *manual = NULL;
     if (!g_file_get_contents("docs/monitor.md", &manual, NULL, NULL)) {
@@ -187,8 +184,7 @@ static void the_manual_has_every_command(void **state)
             hmp_append_usage(row, c);
             g_string_append_printf(row, "` | %s |\n", c->help);
             g_string_replace(row, "|", "\\|", 0);
-            /* but for the table's own */
-            g_string_replace(row, "\\| `", "| `", 0);
+            g_string_replace(row, "\\| `", "| `", 0); /* the table's own bars */
             g_string_replace(row, "` \\| ", "` | ", 0);
             g_string_replace(row, " \\|\n", " |\n", 0);
             if (strstr(manual, row->str) == NULL) {
@@ -198,15 +194,15 @@ static void the_manual_has_every_command(void **state)
     }
 }
 
-static void blanks_between_words_do_not_count(void **state)
+static void extra_blanks_between_words_are_ignored(void **state)
 {
     QmpRig *rig = *state;
     assert_prints(rig, "  info \t  status  ", "VM status: paused (prelaunch)\n");
     assert_prints(rig, "xp   /1xb    0", "0000000000000000: 0x00\n");
 }
 
-/* The words of @c's line that its parameters take, more of them than it has. */
-static void each_row_says_what_it_takes(const HmpCommand *c, QmpRig *rig)
+/* Executes @c with too few, too many and malformed arguments. */
+static void each_row_checks_its_arguments(const HmpCommand *c, QmpRig *rig)
 {
     bool takes_rest = false, needs = false;
     for (const HmpParam *p = c->params; p != NULL && p->name != NULL; p++) {
@@ -231,13 +227,13 @@ static void each_row_says_what_it_takes(const HmpCommand *c, QmpRig *rig)
     assert_null(hmp_lacking_nearest(c->name));
 }
 
-static void every_command_checks_what_it_is_given(void **state)
+static void every_command_checks_its_arguments(void **state)
 {
     QmpRig *rig = *state;
     for (const HmpCommand *const *table = hmp_command_tables; *table != NULL; table++) {
         for (const HmpCommand *c = *table; c->name != NULL; c++) {
             if (strcmp(c->name, "info") != 0) {
-                each_row_says_what_it_takes(c, rig);
+                each_row_checks_its_arguments(c, rig);
             }
         }
     }
@@ -253,12 +249,12 @@ static void words_may_be_in_quotes(void **state)
     assert_int_equal(access(path, F_OK), 0);
     unlink(path);
     rmdir(dir);
-    assert_prints_part(rig, "pmemsave 0 4 \"a\\q\"", "in quotes only");
-    assert_prints_part(rig, "pmemsave 0 4 \"a\\", "in quotes only");
+    assert_prints_part(rig, "pmemsave 0 4 \"a\\q\"", "quotes allow only");
+    assert_prints_part(rig, "pmemsave 0 4 \"a\\", "quotes allow only");
     assert_prints_part(rig, "pmemsave 0 4 \"a", "not closed");
 }
 
-static void options_are_as_on_the_command_line(void **state)
+static void options_have_the_syntax_of_the_command_line(void **state)
 {
     QmpRig *rig = *state;
     assert_prints(rig, "set_action panic=pause,reboot=shutdown", "");
@@ -275,7 +271,7 @@ static void options_are_as_on_the_command_line(void **state)
     assert_prints_part(rig, "device_add ,,,=", "device_add");
 }
 
-static void sizes_are_mebibytes(void **state)
+static void sizes_are_in_mebibytes(void **state)
 {
     QmpRig *rig = *state;
     assert_prints(rig, "block_resize nodisk 5",
@@ -285,7 +281,7 @@ static void sizes_are_mebibytes(void **state)
     assert_prints_part(rig, "block_resize nodisk 99999999T", "'size'");
 }
 
-static void a_line_is_bounded_utf8(void **state)
+static void a_line_is_utf8_of_bounded_length(void **state)
 {
     QmpRig *rig = *state;
     g_autofree char *spaces = g_strnfill(HMP_LINE_MAX + 1, 'x');
@@ -302,7 +298,7 @@ static void a_line_is_bounded_utf8(void **state)
             g_strconcat(x, "\342\202\254\342\202\254\302\233\342\202\254", NULL);
         g_autofree char *excerpt = hmp_prints(rig, wide);
         assert_true(g_utf8_validate(excerpt, -1, NULL));
-        assert_null(strstr(excerpt, "\302\233")); /* C1: to a terminal the same as ESC [ */
+        assert_null(strstr(excerpt, "\302\233")); /* C1: equals ESC [ on a terminal */
     }
 }
 
@@ -333,7 +329,7 @@ static void random_lines_do_no_harm(void **state)
 
 /* ---- the VM ---- */
 
-static void cont_says_why_the_vm_does_not_start(void **state)
+static void cont_reports_why_the_vm_does_not_start(void **state)
 {
     QmpRig *rig = *state;
     rig->run.start_fails = true;
@@ -344,7 +340,7 @@ static void cont_says_why_the_vm_does_not_start(void **state)
     assert_prints(rig, "info status", "VM status: running\n");
 }
 
-static void what_qmp_has_is_executed_by_it(void **state)
+static void a_command_that_qmp_has_is_executed_by_qmp(void **state)
 {
     QmpRig *rig = *state;
     assert_prints(rig, "cont", "");
@@ -359,7 +355,7 @@ static void what_qmp_has_is_executed_by_it(void **state)
     assert_prints(rig, "job_cancel none", "Error: Job not found\n");
 }
 
-static void traces_and_the_log_are_chosen(void **state)
+static void trace_events_and_the_log_file_are_set(void **state)
 {
     QmpRig *rig = *state;
     g_autofree char *dir = g_dir_make_tmp("skiff-hmp.XXXXXX", NULL);
@@ -384,13 +380,13 @@ static void traces_and_the_log_are_chosen(void **state)
     unlink(second);
     rmdir(dir);
     assert_prints_part(rig, "trace-event nosuch on", "Error: unknown event");
-    assert_prints_part(rig, "trace-event * maybe", "'option' is on or off");
+    assert_prints_part(rig, "trace-event * maybe", "'option' must be on or off");
     assert_prints(rig, "trace-event * off", "");
 }
 
 /* ---- saving memory, through QMP ---- */
 
-static void pmemsave_writes_what_is_there(void **state)
+static void pmemsave_writes_the_contents_of_memory(void **state)
 {
     QmpRig *rig = *state;
     g_autofree char *dir = g_dir_make_tmp("skiff-hmp.XXXXXX", NULL);
@@ -412,7 +408,7 @@ static void pmemsave_writes_what_is_there(void **state)
     rmdir(dir);
 }
 
-static void pmemsave_says_how_far_it_came(void **state)
+static void pmemsave_reports_the_bytes_written_before_an_error(void **state)
 {
     QmpRig *rig = *state;
     g_autofree char *dir = g_dir_make_tmp("skiff-hmp.XXXXXX", NULL);
@@ -455,7 +451,7 @@ static RUNS_IN_MAIN void assert_completes(QmpRig *rig, const char *text, size_t 
     }
 }
 
-static void tab_knows_commands_and_names(void **state)
+static void tab_completes_commands_and_names(void **state)
 {
     enter_main();
     QmpRig *rig = *state;
@@ -477,27 +473,27 @@ int main(void)
     const struct CMUnitTest tests[] = {
         HMP_TEST(xp_prints_as_qemu_does),
         HMP_TEST(xp_has_defaults),
-        HMP_TEST(xp_stops_where_memory_does),
-        HMP_TEST(xp_is_bounded_and_disassembles_nothing),
-        HMP_TEST(sum_is_that_of_bsd),
-        HMP_TEST(print_computes),
-        HMP_TEST(print_refuses_what_it_cannot_compute),
-        HMP_TEST(an_unknown_command_is_refused_with_the_nearest),
-        HMP_TEST(help_tells_of_all_or_of_one),
-        HMP_TEST(the_manual_has_every_command),
-        HMP_TEST(blanks_between_words_do_not_count),
-        HMP_TEST(every_command_checks_what_it_is_given),
+        HMP_TEST(xp_stops_at_the_end_of_memory),
+        HMP_TEST(xp_bounds_the_count_and_refuses_to_disassemble),
+        HMP_TEST(sum_computes_the_bsd_checksum),
+        HMP_TEST(print_evaluates_expressions),
+        HMP_TEST(print_refuses_invalid_expressions),
+        HMP_TEST(an_unknown_command_is_refused_with_the_nearest_one),
+        HMP_TEST(help_describes_all_commands_or_one),
+        HMP_TEST(the_manual_lists_every_command),
+        HMP_TEST(extra_blanks_between_words_are_ignored),
+        HMP_TEST(every_command_checks_its_arguments),
         HMP_TEST(words_may_be_in_quotes),
-        HMP_TEST(options_are_as_on_the_command_line),
-        HMP_TEST(sizes_are_mebibytes),
-        HMP_TEST(a_line_is_bounded_utf8),
+        HMP_TEST(options_have_the_syntax_of_the_command_line),
+        HMP_TEST(sizes_are_in_mebibytes),
+        HMP_TEST(a_line_is_utf8_of_bounded_length),
         HMP_TEST(random_lines_do_no_harm),
-        HMP_TEST(cont_says_why_the_vm_does_not_start),
-        HMP_TEST(what_qmp_has_is_executed_by_it),
-        HMP_TEST(traces_and_the_log_are_chosen),
-        HMP_TEST(pmemsave_writes_what_is_there),
-        HMP_TEST(pmemsave_says_how_far_it_came),
-        HMP_TEST(tab_knows_commands_and_names),
+        HMP_TEST(cont_reports_why_the_vm_does_not_start),
+        HMP_TEST(a_command_that_qmp_has_is_executed_by_qmp),
+        HMP_TEST(trace_events_and_the_log_file_are_set),
+        HMP_TEST(pmemsave_writes_the_contents_of_memory),
+        HMP_TEST(pmemsave_reports_the_bytes_written_before_an_error),
+        HMP_TEST(tab_completes_commands_and_names),
     };
     return cmocka_run_group_tests_name("vmm/monitor/hmp/commands", tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vCPUs on /dev/kvm as the monitor and QMP see them: registers, expressions, memory by their page
- * tables, NMIs. The guest is a few bytes of machine code. */
+/* Commands on vCPUs of /dev/kvm: registers, expressions, memory by page tables, NMIs. The guest is
+ * a few bytes of machine code. */
 #include "tests/vmm/monitor/hmp/hmp_rig.h"
 
 #include <sys/ioctl.h>
@@ -121,10 +121,10 @@ static void body_registers(Rig *rig)
     assert_co_prints(rig, "info registers 7", "invalid CPU index");
     assert_co_prints(rig, "info lapic", "dumping local APIC state for CPU 0\n\nLVT0\t 0x");
     assert_co_prints(rig, "info lapic 7", "invalid CPU index");
-    wait_for_count(1000); /* nobody has stopped it */
+    wait_for_count(1000); /* the guest still runs */
 }
 
-static void registers_are_seen_while_the_guest_runs(void **state)
+static void registers_are_read_while_the_guest_runs(void **state)
 {
     rig_run(body_registers, 1);
 }
@@ -159,7 +159,7 @@ static void body_many(Rig *rig)
     json_object_put(list);
 }
 
-static void each_processor_is_told_apart(void **state)
+static void each_processor_has_its_own_registers(void **state)
 {
     rig_run(body_many, 3);
 }
@@ -267,8 +267,8 @@ int main(void)
         return 77;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(registers_are_seen_while_the_guest_runs),
-        cmocka_unit_test(each_processor_is_told_apart),
+        cmocka_unit_test(registers_are_read_while_the_guest_runs),
+        cmocka_unit_test(each_processor_has_its_own_registers),
         cmocka_unit_test(the_nmi_button_is_wired_to_lint1),
         cmocka_unit_test(memory_is_saved_while_the_guest_runs),
     };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The prompt on a chardev: readers that are slow, leave or type ahead. */
+/* The prompt on a chardev: peers that read slowly, leave or type ahead. */
 #include "tests/vmm/monitor/hmp/hmp_rig.h"
 
 #include <stdatomic.h>
@@ -41,7 +41,7 @@ static int rig_teardown(void **state)
     return 0;
 }
 
-/* As many bytes as are taken; what is not is lost. */
+/* Types @keys and returns the number of bytes that the monitor took; the rest is dropped. */
 static RUNS_IN_MAIN size_t rig_type(Rig *rig, const char *keys)
 {
     return fake_chardev_input(rig->chardev, keys, strlen(keys));
@@ -64,10 +64,10 @@ static void it_greets_and_answers(void **state)
     rig_type(rig, "info status\r");
     assert_written(rig, "info status\r\nVM status: paused (prelaunch)\r\n" PROMPT);
     rig_type(rig, "no such\r");
-    assert_written(rig, "no such\r\nunknown command: 'no'; help lists them\r\n" PROMPT);
+    assert_written(rig, "no such\r\nunknown command: 'no'; help lists the commands\r\n" PROMPT);
 }
 
-static void who_types_first_is_greeted_once(void **state)
+static void a_peer_that_types_before_its_open_event_is_greeted_once(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -76,7 +76,7 @@ static void who_types_first_is_greeted_once(void **state)
     assert_written(rig, GREETING PROMPT "p 1\r\n0x1\r\n" PROMPT);
 }
 
-static void with_the_focus_comes_the_prompt(void **state)
+static void the_prompt_is_shown_with_the_focus(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -89,7 +89,7 @@ static void with_the_focus_comes_the_prompt(void **state)
     assert_written(rig, PROMPT "hel");
 }
 
-static void lines_typed_ahead_are_answered_in_turn(void **state)
+static void lines_typed_ahead_are_answered_in_order(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -101,7 +101,7 @@ static void lines_typed_ahead_are_answered_in_turn(void **state)
                         "stop\r\n" PROMPT "info status\r\nVM status: paused\r\n" PROMPT);
 }
 
-static void quit_is_the_last_word(void **state)
+static void no_line_after_quit_is_executed(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -126,12 +126,12 @@ static void nothing_is_read_while_a_command_waits(void **state)
     assert_non_null(strstr(rig->chardev->output->str, "VM status: running"));
 }
 
-static void a_peer_that_does_not_read_is_not_read(void **state)
+static void no_input_is_read_while_the_peer_does_not_read(void **state)
 {
     enter_main();
     Rig *rig = *state;
     fake_chardev_make_room(rig->chardev, 100);
-    rig_type(rig, "help\r"); /* more than there is room for */
+    rig_type(rig, "help\r"); /* prints more than there is room for */
     assert_int_equal(rig_type(rig, "help\r"), 0);
     unsigned accepts = atomic_load(&rig->chardev->accepts);
     fake_chardev_make_room(rig->chardev, 1 << 20);
@@ -160,7 +160,7 @@ static void a_slow_reader_gets_every_byte(void **state)
 
 /* ---- leaving ---- */
 
-static void who_leaves_takes_the_line_along(void **state)
+static void an_unfinished_line_is_dropped_when_its_peer_leaves(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -174,7 +174,7 @@ static void who_leaves_takes_the_line_along(void **state)
     assert_false(rig->base->vm.life.quitting);
 }
 
-static void nobody_gets_the_answer_to_another(void **state)
+static void a_peer_gets_no_output_of_an_earlier_peer(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -190,8 +190,9 @@ static void nobody_gets_the_answer_to_another(void **state)
     assert_written(rig, "p 1\r\n0x1\r\n" PROMPT);
 }
 
-/* One shot: all its lines, and gone while the first is executed. The next comes before the last. */
-static void the_lines_of_one_who_left_are_executed(void **state)
+/* A peer sends all its lines and leaves while the first one runs. The next peer connects before the
+ * last one has run. */
+static void the_lines_of_a_peer_that_left_are_executed(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -211,7 +212,7 @@ static void the_lines_of_one_who_left_are_executed(void **state)
     assert_written(rig, "p 1\r\n0x1\r\n" PROMPT);
 }
 
-static void a_monitor_may_go_while_a_command_waits(void **state)
+static void a_monitor_may_be_freed_while_a_command_waits(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -259,17 +260,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_RIG(it_greets_and_answers),
-        ON_RIG(who_types_first_is_greeted_once),
-        ON_RIG(with_the_focus_comes_the_prompt),
-        ON_RIG(lines_typed_ahead_are_answered_in_turn),
-        ON_RIG(quit_is_the_last_word),
+        ON_RIG(a_peer_that_types_before_its_open_event_is_greeted_once),
+        ON_RIG(the_prompt_is_shown_with_the_focus),
+        ON_RIG(lines_typed_ahead_are_answered_in_order),
+        ON_RIG(no_line_after_quit_is_executed),
         ON_RIG(nothing_is_read_while_a_command_waits),
-        ON_RIG(a_peer_that_does_not_read_is_not_read),
+        ON_RIG(no_input_is_read_while_the_peer_does_not_read),
         ON_RIG(a_slow_reader_gets_every_byte),
-        ON_RIG(who_leaves_takes_the_line_along),
-        ON_RIG(the_lines_of_one_who_left_are_executed),
-        ON_RIG(nobody_gets_the_answer_to_another),
-        ON_RIG(a_monitor_may_go_while_a_command_waits),
+        ON_RIG(an_unfinished_line_is_dropped_when_its_peer_leaves),
+        ON_RIG(the_lines_of_a_peer_that_left_are_executed),
+        ON_RIG(a_peer_gets_no_output_of_an_earlier_peer),
+        ON_RIG(a_monitor_may_be_freed_while_a_command_waits),
         ON_RIG(a_line_without_end_is_refused),
         ON_RIG(garbage_does_no_harm),
     };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The line editor before a terminal that shows what it was told to show: what is on its last row
- * must be the prompt and the line, with the cursor where it belongs. */
+/* The line editor on a simulated terminal. The terminal's last row must show the prompt and the
+ * line, with the cursor at its place. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,8 +25,8 @@
 typedef struct Rig {
     LineEditor *editor;
     ShownTerminal terminal;
-    GPtrArray *lines; /* char *, or "" and a count for those that were too long */
-    unsigned too_long;
+    GPtrArray *lines;  /* char *: the lines delivered */
+    unsigned too_long; /* the number of lines that were too long */
     const char *const *words;
 } Rig;
 
@@ -101,7 +101,7 @@ static RUNS_IN_MAIN void rig_type(Rig *rig, const char *keys)
     rig_type_bytes(rig, keys, strlen(keys));
 }
 
-/* What stands behind the prompt, and in which column of it the cursor is. */
+/* The text after the prompt is @text, and the cursor is in column @cursor of it. */
 static void assert_shows(const Rig *rig, const char *text, unsigned cursor)
 {
     g_autofree char *shown = shown_terminal_text(&rig->terminal);
@@ -125,7 +125,7 @@ static RUNS_IN_MAIN void assert_yields(Rig *rig, const char *keys, const char *l
 
 /* ---- editing ---- */
 
-static void what_is_typed_is_the_line(void **state)
+static void the_line_is_the_text_typed(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -137,7 +137,7 @@ static void what_is_typed_is_the_line(void **state)
     assert_yields(rig, "", "");
 }
 
-static void on_a_pipe_the_echo_is_what_was_typed(void **state)
+static void on_a_pipe_the_echo_equals_the_input(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -146,7 +146,7 @@ static void on_a_pipe_the_echo_is_what_was_typed(void **state)
     assert_string_equal(rig->terminal.raw->str, "info status\n" PROMPT);
 }
 
-static void cr_lf_is_one_end(void **state)
+static void cr_lf_is_one_line_end(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -157,7 +157,7 @@ static void cr_lf_is_one_end(void **state)
     assert_string_equal(rig->lines->pdata[3], "three");
 }
 
-static void the_cursor_moves_and_text_goes_in_where_it_is(void **state)
+static void text_is_inserted_at_the_cursor(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -172,7 +172,7 @@ static void the_cursor_moves_and_text_goes_in_where_it_is(void **state)
     assert_yields(rig, "", "0abcdef");
 }
 
-static void keys_erase(void **state)
+static void keys_erase_characters_and_words(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -182,7 +182,7 @@ static void keys_erase(void **state)
     assert_shows(rig, "acd", 1);
     rig_type(rig, DELETE);
     assert_shows(rig, "ad", 1);
-    rig_type(rig, HOME "\b\004"); /* nothing before; Ctrl-D */
+    rig_type(rig, HOME "\b\004"); /* \b at the start has no effect; Ctrl-D */
     assert_shows(rig, "d", 0);
     rig_type(rig, END DELETE);
     assert_shows(rig, "d", 1);
@@ -195,7 +195,7 @@ static void keys_erase(void **state)
     assert_yields(rig, "\013", "");
 }
 
-static void words_are_jumped_over(void **state)
+static void the_cursor_moves_by_words(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -221,7 +221,7 @@ static void a_line_can_be_dropped_and_the_screen_cleared(void **state)
     assert_int_equal(rig->lines->len, 1);
 }
 
-static void characters_of_many_bytes_and_columns_are_one(void **state)
+static void multibyte_and_wide_characters_are_edited_as_one(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -249,7 +249,7 @@ static void history_goes_back_and_forth(void **state)
     rig_type(rig, DOWN DOWN DOWN);
     assert_shows(rig, "half", 4);
     assert_yields(rig, "\020\020\020!", "one!"); /* Ctrl-P */
-    assert_yields(rig, UP UP, "three");          /* what was recalled is as it was */
+    assert_yields(rig, UP UP, "three");          /* a line of history is unchanged */
 }
 
 static void history_is_bounded(void **state)
@@ -268,7 +268,7 @@ static void history_is_bounded(void **state)
 
 /* ---- completion ---- */
 
-static void tab_completes_what_is_clear(void **state)
+static void tab_completes_an_unambiguous_prefix(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -286,7 +286,7 @@ static void tab_completes_what_is_clear(void **state)
     assert_shows(rig, "nothing", 7);
 }
 
-static void a_second_tab_lists(void **state)
+static void a_second_tab_lists_the_candidates(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -312,9 +312,9 @@ static void a_word_before_the_cursor_is_completed_in_place(void **state)
     assert_shows(rig, "resize disk0  5", 13);
 }
 
-/* ---- what is not meant well ---- */
+/* ---- hostile input ---- */
 
-static void a_line_that_is_too_long_is_not_executed_in_part(void **state)
+static void a_line_that_is_too_long_is_not_executed(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -328,7 +328,7 @@ static void a_line_that_is_too_long_is_not_executed_in_part(void **state)
     assert_yields(rig, "help", "help");
 }
 
-static void unknown_and_endless_sequences_are_swallowed(void **state)
+static void unknown_and_endless_sequences_are_dropped(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -337,7 +337,7 @@ static void unknown_and_endless_sequences_are_swallowed(void **state)
     assert_yields(rig, "\033[1", "abc"); /* Enter ends it */
 }
 
-static void bytes_that_are_no_text_are_dropped(void **state)
+static void bytes_that_are_not_text_are_dropped(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -347,7 +347,7 @@ static void bytes_that_are_no_text_are_dropped(void **state)
     assert_yields(rig, "", "ab2J(c");
 }
 
-static void whatever_is_typed_the_terminal_shows_the_line(void **state)
+static void the_terminal_shows_the_line_after_any_keys(void **state)
 {
     enter_main();
     Rig *rig = *state;
@@ -363,7 +363,7 @@ static void whatever_is_typed_the_terminal_shows_the_line(void **state)
         for (int i = 0; i < count; i++) {
             rig_type(rig, keys[g_rand_int_range(rand, 0, G_N_ELEMENTS(keys))]);
         }
-        rig_type(rig, "\001\005"); /* also ends a sequence */
+        rig_type(rig, "\001\005"); /* also ends an escape sequence */
         g_autofree char *shown = shown_terminal_text(&rig->terminal);
         unsigned before = rig->lines->len, too_long = rig->too_long;
         rig_type(rig, "\r");
@@ -392,23 +392,23 @@ static void random_bytes_do_no_harm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ON_RIG(what_is_typed_is_the_line),
-        ON_RIG(on_a_pipe_the_echo_is_what_was_typed),
-        ON_RIG(cr_lf_is_one_end),
-        ON_RIG(the_cursor_moves_and_text_goes_in_where_it_is),
-        ON_RIG(keys_erase),
-        ON_RIG(words_are_jumped_over),
+        ON_RIG(the_line_is_the_text_typed),
+        ON_RIG(on_a_pipe_the_echo_equals_the_input),
+        ON_RIG(cr_lf_is_one_line_end),
+        ON_RIG(text_is_inserted_at_the_cursor),
+        ON_RIG(keys_erase_characters_and_words),
+        ON_RIG(the_cursor_moves_by_words),
         ON_RIG(a_line_can_be_dropped_and_the_screen_cleared),
-        ON_RIG(characters_of_many_bytes_and_columns_are_one),
+        ON_RIG(multibyte_and_wide_characters_are_edited_as_one),
         ON_RIG(history_goes_back_and_forth),
         ON_RIG(history_is_bounded),
-        ON_RIG(tab_completes_what_is_clear),
-        ON_RIG(a_second_tab_lists),
+        ON_RIG(tab_completes_an_unambiguous_prefix),
+        ON_RIG(a_second_tab_lists_the_candidates),
         ON_RIG(a_word_before_the_cursor_is_completed_in_place),
-        ON_RIG(a_line_that_is_too_long_is_not_executed_in_part),
-        ON_RIG(unknown_and_endless_sequences_are_swallowed),
-        ON_RIG(bytes_that_are_no_text_are_dropped),
-        ON_RIG(whatever_is_typed_the_terminal_shows_the_line),
+        ON_RIG(a_line_that_is_too_long_is_not_executed),
+        ON_RIG(unknown_and_endless_sequences_are_dropped),
+        ON_RIG(bytes_that_are_not_text_are_dropped),
+        ON_RIG(the_terminal_shows_the_line_after_any_keys),
         ON_RIG(random_bytes_do_no_harm),
     };
     return cmocka_run_group_tests_name("vmm/monitor/hmp/line_editor", tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the tests of QMP commands share: a VM without KVM whose operation lock is real, commands
- * executed in-process as their clients' would be, and the events they cause.
+ * Shared by the tests of QMP commands: a VM without KVM and with a real operation lock, commands
+ * executed in-process like those of a client, and the events they cause.
  */
 #ifndef SKIFF_TESTS_VMM_MONITOR_QMP_QMP_RIG_H
 #define SKIFF_TESTS_VMM_MONITOR_QMP_QMP_RIG_H
@@ -36,7 +36,7 @@ static inline void rig_event(QmpEventListener *l, const QmpEvent *event, struct 
                            json_object_to_json_string_ext(data, RIG_JSON));
 }
 
-/* A VM as vm_init() leaves it, with the default iothread, and built. */
+/* A built VM in the state after vm_init(), with the default iothread. */
 static inline int qmp_rig_setup(void **state)
 {
     QmpRig *rig = g_new0(QmpRig, 1);
@@ -126,7 +126,7 @@ static inline void rig_call_finish(RigCall *call)
     json_object_put(call->args);
 }
 
-/* The result as text, to be freed; fails the test on an error. */
+/* Returns the result as text, owned by the caller; fails the test on an error. */
 static inline char *qmp_ok(QmpRig *rig, const char *name, const char *args)
 {
     RigCall call;
@@ -140,7 +140,7 @@ static inline char *qmp_ok(QmpRig *rig, const char *name, const char *args)
     return text;
 }
 
-/* It succeeds and its result holds @part. */
+/* The command succeeds and its result contains @part. */
 static inline void qmp_returns(QmpRig *rig, const char *name, const char *args, const char *part)
 {
     g_autofree char *text = qmp_ok(rig, name, args);
@@ -149,7 +149,7 @@ static inline void qmp_returns(QmpRig *rig, const char *name, const char *args, 
     }
 }
 
-/* It fails with an error of @error_class whose sentence holds @part. */
+/* The command fails with an error of @error_class whose message contains @part. */
 static inline void qmp_fails(QmpRig *rig, const char *name, const char *args,
                              const char *error_class, const char *part)
 {
@@ -157,7 +157,7 @@ static inline void qmp_fails(QmpRig *rig, const char *name, const char *args,
     rig_call_start(rig, &call, name, args);
     rig_call_finish(&call);
     if (call.error == NULL) {
-        fail_msg("%s %s: worked", name, args != NULL ? args : "");
+        fail_msg("%s %s: succeeded", name, args != NULL ? args : "");
     }
     assert_null(call.result);
     if (strcmp(qmp_error_class(call.error), error_class) != 0 ||

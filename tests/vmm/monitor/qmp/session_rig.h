@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * For tests of QMP sessions: one session with its client, on a chardev of the test's own, of a VM
- * of counters whose disk may hang. Time is virtual and the loop is stepped.
+ * For tests of QMP sessions: one session with a client on a fake chardev, and a VM that counts calls
+ * and whose disk may hang. Time is virtual and the loop is stepped.
  */
 #ifndef SKIFF_TESTS_VMM_MONITOR_QMP_SESSION_RIG_H
 #define SKIFF_TESTS_VMM_MONITOR_QMP_SESSION_RIG_H
@@ -38,7 +38,7 @@ static inline void session_settle(SessionRig *rig)
     }
 }
 
-/* A client comes. */
+/* Connects a client. */
 static inline void session_connect(SessionRig *rig)
 {
     fake_chardev_event(rig->chardev, CHARDEV_OPENED);
@@ -102,7 +102,7 @@ static inline void session_forget_output(SessionRig *rig)
     g_string_truncate(rig->chardev->output, 0);
 }
 
-/* A client comes and negotiates; its output begins behind that. */
+/* Connects a client and negotiates, then drops the output so far. */
 static inline void session_begin_client(SessionRig *rig)
 {
     session_connect(rig);
@@ -118,7 +118,7 @@ static inline size_t session_say(SessionRig *rig, const char *text)
     return given;
 }
 
-/* All of @text is taken; the answer is @reply. */
+/* The session takes all of @text and replies @reply. */
 static inline void session_expect_reply(SessionRig *rig, const char *text, const char *reply)
 {
     session_forget_output(rig);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptors over a real socket: each goes to the command that it came with. */
+/* Descriptors over a real socket: each belongs to the command that it came with. */
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -44,7 +44,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Sends @text with @count descriptors of which @fd is each. */
+/* Sends @text with @count duplicates of @fd. */
 static void send_with_fds(Rig *rig, const char *text, int fd, unsigned count)
 {
     union {
@@ -67,7 +67,7 @@ static void send_with_fds(Rig *rig, const char *text, int fd, unsigned count)
     assert_int_equal(sendmsg(rig->peer, &message, 0), (ssize_t)strlen(text));
 }
 
-/* Steps until @lines lines more have come; returns them. */
+/* Steps the loop until @lines more lines have arrived; returns them. */
 static const char *receive_lines(Rig *rig, unsigned lines)
 {
     g_string_truncate(rig->received, 0);
@@ -112,7 +112,7 @@ static void a_descriptor_goes_to_the_command_that_it_came_with(void **state)
     enter_main();
     begin(rig);
     int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    /* Between two others that came with none, all sent before the first is looked at. */
+    /* Between two commands without descriptors, all sent before the first is read. */
     send_with_fds(rig, GETFD("a"), -1, 0);
     send_with_fds(rig, GETFD("b"), fd, 1);
     send_with_fds(rig, GETFD("c"), -1, 0);
@@ -128,7 +128,7 @@ static void a_descriptor_goes_to_the_command_that_it_came_with(void **state)
     close(fd);
 }
 
-static void a_descriptor_may_come_with_the_first_half(void **state)
+static void a_descriptor_may_come_with_the_first_half_of_a_request(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -142,7 +142,7 @@ static void a_descriptor_may_come_with_the_first_half(void **state)
     close(fd);
 }
 
-static void what_nobody_takes_is_closed(void **state)
+static void a_descriptor_that_no_command_takes_is_closed(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -156,7 +156,7 @@ static void what_nobody_takes_is_closed(void **state)
         receive_lines(rig, 1);
         send_with_fds(rig, GETFD("1x"), fd, 1);
         receive_lines(rig, 1);
-        send_with_fds(rig, GETFD("x"), fd, 2); /* in place of the one before */
+        send_with_fds(rig, GETFD("x"), fd, 2); /* replaces the earlier one */
         receive_lines(rig, 1);
     }
     assert_int_equal(count_open_fds(), before + 1);
@@ -176,10 +176,10 @@ static void named_descriptors_are_bounded(void **state)
         g_autofree char *text =
             g_strdup_printf("{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"f%u\"}}\n", i);
         send_with_fds(rig, text, fd, 1);
-        bool refused = strstr(receive_lines(rig, 1), "closefd makes room") != NULL;
+        bool refused = strstr(receive_lines(rig, 1), "close one with closefd") != NULL;
         assert_int_equal(refused, i >= QMP_NAMED_FDS);
     }
-    send_with_fds(rig, GETFD("f0"), fd, 1); /* a name that is there is no more */
+    send_with_fds(rig, GETFD("f0"), fd, 1); /* an existing name needs no room */
     assert_string_equal(receive_lines(rig, 1), "{\"return\": {}}\r\n");
     close(fd);
 }
@@ -190,8 +190,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_RIG(a_descriptor_goes_to_the_command_that_it_came_with),
-        ON_RIG(a_descriptor_may_come_with_the_first_half),
-        ON_RIG(what_nobody_takes_is_closed),
+        ON_RIG(a_descriptor_may_come_with_the_first_half_of_a_request),
+        ON_RIG(a_descriptor_that_no_command_takes_is_closed),
         ON_RIG(named_descriptors_are_bounded),
     };
     return cmocka_run_group_tests_name("vmm/monitor/qmp/qmp_fds", tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether docs/qmp-reference.md is what the tables say. With --write it is made so: that is
- * `make docs-reference`. */
+/* Compares docs/qmp-reference.md with the tables. With --write, as in `make docs-reference`, writes
+ * it. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,11 +18,11 @@ static void the_reference_is_current(void **state)
     g_autofree char *wanted = qmp_reference_text(), *found = NULL;
     g_autoptr(GError) error = NULL;
     if (!g_file_get_contents(REFERENCE_FILE, &found, NULL, &error)) {
-        fail_msg("%s; `make docs-reference` makes it", error->message);
+        fail_msg("%s; `make docs-reference` writes it", error->message);
     }
     if (strcmp(wanted, found) != 0) {
-        fail_msg(REFERENCE_FILE " is not what the tables say: run `make docs-reference`, and "
-                                "commit it with the change of the tables");
+        fail_msg(REFERENCE_FILE " does not match the tables: run `make docs-reference` and commit "
+                                "it with the change of the tables");
     }
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The whole schema: every command is given every kind of wrong argument; what the tables say of
- * themselves holds together. New rows are tested without a line here. */
+/* The whole schema: executes every command with every kind of wrong argument, and checks that the
+ * tables are consistent. New rows are tested without a change here. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,7 +22,7 @@ static void in_main(CoroutineEntry *fn)
 
 /* ---- values ---- */
 
-/* A value of @type: as little as it may be. */
+/* Returns a minimal value of @type. */
 static struct json_object *sample(const QmpType *type)
 {
     struct json_object *value;
@@ -57,7 +57,7 @@ static struct json_object *sample(const QmpType *type)
     return NULL;
 }
 
-/* The @i-th of the values that @type must refuse; false: there are no more. */
+/* Sets *@value to the @i-th of the values that @type must refuse; false if there are no more. */
 static bool wrong_value(const QmpType *type, unsigned i, struct json_object **value)
 {
     static const char *const texts[] = {"null",
@@ -85,15 +85,15 @@ static bool wrong_value(const QmpType *type, unsigned i, struct json_object **va
     return false;
 }
 
-/* ---- what must be refused ---- */
+/* ---- refusals ---- */
 
 typedef struct Refusal {
     const QmpCommand *command;
-    struct json_object *args; /* the whole of them */
+    struct json_object *args; /* all arguments of the command */
     unsigned count;
 } Refusal;
 
-/* The command must refuse its arguments as they are, by a sentence that has @name in quotes. */
+/* The command must refuse its arguments with a message that has @name in quotes. */
 static void expect_refusal(Refusal *r, const char *name)
 {
     g_autoptr(GError) error = NULL;
@@ -122,7 +122,7 @@ static void refuse_value(Refusal *r, const QmpMember *m, struct json_object *at)
     struct json_object *value;
     for (unsigned i = 0; wrong_value(m->type, i, &value); i++) {
         json_object_object_add(at, m->name, value);
-        /* In a structure it is the inner member's name that helps. */
+        /* For a structure the message has the name of the inner member. */
         bool inner =
             m->type->kind == QMP_KIND_STRUCT && json_object_is_type(value, json_type_object);
         expect_refusal(r, inner ? "" : m->name);
@@ -140,7 +140,7 @@ static void refuse_value(Refusal *r, const QmpMember *m, struct json_object *at)
     json_object_object_del(at, m->name);
 }
 
-/* @at is a value of @type within the arguments. */
+/* Tries wrong values for each member of @at, a value of @type within the arguments. */
 static void refuse_struct(Refusal *r, const QmpType *type, struct json_object *at)
 {
     for (const QmpMember *m = type->members; m != NULL && m->name != NULL; m++) {
@@ -226,8 +226,7 @@ static void check_type(const QmpType *type, const char *where, GHashTable *seen)
     }
     for (const QmpMember *m = type->members; m != NULL && m->name != NULL; m++) {
         if (m->type == NULL || m->doc == NULL) {
-            fail_msg("%s: member %s of %s lacks a type or a line about it", where, m->name,
-                     type->name);
+            fail_msg("%s: member %s of %s lacks a type or a doc", where, m->name, type->name);
         }
         check_type(m->type, where, seen);
     }
@@ -240,7 +239,7 @@ static void check_command(const QmpCommand *c, void *opaque)
         fail_msg("there are two commands %s", c->name);
     }
     if (c->run == NULL || c->doc == NULL) {
-        fail_msg("%s lacks a handler or a sentence about it", c->name);
+        fail_msg("%s lacks a handler or a doc", c->name);
     }
     assert_true(c->args == NULL || c->args->kind == QMP_KIND_STRUCT);
     check_type(c->args, c->name, seen);
@@ -258,7 +257,7 @@ static void check_event(const QmpEvent *e, void *opaque)
     check_type(e->data, e->name, seen);
 }
 
-static void commands_and_events_are_complete_and_there_once(void **state)
+static void commands_and_events_are_complete_and_unique(void **state)
 {
     g_autoptr(GHashTable) commands = g_hash_table_new(g_str_hash, g_str_equal);
     g_autoptr(GHashTable) events = g_hash_table_new(g_str_hash, g_str_equal);
@@ -267,12 +266,12 @@ static void commands_and_events_are_complete_and_there_once(void **state)
     assert_true(g_hash_table_size(commands) > 10 && g_hash_table_size(events) > 5);
 }
 
-/* ---- what commands without a VM tell about it ---- */
+/* ---- introspection ---- */
 
 static void expect_row(GHashTable *rows, struct json_object *row, const char *key)
 {
     if (qmp_arg_has(row, key) && !g_hash_table_contains(rows, qmp_arg_str(row, key))) {
-        fail_msg("the schema mentions %s, which it does not have", qmp_arg_str(row, key));
+        fail_msg("the schema refers to %s, which is missing", qmp_arg_str(row, key));
     }
 }
 
@@ -302,7 +301,7 @@ static void read_schema(void *opaque)
     json_object_put(list);
 }
 
-static void the_schema_that_is_told_is_complete(void **state)
+static void the_introspected_schema_is_complete(void **state)
 {
     in_main(read_schema);
 }
@@ -318,8 +317,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_wrong_argument_of_every_command_is_refused_by_name),
         cmocka_unit_test(an_unknown_command_is_not_found),
-        cmocka_unit_test(commands_and_events_are_complete_and_there_once),
-        cmocka_unit_test(the_schema_that_is_told_is_complete),
+        cmocka_unit_test(commands_and_events_are_complete_and_unique),
+        cmocka_unit_test(the_introspected_schema_is_complete),
     };
     return cmocka_run_group_tests_name("vmm/monitor/qmp/qmp_schema", tests, setup, NULL);
 }

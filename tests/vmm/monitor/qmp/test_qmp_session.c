@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Clients of a session: the protocol, the VM's life, clients that leave. What is too much:
+/* Clients of a session: the protocol, the run state, clients that leave. Floods are in
  * test_qmp_session_floods. */
 #include "tests/vmm/monitor/qmp/session_rig.h"
 
@@ -21,7 +21,7 @@ static void a_client_is_greeted_and_must_negotiate_first(void **state)
     session_expect_reply(rig, STATUS(1), STATUS_REPLY(1));
 }
 
-static void an_id_may_be_anything_and_comes_back_as_it_was(void **state)
+static void an_id_may_be_any_value_and_is_returned_unchanged(void **state)
 {
     static const char *const ids[] = {"1",    "-1.5", "\"x\"",  "\"\\u00E9\\uD83D\\uDE00\\n\\\"\"",
                                       "null", "true", "[1, 2]", "{\"execute\": \"quit\"}"};
@@ -40,7 +40,7 @@ static void an_id_may_be_anything_and_comes_back_as_it_was(void **state)
         "been found\"}, \"id\": 5}\r\n");
 }
 
-static void strings_may_be_in_apostrophes(void **state)
+static void strings_may_have_single_quotes(void **state)
 {
     SessionRig *rig = *state;
     session_begin_client(rig);
@@ -50,7 +50,7 @@ static void strings_may_be_in_apostrophes(void **state)
     session_expect_reply(rig, STATUS(1), STATUS_REPLY(1));
 }
 
-/* As in QEMU: to give it back would need a string that is no Unicode. */
+/* As in QEMU. The reply would need a string that is not Unicode. */
 static void an_id_that_is_half_a_surrogate_pair_is_refused(void **state)
 {
     SessionRig *rig = *state;
@@ -61,7 +61,7 @@ static void an_id_that_is_half_a_surrogate_pair_is_refused(void **state)
                          "GenericError", "JSON parse error, invalid UTF-8 sequence in string");
 }
 
-static void what_is_no_request_is_refused_by_name(void **state)
+static void an_invalid_request_is_refused_by_name(void **state)
 {
     SessionRig *rig = *state;
     session_begin_client(rig);
@@ -80,7 +80,7 @@ static void what_is_no_request_is_refused_by_name(void **state)
     session_expect_reply(rig, STATUS(1), STATUS_REPLY(1));
 }
 
-static void garbage_is_answered_and_what_follows_works(void **state)
+static void garbage_is_answered_and_the_next_request_works(void **state)
 {
     static const char *const garbage[] = {"\xff",
                                           "{\"execute\": }\n",
@@ -107,7 +107,7 @@ static void garbage_is_answered_and_what_follows_works(void **state)
     }
 }
 
-static void requests_come_in_pieces_or_many_at_once(void **state)
+static void requests_may_be_split_or_joined(void **state)
 {
     SessionRig *rig = *state;
     session_begin_client(rig);
@@ -148,7 +148,7 @@ static void events_have_a_timestamp_and_their_data(void **state)
     session_connect(rig);
     session_forget_output(rig);
     qmp_event_emit("RESUME", NULL);
-    assert_int_equal(rig->chardev->output->len, 0); /* not before the negotiation */
+    assert_int_equal(rig->chardev->output->len, 0); /* no event before the negotiation */
     session_begin_client(rig);
     struct json_object *data = json_object_new_object();
     qmp_put_str(data, "action", "run");
@@ -162,9 +162,9 @@ static void events_have_a_timestamp_and_their_data(void **state)
                         "\"event\": \"GUEST_PANICKED\", \"data\": {\"action\": \"run\"}}\r\n");
 }
 
-/* ---- the VM's life ---- */
+/* ---- the run state, clients that leave ---- */
 
-static void a_stop_that_hangs_is_answered_and_told(void **state)
+static void a_stop_that_hangs_is_answered_and_has_an_event_later(void **state)
 {
     SessionRig *rig = *state;
     session_begin_client(rig);
@@ -200,7 +200,7 @@ static void a_reply_reaches_only_the_client_that_asked(void **state)
         "{\"return\": {\"enabled\": true, \"present\": true}, \"id\": \"second\"}\r\n");
 }
 
-/* The client changes at the very moment between a command and its reply. */
+/* Replaces the client between a command and its reply. */
 static void change_client(void *arg, const void *object)
 {
     SessionRig *rig = arg;
@@ -209,7 +209,7 @@ static void change_client(void *arg, const void *object)
     fake_chardev_event(rig->chardev, CHARDEV_OPENED);
 }
 
-static void a_client_that_leaves_before_its_reply_takes_it_along(void **state)
+static void a_reply_is_dropped_when_its_client_leaves(void **state)
 {
     SessionRig *rig = *state;
     session_begin_client(rig);
@@ -217,13 +217,13 @@ static void a_client_that_leaves_before_its_reply_takes_it_along(void **state)
     session_say(rig, STATUS(1) STATUS(2));
     assert_int_equal(session_count_of(rig, "{\"QMP\""), 1);
     assert_int_equal(session_count_of(rig, "return"), 0);
-    /* And the next one is not the negotiated client that the last one was. */
+    /* The next client has not negotiated yet. */
     session_expect_error(rig, "{\"execute\": \"query-status\"}\n", "CommandNotFound",
                          "Expecting capabilities negotiation with 'qmp_capabilities'");
 }
 
-/* One shot: all that it has to say, and gone. */
-static void what_a_client_asked_before_it_left_is_carried_out(void **state)
+/* The client sends all its requests and leaves. */
+static void requests_of_a_client_that_left_are_executed(void **state)
 {
     SessionRig *rig = *state;
     session_connect(rig);
@@ -234,8 +234,8 @@ static void what_a_client_asked_before_it_left_is_carried_out(void **state)
     assert_int_equal(session_count_of(rig, "return"), 0);
 }
 
-/* Behind a command that takes its time, and more than the queue holds. */
-static void a_full_queue_of_a_client_that_left_is_carried_out_in_order(void **state)
+/* The requests follow a slow command and are more than the queue holds. */
+static void a_full_queue_of_a_client_that_left_is_executed_in_order(void **state)
 {
     SessionRig *rig = *state;
     g_autoptr(GString) many = g_string_new("{\"execute\": \"stop\"}\n");
@@ -248,7 +248,7 @@ static void a_full_queue_of_a_client_that_left_is_carried_out_in_order(void **st
     assert_int_equal(session_say(rig, many->str), many->len);
     session_disconnect(rig);
     assert_false(rig->vm.life.quitting);
-    session_begin_client(rig); /* is served meanwhile */
+    session_begin_client(rig); /* the new client is served meanwhile */
     session_expect_reply(rig, "{\"execute\": \"query-kvm\"}",
                          "{\"return\": {\"enabled\": true, \"present\": true}}\r\n");
     aio_context_set_virtual_time(rig->vm.ctx, 2 * SECOND_NS);
@@ -262,7 +262,7 @@ static bool session_is_answering(SessionRig *rig)
     return rig->chardev->base.frontend->is_answering(rig->chardev->base.frontend_opaque);
 }
 
-static void a_client_is_owed_answers_until_they_are_written(void **state)
+static void the_session_is_answering_until_all_replies_are_written(void **state)
 {
     SessionRig *rig = *state;
     session_begin_client(rig);
@@ -278,10 +278,10 @@ static void a_client_is_owed_answers_until_they_are_written(void **state)
     fake_chardev_make_room(rig->chardev, SIZE_MAX);
     session_settle(rig);
     assert_false(session_is_answering(rig));
-    assert_true(rig->chardev->accepts > accepts); /* so that it is asked again */
+    assert_true(rig->chardev->accepts > accepts); /* the chardev is asked for more input */
 }
 
-static void half_a_line_goes_with_its_client(void **state)
+static void half_a_line_is_dropped_with_its_client(void **state)
 {
     SessionRig *rig = *state;
     session_begin_client(rig);
@@ -291,7 +291,7 @@ static void half_a_line_goes_with_its_client(void **state)
     session_expect_reply(rig, STATUS(1), STATUS_REPLY(1));
 }
 
-static void a_session_may_end_while_a_command_runs(void **state)
+static void a_session_may_be_freed_while_a_command_runs(void **state)
 {
     SessionRig *rig = *state;
     enter_main();
@@ -303,7 +303,7 @@ static void a_session_may_end_while_a_command_runs(void **state)
     session_release_disk(rig);
 }
 
-static void clients_that_leave_commands_behind_are_bounded(void **state)
+static void commands_of_clients_that_left_are_bounded(void **state)
 {
     SessionRig *rig = *state;
     rig->run.disk_hangs = true;
@@ -326,7 +326,7 @@ static void clients_that_leave_commands_behind_are_bounded(void **state)
 
 /* ---- out of band ---- */
 
-static void out_of_band_goes_past_a_command_that_waits(void **state)
+static void out_of_band_overtakes_a_command_that_waits(void **state)
 {
     SessionRig *rig = *state;
     session_connect(rig);
@@ -357,24 +357,24 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         SESSION_TEST(a_client_is_greeted_and_must_negotiate_first),
-        SESSION_TEST(an_id_may_be_anything_and_comes_back_as_it_was),
-        SESSION_TEST(strings_may_be_in_apostrophes),
+        SESSION_TEST(an_id_may_be_any_value_and_is_returned_unchanged),
+        SESSION_TEST(strings_may_have_single_quotes),
         SESSION_TEST(an_id_that_is_half_a_surrogate_pair_is_refused),
-        SESSION_TEST(what_is_no_request_is_refused_by_name),
-        SESSION_TEST(garbage_is_answered_and_what_follows_works),
-        SESSION_TEST(requests_come_in_pieces_or_many_at_once),
+        SESSION_TEST(an_invalid_request_is_refused_by_name),
+        SESSION_TEST(garbage_is_answered_and_the_next_request_works),
+        SESSION_TEST(requests_may_be_split_or_joined),
         SESSION_TEST(pretty_replies_span_lines),
         SESSION_TEST(events_have_a_timestamp_and_their_data),
-        SESSION_TEST(a_stop_that_hangs_is_answered_and_told),
+        SESSION_TEST(a_stop_that_hangs_is_answered_and_has_an_event_later),
         SESSION_TEST(a_reply_reaches_only_the_client_that_asked),
-        SESSION_TEST(a_client_that_leaves_before_its_reply_takes_it_along),
-        SESSION_TEST(what_a_client_asked_before_it_left_is_carried_out),
-        SESSION_TEST(a_full_queue_of_a_client_that_left_is_carried_out_in_order),
-        SESSION_TEST(a_client_is_owed_answers_until_they_are_written),
-        SESSION_TEST(half_a_line_goes_with_its_client),
-        SESSION_TEST(a_session_may_end_while_a_command_runs),
-        SESSION_TEST(clients_that_leave_commands_behind_are_bounded),
-        SESSION_TEST(out_of_band_goes_past_a_command_that_waits),
+        SESSION_TEST(a_reply_is_dropped_when_its_client_leaves),
+        SESSION_TEST(requests_of_a_client_that_left_are_executed),
+        SESSION_TEST(a_full_queue_of_a_client_that_left_is_executed_in_order),
+        SESSION_TEST(the_session_is_answering_until_all_replies_are_written),
+        SESSION_TEST(half_a_line_is_dropped_with_its_client),
+        SESSION_TEST(a_session_may_be_freed_while_a_command_runs),
+        SESSION_TEST(commands_of_clients_that_left_are_bounded),
+        SESSION_TEST(out_of_band_overtakes_a_command_that_waits),
     };
     return cmocka_run_group_tests_name("vmm/monitor/qmp/qmp_session", tests, NULL, NULL);
 }

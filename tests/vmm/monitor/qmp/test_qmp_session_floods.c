@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Clients of a session that say more than is answered, or do not read what is said to them. */
+/* Clients of a session that send more than is executed, or do not read replies. */
 #include "tests/vmm/monitor/qmp/session_rig.h"
 
 static void a_full_queue_stops_the_reading(void **state)
@@ -18,11 +18,11 @@ static void a_full_queue_stops_the_reading(void **state)
     unsigned accepts = rig->chardev->accepts;
     aio_context_set_virtual_time(rig->vm.ctx, 2 * SECOND_NS);
     session_settle(rig);
-    assert_true(rig->chardev->accepts > accepts); /* it is told that there is room again */
+    assert_true(rig->chardev->accepts > accepts); /* the chardev is asked for more input */
     assert_int_equal(session_count_of(rig, "\"id\": 7"), QMP_QUEUE);
 }
 
-static void long_requests_fill_the_queue_sooner(void **state)
+static void long_requests_fill_the_queue_earlier(void **state)
 {
     SessionRig *rig = *state;
     session_begin_client(rig);
@@ -41,7 +41,7 @@ static void long_requests_fill_the_queue_sooner(void **state)
     assert_int_equal(session_count_of(rig, "\"id\": 7"), 2);
 }
 
-static void who_does_not_read_gets_no_more_commands_run(void **state)
+static void no_command_runs_while_its_client_does_not_read(void **state)
 {
     SessionRig *rig = *state;
     session_begin_client(rig);
@@ -68,7 +68,7 @@ static void who_does_not_read_gets_no_more_commands_run(void **state)
     session_expect_reply(rig, STATUS(1), STATUS_REPLY(1));
 }
 
-static void events_that_nobody_reads_are_dropped(void **state)
+static void events_for_a_client_that_does_not_read_are_dropped(void **state)
 {
     SessionRig *rig = *state;
     enter_main();
@@ -86,7 +86,7 @@ static void events_that_nobody_reads_are_dropped(void **state)
     assert_int_equal(session_count_of(rig, "POWERDOWN"), 1);
 }
 
-static void a_flooding_client_lets_others_have_their_turn(void **state)
+static void a_flooding_client_does_not_delay_others(void **state)
 {
     SessionRig *rig = *state;
     enter_main();
@@ -134,10 +134,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         SESSION_TEST(a_full_queue_stops_the_reading),
-        SESSION_TEST(long_requests_fill_the_queue_sooner),
-        SESSION_TEST(who_does_not_read_gets_no_more_commands_run),
-        SESSION_TEST(events_that_nobody_reads_are_dropped),
-        SESSION_TEST(a_flooding_client_lets_others_have_their_turn),
+        SESSION_TEST(long_requests_fill_the_queue_earlier),
+        SESSION_TEST(no_command_runs_while_its_client_does_not_read),
+        SESSION_TEST(events_for_a_client_that_does_not_read_are_dropped),
+        SESSION_TEST(a_flooding_client_does_not_delay_others),
         SESSION_TEST(a_line_of_many_megabytes_is_one_error),
     };
     return cmocka_run_group_tests_name("vmm/monitor/qmp/qmp_session floods", tests, NULL, NULL);
