@@ -106,14 +106,14 @@ test_the_end_comes_soon_with_requests_in_flight() {
         kill "$skiff_pid"
         wait_skiff
         expect_status 0
-        refute_output 'did not come to rest'
+        refute_output 'did not drain'
         start_verify ",aio=$aio" mode=poll
         wait_output '^blk-verify: '
         pause_briefly
         monitor quit
         wait_skiff
         expect_status 0
-        refute_output 'did not come to rest'
+        refute_output 'did not drain'
     done
 }
 

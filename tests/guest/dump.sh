@@ -188,11 +188,11 @@ assert vm.cmd("query-status")["running"] is False
 vm.cmd("stop")
 vm.cmd("quit")
 done = vm.wait_event("DUMP_COMPLETED")["data"]
-assert done["result"]["status"] == "failed" and "given up" in done["error"], done
+assert done["result"]["status"] == "failed" and "aborted" in done["error"], done
 PYTHON
     wait_skiff
     expect_status 0
-    refute_output 'did not come to rest'
+    refute_output 'did not drain'
 }
 
 test_a_reader_that_leaves_ends_it_and_the_vm_goes_on() {
@@ -287,7 +287,7 @@ vm.cmd("quit")
 PYTHON
     wait_skiff
     expect_status 0
-    expect_output 'did not come to rest within 5 s'
+    expect_output 'did not drain within 5 s'
 }
 
 test_in_a_sandbox() {

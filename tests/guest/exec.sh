@@ -139,11 +139,11 @@ test_ends_before_there_is_an_agent_say_so() {
 
 test_what_is_no_agent_is_16() {
     execute x -append before=garbage
-    expect_own_status 16 'a frame of no known type'
+    expect_own_status 16 'a frame of unknown type'
     execute garbage
-    expect_own_status 16 'a frame of no known type'
+    expect_own_status 16 'a frame of unknown type'
     execute flood
-    expect_own_status 16 'more output than it was granted room for'
+    expect_own_status 16 'more output than its window'
     execute close
     expect_own_status 16 'the agent closed its port'
 }
@@ -161,7 +161,7 @@ test_a_signal_ends_it_with_16() {
         kill -s "$signal" "$skiff_pid"
         wait_skiff
         expect_status 16
-        expect_output '^skiff: -exec: skiff was asked to end before the command ended; status 16'
+        expect_output '^skiff: -exec: skiff was asked to quit before the command ended; status 16'
     done
 }
 
@@ -171,7 +171,7 @@ test_a_signal_ends_a_start_with_16() {
     kill "$skiff_pid"
     wait_skiff
     expect_status 16
-    expect_output '^skiff: -exec: skiff was asked to end before the command ended; no agent'
+    expect_output '^skiff: -exec: skiff was asked to quit before the command ended; no agent'
 }
 
 # As with a command that is told by its own write(): a script must not take a part for the whole.

@@ -41,7 +41,7 @@ test_a_signal_ends_a_start_that_waits_for_a_client() {
         kill "$skiff_pid"
         wait_skiff
         expect_status 0
-        refute_output 'leaving anyway'
+        refute_output 'exiting anyway'
         [ ! -e "$work/socket" ] || fail "-$option: its socket stays"
     done
 }
@@ -58,7 +58,7 @@ test_a_daemon_takes_its_pidfile_and_sockets_along() {
     test_daemons+=("$daemon")
     own_guest crash spin -pidfile "$work/pid"
     expect_status 2
-    expect_output 'another VM'
+    expect_output 'a running VM uses this file'
     kill "$daemon"
     timeout "$(seconds 200)" tail -s 0.05 --pid="$daemon" -f /dev/null || fail "it does not end"
     for name in pid sock tty; do

@@ -155,7 +155,7 @@ vm.wait_closed()
 PYTHON
     wait_skiff
     expect_status 0
-    expect_output 'storage did not come to rest'
+    expect_output 'storage did not drain'
 }
 
 test_a_client_that_leaves_a_command_behind() {

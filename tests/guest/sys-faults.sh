@@ -49,7 +49,7 @@ check_session() {
     14) grep -q '^skiff: vCPU 0: KVM_RUN: ' "$work/errors" || fail "$1: status 14 without its reason" ;;
     *) fail "$1: status $status" ;;
     esac
-    ! grep -q 'leaving anyway' "$work/errors" || fail "$1: its storage hangs"
+    ! grep -q 'exiting anyway' "$work/errors" || fail "$1: its storage hangs"
 }
 
 # sweep CALL ERRNO FIRST: the FIRSTth of these calls fails, then the next, up to the last one. There
