@@ -4,7 +4,7 @@
 #   make            build/skiff (optimized; asserts stay in)
 #   make run        boot a Debian guest (installs what it needs)
 #   make check      every test (installs what it needs). NO_KVM=1: as on a machine without /dev/kvm;
-#                   TESTS='PROGRAM…': these only
+#                   TESTS='PROGRAM…': only these
 #   make check-long  the same with full counts; with KVM_UNIT_TESTS=DIR, a built tree of them, also those
 #   make check-sandbox  the tests that start skiff, each time with -sandbox on
 #   make lint asan ubsan tsan fuzz bench install
@@ -24,7 +24,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 # ---- variants: each has its own object tree -------------------------------------------------
-# release: what users get. test: schedule points and rank stacks compiled in. asan/ubsan/tsan: test
+# release: the installed program. test: with schedule points and rank stacks. asan/ubsan/tsan: test
 # + sanitizer.
 V ?= release
 B := build/$(V)
@@ -53,7 +53,7 @@ PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio
 CFLAGS_ALL = $(BASE_CFLAGS) $(CFLAGS_$(V)) -I$(B)/gen $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL = -pthread $(LDFLAGS_$(V)) $(LDFLAGS)
 
-# Commands are shown in short; VERBOSE=1 shows them whole.
+# Commands are abbreviated; VERBOSE=1 shows them in full.
 ifdef VERBOSE
 say = @:
 Q :=
@@ -66,8 +66,7 @@ endif
 LIB_SRC := $(shell find util block hw migration vmm -name '*.c' ! -path vmm/main.c \
              ! -path '*/aarch64/*' 2>/dev/null | sort)
 LIB_ASM := $(shell find util vmm -name '*.S' 2>/dev/null | sort)
-# Each folder's trace events are defined by compiling its trace_events.h once with
-# TRACE_EVENTS_DEFINE.
+# Compiling each folder's trace_events.h once with TRACE_EVENTS_DEFINE defines its trace events.
 TRACE_HDR := $(shell find util block hw migration vmm -name trace_events.h 2>/dev/null | sort)
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(LIB_ASM:%.S=$(B)/%.o) $(TRACE_HDR:%.h=$(B)/%.o)
 # One archive for each layer, the highest first: the linker finds no symbol of a layer in a higher
@@ -85,7 +84,7 @@ FUZZ_BIN := $(FUZZ_SRC:%.c=$(B)/%)
 # Every executable of tests/guest, and test-*.sh elsewhere.
 TEST_SCRIPTS := $(shell find tests -type f -perm -u+x \( -path 'tests/guest/*' -o -name 'test-*.sh' \) | LC_ALL=C sort)
 
-# build/skiff is what users run: always the release, whatever variants are built beside it.
+# build/skiff is always the release, whichever variants are built beside it.
 all: $(B)/skiff $(if $(filter release,$(V)),build/skiff)
 
 build/skiff: build/release/skiff
@@ -130,7 +129,7 @@ test-bins: $(TEST_BIN)
 fuzz-bins: $(FUZZ_BIN)
 
 # ---- run, check, install --------------------------------------------------------------------
-# These install what they need first and then start make anew, so that it finds the libraries.
+# These targets install their packages and then run make again, so that it finds the libraries.
 
 SUBMAKE = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 
@@ -139,12 +138,12 @@ run:
 	@$(SUBMAKE) --quiet V=release all guests linux-guest
 	@guest-images/linux/run $(RUN_ARGS)
 
-# Programs of tests/run in place of all, and whether /dev/kvm is hidden from them.
+# Options of tests/run: a selection of programs, and whether /dev/kvm is hidden from them.
 TESTS ?=
 NO_KVM ?=
 
-# Unit tests and the fast guests use the variant with every check compiled in; the lab runs what
-# users get.
+# Unit tests and the fast guests use the variant with every check compiled in; the lab runs the
+# release.
 check:
 	@tests/install-deps build test
 	@$(SUBMAKE) V=release all
@@ -170,15 +169,15 @@ RUN_TESTS_test  := --skiff unit=$(B)/skiff --skiff kvm=$(B)/skiff --skiff lab=bu
 RUN_TESTS_san    = --tier unit,kvm --skiff unit=$(B)/skiff --skiff kvm=$(B)/skiff
 RUN_TESTS_asan   = $(RUN_TESTS_san) --slow 3
 RUN_TESTS_ubsan  = $(RUN_TESTS_san) --slow 2
-# TSan's shadow memory has no place for what a randomized address space may hold.
+# TSan's shadow memory does not cover every randomized address space.
 RUN_TESTS_tsan   = $(RUN_TESTS_san) --slow 10 --wrap 'setarch -R'
 
 RUN_HOW = $(if $(NO_KVM),--no-kvm) $(if $(LONG),--long)
 
-# A sanitizer has nothing to find in what does not run skiff.
+# Sanitizers are useless for programs that do not run skiff.
 RUN_SCRIPTS = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(filter tests/guest/%.sh,$(TEST_SCRIPTS)))
 
-# The lab is made beforehand, so that no test is charged with it.
+# The lab is built first, so that no test's time includes it.
 run-tests: $(B)/skiff test-bins guests agent linux-guest lab-image
 	$(Q)tests/run $(RUN_TESTS_$(V)) $(RUN_HOW) $(or $(TESTS),$(TEST_BIN) $(RUN_SCRIPTS))
 
@@ -212,7 +211,7 @@ bench:
 	@$(SUBMAKE) V=release all guests linux-guest bench-bins
 	tests/bench/run
 
-# What QMP says here and there; writes docs/qmp-differences.md.
+# Compares QMP with QEMU's; writes docs/qmp-differences.md.
 compare-qmp:
 	@tests/install-deps build test
 	@$(SUBMAKE) V=release all guests lab-image

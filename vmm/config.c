@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/config.h"
 
-#define CONFIG_DEFAULT_RAM (UINT64_C(128) << 20) /* as QEMU */
+#define CONFIG_DEFAULT_RAM (UINT64_C(128) << 20) /* as in QEMU */
 
 static GPtrArray *config_dicts_new(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the command line asks for: filled in by cmdline_parse(), read by the machine. Main only,
- * constant once the machine is built.
+ * The configuration from the command line: cmdline_parse() fills it in, the machine reads it. Main
+ * only, constant once the machine is built.
  */
 #ifndef SKIFF_VMM_CONFIG_H
 #define SKIFF_VMM_CONFIG_H
@@ -11,15 +11,15 @@
 #include <stdint.h>
 #include "util/opts/opts.h"
 
-/* As -action panic= has them. */
+/* The values of -action panic=. */
 typedef enum PanicAction {
-    PANIC_SHUTDOWN, /* exit, but under -no-shutdown pause */
+    PANIC_SHUTDOWN, /* exit; with -no-shutdown, pause */
     PANIC_EXIT,
     PANIC_PAUSE,
     PANIC_NONE,
 } PanicAction;
 
-/* Which accelerators -accel, -enable-kvm and -machine accel= name. */
+/* The accelerators that -accel, -enable-kvm and -machine accel= name. */
 typedef struct ConfigAccelerators {
     bool kvm;
     char *other; /* the first of the others, or NULL */
@@ -101,8 +101,8 @@ typedef enum CmdlineResult {
     CMDLINE_ERROR,
 } CmdlineResult;
 
-/* Parses the command line. The error is one line that says which option, what is wrong, and what
- * would work. */
+/* Parses the command line. The error is one line that names the option, the fault, and what would
+ * work. */
 CmdlineResult cmdline_parse(VmConfig *config, int argc, char **argv, GError **error) ANY_THREAD;
 void cmdline_print_help(FILE *out) ANY_THREAD;
 

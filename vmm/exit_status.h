@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Exit statuses of skiff: what happened to the guest, for scripts. docs/skiff.1 has the same table.
+ * Exit statuses of skiff: the outcome of the guest, for scripts. docs/skiff.1 has the same table.
  *
- * isa-debug-exit gives `(value << 1) | 1` as in QEMU, hence always an odd status. Everything else
- * is even, so the two can never be mistaken for each other. Statuses from 126 up are left to the
- * shell (126, 127: not runnable; 128 + N: killed by signal N).
+ * isa-debug-exit gives `(value << 1) | 1` as in QEMU, so its status is always odd. All others are
+ * even, so the two cannot be confused. Statuses from 126 up are left to the shell (126, 127: not
+ * runnable; 128 + N: killed by signal N).
  *
- * Under -exec the status is the command's, whatever it is. When skiff's own takes its place, a line
- * on standard error that begins "skiff: -exec:" says so.
+ * Under -exec the status is the command's, whatever it is. When skiff's own status replaces it, a
+ * line on standard error that begins with "skiff: -exec:" says so.
  */
 #ifndef SKIFF_VMM_EXIT_STATUS_H
 #define SKIFF_VMM_EXIT_STATUS_H
@@ -22,7 +22,7 @@ typedef enum ExitStatus {
     EXIT_STATUS_TRIPLE_FAULT = 8, /* a vCPU shut down on a triple fault under -no-reboot */
     EXIT_STATUS_WATCHDOG = 10,    /* the guest's watchdog expired */
     EXIT_STATUS_TIMEOUT = 12,     /* -timeout expired */
-    EXIT_STATUS_INTERNAL = 14,    /* KVM could not go on, or skiff failed while the guest ran */
+    EXIT_STATUS_INTERNAL = 14,    /* KVM failed, or skiff failed while the guest ran */
     EXIT_STATUS_EXEC = 16,        /* -exec: guest or agent ended too early, or output was lost */
 } ExitStatus;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * skiff's main(): command line in, exit status out. Everything between runs on the main loop.
+ * skiff's main(): from the command line to the exit status. Everything between runs on the main
+ * loop.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,15 +40,15 @@ typedef struct Main {
 
 /* ---- process matters ---- */
 
-/* One line, whatever the user's words are that it quotes. */
+/* Prints one line, even if it quotes several lines of the user's. */
 static void main_print_error(const char *message)
 {
     g_autofree char *line = opt_printable(message);
     fprintf(stderr, "skiff: %s\n", line);
 }
 
-/* A descriptor that is closed would be given to the next file that is opened, a disk say, and what
- * is meant for standard output or error written into that. */
+/* A closed standard descriptor would be reused by the next opened file, a disk say, and output for
+ * the user would be written into that. */
 static bool main_fill_standard_fds(void)
 {
     for (int fd = 0; fd <= STDERR_FILENO; fd++) {
@@ -58,7 +59,7 @@ static bool main_fill_standard_fds(void)
     return true;
 }
 
-/* What was asked for has been printed. */
+/* The requested output has been printed. */
 static ExitStatus main_end_output(void)
 {
     if (fflush(stdout) == 0 && !ferror(stdout)) {
@@ -113,7 +114,7 @@ static bool main_take_signals(Main *m, GError **error)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) {
-        sigaddset(&set, SIGHUP); /* nohup wants it ignored; blocked, it would not be */
+        sigaddset(&set, SIGHUP); /* nohup has it ignored; it must stay so */
     }
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -136,7 +137,7 @@ static void main_terminate(void *opaque) /* Ctrl-A x */
 
 /* ---- start-up, on the loop ---- */
 
-/* All that skiff was told to open is open: it gives up what it needs no more. */
+/* Everything on the command line is open: drops the privileges that are no longer needed. */
 static coroutine_fn RUNS_IN_MAIN bool main_co_confine(Main *m, GError **error)
 {
     if (m->config.process.daemonize && chdir("/") != 0) {
@@ -157,7 +158,7 @@ static void main_start(void *opaque)
               main_co_confine(m, &error);
     if (ok) {
         daemon_report(EXIT_STATUS_OK);
-        co_vm_go_on(&m->vm.run); /* unless a debugger has come meanwhile */
+        co_vm_go_on(&m->vm.run); /* unless a debugger has connected meanwhile */
     } else {
         m->build_error = g_strdup(error->message);
     }
@@ -204,7 +205,7 @@ static bool main_prepare(Main *m, GError **error)
     return main_take_signals(m, error);
 }
 
-/* ---- the way out ---- */
+/* ---- exit ---- */
 
 static void main_print_tail(Main *m)
 {
@@ -217,8 +218,8 @@ static void main_print_tail(Main *m)
     }
 }
 
-/* Leaves without taking the VM apart: its storage is flushed, and the kernel frees faster than we
- * would. Never returns. */
+/* Exits without freeing the VM: its storage is flushed, and the kernel frees faster. Never
+ * returns. */
 static void main_leave(Main *m, int status)
 {
     if (m->vm.ctx != NULL) {
@@ -240,22 +241,22 @@ static void main_leave(Main *m, int status)
     if (m->build_error != NULL) {
         main_print_error(m->build_error);
     }
-    /* A parent that still waits waits for a VM that never came up, however that ended. */
+    /* A parent that still waits is waiting for a VM that failed to start, whatever the status. */
     daemon_report(status == EXIT_STATUS_OK ? EXIT_STATUS_USAGE : status);
     fflush(NULL);
     _exit(status);
 }
 
-static Main the_process; /* skiff-gdb.py knows it by this name */
+static Main the_process; /* skiff-gdb.py refers to this name */
 
 int main(int argc, char **argv)
 {
     Main *m = &the_process;
     g_autoptr(GError) error = NULL;
     if (!main_fill_standard_fds()) {
-        return EXIT_STATUS_USAGE; /* nobody could be told */
+        return EXIT_STATUS_USAGE; /* no output is possible */
     }
-    /* A file that grows beyond `ulimit -f` is an error code, not our death. */
+    /* A file that grows beyond `ulimit -f` gives an error, not a fatal signal. */
     signal(SIGXFSZ, SIG_IGN);
     startup_set_lists();
     vm_config_init(&m->config);

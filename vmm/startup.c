@@ -26,7 +26,7 @@ void startup_init(Vm *vm, const VmConfig *config, AioContext *main_ctx)
     chardev_setup(main_ctx);
 }
 
-/* The host's ends of the VM. */
+/* Creates the VM's backends. */
 static coroutine_fn RUNS_IN_MAIN bool startup_co_make_backends(Vm *vm, GError **error)
 {
     return backends_co_make_objects(&vm->backends, error) &&
@@ -55,6 +55,6 @@ bool startup_co_build(Vm *vm, GError **error)
         kvm_open(&vm->machine.kvm, error) && startup_co_make_backends(vm, error) &&
         startup_co_make_machine(vm, error) &&
         (vm->config->control.gdb == NULL || gdbstub_co_open(vm, vm->config->control.gdb, error)) &&
-        monitors_open(vm, error); /* last: commands find the whole machine */
+        monitors_open(vm, error); /* last: commands need the whole machine */
     return vm->built;
 }

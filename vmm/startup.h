@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The order in which things come up. */
+/* The order of start-up. */
 #ifndef SKIFF_VMM_STARTUP_H
 #define SKIFF_VMM_STARTUP_H
 
 #include "vmm/vm/vm.h"
 
-/* Sets the lists that the rooms below look names up in. First of all, before any thread. */
+/* Sets the tables in which the rooms below look up names. Called first, before any thread
+ * starts. */
 void startup_set_lists(void) ANY_THREAD;
-/* Makes an empty VM, chardevs and events for it. */
+/* Makes an empty VM, and initializes chardevs and events for it. */
 void startup_init(Vm *vm, const VmConfig *config, AioContext *main_ctx) RUNS_IN_MAIN;
-/* Opens what the command line names and builds the VM up to STOPPED: what is cheap and often wrong
- * comes first. On failure what was opened stays open: the process ends. */
+/* Opens the command line's files and builds the VM up to STOPPED; cheap checks of frequent mistakes
+ * come first. On failure files stay open: the process ends. */
 bool startup_co_build(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 
 #endif

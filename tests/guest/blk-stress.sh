@@ -3,10 +3,10 @@
 # tier: kvm
 # timeout: 1800
 # The VM is stopped, drained, started, reset and ended at random moments while blk-verify has
-# requests in flight. Nothing may be lost, done twice, or wait for ever.
+# requests in flight. No request may be lost, executed twice, or wait for ever.
 . "$(dirname "$0")/common.bash"
 
-# start_verify DRIVE-OPTIONS WORDS ARGUMENT…: as many queues as processors, until finish_verify.
+# start_verify DRIVE-OPTIONS WORDS ARGUMENT…: one queue per processor, until finish_verify.
 start_verify() {
     local drive=$1 words=$2 cpus depth
     shift 2
@@ -17,12 +17,12 @@ start_verify() {
         -device virtio-blk-pci,drive=disk,iothread=io,num-queues="$cpus" "$@"
 }
 
-# finish_verify: the guest comes to its end and has found nothing wrong. It is told to until it does:
-# a reset that is under way makes it forget.
+# finish_verify: sends the end command until the guest ends, since a reset under way drops it. The
+# guest must have found no error.
 finish_verify() {
     local deadline=$((SECONDS + $(seconds 100)))
     while kill -0 "$skiff_pid" 2>/dev/null; do
-        [ $SECONDS -lt $deadline ] || fail "the guest does not come to its end"
+        [ $SECONDS -lt $deadline ] || fail "the guest does not end"
         monitor system_powerdown
         sleep 0.05
     done
@@ -36,7 +36,7 @@ pause_briefly() {
     sleep "0.0$((RANDOM % 31 + 10))"
 }
 
-# stop_and_start DRIVE-OPTIONS WORDS: while the guest works.
+# stop_and_start DRIVE-OPTIONS WORDS: stops and starts the VM while the guest works.
 stop_and_start() {
     local i times
     times=$(rounds lab=8 check=50 long=200)
@@ -47,16 +47,16 @@ stop_and_start() {
     for ((i = 0; i < times; i++)); do
         monitor stop
         [ $((RANDOM % 2)) -eq 0 ] || pause_briefly
-        # Twice in a row either way must change nothing.
+        # A second stop or start must change nothing.
         [ $((RANDOM % 8)) -ne 0 ] || monitor stop
         monitor cont
         [ $((RANDOM % 8)) -ne 0 ] || monitor cont
-        # A drained section of its own, in a VM that runs or is about to stop again.
+        # A separate drained section, in a VM that runs or is about to stop again.
         [ $((RANDOM % 3)) -ne 0 ] || monitor 'block_resize disk 64M'
         pause_briefly
     done
     finish_verify
-    ! printed 'block_resize: |^Error: ' || fail "a disk could not be given its size again"
+    ! printed 'block_resize: |^Error: ' || fail "a disk could not be resized"
 }
 
 test_stop_and_cont_with_threads() { stop_and_start ,aio=threads,cache=writeback mode=irq; }
@@ -95,9 +95,9 @@ test_reset_while_stopped() {
     finish_verify
 }
 
-test_the_end_comes_soon_with_requests_in_flight() {
+test_quit_is_quick_with_requests_in_flight() {
     local aio
-    # Not even a slow disk takes seconds then.
+    # Even a slow disk must not take seconds.
     for aio in threads,cache=unsafe io_uring,cache=unsafe; do
         make_disk 64M
         start_verify ",aio=$aio" mode=poll
@@ -106,18 +106,18 @@ test_the_end_comes_soon_with_requests_in_flight() {
         kill "$skiff_pid"
         wait_skiff
         expect_status 0
-        refute_output 'did not come to rest'
+        refute_output 'did not drain'
         start_verify ",aio=$aio" mode=poll
         wait_output '^blk-verify: '
         pause_briefly
         monitor quit
         wait_skiff
         expect_status 0
-        refute_output 'did not come to rest'
+        refute_output 'did not drain'
     done
 }
 
-# Who is killed leaves neither a lock nor a file that cannot be used.
+# A killed skiff leaves neither a lock nor an unusable file.
 test_a_killed_vm_leaves_its_disk_usable() {
     make_disk 64M
     start_verify ,cache=writeback mode=poll

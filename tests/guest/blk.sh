@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 1800
-# blk-verify checks every byte that virtio-blk reads and writes, by every engine, cache mode, number
-# of queues and way of noticing completions, with an iothread of the disk's own and without.
+# blk-verify checks every byte that virtio-blk reads and writes, with every engine, cache mode,
+# number of queues and completion method, with a separate iothread and without.
 . "$(dirname "$0")/common.bash"
 
 ops=$(rounds lab=100 check=600 long=2000)
@@ -19,8 +19,8 @@ verify() {
     expect_output '^blk-verify: PASS ops=[1-9]'
 }
 
-# verify_all DRIVE-OPTIONS: 1 and 4 queues, polled and by interrupt, with an iothread and without. In
-# the lab every way is taken, but not each with each number of queues.
+# verify_all DRIVE-OPTIONS: 1 and 4 queues, polled and by interrupt, with an iothread and without.
+# In the lab each method runs, but not with each number of queues.
 verify_all() {
     local way queues mode all='1,poll 1,irq 1,intx 4,poll 4,irq 4,intx'
     for way in $(rounds lab='1,poll 4,irq 4,intx' check="$all" long="$all"); do
@@ -30,7 +30,7 @@ verify_all() {
     verify "$1" ",num-queues=2" "queues=2 mode=irq" -smp 2
 }
 
-# One test for each engine and cache mode, made below.
+# One test for each engine and cache mode, defined below.
 engine_test() { # AIO CACHE
     make_disk 64M
     [ "$2" != none ] || [ -n "$direct" ] || skip "no file system here has O_DIRECT"
@@ -98,9 +98,9 @@ test_two_disks_in_two_iothreads() {
     done
 }
 
-test_a_disk_is_found_by_its_id_whatever_its_node_is_called() {
+test_a_disk_is_found_by_its_id_with_any_node_name() {
     make_disk 64M
-    local id=drive-6b1c3f2a-9d1e-4a53-8c2b-0a0f1e2d3c4b # longer than a node's name may be
+    local id=drive-6b1c3f2a-9d1e-4a53-8c2b-0a0f1e2d3c4b # exceeds the length of a node name
     own_guest blk-verify "ops=$ops mode=irq" -object iothread,id=io \
         -drive "if=none,id=$id,format=raw,file=$disk" -device "virtio-blk-pci,drive=$id,iothread=io"
     expect_status 1
@@ -134,9 +134,8 @@ test_memory_that_is_a_shared_memfd() {
         -object memory-backend-memfd,id=ram,size=128M,share=on -machine q35,memory-backend=ram
 }
 
-# The guest that notices a disk which changes behind its back is the proof that the others would
-# have.
-test_a_corrupted_disk_is_noticed() {
+# The checker must detect a disk that changes by itself; otherwise the other tests prove nothing.
+test_a_corrupted_disk_is_detected() {
     make_disk 64M
     start_own_guest blk-verify 'ms=300000 span=1M' \
         -drive "if=none,id=disk,format=raw,file=$disk,cache=writeback" -device virtio-blk-pci,drive=disk

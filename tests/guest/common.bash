@@ -3,7 +3,7 @@
 # output.
 #
 # A script defines functions test_some_sentence and ends with `run_tests`, which runs each in a
-# subshell of its own with `set -e`, prints TAP, and shows what skiff printed when one fails:
+# subshell with `set -e`, prints TAP, and shows skiff's output when one fails:
 #
 #   #!/bin/bash
 #   # tier: kvm
@@ -17,9 +17,9 @@
 #
 #   run_tests
 #
-# tests/run sets SKIFF, TEST_TIER, TEST_SLOW, TEST_ROUNDS and TMPDIR; by hand a script runs as it is, with
-# build/skiff. The current directory is the top of the tree. With TEST_TIMES=1 a comment says how long
-# each test took.
+# tests/run sets SKIFF, TEST_TIER, TEST_SLOW, TEST_ROUNDS and TMPDIR; without them a script runs
+# with build/skiff. The current directory is the top of the tree. With TEST_TIMES=1 a comment gives
+# the time of each test.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
 : "${SKIFF:=build/skiff}" "${TEST_SLOW:=1}" "${TEST_ROUNDS:=check}"
@@ -36,9 +36,9 @@ seconds() {
     echo $(($1 * TEST_SLOW))
 }
 
-# rounds lab=N check=N long=N: prints the one of $TEST_ROUNDS, which tests/run sets by where a test runs.
-# A number of rounds or a size, never what is checked in a round; the words of a list are the kinds of
-# case that a test goes through in turn.
+# rounds lab=N check=N long=N: prints the value for $TEST_ROUNDS, which tests/run sets by where a
+# test runs. It is a number of rounds or a size, and never changes the checks of a round; a list of
+# words gives the kinds of case, which a test uses in turn.
 rounds() {
     local choice
     for choice in "$@"; do
@@ -47,7 +47,7 @@ rounds() {
     fail "rounds $*: nothing for $TEST_ROUNDS"
 }
 
-# in_lab: we are inside it, where a processor is some 20 times slower and memory is 3 GiB.
+# in_lab: the test runs in the lab, where a processor is some 20 times slower and memory is 3 GiB.
 in_lab() {
     [ -d /run/lab/job ]
 }
@@ -56,7 +56,7 @@ in_lab() {
 # stderr to $output. Not ending within the limit (default 200) fails the test. Standard input is
 # /dev/null unless redirected.
 skiff() {
-    local limit=200 # such a number only ends what hangs, however busy the machine
+    local limit=200 # only ends a hang, even on a busy machine
     if [ "$1" = --limit ]; then
         limit=$2
         shift 2
@@ -65,7 +65,7 @@ skiff() {
     if [ -t 0 ]; then
         exec </dev/null
     fi
-    # Two files, since a message may come while the guest is in the middle of a line.
+    # Two files, since a message may appear in the middle of the guest's line.
     timeout --kill-after=5 "$(seconds "$limit")" "$SKIFF" "$@" >"$output" 2>"$work/errors" ||
         status=$?
     [ -z "$(tail -c 1 "$output")" ] || echo >>"$output"
@@ -76,7 +76,7 @@ skiff() {
 debug_exit=(-device isa-debug-exit,iobase=0xf4,iosize=4)
 
 # own_guest NAME WORDS ARGUMENT…: runs a guest of guest-images/ (hello, hello.mb, …) with that
-# command line. Its console is standard output, if there is no -serial among the ARGUMENTs.
+# command line. Its console is standard output, unless there is a -serial among the ARGUMENTs.
 own_guest() {
     set_own_guest "$@"
     [[ " $* " == *" -serial "* ]] || own_guest+=(-serial stdio)
@@ -98,19 +98,19 @@ set_own_guest() {
     own_guest=(-display none "${debug_exit[@]}" -kernel "build/guests/$name.elf" -append "$words" "$@")
 }
 
-# type_in TEXT: to the standard input of what start_skiff started, with the escapes of printf's %b:
-# '\001c' is Ctrl-A c.
+# type_in TEXT: writes to the standard input of start_skiff's process, with the escapes of printf's
+# %b: '\001c' is Ctrl-A c.
 type_in() {
     printf '%b' "$1" >&"$keyboard"
 }
 
-# monitor COMMAND…: has the monitor of start_own_guest execute them.
+# monitor COMMAND…: executes them in the monitor of start_own_guest.
 monitor() {
     type_in "$(printf '%s\\n' "$@")"
 }
 
-# wait_paused REASON: until `info status` says so; like QEMU it does not repeat the word for a mere
-# stop, whose reason is "paused".
+# wait_paused REASON: until `info status` reports it; like QEMU it does not repeat the word for a
+# plain stop, whose reason is "paused".
 wait_paused() {
     local deadline=$((SECONDS + $(seconds 200))) said="VM status: paused \\($1\\)\$"
     [ "$1" != paused ] || said='VM status: paused$'
@@ -122,8 +122,7 @@ wait_paused() {
     done
 }
 
-# make_disk SIZE: $disk, for the time of the test; $direct says that its file system has O_DIRECT,
-# if there is one.
+# make_disk SIZE: $disk, deleted after the test; $direct is set if its file system has O_DIRECT.
 make_disk() {
     local dir
     for dir in build /scratch "$work"; do
@@ -137,9 +136,8 @@ make_disk() {
 }
 
 # linux_guest SCRIPT ARGUMENT…: boots Debian's kernel, which runs the shell script SCRIPT and powers
-# off. The guest's status is checked with expect_guest_status. $linux_append stands on the kernel's
-# command line in place of "quiet", $linux_kernel is another kernel than the bzImage, $linux_memory
-# another size than 512 MiB.
+# off. expect_guest_status checks the guest's status. $linux_append replaces "quiet" on the kernel's
+# command line, $linux_kernel replaces the bzImage, $linux_memory the size 512 MiB.
 linux_guest() {
     local script=$1
     shift
@@ -152,8 +150,8 @@ expect_guest_status() {
     printed "^skiff-guest: exit $1\$" || fail "the guest's script did not end with status $1"
 }
 
-# start_skiff ARGUMENT…: in the background, output to $output; sets $skiff_pid. Ended with the test
-# at the latest. Its standard input is what type_in writes.
+# start_skiff ARGUMENT…: runs skiff in the background, output to $output; sets $skiff_pid. It ends
+# with the test at the latest. Its standard input is what type_in writes.
 start_skiff() {
     rm -f "$work/keyboard"
     mkfifo "$work/keyboard"
@@ -163,7 +161,7 @@ start_skiff() {
     skiff_pid=$!
 }
 
-# wait_skiff [SECONDS]: waits for the end of what start_skiff started; sets $status.
+# wait_skiff [SECONDS]: waits for the end of start_skiff's process; sets $status.
 wait_skiff() {
     local limit
     limit=$(seconds "${1:-200}")
@@ -172,8 +170,8 @@ wait_skiff() {
     wait "$skiff_pid" || status=$?
 }
 
-# wait_output REGEX [TIMES]: waits until the background skiff or its guest has printed so many (1)
-# lines that match.
+# wait_output REGEX [TIMES]: waits until the background skiff or its guest has printed that many (1)
+# matching lines.
 wait_output() {
     local limit deadline
     limit=$(seconds 200)
@@ -185,8 +183,8 @@ wait_output() {
     done
 }
 
-# wait_words WORDS TIMES: until they have been printed so often, wherever in a line: a reset cuts the
-# guest's line short, and what it prints next stands behind the rest.
+# wait_words WORDS TIMES: until they have been printed that often, anywhere in a line: a reset cuts
+# the guest's line short, and its next output follows on the same line.
 wait_words() {
     local deadline=$((SECONDS + $(seconds 200)))
     until [ "$(cat "$output" "$console" | grep -aoF -- "$1" | wc -l)" -ge "$2" ]; do
@@ -196,8 +194,8 @@ wait_words() {
     done
 }
 
-# wait_listening PATH: until the background skiff takes connections on that UNIX socket, which is to
-# be seen before it does.
+# wait_listening PATH: until the background skiff accepts connections on that UNIX socket, whose
+# file appears before.
 wait_listening() {
     local deadline=$((SECONDS + $(seconds 200)))
     until grep -q " 00010000 .* $1\$" /proc/net/unix; do # __SO_ACCEPTCON
@@ -211,8 +209,8 @@ expect_status() {
     [ "$status" -eq "$1" ] || fail "exit status is $status, not $1"
 }
 
-# printed REGEX [TIMES]: so many (1) lines of the output match. A guest's console ends lines with CR
-# LF, which is the same here.
+# printed REGEX [TIMES]: that many (1) lines of the output match. A guest's console ends lines with
+# CR LF, which match as well.
 printed() {
     [ "$({ cat "$output"; echo; cat "$console"; } | tr -d '\r' | grep -acE -- "$1")" -ge "${2:-1}" ]
 }
@@ -236,20 +234,20 @@ fail() {
     exit 1
 }
 
-# skip REASON: this test needs what is not there.
+# skip REASON: a prerequisite of this test is missing.
 skip() {
     trap - ERR
     echo "$*"
     exit 77
 }
 
-# at_end COMMAND: to be evaluated when the test has ended and nothing runs any more that it started.
+# at_end COMMAND: evaluated when the test has ended and none of its processes runs any more.
 at_end() {
     test_ends+=("$1")
 }
 
-# end_test: ends what the test has started. The next one begins when that is gone: who is about to
-# end still writes to the console's file, and removes a socket that may be another's by then.
+# end_test: ends the test's processes, and waits for their end before the next test: an ending
+# process still writes to the console's file, and removes a socket that may be another's by then.
 end_test() {
     local pid command
     set +eE
@@ -261,7 +259,7 @@ end_test() {
         wait "$pid"
     done
     for pid in "${test_daemons[@]}"; do
-        while [[ $(readlink "/proc/$pid/exe") == */skiff ]]; do # not a later process of that number
+        while [[ $(readlink "/proc/$pid/exe") == */skiff ]]; do # not a later process with the same id
             kill -KILL "$pid"
             sleep 0.05
         done
@@ -272,7 +270,7 @@ end_test() {
     rm -f "${test_files[@]}"
 } 2>/dev/null
 
-# run_one_test FUNCTION: in a subshell; what it printed last says why it failed or was skipped.
+# run_one_test FUNCTION: in a subshell; its last output gives the reason of a failure or skip.
 run_one_test() {
     (
         trap end_test EXIT
@@ -284,7 +282,7 @@ run_one_test() {
 
 run_tests() {
     local functions function name number=0 failures=0 result start
-    # With extdebug, declare -F prints where each function stands: they run in the script's order.
+    # With extdebug, declare -F prints each function's place: they run in the script's order.
     shopt -s extdebug
     mapfile -t functions < <(compgen -A function test_ | while read -r function; do
         declare -F "$function"

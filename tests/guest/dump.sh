@@ -2,20 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 900
-# dump-guest-memory: what gdb finds in the dump of a guest of ours, whom it makes wait, and how it
-# fails.
+# dump-guest-memory: the dump of a small guest in gdb, clients that wait for it, and its failures.
 . "$(dirname "$0")/common.bash"
 
 # start_count ARGUMENT…: two CPUs count; words of known value are at LAYOUT_SHARED_GPA.
 start_count() {
-    qmp_socket=$(mktemp -u "$work/qmp.XXXXXX") # the one of the test before may still be there
+    qmp_socket=$(mktemp -u "$work/qmp.XXXXXX") # the previous test's may still exist
     set_own_guest count 'ms=50' -m 64 -smp 2 -qmp "unix:$qmp_socket,server=on,wait=off" "$@"
     start_skiff "${own_guest[@]}" -serial "file:$console"
     wait_output '^tick 2$'
     rm -f "$work/dump"
 }
 
-# qmp: the Python program on standard input, with `vm` a client and `work` the test's directory.
+# qmp: runs the Python program on standard input; `vm` is a client, `work` the test's directory.
 qmp() {
     command -v python3 >/dev/null || skip "python3 is not installed"
     {
@@ -27,7 +26,7 @@ qmp() {
     PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 "$work/program.py" "$work" "$qmp_socket"
 }
 
-# ask_dump FILE COMMAND…: has gdb execute them, to $work/gdb.
+# ask_dump FILE COMMAND…: runs gdb commands; output in $work/gdb.
 ask_dump() {
     local file=$1 command arguments=()
     command -v gdb >/dev/null || skip "gdb is not installed"
@@ -35,7 +34,7 @@ ask_dump() {
     for command in "$@"; do
         arguments+=(-ex "$command")
     done
-    gdb -nx -batch -c "$file" "${arguments[@]}" >"$work/gdb" 2>&1 || true # a command that fails makes its status 1
+    gdb -nx -batch -c "$file" "${arguments[@]}" >"$work/gdb" 2>&1 || true # a failed command makes the status 1
 }
 
 said() {
@@ -85,7 +84,7 @@ PYTHON
     said 'Cannot access memory at address 0x0'
 }
 
-test_the_vm_stops_for_it_and_goes_on() {
+test_the_vm_stops_for_a_dump_and_resumes() {
     start_count
     qmp <<'PYTHON'
 vm.events.clear()
@@ -106,8 +105,8 @@ PYTHON
     expect_dump "$work/second"
 }
 
-# Both are sent while the dump cannot go on: its pipe is full.
-test_a_stop_meanwhile_keeps_the_vm_stopped_and_cont_takes_that_back() {
+# Both are sent while the dump is blocked: its pipe is full.
+test_a_stop_during_a_dump_keeps_the_vm_stopped_and_cont_revokes_it() {
     start_count
     qmp <<'PYTHON'
 def dump(*commands):
@@ -130,7 +129,7 @@ def told():
     return [e["event"] for e in vm.events if e["event"] in ("STOP", "RESUME")]
 
 dump("stop")
-vm.refusal("device_del", id="none")   # takes its turn when the dump has given up the VM
+vm.refusal("device_del", id="none")   # runs after the dump has released the VM
 assert vm.cmd("query-status") == {"running": False, "status": "paused"}
 assert told() == [], vm.events
 vm.cmd("cont")
@@ -156,7 +155,7 @@ PYTHON
     said 'Cannot access memory at address 0x100000'
 }
 
-test_a_pipe_gets_all_of_it() {
+test_a_pipe_gets_the_whole_dump() {
     start_count
     qmp <<'PYTHON'
 r, w = os.pipe()
@@ -171,14 +170,14 @@ PYTHON
     expect_dump "$work/dump"
 }
 
-test_meanwhile_everybody_is_answered_and_quit_gives_it_up() {
+test_all_clients_are_answered_during_a_dump_and_quit_aborts_it() {
     start_count
     qmp <<'PYTHON'
 r, w = os.pipe()
 vm.cmd("getfd", fdname="f", fds=[w])
 os.close(w)
 vm.cmd("dump-guest-memory", paging=False, detach=True, protocol="fd:f")
-while vm.cmd("query-dump")["completed"] == 0:   # then it is in the midst of memory
+while vm.cmd("query-dump")["completed"] == 0:   # then it is writing memory
     os.read(r, 1 << 16)
 assert vm.cmd("query-dump")["status"] == "active"
 second = vm.refusal("dump-guest-memory", paging=False, protocol="file:%s/dump" % work)
@@ -188,14 +187,14 @@ assert vm.cmd("query-status")["running"] is False
 vm.cmd("stop")
 vm.cmd("quit")
 done = vm.wait_event("DUMP_COMPLETED")["data"]
-assert done["result"]["status"] == "failed" and "given up" in done["error"], done
+assert done["result"]["status"] == "failed" and "aborted" in done["error"], done
 PYTHON
     wait_skiff
     expect_status 0
-    refute_output 'did not come to rest'
+    refute_output 'did not drain'
 }
 
-test_a_reader_that_leaves_ends_it_and_the_vm_goes_on() {
+test_a_closed_reader_ends_the_dump_and_the_vm_resumes() {
     start_count
     qmp <<'PYTHON'
 a, b = socket.socketpair()
@@ -212,7 +211,7 @@ PYTHON
     expect_dump "$work/dump"
 }
 
-test_what_is_wrong_is_said_and_no_part_of_a_dump_stays() {
+test_errors_are_reported_and_no_partial_dump_remains() {
     start_count
     qmp <<'PYTHON'
 def refused(why, **arguments):
@@ -248,7 +247,7 @@ PYTHON
     wait_output '^tick 20$'
 }
 
-test_a_full_disk_is_given_back() {
+test_a_full_disk_is_freed_again() {
     mkdir "$work/disk"
     mount -t tmpfs -o size=64k none "$work/disk" 2>/dev/null || skip "no right to mount a tmpfs"
     at_end 'umount -l "$work/disk"'
@@ -263,7 +262,7 @@ assert vm.cmd("query-status")["running"] is True
 PYTHON
 }
 
-test_a_file_system_that_hangs_keeps_nobody_from_an_answer_or_from_quit() {
+test_a_hung_file_system_delays_neither_answers_nor_quit() {
     [ -c /dev/fuse ] && [ "$(id -u)" -eq 0 ] || skip "no /dev/fuse, or no right to mount"
     command -v python3 >/dev/null || skip "python3 is not installed"
     mkdir "$work/hung"
@@ -287,7 +286,7 @@ vm.cmd("quit")
 PYTHON
     wait_skiff
     expect_status 0
-    expect_output 'did not come to rest within 5 s'
+    expect_output 'did not drain within 5 s'
 }
 
 test_in_a_sandbox() {

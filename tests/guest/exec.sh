@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 1800
-# -exec with a guest that has no operating system: streams, statuses, every early end, and that
-# nothing stays behind. docs/exec.md
+# -exec with a guest that has no operating system: streams, statuses, every early end, and
+# leftovers. docs/exec.md
 . "$(dirname "$0")/common.bash"
 
 out=$work/out err=$work/err
@@ -22,12 +22,12 @@ execute() {
     [ "$status" -ne 124 ] || fail "skiff did not end"
 }
 
-# What `big N` prints, N a multiple of 64.
+# The output of `big N`, N a multiple of 64.
 pattern() {
     awk -v lines=$(($1 / 64)) 'BEGIN { for (i = 0; i < lines; i++) { s = ""; for (j = 0; j < 63; j++) s = s i % 10; print s } }'
 }
 
-# own_status NUMBER REASON: the status is skiff's own, and the last line says why.
+# own_status NUMBER REASON: the status is skiff's own, and the last line gives the reason.
 expect_own_status() {
     expect_status "$1"
     grep -q "^skiff: -exec: $2.*status $1 is skiff's own\$" "$err" || fail "no line says: $2"
@@ -68,7 +68,7 @@ test_a_slow_reader_loses_nothing() {
     expect_equal "what arrived" "$size" 640000
 }
 
-test_a_reader_that_leaves_does_not_hang_it() {
+test_a_closed_reader_does_not_hang_skiff() {
     status=0
     timeout --kill-after=5 "$(seconds 200)" "$SKIFF" -kernel build/guests/exec.elf -exec 'big 640000' \
         </dev/null > >(head -c 10 >/dev/null) 2>"$err" || status=$?
@@ -87,12 +87,12 @@ test_standard_input_arrives_with_its_end() {
     expect_equal "standard output" "$(<"$out")" ""
 }
 
-test_input_that_nobody_reads_holds_nothing_up() {
+test_unread_input_does_not_block_output() {
     execute streams </dev/zero
     expect_status 7
 }
 
-test_a_guest_that_stays_is_ended() {
+test_a_guest_that_does_not_power_off_is_ended() {
     execute 'exit 9' -append stays
     expect_status 9
 }
@@ -125,7 +125,7 @@ test_a_hang_is_12() {
     expect_output '^exec: running hang'
 }
 
-test_ends_before_there_is_an_agent_say_so() {
+test_an_end_without_an_agent_is_reported() {
     execute x -append before=panic
     expect_own_status 4 'the guest panicked before the command ended; no agent opened org.skiff.exec.0'
     execute x -append before=poweroff
@@ -137,18 +137,18 @@ test_ends_before_there_is_an_agent_say_so() {
     expect_output '^exec: started'
 }
 
-test_what_is_no_agent_is_16() {
+test_an_invalid_agent_is_16() {
     execute x -append before=garbage
-    expect_own_status 16 'a frame of no known type'
+    expect_own_status 16 'a frame of unknown type'
     execute garbage
-    expect_own_status 16 'a frame of no known type'
+    expect_own_status 16 'a frame of unknown type'
     execute flood
-    expect_own_status 16 'more output than it was granted room for'
+    expect_own_status 16 'more output than its window'
     execute close
     expect_own_status 16 'the agent closed its port'
 }
 
-test_debug_exit_says_so() {
+test_debug_exit_is_its_own_status() {
     execute nonsense "${debug_exit[@]}"
     expect_own_status 7 'the guest wrote to isa-debug-exit'
 }
@@ -161,7 +161,7 @@ test_a_signal_ends_it_with_16() {
         kill -s "$signal" "$skiff_pid"
         wait_skiff
         expect_status 16
-        expect_output '^skiff: -exec: skiff was asked to end before the command ended; status 16'
+        expect_output '^skiff: -exec: skiff was asked to quit before the command ended; status 16'
     done
 }
 
@@ -171,10 +171,10 @@ test_a_signal_ends_a_start_with_16() {
     kill "$skiff_pid"
     wait_skiff
     expect_status 16
-    expect_output '^skiff: -exec: skiff was asked to end before the command ended; no agent'
+    expect_output '^skiff: -exec: skiff was asked to quit before the command ended; no agent'
 }
 
-# As with a command that is told by its own write(): a script must not take a part for the whole.
+# As for a command whose own write() fails: a script must not take a part for the whole.
 test_output_that_cannot_be_written_is_16() {
     local bytes
     for bytes in 64 640000; do
@@ -183,11 +183,11 @@ test_output_that_cannot_be_written_is_16() {
             </dev/null >/dev/full 2>"$err" || status=$?
         expect_own_status 16 "writing failed before all of the command's output was read"
         grep -q '^skiff: .*No space left on device' "$err" || fail "nothing says why"
-        ! grep -q "console's last lines" "$err" || fail "the console has nothing to do with that"
+        ! grep -q "console's last lines" "$err" || fail "the console is unrelated"
     done
 }
 
-test_a_reader_that_does_not_read_is_12_when_the_time_is_over() {
+test_a_reader_that_does_not_read_is_12_after_the_timeout() {
     mkfifo "$work/unread"
     exec 7<>"$work/unread"
     status=0
@@ -203,7 +203,7 @@ test_the_console_goes_where_the_user_says() {
     grep -q '^exec: running streams' "$work/serial"
 }
 
-test_the_command_has_standard_input_and_output_alone() {
+test_standard_input_and_output_belong_to_the_command_only() {
     execute streams -serial stdio
     expect_status 2
     expect_output '^skiff: -serial stdio: stdio is used already'
@@ -212,7 +212,7 @@ test_the_command_has_standard_input_and_output_alone() {
     expect_equal "standard output" "$(<"$out")" out
 }
 
-test_what_contradicts_it_is_refused() {
+test_contradictory_options_are_refused() {
     execute streams -no-shutdown
     expect_status 2
     expect_output '^skiff: -exec: -no-shutdown'
@@ -224,7 +224,7 @@ test_what_contradicts_it_is_refused() {
     expect_output '^skiff: -exec: the command is too long'
 }
 
-test_its_port_is_nobody_elses() {
+test_its_port_is_reserved() {
     local port=org.skiff.exec.0
     execute streams -device virtio-serial-pci -device "virtserialport,chardev=$port"
     expect_status 2
@@ -247,14 +247,14 @@ test_inherited_descriptors_keep_their_blocking_mode() {
     done
 }
 
-# What one boot could leave behind would be there many times.
+# Repeated boots multiply any leftover.
 test_many_boots_leave_nothing_behind() {
     local dir=$work/boots times
     times=$(rounds lab=10 check=100 long=200)
     mkdir -p "$dir/tmp"
     cat >"$work/boots.sh" <<'SCRIPT'
-# Our children, our descriptors, the files, the terminal. No pipe is made for it, which would be there
-# to be seen, or no longer.
+# skiff's children, descriptors, files and the terminal. The check uses no pipe, which might itself
+# be counted.
 look() {
     echo children
     ps -o comm= --ppid $$

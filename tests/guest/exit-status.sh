@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Every way a guest can end gives the exit status that vmm/exit_status.h and skiff(1) promise, and
-# says why.
+# Every end of a guest gives the exit status of vmm/exit_status.h and skiff(1), and is reported.
 # tier: kvm
 # timeout: 900
 . "$(dirname "$0")/common.bash"
@@ -23,7 +22,7 @@ test_signals_end_it_with_0() {
     done
 }
 
-test_a_signal_ends_a_vm_that_was_not_started() {
+test_a_signal_ends_an_unstarted_vm() {
     start_own_guest crash spin -S
     wait_paused prelaunch
     kill "$skiff_pid"
@@ -41,12 +40,12 @@ test_a_signal_ends_a_start_that_waits_for_a_client() {
         kill "$skiff_pid"
         wait_skiff
         expect_status 0
-        refute_output 'leaving anyway'
-        [ ! -e "$work/socket" ] || fail "-$option: its socket stays"
+        refute_output 'exiting anyway'
+        [ ! -e "$work/socket" ] || fail "-$option: its socket remains"
     done
 }
 
-test_a_daemon_takes_its_pidfile_and_sockets_along() {
+test_a_daemon_removes_its_pidfile_and_sockets() {
     local daemon name relative
     relative=$(realpath --relative-to=. "$work")
     set_own_guest crash spin
@@ -58,11 +57,11 @@ test_a_daemon_takes_its_pidfile_and_sockets_along() {
     test_daemons+=("$daemon")
     own_guest crash spin -pidfile "$work/pid"
     expect_status 2
-    expect_output 'another VM'
+    expect_output 'a running VM uses this file'
     kill "$daemon"
-    timeout "$(seconds 200)" tail -s 0.05 --pid="$daemon" -f /dev/null || fail "it does not end"
+    timeout "$(seconds 200)" tail -s 0.05 --pid="$daemon" -f /dev/null || fail "the daemon does not end"
     for name in pid sock tty; do
-        [ ! -e "$work/$name" ] && [ ! -h "$work/$name" ] || fail "$name stays"
+        [ ! -e "$work/$name" ] && [ ! -h "$work/$name" ] || fail "$name remains"
     done
 }
 
@@ -83,7 +82,7 @@ test_debug_exit_is_twice_the_value_and_one() {
     done
 }
 
-test_debug_exit_keeps_what_fits_a_status() {
+test_debug_exit_keeps_the_low_eight_bits() {
     own_guest crash exit=0x1234
     expect_status $(((0x1234 * 2 + 1) & 255))
 }
@@ -183,13 +182,13 @@ test_timeout_is_12_and_shows_the_console() {
         own_guest crash "$word" -serial "file:$work/console" -timeout 8
         expect_status 12
         expect_output '^skiff: .*-timeout'
-        # What skiff printed itself is the console's tail.
+        # skiff's own output is the console's tail.
         expect_output "^crash: $word"
         grep -q "^crash: $word" "$work/console" || fail "the console's file lacks the console"
     done
 }
 
-test_timeout_shows_the_console_that_nobody_reads() {
+test_timeout_shows_an_unread_console() {
     own_guest crash spin -serial null -timeout 8
     expect_status 12
     expect_output '^crash: spin'
@@ -218,18 +217,18 @@ test_first_instructions_of_a_firmware_image_count() {
     expect_equal "output" "$(cat "$output")" ""
 }
 
-# multiboot_kernel CODE: runs a Multiboot image of its header, which says that it is loaded at 1 MiB,
-# and CODE (with printf's escapes), which is entered.
+# multiboot_kernel CODE: runs a Multiboot image of a header with load address 1 MiB, and CODE (with
+# printf's escapes), the entry point.
 multiboot_kernel() {
     local magic='\x02\xb0\xad\x1b' flags='\0\0\1\0' checksum='\xfe\x4f\x51\xe4' load='\0\0\x10\0' zero='\0\0\0\0'
     printf '%b' "$magic$flags$checksum$load$load$zero$zero" '\x20\0\x10\0' "$1" >"$work/kernel"
     skiff -display none -serial null -kernel "$work/kernel" "${debug_exit[@]}"
 }
 
-# As after a BIOS, for kernels that go back to real mode and wait there for the timer.
+# As after a BIOS, for kernels that return to real mode and wait there for the timer.
 test_a_multiboot_kernel_finds_timer_and_interrupts_set_up() {
     multiboot_kernel '\xe4\x21\xe6\xf4\xf4' # in $0x21, %al; out %al, $0xf4; hlt
-    expect_status $(((0xfa * 2 + 1) & 0xff))   # all but IRQ 0 and 2 masked
+    expect_status $(((0xfa * 2 + 1) & 0xff))   # all masked but IRQ 0 and 2
     # mov $0xe2, %al; out %al, $0x43; in $0x40, %al; and $0x3e, %al; out %al, $0xf4; hlt
     multiboot_kernel '\xb0\xe2\xe6\x43\xe4\x40\x24\x3e\xe6\xf4\xf4'
     expect_status $((0x34 * 2 + 1)) # the PIT's channel 0: 16 bits, mode 2

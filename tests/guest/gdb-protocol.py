@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 900
-"""The gdb stub by its packets: what gdb itself does not send, and what no client should."""
+"""The gdb stub's packets: those that gdb itself does not send, and invalid ones."""
 import os
 import random
 import re
@@ -26,7 +26,7 @@ class Gdb:
         for patience in reversed(range(6000)):
             self.socket = socket.socket(socket.AF_UNIX)
             try:
-                self.socket.connect(path)  # waits for its turn
+                self.socket.connect(path)  # queued behind other clients
                 break
             except ConnectionRefusedError:  # there, but not listening yet
                 if not patience:
@@ -114,7 +114,7 @@ class Machine:
     def __init__(self, *options, stopped=True, cpus=2, guest="count", words="ms=100"):
         self.work = tempfile.TemporaryDirectory()
         self.path = os.path.join(self.work.name, "gdb")
-        # Opened anew to be read: a seek here would move where skiff writes.
+        # Opened separately: a seek on the shared file would move skiff's write position.
         self.log = open(os.path.join(self.work.name, "log"), "w")
         self.process = subprocess.Popen(
             [SKIFF, "-display", "none", "-serial", f"file:{self.work.name}/console", "-kernel",
@@ -247,7 +247,7 @@ def test_memory_is_read_and_written_and_holes_are_errors():
         g.expect("X200001,2:}\x03\x7f", "OK")
         g.expect("m200000,4", "01237f04")
         g.expect("X200000,0:", "OK")
-        g.expect("m3fffffe,8", g.ask("m3fffffe,2"))  # as far as there is memory
+        g.expect("m3fffffe,8", g.ask("m3fffffe,2"))  # up to the end of memory
         g.expect("m4000000,1", "E14")
         assert g.ask("M4000000,1:00").startswith("E.")
         g.expect("m100000000,1", "E14")  # not an address of this vCPU
@@ -325,7 +325,7 @@ def test_breakpoints_before_paging_leave_memory_alone():
 
 
 def test_there_are_four_debug_registers_and_a_fifth_is_refused_in_words():
-    """Where KVM does not report debug registers, vCPUs step: then there are as many as are wanted."""
+    """Where KVM does not report debug registers, vCPUs step: their number is then unlimited."""
     with Machine() as m:
         g = m.gdb()
         for n in range(4):
@@ -398,7 +398,7 @@ def test_one_that_goes_leaves_a_vm_stopped_that_it_found_so():
         g = m.gdb()
         assert g.ask("?").startswith("T02") and g.pc() == ENTRY
         g.send("vCont;c")
-        m.wait_running()  # the breakpoint has gone with its client
+        m.wait_running()  # the breakpoint was removed with its client
 
 
 def test_a_step_of_one_thread_that_is_left_behind_frees_the_others():
@@ -452,7 +452,7 @@ def test_a_dump_is_no_stop_and_an_interrupt_during_one_is():
             while pipe.read(1 << 20):
                 pass
         m.wait(lambda: "completed" in g.monitor("info dump"), "the dump's end")
-        g.monitor("device_del none")  # takes its turn when the dump has given up the VM
+        g.monitor("device_del none")  # runs after the dump has released the VM
         assert "paused" in g.monitor("info status")
         assert [g.pc(1), g.pc(2)] == at
         g.send("vCont;c")
@@ -491,7 +491,7 @@ def test_without_acknowledgements_there_are_none():
         g.send("qAttached")
         assert g.byte() == b"$", "something comes before the answer"
         g.close()
-        g = m.gdb()  # for the next client they are there again
+        g = m.gdb()  # they work again for the next client
         g.send("qAttached")
         assert g.byte() == b"+"
 
@@ -556,7 +556,7 @@ def test_a_disk_that_hangs_does_not_hide_the_guest():
         g.send_raw(b"\x03")
         assert g.stopped().startswith("T02")
         where, registers = g.pc(), g.ask("g")
-        for _ in range(5):  # it cannot go on before storage does, and gdb is not left waiting
+        for _ in range(5):  # it cannot resume before storage does, but gdb is answered
             g.send("vCont;s:1;c")
             g.send_raw(b"\x03")
             assert g.stopped().startswith("T02")

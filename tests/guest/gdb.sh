@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 900
-# gdb with a guest of our own, its source lines and symbols: what a person types.
+# gdb with a small guest, its source lines and symbols, in interactive use.
 . "$(dirname "$0")/common.bash"
 
 said=$work/said-by-gdb
 
-# debug GUEST WORDS ARGUMENT…: runs gdb's commands of standard input on the guest, stopped before its
-# first instruction; what gdb says goes to $said.
+# debug GUEST WORDS ARGUMENT…: runs gdb commands from standard input on the guest, stopped before
+# its first instruction; gdb's output goes to $said.
 debug() {
     local guest=$1
     set_own_guest "$@"
@@ -21,7 +21,7 @@ debug() {
 }
 
 expect_said() {
-    grep -aqE -- "$1" "$said" || { cat "$said"; fail "gdb has not said: $1"; }
+    grep -aqE -- "$1" "$said" || { cat "$said"; fail "gdb has not printed: $1"; }
 }
 
 test_breakpoints_before_boot_lead_from_the_first_instruction_to_c() {
@@ -67,7 +67,7 @@ END
     expect_said '= 2$'
     expect_said '"SKCOUNT1"'
     expect_said 'Value returned is'
-    # The boot CPU's own frames: where the other one is caught, its start-up or its loop, is chance.
+    # Only the boot CPU's frames: the other CPU may be stopped in its start-up or in its loop.
     expect_said '^#1 +(0x[0-9a-f]+ in )?count_forever'
     expect_said '^#[0-9]+ +0x[0-9a-f]+ in smp_run_all'
     expect_said '^Thread 2 \(Thread 2 "vcpu/1"'
@@ -93,7 +93,7 @@ END
     wait_output '^tick'
 }
 
-test_a_write_watchpoint_says_old_and_new() {
+test_a_write_watchpoint_shows_the_old_and_new_value() {
     debug count 'ms=50' <<'END'
 watch *(unsigned *)&boot_protocol
 continue
@@ -128,7 +128,7 @@ END
     expect_status 0
 }
 
-test_a_device_that_makes_no_sense_is_refused_at_start_up() {
+test_an_invalid_device_is_refused_at_start_up() {
     local device
     for device in 'tcp:' 'bogus' 'unix:' 'tcp::99999' 'chardev:none' 'file:'; do
         skiff -display none -kernel build/guests/hello.elf -gdb "$device"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Our own guests pass: entry by PVH and Multiboot, memory sizes, processors, interrupts, timers.
+# The small guests pass: entry by PVH and Multiboot, memory sizes, processors, interrupts, timers.
 # tier: kvm
 # timeout: 1800
 . "$(dirname "$0")/common.bash"
@@ -35,7 +35,7 @@ test_a_command_line_of_2000_bytes() {
     expect_output 'last=1'
 }
 
-# byte_sum FILE: the sum of its bytes, as hello prints it.
+# byte_sum FILE: the sum of its bytes, in hello's format.
 byte_sum() {
     od -An -v -tu1 "$1" | awk '{ for (i = 1; i <= NF; i++) sum += $i } END { printf "%d", sum }'
 }
@@ -68,7 +68,7 @@ test_memory_of_every_size() {
 
 test_memory_above_the_4_GiB_hole() {
     local size kib
-    # Huge pages make the host give all that is touched.
+    # Huge pages make the host allocate all memory that is touched.
     kib=$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)
     [ "$kib" -gt 7000000 ] || skip "less than 7 GB of memory available"
     for size in 4096 5000; do
@@ -76,7 +76,7 @@ test_memory_above_the_4_GiB_hole() {
         expect_status 1
         expect_output '^hello: PASS'
         kib=$(sed -n 's/^hello: memory: \([0-9]*\) KiB.*/\1/p' "$output")
-        [ "$kib" -gt $(((size - 2) * 1024)) ] || fail "of $size MiB the guest was told of $kib KiB"
+        [ "$kib" -gt $(((size - 2) * 1024)) ] || fail "of $size MiB the guest sees $kib KiB"
     done
 }
 
@@ -121,7 +121,7 @@ test_timers_with_two_processors() {
 }
 
 test_the_probe_answers() {
-    # No is an answer too: as KVM's internal error it is skiff's status 14.
+    # No is a valid answer: KVM's internal error is skiff's status 14.
     own_guest probe ''
     case $status in
     33) expect_output '^probe: YES' ;;
@@ -131,7 +131,7 @@ test_the_probe_answers() {
     esac
 }
 
-# The counters of all processors stand still while the VM is stopped and go on after.
+# The counters of all processors stop while the VM is stopped, and continue afterwards.
 test_stop_and_cont() {
     local counters='^00000000000100[48]0: 0x[0-9a-f]{16}'
     start_own_guest count ms=20 -smp 2

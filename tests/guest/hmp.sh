@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 900
-# The human monitor on a guest that runs: looking at it without disturbing it, and keys on a
-# terminal, a socket and through QMP.
+# The human monitor on a running guest: queries that do not disturb it, and keys on a terminal, a
+# socket and through QMP.
 . "$(dirname "$0")/common.bash"
 
-# start_count ARGUMENT…: two CPUs count; words of known value are at LAYOUT_SHARED_GPA. Sockets are in
-# $dir, in arguments DIR, of this test's own: the skiff of the one before may yet remove its own.
+# start_count ARGUMENT…: two CPUs count; words of known value are at LAYOUT_SHARED_GPA. Sockets are
+# in $dir (DIR in arguments), one per test: the previous test's skiff may still remove its own.
 start_count() {
     dir=$(mktemp -d "$work/sockets.XXXXXX")
     set_own_guest count 'ms=50' -m 64 -smp 2 -qmp "unix:$dir/qmp,server=on,wait=off" "${@//DIR/$dir}"
@@ -15,8 +15,8 @@ start_count() {
     wait_output '^tick 2$'
 }
 
-# hmp: the Python program on standard input, with `vm` a QMP client, hmp() to execute a line of the
-# monitor through it, and `work` its directory, $dir.
+# hmp: runs the Python program on standard input; `vm` is a QMP client, hmp() executes a monitor
+# line through it, `work` is its directory, $dir.
 hmp() {
     command -v python3 >/dev/null || skip "python3 is not installed"
     {
@@ -35,7 +35,7 @@ def expect(line, pattern, **args):
     return out
 
 def expect_soon(line, pattern):
-    """stop and cont answer after a while though the VM is not there yet."""
+    """Waits, since stop and cont may answer before the VM's state changes."""
     until = time.monotonic() + 200
     while not re.search(pattern, hmp(line), re.M):
         assert time.monotonic() < until, "%s: %r" % (line, hmp(line))
@@ -80,7 +80,7 @@ expect("gva2gpa 0x7fffffff0000", r"^Unmapped: ")
 for cpu in 0, 1:
     first = expect("x /1xg 0x10040+64*%d" % cpu, "0x", **{"cpu-index": cpu})
     while hmp("x /1xg 0x10040+64*%d" % cpu) == first:
-        pass                                 # the counters run on
+        pass                                 # the counters continue
 hmp("memsave 0x10000 16 %s/virtual" % work)
 hmp("pmemsave 0x10000 16 %s/physical" % work)
 virtual, physical = (open(work + "/" + name, "rb").read() for name in ("virtual", "physical"))
@@ -121,7 +121,7 @@ try:
     assert False
 except QmpError as error:
     assert "CPU number from 0 to 1" in error.desc, error
-assert hmp("nmi") == ""                      # masked: this guest's local APICs are as after reset
+assert hmp("nmi") == ""                      # masked: this guest's local APICs are in reset state
 PYTHON
     wait_output "^tick $(($(grep -ac '^tick ' "$console") + 5))\$"
 }
@@ -153,7 +153,7 @@ expect("xp /1uw 0x10008", r" 2$")
 expect("info registers", r"^CPU#0$")
 first = hmp("xp /8xg 0x10000")
 time.sleep(0.2)
-assert hmp("xp /8xg 0x10000") == first       # nothing runs
+assert hmp("xp /8xg 0x10000") == first       # the VM is stopped
 hmp("c")
 expect_soon("info status", r"^VM status: running$")
 PYTHON
@@ -196,7 +196,7 @@ test_one_gdbserver_is_opened_at_a_time() {
 monitor = Terminal(work + "/monitor")
 monitor.data = b""
 monitor.socket.sendall(("gdbserver unix:%s/first,server=on\n" % work).encode())
-while not os.path.exists(work + "/first"):   # it waits for its client
+while not os.path.exists(work + "/first"):   # it waits for a client
     pass
 expect("gdbserver unix:%s/second" % work, "^Could not open gdbserver .* somebody else")
 assert not os.path.exists(work + "/second")
@@ -236,14 +236,14 @@ t.type("in\tj\t\t", r"info j\w*obs $")
 t.type("\003cpu 1\r", r"\(skiff\) $")
 t.type("info cpus\r", r"\n\* CPU #1: ")
 t.socket.sendall(b"qui")
-t.socket.close()                             # and takes its line along
+t.socket.close()                             # and drops its line
 other = Terminal(work + "/monitor")
 other.type("t\r", r"unknown command: 't'")
 other.socket.sendall(bytes(range(256)) * 64 + b"\003")
 other.socket.close()
 other = Terminal(work + "/monitor")
 other.type("info status\r", r"VM status: running")
-# One that never reads holds up nobody.
+# A client that never reads delays no other.
 other.socket.setblocking(False)
 try:
     for _ in range(10000):

@@ -2,16 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 900
-# Whatever is wrong with a command line, a file, or the host, skiff ends at once, with status 2,
-# nothing on standard output and one line on standard error that names the culprit. MESSAGES=FILE
-# collects all those lines.
+# For every fault of a command line, a file, or the host, skiff ends at once, with status 2, nothing
+# on standard output and one line on standard error that names the culprit. MESSAGES=FILE collects
+# all those lines.
 . "$(dirname "$0")/common.bash"
 
 problems=''
 prefix=()
 
-# refuse CULPRIT ARGUMENT…: CULPRIT is an extended regular expression that the line must match. Goes
-# on after a failure; `none_was_bad` ends the test. Sets $status; that of $or_status is right, too.
+# refuse CULPRIT ARGUMENT…: CULPRIT is an extended regular expression that the line must match.
+# Continues after a failure; `none_was_bad` ends the test. Sets $status; $or_status is accepted,
+# too.
 refuse() {
     local culprit=$1 line lines
     shift
@@ -19,7 +20,7 @@ refuse() {
     timeout --kill-after=5 "$(seconds 200)" "${prefix[@]}" "$SKIFF" "$@" </dev/null >"$work/stdout" 2>"$work/stderr" ||
         status=$?
     [ "$status" != "${or_status-}" ] || return 0
-    # Builtins alone: a program costs as much as a skiff does, and there are hundreds of command lines.
+    # Builtins only: a program costs as much as a skiff, and there are hundreds of command lines.
     mapfile lines <"$work/stderr"
     line=${lines[0]%$'\n'}
     [ -z "${MESSAGES-}" ] || printf '%-70s | %s\n' "$(printf '%.200s' "$*")" "$line" >>"$MESSAGES"
@@ -42,7 +43,7 @@ none_was_bad() {
 
 kernel=build/guests/hello.elf
 
-# with ARGUMENT…: refuse, with a kernel that could be booted.
+# with ARGUMENT…: refuse, with a bootable kernel.
 with() {
     local culprit=$1
     shift
@@ -90,7 +91,7 @@ test_arguments_that_are_missing_or_twice() {
     none_was_bad
 }
 
-test_what_does_not_go_together() {
+test_contradictory_options() {
     refuse 'nothing to boot'
     refuse 'nothing to boot' -m 128
     refuse '-append needs -kernel' -append x
@@ -189,7 +190,7 @@ test_drives() {
         -drive "file=$disk,format=raw,if=none,id=twin,readonly=on"
     with 'read-only|readonly' -drive "file=$disk,format=raw,readonly=maybe"
     with twice -drive "file=$disk,file=$disk,format=raw"
-    local id=drive-6b1c3f2a-9d1e-4a53-8c2b-0a0f1e2d3c4b # longer than a node's name may be
+    local id=drive-6b1c3f2a-9d1e-4a53-8c2b-0a0f1e2d3c4b # exceeds the length of a node name
     with "-drive $id: .*missing.img" -drive "if=none,id=$id,file=missing.img,format=raw"
     none_was_bad
 }
@@ -238,7 +239,7 @@ test_character_devices() {
     with '^skiff: -monitor: .*missing' -monitor chardev:missing
     with '^skiff: -mon: .*missing' -mon missing,mode=control
     with 'port' -serial tcp:localhost:no-such
-    # In the user's words.
+    # In the user's spelling.
     with '^skiff: -gdb unix:/no-such/gdb: ' -gdb unix:/no-such/gdb
     with '^skiff: -gdb tcp:no-port: ' -gdb tcp:no-port
     with '^skiff: -gdb bogus: ' -gdb bogus
@@ -327,7 +328,7 @@ test_firmware_images() {
     none_was_bad
 }
 
-# kvm_is WHAT: sets `prefix` so that /dev/kvm is a mount of WHAT, or is missing, for skiff alone.
+# kvm_is WHAT: sets `prefix` so that skiff sees WHAT mounted on /dev/kvm, or no /dev/kvm.
 kvm_is() {
     local script='mount --bind "$0" /dev/kvm && exec "$@"'
     unshare -m true 2>/dev/null || skip "mounts of one's own need root"
@@ -339,7 +340,8 @@ kvm_is() {
     prefix=(unshare -m sh -c "$script" "$1")
 }
 
-# without_capabilities: sets `prefix` so that skiff, as root, may open only what its mode allows.
+# without_capabilities: sets `prefix` so that skiff, as root, may open only files that their mode
+# allows.
 without_capabilities() {
     [ "$(id -u)" -eq 0 ] || skip "only root can make files of other users"
     local drop=-dac_override,-dac_read_search
@@ -347,7 +349,7 @@ without_capabilities() {
     ! "${prefix[@]}" cat "$work/secret" >/dev/null 2>&1 || skip "capabilities cannot be dropped here"
 }
 
-# as_nobody [CAPABILITY]: sets `prefix` so that skiff runs as nobody, with that capability at most.
+# as_nobody [CAPABILITY]: sets `prefix` so that skiff runs as nobody, with at most that capability.
 as_nobody() {
     [ "$(id -u)" -eq 0 ] || skip "only root can become somebody else"
     prefix=(setpriv --reuid=65534 --regid=65534 --clear-groups
@@ -412,11 +414,10 @@ test_KVM_that_is_something_else() {
 
 test_descriptors_that_run_out() {
     local limit sandbox=() or_status=1
-    if [ -n "${SKIFF_UNCONFINED-}" ]; then # the wrapper is a script, which needs some itself
+    if [ -n "${SKIFF_UNCONFINED-}" ]; then # the wrapper is a script that needs some itself
         SKIFF=$SKIFF_UNCONFINED sandbox=(-sandbox on)
     fi
-    # Where it just suffices does not matter: either the guest runs or the line says what is
-    # missing.
+    # The exact limit does not matter: either the guest runs or the line names the shortage.
     for limit in $(rounds lab="4 6 9 12 16 20 30" check="$(seq -s' ' 4 30)" long="$(seq -s' ' 4 30)"); do
         prefix=(prlimit "--nofile=$limit")
         with 'Too many open files' "${debug_exit[@]}" "${sandbox[@]}"
@@ -427,7 +428,7 @@ test_descriptors_that_run_out() {
     none_was_bad
 }
 
-test_text_that_is_no_line() {
+test_text_with_line_breaks() {
     local text=$'a\033[31mb\nc\xff'
     with 'a\\x1b\[31mb\\x0ac\\xff' -kernel "$text"
     with 'a\\x1b\[31mb\\x0ac\\xff' -serial "file:/no-such/$text"
@@ -439,7 +440,7 @@ test_text_that_is_no_line() {
     none_was_bad
 }
 
-test_ids_that_are_no_names() {
+test_ids_that_are_invalid_names() {
     local id
     for id in '#x' 1x a/b 'a b' $'\xff' ü; do
         with 'is no name' -device "virtio-rng-pci,id=$id"
@@ -449,8 +450,7 @@ test_ids_that_are_no_names() {
     none_was_bad
 }
 
-# A disk would have the number of a descriptor that is closed, and what is said would be written to
-# it.
+# Otherwise a disk would get the number of a closed descriptor, and messages would be written to it.
 test_standard_descriptors_that_are_closed() {
     local closed status
     for closed in 0 1 2 012; do
@@ -490,7 +490,7 @@ test_files_that_may_not_grow() {
     [[ $line == *"$work/log: File too large"*$'\n1' ]] || fail "$line"
 }
 
-# There are four at least: main, a worker, an iothread, a vCPU.
+# There are at least four: main, a worker, an iothread, a vCPU.
 test_threads_that_run_out() {
     as_nobody dac_override
     local limit as_nobody=("${prefix[@]}")

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 1800
-# Disks, sources of random bytes and serial ports come and go under I/O, up to 500 times each. The guest
-# (guest-images/src/hotplug.c) says how many it saw, and ends the test when data is not what it was.
+# Disks, sources of random bytes and serial ports are plugged and unplugged under I/O, up to 500
+# times each. The guest (guest-images/src/hotplug.c) counts them, and ends the test when data is
+# wrong.
 . "$(dirname "$0")/common.bash"
 
 many=$(rounds lab=12 check=200 long=500)
@@ -18,8 +19,8 @@ start_vm() {
         -chardev "socket,id=c0,path=$work/port,server=on,wait=off" -object iothread,id=io -object iothread,id=io2
 }
 
-# drive_vm ARGUMENT…: runs the Python program on standard input with `vm`, a QMP client, and what
-# else it needs. Its failure is the test's.
+# drive_vm ARGUMENT…: runs the Python program on standard input with `vm`, a QMP client, and
+# helpers. Its failure is the test's.
 drive_vm() {
     command -v python3 >/dev/null || skip "python3 is not installed"
     {
@@ -34,7 +35,7 @@ def plug(**device):
     vm.cmd("device_add", {k.rstrip("_"): v for k, v in device.items()})
 
 def expect_deleted(*ids):
-    """In whatever order."""
+    """In any order."""
     left = set(ids)
     while left:
         data = vm.wait_event("DEVICE_DELETED")["data"]
@@ -63,7 +64,8 @@ PYTHON
     python3 "$work/drive.py" "$work" "$@"
 }
 
-# the_rounds: Python that plugs and unplugs; `meanwhile()` is called in the middle of each round.
+# the_rounds: Python code that plugs and unplugs; it calls `meanwhile()` in the middle of each
+# round.
 the_rounds='
 port = socket.socket(socket.AF_UNIX)
 port.connect(work + "/port")
@@ -80,7 +82,7 @@ for n in range(int(sys.argv[2])):
         echo += port.recv(len(ping))
     assert echo == ping, echo
     meanwhile(n)
-    if n % 3 == 0: # a port may go before its device, or with it
+    if n % 3 == 0: # a port may be removed before its device, or with it
         unplug("port")
     for i in ("disk", "rng", "serial"):
         vm.cmd("device_del", id=i)
@@ -90,7 +92,7 @@ for n in range(int(sys.argv[2])):
 vm.cmd("system_powerdown")
 '
 
-# expect_pass ROUNDS: the guest has seen them all.
+# expect_pass ROUNDS: the guest has seen all rounds.
 expect_pass() {
     wait_skiff
     expect_status 1
@@ -120,7 +122,7 @@ $the_rounds"
     expect_pass "$few"
 }
 
-test_a_device_comes_and_is_asked_back_while_the_VM_is_stopped() {
+test_a_device_is_plugged_and_unplugged_while_the_VM_is_stopped() {
     make_disk 1M
     start_vm hotplug -blockdev "driver=raw,node-name=d0,file.driver=file,file.filename=$disk"
     wait_output '^hotplug: ready'
@@ -141,10 +143,10 @@ PYTHON
     expect_output '^hotplug: PASS disks=1 rngs=0 '
 }
 
-# A sandbox has no rings made in it: they are taken from those that were there, and given back.
-test_rings_of_iothreads_that_come_and_go_in_a_sandbox() {
+# A sandbox creates no rings: iothreads use the initial ones, and return them.
+test_rings_of_added_and_removed_iothreads_in_a_sandbox() {
     local few
-    few=$(rounds lab=10 check=20 long=100) # more than there are rings
+    few=$(rounds lab=10 check=20 long=100) # more than the number of rings
     make_disk 1M
     start_vm hotplug -sandbox on
     wait_output '^hotplug: ready'
@@ -170,7 +172,7 @@ PYTHON
     expect_output "^hotplug: PASS disks=$few "
 }
 
-test_a_device_of_the_command_line_goes_and_comes_back() {
+test_a_device_of_the_command_line_is_unplugged_and_plugged_again() {
     make_disk 1M
     start_vm hotplug -blockdev "driver=raw,node-name=d0,file.driver=file,file.filename=$disk" \
         -device virtio-blk-pci,id=disk,drive=d0,addr=7
@@ -186,7 +188,7 @@ PYTHON
     expect_output '^hotplug: PASS disks=2 .* ejected=2 '
 }
 
-test_a_device_that_comes_before_the_guest_runs_is_set_up_as_any_other() {
+test_a_device_plugged_before_the_guest_runs_is_set_up_like_any_other() {
     make_disk 1M
     start_vm hotplug -S -blockdev "driver=raw,node-name=d0,file.driver=file,file.filename=$disk"
     drive_vm <<'PYTHON'
@@ -213,7 +215,7 @@ vm.cmd("device_del", id="/machine/peripheral/serial")
 refuse("Device rng is already in the process of unplug", "device_del", id="rng")
 refuse("Duplicate device ID 'rng'", "device_add", driver="virtio-rng-pci", id="rng")
 assert present("rng") and present("serial")
-vm.cmd("system_reset") # now it has
+vm.cmd("system_reset") # counts as an ejection
 expect_deleted("rng", "port", "serial")
 assert not present("rng") and not present("serial")
 plug(driver="virtio-rng-pci", id="rng")
@@ -224,7 +226,7 @@ PYTHON
     expect_status 0
 }
 
-test_functions_of_a_slot_go_together() {
+test_functions_of_a_slot_are_unplugged_together() {
     start_vm count
     wait_output '^tick 1'
     drive_vm <<'PYTHON'
@@ -241,7 +243,7 @@ PYTHON
     expect_status 0
 }
 
-# The guest has written to its disk, whose further writes never complete.
+# The guest has written to its disk; further writes never complete.
 start_with_hanging_disk() {
     start_vm hotplug -blockdev \
         driver=fault,node-name=d0,hold=on,fail-op=write,fail-after=16,file.driver=mem,file.size=1M \
@@ -249,7 +251,7 @@ start_with_hanging_disk() {
     wait_output '^hotplug: ready'
 }
 
-test_quit_while_an_unplug_waits_for_a_disk_that_hangs() {
+test_quit_while_an_unplug_waits_for_a_hung_disk() {
     guest_words=rude
     start_with_hanging_disk
     drive_vm "$output" <<'PYTHON'
@@ -258,7 +260,7 @@ wait_hanging()
 vm.cmd("device_del", id="disk")
 while present("disk"): # the guest ejects it at once
     pass
-refused = vm.start("device_add", {"driver": "virtio-rng-pci", "id": "disk"}) # waits its turn
+refused = vm.start("device_add", {"driver": "virtio-rng-pci", "id": "disk"}) # waits for the unplug
 other = Qmp(work + "/qmp2")
 assert other.cmd("query-status")["status"] == "running"
 other.cmd("quit")
@@ -267,7 +269,7 @@ PYTHON
     expect_status 0
 }
 
-test_quit_while_a_driver_waits_for_the_reset_of_a_disk_that_hangs() {
+test_quit_while_a_driver_waits_for_the_reset_of_a_hung_disk() {
     start_with_hanging_disk
     drive_vm "$output" <<'PYTHON'
 plug(driver="virtio-blk-pci", id="disk", drive="d0")
@@ -281,7 +283,7 @@ PYTHON
     expect_status 0
 }
 
-test_what_cannot_be() {
+test_invalid_devices_are_refused() {
     start_vm count -device virtio-rng-pci,id=rng,addr=4,multifunction=on -blockdev driver=mem,node-name=d0,size=1M
     wait_output '^tick 1'
     drive_vm <<'PYTHON'

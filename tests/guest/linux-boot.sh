@@ -2,15 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
 # timeout: 600
-# Debian's unmodified cloud kernel boots by every way there is, with the memory and the root it is
-# given.
+# Debian's unmodified cloud kernel boots by every protocol, with various memory sizes and roots.
 . "$(dirname "$0")/common.bash"
 
-# expect_memory MIB: what the kernel found, which is a little less than the machine has.
+# expect_memory MIB: the kernel's memory, which is a little less than the machine's.
 expect_memory() {
     local found
     found=$(sed -n 's/^MemTotal: *\([0-9]*\) kB.*/\1/p' "$output")
-    [ -n "$found" ] || fail "the guest did not say how much memory it has"
+    [ -n "$found" ] || fail "the guest did not print its memory size"
     [ $((found / 1024)) -le "$1" ] && [ $((found / 1024)) -ge $(($1 * 94 / 100 - 60)) ] ||
         fail "of $1 MiB the guest sees $((found / 1024)) MiB"
 }

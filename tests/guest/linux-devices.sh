@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
 # timeout: 400
-# What Debian's kernel sees of the machine, all in one boot with four CPUs and every virtio device.
+# The machine as Debian's kernel sees it, in one boot with four CPUs and every virtio device.
 . "$(dirname "$0")/common.bash"
 
 # Sections of the guest's output begin with a line "== NAME".
@@ -33,10 +33,10 @@ boot() {
     cp "$output" "$work/boot"
 }
 
-# section NAME: what the guest printed there.
+# section NAME: the guest's output in that section.
 section() {
     cp "$work/boot" "$output"
-    printed "^== $1\$" || fail "the guest did not come as far as its section $1"
+    printed "^== $1\$" || fail "the guest did not reach its section $1"
     tr -d '\r' <"$work/boot" | sed -n "/^== $1\$/,/^== /{/^== /!p}"
 }
 
@@ -51,11 +51,11 @@ test_all_four_cpus_are_online() {
     expect_equal nproc "$(section cpus)" 4
 }
 
-test_kvm_clock_is_there() {
+test_kvm_clock_is_available() {
     [[ $(section clocksource) == *kvm-clock* ]] || fail "clock sources: $(section clocksource)"
 }
 
-test_the_rtc_gives_the_hosts_time() {
+test_the_rtc_has_the_hosts_time() {
     local now
     now=$(section time)
     [ "$now" -ge $(($(<"$work/started") - 2)) ] && [ "$now" -le $(($(<"$work/ended") + 2)) ] ||
@@ -86,7 +86,7 @@ test_a_serial_port_has_its_name() {
     expect_equal "the list of ports" "$(section ports)" test.port
 }
 
-test_the_kernel_has_no_complaint() {
+test_the_kernel_logs_no_error() {
     expect_equal "complaints in the kernel's log" "$(section complaints)" ''
 }
 

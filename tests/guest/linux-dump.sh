@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
 # timeout: 600
-# gdb reads the dump of a Debian guest, with its kernel where KASLR has put it: registers of all
-# CPUs, data by virtual and by physical address.
+# gdb reads the dump of a Debian guest whose kernel KASLR has moved: registers of all CPUs, data by
+# virtual and by physical address.
 . "$(dirname "$0")/common.bash"
 
-# The guest says where things are, and rests: it is about to do nothing more when it says so.
+# The guest prints addresses and then idles.
 guest_script='
 grep -E " (_text|_etext|linux_banner|jiffies_64)\$" /proc/kallsyms | sed "s/^/symbol /"
 echo "code $(grep "Kernel code" /proc/iomem)"
@@ -18,7 +18,7 @@ sleep 1000 & sleep 1; echo ready; wait
 symbol() {
     local value
     value=$(tr -d '\r' <"$output" | sed -n "s/^symbol \([0-9a-f]*\) . $1\$/0x\1/p")
-    [ -n "$value" ] || fail "the guest has not said where $1 is"
+    [ -n "$value" ] || fail "the guest has not printed the address of $1"
     echo "$value"
 }
 
@@ -40,7 +40,7 @@ with Qmp(work + "/qmp") as vm:
 PYTHON
 }
 
-# ask_dump FILE COMMAND…: has gdb execute them, to $work/gdb.
+# ask_dump FILE COMMAND…: runs gdb commands; output in $work/gdb.
 ask_dump() {
     local file=$1 command arguments=()
     shift
@@ -57,16 +57,16 @@ said() {
     }
 }
 
-test_gdb_reads_what_the_guest_says_is_there() {
+test_gdb_reads_the_data_that_the_guest_prints() {
     boot_and_dump
     local text end banner jiffies version code cpu commands=('info threads')
     text=$(symbol _text) end=$(symbol _etext) banner=$(symbol linux_banner) jiffies=$(symbol jiffies_64)
     version=$(tr -d '\r' <"$output" | grep -o '^Linux version [^ ]*')
     for cpu in 1 2; do
-        # At rest in the kernel, on a stack in its half of 57-bit addresses.
+        # Idle in the kernel, on a stack in its half of 57-bit addresses.
         commands+=("thread $cpu" 'info registers rip rsp cs' "p \$rip >= $text && \$rip < $end && \$rsp >= 0xff00000000000000 && \$cs == 0x10")
     done
-    # Linux begins five minutes before its 32 bits of ticks overflow (CONFIG_HZ=250).
+    # Linux starts five minutes before its 32 bits of ticks overflow (CONFIG_HZ=250).
     ask_dump "$work/virtual" 'set print elements 40' "${commands[@]}" "x/s $banner" \
         "p *(unsigned long *)$jiffies > 4294892296 && *(unsigned long *)$jiffies < 4294892296 + 250 * 3600"
     said '\(?LWP [12]\)?' 2

@@ -7,8 +7,8 @@
 
 out=$work/out err=$work/err
 
-# execute COMMAND ARGUMENT…: sets $status, $out and $err. $append is more for the kernel's command
-# line, $initrd another initramfs.
+# execute COMMAND ARGUMENT…: sets $status, $out and $err. $append is added to the kernel's command
+# line, $initrd is another initramfs.
 execute() {
     local command=$1
     shift
@@ -67,7 +67,7 @@ test_an_agent_that_is_killed_is_16() {
     expect_own_status 16 'the agent closed its port before the command ended'
 }
 
-test_no_agent_is_said() {
+test_a_missing_agent_is_reported() {
     append="skiff.run=halt" execute true -timeout 15
     expect_own_status 12 '-timeout expired before the command ended; no agent opened org.skiff.exec.0'
 }
@@ -82,7 +82,7 @@ test_the_agent_finds_its_port_among_others() {
     expect_output '^org.skiff.exec.0$'
 }
 
-# Only the drivers are loaded for it: they are modules of this kernel.
+# Only the drivers are loaded for it: this kernel has them as modules.
 test_the_agent_may_be_init() {
     mkdir "$work/root"
     cat >"$work/root/first" <<'SCRIPT'

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
 # timeout: 600
-# How a Linux guest ends is what the exit status says (vmm/exit_status.h).
+# The exit status gives the outcome of a Linux guest (vmm/exit_status.h).
 . "$(dirname "$0")/common.bash"
 
 # boot ACTION ARGUMENT…: skiff.run=ACTION, see guest-images/linux/init.
@@ -53,7 +53,7 @@ test_ctrl_a_x_ends_a_guest_that_waits() {
     expect_status 0
 }
 
-# The second boot finds what the first wrote on the disk and powers off.
+# The second boot reads the first one's data from the disk and powers off.
 test_reboot_boots_again() {
     truncate -s 1M "$work/disk"
     skiff --limit 400 -m 256 -nographic -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \

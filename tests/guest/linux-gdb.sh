@@ -5,14 +5,15 @@
 # gdb debugs Debian's kernel: from before its first instruction, and while it runs on four vCPUs.
 . "$(dirname "$0")/common.bash"
 
-# The package has no symbols; the kernel itself tells some. Its ELF image runs where it is linked.
+# The package has no symbols; the kernel itself provides some. Its ELF image runs at its link
+# address.
 wanted='start_kernel|setup_arch|rest_init|jiffies|linux_banner|do_idle|cpu_startup_entry|default_idle|default_idle_call'
 wanted+='|__x64_sys_newuname|do_syscall_64|entry_SYSCALL_64|schedule|start_secondary|_stext|_etext|native_safe_halt'
 wanted+='|x86_64_start_kernel|secondary_startup_64_no_verify|pv_native_safe_halt|acpi_idle_do_entry'
 
 symbols=$work/symbols
 
-# make_symbols: $symbols, an ELF file that has them.
+# make_symbols: creates $symbols, an ELF file with them.
 make_symbols() {
     linux_kernel=build/linux/vmlinux linux_guest "grep -wE '$wanted' /proc/kallsyms"
     expect_guest_status 0
@@ -36,7 +37,7 @@ start_kernel_under_gdb() {
     wait_listening "$work/gdb"
 }
 
-# gdb_commands: runs the commands of standard input after connecting; what gdb says goes to $said.
+# gdb_commands: runs commands from standard input after connecting; gdb's output goes to $said.
 gdb_commands() {
     said=$work/said-by-gdb
     { printf '%s\n' 'set pagination off' 'set confirm off' 'set remotetimeout 200' "target remote $work/gdb"; cat; } >"$work/commands"
@@ -45,10 +46,10 @@ gdb_commands() {
 }
 
 expect_said() {
-    grep -aqE -- "$1" "$said" || { cat "$said"; fail "gdb has not said: $1"; }
+    grep -aqE -- "$1" "$said" || { cat "$said"; fail "gdb has not printed: $1"; }
 }
 
-test_the_kernel_tells_its_symbols() {
+test_the_kernel_provides_its_symbols() {
     make_symbols
     nm "$symbols" | grep -q ' start_kernel$'
 }
@@ -82,7 +83,7 @@ END
     wait_output '^up'
 }
 
-test_a_running_kernel_is_stopped_looked_at_watched_and_let_go() {
+test_a_running_kernel_is_stopped_inspected_watched_and_detached() {
     start_kernel_under_gdb 'echo ready; n=0; while :; do uname -r >/dev/null; n=$((n+1)); [ $((n % 20)) -ne 0 ] || echo round; done'
     wait_output '^ready'
     gdb_commands <<'END'

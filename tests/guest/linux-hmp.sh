@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
 # timeout: 600
-# The human monitor looks at Debian's kernel through the kernel's own page tables, and presses the
-# NMI button.
+# The human monitor reads memory through the Debian kernel's own page tables, and presses the NMI
+# button.
 . "$(dirname "$0")/common.bash"
 
-# Prints where the kernel has its version, and waits for the NMI to be told on the console.
+# Prints the address of the kernel's version, and waits for the NMI's message on the console.
 guest_script='
 grep " linux_banner$" /proc/kallsyms
 echo ready

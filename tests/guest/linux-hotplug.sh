@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: lab
 # timeout: 600
-# Debian's unmodified kernel takes a disk, a source of random bytes and a serial port while it runs,
-# uses them and lets them go: without a word on its command line, without a program in the guest.
+# Debian's unmodified kernel uses a disk, a source of random bytes and a serial port that are
+# plugged and unplugged while it runs, without kernel options and without a program in the guest.
 . "$(dirname "$0")/common.bash"
 
-# The guest goes on by what it sees of its devices; each step prints a line "== STEP".
+# The guest continues when its devices change; each step prints a line "== STEP".
 guest_script='
 step() { echo "== $*"; }
 until_true() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
@@ -92,7 +92,7 @@ wait_step("serial-gone")
 wait_step("end")
 '
 
-test_debian_takes_devices_and_lets_them_go() {
+test_debian_uses_hotplugged_devices_and_ejects_them() {
     command -v python3 >/dev/null || skip "python3 is not installed"
     head -c 64k /dev/urandom >"$work/disk"
     start_skiff -m 512 -smp 2 -display none -serial "file:$console" -no-reboot \

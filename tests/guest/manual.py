@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 300
-"""The manual page and the program agree: each option and property of docs/skiff.1 is one that skiff
-takes, and what -help, -device help and -object help list is in the manual page."""
+"""The manual page and the program agree: skiff accepts each option and property of docs/skiff.1, and
+each entry of -help, -device help and -object help is in the manual page."""
 import os
 import re
 import subprocess
@@ -25,7 +25,7 @@ class Manual:
     def __init__(self, path):
         self.options, self.mentioned, self.keys, self.words = set(), set(), set(), set()
         self.option = self.kind = None
-        self.outer = []  # the entries around the list that is read
+        self.outer = []  # the entries around the current list
         with open(path, encoding="utf-8") as file:
             for line in file:
                 if line.startswith((".Sh", ".Ss")):
@@ -84,7 +84,7 @@ class Skiff:
                         *arguments, text="quit\n")
 
     def arguments(self, option, kind, key, value):
-        """A command line with that property, as complete as needed to get to it."""
+        """A command line with that property, complete enough for its check."""
         pair = f"{key}={value or ('on' if option == 'cpu' else 'x')}"
         before = {
             "blockdev": f"driver=file,node-name=n,filename={self.disk},",
@@ -135,7 +135,7 @@ def check_keys(manual, skiff):
 
 
 def check_the_check(manual, skiff):
-    """A property that nobody has is noticed, with every option that has properties."""
+    """An unknown property is detected, for every option with properties."""
     blind = set()
     for option, kind in sorted({(option, kind) for option, kind, *_ in manual.keys}):
         if kind or option not in ("object", "device"):

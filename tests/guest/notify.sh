@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 900
-# -notify: what is told, on descriptors and datagram sockets, and receivers that misbehave.
+# -notify: its messages, on descriptors and datagram sockets, and receivers that misbehave.
 . "$(dirname "$0")/common.bash"
 
 said=$work/said
@@ -13,7 +13,7 @@ expect_said() {
     expect_equal "what was told" "$(sed 's/^MAINPID=[1-9][0-9]*$/MAINPID=N/' "$said" | tr '\n' ' ')" "$1"
 }
 
-test_a_pipe_is_told_begin_and_end() {
+test_a_pipe_gets_start_and_end() {
     exec 7> >(cat >"$said")
     local reader=$!
     skiff "${guest[@]}" -append exit=3 -notify fd:7
@@ -23,13 +23,13 @@ test_a_pipe_is_told_begin_and_end() {
     expect_said 'READY=1 MAINPID=N STATUS=running STOPPING=1 EXIT_STATUS=7 '
 }
 
-test_a_file_is_told() {
+test_a_file_gets_messages() {
     skiff "${guest[@]}" -append pvpanic -notify fd:7 7>"$said"
     expect_status 4
     expect_said 'READY=1 MAINPID=N STATUS=running STOPPING=1 EXIT_STATUS=4 '
 }
 
-# wait_runs TIMES: until it has been told that often that the VM runs.
+# wait_runs TIMES: until that many messages that the VM runs have arrived.
 wait_runs() {
     until [ "$(grep -c '^STATUS=running' "$said")" -eq "$1" ]; do
         kill -0 "$skiff_pid" || fail "skiff has ended"
@@ -37,10 +37,10 @@ wait_runs() {
     done
 }
 
-test_pauses_are_told() {
+test_pauses_are_reported() {
     start_skiff "${guest[@]}" -append spin -serial mon:stdio -notify fd:7 7>"$said"
     type_in '\001c'
-    wait_runs 1 # a VM that is stopped before it has begun does not begin
+    wait_runs 1 # a VM stopped before its start does not start
     monitor stop
     wait_paused paused
     monitor cont
@@ -59,13 +59,13 @@ test_a_vm_that_is_not_started_is_not_ready() {
     expect_said 'STOPPING=1 EXIT_STATUS=0 '
 }
 
-test_the_commands_status_is_told() {
+test_the_commands_status_is_reported() {
     skiff -kernel build/guests/exec.elf -exec 'exit 5' -notify fd:7 7>"$said"
     expect_status 5
     expect_said 'READY=1 MAINPID=N STATUS=running STOPPING=1 EXIT_STATUS=5 '
 }
 
-test_a_start_that_fails_is_told() {
+test_a_failed_start_is_reported() {
     skiff "${guest[@]}" -device nonsense -notify fd:7 7>"$said"
     expect_status 2
     expect_said 'EXIT_STATUS=2 '
@@ -89,7 +89,7 @@ PYTHON
     until [ -s "$said" ]; do sleep 0.05; done
 }
 
-test_a_datagram_socket_is_told() {
+test_a_datagram_socket_gets_messages() {
     local path
     for path in "$work/notify" "@skiff-notify-$$"; do
         : >"$said"
@@ -103,7 +103,7 @@ test_a_datagram_socket_is_told() {
     done
 }
 
-test_receivers_that_leave_or_do_not_read_harm_nothing() {
+test_receivers_that_close_or_do_not_read_do_no_harm() {
     exec 7> >(true)
     skiff "${guest[@]}" -append exit=1 -notify fd:7
     expect_status 3
@@ -115,7 +115,7 @@ test_receivers_that_leave_or_do_not_read_harm_nothing() {
     expect_status 3
 }
 
-test_what_cannot_be_told_is_refused() {
+test_invalid_receivers_are_refused() {
     local text
     for text in fd:x fd:99 unix: "unix:$work/nobody" nonsense fd:-1; do
         skiff "${guest[@]}" -append spin -notify "$text"

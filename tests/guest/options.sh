@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# QEMU's ways to write options: short names of devices, disks by index, default devices, objects.
+# QEMU's option spellings: short names of devices, disks by index, default devices, objects.
 # tier: kvm
 # timeout: 300
 . "$(dirname "$0")/common.bash"
 
-# ask COMMAND ARGUMENT…: $output is what the human monitor answers. The guest does not run.
+# ask COMMAND ARGUMENT…: $output is the human monitor's answer. The guest does not run.
 ask() {
     local command=$1
     shift
@@ -60,7 +60,7 @@ test_a_disk_by_its_file_name_is_a_virtio_disk() {
     refuse 'index=0) exists' -hda "$disk" "$disk"
 }
 
-test_nodefaults_leaves_the_serial_port_out() {
+test_nodefaults_omits_the_serial_port() {
     ask 'info qtree' -serial null
     expect_output 'dev: isa-serial'
     ask 'info qtree' -nodefaults
@@ -98,7 +98,7 @@ test_another_escape_key() {
     set_own_guest crash spin
     start_skiff "${own_guest[@]}" -serial mon:stdio -echr 0x14
     wait_output '^crash: spin'
-    type_in '\001x' # Ctrl-A is input now
+    type_in '\001x' # Ctrl-A is now input
     type_in '\024x'
     wait_skiff
     expect_status 0

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 900
-# Disks by QMP while their guest works on them: looked at, counted, reopened, resized, added,
-# deleted, failing, hanging. blk-verify checks all that it reads.
+# Disks by QMP while their guest uses them: queried, counted, reopened, resized, added, deleted,
+# failing, hanging. blk-verify checks all data it reads.
 . "$(dirname "$0")/common.bash"
 
 command -v python3 >/dev/null || { echo "1..0"; echo "python3 is not installed"; exit 77; }
@@ -82,7 +82,7 @@ for n in range(rounds(lab=8, check=40, long=400)):
     assert disk()["inserted"]["cache"]["direct"] == options.get("cache", {}).get("direct", False)
     refuse("written to by", "blockdev-reopen", options=[dict(base, **{"read-only": True})])
     vm.cmd("block_resize", node_name="disk", size=64 << 20)
-    if n % 3 == 0: # in a VM that stops, is stopped, or starts
+    if n % 3 == 0: # in a stopping, stopped, or starting VM
         vm.cmd("stop")
         vm.cmd("blockdev-reopen", options=[dict(base, aio="io_uring")])
         vm.cmd("cont")
@@ -98,7 +98,7 @@ PYTHON
     expect_verified
 }
 
-# In a stopped VM the counts stand, and a histogram of all since then has counted each request.
+# In a stopped VM the counts do not change, and a histogram started before has counted each request.
 test_counts_and_histograms_agree() {
     make_disk 64M
     start_vm until=button $(disk_arguments)
@@ -121,7 +121,7 @@ for op in "rd", "wr", "flush":
     histogram = after[op + "_latency_histogram"]
     assert histogram["boundaries"] == [1000, 100000, 10000000]
     done = after[op + "_operations"] - before[op + "_operations"]
-    # Stopping flushes too, which is no request of the guest's but one of the disk's.
+    # A stop also flushes, which is a request of the disk, not of the guest.
     assert sum(histogram["bins"]) == done > 0, (op, histogram, done)
     assert after[op + "_total_time_ns"] > before[op + "_total_time_ns"]
     assert after["failed_%s_operations" % op] == 0
@@ -135,7 +135,7 @@ PYTHON
     expect_status 0
 }
 
-test_a_full_disk_stops_the_vm_and_tells_why() {
+test_a_full_disk_stops_the_vm_and_is_reported() {
     make_disk 64M
     start_vm ops=300 -S -blockdev \
         "driver=fault,node-name=disk,fail-op=write,fail-after=20,fail-count=1,errno=28,file.driver=file,file.filename=$disk" \
@@ -155,7 +155,7 @@ PYTHON
     expect_verified
 }
 
-test_nodes_and_iothreads_come_and_go_under_io() {
+test_nodes_and_iothreads_are_added_and_deleted_under_io() {
     make_disk 64M
     start_vm "until=button disk=0" $(disk_arguments)
     cp "$disk" "$work/other.img"
@@ -170,16 +170,16 @@ for n in range(rounds(lab=6, check=50, long=500)):
     assert "other" in [i["node-name"] for i in vm.cmd("query-named-block-nodes")]
     vm.cmd("blockdev-del", node_name="other")
     vm.cmd("object-del", id="io1")
-# A node moves to the iothread of the device that takes it, which stays for as long.
+# A node moves to the iothread of its device and stays there while the device exists.
 vm.cmd("object-add", qom_type="iothread", id="io1")
-# In a sandbox an iothread that came later has no ring.
+# In a sandbox a later iothread has no ring.
 aio = "threads" if os.environ.get("SKIFF_UNCONFINED") else "io_uring"
 vm.cmd("blockdev-add", driver="file", node_name="other", filename=sys.argv[3], aio=aio)
 vm.cmd("device_add", driver="virtio-blk-pci", id="vd1", drive="other", iothread="io1")
 assert stats("vd1")["in_flight"] == 0
 refuse("object 'io1' is in use, can not be deleted", "object-del", id="io1")
 refuse("Node other is in use", "blockdev-del", node_name="other")
-# One file has one writer, also in one process.
+# A file has one writer, also within one process.
 refuse("is in use by another drive or process", "blockdev-add", driver="file", node_name="x",
        filename=disk()["inserted"]["file"])
 before = stats()["rd_operations"]
@@ -191,7 +191,7 @@ PYTHON
     expect_status 0
 }
 
-test_a_disk_that_hangs_hangs_no_query() {
+test_a_hung_disk_does_not_block_queries() {
     make_disk 64M
     start_vm until=button -blockdev \
         "driver=fault,node-name=disk,fail-op=any,fail-after=50,hold=on,errno=0,file.driver=file,file.filename=$disk" \
@@ -230,7 +230,7 @@ PYTHON
     wait_skiff
 }
 
-test_a_descriptor_that_is_handed_over_is_a_disk() {
+test_a_passed_descriptor_can_be_a_disk() {
     make_disk 64M
     start_vm until=button $(disk_arguments)
     cp "$disk" "$work/other.img"

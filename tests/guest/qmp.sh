@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 1800
-# QMP as a script uses it: the VM's life, a disk that hangs, a hundred clients that behave badly.
+# QMP as a script uses it: the VM's life, a disk that hangs, a hundred misbehaving clients.
 . "$(dirname "$0")/common.bash"
 
 command -v python3 >/dev/null || { echo "1..0"; echo "python3 is not installed"; exit 77; }
@@ -15,8 +15,8 @@ start_vm() {
     start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off"
 }
 
-# client ARGUMENT…: runs the Python program on standard input with `vm`, a QMP client, and what is
-# needed to look at the guest's console. Its failure is the test's.
+# client ARGUMENT…: runs the Python program on standard input with `vm`, a QMP client, and helpers
+# that read the guest's console. Its failure is the test's.
 client() {
     {
         cat <<'PYTHON'
@@ -27,7 +27,7 @@ from rounds import rounds
 work, console = sys.argv[1:3]
 
 def ticks():
-    """How many times the guest has said "tick"."""
+    """How many times the guest has printed "tick"."""
     return len(re.findall(rb"^tick ", open(console, "rb").read(), re.M))
 
 def wait_until(condition):
@@ -54,7 +54,7 @@ assert status() == {"status": "prelaunch", "running": False}, status()
 assert vm.cmd("query-name") == {"name": "life"}
 assert vm.cmd("query-uuid") == {"UUID": "01234567-89ab-cdef-0123-456789abcdef"}
 assert vm.cmd("query-kvm") == {"enabled": True, "present": True}
-vm.cmd("stop")  # it has not begun, and does not
+vm.cmd("stop")  # it has not started yet, and does not start
 assert status() == {"status": "prelaunch", "running": False}, status()
 vm.cmd("cont")
 vm.wait_event("RESUME")
@@ -64,7 +64,7 @@ wait_until(lambda: ticks() > 3)
 vm.cmd("stop")
 vm.wait_event("STOP")
 assert status() == {"status": "paused", "running": False}
-vm.cmd("stop")  # which changes nothing, and tells nothing
+vm.cmd("stop")  # changes nothing, and sends no event
 vm.cmd("cont")
 before = ticks()
 wait_until(lambda: ticks() > before + 3)
@@ -89,7 +89,7 @@ PYTHON
     expect_status 0
 }
 
-test_what_the_guest_does_is_told() {
+test_guest_actions_are_announced() {
     start_vm hello '' -S -action shutdown=pause
     client <<'PYTHON'
 vm.cmd("cont")
@@ -116,7 +116,7 @@ PYTHON
     expect_status 0
 }
 
-test_what_a_guest_paused_in_its_panic_does_next_it_does_after_cont() {
+test_a_guest_paused_by_its_panic_continues_after_cont() {
     start_vm crash 'pvpanic poweroff' -S -action panic=pause
     client <<'PYTHON'
 vm.cmd("cont")
@@ -136,14 +136,14 @@ PYTHON
 hung_disk=(-blockdev "driver=fault,node-name=disk,hold=on,fail-op=any,fail-after=2,file.driver=null-co,file.size=64M"
     -device virtio-blk-pci,id=vda,drive=disk,iothread=io -object iothread,id=io -trace block_fault_inject)
 
-test_a_hung_disk_hangs_no_client() {
+test_a_hung_disk_does_not_block_clients() {
     start_vm blk-verify 'until=button qd=8 limit_ms=10000000 mode=irq' "${hung_disk[@]}"
     wait_output block_fault_inject 4
     client <<'PYTHON'
 assert status() == {"status": "running", "running": True}
 vm.cmd("stop")
 assert status() == {"status": "paused", "running": False, "stopping": True}, status()
-for n in range(rounds(lab=5, check=20, long=50)):  # whatever is asked, it stays so
+for n in range(rounds(lab=5, check=20, long=50)):  # no request changes that
     vm.cmd("cont")
     vm.cmd("stop")
     assert status()["stopping"], status()
@@ -155,10 +155,10 @@ vm.wait_closed()
 PYTHON
     wait_skiff
     expect_status 0
-    expect_output 'storage did not come to rest'
+    expect_output 'storage did not drain'
 }
 
-test_a_client_that_leaves_a_command_behind() {
+test_a_client_that_disconnects_during_a_command() {
     start_vm blk-verify 'until=button qd=8 limit_ms=10000000 mode=irq' "${hung_disk[@]}"
     wait_output block_fault_inject 4
     client <<'PYTHON'
@@ -178,8 +178,8 @@ PYTHON
     expect_status 0
 }
 
-# one_shot SOCKET TEXT HOW: connects to skiff while that is stopped, says TEXT and closes the
-# connection, or with HOW=shutdown its own side. Prints what comes until skiff closes the other.
+# one_shot SOCKET TEXT HOW: connects to skiff while that is stopped, sends TEXT and closes the
+# connection, or with HOW=shutdown its own side. Prints the input until skiff closes the other side.
 one_shot() {
     kill -STOP "$skiff_pid"
     python3 - "$work/$1" "$2" "$3" "$skiff_pid" <<'PYTHON'
@@ -198,7 +198,7 @@ while how == "shutdown" and (data := s.recv(65536)):
 PYTHON
 }
 
-test_what_a_client_says_before_it_leaves_a_busy_skiff_counts() {
+test_input_before_a_disconnect_is_executed_by_a_busy_skiff() {
     local how capabilities='{"execute":"qmp_capabilities"}' quit='{"execute":"quit","id":"last"}'
     for how in close shutdown; do
         start_vm crash spin
@@ -223,8 +223,8 @@ test_what_a_client_says_before_it_leaves_a_busy_skiff_counts() {
     done
 }
 
-# Nobody is left who could call the wait off.
-test_a_wait_that_a_client_which_has_left_asked_for_is_called_off() {
+# No client is left that could cancel the wait.
+test_a_wait_is_cancelled_when_its_client_disconnects() {
     local socket="\"server\":true,\"wait\":true,\"addr\":{\"type\":\"unix\",\"data\":{\"path\":\"$work/c\"}}"
     start_vm crash spin
     wait_words 'crash: spin' 1
@@ -240,7 +240,7 @@ PYTHON
     expect_status 0
 }
 
-test_a_chardev_whose_client_never_comes() {
+test_a_chardev_whose_client_never_connects() {
     start_vm count ms=10 -qmp "unix:$work/other,server=on,wait=off"
     client <<'PYTHON'
 def add(client, name):
@@ -261,7 +261,7 @@ other.wait_closed()
 PYTHON
     wait_skiff
     expect_status 0
-    [ ! -e "$work/pending" ] || fail "the socket of the pending one is left"
+    [ ! -e "$work/pending" ] || fail "the pending chardev's socket remains"
 }
 
 test_many_clients_that_flood() {
@@ -300,7 +300,7 @@ PYTHON
     expect_status 0
 }
 
-test_a_line_without_end_costs_no_memory() {
+test_an_endless_line_uses_no_memory() {
     local megabytes
     megabytes=$(rounds lab=32 check=256 long=1024)
     [ "$TEST_SLOW" = 1 ] || megabytes=32
@@ -309,7 +309,7 @@ test_a_line_without_end_costs_no_memory() {
 def resident_kib():
     return int(re.search(r"VmRSS:\s+(\d+)", open("/proc/%s/status" % sys.argv[4]).read())[1])
 
-wait_until(lambda: ticks() > 1)  # all that the guest touches of its memory, it has
+wait_until(lambda: ticks() > 1)  # the guest has touched all memory that it uses
 before = resident_kib()
 vm.send_bytes(b'{"execute": "')
 for n in range(int(sys.argv[3])):
@@ -325,7 +325,7 @@ PYTHON
     expect_status 0
 }
 
-test_descriptors_are_handed_over() {
+test_descriptors_are_passed() {
     start_vm count ms=10
     client <<'PYTHON'
 with open("/dev/null", "r+") as f:
@@ -376,7 +376,7 @@ PYTHON
     expect_status 0
 }
 
-test_tools_find_out_what_there_is() {
+test_tools_can_query_types_and_properties() {
     start_vm count ms=10 -smp 2 -cpu host,-avx2 -device virtio-rng-pci,id=rng0
     client <<'PYTHON'
 cpus = [c["qom-path"] for c in vm.cmd("query-cpus-fast")]
@@ -388,7 +388,7 @@ assert vm.cmd("qom-get", path="/machine", property="smp")["cpus"] == 2
 assert vm.cmd("qom-get", path="rng0", property="type") == "virtio-rng-pci"
 
 def walk(path):
-    """Everything that is listed can be had."""
+    """Every listed type exists."""
     for p in vm.cmd("qom-list", path=path):
         value = vm.cmd("qom-get", path=path, property=p["name"])
         if p["type"].startswith("child<"):
@@ -416,8 +416,8 @@ PYTHON
     expect_status 0
 }
 
-# What query-command-line-options lists is known to the parsers: no such name is refused as unknown.
-test_the_options_that_are_listed_are_taken() {
+# The parsers accept every name in query-command-line-options: none is refused as unknown.
+test_listed_options_are_accepted() {
     start_vm count ms=10
     client "$SKIFF" <<'PYTHON'
 chardevs = {"path": "file", "append": "file", "signal": "stdio", "mux": "null", "logfile": "null", "logappend": "null"}
@@ -452,8 +452,8 @@ test_qmp_on_standard_input_and_output() {
     expect_output '^\{"return": \{\}, "id": 2\}$'
 }
 
-# What the gdb stub tries out of KVM before it listens takes a while.
-test_commands_that_are_there_before_the_gdb_stub_find_the_whole_machine() {
+# The stub's test of KVM before it listens takes a while.
+test_commands_before_the_gdb_stub_find_the_whole_machine() {
     set_own_guest count ms=10
     printf '%s\n' '{"execute": "qmp_capabilities"}' '{"execute": "stop", "id": 1}' \
         '{"execute": "quit", "id": 2}' >"$work/commands"
@@ -462,7 +462,7 @@ test_commands_that_are_there_before_the_gdb_stub_find_the_whole_machine() {
     expect_output '^\{"return": \{\}, "id": 1\}$'
 }
 
-test_monitors_that_cannot_be() {
+test_invalid_monitors_are_refused() {
     local text
     while read -r text; do
         # shellcheck disable=SC2086

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 900
-# -sandbox and -run-with, seen from outside: what the process is once the guest runs, and that it
-# does its work. `make check-sandbox` runs all the other scripts in a sandbox too.
+# -sandbox and -run-with, observed from outside: the process's rights once the guest runs, and that
+# it works. `make check-sandbox` runs all the other scripts in a sandbox too.
 . "$(dirname "$0")/common.bash"
 
-[ -z "${SKIFF_UNCONFINED-}" ] || SKIFF=$SKIFF_UNCONFINED # it is told here
+[ -z "${SKIFF_UNCONFINED-}" ] || SKIFF=$SKIFF_UNCONFINED # the tests pass -sandbox themselves
 
 # start_confined ARGUMENT…: a guest that spins.
 start_confined() {
@@ -14,12 +14,12 @@ start_confined() {
     wait_words 'crash: spin' 1
 }
 
-# status_of FIELD: what /proc says, once for each thread of skiff, which are all of one kind.
+# status_of FIELD: its values in /proc, one for each thread of skiff, without duplicates.
 status_of() {
     sed -n "s/^$1:[[:space:]]*//p" "/proc/$skiff_pid/task"/*/status | tr '\t' ' ' | sort -u
 }
 
-# filters_of THREAD: how many there are on each thread of that name.
+# filters_of THREAD: the number of filters on each thread of that name.
 filters_of() {
     local task
     for task in "/proc/$skiff_pid/task"/*; do
@@ -42,7 +42,7 @@ test_every_thread_has_filters_and_no_new_privileges() {
     if [ -n "$(filters_of 'vcpu/0')" ]; then # Linux 5.9
         expect_equal "filters of a vCPU" "$(filters_of 'vcpu/*')" 2
         expect_equal "filters of an iothread" "$(filters_of 'iothread/*')" 2
-        # Not by its name, which a sanitizer's own thread has too.
+        # Not by name: a sanitizer's own thread has the same name.
         expect_equal "filters of main" "$(filters_of_task "/proc/$skiff_pid")" 2
     fi
     monitor quit
@@ -85,8 +85,8 @@ test_disks_of_every_engine_work_in_a_sandbox() {
     done
 }
 
-# Everything that makes threads, descriptors, rings, sockets or memory after the start.
-test_what_is_added_later_works_in_a_sandbox() {
+# Everything that creates threads, descriptors, rings, sockets or memory after the start.
+test_later_additions_work_in_a_sandbox() {
     make_disk 1M
     start_confined -sandbox on -qmp "unix:$work/qmp,server=on,wait=off" -object iothread,id=io0
     PYTHONPATH=tests/support timeout "$(seconds 200)" python3 - "$work" "$disk" "${direct:-no}" <<'PYTHON' ||
@@ -111,16 +111,16 @@ with Qmp(work + "/qmp") as vm:
     assert add(2, "io0", aio="io_uring") == "plugged"
     if direct == "yes":
         assert add(3, "io1", aio="native", cache={"direct": True}) == "plugged"
-    # An iothread that came later takes one of the rings that were made before, and gives it back.
+    # A later iothread uses one of the rings made before, and returns it.
     assert add(4, "io1", aio="io_uring") == "plugged"
     for number in range(7):
         vm.cmd("object-add", qom_type="iothread", id="more%d" % number)
         assert add(5 + number, "more%d" % number, aio="io_uring") == "plugged"
     vm.cmd("object-add", qom_type="iothread", id="last")
-    said = add(12, "last", aio="io_uring") # a ring that would have to be made
+    said = add(12, "last", aio="io_uring") # needs a new ring
     assert "io_uring" in said and "are in use; use aio=threads" in said, said
     vm.cmd("device_del", id="disk11")
-    vm.cmd("system_reset") # the guest does not let go of it otherwise
+    vm.cmd("system_reset") # otherwise the guest does not eject it
     vm.wait_event("DEVICE_DELETED", device="disk11")
     vm.wait_event("RESET")
     vm.cmd("blockdev-del", node_name="node11")
@@ -151,7 +151,7 @@ PYTHON
     refute_output 'sandbox:'
 }
 
-test_a_crash_in_a_sandbox_is_the_crash_it_would_have_been() {
+test_a_crash_in_a_sandbox_is_reported_as_usual() {
     local signal
     for signal in SEGV ABRT; do
         start_confined -sandbox on
@@ -173,7 +173,7 @@ test_a_sandbox_takes_the_options_of_QEMU_and_refuses_what_it_cannot_allow() {
     expect_status 2
 }
 
-test_another_user_in_another_directory_has_no_rights_left() {
+test_another_user_in_a_chroot_has_no_capabilities() {
     need_root
     mkdir -p "$work/root"
     start_confined -run-with "chroot=$work/root,user=65534:65533" -sandbox on -object iothread,id=io1
@@ -189,11 +189,11 @@ test_another_user_in_another_directory_has_no_rights_left() {
     monitor quit
     wait_skiff
     expect_status 0
-    # It has no right to remove the file any more: it leaves it empty, for the next to take over.
+    # It may no longer remove the file: it leaves it empty, and the next process takes it over.
     [ -e "$work/pid" ] && [ ! -s "$work/pid" ] || fail "the pid file: $(cat "$work/pid")"
     own_guest hello '' -pidfile "$work/pid"
     expect_status 1
-    [ ! -e "$work/pid" ] || fail "the pid file is there"
+    [ ! -e "$work/pid" ] || fail "the pid file still exists"
 }
 
 test_a_user_is_found_by_name_with_the_groups() {
@@ -207,7 +207,7 @@ test_a_user_is_found_by_name_with_the_groups() {
     expect_status 0
 }
 
-test_a_daemon_gives_its_rights_up_and_tells_its_parent() {
+test_a_daemon_drops_its_rights_and_reports_to_its_parent() {
     need_root
     mkdir -p "$work/root"
     skiff -daemonize -pidfile "$work/pid" -display none -serial "file:$console" \
@@ -220,7 +220,7 @@ test_a_daemon_gives_its_rights_up_and_tells_its_parent() {
     expect_equal Seccomp "$(status_of Seccomp)" 2
     expect_equal output "$(readlink "/proc/$skiff_pid/fd/1")" /dev/null
     kill "$skiff_pid"
-    timeout "$(seconds 200)" tail -s 0.05 --pid="$skiff_pid" -f /dev/null || fail "it does not end"
+    timeout "$(seconds 200)" tail -s 0.05 --pid="$skiff_pid" -f /dev/null || fail "skiff does not end"
     skiff -daemonize -display none -serial none -kernel build/guests/crash.elf -append spin \
         -run-with "chroot=$work/missing"
     expect_status 2
@@ -242,7 +242,7 @@ test_wrong_users_and_directories_are_refused_in_one_line() {
     expect_output 'no -chroot; nearest is -run-with chroot='
 }
 
-test_without_the_right_to_it_nothing_is_given_up_silently() {
+test_without_the_needed_capability_the_start_fails() {
     need_root
     local value
     setpriv --bounding-set=-setuid,-setgid,-sys_chroot true 2>/dev/null || skip "no setpriv that takes rights"

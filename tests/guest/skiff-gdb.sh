@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: kvm
 # timeout: 900
-# vmm/skiff-gdb.py shows what goes on inside a skiff whose disk holds requests for ever while it is
-# to be resized: in the live process, and in its core file.
+# vmm/skiff-gdb.py shows the state of a skiff whose disk holds requests for ever while it is
+# resized: in the live process, and in its core file.
 . "$(dirname "$0")/common.bash"
 
 # start_stuck ARGUMENT…: eight requests of virtio-blk wait in the fault driver.
@@ -15,13 +15,13 @@ start_stuck() {
         -blockdev driver=fault,node-name=disk,hold=on,fail-op=any,fail-after=5,file.driver=null-co,file.size=64M \
         -device virtio-blk-pci,id=vda,drive=disk,iothread=io -trace block_fault_inject "$@"
     wait_output block_fault_inject 8
-    # Of the last one it is told before it waits.
+    # The last request is traced before it waits.
     until ps -L -o comm=,stat= -p "$skiff_pid" | grep -q '^iothread/io *S'; do
         sleep 0.05
     done
 }
 
-# ask COMMAND…: has gdb execute them in the live process.
+# ask COMMAND…: runs gdb commands on the live process.
 ask() {
     local command arguments=()
     for command in 'source vmm/skiff-gdb.py' "$@"; do
@@ -33,7 +33,7 @@ ask() {
     fi
 }
 
-# ask_core COMMAND…: the same, of the core file.
+# ask_core COMMAND…: the same on the core file.
 ask_core() {
     local command arguments=()
     for command in 'source vmm/skiff-gdb.py' "$@"; do
@@ -51,14 +51,14 @@ said() {
     }
 }
 
-# said_in_order REGEX…: lines that match, one after another.
+# said_in_order REGEX…: matching lines, in this order.
 said_in_order() {
     local regex from=1 line
     for regex in "$@"; do
         line=$(tail -n "+$from" "$work/gdb" | grep -nE -- "$regex" | head -n 1 | cut -d: -f1)
         [ -n "$line" ] || {
             cat "$work/gdb"
-            fail "gdb has not printed, after what came before: $regex"
+            fail "gdb has not printed, after the lines before: $regex"
         }
         from=$((from + line))
     done
@@ -101,7 +101,7 @@ test_a_live_process() {
     expect_request_stack
     said '^1 is no coroutine that is under way'
     said '^nothing is held$'
-    # It was only looked at.
+    # gdb has not changed the process.
     monitor 'info status'
     wait_output 'VM status: running'
 }
@@ -115,19 +115,19 @@ test_a_release_build() {
     expect_request_stack
 }
 
-test_who_waits_for_whom() {
+test_waits_and_their_holders() {
     command -v python3 >/dev/null || skip "python3 is not installed"
     start_stuck -trace block_drain_begin -qmp "unix:$work/qmp,server=on,wait=off"
     monitor 'block_resize disk 64M'
     wait_output block_drain_begin
-    # It answers before the stop is done, since that waits for its turn.
+    # It answers before the stop is done, since the stop is queued.
     PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -c "import qmp; qmp.Qmp('$work/qmp').cmd('stop')"
     ask 'skiff coroutine' 'skiff held'
     said '^0x[0-9a-f]+  [a-z_]+, of main: waits for drain for [0-9.]+ s$'
     said '^0x[0-9a-f]+  [a-z_]+, of main: waits for VM operation lock.*, which coroutine 0x[0-9a-f]+ has$'
     said_in_order '^coroutine 0x[0-9a-f]+, of main$' '^  1 operation +VM operation lock$' '^  3 drained +drained section$'
     said '^  1 operation +VM operation lock \(waits for it\)$'
-    # A test build knows where each was taken.
+    # A test build records where each was taken.
     said '^ +co_drained_begin \(block/core/drain.c:[0-9]+\)$'
 }
 
@@ -141,7 +141,7 @@ test_a_core_file() {
     expect_request_stack
 }
 
-test_installed_it_is_loaded_by_itself() {
+test_the_installed_script_is_loaded_automatically() {
     command -v gdb >/dev/null || skip "gdb is not installed"
     [ -x build/release/skiff ] || skip "there is no release build"
     ! in_lab || skip "make takes minutes in the lab"
@@ -151,7 +151,7 @@ test_installed_it_is_loaded_by_itself() {
     said '^skiff requests -- '
 }
 
-test_what_is_not_skiff() {
+test_other_programs_are_no_error() {
     command -v gdb >/dev/null || skip "gdb is not installed"
     gdb -nx -batch -ex 'source vmm/skiff-gdb.py' -ex 'skiff threads' -ex 'skiff requests' /bin/true >"$work/gdb" 2>&1 || true
     said '^there is no co_made of util/loop/coroutine.c: no skiff here, or one without debug information$'

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Every system call of a kind fails once in a session of start-up, blockdev-add, blockdev-reopen,
-# hot plug, dump, run, stop, resize and quit (util/sys/sys_fault.h). skiff either refuses to start
-# with status 2 and one line, or ends with 0 and has answered every command. When KVM_RUN itself
-# fails, it ends with 14 and says so.
+# In a session of start-up, blockdev-add, blockdev-reopen, hot plug, dump, run, stop, resize and
+# quit, every system call of a kind fails once (util/sys/sys_fault.h). skiff either refuses to start
+# with status 2 and one line, or answers every command and ends with 0. When KVM_RUN itself fails,
+# it ends with 14 and reports that.
 # tier: kvm
 # timeout: 900
 . "$(dirname "$0")/common.bash"
@@ -11,7 +11,7 @@
 hit=$work/hit
 
 prepare() {
-    [ -z "${SKIFF_UNCONFINED:-}" ] || skip "a sandbox does not let the seam write its log"
+    [ -z "${SKIFF_UNCONFINED:-}" ] || skip "a sandbox blocks the seam's log"
     grep -q SKIFF_SYS_FAULT_LOG "$SKIFF" || skip "a release build has no seam"
     truncate -s 1M "$work/f.img"
     cat >"$work/session" <<END
@@ -49,11 +49,11 @@ check_session() {
     14) grep -q '^skiff: vCPU 0: KVM_RUN: ' "$work/errors" || fail "$1: status 14 without its reason" ;;
     *) fail "$1: status $status" ;;
     esac
-    ! grep -q 'leaving anyway' "$work/errors" || fail "$1: its storage hangs"
+    ! grep -q 'exiting anyway' "$work/errors" || fail "$1: its storage hangs"
 }
 
-# sweep CALL ERRNO FIRST: the FIRSTth of these calls fails, then the next, up to the last one. There
-# are hundreds of them: in the lab only every seventh fails.
+# sweep CALL ERRNO FIRST: the FIRSTth of these calls fails, then the next, up to the last. There are
+# hundreds of them: in the lab only every seventh fails.
 sweep() {
     local n=$3 step
     step=$(rounds lab=7 check=1 long=1)
@@ -68,7 +68,7 @@ sweep() {
         check_session "$1 number $n fails"
         n=$((n + step))
     done
-    [ "$n" -gt "$3" ] || fail "no $1 was reached: the seam does not see it"
+    [ "$n" -gt "$3" ] || fail "no $1 was reached: the seam does not intercept it"
 }
 
 enospc=28 eio=5 emfile=24 enomem=12 eagain=11 eacces=13
@@ -80,7 +80,7 @@ test_each_eventfd_fails() { sweep eventfd $emfile 1; }
 test_each_epoll_create_fails() { sweep epoll_create1 $emfile 1; }
 test_each_watch_fails() { sweep epoll_ctl $enospc 1; }
 test_each_fstat_fails() { sweep fstat $eio 1; }
-# The first three ask whether descriptors 0, 1 and 2 are open.
+# The first three check whether descriptors 0, 1 and 2 are open.
 test_each_fcntl_fails() { sweep fcntl $eio 4; }
 test_each_pread_fails() { sweep pread $eio 1; }
 test_each_madvise_fails() { sweep madvise $enomem 1; }

@@ -3,12 +3,12 @@
 # tier: kvm
 # timeout: 900
 # The terminal, pipes, files, sockets and pseudo-terminals at the serial port; -pidfile and
-# -daemonize. A terminal is as it was before on every way out, and no output is lost.
+# -daemonize. A terminal is restored on every exit, and no output is lost.
 . "$(dirname "$0")/common.bash"
 
-# start_on_terminal ARGUMENT…: skiff in a terminal of its own, on which type_in types. $output has
-# what it shows. $wrapper starts it, if set. When skiff has ended, finish_on_terminal sets $status and compares the terminal's
-# settings with those from before.
+# start_on_terminal ARGUMENT…: runs skiff in a separate terminal; type_in types there, and $output
+# has what it shows. $wrapper starts it, if set. When skiff has ended, finish_on_terminal sets
+# $status and compares the terminal's settings with those from before.
 start_on_terminal() {
     rm -f "$work"/{keyboard,before,after,status,tty,pid}
     mkfifo "$work/keyboard"
@@ -24,7 +24,7 @@ start_on_terminal() {
 }
 
 finish_on_terminal() {
-    wait_skiff # that is script(1), which has shown all then
+    wait_skiff # waits for script(1), which has shown everything by then
     status=$(<"$work/status")
     expect_equal "the terminal afterwards" "$(<"$work/after")" "$(<"$work/before")"
 }
@@ -50,7 +50,7 @@ test_a_terminal_is_raw_while_the_guest_has_it() {
     expect_status 0
 }
 
-# As many a test harness starts its programs.
+# Many test harnesses start programs this way.
 test_a_terminal_that_is_not_the_controlling_one_is_used_too() {
     local wrapper='setsid --wait'
     guest_on_terminal spin -serial mon:stdio
@@ -71,7 +71,7 @@ test_a_terminal_is_restored_when_the_guest_ends() {
 
 test_a_terminal_is_restored_when_skiff_is_killed_or_crashes() {
     local signal
-    # A sanitizer would have the signals of a crash for itself.
+    # A sanitizer would handle the signals of a crash itself.
     local crashes=handle_segv=0:handle_sigbus=0:handle_abort=0
     export ASAN_OPTIONS="${ASAN_OPTIONS-}:$crashes" TSAN_OPTIONS="${TSAN_OPTIONS-}:$crashes"
     for signal in TERM HUP INT ABRT SEGV BUS; do
@@ -101,7 +101,7 @@ test_a_terminal_is_restored_after_a_time_out() {
     expect_status 12
 }
 
-test_Ctrl_A_h_helps_and_c_leads_to_the_monitor() {
+test_Ctrl_A_h_shows_help_and_c_opens_the_monitor() {
     guest_on_terminal spin -serial mon:stdio
     wait_output 'crash: spin'
     type_in '\001h'
@@ -113,7 +113,7 @@ test_Ctrl_A_h_helps_and_c_leads_to_the_monitor() {
     expect_status 0
 }
 
-test_Ctrl_C_is_the_guests_with_a_monitor_and_ends_skiff_without() {
+test_Ctrl_C_goes_to_the_guest_with_a_monitor_and_ends_skiff_without() {
     guest_on_terminal spin -serial mon:stdio
     wait_output 'crash: spin'
     type_in '\003\001cinfo status\r'
@@ -145,7 +145,7 @@ test_all_output_reaches_a_pipe_a_file_and_a_socket_alike() {
     cmp "$work/pipe" "$work/file"
 }
 
-test_a_reader_that_goes_away_does_not_stop_the_guest() {
+test_a_closed_reader_does_not_stop_the_guest() {
     set_own_guest crash exit=5
     : >"$work/status"
     { "$SKIFF" "${own_guest[@]}" -serial stdio </dev/null || echo $? >"$work/status"; } | true
@@ -165,7 +165,7 @@ test_missing_standard_streams_do_no_harm() {
     expect_status 11
 }
 
-# flags_of DESCRIPTOR…: those of the open file, which all who inherited it share.
+# flags_of DESCRIPTOR…: flags of the open file, which all processes that inherited it share.
 flags_of() {
     local descriptor
     for descriptor in "$@"; do
@@ -196,7 +196,7 @@ test_a_file_is_replaced_or_appended_to() {
     expect_equal lines "$(grep -c '^crash: exit' "$work/log")" 2
 }
 
-test_a_log_file_has_what_nobody_read() {
+test_a_log_file_has_unread_output() {
     own_guest crash exit=1 -chardev "null,id=c,logfile=$work/log" -serial chardev:c
     expect_equal lines "$(grep -c '^crash: exit' "$work/log")" 1
 }
@@ -228,7 +228,7 @@ test_a_UNIX_socket_serves_one_client_after_the_other() {
     wait_listening "$work/socket"
     local i
     for i in 1 2; do
-        # As a server waits for its first client, the guest has not begun before.
+        # A server waits for its first client, so the guest has not started before.
         talk "$work/socket" </dev/null | grep -q -m 1 '^tick ' || fail "client $i got nothing"
     done
     kill "$skiff_pid"
@@ -237,7 +237,7 @@ test_a_UNIX_socket_serves_one_client_after_the_other() {
     [ ! -e "$work/socket" ] || fail "the socket is still there"
 }
 
-test_a_pidfile_is_there_while_skiff_runs() {
+test_a_pidfile_exists_while_skiff_runs() {
     start_own_guest crash spin -pidfile "$work/pid"
     wait_output '^crash: spin'
     expect_equal pid "$(<"$work/pid")" "$skiff_pid"
@@ -246,7 +246,7 @@ test_a_pidfile_is_there_while_skiff_runs() {
     [ ! -e "$work/pid" ] || fail "the pidfile is still there"
 }
 
-test_a_pidfile_of_a_vm_that_runs_is_not_taken() {
+test_a_pidfile_of_a_running_vm_is_refused() {
     start_own_guest crash spin -pidfile "$work/pid"
     wait_output '^crash: spin'
     status=0
@@ -258,17 +258,17 @@ test_a_pidfile_of_a_vm_that_runs_is_not_taken() {
     wait_skiff
 }
 
-test_a_daemon_lets_go_of_its_parent() {
+test_a_daemon_closes_its_parents_descriptors() {
     local said pid
     set_own_guest crash spin -serial "file:$console" -pidfile "$work/pid" -daemonize
-    # The substitution ends when nobody holds the pipe any more.
+    # The substitution ends when no process holds the pipe any more.
     said=$(timeout "$(seconds 200)" "$SKIFF" "${own_guest[@]}" </dev/null 2>&1)
     expect_equal "what it said" "$said" ""
     pid=$(<"$work/pid")
     test_daemons+=("$pid")
     [ "$(readlink "/proc/$pid/fd/0")" = /dev/null ] || fail "standard input is $(readlink "/proc/$pid/fd/0")"
     [ "$(readlink "/proc/$pid/cwd")" = / ] || fail "the directory is $(readlink "/proc/$pid/cwd")"
-    # Up means: the guest runs.
+    # The VM is up when the guest runs.
     skiff_pid=$pid wait_output '^crash: spin'
     kill "$pid"
     timeout "$(seconds 200)" tail -s 0.05 --pid="$pid" -f /dev/null
@@ -290,7 +290,7 @@ test_resets_leave_no_descriptor_and_no_thread_behind() {
         wait_words 'crash: spin' "$i"
     done
     expect_equal descriptors "$(ls "/proc/$skiff_pid/fd" | wc -l)" "$descriptors"
-    # Workers start when there is none idle: a few more, but not one for each reset.
+    # A worker starts when none is idle: a few more, but not one for each reset.
     [ "$(ls "/proc/$skiff_pid/task" | wc -l)" -le $((threads + 10)) ] || fail "threads: more than $threads"
     kill "$skiff_pid"
     wait_skiff

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # tier: unit
 # timeout: 900
-# The lab itself: what passes through, and what its exit statuses tell apart.
+# The lab itself: what it passes through, and its exit statuses.
 . "$(dirname "$0")/../guest/common.bash"
 command -v qemu-system-x86_64 >/dev/null || { echo "no qemu-system-x86_64"; exit 77; }
 
@@ -27,7 +27,7 @@ test_kvm_tun_vhost_and_a_disk_with_direct_io_are_there() {
         dd if=/dev/zero of=/scratch/file oflag=direct bs=4k count=1 status=none && touch build/written'
     expect_equal "standard error" "$(<"$work/errors")" ''
     expect_status 0
-    [ ! -e build/written ] || fail "the host's file tree was written to"
+    [ ! -e build/written ] || fail "the host's file tree was modified"
 }
 
 test_a_command_without_end_is_status_124() {
@@ -39,7 +39,7 @@ test_a_broken_lab_is_tried_again_and_status_125() {
     in_lab --retries 1 --timeout "$(seconds 250)" -- bash -c 'echo try; echo c >/proc/sysrq-trigger'
     expect_status 125
     expect_equal "standard output" "$(paste -sd' ' "$output")" "try try"
-    grep -q 'sysrq triggered crash' "$work/errors" || fail "the kernel's last words are missing"
+    grep -q 'sysrq triggered crash' "$work/errors" || fail "the kernel's last messages are missing"
 }
 
 test_bad_usage_is_status_2() {

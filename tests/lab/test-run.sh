@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tier: unit
-# The test runner: what it counts as passed, failed and skipped.
+# The test runner: its counts of passed, failed and skipped tests.
 . "$(dirname "$0")/../guest/common.bash"
 
 # program NAME LINE…: an executable script $work/NAME.
@@ -77,7 +77,7 @@ test_the_time_limit_ends_a_program_and_its_children() {
     timeout 200 tail -s 0.05 --pid="$(<"$work/child")" -f /dev/null || fail "its child is still there"
 }
 
-test_rounds_are_those_of_a_check_unless_they_are_to_be_long() {
+test_rounds_are_those_of_check_without_long() {
     program rounds 'echo "ok 1 - $TEST_ROUNDS"; [ "$TEST_ROUNDS" = "'"$work"'" ]'
     run_programs rounds
     expect_output '^	ok 1 - check$'
@@ -91,8 +91,8 @@ test_full_counts_have_four_times_the_time() {
     expect_output 'no end after 4 s'
 }
 
-# run_in_fake_lab ARGUMENT…: run_programs with tier lab, in "machines" that are this one, or that break
-# as the program $work/breaks says.
+# run_in_fake_lab ARGUMENT…: run_programs with tier lab; its "machines" are this one, or break as
+# the program $work/breaks decides.
 run_in_fake_lab() {
     program lab 'echo $$ >>"'"$work"'/machines"' 'while [ "$1" != -- ]; do shift; done; shift' \
         '[ ! -x "'"$work"'/breaks" ] || "'"$work"'/breaks" || exit 125' 'exec "$@"'
@@ -101,9 +101,9 @@ run_in_fake_lab() {
     TEST_LAB=$work/lab QEMU_SYSTEM_X86_64=true run_these "$@"
 }
 
-test_machines_of_the_lab_take_programs_as_they_end_them() {
+test_machines_of_the_lab_take_a_program_after_each_end() {
     local i
-    # The first ends when all the others have, so they ran in the other machine.
+    # The first ends when all the others have ended, so they ran in the other machine.
     program a1 '# tier: lab' '# timeout: 200' "until [ \$(ls $work/ended.* 2>/dev/null | wc -l) = 5 ]; do sleep 0.05; done"
     for i in 2 3 4 5 6; do
         program "a$i" '# tier: lab' '# timeout: 100' "touch $work/ended.$i"
@@ -114,7 +114,7 @@ test_machines_of_the_lab_take_programs_as_they_end_them() {
     expect_equal "machines" "$(wc -l <"$work/machines")" 2
 }
 
-test_rounds_in_the_lab_are_fewer_unless_they_are_to_be_long() {
+test_rounds_in_the_lab_are_fewer_without_long() {
     program rounds '# tier: lab' 'echo "ok 1 - $TEST_ROUNDS"; exit 1'
     run_in_fake_lab rounds
     expect_output '^	ok 1 - lab$'

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What differs between architectures. vmm/x86_64/ implements it; the rest of vmm/ knows no
- * architecture.
+ * The interface to the processor architecture. vmm/arch/x86_64/ implements it; the rest of vmm/ is
+ * independent of the architecture.
  */
 #ifndef SKIFF_VMM_ARCH_ARCH_H
 #define SKIFF_VMM_ARCH_ARCH_H
@@ -12,8 +12,8 @@
 #include "vmm/kvm/kvm.h"
 
 typedef struct Vcpu Vcpu;
-typedef struct BootState BootState; /* the registers a boot protocol asks for */
-typedef struct ArchVcpu ArchVcpu;   /* what the architecture keeps per vCPU */
+typedef struct BootState BootState; /* initial registers, as a boot protocol requires them */
+typedef struct ArchVcpu ArchVcpu;   /* the architecture's state of one vCPU */
 
 #if defined(__x86_64__)
 #define ARCH_NAME "x86_64" /* QEMU's SysEmuTarget */
@@ -25,73 +25,74 @@ typedef struct ArchVcpu ArchVcpu;   /* what the architecture keeps per vCPU */
 #error "no such board"
 #endif
 
-/* Adds interrupt controllers, timers and the routes of their pins. After kvm_create_vm(). */
+/* Adds interrupt controllers, timers and the routes of their pins. Called after kvm_create_vm(). */
 bool arch_vm_init(Kvm *kvm, GError **error) ANY_THREAD;
 
 /* Drops ticks of the timer chip that came too late for the guest; by default they are delivered
  * later, one after the other. After arch_vm_init(). False + error: KVM cannot. */
 bool arch_vm_discard_late_ticks(Kvm *kvm, GError **error) ANY_THREAD;
 
-/* The VM's own chips (interrupt controllers, timers, clock) back to power-on. vCPUs are parked. */
+/* Resets the VM's chips (interrupt controllers, timers, clock) to power-on. vCPUs are parked. */
 bool arch_vm_reset(Kvm *kvm, GError **error) ANY_THREAD;
-/* The guest's clock stands while the VM is stopped. */
+/* Stops the guest's clock while the VM is stopped. */
 void arch_vm_clock_stop(Kvm *kvm) ANY_THREAD;
 void arch_vm_clock_start(Kvm *kvm) ANY_THREAD;
 
-/* Prints what -cpu takes, for -cpu help. */
+/* Prints the values of -cpu, for -cpu help. */
 void arch_print_cpu_help(FILE *out) ANY_THREAD;
 
-/* The models that -cpu takes; NULL-terminated. */
+/* The models of -cpu; NULL-terminated. */
 extern const char *const arch_cpu_models[];
-/* Calls @each with every feature that -cpu knows, and whether a processor has it that -cpu @text
- * asks for. False + error as for -cpu: a name that is not known, or a feature that the host lacks. */
+/* Calls @each with every feature of -cpu, and whether a processor with -cpu @text has it. False +
+ * error as for -cpu: an unknown name, or a feature that the host lacks. */
 bool arch_cpu_expand(const Kvm *kvm, const char *text,
                      void (*each)(const char *name, bool on, void *opaque), void *opaque,
                      GError **error) ANY_THREAD;
 
-/* What the vCPUs of one VM have in common. */
+/* What all vCPUs of one VM share. */
 typedef struct ArchCpus ArchCpus;
 
-/* In the vCPU's thread: sets up CPUID and notes the power-on state. */
+/* In the vCPU's thread: sets up CPUID and saves the power-on state. */
 ArchVcpu *arch_vcpu_new(const ArchCpus *cpus, int vcpu_fd, unsigned index, GError **error)
     RUNS_IN_VCPU;
 void arch_vcpu_free(ArchVcpu *v) ANY_THREAD;
 /* KVM's id for the vCPU with this index (the APIC id). */
 unsigned long arch_vcpu_id(const ArchCpus *cpus, unsigned index) ANY_THREAD;
-/* Power-on state, then @boot (NULL: the reset vector): its registers for the first vCPU, what
- * firmware sets up on every processor for all. In the vCPU's thread. */
+/* Restores the power-on state, then applies @boot (NULL: the reset vector). The first vCPU gets its
+ * registers; every vCPU gets what firmware sets up on every processor. In the vCPU's thread. */
 bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *boot,
                      GError **error) RUNS_IN_VCPU;
-/* The guest learns that its vCPU stood still (soft lockup watchdogs). In the vCPU's thread, before
- * it runs again. */
+/* Notifies the guest that its vCPU was stopped (soft lockup watchdogs). In the vCPU's thread,
+ * before it runs again. */
 void arch_vcpu_resumed(int vcpu_fd) RUNS_IN_VCPU;
 /* Prints the registers. In the vCPU's thread. */
 void arch_vcpu_dump(int vcpu_fd, unsigned index, FILE *out) RUNS_IN_VCPU;
 /* Prints the processor's interrupt controller. In the vCPU's thread. */
 void arch_vcpu_dump_interrupts(int vcpu_fd, unsigned index, FILE *out) RUNS_IN_VCPU;
-/* By its lower-case name; "pc", "sp" and "fp" are known everywhere. False: there is no such. */
+/* Reads a register by its lower-case name; "pc", "sp" and "fp" exist on every architecture. False:
+ * there is no such register. */
 bool arch_vcpu_get_register(int vcpu_fd, const char *name, uint64_t *value) RUNS_IN_VCPU;
-/* The board's NMI button, as this processor's interrupt controller hears it (KVM api.rst
- * "KVM_NMI"). In the vCPU's thread. */
+/* Delivers the board's NMI button to this processor's interrupt controller (KVM api.rst "KVM_NMI").
+ * In the vCPU's thread. */
 bool arch_vcpu_press_nmi(int vcpu_fd, unsigned index, GError **error) RUNS_IN_VCPU;
 
-/* ---- translation of addresses: ArchPaging and ArchTranslation are the architecture's ---- */
-/* The registers it depends on. In the vCPU's thread. */
+/* ---- address translation: the architecture defines ArchPaging and ArchTranslation ---- */
+/* Reads the registers that translation depends on. In the vCPU's thread. */
 void arch_vcpu_get_paging(int vcpu_fd, ArchPaging *paging) RUNS_IN_VCPU;
-/* What @gva stands for. False + @error: nothing, or the tables lead out of RAM. */
+/* Translates @gva. False + @error: it is not mapped, or the tables lead out of RAM. */
 bool arch_translate(const ArchPaging *paging, const GuestRam *ram, uint64_t gva, ArchTranslation *t,
                     GError **error) ANY_THREAD;
-/* A mapping: @size bytes at @gva are those at @gpa, RAM or not. False: enough. */
+/* A mapping: @size bytes at @gva are those at @gpa, RAM or not. False stops the listing. */
 typedef bool ArchMappingFn(void *opaque, uint64_t gva, uint64_t gpa, uint64_t size);
-/* Calls @fn for every page that is mapped, by ascending address; tables outside of RAM map nothing.
- * The tables may refer to each other in circles: at most *@tables_left are read, which counts down.
- * False: @fn had enough, or there were more. Without paging there are no mappings. */
+/* Calls @fn for every mapped page, by ascending address; tables outside of RAM map nothing. The
+ * tables may form cycles: at most *@tables_left tables are read, and the count is decremented.
+ * False: @fn returned false, or there were more tables. Without paging there are no mappings. */
 bool arch_list_mappings(const ArchPaging *paging, const GuestRam *ram, uint64_t *tables_left,
                         ArchMappingFn *fn, void *opaque) ANY_THREAD;
 
 /* ---- dumps ---- */
-/* Appends the registers as ELF notes: to @core as a core file has them (NT_PRSTATUS), to @qemu as
- * QEMU's dumps have them besides. In the vCPU's thread. */
+/* Appends the registers as ELF notes: to @core in the format of a core file (NT_PRSTATUS), to @qemu
+ * the further notes of QEMU's dumps. In the vCPU's thread. */
 void arch_vcpu_dump_notes(int vcpu_fd, unsigned index, GByteArray *core, GByteArray *qemu)
     RUNS_IN_VCPU;
 

@@ -5,7 +5,7 @@
 
 #include "util/opts/opts.h"
 
-/* 0: not given. */
+/* 0: omitted. */
 typedef struct SmpOptions {
     uint32_t cpus, sockets, dies, clusters, cores, threads, max_cpus;
 } SmpOptions;
@@ -41,7 +41,7 @@ static bool smp_error(GError **error, const char *format, ...)
     return false;
 }
 
-/* What is not given: cores take the rest, then sockets, then threads. */
+/* Completes omitted values: cores first, then sockets, then threads. */
 static void smp_complete(SmpOptions *o)
 {
     uint32_t total = o->max_cpus != 0 ? o->max_cpus : o->cpus;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * -smp: how many processors, and how they are arranged. QEMU's rules: what is left out is computed,
- * preferring cores over sockets; the product must come out at the number of processors.
+ * -smp: the number of processors and their topology. QEMU's rules: omitted values are computed,
+ * preferring cores over sockets; the product must equal the number of processors.
  */
 #ifndef SKIFF_VMM_ARCH_SMP_H
 #define SKIFF_VMM_ARCH_SMP_H
@@ -18,7 +18,7 @@ typedef struct SmpTopology {
 } SmpTopology;
 
 /* Parses `[cpus=]n[,sockets=n][,cores=n][,threads=n][,maxcpus=n]` or its JSON form; NULL is one
- * processor. @limit is what machine and KVM support. */
+ * processor. @limit is the maximum of machine and KVM. */
 bool smp_parse(const char *text, unsigned limit, SmpTopology *topology, GError **error) ANY_THREAD;
 
 #endif

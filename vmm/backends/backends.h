@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host's ends of the VM, by name: iothreads and memory backends (-object), chardevs (-chardev,
- * -serial, -debugcon), disks (-blockdev, -drive), and which monitors there are.
+ * The VM's backends by name: iothreads and memory backends (-object), chardevs (-chardev, -serial,
+ * -debugcon), disks (-blockdev, -drive); and the list of monitors.
  *
- * Backends know no devices. All in main.
+ * Backends do not depend on devices. All in main.
  */
 #ifndef SKIFF_VMM_BACKENDS_BACKENDS_H
 #define SKIFF_VMM_BACKENDS_BACKENDS_H
@@ -17,7 +17,7 @@
 /* A monitor on a chardev: QMP (control) or for humans. */
 typedef struct MonitorRequest {
     char *chardev;      /* its id; owned */
-    const char *option; /* by which it was asked for, without dash; static */
+    const char *option; /* the option that created it, without dash; static */
     bool control, pretty;
 } MonitorRequest;
 
@@ -30,22 +30,23 @@ typedef struct Backends {
     GPtrArray *serials;         /* char *: chardev id of each serial port; NULL: no such port */
     char *debugcon;             /* chardev id, or NULL */
     GPtrArray *monitors;        /* MonitorRequest */
-    Chardev *console;           /* the first serial port's; a time-out shows its last lines */
+    /* the first serial port's; its last lines are shown after a time-out */
+    Chardev *console;
 } Backends;
 
 /* Empty lists. @config is borrowed for as long as @b lives. */
 void backends_init(Backends *b, const VmConfig *config) RUNS_IN_MAIN;
 
 /* ---- objects.c: iothreads and memory backends ---- */
-/* The default iothread and all of -object. */
+/* Creates the default iothread and all of -object. */
 bool backends_co_make_objects(Backends *b, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* @opts (borrowed) with "qom-type" and "id". */
 bool backends_co_add_object(Backends *b, const OptDict *opts, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-/* The caller has checked that no device uses it. False + error: there is none of that id, or a
- * block node lives in it. */
+/* The caller has checked that no device uses it. False + error: no object has that id, or a block
+ * node's home is in it. */
 bool backends_co_del_object(Backends *b, const char *id, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* The error of an object that is in use; false. */
+/* Sets the error of an object that is in use; returns false. */
 bool backends_object_in_use(const char *id, GError **error) ANY_THREAD;
 IoThread *backends_find_iothread(Backends *b, const char *id) RUNS_IN_MAIN;    /* NULL: none */
 MemoryBackend *backends_find_memory(Backends *b, const char *id) RUNS_IN_MAIN; /* NULL: none */
@@ -55,33 +56,33 @@ AioContext *backends_default_home(const Backends *b) RUNS_IN_MAIN;
 
 /* ---- chardevs.c: -chardev, -serial, -debugcon, -nographic ---- */
 bool backends_co_make_chardevs(Backends *b, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* Makes the chardev that a short spelling asks for ("stdio", "unix:PATH,server=on"), for -@option.
- * *@id is its name, for the user to claim: @label, or that of chardev:ID; NULL: none is wanted.
- * "mon:" also records a human monitor. */
+/* Creates the chardev of a short spelling ("stdio", "unix:PATH,server=on"), for -@option. *@id is
+ * its name, for its user to claim: @label, or that of chardev:ID; NULL for "none". "mon:" also
+ * records a human monitor. */
 bool backends_co_open_string(Backends *b, const char *text, const char *label, const char *option,
                              char **id, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* The same, but a socket without server= or reconnect= is a server that waits for no client. */
 bool backends_co_open_listening(Backends *b, const char *text, const char *label,
                                 const char *option, char **id, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-/* chardev_claim(); the first serial port's becomes the console. */
+/* Calls chardev_claim(); the first serial port's chardev becomes the console. */
 Chardev *backends_claim_chardev(Backends *b, const char *id, const char *user, GError **error)
     RUNS_IN_MAIN;
-/* Records a human monitor on the chardev @id_taken, which @option made ("serial"; static). */
+/* Records a human monitor on the chardev @id_taken, which @option created ("serial"; static). */
 void backends_add_human_monitor(Backends *b, char *id_taken, const char *option) RUNS_IN_MAIN;
 
 /* ---- drives.c: -blockdev and -drive ---- */
 bool backends_co_open_drives(Backends *b, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* Puts what -drive says about the device that uses it (werror=, cache=) into @props where they do
- * not say otherwise; `drive` becomes the name of the drive's node. */
+/* Copies the device's part of -drive (werror=, cache=) into @props where they have no value;
+ * `drive` becomes the name of the drive's node. */
 void backends_apply_drive_defaults(Backends *b, OptDict *props) RUNS_IN_MAIN;
-/* Appends a row as of -device (OptDict, owned by the list) for each -drive if=virtio. */
+/* Appends a -device row (OptDict, owned by the list) for each -drive if=virtio. */
 void backends_add_implied_devices(Backends *b, GPtrArray *rows) RUNS_IN_MAIN;
-/* The id of the -drive that made node @node_name; "": none did. */
+/* The id of the -drive that created node @node_name; "" if none did. */
 const char *backends_drive_of_node(Backends *b, const char *node_name) RUNS_IN_MAIN;
-/* The node of -drive id=@id; borrowed; NULL: there is none. */
+/* The node of -drive id=@id; borrowed; NULL if there is none. */
 BlockNode *backends_drive_node(Backends *b, const char *id) RUNS_IN_MAIN;
-/* Waits until nothing is in flight on any backend, and flushes them. */
+/* Waits until no request is in flight on any backend, and flushes them. */
 void backends_co_drain(void) coroutine_fn RUNS_IN_MAIN;
 
 #endif

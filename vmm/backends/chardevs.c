@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Character devices of the VM: which serial ports there are and where they lead. */
+/* Character devices of the VM: the serial ports and their chardevs. */
 #include <string.h>
 #include "util/log.h"
 #include "hw/chardev/chardev_set.h"
@@ -17,7 +17,7 @@ Chardev *backends_claim_chardev(Backends *b, const char *id, const char *user, G
     return c;
 }
 
-/* Not on a terminal that is about to go. */
+/* Refuses a terminal under -daemonize. */
 static bool backends_check_chardev(const Backends *b, const OptDict *opts, GError **error)
 {
     if (b->config->process.daemonize && g_strcmp0(opt_dict_get(opts, "backend"), "stdio") == 0) {
@@ -97,7 +97,7 @@ static coroutine_fn RUNS_IN_MAIN bool backends_co_add_serial(Backends *b, const 
     return true;
 }
 
-/* As in QEMU, a serial port that is asked for as a device replaces the default one. */
+/* As in QEMU, a serial port created as a device replaces the default one. */
 static bool backends_has_default_serial(const VmConfig *config)
 {
     if (config->backends.serials->len > 0 || config->backends.nodefaults) {
@@ -112,7 +112,7 @@ static bool backends_has_default_serial(const VmConfig *config)
     return true;
 }
 
-/* Where the default serial port leads: to the terminal, unless the VM is silent or -exec uses the
+/* The default serial port's chardev: the terminal, unless the VM is silent or -exec uses the
  * terminal. */
 static const char *backends_default_serial(const VmConfig *config)
 {

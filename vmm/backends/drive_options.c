@@ -12,11 +12,11 @@ static bool drive_refuse(GError **error, const char *option, const char *value, 
     return false;
 }
 
-/* ---- what skiff lacks ---- */
+/* ---- unsupported options ---- */
 
 typedef struct DriveLack {
     const char *option;
-    const char *harmless; /* the value that asks for nothing, or NULL */
+    const char *harmless; /* the value that changes nothing, or NULL */
     const char *instead;
 } DriveLack;
 
@@ -134,7 +134,8 @@ static bool drive_take_cache(OptDict *d, BlockDrive *drive, GError **error)
     }
     g_autofree char *value = opt_dict_take(d, "cache");
     if (value == NULL) {
-        return true; /* none given, or cache.direct= and cache.no-flush=, which pass as they are */
+        /* none given, or cache.direct= and cache.no-flush=, which are passed on unchanged */
+        return true;
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(drive_caches); i++) {
         const DriveCache *c = &drive_caches[i];
@@ -164,7 +165,7 @@ static char *drive_take_protocol(const char **filename)
     return protocol;
 }
 
-/* The node that file=@filename stands for. */
+/* The node of file=@filename. */
 static OptDict *drive_file_node(const char *filename, GError **error)
 {
     const char *path = filename;
@@ -188,7 +189,7 @@ static OptDict *drive_file_node(const char *filename, GError **error)
     return node;
 }
 
-/* Puts the file's node below the format's; @aio belongs to it. */
+/* Places the file's node below the format's; @aio belongs to it. */
 static void drive_place_file(OptDict *d, OptDict *file, const char *aio)
 {
     if (opt_dict_get(file, "driver") == NULL) {
@@ -245,14 +246,14 @@ static bool drive_take_format(OptDict *d, const BlockDriver **format, GError **e
         if (opt_dict_has(d, "file")) {
             const char *file = opt_dict_get(d, "file");
             file = file != NULL ? file : opt_dict_get(d, "file.filename");
-            log_warn("-drive file=%s: no format= given: taken as raw; skiff does not look into the "
-                     "image, whose guest could have put anything there. Add format=raw",
+            log_warn("-drive file=%s: no format= given: taken as raw; skiff does not probe "
+                     "images, which the guest may have written. Add format=raw",
                      file != NULL ? file : "...");
         }
         name = "raw";
     }
     *format = block_driver_find(name);
-    opt_dict_set(d, "driver", name); /* an unknown one is refused by name when it is opened */
+    opt_dict_set(d, "driver", name); /* opening it refuses an unknown one by name */
     return true;
 }
 
@@ -271,7 +272,7 @@ static void drive_note_key(const char *key, const char *value, void *opaque)
     }
 }
 
-/* Before options are taken out one by one, which would hide that one was given twice. */
+/* Called before options are removed one by one, which would hide duplicates. */
 static bool drive_check_keys(const OptDict *d, GError **error)
 {
     DriveKeys keys = {.seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL)};
@@ -292,8 +293,8 @@ static void drive_move(OptDict *from, const char *old, OptDict *to, const char *
     }
 }
 
-/* The node is named after the drive. An id may be longer than a node's name: then its beginning,
- * and a number made of all of it. */
+/* The node has the drive's name. An id may exceed a node name's length: then it is the beginning of
+ * the id, and a hash of all of it. */
 static char *drive_node_name(const char *id)
 {
     enum { HASH_CHARS = 9 }; /* "-01234567" */

@@ -16,8 +16,8 @@
  * | directsync   | on           | off            | off         |
  * | unsafe       | off          | on             | on          |
  *
- * A format is never found out by looking into the image, which its guest has written: without
- * format= it is raw, with a warning. What skiff lacks is refused by name.
+ * The format is never probed from the image's contents, since the guest has written them: without
+ * format= it is raw, with a warning. Options that skiff lacks are refused by name.
  */
 #ifndef SKIFF_VMM_BACKENDS_DRIVE_OPTIONS_H
 #define SKIFF_VMM_BACKENDS_DRIVE_OPTIONS_H
@@ -28,7 +28,7 @@
 
 typedef enum BlockDriveInterface {
     BLOCK_DRIVE_IF_NONE,   /* a -device uses it by its id */
-    BLOCK_DRIVE_IF_VIRTIO, /* a virtio-blk-pci is to be made for it; the default */
+    BLOCK_DRIVE_IF_VIRTIO, /* a virtio-blk-pci is created for it; the default */
     BLOCK_DRIVE_IF_PFLASH, /* the board's next flash */
 } BlockDriveInterface;
 
@@ -39,13 +39,13 @@ enum {
 
 typedef struct BlockDrive {
     int index; /* among the drives of its interface; or BLOCK_DRIVE_NO_INDEX */
-    char *id;  /* NULL: none given; else it is the node-name too, unless one was given */
+    char *id;  /* NULL: none given; otherwise also the node-name, unless one was given */
     BlockDriveInterface interface;
     OptDict *blockdev; /* for block_co_open() */
     OptDict *device;   /* properties of the device that uses it: write-cache, werror, rerror */
 } BlockDrive;
 
-/* Fills @drive, to be emptied with block_drive_clear(). On failure it is left empty. */
+/* Fills @drive, which block_drive_clear() empties. On failure it is empty. */
 bool block_drive_to_blockdev(const OptDict *opts, BlockDrive *drive, GError **error) ANY_THREAD;
 void block_drive_clear(BlockDrive *drive) ANY_THREAD;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(BlockDrive, block_drive_clear)

@@ -2,9 +2,8 @@
 /*
  * The VM's disks: -blockdev and -drive.
  *
- * A node lives in the iothread of the device that uses it, so the command line's devices are looked
- * at first: -device
- * ...,drive=NAME,iothread=ID puts NAME, and every node below it, into ID.
+ * A node's home is the iothread of the device that uses it, so the command line's devices are read
+ * first: -device ...,drive=NAME,iothread=ID places NAME, and every node below it, in ID.
  */
 #include <string.h>
 #include "block/block.h"
@@ -12,7 +11,7 @@
 #include "util/log.h"
 #include "vmm/backends/backends.h"
 
-/* The iothread that -device says for drive @name; NULL: no device says one. */
+/* The iothread that -device gives for drive @name; NULL: none. */
 static const char *drives_iothread_of(const VmConfig *config, const char *name)
 {
     for (unsigned i = 0; i < config->machine.devices->len; i++) {
@@ -24,7 +23,7 @@ static const char *drives_iothread_of(const VmConfig *config, const char *name)
     return NULL;
 }
 
-/* The -blockdev that has @name as its child, or NULL. */
+/* The -blockdev whose child is @name, or NULL. */
 static const OptDict *drives_parent_of(const VmConfig *config, const char *name)
 {
     static const char *const links[] = {"file", "backing"};
@@ -39,11 +38,11 @@ static const OptDict *drives_parent_of(const VmConfig *config, const char *name)
     return NULL;
 }
 
-/* Where node @name shall live. */
+/* The home of node @name. */
 static RUNS_IN_MAIN AioContext *drives_home(Backends *b, const char *name, GError **error)
 {
     const char *id = NULL;
-    /* Up to the node that a device names; a ring of nodes ends the walk. */
+    /* Walks up to the node that a device names; a ring of nodes ends the walk. */
     for (unsigned depth = 0; name != NULL && id == NULL && depth < 64; depth++) {
         id = drives_iothread_of(b->config, name);
         const OptDict *parent = id == NULL ? drives_parent_of(b->config, name) : NULL;
@@ -63,13 +62,13 @@ static RUNS_IN_MAIN AioContext *drives_home(Backends *b, const char *name, GErro
 
 /* ---- -blockdev ---- */
 
-/* @name: the user's word for it. */
+/* @name: its name on the command line. */
 static coroutine_fn RUNS_IN_MAIN bool drives_co_open(Backends *b, const OptDict *opts,
                                                      const char *option, const char *name,
                                                      GError **error)
 {
     AioContext *home = drives_home(b, opt_dict_get(opts, "node-name"), error);
-    bool user = strcmp(option, "blockdev") == 0; /* who may delete it */
+    bool user = strcmp(option, "blockdev") == 0; /* whether the user may delete it */
     BlockNode *node = home == NULL ? NULL
                       : user       ? block_co_add(opts, home, error)
                                    : block_co_open(opts, home, error);
@@ -86,7 +85,7 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Backends *b, const
     const char *name = opt_dict_get(opts, "node-name");
     if (name == NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
-                    "-blockdev: node-name= is needed, for a device to name the disk by");
+                    "-blockdev: node-name= is needed, so that a device can refer to the disk");
         return false;
     }
     return drives_co_open(b, opts, "blockdev", name, error);
@@ -131,7 +130,7 @@ static bool drives_choose_index(const Backends *b, BlockDrive *d, GError **error
     return true;
 }
 
-/* A -drive without an id gets QEMU's name for it, so that a device can name it: "virtio0". */
+/* A -drive without an id gets QEMU's default id, so that a device can refer to it: "virtio0". */
 static void drives_name(BlockDrive *d)
 {
     static const char *const prefixes[] = {[BLOCK_DRIVE_IF_NONE] = "none",
@@ -233,7 +232,7 @@ void backends_apply_drive_defaults(Backends *b, OptDict *props)
         const BlockDrive *d = b->drives->pdata[i];
         if (strcmp(d->id, name) == 0) {
             opt_dict_foreach(d->device, drives_set_default, props);
-            opt_dict_set(props, "drive", drives_node_name(d)); /* devices know nodes only */
+            opt_dict_set(props, "drive", drives_node_name(d)); /* devices refer to nodes only */
             return;
         }
     }
@@ -252,7 +251,7 @@ void backends_add_implied_devices(Backends *b, GPtrArray *rows)
     }
 }
 
-/* ---- coming to rest ---- */
+/* ---- drain ---- */
 
 static void drives_flush(void *opaque)
 {
@@ -261,8 +260,8 @@ static void drives_flush(void *opaque)
     enter_coroutine();
     int ret = blk_co_flush(blk);
     if (ret < 0) {
-        log_error("drive '%s': what it was told to keep may not be on its disk: flush: %s",
-                  blk_name(blk), g_strerror(-ret));
+        log_error("drive '%s': data may be missing on its disk: flush: %s", blk_name(blk),
+                  g_strerror(-ret));
     }
 }
 

@@ -11,7 +11,7 @@
 
 static bool memory_map(MemoryBackend *m, GError **error)
 {
-    /* Aligned to a huge page, so that the kernel can use them for all of it. */
+    /* Aligned to a huge page, so that the kernel can use huge pages for all of it. */
     uint64_t slack = m->size >= MEMORY_HUGE_PAGE ? MEMORY_HUGE_PAGE : 0;
     m->map_size = m->size + slack;
     m->map = mmap(NULL, m->map_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -21,8 +21,8 @@ static bool memory_map(MemoryBackend *m, GError **error)
         int flags = m->fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
         m->host = mmap((void *)at, m->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, m->fd, 0);
         if (m->host != MAP_FAILED) {
-            madvise(m->host, m->size, MADV_HUGEPAGE); /* fails where there are none: no matter */
-            madvise(m->host, m->size, MADV_DONTDUMP); /* a core file of skiff is not the guest's */
+            madvise(m->host, m->size, MADV_HUGEPAGE); /* fails without support, which is harmless */
+            madvise(m->host, m->size, MADV_DONTDUMP); /* skiff's core files omit guest memory */
             return true;
         }
         munmap(m->map, m->map_size);

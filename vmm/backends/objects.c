@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Objects of the VM: iothreads, memory backends and sources of random bytes, by -object, object-add
- * and object-del. */
+/* Objects of the VM: iothreads, memory backends and sources of random bytes, created by -object and
+ * object-add, deleted by object-del. */
 #include <string.h>
 #include "block/block.h"
 #include "vmm/backends/backends.h"
@@ -41,7 +41,7 @@ bool backends_has_rng(const Backends *b, const char *id)
 
 /* ---- adding ---- */
 
-/* Objects of all kinds share their names. */
+/* Objects of all kinds share one name space. */
 static RUNS_IN_MAIN bool backends_check_object_id(Backends *b, const char *id, const char *type,
                                                   GError **error)
 {
@@ -100,7 +100,8 @@ static coroutine_fn RUNS_IN_MAIN bool backends_co_add_iothread(Backends *b, cons
         if (t != NULL) {
             co_call_in(iothread_context(t), backends_nothing,
                        NULL); /* it runs, and has a thread id */
-            ok = backends_check_object_id(b, o.id, "iothread", error); /* it took a while */
+            /* checked again after the wait */
+            ok = backends_check_object_id(b, o.id, "iothread", error);
             if (ok) {
                 g_ptr_array_add(b->iothreads, t);
             } else {
@@ -147,7 +148,7 @@ static coroutine_fn RUNS_IN_MAIN bool backends_co_add_memory(Backends *b, const 
         return false;
     }
     if (!backends_check_object_id(b, id, opt_dict_get(opts, "qom-type"),
-                                  error)) { /* it took a while */
+                                  error)) { /* checked again after the wait */
         co_run_in_worker(backends_free_memory_in_worker, memory.made);
         return false;
     }
@@ -159,7 +160,7 @@ typedef struct RngOptions {
     char *type, *id, *filename;
 } RngOptions;
 
-/* virtio-rng reads the host kernel's generator, which both device files are. */
+/* virtio-rng reads the host kernel's generator, which both device files name. */
 static bool backends_check_rng_file(const char *filename, GError **error)
 {
     if (filename == NULL || strcmp(filename, "/dev/urandom") == 0 ||
@@ -218,7 +219,7 @@ bool backends_co_add_object(Backends *b, const OptDict *opts, GError **error)
                                         "rng-builtin", "rng-random",           NULL};
     const char *near = opt_nearest(type, types);
     g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
-                "-object: skiff has no '%s'%s%s; '-object help' lists what it has", type,
+                "-object: skiff has no '%s'%s%s; '-object help' lists all", type,
                 near != NULL ? "; nearest is " : "", near != NULL ? near : "");
     return false;
 }
@@ -252,7 +253,7 @@ bool backends_co_del_object(Backends *b, const char *id, GError **error)
     IoThread *t = backends_find_iothread(b, id);
     MemoryBackend *m = backends_find_memory(b, id);
     if (t != NULL) {
-        /* What names no iothread lives in the first. */
+        /* Nodes without an iothread= have their home in the first. */
         if (t == b->iothreads->pdata[0] || block_home_in_use(iothread_context(t))) {
             return backends_object_in_use(id, error);
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The board: which devices there are, and where. One file of an architecture's folder implements
- * it. All in main, in the order of this header.
+ * The board: its devices and their addresses. One file of an architecture's folder implements it.
+ * All in main, in the order of this header.
  */
 #ifndef SKIFF_VMM_BOARD_BOARD_H
 #define SKIFF_VMM_BOARD_BOARD_H
@@ -15,12 +15,12 @@ bool board_co_build(VmMachine *m, GError **error) coroutine_fn RUNS_IN_MAIN;
 bool board_co_add_cpus(VmMachine *m, void (*event)(void *opaque, int event), void *opaque,
                        GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Assigns PCI resources, writes firmware tables, loads the kernel, and puts the vCPUs into their
- * boot state. STOPPED. At start-up after all devices are there, and at each reset. */
+ * boot state. STOPPED. Called at start-up after all devices are built, and at each reset. */
 bool board_co_reset(VmMachine *m, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* A device has been plugged before the guest has run: its PCI resources are assigned if no firmware
- * will do it. */
+/* Called after a device is plugged before the guest has run: assigns its PCI resources if no
+ * firmware will. */
 void board_device_added(VmMachine *m) RUNS_IN_MAIN;
-/* Asks the guest to power off, as a person would; the guest decides. */
+/* Presses the power button: requests a power-off, which the guest may ignore. */
 void board_press_power_button(VmMachine *m) RUNS_IN_MAIN;
 
 #endif

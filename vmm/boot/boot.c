@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds out what the files of a direct boot are, by their content, and has the right loader load
- * them. */
+/* Detects the kind of a direct boot's files by their content, and calls the loader for it. */
 #include <elf.h>
 #include <inttypes.h>
 #include <string.h>
@@ -11,7 +10,7 @@
 #define BOOT_LINUX_CMDLINE "console=ttyS0"
 #define BOOT_LINUX_CMDLINE_MAX 2047 /* COMMAND_LINE_SIZE of x86, without the NUL */
 
-/* ---- what it is, when it is nothing that boots ---- */
+/* ---- files that do not boot ---- */
 
 typedef struct BootForeignKind {
     uint32_t offset;
@@ -52,7 +51,7 @@ static bool boot_refuse_foreign(const BootFile *file, const uint8_t *head, uint6
                            "ELF, nor a Multiboot header in the first 8 KiB");
 }
 
-/* ---- what it is ---- */
+/* ---- detection ---- */
 
 static bool boot_elf_has(const BootElf *elf, uint64_t gpa)
 {
@@ -107,7 +106,7 @@ static bool boot_detect_pvh(BootImage *image, GError **error)
     return boot_check_entry(image, "PVH", image->elf.pvh_entry, error);
 }
 
-/* 64-bit images that are both are built for PVH; 32-bit ones for a Multiboot loader. */
+/* Prefers PVH for 64-bit images that have both, Multiboot for 32-bit ones. */
 static bool boot_prefers_pvh(const BootImage *image)
 {
     BootElf elf;
@@ -198,7 +197,7 @@ static bool boot_open_modules(BootImage *image, const char *initrd, GError **err
 
 static char *boot_make_cmdline(const BootImage *image, const BootRequest *request)
 {
-    if (image->kind == BOOT_KIND_MULTIBOOT) { /* begins with the kernel's name */
+    if (image->kind == BOOT_KIND_MULTIBOOT) { /* starts with the kernel's name */
         return request->cmdline == NULL || request->cmdline[0] == '\0'
                    ? g_strdup(request->kernel)
                    : g_strdup_printf("%s %s", request->kernel, request->cmdline);
@@ -209,7 +208,7 @@ static char *boot_make_cmdline(const BootImage *image, const BootRequest *reques
     return g_strdup(request->cmdline);
 }
 
-/* The longest command line the kernel takes, without its NUL. A Linux that is started by PVH copies
+/* The longest command line that the kernel accepts, without its NUL. A Linux started by PVH copies
  * a longer one without the NUL and panics. */
 static size_t boot_cmdline_limit(const BootImage *image)
 {

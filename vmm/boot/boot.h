@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Direct boot: takes the files of -kernel, -initrd, -append (or -bios), finds out what they are,
- * and puts them into guest RAM together with what the boot protocol wants the kernel to find.
+ * Direct boot: takes the files of -kernel, -initrd, -append (or -bios), detects their kind, and
+ * loads them into guest RAM together with the boot data that the boot protocol requires.
  *
  * boot_open() at start-up reads headers only and refuses what can never work. boot_load() writes
  * guest RAM; the board calls it before the first vCPU runs and again at every reset, with vCPUs
- * parked, since the guest has overwritten both kernel and tables. It reads whole files, so after
- * start-up it belongs into a worker. No KVM in here: what the first vCPU's registers must be is
- * described by BootState, which the architecture defines (vmm/arch/x86_64/boot_state.h).
+ * parked, since the guest has overwritten kernel and tables. It reads whole files, so after
+ * start-up it must run in a worker. No KVM in here: BootState, which the architecture defines
+ * (vmm/arch/x86_64/boot_state.h), describes the first vCPU's registers.
  *
- * Errors say which file, what is wrong with it, where, and what would work.
+ * Errors name the file, the fault, its place, and what would work.
  */
 #ifndef SKIFF_VMM_BOOT_BOOT_H
 #define SKIFF_VMM_BOOT_BOOT_H
@@ -33,21 +33,21 @@ typedef struct BootRequest {
     /* Files separated by commas (a comma in a name is written `,,`), or NULL. For Linux they are
      * joined into one initramfs; for other kernels each is a module: "file arguments". */
     const char *initrd;
-    const char *cmdline; /* NULL: what suits the kernel (Linux: console=ttyS0) */
+    const char *cmdline; /* NULL: the kernel's default (Linux: console=ttyS0) */
 } BootRequest;
 
-/* Where the board has put (or will put) what the kernel is told about. */
+/* Addresses of the board's tables, for the kernel. */
 typedef struct BootTables {
     uint64_t rsdp_gpa; /* ACPI RSDP; 0: none */
 } BootTables;
 
-/* Copies what it needs of @request. NULL + error. */
+/* Copies @request. NULL + error. */
 BootImage *boot_open(const BootRequest *request, GError **error) ANY_THREAD;
 void boot_free(BootImage *image) ANY_THREAD;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BootImage, boot_free)
 BootKind boot_kind(const BootImage *image) ANY_THREAD;
-/* Writes kernel, initrd, command line and boot data into @ram. On failure RAM holds a part of them.
- */
+/* Writes kernel, initrd, command line and boot data into @ram. On failure RAM holds parts of
+ * them. */
 bool boot_load(BootImage *image, GuestRam *ram, const BootTables *tables, BootState *state,
                GError **error) ANY_THREAD;
 
@@ -57,12 +57,12 @@ typedef struct BootRom {
     uint64_t size;
 } BootRom;
 
-/* Reads a raw firmware image. False + error when it can not be read or has an impossible size. */
+/* Reads a raw firmware image. False + error when it cannot be read or has an impossible size. */
 bool boot_rom_open(BootRom *rom, const char *path, GError **error) ANY_THREAD;
 void boot_rom_close(BootRom *rom) ANY_THREAD;
-/* Adds it to @ram as a read-only block at the architecture's place. @rom must outlive @ram. */
+/* Adds it to @ram as a read-only block at the architecture's address. @rom must outlive @ram. */
 void boot_rom_map(const BootRom *rom, GuestRam *ram) ANY_THREAD;
-/* Copies to RAM what the processor finds there at power-on. At every reset. */
+/* Copies to RAM the part that the processor finds there at power-on. Called at every reset. */
 void boot_rom_shadow(const BootRom *rom, const GuestRam *ram) ANY_THREAD;
 
 #endif

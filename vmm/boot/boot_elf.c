@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ELF images: what to load where, and the notes that say how to enter. System V gABI chapters 4, 5;
- * Xen elfnote.h; Linux elfnote-lto.h for Linux' own notes. Every offset and count comes from the
- * file and is bounded by its size before use.
+ * ELF images: segments, and the notes that define the entry. System V gABI chapters 4, 5; Xen
+ * elfnote.h; Linux elfnote-lto.h for Linux' own notes. Every offset and count comes from the file
+ * and is bounded by its size before use.
  */
 #include <elf.h>
 #include <inttypes.h>
@@ -157,7 +157,7 @@ static void elf_walk_notes(BootElf *elf, const uint8_t *notes, uint64_t size, ui
         uint64_t name = at + sizeof(n);
         uint64_t desc = (name + n.n_namesz + align - 1) & ~(align - 1);
         if (desc > size || n.n_descsz > size - desc) {
-            return; /* what is left is not a note */
+            return; /* the rest is not a note */
         }
         elf_take_note(elf, (const char *)notes + name, n.n_namesz, n.n_type, notes + desc,
                       n.n_descsz);
@@ -174,7 +174,7 @@ static bool elf_read_notes(const BootFile *file, const ElfProgramHeader *p, Boot
     if (p->file_size > ELF_MAX_NOTES_SIZE) {
         return boot_file_error(error, BOOT_ERROR_FORMAT, file,
                                "has %" PRIu64 " bytes of ELF notes at offset 0x%" PRIx64
-                               "; at most %" PRIu64 " make sense",
+                               "; at most %" PRIu64 " are accepted",
                                p->file_size, p->offset, ELF_MAX_NOTES_SIZE);
     }
     g_autofree uint8_t *notes = g_malloc(p->file_size + 1);
@@ -223,7 +223,7 @@ static bool elf_take_program_header(const BootFile *file, const ElfProgramHeader
     if (p->type != PT_LOAD) {
         return true;
     }
-    /* The header has the entry's virtual address; we enter without paging. */
+    /* The header has the entry's virtual address; the entry runs without paging. */
     if (entry >= p->vaddr && entry - p->vaddr < p->mem_size) {
         elf->entry = entry - p->vaddr + p->paddr;
     }

@@ -48,7 +48,7 @@ bool boot_file_open(BootFile *file, const char *option, const char *path, GError
     /* O_NONBLOCK: opening a FIFO must not wait for its writer. */
     file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file->fd < 0) {
-        boot_file_error(error, BOOT_ERROR_FILE, file, "can not be opened: %s", g_strerror(errno));
+        boot_file_error(error, BOOT_ERROR_FILE, file, "cannot be opened: %s", g_strerror(errno));
     }
     if (file->fd < 0 || !boot_file_check(file, error)) {
         boot_file_close(file);
@@ -59,7 +59,7 @@ bool boot_file_open(BootFile *file, const char *option, const char *path, GError
 
 void boot_file_close(BootFile *file)
 {
-    /* A zeroed BootFile was never opened: descriptor 0 is not its own. */
+    /* A zeroed BootFile was never opened: descriptor 0 does not belong to it. */
     if (file->path != NULL && file->fd >= 0) {
         close(file->fd);
     }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Initramfs and modules: whole files into the top of low RAM, out of the kernel's way. */
+/* Loads initramfs and modules: whole files at the top of low RAM, away from the kernel. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "vmm/boot/boot_int.h"
 #include "vmm/arch/x86_64/layout.h"
 
-/* The initramfs unpacker finds the next archive on a 4-byte boundary behind the last. Linux
+/* The initramfs unpacker expects the next archive on a 4-byte boundary. Linux
  * Documentation/driver-api/early-userspace/buffer-format.rst. */
 #define INITRD_ALIGN 4
 

@@ -11,9 +11,9 @@
 #define BOOT_ERROR boot_error_quark()
 GQuark boot_error_quark(void);
 enum {
-    BOOT_ERROR_FILE,    /* can not be read */
+    BOOT_ERROR_FILE,    /* cannot be read */
     BOOT_ERROR_FORMAT,  /* malformed, truncated, or of a kind skiff does not boot */
-    BOOT_ERROR_NO_ROOM, /* does not fit the guest's RAM */
+    BOOT_ERROR_NO_ROOM, /* does not fit in the guest's RAM */
 };
 
 /* ---- files ---- */
@@ -24,7 +24,7 @@ typedef struct BootFile {
     uint64_t size;
 } BootFile;
 
-/* A regular file that is not empty. On failure @file is closed. */
+/* Opens a regular file that is not empty. On failure @file is closed. */
 bool boot_file_open(BootFile *file, const char *option, const char *path, GError **error);
 void boot_file_close(BootFile *file);
 /* Reads exactly [@offset, @offset+@len); @what names the part, for the error. */
@@ -39,7 +39,7 @@ typedef struct BootSpan {
     uint64_t start, end;
 } BootSpan;
 
-/* What is taken of guest RAM below 4 GiB. From the start: page 0, and EBDA to 1 MiB. */
+/* The used ranges of guest RAM below 4 GiB. Initially: page 0, and EBDA to 1 MiB. */
 typedef struct BootSpace {
     GuestRam *ram;
     GArray *taken; /* BootSpan */
@@ -49,15 +49,15 @@ void boot_space_init(BootSpace *space, GuestRam *ram);
 void boot_space_clear(BootSpace *space);
 /* The end of writable RAM below 4 GiB. */
 uint64_t boot_space_low_end(const BootSpace *space);
-/* Takes a fixed place and returns its host address; NULL when it is not RAM or taken. */
+/* Takes a fixed range and returns its host address; NULL when it is not RAM or already taken. */
 void *boot_space_take(BootSpace *space, uint64_t gpa, uint64_t size);
-/* Takes the lowest (highest) place of @size within [@min, @max), aligned; NULL when none is free.
- * @max is cut to the end of low RAM. */
+/* Takes the lowest (highest) free range of @size within [@min, @max), aligned; NULL when none is
+ * free. @max is limited to the end of low RAM. */
 void *boot_space_place_low(BootSpace *space, uint64_t size, uint64_t align, uint64_t min,
                            uint64_t max, uint64_t *gpa);
 void *boot_space_place_high(BootSpace *space, uint64_t size, uint64_t align, uint64_t min,
                             uint64_t max, uint64_t *gpa);
-/* place_low() for what the kernel is handed: anywhere in low RAM, cleared. Sets @error. */
+/* place_low() for boot data: anywhere in low RAM, cleared. Sets @error. */
 void *boot_space_place_data(BootSpace *space, uint64_t size, uint64_t *gpa, GError **error);
 /* Same, a copy of the string @text. */
 bool boot_space_place_string(BootSpace *space, const char *text, uint64_t *gpa, GError **error);
@@ -89,7 +89,7 @@ typedef struct BootElfSegment {
 
 typedef struct BootElf {
     bool is_64;
-    bool is_linux; /* carries a note of Linux' own */
+    bool is_linux; /* has a Linux note */
     bool has_pvh;
     uint64_t pvh_entry;
     uint64_t entry; /* e_entry, as a physical address */
@@ -97,7 +97,7 @@ typedef struct BootElf {
     unsigned count;
 } BootElf;
 
-/* Reads headers and notes; refuses what is not a static x86 image with sane bounds. */
+/* Reads headers and notes; refuses all but static x86 images with sane bounds. */
 bool boot_elf_parse(const BootFile *file, BootElf *elf, GError **error);
 bool boot_elf_load(const BootFile *file, const BootElf *elf, BootSpace *space, GError **error);
 
@@ -113,7 +113,7 @@ typedef struct BootBzimage {
 } BootBzimage;
 
 typedef struct BootMultiboot {
-    bool has_addresses; /* load by the header's addresses, not by ELF */
+    bool has_addresses; /* load by the header's addresses, not by the ELF ones */
     uint32_t header_offset, header_addr, load_addr, load_end_addr, bss_end_addr, entry_addr;
 } BootMultiboot;
 
@@ -128,16 +128,16 @@ struct BootImage {
     BootElf elf; /* PVH, and Multiboot without addresses */
 };
 
-/* What is needed of the file's beginning to tell what it is (Multiboot: its first 8 KiB). */
+/* The beginning of the file that identifies its kind (Multiboot: its first 8 KiB). */
 #define BOOT_HEAD_SIZE 8192
 
-/* All modules in one piece, 4-byte aligned between them, as high as possible below @max. */
+/* Loads all modules as one range, each 4-byte aligned, as high as possible below @max. */
 bool boot_load_joined_initrd(const BootImage *image, BootSpace *space, uint64_t max, uint64_t *gpa,
                              uint64_t *size, GError **error);
-/* One module, page-aligned, as high as possible. */
+/* Loads one module, page-aligned, as high as possible. */
 bool boot_load_module(const BootModule *module, BootSpace *space, uint64_t *gpa, GError **error);
 
-/* What a BIOS leaves in the first MiB. */
+/* Writes what a BIOS leaves in the first MiB. */
 void boot_place_bios_data(GuestRam *ram);
 
 /* A flat GDT of the selectors 0x10 (code, 64-bit when @long_mode) and 0x18 (data). */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A raw firmware image: ends at 4 GiB, where the reset vector is; a copy of its last 128 KiB ends
- * at 1 MiB, where real-mode code far-jumps to. The copy is RAM: firmware writes there once it has
- * unlocked it, and the PAM registers that would lock it only store. */
+/* A raw firmware image: ends at 4 GiB, where the reset vector is. A copy of its last 128 KiB ends
+ * at 1 MiB, the target of real-mode far jumps. The copy is RAM: firmware writes to it after it has
+ * unlocked it, and the PAM registers that would lock it only store their values. */
 #include <errno.h>
 #include <inttypes.h>
 #include <sys/mman.h>

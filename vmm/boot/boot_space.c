@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Places in guest RAM. Every byte that a loader writes is taken first, so nothing the kernel is
- * handed can lie on top of the kernel, wherever its image wants to be.
+ * Allocation of guest RAM. Every range that a loader writes is taken first, so no boot data can
+ * overlap the kernel.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -25,7 +25,7 @@ void boot_space_init(BootSpace *space, GuestRam *ram)
 
 void boot_space_clear(BootSpace *space)
 {
-    for (unsigned i = 0; i < space->taken->len; i++) { /* loaders write nowhere else */
+    for (unsigned i = 0; i < space->taken->len; i++) { /* loaders write nothing else */
         const BootSpan *span = &g_array_index(space->taken, BootSpan, i);
         guest_ram_mark(space->ram, span->start, span->end - span->start);
     }
@@ -44,7 +44,7 @@ uint64_t boot_space_low_end(const BootSpace *space)
     return end;
 }
 
-/* The taken span that [start, end) runs into, or NULL. */
+/* The taken span that overlaps [start, end), or NULL. */
 static const BootSpan *boot_space_conflict(const BootSpace *space, uint64_t start, uint64_t end)
 {
     for (unsigned i = 0; i < space->taken->len; i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The command line: one table. QEMU's spelling wherever skiff has the feature; what skiff lacks is
- * refused by name.
+ * The command line: one table. Options that skiff has are spelled as in QEMU; options that it lacks
+ * are refused by name.
  */
 #include <stdio.h>
 #include <string.h>
@@ -48,14 +48,13 @@ static const CmdlineOption cmdline_options[] = {
      FIELD(backends.debugcon)},
     {"nographic", NULL, "serial port on the terminal; Ctrl-A x ends, Ctrl-A h helps", cmdline_flag,
      FIELD(backends.nographic)},
-    {"display", "none", "no display is what there is", cmdline_display, 0},
+    {"display", "none", "there is no display", cmdline_display, 0},
     {"vga", "none", NULL, cmdline_only_none, 0},
     {"vnc", "none", NULL, cmdline_display, 0},
     {"net", "none", NULL, cmdline_only_none, 0},
     {"nic", "none", NULL, cmdline_only_none, 0},
     {"parallel", "none", NULL, cmdline_only_none, 0},
-    {"nodefaults", NULL, "no serial port that was not asked for", cmdline_flag,
-     FIELD(backends.nodefaults)},
+    {"nodefaults", NULL, "no serial port by default", cmdline_flag, FIELD(backends.nodefaults)},
     {"no-user-config", NULL, NULL, cmdline_ignore, 0},
     {"no-hpet", NULL, NULL, cmdline_ignore, 0},
     {"no-fd-bootchk", NULL, NULL, cmdline_ignore, 0},
@@ -67,11 +66,11 @@ static const CmdlineOption cmdline_options[] = {
      FIELD(life.no_shutdown)},
     {"action",
      "reboot=reset|shutdown,shutdown=poweroff|pause,panic=shutdown|exit-failure|pause|none",
-     "what events do", cmdline_action, 0},
+     "the actions for events", cmdline_action, 0},
     {"timeout", "seconds", "end a VM that runs longer; exit status 12", cmdline_timeout, 0},
-    {"rtc", "base=utc|localtime|date", "what the clock shows at the start", cmdline_rtc, 0},
-    {"global", "kvm-pit.lost_tick_policy=delay|discard",
-     "what becomes of timer ticks that the guest was too late for", cmdline_global, 0},
+    {"rtc", "base=utc|localtime|date", "the clock's initial time", cmdline_rtc, 0},
+    {"global", "kvm-pit.lost_tick_policy=delay|discard", "the policy for lost timer ticks",
+     cmdline_global, 0},
     {"name", "text", "the VM's name", cmdline_name, 0},
     {"uuid", "uuid", "the VM's UUID", cmdline_uuid, FIELD(machine.uuid)},
     {"pidfile", "file", "write the process id there", cmdline_string, FIELD(process.pidfile)},
@@ -89,11 +88,10 @@ static const CmdlineOption cmdline_options[] = {
     {"s", NULL, "the same as -gdb tcp::1234", cmdline_gdb_default, 0},
     {"exec", "command", "run a command in the guest; its output and exit status become skiff's",
      cmdline_string, FIELD(control.exec)},
-    {"notify", "fd:n|unix:path", "tell when the VM runs, and what becomes of it", cmdline_string,
+    {"notify", "fd:n|unix:path", "report when the VM runs, stops and ends", cmdline_string,
      FIELD(process.notify)},
     {"sandbox", "on|off", "filter skiff's own system calls", cmdline_sandbox, 0},
-    {"run-with", "chroot=dir,user=name", "give up rights before the guest runs", cmdline_run_with,
-     0},
+    {"run-with", "chroot=dir,user=name", "drop rights before the guest runs", cmdline_run_with, 0},
     {"D", "file", "log to a file", cmdline_string, FIELD(process.log_file)},
     {"msg", "timestamp=on", "log lines with time", cmdline_msg, 0},
     {"trace", "pattern", "trace events by name, with * and ?; 'help' lists them", cmdline_list,
@@ -135,7 +133,7 @@ static bool cmdline_unknown(const char *name, GError **error)
 void cmdline_print_help(FILE *out)
 {
     fprintf(out, "skiff " SKIFF_VERSION ": a minimal KVM virtual machine monitor\n\n"
-                 "usage: skiff [options]      (see skiff(1) for the whole story)\n\n");
+                 "usage: skiff [options]      (see skiff(1) for details)\n\n");
     for (const CmdlineOption *o = cmdline_options; o->name != NULL; o++) {
         if (o->help != NULL) {
             fprintf(out, "  -%s%s%s\n        %s\n", o->name, o->argument != NULL ? " " : "",
@@ -146,7 +144,7 @@ void cmdline_print_help(FILE *out)
                  "-append console=ttyS0 -nographic\n");
 }
 
-/* One option at argv[*at]; advances *at over it and its argument. */
+/* Parses one option at argv[*at]; advances *at over it and its argument. */
 static bool cmdline_take(VmConfig *config, int argc, char **argv, int *at, GError **error)
 {
     const char *word = argv[(*at)++];

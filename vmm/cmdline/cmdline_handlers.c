@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What each option of the command line does with its value. */
+/* The handlers of command line options. */
 #include <stdio.h>
 #include <string.h>
 #include "vmm/cmdline/cmdline_int.h"
@@ -21,7 +21,7 @@ static void *cmdline_field(VmConfig *config)
     return (char *)config + cmdline_current->offset;
 }
 
-/* Of a repeated option the last value counts, as in QEMU. */
+/* The last value of a repeated option counts, as in QEMU. */
 bool cmdline_text(VmConfig *config, const char *name, const char *value, GError **error)
 {
     char **field = cmdline_field(config);
@@ -145,14 +145,14 @@ bool cmdline_escape(VmConfig *config, const char *name, const char *value, GErro
     return true;
 }
 
-/* Options whose only meaning that skiff has is "none". */
+/* Options for which skiff supports only "none". */
 bool cmdline_only_none(VmConfig *config, const char *name, const char *value, GError **error)
 {
     return strcmp(value, "none") == 0 ||
            cmdline_fail(error, name, "skiff has only '-%s none'", name);
 }
 
-/* A disk by its file name alone, which is taken as it is. */
+/* A disk by its file name alone; commas in it have no meaning. */
 bool cmdline_disk(VmConfig *config, const char *name, const char *value, GError **error)
 {
     if (value[0] == '\0') {
@@ -254,7 +254,7 @@ static void cmdline_merge_entry(const char *key, const char *value, void *opaque
     opt_dict_set(opaque, key, value);
 }
 
-/* A repeated option adds to what was given before; of a repeated key the last value counts. */
+/* A repeated option adds to the earlier ones; the last value of a repeated key counts. */
 static bool cmdline_set_dict(OptDict **field, const char *name, const char *value,
                              const char *implied_key, GError **error)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the command line share: cmdline.c has the table, cmdline_handlers.c and
- * cmdline_machine.c what an option does with its value, cmdline_help.c `-device help` and its like, cmdline_lacking.c the
- * options of QEMU that skiff lacks. */
+/* Shared by the files of the command line: cmdline.c has the table, cmdline_handlers.c and
+ * cmdline_machine.c the options' handlers, cmdline_help.c `-device help` and the like,
+ * cmdline_lacking.c the options of QEMU that skiff lacks. */
 #ifndef SKIFF_VMM_CMDLINE_CMDLINE_INT_H
 #define SKIFF_VMM_CMDLINE_CMDLINE_INT_H
 
@@ -20,7 +20,7 @@ typedef struct CmdlineOption {
     size_t offset; /* for the generic handlers: the field of VmConfig */
 } CmdlineOption;
 
-extern const CmdlineOption *cmdline_current; /* the row whose handler runs */
+extern const CmdlineOption *cmdline_current; /* the row of the running handler */
 
 /* Sets an error that begins with the option's name; returns false. */
 bool cmdline_fail(GError **error, const char *name, const char *format, ...) G_GNUC_PRINTF(3, 4);
@@ -67,7 +67,7 @@ bool cmdline_lookup(const char *name, bool *has_argument, bool *listed) ANY_THRE
 
 /* "-device" "help", "-device" "virtio-blk-pci,help", "-cpu" "help", ... */
 bool cmdline_is_help_request(const char *option, const char *value);
-/* Prints the answer; false + error when the type asked about is unknown. @name without dashes. */
+/* Prints the help; false + error when the type is unknown. @name without dashes. */
 bool cmdline_answer_help(const char *name, const char *value, GError **error);
 
 /* The error message for QEMU's option @name (without its dash), which skiff lacks. NULL when QEMU

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The options of QEMU (up to version 10) that skiff lacks. Each is refused by its own name, with
- * the nearest that skiff has, or with the feature that is missing. */
+ * skiff's nearest option, or with the missing feature. */
 #include <glib.h>
 #include <string.h>
 #include "vmm/cmdline/cmdline_int.h"
@@ -16,8 +16,8 @@
 
 static const struct {
     const char *name;
-    const char *nearest; /* what skiff has instead; NULL: nothing */
-    const char *why;     /* the feature that is missing, where there is no nearest */
+    const char *nearest; /* skiff's equivalent; NULL: none */
+    const char *why;     /* the missing feature, if nearest is NULL */
 } cmdline_lacking[] = {
     {"L", "-bios FILE, with the whole path", NULL},
     {"accel-help", "-accel help", NULL},

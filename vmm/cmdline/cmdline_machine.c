@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The options about the machine itself: -machine, -accel, -m, -overcommit, -rtc, -name. */
+/* The options of the machine itself: -machine, -accel, -m, -overcommit, -rtc, -name. */
 #include <inttypes.h>
 #include <string.h>
 #include "hw/platform/rtc.h"
 #include "vmm/cmdline/cmdline_int.h"
 
-/* ---- properties with one value that is true here ---- */
+/* ---- properties with one supported value ---- */
 
-/* A property that skiff cannot change. QEMU's spelling of what is true here is accepted. */
+/* A property that skiff cannot change. QEMU's spelling of its fixed value is accepted. */
 typedef struct FixedProperty {
     const char *name;
     const char *values; /* accepted, separated by spaces; on and off have their other spellings */
-    const char *why;    /* the rest of "skiff has no ..." */
+    const char *why;    /* completes "skiff has no ..." */
 } FixedProperty;
 
 static bool fixed_value_matches(const char *accepted, const char *value)
@@ -32,7 +32,7 @@ static bool fixed_value_accepted(const FixedProperty *p, const char *value)
     return false;
 }
 
-/* Takes the properties of the table @p, which ends with an empty row, out of @dict. */
+/* Removes the properties of table @p, which ends with an empty row, from @dict. */
 static bool fixed_take(const FixedProperty *p, OptDict *dict, const char *name, GError **error)
 {
     for (; p->name != NULL; p++) {
@@ -103,7 +103,7 @@ bool cmdline_accel(VmConfig *config, const char *name, const char *value, GError
         return cmdline_fail(error, name, "'%s' names no accelerator; give kvm", value);
     }
     if (strcmp(accelerator, "kvm") != 0) {
-        return accel_note_list(config, name, accelerator, error); /* its properties do not matter */
+        return accel_note_list(config, name, accelerator, error); /* its properties are ignored */
     }
     static const OptSpec specs[] = {{0}};
     return fixed_take(properties, dict, name, error) &&

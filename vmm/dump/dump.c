@@ -11,18 +11,18 @@
 
 static struct Dump {
     /* main */
-    VmListener listener; /* once there is `cancel` */
+    VmListener listener; /* listens while `cancel` exists */
     DumpStatus status;
     bool paging;
     uint64_t begin, length;
-    /* the worker's while the dump is opened or written, main's else */
+    /* the worker's while the dump is opened or written, otherwise main's */
     const char *path;
     int fd;
     DumpTarget target;
     const GuestRam *ram;
     GByteArray *notes; /* the core notes of all vCPUs, then their QEMU notes */
     GByteArray *qemu;  /* not appended yet */
-    GArray *registers; /* ArchPaging of each vCPU, when virtual mappings are wanted */
+    GArray *registers; /* ArchPaging of each vCPU, for virtual mappings */
     GError *error;
     /* any thread */
     DumpCancel cancel;
@@ -36,7 +36,7 @@ DumpProgress dump_progress(void)
                           .total = atomic_load(&dump.total)};
 }
 
-/* The VM ends: the dump that is under way, if any, fails soon. */
+/* The VM ends: the dump under way, if any, fails soon. */
 static void dump_vm_ending(VmListener *l, VmCause cause, bool leaving)
 {
     enter_main();
@@ -65,7 +65,7 @@ static bool dump_finish(bool ok, GError **error)
     return ok;
 }
 
-/* Before a dump takes, or empties, what it is given: false + error. */
+/* Checks before a dump creates or truncates its target: false + error. */
 static RUNS_IN_MAIN bool dump_may_begin(Vm *vm, const DumpOptions *options, GError **error)
 {
     if (dump.status == DUMP_ACTIVE) {
@@ -211,7 +211,7 @@ static coroutine_fn RUNS_IN_MAIN bool dump_co_write_stopped(Vm *vm)
 static coroutine_fn RUNS_IN_MAIN bool dump_co_give_up(void)
 {
     co_run_in_worker(dump_drop_in_worker, &dump);
-    g_set_error(&dump.error, G_FILE_ERROR, G_FILE_ERROR_INTR, "dump: given up, since skiff ends");
+    g_set_error(&dump.error, G_FILE_ERROR, G_FILE_ERROR_INTR, "dump: aborted, since skiff quits");
     return false;
 }
 

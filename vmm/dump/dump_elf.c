@@ -6,14 +6,14 @@
 #include <string.h>
 #include "vmm/arch/arch.h"
 
-#define DUMP_ELF_ALIGNMENT 4096u /* of the first piece, so that empty pages can be holes */
+#define DUMP_ELF_ALIGNMENT 4096u /* of the first piece, so that empty pages can become holes */
 
 typedef struct DumpLoad {
     uint64_t gva, gpa, size;
     unsigned piece;
 } DumpLoad;
 
-/* The parts of RAM that are wanted; their offsets count from the first of them. */
+/* Finds the selected parts of RAM; their offsets count from the first of them. */
 static void dump_elf_find_pieces(DumpElf *elf, const GuestRam *ram, uint64_t begin, uint64_t length)
 {
     uint64_t last = length == 0 || begin + (length - 1) < begin ? UINT64_MAX : begin + (length - 1);
@@ -39,7 +39,7 @@ bool dump_elf_has_ram(const GuestRam *ram, uint64_t begin, uint64_t length)
     return found.piece_count != 0;
 }
 
-/* The part of @m that is in piece @index, if any. */
+/* Adds the part of @m that is in piece @index, if any. */
 static void dump_elf_add_load(const DumpElf *elf, GArray *loads, const DumpMapping *m,
                               unsigned index)
 {
@@ -71,8 +71,8 @@ static GArray *dump_elf_make_loads(const DumpElf *elf, const GArray *mappings, G
         }
         if (loads->len > DUMP_ELF_MAX_LOADS) {
             g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
-                        "the guest's page tables have more than %u mappings; without paging the "
-                        "dump needs none of them",
+                        "the guest's page tables have more than %u mappings; a dump without  "
+                        "paging does not use them",
                         DUMP_ELF_MAX_LOADS);
             return NULL;
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ELF file of a dump of guest memory: which bytes are where. Makes the head (headers and notes)
- * and a list of pieces of RAM that follow it; writes nothing.
+ * The layout of a dump's ELF file. Makes the head (headers and notes) and the list of RAM pieces
+ * that follow it; writes nothing.
  *
  *   +------------+-----------------+-----------------+--------+-----+--------------+--------------+
  *   | Elf64_Ehdr | PT_NOTE, PT_LOAD| section header, | notes  | pad | first piece  | next piece   |
@@ -9,8 +9,8 @@
  *   +------------+-----------------+-----------------+--------+-----+--------------+--------------+
  *
  * Each byte of RAM is in the file once, by physical address. With virtual mappings there is a
- * PT_LOAD for each of them, and several may name the same bytes; without, one for each piece, with
- * p_vaddr = p_paddr.
+ * PT_LOAD for each of them, and several may refer to the same bytes; without, there is one for each
+ * piece, with p_vaddr = p_paddr.
  *
  * Source: System V ABI, "ELF-64 Object File Format"; PN_XNUM from the System V gABI, chapter 4.
  */
@@ -21,10 +21,10 @@
 #include <stdbool.h>
 #include "hw/core/ram.h"
 
-/* No more PT_LOADs than this: their headers are 56 MiB then. */
+/* The maximum number of PT_LOADs; their headers are 56 MiB then. */
 #define DUMP_ELF_MAX_LOADS (1u << 20)
 
-/* Virtual addresses [gva, gva + size) stand for [gpa, gpa + size), RAM or not. */
+/* Virtual addresses [gva, gva + size) map to [gpa, gpa + size), RAM or not. */
 typedef struct DumpMapping {
     uint64_t gva, gpa, size;
 } DumpMapping;
@@ -36,8 +36,8 @@ typedef struct DumpPiece {
 } DumpPiece;
 
 typedef struct DumpElf {
-    GByteArray *head;                       /* what is before the first piece */
-    DumpPiece pieces[GUEST_RAM_MAX_BLOCKS]; /* ascending in the file, one behind the other */
+    GByteArray *head;                       /* everything before the first piece */
+    DumpPiece pieces[GUEST_RAM_MAX_BLOCKS]; /* ascending and contiguous in the file */
     unsigned piece_count;
     uint64_t memory_size; /* bytes of all pieces */
     uint64_t file_size;
@@ -45,8 +45,9 @@ typedef struct DumpElf {
 
 /* Whether any byte of [@begin, @begin + @length) is RAM; @length 0: up to the end. */
 bool dump_elf_has_ram(const GuestRam *ram, uint64_t begin, uint64_t length) ANY_THREAD;
-/* RAM in [@begin, @begin + @length) (@length 0: all of it), with @mappings (of DumpMapping; NULL:
- * physical) and @notes. NULL + error: there is no such RAM, or too many mappings. */
+/* Describes the RAM in [@begin, @begin + @length) (@length 0: all of it), with @mappings (of
+ * DumpMapping; NULL: physical) and @notes. NULL + error: there is no such RAM, or too many
+ * mappings. */
 DumpElf *dump_elf_new(const GuestRam *ram, uint64_t begin, uint64_t length, const GArray *mappings,
                       const GByteArray *notes, GError **error) ANY_THREAD;
 void dump_elf_free(DumpElf *elf) ANY_THREAD;

@@ -12,7 +12,7 @@ static uint64_t mapping_last(const DumpMapping *m)
     return m->gva + (m->size - 1);
 }
 
-/* Behind all that are in the list; false when it is full. */
+/* Appends @m; its address is above all in the list. False when the list is full. */
 static bool dump_mappings_add(GArray *list, const DumpMapping *m)
 {
     if (list->len > 0) {
@@ -34,8 +34,8 @@ static bool dump_mappings_collect(void *opaque, uint64_t gva, uint64_t gpa, uint
     return dump_mappings_add(opaque, &(DumpMapping){.gva = gva, .gpa = gpa, .size = size});
 }
 
-/* What of @m no entry of @list from @at on covers goes behind @out; @at moves to the first entry
- * that reaches @m or is behind it. */
+/* Appends to @out the parts of @m that no entry of @list from @at on covers; *@at advances to the
+ * first entry that overlaps @m or is above it. */
 static bool dump_mappings_add_uncovered(GArray *out, const GArray *list, unsigned *at,
                                         DumpMapping m)
 {
@@ -53,7 +53,7 @@ static bool dump_mappings_add_uncovered(GArray *out, const GArray *list, unsigne
                 return false;
             }
         }
-        uint64_t covered = mapping_last(cover) - m.gva; /* less one, so that it fits */
+        uint64_t covered = mapping_last(cover) - m.gva; /* less one, to avoid an overflow */
         if (covered >= m.size - 1) {
             m.size = 0;
         } else {
@@ -71,7 +71,7 @@ static int dump_mappings_compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Adds to @list what @other maps besides. */
+/* Adds to @list the mappings of @other that it lacks. */
 static bool dump_mappings_unite(GArray *list, const GArray *other)
 {
     g_autoptr(GArray) more = g_array_new(FALSE, FALSE, sizeof(DumpMapping));
@@ -115,7 +115,7 @@ GArray *dump_mappings_new(const ArchPaging *paging, unsigned count, const GuestR
     if (!ok) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
                     "the guest has too many page tables or mappings for a dump with paging; "
-                    "without paging it needs none of them");
+                    "a dump without paging does not use them");
         return NULL;
     }
     return list->len > 0 ? g_steal_pointer(&list) : NULL;

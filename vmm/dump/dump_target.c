@@ -29,7 +29,7 @@ static bool dump_target_is_cancelled(DumpTarget *t, GError **error)
     if (!atomic_load(&t->cancel->cancelled)) {
         return false;
     }
-    dump_target_fail(error, "given up, since skiff ends", ECANCELED);
+    dump_target_fail(error, "aborted, since skiff quits", ECANCELED);
     return true;
 }
 
@@ -46,7 +46,7 @@ void dump_cancel_all(DumpCancel *c)
     uint64_t one = 1;
     atomic_store(&c->cancelled, true);
     ssize_t n = write(c->fd, &one, sizeof(one));
-    (void)n; /* it is readable already then */
+    (void)n; /* it is readable already */
 }
 
 void dump_target_init(DumpTarget *t, const DumpCancel *cancel)
@@ -54,7 +54,7 @@ void dump_target_init(DumpTarget *t, const DumpCancel *cancel)
     *t = (DumpTarget){.fd = -1, .cancel = cancel};
 }
 
-/* Whether holes can stand for zeroes: nothing but what we write is there. */
+/* Whether zeroes can become holes: the range holds no other data. */
 static bool dump_target_can_be_sparse(DumpTarget *t, const struct stat *st, int flags)
 {
     off_t at = lseek(t->fd, 0, SEEK_CUR);
@@ -102,7 +102,7 @@ static int dump_target_open_fd(const char *path)
         errno = fd < 0 ? -fd : 0;
         return fd;
     }
-    /* A FIFO that nobody reads is an error (ENXIO) instead of a wait without end. */
+    /* A FIFO without a reader is an error (ENXIO) instead of an endless wait. */
     return open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
                 DUMP_TARGET_MODE);
 }
@@ -132,7 +132,7 @@ bool dump_target_open(DumpTarget *t, const char *path, GError **error)
 
 /* ---- writing ---- */
 
-/* Waits until it takes something, or the dump is cancelled. */
+/* Waits until the target takes data, or the dump is cancelled. */
 static bool dump_target_wait(DumpTarget *t, GError **error)
 {
     struct pollfd fds[] = {{.fd = t->fd, .events = POLLOUT},
@@ -145,7 +145,7 @@ static bool dump_target_wait(DumpTarget *t, GError **error)
     return true;
 }
 
-/* One system call's worth; -1 and errno. */
+/* Writes as much as one system call takes; -1 and errno. */
 static ssize_t dump_target_write_some(DumpTarget *t, const uint8_t *data, uint64_t size)
 {
     size_t n = (size_t)MIN(size, DUMP_TARGET_MAX_WRITE);
@@ -155,7 +155,7 @@ static ssize_t dump_target_write_some(DumpTarget *t, const uint8_t *data, uint64
     case DUMP_TARGET_FILE:
         return write(t->fd, data, n);
     case DUMP_TARGET_STREAM:
-        /* A pipe that poll() calls writable takes PIPE_BUF bytes without blocking (pipe(7)). */
+        /* A pipe that poll() reports writable takes PIPE_BUF bytes without blocking (pipe(7)). */
         return write(t->fd, data, MIN(n, (size_t)PIPE_BUF));
     case DUMP_TARGET_SOCKET:
         return send(t->fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -192,7 +192,7 @@ static bool dump_target_is_zero(const uint8_t *data, uint64_t size)
     return data[0] == 0 && memcmp(data, data + 1, size - 1) == 0;
 }
 
-/* How many bytes at @data are pages of zeroes (@zero), or pages that are not. */
+/* The number of bytes at @data that are pages of zeroes (@zero), or other pages. */
 static uint64_t dump_target_run(const uint8_t *data, uint64_t size, bool zero)
 {
     uint64_t run = 0;

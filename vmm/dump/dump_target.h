@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a dump is written to: a file, a block device, a pipe, a socket, by path or as a descriptor
- * that somebody handed over. Written from its beginning to its end; for a worker.
+ * The output of a dump: a file, a block device, a pipe or a socket, by path or as a passed
+ * descriptor. Written sequentially, by a worker.
  *
- * In a regular file with nothing behind the place it is written to, pages of zeroes become holes.
- * To what may keep a writer waiting for ever (a pipe, a socket, a terminal) only as much is written
- * as it takes at once; waiting for it ends when the dump is cancelled. A regular file may hang only
- * as its file system does.
+ * In a regular file with no data behind the start position, pages of zeroes become holes. Outputs
+ * that may block for ever (a pipe, a socket, a terminal) are written without blocking; the wait for
+ * them ends when the dump is cancelled. A regular file may hang only as its file system does.
  */
 #ifndef SKIFF_VMM_DUMP_DUMP_TARGET_H
 #define SKIFF_VMM_DUMP_DUMP_TARGET_H
@@ -24,9 +23,9 @@ typedef enum DumpTargetKind {
     DUMP_TARGET_SOCKET, /* poll(), send() */
 } DumpTargetKind;
 
-/* Says, from any thread, that dumps are to end; for good. */
+/* Cancels all dumps, from any thread, permanently. */
 typedef struct DumpCancel {
-    int fd; /* eventfd: readable then */
+    int fd; /* eventfd: readable once cancelled */
     _Atomic bool cancelled;
 } DumpCancel;
 
@@ -34,9 +33,9 @@ typedef struct DumpTarget {
     const DumpCancel *cancel;
     int fd; /* owned; -1: not open */
     DumpTargetKind kind;
-    OwnedPath file; /* a regular file that open() made or emptied */
-    uint64_t base;  /* SPARSE: where in the file the dump begins */
-    uint64_t at;    /* how much of the dump has been written */
+    OwnedPath file; /* a regular file that open() created or truncated */
+    uint64_t base;  /* SPARSE: file offset of the dump's first byte */
+    uint64_t at;    /* number of bytes of the dump written so far */
 } DumpTarget;
 
 bool dump_cancel_init(DumpCancel *c, GError **error) ANY_THREAD;
@@ -46,12 +45,12 @@ void dump_cancel_all(DumpCancel *c) ANY_THREAD;
 void dump_target_init(DumpTarget *t, const DumpCancel *cancel) ANY_THREAD;
 /* @path may name a set of descriptors (/dev/fdset/N). */
 bool dump_target_open(DumpTarget *t, const char *path, GError **error) RUNS_IN_WORKER;
-/* Takes @fd, also when it is no good. */
+/* Takes ownership of @fd, also on failure. */
 bool dump_target_adopt(DumpTarget *t, int fd, GError **error) RUNS_IN_WORKER;
-/* The next @size bytes. */
+/* Writes the next @size bytes. */
 bool dump_target_write(DumpTarget *t, const uint8_t *data, uint64_t size, GError **error)
     RUNS_IN_WORKER;
-/* @complete: all was written; else what there is of a file is removed. */
+/* @complete: all was written; otherwise a regular file is removed. */
 bool dump_target_close(DumpTarget *t, bool complete, GError **error) RUNS_IN_WORKER;
 
 #endif

@@ -7,7 +7,7 @@ static void exec_begin_end(Exec *e);
 
 /* ---- output ---- */
 
-/* Offers the chardev what is there; what it takes makes room for the agent to send more. */
+/* Passes buffered output to the chardev; every byte it takes lets the agent send one more. */
 static RUNS_IN_MAIN void exec_output_flush(ExecOutput *o)
 {
     while (o->count > 0) {
@@ -18,7 +18,7 @@ static RUNS_IN_MAIN void exec_output_flush(ExecOutput *o)
         o->count -= taken;
         o->owed += (uint32_t)taken;
         if (taken < chunk) {
-            return; /* exec_output_writable() goes on */
+            return; /* exec_output_writable() continues */
         }
     }
     exec_port_kick(o->exec);
@@ -37,7 +37,7 @@ static void exec_output_event(void *opaque, ChardevEvent event)
 
     enter_main();
     if (event == CHARDEV_CLOSED && !o->closed) {
-        o->closed = o->tell_close = true; /* the command gets a SIGPIPE, as in a pipeline */
+        o->closed = o->send_close = true; /* the command gets a SIGPIPE, as in a pipeline */
         exec_output_flush(o);
     }
 }
@@ -53,7 +53,7 @@ static RUNS_IN_MAIN void exec_output_take(ExecOutput *o, const uint8_t *data, si
     size_t first = MIN(size, EXEC_WINDOW_BYTES - tail);
 
     if (size > o->window) {
-        exec_lose(o->exec, "more output than it was granted room for");
+        exec_lose(o->exec, "more output than its window");
         return;
     }
     o->window -= (uint32_t)size;
@@ -109,7 +109,7 @@ static RUNS_IN_MAIN void exec_greeted(Exec *e, const ExecFrame *hello)
         exec_lose(e, "another version of the protocol than 1");
         return;
     }
-    e->met_agent = true;
+    e->has_agent = true;
     e->powers_off = (hello->flags & EXEC_HELLO_POWERS_OFF) != 0;
     e->state = EXEC_STATE_RUNNING;
     e->send_run = true;
@@ -251,9 +251,9 @@ bool exec_command_ended(const Exec *e)
     return e->exited;
 }
 
-bool exec_met_agent(const Exec *e)
+bool exec_has_agent(const Exec *e)
 {
-    return e->met_agent;
+    return e->has_agent;
 }
 
 const char *exec_failure(const Exec *e)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * -exec: runs a command in the guest through an agent there. This is the host's end of the agent's
- * port: a chardev for the virtserialport, and three descriptors of ours. docs/exec.md has the wire.
+ * -exec: runs a command in the guest through an agent there. This is the host's side of the agent's
+ * port: a chardev for the virtserialport, and three of skiff's descriptors. docs/exec.md describes
+ * the protocol.
  *
  *   descriptor 0 --> stdin chardev --> [4 KiB] --frames--> port --> agent
  *   descriptor 1, 2 <-- out chardevs <-- [64 KiB each] <--frames-- port <-- agent
@@ -10,20 +11,19 @@
  *      |                       |                                      ^
  *      +------- no more -------+--------------> LOST -----over--------+
  *
- *   WAITING to RUNNING   the agent has greeted; the command is sent: exec_greeted()
- *   RUNNING to EXITED    its status came; the agent is told so: exec_exited()
+ *   WAITING to RUNNING   EXEC_HELLO has arrived; the command is sent: exec_greeted()
+ *   RUNNING to EXITED    the exit status has arrived and is acknowledged: exec_exited()
  *   either to LOST       bytes that are no frame, or the guest ended: exec_lose()
- *   RUNNING to LOST      the port is closed, and the guest not ended within EXEC_CLOSE_NS; a Linux
- *                        that shuts down closes it a moment before: exec_close_overdue()
- *   either to ENDED      all output is written; and the guest is off, will not switch itself off,
+ *   RUNNING to LOST      the port is closed, and the guest has not ended within EXEC_CLOSE_NS (a
+ *                        Linux that shuts down closes it a moment before): exec_close_overdue()
+ *   either to ENDED      all output is written; and the guest is off, will not power off,
  *                        or has not within EXEC_POWER_OFF_NS: exec_finish()
  *
  * Invariants
  *   1. State moves forward only; `finished` is called once, at ENDED.
- *   2. A stream's buffer never holds more than EXEC_WINDOW_BYTES: a guest that sends more than it
- *      was granted is LOST. So every byte of the port is taken at once, and no stream waits for
- *      another.
- *   3. What is granted anew was taken by the stream's chardev, or dropped because nobody reads it.
+ *   2. A stream's buffer never holds more than EXEC_WINDOW_BYTES: a guest that sends more than its
+ *      window is LOST. So every byte of the port is taken at once, and no stream waits for another.
+ *      nobody reads them.
  *
  * All in main.
  */
@@ -48,11 +48,11 @@ typedef enum ExecState {
 typedef struct ExecConfig {
     AioContext *ctx;
     const char *command; /* at most EXEC_COMMAND_MAX bytes; borrowed */
-    int fds[3];          /* whose blocking mode is left alone; borrowed */
-    /* A coroutine in main: returns when what the guest has sent so far is with the chardev. May be
-     * NULL. */
+    int fds[3];          /* their blocking mode is not changed; borrowed */
+    /* A coroutine in main: returns when the chardev has everything that the guest has sent so far.
+     * May be NULL. */
     void (*co_settle)(void *opaque);
-    /* ENDED is reached. Called in main, from the loop. */
+    /* Called in main, from the loop, at ENDED. */
     void (*finished)(void *opaque);
     void *opaque;
 } ExecConfig;
@@ -61,27 +61,27 @@ typedef struct Exec Exec;
 
 /* Opens the streams. NULL + error. */
 Exec *exec_co_new(const ExecConfig *config, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* After its port's frontend has detached, before the chardevs are shut down; not while a coroutine
- * of it waits. */
+/* Called after its port's frontend has detached, before the chardevs are shut down; not while one
+ * of its coroutines waits. */
 void exec_free(Exec *e) RUNS_IN_MAIN;
-/* The port's end, for one virtserialport. Borrowed. */
+/* The chardev of the port, for one virtserialport. Borrowed. */
 Chardev *exec_chardev(Exec *e) RUNS_IN_MAIN;
 
 /* The guest has opened or closed the port. */
 void exec_port_changed(Exec *e, bool open) RUNS_IN_MAIN;
-/* The guest is over. What it sent before is still taken, and `finished` follows. */
+/* The guest has ended. What it sent before is still read; then `finished` is called. */
 void exec_guest_ended(Exec *e) RUNS_IN_MAIN;
 
 ExecState exec_state(const Exec *e) RUNS_IN_MAIN;
-/* Whether the command has ended and all its output is written; *@status is as a shell has it then:
- * 128 + N for death by signal N. */
+/* Whether the command has ended and all its output is written; *@status is then the status as a
+ * shell reports it: 128 + N for death by signal N. */
 bool exec_result(const Exec *e, int *status) RUNS_IN_MAIN;
-/* Whether there was an agent at all. */
-bool exec_met_agent(const Exec *e) RUNS_IN_MAIN;
-/* Whether the command has ended, whatever became of its output. */
+/* Whether an agent has connected. */
+bool exec_has_agent(const Exec *e) RUNS_IN_MAIN;
+/* Whether the command has ended, written output or not. */
 bool exec_command_ended(const Exec *e) RUNS_IN_MAIN;
-/* Why it is LOST, when that is not the guest's end, or that output could not be written; NULL
- * otherwise. Borrowed. */
+/* Why it is LOST: neither the guest's end, nor output that could not be written. NULL otherwise.
+ * Borrowed. */
 const char *exec_failure(const Exec *e) RUNS_IN_MAIN;
 
 #endif

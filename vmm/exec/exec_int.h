@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside of -exec, shared by its two files: states and streams (exec.c), the port (exec_port.c). */
+/* Shared by the two files of -exec: states and streams (exec.c), the port (exec_port.c). */
 #ifndef SKIFF_VMM_EXEC_EXEC_INT_H
 #define SKIFF_VMM_EXEC_EXEC_INT_H
 
@@ -12,16 +12,16 @@ typedef struct ExecOutput {
     Chardev *chr;
     uint8_t stream;  /* EXEC_STDOUT, EXEC_STDERR */
     uint32_t window; /* bytes the agent may still send */
-    uint32_t owed;   /* bytes to be granted anew */
-    bool closed;     /* nobody reads it any more */
-    bool tell_close; /* ... which the agent does not know */
+    uint32_t owed;   /* bytes to add to the window */
+    bool closed;     /* nothing reads it any more */
+    bool send_close; /* the close has yet to be sent to the agent */
     size_t head, count;
     uint8_t ring[EXEC_WINDOW_BYTES];
 } ExecOutput;
 
 typedef struct ExecInput {
     Chardev *chr;
-    uint32_t window; /* bytes the agent has room for, less what is in `data` */
+    uint32_t window; /* free bytes of the agent's buffer, less those in `data` */
     bool ended;
     bool told_end;
     size_t count;
@@ -29,7 +29,7 @@ typedef struct ExecInput {
 } ExecInput;
 
 struct Exec {
-    Chardev port; /* what the virtserialport writes to and is fed by */
+    Chardev port; /* the virtserialport's chardev */
     ExecConfig config;
     ExecState state;
     char *failure;
@@ -37,12 +37,12 @@ struct Exec {
     ExecInput in;
     ExecOutput out[2];
 
-    bool met_agent;  /* it has greeted */
-    bool powers_off; /* it said so */
-    bool exited;     /* EXEC_EXIT has come: */
+    bool has_agent;  /* EXEC_HELLO has arrived */
+    bool powers_off; /* EXEC_HELLO announced a power-off */
+    bool exited;     /* EXEC_EXIT has arrived: */
     uint8_t how, number;
     bool guest_over;
-    bool ending;  /* the coroutine to the end was started */
+    bool ending;  /* the coroutine that ends it was started */
     bool flushed; /* all output is written */
     CoQueue drained;
     AioTimer power_off_timer;
@@ -57,12 +57,12 @@ struct Exec {
 
 /* ---- exec.c ---- */
 void exec_take_frame(Exec *e, const ExecFrame *frame) RUNS_IN_MAIN;
-/* @why is g_strdup'd, or NULL: the guest has ended. */
+/* @why is owned by the callee (g_strdup'd); NULL: the guest has ended. */
 void exec_lose(Exec *e, const char *why) RUNS_IN_MAIN;
 
 /* ---- exec_port.c ---- */
 void exec_port_init(Exec *e) RUNS_IN_MAIN;
-/* There is something to tell the agent. */
+/* There is something to send to the agent. */
 void exec_port_kick(Exec *e) ANY_THREAD;
 
 #endif

@@ -4,10 +4,10 @@
 #include <string.h>
 
 typedef struct ExecFrameShape {
-    uint16_t min, max; /* of the payload */
+    uint16_t min, max; /* size of the payload */
 } ExecFrameShape;
 
-/* What an agent may send; all else is bad. */
+/* The frames of an agent; all others are invalid. */
 static const ExecFrameShape exec_shapes[] = {
     [EXEC_HELLO] = {12, 12},
     [EXEC_STDOUT] = {1, EXEC_DATA_MAX},
@@ -31,13 +31,13 @@ static uint32_t exec_get_u32(const uint8_t *at)
     return exec_get_u16(at) | (uint32_t)exec_get_u16(at + 2) << 16;
 }
 
-/* NULL, or what is wrong with the first EXEC_HEADER_BYTES. */
+/* Checks the first EXEC_HEADER_BYTES: NULL, or the fault. */
 static const char *exec_check_header(const uint8_t *header)
 {
     unsigned type = header[0], size = exec_get_u16(header + 2);
 
     if (type >= G_N_ELEMENTS(exec_shapes) || exec_shapes[type].max == 0 || header[1] != 0) {
-        return "a frame of no known type";
+        return "a frame of unknown type";
     }
     if (size < exec_shapes[type].min || size > exec_shapes[type].max) {
         return "a frame of a wrong size";
@@ -45,7 +45,7 @@ static const char *exec_check_header(const uint8_t *header)
     return NULL;
 }
 
-/* NULL, or what is wrong with the payload. */
+/* Checks and decodes the payload: NULL, or the fault. */
 static const char *exec_decode(const ExecParser *p, ExecFrame *frame)
 {
     const uint8_t *payload = p->bytes + EXEC_HEADER_BYTES;

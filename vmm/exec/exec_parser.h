@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames from the agent, out of a stream that a hostile guest writes. Holds one frame at most; what
- * it hands out has a known type and the size and content that the type asks for.
+ * Parses the agent's frames from a stream that a hostile guest writes. Holds one frame at most;
+ * every frame it returns has a known type and that type's size and content.
  */
 #ifndef SKIFF_VMM_EXEC_EXEC_PARSER_H
 #define SKIFF_VMM_EXEC_EXEC_PARSER_H
@@ -27,12 +27,12 @@ typedef struct ExecFrame {
 
 typedef enum ExecParse {
     EXEC_PARSE_MORE,  /* all was taken, no frame is complete */
-    EXEC_PARSE_FRAME, /* *@frame is; the rest of the bytes is for the next call */
-    EXEC_PARSE_BAD,   /* no agent writes this: *@why says what; only exec_parser_reset() helps */
+    EXEC_PARSE_FRAME, /* *@frame is complete; pass the remaining bytes to the next call */
+    EXEC_PARSE_BAD,   /* invalid: *@why describes it; only exec_parser_reset() recovers */
 } ExecParse;
 
 void exec_parser_reset(ExecParser *p) ANY_THREAD;
-/* Takes bytes of @data up to the end of a frame; *@used of them. */
+/* Takes bytes of @data up to the end of a frame; *@used is their number. */
 ExecParse exec_parser_feed(ExecParser *p, const uint8_t *data, size_t size, size_t *used,
                            ExecFrame *frame, const char **why) ANY_THREAD;
 

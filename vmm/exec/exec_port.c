@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The host's end of the agent's port: parses what comes, composes what goes, a frame at a time. */
+/* The host's side of the agent's port: parses received frames and composes sent ones, one at a
+ * time. */
 #include <string.h>
 #include "vmm/exec/exec_int.h"
 
-/* Grants are saved up: a frame for every few bytes would double the traffic. */
+/* Window updates are collected: a frame for every few bytes would double the traffic. */
 #define EXEC_GRANT_LEAST (EXEC_WINDOW_BYTES / 4)
 
 /* ---- to the agent ---- */
@@ -20,7 +21,7 @@ static void exec_put_u32(uint8_t *at, uint32_t value)
     exec_put_u16(at + 2, value >> 16);
 }
 
-/* Begins the next frame; its payload is to be filled in. */
+/* Begins the next frame; the caller fills in its payload. */
 static uint8_t *exec_begin_frame(Exec *e, enum ExecFrameType type, size_t size)
 {
     e->tx[0] = (uint8_t)type;
@@ -48,8 +49,8 @@ static bool exec_compose_for_output(Exec *e, ExecOutput *o)
 {
     uint8_t *at;
 
-    if (o->tell_close) {
-        o->tell_close = false;
+    if (o->send_close) {
+        o->send_close = false;
         at = exec_begin_frame(e, EXEC_CLOSE, 4);
         exec_put_u32(at, o->stream);
         return true;
@@ -83,7 +84,7 @@ static RUNS_IN_MAIN bool exec_compose_input(Exec *e)
     return false;
 }
 
-/* The next frame, most urgent first. False: nothing to tell. */
+/* Composes the next frame, most urgent first. False: nothing to send. */
 static RUNS_IN_MAIN bool exec_compose(Exec *e)
 {
     if (e->send_run) {
@@ -102,7 +103,7 @@ static RUNS_IN_MAIN bool exec_compose(Exec *e)
            exec_compose_input(e);
 }
 
-/* Sends as much as the guest has room for. */
+/* Sends as much as the guest accepts. */
 static void exec_push(void *opaque)
 {
     Exec *e = opaque;
@@ -114,7 +115,7 @@ static void exec_push(void *opaque)
         size_t chunk = MIN(room, e->tx_size - e->tx_at);
 
         if (chunk == 0) {
-            return; /* exec_accept_input() goes on */
+            return; /* exec_accept_input() continues */
         }
         frontend->receive(e->port.frontend_opaque, e->tx + e->tx_at, chunk);
         e->tx_at += chunk;
@@ -128,7 +129,7 @@ void exec_port_kick(Exec *e)
 
 /* ---- from the agent ---- */
 
-/* All is always taken: what the streams have no room for was not granted. */
+/* Takes all bytes: data beyond a stream's window is a protocol error. */
 static size_t exec_write(Chardev *c, const uint8_t *data, size_t size)
 {
     Exec *e = (Exec *)c;

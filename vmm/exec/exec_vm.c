@@ -14,7 +14,7 @@
 static struct {
     Vm *vm;
     Exec *exec;     /* NULL: no -exec */
-    ExitStatus end; /* what became of the VM, were it not for the command */
+    ExitStatus end; /* the VM's exit status without -exec */
     VmCause cause;
     bool guest_over;
     bool succeeded; /* the command's status is skiff's */
@@ -25,11 +25,11 @@ static bool exec_vm_check(const VmConfig *config, GError **error)
 {
     const char *conflict = NULL;
     if (config->life.no_shutdown) {
-        conflict = "-no-shutdown keeps a VM whose end -exec waits for; leave it off";
+        conflict = "-no-shutdown keeps the VM from ending, which -exec waits for; leave it off";
     } else if (config->process.daemonize) {
         conflict = "a daemon has no standard output; leave -daemonize off";
     } else if (strlen(config->control.exec) > EXEC_COMMAND_MAX) {
-        conflict = "the command is too long; put it into a file of the guest's";
+        conflict = "the command is too long; put it into a file in the guest";
     }
     if (conflict != NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-exec: %s", conflict);
@@ -146,7 +146,7 @@ static RUNS_IN_MAIN const char *exec_vm_reason(void)
     switch ((int)exec_vm.end) {
     case EXIT_STATUS_OK:
         return exec_state(exec_vm.exec) == EXEC_STATE_ENDED ? "the guest powered off"
-                                                            : "skiff was asked to end";
+                                                            : "skiff was asked to quit";
     case EXIT_STATUS_PANIC:
         return "the guest panicked";
     case EXIT_STATUS_RESET:
@@ -164,10 +164,10 @@ static RUNS_IN_MAIN const char *exec_vm_reason(void)
     }
 }
 
-/* What the end of the VM came before. */
+/* The event that the VM's end preceded. */
 static RUNS_IN_MAIN const char *exec_vm_missed(void)
 {
-    if (!exec_met_agent(exec_vm.exec)) {
+    if (!exec_has_agent(exec_vm.exec)) {
         return "the command ended; no agent opened " EXEC_PORT_NAME;
     }
     return exec_command_ended(exec_vm.exec) ? "all of the command's output was read"
@@ -185,7 +185,7 @@ char *exec_vm_explain(void)
         return NULL;
     }
     int status = (int)exec_vm.vm->life.exit_status;
-    if (status == EXIT_STATUS_USAGE) { /* which has its own message */
+    if (status == EXIT_STATUS_USAGE) { /* a usage error has its own message */
         return NULL;
     }
     return g_strdup_printf("-exec: %s before %s; status %d is skiff's own", exec_vm_reason(),

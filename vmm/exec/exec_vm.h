@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * -exec in the VM: the port by which the agent is met, and what the end of either makes of the
- * other. What happens between skiff and the agent is exec.h's. Without -exec the functions do
- * nothing, and return true or NULL. All in main.
+ * -exec in the VM: the agent's port, and the effects of the VM's end and the command's end on each
+ * other. exec.h handles the protocol with the agent. Without -exec the functions do nothing, and
+ * return true or NULL. All in main.
  */
 #ifndef SKIFF_VMM_EXEC_EXEC_VM_H
 #define SKIFF_VMM_EXEC_EXEC_VM_H
 
 #include "vmm/vm/vm.h"
 
-/* Opens -exec: its streams, the chardev of its port, and its say about the VM's end. False + error. */
+/* Opens -exec: its streams, its port's chardev, and its hook for the VM's end. False + error. */
 bool exec_vm_co_open(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* Appends the rows as of -device (OptDict, owned by the list) that give the guest its port. They
- * come after the user's, whose places on the bus stay as they are. */
+/* Appends the -device rows (OptDict, owned by the list) of the guest's port. They come after the
+ * user's devices, whose places on the bus do not change. */
 void exec_vm_add_implied_devices(GPtrArray *rows) RUNS_IN_MAIN;
-/* Why the exit status is not the command's, without a newline. NULL: it is, or there is no -exec.
- * Owned by the caller. */
+/* Why the exit status is not the command's, without a newline. NULL: it is the command's, or there
+ * is no -exec. Owned by the caller. */
 char *exec_vm_explain(void) RUNS_IN_MAIN;
-/* Whether the guest's console may say more about that: not once the command has ended, when it was
- * the host that could not write or read its output. */
+/* Whether the guest's console may explain that status: not when the command has ended and the host
+ * could not write or read its output. */
 bool exec_vm_console_explains(void) RUNS_IN_MAIN;
 
 #endif

@@ -36,7 +36,8 @@ bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error)
     return guest_physical_write(&b->vm->machine.ram, gpa, &b->instruction, 1, error);
 }
 
-/* What stands there is put back only if it is still ours: the guest may have loaded other code. */
+/* Restores the guest's byte only if the break instruction is still there: the guest may have loaded
+ * other code. */
 static void gdb_software_remove(GdbBreakpoints *b, uint64_t gpa)
 {
     rank_mutex_lock(&b->lock);
@@ -66,7 +67,7 @@ static void gdb_registers_release(GdbBreakpoints *b, unsigned slots)
     rank_mutex_unlock(&b->lock);
 }
 
-/* A free one for [address, address+size); -1: there is none. */
+/* Finds a free one for [address, address+size); -1: there is none. */
 static int gdb_register_take(GdbBreakpoints *b, GdbBreakpointType type, ArchHwKind kind,
                              uint64_t address, unsigned size)
 {
@@ -84,7 +85,7 @@ static int gdb_register_take(GdbBreakpoints *b, GdbBreakpointType type, ArchHwKi
     return slot;
 }
 
-/* The largest piece that one register can watch at @address. */
+/* The largest range at @address that one register can watch. */
 static unsigned gdb_register_piece(uint64_t address, uint64_t size)
 {
     unsigned piece = 8;
@@ -94,7 +95,7 @@ static unsigned gdb_register_piece(uint64_t address, uint64_t size)
     return piece;
 }
 
-/* As many registers as it takes. False: there are not that many; then none is taken. */
+/* Takes as many registers as needed. False: there are too few; then none is taken. */
 static bool gdb_registers_insert(GdbBreakpoints *b, GdbBreakpoint *bp, GError **error)
 {
     bool watch = bp->type >= GDB_WATCH_WRITE;
@@ -157,7 +158,7 @@ static GdbStepped *gdb_stepped_find(GdbBreakpoints *b, const GdbBreakpoint *bp)
     return NULL;
 }
 
-/* Back to steps, from a break instruction that has come into memory. */
+/* Returns to steps, from a break instruction in memory. */
 static void gdb_stepped_leave_memory(GdbBreakpoints *b, const GdbBreakpoint *bp)
 {
     rank_mutex_lock(&b->lock);
@@ -180,7 +181,7 @@ static void gdb_stepped_remove(GdbBreakpoints *b, const GdbBreakpoint *bp)
     rank_mutex_unlock(&b->lock);
 }
 
-/* Invariant 2: vCPUs that run learn of a change now. */
+/* Invariant 2: running vCPUs apply a change now. */
 static coroutine_fn RUNS_IN_MAIN void gdb_breakpoints_co_changed(GdbBreakpoints *b)
 {
     for (unsigned i = 0;
@@ -217,7 +218,7 @@ static GdbBreakpoint *gdb_breakpoint_find(GdbBreakpoints *b, GdbBreakpointType t
     return NULL;
 }
 
-/* In debug registers, where they work; else by steps. */
+/* In debug registers, where they work; otherwise by steps. */
 static bool gdb_breakpoint_place_hardware(GdbBreakpoints *b, GdbBreakpoint *bp,
                                           const ArchPaging *paging, GError **error)
 {
@@ -225,7 +226,7 @@ static bool gdb_breakpoint_place_hardware(GdbBreakpoints *b, GdbBreakpoint *bp,
     return works ? gdb_registers_insert(b, bp, error) : gdb_stepped_insert(b, bp, paging, error);
 }
 
-/* In memory where the address leads there for good, else in a register. */
+/* In memory where the address is mapped permanently, otherwise in a register. */
 static bool gdb_breakpoint_place(GdbBreakpoints *b, GdbBreakpoint *bp, const ArchPaging *paging,
                                  GError **error)
 {
@@ -308,7 +309,7 @@ void gdb_breakpoints_co_remove_all(GdbBreakpoints *b)
     gdb_breakpoints_co_changed(b);
 }
 
-/* Where a breakpoint's page is after a reset is not known, or not yet: a register will do. */
+/* After a reset a breakpoint's page is unknown or not mapped yet, so a register is used. */
 void gdb_breakpoints_reset(GdbBreakpoints *b)
 {
     for (unsigned i = 0; i < b->set->len; i++) {
@@ -340,7 +341,7 @@ void gdb_breakpoints_set_step(GdbBreakpoints *b, unsigned cpu, bool step)
     rank_mutex_unlock(&b->lock);
 }
 
-/* Breakpoints are met again when the vCPU goes on; what was watched has happened. */
+/* A breakpoint recurs when the vCPU resumes; a watched access does not. */
 bool gdb_breakpoints_take_stop(GdbBreakpoints *b, unsigned *cpu, GdbStop *stop)
 {
     unsigned count = vcpus_count(b->vm->machine.vcpus);

@@ -1,30 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the debugger has set in the guest: breakpoints, watchpoints, single steps; and what a vCPU
- * stopped for.
+ * The debugger's settings in the guest: breakpoints, watchpoints, single steps; and the vCPUs' stop
+ * reasons.
  *
- * A breakpoint that gdb calls software is one of
+ * A breakpoint that gdb calls software is in one of these states:
  *
- *   IN_MEMORY    the break instruction stands in RAM or ROM in place of the guest's own byte
- *   IN_REGISTER  a debug register: while the vCPU does not translate addresses, or not this one, so
- *                that a kernel that is yet to be loaded can be given breakpoints
- *   BY_STEPS     vCPUs execute instruction by instruction and look where they are: where KVM
- *                has debug registers in name only (arch_debug_probe). Once the address is
- *                mapped, the vCPU that finds out puts a break instruction there
- *   LOST         none of these can be had: after a reset that found all debug registers taken
+ *   IN_MEMORY    the break instruction is in RAM or ROM in place of the guest's own byte
+ *   IN_REGISTER  a debug register: used while the vCPU does not translate addresses, or not this
+ *                one, so that breakpoints work in a kernel that is not loaded yet
+ *   BY_STEPS     vCPUs single-step and compare their address: used where KVM accepts debug
+ *                registers without effect (arch_debug_probe). Once the address is mapped, the
+ *                vCPU that detects it writes a break instruction there
+ *   LOST         none of these is possible: a reset found all debug registers in use
  *
  * Invariants
- *   1. Each byte that a break instruction covers is in `software` once, with the guest's own byte.
- *   2. What vCPUs report is `debug` plus their own step; a vCPU takes it up when it is let go, or
- *      at once if breakpoints change while it runs.
- *   3. A reset leaves nothing IN_MEMORY: RAM is the loader's again.
+ *   1. Each byte that a break instruction replaces is in `software` once, with the guest's own
+ *      byte.
+ *   2. A vCPU reports `debug` plus its own step; it applies them when it is unparked, or at once if
+ *      breakpoints change while it runs.
+ *   3. A reset leaves nothing IN_MEMORY: the loader writes RAM anew.
  *
- * Steps see what the code does that is stepped through. An interrupt, exception or system call
- * switches the processor's trap flag off for its own time: what happens in there is seen when it
- * returns, if it can still be seen. A flag that such a frame has kept on a stack traps later, and
- * is dropped (`traps`).
+ * Steps observe the code that is stepped through. An interrupt, exception or system call switches
+ * the processor's trap flag off until it returns: what happens in there is seen afterwards, if it
+ * can still be seen. A flag that such a frame has kept on a stack traps later, and is dropped
+ * (`traps`).
  *
- * The set is main's. vCPUs look at the parts marked `lock`, from their own threads.
+ * The set belongs to main. vCPUs read the parts marked `lock`, from their own threads.
  */
 #ifndef SKIFF_VMM_GDB_GDB_BREAKPOINTS_H
 #define SKIFF_VMM_GDB_GDB_BREAKPOINTS_H
@@ -39,7 +40,7 @@ typedef enum GdbBreakpointType {
     GDB_BREAK_SOFTWARE,
     GDB_BREAK_HARDWARE,
     GDB_WATCH_WRITE,
-    GDB_WATCH_READ, /* x86 stops at writes too; gdb looks at the value and goes on */
+    GDB_WATCH_READ, /* x86 stops at writes too; gdb compares the value and continues */
     GDB_WATCH_ACCESS,
     GDB_BREAKPOINT_TYPES,
 } GdbBreakpointType;
@@ -50,25 +51,25 @@ typedef struct GdbBreakpoint {
     GdbBreakpointType type;
     uint64_t address, size;
     GdbPlace place;
-    uint64_t gpa;   /* GDB_IN_MEMORY; GDB_BY_STEPS: of what is watched */
+    uint64_t gpa;   /* GDB_IN_MEMORY; GDB_BY_STEPS: of a watchpoint */
     unsigned slots; /* GDB_IN_REGISTER: bits of debug.hw[] */
 } GdbBreakpoint;
 
-#define GDB_WATCH_SIZE_MAX 32 /* as many as the debug registers can have in the best case */
+#define GDB_WATCH_SIZE_MAX 32 /* the most that the debug registers can cover */
 
-/* What a vCPU looks for after each step. */
+/* What a vCPU checks after each step. */
 typedef struct GdbStepped {
     GdbBreakpointType type;
     uint64_t address, gpa;
     size_t size;
-    uint8_t last[GDB_WATCH_SIZE_MAX]; /* what is watched, as it was seen */
-    bool in_memory; /* its page has come to be mapped: a break instruction serves from now on */
+    uint8_t last[GDB_WATCH_SIZE_MAX]; /* the watched bytes, as last seen */
+    bool in_memory; /* its page is now mapped: a break instruction is used from now on */
 } GdbStepped;
 
-/* A byte of memory that a break instruction stands in for. */
+/* A byte of memory that a break instruction replaces. */
 typedef struct GdbSoftware {
     uint64_t gpa;
-    unsigned users; /* breakpoints: addresses that lead there */
+    unsigned users; /* breakpoints: addresses that map to it */
     uint8_t own;
 } GdbSoftware;
 
@@ -83,19 +84,19 @@ typedef enum GdbStopKind {
 typedef struct GdbStop {
     GdbStopKind kind;
     GdbBreakpointType type; /* of the watchpoint */
-    uint64_t address;       /* what was watched */
+    uint64_t address;       /* the watched address */
 } GdbStop;
 
 typedef struct GdbVcpu {
     bool step;    /* lock */
-    GdbStop stop; /* lock: why it left the guest; NONE once told */
+    GdbStop stop; /* lock: why it left the guest; NONE once reported */
     bool applied; /* the vCPU's own: KVM has something to report */
 } GdbVcpu;
 
 typedef struct GdbBreakpoints {
     Vm *vm;
     ArchDebugAbilities abilities;
-    uint8_t instruction;            /* that breaks */
+    uint8_t instruction;            /* the break instruction */
     _Atomic bool blocks_interrupts; /* while a vCPU steps */
     GArray *set;                    /* main: GdbBreakpoint */
     RankMutex lock;
@@ -106,16 +107,16 @@ typedef struct GdbBreakpoints {
     GdbVcpu *vcpus;
 } GdbBreakpoints;
 
-/* Once per VM; vCPUs ask it from then on. */
+/* Called once per VM; the vCPUs use it from then on. */
 void gdb_breakpoints_init(GdbBreakpoints *b, Vm *vm, const ArchDebugAbilities *abilities)
     RUNS_IN_MAIN;
 
-/* @cpu: whose page tables say where @address is; @physical: nobody's. One that is set already
- * stays. False + error: cannot be had. */
+/* @cpu: the vCPU whose page tables translate @address; @physical: no translation. Inserting an
+ * existing one changes nothing. False + error: not possible. */
 bool gdb_breakpoints_co_insert(GdbBreakpoints *b, GdbBreakpointType type, uint64_t address,
                                uint64_t size, unsigned cpu, bool physical, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-/* One that is not set is no matter. */
+/* Removing one that is not set does nothing. */
 void gdb_breakpoints_co_remove(GdbBreakpoints *b, GdbBreakpointType type, uint64_t address,
                                uint64_t size) coroutine_fn RUNS_IN_MAIN;
 void gdb_breakpoints_co_remove_all(GdbBreakpoints *b) coroutine_fn RUNS_IN_MAIN;
@@ -124,20 +125,20 @@ void gdb_breakpoints_reset(GdbBreakpoints *b) RUNS_IN_MAIN;
 
 /* ---- steps and stops ---- */
 void gdb_breakpoints_set_step(GdbBreakpoints *b, unsigned cpu, bool step) RUNS_IN_MAIN;
-/* Takes a stop that is to be told: the one of @prefer, else of the first vCPU that has one. Those
- * of others are dropped if they will come again by themselves. False: there is none. */
+/* Takes a stop to report: that of @prefer, else of the first vCPU that has one. The stops of the
+ * others are dropped if they will recur by themselves. False: there is none. */
 bool gdb_breakpoints_take_stop(GdbBreakpoints *b, unsigned *cpu, GdbStop *stop) RUNS_IN_MAIN;
 bool gdb_breakpoints_has_stop(GdbBreakpoints *b) RUNS_IN_MAIN;
-/* Forgets what has not been told. */
+/* Drops the stops that were not reported. */
 void gdb_breakpoints_drop_stops(GdbBreakpoints *b) RUNS_IN_MAIN;
 
-/* ---- memory as if no break instruction stood in it ---- */
+/* ---- memory with the guest's own bytes in place of break instructions ---- */
 void gdb_breakpoints_hide(GdbBreakpoints *b, uint64_t gpa, uint8_t *bytes, size_t size)
     RUNS_IN_MAIN;
 /* For gdb_vcpu.c: under the lock. */
 GdbSoftware *gdb_software_find(GdbBreakpoints *b, uint64_t gpa) ANY_THREAD;
 bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error) ANY_THREAD;
-/* Writes; what a break instruction covers goes to what is put back later. */
+/* Writes; bytes under a break instruction go to the saved copy. */
 bool gdb_breakpoints_write(GdbBreakpoints *b, uint64_t gpa, const uint8_t *bytes, size_t size,
                            GError **error) RUNS_IN_MAIN;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gdb's packets. One that is not here is answered by an empty packet, as the protocol wants it. */
+/* gdb's packets. An unsupported one is answered by an empty packet, as the protocol requires. */
 #include <string.h>
 #include "vmm/gdb/gdb_int.h"
 
@@ -147,7 +147,7 @@ static RUNS_IN_MAIN void gdb_query_thread(Gdb *g, const char *args)
 
 /* ---- breakpoints ---- */
 
-/* "TYPE,ADDRESS,KIND"; KIND is the size of what is watched. */
+/* "TYPE,ADDRESS,KIND"; KIND is the size of the watched range. */
 static coroutine_fn RUNS_IN_MAIN void gdb_co_breakpoint(Gdb *g, bool insert, const char *args)
 {
     uint64_t type, address, kind;
@@ -176,7 +176,7 @@ static coroutine_fn RUNS_IN_MAIN void gdb_co_breakpoint(Gdb *g, bool insert, con
 
 static coroutine_fn RUNS_IN_MAIN void gdb_co_signalled(Gdb *g, bool step, const char *args)
 {
-    uint64_t signal; /* the guest has none */
+    uint64_t signal; /* the guest has no signals */
     if (!rsp_take_number(&args, &signal) || (*args != '\0' && !rsp_take_char(&args, ';'))) {
         gdb_send_malformed(g);
         return;

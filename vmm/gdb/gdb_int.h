@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The gdb stub's inside.
+ * Shared by the files of the gdb stub.
  *
- *   gdbstub.c         the chardev, the client's coming and going, the coroutine
+ *   gdbstub.c         the chardev, connections of the client, the coroutine
  *   gdb_commands.c    packets, except
  *   gdb_query.c       q and Q packets
- *   gdb_run.c         running, stopping, telling of stops
+ *   gdb_run.c         running, stopping, reporting stops
  *   gdb_memory.c      m, x, M and X
- *   gdb_breakpoints.c what is set in the guest
+ *   gdb_breakpoints.c breakpoints, watchpoints and steps in the guest
  *   gdb_vcpu.c        the vCPUs' part of that
- *   rsp.c             the wire
+ *   rsp.c             the protocol's framing
  *
- * Everything runs in main; what a vCPU's thread touches is in GdbBreakpoints.
+ * Everything runs in main; the state that vCPU threads use is in GdbBreakpoints.
  */
 #ifndef SKIFF_VMM_GDB_GDB_INT_H
 #define SKIFF_VMM_GDB_GDB_INT_H
@@ -22,7 +22,7 @@
 
 #define GDB_BREAKPOINTS_MAX 4096
 #define GDB_INPUT_SIZE 4096
-/* Bytes of memory in one packet: what gdb asks for, half of the announced packet size. */
+/* Bytes of memory in one packet: half of the announced packet size, which is gdb's own maximum. */
 #define GDB_MEMORY_MAX (RSP_PAYLOAD_MAX / 2)
 
 /* Signals as gdb numbers them ("GDB_SIGNAL_..."). */
@@ -38,52 +38,52 @@ typedef enum GdbSignal {
 /* QEMU's bits for `maint packet Qqemu.sstep=`: how a step steps. */
 enum { GDB_STEP_ENABLE = 1, GDB_STEP_NO_INTERRUPTS = 2, GDB_STEP_NO_TIMER = 4 };
 
-/* What one client has brought and wants. */
+/* The state of one client's session. */
 typedef struct GdbSession {
     bool connected;
     bool no_ack;
-    bool wants_reasons;   /* understands swbreak and hwbreak */
+    bool wants_reasons;   /* the client supports swbreak and hwbreak */
     bool physical;        /* addresses are physical (Qqemu.PhyMemMode) */
-    unsigned cpu;         /* that registers and memory are of (Hg) */
-    unsigned run_cpu;     /* that c and s are for (Hc) */
-    bool run_one;         /* ... and only that */
-    bool resumed;         /* believes that the guest runs: a stop is to be told */
-    bool revoked;         /* was told of a stop although a start is still under way */
-    bool leave_running;   /* when it is gone */
-    bool interrupting;    /* the stop that comes is its own Ctrl-C */
-    char *threads_xml;    /* while it is being read in pieces */
-    unsigned thread_list; /* how far qsThreadInfo is */
+    unsigned cpu;         /* for registers and memory (Hg) */
+    unsigned run_cpu;     /* for c and s (Hc) */
+    bool run_one;         /* ... and only that vCPU */
+    bool resumed;         /* for the client the guest runs: a stop has to be reported */
+    bool revoked;         /* a stop was reported although a start is still under way */
+    bool leave_running;   /* the VM runs after the client has gone */
+    bool interrupting;    /* the next stop is the client's own Ctrl-C */
+    char *threads_xml;    /* while it is read in pieces */
+    unsigned thread_list; /* position of qsThreadInfo */
 } GdbSession;
 
 typedef struct Gdb {
     Vm *vm;
     Chardev *chardev; /* NULL: closed */
-    char *own_id;     /* of the chardev, if it was made for this and goes with it */
+    char *own_id;     /* the chardev's id, if it was created for the stub and is deleted with it */
     VmListener listener;
     GdbBreakpoints breakpoints;
     GdbSession session;
     bool *held; /* by vCPU: stays parked when the VM runs */
 
-    /* ---- news for the coroutine ---- */
+    /* ---- events for the coroutine ---- */
     bool opened, closed, interrupted, stopped;
     bool has_packet; /* in reader */
     bool waiting;
     CoToken waiter;
-    bool stop_noted;   /* the stop under way, before it has come to its end */
+    bool stop_noted;   /* the stop under way, before it is complete */
     bool settling;     /* gdb_run.c waits for the effect of a request */
-    bool starting;     /* ... the last of which was a start */
-    unsigned requests; /* that were made */
+    bool starting;     /* ... and the last request was a start */
+    unsigned requests; /* number of requests made */
 
     /* ---- the wire ---- */
     RspReader reader;
     uint8_t input[GDB_INPUT_SIZE];
     size_t input_size;
-    GByteArray *output; /* that the chardev has not taken yet */
-    GByteArray *last;   /* packet sent, for a client that has not got it */
+    GByteArray *output; /* not yet taken by the chardev */
+    GByteArray *last;   /* the last packet sent, for retransmission */
 } Gdb;
 
 /* ---- gdbstub.c ---- */
-/* Wakes the coroutine to look for news. */
+/* Wakes the coroutine to handle events. */
 void gdb_kick(Gdb *g) RUNS_IN_MAIN;
 void gdb_send(Gdb *g, const char *payload, size_t size) RUNS_IN_MAIN;
 void gdb_send_text(Gdb *g, const char *text) RUNS_IN_MAIN;
@@ -94,20 +94,20 @@ void gdb_co_execute(Gdb *g) coroutine_fn RUNS_IN_MAIN;
 void gdb_send_ok(Gdb *g) RUNS_IN_MAIN;
 /* @error is freed; gdb shows its text where it can. */
 void gdb_send_error(Gdb *g, GError *error) RUNS_IN_MAIN;
-/* "E22": the packet makes no sense. */
+/* "E22": the packet is malformed. */
 void gdb_send_malformed(Gdb *g) RUNS_IN_MAIN;
-/* The vCPU of a thread; of any thread: @any. False: there is none. */
+/* The vCPU of a thread; @any stands for any thread. False: there is none. */
 bool gdb_find_cpu(const Gdb *g, const RspThread *thread, unsigned any, unsigned *cpu) RUNS_IN_MAIN;
 
 /* ---- gdb_query.c ---- */
 void gdb_co_query(Gdb *g, const char *packet) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- gdb_memory.c ---- */
-/* m, and x for @binary. A longer read than one packet holds, or one that runs into unmapped memory,
- * is answered by the bytes before that; gdb asks for the rest. */
+/* m; x if @binary. A read that is longer than one packet, or that runs into unmapped memory,
+ * returns the bytes before that; gdb requests the rest. */
 void gdb_co_read_memory(Gdb *g, bool binary, const char *args) coroutine_fn RUNS_IN_MAIN;
 void gdb_co_write_memory(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
-/* @args ends with the packet: the data are bytes as they are. */
+/* @args ends with the packet; the data are raw bytes. */
 void gdb_co_write_binary(Gdb *g, const char *args) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- gdb_vcpu.c ---- */
@@ -119,16 +119,16 @@ void gdb_vcpu_apply_call(Vcpu *v, void *opaque) RUNS_IN_VCPU;
 typedef enum GdbAction { GDB_HOLD, GDB_CONTINUE, GDB_STEP } GdbAction;
 
 void gdb_run_init(Gdb *g) RUNS_IN_MAIN;
-/* All vCPUs are parked: the guest can be looked at as it stands. */
+/* All vCPUs are parked: the guest's state can be read. */
 bool gdb_is_parked(const Gdb *g) RUNS_IN_MAIN;
-/* A client has come: stops the VM. */
+/* A client has connected: stops the VM. */
 void gdb_run_enter(Gdb *g) RUNS_IN_MAIN;
-/* It is gone: nothing of it stays in the guest. */
+/* The client has gone: removes all its settings from the guest. */
 void gdb_co_run_leave(Gdb *g) coroutine_fn RUNS_IN_MAIN;
-/* Lets the vCPUs run, each by its action. */
+/* Unparks the vCPUs, each by its action. */
 void gdb_resume(Gdb *g, const GdbAction *actions) RUNS_IN_MAIN;
 void gdb_interrupt(Gdb *g) RUNS_IN_MAIN;
-/* Tells of a stop, if there is one and the client waits for it. */
+/* Reports a stop, if there is one and the client waits for it. */
 void gdb_report_stop(Gdb *g) RUNS_IN_MAIN;
 /* The answer to `?`. */
 void gdb_query_stop(Gdb *g) RUNS_IN_MAIN;

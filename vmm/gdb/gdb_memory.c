@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory for gdb: by the page tables of the vCPU it looks at, or physical; break instructions do
- * not show, and what is written over them is not lost. */
+/* Memory for gdb: by the page tables of its current vCPU, or physical. Reads show the guest's bytes
+ * in place of break instructions, and writes over them are preserved. */
 #include <string.h>
 #include "vmm/gdb/gdb_int.h"
 #include "vmm/machine/guest_memory.h"
 
-#define GDB_PIECE_MAX 4096 /* the smallest page, and what RAM and ROM come in */
+#define GDB_PIECE_MAX 4096 /* the smallest page, and the granularity of RAM and ROM */
 
-/* The physical address of @address. Cuts @size to what is mapped, or not, as a whole. */
+/* The physical address of @address. Limits *@size to bytes that are all mapped, or all unmapped. */
 static bool gdb_look_up(const Gdb *g, const ArchPaging *paging, uint64_t address, uint64_t *gpa,
                         size_t *size, GError **error)
 {
@@ -20,7 +20,7 @@ static bool gdb_look_up(const Gdb *g, const ArchPaging *paging, uint64_t address
     return true;
 }
 
-/* Reads up to the first byte that is not mapped; returns how much. */
+/* Reads up to the first unmapped byte; returns the number of bytes. */
 static RUNS_IN_MAIN size_t gdb_read(Gdb *g, const ArchPaging *paging, uint64_t address,
                                     uint8_t *bytes, size_t size, GError **error)
 {
@@ -83,7 +83,7 @@ void gdb_co_read_memory(Gdb *g, bool binary, const char *args)
     uint8_t bytes[GDB_MEMORY_MAX];
     size_t done = gdb_read(g, paging, address, bytes, MIN(size, sizeof(bytes)), &error);
     if (error != NULL) {
-        gdb_send_text(g, "E14"); /* gdb takes no words here */
+        gdb_send_text(g, "E14"); /* gdb expects no text here */
         g_error_free(error);
         return;
     }

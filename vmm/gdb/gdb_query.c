@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* q and Q packets: what the stub can, threads, descriptions, the monitor, QEMU's extensions. */
+/* q and Q packets: the stub's features, threads, descriptions, the monitor, QEMU's extensions. */
 #include <string.h>
 #include "vmm/gdb/gdb_int.h"
 
 /* Bytes of the monitor's output in one packet. */
 #define GDB_CONSOLE_PIECE 1024
 
-/* ---- what it can ---- */
+/* ---- features ---- */
 
 static void gdb_query_supported(Gdb *g, const char *args)
 {
@@ -32,7 +32,7 @@ static void gdb_query_attached(Gdb *g, const char *args)
 {
     enter_main();
     enter_coroutine();
-    gdb_send_text(g, "1"); /* at its end gdb detaches instead of killing */
+    gdb_send_text(g, "1"); /* when gdb quits, it detaches instead of killing */
 }
 
 /* ---- threads ---- */
@@ -118,7 +118,7 @@ static RUNS_IN_MAIN void gdb_send_piece(Gdb *g, const char *text, const char *ar
         gdb_send_malformed(g);
         return;
     }
-    size_t n = MIN(MIN(length, size - offset), RSP_PAYLOAD_MAX / 2); /* escapes take room */
+    size_t n = MIN(MIN(length, size - offset), RSP_PAYLOAD_MAX / 2); /* escapes need room */
     g_autoptr(GString) s = g_string_new(offset + n < size ? "m" : "l");
     g_string_append_len(s, text + offset, (gssize)n);
     gdb_send(g, s->str, s->len);
@@ -129,7 +129,7 @@ static void gdb_query_features(Gdb *g, const char *args)
     enter_main();
     enter_coroutine();
     if (!rsp_take_text(&args, "target.xml:")) {
-        gdb_send_text(g, "E00"); /* the annex is not there */
+        gdb_send_text(g, "E00"); /* the annex does not exist */
         return;
     }
     gdb_send_piece(g, arch_gdb_target_xml(), args);
@@ -220,7 +220,7 @@ static void gdb_query_step_bits(Gdb *g, const char *args)
     gdb_send_text(g, "ENABLE=1,NOIRQ=2,NOTIMER=4");
 }
 
-/* A VM's clock does not stand still for one instruction: NOTIMER is what NOIRQ brings about. */
+/* A VM's clock does not stop for one instruction: NOTIMER has the same effect as NOIRQ. */
 static void gdb_query_step(Gdb *g, const char *args)
 {
     enter_main();
@@ -249,7 +249,7 @@ static void gdb_set_step(Gdb *g, const char *args)
 
 /* ---- */
 
-/* By their first letters, the longer ones first; one that ends in a letter is the whole packet. */
+/* By prefix, the longer ones first; one that ends in a letter must match the whole packet. */
 static const struct {
     const char *name;
     bool whole;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Running and stopping for gdb. The client believes one of two things, and `resumed` is which:
+ * Runs and stops the guest for gdb. For the client it is in one of two states, which `resumed`
+ * holds:
  *
  *            vCont, c, s                       T packet
  *   STOPPED -------------> RUNNING (resumed) ------------> STOPPED
  *
- * The VM is started and stopped by requests to the run state, in whose queue a start may stand for
- * long when storage hangs. A stop is told when the vCPUs are parked, from within the transition, or
- * when it has met a VM that an operation had stopped for its own time. An interrupt that meets
- * parked vCPUs is told at once, and the start that is just under way is revoked: it finds every
- * vCPU held.
+ * The VM is started and stopped by requests to the run state. A start may wait long in its queue
+ * when storage hangs. A stop is reported when the vCPUs are parked, from within the transition, or
+ * when it arrives while an operation has stopped the VM temporarily. An interrupt while the vCPUs
+ * are parked is reported at once and revokes the start under way, which then finds every vCPU held.
  */
 #include <string.h>
 #include "vmm/gdb/gdb_int.h"
@@ -22,7 +22,7 @@ bool gdb_is_parked(const Gdb *g)
     return phase != RUN_RUNNING && phase != RUN_PARKING;
 }
 
-/* ---- requests, and whether they come to anything ---- */
+/* ---- requests and their effect ---- */
 
 static void gdb_settle(void *opaque)
 {
@@ -68,7 +68,7 @@ static RUNS_IN_MAIN void gdb_request_start(Gdb *g)
     gdb_requested(g);
 }
 
-/* ---- what the run state tells ---- */
+/* ---- announcements of the run state ---- */
 
 static RUNS_IN_MAIN void gdb_hold_vcpus(Gdb *g)
 {
@@ -77,19 +77,19 @@ static RUNS_IN_MAIN void gdb_hold_vcpus(Gdb *g)
     }
 }
 
-/* A stop for good: of the client's own making, or not. */
+/* A permanent stop: requested by the client, or not. */
 static RUNS_IN_MAIN void gdb_note_stop(Gdb *g, StopReason reason)
 {
     if (reason != STOP_DEBUG && !g->session.interrupting) {
         g->session.leave_running = false;
     }
     g->session.interrupting = false;
-    g->session.revoked = false; /* what starts the VM from here on was asked for after the stop */
+    g->session.revoked = false; /* any later start was requested after this stop */
     g->stopped = true;
     gdb_kick(g);
 }
 
-/* A stop that the VM makes for a while and by itself (a reset, a dump) is not told. */
+/* A temporary stop of an operation (a reset, a dump) is not reported. */
 static void gdb_run_changed(VmListener *l, RunPhase phase, StopReason reason)
 {
     enter_main();
@@ -120,7 +120,7 @@ void gdb_run_init(Gdb *g)
     vm_listen(g->vm, &g->listener);
 }
 
-/* ---- telling ---- */
+/* ---- reports ---- */
 
 static int gdb_reason_signal(StopReason reason)
 {
@@ -163,7 +163,7 @@ static RUNS_IN_MAIN void gdb_send_stop(Gdb *g, int signal, const GdbStop *stop)
     gdb_send(g, s->str, s->len);
 }
 
-/* Nobody steps and nobody is held any more, whoever lets the VM run next. */
+/* Clears all steps and holds, for whatever starts the VM next. */
 static RUNS_IN_MAIN void gdb_forget_actions(Gdb *g)
 {
     for (unsigned i = 0; i < vcpus_count(g->vm->machine.vcpus); i++) {
@@ -190,23 +190,24 @@ void gdb_report_stop(Gdb *g)
 void gdb_query_stop(Gdb *g)
 {
     g->session.resumed = true;
-    gdb_report_stop(g); /* else when it has stopped */
+    gdb_report_stop(g); /* otherwise when it has stopped */
 }
 
 /* ---- running ---- */
 
-/* A start that is not carried out yet or just being carried out takes up what is held. */
+/* A start that is pending or under way applies the new holds. */
 void gdb_resume(Gdb *g, const GdbAction *actions)
 {
     run_state_set_debugged(&g->vm->run, true); /* again, after a detach */
     g->session.resumed = true;
     g->session.leave_running = true;
     g->stopped = false;
-    if (gdb_breakpoints_has_stop(&g->breakpoints)) { /* watchpoints that two vCPUs met at once */
+    /* two vCPUs hit watchpoints at the same time */
+    if (gdb_breakpoints_has_stop(&g->breakpoints)) {
         gdb_report_stop(g);
         return;
     }
-    if (!gdb_is_parked(g)) { /* somebody else has let it run */
+    if (!gdb_is_parked(g)) { /* it was started by another client */
         return;
     }
     for (unsigned i = 0; i < vcpus_count(g->vm->machine.vcpus); i++) {
@@ -232,7 +233,7 @@ void gdb_interrupt(Gdb *g)
 
 /* ---- packets ---- */
 
-/* The first action that names a thread is its; one without threads is everybody else's. */
+/* The first action that names a thread applies to it; one without threads applies to all others. */
 static RUNS_IN_MAIN bool gdb_take_action(Gdb *g, const char **at, GdbAction *actions, bool *decided)
 {
     char c = **at;
@@ -308,17 +309,17 @@ void gdb_co_run_classic(Gdb *g, bool step, const char *args)
     gdb_resume(g, actions);
 }
 
-/* ---- coming and going ---- */
+/* ---- connect and disconnect ---- */
 
 void gdb_run_enter(Gdb *g)
 {
     g->session.leave_running = g->vm->run.wants_to_run || g->starting;
     g->session.interrupting = true;
     run_state_set_debugged(&g->vm->run, true);
-    gdb_request_stop(g); /* even if it is stopped: the client before may have asked for a start */
+    gdb_request_stop(g); /* even if stopped: the previous client may have requested a start */
 }
 
-/* A vCPU that is held while others run comes back by a stop and a start. */
+/* A vCPU held while others run is released by a stop and a start. */
 static RUNS_IN_MAIN bool gdb_holds_vcpus(const Gdb *g)
 {
     bool holds = false;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vCPUs' part of breakpoints, in their threads: what KVM is to report, and whether what it
- * reports is the debugger's. */
+/* The vCPUs' part of breakpoints, in their threads: KVM's debug settings, and whether a debug exit
+ * belongs to the debugger. */
 #include <string.h>
 #include <sys/ioctl.h>
 #include "util/log.h"
 #include "vmm/gdb/gdb_int.h"
 #include "vmm/machine/guest_memory.h"
 
-/* Whether there is something that only steps can find. */
+/* Whether some breakpoint requires single-steps. */
 static bool gdb_vcpu_must_step(const GdbBreakpoints *b)
 {
     bool must = false;
@@ -17,7 +17,7 @@ static bool gdb_vcpu_must_step(const GdbBreakpoints *b)
     return must;
 }
 
-/* What this vCPU reports now. */
+/* The debug settings of this vCPU. */
 static ArchDebug gdb_vcpu_wants(GdbBreakpoints *b, Vcpu *v, bool *user_step)
 {
     rank_mutex_lock(&b->lock);
@@ -75,9 +75,7 @@ static RUNS_IN_VCPU bool gdb_vcpu_is_at_software(GdbBreakpoints *b, Vcpu *v, uin
     return found;
 }
 
-/* What an address stands for that was not mapped before: from now on memory can have the
- * breakpoint.
- */
+/* Translates an address that was not mapped before: from now on the breakpoint can be in memory. */
 static void gdb_vcpu_settle(GdbBreakpoints *b, const ArchPaging *paging, GdbStepped *s)
 {
     ArchTranslation t;
@@ -94,7 +92,7 @@ static GdbStopKind gdb_stepped_kind(const GdbStepped *s)
     return s->type == GDB_BREAK_SOFTWARE ? GDB_STOP_SOFTWARE : GDB_STOP_HARDWARE;
 }
 
-/* What a step has met. */
+/* Checks the breakpoints after a step. */
 static RUNS_IN_VCPU GdbStop gdb_vcpu_look(GdbBreakpoints *b, Vcpu *v, uint64_t pc)
 {
     GdbStop stop = {0};
@@ -170,18 +168,19 @@ static bool gdb_vcpu_debug_exit(Vcpu *v, const struct kvm_debug_exit_arch *exit,
         return true;
     }
     if (cause == ARCH_DEBUG_STEP) {
-        gdb_vcpu_apply(b, v); /* the guest may just have loaded flags without it */
+        gdb_vcpu_apply(b, v); /* the guest may have just loaded flags without it */
     } else if (!debug.traps || !arch_debug_drop_trap(vcpu_fd(v), exit)) {
         arch_debug_reinject(vcpu_fd(v), exit, &debug);
     }
     return false;
 }
 
-/* The instruction has been executed or will be: taken back by setting where the vCPU is. */
+/* The instruction has been executed or will be: setting the vCPU's address undoes it. */
 static RUNS_IN_VCPU void gdb_vcpu_take_back(Vcpu *v, struct kvm_run *run, uint64_t pc)
 {
     run->immediate_exit = 1;
-    ioctl(vcpu_fd(v), KVM_RUN, 0); /* EINTR: it has finished with the exit and done no more */
+    /* EINTR: the exit is complete, and no instruction was executed */
+    ioctl(vcpu_fd(v), KVM_RUN, 0);
     run->immediate_exit = 0;
     arch_gdb_set_pc(vcpu_fd(v), pc);
 }

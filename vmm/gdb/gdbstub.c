@@ -6,7 +6,7 @@
 #include "hw/chardev/chardev_set.h"
 #include "vmm/gdb/gdb_int.h"
 
-static Gdb *the_gdb;     /* made by the first opening, stays with the VM */
+static Gdb *the_gdb;     /* created by the first opening, lives as long as the VM */
 static bool gdb_opening; /* gdbstub_co_open() is under way */
 
 /* ---- sending ---- */
@@ -48,7 +48,7 @@ static void gdb_ack(Gdb *g, RspEvent event)
     }
 }
 
-/* Up to the next packet: one at a time. */
+/* Parses up to the next packet: one at a time. */
 static void gdb_parse(Gdb *g)
 {
     size_t at = 0, used;
@@ -66,7 +66,7 @@ static void gdb_parse(Gdb *g)
         case RSP_INTERRUPT:
             g->interrupted = true;
             break;
-        case RSP_NAK: /* whoever does not read gets nothing again */
+        case RSP_NAK: /* a client that did not receive it gets it again */
             if (!g->session.no_ack && g->output->len == 0) {
                 gdb_put(g, g->last->data, g->last->len);
             }
@@ -225,7 +225,7 @@ static int gdb_probe_in_worker(void *opaque)
     return arch_debug_probe(opaque) ? 0 : -1;
 }
 
-/* Inside a sandbox that is closed already KVM is taken at its word. */
+/* After the sandbox is entered no test is possible: KVM is assumed to support everything. */
 static coroutine_fn RUNS_IN_MAIN ArchDebugAbilities gdb_co_probe(Vm *vm)
 {
     ArchDebugAbilities a = {.instruction = true, .execute = true, .watch = true};
@@ -235,7 +235,7 @@ static coroutine_fn RUNS_IN_MAIN ArchDebugAbilities gdb_co_probe(Vm *vm)
     if (!a.instruction || !a.execute || !a.watch) {
         log_info("gdb: this host's KVM does not report all of what it is asked to (break "
                  "instructions %s, "
-                 "hardware breakpoints %s, watchpoints %s): skiff goes other, slower ways",
+                 "hardware breakpoints %s, watchpoints %s): skiff uses slower methods",
                  a.instruction ? "yes" : "no", a.execute ? "yes" : "no", a.watch ? "yes" : "no");
     }
     return a;
@@ -306,11 +306,12 @@ static coroutine_fn RUNS_IN_MAIN bool gdb_co_open(Vm *vm, const char *device, GE
     return true;
 }
 
-/* Two monitors may ask for it at once. */
+/* Two monitors may request it at the same time. */
 bool gdbstub_co_open(Vm *vm, const char *device, GError **error)
 {
     if (gdb_opening) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN, "somebody else opens one just now");
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN,
+                    "another request to open it is under way");
         return false;
     }
     gdb_opening = true;

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#define RSP_RUN_BIAS 29 /* so that a count is a printable character */
-#define RSP_RUN_MIN 3   /* more times: below, the encoding saves nothing */
+#define RSP_RUN_BIAS 29 /* makes every count a printable character */
+#define RSP_RUN_MIN 3   /* further repetitions: below, the encoding saves nothing */
 #define RSP_RUN_MAX 97
 
 static int rsp_hex_digit(char c)
@@ -56,7 +56,7 @@ static void rsp_reader_add(RspReader *r, uint8_t byte)
     if (r->size < RSP_PAYLOAD_MAX) {
         r->payload[r->size++] = (char)byte;
     } else {
-        r->damaged = true; /* goes on to the packet's end, to be in step again */
+        r->damaged = true; /* reads to the packet's end, to resynchronize */
     }
 }
 
@@ -132,14 +132,14 @@ static bool rsp_must_escape(char c)
     return c == '#' || c == '$' || c == '}' || c == '*';
 }
 
-/* How many more times the character at @at comes, as far as a count can say it. */
+/* The number of further repetitions of the character at @at, up to the encoding's maximum. */
 static size_t rsp_run_length(const char *at, const char *end)
 {
     size_t more = 0;
     while (more < RSP_RUN_MAX && at + more + 1 < end && at[more + 1] == at[0]) {
         more++;
     }
-    /* Counts that would look like the end of a packet, an acknowledgement or its contrary. */
+    /* Counts that look like a packet's end or start, or an acknowledgement, are not allowed. */
     while (more >= RSP_RUN_MIN && strchr("#$+-", (int)(more + RSP_RUN_BIAS)) != NULL) {
         more--;
     }
@@ -258,7 +258,7 @@ bool rsp_take_thread(const char **at, RspThread *thread)
     if (!rsp_take_char(at, 'p')) {
         return rsp_take_thread_number(at, thread);
     }
-    if (!rsp_take_thread_number(at, thread)) { /* the process: there is one */
+    if (!rsp_take_thread_number(at, thread)) { /* the process: there is only one */
         return false;
     }
     if (!rsp_take_char(at, '.')) {

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The packet layer of gdb's Remote Serial Protocol: framing, checksums, escapes, run-length
- * encoding, and the numbers and bytes that packets are made of. Knows no VM and does no I/O.
+ * encoding, and the numbers and bytes in packets. Independent of the VM, without I/O.
  *
  *     $ payload # c c      c c: the sum of the payload's bytes modulo 256, two hex digits
  *     } X                  in a payload: the byte X ^ 0x20
  *     X * N                in a payload from us: X, N - 29 times more
  *     + - 0x03             between packets: received, received damaged, interrupt
  *
- * Any thread; a reader or a buffer belongs to one at a time. What arrives is hostile: a payload is
- * never longer than RSP_PAYLOAD_MAX, garbage between packets is skipped, a '$' inside one starts
- * over.
+ * Any thread; one at a time may use a reader or a buffer. Input is hostile: a payload is never
+ * longer than RSP_PAYLOAD_MAX, garbage between packets is skipped, a '$' inside one starts over.
  *
  * Source: GDB manual, appendix "GDB Remote Serial Protocol", Overview.
  */
@@ -23,7 +22,7 @@
 #include <stdint.h>
 #include "util/loop/thread.h"
 
-/* Told to gdb as PacketSize: it sends nothing longer. */
+/* gdb's PacketSize: it sends nothing longer. */
 #define RSP_PAYLOAD_MAX 0x4000
 
 /* ---- receiving ---- */
@@ -54,7 +53,7 @@ typedef struct RspReader {
 } RspReader;
 
 void rsp_reader_init(RspReader *r) ANY_THREAD;
-/* Takes bytes up to the first event; @used says how many. */
+/* Takes bytes up to the first event; *@used is their number. */
 RspEvent rsp_reader_feed(RspReader *r, const uint8_t *data, size_t size, size_t *used) ANY_THREAD;
 
 /* ---- sending ---- */
@@ -65,14 +64,13 @@ void rsp_put_packet(GByteArray *out, const char *payload, size_t size) ANY_THREA
 /* ---- inside of packets ---- */
 
 void rsp_put_hex(GString *s, const void *bytes, size_t size) ANY_THREAD;
-/* Takes hex digits at *@at and moves it behind them. False: there is none, or too many for 64 bits.
- */
+/* Parses hex digits at *@at and advances it. False: there is none, or too many for 64 bits. */
 bool rsp_take_number(const char **at, uint64_t *value) ANY_THREAD;
-/* Takes @c there, or does nothing and returns false. */
+/* Skips @c, or does nothing and returns false. */
 bool rsp_take_char(const char **at, char c) ANY_THREAD;
-/* Takes @text there, or does nothing and returns false. */
+/* Skips @text, or does nothing and returns false. */
 bool rsp_take_text(const char **at, const char *text) ANY_THREAD;
-/* Takes 2 * @size hex digits; false if there are fewer. */
+/* Parses 2 * @size hex digits; false if there are fewer. */
 bool rsp_take_bytes(const char **at, void *bytes, size_t size) ANY_THREAD;
 
 /* A thread: "-1" all, "0" any, else its number; also as "pPID.TID". */

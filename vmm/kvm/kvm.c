@@ -30,7 +30,7 @@ static const char *kvm_open_advice(int err)
     case ENFILE:
         return "the host as a whole has too many files open (fs.file-max)";
     default:
-        return "see dmesg for what KVM says";
+        return "see dmesg for KVM's message";
     }
 }
 
@@ -82,7 +82,7 @@ bool kvm_open(Kvm *kvm, GError **error)
     int version = ioctl(kvm->fd, KVM_GET_API_VERSION, 0);
     if (version != KVM_API_VERSION) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSYS,
-                    KVM_PATH " is not KVM as we know it (API version %d, expected %d)", version,
+                    KVM_PATH " has an unknown KVM API ( version %d, expected %d)", version,
                     KVM_API_VERSION);
         kvm_close(kvm);
         return false;
@@ -119,9 +119,9 @@ bool kvm_create_vm(Kvm *kvm, const GuestRam *ram, GError **error)
     }
     kvm->has_msi_devid = kvm_check(kvm, KVM_CAP_MSI_DEVID) > 0;
     /* RAM comes before the architecture's chips. A slot takes effect after a grace period of the
-     * kernel, which ends at once unless another grace period is already being waited for. The
-     * chips put their registers on KVM's buses and start such a wait (Linux 6.18), so RAM after
-     * them would wait for some ticks of the host's clock. */
+     * kernel, which ends at once unless another wait for one is under way. The chips register on
+     * KVM's buses and start such a wait (Linux 6.18), so RAM after them would wait for some ticks
+     * of the host's clock. */
     return kvm_slots_init(kvm, ram, error);
 }
 

@@ -2,8 +2,8 @@
 /*
  * The VM's file descriptors: /dev/kvm, the VM, memory slots, interrupt routes, doorbells.
  *
- * Opened by main at start-up. What the host can do is asked, never assumed. Interrupt delivery may
- * be called from any thread; the rest says who may. Source: KVM api.rst.
+ * main opens them at start-up. The host's capabilities are queried, never assumed. Interrupts may
+ * be delivered from any thread; other functions name their thread. Source: KVM api.rst.
  */
 #ifndef SKIFF_VMM_KVM_KVM_H
 #define SKIFF_VMM_KVM_KVM_H
@@ -52,44 +52,44 @@ typedef struct Kvm {
     /* BQL */
     KvmSlot slots[KVM_MAX_SLOTS];
     bool logging;
-    const GuestRam *ram; /* where KVM's log goes; NULL: kvm_attach_ram_log() was not called */
+    const GuestRam *ram; /* receives KVM's log; NULL: kvm_attach_ram_log() was not called */
     MsiRoute *routes;    /* max_routes of them; route n has GSI first_msi_gsi + n */
     unsigned max_routes;
     MsiRoute *changed_routes;
     struct kvm_irq_routing *table; /* the pins' entries, then those of MSI routes */
     bool table_changed;
-    unsigned table_commits; /* so far */
+    unsigned table_commits; /* number of commits so far */
 } Kvm;
 
-/* Opens /dev/kvm and checks its API. The error says what to do about it (group, module, nesting).
- */
+/* Opens /dev/kvm and checks its API. The error names the remedy (group, module, nesting). */
 bool kvm_open(Kvm *kvm, GError **error) ANY_THREAD;
 /* Creates the VM with a memory slot for every block of @ram. arch_vm_init() comes next. */
 bool kvm_create_vm(Kvm *kvm, const GuestRam *ram, GError **error) ANY_THREAD;
 void kvm_close(Kvm *kvm) ANY_THREAD;
-/* KVM_CHECK_EXTENSION on the VM, or on /dev/kvm before there is one. 0: not there. */
+/* KVM_CHECK_EXTENSION on the VM, or on /dev/kvm before the VM exists. 0: not supported. */
 int kvm_check(const Kvm *kvm, int capability) ANY_THREAD;
-/* Fills in the operations that devices use (kvm_irq.c, kvm_doorbell.c); `request` is the run
- * state's and set by it. @ops is the caller's. */
+/* Fills in the operations that devices use (kvm_irq.c, kvm_doorbell.c), except `request`, which the
+ * run state sets. @ops is the caller's. */
 void kvm_fill_machine_ops(MachineOps *ops) ANY_THREAD;
 
 /* ---- memory slots (kvm_slots.c); BQL held, or before any vCPU runs ---- */
-/* A slot for each block. */
+/* Adds a slot for each block. */
 bool kvm_slots_init(Kvm *kvm, const GuestRam *ram, GError **error) ANY_THREAD;
-/* A slot for @block, whose `name` is borrowed; NULL + error when there is none left, or KVM refuses. */
+/* Adds a slot for @block, whose `name` is borrowed; NULL + error: no slot is free, or KVM
+ * refuses. */
 KvmSlot *kvm_slot_add(Kvm *kvm, const RamBlock *block, GError **error) ANY_THREAD;
-/* A writable slot is removed or made read-only with the vCPUs parked: what they would write
- * meanwhile is in no log. On failure the slot is as before. */
+/* A writable slot is removed or made read-only with the vCPUs parked: no log records their writes
+ * meanwhile. On failure the slot is unchanged. */
 bool kvm_slot_remove(Kvm *kvm, KvmSlot *slot, GError **error) ANY_THREAD;
 bool kvm_slot_set_read_only(Kvm *kvm, KvmSlot *slot, bool read_only, GError **error) ANY_THREAD;
-/* What vCPUs write goes into @ram's dirty memory (guest_ram_log_start()). */
+/* vCPUs' writes are logged in @ram's dirty memory (guest_ram_log_start()). */
 void kvm_attach_ram_log(Kvm *kvm, GuestRam *ram) ANY_THREAD;
 
-/* Sets the @count routes of the interrupt controllers' own pins (copied) in place of KVM's defaults,
- * and the first GSI that MSIs may have. Called by arch_vm_init(). */
+/* Replaces KVM's default routes with the @count routes of the interrupt controllers' own pins
+ * (copied), and sets the first GSI for MSIs. Called by arch_vm_init(). */
 bool kvm_init_routes(Kvm *kvm, const struct kvm_irq_routing_entry *pins, unsigned count,
                      unsigned first_msi_gsi, GError **error) ANY_THREAD;
-/* Frees what kvm_init_routes() allocated. All routes are detached or the VM is gone. */
+/* Frees the memory of kvm_init_routes(). All routes are detached or the VM is gone. */
 void kvm_free_routes(Kvm *kvm) ANY_THREAD;
 
 /* For MachineOps, by kvm_fill_machine_ops(): opaque is a Kvm. */

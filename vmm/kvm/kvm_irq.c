@@ -4,8 +4,8 @@
  * KVM_SIGNAL_MSI. KVM api.rst §4.25, §4.52, §4.70, §4.75.
  *
  * KVM has no operation that changes one route: KVM_SET_GSI_ROUTING replaces the whole table. So the
- * table is kept built, a route's entry is changed in place, and the table is handed to KVM once for
- * any number of changes (kvm_msi_routes_commit()). Attaching and detaching touch the irqfd only.
+ * table is kept, a route's entry is changed in place, and the table is set in KVM once for any
+ * number of changes (kvm_msi_routes_commit()). Attaching and detaching use the irqfd only.
  */
 #include <errno.h>
 #include <string.h>
@@ -32,7 +32,7 @@ static bool kvm_commit_table(Kvm *kvm)
     return ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, kvm->table) == 0;
 }
 
-/* The entry of @r with @message, added when there is none. */
+/* Sets the entry of @r to @message; adds the entry if there is none. */
 static void kvm_table_put(Kvm *kvm, MsiRoute *r, MsiMessage message)
 {
     if (r->entry == 0) {
@@ -146,7 +146,7 @@ static void kvm_table_restore(Kvm *kvm, MsiRoute *r)
     }
 }
 
-/* KVM has refused the table. Restores what it took before, then commits one route at a time. */
+/* KVM has refused the table. Restores the last accepted one, then commits one route at a time. */
 static void kvm_commit_one_by_one(Kvm *kvm)
 {
     static LogLimit limit;
@@ -191,8 +191,8 @@ static bool kvm_irqfd(Kvm *kvm, const MsiRoute *r, bool attach)
     return ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd) == 0;
 }
 
-/* KVM delivers a count that it finds at the attach but leaves it in the eventfd; a later write is
- * delivered and takes the whole count out. So what is left after the attach has been delivered. */
+/* At the attach KVM delivers a pending count but leaves it in the eventfd; a later write is
+ * delivered and consumes the whole count. So a count left after the attach was delivered. */
 static bool kvm_msi_route_attach(void *opaque, MsiRoute *route, GError **error)
 {
     Kvm *kvm = opaque;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory slots: which guest-physical ranges KVM maps to host memory, and its log of what vCPUs
- * write. KVM api.rst §4.8, §4.35.
+ * Memory slots: the guest-physical ranges that KVM maps to host memory, and KVM's log of vCPU
+ * writes. KVM api.rst §4.8, §4.35.
  *
  * A slot is added, changes its flags and is removed while vCPUs run. KVM cannot change whether a
  * slot is read-only, so such a change removes the slot and adds it again: an access that comes in
@@ -55,7 +55,7 @@ KvmSlot *kvm_slot_add(Kvm *kvm, const RamBlock *block, GError **error)
     return NULL;
 }
 
-/* Marks what vCPUs have written in @slot since it was last asked. */
+/* Marks the pages that vCPUs have written in @slot since the last call. */
 static bool kvm_slot_sync(Kvm *kvm, const KvmSlot *slot, const GuestRam *ram, GError **error)
 {
     uint64_t pages = slot->size / GUEST_RAM_PAGE;
@@ -71,8 +71,8 @@ static bool kvm_slot_sync(Kvm *kvm, const KvmSlot *slot, const GuestRam *ram, GE
     return true;
 }
 
-/* A slot that goes takes its part of KVM's log along, so that is merged first. No vCPU may write
- * between the two: the caller parks them, or the slot is read-only. */
+/* Removing a slot drops its part of KVM's log, so that is merged first. No vCPU may write between
+ * the two: the caller parks them, or the slot is read-only. */
 static bool kvm_slot_take_away(Kvm *kvm, KvmSlot *slot, GError **error)
 {
     if (slot->logged && kvm->ram != NULL && !kvm_slot_sync(kvm, slot, kvm->ram, error)) {
@@ -106,8 +106,7 @@ bool kvm_slot_set_read_only(Kvm *kvm, KvmSlot *slot, bool read_only, GError **er
     if (!kvm_slot_ioctl(kvm, slot, true, error)) {
         *slot = old;
         if (!kvm_slot_ioctl(kvm, slot, true, NULL)) {
-            slot->size =
-                0; /* KVM refuses what it had a moment ago: the range is MMIO from now on */
+            slot->size = 0; /* KVM refuses its previous slot: the range is MMIO from now on */
         }
         return false;
     }

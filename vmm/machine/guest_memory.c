@@ -6,8 +6,8 @@
 
 /* ---- physical ---- */
 
-/* The host address of @gpa, and in @size at most how much follows it there. NULL: neither RAM nor
- * ROM. */
+/* The host address of @gpa; limits *@size to the bytes that are contiguous there. NULL: neither RAM
+ * nor ROM. */
 static uint8_t *guest_physical_map(const GuestRam *ram, uint64_t gpa, size_t *size)
 {
     for (unsigned i = 0; i < ram->count; i++) {
@@ -34,7 +34,7 @@ static bool guest_physical_covers(const GuestRam *ram, uint64_t gpa, size_t size
     return true;
 }
 
-/* Of the two buffers one is NULL. */
+/* One of the two buffers is NULL. */
 static void guest_physical_copy(const GuestRam *ram, uint64_t gpa, uint8_t *to, const uint8_t *from,
                                 size_t size)
 {
@@ -72,7 +72,7 @@ bool guest_physical_write(const GuestRam *ram, uint64_t gpa, const void *buf, si
 
 /* ---- virtual ---- */
 
-/* The physical address of @gva, and in @size at most how much of it follows there. */
+/* The physical address of @gva; limits *@size to the bytes that are contiguous there. */
 static bool guest_paging_look_up(const ArchPaging *paging, const GuestRam *ram, uint64_t gva,
                                  uint64_t *gpa, size_t *size, GError **error)
 {
@@ -89,8 +89,8 @@ static bool guest_paging_look_up(const ArchPaging *paging, const GuestRam *ram, 
     return true;
 }
 
-/* Twice over the pages: what the second finds is checked again, since the guest may change its
- * tables in between. */
+/* Translates the pages twice: the second pass checks again, since the guest may change its tables
+ * in between. */
 static bool guest_paging_access(const ArchPaging *paging, const GuestRam *ram, uint64_t gva,
                                 uint8_t *to, const uint8_t *from, size_t size, GError **error)
 {
@@ -123,7 +123,7 @@ bool guest_paging_write(const ArchPaging *paging, const GuestRam *ram, uint64_t 
     return guest_paging_access(paging, ram, gva, NULL, buf, size, error);
 }
 
-/* ---- by a vCPU ---- */
+/* ---- by a vCPU's page tables ---- */
 
 static void guest_get_paging_in_vcpu(Vcpu *v, void *opaque)
 {

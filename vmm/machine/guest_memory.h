@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's memory as debuggers and dumps see it: by a vCPU's own page tables, or by physical
- * address. RAM and ROM only, never a device's registers, whose reads have effects.
+ * The guest's memory for debuggers and dumps: by a vCPU's own page tables, or by physical address.
+ * RAM and ROM only, never device registers, whose reads have side effects.
  *
- * The VM may run meanwhile; what is read is then as consistent as what another processor would see.
- * The guest's tables may hold anything: an address that leads nowhere is an error. All pages are
- * looked up before the first byte is copied, so that a bad address leaves nothing half done unless
- * the guest changes its tables in that moment.
+ * The VM may run meanwhile; the data read is then as consistent as for another processor. The
+ * guest's tables may hold anything: an unmapped address is an error. All pages are translated
+ * before the first byte is copied, so a bad address leaves nothing half done unless the guest
+ * changes its tables in that moment.
  */
 #ifndef SKIFF_VMM_MACHINE_GUEST_MEMORY_H
 #define SKIFF_VMM_MACHINE_GUEST_MEMORY_H
@@ -19,10 +19,10 @@ bool guest_co_translate(VmMachine *m, unsigned cpu, uint64_t gva, uint64_t *gpa,
     coroutine_fn RUNS_IN_MAIN;
 bool guest_co_read_virtual(VmMachine *m, unsigned cpu, uint64_t gva, void *buf, size_t size,
                            GError **error) coroutine_fn RUNS_IN_MAIN;
-/* Page protection does not count, nor does it that a ROM is one: breakpoints are written so. */
+/* Ignores page protection and writes to ROM too: breakpoints are written this way. */
 bool guest_co_write_virtual(VmMachine *m, unsigned cpu, uint64_t gva, const void *buf, size_t size,
                             GError **error) coroutine_fn RUNS_IN_MAIN;
-/* The registers that the translation depends on, for many look-ups at one moment. */
+/* The registers that translation depends on, for many translations at one moment. */
 void guest_co_get_paging(VmMachine *m, unsigned cpu, ArchPaging *paging) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- the same at given registers ---- */

@@ -52,8 +52,8 @@ void machine_fill_env(VmMachine *m, AioContext *main_ctx)
 
 /* ---- objects that devices use ---- */
 
-/* Whether @dev was configured with object @id: devices name one by these properties. */
-static bool machine_device_names(const Device *dev, const char *id)
+/* Whether @dev was configured with object @id: devices refer to one by these properties. */
+static bool machine_device_uses(const Device *dev, const char *id)
 {
     for (const OptSpec *p = dev->type->properties; p != NULL && p->name != NULL; p++) {
         if (p->type == OPT_STRING &&
@@ -70,7 +70,7 @@ static bool machine_device_names(const Device *dev, const char *id)
 static RUNS_IN_MAIN bool machine_uses_object(const VmMachine *m, const char *id)
 {
     for (unsigned i = 0; i < m->devices->len; i++) {
-        if (machine_device_names(m->devices->pdata[i], id)) {
+        if (machine_device_uses(m->devices->pdata[i], id)) {
             return true;
         }
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the guest has: RAM, address spaces, devices, vCPUs. The board builds it; what happens to it
- * is the VM's (vmm/vm). All in main.
+ * The guest's hardware: RAM, address spaces, devices, vCPUs. The board builds it; vmm/vm operates
+ * it. All in main.
  */
 #ifndef SKIFF_VMM_MACHINE_MACHINE_H
 #define SKIFF_VMM_MACHINE_MACHINE_H
@@ -12,7 +12,7 @@
 #include "vmm/backends/backends.h"
 #include "vmm/vcpu/vcpu.h"
 
-typedef struct Board Board; /* what the board's file keeps */
+typedef struct Board Board; /* the board's own state */
 
 typedef struct VmMachine {
     const MachineConfig *config;
@@ -22,45 +22,44 @@ typedef struct VmMachine {
     GuestRam ram;
     AddressSpace *mmio, *pio;
     MachineOps ops;
-    Machine hw; /* as devices see it */
+    Machine hw; /* the machine as devices see it */
     DeviceEnv env;
     Board *board;
     PciBus *pci;
-    GPtrArray *devices; /* Device, in the order they were made: started in it, stopped in reverse */
+    GPtrArray *devices; /* Device, in order of creation: started in it, stopped in reverse */
     unsigned anonymous_devices, board_devices; /* counted, for Device.path */
     VcpuSet *vcpus;
 } VmMachine;
 
-/* An empty machine. @config and @backends are borrowed for as long as it lives. */
+/* Makes an empty machine. @config and @backends are borrowed for as long as it lives. */
 void machine_init(VmMachine *m, const MachineConfig *config, Backends *backends) RUNS_IN_MAIN;
-/* The machine's RAM: the backend that -machine names, or anonymous memory of the size that -m says.
- */
+/* Chooses the machine's RAM: -machine's backend, or anonymous memory of -m's size. */
 bool machine_choose_memory(VmMachine *m, GError **error) RUNS_IN_MAIN;
-/* Fills in `ops`, `hw` and `env`, which devices are handed; the VM adds its callbacks. */
+/* Fills in `ops`, `hw` and `env`, which are passed to devices; the VM adds its callbacks. */
 void machine_fill_env(VmMachine *m, AioContext *main_ctx) RUNS_IN_MAIN;
 
-/* object-del. Refused while something uses it. Under the operation lock: devices stay as they are.
- */
+/* object-del. Refused while something uses the object. Under the operation lock, so devices do not
+ * change. */
 bool machine_co_del_object(VmMachine *m, const char *id, GError **error) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- machine_devices.c ---- */
-/* Makes, configures, realizes and keeps a device of the board. @opts (borrowed) without "driver";
+/* Creates, configures, realizes and keeps a device of the board. @opts (borrowed) without "driver";
  * NULL: defaults. NULL + error. */
 Device *machine_co_add_device(VmMachine *m, const char *type, const char *id, const OptDict *opts,
                               GError **error) coroutine_fn RUNS_IN_MAIN;
-/* All of -device, then @implied (OptDict, as of -device; NULL: none). */
+/* Creates all of -device, then @implied (OptDict, as of -device; NULL: none). */
 bool machine_co_add_user_devices(VmMachine *m, const GPtrArray *implied, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-/* machine_co_add_device() for a user's device: @opts with "driver", which has been checked, and
- * "id", which is free. */
+/* machine_co_add_device() for a user's device: @opts has "driver", which was checked, and "id",
+ * which is free. */
 Device *machine_co_make_user_device(VmMachine *m, const OptDict *opts, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-/* By its id, or by its path ("/machine/peripheral/ID"). */
+/* Finds a device by its id or its path ("/machine/peripheral/ID"). */
 Device *machine_find_device(VmMachine *m, const char *id) RUNS_IN_MAIN;
 /* The user's type whose name is nearest, or NULL. */
 const char *machine_nearest_device_type(const char *name) ANY_THREAD;
-/* The path of the device's virtio part among QEMU's objects: "/machine/peripheral/ID/virtio-backend",
- * with a number where it has no id. To be freed. */
+/* The QOM path of the device's virtio part: "/machine/peripheral/ID/virtio-backend", with a number
+ * where it has no id. To be freed. */
 char *machine_device_backend_path(const Device *dev) ANY_THREAD;
 
 #endif

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Devices of the VM: made by the board's table and by -device, kept in the order in which they
- * start. */
+/* Devices of the VM: created by the board's table and by -device, kept in their start order. */
 #include <string.h>
 #include "vmm/machine/machine.h"
 
@@ -16,8 +15,8 @@ Device *machine_find_device(VmMachine *m, const char *id)
     return NULL;
 }
 
-/* The device that offers bus @name: the one whose id the user gave (as "id" or "id.0"), else the
- * last of its kind. */
+/* The device that provides bus @name: the one with the user's id ("id" or "id.0"), else the last of
+ * its kind. */
 static Device *machine_find_parent(VmMachine *m, const char *bus, const char *wanted,
                                    GError **error)
 {
@@ -51,13 +50,13 @@ static bool machine_attach_to_bus(VmMachine *m, Device *dev, const char *wanted,
                         wanted);
             return false;
         }
-        return true; /* there is one bus, and env names it */
+        return true; /* env has the only bus */
     }
     dev->bus_device = machine_find_parent(m, bus, wanted, error);
     return dev->bus_device != NULL;
 }
 
-/* Some errors name the device already; those of the bus are QEMU's words. */
+/* Some errors already name the device; those of the bus have QEMU's text. */
 static void machine_prefix_device_error(const Device *dev, GError **error)
 {
     g_autofree char *label = g_strdup_printf("%s: ", device_label(dev));
@@ -67,8 +66,8 @@ static void machine_prefix_device_error(const Device *dev, GError **error)
     }
 }
 
-/* Where QEMU would have it: in /machine/peripheral by its id, among the anonymous ones, or, made by
- * the board, attached to nothing. */
+/* QEMU's path: in /machine/peripheral by its id, among the anonymous devices, or unattached if the
+ * board created it. */
 static char *machine_device_path(VmMachine *m, const Device *dev, bool by_user)
 {
     if (dev->id != NULL) {
@@ -105,7 +104,7 @@ Device *machine_co_add_device(VmMachine *m, const char *type_name, const char *i
 {
     const DeviceType *type = device_type_find(type_name);
     if (type == NULL) {
-        bug_abort("the board wants a device '%s' that does not exist", type_name);
+        bug_abort("the board's device '%s' does not exist", type_name);
     }
     g_autoptr(OptDict) props = opts != NULL ? opt_dict_copy(opts) : opt_dict_new();
     Device *dev = machine_co_make_device(m, type, id, props, error);
@@ -145,7 +144,7 @@ static bool machine_check_user_type(const char *name, GError **error)
     }
     const char *near = machine_nearest_device_type(name);
     g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
-                "-device: skiff has no device '%s'%s%s; '-device help' lists what it has", name,
+                "-device: skiff has no device '%s'%s%s; '-device help' lists all", name,
                 near != NULL ? "; nearest is " : "", near != NULL ? near : "");
     return false;
 }

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 static struct {
-    int ready_fd; /* to the parent, which waits; -1: no parent waits */
-    int null_fd;  /* opened while there is a /dev; or -1 */
+    int ready_fd; /* write end to the waiting parent; -1: no parent waits */
+    int null_fd;  /* opened while /dev is accessible; or -1 */
 } daemon_state = {.ready_fd = -1, .null_fd = -1};
 
 static bool daemon_fail(GError **error, const char *what)
@@ -54,7 +54,8 @@ void daemon_report(ExitStatus status)
     if (daemon_state.ready_fd < 0) {
         return;
     }
-    if (status == EXIT_STATUS_OK) { /* first: who waited for the parent may look at its output */
+    /* first: a process that waits for the parent may read its output */
+    if (status == EXIT_STATUS_OK) {
         for (int fd = 0; daemon_state.null_fd >= 0 && fd <= STDERR_FILENO; fd++) {
             dup2(daemon_state.null_fd, fd);
         }

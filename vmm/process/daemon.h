@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * -daemonize: the process forks before it has threads. The parent stays until the child is up or
- * has failed, and exits with the status that the child reports.
+ * -daemonize: the process forks before it has threads. The parent stays until the child has started
+ * or failed, and exits with the status that the child reports.
  */
 #ifndef SKIFF_VMM_PROCESS_DAEMON_H
 #define SKIFF_VMM_PROCESS_DAEMON_H
@@ -11,11 +11,11 @@
 #include "util/loop/thread.h"
 #include "vmm/exit_status.h"
 
-/* Forks; returns in the child, which is the leader of a session of its own. Before there is any
- * thread. False + error. */
+/* Forks; returns in the child, which leads its own session. Called before there is any thread.
+ * False + error. */
 bool daemon_fork(GError **error) ANY_THREAD;
-/* Reports @status to the parent, once. With EXIT_STATUS_OK the standard descriptors become
- * /dev/null first. Nothing without daemon_fork(), and in later calls. */
+/* Reports @status to the parent, once. With EXIT_STATUS_OK the standard descriptors are redirected
+ * to /dev/null first. Does nothing without daemon_fork(), and in later calls. */
 void daemon_report(ExitStatus status) ANY_THREAD;
 
 #endif

@@ -13,11 +13,11 @@ typedef struct Notify {
     VmListener listener;
     Chardev *chardev; /* fd:N */
     int socket;       /* unix:PATH; -1 else */
-    bool ready;       /* said */
-    bool stopping;    /* said */
+    bool ready;       /* sent */
+    bool stopping;    /* sent */
 } Notify;
 
-static Notify notify = {.socket = -1}; /* the process's, as its exit status is */
+static Notify notify = {.socket = -1}; /* one per process, like its exit status */
 
 static void notify_send(const char *text)
 {
@@ -27,7 +27,7 @@ static void notify_send(const char *text)
         chardev_write(notify.chardev, (const uint8_t *)text, size);
     } else if (notify.socket >= 0) {
         ssize_t n = send(notify.socket, text, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-        (void)n; /* whoever does not listen does not want to know */
+        (void)n; /* a receiver that does not read loses messages */
     }
 }
 
@@ -84,7 +84,7 @@ static bool notify_connect(const char *text, const char *path, GError **error)
     }
     memcpy(address.sun_path, path, length);
     if (path[0] == '@') {
-        address.sun_path[0] = '\0'; /* the abstract namespace, as NOTIFY_SOCKET has it */
+        address.sun_path[0] = '\0'; /* the abstract namespace, as in NOTIFY_SOCKET */
     }
     notify.socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (notify.socket < 0 ||

@@ -9,7 +9,7 @@
 #include "util/log.h"
 #include "util/owned_path.h"
 
-static int pidfile_fd = -1; /* stays open: with it goes the lock */
+static int pidfile_fd = -1; /* stays open, since closing it releases the lock */
 static OwnedPath pidfile_made;
 
 static bool pidfile_fail(GError **error, const char *path, const char *advice)
@@ -20,12 +20,11 @@ static bool pidfile_fail(GError **error, const char *path, const char *advice)
     return false;
 }
 
-/* Opens and locks @path. What its holder removed between the two is nobody's pidfile any more: then
- * once more. -1 + errno. */
+/* Opens and locks @path. If its holder removed the file in between, retries. -1 + errno. */
 static int pidfile_open_locked(const char *path)
 {
     for (;;) {
-        /* O_NONBLOCK: opening a FIFO must not wait for anybody. */
+        /* O_NONBLOCK: opening a FIFO must not block. */
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
         if (fd < 0) {
             return -1;
@@ -55,7 +54,7 @@ bool pidfile_write(const char *path, GError **error)
     int fd = pidfile_open_locked(path);
     if (fd < 0) {
         return pidfile_fail(error, path,
-                            errno == EAGAIN ? "another VM that runs has this file; choose another"
+                            errno == EAGAIN    ? "a running VM uses this file; choose another"
                             : errno == ENOTSUP ? "is no regular file"
                                                : NULL);
     }
@@ -67,7 +66,7 @@ bool pidfile_write(const char *path, GError **error)
         return false;
     }
     pidfile_fd = fd;
-    owned_path_set(&pidfile_made, path); /* else it stays behind, empty */
+    owned_path_set(&pidfile_made, path); /* otherwise an empty file is left */
     return true;
 }
 
@@ -76,7 +75,7 @@ void pidfile_remove(void)
     if (pidfile_fd < 0) {
         return;
     }
-    /* Before the lock is released, so that no other process has written to the file. A process that
+    /* Done before the lock is released, so no other process has written to the file. A process that
      * may not remove it leaves it empty; the next process takes it over. */
     if (!owned_path_unlink(&pidfile_made) && ftruncate(pidfile_fd, 0) != 0) {
         log_warn("-pidfile %s: cannot be removed: %s", pidfile_made.path, g_strerror(errno));

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define RUN_WITH_ID_MAX (UINT32_MAX - 1) /* -1 means "as it is" to the kernel */
+#define RUN_WITH_ID_MAX (UINT32_MAX - 1) /* the kernel takes -1 as "unchanged" */
 
 typedef struct RunWithOptions {
     char *chroot, *user;
@@ -32,7 +32,7 @@ static bool run_with_fail(const char *what, const char *value, int err, GError *
     return false;
 }
 
-/* "UID:GID". False: it is something else. */
+/* Parses "UID:GID". False: the text has another form. */
 static bool run_with_parse_ids(RunWith *r, const char *text)
 {
     g_auto(GStrv) parts = g_strsplit(text, ":", 3);
@@ -59,19 +59,19 @@ static bool run_with_find_user(RunWith *r, const char *name, GError **error)
     struct passwd *user = getpwnam(name);
     if (user == NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "-run-with user=%s: there is no such user%s%s; a name or UID:GID is wanted",
-                    excerpt, errno != 0 ? ": " : "", errno != 0 ? g_strerror(errno) : "");
+                    "-run-with user=%s: there is no such user%s%s; give a name or UID:GID", excerpt,
+                    errno != 0 ? ": " : "", errno != 0 ? g_strerror(errno) : "");
         return false;
     }
     r->uid = user->pw_uid;
     r->gid = user->pw_gid;
     int count = 0;
-    getgrouplist(name, r->gid, NULL, &count); /* says how many */
+    getgrouplist(name, r->gid, NULL, &count); /* returns the number */
     r->groups = g_new(gid_t, (gsize)MAX(count, 1));
     r->group_count = count;
     if (getgrouplist(name, r->gid, r->groups, &r->group_count) < 0) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "-run-with user=%s: the groups of this user cannot be had", excerpt);
+                    "-run-with user=%s: the groups of this user cannot be read", excerpt);
         return false;
     }
     return true;
@@ -112,8 +112,8 @@ bool run_with_parse(RunWith *r, const OptDict *options, GError **error)
     return ok;
 }
 
-/* Who was root and becomes somebody else loses all capabilities thereby. Who had some without being
- * root would keep them. */
+/* A process that stops being root loses all capabilities. One that had some without being root
+ * would keep them. */
 static bool run_with_has_no_capabilities(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -133,7 +133,7 @@ static bool run_with_become(const RunWith *r, GError **error)
     }
     if (r->uid != 0 && (setresuid(0, 0, 0) == 0 || !run_with_has_no_capabilities())) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_PERM,
-                    "-run-with user=%s: rights of root remained; skiff does not go on with them",
+                    "-run-with user=%s: capabilities of root remain, so skiff does not start",
                     name);
         return false;
     }

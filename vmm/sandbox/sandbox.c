@@ -22,8 +22,8 @@
 #endif
 
 #define SANDBOX_ROLES (THREAD_MIGRATION + 1)
-/* Threads of skiff run nobody's code, so they need no protection from speculation that would slow
- * them down, vCPUs among them. */
+/* skiff's threads run no foreign code, so they need no protection from speculation, which would
+ * slow them down, vCPUs included. */
 #define SANDBOX_FLAGS SECCOMP_FILTER_FLAG_SPEC_ALLOW
 
 static SandboxFilter sandbox_base, sandbox_of_role[SANDBOX_ROLES];
@@ -55,7 +55,8 @@ static bool sandbox_denies(const char *key, const char *value, GError **error)
     }
     g_autofree char *excerpt = opt_excerpt(value);
     g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                "-sandbox: %s=%s: skiff has only %s=deny, which is so anyway", key, excerpt, key);
+                "-sandbox: %s=%s: skiff has only %s=deny, which is always in effect", key, excerpt,
+                key);
     return false;
 }
 
@@ -104,7 +105,7 @@ static void sandbox_line_add_number(SandboxLine *line, unsigned number)
     sandbox_line_add(line, digits + at);
 }
 
-/* Nothing but write(2): this is a signal handler. */
+/* Uses only write(2): this is a signal handler. */
 static void sandbox_report(unsigned call)
 {
     SandboxLine line = {.length = 0};
@@ -120,11 +121,11 @@ static void sandbox_report(unsigned call)
     (void)written;
 }
 
-/* A second violation, in what the crash hook does, ends the process there and then. */
+/* A second violation, inside the crash hook, ends the process at once. */
 static void sandbox_on_violation(int signal_number, siginfo_t *info, void *context)
 {
     static atomic_flag begun = ATOMIC_FLAG_INIT;
-    if (info->si_code != SYS_SECCOMP) { /* somebody's kill -SYS */
+    if (info->si_code != SYS_SECCOMP) { /* sent by kill -SYS */
         signal(signal_number, SIG_DFL);
         raise(signal_number);
         return;
@@ -136,7 +137,7 @@ static void sandbox_on_violation(int signal_number, siginfo_t *info, void *conte
     _exit(EXIT_STATUS_INTERNAL);
 }
 
-/* Not masked while it runs: a violation inside it must come here too. */
+/* Not masked while it runs, so that a violation inside it is handled too. */
 static void sandbox_catch_violations(void)
 {
     struct sigaction action = {.sa_sigaction = sandbox_on_violation,
@@ -145,7 +146,7 @@ static void sandbox_catch_violations(void)
     sigaction(SIGSYS, &action, NULL);
 }
 
-/* ---- locking in ---- */
+/* ---- entering the sandbox ---- */
 
 static bool sandbox_install(const SandboxFilter *filter, unsigned flags)
 {
@@ -153,7 +154,7 @@ static bool sandbox_install(const SandboxFilter *filter, unsigned flags)
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags | SANDBOX_FLAGS, &program) == 0;
 }
 
-/* The start hook: every thread's first act. */
+/* The start hook: runs first in every thread. */
 static void sandbox_enter_role(ThreadRole role)
 {
     if (role != THREAD_NONE && !sandbox_install(&sandbox_of_role[role], 0)) {
@@ -176,13 +177,13 @@ static bool sandbox_build(GError **error)
     return true;
 }
 
-/* What libraries load or read at first use, and could not afterwards. */
+/* Triggers what libraries load or read at first use, which the filters would refuse later. */
 static void sandbox_warm_up(void)
 {
     void *frame;
     backtrace(&frame, 1);
     tzset();
-    g_free(g_locale_to_utf8("text", -1, NULL, NULL, NULL)); /* as g_strerror() does */
+    g_free(g_locale_to_utf8("text", -1, NULL, NULL, NULL)); /* like g_strerror() */
 }
 
 static bool sandbox_fail(const char *what, GError **error)
@@ -228,9 +229,9 @@ static void sandbox_in_vcpu(Vcpu *v, void *opaque)
     thread_run_start_hook();
 }
 
-/* A filter cannot see what is asked of an io_uring, so there are no new ones afterwards: each
- * iothread has its restricted ring now, and keeps it for disks that are added later. For iothreads
- * that are added later there are a few spare ones. A host without io_uring does without. */
+/* A filter cannot inspect io_uring requests, so no rings are created later: each iothread has its
+ * restricted ring now, and keeps it for disks added later. A few spare rings are for iothreads
+ * added later. A host without io_uring needs none. */
 static coroutine_fn RUNS_IN_MAIN void sandbox_co_make_rings(Vm *vm)
 {
     for (unsigned i = 0; i < vm->backends.iothreads->len; i++) {
@@ -254,6 +255,6 @@ bool sandbox_co_enter(Vm *vm, GError **error)
     for (unsigned i = 0; i < vcpus_count(vm->machine.vcpus); i++) {
         vcpus_co_call(vm->machine.vcpus, i, sandbox_in_vcpu, NULL);
     }
-    thread_run_start_hook(); /* main's; workers follow when they next have something to do */
+    thread_run_start_hook(); /* main's; each worker installs its filter before its next job */
     return true;
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Filters of rows: libseccomp makes the program, in the order that has the most frequent test
- * first. */
+/* Compiles rows to filters with libseccomp; the most frequent test comes first. */
 #include <errno.h>
 #include <seccomp.h>
 #include <string.h>
@@ -9,7 +8,7 @@
 #include <unistd.h>
 #include "vmm/sandbox/sandbox_int.h"
 
-/* libseccomp's notion of a test; one of the values only. */
+/* Converts a test to libseccomp's form; for one of the values. */
 static struct scmp_arg_cmp filter_compare(const SandboxTest *test, unsigned value)
 {
     if (test->mask == UINT64_MAX) {
@@ -18,7 +17,7 @@ static struct scmp_arg_cmp filter_compare(const SandboxTest *test, unsigned valu
     return SCMP_CMP64(test->argument, SCMP_CMP_MASKED_EQ, test->mask, test->values[value]);
 }
 
-/* A row whose tests have several values is several rules. */
+/* Adds a row; a test with several values becomes several rules. */
 static int filter_add_row(scmp_filter_ctx ctx, const SandboxRow *row)
 {
     uint32_t action = row->error != 0 ? SCMP_ACT_ERRNO((unsigned)row->error) : SCMP_ACT_ALLOW;
@@ -40,7 +39,7 @@ static int filter_add_row(scmp_filter_ctx ctx, const SandboxRow *row)
     return 0;
 }
 
-/* Some row allows the call to some of @roles, whatever its arguments. */
+/* Whether a row allows the call to some of @roles without tests. */
 static bool filter_is_free(int call, unsigned roles)
 {
     for (unsigned i = 0; i < sandbox_row_count; i++) {
@@ -53,7 +52,7 @@ static bool filter_is_free(int call, unsigned roles)
     return false;
 }
 
-/* Calls that are free first: libseccomp then takes no note of their rows that have tests. */
+/* Adds unrestricted calls first: libseccomp then ignores their rows with tests. */
 static int filter_add_rows(scmp_filter_ctx ctx, unsigned roles)
 {
     for (unsigned i = 0; i < sandbox_row_count; i++) {
@@ -96,7 +95,7 @@ bool sandbox_filter_build(SandboxFilter *filter, unsigned roles, GError **error)
 {
     *filter = (SandboxFilter){0};
     int ret = -ENOMEM;
-    /* What is no system call of this architecture (the 32-bit table, x32) kills at once. */
+    /* A call that is not of this architecture's table (the 32-bit table, x32) kills at once. */
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_TRAP);
     if (ctx != NULL) {
         ret = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);

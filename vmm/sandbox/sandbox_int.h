@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the sandbox share: sandbox_table.c has the rows, sandbox_filter.c makes
- * filters of them, sandbox.c installs these. */
+/* Shared by the files of the sandbox: sandbox_table.c has the rows, sandbox_filter.c compiles them
+ * to filters, sandbox.c installs the filters. */
 #ifndef SKIFF_VMM_SANDBOX_SANDBOX_INT_H
 #define SKIFF_VMM_SANDBOX_SANDBOX_INT_H
 
@@ -13,15 +13,15 @@
 /* Tests an argument of a call: (argument & mask) is one of the values. */
 typedef struct SandboxTest {
     uint8_t argument; /* from 0 */
-    uint8_t count;    /* of values; 0: no test */
+    uint8_t count;    /* number of values; 0: no test */
     uint64_t mask;
     const uint64_t *values;
 } SandboxTest;
 
 typedef struct SandboxRow {
-    int call;       /* number; negative, as libseccomp has it, where the architecture lacks it */
+    int call;       /* number; negative, as in libseccomp, where the architecture lacks it */
     unsigned roles; /* bits: 1u << ThreadRole; the spawner is THREAD_NONE */
-    int error;      /* 0: allowed; else refused with this errno, since the caller can do without */
+    int error;      /* 0: allowed; else refused with this errno, which the caller can handle */
     const char *why;
     SandboxTest tests[2]; /* all must hold; a call may have several rows */
 } SandboxRow;
@@ -30,8 +30,8 @@ extern const SandboxRow sandbox_rows[];
 extern const unsigned sandbox_row_count;
 extern uint64_t sandbox_own_process; /* getpid(), set before filters are built */
 
-/* The filter of the threads of @roles: what the rows allow to any of them. Filled in by
- * sandbox_filter_build(), freed by sandbox_filter_clear(). */
+/* The filter of the threads of @roles: allows each call that a row allows to any of them. Filled in
+ * by sandbox_filter_build(), freed by sandbox_filter_clear(). */
 typedef struct SandboxFilter {
     struct sock_fprog program; /* as seccomp(2) takes it */
 } SandboxFilter;
@@ -39,9 +39,9 @@ typedef struct SandboxFilter {
 bool sandbox_filter_build(SandboxFilter *filter, unsigned roles, GError **error) ANY_THREAD;
 void sandbox_filter_clear(SandboxFilter *filter) ANY_THREAD;
 
-/* ---- sandbox.c, in pieces for tests ---- */
+/* ---- sandbox.c, in parts for tests ---- */
 /* Builds the filters; installs the handler that reports violations, then the base filter in every
- * thread of the process. From here on thread_start() gives each thread its role's filter. */
+ * thread of the process. From then on thread_start() installs each new thread's role filter. */
 bool sandbox_begin(GError **error) RUNS_IN_MAIN;
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which thread may make which system call, and what for. What has no row ends the process.
+ * Which thread may make which system call, and why. A call without a row ends the process.
  *
- * Reading a row: CALL(name, roles, why) allows it whatever its arguments; WHEN() restricts it to
- * arguments that pass the tests; REFUSE() fails it with an errno, for calls that libraries try and
- * can do without. Add a row only for what skiff does after start-up, and to the roles that do it.
+ * CALL(name, roles, why) allows a call with any arguments; WHEN() restricts it to arguments that
+ * pass the tests; REFUSE() fails it with an errno, for optional calls of libraries. Add a row only
+ * for calls that skiff makes after start-up, and only for the roles that make them.
  */
 #include <asm/termbits.h>
 #include <errno.h>
@@ -47,7 +47,7 @@
         .argument = (number), .count = COUNT(__VA_ARGS__), .mask = UINT64_MAX,                     \
         .values = VALUES(__VA_ARGS__)                                                              \
     }
-/* Of the bits of the mask, the argument has those of the value. */
+/* The argument, masked with the bits, equals the value. */
 #define BITS(number, bits, value)                                                                  \
     {                                                                                              \
         .argument = (number), .count = 1, .mask = (bits), .values = VALUES(value)                  \
@@ -80,12 +80,12 @@
 uint64_t sandbox_own_process;
 
 const SandboxRow sandbox_rows[] = {
-    /* ---- what any thread does: libc, logging, waiting, crashing in good order ---- */
-    CALL(read, ALL, "eventfds, descriptors handed to it"),
+    /* ---- any thread: libc, logging, waiting, crash handling ---- */
+    CALL(read, ALL, "eventfds, passed descriptors"),
     CALL(write, ALL, "eventfds, log lines"),
     CALL(writev, ALL, "backtraces, assertion messages"),
     CALL(close, ALL, "descriptors"),
-    CALL(poll, ALL, "a log or console that is slow"),
+    CALL(poll, ALL, "a slow log or console"),
     CALL(ppoll, ALL, "poll() where the architecture has no other"),
     CALL(futex, ALL, "mutexes, conditions, completions"),
     CALL(sched_yield, ALL, "spinning"),
@@ -94,7 +94,7 @@ const SandboxRow sandbox_rows[] = {
     CALL(gettimeofday, ALL, "where the vDSO has no clock"),
     CALL(clock_nanosleep, ALL, "short sleeps"),
     CALL(nanosleep, ALL, "short sleeps"),
-    CALL(restart_syscall, ALL, "a wait goes on after a signal"),
+    CALL(restart_syscall, ALL, "a wait continues after a signal"),
     CALL(brk, ALL, "malloc"),
     WHEN(mmap, ALL, "malloc, stacks; never code", BITS(2, PROT_EXEC, 0)),
     REFUSE(mmap, WORKER, EACCES, "the resolver tries to load plug-ins",
@@ -102,36 +102,37 @@ const SandboxRow sandbox_rows[] = {
     WHEN(mprotect, ALL, "malloc, guard pages; never code", BITS(2, PROT_EXEC, 0)),
     CALL(mremap, ALL, "realloc"),
     CALL(munmap, ALL, "free"),
-    CALL(madvise, ALL, "memory given back"),
+    CALL(madvise, ALL, "freed memory"),
     CALL(getrandom, ALL, "hash seeds; virtio-rng"),
     CALL(gettid, ALL, "thread names in messages, raise()"),
     CALL(getpid, ALL, "raise(), log lines"),
     CALL(rt_sigprocmask, ALL, "signal masks"),
-    CALL(rt_sigaction, ALL, "a crash is given back to its default"),
+    CALL(rt_sigaction, ALL, "a crash handler restores the default action"),
     CALL(rt_sigreturn, ALL, "the end of a handler"),
     CALL(sigaltstack, ALL, "the handlers' stack"),
-    WHEN(tgkill, ALL, "raise(), vCPU kicks; threads of our own only", IS_OWN_PROCESS(0)),
+    WHEN(tgkill, ALL, "raise(), vCPU kicks; own threads only", IS_OWN_PROCESS(0)),
     CALL(pause, ALL, "a second thread that crashes"),
     CALL(exit, ALL, "the end of a thread"),
     CALL(exit_group, ALL, "the end"),
     CALL(set_robust_list, ALL, "thread start"),
     CALL(rseq, ALL, "thread start"),
-    CALL(getpeername, ALL, "GLib looks whether standard error is the journal"),
+    CALL(getpeername, ALL, "GLib checks whether standard error is the journal"),
     WHEN(newfstatat, ALL, "fstat()", BITS(3, 0x1000 /* AT_EMPTY_PATH */, 0x1000)),
     CALL(fstat, ALL, "stdio"),
-    WHEN(ioctl, ALL, "the terminal is restored by whoever crashes",
+    WHEN(ioctl, ALL, "a crashing thread restores the terminal",
          IS_LONG(1, TCGETS, TCSETS, TCSETSW, TCSETSF)),
-    WHEN(sendto, ALL, "send(): what a console still holds when a thread crashes", IS_LONG(4, 0)),
-    REFUSE(unlink, IOTHREAD | VCPU, EPERM, "by who crashes: its socket stays behind"),
-    REFUSE(newfstatat, IOTHREAD | VCPU, EPERM, "whether that socket is ours", BITS(3, 0x1000, 0)),
+    WHEN(sendto, ALL, "send(): pending console output when a thread crashes", IS_LONG(4, 0)),
+    REFUSE(unlink, IOTHREAD | VCPU, EPERM, "by a crashing thread: its socket file remains"),
+    REFUSE(newfstatat, IOTHREAD | VCPU, EPERM, "whether that socket is skiff's own",
+           BITS(3, 0x1000, 0)),
     REFUSE(lstat, IOTHREAD | VCPU, EPERM, "the same"),
-    REFUSE(openat, IOTHREAD | VCPU, EACCES, "malloc, trimming, looks how memory is overcommitted",
+    REFUSE(openat, IOTHREAD | VCPU, EACCES, "malloc, trimming, reads the overcommit mode",
            IS(2, O_RDONLY | O_CLOEXEC)),
 
-    /* ---- threads: the spawner creates them, and each then takes its role's filter ---- */
-    WHEN(clone, SPAWNER, "a thread, in our own namespaces",
+    /* ---- threads: the spawner creates them, and each installs its role's filter ---- */
+    WHEN(clone, SPAWNER, "a thread, in the same namespaces",
          BITS(0, THREAD_FLAGS | NAMESPACE_FLAGS, THREAD_FLAGS)),
-    REFUSE(clone3, SPAWNER, ENOSYS, "its flags cannot be seen; libc falls back to clone()"),
+    REFUSE(clone3, SPAWNER, ENOSYS, "a filter cannot read its flags; libc falls back to clone()"),
     WHEN(prctl, SPAWNER, "thread names", IS(0, PR_SET_NAME)),
     WHEN(seccomp, SPAWNER, "the role's filter", IS(0, SECCOMP_SET_MODE_FILTER)),
 
@@ -139,18 +140,18 @@ const SandboxRow sandbox_rows[] = {
     CALL(epoll_wait, MAIN | IOTHREAD, "a loop's sleep"),
     CALL(epoll_pwait, MAIN | IOTHREAD, "a loop's sleep"),
     CALL(epoll_pwait2, MAIN | IOTHREAD, "a loop's sleep, to the nanosecond"),
-    CALL(epoll_ctl, MAIN | IOTHREAD, "handlers come and go"),
-    CALL(epoll_create1, MAIN, "the loop of an iothread that is added"),
+    CALL(epoll_ctl, MAIN | IOTHREAD, "handlers are added and removed"),
+    CALL(epoll_create1, MAIN, "the loop of an added iothread"),
     CALL(eventfd2, MAIN | IOTHREAD | VCPU, "doorbells and interrupts of a device that starts"),
-    CALL(dup, MAIN, "descriptors handed over by clients"),
-    CALL(dup2, MAIN, "-daemonize lets the terminal go"),
-    CALL(dup3, MAIN | WORKER, "-daemonize lets the terminal go; the log goes to another file"),
+    CALL(dup, MAIN, "descriptors passed by clients"),
+    CALL(dup2, MAIN, "-daemonize closes the terminal"),
+    CALL(dup3, MAIN | WORKER, "-daemonize closes the terminal; a new log file"),
     WHEN(fcntl, ALL, "properties of descriptors, locks on files",
          IS(1, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD, F_DUPFD_CLOEXEC)),
     WHEN(fcntl, MAIN | WORKER, "locks on files, seals on memory",
          IS(1, F_OFD_SETLK, F_OFD_GETLK, F_ADD_SEALS, F_GET_SEALS)),
 
-    /* ---- KVM: ioctl() requests say for which kind of descriptor they are ---- */
+    /* ---- KVM: the ioctl() request identifies the kind of descriptor ---- */
     WHEN(ioctl, VCPU, "running the vCPU",
          IS_LONG(1, KVM_RUN, KVM_GET_MP_STATE, KVM_SET_MP_STATE, KVM_KVMCLOCK_CTRL)),
     WHEN(ioctl, VCPU, "reset, registers for the monitor and gdb",
@@ -170,22 +171,22 @@ const SandboxRow sandbox_rows[] = {
     CALL(io_submit, IOTHREAD, "aio=native"),
     CALL(io_getevents, IOTHREAD, "aio=native"),
     CALL(io_pgetevents, IOTHREAD, "aio=native"),
-    CALL(io_setup, IOTHREAD, "aio=native, by the first disk that is added"),
-    CALL(io_destroy, IOTHREAD, "aio=native, by the last disk that is removed"),
+    CALL(io_setup, IOTHREAD, "aio=native, by the first added disk"),
+    CALL(io_destroy, IOTHREAD, "aio=native, by the last removed disk"),
     CALL(io_uring_enter, IOTHREAD, "aio=io_uring, on rings that were restricted before"),
     WHEN(io_uring_register, IOTHREAD, "its descriptor, for speed",
          IS(1, IORING_REGISTER_RING_FDS, IORING_UNREGISTER_RING_FDS)),
-    REFUSE(io_uring_setup, IOTHREAD, EPERM, "rings can do more than this table allows"),
+    REFUSE(io_uring_setup, IOTHREAD, EPERM, "rings could bypass this table"),
     CALL(preadv, IOTHREAD | WORKER, "files"),
     CALL(preadv2, IOTHREAD | WORKER, "files"),
     CALL(pwritev, IOTHREAD | WORKER, "files"),
     CALL(pwritev2, IOTHREAD | WORKER, "files"),
     CALL(fdatasync, IOTHREAD | WORKER, "flushes"),
 
-    /* ---- files, which workers open, read and write for everybody ---- */
+    /* ---- files, which workers open, read and write for all threads ---- */
     WHEN(membarrier, MAIN, "logging of dirty memory starts",
          IS(0, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, MEMBARRIER_CMD_PRIVATE_EXPEDITED)),
-    CALL(openat, MAIN | WORKER, "disks, logs, dumps, character devices that are added"),
+    CALL(openat, MAIN | WORKER, "disks, logs, dumps, added character devices"),
     CALL(open, MAIN | WORKER, "the same, by older libraries"),
     CALL(access, MAIN | WORKER, "files"),
     CALL(faccessat, MAIN | WORKER, "files"),
@@ -194,12 +195,12 @@ const SandboxRow sandbox_rows[] = {
     CALL(stat, MAIN | WORKER, "files"),
     CALL(lstat, MAIN | WORKER, "files"),
     CALL(statx, MAIN | WORKER, "what O_DIRECT needs"),
-    CALL(fstatfs, MAIN | WORKER, "what kind of file system"),
-    CALL(statfs, MAIN | WORKER, "what kind of file system"),
-    CALL(readlink, MAIN | WORKER, "whose descriptor it is"),
-    CALL(readlinkat, MAIN | WORKER, "whose descriptor it is"),
+    CALL(fstatfs, MAIN | WORKER, "the kind of file system"),
+    CALL(statfs, MAIN | WORKER, "the kind of file system"),
+    CALL(readlink, MAIN | WORKER, "the descriptor's file"),
+    CALL(readlinkat, MAIN | WORKER, "the descriptor's file"),
     CALL(getcwd, MAIN | WORKER, "relative names"),
-    CALL(getdents64, WORKER, "who else has a disk locked"),
+    CALL(getdents64, WORKER, "the process that holds a disk's lock"),
     CALL(pread64, MAIN | WORKER, "kernels at reset; files"),
     CALL(pwrite64, MAIN | WORKER, "files"),
     CALL(readv, MAIN | WORKER, "files"),
@@ -209,33 +210,33 @@ const SandboxRow sandbox_rows[] = {
     CALL(fallocate, WORKER, "zeroes and discards"),
     CALL(ftruncate, MAIN | WORKER, "sizes; the pid file of a process that cannot remove it"),
     CALL(fadvise64, MAIN | WORKER, "read-ahead"),
-    CALL(fchmod, MAIN | WORKER, "the mode of a file that was made"),
-    CALL(umask, WORKER, "the mode of a file that is made"),
-    CALL(rename, WORKER, "a file is put in place whole"),
-    CALL(renameat, WORKER, "a file is put in place whole"),
-    CALL(renameat2, WORKER, "a file is put in place whole"),
-    CALL(linkat, WORKER, "a file is put in place whole"),
+    CALL(fchmod, MAIN | WORKER, "the mode of a created file"),
+    CALL(umask, WORKER, "the mode of a created file"),
+    CALL(rename, WORKER, "a file is replaced atomically"),
+    CALL(renameat, WORKER, "a file is replaced atomically"),
+    CALL(renameat2, WORKER, "a file is replaced atomically"),
+    CALL(linkat, WORKER, "a file is replaced atomically"),
     CALL(unlink, MAIN | WORKER, "sockets and the pid file, at the end; a dump that failed"),
     CALL(unlinkat, MAIN, "sockets and the pid file, at the end"),
     CALL(symlink, MAIN | WORKER, "the name of a pseudo-terminal"),
     CALL(symlinkat, MAIN | WORKER, "the name of a pseudo-terminal"),
-    CALL(memfd_create, MAIN | WORKER, "guest memory that is added"),
-    CALL(mbind, WORKER, "guest memory that is added"),
+    CALL(memfd_create, MAIN | WORKER, "added guest memory"),
+    CALL(mbind, WORKER, "added guest memory"),
     WHEN(ioctl, WORKER | IOTHREAD | MAIN, "disks that are block devices",
          IS_LONG(1, BLKDISCARD, BLKZEROOUT, BLKSSZGET, BLKPBSZGET, BLKGETSIZE64)),
-    CALL(uname, MAIN | WORKER, "names of hosts"),
+    CALL(uname, MAIN | WORKER, "host names"),
 
     /* ---- terminals ---- */
     WHEN(ioctl, MAIN, "terminals and pseudo-terminals",
          IS_LONG(1, TIOCGPGRP, TIOCGWINSZ, TIOCGPTN, TIOCSPTLCK, TIOCGPTPEER, FIONREAD, TCSBRK,
                  TCFLSH)),
-    WHEN(ioctl, WORKER, "pseudo-terminals that are added", IS_LONG(1, TIOCGPTN, TIOCSPTLCK)),
-    CALL(getpgrp, MAIN, "is skiff in the foreground?"),
-    CALL(getpgid, MAIN, "is skiff in the foreground?"),
-    CALL(getppid, MAIN, "who started it"),
+    WHEN(ioctl, WORKER, "added pseudo-terminals", IS_LONG(1, TIOCGPTN, TIOCSPTLCK)),
+    CALL(getpgrp, MAIN, "whether skiff is in the foreground"),
+    CALL(getpgid, MAIN, "whether skiff is in the foreground"),
+    CALL(getppid, MAIN, "the parent process"),
     CALL(getrusage, MAIN, "statistics"),
     CALL(times, MAIN, "statistics"),
-    CALL(sysinfo, MAIN | WORKER, "how much memory there is"),
+    CALL(sysinfo, MAIN | WORKER, "the size of memory"),
     CALL(pipe2, MAIN, "streams of a command in the guest"),
     CALL(signalfd4, MAIN, "signals as messages"),
     CALL(timerfd_create, MAIN, "timers"),
@@ -244,27 +245,27 @@ const SandboxRow sandbox_rows[] = {
     /* ---- sockets: UNIX and TCP, and what the resolver needs ---- */
     WHEN(socket, MAIN | WORKER, "streams", IS(0, AF_UNIX, AF_INET, AF_INET6),
          BITS(1, TYPE_BITS, SOCK_STREAM)),
-    WHEN(socket, WORKER, "names of hosts", IS(0, AF_UNIX, AF_INET, AF_INET6),
+    WHEN(socket, WORKER, "host names", IS(0, AF_UNIX, AF_INET, AF_INET6),
          BITS(1, TYPE_BITS, SOCK_DGRAM)),
-    REFUSE(socket, WORKER, EAFNOSUPPORT, "getaddrinfo() would see which addresses the host has",
+    REFUSE(socket, WORKER, EAFNOSUPPORT, "getaddrinfo() would list the host's addresses",
            IS(0, AF_NETLINK)),
-    WHEN(socketpair, MAIN, "streams of our own", IS(0, AF_UNIX)),
+    WHEN(socketpair, MAIN, "skiff's own streams", IS(0, AF_UNIX)),
     CALL(bind, MAIN | WORKER, "servers"),
     CALL(listen, MAIN, "servers"),
     CALL(accept4, MAIN, "clients"),
     CALL(connect, MAIN | WORKER, "clients; the resolver"),
-    CALL(shutdown, MAIN, "clients that are let go"),
+    CALL(shutdown, MAIN, "disconnected clients"),
     CALL(getsockname, MAIN | WORKER, "addresses"),
-    CALL(getsockopt, MAIN | WORKER, "whether it connected"),
+    CALL(getsockopt, MAIN | WORKER, "the result of a connect"),
     CALL(setsockopt, MAIN | WORKER, "TCP_NODELAY, SO_REUSEADDR; the resolver"),
     CALL(recvfrom, MAIN | WORKER, "data"),
     CALL(sendto, MAIN | WORKER, "data"),
-    CALL(recvmsg, MAIN | WORKER, "data, and descriptors that clients hand over"),
+    CALL(recvmsg, MAIN | WORKER, "data, and descriptors passed by clients"),
     CALL(sendmsg, MAIN, "data"),
     CALL(sendmmsg, WORKER, "the resolver"),
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    /* ---- the sanitizers' own: in their builds alone ---- */
+    /* ---- sanitizers: in their builds only ---- */
     CALL(openat, ALL, "a report reads symbols and maps"),
     CALL(newfstatat, ALL, "a report reads symbols and maps"),
     CALL(readlink, ALL, "a report reads symbols and maps"),

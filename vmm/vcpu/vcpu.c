@@ -26,7 +26,7 @@ static void vcpu_told_parked(Vcpu *v)
     }
 }
 
-/* Runs the oldest call there is; false when there is none. */
+/* Runs the oldest call; false when there is none. */
 static bool vcpu_run_call(Vcpu *v)
 {
     pthread_mutex_lock(&v->lock);
@@ -42,14 +42,14 @@ static bool vcpu_run_call(Vcpu *v)
         return false;
     }
     call->fn(v, call->opaque);
-    co_wake(call->caller); /* @call is gone from here on */
+    co_wake(call->caller); /* @call is invalid from here on */
     return true;
 }
 
-/* The next thing a parked vCPU has to do: under the lock. */
+/* What a parked vCPU does next. Under the lock. */
 typedef enum VcpuParkStep {
     VCPU_PARK_LEAVE,
-    VCPU_PARK_TELL,
+    VCPU_PARK_REPORT,
     VCPU_PARK_CALL,
     VCPU_PARK_WAIT
 } VcpuParkStep;
@@ -60,14 +60,14 @@ static VcpuParkStep vcpu_park_next(Vcpu *v)
     if ((requests & ~(unsigned)VCPU_REQ_CALL) != VCPU_REQ_PARK) {
         return VCPU_PARK_LEAVE;
     }
-    /* A vCPU that was let go and parked again before it woke has to tell once more. */
-    if (v->told_parking != v->parking) {
-        return VCPU_PARK_TELL;
+    /* A vCPU that was unparked and parked again before it woke has to report once more. */
+    if (v->reported_parking != v->parking) {
+        return VCPU_PARK_REPORT;
     }
     return (requests & VCPU_REQ_CALL) != 0 ? VCPU_PARK_CALL : VCPU_PARK_WAIT;
 }
 
-/* Stands until main wants otherwise; runs calls meanwhile. */
+/* Stays parked until main unparks it; runs calls meanwhile. */
 static RUNS_IN_VCPU void vcpu_park(Vcpu *v)
 {
     held_assert_none("parking");
@@ -78,9 +78,9 @@ static RUNS_IN_VCPU void vcpu_park(Vcpu *v)
         while ((step = vcpu_park_next(v)) == VCPU_PARK_WAIT) {
             pthread_cond_wait(&v->changed, &v->lock);
         }
-        v->told_parking = v->parking;
+        v->reported_parking = v->parking;
         pthread_mutex_unlock(&v->lock);
-        if (step == VCPU_PARK_TELL) {
+        if (step == VCPU_PARK_REPORT) {
             vcpu_told_parked(v);
         } else if (step == VCPU_PARK_CALL) {
             vcpu_run_call(v);
@@ -93,7 +93,7 @@ static RUNS_IN_VCPU void vcpu_park(Vcpu *v)
     }
 }
 
-/* It asked for something that ends this run (a reset, say): not one more instruction until main has
+/* The vCPU has requested an end of this run (a reset, say): it executes nothing until main has
  * parked it. */
 static void vcpu_wait_for_request(Vcpu *v)
 {
@@ -135,7 +135,7 @@ static void *vcpu_thread(void *opaque)
     sigemptyset(&kick);
     sigaddset(&kick, VCPU_KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
-    vcpu_create(v); /* an error is for main, which finds it when all are parked */
+    vcpu_create(v); /* main finds an error when all are parked */
 
     unsigned requests;
     while (((requests = atomic_load(&v->requests)) & VCPU_REQ_END) == 0) {
@@ -148,7 +148,7 @@ static void *vcpu_thread(void *opaque)
                 }
                 continue;
             }
-            /* KVM takes in the last access' data, and no more. */
+            /* KVM completes the last access, and runs nothing. */
             __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
         } else if (v->halted) {
             vcpu_wait_for_request(v);
@@ -170,10 +170,10 @@ void vcpu_halt_self(void)
 
 static void vcpu_on_kick(int signal)
 {
-    (void)signal; /* interrupting KVM_RUN is all it is for */
+    (void)signal; /* its only purpose is to interrupt KVM_RUN */
 }
 
-/* Sets and clears requests and gets the vCPU to look at them, wherever it is. */
+/* Sets and clears requests and makes the vCPU handle them, in any state. */
 static void vcpu_request(Vcpu *v, unsigned set, unsigned clear)
 {
     pthread_mutex_lock(&v->lock);
@@ -209,7 +209,7 @@ void vcpus_co_call(VcpuSet *set, unsigned index, VcpuCallFn *fn, void *opaque)
 void vcpus_hold(VcpuSet *set, unsigned index, bool held)
 {
     if (!set->parked) {
-        bug_abort("invariant 5: a vCPU is to be held that is not parked");
+        bug_abort("invariant 5: a vCPU that is not parked is to be held");
     }
     set->vcpus[index].held = held;
 }
@@ -239,7 +239,7 @@ static bool vcpus_start_threads(VcpuSet *set, GError **error)
         if (!thread_start(&v->thread, THREAD_VCPU, v->name, vcpu_thread, v)) {
             g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                         "cannot start the thread of vCPU %u: %s", i, g_strerror(errno));
-            /* The vCPUs without a thread count as parked. */
+            /* vCPUs without a thread count as parked. */
             if (atomic_fetch_sub(&set->unparked, set->count - i) == set->count - i) {
                 co_wake(set->parker);
             }
@@ -259,7 +259,7 @@ VcpuSet *vcpus_co_new(const VcpuSetConfig *config, GError **error)
     set->config = *config;
     set->count = config->count;
     set->vcpus = g_new0(Vcpu, set->count);
-    for (unsigned i = 0; i < set->count; i++) { /* all: vcpus_free() also frees what never starts */
+    for (unsigned i = 0; i < set->count; i++) { /* all: vcpus_free() also frees unstarted vCPUs */
         vcpu_init(&set->vcpus[i], set, i);
     }
     atomic_init(&set->unparked, set->count);
@@ -337,7 +337,7 @@ void vcpus_co_park(VcpuSet *set)
 void vcpus_unpark(VcpuSet *set)
 {
     if (!set->parked) {
-        bug_abort("vCPUs are started that are not all parked");
+        bug_abort("not all vCPUs to be unparked are parked");
     }
     set->parked = false;
     for (unsigned i = 0; i < set->count; i++) {
@@ -398,7 +398,7 @@ static void vcpu_reset_in_thread(Vcpu *v, void *opaque)
 bool vcpus_co_reset(VcpuSet *set, const BootState *boot, GError **error)
 {
     if (!set->parked) {
-        bug_abort("vCPUs are reset that are not parked");
+        bug_abort("vCPUs to be reset are not parked");
     }
     for (unsigned i = 0; i < set->count; i++) {
         VcpuReset reset = {.boot = boot};

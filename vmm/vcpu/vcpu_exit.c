@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Why a vCPU left the guest, and what is done about it. KVM api.rst §5 "The kvm_run structure".
+ * Handles the exits of vCPUs. KVM api.rst §5 "The kvm_run structure".
  *
- * A register access is dispatched under the BQL. When the device pends it, the vCPU lets go of the
- * BQL, waits, and dispatches it again; this is the only place where a vCPU waits for a loop.
+ * A register access is dispatched under the BQL. When the device pends it, the vCPU releases the
+ * BQL, waits, and dispatches it again; only here does a vCPU wait for a loop.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -15,13 +15,13 @@
 #include "util/loop/sched_point.h"
 #include "vmm/vcpu/vcpu_int.h"
 
-/* Returns what was read. */
+/* Returns the value read. */
 static uint64_t vcpu_access(AddressSpace *space, uint64_t address, unsigned size, bool is_write,
                             uint64_t value) RUNS_IN_VCPU;
 static uint64_t vcpu_access(AddressSpace *space, uint64_t address, unsigned size, bool is_write,
                             uint64_t value)
 {
-    /* The same one each time round: it remembers which pieces of a split access have retired. */
+    /* The same object in each round: it records which parts of a split access are complete. */
     IoAccess access = {
         .value = is_write ? value : UINT64_MAX, .size = (uint8_t)size, .is_write = is_write};
     for (;;) {
@@ -74,7 +74,7 @@ static void vcpu_exit_mmio(Vcpu *v)
     struct kvm_run *run = v->run;
     bool is_write = run->mmio.is_write != 0;
     unsigned size = run->mmio.len;
-    /* KVM splits at pages, not at powers of two: what is left over goes byte by byte. */
+    /* KVM splits at pages, not at powers of two: the remainder is accessed byte by byte. */
     unsigned step = size == 1 || size == 2 || size == 4 || size == 8 ? size : 1;
     for (unsigned at = 0; at < size; at += step) {
         uint64_t value = 0;
@@ -87,7 +87,7 @@ static void vcpu_exit_mmio(Vcpu *v)
     v->exit_pending = true;
 }
 
-/* Into the log, wherever that goes, and not past it: -D, -daemonize. */
+/* Into the log, whatever its target is: -D, -daemonize. */
 static void vcpu_log_registers(Vcpu *v) RUNS_IN_VCPU;
 static void vcpu_log_registers(Vcpu *v)
 {
@@ -106,7 +106,7 @@ static void vcpu_log_registers(Vcpu *v)
     free(text);
 }
 
-/* Says what happened with the registers, and ends the run. */
+/* Logs the message and the registers, and ends the run. */
 static void vcpu_fail(Vcpu *v, const char *format, ...) RUNS_IN_VCPU
     __attribute__((format(printf, 2, 3)));
 static void vcpu_fail(Vcpu *v, const char *format, ...)
@@ -144,7 +144,7 @@ static void vcpu_exit_system_event(Vcpu *v)
     case KVM_SYSTEM_EVENT_RESET:
         vcpu_event(v, VM_REQUEST_RESET);
         break;
-    case KVM_SYSTEM_EVENT_CRASH: /* the guest goes on, to write its dump for instance */
+    case KVM_SYSTEM_EVENT_CRASH: /* the guest continues, to write its dump for instance */
         v->set->config.event(v->set->config.opaque, VM_REQUEST_PANIC);
         break;
     default:
@@ -196,7 +196,7 @@ static void vcpu_handle_exit(Vcpu *v)
         vcpu_fail(v, "the guest halted and nothing can wake it: KVM has no interrupt controller");
         break;
     default:
-        vcpu_fail(v, "KVM exit reason %u, which skiff does not know", v->run->exit_reason);
+        vcpu_fail(v, "KVM exit reason %u is unknown to skiff", v->run->exit_reason);
         break;
     }
 }
@@ -211,7 +211,7 @@ void vcpu_run_once(Vcpu *v)
         return;
     }
     if (err == EINTR || err == EAGAIN) {
-        /* Whoever kicked has set its request first; it is looked at after this. */
+        /* A kick sets its request first; the request is checked after this. */
         __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
         return;
     }

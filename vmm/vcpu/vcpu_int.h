@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vCPU's inside: vcpu.c (threads, parking) and vcpu_exit.c (exits). */
+/* Shared by vcpu.c (threads, parking) and vcpu_exit.c (exits). */
 #ifndef SKIFF_VMM_VCPU_VCPU_INT_H
 #define SKIFF_VMM_VCPU_VCPU_INT_H
 
@@ -26,16 +26,16 @@ struct Vcpu {
     struct kvm_run *run;
     ArchVcpu *arch;
     GError *create_error;
-    bool halted;       /* the vCPU's own: runs nothing until parked */
-    bool exit_pending; /* the vCPU's own: the last exit must be finished by KVM_RUN */
-    bool held;         /* main: stays parked when the others are let go */
+    bool halted;       /* the vCPU's own: runs no guest code until parked */
+    bool exit_pending; /* the vCPU's own: KVM_RUN must complete the last exit */
+    bool held;         /* main: stays parked when the others run */
 
     _Atomic unsigned requests;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    VcpuCall *calls;       /* lock: oldest first; VCPU_REQ_CALL is set while there are any */
-    unsigned parking;      /* lock: counts the requests to park */
-    unsigned told_parking; /* lock: the last of them that main was told of */
+    VcpuCall *calls;           /* lock: oldest first; VCPU_REQ_CALL is set while there are any */
+    unsigned parking;          /* lock: counts the requests to park */
+    unsigned reported_parking; /* lock: the last of them that was reported to main */
 };
 
 struct VcpuSet {
@@ -49,7 +49,7 @@ struct VcpuSet {
     CoToken parker;
 };
 
-/* Runs the guest until it leaves, and handles that. */
+/* Runs the guest until an exit, and handles the exit. */
 void vcpu_run_once(Vcpu *v) RUNS_IN_VCPU;
 
 #endif

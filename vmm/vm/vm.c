@@ -5,7 +5,7 @@
 #include "hw/core/vm_clock.h"
 #include "vmm/board/board.h"
 
-/* ---- what the run state drives ---- */
+/* ---- operations of the run state ---- */
 
 static void vm_co_park(void *opaque)
 {
@@ -66,7 +66,7 @@ static bool vm_co_reset(void *opaque, GError **error)
     enter_main();
     enter_coroutine();
     Vm *vm = opaque;
-    vm_co_finish_unplugs(vm); /* a guest that starts anew has let go of everything */
+    vm_co_finish_unplugs(vm); /* a reset guest uses no device any more */
     bql_lock();
     for (unsigned i = 0; i < vm->machine.devices->len; i++) {
         Device *dev = vm->machine.devices->pdata[i];
@@ -96,7 +96,7 @@ static const RunStateOps vm_run_ops = {
     .changed = vm_changed,
 };
 
-/* ---- what devices ask for ---- */
+/* ---- callbacks of devices ---- */
 
 static AioContext *vm_find_iothread(void *opaque, const char *id)
 {
@@ -127,8 +127,8 @@ void vm_serial_port_changed(void *opaque, const Device *port, bool open)
 {
     enter_main();
     Vm *vm = opaque;
-    if (port->id != NULL) { /* without one, no listener could say which port it is */
-        VM_TELL(vm, port_changed, port->id, open);
+    if (port->id != NULL) { /* without an id, listeners cannot identify the port */
+        VM_ANNOUNCE(vm, port_changed, port->id, open);
     }
 }
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The VM: what happens to the machine. It runs, stops, is reset, ends; devices come and go. There is
- * one in a process, and it lives until the process ends. Each part is a struct in the header of the
- * file that owns it.
+ * The VM: operates the machine. It runs, stops, is reset, ends; devices are plugged and unplugged.
+ * A process has one VM, which lives until the process ends. Each part is a struct in the header of
+ * the file that owns it.
  *
- * startup.c builds it as a coroutine on the main loop (start-up runs the normal loop); then it is
- * driven through its run state. Who stands above it listens (vm_listener.h).
+ * startup.c builds it in a coroutine on the main loop (start-up runs the normal loop); then its run
+ * state drives it. The rooms above it listen (vm_listener.h).
  */
 #ifndef SKIFF_VMM_VM_VM_H
 #define SKIFF_VMM_VM_VM_H
@@ -29,9 +29,8 @@ struct Vm {
 
 /* Makes an empty VM. @config and @ctx (main's) are borrowed for as long as it lives. */
 void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx) RUNS_IN_MAIN;
-/* Builds the machine up to STOPPED, once its backends are there. @implied: further rows of -device
- * (OptDict), made after the user's; NULL: none. On failure what was opened stays open: the process
- * ends. */
+/* Builds the machine up to STOPPED, after its backends. @implied: further -device rows (OptDict),
+ * created after the user's; NULL: none. On failure files stay open: the process ends. */
 bool vm_co_build(Vm *vm, const GPtrArray *implied, GError **error) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- vm_io_errors.c ---- */
@@ -41,7 +40,7 @@ void vm_io_error(void *opaque, const Device *dev, const DeviceIoError *e) ANY_TH
 void vm_io_errors_clear(void) RUNS_IN_MAIN;
 
 /* ---- vm_jobs.c ---- */
-/* The VM becomes the host of all jobs: they end under its operation lock, and it announces their
+/* Makes the VM the host of all jobs: they end under its operation lock, and it announces their
  * events. */
 void vm_jobs_init(Vm *vm) RUNS_IN_MAIN;
 

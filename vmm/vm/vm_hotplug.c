@@ -11,7 +11,7 @@ static bool hotplug_is_pci(const Device *dev)
     return g_strcmp0(dev->type->bus, "pci") == 0;
 }
 
-/* ---- coming ---- */
+/* ---- plug ---- */
 
 #define refuse(error, ...) (g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, __VA_ARGS__), false)
 
@@ -87,7 +87,7 @@ static bool hotplug_check_properties(const OptDict *opts, GError **error)
     return true;
 }
 
-/* The words of QEMU for a bus that is not there. */
+/* QEMU's errors for a bus that does not exist. */
 static RUNS_IN_MAIN bool hotplug_check_bus(Vm *vm, const OptDict *opts, GError **error)
 {
     const DeviceType *type = device_type_find(opt_dict_get(opts, "driver"));
@@ -114,14 +114,14 @@ static RUNS_IN_MAIN bool hotplug_check_bus(Vm *vm, const OptDict *opts, GError *
                : refuse(error, "No '%s-bus' bus found for device '%s'", type->bus, type->name);
 }
 
-/* Function 0 is what a guest looks at first; one that is there was announced without the others. */
+/* A guest probes function 0 first; one that exists was announced without the other functions. */
 static RUNS_IN_MAIN bool hotplug_check_function(const Vm *vm, const OptDict *opts, GError **error)
 {
     const DeviceType *type = device_type_find(opt_dict_get(opts, "driver"));
     const char *addr = opt_dict_get(opts, "addr");
     unsigned devfn;
     if (strcmp(type->bus, "pci") != 0 || addr == NULL || !pci_parse_addr(addr, &devfn, NULL)) {
-        return true; /* what is no address, the device tells */
+        return true; /* the device refuses an invalid address */
     }
     const PciDevice *first = pci_bus_device(vm->machine.pci, devfn & ~7u);
     if ((devfn & 7) != 0 && first != NULL) {
@@ -179,7 +179,7 @@ Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
     return dev;
 }
 
-/* ---- going ---- */
+/* ---- unplug ---- */
 
 static RUNS_IN_MAIN Device *hotplug_child_of(const Vm *vm, const Device *dev)
 {
@@ -192,7 +192,7 @@ static RUNS_IN_MAIN Device *hotplug_child_of(const Vm *vm, const Device *dev)
     return NULL;
 }
 
-/* With what hangs from it, which goes first; the list may have changed after each. */
+/* Removes @dev after the devices on its buses; each removal may change the list. */
 static coroutine_fn RUNS_IN_MAIN void hotplug_co_delete(Vm *vm, Device *dev)
 {
     Device *child;
@@ -202,10 +202,10 @@ static coroutine_fn RUNS_IN_MAIN void hotplug_co_delete(Vm *vm, Device *dev)
     g_autofree char *id = g_strdup(dev->id);
     g_autofree char *path = g_strdup(dev->path);
     hotplug_co_remove(vm, dev);
-    VM_TELL(vm, device_deleted, id, path);
+    VM_ANNOUNCE(vm, device_deleted, id, path);
 }
 
-/* The next device whose slot is that far on its way out, or NULL. */
+/* The next device whose unplug has reached @at_least, or NULL. */
 static RUNS_IN_MAIN Device *hotplug_next_leaving(const Vm *vm, PciUnplugState at_least)
 {
     for (unsigned i = 0; i < vm->machine.devices->len; i++) {
@@ -254,8 +254,9 @@ void vm_co_finish_unplugs(Vm *vm)
     hotplug_co_delete_all(vm, PCI_UNPLUG_ASKED);
 }
 
-/* It looks at function 0 of a slot first, and only where there is one at the others. */
-static RUNS_IN_MAIN bool hotplug_guest_was_told(const Vm *vm, const PciDevice *dev)
+/* Whether the guest has found @dev: it probes function 0 of a slot first, and the others only if
+ * that exists. */
+static RUNS_IN_MAIN bool hotplug_guest_has_found(const Vm *vm, const PciDevice *dev)
 {
     bql_lock();
     bool present = (pci_bus_present_slots(vm->machine.pci) >> (dev->devfn >> 3) & 1) != 0;
@@ -272,7 +273,7 @@ static coroutine_fn RUNS_IN_MAIN bool hotplug_co_ask_back(Vm *vm, Device *dev, G
     if (state == PCI_UNPLUG_ASKED || state == PCI_UNPLUG_EJECTED) {
         return refuse(error, "Device %s is already in the process of unplug", device_label(dev));
     }
-    if (hotplug_guest_was_told(vm, (const PciDevice *)dev)) {
+    if (hotplug_guest_has_found(vm, (const PciDevice *)dev)) {
         pci_device_ask_back((PciDevice *)dev);
     } else {
         hotplug_co_delete(vm, dev);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * I/O errors that devices report: a message to main, announced there.
+ * I/O errors of devices: sent as messages to main, announced there.
  *
- * A disk that fails every request could send more messages than main can take: at most
- * VM_IO_ERRORS_MAX are under way, and the log says how many were left out.
+ * A disk that fails every request could send more messages than main can handle: at most
+ * VM_IO_ERRORS_MAX are under way, and the log has the number of the dropped ones.
  */
 #include <stdatomic.h>
 #include "util/log.h"
@@ -16,7 +16,7 @@ static _Atomic unsigned vm_io_errors_posted, vm_io_errors_dropped;
 typedef struct VmIoErrorMessage {
     Vm *vm;
     VmIoError e;
-    char *path, *node; /* copies: device and node may be gone */
+    char *path, *node; /* copies: device and node may have been deleted */
 } VmIoErrorMessage;
 
 static void vm_io_error_announce(void *opaque)
@@ -26,9 +26,9 @@ static void vm_io_error_announce(void *opaque)
     atomic_fetch_sub(&vm_io_errors_posted, 1);
     unsigned dropped = atomic_exchange(&vm_io_errors_dropped, 0);
     if (dropped > 0) {
-        log_warn("%u I/O errors were left out: there were too many", dropped);
+        log_warn("%u I/O errors were not announced: there were too many", dropped);
     }
-    VM_TELL(m->vm, io_error, &m->e);
+    VM_ANNOUNCE(m->vm, io_error, &m->e);
     g_free(m->path);
     g_free(m->node);
     g_free(m);

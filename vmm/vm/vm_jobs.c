@@ -18,13 +18,13 @@ static void vm_jobs_co_end(void *opaque)
 static void vm_jobs_event(void *opaque, const Job *job, JobEvent event)
 {
     enter_main();
-    VM_TELL((Vm *)opaque, job, job, event);
+    VM_ANNOUNCE((Vm *)opaque, job, job, event);
 }
 
 static void vm_jobs_io_error(void *opaque, const Job *job, bool is_read, JobErrorAction action)
 {
     enter_main();
-    VM_TELL((Vm *)opaque, job_io_error, job, is_read, action);
+    VM_ANNOUNCE((Vm *)opaque, job_io_error, job, is_read, action);
 }
 
 void vm_jobs_init(Vm *vm)

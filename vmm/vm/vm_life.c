@@ -8,7 +8,7 @@
 #include "vmm/vm/vm.h"
 
 #define VM_QUIT_BOUND_NS (INT64_C(5) * 1000000000)
-#define VM_PANICKED 1 /* pvpanic's bit for a panic with nothing to follow */
+#define VM_PANICKED 1 /* pvpanic's bit for a panic without a crash kernel */
 
 void vm_set_ending(Vm *vm, const VmEnding *ending)
 {
@@ -32,14 +32,14 @@ void vm_run_changed(Vm *vm, RunPhase phase, StopReason reason)
     if (phase == RUN_RUNNING) {
         vm_take_kept_events(vm);
     }
-    VM_TELL(vm, run_changed, phase, reason);
+    VM_ANNOUNCE(vm, run_changed, phase, reason);
 }
 
 void vm_was_reset(Vm *vm)
 {
     vm->life.kept_panicked = false;
     vm->life.kept_events = 0;
-    VM_TELL(vm, reset, vm->life.reset_cause);
+    VM_ANNOUNCE(vm, reset, vm->life.reset_cause);
 }
 
 /* ---- the end ---- */
@@ -48,7 +48,7 @@ static void vm_quit_overdue(void *opaque)
 {
     enter_main();
     Vm *vm = opaque;
-    log_warn("the VM's storage did not come to rest within %d s: leaving anyway",
+    log_warn("the VM's storage did not drain within %d s: exiting anyway",
              (int)(VM_QUIT_BOUND_NS / 1000000000));
     aio_context_quit(vm->ctx);
 }
@@ -76,8 +76,8 @@ void vm_quit_because(Vm *vm, ExitStatus status, VmCause cause)
                                ? vm->life.ending->exit_status(vm->life.ending->opaque, status)
                                : status;
     run_state_leave(&vm->run);
-    VM_TELL(vm, ending, cause, true);
-    if (!vm->built) { /* no guest has run; what the start-up waits for may never come */
+    VM_ANNOUNCE(vm, ending, cause, true);
+    if (!vm->built) { /* no guest has run; start-up may wait for ever */
         aio_context_quit(vm->ctx);
         return;
     }
@@ -94,7 +94,7 @@ static void vm_timeout(void *opaque)
 {
     enter_main();
     Vm *vm = opaque;
-    if (vm->life.quitting) { /* it has ended in time; only its storage has not */
+    if (vm->life.quitting) { /* it has ended in time; only its storage has not drained */
         return;
     }
     vm->life.show_console = true;
@@ -104,7 +104,7 @@ static void vm_timeout(void *opaque)
 
 /* ---- events ---- */
 
-/* The guest will do nothing more. */
+/* The guest has ended. */
 static RUNS_IN_MAIN void vm_end(Vm *vm, ExitStatus status, VmCause cause)
 {
     const VmEnding *ending = vm->life.ending;
@@ -113,11 +113,11 @@ static RUNS_IN_MAIN void vm_end(Vm *vm, ExitStatus status, VmCause cause)
     }
 }
 
-/* Where the guest has come to its end: exits or, under -no-shutdown, stops. */
+/* Ends the VM at the guest's end; under -no-shutdown, stops it. */
 static RUNS_IN_MAIN void vm_guest_ended(Vm *vm, ExitStatus status, VmCause cause, StopReason reason)
 {
     if (vm->life.actions.no_shutdown) {
-        VM_TELL(vm, ending, cause, false);
+        VM_ANNOUNCE(vm, ending, cause, false);
         run_state_request_stop(&vm->run, reason);
     } else {
         vm_end(vm, status, cause);
@@ -141,32 +141,32 @@ void vm_reset(Vm *vm, VmCause cause)
 
 void vm_power_down(Vm *vm)
 {
-    VM_TELL(vm, power_asked);
+    VM_ANNOUNCE(vm, power_asked);
     board_press_power_button(&vm->machine);
 }
 
-/* False when the guest goes on, or stops to be looked at. */
+/* False when the guest continues, or is stopped for inspection. */
 static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
 {
     int64_t bits = atomic_exchange(&vm->life.panic_bits, 0);
     PanicAction action = vm->life.actions.panic;
     if ((bits & VM_PANICKED) == 0) { /* "crash loaded": the guest's own kdump kernel takes over */
-        log_info("the guest reports that it crashed and goes on with its crash kernel");
-        VM_TELL(vm, panicked, true, VM_PANIC_RUN);
+        log_info("the guest reports a crash and continues with its crash kernel");
+        VM_ANNOUNCE(vm, panicked, true, VM_PANIC_RUN);
         return false;
     }
     log_error("the guest has panicked");
     vm->life.show_console = !chardev_is_stdio(vm->backends.console);
     if (action == PANIC_PAUSE || (action == PANIC_SHUTDOWN && vm->life.actions.no_shutdown)) {
-        VM_TELL(vm, panicked, false, VM_PANIC_PAUSE);
+        VM_ANNOUNCE(vm, panicked, false, VM_PANIC_PAUSE);
         vm->life.kept_panicked = true;
         run_state_request_stop(&vm->run, STOP_GUEST_PANICKED);
         return false;
     } else if (action == PANIC_NONE) {
-        VM_TELL(vm, panicked, false, VM_PANIC_RUN);
+        VM_ANNOUNCE(vm, panicked, false, VM_PANIC_RUN);
         return false;
     } else {
-        VM_TELL(vm, panicked, false, VM_PANIC_POWEROFF);
+        VM_ANNOUNCE(vm, panicked, false, VM_PANIC_POWEROFF);
         vm_end(vm, EXIT_STATUS_PANIC, VM_CAUSE_GUEST_PANIC);
     }
     return true;
@@ -179,7 +179,7 @@ enum {
     EVENT_DEBUG,
 };
 
-/* What the guest does to end its run. */
+/* Events with which the guest ends its run. */
 #define GUEST_ENDS (1u << EVENT_TRIPLE_FAULT | 1u << VM_REQUEST_POWEROFF | 1u << VM_REQUEST_RESET)
 
 static bool vm_event_take(unsigned events, unsigned event)
@@ -187,12 +187,12 @@ static bool vm_event_take(unsigned events, unsigned event)
     return (events & (1u << event)) != 0;
 }
 
-/* A guest that triple-faults again within this time after its reset has got nowhere. */
+/* A guest that triple-faults again within this time after its reset has made no progress. */
 #define VM_TRIPLE_FAULT_AGAIN_NS (INT64_C(1) * 1000000000)
 #define VM_TRIPLE_FAULTS_REPORTED 3
 
-/* Reports the triple faults of a guest that goes on after each, but one that repeats them at once
- * only the first times. */
+/* Logs the triple faults of a guest that continues after each; if it repeats them at once, only the
+ * first ones. */
 static RUNS_IN_MAIN void vm_report_triple_fault(Vm *vm)
 {
     VmLife *life = &vm->life;
@@ -209,7 +209,7 @@ static RUNS_IN_MAIN void vm_report_triple_fault(Vm *vm)
     }
 }
 
-/* When several came at once, the one that tells most about what happened decides. */
+/* Of several simultaneous events, the most specific one decides. */
 static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
 {
     if (vm_event_take(events, EVENT_FAILED)) {
@@ -224,11 +224,11 @@ static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
     if (vm_event_take(events, VM_REQUEST_PANIC) && vm_guest_panicked(vm)) {
         return;
     }
-    if (vm->life.kept_panicked) { /* its last instructions are not to undo what it is kept for */
+    if (vm->life.kept_panicked) { /* later events must not end a VM that is kept for inspection */
         vm->life.kept_events |= events & GUEST_ENDS;
         return;
     }
-    /* Whoever asked for one of these stands still until he gets it. */
+    /* A vCPU that requested one of these stays halted until it happens. */
     if (vm_event_take(events, EVENT_TRIPLE_FAULT)) {
         if (!vm->life.actions.no_reboot) {
             vm_report_triple_fault(vm);

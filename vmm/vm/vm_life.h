@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the guest does to itself, and what skiff makes of it: power-off, reset, panic, debug-exit,
+ * Actions of the guest on itself, and skiff's reactions: power-off, reset, panic, debug-exit,
  * triple fault, failure, time-out, signals. Everything arrives as a message and is decided in main.
  * The exit status table is in vmm/exit_status.h.
  */
@@ -12,37 +12,36 @@
 #include "vmm/exit_status.h"
 #include "vmm/vm/vm_listener.h"
 
-/* What is done about the guest's deeds: -no-reboot, -no-shutdown, -action, then QMP's set-action. */
+/* The reactions to guest actions: -no-reboot, -no-shutdown, -action, then QMP's set-action. */
 typedef struct VmActions {
     bool no_reboot, no_shutdown;
     PanicAction panic;
 } VmActions;
 
-/* Decides about the guest's end before the VM does: -exec. While one is set, a reset of the guest is
- * its end. All in main. */
+/* Hooks of -exec, called before the VM decides about the guest's end. While they are set, a reset
+ * of the guest is its end. All in main. */
 typedef struct VmEnding {
-    /* The guest has come to its end, which is @status. True: the hook calls vm_quit_because()
-     * later. */
+    /* The guest has ended, with @status. True: the hook calls vm_quit_because() later. */
     bool (*guest_ended)(void *opaque, ExitStatus status, VmCause cause);
-    /* What skiff exits with when the VM's end is @status. */
+    /* Returns skiff's exit status when the VM's end is @status. */
     ExitStatus (*exit_status)(void *opaque, ExitStatus status);
     void *opaque;
 } VmEnding;
 
 typedef struct VmLife {
     VmActions actions;
-    const VmEnding *ending; /* or NULL */
-    VmCause reset_cause;    /* of the reset that waits or is under way */
-    bool kept_panicked; /* stopped, or about to be, as it has panicked: until it starts or resets */
+    const VmEnding *ending;  /* or NULL */
+    VmCause reset_cause;     /* of the reset that waits or is under way */
+    bool kept_panicked;      /* stopped, or about to be, by its panic: until it starts or resets */
     unsigned triple_faults;  /* in a row, each soon after the reset by the one before */
     int64_t triple_fault_ns; /* the last one's time */
-    unsigned kept_events;    /* what the guest asked for beyond that, for when it goes on */
+    unsigned kept_events;    /* the guest's further requests, handled when it resumes */
 
     AioTimer timeout_timer; /* -timeout */
     AioTimer quit_timer;    /* VM_QUIT_BOUND_NS */
     bool quitting;
     ExitStatus exit_status;
-    bool show_console; /* its last lines belong on standard error */
+    bool show_console; /* its last lines are to be printed on standard error */
 
     /* messages from vCPUs and devices: bits by VmRequest / VcpuEvent */
     AioBh event_bh;
@@ -51,29 +50,30 @@ typedef struct VmLife {
 } VmLife;
 
 void vm_life_init(Vm *vm) RUNS_IN_MAIN;
-/* @ending (borrowed) is asked from now on; NULL: none. */
+/* Sets the hooks for the guest's end. @ending is borrowed; NULL: none. */
 void vm_set_ending(Vm *vm, const VmEnding *ending) RUNS_IN_MAIN;
 
-/* Something happened in the guest: a VmRequest or VcpuEvent. A message, taken up in main. @opaque is
- * the Vm: Machine.request. */
+/* Machine.request: an event in the guest (a VmRequest or VcpuEvent), sent as a message to main.
+ * @opaque is the Vm. */
 void vm_request(void *opaque, int request, int64_t detail) ANY_THREAD;
 /* The same, as VcpuSetConfig.event. */
 void vm_vcpu_event(void *opaque, int event) ANY_THREAD;
 
-/* Ends the VM in an orderly way, but within VM_QUIT_BOUND_NS whatever its storage does; at once
- * when it is not built yet. The first status counts. */
+/* Ends the VM in an orderly way, within VM_QUIT_BOUND_NS whatever its storage does; at once when it
+ * is not built yet. The first status counts. */
 void vm_quit_because(Vm *vm, ExitStatus status, VmCause cause) RUNS_IN_MAIN;
-/* The same, at the request of a monitor. */
+/* The same, requested by a monitor. */
 void vm_quit(Vm *vm, ExitStatus status) RUNS_IN_MAIN;
-/* Asks for a reset, as the guest may: under -no-reboot it is the end. */
+/* Requests a reset, as the guest may: under -no-reboot it ends the VM. */
 void vm_reset(Vm *vm, VmCause cause) RUNS_IN_MAIN;
-/* Asks the guest to power off, as a person would; the guest decides. */
+/* Presses the power button: requests a power-off, which the guest may ignore. */
 void vm_power_down(Vm *vm) RUNS_IN_MAIN;
 
-/* RunStateOps.changed: announces the move. When the VM runs, what a guest that was kept panicked has
- * asked for is taken up first. */
+/* RunStateOps.changed: announces the move. When the VM runs, first handles the requests that a
+ * panicked guest made before it stopped. */
 void vm_run_changed(Vm *vm, RunPhase phase, StopReason reason) RUNS_IN_MAIN;
-/* The machine was reset and has not started: what the guest had asked for is void. Announces it. */
+/* Called when the machine was reset and has not started: drops the guest's requests. Announces
+ * it. */
 void vm_was_reset(Vm *vm) RUNS_IN_MAIN;
 
 #endif

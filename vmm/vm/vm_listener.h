@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Announcements of the VM: what happens to it, for whoever stands above it (QMP, the gdb stub,
- * -notify, -exec, dumps). The VM knows none of them.
+ * Announcements of the VM to the rooms above it (QMP, the gdb stub, -notify, -exec, dumps). The VM
+ * does not depend on them.
  *
  * All callbacks run in main and do not yield. A listener may remove itself from within a callback.
  */
@@ -14,8 +14,8 @@
 
 typedef struct Vm Vm;
 
-/* Why the VM ends or is reset: QEMU's ShutdownCause. Causes from VM_CAUSE_GUEST_SHUTDOWN on are the
- * guest's doing. */
+/* Why the VM ends or is reset: QEMU's ShutdownCause. Causes from VM_CAUSE_GUEST_SHUTDOWN on come
+ * from the guest. */
 typedef enum VmCause {
     VM_CAUSE_NONE,
     VM_CAUSE_HOST_ERROR, /* KVM cannot go on; -timeout expired */
@@ -30,7 +30,7 @@ typedef enum VmCause {
 } VmCause;
 extern const char *const vm_cause_names[VM_CAUSE_COUNT + 1]; /* "none", "host-error", ...; NULL */
 
-/* What is done about a guest that has panicked. */
+/* The reaction to a guest panic. */
 typedef enum VmPanicAction {
     VM_PANIC_RUN,
     VM_PANIC_PAUSE,
@@ -81,8 +81,8 @@ void vm_listen(Vm *vm, VmListener *l) RUNS_IN_MAIN;
 /* Does nothing if @l does not listen. */
 void vm_unlisten(Vm *vm, VmListener *l) RUNS_IN_MAIN;
 
-/* Calls a member of all listeners of @vm (a Vm *): VM_TELL(vm, reset, cause). */
-#define VM_TELL(vm, member, ...)                                                                   \
+/* Calls a member of all listeners of @vm (a Vm *): VM_ANNOUNCE(vm, reset, cause). */
+#define VM_ANNOUNCE(vm, member, ...)                                                               \
     for (VmListener *l_ = (vm)->listeners, *next_; l_ != NULL; l_ = next_) {                       \
         next_ = l_->next;                                                                          \
         if (l_->member != NULL) {                                                                  \

@@ -128,7 +128,7 @@ static void initrd_files_are_checked_each(void **state)
     g_autofree char *list = g_strdup_printf("%s,/nonexistent/x", good);
     g_autofree char *second = g_strdup_printf("%s,%s", good, empty);
     g_autofree char *hole = g_strdup_printf("%s,", good);
-    assert_initrd_refused(list, "/nonexistent/x: can not be opened");
+    assert_initrd_refused(list, "/nonexistent/x: cannot be opened");
     assert_initrd_refused(second, "is empty");
     assert_initrd_refused(hole, "empty file name");
     assert_initrd_refused("", "empty file name");

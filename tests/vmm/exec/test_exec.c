@@ -118,7 +118,7 @@ static void test_bytes_that_are_no_greeting_lose_it(void **state)
     enter_main();
     begin_scripted(x, "x");
     assert_int_equal(chardev_write(exec_chardev(x->exec), (const uint8_t *)"login: ", 7), 7);
-    assert_lost(x, "no known type");
+    assert_lost(x, "unknown type");
     assert_int_equal(chardev_write(exec_chardev(x->exec), (const uint8_t *)"more", 4), 4);
 }
 
@@ -253,7 +253,7 @@ static void test_a_guest_without_an_agent_just_ends(void **state)
     begin_scripted(x, "x");
     exec_guest_ended(x->exec);
     assert_lost(x, NULL);
-    assert_false(exec_met_agent(x->exec));
+    assert_false(exec_has_agent(x->exec));
 }
 
 static void test_input_is_sent_as_far_as_there_is_a_window(void **state)

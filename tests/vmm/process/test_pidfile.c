@@ -77,7 +77,7 @@ static void another_process_does_not_get_it(void **state)
     if (child == 0) {
         GError *error = NULL;
         bool ok = pidfile_write("pid", &error);
-        _exit(!ok && g_strrstr(error->message, "another VM that runs has this file") ? 0 : 1);
+        _exit(!ok && g_strrstr(error->message, "a running VM uses this file") ? 0 : 1);
     }
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);

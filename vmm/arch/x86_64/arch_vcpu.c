@@ -13,10 +13,8 @@
 #define X86_MSR_TSC_ADJUST 0x3b
 #define X86_MSR_FEATURE_CONTROL 0x3a
 #define X86_MAX_CPUID_ENTRIES 256
-#define X86_XSAVE_BV                                                                               \
-    (512 /                                                                                         \
-     4) /* of kvm_xsave.region: which parts are not at their initial value                   \
-               */
+/* Index in kvm_xsave.region: the components that are not in their initial state. */
+#define X86_XSAVE_BV (512 / 4)
 #define X86_XSAVE_X87_SSE 3
 
 /* The local APIC's second input. SDM volume 3, 11.5.1. */
@@ -25,7 +23,7 @@
 #define X86_APIC_LVT_MODE(lvt) ((lvt) >> 8 & 7)
 #define X86_APIC_MODE_NMI 4
 
-/* KVM has no "reset vCPU": the state right after creation is kept and put back. */
+/* KVM has no vCPU reset: the state right after creation is saved and restored. */
 struct ArchVcpu {
     struct kvm_regs regs;
     struct kvm_sregs sregs;
@@ -124,7 +122,7 @@ static struct kvm_msrs *x86_msrs_new(unsigned count)
     return msrs;
 }
 
-/* A batch stops at an MSR that this KVM lists but does not have: go on behind it. */
+/* A batch stops at an MSR that KVM lists but does not have: continues behind it. */
 static struct kvm_msrs *x86_read_msrs(const ArchCpus *cpus, int fd)
 {
     struct kvm_msrs *msrs = x86_msrs_new(cpus->msr_list->nmsrs);
@@ -133,7 +131,7 @@ static struct kvm_msrs *x86_read_msrs(const ArchCpus *cpus, int fd)
         uint32_t index = cpus->msr_list->indices[i];
         if (index != X86_MSR_TSC && index != X86_MSR_TSC_ADJUST) {
             msrs->entries[wanted++].index = index;
-        } /* else: the TSC counts on across a reset, in step on all vCPUs */
+        } /* the TSC continues across a reset, synchronized on all vCPUs */
     }
     g_autofree struct kvm_msrs *batch = x86_msrs_new(wanted);
     for (unsigned done = 0; done < wanted;) {
@@ -149,8 +147,8 @@ static struct kvm_msrs *x86_read_msrs(const ArchCpus *cpus, int fd)
     return msrs;
 }
 
-/* A batch stops at the first MSR that KVM does not let us write back (some hosts have such): go on
- * behind it. */
+/* A batch stops at the first MSR that KVM refuses to write (some hosts have such): continues behind
+ * it. */
 static void x86_write_msrs(int fd, const struct kvm_msrs *msrs)
 {
     g_autofree struct kvm_msrs *batch = x86_msrs_new(msrs->nmsrs);
@@ -185,7 +183,7 @@ static bool x86_save_power_on(const ArchCpus *cpus, ArchVcpu *v, int fd, unsigne
     v->has_debugregs = ioctl(fd, KVM_GET_DEBUGREGS, &v->debugregs) == 0;
     v->has_xsave =
         kvm_check(cpus->kvm, KVM_CAP_XSAVE) > 0 && ioctl(fd, KVM_GET_XSAVE, &v->xsave) == 0;
-    /* To be taken as they stand: MXCSR would stay what the guest has made it. */
+    /* Restores x87 and SSE state from the area: otherwise MXCSR keeps the guest's value. */
     v->xsave.region[X86_XSAVE_BV] |= X86_XSAVE_X87_SSE;
     v->has_xcrs = kvm_check(cpus->kvm, KVM_CAP_XCRS) > 0 && ioctl(fd, KVM_GET_XCRS, &v->xcrs) == 0;
     v->msrs = x86_read_msrs(cpus, fd);
@@ -244,12 +242,12 @@ static void x86_set_boot_msrs(int fd, const BootState *boot)
     g_autofree struct kvm_msrs *msrs = x86_msrs_new(X86_BOOT_MSRS);
     msrs->nmsrs = x86_boot_fill_msrs(boot, msrs->entries);
     if (msrs->nmsrs > 0 && ioctl(fd, KVM_SET_MSRS, msrs) < 0) {
-        log_warn("KVM does not take the MSRs that firmware would set: %s", g_strerror(errno));
+        log_warn("KVM refuses the MSRs that firmware would set: %s", g_strerror(errno));
     }
 }
 
-/* VMX operation, which outlives all but this, and in which KVM keeps CR4.VMXE from being cleared.
- */
+/* Leaves VMX operation, which no other state change ends, and in which KVM refuses to clear
+ * CR4.VMXE. */
 static void x86_leave_vmx(const ArchVcpu *v, int fd)
 {
     g_autofree struct kvm_msrs *one = x86_msrs_new(1);
@@ -265,10 +263,10 @@ bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *
                      GError **error)
 {
     struct kvm_vcpu_events events = v->events;
-    /* All that this KVM has: interrupt shadow and system management mode only by their flags. */
+    /* Valid on every KVM: interrupt shadow and system management mode only by their flags. */
     events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR;
     x86_leave_vmx(v, vcpu_fd);
-    /* The MP state goes in before the registers: KVM resets a vCPU that becomes uninitialized. */
+    /* The MP state is set before the registers: KVM resets a vCPU that becomes uninitialized. */
     const struct {
         unsigned long request;
         void *data;
@@ -294,7 +292,7 @@ bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *
         return false;
     }
     x86_write_msrs(vcpu_fd, v->msrs);
-    /* After SREGS, which carry the APIC base that says in which mode the local APIC is. */
+    /* Set after SREGS, whose APIC base determines the local APIC's mode. */
     if (ioctl(vcpu_fd, KVM_SET_LAPIC, &v->lapic) != 0) {
         return x86_fail(error, index, "KVM_SET_LAPIC");
     }
@@ -311,7 +309,7 @@ void arch_vcpu_resumed(int vcpu_fd)
 
 /* ---- NMI ---- */
 
-/* The button is wired to each processor's LINT1, whose mask and mode are the guest's to set. */
+/* The NMI button is wired to each processor's LINT1; the guest sets its mask and mode. */
 bool arch_vcpu_press_nmi(int vcpu_fd, unsigned index, GError **error)
 {
     struct kvm_lapic_state lapic;

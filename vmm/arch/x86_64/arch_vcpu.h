@@ -14,7 +14,7 @@ struct ArchCpus {
     struct kvm_msr_list *msr_list; /* MSRs that KVM saves */
 };
 
-/* Asks KVM what it offers and applies -cpu and -smp. */
+/* Queries KVM's CPUID and applies -cpu and -smp. */
 bool x86_cpus_init(ArchCpus *cpus, const Kvm *kvm, const X86CpuModel *model,
                    const SmpTopology *topology, GError **error) ANY_THREAD;
 

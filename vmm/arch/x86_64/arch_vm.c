@@ -8,7 +8,7 @@
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/layout.h"
 
-/* One VM per process: the chips as KVM made them, to go back to at a reset. */
+/* The chips' state as KVM created them, restored at a reset. One VM per process. */
 static struct {
     struct kvm_irqchip chips[3]; /* PIC master, PIC slave, IOAPIC */
     struct kvm_pit_state2 pit;
@@ -40,7 +40,7 @@ static bool arch_save_chips(Kvm *kvm, GError **error)
     return true;
 }
 
-/* KVM's own table has the PIT at pin 0 of the I/O APIC; the MADT, as on every PC, says pin 2. */
+/* KVM's default table has the PIT at pin 0 of the I/O APIC; the MADT, as on every PC, has pin 2. */
 static unsigned arch_fill_fixed_routes(struct kvm_irq_routing_entry *entries)
 {
     unsigned n = 0;
@@ -59,7 +59,7 @@ static unsigned arch_fill_fixed_routes(struct kvm_irq_routing_entry *entries)
         if (gsi == X86_GSI_TIMER) {
             continue;
         }
-        /* The PIT raises IRQ 0; the MADT tells the guest that it arrives at pin 2. */
+        /* The PIT raises IRQ 0, which the MADT maps to pin 2. */
         entries[n++] = (struct kvm_irq_routing_entry){
             .gsi = gsi,
             .type = KVM_IRQ_ROUTING_IRQCHIP,
@@ -71,7 +71,7 @@ static unsigned arch_fill_fixed_routes(struct kvm_irq_routing_entry *entries)
 
 bool arch_vm_init(Kvm *kvm, GError **error)
 {
-    /* Both are for Intel processors that cannot run real mode by themselves; harmless elsewhere. */
+    /* Both are for Intel processors that cannot run real mode themselves; harmless elsewhere. */
     uint64_t identity_map = X86_KVM_IDENTITY_MAP_GPA;
     if (kvm_check(kvm, KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0 &&
         ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0) {
@@ -115,7 +115,7 @@ bool arch_vm_reset(Kvm *kvm, GError **error)
     return true;
 }
 
-/* ---- what a BIOS leaves ---- */
+/* ---- the state that a BIOS leaves ---- */
 
 #define PIC_TIMER_AND_CASCADE 0x05u /* IRQ 0 and 2 */
 #define PIC_MASTER_VECTOR 0x08

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the x86 board asks of the VM's own chips beyond vmm/arch/arch.h. */
+/* Operations of the x86 board on the VM's own chips, beyond vmm/arch/arch.h. */
 #ifndef SKIFF_VMM_ARCH_X86_64_ARCH_VM_H
 #define SKIFF_VMM_ARCH_X86_64_ARCH_VM_H
 

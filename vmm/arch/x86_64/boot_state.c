@@ -91,7 +91,7 @@ static void sregs_fill_flat(const BootState *state, struct kvm_sregs *sregs)
     sregs_set_data(sregs, segment_flat(state->data_selector, SEGMENT_DATA, false));
     sregs->tr = segment_system(SEGMENT_TSS32_BUSY, 0x67);
     sregs->gdt = (struct kvm_dtable){.base = state->gdt_base, .limit = state->gdt_limit};
-    /* No interrupt may come before the kernel has set up its own table. */
+    /* No interrupt may arrive before the kernel has set up its own table. */
     sregs->idt = (struct kvm_dtable){0};
     sregs->cr0 = CR0_PE | CR0_ET | (long_mode ? CR0_PG : 0);
     sregs->cr3 = long_mode ? state->cr3 : 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The features that a CPU model has on this host, by name. */
+/* Lists the features of a CPU model on this host, by name. */
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/cpuid_int.h"
 
@@ -22,7 +22,7 @@ static bool cpu_has_bit(const struct kvm_cpuid2 *cpuid, const X86Feature *f)
     return false;
 }
 
-/* A feature of several bits is there with any of them. */
+/* A feature of several bits is present if any bit is. */
 static void cpu_expand_feature(const char *name, void *opaque)
 {
     CpuExpansion *x = opaque;

@@ -12,7 +12,7 @@
     {                                                                                              \
         name, function, index, CPUID_##reg, bit, X86_FEATURE_FROM_HOST, X86_STATE_NONE             \
     }
-/* Not there without the state that its instructions use. */
+/* Removed if the state that its instructions use is missing. */
 #define S(name, function, index, reg, bit, state)                                                  \
     {                                                                                              \
         name, function, index, CPUID_##reg, bit, X86_FEATURE_FROM_HOST, X86_STATE_##state          \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* -cpu: the model's name and what is switched on and off in it. */
+/* -cpu: the model's name and its enabled and disabled features. */
 #include <string.h>
 
 #include "util/opts/opts.h"
@@ -30,15 +30,15 @@ static bool model_refuse_feature(const char *name, GError **error)
     const char *nearest = opt_nearest(name, (const char *const *)names->pdata);
     if (nearest != NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
-                    "-cpu: skiff knows no feature '%s'; nearest is '%s'", name, nearest);
+                    "-cpu: skiff has no feature '%s'; nearest is '%s'", name, nearest);
     } else {
         g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
-                    "-cpu: skiff knows no feature '%s'; -cpu help lists them", name);
+                    "-cpu: skiff has no feature '%s'; -cpu help lists them", name);
     }
     return false;
 }
 
-/* Features are written with `_` or `-`. */
+/* Accepts `_` and `-` in feature names. */
 static bool model_set_feature(X86CpuModel *model, const char *name, bool on, GError **error)
 {
     g_autofree char *dashed = g_strdelimit(g_strdup(name), "_", '-');

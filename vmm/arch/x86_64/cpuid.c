@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From what KVM offers to what a processor of the guest has: features first, then what the machine
- * itself provides, then the leaves that count processors, and last what follows from the rest.
+ * Computes the guest's CPUID from KVM's: features first, then what the machine provides, then the
+ * leaves that count processors, and last the dependent leaves.
  */
 #include "vmm/arch/x86_64/cpuid.h"
 
@@ -24,7 +24,7 @@
 struct X86Cpuid {
     GArray *entries; /* struct kvm_cpuid_entry2 */
     SmpTopology topology;
-    bool is_amd; /* or Hygon: counts processors AMD's way */
+    bool is_amd; /* or Hygon: AMD's leaves count processors */
 };
 
 /* ---- entries ---- */
@@ -76,7 +76,7 @@ static void cpuid_clear_bits(GArray *entries, uint32_t function, CpuidRegister r
     }
 }
 
-/* Leaves that describe the host's processors, or that skiff sets up nothing for. */
+/* Leaves that describe the host's processors, or that skiff does not set up. */
 static bool cpuid_drops_leaf(uint32_t function, const X86CpuModel *model)
 {
     return function == X86_LEAF_TOPOLOGY || function == X86_LEAF_TOPOLOGY_V2 ||
@@ -124,7 +124,7 @@ static bool feature_is_wanted(const X86Feature *f, X86FeatureWish wish, const X8
     return f->source != X86_FEATURE_HINT;
 }
 
-/* Adds to @missing what was asked for and is not offered. */
+/* Adds features that were requested and are not offered to @missing. */
 static void cpuid_apply_features(GArray *entries, const X86CpuidHost *host,
                                  const X86CpuModel *model, GString *missing)
 {
@@ -144,7 +144,7 @@ static void cpuid_apply_features(GArray *entries, const X86CpuidHost *host,
     }
 }
 
-/* Bits without a name of their own, or that mirror something else. */
+/* Bits without a name, or that mirror other state. */
 static void cpuid_fix_machine_bits(X86Cpuid *c)
 {
     unsigned package = c->topology.cores * c->topology.threads;
@@ -211,7 +211,7 @@ static struct kvm_cpuid_entry2 *cpuid_get_or_add(GArray *entries, uint32_t funct
     return e;
 }
 
-/* KVM leaves the name empty, or fills in the host's. */
+/* KVM leaves the name empty or fills in the host's name. */
 static void cpuid_fill_brand(GArray *entries, const X86CpuidHost *host)
 {
     struct kvm_cpuid_entry2 *last = cpuid_get_or_add(entries, LEAF_EXTENDED_LAST);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CPUID of the guest: what KVM offers on this host, minus and plus what -cpu says, with the
- * topology of -smp. Any thread; no KVM calls in here. Source: Intel SDM vol. 2A "CPUID", AMD APM
- * vol. 3 appendix E, KVM cpuid.rst.
+ * The guest's CPUID: what KVM offers on this host, changed by -cpu, with the topology of -smp. Any
+ * thread; no KVM calls in here. Source: Intel SDM vol. 2A "CPUID", AMD APM vol. 3 appendix E, KVM
+ * cpuid.rst.
  */
 #ifndef SKIFF_VMM_ARCH_X86_64_CPUID_H
 #define SKIFF_VMM_ARCH_X86_64_CPUID_H
@@ -18,7 +18,7 @@
 
 typedef enum X86FeatureWish {
     X86_FEATURE_AS_HOST,
-    X86_FEATURE_ON, /* must be there: an error when the host lacks it */
+    X86_FEATURE_ON, /* required: an error when the host lacks it */
     X86_FEATURE_OFF,
 } X86FeatureWish;
 
@@ -26,7 +26,7 @@ typedef struct X86CpuModel {
     uint8_t wish[X86_CPU_MAX_FEATURES]; /* X86FeatureWish, by index in the table of names */
     bool kvm;                           /* kvm=off hides the KVM leaves */
     bool pmu;                           /* pmu=off hides the performance counters */
-    bool migratable;                    /* hides what other hosts can not give (invtsc) */
+    bool migratable;                    /* hides what other hosts may lack (invtsc) */
     unsigned phys_bits;                 /* 0: the host's */
 } X86CpuModel;
 
@@ -37,7 +37,7 @@ bool x86_cpu_model_parse(const char *text, X86CpuModel *model, GError **error) A
 void x86_cpu_feature_foreach(void (*each)(const char *name, void *opaque), void *opaque) ANY_THREAD;
 
 /* ---- topology ---- */
-/* APIC id of processor @index (0..cpus-1); also the id to create its vCPU with, since KVM's local
+/* APIC id of processor @index (0..cpus-1); its vCPU is created with the same id, since KVM's local
  * APIC starts with that. Fields of the id are as wide as the counts need. */
 uint32_t x86_apic_id(const SmpTopology *topology, unsigned index) ANY_THREAD;
 
@@ -45,26 +45,26 @@ uint32_t x86_apic_id(const SmpTopology *topology, unsigned index) ANY_THREAD;
 #define X86_BRAND_LEAF UINT32_C(0x80000002) /* the first of three */
 #define X86_BRAND_LEAVES 3
 
-/* What KVM says it can do, gathered by the caller. */
+/* KVM's capabilities, collected by the caller. */
 typedef struct X86CpuidHost {
     const struct kvm_cpuid2 *supported; /* KVM_GET_SUPPORTED_CPUID */
     bool tsc_deadline;                  /* KVM_CAP_TSC_DEADLINE_TIMER */
-    /* The host processor's name, EAX to EDX of each leaf, which KVM does not tell. All zero: the
+    /* The host processor's name, EAX to EDX of each leaf; KVM does not report it. All zero: the
      * processor has none. */
     uint32_t brand[X86_BRAND_LEAVES][4];
 } X86CpuidHost;
 
 typedef struct X86Cpuid X86Cpuid;
 
-/* The leaves all processors share. NULL + error naming each feature that was asked for with `+` and
- * is not offered. */
+/* The leaves that all processors share. NULL + error that names each feature requested with `+` and
+ * not offered. */
 X86Cpuid *x86_cpuid_new(const X86CpuidHost *host, const X86CpuModel *model,
                         const SmpTopology *topology, GError **error) ANY_THREAD;
 void x86_cpuid_free(X86Cpuid *cpuid) ANY_THREAD;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(X86Cpuid, x86_cpuid_free)
 /* For KVM_SET_CPUID2 of processor @index; owned by the caller (g_free). */
 struct kvm_cpuid2 *x86_cpuid_for_cpu(const X86Cpuid *cpuid, unsigned index) ANY_THREAD;
-/* Physical address bits the guest sees: what the board lays its windows out for. */
+/* The guest's number of physical address bits; the board places its windows below that. */
 unsigned x86_cpuid_phys_bits(const X86Cpuid *cpuid) ANY_THREAD;
 
 #endif

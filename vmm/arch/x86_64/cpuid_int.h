@@ -7,15 +7,15 @@
 
 typedef enum CpuidRegister { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX } CpuidRegister;
 
-/* Who decides about a feature when the user does not. */
+/* What decides about a feature when the user does not. */
 typedef enum X86FeatureSource {
     X86_FEATURE_FROM_HOST,    /* as KVM offers */
     X86_FEATURE_FROM_MACHINE, /* the machine or the topology provides it on any host */
-    X86_FEATURE_OPT_IN,       /* as KVM offers, but only when asked for */
-    X86_FEATURE_HINT,         /* off unless asked for, on any host */
+    X86_FEATURE_OPT_IN,       /* as KVM offers, but only when requested */
+    X86_FEATURE_HINT,         /* off unless requested, on any host */
 } X86FeatureSource;
 
-/* State that XSAVE saves for the instructions of several features. Intel SDM vol. 1 §13.1 */
+/* XSAVE state components that several features use. Intel SDM vol. 1 §13.1 */
 typedef enum X86State {
     X86_STATE_NONE, /* x87 and SSE, or nothing to save */
     X86_STATE_AVX,
@@ -38,24 +38,25 @@ typedef struct X86Feature {
 extern const X86Feature x86_features[];
 extern const unsigned x86_feature_count;
 
-/* Other spellings of the same feature, in QEMU and the kernel: their row's name, or @name. */
+/* Maps other spellings of a feature, in QEMU and the kernel, to its row's name; otherwise returns
+ * @name. */
 const char *x86_feature_canonical_name(const char *name);
 
 /* ---- entries: arrays of struct kvm_cpuid_entry2 ---- */
 /* NULL when there is none. */
 struct kvm_cpuid_entry2 *x86_cpuid_find(GArray *entries, uint32_t function, uint32_t index);
 uint32_t *x86_cpuid_register(struct kvm_cpuid_entry2 *e, CpuidRegister reg);
-/* Zero for a leaf that is not there, as the processor answers. */
+/* Zero for a missing leaf, as on the processor. */
 uint32_t x86_cpuid_get(GArray *entries, uint32_t function, uint32_t index, CpuidRegister reg);
 /* All four registers; @e may be NULL. */
 void x86_cpuid_clear(struct kvm_cpuid_entry2 *e);
 
-/* Makes leaf 0xd and the features agree: a component of XSAVE whose feature is off goes, and so do
- * the features whose component is not there, which are added to @missing if -cpu asked for them.
- * Comes after the features of @model are applied. */
+/* Makes leaf 0xd and the features consistent: an XSAVE component whose feature is off is removed,
+ * and so are the features whose component is missing; the latter are added to @missing if -cpu
+ * requested them. Called after the features of @model are applied. */
 void x86_cpuid_fix_xsave(GArray *entries, const X86CpuModel *model, GString *missing);
 
-/* Bits the code asks for by itself. */
+/* Bits that the code uses itself. */
 #define CPUID1_ECX_TSC_DEADLINE (1u << 24)
 #define CPUID1_ECX_XSAVE (1u << 26)
 #define CPUID1_ECX_OSXSAVE (1u << 27)

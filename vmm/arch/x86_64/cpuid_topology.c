@@ -2,7 +2,7 @@
 /*
  * Intel SDM vol. 3 §9.9 "Hierarchical mapping of shared resources", AMD APM vol. 3 appendix E.4.
  *
- *   APIC id:  | socket | core | thread |    each as wide as its count needs
+ *   APIC id:  | socket | core | thread |    each field as wide as its count needs
  */
 #include "vmm/arch/x86_64/cpuid_topology.h"
 
@@ -11,7 +11,8 @@
 #define TOPOLOGY_LEVEL_SMT 1
 #define TOPOLOGY_LEVEL_CORE 2
 #define CACHE_TYPE_MASK 0x1fu
-#define CACHE_LEVEL_SHARED 3 /* this one and up belong to the package, those below to a core */
+/* caches of this level and above belong to the package, others to a core */
+#define CACHE_LEVEL_SHARED 3
 
 /* Bits needed to count to @count. */
 static unsigned topology_width(unsigned count)
@@ -39,7 +40,7 @@ static unsigned cache_level(const struct kvm_cpuid_entry2 *e)
     return (e->eax >> 5) & 7;
 }
 
-/* Leaf 4 counts ids, which are a power of two apart. */
+/* Leaf 4 counts ids, rounded up to a power of two. */
 static void topology_fill_intel_cache(struct kvm_cpuid_entry2 *e, const SmpTopology *t)
 {
     unsigned shift = cache_level(e) >= CACHE_LEVEL_SHARED ? topology_package_shift(t)
@@ -85,7 +86,7 @@ static void topology_add_level(GArray *entries, uint32_t function, uint32_t inde
     g_array_append_val(entries, e);
 }
 
-/* Leaves 0xb and 0x1f; the caller has removed the host's. */
+/* Adds leaves 0xb and 0x1f; the caller has removed the host's. */
 static void topology_add_levels(GArray *entries, uint32_t function, const SmpTopology *t)
 {
     topology_add_level(entries, function, 0, topology_width(t->threads), t->threads,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The CPUID leaves that say how processors are arranged, and which of them this one is. */
+/* The CPUID leaves that describe the processors' topology, and the processor's own place in it. */
 #ifndef SKIFF_VMM_ARCH_X86_64_CPUID_TOPOLOGY_H
 #define SKIFF_VMM_ARCH_X86_64_CPUID_TOPOLOGY_H
 
@@ -14,10 +14,10 @@
 #define X86_LEAF_AMD_TOPOLOGY 0x8000001eu
 #define X86_BIT_TSC_DEADLINE 24 /* leaf 1, ECX */
 
-/* Fills what all processors have in common into @entries (struct kvm_cpuid_entry2), adding leaves
- * that are missing. */
+/* Fills what all processors have in common into @entries (struct kvm_cpuid_entry2). Adds missing
+ * leaves. */
 void x86_cpuid_fill_topology(GArray *entries, const SmpTopology *topology, bool is_amd) ANY_THREAD;
-/* Writes the APIC id of processor @index wherever leaves carry it. */
+/* Writes the APIC id of processor @index into all leaves that carry it. */
 void x86_cpuid_personalize(struct kvm_cpuid2 *cpuid, const SmpTopology *topology, unsigned index)
     ANY_THREAD;
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Leaf 0xd: the components of state that XSAVE saves. What the guest's kernel derives from it has
- * to fit together: a component exists with its features or not at all, and the size is that of the
- * components that are left. Intel SDM vol. 1 §13.2; AMD APM vol. 2 §11.5.
+ * Leaf 0xd: the state components that XSAVE saves. The guest's kernel requires consistency: a
+ * component is present with its features or not at all, and the size is that of the remaining
+ * components. Intel SDM vol. 1 §13.2; AMD APM vol. 2 §11.5.
  *
- * KVM's answer need not: it leaves AMX's components out as long as the process has no permission
+ * KVM's answer may be inconsistent: it omits AMX's components while the process has no permission
  * for them, yet offers the features; it offers AVX where the host's processor has no XSAVE.
  */
 #include "vmm/arch/x86_64/cpuid_int.h"
@@ -17,14 +17,14 @@
 #define XSAVE_FIRST_EXTENDED 2
 #define XSAVE_COMPONENTS 63
 
-/* Some components and the feature they come and go with. */
+/* Components and the feature that they depend on. */
 typedef struct XsaveGroup {
     uint64_t components;
-    uint64_t needed; /* other components, of groups further up */
+    uint64_t needed; /* other components, of groups above */
     uint32_t function;
     CpuidRegister reg;
     uint32_t feature;
-    X86State state; /* whose features go when a component is not there; NONE: they can do without */
+    X86State state; /* its features are removed with a component; NONE: they do not depend on it */
 } XsaveGroup;
 
 static const XsaveGroup xsave_groups[] = {
@@ -58,7 +58,7 @@ static uint64_t xsave_named_components(GArray *entries)
     return low | (high << 32);
 }
 
-/* Those that have a size, too. */
+/* Named components that also have a size. */
 static uint64_t xsave_sized_components(GArray *entries)
 {
     uint64_t sized = XSAVE_LEGACY_COMPONENTS;
@@ -86,7 +86,8 @@ static uint64_t xsave_drop_groups(GArray *entries, uint64_t components)
 
 /* ---- leaf 0xd ---- */
 
-/* Clears what is not among @components; returns the size of all the guest may enable in XCR0. */
+/* Clears components that are not in @components; returns the size of all that the guest may enable
+ * in XCR0. */
 static uint32_t xsave_keep_components(GArray *entries, uint64_t components)
 {
     uint32_t size = XSAVE_LEGACY_SIZE;
@@ -97,7 +98,7 @@ static uint32_t xsave_keep_components(GArray *entries, uint64_t components)
         }
         if (!(components & (1ull << e->index))) {
             x86_cpuid_clear(e);
-        } else if (!(e->ecx & 1)) { /* a supervisor's has no place in the standard format */
+        } else if (!(e->ecx & 1)) { /* supervisor components are not in the standard format */
             size = MAX(size, e->ebx + e->eax);
         }
     }
@@ -115,7 +116,7 @@ static void xsave_fill_leaf(GArray *entries, uint64_t components)
         return;
     }
     sizes->eax &= (uint32_t)components;
-    sizes->ebx = XSAVE_LEGACY_SIZE; /* XCR0 is 1 at reset; KVM follows it from then on */
+    sizes->ebx = XSAVE_LEGACY_SIZE; /* XCR0 is 1 at reset; KVM updates this afterwards */
     sizes->ecx = size;
     sizes->edx &= (uint32_t)(components >> 32);
     if (compact == NULL) {
@@ -127,7 +128,7 @@ static void xsave_fill_leaf(GArray *entries, uint64_t components)
         compact->ecx = compact->edx = 0;
     }
     if (!(compact->eax & (CPUIDD1_EAX_XSAVES | CPUIDD1_EAX_XSAVEC))) {
-        compact->ebx = 0; /* else KVM follows XCR0 and IA32_XSS */
+        compact->ebx = 0; /* otherwise KVM updates this from XCR0 and IA32_XSS */
     }
 }
 

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A vCPU's registers as notes of a dump.
+ * Saves a vCPU's registers as notes of a dump.
  *
- * "CORE", NT_PRSTATUS: struct elf_prstatus of Linux, which gdb and crash read registers from; one
+ * "CORE", NT_PRSTATUS: Linux' struct elf_prstatus, from which gdb and crash read registers; one
  * "thread" for each vCPU, numbered from 1.
  *
- * "QEMU", type 0: what the debuggers of kernels want besides, system registers above all (crash
- * finds from IDTR and CR3 where a kernel with KASLR is). The layout is an interface of QEMU's dumps
- * that others read: version 1, and its size, in front; a descriptor's flags are bits 8-23 of the
- * upper word of its descriptor (Intel SDM volume 3, 3.4.5).
+ * "QEMU", type 0: system registers for kernel debuggers (crash locates a kernel with KASLR by IDTR
+ * and CR3). The layout is QEMU's interface to other programs: version 1 and its size first; a
+ * descriptor's flags are bits 8-23 of the upper word of its descriptor (Intel SDM volume 3, 3.4.5).
  */
 #include <elf.h>
 #include <string.h>
@@ -36,8 +35,9 @@ typedef struct QemuNote {
     uint64_t kernel_gs_base;
 } QemuNote;
 
-_Static_assert(sizeof(QemuNote) == 440, "the layout is others' too");
-_Static_assert(sizeof(struct user_regs_struct) == sizeof(elf_gregset_t), "one is the other");
+_Static_assert(sizeof(QemuNote) == 440, "other programs read this layout");
+_Static_assert(sizeof(struct user_regs_struct) == sizeof(elf_gregset_t),
+               "both are the same layout");
 
 static void dump_put_core_note(GByteArray *notes, unsigned index, const struct kvm_regs *r,
                                const struct kvm_sregs *s)
@@ -138,7 +138,7 @@ static uint64_t dump_get_kernel_gs_base(int vcpu_fd)
 
 void arch_vcpu_dump_notes(int vcpu_fd, unsigned index, GByteArray *core, GByteArray *qemu)
 {
-    struct kvm_regs regs = {0}; /* these two do not fail of a vCPU that is there */
+    struct kvm_regs regs = {0}; /* these two calls do not fail for an existing vCPU */
     struct kvm_sregs sregs = {0};
     ioctl(vcpu_fd, KVM_GET_REGS, &regs);
     ioctl(vcpu_fd, KVM_GET_SREGS, &sregs);

@@ -6,9 +6,9 @@
 
 #define X86_MSR_KERNEL_GS_BASE 0xc0000102
 
-/* ---- from and to KVM ---- */
+/* ---- conversion from and to KVM's structs ---- */
 
-/* KVM_GET_MSRS or KVM_SET_MSRS of that one. */
+/* KVM_GET_MSRS or KVM_SET_MSRS of MSR_KERNEL_GS_BASE. */
 static bool x86_kernel_gs_base(int fd, unsigned long request, uint64_t *value)
 {
     g_autofree struct kvm_msrs *msrs = g_malloc0(sizeof(*msrs) + sizeof(msrs->entries[0]));
@@ -38,7 +38,7 @@ static bool x86_state_read(X86State *s, int fd, GError **error)
     if (ioctl(fd, KVM_GET_FPU, &s->fpu) != 0) {
         return x86_state_fail(error, "KVM_GET_FPU");
     }
-    x86_kernel_gs_base(fd, KVM_GET_MSRS, &s->kernel_gs_base); /* 0 where there is none */
+    x86_kernel_gs_base(fd, KVM_GET_MSRS, &s->kernel_gs_base); /* 0 if it does not exist */
     return true;
 }
 
@@ -55,15 +55,13 @@ static bool x86_state_write(const X86State *s, int fd, GError **error)
     }
     uint64_t kernel_gs_base = s->kernel_gs_base;
     if (s->kernel_gs_base_changed && !x86_kernel_gs_base(fd, KVM_SET_MSRS, &kernel_gs_base)) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "KVM does not take that k_gs_base");
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "KVM refuses that k_gs_base");
         return false;
     }
     return true;
 }
 
-/* ---- x87 tags: FXSAVE keeps one bit per register, gdb wants two (SDM volume 1 §8.1.7, §10.5.1)
- * ----
- */
+/* ---- x87 tags: FXSAVE keeps 1 bit per register, gdb uses 2 (SDM vol. 1 §8.1.7, §10.5.1) ---- */
 
 static unsigned x87_tag(const uint8_t *st)
 {
@@ -128,7 +126,7 @@ static void x86_get(X86State *s, const X86Register *r, uint8_t *buf)
     memcpy(buf, &value, sizeof(value));
 }
 
-/* A selector means nothing without its descriptor, except in real mode. */
+/* A selector cannot be set without its descriptor, except in real mode. */
 static bool x86_set_selector(X86State *s, const X86Register *r, uint32_t value, GError **error)
 {
     struct kvm_segment *segment = x86_segment(s, r);

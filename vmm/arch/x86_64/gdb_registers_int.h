@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A vCPU's registers for gdb: gdb_target.c says which there are and describes them, gdb_registers.c
- * reads and writes them. */
+/* A vCPU's registers for gdb: gdb_target.c lists and describes them, gdb_registers.c reads and
+ * writes them. */
 #ifndef SKIFF_VMM_ARCH_X86_64_GDB_REGISTERS_INT_H
 #define SKIFF_VMM_ARCH_X86_64_GDB_REGISTERS_INT_H
 
 #include <stddef.h>
 #include "vmm/arch/arch_debug.h"
 
-/* What all registers are taken from. */
+/* The sources of all registers. */
 typedef struct X86State {
     struct kvm_regs regs;
     struct kvm_sregs sregs;
@@ -25,15 +25,15 @@ typedef enum X86RegisterKind {
 } X86RegisterKind;
 
 typedef struct X86Register {
-    const char *name, *type, *group; /* of the description; group may be NULL */
-    uint16_t size;                   /* bytes, as gdb has it */
+    const char *name, *type, *group; /* in the description; group may be NULL */
+    uint16_t size;                   /* bytes, in gdb's format */
     uint16_t stored;                 /* bytes in X86State; 0: the same */
     X86RegisterKind kind;
     size_t offset;
-    size_t changed; /* offset of the flag that says so */
+    size_t changed; /* offset of its "changed" flag */
 } X86Register;
 
-/* NULL: there are not that many. */
+/* NULL: there are fewer registers. */
 const X86Register *x86_gdb_register(unsigned number) ANY_THREAD;
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which registers gdb is shown. One table says so; the target description is made from it. Names
- * are those that gdb's own 64-bit descriptions and QEMU use, since scripts (the kernel's lx-*
- * commands among them) go by them.
+ * The registers for gdb, in one table from which the target description is generated. The names are
+ * those of gdb's own 64-bit descriptions and of QEMU, since scripts (such as the kernel's lx-*
+ * commands) use them.
  *
- * The description is always the 64-bit one, whatever mode the vCPU is in: gdb cannot change it
- * while connected.
+ * The description is always the 64-bit one, in every mode of the vCPU: gdb cannot change it while
+ * connected.
  */
 #include "vmm/arch/x86_64/gdb_registers_int.h"
 

@@ -43,7 +43,7 @@ static uint64_t x86_dr7(const ArchDebug *debug)
 static void x86_fill_guest_debug(struct kvm_guest_debug *d, const ArchDebug *debug)
 {
     *d = (struct kvm_guest_debug){.arch.debugreg[7] = X86_DR7_FIXED};
-    if (debug->traps) { /* KVM lets none through that has this, even without any */
+    if (debug->traps) { /* every trap exits to skiff then, even without a breakpoint */
         d->control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
     }
     if (debug->software) {
@@ -74,7 +74,7 @@ bool arch_debug_apply(int vcpu_fd, const ArchDebug *debug, GError **error)
     return true;
 }
 
-/* A watchpoint tells more than that a step is done, and comes with it. */
+/* A watchpoint has priority over a completed step, which may be reported with it. */
 ArchDebugCause arch_debug_cause(const struct kvm_debug_exit_arch *exit, const ArchDebug *debug,
                                 uint64_t *pc, unsigned *slot)
 {
@@ -109,7 +109,7 @@ void arch_debug_reinject(int vcpu_fd, const struct kvm_debug_exit_arch *exit,
         }
         d.control |= KVM_GUESTDBG_INJECT_DB;
     }
-    ioctl(vcpu_fd, KVM_SET_GUEST_DEBUG, &d); /* EBUSY: another exception comes first anyway */
+    ioctl(vcpu_fd, KVM_SET_GUEST_DEBUG, &d); /* EBUSY: another exception has priority */
 }
 
 bool arch_debug_drop_trap(int vcpu_fd, const struct kvm_debug_exit_arch *exit)

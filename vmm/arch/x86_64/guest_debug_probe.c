@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tries out what of KVM_SET_GUEST_DEBUG works: a VM with a page of real-mode code, in which each
- * run either ends where the debugger should have it or goes on to an I/O port. KVM's API can be
- * asked only whether the call is there.
+ * Tests which parts of KVM_SET_GUEST_DEBUG work: a VM with a page of real-mode code, in which each
+ * run either stops as the debugger requested or continues to an I/O port. KVM's API reports only
+ * whether the call exists.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -77,8 +77,8 @@ static RUNS_IN_VCPU bool probe_reports(Probe *p, const ArchDebug *debug)
 
 static NO_THREAD_SAFETY_ANALYSIS void probe_all(Probe *p, ArchDebugAbilities *a)
 {
-    /* nop; mov %al, (PROBE_DATA); out %al, $0x80; jmp back to that: what does not stop ends there
-     */
+    /* nop; mov %al, (PROBE_DATA); out %al, $0x80; jmp back to that: a run without a stop ends
+     * there */
     static const uint8_t code[] = {0x90, 0xa2, PROBE_DATA & 0xff, PROBE_DATA >> 8, 0xe6, 0x80,
                                    0xeb, 0xfc};
     static const ArchDebug execute = {
@@ -89,10 +89,10 @@ static NO_THREAD_SAFETY_ANALYSIS void probe_all(Probe *p, ArchDebugAbilities *a)
     memcpy(p->memory + PROBE_CODE, code, sizeof(code));
     a->execute = probe_reports(p, &execute);
     a->watch = probe_reports(p, &watch);
-    /* Last: what is not reported goes through an empty vector table, and the vCPU is lost. */
+    /* Tested last: an unreported break goes through an empty vector table, and the vCPU is lost. */
     p->memory[PROBE_CODE] = ARCH_BREAK_INSTRUCTION;
     memcpy(p->memory + PROBE_CODE + 1, code + 4, 4);
-    memcpy(p->memory, code + 4, 4); /* where that table's entries lead */
+    memcpy(p->memory, code + 4, 4); /* the target of that table's entries */
     a->instruction = probe_reports(p, &software);
 }
 

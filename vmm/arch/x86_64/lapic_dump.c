@@ -98,7 +98,7 @@ static void lapic_print_icr(const uint8_t *regs, FILE *out)
     fprintf(out, "\nICR2\t 0x%08" PRIx32 "\n", icr2);
 }
 
-/* A vector's bit is in one of eight words, 16 bytes apart; the TMR tells the mode of each. */
+/* A vector's bit is in one of eight words, 16 bytes apart; the TMR has the mode of each. */
 static void lapic_print_vectors(const uint8_t *regs, const char *name, unsigned offset, FILE *out)
 {
     bool any = false;
@@ -144,7 +144,7 @@ void x86_lapic_print(const uint8_t regs[X86_LAPIC_BYTES], unsigned index, FILE *
 void arch_vcpu_dump_interrupts(int vcpu_fd, unsigned index, FILE *out)
 {
     struct kvm_lapic_state lapic;
-    _Static_assert(sizeof(lapic.regs) == X86_LAPIC_BYTES, "KVM gives the whole page's registers");
+    _Static_assert(sizeof(lapic.regs) == X86_LAPIC_BYTES, "KVM returns the whole register page");
     if (ioctl(vcpu_fd, KVM_GET_LAPIC, &lapic) != 0) {
         fprintf(out, "KVM_GET_LAPIC: %s\n", g_strerror(errno));
         return;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The local APIC's registers for people, laid out as QEMU's `info lapic` has them. */
+/* Prints the local APIC's registers in the layout of QEMU's `info lapic`. */
 #ifndef SKIFF_VMM_ARCH_X86_64_LAPIC_DUMP_H
 #define SKIFF_VMM_ARCH_X86_64_LAPIC_DUMP_H
 
@@ -9,7 +9,7 @@
 
 #define X86_LAPIC_BYTES 0x400
 
-/* Prints the page of registers that KVM_GET_LAPIC gives. Any content. */
+/* Prints the page of registers from KVM_GET_LAPIC. It may hold anything. */
 void x86_lapic_print(const uint8_t regs[X86_LAPIC_BYTES], unsigned index, FILE *out) ANY_THREAD;
 
 #endif

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where everything is in the guest-physical and port space of the lean q35. Any thread; pure
- * functions and constants.
+ * The layout of the lean q35's guest-physical and port space. Any thread; pure functions and
+ * constants.
  *
- *   0x0000000000  RAM (0xe0000-0xfffff: ACPI tables, or with -bios a copy of the ROM's last 128
- * KiB) 0x00b0000000  ECAM, 256 MiB: RAM below 4 GiB ends here at the latest (2.75 GiB) 0x00c0000000
- * PCI MMIO, 32-bit window 0x00fec00000  IOAPIC 0x00fee00000  local APICs, MSI 0x00feffc000 identity
- * map page and TSS that KVM needs on Intel 0x00ff000000  ROM, up to 16 MiB, ends at 4 GiB
+ *   0x0000000000  RAM (0xe0000-0xfffff: ACPI tables; with -bios a copy of the ROM's last 128 KiB)
+ *   0x00b0000000  ECAM, 256 MiB: RAM below 4 GiB ends here at the latest (2.75 GiB)
+ *   0x00c0000000  PCI MMIO, 32-bit window
+ *   0x00fec00000  IOAPIC
+ *   0x00fee00000  local APICs, MSI
+ *   0x00feffc000  identity map page and TSS that KVM needs on Intel
+ *   0x00ff000000  ROM, up to 16 MiB, ends at 4 GiB
  *   0x0100000000  RAM above the hole
- *   1 GiB-aligned PCI MMIO, 64-bit window, as far as the guest's physical addresses reach
+ *   1 GiB-aligned PCI MMIO, 64-bit window, up to the guest's last physical address
  */
 #ifndef SKIFF_VMM_ARCH_X86_64_LAYOUT_H
 #define SKIFF_VMM_ARCH_X86_64_LAYOUT_H
@@ -29,8 +32,8 @@
 #define X86_RAM_MIN (2 * X86_MIB)
 #define X86_ECAM_BASE UINT64_C(0xb0000000)
 #define X86_ECAM_SIZE UINT64_C(0x10000000)
-/* The last PCI bus there can be, as MCFG and dsdt.asl say. Linux looks at all 32 slots of every bus
- * up to it: with 255 here, 8000 exits at each boot. */
+/* The last PCI bus, in MCFG and dsdt.asl. Linux probes all 32 slots of every bus up to it: 255
+ * would cost 8000 exits at each boot. */
 #define X86_PCI_LAST_BUS 0
 #define X86_MMIO32_BASE UINT64_C(0xc0000000)
 #define X86_MMIO32_SIZE UINT64_C(0x3ec00000) /* to 0xfebfffff */
@@ -40,20 +43,22 @@
 #define X86_KVM_TSS_GPA UINT64_C(0xfeffd000)          /* three pages */
 #define X86_ROM_MAX_SIZE (16 * X86_MIB)
 #define X86_ROM_SHADOW_SIZE UINT64_C(0x20000) /* the ROM's last bytes again, up to 1 MiB */
-/* HyperTransport takes 0xfd00000000-0xffffffffff on AMD hosts: nothing of ours goes there. */
+/* HyperTransport uses 0xfd00000000-0xffffffffff on AMD hosts; nothing is placed there. */
 #define X86_GPA_LIMIT UINT64_C(0xfd00000000)
 
-/* Direct kernel boot: no firmware owns the first MiB, so its tables and our boot data go there. */
+/* Direct kernel boot: no firmware uses the first MiB, so ACPI tables and boot data are placed
+ * there. */
 #define X86_BOOT_DATA_BASE UINT64_C(0x1000)  /* boot_params, page tables, GDT, command line, ... */
 #define X86_BDA_EBDA_SEGMENT UINT64_C(0x40e) /* BIOS data area: 16 bits each */
 #define X86_BDA_MEMORY_SIZE UINT64_C(0x413)  /* KiB below the EBDA */
 #define X86_EBDA_BASE UINT64_C(0x9fc00)      /* 0x9fc00-0xdffff is not RAM for the guest */
 #define X86_BASE_MEMORY_END UINT64_C(0xa0000)
-#define X86_ACPI_BASE UINT64_C(0xe0000) /* RSDP (found by scanning, too), then the tables */
+/* RSDP (guests also find it by scanning), then the tables */
+#define X86_ACPI_BASE UINT64_C(0xe0000)
 #define X86_ACPI_SIZE UINT64_C(0xf000)
 #define X86_ACPI_NVS_BASE UINT64_C(0xef000) /* FACS */
 #define X86_ACPI_NVS_SIZE UINT64_C(0x1000)
-#define X86_SYSTEM_ROM_BASE UINT64_C(0xf0000) /* kept for itself by any PC operating system */
+#define X86_SYSTEM_ROM_BASE UINT64_C(0xf0000) /* every PC operating system leaves it unused */
 
 /* ---- ports ---- */
 #define X86_PORT_KBD 0x60      /* i8042 data; command/status 0x64: reset pulse only */
@@ -79,7 +84,7 @@
 #define X86_GPE0_SIZE 16
 #define X86_SMI_ACPI_ENABLE 2 /* values written to the SMI command port */
 #define X86_SMI_ACPI_DISABLE 3
-#define X86_S5_SLEEP_TYPE 0  /* SLP_TYP of soft-off in PM1_CNT, as the DSDT's _S5 says */
+#define X86_S5_SLEEP_TYPE 0  /* SLP_TYP of soft-off in PM1_CNT, as in the DSDT's _S5 */
 #define X86_RESET_VALUE 0x06 /* to X86_PORT_RESET: full reset */
 
 /* ---- interrupts: global system interrupts; ISA IRQ 0 is GSI 2, the others are equal ---- */
@@ -102,7 +107,7 @@ typedef struct X86RamRange {
 typedef struct X86Layout {
     X86RamRange ram[X86_MAX_RAM_RANGES]; /* sorted by gpa */
     unsigned ram_count;
-    PciWindows windows; /* mmio64_size 0: no room for one */
+    PciWindows windows; /* mmio64_size 0: no room for it */
 } X86Layout;
 
 /*

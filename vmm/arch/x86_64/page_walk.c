@@ -15,13 +15,13 @@
 
 #define X86_PAGE_SHIFT 12
 
-/* One kind of tables: from the root down to the level whose entries map pages. */
+/* A paging mode: its tables from the root down to the level whose entries map pages. */
 typedef struct X86WalkMode {
     unsigned levels;
     unsigned entry_bytes;
     unsigned index_bits;
-    unsigned large_levels;   /* from the bottom: so many above the last may map large pages */
-    unsigned linear_bits;    /* above them an address must be zeroes, or a sign extension */
+    unsigned large_levels;   /* number of levels above the last whose entries may map large pages */
+    unsigned linear_bits;    /* higher address bits must be zeroes, or a sign extension */
     uint64_t root_mask;      /* of CR3 */
     bool root_has_no_rights; /* PAE: the four top entries carry no R/W, U/S and NX */
 } X86WalkMode;
@@ -69,13 +69,14 @@ static bool x86_walk_fail(GError **error, uint64_t gva, const char *why)
     return false;
 }
 
-/* Where a large page of 32-bit tables begins: bits 20:13 are bits 39:32 of the address (PSE-36). */
+/* The address of a large page of 32-bit tables: bits 20:13 are bits 39:32 of the address
+ * (PSE-36). */
 static uint64_t x86_large_page_32(uint64_t entry)
 {
     return (entry & UINT64_C(0xffc00000)) | ((entry >> 13 & 0xff) << 32);
 }
 
-/* What @entry, which maps a page of 1 << @shift bytes, maps it to. */
+/* The physical address that @entry maps; its page has 1 << @shift bytes. */
 static uint64_t x86_page_gpa(const X86WalkMode *mode, uint64_t entry, bool large, unsigned shift)
 {
     return large && mode->entry_bytes == 4
@@ -140,8 +141,8 @@ static uint64_t x86_sign_extend(const X86WalkMode *mode, uint64_t gva)
     return mode->linear_bits == 32 ? gva : (uint64_t)((int64_t)(gva << unused) >> unused);
 }
 
-/* The table at @table, whose entries of @level begin to map at @gva. It calls itself for @level
- * levels at most. */
+/* Lists the table at @table, whose entries of @level start at @gva. The recursion is at most @level
+ * deep. */
 static bool x86_list_table(X86List *l, uint64_t table, unsigned level, uint64_t gva)
 {
     const X86WalkMode *mode = &l->mode;
@@ -194,7 +195,7 @@ bool arch_list_mappings(const ArchPaging *paging, const GuestRam *ram, uint64_t 
 
 void arch_vcpu_get_paging(int vcpu_fd, ArchPaging *paging)
 {
-    struct kvm_sregs sregs = {0}; /* it does not fail; if it did: no paging */
+    struct kvm_sregs sregs = {0}; /* does not fail; zeroes would mean no paging */
     ioctl(vcpu_fd, KVM_GET_SREGS, &sregs);
     *paging =
         (ArchPaging){.cr0 = sregs.cr0, .cr3 = sregs.cr3, .cr4 = sregs.cr4, .efer = sregs.efer};

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The processor's page walk, done in software for debuggers and dumps: what a vCPU's linear address
- * stands for. Reads the guest's tables and changes nothing in them (no accessed or dirty bits).
+ * The processor's page walk in software, for debuggers and dumps: translates a vCPU's linear
+ * address. Reads the guest's tables and changes nothing in them (no accessed or dirty bits).
  *
  * The tables are the guest's and may hold anything. A walk reads at most five entries, each once,
- * and only from RAM; whatever the tables say, it ends. Permission bits are reported, not enforced:
- * a debugger reads what the guest's user mode may not.
+ * and only from RAM, so it always ends. Permission bits are reported, not enforced: a debugger may
+ * read what the guest's user mode may not.
  *
  * Source: Intel SDM volume 3, chapter 4 "Paging"; AMD APM volume 2, chapter 5.
  */
@@ -31,10 +31,10 @@ typedef struct ArchPaging {
     uint64_t cr0, cr3, cr4, efer;
 } ArchPaging;
 
-/* What an address stands for. */
+/* The result of a translation. */
 typedef struct ArchTranslation {
     uint64_t gpa;
-    uint64_t page_size;              /* bytes: the smallest unit that is translated alike */
+    uint64_t page_size;              /* bytes: the smallest unit that is translated as one */
     bool writable, user, executable; /* by the tables of all levels */
 } ArchTranslation;
 

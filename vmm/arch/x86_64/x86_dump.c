@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Registers for people and scripts: laid out as QEMU's `info registers` has them, which is what
- * both know. */
+/* Prints registers in the layout of QEMU's `info registers`, for people and scripts. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -25,7 +24,7 @@ static bool x86_dump_read(X86Dump *d, int fd)
     if (ioctl(fd, KVM_GET_REGS, &d->regs) != 0 || ioctl(fd, KVM_GET_SREGS, &d->sregs) != 0) {
         return false;
     }
-    /* What this KVM lacks shows as zeros. */
+    /* Registers that KVM lacks are printed as zeros. */
     if (ioctl(fd, KVM_GET_DEBUGREGS, &d->debugregs) != 0) {
         memset(&d->debugregs, 0, sizeof(d->debugregs));
     }
@@ -34,7 +33,7 @@ static bool x86_dump_read(X86Dump *d, int fd)
     }
     struct kvm_xsave xsave;
     if (ioctl(fd, KVM_GET_XSAVE, &xsave) == 0) {
-        d->fpu.mxcsr = xsave.region[X86_XSAVE_MXCSR]; /* KVM_GET_FPU leaves it out */
+        d->fpu.mxcsr = xsave.region[X86_XSAVE_MXCSR]; /* KVM_GET_FPU omits it */
     }
     if (ioctl(fd, KVM_GET_MP_STATE, &d->mp_state) != 0) {
         d->mp_state.mp_state = KVM_MP_STATE_RUNNABLE;
@@ -104,8 +103,8 @@ static void x86_dump_general(const X86Dump *d, FILE *out)
 
 /* ---- segments ---- */
 
-/* The upper half of the descriptor as it would stand in a table, without its base and limit. SDM
- * volume 3, 3.4.5. */
+/* The upper half of the descriptor as it would be in a table, without base and limit. SDM volume 3,
+ * 3.4.5. */
 static uint32_t x86_dump_attributes(const struct kvm_segment *s)
 {
     return (uint32_t)(s->type << 8 | s->s << 12 | s->dpl << 13 | s->present << 15 | s->avl << 20 |
@@ -280,7 +279,7 @@ bool arch_vcpu_get_register(int vcpu_fd, const char *name, uint64_t *value)
     if (x86_find_register(name, &r, &s, value)) {
         return true;
     }
-    /* "eax", "ip" in 16 and 32 bits */
+    /* "eax", "ip" for 16 and 32 bits */
     g_autofree char *wide = g_strconcat("r", name[0] == 'e' ? name + 1 : name, NULL);
     if (!x86_find_register(wide, &r, &s, value)) {
         return false;

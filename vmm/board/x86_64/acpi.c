@@ -64,7 +64,7 @@ static void acpi_set_checksum(GByteArray *out, guint start, guint size, guint at
     out->data[start + at] = (uint8_t)-sum;
 }
 
-/* Begins a table at the next aligned place; returns its offset. §5.2.6. */
+/* Begins a table at the next aligned offset and returns it. §5.2.6. */
 static guint acpi_begin(GByteArray *out, const char *signature, uint8_t revision)
 {
     acpi_put_zeros(out, -out->len % ACPI_TABLE_ALIGN);
@@ -121,7 +121,7 @@ static void acpi_put_aml_integer(GByteArray *out, const char *name, uint64_t val
     acpi_put(out, value, 8);
 }
 
-/* What dsdt.asl leaves open. */
+/* The values that dsdt.asl takes from the SSDT. */
 static uint64_t acpi_put_ssdt(GByteArray *out, const AcpiConfig *config)
 {
     const PciWindows *w = &config->windows;
@@ -139,13 +139,13 @@ static uint64_t acpi_put_ssdt(GByteArray *out, const AcpiConfig *config)
 
 /* ---- FADT ---- */
 
-enum { /* boot architecture flags, §5.2.9.3; bit 1 (8042) is clear: there is no keyboard */
+enum { /* boot architecture flags, §5.2.9.3; bit 1 (8042) is clear: no keyboard */
        FADT_LEGACY_DEVICES = 1u << 0,
        FADT_NO_VGA = 1u << 2,
        FADT_NO_ASPM = 1u << 4,
 };
 
-enum { /* fixed feature flags, table 5-35; bit 4 clear: the power button is a fixed one */
+enum { /* fixed feature flags, table 5-35; bit 4 clear: a fixed power button */
        FADT_WBINVD = 1u << 0,
        FADT_PROC_C1 = 1u << 2,
        FADT_NO_SLEEP_BUTTON = 1u << 5,
@@ -155,10 +155,10 @@ enum { /* fixed feature flags, table 5-35; bit 4 clear: the power button is a fi
 };
 
 #define FADT_CENTURY 0x32 /* CMOS index of the RTC's century */
-#define FADT_NO_C2 0x0fff /* latencies that say there is no C2, C3 */
+#define FADT_NO_C2 0x0fff /* latencies that disable C2, C3 */
 #define FADT_MINOR_REVISION 3
 
-/* The part that ACPI 1.0 had: 32-bit addresses. */
+/* The fields of ACPI 1.0: 32-bit addresses. */
 static void acpi_put_fadt_ports(GByteArray *out, uint64_t dsdt)
 {
     acpi_put(out, X86_ACPI_NVS_BASE, 4); /* FACS */
@@ -235,7 +235,7 @@ static uint64_t acpi_put_fadt(GByteArray *out, uint64_t dsdt)
 
 /* ---- MADT ---- */
 
-#define MADT_PCAT_COMPAT 1 /* there are two 8259s to switch off */
+#define MADT_PCAT_COMPAT 1 /* two 8259s have to be disabled */
 #define MADT_ENABLED 1
 #define MADT_LEVEL_HIGH 0xd
 #define MADT_MAX_XAPIC_ID 254

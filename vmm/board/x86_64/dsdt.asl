@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * DSDT of the lean q35. Addresses are those of layout.h; what is known only when the machine starts
- * comes as integers from the SSDT that acpi.c makes:
+ * DSDT of the lean q35. Addresses are those of layout.h. Values known only at start are integers
+ * in the SSDT of acpi.c:
  *
- *   \DEVS       which optional devices there are: 1 COM1, 2 COM2, 4 pvpanic
+ *   \DEVS       the optional devices: 1 COM1, 2 COM2, 4 pvpanic
  *   \ECMB       base of the ECAM
  *   \M32B \M32L base and length of the 32-bit PCI window
- *   \M64B \M64L the same of the 64-bit window; length 0: there is none
+ *   \M64B \M64L the same of the 64-bit window; length 0: no such window
  */
 DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
 {
@@ -124,10 +124,10 @@ DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
             OperationRegion (PHPR, SystemIO, 0x0CC0, 0x10)
             Field (PHPR, DWordAcc, NoLock, WriteAsZeros)
             {
-                PINS, 32, /* a device has come; 1 clears */
-                PWNT, 32, /* the host asks for it back; 1 clears */
-                PPRS, 32, /* a device is there */
-                PEJR, 32  /* 1: let go of */
+                PINS, 32, /* a device was added; 1 clears */
+                PWNT, 32, /* the host requests its removal; 1 clears */
+                PPRS, 32, /* a device is present */
+                PEJR, 32  /* 1: ejects */
             }
 
             Method (PSTA, 1, NotSerialized)
@@ -144,7 +144,7 @@ DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
                 PEJR = 1 << Arg0
             }
 
-            /* Tells the system Arg1 about every slot in Arg0. */
+            /* Notifies the system of Arg1 for every slot in Arg0. */
             Method (PNTF, 2, NotSerialized)
             {
                 If (Arg0 & 0x00000002) {Notify (S01, Arg1)}
@@ -191,7 +191,7 @@ DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
                 PNTF (Local0, 3) /* eject request */
             }
 
-            /* The slots that devices may come to and leave: all but the board's own. */
+            /* The hotplug slots: all but the board's own. */
             Device (S01)
             {
                 Name (_ADR, 0x00010000)
@@ -432,7 +432,7 @@ DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
                 Method (_EJ0, 1, NotSerialized) {PEJT (30)}
             }
 
-            /* LPC bridge and what sits behind it. */
+            /* LPC bridge and the devices behind it. */
             Device (ISA)
             {
                 Name (_ADR, 0x001F0000)
@@ -504,7 +504,7 @@ DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
             }
         }
 
-        /* What belongs to the board and is nobody's to hand out. */
+        /* Resources of the board, not to be allocated. */
         Device (MRES)
         {
             Name (_HID, EisaId ("PNP0C02"))

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The board: a lean q35. Read it from top to bottom: what there is, how it is built, how it is
- * reset.
- *
- * Addresses and interrupts are in layout.h; the DSDT (dsdt.asl) tells the guest the same.
+ * The board: a lean q35. Sections: devices, construction, reset. Addresses and interrupts are in
+ * layout.h; the DSDT (dsdt.asl) has the same values.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -18,7 +16,7 @@
 #include "vmm/boot/boot.h"
 #include "vmm/arch/x86_64/layout.h"
 
-#define BOARD_MAX_APIC_ID 254 /* what an MSI's 8-bit destination reaches */
+#define BOARD_MAX_APIC_ID 254 /* the maximum of an MSI's 8-bit destination */
 
 struct Board {
     SmpTopology smp;
@@ -27,10 +25,10 @@ struct Board {
     IrqGate gates[X86_GSI_COUNT];
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
-    BootImage *image; /* NULL: boots from the ROM, or nothing at all */
+    BootImage *image; /* NULL: boots from the ROM, or not at all */
 };
 
-/* ---- what there is ---- */
+/* ---- devices ---- */
 
 typedef enum BoardCondition {
     BOARD_ALWAYS,
@@ -38,10 +36,10 @@ typedef enum BoardCondition {
     BOARD_COM2,
     BOARD_DEBUGCON,
     BOARD_RTC,
-    BOARD_UNLESS_GIVEN, /* -device may name one with other properties */
+    BOARD_UNLESS_GIVEN, /* -device may create it with other properties */
 } BoardCondition;
 
-/* One row per device, in the order they are made. */
+/* One row per device, in order of creation. */
 static const struct BoardRow {
     const char *type;
     const char *properties;
@@ -76,7 +74,8 @@ static bool board_is_given(const VmMachine *m, const char *type)
     return false;
 }
 
-/* Adds to @props what the command line says about the row's device. False: the machine has none. */
+/* Adds the command line's settings for the row's device to @props. False: the machine has no such
+ * device. */
 static bool board_row_properties(const VmMachine *m, const struct BoardRow *row, OptDict *props)
 {
     const char *chardev = NULL;
@@ -118,7 +117,7 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_add_row(VmMachine *m, const struc
            machine_co_add_device(m, row->type, NULL, props, error) != NULL;
 }
 
-/* ---- how it is built ---- */
+/* ---- construction ---- */
 
 static Device *board_find(const VmMachine *m, const char *type)
 {
@@ -191,7 +190,7 @@ static int board_open_boot_files(void *opaque)
     return b->image != NULL ? 0 : -1;
 }
 
-/* Files are a worker's business. */
+/* Runs file I/O in a worker. */
 static coroutine_fn RUNS_IN_MAIN bool board_co_run(BoardBoot *boot, int (*fn)(void *opaque),
                                                    GError **error)
 {
@@ -216,8 +215,8 @@ static bool board_add_ram(VmMachine *m, GError **error)
                             error)) {
         return false;
     }
-    /* Of its first 2 MiB a few pages are written before the guest runs (tables, a firmware's
-     * shadow), and not many more by a guest: a huge page would have to be cleared for them. */
+    /* Few pages of the first 2 MiB are written, by skiff (tables, a firmware's shadow) or a guest:
+     * a huge page would have to be cleared for them. */
     madvise(m->memory->host, MIN(m->memory->size, 2 * X86_MIB), MADV_NOHUGEPAGE);
     for (unsigned i = 0; i < b->layout.ram_count; i++) {
         const X86RamRange *range = &b->layout.ram[i];
@@ -290,7 +289,7 @@ bool board_co_build(VmMachine *m, GError **error)
     return true;
 }
 
-/* ---- how it is reset ---- */
+/* ---- reset ---- */
 
 void board_press_power_button(VmMachine *m)
 {
@@ -325,7 +324,7 @@ static bool board_write_acpi(VmMachine *m, uint64_t *rsdp_gpa, GError **error)
     return x86_acpi_write(&config, &m->ram, rsdp_gpa, error);
 }
 
-/* In a worker, since it reads whole files: tables and kernel into RAM. */
+/* Loads tables and kernel into RAM. In a worker, since it reads whole files. */
 static int board_load(void *opaque)
 {
     enter_worker();
@@ -339,14 +338,14 @@ static int board_load(void *opaque)
 
 void board_device_added(VmMachine *m)
 {
-    if (m->board->image != NULL) { /* there is no firmware that would do it */
+    if (m->board->image != NULL) { /* no firmware does it */
         bql_lock();
         pci_bus_assign_resources(m->pci);
         bql_unlock();
     }
 }
 
-/* What firmware would do. */
+/* Does the firmware's work. */
 static coroutine_fn RUNS_IN_MAIN bool board_co_boot_directly(VmMachine *m, BootState *state,
                                                              GError **error)
 {

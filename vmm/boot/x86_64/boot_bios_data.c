@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a BIOS leaves in the first MiB for kernels that look there, or go back to real mode.
+ * The data of a BIOS in the first MiB, for kernels that read it or return to real mode.
  *
- *   0x00000  interrupt vectors of real mode: each leads to one of the handlers below
+ *   0x00000  interrupt vectors of real mode: each points to one of the handlers below
  *   0x0040e  segment of the EBDA (16 bits)
- *   0x00413  KiB of memory below the EBDA (16 bits); kernels place real-mode code by it
+ *   0x00413  KiB of memory below the EBDA (16 bits); kernels place real-mode code below that
  *   0x9fc00  EBDA: its own size in KiB
  *   0xf0000  handlers: they acknowledge a hardware interrupt and return
  */

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Linux bzImage by the 64-bit boot protocol, or by the 32-bit one where the image has no 64-bit
- * entry. Linux Documentation/arch/x86/boot.rst and zero-page.rst.
+ * Loads a Linux bzImage by the 64-bit boot protocol, or by the 32-bit one if the image has no
+ * 64-bit entry. Linux Documentation/arch/x86/boot.rst and zero-page.rst.
  *
  *   file    | boot sector + setup code ((setup_sects + 1) * 512) | protected-mode kernel |
  *   memory                       kernel at pref_address, init_size bytes; entry at + 0 (32-bit),
  *                                + 0x200 (64-bit)
  *
- * The setup code never runs: it calls the BIOS, and there is none. An image whose protected-mode
+ * The setup code never runs: it calls the BIOS, which does not exist. An image whose protected-mode
  * part cannot start without its setup code is refused.
  */
 #include <inttypes.h>
@@ -46,7 +46,7 @@ static bool bzimage_is_64bit(const struct setup_header *h)
     return h->version >= SETUP_VERSION_64BIT && (h->xloadflags & XLF_KERNEL_64) != 0;
 }
 
-/* Images in the bzImage format that are no kernels: all they do is done by their setup code. */
+/* Images in the bzImage format that are not kernels: their setup code is the whole program. */
 static const char *const bzimage_bios_programs[] = {"iPXE", "gPXE", "Etherboot", "MEMDISK", "GRUB"};
 
 static bool bzimage_check_program(const BootFile *file, const struct setup_header *h,
@@ -90,7 +90,7 @@ static bool bzimage_check_header(const BootFile *file, const struct setup_header
     return bzimage_check_program(file, h, error);
 }
 
-/* The header ends where the jump at 0x200 goes; fields behind that are code, not ours to read. */
+/* The header ends at the target of the jump at 0x200; fields behind it are code. */
 static uint64_t bzimage_header_size(const struct setup_header *h)
 {
     uint64_t end = 0x202 + (h->jump >> 8);
@@ -124,7 +124,7 @@ bool boot_bzimage_parse(const BootFile *file, BootBzimage *bz, GError **error)
                                ", the file ends at 0x%" PRIx64,
                                bz->payload_offset, file->size);
     }
-    /* Counted in paragraphs, so the last one may be short; what follows is a signature. */
+    /* Counted in paragraphs, so the last one may be short; a signature follows. */
     uint64_t have = file->size - bz->payload_offset;
     uint64_t paragraphs = (uint64_t)h->syssize * 16;
     if (paragraphs > have + 15) {
@@ -142,8 +142,8 @@ bool boot_bzimage_parse(const BootFile *file, BootBzimage *bz, GError **error)
     return true;
 }
 
-/* At its preferred address, else aligned above that; *@gpa is where. A kernel that finds itself below
- * its preferred address moves up to it, so that place must be RAM in any case. */
+/* Takes the kernel's preferred address, or an aligned range above it; *@gpa is the result. A kernel
+ * below its preferred address moves itself up to it, so that range must be RAM in any case. */
 static uint8_t *bzimage_place_kernel(const BootImage *image, BootSpace *space, uint64_t *gpa,
                                      GError **error)
 {
@@ -213,7 +213,7 @@ static bool bzimage_fill_params(const BootImage *image, BootSpace *space, uint64
     params->hdr.type_of_loader = LOADER_UNREGISTERED;
     params->hdr.vid_mode = VID_MODE_NORMAL;
     params->hdr.code32_start = (uint32_t)kernel_gpa;
-    /* Real-mode code would use these; none runs. */
+    /* Only real-mode code uses these, and none runs. */
     params->hdr.loadflags &= (uint8_t)~CAN_USE_HEAP;
     params->hdr.setup_data = 0;
     if (params->hdr.version >= SETUP_VERSION_RSDP) {
@@ -224,7 +224,7 @@ static bool bzimage_fill_params(const BootImage *image, BootSpace *space, uint64
            bzimage_place_initrd(image, space, params, error);
 }
 
-/* Where the kernel is entered, in which mode. */
+/* Sets the kernel's entry point and mode. */
 static bool bzimage_set_state(const BootImage *image, BootSpace *space, uint64_t kernel_gpa,
                               uint64_t params_gpa, BootState *state, GError **error)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Multiboot 0.6.96: a header in the file's first 8 KiB, found by its magic, says whether to load by
- * ELF or by the addresses in the header itself. Entered in 32-bit mode, information in %ebx.
+ * Multiboot 0.6.96: a header in the file's first 8 KiB, found by its magic, selects ELF or the
+ * header's own addresses for loading. Entered in 32-bit mode, information in %ebx.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -53,7 +53,7 @@ typedef struct MultibootModule {
 } MultibootModule;
 
 typedef struct __attribute__((packed)) MultibootMemmapEntry {
-    uint32_t size; /* of what follows */
+    uint32_t size; /* size of the following fields */
     uint64_t gpa, len;
     uint32_t type;
 } MultibootMemmapEntry;
@@ -61,7 +61,7 @@ typedef struct __attribute__((packed)) MultibootMemmapEntry {
 G_STATIC_ASSERT(sizeof(MultibootInfo) == 88);
 G_STATIC_ASSERT(sizeof(MultibootMemmapEntry) == 24);
 
-/* A header without the addresses is 12 bytes long and may end the file. */
+/* A header without the addresses is 12 bytes long and may be at the end of the file. */
 static MultibootHeader multiboot_header_at(const uint8_t *head, uint64_t len, uint64_t offset)
 {
     MultibootHeader h = {0};
@@ -87,12 +87,12 @@ static bool multiboot_check_flags(const BootFile *file, const MultibootHeader *h
     const uint32_t known = MULTIBOOT_ALIGN_MODULES | MULTIBOOT_WANT_MEMORY;
     if (h->flags & MULTIBOOT_WANT_VIDEO) {
         return boot_file_error(error, BOOT_ERROR_FORMAT, file,
-                               "wants a video mode (Multiboot flag 2); skiff has no display, "
+                               "requires a video mode (Multiboot flag 2); skiff has no display, "
                                "nearest is a kernel built for a serial console");
     }
     if (h->flags & MULTIBOOT_MUST_UNDERSTAND & ~known) {
         return boot_file_error(error, BOOT_ERROR_FORMAT, file,
-                               "asks for unknown Multiboot features: flags 0x%x, known are 0x%x",
+                               "requires unknown Multiboot features: flags 0x%x, known are 0x%x",
                                h->flags & MULTIBOOT_MUST_UNDERSTAND, known);
     }
     return true;
@@ -111,14 +111,14 @@ static bool multiboot_check_addresses(const BootFile *file, const BootMultiboot 
     if (mb->load_end_addr != 0 &&
         (mb->load_end_addr <= mb->load_addr || mb->load_end_addr - mb->load_addr > have)) {
         return boot_file_error(error, BOOT_ERROR_FORMAT, file,
-                               "is truncated or corrupt: Multiboot wants 0x%x-0x%x loaded, the "
+                               "is truncated or corrupt: Multiboot loads 0x%x-0x%x, the "
                                "file has %" PRIu64 " bytes for it",
                                mb->load_addr, mb->load_end_addr, have);
     }
     uint64_t end = mb->load_end_addr != 0 ? mb->load_end_addr : mb->load_addr + have;
     if (mb->entry_addr < mb->load_addr || mb->entry_addr >= end) {
         return boot_file_error(error, BOOT_ERROR_FORMAT, file,
-                               "is corrupt: its Multiboot entry 0x%x is not in what is loaded, "
+                               "is corrupt: its Multiboot entry 0x%x is not in the loaded range,  "
                                "0x%x-0x%" PRIx64,
                                mb->entry_addr, mb->load_addr, end);
     }
@@ -174,7 +174,7 @@ static bool multiboot_load_by_addresses(const BootImage *image, BootSpace *space
     return boot_file_read(&image->kernel, offset, host, size, "the kernel", error);
 }
 
-/* A string, as a 32-bit address. */
+/* Stores a string; *@address is its 32-bit address. */
 static bool multiboot_place_string(BootSpace *space, const char *text, uint32_t *address,
                                    GError **error)
 {
@@ -190,7 +190,7 @@ static bool multiboot_place_modules(const BootImage *image, BootSpace *space, Mu
                                     GError **error)
 {
     uint64_t gpa;
-    info->flags |= MULTIBOOT_INFO_MODULES; /* also with none: then the count says so */
+    info->flags |= MULTIBOOT_INFO_MODULES; /* set even without modules: the count is 0 then */
     if (image->module_count == 0) {
         return true;
     }

@@ -8,7 +8,7 @@
 #include "vmm/arch/x86_64/layout.h"
 
 #define PVH_MAGIC 0x336ec578u
-#define PVH_VERSION 1 /* has the memory map */
+#define PVH_VERSION 1 /* includes the memory map */
 
 typedef struct PvhStartInfo {
     uint32_t magic;
@@ -51,7 +51,7 @@ static bool pvh_place_memmap(BootSpace *space, PvhStartInfo *info, GError **erro
     return true;
 }
 
-/* Linux takes the first module as its initramfs, so it gets one; other kernels get each. */
+/* Linux uses the first module as its initramfs, so it gets one; other kernels get each. */
 static bool pvh_load_modules(const BootImage *image, BootSpace *space, PvhModule *modules,
                              GError **error)
 {

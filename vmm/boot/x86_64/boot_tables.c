@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tables that the registers of BootState point at: a GDT, and page tables that map the first 4 GiB
- * to themselves. */
+/* Tables that the registers of BootState refer to: a GDT, and identity-mapped page tables of the
+ * first 4 GiB. */
 #include <string.h>
 #include "vmm/boot/boot_int.h"
 
@@ -30,7 +30,7 @@ bool boot_place_gdt(BootSpace *space, bool long_mode, BootState *state, GError *
 #define MAPPED_GIB 4
 #define LARGE_PAGE_SHIFT 21
 
-/* One PML4, one PDPT, four page directories of 2 MiB pages: 1 GiB pages are not everywhere. */
+/* One PML4, one PDPT, four page directories of 2 MiB pages: some processors lack 1 GiB pages. */
 bool boot_place_identity_map(BootSpace *space, BootState *state, GError **error)
 {
     const unsigned pages = 2 + MAPPED_GIB;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The memory map that directly booted kernels get: layout.h in words of E820. */
+/* The memory map of directly booted kernels: layout.h as E820 entries. */
 #include "vmm/boot/boot_int.h"
 #include "vmm/arch/x86_64/layout.h"
 
@@ -48,7 +48,7 @@ unsigned x86_memmap_build(const GuestRam *ram, X86MemmapEntry map[X86_MEMMAP_MAX
     MemmapBuilder b = {.map = map};
     memmap_add_ram(&b, ram, 0, X86_4GIB);
     memmap_add(&b, X86_ECAM_BASE, X86_ECAM_BASE + X86_ECAM_SIZE, X86_MEMMAP_RESERVED);
-    /* On Intel hosts KVM keeps pages of its own here. */
+    /* On Intel hosts KVM uses pages here. */
     memmap_add(&b, X86_KVM_IDENTITY_MAP_GPA, X86_4GIB - X86_ROM_MAX_SIZE, X86_MEMMAP_RESERVED);
     memmap_add_ram(&b, ram, X86_4GIB, UINT64_MAX);
     return b.count;

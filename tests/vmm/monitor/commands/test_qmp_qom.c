@@ -197,7 +197,7 @@ static void the_machine_and_its_models_are_described(void **state)
               "{'type':'full','model':{'name':'host','props':[]}}", "GenericError", "model.props");
     qmp_fails(rig, "query-cpu-model-expansion",
               "{'type':'full','model':{'name':'host','props':{'sse9':true}}}", "GenericError",
-              "skiff knows no feature 'sse9'");
+              "skiff has no feature 'sse9'");
 }
 
 static void options_are_listed_together_and_alone(void **state)
