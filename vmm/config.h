@@ -33,7 +33,7 @@ typedef struct MachineConfig {
     uint64_t ram_size; /* bytes */
     bool ram_size_set;
     char *kernel, *initrd, *append, *bios;
-    char *rtc_base; /* "utc", "localtime", a date; NULL: utc */
+    char *rtc_base;          /* "utc", "localtime", a date; NULL: utc */
     bool discard_late_ticks; /* -global kvm-pit.lost_tick_policy=discard */
     char *name, *uuid;
     GPtrArray *devices; /* OptDict, with "driver" */
