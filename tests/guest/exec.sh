@@ -120,7 +120,7 @@ test_a_power_off_or_reset_before_the_end_is_16() {
 }
 
 test_a_hang_is_12() {
-    execute hang -timeout 8
+    execute hang -timeout "$(seconds 8)"
     expect_own_status 12 '-timeout expired before the command ended;'
     expect_output '^exec: running hang'
 }
@@ -132,7 +132,7 @@ test_an_end_without_an_agent_is_reported() {
     expect_own_status 16 'the guest powered off before the command ended; no agent opened org.skiff.exec.0'
     execute x -append before=reset
     expect_own_status 16 'the guest reset before the command ended; no agent opened org.skiff.exec.0'
-    execute x -append before=hang -timeout 8
+    execute x -append before=hang -timeout "$(seconds 8)"
     expect_own_status 12 '-timeout expired before the command ended; no agent opened org.skiff.exec.0'
     expect_output '^exec: started'
 }
@@ -191,7 +191,7 @@ test_a_reader_that_does_not_read_is_12_after_the_timeout() {
     mkfifo "$work/unread"
     exec 7<>"$work/unread"
     status=0
-    "$SKIFF" -kernel build/guests/exec.elf -exec 'big 100000' -timeout 8 </dev/null >&7 2>"$err" || status=$?
+    "$SKIFF" -kernel build/guests/exec.elf -exec 'big 100000' -timeout "$(seconds 8)" </dev/null >&7 2>"$err" || status=$?
     expect_own_status 12 "-timeout expired before all of the command's output was read"
 }
 

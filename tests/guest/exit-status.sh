@@ -179,7 +179,7 @@ test_shutdown_pauses_by_action() {
 test_timeout_is_12_and_shows_the_console() {
     local word
     for word in spin hlt; do
-        own_guest crash "$word" -serial "file:$work/console" -timeout 8
+        own_guest crash "$word" -serial "file:$work/console" -timeout "$(seconds 8)"
         expect_status 12
         expect_output '^skiff: .*-timeout'
         # skiff's own output is the console's tail.
@@ -189,7 +189,7 @@ test_timeout_is_12_and_shows_the_console() {
 }
 
 test_timeout_shows_an_unread_console() {
-    own_guest crash spin -serial null -timeout 8
+    own_guest crash spin -serial null -timeout "$(seconds 8)"
     expect_status 12
     expect_output '^crash: spin'
 }
