@@ -219,6 +219,8 @@ uint32_t pci_bus_removable_slots(const PciBus *bus) BQL_HELD;
 /* The guest has let go of the slot: its devices decode nothing, interrupt nobody and answer no
  * config access, until they have been unplugged. For the controller, also from a vCPU. */
 void pci_bus_hide_slot(PciBus *bus, unsigned slot) BQL_HELD;
+/* After a load: hides those of @slots that may be hidden, shows all others. Returns what is hidden. */
+uint32_t pci_bus_set_hidden_slots(PciBus *bus, uint32_t slots) BQL_HELD;
 bool pci_device_hidden(const PciDevice *dev) BQL_HELD;
 /* Of a device that is realized: tells the guest that it is there; other functions than 0 are
  * announced with that one. Takes the BQL. */

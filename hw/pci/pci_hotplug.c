@@ -58,6 +58,19 @@ void pci_bus_hide_slot(PciBus *bus, unsigned slot)
     }
 }
 
+uint32_t pci_bus_set_hidden_slots(PciBus *bus, uint32_t slots)
+{
+    slots &= pci_bus_removable_slots(bus) | bus->hidden_slots;
+    uint32_t changed = bus->hidden_slots ^ slots;
+    bus->hidden_slots = slots;
+    for (unsigned devfn = 0; devfn < PCI_DEVFN_COUNT; devfn++) {
+        if ((changed >> (devfn >> 3) & 1) != 0 && bus->devices[devfn] != NULL) {
+            pci_device_follow_config(bus->devices[devfn]);
+        }
+    }
+    return slots;
+}
+
 bool pci_device_hidden(const PciDevice *dev)
 {
     return (dev->bus->hidden_slots >> (dev->devfn >> 3) & 1) != 0;

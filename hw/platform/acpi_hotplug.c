@@ -193,13 +193,9 @@ void acpi_hotplug_reset(AcpiHotplug *h)
 
 void acpi_hotplug_post_load(AcpiHotplug *h)
 {
-    /* Only what is there and may leave: the rest no guest can have ejected. */
-    h->state->ejected &= pci_bus_removable_slots(h->bus);
-    for (unsigned slot = 0; slot < 32; slot++) {
-        if ((h->state->ejected >> slot & 1) != 0) {
-            pci_bus_hide_slot(h->bus, slot);
-        }
-    }
+    /* Only what is there and may leave: the rest no guest can have ejected. What was let go in the
+     * state before, and is there still, is back. */
+    h->state->ejected = pci_bus_set_hidden_slots(h->bus, h->state->ejected);
     acpi_hotplug_update(h);
     if (h->state->ejected != 0) {
         acpi_hotplug_tell_main(h);

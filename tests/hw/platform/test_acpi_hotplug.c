@@ -260,6 +260,27 @@ static void a_question_and_an_ejection_survive_a_save(void **unused)
     gone(ejected);
 }
 
+/* The state is from before the guest let the slot go; main has not taken it apart yet. */
+static void an_ejection_is_undone_by_a_load(void **unused)
+{
+    enter_main();
+    PciDummy *d = plug("addr=6");
+    g_autoptr(GByteArray) before = save();
+    fake_out32(m, EJECT, SLOT(6));
+    g_autoptr(GByteArray) after = save();
+    load(before);
+    assert_int_equal(fake_in32(m, PRESENT), BOARD | SLOT(6));
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_NONE);
+    assert_int_not_equal(pci_cf8_read(f, 6 << 3, 0, 4), UINT32_MAX);
+    for (unsigned i = 0; i < 2; i++) { /* also where the slot is let go already */
+        unsigned requests = m->request_count;
+        load(after);
+        assert_int_equal(fake_in32(m, PRESENT), BOARD);
+        assert_int_equal(m->request_count, requests + 1);
+    }
+    gone(d);
+}
+
 static void a_state_that_ejects_the_board_is_put_right(void **unused)
 {
     enter_main();
@@ -301,6 +322,7 @@ int main(void)
         T(what_is_fixed_or_empty_cannot_be_let_go),
         T(other_widths_and_odd_addresses_do_nothing),
         T(a_question_and_an_ejection_survive_a_save),
+        T(an_ejection_is_undone_by_a_load),
         T(a_state_that_ejects_the_board_is_put_right),
         T(without_a_controller_nothing_is_told),
     };
