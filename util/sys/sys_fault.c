@@ -204,6 +204,41 @@ __attribute__((constructor)) static void fault_read_environment(void)
     fault_log_path = getenv("SKIFF_SYS_FAULT_LOG");
 }
 
+/* ---- writes that are to be on stable storage ---- */
+
+static _Atomic unsigned durable_writes;
+
+unsigned sys_durable_writes(void)
+{
+    return atomic_load(&durable_writes);
+}
+
+static int sys_see_flags(int flags)
+{
+    atomic_fetch_add(&durable_writes, (flags & RWF_DSYNC) != 0);
+    return flags;
+}
+
+static struct iocb **sys_see_iocbs(long count, struct iocb **list)
+{
+    for (long i = 0; i < count; i++) {
+        sys_see_flags(list[i]->aio_rw_flags);
+    }
+    return list;
+}
+
+/* What the call submits. */
+static struct io_uring *sys_see_ring(struct io_uring *ring)
+{
+    const struct io_uring_sq *sq = &ring->sq;
+    for (unsigned i = sq->sqe_head; i != sq->sqe_tail; i++) {
+        const struct io_uring_sqe *sqe = &sq->sqes[i & sq->ring_mask];
+        bool write = sqe->opcode == IORING_OP_WRITE || sqe->opcode == IORING_OP_WRITEV;
+        sys_see_flags(write ? sqe->rw_flags : 0);
+    }
+    return ring;
+}
+
 /* ---- the calls ---- */
 
 /* A call that returns @failed and sets errno. The Makefile finds the names at the line's start. */
@@ -245,11 +280,11 @@ SYS_CALL(pthread_create, int, errno,
          (thread, attr, fn, arg))
 SYS_CALL(io_setup, int, -errno, (int depth, io_context_t *context), (depth, context))
 SYS_CALL(io_submit, int, -errno, (io_context_t context, long count, struct iocb **list),
-         (context, count, list))
+         (context, count, sys_see_iocbs(count, list)))
 SYS_CALL(io_uring_queue_init_params, int, -errno,
          (unsigned entries, struct io_uring *ring, struct io_uring_params *params),
          (entries, ring, params))
-SYS_CALL(io_uring_submit, int, -errno, (struct io_uring * ring), (ring))
+SYS_CALL(io_uring_submit, int, -errno, (struct io_uring * ring), (sys_see_ring(ring)))
 
 /* A descriptor is closed whatever close() returns. */
 int __wrap_close(int fd);
@@ -341,7 +376,7 @@ static int sys_iov_limit(struct iovec *slice, const struct iovec *iov, int niov,
 SYS_CALL_IOV(readv, (), ())
 SYS_CALL_IOV(writev, (), ())
 SYS_CALL_IOV(preadv2, (, off_t offset, int flags), (, offset, flags))
-SYS_CALL_IOV(pwritev2, (, off_t offset, int flags), (, offset, flags))
+SYS_CALL_IOV(pwritev2, (, off_t offset, int flags), (, offset, sys_see_flags(flags)))
 #else
 typedef int sys_fault_none; /* a translation unit is not empty */
 #endif

@@ -41,6 +41,8 @@ void sys_fault_release(void);
 /* Calls @fn(@arg, name) before each matching call, on the calling thread; calls that @fn makes are
  * not seen. NULL removes it. */
 void sys_fault_hook(void (*fn)(void *arg, const char *call), void *arg);
+/* Writes that have been submitted with RWF_DSYNC, by any call, in this process. */
+unsigned sys_durable_writes(void);
 #endif
 
 #endif

@@ -254,6 +254,27 @@ BLOCK_TEST(size_is_rounded_up_to_a_sector_whose_rest_is_zero)
     }
 }
 
+/* O_DIRECT reads the part of a block that there is. */
+BLOCK_TEST(a_file_that_ends_inside_a_block_is_read_past_the_page_cache)
+{
+    char *path = test_file_new(5000);
+    static const char *const engines[] = {"threads", "native", "io_uring"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(engines); i++) {
+        g_autofree char *text = g_strdup_printf(
+            "file,filename=%s,read-only=on,cache.direct=on,aio=%s", path, engines[i]);
+        BlockBackend *blk = test_blk("d", text, false);
+        uint8_t data[5120];
+        memset(data, 0xaa, sizeof(data));
+        assert_int_equal(blk_size(blk), sizeof(data));
+        assert_int_equal(test_io(blk, TEST_READ, 0, sizeof(data), data, 0), 0);
+        for (unsigned b = 0; b < sizeof(data); b++) {
+            assert_int_equal(data[b], 0);
+        }
+        blk_co_free(blk);
+    }
+    test_file_free(path);
+}
+
 /* More than an engine submits, or reaps, at a time. */
 BLOCK_TEST(hundreds_of_requests_at_once_all_complete)
 {
@@ -365,6 +386,7 @@ int main(void)
         cmocka_unit_test(hundreds_of_requests_at_once_all_complete),
         cmocka_unit_test(file_that_shrank_reads_zeroes_past_its_end),
         cmocka_unit_test(size_is_rounded_up_to_a_sector_whose_rest_is_zero),
+        cmocka_unit_test(a_file_that_ends_inside_a_block_is_read_past_the_page_cache),
         cmocka_unit_test(requests_beyond_the_end_are_refused),
         cmocka_unit_test(read_only_backend_refuses_every_change),
         cmocka_unit_test(discard_frees_blocks_when_unmap_is_asked_for),

@@ -123,6 +123,25 @@ BLOCK_TEST(a_reopen_asks_for_errors_before_it_closes)
     close_file(blk);
 }
 
+/* Without the page cache the write itself is forced. */
+BLOCK_TEST(a_fua_write_past_the_page_cache_is_durable_in_each_engine)
+{
+    static const char *const engines[] = {"threads", "native", "io_uring"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(engines); i++) {
+        g_autofree char *options = g_strdup_printf(",cache.direct=on,aio=%s", engines[i]);
+        BlockBackend *blk = open_file(options);
+        unsigned before = sys_durable_writes();
+        assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, buf, 0), 0);
+        assert_int_equal(sys_durable_writes() - before, 0);
+        assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, buf, BLOCK_REQ_FUA), 0);
+        assert_int_equal(sys_durable_writes() - before, 1);
+        blk_set_write_cache(blk, false);
+        assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, buf, 0), 0);
+        assert_int_equal(sys_durable_writes() - before, 2);
+        close_file(blk);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -131,6 +150,7 @@ int main(void)
         cmocka_unit_test(flushes_after_a_failed_fua_write_fail),
         cmocka_unit_test(a_write_that_the_kernel_cuts_short_is_completed),
         cmocka_unit_test(a_reopen_asks_for_errors_before_it_closes),
+        cmocka_unit_test(a_fua_write_past_the_page_cache_is_durable_in_each_engine),
     };
     return block_test_main(tests);
 }
