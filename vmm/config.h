@@ -25,7 +25,7 @@ typedef struct ConfigAccelerators {
     char *other; /* the first of the others, or NULL */
 } ConfigAccelerators;
 
-/* What the guest has. */
+/* The machine. */
 typedef struct MachineConfig {
     char *memory;      /* -machine memory-backend=ID, or NULL */
     char *cpu;         /* NULL: host */
@@ -39,7 +39,7 @@ typedef struct MachineConfig {
     GPtrArray *devices; /* OptDict, with "driver" */
 } MachineConfig;
 
-/* The host's ends. */
+/* The backends. */
 typedef struct BackendsConfig {
     GPtrArray *objects;    /* OptDict: -object */
     GPtrArray *chardevs;   /* char *: -chardev as written */
@@ -55,7 +55,7 @@ typedef struct BackendsConfig {
     uint8_t escape;
 } BackendsConfig;
 
-/* When it runs, and when it ends. */
+/* Start and end of the VM. */
 typedef struct LifeConfig {
     bool start_stopped; /* -S */
     bool no_reboot, no_shutdown;

@@ -220,7 +220,7 @@ static void main_print_tail(Main *m)
 
 /* Exits without freeing the VM: its storage is flushed, and the kernel frees faster. Never
  * returns. */
-static void main_leave(Main *m, int status)
+static void main_exit(Main *m, int status)
 {
     if (m->vm.ctx != NULL) {
         enter_main();
@@ -271,12 +271,12 @@ int main(int argc, char **argv)
     }
     if (!main_prepare(m, &error)) {
         m->build_error = g_strdup(error->message);
-        main_leave(m, EXIT_STATUS_USAGE);
+        main_exit(m, EXIT_STATUS_USAGE);
     }
 #ifdef SKIFF_TESTING
     wait_watchdog_start(MAIN_WATCHDOG_NS);
 #endif
     co_start(m->vm.ctx, main_start, m);
     aio_context_run(m->vm.ctx);
-    main_leave(m, m->vm.life.exit_status);
+    main_exit(m, m->vm.life.exit_status);
 }

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""skiff's own commands for gdb: of a live process and of a core file alike.
+"""gdb commands for skiff, for a live process and for a core file.
 
     source /usr/local/share/skiff/skiff-gdb.py
     help skiff
 
-Nothing is called in the process, and no register or memory is written. What is printed comes from
-skiff's data structures, whose names stand here as they stand in the C files; docs/debugging-skiff.md
-shows what it looks like.
+The commands call no function of the process and write neither registers nor memory. Their output comes
+from skiff's data structures, whose names are those of the C files; docs/debugging-skiff.md has examples.
 
-How the stack of a coroutine that waits is shown: co_switch() (util/loop/co_switch.S) left the callee-saved
-registers on it and their address in Coroutine.stack.sp. A gdb unwinder claims frame 0 of a thread and
-says that its caller has those registers. So frame 1 is the coroutine's, and gdb goes on from there
-by itself.
+The stack of a waiting coroutine: co_switch() (util/loop/co_switch.S) pushed the callee-saved registers
+on it and stored their address in Coroutine.stack.sp. A gdb unwinder claims frame 0 of a thread and
+gives its caller those registers. So frame 1 is the coroutine's, and gdb unwinds from there by itself.
 """
 import contextlib
 import re
@@ -22,9 +20,9 @@ import gdb.unwinder
 
 # util/loop/coroutine.c: the low bits of Coroutine.wait_word.
 WAIT_STATES = {0: "ready", 1: "ready", 2: "waits", 3: "ready"}
-# What co_switch() pushes, from the saved stack pointer up.
+# The registers that co_switch() pushes, from the saved stack pointer up.
 SWITCH_FRAME = ("r15", "r14", "r13", "r12", "rbx", "rbp", "rip")
-# The innermost of these functions in a thread's stack says what it does.
+# The innermost of these functions in a thread's stack gives the thread's activity.
 ACTIVITIES = {
     "aio_epoll": "sleeps in its loop",
     "vcpu_park": "parked",
@@ -37,7 +35,7 @@ ACTIVITIES = {
 # ---- reading skiff's data -------------------------------------------------------------------
 
 def static(source, name):
-    """A variable of a C file, or None: it is not there, or this thread has none of it."""
+    """A variable of a C file, or None if it or the thread's instance of it does not exist."""
     try:
         value = gdb.parse_and_eval("'%s'::%s" % (source, name))
         value.fetch_lazy()
@@ -65,7 +63,7 @@ def text(pointer, default=""):
 
 
 def linked(head, link="next", limit=100000):
-    """The elements of a list; a corrupt one ends."""
+    """The elements of a list; a corrupt list ends early."""
     seen = set()
     while int(head) != 0 and int(head) not in seen and len(seen) < limit:
         seen.add(int(head))
@@ -100,7 +98,7 @@ def source_at(address):
 
 
 def symbol_name(pointer):
-    """Of what a pointer points to, where that is a variable."""
+    """The name of the variable that a pointer points to."""
     match = re.search(r"<([^>+]+)(\+\d+)?>", gdb.parse_and_eval("(void *)%d" % int(pointer)).format_string())
     return match.group(1) if match else "%#x" % int(pointer)
 
@@ -110,7 +108,7 @@ def enum_name(value, prefix):
 
 
 def age(since_ns):
-    """" for 3.2 s", where this machine's clock is the process' own."""
+    """" for 3.2 s", if this machine's clock is the process's own."""
     inferior = gdb.selected_inferior()
     connection = getattr(inferior, "connection", None)
     if connection is None or connection.type != "native":
@@ -137,7 +135,7 @@ def selection_kept():
 # ---- threads --------------------------------------------------------------------------------
 
 class Thread:
-    """What a thread's thread-local variables say. @thread is selected while this is made."""
+    """The thread-local variables of a thread. @thread is selected during construction."""
 
     def __init__(self, thread):
         self.thread = thread
@@ -158,7 +156,7 @@ class Thread:
         self.held = held_things(static("util/loop/held.c", "thread_set"))
 
     def activity(self):
-        """By its stack."""
+        """The thread's activity, from its stack."""
         frame = gdb.newest_frame()
         own = None
         while frame is not None and frame.is_valid():
@@ -174,13 +172,13 @@ class Thread:
 
 
 def is_own(frame):
-    """A frame of skiff's code, not of a library's."""
+    """Whether a frame is in skiff's code, not in a library's."""
     symtab = frame.find_sal().symtab
     return symtab is not None and not symtab.filename.startswith(("/", "..", "./"))
 
 
 def all_threads():
-    """Selects each in turn."""
+    """Selects each thread in turn."""
     inferior = gdb.selected_inferior()
     if not inferior.threads():
         raise gdb.GdbError("there is no process and no core file")
@@ -198,7 +196,7 @@ def thread_table():
 # ---- waits and held things ------------------------------------------------------------------
 
 def wait_records():
-    """By who waits: a coroutine's address, or a thread's identity."""
+    """The records by waiter: a coroutine's address, or a thread's identity."""
     head = static("util/loop/waitgraph.c", "graph_head")
     return {} if head is None else {int(w["waiter"]): w for w in linked(head)}
 
@@ -235,14 +233,14 @@ def held_names(things):
 # ---- coroutines -----------------------------------------------------------------------------
 
 def live_coroutines():
-    """Those that were started and have not ended."""
+    """The coroutines that have started and not ended."""
     for co in linked(require("util/loop/coroutine.c", "co_made"), "next_made"):
         if not co["finished"] and int(co["ctx"]) != 0:
             yield co
 
 
 class StackUnwinder(gdb.unwinder.Unwinder):
-    """Has frame 0 called by a coroutine's innermost frame."""
+    """Makes a coroutine's innermost frame the caller of frame 0."""
 
     def __init__(self):
         super().__init__("skiff coroutine")
@@ -289,7 +287,7 @@ def has_stack(co):
 
 
 def coroutine_backtrace(co, options=""):
-    """As gdb prints it. Not of one that runs: that is its thread's."""
+    """The coroutine's backtrace in gdb's format. It must not run: then its thread has the frames."""
     if not has_stack(co):
         return "  it has not run yet, and has no stack\n"
     with unwinder.showing(co["stack"]["sp"]):
@@ -302,13 +300,13 @@ def coroutine_backtrace(co, options=""):
         if match:
             line = "#%-3d%s" % (int(match.group(1)) - 1, line[match.end():])
         elif not out:
-            continue  # still of frame 0
+            continue  # still part of frame 0
         out.append(line)
     return "".join(out)
 
 
 def coroutine_place(co):
-    """Where it waits: its innermost frame outside of the waiting itself."""
+    """The coroutine's innermost frame outside of the wait functions."""
     if not has_stack(co):
         return ""
     waiting = ("co_", "co_switch", "completion_")
@@ -361,14 +359,14 @@ def print_coroutine(co, threads, waits, options):
 # ---- the commands ---------------------------------------------------------------------------
 
 class Skiff(gdb.Command):
-    """What goes on inside skiff: coroutines, threads, held things, requests, address spaces."""
+    """The state of skiff: coroutines, threads, locks and sections, requests, address spaces."""
 
     def __init__(self):
         super().__init__("skiff", gdb.COMMAND_DATA, prefix=True)
 
 
 class SkiffCoroutine(gdb.Command):
-    """Lists the coroutines that are under way, or shows the stack of one.
+    """Lists the active coroutines, or shows the stack of one.
 
 skiff coroutine                      one line for each
 skiff coroutine ADDRESS [OPTIONS]    its backtrace; OPTIONS are those of `backtrace` ("full")
@@ -394,7 +392,7 @@ skiff coroutine --all [OPTIONS]      the backtraces of all"""
                 if int(co.address) == address:
                     print_coroutine(co, threads, waits, options)
                     return
-            raise gdb.GdbError("%s is no coroutine that is under way; `skiff coroutine` lists them" % what)
+            raise gdb.GdbError("%s is no active coroutine; `skiff coroutine` lists them" % what)
 
 
 class SkiffThreads(gdb.Command):
@@ -423,13 +421,13 @@ class SkiffThreads(gdb.Command):
 class SkiffHeld(gdb.Command):
     """Lists what threads and coroutines hold (locks, drained sections, ...), with ranks.
 
-Ranks are the order in which things may be taken. A test build also says where each was taken."""
+Ranks are the lock order. A test build also records where each was taken."""
 
     def __init__(self):
         super().__init__("skiff held", gdb.COMMAND_DATA)
 
     def print_things(self, who, things, record):
-        """@record: what the holder waits for, which it has entered as held before."""
+        """@record: the holder's wait; its lock is already in the list of held ones."""
         print(who)
         for thing in things:
             waits = record is not None and int(record["what"]) == int(thing["name"])
@@ -462,8 +460,8 @@ Ranks are the order in which things may be taken. A test build also says where e
 
 
 class SkiffRequests(gdb.Command):
-    """Lists requests in flight and the coroutine that has each: of backends (queued ones too), of
-virtqueues, of the worker threads."""
+    """Lists requests in flight and their coroutines: of backends (including queued ones), of
+virtqueues, and of the worker threads."""
 
     def __init__(self):
         super().__init__("skiff requests", gdb.COMMAND_DATA)
@@ -482,7 +480,7 @@ virtqueues, of the worker threads."""
             print("  %-10s %-12s %-36s coroutine %#x" % ("in flight", "macro", "", int(macro["owner"])))
 
     def print_elements(self, vq, owners):
-        """Those whose storage is taken."""
+        """The elements in use."""
         size = int(vq["setup"]["size"])
         free = {int(vq["free_slot"][i]) for i in range(int(vq["free_count"]))}
         element_type = gdb.lookup_type("VirtQueueElement").pointer()

@@ -99,7 +99,7 @@ test_a_live_process() {
     ask "${all_commands[@]}" 'skiff coroutine 1' 'skiff held'
     expect_everything
     expect_request_stack
-    said '^1 is no coroutine that is under way'
+    said '^1 is no active coroutine'
     said '^nothing is held$'
     # gdb has not changed the process.
     monitor 'info status'

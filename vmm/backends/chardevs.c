@@ -29,7 +29,7 @@ static bool backends_check_chardev(const Backends *b, const OptDict *opts, GErro
     return true;
 }
 
-static void backends_let_listen(OptDict *opts)
+static void backends_make_server(OptDict *opts)
 {
     if (g_strcmp0(opt_dict_get(opts, "backend"), "socket") == 0 && !opt_dict_has(opts, "server") &&
         !opt_dict_has(opts, "reconnect") && !opt_dict_has(opts, "reconnect-ms")) {
@@ -50,7 +50,7 @@ static coroutine_fn RUNS_IN_MAIN bool backends_co_open_chardev(Backends *b, cons
         return false;
     }
     if (s.opts != NULL && listens) {
-        backends_let_listen(s.opts);
+        backends_make_server(s.opts);
     }
     bool ok = s.opts == NULL || (backends_check_chardev(b, s.opts, error) &&
                                  chardev_co_add(g_steal_pointer(&s.opts), error));

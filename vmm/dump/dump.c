@@ -124,7 +124,7 @@ static void dump_registers_in_vcpu(Vcpu *v, void *opaque)
     }
 }
 
-static coroutine_fn RUNS_IN_MAIN void dump_co_take_registers(Vm *vm)
+static coroutine_fn RUNS_IN_MAIN void dump_co_read_registers(Vm *vm)
 {
     dump.notes = g_byte_array_new();
     dump.qemu = g_byte_array_new();
@@ -200,7 +200,7 @@ static coroutine_fn RUNS_IN_MAIN bool dump_co_write_stopped(Vm *vm)
 {
     RunState *rs = &vm->run;
     VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
-    dump_co_take_registers(vm);
+    dump_co_read_registers(vm);
     int ret = co_run_in_worker(dump_write_in_worker, &dump);
     g_clear_pointer(&dump.notes, g_byte_array_unref);
     g_clear_pointer(&dump.registers, g_array_unref);
@@ -208,7 +208,7 @@ static coroutine_fn RUNS_IN_MAIN bool dump_co_write_stopped(Vm *vm)
     return ret == 0;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool dump_co_give_up(void)
+static coroutine_fn RUNS_IN_MAIN bool dump_co_abort(void)
 {
     co_run_in_worker(dump_drop_in_worker, &dump);
     g_set_error(&dump.error, G_FILE_ERROR, G_FILE_ERROR_INTR, "dump: aborted, since skiff quits");
@@ -219,7 +219,7 @@ bool dump_co_run(Vm *vm, DumpEndedFn *ended, GError **error)
 {
     RunState *rs = &vm->run;
     vm_operation_begin(rs);
-    bool ok = vm->life.quitting ? dump_co_give_up() : dump_co_write_stopped(vm);
+    bool ok = vm->life.quitting ? dump_co_abort() : dump_co_write_stopped(vm);
     GError *failure = NULL;
     dump_finish(ok, &failure);
     ended(failure);

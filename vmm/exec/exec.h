@@ -23,7 +23,8 @@
  *   1. State moves forward only; `finished` is called once, at ENDED.
  *   2. A stream's buffer never holds more than EXEC_WINDOW_BYTES: a guest that sends more than its
  *      window is LOST. So every byte of the port is taken at once, and no stream waits for another.
- *      nobody reads them.
+ *   3. The window grows only by bytes that the stream's chardev took, or that were dropped because
+ *      no reader is left.
  *
  * All in main.
  */

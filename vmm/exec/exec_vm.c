@@ -165,7 +165,7 @@ static RUNS_IN_MAIN const char *exec_vm_reason(void)
 }
 
 /* The event that the VM's end preceded. */
-static RUNS_IN_MAIN const char *exec_vm_missed(void)
+static RUNS_IN_MAIN const char *exec_vm_expected_event(void)
 {
     if (!exec_has_agent(exec_vm.exec)) {
         return "the command ended; no agent opened " EXEC_PORT_NAME;
@@ -189,5 +189,5 @@ char *exec_vm_explain(void)
         return NULL;
     }
     return g_strdup_printf("-exec: %s before %s; status %d is skiff's own", exec_vm_reason(),
-                           exec_vm_missed(), status);
+                           exec_vm_expected_event(), status);
 }

@@ -164,7 +164,7 @@ static RUNS_IN_MAIN void gdb_send_stop(Gdb *g, int signal, const GdbStop *stop)
 }
 
 /* Clears all steps and holds, for whatever starts the VM next. */
-static RUNS_IN_MAIN void gdb_forget_actions(Gdb *g)
+static RUNS_IN_MAIN void gdb_clear_actions(Gdb *g)
 {
     for (unsigned i = 0; i < vcpus_count(g->vm->machine.vcpus); i++) {
         gdb_breakpoints_set_step(&g->breakpoints, i, false);
@@ -179,7 +179,7 @@ void gdb_report_stop(Gdb *g)
         return;
     }
     g->session.resumed = false;
-    gdb_forget_actions(g);
+    gdb_clear_actions(g);
     if (gdb_breakpoints_take_stop(&g->breakpoints, &g->session.cpu, &stop)) {
         gdb_send_stop(g, GDB_SIGNAL_TRAP, &stop);
     } else {
@@ -329,11 +329,11 @@ static RUNS_IN_MAIN bool gdb_holds_vcpus(const Gdb *g)
     return holds;
 }
 
-static coroutine_fn RUNS_IN_MAIN void gdb_co_let_go(Gdb *g, bool run)
+static coroutine_fn RUNS_IN_MAIN void gdb_co_release_guest(Gdb *g, bool run)
 {
     bool stop = !gdb_is_parked(g) && gdb_holds_vcpus(g);
     run_state_set_debugged(&g->vm->run, false);
-    gdb_forget_actions(g);
+    gdb_clear_actions(g);
     gdb_breakpoints_co_remove_all(&g->breakpoints);
     g->session.resumed = false;
     if (stop) {
@@ -350,11 +350,11 @@ void gdb_co_run_leave(Gdb *g)
     if (g->vm->life.quitting) {
         return;
     }
-    gdb_co_let_go(g, g->session.leave_running);
+    gdb_co_release_guest(g, g->session.leave_running);
 }
 
 void gdb_co_detach(Gdb *g)
 {
-    gdb_co_let_go(g, true);
+    gdb_co_release_guest(g, true);
     gdb_send_ok(g);
 }

@@ -18,7 +18,7 @@ static bool gdb_vcpu_must_step(const GdbBreakpoints *b)
 }
 
 /* The debug settings of this vCPU. */
-static ArchDebug gdb_vcpu_wants(GdbBreakpoints *b, Vcpu *v, bool *user_step)
+static ArchDebug gdb_vcpu_settings(GdbBreakpoints *b, Vcpu *v, bool *user_step)
 {
     rank_mutex_lock(&b->lock);
     ArchDebug debug = b->debug;
@@ -33,7 +33,7 @@ static RUNS_IN_VCPU void gdb_vcpu_apply(GdbBreakpoints *b, Vcpu *v)
 {
     GdbVcpu *gv = &b->vcpus[vcpu_index(v)];
     bool user_step;
-    ArchDebug debug = gdb_vcpu_wants(b, v, &user_step);
+    ArchDebug debug = gdb_vcpu_settings(b, v, &user_step);
     bool wanted = debug.software || debug.step || debug.traps;
     for (unsigned i = 0; i < ARCH_HW_BREAKPOINTS; i++) {
         wanted |= debug.hw[i].used;
@@ -76,7 +76,7 @@ static RUNS_IN_VCPU bool gdb_vcpu_is_at_software(GdbBreakpoints *b, Vcpu *v, uin
 }
 
 /* Translates an address that was not mapped before: from now on the breakpoint can be in memory. */
-static void gdb_vcpu_settle(GdbBreakpoints *b, const ArchPaging *paging, GdbStepped *s)
+static void gdb_vcpu_place(GdbBreakpoints *b, const ArchPaging *paging, GdbStepped *s)
 {
     ArchTranslation t;
     if (arch_paging_is_on(paging) &&
@@ -93,7 +93,7 @@ static GdbStopKind gdb_stepped_kind(const GdbStepped *s)
 }
 
 /* Checks the breakpoints after a step. */
-static RUNS_IN_VCPU GdbStop gdb_vcpu_look(GdbBreakpoints *b, Vcpu *v, uint64_t pc)
+static RUNS_IN_VCPU GdbStop gdb_vcpu_check_breakpoints(GdbBreakpoints *b, Vcpu *v, uint64_t pc)
 {
     GdbStop stop = {0};
     ArchPaging paging;
@@ -106,7 +106,7 @@ static RUNS_IN_VCPU GdbStop gdb_vcpu_look(GdbBreakpoints *b, Vcpu *v, uint64_t p
             if (pc == s->address) {
                 stop.kind = gdb_stepped_kind(s);
             } else if (!s->in_memory) {
-                gdb_vcpu_settle(b, &paging, s);
+                gdb_vcpu_place(b, &paging, s);
             }
         } else if (guest_physical_read(&b->vm->machine.ram, s->gpa, now, s->size, NULL) &&
                    memcmp(now, s->last, s->size) != 0) {
@@ -125,7 +125,7 @@ static RUNS_IN_VCPU GdbStop gdb_vcpu_why(GdbBreakpoints *b, Vcpu *v, ArchDebugCa
     GdbStop stop = {0};
     switch (cause) {
     case ARCH_DEBUG_STEP:
-        stop = gdb_vcpu_look(b, v, pc);
+        stop = gdb_vcpu_check_breakpoints(b, v, pc);
         if (stop.kind == GDB_STOP_NONE && user_step) {
             stop.kind = GDB_STOP_STEP;
         }
@@ -160,7 +160,7 @@ static bool gdb_vcpu_debug_exit(Vcpu *v, const struct kvm_debug_exit_arch *exit,
     uint64_t pc;
     unsigned slot;
     bool user_step;
-    ArchDebug debug = gdb_vcpu_wants(b, v, &user_step);
+    ArchDebug debug = gdb_vcpu_settings(b, v, &user_step);
     ArchDebugCause cause = arch_debug_cause(exit, &debug, &pc, &slot);
     GdbStop stop = gdb_vcpu_why(b, v, cause, &debug.hw[slot], b->slot_types[slot], pc, user_step);
     if (stop.kind != GDB_STOP_NONE) {
@@ -176,7 +176,7 @@ static bool gdb_vcpu_debug_exit(Vcpu *v, const struct kvm_debug_exit_arch *exit,
 }
 
 /* The instruction has been executed or will be: setting the vCPU's address undoes it. */
-static RUNS_IN_VCPU void gdb_vcpu_take_back(Vcpu *v, struct kvm_run *run, uint64_t pc)
+static RUNS_IN_VCPU void gdb_vcpu_undo_step(Vcpu *v, struct kvm_run *run, uint64_t pc)
 {
     run->immediate_exit = 1;
     /* EINTR: the exit is complete, and no instruction was executed */
@@ -198,7 +198,7 @@ static bool gdb_vcpu_io_exit(Vcpu *v, struct kvm_run *run, void *opaque)
     }
     for (unsigned i = 0; i < 2; i++) {
         if (gdb_vcpu_is_at_software(b, v, pc[i])) {
-            gdb_vcpu_take_back(v, run, pc[i]);
+            gdb_vcpu_undo_step(v, run, pc[i]);
             gdb_vcpu_note(b, v, (GdbStop){.kind = GDB_STOP_SOFTWARE});
             return true;
         }

@@ -156,7 +156,7 @@ static bool gdb_has_news(const Gdb *g)
     return g->opened || g->closed || g->interrupted || g->stopped || packet;
 }
 
-static coroutine_fn RUNS_IN_MAIN void gdb_co_leave(Gdb *g)
+static coroutine_fn RUNS_IN_MAIN void gdb_co_end_session(Gdb *g)
 {
     g->closed = false;
     gdb_co_run_leave(g);
@@ -198,7 +198,7 @@ static void gdb_main(void *opaque)
             co_wait(g->waiter);
         }
         if (g->closed && !g->has_packet) { /* the client's last packet has been executed */
-            gdb_co_leave(g);
+            gdb_co_end_session(g);
         }
         if (g->opened && !g->closed) {
             gdb_enter(g);

@@ -73,7 +73,7 @@ static bool kvm_slot_sync(Kvm *kvm, const KvmSlot *slot, const GuestRam *ram, GE
 
 /* Removing a slot drops its part of KVM's log, so that is merged first. No vCPU may write between
  * the two: the caller parks them, or the slot is read-only. */
-static bool kvm_slot_take_away(Kvm *kvm, KvmSlot *slot, GError **error)
+static bool kvm_slot_withdraw(Kvm *kvm, KvmSlot *slot, GError **error)
 {
     if (slot->logged && kvm->ram != NULL && !kvm_slot_sync(kvm, slot, kvm->ram, error)) {
         return false;
@@ -84,7 +84,7 @@ static bool kvm_slot_take_away(Kvm *kvm, KvmSlot *slot, GError **error)
 bool kvm_slot_remove(Kvm *kvm, KvmSlot *slot, GError **error)
 {
     g_assert(slot->size != 0);
-    if (!kvm_slot_take_away(kvm, slot, error)) {
+    if (!kvm_slot_withdraw(kvm, slot, error)) {
         return false;
     }
     slot->size = 0;
@@ -98,7 +98,7 @@ bool kvm_slot_set_read_only(Kvm *kvm, KvmSlot *slot, bool read_only, GError **er
     if (slot->read_only == read_only) {
         return true;
     }
-    if (!kvm_slot_take_away(kvm, slot, error)) {
+    if (!kvm_slot_withdraw(kvm, slot, error)) {
         return false;
     }
     slot->read_only = read_only;

@@ -20,7 +20,7 @@ static bool daemon_fail(GError **error, const char *what)
 }
 
 /* Waits for the child's report. */
-static void daemon_be_parent(int fd)
+static void daemon_run_parent(int fd)
 {
     uint8_t status = EXIT_STATUS_INTERNAL; /* the child died without a report */
     ssize_t n = read(fd, &status, 1);
@@ -40,7 +40,7 @@ bool daemon_fork(GError **error)
     }
     if (pid > 0) {
         close(fds[1]);
-        daemon_be_parent(fds[0]);
+        daemon_run_parent(fds[0]);
     }
     close(fds[0]);
     daemon_state.ready_fd = fds[1];

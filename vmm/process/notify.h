@@ -3,7 +3,7 @@
  * -notify: reports the VM's state to a service manager or script, in the format of sd_notify(3).
  *
  *   READY=1, MAINPID=, STATUS=running   the VM runs for the first time
- *   STATUS=paused (REASON), running     it stops, goes on
+ *   STATUS=paused (REASON), running     it stops, resumes
  *   STOPPING=1                          skiff is about to end
  *   EXIT_STATUS=N                       the last: skiff's exit status
  *

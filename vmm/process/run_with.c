@@ -124,7 +124,7 @@ static bool run_with_has_no_capabilities(void)
     return (data[0].effective | data[0].permitted | data[1].effective | data[1].permitted) == 0;
 }
 
-static bool run_with_become(const RunWith *r, GError **error)
+static bool run_with_change_user(const RunWith *r, GError **error)
 {
     g_autofree char *name = g_strdup_printf("%u:%u", r->uid, r->gid);
     if (setgroups((size_t)r->group_count, r->groups) != 0 ||
@@ -145,7 +145,7 @@ bool run_with_apply(const RunWith *r, GError **error)
     if (r->chroot != NULL && (chroot(r->chroot) != 0 || chdir("/") != 0)) {
         return run_with_fail("chroot", r->chroot, errno, error);
     }
-    return !r->has_user || run_with_become(r, error);
+    return !r->has_user || run_with_change_user(r, error);
 }
 
 void run_with_clear(RunWith *r)

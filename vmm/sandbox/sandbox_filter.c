@@ -40,7 +40,7 @@ static int filter_add_row(scmp_filter_ctx ctx, const SandboxRow *row)
 }
 
 /* Whether a row allows the call to some of @roles without tests. */
-static bool filter_is_free(int call, unsigned roles)
+static bool filter_is_unrestricted(int call, unsigned roles)
 {
     for (unsigned i = 0; i < sandbox_row_count; i++) {
         const SandboxRow *row = &sandbox_rows[i];
@@ -57,8 +57,8 @@ static int filter_add_rows(scmp_filter_ctx ctx, unsigned roles)
 {
     for (unsigned i = 0; i < sandbox_row_count; i++) {
         const SandboxRow *row = &sandbox_rows[i];
-        if ((row->roles & roles) == 0 ||
-            (filter_is_free(row->call, roles) && (row->error != 0 || row->tests[0].count > 0))) {
+        if ((row->roles & roles) == 0 || (filter_is_unrestricted(row->call, roles) &&
+                                          (row->error != 0 || row->tests[0].count > 0))) {
             continue;
         }
         int ret = filter_add_row(ctx, row);

@@ -18,7 +18,7 @@ static __thread Vcpu *current_vcpu;
 
 /* ---- the vCPU's thread ---- */
 
-static void vcpu_told_parked(Vcpu *v)
+static void vcpu_report_parked(Vcpu *v)
 {
     SP("vcpu.parked", v);
     if (atomic_fetch_sub(&v->set->unparked, 1) == 1) {
@@ -81,7 +81,7 @@ static RUNS_IN_VCPU void vcpu_park(Vcpu *v)
         v->reported_parking = v->parking;
         pthread_mutex_unlock(&v->lock);
         if (step == VCPU_PARK_REPORT) {
-            vcpu_told_parked(v);
+            vcpu_report_parked(v);
         } else if (step == VCPU_PARK_CALL) {
             vcpu_run_call(v);
         }

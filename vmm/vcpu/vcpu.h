@@ -39,7 +39,7 @@ typedef struct VcpuSet VcpuSet;
 /* A request from a vCPU's thread that ends the run: VmRequest values and these. */
 typedef enum VcpuEvent {
     VCPU_EVENT_TRIPLE_FAULT = 100,
-    VCPU_EVENT_FAILED, /* KVM cannot go on; the registers were printed */
+    VCPU_EVENT_FAILED, /* KVM has failed; the registers were printed */
     VCPU_EVENT_DEBUG,  /* a breakpoint, watchpoint or single step: VcpuDebugger */
 } VcpuEvent;
 

@@ -68,7 +68,7 @@ typedef struct HotplugProperties {
     GError *error;
 } HotplugProperties;
 
-static void hotplug_look_at_property(const char *key, const char *value, void *opaque)
+static void hotplug_check_one_property(const char *key, const char *value, void *opaque)
 {
     HotplugProperties *p = opaque;
     if (p->error == NULL && strcmp(key, "driver") != 0 && strcmp(key, "id") != 0) {
@@ -79,7 +79,7 @@ static void hotplug_look_at_property(const char *key, const char *value, void *o
 static bool hotplug_check_properties(const OptDict *opts, GError **error)
 {
     HotplugProperties p = {.type = device_type_find(opt_dict_get(opts, "driver"))};
-    opt_dict_foreach(opts, hotplug_look_at_property, &p);
+    opt_dict_foreach(opts, hotplug_check_one_property, &p);
     if (p.error != NULL) {
         g_propagate_error(error, p.error);
         return false;
@@ -206,7 +206,7 @@ static coroutine_fn RUNS_IN_MAIN void hotplug_co_delete(Vm *vm, Device *dev)
 }
 
 /* The next device whose unplug has reached @at_least, or NULL. */
-static RUNS_IN_MAIN Device *hotplug_next_leaving(const Vm *vm, PciUnplugState at_least)
+static RUNS_IN_MAIN Device *hotplug_next_unplugging(const Vm *vm, PciUnplugState at_least)
 {
     for (unsigned i = 0; i < vm->machine.devices->len; i++) {
         Device *dev = vm->machine.devices->pdata[i];
@@ -221,7 +221,7 @@ static RUNS_IN_MAIN Device *hotplug_next_leaving(const Vm *vm, PciUnplugState at
 static coroutine_fn RUNS_IN_MAIN void hotplug_co_delete_all(Vm *vm, PciUnplugState at_least)
 {
     Device *dev;
-    while ((dev = hotplug_next_leaving(vm, at_least)) != NULL) {
+    while ((dev = hotplug_next_unplugging(vm, at_least)) != NULL) {
         hotplug_co_delete(vm, dev);
     }
 }
@@ -264,7 +264,7 @@ static RUNS_IN_MAIN bool hotplug_guest_has_found(const Vm *vm, const PciDevice *
     return present;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool hotplug_co_ask_back(Vm *vm, Device *dev, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool hotplug_co_request(Vm *vm, Device *dev, GError **error)
 {
     if (!pci_bus_has_hotplug(vm->machine.pci)) {
         return refuse(error, "Bus 'pcie.0' does not support hotplugging");
@@ -290,7 +290,7 @@ bool vm_co_unplug(Vm *vm, Device *dev, GError **error)
         return refuse(error, "Device '%s' does not support hotplugging", dev->type->name);
     }
     if (hotplug_is_pci(dev)) {
-        return hotplug_co_ask_back(vm, dev, error);
+        return hotplug_co_request(vm, dev, error);
     }
     hotplug_co_delete(vm, dev);
     return true;

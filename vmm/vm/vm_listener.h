@@ -18,7 +18,7 @@ typedef struct Vm Vm;
  * from the guest. */
 typedef enum VmCause {
     VM_CAUSE_NONE,
-    VM_CAUSE_HOST_ERROR, /* KVM cannot go on; -timeout expired */
+    VM_CAUSE_HOST_ERROR, /* KVM has failed; -timeout expired */
     VM_CAUSE_HOST_QMP_QUIT,
     VM_CAUSE_HOST_QMP_SYSTEM_RESET,
     VM_CAUSE_HOST_SIGNAL,

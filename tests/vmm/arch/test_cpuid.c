@@ -14,7 +14,7 @@
         .function = leaf, .index = subleaf, .flags = how, .eax = a, .ebx = b, .ecx = c, .edx = d   \
     }
 
-/* Shortened answers of KVM_GET_SUPPORTED_CPUID. */
+/* Abbreviated results of KVM_GET_SUPPORTED_CPUID. */
 typedef struct HostCpuid {
     uint32_t nent, padding;
     struct kvm_cpuid_entry2 entries[24];
@@ -80,7 +80,7 @@ static X86Cpuid *build(const HostCpuid *host, const char *cpu, const char *smp, 
     return x86_cpuid_new(&kvm, &model, &topology, error);
 }
 
-/* One leaf of processor @index; zeros when it is not there. */
+/* One leaf of processor @index; zeros when it does not exist. */
 static struct kvm_cpuid_entry2 leaf_of(const HostCpuid *host, const char *cpu, const char *smp,
                                        unsigned index, uint32_t function, uint32_t subleaf)
 {
@@ -152,7 +152,7 @@ static void a_feature_can_be_switched_off(void **state)
     assert_false(leaf(&intel, "host,-hypervisor,-tsc-deadline", 1, 0).ecx & (0x81u << 24));
 }
 
-static void the_last_word_on_a_feature_counts(void **state)
+static void the_last_setting_of_a_feature_counts(void **state)
 {
     assert_true(leaf(&intel, "host,-avx2,+avx2", 7, 0).ebx & (1u << 5));
     assert_false(leaf(&intel, "host,+avx2,avx2=off", 7, 0).ebx & (1u << 5));
@@ -201,13 +201,13 @@ static void kvm_leaves_can_be_hidden(void **state)
     assert_int_equal(leaf(&intel, "host,kvm=off", 0x40000000, 0).ebx, 0);
 }
 
-static void a_hint_is_off_unless_asked_for(void **state)
+static void a_hint_is_off_unless_requested(void **state)
 {
     assert_int_equal(leaf(&intel, "host", 0x40000001, 0).edx, 0);
     assert_int_equal(leaf(&intel, "host,+kvm-hint-dedicated", 0x40000001, 0).edx, 1);
 }
 
-static void invariant_tsc_is_shown_only_when_asked_for(void **state)
+static void invariant_tsc_is_shown_only_when_requested(void **state)
 {
     assert_int_equal(leaf(&amd, "host", 0x80000007, 0).edx, 0);
     assert_int_equal(leaf(&amd, "host,+invtsc", 0x80000007, 0).edx, 0x100);
@@ -252,7 +252,7 @@ static void leaf_1_counts_and_names_processors(void **state)
     struct kvm_cpuid_entry2 e = leaf_of(&intel, NULL, "12,sockets=2,threads=2", 7, 1, 0);
     assert_int_equal(e.ebx >> 24, 9);
     assert_int_equal((e.ebx >> 16) & 0xff, 6);
-    assert_int_equal((e.ebx >> 8) & 0xff, 8); /* CLFLUSH size is the host's */
+    assert_int_equal((e.ebx >> 8) & 0xff, 8); /* the CLFLUSH size is the host's */
     assert_true(e.edx & (1u << 28));
     assert_false(leaf_of(&intel, NULL, "2,sockets=2", 1, 1, 0).edx & (1u << 28));
 }
@@ -276,7 +276,7 @@ static void leaf_b_and_1f_describe_the_levels(void **state)
     }
 }
 
-static void leaf_b_is_made_when_the_host_has_none(void **state)
+static void leaf_b_is_added_when_the_host_has_none(void **state)
 {
     assert_true(leaf(&amd, NULL, 0, 0).eax >= 0xb);
     assert_int_equal(leaf_of(&amd, NULL, "4", 3, 0xb, 1).ebx, 4);
@@ -326,21 +326,21 @@ int main(void)
         cmocka_unit_test(the_guest_sees_the_host_processor_s_name),
         cmocka_unit_test(hypervisor_and_deadline_timer_are_added),
         cmocka_unit_test(a_feature_can_be_switched_off),
-        cmocka_unit_test(the_last_word_on_a_feature_counts),
+        cmocka_unit_test(the_last_setting_of_a_feature_counts),
         cmocka_unit_test(a_feature_the_host_lacks_is_refused_by_name),
         cmocka_unit_test(wrong_names_get_the_nearest),
         cmocka_unit_test(every_feature_name_is_listed_once),
         cmocka_unit_test(kvmclock_is_two_bits),
         cmocka_unit_test(kvm_leaves_can_be_hidden),
-        cmocka_unit_test(a_hint_is_off_unless_asked_for),
-        cmocka_unit_test(invariant_tsc_is_shown_only_when_asked_for),
+        cmocka_unit_test(a_hint_is_off_unless_requested),
+        cmocka_unit_test(invariant_tsc_is_shown_only_when_requested),
         cmocka_unit_test(pmu_can_be_hidden),
         cmocka_unit_test(phys_bits_can_be_lowered),
         cmocka_unit_test(apic_ids_have_fields_as_wide_as_needed),
         cmocka_unit_test(apic_ids_are_plain_numbers_without_topology),
         cmocka_unit_test(leaf_1_counts_and_names_processors),
         cmocka_unit_test(leaf_b_and_1f_describe_the_levels),
-        cmocka_unit_test(leaf_b_is_made_when_the_host_has_none),
+        cmocka_unit_test(leaf_b_is_added_when_the_host_has_none),
         cmocka_unit_test(intel_caches_are_shared_by_core_or_package),
         cmocka_unit_test(amd_caches_and_counts_are_in_processors),
         cmocka_unit_test(cmp_legacy_is_amds),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Leaf 0xd and the features that need it, checked as a guest's kernel checks them when it lays out
- * its own buffers, for what KVM answered on several hosts.
+ * Leaf 0xd and the features that need it, checked like a guest's kernel does for its buffers, with
+ * KVM's answers on several hosts.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,7 +26,7 @@ typedef struct HostCpuid {
     struct kvm_cpuid_entry2 entries[20];
 } HostCpuid;
 
-/* KVM on QEMU 7.2's emulated AMD-V, -cpu max,+svm: Debian's kernel complained about sizes there. */
+/* KVM on QEMU 7.2's emulated AMD-V, -cpu max,+svm: Debian's kernel reported wrong sizes there. */
 static const HostCpuid emulated = {
     .nent = 9,
     .entries =
@@ -83,7 +83,7 @@ static const HostCpuid software = {
         LEAF(0x1d, 0, INDEXED, 1, 0, 0, 0), LEAF(0x1d, 1, INDEXED, 0x04002000, 0x00080040, 16, 0), \
         LEAF(0x1e, 0, INDEXED, 0, 0x4010, 0, 0)
 
-/* Intel with AMX and states of supervisors; the process has permission for AMX's. */
+/* Intel with AMX and supervisor states; the process has permission for AMX. */
 static const HostCpuid amx = {
     .nent = 18,
     .entries =
@@ -98,7 +98,7 @@ static const HostCpuid amx = {
         },
 };
 
-/* The same without that permission: KVM offers the features all the same. */
+/* The same without that permission: KVM still offers the features. */
 static const HostCpuid amx_without_permission = {
     .nent = 14,
     .entries =
@@ -139,7 +139,7 @@ static struct kvm_cpuid_entry2 leaf(const HostCpuid *host, const char *cpu, uint
     return leaf_of(cpuid, function, index);
 }
 
-/* ---- as the guest's kernel does ---- */
+/* ---- checks of the guest's kernel ---- */
 
 /* Sizes of the structures that processors fill. Intel SDM vol. 1 §13.4.2, §13.5 */
 static const uint32_t component_sizes[] = {
@@ -176,7 +176,7 @@ static uint64_t check_leaf_d(const struct kvm_cpuid2 *cpuid)
         check_component(cpuid, i, (user >> i) & 1, (supervisor >> i) & 1, &end);
     }
     assert_int_equal(user & LEGACY, xsave ? LEGACY : 0);
-    assert_int_equal(sizes.ebx, xsave ? LEGACY_SIZE : 0); /* for XCR0 of a reset */
+    assert_int_equal(sizes.ebx, xsave ? LEGACY_SIZE : 0); /* for XCR0 after a reset */
     assert_int_equal(sizes.ecx, xsave ? end : 0);
     assert_true(xsave || more.eax == 0);
     assert_true((more.eax & CPUIDD1_EAX_XSAVES) || supervisor == 0);
@@ -194,7 +194,7 @@ static void check_features(const struct kvm_cpuid2 *cpuid, uint64_t components)
         struct kvm_cpuid_entry2 e = leaf_of(cpuid, f->function, f->index);
         bool there = *x86_cpuid_register(&e, f->reg) & (1u << f->bit);
         if (there && (components & needed[f->state]) != needed[f->state]) {
-            fail_msg("%s is there, its state is not", f->name);
+            fail_msg("%s is present, its state is not", f->name);
         }
     }
 }
@@ -233,9 +233,9 @@ static void every_host_and_model_is_consistent(void **state)
     }
 }
 
-/* ---- what is left ---- */
+/* ---- results ---- */
 
-static void what_fits_together_is_left_alone(void **state)
+static void consistent_features_are_unchanged(void **state)
 {
     assert_int_equal(leaf(&emulated, "host", 0xd, 0).eax, 0x207);
     assert_int_equal(leaf(&emulated, "host", 0xd, 0).ecx, 0xa88);
@@ -247,7 +247,7 @@ static void what_fits_together_is_left_alone(void **state)
     assert_int_equal(leaf(&amx, "host", 0x1d, 1).eax, 0x04002000);
 }
 
-static void a_component_goes_with_its_feature(void **state)
+static void a_component_is_removed_with_its_feature(void **state)
 {
     assert_int_equal(leaf(&amx, "host,-pku", 0xd, 0).eax, 0x600e7);
     assert_int_equal(leaf(&amx, "host,-amx-tile", 0xd, 0).eax, 0x2e7);
@@ -262,7 +262,7 @@ static void a_component_goes_with_its_feature(void **state)
     assert_int_equal(leaf(&amx, "host,-xsave", 0xd, 0).eax, 0);
 }
 
-static void features_go_with_their_component(void **state)
+static void features_are_removed_with_their_component(void **state)
 {
     assert_false(leaf(&emulated_without_xsave, "host", 1, 0).ecx & CPUID1_ECX_AVX);
     assert_false(leaf(&emulated_without_xsave, "host", 7, 0).ecx & CPUID7_ECX_PKU);
@@ -290,7 +290,8 @@ static void a_feature_whose_state_is_not_saved_is_refused_by_name(void **state)
     }
 }
 
-/* What no processor and no KVM says must not be passed on, nor lead anywhere else. */
+/* Impossible values of processor and KVM must not reach the guest, and must lead to no access out
+ * of bounds. */
 static void nonsense_ends_consistent(void **state)
 {
     HostCpuid host = amx;
@@ -303,7 +304,8 @@ static void nonsense_ends_consistent(void **state)
                 e->ebx = g_rand_int(random);
                 e->edx = g_rand_int(random);
             } else if (e->function == 0xd && e->index < 2) {
-                /* A component is a user's or a supervisor's, and has a size if KVM knows it. */
+                /* A component belongs to user or supervisor state, and has a size if KVM supports
+                 * it. */
                 uint32_t mask = e->index == 0 ? 0xfffe7eff : 0x8100;
                 e->eax = e->index == 0 ? LEGACY | (g_rand_int(random) & mask) : g_rand_int(random);
                 e->ecx = g_rand_int(random) & mask;
@@ -318,9 +320,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_host_and_model_is_consistent),
-        cmocka_unit_test(what_fits_together_is_left_alone),
-        cmocka_unit_test(a_component_goes_with_its_feature),
-        cmocka_unit_test(features_go_with_their_component),
+        cmocka_unit_test(consistent_features_are_unchanged),
+        cmocka_unit_test(a_component_is_removed_with_its_feature),
+        cmocka_unit_test(features_are_removed_with_their_component),
         cmocka_unit_test(a_feature_whose_state_is_not_saved_is_refused_by_name),
         cmocka_unit_test(nonsense_ends_consistent),
     };

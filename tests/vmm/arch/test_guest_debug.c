@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tier: kvm */
-/* Why a vCPU has left the guest for the debugger, gdb's registers, and what /dev/kvm reports. */
+/* Causes of debug exits, gdb's registers, and the reports of /dev/kvm. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,23 +24,23 @@ static ArchDebugCause cause_of(unsigned exception, uint64_t dr6, const ArchDebug
     return cause;
 }
 
-static void test_a_debug_exit_has_the_cause_that_was_asked_for(void **unused)
+static void test_a_debug_exit_has_the_requested_cause(void **unused)
 {
     unsigned slot;
     ArchDebug debug = {.step = true};
     assert_int_equal(cause_of(BP, 0, &debug, &slot), ARCH_DEBUG_SOFTWARE);
     assert_int_equal(cause_of(DB, DR6_STEP, &debug, &slot), ARCH_DEBUG_STEP);
-    debug.step = false; /* the guest steps through itself */
+    debug.step = false; /* the guest single-steps itself */
     assert_int_equal(cause_of(DB, DR6_STEP, &debug, &slot), ARCH_DEBUG_FOREIGN);
     debug.hw[2].used = true;
     assert_int_equal(cause_of(DB, 4, &debug, &slot), ARCH_DEBUG_HARDWARE);
     assert_int_equal(slot, 2);
     assert_int_equal(cause_of(DB, 2, &debug, &slot), ARCH_DEBUG_FOREIGN);
-    debug.step = true; /* a watchpoint tells more than the end of the step */
+    debug.step = true; /* a watchpoint has priority over the end of the step */
     assert_int_equal(cause_of(DB, 4 | DR6_STEP, &debug, &slot), ARCH_DEBUG_HARDWARE);
 }
 
-static void test_registers_fit_what_they_are_told_to(void **unused)
+static void test_registers_match_their_description(void **unused)
 {
     size_t all = 0;
     for (unsigned i = 0; i < arch_gdb_register_count(); i++) {
@@ -49,10 +49,10 @@ static void test_registers_fit_what_they_are_told_to(void **unused)
         all += size;
     }
     assert_true(all <= ARCH_GDB_REGISTERS_MAX);
-    assert_int_equal(arch_gdb_register_size(16), 8); /* rip, where gdb's own description has it */
+    assert_int_equal(arch_gdb_register_size(16), 8); /* rip, as in gdb's own description */
 }
 
-static void test_the_description_is_whole(void **unused)
+static void test_the_description_is_complete(void **unused)
 {
     thread_adopt_role(THREAD_MAIN, "main");
     enter_main();
@@ -77,7 +77,7 @@ static void *probe_in_worker(void *opaque)
     return &ok;
 }
 
-static void test_what_kvm_reports_is_found_out_the_same_each_time(void **unused)
+static void test_the_probe_of_kvm_is_repeatable(void **unused)
 {
     ArchDebugAbilities first, second;
     pthread_t thread;
@@ -98,10 +98,10 @@ static void test_what_kvm_reports_is_found_out_the_same_each_time(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_debug_exit_has_the_cause_that_was_asked_for),
-        cmocka_unit_test(test_registers_fit_what_they_are_told_to),
-        cmocka_unit_test(test_what_kvm_reports_is_found_out_the_same_each_time),
-        cmocka_unit_test(test_the_description_is_whole),
+        cmocka_unit_test(test_a_debug_exit_has_the_requested_cause),
+        cmocka_unit_test(test_registers_match_their_description),
+        cmocka_unit_test(test_the_probe_of_kvm_is_repeatable),
+        cmocka_unit_test(test_the_description_is_complete),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `info lapic` says of registers that a test has written. */
+/* The output of `info lapic` for registers that the test has written. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,7 +39,7 @@ static void a_guests_lapic_is_shown(void **state)
     set(regs, 0x270, 1u << 31);   /* IRR: 255 */
     set(regs, 0x200, 1u << 16);   /* and 16 */
     set(regs, 0x280, 0x40);       /* ESR */
-    set(regs, 0x300, 0xc48fd);    /* ICR: all but itself, logical, fixed 0xfd, assert */
+    set(regs, 0x300, 0xc48fd);    /* ICR: all but self, logical, fixed 0xfd, assert */
     set(regs, 0x310, 0x01000000); /* ICR2 */
     set(regs, 0x320, 0x400ec);    /* LVTT: TSC deadline */
     set(regs, 0x330, 0x10000);
@@ -72,7 +72,7 @@ static void a_guests_lapic_is_shown(void **state)
     free(text);
 }
 
-static void whatever_is_in_them_is_printed(void **state)
+static void any_register_contents_are_printed(void **state)
 {
     uint8_t regs[X86_LAPIC_BYTES];
     memset(regs, 0xff, sizeof(regs));
@@ -92,7 +92,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_guests_lapic_is_shown),
-        cmocka_unit_test(whatever_is_in_them_is_printed),
+        cmocka_unit_test(any_register_contents_are_printed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The software page walk on tables built here: every paging mode, and tables that mislead. */
+/* The software page walk on tables built here: every paging mode, and malicious tables. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -77,7 +77,7 @@ static void assert_refused(const ArchPaging *paging, uint64_t gva, const char *w
     assert_false(arch_translate(paging, &ram, gva, &t, &error));
     assert_non_null(error);
     if (strstr(error->message, why) == NULL) {
-        fail_msg("'%s' does not say '%s'", error->message, why);
+        fail_msg("'%s' does not contain '%s'", error->message, why);
     }
 }
 
@@ -108,7 +108,7 @@ static void test_32_bit_large_pages_need_pse_and_reach_above_4_gib(void **unused
     ArchTranslation t = translate(&paging_pse, 0x00654321);
     assert_int_equal(t.gpa, HIGH_GPA + 0x254321);
     assert_int_equal(t.page_size, 0x400000);
-    assert_int_equal(translate(&paging_32, 0x00400021).gpa, 0x3021); /* the bit means nothing */
+    assert_int_equal(translate(&paging_32, 0x00400021).gpa, 0x3021); /* the bit is ignored */
 }
 
 static void test_pae_tables_have_three_levels_and_rights_below_the_first(void **unused)
@@ -179,7 +179,7 @@ static void test_tables_out_of_ram_are_an_error(void **unused)
     assert_refused(&paging_4, 0, "not in RAM");
     uint8_t byte;
     put64(0x1000, 0, 0x2000 | P);
-    put64(0x2000, 0, UINT64_C(0x000fffffc0000000) | P | PS); /* maps a page where nothing is */
+    put64(0x2000, 0, UINT64_C(0x000fffffc0000000) | P | PS); /* maps a page without memory */
     assert_int_equal(translate(&paging_4, 1).gpa, UINT64_C(0x000fffffc0000001));
     g_autoptr(GError) error = NULL;
     assert_false(guest_paging_read(&paging_4, &ram, 1, &byte, 1, &error));
@@ -195,7 +195,7 @@ static void test_a_table_that_points_at_itself_is_walked_once_per_level(void **u
     assert_int_equal(translate(&paging_5, 0x18).gpa, 0x1018);
 }
 
-/* Whatever the tables hold, a walk ends with an address or an error. */
+/* With any contents of the tables, a walk ends with an address or an error. */
 static void test_random_tables_do_no_harm(void **unused)
 {
     static const ArchPaging *const modes[] = {&paging_off, &paging_32, &paging_pse,
@@ -221,7 +221,7 @@ static void test_random_tables_do_no_harm(void **unused)
     assert_true(found > 1000);
 }
 
-static void test_accesses_cross_pages_or_are_not_begun(void **unused)
+static void test_accesses_cross_pages_or_change_nothing(void **unused)
 {
     put64(0x1000, 0, 0x2000 | P | W);
     put64(0x2000, 0, 0x3000 | P | W);
@@ -274,7 +274,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_table_that_points_at_itself_is_walked_once_per_level,
                                make_ram),
         cmocka_unit_test_setup(test_random_tables_do_no_harm, make_ram),
-        cmocka_unit_test_setup(test_accesses_cross_pages_or_are_not_begun, make_ram),
+        cmocka_unit_test_setup(test_accesses_cross_pages_or_change_nothing, make_ram),
         cmocka_unit_test_setup(test_physical_accesses_reach_ram_and_rom_only, make_ram),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,7 +52,7 @@ static void a_number_alone_is_cores(void **state)
     assert_topology("{\"cpus\": 4}", 4, 1, 4, 1);
 }
 
-static void what_is_left_out_is_computed(void **state)
+static void omitted_counts_are_computed(void **state)
 {
     assert_topology("8,sockets=2", 8, 2, 4, 1);
     assert_topology("8,threads=2", 8, 1, 4, 2);
@@ -95,7 +95,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(default_is_one_processor),
         cmocka_unit_test(a_number_alone_is_cores),
-        cmocka_unit_test(what_is_left_out_is_computed),
+        cmocka_unit_test(omitted_counts_are_computed),
         cmocka_unit_test(product_must_match),
         cmocka_unit_test(hotplug_and_dies_are_refused_by_name),
         cmocka_unit_test(numbers_are_bounded),

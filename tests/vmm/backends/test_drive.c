@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* -drive, as it becomes a -blockdev and properties of a device. */
+/* -drive and its translation to a -blockdev and device properties. */
 #include "tests/block/block_test.h"
 #include "vmm/backends/drive_options.h"
 
@@ -52,11 +52,11 @@ static void expect_refused(const char *text, const char *says)
     assert_false(block_drive_to_blockdev(opts, &drive, &error));
     assert_null(drive.blockdev);
     if (strstr(error->message, says) == NULL) {
-        fail_msg("%s: '%s' does not say '%s'", text, error->message, says);
+        fail_msg("%s: '%s' does not contain '%s'", text, error->message, says);
     }
 }
 
-static void a_file_with_options_below_it_is_one_description(void **state)
+static void a_file_with_nested_options_is_one_node(void **state)
 {
     expect("file=a,,b.img,format=raw,file.locking=off,if=none,id=d", BLOCK_DRIVE_IF_NONE,
            "driver=raw,file.driver=file,file.filename=a,b.img,file.locking=off,node-name=d", "");
@@ -78,7 +78,7 @@ static void file_and_format_become_two_nodes(void **state)
            "driver=raw,file.driver=file,file.filename=a,node-name=n", "");
 }
 
-static void a_long_id_gives_a_node_name_of_its_own(void **state)
+static void a_long_id_gives_a_shortened_node_name(void **state)
 {
     expect("if=none,driver=null-co,id=drive-6b1c3f2a-9d1e-4a53-8c2b-0a0f1e2d3c4b",
            BLOCK_DRIVE_IF_NONE, "driver=null-co,node-name=drive-6b1c3f2a-9d1e-4a-a2b93b16", "");
@@ -139,7 +139,7 @@ static void missing_format_is_raw(void **state)
     expect("file=a", BLOCK_DRIVE_IF_VIRTIO, "driver=raw,file.driver=file,file.filename=a", "");
 }
 
-static void drivers_without_a_file_stand_alone(void **state)
+static void drivers_without_a_file_have_no_format_above(void **state)
 {
     expect("driver=null-co,size=1G,if=none,id=n", BLOCK_DRIVE_IF_NONE,
            "driver=null-co,node-name=n,size=1G", "");
@@ -152,7 +152,7 @@ static void an_option_given_twice_is_refused(void **state)
     expect_refused("file.filename=a,file.filename=b", "option 'file.filename' is given twice");
 }
 
-static void what_skiff_lacks_is_refused_by_name(void **state)
+static void unsupported_options_are_refused_by_name(void **state)
 {
     expect_refused("file=a,format=raw,snapshot=on", "snapshot=on");
     expect("file=a,format=raw,snapshot=off,media=disk,copy-on-read=no", BLOCK_DRIVE_IF_VIRTIO,
@@ -224,17 +224,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(file_and_format_become_two_nodes),
-        cmocka_unit_test(a_long_id_gives_a_node_name_of_its_own),
-        cmocka_unit_test(a_file_with_options_below_it_is_one_description),
+        cmocka_unit_test(a_long_id_gives_a_shortened_node_name),
+        cmocka_unit_test(a_file_with_nested_options_is_one_node),
         cmocka_unit_test(cache_modes_map_to_three_switches),
         cmocka_unit_test(aio_belongs_to_the_file),
         cmocka_unit_test(error_policies_go_to_the_device),
         cmocka_unit_test(protocols_are_known_or_refused_by_name),
         cmocka_unit_test(missing_format_is_raw),
-        cmocka_unit_test(drivers_without_a_file_stand_alone),
+        cmocka_unit_test(drivers_without_a_file_have_no_format_above),
         cmocka_unit_test(an_option_given_twice_is_refused),
         cmocka_unit_test(a_drive_may_have_an_index),
-        cmocka_unit_test(what_skiff_lacks_is_refused_by_name),
+        cmocka_unit_test(unsupported_options_are_refused_by_name),
         cmocka_unit_test(unknown_format_is_refused_when_opened),
         cmocka_unit_test(translated_drive_opens),
     };

@@ -13,8 +13,8 @@
 #include "vmm/board/x86_64/acpi.h"
 #include "vmm/arch/x86_64/layout.h"
 
-/* The tables are parsed back by the specification's offsets, and given to ACPICA's own tools, which
- * the build needs anyway. */
+/* The tables are parsed by the specification's offsets, and with ACPICA's own tools, which the
+ * build needs as well. */
 
 #define RAM_SIZE (16 * X86_MIB)
 
@@ -87,7 +87,7 @@ static const uint8_t *xsdt(Fixture *f)
     return at(f, get(at(f, f->rsdp, 36), 24, 8), 36);
 }
 
-/* The table of that signature; DSDT by way of the FADT. */
+/* The table with that signature; the DSDT through the FADT. */
 static const uint8_t *table(Fixture *f, const char *signature)
 {
     if (strcmp(signature, "DSDT") == 0) {
@@ -132,7 +132,7 @@ static void every_table_adds_up_and_lies_in_the_acpi_area(void **state)
     }
 }
 
-static void fadt_says_where_the_registers_are(void **state)
+static void fadt_has_the_addresses_of_the_registers(void **state)
 {
     Fixture *f = *state;
     write_tables(f);
@@ -253,7 +253,7 @@ static char *dump_table(Fixture *f, const char *dir, const char *signature)
     return path;
 }
 
-/* Runs a command line in @dir; its standard output, error and status as the caller likes. */
+/* Runs a command line in @dir; returns its standard output. */
 static char *run(const char *dir, const char *command)
 {
     char *out = NULL;
@@ -281,7 +281,7 @@ static void remove_dir(char *dir)
     g_free(dir);
 }
 
-static void every_table_is_disassembled_without_a_complaint(void **state)
+static void every_table_is_disassembled_without_a_warning(void **state)
 {
     Fixture *f = *state;
     write_tables(f);
@@ -301,7 +301,7 @@ static void every_table_is_disassembled_without_a_complaint(void **state)
     remove_dir(dir);
 }
 
-/* What ACPICA's interpreter says when it evaluates @expression. */
+/* The result of @expression in ACPICA's interpreter. */
 static char *evaluate(Fixture *f, const char *command)
 {
     char *dir = make_dir();
@@ -331,7 +331,7 @@ static void root_bridge_has_the_boards_windows(void **state)
     assert_null(strstr(out, "AE_AML"));
 }
 
-/* The route of that slot and pin (0 is A) in @out, against the bus' own swizzle. */
+/* Checks the route of that slot and pin (0 is A) in @out against the bus's own swizzle. */
 static void assert_routed(const char *out, unsigned slot, unsigned pin)
 {
     g_autofree char *gsi =
@@ -393,14 +393,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(rsdp_can_be_found_and_adds_up),
         TEST(every_table_adds_up_and_lies_in_the_acpi_area),
-        TEST(fadt_says_where_the_registers_are),
+        TEST(fadt_has_the_addresses_of_the_registers),
         TEST(facs_lies_in_nvs_memory),
         TEST(madt_lists_processors_and_overrides),
         TEST(madt_uses_x2apic_entries_above_254),
         TEST(a_thousand_processors_fit),
         TEST(more_processors_than_fit_are_refused),
         TEST(mcfg_is_the_ecam),
-        TEST(every_table_is_disassembled_without_a_complaint),
+        TEST(every_table_is_disassembled_without_a_warning),
         TEST(root_bridge_has_the_boards_windows),
         TEST(interrupt_routing_is_that_of_the_bus),
         TEST(only_devices_of_the_board_are_present),

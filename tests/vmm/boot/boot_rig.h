@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For tests of the loaders: an image that a test changes, RAM, and what its boot has given. */
+/* For tests of the loaders: an image that a test changes, RAM, and the results of its boot. */
 #ifndef SKIFF_TESTS_VMM_BOOT_BOOT_RIG_H
 #define SKIFF_TESTS_VMM_BOOT_BOOT_RIG_H
 
@@ -17,12 +17,12 @@
 typedef struct Fixture {
     TestRam ram;
     GByteArray *image;
-    char *path; /* of the last boot; the file is gone */
+    char *path; /* of the last boot; the file is deleted */
     BootState state;
     GError *error; /* of the last boot */
 } Fixture;
 
-/* For a test's set-up. Takes @image. */
+/* A test's set-up. Takes ownership of @image. */
 static inline int boot_rig_new(void **state, GByteArray *image)
 {
     Fixture *f = g_new0(Fixture, 1);
@@ -43,7 +43,7 @@ static inline int teardown(void **state)
     return 0;
 }
 
-/* Takes @image, instead of the one there is. */
+/* Replaces the image. Takes ownership of @image. */
 static inline void use_image(Fixture *f, GByteArray *image)
 {
     g_byte_array_unref(f->image);
@@ -69,7 +69,7 @@ static inline void assert_boots(Fixture *f)
     }
 }
 
-/* With an error that has @words, and names the file. */
+/* The boot fails with an error that contains @words and names the file. */
 static inline void assert_refused(Fixture *f, const char *words)
 {
     assert_false(boot(f, NULL, NULL));
@@ -79,7 +79,7 @@ static inline void assert_refused(Fixture *f, const char *words)
     assert_non_null(strstr(f->error->message, "-kernel /"));
 }
 
-/* What the guest finds at @gpa, which must be RAM. */
+/* The guest's memory at @gpa, which must be RAM. */
 static inline const void *guest(Fixture *f, uint64_t gpa, uint64_t size)
 {
     const void *p = guest_ram_map(&f->ram.ram, gpa, size, false);

@@ -29,30 +29,30 @@ static void kernel_goes_to_its_preferred_address(void **state)
     assert_pattern(f, TEST_BZIMAGE_GPA, TEST_BZIMAGE_SIZE);
 }
 
-/* A kernel that is loaded below its preferred address moves itself up to it. */
+/* A kernel loaded below its preferred address moves itself up to it. */
 static void relocatable_kernel_is_not_loaded_below_its_preferred_address(void **state)
 {
     Fixture *f = *state;
     IMAGE_POKE(f->image, 0x258, uint64_t, 0x10000000); /* pref_address: not RAM */
     assert_refused(f, "needs 1024 KiB of RAM at 0x10000000, the guest's ends at 0x4000000");
-    IMAGE_POKE(f->image, 0x258, uint64_t, RAM_SIZE - X86_MIB + 1); /* RAM but for its last byte */
+    IMAGE_POKE(f->image, 0x258, uint64_t, RAM_SIZE - X86_MIB + 1); /* RAM except its last byte */
     assert_refused(f, "needs 1024 KiB of RAM at 0x3f00001");
     IMAGE_POKE(f->image, 0x258, uint64_t, RAM_SIZE - X86_MIB);
     assert_boots(f);
     assert_int_equal(f->state.rip, RAM_SIZE - X86_MIB + 0x200);
 }
 
-static void relocatable_kernel_moves_up_when_its_place_is_taken(void **state)
+static void relocatable_kernel_moves_up_when_its_range_is_taken(void **state)
 {
     Fixture *f = *state;
-    IMAGE_POKE(f->image, 0x258, uint64_t, 0x80000); /* runs into the EBDA */
+    IMAGE_POKE(f->image, 0x258, uint64_t, 0x80000); /* overlaps the EBDA */
     assert_boots(f);
     assert_int_equal(f->state.rip, 0x200000 + 0x200); /* kernel_alignment */
     assert_pattern(f, 0x200000, TEST_BZIMAGE_SIZE);
     assert_int_equal(params(f)->hdr.code32_start, 0x200000);
 }
 
-static void fixed_kernel_says_how_much_ram_it_needs(void **state)
+static void a_fixed_kernel_is_refused_with_the_ram_it_needs(void **state)
 {
     Fixture *f = *state;
     IMAGE_POKE(f->image, 0x258, uint64_t, 0x10000000);
@@ -82,7 +82,7 @@ static void zero_page_carries_header_and_tables(void **state)
     assert_int_equal(p->hdr.ramdisk_size, 0);
 }
 
-static void header_fields_behind_its_end_are_not_taken(void **state)
+static void header_fields_behind_its_end_are_ignored(void **state)
 {
     Fixture *f = *state;
     IMAGE_POKE(f->image, 0x200, uint16_t, 0x56eb); /* header ends at 0x258: no pref_address */
@@ -184,7 +184,7 @@ static void initrd_without_room_is_refused(void **state)
 {
     Fixture *f = *state;
     char *a = image_write((const uint8_t *)"data", 4);
-    IMAGE_POKE(f->image, 0x22c, uint32_t, 0x1000fff); /* all below that is kernel or firmware */
+    IMAGE_POKE(f->image, 0x22c, uint32_t, 0x1000fff); /* everything below is kernel or firmware */
     IMAGE_POKE(f->image, 0x258, uint64_t, X86_MIB);
     IMAGE_POKE(f->image, 0x260, uint32_t, 0x2000000);
     assert_false(boot(f, a, NULL));
@@ -193,7 +193,7 @@ static void initrd_without_room_is_refused(void **state)
     image_unlink(a);
 }
 
-static void what_the_cpu_starts_with_maps_what_it_needs(void **state)
+static void the_initial_page_tables_map_what_the_kernel_needs(void **state)
 {
     Fixture *f = *state;
     assert_boots(f);
@@ -221,7 +221,7 @@ static void loading_again_after_the_guest_ran_restores_everything(void **state)
     BootState first = {0}, second = {0};
     assert_true(boot_load(image, &f->ram.ram, &tables, &first, NULL));
     memset(f->ram.host, 0xcc, 0x2000000);
-    image_unlink(path); /* the file may be gone meanwhile */
+    image_unlink(path); /* the file may be deleted meanwhile */
     assert_true(boot_load(image, &f->ram.ram, &tables, &second, NULL));
     assert_memory_equal(&first, &second, sizeof(first));
     assert_pattern(f, TEST_BZIMAGE_GPA, TEST_BZIMAGE_SIZE);
@@ -250,7 +250,7 @@ static void kernel_without_64_bit_entry_boots_by_its_32_bit_one(void **state)
 static void old_kernel_goes_to_1_mib_and_boots_by_its_32_bit_entry(void **state)
 {
     Fixture *f = *state;
-    IMAGE_POKE(f->image, 0x201, uint8_t, 0x2a); /* its header ends at 0x22c, as 2.03 has it */
+    IMAGE_POKE(f->image, 0x201, uint8_t, 0x2a); /* its header ends at 0x22c, as in version 2.03 */
     IMAGE_POKE(f->image, 0x206, uint16_t, 0x203);
     assert_boots_by_32_bit_entry(f, X86_MIB);
     assert_int_equal(params(f)->hdr.pref_address, 0);
@@ -283,7 +283,7 @@ static void programs_that_need_a_bios_are_refused(void **state)
     assert_boots(f);
 }
 
-static void bios_data_area_tells_where_the_ebda_is(void **state)
+static void bios_data_area_has_the_address_of_the_ebda(void **state)
 {
     Fixture *f = *state;
     uint16_t words[3];
@@ -354,11 +354,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(kernel_goes_to_its_preferred_address),
         TEST(relocatable_kernel_is_not_loaded_below_its_preferred_address),
-        TEST(relocatable_kernel_moves_up_when_its_place_is_taken),
-        TEST(fixed_kernel_says_how_much_ram_it_needs),
+        TEST(relocatable_kernel_moves_up_when_its_range_is_taken),
+        TEST(a_fixed_kernel_is_refused_with_the_ram_it_needs),
         TEST(preferred_address_above_4g_is_not_used),
         TEST(zero_page_carries_header_and_tables),
-        TEST(header_fields_behind_its_end_are_not_taken),
+        TEST(header_fields_behind_its_end_are_ignored),
         TEST(memory_map_has_ram_and_holes),
         TEST(memory_map_covers_ram_above_4g),
         TEST(command_line_is_passed),
@@ -367,13 +367,13 @@ int main(void)
         TEST(several_initrds_are_joined_on_word_boundaries),
         TEST(initrd_stays_below_the_limit_of_the_kernel),
         TEST(initrd_without_room_is_refused),
-        TEST(what_the_cpu_starts_with_maps_what_it_needs),
+        TEST(the_initial_page_tables_map_what_the_kernel_needs),
         TEST(loading_again_after_the_guest_ran_restores_everything),
         TEST(kernel_without_64_bit_entry_boots_by_its_32_bit_one),
         TEST(old_kernel_goes_to_1_mib_and_boots_by_its_32_bit_entry),
         TEST(older_boot_protocol_is_refused),
         TEST(programs_that_need_a_bios_are_refused),
-        TEST(bios_data_area_tells_where_the_ebda_is),
+        TEST(bios_data_area_has_the_address_of_the_ebda),
         TEST(zimage_is_refused),
         TEST(announced_size_beyond_the_file_is_truncation),
         TEST(bytes_behind_the_kernel_are_not_loaded),

@@ -167,7 +167,7 @@ static void only_directly_booted_kernels_get_msrs(void **state)
 
 /* ---- exit statuses ---- */
 
-static void no_status_looks_like_a_debug_exit(void **state)
+static void no_other_status_equals_a_debug_exit(void **state)
 {
     const ExitStatus all[] = {
         EXIT_STATUS_OK,           EXIT_STATUS_USAGE,    EXIT_STATUS_PANIC,   EXIT_STATUS_RESET,
@@ -198,7 +198,7 @@ int main(void)
         cmocka_unit_test(protected_mode_is_flat_without_paging),
         cmocka_unit_test(long_mode_has_paging_on),
         cmocka_unit_test(only_directly_booted_kernels_get_msrs),
-        cmocka_unit_test(no_status_looks_like_a_debug_exit),
+        cmocka_unit_test(no_other_status_equals_a_debug_exit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

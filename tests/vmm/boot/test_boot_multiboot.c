@@ -12,7 +12,7 @@ typedef struct Info {
     uint32_t symbols[4], memmap_size, memmap, drives[2], config, loader_name;
 } Info;
 
-/* A kernel that is no ELF file: the header says where it goes. */
+/* A kernel that is not an ELF file: the header has its load address. */
 static GByteArray *new_flat(void)
 {
     const uint32_t addresses[5] = {HEADER_GPA, LOAD_GPA, LOAD_GPA + 0x800, LOAD_GPA + 0x2000,
@@ -44,7 +44,7 @@ static void poke_address(Fixture *f, unsigned which, uint32_t value)
     IMAGE_POKE(f->image, HEADER_OFFSET + 12 + 4 * which, uint32_t, value);
 }
 
-static void registers_are_what_the_protocol_says(void **state)
+static void registers_match_the_protocol(void **state)
 {
     Fixture *f = *state;
     assert_boots(f);
@@ -90,7 +90,7 @@ static uint32_t vector(Fixture *f, unsigned number)
     return entry;
 }
 
-/* A kernel that goes back to real mode and enables interrupts gets the timer's. */
+/* A kernel that returns to real mode and enables interrupts gets the timer's. */
 static void real_mode_finds_handlers_and_a_timer_that_ticks(void **state)
 {
     static const uint8_t master[] = {0x50, 0xb0, 0x20, 0xe6, 0x20, 0x58, 0xcf};
@@ -123,7 +123,7 @@ static void an_elf64_with_both_boots_by_pvh_and_an_elf32_by_multiboot(void **sta
     Fixture *f = *state;
     g_byte_array_unref(f->image);
     f->image = image_new_elf64(TEST_ELF_GPA + 0x40, false);
-    image_put_multiboot(f->image, ELF_HEADER_OFFSET, (1u << 16) | 7); /* not even looked at */
+    image_put_multiboot(f->image, ELF_HEADER_OFFSET, (1u << 16) | 7); /* not even checked */
     assert_boots(f);
     assert_int_equal(f->state.rip, TEST_ELF_GPA + 0x40);
     g_byte_array_unref(f->image);
@@ -281,7 +281,7 @@ static void every_truncation_and_flip_is_refused_or_boots(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(registers_are_what_the_protocol_says),
+        TEST(registers_match_the_protocol),
         TEST(real_mode_finds_handlers_and_a_timer_that_ticks),
         TEST(flat_kernel_is_loaded_by_its_addresses),
         TEST(load_end_of_zero_is_the_end_of_the_file),

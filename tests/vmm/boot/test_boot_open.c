@@ -14,7 +14,7 @@
 #include "tests/support/boot_images.h"
 #include "vmm/arch/x86_64/layout.h"
 
-/* What -kernel, -initrd and -bios say about files that are not what they should be. */
+/* The errors of -kernel, -initrd and -bios for wrong files. */
 
 static char *error_of(const char *kernel, const char *initrd)
 {
@@ -136,7 +136,7 @@ static void initrd_files_are_checked_each(void **state)
     image_unlink(empty);
 }
 
-static void comma_in_a_name_is_doubled(void **state)
+static void a_comma_in_a_name_is_doubled(void **state)
 {
     g_autofree char *dir = g_dir_make_tmp("skiff-boot-XXXXXX", NULL);
     g_autofree char *path = g_build_filename(dir, "a,b c", NULL);
@@ -156,7 +156,7 @@ static void comma_in_a_name_is_doubled(void **state)
     rmdir(dir);
 }
 
-static void a_file_that_became_shorter_is_an_error(void **state)
+static void a_truncated_file_is_an_error(void **state)
 {
     TestRam ram;
     BootState boot_state;
@@ -256,8 +256,8 @@ int main(void)
         cmocka_unit_test(tiny_files),
         cmocka_unit_test(other_kinds_of_files_are_named),
         cmocka_unit_test(initrd_files_are_checked_each),
-        cmocka_unit_test(comma_in_a_name_is_doubled),
-        cmocka_unit_test(a_file_that_became_shorter_is_an_error),
+        cmocka_unit_test(a_comma_in_a_name_is_doubled),
+        cmocka_unit_test(a_truncated_file_is_an_error),
         cmocka_unit_test(rom_of_a_wrong_size_is_refused),
         cmocka_unit_test(rom_ends_at_4g_and_its_copy_at_1m),
         cmocka_unit_test(a_small_rom_has_a_small_copy),

@@ -4,7 +4,7 @@
 
 #define ENTRY (TEST_ELF_GPA + 0x40)
 
-/* Xen's public structures, as 32-bit words and by name where the test looks. */
+/* Xen's public structures, as 32-bit words, and by name where the test reads them. */
 typedef struct StartInfo {
     uint32_t magic, version, flags, module_count;
     uint64_t modules, cmdline, rsdp, memmap;
@@ -106,8 +106,9 @@ static void linux_gets_one_joined_initrd_and_a_console(void **state)
     image_unlink(a);
 }
 
-/* Linux takes 2,047 bytes and a NUL; it panics on a longer line. Other kernels have other limits. */
-static void linux_gets_no_command_line_that_it_cannot_hold(void **state)
+/* Linux accepts 2,047 bytes and a NUL; it panics on a longer line. Other kernels have other
+ * limits. */
+static void linux_gets_no_command_line_beyond_its_limit(void **state)
 {
     Fixture *f = *state;
     g_autofree char *text = g_strnfill(2048, 'x');
@@ -153,7 +154,7 @@ static void segment_on_firmware_tables_is_refused(void **state)
     assert_refused(f, "is not free guest RAM");
 }
 
-static void segment_beyond_ram_says_where_ram_ends(void **state)
+static void a_segment_beyond_ram_is_refused_with_the_end_of_ram(void **state)
 {
     Fixture *f = *state;
     const size_t paddr = sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr) + offsetof(Elf64_Phdr, p_paddr);
@@ -177,7 +178,7 @@ static void entry_outside_the_image_is_refused(void **state)
     assert_refused(f, "PVH entry 0x1234 is in no loaded segment");
 }
 
-static void elf_without_note_names_what_it_needs(void **state)
+static void elf_without_note_is_refused_with_its_remedy(void **state)
 {
     Fixture *f = *state;
     use_image(f, image_new_elf64(0, true));
@@ -261,14 +262,14 @@ int main(void)
         TEST(start_info_describes_the_machine),
         TEST(modules_come_each_with_its_command_line),
         TEST(linux_gets_one_joined_initrd_and_a_console),
-        TEST(linux_gets_no_command_line_that_it_cannot_hold),
+        TEST(linux_gets_no_command_line_beyond_its_limit),
         TEST(elf32_with_a_note_boots),
         TEST(boot_data_avoids_a_kernel_in_low_memory),
         TEST(segment_on_firmware_tables_is_refused),
-        TEST(segment_beyond_ram_says_where_ram_ends),
+        TEST(a_segment_beyond_ram_is_refused_with_the_end_of_ram),
         TEST(segment_above_4g_is_refused),
         TEST(entry_outside_the_image_is_refused),
-        TEST(elf_without_note_names_what_it_needs),
+        TEST(elf_without_note_is_refused_with_its_remedy),
         TEST(arm_elf_is_named),
         TEST(big_endian_elf_is_refused),
         TEST(object_file_is_refused),

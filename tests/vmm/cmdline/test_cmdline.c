@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command line: what each option makes of its value, what a repeated option means, and that
- * every option of QEMU is either there or refused by its own name. */
+/* The command line: the effect of each option's value, of a repeated option, and that every option
+ * of QEMU is either supported or refused by its own name. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -47,7 +47,7 @@ static void expect_refused(const char *text, const char *says)
         fail_msg("%s was accepted", text);
     }
     if (strstr(error->message, says) == NULL) {
-        fail_msg("%s: '%s' does not say '%s'", text, error->message, says);
+        fail_msg("%s: '%s' does not contain '%s'", text, error->message, says);
     }
     vm_config_clear(&config);
 }
@@ -100,7 +100,7 @@ static void lists_keep_all(void **state)
 
 /* ---- accelerators ---- */
 
-static void kvm_is_taken_wherever_it_is_offered(void **state)
+static void kvm_is_used_wherever_it_is_listed(void **state)
 {
     expect_accepted("-accel kvm -accel hvf -accel tcg");
     expect_accepted("-accel tcg,thread=multi -accel kvm");
@@ -124,9 +124,9 @@ static void without_kvm_an_accelerator_is_refused(void **state)
     expect_refused("-accel ,thread=multi", "-accel");
 }
 
-/* ---- what is true here ---- */
+/* ---- fixed values ---- */
 
-static void the_value_that_is_true_is_accepted(void **state)
+static void the_fixed_value_is_accepted(void **state)
 {
     expect_accepted("-machine q35,usb=off,vmport=off,smm=off,hpet=off,dump-guest-core=off,"
                     "mem-merge=no,kernel_irqchip=on,acpi=on,graphics=off,pit=on,sata=false");
@@ -155,7 +155,7 @@ static void any_other_value_is_refused_by_name(void **state)
 
 /* ---- -rtc ---- */
 
-static void the_clock_starts_at_the_base_that_is_given(void **state)
+static void the_clock_starts_at_the_given_base(void **state)
 {
     static const char *const bases[] = {"utc", "localtime", "2006-06-17T16:01:21", "2006-06-17",
                                         "2024-02-29"};
@@ -188,7 +188,7 @@ static void expect_disk(const VmConfig *c, unsigned at, const char *file, const 
     assert_string_equal(opt_dict_get(d, "index"), index);
 }
 
-static void a_disk_may_be_a_bare_word(void **state)
+static void a_disk_may_be_a_bare_file_name(void **state)
 {
     VmConfig c;
     parse_well(&c, "-hdb b,x=y disk.img -hdd d");
@@ -262,7 +262,7 @@ static void every_option_of_QEMU_is_known_by_name(void **state)
     }
 }
 
-static void an_option_of_nobody_is_unknown(void **state)
+static void an_option_that_QEMU_lacks_too_is_unknown(void **state)
 {
     expect_refused("-no-such", "unknown option -no-such");
     expect_refused("--krenel x", "did you mean -kernel?");
@@ -289,17 +289,17 @@ int main(void)
         cmocka_unit_test(of_a_repeated_option_the_last_value_counts),
         cmocka_unit_test(repeated_properties_add_up),
         cmocka_unit_test(lists_keep_all),
-        cmocka_unit_test(kvm_is_taken_wherever_it_is_offered),
+        cmocka_unit_test(kvm_is_used_wherever_it_is_listed),
         cmocka_unit_test(without_kvm_an_accelerator_is_refused),
-        cmocka_unit_test(the_value_that_is_true_is_accepted),
+        cmocka_unit_test(the_fixed_value_is_accepted),
         cmocka_unit_test(any_other_value_is_refused_by_name),
-        cmocka_unit_test(the_clock_starts_at_the_base_that_is_given),
+        cmocka_unit_test(the_clock_starts_at_the_given_base),
         cmocka_unit_test(a_base_that_is_no_date_is_refused),
         cmocka_unit_test(late_timer_ticks_may_be_dropped),
-        cmocka_unit_test(a_disk_may_be_a_bare_word),
+        cmocka_unit_test(a_disk_may_be_a_bare_file_name),
         cmocka_unit_test(the_escape_key_is_a_character_code),
         cmocka_unit_test(every_option_of_QEMU_is_known_by_name),
-        cmocka_unit_test(an_option_of_nobody_is_unknown),
+        cmocka_unit_test(an_option_that_QEMU_lacks_too_is_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A dump's bytes: the ELF file of a made-up RAM, page tables listed. */
+/* The bytes of a dump: the ELF file of an artificial RAM, and listed page tables. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,7 +46,7 @@ static int bench_teardown(void **state)
     return 0;
 }
 
-/* ---- reading the head, as readelf does ---- */
+/* ---- reads the head, like readelf ---- */
 
 static const Elf64_Ehdr *bench_header(const Bench *b)
 {
@@ -131,7 +131,7 @@ static void notes_are_where_PT_NOTE_says_padded_to_words(void **state)
     assert_memory_equal(at + 12 + 16 + 12, "QEMU\0\0\0\0x\0\0\0", 12);
 }
 
-static void a_range_takes_the_parts_of_blocks_that_are_in_it(void **state)
+static void a_range_selects_parts_of_blocks(void **state)
 {
     Bench *b = *state;
     bench_make(b, LOW_SIZE - 4096, HIGH_GPA - LOW_SIZE + 8192, NULL);
@@ -141,7 +141,7 @@ static void a_range_takes_the_parts_of_blocks_that_are_in_it(void **state)
     assert_ptr_equal(b->elf->pieces[0].host, b->low + LOW_SIZE - 4096);
 }
 
-static void a_range_that_wraps_reaches_to_the_end(void **state)
+static void a_range_that_wraps_extends_to_the_end(void **state)
 {
     Bench *b = *state;
     bench_make(b, HIGH_GPA + 4096, UINT64_MAX, NULL);
@@ -170,7 +170,7 @@ static void mappings_are_cut_to_RAM_and_may_share_it(void **state)
     Bench *b = *state;
     const DumpMapping m[] = {
         {.gva = 0x400000, .gpa = 0x1000, .size = 0x2000},
-        {.gva = 0x800000, .gpa = LOW_SIZE - 0x1000, .size = 0x4000}, /* reaches past RAM */
+        {.gva = 0x800000, .gpa = LOW_SIZE - 0x1000, .size = 0x4000}, /* extends beyond RAM */
         {.gva = 0xa00000, .gpa = 0xfe000000, .size = 0x1000},        /* a device */
         {.gva = UINT64_C(0xffff888000000000), .gpa = 0, .size = HIGH_GPA + HIGH_SIZE},
         {.gva = UINT64_C(0xfffffffffffff000), .gpa = 0x1000, .size = 0x1000}, /* the last page */
@@ -249,12 +249,13 @@ static void pages_of_all_sizes_are_listed_and_neighbours_joined(void **state)
     table_at(b, 0x1000)[7] = UINT64_C(0xf00000000) | PTE_P; /* a table that is not in RAM */
     table_at(b, 0x2000)[1] = UINT64_C(0x40000000) | PTE_P | PTE_PS;
     table_at(b, 0x2000)[2] = 0x4000 | PTE_P;
-    table_at(b, 0x4000)[0] = UINT64_C(0x80000000) | PTE_P | PTE_PS; /* goes on where the GiB ends */
+    /* continues where the GiB ends */
+    table_at(b, 0x4000)[0] = UINT64_C(0x80000000) | PTE_P | PTE_PS;
     table_at(b, 0x4000)[1] = 0x5000 | PTE_P;
     table_at(b, 0x5000)[3] = 0x10000 | PTE_P;
     table_at(b, 0x5000)[4] = 0x11000 | PTE_P | UINT64_C(1) << 63;
     table_at(b, 0x5000)[5] = 0x10000 | PTE_P;
-    table_at(b, 0x3000)[511] = 0x1000 | PTE_P | PTE_PS; /* the last GiB of all */
+    table_at(b, 0x3000)[511] = 0x1000 | PTE_P | PTE_PS; /* the very last GiB */
     g_autoptr(GError) error = NULL;
     g_autoptr(GArray) list = dump_mappings_new(&paging, 1, &b->ram, &error);
     assert_null(error);
@@ -282,7 +283,7 @@ static void tables_of_32_bits_are_listed(void **state)
     paging.cr4 = X86_CR4_PAE;
     paging.cr3 = 0x3020;
     table_at(b, 0x3020)[3] = 0x4000 | PTE_P;
-    table_at(b, 0x3020)[4] = 0x4000 | PTE_P; /* not a part of it */
+    table_at(b, 0x3020)[4] = 0x4000 | PTE_P; /* not part of it */
     table_at(b, 0x4000)[511] = 0x200000 | PTE_P | PTE_PS;
     g_autoptr(GArray) pae = dump_mappings_new(&paging, 1, &b->ram, NULL);
     assert_int_equal(pae->len, 1);
@@ -326,7 +327,7 @@ static void tables_that_contain_themselves_are_an_error_in_bounded_time(void **s
     assert_non_null(error);
 }
 
-static void a_table_that_maps_itself_once_is_fine(void **state)
+static void a_table_that_maps_itself_once_is_accepted(void **state)
 {
     Bench *b = *state;
     ArchPaging paging = LONG_MODE;
@@ -376,15 +377,17 @@ static void vmcoreinfo_is_found_if_there_is_one(void **state)
     dump_add_vmcoreinfo(b->notes, &b->ram);
     assert_int_equal(b->notes->len, 0);
     put_vmcoreinfo(b->high + 0x3000, "OSRELEASE=6.1\nKERNELOFFSET=0\n", 29);
-    put_vmcoreinfo(b->high + 0x3800, "OSRELEASE=6.2\nKERNELOFFSET=0\n", 29); /* not at a page */
-    put_vmcoreinfo(b->low + 0x3000, "OSRELEASE=6.1\n", 1 << 20);             /* too long */
-    put_vmcoreinfo(b->low + LOW_SIZE - 0x1000, "OSRELEASE=6.1\n", 4090);     /* leaves RAM */
+    /* not at the start of a page */
+    put_vmcoreinfo(b->high + 0x3800, "OSRELEASE=6.2\nKERNELOFFSET=0\n", 29);
+    put_vmcoreinfo(b->low + 0x3000, "OSRELEASE=6.1\n", 1 << 20); /* too long */
+    /* extends beyond RAM */
+    put_vmcoreinfo(b->low + LOW_SIZE - 0x1000, "OSRELEASE=6.1\n", 4090);
     dump_add_vmcoreinfo(b->notes, &b->ram);
     assert_int_equal(b->notes->len, 12 + 12 + 32);
     assert_memory_equal(b->notes->data + 12, "VMCOREINFO\0\0OSRELEASE=6.1\n", 26);
 }
 
-static void of_two_vmcoreinfos_none_is_believed(void **state)
+static void two_vmcoreinfos_are_ignored(void **state)
 {
     Bench *b = *state;
     put_vmcoreinfo(b->low + 0x3000, "OSRELEASE=6.1\n", 14);
@@ -400,8 +403,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BENCH_TEST(physical_memory_is_one_load_for_each_block),
         BENCH_TEST(notes_are_where_PT_NOTE_says_padded_to_words),
-        BENCH_TEST(a_range_takes_the_parts_of_blocks_that_are_in_it),
-        BENCH_TEST(a_range_that_wraps_reaches_to_the_end),
+        BENCH_TEST(a_range_selects_parts_of_blocks),
+        BENCH_TEST(a_range_that_wraps_extends_to_the_end),
         BENCH_TEST(a_range_without_RAM_is_an_error),
         BENCH_TEST(mappings_are_cut_to_RAM_and_may_share_it),
         BENCH_TEST(more_program_headers_than_16_bits_count_are_counted_in_a_section_header),
@@ -410,10 +413,10 @@ int main(void)
         BENCH_TEST(tables_of_32_bits_are_listed),
         BENCH_TEST(of_several_vcpus_the_first_ones_mapping_counts),
         BENCH_TEST(tables_that_contain_themselves_are_an_error_in_bounded_time),
-        BENCH_TEST(a_table_that_maps_itself_once_is_fine),
+        BENCH_TEST(a_table_that_maps_itself_once_is_accepted),
         BENCH_TEST(garbage_tables_do_no_harm),
         BENCH_TEST(vmcoreinfo_is_found_if_there_is_one),
-        BENCH_TEST(of_two_vmcoreinfos_none_is_believed),
+        BENCH_TEST(two_vmcoreinfos_are_ignored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where a dump is written to: files, holes, devices, pipes, sockets; and giving up. */
+/* The targets of a dump: files, holes, devices, pipes, sockets; and cancelling. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -57,7 +57,7 @@ static void pages_of_zeroes_become_holes_and_the_size_is_right(void **state)
     struct stat st;
     assert_int_equal(stat(b->path, &st), 0);
     assert_int_equal(st.st_size, 4 + (1 << 20));
-    assert_true(st.st_blocks < st.st_size / 512 / 4); /* file systems differ in their units */
+    assert_true(st.st_blocks < st.st_size / 512 / 4); /* block sizes of file systems differ */
     assert_int_equal(st.st_mode & 0777, 0600);
     g_autofree char *text = NULL;
     assert_true(g_file_get_contents(b->path, &text, NULL, NULL));
@@ -65,7 +65,7 @@ static void pages_of_zeroes_become_holes_and_the_size_is_right(void **state)
     assert_memory_equal(text + 4, data, 1 << 20);
 }
 
-static void what_is_in_a_file_already_is_written_over_or_appended_to(void **state)
+static void existing_data_of_a_file_is_overwritten_or_kept_before_the_dump(void **state)
 {
     TargetBench *b = *state;
     enter_worker();
@@ -85,7 +85,7 @@ static void what_is_in_a_file_already_is_written_over_or_appended_to(void **stat
     }
 }
 
-static void a_descriptor_handed_over_is_left_behind_the_dump(void **state)
+static void a_passed_descriptor_is_positioned_after_the_dump(void **state)
 {
     TargetBench *b = *state;
     enter_worker();
@@ -117,7 +117,7 @@ static void a_failed_dump_leaves_no_file(void **state)
     assert_false(g_file_test(b->path, G_FILE_TEST_EXISTS));
 }
 
-static void a_full_device_is_an_error_and_stays(void **state)
+static void a_full_device_is_an_error_and_is_not_removed(void **state)
 {
     TargetBench *b = *state;
     enter_worker();
@@ -158,7 +158,7 @@ static void a_fifo_without_a_reader_is_an_error_at_once(void **state)
     assert_true(g_file_test(b->path, G_FILE_TEST_EXISTS));
 }
 
-/* Writes more than @fds[1] takes, while the dump is cancelled: by another thread, at any moment. */
+/* Writes more than @fds[1] takes, while another thread cancels the dump at any moment. */
 static void *cancel_run(void *opaque)
 {
     dump_cancel_all(opaque);
@@ -178,7 +178,7 @@ static void assert_cancel_ends_the_wait(TargetBench *b, int fd)
     dump_target_close(&b->target, false, NULL);
 }
 
-static void a_pipe_that_nobody_reads_is_waited_for_until_cancelled(void **state)
+static void an_unread_pipe_is_waited_for_until_cancelled(void **state)
 {
     int fds[2];
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
@@ -186,7 +186,7 @@ static void a_pipe_that_nobody_reads_is_waited_for_until_cancelled(void **state)
     close(fds[0]);
 }
 
-static void a_socket_that_nobody_reads_is_waited_for_until_cancelled(void **state)
+static void an_unread_socket_is_waited_for_until_cancelled(void **state)
 {
     int fds[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
@@ -194,7 +194,7 @@ static void a_socket_that_nobody_reads_is_waited_for_until_cancelled(void **stat
     close(fds[0]);
 }
 
-static void a_reader_that_leaves_is_an_error(void **state)
+static void a_closed_reader_is_an_error(void **state)
 {
     TargetBench *b = *state;
     enter_worker();
@@ -214,15 +214,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TARGET_TEST(pages_of_zeroes_become_holes_and_the_size_is_right),
-        TARGET_TEST(what_is_in_a_file_already_is_written_over_or_appended_to),
-        TARGET_TEST(a_descriptor_handed_over_is_left_behind_the_dump),
+        TARGET_TEST(existing_data_of_a_file_is_overwritten_or_kept_before_the_dump),
+        TARGET_TEST(a_passed_descriptor_is_positioned_after_the_dump),
         TARGET_TEST(a_failed_dump_leaves_no_file),
-        TARGET_TEST(a_full_device_is_an_error_and_stays),
+        TARGET_TEST(a_full_device_is_an_error_and_is_not_removed),
         TARGET_TEST(descriptors_that_cannot_be_written_to_are_refused),
         TARGET_TEST(a_fifo_without_a_reader_is_an_error_at_once),
-        TARGET_TEST(a_pipe_that_nobody_reads_is_waited_for_until_cancelled),
-        TARGET_TEST(a_socket_that_nobody_reads_is_waited_for_until_cancelled),
-        TARGET_TEST(a_reader_that_leaves_is_an_error),
+        TARGET_TEST(an_unread_pipe_is_waited_for_until_cancelled),
+        TARGET_TEST(an_unread_socket_is_waited_for_until_cancelled),
+        TARGET_TEST(a_closed_reader_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of -exec share: skiff's end, with pipes for the three streams. */
+/* Shared by the tests of -exec: skiff's side, with pipes for the three streams. */
 #ifndef SKIFF_TESTS_VMM_EXEC_EXEC_RIG_H
 #define SKIFF_TESTS_VMM_EXEC_EXEC_RIG_H
 
@@ -30,7 +30,7 @@ typedef struct Fixture {
     pid_t agent;
     int wire;
     AioHandler *wire_handler;
-    GByteArray *to_agent; /* what the agent's socket has not taken */
+    GByteArray *to_agent; /* not yet taken by the agent's socket */
 } Fixture;
 
 static inline void on_finished(void *opaque)

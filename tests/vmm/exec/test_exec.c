@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* -exec without a VM: skiff's end, with a scripted guest at the port. */
+/* -exec without a VM: skiff's side, with a scripted guest at the port. */
 #include "tests/vmm/exec/exec_rig.h"
 
 static void begin_scripted(Fixture *x, const char *command)
@@ -32,7 +32,7 @@ static void greet(Fixture *x, unsigned flags)
     chardev_harness_settle(x->ctx);
 }
 
-/* How many frames of @type the guest has got. */
+/* The number of frames of @type that the guest has received. */
 static unsigned heard(const Fixture *x, unsigned type)
 {
     const uint8_t *bytes = (const uint8_t *)x->guest->received->str;
@@ -48,7 +48,7 @@ static unsigned heard(const Fixture *x, unsigned type)
     return count;
 }
 
-static void test_the_command_is_sent_once_the_agent_has_greeted(void **state)
+static void test_the_command_is_sent_after_the_hello(void **state)
 {
     Fixture *x = *state;
 
@@ -82,7 +82,7 @@ static void test_death_by_signal_is_128_and_its_number(void **state)
     assert_status(x, 137);
 }
 
-static void test_a_guest_that_will_switch_off_is_waited_for(void **state)
+static void test_an_announced_power_off_is_waited_for(void **state)
 {
     Fixture *x = *state;
 
@@ -96,7 +96,7 @@ static void test_a_guest_that_will_switch_off_is_waited_for(void **state)
     assert_status(x, 0);
 }
 
-static void test_a_guest_that_does_not_switch_off_is_not_waited_for_for_ever(void **state)
+static void test_the_wait_for_a_power_off_is_bounded(void **state)
 {
     Fixture *x = *state;
 
@@ -111,7 +111,7 @@ static void test_a_guest_that_does_not_switch_off_is_not_waited_for_for_ever(voi
     assert_status(x, 5);
 }
 
-static void test_bytes_that_are_no_greeting_lose_it(void **state)
+static void test_bytes_that_are_no_hello_are_a_protocol_error(void **state)
 {
     Fixture *x = *state;
 
@@ -122,7 +122,7 @@ static void test_bytes_that_are_no_greeting_lose_it(void **state)
     assert_int_equal(chardev_write(exec_chardev(x->exec), (const uint8_t *)"more", 4), 4);
 }
 
-static void test_another_version_loses_it(void **state)
+static void test_another_version_is_a_protocol_error(void **state)
 {
     Fixture *x = *state;
 
@@ -131,7 +131,7 @@ static void test_another_version_loses_it(void **state)
     assert_lost(x, "version");
 }
 
-static void test_output_before_the_greeting_loses_it(void **state)
+static void test_output_before_the_hello_is_a_protocol_error(void **state)
 {
     Fixture *x = *state;
 
@@ -140,7 +140,7 @@ static void test_output_before_the_greeting_loses_it(void **state)
     assert_lost(x, "no greeting");
 }
 
-static void test_a_second_greeting_loses_it(void **state)
+static void test_a_second_hello_is_a_protocol_error(void **state)
 {
     Fixture *x = *state;
 
@@ -150,14 +150,14 @@ static void test_a_second_greeting_loses_it(void **state)
     assert_lost(x, "second greeting");
 }
 
-static void test_more_output_than_granted_loses_it(void **state)
+static void test_more_output_than_the_window_is_a_protocol_error(void **state)
 {
     Fixture *x = *state;
     static const uint8_t data[EXEC_DATA_MAX];
 
     begin_scripted(x, "x");
     greet(x, 0);
-    close_fd(&x->err[0]); /* what is written there is dropped, and room only granted by frames */
+    close_fd(&x->err[0]); /* output is dropped then, and the window grows by it */
     for (size_t sent = 0; sent < EXEC_WINDOW_BYTES; sent += sizeof(data)) {
         say(x, EXEC_STDERR, data, sizeof(data));
     }
@@ -165,7 +165,7 @@ static void test_more_output_than_granted_loses_it(void **state)
     assert_lost(x, "more output");
 }
 
-static void test_too_large_a_window_loses_it(void **state)
+static void test_too_large_a_window_is_a_protocol_error(void **state)
 {
     Fixture *x = *state;
 
@@ -183,7 +183,7 @@ static void test_a_closed_port_loses_a_running_command(void **state)
     aio_context_set_virtual_time(x->ctx, 0);
     begin_scripted(x, "x");
     exec_port_changed(x->exec, true);
-    exec_port_changed(x->exec, false); /* before it has greeted: may come again */
+    exec_port_changed(x->exec, false); /* before EXEC_HELLO: it may open the port again */
     greet(x, 0);
     exec_port_changed(x->exec, false);
     chardev_harness_settle(x->ctx);
@@ -218,7 +218,7 @@ static void test_another_agent_is_not_the_one_that_ran_the_command(void **state)
     assert_lost(x, "closed its port");
 }
 
-static void test_a_guest_that_ends_loses_it_after_its_last_words(void **state)
+static void test_a_guest_that_ends_is_lost_after_its_last_output(void **state)
 {
     Fixture *x = *state;
     char text[8] = "";
@@ -274,7 +274,7 @@ static void test_input_is_sent_as_far_as_there_is_a_window(void **state)
     assert_int_equal(heard(x, EXEC_STDIN), 2);
 }
 
-static void test_input_that_ended_before_is_told_too(void **state)
+static void test_input_that_ended_before_is_sent_too(void **state)
 {
     Fixture *x = *state;
 
@@ -286,7 +286,7 @@ static void test_input_that_ended_before_is_told_too(void **state)
     STEP_UNTIL(x->ctx, heard(x, EXEC_STDIN_END) == 1);
 }
 
-static void test_an_output_that_nobody_reads_is_told(void **state)
+static void test_a_closed_output_is_sent_to_the_agent(void **state)
 {
     Fixture *x = *state;
 
@@ -299,7 +299,7 @@ static void test_an_output_that_nobody_reads_is_told(void **state)
     assert_status(x, 0);
 }
 
-static void test_the_blocking_mode_of_descriptors_stays(void **state)
+static void test_the_blocking_mode_of_descriptors_is_kept(void **state)
 {
     Fixture *x = *state;
 
@@ -316,27 +316,27 @@ static void test_the_blocking_mode_of_descriptors_stays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EXEC_TEST(test_the_command_is_sent_once_the_agent_has_greeted),
+        EXEC_TEST(test_the_command_is_sent_after_the_hello),
         EXEC_TEST(test_an_exit_is_acknowledged_and_ends_it),
         EXEC_TEST(test_death_by_signal_is_128_and_its_number),
-        EXEC_TEST(test_a_guest_that_will_switch_off_is_waited_for),
-        EXEC_TEST(test_a_guest_that_does_not_switch_off_is_not_waited_for_for_ever),
-        EXEC_TEST(test_bytes_that_are_no_greeting_lose_it),
-        EXEC_TEST(test_another_version_loses_it),
-        EXEC_TEST(test_output_before_the_greeting_loses_it),
-        EXEC_TEST(test_a_second_greeting_loses_it),
-        EXEC_TEST(test_more_output_than_granted_loses_it),
-        EXEC_TEST(test_too_large_a_window_loses_it),
+        EXEC_TEST(test_an_announced_power_off_is_waited_for),
+        EXEC_TEST(test_the_wait_for_a_power_off_is_bounded),
+        EXEC_TEST(test_bytes_that_are_no_hello_are_a_protocol_error),
+        EXEC_TEST(test_another_version_is_a_protocol_error),
+        EXEC_TEST(test_output_before_the_hello_is_a_protocol_error),
+        EXEC_TEST(test_a_second_hello_is_a_protocol_error),
+        EXEC_TEST(test_more_output_than_the_window_is_a_protocol_error),
+        EXEC_TEST(test_too_large_a_window_is_a_protocol_error),
         EXEC_TEST(test_a_closed_port_loses_a_running_command),
         EXEC_TEST(test_a_guest_that_closes_the_port_and_ends_has_ended),
         EXEC_TEST(test_another_agent_is_not_the_one_that_ran_the_command),
-        EXEC_TEST(test_a_guest_that_ends_loses_it_after_its_last_words),
+        EXEC_TEST(test_a_guest_that_ends_is_lost_after_its_last_output),
         EXEC_TEST(test_an_exit_in_the_queue_counts_when_the_guest_ends),
         EXEC_TEST(test_a_guest_without_an_agent_just_ends),
         EXEC_TEST(test_input_is_sent_as_far_as_there_is_a_window),
-        EXEC_TEST(test_input_that_ended_before_is_told_too),
-        EXEC_TEST(test_an_output_that_nobody_reads_is_told),
-        EXEC_TEST(test_the_blocking_mode_of_descriptors_stays),
+        EXEC_TEST(test_input_that_ended_before_is_sent_too),
+        EXEC_TEST(test_a_closed_output_is_sent_to_the_agent),
+        EXEC_TEST(test_the_blocking_mode_of_descriptors_is_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

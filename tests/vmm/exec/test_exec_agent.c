@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* -exec without a VM: skiff's end, with the real agent at the other end of a socket pair. */
+/* -exec without a VM: skiff's side, with the real agent at the other end of a socket pair. */
 #include <poll.h>
 #include <signal.h>
 #include "tests/vmm/exec/exec_rig.h"
@@ -78,7 +78,7 @@ static void begin_with_agent(Fixture *x, const char *command)
     chardev_attach(exec_chardev(x->exec), &wire_frontend_ops, x);
 }
 
-/* Reads the pipe to its end, or what is in it, without blocking. */
+/* Reads the pipe to its end, or all available bytes, without blocking. */
 static size_t take(int fd, GString *into)
 {
     char data[4096];
@@ -111,7 +111,7 @@ static void test_the_agent_runs_a_command_with_separate_streams(void **state)
     assert_text(x->err[0], "err\n");
 }
 
-static void test_the_agent_tells_death_by_signal(void **state)
+static void test_the_agent_reports_death_by_signal(void **state)
 {
     Fixture *x = *state;
 
@@ -130,7 +130,7 @@ static void test_the_agent_feeds_input_to_its_end(void **state)
     assert_text(x->out[0], "10\n");
 }
 
-/* Both directions full all the time, and a reader that takes its time. */
+/* Both directions are always full, and the reader is slow. */
 static void test_megabytes_go_through_both_ways(void **state)
 {
     Fixture *x = *state;
@@ -159,8 +159,8 @@ static void test_megabytes_go_through_both_ways(void **state)
     assert_memory_equal(got->str, sent->str, TOTAL);
 }
 
-/* Nobody reads standard output, the command fills it: standard error comes nevertheless, and
- * nothing is lost in the end. */
+/* The command fills standard output, which nothing reads: standard error still arrives, and no data
+ * is lost in the end. */
 static void test_a_full_stream_does_not_hold_up_the_other(void **state)
 {
     Fixture *x = *state;
@@ -197,7 +197,7 @@ static void test_a_command_that_reads_no_input_is_not_held_up(void **state)
     assert_text(x->out[0], "done\n");
 }
 
-static void test_a_process_that_stays_behind_is_not_waited_for(void **state)
+static void test_a_background_process_is_not_waited_for(void **state)
 {
     Fixture *x = *state;
 
@@ -209,7 +209,7 @@ static void test_a_process_that_stays_behind_is_not_waited_for(void **state)
     kill(atoi(pid->str), SIGKILL);
 }
 
-static void test_a_reader_that_leaves_ends_an_endless_command(void **state)
+static void test_a_closed_reader_ends_an_endless_command(void **state)
 {
     Fixture *x = *state;
 
@@ -231,13 +231,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         EXEC_TEST(test_the_agent_runs_a_command_with_separate_streams),
-        EXEC_TEST(test_the_agent_tells_death_by_signal),
+        EXEC_TEST(test_the_agent_reports_death_by_signal),
         EXEC_TEST(test_the_agent_feeds_input_to_its_end),
         EXEC_TEST(test_megabytes_go_through_both_ways),
         EXEC_TEST(test_a_full_stream_does_not_hold_up_the_other),
         EXEC_TEST(test_a_command_that_reads_no_input_is_not_held_up),
-        EXEC_TEST(test_a_process_that_stays_behind_is_not_waited_for),
-        EXEC_TEST(test_a_reader_that_leaves_ends_an_endless_command),
+        EXEC_TEST(test_a_background_process_is_not_waited_for),
+        EXEC_TEST(test_a_closed_reader_ends_an_endless_command),
         EXEC_TEST(test_an_agent_that_dies_loses_the_command),
     };
 

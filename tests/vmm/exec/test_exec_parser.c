@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Frames of the -exec agent, out of bytes that a hostile guest chose. */
+/* Frames of the -exec agent, parsed from the bytes of a hostile guest. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@ static ExecParse feed(ExecParser *p, const void *data, size_t size, size_t *used
     return result;
 }
 
-/* One whole frame, which must be good or bad as a whole. */
+/* Feeds one whole frame, which must be good or bad as a whole. */
 static ExecParse feed_frame(unsigned type, const void *payload, size_t size, ExecFrame *frame)
 {
     ExecParser p = {0};
@@ -37,7 +37,7 @@ static ExecParse feed_frame(unsigned type, const void *payload, size_t size, Exe
     return feed(&p, bytes, EXEC_HEADER_BYTES + size, &used, frame);
 }
 
-static void test_a_greeting_is_decoded(void **state)
+static void test_a_hello_is_decoded(void **state)
 {
     ExecParser p = {0};
     ExecFrame f;
@@ -78,7 +78,7 @@ static void test_frames_may_come_in_any_pieces(void **state)
     }
 }
 
-static void test_what_follows_a_frame_is_left(void **state)
+static void test_bytes_after_a_frame_are_not_consumed(void **state)
 {
     ExecParser p = {0};
     uint8_t bytes[sizeof(hello) + 5];
@@ -103,7 +103,7 @@ static void test_unknown_types_are_bad_at_their_header(void **state)
     }
 }
 
-static void test_frames_to_the_agent_are_none_from_it(void **state)
+static void test_frames_to_the_agent_are_invalid_from_it(void **state)
 {
     ExecFrame f;
 
@@ -111,7 +111,7 @@ static void test_frames_to_the_agent_are_none_from_it(void **state)
     assert_int_equal(feed_frame(EXEC_STDIN, "x", 1, &f), EXEC_PARSE_BAD);
 }
 
-static void test_sizes_are_as_the_type_wants(void **state)
+static void test_sizes_match_the_type(void **state)
 {
     static const uint8_t zeroes[EXEC_DATA_MAX + 1];
     ExecFrame f;
@@ -134,14 +134,14 @@ static void test_the_reserved_byte_is_zero(void **state)
     assert_int_equal(feed(&p, bytes, sizeof(bytes), &used, &f), EXEC_PARSE_BAD);
 }
 
-static void test_a_wrong_magic_is_no_greeting(void **state)
+static void test_a_wrong_magic_is_refused(void **state)
 {
     ExecFrame f;
 
     assert_int_equal(feed_frame(EXEC_HELLO, "SKIFFEXF\1\0\0\0", 12, &f), EXEC_PARSE_BAD);
 }
 
-static void test_an_exit_has_a_possible_status(void **state)
+static void test_an_exit_has_a_valid_status(void **state)
 {
     ExecFrame f;
 
@@ -171,15 +171,15 @@ static void test_a_bad_stream_stays_bad_until_reset(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_greeting_is_decoded),
+        cmocka_unit_test(test_a_hello_is_decoded),
         cmocka_unit_test(test_frames_may_come_in_any_pieces),
-        cmocka_unit_test(test_what_follows_a_frame_is_left),
+        cmocka_unit_test(test_bytes_after_a_frame_are_not_consumed),
         cmocka_unit_test(test_unknown_types_are_bad_at_their_header),
-        cmocka_unit_test(test_frames_to_the_agent_are_none_from_it),
-        cmocka_unit_test(test_sizes_are_as_the_type_wants),
+        cmocka_unit_test(test_frames_to_the_agent_are_invalid_from_it),
+        cmocka_unit_test(test_sizes_match_the_type),
         cmocka_unit_test(test_the_reserved_byte_is_zero),
-        cmocka_unit_test(test_a_wrong_magic_is_no_greeting),
-        cmocka_unit_test(test_an_exit_has_a_possible_status),
+        cmocka_unit_test(test_a_wrong_magic_is_refused),
+        cmocka_unit_test(test_an_exit_has_a_valid_status),
         cmocka_unit_test(test_a_bad_stream_stays_bad_until_reset),
     };
 

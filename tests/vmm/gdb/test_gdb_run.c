@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What gdb is told of stops, and what runs afterwards, while an operation such as a dump holds the
- * VM stopped. The vCPUs are two that never existed. */
+/* Stops reported to gdb, and the vCPUs that run afterwards, while an operation such as a dump holds
+ * the VM stopped. The two vCPUs are fakes. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -80,7 +80,7 @@ static const RunStateOps rig_ops = {
 
 /* ---- the rig ---- */
 
-/* What the stub's coroutine does about news; its packets are the test's calls. */
+/* The reaction of the stub's coroutine to events; the test's calls replace its packets. */
 static RUNS_IN_MAIN void rig_turn(Rig *rig)
 {
     aio_context_step(rig->vm.ctx, false);
@@ -109,7 +109,7 @@ static void rig_expect_told(Rig *rig, const char *packet)
     g_string_truncate(rig->chardev->output, 0);
 }
 
-/* A client is there, and has let a guest run that ran before it came. */
+/* A client has connected and resumed a guest that ran before. */
 static int rig_setup(void **state)
 {
     Rig *rig = g_new0(Rig, 1);
@@ -222,7 +222,7 @@ static RUNS_IN_MAIN const char *rig_state(const Rig *rig)
 
 /* ---- a dump ---- */
 
-static void a_dump_is_no_stop(void **state)
+static void a_dump_is_not_reported_as_a_stop(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -232,7 +232,7 @@ static void a_dump_is_no_stop(void **state)
     assert_true(rig->ran[0] && rig->ran[1]);
 }
 
-static void an_interrupt_meanwhile_is_answered_at_once_and_nothing_goes_on(void **state)
+static void an_interrupt_during_the_dump_is_answered_at_once_and_nothing_resumes(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -246,7 +246,7 @@ static void an_interrupt_meanwhile_is_answered_at_once_and_nothing_goes_on(void 
     assert_false(rig->ran[0] || rig->ran[1]);
 }
 
-static void a_breakpoint_met_just_before_is_told_meanwhile(void **state)
+static void a_breakpoint_hit_just_before_is_reported_during_the_dump(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -260,7 +260,7 @@ static void a_breakpoint_met_just_before_is_told_meanwhile(void **state)
     assert_false(rig->ran[0] || rig->ran[1]);
 }
 
-static void a_stop_by_somebody_else_is_told_meanwhile(void **state)
+static void a_stop_by_another_client_is_reported_during_the_dump(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -269,11 +269,11 @@ static void a_stop_by_somebody_else_is_told_meanwhile(void **state)
     rig_turns(rig);
     rig_expect_told(rig, TOLD_SIGINT);
     rig_dump_end(rig);
-    rig_leave(rig); /* it was stopped over gdb's head */
+    rig_leave(rig); /* it was stopped by another client */
     assert_string_equal(rig_state(rig), "paused");
 }
 
-static void after_its_own_interrupt_one_that_leaves_lets_the_guest_run(void **state)
+static void a_client_that_leaves_after_its_interrupt_lets_the_guest_run(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -286,7 +286,7 @@ static void after_its_own_interrupt_one_that_leaves_lets_the_guest_run(void **st
     assert_true(rig->ran[0] && rig->ran[1]);
 }
 
-static void who_lets_it_run_after_an_interrupt_meanwhile_finds_no_vcpu_held(void **state)
+static void a_start_after_an_interrupt_during_the_dump_finds_no_vcpu_held(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -300,7 +300,7 @@ static void who_lets_it_run_after_an_interrupt_meanwhile_finds_no_vcpu_held(void
     assert_true(rig->ran[0] && rig->ran[1]);
 }
 
-static void a_start_that_somebody_takes_back_is_a_stop(void **state)
+static void a_start_revoked_by_another_client_is_a_stop(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -345,7 +345,7 @@ static void an_interrupt_of_a_start_under_way_finds_every_vcpu_held(void **state
 
 /* ---- a reset ---- */
 
-static void a_stop_during_a_reset_is_told_when_that_is_over(void **state)
+static void a_stop_during_a_reset_is_reported_after_it(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -364,9 +364,9 @@ static void a_stop_during_a_reset_is_told_when_that_is_over(void **state)
     assert_false(rig->ran[0] || rig->ran[1]);
 }
 
-/* ---- a client that is gone ---- */
+/* ---- a client that has gone ---- */
 
-static void its_late_breakpoint_relabels_no_stop(void **state)
+static void a_late_breakpoint_of_a_gone_client_changes_no_reason(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -379,7 +379,7 @@ static void its_late_breakpoint_relabels_no_stop(void **state)
     assert_string_equal(rig_state(rig), "paused");
 }
 
-static void its_late_breakpoint_shares_no_stop_of_somebody_else(void **state)
+static void a_late_breakpoint_of_a_gone_client_keeps_another_stop(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -390,7 +390,7 @@ static void its_late_breakpoint_shares_no_stop_of_somebody_else(void **state)
     assert_string_equal(rig_state(rig), "paused");
 }
 
-static void its_late_breakpoint_does_not_leave_a_vcpu_standing(void **state)
+static void a_late_breakpoint_of_a_gone_client_leaves_no_vcpu_parked(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -399,7 +399,7 @@ static void its_late_breakpoint_does_not_leave_a_vcpu_standing(void **state)
     rig_breakpoint(rig, 0);
     rig_turns(rig);
     assert_string_equal(rig_state(rig), "running");
-    assert_true(rig->ran[0] && rig->ran[1]); /* parked and let go */
+    assert_true(rig->ran[0] && rig->ran[1]); /* parked and unparked */
 }
 
 #define ON_RIG(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
@@ -407,18 +407,18 @@ static void its_late_breakpoint_does_not_leave_a_vcpu_standing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ON_RIG(a_dump_is_no_stop),
-        ON_RIG(an_interrupt_meanwhile_is_answered_at_once_and_nothing_goes_on),
-        ON_RIG(a_breakpoint_met_just_before_is_told_meanwhile),
-        ON_RIG(a_stop_by_somebody_else_is_told_meanwhile),
-        ON_RIG(after_its_own_interrupt_one_that_leaves_lets_the_guest_run),
-        ON_RIG(who_lets_it_run_after_an_interrupt_meanwhile_finds_no_vcpu_held),
-        ON_RIG(a_start_that_somebody_takes_back_is_a_stop),
+        ON_RIG(a_dump_is_not_reported_as_a_stop),
+        ON_RIG(an_interrupt_during_the_dump_is_answered_at_once_and_nothing_resumes),
+        ON_RIG(a_breakpoint_hit_just_before_is_reported_during_the_dump),
+        ON_RIG(a_stop_by_another_client_is_reported_during_the_dump),
+        ON_RIG(a_client_that_leaves_after_its_interrupt_lets_the_guest_run),
+        ON_RIG(a_start_after_an_interrupt_during_the_dump_finds_no_vcpu_held),
+        ON_RIG(a_start_revoked_by_another_client_is_a_stop),
         ON_RIG(an_interrupt_of_a_start_under_way_finds_every_vcpu_held),
-        ON_RIG(a_stop_during_a_reset_is_told_when_that_is_over),
-        ON_RIG(its_late_breakpoint_relabels_no_stop),
-        ON_RIG(its_late_breakpoint_shares_no_stop_of_somebody_else),
-        ON_RIG(its_late_breakpoint_does_not_leave_a_vcpu_standing),
+        ON_RIG(a_stop_during_a_reset_is_reported_after_it),
+        ON_RIG(a_late_breakpoint_of_a_gone_client_changes_no_reason),
+        ON_RIG(a_late_breakpoint_of_a_gone_client_keeps_another_stop),
+        ON_RIG(a_late_breakpoint_of_a_gone_client_leaves_no_vcpu_parked),
     };
     return cmocka_run_group_tests_name("vmm/gdb/gdb_run", tests, NULL, NULL);
 }

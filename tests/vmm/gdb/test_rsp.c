@@ -16,7 +16,7 @@ static int new_reader(void **unused)
     return 0;
 }
 
-/* Feeds @text and expects @event at its last byte, nothing before. */
+/* Feeds @text and expects @event at its last byte, and none before. */
 static void expect_event(const char *text, RspEvent event)
 {
     size_t used, size = strlen(text);
@@ -49,7 +49,7 @@ static void test_a_packet_may_come_byte_by_byte(void **unused)
     assert_string_equal(reader.payload, "m1000,4");
 }
 
-static void test_what_stands_between_packets_is_told_or_skipped(void **unused)
+static void test_bytes_between_packets_are_reported_or_skipped(void **unused)
 {
     expect_event("+", RSP_ACK);
     expect_event("-", RSP_NAK);
@@ -68,11 +68,11 @@ static void test_two_packets_at_once_are_two_events(void **unused)
     expect_packet(text + used, "?");
 }
 
-static void test_a_damaged_packet_is_told_and_the_next_is_whole(void **unused)
+static void test_a_damaged_packet_is_reported_and_the_next_is_complete(void **unused)
 {
     expect_event("$OK#9b", RSP_DAMAGED);
     expect_event("$OK#zz", RSP_DAMAGED);
-    expect_event("$OK}#17", RSP_DAMAGED); /* an escape of nothing */
+    expect_event("$OK}#17", RSP_DAMAGED); /* an escape without a byte */
     expect_packet("$OK#9a", "OK");
 }
 
@@ -83,7 +83,7 @@ static void test_a_new_packet_inside_one_starts_over(void **unused)
 
 static void test_escapes_are_undone(void **unused)
 {
-    expect_event("$X0,4:}\x03}\x04}]}\x0a#ff", RSP_DAMAGED); /* the sum is of what is sent */
+    expect_event("$X0,4:}\x03}\x04}]}\x0a#ff", RSP_DAMAGED); /* the sum covers the bytes as sent */
     assert_memory_equal(reader.payload, "X0,4:#$}*", 9);
     uint8_t sum = 0;
     const char *payload = "X0,4:}\x03}\x04}]}\x0a";
@@ -134,7 +134,7 @@ static void test_packets_are_sent_with_escapes_and_runs(void **unused)
     assert_string_equal(no_run, "$000#90");
 }
 
-/* What a receiver makes of it, as the manual says. */
+/* The receiver's expansion, as in the manual. */
 static GString *expand(const char *packet)
 {
     GString *s = g_string_new(NULL);
@@ -192,7 +192,7 @@ static void test_numbers_and_bytes_are_taken_or_refused(void **unused)
     assert_false(rsp_take_text(&at, "vCont"));
 }
 
-static void test_threads_have_numbers_and_maybe_a_process(void **unused)
+static void test_threads_have_numbers_and_an_optional_process(void **unused)
 {
     static const struct {
         const char *text;
@@ -230,9 +230,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_a_packet_is_framed_and_summed, new_reader),
         cmocka_unit_test_setup(test_a_packet_may_come_byte_by_byte, new_reader),
-        cmocka_unit_test_setup(test_what_stands_between_packets_is_told_or_skipped, new_reader),
+        cmocka_unit_test_setup(test_bytes_between_packets_are_reported_or_skipped, new_reader),
         cmocka_unit_test_setup(test_two_packets_at_once_are_two_events, new_reader),
-        cmocka_unit_test_setup(test_a_damaged_packet_is_told_and_the_next_is_whole, new_reader),
+        cmocka_unit_test_setup(test_a_damaged_packet_is_reported_and_the_next_is_complete,
+                               new_reader),
         cmocka_unit_test_setup(test_a_new_packet_inside_one_starts_over, new_reader),
         cmocka_unit_test_setup(test_escapes_are_undone, new_reader),
         cmocka_unit_test_setup(test_an_endless_packet_is_damaged_and_stays_in_bounds, new_reader),
@@ -240,7 +241,7 @@ int main(void)
         cmocka_unit_test(test_packets_are_sent_with_escapes_and_runs),
         cmocka_unit_test(test_runs_of_every_length_expand_to_themselves),
         cmocka_unit_test(test_numbers_and_bytes_are_taken_or_refused),
-        cmocka_unit_test(test_threads_have_numbers_and_maybe_a_process),
+        cmocka_unit_test(test_threads_have_numbers_and_an_optional_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tier: kvm lab */
-/* MSI routes on /dev/kvm: what hw/ relies on, and messages that KVM refuses. What is delivered is
- * read from a local APIC. */
+/* MSI routes on /dev/kvm: what hw/ relies on, and messages that KVM refuses. A local APIC shows the
+ * delivered interrupts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,7 +37,7 @@ static bool irr(uint32_t vector)
     return word >> (vector % 32) & 1;
 }
 
-/* Enabled by software, nothing pending. */
+/* Enables it by software, with nothing pending. */
 static void lapic_clear(void)
 {
     struct kvm_lapic_state lapic;
@@ -90,7 +90,7 @@ CONTRACT(new_message_takes_effect)
 CONTRACT(reattach_raises_nothing)
 CONTRACT(routes_run_out_with_an_error)
 
-/* One table for any number of messages, none for masking. */
+/* One commit for any number of messages, none for masking. */
 static void changes_are_committed_together(void **unused)
 {
     MsiRoute *r[100];
@@ -116,16 +116,15 @@ static void changes_are_committed_together(void **unused)
     close(fd);
 }
 
-/* A guest may write any address. KVM then refuses the whole table; the others' routes still work.
- */
-static void a_refused_message_harms_no_other(void **unused)
+/* A guest may write any address. KVM then refuses the whole table; other routes still work. */
+static void a_refused_message_does_not_affect_others(void **unused)
 {
     int fd[3];
     MsiRoute *r[3];
     struct kvm_enable_cap cap = {.cap = KVM_CAP_X2APIC_API, .args = {KVM_X2APIC_API_USE_32BIT_IDS}};
     g_autoptr(GError) error = NULL;
     if (ioctl(kvm.vm_fd, KVM_ENABLE_CAP, &cap) != 0) {
-        skip(); /* without it KVM refuses no address */
+        skip(); /* otherwise KVM refuses no address */
     }
     bql_lock();
     for (unsigned i = 0; i < 3; i++) {
@@ -138,7 +137,8 @@ static void a_refused_message_harms_no_other(void **unused)
     assert_false(ops.msi_route_attach(&kvm, r[1], &error));
     assert_non_null(strstr(error->message, "0x12fee00000"));
     assert_true(ops.msi_route_attach(&kvm, r[2], NULL));
-    ops.msi_route_set(&kvm, r[0], (MsiMessage){0x12fee00000, 0x70}); /* attached: the old stays */
+    /* attached: the old message stays */
+    ops.msi_route_set(&kvm, r[0], (MsiMessage){0x12fee00000, 0x70});
     ops.msi_routes_commit(&kvm);
     for (unsigned i = 0; i < 3; i += 2) {
         eventfd_write(fd[i], 1);
@@ -156,10 +156,10 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        T(pending_event_comes_once),       T(event_is_taken_at_once),
-        T(detached_event_stays),           T(new_message_takes_effect),
-        T(reattach_raises_nothing),        T(routes_run_out_with_an_error),
-        T(changes_are_committed_together), T(a_refused_message_harms_no_other),
+        T(pending_event_comes_once),    T(event_is_taken_at_once),
+        T(detached_event_stays), T(new_message_takes_effect),
+        T(reattach_raises_nothing),          T(routes_run_out_with_an_error),
+        T(changes_are_committed_together),       T(a_refused_message_does_not_affect_others),
     };
     thread_adopt_role(THREAD_MAIN, "main");
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tier: kvm lab */
-/* Memory slots on /dev/kvm: they come, change and go, and what a vCPU writes is logged. The guest is
- * a few instructions in real mode: it stores AL at DS:BX and does port I/O, again and again. */
+/* Memory slots on /dev/kvm: they are added, changed and removed, and vCPU writes are logged. The
+ * guest is a few instructions in real mode: it stores AL at DS:BX and does port I/O, repeatedly. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +17,7 @@
 
 #define RAM_SIZE (64u << 12)
 #define CODE 0x1000u
-#define FLASH_GPA 0x80000u /* reached as 0x8000:0 */
+#define FLASH_GPA 0x80000u /* addressed as 0x8000:0 */
 #define FLASH_SIZE 0x4000u
 
 static Kvm kvm;
@@ -31,7 +31,7 @@ static const uint8_t code[] = {
     0x88, 0x07, /* mov [bx], al */
     0x8a, 0x27, /* mov ah, [bx] */
     0xe6, 0x80, /* out 0x80, al */
-    0xeb, 0xf8, /* jmp to the begin */
+    0xeb, 0xf8, /* jmp to the start */
 };
 
 static int set_up(void **unused)
@@ -67,7 +67,7 @@ static int tear_down(void **unused)
     return 0;
 }
 
-/* The guest stores @value at @gpa. Returns the exit that this ends in: MMIO at the store, else I/O. */
+/* The guest stores @value at @gpa. Returns the resulting exit: MMIO at the store, otherwise I/O. */
 static uint32_t guest_store(uint32_t gpa, uint8_t value)
 {
     struct kvm_sregs sregs;
@@ -94,7 +94,7 @@ static uint64_t dirty_pages(void)
     return bits;
 }
 
-static void what_a_vcpu_writes_is_in_dirty_memory(void **unused)
+static void vcpu_writes_are_in_dirty_memory(void **unused)
 {
     enter_main();
     assert_int_equal(guest_store(0x3000, 1), KVM_EXIT_IO);
@@ -114,13 +114,13 @@ static void what_a_vcpu_writes_is_in_dirty_memory(void **unused)
     guest_ram_log_stop(&ram);
 }
 
-/* As pflash needs it: read as memory, written as a device; then all as a device. */
-static void a_slot_comes_changes_and_goes(void **unused)
+/* As for pflash: read as memory, written as a device; then completely a device. */
+static void a_slot_is_added_changed_and_removed(void **unused)
 {
     const RamBlock block = {.gpa = FLASH_GPA, .size = FLASH_SIZE, .host = flash, .name = "flash"};
     KvmSlot *slot;
     enter_main();
-    assert_int_equal(guest_store(FLASH_GPA, 1), KVM_EXIT_MMIO); /* nothing there */
+    assert_int_equal(guest_store(FLASH_GPA, 1), KVM_EXIT_MMIO); /* no slot */
     bql_lock();
     slot = kvm_slot_add(&kvm, &block, NULL);
     bql_unlock();
@@ -145,7 +145,7 @@ static void a_slot_comes_changes_and_goes(void **unused)
     assert_int_equal(flash[0], 4);
 }
 
-static void slots_that_change_while_logging_keep_their_log(void **unused)
+static void slots_changed_while_logging_keep_their_log(void **unused)
 {
     const RamBlock block = {.gpa = FLASH_GPA, .size = FLASH_SIZE, .host = flash, .name = "flash"};
     uint64_t bits = 0;
@@ -167,7 +167,7 @@ static void slots_that_change_while_logging_keep_their_log(void **unused)
     guest_ram_log_stop(&ram);
 }
 
-static void what_kvm_refuses_leaves_the_slot_as_it_was(void **unused)
+static void a_refused_change_leaves_the_slot_unchanged(void **unused)
 {
     g_autoptr(GError) error = NULL;
     RamBlock block = {.gpa = 0x2000, .size = 0x1000, .host = flash, .name = "overlap"};
@@ -212,10 +212,10 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        T(what_a_vcpu_writes_is_in_dirty_memory),
-        T(a_slot_comes_changes_and_goes),
-        T(slots_that_change_while_logging_keep_their_log),
-        T(what_kvm_refuses_leaves_the_slot_as_it_was),
+        T(vcpu_writes_are_in_dirty_memory),
+        T(a_slot_is_added_changed_and_removed),
+        T(slots_changed_while_logging_keep_their_log),
+        T(a_refused_change_leaves_the_slot_unchanged),
         T(a_refusal_ends_the_logging_of_the_other_slots),
     };
     thread_adopt_role(THREAD_MAIN, "main");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What vmm/ itself writes to guest RAM is marked as dirty: loaders and debuggers. */
+/* Writes of vmm/ itself to guest RAM are marked as dirty: loaders and debuggers. */
 #include "tests/vmm/boot/boot_rig.h"
 #include "vmm/machine/guest_memory.h"
 
@@ -12,7 +12,7 @@ static bool page_is_zero(const uint8_t *page)
     return page[0] == 0 && memcmp(page, page + 1, GUEST_RAM_PAGE - 1) == 0;
 }
 
-/* RAM was zero before: what is not zero now has been written. */
+/* RAM was zero before: any page that is not zero now has been written. */
 static void assert_marked(Fixture *f)
 {
     unsigned written = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * For tests of standard input and output as a chardev, in processes of their own: a guest process
- * with one chardev "a" and a frontend that writes down what it gets. There is no cmocka in there:
- * the exit status tells.
+ * For tests of standard input and output as a chardev, in separate processes: a guest process with
+ * one chardev "a" and a frontend that records its input. It does not use cmocka: the exit status is
+ * the result.
  */
 #ifndef SKIFF_TESTS_VMM_PROCESS_STDIO_GUEST_H
 #define SKIFF_TESTS_VMM_PROCESS_STDIO_GUEST_H
@@ -56,13 +56,13 @@ static inline void guest_put(Guest *g, const char *text)
     CHECK(chardev_write(g->c, (const uint8_t *)text, strlen(text)) == strlen(text));
 }
 
-/* Runs until @text has come as input. */
+/* Runs until @text has arrived as input. */
 static inline void guest_await(Guest *g, const char *text)
 {
     STEP_UNTIL(g->ctx, strstr(g->f->received->str, text));
 }
 
-/* The test's side: @fn in a child, which must end well. */
+/* The test's side: runs @fn in a child, which must succeed. */
 static inline void run_in_child(void (*fn)(void *arg), void *arg)
 {
     int status;

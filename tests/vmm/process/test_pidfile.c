@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* -pidfile: whose it is, and that it goes. */
+/* -pidfile: its owner, and its removal. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,12 +23,12 @@ static int directory_setup(void **state)
 static int directory_teardown(void **state)
 {
     assert_int_equal(chdir("/"), 0);
-    assert_int_equal(rmdir(directory), 0); /* nothing stayed behind */
+    assert_int_equal(rmdir(directory), 0); /* no file is left */
     g_free(directory);
     return 0;
 }
 
-static void it_holds_the_process_id_and_goes_at_the_end(void **state)
+static void it_has_the_process_id_and_is_removed_at_the_end(void **state)
 {
     g_autofree char *text = NULL;
     g_autofree char *expected = g_strdup_printf("%d\n", (int)getpid());
@@ -39,7 +39,7 @@ static void it_holds_the_process_id_and_goes_at_the_end(void **state)
     assert_int_equal(access("pid", F_OK), -1);
 }
 
-static void it_goes_also_when_the_process_is_elsewhere(void **state)
+static void it_is_removed_from_another_directory_too(void **state)
 {
     assert_true(pidfile_write("pid", NULL));
     assert_int_equal(chdir("/"), 0); /* as a daemon does */
@@ -48,7 +48,7 @@ static void it_goes_also_when_the_process_is_elsewhere(void **state)
     assert_int_equal(access("pid", F_OK), -1);
 }
 
-static void another_file_that_took_its_place_stays(void **state)
+static void another_file_of_that_name_is_not_removed(void **state)
 {
     assert_true(g_file_set_contents("new", "1\n", -1, NULL));
     assert_true(pidfile_write("pid", NULL));
@@ -68,7 +68,7 @@ static void a_file_of_a_process_that_died_is_taken_over(void **state)
     pidfile_remove();
 }
 
-static void another_process_does_not_get_it(void **state)
+static void another_process_is_refused(void **state)
 {
     g_autofree char *before = NULL, *after = NULL;
     assert_true(pidfile_write("pid", NULL));
@@ -87,12 +87,12 @@ static void another_process_does_not_get_it(void **state)
     pidfile_remove();
 }
 
-static void what_cannot_be_written_is_told_by_name(void **state)
+static void a_file_that_cannot_be_written_is_named(void **state)
 {
     g_autoptr(GError) error = NULL;
     assert_false(pidfile_write("missing/pid", &error));
     assert_string_equal(error->message, "-pidfile missing/pid: No such file or directory");
-    pidfile_remove(); /* there is none: nothing */
+    pidfile_remove(); /* there is none: does nothing */
 }
 
 #define IN_DIRECTORY(f) cmocka_unit_test_setup_teardown(f, directory_setup, directory_teardown)
@@ -100,12 +100,12 @@ static void what_cannot_be_written_is_told_by_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_DIRECTORY(it_holds_the_process_id_and_goes_at_the_end),
-        IN_DIRECTORY(it_goes_also_when_the_process_is_elsewhere),
-        IN_DIRECTORY(another_file_that_took_its_place_stays),
+        IN_DIRECTORY(it_has_the_process_id_and_is_removed_at_the_end),
+        IN_DIRECTORY(it_is_removed_from_another_directory_too),
+        IN_DIRECTORY(another_file_of_that_name_is_not_removed),
         IN_DIRECTORY(a_file_of_a_process_that_died_is_taken_over),
-        IN_DIRECTORY(another_process_does_not_get_it),
-        IN_DIRECTORY(what_cannot_be_written_is_told_by_name),
+        IN_DIRECTORY(another_process_is_refused),
+        IN_DIRECTORY(a_file_that_cannot_be_written_is_named),
     };
     return cmocka_run_group_tests_name("vmm/process/pidfile", tests, NULL, NULL);
 }

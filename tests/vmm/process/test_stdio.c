@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Standard input and output as a chardev when they are pipes or files: what it does to descriptors
- * that others share. A terminal: test_terminal. */
+/* Standard input and output as a chardev when they are pipes or files: effects on shared
+ * descriptors. A terminal: test_terminal. */
 #include <fcntl.h>
 #include "tests/vmm/process/stdio_guest.h"
 
@@ -32,7 +32,7 @@ static void child_pipes(void *arg)
     CHECK(read(p.out[0], buf, sizeof(buf)) == 6);
     CHECK(!(fcntl(STDIN_FILENO, F_GETFL) & O_NONBLOCK));
     CHECK(!(fcntl(STDOUT_FILENO, F_GETFL) & O_NONBLOCK));
-    /* End of input: the loop has nothing more to do, and output goes on. */
+    /* End of input: the loop becomes idle, and output continues. */
     close(p.in[1]);
     chardev_harness_settle(g.ctx);
     CHECK(!aio_context_step(g.ctx, false));
@@ -42,7 +42,7 @@ static void child_pipes(void *arg)
     CHECK(read(p.out[0], buf, sizeof(buf)) == 4);
 }
 
-static void pipes_stay_blocking_and_end_of_input_is_calm(void **state)
+static void pipes_stay_blocking_and_end_of_input_is_no_event(void **state)
 {
     run_in_child(child_pipes, NULL);
 }
@@ -104,7 +104,7 @@ static void child_broken_pipe(void *arg)
     guest_await(&g, "input");
 }
 
-static void a_reader_that_is_gone_costs_the_output_only(void **state)
+static void a_closed_reader_loses_the_output_only(void **state)
 {
     run_in_child(child_broken_pipe, NULL);
 }
@@ -127,7 +127,7 @@ static void child_files(void *arg)
     unlink(name);
 }
 
-static void a_file_keeps_its_place_for_who_shares_it(void **state)
+static void a_shared_file_keeps_its_position(void **state)
 {
     run_in_child(child_files, NULL);
 }
@@ -150,7 +150,7 @@ static void child_script(void *arg)
     chardev_harness_settle(g.ctx);
 }
 
-static void input_from_a_file_arrives_whole(void **state)
+static void input_from_a_file_arrives_completely(void **state)
 {
     run_in_child(child_script, NULL);
 }
@@ -167,7 +167,7 @@ static void child_twice(void *arg)
     CHECK(message && strstr(message, "stdio is used already"));
 }
 
-static void it_is_used_once(void **state)
+static void stdio_is_used_once(void **state)
 {
     run_in_child(child_twice, NULL);
 }
@@ -175,12 +175,12 @@ static void it_is_used_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pipes_stay_blocking_and_end_of_input_is_calm),
+        cmocka_unit_test(pipes_stay_blocking_and_end_of_input_is_no_event),
         cmocka_unit_test(a_slow_reader_gets_every_byte),
-        cmocka_unit_test(a_reader_that_is_gone_costs_the_output_only),
-        cmocka_unit_test(a_file_keeps_its_place_for_who_shares_it),
-        cmocka_unit_test(input_from_a_file_arrives_whole),
-        cmocka_unit_test(it_is_used_once),
+        cmocka_unit_test(a_closed_reader_loses_the_output_only),
+        cmocka_unit_test(a_shared_file_keeps_its_position),
+        cmocka_unit_test(input_from_a_file_arrives_completely),
+        cmocka_unit_test(stdio_is_used_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The sandbox: each role makes one call that it may not, and the process ends with one line that
- * says so. Every test locks a child process in, since there is no way back.
+ * The sandbox: each role makes one forbidden call, and the process ends with one line that reports
+ * it. Every test sandboxes a child process, since a sandbox cannot be left.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,7 +27,7 @@
 #include "vmm/sandbox/sandbox.h"
 #include "vmm/sandbox/sandbox_int.h"
 
-#define CHILD_DONE 5 /* an exit status that nothing else gives */
+#define CHILD_DONE 5 /* an exit status that has no other source */
 
 typedef void Deed(void);
 
@@ -70,7 +70,7 @@ static void child_run(Child *child)
     _exit(CHILD_DONE);
 }
 
-/* What @deed, done in a locked-in thread of @role, comes to: the wait status, and what was said. */
+/* The result of @deed in a sandboxed thread of @role: the wait status, and the output. */
 static int child_outcome(ThreadRole role, Deed *deed, char said[1024])
 {
     int fds[2];
@@ -126,7 +126,7 @@ static void assert_nobody_may(Deed *deed, const char *call, long number)
     }
 }
 
-/* ---- deeds: bare system calls, since that is what an intruder makes ---- */
+/* ---- deeds: direct system calls, as an intruder would make them ---- */
 
 static void do_execve(void)
 {
@@ -257,7 +257,7 @@ static void none_may_run_programs_or_make_processes(void **state)
     assert_nobody_may(do_fork, "clone", SYS_clone);
 }
 
-static void none_may_reach_for_the_rest_of_the_system(void **state)
+static void none_may_access_the_rest_of_the_system(void **state)
 {
     assert_nobody_may(do_ptrace, "ptrace", SYS_ptrace);
     assert_nobody_may(do_mount, "mount", SYS_mount);
@@ -281,7 +281,7 @@ static void none_may_have_sockets_of_other_families(void **state)
 static void none_may_make_code(void **state)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    skip(); /* a sanitizer's own mappings are let through */
+    skip(); /* a sanitizer's own mappings are allowed */
 #endif
     assert_violates(THREAD_MAIN, do_map_code, "mmap", SYS_mmap);
     assert_violates(THREAD_IOTHREAD, do_map_code, "mmap", SYS_mmap);
@@ -309,7 +309,7 @@ static void a_call_of_another_table_kills(void **state)
     assert_int_equal(WTERMSIG(status), SIGSYS);
 }
 
-static void roles_have_what_the_others_may_not(void **state)
+static void roles_have_calls_that_others_lack(void **state)
 {
     assert_may(THREAD_MAIN, do_accept);
     assert_violates(THREAD_IOTHREAD, do_accept, "accept4", SYS_accept4);
@@ -339,7 +339,7 @@ static void an_iothread_and_a_vcpu_open_nothing(void **state)
     assert_violates(THREAD_VCPU, do_open_for_writing, "openat", SYS_openat);
 }
 
-/* ---- what is refused, but no violation ---- */
+/* ---- refused calls that are no violation ---- */
 
 static void expect_errno(long result, int error)
 {
@@ -358,7 +358,7 @@ static void do_make_ring(void)
 static void do_remove_file(void)
 {
     expect_errno(syscall(SYS_unlink, "/nonexistent"), EPERM);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they may look at files */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they may read files */
     struct stat st;
     expect_errno(lstat("/nonexistent", &st), EPERM);
 #endif
@@ -369,7 +369,7 @@ static void do_ask_for_addresses(void)
     expect_errno(syscall(SYS_socket, AF_NETLINK, SOCK_RAW, 0), EAFNOSUPPORT);
 }
 
-static void what_libraries_can_do_without_is_refused_quietly(void **state)
+static void optional_calls_of_libraries_fail_without_a_violation(void **state)
 {
     assert_may(THREAD_IOTHREAD, do_make_ring);
     assert_may(THREAD_VCPU, do_remove_file);
@@ -382,7 +382,7 @@ static pthread_t started;
 
 static void *started_execve(void *opaque)
 {
-    do_pwritev(); /* which its creator may not do */
+    do_pwritev(); /* forbidden for its creator */
     do_execve();
     return NULL;
 }
@@ -415,7 +415,7 @@ static void do_memory_and_messages(void)
     raise(SIGCONT);
 }
 
-static void every_role_may_use_memory_and_say_so(void **state)
+static void every_role_may_allocate_memory_and_log(void **state)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(all_roles); i++) {
         assert_may(all_roles[i], do_memory_and_messages);
@@ -434,7 +434,7 @@ static void an_abort_is_still_an_abort(void **state)
 
 /* ---- the table ---- */
 
-/* A row that no caller of its roles meets, since another one allows all they may ask. */
+/* A row without effect, since another row allows all calls of its roles. */
 static bool row_is_needless(const SandboxRow *row)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -450,7 +450,7 @@ static bool row_is_needless(const SandboxRow *row)
     return false;
 }
 
-static void every_row_says_who_and_why_and_is_needed(void **state)
+static void every_row_has_roles_and_a_reason_and_is_needed(void **state)
 {
     for (unsigned i = 0; i < sandbox_row_count; i++) {
         const SandboxRow *row = &sandbox_rows[i];
@@ -466,19 +466,19 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(none_may_run_programs_or_make_processes),
-        cmocka_unit_test(none_may_reach_for_the_rest_of_the_system),
+        cmocka_unit_test(none_may_access_the_rest_of_the_system),
         cmocka_unit_test(none_may_have_sockets_of_other_families),
         cmocka_unit_test(none_may_make_code),
         cmocka_unit_test(none_may_make_other_requests_of_devices),
         cmocka_unit_test(a_call_without_a_name_is_reported_by_its_number),
         cmocka_unit_test(a_call_of_another_table_kills),
-        cmocka_unit_test(roles_have_what_the_others_may_not),
+        cmocka_unit_test(roles_have_calls_that_others_lack),
         cmocka_unit_test(an_iothread_and_a_vcpu_open_nothing),
-        cmocka_unit_test(what_libraries_can_do_without_is_refused_quietly),
+        cmocka_unit_test(optional_calls_of_libraries_fail_without_a_violation),
         cmocka_unit_test(a_thread_has_its_own_roles_filter_and_not_its_creators),
-        cmocka_unit_test(every_role_may_use_memory_and_say_so),
+        cmocka_unit_test(every_role_may_allocate_memory_and_log),
         cmocka_unit_test(an_abort_is_still_an_abort),
-        cmocka_unit_test(every_row_says_who_and_why_and_is_needed),
+        cmocka_unit_test(every_row_has_roles_and_a_reason_and_is_needed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

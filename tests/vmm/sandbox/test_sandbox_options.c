@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What -sandbox and -run-with take, and what they refuse. */
+/* Accepted and refused values of -sandbox and -run-with. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,7 +33,7 @@ static void sandbox_options_are_those_of_QEMU(void **state)
     assert_true(on);
 }
 
-static void wrong_sandbox_options_are_refused_with_a_line_that_helps(void **state)
+static void wrong_sandbox_options_are_refused_with_a_helpful_line(void **state)
 {
     static const struct {
         const char *text, *says;
@@ -120,7 +120,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sandbox_options_are_those_of_QEMU),
-        cmocka_unit_test(wrong_sandbox_options_are_refused_with_a_line_that_helps),
+        cmocka_unit_test(wrong_sandbox_options_are_refused_with_a_helpful_line),
         cmocka_unit_test(a_user_is_a_name_or_two_numbers),
         cmocka_unit_test(wrong_users_and_directories_are_refused_by_name),
     };

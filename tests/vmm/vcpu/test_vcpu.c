@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vCPUs on /dev/kvm: parking in every place a vCPU can be, pended accesses, resets. The guest is a
- * few bytes of machine code. */
+/* vCPUs on /dev/kvm: parking in every state of a vCPU, pended accesses, resets. The guest is a few
+ * bytes of machine code. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,8 +30,8 @@ typedef struct Rig {
     AddressSpace *mmio, *pio;
     IoRegion mmio_region, pio_region;
     Pended pended;
-    bool pend;                 /* BQL: accesses wait until the test finishes them */
-    _Atomic unsigned accesses; /* that were done */
+    bool pend;                 /* BQL: accesses wait until the test completes them */
+    _Atomic unsigned accesses; /* completed accesses */
     _Atomic unsigned tries;
     _Atomic int last_event;
     VcpuSet *set;
@@ -136,7 +136,7 @@ static void rig_run(void (*body)(Rig *rig), unsigned cpus, const void *code, siz
 static const uint8_t code_mmio_loop[] = {0xff, 0x05, 0x00, 0x20, 0x00, 0x00, 0xa3,
                                          0x00, 0x00, 0x00, 0xd0, 0xeb, 0xf3};
 
-/* Yields turns of the loop until @condition(rig); the other side makes progress by itself. */
+/* Yields turns of the loop until @condition(rig); the other side makes progress on its own. */
 static coroutine_fn void rig_wait(Rig *rig, bool (*condition)(const Rig *rig, unsigned than),
                                   unsigned than)
 {
@@ -164,7 +164,7 @@ static void body_park_and_run(Rig *rig)
         vcpus_unpark(rig->set);
         rig_wait(rig, rig_done_more, before);
         vcpus_co_park(rig->set);
-        /* invariant 1: nothing pending, so the guest has counted exactly what it has accessed */
+        /* invariant 1: nothing is pending, so the guest's counter equals its accesses */
         uint32_t counted = rig_counter(rig);
         unsigned done = atomic_load(&rig->accesses);
         assert_true(counted == done || counted == done + 1);
@@ -174,7 +174,7 @@ static void body_park_and_run(Rig *rig)
     }
 }
 
-static void a_parked_vcpu_stands_still_and_goes_on_where_it_was(void **state)
+static void a_parked_vcpu_stops_and_resumes_where_it_was(void **state)
 {
     rig_run(body_park_and_run, 1, code_mmio_loop, sizeof(code_mmio_loop));
 }
@@ -196,7 +196,7 @@ static void body_pended(Rig *rig)
         vcpus_unpark(rig->set);
         rig_wait(rig, rig_tried_more, tries);
         assert_true(atomic_load(&rig->accesses) <= done + 1);
-        bql_lock(); /* free: a vCPU that waits holds nothing */
+        bql_lock(); /* free: a waiting vCPU holds nothing */
         rig->pend = false;
         pended_finish(&rig->pended);
         bql_unlock();
@@ -231,9 +231,10 @@ static void body_park_while_pended(Rig *rig)
         unsigned tries = atomic_load(&rig->tries), done = atomic_load(&rig->accesses);
         vcpus_unpark(rig->set);
         rig_wait(rig, rig_tried_more, tries);
-        aio_post(rig->ctx, finish_pended, rig); /* main goes on while it waits for the parking */
+        aio_post(rig->ctx, finish_pended, rig); /* main continues while it waits for the parking */
         vcpus_co_park(rig->set);
-        assert_true(atomic_load(&rig->accesses) > done); /* the access was done before it parked */
+        /* the access completed before the vCPU parked */
+        assert_true(atomic_load(&rig->accesses) > done);
     }
 }
 
@@ -278,7 +279,7 @@ static void body_string(Rig *rig)
         vcpus_unpark(rig->set);
         rig_wait(rig, rig_done_more, before);
         vcpus_co_park(rig->set);
-        /* every byte of every finished string went out once */
+        /* every byte of every finished string was output once */
         unsigned done = atomic_load(&rig->accesses);
         assert_int_equal(done / 1000 - rig_counter(rig) <= 1, 1);
     }
@@ -326,7 +327,7 @@ static void body_calls(Rig *rig)
     vcpus_unpark(rig->set);
     for (int i = 0; i < 200; i++) {
         unsigned done = atomic_load(&rig->accesses);
-        rig_call(rig, &call); /* running: it goes on by itself */
+        rig_call(rig, &call); /* running: it resumes by itself */
         rig_wait(rig, rig_done_more, done + 1);
     }
     vcpus_co_park(rig->set);
@@ -334,10 +335,10 @@ static void body_calls(Rig *rig)
     uint32_t counted = rig_counter(rig);
     rig_call(rig, &call);
     co_yield_turn();
-    assert_int_equal(rig_counter(rig), counted); /* parked it stays */
+    assert_int_equal(rig_counter(rig), counted); /* it stays parked */
 }
 
-static void a_call_runs_in_the_vcpus_thread_whatever_that_does(void **state)
+static void a_call_runs_in_the_vcpus_thread_in_every_state(void **state)
 {
     call_order = 0;
     rig_run(body_calls, 1, code_mmio_loop, sizeof(code_mmio_loop));
@@ -391,7 +392,7 @@ static void a_held_vcpu_stays_parked_while_the_others_run(void **state)
     rig_run(body_hold, 2, code_mmio_loop, sizeof(code_mmio_loop));
 }
 
-static void a_vm_all_of_whose_vcpus_are_held_starts_and_stops(void **state)
+static void a_vm_with_all_vcpus_held_starts_and_stops(void **state)
 {
     rig_run(body_hold, 1, code_mmio_loop, sizeof(code_mmio_loop));
 }
@@ -412,7 +413,7 @@ static void body_triple(Rig *rig)
     rig_wait(rig, rig_has_event, 0);
     assert_int_equal(atomic_load(&rig->last_event), VCPU_EVENT_TRIPLE_FAULT);
     TestCall call;
-    rig_call(rig, &call); /* halted: it takes calls, and runs no more for it */
+    rig_call(rig, &call); /* halted: it takes calls, and still runs no guest code */
     vcpus_co_park(rig->set);
     GError *error = NULL;
     rig_load(rig, code_mmio_loop, sizeof(code_mmio_loop));
@@ -426,7 +427,7 @@ static void a_triple_fault_halts_the_vcpu_until_it_is_reset(void **state)
     rig_run(body_triple, 1, code_triple, sizeof(code_triple));
 }
 
-/* mov eax, 0xd0100000; jmp eax: nobody is there */
+/* mov eax, 0xd0100000; jmp eax: no memory there */
 static const uint8_t code_astray[] = {0xb8, 0x00, 0x00, 0x10, 0xd0, 0xff, 0xe0};
 
 static void body_astray(Rig *rig)
@@ -460,16 +461,16 @@ int main(void)
         return 77;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_parked_vcpu_stands_still_and_goes_on_where_it_was),
+        cmocka_unit_test(a_parked_vcpu_stops_and_resumes_where_it_was),
         cmocka_unit_test(vcpus_that_wait_for_their_sipi_park_too),
         cmocka_unit_test(a_pended_access_waits_without_the_big_lock_and_is_done_once),
         cmocka_unit_test(a_stop_lets_a_pended_access_finish),
         cmocka_unit_test(a_reset_starts_the_guest_from_its_first_instruction),
         cmocka_unit_test(a_vcpu_parks_in_the_middle_of_a_string_of_port_accesses),
-        cmocka_unit_test(a_call_runs_in_the_vcpus_thread_whatever_that_does),
+        cmocka_unit_test(a_call_runs_in_the_vcpus_thread_in_every_state),
         cmocka_unit_test(a_call_lets_a_pended_access_finish),
         cmocka_unit_test(a_held_vcpu_stays_parked_while_the_others_run),
-        cmocka_unit_test(a_vm_all_of_whose_vcpus_are_held_starts_and_stops),
+        cmocka_unit_test(a_vm_with_all_vcpus_held_starts_and_stops),
         cmocka_unit_test(a_triple_fault_halts_the_vcpu_until_it_is_reset),
         cmocka_unit_test(a_failure_is_logged_with_the_registers),
     };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reset of a vCPU against a KVM of our own, which refuses and keeps what Linux' does: what the
- * guest left behind in state that an ordinary host has and the test machine may lack. */
+/* Reset of a vCPU with a fake KVM, which refuses and keeps state as Linux does: guest state that
+ * ordinary hosts have and the test machine may lack. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,12 +12,13 @@
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/boot_state.h"
 
-#define FAKE_VCPU 1000 /* descriptors that nobody has */
+#define FAKE_VCPU 1000 /* unused descriptor numbers */
 #define FAKE_KVM 1001
 #define MSR_FEATURE_CONTROL 0x3a
 #define MSR_SYSENTER_CS 0x174
 #define CR4_VMXE (1u << 13)
-#define XSAVE_BV (512 / 4)  /* of kvm_xsave.region: which parts are not at their initial value */
+/* of kvm_xsave.region: the components that are not in their initial state */
+#define XSAVE_BV (512 / 4)
 #define XSAVE_YMM (576 / 4) /* the upper halves of YMM */
 
 static struct {
@@ -45,7 +46,7 @@ static uint64_t *fake_msr(uint32_t index)
     return index == MSR_FEATURE_CONTROL ? &fake.feature_control : &fake.sysenter_cs;
 }
 
-/* Linux, vmx_set_msr(): the host takes IA32_FEATURE_CONTROL away and with it VMX operation. */
+/* Linux, vmx_set_msr(): a host write to IA32_FEATURE_CONTROL ends VMX operation. */
 static int fake_set_msrs(const struct kvm_msrs *msrs)
 {
     for (unsigned i = 0; i < msrs->nmsrs; i++) {
@@ -64,7 +65,7 @@ static int fake_get_msrs(struct kvm_msrs *msrs)
     return (int)msrs->nmsrs;
 }
 
-/* Linux, kvm_arch_vcpu_ioctl_x86_set_vcpu_events(): some are taken only when a flag says so. */
+/* Linux, kvm_arch_vcpu_ioctl_x86_set_vcpu_events(): some fields need a flag. */
 static int fake_set_events(const struct kvm_vcpu_events *events)
 {
     struct kvm_vcpu_events old = fake.events;
@@ -113,7 +114,7 @@ static int fake_get_msr_list(struct kvm_msr_list *list)
     return 0;
 }
 
-/* What is only stored and fetched. */
+/* State that is only stored and read back. */
 static int fake_copy(unsigned long request, void *data)
 {
     const struct {
@@ -144,7 +145,7 @@ static int fake_copy(unsigned long request, void *data)
     return fake_error(EINVAL);
 }
 
-/* In libc's place. */
+/* Replaces libc's function. */
 int ioctl(int fd, unsigned long request, ...)
 {
     va_list ap;
@@ -174,7 +175,7 @@ int ioctl(int fd, unsigned long request, ...)
     }
 }
 
-/* A vCPU fresh from the factory. */
+/* A newly created vCPU. */
 static ArchCpus cpus;
 static ArchVcpu *vcpu;
 
@@ -229,7 +230,7 @@ static void the_extended_registers_are_reset(void **state)
 {
     memset(&fake.xsave, 0xff, sizeof(fake.xsave));
     vcpu_reset();
-    /* x87 and SSE as they are written, MXCSR among them; all else at its initial value. */
+    /* x87 and SSE as written, MXCSR included; all else in its initial state. */
     assert_int_equal(fake.xsave.region[XSAVE_BV], 3);
     assert_int_equal(fake.xsave.region[XSAVE_YMM], 0);
 }

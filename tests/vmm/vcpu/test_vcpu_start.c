@@ -26,7 +26,7 @@ static void start_and_fail(void *opaque)
     *(bool *)opaque = true;
 }
 
-static void vcpus_whose_threads_cannot_be_started_close_no_descriptor(void **state)
+static void vcpus_without_threads_close_no_descriptor(void **state)
 {
     bool done = false;
     pthread_attr_t attr, before;
@@ -54,7 +54,7 @@ static void vcpus_whose_threads_cannot_be_started_close_no_descriptor(void **sta
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(vcpus_whose_threads_cannot_be_started_close_no_descriptor),
+        cmocka_unit_test(vcpus_without_threads_close_no_descriptor),
     };
     return cmocka_run_group_tests_name("vmm/vcpu/start", tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A VM without KVM whose devices come and go: the commands of QMP, the run state, the hotplug
- * registers and one virtio-blk disk in slot 5. The test's thread is main, and a vCPU where one is
- * not real; the iothread is real. */
+/* A VM without KVM whose devices are plugged and unplugged: QMP's commands, the run state, the
+ * hotplug registers and one virtio-blk disk in slot 5. The test's thread is main, and also a vCPU
+ * unless that is real; the iothread is real. */
 #ifndef SKIFF_TESTS_VMM_VM_HOTPLUG_RIG_H
 #define SKIFF_TESTS_VMM_VM_HOTPLUG_RIG_H
 
@@ -295,7 +295,7 @@ static uint32_t in32(unsigned port)
     return fake_in32(rig->bench->machine, (uint16_t)port);
 }
 
-/* All that the disk holds, and what that sets in motion: a stop flushes. */
+/* Completes all requests that the disk holds, and their consequences: a stop flushes. */
 static void complete_all(void)
 {
     do {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The run-state machine with a machine behind it that counts, and takes its time if told to. */
+/* The run-state machine on a fake machine that counts, and can be slow. */
 #ifndef SKIFF_TESTS_VMM_VM_RUN_STATE_RIG_H
 #define SKIFF_TESTS_VMM_VM_RUN_STATE_RIG_H
 
@@ -16,7 +16,7 @@ typedef struct Fake {
     RunState rs;
     AioContext *ctx;
     char log[256];
-    char told[256]; /* "STOP(reason)" and "RESUME", one after the other; see fake_changed() */
+    char announced[256]; /* "STOP(reason)" and "RESUME", one after the other; see fake_changed() */
     bool told_running;
     bool slow; /* each step takes a turn of the loop */
     bool unparked;
@@ -98,8 +98,8 @@ static inline bool fake_co_reset(void *opaque, GError **error)
     return true;
 }
 
-/* As QMP tells: of a reset nothing, of the rest each change once, but here also what is told again
- * for another reason. */
+/* Records events as QMP sends them: none of a reset, otherwise each change once; and also changes
+ * of the reason only. */
 static inline void fake_changed(void *opaque, RunPhase phase, StopReason reason)
 {
     Fake *f = opaque;
@@ -113,8 +113,8 @@ static inline void fake_changed(void *opaque, RunPhase phase, StopReason reason)
         return;
     }
     f->told_running = phase == RUN_RUNNING;
-    g_strlcat(f->told, word, sizeof(f->told));
-    g_strlcat(f->told, " ", sizeof(f->told));
+    g_strlcat(f->announced, word, sizeof(f->announced));
+    g_strlcat(f->announced, " ", sizeof(f->announced));
 }
 
 static const RunStateOps fake_ops = {
@@ -156,14 +156,14 @@ static inline void fake_start(Fake *f)
 {
     run_state_request_start(&f->rs);
     fake_settle(f);
-    f->log[0] = f->told[0] = '\0';
+    f->log[0] = f->announced[0] = '\0';
 }
 
-/* ---- an operation like a dump: under the lock, with the VM stopped, until it is let go ---- */
+/* ---- an operation like a dump: under the lock, with the VM stopped, until it is released ---- */
 
 typedef struct Dump {
     Fake *f;
-    unsigned turns; /* it takes this many, and then until @hold is false */
+    unsigned turns; /* takes this many, and then until @hold is false */
     bool hold, done;
 } Dump;
 

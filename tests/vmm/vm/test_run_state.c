@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The run-state machine with a machine of counters behind it. */
+/* The run-state machine on a machine of counters. */
 #include "tests/support/death.h"
 #include "tests/vmm/vm/run_state_rig.h"
 
@@ -63,7 +63,7 @@ static void a_reset_of_a_paused_vm_ends_paused(void **state)
     assert_string_equal(run_state_name(&f->rs), "paused");
 }
 
-static void a_reset_that_fails_leaves_the_vm_stopped(void **state)
+static void a_failed_reset_leaves_the_vm_stopped(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -79,7 +79,7 @@ static void a_reset_that_fails_leaves_the_vm_stopped(void **state)
     assert_string_equal(run_state_name(&f->rs), "running");
 }
 
-static void a_reset_that_a_stop_was_asked_for_meanwhile_ends_stopped(void **state)
+static void a_reset_with_a_stop_request_ends_stopped(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -110,9 +110,9 @@ static void the_last_of_stop_and_start_counts(void **state)
     assert_string_equal(run_state_name(&f->rs), "paused");
 }
 
-/* A request that waits for the operation lock serves those of its kind that come later, but not
- * across a request to the contrary. */
-static void the_last_counts_also_while_all_wait_for_the_lock(void **state)
+/* A request that waits for the operation lock also serves later ones of its kind, but not across an
+ * opposite request. */
+static void the_last_request_counts_also_while_all_wait_for_the_lock(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -135,8 +135,8 @@ static void the_last_counts_also_while_all_wait_for_the_lock(void **state)
     assert_string_equal(run_state_name(&f->rs), "running");
 }
 
-/* A device that asked for the stop waits for the start that follows it, to try again. */
-static void a_start_does_not_take_back_a_stop(void **state)
+/* A device that requested the stop waits for the next start, to retry. */
+static void a_start_does_not_revoke_a_stop(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -148,7 +148,7 @@ static void a_start_does_not_take_back_a_stop(void **state)
     assert_string_equal(run_state_name(&f->rs), "running");
 }
 
-static void the_weightiest_reason_of_stops_that_share_one_is_told(void **state)
+static void simultaneous_stops_report_the_most_severe_reason(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -163,7 +163,7 @@ static void the_weightiest_reason_of_stops_that_share_one_is_told(void **state)
     assert_string_equal(run_state_name(&f->rs), "paused");
 }
 
-static void a_guest_that_has_ended_goes_on_only_after_a_reset(void **state)
+static void an_ended_guest_resumes_only_after_a_reset(void **state)
 {
     static const StopReason ends[] = {STOP_SHUTDOWN, STOP_INTERNAL_ERROR};
     Fake *f = *state;
@@ -183,7 +183,7 @@ static void a_guest_that_has_ended_goes_on_only_after_a_reset(void **state)
     }
 }
 
-/* However long the lock is not to be had, what waits is one of each kind. */
+/* However long the lock is held, at most one request of each kind waits. */
 static void alternating_requests_do_not_pile_up(void **state)
 {
     Fake *f = *state;
@@ -226,7 +226,7 @@ static void settling_body(void *opaque)
     s->returned = true;
 }
 
-static void who_waits_for_a_stop_goes_on_once_it_is_done(void **state)
+static void a_wait_for_a_stop_ends_when_the_stop_is_done(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -235,7 +235,7 @@ static void who_waits_for_a_stop_goes_on_once_it_is_done(void **state)
     Settling s[] = {{.f = f, .timeout_ns = INT64_C(3600) * 1000000000},
                     {.f = f, .timeout_ns = INT64_C(3600) * 1000000000}};
     run_state_request_stop(&f->rs, STOP_PAUSED);
-    co_start(f->ctx, settling_body, &s[0]); /* before the request is looked at */
+    co_start(f->ctx, settling_body, &s[0]); /* before the request is served */
     fake_settle(f);
     co_start(f->ctx, settling_body, &s[1]); /* while it is served */
     fake_settle(f);
@@ -266,7 +266,7 @@ static void late_stop_body(void *opaque)
     s->phase = rs->phase;
 }
 
-static void who_asks_for_a_stop_as_a_reset_ends_waits_for_the_stop(void **state)
+static void a_stop_request_as_a_reset_ends_waits_for_the_stop(void **state)
 {
     Fake *f = *state;
     LateStop s = {.f = f, .phase = RUN_RUNNING};
@@ -277,12 +277,12 @@ static void who_asks_for_a_stop_as_a_reset_ends_waits_for_the_stop(void **state)
     fake_settle(f);
     co_start(f->ctx, late_stop_body, &s);
     f->hold_drain = false;
-    co_wake(f->held); /* the reset ends in the same turn, before the request is looked at */
+    co_wake(f->held); /* the reset ends in the same turn, before the request is served */
     fake_settle(f);
     assert_int_equal(s.phase, RUN_STOPPED);
 }
 
-static void who_waits_for_a_stop_that_hangs_is_let_go(void **state)
+static void a_wait_for_a_hung_stop_ends(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -302,7 +302,7 @@ static void who_waits_for_a_stop_that_hangs_is_let_go(void **state)
     assert_string_equal(run_state_name(&f->rs), "paused");
 }
 
-/* ---- broken on purpose ---- */
+/* ---- broken invariants ---- */
 
 static void start_with_token_body(void *opaque)
 {
@@ -343,10 +343,10 @@ static void run_body(void *body)
     fake_settle(f);
 }
 
-/* One broken invariant each, made by hand. */
+/* Break one invariant each, by hand. */
 static void break_1(Fake *f)
 {
-    f->rs.brief = true; /* nobody holds the lock */
+    f->rs.brief = true; /* no task holds the lock */
 }
 
 static void break_2(Fake *f)
@@ -451,8 +451,8 @@ static void the_invariants_abort_when_broken(void **state)
 
 /* ---- the end ---- */
 
-/* At each turn of a start that takes some. */
-static void a_vm_that_is_left_during_its_start_does_not_run(void **state)
+/* At each turn of a slow start. */
+static void a_vm_that_quits_during_its_start_does_not_run(void **state)
 {
     unsigned undone = 0;
     for (unsigned turns = 0; turns < 8; turns++) {
@@ -467,7 +467,7 @@ static void a_vm_that_is_left_during_its_start_does_not_run(void **state)
         fake_settle(f);
         assert_int_equal(f->rs.phase, ran ? RUN_RUNNING : RUN_STOPPED);
         assert_int_equal(f->unparks, ran ? 1 : 0);
-        assert_string_equal(f->told, ran ? "RESUME " : "");
+        assert_string_equal(f->announced, ran ? "RESUME " : "");
         undone += strcmp(f->log, "hand-over take-back drain ") == 0;
         assert_false(f->rs.starting || f->rs.serving);
         fake_teardown((void **)&f);
@@ -484,18 +484,18 @@ int main(void)
         ON_FAKE(requests_made_during_a_stop_share_it),
         ON_FAKE(a_reset_of_a_running_vm_ends_running),
         ON_FAKE(a_reset_of_a_paused_vm_ends_paused),
-        ON_FAKE(a_reset_that_fails_leaves_the_vm_stopped),
-        ON_FAKE(a_reset_that_a_stop_was_asked_for_meanwhile_ends_stopped),
+        ON_FAKE(a_failed_reset_leaves_the_vm_stopped),
+        ON_FAKE(a_reset_with_a_stop_request_ends_stopped),
         ON_FAKE(the_last_of_stop_and_start_counts),
-        ON_FAKE(a_guest_that_has_ended_goes_on_only_after_a_reset),
-        ON_FAKE(the_last_counts_also_while_all_wait_for_the_lock),
-        ON_FAKE(a_start_does_not_take_back_a_stop),
+        ON_FAKE(an_ended_guest_resumes_only_after_a_reset),
+        ON_FAKE(the_last_request_counts_also_while_all_wait_for_the_lock),
+        ON_FAKE(a_start_does_not_revoke_a_stop),
         ON_FAKE(alternating_requests_do_not_pile_up),
-        ON_FAKE(who_waits_for_a_stop_goes_on_once_it_is_done),
-        ON_FAKE(who_asks_for_a_stop_as_a_reset_ends_waits_for_the_stop),
-        ON_FAKE(who_waits_for_a_stop_that_hangs_is_let_go),
-        ON_FAKE(the_weightiest_reason_of_stops_that_share_one_is_told),
-        cmocka_unit_test(a_vm_that_is_left_during_its_start_does_not_run),
+        ON_FAKE(a_wait_for_a_stop_ends_when_the_stop_is_done),
+        ON_FAKE(a_stop_request_as_a_reset_ends_waits_for_the_stop),
+        ON_FAKE(a_wait_for_a_hung_stop_ends),
+        ON_FAKE(simultaneous_stops_report_the_most_severe_reason),
+        cmocka_unit_test(a_vm_that_quits_during_its_start_does_not_run),
     };
     return cmocka_run_group_tests_name("vmm/vm/run_state", tests, NULL, NULL);
 }

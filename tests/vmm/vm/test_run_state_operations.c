@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stops and starts that are asked for while an operation has stopped the VM for its own time. */
+/* Stops and starts requested while an operation has stopped the VM temporarily. */
 #include "tests/vmm/vm/run_state_rig.h"
 
-/* The VM stands still for a dump. */
+/* The VM is stopped for a dump. */
 static RUNS_IN_MAIN void dump_start(Dump *d, Fake *f)
 {
     *d = (Dump){.f = f, .hold = true};
@@ -18,16 +18,16 @@ static RUNS_IN_MAIN void dump_end(Dump *d)
     assert_true(d->done);
 }
 
-static RUNS_IN_MAIN void expect(Fake *f, const char *log, const char *told, const char *name)
+static RUNS_IN_MAIN void expect(Fake *f, const char *log, const char *announced, const char *name)
 {
     assert_string_equal(f->log, log);
-    assert_string_equal(f->told, told);
+    assert_string_equal(f->announced, announced);
     assert_string_equal(run_state_name(&f->rs), name);
 }
 
-/* ---- what is wanted when it is over ---- */
+/* ---- the requested state after the operation ---- */
 
-static void a_vm_that_ran_goes_on(void **state)
+static void a_vm_that_ran_resumes(void **state)
 {
     Fake *f = *state;
     Dump d;
@@ -38,7 +38,7 @@ static void a_vm_that_ran_goes_on(void **state)
     expect(f, "park take-back drain hand-over unpark ", "STOP(paused) RESUME ", "running");
 }
 
-static void a_stop_meanwhile_keeps_it_stopped(void **state)
+static void a_stop_during_the_operation_keeps_the_vm_stopped(void **state)
 {
     Fake *f = *state;
     Dump d;
@@ -51,20 +51,20 @@ static void a_stop_meanwhile_keeps_it_stopped(void **state)
     expect(f, "park take-back drain ", "STOP(paused) STOP(paused) ", "paused");
 }
 
-static void a_stop_that_is_posted_as_it_ends_keeps_it_stopped(void **state)
+static void a_stop_posted_as_the_operation_ends_keeps_the_vm_stopped(void **state)
 {
     Fake *f = *state;
     Dump d;
     enter_main();
     fake_start(f);
     dump_start(&d, f);
-    d.hold = false; /* ends in the turn that would look at the request */
+    d.hold = false; /* ends in the turn that would serve the request */
     run_state_request_stop(&f->rs, STOP_IO_ERROR);
     fake_settle(f);
     expect(f, "park take-back drain ", "STOP(paused) STOP(io-error) ", "io-error");
 }
 
-static void a_stop_that_comes_as_its_own_is_under_way_keeps_it_stopped(void **state)
+static void a_stop_during_the_operations_own_stop_keeps_the_vm_stopped(void **state)
 {
     Fake *f = *state;
     Dump d = {.f = f};
@@ -81,7 +81,7 @@ static void a_stop_that_comes_as_its_own_is_under_way_keeps_it_stopped(void **st
     expect(f, "park take-back drain ", "STOP(paused) STOP(guest-panicked) ", "guest-panicked");
 }
 
-static void a_start_meanwhile_takes_the_stop_back(void **state)
+static void a_start_during_the_operation_revokes_the_stop(void **state)
 {
     Fake *f = *state;
     Dump d;
@@ -97,7 +97,7 @@ static void a_start_meanwhile_takes_the_stop_back(void **state)
            "running");
 }
 
-static void a_start_of_a_paused_vm_that_a_stop_takes_back_lets_nothing_run(void **state)
+static void a_start_revoked_by_a_stop_runs_nothing(void **state)
 {
     Fake *f = *state;
     Dump d;
@@ -111,7 +111,7 @@ static void a_start_of_a_paused_vm_that_a_stop_takes_back_lets_nothing_run(void 
     expect(f, "", "STOP(prelaunch) ", "prelaunch");
 }
 
-/* ---- who waits ---- */
+/* ---- waits ---- */
 
 typedef struct Settling {
     Fake *f;
@@ -126,7 +126,7 @@ static void settling_body(void *opaque)
     s->settled = run_state_co_settle(&s->f->rs, INT64_C(3600) * 1000000000);
 }
 
-static void who_waits_for_a_stop_does_not_wait_for_the_operation(void **state)
+static void a_wait_for_a_stop_does_not_wait_for_the_operation(void **state)
 {
     Fake *f = *state;
     Dump d;
@@ -135,7 +135,7 @@ static void who_waits_for_a_stop_does_not_wait_for_the_operation(void **state)
     fake_start(f);
     dump_start(&d, f);
     run_state_request_stop(&f->rs, STOP_PAUSED);
-    assert_false(run_state_stopping(&f->rs)); /* it stands still already */
+    assert_false(run_state_stopping(&f->rs)); /* it is stopped already */
     co_start(f->ctx, settling_body, &s);
     take_turns(f, 4);
     assert_true(s.settled && !d.done);
@@ -143,7 +143,7 @@ static void who_waits_for_a_stop_does_not_wait_for_the_operation(void **state)
     dump_end(&d);
 }
 
-static void a_stop_for_an_operation_is_none_for_good(void **state)
+static void a_stop_for_an_operation_is_temporary(void **state)
 {
     Fake *f = *state;
     Dump d;
@@ -163,7 +163,7 @@ static void a_stop_for_an_operation_is_none_for_good(void **state)
 
 /* ---- the reason ---- */
 
-static void that_the_guest_has_ended_outweighs_why_it_was_stopped(void **state)
+static void the_guests_end_outweighs_other_stop_reasons(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -176,10 +176,10 @@ static void that_the_guest_has_ended_outweighs_why_it_was_stopped(void **state)
     run_state_request_stop(&f->rs, STOP_SHUTDOWN);
     fake_settle(f);
     assert_string_equal(run_state_name(&f->rs), "shutdown");
-    assert_string_equal(f->told, "STOP(io-error) STOP(io-error) STOP(shutdown) ");
+    assert_string_equal(f->announced, "STOP(io-error) STOP(io-error) STOP(shutdown) ");
 }
 
-static void a_breakpoint_of_a_debugger_that_is_gone_relabels_nothing(void **state)
+static void a_breakpoint_of_a_gone_debugger_changes_no_reason(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -193,18 +193,18 @@ static void a_breakpoint_of_a_debugger_that_is_gone_relabels_nothing(void **stat
     expect(f, "park take-back drain ", "STOP(paused) ", "paused");
 }
 
-static void a_breakpoint_of_a_debugger_that_is_gone_stops_for_a_moment(void **state)
+static void a_breakpoint_of_a_gone_debugger_stops_briefly(void **state)
 {
     Fake *f = *state;
     enter_main();
     fake_start(f);
     run_state_request_stop(&f->rs, STOP_DEBUG);
     fake_settle(f);
-    /* the vCPU that met it stands until it has been parked */
+    /* the vCPU that hit it stays halted until it has been parked */
     expect(f, "park take-back drain hand-over unpark ", "", "running");
 }
 
-static void a_stop_that_shares_with_such_a_breakpoint_is_a_stop(void **state)
+static void a_stop_that_coincides_with_such_a_breakpoint_is_a_stop(void **state)
 {
     Fake *f = *state;
     Dump d = {.f = f};
@@ -224,7 +224,7 @@ static void a_stop_that_shares_with_such_a_breakpoint_is_a_stop(void **state)
     expect(f, "park take-back drain ", "STOP(paused) STOP(paused) ", "paused");
 }
 
-static void a_breakpoint_of_a_debugger_that_is_there_is_told(void **state)
+static void a_breakpoint_of_a_connected_debugger_is_reported(void **state)
 {
     Fake *f = *state;
     Dump d;
@@ -241,7 +241,7 @@ static void a_breakpoint_of_a_debugger_that_is_there_is_told(void **state)
 
 /* ---- resets ---- */
 
-static void a_reset_is_told_when_it_has_ended_stopped(void **state)
+static void a_reset_that_ends_stopped_is_reported(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -257,7 +257,7 @@ static void a_reset_is_told_when_it_has_ended_stopped(void **state)
     expect(f, "park take-back drain reset reset ", "STOP(paused) ", "paused");
 }
 
-static void a_vm_that_runs_after_a_reset_that_failed_is_told(void **state)
+static void a_vm_that_runs_after_a_failed_reset_is_reported(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -265,31 +265,31 @@ static void a_vm_that_runs_after_a_reset_that_failed_is_told(void **state)
     f->reset_fails = true;
     run_state_request_reset(&f->rs);
     fake_settle(f);
-    assert_string_equal(f->told, "STOP(internal-error) ");
+    assert_string_equal(f->announced, "STOP(internal-error) ");
     f->reset_fails = false;
     run_state_request_reset(&f->rs);
     fake_settle(f);
-    assert_string_equal(f->told, "STOP(internal-error) RESUME ");
+    assert_string_equal(f->announced, "STOP(internal-error) RESUME ");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ON_FAKE(a_vm_that_ran_goes_on),
-        ON_FAKE(a_stop_meanwhile_keeps_it_stopped),
-        ON_FAKE(a_stop_that_is_posted_as_it_ends_keeps_it_stopped),
-        ON_FAKE(a_stop_that_comes_as_its_own_is_under_way_keeps_it_stopped),
-        ON_FAKE(a_start_meanwhile_takes_the_stop_back),
-        ON_FAKE(a_start_of_a_paused_vm_that_a_stop_takes_back_lets_nothing_run),
-        ON_FAKE(who_waits_for_a_stop_does_not_wait_for_the_operation),
-        ON_FAKE(a_stop_for_an_operation_is_none_for_good),
-        ON_FAKE(that_the_guest_has_ended_outweighs_why_it_was_stopped),
-        ON_FAKE(a_breakpoint_of_a_debugger_that_is_gone_relabels_nothing),
-        ON_FAKE(a_breakpoint_of_a_debugger_that_is_gone_stops_for_a_moment),
-        ON_FAKE(a_stop_that_shares_with_such_a_breakpoint_is_a_stop),
-        ON_FAKE(a_breakpoint_of_a_debugger_that_is_there_is_told),
-        ON_FAKE(a_reset_is_told_when_it_has_ended_stopped),
-        ON_FAKE(a_vm_that_runs_after_a_reset_that_failed_is_told),
+        ON_FAKE(a_vm_that_ran_resumes),
+        ON_FAKE(a_stop_during_the_operation_keeps_the_vm_stopped),
+        ON_FAKE(a_stop_posted_as_the_operation_ends_keeps_the_vm_stopped),
+        ON_FAKE(a_stop_during_the_operations_own_stop_keeps_the_vm_stopped),
+        ON_FAKE(a_start_during_the_operation_revokes_the_stop),
+        ON_FAKE(a_start_revoked_by_a_stop_runs_nothing),
+        ON_FAKE(a_wait_for_a_stop_does_not_wait_for_the_operation),
+        ON_FAKE(a_stop_for_an_operation_is_temporary),
+        ON_FAKE(the_guests_end_outweighs_other_stop_reasons),
+        ON_FAKE(a_breakpoint_of_a_gone_debugger_changes_no_reason),
+        ON_FAKE(a_breakpoint_of_a_gone_debugger_stops_briefly),
+        ON_FAKE(a_stop_that_coincides_with_such_a_breakpoint_is_a_stop),
+        ON_FAKE(a_breakpoint_of_a_connected_debugger_is_reported),
+        ON_FAKE(a_reset_that_ends_stopped_is_reported),
+        ON_FAKE(a_vm_that_runs_after_a_failed_reset_is_reported),
     };
     return cmocka_run_group_tests_name("vmm/vm/run_state, operations", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stops, starts and resets asked for while an operation is under way: at every turn of the loop, at
+/* Stops, starts and resets requested while an operation is under way: at every turn of the loop, at
  * every move of the state, and from another thread. */
 #include "tests/vmm/vm/run_state_rig.h"
 
@@ -21,9 +21,10 @@ typedef struct Play {
     unsigned at; /* a turn, or a move of the state */
     bool spread; /* one request a turn */
     bool wants_to_run;
-    bool io_error;    /* there was such a stop since the last start */
-    bool reset;       /* at any time: it leaves nothing of the reason */
-    unsigned unparks; /* those before the last stop, and the one that was too far to be kept back */
+    bool io_error; /* there was such a stop since the last start */
+    bool reset;    /* at any time: it clears the reason */
+    /* those before the last stop, and the one that could no longer be prevented */
+    unsigned unparks;
 } Play;
 
 static void play_ask(Play *p, int ask)
@@ -81,12 +82,12 @@ static RUNS_IN_MAIN void play_check(Play *p)
     assert_false(rs->serving || rs->busy || rs->queued != 0 || rs->stop_reasons != 0);
     assert_int_equal(rs->phase, p->wants_to_run ? RUN_RUNNING : RUN_STOPPED);
     assert_int_equal(p->f->told_running, p->wants_to_run);
-    if (!p->wants_to_run) { /* nothing has run since the last stop was asked for */
+    if (!p->wants_to_run) { /* nothing has run since the last stop request */
         assert_true(p->f->unparks <= p->unparks);
     }
     if (p->io_error && !p->reset) {
         assert_string_equal(run_state_name(rs), "io-error");
-        assert_true(g_str_has_suffix(p->f->told, "STOP(io-error) "));
+        assert_true(g_str_has_suffix(p->f->announced, "STOP(io-error) "));
     }
 }
 
@@ -99,7 +100,7 @@ static void at_move(void *arg, const void *object)
     }
 }
 
-/* False: the operation was over before. */
+/* False: the operation had ended before. */
 static RUNS_IN_MAIN bool play(Scene scene, const Play *plan, bool at_moves)
 {
     void *state;
@@ -199,7 +200,7 @@ static void requests_of_another_thread_are_served_in_the_end(void **state)
             co_start(f->ctx, dump_body, &d);
         }
         aio_context_step(f->ctx, false);
-        f->log[0] = f->told[0] = '\0';
+        f->log[0] = f->announced[0] = '\0';
     }
     pthread_join(thread, NULL);
     fake_settle(f);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A start that fails: a device's back end has refused its queues. */
+/* A start that fails: a device's back end refuses its queues. */
 #include "tests/support/death.h"
 #include "tests/vmm/vm/run_state_rig.h"
 
@@ -15,7 +15,7 @@ static void the_vm_stays_stopped_and_its_backends_are_stopped_again(void **state
     assert_int_equal(f->rs.phase, RUN_STOPPED);
     assert_true(run_state_stays_stopped(&f->rs));
     assert_string_equal(run_state_qemu_name(&f->rs), "io-error");
-    assert_string_equal(f->told, "STOP(io-error) ");
+    assert_string_equal(f->announced, "STOP(io-error) ");
     assert_string_equal(f->rs.start_error, "net0: no back end");
 }
 
@@ -45,11 +45,11 @@ static void an_operation_that_stopped_the_vm_ends_with_it_stopped(void **state)
     fake_settle(f);
     assert_true(d.done);
     assert_string_equal(f->log, "park take-back drain hand-over take-back drain ");
-    assert_string_equal(f->told, "STOP(paused) STOP(io-error) ");
+    assert_string_equal(f->announced, "STOP(paused) STOP(io-error) ");
     assert_true(run_state_stays_stopped(&f->rs));
 }
 
-static void a_reset_ends_with_it_stopped(void **state)
+static void a_reset_under_an_operation_ends_stopped(void **state)
 {
     Fake *f = *state;
     enter_main();
@@ -57,17 +57,17 @@ static void a_reset_ends_with_it_stopped(void **state)
     f->start_fails = true;
     run_state_request_reset(&f->rs);
     fake_settle(f);
-    assert_string_equal(f->told, "STOP(io-error) ");
+    assert_string_equal(f->announced, "STOP(io-error) ");
     f->start_fails = false;
     f->log[0] = '\0';
-    run_state_request_reset(&f->rs); /* nobody has asked for a start since */
+    run_state_request_reset(&f->rs); /* no start was requested since */
     fake_settle(f);
     assert_string_equal(f->log, "reset ");
     assert_int_equal(f->rs.phase, RUN_STOPPED);
 }
 
 /* At each turn of the start. */
-static void a_stop_or_the_end_meanwhile_is_served(void **state)
+static void a_stop_or_quit_during_the_start_is_served(void **state)
 {
     for (unsigned turns = 0; turns < 8; turns++) {
         for (unsigned leaves = 0; leaves < 2; leaves++) {
@@ -116,9 +116,9 @@ int main(void)
         ON_FAKE(the_vm_stays_stopped_and_its_backends_are_stopped_again),
         ON_FAKE(the_next_start_tries_again),
         ON_FAKE(an_operation_that_stopped_the_vm_ends_with_it_stopped),
-        ON_FAKE(a_reset_ends_with_it_stopped),
+        ON_FAKE(a_reset_under_an_operation_ends_stopped),
         ON_FAKE(the_invariant_aborts_when_broken),
-        ON_FAKE(a_stop_or_the_end_meanwhile_is_served),
+        ON_FAKE(a_stop_or_quit_during_the_start_is_served),
     };
     return cmocka_run_group_tests_name("vmm/vm/run_state, start", tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What happens to the guest, and what is made of it: several events at once, -no-reboot,
- * -no-shutdown, -action, and a quit in every phase. The machine is one of counters. */
+/* Events of the guest and their effects: several at once, -no-reboot, -no-shutdown, -action, and a
+ * quit in every phase. The machine is one of counters. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -103,7 +103,7 @@ static RUNS_IN_MAIN const char *rig_state(const Rig *rig)
 
 /* ---- several at once ---- */
 
-static void a_panic_that_ends_nothing_swallows_no_reset(void **state)
+static void a_panic_without_an_action_does_not_drop_a_reset(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -125,7 +125,7 @@ static void a_crash_kernel_that_resets_is_reset(void **state)
     assert_false(rig->vm.life.quitting);
 }
 
-static void a_crash_kernel_takes_back_no_panic(void **state)
+static void a_crash_kernel_does_not_revoke_a_panic(void **state)
 {
     Rig *rig = *state;
     vm_request(&rig->vm, VM_REQUEST_PANIC, PANICKED);
@@ -145,7 +145,7 @@ static void a_panic_that_ends_the_vm_outweighs_the_reset_after_it(void **state)
     assert_int_equal(rig->resets, 0);
 }
 
-static void a_crash_that_kvm_reports_is_a_panic(void **state)
+static void a_crash_reported_by_kvm_is_a_panic(void **state)
 {
     Rig *rig = *state;
     vm_vcpu_event(&rig->vm, VM_REQUEST_PANIC);
@@ -154,9 +154,9 @@ static void a_crash_that_kvm_reports_is_a_panic(void **state)
     assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_PANIC);
 }
 
-/* ---- a guest that is kept as it panicked ---- */
+/* ---- a guest that stays stopped by its panic ---- */
 
-static void what_a_panicked_guest_asks_for_comes_when_it_goes_on(void **state)
+static void requests_of_a_panicked_guest_happen_when_it_resumes(void **state)
 {
     static const int asked[] = {VM_REQUEST_RESET, VCPU_EVENT_TRIPLE_FAULT};
     Rig *rig = *state;
@@ -175,7 +175,7 @@ static void what_a_panicked_guest_asks_for_comes_when_it_goes_on(void **state)
     }
 }
 
-static void so_does_what_it_asks_for_before_it_stands(void **state)
+static void a_request_before_the_vcpu_stops_happens_too(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -197,7 +197,7 @@ static void so_does_what_it_asks_for_before_it_stands(void **state)
     assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_OK);
 }
 
-static void a_user_who_resets_it_gets_that_at_once_and_once(void **state)
+static void a_users_reset_happens_at_once_and_once(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -215,8 +215,8 @@ static void a_user_who_resets_it_gets_that_at_once_and_once(void **state)
     assert_string_equal(rig_state(rig), "running");
 }
 
-/* The panic is noticed when the reset that somebody else asked for has begun. */
-static void a_panic_that_a_reset_has_overtaken_pauses_all_the_same(void **state)
+/* The panic is detected when a reset that was requested elsewhere has begun. */
+static void a_panic_during_another_reset_still_pauses(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -234,7 +234,7 @@ static void a_panic_that_a_reset_has_overtaken_pauses_all_the_same(void **state)
     assert_string_equal(rig_state(rig), "guest-panicked");
     run_state_request_start(&rig->vm.run);
     rig_settle(rig);
-    assert_int_equal(rig->resets, 1); /* the guest that asked for one is no more */
+    assert_int_equal(rig->resets, 1); /* the reset of the old guest is void */
 }
 
 /* ---- -no-reboot, -no-shutdown, -action ---- */
@@ -262,7 +262,7 @@ static void no_shutdown_keeps_a_guest_that_panicked(void **state)
     assert_string_equal(rig_state(rig), "guest-panicked");
 }
 
-static void exit_failure_exits_whatever_no_shutdown_says(void **state)
+static void exit_failure_exits_also_under_no_shutdown(void **state)
 {
     Rig *rig = *state;
     rig->vm.life.actions.no_shutdown = true;
@@ -274,7 +274,7 @@ static void exit_failure_exits_whatever_no_shutdown_says(void **state)
 
 /* ---- quit ---- */
 
-/* Whether the loop ends by itself: a quit that waits leaves it nothing to do but wait. */
+/* Whether the loop ends by itself: with a quit that waits the loop is idle. */
 static void rig_expect_end(Rig *rig)
 {
     aio_context_run(rig->vm.ctx);
@@ -287,10 +287,10 @@ static void a_quit_while_the_machine_is_built_waits_for_nothing(void **state)
     rig->vm.built = false;
     vm_quit(&rig->vm, EXIT_STATUS_OK);
     rig_expect_end(rig);
-    assert_string_equal(rig_state(rig), "running"); /* nothing was asked of it */
+    assert_string_equal(rig_state(rig), "running"); /* no request was made */
 }
 
-static void a_quit_behind_a_stop_that_hangs_ends_in_time(void **state)
+static void a_quit_during_a_hung_stop_ends_in_time(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -328,7 +328,7 @@ static void a_quit_cancels_the_jobs_first(void **state)
     assert_string_equal(rig_state(rig), "shutdown");
 }
 
-static void a_quit_with_a_job_that_hangs_ends_in_time(void **state)
+static void a_quit_with_a_hung_job_ends_in_time(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -343,8 +343,8 @@ static void a_quit_with_a_job_that_hangs_ends_in_time(void **state)
     assert_int_equal(s.frees, 1);
 }
 
-/* The quit waits for its jobs, so that the start has its turn first. */
-static void a_start_meanwhile_lets_no_guest_run(void **state)
+/* The quit waits for its jobs, so that the start is served first. */
+static void a_start_during_a_quit_does_not_run_the_guest(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -363,7 +363,7 @@ static void a_start_meanwhile_lets_no_guest_run(void **state)
     assert_int_equal(rig->runs, 1);
 }
 
-static void nor_does_one_that_was_asked_for_before(void **state)
+static void an_earlier_start_request_does_not_run_the_guest(void **state)
 {
     Rig *rig = *state;
     enter_main();
@@ -429,7 +429,7 @@ static void triple_faults_without_end_are_reported_once(void **state)
     assert_int_equal(rig->resets, 1000);
     assert_int_equal(count_words(path, "triple fault: resetting"), 2);
     assert_int_equal(count_words(path, "again and again"), 1);
-    for (unsigned i = 0; i < 3; i++) { /* one that boots in between is another matter */
+    for (unsigned i = 0; i < 3; i++) { /* a guest that boots in between is reported again */
         rig_triple_fault(rig, (10 + 2 * i) * SECOND_NS);
     }
     assert_int_equal(count_words(path, "triple fault: resetting"), 5);
@@ -443,24 +443,24 @@ static void triple_faults_without_end_are_reported_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ON_RIG(a_panic_that_ends_nothing_swallows_no_reset),
+        ON_RIG(a_panic_without_an_action_does_not_drop_a_reset),
         ON_RIG(a_crash_kernel_that_resets_is_reset),
-        ON_RIG(a_crash_kernel_takes_back_no_panic),
+        ON_RIG(a_crash_kernel_does_not_revoke_a_panic),
         ON_RIG(a_panic_that_ends_the_vm_outweighs_the_reset_after_it),
-        ON_RIG(a_crash_that_kvm_reports_is_a_panic),
-        ON_RIG(what_a_panicked_guest_asks_for_comes_when_it_goes_on),
-        ON_RIG(so_does_what_it_asks_for_before_it_stands),
-        ON_RIG(a_user_who_resets_it_gets_that_at_once_and_once),
-        ON_RIG(a_panic_that_a_reset_has_overtaken_pauses_all_the_same),
+        ON_RIG(a_crash_reported_by_kvm_is_a_panic),
+        ON_RIG(requests_of_a_panicked_guest_happen_when_it_resumes),
+        ON_RIG(a_request_before_the_vcpu_stops_happens_too),
+        ON_RIG(a_users_reset_happens_at_once_and_once),
+        ON_RIG(a_panic_during_another_reset_still_pauses),
         ON_RIG(no_reboot_and_no_shutdown_together_pause),
         ON_RIG(no_shutdown_keeps_a_guest_that_panicked),
-        ON_RIG(exit_failure_exits_whatever_no_shutdown_says),
+        ON_RIG(exit_failure_exits_also_under_no_shutdown),
         ON_RIG(a_quit_while_the_machine_is_built_waits_for_nothing),
-        ON_RIG(a_quit_behind_a_stop_that_hangs_ends_in_time),
+        ON_RIG(a_quit_during_a_hung_stop_ends_in_time),
         ON_RIG(a_quit_cancels_the_jobs_first),
-        ON_RIG(a_quit_with_a_job_that_hangs_ends_in_time),
-        ON_RIG(a_start_meanwhile_lets_no_guest_run),
-        ON_RIG(nor_does_one_that_was_asked_for_before),
+        ON_RIG(a_quit_with_a_hung_job_ends_in_time),
+        ON_RIG(a_start_during_a_quit_does_not_run_the_guest),
+        ON_RIG(an_earlier_start_request_does_not_run_the_guest),
         ON_RIG(triple_faults_without_end_are_reported_once),
         ON_RIG(a_vm_that_ended_does_not_time_out_meanwhile),
     };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* device_add and device_del: what comes and goes, with requests in flight, in every run state. */
+/* device_add and device_del: plug and unplug, with requests in flight, in every run state. */
 #include "tests/vmm/vm/hotplug_rig.h"
 
 #include "tests/support/fake_chardev.h"
@@ -22,7 +22,7 @@ static void hold_one(void)
     assert_int_equal(block_mem_waiting(rig->disk.node), before + 1);
 }
 
-static void a_disk_comes_works_and_goes(void **state)
+static void a_disk_is_plugged_used_and_unplugged(void **state)
 {
     enter_main();
     for (unsigned round = 0; round < 20; round++) {
@@ -41,7 +41,7 @@ static void a_disk_comes_works_and_goes(void **state)
     }
 }
 
-static void an_ejection_waits_for_what_is_in_flight_and_no_vcpu_does(void **state)
+static void an_ejection_waits_for_requests_in_flight_but_no_vcpu_does(void **state)
 {
     enter_main();
     plug_disk();
@@ -50,13 +50,13 @@ static void an_ejection_waits_for_what_is_in_flight_and_no_vcpu_does(void **stat
     assert_int_equal(in32(PRESENT) >> SLOT & 1, 0);
     rig_settle();
     assert_string_equal(rig->deleted->str, "");
-    refuse("device_list", "{}", "has not been found"); /* main goes on */
+    refuse("device_list", "{}", "has not been found"); /* main continues */
     complete_all();
     assert_string_equal(rig->deleted->str, "disk ");
 }
 
 /* A driver's reset is under way when another vCPU ejects the device. */
-static void who_waits_for_the_device_meets_an_empty_slot(void **state)
+static void a_waiting_access_ends_with_an_empty_slot(void **state)
 {
     IoAccess status = {.size = 1};
     enter_main();
@@ -92,8 +92,8 @@ static void a_second_request_waits_for_a_removal_and_finds_the_id_free(void **st
     command_clear(&add);
 }
 
-/* Without function 0 it does not know of the others, and there is nothing it could eject. */
-static void what_the_guest_was_not_told_of_goes_without_its_leave(void **state)
+/* Without function 0 the guest cannot find the others, and has nothing to eject. */
+static void a_device_unknown_to_the_guest_is_removed_without_a_request(void **state)
 {
     enter_main();
     execute("device_add", "{'driver':'virtio-rng-pci','id':'one','addr':'6.1'}");
@@ -113,13 +113,13 @@ static void what_the_guest_was_not_told_of_goes_without_its_leave(void **state)
     assert_null(device("two"));
 }
 
-static void a_reset_is_the_guests_leave(void **state)
+static void a_reset_counts_as_an_ejection(void **state)
 {
     enter_main();
     plug_disk();
     execute("device_add", "{'driver':'virtio-rng-pci','id':'stays','addr':'6'}");
     execute("device_del", "{'id':'disk'}");
-    out32(WANTED, 1u << SLOT); /* it has seen the question, and does not answer */
+    out32(WANTED, 1u << SLOT); /* it has read the request, and does not answer */
     hold_one();
     run_state_request_reset(&rig->vm.run);
     rig_settle();
@@ -144,7 +144,7 @@ static void a_reset_right_after_an_ejection_removes_once(void **state)
     assert_int_equal(rig->resets, 1);
 }
 
-static void a_device_comes_and_goes_while_the_vm_is_stopped(void **state)
+static void a_device_is_plugged_and_unplugged_while_the_vm_is_stopped(void **state)
 {
     enter_main();
     run_state_request_stop(&rig->vm.run, STOP_PAUSED);
@@ -164,7 +164,7 @@ static void a_device_comes_and_goes_while_the_vm_is_stopped(void **state)
     assert_string_equal(run_state_name(&rig->vm.run), "paused");
 }
 
-static void a_device_that_is_refused_leaves_nothing(void **state)
+static void a_refused_device_leaves_nothing(void **state)
 {
     enter_main();
     const char *const bad[] = {
@@ -219,7 +219,7 @@ static void a_device_whose_queues_are_refused_leaves_nothing(void **state)
     plug_disk();
 }
 
-static void a_port_goes_at_once_and_with_its_device(void **state)
+static void a_port_is_removed_at_once_and_with_its_device(void **state)
 {
     enter_main();
     FakeChardev *chardev = fake_chardev_new("c0");
@@ -252,7 +252,7 @@ static void quit_ends(ExitStatus status)
     complete_all();
 }
 
-static void quit_while_the_guest_was_asked(void **state)
+static void quit_while_an_unplug_request_is_pending(void **state)
 {
     enter_main();
     plug_disk();
@@ -276,18 +276,19 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_disk_comes_works_and_goes, set_up_fast, tear_down),
-        T(an_ejection_waits_for_what_is_in_flight_and_no_vcpu_does),
-        T(who_waits_for_the_device_meets_an_empty_slot),
+        cmocka_unit_test_setup_teardown(a_disk_is_plugged_used_and_unplugged, set_up_fast,
+                                        tear_down),
+        T(an_ejection_waits_for_requests_in_flight_but_no_vcpu_does),
+        T(a_waiting_access_ends_with_an_empty_slot),
         T(a_second_request_waits_for_a_removal_and_finds_the_id_free),
-        T(what_the_guest_was_not_told_of_goes_without_its_leave),
-        T(a_reset_is_the_guests_leave),
+        T(a_device_unknown_to_the_guest_is_removed_without_a_request),
+        T(a_reset_counts_as_an_ejection),
         T(a_reset_right_after_an_ejection_removes_once),
-        T(a_device_comes_and_goes_while_the_vm_is_stopped),
-        T(a_device_that_is_refused_leaves_nothing),
+        T(a_device_is_plugged_and_unplugged_while_the_vm_is_stopped),
+        T(a_refused_device_leaves_nothing),
         T(a_device_whose_queues_are_refused_leaves_nothing),
-        T(a_port_goes_at_once_and_with_its_device),
-        T(quit_while_the_guest_was_asked),
+        T(a_port_is_removed_at_once_and_with_its_device),
+        T(quit_while_an_unplug_request_is_pending),
         T(quit_while_a_removal_waits),
     };
     return cmocka_run_group_tests_name("vmm/vm/vm_hotplug", tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Unplugging with requests in flight, with something else going on at every schedule point. */
+/* Unplugging with requests in flight, with another action at every schedule point. */
 #include "tests/vmm/vm/hotplug_rig.h"
 
 #include <sched.h>
@@ -12,7 +12,7 @@ static const char *const points[] = {
     "block.request_end",  "block.drain_answer", "run_state.moved",
 };
 
-/* Guest accesses from main's thread, as a vCPU would make them just now. */
+/* Guest accesses from main's thread, like those of a vCPU at this moment. */
 static void touch_everything(void)
 {
     AddressSpace *mmio = rig->bench->machine->env.mmio;
@@ -62,7 +62,8 @@ static void tell_of_an_ejection(void)
     vm_request(&rig->vm, VM_REQUEST_UNPLUG, 0);
 }
 
-/* Comes, is used, goes with a request in flight, while @what happens at @point. */
+/* One device's life: plugged, used, unplugged with a request in flight, while @what runs at
+ * @point. */
 static RUNS_IN_MAIN void one_life(const char *point, void (*what)(void))
 {
     Command add, del;
@@ -107,7 +108,7 @@ static void every_interleaving_ends_the_same_way(void **state)
     assert_true(visited >= 3 * G_N_ELEMENTS(points)); /* run_state.moved needs a stop */
 }
 
-/* The iothread stands at @point while main and the guest go on. */
+/* The iothread waits at @point while main and the guest continue. */
 static RUNS_IN_MAIN void hold_iothread(const char *point)
 {
     plug_disk();
@@ -131,7 +132,7 @@ static RUNS_IN_MAIN void hold_iothread(const char *point)
     blk_disk_set_manual(&rig->disk, true);
 }
 
-static void the_iothread_may_stand_anywhere(void **state)
+static void the_iothread_may_wait_at_any_point(void **state)
 {
     enter_main();
     hold_iothread("virtio.processed");
@@ -139,7 +140,7 @@ static void the_iothread_may_stand_anywhere(void **state)
     hold_iothread("virtio.command");
 }
 
-/* ---- a vCPU that goes for everything it can reach ---- */
+/* ---- a vCPU that accesses everything it can ---- */
 
 typedef struct Hammer {
     _Atomic bool stop;
@@ -180,7 +181,8 @@ static void *hammer(void *opaque)
     return NULL;
 }
 
-/* Until the vCPU has done @more: each step of main is met by it, however late its thread begins. */
+/* Waits until the vCPU has made @more accesses: so it meets each step of main, however late its
+ * thread starts. */
 static void await_accesses(Hammer *h, uint64_t more)
 {
     uint64_t from = atomic_load(&h->accesses);
@@ -190,7 +192,7 @@ static void await_accesses(Hammer *h, uint64_t more)
     }
 }
 
-static void a_vcpu_that_touches_everything_survives(void **state)
+static void a_vcpu_that_accesses_everything_survives(void **state)
 {
     Hammer h = {0};
     pthread_t thread;
@@ -217,8 +219,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_interleaving_ends_the_same_way, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_iothread_may_stand_anywhere, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_vcpu_that_touches_everything_survives, set_up_fast,
+        cmocka_unit_test_setup_teardown(the_iothread_may_wait_at_any_point, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_vcpu_that_accesses_everything_survives, set_up_fast,
                                         tear_down),
     };
     return cmocka_run_group_tests_name("vmm/vm/vm_hotplug_races", tests, NULL, NULL);

@@ -113,7 +113,7 @@ static bool feature_is_offered(GArray *entries, const X86Feature *f, const X86Cp
     return x86_cpuid_get(entries, f->function, f->index, f->reg) & (1u << f->bit);
 }
 
-static bool feature_is_wanted(const X86Feature *f, X86FeatureWish wish, const X86CpuModel *model)
+static bool feature_is_enabled(const X86Feature *f, X86FeatureWish wish, const X86CpuModel *model)
 {
     if (wish != X86_FEATURE_AS_HOST) {
         return wish == X86_FEATURE_ON;
@@ -131,7 +131,7 @@ static void cpuid_apply_features(GArray *entries, const X86CpuidHost *host,
     for (unsigned i = 0; i < x86_feature_count; i++) {
         const X86Feature *f = &x86_features[i];
         bool offered = feature_is_offered(entries, f, host);
-        bool wanted = feature_is_wanted(f, model->wish[i], model);
+        bool wanted = feature_is_enabled(f, model->wish[i], model);
         if (!offered && model->wish[i] == X86_FEATURE_ON) {
             g_string_append_printf(missing, "%s%s", missing->len != 0 ? ", " : "", f->name);
         }
