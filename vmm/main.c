@@ -158,7 +158,7 @@ static void main_start(void *opaque)
               main_co_confine(m, &error);
     if (ok) {
         daemon_report(EXIT_STATUS_OK);
-        co_vm_go_on(&m->vm.run); /* unless a debugger has connected meanwhile */
+        co_vm_resume(&m->vm.run); /* unless a debugger has connected meanwhile */
     } else {
         m->build_error = g_strdup(error->message);
     }

@@ -248,7 +248,7 @@ bool run_state_has_ended(const RunState *rs)
 
 static RUNS_IN_MAIN void run_state_take_posted(void *opaque);
 
-void co_vm_go_on(RunState *rs)
+void co_vm_resume(RunState *rs)
 {
     run_state_take_posted(rs);
     if (rs->wants_to_run && !run_state_has_ended(rs)) {
@@ -269,7 +269,7 @@ bool co_vm_reset(RunState *rs, GError **error)
     if (ran && !ok) {
         run_state_notify(rs); /* the VM stays stopped after the reset */
     }
-    co_vm_go_on(rs);
+    co_vm_resume(rs);
     return ok;
 }
 
@@ -292,7 +292,7 @@ static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_first(RunState *rs)
             rs->brief = true;
             vm_stopped_put(rs, co_vm_stop(rs, STOP_PAUSED));
             rs->brief = false;
-            co_vm_go_on(rs);
+            co_vm_resume(rs);
         }
         break;
     case RUN_REQUEST_RESET:

@@ -27,7 +27,7 @@
  *   5. Code that is not a control operation sends a message (run_state_request_*) to stop, start or
  *      reset the VM.
  *   6. An operation that stopped the VM briefly does not start it after a stop request that came
- *      before its end: it ends in co_vm_go_on(), which first takes the posted requests.
+ *      before its end: it ends in co_vm_resume(), which first takes the posted requests.
  *   7. A stop request for a stopped VM makes no move and takes effect whoever holds the lock. It is
  *      reported (RunStateOps.changed) in STOPPED, with the reason.
  *   8. No start is queued before a stop.
@@ -136,7 +136,7 @@ void vm_stopped_put(RunState *rs, VmStopped *token) RUNS_IN_MAIN;
 void co_vm_start(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 /* Ends an operation that stopped the VM briefly (STOP_PAUSED): starts the VM if wants_to_run, which
  * a stop request may have cleared since. */
-void co_vm_go_on(RunState *rs) coroutine_fn RUNS_IN_MAIN;
+void co_vm_resume(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 /* Under the operation lock: stops, resets, and starts again if wants_to_run. */
 bool co_vm_reset(RunState *rs, GError **error) coroutine_fn RUNS_IN_MAIN;
 
