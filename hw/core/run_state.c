@@ -141,7 +141,7 @@ static RUNS_IN_MAIN bool run_state_take_reason(RunState *rs, StopReason *reason)
 }
 
 /* In STOPPED a queued stop takes effect at once, whoever holds the operation lock: it changes only
- * wants_to_run and the reported reason. During a start or a brief operation it stays queued until
+ * run_requested and the reported reason. During a start or a brief operation it stays queued until
  * that ends. */
 static RUNS_IN_MAIN void run_state_join_stop(RunState *rs)
 {
@@ -151,7 +151,7 @@ static RUNS_IN_MAIN void run_state_join_stop(RunState *rs)
         return;
     }
     if (run_state_take_reason(rs, &reason)) {
-        rs->wants_to_run = false;
+        rs->run_requested = false;
         rs->reason = run_state_more_severe(rs->reason, reason);
         SP("run_state.joined", rs);
         run_state_notify(rs);
@@ -203,7 +203,7 @@ static RUNS_IN_MAIN void run_state_start_failed(RunState *rs, const GError *erro
 {
     g_strlcpy(rs->start_error, error->message, sizeof(rs->start_error));
     log_error("the VM stays stopped: %s", error->message);
-    rs->wants_to_run = false;
+    rs->run_requested = false;
     rs->reason = run_state_more_severe(rs->reason, STOP_IO_ERROR);
     run_state_notify(rs);
 }
@@ -251,7 +251,7 @@ static RUNS_IN_MAIN void run_state_take_posted(void *opaque);
 void co_vm_resume(RunState *rs)
 {
     run_state_take_posted(rs);
-    if (rs->wants_to_run && !run_state_has_ended(rs)) {
+    if (rs->run_requested && !run_state_has_ended(rs)) {
         co_vm_start(rs);
     }
 }
@@ -286,7 +286,7 @@ static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_first(RunState *rs)
     switch (request) {
     case RUN_REQUEST_STOP:
         if (run_state_take_reason(rs, &reason)) {
-            rs->wants_to_run = false;
+            rs->run_requested = false;
             vm_stopped_put(rs, co_vm_stop(rs, reason));
         } else { /* the stop parks the vCPU that hit the breakpoint */
             rs->brief = true;
@@ -305,7 +305,7 @@ static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_first(RunState *rs)
             log_warn("the guest has ended (%s): only a reset lets it run again",
                      run_state_name(rs));
         } else if (!rs->leaving) {
-            rs->wants_to_run = true;
+            rs->run_requested = true;
             co_vm_start(rs);
         }
         break;
@@ -442,7 +442,8 @@ bool run_state_stopping(const RunState *rs)
 
 bool run_state_stays_stopped(const RunState *rs)
 {
-    return rs->phase != RUN_RUNNING && !rs->brief && (!rs->wants_to_run || run_state_has_ended(rs));
+    return rs->phase != RUN_RUNNING && !rs->brief &&
+           (!rs->run_requested || run_state_has_ended(rs));
 }
 
 void run_state_set_debugged(RunState *rs, bool debugged)
@@ -453,5 +454,5 @@ void run_state_set_debugged(RunState *rs, bool debugged)
 void run_state_leave(RunState *rs)
 {
     rs->leaving = true;
-    rs->wants_to_run = false;
+    rs->run_requested = false;
 }

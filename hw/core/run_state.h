@@ -8,15 +8,15 @@
  *      |  drained, flushed            virtqueues stopped         PARKING   (vCPUs parked)
  *      +----------------- DRAINING <----------------- BACKENDS_STOPPING
  *
- * The VM is in STOPPED for one of two reasons. Either a stop was requested (!wants_to_run); it then
+ * The VM is in STOPPED for one of two reasons. Either a stop was requested (!run_requested); it then
  * stays stopped until a start is requested. Or an operation (a reset, a dump) stopped it briefly;
- * wants_to_run then says whether it runs afterwards, and stop and start requests change that:
+ * run_requested then says whether it runs afterwards, and stop and start requests change that:
  *
- *               stop: at once (run_state_join_stop)
- *   wants_to_run ------------------------------------> !wants_to_run
- *        ^                                                   |
- *        +---------------------------------------------------+
- *                start: in its turn (co_vm_start)
+ *                  stop: at once (run_state_join_stop)
+ *   run_requested ------------------------------------> !run_requested
+ *        ^                                                    |
+ *        +----------------------------------------------------+
+ *                  start: in its turn (co_vm_start)
  *
  * Invariants
  *   1. Only the holder of the VM operation lock moves the state.
@@ -33,7 +33,7 @@
  *   8. No start is queued before a stop.
  *   9. After run_state_leave() nothing starts the VM. A start under way stops its backends again.
  *  10. A start that fails (RunStateOps.co_start_backends) stops its backends again and leaves the VM
- * in STOPPED, !wants_to_run, for the reason "io-error". The next start tries again.
+ * in STOPPED, !run_requested, for the reason "io-error". The next start tries again.
  *
  * run_moves[] (run_state.c) names the function that makes each move; a move by any other aborts.
  */
@@ -101,12 +101,12 @@ typedef struct RunState {
     void *opaque;
     CoMutex operation; /* the VM operation lock */
     RunPhase phase;
-    StopReason reason; /* in STOPPED its reason; during a stop that stop's reason */
-    bool wants_to_run; /* the last request: an operation that stopped the VM ends in it */
-    bool starting;     /* a start is under way, from STOPPED */
-    bool brief;        /* the stop under way belongs to a reset or the like and is not reported */
-    bool debugged;     /* run_state_set_debugged() */
-    bool leaving;      /* run_state_leave() */
+    StopReason reason;  /* in STOPPED its reason; during a stop that stop's reason */
+    bool run_requested; /* the last request: an operation that stopped the VM ends in it */
+    bool starting;      /* a start is under way, from STOPPED */
+    bool brief;         /* the stop under way belongs to a reset or the like and is not reported */
+    bool debugged;      /* run_state_set_debugged() */
+    bool leaving;       /* run_state_leave() */
     char start_error[256]; /* why the last start failed; empty: it did not */
     VmStopped stopped;
     AioBh request_bh;
@@ -134,10 +134,10 @@ void vm_stopped_put(RunState *rs, VmStopped *token) RUNS_IN_MAIN;
  * after run_state_leave(), also when that is called during the start, and when a device cannot
  * start: that is logged, and start_error has the reason. */
 void co_vm_start(RunState *rs) coroutine_fn RUNS_IN_MAIN;
-/* Ends an operation that stopped the VM briefly (STOP_PAUSED): starts the VM if wants_to_run, which
+/* Ends an operation that stopped the VM briefly (STOP_PAUSED): starts the VM if run_requested, which
  * a stop request may have cleared since. */
 void co_vm_resume(RunState *rs) coroutine_fn RUNS_IN_MAIN;
-/* Under the operation lock: stops, resets, and starts again if wants_to_run. */
+/* Under the operation lock: stops, resets, and starts again if run_requested. */
 bool co_vm_reset(RunState *rs, GError **error) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- messages: any thread, return at once. They are served in order; the last of stop and start

@@ -45,11 +45,11 @@ void assert_run_state(const RunState *rs)
     if (stop_queued && rs->phase == RUN_STOPPED && !rs->starting && !rs->brief) {
         bug_abort("invariants 6, 7: a stop is queued while the VM is stopped");
     }
-    if (rs->leaving && rs->wants_to_run) {
+    if (rs->leaving && rs->run_requested) {
         bug_abort("invariant 9: skiff ends and the VM is to run");
     }
     if (rs->start_error[0] != '\0' &&
-        (rs->phase != RUN_STOPPED || rs->starting || rs->wants_to_run)) {
+        (rs->phase != RUN_STOPPED || rs->starting || rs->run_requested)) {
         bug_abort("invariant 10: a start has failed and the VM does not stay stopped");
     }
     if (rs->reason >= STOP_REASON_COUNT) {
