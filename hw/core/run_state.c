@@ -124,8 +124,8 @@ static void run_state_wake_waiters(RunState *rs)
     }
 }
 
-/* Takes the reason of the queued stop. False if the only one is the breakpoint of a debugger that has
- * disconnected. */
+/* Takes the reason of the queued stop. False if the only one is the breakpoint of a debugger that
+ * has disconnected. */
 static RUNS_IN_MAIN bool run_state_take_reason(RunState *rs, StopReason *reason)
 {
     unsigned reasons = rs->stop_reasons & ~(rs->debugged ? 0 : 1u << STOP_DEBUG);
@@ -334,10 +334,10 @@ static void run_state_serve(void *opaque)
     run_state_wake_waiters(rs);
 }
 
-/* Moves the posted requests into the queue, and starts the coroutine that serves it. A request joins
- * one of its kind that is queued, else it goes to the end. A stop cancels a queued start and goes to
- * the end, so no start is before a stop. A start cancels no stop: a device that requested the stop
- * retries its I/O at the start after it. */
+/* Moves the posted requests into the queue, and starts the coroutine that serves it. A request
+ * joins one of its kind that is queued, else it goes to the end. A stop cancels a queued start and
+ * goes to the end, so no start is before a stop. A start cancels no stop: a device that requested
+ * the stop retries its I/O at the start after it. */
 static void run_state_take_posted(void *opaque)
 {
     enter_main();

@@ -8,9 +8,10 @@
  *      |  drained, flushed            virtqueues stopped         PARKING   (vCPUs parked)
  *      +----------------- DRAINING <----------------- BACKENDS_STOPPING
  *
- * The VM is in STOPPED for one of two reasons. Either a stop was requested (!run_requested); it then
- * stays stopped until a start is requested. Or an operation (a reset, a dump) stopped it briefly;
- * run_requested then says whether it runs afterwards, and stop and start requests change that:
+ * The VM is in STOPPED for one of two reasons. Either a stop was requested (!run_requested); the VM
+ * then stays stopped until a start is requested. Or an operation (a reset, a dump) stopped it
+ * briefly; run_requested then says whether it runs afterwards, and stop and start requests change
+ * that:
  *
  *                  stop: at once (run_state_join_stop)
  *   run_requested ------------------------------------> !run_requested
@@ -134,8 +135,8 @@ void vm_stopped_put(RunState *rs, VmStopped *token) RUNS_IN_MAIN;
  * after run_state_leave(), also when that is called during the start, and when a device cannot
  * start: that is logged, and start_error has the reason. */
 void co_vm_start(RunState *rs) coroutine_fn RUNS_IN_MAIN;
-/* Ends an operation that stopped the VM briefly (STOP_PAUSED): starts the VM if run_requested, which
- * a stop request may have cleared since. */
+/* Ends an operation that stopped the VM briefly (STOP_PAUSED): starts the VM if run_requested,
+ * which a stop request may have cleared since. */
 void co_vm_resume(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 /* Under the operation lock: stops, resets, and starts again if run_requested. */
 bool co_vm_reset(RunState *rs, GError **error) coroutine_fn RUNS_IN_MAIN;
