@@ -120,11 +120,11 @@ static void acpi_hotplug_inserted(void *opaque, unsigned slot)
     acpi_hotplug_update(h);
 }
 
-static void acpi_hotplug_ask_back(void *opaque, unsigned slot)
+static void acpi_hotplug_request_unplug(void *opaque, unsigned slot)
 {
     AcpiHotplug *h = opaque;
     assert_bql();
-    trace_acpi_hotplug_ask_back(slot);
+    trace_acpi_hotplug_request_unplug(slot);
     h->state->wanted |= UINT32_C(1) << slot;
     h->state->asked |= UINT32_C(1) << slot;
     acpi_hotplug_update(h);
@@ -151,14 +151,14 @@ static PciUnplugState acpi_hotplug_slot_state(void *opaque, unsigned slot)
         return PCI_UNPLUG_EJECTED;
     }
     if ((s->wanted >> slot & 1) != 0) {
-        return PCI_UNPLUG_ASKED;
+        return PCI_UNPLUG_REQUESTED;
     }
-    return (s->asked >> slot & 1) != 0 ? PCI_UNPLUG_KNOWN : PCI_UNPLUG_NONE;
+    return (s->asked >> slot & 1) != 0 ? PCI_UNPLUG_ACKNOWLEDGED : PCI_UNPLUG_NONE;
 }
 
 static const PciHotplugOps acpi_hotplug_bus_ops = {
     .inserted = acpi_hotplug_inserted,
-    .ask_back = acpi_hotplug_ask_back,
+    .request_unplug = acpi_hotplug_request_unplug,
     .emptied = acpi_hotplug_emptied,
     .state = acpi_hotplug_slot_state,
 };

@@ -13,7 +13,7 @@
  * lost, whatever the guest clears when. A guest that was asked before its system is up is so asked
  * as soon as it listens.
  *
- *   (empty) --inserted()--> there --ask_back()--> WANTED --guest clears--> known
+ *   (empty) --inserted()--> there --request_unplug()--> WANTED --guest clears--> known
  *                             |                     |                       |
  *                             +---------------------+------- EJECT ---------+--> hidden
  *                                                                                  |

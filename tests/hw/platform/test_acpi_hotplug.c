@@ -104,15 +104,15 @@ static void the_guest_is_asked_until_it_knows(void **unused)
     fake_out32(m, INSERTED, SLOT(5));
     fake_out32(m, GPE_STATUS, EVENT);
     assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_NONE);
-    pci_device_ask_back(&d->pci);
-    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_ASKED);
+    pci_device_request_unplug(&d->pci);
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_REQUESTED);
     assert_int_equal(fake_in32(m, WANTED), SLOT(5));
     assert_true(m->gsi_level[SCI]);
     fake_out32(m, WANTED, SLOT(5));
-    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_KNOWN);
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_ACKNOWLEDGED);
     fake_out32(m, GPE_STATUS, EVENT);
     assert_false(m->gsi_level[SCI]);
-    pci_device_ask_back(&d->pci); /* again: it did not let go */
+    pci_device_request_unplug(&d->pci); /* again: it did not let go */
     assert_int_equal(fake_in32(m, WANTED), SLOT(5));
     assert_true(m->gsi_level[SCI]);
     gone(d);
@@ -132,7 +132,7 @@ static void a_slot_that_is_let_go_is_empty_at_once(void **unused)
     pci_dummy_set_cause(d, true);
     unsigned gsi = 16 + pci_intx_gate(devfn, 1);
     assert_true(m->gsi_level[gsi]);
-    pci_device_ask_back(&d->pci);
+    pci_device_request_unplug(&d->pci);
 
     fake_out32(m, EJECT, SLOT(5));
     assert_int_equal(fake_machine_last_request(m).request, VM_REQUEST_UNPLUG);
@@ -239,7 +239,7 @@ static void a_question_and_an_ejection_survive_a_save(void **unused)
     PciDummy *asked = plug("addr=5"), *ejected = plug("addr=6");
     fake_out32(m, INSERTED, UINT32_MAX);
     g_autoptr(GByteArray) quiet = save();
-    pci_device_ask_back(&asked->pci);
+    pci_device_request_unplug(&asked->pci);
     fake_out32(m, EJECT, SLOT(6));
     g_autoptr(GByteArray) saved = save();
     gone(ejected);
