@@ -2,13 +2,13 @@
 /*
  * virtio-blk-pci: a disk (virtio 1.2 §5.2).
  *
- * The device is at home where its drive is: doorbell, ring, block request and interrupt are one
- * thread's. A request is one coroutine; its struct lies in the queue's storage.
+ * The device's home loop is its drive's: one thread handles doorbell, ring, block request and
+ * interrupt. A request is one coroutine; its struct is in the queue's storage.
  *
- *   popped --header is impossible--> the device needs a reset
+ *   popped --header is invalid--> the device needs a reset
  *     | coroutine: blk_co_*()
  *     +--done, or error that is reported or ignored--> used ring
- *     +--error, werror/rerror=stop--> parked, the VM is asked to stop; popped again after `cont`
+ *     +--error, werror/rerror=stop--> parked, a stop is requested; popped again after `cont`
  */
 #include <errno.h>
 #include "block/block.h"
@@ -82,7 +82,7 @@ static RUNS_IN_LOOP void error_tell(const VirtioBlk *b, bool is_read, DeviceIoAc
     }
 }
 
-/* The backend's answer to a request that was possible. */
+/* Ends a valid request with the backend's result. */
 static RUNS_IN_LOOP void request_done(VirtioBlkRequest *r, bool is_read, int ret)
 {
     VirtioBlk *b = r->dev;
@@ -106,7 +106,7 @@ static RUNS_IN_LOOP void request_done(VirtioBlkRequest *r, bool is_read, int ret
 
 /* ---- request types ---- */
 
-/* Is [sector, sector + bytes / 512) on the disk, and made of whole logical blocks? */
+/* Whether [sector, sector + bytes / 512) is on the disk and consists of whole logical blocks. */
 static bool range_ok(const VirtioBlk *b, uint64_t sector, uint64_t bytes)
 {
     uint64_t capacity = blk_size(b->blk) / BLOCK_SECTOR_SIZE;
@@ -144,7 +144,8 @@ static coroutine_fn RUNS_IN_IOTHREAD void request_write(VirtioBlkRequest *r)
     request_done(r, false, ret);
 }
 
-/* DISCARD and WRITE_ZEROES, one range each (max_discard_seg, max_write_zeroes_seg are 1). */
+/* DISCARD and WRITE_ZEROES, with one range each (max_discard_seg and max_write_zeroes_seg are
+ * 1). */
 static coroutine_fn RUNS_IN_IOTHREAD void request_range(VirtioBlkRequest *r)
 {
     VirtioBlk *b = r->dev;
@@ -181,7 +182,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void request_range(VirtioBlkRequest *r)
 
 static RUNS_IN_LOOP void request_get_id(VirtioBlkRequest *r)
 {
-    char id[VIRTIO_BLK_ID_BYTES] = {0}; /* no NUL when all 20 are used */
+    char id[VIRTIO_BLK_ID_BYTES] = {0}; /* no NUL if all 20 are used */
     const char *serial = r->dev->serial ? r->dev->serial : "";
     memcpy(id, serial, strnlen(serial, sizeof(id)));
     iov_copy_from_buf(r->elem.in, r->elem.in_num, 0, id, MIN(sizeof(id), r->elem.in_len));
@@ -218,7 +219,7 @@ static void request_run(void *opaque)
 
 /* ---- parsing ---- */
 
-/* Takes @bytes off the front of the device-readable part. */
+/* Removes @bytes from the front of the device-readable part. */
 static void element_skip_out(VirtQueueElement *e, size_t bytes)
 {
     e->out_len -= bytes;
@@ -234,7 +235,7 @@ static void element_skip_out(VirtQueueElement *e, size_t bytes)
     }
 }
 
-/* Takes the last byte of the device-writable part off and returns it. */
+/* Removes the last byte of the device-writable part and returns it. */
 static uint8_t *element_cut_status(VirtQueueElement *e)
 {
     struct iovec *last = &e->in[e->in_num - 1]; /* never empty: virtqueue.c */
@@ -246,7 +247,7 @@ static uint8_t *element_cut_status(VirtQueueElement *e)
     return status;
 }
 
-/* The framing is the driver's own (§2.7.4): header and status are found by position. */
+/* The driver chooses the framing (§2.7.4): header and status are found by position. */
 static RUNS_IN_LOOP bool request_parse(VirtioBlkRequest *r)
 {
     VirtQueueElement *e = &r->elem;

@@ -4,7 +4,7 @@
 #include "hw/virtio/virtio_blk.h"
 
 #define VIRTIO_BLK_DEVICE_ID 2
-#define PCI_CLASS_STORAGE_SCSI 0x010000 /* what guests expect here */
+#define PCI_CLASS_STORAGE_SCSI 0x010000 /* as guests expect for virtio-blk */
 
 typedef struct __attribute__((packed)) VirtioBlkConfig {
     uint64_t capacity; /* sectors */
@@ -81,7 +81,7 @@ static void blk_set_config(VirtioDevice *vdev, unsigned offset, unsigned size, u
     set_writeback(virtio_blk_from(vdev), value);
 }
 
-/* A driver that cannot flush gets a cache that needs none (§5.2.5.2). */
+/* A driver without flush gets writethrough, which needs none (§5.2.5.2). */
 static void blk_negotiated(VirtioDevice *vdev)
 {
     assert_bql();
@@ -105,7 +105,7 @@ static const VirtioOps virtio_blk_ops = {
     .handle_queue = virtio_blk_handle_queue,
 };
 
-/* ---- what the backend tells ---- */
+/* ---- callbacks of the backend ---- */
 
 static void blk_resized(void *opaque)
 {
@@ -175,8 +175,8 @@ static bool check_properties(VirtioBlk *b, GError **error)
     return true;
 }
 
-/* A queue belongs to the loop of its drive: a drive that nobody uses yet moves to where the user's
- * iothread= says. */
+/* A queue is served by the loop of its drive. A drive without users moves to the iothread of
+ * iothread=. */
 static coroutine_fn RUNS_IN_MAIN bool go_home(const VirtioBlk *b, BlockNode *node, GError **error)
 {
     const DeviceEnv *env = b->base.pci.base.env;
@@ -191,7 +191,7 @@ static coroutine_fn RUNS_IN_MAIN bool go_home(const VirtioBlk *b, BlockNode *nod
     return block_co_move(node, asked, error);
 }
 
-/* The user's id; devices without one are told apart by a number. */
+/* The user's id; a device without one gets a number. */
 static RUNS_IN_MAIN char *backend_name(const Device *dev)
 {
     char *name = g_strdup(device_label(dev));
@@ -208,7 +208,7 @@ static coroutine_fn RUNS_IN_MAIN bool open_backend(VirtioBlk *b, GError **error)
     if (node && !go_home(b, node, error)) {
         return false;
     }
-    node = block_node_find(b->drive); /* again: it took a while */
+    node = block_node_find(b->drive); /* again: the node may have changed while opening */
     if (!node) {
         return refuse(error, "drive=%s: there is no such -blockdev or -drive", b->drive);
     }
@@ -269,7 +269,7 @@ static void blk_unrealize(Device *dev)
     VirtioBlk *b = from_device(dev);
     enter_main();
     enter_coroutine();
-    co_drained_begin(&b->blk, 1); /* where the notifier may be taken off */
+    co_drained_begin(&b->blk, 1); /* the notifier is removed in a drained section */
     blk_set_notify(b->blk, NULL);
     co_drained_end(&b->blk, 1);
     virtio_pci_unrealize(&b->base);
@@ -310,20 +310,21 @@ static const char *const error_names[] = {"auto", "report", "ignore", "enospc", 
 static const OptSpec virtio_blk_properties[] = {
     VIRTIO_PCI_PROPERTIES(VirtioBlk, base, "128"),
     OPT_SPEC(VirtioBlk, "drive", OPT_STRING, drive, .help = "node-name of the disk"),
-    OPT_SPEC(VirtioBlk, "iothread", OPT_STRING, iothread, .help = "iothread the disk lives in"),
+    OPT_SPEC(VirtioBlk, "iothread", OPT_STRING, iothread, .help = "iothread that serves the disk"),
     OPT_SPEC(VirtioBlk, "serial", OPT_STRING, serial, .help = "serial number, up to 20 bytes"),
     OPT_SPEC(VirtioBlk, "num-queues", OPT_U16, num_queues, .max = VIRTIO_MAX_QUEUES,
              .help = "request queues; 0: one per processor"),
     OPT_SPEC(VirtioBlk, "queue-size", OPT_U16, queue_size, .def = "256", .min = 4,
              .max = VIRTQUEUE_MAX_SIZE, .help = "entries of a queue, a power of two"),
     OPT_SPEC(VirtioBlk, "logical_block_size", OPT_SIZE, logical_block_size, .def = "512",
-             .min = BLOCK_SECTOR_SIZE, .max = BLOCK_SIZE_MAX, .help = "smallest unit of a request"),
+             .min = BLOCK_SECTOR_SIZE, .max = BLOCK_SIZE_MAX, .help = "unit of requests"),
     OPT_SPEC(VirtioBlk, "physical_block_size", OPT_SIZE, physical_block_size, .def = "512",
-             .min = BLOCK_SECTOR_SIZE, .max = BLOCK_SIZE_MAX, .help = "best unit of a write"),
+             .min = BLOCK_SECTOR_SIZE, .max = BLOCK_SIZE_MAX,
+             .help = "unit that writes should be multiples of"),
     OPT_SPEC(VirtioBlk, "min_io_size", OPT_SIZE, min_io_size, .max = BLOCK_SIZE_MAX,
-             .help = "smallest request that does well"),
+             .help = "smallest efficient request"),
     OPT_SPEC(VirtioBlk, "opt_io_size", OPT_SIZE, opt_io_size, .max = UINT32_MAX,
-             .help = "best size of a request"),
+             .help = "most efficient size of a request"),
     OPT_SPEC(VirtioBlk, "discard_granularity", OPT_SIZE, discard_granularity, .max = UINT32_MAX,
              .help = "unit of a discard; 0: the disk's own"),
     OPT_SPEC(VirtioBlk, "max-discard-sectors", OPT_U32, max_discard_sectors, .def = "4194303",
@@ -336,11 +337,11 @@ static const OptSpec virtio_blk_properties[] = {
     OPT_SPEC(VirtioBlk, "config-wce", OPT_BOOL, config_wce, .def = "on",
              .help = "the guest may change the cache mode"),
     OPT_SPEC(VirtioBlk, "write-cache", OPT_ENUM, write_cache, .def = "auto", .names = on_off_auto,
-             .help = "cache mode the guest begins with; auto: the drive's"),
+             .help = "initial cache mode; auto: the drive's"),
     OPT_SPEC(VirtioBlk, "werror", OPT_ENUM, werror, .def = "auto", .names = error_names,
-             .help = "what a write error does"),
+             .help = "action after a write error"),
     OPT_SPEC(VirtioBlk, "rerror", OPT_ENUM, rerror, .def = "auto", .names = error_names,
-             .help = "what a read error does"),
+             .help = "action after a read error"),
     {0},
 };
 

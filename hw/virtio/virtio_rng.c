@@ -2,10 +2,9 @@
 /*
  * virtio-rng-pci: random bytes (virtio 1.2 §5.4).
  *
- * Buffers are filled from getrandom(2) in the iothread, a bounded piece of each, so that a greedy
- * guest cannot hold the loop: the driver takes what it gets and asks again. With max-bytes and
- * period, the bytes of a period are counted; what the guest asks for beyond them stays in the ring
- * until the period is over.
+ * The iothread fills buffers from getrandom(2). Each buffer gets a bounded number of bytes, so that
+ * a guest cannot block the loop; the driver then adds another. With max-bytes and period, the bytes
+ * of a period are counted; further buffers stay in the ring until the period ends.
  */
 #include <assert.h>
 #include <errno.h>
@@ -25,12 +24,13 @@ typedef struct VirtioRng {
     VirtioPci base;
     /* config */
     char *iothread;
-    char *rng; /* id of an object; NULL: the host kernel's generator, which they all are */
+    char *rng; /* id of an object; NULL: the host kernel's generator, which is also behind every
+                * object */
     uint64_t max_bytes;
     uint32_t period_ms;
     /* state */
     VirtioRngState state;
-    /* runtime, home loop. The quota is the host's: a reset, a stop and a start leave it as it is. */
+    /* runtime, home loop. Reset, stop and start do not change the quota. */
     uint64_t left;         /* bytes of this period */
     int64_t period_end_ns; /* of the loop's clock; valid while left < max_bytes */
     AioTimer period;
@@ -41,7 +41,7 @@ static VirtioRng *rng_from(VirtioDevice *vdev)
     return (VirtioRng *)(void *)((uint8_t *)vdev - offsetof(VirtioRng, base.vdev));
 }
 
-/* Up to @bytes of the device-writable part. */
+/* Fills up to @bytes of the device-writable part. */
 static size_t element_fill(const VirtQueueElement *e, size_t bytes)
 {
     size_t filled = 0;
@@ -49,7 +49,7 @@ static size_t element_fill(const VirtQueueElement *e, size_t bytes)
         size_t n = MIN(e->in[i].iov_len, bytes - filled);
         ssize_t got = getrandom(e->in[i].iov_base, n, GRND_NONBLOCK);
         if (got < 0) {
-            break; /* the host has no randomness yet: the driver asks again */
+            break; /* the host has no randomness yet: the driver adds the buffer again */
         }
         filled += (size_t)got;
         if ((size_t)got < n) {
@@ -177,7 +177,7 @@ static const OptSpec virtio_rng_properties[] = {
     OPT_SPEC(VirtioRng, "rng", OPT_STRING, rng,
              .help = "id of an rng-random or rng-builtin object"),
     OPT_SPEC(VirtioRng, "max-bytes", OPT_U64, max_bytes, .def = "18446744073709551615", .min = 1,
-             .max = UINT64_MAX, .help = "bytes the guest gets in one period"),
+             .max = UINT64_MAX, .help = "maximum number of bytes in one period"),
     OPT_SPEC(VirtioRng, "period", OPT_U32, period_ms, .def = "65536", .min = 1, .max = UINT32_MAX,
              .help = "milliseconds"),
     {0},

@@ -46,7 +46,7 @@ bool virtio_serial_guest_open(const VirtioSerial *s, unsigned nr)
     return multiport(s) ? s->state.ports[nr].guest_open : nr == 0;
 }
 
-/* The environment hears of it in main. */
+/* Reported to the environment in main. */
 static void guest_open_set(VirtioSerial *s, unsigned nr, bool open)
 {
     s->state.ports[nr].guest_open = open;
@@ -58,7 +58,7 @@ static void guest_open_set(VirtioSerial *s, unsigned nr, bool open)
 
 /* ---- device to driver ---- */
 
-/* Writes the message and what follows it into one buffer. */
+/* Writes the message and its tail into one buffer. */
 static RUNS_IN_LOOP void control_fill(VirtioSerial *s, VirtQueueElement *e, VirtioSerialControl m,
                                       const char *tail)
 {
@@ -73,7 +73,8 @@ static RUNS_IN_LOOP void control_fill(VirtioSerial *s, VirtQueueElement *e, Virt
     virtio_complete(vdev, VIRTIO_SERIAL_CONTROL_RX, e, (uint32_t)len);
 }
 
-/* The message for the lowest bit of what the port has to tell; changes what the driver knows. */
+/* Takes the lowest pending bit of the port and returns its message; updates the state seen by the
+ * driver. */
 static VirtioSerialControl control_next(VirtioSerial *s, unsigned nr, const char **tail)
 {
     VirtioSerialPortState *st = &s->state.ports[nr];
@@ -108,7 +109,7 @@ static VirtioSerialControl control_next(VirtioSerial *s, unsigned nr, const char
     return m;
 }
 
-/* What the driver does not know yet about port @nr. */
+/* Marks the differences between the port and the state seen by the driver as pending. */
 static void port_compare(VirtioSerial *s, unsigned nr)
 {
     VirtioSerialPortState *st = &s->state.ports[nr];
@@ -131,12 +132,12 @@ static RUNS_IN_LOOP void control_flush(VirtioSerial *s)
         while (s->state.ports[nr].tell) {
             VirtQueueElement *e = virtio_pop(&s->base.vdev, VIRTIO_SERIAL_CONTROL_RX);
             if (!e) {
-                return; /* the next buffer's kick brings us back */
+                return; /* continued at the kick for the next buffer */
             }
             const char *tail;
             VirtioSerialControl m = control_next(s, nr, &tail);
             control_fill(s, e, m, tail);
-            port_compare(s, nr); /* a port that came back while its REMOVE waited */
+            port_compare(s, nr); /* a port may be back while its REMOVE was pending */
         }
     }
 }
@@ -202,7 +203,7 @@ static RUNS_IN_LOOP void control_obey(VirtioSerial *s, VirtioSerialControl m)
     } else if (known && m.event == VIRTIO_CONSOLE_PORT_OPEN) {
         port_opened(s, m.id, m.value != 0);
     } else if (m.event == VIRTIO_CONSOLE_PORT_OPEN && m.value == 0 && m.id < s->max_ports) {
-        return; /* a driver closes its side of a port that it was told is gone */
+        return; /* a driver closes its side of a removed port */
     } else {
         virtio_guest_error(vdev, "control event %u, value %u for port %u", m.event, m.value, m.id);
     }
@@ -244,7 +245,7 @@ static void serial_handle_queue(VirtioDevice *vdev, unsigned index)
     }
 }
 
-/* While the queues were stopped ports may have changed, or a saved state was loaded. */
+/* Ports may have changed, or a saved state was loaded, while the queues were stopped. */
 static void serial_started(VirtioDevice *vdev)
 {
     VirtioSerial *s = virtio_serial_from(vdev);
@@ -338,7 +339,7 @@ static void cancel_at_home(void *opaque)
     aio_bh_cancel(&((VirtioSerial *)opaque)->host_bh);
 }
 
-/* Its ports have gone before. */
+/* All its ports are unrealized. */
 static void serial_unrealize(Device *dev)
 {
     VirtioSerial *s = from_device(dev);
@@ -388,7 +389,7 @@ static const StateDesc virtio_serial_state_desc =
 static const OptSpec virtio_serial_properties[] = {
     VIRTIO_PCI_PROPERTIES(VirtioSerial, base, "2"),
     OPT_SPEC(VirtioSerial, "max_ports", OPT_U32, max_ports, .def = "31", .min = 1,
-             .max = VIRTIO_SERIAL_MAX_PORTS, .help = "ports it has room for"),
+             .max = VIRTIO_SERIAL_MAX_PORTS, .help = "maximum number of ports"),
     OPT_SPEC(VirtioSerial, "emergency-write", OPT_BOOL, emergency_write, .def = "on",
              .help = "the guest may write a byte of the console without a driver"),
     {0},
