@@ -39,7 +39,7 @@ static VirtioBlk *from_device(Device *dev)
 
 /* ---- configuration space and cache mode ---- */
 
-static void blk_get_config(VirtioDevice *vdev, uint8_t *config)
+static void virtio_blk_get_config(VirtioDevice *vdev, uint8_t *config)
 {
     assert_bql();
     const VirtioBlk *b = virtio_blk_from(vdev);
@@ -63,13 +63,14 @@ static void blk_get_config(VirtioDevice *vdev, uint8_t *config)
     memcpy(config, &c, sizeof(c));
 }
 
-static void set_writeback(VirtioBlk *b, bool on)
+static void virtio_blk_set_writeback(VirtioBlk *b, bool on)
 {
     b->state.writeback = on;
     blk_set_write_cache(b->blk, on);
 }
 
-static void blk_set_config(VirtioDevice *vdev, unsigned offset, unsigned size, uint32_t value)
+static void virtio_blk_set_config(VirtioDevice *vdev, unsigned offset, unsigned size,
+                                  uint32_t value)
 {
     assert_bql();
     if (offset != offsetof(VirtioBlkConfig, writeback) || size != 1 || value > 1 ||
@@ -78,36 +79,37 @@ static void blk_set_config(VirtioDevice *vdev, unsigned offset, unsigned size, u
                            offset);
         return;
     }
-    set_writeback(virtio_blk_from(vdev), value);
+    virtio_blk_set_writeback(virtio_blk_from(vdev), value);
 }
 
 /* A driver without flush gets writethrough, which needs none (§5.2.5.2). */
-static void blk_negotiated(VirtioDevice *vdev)
+static void virtio_blk_negotiated(VirtioDevice *vdev)
 {
     assert_bql();
     VirtioBlk *b = virtio_blk_from(vdev);
-    set_writeback(b, b->default_writeback && virtio_has_feature(vdev, VIRTIO_BLK_F_FLUSH));
+    virtio_blk_set_writeback(b,
+                             b->default_writeback && virtio_has_feature(vdev, VIRTIO_BLK_F_FLUSH));
 }
 
-static void blk_reset(VirtioDevice *vdev)
+static void virtio_blk_reset(VirtioDevice *vdev)
 {
     assert_bql();
     VirtioBlk *b = virtio_blk_from(vdev);
-    set_writeback(b, b->default_writeback);
+    virtio_blk_set_writeback(b, b->default_writeback);
 }
 
 static const VirtioOps virtio_blk_ops = {
     .device_id = VIRTIO_BLK_DEVICE_ID,
-    .get_config = blk_get_config,
-    .set_config = blk_set_config,
-    .negotiated = blk_negotiated,
-    .reset = blk_reset,
+    .get_config = virtio_blk_get_config,
+    .set_config = virtio_blk_set_config,
+    .negotiated = virtio_blk_negotiated,
+    .reset = virtio_blk_reset,
     .handle_queue = virtio_blk_handle_queue,
 };
 
 /* ---- callbacks of the backend ---- */
 
-static void blk_resized(void *opaque)
+static void virtio_blk_resized(void *opaque)
 {
     VirtioBlk *b = opaque;
     enter_main();
@@ -116,14 +118,14 @@ static void blk_resized(void *opaque)
     bql_unlock();
 }
 
-static void blk_quiesce(void *opaque)
+static void virtio_blk_quiesce(void *opaque)
 {
     VirtioBlk *b = opaque;
     enter_loop(b->base.vdev.home);
     virtio_quiesce(&b->base.vdev);
 }
 
-static void blk_resume(void *opaque)
+static void virtio_blk_resume(void *opaque)
 {
     VirtioBlk *b = opaque;
     enter_loop(b->base.vdev.home);
@@ -134,12 +136,12 @@ static void blk_resume(void *opaque)
 
 #define refuse(error, ...) (g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, __VA_ARGS__), false)
 
-static bool power_of_two(uint64_t n)
+static bool virtio_blk_is_power_of_two(uint64_t n)
 {
     return n && !(n & (n - 1));
 }
 
-static bool check_properties(VirtioBlk *b, GError **error)
+static bool virtio_blk_check_properties(VirtioBlk *b, GError **error)
 {
     if (!b->drive || !*b->drive) {
         return refuse(error, "drive= is needed: a node-name= of -blockdev or id= of -drive");
@@ -147,11 +149,12 @@ static bool check_properties(VirtioBlk *b, GError **error)
     if (!b->num_queues) {
         b->num_queues = (uint16_t)CLAMP(b->base.pci.base.env->cpu_count, 1, VIRTIO_MAX_QUEUES);
     }
-    if (!power_of_two(b->queue_size) || b->queue_size < 4) {
+    if (!virtio_blk_is_power_of_two(b->queue_size) || b->queue_size < 4) {
         return refuse(error, "queue-size=%u is not a power of two from 4 to %u", b->queue_size,
                       VIRTQUEUE_MAX_SIZE);
     }
-    if (!power_of_two(b->logical_block_size) || !power_of_two(b->physical_block_size) ||
+    if (!virtio_blk_is_power_of_two(b->logical_block_size) ||
+        !virtio_blk_is_power_of_two(b->physical_block_size) ||
         b->logical_block_size > b->physical_block_size) {
         return refuse(error,
                       "logical_block_size=%" G_GUINT64_FORMAT
@@ -177,7 +180,8 @@ static bool check_properties(VirtioBlk *b, GError **error)
 
 /* A queue is served by the loop of its drive. A drive without users moves to the iothread of
  * iothread=. */
-static coroutine_fn RUNS_IN_MAIN bool go_home(const VirtioBlk *b, BlockNode *node, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool virtio_blk_move_to_iothread(const VirtioBlk *b,
+                                                                  BlockNode *node, GError **error)
 {
     const DeviceEnv *env = b->base.pci.base.env;
     if (!b->iothread) {
@@ -192,7 +196,7 @@ static coroutine_fn RUNS_IN_MAIN bool go_home(const VirtioBlk *b, BlockNode *nod
 }
 
 /* The user's id; a device without one gets a number. */
-static RUNS_IN_MAIN char *backend_name(const Device *dev)
+static RUNS_IN_MAIN char *virtio_blk_backend_name(const Device *dev)
 {
     char *name = g_strdup(device_label(dev));
     for (unsigned n = 1; !dev->id && blk_find(name); n++) {
@@ -202,22 +206,22 @@ static RUNS_IN_MAIN char *backend_name(const Device *dev)
     return name;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool open_backend(VirtioBlk *b, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool virtio_blk_open_backend(VirtioBlk *b, GError **error)
 {
     BlockNode *node = block_node_find(b->drive);
-    if (node && !go_home(b, node, error)) {
+    if (node && !virtio_blk_move_to_iothread(b, node, error)) {
         return false;
     }
     node = block_node_find(b->drive); /* again: the node may have changed while opening */
     if (!node) {
         return refuse(error, "drive=%s: there is no such -blockdev or -drive", b->drive);
     }
-    g_autofree char *name = backend_name(&b->base.pci.base);
+    g_autofree char *name = virtio_blk_backend_name(&b->base.pci.base);
     b->blk = blk_co_new(name, node, !block_node_read_only(node), error);
     return b->blk;
 }
 
-static void set_up_virtio(VirtioBlk *b)
+static void virtio_blk_init_virtio(VirtioBlk *b)
 {
     VirtioDevice *vdev = &b->base.vdev;
     BlockLimits limits = blk_limits(b->blk);
@@ -245,26 +249,28 @@ static void set_up_virtio(VirtioBlk *b)
     b->base.class_code = PCI_CLASS_STORAGE_SCSI;
 }
 
-static bool blk_realize(Device *dev, GError **error)
+static bool virtio_blk_realize(Device *dev, GError **error)
 {
     VirtioBlk *b = from_device(dev);
     enter_main();
     enter_coroutine();
-    if (!check_properties(b, error) || !open_backend(b, error)) {
+    if (!virtio_blk_check_properties(b, error) || !virtio_blk_open_backend(b, error)) {
         return false;
     }
-    set_up_virtio(b);
+    virtio_blk_init_virtio(b);
     if (!virtio_pci_realize(&b->base, error)) {
         blk_co_free(g_steal_pointer(&b->blk));
         return false;
     }
-    BlkNotify notify = {
-        .resized = blk_resized, .quiesce = blk_quiesce, .resume = blk_resume, .opaque = b};
+    BlkNotify notify = {.resized = virtio_blk_resized,
+                        .quiesce = virtio_blk_quiesce,
+                        .resume = virtio_blk_resume,
+                        .opaque = b};
     blk_set_notify(b->blk, &notify);
     return true;
 }
 
-static void blk_unrealize(Device *dev)
+static void virtio_blk_unrealize(Device *dev)
 {
     VirtioBlk *b = from_device(dev);
     enter_main();
@@ -276,13 +282,13 @@ static void blk_unrealize(Device *dev)
     blk_co_free(g_steal_pointer(&b->blk));
 }
 
-static bool blk_post_load(Device *dev, GError **error)
+static bool virtio_blk_post_load(Device *dev, GError **error)
 {
     VirtioBlk *b = from_device(dev);
     if (!virtio_pci_post_load(dev, error)) {
         return false;
     }
-    set_writeback(b, b->state.writeback);
+    virtio_blk_set_writeback(b, b->state.writeback);
     return true;
 }
 
@@ -354,11 +360,11 @@ const DeviceType virtio_blk_pci_type = {
     .state = &virtio_blk_state_desc,
     .user_creatable = true,
     .bus = "pci",
-    .realize = blk_realize,
+    .realize = virtio_blk_realize,
     .reset = virtio_pci_reset,
-    .unrealize = blk_unrealize,
+    .unrealize = virtio_blk_unrealize,
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,
-    .post_load = blk_post_load,
+    .post_load = virtio_blk_post_load,
 };

@@ -189,7 +189,7 @@ static RUNS_IN_LOOP void queues_stop(VirtioDevice *vdev)
 
 /* Executes the last command. The queues are returned when nothing is in flight any more; the last
  * completion then calls this again. */
-static void command_obey(void *opaque)
+static void queues_command_execute(void *opaque)
 {
     VirtioDevice *vdev = opaque;
     enter_loop(vdev->home);
@@ -303,7 +303,7 @@ bool virtio_queues_init(VirtioDevice *vdev, GError **error)
 {
     size_t request_size = vdev->request_size ? vdev->request_size : sizeof(VirtQueueElement);
     virtio_admission_init(vdev);
-    aio_bh_init(&vdev->home_bh, vdev->home, command_obey, vdev);
+    aio_bh_init(&vdev->home_bh, vdev->home, queues_command_execute, vdev);
     aio_bh_init(&vdev->returned_bh, vdev->dev->env->main_ctx, virtio_queues_returned, vdev);
     aio_bh_init(&vdev->broken_bh, vdev->dev->env->main_ctx, virtio_broken_reported, vdev);
     for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++) {

@@ -42,7 +42,7 @@ static VirtioRng *rng_from(VirtioDevice *vdev)
 }
 
 /* Fills up to @bytes of the device-writable part. */
-static size_t element_fill(const VirtQueueElement *e, size_t bytes)
+static size_t virtio_rng_fill(const VirtQueueElement *e, size_t bytes)
 {
     size_t filled = 0;
     for (unsigned i = 0; i < e->in_num && filled < bytes; i++) {
@@ -59,7 +59,7 @@ static size_t element_fill(const VirtQueueElement *e, size_t bytes)
     return filled;
 }
 
-static void rng_count(VirtioRng *r, size_t bytes)
+static void virtio_rng_count(VirtioRng *r, size_t bytes)
 {
     if (r->max_bytes == UINT64_MAX || !bytes) {
         return;
@@ -71,7 +71,7 @@ static void rng_count(VirtioRng *r, size_t bytes)
     r->left -= bytes;
 }
 
-static void rng_handle_queue(VirtioDevice *vdev, unsigned index)
+static void virtio_rng_handle_queue(VirtioDevice *vdev, unsigned index)
 {
     VirtioRng *r = rng_from(vdev);
     VirtQueueElement *e;
@@ -81,13 +81,13 @@ static void rng_handle_queue(VirtioDevice *vdev, unsigned index)
             virtio_fail_request(vdev, index, e, "nothing device-writable to fill");
             return;
         }
-        size_t filled = element_fill(e, MIN(r->left, VIRTIO_RNG_PIECE));
-        rng_count(r, filled);
+        size_t filled = virtio_rng_fill(e, MIN(r->left, VIRTIO_RNG_PIECE));
+        virtio_rng_count(r, filled);
         virtio_complete(vdev, index, e, (uint32_t)filled);
     }
 }
 
-static void rng_period_over(void *opaque)
+static void virtio_rng_period_over(void *opaque)
 {
     VirtioRng *r = opaque;
     enter_loop(r->base.vdev.home);
@@ -95,7 +95,7 @@ static void rng_period_over(void *opaque)
     virtio_look(&r->base.vdev, 0);
 }
 
-static void rng_started(VirtioDevice *vdev)
+static void virtio_rng_started(VirtioDevice *vdev)
 {
     VirtioRng *r = rng_from(vdev);
     if (r->left == r->max_bytes) {
@@ -108,19 +108,19 @@ static void rng_started(VirtioDevice *vdev)
     }
 }
 
-static void rng_stopping(VirtioDevice *vdev)
+static void virtio_rng_stopping(VirtioDevice *vdev)
 {
     aio_timer_disarm(&rng_from(vdev)->period);
 }
 
 static const VirtioOps virtio_rng_ops = {
     .device_id = VIRTIO_RNG_DEVICE_ID,
-    .started = rng_started,
-    .stopping = rng_stopping,
-    .handle_queue = rng_handle_queue,
+    .started = virtio_rng_started,
+    .stopping = virtio_rng_stopping,
+    .handle_queue = virtio_rng_handle_queue,
 };
 
-static bool rng_realize(Device *dev, GError **error)
+static bool virtio_rng_realize(Device *dev, GError **error)
 {
     VirtioRng *r = (VirtioRng *)(void *)dev;
     enter_main();
@@ -148,11 +148,11 @@ static bool rng_realize(Device *dev, GError **error)
     vdev->features = 0;
     r->left = r->max_bytes;
     r->base.class_code = PCI_CLASS_OTHERS;
-    aio_timer_init(&r->period, vdev->home, rng_period_over, r);
+    aio_timer_init(&r->period, vdev->home, virtio_rng_period_over, r);
     return virtio_pci_realize(&r->base, error);
 }
 
-static void rng_unrealize(Device *dev)
+static void virtio_rng_unrealize(Device *dev)
 {
     enter_main();
     virtio_pci_unrealize(&((VirtioRng *)(void *)dev)->base);
@@ -192,9 +192,9 @@ const DeviceType virtio_rng_pci_type = {
     .state = &virtio_rng_state_desc,
     .user_creatable = true,
     .bus = "pci",
-    .realize = rng_realize,
+    .realize = virtio_rng_realize,
     .reset = virtio_pci_reset,
-    .unrealize = rng_unrealize,
+    .unrealize = virtio_rng_unrealize,
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,

@@ -159,7 +159,7 @@ void virtio_serial_port_gone(VirtioSerial *s, unsigned nr)
     }
 }
 
-static void serial_host_changed(void *opaque)
+static void virtio_serial_host_changed(void *opaque)
 {
     VirtioSerial *s = opaque;
     enter_loop(s->base.vdev.home);
@@ -185,7 +185,7 @@ static void port_ready(VirtioSerial *s, unsigned nr)
                 (port->name ? VIRTIO_SERIAL_TELL_NAME : 0);
 }
 
-static RUNS_IN_LOOP void control_obey(VirtioSerial *s, VirtioSerialControl m)
+static RUNS_IN_LOOP void control_handle(VirtioSerial *s, VirtioSerialControl m)
 {
     VirtioDevice *vdev = &s->base.vdev;
     trace_virtio_serial_control(device_label(vdev->dev), true, m.id, m.event, m.value);
@@ -220,14 +220,14 @@ static RUNS_IN_LOOP void control_receive(VirtioSerial *s)
             return;
         }
         virtio_complete(&s->base.vdev, VIRTIO_SERIAL_CONTROL_TX, e, 0);
-        control_obey(s, m);
+        control_handle(s, m);
     }
     control_flush(s);
 }
 
 /* ---- virtio ---- */
 
-static void serial_handle_queue(VirtioDevice *vdev, unsigned index)
+static void virtio_serial_handle_queue(VirtioDevice *vdev, unsigned index)
 {
     VirtioSerial *s = virtio_serial_from(vdev);
     enter_loop(vdev->home);
@@ -246,7 +246,7 @@ static void serial_handle_queue(VirtioDevice *vdev, unsigned index)
 }
 
 /* Ports may have changed, or a saved state was loaded, while the queues were stopped. */
-static void serial_started(VirtioDevice *vdev)
+static void virtio_serial_started(VirtioDevice *vdev)
 {
     VirtioSerial *s = virtio_serial_from(vdev);
     enter_loop(vdev->home);
@@ -257,13 +257,13 @@ static void serial_started(VirtioDevice *vdev)
     }
 }
 
-static void serial_stopping(VirtioDevice *vdev)
+static void virtio_serial_stopping(VirtioDevice *vdev)
 {
     enter_loop(vdev->home);
     virtio_serial_recall(virtio_serial_from(vdev));
 }
 
-static void serial_reset(VirtioDevice *vdev)
+static void virtio_serial_reset(VirtioDevice *vdev)
 {
     assert_bql();
     VirtioSerial *s = virtio_serial_from(vdev);
@@ -274,7 +274,7 @@ static void serial_reset(VirtioDevice *vdev)
     s->state.driver_ready = false;
 }
 
-static void serial_guest_changed(void *opaque)
+static void virtio_serial_guest_changed(void *opaque)
 {
     VirtioSerial *s = opaque;
     enter_main();
@@ -285,7 +285,7 @@ static void serial_guest_changed(void *opaque)
     }
 }
 
-static void serial_get_config(VirtioDevice *vdev, uint8_t *config)
+static void virtio_serial_get_config(VirtioDevice *vdev, uint8_t *config)
 {
     assert_bql();
     VirtioSerialConfig c = {.max_nr_ports = virtio_serial_from(vdev)->max_ports};
@@ -293,7 +293,8 @@ static void serial_get_config(VirtioDevice *vdev, uint8_t *config)
 }
 
 /* Emergency write: one byte of the console, at any time, even before the driver (§5.3.5.1). */
-static void serial_set_config(VirtioDevice *vdev, unsigned offset, unsigned size, uint32_t value)
+static void virtio_serial_set_config(VirtioDevice *vdev, unsigned offset, unsigned size,
+                                     uint32_t value)
 {
     assert_bql();
     const VirtioSerial *s = virtio_serial_from(vdev);
@@ -305,17 +306,17 @@ static void serial_set_config(VirtioDevice *vdev, unsigned offset, unsigned size
 
 static const VirtioOps virtio_serial_ops = {
     .device_id = VIRTIO_SERIAL_DEVICE_ID,
-    .get_config = serial_get_config,
-    .set_config = serial_set_config,
-    .reset = serial_reset,
-    .started = serial_started,
-    .stopping = serial_stopping,
-    .handle_queue = serial_handle_queue,
+    .get_config = virtio_serial_get_config,
+    .set_config = virtio_serial_set_config,
+    .reset = virtio_serial_reset,
+    .started = virtio_serial_started,
+    .stopping = virtio_serial_stopping,
+    .handle_queue = virtio_serial_handle_queue,
 };
 
 /* ---- life cycle ---- */
 
-static bool serial_realize(Device *dev, GError **error)
+static bool virtio_serial_realize(Device *dev, GError **error)
 {
     VirtioSerial *s = from_device(dev);
     VirtioDevice *vdev = &s->base.vdev;
@@ -329,8 +330,8 @@ static bool serial_realize(Device *dev, GError **error)
     vdev->features =
         VIRTIO_CONSOLE_F_MULTIPORT | (s->emergency_write ? VIRTIO_CONSOLE_F_EMERG_WRITE : 0);
     s->base.class_code = PCI_CLASS_COMMUNICATION_OTHER;
-    aio_bh_init(&s->guest_bh, dev->env->main_ctx, serial_guest_changed, s);
-    aio_bh_init(&s->host_bh, vdev->home, serial_host_changed, s);
+    aio_bh_init(&s->guest_bh, dev->env->main_ctx, virtio_serial_guest_changed, s);
+    aio_bh_init(&s->host_bh, vdev->home, virtio_serial_host_changed, s);
     return virtio_pci_realize(&s->base, error);
 }
 
@@ -340,7 +341,7 @@ static void cancel_at_home(void *opaque)
 }
 
 /* All its ports are unrealized. */
-static void serial_unrealize(Device *dev)
+static void virtio_serial_unrealize(Device *dev)
 {
     VirtioSerial *s = from_device(dev);
     enter_main();
@@ -405,9 +406,9 @@ const DeviceType virtio_serial_pci_type = {
     .user_creatable = true,
     .bus = "pci",
     .provides_bus = "virtio-serial",
-    .realize = serial_realize,
+    .realize = virtio_serial_realize,
     .reset = virtio_pci_reset,
-    .unrealize = serial_unrealize,
+    .unrealize = virtio_serial_unrealize,
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,
