@@ -370,8 +370,7 @@ uint32_t virtio_read_config(VirtioDevice *vdev, unsigned offset, unsigned size)
     if (offset + size > vdev->config_size) {
         return 0xffffffffu >> (32 - 8 * size);
     }
-    if (s->config_changed) { /* §4.1.4.3.1: the generation changes no later than the value that is
-                              * read */
+    if (s->config_changed) { /* §4.1.4.3.1: no later than the read of the new value */
         s->config_changed = false;
         s->config_generation++;
     }

@@ -302,8 +302,7 @@ static void release_at_home(void *opaque)
     receive_release(port);
     port->left_unseen = !virtio_taking(&s->base.vdev);
     virtio_serial_port_compare(s, port->nr);
-    virtio_look(&s->base.vdev, virtio_serial_tx(port->nr)); /* drops the buffers that wait for the
-                                                             * port */
+    virtio_look(&s->base.vdev, virtio_serial_tx(port->nr)); /* drops waiting buffers */
 }
 
 void virtio_serial_co_leave(VirtioSerialPort *port)

@@ -54,8 +54,8 @@ static void what_can_not_be_opened_is_named(void **state)
     assert_int_equal(mkfifo(fifo, 0600), 0);
     assert_chardev_add_fails(x, "can't open '/nonexistent/x': No such file",
                              "file,id=a,path=/nonexistent/x");
-    assert_chardev_add_fails(x, "a FIFO nobody reads", "file,id=a,path=%s", fifo);
-    assert_chardev_add_fails(x, "a FIFO nobody reads", "null,id=a,logfile=%s", fifo);
+    assert_chardev_add_fails(x, "a FIFO without a reader", "file,id=a,path=%s", fifo);
+    assert_chardev_add_fails(x, "a FIFO without a reader", "null,id=a,logfile=%s", fifo);
     /* As /dev/stdout is, when that leads to a socket. */
     assert_chardev_add_fails(x, "a socket is not opened by its path",
                              "file,id=a,path=/proc/self/fd/%d", x->pair[0]);
@@ -63,7 +63,7 @@ static void what_can_not_be_opened_is_named(void **state)
                              "null,id=a,logfile=/proc/self/fd/%d", x->pair[0]);
     assert_chardev_add_fails(x, "can't open log '/nonexistent/x'",
                              "null,id=a,logfile=/nonexistent/x");
-    assert_chardev_add_fails(x, "logappend wants logfile", "null,id=a,logappend=on");
+    assert_chardev_add_fails(x, "logappend needs logfile", "null,id=a,logappend=on");
     assert_chardev_add_fails(x, "option 'path' is missing", "file,id=a");
     assert_chardev_add_fails(x, "skiff has no chardev 'vc'; nearest is pty", "vc,id=a");
     assert_chardev_add_fails(x, "id= is missing", "null");

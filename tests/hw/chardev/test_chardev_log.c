@@ -120,7 +120,7 @@ static void stamps_of_a_log_want_a_log(void **state)
 {
     ChardevFixture *x = *state;
 
-    assert_chardev_add_fails(x, "logtimestamp wants logfile=", "null,id=a,logtimestamp=on");
+    assert_chardev_add_fails(x, "logtimestamp needs logfile=", "null,id=a,logtimestamp=on");
 }
 
 static void flush_waits_for_a_reader(void **state)
