@@ -28,9 +28,9 @@ static void acpi_hotplug_update(AcpiHotplug *h) BQL_HELD
     pm_set_gpe(h->pm, ACPI_HOTPLUG_GPE, (h->state->inserted | h->state->wanted) != 0);
 }
 
-/* ---- what the guest does ---- */
+/* ---- accesses by the guest ---- */
 
-static void acpi_hotplug_tell_main(AcpiHotplug *h)
+static void acpi_hotplug_notify_main(AcpiHotplug *h)
 {
     const Machine *machine = h->owner->env->machine;
     machine_request(machine, VM_REQUEST_UNPLUG, 0);
@@ -58,7 +58,7 @@ static void acpi_hotplug_eject(AcpiHotplug *h, uint32_t slots) BQL_HELD
     s->inserted &= ~slots;
     s->wanted &= ~slots;
     acpi_hotplug_update(h);
-    acpi_hotplug_tell_main(h);
+    acpi_hotplug_notify_main(h);
 }
 
 static void acpi_hotplug_write(AcpiHotplug *h, unsigned reg, uint32_t value) BQL_HELD
@@ -109,7 +109,7 @@ static MmioResult acpi_hotplug_access(void *opaque, IoAccess *access)
 static const IoRegionOps acpi_hotplug_ops = {
     .access = acpi_hotplug_access, .min_size = 4, .max_size = 4};
 
-/* ---- what the host does ---- */
+/* ---- calls by the bus ---- */
 
 static void acpi_hotplug_inserted(void *opaque, unsigned slot)
 {
@@ -186,14 +186,14 @@ void acpi_hotplug_fini(AcpiHotplug *h)
 
 void acpi_hotplug_reset(AcpiHotplug *h)
 {
-    /* What was ejected and is still there stays hidden until main has taken it apart. */
+    /* Ejected devices stay hidden until main has unplugged them. */
     *h->state = (AcpiHotplugState){.ejected = h->state->ejected};
     acpi_hotplug_update(h);
 }
 
 void acpi_hotplug_post_load(AcpiHotplug *h)
 {
-    /* Only what is there and may leave: the rest no guest can have ejected. */
+    /* A guest can have ejected only removable devices. */
     h->state->ejected &= pci_bus_removable_slots(h->bus);
     for (unsigned slot = 0; slot < 32; slot++) {
         if ((h->state->ejected >> slot & 1) != 0) {
@@ -202,6 +202,6 @@ void acpi_hotplug_post_load(AcpiHotplug *h)
     }
     acpi_hotplug_update(h);
     if (h->state->ejected != 0) {
-        acpi_hotplug_tell_main(h);
+        acpi_hotplug_notify_main(h);
     }
 }
