@@ -116,7 +116,7 @@ static void a_crash_writes_the_stamped_log_too(void **state)
     assert_non_null(strstr(log, "] last"));
 }
 
-static void stamps_of_a_log_want_a_log(void **state)
+static void logtimestamp_needs_a_log(void **state)
 {
     ChardevFixture *x = *state;
 
@@ -193,7 +193,7 @@ int main(void)
         CHARDEV_TEST(both_may_have_stamps),
         CHARDEV_TEST(nothing_is_lost_when_stamps_fill_the_log_faster),
         CHARDEV_TEST(a_crash_writes_the_stamped_log_too),
-        CHARDEV_TEST(stamps_of_a_log_want_a_log),
+        CHARDEV_TEST(logtimestamp_needs_a_log),
         CHARDEV_TEST(flush_waits_for_a_reader),
         CHARDEV_TEST(a_log_that_is_a_full_fifo_keeps_nobody_busy),
     };

@@ -129,7 +129,7 @@ static void a_client_that_leaves_is_noticed_without_reading(void **state)
     assert_string_equal(x->f->events->str, "OCOC");
 }
 
-static void what_a_client_said_before_it_left_waits_for_the_frontend(void **state)
+static void input_of_a_client_that_left_waits_for_the_frontend(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *path = chardev_fixture_path(x, "sock");
@@ -216,7 +216,7 @@ static void a_relative_socket_is_removed_after_the_directory_has_changed(void **
     x->ctx = chardev_harness_begin();
 }
 
-static void a_socket_that_somebody_else_put_there_stays(void **state)
+static void a_socket_of_another_program_stays(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *path = chardev_fixture_path(x, "sock");
@@ -253,7 +253,7 @@ static void a_client_finds_a_relative_socket_after_the_directory_has_changed(voi
 }
 
 /* That server may wait for its first client (wait=on): to connect would be to be it. */
-static void a_live_server_does_not_notice_that_its_address_is_wanted(void **state)
+static void a_live_server_sees_no_connection_when_its_address_is_in_use(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *path = chardev_fixture_path(x, "sock");
@@ -338,7 +338,7 @@ static void a_client_without_a_server_fails_or_tries_again(void **state)
     close(listener);
 }
 
-static void socket_options_that_contradict_are_refused(void **state)
+static void contradictory_socket_options_are_refused(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *longer = g_strnfill(200, 'x');
@@ -380,18 +380,18 @@ int main(void)
         CHARDEV_TEST(a_server_serves_one_client_after_the_other),
         CHARDEV_TEST(a_reader_that_vanishes_frees_the_ring),
         CHARDEV_TEST(a_client_that_leaves_is_noticed_without_reading),
-        CHARDEV_TEST(what_a_client_said_before_it_left_waits_for_the_frontend),
+        CHARDEV_TEST(input_of_a_client_that_left_waits_for_the_frontend),
         CHARDEV_TEST(a_waiting_server_opens_with_its_first_client),
         CHARDEV_TEST(a_dead_socket_is_replaced_and_a_live_one_is_not),
         CHARDEV_TEST(a_server_removes_its_socket_at_the_end),
         CHARDEV_TEST(a_relative_socket_is_removed_after_the_directory_has_changed),
-        CHARDEV_TEST(a_socket_that_somebody_else_put_there_stays),
+        CHARDEV_TEST(a_socket_of_another_program_stays),
         CHARDEV_TEST(a_client_finds_a_relative_socket_after_the_directory_has_changed),
-        CHARDEV_TEST(a_live_server_does_not_notice_that_its_address_is_wanted),
+        CHARDEV_TEST(a_live_server_sees_no_connection_when_its_address_is_in_use),
         CHARDEV_TEST(a_socket_that_does_not_listen_yet_is_not_replaced),
         CHARDEV_TEST(tcp_works_from_both_ends),
         CHARDEV_TEST(a_client_without_a_server_fails_or_tries_again),
-        CHARDEV_TEST(socket_options_that_contradict_are_refused),
+        CHARDEV_TEST(contradictory_socket_options_are_refused),
         CHARDEV_TEST(an_inherited_descriptor_stays_blocking),
     };
 

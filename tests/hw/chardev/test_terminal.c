@@ -181,7 +181,7 @@ static void watch_death(Watch *w, void *arg)
     CHECK(watch_is_restored(w));
 }
 
-static void a_fatal_signal_restores_it_and_writes_what_is_left(void **state)
+static void a_fatal_signal_restores_the_terminal_and_writes_the_rest(void **state)
 {
     static int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGFPE};
     struct rlimit none = {0, 0};
@@ -207,7 +207,7 @@ static void watch_ctrl_c(Watch *w, void *arg)
     CHECK(watch_is_restored(w));
 }
 
-static void ctrl_c_ends_skiff_unless_told_otherwise(void **state)
+static void ctrl_c_ends_skiff_by_default(void **state)
 {
     int signal_number = SIGINT;
 
@@ -245,7 +245,7 @@ static void watch_stop(Watch *w, void *arg)
     CHECK(watch_is_restored(w));
 }
 
-static void being_stopped_gives_the_terminal_back_meanwhile(void **state)
+static void a_stop_restores_the_terminal_until_cont(void **state)
 {
     on_terminal(guest_is_stopped, watch_stop, NULL);
 }
@@ -307,7 +307,7 @@ static void guest_in_background(void *arg)
     guest_await(&g, "end");
 }
 
-static void in_the_background_the_terminal_is_left_alone(void **state)
+static void in_the_background_the_terminal_is_not_changed(void **state)
 {
     on_terminal(guest_in_background, watch_background, NULL);
 }
@@ -359,7 +359,7 @@ static void guest_waits_for_the_foreground(void *arg)
     guest_await(&g, "end");
 }
 
-static void brought_to_the_foreground_it_takes_the_terminal(void **state)
+static void in_the_foreground_the_terminal_is_made_raw(void **state)
 {
     OnTerminal t = {.guest = guest_waits_for_the_foreground,
                     .watch = watch_brought_to_the_foreground,
@@ -391,7 +391,7 @@ static void guest_ends_in_the_background(void *arg)
     CHECK(chardev_flush_all_blocking(10000));
 }
 
-static void a_terminal_it_never_had_is_left_as_it_is(void **state)
+static void a_terminal_that_was_never_raw_is_not_changed(void **state)
 {
     OnTerminal t = {.guest = guest_ends_in_the_background,
                     .watch = watch_end_in_the_background,
@@ -446,7 +446,7 @@ static void watch_impatient(Watch *w, void *arg)
     CHECK(watch_is_restored(w));
 }
 
-static void ctrl_a_x_works_when_the_guest_takes_nothing(void **state)
+static void ctrl_a_x_works_when_the_guest_takes_no_input(void **state)
 {
     on_terminal(guest_takes_no_input, watch_impatient, NULL);
 }
@@ -455,13 +455,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_terminal_is_raw_and_restored_at_exit),
-        cmocka_unit_test(a_fatal_signal_restores_it_and_writes_what_is_left),
-        cmocka_unit_test(ctrl_c_ends_skiff_unless_told_otherwise),
-        cmocka_unit_test(being_stopped_gives_the_terminal_back_meanwhile),
-        cmocka_unit_test(in_the_background_the_terminal_is_left_alone),
-        cmocka_unit_test(brought_to_the_foreground_it_takes_the_terminal),
-        cmocka_unit_test(a_terminal_it_never_had_is_left_as_it_is),
-        cmocka_unit_test(ctrl_a_x_works_when_the_guest_takes_nothing),
+        cmocka_unit_test(a_fatal_signal_restores_the_terminal_and_writes_the_rest),
+        cmocka_unit_test(ctrl_c_ends_skiff_by_default),
+        cmocka_unit_test(a_stop_restores_the_terminal_until_cont),
+        cmocka_unit_test(in_the_background_the_terminal_is_not_changed),
+        cmocka_unit_test(in_the_foreground_the_terminal_is_made_raw),
+        cmocka_unit_test(a_terminal_that_was_never_raw_is_not_changed),
+        cmocka_unit_test(ctrl_a_x_works_when_the_guest_takes_no_input),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

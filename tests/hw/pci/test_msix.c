@@ -73,7 +73,7 @@ static void test_a_vector_is_delivered_when_enabled_and_unmasked(void **unused)
     assert_true(f->m->delivered[0].address == 0xfee00000);
 }
 
-static void test_a_masked_vector_is_pending_and_comes_once(void **unused)
+static void test_a_masked_vector_is_pending_and_delivered_once(void **unused)
 {
     program(35, 0x55);
     set_control(0x8000);
@@ -307,7 +307,7 @@ static void test_a_holder_of_an_eventfd_learns_of_each_change(void **unused)
     assert_int_equal(event_fd(5, &masked), -1);
 }
 
-static void test_reset_forgets_what_is_pending(void **unused)
+static void test_reset_clears_pending_vectors(void **unused)
 {
     program(0, 0x41);
     set_control(0x8000);
@@ -455,7 +455,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_a_vector_is_delivered_when_enabled_and_unmasked),
-        TEST(test_a_masked_vector_is_pending_and_comes_once),
+        TEST(test_a_masked_vector_is_pending_and_delivered_once),
         TEST(test_function_mask_holds_all_back),
         TEST(test_no_bus_master_holds_all_back),
         TEST(test_a_new_message_takes_effect),
@@ -466,7 +466,7 @@ int main(void)
         TEST(test_a_machine_short_of_routes_refuses_the_device),
         TEST(test_masking_changes_no_route),
         TEST(test_a_holder_of_an_eventfd_learns_of_each_change),
-        TEST(test_reset_forgets_what_is_pending),
+        TEST(test_reset_clears_pending_vectors),
         TEST(test_pending_vectors_survive_save_and_load),
         TEST(test_a_load_delivers_nothing_by_the_routes_before),
         TEST(test_a_raise_against_masking_is_delivered_once),

@@ -62,7 +62,7 @@ static bool event_status(void)
     return (fake_in32(m, GPE_STATUS) & EVENT) != 0;
 }
 
-static void a_new_device_is_told_until_the_guest_has_read_it(void **unused)
+static void a_new_device_is_reported_until_the_guest_clears_it(void **unused)
 {
     enter_main();
     PciDummy *d = plug("addr=5");
@@ -97,7 +97,7 @@ static void only_function_0_is_announced(void **unused)
     assert_int_equal(fake_in32(m, INSERTED), 0);
 }
 
-static void the_guest_is_asked_until_it_knows(void **unused)
+static void an_unplug_request_stands_until_the_guest_clears_it(void **unused)
 {
     enter_main();
     PciDummy *d = plug("addr=5");
@@ -119,7 +119,7 @@ static void the_guest_is_asked_until_it_knows(void **unused)
     assert_int_equal(fake_in32(m, WANTED), 0);
 }
 
-static void a_slot_that_is_let_go_is_empty_at_once(void **unused)
+static void an_ejected_slot_is_empty_at_once(void **unused)
 {
     enter_main();
     PciDummy *d = plug("addr=5");
@@ -162,7 +162,7 @@ static void a_slot_that_is_let_go_is_empty_at_once(void **unused)
     gone(next);
 }
 
-static void msi_x_of_a_slot_that_is_let_go_is_silent(void **unused)
+static void msi_x_of_an_ejected_slot_is_silent(void **unused)
 {
     enter_main();
     PciDummy *d = plug("addr=5");
@@ -184,7 +184,7 @@ static void msi_x_of_a_slot_that_is_let_go_is_silent(void **unused)
     gone(d);
 }
 
-static void what_is_fixed_or_empty_cannot_be_let_go(void **unused)
+static void fixed_and_empty_slots_cannot_be_ejected(void **unused)
 {
     enter_main();
     unsigned requests = m->request_count;
@@ -260,7 +260,7 @@ static void a_question_and_an_ejection_survive_a_save(void **unused)
     gone(ejected);
 }
 
-static void a_state_that_ejects_the_board_is_put_right(void **unused)
+static void a_state_that_ejects_the_board_is_corrected(void **unused)
 {
     enter_main();
     PciDummy *d = plug("addr=6");
@@ -277,7 +277,7 @@ static void a_state_that_ejects_the_board_is_put_right(void **unused)
     assert_int_equal(fake_in32(m, INSERTED), 0);
 }
 
-static void without_a_controller_nothing_is_told(void **unused)
+static void without_a_controller_nothing_is_reported(void **unused)
 {
     enter_main();
     fake_device_gone(lpc);
@@ -293,16 +293,16 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(a_new_device_is_told_until_the_guest_has_read_it),
+        T(a_new_device_is_reported_until_the_guest_clears_it),
         T(only_function_0_is_announced),
-        T(the_guest_is_asked_until_it_knows),
-        T(a_slot_that_is_let_go_is_empty_at_once),
-        T(msi_x_of_a_slot_that_is_let_go_is_silent),
-        T(what_is_fixed_or_empty_cannot_be_let_go),
+        T(an_unplug_request_stands_until_the_guest_clears_it),
+        T(an_ejected_slot_is_empty_at_once),
+        T(msi_x_of_an_ejected_slot_is_silent),
+        T(fixed_and_empty_slots_cannot_be_ejected),
         T(other_widths_and_odd_addresses_do_nothing),
         T(a_question_and_an_ejection_survive_a_save),
-        T(a_state_that_ejects_the_board_is_put_right),
-        T(without_a_controller_nothing_is_told),
+        T(a_state_that_ejects_the_board_is_corrected),
+        T(without_a_controller_nothing_is_reported),
     };
     return cmocka_run_group_tests_name("hw/platform/acpi_hotplug", tests, NULL, NULL);
 }

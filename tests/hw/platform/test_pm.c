@@ -42,7 +42,7 @@ static void reset_lpc(void)
     bql_unlock();
 }
 
-static void test_identity_and_what_firmware_checks(void **unused)
+static void test_identity_and_firmware_checks_are_right(void **unused)
 {
     assert_int_equal(pci_cf8_read(f, LPC_DEVFN, 0, 4), 0x29188086);
     assert_int_equal(pci_cf8_read(f, LPC_DEVFN, 0x08, 4), 0x06010002);
@@ -227,7 +227,7 @@ static void test_hostile_accesses_do_no_harm(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_identity_and_what_firmware_checks),
+        TEST(test_identity_and_firmware_checks_are_right),
         TEST(test_pmbase_moves_the_block),
         TEST(test_timer_counts_vm_time_in_24_bits),
         TEST(test_timer_overflow_raises_the_sci),

@@ -115,7 +115,7 @@ static void test_a_write_without_looking_waits_for_room(void **unused)
     assert_string_equal(c->output->str, "ab");
 }
 
-static void test_reset_keeps_what_was_sent_and_lets_waiters_go(void **unused)
+static void test_reset_keeps_sent_bytes_and_ends_pended_writes(void **unused)
 {
     c->room = 0;
     fake_out8(m, DATA, 'a');
@@ -180,7 +180,7 @@ static void test_trigger_levels(void **unused)
     }
 }
 
-static void test_character_timeout_announces_what_is_below_the_trigger(void **unused)
+static void test_character_timeout_reports_input_below_the_trigger(void **unused)
 {
     fake_out8(m, LCR, 0x83);
     fake_out8(m, DATA, 1); /* 115200 baud, 8N1: 10 bits, 86.8 us a character */
@@ -436,11 +436,11 @@ int main(void)
         TEST(test_output_goes_to_the_chardev),
         TEST(test_full_chardev_clears_thre_and_nothing_is_lost),
         TEST(test_a_write_without_looking_waits_for_room),
-        TEST(test_reset_keeps_what_was_sent_and_lets_waiters_go),
+        TEST(test_reset_keeps_sent_bytes_and_ends_pended_writes),
         TEST(test_thre_interrupt_is_raised_and_acknowledged),
         TEST(test_input_without_fifo_comes_one_by_one),
         TEST(test_trigger_levels),
-        TEST(test_character_timeout_announces_what_is_below_the_trigger),
+        TEST(test_character_timeout_reports_input_below_the_trigger),
         TEST(test_interrupts_have_priorities),
         TEST(test_error_belongs_to_its_character),
         TEST(test_loopback),

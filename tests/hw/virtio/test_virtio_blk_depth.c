@@ -204,7 +204,7 @@ static void stop_disk(void *opaque)
     f->stopped = true;
 }
 
-static void a_stop_waits_for_what_is_in_flight_only(void **state)
+static void a_stop_waits_only_for_requests_in_flight(void **state)
 {
     Fixture *f = *state;
     bring_up(f, "drive=disk,num-queues=32,queue-size=1024", QUEUES, QUEUE_SIZE);
@@ -316,7 +316,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         depth_test(full_rings_over_storage_that_hangs_take_a_share),
         depth_test(queues_that_wait_take_turns),
-        depth_test(a_stop_waits_for_what_is_in_flight_only),
+        depth_test(a_stop_waits_only_for_requests_in_flight),
         depth_test(without_stacks_requests_wait_in_the_ring),
         depth_test(without_any_stack_a_timer_tries_again),
     };

@@ -92,7 +92,7 @@ static MmioResult read_status(Fixture *f, IoAccess *a)
 
 /* ---- reset ---- */
 
-static void a_reset_with_io_in_flight_pends_who_looks_at_it(void **state)
+static void a_reset_with_io_in_flight_pends_register_accesses(void **state)
 {
     Fixture *f = *state;
     IoAccess first, second, config;
@@ -148,7 +148,7 @@ static void a_system_reset_takes_over_a_drivers_reset(void **state)
     assert_int_equal(blk_request_run(&f->request, BLK_IN, 0, 512), BLK_OK);
 }
 
-static void nothing_of_before_the_reset_is_taken_after_it(void **state)
+static void requests_from_before_a_reset_are_not_taken_after_it(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -184,7 +184,7 @@ static void stop_device(void *opaque)
     s->done = true;
 }
 
-static void stop_waits_for_what_is_in_flight(void **state)
+static void stop_waits_for_requests_in_flight(void **state)
 {
     Fixture *f = *state;
     Stop stop = {.dev = f->dev};
@@ -347,7 +347,7 @@ static void kicks_in_a_drained_section_are_taken_after_it(void **state)
 
 /* ---- unplug ---- */
 
-static void unplug_waits_for_what_is_in_flight(void **state)
+static void unplug_waits_for_requests_in_flight(void **state)
 {
     Fixture *f = *state;
     Stop stop = {.dev = f->dev};
@@ -463,17 +463,17 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        T(a_reset_with_io_in_flight_pends_who_looks_at_it),
+        T(a_reset_with_io_in_flight_pends_register_accesses),
         T(doorbell_and_isr_do_not_wait_for_a_reset),
         T(a_system_reset_takes_over_a_drivers_reset),
-        T(nothing_of_before_the_reset_is_taken_after_it),
-        T(stop_waits_for_what_is_in_flight),
+        T(requests_from_before_a_reset_are_not_taken_after_it),
+        T(stop_waits_for_requests_in_flight),
         T(a_stop_waits_for_a_reset_that_drains),
         T(a_parked_request_is_tried_again_by_cont),
         T(a_parked_request_travels_with_the_state),
         T(a_parked_request_is_forgotten_by_a_reset),
         T(kicks_in_a_drained_section_are_taken_after_it),
-        T(unplug_waits_for_what_is_in_flight),
+        T(unplug_waits_for_requests_in_flight),
         cmocka_unit_test_setup_teardown(data_survives_stop_cont_and_drain_at_random, set_up_fast,
                                         tear_down),
         {"data_survives_stop_cont_and_drain_at_random, the loop polling",

@@ -107,7 +107,7 @@ static void a_live_device_can_be_unplugged(void **state)
     assert_int_equal(f->bench->machine->doorbell_count, 0);
 }
 
-static void saved_state_goes_on_where_it_was(void **state)
+static void saved_state_continues_after_a_load(void **state)
 {
     Fixture *f = *state;
     bring_up(f, VIRTIO_NO_VECTOR);
@@ -170,7 +170,7 @@ static void state_any_driver_can_make_is_accepted(void **state)
     }
 }
 
-static void what_skiff_lacks_is_refused_by_name(void **state)
+static void unsupported_features_are_refused_by_name(void **state)
 {
     Fixture *f = *state;
     static const char *const asked[] = {"disable-legacy=off", "disable-modern=on", "packed=on",
@@ -208,10 +208,10 @@ int main(void)
         T(start_and_stop_in_one_breath_come_back),
         T(a_system_reset_brings_power_on_back),
         T(a_live_device_can_be_unplugged),
-        T(saved_state_goes_on_where_it_was),
+        T(saved_state_continues_after_a_load),
         T(state_no_driver_can_have_made_is_refused),
         T(state_any_driver_can_make_is_accepted),
-        T(what_skiff_lacks_is_refused_by_name),
+        T(unsupported_features_are_refused_by_name),
         T(the_state_tables_leave_no_gap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -109,7 +109,7 @@ static void clearing_it_retires_when_nothing_is_in_flight(void **state)
 }
 
 /* A vCPU's write that waits is dispatched again; what others wrote meanwhile came before it. */
-static void writes_meanwhile_do_not_undo_the_one_that_waits(void **state)
+static void writes_meanwhile_do_not_undo_a_pended_write(void **state)
 {
     Fixture *f = *state;
     IoAccess clear, set;
@@ -274,7 +274,7 @@ int main(void)
         TEST(a_driver_without_it_is_not_served_until_it_sets_it),
         TEST(kicks_while_it_is_clear_are_not_lost),
         TEST(clearing_it_retires_when_nothing_is_in_flight),
-        TEST(writes_meanwhile_do_not_undo_the_one_that_waits),
+        TEST(writes_meanwhile_do_not_undo_a_pended_write),
         TEST(a_reset_meanwhile_finishes_both),
         TEST(only_the_bit_itself_counts),
         TEST(stop_and_cont_leave_it_clear),

@@ -51,7 +51,7 @@ static void a_buffer_with_nothing_to_fill_needs_a_reset(void **state)
     assert_true(virtio_guest_status(&f->guest) & VIRTIO_STATUS_NEEDS_RESET);
 }
 
-static void the_period_bounds_what_the_guest_gets(void **state)
+static void the_period_limits_the_bytes_of_the_guest(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -69,7 +69,7 @@ static void the_period_bounds_what_the_guest_gets(void **state)
     assert_int_equal(len, 64);
 }
 
-static void what_waits_for_the_period_stops_nothing(void **state)
+static void requests_that_wait_for_the_period_delay_no_stop(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -129,8 +129,8 @@ int main(void)
         T(a_large_buffer_is_filled_in_part),
         T(pieces_of_a_chain_are_filled_in_turn),
         T(a_buffer_with_nothing_to_fill_needs_a_reset),
-        T(the_period_bounds_what_the_guest_gets),
-        T(what_waits_for_the_period_stops_nothing),
+        T(the_period_limits_the_bytes_of_the_guest),
+        T(requests_that_wait_for_the_period_delay_no_stop),
         T(a_reset_does_not_refill_the_quota),
         T(a_period_that_ends_while_stopped_is_over_at_the_start),
     };

@@ -201,7 +201,7 @@ static void ports_come_and_go_while_the_guest_runs(void **state)
     assert_told_nothing(f);
 }
 
-static void the_host_opening_and_closing_is_told(void **state)
+static void open_and_close_of_the_host_are_sent_to_the_driver(void **state)
 {
     Fixture *f = *state;
     bring_up(f);
@@ -227,7 +227,7 @@ static void note_port_change(void *opaque, const Device *port, bool open)
     g_string_append_printf(port_changes, "%s:%d ", device_label(port), open);
 }
 
-static void the_guest_opening_and_closing_is_told_to_the_environment(void **state)
+static void open_and_close_of_the_guest_are_reported_to_the_environment(void **state)
 {
     Fixture *f = *state;
     port_changes = g_string_new(NULL);
@@ -247,7 +247,7 @@ static void the_guest_opening_and_closing_is_told_to_the_environment(void **stat
     g_string_free(port_changes, TRUE);
 }
 
-static void what_happens_while_stopped_is_told_after_cont(void **state)
+static void changes_while_stopped_are_sent_after_cont(void **state)
 {
     Fixture *f = *state;
     VringBuffer b = {f->data, 5, true};
@@ -265,7 +265,7 @@ static void what_happens_while_stopped_is_told_after_cont(void **state)
 
 /* ---- data ---- */
 
-static void what_the_guest_writes_arrives(void **state)
+static void output_of_the_guest_arrives(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -316,7 +316,7 @@ static void a_half_sent_buffer_survives_save_and_load(void **state)
     assert_string_equal(f->port_chr->output->str, "0123456789");
 }
 
-static void with_nobody_listening_the_guest_does_not_hang(void **state)
+static void without_a_reader_the_guest_does_not_hang(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -561,7 +561,7 @@ static void settle_port(void *opaque)
 }
 
 /* A guest that sends and ends: its doorbell has not been served. */
-static void what_is_in_the_ring_is_with_the_chardev_after_settling(void **state)
+static void settling_moves_the_ring_to_the_chardev(void **state)
 {
     Fixture *f = *state;
     VirtioGuestQueue *tx = &f->queues[PORT1_TX];
@@ -583,7 +583,7 @@ static void what_is_in_the_ring_is_with_the_chardev_after_settling(void **state)
 }
 
 /* Closed and opened again before main looks: it hears of both. */
-static void a_port_closed_and_opened_at_once_is_told_twice(void **state)
+static void a_port_closed_and_opened_at_once_is_reported_twice(void **state)
 {
     Fixture *f = *state;
     Control m[2] = {{1, OPEN, 0}, {1, OPEN, 1}};
@@ -810,13 +810,13 @@ int main(void)
         T(nonsense_on_the_control_queue_is_only_logged),
         T(a_short_control_message_needs_a_reset),
         T(ports_come_and_go_while_the_guest_runs),
-        T(the_host_opening_and_closing_is_told),
-        T(the_guest_opening_and_closing_is_told_to_the_environment),
-        T(what_happens_while_stopped_is_told_after_cont),
-        T(what_the_guest_writes_arrives),
+        T(open_and_close_of_the_host_are_sent_to_the_driver),
+        T(open_and_close_of_the_guest_are_reported_to_the_environment),
+        T(changes_while_stopped_are_sent_after_cont),
+        T(output_of_the_guest_arrives),
         T(a_full_chardev_holds_the_ring_and_loses_nothing),
         T(a_half_sent_buffer_survives_save_and_load),
-        T(with_nobody_listening_the_guest_does_not_hang),
+        T(without_a_reader_the_guest_does_not_hang),
         T(output_goes_to_the_chardev_also_without_a_peer),
         T(input_comes_as_the_guest_has_room),
         T(a_port_the_guest_has_not_opened_takes_no_input),
@@ -827,8 +827,8 @@ int main(void)
         T(input_on_its_way_survives_a_stop),
         T(a_stuck_chardev_holds_up_no_stop_reset_or_unplug),
         T(output_in_many_chunks_loses_nothing_over_stops),
-        T(what_is_in_the_ring_is_with_the_chardev_after_settling),
-        T(a_port_closed_and_opened_at_once_is_told_twice),
+        T(settling_moves_the_ring_to_the_chardev),
+        T(a_port_closed_and_opened_at_once_is_reported_twice),
         T(a_port_that_leaves_sends_no_more_chunks),
         T(a_port_that_is_replaced_while_stopped_is_removed_and_added),
         T(a_late_removal_does_not_disturb_the_next_port),

@@ -212,7 +212,7 @@ static void a_parked_head_offered_again_breaks_the_queue(void **state)
     assert_breaks(b, "still in flight");
 }
 
-static void rings_that_cannot_be_are_refused_at_the_start(void **state)
+static void invalid_rings_are_refused_at_the_start(void **state)
 {
     Bench *b = *state;
     VirtQueueSetup good = vring_driver_setup(&b->driver, false, false);
@@ -262,7 +262,7 @@ int main(void)
         T(an_available_index_jump_breaks_the_queue),
         T(the_same_head_twice_in_flight_breaks_the_queue),
         T(a_parked_head_offered_again_breaks_the_queue),
-        T(rings_that_cannot_be_are_refused_at_the_start),
+        T(invalid_rings_are_refused_at_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
