@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chardevs on files and pseudo-terminals, their input, and who may use them. Elsewhere: their ring
+/* Chardevs on files and pseudo-terminals, their input and their users. Other tests: the ring
  * (test_chardev_ring), sockets (test_chardev_socket), sharing (test_chardev_mux), standard input
  * and output (test_terminal). */
 #include <fcntl.h>
@@ -56,7 +56,7 @@ static void an_error_names_the_file_that_cannot_be_opened(void **state)
                              "file,id=a,path=/nonexistent/x");
     assert_chardev_add_fails(x, "a FIFO without a reader", "file,id=a,path=%s", fifo);
     assert_chardev_add_fails(x, "a FIFO without a reader", "null,id=a,logfile=%s", fifo);
-    /* As /dev/stdout is, when that leads to a socket. */
+    /* As /dev/stdout if it is a socket. */
     assert_chardev_add_fails(x, "a socket is not opened by its path",
                              "file,id=a,path=/proc/self/fd/%d", x->pair[0]);
     assert_chardev_add_fails(x, "a socket is not opened by its path",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Peers that leave: what they sent before counts, and one that only ends its side gets the answers.
- * Servers that cannot take a client. */
+/* Peers that disconnect: their earlier input is read, and one that shuts down only its sending side
+ * gets the answers. Servers that cannot accept a client. */
 #include <fcntl.h>
 #include <limits.h>
 #include <semaphore.h>
@@ -46,7 +46,8 @@ static int make_client(ChardevFixture *x)
     return fd;
 }
 
-/* Comes, and ends its side of the connection after @text. The frontend has that, and owes answers. */
+/* Connects, sends @text and shuts down its sending side. The frontend has received it and owes
+ * answers. */
 static int ask(ChardevFixture *x, const char *text)
 {
     int fd = make_client(x);
@@ -75,7 +76,7 @@ static void assert_end_of_file(int fd)
     assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
 }
 
-/* The first write fails before the first byte is read: a monitor greets whoever comes. */
+/* The first write fails before the first byte is read: a monitor greets every client. */
 static void input_of_a_client_is_read_although_writing_to_it_fails(void **state)
 {
     ChardevFixture *x = *state;
@@ -134,7 +135,7 @@ static void a_client_that_shut_down_sending_gets_the_answers(void **state)
     close(fd);
 }
 
-/* More than the socket holds: what is not written yet keeps the connection too. */
+/* More than the socket holds: output that is not written yet keeps the connection too. */
 static void a_long_answer_is_written_to_its_end(void **state)
 {
     ChardevFixture *x = *state;
@@ -262,7 +263,7 @@ static void input_written_to_a_pty_between_two_polls_arrives(void **state)
     STEP_UNTIL(x->ctx, x->f->events->len == 2);
     assert_string_equal(x->f->received->str, "quit\n");
     assert_string_equal(x->f->events->str, "OC");
-    /* What was written to nobody does not reach the next. */
+    /* Output written without a peer does not reach the next one. */
     fd = open(link, O_RDWR | O_NOCTTY | O_NONBLOCK);
     assert_int_equal(read(fd, &byte, 1), -1);
     close(fd);
@@ -284,7 +285,7 @@ static void a_server_without_descriptors_takes_the_client_later(void **state)
     while (turns < 100 && aio_context_step(x->ctx, false)) {
         turns++;
     }
-    assert_true(turns < 100); /* the loop comes to rest */
+    assert_true(turns < 100); /* the loop becomes idle */
     assert_false(chardev_connected(c));
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     pass_time(x, SECOND_NS);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* logfile= with time stamps of its own, while the terminal's side has none; waiting for output. */
+/* logfile= with time stamps, while the terminal has none; waiting for output. */
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chardevs shared by several frontends: the escape, and who has the input. */
+/* Chardevs shared by several frontends: the escape byte and the focus. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The short spelling of -serial and friends. */
+/* The short form of -serial and similar options. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +13,7 @@ static void append_pair(const char *key, const char *value, void *opaque)
     g_string_append_printf(opaque, "%s=%s;", key, value);
 }
 
-/* @expected is each option in the order set. */
+/* @expected has each option in the order set. */
 static void assert_parses(const char *text, bool monitor, const char *expected)
 {
     g_autoptr(GError) error = NULL;

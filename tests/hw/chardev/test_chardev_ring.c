@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a chardev does with output: its ring, its tail, its flush, and several writers. */
+/* Output of a chardev: its ring, its tail, its flush, and several writers. */
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -148,7 +148,8 @@ static void *write_cycle(void *opaque)
     return NULL;
 }
 
-/* Bytes of two writers mix; each one's come whole and in order, to the reader and to the log. */
+/* Bytes of two writers mix; the bytes of each arrive completely and in order, at the reader and in
+ * the log. */
 static void writers_in_several_threads_lose_nothing(void **state)
 {
     ChardevFixture *x = *state;

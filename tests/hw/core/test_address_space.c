@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include "hw/core/address_space.h"
 
-/* A region of byte-wide registers that records the accesses it saw. */
+/* A region of byte-wide registers that records its accesses. */
 typedef struct Probe {
     IoRegion region;
     IoRegionOps ops;
@@ -17,7 +17,7 @@ typedef struct Probe {
         bool is_write;
     } seen[32];
     unsigned count;
-    unsigned pend_at; /* pends when it sees its access number pend_at (1 is the first) */
+    unsigned pend_at; /* pends the access of that number (1 is the first) */
     Pended pended;
     unsigned maps, unmaps;
 } Probe;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The registers of PCI hotplug, the event that tells of them, and a slot that was let go of. */
+/* The registers of PCI hotplug, their event, and a slot after its ejection. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +20,7 @@
 #define BOARD (SLOT(0) | SLOT(31))
 #define SCI 9
 
-/* What a user may plug, with everything a PCI device has. */
+/* A type that a user may plug, with all parts of a PCI device. */
 static DeviceType plug_type;
 
 static PciFixture *f;
@@ -69,10 +69,10 @@ static void a_new_device_is_reported_until_the_guest_clears_it(void **unused)
     assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
     assert_int_equal(fake_in32(m, PRESENT), BOARD | SLOT(5));
     assert_true(m->gsi_level[SCI]);
-    fake_out32(m, GPE_STATUS, EVENT); /* its cause is still there: nothing is lost */
+    fake_out32(m, GPE_STATUS, EVENT); /* its cause is still there */
     assert_true(event_status());
     assert_true(m->gsi_level[SCI]);
-    fake_out32(m, INSERTED, SLOT(4)); /* another one's */
+    fake_out32(m, INSERTED, SLOT(4)); /* another slot */
     assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
     fake_out32(m, INSERTED, SLOT(5));
     assert_int_equal(fake_in32(m, INSERTED), 0);
@@ -112,7 +112,7 @@ static void an_unplug_request_stands_until_the_guest_clears_it(void **unused)
     assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_ACKNOWLEDGED);
     fake_out32(m, GPE_STATUS, EVENT);
     assert_false(m->gsi_level[SCI]);
-    pci_device_request_unplug(&d->pci); /* again: it did not let go */
+    pci_device_request_unplug(&d->pci); /* again: it was not ejected */
     assert_int_equal(fake_in32(m, WANTED), SLOT(5));
     assert_true(m->gsi_level[SCI]);
     gone(d);
@@ -145,17 +145,17 @@ static void an_ejected_slot_is_empty_at_once(void **unused)
     assert_int_equal(fake_read(m->env.mmio, base, 4), UINT32_MAX);
     assert_false(m->gsi_level[gsi]);
     pci_dummy_set_cause(d, false);
-    pci_dummy_set_cause(d, true); /* what is still in flight completes */
+    pci_dummy_set_cause(d, true); /* requests in flight complete */
     assert_false(m->gsi_level[gsi]);
-    pci_ecam_write(f, devfn, 4, 0x7, 2); /* nobody is there to be switched on */
+    pci_ecam_write(f, devfn, 4, 0x7, 2); /* no device has the register */
     assert_null(d->mem.space);
 
     unsigned requests = m->request_count;
-    fake_out32(m, EJECT, SLOT(5)); /* once is enough */
+    fake_out32(m, EJECT, SLOT(5)); /* already ejected */
     assert_int_equal(m->request_count, requests);
     pci_dummy_set_cause(d, false);
     gone(d);
-    PciDummy *next = plug("addr=5"); /* the slot is as new */
+    PciDummy *next = plug("addr=5"); /* the slot can be used again */
     assert_int_equal(pci_device_unplug_state(&next->pci), PCI_UNPLUG_NONE);
     assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
     assert_int_not_equal(pci_cf8_read(f, devfn, 0, 4), UINT32_MAX);
@@ -192,7 +192,7 @@ static void fixed_and_empty_slots_cannot_be_ejected(void **unused)
     assert_int_equal(m->request_count, requests);
     assert_int_equal(fake_in32(m, PRESENT), BOARD);
     PciDummy *d = plug("addr=5");
-    fake_out32(m, EJECT, UINT32_MAX); /* goes with the others */
+    fake_out32(m, EJECT, UINT32_MAX); /* together with the others */
     assert_int_equal(fake_in32(m, PRESENT), BOARD);
     assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_EJECTED);
     gone(d);
@@ -253,7 +253,7 @@ static void a_question_and_an_ejection_survive_a_save(void **unused)
     load(saved);
     assert_int_equal(fake_in32(m, WANTED), SLOT(5));
     assert_true(m->gsi_level[SCI]);
-    assert_int_equal(m->request_count, requests + 1); /* to take it apart */
+    assert_int_equal(m->request_count, requests + 1); /* for main to unplug it */
     assert_int_equal(pci_device_unplug_state(&ejected->pci), PCI_UNPLUG_EJECTED);
     assert_int_equal(fake_in32(m, PRESENT), BOARD | SLOT(5));
     gone(asked);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What kvm-unit-tests use of a PC: pc-testdev, and fw_cfg's RAM size and number of processors. */
+/* The devices that kvm-unit-tests use: pc-testdev, and fw_cfg's RAM size and number of
+ * processors. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -124,7 +125,7 @@ static void fw_cfg_has_ram_size_and_processors(void **unused)
     fake_device_gone(dev);
 }
 
-/* Firmware looks for a signature and then for files: it must find that there is nothing. */
+/* Firmware looks for a signature and then for files; it must find none. */
 static void fw_cfg_has_no_signature(void **unused)
 {
     Device *dev = fake_device(m, "fw_cfg_io", NULL);

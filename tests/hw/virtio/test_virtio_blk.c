@@ -148,7 +148,7 @@ static void requests_without_their_feature_are_unsupported(void **state)
     blk_request_init(&r, &f->queue, 512);
     assert_int_equal(blk_request_range(&r, BLK_DISCARD, 0, 1, 0), BLK_UNSUPP);
     assert_int_equal(blk_request_range(&r, BLK_ZEROES, 0, 1, 0), BLK_UNSUPP);
-    assert_int_equal(blk_request_run(&r, 2, 0, 512), BLK_UNSUPP); /* SCSI of old */
+    assert_int_equal(blk_request_run(&r, 2, 0, 512), BLK_UNSUPP); /* the old SCSI request */
     assert_int_equal(blk_request_run(&r, 0x80000001, 0, 512), BLK_UNSUPP);
 }
 
@@ -234,14 +234,14 @@ static void every_queue_serves(void **state)
     }
 }
 
-/* ---- kicks that are not there ---- */
+/* ---- kicks that are suppressed ---- */
 
 typedef struct Late {
     BlkRequest request;
     bool sent, wanted_kick;
 } Late;
 
-/* In the iothread, which has found the queue empty and not yet asked for kicks. */
+/* In the iothread, after it found the queue empty and before it enables kicks. */
 static void send_late(void *arg, const void *vdev)
 {
     Late *late = arg;
@@ -258,7 +258,7 @@ static void send_late(void *arg, const void *vdev)
     late->wanted_kick = vring_driver_wants_kick(ring, old, late->request.queue->event_idx);
 }
 
-/* Each way of suppressing kicks: by index and by flag. */
+/* Both ways of suppressing kicks: by index and by flag. */
 static void requests_sent_before_kicks_are_enabled_are_taken(void **state)
 {
     Fixture *f = *state;
@@ -289,7 +289,7 @@ static void requests_sent_before_kicks_are_enabled_are_taken(void **state)
     }
 }
 
-/* More than a queue may have at a time, with one kick for all. */
+/* More than the budget of a queue, with one kick for all. */
 static void a_long_queue_is_taken_to_its_end(void **state)
 {
     Fixture *f = *state;

@@ -100,7 +100,7 @@ typedef struct Policy {
     uint8_t status; /* BLK_PENDING: parked */
 } Policy;
 
-/* What the device has told of its errors: written in its iothread, read when that is quiet. */
+/* Number of errors the device has reported: written in its iothread, read when that is idle. */
 static _Atomic unsigned told_count;
 static DeviceIoError told;
 
@@ -155,7 +155,7 @@ static void errors_follow_werror_and_rerror(void **state)
         } else {
             assert_int_equal(request.request, -1);
         }
-        virtio_bench_unplug(f->bench, f->dev); /* what is parked is not in flight */
+        virtio_bench_unplug(f->bench, f->dev); /* a parked request is not in flight */
         blk_disk_close(&f->disk);
         f->dev = NULL;
     }
@@ -196,7 +196,7 @@ static void impossible_disks_are_refused(void **state)
     f->dev = virtio_bench_device(f->bench, "virtio-blk-pci", "drive=disk,iothread=io");
 }
 
-/* -device without id= twice; -drive makes them so, too. */
+/* -device without id= twice, as -drive creates them. */
 static void devices_without_an_id_do_not_collide(void **state)
 {
     Fixture *f = *state;

@@ -16,7 +16,7 @@ static void a_broken_ring_needs_a_reset_and_a_reset_heals(void **state)
     virtio_bench_settle(f->bench);
     assert_int_equal(virtio_guest_status(&f->guest), 15 | VIRTIO_STATUS_NEEDS_RESET);
     fake_machine_settle(m);
-    assert_int_equal(fake_machine_delivered(m, 0x100), 1); /* told by a config interrupt */
+    assert_int_equal(fake_machine_delivered(m, 0x100), 1); /* a config interrupt reports it */
     bring_up(f, 1);
     assert_int_equal(virtio_guest_status(&f->guest), 15);
     ask(f, 16);
@@ -46,7 +46,7 @@ static void a_report_from_before_the_reset_is_not_believed(void **state)
     while (!atomic_load(&f->guest.dev->vdev.broken_generation)) {
         sched_yield();
     }
-    /* Its message waits in main, which has not run since; the guest is faster. */
+    /* Main has not handled its message yet; the guest is faster. */
     virtio_guest_set_status(&f->guest, 0);
     virtio_bench_settle(f->bench);
     assert_int_equal(virtio_guest_status(&f->guest), 0);
@@ -63,7 +63,7 @@ static void stop_and_cont_lose_no_kick(void **state)
         VringBuffer b = {f->data, 16, true};
         vring_driver_offer(&f->queue.ring, vring_driver_chain(&f->queue.ring, &b, 1));
         if (i % 2) {
-            virtio_guest_kick(&f->queue); /* lands on the doorbell while nobody listens */
+            virtio_guest_kick(&f->queue); /* the doorbell is rung while the queue is stopped */
         }
         uint32_t id, len;
         assert_false(virtio_guest_used(&f->queue, &id, &len));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio-rng: what it fills, and the bound on it. */
+/* virtio-rng: the bytes it fills, and their limit. */
 #include "tests/hw/virtio/virtio_rng_bench.h"
 
 static void virtual_time(void *opaque)
@@ -80,7 +80,7 @@ static void requests_that_wait_for_the_period_delay_no_stop(void **state)
     assert_false(virtio_guest_used(&f->queue, &id, &len));
     virtio_bench_stop(f->bench, f->dev); /* returns: nothing is in flight */
     virtio_bench_start(f->bench, f->dev);
-    assert_false(virtio_guest_used(&f->queue, &id, &len)); /* the period goes on */
+    assert_false(virtio_guest_used(&f->queue, &id, &len)); /* the period continues */
     virtio_bench_at_home(f->bench, next_second, f->bench->home);
     assert_true(virtio_guest_used(&f->queue, &id, &len));
 }
