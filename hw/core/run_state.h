@@ -33,8 +33,8 @@
  *      reported (RunStateOps.changed) in STOPPED, with the reason.
  *   8. No start is queued before a stop.
  *   9. After run_state_leave() nothing starts the VM. A start under way stops its backends again.
- *  10. A start that fails (RunStateOps.co_start_backends) stops its backends again and leaves the VM
- * in STOPPED, !run_requested, for the reason "io-error". The next start tries again.
+ *  10. A start that fails (RunStateOps.co_start_backends) stops its backends again. The VM stays in
+ *      STOPPED, !run_requested, for the reason "io-error". The next start tries again.
  *
  * run_moves[] (run_state.c) names the function that makes each move; a move by any other aborts.
  */
@@ -72,7 +72,7 @@ typedef struct RunStateOps {
     void (*co_park)(void *opaque);
     void (*unpark)(void *opaque);
     void (*co_stop_backends)(void *opaque);
-    /* False + error: a device cannot start. Some may have; co_stop_backends stops those again. */
+    /* False + error: a device cannot start. Others may have; co_stop_backends stops those again. */
     bool (*co_start_backends)(void *opaque, GError **error);
     void (*co_drain)(void *opaque);
     /* Sets devices, RAM image and vCPUs to power-on; called in STOPPED. */
@@ -108,7 +108,7 @@ typedef struct RunState {
     bool brief;         /* the stop under way belongs to a reset or the like and is not reported */
     bool debugged;      /* run_state_set_debugged() */
     bool leaving;       /* run_state_leave() */
-    char start_error[256]; /* why the last start failed; empty: it did not */
+    char start_error[256]; /* reason of the last start's failure; empty: it did not fail */
     VmStopped stopped;
     AioBh request_bh;
     _Atomic unsigned posted_requests;

@@ -11,8 +11,8 @@
  * not, pci_msix_raise() or another holder of the descriptor (vhost) writes to it. The eventfd's
  * counter is the pending bit:
  *   1. The vector is enabled and unmasked, and the device may master the bus (its message is a
- *      memory write, PCI 3.0 §6.2.2) <=> its MsiRoute is attached. The machine then takes every event
- *      out of the eventfd at once and delivers it; the counter reads 0, and so does the PBA.
+ *      memory write, PCI 3.0 §6.2.2) <=> its MsiRoute is attached. The machine then takes every
+ *      event out of the eventfd at once and delivers it; the counter reads 0, as does the PBA.
  *   2. Masking, like clearing Bus Master, detaches the route (under the BQL). A later raise stays
  *      in the counter, and a PBA read finds it there. The route keeps its message and its entry in
  *      the machine's table.

@@ -21,8 +21,8 @@
  *
  * The owner of the queues (owner_moves[] in virtio_owner.c names the function of each move):
  *
- *            virtio_hand_over          virtio_recall                    virtio_queues_returned
- *   MAIN ------------------------> HOME ------------> RECALLING ------------------------------> MAIN
+ *           virtio_hand_over          virtio_recall                    virtio_queues_returned
+ *   MAIN -----------------------> HOME ------------> RECALLING ------------------------------> MAIN
  *
  * and with a back end (virtio_back_end.h), which answers later and may refuse:
  *
@@ -92,10 +92,10 @@ typedef enum VirtioOwner {
     VIRTIO_OWNER_MAIN,
     VIRTIO_OWNER_HOME,
     VIRTIO_OWNER_RECALLING,
-    VIRTIO_OWNER_STARTING,   /* the back end has been asked to start */
-    VIRTIO_OWNER_CANCELLING, /* the same, and to be stopped when it has */
+    VIRTIO_OWNER_STARTING,   /* start() of the back end is unanswered */
+    VIRTIO_OWNER_CANCELLING, /* the same, and a recall follows the answer */
     VIRTIO_OWNER_BACK_END,
-    VIRTIO_OWNER_STOPPING, /* the back end has been asked to stop */
+    VIRTIO_OWNER_STOPPING, /* stop() of the back end is unanswered */
     VIRTIO_OWNERS,
 } VirtioOwner;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The home loop's work on the queues it owns. Three messages pass between it and main: a command
- * (run, or return the queues), its answer, and "the driver broke a queue". virtio_owner.c has main's
- * side of them.
+ * (run, or return the queues), its answer, and "the driver broke a queue". virtio_owner.c has
+ * main's side of them.
  */
 #include <assert.h>
 #include <errno.h>

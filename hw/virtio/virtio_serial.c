@@ -87,7 +87,7 @@ static VirtioSerialControl control_next(VirtioSerial *s, unsigned nr, const char
     case VIRTIO_SERIAL_TELL_REMOVE:
         m.event = VIRTIO_CONSOLE_DEVICE_REMOVE;
         guest_open_set(s, nr, false);
-        /* `sent` is the queue's: the port that came next may be transmitting. */
+        /* `sent` belongs to the queue: the next port may be transmitting. */
         *st = (VirtioSerialPortState){.sent = st->sent};
         break;
     case VIRTIO_SERIAL_TELL_ADD:

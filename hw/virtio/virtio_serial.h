@@ -146,8 +146,8 @@ static inline unsigned virtio_serial_tx(unsigned nr)
 void virtio_serial_port_compare(VirtioSerial *s, unsigned nr) RUNS_IN_LOOP;
 bool virtio_serial_guest_open(const VirtioSerial *s, unsigned nr) RUNS_IN_LOOP;
 /* Port @nr was removed while the home loop did not run. REMOVE is sent to the driver after the next
- * start, even if another port has the number by then. Does nothing when the home loop has the queues,
- * which compares at its start. */
+ * start, even if another port has the number by then. Does nothing when the home loop has the
+ * queues: it compares at its start. */
 void virtio_serial_port_gone(VirtioSerial *s, unsigned nr) BQL_HELD;
 
 /* ---- virtio_serial_port.c ---- */

@@ -139,7 +139,7 @@ static void transmit_at_home(void *opaque)
     VirtQueueElement *e = c->element;
     enter_loop(vdev->home);
     if (with_main(c) || !e || s->home_ports[port->nr] != port) {
-        return; /* of a port that has left, release_at_home() gives the buffer back */
+        return; /* the port was removed: release_at_home() returns the buffer */
     }
     s->state.ports[port->nr].sent += (uint32_t)c->done;
     c->done = 0;
@@ -347,7 +347,7 @@ static void settle_at_home(void *opaque)
         virtqueue_look(vdev->queues[virtio_serial_tx(settle->port->nr)].vq);
         virtio_serial_transmit(s, settle->port->nr);
     }
-    /* A port that has left is freed after its release, which comes behind this call. */
+    /* A removed port is freed after its release, which comes after this call. */
     settle->busy =
         s->home_ports[settle->port->nr] == settle->port && settle->port->transmit.element;
 }

@@ -623,7 +623,7 @@ static void home_turn(void *opaque)
     sem_post(opaque);
 }
 
-/* The home loop has done what it had to when this returns; main stands still. */
+/* Returns when the home loop has done its pending work; main does none. */
 static void home_turns(Fixture *f)
 {
     sem_t turned;
@@ -650,8 +650,8 @@ static void leave(void *opaque)
     l->done = true;
 }
 
-/* Unplugs port 1, with the loops taking turns: what one posts is there when the other's begins. Home
- * stands in a coroutine meanwhile, so that its next turn begins with the bottom halves. */
+/* Unplugs port 1. The loops run in turn: one's messages have arrived when the other's turn begins.
+ * Home waits in a coroutine meanwhile, so that its next turn begins with the bottom halves. */
 static void leave_in_turns(Fixture *f)
 {
     Leaving l = {.port = f->port};
@@ -700,7 +700,7 @@ static void a_port_that_is_replaced_while_stopped_is_removed_and_added(void **st
     assert_told(f, 1, NAME, 1, "other");
 }
 
-/* The driver hears of the removal of the port before while the new one is transmitting. */
+/* The driver gets the removal of the earlier port while the new one is transmitting. */
 static void a_late_removal_does_not_disturb_the_next_port(void **state)
 {
     Fixture *f = *state;
