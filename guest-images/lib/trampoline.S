@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The first code of a started CPU: copied to LAYOUT_TRAMPOLINE_GPA, in real mode with CS based there.
+ * The first code of a started CPU: copied to LAYOUT_TRAMPOLINE_GPA, in real mode with CS based
+ * there.
  * smp.c fills the two words at the end, for one CPU at a time.
  */
 #include "lib/layout.h"

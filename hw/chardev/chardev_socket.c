@@ -385,7 +385,7 @@ static void chardev_socket_stop(ChardevStream *s)
     aio_timer_disarm(&k->reconnect_timer);
     aio_timer_disarm(&k->accept_timer);
     aio_timer_disarm(&k->linger_timer);
-    if (k->listen_handler) { /* what is still waited for may take a while: no client comes */
+    if (k->listen_handler) { /* accept no client while the close waits */
         aio_handler_watch(k->listen_handler, false, false);
     }
     socket_connect_cancel(&k->connect);

@@ -216,7 +216,7 @@ static void msix_drain(const PciDevice *dev)
 
 void msix_post_load(PciDevice *dev)
 {
-    /* The routes are those of the state before: what is pending now is not theirs to deliver. */
+    /* The routes belong to the earlier state and must not deliver the vectors pending now. */
     for (unsigned i = 0; i < dev->msix.count; i++) {
         msix_vector_detach(dev, i);
     }
