@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The agent of -exec: build/agent/skiff-agent, a static program without a C library for any x86_64
-# Linux guest. docs/exec.md says how a guest gets it.
+# Linux guest. docs/exec.md describes how it gets into a guest.
 
 AGENT_OUT := build/agent
 AGENT := $(AGENT_OUT)/skiff-agent

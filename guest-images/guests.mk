@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Our bare-metal guests: every guest-images/src/NAME.c with guest-images/lib becomes
+# The bare-metal guests: every guest-images/src/NAME.c with guest-images/lib becomes
 # build/guests/NAME.elf (ELF64, PVH) and build/guests/NAME.mb.elf (ELF32, Multiboot 1);
 # every guest-images/src/NAME.S becomes the raw image build/guests/NAME.bin. See README.md there.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The Linux guest; guest-images/linux/build says what each file is.
+# The Linux guest; guest-images/linux/build lists the files.
 
 LINUX_GUEST := $(addprefix build/linux/,vmlinuz vmlinux initramfs.cpio.gz rootfs.img)
 

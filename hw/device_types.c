@@ -32,7 +32,7 @@ DEVICE_TYPES(DEVICE_TYPE_DECLARE)
 
 static const DeviceType *const device_types[] = {DEVICE_TYPES(DEVICE_TYPE_ENTRY) NULL};
 
-/* QEMU's short names of its PCI devices on a PC. */
+/* QEMU's aliases of its PCI devices on a PC. */
 static const struct {
     const char *alias, *name;
 } device_aliases[] = {

@@ -153,12 +153,12 @@ static void main_start(void *opaque)
     Main *m = opaque;
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&m->vm.run);
-    m->vm.run.wants_to_run = !m->config.life.start_stopped && !m->vm.life.quitting;
+    m->vm.run.run_requested = !m->config.life.start_stopped && !m->vm.life.quitting;
     bool ok = startup_co_build(&m->vm, &error) && main_co_write_pidfile(m, &error) &&
               main_co_confine(m, &error);
     if (ok) {
         daemon_report(EXIT_STATUS_OK);
-        co_vm_go_on(&m->vm.run); /* unless a debugger has connected meanwhile */
+        co_vm_resume(&m->vm.run); /* unless a debugger has connected meanwhile */
     } else {
         m->build_error = g_strdup(error->message);
     }

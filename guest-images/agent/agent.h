@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The agent of -exec, shared by its files. One thread; what fails for good ends the program. */
+/* The agent of -exec, shared by its files. One thread; a permanent failure ends the program. */
 #ifndef AGENT_H
 #define AGENT_H
 
@@ -20,12 +20,11 @@ bool text_equal(const char *a, const char *b);
 _Noreturn void agent_fail(int status, const char *a, const char *b);
 
 /* ---- port.c ---- */
-/* Opens the port named EXEC_PORT_NAME, for which it waits up to @wait_seconds. -1: there is none.
- */
+/* Opens the port named EXEC_PORT_NAME and waits for it up to @wait_seconds. -1: there is none. */
 int port_find(unsigned wait_seconds);
 
 /* ---- serve.c ---- */
-/* Greets skiff on @port, runs what it says, tells how it ended, and returns when skiff knows. */
+/* Greets skiff on @port, runs its command and reports the result. Returns when skiff has it. */
 void agent_serve(int port, bool powers_off, char **environment);
 
 #endif

@@ -4,9 +4,8 @@
  *
  *   skiff-agent [--wait SECONDS] [--poweroff] [--fd N]
  *
- * Ends with 0 when the command was run, whatever became of it, with 3 when there is no port. As
- * process 1 (rdinit=/skiff-agent) it mounts /proc, /sys and /dev, waits for the port, and switches
- * off.
+ * Status 0: the command was run, with any result. Status 3: there is no port. As process 1
+ * (rdinit=/skiff-agent) it mounts /proc, /sys and /dev, waits for the port, and powers off.
  */
 #include "guest-images/agent/agent.h"
 
@@ -75,7 +74,7 @@ _Noreturn void agent_main(long count, char **arguments, char **environment)
 {
     MainOptions options = {.fd = -1};
     bool is_init = sys_call(__NR_getpid, 0, 0, 0, 0) == 1;
-    main_parse(&options, is_init ? 1 : count, arguments); /* the kernel has its own for init */
+    main_parse(&options, is_init ? 1 : count, arguments); /* init's are the kernel's own */
     if (is_init) {
         main_mount("devtmpfs", "/dev");
         main_mount("proc", "/proc");

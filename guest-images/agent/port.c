@@ -16,7 +16,7 @@ typedef struct PortEntry { /* struct linux_dirent64 */
     char name[];
 } PortEntry;
 
-/* PREFIX "/" NAME SUFFIX; false when that is too long. */
+/* Builds PREFIX "/" NAME SUFFIX; false when that is too long. */
 static bool port_path(char *path, const char *prefix, const char *name, const char *suffix)
 {
     const char *const parts[] = {prefix, "/", name, suffix};
@@ -33,7 +33,7 @@ static bool port_path(char *path, const char *prefix, const char *name, const ch
     return true;
 }
 
-/* An attribute of port @name, without its newline. False: there is none. */
+/* Reads an attribute of port @name, without its newline. False: there is none. */
 static bool port_attribute(const char *name, const char *attribute, char *text, size_t size)
 {
     char path[PORT_PATH_MAX];
@@ -53,7 +53,7 @@ static bool port_attribute(const char *name, const char *attribute, char *text, 
     return n > 0;
 }
 
-/* The number at *@at, and *@at behind it. */
+/* Parses the number at *@at and moves *@at behind it. */
 static unsigned port_number(const char **at)
 {
     unsigned value = 0;
@@ -63,7 +63,7 @@ static unsigned port_number(const char **at)
     return value;
 }
 
-/* Where /dev is not kept by the kernel, the node is made here. */
+/* Makes the device node where /dev is not a devtmpfs. */
 static void port_make_node(const char *name, const char *path)
 {
     char text[32];
@@ -95,7 +95,7 @@ static int port_open(const char *name)
     return fd;
 }
 
-/* Looks through all ports once. -1: it is not among them. */
+/* Searches all ports once. -1: not found. */
 static int port_look(void)
 {
     _Alignas(PortEntry) char entries[4096];
@@ -126,7 +126,7 @@ static void port_pause(void)
     sys_call(__NR_nanosleep, &pause, 0, 0, 0);
 }
 
-/* The driver learns the port's name a moment before it learns that skiff has its side open. */
+/* The driver gets the port's name shortly before the open of skiff's side. */
 static void port_wait_for_host(int port)
 {
     for (unsigned i = 0; i < PORT_HOST_SECONDS * PORT_LOOKS_PER_SECOND; i++) {

@@ -5,8 +5,8 @@
  *   port --frames--> [64 KiB of standard input] --> command
  *   port <--one frame at a time-- standard output, standard error <-- command
  *
- * The command has ended when its process has; what it has written by then is still sent, what
- * processes that it left behind write later is not.
+ * The command ends with its process. Output written until then is sent; later output of processes
+ * that it started is not.
  */
 #include "guest-images/agent/agent.h"
 
@@ -14,11 +14,11 @@
 #define SERVE_SIGSET_BYTES 8
 
 typedef struct ServeOutput {
-    int fd; /* -1: ended, or nobody reads it */
+    int fd; /* -1: ended, or without a reader */
     uint8_t type;
     uint32_t window;
-    bool last;          /* the command has ended: */
-    unsigned remaining; /* ... bytes of what it has written that are not sent */
+    bool last;          /* the command has ended */
+    unsigned remaining; /* then: bytes of its output that are not sent */
 } ServeOutput;
 
 typedef struct Serve {
@@ -63,7 +63,7 @@ static _Noreturn void serve_fail(const char *why)
 
 /* ---- to skiff ---- */
 
-/* The next frame, when the one before has left. Its payload is to be filled in. */
+/* Begins the next frame, once the last one is sent. The caller fills in its payload. */
 static uint8_t *serve_begin_frame(Serve *s, uint8_t type, uint32_t size)
 {
     s->tx[0] = type;
@@ -102,7 +102,7 @@ static void serve_close_output(ServeOutput *o)
     o->remaining = 0;
 }
 
-/* How much may be read now. */
+/* Number of bytes that may be read now. */
 static uint32_t serve_output_room(const ServeOutput *o)
 {
     uint32_t room = o->window < EXEC_DATA_MAX ? o->window : EXEC_DATA_MAX;
@@ -112,7 +112,7 @@ static uint32_t serve_output_room(const ServeOutput *o)
     return o->fd >= 0 ? room : 0;
 }
 
-/* Makes a frame of what the command has written. */
+/* Makes a frame of the command's output. */
 static void serve_read_output(Serve *s, ServeOutput *o)
 {
     uint32_t room = serve_output_room(o);
@@ -130,7 +130,7 @@ static void serve_read_output(Serve *s, ServeOutput *o)
     }
 }
 
-/* The command has ended: what is in its pipes now is the last that counts. */
+/* The command has ended: the bytes in its pipes now are its last output. */
 static void serve_count_remaining(ServeOutput *o)
 {
     int bytes = 0;
@@ -152,7 +152,7 @@ static void serve_compose_exit(Serve *s)
     s->said_exit = true;
 }
 
-/* Frames that wait for nothing but the frame before them. */
+/* Builds the frames that are ready to be sent. */
 static void serve_compose(Serve *s)
 {
     if (!serve_sending(s) && s->in_owed >= EXEC_WINDOW_BYTES / 4) {
@@ -188,7 +188,7 @@ static _Noreturn void serve_become_command(Serve *s, const int fds[3], char *com
     sys_exit(127);
 }
 
-/* A pipe whose two ends are above 2, so that making them 0 to 2 overwrites none of them. */
+/* Makes a pipe whose two ends are above 2, so that dup2() to 0, 1 and 2 overwrites neither. */
 static void serve_pipe(int fds[2])
 {
     if (sys_pipe(fds) < 0) {
@@ -207,7 +207,7 @@ static void serve_run(Serve *s, const uint8_t *payload, uint32_t size)
 {
     int in[2], out[2], err[2];
     if (s->child != 0 || size < EXEC_RUN_BYTES || get_u16(payload) != EXEC_PROTOCOL_VERSION) {
-        serve_fail("skiff speaks another protocol");
+        serve_fail("skiff uses another protocol version");
     }
     s->out[0].window = get_u32(payload + 4);
     s->out[1].window = get_u32(payload + 8);
@@ -234,7 +234,7 @@ static void serve_run(Serve *s, const uint8_t *payload, uint32_t size)
     s->in_owed = EXEC_WINDOW_BYTES;
 }
 
-/* Of all children: as process 1 the agent inherits those of others. */
+/* Reaps all children: as process 1 the agent inherits those of other processes. */
 static void serve_reap(Serve *s)
 {
     uint8_t info[128];
@@ -268,7 +268,7 @@ static void serve_write_input(Serve *s)
         if (n == -EAGAIN || n == -EINTR) {
             return;
         }
-        if (n < 0) { /* the command reads no more: no more room is granted either */
+        if (n < 0) { /* the command closed its input: no more room is granted */
             serve_close_input(s);
             return;
         }
@@ -284,7 +284,7 @@ static void serve_write_input(Serve *s)
 static void serve_take_input(Serve *s, const uint8_t *data, uint32_t size)
 {
     if (size > EXEC_WINDOW_BYTES - s->in_count) {
-        serve_fail("skiff sends more than it may");
+        serve_fail("skiff sent more input than was granted");
     }
     for (uint32_t i = 0; i < size; i++) {
         s->in_data[(s->in_at + s->in_count + i) % EXEC_WINDOW_BYTES] = data[i];
@@ -299,7 +299,7 @@ static ServeOutput *serve_output(Serve *s, const uint8_t *payload, uint32_t size
 {
     uint32_t stream = size == wanted ? get_u32(payload) : 0;
     if (stream != EXEC_STDOUT && stream != EXEC_STDERR) {
-        serve_fail("skiff names no stream");
+        serve_fail("skiff named no stream");
     }
     return &s->out[stream - EXEC_STDOUT];
 }
@@ -327,11 +327,11 @@ static void serve_obey(Serve *s, uint8_t type, const uint8_t *payload, uint32_t 
         s->bye = true;
         break;
     default:
-        serve_fail("skiff sends a frame of no known type");
+        serve_fail("skiff sent a frame of unknown type");
     }
 }
 
-/* Takes what the port has, frame by frame. */
+/* Reads the port, frame by frame. */
 static void serve_receive(Serve *s)
 {
     for (;;) {
@@ -339,11 +339,11 @@ static void serve_receive(Serve *s)
         if (s->rx_have >= EXEC_HEADER_BYTES) {
             want += get_u16(s->rx + 2);
             if (want >= sizeof(s->rx)) {
-                serve_fail("skiff sends too large a frame");
+                serve_fail("skiff sent a frame that is too large");
             }
         }
         if (s->rx_have == want) {
-            s->rx[want] = '\0'; /* behind the command */
+            s->rx[want] = '\0'; /* after the command */
             s->rx_have = 0;
             serve_obey(s, s->rx[0], s->rx + EXEC_HEADER_BYTES, want - EXEC_HEADER_BYTES);
             continue;
@@ -414,7 +414,7 @@ void agent_serve(int port, bool powers_off, char **environment)
         serve_receive(&s);
         serve_reap(&s);
         serve_write_input(&s);
-        serve_compose(&s); /* first: output that never pauses must not keep input waiting */
+        serve_compose(&s); /* first: continuous output must not delay input */
         serve_read_output(&s, &s.out[1]);
         serve_read_output(&s, &s.out[0]);
         serve_compose(&s);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where the kernel enters the agent: argument count, arguments and environment are on the stack. */
+/* The agent's entry point: argument count, arguments and environment are on the stack. */
     .globl _start
     .type _start, @function
 _start:

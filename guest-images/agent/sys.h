@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The few Linux system calls that the agent makes, without a C library: a program of some 10 KiB
- * that runs in any initramfs. x86_64. A call returns what the kernel does: a result, or -errno.
+ * The few Linux system calls of the agent, without a C library: a program of some 10 KiB that runs
+ * in any initramfs. x86_64. A call returns the kernel's value: a result, or -errno.
  */
 #ifndef AGENT_SYS_H
 #define AGENT_SYS_H

@@ -110,7 +110,7 @@ static void read_madt(const TableHeader *table)
 }
 
 /*
- * \_S5 is the one AML object we need, and always a package of constants: name, package opcode,
+ * \_S5 is the only AML object used here. It is always a package of constants: name, package opcode,
  * length, count, then SLP_TYPa as ZeroOp, OneOp or a byte (ACPI 6.4 §20.2.3).
  */
 static void read_s5(const TableHeader *dsdt)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The few facts our guests want from ACPI tables, without AML: CPUs, interrupt controllers, the
- * PM registers, ECAM. Boot CPU only. Where there are no tables, everything is "not told".
+ * The facts that guests use from ACPI tables, without AML: CPUs, interrupt controllers, the PM
+ * registers, ECAM. Boot CPU only. Without tables every field has its "none" value.
  * Source: ACPI 6.4 §5.2; PCI Firmware Specification 3.2 §4.1.2 (MCFG).
  */
 #ifndef LIB_ACPI_H
@@ -16,7 +16,7 @@ typedef struct AcpiFacts {
     unsigned cpu_count;
     uint32_t apic_ids[CPU_MAX]; /* of the enabled CPUs */
     uint32_t ioapic_gpa, ioapic_gsi_base;
-    uint32_t isa_gsi[16];   /* where an ISA interrupt arrives */
+    uint32_t isa_gsi[16];   /* GSI of each ISA interrupt */
     uint16_t isa_flags[16]; /* MADT polarity and trigger bits */
     uint16_t pm_timer_port; /* 0: none */
     uint16_t pm1a_event_port, pm1a_control_port;

@@ -58,7 +58,7 @@ static void on_intx(InterruptFrame *frame)
     lapic_end_interrupt();
 }
 
-/* Wakes a CPU from hlt now and then, so that a lost interrupt is noticed. */
+/* Wakes a CPU from hlt periodically, so that a lost interrupt is noticed. */
 static void on_watchdog(InterruptFrame *frame)
 {
     lapic_end_interrupt();
@@ -106,9 +106,8 @@ static void read_config(BlkDevice *blk)
     }
 }
 
-/* Interrupt Line is what firmware says of the routing: the pin of the IOAPIC where there is no PIC
- * to speak of, as in skiff; a PIC interrupt in QEMU, whose q35 swizzles slots 0-24 over PIRQ E-H,
- * which are GSI 20-23. */
+/* Interrupt Line has the routing as firmware set it: in skiff the pin of the IOAPIC; in QEMU a PIC
+ * interrupt, since its q35 swizzles slots 0-24 over PIRQ E-H, which are GSI 20-23. */
 static unsigned intx_gsi(const PciDevice *pci, unsigned pin)
 {
     unsigned line = pci_read8(pci, PCI_INTERRUPT_LINE);
@@ -221,13 +220,14 @@ static _Noreturn void fail_waiting(BlkDevice *blk, const BlkQueue *queue)
 {
     const Virtqueue *ring = &queue->ring;
     const volatile uint16_t *used = (const volatile uint16_t *)ring->used;
-    guest_fail("queue %u: nothing for %lu ms: made available %u, device has used %u, taken %u, "
-               "interrupts %lu, device status 0x%x",
-               ring->index, limit_ns / CLOCK_NS_PER_MS, ring->kicked_idx, used[1], ring->used_idx,
-               queue->interrupts, virtio_status(&blk->virtio));
+    guest_fail(
+        "queue %u: no completion for %lu ms: made available %u, device has used %u, taken %u, "
+        "interrupts %lu, device status 0x%x",
+        ring->index, limit_ns / CLOCK_NS_PER_MS, ring->kicked_idx, used[1], ring->used_idx,
+        queue->interrupts, virtio_status(&blk->virtio));
 }
 
-/* Clears what the calling CPU's queues noted; were there any? */
+/* Clears the interrupt notes of the calling CPU's queues. Returns whether there were any. */
 static bool take_interrupts(BlkDevice *blk)
 {
     bool any = false;
@@ -241,7 +241,7 @@ static bool take_interrupts(BlkDevice *blk)
     return any;
 }
 
-/* Arms the interrupts of the calling CPU's queues; false when a completion is there already. */
+/* Enables the interrupts of the calling CPU's queues; false when a completion is already there. */
 static bool arm_interrupts(BlkDevice *blk)
 {
     bool armed = true;

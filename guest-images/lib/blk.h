@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio-blk: what the device offers, and its queues spread over the CPUs. Boot CPU, unless said
+ * virtio-blk: the device's features, and its queues spread over the CPUs. Boot CPU, unless stated
  * otherwise. Source: virtio 1.2 §5.2.
  *
- * Words it reads: `disk=N` (0) which device, `queues=N` (all) how many queues, `qsize=N` (256)
- * their size, `mode=poll|irq|intx`, `indirect=0`, `event_idx=0`, `smp=0`, `gsi=N` for INTx.
+ * Words: `disk=N` (0) which device, `queues=N` (all) how many queues, `qsize=N` (256) their size,
+ * `mode=poll|irq|intx`, `indirect=0`, `event_idx=0`, `smp=0`, `gsi=N` for INTx.
  */
 #ifndef LIB_BLK_H
 #define LIB_BLK_H
@@ -28,7 +28,7 @@ enum {
 };
 
 #define BLK_STATUS_OK 0
-#define BLK_STATUS_UNTOUCHED 0xff /* ours, before the device writes one */
+#define BLK_STATUS_UNTOUCHED 0xff /* the status before the device writes it */
 #define BLK_RANGE_UNMAP 1
 
 typedef struct BlkHeader {
@@ -46,7 +46,7 @@ typedef enum BlkMode { BLK_MODE_POLL, BLK_MODE_IRQ, BLK_MODE_INTX } BlkMode;
 
 typedef struct BlkQueue {
     Virtqueue ring;
-    uint32_t cpu_index;            /* who uses it */
+    uint32_t cpu_index;            /* the CPU that uses it */
     volatile uint32_t interrupted; /* set by its interrupt, cleared by its user */
     volatile uint64_t interrupts;
 } BlkQueue;
@@ -55,7 +55,7 @@ typedef struct BlkDevice {
     VirtioDevice virtio;
     BlkMode mode;
     uint64_t sector_count;
-    uint32_t segment_max; /* data segments of a request */
+    uint32_t segment_max; /* maximum number of data segments of a request */
     bool read_only, can_flush, can_discard, can_write_zeroes, may_unmap;
     uint32_t discard_max_sectors, discard_max_segments;
     uint32_t zeroes_max_sectors, zeroes_max_segments;
@@ -63,18 +63,19 @@ typedef struct BlkDevice {
     BlkQueue queues[BLK_MAX_QUEUES];
 } BlkDevice;
 
-/* Starts CPUs and the device as the command line asks; ends the guest where that is impossible. */
+/* Starts the CPUs and the device as the command line says; ends the guest if that is not
+ * possible. */
 BlkDevice *blk_open(void);
 
 const char *blk_mode_name(const BlkDevice *blk);
 
 /*
  * Waits until a completion may be there on a queue of the calling CPU: returns at once in poll
- * mode, sleeps for an interrupt otherwise. Ends the guest when none came for `limit_ms=` (60000).
+ * mode, otherwise sleeps for an interrupt. Ends the guest after `limit_ms=` (60000) without one.
  */
 void blk_wait(BlkDevice *blk);
 
-/* The calling CPU saw a completion: the limit of blk_wait() starts anew. */
+/* The calling CPU has seen a completion: restarts the limit of blk_wait(). */
 void blk_note_progress(void);
 
 #endif

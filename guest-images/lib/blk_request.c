@@ -19,7 +19,7 @@ const char *blk_request_name(const BlkRequest *request)
 
 void blk_request_init(BlkRequest *request, uint64_t max_sectors)
 {
-    /* A sector in front for the guard, one for the offset, one for the guard behind. */
+    /* a sector for the guard before, one for the offset, one for the guard after */
     request->memory = memory_alloc((max_sectors + 3) << BLK_SECTOR_SHIFT, MEMORY_PAGE_SIZE);
 }
 
@@ -46,7 +46,7 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* Cuts the data into random segments, at most @limit. */
+/* Splits the data into random segments, at most @limit. */
 static void add_segments(BlkRequest *request, Random *random, uint32_t limit, bool odd)
 {
     uint8_t *data = request->data;
@@ -69,7 +69,7 @@ static void add_segments(BlkRequest *request, Random *random, uint32_t limit, bo
     add_buffer(request, data, size);
 }
 
-/* Cuts the sectors into random ranges, at most as many as the device takes. */
+/* Splits the sectors into random ranges, at most as many as the device takes. */
 static void add_ranges(BlkRequest *request, const BlkDevice *blk, Random *random)
 {
     bool zeroes = request->kind == BLK_KIND_ZEROES;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio-blk request, laid out in memory as awkwardly as the specification allows: data at any
- * offset, cut into segments anywhere, header split, status right behind the data in one descriptor.
- * Poisoned guards on both sides of the data show what the device should not have touched. One CPU
+ * A virtio-blk request with the most unusual memory layout that the specification allows: data at
+ * any offset, split into segments anywhere, header split, status right after the data in one
+ * descriptor. Poisoned guards on both sides of the data detect wrong writes of the device. One CPU
  * uses a request at a time; blk_request_init() is for the boot CPU. Source: virtio 1.2 §2.7.4,
  * §5.2.6.
  *
  *   blk_request_init -> { choose kind and range -> blk_request_place -> write the data ->
- *   blk_request_lay_out -> virtqueue_add ... virtqueue_take -> blk_request_check_guards } again
+ *   blk_request_lay_out -> virtqueue_add ... virtqueue_take -> blk_request_check_guards } repeated
  */
 #ifndef LIB_BLK_REQUEST_H
 #define LIB_BLK_REQUEST_H
@@ -40,7 +40,7 @@ typedef struct BlkRequest {
     uint32_t data_size;
     /* set by blk_request_lay_out() */
     volatile uint8_t *status;
-    uint32_t in_size; /* what the device must say it wrote */
+    uint32_t in_size; /* the used length that the device must report */
     unsigned buffer_count;
     VirtqueueBuffer buffers[BLK_REQUEST_MAX_BUFFERS];
     /* private */
@@ -53,17 +53,17 @@ typedef struct BlkRequest {
 /* Allocates memory for up to @max_sectors of data. */
 void blk_request_init(BlkRequest *request, uint64_t max_sectors);
 
-/* Places and poisons data and guards; at any byte if @odd, else at sectors. */
+/* Places and poisons data and guards: at any byte if @odd, else at sectors. */
 void blk_request_place(BlkRequest *request, Random *random, bool odd);
 
 /*
- * Fills the buffers, no more than a ring of @ring_size takes, and returns how many of them the
- * device reads; those come first.
+ * Fills the buffers, at most as many as a ring of @ring_size takes. Returns the number of buffers
+ * that the device reads; those come first.
  */
 unsigned blk_request_lay_out(BlkRequest *request, const BlkDevice *blk, Random *random,
                              unsigned ring_size, bool odd);
 
-/* Ends the guest if the device touched a guard. */
+/* Ends the guest if the device wrote to a guard. */
 void blk_request_check_guards(const BlkRequest *request);
 
 const char *blk_request_name(const BlkRequest *request);

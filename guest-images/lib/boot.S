@@ -4,9 +4,9 @@
  *
  *   loader --PVH / Multiboot--> boot_enter_long --CPL 0--> cpu_load_tables --iretq--> CPL 3
  *
- * The page tables are part of the image, so that nothing has to be computed: the first 4 GiB are
+ * The page tables are part of the image, so nothing is computed: the first 4 GiB are
  * mapped one to one, writable and user-accessible, in 2 MiB pages (the first 2 MiB in 4 KiB pages,
- * because page 0 is taken away later). All of it is write-back: these guests run in virtual
+ * because page 0 is unmapped later). All of it is write-back: these guests run in virtual
  * machines only, where an access to a device register exits whatever the page's memory type.
  */
 #include "lib/layout.h"

@@ -36,7 +36,7 @@ typedef struct MultibootInfo {
 } MultibootInfo;
 
 typedef struct __attribute__((packed)) MultibootRange {
-    uint32_t entry_size; /* of what follows */
+    uint32_t entry_size; /* size of the rest */
     uint64_t base, size;
     uint32_t type;
 } MultibootRange;

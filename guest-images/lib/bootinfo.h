@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the loader said: command line, memory map, modules, where ACPI starts. Copied at start, so
- * the loader's own structures may be overwritten afterwards. Read-only once the guest runs.
+ * The loader's information: command line, memory map, modules, address of ACPI. Copied at start, so
+ * the loader's own structures may be overwritten afterwards. Read-only while the guest runs.
  *
- * The command line is words separated by blanks, each `key=value` or `key`. Words that a guest
- * does not ask for are ignored (a Multiboot loader puts the file name first).
+ * The command line is words separated by blanks, each `key=value` or `key`. Unused words are
+ * ignored (a Multiboot loader puts the file name first).
  */
 #ifndef LIB_BOOTINFO_H
 #define LIB_BOOTINFO_H
@@ -26,7 +26,7 @@ typedef struct BootRange {
 typedef struct BootInfo {
     unsigned protocol; /* BOOT_PROTOCOL_* */
     char command_line[BOOTINFO_MAX_COMMAND_LINE];
-    uint64_t rsdp_gpa; /* 0: not told */
+    uint64_t rsdp_gpa; /* 0: not given */
     unsigned range_count, module_count;
     BootRange ranges[BOOTINFO_MAX_RANGES];
     BootRange modules[BOOTINFO_MAX_MODULES];
@@ -36,13 +36,14 @@ extern BootInfo bootinfo;
 
 void bootinfo_init(void);
 
-/* Is there a word `key` or `key=...`? */
+/* Whether there is a word `key` or `key=...`. */
 bool bootinfo_has_word(const char *key);
 
-/* The number of `key=NUMBER`, @fallback without one; ends the guest when it is not a number. */
+/* The number of `key=NUMBER`, or @fallback without that word; ends the guest when it is not a
+ * number. */
 uint64_t bootinfo_get_number(const char *key, uint64_t fallback);
 
-/* Is there exactly the word `key=value`? */
+/* Whether there is exactly the word `key=value`. */
 bool bootinfo_is_value(const char *key, const char *value);
 
 #endif

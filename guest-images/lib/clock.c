@@ -67,7 +67,7 @@ typedef struct Sample {
     uint32_t count;
 } Sample;
 
-/* From the quickest of a few reads. */
+/* Takes the quickest of a few reads. */
 static Sample take_sample(ReadCounter *read)
 {
     Sample best = {0, 0};
@@ -84,7 +84,8 @@ static Sample take_sample(ReadCounter *read)
     return best;
 }
 
-/* The TSC's rate against a counter that counts up with @hz; 0 when that one stands still. */
+/* Measures the TSC's rate against a counter that counts up with @hz; 0 when the counter is
+ * stopped. */
 static uint64_t measure(ReadCounter *read, uint32_t mask, uint32_t hz)
 {
     uint32_t wanted = hz / 1000 * MEASURE_MS;
@@ -100,8 +101,8 @@ static uint64_t measure(ReadCounter *read, uint32_t mask, uint32_t hz)
     return (end.tsc - start.tsc) * hz / ((end.count - start.count) & mask);
 }
 
-/* As measure(), for a counter that wraps within the time that a busy host may take the processor
- * away: such a measurement comes out too fast, so the slower of two that agree is believed. */
+/* As measure(), for a counter that may wrap while a busy host has descheduled the processor. Such a
+ * measurement is too fast, so the slower of two that agree is used. */
 static uint64_t measure_short_counter(ReadCounter *read)
 {
     uint64_t best = measure(read, 0xffff, CLOCK_PIT_HZ);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Time from the TSC, whose rate is measured against the ACPI PM timer, else PIT channel 2, else PIT
+ * Time from the TSC. Its rate is measured against the ACPI PM timer, else PIT channel 2, else PIT
  * channel 0, or given by the word `tsc_khz=N`. Any CPU after clock_init().
  */
 #ifndef LIB_CLOCK_H

@@ -17,9 +17,9 @@
 #define WAIT_LIMIT 1000000
 
 static int lock_word;
-static bool has_uart = true; /* until known better: an early exception shall be seen */
+static bool has_uart = true; /* assumed at first, so that an early exception is printed */
 static bool has_debugcon;
-static unsigned fifo_room; /* bytes the transmitter surely takes without asking again */
+static unsigned fifo_room; /* bytes that the transmitter takes without another check */
 
 void console_init(void)
 {

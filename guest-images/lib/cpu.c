@@ -39,8 +39,7 @@ static uint64_t ring0_write_msr(uint64_t msr, uint64_t value, CpuTrapFrame *fram
 
 static uint64_t ring0_wait_interrupt(uint64_t a, uint64_t b, CpuTrapFrame *frame)
 {
-    /* sti takes effect after the instruction that follows it, so no interrupt slips in before hlt.
-     */
+    /* sti takes effect after the next instruction, so no interrupt is taken before hlt. */
     __asm__ volatile("sti; hlt; cli" ::: "memory");
     return 0;
 }

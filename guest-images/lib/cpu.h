@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The CPU: instructions that C has no word for, what each CPU owns, and the two privilege levels.
+ * The CPU: instructions that C does not have, the data of each CPU, and the two privilege levels.
  *
- * A guest runs at CPL 3 on memory that is all user-accessible; IOPL 3 and an I/O bitmap that
- * allows every port make port I/O work there as at CPL 0. Only what the CPU reserves for CPL 0
- * (MSRs, hlt, control registers, the interrupt flag) goes through cpu_call_ring0(). That is right
- * everywhere, and fast also on a KVM that runs CPL 3 natively and interprets CPL 0. Such a KVM
- * shows a CPL 3 program its host's flags and CPUID, so these are never touched directly there:
- * no cli, sti, pushf, popf and cpuid outside cpu_call_ring0().
+ * A guest runs at CPL 3 on memory that is all user-accessible; IOPL 3 and an I/O bitmap that allows
+ * every port make port I/O work there as at CPL 0. Only operations reserved for CPL 0 (MSRs, hlt,
+ * control registers, the interrupt flag) go through cpu_call_ring0(). That works everywhere, and is
+ * also fast on a KVM that runs CPL 3 natively and interprets CPL 0. Such a KVM shows a CPL 3
+ * program its host's flags and CPUID, so these are never used directly there: no cli, sti, pushf,
+ * popf and cpuid outside cpu_call_ring0().
  */
 #ifndef LIB_CPU_H
 #define LIB_CPU_H
@@ -29,10 +29,10 @@ typedef struct __attribute__((packed)) CpuTss {
     uint8_t io_map[8192 + 1]; /* a 0 bit allows the port; the byte after the last must be 0xff */
 } CpuTss;
 
-/* Owned by its CPU, except that the starter fills it before and reads `online` after. */
+/* Owned by its CPU. Before its start the starting CPU fills it; afterwards it reads `online`. */
 typedef struct Cpu {
     struct Cpu *self;     /* at the GS base */
-    uint64_t entry;       /* where it enters CPL 3 */
+    uint64_t entry;       /* its entry point at CPL 3 */
     uint64_t entry_stack; /* top of its CPL 3 stack */
     uint64_t ring0_stack; /* top of the stack for interrupts and cpu_call_ring0() */
     uint64_t gdt[7];
@@ -61,18 +61,18 @@ void cpu_load_tables(Cpu *cpu);
 /* Enters @entry at CPL 3 with IOPL 3 and interrupts off. CPL 0 only. */
 _Noreturn void cpu_enter_ring3(uint64_t entry, uint64_t stack_top);
 
-/* What the CPU pushed when it came from CPL 3. */
+/* The frame that the CPU pushes at a trap from CPL 3. */
 typedef struct CpuTrapFrame {
     uint64_t rip, cs, rflags, rsp, ss;
 } CpuTrapFrame;
 
-/* @frame is that of the caller at CPL 3, NULL when the caller was at CPL 0 already. */
+/* @frame is the caller's at CPL 3; NULL when the caller is at CPL 0. */
 typedef uint64_t CpuRing0Func(uint64_t a, uint64_t b, CpuTrapFrame *frame);
 
-/* Runs @func(@a, @b, frame) at CPL 0, interrupts off, and returns what it returned. Any CPL. */
+/* Runs @func(@a, @b, frame) at CPL 0 with interrupts off, and returns its result. Any CPL. */
 uint64_t cpu_call_ring0(CpuRing0Func *func, uint64_t a, uint64_t b);
 
-/* From any CPL. An MSR the CPU lacks ends the guest with its #GP reported. */
+/* Any CPL. A missing MSR ends the guest with a report of its #GP. */
 uint64_t cpu_read_msr(uint32_t msr);
 void cpu_write_msr(uint32_t msr, uint64_t value);
 
@@ -141,8 +141,8 @@ static inline uint32_t cpu_in32(uint16_t port)
 }
 
 /*
- * Device registers. Plain mov instructions of the exact width: an emulator need not decode more
- * than that for MMIO.
+ * Device registers. Plain mov instructions of the exact width, so that an emulator need not decode
+ * more than these for MMIO.
  */
 static inline uint8_t mmio_read8(uint64_t gpa)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a guest ends: it writes a value v to the isa-debug-exit port (0xf4), and the VMM exits with
- * status (v << 1) | 1. Where there is no such device the CPU halts for good.
+ * The end of a guest: it writes a value v to the isa-debug-exit port (0xf4), and the VMM exits with
+ * status (v << 1) | 1. Without that device the CPU halts for good.
  */
 #ifndef LIB_EXIT_H
 #define LIB_EXIT_H
@@ -11,10 +11,11 @@
 enum {
     EXIT_PASS = 0,      /* status 1 */
     EXIT_FAIL = 1,      /* status 3: a check did not hold */
-    EXIT_EXCEPTION = 2, /* status 5: a CPU exception nobody expected */
-    EXIT_USAGE = 3,     /* status 7: the command line asks for the impossible */
-    EXIT_MISSING = 4,   /* status 9: a device that the guest needs is not there */
-    EXIT_YES = 0x10,    /* status 33: probe says yes, first.bin ran; no VMM's own error has it */
+    EXIT_EXCEPTION = 2, /* status 5: an unexpected CPU exception */
+    EXIT_USAGE = 3,     /* status 7: the command line is invalid */
+    EXIT_MISSING = 4,   /* status 9: a required device is missing */
+    EXIT_YES = 0x10,    /* status 33: probe says yes, first.bin ran; not the status of any VMM
+                         * error */
     EXIT_NO = 0x11,     /* status 35: probe says no */
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What every guest includes. A guest defines guest_main(); it runs on the boot CPU at CPL 3 with
+ * Included by every guest. A guest defines guest_main(); it runs on the boot CPU at CPL 3 with
  * interrupts off, and ends by guest_exit(). Returning from it passes.
  */
 #ifndef LIB_GUEST_H

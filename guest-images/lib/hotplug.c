@@ -28,7 +28,7 @@ static void listen(bool on)
     cpu_out32(enable_port(), on ? 1u << EVENT_BIT : 0);
 }
 
-/* The SCI is level-triggered: it stays until the event is switched off or its cause is gone. */
+/* The SCI is level-triggered: it stays raised until the event is disabled or its cause is gone. */
 static void on_sci(InterruptFrame *frame)
 {
     listen(false);
@@ -55,7 +55,7 @@ bool hotplug_signalled(void)
     return signalled != 0;
 }
 
-/* Clears what was read, then the status, which comes back when there is more. */
+/* Clears the bits that were read, then the status, which is set again if there are more. */
 HotplugNews hotplug_fetch(void)
 {
     HotplugNews news = {.inserted = cpu_in32(PORT_INSERTED)};

@@ -33,7 +33,7 @@ void interrupts_init(void);
 /* Sets or (NULL) removes the handler of @vector, for all CPUs. Any CPU. */
 void interrupts_set_handler(uint8_t vector, InterruptHandler *handler);
 
-/* A vector (0x30 up) that nobody else has. Ends the guest when there is none left. */
+/* Allocates an unused vector (0x30 up). Ends the guest when there is none left. */
 uint8_t interrupts_alloc_vector(InterruptHandler *handler);
 
 /* From vectors.S. */

@@ -11,7 +11,7 @@
 
 #define PIC_FIRST_VECTOR 0x20
 
-/* Are there 8259s? Their masks must hold what is written. */
+/* Whether there are 8259s: their masks hold a written value. */
 bool pic_is_there(void);
 
 /* Sets them up for vectors 0x20-0x2f, everything masked. */
@@ -32,7 +32,7 @@ typedef enum IoapicTrigger {
 void ioapic_route(unsigned gsi, uint8_t vector, uint32_t apic_id, IoapicTrigger trigger);
 void ioapic_mask(unsigned gsi);
 
-/* The GSI where ISA interrupt @irq arrives, from ACPI. */
+/* The GSI of ISA interrupt @irq, from ACPI. */
 unsigned ioapic_isa_gsi(unsigned irq);
 
 #endif

@@ -167,8 +167,8 @@ uint64_t lapic_timer_measure_hz(void)
 {
     uint64_t best = 0;
     lapic_timer_setup(LAPIC_LVT_MASKED);
-    /* The span is never shorter than what was counted, but longer where the host took the CPU away
-     * between the two reads: the largest result is the best. */
+    /* The span is at least the counted time, and longer if the host descheduled the CPU between the
+     * two reads: the largest result is the best. */
     for (int i = 0; i < 3; i++) {
         uint64_t hz = timer_measure_hz_once();
         best = hz > best ? hz : best;

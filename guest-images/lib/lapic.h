@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The local APIC of the calling CPU: xAPIC registers at 0xfee00000, or x2APIC MSRs where the
- * firmware or the word `apic=x2apic` chose them. Every function acts on the calling CPU, at any
- * CPL. Source: Intel SDM vol. 3, chapter 11.
+ * The local APIC of the calling CPU: xAPIC registers at 0xfee00000, or x2APIC MSRs if the firmware
+ * or the word `apic=x2apic` chose them. Every function acts on the calling CPU, at any CPL. Source:
+ * Intel SDM vol. 3, chapter 11.
  */
 #ifndef LIB_LAPIC_H
 #define LIB_LAPIC_H
@@ -15,7 +15,7 @@
 #define LAPIC_TIMER_PERIODIC 0x20000u
 #define LAPIC_TIMER_TSC_DEADLINE 0x40000u
 
-/* Enables it, all local vectors masked, every priority accepted. */
+/* Enables it with all local vectors masked and every priority accepted. */
 void lapic_init(void);
 
 bool lapic_is_x2apic(void);
@@ -27,7 +27,7 @@ void lapic_send_ipi_others(uint8_t vector);
 void lapic_send_init(uint32_t apic_id);
 void lapic_send_startup(uint32_t apic_id, uint8_t page);
 
-/* LINT0: LAPIC_LVT_EXTINT takes interrupts of the 8259, LAPIC_LVT_MASKED none. */
+/* LINT0: LAPIC_LVT_EXTINT delivers interrupts of the 8259, LAPIC_LVT_MASKED does not. */
 void lapic_set_lint0(uint32_t lvt);
 
 /* The timer's LVT entry (vector and mode), divided by 16; then the count that starts it. */

@@ -12,7 +12,7 @@
 
 /* Physical addresses below 1 MiB that the library uses once it has copied the loader's data. */
 #define LAYOUT_TRAMPOLINE_GPA 0x8000 /* start of the other CPUs; SIPI vector 0x08 */
-#define LAYOUT_SHARED_GPA 0x10000    /* left to the guest; where `count` keeps its counters */
+#define LAYOUT_SHARED_GPA 0x10000    /* free for the guest; `count` keeps its counters there */
 
 #define SEL_RING0_CODE 0x08
 #define SEL_RING0_DATA 0x10

@@ -9,14 +9,14 @@
 #define LARGE_PAGE_SIZE (2ull << 20)
 #define TABLE_FLAGS 0x67 /* present, writable, user, accessed, dirty */
 #define LARGE_FLAGS 0xe7
-#define FALLBACK_RAM_END (16ull << 20) /* where the loader gave no memory map */
+#define FALLBACK_RAM_END (16ull << 20) /* without a memory map from the loader */
 
 extern uint64_t boot_pdpt[512];
 extern uint8_t image_end[];
 
 static uint64_t free_start, free_end;
 
-/* The end of the free stretch that starts at @start in a RAM range that ends at @end. */
+/* The end of the free range from @start in a RAM range that ends at @end. */
 static uint64_t stretch_end(uint64_t start, uint64_t end)
 {
     for (unsigned i = 0; i < bootinfo.module_count; i++) {
@@ -43,7 +43,7 @@ static void take_stretch(const BootRange *range, uint64_t start)
     }
 }
 
-/* Picks the largest stretch above the image that no module lies in. */
+/* Picks the largest range above the image without modules. */
 static void find_free(void)
 {
     BootRange fallback = {1 << 20, FALLBACK_RAM_END - (1 << 20), BOOTINFO_TYPE_RAM};

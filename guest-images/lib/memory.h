@@ -11,13 +11,14 @@
 
 #define MEMORY_PAGE_SIZE 4096ul
 
-/* @size zeroed bytes below 4 GiB at a multiple of @align (a power of 2). Ends the guest if none. */
+/* Allocates @size zeroed bytes below 4 GiB at a multiple of @align (a power of 2). Ends the guest
+ * if there are none. */
 void *memory_alloc(size_t size, size_t align);
 
-/* Bytes that memory_alloc() can still give. */
+/* Number of bytes that memory_alloc() can still allocate. */
 uint64_t memory_left(void);
 
-/* Makes [@gpa, @gpa + @size) accessible; below 4 GiB everything is from the start. */
+/* Maps [@gpa, @gpa + @size); below 4 GiB everything is always mapped. */
 void memory_map(uint64_t gpa, uint64_t size);
 
 #endif

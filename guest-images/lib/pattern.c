@@ -6,7 +6,7 @@
 #define WORDS 64
 #define STEP 0xd6e8feb86659fd93ull
 
-/* Data may lie at any address. */
+/* Data may be unaligned. */
 typedef uint64_t UnalignedWord __attribute__((aligned(1), may_alias));
 
 typedef struct Stream {
@@ -36,7 +36,7 @@ void pattern_fill(void *data, uint64_t lba, uint32_t generation, uint32_t seed)
     }
 }
 
-/* The first word that differs, WORDS if none does. */
+/* The first word that differs, or WORDS. */
 static unsigned find_difference(const UnalignedWord *words, uint64_t lba, uint32_t generation,
                                 uint32_t seed)
 {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What our guests write to a sector, so that any sector read back says where it belongs and when it
- * was written:
+ * The content that guests write to a sector. A sector read back shows its place and the time of its
+ * write:
  *
  *   word 0       LBA
  *   word 1       generation << 32 | seed (32 bits)
  *   word 2-63    a stream derived from the first two
  *
- * Generation 0 stands for content that nobody vouches for, 1 for zeroes. Any CPU.
+ * Generation 0 means unknown content, 1 means zeroes. Any CPU.
  */
 #ifndef LIB_PATTERN_H
 #define LIB_PATTERN_H
@@ -22,10 +22,11 @@
 /* Fills 512 bytes; @data needs no alignment. */
 void pattern_fill(void *data, uint64_t lba, uint32_t generation, uint32_t seed);
 
-/* Are these 512 bytes what pattern_fill() wrote (any generation)? UNKNOWN is always right. */
+/* Whether these 512 bytes are as pattern_fill() wrote them (any generation). UNKNOWN is always
+ * right. */
 bool pattern_is_right(const void *data, uint64_t lba, uint32_t generation, uint32_t seed);
 
-/* Prints the first word that differs, and whose content the sector looks like. */
+/* Prints the first word that differs, and the write that the sector's content belongs to. */
 void pattern_report(const void *data, uint64_t lba, uint32_t generation, uint32_t seed);
 
 #endif

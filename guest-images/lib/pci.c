@@ -30,7 +30,7 @@
 #define BAR_64 0x4
 #define BAR_MEMORY_FLAGS 0xfull
 
-/* What is mapped of a BAR above 4 GiB: more than a virtio device's BARs hold. */
+/* Mapped size of a BAR above 4 GiB: enough for a virtio device's BARs. */
 #define BAR_MAPPED_SIZE (2 << 20)
 
 #define MSIX_CONTROL 2
@@ -44,10 +44,10 @@ typedef struct Window {
     uint64_t base, end;
 } Window;
 
-/* Tried in this order; the second is where a machine with its ECAM at 0xe0000000 has room. */
+/* Tried in this order; the second is free in a machine with its ECAM at 0xe0000000. */
 static const Window windows[] = {{0xe0000000, 0xfe000000}, {0xc0000000, 0xe0000000}};
 
-static PciDevice devices[PCI_MAX_DEVICES]; /* one that was forgotten has vendor 0 */
+static PciDevice devices[PCI_MAX_DEVICES]; /* a removed one has vendor 0 */
 static unsigned device_count;
 static uint64_t ecam_gpa; /* 0: CF8 is used */
 static Window ecam_reserved;
@@ -143,7 +143,7 @@ static void choose_access(void)
     if (has_cf8()) {
         return;
     }
-    /* QEMU's microvm tells of its ECAM in AML only. */
+    /* QEMU's microvm describes its ECAM in AML only. */
     if (mmio_read32(ECAM_MICROVM_GPA) == UINT32_MAX) {
         guest_refuse(EXIT_MISSING, "PCI: neither ECAM nor CF8");
     }
@@ -152,7 +152,7 @@ static void choose_access(void)
 
 static void scan_bus(uint8_t bus);
 
-/* A free entry, NULL when there is none. */
+/* A free entry, or NULL. */
 static PciDevice *new_entry(void)
 {
     for (unsigned i = 0; i < device_count; i++) {
@@ -163,7 +163,7 @@ static PciDevice *new_entry(void)
     return device_count < PCI_MAX_DEVICES ? &devices[device_count++] : NULL;
 }
 
-/* Adds one function if it is there; returns its header type, 0 if it is not. */
+/* Adds one function if it exists; returns its header type, else 0. */
 static uint8_t scan_function(uint8_t bus, uint8_t slot, uint8_t func)
 {
     PciDevice dev = {.bus = bus, .slot = slot, .func = func, .bar_count = PCI_MAX_BARS};
@@ -288,7 +288,7 @@ static void write_bar(const PciDevice *dev, unsigned index, const Bar *bar, uint
     }
 }
 
-/* Address and size of BAR @index; size 0 where there is none. Decoding is off meanwhile. */
+/* Address and size of BAR @index, or size 0. Decoding is off meanwhile. */
 static Bar size_bar(const PciDevice *dev, unsigned index)
 {
     Bar bar = {0}, probe = {0};
@@ -341,7 +341,7 @@ static void take(const PciDevice *dev, uint64_t base, uint64_t size)
     taken[taken_count++].dev = dev;
 }
 
-/* Chooses the window and notes what others already decode there. */
+/* Chooses the window and records the addresses already decoded in it. */
 static void prepare_window(void)
 {
     for (unsigned i = 0; i < sizeof(windows) / sizeof(windows[0]) && !window; i++) {
@@ -367,7 +367,7 @@ static uint64_t find_room(uint64_t size)
     for (unsigned i = 0; i < taken_count; i++) {
         if (overlaps(base, base + size, taken[i].window.base, taken[i].window.end)) {
             base = (taken[i].window.end + size - 1) & -size;
-            i = (unsigned)-1; /* it may now meet one that was passed */
+            i = (unsigned)-1; /* it may now overlap one that was passed */
         }
     }
     return base + size <= window->end ? base : 0;
@@ -400,8 +400,8 @@ void pci_enable(PciDevice *dev)
                 assign_bar(dev, index, &bar);
             }
         }
-        /* Above 4 GiB nothing is mapped yet; its size costs a probe, so map what BARs of ours need.
-         */
+        /* Memory above 4 GiB is not mapped yet. Finding a BAR's size costs a probe, so map as much
+         * as a virtio device's BARs need. */
         memory_map(pci_bar(dev, index), 2 << 20);
         index += bar.wide;
     }

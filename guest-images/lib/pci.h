@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PCI: configuration space (ECAM where ACPI tells of one, else CF8/CFC; the word `pci=cf8` insists
- * on the latter), enumeration through bridges, BARs, MSI-X. Boot CPU only.
+ * PCI: configuration space (ECAM if ACPI describes one, else CF8/CFC; the word `pci=cf8` forces
+ * CF8/CFC), enumeration through bridges, BARs, MSI-X. Boot CPU only.
  *
- * Firmware may have assigned the BARs, or nobody has (direct boot): pci_enable() assigns those that
- * hold 0, on bus 0, from a window below 4 GiB that holds neither ECAM nor RAM. The word `bars=anew`
- * makes it assign all of them.
+ * With direct boot no firmware has assigned the BARs: pci_enable() assigns those that hold 0, on
+ * bus 0, from a window below 4 GiB without ECAM and RAM. The word `bars=anew` makes it assign all
+ * of them.
  * Source: PCI Local Bus Specification 3.0 §3.2.2.3, §6; PCI Express Base 3.0 §7.2.2.
  */
 #ifndef LIB_PCI_H
@@ -29,14 +29,13 @@ typedef struct PciDevice {
     uint64_t msix_table_gpa;
 } PciDevice;
 
-/* Finds all functions at the first call. Returns how many. */
+/* Finds all functions at the first call. Returns their number. */
 unsigned pci_scan(void);
 PciDevice *pci_device(unsigned index);
 
-/* For hotplug: function 0 of @slot on bus 0, which has come since the scan; NULL: nobody is there.
- */
+/* For hotplug: function 0 of @slot on bus 0, plugged since the scan; NULL if the slot is empty. */
 PciDevice *pci_found_in_slot(uint8_t slot);
-/* It has left: its entry and the addresses of its BARs are free for others. */
+/* The device was removed: frees its entry and the addresses of its BARs. */
 void pci_forget(PciDevice *dev);
 
 uint8_t pci_read8(const PciDevice *dev, uint16_t offset);
@@ -48,10 +47,10 @@ void pci_write32(const PciDevice *dev, uint16_t offset, uint32_t value);
 /* The offset of the next capability @id after the one at @after (0: the first), or 0. */
 uint16_t pci_find_capability(const PciDevice *dev, uint8_t id, uint16_t after);
 
-/* The address in memory BAR @index, 0 where there is none. */
+/* The address in memory BAR @index, or 0. */
 uint64_t pci_bar(const PciDevice *dev, unsigned index);
 
-/* Assigns BARs where needed, maps them, switches memory decoding, mastering and INTx on. */
+/* Assigns BARs if needed, maps them, and enables memory decoding, mastering and INTx. */
 void pci_enable(PciDevice *dev);
 
 /* Routes MSI-X @entry to @vector of CPU @apic_id. */

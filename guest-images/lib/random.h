@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers that look random and are the same for the same seed. */
+/* Pseudo-random numbers; the same seed gives the same numbers. */
 #ifndef LIB_RANDOM_H
 #define LIB_RANDOM_H
 

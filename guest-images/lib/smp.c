@@ -12,8 +12,7 @@
 
 #define INIT_SETTLE_NS (200 * CLOCK_NS_PER_US)
 #define START_AGAIN_NS (100 * CLOCK_NS_PER_MS)
-/* One that the tables name does come, on a busy host some time later; of others, none may be there.
- */
+/* A CPU in the tables starts, if late on a busy host; others may not exist. */
 #define START_LIMIT_NS (60 * CLOCK_NS_PER_S)
 #define GUESS_LIMIT_NS (1 * CLOCK_NS_PER_S)
 
@@ -22,7 +21,7 @@ extern const uint32_t trampoline_cpu, trampoline_stack;
 
 typedef struct SmpSlot {
     Cpu *cpu;
-    SmpWork *work; /* set by the giver, cleared by the worker when done */
+    SmpWork *work; /* set by smp_run(), cleared by the worker when done */
     void *arg;
 } SmpSlot;
 
@@ -35,7 +34,7 @@ static void on_wake(InterruptFrame *frame)
     lapic_end_interrupt();
 }
 
-/* First code of a started CPU at CPL 3. */
+/* First function of a started CPU at CPL 3. */
 static _Noreturn void smp_main(void)
 {
     lapic_init();
@@ -98,7 +97,7 @@ static bool start_cpu(uint32_t apic_id, uint64_t limit_ns)
     return true;
 }
 
-/* How many CPUs to look for where no MADT says it. */
+/* The number of CPUs to try without a MADT. */
 static unsigned guess_count(uint64_t limit)
 {
     unsigned threads = cpu_read_cpuid(1, 0).ebx >> 16 & 0xff;
@@ -112,7 +111,7 @@ unsigned smp_start(void)
     }
     const AcpiFacts *acpi = acpi_facts();
     clock_init();
-    /* Firmware may leave the PIT ticking into the 8259: first silence that, then LINT0. */
+    /* Firmware may leave the PIT ticking into the 8259: mask the 8259 first, then LINT0. */
     pic_set_mask(0xffff);
     lapic_init();
     wake_vector = interrupts_alloc_vector(on_wake);
@@ -124,7 +123,7 @@ unsigned smp_start(void)
     unsigned candidates = acpi->cpu_count ? acpi->cpu_count : guess_count(limit);
     for (unsigned i = 0; i < candidates && count < limit; i++) {
         uint32_t apic_id = acpi->cpu_count ? acpi->apic_ids[i] : i;
-        /* One that came late would take the start data of the next, so none is tried after it. */
+        /* A late CPU would take the start data of the next one, so the search ends here. */
         uint64_t limit_ns = acpi->cpu_count ? START_LIMIT_NS : GUESS_LIMIT_NS;
         if (apic_id != slots[0].cpu->apic_id && !start_cpu(apic_id, limit_ns)) {
             break;

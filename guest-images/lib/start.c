@@ -17,7 +17,7 @@ _Noreturn void guest_start(void)
     interrupts_init();
     console_init();
     bootinfo_init();
-    boot_pt[0] = 0; /* a NULL pointer faults from here on */
+    boot_pt[0] = 0; /* a NULL pointer faults from now on */
     cpu_call_ring0(ring0_flush_page, 0, 0);
     guest_main();
     guest_exit(EXIT_PASS);

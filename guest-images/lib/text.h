@@ -16,7 +16,7 @@ size_t strlen(const char *text);
 
 typedef void TextPut(void *opaque, char c);
 
-/* printf's formatting; what it knows stands in lib/console.h. */
+/* printf's formatting; lib/console.h lists the conversions. */
 void text_format(TextPut *put, void *opaque, const char *format, va_list args);
 
 /* Decimal or 0x hexadecimal, with an optional k, M or G; all of @size characters must belong. */

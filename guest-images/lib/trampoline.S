@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a started CPU begins: copied to LAYOUT_TRAMPOLINE_GPA, in real mode with CS based there.
- * The two words at the end are filled by smp.c, for one CPU at a time.
+ * The first code of a started CPU: copied to LAYOUT_TRAMPOLINE_GPA, in real mode with CS based
+ * there.
+ * smp.c fills the two words at the end, for one CPU at a time.
  */
 #include "lib/layout.h"
 

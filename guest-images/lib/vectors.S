@@ -60,7 +60,7 @@ vectors_enter:
     iretq
 
 /*
- * uint64_t cpu_call_ring0(func, a, b). From CPL 3 it gets to CPL 0 by ud2, because that works
+ * uint64_t cpu_call_ring0(func, a, b). From CPL 3 it enters CPL 0 by ud2, which works
  * everywhere: a KVM that runs CPL 3 natively gives `int n` and `syscall` to its host's kernel.
  */
     .globl cpu_call_ring0

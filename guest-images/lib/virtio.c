@@ -21,7 +21,7 @@ static bool is_type(const PciDevice *pci, unsigned type)
             (type == VIRTIO_TYPE_BLOCK && pci->device_id == TRANSITIONAL_BLOCK_ID));
 }
 
-/* Where each structure lies; of several of a type the first counts (virtio 1.2 §4.1.4.1). */
+/* Finds each structure; of several of a type the first is used (virtio 1.2 §4.1.4.1). */
 static void read_capabilities(VirtioDevice *dev)
 {
     uint16_t cap = pci_find_capability(dev->pci, PCI_CAP_VENDOR, 0);

@@ -24,27 +24,28 @@
 typedef struct VirtioDevice {
     PciDevice *pci;
     uint64_t common_gpa, notify_gpa, isr_gpa;
-    uint64_t config_gpa; /* 0: its type has no configuration */
+    uint64_t config_gpa; /* 0: no device configuration */
     uint32_t notify_multiplier;
-    uint64_t offered, features; /* features: those negotiated */
+    uint64_t offered, features; /* features: the negotiated ones */
     uint16_t queue_count;       /* as many as the device has */
 } VirtioDevice;
 
 /* The @nth (from 0) device of @type with a modern interface, enabled and reset. */
 bool virtio_find(VirtioDevice *dev, unsigned type, unsigned nth);
 
-/* VIRTIO_TYPE_* of a modern device, 0 when it is none. */
+/* VIRTIO_TYPE_* of a modern device, else 0. */
 unsigned virtio_type(const PciDevice *pci);
-/* Takes @pci, a virtio device with a modern interface: enabled and reset. */
+/* Attaches to @pci, a virtio device with a modern interface: enables and resets it. */
 void virtio_attach(VirtioDevice *dev, PciDevice *pci);
 
-/* Accepts what is both offered and @wanted; VERSION_1 is a must. Ends the guest if refused. */
+/* Accepts the features that are both offered and @wanted; requires VERSION_1. Ends the guest if the
+ * device refuses. */
 void virtio_negotiate(VirtioDevice *dev, uint64_t wanted);
 
-/* DRIVER_OK. */
+/* Sets DRIVER_OK. */
 void virtio_go(VirtioDevice *dev);
 
-/* Resets and waits until the device says so. */
+/* Resets the device and waits for the end of the reset. */
 void virtio_reset(VirtioDevice *dev);
 
 uint8_t virtio_status(const VirtioDevice *dev);
@@ -55,7 +56,7 @@ uint8_t virtio_read_isr(const VirtioDevice *dev);
 uint8_t virtio_config8(const VirtioDevice *dev, unsigned offset);
 uint16_t virtio_config16(const VirtioDevice *dev, unsigned offset);
 uint32_t virtio_config32(const VirtioDevice *dev, unsigned offset);
-/* Two halves of the same configuration generation. */
+/* Reads both halves from the same configuration generation. */
 uint64_t virtio_config64(const VirtioDevice *dev, unsigned offset);
 
 #endif

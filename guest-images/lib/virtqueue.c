@@ -55,7 +55,7 @@ static void write_address(uint64_t gpa, const volatile void *ring)
 static void forbid_interrupts(Virtqueue *queue)
 {
     if (queue->event_idx) {
-        /* The farthest that the device's index can be from; reached only after 65535 more. */
+        /* The value farthest from the device's index; reached only after 65535 more. */
         *used_event(queue) = (uint16_t)(queue->used_idx - 1);
     } else {
         queue->avail[AVAIL_FLAGS] = AVAIL_NO_INTERRUPT;
@@ -174,7 +174,7 @@ void virtqueue_kick(Virtqueue *queue)
     }
     __atomic_store_n(&queue->avail[AVAIL_IDX], queue->avail_idx, __ATOMIC_RELEASE);
     queue->kicked_idx = queue->avail_idx;
-    /* The index must be visible before we look whether the device sleeps. */
+    /* The index must be visible before the check whether the device needs a kick. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     bool notify;
     if (queue->event_idx) {
@@ -227,7 +227,7 @@ bool virtqueue_want_interrupt(Virtqueue *queue)
     } else {
         queue->avail[AVAIL_FLAGS] = 0;
     }
-    /* The wish must be visible before we look whether a completion came first. */
+    /* The request must be visible before the check for an earlier completion. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return __atomic_load_n(used_idx(queue), __ATOMIC_ACQUIRE) == queue->used_idx;
 }

@@ -22,7 +22,7 @@ typedef struct VirtqueueDesc {
     uint16_t flags, next;
 } VirtqueueDesc;
 
-/* A stretch of memory that belongs to a request. */
+/* One memory range of a request. */
 typedef struct VirtqueueBuffer {
     void *data;
     uint32_t size;
@@ -38,39 +38,39 @@ typedef struct Virtqueue {
     volatile uint8_t *used;
     VirtqueueDesc *indirect; /* VIRTQUEUE_MAX_INDIRECT for each head; NULL: not negotiated */
     void **tokens;           /* by head */
-    uint16_t *chain_sizes;   /* by head: descriptors to give back */
+    uint16_t *chain_sizes;   /* by head: descriptors of the chain */
 
     uint16_t free_head, free_count;
-    uint16_t avail_idx, kicked_idx; /* added; made known to the device */
+    uint16_t avail_idx, kicked_idx; /* added; kicked */
     uint16_t used_idx;              /* taken */
     uint64_t kicks;
 } Virtqueue;
 
 /*
- * Sets up queue @index with at most @size entries; completions interrupt by MSI-X entry @vector, or
- * not (VIRTIO_NO_VECTOR). After virtio_negotiate(), before virtio_go(). Interrupts are unwanted
- * until virtqueue_want_interrupt().
+ * Sets up queue @index with at most @size entries. Completions interrupt by MSI-X entry @vector, or
+ * not at all (VIRTIO_NO_VECTOR). Called after virtio_negotiate() and before virtio_go(). Interrupts
+ * are off until virtqueue_want_interrupt().
  */
 void virtqueue_setup(Virtqueue *queue, VirtioDevice *dev, uint16_t index, uint16_t size,
                      uint16_t vector);
 
 /*
- * Queues a request: @out_count buffers the device reads, then @in_count it writes. False when there
- * is no room now. The device learns of it at virtqueue_kick(). @indirect wants an indirect table,
+ * Queues a request: @out_count buffers that the device reads, then @in_count that it writes. False
+ * when there is no room now. virtqueue_kick() makes it visible. @indirect uses an indirect table,
  * which needs the feature and at most VIRTQUEUE_MAX_INDIRECT buffers.
  */
 bool virtqueue_add(Virtqueue *queue, const VirtqueueBuffer *buffers, unsigned out_count,
                    unsigned in_count, void *token, bool indirect);
 
-/* Makes everything added visible, and notifies the device if it asked for that. */
+/* Makes all added requests visible, and notifies the device if it needs that. */
 void virtqueue_kick(Virtqueue *queue);
 
-/* The token of a request that is done and how much the device wrote, or NULL. */
+/* The token of a completed request and the bytes the device wrote, or NULL. */
 void *virtqueue_take(Virtqueue *queue, uint32_t *written);
 
 /*
- * Asks for an interrupt at the next completion; false when there already is one, which then may not
- * be told by interrupt.
+ * Requests an interrupt at the next completion; false when there already is one, which may not
+ * interrupt.
  */
 bool virtqueue_want_interrupt(Virtqueue *queue);
 

@@ -68,7 +68,7 @@ static void tell(uint32_t port, uint16_t event, uint16_t value)
     send_on(&control_out, &message, sizeof(message));
 }
 
-/* Until the device has named @name; every port that it adds is taken. */
+/* Polls until the device has named @name; every port that it adds is opened. */
 static void find_port(const char *name)
 {
     for (;;) {
@@ -94,7 +94,7 @@ void vport_open(const char *name)
 {
     unsigned count = 0;
     while (virtio_find(&device, VPORT_DEVICE_TYPE, count)) {
-        count++; /* skiff's own comes behind the user's */
+        count++; /* skiff's own port follows the user's */
     }
     if (count == 0) {
         guest_refuse(EXIT_MISSING, "no virtio-serial");
@@ -104,7 +104,7 @@ void vport_open(const char *name)
     in_buffer = memory_alloc(VPORT_BUFFER_SIZE, MEMORY_PAGE_SIZE);
     virtqueue_setup(&control_in, &device, QUEUE_CONTROL_IN, VPORT_QUEUE_SIZE, VIRTIO_NO_VECTOR);
     virtqueue_setup(&control_out, &device, QUEUE_CONTROL_OUT, VPORT_QUEUE_SIZE, VIRTIO_NO_VECTOR);
-    /* Queues are set up before the device says where the port is: its first one. */
+    /* Queues are set up before the device reports the port's number: port 1. */
     virtqueue_setup(&data_in, &device, 4, VPORT_QUEUE_SIZE, VIRTIO_NO_VECTOR);
     virtqueue_setup(&data_out, &device, 5, VPORT_QUEUE_SIZE, VIRTIO_NO_VECTOR);
     virtio_go(&device);

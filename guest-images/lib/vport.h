@@ -9,15 +9,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Opens port @name of the last virtio-serial device; waits until the device tells of it. Ends the
+/* Opens port @name of the last virtio-serial device; waits until the device reports it. Ends the
  * guest when there is no such device. */
 void vport_open(const char *name);
 void vport_close(void);
 
-/* Returns when the device has taken all of it. */
+/* Returns when the device has taken all bytes. */
 void vport_send(const void *data, size_t size);
 
-/* Up to @size bytes that have come; 0: nothing has. */
+/* Up to @size received bytes; 0: none. */
 size_t vport_receive(void *data, size_t size);
 
 #endif

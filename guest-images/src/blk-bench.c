@@ -52,7 +52,7 @@ static void submit(Lane *lane, Slot *slot)
     lane->in_flight++;
 }
 
-/* Takes what is done and, while the time lasts, puts a new request in each one's place. */
+/* Takes completed requests and, while @more, puts a new one in the place of each. */
 static bool progress(Lane *lane, bool more)
 {
     uint32_t written;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random requests over all queues at once, with everything read checked against everything written.
+ * Random requests over all queues at once; all data read is checked against all data written.
  *
  * Each queue is a lane of its own: a part of the disk, a number stream, slots for requests in
- * flight. So a CPU works its lanes without asking anyone. For every sector of a lane there is a
- * generation (lib/pattern.h): what it must hold now. Requests in flight never overlap, except reads
- * with reads. In the end, after a flush, the whole span is read and checked once more.
+ * flight. So CPUs work on their lanes independently. Every sector of a lane has a generation
+ * (lib/pattern.h): its expected content. Requests in flight never overlap, except reads with reads.
+ * At the end, after a flush, the whole span is read and checked once more.
  *
  * Words: `seed=` (1), `ops=` (2000, over all lanes), `ms=` or `until=button` (the power button)
- * instead, `qd=` (16, per queue), `max=` (128k) largest request, `span=` (64M) and `base=` (0)
- * which bytes of the disk, `odd=0` keeps segments to whole sectors, `serial=` what get-id must
- * return, and those of lib/blk.h.
+ * instead, `qd=` (16, per queue), `max=` (128k) largest request, `span=` (64M) and `base=` (0) the
+ * used bytes of the disk, `odd=0` keeps segments to whole sectors, `serial=` the expected id, and
+ * those of lib/blk.h.
  *
  * Ends with: blk-verify: PASS ops=N bytes=N reads=N writes=N flushes=N discards=N zeroes=N ids=N
  * ...
@@ -30,7 +30,7 @@
 #define REPORT_LIMIT 8
 #define BUTTON_TURNS 64
 
-/* Out of 100; what the device does not offer becomes a read. */
+/* Percent; kinds that the device does not offer become reads. */
 static const unsigned kind_weights[BLK_KIND_COUNT] = {42, 44, 5, 4, 4, 1};
 
 typedef struct Slot {
@@ -91,7 +91,7 @@ static unsigned choose_kind(Lane *lane)
     return kind_is_offered(kind) ? kind : BLK_KIND_READ;
 }
 
-/* Small ones as often as large ones. */
+/* Small sizes are as frequent as large ones. */
 static uint64_t choose_size(Lane *lane, uint64_t limit)
 {
     limit = limit < lane->sector_count ? limit : lane->sector_count;
@@ -123,7 +123,7 @@ static uint64_t size_limit(unsigned kind)
     } else if (kind == BLK_KIND_ZEROES) {
         limit = blk->zeroes_max_sectors;
     }
-    /* Large ranges need no memory, but should not wipe out all that is known. */
+    /* Large ranges need no memory, but should not clear all known content. */
     return limit < 4 * max_sectors ? limit : 4 * max_sectors;
 }
 
@@ -144,7 +144,7 @@ static bool choose_range(Lane *lane, Slot *slot)
     return false;
 }
 
-/* What a request about to be laid out will write or be asked for. */
+/* Fills in the data to write, or to get. */
 static void prepare(Lane *lane, Slot *slot)
 {
     blk_request_place(&slot->request, &lane->random, odd_segments);
@@ -157,7 +157,7 @@ static void prepare(Lane *lane, Slot *slot)
     }
 }
 
-/* ---- checking what came back ------------------------------------------------------------- */
+/* ---- checking results --------------------------------------------------------------------- */
 
 static void check_read(Lane *lane, const Slot *slot)
 {
@@ -234,7 +234,7 @@ static bool random_is_over(const Lane *lane)
     return end_ns ? clock_now_ns() >= end_ns : lane->ops_left == 0;
 }
 
-/* What comes next on this lane goes to @slot; false when nothing can start now. */
+/* Chooses the next request of this lane for @slot; false when none can start now. */
 static bool choose_request(Lane *lane, Slot *slot)
 {
     if (lane->phase == PHASE_RANDOM && random_is_over(lane)) {
@@ -275,7 +275,7 @@ static void submit_all(Lane *lane)
 {
     for (unsigned i = 0; i < depth && lane->phase != PHASE_DONE; i++) {
         Slot *slot = &lane->slots[i];
-        /* Room for the longest chain first: a request once chosen is submitted. */
+        /* Check for room for the longest chain first: a chosen request is submitted. */
         if (slot->busy || lane->queue->ring.free_count < BLK_REQUEST_MAX_BUFFERS) {
             continue;
         }
@@ -293,7 +293,7 @@ static void submit_all(Lane *lane)
         }
         slot->busy = true;
         lane->in_flight++;
-        /* Batches of random length: sometimes the device hears of each one by itself. */
+        /* Batches of random length, so that the device is sometimes kicked for a single request. */
         if (random_chance(&lane->random, 8)) {
             virtqueue_kick(&lane->queue->ring);
         }
@@ -314,7 +314,7 @@ static bool progress(Lane *lane)
     return any;
 }
 
-/* The boot CPU does it for all, now and then. */
+/* The boot CPU polls the button for all CPUs, at intervals. */
 static void look_at_button(void)
 {
     static uint32_t turn;

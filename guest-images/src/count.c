@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Never ends: every CPU spins and counts, the boot CPU also prints "tick N" every `ms=` (1000)
- * milliseconds, the first when all of them have begun. The counters lie in RAM at LAYOUT_SHARED_GPA
- * for whoever looks from outside.
+ * Never ends: every CPU spins and counts, and the boot CPU prints "tick N" every `ms=` (1000)
+ * milliseconds, the first when all CPUs have begun. The counters are in RAM at LAYOUT_SHARED_GPA,
+ * for a reader outside the guest.
  *
  * With `dirty=SIZE` every CPU also walks its share of that much RAM, writes the number of its round
  * to each page and checks that the round before is still there; a page that lost a write fails the
- * guest. That is what snapshots and migration are tested with.
+ * guest. Used to test snapshots and migration.
  */
 #include "lib/guest.h"
 #include "lib/clock.h"
@@ -16,7 +16,7 @@
 #define WORDS_PER_PAGE (MEMORY_PAGE_SIZE / sizeof(uint64_t))
 
 typedef struct CountCpu {
-    volatile uint64_t counter; /* grows all the time */
+    volatile uint64_t counter; /* grows continuously */
     volatile uint64_t rounds;  /* complete walks over the dirty memory */
     uint64_t reserved[6];
 } CountCpu;
@@ -35,7 +35,7 @@ _Static_assert(offsetof(CountShared, cpus) == 64 && sizeof(CountCpu) == 64, "doc
 static CountShared *const shared = (CountShared *)LAYOUT_SHARED_GPA;
 static uint64_t tick_ns, next_tick_ns;
 
-/* One page of the walk; the last word tells a torn page from a lost one. */
+/* Handles one page of the walk; the last word distinguishes a torn page from a lost one. */
 static void touch_page(volatile uint64_t *page, uint64_t round)
 {
     uint64_t first = page[0];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ends in the way the command line names: exit=N, hlt, spin, triple, reset (or reset=kbd),
- * pvpanic, poweroff, exception. Prints "crash: WORD" first, so the console shows it was reached.
+ * Ends as the command line says: exit=N, hlt, spin, triple, reset (or reset=kbd), pvpanic,
+ * poweroff, exception. Prints "crash: WORD" first, which shows on the console that it got there.
  */
 #include "lib/guest.h"
 #include "lib/power.h"

@@ -26,14 +26,14 @@ typedef struct Frame {
 } Frame;
 
 typedef struct Input {
-    uint32_t size, granted; /* what has come; what may still */
+    uint32_t size, granted; /* received; granted */
     bool ended;
     uint8_t data[16384];
 } Input;
 
 static Frame frame;
 static Input input;
-static uint32_t room[2]; /* of standard output, standard error */
+static uint32_t room[2]; /* of standard output and standard error */
 
 static uint32_t get_u32(const uint8_t *at)
 {
@@ -74,7 +74,7 @@ static void receive_frame(void)
     frame.payload[frame.size] = '\0';
 }
 
-/* The next frame, which may be a grant or standard input: these are put aside. */
+/* Reads the next frame; grants and standard input are handled here. */
 static void take_frame(void)
 {
     receive_frame();
@@ -112,7 +112,7 @@ static void send_exit(uint8_t how, uint64_t number)
     send_frame(EXEC_EXIT, payload, sizeof(payload));
 }
 
-/* Whether @command begins with @word; *@number is what follows, 0 if nothing does. */
+/* Whether @command begins with @word; *@number is the number after it, or 0. */
 static bool command_is(const char *command, const char *word, uint64_t *number)
 {
     size_t size = strlen(word);
@@ -140,7 +140,7 @@ static void write_pattern(uint64_t size)
     }
 }
 
-/* A grant of all that is free: what has come and not been written stays where it is. */
+/* Grants all free room: received input that is not written stays in the buffer. */
 static void grant_input(void)
 {
     uint32_t more = sizeof(input.data) - input.size - input.granted;
@@ -164,7 +164,7 @@ static void copy_input(void)
         memcpy(data, input.data, chunk);
         input.size -= chunk;
         memmove(input.data, input.data + chunk, input.size);
-        write_stream(EXEC_STDOUT, data, chunk); /* more input may come meanwhile */
+        write_stream(EXEC_STDOUT, data, chunk); /* more input may arrive meanwhile */
     }
 }
 
@@ -182,7 +182,7 @@ static void flood(void)
     }
 }
 
-/* Ends of the machine; false: @word is none. */
+/* Ends the machine; false if @word is no way to end it. */
 static bool end_machine(const char *word)
 {
     uint64_t none, also;
@@ -203,7 +203,7 @@ static bool end_machine(const char *word)
     return true;
 }
 
-/* True: the command has ended, and skiff was told. */
+/* True: the command has ended, and the result was sent. */
 static bool run(const char *command)
 {
     uint64_t number;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A raw image for -bios: the very first instructions write a byte to debugcon, then to
- * isa-debug-exit (status 33). Nothing else happens, so what a run takes is what the VMM takes to
- * start. 64 KiB, ends at 4 GiB; the CPU starts at its last 16 bytes in real mode.
+ * isa-debug-exit (status 33). Nothing else happens, so the time of a run is the start-up time of
+ * the VMM. 64 KiB, ends at 4 GiB; the CPU starts at its last 16 bytes in real mode.
  */
 #define DEBUGCON 0xe9
 #define EXIT_YES 0x10

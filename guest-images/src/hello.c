@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Prints a banner and what the loader handed over, and passes. With `ram=touch` it also writes to
- * every 2 MiB of RAM from 16 MiB on, above 4 GiB too, and checks that each kept its own value; not
- * together with modules, which would be overwritten.
+ * Prints a banner and the loader's information, and passes. With `ram=touch` it also writes to
+ * every 2 MiB of RAM from 16 MiB on, also above 4 GiB, and checks each value; not together with
+ * modules, which would be overwritten.
  */
 #include "lib/guest.h"
 #include "lib/memory.h"
@@ -20,7 +20,7 @@ static uint32_t sum_bytes(const BootRange *module)
     return sum;
 }
 
-/* Writes each touched word's own address, or checks it; returns how many there are. */
+/* Writes its own address to each word, or checks it; returns the number of words. */
 static uint64_t touch_range(const BootRange *range, bool check)
 {
     uint64_t count = 0;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Virtio devices come and go: one disk, one source of random bytes, one set of serial ports at a
- * time. The disk is checked for what was written to it before it left, written to and read again,
- * and then kept busy until it goes; random bytes are fetched all the time; what a port receives it
- * sends back. A device that the host asks for is let go: every second one with its requests in
- * flight, without a word to it (with the word `rude` all of them). The power button ends the guest,
- * which tells what it has seen.
+ * Virtio devices are plugged and unplugged: one disk, one source of random bytes, one set of serial
+ * ports at a time. The disk's earlier content is checked; it is written and read again, and then
+ * used until its unplug. Random bytes are read all the time; each port sends back the bytes it
+ * receives. A device whose unplug the host requests is ejected: every second one with its requests
+ * in flight, without a reset (with the word `rude` all of them). The power button ends the guest,
+ * which prints its counts.
  */
 #include "lib/blk.h"
 #include "lib/clock.h"
@@ -19,7 +19,7 @@
 #define LIMIT_NS (100 * CLOCK_NS_PER_S)
 
 #define KEPT_SECTORS 512u /* checked */
-#define BUSY_SECTORS 512u /* behind them: written to all the time, contents unknown */
+#define BUSY_SECTORS 512u /* after those: written continuously, contents unknown */
 #define BATCH 16u
 #define SEED 7
 
@@ -45,7 +45,7 @@ typedef struct DiskRequest {
     volatile uint8_t status;
 } DiskRequest;
 
-/* A plugged device; slot 0: there is none. */
+/* A plugged device; slot 0: none. */
 typedef struct Plugged {
     const char *name;
     uint8_t slot;
@@ -79,7 +79,7 @@ static void disk_send(DiskRequest *r, uint32_t type, uint64_t sector)
     virtqueue_kick(&disk_queue);
 }
 
-/* The next request that is done; NULL: none yet. */
+/* The next completed request; NULL: none yet. */
 static DiskRequest *disk_take(void)
 {
     uint32_t written;
@@ -104,7 +104,7 @@ static void disk_finish(unsigned count)
     }
 }
 
-/* Reads BATCH neighbouring sectors from @first on and checks them. */
+/* Reads BATCH neighbouring sectors from @first and checks them. */
 static void disk_check(uint64_t first)
 {
     for (unsigned i = 0; i < BATCH; i++) {
@@ -218,7 +218,7 @@ static void serial_offer(unsigned index, uint8_t *buffer)
     virtqueue_kick(&serial_queues[index]);
 }
 
-/* Waits until the device has read it. */
+/* Sends and waits until the device has read it. */
 static void serial_send(unsigned index, void *data, uint32_t size)
 {
     VirtqueueBuffer b = {data, size};
@@ -287,7 +287,7 @@ static void serial_service(void)
     }
 }
 
-/* ---- coming and going ---- */
+/* ---- plug and unplug ---- */
 
 static void on_inserted(uint8_t slot)
 {
@@ -298,7 +298,7 @@ static void on_inserted(uint8_t slot)
                  : type == VIRTIO_TYPE_SERIAL ? &serial
                                               : NULL;
     if (p && p->slot == slot) {
-        return; /* it was there when we looked, and is announced now */
+        return; /* it was found at the start, and is announced now */
     }
     if (!p || p->slot) {
         guest_fail("slot %u: %s", slot, p ? "a second one of its kind" : "nothing that is known");
@@ -352,7 +352,7 @@ static void take_news(void)
     }
 }
 
-/* Those that were there before us. */
+/* Takes the devices plugged before the start. */
 static void take_what_is_there(void)
 {
     unsigned count = pci_scan();
@@ -364,7 +364,7 @@ static void take_what_is_there(void)
     }
 }
 
-/* Looked at now and then only, since it costs an exit. */
+/* Polled at intervals only, since it costs an exit. */
 static bool power_button(void)
 {
     static uint32_t turn;

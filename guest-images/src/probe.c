@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Can this KVM run a stock kernel? Executes at CPL 0, in long mode, instructions that every stock
- * Linux kernel needs and that a KVM which interprets CPL 0 may lack. Ends with EXIT_YES (status
- * 33) or EXIT_NO (status 35); any other end of the VMM, such as KVM's internal error, is a no too.
+ * Checks whether this KVM can run a stock kernel. Executes at CPL 0, in long mode, instructions
+ * that every stock Linux kernel needs and that a KVM which interprets CPL 0 may lack. Ends with
+ * EXIT_YES (status 33) or EXIT_NO (status 35); any other end of the VMM, such as KVM's internal
+ * error, means no too.
  */
 #include "lib/guest.h"
 
@@ -16,7 +17,7 @@
 #define VECTOR_PROTECTION 13
 #define XCR0_X87_SSE 3
 
-/* Where a probed instruction that faults continues; set right before it. */
+/* Address after the probed instruction, for a fault; set right before it. */
 static uint64_t resume_rip;
 static volatile unsigned faults, breakpoints;
 
@@ -83,7 +84,7 @@ static void check(const char *name, bool offered, CpuRing0Func *func)
         printf("probe: %s: not offered by CPUID\n", name);
         return;
     }
-    /* Said before it is tried: where the VMM ends on it, this is the last line. */
+    /* Printed before the attempt: if the VMM ends on it, this is the last line. */
     printf("probe: %s: ", name);
     faults = 0;
     uint64_t right = cpu_call_ring0(func, 0, 0);

@@ -52,7 +52,7 @@ static void wait_received(unsigned to, unsigned from, uint32_t wanted)
     }
 }
 
-/* Nobody passes before all @cpu_count have come here @pass times. */
+/* Waits until all @cpu_count CPUs have come here @pass times. */
 static void wait_everyone(unsigned cpu_count, unsigned pass)
 {
     __atomic_fetch_add(&arrived, 1, __ATOMIC_ACQ_REL);
@@ -73,7 +73,7 @@ static void exercise(void *arg)
     wait_everyone(cpu_count, 1);
     for (uint32_t round = 1; round <= rounds; round++) {
         for (unsigned to = 0; to < cpu_count; to++) {
-            /* The local APIC remembers one interrupt per vector: the next only after this one. */
+            /* The local APIC keeps one interrupt per vector: wait for this one before the next. */
             lapic_send_ipi(smp_cpu(to)->apic_id, sender_vectors[me]);
             wait_received(to, me, round);
         }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Every timer of the machine: TSC (monotonic on each CPU), local APIC one-shot, periodic and TSC
- * deadline, PIT through the 8259 and through the IOAPIC, PM timer, RTC. A timer that the machine
- * lacks is named and skipped.
+ * deadline, PIT through the 8259 and through the IOAPIC, PM timer, RTC. A missing timer is named
+ * and skipped.
  *
- * What is checked holds on a loaded host too: an interrupt never comes early, comes as often as
- * asked, and comes at all within `limit_ms=` (20000). `rtc=0` spares the second that the RTC takes.
+ * The checks also hold on a loaded host: an interrupt is never early, arrives as often as
+ * requested, and arrives within `limit_ms=` (20000). `rtc=0` skips the RTC, which takes a second.
  */
 #include "lib/guest.h"
 #include "lib/acpi.h"
@@ -34,7 +34,7 @@
 #define PIT_DIVISOR 5966 /* 5 ms */
 #define PIT_TICKS 5
 #define MONOTONIC_READS 20000
-/* How much early an interrupt may seem, in percent: two rates were measured over 10-20 ms each. */
+/* How early an interrupt may seem, in percent: two rates were measured over 10-20 ms each. */
 #define RATE_ERROR_PERCENT 2
 
 static uint64_t limit_ns;
@@ -51,11 +51,11 @@ static void on_timer(InterruptFrame *frame)
     }
 }
 
-/* Sleeps until @wanted interrupts were counted; returns how long that took from @start_ns. */
+/* Waits until @wanted interrupts were counted; returns the time since @start_ns. */
 static uint64_t wait_interrupts(const char *name, uint32_t wanted, uint64_t start_ns)
 {
     while (interrupts < wanted) {
-        /* Not hlt: where the interrupt never comes, the limit shall still be noticed. */
+        /* Not hlt: the limit must also be noticed without an interrupt. */
         cpu_enable_interrupts();
         clock_wait_ns(100 * CLOCK_NS_PER_US);
         cpu_disable_interrupts();
@@ -99,8 +99,8 @@ static void check_monotonic(void *arg)
     }
 }
 
-/* A tick that came between the last one waited for and the mask is waiting still: it would be
- * taken for the next timer's. */
+/* A tick between the last expected one and the mask is still pending: without this it would be
+ * counted for the next timer. */
 static void take_late_ticks(void)
 {
     cpu_enable_interrupts();
@@ -130,7 +130,7 @@ static void check_lapic(uint8_t vector)
     check_not_early("lapic periodic", took, PERIODS * PERIOD_NS);
 }
 
-/* Relative to the TSC as CPL 0 sees it: the one that the deadline is compared with. */
+/* Relative to the TSC as seen at CPL 0, which the deadline is compared with. */
 static uint64_t ring0_set_deadline(uint64_t cycles, uint64_t unused, CpuTrapFrame *frame)
 {
     uint64_t deadline = cpu_read_tsc() + cycles;
@@ -169,7 +169,7 @@ static void pit_set_rate(uint16_t divisor)
     cpu_out8(PIT_CHANNEL0_PORT, (uint8_t)(divisor >> 8));
 }
 
-/* Does the PIT's interrupt arrive at this pin of the IOAPIC? Leaves the pin routed if so. */
+/* Whether the PIT's interrupt arrives at this pin of the IOAPIC. If so the pin stays routed. */
 static bool pit_ticks_at(unsigned gsi, uint8_t vector)
 {
     ioapic_route(gsi, vector, cpu_this()->apic_id, IOAPIC_EDGE_HIGH);
@@ -177,8 +177,7 @@ static bool pit_ticks_at(unsigned gsi, uint8_t vector)
     interrupts = 0;
     uint64_t start = clock_now_ns();
     cpu_enable_interrupts();
-    while (interrupts == 0 &&
-           clock_now_ns() - start < limit_ns / 2) { /* a busy emulator takes its time */
+    while (interrupts == 0 && clock_now_ns() - start < limit_ns / 2) { /* a busy emulator is slow */
         cpu_pause();
     }
     cpu_disable_interrupts();
@@ -194,7 +193,7 @@ static void run_pit(const char *name)
     interrupts = 0;
     uint64_t start = clock_now_ns();
     uint64_t took = wait_interrupts(name, PIT_TICKS, start);
-    /* The first may be one that was already waiting, the second may follow it at once. */
+    /* The first may have been pending, and the second may follow it at once. */
     check_not_early(name, took, (PIT_TICKS - 2) * PIT_DIVISOR * CLOCK_NS_PER_S / CLOCK_PIT_HZ);
 }
 
@@ -226,7 +225,8 @@ static void check_pit(uint8_t vector)
     }
     unsigned gsi = ioapic_isa_gsi(PIT_IRQ);
     ioapic_mask_all();
-    /* A machine with few tables (QEMU microvm) wires it to pin 2 as a PC does, and tells nobody. */
+    /* A machine with few tables (QEMU microvm) wires it to pin 2 as a PC does, without describing
+     * it. */
     if (gsi == PIT_IRQ && pit_ticks_at(PIT_USUAL_GSI, vector)) {
         gsi = PIT_USUAL_GSI;
     }

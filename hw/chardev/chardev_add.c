@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Making a chardev: from options to an entry in the list, or a pending one that is called off. */
+/* Creating a chardev: from options to an entry in the list, or a pending one that is called off. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -10,9 +10,9 @@ static const ChardevBackend *const chardev_backends[] = {
     &chardev_pty_backend,  &chardev_socket_backend,
 };
 
-/* One that is being made: by whom it was asked waits for it, maybe for ever. */
+/* A chardev that is being opened. The coroutine that opens it waits, possibly for ever. */
 typedef struct ChardevOpening {
-    ChardevStream *_Atomic stream; /* NULL: it has been made, or is gone */
+    ChardevStream *_Atomic stream; /* NULL: it is open, or gone */
     const char *id;
     bool called_off;
     struct ChardevOpening *next;
@@ -42,8 +42,9 @@ void chardev_unlink_opening(void)
 static const OptSpec chardev_common_options[] = {
     OPT_SPEC(ChardevStream, "mux", OPT_BOOL, mux_wanted,
              .help = "several users share it, Ctrl-A c switches", .def = "off"),
-    OPT_SPEC(ChardevStream, "logfile", OPT_STRING, logfile, .help = "output goes there as well"),
-    OPT_SPEC(ChardevStream, "logappend", OPT_BOOL, logappend, .help = "keep what the log file has",
+    OPT_SPEC(ChardevStream, "logfile", OPT_STRING, logfile,
+             .help = "file that output is also written to"),
+    OPT_SPEC(ChardevStream, "logappend", OPT_BOOL, logappend, .help = "append to the log file",
              .def = "off"),
     OPT_SPEC(ChardevStream, "logtimestamp", OPT_BOOL, logtimestamp,
              .help = "begin each line of the log file with the time since start", .def = "off"),
@@ -52,7 +53,7 @@ static const OptSpec chardev_common_options[] = {
     {0},
 };
 
-/* The options common to all and @backend's own, in one table. Freed by the caller. */
+/* The common options and @backend's own, in one table. The caller frees it. */
 static OptSpec *chardev_option_table(const ChardevBackend *backend)
 {
     GArray *table = g_array_new(TRUE, TRUE, sizeof(OptSpec));
@@ -66,7 +67,7 @@ static OptSpec *chardev_option_table(const ChardevBackend *backend)
     return (OptSpec *)(void *)g_array_free(table, FALSE);
 }
 
-/* What QEMU has and skiff does not, with what comes nearest. */
+/* The nearest substitute for a chardev of QEMU that skiff does not have. */
 static const char *chardev_nearest(const char *name)
 {
     static const char *const nearest[][2] = {
@@ -157,7 +158,7 @@ static coroutine_fn RUNS_IN_MAIN bool chardev_co_open_log(ChardevStream *s, GErr
     if (!s->logfile) {
         if (s->logappend || s->logtimestamp) {
             g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                        "%s wants logfile=", s->logappend ? "logappend" : "logtimestamp");
+                        "%s needs logfile=", s->logappend ? "logappend" : "logtimestamp");
         }
         return !s->logappend && !s->logtimestamp;
     }
@@ -171,7 +172,7 @@ static coroutine_fn RUNS_IN_MAIN bool chardev_co_open_log(ChardevStream *s, GErr
     return true;
 }
 
-/* ---- those that are being made ---- */
+/* ---- chardevs that are being opened ---- */
 
 static RUNS_IN_MAIN ChardevOpening *chardev_opening_find(const char *id)
 {
@@ -249,7 +250,7 @@ static coroutine_fn RUNS_IN_MAIN bool chardev_co_open_stream(ChardevStream *s, c
     return ok;
 }
 
-/* Binds, opens and enters it into the list; on failure it is gone. */
+/* Binds the options, opens, and adds it to the list; frees it on failure. */
 static coroutine_fn RUNS_IN_MAIN bool
 chardev_co_open(const ChardevBackend *backend, const OptDict *opts, const char *id, GError **error)
 {
@@ -283,7 +284,7 @@ bool chardev_co_add(OptDict *opts, GError **error)
 
     if (!name || !id || !*id) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
-                    "%s is missing: -chardev wants BACKEND,id=ID", name ? "id=" : "the backend");
+                    "%s is missing: -chardev needs BACKEND,id=ID", name ? "id=" : "the backend");
         return false;
     }
     if (!opt_id_check(id, error)) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Using descriptors that were inherited.
+ * Using inherited descriptors.
  *
- * O_NONBLOCK is a property of the open file description, which skiff shares with the shell that
- * started it and with the other end of its pipelines: setting it there breaks them ("resource
- * temporarily unavailable" in the next program). So a terminal, pipe or FIFO is opened anew through
- * /proc/self/fd, a socket is used with MSG_DONTWAIT, and what is left is handed to a worker.
+ * O_NONBLOCK is a property of the open file description, which skiff shares with its shell and with
+ * the other programs of its pipeline. Setting it there breaks them ("resource temporarily
+ * unavailable" in the next program). So a terminal, pipe or FIFO is opened again through
+ * /proc/self/fd, a socket is used with MSG_DONTWAIT, and a worker uses the rest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,14 +32,14 @@ int chardev_fd_private(int inherited, int flags, FdMode *mode, bool *owned)
         return inherited;
     }
     if (!S_ISFIFO(st.st_mode) && !isatty(inherited)) {
-        /* A regular file's offset is part of the description: it must stay the shared one. */
+        /* A regular file's offset is part of the description and must stay shared. */
         *mode = FD_BLOCKING;
         return inherited;
     }
     snprintf(path, sizeof(path), "/proc/self/fd/%d", inherited);
     fd = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0) {
-        *mode = FD_POLLED; /* another user's terminal, no /proc: still usable */
+        *mode = FD_POLLED; /* another user's terminal, or no /proc: still usable */
         return inherited;
     }
     *mode = FD_NONBLOCK;
@@ -68,7 +68,7 @@ const char *chardev_open_failure(const char *path, int err)
                "is "
                "standard output";
     }
-    return S_ISFIFO(st.st_mode) ? "a FIFO nobody reads" : g_strerror(err);
+    return S_ISFIFO(st.st_mode) ? "a FIFO without a reader" : g_strerror(err);
 }
 
 ssize_t chardev_fd_read(int fd, FdMode mode, void *buf, size_t size)

@@ -9,7 +9,7 @@ typedef struct ChardevFile {
     char *path;  /* config */
     bool append; /* config */
     int fd;
-    const char *failure; /* why it could not be opened */
+    const char *failure; /* reason of a failed open */
 } ChardevFile;
 
 static int chardev_file_open_in_worker(void *opaque)
@@ -17,7 +17,7 @@ static int chardev_file_open_in_worker(void *opaque)
     ChardevFile *f = opaque;
 
     enter_worker();
-    /* O_NONBLOCK: a FIFO without a reader fails instead of hanging a worker. */
+    /* O_NONBLOCK: opening a FIFO without a reader fails instead of blocking a worker. */
     f->fd = open(f->path,
                  O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY |
                      (f->append ? O_APPEND : O_TRUNC),
@@ -62,8 +62,7 @@ static void chardev_file_close(ChardevStream *s)
 
 static const OptSpec chardev_file_options[] = {
     OPT_SPEC(ChardevFile, "path", OPT_STRING, path, .help = "file to write", .required = true),
-    OPT_SPEC(ChardevFile, "append", OPT_BOOL, append, .help = "keep what the file has",
-             .def = "off"),
+    OPT_SPEC(ChardevFile, "append", OPT_BOOL, append, .help = "append to the file", .def = "off"),
     {0},
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptors that skiff was started with, for its own use (-exec, -notify): not a backend of
+/* Descriptors that skiff was started with, for its own use (-exec, -notify). Not a backend of
  * -chardev. */
 #include <fcntl.h>
 #include <unistd.h>

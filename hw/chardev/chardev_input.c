@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Input of a stream: read when the frontend has room, by main or, from what may block, by a worker.
- */
+/* Input of a stream. It is read while the frontend has room, by main, or by a worker if it may
+ * block. */
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,7 +26,7 @@ static RUNS_IN_MAIN size_t stream_input_room(ChardevStream *s)
                : STREAM_INPUT_BYTES;
 }
 
-/* Hands on what a read gave. False when the input has ended. */
+/* Passes on the result of a read. False when the input has ended. */
 static RUNS_IN_MAIN bool stream_input_result(ChardevStream *s, const uint8_t *data, ssize_t n)
 {
     if (n > 0) {
@@ -51,7 +51,7 @@ static RUNS_IN_MAIN ssize_t stream_input_read(ChardevStream *s, uint8_t *data, s
                             : chardev_fd_read(s->in_fd, s->in_mode, data, size);
 }
 
-/* Nobody wanted them: descriptors that pile up would be the peer's way to exhaust ours. */
+/* Closes the descriptors that the frontend did not take, so that a peer cannot use up skiff's. */
 static void stream_close_passed_fds(ChardevStream *s)
 {
     while (s->passed_count > 0) {
@@ -78,8 +78,8 @@ static void stream_input_readable(void *opaque)
     stream_input_kick(s);
 }
 
-/* The peer has left while nothing was read. What it sent before waits for the frontend; if that is
- * nothing, waiting would only keep the next peer out. */
+/* The peer disconnected while nothing was read. Its earlier input waits for the frontend; without
+ * any, the stream ends now, since waiting would only delay the next peer. */
 static void stream_input_hangup(void *opaque)
 {
     ChardevStream *s = opaque;
@@ -105,7 +105,7 @@ static void stream_input_look(void *opaque)
     stream_input_kick(opaque);
 }
 
-/* ---- what may block ---- */
+/* ---- descriptors that may block ---- */
 
 typedef struct StreamRead {
     int fd;

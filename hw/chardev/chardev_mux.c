@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Several frontends on one stream. Output of all goes out; input goes to the port that has the
- * focus. The escape byte (Ctrl-A) begins a command:
+ * Several frontends on one stream. The output of all goes to the stream; its input goes to the port
+ * that has the focus. The escape byte (Ctrl-A) begins a command:
  *
  *   PLAIN --Ctrl-A--> ESCAPE --x,c,b,t,h,?--> (command) --> PLAIN
  *                        \-----Ctrl-A-------> one Ctrl-A to the port --> PLAIN
  *                        \-----else---------> (ignored) --> PLAIN
  *
- * Each port has a queue of input. When it is full the stream is not read, as with any frontend. But
- * on a terminal a guest that takes nothing must not swallow Ctrl-A x: after MUX_STALL_NS without a
- * byte taken, input is read again, commands are obeyed, and what else is typed is dropped.
+ * Each port has a queue of input. While it is full the stream is not read, as with any frontend.
+ * But a guest that takes no input must not block Ctrl-A x on a terminal: after MUX_STALL_NS without
+ * a byte taken, input is read again, commands are executed, and other input is dropped.
  */
 #include <string.h>
 #include "hw/chardev/chardev_int.h"
@@ -23,7 +23,7 @@ typedef struct MuxPort {
     ChardevMux *mux;
     char *user;    /* NULL: free */
     bool announce; /* CHARDEV_OPENED is due */
-    bool leaving;  /* CHARDEV_CLOSED is due, behind what is in the queue */
+    bool leaving;  /* CHARDEV_CLOSED is due, after the input in the queue */
     AioBh input_bh;
     size_t head, count;
     uint8_t queue[MUX_QUEUE_BYTES];
@@ -57,7 +57,7 @@ static void mux_port_push(MuxPort *port, uint8_t byte)
     }
 }
 
-/* What the peer that has left sent is delivered: now its end, and the begin of the next. */
+/* All input of the peer that disconnected is delivered: reports its end, and then the next peer. */
 static RUNS_IN_MAIN void mux_port_finish_leaving(MuxPort *port)
 {
     port->leaving = false;
@@ -69,7 +69,7 @@ static RUNS_IN_MAIN void mux_port_finish_leaving(MuxPort *port)
     chardev_accept_input(&port->mux->stream->base);
 }
 
-/* Hands on what the frontend has room for. */
+/* Passes on as much input as the frontend has room for. */
 static RUNS_IN_MAIN void mux_port_deliver(MuxPort *port)
 {
     ChardevMux *mux = port->mux;
@@ -87,7 +87,7 @@ static RUNS_IN_MAIN void mux_port_deliver(MuxPort *port)
         if (chunk == 0) {
             break;
         }
-        /* Taken off first: receive() may come back here. */
+        /* Removed first: receive() may call this again. */
         const uint8_t *data = port->queue + port->head;
         port->head = (port->head + chunk) % MUX_QUEUE_BYTES;
         port->count -= chunk;
@@ -144,7 +144,7 @@ static RUNS_IN_MAIN void mux_help(ChardevMux *mux)
     mux_say(mux, text);
 }
 
-/* The next port that somebody uses. */
+/* Moves the focus to the next port that has a user. */
 static RUNS_IN_MAIN void mux_switch(ChardevMux *mux)
 {
     unsigned next = mux->focus;
@@ -203,7 +203,7 @@ static size_t mux_can_receive(void *opaque)
         return 0;
     }
     if (mux->ports[mux->focus]->leaving) {
-        return 0; /* its queue is the last peer's */
+        return 0; /* the queue holds the last peer's input */
     }
     room = MUX_QUEUE_BYTES - mux->ports[mux->focus]->count;
     if (room == 0 && mux->stalled) {
@@ -252,7 +252,7 @@ static void mux_event(void *opaque, ChardevEvent event)
         MuxPort *port = mux->ports[i];
         const ChardevFrontendOps *frontend = port->base.frontend;
 
-        /* A monitor's answers depend on who asked; a guest's console goes on with its input. */
+        /* A monitor's answers belong to the peer that asked; a guest's console keeps its input. */
         port->leaving |= event == CHARDEV_CLOSED && port->count > 0 && frontend != NULL &&
                          frontend->is_answering != NULL;
         port->announce = port->leaving && event == CHARDEV_OPENED;
@@ -321,7 +321,7 @@ static void mux_port_accept_input(Chardev *c)
     MuxPort *port = (MuxPort *)c;
 
     aio_bh_schedule(&port->input_bh);
-    chardev_accept_input(&port->mux->stream->base); /* which may wait for the port's answers */
+    chardev_accept_input(&port->mux->stream->base); /* it may be waiting for the port's answers */
 }
 
 static bool mux_port_connected(const Chardev *c)
@@ -336,7 +336,7 @@ static const ChardevOps mux_port_ops = {
     .connected = mux_port_connected,
 };
 
-/* ---- life ---- */
+/* ---- life cycle ---- */
 
 ChardevMux *mux_new(ChardevStream *s)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The short spelling of chardevs (`-serial tcp::4444,server=on`) into the long one (-chardev). */
+/* Translates the short form of chardevs (`-serial tcp::4444,server=on`) into the long one
+ * (-chardev). */
 #include <string.h>
 #include "hw/chardev/chardev_set.h"
 
-/* `nowait` and friends are how everybody's fingers know them. */
+/* Accepts `nowait` and similar flags, which are in common use. */
 static bool chardev_string_short_flags(OptDict *d, GError **error)
 {
     static const char *const names[] = {"wait", "server", "delay", "telnet"};
@@ -13,7 +14,7 @@ static bool chardev_string_short_flags(OptDict *d, GError **error)
         g_autofree char *value = NULL;
 
         if (!strcmp(negated, "nodelay")) {
-            continue; /* an option in its own right */
+            continue; /* a separate option */
         }
         value = opt_dict_take(d, negated);
         if (!value) {
@@ -37,7 +38,8 @@ static bool chardev_string_host_port(OptDict *d, const char *text, GError **erro
     g_autofree char *shown = opt_excerpt(text);
 
     if (!colon || !colon[1]) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "wants tcp:HOST:PORT, not tcp:%s", shown);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "expected tcp:HOST:PORT, not tcp:%s",
+                    shown);
         return false;
     }
     host = g_strndup(text, (size_t)(colon - text));
@@ -46,7 +48,8 @@ static bool chardev_string_host_port(OptDict *d, const char *text, GError **erro
         host[strlen(host) - 1] = '\0';
     } else if (strchr(host, ':')) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
-                    "wants an IPv6 address in brackets, as in tcp:[::1]:4444, not tcp:%s", shown);
+                    "expected an IPv6 address in brackets, as in tcp:[::1]:4444, not tcp:%s",
+                    shown);
         return false;
     }
     opt_dict_set(d, "host", host);
@@ -54,7 +57,7 @@ static bool chardev_string_host_port(OptDict *d, const char *text, GError **erro
     return true;
 }
 
-/* @rest of "PREFIX:rest": its first part is the path or address, what follows are options. */
+/* @rest of "PREFIX:rest": its first part is the path or address, followed by options. */
 static OptDict *chardev_string_with_argument(const char *prefix, const char *rest, GError **error)
 {
     g_autoptr(OptDict) d = opt_dict_parse(rest[0] == '{' ? "" : rest, "argument", error);
@@ -65,7 +68,7 @@ static OptDict *chardev_string_with_argument(const char *prefix, const char *res
     }
     argument = opt_dict_take(d, "argument");
     if (!argument || !*argument) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "%s: nothing usable behind the colon",
+        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "%s: nothing usable after the colon",
                     prefix);
         return NULL;
     }
@@ -118,7 +121,7 @@ static OptDict *chardev_string_unknown(const char *text, GError **error)
                     nearest);
     } else {
         g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
-                    "'%s' is no character device; there are stdio, mon:stdio, file:PATH, pty, "
+                    "'%s' is no character device; use stdio, mon:stdio, file:PATH, pty, "
                     "unix:PATH, tcp:HOST:PORT, null, none, chardev:ID",
                     name);
     }
@@ -156,7 +159,7 @@ bool chardev_string_parse(ChardevString *s, const char *text, const char *label,
     }
     if (g_str_has_prefix(text, "chardev:")) {
         if (!text[strlen("chardev:")]) {
-            g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "chardev: wants the chardev's id");
+            g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "chardev: needs the chardev's id");
             return false;
         }
         s->id = g_strdup(text + strlen("chardev:"));
@@ -174,13 +177,13 @@ bool chardev_string_parse(ChardevString *s, const char *text, const char *label,
     if (s->monitor) {
         opt_dict_set(s->opts, "mux", "on");
         if (!g_strcmp0(opt_dict_get(s->opts, "backend"), "stdio")) {
-            /* Ctrl-C is the guest's: Ctrl-A x ends */
+            /* Ctrl-C is input of the guest; Ctrl-A x quits. */
             opt_dict_set_default(s->opts, "signal", "off");
         }
     }
     if (opt_dict_has(s->opts, "id")) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "id is for -chardev; here it is '%s'",
-                    label);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
+                    "id is an option of -chardev; here it is '%s'", label);
         chardev_string_clear(s);
         return false;
     }

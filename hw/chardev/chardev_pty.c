@@ -2,10 +2,10 @@
 /*
  * A pseudo-terminal whose other side a user opens (`screen /dev/pts/N`).
  *
- * The kernel tells when the other side is closed (POLLHUP) but not when it is opened again, and
- * epoll would report the hangup for ever: so while nobody is there the descriptor is not watched
- * but looked at by a timer. Who opened, wrote and closed between two looks has left input: that is
- * read, and its end is the hangup.
+ * The kernel reports when the other side is closed (POLLHUP) but not when it is opened again, and
+ * epoll would report the hangup for ever. So while the other side is closed, a timer polls the
+ * descriptor instead of the loop. A user that opened, wrote and closed between two polls has left
+ * input: it is read, and its end is the hangup.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,8 +23,8 @@ typedef struct ChardevPty {
     ChardevStream stream;
     char *link;     /* config: "path" */
     int master;     /* -1: not open */
-    int out;        /* a second number for it: epoll takes each once */
-    OwnedPath made; /* the link */
+    int out;        /* a second number for `master`: epoll takes each once */
+    OwnedPath made; /* the link, once it exists */
     char name[64];
     AioTimer look;
 } ChardevPty;
@@ -52,12 +52,13 @@ static void chardev_pty_hangup(ChardevStream *s, int error_number)
     enter_main();
     sink_stop(&s->out);
     stream_input_stop(s);
-    tcflush(p->master, TCOFLUSH); /* what the last reader has left is not for the next */
+    tcflush(p->master, TCOFLUSH); /* output for the last reader is not for the next one */
     stream_set_connected(s, false);
     aio_timer_arm(&p->look, aio_now_ns(s->ctx) + PTY_LOOK_NS);
 }
 
-/* Opens both sides; the other one only to make it raw, which outlives closing it. */
+/* Opens both sides. The other side is opened only to make it raw, which persists after its
+ * close. */
 static int chardev_pty_open(ChardevPty *p)
 {
     struct termios settings;
@@ -90,8 +91,8 @@ static int chardev_pty_open(ChardevPty *p)
     return ret;
 }
 
-/* The line scripts look for. Who does not read standard output does not get it: chardev-add, which
- * tells the name in its reply, must not wait for him. */
+/* Prints the line that scripts expect. If standard output has no reader the line is dropped, since
+ * chardev-add, whose reply has the name, must not wait for one. */
 static void chardev_pty_tell(const ChardevPty *p)
 {
     const char *id = p->stream.base.id;
@@ -101,7 +102,7 @@ static void chardev_pty_tell(const ChardevPty *p)
         printf("char device redirected to %s (label %.1000s)\n", p->name, id); /* < PIPE_BUF */
         fflush(stdout);
     } else {
-        log_info("chardev '%s' is %s; standard output had no room for that", id, p->name);
+        log_info("chardev '%s' is %s; standard output had no room for this line", id, p->name);
     }
 }
 
@@ -123,7 +124,7 @@ static bool chardev_pty_co_open(ChardevStream *s, GError **error)
                         "can't make the link '%s' to %s: %s", p->link, p->name, g_strerror(errno));
             return false;
         }
-        owned_path_set(&p->made, p->link); /* else it stays behind */
+        owned_path_set(&p->made, p->link); /* without an entry it would not be removed */
     }
     s->filename = g_strdup_printf("pty:%s", p->name);
     aio_timer_init(&p->look, s->ctx, chardev_pty_look, p);
@@ -162,7 +163,7 @@ static void chardev_pty_close(ChardevStream *s)
 }
 
 static const OptSpec chardev_pty_options[] = {
-    OPT_SPEC(ChardevPty, "path", OPT_STRING, link, .help = "a symbolic link to it is made here"),
+    OPT_SPEC(ChardevPty, "path", OPT_STRING, link, .help = "path of a symbolic link to it"),
     {0},
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The process's chardevs: making, claiming, flushing them. */
+/* The process's chardevs: adding, claiming and flushing them. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -59,7 +59,7 @@ static void chardev_unlink_names(ChardevStream *s)
 
 void chardev_leave(void)
 {
-    terminal_restore(); /* first: what follows may fail, in a sandbox */
+    terminal_restore(); /* first: the calls below may fail in a sandbox */
     chardev_unlink_names(chardev_streams());
     chardev_unlink_opening();
 }
@@ -79,7 +79,7 @@ void chardev_setup(AioContext *main_ctx)
 
     chardev_ctx = main_ctx;
     chardev_add_setup();
-    signal(SIGPIPE, SIG_IGN); /* a reader that goes away is an error code, not our death */
+    signal(SIGPIPE, SIG_IGN); /* a reader that disconnects causes an error code, not a signal */
     if (!caught) {
         caught = true;
         crash_catch_signals(chardev_crash);

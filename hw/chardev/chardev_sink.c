@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A sink: one descriptor that a stream's output goes to.
+ * A sink: one descriptor that a stream's output is written to.
  *
  *   IDLE --sink_kick: bytes pending, fd may block--> QUEUED --worker--> BUSY --worker--> DONE
  *     DONE --sink_reap--> IDLE          QUEUED --a handler of a fatal signal--> IDLE
  *
- * A descriptor that does not block is written from main and stays IDLE.
+ * A descriptor that does not block is written by main; its sink stays IDLE.
  */
 #include <errno.h>
 #include <limits.h>
@@ -17,10 +17,10 @@
 
 /* Writes of one kick: a reader as fast as the guest must not keep main from its other work. */
 #define SINK_WRITES_PER_KICK 4
-/* How long a crashing process waits for a reader, in all. */
+/* Total time that a crashing process waits for a reader. */
 #define SINK_CRASH_WAIT_MS 100
 
-/* A handler of a fatal signal writes out what there is: main, if it still runs, begins nothing. */
+/* Set by a handler of a fatal signal, which writes the output; main then begins no write. */
 static _Atomic bool sink_crashing;
 
 void sink_init(ChardevSink *sink, ChardevStream *s)
@@ -30,7 +30,7 @@ void sink_init(ChardevSink *sink, ChardevStream *s)
     sink->fd = -1;
 }
 
-/* The bytes from @position on that are contiguous in the ring. */
+/* The contiguous bytes of the ring from @position. */
 static size_t sink_peek_at(const ChardevSink *sink, uint64_t position, const uint8_t **data)
 {
     uint64_t pending = atomic_load(&sink->ring->written) - position;
@@ -40,14 +40,14 @@ static size_t sink_peek_at(const ChardevSink *sink, uint64_t position, const uin
     return MIN(pending, STREAM_RING_BYTES - at);
 }
 
-/* The pending ones. */
+/* The pending bytes. */
 static size_t sink_peek(const ChardevSink *sink, const uint8_t **data)
 {
     return sink_peek_at(sink, atomic_load(&sink->position), data);
 }
 
-/* The bytes from @from on have been written. A signal handler in another thread may have counted
- * them already. */
+/* Counts the bytes from @from as written. A signal handler in another thread may have done so
+ * already. */
 static void sink_advance(ChardevSink *sink, uint64_t from, size_t bytes)
 {
     rank_mutex_lock(&sink->stream->lock);
@@ -87,14 +87,14 @@ void sink_stop(ChardevSink *sink)
     rank_mutex_unlock(&sink->stream->lock);
 }
 
-/* Errors of storage that somebody may do something about. */
+/* Storage errors that a user can resolve. */
 static bool sink_error_passes(int error_number)
 {
     return error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG;
 }
 
-/* A write of @chunk bytes from position @from on gave @result. False when this sink can't go on
- * now. */
+/* Handles @result of a write of @chunk bytes from position @from. False when this sink cannot
+ * continue now. */
 static RUNS_IN_MAIN bool sink_take_result(ChardevSink *sink, uint64_t from, size_t chunk,
                                           ssize_t result)
 {
@@ -108,12 +108,12 @@ static RUNS_IN_MAIN bool sink_take_result(ChardevSink *sink, uint64_t from, size
         return false;
     }
     if (sink == &s->out && s->backend->hangup && !sink_error_passes((int)-result)) {
-        /* Who read it is gone for good, or until the backend starts the sink anew. */
+        /* The reader is gone, at least until the backend starts the sink again. */
         sink_stop(sink);
         s->backend->hangup(s, (int)-result);
         return false;
     }
-    /* A full disk may have room again later: these bytes are lost, the next are tried. */
+    /* A full disk may have room again later: these bytes are lost, the next ones are tried. */
     log_limited(&sink->limit, "chardev '%s': %s: %s: %zu bytes of output lost", s->base.id,
                 sink->what, g_strerror((int)-result), chunk);
     s->output_lost |= sink == &s->out;
@@ -132,15 +132,15 @@ static int sink_write_in_worker(void *opaque)
 
     enter_worker();
     if (!atomic_compare_exchange_strong(&sink->work, &queued, SINK_BUSY)) {
-        return 0; /* somebody else writes it */
+        return 0; /* the crash handler writes it */
     }
     sink->result = chardev_fd_write(sink->fd, sink->mode, data, sink->chunk);
     atomic_store(&sink->work, SINK_DONE);
     return 0;
 }
 
-/* Takes over what the worker has done. Called by the coroutine and, when the loop has ended before
- * the coroutine ran again, by the flush; whoever comes second finds nothing. */
+/* Takes the worker's result. Called by the coroutine and, when the loop has ended before the
+ * coroutine runs again, by the flush; the second call finds nothing. */
 static RUNS_IN_MAIN void sink_reap(ChardevSink *sink)
 {
     if (atomic_load(&sink->work) != SINK_DONE) {
@@ -163,10 +163,10 @@ static void sink_worker_coroutine(void *opaque)
     sink->from = atomic_load(&sink->position);
     sink->chunk = sink_peek(sink, &data);
     if (sink->mode == FD_POLLED) {
-        sink->chunk = MIN(sink->chunk, PIPE_BUF); /* what poll promises to be taken at once */
+        sink->chunk = MIN(sink->chunk, PIPE_BUF); /* poll() promises room for it */
     }
     if (sink->active && sink->chunk > 0 && !atomic_load(&sink_crashing)) {
-        /* Only now: from here on the worker runs, whether or not the loop goes on. */
+        /* Last: from now on the worker may run, whether or not the loop does. */
         atomic_store(&sink->work, SINK_QUEUED);
         co_run_in_lane(&stream_lane, sink_write_in_worker, sink);
         sink_reap(sink);
@@ -244,7 +244,7 @@ static void sink_writable(void *opaque)
 
 static const AioHandlerOps sink_handler_ops = {.writable = sink_writable};
 
-/* ---- ways out ---- */
+/* ---- flush at exit ---- */
 
 static int64_t sink_now_ns(void)
 {
@@ -273,7 +273,7 @@ bool sink_flush_blocking(ChardevSink *sink, int64_t deadline_ns)
             if (sink_ms_until(deadline_ns) == 0) {
                 return false;
             }
-            poll(NULL, 0, 1); /* the loop has ended: nobody could wake us */
+            poll(NULL, 0, 1); /* the loop has ended, so nothing can wake this thread */
             continue;
         }
         sink_reap(sink);
@@ -291,8 +291,8 @@ bool sink_flush_blocking(ChardevSink *sink, int64_t deadline_ns)
     return true;
 }
 
-/* The process dies with its threads: a worker that is about to write is given time to. Unless it is
- * the one that crashed. */
+/* Gives a worker that is about to write the time to do so, since it dies with the process. The
+ * worker may be the crashed thread. */
 static void sink_wait_for_worker(ChardevSink *sink)
 {
     for (int ms = 0; ms < SINK_CRASH_WAIT_MS && atomic_load(&sink->work) == SINK_BUSY; ms++) {
@@ -314,11 +314,11 @@ void sink_flush_crash(ChardevSink *sink)
         uint64_t from = sink->from;
 
         sink_wait_for_worker(sink);
-        /* The worker's, not to be said twice; main may be about to count them too. */
+        /* Counts the worker's bytes; main may be about to count them too. */
         atomic_compare_exchange_strong(&sink->position, &from, from + sink->chunk);
         atomic_store(&sink->work, SINK_IDLE);
     }
-    /* From here on the count is ours: what main still adds to the sink's is in it twice. */
+    /* From now on only this position is used: main may add to the sink's own. */
     position = atomic_load(&sink->position);
     for (;;) {
         struct pollfd p = {.fd = sink->fd, .events = POLLOUT};
@@ -337,7 +337,7 @@ void sink_flush_crash(ChardevSink *sink)
             position += (uint64_t)n;
             atomic_store(&sink->position, position);
         } else {
-            wait_ms = 0; /* poll lied: no more patience */
+            wait_ms = 0; /* poll() was wrong: do not wait again */
         }
     }
 }

@@ -8,8 +8,8 @@
  *   both:    CONNECTED --end of input, answers due--> LINGERING --answers written--> (as gone)
  *            CONNECTED --output fails, input unread-> LINGERING --end of input-----> (as gone)
  *
- * A server's other clients wait in the kernel's backlog until the one that is served has left. One
- * that lingers longer than SOCKET_LINGER_NS gives way to the next.
+ * Further clients of a server wait in the kernel's backlog until the current one disconnects. A
+ * client that lingers longer than SOCKET_LINGER_NS is disconnected for the next one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,8 +24,8 @@
 #include "hw/chardev/chardev_int.h"
 
 #define SOCKET_LINGER_NS (5 * INT64_C(1000000000))
-#define SOCKET_LOOK_NS (200 * INT64_C(1000000))         /* while lingering: is the peer there? */
-#define SOCKET_ACCEPT_AGAIN_NS (100 * INT64_C(1000000)) /* no descriptor, no memory */
+#define SOCKET_LOOK_NS (200 * INT64_C(1000000))         /* checks for the peer while lingering */
+#define SOCKET_ACCEPT_AGAIN_NS (100 * INT64_C(1000000)) /* after a lack of descriptors or memory */
 
 typedef struct ChardevSocket {
     ChardevStream stream;
@@ -33,7 +33,7 @@ typedef struct ChardevSocket {
     /* config */
     SocketAddressOptions address;
     bool server, nodelay, telnet, websocket, tn3270;
-    char *wait_text; /* NULL: not given, on for a server */
+    char *wait_text; /* NULL: not given, which means on for a server */
     uint64_t reconnect_s, reconnect_ms;
     char *tls;
 
@@ -43,9 +43,9 @@ typedef struct ChardevSocket {
     int out_fd;        /* a second number for fd: epoll takes each once */
     AioHandler *listen_handler;
     AioTimer reconnect_timer, accept_timer, linger_timer;
-    int64_t linger_until_ns; /* then it gives way to the next client */
+    int64_t linger_until_ns; /* after that, the next client disconnects it */
     bool wait;
-    bool waiting; /* somebody waits for the first client */
+    bool waiting; /* chardev_co_add() waits for the first client */
     CoToken waiter;
     char *name; /* "unix:/tmp/s,server=on" */
     LogLimit limit;
@@ -93,7 +93,7 @@ static RUNS_IN_MAIN void chardev_socket_connected(ChardevSocket *k, int fd)
     }
     k->fd = fd;
     if (k->nodelay) {
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* no TCP: no matter */
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* may fail: no TCP */
     }
     chardev_socket_set_filename(k, true);
     sink_start(&s->out, k->out_fd, FD_SOCKET, k->name);
@@ -102,7 +102,7 @@ static RUNS_IN_MAIN void chardev_socket_connected(ChardevSocket *k, int fd)
     chardev_socket_stop_waiting(k);
 }
 
-/* A UNIX peer may pass descriptors along. */
+/* Reads; a UNIX peer may pass descriptors. */
 static ssize_t chardev_socket_read(ChardevStream *s, uint8_t *data, size_t size)
 {
     union {
@@ -135,7 +135,7 @@ static ssize_t chardev_socket_read(ChardevStream *s, uint8_t *data, size_t size)
     return n;
 }
 
-/* ---- the peer leaves ---- */
+/* ---- the end of a connection ---- */
 
 static RUNS_IN_MAIN void chardev_socket_disconnect(ChardevSocket *k)
 {
@@ -157,7 +157,8 @@ static RUNS_IN_MAIN void chardev_socket_disconnect(ChardevSocket *k)
     stream_set_connected(s, false);
 }
 
-/* Neither reads nor writes any more; TCP does not know before it has sent something. */
+/* Whether the peer neither reads nor writes any more; with TCP this is unknown until data is
+ * sent. */
 static bool chardev_socket_peer_is_gone(const ChardevSocket *k)
 {
     struct pollfd p = {.fd = k->fd};
@@ -192,8 +193,8 @@ static void chardev_socket_linger_look(void *opaque)
     aio_timer_arm(&k->linger_timer, now_ns + SOCKET_LOOK_NS);
 }
 
-/* What the peer sent before it left counts: it is read to its end, and a peer that has ended only
- * its own side of the connection gets the answers. */
+/* All input that the peer sent is read to its end. A peer that shut down only its sending side gets
+ * the answers. */
 static void chardev_socket_hangup(ChardevStream *s, int error_number)
 {
     ChardevSocket *k = (ChardevSocket *)s;
@@ -237,7 +238,7 @@ static void chardev_socket_accept(void *opaque)
         return;
     }
     if (fd < 0) {
-        /* The client stays in the backlog and the socket readable: not looked at for a while. */
+        /* The client stays in the backlog and the socket readable: do not watch it for a while. */
         log_limited(&k->limit, "chardev '%s': accept: %s", k->stream.base.id, g_strerror(errno));
         aio_handler_watch(k->listen_handler, false, false);
         aio_timer_arm(&k->accept_timer, aio_now_ns(k->stream.ctx) + SOCKET_ACCEPT_AGAIN_NS);
@@ -311,7 +312,7 @@ static coroutine_fn RUNS_IN_MAIN bool chardev_socket_co_connect(ChardevSocket *k
         return true;
     }
     if (k->reconnect_s || k->reconnect_ms) {
-        chardev_socket_arm_reconnect(k); /* as asked: whoever it is may come up later */
+        chardev_socket_arm_reconnect(k); /* the peer may become reachable later */
         return true;
     }
     g_propagate_error(error, g_steal_pointer(&failure));
@@ -334,12 +335,13 @@ static bool chardev_socket_check(const ChardevSocket *k, bool wait_given, GError
         return false;
     }
     if (k->reconnect_s && k->reconnect_ms) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "reconnect and reconnect-ms say the same");
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "reconnect and reconnect-ms exclude each other");
         return false;
     }
     if (k->server && (k->reconnect_s || k->reconnect_ms)) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "reconnect is for clients; a server takes the next client by itself");
+                    "reconnect is for clients; a server accepts the next client anyway");
         return false;
     }
     if (!k->server && wait_given) {
@@ -383,7 +385,7 @@ static void chardev_socket_stop(ChardevStream *s)
     aio_timer_disarm(&k->reconnect_timer);
     aio_timer_disarm(&k->accept_timer);
     aio_timer_disarm(&k->linger_timer);
-    if (k->listen_handler) { /* what is still waited for may take a while: no client comes */
+    if (k->listen_handler) { /* accept no client while the close waits */
         aio_handler_watch(k->listen_handler, false, false);
     }
     socket_connect_cancel(&k->connect);
@@ -428,7 +430,7 @@ static const OptSpec chardev_socket_options[] = {
              .help = "number of an inherited socket, listening for server=on"),
     OPT_SPEC(ChardevSocket, "server", OPT_BOOL, server, .help = "listen", .def = "off"),
     OPT_SPEC(ChardevSocket, "wait", OPT_STRING, wait_text,
-             .help = "on|off: start only when the first client is there (on for a server)"),
+             .help = "on|off: start only when the first client has connected (on for a server)"),
     OPT_SPEC(ChardevSocket, "nodelay", OPT_BOOL, nodelay, .help = "TCP_NODELAY", .def = "on"),
     OPT_SPEC(ChardevSocket, "reconnect", OPT_U64, reconnect_s,
              .help = "client: seconds between attempts, 0 is never", .max = 3600),

@@ -31,7 +31,7 @@ void stdio_release(void)
     stdio_in_use = false;
 }
 
-/* SIGCONT: what was typed in the background may be read now. */
+/* SIGCONT: input typed while in the background may be read now. */
 static void chardev_stdio_resume(void *opaque)
 {
     enter_main();
@@ -84,13 +84,13 @@ static void chardev_stdio_close(ChardevStream *s)
     stdio_release();
 }
 
-/* The end of input is no event: `skiff </dev/null` runs on. Output that nobody reads any more is
- * dropped, but not silently. */
+/* The end of input is ignored: `skiff </dev/null` keeps running. Output without a reader is
+ * dropped, with a warning. */
 static void chardev_stdio_hangup(ChardevStream *s, int error_number)
 {
     if (error_number != 0 && !s->out.active) {
-        log_warn("chardev '%s': standard output: %s; its output is dropped from here on",
-                 s->base.id, g_strerror(error_number));
+        log_warn("chardev '%s': standard output: %s; its output is dropped from now on", s->base.id,
+                 g_strerror(error_number));
     }
 }
 
@@ -102,7 +102,7 @@ static bool chardev_stdio_may_read(ChardevStream *s)
 
 static const OptSpec chardev_stdio_options[] = {
     OPT_SPEC(ChardevStdio, "signal", OPT_BOOL, signal,
-             .help = "Ctrl-C and Ctrl-Z act on skiff instead of being input", .def = "on"),
+             .help = "Ctrl-C and Ctrl-Z send signals to skiff and are not input", .def = "on"),
     {0},
 };
 

@@ -85,7 +85,7 @@ void stream_coroutine_end(ChardevStream *s)
 
 /* ---- the ring ---- */
 
-/* Bytes of @r that have been taken and not been written out. */
+/* Number of bytes in @r that are not written out. */
 static size_t stream_ring_pending(const ChardevStream *s, const StreamRing *r)
 {
     const ChardevSink *const sinks[] = {&s->out, &s->log};
@@ -107,7 +107,8 @@ static size_t stream_pending(const ChardevStream *s)
     return MAX(stream_ring_pending(s, &s->ring), stream_ring_pending(s, &s->log_ring));
 }
 
-/* Bytes that a write may take now, of which @stamp are for a time stamp. Called with the lock. */
+/* Number of bytes that a write may take now, including @stamp for a time stamp. Called with the
+ * lock. */
 static size_t stream_room(const ChardevStream *s, bool stamp)
 {
     const StreamRing *const rings[] = {&s->ring, &s->log_ring};
@@ -158,8 +159,8 @@ static void stream_put_stamp(ChardevStream *s)
     }
 }
 
-/* As stream_put() of what fits, with a time at the begin of each line. Returns what was taken of
- * @data. */
+/* As stream_put() of the bytes that fit, with a time at the begin of each line. Returns the number
+ * of bytes of @data taken. */
 static size_t stream_put_stamped(ChardevStream *s, const uint8_t *data, size_t size)
 {
     size_t taken = 0;
@@ -314,7 +315,7 @@ void stream_set_connected(ChardevStream *s, bool connected)
     if (atomic_exchange(&s->connected, connected) != connected) {
         s->announce = false;
         stream_event(s, connected ? CHARDEV_OPENED : CHARDEV_CLOSED);
-        stream_check_room(s); /* without a reader nothing holds the ring up any more */
+        stream_check_room(s); /* without a reader the ring has room */
     }
 }
 
@@ -326,10 +327,10 @@ static void stream_attach(Chardev *c)
     s->announce = c->frontend != NULL && atomic_load(&s->connected);
     if (!c->frontend) {
         stream_input_kick(s);
-        aio_bh_schedule(&s->input_bh); /* nobody answers any more */
+        aio_bh_schedule(&s->input_bh); /* no answer is pending any more */
         return;
     }
-    /* Not at once: the frontend may be in the middle of its set-up. */
+    /* Later: the frontend may still be setting itself up. */
     aio_bh_schedule(&s->input_bh);
 }
 

@@ -8,10 +8,10 @@
 #include <unistd.h>
 #include "hw/chardev/terminal.h"
 
-/* Signal handlers read these. The settings change only while terminal_taken is false. */
+/* Read by signal handlers. The settings change only while terminal_taken is false. */
 static _Atomic int terminal_fd = -1;
-static _Atomic bool terminal_taken;  /* the settings have been read, in the foreground */
-static _Atomic bool terminal_is_raw; /* terminal_restore() is due */
+static _Atomic bool terminal_taken;  /* the settings were read, in the foreground */
+static _Atomic bool terminal_is_raw; /* terminal_restore() must restore them */
 static _Atomic bool terminal_in_use; /* made raw since skiff came to the foreground */
 static struct termios terminal_saved, terminal_raw;
 static bool terminal_signals; /* main */
@@ -21,12 +21,12 @@ bool terminal_may_use(int fd)
 {
     pid_t foreground = tcgetpgrp(fd);
 
-    /* What is not the process's controlling terminal, or is hung up, has no background. */
+    /* A descriptor that is not the controlling terminal, or is hung up, has no background. */
     return foreground < 0 || foreground == getpgrp();
 }
 
-/* SIGTTOU stops who sets a terminal from the background; blocked, the call goes through. Leaving,
- * skiff wants it to go through: the terminal it leaves is the one it made raw. */
+/* Sets the terminal also from the background: SIGTTOU, which would stop the process, is blocked. At
+ * exit this restores a terminal that skiff made raw. */
 static void terminal_set(int fd, const struct termios *settings)
 {
     sigset_t ttou, before;
@@ -84,7 +84,7 @@ static void terminal_on_continue(int signal_number)
         terminal_set_raw(fd);
     }
     if (bh) {
-        aio_bh_schedule(bh); /* atomics and a write(2): fit for a handler */
+        aio_bh_schedule(bh); /* atomics and a write(2): async-signal-safe */
     }
     errno = saved_errno;
 }

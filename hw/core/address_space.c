@@ -4,13 +4,13 @@
 #include <string.h>
 
 /*
- * Mappings may overlap; dispatch must not care. So they are flattened into disjoint ranges sorted
- * by address, each with the region that wins there, and an access is one binary search. The flat
- * view is rebuilt by the first dispatch after a change: a machine maps some fifty windows at
- * start-up, a guest that sizes BARs maps and unmaps in bursts.
+ * Mappings may overlap. They are flattened into disjoint ranges sorted by address, each with the
+ * region that wins there, so an access is one binary search. The first dispatch after a change
+ * rebuilds the flat view: a machine maps some fifty windows at start-up, and a guest that sizes
+ * BARs maps and unmaps in bursts.
  *
  * Invariants
- *   1. `mapped` is sorted by precedence: higher priority first, among equals the later mapped.
+ *   1. `mapped` is sorted by precedence: higher priority first, then the later mapping.
  *   2. While !stale: `flat` is sorted, disjoint, and no range is empty.
  *   3. region->space == as exactly for the regions in `mapped`.
  */
@@ -107,7 +107,7 @@ static int compare_u64(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The region that wins at @address, by precedence; NULL when none is there. */
+/* The region with the highest precedence at @address, or NULL. */
 static IoRegion *address_space_winner(const AddressSpace *as, uint64_t address)
 {
     for (unsigned i = 0; i < as->mapped->len; i++) {
@@ -134,7 +134,7 @@ static void flat_append(GArray *flat, uint64_t first, uint64_t last, IoRegion *r
 
 static void address_space_flatten(AddressSpace *as)
 {
-    /* Between two neighbouring starts or ends of mappings the winner is the same everywhere. */
+    /* The winner changes only where a mapping starts or ends. */
     g_autoptr(GArray) cuts = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     for (unsigned i = 0; i < as->mapped->len; i++) {
         const IoRegion *r = as->mapped->pdata[i];
@@ -151,7 +151,7 @@ static void address_space_flatten(AddressSpace *as)
         bool is_end = i + 1 == cuts->len;
         uint64_t last = is_end ? UINT64_MAX : g_array_index(cuts, uint64_t, i + 1) - 1;
         if (!is_end && last + 1 == first) {
-            continue; /* the same cut twice */
+            continue; /* skip a repeated cut */
         }
         IoRegion *winner = address_space_winner(as, first);
         if (winner != NULL) {
@@ -189,11 +189,12 @@ static uint64_t size_mask(unsigned size)
     return size >= 8 ? UINT64_MAX : (UINT64_C(1) << (size * 8)) - 1;
 }
 
-/* How many bytes the region at @address takes at once of @left that are left of @whole. A piece of
- * a split access is naturally aligned; an access that is not split stays as the guest made it. */
+/* Size of the next piece of an access of @whole bytes with @left bytes left, in the region at
+ * @address. Pieces of a split access are naturally aligned; an access that is not split is
+ * unchanged. */
 static unsigned piece_size(const IoRegion *r, uint64_t address, unsigned left, unsigned whole)
 {
-    uint64_t room = region_last(r) - address; /* less one: may be the whole space */
+    uint64_t room = region_last(r) - address; /* minus one: the room may be the whole space */
     unsigned limit = r->ops->max_size != 0 ? r->ops->max_size : 8;
     if (room < limit) {
         limit = (unsigned)room + 1;
@@ -208,8 +209,8 @@ static unsigned piece_size(const IoRegion *r, uint64_t address, unsigned left, u
     return size;
 }
 
-/* One piece, @size bytes at @address of @r. The guest's access struct itself is lent to the
- * handler, since what pends waits in it. */
+/* Dispatches one piece, @size bytes at @address of @r. The handler gets the guest's access struct
+ * itself, since a pended access waits in it. */
 static MmioResult dispatch_piece(IoRegion *r, uint64_t address, unsigned size, IoAccess *access)
 {
     const IoRegionOps *ops = r->ops;
@@ -244,7 +245,7 @@ MmioResult address_space_dispatch(AddressSpace *as, uint64_t address, IoAccess *
     g_assert(access->size >= 1 && access->size <= 8);
     bool any = false;
     while (access->done < access->size) {
-        uint64_t at = address + access->done; /* wraps as the guest's bus would */
+        uint64_t at = address + access->done; /* wraps at the top of the space */
         unsigned left = access->size - access->done;
         /* Looked up for each piece: a handler may remap the space. */
         const FlatRange *f = address_space_find(as, at);
@@ -271,7 +272,7 @@ MmioResult address_space_dispatch(AddressSpace *as, uint64_t address, IoAccess *
     return MMIO_DONE;
 }
 
-/* ---- looking ---- */
+/* ---- look-up ---- */
 
 static int compare_base(const void *a, const void *b)
 {
@@ -331,7 +332,7 @@ void pended_finish(Pended *p)
     PendedWaiter *w = p->waiters;
     p->waiters = NULL;
     while (w != NULL) {
-        PendedWaiter *next = w->next; /* the waiter is gone as soon as it is signalled */
+        PendedWaiter *next = w->next; /* the waiter may be freed once it is signalled */
         completion_signal(&w->done, 0);
         w = next;
     }

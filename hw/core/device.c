@@ -46,7 +46,7 @@ void device_unrealize(Device *dev)
         return;
     }
     bql_lock();
-    dev->realized = false; /* first: its bus shows it to the guest no more */
+    dev->realized = false; /* first, so that the bus hides it from the guest */
     bql_unlock();
     if (dev->type->unrealize != NULL) {
         dev->type->unrealize(dev);

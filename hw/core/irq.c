@@ -15,7 +15,7 @@ void irq_line_init(IrqLine *line, IrqGate *gate)
     line->level = false;
 }
 
-/* Under the gate's lock: the line's new level, and the GSI's when the OR of all lines changes. */
+/* Sets the line's level, and the GSI's when the OR of all lines changes. Under the gate's lock. */
 static void irq_line_apply(IrqLine *line, bool level)
 {
     IrqGate *gate = line->gate;

@@ -24,8 +24,7 @@ void guest_ram_add(GuestRam *ram, const RamBlock *block)
     }
 }
 
-/* The block that holds @gpa, or NULL. There are a handful, the big ones first in use: a linear look
- * is as quick as a search. */
+/* The block that holds @gpa, or NULL. There are few blocks, so a linear search is fast enough. */
 static const RamBlock *guest_ram_find(const GuestRam *ram, uint64_t gpa)
 {
     for (unsigned i = 0; i < ram->count; i++) {
@@ -46,7 +45,7 @@ void *guest_ram_map(const GuestRam *ram, uint64_t gpa, uint64_t len, bool write)
     return b->host + (gpa - b->gpa);
 }
 
-/* Whether [gpa, gpa+len) is RAM throughout, writable if @write. */
+/* Whether [gpa, gpa+len) is wholly RAM, and writable if @write. */
 static bool guest_ram_covers(const GuestRam *ram, uint64_t gpa, uint64_t len, bool write)
 {
     while (len > 0) {

@@ -8,10 +8,10 @@
  *
  * Dirty memory has one place: a bit for each page of each block, kept while logging is on.
  *   1. Host code that writes guest RAM marks the bytes after the write (guest_ram_mark()).
- *   2. What vCPUs write is in the machine's own log; guest_ram_log_sync() merges it.
+ *   2. Writes by vCPUs are in the machine's own log; guest_ram_log_sync() merges it.
  *   3. A page that is read after its bit was taken is either complete or has its bit set again.
- *   4. Before guest_ram_log_start() returns, the writes of all threads that have not marked are
- *      visible to the caller; later writes are marked.
+ *   4. guest_ram_log_start() returns when all unmarked earlier writes of all threads are visible to
+ *      the caller; later writes are marked.
  * tests/support/ram_watch.h write-protects RAM and finds writes that break rule 1.
  */
 #ifndef SKIFF_HW_CORE_RAM_H
@@ -27,7 +27,7 @@ typedef struct RamBlock {
     uint64_t gpa;
     uint64_t size;
     uint8_t *host;
-    bool read_only; /* ROM: the guest and DMA read it only */
+    bool read_only; /* ROM: the guest and DMA only read it */
     int fd;         /* memfd behind it, or -1 */
     uint64_t fd_offset;
     const char *name;
@@ -39,11 +39,11 @@ typedef struct RamBlock {
 
 typedef struct GuestRam GuestRam;
 
-/* The log of what vCPUs write, kept by the machine. Called in main. */
+/* The machine's log of writes by vCPUs. Called in main. */
 typedef struct GuestRamLogOps {
     bool (*start)(void *opaque, GError **error);
     void (*stop)(void *opaque);
-    /* Marks in @ram what was written since the start or the last call. */
+    /* Marks in @ram the pages written since the start or the previous call. */
     bool (*sync)(void *opaque, const GuestRam *ram, GError **error);
 } GuestRamLogOps;
 
@@ -51,35 +51,37 @@ struct GuestRam {
     RamBlock blocks[GUEST_RAM_MAX_BLOCKS]; /* sorted by gpa, not overlapping */
     unsigned count;
     _Atomic bool logging;
-    const GuestRamLogOps *log_ops; /* NULL: no vCPU writes */
+    const GuestRamLogOps *log_ops; /* NULL when no vCPU writes */
     void *log_opaque;
 };
 
-/* Adds a mapping the caller owns. Aborts on overlap (a board's bug). Before anything runs. */
+/* Adds a mapping that the caller owns, before anything runs. Aborts on overlap (a bug of the
+ * board). */
 void guest_ram_add(GuestRam *ram, const RamBlock *block) ANY_THREAD;
-/* Host address of [gpa, gpa+len), all inside one block; NULL when any byte is not RAM, or is
- * read-only and @write. len 0 is NULL. */
+/* Host address of [gpa, gpa+len), all inside one block. NULL when any byte is not RAM, is read-only
+ * while @write, or @len is 0. */
 void *guest_ram_map(const GuestRam *ram, uint64_t gpa, uint64_t len, bool write) ANY_THREAD;
-/* Copies; false (nothing copied) when not wholly RAM. May span adjacent blocks. */
+/* Copies. False (nothing copied) when the range is not wholly RAM. It may span adjacent blocks. */
 bool guest_ram_read(const GuestRam *ram, uint64_t gpa, void *buf, uint64_t len) ANY_THREAD;
 bool guest_ram_write(const GuestRam *ram, uint64_t gpa, const void *buf, uint64_t len) ANY_THREAD;
 /* ---- dirty memory ---- */
-/* Who calls guest_ram_map() to write calls this after the write. [gpa, gpa+len) is RAM, or is ignored
- * where it is not. Costs a load while logging is off. */
+/* Called after each write through a pointer from guest_ram_map(). Bytes that are not RAM are
+ * ignored. Costs one load while logging is off. */
 static inline void guest_ram_mark(const GuestRam *ram, uint64_t gpa, uint64_t len) ANY_THREAD;
 void guest_ram_mark_logged(const GuestRam *ram, uint64_t gpa, uint64_t len) ANY_THREAD;
-/* Marks the pages of @bitmap (bit n: the page at @gpa + n pages) in a range of @pages. */
+/* Marks, among @pages pages from @gpa, those set in @bitmap (bit n is the page at @gpa + n
+ * pages). */
 void guest_ram_mark_bitmap(const GuestRam *ram, uint64_t gpa, const uint64_t *bitmap,
                            uint64_t pages) ANY_THREAD;
-/* Starts with no bit set. The VM may run. False + error: the machine cannot log. */
+/* Starts with all bits clear. The VM may run. False + error: the machine cannot log. */
 bool guest_ram_log_start(GuestRam *ram, GError **error) RUNS_IN_MAIN;
 void guest_ram_log_stop(GuestRam *ram) RUNS_IN_MAIN;
 bool guest_ram_log_sync(GuestRam *ram, GError **error) RUNS_IN_MAIN;
-/* Moves the bits of pages [first, first + count) of @block into @bitmap, whose bit 0 is page @first.
- * @first is a multiple of 64. Returns how many were set. */
+/* Moves the bits of pages [first, first + count) of @block into @bitmap, whose bit 0 is page
+ * @first. @first is a multiple of 64. Returns the number of set bits. */
 uint64_t guest_ram_log_take(const RamBlock *block, uint64_t first, uint64_t count, uint64_t *bitmap)
     ANY_THREAD;
-/* Frees the bitmaps. Nothing runs any more. */
+/* Frees the bitmaps, after all threads have stopped. */
 void guest_ram_log_free(GuestRam *ram) ANY_THREAD;
 static inline uint64_t guest_ram_block_pages(const RamBlock *block)
 {
@@ -88,7 +90,7 @@ static inline uint64_t guest_ram_block_pages(const RamBlock *block)
 
 static inline void guest_ram_mark(const GuestRam *ram, uint64_t gpa, uint64_t len)
 {
-    /* The write comes before the load. guest_ram_log_start() has a barrier for the processor. */
+    /* Orders the write before the load. guest_ram_log_start() has the barrier for the processor. */
     atomic_signal_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&ram->logging, memory_order_acquire)) {
         guest_ram_mark_logged(ram, gpa, len);

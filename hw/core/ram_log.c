@@ -16,8 +16,8 @@ static uint64_t log_words(const RamBlock *b)
 
 /* ---- marking ---- */
 
-/* Pages [first, last] of @b. A bit is always written, also where it is set already: the one who takes
- * it reads the page after that write. */
+/* Marks pages [first, last] of @b. A bit that is already set is written too: guest_ram_log_take()
+ * then reads the page after the write that set it. */
 static void block_mark(const RamBlock *b, uint64_t first, uint64_t last)
 {
     while (first <= last) {
@@ -60,8 +60,8 @@ void guest_ram_mark_bitmap(const GuestRam *ram, uint64_t gpa, const uint64_t *bi
 
 /* ---- the log ---- */
 
-/* Every other thread has executed a full barrier when this returns: it either sees `logging` after
- * its next write, or its writes so far are visible here. */
+/* When this returns, every other thread has executed a full barrier: it sees `logging` after its
+ * next write, or its earlier writes are visible here. */
 static bool log_barrier(GError **error)
 {
     static bool registered;
@@ -103,7 +103,7 @@ bool guest_ram_log_start(GuestRam *ram, GError **error)
 void guest_ram_log_stop(GuestRam *ram)
 {
     g_assert(atomic_load(&ram->logging));
-    atomic_store(&ram->logging, false); /* the bitmaps stay: a late mark goes there */
+    atomic_store(&ram->logging, false); /* the bitmaps stay allocated: a late mark writes to them */
     if (ram->log_ops != NULL) {
         ram->log_ops->stop(ram->log_opaque);
     }

@@ -6,11 +6,11 @@
 #include "util/log.h"
 #include "util/loop/sched_point.h"
 
-/* What is posted: a bit per RunRequest, and why a stop is wanted: POSTED_REASON << StopReason. */
+/* Bits of posted_requests: one per RunRequest, and POSTED_REASON << StopReason for stops. */
 #define POSTED(request) (1u << (request))
 #define POSTED_REASON POSTED(RUN_REQUEST_COUNT)
 
-/* The function that makes each move. */
+/* The function that makes each move. NULL: no such move. */
 static const char *const run_moves[RUN_PHASE_COUNT][RUN_PHASE_COUNT] = {
     [RUN_STOPPED] = {[RUN_RUNNING] = "co_vm_start"},
     [RUN_RUNNING] = {[RUN_PARKING] = "run_state_co_stop_run"},
@@ -19,7 +19,7 @@ static const char *const run_moves[RUN_PHASE_COUNT][RUN_PHASE_COUNT] = {
     [RUN_DRAINING] = {[RUN_STOPPED] = "run_state_co_stop_run"},
 };
 
-static void run_state_tell(RunState *rs)
+static void run_state_notify(RunState *rs)
 {
     if (rs->ops->changed != NULL) {
         rs->ops->changed(rs->opaque, rs->phase, rs->reason);
@@ -29,7 +29,7 @@ static void run_state_tell(RunState *rs)
 static void run_state_move_by(RunState *rs, RunPhase from, RunPhase to, const char *by)
 {
     if (!held_has(&rs->operation)) {
-        bug_abort("invariant 1: the run state is moved without the VM operation lock");
+        bug_abort("invariant 1: the run state moves without the VM operation lock");
     }
     if (rs->phase != from) {
         bug_abort("the run state moves to %d from %d, expected %d", to, rs->phase, from);
@@ -42,11 +42,11 @@ static void run_state_move_by(RunState *rs, RunPhase from, RunPhase to, const ch
         bug_abort("invariant 9: the VM is started while skiff ends");
     }
     rs->phase = to;
-    if (to != RUN_STOPPED) { /* then co_vm_stop() first joins the stops that are queued */
+    if (to != RUN_STOPPED) { /* in STOPPED co_vm_stop() checks, after run_state_join_stop() */
         assert_run_state(rs);
     }
     SP("run_state.moved", rs);
-    run_state_tell(rs);
+    run_state_notify(rs);
 }
 #define run_state_move(rs, from, to) run_state_move_by(rs, from, to, __func__)
 
@@ -60,17 +60,106 @@ NO_THREAD_SAFETY_ANALYSIS void vm_operation_end(RunState *rs)
     co_mutex_unlock(&rs->operation);
 }
 
-/* Of two reasons to be stopped, the one to tell: the first, unless the second weighs more. That
- * there is nothing to continue weighs most, that somebody asked for it least. */
-static StopReason run_state_weightier(StopReason first, StopReason second)
+/* Picks the stop reason to report: the first, unless the second is more severe. A guest that has
+ * ended is the most severe; a stop by request is the least. */
+static StopReason run_state_more_severe(StopReason first, StopReason second)
 {
-    static const uint8_t weights[STOP_REASON_COUNT] = {
+    static const uint8_t severity[STOP_REASON_COUNT] = {
         [STOP_PRELAUNCH] = 0, [STOP_PAUSED] = 0,         [STOP_DEBUG] = 1,
         [STOP_IO_ERROR] = 2,  [STOP_WATCHDOG] = 2,       [STOP_GUEST_PANICKED] = 2,
         [STOP_SHUTDOWN] = 3,  [STOP_INTERNAL_ERROR] = 3,
     };
-    return weights[second] > weights[first] ? second : first;
+    return severity[second] > severity[first] ? second : first;
 }
+
+/* ---- the queue of requests ---- */
+
+static bool run_state_queue_has(const RunState *rs, RunRequest request)
+{
+    bool found = false;
+    for (unsigned i = 0; i < rs->queued; i++) {
+        found |= rs->queue[i] == request;
+    }
+    return found;
+}
+
+/* Removes @request. False if it is not queued. */
+static bool run_state_queue_remove(RunState *rs, RunRequest request)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < rs->queued; i++) {
+        if (rs->queue[i] != request) {
+            rs->queue[kept++] = rs->queue[i];
+        }
+    }
+    bool removed = kept < rs->queued;
+    rs->queued = kept;
+    return removed;
+}
+
+struct RunStateWaiter {
+    RunState *rs;
+    CoToken token;
+    AioTimer timer;
+    bool settled;
+    RunStateWaiter *next;
+};
+
+/* Whether every request has taken effect. */
+static bool run_state_is_settled(const RunState *rs)
+{
+    return atomic_load(&rs->posted_requests) == 0 && rs->queued == 0 && !rs->busy;
+}
+
+static void run_state_wake_waiters(RunState *rs)
+{
+    if (!run_state_is_settled(rs)) {
+        return;
+    }
+    RunStateWaiter *next;
+    for (RunStateWaiter *w = g_steal_pointer(&rs->waiters); w != NULL; w = next) {
+        next = w->next;
+        w->settled = true;
+        co_wake(w->token); /* @w is invalid once its coroutine runs */
+    }
+}
+
+/* Takes the reason of the queued stop. False if the only one is the breakpoint of a debugger that
+ * has disconnected. */
+static RUNS_IN_MAIN bool run_state_take_reason(RunState *rs, StopReason *reason)
+{
+    unsigned reasons = rs->stop_reasons & ~(rs->debugged ? 0 : 1u << STOP_DEBUG);
+    bool any = false;
+    rs->stop_reasons = 0;
+    for (unsigned i = 0; i < STOP_REASON_COUNT; i++) {
+        if ((reasons & (1u << i)) != 0) {
+            *reason = any ? run_state_more_severe(*reason, (StopReason)i) : (StopReason)i;
+            any = true;
+        }
+    }
+    return any;
+}
+
+/* In STOPPED a queued stop takes effect at once, whoever holds the operation lock: it changes only
+ * run_requested and the reported reason. During a start or a brief operation it stays queued until
+ * that ends. */
+static RUNS_IN_MAIN void run_state_join_stop(RunState *rs)
+{
+    StopReason reason;
+    if (rs->phase != RUN_STOPPED || rs->starting || rs->brief ||
+        !run_state_queue_remove(rs, RUN_REQUEST_STOP)) {
+        return;
+    }
+    if (run_state_take_reason(rs, &reason)) {
+        rs->run_requested = false;
+        rs->reason = run_state_more_severe(rs->reason, reason);
+        SP("run_state.joined", rs);
+        run_state_notify(rs);
+    }
+    run_state_wake_waiters(rs);
+}
+
+/* ---- stop, start, reset ---- */
 
 static coroutine_fn RUNS_IN_MAIN void run_state_co_stop_run(RunState *rs, StopReason reason)
 {
@@ -86,17 +175,15 @@ static coroutine_fn RUNS_IN_MAIN void run_state_co_stop_run(RunState *rs, StopRe
     held_pop(RANK_RUN_STATE, rs);
 }
 
-static RUNS_IN_MAIN void run_state_join_stop(RunState *rs);
-
 VmStopped *co_vm_stop(RunState *rs, StopReason reason)
 {
     if (rs->phase == RUN_RUNNING) {
         run_state_co_stop_run(rs, reason);
         run_state_join_stop(rs);
     } else if (rs->phase != RUN_STOPPED) {
-        bug_abort("a stop finds another under way that the operation lock should have kept out");
+        bug_abort("invariant 1: a stop begins while another one is under way");
     } else {
-        rs->reason = run_state_weightier(rs->reason, reason);
+        rs->reason = run_state_more_severe(rs->reason, reason);
     }
     rs->stopped.count++;
     assert_run_state(rs);
@@ -106,19 +193,19 @@ VmStopped *co_vm_stop(RunState *rs, StopReason reason)
 void vm_stopped_put(RunState *rs, VmStopped *token)
 {
     if (token != &rs->stopped || token->count == 0) {
-        bug_abort("a VmStopped token is returned that was not handed out");
+        bug_abort("a VmStopped token is returned that is not out");
     }
     token->count--;
 }
 
-/* A device cannot go on. The VM stays stopped, as after an I/O error, and can be started again. */
+/* A device cannot start. The VM stays stopped, as after an I/O error, and can be started again. */
 static RUNS_IN_MAIN void run_state_start_failed(RunState *rs, const GError *error)
 {
     g_strlcpy(rs->start_error, error->message, sizeof(rs->start_error));
     log_error("the VM stays stopped: %s", error->message);
-    rs->wants_to_run = false;
-    rs->reason = run_state_weightier(rs->reason, STOP_IO_ERROR);
-    run_state_tell(rs);
+    rs->run_requested = false;
+    rs->reason = run_state_more_severe(rs->reason, STOP_IO_ERROR);
+    run_state_notify(rs);
 }
 
 void co_vm_start(RunState *rs)
@@ -136,7 +223,7 @@ void co_vm_start(RunState *rs)
     held_push(RANK_RUN_STATE, rs, "run-state transition", false);
     assert_run_state(rs);
     bool ok = rs->ops->co_start_backends(rs->opaque, &error);
-    if (!ok || rs->leaving) { /* the backends that have started are stopped again */
+    if (!ok || rs->leaving) { /* stop the started backends again */
         rs->ops->co_stop_backends(rs->opaque);
         rs->ops->co_drain(rs->opaque);
         rs->starting = false;
@@ -153,12 +240,18 @@ void co_vm_start(RunState *rs)
     assert_run_state(rs);
 }
 
-static RUNS_IN_MAIN void run_state_look(RunState *rs);
-
-void co_vm_go_on(RunState *rs)
+bool run_state_has_ended(const RunState *rs)
 {
-    run_state_look(rs);
-    if (rs->wants_to_run && !run_state_has_ended(rs)) {
+    return rs->phase == RUN_STOPPED &&
+           (rs->reason == STOP_SHUTDOWN || rs->reason == STOP_INTERNAL_ERROR);
+}
+
+static RUNS_IN_MAIN void run_state_take_posted(void *opaque);
+
+void co_vm_resume(RunState *rs)
+{
+    run_state_take_posted(rs);
+    if (rs->run_requested && !run_state_has_ended(rs)) {
         co_vm_start(rs);
     }
 }
@@ -174,140 +267,57 @@ bool co_vm_reset(RunState *rs, GError **error)
     rs->brief = false;
     rs->reason = !ok ? STOP_INTERNAL_ERROR : prelaunch ? STOP_PRELAUNCH : STOP_PAUSED;
     if (ran && !ok) {
-        run_state_tell(rs); /* stopped for good, not for the reset */
+        run_state_notify(rs); /* the VM stays stopped after the reset */
     }
-    co_vm_go_on(rs);
+    co_vm_resume(rs);
     return ok;
 }
 
 /* ---- messages ---- */
 
-static bool run_state_queue_has(const RunState *rs, RunRequest request)
-{
-    bool found = false;
-    for (unsigned i = 0; i < rs->queued; i++) {
-        found |= rs->queue[i] == request;
-    }
-    return found;
-}
-
-/* False: there was none. */
-static bool run_state_queue_remove(RunState *rs, RunRequest request)
-{
-    unsigned kept = 0;
-    for (unsigned i = 0; i < rs->queued; i++) {
-        if (rs->queue[i] != request) {
-            rs->queue[kept++] = rs->queue[i];
-        }
-    }
-    bool removed = kept < rs->queued;
-    rs->queued = kept;
-    return removed;
-}
-
-/* Of the stop whose turn it is. False: it is but for the breakpoint of a debugger that is gone. */
-static RUNS_IN_MAIN bool run_state_take_reason(RunState *rs, StopReason *reason)
-{
-    unsigned reasons = rs->stop_reasons & ~(rs->debugged ? 0 : 1u << STOP_DEBUG);
-    bool any = false;
-    rs->stop_reasons = 0;
-    for (unsigned i = 0; i < STOP_REASON_COUNT; i++) {
-        if ((reasons & (1u << i)) != 0) {
-            *reason = any ? run_state_weightier(*reason, (StopReason)i) : (StopReason)i;
-            any = true;
-        }
-    }
-    return any;
-}
-
-static void run_state_wake_waiters(RunState *rs);
-
-/* A stop that meets a stopped VM takes effect at once, whoever holds the operation lock: all it
- * changes is what is wanted and what is told. During a start it is too late for that, and what a
- * brief operation makes of the VM is told when that is over. */
-static void run_state_join_stop(RunState *rs)
-{
-    StopReason reason;
-    if (rs->phase != RUN_STOPPED || rs->starting || rs->brief ||
-        !run_state_queue_remove(rs, RUN_REQUEST_STOP)) {
-        return;
-    }
-    if (run_state_take_reason(rs, &reason)) {
-        rs->wants_to_run = false;
-        rs->reason = run_state_weightier(rs->reason, reason);
-        SP("run_state.joined", rs);
-        run_state_tell(rs);
-    }
-    run_state_wake_waiters(rs);
-}
-
-static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_stop(RunState *rs)
-{
-    StopReason reason;
-    if (run_state_take_reason(rs, &reason)) {
-        rs->wants_to_run = false;
-        vm_stopped_put(rs, co_vm_stop(rs, reason));
-    } else { /* the vCPU that met the breakpoint stands until it was parked */
-        rs->brief = true;
-        vm_stopped_put(rs, co_vm_stop(rs, STOP_PAUSED));
-        rs->brief = false;
-        co_vm_go_on(rs);
-    }
-}
-
-/* As in QEMU there is nothing to continue. */
-bool run_state_has_ended(const RunState *rs)
-{
-    return rs->phase == RUN_STOPPED &&
-           (rs->reason == STOP_SHUTDOWN || rs->reason == STOP_INTERNAL_ERROR);
-}
-
-static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_start(RunState *rs)
-{
-    if (rs->leaving) {
-        return;
-    }
-    if (run_state_has_ended(rs)) {
-        log_warn("the guest has ended (%s): it goes on only after a reset", run_state_name(rs));
-        return;
-    }
-    rs->wants_to_run = true;
-    co_vm_start(rs);
-}
-
-static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_reset(RunState *rs)
+/* Executes the first request of the queue, under the operation lock. */
+static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_first(RunState *rs)
 {
     g_autoptr(GError) error = NULL;
-    if (!co_vm_reset(rs, &error)) {
-        log_error("reset: %s; the VM stays stopped", error->message);
-    }
-}
-
-static RunRequest run_state_dequeue(RunState *rs)
-{
-    RunRequest first = rs->queue[0];
-    run_state_queue_remove(rs, first); /* it is there once */
-    return first;
-}
-
-static coroutine_fn RUNS_IN_MAIN void run_state_co_serve_one(RunState *rs, RunRequest request)
-{
+    StopReason reason;
+    RunRequest request = rs->queue[0];
+    run_state_queue_remove(rs, request);
+    rs->busy = true;
     switch (request) {
     case RUN_REQUEST_STOP:
-        run_state_co_serve_stop(rs);
+        if (run_state_take_reason(rs, &reason)) {
+            rs->run_requested = false;
+            vm_stopped_put(rs, co_vm_stop(rs, reason));
+        } else { /* the stop parks the vCPU that hit the breakpoint */
+            rs->brief = true;
+            vm_stopped_put(rs, co_vm_stop(rs, STOP_PAUSED));
+            rs->brief = false;
+            co_vm_resume(rs);
+        }
         break;
     case RUN_REQUEST_RESET:
-        run_state_co_serve_reset(rs);
+        if (!co_vm_reset(rs, &error)) {
+            log_error("reset: %s; the VM stays stopped", error->message);
+        }
         break;
     case RUN_REQUEST_START:
-        run_state_co_serve_start(rs);
+        if (run_state_has_ended(rs) && !rs->leaving) {
+            log_warn("the guest has ended (%s): only a reset lets it run again",
+                     run_state_name(rs));
+        } else if (!rs->leaving) {
+            rs->run_requested = true;
+            co_vm_start(rs);
+        }
         break;
     case RUN_REQUEST_COUNT:
         break;
     }
+    rs->busy = false;
+    assert_run_state(rs);
 }
 
-/* A request stays in the queue, where another of its kind joins it, until its turn has come. */
+/* The coroutine that serves the queue. A request stays in the queue until the operation lock is
+ * taken; until then another of its kind joins it. */
 static void run_state_serve(void *opaque)
 {
     enter_main();
@@ -315,11 +325,8 @@ static void run_state_serve(void *opaque)
     RunState *rs = opaque;
     while (rs->queued != 0) {
         vm_operation_begin(rs);
-        if (rs->queued != 0) { /* else it has taken effect already */
-            rs->busy = true;
-            run_state_co_serve_one(rs, run_state_dequeue(rs));
-            rs->busy = false;
-            assert_run_state(rs);
+        if (rs->queued != 0) { /* a stop may have been joined since */
+            run_state_co_serve_first(rs);
         }
         vm_operation_end(rs);
     }
@@ -327,27 +334,25 @@ static void run_state_serve(void *opaque)
     run_state_wake_waiters(rs);
 }
 
-/* At the end, unless one of its kind waits: that one serves both. A stop takes back the start
- * before it; a start takes back no stop, since a device that asked for one waits for the start that
- * follows. So a start never stands before a stop. */
-static void run_state_enqueue(RunState *rs, RunRequest request)
+/* Moves the posted requests into the queue, and starts the coroutine that serves it. A request
+ * joins one of its kind that is queued, else it goes to the end. A stop cancels a queued start and
+ * goes to the end, so no start is before a stop. A start cancels no stop: a device that requested
+ * the stop retries its I/O at the start after it. */
+static void run_state_take_posted(void *opaque)
 {
-    if (request == RUN_REQUEST_STOP && run_state_queue_remove(rs, RUN_REQUEST_START)) {
-        run_state_queue_remove(rs, RUN_REQUEST_STOP); /* it counts from now */
-    }
-    if (!run_state_queue_has(rs, request)) {
-        rs->queue[rs->queued++] = request;
-    }
-}
-
-/* Takes up what was posted. */
-static void run_state_look(RunState *rs)
-{
+    enter_main();
+    RunState *rs = opaque;
     unsigned posted = atomic_exchange(&rs->posted_requests, 0);
     rs->stop_reasons |= posted / POSTED_REASON;
-    for (unsigned i = 0; i < RUN_REQUEST_COUNT; i++) {
-        if ((posted & POSTED(i)) != 0) {
-            run_state_enqueue(rs, (RunRequest)i);
+    for (RunRequest request = 0; request < RUN_REQUEST_COUNT; request++) {
+        if ((posted & POSTED(request)) == 0) {
+            continue;
+        }
+        if (request == RUN_REQUEST_STOP && run_state_queue_remove(rs, RUN_REQUEST_START)) {
+            run_state_queue_remove(rs, RUN_REQUEST_STOP);
+        }
+        if (!run_state_queue_has(rs, request)) {
+            rs->queue[rs->queued++] = request;
         }
     }
     run_state_join_stop(rs);
@@ -358,13 +363,7 @@ static void run_state_look(RunState *rs)
     assert_run_state(rs);
 }
 
-static void run_state_take_requests(void *opaque)
-{
-    enter_main();
-    run_state_look(opaque);
-}
-
-/* @instead_of: what the request takes back if it has not been looked at yet. */
+/* Posts the bits @request and cancels the bits @instead_of that are still posted. */
 static void run_state_post(RunState *rs, unsigned request, unsigned instead_of)
 {
     unsigned posted = atomic_load(&rs->posted_requests);
@@ -382,7 +381,7 @@ void run_state_request_stop(RunState *rs, StopReason reason)
 
 void run_state_request_start(RunState *rs)
 {
-    /* Takes no stop back: the start that follows a stop is what makes a device try again. */
+    /* cancels no stop: a device retries its I/O at the start after a stop */
     run_state_post(rs, POSTED(RUN_REQUEST_START), 0);
 }
 
@@ -391,34 +390,7 @@ void run_state_request_reset(RunState *rs)
     run_state_post(rs, POSTED(RUN_REQUEST_RESET), 0);
 }
 
-/* ---- waiting for the effect of a message ---- */
-
-struct RunStateWaiter {
-    RunState *rs;
-    CoToken token;
-    AioTimer timer;
-    bool settled;
-    RunStateWaiter *next;
-};
-
-/* Nothing is asked for that has not had its effect. */
-static bool run_state_is_settled(const RunState *rs)
-{
-    return atomic_load(&rs->posted_requests) == 0 && rs->queued == 0 && !rs->busy;
-}
-
-static void run_state_wake_waiters(RunState *rs)
-{
-    if (!run_state_is_settled(rs)) {
-        return;
-    }
-    RunStateWaiter *next;
-    for (RunStateWaiter *w = g_steal_pointer(&rs->waiters); w != NULL; w = next) {
-        next = w->next;
-        w->settled = true;
-        co_wake(w->token); /* @w is gone once it runs */
-    }
-}
+/* ---- run_state_co_settle() ---- */
 
 static void run_state_waiter_expired(void *opaque)
 {
@@ -451,7 +423,7 @@ void run_state_init(RunState *rs, AioContext *ctx, const RunStateOps *ops, void 
 {
     *rs = (RunState){.ctx = ctx, .ops = ops, .opaque = opaque, .reason = STOP_PRELAUNCH};
     co_mutex_init(&rs->operation, RANK_OPERATION, "VM operation lock");
-    aio_bh_init(&rs->request_bh, ctx, run_state_take_requests, rs);
+    aio_bh_init(&rs->request_bh, ctx, run_state_take_posted, rs);
 }
 
 bool run_state_stopping(const RunState *rs)
@@ -459,7 +431,7 @@ bool run_state_stopping(const RunState *rs)
     bool asked_for = (atomic_load(&rs->posted_requests) & POSTED(RUN_REQUEST_STOP)) != 0 ||
                      run_state_queue_has(rs, RUN_REQUEST_STOP);
     switch (rs->phase) {
-    case RUN_STOPPED: /* nothing can start it before a stop that is asked for has had its effect */
+    case RUN_STOPPED: /* in STOPPED a stop takes effect at once, except during a start */
         return rs->starting && asked_for;
     case RUN_RUNNING:
         return asked_for;
@@ -470,7 +442,8 @@ bool run_state_stopping(const RunState *rs)
 
 bool run_state_stays_stopped(const RunState *rs)
 {
-    return rs->phase != RUN_RUNNING && !rs->brief && (!rs->wants_to_run || run_state_has_ended(rs));
+    return rs->phase != RUN_RUNNING && !rs->brief &&
+           (!rs->run_requested || run_state_has_ended(rs));
 }
 
 void run_state_set_debugged(RunState *rs, bool debugged)
@@ -481,5 +454,5 @@ void run_state_set_debugged(RunState *rs, bool debugged)
 void run_state_leave(RunState *rs)
 {
     rs->leaving = true;
-    rs->wants_to_run = false;
+    rs->run_requested = false;
 }

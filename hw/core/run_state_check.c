@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The invariants of run_state.h. That moves are made in order, by whom the table says and not while
- * skiff ends, is checked where they are made (run_state.c). */
+/* The invariants of run_state.h. run_state.c checks each move where it is made: its order, the
+ * function that makes it, and that skiff does not end. */
 #include "hw/core/run_state.h"
 #include "util/loop/held.h"
 
-/* Returns what is queued: bits 1 << RunRequest. */
+/* Returns the queued requests: bits 1 << RunRequest. */
 static unsigned assert_run_state_queue(const RunState *rs)
 {
     bool start = false;
@@ -45,14 +45,14 @@ void assert_run_state(const RunState *rs)
     if (stop_queued && rs->phase == RUN_STOPPED && !rs->starting && !rs->brief) {
         bug_abort("invariants 6, 7: a stop is queued while the VM is stopped");
     }
-    if (rs->leaving && rs->wants_to_run) {
-        bug_abort("invariant 9: skiff ends and the VM is wanted to run");
+    if (rs->leaving && rs->run_requested) {
+        bug_abort("invariant 9: skiff ends and the VM is to run");
     }
     if (rs->start_error[0] != '\0' &&
-        (rs->phase != RUN_STOPPED || rs->starting || rs->wants_to_run)) {
+        (rs->phase != RUN_STOPPED || rs->starting || rs->run_requested)) {
         bug_abort("invariant 10: a start has failed and the VM does not stay stopped");
     }
     if (rs->reason >= STOP_REASON_COUNT) {
-        bug_abort("the run state has no reason");
+        bug_abort("the stop reason is out of range");
     }
 }

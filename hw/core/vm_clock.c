@@ -6,12 +6,12 @@
 #include <time.h>
 
 /*
- * now = host - offset while running, and frozen while not. The three words are read together under
+ * now = host - offset while running; constant while paused. The three words are read together under
  * a sequence count, since vCPUs read the time without a lock.
  */
 typedef struct VmClock {
     AioContext *ctx;
-    _Atomic unsigned sequence; /* odd: being changed */
+    _Atomic unsigned sequence; /* odd while being changed */
     _Atomic bool running;
     _Atomic int64_t offset_ns;
     _Atomic int64_t frozen_ns;
@@ -85,7 +85,7 @@ void vm_clock_set_wall_ns(int64_t wall_ns)
 
 /* ---- timers ---- */
 
-/* Main, BQL: the loop's timer as the VM's time says. */
+/* Sets the loop's timer from the VM's time. Main, BQL. */
 static void vm_timer_sync(VmTimer *t) BQL_HELD
 {
     if (t->armed && vm_clock.running) {
@@ -113,7 +113,7 @@ static void vm_timer_fire(void *opaque)
         t->armed = false;
         t->fn(t->opaque);
     } else {
-        vm_timer_sync(t); /* it was put off or disarmed meanwhile */
+        vm_timer_sync(t); /* it was moved or disarmed since */
     }
     bql_unlock();
 }
@@ -155,7 +155,7 @@ void vm_timer_arm(VmTimer *t, int64_t deadline_ns)
     bool later = t->armed && deadline_ns >= t->deadline_ns;
     t->armed = true;
     t->deadline_ns = deadline_ns;
-    if (!later) { /* else it fires as it stands, sees that, and goes on */
+    if (!later) { /* a later deadline: the loop's timer fires early and is armed again */
         aio_bh_schedule(&t->sync);
     }
 }
@@ -163,10 +163,10 @@ void vm_timer_arm(VmTimer *t, int64_t deadline_ns)
 void vm_timer_disarm(VmTimer *t)
 {
     assert_bql();
-    t->armed = false; /* the loop's timer fires into nothing, or is armed again before */
+    t->armed = false; /* the loop's timer fires without effect, or is armed again before */
 }
 
-/* ---- running and not ---- */
+/* ---- pause and resume ---- */
 
 void vm_clock_pause(void)
 {

@@ -2,25 +2,25 @@
 /*
  * PCI: one root bus (00), config space, BARs, INTx, MSI-X. PCI Local Bus 3.0.
  *
- * Config accesses (CF8/CFC and ECAM) come from vCPUs under the BQL. A device shows up on the bus
- * when it is realized. BARs are mapped and moved as the guest writes them; a BAR that leaves the
- * bridge's windows is not mapped, one that overlaps another or a fixed device hides nothing but
- * itself or its neighbour. MSI-X vectors are raised from any thread without a lock.
+ * Config accesses (CF8/CFC and ECAM) come from vCPUs under the BQL. A device is visible on the bus
+ * once it is realized. BARs are mapped and moved as the guest writes them. A BAR outside the
+ * bridge's windows is not mapped; one that overlaps another BAR or a fixed device hides at most
+ * itself or that BAR. MSI-X vectors are raised from any thread without a lock.
  *
- * MSI-X: how masking loses nothing. Each vector has an eventfd, and raising the vector is one write
- * to it, whatever its mask: by pci_msix_raise() or by whoever was given the descriptor (vhost). The
- * eventfd's counter *is* the pending bit:
+ * MSI-X: masking loses no interrupt. Each vector has an eventfd. To raise the vector, masked or
+ * not, pci_msix_raise() or another holder of the descriptor (vhost) writes to it. The eventfd's
+ * counter is the pending bit:
  *   1. The vector is enabled and unmasked, and the device may master the bus (its message is a
- *      memory write, PCI 3.0 §6.2.2) <=> its MsiRoute is attached. The machine then takes every event
- *      out of the eventfd at once and delivers it; the counter reads 0, and so does the PBA.
- *   2. Masking, like clearing Bus Master, detaches the route (under the BQL). From then on a raise
- *      stays in the counter, and a PBA read finds it there. The route keeps its message and its
- *      place in the machine's table.
- *   3. Unmasking attaches the route, which delivers what the counter holds: once, as PCI wants.
- * Every vector has a route from realize on, so a machine that has too few refuses the device and no
- * vector lacks one later.
- * A raise that runs against a mask or unmask is wholly before or wholly after the attach or detach,
- * because the eventfd's own lock orders them; there is no second word to disagree with it.
+ *      memory write, PCI 3.0 §6.2.2) <=> its MsiRoute is attached. The machine then takes every
+ *      event out of the eventfd at once and delivers it; the counter reads 0, as does the PBA.
+ *   2. Masking, like clearing Bus Master, detaches the route (under the BQL). A later raise stays
+ *      in the counter, and a PBA read finds it there. The route keeps its message and its entry in
+ *      the machine's table.
+ *   3. Unmasking attaches the route, which delivers the counter once, as PCI requires.
+ * Every vector has a route from realize on: a machine with too few routes refuses the device, and
+ * no vector lacks one later.
+ * The eventfd's lock orders a raise before or after a concurrent attach or detach. There is no
+ * second word that could disagree with the counter.
  */
 #ifndef SKIFF_HW_PCI_PCI_H
 #define SKIFF_HW_PCI_PCI_H
@@ -41,18 +41,18 @@ typedef struct PciIdentity {
 } PciIdentity;
 
 typedef struct PciBar {
-    IoRegion *region; /* NULL: no BAR here */
+    IoRegion *region; /* NULL: no such BAR */
     uint64_t size;    /* power of two */
     bool is_io, is_64, prefetch;
 } PciBar;
 
 typedef struct MsixVector {
-    int event_fd;    /* written to raise; non-blocking */
+    int event_fd;    /* a write raises the vector; non-blocking */
     MsiRoute *route; /* reserved at realize */
     /* BQL */
     bool attached;      /* see 1. above */
-    bool has_message;   /* `message` is the route's */
-    MsiMessage message; /* what the route delivers */
+    bool has_message;   /* `message` is set in the route */
+    MsiMessage message; /* the message that the route delivers */
 } MsixVector;
 
 typedef struct Msix {
@@ -65,7 +65,7 @@ typedef struct Msix {
 } Msix;
 
 /* Saved: the config space and the MSI-X table as the guest wrote them, and the vectors that were
- * raised while masked (brought up to date by pci_device_pre_save()). */
+ * raised while masked (updated by pci_device_pre_save()). */
 #define PCI_MSIX_MAX_VECTORS 128
 typedef struct PciState {
     uint8_t config[PCI_CONFIG_SIZE];
@@ -78,7 +78,7 @@ struct PciDevice {
     /* links */
     PciBus *bus;
     /* config */
-    char *addr; /* "slot[.fn]" as in -device addr=, or NULL: first free */
+    char *addr; /* "slot[.fn]" as in -device addr=; NULL: the first free slot */
     uint8_t devfn;
     bool multifunction;
     PciBar bars[PCI_MAX_BARS];
@@ -87,27 +87,26 @@ struct PciDevice {
     /* runtime */
     uint8_t wmask[PCI_CONFIG_SIZE];    /* 1: the guest may write the bit */
     uint8_t w1cmask[PCI_CONFIG_SIZE];  /* 1: writing 1 clears */
-    uint8_t power_on[PCI_CONFIG_SIZE]; /* what reset brings back: config as realize left it */
+    uint8_t power_on[PCI_CONFIG_SIZE]; /* the config space after reset, as realize left it */
     unsigned cap_end;
     Msix msix;
     IrqLine intx;
-    bool intx_asserted; /* under the gate's lock: the device's cause */
+    bool intx_asserted; /* under the gate's lock: the cause reported by the device */
     bool intx_enabled;  /* under the gate's lock: neither Interrupt Disable nor MSI-X */
-    /* hook: after a change of who receives what is written to the eventfds of vectors [first, first +
-     * count), see pci_msix_event_fd(); may be NULL. BQL. */
+    /* After the consumer of the eventfds of vectors [first, first + count) changed, see
+     * pci_msix_event_fd(); may be NULL. BQL. */
     void (*msix_changed)(PciDevice *dev, unsigned first, unsigned count);
-    /* hook: after a config write that changed something in [offset, offset+size); may be NULL. BQL.
-     */
+    /* After a config write that changed a byte of [offset, offset+size); may be NULL. BQL. */
     void (*config_written)(PciDevice *dev, unsigned offset, unsigned size);
-    /* hook: before a config access, for what is more than bytes (virtio's pci_cfg window), or may
-     * not retire yet; may be NULL */
+    /* Before a config access, for registers with side effects (virtio's pci_cfg window) and for
+     * accesses that must wait; may be NULL. */
     MmioResult (*config_access)(PciDevice *dev, unsigned offset, IoAccess *access, bool *handled);
 };
 
 /* DeviceType.base_state of every PCI device. */
 extern const StateDesc pci_device_state_desc;
 
-/* What every PCI device's property table begins with; @where is the default of addr ("1f.0"), or
+/* The first rows of every PCI device's property table; @where is the default of addr ("1f.0"), or
  * NULL. */
 #define PCI_DEVICE_PROPERTIES_AT(where)                                                            \
     {.name = "addr",                                                                               \
@@ -128,7 +127,7 @@ typedef struct PciWindows {
     uint64_t ecam_base; /* 256 MiB-aligned; 1 MiB per bus */
 } PciWindows;
 
-/* @gates: where INTx goes, see pci_intx_gate(); an entry may be NULL. */
+/* @gates are the targets of INTx, see pci_intx_gate(); an entry may be NULL. */
 PciBus *pci_bus_new(const DeviceEnv *env, const PciWindows *windows, IrqGate *const gates[8])
     RUNS_IN_MAIN;
 void pci_bus_free(PciBus *bus) RUNS_IN_MAIN;
@@ -137,110 +136,110 @@ const PciWindows *pci_bus_windows(const PciBus *bus) ANY_THREAD;
  * which has higher priority) and ECAM. The host bridge device maps them. */
 IoRegion *pci_bus_config_ports(PciBus *bus) ANY_THREAD;
 IoRegion *pci_bus_ecam(PciBus *bus) ANY_THREAD;
-/* "slot[.function]", both hexadecimal, as QEMU reads it. */
+/* Parses "slot[.function]", both hexadecimal, as QEMU does. */
 bool pci_parse_addr(const char *addr, unsigned *devfn, GError **error) ANY_THREAD;
-/* NULL: nothing is plugged there. */
+/* The device at @devfn, or NULL. */
 PciDevice *pci_bus_device(PciBus *bus, unsigned devfn) ANY_THREAD;
 /* The address latch of port 0xcf8, for the host bridge to save. */
 uint32_t pci_bus_config_address(const PciBus *bus) BQL_HELD;
 void pci_bus_set_config_address(PciBus *bus, uint32_t value) BQL_HELD;
 /* Assigns BAR addresses inside the windows to every device, enables decode and writes the GSI of
- * INTx to Interrupt Line: what firmware would do, for direct kernel boot. After every reset. A
- * 64-bit BAR goes above 4 GiB only when it does not fit below; one that fits nowhere stays
- * unassigned. */
+ * INTx to Interrupt Line, as firmware does. For direct kernel boot, after every reset. A 64-bit BAR
+ * goes above 4 GiB only when it does not fit below; a BAR that fits nowhere stays unassigned. */
 void pci_bus_assign_resources(PciBus *bus) RUNS_IN_MAIN BQL_HELD;
-/* The bus' own state; devices are reset by their type. */
+/* Resets the bus' own state; DeviceType.reset resets the devices. */
 void pci_bus_reset(PciBus *bus) BQL_HELD;
-/* INTx pin 1-4 (A-D) of devfn -> index of gate: (slot + pin - 1) & 3. The board's _PRT says the
- * same (with its pins counted from 0). */
+/* Maps INTx pin 1-4 (A-D) of @devfn to the index of its gate: (slot + pin - 1) & 3, as in the
+ * board's _PRT (whose pins count from 0). */
 unsigned pci_intx_gate(unsigned devfn, unsigned pin) ANY_THREAD;
 
 /* ---- device side, in realize ---- */
-/* Plugs @dev at its `addr` (or the first free slot from 1): fills in the identity, header, masks.
+/* Plugs @dev at its `addr` (or the first free slot from 1): fills in identity, header and masks.
  * Takes the BQL. The guest sees the device when it is realized. */
 bool pci_device_plug(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError **error)
     RUNS_IN_MAIN;
-/* Unmaps, detaches routes, frees what the calls below took; nobody raises interrupts any more.
- * Takes the BQL. Nothing when it is not plugged. */
+/* Unmaps BARs, detaches routes and frees all that the calls below took; no interrupt is raised any
+ * more. Takes the BQL. Does nothing if @dev is not plugged. */
 void pci_device_unplug(PciDevice *dev) RUNS_IN_MAIN;
 /* BAR @index (and the next one when @is_64) decodes @region, rounded up to a power of two. */
 void pci_device_add_bar(PciDevice *dev, unsigned index, IoRegion *region, bool is_64, bool prefetch)
     ANY_THREAD;
 void pci_device_add_io_bar(PciDevice *dev, unsigned index, IoRegion *region) ANY_THREAD;
-/* Returns the offset of a new capability of @size bytes (id and next filled in); aborts when config
- * space is full. */
+/* Adds a capability of @size bytes, with id and next filled in, and returns its offset. Aborts when
+ * config space is full. */
 uint8_t pci_device_add_capability(PciDevice *dev, uint8_t id, uint8_t size) ANY_THREAD;
 void pci_device_set_intx_pin(PciDevice *dev, unsigned pin) ANY_THREAD; /* 1..4 = A..D */
-/* MSI-X with @count vectors in BAR @bar, a 4 KiB one of its own. */
+/* Adds MSI-X with @count vectors in BAR @bar, which is 4 KiB and used for nothing else. */
 bool pci_device_add_msix(PciDevice *dev, unsigned count, unsigned bar, GError **error) RUNS_IN_MAIN;
-/* After the device's own state reset: config space, BARs, MSI-X to power-on; INTx low. */
+/* After the reset of the device's own state: sets config space, BARs and MSI-X to power-on, INTx to
+ * low. */
 void pci_device_reset(PciDevice *dev) BQL_HELD;
-/* Brings `state` up to date before a save. */
+/* Updates `state` before a save. */
 void pci_device_pre_save(PciDevice *dev) BQL_HELD;
-/* Remaps BARs and rebuilds MSI-X from `state`; bits the guest could not have written are put right.
- * The device then updates INTx itself. */
+/* Remaps BARs and rebuilds MSI-X from `state`; corrects bits that the guest cannot write. The
+ * device then updates INTx itself. */
 void pci_device_post_load(PciDevice *dev) BQL_HELD;
 
-/* Config bytes, little-endian; until the device is realized they set the power-on value too. */
+/* Set config bytes, little-endian; before the device is realized also the value after reset. */
 void pci_set_u8(PciDevice *dev, unsigned off, uint8_t v) ANY_THREAD;
 void pci_set_u16(PciDevice *dev, unsigned off, uint16_t v) ANY_THREAD;
 void pci_set_u32(PciDevice *dev, unsigned off, uint32_t v) ANY_THREAD;
 uint32_t pci_get(const PciDevice *dev, unsigned off, unsigned size) ANY_THREAD;
 
-/* The guest lets the device read and write memory: Bus Master of the command register. Devices that
- * do follow it by `config_written`, reset and post_load. */
+/* Whether the guest lets the device access memory: Bus Master of the command register. Devices that
+ * access memory follow it in `config_written`, reset and post_load. */
 bool pci_bus_master(const PciDevice *dev) BQL_HELD;
-/* For `config_access`: the access would take that away. */
+/* For `config_access`: whether the access clears Bus Master. */
 bool pci_write_ends_mastering(const PciDevice *dev, unsigned offset, const IoAccess *access)
     BQL_HELD;
 
 /* ---- hotplug (pci_hotplug.c) ---- */
 typedef enum PciUnplugState {
     PCI_UNPLUG_NONE,
-    PCI_UNPLUG_ASKED,   /* the guest has not looked yet */
-    PCI_UNPLUG_KNOWN,   /* the guest has seen that it was asked; it may let go, or never */
-    PCI_UNPLUG_EJECTED, /* the guest has let go: it sees the slot empty from then on */
+    PCI_UNPLUG_REQUESTED,    /* the guest has not seen the request */
+    PCI_UNPLUG_ACKNOWLEDGED, /* the guest has seen the request; it may eject the device or not */
+    PCI_UNPLUG_EJECTED,      /* the guest ejected the device and sees the slot empty */
 } PciUnplugState;
 
-/* What a hotplug controller does (hw/platform/acpi_hotplug.c). All under the BQL. */
+/* The operations of a hotplug controller (hw/platform/acpi_hotplug.c). All under the BQL. */
 typedef struct PciHotplugOps {
-    void (*inserted)(void *opaque, unsigned slot); /* tells the guest of function 0 */
-    void (*ask_back)(void *opaque, unsigned slot); /* asks the guest to let go; again, if asked */
-    void (*emptied)(void *opaque, unsigned slot);  /* the last device has left: forgets it */
+    void (*inserted)(void *opaque, unsigned slot);       /* reports function 0 to the guest */
+    void (*request_unplug)(void *opaque, unsigned slot); /* requests, or requests again */
+    void (*emptied)(void *opaque, unsigned slot);        /* no device left: clears its state */
     PciUnplugState (*state)(void *opaque, unsigned slot);
 } PciHotplugOps;
 
-/* @ops NULL: there is no controller (any more). */
+/* NULL @ops: no controller. */
 void pci_bus_set_hotplug(PciBus *bus, const PciHotplugOps *ops, void *opaque) RUNS_IN_MAIN;
 bool pci_bus_has_hotplug(const PciBus *bus) ANY_THREAD;
-/* Bit n: slot n has a device that the guest sees; one that may be unplugged. */
+/* Bit n is set if slot n has a device that the guest sees (present) and that can be unplugged
+ * (removable). */
 uint32_t pci_bus_present_slots(const PciBus *bus) BQL_HELD;
 uint32_t pci_bus_removable_slots(const PciBus *bus) BQL_HELD;
-/* The guest has let go of the slot: its devices decode nothing, interrupt nobody and answer no
- * config access, until they have been unplugged. For the controller, also from a vCPU. */
+/* The guest ejected the slot: until they are unplugged its devices decode nothing, raise no
+ * interrupt and answer no config access. Called by the controller, also from a vCPU. */
 void pci_bus_hide_slot(PciBus *bus, unsigned slot) BQL_HELD;
 /* After a load: hides those of @slots that may be hidden, shows all others. Returns what is hidden. */
 uint32_t pci_bus_set_hidden_slots(PciBus *bus, uint32_t slots) BQL_HELD;
 bool pci_device_hidden(const PciDevice *dev) BQL_HELD;
-/* Of a device that is realized: tells the guest that it is there; other functions than 0 are
- * announced with that one. Takes the BQL. */
+/* Reports a realized device to the guest; functions other than 0 are reported with function 0.
+ * Takes the BQL. */
 void pci_device_announce(PciDevice *dev) RUNS_IN_MAIN;
-/* Asks the guest for the device, and the others of its slot. Takes the BQL. */
-void pci_device_ask_back(PciDevice *dev) RUNS_IN_MAIN;
+/* Requests the unplug of the device and the other functions of its slot. Takes the BQL. */
+void pci_device_request_unplug(PciDevice *dev) RUNS_IN_MAIN;
 PciUnplugState pci_device_unplug_state(const PciDevice *dev) RUNS_IN_MAIN;
 
 /* ---- interrupts ---- */
 bool pci_msix_enabled(const PciDevice *dev) ANY_THREAD; /* atomically read */
-/* Raises @vector, or leaves it pending while masked. Nothing when MSI-X is disabled or @vector >=
+/* Raises @vector; it stays pending while masked. Does nothing when MSI-X is disabled or @vector >=
  * count. */
 void pci_msix_raise(PciDevice *dev, unsigned vector) ANY_THREAD;
-/* The descriptor that raises @vector when written to, for someone who raises it without a call
- * (vhost); -1: MSI-X is disabled, or there is no such vector. It stays open until the device is
- * unplugged, and raises the vector whatever its mask. *@masked: events stay in it for now. Changes
- * are reported by `msix_changed`. */
+/* The descriptor that raises @vector by a write, masked or not, for code that raises it without a
+ * call (vhost); -1: MSI-X is disabled, or there is no such vector. It stays open until the device
+ * is unplugged. *@masked: events stay in it for now. `msix_changed` reports changes. */
 int pci_msix_event_fd(const PciDevice *dev, unsigned vector, bool *masked) BQL_HELD;
-/* INTx level is what @cause says, asked under the gate's lock; the Interrupt Disable bit, the
- * Interrupt Status bit and MSI-X (which silences INTx) are looked after. */
+/* Sets the INTx level from @cause, called under the gate's lock. Respects the Interrupt Disable bit
+ * and MSI-X (which disables INTx), and updates the Interrupt Status bit. */
 void pci_intx_update(PciDevice *dev, bool (*cause)(void *opaque), void *opaque) ANY_THREAD;
 
 #endif

@@ -11,8 +11,8 @@
 #define PCI_ECAM_BUS_SIZE (UINT64_C(1) << 20)
 #define PCI_ECAM_SIZE (256 * PCI_ECAM_BUS_SIZE)
 
-/* One access to [offset, offset+size) of @devfn's config space. Nobody there, or beyond the space:
- * reads all ones. */
+/* One access to [offset, offset+size) of @devfn's config space. Reads all ones without a device, or
+ * beyond the space. */
 static MmioResult pci_bus_config_access(PciBus *bus, unsigned devfn, unsigned offset,
                                         IoAccess *access) BQL_HELD
 {
@@ -73,7 +73,7 @@ static MmioResult pci_ecam_access(void *opaque, IoAccess *access)
     PciBus *bus = opaque;
     assert_bql();
     if (access->offset >= PCI_ECAM_BUS_SIZE) {
-        return MMIO_DONE; /* there is bus 0 only */
+        return MMIO_DONE; /* only bus 0 exists */
     }
     return pci_bus_config_access(bus, (unsigned)(access->offset >> 12),
                                  (unsigned)(access->offset & 0xfff), access);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Config space: what the guest reads and writes, and what a write sets in motion. */
+/* Config space: the guest's reads and writes, and the effects of a write. */
 #include "hw/pci/pci_int.h"
 #include "hw/pci/trace_events.h"
 
@@ -106,8 +106,8 @@ static bool pci_window_holds(uint64_t base, uint64_t window_size, uint64_t addre
     return address >= base && size <= window_size && address - base <= window_size - size;
 }
 
-/* Whether the BAR decodes, and where. While the guest sizes it, its address is outside every
- * window, or decoding is off. */
+/* Whether the BAR decodes, and its address. While the guest sizes a BAR, its address is outside
+ * every window, or decoding is off. */
 static bool pci_bar_decodes(const PciDevice *dev, unsigned index, uint64_t *address) BQL_HELD;
 static bool pci_bar_decodes(const PciDevice *dev, unsigned index, uint64_t *address)
 {
@@ -147,7 +147,7 @@ void pci_bars_update(PciDevice *dev)
         if (decodes) {
             trace_pci_bar_map(device_label(&dev->base), i, address, bar->size);
             AddressSpace *as = bar->is_io ? dev->bus->env->pio : dev->bus->env->mmio;
-            /* Priority 0: fixed devices have 1, so that no guest can put a BAR over them. */
+            /* Priority 0: fixed devices have 1, so a guest cannot map a BAR over them. */
             address_space_map(as, bar->region, address, 0);
         }
     }

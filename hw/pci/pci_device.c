@@ -136,7 +136,7 @@ void pci_device_unplug(PciDevice *dev)
     bql_unlock();
 }
 
-/* ---- what a device has ---- */
+/* ---- BARs and capabilities ---- */
 
 static void pci_set_writable(PciDevice *dev, unsigned offset, uint32_t mask)
 {
@@ -182,7 +182,7 @@ uint8_t pci_device_add_capability(PciDevice *dev, uint8_t id, uint8_t size)
     g_assert(at >= PCI_HEADER_END && size >= 2 && at + size <= 256);
     dev->cap_end = (at + size + 3) & ~3u;
     pci_set_u8(dev, at, id);
-    /* The new one comes first in the list. */
+    /* The new capability is the first of the list. */
     pci_set_u8(dev, at + 1, (uint8_t)pci_get(dev, PCI_REG_CAPABILITIES, 1));
     pci_set_u8(dev, PCI_REG_CAPABILITIES, (uint8_t)at);
     pci_set_u16(dev, PCI_REG_STATUS,
@@ -238,16 +238,16 @@ void pci_device_set_intx_pin(PciDevice *dev, unsigned pin)
     dev->intx_enabled = true;
 }
 
-/* INTx is told by iothreads and switched by vCPUs; both go through irq_line_update(), whose gate's
- * lock orders them, so that the level always is what the two together say. */
+/* Iothreads report the cause of INTx, vCPUs enable and disable it. Both go through
+ * irq_line_update(); its gate's lock orders them, so the level always matches both. */
 typedef struct PciIntxChange {
     PciDevice *dev;
-    bool (*cause)(void *opaque); /* NULL: as it was */
+    bool (*cause)(void *opaque); /* NULL: unchanged */
     void *opaque;
     bool enabled;
 } PciIntxChange;
 
-static bool pci_intx_told(void *opaque)
+static bool pci_intx_set_cause(void *opaque)
 {
     const PciIntxChange *c = opaque;
     bool before = c->dev->intx_asserted;
@@ -258,7 +258,7 @@ static bool pci_intx_told(void *opaque)
     return c->dev->intx_asserted && c->dev->intx_enabled;
 }
 
-static bool pci_intx_switched(void *opaque)
+static bool pci_intx_set_enabled(void *opaque)
 {
     const PciIntxChange *c = opaque;
     c->dev->intx_enabled = c->enabled;
@@ -268,7 +268,7 @@ static bool pci_intx_switched(void *opaque)
 void pci_intx_update(PciDevice *dev, bool (*cause)(void *opaque), void *opaque)
 {
     PciIntxChange change = {.dev = dev, .cause = cause, .opaque = opaque};
-    irq_line_update(&dev->intx, pci_intx_told, &change);
+    irq_line_update(&dev->intx, pci_intx_set_cause, &change);
 }
 
 void pci_intx_gate_changed(PciDevice *dev)
@@ -276,7 +276,7 @@ void pci_intx_gate_changed(PciDevice *dev)
     bool disabled = (pci_get(dev, PCI_REG_COMMAND, 2) & PCI_COMMAND_INTX_DISABLE) != 0;
     PciIntxChange change = {
         .dev = dev, .enabled = !disabled && !pci_msix_enabled(dev) && !pci_device_hidden(dev)};
-    irq_line_update(&dev->intx, pci_intx_switched, &change);
+    irq_line_update(&dev->intx, pci_intx_set_enabled, &change);
 }
 
 bool pci_intx_is_asserted(PciDevice *dev)

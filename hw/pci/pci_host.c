@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Host bridge of the q35 (82G33/G31/P35/P31 MCH), 00:00.0, as far as firmware looks at it:
- * identity, PCIEXBAR (where ECAM is) and the PAM registers, which store what is written; the memory
- * behind 0xc0000-0xfffff is RAM or ROM as the board has laid it out. Intel 316966 §5.1.
+ * Host bridge of the q35 (82G33/G31/P35/P31 MCH), 00:00.0. It has what firmware uses: identity,
+ * PCIEXBAR (the address of ECAM) and the PAM registers. The PAM registers only store their value;
+ * the board fixes whether 0xc0000-0xfffff is RAM or ROM. Intel 316966 §5.1.
  */
 #include "hw/pci/pci.h"
 
 #define MCH_PCIEXBAR 0x60
 #define MCH_PCIEXBAR_ENABLE 1
-#define MCH_PCIEXBAR_BASE                                                                          \
-    UINT64_C(                                                                                      \
-        0xff0000000) /* bits 35:28: 256 MiB, the only length there is                         \
-                           */
+#define MCH_PCIEXBAR_BASE UINT64_C(0xff0000000) /* bits 35:28: 256 MiB, the only length */
 #define MCH_PAM0 0x90
 #define MCH_PAM_COUNT 7
 #define MCH_SMRAM 0x9d

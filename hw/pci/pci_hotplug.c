@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hotplug, the bus' side: which slots the guest may see, and who tells it of changes. The unit is
- * the slot, as for the specifications of hotplug: its functions come with function 0 and go all at
- * once.
+ * Hotplug on the bus: which slots the guest sees, and the calls to the controller. The unit is the
+ * slot, as in the hotplug specifications: its functions appear with function 0 and leave together.
  */
 #include "hw/pci/pci_int.h"
 #include "hw/pci/trace_events.h"
@@ -19,7 +18,7 @@ bool pci_bus_has_hotplug(const PciBus *bus)
     return bus->hotplug_ops != NULL;
 }
 
-static BQL_HELD bool pci_device_shows(const PciDevice *dev)
+static BQL_HELD bool pci_device_visible(const PciDevice *dev)
 {
     return dev != NULL && dev->base.realized && !pci_device_hidden(dev);
 }
@@ -28,7 +27,7 @@ uint32_t pci_bus_present_slots(const PciBus *bus)
 {
     uint32_t slots = 0;
     for (unsigned slot = 0; slot < PCI_SLOT_COUNT; slot++) {
-        if (pci_device_shows(bus->devices[slot << 3])) {
+        if (pci_device_visible(bus->devices[slot << 3])) {
             slots |= UINT32_C(1) << slot;
         }
     }
@@ -99,13 +98,13 @@ void pci_device_announce(PciDevice *dev)
     bql_unlock();
 }
 
-void pci_device_ask_back(PciDevice *dev)
+void pci_device_request_unplug(PciDevice *dev)
 {
     PciBus *bus = dev->bus;
     bql_lock();
     g_assert(bus->hotplug_ops != NULL);
     if (!pci_device_hidden(dev)) {
-        bus->hotplug_ops->ask_back(bus->hotplug_opaque, dev->devfn >> 3);
+        bus->hotplug_ops->request_unplug(bus->hotplug_opaque, dev->devfn >> 3);
     }
     bql_unlock();
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of hw/pci share. Everything under the BQL unless it says otherwise. */
+/* Shared by the files of hw/pci. Everything is under the BQL unless stated otherwise. */
 #ifndef SKIFF_HW_PCI_PCI_INT_H
 #define SKIFF_HW_PCI_PCI_INT_H
 
@@ -41,7 +41,7 @@
 #define PCI_DEVFN_COUNT 256
 #define PCI_SLOT_COUNT 32
 
-/* Ports a BAR may decode; below are the fixed devices of the board. */
+/* Ports that a BAR may decode; the board's fixed devices are below. */
 #define PCI_IO_FIRST 0x1000
 #define PCI_IO_LAST 0xffff
 
@@ -50,7 +50,7 @@ struct PciBus {
     PciWindows windows;
     IrqGate *gates[8];
     PciDevice *devices[PCI_DEVFN_COUNT];
-    uint32_t hidden_slots;            /* the guest has let go of them, see pci_bus_hide_slot() */
+    uint32_t hidden_slots;            /* ejected by the guest, see pci_bus_hide_slot() */
     const PciHotplugOps *hotplug_ops; /* NULL: no controller */
     void *hotplug_opaque;
     uint32_t config_address;
@@ -63,32 +63,32 @@ static inline bool pci_ranges_overlap(unsigned a, unsigned a_size, unsigned b, u
     return a < b + b_size && b < a + a_size;
 }
 
-/* Config space as the guest reads and writes it; [offset, offset+size) is inside. */
+/* The guest's accesses to config space; [offset, offset+size) is inside. */
 uint32_t pci_config_read(PciDevice *dev, unsigned offset, unsigned size) BQL_HELD;
 void pci_config_write(PciDevice *dev, unsigned offset, unsigned size, uint32_t value) BQL_HELD;
 
-/* Everything that follows from config space, the MSI-X table and whether the guest sees the device.
- */
+/* Updates all that depends on config space, the MSI-X table and the device's visibility. */
 void pci_device_follow_config(PciDevice *dev) BQL_HELD;
-/* A device has left @slot: when it was the last, the slot is as new. */
+/* A device was unplugged from @slot. If it was the last, the slot is visible again. */
 void pci_slot_emptied(PciBus *bus, unsigned slot) BQL_HELD;
 
-/* Maps, moves and unmaps BARs to where the config space says. */
+/* Maps, moves and unmaps BARs to match the config space. */
 void pci_bars_update(PciDevice *dev) BQL_HELD;
-/* Sets the address bits of a BAR; nothing is mapped yet. */
+/* Sets the address bits of a BAR without mapping it. */
 void pci_bar_set_address(PciDevice *dev, unsigned index, uint64_t address) BQL_HELD;
 
-/* Recomputes what lets INTx out: the command register and MSI-X. */
+/* Updates whether INTx is enabled: by the command register and MSI-X. */
 void pci_intx_gate_changed(PciDevice *dev) BQL_HELD;
-/* The device's cause as last told. */
+/* The cause last reported by the device. */
 bool pci_intx_is_asserted(PciDevice *dev) ANY_THREAD;
 
-/* Attaches and detaches routes as the capability, the table and the mask bits say. */
+/* Attaches and detaches routes to match the capability, the table and the mask bits. */
 void msix_update(PciDevice *dev) BQL_HELD;
-/* Table to power-on, nothing pending. The capability is in config space, reset by the caller. */
+/* Sets the table to power-on, with nothing pending. The caller resets the capability in config
+ * space. */
 void msix_reset(PciDevice *dev) BQL_HELD;
 void msix_pre_save(PciDevice *dev) BQL_HELD;
-/* Puts pending vectors back into their eventfds; before msix_update(). */
+/* Writes pending vectors to their eventfds; called before msix_update(). */
 void msix_post_load(PciDevice *dev) BQL_HELD;
 void msix_free(PciDevice *dev) BQL_HELD;
 

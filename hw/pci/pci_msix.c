@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* MSI-X. PCI 3.0 §6.8.2. How raise, mask and pending go together: see pci.h. */
+/* MSI-X. PCI 3.0 §6.8.2. pci.h describes raise, mask and pending. */
 #include "hw/pci/pci_int.h"
 
 #include <errno.h>
@@ -82,13 +82,13 @@ static void msix_vector_attach(PciDevice *dev, unsigned vector) BQL_HELD
     trace_pci_msix_attach(device_label(&dev->base), vector, v->message.address, v->message.data);
     v->attached = machine->ops->msi_route_attach(machine->opaque, v->route, &error);
     if (!v->attached) {
-        /* The vector stays pending, as if masked, and is tried again at its next write. */
+        /* The vector stays pending, as if masked, until its next write retries. */
         log_limited(&dev->base.log_limit, "%s: MSI-X vector %u cannot be routed: %s",
                     device_label(&dev->base), vector, error ? error->message : "unknown reason");
     }
 }
 
-/* Brings the machine's routes of vectors [first, first + count) up to date with table, control and
+/* Updates the machine's routes of vectors [first, first + count) from the table, control and
  * command registers. All new messages go into one commit. Returns whether a route was attached or
  * detached. */
 static bool msix_routes_update(PciDevice *dev, unsigned first, unsigned count) BQL_HELD
@@ -171,7 +171,8 @@ void pci_msix_raise(PciDevice *dev, unsigned vector)
 
 /* ---- pending bits ---- */
 
-/* Bits of vectors [first, first+32): an event lies in the eventfd and no route is attached to it. */
+/* Bits of vectors [first, first+32): set when an event is in the eventfd and no route is
+ * attached. */
 static uint32_t msix_pending_bits(const PciDevice *dev, unsigned first)
 {
     struct pollfd fds[32];
@@ -215,7 +216,7 @@ static void msix_drain(const PciDevice *dev)
 
 void msix_post_load(PciDevice *dev)
 {
-    /* The routes are those of the state before: what is pending now is not theirs to deliver. */
+    /* The routes belong to the earlier state and must not deliver the vectors pending now. */
     for (unsigned i = 0; i < dev->msix.count; i++) {
         msix_vector_detach(dev, i);
     }
@@ -238,7 +239,7 @@ void msix_reset(PciDevice *dev)
         msix_table_set(dev, i * MSIX_TABLE_ENTRY_SIZE + MSIX_ENTRY_CONTROL, MSIX_ENTRY_MASKED);
     }
     msix_update(dev);
-    msix_drain(dev); /* after the routes are gone: what is in the eventfds now reaches nobody */
+    msix_drain(dev); /* after the routes are detached: no event reaches the guest */
 }
 
 /* ---- the BAR ---- */
@@ -283,10 +284,10 @@ static MmioResult msix_access(void *opaque, IoAccess *access)
     return MMIO_DONE;
 }
 
-/* Quadword accesses are allowed too and arrive as two doublewords. PCI 3.0 §6.8.2. */
+/* Quadword accesses arrive as two doublewords. PCI 3.0 §6.8.2. */
 static const IoRegionOps msix_ops = {.access = msix_access, .min_size = 4, .max_size = 4};
 
-/* Gives back what the first @count vectors have. */
+/* Frees the resources of the first @count vectors. */
 static void msix_vectors_free(PciDevice *dev, MsixVector *vectors, unsigned count) BQL_HELD
 {
     const Machine *machine = dev->bus->env->machine;

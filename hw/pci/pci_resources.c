@@ -3,18 +3,18 @@
  * Resource assignment for guests that boot without firmware.
  *
  * BARs are naturally aligned and a power of two in size, so placing the largest first leaves no
- * gaps. Those that can only be below 4 GiB come before those that may go above.
+ * gaps. BARs that must be below 4 GiB come before those that may go above.
  */
 #include "hw/pci/pci_int.h"
 
-#define PCI_IO_ASSIGN_BASE 0xc000 /* clear of what boards put below */
+#define PCI_IO_ASSIGN_BASE 0xc000 /* above the ports of the board's devices */
 
 typedef struct BarRequest {
     PciDevice *dev;
     unsigned index;
 } BarRequest;
 
-/* A window that fills from below. */
+/* A window that is filled from below. */
 typedef struct BarArena {
     uint64_t next, end;
 } BarArena;
@@ -74,7 +74,7 @@ static void pci_enable_decode(const PciBus *bus, PciDevice *dev) BQL_HELD
         }
     }
     pci_config_write(dev, PCI_REG_COMMAND, 2, command);
-    pci_bars_update(dev); /* decode may have been on before */
+    pci_bars_update(dev); /* decode may have been on already */
     unsigned pin = pci_get(dev, PCI_REG_INTERRUPT_PIN, 1);
     if (pin != 0) {
         const IrqGate *gate = bus->gates[pci_intx_gate(dev->devfn, pin)];

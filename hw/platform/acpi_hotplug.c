@@ -28,9 +28,9 @@ static void acpi_hotplug_update(AcpiHotplug *h) BQL_HELD
     pm_set_gpe(h->pm, ACPI_HOTPLUG_GPE, (h->state->inserted | h->state->wanted) != 0);
 }
 
-/* ---- what the guest does ---- */
+/* ---- accesses by the guest ---- */
 
-static void acpi_hotplug_tell_main(AcpiHotplug *h)
+static void acpi_hotplug_notify_main(AcpiHotplug *h)
 {
     const Machine *machine = h->owner->env->machine;
     machine_request(machine, VM_REQUEST_UNPLUG, 0);
@@ -58,7 +58,7 @@ static void acpi_hotplug_eject(AcpiHotplug *h, uint32_t slots) BQL_HELD
     s->inserted &= ~slots;
     s->wanted &= ~slots;
     acpi_hotplug_update(h);
-    acpi_hotplug_tell_main(h);
+    acpi_hotplug_notify_main(h);
 }
 
 static void acpi_hotplug_write(AcpiHotplug *h, unsigned reg, uint32_t value) BQL_HELD
@@ -109,7 +109,7 @@ static MmioResult acpi_hotplug_access(void *opaque, IoAccess *access)
 static const IoRegionOps acpi_hotplug_ops = {
     .access = acpi_hotplug_access, .min_size = 4, .max_size = 4};
 
-/* ---- what the host does ---- */
+/* ---- calls by the bus ---- */
 
 static void acpi_hotplug_inserted(void *opaque, unsigned slot)
 {
@@ -120,11 +120,11 @@ static void acpi_hotplug_inserted(void *opaque, unsigned slot)
     acpi_hotplug_update(h);
 }
 
-static void acpi_hotplug_ask_back(void *opaque, unsigned slot)
+static void acpi_hotplug_request_unplug(void *opaque, unsigned slot)
 {
     AcpiHotplug *h = opaque;
     assert_bql();
-    trace_acpi_hotplug_ask_back(slot);
+    trace_acpi_hotplug_request_unplug(slot);
     h->state->wanted |= UINT32_C(1) << slot;
     h->state->asked |= UINT32_C(1) << slot;
     acpi_hotplug_update(h);
@@ -151,14 +151,14 @@ static PciUnplugState acpi_hotplug_slot_state(void *opaque, unsigned slot)
         return PCI_UNPLUG_EJECTED;
     }
     if ((s->wanted >> slot & 1) != 0) {
-        return PCI_UNPLUG_ASKED;
+        return PCI_UNPLUG_REQUESTED;
     }
-    return (s->asked >> slot & 1) != 0 ? PCI_UNPLUG_KNOWN : PCI_UNPLUG_NONE;
+    return (s->asked >> slot & 1) != 0 ? PCI_UNPLUG_ACKNOWLEDGED : PCI_UNPLUG_NONE;
 }
 
 static const PciHotplugOps acpi_hotplug_bus_ops = {
     .inserted = acpi_hotplug_inserted,
-    .ask_back = acpi_hotplug_ask_back,
+    .request_unplug = acpi_hotplug_request_unplug,
     .emptied = acpi_hotplug_emptied,
     .state = acpi_hotplug_slot_state,
 };
@@ -186,18 +186,18 @@ void acpi_hotplug_fini(AcpiHotplug *h)
 
 void acpi_hotplug_reset(AcpiHotplug *h)
 {
-    /* What was ejected and is still there stays hidden until main has taken it apart. */
+    /* Ejected devices stay hidden until main has unplugged them. */
     *h->state = (AcpiHotplugState){.ejected = h->state->ejected};
     acpi_hotplug_update(h);
 }
 
 void acpi_hotplug_post_load(AcpiHotplug *h)
 {
-    /* Only what is there and may leave: the rest no guest can have ejected. What was let go in the
-     * state before, and is there still, is back. */
+    /* A guest can have ejected only removable devices. A slot that was ejected when the state was
+     * loaded, and is not in the state, is there again. */
     h->state->ejected = pci_bus_set_hidden_slots(h->bus, h->state->ejected);
     acpi_hotplug_update(h);
     if (h->state->ejected != 0) {
-        acpi_hotplug_tell_main(h);
+        acpi_hotplug_notify_main(h);
     }
 }

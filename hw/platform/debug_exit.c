@@ -60,7 +60,7 @@ static const OptSpec debug_exit_properties[] = {
 
 const DeviceType debug_exit_type = {
     .name = "isa-debug-exit",
-    .description = "ends the VM with a status the guest chooses",
+    .description = "ends the VM with an exit status set by the guest",
     .instance_size = sizeof(DebugExit),
     .properties = debug_exit_properties,
     .user_creatable = true,

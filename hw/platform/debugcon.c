@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * isa-debugcon: each byte written to the port is output; reading gives a constant by which firmware
- * finds it (Bochs' 0xe9 hack).
+ * isa-debugcon: each byte written to the port is output. Reading returns a constant by which
+ * firmware detects the port (Bochs' 0xe9 hack).
  *
- * The port has no way to say "not now", and no output may be lost. So while the chardev is full the
- * write does not retire: it is pended until the chardev has room.
+ * The port has no busy status, and no output may be lost. So while the chardev is full, a write is
+ * pended until the chardev has room.
  */
 #include "hw/platform/isa.h"
 
@@ -52,7 +52,7 @@ static size_t debugcon_can_receive(void *opaque)
 
 static void debugcon_event(void *opaque, ChardevEvent event)
 {
-    /* A peer that is gone may make room: the chardev then takes and drops. */
+    /* A disconnected peer may make room: the chardev then drops output. */
     debugcon_writable(opaque);
 }
 
@@ -87,7 +87,7 @@ static void debugcon_unrealize(Device *dev)
         chardev_attach(d->chardev, NULL, NULL);
     }
     bql_lock();
-    pended_finish(&d->full); /* the accesses come again and find nobody */
+    pended_finish(&d->full); /* the accesses are dispatched again and find no device */
     bql_unlock();
 }
 
@@ -101,13 +101,13 @@ static const OptSpec debugcon_properties[] = {
     {.name = "readback",
      .type = OPT_U32,
      .offset = offsetof(Debugcon, readback),
-     .help = "value that reading the port gives",
+     .help = "value that the port reads as",
      .def = "0xe9",
      .max = 0xff},
     {.name = "chardev",
      .type = OPT_STRING,
      .offset = offsetof(Debugcon, chardev_id),
-     .help = "where the output goes (default: nowhere)"},
+     .help = "chardev of the output (default: none)"},
     {0},
 };
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The part of QEMU's fw_cfg that test kernels ask for: RAM size and number of processors.
+ * The part of QEMU's fw_cfg that test kernels use: RAM size and number of processors.
  *
- *   0x510  write of 2 bytes: selects an item and goes to its first byte
+ *   0x510  write of 2 bytes: selects an item and its first byte
  *   0x511  read of 1 byte: the item's next byte; zero beyond its end
  *
- * The signature item is not there, so firmware takes it that the machine has no fw_cfg.
+ * There is no signature item, so firmware finds no fw_cfg.
  */
 #include "hw/platform/isa.h"
 

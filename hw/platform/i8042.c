@@ -2,10 +2,10 @@
 /*
  * 8042 keyboard controller without keyboard or mouse, and the fast A20/reset port 0x92.
  *
- * Guests use it to reset the machine (command 0xfe) and to open the A20 gate; A20 is always open
- * here, the bits only read back. A driver's probe must come to "nobody there" quickly, so every
- * command is answered at once: what is sent to a device times out as the controller would report it
- * (a byte with the time-out bit), and the aux port fails its test.
+ * Guests use it to reset the machine (command 0xfe) and to open the A20 gate. A20 is always open
+ * here; its bits only read back. A driver's probe must fail quickly, so every command is answered
+ * at once: a byte for a device times out as the controller reports it (a byte with the time-out
+ * bit), and the aux port fails its test.
  * IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller".
  */
 #include "hw/platform/isa.h"
@@ -27,7 +27,7 @@
 #define I8042_OUTPUT_PORT_NO_RESET 0x01
 #define I8042_OUTPUT_PORT_A20 0x02
 
-#define I8042_RESEND 0xfe /* what a device that does not answer looks like */
+#define I8042_RESEND 0xfe /* reported when a device does not answer */
 #define I8042_AUX_IRQ 12
 #define I8042_KBD_IRQ 1
 
@@ -58,7 +58,7 @@ typedef struct I8042State {
     uint8_t control;
     uint8_t output; /* valid with I8042_STATUS_OUTPUT_FULL */
     uint8_t output_port;
-    uint8_t command; /* that waits for its data byte; 0: none */
+    uint8_t command; /* the command that waits for its data byte; 0: none */
     uint8_t port92;
 } I8042State;
 
@@ -90,7 +90,7 @@ static void i8042_update_irqs(I8042 *k)
     irq_line_set(&k->aux_irq, full && aux && (s->control & I8042_CONTROL_AUX_INTERRUPT) != 0);
 }
 
-/* Puts a byte where the guest reads it; @flags are status bits that go with it. */
+/* Stores a byte for the guest to read; @flags are its status bits. */
 static void i8042_reply(I8042 *k, uint8_t value, uint8_t flags)
 {
     I8042State *s = &k->state;
@@ -153,7 +153,7 @@ static void i8042_command(I8042 *k, uint8_t command)
         i8042_set_control(k, s->control & (uint8_t)~I8042_CONTROL_KBD_DISABLED);
         break;
     case I8042_AUX_TEST:
-        i8042_reply(k, 0x01, 0); /* clock line stuck low: there is no port */
+        i8042_reply(k, 0x01, 0); /* clock line stuck low: no port */
         break;
     case I8042_SELF_TEST:
         i8042_set_control(k, s->control | I8042_CONTROL_SYSTEM);
@@ -172,11 +172,11 @@ static void i8042_command(I8042 *k, uint8_t command)
         if (command >= I8042_PULSE_FIRST && (command & I8042_OUTPUT_PORT_NO_RESET) == 0) {
             i8042_request_reset(k);
         }
-        break; /* unknown ones are ignored, as by the chip */
+        break; /* the chip ignores unknown commands */
     }
 }
 
-/* A byte written to port 0x60: the data of a command, or one for the keyboard. */
+/* Handles a byte written to port 0x60: a command's data, or a byte for the keyboard. */
 static void i8042_data(I8042 *k, uint8_t value)
 {
     uint8_t command = k->state.command;

@@ -2,7 +2,7 @@
 #include "hw/platform/isa.h"
 
 #define ISA_PORT_COUNT UINT64_C(0x10000)
-#define ISA_PRIORITY 1 /* over PCI BARs, which have 0 */
+#define ISA_PRIORITY 1 /* above PCI BARs, which have 0 */
 
 bool isa_device_attach(Device *dev, IoRegion *region, uint32_t port, GError **error)
 {

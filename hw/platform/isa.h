@@ -5,13 +5,13 @@
 
 #include "hw/core/device.h"
 
-/* Maps @region at @port of the device's port space, over any PCI BAR. False + error that names the
- * other device when the ports are taken or do not exist. Takes the BQL. */
+/* Maps @region at @port of the device's port space, above any PCI BAR. Fails if the ports are taken
+ * or do not exist; the error names the other device. Takes the BQL. */
 bool isa_device_attach(Device *dev, IoRegion *region, uint32_t port, GError **error) RUNS_IN_MAIN;
-/* Nothing when it is not attached. Takes the BQL. */
+/* Does nothing if @region is not attached. Takes the BQL. */
 void isa_device_detach(IoRegion *region) RUNS_IN_MAIN;
-/* Connects @line to ISA interrupt @irq (the GSI of that number); 0 or one that the board has not:
- * goes nowhere. */
+/* Connects @line to ISA interrupt @irq (the GSI of that number). 0, or an interrupt that the board
+ * does not have, leaves it unconnected. */
 void isa_irq_connect(const Device *dev, IrqLine *line, unsigned irq) ANY_THREAD;
 
 #endif

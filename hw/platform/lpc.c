@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * LPC bridge of the ICH9, 00:1f.0, as far as firmware and drivers look at it, with the ACPI block
- * that lives in it (pm.c) and the PCI hotplug registers (acpi_hotplug.c), which the real one does
- * not have. Intel 316972 §13.1.
+ * LPC bridge of the ICH9, 00:1f.0: the part that firmware and drivers use, with its ACPI block
+ * (pm.c) and the PCI hotplug registers (acpi_hotplug.c), which the real chip does not have. Intel
+ * 316972 §13.1.
  *
- * The power-on values are those that firmware would program, so that a kernel started without any
- * finds the ACPI registers where its tables say. PIRQ routing and RCBA only store what is written:
- * INTx goes to the I/O APIC, and nothing is behind the root complex block.
+ * The power-on values are those that firmware would program, so a kernel started without firmware
+ * finds the ACPI registers where its tables say. PIRQ routing and RCBA only store their value: INTx
+ * goes to the I/O APIC, and the root complex block has no registers.
  */
 #include "hw/platform/lpc.h"
 
@@ -15,9 +15,9 @@
 #include "hw/platform/pm.h"
 
 #define LPC_PMBASE 0x40
-#define LPC_PMBASE_ADDRESS 0xff80 /* bit 0 says "I/O" */
+#define LPC_PMBASE_ADDRESS 0xff80 /* bit 0 means "I/O" */
 #define LPC_ACPI_CONTROL 0x44
-#define LPC_ACPI_ENABLE 0x80 /* bits 2:0: which interrupt the SCI is; 0 is IRQ 9 */
+#define LPC_ACPI_ENABLE 0x80 /* bits 2:0: interrupt of the SCI; 0 is IRQ 9 */
 #define LPC_PIRQA 0x60
 #define LPC_PIRQE 0x68
 #define LPC_PIRQ_UNROUTED 0x80

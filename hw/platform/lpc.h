@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the machine asks of the LPC bridge ("ich9-lpc"). */
+/* The board's interface to the LPC bridge ("ich9-lpc"). */
 #ifndef SKIFF_HW_PLATFORM_LPC_H
 #define SKIFF_HW_PLATFORM_LPC_H
 
 #include "hw/core/device.h"
 
-/* Presses the ACPI power button of @lpc: a request the guest's system may follow or not. Takes the
- * BQL. */
+/* Presses the ACPI power button of @lpc. The guest's system may ignore it. Takes the BQL. */
 void lpc_press_power_button(Device *lpc) RUNS_IN_MAIN;
 
 #endif

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pc-testdev: what kvm-unit-tests expect of QEMU's device of that name.
+ * pc-testdev: the device of that name in QEMU, for kvm-unit-tests.
  *
- *   port 0xe0-0xe3        4 bytes that keep what is written
+ *   port 0xe0-0xe3        4 bytes that keep their value
  *   port 0xe4             write of 4 bytes: the page at that guest address is unmapped and mapped
  *                         again, so that KVM drops its translations of it
  *   port 0xe8-0xeb        the bytes of 0xe0 again, one at a time
- *   port 0x2000-0x2017    interrupt lines: a write of 0 lowers line N, of another value raises it
- *   memory 0xff000000     64 KiB that keep what is written, but are not RAM: each access exits
+ *   port 0x2000-0x2017    interrupt lines: a write of 0 lowers line N, another value raises it
+ *   memory 0xff000000     64 KiB that keep their value, but are not RAM: each access exits
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -45,7 +45,7 @@ static const StateField testdev_fields[] = {
 static const StateDesc testdev_state =
     STATE_DESC("pc-testdev", 1, Testdev, state, TestdevState, testdev_fields);
 
-/* The dispatcher keeps accesses within the region, and @bytes is as long as that. */
+/* The dispatcher keeps accesses within the region; @bytes is as large as the region. */
 static void testdev_access_bytes(uint8_t *bytes, IoAccess *access)
 {
     if (access->is_write) {
@@ -76,7 +76,7 @@ static void testdev_flush_page(const Testdev *t, uint64_t gpa)
 {
     void *page =
         guest_ram_map(t->base.env->ram, gpa & ~(uint64_t)(TESTDEV_PAGE - 1), TESTDEV_PAGE, true);
-    /* The page stays readable: a device that writes to it meanwhile is the guest's own fault. */
+    /* The page stays readable. A device that writes to it meanwhile is a guest error. */
     if (page != NULL && mprotect(page, TESTDEV_PAGE, PROT_READ) == 0 &&
         mprotect(page, TESTDEV_PAGE, PROT_READ | PROT_WRITE) != 0) {
         log_error("%s: a page of RAM stays read-only", device_label(&t->base));

@@ -27,13 +27,13 @@
 #define PM_REG_GPE_STATUS 0x20
 #define PM_REG_GPE_ENABLE 0x28
 #define PM_REG_SMI_ENABLE 0x30
-/* Firmware that finds this bit set takes SMM as set up and leaves it alone; there is no SMM. */
+/* If it is set, firmware does not set up SMM; there is no SMM. */
 #define PM_SMI_ENABLE_APMC 0x20
 
 #define PM_PORT_SMI_COMMAND 0xb2
 #define PM_PORT_RESET 0xcf9
 #define PM_RESET_CPU 0x04
-#define PM_RESET_STORED 0x0a /* system reset, full reset: which kind; all are the same here */
+#define PM_RESET_STORED 0x0a /* system reset, full reset: all kinds are the same here */
 
 static const StateField pm_fields[] = {
     STATE_FIELD(PmState, STATE_U64, gpe_status),
@@ -68,7 +68,7 @@ static uint64_t pm_timer_ticks(const Pm *pm)
     return pm_ticks_at(vm_clock_now_ns()) + pm->timer_offset;
 }
 
-/* TMR_STS is set whenever the timer's top bit toggles, that is, every 2^23 ticks (2.3 s). */
+/* TMR_STS is set whenever the timer's top bit toggles: every 2^23 ticks (2.3 s). */
 static uint64_t pm_timer_halves(const Pm *pm)
 {
     return pm_timer_ticks(pm) >> (PM_TIMER_BITS - 1);
@@ -85,7 +85,8 @@ static void pm_update_status(Pm *pm) BQL_HELD
     s->gpe_status |= pm->gpe_level;
 }
 
-/* The SCI as status and enable bits say, and the timer for when that changes by itself. */
+/* Sets the SCI from status and enable bits, and arms the timer for the next change of the PM
+ * timer. */
 static void pm_update(Pm *pm) BQL_HELD
 {
     PmState *s = pm->state;
@@ -96,7 +97,7 @@ static void pm_update(Pm *pm) BQL_HELD
     if ((s->pm1_enable & PM1_TIMER) != 0 && (s->pm1_status & PM1_TIMER) == 0) {
         uint64_t next = (s->timer_halves + 1) << (PM_TIMER_BITS - 1);
         uint64_t ticks = next - pm_timer_ticks(pm);
-        /* One tick more, so that rounding never wakes it before the bit has toggled. */
+        /* One more tick, so that rounding never fires before the bit has toggled. */
         int64_t wait_ns = (int64_t)((ticks + 1) * 1000000000 / PM_TIMER_HZ);
         vm_timer_arm(&pm->timer, vm_clock_now_ns() + wait_ns);
     } else {
@@ -144,11 +145,11 @@ static void pm_sleep(Pm *pm, unsigned type)
         return;
     }
     log_guest_error(&pm->owner->log_limit, device_label(pm->owner),
-                    "sleep type %u asked for: there is only soft-off (%u)", type, PM_SLEEP_TYPE_S5);
+                    "sleep type %u requested: only soft-off (%u) exists", type, PM_SLEEP_TYPE_S5);
     pm->state->pm1_status |= PM1_WAKE; /* it sleeps and wakes at once */
 }
 
-/* The doubleword at @reg. */
+/* Reads the doubleword at @reg. */
 static uint32_t pm_read(Pm *pm, unsigned reg) BQL_HELD
 {
     PmState *s = pm->state;
@@ -194,7 +195,7 @@ static void pm_write_control(Pm *pm, uint32_t value, uint32_t mask)
     }
 }
 
-/* The bits of @mask of the doubleword at @reg. */
+/* Writes the bits of @mask of the doubleword at @reg. */
 static void pm_write(Pm *pm, unsigned reg, uint32_t value, uint32_t mask) BQL_HELD
 {
     PmState *s = pm->state;
@@ -295,7 +296,7 @@ bool pm_init(Pm *pm, Device *owner, PmState *state, GError **error)
     isa_irq_connect(owner, &pm->sci, PM_SCI_IRQ);
     vm_timer_init(&pm->timer, pm_timer_fired, pm);
     bql_lock();
-    /* Over the config ports, which it shares an address with. */
+    /* Above the config ports, with which it shares an address. */
     address_space_map(owner->env->pio, &pm->reset_port, PM_PORT_RESET, 2);
     bql_unlock();
     if (!isa_device_attach(owner, &pm->smi_ports, PM_PORT_SMI_COMMAND, error)) {
@@ -317,7 +318,7 @@ void pm_fini(Pm *pm)
 void pm_reset(Pm *pm)
 {
     *pm->state = (PmState){.pm1_control = PM1_CONTROL_SCI_ENABLE};
-    pm->state->timer_halves = pm_timer_halves(pm); /* the timer itself runs on through a reset */
+    pm->state->timer_halves = pm_timer_halves(pm); /* the timer continues through a reset */
     pm_update(pm);
 }
 
@@ -330,7 +331,7 @@ void pm_pre_save(Pm *pm)
 void pm_post_load(Pm *pm)
 {
     pm->timer_offset = pm->state->timer_ticks - pm_ticks_at(vm_clock_now_ns());
-    pm->gpe_level = 0; /* its sources say so anew */
+    pm->gpe_level = 0; /* its sources report it again */
     pm_update(pm);
 }
 

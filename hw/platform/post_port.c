@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The POST port 0x80: takes a progress code, gives it back. Guests write it to pass the time of one
- * bus cycle, so it must be cheap and quiet.
+ * The POST port 0x80 stores a progress code, which reads back. Guests write it to delay for one bus
+ * cycle, so an access must be cheap and logs nothing.
  */
 #include "hw/platform/isa.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pvpanic, ISA flavour: the guest reads which events the port takes and writes the one that
- * happened. Linux Documentation: bit 0 panicked, bit 1 crash dump loaded.
+ * pvpanic on ISA: the guest reads which events the port accepts and writes the one that happened.
+ * Linux Documentation: bit 0 panicked, bit 1 crash dump loaded.
  */
 #include "hw/platform/isa.h"
 
@@ -63,7 +63,7 @@ static const OptSpec pvpanic_properties[] = {
     {.name = "events",
      .type = OPT_U32,
      .offset = offsetof(Pvpanic, events),
-     .help = "events the guest may tell: 1 panicked, 2 crash dump loaded, 3 both",
+     .help = "events that the guest may report: 1 panicked, 2 crash dump loaded, 3 both",
      .def = "3",
      .max = PVPANIC_EVENTS},
     {0},
@@ -71,7 +71,7 @@ static const OptSpec pvpanic_properties[] = {
 
 const DeviceType pvpanic_type = {
     .name = "pvpanic",
-    .description = "port by which the guest tells that it panicked",
+    .description = "port on which the guest reports a panic",
     .instance_size = sizeof(Pvpanic),
     .properties = pvpanic_properties,
     .user_creatable = true,

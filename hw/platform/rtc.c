@@ -2,10 +2,10 @@
 /*
  * MC146818 real-time clock with 128 bytes of CMOS RAM at ports 0x70/0x71, interrupt 8.
  *
- * The time is the host's calendar time plus an offset, so it goes on while the VM is stopped or
- * saved, as a battery-backed clock does. Nothing ticks: time bytes are computed when read, flags
- * are brought up to date when looked at, and the timer runs only for an interrupt that is enabled
- * and whose flag is not up yet. Periodic ticks go by VM time.
+ * The time is the host's calendar time plus an offset, so it continues while the VM is stopped or
+ * saved, as in a battery-backed clock. There is no tick: time bytes are computed when read, and
+ * flags are updated when used. The timer runs only for an enabled interrupt whose flag is not set
+ * yet. Periodic ticks follow VM time.
  */
 #include "hw/platform/rtc.h"
 
@@ -16,7 +16,7 @@
 #define RTC_PORT 0x70
 #define RTC_IRQ 8
 #define RTC_HZ 32768
-#define RTC_UIP_NS 244000 /* UIP is up for so long before an update */
+#define RTC_UIP_NS 244000 /* UIP is set for this time before an update */
 
 static const StateField rtc_fields[] = {
     STATE_FIELD(RtcState, STATE_U64, offset_s),
@@ -37,7 +37,7 @@ static uint64_t rtc_ticks_at(int64_t vm_ns)
     return (uint64_t)((unsigned __int128)(uint64_t)vm_ns * RTC_HZ / RTC_NS_PER_S);
 }
 
-/* Sets the flags of what has happened since they were last looked at. */
+/* Sets the flags of the events since the last call. */
 static void rtc_update_flags(Rtc *r)
 {
     uint8_t *flags = &r->state.cmos[RTC_C];
@@ -60,7 +60,7 @@ static void rtc_update_flags(Rtc *r)
     }
 }
 
-/* When the flag that is looked for comes up, in VM time. */
+/* VM time of the next flag that raises an enabled interrupt. */
 static int64_t rtc_next_event_ns(const Rtc *r)
 {
     unsigned wanted = r->state.cmos[RTC_B] & ~r->state.cmos[RTC_C] & RTC_INTERRUPTS;
@@ -77,7 +77,7 @@ static int64_t rtc_next_event_ns(const Rtc *r)
     unsigned ticks = rtc_period_ticks(r);
     if (ticks != 0 && (wanted & RTC_PERIODIC) != 0) {
         uint64_t at = (rtc_ticks_at(now_ns) / ticks + 1) * ticks;
-        /* rounded up: not before the tick has come */
+        /* rounded up: not before the tick */
         next_ns =
             MIN(next_ns, (int64_t)(((unsigned __int128)at * RTC_NS_PER_S + RTC_HZ - 1) / RTC_HZ));
     }
@@ -100,8 +100,8 @@ static void rtc_update(Rtc *r) BQL_HELD
     }
 }
 
-/* The timer fired, or the VM goes on and calendar time has leapt. */
-static void rtc_look(void *opaque)
+/* The timer fired, or the VM resumed and calendar time has jumped. */
+static void rtc_timer_fired(void *opaque)
 {
     assert_bql();
     rtc_update(opaque);
@@ -109,7 +109,7 @@ static void rtc_look(void *opaque)
 
 /* ---- registers ---- */
 
-/* From now on flags are raised for what happens from now on. */
+/* Flags are raised only for events from now on. */
 static void rtc_mark_checked(Rtc *r)
 {
     unsigned ticks = rtc_period_ticks(r);
@@ -117,14 +117,14 @@ static void rtc_mark_checked(Rtc *r)
     r->checked_period = ticks != 0 ? rtc_ticks_at(vm_clock_now_ns()) / ticks : 0;
 }
 
-/* Writes A or B. When the clock comes to stand, its bytes hold the time; when it goes on, it goes
- * on from them. */
+/* Writes A or B. When the clock stops, its bytes hold the time; when it starts, it continues from
+ * them. */
 static void rtc_write_control(Rtc *r, unsigned index, uint8_t value) BQL_HELD
 {
     RtcState *s = &r->state;
     rtc_update_flags(r);
     bool ran = rtc_runs(r);
-    bool divider_stood = (s->cmos[RTC_A] & RTC_A_DIVIDER) != RTC_A_DIVIDER_32KHZ;
+    bool divider_stopped = (s->cmos[RTC_A] & RTC_A_DIVIDER) != RTC_A_DIVIDER_32KHZ;
     int64_t time_s = rtc_now_s(r, NULL);
     if (index == RTC_A) {
         value &= (uint8_t)~RTC_A_UIP;
@@ -136,7 +136,7 @@ static void rtc_write_control(Rtc *r, unsigned index, uint8_t value) BQL_HELD
         rtc_encode(r, s->cmos, time_s);
     } else if (rtc_runs(r)) {
         rtc_set_now_s(r, rtc_decode(r, s->cmos));
-        if (divider_stood) {
+        if (divider_stopped) {
             rtc_set_phase_half(r);
         }
     }
@@ -172,7 +172,7 @@ static void rtc_write(Rtc *r, unsigned index, uint8_t value) BQL_HELD
     case RTC_SECONDS_ALARM:
     case RTC_MINUTES_ALARM:
     case RTC_HOURS_ALARM:
-        rtc_update_flags(r); /* what was due by the old alarm is due */
+        rtc_update_flags(r); /* the old alarm's flag, if it is due */
         r->state.cmos[index] = value;
         rtc_update(r);
         break;
@@ -255,8 +255,8 @@ static bool rtc_realize(Device *dev, GError **error)
         return false;
     }
     rtc_mark_checked(r);
-    vm_timer_init(&r->timer, rtc_look, r);
-    r->listener = (VmClockListener){.resumed = rtc_look, .opaque = r};
+    vm_timer_init(&r->timer, rtc_timer_fired, r);
+    r->listener = (VmClockListener){.resumed = rtc_timer_fired, .opaque = r};
     vm_clock_listen(&r->listener);
     return true;
 }
@@ -271,7 +271,7 @@ static void rtc_unrealize(Device *dev)
     irq_line_set(&r->irq, false);
 }
 
-/* The RESET pin: interrupts off, flags clear. Time, modes and RAM are the battery's. */
+/* The RESET pin disables interrupts and clears flags. Time, modes and RAM are battery-backed. */
 static void rtc_reset(Device *dev)
 {
     Rtc *r = (Rtc *)dev;
@@ -287,10 +287,10 @@ static bool rtc_post_load(Device *dev, GError **error)
     Rtc *r = (Rtc *)dev;
     assert_bql();
     RtcState *s = &r->state;
-    const int64_t limit_s = INT64_C(1000000000000); /* 30000 years: arithmetic stays clear of it */
+    const int64_t limit_s = INT64_C(1000000000000); /* 30000 years, so arithmetic cannot overflow */
     int64_t now_s = rtc_now_s(r, NULL), checked_s = (int64_t)s->checked_s;
     if (now_s > limit_s || now_s < -limit_s || checked_s > limit_s || checked_s < -limit_s) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s: the saved time makes no sense",
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s: the saved time is out of range",
                     device_label(dev));
         return false;
     }

@@ -34,24 +34,23 @@ enum {
 #define RTC_B_SET 0x80
 #define RTC_B_BINARY 0x04
 #define RTC_B_24_HOURS 0x02
-#define RTC_INTERRUPTS 0x70 /* enables in B and flags in C, bit by bit */
+#define RTC_INTERRUPTS 0x70 /* enables in B and flags in C, at the same bits */
 #define RTC_PERIODIC 0x40
 #define RTC_ALARM 0x20
 #define RTC_UPDATE 0x10
 #define RTC_C_IRQF 0x80
 #define RTC_D_VALID 0x80
 #define RTC_HOURS_PM 0x80
-#define RTC_ALARM_ANY 0xc0 /* an alarm byte with both bits set matches everything */
+#define RTC_ALARM_ANY 0xc0 /* an alarm byte with both bits set matches every value */
 
 typedef struct RtcState {
     uint64_t offset_s;  /* guest's time = host's + phase, in whole seconds, + this (signed) */
-    uint64_t checked_s; /* up to this second of guest's time flags are right (signed) */
+    uint64_t checked_s; /* flags are valid up to this second of guest's time (signed) */
     uint32_t phase_ns;  /* below a second */
     uint8_t index;      /* port 0x70 */
     uint8_t reserved[3];
-    /* The time bytes are valid while the clock stands (SET, or divider off); else they are
-     * computed.
-     */
+    /* The time bytes are valid while the clock is stopped (SET, or divider off); otherwise they are
+     * computed. */
     uint8_t cmos[RTC_CMOS_SIZE];
 } RtcState;
 
@@ -63,27 +62,28 @@ typedef struct Rtc {
     IrqLine irq;
     VmTimer timer;
     VmClockListener listener;
-    uint64_t checked_period; /* the periodic tick up to which PF is right */
+    uint64_t checked_period; /* the periodic tick up to which PF is valid */
 } Rtc;
 
 /* ---- rtc_time.c ---- */
 bool rtc_is_time_byte(unsigned index) ANY_THREAD;
-/* Whether time passes: neither SET nor a stopped divider. */
+/* Whether the clock runs: neither SET nor a stopped divider. */
 bool rtc_runs(const Rtc *r) ANY_THREAD;
-/* Guest's time, s since 1970 as its calendar has it; *@fraction_ns may be NULL. */
+/* Guest's time in seconds since 1970 in its calendar; *@fraction_ns may be NULL. */
 int64_t rtc_now_s(const Rtc *r, int64_t *fraction_ns) ANY_THREAD;
-/* The time bytes of @cmos from @seconds, and back, as mode bits in B say. */
+/* Convert @seconds to the time bytes of @cmos and back, in the modes set in B. */
 void rtc_encode(const Rtc *r, uint8_t *cmos, int64_t seconds) ANY_THREAD;
 int64_t rtc_decode(const Rtc *r, const uint8_t *cmos) ANY_THREAD;
-/* Guest's time is @seconds now; the fraction of the second goes on as it is. */
+/* Sets the guest's time to @seconds; the fraction of the second is unchanged. */
 void rtc_set_now_s(Rtc *r, int64_t seconds) ANY_THREAD;
-/* As the chip starts when its divider is let go: half a second before the next update. */
+/* Sets the phase as the chip does when its divider is released: half a second before the next
+ * update. */
 void rtc_set_phase_half(Rtc *r) ANY_THREAD;
 /* The first second after @seconds that the alarm bytes match, within a day; INT64_MAX: none. */
 int64_t rtc_next_alarm_s(const Rtc *r, int64_t seconds) ANY_THREAD;
 /* Length of a periodic tick in 1/32768 s; 0: off. */
 unsigned rtc_period_ticks(const Rtc *r) ANY_THREAD;
-/* Sets the time as the property says. */
+/* Sets the time from the property. */
 bool rtc_set_base(Rtc *r, GError **error) ANY_THREAD;
 
 #endif

@@ -70,7 +70,7 @@ static uint8_t rtc_to_form(const Rtc *r, unsigned value)
     return (uint8_t)(binary ? value : value / 10 << 4 | value % 10);
 }
 
-/* Also of what is no BCD: any byte gives some number. */
+/* Any byte gives a number, also one that is not BCD. */
 static unsigned rtc_from_form(const Rtc *r, uint8_t value)
 {
     bool binary = (r->state.cmos[RTC_B] & RTC_B_BINARY) != 0;
@@ -95,7 +95,7 @@ static unsigned rtc_decode_hours(const Rtc *r, uint8_t value)
     return hours + ((value & RTC_HOURS_PM) != 0 ? 12 : 0);
 }
 
-/* Seconds of four-digit years only, so that nothing below overflows. */
+/* Years have four digits, so that nothing below overflows. */
 static struct tm rtc_calendar(int64_t seconds)
 {
     const int64_t first = INT64_C(-62135596800), last = INT64_C(253402300799); /* years 1 to 9999 */
@@ -131,7 +131,7 @@ int64_t rtc_decode(const Rtc *r, const uint8_t *cmos)
             (int)(rtc_from_form(r, cmos[RTC_CENTURY]) * 100 + rtc_from_form(r, cmos[RTC_YEAR])) -
             1900,
     };
-    return timegm(&tm); /* puts right what is out of range, such as 31 February */
+    return timegm(&tm); /* normalizes values out of range, such as 31 February */
 }
 
 /* ---- alarm and periods ---- */

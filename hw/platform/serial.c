@@ -2,18 +2,18 @@
 /*
  * 16550A UART. National Semiconductor PC16550D data sheet.
  *
- * Nothing is lost that the chip would not have lost:
- *   - transmission takes no time while the chardev has room. When it is full, bytes stay in the
- *     transmitter and THRE stays clear until main has written some out; a guest that writes all the
- *     same (it never looked at THRE) is held at that write, by a pended access;
- *   - clearing the transmit FIFO drops nothing: on a real line those bytes would be long gone;
- *   - input is taken from the chardev only as the receiver has room for it.
+ * No data is lost that the chip would keep:
+ *   - transmission takes no time while the chardev has room. While it is full, bytes stay in the
+ *     transmitter and THRE stays clear until main has written some out. A guest that ignores THRE
+ *     and writes is held at that write, by a pended access;
+ *   - clearing the transmit FIFO drops nothing: a real line has already sent those bytes;
+ *   - input is taken from the chardev only while the receiver has room for it.
  *
  *   guest --THR--> tx[16] --flush--> chardev         chardev --receive--> rx[16] --RBR--> guest
  *                    ^ `writable`, in main            (in loopback: THR --> rx)
  *
- * The interrupt is not gated by OUT2 as PC adapters do: QEMU's is not, and kernels that were only
- * ever run there would hang.
+ * OUT2 does not gate the interrupt, unlike in PC adapters. It does not in QEMU either, and kernels
+ * written for QEMU would hang.
  */
 #include "hw/platform/serial.h"
 #include "hw/platform/serial_int.h"
@@ -84,8 +84,8 @@ void serial_update_irq(Serial *s)
 
 /* ---- receiver ---- */
 
-/* Time for four characters at the programmed rate: after so long without traffic, what is in the
- * FIFO below its trigger is announced. Clock 1.8432 MHz, 16 ticks a bit. */
+/* Time of four characters at the programmed rate. After that time without traffic, characters in
+ * the FIFO below its trigger are reported. Clock 1.8432 MHz, 16 ticks a bit. */
 static int64_t serial_timeout_ns(const Serial *s)
 {
     unsigned bits = 1 + 5 + (s->state.lcr & 3) + ((s->state.lcr & SERIAL_LCR_PARITY) != 0) +
@@ -119,8 +119,8 @@ static unsigned serial_capacity(const Serial *s)
     return serial_fifo_on(s) ? SERIAL_FIFO_SIZE : 1;
 }
 
-/* One character with its error bits (of LSR) arrives. All 16 places are used even without FIFO: the
- * guest may have turned it off between the chardev's asking for room and its delivery. */
+/* Receives one character with its error bits (of LSR). All 16 places are used, also without FIFO:
+ * the guest may disable it after the chardev asked for room and before it delivers. */
 static void serial_rx_push(Serial *s, uint8_t value, uint8_t error)
 {
     SerialState *st = &s->state;
@@ -132,7 +132,7 @@ static void serial_rx_push(Serial *s, uint8_t value, uint8_t error)
     st->rx_error[st->rx_count++] = error;
 }
 
-/* What is sent in loopback comes back; without FIFO the new character replaces one not read yet. */
+/* Receives a character sent in loopback. Without FIFO it replaces an unread one. */
 static void serial_rx_loop(Serial *s, uint8_t value)
 {
     SerialState *st = &s->state;
@@ -146,7 +146,7 @@ static void serial_rx_loop(Serial *s, uint8_t value)
     }
 }
 
-/* How many characters the receiver takes from outside. */
+/* Number of characters that the receiver takes from the chardev. */
 static size_t serial_rx_space(const Serial *s)
 {
     if ((s->state.mcr & SERIAL_MCR_LOOP) != 0) {
@@ -156,7 +156,7 @@ static size_t serial_rx_space(const Serial *s)
     return s->state.rx_count < capacity ? capacity - s->state.rx_count : 0;
 }
 
-/* After the guest has made room. */
+/* Called after the guest has made room. */
 void serial_rx_room(Serial *s)
 {
     if (s->rx_refused && serial_rx_space(s) > 0) {
@@ -307,7 +307,7 @@ static void serial_event(void *opaque, ChardevEvent event)
         }
     } else {
         serial_update_modem(s);
-        serial_tx_flush(s); /* with nobody there the chardev may take and drop */
+        serial_tx_flush(s); /* without a peer the chardev may take and drop the bytes */
     }
     serial_update_irq(s);
     bql_unlock();
@@ -352,7 +352,7 @@ static uint32_t serial_free_index(const Device *dev)
     return index;
 }
 
-/* Sets what the user did not: index, ports and interrupt. */
+/* Sets what the user did not set: index, ports and interrupt. */
 static bool serial_complete_config(Serial *s, GError **error)
 {
     if (s->index == SERIAL_ANY_INDEX) {
@@ -396,7 +396,7 @@ static void serial_unrealize(Device *dev)
     vm_timer_fini(&s->timeout);
     bql_lock();
     irq_line_set(&s->irq, false);
-    pended_finish(&s->tx_full); /* the accesses come again and find nobody */
+    pended_finish(&s->tx_full); /* the accesses are dispatched again and find no device */
     bql_unlock();
 }
 
@@ -406,7 +406,7 @@ static void serial_reset(Device *dev)
     assert_bql();
     SerialState old = s->state;
     s->state = (SerialState){.divisor = 12, .thre_interrupt = false};
-    /* What was sent before the reset is on the line, not in the chip. */
+    /* Bytes sent before the reset are on the line, not in the chip. */
     s->state.tx_count = old.tx_count;
     memcpy(s->state.tx, old.tx, sizeof(old.tx));
     serial_restart_timeout(s);
@@ -434,7 +434,7 @@ static const OptSpec serial_properties[] = {
     {.name = "chardev",
      .type = OPT_STRING,
      .offset = offsetof(Serial, chardev_id),
-     .help = "where the line ends (default: nowhere)"},
+     .help = "chardev of the line (default: none)"},
     {.name = "index",
      .type = OPT_U32,
      .offset = offsetof(Serial, index),

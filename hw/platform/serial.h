@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the board asks of the serial ports ("isa-serial"). */
+/* The board's interface to the serial ports ("isa-serial"). */
 #ifndef SKIFF_HW_PLATFORM_SERIAL_H
 #define SKIFF_HW_PLATFORM_SERIAL_H
 

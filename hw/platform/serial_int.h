@@ -59,14 +59,14 @@ typedef struct SerialState {
     uint8_t msr;
     uint8_t scr;
     bool overrun;
-    bool thre_interrupt; /* raised when the transmitter ran empty; until IIR told it, or a write */
+    bool thre_interrupt; /* the transmitter ran empty; cleared by a read of IIR or a write */
     bool timeout_interrupt;
     uint8_t rx_count;
     uint8_t tx_count;                   /* 0: THRE and TEMT */
     uint8_t rx[SERIAL_FIFO_SIZE];       /* [0] is RBR */
-    uint8_t rx_error[SERIAL_FIFO_SIZE]; /* LSR bits that came with each */
+    uint8_t rx_error[SERIAL_FIFO_SIZE]; /* LSR bits of each character */
     uint8_t tx[SERIAL_FIFO_SIZE];
-    uint8_t reserved; /* to an even size */
+    uint8_t reserved; /* makes the size even */
 } SerialState;
 
 typedef struct Serial {
@@ -83,7 +83,7 @@ typedef struct Serial {
     IrqLine irq;
     VmTimer timeout;
     Pended tx_full;
-    bool rx_refused; /* the chardev was told "no room" and waits to hear of some */
+    bool rx_refused; /* the chardev got "no room" and waits for serial_rx_room() */
 } Serial;
 
 extern const IoRegionOps serial_ops; /* serial_regs.c */
@@ -94,7 +94,7 @@ uint8_t serial_rx_pop(Serial *s) BQL_HELD;
 MmioResult serial_tx_write(Serial *s, IoAccess *access) BQL_HELD;
 void serial_update_modem(Serial *s) BQL_HELD;
 void serial_set_fcr(Serial *s, uint8_t value) BQL_HELD;
-/* Tells the chardev when there is room again after it was refused. */
+/* Reports to the chardev that there is room again after it got none. */
 void serial_rx_room(Serial *s) BQL_HELD;
 
 #endif

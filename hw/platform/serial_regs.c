@@ -17,7 +17,7 @@ static uint8_t serial_read_iir(Serial *s) BQL_HELD
 {
     uint8_t id = serial_interrupt_id(s);
     if (id == SERIAL_IIR_THRE) {
-        s->state.thre_interrupt = false; /* told now */
+        s->state.thre_interrupt = false; /* reading IIR clears it */
         serial_update_irq(s);
     }
     return id | ((s->state.fcr & SERIAL_FCR_ENABLE) != 0 ? SERIAL_IIR_FIFO_ON : 0);
@@ -80,7 +80,7 @@ static void serial_write_ier(Serial *s, uint8_t value) BQL_HELD
     bool thre_enabled = (value & ~st->ier & SERIAL_IER_THRE) != 0;
     st->ier = value & 0x0f;
     if (thre_enabled && st->tx_count == 0) {
-        st->thre_interrupt = true; /* enabling it with THR empty raises it; drivers start so */
+        st->thre_interrupt = true; /* raised when enabled with THR empty, as drivers expect */
     }
     serial_update_irq(s);
 }
@@ -124,7 +124,7 @@ static MmioResult serial_write(Serial *s, unsigned reg, IoAccess *access) BQL_HE
         st->scr = value;
         break;
     default:
-        break; /* LSR and MSR are for factory tests */
+        break; /* writes to LSR and MSR are for factory tests */
     }
     return MMIO_DONE;
 }

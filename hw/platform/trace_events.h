@@ -13,7 +13,7 @@ TRACE_EVENT(pm_power_button, (const char *dev), "dev=%s", dev)
 TRACE_EVENT(pm_gpe, (const char *dev, unsigned gpe, bool level), "dev=%s gpe=%u level=%d", dev, gpe,
             level)
 TRACE_EVENT(acpi_hotplug_inserted, (unsigned slot), "slot=%u", slot)
-TRACE_EVENT(acpi_hotplug_ask_back, (unsigned slot), "slot=%u", slot)
+TRACE_EVENT(acpi_hotplug_request_unplug, (unsigned slot), "slot=%u", slot)
 TRACE_EVENT(acpi_hotplug_eject, (uint32_t slots), "slots=0x%x", slots)
 TRACE_EVENT(acpi_hotplug_emptied, (unsigned slot), "slot=%u", slot)
 TRACE_EVENT(pm_sleep, (const char *dev, unsigned type), "dev=%s type=%u", dev, type)

@@ -53,7 +53,7 @@ const StateDesc virtio_state_desc = {.name = "virtio",
 
 /* ---- the status machine ---- */
 
-/* The function that makes each move. A driver's write that would make any other is refused. */
+/* The function that makes each move. A driver's write that would make any other move is refused. */
 static const char *const moves[VIRTIO_PHASES][VIRTIO_PHASES] = {
     [VIRTIO_RESET] = {[VIRTIO_ACKNOWLEDGED] = "status_add", [VIRTIO_FAILED] = "status_add"},
     [VIRTIO_ACKNOWLEDGED] = {[VIRTIO_DRIVER] = "status_add",
@@ -151,7 +151,7 @@ static BQL_HELD bool features_accept(VirtioDevice *vdev)
     return true;
 }
 
-/* One status bit, in the order the driver has to set them (§3.1.1). */
+/* Sets one status bit, in the order that the driver must follow (§3.1.1). */
 static BQL_HELD void status_add(VirtioDevice *vdev, uint8_t bit)
 {
     VirtioState *s = vdev->state;
@@ -194,7 +194,7 @@ void virtio_finish_reset(VirtioDevice *vdev)
     assert_virtio_state(vdev);
 }
 
-/* The driver wrote 0: at once when main has the queues, else when they are back. */
+/* The driver wrote 0: resets at once when main owns the queues, else when they are returned. */
 static BQL_HELD void reset_request(VirtioDevice *vdev)
 {
     vdev->generation++;
@@ -251,7 +251,7 @@ void virtio_write_status(VirtioDevice *vdev, uint8_t value)
         if (s->status) {
             reset_request(vdev);
         } else {
-            virtio_reset(vdev); /* feature and queue registers may have been written all the same */
+            virtio_reset(vdev); /* feature and queue registers may have been written */
         }
         return;
     }
@@ -312,7 +312,7 @@ VirtioQueueState *virtio_selected_queue(VirtioDevice *vdev)
     return index < vdev->num_queues ? &vdev->state->queues[index] : NULL;
 }
 
-/* Registers of a queue are fixed once it is enabled or the driver is up (§4.1.4.3.2). */
+/* Registers of a queue are read-only once it is enabled or DRIVER_OK is set (§4.1.4.3.2). */
 static BQL_HELD VirtioQueueState *queue_to_set_up(VirtioDevice *vdev, const char *what)
 {
     VirtioQueueState *q = virtio_selected_queue(vdev);
@@ -370,7 +370,7 @@ uint32_t virtio_read_config(VirtioDevice *vdev, unsigned offset, unsigned size)
     if (offset + size > vdev->config_size) {
         return 0xffffffffu >> (32 - 8 * size);
     }
-    if (s->config_changed) { /* §4.1.4.3.1: moves no later than the changed value is seen */
+    if (s->config_changed) { /* §4.1.4.3.1: no later than the read of the new value */
         s->config_changed = false;
         s->config_generation++;
     }
@@ -401,7 +401,7 @@ bool virtio_init(VirtioDevice *vdev, GError **error)
 {
     assert(vdev->num_queues && vdev->num_queues <= VIRTIO_MAX_QUEUES);
     assert(vdev->config_size <= VIRTIO_MAX_CONFIG);
-    vdev->pended.what = "virtqueues to come back";
+    vdev->pended.what = "the return of the virtqueues";
     co_queue_init(&vdev->returned);
     if (!virtio_queues_init(vdev, error)) {
         return false;

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The virtio device core: status, features, queues' owner, configuration space (virtio 1.2 §2, §3).
+ * The virtio device core: status, features, queues and configuration space (virtio 1.2 §2, §3).
  *
  * Three parties share a device, each with its own part:
  *   - a vCPU (or main) with the BQL: registers, through the transport's calls below;
  *   - the home loop: started queues, in-flight requests;
- *   - main: hand-over, take-back, life cycle.
- * A device may have a back end, which serves the queues in the home loop's place.
- * They talk by posted messages. Nothing waits for another party, except a coroutine in main that
- * stops the device, and a vCPU's pended access during a reset or while the transport's DMA is being
- * switched off, which holds no lock.
+ *   - main: hand-over, recall, life cycle.
+ * A device may have a back end, which serves the queues instead of the home loop.
+ * They communicate by posted messages. Two waits exist, and neither holds a lock: a coroutine in
+ * main that starts or stops the device, and a vCPU's pended access during a reset or while the
+ * transport's DMA is being disabled.
  *
- * Status as the driver sees it (§2.1). Bits are only ever added, until a reset.
+ * Status as the driver sees it (§2.1). Bits are only added, until a reset.
  *
  *   RESET --ACKNOWLEDGE--> ACKNOWLEDGED --DRIVER--> DRIVER --FEATURES_OK--> NEGOTIATED
  *                                                                               | DRIVER_OK
@@ -19,10 +19,10 @@
  *      any but RESET --(device finds an error)--> NEEDS_RESET                 LIVE
  *      any state --status := 0--> RESET, at once or after draining (RESETTING)
  *
- * Who owns the queues (owner_moves[] in virtio_owner.c names the function of each move):
+ * The owner of the queues (owner_moves[] in virtio_owner.c names the function of each move):
  *
- *            virtio_hand_over          virtio_recall                    virtio_queues_returned
- *   MAIN ------------------------> HOME ------------> RECALLING ------------------------------> MAIN
+ *           virtio_hand_over          virtio_recall                    virtio_queues_returned
+ *   MAIN -----------------------> HOME ------------> RECALLING ------------------------------> MAIN
  *
  * and with a back end (virtio_back_end.h), which answers later and may refuse:
  *
@@ -33,20 +33,20 @@
  *                        +-------------------> CANCELLING -----------+
  *
  *   refused (back_end_refused):
- *     CANCELLING -> MAIN   what asked for the queues goes on
+ *     CANCELLING -> MAIN   the request for the queues continues
  *     STARTING -> HOME     when the device can do without (falls_back)
  *     STARTING -> MAIN     at a start of the VM: virtio_co_start() fails, the device stays LIVE and
  *                          the next start tries again; else the device becomes NEEDS_RESET
  *
  * Invariants (assert_virtio_state())
- *   1. Queues are with HOME or BACK_END, or STARTING, only when DRIVER_OK is set, the VM runs, and
- *      DMA is not blocked.
+ *   1. HOME, BACK_END or STARTING owns the queues only when DRIVER_OK is set, the VM runs, and DMA
+ *      is not blocked.
  *   2. RESETTING implies RECALLING, CANCELLING or STOPPING; the status register reads 0 only when
  *      MAIN owns the queues.
- *   3. Driver features are a subset of those offered once FEATURES_OK is set, and fixed from then.
+ *   3. Once FEATURES_OK is set, driver features are a subset of those offered and do not change.
  *   4. Queue registers do not change after DRIVER_OK.
- *   5. A message of the home loop from before a reset changes nothing: it carries the number of
- *      the command or of the reset generation it belongs to.
+ *   5. A message of the home loop from before a reset has no effect: it carries the number of its
+ *      command or its reset generation.
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTIO_H
 #define SKIFF_HW_VIRTIO_VIRTIO_H
@@ -58,7 +58,7 @@
 #define VIRTIO_MAX_QUEUES 64
 #define VIRTIO_MAX_CONFIG 64
 #define VIRTIO_NO_VECTOR 0xffff
-/* Requests taken from one queue before the others have their turn. */
+/* Requests taken from one queue before the other queues are served. */
 #define VIRTIO_QUEUE_BUDGET 128
 
 /* Device status bits, §2.1. */
@@ -92,10 +92,10 @@ typedef enum VirtioOwner {
     VIRTIO_OWNER_MAIN,
     VIRTIO_OWNER_HOME,
     VIRTIO_OWNER_RECALLING,
-    VIRTIO_OWNER_STARTING,   /* the back end has been asked to start */
-    VIRTIO_OWNER_CANCELLING, /* the same, and to be stopped when it has */
+    VIRTIO_OWNER_STARTING,   /* start() of the back end is unanswered */
+    VIRTIO_OWNER_CANCELLING, /* the same, and a recall follows the answer */
     VIRTIO_OWNER_BACK_END,
-    VIRTIO_OWNER_STOPPING, /* the back end has been asked to stop */
+    VIRTIO_OWNER_STOPPING, /* stop() of the back end is unanswered */
     VIRTIO_OWNERS,
 } VirtioOwner;
 
@@ -118,14 +118,14 @@ typedef struct VirtioState {
     uint16_t queue_select;
     uint8_t status;
     uint8_t config_generation;
-    bool config_changed; /* the next read of the config space moves config_generation */
+    bool config_changed; /* the next read of the config space increments config_generation */
     uint8_t isr;         /* any thread: atomic */
     VirtioQueueState queues[VIRTIO_MAX_QUEUES];
 } VirtioState;
 
 extern const StateDesc virtio_state_desc;
 
-/* ---- what a device type brings ---- */
+/* ---- defined by a device type ---- */
 
 typedef struct VirtioDevice VirtioDevice;
 typedef struct VirtioBackEndOps VirtioBackEndOps; /* virtio_back_end.h */
@@ -134,36 +134,35 @@ typedef struct VirtioOps {
     uint16_t device_id; /* §5 */
     /* BQL: fills @config (config_size bytes, zeroed). */
     void (*get_config)(VirtioDevice *vdev, uint8_t *config);
-    /* BQL: the driver wrote @size bytes at @offset, inside config_size. NULL: nothing is writable.
-     */
+    /* BQL: the driver wrote @size bytes at @offset, inside config_size. NULL: read-only. */
     void (*set_config)(VirtioDevice *vdev, unsigned offset, unsigned size, uint32_t value);
-    /* BQL: features were accepted; NULL is fine. */
+    /* BQL: features were accepted; may be NULL. */
     void (*negotiated)(VirtioDevice *vdev);
-    /* BQL: the device type's own registers to power-on; NULL is fine. */
+    /* BQL: sets the device type's own registers to power-on; may be NULL. */
     void (*reset)(VirtioDevice *vdev);
-    /* Home loop: queues have been started / are about to be taken back. `stopping` gives back or
-     * completes what it holds without waiting. NULL is fine. */
+    /* Home loop: queues have been started / are about to be stopped. `stopping` returns or
+     * completes the requests it holds without waiting. May be NULL. */
     void (*started)(VirtioDevice *vdev);
     void (*stopping)(VirtioDevice *vdev);
-    /* Home loop: takes from queue @index with virtio_pop() until that returns NULL, or leaves the
-     * rest on purpose and calls virtio_look() when it can go on. */
+    /* Home loop: takes from queue @index with virtio_pop() until that returns NULL. A device that
+     * stops earlier calls virtio_look() when it can continue. */
     void (*handle_queue)(VirtioDevice *vdev, unsigned index);
 } VirtioOps;
 
 /* How the driver is interrupted for a queue: by a write to `event_fd`. */
 typedef enum VirtioInterruptMode {
-    VIRTIO_INTERRUPT_NONE,   /* not at all, it polls; event_fd is -1 */
+    VIRTIO_INTERRUPT_NONE,   /* none, the driver polls; event_fd is -1 */
     VIRTIO_INTERRUPT_VECTOR, /* event_fd raises the queue's MSI-X vector */
     VIRTIO_INTERRUPT_RELAY,  /* INTx: main reads event_fd and sets the ISR and the line */
 } VirtioInterruptMode;
 
 typedef struct VirtioInterrupt {
     VirtioInterruptMode mode;
-    int event_fd; /* borrowed; valid until the queues are back with main */
-    bool masked;  /* a vector: events stay in event_fd, and come once when it is unmasked */
+    int event_fd; /* borrowed; valid until main owns the queues again */
+    bool masked;  /* of a vector: events stay in event_fd, and arrive once when it is unmasked */
 } VirtioInterrupt;
 
-/* What a transport brings. Any thread; called after the used ring or config is up to date. */
+/* Defined by a transport. Any thread; called after the used ring or config is updated. */
 typedef struct VirtioTransportOps {
     void (*notify_queue)(void *opaque, unsigned index);
     void (*notify_config)(void *opaque);
@@ -181,21 +180,21 @@ typedef struct VirtioQueue {
     /* With a back end that interrupts by eventfd, else -1 (virtio_interrupts.c). */
     int relay_fd;
     AioHandler *relay;         /* main's */
-    VirtioInterrupt interrupt; /* BQL: what the back end has */
-    /* Handed over with the queue: written by the owner who gives it away. */
+    VirtioInterrupt interrupt; /* BQL: the back end's interrupt */
+    /* Handed over with the queue: written by the current owner before the hand-over. */
     bool active;
     VirtQueueSetup setup;
     VirtQueuePosition position;
     /* home loop */
     AioHandler *handler;
-    AioBh again;     /* the rest of a long queue, next turn */
-    bool processing; /* handle_queue is being called: the budget counts */
+    AioBh again;     /* the rest of a long queue, in the next turn */
+    bool processing; /* handle_queue is being called: the budget applies */
     unsigned budget;
     bool polling;
 } VirtioQueue;
 
 /*
- * Which queue may take the next request when requests are limited (virtio_admission.c; home loop).
+ * With limited requests: the queue that may take the next one (virtio_admission.c; home loop).
  *
  * Invariant: while a queue waits, the device takes requests and is below its limit, `turn` names a
  * queue whose `again` is scheduled, or the timer is armed.
@@ -203,11 +202,11 @@ typedef struct VirtioQueue {
 #define VIRTIO_NO_QUEUE VIRTIO_MAX_QUEUES
 typedef struct VirtioAdmission {
     unsigned in_flight;
-    unsigned reserved; /* what co_requests_begin() was called with */
-    uint64_t waiting;  /* bit n: queue n has found no room */
-    unsigned turn;     /* the queue that may go on, or VIRTIO_NO_QUEUE */
+    unsigned reserved; /* the argument of co_requests_begin() */
+    uint64_t waiting;  /* bit n: queue n waits for a request slot */
+    unsigned turn;     /* the queue whose turn it is, or VIRTIO_NO_QUEUE */
     unsigned last;     /* the queue that had the last turn */
-    AioTimer retry;    /* no stack could be had */
+    AioTimer retry;    /* after an allocation of a stack failed */
 } VirtioAdmission;
 
 struct VirtioDevice {
@@ -219,26 +218,26 @@ struct VirtioDevice {
     void *transport_opaque;
     /* config: set before virtio_init() */
     AioContext *home;
-    uint64_t features; /* offered, the ring's and VERSION_1 included */
+    uint64_t features; /* offered, including the ring's features and VERSION_1 */
     unsigned num_queues;
-    uint16_t queue_size; /* largest, power of two */
-    size_t request_size; /* an element's, 0: a bare VirtQueueElement */
+    uint16_t queue_size; /* maximum, power of two */
+    size_t request_size; /* size of an element; 0: sizeof(VirtQueueElement) */
     unsigned config_size;
-    bool request_coroutines; /* each request is a coroutine of the home loop: they are limited */
+    bool request_coroutines; /* requests are coroutines of the home loop, limited in number */
     const VirtioBackEndOps *back_end; /* NULL: the home loop serves the queues */
 
     /* runtime, BQL */
     VirtioOwner owner;
     bool vm_running;
     bool resetting;
-    bool dma_blocked;     /* by the transport: the guest lets the device access no memory */
+    bool dma_blocked;     /* the guest lets the device access no memory (set by the transport) */
     Pended pended;        /* waits for the queues to be with MAIN */
     uint32_t generation;  /* resets so far */
     GError **start_error; /* of the virtio_co_start() that waits for the back end, or NULL */
     CoQueue returned;     /* main: waits for the owner to change */
     /* messages between main and the home loop; one bottom half for each kind, so that the message
      * is complete when it is posted */
-    _Atomic uint32_t command;           /* number << 1 | (1: run, 0: come back) */
+    _Atomic uint32_t command;           /* number << 1 | (1: run, 0: return the queues) */
     _Atomic uint32_t broken_generation; /* generation in which the home loop met an error */
     AioBh home_bh, returned_bh, broken_bh;
     /* runtime, home loop */
@@ -251,39 +250,41 @@ struct VirtioDevice {
     VirtioQueue queues[VIRTIO_MAX_QUEUES];
 };
 
-/* Between virtio.c, virtio_owner.c and virtio_queues.c. */
+/* Shared by virtio.c, virtio_owner.c and virtio_queues.c. */
 bool virtio_queues_init(VirtioDevice *vdev, GError **error) RUNS_IN_MAIN;
 void virtio_queues_cleanup(VirtioDevice *vdev) RUNS_IN_MAIN;
-/* Commands the home loop: to run, or to give the queues back. Posts and returns. */
+/* Commands the home loop to run, or to return the queues. Posts a message; does not wait. */
 void virtio_queues_command(VirtioDevice *vdev, bool run) BQL_HELD;
 /* Bottom halves in main: the home loop's messages. */
 void virtio_queues_returned(void *opaque);
 void virtio_broken_reported(void *opaque);
-/* From MAIN, when the driver is ready, the VM runs and DMA is allowed. Posts and returns. */
+/* From MAIN, if the driver is ready, the VM runs and DMA is allowed. Posts a message; does not
+ * wait. */
 void virtio_hand_over(VirtioDevice *vdev) BQL_HELD;
-/* Asks for the queues, unless main has them or they are on their way. Posts and returns. */
+/* Recalls the queues, unless main owns them or a recall is under way. Posts a message; does not
+ * wait. */
 void virtio_recall(VirtioDevice *vdev) BQL_HELD;
-/* The reset that waited for the queues. */
+/* Executes a reset that waited for the queues. */
 void virtio_finish_reset(VirtioDevice *vdev) BQL_HELD;
 void virtio_set_needs_reset(VirtioDevice *vdev) BQL_HELD;
 
 /* In virtio_interrupts.c, for virtio_queues.c and virtio_owner.c. */
 bool virtio_relay_init(VirtioQueue *q, GError **error) RUNS_IN_MAIN;
 void virtio_relay_cleanup(VirtioQueue *q) RUNS_IN_MAIN;
-/* The back end is about to be asked to start: notes the interrupts it will have. */
+/* Called before start() of the back end: notes its interrupts. */
 void virtio_interrupts_hand_over(VirtioDevice *vdev) BQL_HELD;
-/* It has stopped: what it wrote before reaches the driver now. */
+/* The back end has stopped: its earlier events reach the driver now. */
 void virtio_interrupts_take_back(VirtioDevice *vdev) BQL_HELD;
 
-/* Between virtio_queues.c and virtio_admission.c: home loop. */
+/* Shared by virtio_queues.c and virtio_admission.c: home loop. */
 void virtio_admission_init(VirtioDevice *vdev) RUNS_IN_MAIN;
 void virtio_admission_start(VirtioDevice *vdev) RUNS_IN_LOOP;
 void virtio_admission_stop(VirtioDevice *vdev) RUNS_IN_LOOP;
-/* May queue @index take a request now? If not, it is looked at again when it may. */
+/* Whether queue @index may take a request now. If not, it is served again when it may. */
 bool virtio_admit(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
-/* Does queue @index wait for room? */
+/* Whether queue @index waits for a request slot. */
 bool virtio_admission_waits(const VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
-/* Queue @index has taken what it may for now: the turn passes to the next that waits. */
+/* Ends the turn of queue @index; the next waiting queue has its turn. */
 void virtio_admission_pass(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 /* A request is no longer in flight. */
 void virtio_admission_gone(VirtioDevice *vdev) RUNS_IN_LOOP;
@@ -291,29 +292,30 @@ void virtio_admission_gone(VirtioDevice *vdev) RUNS_IN_LOOP;
 /* ---- life cycle (main) ---- */
 /* Builds the runtime from the links and config above. */
 bool virtio_init(VirtioDevice *vdev, GError **error) RUNS_IN_MAIN;
-/* Queues are with main. */
+/* The queues are with main. */
 void virtio_cleanup(VirtioDevice *vdev) RUNS_IN_MAIN;
-/* The VM starts: hands the queues over and waits until the back end, if there is one, has answered.
- * False + error: it has refused. The device is as it was, and may be started again. */
+/* The VM starts: hands the queues over and waits for the back end's answer, if there is a back end.
+ * False + error: it has refused. The device is unchanged, and may be started again. */
 bool virtio_co_start(VirtioDevice *vdev, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* Returns when the queues are with main and nothing is in flight. */
+/* Returns when main owns the queues and nothing is in flight. */
 void virtio_co_stop(VirtioDevice *vdev) coroutine_fn RUNS_IN_MAIN;
-/* A hard reset: queues are with main. */
+/* A hard reset; main owns the queues. */
 void virtio_reset(VirtioDevice *vdev) BQL_HELD;
-/* After a load: refuses state no driver can have made. */
+/* After a load: refuses state that no driver can produce. */
 bool virtio_post_load(VirtioDevice *vdev, GError **error) BQL_HELD;
-/* The config space has changed (a disk was resized): tells the driver. */
+/* Reports a change of the config space (a resized disk) to the driver. */
 void virtio_config_changed(VirtioDevice *vdev) BQL_HELD;
 
 /* ---- registers, for transports (BQL) ---- */
-/* A reset waits for the device: common config and device config accesses are to be pended. */
+/* Whether a reset waits for the device: common config and device config accesses are then
+ * pended. */
 bool virtio_resetting(const VirtioDevice *vdev) BQL_HELD;
 uint8_t virtio_read_status(const VirtioDevice *vdev) BQL_HELD;
 void virtio_write_status(VirtioDevice *vdev, uint8_t value) BQL_HELD;
 uint32_t virtio_read_features(const VirtioDevice *vdev, uint32_t select) BQL_HELD;
 uint32_t virtio_read_driver_features(const VirtioDevice *vdev, uint32_t select) BQL_HELD;
 void virtio_write_features(VirtioDevice *vdev, uint32_t select, uint32_t value) BQL_HELD;
-/* The queue chosen by queue_select, or NULL. */
+/* The queue selected by queue_select, or NULL. */
 VirtioQueueState *virtio_selected_queue(VirtioDevice *vdev) BQL_HELD;
 void virtio_write_queue_size(VirtioDevice *vdev, uint16_t size) BQL_HELD;
 /* @field points into the selected queue's state; @high: the upper half. */
@@ -323,10 +325,10 @@ void virtio_enable_queue(VirtioDevice *vdev) BQL_HELD;
 uint32_t virtio_read_config(VirtioDevice *vdev, unsigned offset, unsigned size) BQL_HELD;
 void virtio_write_config(VirtioDevice *vdev, unsigned offset, unsigned size, uint32_t value)
     BQL_HELD;
-/* The transport's switch of DMA (PCI's Bus Master). Blocked, the device takes no request and
- * touches no guest memory; kicks are not lost, all queues are looked at when it is allowed again.
- * Blocking returns whether the queues are with main: if not, requests are in flight and the access
- * that blocks is to be pended. */
+/* Disable and enable DMA (PCI's Bus Master). While it is blocked, the device takes no request and
+ * accesses no guest memory. No kick is lost: all queues are served when DMA is allowed again.
+ * Blocking returns whether main owns the queues. If not, requests are in flight, and the access
+ * that blocks DMA must be pended. */
 bool virtio_block_dma(VirtioDevice *vdev) BQL_HELD;
 void virtio_allow_dma(VirtioDevice *vdev) BQL_HELD;
 /* A queue's vector, the mask of a vector, or INTx against MSI-X may have changed. */
@@ -336,30 +338,31 @@ void virtio_kick(VirtioDevice *vdev, unsigned index) ANY_THREAD;
 
 VirtioPhase virtio_phase(const VirtioDevice *vdev) BQL_HELD;
 void assert_virtio_state(const VirtioDevice *vdev) BQL_HELD;
-/* The guest did what it must not: one rate-limited line. */
+/* Logs a guest error: one rate-limited line. */
 #define virtio_guest_error(vdev, ...)                                                              \
     log_guest_error(&(vdev)->dev->log_limit, device_label((vdev)->dev), __VA_ARGS__)
 
 /* ---- the device's data path (home loop) ---- */
 bool virtio_has_feature(const VirtioDevice *vdev, uint64_t bit) ANY_THREAD;
-/* The next request of queue @index, or NULL: none, stopped, quiesced, broken, or it is another
- * queue's turn or the device has as many requests in flight as it may (then handle_queue is called
+/* The next request of queue @index. NULL: none is available; the device is stopped, quiesced or
+ * broken; or the queue must wait for its turn or a request slot (handle_queue is then called
  * again). */
 void *virtio_pop(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 void virtio_unpop(VirtioDevice *vdev, unsigned index, VirtQueueElement *e) RUNS_IN_LOOP;
-/* The request is done; the driver hears of it at the end of the turn. @e is gone. */
+/* Completes the request; the driver is notified at the end of the turn. @e is invalid
+ * afterwards. */
 void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, uint32_t len)
     RUNS_IN_LOOP;
-/* To be tried again after the VM has been stopped and continued. @e is gone. */
+/* Sets the request aside until the VM is stopped and continued. @e is invalid afterwards. */
 void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e) RUNS_IN_LOOP;
-/* Looks at queue @index soon. */
+/* Schedules handle_queue for queue @index. */
 void virtio_look(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
-/* Is the device running, with nothing that keeps it from taking requests? */
+/* Whether the device runs and may take requests. */
 bool virtio_taking(const VirtioDevice *vdev) RUNS_IN_LOOP;
-/* Takes nothing new until virtio_resume(); they nest. */
+/* Takes no new request until virtio_resume(). Calls nest. */
 void virtio_quiesce(VirtioDevice *vdev) RUNS_IN_LOOP;
 void virtio_resume(VirtioDevice *vdev) RUNS_IN_LOOP;
-/* The contents of a request are impossible: the device needs a reset. @e is gone. */
+/* The request's contents are invalid: the device needs a reset. @e is invalid afterwards. */
 void virtio_fail_request(VirtioDevice *vdev, unsigned index, VirtQueueElement *e,
                          const char *reason) RUNS_IN_LOOP;
 

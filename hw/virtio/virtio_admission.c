@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How many requests a device has in flight, and which of its queues may take the next.
+ * The number of requests that a device has in flight, and the order in which its queues take them.
  *
- * A request that is a coroutine keeps a stack while it waits. A device takes no more of them than
- * its share of the home loop (co_requests_limit()) and than there are stacks; the rest stays in the
- * rings. Queues that find no room wait and take turns, each for at most VIRTIO_QUEUE_BUDGET
- * requests. When a request is completed, the next turn begins.
+ * A request that is a coroutine keeps a stack while it waits. A device takes at most its share of
+ * the home loop's requests (co_requests_limit()), and no more than there are stacks; the rest stays
+ * in the rings. Queues without a request slot wait and take turns of at most VIRTIO_QUEUE_BUDGET
+ * requests each. The completion of a request begins the next turn.
  */
 #include <assert.h>
 #include "hw/virtio/trace_events.h"
 #include "hw/virtio/virtio.h"
 
-/* No stack could be had: tried again after a while, since no request of this device may be left
- * whose end would try again. */
+/* Delay before a retry when no stack was available. A timer is needed since the device may have no
+ * request in flight whose end would retry. */
 #define ADMISSION_RETRY_NS 10000000
 
 static RUNS_IN_LOOP bool admission_room(const VirtioDevice *vdev)
@@ -33,7 +33,7 @@ static RUNS_IN_LOOP bool admission_stack(VirtioDevice *vdev)
     return false;
 }
 
-/* The queue that waits and comes next after the one that had the last turn. */
+/* The waiting queue after the one that had the last turn. */
 static unsigned admission_next(const VirtioAdmission *a)
 {
     uint64_t after = a->last + 1 < 64 ? a->waiting & ~0ull << (a->last + 1) : 0;
@@ -85,7 +85,7 @@ void virtio_admission_pass(VirtioDevice *vdev, unsigned index)
     if (a->turn == index) {
         a->turn = VIRTIO_NO_QUEUE;
     }
-    if (!a->retry.heap_index) { /* else there was no stack a moment ago */
+    if (!a->retry.heap_index) { /* not armed: the last allocation of a stack did not fail */
         admission_grant(vdev);
     }
 }
@@ -95,7 +95,7 @@ void virtio_admission_gone(VirtioDevice *vdev)
     VirtioAdmission *a = &vdev->admission;
     assert(a->in_flight);
     a->in_flight--;
-    /* The stack of the request is free when its coroutine ends, which is before the next turn. */
+    /* The request's stack is freed when its coroutine ends, before the next turn. */
     aio_timer_disarm(&a->retry);
     admission_grant(vdev);
 }

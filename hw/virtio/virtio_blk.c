@@ -2,13 +2,13 @@
 /*
  * virtio-blk-pci: a disk (virtio 1.2 §5.2).
  *
- * The device is at home where its drive is: doorbell, ring, block request and interrupt are one
- * thread's. A request is one coroutine; its struct lies in the queue's storage.
+ * The device's home loop is its drive's: one thread handles doorbell, ring, block request and
+ * interrupt. A request is one coroutine; its struct is in the queue's storage.
  *
- *   popped --header is impossible--> the device needs a reset
+ *   popped --header is invalid--> the device needs a reset
  *     | coroutine: blk_co_*()
  *     +--done, or error that is reported or ignored--> used ring
- *     +--error, werror/rerror=stop--> parked, the VM is asked to stop; popped again after `cont`
+ *     +--error, werror/rerror=stop--> parked, a stop is requested; popped again after `cont`
  */
 #include <errno.h>
 #include "block/block.h"
@@ -52,13 +52,13 @@ typedef struct VirtioBlkRequest {
 
 /* ---- the end of a request ---- */
 
-static RUNS_IN_LOOP void request_complete(VirtioBlkRequest *r, uint8_t status)
+static RUNS_IN_LOOP void virtio_blk_request_complete(VirtioBlkRequest *r, uint8_t status)
 {
     *r->status = status;
     virtio_complete(&r->dev->base.vdev, r->queue, &r->elem, r->written);
 }
 
-static bool error_stops(const VirtioBlk *b, bool is_read, int error)
+static bool virtio_blk_error_stops(const VirtioBlk *b, bool is_read, int error)
 {
     int action = is_read ? b->rerror : b->werror;
     return action == VIRTIO_BLK_ERROR_STOP ||
@@ -66,8 +66,8 @@ static bool error_stops(const VirtioBlk *b, bool is_read, int error)
             (action == VIRTIO_BLK_ERROR_ENOSPC || (action == VIRTIO_BLK_ERROR_AUTO && !is_read)));
 }
 
-static RUNS_IN_LOOP void error_tell(const VirtioBlk *b, bool is_read, DeviceIoAction action,
-                                    int error)
+static RUNS_IN_LOOP void virtio_blk_error_report(const VirtioBlk *b, bool is_read,
+                                                 DeviceIoAction action, int error)
 {
     const Device *dev = &b->base.pci.base;
     DeviceIoError e = {.node = block_node_name(blk_root(b->blk)),
@@ -82,32 +82,32 @@ static RUNS_IN_LOOP void error_tell(const VirtioBlk *b, bool is_read, DeviceIoAc
     }
 }
 
-/* The backend's answer to a request that was possible. */
-static RUNS_IN_LOOP void request_done(VirtioBlkRequest *r, bool is_read, int ret)
+/* Ends a valid request with the backend's result. */
+static RUNS_IN_LOOP void virtio_blk_request_done(VirtioBlkRequest *r, bool is_read, int ret)
 {
     VirtioBlk *b = r->dev;
     const Machine *m = b->base.pci.base.env->machine;
     trace_virtio_blk_complete(device_label(&b->base.pci.base), r->header.type, r->header.sector,
                               ret);
     if (ret >= 0) {
-        request_complete(r, VIRTIO_BLK_S_OK);
+        virtio_blk_request_complete(r, VIRTIO_BLK_S_OK);
         return;
     }
-    if (error_stops(b, is_read, -ret)) {
-        error_tell(b, is_read, DEVICE_IO_STOP, -ret);
+    if (virtio_blk_error_stops(b, is_read, -ret)) {
+        virtio_blk_error_report(b, is_read, DEVICE_IO_STOP, -ret);
         virtio_park(&b->base.vdev, r->queue, &r->elem);
         machine_request(m, VM_REQUEST_STOP_IO_ERROR, -ret);
         return;
     }
     bool ignore = (is_read ? b->rerror : b->werror) == VIRTIO_BLK_ERROR_IGNORE;
-    error_tell(b, is_read, ignore ? DEVICE_IO_IGNORE : DEVICE_IO_REPORT, -ret);
-    request_complete(r, ignore ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+    virtio_blk_error_report(b, is_read, ignore ? DEVICE_IO_IGNORE : DEVICE_IO_REPORT, -ret);
+    virtio_blk_request_complete(r, ignore ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
 }
 
 /* ---- request types ---- */
 
-/* Is [sector, sector + bytes / 512) on the disk, and made of whole logical blocks? */
-static bool range_ok(const VirtioBlk *b, uint64_t sector, uint64_t bytes)
+/* Whether [sector, sector + bytes / 512) is on the disk and consists of whole logical blocks. */
+static bool virtio_blk_range_ok(const VirtioBlk *b, uint64_t sector, uint64_t bytes)
 {
     uint64_t capacity = blk_size(b->blk) / BLOCK_SECTOR_SIZE;
     uint64_t count = bytes / BLOCK_SECTOR_SIZE;
@@ -116,36 +116,37 @@ static bool range_ok(const VirtioBlk *b, uint64_t sector, uint64_t bytes)
            sector <= capacity && count <= capacity - sector;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD void request_read(VirtioBlkRequest *r)
+static coroutine_fn RUNS_IN_IOTHREAD void virtio_blk_request_read(VirtioBlkRequest *r)
 {
     VirtQueueElement *e = &r->elem;
     uint64_t bytes = e->in_len;
-    if (!range_ok(r->dev, r->header.sector, bytes)) {
+    if (!virtio_blk_range_ok(r->dev, r->header.sector, bytes)) {
         blk_account_invalid(r->dev->blk, BLK_OP_READ);
-        request_complete(r, VIRTIO_BLK_S_IOERR);
+        virtio_blk_request_complete(r, VIRTIO_BLK_S_IOERR);
         return;
     }
     int ret = blk_co_preadv(r->dev->blk, r->header.sector * BLOCK_SECTOR_SIZE, bytes, e->in,
                             e->in_num, 0);
-    request_done(r, true, ret);
+    virtio_blk_request_done(r, true, ret);
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD void request_write(VirtioBlkRequest *r)
+static coroutine_fn RUNS_IN_IOTHREAD void virtio_blk_request_write(VirtioBlkRequest *r)
 {
     VirtQueueElement *e = &r->elem;
     uint64_t bytes = e->out_len;
-    if (blk_read_only(r->dev->blk) || !range_ok(r->dev, r->header.sector, bytes)) {
+    if (blk_read_only(r->dev->blk) || !virtio_blk_range_ok(r->dev, r->header.sector, bytes)) {
         blk_account_invalid(r->dev->blk, BLK_OP_WRITE);
-        request_complete(r, VIRTIO_BLK_S_IOERR);
+        virtio_blk_request_complete(r, VIRTIO_BLK_S_IOERR);
         return;
     }
     int ret = blk_co_pwritev(r->dev->blk, r->header.sector * BLOCK_SECTOR_SIZE, bytes, e->out,
                              e->out_num, 0);
-    request_done(r, false, ret);
+    virtio_blk_request_done(r, false, ret);
 }
 
-/* DISCARD and WRITE_ZEROES, one range each (max_discard_seg, max_write_zeroes_seg are 1). */
-static coroutine_fn RUNS_IN_IOTHREAD void request_range(VirtioBlkRequest *r)
+/* DISCARD and WRITE_ZEROES, with one range each (max_discard_seg and max_write_zeroes_seg are
+ * 1). */
+static coroutine_fn RUNS_IN_IOTHREAD void virtio_blk_request_range(VirtioBlkRequest *r)
 {
     VirtioBlk *b = r->dev;
     bool discard = r->header.type == VIRTIO_BLK_T_DISCARD;
@@ -154,72 +155,73 @@ static coroutine_fn RUNS_IN_IOTHREAD void request_range(VirtioBlkRequest *r)
     uint32_t flags_known = discard ? 0 : VIRTIO_BLK_RANGE_UNMAP;
     VirtioBlkRange range = {0};
     if (!virtio_has_feature(&b->base.vdev, feature)) {
-        request_complete(r, VIRTIO_BLK_S_UNSUPP);
+        virtio_blk_request_complete(r, VIRTIO_BLK_S_UNSUPP);
         return;
     }
     if (r->elem.out_len != sizeof(range)) {
-        request_complete(r, VIRTIO_BLK_S_IOERR);
+        virtio_blk_request_complete(r, VIRTIO_BLK_S_IOERR);
         return;
     }
     iov_copy_to_buf(r->elem.out, r->elem.out_num, 0, &range, sizeof(range));
     if (range.flags & ~flags_known) { /* §5.2.6.2 */
-        request_complete(r, VIRTIO_BLK_S_UNSUPP);
+        virtio_blk_request_complete(r, VIRTIO_BLK_S_UNSUPP);
         return;
     }
     uint64_t bytes = (uint64_t)range.num_sectors * BLOCK_SECTOR_SIZE;
-    if (blk_read_only(b->blk) || range.num_sectors > max || !range_ok(b, range.sector, bytes)) {
+    if (blk_read_only(b->blk) || range.num_sectors > max ||
+        !virtio_blk_range_ok(b, range.sector, bytes)) {
         blk_account_invalid(b->blk, discard ? BLK_OP_UNMAP : BLK_OP_WRITE);
-        request_complete(r, VIRTIO_BLK_S_IOERR);
+        virtio_blk_request_complete(r, VIRTIO_BLK_S_IOERR);
         return;
     }
     uint64_t offset = range.sector * BLOCK_SECTOR_SIZE;
     unsigned flags = range.flags & VIRTIO_BLK_RANGE_UNMAP ? BLOCK_REQ_MAY_UNMAP : 0;
     int ret = discard ? blk_co_discard(b->blk, offset, bytes)
                       : blk_co_write_zeroes(b->blk, offset, bytes, flags);
-    request_done(r, false, ret);
+    virtio_blk_request_done(r, false, ret);
 }
 
-static RUNS_IN_LOOP void request_get_id(VirtioBlkRequest *r)
+static RUNS_IN_LOOP void virtio_blk_request_get_id(VirtioBlkRequest *r)
 {
-    char id[VIRTIO_BLK_ID_BYTES] = {0}; /* no NUL when all 20 are used */
+    char id[VIRTIO_BLK_ID_BYTES] = {0}; /* no NUL if all 20 are used */
     const char *serial = r->dev->serial ? r->dev->serial : "";
     memcpy(id, serial, strnlen(serial, sizeof(id)));
     iov_copy_from_buf(r->elem.in, r->elem.in_num, 0, id, MIN(sizeof(id), r->elem.in_len));
-    request_complete(r, VIRTIO_BLK_S_OK);
+    virtio_blk_request_complete(r, VIRTIO_BLK_S_OK);
 }
 
-static void request_run(void *opaque)
+static void virtio_blk_request_run(void *opaque)
 {
     VirtioBlkRequest *r = opaque;
     enter_coroutine();
     enter_iothread(r->dev->base.vdev.home);
     switch (r->header.type) {
     case VIRTIO_BLK_T_IN:
-        request_read(r);
+        virtio_blk_request_read(r);
         return;
     case VIRTIO_BLK_T_OUT:
-        request_write(r);
+        virtio_blk_request_write(r);
         return;
     case VIRTIO_BLK_T_FLUSH:
-        request_done(r, false, blk_co_flush(r->dev->blk));
+        virtio_blk_request_done(r, false, blk_co_flush(r->dev->blk));
         return;
     case VIRTIO_BLK_T_DISCARD:
     case VIRTIO_BLK_T_WRITE_ZEROES:
-        request_range(r);
+        virtio_blk_request_range(r);
         return;
     case VIRTIO_BLK_T_GET_ID:
-        request_get_id(r);
+        virtio_blk_request_get_id(r);
         return;
     default:
-        request_complete(r, VIRTIO_BLK_S_UNSUPP);
+        virtio_blk_request_complete(r, VIRTIO_BLK_S_UNSUPP);
         return;
     }
 }
 
 /* ---- parsing ---- */
 
-/* Takes @bytes off the front of the device-readable part. */
-static void element_skip_out(VirtQueueElement *e, size_t bytes)
+/* Removes @bytes from the front of the device-readable part. */
+static void virtio_blk_skip_out(VirtQueueElement *e, size_t bytes)
 {
     e->out_len -= bytes;
     while (bytes) {
@@ -234,8 +236,8 @@ static void element_skip_out(VirtQueueElement *e, size_t bytes)
     }
 }
 
-/* Takes the last byte of the device-writable part off and returns it. */
-static uint8_t *element_cut_status(VirtQueueElement *e)
+/* Removes the last byte of the device-writable part and returns it. */
+static uint8_t *virtio_blk_cut_status(VirtQueueElement *e)
 {
     struct iovec *last = &e->in[e->in_num - 1]; /* never empty: virtqueue.c */
     uint8_t *status = (uint8_t *)last->iov_base + last->iov_len - 1;
@@ -246,8 +248,8 @@ static uint8_t *element_cut_status(VirtQueueElement *e)
     return status;
 }
 
-/* The framing is the driver's own (§2.7.4): header and status are found by position. */
-static RUNS_IN_LOOP bool request_parse(VirtioBlkRequest *r)
+/* The driver chooses the framing (§2.7.4): header and status are found by position. */
+static RUNS_IN_LOOP bool virtio_blk_request_parse(VirtioBlkRequest *r)
 {
     VirtQueueElement *e = &r->elem;
     if (e->out_len < sizeof(r->header) || e->in_len < 1) {
@@ -256,8 +258,8 @@ static RUNS_IN_LOOP bool request_parse(VirtioBlkRequest *r)
     }
     r->written = (uint32_t)e->in_len;
     iov_copy_to_buf(e->out, e->out_num, 0, &r->header, sizeof(r->header));
-    element_skip_out(e, sizeof(r->header));
-    r->status = element_cut_status(e);
+    virtio_blk_skip_out(e, sizeof(r->header));
+    r->status = virtio_blk_cut_status(e);
     trace_virtio_blk_submit(device_label(&r->dev->base.pci.base), r->header.type, r->header.sector,
                             e->out_len + e->in_len);
     return true;
@@ -270,8 +272,8 @@ void virtio_blk_handle_queue(VirtioDevice *vdev, unsigned index)
     while ((r = virtio_pop(vdev, index))) {
         r->dev = virtio_blk_from(vdev);
         r->queue = index;
-        if (request_parse(r)) {
-            co_start_now(vdev->home, request_run, r);
+        if (virtio_blk_request_parse(r)) {
+            co_start_now(vdev->home, virtio_blk_request_run, r);
         }
     }
 }

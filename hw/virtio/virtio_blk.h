@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio-blk-pci, shared by its two files: requests (virtio_blk.c) and the device around them
+/* virtio-blk-pci, shared by its two files: requests (virtio_blk.c) and the device
  * (virtio_blk_pci.c). */
 #ifndef SKIFF_HW_VIRTIO_VIRTIO_BLK_H
 #define SKIFF_HW_VIRTIO_VIRTIO_BLK_H
@@ -19,7 +19,7 @@
 #define VIRTIO_BLK_F_DISCARD (1ull << 13)
 #define VIRTIO_BLK_F_WRITE_ZEROES (1ull << 14)
 
-/* What an I/O error does: names as in QEMU's werror= and rerror=. */
+/* The action after an I/O error: names as in QEMU's werror= and rerror=. */
 enum {
     VIRTIO_BLK_ERROR_AUTO, /* enospc for writes, report for reads */
     VIRTIO_BLK_ERROR_REPORT,
@@ -30,7 +30,7 @@ enum {
 
 typedef struct VirtioBlkState {
     VirtioState virtio;
-    bool writeback; /* the cache mode the guest sees and may change */
+    bool writeback; /* the cache mode that the guest sees and may change */
     uint8_t pad[7];
 } VirtioBlkState;
 

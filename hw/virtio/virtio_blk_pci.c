@@ -4,7 +4,7 @@
 #include "hw/virtio/virtio_blk.h"
 
 #define VIRTIO_BLK_DEVICE_ID 2
-#define PCI_CLASS_STORAGE_SCSI 0x010000 /* what guests expect here */
+#define PCI_CLASS_STORAGE_SCSI 0x010000 /* as guests expect for virtio-blk */
 
 typedef struct __attribute__((packed)) VirtioBlkConfig {
     uint64_t capacity; /* sectors */
@@ -39,7 +39,7 @@ static VirtioBlk *from_device(Device *dev)
 
 /* ---- configuration space and cache mode ---- */
 
-static void blk_get_config(VirtioDevice *vdev, uint8_t *config)
+static void virtio_blk_get_config(VirtioDevice *vdev, uint8_t *config)
 {
     assert_bql();
     const VirtioBlk *b = virtio_blk_from(vdev);
@@ -63,13 +63,14 @@ static void blk_get_config(VirtioDevice *vdev, uint8_t *config)
     memcpy(config, &c, sizeof(c));
 }
 
-static void set_writeback(VirtioBlk *b, bool on)
+static void virtio_blk_set_writeback(VirtioBlk *b, bool on)
 {
     b->state.writeback = on;
     blk_set_write_cache(b->blk, on);
 }
 
-static void blk_set_config(VirtioDevice *vdev, unsigned offset, unsigned size, uint32_t value)
+static void virtio_blk_set_config(VirtioDevice *vdev, unsigned offset, unsigned size,
+                                  uint32_t value)
 {
     assert_bql();
     if (offset != offsetof(VirtioBlkConfig, writeback) || size != 1 || value > 1 ||
@@ -78,36 +79,37 @@ static void blk_set_config(VirtioDevice *vdev, unsigned offset, unsigned size, u
                            offset);
         return;
     }
-    set_writeback(virtio_blk_from(vdev), value);
+    virtio_blk_set_writeback(virtio_blk_from(vdev), value);
 }
 
-/* A driver that cannot flush gets a cache that needs none (§5.2.5.2). */
-static void blk_negotiated(VirtioDevice *vdev)
+/* A driver without flush gets writethrough, which needs none (§5.2.5.2). */
+static void virtio_blk_negotiated(VirtioDevice *vdev)
 {
     assert_bql();
     VirtioBlk *b = virtio_blk_from(vdev);
-    set_writeback(b, b->default_writeback && virtio_has_feature(vdev, VIRTIO_BLK_F_FLUSH));
+    virtio_blk_set_writeback(b,
+                             b->default_writeback && virtio_has_feature(vdev, VIRTIO_BLK_F_FLUSH));
 }
 
-static void blk_reset(VirtioDevice *vdev)
+static void virtio_blk_reset(VirtioDevice *vdev)
 {
     assert_bql();
     VirtioBlk *b = virtio_blk_from(vdev);
-    set_writeback(b, b->default_writeback);
+    virtio_blk_set_writeback(b, b->default_writeback);
 }
 
 static const VirtioOps virtio_blk_ops = {
     .device_id = VIRTIO_BLK_DEVICE_ID,
-    .get_config = blk_get_config,
-    .set_config = blk_set_config,
-    .negotiated = blk_negotiated,
-    .reset = blk_reset,
+    .get_config = virtio_blk_get_config,
+    .set_config = virtio_blk_set_config,
+    .negotiated = virtio_blk_negotiated,
+    .reset = virtio_blk_reset,
     .handle_queue = virtio_blk_handle_queue,
 };
 
-/* ---- what the backend tells ---- */
+/* ---- callbacks of the backend ---- */
 
-static void blk_resized(void *opaque)
+static void virtio_blk_resized(void *opaque)
 {
     VirtioBlk *b = opaque;
     enter_main();
@@ -116,14 +118,14 @@ static void blk_resized(void *opaque)
     bql_unlock();
 }
 
-static void blk_quiesce(void *opaque)
+static void virtio_blk_quiesce(void *opaque)
 {
     VirtioBlk *b = opaque;
     enter_loop(b->base.vdev.home);
     virtio_quiesce(&b->base.vdev);
 }
 
-static void blk_resume(void *opaque)
+static void virtio_blk_resume(void *opaque)
 {
     VirtioBlk *b = opaque;
     enter_loop(b->base.vdev.home);
@@ -134,12 +136,12 @@ static void blk_resume(void *opaque)
 
 #define refuse(error, ...) (g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, __VA_ARGS__), false)
 
-static bool power_of_two(uint64_t n)
+static bool virtio_blk_is_power_of_two(uint64_t n)
 {
     return n && !(n & (n - 1));
 }
 
-static bool check_properties(VirtioBlk *b, GError **error)
+static bool virtio_blk_check_properties(VirtioBlk *b, GError **error)
 {
     if (!b->drive || !*b->drive) {
         return refuse(error, "drive= is needed: a node-name= of -blockdev or id= of -drive");
@@ -147,11 +149,12 @@ static bool check_properties(VirtioBlk *b, GError **error)
     if (!b->num_queues) {
         b->num_queues = (uint16_t)CLAMP(b->base.pci.base.env->cpu_count, 1, VIRTIO_MAX_QUEUES);
     }
-    if (!power_of_two(b->queue_size) || b->queue_size < 4) {
+    if (!virtio_blk_is_power_of_two(b->queue_size) || b->queue_size < 4) {
         return refuse(error, "queue-size=%u is not a power of two from 4 to %u", b->queue_size,
                       VIRTQUEUE_MAX_SIZE);
     }
-    if (!power_of_two(b->logical_block_size) || !power_of_two(b->physical_block_size) ||
+    if (!virtio_blk_is_power_of_two(b->logical_block_size) ||
+        !virtio_blk_is_power_of_two(b->physical_block_size) ||
         b->logical_block_size > b->physical_block_size) {
         return refuse(error,
                       "logical_block_size=%" G_GUINT64_FORMAT
@@ -175,9 +178,10 @@ static bool check_properties(VirtioBlk *b, GError **error)
     return true;
 }
 
-/* A queue belongs to the loop of its drive: a drive that nobody uses yet moves to where the user's
- * iothread= says. */
-static coroutine_fn RUNS_IN_MAIN bool go_home(const VirtioBlk *b, BlockNode *node, GError **error)
+/* A queue is served by the loop of its drive. A drive without users moves to the iothread of
+ * iothread=. */
+static coroutine_fn RUNS_IN_MAIN bool virtio_blk_move_to_iothread(const VirtioBlk *b,
+                                                                  BlockNode *node, GError **error)
 {
     const DeviceEnv *env = b->base.pci.base.env;
     if (!b->iothread) {
@@ -191,8 +195,8 @@ static coroutine_fn RUNS_IN_MAIN bool go_home(const VirtioBlk *b, BlockNode *nod
     return block_co_move(node, asked, error);
 }
 
-/* The user's id; devices without one are told apart by a number. */
-static RUNS_IN_MAIN char *backend_name(const Device *dev)
+/* The user's id; a device without one gets a number. */
+static RUNS_IN_MAIN char *virtio_blk_backend_name(const Device *dev)
 {
     char *name = g_strdup(device_label(dev));
     for (unsigned n = 1; !dev->id && blk_find(name); n++) {
@@ -202,22 +206,22 @@ static RUNS_IN_MAIN char *backend_name(const Device *dev)
     return name;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool open_backend(VirtioBlk *b, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool virtio_blk_open_backend(VirtioBlk *b, GError **error)
 {
     BlockNode *node = block_node_find(b->drive);
-    if (node && !go_home(b, node, error)) {
+    if (node && !virtio_blk_move_to_iothread(b, node, error)) {
         return false;
     }
-    node = block_node_find(b->drive); /* again: it took a while */
+    node = block_node_find(b->drive); /* again: the node may have changed while opening */
     if (!node) {
         return refuse(error, "drive=%s: there is no such -blockdev or -drive", b->drive);
     }
-    g_autofree char *name = backend_name(&b->base.pci.base);
+    g_autofree char *name = virtio_blk_backend_name(&b->base.pci.base);
     b->blk = blk_co_new(name, node, !block_node_read_only(node), error);
     return b->blk;
 }
 
-static void set_up_virtio(VirtioBlk *b)
+static void virtio_blk_init_virtio(VirtioBlk *b)
 {
     VirtioDevice *vdev = &b->base.vdev;
     BlockLimits limits = blk_limits(b->blk);
@@ -245,44 +249,46 @@ static void set_up_virtio(VirtioBlk *b)
     b->base.class_code = PCI_CLASS_STORAGE_SCSI;
 }
 
-static bool blk_realize(Device *dev, GError **error)
+static bool virtio_blk_realize(Device *dev, GError **error)
 {
     VirtioBlk *b = from_device(dev);
     enter_main();
     enter_coroutine();
-    if (!check_properties(b, error) || !open_backend(b, error)) {
+    if (!virtio_blk_check_properties(b, error) || !virtio_blk_open_backend(b, error)) {
         return false;
     }
-    set_up_virtio(b);
+    virtio_blk_init_virtio(b);
     if (!virtio_pci_realize(&b->base, error)) {
         blk_co_free(g_steal_pointer(&b->blk));
         return false;
     }
-    BlkNotify notify = {
-        .resized = blk_resized, .quiesce = blk_quiesce, .resume = blk_resume, .opaque = b};
+    BlkNotify notify = {.resized = virtio_blk_resized,
+                        .quiesce = virtio_blk_quiesce,
+                        .resume = virtio_blk_resume,
+                        .opaque = b};
     blk_set_notify(b->blk, &notify);
     return true;
 }
 
-static void blk_unrealize(Device *dev)
+static void virtio_blk_unrealize(Device *dev)
 {
     VirtioBlk *b = from_device(dev);
     enter_main();
     enter_coroutine();
-    co_drained_begin(&b->blk, 1); /* where the notifier may be taken off */
+    co_drained_begin(&b->blk, 1); /* the notifier is removed in a drained section */
     blk_set_notify(b->blk, NULL);
     co_drained_end(&b->blk, 1);
     virtio_pci_unrealize(&b->base);
     blk_co_free(g_steal_pointer(&b->blk));
 }
 
-static bool blk_post_load(Device *dev, GError **error)
+static bool virtio_blk_post_load(Device *dev, GError **error)
 {
     VirtioBlk *b = from_device(dev);
     if (!virtio_pci_post_load(dev, error)) {
         return false;
     }
-    set_writeback(b, b->state.writeback);
+    virtio_blk_set_writeback(b, b->state.writeback);
     return true;
 }
 
@@ -310,20 +316,21 @@ static const char *const error_names[] = {"auto", "report", "ignore", "enospc", 
 static const OptSpec virtio_blk_properties[] = {
     VIRTIO_PCI_PROPERTIES(VirtioBlk, base, "128"),
     OPT_SPEC(VirtioBlk, "drive", OPT_STRING, drive, .help = "node-name of the disk"),
-    OPT_SPEC(VirtioBlk, "iothread", OPT_STRING, iothread, .help = "iothread the disk lives in"),
+    OPT_SPEC(VirtioBlk, "iothread", OPT_STRING, iothread, .help = "iothread that serves the disk"),
     OPT_SPEC(VirtioBlk, "serial", OPT_STRING, serial, .help = "serial number, up to 20 bytes"),
     OPT_SPEC(VirtioBlk, "num-queues", OPT_U16, num_queues, .max = VIRTIO_MAX_QUEUES,
              .help = "request queues; 0: one per processor"),
     OPT_SPEC(VirtioBlk, "queue-size", OPT_U16, queue_size, .def = "256", .min = 4,
              .max = VIRTQUEUE_MAX_SIZE, .help = "entries of a queue, a power of two"),
     OPT_SPEC(VirtioBlk, "logical_block_size", OPT_SIZE, logical_block_size, .def = "512",
-             .min = BLOCK_SECTOR_SIZE, .max = BLOCK_SIZE_MAX, .help = "smallest unit of a request"),
+             .min = BLOCK_SECTOR_SIZE, .max = BLOCK_SIZE_MAX, .help = "unit of requests"),
     OPT_SPEC(VirtioBlk, "physical_block_size", OPT_SIZE, physical_block_size, .def = "512",
-             .min = BLOCK_SECTOR_SIZE, .max = BLOCK_SIZE_MAX, .help = "best unit of a write"),
+             .min = BLOCK_SECTOR_SIZE, .max = BLOCK_SIZE_MAX,
+             .help = "unit that writes should be multiples of"),
     OPT_SPEC(VirtioBlk, "min_io_size", OPT_SIZE, min_io_size, .max = BLOCK_SIZE_MAX,
-             .help = "smallest request that does well"),
+             .help = "smallest efficient request"),
     OPT_SPEC(VirtioBlk, "opt_io_size", OPT_SIZE, opt_io_size, .max = UINT32_MAX,
-             .help = "best size of a request"),
+             .help = "most efficient size of a request"),
     OPT_SPEC(VirtioBlk, "discard_granularity", OPT_SIZE, discard_granularity, .max = UINT32_MAX,
              .help = "unit of a discard; 0: the disk's own"),
     OPT_SPEC(VirtioBlk, "max-discard-sectors", OPT_U32, max_discard_sectors, .def = "4194303",
@@ -336,11 +343,11 @@ static const OptSpec virtio_blk_properties[] = {
     OPT_SPEC(VirtioBlk, "config-wce", OPT_BOOL, config_wce, .def = "on",
              .help = "the guest may change the cache mode"),
     OPT_SPEC(VirtioBlk, "write-cache", OPT_ENUM, write_cache, .def = "auto", .names = on_off_auto,
-             .help = "cache mode the guest begins with; auto: the drive's"),
+             .help = "initial cache mode; auto: the drive's"),
     OPT_SPEC(VirtioBlk, "werror", OPT_ENUM, werror, .def = "auto", .names = error_names,
-             .help = "what a write error does"),
+             .help = "action after a write error"),
     OPT_SPEC(VirtioBlk, "rerror", OPT_ENUM, rerror, .def = "auto", .names = error_names,
-             .help = "what a read error does"),
+             .help = "action after a read error"),
     {0},
 };
 
@@ -353,11 +360,11 @@ const DeviceType virtio_blk_pci_type = {
     .state = &virtio_blk_state_desc,
     .user_creatable = true,
     .bus = "pci",
-    .realize = blk_realize,
+    .realize = virtio_blk_realize,
     .reset = virtio_pci_reset,
-    .unrealize = blk_unrealize,
+    .unrealize = virtio_blk_unrealize,
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,
-    .post_load = blk_post_load,
+    .post_load = virtio_blk_post_load,
 };

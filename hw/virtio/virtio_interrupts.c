@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Interrupts of a back end that writes to an eventfd (virtio_back_end.h). With MSI-X that is the
- * vector's, whose counter is the pending bit (hw/pci/pci.h), so a mask loses nothing. With INTx it
- * is the queue's relay: main reads it and interrupts through the transport.
+ * Interrupts of a back end that writes to an eventfd (virtio_back_end.h). With MSI-X it is the
+ * vector's eventfd, whose counter is the pending bit (hw/pci/pci.h), so a mask loses nothing. With
+ * INTx it is the queue's relay: main reads it and interrupts through the transport.
  */
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -87,7 +87,7 @@ void virtio_interrupts_take_back(VirtioDevice *vdev)
     }
 }
 
-/* The back end has the queues, or has been asked to take them. */
+/* Whether the back end has the queues, or start() is unanswered. */
 static BQL_HELD bool back_end_has_queues(const VirtioDevice *vdev)
 {
     switch (vdev->owner) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who owns the queues: hand-over and take-back, in main and vCPUs under the BQL. States, moves and
- * invariants: virtio.h. What a back end has to do: virtio_back_end.h. */
+/* The owner of the queues: hand-over and recall, in main and vCPUs under the BQL. virtio.h has the
+ * states, moves and invariants; virtio_back_end.h has the duties of a back end. */
 #include <assert.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -82,7 +82,7 @@ void virtio_allow_dma(VirtioDevice *vdev)
     virtio_hand_over(vdev);
 }
 
-/* ---- take-back ---- */
+/* ---- recall ---- */
 
 void virtio_recall(VirtioDevice *vdev)
 {
@@ -91,14 +91,14 @@ void virtio_recall(VirtioDevice *vdev)
         owner_move(vdev, VIRTIO_OWNER_RECALLING);
         virtio_queues_command(vdev, false);
         return;
-    case VIRTIO_OWNER_STARTING: /* its answer comes first */
+    case VIRTIO_OWNER_STARTING: /* recalled after its answer */
         owner_move(vdev, VIRTIO_OWNER_CANCELLING);
         return;
     case VIRTIO_OWNER_BACK_END:
         owner_move(vdev, VIRTIO_OWNER_STOPPING);
         vdev->back_end->stop(vdev);
         return;
-    default: /* main has them, or they are on their way */
+    default: /* main owns them, or a recall is under way */
         return;
     }
 }
@@ -123,7 +123,7 @@ static BQL_HELD void positions_take(VirtioDevice *vdev)
     }
 }
 
-/* Main has the queues: the reset and the accesses that waited for them go on. */
+/* Main owns the queues: the reset and the accesses that waited for them continue. */
 static BQL_HELD void queues_back(VirtioDevice *vdev)
 {
     if (vdev->resetting) {
@@ -147,7 +147,7 @@ void virtio_queues_returned(void *opaque)
     co_queue_wake_all(&vdev->returned);
 }
 
-/* The home loop met a driver error. A reset may have come between. */
+/* The home loop found a driver error. A reset may have come since. */
 void virtio_broken_reported(void *opaque)
 {
     VirtioDevice *vdev = opaque;
@@ -161,7 +161,7 @@ void virtio_broken_reported(void *opaque)
 
 /* ---- the back end's answers ---- */
 
-/* Nothing was taken and no position has changed. */
+/* The back end took nothing, and no position has changed. */
 static BQL_HELD void back_end_refused(VirtioDevice *vdev, const GError *error)
 {
     const char *label = device_label(vdev->dev);
@@ -236,7 +236,7 @@ void virtio_back_end_broken(VirtioDevice *vdev, const char *why)
 
 /* ---- start and stop ---- */
 
-/* Only main moves it on from where a coroutine waits for that, so no change is missed. */
+/* Only main moves the owner on while a coroutine waits for that, so no change is missed. */
 static RUNS_IN_MAIN VirtioOwner owner_now(VirtioDevice *vdev)
 {
     bql_lock();
@@ -254,7 +254,7 @@ bool virtio_co_start(VirtioDevice *vdev, GError **error)
     virtio_hand_over(vdev);
     bql_unlock();
     while (owner_now(vdev) == VIRTIO_OWNER_STARTING) {
-        co_queue_wait(&vdev->returned, "a back end to start");
+        co_queue_wait(&vdev->returned, "the start of a back end");
     }
     bql_lock();
     vdev->start_error = NULL;
@@ -272,7 +272,7 @@ void virtio_co_stop(VirtioDevice *vdev)
     virtio_recall(vdev);
     bql_unlock();
     while (owner_now(vdev) != VIRTIO_OWNER_MAIN) {
-        co_queue_wait(&vdev->returned, "virtqueues to come back");
+        co_queue_wait(&vdev->returned, "the return of the virtqueues");
     }
 }
 

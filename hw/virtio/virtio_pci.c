@@ -71,7 +71,7 @@ static void msix_changed(PciDevice *pci, unsigned first, unsigned count)
     virtio_interrupts_changed(&from_device(&pci->base)->vdev);
 }
 
-/* The registers, isr with them, have been reset. */
+/* The registers, including isr, have been reset. */
 static void transport_reset(void *opaque)
 {
     VirtioPci *p = opaque;
@@ -123,7 +123,7 @@ static BQL_HELD void register_write(VirtioPci *p, const IoAccess *a)
     case VIRTIO_PCI_DEVICE:
         virtio_write_config(&p->vdev, offset, a->size, (uint32_t)a->value);
         return;
-    case VIRTIO_PCI_NOTIFY: /* what is written does not matter: each queue has its own address */
+    case VIRTIO_PCI_NOTIFY: /* the value does not matter: each queue has its own address */
         virtio_kick(&p->vdev, offset / VIRTIO_PCI_NOTIFY_MULTIPLIER);
         return;
     default:
@@ -152,7 +152,8 @@ static MmioResult region_access(void *opaque, IoAccess *a)
     return register_access(opaque, a);
 }
 
-/* Doorbells move with the window. What the machine cannot take is kicked through the register. */
+/* Doorbells move with the window. If the machine refuses one, its queue is kicked through the
+ * register. */
 static void region_mapped(void *opaque, bool mapped)
 {
     VirtioPci *p = opaque;
@@ -190,7 +191,7 @@ static BQL_HELD MmioResult window_access(VirtioPci *p, IoAccess *a)
         a->value = 0;
         return MMIO_DONE;
     }
-    IoAccess outer = *a; /* lent to the register, since what pends waits in it */
+    IoAccess outer = *a; /* the register gets this struct, since a pended access waits in it */
     a->offset = at;
     a->size = (uint8_t)length;
     a->value = a->is_write ? a->value & (0xffffffffu >> (32 - 8 * length)) : 0;
@@ -211,8 +212,8 @@ static MmioResult config_access(PciDevice *pci, unsigned offset, IoAccess *a, bo
     if (*handled) {
         return window_access(p, a);
     }
-    /* Once the write has retired the guest may use its memory for something else. Until then the
-     * register reads as before, and interrupts of what completes get through. */
+    /* Once the write has retired, the guest may reuse the memory. Until then the register reads as
+     * before, and interrupts of completing requests are delivered. */
     if (pci_write_ends_mastering(pci, offset, a) && !virtio_block_dma(&p->vdev)) {
         *handled = true;
         return pended_wait_for(&p->vdev.pended, a);
@@ -229,7 +230,7 @@ static BQL_HELD void follow_bus_master(VirtioPci *p)
     }
 }
 
-/* MSI-X may have been switched on or off: the line follows. */
+/* MSI-X may have been enabled or disabled: updates the interrupt line. */
 static void config_written(PciDevice *pci, unsigned offset, unsigned size)
 {
     VirtioPci *p = from_device(&pci->base);
@@ -238,7 +239,7 @@ static void config_written(PciDevice *pci, unsigned offset, unsigned size)
     pci_intx_update(pci, intx_cause, p);
 }
 
-/* ---- building ---- */
+/* ---- realize ---- */
 
 static uint8_t add_cap(VirtioPci *p, uint8_t type, uint8_t size, uint32_t offset, uint32_t length)
 {
@@ -346,7 +347,7 @@ bool virtio_pci_realize(VirtioPci *p, GError **error)
 
 void virtio_pci_unrealize(VirtioPci *p)
 {
-    pci_device_unplug(&p->pci); /* takes the doorbells off before their eventfds close */
+    pci_device_unplug(&p->pci); /* removes the doorbells before their eventfds are closed */
     virtio_cleanup(&p->vdev);
 }
 

@@ -2,9 +2,9 @@
 /*
  * The PCI transport of virtio 1.2 §4.1, modern only (device IDs 0x1040 + type).
  *
- * A device type embeds VirtioPci first, fills vdev's config (home, features, queues, ops, state) in
- * its realize, then calls virtio_pci_realize(). The other life cycle functions fit into a
- * DeviceType as they are. BAR 4 (64-bit) holds the registers, BAR 1 MSI-X:
+ * A device type embeds VirtioPci first. Its realize sets vdev's config (home, features, queues, ops
+ * and state) and calls virtio_pci_realize(). A DeviceType uses the other life cycle functions
+ * directly. BAR 4 (64-bit) holds the registers, BAR 1 MSI-X:
  *
  *   0x0000  common configuration      §4.1.4.3     } accesses are pended while a reset drains
  *   0x1000  ISR status                §4.1.4.5
@@ -74,18 +74,18 @@ typedef struct VirtioPci {
     /* runtime */
     IoRegion region;
     uint8_t window_cap;  /* the PCI configuration access capability */
-    uint64_t doorbells;  /* bit n: queue n's doorbell is with the machine */
-    uint64_t notify_gpa; /* where they were put */
+    uint64_t doorbells;  /* bit n: the machine has queue n's doorbell */
+    uint64_t notify_gpa; /* the GPA of the doorbells */
 } VirtioPci;
 
 extern const char *const virtio_pci_disable_legacy_names[];
 
-/* Rows for a device's table of properties; @T is the device's struct, @m its VirtioPci, @n as many
- * vectors as do it good ("128": one for each queue). */
+/* Rows for a device's table of properties; @T is the device's struct, @m its VirtioPci, @n the
+ * default number of vectors ("128": one for each queue). */
 #define VIRTIO_PCI_PROPERTIES(T, m, n)                                                             \
     PCI_DEVICE_PROPERTIES,                                                                         \
         OPT_SPEC(T, "vectors", OPT_U32, m.vectors, .def = n, .max = 128,                           \
-                 .help = "at most so many MSI-X vectors; 0: none"),                                \
+                 .help = "maximum number of MSI-X vectors; 0: none"),                              \
         OPT_SPEC(T, "bootindex", OPT_U32, m.bootindex, .def = "4294967295",                        \
                  .help = "place in the firmware's boot order"),                                    \
         OPT_SPEC(T, "event_idx", OPT_BOOL, m.event_idx, .def = "on",                               \
@@ -101,11 +101,11 @@ extern const char *const virtio_pci_disable_legacy_names[];
         OPT_SPEC(T, "iommu_platform", OPT_BOOL, m.iommu_platform, .def = "off",                    \
                  .help = "always off: no guest IOMMU")
 
-/* Builds the queues and plugs the device into its bus. On failure nothing is left behind. */
+/* Builds the queues and plugs the device into its bus. A failed realize releases everything. */
 bool virtio_pci_realize(VirtioPci *p, GError **error) RUNS_IN_MAIN;
 void virtio_pci_unrealize(VirtioPci *p) RUNS_IN_MAIN;
 
-/* For DeviceType, as they are: @dev begins with a VirtioPci. */
+/* For use in a DeviceType: @dev begins with a VirtioPci. */
 void virtio_pci_reset(Device *dev);
 bool virtio_pci_co_start(Device *dev, GError **error);
 void virtio_pci_co_stop(Device *dev);

@@ -2,8 +2,8 @@
 /* The common configuration structure of virtio over PCI (virtio 1.2 §4.1.4.3). */
 #include "hw/virtio/virtio_pci.h"
 
-/* Width of each field by its offset; 64-bit fields are two of 32 bits (§4.1.3.1). Offsets without a
- * width are inside a field. */
+/* Width of each field by its offset; 64-bit fields are two of 32 bits (§4.1.3.1). Offsets inside a
+ * field have width 0. */
 static const uint8_t widths[VIRTIO_COMMON_SIZE] = {
     [VIRTIO_COMMON_DEVICE_FEATURE_SELECT] = 4,
     [VIRTIO_COMMON_DEVICE_FEATURE] = 4,
@@ -84,7 +84,7 @@ static BQL_HELD uint32_t field_read(VirtioPci *p, unsigned field)
     }
 }
 
-/* Any width reads: byte by byte from the fields it covers. Reading has no side effect here. */
+/* Reads may have any width and are done byte by byte. They have no side effects here. */
 uint32_t virtio_pci_common_read(VirtioPci *p, unsigned offset, unsigned size)
 {
     uint32_t value = 0;
@@ -101,7 +101,7 @@ uint32_t virtio_pci_common_read(VirtioPci *p, unsigned offset, unsigned size)
     return value;
 }
 
-/* A vector the table does not have reads back as NO_VECTOR (§4.1.5.1.2). */
+/* A vector beyond the table reads back as NO_VECTOR (§4.1.5.1.2). */
 static uint16_t vector_check(const VirtioPci *p, uint32_t vector)
 {
     return vector < p->pci.msix.count ? (uint16_t)vector : VIRTIO_NO_VECTOR;
@@ -118,7 +118,7 @@ static BQL_HELD void queue_field_write(VirtioPci *p, unsigned field, uint32_t va
     case VIRTIO_COMMON_QUEUE_SIZE:
         virtio_write_queue_size(vdev, (uint16_t)value);
         return;
-    case VIRTIO_COMMON_QUEUE_VECTOR: /* may change any time; the home loop reads it */
+    case VIRTIO_COMMON_QUEUE_VECTOR: /* may change at any time; the home loop reads it */
         __atomic_store_n(&q->vector, vector_check(p, value), __ATOMIC_RELAXED);
         virtio_interrupts_changed(vdev);
         return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the home loop does with the queues it owns. Between it and main pass three messages: a
- * command (run, or come back), its answer, and "the driver has broken a queue"; virtio_owner.c has
+ * The home loop's work on the queues it owns. Three messages pass between it and main: a command
+ * (run, or return the queues), its answer, and "the driver broke a queue". virtio_owner.c has
  * main's side of them.
  */
 #include <assert.h>
@@ -41,13 +41,13 @@ static RUNS_IN_LOOP void queue_check_broken(VirtioQueue *q)
     aio_bh_schedule(&vdev->broken_bh);
 }
 
-/* Takes what there is, up to the budget; then asks for kicks and looks once more, so that what came
- * in between is not lost. */
+/* Takes available requests, up to the budget. Then enables kicks and checks once more for requests
+ * that came before that. */
 static RUNS_IN_LOOP void queue_take(VirtioQueue *q)
 {
     VirtioDevice *vdev = q->vdev;
     if (!virtio_taking(vdev) || !q->active) {
-        return; /* looked at again by virtio_resume() or the next start */
+        return; /* served by virtio_resume() or the next start */
     }
     q->budget = VIRTIO_QUEUE_BUDGET;
     do {
@@ -58,7 +58,7 @@ static RUNS_IN_LOOP void queue_take(VirtioQueue *q)
         vdev->ops->handle_queue(vdev, q->index);
         q->processing = false;
         if (!virtio_taking(vdev) || virtio_admission_waits(vdev, q->index)) {
-            return; /* kicks stay off: the queue is looked at when there is room */
+            return; /* kicks stay off: the queue is served when there is room */
         }
         if (!q->budget) {
             aio_bh_schedule(&q->again);
@@ -117,7 +117,7 @@ static void queue_poll_end(void *opaque)
     virtqueue_set_notification(q->vq, true);
 }
 
-/* End of a turn: one interrupt for all that was completed in it. */
+/* End of a turn: one interrupt for all requests completed in it. */
 static void queue_flush(void *opaque)
 {
     VirtioQueue *q = opaque;
@@ -187,9 +187,9 @@ static RUNS_IN_LOOP void queues_stop(VirtioDevice *vdev)
     vdev->stopping = false;
 }
 
-/* Obeys the last command. "Come back" is obeyed when nothing is in flight any more: the last
- * completion calls again. */
-static void command_obey(void *opaque)
+/* Executes the last command. The queues are returned when nothing is in flight any more; the last
+ * completion then calls this again. */
+static void queues_command_execute(void *opaque)
 {
     VirtioDevice *vdev = opaque;
     enter_loop(vdev->home);
@@ -212,7 +212,7 @@ static void command_obey(void *opaque)
         }
         queues_stop(vdev);
     }
-    /* From the answer on the queues and @vdev are main's; one more call of this would be late. */
+    /* After the answer main owns the queues and @vdev, so this must not run again. */
     aio_bh_cancel(&vdev->home_bh);
     aio_bh_schedule(&vdev->returned_bh);
 }
@@ -293,17 +293,17 @@ void virtio_resume(VirtioDevice *vdev)
         return;
     }
     for (unsigned i = 0; i < vdev->num_queues; i++) {
-        virtio_look(vdev, i); /* kicks were ignored meanwhile */
+        virtio_look(vdev, i); /* kicks were ignored since virtio_quiesce() */
     }
 }
 
-/* ==== building and tearing down ==== */
+/* ==== set-up and cleanup ==== */
 
 bool virtio_queues_init(VirtioDevice *vdev, GError **error)
 {
     size_t request_size = vdev->request_size ? vdev->request_size : sizeof(VirtQueueElement);
     virtio_admission_init(vdev);
-    aio_bh_init(&vdev->home_bh, vdev->home, command_obey, vdev);
+    aio_bh_init(&vdev->home_bh, vdev->home, queues_command_execute, vdev);
     aio_bh_init(&vdev->returned_bh, vdev->dev->env->main_ctx, virtio_queues_returned, vdev);
     aio_bh_init(&vdev->broken_bh, vdev->dev->env->main_ctx, virtio_broken_reported, vdev);
     for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++) {

@@ -2,10 +2,9 @@
 /*
  * virtio-rng-pci: random bytes (virtio 1.2 §5.4).
  *
- * Buffers are filled from getrandom(2) in the iothread, a bounded piece of each, so that a greedy
- * guest cannot hold the loop: the driver takes what it gets and asks again. With max-bytes and
- * period, the bytes of a period are counted; what the guest asks for beyond them stays in the ring
- * until the period is over.
+ * The iothread fills buffers from getrandom(2). Each buffer gets a bounded number of bytes, so that
+ * a guest cannot block the loop; the driver then adds another. With max-bytes and period, the bytes
+ * of a period are counted; further buffers stay in the ring until the period ends.
  */
 #include <assert.h>
 #include <errno.h>
@@ -25,12 +24,13 @@ typedef struct VirtioRng {
     VirtioPci base;
     /* config */
     char *iothread;
-    char *rng; /* id of an object; NULL: the host kernel's generator, which they all are */
+    char *rng; /* id of an object; NULL: the host kernel's generator, which is also behind every
+                * object */
     uint64_t max_bytes;
     uint32_t period_ms;
     /* state */
     VirtioRngState state;
-    /* runtime, home loop. The quota is the host's: a reset, a stop and a start leave it as it is. */
+    /* runtime, home loop. Reset, stop and start do not change the quota. */
     uint64_t left;         /* bytes of this period */
     int64_t period_end_ns; /* of the loop's clock; valid while left < max_bytes */
     AioTimer period;
@@ -41,15 +41,15 @@ static VirtioRng *rng_from(VirtioDevice *vdev)
     return (VirtioRng *)(void *)((uint8_t *)vdev - offsetof(VirtioRng, base.vdev));
 }
 
-/* Up to @bytes of the device-writable part. */
-static size_t element_fill(const VirtQueueElement *e, size_t bytes)
+/* Fills up to @bytes of the device-writable part. */
+static size_t virtio_rng_fill(const VirtQueueElement *e, size_t bytes)
 {
     size_t filled = 0;
     for (unsigned i = 0; i < e->in_num && filled < bytes; i++) {
         size_t n = MIN(e->in[i].iov_len, bytes - filled);
         ssize_t got = getrandom(e->in[i].iov_base, n, GRND_NONBLOCK);
         if (got < 0) {
-            break; /* the host has no randomness yet: the driver asks again */
+            break; /* the host has no randomness yet: the driver adds the buffer again */
         }
         filled += (size_t)got;
         if ((size_t)got < n) {
@@ -59,7 +59,7 @@ static size_t element_fill(const VirtQueueElement *e, size_t bytes)
     return filled;
 }
 
-static void rng_count(VirtioRng *r, size_t bytes)
+static void virtio_rng_count(VirtioRng *r, size_t bytes)
 {
     if (r->max_bytes == UINT64_MAX || !bytes) {
         return;
@@ -71,7 +71,7 @@ static void rng_count(VirtioRng *r, size_t bytes)
     r->left -= bytes;
 }
 
-static void rng_handle_queue(VirtioDevice *vdev, unsigned index)
+static void virtio_rng_handle_queue(VirtioDevice *vdev, unsigned index)
 {
     VirtioRng *r = rng_from(vdev);
     VirtQueueElement *e;
@@ -81,13 +81,13 @@ static void rng_handle_queue(VirtioDevice *vdev, unsigned index)
             virtio_fail_request(vdev, index, e, "nothing device-writable to fill");
             return;
         }
-        size_t filled = element_fill(e, MIN(r->left, VIRTIO_RNG_PIECE));
-        rng_count(r, filled);
+        size_t filled = virtio_rng_fill(e, MIN(r->left, VIRTIO_RNG_PIECE));
+        virtio_rng_count(r, filled);
         virtio_complete(vdev, index, e, (uint32_t)filled);
     }
 }
 
-static void rng_period_over(void *opaque)
+static void virtio_rng_period_over(void *opaque)
 {
     VirtioRng *r = opaque;
     enter_loop(r->base.vdev.home);
@@ -95,7 +95,7 @@ static void rng_period_over(void *opaque)
     virtio_look(&r->base.vdev, 0);
 }
 
-static void rng_started(VirtioDevice *vdev)
+static void virtio_rng_started(VirtioDevice *vdev)
 {
     VirtioRng *r = rng_from(vdev);
     if (r->left == r->max_bytes) {
@@ -108,19 +108,19 @@ static void rng_started(VirtioDevice *vdev)
     }
 }
 
-static void rng_stopping(VirtioDevice *vdev)
+static void virtio_rng_stopping(VirtioDevice *vdev)
 {
     aio_timer_disarm(&rng_from(vdev)->period);
 }
 
 static const VirtioOps virtio_rng_ops = {
     .device_id = VIRTIO_RNG_DEVICE_ID,
-    .started = rng_started,
-    .stopping = rng_stopping,
-    .handle_queue = rng_handle_queue,
+    .started = virtio_rng_started,
+    .stopping = virtio_rng_stopping,
+    .handle_queue = virtio_rng_handle_queue,
 };
 
-static bool rng_realize(Device *dev, GError **error)
+static bool virtio_rng_realize(Device *dev, GError **error)
 {
     VirtioRng *r = (VirtioRng *)(void *)dev;
     enter_main();
@@ -148,11 +148,11 @@ static bool rng_realize(Device *dev, GError **error)
     vdev->features = 0;
     r->left = r->max_bytes;
     r->base.class_code = PCI_CLASS_OTHERS;
-    aio_timer_init(&r->period, vdev->home, rng_period_over, r);
+    aio_timer_init(&r->period, vdev->home, virtio_rng_period_over, r);
     return virtio_pci_realize(&r->base, error);
 }
 
-static void rng_unrealize(Device *dev)
+static void virtio_rng_unrealize(Device *dev)
 {
     enter_main();
     virtio_pci_unrealize(&((VirtioRng *)(void *)dev)->base);
@@ -177,7 +177,7 @@ static const OptSpec virtio_rng_properties[] = {
     OPT_SPEC(VirtioRng, "rng", OPT_STRING, rng,
              .help = "id of an rng-random or rng-builtin object"),
     OPT_SPEC(VirtioRng, "max-bytes", OPT_U64, max_bytes, .def = "18446744073709551615", .min = 1,
-             .max = UINT64_MAX, .help = "bytes the guest gets in one period"),
+             .max = UINT64_MAX, .help = "maximum number of bytes in one period"),
     OPT_SPEC(VirtioRng, "period", OPT_U32, period_ms, .def = "65536", .min = 1, .max = UINT32_MAX,
              .help = "milliseconds"),
     {0},
@@ -192,9 +192,9 @@ const DeviceType virtio_rng_pci_type = {
     .state = &virtio_rng_state_desc,
     .user_creatable = true,
     .bus = "pci",
-    .realize = rng_realize,
+    .realize = virtio_rng_realize,
     .reset = virtio_pci_reset,
-    .unrealize = rng_unrealize,
+    .unrealize = virtio_rng_unrealize,
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,

@@ -46,7 +46,7 @@ bool virtio_serial_guest_open(const VirtioSerial *s, unsigned nr)
     return multiport(s) ? s->state.ports[nr].guest_open : nr == 0;
 }
 
-/* The environment hears of it in main. */
+/* Reported to the environment in main. */
 static void guest_open_set(VirtioSerial *s, unsigned nr, bool open)
 {
     s->state.ports[nr].guest_open = open;
@@ -58,7 +58,7 @@ static void guest_open_set(VirtioSerial *s, unsigned nr, bool open)
 
 /* ---- device to driver ---- */
 
-/* Writes the message and what follows it into one buffer. */
+/* Writes the message and its tail into one buffer. */
 static RUNS_IN_LOOP void control_fill(VirtioSerial *s, VirtQueueElement *e, VirtioSerialControl m,
                                       const char *tail)
 {
@@ -73,7 +73,8 @@ static RUNS_IN_LOOP void control_fill(VirtioSerial *s, VirtQueueElement *e, Virt
     virtio_complete(vdev, VIRTIO_SERIAL_CONTROL_RX, e, (uint32_t)len);
 }
 
-/* The message for the lowest bit of what the port has to tell; changes what the driver knows. */
+/* Takes the lowest pending bit of the port and returns its message; updates the state seen by the
+ * driver. */
 static VirtioSerialControl control_next(VirtioSerial *s, unsigned nr, const char **tail)
 {
     VirtioSerialPortState *st = &s->state.ports[nr];
@@ -86,7 +87,7 @@ static VirtioSerialControl control_next(VirtioSerial *s, unsigned nr, const char
     case VIRTIO_SERIAL_TELL_REMOVE:
         m.event = VIRTIO_CONSOLE_DEVICE_REMOVE;
         guest_open_set(s, nr, false);
-        /* `sent` is the queue's: the port that came next may be transmitting. */
+        /* `sent` belongs to the queue: the next port may be transmitting. */
         *st = (VirtioSerialPortState){.sent = st->sent};
         break;
     case VIRTIO_SERIAL_TELL_ADD:
@@ -108,7 +109,7 @@ static VirtioSerialControl control_next(VirtioSerial *s, unsigned nr, const char
     return m;
 }
 
-/* What the driver does not know yet about port @nr. */
+/* Marks the differences between the port and the state seen by the driver as pending. */
 static void port_compare(VirtioSerial *s, unsigned nr)
 {
     VirtioSerialPortState *st = &s->state.ports[nr];
@@ -131,12 +132,12 @@ static RUNS_IN_LOOP void control_flush(VirtioSerial *s)
         while (s->state.ports[nr].tell) {
             VirtQueueElement *e = virtio_pop(&s->base.vdev, VIRTIO_SERIAL_CONTROL_RX);
             if (!e) {
-                return; /* the next buffer's kick brings us back */
+                return; /* continued at the kick for the next buffer */
             }
             const char *tail;
             VirtioSerialControl m = control_next(s, nr, &tail);
             control_fill(s, e, m, tail);
-            port_compare(s, nr); /* a port that came back while its REMOVE waited */
+            port_compare(s, nr); /* a port may be back while its REMOVE was pending */
         }
     }
 }
@@ -158,7 +159,7 @@ void virtio_serial_port_gone(VirtioSerial *s, unsigned nr)
     }
 }
 
-static void serial_host_changed(void *opaque)
+static void virtio_serial_host_changed(void *opaque)
 {
     VirtioSerial *s = opaque;
     enter_loop(s->base.vdev.home);
@@ -184,7 +185,7 @@ static void port_ready(VirtioSerial *s, unsigned nr)
                 (port->name ? VIRTIO_SERIAL_TELL_NAME : 0);
 }
 
-static RUNS_IN_LOOP void control_obey(VirtioSerial *s, VirtioSerialControl m)
+static RUNS_IN_LOOP void control_handle(VirtioSerial *s, VirtioSerialControl m)
 {
     VirtioDevice *vdev = &s->base.vdev;
     trace_virtio_serial_control(device_label(vdev->dev), true, m.id, m.event, m.value);
@@ -202,7 +203,7 @@ static RUNS_IN_LOOP void control_obey(VirtioSerial *s, VirtioSerialControl m)
     } else if (known && m.event == VIRTIO_CONSOLE_PORT_OPEN) {
         port_opened(s, m.id, m.value != 0);
     } else if (m.event == VIRTIO_CONSOLE_PORT_OPEN && m.value == 0 && m.id < s->max_ports) {
-        return; /* a driver closes its side of a port that it was told is gone */
+        return; /* a driver closes its side of a removed port */
     } else {
         virtio_guest_error(vdev, "control event %u, value %u for port %u", m.event, m.value, m.id);
     }
@@ -219,14 +220,14 @@ static RUNS_IN_LOOP void control_receive(VirtioSerial *s)
             return;
         }
         virtio_complete(&s->base.vdev, VIRTIO_SERIAL_CONTROL_TX, e, 0);
-        control_obey(s, m);
+        control_handle(s, m);
     }
     control_flush(s);
 }
 
 /* ---- virtio ---- */
 
-static void serial_handle_queue(VirtioDevice *vdev, unsigned index)
+static void virtio_serial_handle_queue(VirtioDevice *vdev, unsigned index)
 {
     VirtioSerial *s = virtio_serial_from(vdev);
     enter_loop(vdev->home);
@@ -244,8 +245,8 @@ static void serial_handle_queue(VirtioDevice *vdev, unsigned index)
     }
 }
 
-/* While the queues were stopped ports may have changed, or a saved state was loaded. */
-static void serial_started(VirtioDevice *vdev)
+/* Ports may have changed, or a saved state was loaded, while the queues were stopped. */
+static void virtio_serial_started(VirtioDevice *vdev)
 {
     VirtioSerial *s = virtio_serial_from(vdev);
     enter_loop(vdev->home);
@@ -256,13 +257,13 @@ static void serial_started(VirtioDevice *vdev)
     }
 }
 
-static void serial_stopping(VirtioDevice *vdev)
+static void virtio_serial_stopping(VirtioDevice *vdev)
 {
     enter_loop(vdev->home);
     virtio_serial_recall(virtio_serial_from(vdev));
 }
 
-static void serial_reset(VirtioDevice *vdev)
+static void virtio_serial_reset(VirtioDevice *vdev)
 {
     assert_bql();
     VirtioSerial *s = virtio_serial_from(vdev);
@@ -273,7 +274,7 @@ static void serial_reset(VirtioDevice *vdev)
     s->state.driver_ready = false;
 }
 
-static void serial_guest_changed(void *opaque)
+static void virtio_serial_guest_changed(void *opaque)
 {
     VirtioSerial *s = opaque;
     enter_main();
@@ -284,7 +285,7 @@ static void serial_guest_changed(void *opaque)
     }
 }
 
-static void serial_get_config(VirtioDevice *vdev, uint8_t *config)
+static void virtio_serial_get_config(VirtioDevice *vdev, uint8_t *config)
 {
     assert_bql();
     VirtioSerialConfig c = {.max_nr_ports = virtio_serial_from(vdev)->max_ports};
@@ -292,7 +293,8 @@ static void serial_get_config(VirtioDevice *vdev, uint8_t *config)
 }
 
 /* Emergency write: one byte of the console, at any time, even before the driver (§5.3.5.1). */
-static void serial_set_config(VirtioDevice *vdev, unsigned offset, unsigned size, uint32_t value)
+static void virtio_serial_set_config(VirtioDevice *vdev, unsigned offset, unsigned size,
+                                     uint32_t value)
 {
     assert_bql();
     const VirtioSerial *s = virtio_serial_from(vdev);
@@ -304,17 +306,17 @@ static void serial_set_config(VirtioDevice *vdev, unsigned offset, unsigned size
 
 static const VirtioOps virtio_serial_ops = {
     .device_id = VIRTIO_SERIAL_DEVICE_ID,
-    .get_config = serial_get_config,
-    .set_config = serial_set_config,
-    .reset = serial_reset,
-    .started = serial_started,
-    .stopping = serial_stopping,
-    .handle_queue = serial_handle_queue,
+    .get_config = virtio_serial_get_config,
+    .set_config = virtio_serial_set_config,
+    .reset = virtio_serial_reset,
+    .started = virtio_serial_started,
+    .stopping = virtio_serial_stopping,
+    .handle_queue = virtio_serial_handle_queue,
 };
 
 /* ---- life cycle ---- */
 
-static bool serial_realize(Device *dev, GError **error)
+static bool virtio_serial_realize(Device *dev, GError **error)
 {
     VirtioSerial *s = from_device(dev);
     VirtioDevice *vdev = &s->base.vdev;
@@ -328,8 +330,8 @@ static bool serial_realize(Device *dev, GError **error)
     vdev->features =
         VIRTIO_CONSOLE_F_MULTIPORT | (s->emergency_write ? VIRTIO_CONSOLE_F_EMERG_WRITE : 0);
     s->base.class_code = PCI_CLASS_COMMUNICATION_OTHER;
-    aio_bh_init(&s->guest_bh, dev->env->main_ctx, serial_guest_changed, s);
-    aio_bh_init(&s->host_bh, vdev->home, serial_host_changed, s);
+    aio_bh_init(&s->guest_bh, dev->env->main_ctx, virtio_serial_guest_changed, s);
+    aio_bh_init(&s->host_bh, vdev->home, virtio_serial_host_changed, s);
     return virtio_pci_realize(&s->base, error);
 }
 
@@ -338,8 +340,8 @@ static void cancel_at_home(void *opaque)
     aio_bh_cancel(&((VirtioSerial *)opaque)->host_bh);
 }
 
-/* Its ports have gone before. */
-static void serial_unrealize(Device *dev)
+/* All its ports are unrealized. */
+static void virtio_serial_unrealize(Device *dev)
 {
     VirtioSerial *s = from_device(dev);
     enter_main();
@@ -388,7 +390,7 @@ static const StateDesc virtio_serial_state_desc =
 static const OptSpec virtio_serial_properties[] = {
     VIRTIO_PCI_PROPERTIES(VirtioSerial, base, "2"),
     OPT_SPEC(VirtioSerial, "max_ports", OPT_U32, max_ports, .def = "31", .min = 1,
-             .max = VIRTIO_SERIAL_MAX_PORTS, .help = "ports it has room for"),
+             .max = VIRTIO_SERIAL_MAX_PORTS, .help = "maximum number of ports"),
     OPT_SPEC(VirtioSerial, "emergency-write", OPT_BOOL, emergency_write, .def = "on",
              .help = "the guest may write a byte of the console without a driver"),
     {0},
@@ -404,9 +406,9 @@ const DeviceType virtio_serial_pci_type = {
     .user_creatable = true,
     .bus = "pci",
     .provides_bus = "virtio-serial",
-    .realize = serial_realize,
+    .realize = virtio_serial_realize,
     .reset = virtio_pci_reset,
-    .unrealize = serial_unrealize,
+    .unrealize = virtio_serial_unrealize,
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,

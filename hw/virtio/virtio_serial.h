@@ -4,34 +4,32 @@
  * the device with its control queues (virtio_serial.c), the ports (virtio_serial_port.c) and their
  * data (virtio_serial_link.c).
  *
- * The queues are at home in an iothread: guest memory is touched there only, so a page fault in it
- * never stalls main. Chardevs are main's. Between a port's queue and its chardev pass two chunks, one
- * for each direction, each a bounded copy of bytes that has one owner and is handed over by a posted
- * message (virtio_serial_link.c):
+ * The home loop of the queues is an iothread. Only the iothread accesses guest memory, so a page
+ * fault there never stalls main. Chardevs belong to main. Two chunks, one for each direction, pass
+ * between a port's queue and its chardev. A chunk is a bounded copy of bytes; it has one owner and
+ * is handed over by a posted message (virtio_serial_link.c):
  *
- *                  transmit: home fills it                 receive: home grants room
- *   HOME ---------------------------------------> MAIN ---------------------------------------> HOME
- *                  the chardev has taken all of it         input has arrived
- *                  the port's other end is gone            recalled: given back as it is
- *                  recalled: given back as it is
+ *         transmit: home fills it            transmit: the chardev took all of it, or has no peer
+ *         receive: home grants room          receive: input arrived    both: unchanged, on a recall
+ *   HOME ---------------------------> MAIN -----------------------------------------------> HOME
  *
  * Invariants
- *   1. A chunk's bytes and counts are touched by its owner only.
- *   2. While a chunk is with MAIN, home holds the buffer it belongs to (`element`), which is in
- *      flight. So the queues are with main only when all chunks are with HOME.
- *   3. A transmit buffer is completed when the chardev has taken all of it. What it had taken when the
- *      queues stopped is in `sent`; the rest is copied again after the start. No byte is lost or
- *      sent twice.
- *   4. Input is taken from the chardev only into a granted chunk, and goes from there into the buffer
- *      that home holds for it, also while the queues stop. No byte is lost.
+ *   1. Only its owner accesses a chunk's bytes and counts.
+ *   2. While MAIN has a chunk, home holds the buffer it belongs to (`element`), which is in flight.
+ *      So main owns the queues only when HOME has all chunks.
+ *   3. A transmit buffer is completed when the chardev has taken all of it. When the queues stop,
+ *      the number of bytes taken is kept in `sent`; the rest is copied again after the start. No
+ *      byte is lost or sent twice.
+ *   4. Input is taken from the chardev only into a granted chunk, and goes from there into the
+ *      buffer that home holds for it, also while the queues stop. No byte is lost.
  *   5. A recall is answered in main's next turn, whatever the chardev does.
  *
  *   queue 0, 1   receive and transmit of port 0
  *   queue 2, 3   control: device to driver, driver to device (MULTIPORT)
  *   queue 2n+2, 2n+3   receive and transmit of port n
  *
- * A port, as the driver is told: (nothing) --ADD--> added --PORT_READY--> ready, where
- * CONSOLE_PORT, PORT_NAME and PORT_OPEN follow; --REMOVE--> (nothing).
+ * A port as the driver sees it: (nothing) --ADD--> added --PORT_READY--> ready; CONSOLE_PORT,
+ * PORT_NAME and PORT_OPEN follow. --REMOVE--> (nothing).
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTIO_SERIAL_H
 #define SKIFF_HW_VIRTIO_VIRTIO_SERIAL_H
@@ -39,14 +37,14 @@
 #include "hw/core/chardev.h"
 #include "hw/virtio/virtio_pci.h"
 
-#define VIRTIO_SERIAL_MAX_PORTS 31 /* two queues each, and two for control */
+#define VIRTIO_SERIAL_MAX_PORTS 31 /* two queues for each and two for control */
 #define VIRTIO_SERIAL_CONTROL_RX 2
 #define VIRTIO_SERIAL_CONTROL_TX 3
 
 #define VIRTIO_CONSOLE_F_MULTIPORT (1ull << 1)
 #define VIRTIO_CONSOLE_F_EMERG_WRITE (1ull << 2)
 
-/* Messages that wait for room in the control queue, in the order they are sent. */
+/* Pending messages that wait for room in the control queue, in the order they are sent. */
 enum {
     VIRTIO_SERIAL_TELL_REMOVE = 1,
     VIRTIO_SERIAL_TELL_ADD = 2,
@@ -59,10 +57,10 @@ enum {
 typedef struct VirtioSerialPortState {
     uint32_t sent; /* bytes of the first transmit buffer that the chardev has taken */
     uint8_t tell;  /* VIRTIO_SERIAL_TELL_* */
-    bool added;    /* the driver knows of the port */
-    bool ready;    /* ... and has set it up */
+    bool added;    /* ADD was sent for the port */
+    bool ready;    /* the driver answered PORT_READY */
     bool guest_open;
-    bool told_open; /* the driver was told that the host's side is open */
+    bool told_open; /* the host's side as last reported to the driver */
     uint8_t pad[3];
 } VirtioSerialPortState;
 
@@ -79,7 +77,7 @@ typedef struct VirtioSerialPort VirtioSerialPort;
 
 typedef struct VirtioSerialChunk {
     _Atomic bool with_main;
-    _Atomic bool recalled; /* home wants it back */
+    _Atomic bool recalled; /* home has recalled it */
     AioBh main_bh, home_bh;
     /* home's */
     VirtQueueElement *element; /* popped, not completed; NULL: none */
@@ -98,12 +96,12 @@ typedef struct VirtioSerial {
     VirtioSerialState state;
     /* runtime: written by main with the BQL */
     VirtioSerialPort *ports[VIRTIO_SERIAL_MAX_PORTS];
-    /* runtime, home loop: the same, but a port joins last and leaves first */
+    /* runtime, home loop: as `ports`, but a port is added last and removed first */
     VirtioSerialPort *home_ports[VIRTIO_SERIAL_MAX_PORTS];
-    /* How often the guest has opened or closed its side of each port; odd: it is open. */
+    /* Count of the guest's opens and closes of each port; odd: open. */
     _Atomic uint32_t guest_changes[VIRTIO_SERIAL_MAX_PORTS];
-    AioBh guest_bh; /* main: guest_changes has moved */
-    AioBh host_bh;  /* home: a port's host_open has changed */
+    AioBh guest_bh; /* main: a count in guest_changes changed */
+    AioBh host_bh;  /* home: a port's host_open changed */
 } VirtioSerial;
 
 struct VirtioSerialPort {
@@ -116,8 +114,8 @@ struct VirtioSerialPort {
     uint32_t nr;
     bool is_console;
     /* runtime, main */
-    uint32_t seen_changes; /* of guest_changes: what the environment knows */
-    bool left_unseen; /* it left while the home loop took nothing (written there, then main's) */
+    uint32_t seen_changes; /* the count in guest_changes last reported to the environment */
+    bool left_unseen; /* removed while the home loop did not run (written there, then main's) */
     /* runtime, shared */
     _Atomic bool host_open; /* written by main */
     VirtioSerialChunk transmit, receive;
@@ -143,43 +141,43 @@ static inline unsigned virtio_serial_tx(unsigned nr)
 }
 
 /* ---- virtio_serial.c ---- */
-/* Sends what the driver does not know yet about port @nr. Nothing while the queues are stopped; the
- * start looks again. */
+/* Sends pending changes of port @nr to the driver. Does nothing while the queues are stopped; the
+ * start sends them. */
 void virtio_serial_port_compare(VirtioSerial *s, unsigned nr) RUNS_IN_LOOP;
 bool virtio_serial_guest_open(const VirtioSerial *s, unsigned nr) RUNS_IN_LOOP;
-/* Port @nr has left while the home loop took nothing. The driver is sent REMOVE after the next start,
- * also when another port has the number by then. Does nothing when the queues are with the home loop,
- * which compares at its start. */
+/* Port @nr was removed while the home loop did not run. REMOVE is sent to the driver after the next
+ * start, even if another port has the number by then. Does nothing when the home loop has the
+ * queues: it compares at its start. */
 void virtio_serial_port_gone(VirtioSerial *s, unsigned nr) BQL_HELD;
 
 /* ---- virtio_serial_port.c ---- */
-/* Reports to the environment that the guest has opened or closed its side. What the guest sent before
- * is with the chardev by then. */
+/* Reports the guest's open or close to the environment. All bytes that the guest sent before it are
+ * in the chardev by then. */
 void virtio_serial_port_report(VirtioSerialPort *port) RUNS_IN_MAIN;
 
 /* ---- virtio_serial_link.c: main ---- */
 void virtio_serial_link_init(VirtioSerialPort *port) RUNS_IN_MAIN;
-/* The port takes part, or has left: both return when the home loop has done its side. A port that
- * leaves drops what it still holds to transmit; its chardev is detached. */
+/* Add and remove the port; both return when the home loop has done so too. Removing discards bytes
+ * that are still to be transmitted and detaches the chardev. */
 void virtio_serial_co_join(VirtioSerialPort *port) coroutine_fn RUNS_IN_MAIN;
 void virtio_serial_co_leave(VirtioSerialPort *port) coroutine_fn RUNS_IN_MAIN;
-/* Offers the chardev what is to be transmitted, if main has it. False: it did not take all of it. */
+/* Offers main's transmit chunk to the chardev. False: the chardev did not take all of it. */
 bool virtio_serial_offer_output(VirtioSerialPort *port) RUNS_IN_MAIN;
 size_t virtio_serial_input_room(const VirtioSerialPort *port) RUNS_IN_MAIN;
-/* No more than virtio_serial_input_room(); the rest is dropped. */
+/* At most virtio_serial_input_room() bytes; the rest is dropped. */
 void virtio_serial_put_input(VirtioSerialPort *port, const uint8_t *data, size_t size) RUNS_IN_MAIN;
 
-/* Returns when the chardev has what the guest has made available for transmission so far, or takes no
- * more, or the queues are stopped. @dev is a realized port. */
+/* Returns when the chardev has taken all that the guest has made available for transmission, or is
+ * full, or the queues are stopped. @dev is a realized port. */
 void virtio_serial_port_co_settle(Device *dev) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- virtio_serial_link.c: home loop ---- */
-/* The transmit queue of port @nr, whether or not there is one. */
+/* Serves the transmit queue of port @nr, which need not exist. */
 void virtio_serial_transmit(VirtioSerial *s, unsigned nr) RUNS_IN_LOOP;
-/* Grants room to port @nr's chardev when the guest has opened its side and has a buffer; else takes
- * the grant back. */
+/* Grants room to port @nr's chardev if the guest has opened its side and provided a buffer;
+ * otherwise recalls the grant. */
 void virtio_serial_update_grant(VirtioSerial *s, unsigned nr) RUNS_IN_LOOP;
-/* The queues are about to stop: gives buffers back, recalls those whose chunk is with main. */
+/* The queues are about to stop: returns buffers, and recalls those whose chunk main has. */
 void virtio_serial_recall(VirtioSerial *s) RUNS_IN_LOOP;
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bytes of virtio-serial ports between queues (home loop) and chardevs (main): virtio_serial.h
+/* The bytes of virtio-serial ports between queues (home loop) and chardevs (main). virtio_serial.h
  * has the states and invariants. */
 #include "hw/virtio/virtio_serial.h"
 #include "util/iov.h"
@@ -35,7 +35,7 @@ bool virtio_serial_offer_output(VirtioSerialPort *port)
     }
     c->done += chardev_write(port->chr, c->data + c->done, c->len - c->done);
     if (!chardev_connected(port->chr)) {
-        c->done = c->len; /* lost, as on a wire: a guest's console must not hang */
+        c->done = c->len; /* dropped, as on a wire: a guest's console must not hang */
     }
     bool all = c->done == c->len;
     if (all || atomic_load(&c->recalled)) {
@@ -49,7 +49,7 @@ static void transmit_in_main(void *opaque)
     VirtioSerialPort *port = opaque;
     enter_main();
     SP("virtio_serial.transmit", port);
-    virtio_serial_port_report(port); /* an open port comes before its bytes */
+    virtio_serial_port_report(port); /* the open is reported before the bytes */
     virtio_serial_offer_output(port);
 }
 
@@ -87,7 +87,7 @@ static void receive_in_main(void *opaque)
 
 /* ---- home loop: transmit ---- */
 
-/* The next chunk of the held buffer. False: there is none. */
+/* Fills the chunk from the held buffer. False: nothing is left. */
 static RUNS_IN_LOOP bool transmit_next(VirtioSerialPort *port)
 {
     VirtioSerialChunk *c = &port->transmit;
@@ -111,7 +111,7 @@ void virtio_serial_transmit(VirtioSerial *s, unsigned nr)
     VirtioSerialPort *port = s->home_ports[nr];
     VirtQueueElement *e;
     if (port && port->transmit.element) {
-        return; /* transmit_at_home() goes on */
+        return; /* continued in transmit_at_home() */
     }
     for (unsigned n = 0; (e = virtio_pop(&s->base.vdev, virtio_serial_tx(nr))); n++) {
         if (port && port->chr) {
@@ -121,15 +121,15 @@ void virtio_serial_transmit(VirtioSerial *s, unsigned nr)
             }
             port->transmit.element = NULL;
         }
-        transmit_complete(s, nr, e);    /* empty, or nobody to take it */
-        if (n == VIRTIO_QUEUE_BUDGET) { /* not called by the queue, which has a budget of its own */
+        transmit_complete(s, nr, e);    /* empty, or no chardev */
+        if (n == VIRTIO_QUEUE_BUDGET) { /* not called by the queue, which has its own budget */
             virtio_look(&s->base.vdev, virtio_serial_tx(nr));
             return;
         }
     }
 }
 
-/* Main has given the chunk back. */
+/* Main has returned the chunk. */
 static void transmit_at_home(void *opaque)
 {
     VirtioSerialPort *port = opaque;
@@ -139,7 +139,7 @@ static void transmit_at_home(void *opaque)
     VirtQueueElement *e = c->element;
     enter_loop(vdev->home);
     if (with_main(c) || !e || s->home_ports[port->nr] != port) {
-        return; /* of a port that has left, release_at_home() gives the buffer back */
+        return; /* the port was removed: release_at_home() returns the buffer */
     }
     s->state.ports[port->nr].sent += (uint32_t)c->done;
     c->done = 0;
@@ -197,7 +197,7 @@ void virtio_serial_update_grant(VirtioSerial *s, unsigned nr)
         chunk_recall(c);
     }
     if (with_main(c) || c->len) {
-        return; /* receive_at_home() goes on */
+        return; /* continued in receive_at_home() */
     }
     if (!wanted) {
         receive_release(port);
@@ -212,7 +212,7 @@ void virtio_serial_update_grant(VirtioSerial *s, unsigned nr)
     }
 }
 
-/* Main has given the chunk back: with input, or recalled. */
+/* Main has returned the chunk, with input or recalled. */
 static void receive_at_home(void *opaque)
 {
     VirtioSerialPort *port = opaque;
@@ -242,7 +242,7 @@ void virtio_serial_recall(VirtioSerial *s)
     }
 }
 
-/* ---- ports come and go ---- */
+/* ---- adding and removing ports ---- */
 
 void virtio_serial_link_init(VirtioSerialPort *port)
 {
@@ -269,7 +269,7 @@ void virtio_serial_co_join(VirtioSerialPort *port)
     co_call_in(port->bus->base.vdev.home, join_at_home, port);
 }
 
-/* From here on no chunk goes to main. */
+/* No chunk goes to main any more. */
 static void leave_at_home(void *opaque)
 {
     VirtioSerialPort *port = opaque;
@@ -280,7 +280,7 @@ static void leave_at_home(void *opaque)
     aio_bh_cancel(&port->receive.home_bh);
 }
 
-/* Both chunks are at home. */
+/* Both chunks are with the home loop. */
 static void release_at_home(void *opaque)
 {
     VirtioSerialPort *port = opaque;
@@ -302,7 +302,7 @@ static void release_at_home(void *opaque)
     receive_release(port);
     port->left_unseen = !virtio_taking(&s->base.vdev);
     virtio_serial_port_compare(s, port->nr);
-    virtio_look(&s->base.vdev, virtio_serial_tx(port->nr)); /* drops what waits for the port */
+    virtio_look(&s->base.vdev, virtio_serial_tx(port->nr)); /* drops waiting buffers */
 }
 
 void virtio_serial_co_leave(VirtioSerialPort *port)
@@ -327,8 +327,8 @@ void virtio_serial_co_leave(VirtioSerialPort *port)
 
 /* ---- settling ---- */
 
-/* Rounds of virtio_serial_port_co_settle(): as many as a full queue of the largest buffers that one
- * chunk holds. A guest whose other vCPUs go on sending does not hold it up any longer. */
+/* Limit of rounds in virtio_serial_port_co_settle(): enough for a full queue of the largest buffers
+ * that fit in one chunk. A guest whose other vCPUs keep sending cannot prolong it further. */
 #define SETTLE_ROUNDS 1024
 
 typedef struct Settle {
@@ -336,7 +336,7 @@ typedef struct Settle {
     bool busy; /* a buffer is being transmitted */
 } Settle;
 
-/* Takes what is available now; its doorbell may not have been served yet. */
+/* Takes what is available now, also if its doorbell has not been served. */
 static void settle_at_home(void *opaque)
 {
     Settle *settle = opaque;
@@ -347,7 +347,7 @@ static void settle_at_home(void *opaque)
         virtqueue_look(vdev->queues[virtio_serial_tx(settle->port->nr)].vq);
         virtio_serial_transmit(s, settle->port->nr);
     }
-    /* A port that has left is freed after its release, which comes behind this call. */
+    /* A removed port is freed after its release, which comes after this call. */
     settle->busy =
         s->home_ports[settle->port->nr] == settle->port && settle->port->transmit.element;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtconsole and virtserialport: ports of a virtio-serial device, each with a chardev. What is here
- * runs in main. */
+/* virtconsole and virtserialport: ports of a virtio-serial device, each with a chardev. Runs in
+ * main. */
 #include <string.h>
 #include "hw/virtio/virtio_serial.h"
 
@@ -38,11 +38,11 @@ static void port_event(void *opaque, ChardevEvent event)
     if (event != CHARDEV_OPENED && event != CHARDEV_CLOSED) {
         return;
     }
-    if (!port->is_console) { /* a console is open whoever looks at it */
+    if (!port->is_console) { /* a console is always open */
         atomic_store(&port->host_open, event == CHARDEV_OPENED);
         aio_bh_schedule(&port->bus->host_bh);
     }
-    virtio_serial_offer_output(port); /* without a peer it is dropped */
+    virtio_serial_offer_output(port); /* dropped without a peer */
 }
 
 static const ChardevFrontendOps port_frontend_ops = {
@@ -70,7 +70,7 @@ void virtio_serial_port_report(VirtioSerialPort *port)
     if (!news) {
         return;
     }
-    if (news % 2 == 0) { /* it is as it was, but has changed in between */
+    if (news % 2 == 0) { /* unchanged now, but it changed in between */
         port_report(port, now % 2 == 0);
     }
     port_report(port, now % 2);
@@ -80,7 +80,7 @@ void virtio_serial_port_report(VirtioSerialPort *port)
 
 #define refuse(error, ...) (g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, __VA_ARGS__), false)
 
-/* Port 0 is the console's: old drivers take it for one. */
+/* Port 0 is reserved for a console: old drivers expect one there. */
 static bool choose_number(VirtioSerialPort *port, GError **error)
 {
     VirtioSerial *s = port->bus;
@@ -154,7 +154,7 @@ static void port_unrealize(Device *dev)
     enter_main();
     enter_coroutine();
     bql_lock();
-    s->ports[port->nr] = NULL; /* first: an emergency write may be on its way to the chardev */
+    s->ports[port->nr] = NULL; /* first: an emergency write may use the chardev meanwhile */
     bql_unlock();
     if (port->chr) {
         chardev_attach(port->chr, NULL, NULL);
@@ -167,14 +167,14 @@ static void port_unrealize(Device *dev)
 }
 
 static const OptSpec port_properties[] = {
-    OPT_SPEC(VirtioSerialPort, "chardev", OPT_STRING, chardev, .help = "where its bytes go"),
-    OPT_SPEC(VirtioSerialPort, "name", OPT_STRING, name, .help = "name the guest finds it by"),
+    OPT_SPEC(VirtioSerialPort, "chardev", OPT_STRING, chardev, .help = "chardev of the port"),
+    OPT_SPEC(VirtioSerialPort, "name", OPT_STRING, name, .help = "name that the guest sees"),
     OPT_SPEC(VirtioSerialPort, "nr", OPT_U32, nr, .def = "4294967295", .max = UINT32_MAX,
              .help = "port number (default: the first free one)"),
     {0},
 };
 
-/* What both types have in common: all but their names, and that port 0 is a console's. */
+/* The members of both types. They differ in their names; only a console may be port 0. */
 #define PORT_TYPE                                                                                  \
     .instance_size = sizeof(VirtioSerialPort), .properties = port_properties,                      \
     .user_creatable = true, .bus = "virtio-serial", .realize = port_realize,                       \

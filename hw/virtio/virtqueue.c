@@ -33,8 +33,8 @@ VirtQueue *virtqueue_new(unsigned max_size, size_t request_size)
     return vq;
 }
 
-/* At the first start: many a queue is never used. Not cleared, so that pages nobody needs are never
- * touched. */
+/* Allocates at the first start, since many queues are never used. Memory is not cleared, so that
+ * unused pages are never touched. */
 static void storage_alloc(VirtQueue *vq)
 {
     if (!vq->requests) {
@@ -219,7 +219,7 @@ static VirtQueueElement *element_take(VirtQueue *vq, uint16_t head)
     return e;
 }
 
-/* The device may have written any part of it, also when it failed or gave up. */
+/* The device may have written any part of it, also when the request failed. */
 static void element_mark(const VirtQueue *vq, const VirtQueueElement *element)
 {
     const VirtQueueSpan *spans = vq->spans + (size_t)element->slot * vq->max_size;
@@ -328,9 +328,9 @@ void virtqueue_push(VirtQueue *vq, VirtQueueElement *element, uint32_t len)
     atomic_store_explicit(&entry->len, len, memory_order_relaxed);
     used_mark(vq, offsetof(VringUsed, ring) + slot * sizeof(*entry), sizeof(*entry));
     vq->used_idx++;
-    /* A driver that looks at the ring refills it while the rest of the turn's requests complete (3
-     * to 6% more reads a second at depth 32). Interrupts are left to the flush, which compares with
-     * what the last one published. */
+    /* A driver that polls the ring refills it while the rest of the turn's requests complete (3 to
+     * 6% more reads a second at depth 32). The flush raises the interrupt: it compares with the
+     * index that the previous flush published. */
     if (vq->used_idx % VIRTQUEUE_PUBLISH_EVERY == 0) {
         used_publish(vq, memory_order_release);
     }
@@ -343,8 +343,8 @@ bool virtqueue_flush(VirtQueue *vq)
     }
     uint16_t old = vq->published_used;
     vq->published_used = vq->used_idx;
-    /* The store of idx and the load of the driver's wish must not pass each other, or driver and
-     * device each miss the other's: both are sequentially consistent. */
+    /* The store of idx must precede the load of used_event: otherwise driver and device can each
+     * miss the other's update. Both are sequentially consistent. */
     used_publish(vq, memory_order_seq_cst);
     if (!vq->setup.event_idx) {
         uint16_t flags = atomic_load_explicit(&vq->avail->flags, memory_order_seq_cst);
@@ -369,8 +369,7 @@ void virtqueue_set_notification(VirtQueue *vq, bool enabled)
         used_mark(vq, offsetof(VringUsed, flags), sizeof(vq->used->flags));
         return;
     }
-    /* An avail_event that lies behind keeps the driver quiet, so there is nothing to write to
-     * disable. */
+    /* An avail_event in the past keeps the driver from kicking, so disabling writes nothing. */
     if (enabled) {
         _Atomic uint16_t *avail_event = (_Atomic uint16_t *)(void *)&vq->used->ring[vq->setup.size];
         atomic_store_explicit(avail_event, vq->shadow_avail, memory_order_seq_cst);

@@ -5,8 +5,8 @@
 #include <string.h>
 #include "hw/virtio/virtqueue_int.h"
 
-/* Reads one descriptor once: what is checked is what is used, whatever the guest writes meanwhile.
- */
+/* Reads one descriptor once, so that the checked value is the used one, whatever the guest
+ * writes. */
 static VringDesc desc_read(const VringDesc *at)
 {
     union {
@@ -17,22 +17,22 @@ static VringDesc desc_read(const VringDesc *at)
         const uint64_t *words = (const uint64_t *)(const void *)at;
         copy.word[0] = __atomic_load_n(&words[0], __ATOMIC_RELAXED);
         copy.word[1] = __atomic_load_n(&words[1], __ATOMIC_RELAXED);
-    } else { /* an INDIRECT table may lie anywhere */
+    } else { /* an INDIRECT table may be unaligned */
         memcpy(&copy, at, sizeof(copy));
         __asm__ volatile("" ::: "memory"); /* no second read of guest memory */
     }
     return copy.desc;
 }
 
-/* The walk along one chain. */
+/* State of the walk along one chain. */
 typedef struct Chain {
     VirtQueueElement *element;
     struct iovec *iov;      /* max_size of them */
     VirtQueueSpan *spans;   /* the same */
     unsigned count;         /* used so far */
-    const VringDesc *table; /* the ring's, then perhaps an INDIRECT one */
+    const VringDesc *table; /* the ring's, then an INDIRECT one if there is one */
     uint32_t table_size;
-    uint32_t seen; /* in this table: more than it has entries is a loop */
+    uint32_t seen; /* descriptors in this table: more than it has entries is a loop */
     bool in_indirect;
 } Chain;
 
@@ -44,8 +44,9 @@ static bool chain_add_buffer(VirtQueue *vq, Chain *chain, const VringDesc *desc)
         virtqueue_fail(vq, "head %u: readable descriptor behind a writable one", e->head);
         return false;
     }
-    /* The spec's bound is the queue size. A driver that was given a smaller ring than it asked for
-     * may still build INDIRECT tables for the size the device offered, so that is the bound. */
+    /* The spec's limit is the queue size. A driver that was given a smaller ring than it asked for
+     * may still build INDIRECT tables for the size that the device offered, so that is the limit
+     * here. */
     if (chain->count == vq->max_size) {
         virtqueue_fail(vq, "head %u: chain longer than %u descriptors", e->head, vq->max_size);
         return false;
@@ -77,7 +78,7 @@ static bool chain_enter_indirect(VirtQueue *vq, Chain *chain, const VringDesc *d
                        chain->in_indirect ? "inside INDIRECT" : "was not negotiated");
         return false;
     }
-    /* `next` has 16 bits: a longer table could not be walked. WRITE is ignored (§2.7.5.3.2). */
+    /* `next` has 16 bits: a longer table cannot be walked. WRITE is ignored (§2.7.5.3.2). */
     if ((desc->flags & VRING_DESC_F_NEXT) || !desc->len || desc->len % sizeof(VringDesc) ||
         desc->len / sizeof(VringDesc) > UINT16_MAX + 1u) {
         virtqueue_fail(vq, "head %u: INDIRECT table of 0x%x bytes, flags 0x%x", head, desc->len,

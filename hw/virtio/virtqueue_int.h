@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside of a virtqueue: for virtqueue.c (rings) and virtqueue_chain.c (chains) only. */
+/* Internals of a virtqueue: for virtqueue.c (rings) and virtqueue_chain.c (chains) only. */
 #ifndef SKIFF_HW_VIRTIO_VIRTQUEUE_INT_H
 #define SKIFF_HW_VIRTIO_VIRTQUEUE_INT_H
 
@@ -8,7 +8,7 @@
 
 #define HEAD_WORDS (VIRTQUEUE_MAX_SIZE / 64)
 
-/* Where a descriptor's buffer lies, for dirty memory: a device may change its iovecs. */
+/* The GPA range of a descriptor's buffer, for dirty memory: a device may change its iovecs. */
 typedef struct VirtQueueSpan {
     uint64_t gpa;
     uint32_t len;
@@ -26,25 +26,25 @@ struct VirtQueue {
 
     /* while started */
     bool started;
-    char broken[VIRTQUEUE_REASON_SIZE]; /* "": works */
+    char broken[VIRTQUEUE_REASON_SIZE]; /* "": not broken */
     const GuestRam *ram;
     VirtQueueSetup setup;
     const VringDesc *desc;
     VringAvail *avail;
     VringUsed *used;
-    uint16_t last_avail;     /* next entry to pop */
-    uint16_t shadow_avail;   /* avail.idx when it was last read */
-    uint16_t used_idx;       /* next entry to fill */
+    uint16_t last_avail;     /* next available entry to pop */
+    uint16_t shadow_avail;   /* avail.idx as last read */
+    uint16_t used_idx;       /* next used entry to fill */
     uint16_t published_used; /* used.idx in guest memory */
-    bool first_flush;        /* the driver's used_event may be from before our start */
+    bool first_flush;        /* the driver's used_event may be older than this start */
     unsigned in_flight;
     unsigned retry_count;
-    uint64_t busy[HEAD_WORDS];   /* in flight, parked or to be retried */
-    uint64_t parked[HEAD_WORDS]; /* set aside since the start */
-    uint64_t retry[HEAD_WORDS];  /* set aside before the start, not popped yet */
+    uint64_t busy[HEAD_WORDS];   /* heads in flight, parked or to be retried */
+    uint64_t parked[HEAD_WORDS]; /* heads set aside since the start */
+    uint64_t retry[HEAD_WORDS];  /* heads set aside before the start, not popped yet */
 };
 
-/* virtqueue_break() for the queue's own code, whatever its role. */
+/* virtqueue_break() for the queue's own code, in any role. */
 void virtqueue_fail(VirtQueue *vq, const char *format, ...) ANY_THREAD
     __attribute__((format(printf, 2, 3)));
 /* Fills @element, whose head and slot are set, from the chain at its head. False: the queue is

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The split ring as it lies in guest memory (virtio 1.2 §2.7), little-endian. The indices and ring
- * entries are shared with running vCPUs, so they are atomics; each is read once. Used by the
- * device's side and by the guest-side driver in tests.
+ * The split ring in guest memory (virtio 1.2 §2.7), little-endian. Running vCPUs access the indices
+ * and ring entries, so they are atomics; each is read once. Used by the device and by the
+ * guest-side driver in tests.
  */
 #ifndef SKIFF_HW_VIRTIO_VRING_H
 #define SKIFF_HW_VIRTIO_VRING_H
@@ -46,7 +46,7 @@ typedef struct VringUsedElement {
 typedef struct VringUsed {
     _Atomic uint16_t flags;
     _Atomic uint16_t idx;
-    VringUsedElement ring[]; /* behind [size - 1]: avail_event */
+    VringUsedElement ring[]; /* avail_event follows [size - 1] */
 } VringUsed;
 
 static inline uint64_t vring_avail_bytes(unsigned size)
@@ -59,8 +59,8 @@ static inline uint64_t vring_used_bytes(unsigned size)
     return 6 + 8 * (uint64_t)size;
 }
 
-/* Does moving the index from @old to @new pass the point @event at which the other side wants to be
- * told? Modulo 65536 (§2.7.7.1). */
+/* Whether moving the index from @old to @new passes @event, the point at which the other side
+ * requests a notification. Modulo 65536 (§2.7.7.1). */
 static inline bool vring_need_event(uint16_t event, uint16_t new, uint16_t old)
 {
     return (uint16_t)(new - event - 1) < (uint16_t)(new - old);

@@ -255,7 +255,7 @@ static void fuzz_hotplug(Fuzz *z)
             pci_device_announce(&d->pci);
             break;
         case 1:
-            pci_device_ask_back(&d->pci);
+            pci_device_request_unplug(&d->pci);
             break;
         default: /* a random write seldom does it */
             fake_out32(z->m, ACPI_HOTPLUG_PORT + 0xc, (uint32_t)fuzz_value());

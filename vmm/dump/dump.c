@@ -226,7 +226,7 @@ bool dump_co_run(Vm *vm, DumpEndedFn *ended, GError **error)
     if (failure != NULL) {
         g_propagate_error(error, failure);
     }
-    co_vm_go_on(rs);
+    co_vm_resume(rs);
     vm_operation_end(rs);
     return ok;
 }

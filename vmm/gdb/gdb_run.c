@@ -313,7 +313,7 @@ void gdb_co_run_classic(Gdb *g, bool step, const char *args)
 
 void gdb_run_enter(Gdb *g)
 {
-    g->session.leave_running = g->vm->run.wants_to_run || g->starting;
+    g->session.leave_running = g->vm->run.run_requested || g->starting;
     g->session.interrupting = true;
     run_state_set_debugged(&g->vm->run, true);
     gdb_request_stop(g); /* even if stopped: the previous client may have requested a start */

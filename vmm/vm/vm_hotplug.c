@@ -251,7 +251,7 @@ void vm_take_ejected(Vm *vm)
 
 void vm_co_finish_unplugs(Vm *vm)
 {
-    hotplug_co_delete_all(vm, PCI_UNPLUG_ASKED);
+    hotplug_co_delete_all(vm, PCI_UNPLUG_REQUESTED);
 }
 
 /* Whether the guest has found @dev: it probes function 0 of a slot first, and the others only if
@@ -264,17 +264,21 @@ static RUNS_IN_MAIN bool hotplug_guest_has_found(const Vm *vm, const PciDevice *
     return present;
 }
 
+<<<<<<< HEAD
 static coroutine_fn RUNS_IN_MAIN bool hotplug_co_request(Vm *vm, Device *dev, GError **error)
+=======
+static coroutine_fn RUNS_IN_MAIN bool hotplug_co_request_unplug(Vm *vm, Device *dev, GError **error)
+>>>>>>> e2
 {
     if (!pci_bus_has_hotplug(vm->machine.pci)) {
         return refuse(error, "Bus 'pcie.0' does not support hotplugging");
     }
     PciUnplugState state = pci_device_unplug_state((PciDevice *)dev);
-    if (state == PCI_UNPLUG_ASKED || state == PCI_UNPLUG_EJECTED) {
+    if (state == PCI_UNPLUG_REQUESTED || state == PCI_UNPLUG_EJECTED) {
         return refuse(error, "Device %s is already in the process of unplug", device_label(dev));
     }
     if (hotplug_guest_has_found(vm, (const PciDevice *)dev)) {
-        pci_device_ask_back((PciDevice *)dev);
+        pci_device_request_unplug((PciDevice *)dev);
     } else {
         hotplug_co_delete(vm, dev);
     }
@@ -290,7 +294,11 @@ bool vm_co_unplug(Vm *vm, Device *dev, GError **error)
         return refuse(error, "Device '%s' does not support hotplugging", dev->type->name);
     }
     if (hotplug_is_pci(dev)) {
+<<<<<<< HEAD
         return hotplug_co_request(vm, dev, error);
+=======
+        return hotplug_co_request_unplug(vm, dev, error);
+>>>>>>> e2
     }
     hotplug_co_delete(vm, dev);
     return true;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chardevs on files and pseudo-terminals, their input, and who may use them. Elsewhere: their ring
+/* Chardevs on files and pseudo-terminals, their input and their users. Other tests: the ring
  * (test_chardev_ring), sockets (test_chardev_socket), sharing (test_chardev_mux), standard input
  * and output (test_terminal). */
 #include <fcntl.h>
@@ -35,7 +35,7 @@ static void a_file_gets_the_output(void **state)
     assert_chardev_file_has(x, "out", "hello\nworld\nagain\n");
 }
 
-static void append_keeps_what_is_there(void **state)
+static void append_keeps_the_file(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *path = chardev_fixture_path(x, "out");
@@ -46,7 +46,7 @@ static void append_keeps_what_is_there(void **state)
     assert_chardev_file_has(x, "out", "before\nafter\n");
 }
 
-static void what_can_not_be_opened_is_named(void **state)
+static void an_error_names_the_file_that_cannot_be_opened(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *fifo = chardev_fixture_path(x, "fifo");
@@ -54,16 +54,16 @@ static void what_can_not_be_opened_is_named(void **state)
     assert_int_equal(mkfifo(fifo, 0600), 0);
     assert_chardev_add_fails(x, "can't open '/nonexistent/x': No such file",
                              "file,id=a,path=/nonexistent/x");
-    assert_chardev_add_fails(x, "a FIFO nobody reads", "file,id=a,path=%s", fifo);
-    assert_chardev_add_fails(x, "a FIFO nobody reads", "null,id=a,logfile=%s", fifo);
-    /* As /dev/stdout is, when that leads to a socket. */
+    assert_chardev_add_fails(x, "a FIFO without a reader", "file,id=a,path=%s", fifo);
+    assert_chardev_add_fails(x, "a FIFO without a reader", "null,id=a,logfile=%s", fifo);
+    /* As /dev/stdout if it is a socket. */
     assert_chardev_add_fails(x, "a socket is not opened by its path",
                              "file,id=a,path=/proc/self/fd/%d", x->pair[0]);
     assert_chardev_add_fails(x, "a socket is not opened by its path",
                              "null,id=a,logfile=/proc/self/fd/%d", x->pair[0]);
     assert_chardev_add_fails(x, "can't open log '/nonexistent/x'",
                              "null,id=a,logfile=/nonexistent/x");
-    assert_chardev_add_fails(x, "logappend wants logfile", "null,id=a,logappend=on");
+    assert_chardev_add_fails(x, "logappend needs logfile", "null,id=a,logappend=on");
     assert_chardev_add_fails(x, "option 'path' is missing", "file,id=a");
     assert_chardev_add_fails(x, "skiff has no chardev 'vc'; nearest is pty", "vc,id=a");
     assert_chardev_add_fails(x, "id= is missing", "null");
@@ -180,7 +180,7 @@ static void pass_time(ChardevFixture *x)
     chardev_harness_settle(x->ctx);
 }
 
-static void a_pty_knows_when_somebody_is_there(void **state)
+static void a_pty_is_connected_while_it_is_open(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *link = chardev_fixture_path(x, "tty");
@@ -231,7 +231,7 @@ static void the_link_to_a_pty_is_removed_after_the_directory_has_changed(void **
 
 /* ---- users ---- */
 
-static void users_are_told_apart(void **state)
+static void a_chardev_has_one_user(void **state)
 {
     ChardevFixture *x = *state;
     g_autoptr(GError) error = NULL;
@@ -264,17 +264,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CHARDEV_TEST(a_file_gets_the_output),
-        CHARDEV_TEST(append_keeps_what_is_there),
-        CHARDEV_TEST(what_can_not_be_opened_is_named),
+        CHARDEV_TEST(append_keeps_the_file),
+        CHARDEV_TEST(an_error_names_the_file_that_cannot_be_opened),
         CHARDEV_TEST(the_log_file_gets_it_too_connected_or_not),
         CHARDEV_TEST(lines_begin_with_the_time_since_start),
         CHARDEV_TEST(a_full_disk_loses_bytes_not_the_guest),
         CHARDEV_TEST(null_takes_everything),
         CHARDEV_TEST(input_comes_as_the_frontend_has_room),
         CHARDEV_TEST(a_detached_frontend_gets_nothing),
-        CHARDEV_TEST(a_pty_knows_when_somebody_is_there),
+        CHARDEV_TEST(a_pty_is_connected_while_it_is_open),
         CHARDEV_TEST(the_link_to_a_pty_is_removed_after_the_directory_has_changed),
-        CHARDEV_TEST(users_are_told_apart),
+        CHARDEV_TEST(a_chardev_has_one_user),
     };
 
     alarm(120);

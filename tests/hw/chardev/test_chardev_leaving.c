@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Peers that leave: what they sent before counts, and one that only ends its side gets the answers.
- * Servers that cannot take a client. */
+/* Peers that disconnect: their earlier input is read, and one that shuts down only its sending side
+ * gets the answers. Servers that cannot accept a client. */
 #include <fcntl.h>
 #include <limits.h>
 #include <semaphore.h>
@@ -46,7 +46,8 @@ static int make_client(ChardevFixture *x)
     return fd;
 }
 
-/* Comes, and ends its side of the connection after @text. The frontend has that, and owes answers. */
+/* Connects, sends @text and shuts down its sending side. The frontend has received it and owes
+ * answers. */
 static int ask(ChardevFixture *x, const char *text)
 {
     int fd = make_client(x);
@@ -75,8 +76,8 @@ static void assert_end_of_file(int fd)
     assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
 }
 
-/* The first write fails before the first byte is read: a monitor greets whoever comes. */
-static void what_a_client_sent_counts_although_writing_to_it_fails(void **state)
+/* The first write fails before the first byte is read: a monitor greets every client. */
+static void input_of_a_client_is_read_although_writing_to_it_fails(void **state)
 {
     ChardevFixture *x = *state;
     Chardev *c = serve(x, "");
@@ -97,7 +98,7 @@ static void what_a_client_sent_counts_although_writing_to_it_fails(void **state)
     assert_string_equal(x->f->events->str, "OC");
 }
 
-static void a_client_whose_input_nobody_takes_gives_way_to_the_next(void **state)
+static void a_client_whose_input_is_not_taken_is_replaced_by_the_next(void **state)
 {
     ChardevFixture *x = *state;
     Chardev *c = serve(x, "");
@@ -117,7 +118,7 @@ static void a_client_whose_input_nobody_takes_gives_way_to_the_next(void **state
     close(fd);
 }
 
-static void a_client_that_ended_its_side_gets_the_answers(void **state)
+static void a_client_that_shut_down_sending_gets_the_answers(void **state)
 {
     ChardevFixture *x = *state;
     Chardev *c = serve(x, "");
@@ -134,7 +135,7 @@ static void a_client_that_ended_its_side_gets_the_answers(void **state)
     close(fd);
 }
 
-/* More than the socket holds: what is not written yet keeps the connection too. */
+/* More than the socket holds: output that is not written yet keeps the connection too. */
 static void a_long_answer_is_written_to_its_end(void **state)
 {
     ChardevFixture *x = *state;
@@ -160,7 +161,7 @@ static void a_long_answer_is_written_to_its_end(void **state)
     close(fd);
 }
 
-static void a_client_that_owes_nothing_and_is_owed_nothing_is_gone_at_once(void **state)
+static void a_client_without_pending_data_is_disconnected_at_once(void **state)
 {
     ChardevFixture *x = *state;
     Chardev *c = serve(x, "");
@@ -184,7 +185,7 @@ static void a_client_that_does_not_wait_for_its_answers_is_noticed(void **state)
     assert_false(chardev_connected(c));
 }
 
-static void a_client_that_waits_long_for_answers_gives_way_to_the_next(void **state)
+static void a_client_that_waits_long_for_answers_is_replaced_by_the_next(void **state)
 {
     ChardevFixture *x = *state;
     Chardev *c = serve(x, "");
@@ -202,7 +203,7 @@ static void a_client_that_waits_long_for_answers_gives_way_to_the_next(void **st
     close(second);
 }
 
-static void ports_of_a_shared_one_answer_too(void **state)
+static void ports_of_a_mux_answer_too(void **state)
 {
     ChardevFixture *x = *state;
     Chardev *c = serve(x, ",mux=on");
@@ -216,7 +217,7 @@ static void ports_of_a_shared_one_answer_too(void **state)
     close(fd);
 }
 
-static void a_port_that_has_input_learns_of_the_end_behind_it(void **state)
+static void a_port_gets_the_end_of_input_after_the_input(void **state)
 {
     ChardevFixture *x = *state;
     Chardev *c = serve(x, ",mux=on");
@@ -245,7 +246,7 @@ static void a_port_that_has_input_learns_of_the_end_behind_it(void **state)
     close(fd);
 }
 
-static void who_writes_to_a_pty_between_two_looks_is_heard(void **state)
+static void input_written_to_a_pty_between_two_polls_arrives(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *link = chardev_fixture_path(x, "tty");
@@ -262,7 +263,7 @@ static void who_writes_to_a_pty_between_two_looks_is_heard(void **state)
     STEP_UNTIL(x->ctx, x->f->events->len == 2);
     assert_string_equal(x->f->received->str, "quit\n");
     assert_string_equal(x->f->events->str, "OC");
-    /* What was written to nobody does not reach the next. */
+    /* Output written without a peer does not reach the next one. */
     fd = open(link, O_RDWR | O_NOCTTY | O_NONBLOCK);
     assert_int_equal(read(fd, &byte, 1), -1);
     close(fd);
@@ -284,7 +285,7 @@ static void a_server_without_descriptors_takes_the_client_later(void **state)
     while (turns < 100 && aio_context_step(x->ctx, false)) {
         turns++;
     }
-    assert_true(turns < 100); /* the loop comes to rest */
+    assert_true(turns < 100); /* the loop becomes idle */
     assert_false(chardev_connected(c));
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     pass_time(x, SECOND_NS);
@@ -384,16 +385,16 @@ static void a_pty_that_is_being_removed_looks_for_nobody(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CHARDEV_TEST(what_a_client_sent_counts_although_writing_to_it_fails),
-        CHARDEV_TEST(a_client_whose_input_nobody_takes_gives_way_to_the_next),
-        CHARDEV_TEST(a_client_that_ended_its_side_gets_the_answers),
+        CHARDEV_TEST(input_of_a_client_is_read_although_writing_to_it_fails),
+        CHARDEV_TEST(a_client_whose_input_is_not_taken_is_replaced_by_the_next),
+        CHARDEV_TEST(a_client_that_shut_down_sending_gets_the_answers),
         CHARDEV_TEST(a_long_answer_is_written_to_its_end),
-        CHARDEV_TEST(a_client_that_owes_nothing_and_is_owed_nothing_is_gone_at_once),
+        CHARDEV_TEST(a_client_without_pending_data_is_disconnected_at_once),
         CHARDEV_TEST(a_client_that_does_not_wait_for_its_answers_is_noticed),
-        CHARDEV_TEST(a_client_that_waits_long_for_answers_gives_way_to_the_next),
-        CHARDEV_TEST(ports_of_a_shared_one_answer_too),
-        CHARDEV_TEST(a_port_that_has_input_learns_of_the_end_behind_it),
-        CHARDEV_TEST(who_writes_to_a_pty_between_two_looks_is_heard),
+        CHARDEV_TEST(a_client_that_waits_long_for_answers_is_replaced_by_the_next),
+        CHARDEV_TEST(ports_of_a_mux_answer_too),
+        CHARDEV_TEST(a_port_gets_the_end_of_input_after_the_input),
+        CHARDEV_TEST(input_written_to_a_pty_between_two_polls_arrives),
         CHARDEV_TEST(a_server_without_descriptors_takes_the_client_later),
         CHARDEV_TEST(a_server_that_is_being_removed_takes_no_client),
         CHARDEV_TEST(a_pty_that_is_being_removed_looks_for_nobody),

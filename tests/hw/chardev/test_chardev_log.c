@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* logfile= with time stamps of its own, while the terminal's side has none; waiting for output. */
+/* logfile= with time stamps, while the terminal has none; waiting for output. */
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -116,11 +116,11 @@ static void a_crash_writes_the_stamped_log_too(void **state)
     assert_non_null(strstr(log, "] last"));
 }
 
-static void stamps_of_a_log_want_a_log(void **state)
+static void logtimestamp_needs_a_log(void **state)
 {
     ChardevFixture *x = *state;
 
-    assert_chardev_add_fails(x, "logtimestamp wants logfile=", "null,id=a,logtimestamp=on");
+    assert_chardev_add_fails(x, "logtimestamp needs logfile=", "null,id=a,logtimestamp=on");
 }
 
 static void flush_waits_for_a_reader(void **state)
@@ -193,7 +193,7 @@ int main(void)
         CHARDEV_TEST(both_may_have_stamps),
         CHARDEV_TEST(nothing_is_lost_when_stamps_fill_the_log_faster),
         CHARDEV_TEST(a_crash_writes_the_stamped_log_too),
-        CHARDEV_TEST(stamps_of_a_log_want_a_log),
+        CHARDEV_TEST(logtimestamp_needs_a_log),
         CHARDEV_TEST(flush_waits_for_a_reader),
         CHARDEV_TEST(a_log_that_is_a_full_fifo_keeps_nobody_busy),
     };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chardevs shared by several frontends: the escape, and who has the input. */
+/* Chardevs shared by several frontends: the escape byte and the focus. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,7 +40,7 @@ static void the_escape_switches_ports_and_sends_breaks(void **state)
     x->ctx = chardev_harness_begin();
 }
 
-static void what_was_typed_ahead_finds_all_ports_in_place(void **state)
+static void input_typed_ahead_finds_all_ports(void **state)
 {
     ChardevFixture *x = *state;
     RecordingFrontend *g = recording_frontend_new(100);
@@ -128,7 +128,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CHARDEV_TEST(the_escape_switches_ports_and_sends_breaks),
-        CHARDEV_TEST(what_was_typed_ahead_finds_all_ports_in_place),
+        CHARDEV_TEST(input_typed_ahead_finds_all_ports),
         CHARDEV_TEST(the_escape_ends_helps_and_stamps),
         CHARDEV_TEST(the_escape_can_be_another_byte),
         CHARDEV_TEST(a_port_that_takes_nothing_holds_the_input_back),

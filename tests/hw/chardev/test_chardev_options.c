@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The short spelling of -serial and friends. */
+/* The short form of -serial and similar options. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +13,7 @@ static void append_pair(const char *key, const char *value, void *opaque)
     g_string_append_printf(opaque, "%s=%s;", key, value);
 }
 
-/* @expected is each option in the order set. */
+/* @expected has each option in the order set. */
 static void assert_parses(const char *text, bool monitor, const char *expected)
 {
     g_autoptr(GError) error = NULL;
@@ -70,7 +70,7 @@ static void qemu_spellings_are_understood(void **state)
                   "backend=stdio;signal=off;logfile=x;id=serial0;");
 }
 
-static void none_and_references_make_nothing(void **state)
+static void none_and_references_create_no_chardev(void **state)
 {
     ChardevString s;
 
@@ -86,7 +86,7 @@ static void none_and_references_make_nothing(void **state)
     chardev_string_clear(&s);
 }
 
-static void what_skiff_lacks_is_refused_by_name(void **state)
+static void unsupported_features_are_refused_by_name(void **state)
 {
     assert_refused("telnet::4444,server", "skiff has no 'telnet'; nearest is tcp:HOST:PORT");
     assert_refused("vc", "skiff has no 'vc'; nearest is pty");
@@ -138,8 +138,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(qemu_spellings_are_understood),
-        cmocka_unit_test(none_and_references_make_nothing),
-        cmocka_unit_test(what_skiff_lacks_is_refused_by_name),
+        cmocka_unit_test(none_and_references_create_no_chardev),
+        cmocka_unit_test(unsupported_features_are_refused_by_name),
         cmocka_unit_test(malformed_strings_are_refused),
     };
 

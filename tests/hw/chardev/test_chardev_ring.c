@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a chardev does with output: its ring, its tail, its flush, and several writers. */
+/* Output of a chardev: its ring, its tail, its flush, and several writers. */
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -93,7 +93,7 @@ static void the_tail_survives_a_full_ring(void **state)
     }
 }
 
-static void flushing_is_bounded_when_nobody_reads(void **state)
+static void flushing_is_bounded_without_a_reader(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *big = g_strnfill(1 << 20, '-');
@@ -108,7 +108,7 @@ static void flushing_is_bounded_when_nobody_reads(void **state)
     assert_false(chardev_flush_all_blocking(20));
 }
 
-static void flushing_writes_what_the_loop_has_not(void **state)
+static void flushing_writes_the_rest_of_the_ring(void **state)
 {
     ChardevFixture *x = *state;
     char buf[64];
@@ -148,7 +148,8 @@ static void *write_cycle(void *opaque)
     return NULL;
 }
 
-/* Bytes of two writers mix; each one's come whole and in order, to the reader and to the log. */
+/* Bytes of two writers mix; the bytes of each arrive completely and in order, at the reader and in
+ * the log. */
 static void writers_in_several_threads_lose_nothing(void **state)
 {
     ChardevFixture *x = *state;
@@ -193,8 +194,8 @@ int main(void)
         CHARDEV_TEST(a_full_ring_takes_less_and_tells_when_there_is_room),
         CHARDEV_TEST(output_without_a_reader_is_dropped_but_shown_as_tail),
         CHARDEV_TEST(the_tail_survives_a_full_ring),
-        CHARDEV_TEST(flushing_is_bounded_when_nobody_reads),
-        CHARDEV_TEST(flushing_writes_what_the_loop_has_not),
+        CHARDEV_TEST(flushing_is_bounded_without_a_reader),
+        CHARDEV_TEST(flushing_writes_the_rest_of_the_ring),
         CHARDEV_TEST(writers_in_several_threads_lose_nothing),
     };
 

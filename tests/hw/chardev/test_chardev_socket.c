@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chardevs on sockets: servers, clients, and what their options may not say. */
+/* Chardevs on sockets: servers, clients, and invalid options. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -105,7 +105,7 @@ static void a_reader_that_vanishes_frees_the_ring(void **state)
     assert_int_equal(chardev_put_text(c, "goes nowhere"), 12);
 }
 
-/* Of a server whose frontend has no room. */
+/* A server whose frontend has no room. */
 static Chardev *serve_without_room(ChardevFixture *x, const char *path)
 {
     x->f->room = 0;
@@ -119,7 +119,7 @@ static void a_client_that_leaves_is_noticed_without_reading(void **state)
     g_autofree char *path = chardev_fixture_path(x, "sock");
     Chardev *c = serve_without_room(x, path);
 
-    for (unsigned round = 0; round < 2; round++) { /* it makes room for the next one */
+    for (unsigned round = 0; round < 2; round++) { /* a client disconnects for the next one */
         int fd = unix_client(path);
 
         STEP_UNTIL(x->ctx, chardev_connected(c));
@@ -129,7 +129,7 @@ static void a_client_that_leaves_is_noticed_without_reading(void **state)
     assert_string_equal(x->f->events->str, "OCOC");
 }
 
-static void what_a_client_said_before_it_left_waits_for_the_frontend(void **state)
+static void input_of_a_client_that_left_waits_for_the_frontend(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *path = chardev_fixture_path(x, "sock");
@@ -147,7 +147,7 @@ static void what_a_client_said_before_it_left_waits_for_the_frontend(void **stat
     STEP_UNTIL(x->ctx, x->f->received->len == 2);
     x->f->room = 1;
     chardev_accept_input(c);
-    STEP_UNTIL(x->ctx, !chardev_connected(c)); /* no room again, and nothing left */
+    STEP_UNTIL(x->ctx, !chardev_connected(c)); /* no room again, and no input left */
     assert_string_equal(x->f->received->str, "bye");
 }
 
@@ -201,7 +201,7 @@ static void a_server_removes_its_socket_at_the_end(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
-/* As -daemonize does when all is open. */
+/* As -daemonize does after everything is open. */
 static void a_relative_socket_is_removed_after_the_directory_has_changed(void **state)
 {
     ChardevFixture *x = *state;
@@ -216,7 +216,7 @@ static void a_relative_socket_is_removed_after_the_directory_has_changed(void **
     x->ctx = chardev_harness_begin();
 }
 
-static void a_socket_that_somebody_else_put_there_stays(void **state)
+static void a_socket_of_another_program_stays(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *path = chardev_fixture_path(x, "sock");
@@ -224,7 +224,7 @@ static void a_socket_that_somebody_else_put_there_stays(void **state)
     int fd;
 
     chardev_fixture_add(x, "socket,id=a,path=%s,server=on,wait=off", path);
-    fd = unix_server(other); /* beside the first, so that it has another inode */
+    fd = unix_server(other); /* next to the first, so it has another inode */
     assert_int_equal(rename(other, path), 0);
     chardev_leave();
     assert_int_equal(access(path, F_OK), 0);
@@ -252,8 +252,9 @@ static void a_client_finds_a_relative_socket_after_the_directory_has_changed(voi
     close(listener);
 }
 
-/* That server may wait for its first client (wait=on): to connect would be to be it. */
-static void a_live_server_does_not_notice_that_its_address_is_wanted(void **state)
+/* The server may wait for its first client (wait=on): a connection would be taken for that
+ * client. */
+static void a_live_server_sees_no_connection_when_its_address_is_in_use(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *path = chardev_fixture_path(x, "sock");
@@ -338,7 +339,7 @@ static void a_client_without_a_server_fails_or_tries_again(void **state)
     close(listener);
 }
 
-static void socket_options_that_contradict_are_refused(void **state)
+static void contradictory_socket_options_are_refused(void **state)
 {
     ChardevFixture *x = *state;
     g_autofree char *longer = g_strnfill(200, 'x');
@@ -380,18 +381,18 @@ int main(void)
         CHARDEV_TEST(a_server_serves_one_client_after_the_other),
         CHARDEV_TEST(a_reader_that_vanishes_frees_the_ring),
         CHARDEV_TEST(a_client_that_leaves_is_noticed_without_reading),
-        CHARDEV_TEST(what_a_client_said_before_it_left_waits_for_the_frontend),
+        CHARDEV_TEST(input_of_a_client_that_left_waits_for_the_frontend),
         CHARDEV_TEST(a_waiting_server_opens_with_its_first_client),
         CHARDEV_TEST(a_dead_socket_is_replaced_and_a_live_one_is_not),
         CHARDEV_TEST(a_server_removes_its_socket_at_the_end),
         CHARDEV_TEST(a_relative_socket_is_removed_after_the_directory_has_changed),
-        CHARDEV_TEST(a_socket_that_somebody_else_put_there_stays),
+        CHARDEV_TEST(a_socket_of_another_program_stays),
         CHARDEV_TEST(a_client_finds_a_relative_socket_after_the_directory_has_changed),
-        CHARDEV_TEST(a_live_server_does_not_notice_that_its_address_is_wanted),
+        CHARDEV_TEST(a_live_server_sees_no_connection_when_its_address_is_in_use),
         CHARDEV_TEST(a_socket_that_does_not_listen_yet_is_not_replaced),
         CHARDEV_TEST(tcp_works_from_both_ends),
         CHARDEV_TEST(a_client_without_a_server_fails_or_tries_again),
-        CHARDEV_TEST(socket_options_that_contradict_are_refused),
+        CHARDEV_TEST(contradictory_socket_options_are_refused),
         CHARDEV_TEST(an_inherited_descriptor_stays_blocking),
     };
 

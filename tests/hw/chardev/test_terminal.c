@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Standard input and output as a chardev on a terminal, which is as it was on every way out. Pipes
+ * Standard input and output as a chardev on a terminal, whose settings every exit restores. Pipes
  * and files: test_stdio.
  *
- * Three processes, as under a shell: the test; a session leader that owns the terminal and watches;
- * the guest process, in the foreground, in a group of its own (only then can it be stopped).
+ * Three processes, as under a shell: the test; a session leader that owns the terminal and watches
+ * it; the guest process, in the foreground, in its own group (otherwise it cannot be stopped).
  */
 #include <pty.h>
 #include <signal.h>
@@ -83,7 +83,7 @@ typedef struct OnTerminal {
     bool background; /* as after `skiff &` */
 } OnTerminal;
 
-/* Runs the guest with a terminal as its standard input and output, and the watch beside it. */
+/* Runs the guest with a terminal as its standard input and output, and the watch next to it. */
 static void run_leader(const OnTerminal *t)
 {
     Watch w;
@@ -129,7 +129,7 @@ static void on_terminal(GuestFn *guest, WatchFn *watch, void *arg)
     run_in_child(on_terminal_child, &t);
 }
 
-/* ---- ways out ---- */
+/* ---- exits ---- */
 
 static void guest_exits(void *arg)
 {
@@ -181,7 +181,7 @@ static void watch_death(Watch *w, void *arg)
     CHECK(watch_is_restored(w));
 }
 
-static void a_fatal_signal_restores_it_and_writes_what_is_left(void **state)
+static void a_fatal_signal_restores_the_terminal_and_writes_the_rest(void **state)
 {
     static int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGFPE};
     struct rlimit none = {0, 0};
@@ -207,7 +207,7 @@ static void watch_ctrl_c(Watch *w, void *arg)
     CHECK(watch_is_restored(w));
 }
 
-static void ctrl_c_ends_skiff_unless_told_otherwise(void **state)
+static void ctrl_c_ends_skiff_by_default(void **state)
 {
     int signal_number = SIGINT;
 
@@ -221,7 +221,7 @@ static void guest_is_stopped(void *arg)
     Guest g = guest_begin("stdio,id=a,signal=off");
 
     guest_put(&g, "ready");
-    guest_await(&g, "q"); /* in cooked mode it would not come without a newline */
+    guest_await(&g, "q"); /* in cooked mode it would not arrive without a newline */
     guest_put(&g, "back");
     guest_await(&g, "end");
 }
@@ -245,7 +245,7 @@ static void watch_stop(Watch *w, void *arg)
     CHECK(watch_is_restored(w));
 }
 
-static void being_stopped_gives_the_terminal_back_meanwhile(void **state)
+static void a_stop_restores_the_terminal_until_cont(void **state)
 {
     on_terminal(guest_is_stopped, watch_stop, NULL);
 }
@@ -258,7 +258,7 @@ static void watch_background(Watch *w, void *arg)
     CHECK(kill(w->guest, SIGTSTP) == 0);
     status = watch_wait(w, WUNTRACED);
     CHECK(WIFSTOPPED(status));
-    /* `bg`: it runs on, and leaves the terminal, which is the shell's now, alone. */
+    /* `bg`: it keeps running and does not change the terminal, which is the shell's now. */
     CHECK(tcsetpgrp(w->slave, getpgrp()) == 0);
     CHECK(kill(w->guest, SIGCONT) == 0);
     watch_wait(w, WCONTINUED);
@@ -284,7 +284,7 @@ static void see_usr1(void *opaque)
     usr1_seen = true;
 }
 
-/* By the loop, which a signal just before its wait would not end. */
+/* Sent by the loop, since a signal just before its wait would not end it. */
 static void on_usr1(int signal_number)
 {
     aio_bh_schedule(&usr1_bh);
@@ -307,12 +307,12 @@ static void guest_in_background(void *arg)
     guest_await(&g, "end");
 }
 
-static void in_the_background_the_terminal_is_left_alone(void **state)
+static void in_the_background_the_terminal_is_not_changed(void **state)
 {
     on_terminal(guest_in_background, watch_background, NULL);
 }
 
-/* The shell changes the settings as it likes meanwhile. */
+/* The shell changes the settings meanwhile. */
 static void watch_set_echo(Watch *w, bool on)
 {
     struct termios now;
@@ -322,7 +322,7 @@ static void watch_set_echo(Watch *w, bool on)
     CHECK(tcsetattr(w->slave, TCSANOW, &now) == 0);
 }
 
-/* `skiff &`, `fg`: bash sends no SIGCONT to a job that runs. */
+/* `skiff &`, `fg`: bash sends no SIGCONT to a running job. */
 static void watch_brought_to_the_foreground(Watch *w, void *arg)
 {
     watch_read_until(w, "here");
@@ -359,7 +359,7 @@ static void guest_waits_for_the_foreground(void *arg)
     guest_await(&g, "end");
 }
 
-static void brought_to_the_foreground_it_takes_the_terminal(void **state)
+static void in_the_foreground_the_terminal_is_made_raw(void **state)
 {
     OnTerminal t = {.guest = guest_waits_for_the_foreground,
                     .watch = watch_brought_to_the_foreground,
@@ -374,7 +374,7 @@ static void watch_end_in_the_background(Watch *w, void *arg)
     watch_set_echo(w, false);
     CHECK(kill(w->guest, SIGUSR1) == 0);
     CHECK(watch_wait(w, 0) == 0);
-    CHECK(!watch_is_restored(w)); /* neither: it is as the shell has set it */
+    CHECK(!watch_is_restored(w)); /* as the shell has set it */
     watch_set_echo(w, true);
     CHECK(watch_is_restored(w));
 }
@@ -391,7 +391,7 @@ static void guest_ends_in_the_background(void *arg)
     CHECK(chardev_flush_all_blocking(10000));
 }
 
-static void a_terminal_it_never_had_is_left_as_it_is(void **state)
+static void a_terminal_that_was_never_raw_is_not_changed(void **state)
 {
     OnTerminal t = {.guest = guest_ends_in_the_background,
                     .watch = watch_end_in_the_background,
@@ -446,7 +446,7 @@ static void watch_impatient(Watch *w, void *arg)
     CHECK(watch_is_restored(w));
 }
 
-static void ctrl_a_x_works_when_the_guest_takes_nothing(void **state)
+static void ctrl_a_x_works_when_the_guest_takes_no_input(void **state)
 {
     on_terminal(guest_takes_no_input, watch_impatient, NULL);
 }
@@ -455,13 +455,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_terminal_is_raw_and_restored_at_exit),
-        cmocka_unit_test(a_fatal_signal_restores_it_and_writes_what_is_left),
-        cmocka_unit_test(ctrl_c_ends_skiff_unless_told_otherwise),
-        cmocka_unit_test(being_stopped_gives_the_terminal_back_meanwhile),
-        cmocka_unit_test(in_the_background_the_terminal_is_left_alone),
-        cmocka_unit_test(brought_to_the_foreground_it_takes_the_terminal),
-        cmocka_unit_test(a_terminal_it_never_had_is_left_as_it_is),
-        cmocka_unit_test(ctrl_a_x_works_when_the_guest_takes_nothing),
+        cmocka_unit_test(a_fatal_signal_restores_the_terminal_and_writes_the_rest),
+        cmocka_unit_test(ctrl_c_ends_skiff_by_default),
+        cmocka_unit_test(a_stop_restores_the_terminal_until_cont),
+        cmocka_unit_test(in_the_background_the_terminal_is_not_changed),
+        cmocka_unit_test(in_the_foreground_the_terminal_is_made_raw),
+        cmocka_unit_test(a_terminal_that_was_never_raw_is_not_changed),
+        cmocka_unit_test(ctrl_a_x_works_when_the_guest_takes_no_input),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include "hw/core/address_space.h"
 
-/* A region of byte-wide registers that records the accesses it saw. */
+/* A region of byte-wide registers that records its accesses. */
 typedef struct Probe {
     IoRegion region;
     IoRegionOps ops;
@@ -17,7 +17,7 @@ typedef struct Probe {
         bool is_write;
     } seen[32];
     unsigned count;
-    unsigned pend_at; /* pends when it sees its access number pend_at (1 is the first) */
+    unsigned pend_at; /* pends the access of that number (1 is the first) */
     Pended pended;
     unsigned maps, unmaps;
 } Probe;
@@ -160,7 +160,7 @@ static void test_narrow_and_unaligned_accesses_are_dropped(void **unused)
     assert_int_equal(read_at(1, 2, NULL), 0x1211);
 }
 
-static void test_access_past_the_end_goes_on_with_the_neighbour(void **unused)
+static void test_access_past_the_end_continues_in_the_neighbour(void **unused)
 {
     Probe a, b;
     probe_init(&a, 2, 1, 1, false);
@@ -267,7 +267,7 @@ static void listen_changed(void *opaque, IoRegion *region, bool mapped)
     listened += mapped ? 1 : 100;
 }
 
-static void test_listener_and_hook_hear_of_map_and_unmap(void **unused)
+static void test_listener_and_hook_are_called_for_map_and_unmap(void **unused)
 {
     Probe p;
     probe_init(&p, 64, 1, 4, false);
@@ -345,13 +345,13 @@ int main(void)
         TEST(test_wide_access_is_split_low_address_first),
         TEST(test_odd_sizes_become_aligned_pieces),
         TEST(test_narrow_and_unaligned_accesses_are_dropped),
-        TEST(test_access_past_the_end_goes_on_with_the_neighbour),
+        TEST(test_access_past_the_end_continues_in_the_neighbour),
         TEST(test_higher_priority_then_later_mapping_wins),
         TEST(test_region_may_end_at_the_top_of_the_space),
         TEST(test_pended_access_is_dispatched_again_where_it_stopped),
         TEST(test_all_waiters_of_a_device_are_woken),
         TEST(test_handler_may_remap_during_a_split_access),
-        TEST(test_listener_and_hook_hear_of_map_and_unmap),
+        TEST(test_listener_and_hook_are_called_for_map_and_unmap),
         TEST(test_foreach_goes_in_address_order_and_overlap_is_found),
         TEST(test_dispatch_agrees_with_the_definition_of_precedence),
     };

@@ -97,7 +97,7 @@ static void test_wrong_properties_are_named(void **unused)
     device_free(&lamp->base);
 }
 
-static void test_a_device_that_fails_to_realize_is_freed_as_it_is(void **unused)
+static void test_a_device_that_fails_to_realize_can_be_freed(void **unused)
 {
     Lamp *lamp = (Lamp *)device_new(&lamp_type, NULL, NULL);
     assert_true(lamp_set(lamp, "colour=black", NULL));
@@ -131,7 +131,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_device_lives_from_new_to_free),
         cmocka_unit_test(test_wrong_properties_are_named),
-        cmocka_unit_test(test_a_device_that_fails_to_realize_is_freed_as_it_is),
+        cmocka_unit_test(test_a_device_that_fails_to_realize_can_be_freed),
         cmocka_unit_test(test_every_type_in_the_table_is_found_and_sound),
     };
     return cmocka_run_group_tests(tests, become_main, NULL);

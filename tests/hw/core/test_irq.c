@@ -32,8 +32,8 @@ static void test_line_without_gate_goes_nowhere(void **unused)
     assert_false(line.level);
 }
 
-/* Two threads share a cause word, as a virtio ISR is raised by an iothread and read-to-clear by a
- * vCPU. Whoever comes last computes the level from the word, so the line ends as the word says. */
+/* Two threads share a cause word: an iothread raises a virtio ISR and a vCPU clears it by a read.
+ * The last of them computes the level from the word, so the line matches the word. */
 typedef struct Shared {
     _Atomic unsigned cause;
     IrqLine line;

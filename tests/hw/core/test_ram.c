@@ -57,7 +57,7 @@ static void test_copies_span_adjacent_blocks_or_do_nothing(void **unused)
     assert_false(guest_ram_write(&ram, 0x2ffe, out, 4)); /* ends in ROM */
     assert_int_equal(mid[0xffe], 0x55);
     assert_true(guest_ram_read(&ram, 0x2ffe, in, 4));
-    assert_false(guest_ram_read(&ram, 0x3ffe, in, 4)); /* ends in nothing */
+    assert_false(guest_ram_read(&ram, 0x3ffe, in, 4)); /* ends outside RAM */
     assert_false(guest_ram_read(&ram, UINT64_MAX - 1, in, 4));
 }
 
@@ -117,7 +117,7 @@ static void test_long_ranges_and_bitmaps_are_marked(void **unused)
     guest_ram_mark(&ram, 0, 0x100000 + 130 * GUEST_RAM_PAGE); /* begins before the block */
     assert_int_equal(guest_ram_log_take(&ram.blocks[0], 0, PAGES, bits), 130);
     assert_true(bits[0] == UINT64_MAX && bits[1] == UINT64_MAX && bits[2] == 3 && bits[3] == 0);
-    guest_ram_mark(&ram, 0x100000 + 63 * GUEST_RAM_PAGE + 4095, UINT64_C(1) << 40); /* and behind */
+    guest_ram_mark(&ram, 0x100000 + 63 * GUEST_RAM_PAGE + 4095, UINT64_C(1) << 40); /* and after */
     assert_int_equal(guest_ram_log_take(&ram.blocks[0], 64, 64, bits), 64);
     assert_int_equal(guest_ram_log_take(&ram.blocks[0], 0, PAGES, bits), PAGES - 63 - 64);
     guest_ram_mark_bitmap(&ram, 0x100000, from, PAGES); /* bit 200 is outside */

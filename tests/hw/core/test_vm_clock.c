@@ -121,7 +121,7 @@ static void test_a_vcpu_arms_what_main_fires(void **unused)
     vm_timer_fini(&t);
 }
 
-static void test_listener_hears_of_resume(void **unused)
+static void test_listener_is_called_at_resume(void **unused)
 {
     VmClockListener l = {.resumed = count_fire};
     fired = 0;
@@ -156,7 +156,7 @@ int main(void)
         TEST(test_timer_fires_once_by_vm_time),
         TEST(test_timer_is_put_off_brought_forward_and_disarmed),
         TEST(test_a_vcpu_arms_what_main_fires),
-        TEST(test_listener_hears_of_resume),
+        TEST(test_listener_is_called_at_resume),
         TEST(test_wall_time_can_be_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,7 +58,7 @@ static void mask(unsigned vector, bool masked)
 static void test_a_vector_is_delivered_when_enabled_and_unmasked(void **unused)
 {
     program(1, 0x41);
-    pci_msix_raise(&d->pci, 1); /* MSI-X is off: nothing */
+    pci_msix_raise(&d->pci, 1); /* MSI-X is off: ignored */
     assert_false(pci_msix_enabled(&d->pci));
     set_control(0x8000);
     assert_true(pci_msix_enabled(&d->pci));
@@ -73,7 +73,7 @@ static void test_a_vector_is_delivered_when_enabled_and_unmasked(void **unused)
     assert_true(f->m->delivered[0].address == 0xfee00000);
 }
 
-static void test_a_masked_vector_is_pending_and_comes_once(void **unused)
+static void test_a_masked_vector_is_pending_and_delivered_once(void **unused)
 {
     program(35, 0x55);
     set_control(0x8000);
@@ -197,7 +197,7 @@ static void test_a_machine_short_of_routes_refuses_the_device(void **unused)
 {
     g_autoptr(GError) error = NULL;
     unsigned before = f->m->routes->len;
-    f->m->route_limit = before + 39; /* one less than it has vectors */
+    f->m->route_limit = before + 39; /* one route too few */
     Device *dev = device_new(d->pci.base.type, &f->m->env, NULL);
     g_autoptr(OptDict) dict = opt_dict_parse("addr=4,vectors=40", NULL, NULL);
     assert_true(device_set_properties(dev, dict, NULL));
@@ -207,7 +207,7 @@ static void test_a_machine_short_of_routes_refuses_the_device(void **unused)
     device_free(dev);
 }
 
-/* A table update costs the machine time under the BQL. */
+/* A table update runs under the BQL and takes time. */
 static void test_masking_changes_no_route(void **unused)
 {
     for (unsigned i = 0; i < 40; i++) {
@@ -307,7 +307,7 @@ static void test_a_holder_of_an_eventfd_learns_of_each_change(void **unused)
     assert_int_equal(event_fd(5, &masked), -1);
 }
 
-static void test_reset_forgets_what_is_pending(void **unused)
+static void test_reset_clears_pending_vectors(void **unused)
 {
     program(0, 0x41);
     set_control(0x8000);
@@ -377,8 +377,8 @@ static void *raise_once(void *unused)
     return NULL;
 }
 
-/* An iothread raises while a vCPU masks and unmasks: whichever comes first, it is delivered once.
- */
+/* An iothread raises while a vCPU masks and unmasks: in either order, the vector is delivered
+ * once. */
 static void test_a_raise_against_masking_is_delivered_once(void **unused)
 {
     program(7, 0x47);
@@ -400,8 +400,8 @@ static void test_a_raise_against_masking_is_delivered_once(void **unused)
     }
 }
 
-/* Iothreads raise all the time while a vCPU masks and unmasks: never delivered more often than
- * raised, and a raise that finds the vector masked at the end is not lost. */
+/* Iothreads raise continuously while a vCPU masks and unmasks. Deliveries never exceed raises, and
+ * a raise that finds the vector masked at the end is not lost. */
 typedef struct Raiser {
     _Atomic unsigned raised;
     _Atomic bool quit;
@@ -441,7 +441,7 @@ static void test_no_raise_is_lost_against_masking(void **unused)
     mask(7, false);
     fake_machine_settle(f->m);
     assert_true(f->m->delivered_count <= r.raised);
-    /* quiet now: one raise while masked is one delivery */
+    /* all quiet: one raise while masked is one delivery */
     unsigned before = f->m->delivered_count;
     mask(7, true);
     pci_msix_raise(&d->pci, 7);
@@ -455,7 +455,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_a_vector_is_delivered_when_enabled_and_unmasked),
-        TEST(test_a_masked_vector_is_pending_and_comes_once),
+        TEST(test_a_masked_vector_is_pending_and_delivered_once),
         TEST(test_function_mask_holds_all_back),
         TEST(test_no_bus_master_holds_all_back),
         TEST(test_a_new_message_takes_effect),
@@ -466,7 +466,7 @@ int main(void)
         TEST(test_a_machine_short_of_routes_refuses_the_device),
         TEST(test_masking_changes_no_route),
         TEST(test_a_holder_of_an_eventfd_learns_of_each_change),
-        TEST(test_reset_forgets_what_is_pending),
+        TEST(test_reset_clears_pending_vectors),
         TEST(test_pending_vectors_survive_save_and_load),
         TEST(test_a_load_delivers_nothing_by_the_routes_before),
         TEST(test_a_raise_against_masking_is_delivered_once),

@@ -261,19 +261,19 @@ static void test_intx_follows_cause_disable_bit_and_status(void **unused)
     assert_int_equal(pci_cf8_read(f, SLOT(3), 4, 4), 0x180000);
     pci_cf8_write(f, SLOT(3), COMMAND, 0x400, 2);
     assert_false(f->m->gsi_level[gsi]);
-    assert_int_equal(pci_cf8_read(f, SLOT(3), 6, 1), 0x18); /* the cause is still told */
+    assert_int_equal(pci_cf8_read(f, SLOT(3), 6, 1), 0x18); /* the cause is still reported */
     pci_cf8_write(f, SLOT(3), COMMAND, 0, 2);
     assert_true(f->m->gsi_level[gsi]);
     pci_dummy_set_cause(d, false);
     assert_false(f->m->gsi_level[gsi]);
     assert_int_equal(pci_cf8_read(f, SLOT(3), 6, 2), 0x10);
-    /* reset lets go of the line */
+    /* a reset lowers the line */
     pci_dummy_set_cause(d, true);
     bql_lock();
     d->pci.base.type->reset(&d->pci.base);
     bql_unlock();
     assert_false(f->m->gsi_level[gsi]);
-    /* so does unplugging */
+    /* so does an unplug */
     pci_dummy_set_cause(d, true);
     fake_device_gone(&d->pci.base);
     assert_false(f->m->gsi_level[gsi]);
@@ -328,7 +328,7 @@ static void test_config_space_survives_save_and_load(void **unused)
     size_t used = 0;
     assert_true(state_load(&pci_device_state_desc, d, saved->data, saved->len, &used, NULL));
     assert_int_equal(used, saved->len);
-    memset(d->pci.state.config, 0xee, 4); /* a stream that lies about read-only bytes */
+    memset(d->pci.state.config, 0xee, 4); /* a stream with wrong read-only bytes */
     bql_lock();
     pci_device_post_load(&d->pci);
     bql_unlock();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The registers of PCI hotplug, the event that tells of them, and a slot that was let go of. */
+/* The registers of PCI hotplug, their event, and a slot after its ejection. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +20,7 @@
 #define BOARD (SLOT(0) | SLOT(31))
 #define SCI 9
 
-/* What a user may plug, with everything a PCI device has. */
+/* A type that a user may plug, with all parts of a PCI device. */
 static DeviceType plug_type;
 
 static PciFixture *f;
@@ -62,17 +62,17 @@ static bool event_status(void)
     return (fake_in32(m, GPE_STATUS) & EVENT) != 0;
 }
 
-static void a_new_device_is_told_until_the_guest_has_read_it(void **unused)
+static void a_new_device_is_reported_until_the_guest_clears_it(void **unused)
 {
     enter_main();
     PciDummy *d = plug("addr=5");
     assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
     assert_int_equal(fake_in32(m, PRESENT), BOARD | SLOT(5));
     assert_true(m->gsi_level[SCI]);
-    fake_out32(m, GPE_STATUS, EVENT); /* its cause is still there: nothing is lost */
+    fake_out32(m, GPE_STATUS, EVENT); /* its cause is still there */
     assert_true(event_status());
     assert_true(m->gsi_level[SCI]);
-    fake_out32(m, INSERTED, SLOT(4)); /* another one's */
+    fake_out32(m, INSERTED, SLOT(4)); /* another slot */
     assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
     fake_out32(m, INSERTED, SLOT(5));
     assert_int_equal(fake_in32(m, INSERTED), 0);
@@ -97,29 +97,29 @@ static void only_function_0_is_announced(void **unused)
     assert_int_equal(fake_in32(m, INSERTED), 0);
 }
 
-static void the_guest_is_asked_until_it_knows(void **unused)
+static void an_unplug_request_stands_until_the_guest_clears_it(void **unused)
 {
     enter_main();
     PciDummy *d = plug("addr=5");
     fake_out32(m, INSERTED, SLOT(5));
     fake_out32(m, GPE_STATUS, EVENT);
     assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_NONE);
-    pci_device_ask_back(&d->pci);
-    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_ASKED);
+    pci_device_request_unplug(&d->pci);
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_REQUESTED);
     assert_int_equal(fake_in32(m, WANTED), SLOT(5));
     assert_true(m->gsi_level[SCI]);
     fake_out32(m, WANTED, SLOT(5));
-    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_KNOWN);
+    assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_ACKNOWLEDGED);
     fake_out32(m, GPE_STATUS, EVENT);
     assert_false(m->gsi_level[SCI]);
-    pci_device_ask_back(&d->pci); /* again: it did not let go */
+    pci_device_request_unplug(&d->pci); /* again: it was not ejected */
     assert_int_equal(fake_in32(m, WANTED), SLOT(5));
     assert_true(m->gsi_level[SCI]);
     gone(d);
     assert_int_equal(fake_in32(m, WANTED), 0);
 }
 
-static void a_slot_that_is_let_go_is_empty_at_once(void **unused)
+static void an_ejected_slot_is_empty_at_once(void **unused)
 {
     enter_main();
     PciDummy *d = plug("addr=5");
@@ -132,7 +132,7 @@ static void a_slot_that_is_let_go_is_empty_at_once(void **unused)
     pci_dummy_set_cause(d, true);
     unsigned gsi = 16 + pci_intx_gate(devfn, 1);
     assert_true(m->gsi_level[gsi]);
-    pci_device_ask_back(&d->pci);
+    pci_device_request_unplug(&d->pci);
 
     fake_out32(m, EJECT, SLOT(5));
     assert_int_equal(fake_machine_last_request(m).request, VM_REQUEST_UNPLUG);
@@ -145,24 +145,24 @@ static void a_slot_that_is_let_go_is_empty_at_once(void **unused)
     assert_int_equal(fake_read(m->env.mmio, base, 4), UINT32_MAX);
     assert_false(m->gsi_level[gsi]);
     pci_dummy_set_cause(d, false);
-    pci_dummy_set_cause(d, true); /* what is still in flight completes */
+    pci_dummy_set_cause(d, true); /* requests in flight complete */
     assert_false(m->gsi_level[gsi]);
-    pci_ecam_write(f, devfn, 4, 0x7, 2); /* nobody is there to be switched on */
+    pci_ecam_write(f, devfn, 4, 0x7, 2); /* no device has the register */
     assert_null(d->mem.space);
 
     unsigned requests = m->request_count;
-    fake_out32(m, EJECT, SLOT(5)); /* once is enough */
+    fake_out32(m, EJECT, SLOT(5)); /* already ejected */
     assert_int_equal(m->request_count, requests);
     pci_dummy_set_cause(d, false);
     gone(d);
-    PciDummy *next = plug("addr=5"); /* the slot is as new */
+    PciDummy *next = plug("addr=5"); /* the slot can be used again */
     assert_int_equal(pci_device_unplug_state(&next->pci), PCI_UNPLUG_NONE);
     assert_int_equal(fake_in32(m, INSERTED), SLOT(5));
     assert_int_not_equal(pci_cf8_read(f, devfn, 0, 4), UINT32_MAX);
     gone(next);
 }
 
-static void msi_x_of_a_slot_that_is_let_go_is_silent(void **unused)
+static void msi_x_of_an_ejected_slot_is_silent(void **unused)
 {
     enter_main();
     PciDummy *d = plug("addr=5");
@@ -184,7 +184,7 @@ static void msi_x_of_a_slot_that_is_let_go_is_silent(void **unused)
     gone(d);
 }
 
-static void what_is_fixed_or_empty_cannot_be_let_go(void **unused)
+static void fixed_and_empty_slots_cannot_be_ejected(void **unused)
 {
     enter_main();
     unsigned requests = m->request_count;
@@ -192,7 +192,7 @@ static void what_is_fixed_or_empty_cannot_be_let_go(void **unused)
     assert_int_equal(m->request_count, requests);
     assert_int_equal(fake_in32(m, PRESENT), BOARD);
     PciDummy *d = plug("addr=5");
-    fake_out32(m, EJECT, UINT32_MAX); /* goes with the others */
+    fake_out32(m, EJECT, UINT32_MAX); /* together with the others */
     assert_int_equal(fake_in32(m, PRESENT), BOARD);
     assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_EJECTED);
     gone(d);
@@ -239,7 +239,7 @@ static void a_question_and_an_ejection_survive_a_save(void **unused)
     PciDummy *asked = plug("addr=5"), *ejected = plug("addr=6");
     fake_out32(m, INSERTED, UINT32_MAX);
     g_autoptr(GByteArray) quiet = save();
-    pci_device_ask_back(&asked->pci);
+    pci_device_request_unplug(&asked->pci);
     fake_out32(m, EJECT, SLOT(6));
     g_autoptr(GByteArray) saved = save();
     gone(ejected);
@@ -253,14 +253,14 @@ static void a_question_and_an_ejection_survive_a_save(void **unused)
     load(saved);
     assert_int_equal(fake_in32(m, WANTED), SLOT(5));
     assert_true(m->gsi_level[SCI]);
-    assert_int_equal(m->request_count, requests + 1); /* to take it apart */
+    assert_int_equal(m->request_count, requests + 1); /* for main to unplug it */
     assert_int_equal(pci_device_unplug_state(&ejected->pci), PCI_UNPLUG_EJECTED);
     assert_int_equal(fake_in32(m, PRESENT), BOARD | SLOT(5));
     gone(asked);
     gone(ejected);
 }
 
-/* The state is from before the guest let the slot go; main has not taken it apart yet. */
+/* The state is from before the guest ejected the slot; main has not removed the device yet. */
 static void an_ejection_is_undone_by_a_load(void **unused)
 {
     enter_main();
@@ -272,7 +272,7 @@ static void an_ejection_is_undone_by_a_load(void **unused)
     assert_int_equal(fake_in32(m, PRESENT), BOARD | SLOT(6));
     assert_int_equal(pci_device_unplug_state(&d->pci), PCI_UNPLUG_NONE);
     assert_int_not_equal(pci_cf8_read(f, 6 << 3, 0, 4), UINT32_MAX);
-    for (unsigned i = 0; i < 2; i++) { /* also where the slot is let go already */
+    for (unsigned i = 0; i < 2; i++) { /* also where the slot is ejected already */
         unsigned requests = m->request_count;
         load(after);
         assert_int_equal(fake_in32(m, PRESENT), BOARD);
@@ -281,7 +281,7 @@ static void an_ejection_is_undone_by_a_load(void **unused)
     gone(d);
 }
 
-static void a_state_that_ejects_the_board_is_put_right(void **unused)
+static void a_state_that_ejects_the_board_is_corrected(void **unused)
 {
     enter_main();
     PciDummy *d = plug("addr=6");
@@ -298,7 +298,7 @@ static void a_state_that_ejects_the_board_is_put_right(void **unused)
     assert_int_equal(fake_in32(m, INSERTED), 0);
 }
 
-static void without_a_controller_nothing_is_told(void **unused)
+static void without_a_controller_nothing_is_reported(void **unused)
 {
     enter_main();
     fake_device_gone(lpc);
@@ -314,17 +314,17 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(a_new_device_is_told_until_the_guest_has_read_it),
+        T(a_new_device_is_reported_until_the_guest_clears_it),
         T(only_function_0_is_announced),
-        T(the_guest_is_asked_until_it_knows),
-        T(a_slot_that_is_let_go_is_empty_at_once),
-        T(msi_x_of_a_slot_that_is_let_go_is_silent),
-        T(what_is_fixed_or_empty_cannot_be_let_go),
+        T(an_unplug_request_stands_until_the_guest_clears_it),
+        T(an_ejected_slot_is_empty_at_once),
+        T(msi_x_of_an_ejected_slot_is_silent),
+        T(fixed_and_empty_slots_cannot_be_ejected),
         T(other_widths_and_odd_addresses_do_nothing),
         T(a_question_and_an_ejection_survive_a_save),
         T(an_ejection_is_undone_by_a_load),
-        T(a_state_that_ejects_the_board_is_put_right),
-        T(without_a_controller_nothing_is_told),
+        T(a_state_that_ejects_the_board_is_corrected),
+        T(without_a_controller_nothing_is_reported),
     };
     return cmocka_run_group_tests_name("hw/platform/acpi_hotplug", tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What kvm-unit-tests use of a PC: pc-testdev, and fw_cfg's RAM size and number of processors. */
+/* The devices that kvm-unit-tests use: pc-testdev, and fw_cfg's RAM size and number of
+ * processors. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +26,7 @@ static int tear_down(void **unused)
 
 /* ---- pc-testdev ---- */
 
-static void ports_keep_what_is_written(void **unused)
+static void ports_keep_their_value(void **unused)
 {
     Device *dev = fake_device(m, "pc-testdev", NULL);
     fake_out32(m, 0xe0, 0x12345678);
@@ -41,7 +42,7 @@ static void ports_keep_what_is_written(void **unused)
     assert_int_equal(fake_in32(m, 0xe0), UINT32_MAX);
 }
 
-static void memory_keeps_what_is_written(void **unused)
+static void memory_keeps_its_value(void **unused)
 {
     Device *dev = fake_device(m, "pc-testdev", NULL);
     AddressSpace *mmio = m->env.mmio;
@@ -124,7 +125,7 @@ static void fw_cfg_has_ram_size_and_processors(void **unused)
     fake_device_gone(dev);
 }
 
-/* Firmware looks for a signature and then for files: it must find that there is nothing. */
+/* Firmware looks for a signature and then for files; it must find none. */
 static void fw_cfg_has_no_signature(void **unused)
 {
     Device *dev = fake_device(m, "fw_cfg_io", NULL);
@@ -141,8 +142,8 @@ static void fw_cfg_has_no_signature(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(ports_keep_what_is_written),
-        TEST(memory_keeps_what_is_written),
+        TEST(ports_keep_their_value),
+        TEST(memory_keeps_its_value),
         TEST(each_port_is_an_interrupt_line),
         TEST(a_reset_lowers_lines_and_clears_memory),
         TEST(a_flushed_page_keeps_its_data_and_stays_writable),

@@ -42,7 +42,7 @@ static void reset_lpc(void)
     bql_unlock();
 }
 
-static void test_identity_and_what_firmware_checks(void **unused)
+static void test_identity_and_firmware_checks_are_right(void **unused)
 {
     assert_int_equal(pci_cf8_read(f, LPC_DEVFN, 0, 4), 0x29188086);
     assert_int_equal(pci_cf8_read(f, LPC_DEVFN, 0x08, 4), 0x06010002);
@@ -104,7 +104,7 @@ static void test_timer_overflow_raises_the_sci(void **unused)
     fake_out16(m, EN, 0);
     assert_false(m->gsi_level[SCI]);
     fake_out16(m, STS, 1);
-    fake_machine_advance(m, half_ns); /* nobody armed it, the bit is there all the same */
+    fake_machine_advance(m, half_ns); /* no timer is armed, but the bit is set */
     assert_int_equal(fake_in16(m, STS), 1);
 }
 
@@ -136,7 +136,7 @@ static void test_smi_command_switches_acpi_mode(void **unused)
     assert_true(m->gsi_level[SCI]);
     fake_out8(m, 0xb3, 0x5a);
     assert_int_equal(fake_in16(m, 0xb2), 0x5a02);
-    fake_out16(m, CNT, 0); /* SCI_EN is not the system's to write */
+    fake_out16(m, CNT, 0); /* SCI_EN is read-only for the system */
     assert_int_equal(fake_in16(m, CNT), 1);
 }
 
@@ -149,7 +149,7 @@ static void test_soft_off(void **unused)
     assert_int_equal(fake_in16(m, CNT), 1);
     fake_out16(m, CNT, 0x2000 | 7 << 10);
     assert_int_equal(m->request_count, 2);
-    fake_out16(m, CNT, 0x2000 | 1 << 10); /* S3: there is none */
+    fake_out16(m, CNT, 0x2000 | 1 << 10); /* S3, which does not exist */
     assert_int_equal(m->request_count, 2);
     assert_int_equal(fake_in16(m, STS) & 0x8000, 0x8000);
     fake_out8(m, CNT + 1, 0x20);
@@ -163,7 +163,7 @@ static void test_reset_register(void **unused)
     assert_int_equal(m->request_count, 0);
     fake_out8(m, 0xcf9, 0x06);
     assert_int_equal(fake_machine_last_request(m).request, VM_REQUEST_RESET);
-    /* a config address that looks like one is not */
+    /* a config address with the same bits has no effect */
     fake_out32(m, 0xcf8, 0x80000600);
     assert_int_equal(m->request_count, 1);
     assert_int_equal(fake_in32(m, 0xcf8), 0x80000600);
@@ -227,7 +227,7 @@ static void test_hostile_accesses_do_no_harm(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_identity_and_what_firmware_checks),
+        TEST(test_identity_and_firmware_checks_are_right),
         TEST(test_pmbase_moves_the_block),
         TEST(test_timer_counts_vm_time_in_24_bits),
         TEST(test_timer_overflow_raises_the_sci),

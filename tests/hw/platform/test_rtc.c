@@ -93,7 +93,7 @@ static void test_guest_sets_the_time(void **unused)
     set(YEAR, 0x24);
     set(CENT, 0x20);
     fake_machine_advance(m, 5 * S);
-    assert_int_equal(get(SEC), 0x59); /* it stands */
+    assert_int_equal(get(SEC), 0x59); /* it is stopped */
     set(B, 0x02);
     assert_time(0x20, 0x24, 0x02, 0x28, 4, 0x23, 0x59, 0x59);
     fake_machine_advance(m, S);
@@ -134,7 +134,7 @@ static void test_update_interrupt(void **unused)
     assert_false(m->gsi_level[GSI]);
     fake_machine_advance(m, 1);
     assert_true(m->gsi_level[GSI]);
-    assert_int_equal(get(C), 0x90 | 0x40); /* the period's flag is up as well */
+    assert_int_equal(get(C), 0x90 | 0x40); /* the period's flag is set as well */
     assert_false(m->gsi_level[GSI]);
     assert_int_equal(get(C), 0);
     fake_machine_advance(m, S);
@@ -168,7 +168,7 @@ static void test_alarm_interrupt(void **unused)
     assert_int_equal(get(C), 0xb0);
     fake_machine_advance(m, 86399 * S);
     assert_false(m->gsi_level[GSI]);
-    fake_machine_advance(m, 1 * S); /* the same time tomorrow */
+    fake_machine_advance(m, 1 * S); /* the same time the next day */
     assert_true(m->gsi_level[GSI]);
 }
 

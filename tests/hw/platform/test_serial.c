@@ -88,7 +88,7 @@ static void test_full_chardev_clears_thre_and_nothing_is_lost(void **unused)
         fake_out8(m, DATA, (uint8_t)*s);
     }
     assert_int_equal(fake_in8(m, LSR) & 0x60, 0);
-    fake_out8(m, FCR, 0x07); /* a transmitter reset does not undo what was sent */
+    fake_out8(m, FCR, 0x07); /* a transmitter reset does not affect sent bytes */
     assert_false(m->gsi_level[GSI]);
     fake_chardev_make_room(c, 3);
     assert_int_equal(fake_in8(m, LSR) & 0x60, 0);
@@ -115,7 +115,7 @@ static void test_a_write_without_looking_waits_for_room(void **unused)
     assert_string_equal(c->output->str, "ab");
 }
 
-static void test_reset_keeps_what_was_sent_and_lets_waiters_go(void **unused)
+static void test_reset_keeps_sent_bytes_and_ends_pended_writes(void **unused)
 {
     c->room = 0;
     fake_out8(m, DATA, 'a');
@@ -139,7 +139,7 @@ static void test_thre_interrupt_is_raised_and_acknowledged(void **unused)
     fake_out8(m, DATA, 'x');
     assert_true(m->gsi_level[GSI]);
     assert_int_equal(fake_in8(m, IIR), 0x02);
-    fake_out8(m, IER, 0x02); /* enabled already: nothing new */
+    fake_out8(m, IER, 0x02); /* already enabled: no new interrupt */
     assert_int_equal(fake_in8(m, IIR), 0x01);
     fake_out8(m, IER, 0x00);
     fake_out8(m, IER, 0x02);
@@ -180,7 +180,7 @@ static void test_trigger_levels(void **unused)
     }
 }
 
-static void test_character_timeout_announces_what_is_below_the_trigger(void **unused)
+static void test_character_timeout_reports_input_below_the_trigger(void **unused)
 {
     fake_out8(m, LCR, 0x83);
     fake_out8(m, DATA, 1); /* 115200 baud, 8N1: 10 bits, 86.8 us a character */
@@ -240,7 +240,7 @@ static void test_loopback(void **unused)
 {
     fake_out8(m, MCR, 0x10);
     assert_int_equal(fake_in8(m, MSR) & 0xf0, 0x00);
-    fake_out8(m, MCR, 0x1a); /* what Linux probes with */
+    fake_out8(m, MCR, 0x1a); /* the probe of Linux */
     assert_int_equal(fake_in8(m, MSR) & 0xf0, 0x90);
     fake_out8(m, MCR, 0x15);
     assert_int_equal(fake_in8(m, MSR) & 0xf0, 0x60);
@@ -286,7 +286,7 @@ static void test_receiver_reset_empties_it_and_asks_for_more(void **unused)
     assert_int_equal(fake_in8(m, IIR), 0x01);
 }
 
-/* All input arrives, in order, whatever the guest does with trigger levels in between. */
+/* All input arrives, in order, while the guest changes trigger levels. */
 static void test_input_is_lossless(void **unused)
 {
     uint8_t in[1000], out[1000];
@@ -338,7 +338,7 @@ static void test_ports_come_from_index_or_properties(void **unused)
     Device *com2 = fake_device(m, "isa-serial", "index=1");
     fake_out8(m, 0x2f8 + 1, 0x02);
     assert_true(m->gsi_level[3]);
-    assert_int_equal(fake_in8(m, 0x2f8 + 6), 0xb0); /* no chardev: always there */
+    assert_int_equal(fake_in8(m, 0x2f8 + 6), 0xb0); /* without a chardev: always on */
     fake_out8(m, 0x2f8, 'x');
     Device *other = fake_device(m, "isa-serial", "iobase=0x1000,irq=7");
     fake_out8(m, 0x1001, 0x02);
@@ -348,8 +348,8 @@ static void test_ports_come_from_index_or_properties(void **unused)
     assert_false(m->gsi_level[3]);
 }
 
-/* A vCPU that never looks at THRE sends while it echoes nothing; main drains in small bites and
- * feeds input. Every byte comes through once and in order, both ways. */
+/* A vCPU that ignores THRE sends while it reads input; main writes out a few bytes at a time and
+ * delivers input. Every byte arrives once and in order, in both directions. */
 #define STREAM_SIZE 3000
 
 static void vcpu_out(uint16_t port, uint8_t value)
@@ -436,11 +436,11 @@ int main(void)
         TEST(test_output_goes_to_the_chardev),
         TEST(test_full_chardev_clears_thre_and_nothing_is_lost),
         TEST(test_a_write_without_looking_waits_for_room),
-        TEST(test_reset_keeps_what_was_sent_and_lets_waiters_go),
+        TEST(test_reset_keeps_sent_bytes_and_ends_pended_writes),
         TEST(test_thre_interrupt_is_raised_and_acknowledged),
         TEST(test_input_without_fifo_comes_one_by_one),
         TEST(test_trigger_levels),
-        TEST(test_character_timeout_announces_what_is_below_the_trigger),
+        TEST(test_character_timeout_reports_input_below_the_trigger),
         TEST(test_interrupts_have_priorities),
         TEST(test_error_belongs_to_its_character),
         TEST(test_loopback),

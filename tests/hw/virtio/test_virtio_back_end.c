@@ -205,7 +205,7 @@ static RUNS_IN_MAIN void act(Fixture *f, unsigned action)
     }
 }
 
-/* The device is whole whatever came when: it serves each request once. */
+/* The device serves each request once, in every order of events. */
 static RUNS_IN_MAIN void take_one_path(const DeviceType *type, const char *refusal,
                                        unsigned answer_turns, unsigned turns, unsigned action)
 {

@@ -11,7 +11,7 @@ static bool needs_reset(Fixture *f)
 
 /* ---- requests ---- */
 
-static void what_is_written_can_be_read(void **state)
+static void written_data_can_be_read(void **state)
 {
     Fixture *f = *state;
     BlkRequest r;
@@ -28,7 +28,7 @@ static void what_is_written_can_be_read(void **state)
     assert_int_equal(blk_request_run(&r, BLK_FLUSH, 0, 0), BLK_OK);
 }
 
-static void the_used_length_is_what_was_device_writable(void **state)
+static void the_used_length_counts_device_writable_bytes(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -140,7 +140,7 @@ static void wrong_ranges_are_refused(void **state)
     assert_int_equal(blk_request_run(&r, BLK_DISCARD, 0, 0), BLK_IOERR);
 }
 
-static void what_was_not_negotiated_is_unsupported(void **state)
+static void requests_without_their_feature_are_unsupported(void **state)
 {
     Fixture *f = *state;
     BlkRequest r;
@@ -148,11 +148,11 @@ static void what_was_not_negotiated_is_unsupported(void **state)
     blk_request_init(&r, &f->queue, 512);
     assert_int_equal(blk_request_range(&r, BLK_DISCARD, 0, 1, 0), BLK_UNSUPP);
     assert_int_equal(blk_request_range(&r, BLK_ZEROES, 0, 1, 0), BLK_UNSUPP);
-    assert_int_equal(blk_request_run(&r, 2, 0, 512), BLK_UNSUPP); /* SCSI of old */
+    assert_int_equal(blk_request_run(&r, 2, 0, 512), BLK_UNSUPP); /* the old SCSI request */
     assert_int_equal(blk_request_run(&r, 0x80000001, 0, 512), BLK_UNSUPP);
 }
 
-static void sectors_that_are_not_there_are_errors(void **state)
+static void sectors_beyond_the_disk_are_errors(void **state)
 {
     Fixture *f = *state;
     BlkRequest r;
@@ -234,14 +234,14 @@ static void every_queue_serves(void **state)
     }
 }
 
-/* ---- kicks that are not there ---- */
+/* ---- kicks that are suppressed ---- */
 
 typedef struct Late {
     BlkRequest request;
     bool sent, wanted_kick;
 } Late;
 
-/* In the iothread, which has found the queue empty and not yet asked for kicks. */
+/* In the iothread, after it found the queue empty and before it enables kicks. */
 static void send_late(void *arg, const void *vdev)
 {
     Late *late = arg;
@@ -258,8 +258,8 @@ static void send_late(void *arg, const void *vdev)
     late->wanted_kick = vring_driver_wants_kick(ring, old, late->request.queue->event_idx);
 }
 
-/* Each way of suppressing kicks: by index and by flag. */
-static void what_comes_before_kicks_are_on_again_is_taken(void **state)
+/* Both ways of suppressing kicks: by index and by flag. */
+static void requests_sent_before_kicks_are_enabled_are_taken(void **state)
 {
     Fixture *f = *state;
     static const uint64_t features[] = {~0ull, ~VIRTIO_F_EVENT_IDX};
@@ -289,7 +289,7 @@ static void what_comes_before_kicks_are_on_again_is_taken(void **state)
     }
 }
 
-/* More than a queue may have at a time, with one kick for all. */
+/* More than the budget of a queue, with one kick for all. */
 static void a_long_queue_is_taken_to_its_end(void **state)
 {
     Fixture *f = *state;
@@ -313,20 +313,20 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        T(what_is_written_can_be_read),
-        T(the_used_length_is_what_was_device_writable),
+        T(written_data_can_be_read),
+        T(the_used_length_counts_device_writable_bytes),
         T(framing_is_the_drivers_own),
         T(an_indirect_request_works),
         T(the_serial_number_is_the_id),
         T(discard_and_write_zeroes_clear_their_range),
         T(wrong_ranges_are_refused),
-        T(what_was_not_negotiated_is_unsupported),
-        T(sectors_that_are_not_there_are_errors),
+        T(requests_without_their_feature_are_unsupported),
+        T(sectors_beyond_the_disk_are_errors),
         T(requests_are_whole_logical_blocks),
         T(a_request_without_header_needs_a_reset),
         T(a_request_without_status_needs_a_reset),
         T(every_queue_serves),
-        T(what_comes_before_kicks_are_on_again_is_taken),
+        T(requests_sent_before_kicks_are_enabled_are_taken),
         T(a_long_queue_is_taken_to_its_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,7 @@
 
 /* ---- configuration space ---- */
 
-static void the_configuration_says_what_the_disk_is(void **state)
+static void the_configuration_describes_the_disk(void **state)
 {
     Fixture *f = *state;
     bring_up(f, "logical_block_size=1024,physical_block_size=4096,min_io_size=2048,"
@@ -58,7 +58,7 @@ static void resize_disk(void *opaque)
     g_assert_cmpint(blk_co_truncate(opaque, 2 << 20, NULL), ==, 0);
 }
 
-static void a_resize_is_told(void **state)
+static void a_resize_is_reported(void **state)
 {
     Fixture *f = *state;
     bring_up(f, NULL);
@@ -100,7 +100,7 @@ typedef struct Policy {
     uint8_t status; /* BLK_PENDING: parked */
 } Policy;
 
-/* What the device has told of its errors: written in its iothread, read when that is quiet. */
+/* Number of errors the device has reported: written in its iothread, read when that is idle. */
 static _Atomic unsigned told_count;
 static DeviceIoError told;
 
@@ -111,7 +111,7 @@ static void take_io_error(void *opaque, const Device *dev, const DeviceIoError *
     told_count++;
 }
 
-static void errors_do_what_the_user_chose(void **state)
+static void errors_follow_werror_and_rerror(void **state)
 {
     Fixture *f = *state;
     f->bench->machine->env.io_error = take_io_error;
@@ -155,7 +155,7 @@ static void errors_do_what_the_user_chose(void **state)
         } else {
             assert_int_equal(request.request, -1);
         }
-        virtio_bench_unplug(f->bench, f->dev); /* what is parked is not in flight */
+        virtio_bench_unplug(f->bench, f->dev); /* a parked request is not in flight */
         blk_disk_close(&f->disk);
         f->dev = NULL;
     }
@@ -196,7 +196,7 @@ static void impossible_disks_are_refused(void **state)
     f->dev = virtio_bench_device(f->bench, "virtio-blk-pci", "drive=disk,iothread=io");
 }
 
-/* -device without id= twice; -drive makes them so, too. */
+/* -device without id= twice, as -drive creates them. */
 static void devices_without_an_id_do_not_collide(void **state)
 {
     Fixture *f = *state;
@@ -223,12 +223,12 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        T(the_configuration_says_what_the_disk_is),
+        T(the_configuration_describes_the_disk),
         T(the_guest_may_choose_the_cache_mode),
         T(a_driver_that_cannot_flush_gets_writethrough),
-        T(a_resize_is_told),
+        T(a_resize_is_reported),
         T(a_read_only_disk_says_so_and_refuses),
-        T(errors_do_what_the_user_chose),
+        T(errors_follow_werror_and_rerror),
         T(impossible_disks_are_refused),
         T(devices_without_an_id_do_not_collide),
         T(the_state_table_leaves_no_gap),

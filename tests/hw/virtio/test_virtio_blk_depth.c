@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio-blk with more requests in its rings than it may have in flight, or than there are stacks. */
+/* virtio-blk with more requests in its rings than may be in flight, or than there are stacks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@ typedef struct Fixture {
     BlkRequest request; /* all requests share its memory */
     uint64_t table;     /* and one table of descriptors */
     unsigned offered, used[QUEUES];
-    CoStack *rest; /* stacks taken away */
+    CoStack *rest; /* stacks that the test keeps */
     unsigned rest_count;
     bool stopped;
 } Fixture;
@@ -86,7 +86,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* @count reads into the ring of queue @index, and a kick. */
+/* Sends @count reads on queue @index, and a kick. */
 static void offer(Fixture *f, unsigned index, unsigned count)
 {
     VringBuffer chain[3] = {
@@ -113,7 +113,7 @@ static void complete_at_home(void *opaque)
     }
 }
 
-/* Takes what has been used out of the rings; each head is taken once. */
+/* Takes used entries from the rings; each head is taken once. */
 static unsigned count_used(Fixture *f)
 {
     unsigned all = 0;
@@ -129,7 +129,7 @@ static unsigned count_used(Fixture *f)
     return all;
 }
 
-/* Completes @count of the requests that wait; returns how many have been used in all. */
+/* Completes @count of the waiting requests; returns the number of all used entries. */
 static unsigned complete(Fixture *f, unsigned count)
 {
     Complete c = {.f = f, .count = count};
@@ -157,7 +157,7 @@ static void full_rings_over_storage_that_hangs_take_a_share(void **state)
     assert_int_equal(in_flight(f), CO_REQUESTS_MAX);
     assert_in_range(co_stack_count(), CO_REQUESTS_MAX, CO_REQUESTS_MAX + 256);
 
-    /* All that is in flight completes: each queue that waited has had a turn. */
+    /* All requests in flight complete: each waiting queue has had a turn. */
     unsigned used = complete(f, CO_REQUESTS_MAX);
     assert_int_equal(used, CO_REQUESTS_MAX);
     assert_int_equal(in_flight(f), CO_REQUESTS_MAX);
@@ -168,7 +168,7 @@ static void full_rings_over_storage_that_hangs_take_a_share(void **state)
     for (unsigned i = 0; i < QUEUES; i++) {
         assert_int_equal(f->used[i], QUEUE_SIZE);
     }
-    /* Kicks are asked for again. */
+    /* Kicks are enabled again. */
     offer(f, 7, 1);
     assert_int_equal(in_flight(f), 1);
     complete(f, 1);
@@ -183,7 +183,7 @@ static void queues_that_wait_take_turns(void **state)
         offer(f, i, QUEUE_SIZE);
         virtio_bench_settle(f->bench);
     }
-    unsigned first = CO_REQUESTS_MAX / QUEUE_SIZE; /* have everything in flight */
+    unsigned first = CO_REQUESTS_MAX / QUEUE_SIZE; /* their requests are all in flight */
     complete(f, CO_REQUESTS_MAX);
     for (unsigned i = 0; i < QUEUES; i++) {
         assert_int_equal(f->used[i], i < first ? QUEUE_SIZE : 0);
@@ -204,7 +204,7 @@ static void stop_disk(void *opaque)
     f->stopped = true;
 }
 
-static void a_stop_waits_for_what_is_in_flight_only(void **state)
+static void a_stop_waits_only_for_requests_in_flight(void **state)
 {
     Fixture *f = *state;
     bring_up(f, "drive=disk,num-queues=32,queue-size=1024", QUEUES, QUEUE_SIZE);
@@ -225,7 +225,7 @@ static void a_stop_waits_for_what_is_in_flight_only(void **state)
 
 /* ---- no stack ---- */
 
-/* From now on there are no stacks but those the threads keep. */
+/* From now on there are only the stacks that the threads keep. */
 static void take_stacks_away(Fixture *f)
 {
     f->rest = g_new0(CoStack, STACKS_MAX);
@@ -244,7 +244,7 @@ static void without_stacks_requests_wait_in_the_ring(void **state)
     offer(f, 0, 100);
     unsigned few = in_flight(f);
     assert_in_range(few, 1, 50);
-    /* With as many stacks as there are, all requests are carried out one after the other. */
+    /* With as many stacks as there are, all requests are executed one after the other. */
     for (unsigned used = 1; used <= f->offered; used++) {
         assert_int_equal(complete(f, 1), used);
         assert_int_equal(in_flight(f), MIN(few, f->offered - used));
@@ -283,7 +283,7 @@ static void let_go(void *opaque)
     }
 }
 
-/* Nothing of this device is in flight, so no completion tries again: a timer does. */
+/* Without requests in flight no completion retries, so a timer does. */
 static void without_any_stack_a_timer_tries_again(void **state)
 {
     Fixture *f = *state;
@@ -316,7 +316,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         depth_test(full_rings_over_storage_that_hangs_take_a_share),
         depth_test(queues_that_wait_take_turns),
-        depth_test(a_stop_waits_for_what_is_in_flight_only),
+        depth_test(a_stop_waits_only_for_requests_in_flight),
         depth_test(without_stacks_requests_wait_in_the_ring),
         depth_test(without_any_stack_a_timer_tries_again),
     };

@@ -75,7 +75,7 @@ static void bring_up(Fixture *f)
     blk_request_init(&f->request, &f->queue, 512);
 }
 
-/* A request that the disk holds. */
+/* Sends a request that the disk holds. */
 static void hold_one(Fixture *f, uint32_t type)
 {
     unsigned before = block_mem_waiting(f->disk.node);
@@ -92,7 +92,7 @@ static MmioResult read_status(Fixture *f, IoAccess *a)
 
 /* ---- reset ---- */
 
-static void a_reset_with_io_in_flight_pends_who_looks_at_it(void **state)
+static void a_reset_with_io_in_flight_pends_register_accesses(void **state)
 {
     Fixture *f = *state;
     IoAccess first, second, config;
@@ -148,7 +148,7 @@ static void a_system_reset_takes_over_a_drivers_reset(void **state)
     assert_int_equal(blk_request_run(&f->request, BLK_IN, 0, 512), BLK_OK);
 }
 
-static void nothing_of_before_the_reset_is_taken_after_it(void **state)
+static void requests_from_before_a_reset_are_not_taken_after_it(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -159,12 +159,12 @@ static void nothing_of_before_the_reset_is_taken_after_it(void **state)
     virtio_bench_settle(f->bench);
     BlkRequest late;
     blk_request_init(&late, &old, 512);
-    blk_request_send(&late, BLK_OUT, 1, 512); /* offered while the reset drains */
+    blk_request_send(&late, BLK_OUT, 1, 512); /* sent while the reset drains */
     assert_true(blk_disk_complete(&f->disk, 0));
     bring_up(f);
     virtio_bench_settle(f->bench);
     assert_int_equal(block_mem_waiting(f->disk.node), 0);
-    assert_true(virtio_guest_used(&old, &id, &len)); /* what was in flight ended */
+    assert_true(virtio_guest_used(&old, &id, &len)); /* the requests in flight ended */
     assert_false(virtio_guest_used(&old, &id, &len));
 }
 
@@ -184,7 +184,7 @@ static void stop_device(void *opaque)
     s->done = true;
 }
 
-static void stop_waits_for_what_is_in_flight(void **state)
+static void stop_waits_for_requests_in_flight(void **state)
 {
     Fixture *f = *state;
     Stop stop = {.dev = f->dev};
@@ -196,12 +196,12 @@ static void stop_waits_for_what_is_in_flight(void **state)
     assert_false(stop.done);
     BlkRequest late;
     blk_request_init(&late, &f->queue, 512);
-    blk_request_send(&late, BLK_OUT, 1, 512); /* the doorbell rings, nobody takes it */
+    blk_request_send(&late, BLK_OUT, 1, 512); /* the doorbell is rung, but the queue is stopped */
     virtio_bench_settle(f->bench);
     assert_int_equal(block_mem_waiting(f->disk.node), 1);
     assert_true(blk_disk_complete(&f->disk, 0));
     assert_true(stop.done);
-    assert_true(virtio_guest_used(&f->queue, &id, &len)); /* visible to who saves now */
+    assert_true(virtio_guest_used(&f->queue, &id, &len)); /* visible to a save now */
     assert_int_equal(block_mem_waiting(f->disk.node), 0);
     virtio_bench_start(f->bench, f->dev);
     virtio_bench_settle(f->bench);
@@ -287,7 +287,8 @@ static void a_stop_waits_for_a_reset_that_drains(void **state)
 
 /* ---- drain ---- */
 
-/* Begins, lets the guest kick, ends: one coroutine, since a section is its owner's. */
+/* Begins a drained section, lets the guest kick, and ends it; one coroutine, which owns the
+ * section. */
 typedef struct DrainedKicks {
     Fixture *f;
     BlkRequest requests[3];
@@ -298,7 +299,7 @@ static void nothing(void *opaque)
 {
 }
 
-/* Not what waits on the disk: a request may be taken and queue in front of it. */
+/* Does not count requests that wait on the disk: a taken request may queue in front of them. */
 static void count_taken(void *opaque)
 {
     DrainedKicks *k = opaque;
@@ -318,7 +319,7 @@ static void drained_kicks(void *opaque)
     for (unsigned i = 0; i < 3; i++) {
         blk_request_send(&k->requests[i], BLK_IN, i, 512);
     }
-    for (unsigned i = 0; i < 6; i++) { /* the doorbell has been heard by then */
+    for (unsigned i = 0; i < 6; i++) { /* the iothread has handled the doorbell by then */
         co_call_in(f->bench->home, nothing, NULL);
     }
     co_call_in(f->bench->home, count_taken, k);
@@ -347,7 +348,7 @@ static void kicks_in_a_drained_section_are_taken_after_it(void **state)
 
 /* ---- unplug ---- */
 
-static void unplug_waits_for_what_is_in_flight(void **state)
+static void unplug_waits_for_requests_in_flight(void **state)
 {
     Fixture *f = *state;
     Stop stop = {.dev = f->dev};
@@ -447,7 +448,7 @@ static void data_survives_stop_cont_and_drain_at_random(void **state)
             virtio_bench_run(f->bench, drained_turn, virtio_blk_from(&f->guest.dev->vdev)->blk);
             break;
         default:
-            for (unsigned i = 0; i < 6; i++) { /* some undisturbed turns */
+            for (unsigned i = 0; i < 6; i++) { /* some turns without disturbance */
                 virtio_bench_at_home(f->bench, nothing, NULL);
             }
             break;
@@ -463,17 +464,17 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        T(a_reset_with_io_in_flight_pends_who_looks_at_it),
+        T(a_reset_with_io_in_flight_pends_register_accesses),
         T(doorbell_and_isr_do_not_wait_for_a_reset),
         T(a_system_reset_takes_over_a_drivers_reset),
-        T(nothing_of_before_the_reset_is_taken_after_it),
-        T(stop_waits_for_what_is_in_flight),
+        T(requests_from_before_a_reset_are_not_taken_after_it),
+        T(stop_waits_for_requests_in_flight),
         T(a_stop_waits_for_a_reset_that_drains),
         T(a_parked_request_is_tried_again_by_cont),
         T(a_parked_request_travels_with_the_state),
         T(a_parked_request_is_forgotten_by_a_reset),
         T(kicks_in_a_drained_section_are_taken_after_it),
-        T(unplug_waits_for_what_is_in_flight),
+        T(unplug_waits_for_requests_in_flight),
         cmocka_unit_test_setup_teardown(data_survives_stop_cont_and_drain_at_random, set_up_fast,
                                         tear_down),
         {"data_survives_stop_cont_and_drain_at_random, the loop polling",

@@ -16,7 +16,7 @@ static void a_broken_ring_needs_a_reset_and_a_reset_heals(void **state)
     virtio_bench_settle(f->bench);
     assert_int_equal(virtio_guest_status(&f->guest), 15 | VIRTIO_STATUS_NEEDS_RESET);
     fake_machine_settle(m);
-    assert_int_equal(fake_machine_delivered(m, 0x100), 1); /* told by a config interrupt */
+    assert_int_equal(fake_machine_delivered(m, 0x100), 1); /* a config interrupt reports it */
     bring_up(f, 1);
     assert_int_equal(virtio_guest_status(&f->guest), 15);
     ask(f, 16);
@@ -46,7 +46,7 @@ static void a_report_from_before_the_reset_is_not_believed(void **state)
     while (!atomic_load(&f->guest.dev->vdev.broken_generation)) {
         sched_yield();
     }
-    /* Its message waits in main, which has not run since; the guest is faster. */
+    /* Main has not handled its message yet; the guest is faster. */
     virtio_guest_set_status(&f->guest, 0);
     virtio_bench_settle(f->bench);
     assert_int_equal(virtio_guest_status(&f->guest), 0);
@@ -63,7 +63,7 @@ static void stop_and_cont_lose_no_kick(void **state)
         VringBuffer b = {f->data, 16, true};
         vring_driver_offer(&f->queue.ring, vring_driver_chain(&f->queue.ring, &b, 1));
         if (i % 2) {
-            virtio_guest_kick(&f->queue); /* lands on the doorbell while nobody listens */
+            virtio_guest_kick(&f->queue); /* the doorbell is rung while the queue is stopped */
         }
         uint32_t id, len;
         assert_false(virtio_guest_used(&f->queue, &id, &len));
@@ -107,7 +107,7 @@ static void a_live_device_can_be_unplugged(void **state)
     assert_int_equal(f->bench->machine->doorbell_count, 0);
 }
 
-static void saved_state_goes_on_where_it_was(void **state)
+static void saved_state_continues_after_a_load(void **state)
 {
     Fixture *f = *state;
     bring_up(f, VIRTIO_NO_VECTOR);
@@ -170,7 +170,7 @@ static void state_any_driver_can_make_is_accepted(void **state)
     }
 }
 
-static void what_skiff_lacks_is_refused_by_name(void **state)
+static void unsupported_features_are_refused_by_name(void **state)
 {
     Fixture *f = *state;
     static const char *const asked[] = {"disable-legacy=off", "disable-modern=on", "packed=on",
@@ -208,10 +208,10 @@ int main(void)
         T(start_and_stop_in_one_breath_come_back),
         T(a_system_reset_brings_power_on_back),
         T(a_live_device_can_be_unplugged),
-        T(saved_state_goes_on_where_it_was),
+        T(saved_state_continues_after_a_load),
         T(state_no_driver_can_have_made_is_refused),
         T(state_any_driver_can_make_is_accepted),
-        T(what_skiff_lacks_is_refused_by_name),
+        T(unsupported_features_are_refused_by_name),
         T(the_state_tables_leave_no_gap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* PCI's Bus Master Enable: without it a device touches no guest memory. PCI 3.0 §6.2.2 */
+/* PCI's Bus Master Enable: without it a device accesses no guest memory. PCI 3.0 §6.2.2 */
 #include "tests/hw/virtio/virtio_blk_bench.h"
 
 #define COMMAND 0x04
@@ -26,7 +26,7 @@ static BlkRequest request_of(Fixture *f)
     return r;
 }
 
-/* The request is offered and kicked, and nobody has looked. */
+/* The request is sent and kicked, and not taken. */
 static void assert_untouched(Fixture *f, BlkRequest *r)
 {
     uint32_t id, len;
@@ -86,7 +86,7 @@ static void clearing_it_retires_when_nothing_is_in_flight(void **state)
     virtio_bench_settle(f->bench);
     assert_int_equal(write_command(f, &clear, MEMORY, 2), MMIO_PENDING);
     assert_int_equal(write_command(f, &other, 0x400 | MEMORY, 2), MMIO_PENDING); /* another vCPU */
-    virtio_bench_settle(f->bench); /* the iothread has heard of it: before, it may take requests */
+    virtio_bench_settle(f->bench); /* until then the iothread may take requests */
     blk_request_send(&late, BLK_IN, 0, 512);
     virtio_bench_settle(f->bench);
     assert_false(completion_done(&clear.waiter.done));
@@ -108,8 +108,8 @@ static void clearing_it_retires_when_nothing_is_in_flight(void **state)
     assert_served(f, &late);
 }
 
-/* A vCPU's write that waits is dispatched again; what others wrote meanwhile came before it. */
-static void writes_meanwhile_do_not_undo_the_one_that_waits(void **state)
+/* A pended write of a vCPU is dispatched again; other vCPUs' writes came before it. */
+static void writes_meanwhile_do_not_undo_a_pended_write(void **state)
 {
     Fixture *f = *state;
     IoAccess clear, set;
@@ -257,7 +257,7 @@ static void clearing_and_setting_under_load_loses_no_request(void **state)
     BlkRequest r = request_of(f);
     for (unsigned i = 0; i < 300; i++) {
         blk_request_send(&r, BLK_IN, 0, 512);
-        virtio_guest_set_master(&f->guest, false); /* waits for it if it was taken */
+        virtio_guest_set_master(&f->guest, false); /* waits for the request if it was taken */
         virtio_guest_set_master(&f->guest, true);
         assert_true(virtio_guest_used(&f->queue, &id, &len));
         assert_int_equal(id, r.head);
@@ -274,7 +274,7 @@ int main(void)
         TEST(a_driver_without_it_is_not_served_until_it_sets_it),
         TEST(kicks_while_it_is_clear_are_not_lost),
         TEST(clearing_it_retires_when_nothing_is_in_flight),
-        TEST(writes_meanwhile_do_not_undo_the_one_that_waits),
+        TEST(writes_meanwhile_do_not_undo_a_pended_write),
         TEST(a_reset_meanwhile_finishes_both),
         TEST(only_the_bit_itself_counts),
         TEST(stop_and_cont_leave_it_clear),

@@ -60,7 +60,7 @@ static void status_bits_come_in_order_and_stay(void **state)
     virtio_guest_set_status(&f->guest, 3);
     virtio_guest_set_status(&f->guest, 1); /* would clear DRIVER */
     assert_int_equal(virtio_guest_status(&f->guest), 3);
-    virtio_guest_set_status(&f->guest, VIRTIO_STATUS_NEEDS_RESET | 3); /* the device's own */
+    virtio_guest_set_status(&f->guest, VIRTIO_STATUS_NEEDS_RESET | 3); /* a device's bit */
     assert_int_equal(virtio_guest_status(&f->guest), 3);
     virtio_guest_set_status(&f->guest, VIRTIO_STATUS_FAILED | 3);
     assert_int_equal(virtio_guest_status(&f->guest), VIRTIO_STATUS_FAILED | 3);
@@ -161,7 +161,7 @@ static void the_window_in_config_space_reaches_the_registers(void **state)
     virtio_guest_write(g, cap + 12, 1, 4);
     virtio_guest_write(g, cap + 16, 1, 4);
     assert_int_equal(virtio_guest_status(g), 1);
-    /* nothing else can be reached */
+    /* no other region is reachable */
     static const struct {
         uint32_t bar, offset, length;
     } bad[] = {{0, 0, 4},          {1, 0, 4}, {4, VIRTIO_PCI_BAR_SIZE, 4},
@@ -219,7 +219,7 @@ static void intx_follows_the_isr(void **state)
     ask(f, 16);
     assert_answered(f);
     assert_true(m->gsi_level[gsi]);
-    virtio_guest_reset(&f->guest); /* takes the line down with the rest */
+    virtio_guest_reset(&f->guest); /* lowers the line too */
     assert_false(m->gsi_level[gsi]);
 }
 
@@ -231,7 +231,7 @@ static void msix_vectors_go_where_the_driver_says(void **state)
     virtio_guest_enable_msix(&f->guest);
     bring_up(f, 1);
     assert_int_equal(common(f, VIRTIO_COMMON_QUEUE_VECTOR, 2), 1);
-    virtio_guest_common_write(&f->guest, VIRTIO_COMMON_QUEUE_VECTOR, 2, 2); /* there are two */
+    virtio_guest_common_write(&f->guest, VIRTIO_COMMON_QUEUE_VECTOR, 2, 2); /* no such vector */
     assert_int_equal(common(f, VIRTIO_COMMON_QUEUE_VECTOR, 2), VIRTIO_NO_VECTOR);
     virtio_guest_common_write(&f->guest, VIRTIO_COMMON_QUEUE_VECTOR, 1, 2);
     ask(f, 16);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio-rng: what it fills, and the bound on it. */
+/* virtio-rng: the bytes it fills, and their limit. */
 #include "tests/hw/virtio/virtio_rng_bench.h"
 
 static void virtual_time(void *opaque)
@@ -51,7 +51,7 @@ static void a_buffer_with_nothing_to_fill_needs_a_reset(void **state)
     assert_true(virtio_guest_status(&f->guest) & VIRTIO_STATUS_NEEDS_RESET);
 }
 
-static void the_period_bounds_what_the_guest_gets(void **state)
+static void the_period_limits_the_bytes_of_the_guest(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -69,7 +69,7 @@ static void the_period_bounds_what_the_guest_gets(void **state)
     assert_int_equal(len, 64);
 }
 
-static void what_waits_for_the_period_stops_nothing(void **state)
+static void requests_that_wait_for_the_period_delay_no_stop(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -80,7 +80,7 @@ static void what_waits_for_the_period_stops_nothing(void **state)
     assert_false(virtio_guest_used(&f->queue, &id, &len));
     virtio_bench_stop(f->bench, f->dev); /* returns: nothing is in flight */
     virtio_bench_start(f->bench, f->dev);
-    assert_false(virtio_guest_used(&f->queue, &id, &len)); /* the period goes on */
+    assert_false(virtio_guest_used(&f->queue, &id, &len)); /* the period continues */
     virtio_bench_at_home(f->bench, next_second, f->bench->home);
     assert_true(virtio_guest_used(&f->queue, &id, &len));
 }
@@ -129,8 +129,8 @@ int main(void)
         T(a_large_buffer_is_filled_in_part),
         T(pieces_of_a_chain_are_filled_in_turn),
         T(a_buffer_with_nothing_to_fill_needs_a_reset),
-        T(the_period_bounds_what_the_guest_gets),
-        T(what_waits_for_the_period_stops_nothing),
+        T(the_period_limits_the_bytes_of_the_guest),
+        T(requests_that_wait_for_the_period_delay_no_stop),
         T(a_reset_does_not_refill_the_quota),
         T(a_period_that_ends_while_stopped_is_over_at_the_start),
     };

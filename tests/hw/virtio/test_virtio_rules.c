@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rules of ownership, broken on purpose. Each death is a child's, which builds its own machine:
- * this program has no thread but one. */
+/* Rules of ownership, broken on purpose. Each child process dies once and has its own machine: this
+ * program has a single thread. */
 #include "tests/hw/virtio/virtio_rng_bench.h"
 #include "tests/support/death.h"
 

@@ -84,7 +84,7 @@ static void bring_up_without_control(Fixture *f, uint64_t features)
     virtio_bench_settle(f->bench);
 }
 
-/* Room for one control message. */
+/* Adds a buffer for one control message. */
 static void give_control_buffer(Fixture *f)
 {
     VringBuffer b = {f->data + 0x8000, 64, true};
@@ -193,7 +193,7 @@ static void ports_come_and_go_while_the_guest_runs(void **state)
     tell(f, 2, PORT_READY, 1);
     assert_told(f, 2, NAME, 1, "late");
     virtio_bench_unplug(f->bench, third);
-    third = add_port(f, "virtserialport", "name=back"); /* before the guest heard of the removal */
+    third = add_port(f, "virtserialport", "name=back"); /* before the guest got the removal */
     assert_told(f, 2, REMOVE, 1, "");
     assert_told(f, 2, ADD, 1, "");
     virtio_bench_unplug(f->bench, third);
@@ -201,7 +201,7 @@ static void ports_come_and_go_while_the_guest_runs(void **state)
     assert_told_nothing(f);
 }
 
-static void the_host_opening_and_closing_is_told(void **state)
+static void open_and_close_of_the_host_are_sent_to_the_driver(void **state)
 {
     Fixture *f = *state;
     bring_up(f);
@@ -209,7 +209,7 @@ static void the_host_opening_and_closing_is_told(void **state)
     assert_told(f, 1, OPEN, 0, "");
     fake_chardev_event(f->port_chr, CHARDEV_OPENED);
     assert_told(f, 1, OPEN, 1, "");
-    fake_chardev_event(f->port_chr, CHARDEV_CLOSED); /* both before the guest looks: nothing new */
+    fake_chardev_event(f->port_chr, CHARDEV_CLOSED); /* both at once: no change */
     fake_chardev_event(f->port_chr, CHARDEV_OPENED);
     fake_chardev_event(f->console_chr, CHARDEV_CLOSED); /* a console stays open */
     give_control_buffer(f);
@@ -217,7 +217,7 @@ static void the_host_opening_and_closing_is_told(void **state)
     bool told = virtio_guest_used(&f->queues[CONTROL_RX], &id, &len);
     Control m;
     memcpy(&m, virtio_bench_ram(f->bench, f->data + 0x8000, sizeof(m)), sizeof(m));
-    assert_true(!told || m.value == 1); /* never the state of before */
+    assert_true(!told || m.value == 1); /* never the earlier state */
 }
 
 static GString *port_changes;
@@ -227,7 +227,7 @@ static void note_port_change(void *opaque, const Device *port, bool open)
     g_string_append_printf(port_changes, "%s:%d ", device_label(port), open);
 }
 
-static void the_guest_opening_and_closing_is_told_to_the_environment(void **state)
+static void open_and_close_of_the_guest_are_reported_to_the_environment(void **state)
 {
     Fixture *f = *state;
     port_changes = g_string_new(NULL);
@@ -235,7 +235,7 @@ static void the_guest_opening_and_closing_is_told_to_the_environment(void **stat
     bring_up(f);
     assert_string_equal(port_changes->str, "virtconsole:1 virtserialport:1 ");
     g_string_truncate(port_changes, 0);
-    tell(f, 1, OPEN, 1); /* no news */
+    tell(f, 1, OPEN, 1); /* no change */
     tell(f, 1, OPEN, 0);
     tell(f, 1, OPEN, 1);
     assert_string_equal(port_changes->str, "virtserialport:0 virtserialport:1 ");
@@ -247,7 +247,7 @@ static void the_guest_opening_and_closing_is_told_to_the_environment(void **stat
     g_string_free(port_changes, TRUE);
 }
 
-static void what_happens_while_stopped_is_told_after_cont(void **state)
+static void changes_while_stopped_are_sent_after_cont(void **state)
 {
     Fixture *f = *state;
     VringBuffer b = {f->data, 5, true};
@@ -265,7 +265,7 @@ static void what_happens_while_stopped_is_told_after_cont(void **state)
 
 /* ---- data ---- */
 
-static void what_the_guest_writes_arrives(void **state)
+static void output_of_the_guest_arrives(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -290,7 +290,7 @@ static void a_full_chardev_holds_the_ring_and_loses_nothing(void **state)
     fake_chardev_make_room(f->port_chr, 3);
     virtio_bench_settle(f->bench);
     assert_string_equal(f->port_chr->output->str, "0123456");
-    virtio_bench_stop(f->bench, f->dev); /* what is held is not in flight */
+    virtio_bench_stop(f->bench, f->dev); /* a held buffer is not in flight */
     fake_chardev_make_room(f->port_chr, 100);
     virtio_bench_start(f->bench, f->dev);
     assert_true(virtio_guest_used(&f->queues[PORT1_TX], &id, &len));
@@ -316,7 +316,7 @@ static void a_half_sent_buffer_survives_save_and_load(void **state)
     assert_string_equal(f->port_chr->output->str, "0123456789");
 }
 
-static void with_nobody_listening_the_guest_does_not_hang(void **state)
+static void without_a_reader_the_guest_does_not_hang(void **state)
 {
     Fixture *f = *state;
     uint32_t id, len;
@@ -371,7 +371,7 @@ static void a_port_the_guest_has_not_opened_takes_no_input(void **state)
     assert_int_equal(fake_chardev_input(f->port_chr, "x", 1), 1);
 }
 
-/* The driver clears WRITE of a buffer between the question for its room and the delivery. */
+/* The driver clears WRITE of a buffer between the call for its room and the delivery. */
 static void a_receive_buffer_is_read_once(void **state)
 {
     Fixture *f = *state;
@@ -389,7 +389,7 @@ static void a_receive_buffer_is_read_once(void **state)
     assert_memory_equal(virtio_bench_ram(f->bench, f->data, 5), "hello", 5);
 }
 
-/* More than was asked for, into buffers that take nothing. */
+/* More input than the room, into buffers that are not writable. */
 static void input_for_unwritable_buffers_ends(void **state)
 {
     Fixture *f = *state;
@@ -430,7 +430,7 @@ static void a_held_receive_buffer_is_given_back(void **state)
 
 /* ---- between the home loop and main ---- */
 
-/* Stands for a page fault in guest RAM: the home loop goes no further until it is let go. */
+/* Simulates a page fault in guest RAM: the home loop blocks until it is released. */
 typedef struct Fault {
     AioBh bh;
     sem_t entered, end;
@@ -480,7 +480,7 @@ static void a_page_fault_of_the_guest_does_not_stall_main(void **state)
     assert_memory_equal(virtio_bench_ram(f->bench, f->data, 11), "hello world", 11);
 }
 
-/* The input has left the chardev when the stop begins: it is in the guest's buffer when it ends. */
+/* The chardev has delivered input when the stop begins: it is in the guest's buffer after it. */
 static void input_on_its_way_survives_a_stop(void **state)
 {
     Fixture *f = *state;
@@ -501,7 +501,7 @@ static void input_on_its_way_survives_a_stop(void **state)
     assert_int_equal(len, 5);
 }
 
-/* Main has the chunk and the chardev takes nothing: the queues come back all the same. */
+/* Main has the chunk and the chardev takes nothing: the queues are returned nevertheless. */
 static void a_stuck_chardev_holds_up_no_stop_reset_or_unplug(void **state)
 {
     Fixture *f = *state;
@@ -521,11 +521,11 @@ static void a_stuck_chardev_holds_up_no_stop_reset_or_unplug(void **state)
     virtio_guest_reset(&f->guest);
     fake_chardev_make_room(f->console_chr, 100);
     virtio_bench_settle(f->bench);
-    assert_string_equal(f->console_chr->output->str, ""); /* a reset forgets what was not sent */
+    assert_string_equal(f->console_chr->output->str, ""); /* a reset drops unsent output */
     assert_string_equal(f->port_chr->output->str, "");
 }
 
-/* Many chunks, a chardev that takes a few bytes at a time, stops in between: every byte once. */
+/* Many chunks, a chardev that takes a few bytes at a time, and stops: every byte arrives once. */
 static void output_in_many_chunks_loses_nothing_over_stops(void **state)
 {
     enum { BYTES = 3 * VIRTIO_SERIAL_CHUNK_BYTES + 777 };
@@ -561,7 +561,7 @@ static void settle_port(void *opaque)
 }
 
 /* A guest that sends and ends: its doorbell has not been served. */
-static void what_is_in_the_ring_is_with_the_chardev_after_settling(void **state)
+static void settling_moves_the_ring_to_the_chardev(void **state)
 {
     Fixture *f = *state;
     VirtioGuestQueue *tx = &f->queues[PORT1_TX];
@@ -582,8 +582,8 @@ static void what_is_in_the_ring_is_with_the_chardev_after_settling(void **state)
     virtio_bench_run(f->bench, settle_port, f->port); /* the queues are stopped */
 }
 
-/* Closed and opened again before main looks: it hears of both. */
-static void a_port_closed_and_opened_at_once_is_told_twice(void **state)
+/* Closed and opened again before main handles the first: both are reported. */
+static void a_port_closed_and_opened_at_once_is_reported_twice(void **state)
 {
     Fixture *f = *state;
     Control m[2] = {{1, OPEN, 0}, {1, OPEN, 1}};
@@ -623,7 +623,7 @@ static void home_turn(void *opaque)
     sem_post(opaque);
 }
 
-/* The home loop has done what it had to when this returns; main stands still. */
+/* Returns when the home loop has done its pending work; main does none. */
 static void home_turns(Fixture *f)
 {
     sem_t turned;
@@ -650,8 +650,8 @@ static void leave(void *opaque)
     l->done = true;
 }
 
-/* Unplugs port 1, with the loops taking turns: what one posts is there when the other's begins. Home
- * stands in a coroutine meanwhile, so that its next turn begins with the bottom halves. */
+/* Unplugs port 1. The loops run in turn: one's messages have arrived when the other's turn begins.
+ * Home waits in a coroutine meanwhile, so that its next turn begins with the bottom halves. */
 static void leave_in_turns(Fixture *f)
 {
     Leaving l = {.port = f->port};
@@ -700,7 +700,7 @@ static void a_port_that_is_replaced_while_stopped_is_removed_and_added(void **st
     assert_told(f, 1, NAME, 1, "other");
 }
 
-/* The driver hears of the removal of the port before while the new one is transmitting. */
+/* The driver gets the removal of the earlier port while the new one is transmitting. */
 static void a_late_removal_does_not_disturb_the_next_port(void **state)
 {
     Fixture *f = *state;
@@ -810,13 +810,13 @@ int main(void)
         T(nonsense_on_the_control_queue_is_only_logged),
         T(a_short_control_message_needs_a_reset),
         T(ports_come_and_go_while_the_guest_runs),
-        T(the_host_opening_and_closing_is_told),
-        T(the_guest_opening_and_closing_is_told_to_the_environment),
-        T(what_happens_while_stopped_is_told_after_cont),
-        T(what_the_guest_writes_arrives),
+        T(open_and_close_of_the_host_are_sent_to_the_driver),
+        T(open_and_close_of_the_guest_are_reported_to_the_environment),
+        T(changes_while_stopped_are_sent_after_cont),
+        T(output_of_the_guest_arrives),
         T(a_full_chardev_holds_the_ring_and_loses_nothing),
         T(a_half_sent_buffer_survives_save_and_load),
-        T(with_nobody_listening_the_guest_does_not_hang),
+        T(without_a_reader_the_guest_does_not_hang),
         T(output_goes_to_the_chardev_also_without_a_peer),
         T(input_comes_as_the_guest_has_room),
         T(a_port_the_guest_has_not_opened_takes_no_input),
@@ -827,8 +827,8 @@ int main(void)
         T(input_on_its_way_survives_a_stop),
         T(a_stuck_chardev_holds_up_no_stop_reset_or_unplug),
         T(output_in_many_chunks_loses_nothing_over_stops),
-        T(what_is_in_the_ring_is_with_the_chardev_after_settling),
-        T(a_port_closed_and_opened_at_once_is_told_twice),
+        T(settling_moves_the_ring_to_the_chardev),
+        T(a_port_closed_and_opened_at_once_is_reported_twice),
         T(a_port_that_leaves_sends_no_more_chunks),
         T(a_port_that_is_replaced_while_stopped_is_removed_and_added),
         T(a_late_removal_does_not_disturb_the_next_port),

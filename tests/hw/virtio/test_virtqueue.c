@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Virtqueues: what a good driver meets, and notification both ways. */
+/* Virtqueues: correct drivers, and notification in both directions. */
 #include "tests/hw/virtio/virtqueue_bench.h"
 
-/* ---- what works ---- */
+/* ---- correct drivers ---- */
 
 static void a_chain_arrives_whole_and_comes_back(void **state)
 {
@@ -105,7 +105,7 @@ static void parked_heads_come_first_after_the_next_start(void **state)
     uint16_t parked = offer_one(b);
     VirtQueueElement *first = virtqueue_pop(b->vq), *second = virtqueue_pop(b->vq);
     virtqueue_park(b->vq, second);
-    assert_int_equal(virtqueue_in_flight(b->vq), 1); /* what is parked is not in flight */
+    assert_int_equal(virtqueue_in_flight(b->vq), 1); /* a parked element is not in flight */
     assert_null(virtqueue_pop(b->vq));
     virtqueue_push(b->vq, first, 0);
     virtqueue_flush(b->vq);
@@ -114,7 +114,7 @@ static void parked_heads_come_first_after_the_next_start(void **state)
     VirtQueueSetup setup = vring_driver_setup(&b->driver, false, false);
     virtqueue_stop(b->vq, &position);
     assert_true(virtqueue_start(b->vq, &b->ram, &setup, &position));
-    virtqueue_stop(b->vq, &after); /* stopped again before it was popped: still there */
+    virtqueue_stop(b->vq, &after); /* stopped before it was popped again: still parked */
     assert_memory_equal(&position, &after, sizeof(after));
     assert_true(virtqueue_start(b->vq, &b->ram, &setup, &after));
     uint16_t fresh = offer_one(b);
@@ -165,11 +165,11 @@ static void event_idx_interrupts_once_per_wish_across_the_wrap(void **state)
         VirtQueueElement *e = virtqueue_pop(b->vq);
         assert_non_null(e);
         virtqueue_push(b->vq, e, 0);
-        bool wants = i % 1000 == 999; /* the driver asks for entry i, every 1000th */
+        bool wants = i % 1000 == 999; /* an interrupt is requested for every 1000th entry */
         vring_driver_set_used_event(&b->driver, (uint16_t)(wants ? i : i + 1000));
         bool told = virtqueue_flush(b->vq);
         interrupts += told;
-        if (i > 0) { /* the first after a start is told always */
+        if (i > 0) { /* the first flush after a start always notifies */
             assert_int_equal(told, wants);
         }
         uint32_t id, len;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Virtqueues: what a hostile driver meets. */
+/* Virtqueues: hostile drivers. */
 #include "tests/hw/virtio/virtqueue_bench.h"
 
 static void assert_breaks(Bench *b, const char *why)
@@ -9,7 +9,7 @@ static void assert_breaks(Bench *b, const char *why)
     if (!strstr(virtqueue_broken(b->vq), why)) {
         fail_msg("broken by '%s', not '%s'", virtqueue_broken(b->vq), why);
     }
-    assert_null(virtqueue_pop(b->vq)); /* and stays so */
+    assert_null(virtqueue_pop(b->vq)); /* and remains broken */
     assert_int_equal(virtqueue_in_flight(b->vq), 0);
 }
 
@@ -107,7 +107,7 @@ static void a_chain_of_more_than_4_gib_breaks_the_queue(void **state)
     Bench *b = *state;
     VringBuffer chain[] = {{0, UINT32_MAX, false}, {0, 1, false}};
     bench_start(b, false, false);
-    b->ram.blocks[0].size = 1ull << 33; /* never touched: only lengths are looked at */
+    b->ram.blocks[0].size = 1ull << 33; /* never accessed: only lengths are checked */
     b->ram.blocks[1].gpa = 1ull << 34;
     vring_driver_offer(&b->driver, vring_driver_chain(&b->driver, chain, 2));
     assert_breaks(b, "4 GiB");
@@ -117,12 +117,12 @@ static void memory_that_is_not_ram_breaks_the_queue(void **state)
 {
     Bench *b = *state;
     static const VringBuffer outside[] = {
-        {RAM_SIZE, 16, false},      /* nothing there */
-        {RAM_SIZE - 8, 16, false},  /* half of it */
+        {RAM_SIZE, 16, false},      /* no memory */
+        {RAM_SIZE - 8, 16, false},  /* half of it exists */
         {0xfee00000, 4, true},      /* MMIO */
         {UINT64_MAX - 7, 16, true}, /* wraps */
         {ROM_GPA, 16, true},        /* ROM, for writing */
-        {DATA_GPA, 0, true},        /* nothing at all */
+        {DATA_GPA, 0, true},        /* length 0 */
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(outside); i++) {
         vring_driver_init(&b->driver, &b->ram, RINGS_GPA, QUEUE_SIZE);
@@ -182,7 +182,7 @@ static void an_available_index_jump_breaks_the_queue(void **state)
         bench_start(b, false, false);
         atomic_store(&b->driver.avail->idx, jumps[i]);
         assert_breaks(b, "jumped");
-        assert_false(virtqueue_has_new(b->vq)); /* nothing to spin on */
+        assert_false(virtqueue_has_new(b->vq)); /* no busy loop */
         VirtQueuePosition position;
         virtqueue_stop(b->vq, &position);
     }
@@ -198,7 +198,7 @@ static void the_same_head_twice_in_flight_breaks_the_queue(void **state)
     vring_driver_offer(&b->driver, head);
     assert_null(virtqueue_pop(b->vq));
     assert_non_null(strstr(virtqueue_broken(b->vq), "still in flight"));
-    virtqueue_push(b->vq, e, 0); /* what is in flight may still end */
+    virtqueue_push(b->vq, e, 0); /* requests in flight may still end */
     virtqueue_flush(b->vq);
 }
 
@@ -212,7 +212,7 @@ static void a_parked_head_offered_again_breaks_the_queue(void **state)
     assert_breaks(b, "still in flight");
 }
 
-static void rings_that_cannot_be_are_refused_at_the_start(void **state)
+static void invalid_rings_are_refused_at_the_start(void **state)
 {
     Bench *b = *state;
     VirtQueueSetup good = vring_driver_setup(&b->driver, false, false);
@@ -262,7 +262,7 @@ int main(void)
         T(an_available_index_jump_breaks_the_queue),
         T(the_same_head_twice_in_flight_breaks_the_queue),
         T(a_parked_head_offered_again_breaks_the_queue),
-        T(rings_that_cannot_be_are_refused_at_the_start),
+        T(invalid_rings_are_refused_at_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

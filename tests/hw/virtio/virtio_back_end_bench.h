@@ -64,7 +64,7 @@ static inline int tear_down(void **state)
     return 0;
 }
 
-/* Up to DRIVER_OK; the back end has been asked and has not answered. */
+/* Sets up the device up to DRIVER_OK; start() of the back end is unanswered. */
 static inline void bring_up(Fixture *f)
 {
     assert_true(virtio_guest_negotiate(&f->guest, ~0ull));
@@ -87,7 +87,7 @@ static inline void offer(Fixture *f)
     virtio_guest_add(&f->queues[0], &b, 1);
 }
 
-/* Who has completed the request that was offered; it was completed once. */
+/* Which side completed the request; it was completed once. */
 static inline char served_by(Fixture *f)
 {
     uint32_t id, len;

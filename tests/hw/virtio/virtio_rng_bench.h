@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A machine with a virtio-rng: the device with the least of its own, for tests of what all have. */
+/* A machine with a virtio-rng, the simplest device: for tests of the common parts. */
 #ifndef SKIFF_TESTS_HW_VIRTIO_VIRTIO_RNG_BENCH_H
 #define SKIFF_TESTS_HW_VIRTIO_VIRTIO_RNG_BENCH_H
 
@@ -22,7 +22,7 @@ typedef struct Fixture {
     uint64_t data; /* gpa of DATA_BYTES */
 } Fixture;
 
-/* No device yet. */
+/* Without a device. */
 static inline int set_up_machine(void **state)
 {
     Fixture *f = g_new0(Fixture, 1);

@@ -65,7 +65,7 @@ NO_THREAD_SAFETY_ANALYSIS static int tear_down(void **state)
     return 0;
 }
 
-/* Offers one buffer; the test does not care which. */
+/* Adds any buffer. */
 static uint16_t offer_one(Bench *b)
 {
     VringBuffer buffer = {.gpa = DATA_GPA, .len = 16, .write = true};

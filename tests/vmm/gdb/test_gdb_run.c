@@ -169,7 +169,7 @@ static void rig_dump_body(void *opaque)
         co_yield_turn();
     }
     vm_stopped_put(&rig->vm.run, token);
-    co_vm_go_on(&rig->vm.run);
+    co_vm_resume(&rig->vm.run);
     vm_operation_end(&rig->vm.run);
     rig->dumped = true;
 }

@@ -179,7 +179,7 @@ static inline void dump_body(void *opaque)
         co_yield_turn();
     }
     vm_stopped_put(rs, token);
-    co_vm_go_on(rs);
+    co_vm_resume(rs);
     vm_operation_end(rs);
     d->done = true;
 }

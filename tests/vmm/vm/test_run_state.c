@@ -397,7 +397,7 @@ static void break_8(Fake *f)
 static void break_9(Fake *f)
 {
     run_state_leave(&f->rs);
-    f->rs.wants_to_run = true;
+    f->rs.run_requested = true;
 }
 
 typedef struct Broken {

@@ -20,11 +20,18 @@ typedef struct Play {
     int asks[3]; /* ASKS: none */
     unsigned at; /* a turn, or a move of the state */
     bool spread; /* one request a turn */
+<<<<<<< HEAD
     bool wants_to_run;
     bool io_error; /* there was such a stop since the last start */
     bool reset;    /* at any time: it clears the reason */
     /* those before the last stop, and the one that could no longer be prevented */
     unsigned unparks;
+=======
+    bool run_requested;
+    bool io_error;    /* there was such a stop since the last start */
+    bool reset;       /* at any time: it leaves nothing of the reason */
+    unsigned unparks; /* those before the last stop, and the one that was too far to be kept back */
+>>>>>>> e2
 } Play;
 
 static void play_ask(Play *p, int ask)
@@ -39,7 +46,7 @@ static void play_ask(Play *p, int ask)
         run_state_request_stop(rs, ask == ASK_STOP ? STOP_PAUSED : STOP_IO_ERROR);
     }
     if (ask == ASK_START || stop) {
-        p->wants_to_run = !stop;
+        p->run_requested = !stop;
     }
     p->reset |= ask == ASK_RESET;
     p->io_error = ask == ASK_IO_ERROR || (ask == ASK_STOP && p->io_error);
@@ -62,8 +69,8 @@ static RUNS_IN_MAIN void play_asks(Play *p)
 static RUNS_IN_MAIN void play_scene(Play *p, Scene scene)
 {
     p->dump = (Dump){.f = p->f, .turns = 6};
-    p->wants_to_run = scene != SCENE_DUMP_OF_PAUSED;
-    if (p->wants_to_run) {
+    p->run_requested = scene != SCENE_DUMP_OF_PAUSED;
+    if (p->run_requested) {
         fake_start(p->f);
     }
     p->f->slow = true;
@@ -80,9 +87,15 @@ static RUNS_IN_MAIN void play_check(Play *p)
 {
     const RunState *rs = &p->f->rs;
     assert_false(rs->serving || rs->busy || rs->queued != 0 || rs->stop_reasons != 0);
+<<<<<<< HEAD
     assert_int_equal(rs->phase, p->wants_to_run ? RUN_RUNNING : RUN_STOPPED);
     assert_int_equal(p->f->told_running, p->wants_to_run);
     if (!p->wants_to_run) { /* nothing has run since the last stop request */
+=======
+    assert_int_equal(rs->phase, p->run_requested ? RUN_RUNNING : RUN_STOPPED);
+    assert_int_equal(p->f->told_running, p->run_requested);
+    if (!p->run_requested) { /* nothing has run since the last stop was asked for */
+>>>>>>> e2
         assert_true(p->f->unparks <= p->unparks);
     }
     if (p->io_error && !p->reset) {
@@ -206,7 +219,7 @@ static void requests_of_another_thread_are_served_in_the_end(void **state)
     fake_settle(f);
     assert_true(d.done);
     assert_int_equal(f->rs.phase, RUN_STOPPED);
-    assert_false(f->rs.wants_to_run || f->rs.serving);
+    assert_false(f->rs.run_requested || f->rs.serving);
 }
 
 static int become_main(void **state)

@@ -86,7 +86,7 @@ static void a_stop_or_quit_during_the_start_is_served(void **state)
             fake_settle(f);
             assert_int_equal(f->rs.phase, RUN_STOPPED);
             assert_int_equal(f->unparks, 0);
-            assert_false(f->rs.starting || f->rs.wants_to_run || f->rs.queued);
+            assert_false(f->rs.starting || f->rs.run_requested || f->rs.queued);
             fake_teardown((void **)&f);
         }
     }
@@ -101,7 +101,7 @@ static void run_unchecked(void *opaque)
     f->start_fails = true;
     run_state_request_start(&f->rs);
     fake_settle(f);
-    f->rs.wants_to_run = true;
+    f->rs.run_requested = true;
     assert_run_state(&f->rs);
 }
 
