@@ -2,7 +2,7 @@
 /*
  * Stacks of coroutines: for coroutine.c only.
  *
- * Stacks are carved from slabs, one mapping of CO_SLAB_STACKS stacks each, so that thousands of
+ * Stacks are carved from slabs of CO_SLAB_STACKS stacks, one mapping each, so that thousands of
  * stacks need few of the process's mappings (vm.max_map_count). The lowest page of each stack is a
  * guard: an overflow faults and does not corrupt the stack below. There are two kinds of guards:
  *
@@ -33,18 +33,18 @@ typedef struct CoSlab CoSlab;
 
 typedef struct CoStack {
     uint8_t *base; /* lowest address: the guard page; NULL: no stack */
-    void *sp;      /* where the coroutine left off */
+    void *sp;      /* stack pointer of the suspended coroutine */
     CoSlab *slab;
 #ifdef __SANITIZE_THREAD__
     void *fiber;
 #endif
 } CoStack;
 
-/* Who asks. The last eighth of the stacks is kept for all but requests of guests. */
+/* The purpose of a stack. Guest requests cannot use the last eighth of the stacks. */
 typedef enum CoStackUse { CO_STACK_FOR_ALL, CO_STACK_FOR_REQUEST } CoStackUse;
 
 /* Fills @stack, base included. False: the limit is reached, or the kernel has no memory or mapping
- * left; the caller tries again later. */
+ * left; the caller retries later. */
 bool co_stack_alloc(CoStack *stack, CoStackUse use) ANY_THREAD;
 /* Returns the stack's memory to the kernel and clears @stack. */
 void co_stack_free(CoStack *stack) ANY_THREAD;
@@ -54,7 +54,8 @@ unsigned co_stack_request_max(void) ANY_THREAD;
 unsigned co_stack_count(void) ANY_THREAD;
 
 #ifdef SKIFF_TESTING
-/* Tests: called before each system call. A result other than 0 is the errno the call fails with. */
+/* Tests: called before each system call. A nonzero result is the errno with which the call fails.
+ * */
 typedef enum CoStackCall { CO_STACK_MAP, CO_STACK_GUARD, CO_STACK_PROTECT } CoStackCall;
 typedef int CoStackFault(CoStackCall call);
 void co_stack_set_fault(CoStackFault *fault) ANY_THREAD;
