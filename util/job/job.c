@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Jobs, main's side: life, verbs, states. */
+/* Jobs, the part in main: life cycle, verbs, states. */
 #include <errno.h>
 #include <string.h>
 #include "util/job/job_int.h"
@@ -7,7 +7,7 @@
 #include "util/loop/sched_point.h"
 #include "util/trace_events.h"
 
-/* Main, but for main_ctx, which is set once. */
+/* Main only, except main_ctx, which is set once. */
 static struct {
     AioContext *main_ctx;
     const JobHost *host;
@@ -51,7 +51,7 @@ const JobHost *job_host(void **opaque)
 
 #define S(status) (1u << JOB_STATUS_##status)
 
-/* The function that makes each move. */
+/* The function that makes each transition. */
 #define BY(status, maker) [JOB_STATUS_##status] = #maker
 static const char *const job_moves[JOB_STATUS_COUNT][JOB_STATUS_COUNT] = {
     [JOB_STATUS_UNDEFINED] = {BY(CREATED, job_new)},
@@ -73,7 +73,7 @@ void assert_job_state(const Job *job)
 {
     bool stands = job_status_in(job, S(PAUSED) | S(STANDBY));
     if (stands && (!job->waiting || !job->stepping)) {
-        bug_abort("invariant 2: job '%s' is %s and stands nowhere", job->id,
+        bug_abort("invariant 2: job '%s' is %s but its data step is not at a pause point", job->id,
                   job_status_names[job->status]);
     }
     if (job->stepping && !job_status_in(job, JOB_STEPPING)) {
@@ -120,7 +120,7 @@ static coroutine_fn RUNS_IN_MAIN void job_wait(Job *job)
     co_wait(job->waiter);
 }
 
-/* Whoever calls job_wait() next; before the state tells that it waits. */
+/* Arms the token; called before the state shows that the job waits. Then job_wait(). */
 static coroutine_fn RUNS_IN_MAIN void job_wait_prepare(Job *job)
 {
     job->waiter = co_arm();
@@ -182,10 +182,10 @@ static void job_fail(Job *job, int ret, GError *error)
     g_clear_error(&error);
 }
 
-/* What main makes of the data step's result. */
+/* Moves the job according to the data step's result. */
 static RUNS_IN_MAIN void job_judge_data_step(Job *job)
 {
-    job->pause = false; /* too late for that */
+    job->pause = false; /* a pause has no effect from here on */
     if (job->ret == 0 && job->cancelled) {
         job_fail(job, -ECANCELED, NULL);
     }
@@ -224,7 +224,7 @@ static coroutine_fn RUNS_IN_MAIN void job_co_prepare(Job *job)
     }
 }
 
-/* Under the operation lock: once and for good. */
+/* Under the operation lock. Commits or aborts; called once. */
 static coroutine_fn RUNS_IN_MAIN void job_co_decide(Job *job)
 {
     const JobDriver *d = job->driver;
@@ -270,7 +270,7 @@ static RUNS_IN_MAIN void job_conclude(Job *job)
     }
 }
 
-/* All of a job's life, in order. */
+/* The whole life of a job, in order. */
 void job_live(void *opaque)
 {
     enter_main();
@@ -305,8 +305,8 @@ Job *job_new(const JobDriver *driver, const JobConfig *config, void *state, GErr
     if (!opt_id_valid(config->id)) {
         g_autofree char *excerpt = opt_excerpt(config->id);
         g_set_error(error, JOB_ERROR, JOB_ERROR_ID,
-                    "Invalid job ID '%s': it begins with a letter and holds letters, digits, '-', "
-                    "'.' and '_'",
+                    "Invalid job ID '%s': it must begin with a letter and contain only letters, "
+                    "digits, '-', '.' and '_'",
                     excerpt);
         return NULL;
     }
@@ -347,7 +347,7 @@ void job_start(Job *job)
 
 void job_abandon(Job *job)
 {
-    if (!job->cancelled) { /* who cancelled it sees to its end */
+    if (!job->cancelled) { /* otherwise job_cancel() has started its end */
         job_leave(job);
     }
 }

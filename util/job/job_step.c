@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Jobs, the data step's side: pause points, sleeps, progress; and what is asked of a job. */
+/* Jobs, the part of the data step: pause points, sleeps, progress; and queries. */
 #include <errno.h>
 #include "util/loop/held.h"
 #include "util/job/job_int.h"
@@ -55,7 +55,7 @@ void job_step_kicked(void *opaque)
 bool job_co_pause_point(Job *job)
 {
     assert_home(job->home);
-    held_assert_none("a job's pause point");
+    held_assert_none("the pause point of a job");
     SP("job.pause_point", job);
     if (job->pause && !job->cancelled) {
         co_call_in(job_main_context(), job_stay_paused, job);
@@ -99,7 +99,7 @@ void job_co_ready(Job *job)
     co_call_in(job_main_context(), job_ready_in_main, job);
 }
 
-/* ---- errors of its I/O ---- */
+/* ---- I/O errors ---- */
 
 typedef struct JobIoError {
     Job *job;
@@ -127,14 +127,14 @@ static void job_io_error_in_main(void *opaque)
 bool job_co_io_error(Job *job, bool is_read, bool *ignore)
 {
     assert_home(job->home);
-    held_assert_none("a job's pause point");
+    held_assert_none("the pause point of a job");
     JobIoError e = {.job = job, .is_read = is_read};
     co_call_in(job_main_context(), job_io_error_in_main, &e);
     *ignore = job->action == JOB_ON_ERROR_IGNORE;
     return job->action != JOB_ON_ERROR_REPORT && !job->cancelled;
 }
 
-/* ---- what is asked of a job ---- */
+/* ---- queries ---- */
 
 const char *job_id(const Job *job)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Jobs: the verbs, and the way out. */
+/* Jobs: the verbs, and the cancellation of all jobs at shutdown. */
 #include "util/job/job_int.h"
 #include "util/trace_events.h"
 
@@ -132,12 +132,12 @@ bool job_co_finalize(Job *job, GError **error)
     job->finalize = true;
     job_ref(job);
     job_wake(job);
-    co_queue_wait(&job->concluded, "a job's end");
+    co_queue_wait(&job->concluded, "the end of a job");
     job_unref(job);
     return true;
 }
 
-/* ---- the way out ---- */
+/* ---- shutdown ---- */
 
 void jobs_cancel_all(void)
 {
@@ -149,7 +149,7 @@ void jobs_cancel_all(void)
     }
 }
 
-/* A job that has begun to live and has not concluded, or NULL. */
+/* Returns a job that was started or cancelled and has not concluded, or NULL. */
 static RUNS_IN_MAIN Job *job_under_way(void)
 {
     Job *job;
@@ -165,6 +165,6 @@ void jobs_co_settle(void)
 {
     Job *job;
     while ((job = job_under_way()) != NULL) {
-        co_queue_wait(&job->concluded, "a job's end");
+        co_queue_wait(&job->concluded, "the end of a job");
     }
 }

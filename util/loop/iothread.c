@@ -15,7 +15,7 @@ struct IoThread {
     pthread_t thread;
     int64_t poll_max_ns;
     _Atomic int tid;
-    sem_t quit_told; /* iothread_free() touches the context no more */
+    sem_t quit_told; /* iothread_free() has finished with the context */
 };
 
 static void *iothread_run(void *opaque)

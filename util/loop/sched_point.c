@@ -13,7 +13,7 @@
 typedef struct SchedPoint {
     const char *name;
     bool held;
-    unsigned standing; /* threads that wait here */
+    unsigned standing; /* threads blocked here */
     unsigned count;
     void (*hook)(void *arg, const void *object);
     void *hook_arg;
@@ -22,7 +22,7 @@ typedef struct SchedPoint {
 static pthread_mutex_t point_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t point_changed = PTHREAD_COND_INITIALIZER;
 static SchedPoint points[SCHED_POINT_MAX];
-static unsigned _Atomic point_count; /* 0 while no test uses any: the hot path stops there */
+static unsigned _Atomic point_count; /* 0 while no test uses any: the hot path returns early */
 
 static SchedPoint *sched_point_find(const char *name)
 {

@@ -267,7 +267,7 @@ static void a_data_step_that_breaks_the_rules_aborts(void **state)
     Bug bug = {.rig = *state, .driver = {.type = "mirror", .co_run = step_returns_nonsense}};
     assert_dies(run_bug, &bug, "its data step returned 1");
     bug.driver.co_run = step_holds_something;
-    assert_dies(run_bug, &bug, "a job's pause point while holding 'a node'");
+    assert_dies(run_bug, &bug, "the pause point of a job while holding 'a node'");
     bug.driver.co_run = step_is_ready_twice;
     assert_dies(run_bug, &bug, "is moved from ready to ready by job_become_ready()");
 }

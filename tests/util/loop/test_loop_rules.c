@@ -77,7 +77,7 @@ static void a_loop_that_cannot_wait_aborts_and_does_not_spin(void **state)
 
 static void r2_running_another_threads_loop_aborts(void **state)
 {
-    assert_dies(step_foreign, NULL, "not at home");
+    assert_dies(step_foreign, NULL, "not its home");
 }
 
 NO_THREAD_SAFETY_ANALYSIS static void enter_main_as_vcpu(void *opaque)
@@ -191,7 +191,7 @@ static void r4_the_big_lock_across_a_wait_or_in_an_iothread_aborts(void **state)
 {
     assert_dies(yield_with_bql, NULL, "about to yield in co_wait while holding 'BQL'");
     assert_dies(block_with_bql, NULL, "while holding 'BQL'");
-    assert_dies(bql_dropped_by_other, NULL, "dropped by who does not hold it");
+    assert_dies(bql_dropped_by_other, NULL, "dropped without being held");
 }
 
 static void r5_an_iothread_that_takes_the_big_lock_aborts(void **state)
@@ -221,7 +221,7 @@ static void touch_foreign_context(void *arg)
 static void r7_using_what_another_thread_owns_aborts(void **state)
 {
     assert_dies(enter_iothread_as_main, NULL, "iothread code entered in main");
-    assert_dies(touch_foreign_context, NULL, "not at home there");
+    assert_dies(touch_foreign_context, NULL, "which is not its home");
 }
 
 NO_THREAD_SAFETY_ANALYSIS static void wrong_order(void *arg)

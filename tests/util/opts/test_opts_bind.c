@@ -157,43 +157,43 @@ static void what_is_unknown_is_named_with_its_nearest(void **state)
     assert_bind_refused("x,wholly-different=on", OPT_ERROR_UNKNOWN, "there are name, flag, u8");
     assert_bind_refused("x,noflag", OPT_ERROR_UNKNOWN, "no option 'noflag'");
     assert_bind_refused("x,cache=on", OPT_ERROR_UNKNOWN, "no option 'cache'");
-    assert_bind_refused("list=a,mode.x=on", OPT_ERROR_VALUE, "mode: wants one plain value");
+    assert_bind_refused("list=a,mode.x=on", OPT_ERROR_VALUE, "mode: expects one plain value");
 }
 
 static void values_out_of_range_are_refused(void **state)
 {
-    assert_bind_refused("x,u8=256", OPT_ERROR_VALUE, "u8=256: wants a number from 0 to 255");
-    assert_bind_refused("x,u8=-1", OPT_ERROR_VALUE, "wants a number from 0 to 255");
-    assert_bind_refused("x,u16=0", OPT_ERROR_VALUE, "wants a number from 1 to 1024");
-    assert_bind_refused("x,u16=1025", OPT_ERROR_VALUE, "wants a number from 1 to 1024");
-    assert_bind_refused("x,u16=65537", OPT_ERROR_VALUE, "wants a number from 1 to 1024");
+    assert_bind_refused("x,u8=256", OPT_ERROR_VALUE, "u8=256: expects a number from 0 to 255");
+    assert_bind_refused("x,u8=-1", OPT_ERROR_VALUE, "expects a number from 0 to 255");
+    assert_bind_refused("x,u16=0", OPT_ERROR_VALUE, "expects a number from 1 to 1024");
+    assert_bind_refused("x,u16=1025", OPT_ERROR_VALUE, "expects a number from 1 to 1024");
+    assert_bind_refused("x,u16=65537", OPT_ERROR_VALUE, "expects a number from 1 to 1024");
     assert_bind_refused("x,u32=4294967296", OPT_ERROR_VALUE, "to 4294967295");
     assert_bind_refused("x,u64=18446744073709551616", OPT_ERROR_VALUE, "u64=");
-    assert_bind_refused("x,size=2T", OPT_ERROR_VALUE, "wants a size from 0 to 1T");
+    assert_bind_refused("x,size=2T", OPT_ERROR_VALUE, "expects a size from 0 to 1T");
     assert_bind_refused("x,mode=directsync", OPT_ERROR_VALUE, "one of none, writeback, unsafe");
     assert_bind_refused("x,mode=", OPT_ERROR_VALUE, "one of none");
-    assert_bind_refused("x,flag=maybe", OPT_ERROR_VALUE, "flag=maybe: wants on or off");
-    assert_bind_refused("x,flag=1", OPT_ERROR_VALUE, "wants on or off");
+    assert_bind_refused("x,flag=maybe", OPT_ERROR_VALUE, "flag=maybe: expects on or off");
+    assert_bind_refused("x,flag=1", OPT_ERROR_VALUE, "expects on or off");
 }
 
 static void ill_typed_values_are_refused(void **state)
 {
-    assert_bind_refused("x,u8=", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8=1x", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8= 1", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8=+1", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8=0x", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8=1.0", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,file=plain", OPT_ERROR_VALUE, "file: wants options below it");
+    assert_bind_refused("x,u8=", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8=1x", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8= 1", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8=+1", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8=0x", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8=1.0", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,file=plain", OPT_ERROR_VALUE, "file: expects options below it");
     assert_bind_refused("x,list.1=a", OPT_ERROR_VALUE, "without a gap");
-    assert_bind_refused("{\"u8\": null}", OPT_ERROR_VALUE, "u8: wants one plain value");
-    assert_bind_refused("{\"u8\": [1]}", OPT_ERROR_VALUE, "wants one plain value");
-    assert_bind_refused("{\"u8\": {\"a\": 1}}", OPT_ERROR_VALUE, "wants one plain value");
-    assert_bind_refused("{\"u8\": 1.5}", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("{\"flag\": 1}", OPT_ERROR_VALUE, "wants on or off");
-    assert_bind_refused("{\"list\": [[\"a\"]]}", OPT_ERROR_VALUE, "list: wants a list of strings");
-    assert_bind_refused("{\"list\": [null]}", OPT_ERROR_VALUE, "wants a list of strings");
+    assert_bind_refused("{\"u8\": null}", OPT_ERROR_VALUE, "u8: expects one plain value");
+    assert_bind_refused("{\"u8\": [1]}", OPT_ERROR_VALUE, "expects one plain value");
+    assert_bind_refused("{\"u8\": {\"a\": 1}}", OPT_ERROR_VALUE, "expects one plain value");
+    assert_bind_refused("{\"u8\": 1.5}", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("{\"flag\": 1}", OPT_ERROR_VALUE, "expects on or off");
+    assert_bind_refused("{\"list\": [[\"a\"]]}", OPT_ERROR_VALUE, "list: expects a list of strings");
+    assert_bind_refused("{\"list\": [null]}", OPT_ERROR_VALUE, "expects a list of strings");
     assert_bind_refused("{\"list\": [{\"str\": [1]}]}", OPT_ERROR_VALUE, "list of strings");
     assert_bind_refused("{\"cache\": {\"direct\": \"maybe\"}}", OPT_ERROR_VALUE, "cache.direct=");
 }
@@ -240,7 +240,7 @@ static void an_empty_table_takes_nothing(void **state)
     int target;
 
     assert_false(opts_bind(none, &target, d, "-thing", &error));
-    assert_string_equal(error->message, "-thing: no option 'driver': there are none here");
+    assert_string_equal(error->message, "-thing: no option 'driver': no options are accepted here");
 }
 
 static void a_table_of_one_names_it(void **state)

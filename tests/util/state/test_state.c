@@ -330,11 +330,11 @@ static void a_wrong_size_or_range_is_found(void **state)
     static const StateField sub[] = {STATE_STRUCT_ONE(Small, d, &chip_desc), {0}};
     static const StateField no_sub[] = {STATE_STRUCT_ONE(Small, d, NULL), {0}};
 
-    assert_table_refused(wide, sizeof(Small), "field a has another size");
+    assert_table_refused(wide, sizeof(Small), "field a has a size");
     assert_table_refused(max, sizeof(Small), "field a has a maximum");
-    assert_table_refused(since, sizeof(Small), "field a came with a version");
-    assert_table_refused(sub, sizeof(Small), "field d has another size");
-    assert_table_refused(no_sub, sizeof(Small), "field d has another size");
+    assert_table_refused(since, sizeof(Small), "field a has `since`");
+    assert_table_refused(sub, sizeof(Small), "field d has a size");
+    assert_table_refused(no_sub, sizeof(Small), "field d has a size");
 }
 
 int main(void)
