@@ -63,17 +63,17 @@ static inline bool job_status_in(const Job *job, unsigned set)
 /* ---- job.c, main ---- */
 Job *job_at(unsigned index) RUNS_IN_MAIN; /* NULL: index is past the last job */
 /* Coroutine: runs the whole life of a job. */
-void job_live(void *job_opaque);
+void job_run(void *job_opaque);
 /* Resumes a job that is at a pause point. */
-void job_go_on(Job *job) RUNS_IN_MAIN;
+void job_continue(Job *job) RUNS_IN_MAIN;
 /* Wakes the job's coroutine in main if it waits. */
 void job_wake(Job *job) RUNS_IN_MAIN;
 /* Makes the data step check the flags that main has set. */
 void job_kick(Job *job) RUNS_IN_MAIN;
 /* Moves the job to NULL and removes it from the list. */
-void job_leave(Job *job) RUNS_IN_MAIN;
+void job_remove(Job *job) RUNS_IN_MAIN;
 /* Coroutine in main: waits while the job is at a pause point, until it is resumed. */
-void job_stay_paused(void *job_opaque);
+void job_wait_while_paused(void *job_opaque);
 /* RUNNING -> READY. */
 void job_become_ready(Job *job) RUNS_IN_MAIN;
 AioContext *job_main_context(void) ANY_THREAD;

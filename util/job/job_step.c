@@ -35,7 +35,7 @@ void job_step_retire(void *opaque)
     aio_bh_cancel(&job->kick_bh);
 }
 
-static void job_step_awaken(void *opaque)
+static void job_step_wake(void *opaque)
 {
     Job *job = opaque;
     job->sleeping = false;
@@ -48,7 +48,7 @@ void job_step_kicked(void *opaque)
     enter_loop(job->home);
     if (job->sleeping) {
         aio_timer_disarm(&job->sleep_timer);
-        job_step_awaken(job);
+        job_step_wake(job);
     }
 }
 
@@ -58,7 +58,7 @@ bool job_co_pause_point(Job *job)
     held_assert_none("the pause point of a job");
     SP("job.pause_point", job);
     if (job->pause && !job->cancelled) {
-        co_call_in(job_main_context(), job_stay_paused, job);
+        co_call_in(job_main_context(), job_wait_while_paused, job);
     }
     return !job->cancelled;
 }
@@ -70,7 +70,7 @@ bool job_co_sleep_ns(Job *job, int64_t duration_ns)
     }
     job->sleeper = co_arm();
     job->sleeping = true;
-    aio_timer_init(&job->sleep_timer, job->home, job_step_awaken, job);
+    aio_timer_init(&job->sleep_timer, job->home, job_step_wake, job);
     aio_timer_arm(&job->sleep_timer, aio_now_ns(job->home) + duration_ns);
     co_wait(job->sleeper);
     return job_co_pause_point(job);
@@ -120,7 +120,7 @@ static void job_io_error_in_main(void *opaque)
     if (job->action == JOB_ON_ERROR_STOP && !job->cancelled) {
         job->io_failed = true;
         job->pause = true;
-        job_stay_paused(job);
+        job_wait_while_paused(job);
     }
 }
 
