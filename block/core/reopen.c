@@ -6,7 +6,7 @@
  *                                        |            |
  *                                        +------------+--> refused ------> cleaned
  *
- * Nothing that a request or a query could see changes before commit, which does not yield.
+ * Nothing visible to requests and queries changes before commit, which does not yield.
  */
 #include <string.h>
 #include "block/core/node_int.h"
@@ -43,7 +43,7 @@ static BlockReopen *reopen_find(const Reopen *reopen, const BlockNode *n)
     return NULL;
 }
 
-/* ---- what is asked for ---- */
+/* ---- the request ---- */
 
 static bool reopen_cannot_change(const BlockNode *n, const char *option, GError **error)
 {
@@ -76,7 +76,7 @@ static bool reopen_same_value(const OptSpec *spec, const void *a, const void *b)
     }
 }
 
-/* Options of the driver's own, for those drivers that cannot change any. */
+/* Checks the options of drivers that cannot change any of them. */
 static bool reopen_check_same(const BlockReopen *r, GError **error)
 {
     for (const OptSpec *spec = r->node->drv->options; spec != NULL && spec->name != NULL; spec++) {
@@ -89,7 +89,7 @@ static bool reopen_check_same(const BlockReopen *r, GError **error)
 
 static RUNS_IN_MAIN bool reopen_describe(Reopen *reopen, OptDict *d, BlockNode *n, GError **error);
 
-/* "file": a node's name has to be the child's; a description reopens the child too. */
+/* "file": the name of a node must be the child's; a description reopens the child too. */
 static RUNS_IN_MAIN bool reopen_describe_child(Reopen *reopen, OptDict *d, BlockReopen *r,
                                                GError **error)
 {
@@ -119,7 +119,7 @@ static bool reopen_bind(BlockReopen *r, OptDict *d, GError **error)
     return n->drv->co_reopen_prepare != NULL || reopen_check_same(r, error);
 }
 
-/* Takes the common options out of @d, which describes @n. */
+/* Takes the common options from @d, which describes @n. */
 static bool reopen_take_common(OptDict *d, BlockReopen *r, GError **error)
 {
     const BlockNode *n = r->node;
@@ -147,7 +147,7 @@ static RUNS_IN_MAIN bool reopen_describe(Reopen *reopen, OptDict *d, BlockNode *
     }
     BlockReopen *r = g_new0(BlockReopen, 1);
     r->node = n;
-    block_node_ref(n); /* while we yield it may be deleted */
+    block_node_ref(n); /* it may be deleted during a yield */
     bool ok = reopen_take_common(d, r, error) &&
               (n->file == NULL || reopen_describe_child(reopen, d, r, error)) &&
               reopen_bind(r, d, error);
@@ -174,7 +174,7 @@ static RUNS_IN_MAIN bool reopen_describe_root(Reopen *reopen, const OptDict *opt
     return reopen_describe(reopen, d, n, error);
 }
 
-/* ---- whom it concerns ---- */
+/* ---- affected backends ---- */
 
 static RUNS_IN_MAIN bool reopen_concerns(const Reopen *reopen, const BlockBackend *blk)
 {
@@ -197,7 +197,7 @@ static RUNS_IN_MAIN void reopen_find_backends(Reopen *reopen)
     }
 }
 
-/* ---- one writer, also afterwards ---- */
+/* ---- one writer also after the reopen ---- */
 
 static bool reopen_will_be_read_only(const Reopen *reopen, const BlockNode *n)
 {
@@ -205,7 +205,7 @@ static bool reopen_will_be_read_only(const Reopen *reopen, const BlockNode *n)
     return r != NULL ? r->flags.read_only : n->flags.read_only;
 }
 
-/* Whether the one that writes to @n gives that up in the same reopen. */
+/* Whether the present writer of @n gives up its right in the same reopen. */
 static bool reopen_writer_yields(const Reopen *reopen, const BlockNode *n)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
@@ -233,8 +233,8 @@ static const BlockNode *reopen_earlier_writer(const Reopen *reopen, const BlockR
 static bool reopen_child_is_taken(const BlockNode *child, const char *writer, GError **error)
 {
     g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                "node '%s' is written to by %s already; a node has one writer", child->name,
-                writer);
+                "node '%s' is written to by %s already; a node can have only one writer",
+                child->name, writer);
     return false;
 }
 
@@ -252,7 +252,7 @@ static bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r, GErr
     }
     if (reopen_will_be_read_only(reopen, child)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "Block node is read-only: '%s', which '%s' would write to", child->name,
+                    "Block node is read-only: '%s', but '%s' would write to it", child->name,
                     n->name);
         return false;
     }
@@ -277,7 +277,7 @@ static bool reopen_check_writers(const Reopen *reopen, GError **error)
     return true;
 }
 
-/* ---- doing it ---- */
+/* ---- the steps ---- */
 
 static void reopen_flush_at_home(void *opaque)
 {
@@ -287,7 +287,7 @@ static void reopen_flush_at_home(void *opaque)
     r->flush_ret = block_node_co_flush(r->node);
 }
 
-/* A descriptor that goes takes with it what the kernel has not reported through it yet. */
+/* The close of a descriptor loses errors that the kernel has not reported through it yet. */
 static coroutine_fn RUNS_IN_MAIN bool reopen_co_flush(Reopen *reopen, GError **error)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
@@ -302,7 +302,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_flush(Reopen *reopen, GError **e
     return true;
 }
 
-/* What requests in flight may have changed until now. */
+/* Reads again the size and limits that requests in flight may have changed. */
 static RUNS_IN_MAIN void reopen_note_present(Reopen *reopen)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
@@ -344,7 +344,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError *
     return true;
 }
 
-/* Those who read the limits of @child when they were opened, and so on upwards. */
+/* Calls child_changed of the nodes above @child, upwards, since they have read its limits. */
 static RUNS_IN_MAIN void reopen_tell_parents(const BlockNode *child)
 {
     unsigned count;
@@ -379,7 +379,7 @@ static RUNS_IN_MAIN void reopen_drop_writes(BlockReopen *r)
     }
 }
 
-/* From the first line to the last, nobody else runs. */
+/* Runs without a yield. */
 static RUNS_IN_MAIN void reopen_commit(Reopen *reopen)
 {
     BlockReopen **list = (BlockReopen **)reopen->nodes->pdata;

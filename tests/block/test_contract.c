@@ -51,7 +51,7 @@ DEATH_TEST(a_flag_that_an_operation_does_not_honour_is_refused, "a read honours 
 
 /* ---- homes ---- */
 
-DEATH_TEST(node_may_not_live_in_main, "is to live in 'main'")
+DEATH_TEST(node_may_not_live_in_main, "is opened in 'main'")
 {
     g_autoptr(OptDict) d = opt_dict_parse("null-co", "driver", NULL);
     block_co_open(d, test_main, NULL);
@@ -114,7 +114,7 @@ DEATH_TEST(completion_reaped_by_another_thread_aborts, "is used by thread 'main'
 
 /* ---- drained sections ---- */
 
-DEATH_TEST(end_without_begin_aborts, "a drained section ends that was not begun")
+DEATH_TEST(end_without_begin_aborts, "a drained section ends without a begin")
 {
     victim = test_blk("d", "null-co", true);
     co_drained_end(&victim, 1);
@@ -150,7 +150,7 @@ static void nothing(void *opaque)
 {
 }
 
-DEATH_TEST(user_that_changes_outside_a_section_aborts, "changes outside a drained section")
+DEATH_TEST(user_that_changes_outside_a_section_aborts, "change outside a drained section")
 {
     BlkNotify notify = {.quiesce = nothing};
     victim = test_blk("d", "null-co", true);
@@ -188,7 +188,7 @@ DEATH_TEST(macro_operation_ended_by_another_coroutine_aborts, "that is not its c
 
 /* ---- closing ---- */
 
-DEATH_TEST(node_closed_while_it_has_a_writer_aborts, "while somebody may write to it")
+DEATH_TEST(node_closed_while_it_has_a_writer_aborts, "while it has a writer")
 {
     victim = test_blk("d", "null-co", true);
     block_co_unref(blk_root(victim)); /* the backend's own reference */

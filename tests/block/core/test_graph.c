@@ -81,7 +81,7 @@ BLOCK_TEST(an_idle_chain_moves_and_works_there)
         BlockBackend *blk = blk_co_new("d", n, true, &error);
         co_call_in(blk_home(blk), write_in_home, blk);
         assert_false(block_co_move(n, test_home, &error));
-        assert_non_null(strstr(error->message, "device 'd' has it"));
+        assert_non_null(strstr(error->message, "device 'd' uses it"));
         g_clear_error(&error);
         blk_co_free(blk);
         test_node_del("r");
@@ -243,10 +243,10 @@ BLOCK_TEST(a_node_that_moves_is_not_deleted_nor_made_part_of_another)
     hold_begin(&held, move.home);
     co_start(test_main, move_body, &move);
     co_yield_turn();
-    del_fails("r", "Node r is in use: it moves to another iothread");
+    del_fails("r", "Node r is in use: it is moving to another iothread");
     g_autoptr(OptDict) parent = opt_dict_parse("raw,node-name=p,file=r", "driver", NULL);
     assert_null(block_co_add(parent, test_home, &error));
-    assert_non_null(strstr(error->message, "file=r: the node moves to another iothread"));
+    assert_non_null(strstr(error->message, "file=r: the node is moving to another iothread"));
     g_clear_error(&error);
     sem_post(&held.go);
     test_event_wait(&move.done);

@@ -446,7 +446,7 @@ BLOCK_TEST(a_descriptor_that_was_handed_over_is_a_file)
     BlockBackend *blk = blk_co_new("d", n, true, NULL);
     assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, buf, 0), 0);
     g_autofree char *direct = g_strdup_printf("%s,cache.direct=on", text);
-    reopen_fails(direct, "was handed over");
+    reopen_fails(direct, "passed by a client");
     blk_co_free(blk);
     test_node_del("f");
     fdset_remove(set, -1, NULL);

@@ -313,7 +313,7 @@ BLOCK_TEST(options_are_checked)
     test_open_fails("fault,fail-op=write", "needs file=NODE");
     test_open_fails(FAULT_MEM "fail-op=bogus", "fail-op");
     test_open_fails(FAULT_MEM "align=3000", "not a power of two");
-    test_open_fails("fault,align=4096,file.driver=mem,file.size=1536", "no multiple");
+    test_open_fails("fault,align=4096,file.driver=mem,file.size=1536", "not a multiple");
     test_open_fails("fault,file=nobody", "there is no node of that name");
 }
 

@@ -62,7 +62,7 @@ BLOCK_TEST(options_that_contradict_are_refused)
     test_open_fails("qcow2,file=x", "skiff has no driver 'qcow2'; it has: ");
     test_open_fails("", "'driver' is missing");
     g_autofree char *host = g_strdup_printf("host_device,filename=%s", path);
-    test_open_fails(host, "takes block devices");
+    test_open_fails(host, "accepts block devices");
     g_autofree char *raw =
         g_strdup_printf("raw,offset=8192,file.driver=file,file.filename=%s", path);
     test_open_fails(raw, "go beyond");
