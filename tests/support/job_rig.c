@@ -147,8 +147,8 @@ void job_rig_dispose(JobRig *rig)
         job_cancel(rig->job, true, NULL);
         job_rig_settle(rig);
     }
-    while (rig->s.stands) {
-        sample_job_go_on(&rig->s);
+    while (rig->s.waiting) {
+        sample_job_continue(&rig->s);
         job_rig_settle(rig);
     }
     if (job_find("job0") != NULL) {

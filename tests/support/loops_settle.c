@@ -5,8 +5,8 @@
 #include <stdatomic.h>
 #include "util/loop/aio_int.h"
 
-/* One after the other. The first may come before descriptors and coroutines that write, the second
- * before the `flush` of what they wrote. */
+/* Successive checks. The first may run before descriptors and coroutines that write, the second
+ * before the `flush` of their output. */
 #define IDLE_LOOKS 3
 #define LOOKS_MAX 64
 #define ROUNDS_MAX 64
@@ -17,7 +17,7 @@ typedef struct HomeLook {
     sem_t done;
 } HomeLook;
 
-/* Runs behind the descriptors of its turn and before the coroutines that are ready. */
+/* Runs after the descriptors of its turn and before the ready coroutines. */
 static void home_look(void *opaque)
 {
     HomeLook *look = opaque;
@@ -32,7 +32,7 @@ static void home_look(void *opaque)
     }
 }
 
-/* Main stands still meanwhile: what it gets to do then is progress. */
+/* Main is blocked meanwhile; new work for it counts as progress. */
 static void home_await_idle(AioContext *home)
 {
     HomeLook look = {.home = home};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What runs below a backend's border: drained sections, moves and closing wait for it. */
+/* Activity below a backend: drained sections, moves and closing wait for it. */
 #include "tests/block/block_test.h"
 #include "block/driver/fault.h"
 
@@ -20,7 +20,7 @@ static coroutine_fn RUNS_IN_MAIN void release(BlockNode *n)
     test_in_home(release_at_home, n);
 }
 
-/* A backend whose write has completed while the node below is still at it. */
+/* A backend whose write has completed while the node below is still active. */
 static coroutine_fn RUNS_IN_MAIN BlockBackend *write_late(const char *text)
 {
     BlockBackend *blk = test_blk("d", text, true);
@@ -32,7 +32,7 @@ static coroutine_fn RUNS_IN_MAIN BlockBackend *write_late(const char *text)
     return blk;
 }
 
-/* Something that waits, in a coroutine of its own. */
+/* A wait in its own coroutine. */
 typedef struct Waiter {
     BlockBackend *blk;
     BlockNode *node;
@@ -68,14 +68,14 @@ static coroutine_fn RUNS_IN_MAIN void waits_for_release(CoroutineEntry *fn, Wait
     assert_true(w->through);
 }
 
-BLOCK_TEST(a_drain_waits_for_what_a_node_goes_on_with)
+BLOCK_TEST(a_drain_waits_for_operations_that_outlast_their_request)
 {
     Waiter w = {.blk = write_late(CACHED_MEM)};
     waits_for_release(drain_run, &w, blk_root(w.blk));
     blk_co_free(w.blk);
 }
 
-BLOCK_TEST(a_drain_looks_at_every_node_of_the_chain)
+BLOCK_TEST(a_drain_covers_every_node_of_the_chain)
 {
     BlockBackend *blk = test_blk("d",
                                  "raw,file.driver=raw,file.file.driver=fault,"
@@ -160,7 +160,7 @@ BLOCK_TEST(a_drain_waits_for_an_operation_of_the_nodes_own)
     blk_co_free(w.blk);
 }
 
-BLOCK_TEST(an_operation_that_comes_in_a_section_waits_for_its_end)
+BLOCK_TEST(an_operation_begun_in_a_section_waits_for_its_end)
 {
     BlockBackend *blk = test_blk("d", "raw,file.driver=mem,file.size=1M", true);
     Operation o = {.node = blk_root(blk)->file};
@@ -179,7 +179,7 @@ BLOCK_TEST(an_operation_that_comes_in_a_section_waits_for_its_end)
     blk_co_free(blk);
 }
 
-BLOCK_TEST(a_request_straight_to_a_node_is_waited_for)
+BLOCK_TEST(a_drain_waits_for_a_request_sent_directly_to_a_node)
 {
     Waiter w = {.blk = test_blk("d", CACHED "file.driver=mem,file.size=1M,file.node-name=m", true)};
     BlockNode *m = blk_root(w.blk)->file;
@@ -247,12 +247,12 @@ BLOCK_TEST(a_node_moves_when_it_is_idle)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_drain_waits_for_what_a_node_goes_on_with),
-        cmocka_unit_test(a_drain_looks_at_every_node_of_the_chain),
+        cmocka_unit_test(a_drain_waits_for_operations_that_outlast_their_request),
+        cmocka_unit_test(a_drain_covers_every_node_of_the_chain),
         cmocka_unit_test(a_backend_is_freed_when_its_nodes_are_idle),
         cmocka_unit_test(a_drain_waits_for_an_operation_of_the_nodes_own),
-        cmocka_unit_test(an_operation_that_comes_in_a_section_waits_for_its_end),
-        cmocka_unit_test(a_request_straight_to_a_node_is_waited_for),
+        cmocka_unit_test(an_operation_begun_in_a_section_waits_for_its_end),
+        cmocka_unit_test(a_drain_waits_for_a_request_sent_directly_to_a_node),
         cmocka_unit_test(a_node_is_closed_when_it_is_idle),
         cmocka_unit_test(a_node_moves_when_it_is_idle),
     };

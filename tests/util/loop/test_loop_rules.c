@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rules that event loops, coroutines and locks enforce, each broken on purpose: who runs a
- * loop, who may wait and holding what, in which order locks are taken. Each test forks; there are
- * no threads here but in the children. */
+/* The rules that event loops, coroutines and locks enforce; each test breaks one: who runs a loop,
+ * who may wait while holding which things, the order of locks. Each test forks; only the children
+ * have threads. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,7 +62,7 @@ static void step_foreign(void *opaque)
     pthread_join(thread, NULL);
 }
 
-/* Somebody closed a descriptor once too often, and it was ours. */
+/* A descriptor is closed twice, and the second close hits the loop's. */
 static void lose_epoll_descriptor(void *arg)
 {
     AioContext *ctx = aio_context_new("robbed", NULL);
@@ -283,7 +283,7 @@ NO_THREAD_SAFETY_ANALYSIS static void cycle_ba(void *opaque)
     Cycle *c = opaque;
     enter_coroutine();
     co_mutex_lock(&c->b);
-    /* around the ranks, as if they had been declared wrongly */
+    /* not checked by ranks, as if they had been declared wrongly */
     WaitRecord record;
     wait_begin(&record, c->a.owner, "mutex a");
     co_wait(co_arm());
@@ -302,7 +302,7 @@ static void make_cycle(void *arg)
     }
 }
 
-/* A lock that is held across a call, and taken by what the call calls back: no rank is wrong. */
+/* A lock held across a call and taken again by the callee: ranks do not detect it. */
 typedef struct CallCycle {
     AioContext *here, *there;
     CoMutex mutex;
