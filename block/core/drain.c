@@ -26,7 +26,7 @@ typedef struct BlkDrainEntry {
     bool chain;        /* with the nodes below it */
     BlkDrainGroup *group;
     AioBh begin; /* the section takes effect */
-    AioBh look;  /* checks the counts after one became 0 */
+    AioBh check; /* checks the counts after one became 0 */
     struct BlkDrainEntry *next;
 } BlkDrainEntry;
 
@@ -73,7 +73,7 @@ static RUNS_IN_IOTHREAD void drain_kick(const BlockBackend *blk, const BlockNode
 {
     for (BlkDrainEntry *e = drains_here; e != NULL; e = e->next) {
         if (drain_covers(e, blk, node)) {
-            aio_bh_schedule(&e->look);
+            aio_bh_schedule(&e->check);
         }
     }
 }
@@ -116,18 +116,18 @@ void block_node_drain_init(BlockNode *n)
 /* ---- a section begins ---- */
 
 /* Nothing is in flight. The last reply wakes the waiting coroutine and frees @e and its group. */
-static RUNS_IN_IOTHREAD void drain_answer(BlkDrainEntry *e)
+static RUNS_IN_IOTHREAD void drain_reply(BlkDrainEntry *e)
 {
     BlkDrainGroup *group = e->group;
     CoToken waiter = group->waiter;
     trace_block_drain_done(e->blk != NULL ? e->blk->name : e->node->name);
-    SP("block.drain_answer", e->blk);
+    SP("block.drain_reply", e->blk);
     if (atomic_fetch_sub(&group->pending, 1) == 1) {
         co_wake(waiter);
     }
 }
 
-static void drain_look(void *opaque)
+static void drain_check(void *opaque)
 {
     BlkDrainEntry *e = opaque;
     enter_iothread(e->node->home);
@@ -139,7 +139,7 @@ static void drain_look(void *opaque)
         link = &(*link)->next;
     }
     *link = e->next;
-    drain_answer(e);
+    drain_reply(e);
 }
 
 static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk)
@@ -164,10 +164,10 @@ static void drain_begin_at_home(void *opaque)
         n->quiesced++;
     }
     if (drain_is_idle(e)) {
-        drain_answer(e);
+        drain_reply(e);
         return;
     }
-    aio_bh_init(&e->look, e->node->home, drain_look, e);
+    aio_bh_init(&e->check, e->node->home, drain_check, e);
     e->next = drains_here;
     drains_here = e;
 }

@@ -176,7 +176,7 @@ static RUNS_IN_MAIN bool reopen_describe_root(Reopen *reopen, const OptDict *opt
 
 /* ---- affected backends ---- */
 
-static RUNS_IN_MAIN bool reopen_concerns(const Reopen *reopen, const BlockBackend *blk)
+static RUNS_IN_MAIN bool reopen_affects(const Reopen *reopen, const BlockBackend *blk)
 {
     for (const BlockNode *n = blk_root(blk); n != NULL; n = n->file) {
         if (reopen_find(reopen, n) != NULL) {
@@ -191,7 +191,7 @@ static RUNS_IN_MAIN void reopen_find_backends(Reopen *reopen)
     unsigned count;
     g_autofree BlockBackend **list = blk_list(&count);
     for (unsigned i = 0; i < count; i++) {
-        if (reopen_concerns(reopen, list[i])) {
+        if (reopen_affects(reopen, list[i])) {
             g_ptr_array_add(reopen->backends, list[i]);
         }
     }
@@ -206,7 +206,7 @@ static bool reopen_will_be_read_only(const Reopen *reopen, const BlockNode *n)
 }
 
 /* Whether the present writer of @n gives up its right in the same reopen. */
-static bool reopen_writer_yields(const Reopen *reopen, const BlockNode *n)
+static bool reopen_writer_releases(const Reopen *reopen, const BlockNode *n)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
         const BlockReopen *r = reopen->nodes->pdata[i];
@@ -230,7 +230,7 @@ static const BlockNode *reopen_earlier_writer(const Reopen *reopen, const BlockR
     return NULL;
 }
 
-static bool reopen_child_is_taken(const BlockNode *child, const char *writer, GError **error)
+static bool reopen_refuse_writer(const BlockNode *child, const char *writer, GError **error)
 {
     g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                 "node '%s' is written to by %s already; a node can have only one writer",
@@ -241,7 +241,7 @@ static bool reopen_child_is_taken(const BlockNode *child, const char *writer, GE
 static bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r, GError **error)
 {
     const BlockNode *n = r->node, *child = n->file;
-    if (r->flags.read_only && n->writer != NULL && !reopen_writer_yields(reopen, n)) {
+    if (r->flags.read_only && n->writer != NULL && !reopen_writer_releases(reopen, n)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "Cannot make block node read-only: '%s' is written to by %s", n->name,
                     n->writer);
@@ -256,13 +256,13 @@ static bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r, GErr
                     n->name);
         return false;
     }
-    if (child->writer != NULL && !reopen_writer_yields(reopen, child)) {
-        return reopen_child_is_taken(child, child->writer, error);
+    if (child->writer != NULL && !reopen_writer_releases(reopen, child)) {
+        return reopen_refuse_writer(child, child->writer, error);
     }
     const BlockNode *earlier = reopen_earlier_writer(reopen, r);
     if (earlier != NULL) {
         g_autofree char *who = g_strdup_printf("node '%s'", earlier->name);
-        return reopen_child_is_taken(child, who, error);
+        return reopen_refuse_writer(child, who, error);
     }
     return true;
 }
@@ -303,7 +303,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_flush(Reopen *reopen, GError **e
 }
 
 /* Reads again the size and limits that requests in flight may have changed. */
-static RUNS_IN_MAIN void reopen_note_present(Reopen *reopen)
+static RUNS_IN_MAIN void reopen_read_present(Reopen *reopen)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
         BlockReopen *r = reopen->nodes->pdata[i];
@@ -312,8 +312,8 @@ static RUNS_IN_MAIN void reopen_note_present(Reopen *reopen)
     }
 }
 
-/* A node above one that turns out read-only becomes read-only too where its auto-read-only allows
- * it, as when it was opened. */
+/* Makes nodes above a read-only node read-only too if their auto-read-only allows it, as at the
+ * first opening. */
 static void reopen_follow_children(Reopen *reopen)
 {
     bool changed = true;
@@ -345,7 +345,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError *
 }
 
 /* Calls child_changed of the nodes above @child, upwards, since they have read its limits. */
-static RUNS_IN_MAIN void reopen_tell_parents(const BlockNode *child)
+static RUNS_IN_MAIN void reopen_notify_parents(const BlockNode *child)
 {
     unsigned count;
     g_autofree BlockNode **list = block_node_list(&count);
@@ -354,7 +354,7 @@ static RUNS_IN_MAIN void reopen_tell_parents(const BlockNode *child)
             if (list[i]->drv->child_changed != NULL) {
                 list[i]->drv->child_changed(list[i]);
             }
-            reopen_tell_parents(list[i]);
+            reopen_notify_parents(list[i]);
         }
     }
 }
@@ -396,7 +396,7 @@ static RUNS_IN_MAIN void reopen_commit(Reopen *reopen)
     }
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
         reopen_take_writes(list[i]);
-        reopen_tell_parents(list[i]->node);
+        reopen_notify_parents(list[i]->node);
     }
 }
 
@@ -416,7 +416,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_run(Reopen *reopen, GError **err
     BlockBackend **blks = (BlockBackend **)reopen->backends->pdata;
     co_drained_begin(blks, reopen->backends->len);
     bool ok = reopen_co_flush(reopen, error);
-    reopen_note_present(reopen);
+    reopen_read_present(reopen);
     ok = ok && reopen_co_prepare(reopen, error) && reopen_check_writers(reopen, error);
     if (ok) {
         reopen_commit(reopen);

@@ -160,7 +160,7 @@ static const AioHandlerOps engine_uring_handler = {
     .flush = engine_uring_flush,
 };
 
-static void engine_uring_nothing(void *opaque)
+static void engine_uring_no_op(void *opaque)
 {
 }
 
@@ -294,7 +294,7 @@ static RUNS_IN_IOTHREAD BlockEngine *engine_uring_create(AioContext *ctx, GError
     }
     io_uring_register_ring_fd(&e->ring); /* saves a look-up per call; optional */
     e->queued_tail = &e->queued;
-    aio_bh_init(&e->again, ctx, engine_uring_nothing, NULL);
+    aio_bh_init(&e->again, ctx, engine_uring_no_op, NULL);
     e->handler = aio_handler_add(ctx, e->ring.ring_fd, &engine_uring_handler, e);
     return &e->base;
 }

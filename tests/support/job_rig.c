@@ -103,7 +103,7 @@ Job *job_rig_start(JobRig *rig, bool manual)
     return rig->job;
 }
 
-void job_rig_drive(JobRig *rig, JobStatus status)
+void job_rig_drive_to(JobRig *rig, JobStatus status)
 {
     rig->s = (SampleJob){.unit_ns = JOB_RIG_UNIT_NS, .units = 1, .wants_complete = true};
     switch (status) {

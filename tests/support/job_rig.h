@@ -34,7 +34,7 @@ RUNS_IN_MAIN Job *job_rig_new(JobRig *rig, bool manual);
 /* The same, started and settled. */
 RUNS_IN_MAIN Job *job_rig_start(JobRig *rig, bool manual);
 /* Creates a manual job with a READY phase and drives it until @status. */
-RUNS_IN_MAIN void job_rig_drive(JobRig *rig, JobStatus status);
+RUNS_IN_MAIN void job_rig_drive_to(JobRig *rig, JobStatus status);
 /* Ends the job, if any, and checks that it is gone. */
 RUNS_IN_MAIN void job_rig_dispose(JobRig *rig);
 

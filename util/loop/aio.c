@@ -269,7 +269,7 @@ static bool aio_busy_poll(AioContext *ctx, int64_t timeout_ns)
 
 /* Called before the descriptors. While notifications are off, only polling finds work; a turn with
  * other work polls once and leaves them off. */
-static bool aio_look(AioContext *ctx, int64_t timeout_ns)
+static bool aio_poll_turn(AioContext *ctx, int64_t timeout_ns)
 {
     if (timeout_ns != 0) {
         return aio_busy_poll(ctx, timeout_ns);
@@ -358,7 +358,7 @@ static bool aio_turn(AioContext *ctx, bool may_block)
     aio_handlers_flush(ctx);
 
     int64_t timeout_ns = aio_timeout_ns(ctx, may_block && !progress);
-    if (ctx->pollers != 0 && aio_look(ctx, timeout_ns)) {
+    if (ctx->pollers != 0 && aio_poll_turn(ctx, timeout_ns)) {
         progress = true;
         timeout_ns = 0;
         aio_handlers_flush(ctx);

@@ -4,7 +4,7 @@
 #include <sys/epoll.h>
 #include "util/loop/aio_int.h"
 
-/* How soon epoll is asked again to watch what it had no memory for. */
+/* The interval of retries for descriptors that epoll had no memory to watch. */
 #define AIO_WATCH_RETRY_NS 10000000
 
 static void aio_handler_set_late(AioHandler *h, bool late)

@@ -153,7 +153,7 @@ static void a_pause_right_after_a_resume_pauses_again(void **state)
 {
     JobRig *rig = *state;
     enter_main();
-    job_rig_drive(rig, JOB_STATUS_PAUSED);
+    job_rig_drive_to(rig, JOB_STATUS_PAUSED);
     assert_true(job_resume(rig->job, NULL));
     assert_int_equal(job_status(rig->job), JOB_STATUS_RUNNING);
     assert_true(job_pause(rig->job, NULL)); /* before its coroutine has run */
@@ -193,7 +193,7 @@ static void a_ready_job_pauses_in_standby_and_resumes(void **state)
 {
     JobRig *rig = *state;
     enter_main();
-    job_rig_drive(rig, JOB_STATUS_STANDBY);
+    job_rig_drive_to(rig, JOB_STATUS_STANDBY);
     assert_true(job_resume(rig->job, NULL));
     job_rig_settle(rig);
     assert_int_equal(job_status(rig->job), JOB_STATUS_READY);
@@ -205,7 +205,7 @@ static void a_cancel_without_force_may_complete_a_ready_job(void **state)
 {
     JobRig *rig = *state;
     enter_main();
-    job_rig_drive(rig, JOB_STATUS_READY);
+    job_rig_drive_to(rig, JOB_STATUS_READY);
     rig->s.ends_well_unforced = true;
     assert_true(job_cancel(rig->job, false, NULL));
     job_rig_settle(rig);

@@ -52,7 +52,7 @@ static void every_verb_is_legal_exactly_where_it_is_in_qemu(void **state)
     enter_main();
     for (unsigned i = 0; i < G_N_ELEMENTS(legal); i++) {
         g_auto(GStrv) verbs = g_strsplit(legal[i].verbs, " ", 0);
-        job_rig_drive(rig, legal[i].status);
+        job_rig_drive_to(rig, legal[i].status);
         assert_string_equal(job_status_names[job_status(rig->job)],
                             job_status_names[legal[i].status]);
         for (unsigned verb = 0; verb < JOB_VERB_COUNT; verb++) {
@@ -70,7 +70,7 @@ static void an_illegal_verb_is_refused_and_changes_nothing(void **state)
     JobRig *rig = *state;
     enter_main();
     for (unsigned i = 0; i < G_N_ELEMENTS(legal); i++) {
-        job_rig_drive(rig, legal[i].status);
+        job_rig_drive_to(rig, legal[i].status);
         for (unsigned verb = 0; verb < JOB_VERB_COUNT; verb++) {
             if (strstr(legal[i].verbs, job_verb_names[verb]) != NULL) {
                 continue;
@@ -96,7 +96,7 @@ static void a_cancel_in_every_state_aborts(void **state)
         if (strstr(legal[i].verbs, "cancel") == NULL) {
             continue;
         }
-        job_rig_drive(rig, legal[i].status);
+        job_rig_drive_to(rig, legal[i].status);
         assert_true(job_cancel(rig->job, true, NULL));
         job_rig_settle(rig);
         assert_int_equal(rig->s.aborts, 1);
@@ -130,7 +130,7 @@ static void cancel_all_cancels_jobs_and_waits_for_their_ends(void **state)
                            {.wants_complete = true},
                            {.units = 5, .unit_ns = JOB_RIG_UNIT_NS, .clean_yields = true}};
     bool settled = false;
-    job_rig_drive(rig, JOB_STATUS_CONCLUDED); /* needs no cancel and stays */
+    job_rig_drive_to(rig, JOB_STATUS_CONCLUDED); /* needs no cancel and stays */
     for (unsigned i = 0; i < G_N_ELEMENTS(others); i++) {
         char id[] = "x0";
         id[1] = (char)('0' + i);
@@ -157,7 +157,7 @@ static void cancel_all_works_in_every_state(void **state)
     enter_main();
     for (unsigned i = 0; i < G_N_ELEMENTS(legal); i++) {
         bool settled = false;
-        job_rig_drive(rig, legal[i].status);
+        job_rig_drive_to(rig, legal[i].status);
         co_start(rig->ctx, settle_run, &settled);
         job_rig_settle(rig);
         if (rig->s.waiting) { /* ABORTING waits for its clean */
