@@ -166,7 +166,7 @@ static bool file_probe_alignment(BlockNode *n)
     return false;
 }
 
-static bool file_ask_alignment(BlockNode *n, bool *unsupported)
+static bool file_query_alignment(BlockNode *n, bool *unsupported)
 {
     const FileState *s = n->state;
     *unsupported = false;
@@ -194,7 +194,7 @@ static bool file_find_alignment(BlockNode *n, GError **error)
         return true;
     }
     bool unsupported;
-    if (!file_ask_alignment(n, &unsupported) && (unsupported || !file_probe_alignment(n))) {
+    if (!file_query_alignment(n, &unsupported) && (unsupported || !file_probe_alignment(n))) {
         return file_fail(s, 0, error, "cannot be used with O_DIRECT; use cache.direct=off");
     }
     if (!n->flags.read_only && !block_is_aligned(block_node_size(n), n->limits.request_alignment)) {

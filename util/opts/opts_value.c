@@ -58,7 +58,7 @@ static uint64_t opt_size_unit(const char *suffix, uint64_t default_unit)
     return found && !suffix[1] ? 1ull << (10 * (found - letters)) : 0;
 }
 
-/* The fraction ".25" of @unit, rounded down. Has @length digits, of which at most 18 are used. */
+/* The fraction ".25" of @unit, rounded down. At most 18 of the @length digits are used. */
 static bool opt_size_fraction(const char *digits, size_t length, uint64_t unit, uint64_t *bytes)
 {
     uint64_t scale = 1, v = 0;

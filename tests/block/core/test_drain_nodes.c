@@ -137,7 +137,7 @@ static void operation_run(void *opaque)
     block_node_end(o->node);
 }
 
-static void operation_go_on(void *opaque)
+static void operation_resume(void *opaque)
 {
     Operation *o = opaque;
     enter_coroutine();
@@ -155,7 +155,7 @@ BLOCK_TEST(a_drain_waits_for_an_operation_of_the_nodes_own)
     co_yield_turn();
     test_settle();
     assert_false(w.through);
-    test_in_home(operation_go_on, &o);
+    test_in_home(operation_resume, &o);
     test_event_wait(&w.done);
     blk_co_free(w.blk);
 }
@@ -175,7 +175,7 @@ BLOCK_TEST(an_operation_begun_in_a_section_waits_for_its_end)
     co_drained_end(&blk, 1);
     test_event_wait(&o.event);
     assert_int_equal(block_node_in_flight(o.node), 1);
-    test_in_home(operation_go_on, &o);
+    test_in_home(operation_resume, &o);
     blk_co_free(blk);
 }
 
@@ -186,7 +186,7 @@ BLOCK_TEST(a_drain_waits_for_a_request_sent_directly_to_a_node)
     Operation o = {.node = m};
     co_start(test_home, operation_run, &o);
     test_event_wait(&o.event);
-    test_in_home(operation_go_on, &o);
+    test_in_home(operation_resume, &o);
     co_start(test_main, drain_run, &w);
     test_event_wait(&w.done);
     blk_co_free(w.blk);

@@ -47,7 +47,7 @@ static void strike_pause(Strike *strike, Job *job)
 }
 
 /* A whole life with all phases and one strike. False: the life ended before the strike. */
-static RUNS_IN_MAIN bool rig_live_with_strike(JobRig *rig, Strike *strike)
+static RUNS_IN_MAIN bool rig_run_with_strike(JobRig *rig, Strike *strike)
 {
     rig->s = (SampleJob){.unit_ns = JOB_RIG_UNIT_NS, .units = 2, .wants_complete = true};
     for (unsigned i = 0; i < G_N_ELEMENTS(points); i++) {
@@ -80,7 +80,7 @@ static void a_cancel_at_every_schedule_point_ends_the_job_one_way(void **state)
     JobRig *rig = *state;
     enter_main();
     unsigned aborts = 0, n = 0;
-    for (Strike strike = {.fn = strike_cancel}; rig_live_with_strike(rig, &strike);
+    for (Strike strike = {.fn = strike_cancel}; rig_run_with_strike(rig, &strike);
          strike = (Strike){.at = ++n, .fn = strike_cancel}) {
         aborts += rig->s.aborts;
         assert_true(strike.accepted || rig->s.commits == 1);
@@ -95,7 +95,7 @@ static void a_pause_at_every_schedule_point_pauses_and_resumes(void **state)
     JobRig *rig = *state;
     enter_main();
     unsigned n = 0;
-    for (Strike strike = {.fn = strike_pause}; rig_live_with_strike(rig, &strike);
+    for (Strike strike = {.fn = strike_pause}; rig_run_with_strike(rig, &strike);
          strike = (Strike){.at = ++n, .fn = strike_pause}) {
         assert_int_equal(rig->s.commits, 1);
         g_string_truncate(rig->log, 0);

@@ -177,7 +177,7 @@ static void there_are_no_more_threads_than_jobs_at_a_time(void **state)
     assert_in_range(threads, WORKER_LANE_MAX, WORKER_LANE_MAX + 2);
 }
 
-/* ---- no thread is to be had ---- */
+/* ---- failed thread creation ---- */
 
 /* Runs first, while no thread is idle: one thread hangs, and the start of the next fails once. */
 static void a_job_whose_thread_could_not_be_started_gets_one_later(void **state)
