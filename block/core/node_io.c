@@ -122,7 +122,7 @@ typedef struct NodeBounce {
     uint64_t pos, len, from, to;
 } NodeBounce;
 
-/* Waits for its part of the node's memory for buffers. Who has some waits for nobody else here. */
+/* Waits for a part of the node's buffer memory. A holder of a part does not wait here again. */
 static coroutine_fn RUNS_IN_IOTHREAD void node_bounce_reserve(BlockNode *n, uint64_t size)
 {
     bool wait = !co_queue_empty(&n->bounce_waiters);

@@ -46,7 +46,7 @@ struct AioContext {
     unsigned request_sources;                  /* co_requests_begin() */
     unsigned request_share;                    /* co_requests_limit() */
     AioBh request_bh;                          /* the number of loops with sources changed */
-    struct AioContext *request_next;           /* of these loops */
+    struct AioContext *request_next;           /* the list of these loops */
 
     AioHandler *handlers;
     AioHandler *dead;

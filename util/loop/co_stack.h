@@ -10,8 +10,8 @@
  *                       these, up to a quarter of the process's mappings, because a debugger that
  *                       writes a core file (gdb's gcore) leaves out the rest of a mapping behind a
  *                       page it cannot read.
- *   MADV_GUARD_INSTALL  costs no mapping (Linux 6.13). All further stacks have these. Earlier kernels
- *                       have no further stacks.
+ *   MADV_GUARD_INSTALL  costs no mapping (Linux 6.13). All further stacks have these. Earlier
+ *                       kernels have no further stacks.
  *
  * All functions may be called from any thread. A call that fails changes nothing.
  */
@@ -48,7 +48,7 @@ typedef enum CoStackUse { CO_STACK_FOR_ALL, CO_STACK_FOR_REQUEST } CoStackUse;
 bool co_stack_alloc(CoStack *stack, CoStackUse use) ANY_THREAD;
 /* Returns the stack's memory to the kernel and clears @stack. */
 void co_stack_free(CoStack *stack) ANY_THREAD;
-/* How many stacks requests of guests may have, in all threads. */
+/* The number of stacks that guest requests may use, in all threads together. */
 unsigned co_stack_request_max(void) ANY_THREAD;
 /* How many stacks are allocated. */
 unsigned co_stack_count(void) ANY_THREAD;

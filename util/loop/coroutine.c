@@ -325,7 +325,7 @@ bool co_request_ready(AioContext *ctx)
     return true;
 }
 
-/* The loops that have sources. All have the same number of the stacks that requests may use. */
+/* The loops that have sources. Each may use the same number of stacks for requests. */
 static pthread_mutex_t request_lock = PTHREAD_MUTEX_INITIALIZER;
 static AioContext *request_loops;
 static unsigned request_loop_count;

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* How soon a thread that could not be started is asked for again. */
+/* The interval of retries when a thread cannot be started. */
 #define WORKER_RETRY_NS 10000000
 
 typedef struct WorkerJob {
@@ -72,7 +72,7 @@ bool worker_pool_start(GError **error)
     return ok;
 }
 
-/* Whether a thread has or will have time for one more job. Called with the lock. */
+/* Whether a thread is or will be free for one more job. Called with the lock. */
 static bool worker_have_thread(void)
 {
     return worker_queued < worker_idle || worker_start_one();
