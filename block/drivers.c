@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The list of drivers: block_setup() is handed it. */
+/* The list of drivers, passed to block_setup(). */
 #include "block/drivers.h"
 
 const BlockDriver *const block_drivers[] = {

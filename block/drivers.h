@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every driver's table. */
+/* The table of all drivers. */
 #ifndef SKIFF_BLOCK_DRIVERS_H
 #define SKIFF_BLOCK_DRIVERS_H
 

@@ -15,7 +15,7 @@ static _Atomic pid_t crash_thread;
 static const int crash_signals[] = {SIGSEGV, SIGBUS,  SIGILL, SIGFPE,  SIGABRT, SIGSYS,
                                     SIGTRAP, SIGTERM, SIGINT, SIGQUIT, SIGHUP};
 
-/* True: the calling thread is the first, and is to run the hook. */
+/* Returns true if the calling thread is the first to crash; it then runs the hook. */
 static bool crash_begin(void)
 {
     pid_t none = 0;
@@ -23,9 +23,9 @@ static bool crash_begin(void)
     return atomic_compare_exchange_strong(&crash_thread, &none, gettid());
 }
 
-/* The signal is sent again at its default: it is delivered when the handler returns, at the place
- * where it hit, which is what a core dump should show. A second thread that crashes meanwhile waits
- * for that. A second signal of the first thread ends the process at once. */
+/* The signal is sent again with its default action. It is delivered when the handler returns, at
+ * the faulting instruction, so that a core dump shows it. A second thread that crashes meanwhile
+ * waits. A second signal of the first thread ends the process at once. */
 static void crash_handler(int signal_number, siginfo_t *info, void *context)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
@@ -47,7 +47,7 @@ void crash_run_hook(void)
     }
 }
 
-/* The handler must also run when the main thread's stack is what overflowed. */
+/* Gives the handler its own stack, so that it also runs when the main thread's stack overflows. */
 static void crash_give_stack(void)
 {
     void *stack = mmap(NULL, CRASH_STACK_BYTES, PROT_READ | PROT_WRITE,
@@ -69,7 +69,7 @@ void crash_catch_signals(void (*fn)(void))
     for (size_t i = 0; i < sizeof(crash_signals) / sizeof(crash_signals[0]); i++) {
         struct sigaction now;
 
-        /* What is ignored (nohup) or caught (a sanitizer) stays so. */
+        /* Signals that are ignored (nohup) or caught (a sanitizer) are left alone. */
         if (sigaction(crash_signals[i], NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) &&
             now.sa_handler == SIG_DFL) {
             sigaction(crash_signals[i], &action, NULL);

@@ -13,7 +13,7 @@ typedef struct FdsetEntry {
     char *note;
 } FdsetEntry;
 
-/* A plain mutex: nothing is called while it is held, and it is taken by workers too. */
+/* A plain mutex: workers take it too, and nothing is called while it is held. */
 static pthread_mutex_t fdset_lock = PTHREAD_MUTEX_INITIALIZER;
 static GPtrArray *fdset_entries; /* FdsetEntry, ids ascending */
 
@@ -54,7 +54,7 @@ static int fdset_find(int64_t id, int access_mode)
     return failure;
 }
 
-/* The flags that F_SETFL can change; O_SYNC and the like are as they were opened. */
+/* Sets the flags that F_SETFL can change; O_SYNC and the like stay as opened. */
 static int fdset_apply_flags(int fd, int flags)
 {
     const int settable = O_APPEND | O_DIRECT | O_NOATIME | O_NONBLOCK;
@@ -89,7 +89,7 @@ int fdset_dup_fd(const char *path, int flags)
 
 /* ---- the list ---- */
 
-/* The least id that is free. */
+/* The lowest free id. */
 static int64_t fdset_new_id(void)
 {
     int64_t id = 0;

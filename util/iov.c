@@ -2,7 +2,7 @@
 #include <string.h>
 #include "util/iov.h"
 
-/* Walks a range of a list piece by piece: pieces are never empty. */
+/* Iterates over a range of a list piece by piece; pieces are never empty. */
 typedef struct IovWalk {
     const struct iovec *at, *end;
     size_t offset; /* into *at */

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include "util/log.h"
 
-/* How long a line waits for a reader. Once a line waited in vain, none waits until one got through.
+/* How long a line waits for a reader. After a time-out no line waits until one succeeds.
  */
 #define LOG_WAIT_MS 200
 
@@ -61,7 +61,7 @@ static void log_line_begin(LogLine *line)
     log_append(line, ".%06ldZ ", now.tv_nsec / 1000);
 }
 
-/* False when nobody takes @size bytes within the wait. */
+/* False if @size bytes cannot be written within the wait. */
 static bool log_write_line(int fd, const char *text, size_t size)
 {
     struct pollfd p = {.fd = fd, .events = POLLOUT};
@@ -104,7 +104,8 @@ static void log_line_end(LogLine *line)
     lost = atomic_exchange(&log_lost, 0);
     if (lost > 0) {
         char note[64];
-        int n = snprintf(note, sizeof(note), "skiff: %u log lines lost: nobody read\n", lost);
+        int n = snprintf(note, sizeof(note), "skiff: %u log lines lost: the reader was too slow\n",
+                         lost);
 
         if (!log_write_line(fd, note, (size_t)n)) {
             atomic_fetch_add(&log_lost, lost + 1);
@@ -239,7 +240,7 @@ bool log_open(const char *path, bool timestamps)
     int fd = STDERR_FILENO, old = atomic_load(&log_sink);
 
     if (path) {
-        /* O_APPEND: lines of several threads, and of what shares the file, don't overwrite. */
+        /* O_APPEND: lines of several threads, and of what shares the file, are not overwritten. */
         fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
         if (fd < 0) {
             return false;
@@ -248,7 +249,7 @@ bool log_open(const char *path, bool timestamps)
     atomic_store(&log_timestamps, timestamps);
     atomic_store(&log_stuck, false);
     if (path && old != STDERR_FILENO) {
-        /* Under the same number: who is about to write finds the new file. */
+        /* Same descriptor number: threads about to write use the new file. */
         bool ok = dup3(fd, old, O_CLOEXEC) >= 0;
         close(fd);
         return ok;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Log: what an operator can act on, to stderr or the -D file.
+ * Log: events that an operator can act on, to stderr or the -D file.
  *
- * A line is whole (one write) and printable: control bytes, which a guest could have chosen, come
- * out as '?'. Lines are cut at LOG_LINE_MAX. Where the sink is a pipe or terminal that nobody
- * reads, a line waits a moment and is then dropped and counted: logging never hangs its caller.
+ * A line is written whole (one write) and printable: control bytes, which may come from a guest,
+ * are replaced by '?'. Lines are cut at LOG_LINE_MAX. If the sink is a pipe or terminal without a
+ * reader, a line waits a moment and is then dropped and counted: logging never hangs its caller.
  */
 #ifndef SKIFF_UTIL_LOG_H
 #define SKIFF_UTIL_LOG_H
@@ -25,8 +25,8 @@ void log_info(const char *format, ...) ANY_THREAD __attribute__((format(printf, 
 #define LOG_LIMIT_BURST 5
 #define LOG_LIMIT_WINDOW_NS (5 * INT64_C(1000000000))
 
-/* At most LOG_LIMIT_BURST lines per 5 s through one LogLimit; what was dropped is counted and told
- * with the next line. Zero-initialized. */
+/* At most LOG_LIMIT_BURST lines per 5 s through one LogLimit. Dropped lines are counted; the next
+ * line reports the count. Zero-initialized. */
 typedef struct LogLimit {
     _Atomic int64_t window_start_ns;
     _Atomic uint32_t in_window;
@@ -34,25 +34,25 @@ typedef struct LogLimit {
 } LogLimit;
 void log_limited(LogLimit *limit, const char *format, ...) ANY_THREAD
     __attribute__((format(printf, 2, 3)));
-/* "guest misbehaved": names the device. Rate-limited. */
+/* A guest error: names the device. Rate-limited. */
 #define log_guest_error(limit, label, ...) log_guest_error_at(limit, label, __VA_ARGS__)
 void log_guest_error_at(LogLimit *limit, const char *label, const char *format, ...) ANY_THREAD
     __attribute__((format(printf, 3, 4)));
-/* Whether a line may pass at @now_ns (any clock that does not run backwards); *@dropped tells how
- * many did not since the last that did. The two functions above go by it. */
+/* Whether a line may pass at @now_ns (any monotonic clock); *@dropped is the number of lines
+ * dropped since the last one that passed. Used by the two functions above. */
 bool log_limit_admit(LogLimit *limit, int64_t now_ns, uint32_t *dropped) ANY_THREAD;
 
 /* A trace event's line: "[thread] name ...". Called by trace_emit(). */
 void log_trace_line(const char *event, const char *format, va_list ap) ANY_THREAD
     __attribute__((format(printf, 2, 0)));
 
-/* -D FILE (NULL: stderr) and -msg timestamp=on. To a file also while others log; back to stderr
- * only between tests. False with errno set when the file can't be created; the log then stays as it
- * was.
+/* -D FILE (NULL: stderr) and -msg timestamp=on. Switching to a file is safe while other threads
+ * log; switching back to stderr is for tests only. False with errno set when the file cannot be
+ * created; the log then stays as it was.
  */
 bool log_open(const char *path, bool timestamps) ANY_THREAD;
 bool log_has_timestamps(void) ANY_THREAD;
-/* Descriptor that log lines go to, for crash paths. */
+/* The descriptor that log lines go to, for crash paths. */
 int log_fd(void) ANY_THREAD;
 
 #endif

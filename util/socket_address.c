@@ -32,7 +32,7 @@ static bool socket_resolve_unix(const SocketAddressOptions *o, SocketAddresses *
                     length > 40 ? "..." : "", sizeof(un.sun_path) - 1);
         return false;
     }
-    /* A client may connect again when the process has changed its directory. */
+    /* Made absolute: a client may reconnect after the process has changed its directory. */
     if (absolute != NULL && strlen(absolute) < sizeof(un.sun_path)) {
         path = absolute;
         length = strlen(path);
@@ -124,7 +124,7 @@ bool socket_co_resolve(const SocketAddressOptions *options, bool server, SocketA
     *addresses = (SocketAddresses){.given_fd = -1, .server = server};
     if (given != 1) {
         g_set_error(error, OPT_ERROR, given ? OPT_ERROR_DUPLICATE : OPT_ERROR_MISSING,
-                    "wants one of path=, host= and port=, fd=");
+                    "expects one of path=, host= and port=, fd=");
         return false;
     }
     if (options->path) {
@@ -146,9 +146,9 @@ void socket_addresses_clear(SocketAddresses *addresses)
 
 /* ---- listening ---- */
 
-/* Whether no process has the UNIX socket at this address open. A datagram socket asks: to connect it
- * to a socket of another type fails with EPROTOTYPE, which a server that waits for its first client
- * does not notice; where there is only the name left, with ECONNREFUSED. */
+/* Whether no process has the UNIX socket at this address open. Connects a datagram socket to it: if
+ * a socket of another type is open, that fails with EPROTOTYPE, which a server that waits for its
+ * first client does not notice; if only the name is left, it fails with ECONNREFUSED. */
 static bool socket_is_stale(const struct sockaddr *address, socklen_t length)
 {
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -162,7 +162,7 @@ static bool socket_is_stale(const struct sockaddr *address, socklen_t length)
     return stale;
 }
 
-/* Removes the name of a UNIX socket that no process has open. False: there is none, or it has. */
+/* Removes the name of a UNIX socket that no process has open. False: nothing was removed. */
 static bool socket_remove_stale(const SocketAddresses *a, unsigned i)
 {
     OwnedPath there = {0};
@@ -199,7 +199,7 @@ static int socket_listen_at(SocketAddresses *a, unsigned i)
         }
     }
     if (ret == 0 && a->path != NULL) {
-        owned_path_set(&a->bound, a->path); /* else it stays behind */
+        owned_path_set(&a->bound, a->path); /* without it the socket stays behind */
     }
     if (ret < 0 || listen(fd, 1) < 0) {
         ret = -errno;

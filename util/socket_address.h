@@ -11,7 +11,7 @@
 
 #define SOCKET_ADDRESS_MAX 8
 
-/* As the user has it; the strings belong to the option table. */
+/* As the user wrote it; the strings belong to the option table. */
 typedef struct SocketAddressOptions {
     char *path;
     bool abstract;
@@ -20,7 +20,7 @@ typedef struct SocketAddressOptions {
     char *fd;
 } SocketAddressOptions;
 
-/* What it means to the kernel: tried in order. */
+/* The resolved addresses, tried in order. */
 typedef struct SocketAddresses {
     struct {
         struct sockaddr_storage address;
@@ -30,11 +30,11 @@ typedef struct SocketAddresses {
     int given_fd; /* -1: none */
     bool server;
     char *name;      /* "tcp:host:port" */
-    char *path;      /* of a UNIX socket, as the user has it; NULL: none, or an abstract name */
-    OwnedPath bound; /* the socket that socket_listen() has made */
+    char *path;      /* of a UNIX socket, as the user wrote it; NULL: none, or abstract */
+    OwnedPath bound; /* the socket that socket_listen() created */
 } SocketAddresses;
 
-/* An attempt to connect that can be cancelled. Zeroed, but for @ctx. */
+/* A connection attempt that can be cancelled. Zero-initialized, except @ctx. */
 typedef struct SocketConnect {
     AioContext *ctx;
     AioHandler *handler;
@@ -42,19 +42,19 @@ typedef struct SocketConnect {
     bool waiting, cancelled;
 } SocketConnect;
 
-/* Looks names up in a worker. Sets @addresses also when it fails: clear it either way. */
+/* Resolves names in a worker. Sets @addresses also on failure: clear it in both cases. */
 bool socket_co_resolve(const SocketAddressOptions *options, bool server, SocketAddresses *addresses,
                        GError **error) coroutine_fn RUNS_IN_MAIN;
 void socket_addresses_clear(SocketAddresses *addresses) ANY_THREAD;
-/* A listening socket (not blocking) or -1. A UNIX socket left by a dead process is replaced, one
- * that a process has open is not; its owner notices nothing. */
+/* Returns a listening socket (not blocking) or -1. Replaces a UNIX socket left by a dead process,
+ * but not one that a process has open; the check does not disturb that process. */
 int socket_listen(SocketAddresses *addresses, GError **error) RUNS_IN_MAIN;
-/* Removes the UNIX socket that socket_listen() has made, wherever the process is by now; one that
- * somebody else has put there stays. Async-signal-safe. */
+/* Removes the UNIX socket that socket_listen() created, also after a change of directory. A socket
+ * that another process has put there stays. Async-signal-safe. */
 void socket_unlink(const SocketAddresses *addresses) ANY_THREAD;
 /* "tcp:127.0.0.1:4444,server=on" of a listening socket. Owned by the caller. */
 char *socket_listen_name(int fd, const SocketAddresses *addresses) RUNS_IN_MAIN;
-/* A connected socket (not blocking) or -1. */
+/* Returns a connected socket (not blocking) or -1. */
 int socket_co_connect(const SocketAddresses *addresses, SocketConnect *connect, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 void socket_connect_cancel(SocketConnect *connect) RUNS_IN_MAIN;

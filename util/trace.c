@@ -6,7 +6,7 @@
 #include "util/opts/opts.h"
 #include "util/trace.h"
 
-/* The section's bounds, made by the linker; weak because a program may have no event at all. */
+/* Bounds of the section, set by the linker; weak because a program may have no events. */
 extern TraceEvent *const __start_skiff_trace[] __attribute__((weak));
 extern TraceEvent *const __stop_skiff_trace[] __attribute__((weak));
 
@@ -104,7 +104,7 @@ bool trace_configure(const char *argument, GError **error)
     file = opt_dict_take(d, "events");
     if (opt_dict_has(d, "file")) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
-                    "-trace: skiff has no file=; trace lines go where -D says");
+                    "-trace: skiff has no file=; trace lines go to the log (-D)");
         return false;
     }
     if (!opts_bind(none, NULL, d, "-trace", error)) {

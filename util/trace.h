@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Trace events: declared once per folder in <folder>/trace_events.h, chosen at run time (`-trace
- * 'virtio_*'`), one predictable branch when off. Lines go where the log goes, with the thread's
- * name in front.
+ * Trace events: declared once per folder in <folder>/trace_events.h, enabled at run time (`-trace
+ * 'virtio_*'`), one predictable branch when disabled. Lines go to the log, prefixed with the
+ * thread's name.
  *
  * In <folder>/trace_events.h, inside its include guard:
  *     TRACE_EVENT(virtio_blk_submit, (const char *dev, uint64_t sector, uint32_t len),
@@ -11,8 +11,8 @@
  *     trace_virtio_blk_submit(label, sector, len);
  *
  * The header only declares. The Makefile compiles it once more with TRACE_EVENTS_DEFINE, which
- * defines each event and enters a pointer to it in the linker section skiff_trace. Using an event
- * pulls that object out of the static library, so what a program can emit is what it lists.
+ * defines each event and enters a pointer to it in the linker section skiff_trace. Use of an event
+ * links that object from the static library, so a program lists exactly the events it can emit.
  */
 #ifndef SKIFF_UTIL_TRACE_H
 #define SKIFF_UTIL_TRACE_H
@@ -49,12 +49,12 @@ typedef struct TraceEvent {
 
 void trace_emit(const TraceEvent *event, const char *format, ...) ANY_THREAD
     __attribute__((format(printf, 2, 3)));
-/* Turns events whose name matches the glob on or off; returns how many matched. */
+/* Enables or disables events whose name matches the glob; returns the number that matched. */
 unsigned trace_set(const char *glob, bool enabled) ANY_THREAD;
-/* Each event once, in no particular order. */
+/* Calls @fn once for each event, in no particular order. */
 void trace_foreach(void (*fn)(const TraceEvent *event, void *opaque), void *opaque) ANY_THREAD;
 /* The argument of -trace: [enable=]GLOB, or events=FILE with a glob per line (# comments); "-GLOB"
- * turns off. A glob that matches nothing is an error that names the nearest event. */
+ * disables. A glob without a match is an error that names the nearest event. */
 bool trace_configure(const char *argument, GError **error) ANY_THREAD;
 
 #endif

@@ -7,7 +7,7 @@
 
 /* ---- counting, at home ---- */
 
-/* The first bin whose end is above @ns. */
+/* The first bin whose upper bound is above @ns. */
 static unsigned account_find_bin(const BlkHistogram *h, uint64_t ns)
 {
     unsigned low = 0, high = h->count;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a backend has done: counted at the border, by the home thread alone, so that a count is a
- * load and a store; read by anybody at any time. Nothing here is allocated or locked on the way of
- * a request.
+ * Statistics of a backend. They are counted at the border by the home thread alone, so that a count
+ * is a load and a store; any thread may read them at any time. Requests cause no allocation and no
+ * locking here.
  *
- * Operations are QEMU's: write-zeroes is a write, discard is "unmap". A failed request counts as
- * failed and with its time, not with its bytes.
+ * Operations are QEMU's: write-zeroes is a write, discard is "unmap". For a failed request the
+ * failure and the time are counted, not the bytes.
  */
 #ifndef SKIFF_BLOCK_CORE_ACCOUNT_H
 #define SKIFF_BLOCK_CORE_ACCOUNT_H
@@ -13,8 +13,8 @@
 #include <stdatomic.h>
 #include "block/block.h"
 
-/* How long requests took: bin i counts those of [boundaries[i - 1], boundaries[i]) ns, with 0
- * before the first and no end after the last. */
+/* Request latencies: bin i counts those in [boundaries[i - 1], boundaries[i]) ns, with 0 before the
+ * first boundary and no limit after the last. */
 typedef struct BlkHistogram {
     unsigned count;             /* boundaries; there is one more bin */
     const uint64_t *boundaries; /* ascending */
@@ -39,11 +39,11 @@ static inline void blk_account_add(_Atomic uint64_t *counter, uint64_t n)
     atomic_store_explicit(counter, value + n, memory_order_relaxed);
 }
 
-/* A request of @op that began at @start_ns has ended now with @ret; -EINVAL is a request that could
- * not be. */
+/* A request of @op that began at @start_ns has ended now with @ret; -EINVAL counts it as an invalid
+ * request. */
 void blk_account_end(BlkAccount *a, BlkOp op, uint64_t offset, uint64_t bytes, int64_t start_ns,
                      int64_t now_ns, int ret) RUNS_IN_IOTHREAD;
-/* Main; the backend goes. */
+/* Main; frees the histograms when the backend is freed. */
 void blk_account_clear(BlkAccount *a) RUNS_IN_MAIN;
 
 #endif

@@ -10,7 +10,7 @@
 
 static GPtrArray *backends; /* main; NULL when there is none */
 
-/* ---- life ---- */
+/* ---- life cycle ---- */
 
 BlockBackend *blk_find(const char *name)
 {
@@ -77,7 +77,7 @@ void blk_co_free(BlockBackend *blk)
     if (blk->sections != 0) {
         bug_abort("backend '%s' is freed inside a drained section", blk->name);
     }
-    co_drained_begin(&blk, 1); /* there is no end to this section */
+    co_drained_begin(&blk, 1); /* this section never ends */
     co_call_in(blk->home, blk_retire_at_home, blk);
     held_pop(RANK_DRAINED, blk);
     g_ptr_array_remove(backends, blk);
@@ -97,7 +97,7 @@ void blk_set_notify(BlockBackend *blk, const BlkNotify *notify)
 {
     static const BlkNotify none;
     if (blk->sections == 0 && blk->notify.quiesce != NULL) {
-        bug_abort("backend '%s': its user changes outside a drained section", blk->name);
+        bug_abort("backend '%s': its notify functions change outside a drained section", blk->name);
     }
     blk->notify = notify != NULL ? *notify : none;
 }
@@ -146,7 +146,7 @@ bool blk_write_cache(const BlockBackend *blk)
     return atomic_load_explicit(&blk->write_cache, memory_order_relaxed);
 }
 
-/* ---- a request's way in and out ---- */
+/* ---- begin and end of a request ---- */
 
 static coroutine_fn RUNS_IN_IOTHREAD void blk_co_queue(BlockBackend *blk, BlkRequest *r)
 {
@@ -172,7 +172,7 @@ static RUNS_IN_IOTHREAD bool blk_in_own_macro(const BlockBackend *blk)
     return false;
 }
 
-/* Counts the request, or queues it and finds it counted when the section is over. */
+/* Counts the request, or queues it until the section ends, which counts it. */
 static coroutine_fn RUNS_IN_IOTHREAD void blk_co_admit(BlockBackend *blk, BlkRequest *r)
 {
     assert_home(blk->home);
@@ -244,8 +244,8 @@ void blk_macro_end(BlockBackend *blk, BlkMacro *macro)
 
 /* ---- requests ---- */
 
-/* 0, or why the request cannot be. The size is looked at when it is in flight: a drained section
- * may have changed it. */
+/* Returns 0, or the error of an invalid request. Reads the size while the request is in flight,
+ * because a drained section may have changed it. */
 static int blk_check(const BlockBackend *blk, uint64_t offset, uint64_t bytes, bool changes)
 {
     uint64_t size = blk_size(blk);
@@ -255,7 +255,7 @@ static int blk_check(const BlockBackend *blk, uint64_t offset, uint64_t bytes, b
     return changes && !blk->writable ? -EPERM : 0;
 }
 
-/* A flag that the operation does not honour is the caller's bug. */
+/* A flag that the operation does not support is the caller's bug. */
 static void blk_check_flags(const BlockBackend *blk, const BlkRequest *r, unsigned honoured,
                             unsigned flags)
 {
@@ -387,8 +387,8 @@ int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error)
         blk_co_truncate_drained(&t);
     }
     if (t.ret < 0) {
-        const char *why = !aligned            ? "a size is a multiple of 512"
-                          : t.ret == -ENOTSUP ? "its driver cannot"
+        const char *why = !aligned            ? "the size must be a multiple of 512"
+                          : t.ret == -ENOTSUP ? "its driver cannot resize"
                                               : g_strerror(-t.ret);
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
                     "node '%s' cannot be resized to %" G_GUINT64_FORMAT " bytes: %s",

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A backend's inside: what backend.c (life, requests) and drain.c (drained sections) share.
+ * Internals of a backend, shared by backend.c (life cycle, requests) and drain.c (draining).
  *
  *            blk_request_co_begin                     blk_request_end
  *   caller ------------------------> IN_FLIGHT ---------------------> done
  *      \                                ^
- *       \ quiesced                      | the section ends: who wakes the request has counted it
+ *       \ quiesced                      | the section ends: counted before the wake
  *        `-------------> QUEUED --------'
  *
  * Invariants
  *   1. in_flight = requests between begin and end, macro operations and their parts included, plus
- *      those that were woken from the queue and have not run yet.
- *   2. A queued request is not in flight, and the queue is empty unless quiesced > 0.
- *   3. A drain reports only from a bottom half or posted call, never from inside a request's end:
- *      the coroutine that ended it has run up to its next yield by then.
- *   4. All runtime fields are the home context's alone; in_flight is atomic to be looked at.
+ *      requests that were woken from the queue and have not run yet.
+ *   2. A queued request is not in flight. The queue is empty unless quiesced > 0.
+ *   3. A drain reports only from a bottom half or posted call, never from inside a request's end.
+ *      The coroutine that ended the request has then run up to its next yield.
+ *   4. Only the home context uses the runtime fields; others may read the atomic in_flight.
  */
 #ifndef SKIFF_BLOCK_CORE_BACKEND_INT_H
 #define SKIFF_BLOCK_CORE_BACKEND_INT_H
@@ -23,12 +23,12 @@
 #include "block/node.h"
 #include "util/loop/waitgraph.h"
 
-/* On the stack of the coroutine that asks. */
+/* On the stack of the requesting coroutine. */
 typedef struct BlkRequest {
     const char *op;
     BlkOp account;
     uint64_t offset, bytes;
-    int64_t start_ns; /* when it was admitted */
+    int64_t start_ns; /* time of admission */
     Coroutine *owner;
     CoToken token; /* while queued */
     WaitRecord *wait;
@@ -47,12 +47,12 @@ struct BlockBackend {
     _Atomic bool write_cache;
 
     /* main */
-    unsigned sections;           /* drained sections that main has begun and not ended */
-    const void *_Atomic drainer; /* the coroutine that began the first; for the wait-for graph */
+    unsigned sections;           /* drained sections begun and not ended by main */
+    const void *_Atomic drainer; /* coroutine that began the first; for the wait-for graph */
 
     /* runtime: home */
     _Atomic unsigned in_flight;
-    unsigned quiesced;    /* drained sections that have arrived */
+    unsigned quiesced;    /* drained sections in effect */
     BlkRequest *requests; /* in flight */
     BlkRequest *queued, **queued_tail;
     BlkMacro *macros;
@@ -64,9 +64,9 @@ static inline void blk_count_in(BlockBackend *blk)
     unsigned n = atomic_load_explicit(&blk->in_flight, memory_order_relaxed);
     atomic_store_explicit(&blk->in_flight, n + 1, memory_order_relaxed);
 }
-/* The counterpart; lets a waiting drain look. */
+/* The counterpart; makes a waiting drain check its counts. */
 void blk_count_out(BlockBackend *blk) RUNS_IN_IOTHREAD;
-/* Home: the backend goes, inside a section that has no end. True: nothing waits in it. */
+/* Home: the backend is freed, inside a section that never ends. True: no request waits in it. */
 bool blk_drain_retire(BlockBackend *blk) RUNS_IN_IOTHREAD;
 
 #endif

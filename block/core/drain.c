@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Drained sections: main asks each home context by a message and yields; the contexts count and
- * answer. Nobody polls.
+ * Drained sections. Main sends each home context a message and yields; the contexts count requests
+ * and reply. Nothing polls.
  *
  *   main: co_drained_begin --message--> home: backend and nodes are quiesced
- *                                         |  a count becomes 0: a bottom half looks at all of them
- *   main: goes on <---------answer------- all are 0
+ *                                         |  a count becomes 0: a bottom half checks all counts
+ *   main: continues <---------reply------ all are 0
  */
 #include "block/core/backend_int.h"
 #include "block/core/node_int.h"
@@ -15,29 +15,29 @@
 #include "util/loop/waitgraph.h"
 
 typedef struct BlkDrainGroup {
-    _Atomic unsigned pending; /* entries that have not answered */
+    _Atomic unsigned pending; /* entries without a reply yet */
     CoToken waiter;
 } BlkDrainGroup;
 
-/* One section that begins: a backend and the nodes below it, or nodes alone. */
+/* A section that begins: for a backend and the nodes below it, or for nodes alone. */
 typedef struct BlkDrainEntry {
     BlockBackend *blk; /* NULL: nodes alone */
-    BlockNode *node;   /* the first of them */
-    bool chain;        /* with those below it */
+    BlockNode *node;   /* the topmost node */
+    bool chain;        /* with the nodes below it */
     BlkDrainGroup *group;
-    AioBh begin; /* the section arrives */
-    AioBh look;  /* a count has become 0 */
+    AioBh begin; /* the section takes effect */
+    AioBh check; /* checks the counts after one became 0 */
     struct BlkDrainEntry *next;
 } BlkDrainEntry;
 
-/* An operation of a node's own that waits for the end of a section. */
+/* A node's own operation that waits for the end of a section. */
 typedef struct BlockNodeWait {
     CoToken token;
     struct BlockNodeWait *next;
 } BlockNodeWait;
 
-/* Sections that wait for counts to become 0, of the contexts that this thread owns: nobody else
- * looks at them, so there is no lock. */
+/* Sections that wait for counts to become 0, in the contexts that this thread owns. Only this
+ * thread uses the list, so it has no lock. */
 static __thread BlkDrainEntry *drains_here;
 
 /* ---- counts ---- */
@@ -68,12 +68,12 @@ static bool drain_is_idle(const BlkDrainEntry *e)
     return idle;
 }
 
-/* The count of @blk or @node has become 0. */
+/* Called when the count of @blk or @node has become 0. */
 static RUNS_IN_IOTHREAD void drain_kick(const BlockBackend *blk, const BlockNode *node)
 {
     for (BlkDrainEntry *e = drains_here; e != NULL; e = e->next) {
         if (drain_covers(e, blk, node)) {
-            aio_bh_schedule(&e->look);
+            aio_bh_schedule(&e->check);
         }
     }
 }
@@ -82,7 +82,7 @@ void blk_count_out(BlockBackend *blk)
 {
     unsigned n = blk_in_flight(blk);
     if (n == 0) {
-        bug_abort("backend '%s': a request ends that was not in flight", blk->name);
+        bug_abort("backend '%s': a request ends without being in flight", blk->name);
     }
     atomic_store_explicit(&blk->in_flight, n - 1, memory_order_relaxed);
     if (__builtin_expect(n == 1 && blk->quiesced > 0, 0)) {
@@ -105,7 +105,7 @@ void block_node_co_begin(BlockNode *n)
     BlockNodeWait w = {.token = co_arm()};
     *n->waiting_tail = &w;
     n->waiting_tail = &w.next;
-    co_wait(w.token); /* who wakes it has counted it */
+    co_wait(w.token); /* counted before the wake */
 }
 
 void block_node_drain_init(BlockNode *n)
@@ -115,31 +115,31 @@ void block_node_drain_init(BlockNode *n)
 
 /* ---- a section begins ---- */
 
-/* Nothing is in flight. The last answer wakes who waits, and frees @e and its group. */
-static RUNS_IN_IOTHREAD void drain_answer(BlkDrainEntry *e)
+/* Nothing is in flight. The last reply wakes the waiting coroutine and frees @e and its group. */
+static RUNS_IN_IOTHREAD void drain_reply(BlkDrainEntry *e)
 {
     BlkDrainGroup *group = e->group;
     CoToken waiter = group->waiter;
     trace_block_drain_done(e->blk != NULL ? e->blk->name : e->node->name);
-    SP("block.drain_answer", e->blk);
+    SP("block.drain_reply", e->blk);
     if (atomic_fetch_sub(&group->pending, 1) == 1) {
         co_wake(waiter);
     }
 }
 
-static void drain_look(void *opaque)
+static void drain_check(void *opaque)
 {
     BlkDrainEntry *e = opaque;
     enter_iothread(e->node->home);
     if (!drain_is_idle(e)) {
-        return; /* a later count will look again */
+        return; /* checked again when a count becomes 0 */
     }
     BlkDrainEntry **link = &drains_here;
     while (*link != e) {
         link = &(*link)->next;
     }
     *link = e->next;
-    drain_answer(e);
+    drain_reply(e);
 }
 
 static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk)
@@ -164,10 +164,10 @@ static void drain_begin_at_home(void *opaque)
         n->quiesced++;
     }
     if (drain_is_idle(e)) {
-        drain_answer(e);
+        drain_reply(e);
         return;
     }
-    aio_bh_init(&e->look, e->node->home, drain_look, e);
+    aio_bh_init(&e->check, e->node->home, drain_check, e);
     e->next = drains_here;
     drains_here = e;
 }
@@ -216,7 +216,7 @@ void block_nodes_co_quiesce(BlockNode *n, bool chain)
 static RUNS_IN_IOTHREAD void drain_resume_node(BlockNode *n)
 {
     if (n->quiesced == 0) {
-        bug_abort("node '%s': a drained section ends that was not begun", n->name);
+        bug_abort("node '%s': a drained section ends without a begin", n->name);
     }
     if (--n->quiesced > 0) {
         return;
@@ -232,7 +232,7 @@ static RUNS_IN_IOTHREAD void drain_resume_node(BlockNode *n)
     }
 }
 
-/* The nodes are those of the begin: what changes the graph inside a section moves the counts. */
+/* The nodes are the same as at the begin: graph changes inside a section move the counts. */
 static RUNS_IN_IOTHREAD void drain_resume_nodes(BlockNode *n)
 {
     for (; n != NULL; n = n->file) {
@@ -263,8 +263,8 @@ bool blk_drain_retire(BlockBackend *blk)
     return !waits && blk->queued == NULL;
 }
 
-/* Queued requests go on, in the order they came; each is counted here, before it runs, so that the
- * next drain waits for it. */
+/* Resumes queued requests in the order of arrival. Each is counted here, before it runs, so that
+ * the next drain waits for it. */
 static RUNS_IN_IOTHREAD void drain_resume_queued(BlockBackend *blk)
 {
     BlkRequest *r = blk->queued;
@@ -284,7 +284,7 @@ static void drain_end_at_home(void *opaque)
     BlockBackend *blk = opaque;
     enter_iothread(blk->home);
     if (blk->quiesced == 0) {
-        bug_abort("backend '%s': a drained section ends that was not begun", blk->name);
+        bug_abort("backend '%s': a drained section ends without a begin", blk->name);
     }
     drain_resume_nodes(blk->root);
     blk->quiesced--;
@@ -305,13 +305,13 @@ void co_drained_end(BlockBackend *const *blks, unsigned count)
     }
     for (unsigned i = 0; i < count; i++) {
         if (blks[i]->sections == 0) {
-            bug_abort("backend '%s': a drained section ends that was not begun", blks[i]->name);
+            bug_abort("backend '%s': a drained section ends without a begin", blks[i]->name);
         }
         blks[i]->sections--;
-        if (atomic_load(&blks[i]->drainer) == co_self()) { /* it ends no wait any more */
+        if (atomic_load(&blks[i]->drainer) == co_self()) { /* no wait ends by it any more */
             atomic_store(&blks[i]->drainer, NULL);
         }
-        /* What main posts arrives in order: a section that begins next finds these requests
+        /* Messages from main arrive in order: when the next section begins, these requests are
          * resumed. */
         aio_post(blks[i]->home, drain_end_at_home, blks[i]);
     }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Users' nodes: adding and deleting, moving to another iothread, resizing. */
+/* Nodes of users: adding, deleting, moving to another iothread, resizing. */
 #include <errno.h>
 #include <string.h>
 #include "block/core/node_int.h"
 
-/* ---- who uses a node ---- */
+/* ---- users of a node ---- */
 
 static RUNS_IN_MAIN BlockBackend *graph_find_backend(const BlockNode *n)
 {
@@ -18,21 +18,21 @@ static RUNS_IN_MAIN BlockBackend *graph_find_backend(const BlockNode *n)
     return NULL;
 }
 
-/* Why @n cannot be taken away from its users, or NULL when it has none. To be freed. */
+/* Describes the user of @n, or returns NULL if there is none. To be freed. */
 static RUNS_IN_MAIN char *graph_describe_user(const BlockNode *n)
 {
     const BlockBackend *blk = graph_find_backend(n);
     const BlockNode *parent = node_find_parent(n);
     if (blk != NULL) {
-        return g_strdup_printf("device '%s' has it", blk_name(blk));
+        return g_strdup_printf("device '%s' uses it", blk_name(blk));
     }
     if (parent != NULL) {
         return g_strdup_printf("it is part of node '%s'", parent->name);
     }
     if (n->moving) {
-        return g_strdup("it moves to another iothread");
+        return g_strdup("it is moving to another iothread");
     }
-    return n->refs > 1 ? g_strdup("somebody is at work with it") : NULL;
+    return n->refs > 1 ? g_strdup("an operation uses it") : NULL;
 }
 
 /* ---- users' nodes ---- */
@@ -62,7 +62,7 @@ bool block_co_delete(const char *node_name, GError **error)
     }
     if (!n->owned) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "Node %s is not owned by the monitor: it came with -drive", node_name);
+                    "Node %s is not owned by the monitor: it was created by -drive", node_name);
         return false;
     }
     n->owned = false;
@@ -72,7 +72,7 @@ bool block_co_delete(const char *node_name, GError **error)
 
 /* ---- moving ---- */
 
-/* Nobody may use @n, and only its own chain what is below it. */
+/* Checks that @n has no user, and the nodes below it none outside the chain. */
 static RUNS_IN_MAIN bool graph_check_idle(const BlockNode *n, AioContext *home, GError **error)
 {
     for (const BlockNode *at = n; at != NULL; at = at->file) {
@@ -117,7 +117,7 @@ static coroutine_fn RUNS_IN_MAIN bool graph_co_prepare_move(BlockNode *n, AioCon
     return false;
 }
 
-/* All of the chain moves or none of it. */
+/* Moves all nodes of the chain or none. */
 static coroutine_fn RUNS_IN_MAIN bool graph_co_move(BlockNode *n, AioContext *home, GError **error)
 {
     if (!graph_co_prepare_move(n, home, error)) {
@@ -139,7 +139,7 @@ static void graph_set_moving(BlockNode *n, bool moving)
     }
 }
 
-/* Adding and deleting nodes takes no operation lock: they find the chain marked. */
+/* Adding and deleting nodes takes no operation lock; they see the chain marked as moving. */
 bool block_co_move(BlockNode *n, AioContext *home, GError **error)
 {
     if (n->home == home) {
@@ -175,7 +175,7 @@ int block_node_co_resize(BlockNode *n, uint64_t size, GError **error)
         return blk_co_truncate(blk, size, error);
     }
     g_autofree char *name = g_strdup_printf("#resize of %s", n->name);
-    blk = blk_co_new(name, n, true, error); /* refused where somebody above it writes */
+    blk = blk_co_new(name, n, true, error); /* refused if a node above writes to it */
     if (blk == NULL) {
         return -EBUSY;
     }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nodes: opening from options, names, references, who may write. */
+/* Nodes: opening from options, names, references, the only writer. */
 #include <stdlib.h>
 #include <string.h>
 #include "block/core/node_int.h"
 #include "block/trace_events.h"
 
-/* Main only. A name is taken from before the node opens to after it is closed. */
+/* Main only. A name is in the table from before the node opens until after it is closed. */
 static GHashTable *node_table;
 static unsigned node_serial, node_anonymous;
 
@@ -14,7 +14,7 @@ GQuark block_error_quark(void)
     return g_quark_from_static_string("skiff-block");
 }
 
-/* Takes the name given, or makes one that no user can give. */
+/* Takes the given name, or generates one that no user can choose. */
 static char *node_claim_name(const char *wanted, GError **error)
 {
     if (wanted == NULL) {
@@ -23,8 +23,8 @@ static char *node_claim_name(const char *wanted, GError **error)
     g_autofree char *excerpt = opt_excerpt(wanted);
     if (!opt_id_valid(wanted)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "Invalid node-name: '%s'; it begins with a letter and holds letters, digits, "
-                    "'-', '.' and '_'",
+                    "Invalid node-name: '%s'; it must begin with a letter and contain only "
+                    "letters, digits, '-', '.' and '_'",
                     excerpt);
         return NULL;
     }
@@ -59,7 +59,7 @@ static const BlockDriver *node_find_driver(const char *name, GError **error)
     return drv;
 }
 
-/* A node that is named and configured but not open. Takes the common options out of @d. */
+/* Creates a node that is named and configured but not open. Takes the common options from @d. */
 static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
 {
     NodeOptions o;
@@ -115,12 +115,12 @@ static RUNS_IN_MAIN BlockNode *node_refer_to(BlockNode *n, const char *name, GEr
     BlockNode *child = block_node_find(name);
     if (child == NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "file=%s: there is no node of that name; give its -blockdev first", name);
+                    "file=%s: there is no node of that name; put its -blockdev first", name);
         return NULL;
     }
     if (child->moving) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                    "file=%s: the node moves to another iothread", name);
+                    "file=%s: the node is moving to another iothread", name);
         return NULL;
     }
     block_node_ref(child);
@@ -136,7 +136,7 @@ static unsigned node_depth(const BlockNode *n)
     return depth;
 }
 
-/* Attaches "file" of @d: a nested description or the name of a node. */
+/* Attaches the child "file" of @d: a nested description or the name of a node. */
 static coroutine_fn RUNS_IN_MAIN bool node_open_file(BlockNode *n, OptDict *d, GError **error)
 {
     g_autoptr(OptDict) nested = opt_dict_take_dict(d, "file");
@@ -157,7 +157,7 @@ static coroutine_fn RUNS_IN_MAIN bool node_open_file(BlockNode *n, OptDict *d, G
                     "node '%s' has more than %u nodes below it", n->name, BLOCK_DEPTH_MAX);
         return false;
     }
-    n->home = n->file->home; /* it may be in use there; from now on it has a parent and stays */
+    n->home = n->file->home; /* it may be in use there; with a parent it cannot move */
     if (n->file->flags.read_only && n->flags.auto_read_only) {
         n->flags.read_only = true;
     }
@@ -190,7 +190,7 @@ static bool node_alignment_ok(uint64_t alignment, uint64_t max)
     return alignment >= 1 && alignment <= max && (alignment & (alignment - 1)) == 0;
 }
 
-/* What a driver found out about the host may be beyond what the code above it provides for. */
+/* The limits that a driver found on the host may exceed those that skiff supports. */
 static bool node_check_limits(const BlockNode *n, GError **error)
 {
     const BlockLimits *l = &n->limits;
@@ -198,7 +198,8 @@ static bool node_check_limits(const BlockNode *n, GError **error)
         !node_alignment_ok(l->zero_alignment, UINT32_MAX / 2 + 1) ||
         !node_alignment_ok(l->memory_alignment, BLOCK_MEMORY_ALIGNMENT_MAX)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
-                    "node '%s' wants requests aligned to %u and memory to %u bytes: too much",
+                    "node '%s' requires alignment of requests to %u and of memory to %u bytes, "
+                    "which is too large",
                     n->name, l->request_alignment, l->memory_alignment);
         return false;
     }
@@ -249,11 +250,11 @@ static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
     bool was_open = n->open;
     n->open = false;
     if (was_open) {
-        block_nodes_co_quiesce(n, false); /* it has no user; what it does on its own ends */
+        block_nodes_co_quiesce(n, false); /* it has no user; its own operations end */
     }
     if (n->tracked != NULL || n->writer != NULL) {
         bug_abort("node '%s' is closed while %s", n->name,
-                  n->tracked != NULL ? "requests are in flight" : "somebody may write to it");
+                  n->tracked != NULL ? "requests are in flight" : "it has a writer");
     }
     if (was_open) {
         if (n->drv->co_close != NULL) {
@@ -268,7 +269,7 @@ static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
 BlockNode *block_co_open(const OptDict *opts, AioContext *home, GError **error)
 {
     if (home == aio_context_current()) {
-        bug_abort("a block node is to live in '%s', the context of main", aio_context_name(home));
+        bug_abort("a block node is opened in '%s', the context of main", aio_context_name(home));
     }
     g_autoptr(OptDict) d = opt_dict_copy(opts);
     BlockNode *n = node_new(d, home, error);
@@ -397,8 +398,8 @@ bool block_node_take_write(BlockNode *n, const char *who, GError **error)
     }
     if (n->writer != NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                    "node '%s' is written to by %s already; a node has one writer (read-only=on "
-                    "makes %s a reader)",
+                    "node '%s' is written to by %s already; a node can have only one writer "
+                    "(read-only=on makes %s a reader)",
                     n->name, n->writer, who);
         return false;
     }

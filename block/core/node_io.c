@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests to a node: range, alignment and length are made right here, so that drivers see only
- * what their limits allow. Sizes that fit go straight through. */
+/* Requests to a node: range, alignment and length are adapted here, so that a driver gets only
+ * requests that its limits allow. Requests that fit pass unchanged. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -8,8 +8,8 @@
 #include "block/trace_events.h"
 
 #define NODE_SLICE_IOV 64u
-#define NODE_BOUNCE_MAX ((uint64_t)256 << 10) /* at least the largest alignment there may be */
-/* All buffers of a node's: a guest can have thousands of requests that are not aligned. */
+#define NODE_BOUNCE_MAX ((uint64_t)256 << 10) /* at least the largest possible alignment */
+/* The limit for all buffers of a node: a guest can send thousands of unaligned requests. */
 #define NODE_BOUNCE_TOTAL ((uint64_t)16 << 20)
 
 _Static_assert(NODE_BOUNCE_MAX >= BLOCK_ALIGNMENT_MAX, "a bounce buffer holds an aligned block");
@@ -44,7 +44,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_driver_pwritev(BlockNode *n, uint6
     return node_check_result(n, "write", ret);
 }
 
-/* ---- what fits ---- */
+/* ---- requests that fit ---- */
 
 bool block_node_range_ok(const BlockNode *n, uint64_t offset, uint64_t bytes)
 {
@@ -57,7 +57,7 @@ static bool node_is_aligned(const BlockNode *n, uint64_t offset, uint64_t bytes)
     return block_is_aligned(offset | bytes, n->limits.request_alignment);
 }
 
-/* Each buffer starts and ends where the driver can take it from. */
+/* Whether start and end of each buffer are aligned as the driver requires. */
 static bool node_memory_fits(const BlockNode *n, const struct iovec *iov, unsigned niov)
 {
     uint64_t address_mask = n->limits.memory_alignment - 1;
@@ -79,7 +79,7 @@ static bool node_length_fits(const BlockNode *n, uint64_t bytes, unsigned niov)
     return bytes <= n->limits.max_transfer && niov <= n->limits.max_iov;
 }
 
-/* ---- longer than the driver takes: in slices ---- */
+/* ---- requests above the driver's maximum: in slices ---- */
 
 typedef int NodeSliceFn(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                         unsigned niov, unsigned flags);
@@ -91,7 +91,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_read_slice(BlockNode *n, uint64_t 
     return node_driver_preadv(n, offset, bytes, iov, niov);
 }
 
-/* The elements' lengths are multiples of the alignment, so any slice is. */
+/* The lengths of all elements are multiples of the alignment, so the slices are too. */
 static coroutine_fn RUNS_IN_IOTHREAD int node_do_in_slices(BlockNode *n, NodeSliceFn *fn,
                                                            uint64_t offset, uint64_t bytes,
                                                            const struct iovec *iov, unsigned niov,
@@ -112,17 +112,17 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_do_in_slices(BlockNode *n, NodeSli
     return 0;
 }
 
-/* ---- not aligned: through a buffer that is ---- */
+/* ---- unaligned requests: through an aligned buffer ---- */
 
 typedef struct NodeBounce {
     uint8_t *buffer;
-    uint64_t size;       /* of the buffer */
+    uint64_t size;       /* size of the buffer */
     uint64_t start, end; /* aligned outwards */
-    /* one pass: the buffer stands for [pos, pos + len), of which the request has [from, to) */
+    /* one pass: the buffer holds [pos, pos + len); the request covers [from, to) of it */
     uint64_t pos, len, from, to;
 } NodeBounce;
 
-/* Waits for its part of the node's memory for buffers. Who has some waits for nobody else here. */
+/* Waits for a part of the node's buffer memory. A holder of a part does not wait here again. */
 static coroutine_fn RUNS_IN_IOTHREAD void node_bounce_reserve(BlockNode *n, uint64_t size)
 {
     bool wait = !co_queue_empty(&n->bounce_waiters);
@@ -162,7 +162,7 @@ static coroutine_fn RUNS_IN_IOTHREAD bool node_bounce_init(BlockNode *n, NodeBou
 typedef int NodeBounceFn(BlockNode *n, const NodeBounce *b, uint64_t done, const struct iovec *iov,
                          unsigned niov, unsigned flags);
 
-/* Calls @pass for each bufferful; @done tells it how much of the request was before. */
+/* Calls @pass for each bufferful; @done is the part of the request handled before. */
 static coroutine_fn RUNS_IN_IOTHREAD int node_do_bounced(BlockNode *n, NodeBounceFn *pass,
                                                          uint64_t offset, uint64_t bytes,
                                                          const struct iovec *iov, unsigned niov,
@@ -202,7 +202,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_bounce_read(BlockNode *n, const No
     return ret;
 }
 
-/* Reads the blocks at both ends of the buffer that the request covers only in part. */
+/* Reads the blocks at both ends of the buffer that the request covers only partially. */
 static coroutine_fn RUNS_IN_IOTHREAD int node_read_edges(BlockNode *n, const NodeBounce *b)
 {
     uint64_t alignment = n->limits.request_alignment;
@@ -354,7 +354,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_truncate(BlockNode *n, uint64_t si
         return -EFBIG;
     }
     if (!block_is_aligned(size, n->limits.request_alignment)) {
-        return -EINVAL; /* writes to the last block would reach past the end, or grow the file */
+        return -EINVAL; /* else writes to the last block would exceed the end, or grow the file */
     }
     int ret = n->drv->co_truncate(n, size);
     node_check_result(n, "truncate", ret);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The options that nodes of every driver have. */
+/* The options common to nodes of every driver. */
 #include <string.h>
 #include "block/core/node_int.h"
 
@@ -8,25 +8,26 @@ static const char *const node_discard_names[] = {"ignore", "unmap", "off", "on",
 static const char *const node_detect_zeroes_names[] = {"off", NULL};
 
 static const OptSpec node_options[] = {
-    OPT_SPEC(NodeOptions, "driver", OPT_STRING, driver, .help = "what kind of node"),
-    OPT_SPEC(NodeOptions, "node-name", OPT_STRING, node_name, .help = "name to refer to it by"),
+    OPT_SPEC(NodeOptions, "driver", OPT_STRING, driver, .help = "the driver of the node"),
+    OPT_SPEC(NodeOptions, "node-name", OPT_STRING, node_name,
+             .help = "name that refers to the node"),
     OPT_SPEC(NodeOptions, "read-only", OPT_BOOL, read_only, .help = "refuse writes", .def = "off"),
     OPT_SPEC(NodeOptions, "auto-read-only", OPT_BOOL, auto_read_only,
-             .help = "read-only when the system refuses more", .def = "off"),
+             .help = "read-only if opening for writing fails", .def = "off"),
     OPT_SPEC(NodeOptions, "force-share", OPT_BOOL, force_share,
-             .help = "with read-only: read though others write", .def = "off"),
+             .help = "with read-only: allow other writers", .def = "off"),
     OPT_SPEC(NodeOptions, "cache.direct", OPT_BOOL, cache_direct,
              .help = "bypass the host's page cache", .def = "off"),
     OPT_SPEC(NodeOptions, "cache.no-flush", OPT_BOOL, cache_no_flush,
              .help = "ignore flushes: fast, and a host crash loses data", .def = "off"),
-    OPT_SPEC(NodeOptions, "discard", OPT_ENUM, discard, .help = "what becomes of discards",
+    OPT_SPEC(NodeOptions, "discard", OPT_ENUM, discard, .help = "treatment of discards",
              .def = "ignore", .names = node_discard_names),
     OPT_SPEC(NodeOptions, "detect-zeroes", OPT_ENUM, detect_zeroes, .help = "only off is supported",
              .def = "off", .names = node_detect_zeroes_names),
     {0},
 };
 
-/* Moves the common options from @d into a dict of their own. */
+/* Moves the common options from @d into a separate dict. */
 static OptDict *node_take_common(OptDict *d)
 {
     OptDict *common = opt_dict_new();
@@ -80,5 +81,5 @@ void node_options_inherit(OptDict *child, const BlockNodeFlags *flags)
     node_inherit(child, "force-share", flags->force_share);
     node_inherit(child, "cache.direct", flags->cache_direct);
     node_inherit(child, "cache.no-flush", flags->cache_no_flush);
-    node_inherit(child, "discard", true); /* the node above decides what reaches it */
+    node_inherit(child, "discard", true); /* the parent decides which discards it sends */
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Discard and write-zeroes of a node: aligned for the driver, and written out where it cannot. */
+/* Discard and write-zeroes of a node: aligned for the driver; zeroes are written if it cannot. */
 #include <assert.h>
 #include <errno.h>
 #include "block/core/node_io.h"
@@ -7,7 +7,7 @@
 #define ZERO_BUFFER_SIZE ((uint64_t)64 << 10)
 #define ZERO_IOV 16u
 
-/* Never written, so it stays one page of zeroes to the kernel. */
+/* Never written, so the kernel backs it with the zero page. */
 static uint8_t zero_buffer[ZERO_BUFFER_SIZE] __attribute__((aligned(BLOCK_MEMORY_ALIGNMENT_MAX)));
 
 static coroutine_fn RUNS_IN_IOTHREAD int zero_by_writing(BlockNode *n, uint64_t offset,
@@ -33,7 +33,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_by_writing(BlockNode *n, uint64_t 
 
 typedef int ZeroPieceFn(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags);
 
-/* Hands an aligned range to the driver in pieces of at most @max. *@done: how far it came. */
+/* Passes an aligned range to the driver in pieces of at most @max. *@done is the progress. */
 static coroutine_fn RUNS_IN_IOTHREAD int zero_in_pieces(BlockNode *n, ZeroPieceFn *fn,
                                                         uint64_t offset, uint64_t bytes,
                                                         uint64_t max, unsigned flags,
@@ -80,7 +80,7 @@ static bool zero_shrink(const BlockNode *n, uint64_t offset, uint64_t bytes, uin
     return *start < *end;
 }
 
-/* Whole aligned blocks; what the driver refuses to do its own way is written. */
+/* Whole aligned blocks; zeroes are written if the driver refuses. */
 static coroutine_fn RUNS_IN_IOTHREAD int zero_aligned(BlockNode *n, uint64_t offset, uint64_t bytes,
                                                       unsigned flags)
 {
@@ -153,7 +153,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_discard(BlockNode *n, uint64_t off
     }
     int ret =
         zero_in_pieces(n, zero_driver_discard, start, end - start, n->limits.max_discard, 0, &done);
-    return ret == -ENOTSUP ? 0 : ret; /* a discard is a hint */
+    return ret == -ENOTSUP ? 0 : ret; /* a discard is only a hint */
 }
 
 int block_node_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)

@@ -6,7 +6,7 @@
  *                                        |            |
  *                                        +------------+--> refused ------> cleaned
  *
- * Nothing that a request or a query could see changes before commit, which does not yield.
+ * Nothing visible to requests and queries changes before commit, which does not yield.
  */
 #include <string.h>
 #include "block/core/node_int.h"
@@ -43,7 +43,7 @@ static BlockReopen *reopen_find(const Reopen *reopen, const BlockNode *n)
     return NULL;
 }
 
-/* ---- what is asked for ---- */
+/* ---- the request ---- */
 
 static bool reopen_cannot_change(const BlockNode *n, const char *option, GError **error)
 {
@@ -76,7 +76,7 @@ static bool reopen_same_value(const OptSpec *spec, const void *a, const void *b)
     }
 }
 
-/* Options of the driver's own, for those drivers that cannot change any. */
+/* Checks the options of drivers that cannot change any of them. */
 static bool reopen_check_same(const BlockReopen *r, GError **error)
 {
     for (const OptSpec *spec = r->node->drv->options; spec != NULL && spec->name != NULL; spec++) {
@@ -89,7 +89,7 @@ static bool reopen_check_same(const BlockReopen *r, GError **error)
 
 static RUNS_IN_MAIN bool reopen_describe(Reopen *reopen, OptDict *d, BlockNode *n, GError **error);
 
-/* "file": a node's name has to be the child's; a description reopens the child too. */
+/* "file": the name of a node must be the child's; a description reopens the child too. */
 static RUNS_IN_MAIN bool reopen_describe_child(Reopen *reopen, OptDict *d, BlockReopen *r,
                                                GError **error)
 {
@@ -119,7 +119,7 @@ static bool reopen_bind(BlockReopen *r, OptDict *d, GError **error)
     return n->drv->co_reopen_prepare != NULL || reopen_check_same(r, error);
 }
 
-/* Takes the common options out of @d, which describes @n. */
+/* Takes the common options from @d, which describes @n. */
 static bool reopen_take_common(OptDict *d, BlockReopen *r, GError **error)
 {
     const BlockNode *n = r->node;
@@ -147,7 +147,7 @@ static RUNS_IN_MAIN bool reopen_describe(Reopen *reopen, OptDict *d, BlockNode *
     }
     BlockReopen *r = g_new0(BlockReopen, 1);
     r->node = n;
-    block_node_ref(n); /* while we yield it may be deleted */
+    block_node_ref(n); /* it may be deleted during a yield */
     bool ok = reopen_take_common(d, r, error) &&
               (n->file == NULL || reopen_describe_child(reopen, d, r, error)) &&
               reopen_bind(r, d, error);
@@ -174,9 +174,9 @@ static RUNS_IN_MAIN bool reopen_describe_root(Reopen *reopen, const OptDict *opt
     return reopen_describe(reopen, d, n, error);
 }
 
-/* ---- whom it concerns ---- */
+/* ---- affected backends ---- */
 
-static RUNS_IN_MAIN bool reopen_concerns(const Reopen *reopen, const BlockBackend *blk)
+static RUNS_IN_MAIN bool reopen_affects(const Reopen *reopen, const BlockBackend *blk)
 {
     for (const BlockNode *n = blk_root(blk); n != NULL; n = n->file) {
         if (reopen_find(reopen, n) != NULL) {
@@ -191,13 +191,13 @@ static RUNS_IN_MAIN void reopen_find_backends(Reopen *reopen)
     unsigned count;
     g_autofree BlockBackend **list = blk_list(&count);
     for (unsigned i = 0; i < count; i++) {
-        if (reopen_concerns(reopen, list[i])) {
+        if (reopen_affects(reopen, list[i])) {
             g_ptr_array_add(reopen->backends, list[i]);
         }
     }
 }
 
-/* ---- one writer, also afterwards ---- */
+/* ---- one writer also after the reopen ---- */
 
 static bool reopen_will_be_read_only(const Reopen *reopen, const BlockNode *n)
 {
@@ -205,8 +205,8 @@ static bool reopen_will_be_read_only(const Reopen *reopen, const BlockNode *n)
     return r != NULL ? r->flags.read_only : n->flags.read_only;
 }
 
-/* Whether the one that writes to @n gives that up in the same reopen. */
-static bool reopen_writer_yields(const Reopen *reopen, const BlockNode *n)
+/* Whether the present writer of @n gives up its right in the same reopen. */
+static bool reopen_writer_releases(const Reopen *reopen, const BlockNode *n)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
         const BlockReopen *r = reopen->nodes->pdata[i];
@@ -230,18 +230,18 @@ static const BlockNode *reopen_earlier_writer(const Reopen *reopen, const BlockR
     return NULL;
 }
 
-static bool reopen_child_is_taken(const BlockNode *child, const char *writer, GError **error)
+static bool reopen_refuse_writer(const BlockNode *child, const char *writer, GError **error)
 {
     g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                "node '%s' is written to by %s already; a node has one writer", child->name,
-                writer);
+                "node '%s' is written to by %s already; a node can have only one writer",
+                child->name, writer);
     return false;
 }
 
 static bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r, GError **error)
 {
     const BlockNode *n = r->node, *child = n->file;
-    if (r->flags.read_only && n->writer != NULL && !reopen_writer_yields(reopen, n)) {
+    if (r->flags.read_only && n->writer != NULL && !reopen_writer_releases(reopen, n)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "Cannot make block node read-only: '%s' is written to by %s", n->name,
                     n->writer);
@@ -252,17 +252,17 @@ static bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r, GErr
     }
     if (reopen_will_be_read_only(reopen, child)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "Block node is read-only: '%s', which '%s' would write to", child->name,
+                    "Block node is read-only: '%s', but '%s' would write to it", child->name,
                     n->name);
         return false;
     }
-    if (child->writer != NULL && !reopen_writer_yields(reopen, child)) {
-        return reopen_child_is_taken(child, child->writer, error);
+    if (child->writer != NULL && !reopen_writer_releases(reopen, child)) {
+        return reopen_refuse_writer(child, child->writer, error);
     }
     const BlockNode *earlier = reopen_earlier_writer(reopen, r);
     if (earlier != NULL) {
         g_autofree char *who = g_strdup_printf("node '%s'", earlier->name);
-        return reopen_child_is_taken(child, who, error);
+        return reopen_refuse_writer(child, who, error);
     }
     return true;
 }
@@ -277,7 +277,7 @@ static bool reopen_check_writers(const Reopen *reopen, GError **error)
     return true;
 }
 
-/* ---- doing it ---- */
+/* ---- the steps ---- */
 
 static void reopen_flush_at_home(void *opaque)
 {
@@ -287,7 +287,7 @@ static void reopen_flush_at_home(void *opaque)
     r->flush_ret = block_node_co_flush(r->node);
 }
 
-/* A descriptor that goes takes with it what the kernel has not reported through it yet. */
+/* The close of a descriptor loses errors that the kernel has not reported through it yet. */
 static coroutine_fn RUNS_IN_MAIN bool reopen_co_flush(Reopen *reopen, GError **error)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
@@ -302,8 +302,8 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_flush(Reopen *reopen, GError **e
     return true;
 }
 
-/* What requests in flight may have changed until now. */
-static RUNS_IN_MAIN void reopen_note_present(Reopen *reopen)
+/* Reads again the size and limits that requests in flight may have changed. */
+static RUNS_IN_MAIN void reopen_read_present(Reopen *reopen)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
         BlockReopen *r = reopen->nodes->pdata[i];
@@ -312,8 +312,8 @@ static RUNS_IN_MAIN void reopen_note_present(Reopen *reopen)
     }
 }
 
-/* A node above one that turns out read-only becomes read-only too where its auto-read-only allows
- * it, as when it was opened. */
+/* Makes nodes above a read-only node read-only too if their auto-read-only allows it, as at the
+ * first opening. */
 static void reopen_follow_children(Reopen *reopen)
 {
     bool changed = true;
@@ -344,8 +344,8 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError *
     return true;
 }
 
-/* Those who read the limits of @child when they were opened, and so on upwards. */
-static RUNS_IN_MAIN void reopen_tell_parents(const BlockNode *child)
+/* Calls child_changed of the nodes above @child, upwards, since they have read its limits. */
+static RUNS_IN_MAIN void reopen_notify_parents(const BlockNode *child)
 {
     unsigned count;
     g_autofree BlockNode **list = block_node_list(&count);
@@ -354,7 +354,7 @@ static RUNS_IN_MAIN void reopen_tell_parents(const BlockNode *child)
             if (list[i]->drv->child_changed != NULL) {
                 list[i]->drv->child_changed(list[i]);
             }
-            reopen_tell_parents(list[i]);
+            reopen_notify_parents(list[i]);
         }
     }
 }
@@ -379,7 +379,7 @@ static RUNS_IN_MAIN void reopen_drop_writes(BlockReopen *r)
     }
 }
 
-/* From the first line to the last, nobody else runs. */
+/* Runs without a yield. */
 static RUNS_IN_MAIN void reopen_commit(Reopen *reopen)
 {
     BlockReopen **list = (BlockReopen **)reopen->nodes->pdata;
@@ -396,7 +396,7 @@ static RUNS_IN_MAIN void reopen_commit(Reopen *reopen)
     }
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
         reopen_take_writes(list[i]);
-        reopen_tell_parents(list[i]->node);
+        reopen_notify_parents(list[i]->node);
     }
 }
 
@@ -416,7 +416,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_run(Reopen *reopen, GError **err
     BlockBackend **blks = (BlockBackend **)reopen->backends->pdata;
     co_drained_begin(blks, reopen->backends->len);
     bool ok = reopen_co_flush(reopen, error);
-    reopen_note_present(reopen);
+    reopen_read_present(reopen);
     ok = ok && reopen_co_prepare(reopen, error) && reopen_check_writers(reopen, error);
     if (ok) {
         reopen_commit(reopen);

@@ -6,7 +6,7 @@ static bool track_overlaps(const BlockTracked *a, const BlockTracked *b)
     return a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
 }
 
-/* An older request that @t has to wait for, or NULL. */
+/* Returns an older request that @t must wait for, or NULL. */
 static BlockTracked *track_find_blocker(const BlockNode *n, const BlockTracked *t)
 {
     for (BlockTracked *other = n->tracked; other != NULL; other = other->next) {

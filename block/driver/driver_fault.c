@@ -7,7 +7,7 @@
 #include "block/trace_events.h"
 #include "util/iov.h"
 
-/* A write that has completed towards the parent and is still to be carried out. */
+/* A write that has completed towards the parent and is not carried out yet. */
 typedef struct FaultLateWrite {
     BlockNode *node;
     uint64_t offset, bytes;
@@ -22,12 +22,12 @@ typedef struct FaultState {
     bool write_cache;
     /* runtime */
     uint64_t seen;         /* requests that matched */
-    _Atomic unsigned hits; /* of those, hit */
+    _Atomic unsigned hits; /* requests that were hit */
     _Atomic unsigned held;
     CoQueue holding;
     FaultLateWrite *late;
-    CoQueue late_waiters; /* woken by the end of each late write */
-    int late_error;       /* of the first that failed: every later flush fails with it */
+    CoQueue late_waiters; /* woken when a late write ends */
+    int late_error;       /* first error of a late write; every later flush fails with it */
 } FaultState;
 
 static const char *const fault_op_names[] = {"none",    "read",         "write", "flush",
@@ -40,21 +40,20 @@ static const OptSpec fault_options[] = {
              .help = "only those that touch this range", .def = "0"),
     OPT_SPEC(FaultState, "fail-length", OPT_SIZE, fault.length,
              .help = "length of that range; 0: anywhere", .def = "0"),
-    OPT_SPEC(FaultState, "fail-after", OPT_U64, fault.after, .help = "so many go through first",
-             .def = "0"),
-    OPT_SPEC(FaultState, "fail-count", OPT_U64, fault.count, .help = "then so many are hit; 0: all",
-             .def = "0"),
-    OPT_SPEC(FaultState, "delay-ns", OPT_U64, fault.delay_ns, .help = "wait so long first",
+    OPT_SPEC(FaultState, "fail-after", OPT_U64, fault.after,
+             .help = "this many requests pass first", .def = "0"),
+    OPT_SPEC(FaultState, "fail-count", OPT_U64, fault.count,
+             .help = "then this many are hit; 0: all", .def = "0"),
+    OPT_SPEC(FaultState, "delay-ns", OPT_U64, fault.delay_ns, .help = "delay of a hit request",
              .def = "0", .max = 3600 * UINT64_C(1000000000)),
     OPT_SPEC(FaultState, "hold", OPT_BOOL, fault.hold, .help = "then wait to be released",
              .def = "off"),
     OPT_SPEC(FaultState, "errno", OPT_U32, fault.error,
-             .help = "then fail with this error; 0: go through", .def = "5", .max = 4095),
-    OPT_SPEC(FaultState, "align", OPT_SIZE, align,
-             .help = "requests are to be aligned to it; 0: as the file wants", .def = "0",
-             .max = BLOCK_ALIGNMENT_MAX),
+             .help = "then fail with this error; 0: succeed", .def = "5", .max = 4095),
+    OPT_SPEC(FaultState, "align", OPT_SIZE, align, .help = "required alignment; 0: the file's",
+             .def = "0", .max = BLOCK_ALIGNMENT_MAX),
     OPT_SPEC(FaultState, "write-cache", OPT_BOOL, write_cache,
-             .help = "writes complete first and are carried out then; a flush waits for them",
+             .help = "writes complete before they are carried out; a flush waits for them",
              .def = "off"),
     {0},
 };
@@ -73,7 +72,7 @@ static coroutine_fn RUNS_IN_MAIN bool fault_co_open(BlockNode *n, GError **error
     if (!block_is_aligned(block_node_size(n->file), MAX(s->align, 1))) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "driver=fault: align=%" G_GUINT64_FORMAT
-                    ": the size of node '%s' is no multiple of it",
+                    ": the size of node '%s' is not a multiple of it",
                     s->align, n->file->name);
         return false;
     }
@@ -95,18 +94,18 @@ static bool fault_matches(const BlockFault *f, BlockFaultOp op, uint64_t offset,
     if (f->op != (int)op && f->op != BLOCK_FAULT_ANY) {
         return false;
     }
-    /* Without additions: the numbers are the user's. */
+    /* Avoids sums, which could overflow with the user's numbers. */
     bool before = offset < f->offset && f->offset - offset >= bytes;
     bool behind = offset >= f->offset && offset - f->offset >= f->length;
     return f->length == 0 || (!before && !behind);
 }
 
-/* 0: the request goes through. */
+/* 0: the request is carried out. */
 static coroutine_fn RUNS_IN_IOTHREAD int fault_co_apply(BlockNode *n, BlockFaultOp op,
                                                         uint64_t offset, uint64_t bytes)
 {
     FaultState *s = n->state;
-    BlockFault f = s->fault; /* a test may set another while this one waits */
+    BlockFault f = s->fault; /* a test may replace the fault during the wait */
     if (!fault_matches(&f, op, offset, bytes)) {
         return 0;
     }
@@ -128,13 +127,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int fault_co_apply(BlockNode *n, BlockFault
 
 /* ---- a volatile write cache ---- */
 
-/* Returns when no late write touches the range; no bytes: when there is none at all. */
+/* Waits until no late write touches the range; with 0 bytes, until there is no late write at all.
+ * */
 static coroutine_fn RUNS_IN_IOTHREAD void fault_wait_late(FaultState *s, uint64_t offset,
                                                           uint64_t bytes)
 {
     for (const FaultLateWrite *w = s->late; w != NULL;) {
         if (bytes == 0 || (offset < w->offset + w->bytes && w->offset < offset + bytes)) {
-            co_queue_wait(&s->late_waiters, "a write that completed before it was carried out");
+            co_queue_wait(&s->late_waiters, "a write in the volatile cache");
             w = s->late;
         } else {
             w = w->next;
@@ -173,7 +173,7 @@ static void fault_late_run(void *opaque)
     g_free(w);
 }
 
-/* The operation is counted from within the request that it continues. */
+/* Called within the request that the late write continues, so that the operation is counted. */
 static coroutine_fn RUNS_IN_IOTHREAD void fault_write_late(BlockNode *n, uint64_t offset,
                                                            uint64_t bytes, const struct iovec *iov,
                                                            unsigned niov)
@@ -247,11 +247,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int fault_co_truncate(BlockNode *n, uint64_
 
 const BlockDriver block_driver_fault = {
     .name = "fault",
-    .help = "a filter that fails, delays or holds chosen requests",
+    .help = "filter that fails, delays or holds chosen requests",
     .state_size = sizeof(FaultState),
     .options = fault_options,
     .has_file = true,
-    .has_fua = true, /* the child sees to it */
+    .has_fua = true, /* the child honours FUA */
     .co_open = fault_co_open,
     .co_close = fault_co_close,
     .co_preadv = fault_co_preadv,

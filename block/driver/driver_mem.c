@@ -26,9 +26,10 @@ typedef struct MemState {
 } MemState;
 
 static const OptSpec mem_options[] = {
-    OPT_SPEC(MemState, "size", OPT_SIZE, size_option, .help = "of the disk, all zeroes at first",
-             .def = "64M", .min = BLOCK_SECTOR_SIZE, .max = (uint64_t)1 << 46),
-    OPT_SPEC(MemState, "manual", OPT_BOOL, manual, .help = "requests wait to be told to complete",
+    OPT_SPEC(MemState, "size", OPT_SIZE, size_option,
+             .help = "size of the disk, initially all zeroes", .def = "64M",
+             .min = BLOCK_SECTOR_SIZE, .max = (uint64_t)1 << 46),
+    OPT_SPEC(MemState, "manual", OPT_BOOL, manual, .help = "tests complete the requests",
              .def = "off"),
     {0},
 };
@@ -37,11 +38,11 @@ static coroutine_fn RUNS_IN_MAIN bool mem_co_open(BlockNode *n, GError **error)
 {
     MemState *s = n->state;
     if (!block_is_aligned(s->size_option, BLOCK_SECTOR_SIZE)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "driver=mem: size is a multiple of %u",
-                    BLOCK_SECTOR_SIZE);
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "driver=mem: size must be a multiple of %u", BLOCK_SECTOR_SIZE);
         return false;
     }
-    /* Not populated: what is never written costs nothing. */
+    /* Not populated: pages that are never written use no memory. */
     void *data = mmap(NULL, s->size_option, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) {
@@ -64,7 +65,7 @@ static coroutine_fn RUNS_IN_MAIN void mem_co_close(BlockNode *n)
     munmap(s->data, s->mapped);
 }
 
-/* 0 when the request is to be carried out. */
+/* Returns 0 if the request is to be carried out. */
 static coroutine_fn RUNS_IN_IOTHREAD int mem_co_admit(MemState *s)
 {
     if (!s->manual) {
@@ -106,7 +107,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int mem_co_flush(BlockNode *n)
     return mem_co_admit(n->state);
 }
 
-/* Whole pages go back to the host, which gives zeroes for them. */
+/* Whole pages are returned to the host and then read as zeroes. */
 static void mem_zero(MemState *s, uint64_t offset, uint64_t bytes)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -150,7 +151,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int mem_co_truncate(BlockNode *n, uint64_t 
     uint64_t old = block_node_size(n);
     s->data = data;
     s->mapped = size;
-    if (size < old) { /* what is cut off comes back as zeroes when the disk grows again */
+    if (size < old) { /* the cut part reads as zeroes if the disk grows again */
         uint64_t page_end = block_align_up(size, (uint64_t)sysconf(_SC_PAGESIZE));
         memset(s->data + size, 0, MIN(page_end, old) - size);
     }
@@ -159,7 +160,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int mem_co_truncate(BlockNode *n, uint64_t 
 
 const BlockDriver block_driver_mem = {
     .name = "mem",
-    .help = "a disk in memory, gone at the end",
+    .help = "a disk in memory, lost at exit",
     .state_size = sizeof(MemState),
     .options = mem_options,
     .has_fua = true,

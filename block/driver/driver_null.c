@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* null-co, null-aio: takes everything, keeps nothing; for measuring what stands above it. null-co
- * answers at once, null-aio in a later turn of the loop. */
+/* null-co, null-aio: accept all requests and store nothing; for measuring the layers above. null-co
+ * completes at once, null-aio in a later turn of the loop. */
 #include "block/drivers.h"
 
 typedef struct NullState {
@@ -10,10 +10,10 @@ typedef struct NullState {
 } NullState;
 
 static const OptSpec null_options[] = {
-    OPT_SPEC(NullState, "size", OPT_SIZE, size, .help = "of the device", .def = "1G",
+    OPT_SPEC(NullState, "size", OPT_SIZE, size, .help = "size of the device", .def = "1G",
              .max = BLOCK_SIZE_MAX),
-    OPT_SPEC(NullState, "latency-ns", OPT_U64, latency_ns, .help = "before each answer", .def = "0",
-             .max = 3600 * UINT64_C(1000000000)),
+    OPT_SPEC(NullState, "latency-ns", OPT_U64, latency_ns, .help = "delay of each completion",
+             .def = "0", .max = 3600 * UINT64_C(1000000000)),
     OPT_SPEC(NullState, "read-zeroes", OPT_BOOL, read_zeroes,
              .help = "off: reads leave the buffers as they are", .def = "on"),
     {0},
@@ -23,8 +23,8 @@ static coroutine_fn RUNS_IN_MAIN bool null_co_open(BlockNode *n, GError **error)
 {
     const NullState *s = n->state;
     if (!block_is_aligned(s->size, BLOCK_SECTOR_SIZE)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "driver=%s: size is a multiple of %u",
-                    n->drv->name, BLOCK_SECTOR_SIZE);
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "driver=%s: size must be a multiple of %u", n->drv->name, BLOCK_SECTOR_SIZE);
         return false;
     }
     atomic_store(&n->size, s->size);
@@ -85,5 +85,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int null_co_write_zeroes(BlockNode *n, uint
         .co_discard = null_co_discard, .co_write_zeroes = null_co_write_zeroes,                    \
     }
 
-const BlockDriver block_driver_null_co = NULL_DRIVER("null-co", "keeps nothing, answers at once");
-const BlockDriver block_driver_null_aio = NULL_DRIVER("null-aio", "keeps nothing, answers later");
+const BlockDriver block_driver_null_co =
+    NULL_DRIVER("null-co", "stores nothing, completes at once");
+const BlockDriver block_driver_null_aio =
+    NULL_DRIVER("null-aio", "stores nothing, completes later");

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* raw: a range of its child, by default all of it. */
+/* raw: a range of its child, by default the whole child. */
 #include <errno.h>
 #include "block/drivers.h"
 
 typedef struct RawState {
     uint64_t offset;
-    uint64_t size; /* 0: up to the child's end */
+    uint64_t size; /* 0: to the end of the child */
 } RawState;
 
 static const OptSpec raw_options[] = {
@@ -20,7 +20,7 @@ static void raw_take_limits(BlockNode *n)
     const RawState *s = n->state;
     n->limits = n->file->limits;
     if (!block_is_aligned(s->offset | block_node_size(n), n->limits.request_alignment)) {
-        n->limits.request_alignment = 1; /* the child aligns what we pass on */
+        n->limits.request_alignment = 1; /* the child aligns its requests */
         n->limits.memory_alignment = 1;
     }
     if (!block_is_aligned(s->offset, n->limits.zero_alignment)) {
@@ -34,7 +34,7 @@ static coroutine_fn RUNS_IN_MAIN bool raw_co_open(BlockNode *n, GError **error)
     uint64_t child_size = block_node_size(n->file);
     if (!block_is_aligned(s->offset | s->size, BLOCK_SECTOR_SIZE)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "driver=raw: offset and size are multiples of %u", BLOCK_SECTOR_SIZE);
+                    "driver=raw: offset and size must be multiples of %u", BLOCK_SECTOR_SIZE);
         return false;
     }
     if (s->offset > child_size || s->size > child_size - s->offset) {
@@ -82,7 +82,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int raw_co_truncate(BlockNode *n, uint64_t 
 {
     const RawState *s = n->state;
     if (s->size != 0) {
-        return -ENOTSUP; /* the range was given */
+        return -ENOTSUP; /* a range with a given size cannot grow */
     }
     return block_node_co_truncate(n->file, s->offset + size);
 }
@@ -93,7 +93,7 @@ const BlockDriver block_driver_raw = {
     .state_size = sizeof(RawState),
     .options = raw_options,
     .has_file = true,
-    .has_fua = true, /* the child sees to it */
+    .has_fua = true, /* the child honours FUA */
     .co_open = raw_co_open,
     .child_changed = raw_take_limits,
     .co_preadv = raw_co_preadv,

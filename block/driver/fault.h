@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fault driver: a filter that makes chosen requests fail, take long, or wait until they are
- * released. From the command line:
+ * The fault driver: a filter that makes chosen requests fail, delays them, or holds them until they
+ * are released. From the command line:
  *
  *   -blockdev driver=fault,node-name=x,fail-op=write,fail-after=10,fail-count=1,errno=28,
  *             file.driver=...
  *
- * With write-cache=on it behaves as a disk with a volatile write cache: a write without FUA completes
- * at once and is carried out afterwards, where it may be hit; its error is the next flush's.
+ * With write-cache=on it behaves as a disk with a volatile write cache: a write without FUA
+ * completes at once and is carried out later, when the fault may hit it; every later flush reports
+ * its error.
  *
- * From tests, which have a node's home context at hand, by the functions below.
+ * Tests, which run in the node's home context, use the functions below.
  */
 #ifndef SKIFF_BLOCK_DRIVER_FAULT_H
 #define SKIFF_BLOCK_DRIVER_FAULT_H
@@ -26,25 +27,25 @@ typedef enum BlockFaultOp {
     BLOCK_FAULT_ANY,
 } BlockFaultOp;
 
-/* Which requests, and what becomes of them. */
+/* Which requests are hit, and the effect on them. */
 typedef struct BlockFault {
     int op;            /* BlockFaultOp */
     uint64_t offset;   /* a request that touches [offset, offset + length) ... */
     uint64_t length;   /* ... 0: anywhere */
-    uint64_t after;    /* so many go through first */
-    uint64_t count;    /* then so many are hit; 0: all that follow */
-    uint64_t delay_ns; /* first, it waits so long */
-    bool hold;         /* then, until released */
-    uint32_t error;    /* then it fails with -error; 0: it goes through */
+    uint64_t after;    /* this many requests pass first */
+    uint64_t count;    /* then this many are hit; 0: all later ones */
+    uint64_t delay_ns; /* a hit request first waits this long */
+    bool hold;         /* then waits until released */
+    uint32_t error;    /* then fails with -error; 0: is carried out */
 } BlockFault;
 
-/* Replaces the fault; counting starts anew. What is held stays held. */
+/* Replaces the fault and counts from 0 again. Held requests stay held. */
 void block_fault_set(BlockNode *n, const BlockFault *fault) RUNS_IN_IOTHREAD;
-/* Requests that are held now. */
+/* The number of requests held now. */
 unsigned block_fault_held(const BlockNode *n) ANY_THREAD;
-/* Requests hit since the fault was set. */
+/* The number of requests hit since the fault was set. */
 unsigned block_fault_hits(const BlockNode *n) ANY_THREAD;
-/* Lets the oldest @count held requests go on; returns how many there were. */
+/* Releases the oldest @count held requests; returns how many were released. */
 unsigned block_fault_release(BlockNode *n, unsigned count) RUNS_IN_IOTHREAD;
 
 #endif

@@ -11,7 +11,8 @@ static const BlockEngineOps *const engine_ops[] = {
     [BLOCK_ENGINE_IO_URING] = &block_engine_io_uring,
 };
 
-/* The engines whose contexts this thread owns: nobody else looks at them, so there is no lock. */
+/* The engines whose contexts this thread owns. Only this thread uses the list, so it has no lock.
+ * */
 static __thread BlockEngine *engines_here;
 
 typedef struct EngineCall {

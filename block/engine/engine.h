@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Engines: how reads, writes and flushes of a descriptor reach the kernel without stopping a loop.
+ * Engines: asynchronous reads, writes and flushes of a descriptor that do not block the loop.
  *
- * An engine belongs to one context; it is submitted to and reaped by that context's thread alone
- * (checked). Requests are gathered during a turn and submitted together at its end; what completed
- * wakes its coroutine through the ready list, a bounded number per turn. There is one instance per
+ * An engine belongs to one context; only that context's thread submits to it and reaps it
+ * (checked). Requests are gathered during a turn and submitted together at its end. A completion
+ * wakes its coroutine through the ready list, a limited number per turn. There is one instance per
  * context and kind, shared by the nodes that use it and freed with the last of them.
  *
  *   threads    preadv2/pwritev2 in workers; takes everything
@@ -32,7 +32,7 @@ typedef enum BlockIoOp { BLOCK_IO_READ, BLOCK_IO_WRITE, BLOCK_IO_FDSYNC } BlockI
 
 typedef enum BlockIoState { BLOCK_IO_NEW, BLOCK_IO_QUEUED, BLOCK_IO_DONE } BlockIoState;
 
-/* One system call to be. Lives on the stack of the coroutine that waits for it. */
+/* One system call to be made. Lives on the stack of the coroutine that waits for it. */
 typedef struct BlockIo {
     BlockIoOp op;
     int fd;
@@ -56,23 +56,23 @@ typedef struct BlockEngineOps {
     BlockEngineKind kind;
     BlockEngine *(*create)(AioContext *ctx, GError **error);
     void (*destroy)(BlockEngine *e);
-    /* Queues @io, which will be completed by block_engine_complete(). NULL: co_run is there. */
+    /* Queues @io; block_engine_complete() is called when it is done. NULL if co_run is set. */
     void (*submit)(BlockEngine *e, BlockIo *io);
     /* Carries @io out and waits for it. */
     int64_t (*co_run)(BlockIo *io);
 } BlockEngineOps;
 
-/* What every engine's struct begins with. */
+/* The first member of every engine's struct. */
 struct BlockEngine {
     const BlockEngineOps *ops;
     AioContext *ctx;
     unsigned users;
-    BlockEngine *next; /* of this thread's */
+    BlockEngine *next; /* list of this thread's engines */
 };
 
-/* How many requests a system call takes along, with @in_flight in the kernel already. It holds what
- * a call of more than two submits back until it has prepared all of it, so an idle disk is started
- * by a short call. From 8 on longer calls save nothing that can be measured. */
+/* The number of requests for one system call, with @in_flight already in the kernel. The kernel
+ * holds back a call of more than two until all are prepared, so an idle disk is started by a short
+ * call. Calls of more than 8 save nothing measurable. */
 static inline unsigned block_engine_batch(unsigned in_flight)
 {
     return CLAMP(in_flight, 2, BLOCK_ENGINE_BATCH_MAX);
@@ -82,21 +82,21 @@ extern const BlockEngineOps block_engine_threads;
 extern const BlockEngineOps block_engine_native;
 extern const BlockEngineOps block_engine_io_uring;
 
-/* The context's engine, created by the first user; the error says which engine would work. */
+/* Returns the context's engine; the first user creates it. The error names an engine that works. */
 BlockEngine *block_co_engine_get(AioContext *ctx, BlockEngineKind kind, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-/* The last user's frees it. NULL is fine. */
+/* Releases @e; the last user's call frees it. NULL is fine. */
 void block_co_engine_put(BlockEngine *e) coroutine_fn RUNS_IN_MAIN;
 
-/* Makes io_uring's rings, up to @count in all, as far as the host has it: from now on a context for
- * which none can be made, because a sandbox forbids it, takes one of these for as long as it has a
- * use for it. */
+/* Creates up to @count io_uring rings in all, as far as the host allows. If a sandbox later forbids
+ * new rings, a context takes one of these and returns it when done.
+ */
 #define BLOCK_SPARE_RINGS_MAX 8u
 void block_engine_make_spare_rings(unsigned count) RUNS_IN_MAIN;
 
-/* Bytes done (may be fewer than asked) or -errno. Fill op, fd, dsync, iov, niov, offset, lane. */
+/* Returns bytes done (maybe too few) or -errno. Set op, fd, dsync, iov, niov, offset, lane. */
 int64_t block_engine_co_io(BlockEngine *e, BlockIo *io) coroutine_fn RUNS_IN_IOTHREAD;
-/* For engines: @io is done; wakes its coroutine. @io is gone afterwards. */
+/* For engines: completes @io and wakes its coroutine. @io is invalid afterwards. */
 void block_engine_complete(BlockEngine *e, BlockIo *io, int64_t result) RUNS_IN_IOTHREAD;
 
 #endif

@@ -2,14 +2,14 @@
 /*
  * aio=io_uring: one ring per context.
  *
- * Requests are gathered in a list; at the end of the turn they become SQEs and are submitted, a
- * few with each system call. No more are under way than the completion queue holds, so it never
- * overflows. The ring's descriptor is in the loop's epoll set; while the loop busy-polls, it looks
- * at the completion queue in memory instead.
+ * Requests are gathered in a list. At the end of the turn they become SQEs and are submitted, a few
+ * with each system call. At most as many are in flight as the completion queue holds, so it never
+ * overflows. The ring's descriptor is in the loop's epoll set. While the loop busy-polls, it checks
+ * the completion queue in memory instead.
  *
- * Where the kernel can, it finishes requests when this thread enters it anyway (COOP_TASKRUN)
- * instead of interrupting it; a blocking epoll_wait() is left with EINTR for that. DEFER_TASKRUN,
- * which would put off more, does not wake who polls the ring's descriptor.
+ * If the kernel supports COOP_TASKRUN, it completes requests when this thread enters the kernel
+ * anyway and does not interrupt it; a blocking epoll_wait() returns EINTR for that. DEFER_TASKRUN
+ * would defer more, but does not wake a thread that polls the ring's descriptor.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -20,7 +20,7 @@
 
 #define URING_SQ_ENTRIES 256u
 #define URING_CQ_ENTRIES 1024u
-#define URING_REAP_MAX 128u /* per look, so that others get their turn */
+#define URING_REAP_MAX 128u /* per pass, so that others get their turn */
 
 typedef struct EngineUring {
     BlockEngine base;
@@ -28,8 +28,8 @@ typedef struct EngineUring {
     AioHandler *handler;
     BlockIo *queued, **queued_tail; /* not yet in the ring */
     unsigned in_flight;             /* in the ring, submitted or about to be */
-    bool spare;                     /* the ring goes back to the spare ones */
-    AioBh again;                    /* has the loop take another turn */
+    bool spare;                     /* the ring returns to the spare ones */
+    AioBh again;                    /* makes the loop take another turn */
 } EngineUring;
 
 /* ---- reaping ---- */
@@ -96,7 +96,7 @@ static void engine_uring_prepare(struct io_uring_sqe *sqe, BlockIo *io)
     io_uring_sqe_set_data(sqe, io);
 }
 
-/* Moves queued requests into the ring: one call's worth, if there is room. */
+/* Moves queued requests into the ring: at most one call's worth, if there is room. */
 static RUNS_IN_IOTHREAD void engine_uring_fill(EngineUring *e)
 {
     unsigned batch = block_engine_batch(e->in_flight);
@@ -126,15 +126,15 @@ static void engine_uring_flush(void *opaque)
     for (;;) {
         engine_uring_fill(e);
         if (io_uring_sq_ready(&e->ring) == 0) {
-            return; /* nothing to do, or in_flight is at its limit: a completion will go on */
+            return; /* nothing to do, or in_flight is at its limit: a completion continues */
         }
         unsigned count = io_uring_sq_ready(&e->ring);
         int ret = io_uring_submit(&e->ring);
         trace_block_engine_submit("io_uring", count, ret);
-        engine_uring_reap(e); /* what was in the page cache is done already */
+        engine_uring_reap(e); /* requests served by the page cache are done already */
         if (ret < 0) {
-            /* Out of memory for a moment (EAGAIN), completions to be reaped first (EBUSY), or a
-             * signal: what is left stays in the ring for the next turn. */
+            /* Temporarily out of memory (EAGAIN), completions must be reaped first (EBUSY), or a
+             * signal: the rest stays in the ring for the next turn. */
             if (ret != -EAGAIN && ret != -EBUSY && ret != -EINTR) {
                 bug_abort("io_uring_submit: %s", g_strerror(-ret));
             }
@@ -151,7 +151,7 @@ static RUNS_IN_IOTHREAD void engine_uring_submit(BlockEngine *base, BlockIo *io)
     e->queued_tail = &io->next;
 }
 
-/* ---- life ---- */
+/* ---- life cycle ---- */
 
 static const AioHandlerOps engine_uring_handler = {
     .readable = engine_uring_readable,
@@ -160,13 +160,13 @@ static const AioHandlerOps engine_uring_handler = {
     .flush = engine_uring_flush,
 };
 
-static void engine_uring_nothing(void *opaque)
+static void engine_uring_no_op(void *opaque)
 {
 }
 
-/* What this file asks of a ring, and no more: a ring can open files and sockets too, past any
- * filter of system calls. A kernel without restrictions (before 5.10) has not set R_DISABLED up
- * either. */
+/* Restricts the ring to the operations of this file: a ring could also open files and sockets,
+ * which a filter of system calls does not see. Kernels before 5.10 have no restrictions and do not
+ * set R_DISABLED up. */
 static int engine_uring_restrict(struct io_uring *ring)
 {
     static const unsigned ops[] = {IORING_OP_READ, IORING_OP_READV, IORING_OP_WRITE,
@@ -183,7 +183,7 @@ static int engine_uring_restrict(struct io_uring *ring)
         rules[n].opcode = IORING_RESTRICTION_REGISTER_OP;
         rules[n++].register_op = (uint8_t)registers[i];
     }
-    /* Debian's liburing declares functions for this, and lacks them. */
+    /* Debian's liburing declares functions for this but does not contain them. */
     int fd = ring->ring_fd;
     if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, rules, n) != 0 ||
         syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) != 0) {
@@ -192,8 +192,8 @@ static int engine_uring_restrict(struct io_uring *ring)
     return 0;
 }
 
-/* The best the kernel knows, newest first: 6.0, 5.19, 5.10, any. One for any thread is not bound to
- * the first that uses it, and one that cannot be restricted is none. */
+/* Tries the flags of the newest kernels first: 6.0, 5.19, 5.10, any. With @for_any_thread the ring
+ * is not bound to its first user, and must be restrictable. */
 static int engine_uring_setup(struct io_uring *ring, bool for_any_thread)
 {
     static const unsigned flags[] = {
@@ -222,7 +222,7 @@ static int engine_uring_setup(struct io_uring *ring, bool for_any_thread)
     return ret;
 }
 
-/* ---- spare rings: for contexts that come when no ring can be made any more ---- */
+/* ---- spare rings: for contexts created when no new ring is allowed ---- */
 
 static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct io_uring spare_rings[BLOCK_SPARE_RINGS_MAX];
@@ -239,7 +239,7 @@ void block_engine_make_spare_rings(unsigned count)
     pthread_mutex_unlock(&spare_lock);
 }
 
-/* 0, -EBUSY when others have them all, -EPERM when none were made. */
+/* Returns 0, -EBUSY if all are in use, -EPERM if none were made. */
 static int engine_uring_take_spare(struct io_uring *ring)
 {
     pthread_mutex_lock(&spare_lock);
@@ -251,7 +251,7 @@ static int engine_uring_take_spare(struct io_uring *ring)
     return ret;
 }
 
-/* Nothing is under way in it, nor registered with it. */
+/* Nothing is in flight in the ring or registered with it. */
 static void engine_uring_give_spare(const struct io_uring *ring)
 {
     pthread_mutex_lock(&spare_lock);
@@ -269,7 +269,7 @@ static const char *engine_uring_hint(int err)
         return "the host forbids io_uring (sysctl kernel.io_uring_disabled, or a sandbox); use "
                "aio=threads";
     case EBUSY:
-        return "all rings that a sandbox leaves to iothreads that come later are in use; use "
+        return "all rings reserved for iothreads created in the sandbox are in use; use "
                "aio=threads";
     case ENOMEM:
         return "not enough lockable memory (ulimit -l); use aio=threads";
@@ -292,9 +292,9 @@ static RUNS_IN_IOTHREAD BlockEngine *engine_uring_create(AioContext *ctx, GError
         g_free(e);
         return NULL;
     }
-    io_uring_register_ring_fd(&e->ring); /* saves a look-up per call; older kernels do without */
+    io_uring_register_ring_fd(&e->ring); /* saves a look-up per call; optional */
     e->queued_tail = &e->queued;
-    aio_bh_init(&e->again, ctx, engine_uring_nothing, NULL);
+    aio_bh_init(&e->again, ctx, engine_uring_no_op, NULL);
     e->handler = aio_handler_add(ctx, e->ring.ring_fd, &engine_uring_handler, e);
     return &e->base;
 }

@@ -2,9 +2,9 @@
 /*
  * aio=native: Linux AIO, for O_DIRECT (on buffered files io_submit() would block the loop).
  *
- * Requests are gathered and submitted at the end of the turn, a few with each system call; an
- * eventfd tells of completions, which are then taken from the ring that the kernel shares with us,
- * without a system call. That ring has one consumer: the context's thread.
+ * Requests are gathered and submitted at the end of the turn, a few with each system call. An
+ * eventfd signals completions, which are then read without a system call from the ring shared with
+ * the kernel. That ring has one consumer: the context's thread.
  */
 #include <errno.h>
 #include <libaio.h>
@@ -18,12 +18,12 @@
 #define NATIVE_REAP_MAX 128u
 #define NATIVE_RING_MAGIC 0xa10a10a1u
 
-/* What an io_context_t points at (fs/aio.c of the kernel, struct aio_ring). */
+/* The struct behind an io_context_t (fs/aio.c of the kernel, struct aio_ring). */
 typedef struct NativeRing {
     uint32_t id;
     uint32_t nr;
-    _Atomic uint32_t head; /* ours */
-    _Atomic uint32_t tail; /* the kernel's */
+    _Atomic uint32_t head; /* written by skiff */
+    _Atomic uint32_t tail; /* written by the kernel */
     uint32_t magic;
     uint32_t compat_features;
     uint32_t incompat_features;
@@ -39,7 +39,7 @@ typedef struct EngineNative {
     AioHandler *handler;
     BlockIo *queued, **queued_tail; /* not yet submitted */
     unsigned in_flight;
-    AioBh again; /* has the loop look again in its next turn */
+    AioBh again; /* makes the loop reap again in its next turn */
 } EngineNative;
 
 /* ---- reaping ---- */
@@ -68,7 +68,7 @@ static RUNS_IN_IOTHREAD void engine_native_reap(EngineNative *e)
         trace_block_engine_reap("native", count, e->in_flight);
     }
     if (head != tail) {
-        aio_bh_schedule(&e->again); /* the eventfd has been read: it will not tell again */
+        aio_bh_schedule(&e->again); /* the eventfd was read and will not signal again */
     }
 }
 
@@ -77,7 +77,7 @@ static void engine_native_readable(void *opaque)
     EngineNative *e = opaque;
     enter_iothread(e->base.ctx);
     uint64_t count;
-    ssize_t n = read(e->event_fd, &count, sizeof(count)); /* before looking at the ring */
+    ssize_t n = read(e->event_fd, &count, sizeof(count)); /* before the ring is read */
     (void)n;
     engine_native_reap(e);
 }
@@ -144,10 +144,10 @@ static void engine_native_flush(void *opaque)
         int ret = io_submit(e->context, count, batch);
         trace_block_engine_submit("native", count, ret);
         if (ret == -EAGAIN || ret == -EINTR || ret == 0) {
-            aio_bh_schedule(&e->again); /* resources for a moment: the next turn tries again */
+            aio_bh_schedule(&e->again); /* temporarily out of resources: retried in the next turn */
             return;
         }
-        if (ret < 0) { /* says that the first of them cannot be */
+        if (ret < 0) { /* the first request is invalid */
             block_engine_complete(&e->base, engine_native_pop(e), ret);
             continue;
         }
@@ -156,7 +156,7 @@ static void engine_native_flush(void *opaque)
         }
         e->in_flight += (unsigned)ret;
         if (engine_native_ready(e)) {
-            engine_native_reap(e); /* what is done by now need not wait for the eventfd */
+            engine_native_reap(e); /* completed requests need not wait for the eventfd */
         }
     }
 }
@@ -169,7 +169,7 @@ static RUNS_IN_IOTHREAD void engine_native_submit(BlockEngine *base, BlockIo *io
     e->queued_tail = &io->next;
 }
 
-/* ---- life ---- */
+/* ---- life cycle ---- */
 
 static const AioHandlerOps engine_native_handler = {
     .readable = engine_native_readable,
@@ -181,7 +181,7 @@ static const AioHandlerOps engine_native_handler = {
 static bool engine_native_fail(GError **error, const char *what, int err)
 {
     g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "aio=native: %s: %s%s; use aio=threads", what,
-                g_strerror(err), err == EAGAIN ? " (sysctl fs.aio-max-nr is used up)" : "");
+                g_strerror(err), err == EAGAIN ? " (sysctl fs.aio-max-nr is exhausted)" : "");
     return false;
 }
 

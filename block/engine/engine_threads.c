@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* aio=threads: each request is a system call in a worker. */
+/* aio=threads: each request is one system call in a worker. */
 #include <errno.h>
 #include <unistd.h>
 #include "block/engine/engine.h"

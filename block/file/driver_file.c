@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* file, host_device: a regular file or a block device of the host. */
+/* Drivers file and host_device: a regular file or a block device of the host. */
 #include <errno.h>
 #include <unistd.h>
 #include "block/file/driver_file.h"
@@ -84,7 +84,7 @@ static coroutine_fn RUNS_IN_MAIN void file_co_close(BlockNode *n)
 {
     FileState *s = n->state;
     block_co_engine_put(s->engine);
-    co_run_in_worker(file_close_work, s); /* a close may write back, and take its time */
+    co_run_in_worker(file_close_work, s); /* a close may write back data and block */
 }
 
 /* ---- requests ---- */
@@ -105,7 +105,7 @@ int64_t file_co_io(const BlockNode *n, BlockIo *io)
     return done;
 }
 
-/* How many bytes the next call did; 0: there is no more file. */
+/* The bytes done by the next call; 0: end of file. */
 static coroutine_fn RUNS_IN_IOTHREAD int64_t file_co_io_rest(const BlockNode *n, BlockIo io,
                                                              uint64_t done, uint64_t bytes)
 {
@@ -129,7 +129,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_preadv(BlockNode *n, uint64_t o
             return 0;
         }
         if (!block_is_aligned(done, n->limits.request_alignment)) {
-            break; /* O_DIRECT gives part of a block only at the end of the file */
+            break; /* O_DIRECT returns part of a block only at the end of file */
         }
         got = file_co_io_rest(n, io, done, bytes);
     }
@@ -151,7 +151,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_write(BlockNode *n, BlockIo io,
         }
         put = file_co_io_rest(n, io, done, bytes);
     }
-    return put < 0 ? (int)put : -ENOSPC; /* a write that takes nothing finds no room */
+    return put < 0 ? (int)put : -ENOSPC; /* a write of 0 bytes means no space */
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t offset,

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file driver's inside: a regular file or a host block device.
+ * Internals of the file driver: a regular file or a host block device.
  *
  *   driver_file.c   requests, through an engine
  *   file_sync.c     flushes
- *   file_open.c     opening and finding out, in a worker
- *   file_reopen.c   with other options, and in another iothread
- *   file_lock.c     keeping other processes out
+ *   file_open.c     opening and examining, in a worker
+ *   file_reopen.c   reopening with other options, and moving to another iothread
+ *   file_lock.c     locks against other processes
  *   file_zero.c     discard and write-zeroes, in workers
  */
 #ifndef SKIFF_BLOCK_FILE_DRIVER_FILE_H
@@ -25,48 +25,48 @@ typedef struct FileState {
 
     /* fixed once open */
     int fd;
-    const BlockNode *replaces; /* while reopening: the node as it is open now; else NULL */
+    const BlockNode *replaces; /* during a reopen: the node with its present state; else NULL */
     bool is_device;
     BlockEngine *engine;
 
     /* runtime, home */
-    bool no_punch_hole; /* the file system said so */
+    bool no_punch_hole; /* set when the file system refused */
     bool no_zero_range;
     bool syncing; /* file_sync.c; one fdatasync() at a time */
     CoQueue sync_waiters;
     uint64_t syncs_begun, syncs_ended;
-    uint64_t sync_failed; /* the number of the last one that failed; 0: none */
+    uint64_t sync_failed; /* number of the last failed sync; 0: none */
     int sync_error;       /* its error */
-    int flush_error;      /* every flush from now on fails with it; 0: none */
-    WorkerLane lane;      /* what hangs here hangs no other file */
+    int flush_error;      /* every later flush fails with it; 0: none */
+    WorkerLane lane;      /* a hang in this lane does not block other files */
 } FileState;
 
 /* Opens s->fd, takes the locks, fills node->size, node->limits and s->is_device. With s->replaces:
- * fails unless the name still stands for the same file. In a worker. */
+ * fails if the name now leads to another file. In a worker. */
 bool file_open(BlockNode *n, GError **error) RUNS_IN_WORKER;
 
 /* The size of the file or device that s->fd is open on. 0 or -errno. */
 int file_get_size(const FileState *s, uint64_t *size) RUNS_IN_WORKER;
 
-/* What a descriptor's locks stand for. */
+/* The rights that a descriptor's locks stand for. */
 typedef struct FileLockMode {
     FileLocking locking;
     bool write;
     bool force_share;
 } FileLockMode;
 
-/* Locks @fd against other processes (and other nodes of this one); the lock lives as long as the
- * open file. */
+/* Locks @fd against other processes and other nodes of this process; the lock lives as long as the
+ * open file description. */
 bool file_lock(int fd, const char *filename, const FileLockMode *mode, GError **error)
     RUNS_IN_WORKER;
-/* The same for @fd, another descriptor of the file that @old_fd has locked as @old says. The locks
- * of @old_fd stay; it also gets those of @mode until it is closed or file_lock_forget() is called.
- * On failure its locks are as before. */
+/* The same for @fd, another descriptor of the file that @old_fd has locked with mode @old. @old_fd
+ * keeps its locks and also gets those of @mode, until it is closed or file_lock_forget() is called.
+ * On failure its locks are unchanged. */
 bool file_lock_extend(int fd, int old_fd, const char *filename, const FileLockMode *old,
                       const FileLockMode *mode, GError **error) RUNS_IN_WORKER;
-/* Undoes what file_lock_extend() added to @old_fd. */
+/* Removes the locks that file_lock_extend() added to @old_fd. */
 void file_lock_forget(int old_fd, const FileLockMode *old, const FileLockMode *mode) RUNS_IN_WORKER;
-/* The mode of a node that is open, or is to be. */
+/* The lock mode of a node that is open or being opened. */
 FileLockMode file_lock_mode(const FileState *s, const BlockNodeFlags *flags) ANY_THREAD;
 
 /* BlockDriver.co_reopen_*, co_move_*. */
@@ -79,9 +79,9 @@ void file_co_move_finish(BlockNode *n, void *state, bool committed) coroutine_fn
 /* Whether the engine that aio= asks for can serve the file with these flags. */
 bool file_check_engine(const FileState *s, bool cache_direct, GError **error) ANY_THREAD;
 
-/* What was written before is on stable storage. 0 or -errno. */
+/* Returns when all earlier writes are on stable storage. 0 or -errno. */
 int file_co_sync(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
-/* One call to the engine, repeated when the kernel was only interrupted. Bytes or -errno. */
+/* One call to the engine, repeated after EINTR. Returns bytes or -errno. */
 int64_t file_co_io(const BlockNode *n, BlockIo *io) coroutine_fn RUNS_IN_IOTHREAD;
 
 int file_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;

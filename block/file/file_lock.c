@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keeping other processes out of an image.
+ * Locks of an image against other processes.
  *
- * The locks are open file description locks on single bytes that stand for rights, at the places
- * where QEMU has them, so that skiff, QEMU and qemu-img see each other:
+ * The locks are open file description locks on single bytes. Each byte stands for a right, at the
+ * same offset as in QEMU, so that skiff, QEMU and qemu-img see each other:
  *
- *   byte 100 + right: read-locked by who uses the right
- *   byte 200 + right: read-locked by who lets nobody else use it
+ *   byte 100 + right: read-locked by a user of the right
+ *   byte 200 + right: read-locked by a process that forbids the right to others
  *
- * Read locks never collide, so first we lock, then we look whether somebody holds the opposite
- * byte: of two that come at once, at most one goes on.
+ * Read locks never conflict. So first the locks are taken, then the opposite bytes are tested: of
+ * two processes that start at the same time, at most one succeeds.
  *
  * | opened as              | uses               | forbids others |
  * |------------------------|--------------------|----------------|
@@ -17,7 +17,7 @@
  * | reader                 | read               | write resize   |
  * | reader, force-share=on | (nothing)          | (nothing)      |
  *
- * A writer is thus alone; readers are many.
+ * So there is either one writer or any number of readers.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -44,7 +44,7 @@ static int lock_byte(int fd, off_t byte)
     return fcntl(fd, F_OFD_SETLK, &fl) == 0 ? 0 : -errno;
 }
 
-/* 1: somebody else holds it; 0: nobody; -errno. */
+/* Whether another open file holds a lock: 1, 0 or -errno. */
 static int lock_is_held(int fd, off_t byte)
 {
     struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
@@ -75,7 +75,7 @@ static int lock_take(int fd, LockRights rights)
     return 0;
 }
 
-/* 1: another uses what we forbid, or forbids what we use. */
+/* 1: another process uses a right that we forbid, or forbids one that we use. */
 static int lock_check(int fd, LockRights rights)
 {
     for (unsigned right = 0; right < RIGHT_COUNT; right++) {
@@ -92,7 +92,7 @@ static int lock_check(int fd, LockRights rights)
     return 0;
 }
 
-/* ---- who it is: the kernel does not tell the holder of such a lock, so look who has it open ----
+/* ---- the holder: the kernel does not report it, so search for a process with the file open ----
  */
 
 static bool lock_process_has_open(const char *pid, const struct stat *st)
@@ -174,7 +174,7 @@ static void lock_release(int fd, LockRights rights)
     }
 }
 
-/* Turns the outcome of taking and checking locks into the answer to the user. */
+/* Converts the result of taking and checking locks to the result for the user. */
 static bool lock_finish(int fd, const char *filename, const FileLockMode *mode, int ret,
                         GError **error)
 {
@@ -185,8 +185,8 @@ static bool lock_finish(int fd, const char *filename, const FileLockMode *mode, 
         return lock_fail(fd, filename, mode->write, error);
     }
     if (mode->locking == FILE_LOCKING_AUTO) {
-        log_warn("'%s': no locks there (%s): a second writer will not be noticed", filename,
-                 g_strerror(-ret));
+        log_warn("'%s': the file system has no locks (%s): a second writer is not detected",
+                 filename, g_strerror(-ret));
         return true;
     }
     g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "'%s': locking=on: %s; use locking=auto",
@@ -219,7 +219,7 @@ bool file_lock(int fd, const char *filename, const FileLockMode *mode, GError **
 
 /* ---- a second descriptor for the same open image ---- */
 
-/* Rights of @mode that @old does not have. */
+/* The rights of @mode that @old lacks. */
 static LockRights lock_added(const FileLockMode *old, const FileLockMode *mode)
 {
     LockRights had = lock_rights(old), rights = lock_rights(mode);
@@ -237,8 +237,8 @@ bool file_lock_extend(int fd, int old_fd, const char *filename, const FileLockMo
     if (!lock_check_mode(filename, mode, error)) {
         return false;
     }
-    /* The old descriptor gets the new rights too: a check through it does not see its own locks,
-     * and none of them has to be released for the check. */
+    /* The old descriptor gets the new rights too: a check through it ignores its own locks, so none
+     * of them must be released for the check. */
     int ret = lock_take(old_fd, lock_added(old, mode));
     if (ret == 0) {
         ret = lock_check(old_fd, lock_rights(mode));

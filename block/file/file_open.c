@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening a file or device and finding out what it is. Everything here may block: workers only. */
+/* Opens and examines a file or device. All functions may block: workers only. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -28,7 +28,7 @@ __attribute__((format(printf, 4, 5))) static bool file_fail(const FileState *s, 
     return false;
 }
 
-/* O_NONBLOCK until we know that it is no FIFO, which would wait for its other end. */
+/* Uses O_NONBLOCK, because the open of a FIFO would wait for its other end. */
 static int file_try_open(const FileState *s, bool read_only)
 {
     int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
@@ -70,7 +70,7 @@ static const char *file_kind(mode_t mode)
            : S_ISFIFO(mode) ? "is a FIFO"
            : S_ISCHR(mode)  ? "is a character device"
            : S_ISREG(mode)  ? "is a regular file"
-                            : "is no file";
+                            : "is not a file";
 }
 
 static bool file_check_kind(BlockNode *n, struct stat *st, GError **error)
@@ -82,12 +82,12 @@ static bool file_check_kind(BlockNode *n, struct stat *st, GError **error)
     s->is_device = S_ISBLK(st->st_mode);
     if (n->drv == &block_driver_host_device && !s->is_device) {
         return file_fail(s, 0, error,
-                         "%s; driver=host_device takes block devices (driver=file "
-                         "takes regular files too)",
+                         "%s; driver=host_device accepts block devices (driver=file "
+                         "accepts regular files too)",
                          file_kind(st->st_mode));
     }
     if (!s->is_device && !S_ISREG(st->st_mode)) {
-        return file_fail(s, 0, error, "%s; driver=file takes regular files and block devices",
+        return file_fail(s, 0, error, "%s; driver=file accepts regular files and block devices",
                          file_kind(st->st_mode));
     }
     return true;
@@ -133,12 +133,12 @@ static RUNS_IN_WORKER bool file_find_size(BlockNode *n, GError **error)
     if (ret < 0) {
         return file_fail(s, -ret, error, "its size");
     }
-    /* The rest of the last sector reads as zeroes and is there once it was written. */
+    /* The rest of the last sector reads as zeroes and exists once it is written. */
     atomic_store(&n->size, block_align_up(size, BLOCK_SECTOR_SIZE));
     return true;
 }
 
-/* ---- what O_DIRECT wants ---- */
+/* ---- alignment for O_DIRECT ---- */
 
 static bool file_direct_read_works(int fd, uint32_t alignment, uint32_t length)
 {
@@ -152,7 +152,7 @@ static bool file_direct_read_works(int fd, uint32_t alignment, uint32_t length)
     return got >= 0 || err != EINVAL;
 }
 
-/* The kernel does not tell, so it is tried. */
+/* The kernel does not report the alignment, so it is tried out. */
 static bool file_probe_alignment(BlockNode *n)
 {
     const FileState *s = n->state;
@@ -166,7 +166,7 @@ static bool file_probe_alignment(BlockNode *n)
     return false;
 }
 
-static bool file_ask_alignment(BlockNode *n, bool *unsupported)
+static bool file_query_alignment(BlockNode *n, bool *unsupported)
 {
     const FileState *s = n->state;
     *unsupported = false;
@@ -194,13 +194,13 @@ static bool file_find_alignment(BlockNode *n, GError **error)
         return true;
     }
     bool unsupported;
-    if (!file_ask_alignment(n, &unsupported) && (unsupported || !file_probe_alignment(n))) {
+    if (!file_query_alignment(n, &unsupported) && (unsupported || !file_probe_alignment(n))) {
         return file_fail(s, 0, error, "cannot be used with O_DIRECT; use cache.direct=off");
     }
     if (!n->flags.read_only && !block_is_aligned(block_node_size(n), n->limits.request_alignment)) {
         return file_fail(s, 0, error,
                          "has %" G_GUINT64_FORMAT " bytes, not a multiple of the %u that O_DIRECT "
-                         "writes there; use cache.direct=off, or resize it",
+                         "requires for writes; use cache.direct=off, or resize it",
                          block_node_size(n), n->limits.request_alignment);
     }
     return true;
@@ -215,8 +215,8 @@ FileLockMode file_lock_mode(const FileState *s, const BlockNodeFlags *flags)
     };
 }
 
-/* Checked before any lock is touched: the name may stand for another file by now, which is not ours
- * to lock, and whose locks say nothing about the file that is open. */
+/* Called before any lock is touched: the name may now lead to another file. That file must not be
+ * locked, and its locks do not protect the file that is open. */
 static bool file_check_same(const FileState *s, const struct stat *st, GError **error)
 {
     struct stat old_st;
@@ -240,7 +240,7 @@ static RUNS_IN_WORKER bool file_take_locks(const BlockNode *n, GError **error)
     return file_lock_extend(s->fd, old->fd, s->filename, &old_mode, &mode, error);
 }
 
-/* What file_take_locks() did to the descriptor that is open now. */
+/* Undoes file_take_locks() on the descriptor that is open now. */
 static RUNS_IN_WORKER void file_forget_locks(const BlockNode *n)
 {
     const FileState *s = n->state;
@@ -252,7 +252,7 @@ static RUNS_IN_WORKER void file_forget_locks(const BlockNode *n)
     }
 }
 
-/* The size and the limits are read under the locks. */
+/* Reads the size and the limits, under the locks. */
 static RUNS_IN_WORKER bool file_examine(BlockNode *n, GError **error)
 {
     if (!file_take_locks(n, error)) {

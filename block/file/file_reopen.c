@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The file driver: a file opened anew with other options, or served from another iothread. */
+/* The file driver: reopening a file with other options, and moving it to another iothread. */
 #include <unistd.h>
 #include <string.h>
 #include "block/file/driver_file.h"
 #include "util/fdset.h"
 
-/* Whether the present descriptor will not do. */
+/* Whether a new descriptor is needed. */
 static bool reopen_needs_fd(const BlockNode *n, const BlockReopen *r)
 {
     const FileState *old = n->state, *new = r->state;
@@ -21,7 +21,7 @@ typedef struct FileReopen {
     GError *error;
 } FileReopen;
 
-/* Removes what the preparation added to the locks of the descriptor that stays. */
+/* Removes the locks that the preparation added to the old descriptor, which stays. */
 static RUNS_IN_WORKER void reopen_forget_locks(const BlockNode *n, const BlockReopen *r)
 {
     const FileState *old = n->state;
@@ -36,7 +36,7 @@ static int reopen_open_work(void *opaque)
     enter_worker();
     BlockReopen *r = f->r;
     FileState *new = r->state;
-    /* A node that only this function sees: the real one serves queries meanwhile. */
+    /* A temporary node for this function only: the real one serves queries meanwhile. */
     BlockNode as_asked = *f->node;
     as_asked.state = new;
     as_asked.flags = r->flags;
@@ -49,7 +49,7 @@ static int reopen_open_work(void *opaque)
     }
     r->flags = as_asked.flags;
     r->limits = as_asked.limits;
-    if (!new->is_device) { /* a node may show less of a device than there is */
+    if (!new->is_device) { /* a node may cover only a part of a device */
         r->size = block_node_size(&as_asked);
     }
     return 0;
@@ -80,7 +80,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_open_fd(BlockNode *n, BlockReope
     }
     if (fdset_is_path(new->filename)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "'%s': a descriptor that was handed over stays as it is: read-only, "
+                    "'%s': a descriptor passed by a client keeps its properties: read-only, "
                     "cache.direct, force-share and locking cannot change",
                     new->filename);
         return false;

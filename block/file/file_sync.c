@@ -4,8 +4,8 @@
  *
  * The kernel reports a failed write-back once per open file: to the first fdatasync() or RWF_DSYNC
  * write that ends after it. A second one that ends at the same time succeeds although its data is
- * lost. So there are no two at a time, and with the page cache a FUA write is a write and a flush.
- * Flushes that come while one is under way wait for the next, which serves all of them:
+ * lost. So only one runs at a time, and with the page cache a FUA write is a write and a flush.
+ * Flushes that arrive during a sync wait for the next one, which serves all of them:
  *
  *   flush A   |--- sync 1 ---|
  *   flush B        waits      |--- sync 2 ---|

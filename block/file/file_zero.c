@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Discard, write-zeroes and truncate of files and devices: system calls that block, in workers. */
+/* Discard, write-zeroes and truncate of files and devices: blocking system calls, in workers. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -19,7 +19,7 @@ static int file_result(int ret)
     if (ret == 0) {
         return 0;
     }
-    /* All of these say that the file system or device has no such thing. */
+    /* All of these mean that the file system or device does not support the operation. */
     return errno == EOPNOTSUPP || errno == ENOSYS || errno == ENOTTY ? -ENOTSUP : -errno;
 }
 
@@ -66,7 +66,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_fallocate(FileState *s, uint64_
     FileWork w = {.s = s, .offset = offset, .bytes = bytes, .mode = mode};
     int ret = co_run_in_lane(&s->lane, file_fallocate_work, &w);
     if (ret == -ENOTSUP) {
-        *missing = true; /* not asked again */
+        *missing = true; /* not tried again */
     }
     return ret;
 }
@@ -94,7 +94,7 @@ int file_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
     return file_co_punch(s, offset, bytes);
 }
 
-/* A hole reads as zeroes; where there must be blocks, or past the end, the range is zeroed. */
+/* A hole reads as zeroes. If blocks must stay allocated, or past the end, the range is zeroed. */
 int file_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
 {
     FileState *s = n->state;
@@ -111,8 +111,8 @@ int file_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned
     return ret;
 }
 
-/* A device has the size that the host gave it: it may have grown since it was opened, and a node may
- * show less than all of it. */
+/* The host sets the size of a device: it may have grown since it was opened, and a node may cover
+ * only a part of it. */
 static int file_check_device_work(void *opaque)
 {
     const FileWork *w = opaque;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the block tests share: a main context in the test's own thread, an iothread that the nodes
- * live in, test bodies as coroutines in main, and requests that run in the iothread.
+ * Shared by the block tests: a main context in the test's thread, an iothread as home of the nodes,
+ * test bodies as coroutines in main, and requests that run in the iothread.
  */
 #ifndef SKIFF_TESTS_BLOCK_BLOCK_TEST_H
 #define SKIFF_TESTS_BLOCK_BLOCK_TEST_H
@@ -58,7 +58,7 @@ static inline void test_run(void (*body)(void))
     aio_context_run(test_main);
 }
 
-/* cmocka test "name" whose body is a coroutine in main. */
+/* Defines the cmocka test "name", whose body is a coroutine in main. */
 #define BLOCK_TEST(name)                                                                           \
     static coroutine_fn RUNS_IN_MAIN void name##_body(void);                                       \
     static void name(void **state)                                                                 \
@@ -67,7 +67,7 @@ static inline void test_run(void (*body)(void))
     }                                                                                              \
     static void name##_body(void)
 
-/* A failed assertion would jump off a coroutine's stack: abort instead, with a core to look at. */
+/* A failed assertion would longjmp off a coroutine's stack: it aborts instead and leaves a core. */
 #define block_test_main(tests)                                                                     \
     (setenv("CMOCKA_TEST_ABORT", "1", 1),                                                          \
      cmocka_run_group_tests(tests, block_test_setup, block_test_teardown))
@@ -90,7 +90,7 @@ static inline void test_event_in_main(void *opaque)
     }
 }
 
-/* From any thread, once. */
+/* Any thread; called once. */
 static inline void test_event_set(TestEvent *e)
 {
     aio_post(test_main, test_event_in_main, e);
@@ -125,7 +125,7 @@ static inline coroutine_fn RUNS_IN_MAIN BlockNode *test_open_ok(const char *text
     return n;
 }
 
-/* Opens and hands the node's reference over to a backend. */
+/* Opens a node and passes its reference to a backend. */
 static inline coroutine_fn RUNS_IN_MAIN BlockBackend *test_blk(const char *name, const char *text,
                                                                bool writable)
 {
@@ -236,7 +236,7 @@ static inline coroutine_fn RUNS_IN_MAIN int test_io(BlockBackend *blk, TestOp op
     return test_finish(&r);
 }
 
-/* Runs @fn(@opaque) in the iothread's context and waits: whatever was posted there before has run.
+/* Runs @fn(@opaque) in the iothread's context and waits: everything posted there before has run.
  */
 static inline coroutine_fn RUNS_IN_MAIN void test_in_home(CoroutineEntry *fn, void *opaque)
 {
@@ -251,7 +251,7 @@ static inline void test_nothing(void *opaque)
     co_yield_turn();
 }
 
-/* The iothread has taken two more turns. */
+/* Returns after two more turns of the iothread. */
 static inline coroutine_fn RUNS_IN_MAIN void test_settle(void)
 {
     test_in_home(test_nothing, NULL);
@@ -259,8 +259,8 @@ static inline coroutine_fn RUNS_IN_MAIN void test_settle(void)
 
 /* ---- files ---- */
 
-/* A file in the build tree's directory, which has a real file system. Freed and removed by
- * test_file_free(). */
+/* Creates a file in the build tree's directory, which is on a real file system. test_file_free()
+ * frees and removes it. */
 static inline char *test_file_new(uint64_t size)
 {
     const char *dir = g_getenv("SKIFF_TEST_DIR");

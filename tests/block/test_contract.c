@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The block layer's rules, broken on purpose: each breach aborts and says what it was. */
+/* The rules of the block layer: each test breaks one, which must abort with a message. */
 #include "tests/block/block_test.h"
 #include "block/engine/engine.h"
 #include "tests/support/death.h"
 #include "util/loop/held.h"
 
-/* The child that is to die makes its own threads. */
+/* The child that dies creates its own threads. */
 static void die_in_main(void *body)
 {
     block_test_setup(NULL);
@@ -34,7 +34,7 @@ static void read_at_home(void *opaque)
 }
 
 /* Main would wait for the read, which waits for main to end the section. */
-DEATH_TEST(a_request_that_is_waited_for_in_a_drained_section_is_a_deadlock, "a cycle of waits")
+DEATH_TEST(waiting_for_a_request_in_a_drained_section_is_a_deadlock, "a cycle of waits")
 {
     unsigned flags = 0;
     victim = test_blk("victim", "null-co,size=1M", true);
@@ -51,13 +51,13 @@ DEATH_TEST(a_flag_that_an_operation_does_not_honour_is_refused, "a read honours 
 
 /* ---- homes ---- */
 
-DEATH_TEST(node_may_not_live_in_main, "is to live in 'main'")
+DEATH_TEST(node_may_not_live_in_main, "is opened in 'main'")
 {
     g_autoptr(OptDict) d = opt_dict_parse("null-co", "driver", NULL);
     block_co_open(d, test_main, NULL);
 }
 
-/* What clang would refuse to compile is called where the roles are not looked at. */
+/* Code that clang would refuse is called where roles are not checked. */
 NO_THREAD_SAFETY_ANALYSIS static void flush_in_main(void)
 {
     blk_co_flush(victim);
@@ -114,7 +114,7 @@ DEATH_TEST(completion_reaped_by_another_thread_aborts, "is used by thread 'main'
 
 /* ---- drained sections ---- */
 
-DEATH_TEST(end_without_begin_aborts, "a drained section ends that was not begun")
+DEATH_TEST(end_without_begin_aborts, "a drained section ends without a begin")
 {
     victim = test_blk("d", "null-co", true);
     co_drained_end(&victim, 1);
@@ -150,7 +150,7 @@ static void nothing(void *opaque)
 {
 }
 
-DEATH_TEST(user_that_changes_outside_a_section_aborts, "changes outside a drained section")
+DEATH_TEST(notify_that_changes_outside_a_section_aborts, "change outside a drained section")
 {
     BlkNotify notify = {.quiesce = nothing};
     victim = test_blk("d", "null-co", true);
@@ -176,7 +176,7 @@ static void macro_end(void *opaque)
     BlkMacro own;
     blk_co_macro_begin(victim, &own);
     co_start(test_home, macro_begin, NULL);
-    co_yield_turn(); /* the other begins */
+    co_yield_turn(); /* the other operation begins */
     blk_macro_end(victim, &macro);
 }
 
@@ -188,7 +188,7 @@ DEATH_TEST(macro_operation_ended_by_another_coroutine_aborts, "that is not its c
 
 /* ---- closing ---- */
 
-DEATH_TEST(node_closed_while_it_has_a_writer_aborts, "while somebody may write to it")
+DEATH_TEST(node_closed_while_it_has_a_writer_aborts, "while it has a writer")
 {
     victim = test_blk("d", "null-co", true);
     block_co_unref(blk_root(victim)); /* the backend's own reference */
@@ -202,13 +202,13 @@ int main(void)
         cmocka_unit_test(driver_that_returns_no_result_aborts),
         cmocka_unit_test(request_that_completes_twice_aborts),
         cmocka_unit_test(completion_reaped_by_another_thread_aborts),
-        cmocka_unit_test(a_request_that_is_waited_for_in_a_drained_section_is_a_deadlock),
+        cmocka_unit_test(waiting_for_a_request_in_a_drained_section_is_a_deadlock),
         cmocka_unit_test(a_flag_that_an_operation_does_not_honour_is_refused),
         cmocka_unit_test(end_without_begin_aborts),
         cmocka_unit_test(section_that_outlives_its_coroutine_aborts),
         cmocka_unit_test(drain_under_the_bql_aborts),
         cmocka_unit_test(backend_freed_in_a_section_aborts),
-        cmocka_unit_test(user_that_changes_outside_a_section_aborts),
+        cmocka_unit_test(notify_that_changes_outside_a_section_aborts),
         cmocka_unit_test(macro_operation_ended_by_another_coroutine_aborts),
         cmocka_unit_test(node_closed_while_it_has_a_writer_aborts),
     };

@@ -443,9 +443,9 @@ test_text_with_line_breaks() {
 test_ids_that_are_invalid_names() {
     local id
     for id in '#x' 1x a/b 'a b' $'\xff' ü; do
-        with 'is no name' -device "virtio-rng-pci,id=$id"
-        with 'is no name' -chardev "null,id=$id"
-        with 'is no name' -object "iothread,id=$id"
+        with 'is invalid' -device "virtio-rng-pci,id=$id"
+        with 'is invalid' -chardev "null,id=$id"
+        with 'is invalid' -object "iothread,id=$id"
     done
     none_was_bad
 }

@@ -19,7 +19,7 @@ typedef struct BlkDisk {
 /* Opens node "disk": driver=mem with @options added ("size=1M,manual=on"). */
 void blk_disk_open(BlkDisk *d, VirtioBench *b, const char *options);
 void blk_disk_close(BlkDisk *d);
-/* Completes the oldest request that waits; false: none. */
+/* Completes the oldest waiting request; false: none. */
 bool blk_disk_complete(BlkDisk *d, int ret);
 void blk_disk_set_manual(BlkDisk *d, bool manual);
 uint8_t *blk_disk_data(BlkDisk *d);
@@ -35,11 +35,11 @@ typedef struct BlkRequest {
 /* Memory for a request of up to @bytes of data. */
 void blk_request_init(BlkRequest *r, VirtioGuestQueue *q, uint32_t bytes);
 void blk_request_header(BlkRequest *r, uint32_t type, uint64_t sector);
-/* Offers it in the usual layout, and kicks; @bytes as at init when UINT32_MAX. */
+/* Offers it in the usual layout and kicks; @bytes UINT32_MAX: as at init. */
 void blk_request_send(BlkRequest *r, uint32_t type, uint64_t sector, uint32_t bytes);
 uint8_t *blk_request_data(BlkRequest *r);
 uint8_t blk_request_status(BlkRequest *r);
-/* Sends it, waits for the used entry, returns the status. */
+/* Sends it, waits for the used entry and returns the status. */
 uint8_t blk_request_run(BlkRequest *r, uint32_t type, uint64_t sector, uint32_t bytes);
 /* The same for a range of DISCARD or WRITE_ZEROES. */
 uint8_t blk_request_range(BlkRequest *r, uint32_t type, uint64_t sector, uint32_t sectors,

@@ -9,7 +9,7 @@
 #include "vmm/boot/boot_int.h"
 #include "vmm/arch/x86_64/layout.h"
 
-#define TEST_RAM_GUARD (64 * X86_KIB) /* what writes beyond RAM runs into */
+#define TEST_RAM_GUARD (64 * X86_KIB) /* catches writes beyond RAM */
 
 void test_ram_init(TestRam *t, uint64_t size)
 {
@@ -85,7 +85,7 @@ GByteArray *image_new_bzimage(void)
     return image;
 }
 
-/* Appends a note at @at; returns where the next one goes. */
+/* Appends a note at @at; returns the offset for the next one. */
 static size_t image_put_note(GByteArray *image, size_t at, const char *name, uint32_t type,
                              const void *desc, uint32_t desc_size)
 {

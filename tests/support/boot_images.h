@@ -9,7 +9,7 @@
 #include "vmm/boot/boot.h"
 #include "vmm/arch/x86_64/boot_state.h"
 
-/* RAM as the board lays it out; pages are made as they are touched. */
+/* RAM in the board's layout; pages are allocated on first access. */
 typedef struct TestRam {
     GuestRam ram;
     uint8_t *host;
@@ -48,7 +48,7 @@ static inline uint8_t image_pattern(size_t i)
     return (uint8_t)(i * 7 + (i >> 8) + 1);
 }
 
-/* A file of its own; the path is freed and the file removed by image_unlink(). */
+/* Writes a file of its own; image_unlink() frees the path and removes the file. */
 char *image_write(const uint8_t *data, size_t size);
 char *image_write_array(const GByteArray *image);
 void image_unlink(char *path);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For tests of one chardev: a stepped main loop, a folder of its own, a connected pair of sockets
- * and a frontend that writes down what it gets. All of it is main's; what fails, fails the test. */
+/* For tests of one chardev: a stepped main loop, a directory of its own, a connected socket pair
+ * and a frontend that logs its input. Main only; a failure fails the test. */
 #ifndef SKIFF_TESTS_SUPPORT_CHARDEV_FIXTURE_H
 #define SKIFF_TESTS_SUPPORT_CHARDEV_FIXTURE_H
 
@@ -8,12 +8,12 @@
 
 typedef struct ChardevFixture {
     AioContext *ctx;
-    char *dir;   /* removed with all that is in it */
+    char *dir;   /* removed with its contents */
     int pair[2]; /* [0] is given to a chardev, [1] is the peer's; -1 once the test closed it */
     RecordingFrontend *f;
 } ChardevFixture;
 
-/* cmocka's; *@state is a ChardevFixture. */
+/* Set-up for cmocka; *@state is a ChardevFixture. */
 int chardev_fixture_setup(void **state);
 int chardev_fixture_teardown(void **state);
 #define CHARDEV_TEST(f)                                                                            \
@@ -29,12 +29,12 @@ void assert_chardev_add_fails(ChardevFixture *x, const char *part, const char *f
     G_GNUC_PRINTF(3, 4);
 
 Chardev *chardev_fixture_claim(const char *id);
-/* Claims it and attaches the fixture's frontend. */
+/* Claims the chardev and attaches the fixture's frontend. */
 Chardev *chardev_fixture_use(ChardevFixture *x, const char *id);
 
-/* chardev_write() of a text: how much it took. */
+/* chardev_write() of a text; returns the number of bytes accepted. */
 size_t chardev_put_text(Chardev *c, const char *text);
-/* Flushes; the file of that name in the fixture's folder then holds @expected. */
+/* Flushes, then checks that file @name in the fixture's directory holds @expected. */
 void assert_chardev_file_has(ChardevFixture *x, const char *name, const char *expected);
 /* Runs the loop until the peer at @fd has read all of @expected. */
 void assert_chardev_peer_gets(ChardevFixture *x, int fd, const char *expected);

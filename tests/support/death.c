@@ -17,7 +17,7 @@ static void death_child(void (*fn)(void *arg), void *arg, int err)
     signal(SIGABRT, SIG_DFL);
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     dup2(err, STDERR_FILENO);
-    alarm(60); /* a deadlock instead of an abort ends, and is told apart by its signal */
+    alarm(60); /* ends a deadlock; its signal differs from an abort's */
     fn(arg);
     _exit(0);
 }

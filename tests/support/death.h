@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Death tests: a rule broken on purpose must abort, and say why. */
+/* Death tests: breaking a rule must abort with a message. */
 #ifndef SKIFF_TESTS_SUPPORT_DEATH_H
 #define SKIFF_TESTS_SUPPORT_DEATH_H
 
 #include <stdbool.h>
 
-/* Runs @fn(@arg) in a forked child that is to die by SIGABRT with @message on its standard error.
- * Fails the cmocka test otherwise, printing what the child said. The caller has no other threads.
+/* Runs @fn(@arg) in a forked child, which must die by SIGABRT with @message on standard error. Else
+ * fails the cmocka test and prints the child's output. The caller has no other threads.
  */
 void assert_dies(void (*fn)(void *arg), void *arg, const char *message);
 

@@ -21,7 +21,7 @@ GUEST_SCRIPT = """
 modprobe -aq virtio_pci virtio_blk button evdev
 for input in /sys/class/input/event*; do
     [ "$(cat $input/device/name)" = "Power Button" ] || continue
-    exec 3</dev/input/${input##*/} # from here on a press is not lost
+    exec 3</dev/input/${input##*/} # from here on a key press is not lost
     (head -c 24 <&3 >/dev/null; echo "guest: power button"; poweroff -f) &
 done
 echo "guest: up"
@@ -35,7 +35,7 @@ done
 
 
 class Recorder(Qmp):
-    """Notes what goes over the wire."""
+    """Records all messages."""
 
     def __init__(self, address, **options):
         self.said = []
@@ -61,7 +61,7 @@ class Console:
             return [line.strip() for line in f if line.startswith(beginning) and "\n" in line]
 
     def wait(self, beginning, times=1):
-        """The last of so many lines that begin so."""
+        """The last of @times lines with this beginning."""
         deadline = time.monotonic() + self.timeout
         while True:
             found = self.lines(beginning)
@@ -142,7 +142,7 @@ def main():
     parser.add_argument("socket")
     parser.add_argument("console")
     options = parser.parse_args()
-    # A boot in the lab takes 10 s, on a machine that does much else minutes.
+    # A boot takes 10 s in the lab, and minutes on a busy machine.
     with Recorder(options.socket, timeout=400) as vm:
         console = Console(options.console, vm.timeout)
         boot(vm, console)

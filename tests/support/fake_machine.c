@@ -36,7 +36,7 @@ static void fake_deliver(FakeMachine *m, MsiMessage message)
     m->delivered_count++;
 }
 
-/* Takes what is in the eventfd and delivers it. */
+/* Takes the event in the eventfd and delivers it. */
 static unsigned fake_take_event(FakeMachine *m, const MsiRoute *route)
 {
     uint64_t count;
@@ -91,7 +91,7 @@ static void fake_msi_routes_commit(void *opaque)
     for (unsigned i = 0; i < m->routes->len; i++) {
         MsiRoute *route = m->routes->pdata[i];
         if (route->changed) {
-            fake_take_event(m, route); /* written before the change: the old message */
+            fake_take_event(m, route); /* written before the change: has the old message */
             route->message = route->wanted;
             route->committed = true;
             route->changed = false;
@@ -250,7 +250,7 @@ void fake_machine_run(FakeMachine *m)
 
 void fake_machine_advance(FakeMachine *m, int64_t duration_ns)
 {
-    fake_machine_run(m); /* what has been asked for is armed before time moves */
+    fake_machine_run(m); /* arms requested timers before time moves */
     aio_context_set_virtual_time(m->env.main_ctx, aio_now_ns(m->env.main_ctx) + duration_ns);
     fake_machine_run(m);
 }

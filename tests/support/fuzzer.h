@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What fuzzers share: random numbers from a seed, and an end by time or by steps.
+ * Shared by fuzzers: random numbers from a seed, and an end by time or by steps.
  *
  *     fuzz_begin("fuzz_foo", argc, argv);     // --seed N, --seconds N (default 10), --steps N
  *     while (fuzz_goes_on()) {
@@ -8,7 +8,7 @@
  *     }
  *     fuzz_end("steps");
  *
- * The seed is printed first, so that what crashed can be run again.
+ * The seed is printed first, so that a crash can be reproduced.
  */
 #ifndef SKIFF_TESTS_SUPPORT_FUZZER_H
 #define SKIFF_TESTS_SUPPORT_FUZZER_H
@@ -19,7 +19,7 @@
 void fuzz_begin(const char *name, int argc, char **argv);
 /* Counts a step. False: the time is up, or all steps are done. */
 bool fuzz_goes_on(void);
-/* Prints how many @units were done. */
+/* Prints the number of @units done. */
 void fuzz_end(const char *units);
 
 /* 64 random bits. */
@@ -28,7 +28,7 @@ uint64_t fuzz_random(void);
 uint64_t fuzz_below(uint64_t limit);
 /* An element of the array @list. */
 #define FUZZ_PICK(list) (list)[fuzz_below(sizeof(list) / sizeof((list)[0]))]
-/* Aborts with @what, and the @input that shows it (NULL: none). */
+/* Aborts with @what and the @input that shows it (NULL: none) unless @condition holds. */
 void fuzz_require(bool condition, const char *what, const char *input);
 
 #endif

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For tests on /dev/kvm: a VM and what its vCPUs have in common, of the host's model. The vCPUs
- * themselves are the test's to make. What fails ends the program. */
+/* For tests on /dev/kvm: a VM and the shared state of its vCPUs, of the host's model. The test
+ * creates the vCPUs itself. Any failure ends the program. */
 #ifndef SKIFF_TESTS_SUPPORT_HOST_KVM_H
 #define SKIFF_TESTS_SUPPORT_HOST_KVM_H
 
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/boot_state.h"
 
-/* Where a guest of a few bytes of machine code begins, and a reset into it: 32 bits, flat. */
+/* Start address of small guests of machine code, and the reset state for it: 32 bits, flat. */
 #define HOST_KVM_CODE 0x1000u
 extern const BootState host_kvm_boot;
 
-/* @ram is what the guest has then; @count vCPUs, each a core. */
+/* @ram is the guest's RAM; @count vCPUs, one per core. */
 RUNS_IN_MAIN void host_kvm_open(Kvm *kvm, ArchCpus *cpus, const GuestRam *ram, unsigned count);
-/* After the vCPUs. */
+/* Called after the vCPUs are gone. */
 RUNS_IN_MAIN void host_kvm_close(Kvm *kvm, ArchCpus *cpus);
 
 #endif

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""hung_fs.py DIRECTORY: mounts a file system there that hangs for ever once a file "hung" has been
-made, as a network file system does whose server is gone. Prints "mounted"; ends, and with it the
-hang, when killed. Needs root and /dev/fuse.
+"""hung_fs.py DIRECTORY: mounts a file system that hangs for ever after a file "hung" is created,
+like a network file system whose server is gone. Prints "mounted". A kill ends it and the hang.
+Needs root and /dev/fuse.
 
-It speaks FUSE itself (include/uapi/linux/fuse.h, protocol 7.31). Hung, it reads no requests, so that
-a process that waits can still be killed; the kernel waits without end only for a FLUSH, at close(),
-and does not send that any more if one was refused before: so close another file first.
+It implements FUSE (include/uapi/linux/fuse.h, protocol 7.31). Once hung, it reads no requests, so
+that a waiting process can still be killed. Only for FLUSH, at close(), the kernel waits without
+end. It does not send FLUSH any more after one was refused: so close another file first.
 """
 import ctypes
 import errno
@@ -53,7 +53,7 @@ def main():
         body = answer(opcode, node, request[40:])
         error, body = (body, b"") if isinstance(body, int) else (0, body)
         os.write(fuse, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
-        if opcode == CREATE and request[40 + 16:].rstrip(b"\0") == b"hung":  # behind fuse_create_in
+        if opcode == CREATE and request[40 + 16:].rstrip(b"\0") == b"hung":  # after fuse_create_in
             signal.pause()
 
 

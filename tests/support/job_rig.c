@@ -103,7 +103,7 @@ Job *job_rig_start(JobRig *rig, bool manual)
     return rig->job;
 }
 
-void job_rig_drive(JobRig *rig, JobStatus status)
+void job_rig_drive_to(JobRig *rig, JobStatus status)
 {
     rig->s = (SampleJob){.unit_ns = JOB_RIG_UNIT_NS, .units = 1, .wants_complete = true};
     switch (status) {
@@ -147,8 +147,8 @@ void job_rig_dispose(JobRig *rig)
         job_cancel(rig->job, true, NULL);
         job_rig_settle(rig);
     }
-    while (rig->s.stands) {
-        sample_job_go_on(&rig->s);
+    while (rig->s.waiting) {
+        sample_job_continue(&rig->s);
         job_rig_settle(rig);
     }
     if (job_find("job0") != NULL) {

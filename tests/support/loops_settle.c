@@ -5,42 +5,42 @@
 #include <stdatomic.h>
 #include "util/loop/aio_int.h"
 
-/* One after the other. The first may come before descriptors and coroutines that write, the second
- * before the `flush` of what they wrote. */
-#define IDLE_LOOKS 3
-#define LOOKS_MAX 64
+/* Successive checks. The first may run before descriptors and coroutines that write, the second
+ * before the `flush` of their output. */
+#define IDLE_CHECKS 3
+#define CHECKS_MAX 64
 #define ROUNDS_MAX 64
 
-typedef struct HomeLook {
+typedef struct HomeCheck {
     AioContext *home;
     unsigned idle, all;
     sem_t done;
-} HomeLook;
+} HomeCheck;
 
-/* Runs behind the descriptors of its turn and before the coroutines that are ready. */
-static void home_look(void *opaque)
+/* Runs after the descriptors of its turn and before the ready coroutines. */
+static void home_check(void *opaque)
 {
-    HomeLook *look = opaque;
-    const AioContext *home = look->home;
+    HomeCheck *check = opaque;
+    const AioContext *home = check->home;
     bool busy = atomic_load(&home->bh_head) != NULL || atomic_load(&home->incoming_bh) != NULL ||
                 home->co_head != NULL || atomic_load(&home->incoming_co) != NULL;
-    look->idle = busy ? 0 : look->idle + 1;
-    if (look->idle < IDLE_LOOKS && ++look->all < LOOKS_MAX) {
-        aio_post(look->home, home_look, look);
+    check->idle = busy ? 0 : check->idle + 1;
+    if (check->idle < IDLE_CHECKS && ++check->all < CHECKS_MAX) {
+        aio_post(check->home, home_check, check);
     } else {
-        sem_post(&look->done);
+        sem_post(&check->done);
     }
 }
 
-/* Main stands still meanwhile: what it gets to do then is progress. */
+/* Main is blocked meanwhile; new work for it counts as progress. */
 static void home_await_idle(AioContext *home)
 {
-    HomeLook look = {.home = home};
-    sem_init(&look.done, 0, 0);
-    aio_post(home, home_look, &look);
-    while (sem_wait(&look.done) != 0) {
+    HomeCheck check = {.home = home};
+    sem_init(&check.done, 0, 0);
+    aio_post(home, home_check, &check);
+    while (sem_wait(&check.done) != 0) {
     }
-    sem_destroy(&look.done);
+    sem_destroy(&check.done);
 }
 
 void loops_settle(AioContext *main_ctx, AioContext *home)

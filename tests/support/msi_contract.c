@@ -88,7 +88,7 @@ void msi_contract_pending_event_comes_once(const MsiContract *c)
     Rig rig = rig_new(c, 0x41);
     eventfd_write(rig.fd, 2);
     attach(c, rig.route);
-    assert_false(readable(rig.fd)); /* else a later mask would find the vector pending */
+    assert_false(readable(rig.fd)); /* else a later mask would see the vector pending */
     detach(c, rig.route);
     assert_true(c->delivered(c->context, 0x41));
     assert_false(readable(rig.fd));
@@ -132,7 +132,7 @@ void msi_contract_new_message_takes_effect(const MsiContract *c)
     Rig rig = rig_new(c, 0x44);
     attach(c, rig.route);
     eventfd_write(rig.fd, 1);
-    set(c, rig.route, 0x45); /* while attached: what was written before has the old message */
+    set(c, rig.route, 0x45); /* while attached: earlier events have the old message */
     assert_true(c->delivered(c->context, 0x44));
     assert_false(c->delivered(c->context, 0x45));
     eventfd_write(rig.fd, 1);
@@ -180,7 +180,7 @@ void msi_contract_routes_run_out_with_an_error(const MsiContract *c)
     assert_non_null(error);
     assert_true(routes->len >= c->min_routes);
     bql_lock();
-    c->ops->msi_routes_commit(c->opaque); /* the machine takes as many as it hands out */
+    c->ops->msi_routes_commit(c->opaque); /* the machine accepts as many as it hands out */
     bql_unlock();
     MsiRoute *last = routes->pdata[routes->len - 1];
     attach(c, last);
@@ -190,7 +190,7 @@ void msi_contract_routes_run_out_with_an_error(const MsiContract *c)
     for (unsigned i = 0; i < routes->len; i++) {
         route_free(c, routes->pdata[i]);
     }
-    attach(c, first.route); /* its entry has survived the others' */
+    attach(c, first.route); /* its entry is still there after the others are gone */
     eventfd_write(first.fd, 1);
     assert_true(c->delivered(c->context, 0x48));
     assert_false(c->delivered(c->context, 0x49));

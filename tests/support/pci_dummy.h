@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A PCI device that does nothing but have everything: a 32-bit memory BAR 0, an I/O BAR 1, a 64-bit
+ * A PCI device without a function but with all parts: a 32-bit memory BAR 0, an I/O BAR 1, a 64-bit
  * prefetchable BAR 2/3, MSI-X in BAR 4, INTx A and a capability whose bytes are all writable.
  */
 #ifndef SKIFF_TESTS_SUPPORT_PCI_DUMMY_H
@@ -40,7 +40,7 @@ PciFixture *pci_fixture_new(void);
 void pci_fixture_free(PciFixture *f);
 /* A realized dummy with "vectors=…,addr=…" (NULL: none). */
 PciDummy *pci_dummy_new(PciFixture *f, const char *properties);
-/* Sets the cause and tells INTx. Any thread. */
+/* Sets the cause and updates INTx. Any thread. */
 void pci_dummy_set_cause(PciDummy *d, bool cause);
 
 /* Config space through CF8/CFC, and through ECAM. */

@@ -16,7 +16,7 @@ import time
 
 
 class QmpError(Exception):
-    """The VM refused: error_class and desc are those of the reply."""
+    """An error reply; error_class and desc are those of the reply."""
 
     def __init__(self, error):
         super().__init__("%s: %s" % (error["class"], error["desc"]))
@@ -25,13 +25,13 @@ class QmpError(Exception):
 
 
 class Qmp:
-    """A connection. greeting, and events that nobody has waited for yet, are there to look at."""
+    """A connection. `greeting` and `events` (not yet waited for) may be inspected."""
 
     def __init__(self, address, timeout=200.0, capabilities=(), negotiate=True):
         self.timeout = timeout * float(os.environ.get("TEST_SLOW", "1"))
         self.events = []
         self.replies = {}
-        self.unasked = []  # replies without an id: to what could not be parsed
+        self.unasked = []  # replies without an id: to input that could not be parsed
         self.buffer = b""
         self.next_id = 0
         self.socket = self._connect(address)
@@ -66,15 +66,15 @@ class Qmp:
                     raise
                 time.sleep(0.01)
 
-    # ---- the wire ----
+    # ---- transport ----
 
     def send_bytes(self, data):
-        """As they are, for what no honest client sends."""
+        """Sends raw bytes, also invalid ones."""
         self.socket.settimeout(self.timeout)
         self.socket.sendall(data)
 
     def _receive(self, deadline):
-        """The next message, whatever it is. EOFError at the connection's end."""
+        """The next message of any kind. EOFError at the end of the connection."""
         while b"\n" not in self.buffer:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
@@ -91,7 +91,7 @@ class Qmp:
         return json.loads(line)
 
     def _take(self, deadline):
-        """Sorts the next message in."""
+        """Sorts the next message into replies, events or unasked."""
         message = self._receive(deadline)
         if "event" in message:
             self.events.append(message)
@@ -103,7 +103,7 @@ class Qmp:
     # ---- commands ----
 
     def start(self, name, arguments=None, execute="execute", fds=()):
-        """Sends a command and returns its id, for finish()."""
+        """Sends a command and returns its id for finish()."""
         self.next_id += 1
         request = {execute: name, "id": self.next_id}
         if arguments:
@@ -127,8 +127,8 @@ class Qmp:
         return reply["return"]
 
     def cmd(self, qmp_name, arguments=None, fds=(), **named):
-        """Runs a command. Its arguments as a dict, or named: there a "_" stands for "-", one at the
-        end for nothing."""
+        """Runs a command. Arguments are a dict, or keywords: there "_" stands for "-", and a final
+        "_" is dropped."""
         both = dict(arguments or {})
         both.update((k.rstrip("_").replace("_", "-"), v) for k, v in named.items())
         return self.finish(self.start(qmp_name, both, fds=fds))
@@ -151,8 +151,8 @@ class Qmp:
     # ---- events ----
 
     def wait_event(self, *names, timeout=None, **data):
-        """The next event of one of these names whose data has these members. It and what came
-        before it is taken off `events`."""
+        """The next event with one of these names whose data has these members. It and all earlier
+        events are removed from `events`."""
         deadline = self._deadline(timeout)
         wanted = {k.rstrip("_").replace("_", "-"): v for k, v in data.items()}
         seen = 0
@@ -166,7 +166,7 @@ class Qmp:
             self._take(deadline)
 
     def wait_closed(self, timeout=None):
-        """Until the VM closes the connection."""
+        """Waits until the VM closes the connection."""
         deadline = self._deadline(timeout)
         try:
             while True:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""qmp_flood.py SOCKET…: a client on each that sends commands as fast as they are taken, until its
-standard input has ended and 1,000 replies have come. Every third reads no replies, every third sends
-garbage in between. Prints "flooding" once all have been heard, and at the end how many replies came."""
+"""qmp_flood.py SOCKET…: one client per socket sends commands as fast as they are accepted, until
+standard input has ended and 1,000 replies have come. Every third client reads no replies, every
+third sends garbage in between. Prints "flooding" once each reader has replies, and at the end the
+number of replies."""
 import os
 import selectors
 import socket

@@ -23,7 +23,7 @@ static const char reference_begin[] =
 
 /* ---- types ---- */
 
-/* Types that have a section of their own, by name. */
+/* Types with a section of their own, by name. */
 typedef GHashTable Sections;
 
 static char *reference_type(const QmpType *type)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many rounds a test takes where it runs; `rounds` of tests/guest/common.bash, for Python."""
+"""The number of rounds of a test, by where it runs; like `rounds` of tests/guest/common.bash."""
 import os
 
 
 def rounds(lab, check, long):
-    """The argument that TEST_ROUNDS names, which tests/run sets; `check` without it."""
+    """Returns the argument that TEST_ROUNDS names (set by tests/run); `check` if it is not set."""
     return {"lab": lab, "check": check, "long": long}[os.environ.get("TEST_ROUNDS", "check")]

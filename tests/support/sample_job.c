@@ -58,13 +58,13 @@ static int sample_run(Job *job, GError **error)
 static coroutine_fn void sample_stand(SampleJob *s)
 {
     s->token = co_arm();
-    s->stands = true;
+    s->waiting = true;
     co_wait(s->token);
 }
 
-void sample_job_go_on(SampleJob *s)
+void sample_job_continue(SampleJob *s)
 {
-    s->stands = false;
+    s->waiting = false;
     co_wake(s->token);
 }
 

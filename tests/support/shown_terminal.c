@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-/* The right half of a wide character is 0. One without a width is not kept. */
+/* The right half of a wide character is 0. A character without width is not stored. */
 static void shown_terminal_put(ShownTerminal *t, gunichar c)
 {
     if (g_unichar_iszerowidth(c)) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For tests of what writes to a terminal: one that knows its last row. A sequence it does not know,
- * a control byte, and what is no UTF-8 fail the test. */
+/* For tests of terminal output: a terminal that stores its last row. An unknown sequence, a control
+ * byte, and invalid UTF-8 fail the test. */
 #ifndef SKIFF_TESTS_SUPPORT_SHOWN_TERMINAL_H
 #define SKIFF_TESTS_SUPPORT_SHOWN_TERMINAL_H
 
@@ -15,14 +15,14 @@ typedef struct ShownTerminal {
     char sequence[16];
     unsigned sequence_length; /* 0: none */
     unsigned bells;
-    GString *raw; /* all that was written */
+    GString *raw; /* everything written */
 } ShownTerminal;
 
 void shown_terminal_init(ShownTerminal *t);
 void shown_terminal_clear(ShownTerminal *t);
 
 void shown_terminal_write(ShownTerminal *t, const char *text, size_t size);
-/* The row, without blanks at the end, which nobody sees. The caller frees it. */
+/* The row, without invisible blanks at the end. The caller frees it. */
 char *shown_terminal_text(const ShownTerminal *t);
 
 #endif

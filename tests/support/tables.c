@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What skiff's main() sets before anything else, for every test program: the lists of what there
- * is. */
+/* Sets the lists that skiff's main() sets before anything else, for every test
+ * program. */
 #include "block/drivers.h"
 #include "vmm/monitor/qmp_tables.h"
 

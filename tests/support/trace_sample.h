@@ -10,7 +10,7 @@ TRACE_EVENT(sample_submit, (const char *dev, uint64_t sector), "dev=%s sector=%"
 TRACE_EVENT(sample_complete, (int ret), "ret=%d", ret)
 TRACE_EVENT(other_idle, (void), "nothing to do")
 
-/* Emits sample_complete from another file than the test's. */
+/* Emits sample_complete from a file other than the test's. */
 void trace_sample_complete_elsewhere(int ret);
 
 #endif

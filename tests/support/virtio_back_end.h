@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio device with two queues and a back end that answers when the test says so, or refuses.
+ * A virtio device with two queues and a back end that replies on the test's command, or refuses.
  *
- * The back end serves for real, in main: it keeps a VirtQueue of its own for each queue, takes
- * requests when back_end_serve() is called and fills each with BACK_END_MARK. The device's home loop
- * fills with HOME_MARK, so a test sees who has served a request.
+ * The back end serves queues in main: it has a VirtQueue of its own for each queue, takes requests
+ * when back_end_serve() is called and fills each with BACK_END_MARK. The device's home loop fills
+ * them with HOME_MARK, so a test sees which of the two served a request.
  */
 #ifndef SKIFF_TESTS_SUPPORT_VIRTIO_BACK_END_H
 #define SKIFF_TESTS_SUPPORT_VIRTIO_BACK_END_H
@@ -25,20 +25,20 @@ typedef struct BackEndDevice {
     struct BackEndState {
         VirtioState virtio;
     } state;
-    /* the test's */
-    bool manual;         /* the test answers; else the back end does, some turns of main later */
-    unsigned turns;      /* how many */
+    /* set by the test */
+    bool manual;         /* the test replies; else the back end, after `turns` turns of main */
+    unsigned turns;      /* delay of the reply */
     const char *refusal; /* why it refuses, or NULL */
-    bool late_lines;     /* goes on with the old eventfd until back_end_switch() */
+    bool late_lines;     /* uses the old eventfd until back_end_switch() */
     /* runtime, BQL */
     BackEndQuestion open;
-    unsigned starts, stops; /* questions so far */
+    unsigned starts, stops; /* calls so far */
     VirtioInterrupt lines[BACK_END_QUEUES];
-    VirtioInterrupt next_lines[BACK_END_QUEUES]; /* those to switch to */
+    VirtioInterrupt next_lines[BACK_END_QUEUES]; /* for back_end_switch() */
     unsigned line_changes;                       /* reported so far */
     /* runtime, main */
     AioBh answer_bh;
-    unsigned left; /* turns until the answer */
+    unsigned left; /* turns until the reply */
     bool serving;
     VirtQueue *vq[BACK_END_QUEUES];
 } BackEndDevice;
@@ -48,14 +48,14 @@ extern const DeviceType back_end_type;
 /* Its home loop serves when the back end refuses; it interrupts through the transport. */
 extern const DeviceType back_end_fallback_type;
 
-/* Answers the open question, in the test's thread, which is main. */
+/* Replies to the open call, in the test's thread, which is main. */
 void back_end_answer(BackEndDevice *be);
-/* Interrupts for queue @index, with the eventfd it has. */
+/* Interrupts for queue @index, with its present eventfd. */
 void back_end_signal(BackEndDevice *be, unsigned index);
-/* Takes up the eventfd of queue @index that was reported last. */
+/* Switches queue @index to the eventfd that was reported last. */
 void back_end_switch(BackEndDevice *be, unsigned index);
-/* Takes and completes what queue @index has; returns how many requests that was. Nothing while it
- * does not serve. */
+/* Takes and completes the requests of queue @index; returns their number. Does nothing while the
+ * back end does not serve. */
 unsigned back_end_serve(BackEndDevice *be, unsigned index);
 
 #endif

@@ -21,7 +21,7 @@ static AioContext *bench_find_iothread(void *opaque, const char *id)
     return strcmp(id, "io") == 0 ? b->home : NULL;
 }
 
-/* Watched RAM in place of the machine's. */
+/* Replaces the machine's RAM with watched RAM. */
 static RUNS_IN_MAIN void bench_watch_ram(VirtioBench *b)
 {
     GuestRam *ram = &b->machine->ram;
@@ -171,7 +171,7 @@ typedef struct DeviceStep {
     GError *error;
 } DeviceStep;
 
-/* The text of @error, to be freed; @error is gone. */
+/* Frees @error and returns its text, to be freed. */
 static char *bench_error_text(GError *error)
 {
     char *text = g_strdup(error->message);
@@ -536,9 +536,9 @@ uint16_t virtio_guest_add(VirtioGuestQueue *q, const VringBuffer *buffers, unsig
 
 bool virtio_guest_used(VirtioGuestQueue *q, uint32_t *id, uint32_t *len)
 {
-    virtio_bench_settle(q->guest->bench); /* the interrupt, too, comes after the entry */
+    virtio_bench_settle(q->guest->bench); /* the interrupt comes after the entry too */
     bool any = vring_driver_take_used(&q->ring, id, len);
-    if (any && q->event_idx) { /* wants to be interrupted for the next one */
+    if (any && q->event_idx) { /* request an interrupt for the next one */
         vring_driver_set_used_event(&q->ring, q->ring.last_used);
     }
     return any;

@@ -3,9 +3,9 @@
  * A guest's virtio-pci driver, and the machine around it, without KVM: the test's thread is main
  * and also the vCPU; one iothread is real.
  *
- * What the iothread does is waited for until it has nothing to do (virtio_bench_settle()), so a
- * test decides what has happened and sleeps nowhere. Dirty memory is logged all along: what the
- * device's side writes without marking it fails the test at its end (ram_watch.h).
+ * virtio_bench_settle() waits until the iothread is idle, so a test knows what has happened and
+ * never sleeps. Dirty memory is always logged: a write by the device side that is not marked dirty
+ * fails the test at its end (ram_watch.h).
  */
 #ifndef SKIFF_TESTS_SUPPORT_VIRTIO_GUEST_H
 #define SKIFF_TESTS_SUPPORT_VIRTIO_GUEST_H
@@ -23,9 +23,9 @@ typedef struct VirtioBench {
     IoThread *iothread;
     AioContext *main_ctx, *home; /* home: the iothread's */
     PciBus *bus;
-    uint64_t ram_next;   /* where the guest's next allocation goes */
+    uint64_t ram_next;   /* address of the guest's next allocation */
     RamWatch *watch;     /* the machine's RAM */
-    GuestRam driver_ram; /* the same, as the driver writes it */
+    GuestRam driver_ram; /* the same RAM, for writes of the driver */
 } VirtioBench;
 
 VirtioBench *virtio_bench_new(void);
@@ -34,9 +34,9 @@ void virtio_bench_free(VirtioBench *b);
 void virtio_bench_run(VirtioBench *b, void (*fn)(void *opaque), void *opaque);
 /* Runs @fn(@opaque) as a coroutine in the iothread and waits for it. */
 void virtio_bench_at_home(VirtioBench *b, void (*fn)(void *opaque), void *opaque);
-/* One turn of main, if it has something to do. */
+/* Runs one turn of main if it has work. */
 void virtio_bench_step(VirtioBench *b);
-/* Everything that was caused by now, in either thread, has been done, except what waits for the
+/* Returns when both threads have done all work caused so far, except work that waits for the
  * test. */
 void virtio_bench_settle(VirtioBench *b);
 /* Guest memory, zeroed, page-aligned. */
@@ -58,7 +58,7 @@ void virtio_bench_start(VirtioBench *b, Device *dev); /* as at `cont` */
 char *virtio_bench_try_start(VirtioBench *b, Device *dev);
 void virtio_bench_stop(VirtioBench *b, Device *dev);  /* as at `stop`; waits */
 void virtio_bench_reset(VirtioBench *b, Device *dev); /* as at system reset: stop, reset, start */
-/* State out of @dev and into @dev, which is stopped. */
+/* Saves and loads the state of @dev, which is stopped. */
 GByteArray *virtio_bench_save(VirtioBench *b, Device *dev);
 char *virtio_bench_load(VirtioBench *b, Device *dev, const GByteArray *saved);
 
@@ -71,7 +71,7 @@ typedef struct VirtioGuest {
     uint32_t notify_multiplier;
     unsigned config_size;
     uint64_t features; /* negotiated */
-    /* Called while an access pends, for what the test has to do about it; NULL: nothing. */
+    /* Called while an access is pending, so that the test can act. May be NULL. */
     void (*pended)(void *opaque);
     void *opaque;
 } VirtioGuest;
@@ -85,14 +85,14 @@ typedef struct VirtioGuestQueue {
 
 /* Finds the structures of §4.1.4 through the capability list. */
 void virtio_guest_init(VirtioGuest *g, VirtioBench *b, Device *dev);
-/* Of its config space. */
+/* The ECAM address of its config space. */
 uint64_t virtio_guest_ecam(const VirtioGuest *g);
-/* Bus Master of the command register; clearing it waits for what is in flight. */
+/* Sets Bus Master in the command register; clearing it waits for requests in flight. */
 void virtio_guest_set_master(VirtioGuest *g, bool on);
-/* A register access; when it pends, it waits as a vCPU would while main goes on. */
+/* A register access. A pending one waits like a vCPU while main runs. */
 uint64_t virtio_guest_read(VirtioGuest *g, uint64_t gpa, unsigned size);
 void virtio_guest_write(VirtioGuest *g, uint64_t gpa, uint64_t value, unsigned size);
-/* The same, once: what it would wait for is in @a. */
+/* The same without waiting: @a shows what is pending. */
 MmioResult virtio_guest_access(VirtioGuest *g, uint64_t gpa, IoAccess *a);
 uint32_t virtio_guest_common_read(VirtioGuest *g, unsigned offset, unsigned size);
 void virtio_guest_common_write(VirtioGuest *g, unsigned offset, uint64_t value, unsigned size);
@@ -101,8 +101,8 @@ void virtio_guest_set_status(VirtioGuest *g, uint8_t status);
 uint64_t virtio_guest_offered(VirtioGuest *g);
 /* Writes 0 and waits until it reads 0. */
 void virtio_guest_reset(VirtioGuest *g);
-/* From reset to FEATURES_OK, as a bus master, with what is offered of @wanted. Returns whether that
- * was accepted. */
+/* From reset to FEATURES_OK, as a bus master, with those of @wanted that are offered. Returns
+ * whether the device accepted them. */
 bool virtio_guest_negotiate(VirtioGuest *g, uint64_t wanted);
 /* Sets queue @index up and enables it; @vector may be VIRTIO_NO_VECTOR. size 0: the device's. */
 void virtio_guest_queue(VirtioGuest *g, VirtioGuestQueue *q, unsigned index, unsigned size,
@@ -111,12 +111,12 @@ void virtio_guest_driver_ok(VirtioGuest *g);
 /* Enables MSI-X; vector n delivers data 0x100 + n. */
 void virtio_guest_enable_msix(VirtioGuest *g);
 
-/* Offers a chain and kicks if the device wants that. Returns its head. */
+/* Offers a chain and kicks if the device requests it. Returns its head. */
 uint16_t virtio_guest_add(VirtioGuestQueue *q, const VringBuffer *buffers, unsigned count);
-/* The doorbell: through the machine's ioeventfd when there is one, as KVM does, else the register.
+/* The doorbell: through the machine's ioeventfd if there is one, like KVM, else the register.
  */
 void virtio_guest_kick(VirtioGuestQueue *q);
-/* The next used buffer; false: none, after everything has settled. */
+/* Takes the next used buffer; false: none, after both threads have settled. */
 bool virtio_guest_used(VirtioGuestQueue *q, uint32_t *id, uint32_t *len);
 
 #endif

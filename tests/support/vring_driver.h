@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The driver's side of a split ring, in memory of a test: builds chains, also impossible ones.
- * Plain functions leave notification to the caller; a thread other than the device's may use it.
+ * The driver side of a split ring, in the memory of a test. Builds valid and invalid chains. Plain
+ * functions leave notification to the caller; a thread other than the device's may use them.
  */
 #ifndef SKIFF_TESTS_SUPPORT_VRING_DRIVER_H
 #define SKIFF_TESTS_SUPPORT_VRING_DRIVER_H
@@ -33,7 +33,7 @@ typedef struct VringDriver {
 uint64_t vring_driver_bytes(unsigned size);
 /* Zeroed rings at @gpa, which is page-aligned. */
 void vring_driver_init(VringDriver *d, const GuestRam *ram, uint64_t gpa, unsigned size);
-/* What a device is told of it. */
+/* The set-up that a device gets for this ring. */
 VirtQueueSetup vring_driver_setup(const VringDriver *d, bool event_idx, bool indirect);
 
 /* Fills descriptors with a chain, without offering it. Returns its head. */
@@ -43,9 +43,9 @@ uint16_t vring_driver_indirect(VringDriver *d, uint64_t table_gpa, const VringBu
                                unsigned count);
 /* Puts @head into the available ring and publishes it. */
 void vring_driver_offer(VringDriver *d, uint16_t head);
-/* Does the device want a kick for what was offered since index @old? */
+/* Whether the device wants a kick for buffers offered since index @old. */
 bool vring_driver_wants_kick(const VringDriver *d, uint16_t old, bool event_idx);
-/* Where the device should interrupt (EVENT_IDX). */
+/* Sets the index at which the device should interrupt (EVENT_IDX). */
 void vring_driver_set_used_event(VringDriver *d, uint16_t event);
 /* Takes the next used entry; false: none. */
 bool vring_driver_take_used(VringDriver *d, uint32_t *id, uint32_t *len);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The crash hook: a process whose end has begun ends, whatever signals come meanwhile. */
+/* The crash hook: once the end of a process has begun, further signals do not stop it. */
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stddef.h>
@@ -24,8 +24,8 @@ static void hook(void)
     }
 }
 
-/* Runs @fn in a process of its own that catches signals. Returns what waitpid() tells of it, and in
- * *@hooks how often the hook was called. A process that hangs is ended with SIGALRM. */
+/* Runs @fn in a child process that catches signals. Returns the status of waitpid(), and in *@hooks
+ * the number of calls of the hook. SIGALRM ends a process that hangs. */
 static int run(void (*fn)(void), unsigned *hooks)
 {
     int fds[2], status;
@@ -68,7 +68,7 @@ static void a_signal_calls_the_hook_and_ends_the_process(void **state)
     assert_int_equal(hooks, 1);
 }
 
-/* What the hook does is hit by another signal: a fault of its own, or somebody's kill. */
+/* Another signal arrives during the hook: a fault of its own, or a kill. */
 static void another_signal_in_the_hook_ends_the_process(void **state)
 {
     static const int signals[] = {SIGSEGV, SIGINT, SIGABRT};

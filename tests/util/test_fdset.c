@@ -37,12 +37,12 @@ static void the_descriptor_whose_access_fits_is_duplicated(void **state)
     assert_true((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
     assert_true(fdset_remove(7, -1, NULL));
     assert_int_equal(fcntl(both, F_GETFD), -1); /* closed */
-    assert_true(fcntl(fd, F_GETFD) >= 0);       /* but not what was opened by it */
+    assert_true(fcntl(fd, F_GETFD) >= 0);       /* but not its duplicate */
     close(fd);
     assert_int_equal(fdset_dup_fd("/dev/fdset/7", O_RDWR), -ENOENT);
 }
 
-static void names_that_are_no_sets_are_refused(void **state)
+static void names_that_are_not_sets_are_refused(void **state)
 {
     static const char *const names[] = {"/dev/fdset/",
                                         "/dev/fdset/x",
@@ -103,7 +103,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_descriptor_whose_access_fits_is_duplicated),
-        cmocka_unit_test(names_that_are_no_sets_are_refused),
+        cmocka_unit_test(names_that_are_not_sets_are_refused),
         cmocka_unit_test(new_sets_take_the_least_free_number),
         cmocka_unit_test(sets_are_bounded),
     };

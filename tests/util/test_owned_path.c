@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names that skiff removes at the end, and those that it must not. */
+/* File names that skiff removes at the end, and names that it must not remove. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,7 +23,7 @@ static int directory_setup(void **state)
 static int directory_teardown(void **state)
 {
     assert_int_equal(chdir("/"), 0);
-    assert_int_equal(rmdir(directory), 0); /* nothing stayed behind */
+    assert_int_equal(rmdir(directory), 0); /* nothing is left */
     g_free(directory);
     return 0;
 }
@@ -43,17 +43,17 @@ static void a_relative_name_is_removed_from_another_directory(void **state)
     make_file("name");
     assert_true(owned_path_unlink(&o));
     assert_false(owned_path_unlink(&o));
-    assert_int_equal(unlink("name"), 0); /* the other one stayed */
+    assert_int_equal(unlink("name"), 0); /* the other file is still there */
     assert_int_equal(chdir(".."), 0);
     assert_int_equal(rmdir("elsewhere"), 0);
     owned_path_clear(&o);
 }
 
-static void a_file_that_somebody_else_put_there_stays(void **state)
+static void another_file_of_that_name_stays(void **state)
 {
     OwnedPath o = {0};
     make_file("name");
-    make_file("other"); /* beside it, so that it has another inode */
+    make_file("other"); /* in addition, so that it has another inode */
     assert_true(owned_path_set(&o, "name"));
     assert_true(owned_path_is_ours(&o));
     assert_int_equal(rename("other", "name"), 0);
@@ -63,7 +63,7 @@ static void a_file_that_somebody_else_put_there_stays(void **state)
     owned_path_clear(&o);
 }
 
-static void a_link_is_removed_and_not_what_it_leads_to(void **state)
+static void a_link_is_removed_and_not_its_target(void **state)
 {
     OwnedPath o = {0};
     make_file("name");
@@ -75,7 +75,7 @@ static void a_link_is_removed_and_not_what_it_leads_to(void **state)
     owned_path_clear(&o);
 }
 
-static void what_is_not_there_or_forgotten_removes_nothing(void **state)
+static void a_missing_or_forgotten_name_removes_nothing(void **state)
 {
     OwnedPath o = {0};
     assert_false(owned_path_set(&o, "name"));
@@ -94,9 +94,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_DIRECTORY(a_relative_name_is_removed_from_another_directory),
-        IN_DIRECTORY(a_file_that_somebody_else_put_there_stays),
-        IN_DIRECTORY(a_link_is_removed_and_not_what_it_leads_to),
-        IN_DIRECTORY(what_is_not_there_or_forgotten_removes_nothing),
+        IN_DIRECTORY(another_file_of_that_name_stays),
+        IN_DIRECTORY(a_link_is_removed_and_not_its_target),
+        IN_DIRECTORY(a_missing_or_forgotten_name_removes_nothing),
     };
     return cmocka_run_group_tests_name("util/owned_path", tests, NULL, NULL);
 }

@@ -42,7 +42,7 @@ static char *logged(void)
     return text;
 }
 
-static void nothing_is_emitted_unless_asked_for(void **state)
+static void nothing_is_emitted_unless_enabled(void **state)
 {
     g_autofree char *text = NULL;
 
@@ -97,7 +97,7 @@ static void the_option_takes_globs_and_files(void **state)
     unlink(path);
 }
 
-static void what_matches_nothing_is_refused(void **state)
+static void a_glob_without_a_match_is_refused(void **state)
 {
     static const char *const bad[] = {"sample_sumbit",       "nothing_*", "enable=",
                                       "events=/nonexistent", "file=x",    "sample_*,bogus=1",
@@ -119,11 +119,11 @@ static void what_matches_nothing_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(nothing_is_emitted_unless_asked_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nothing_is_emitted_unless_enabled, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_glob_chooses_events_in_every_file, set_up, tear_down),
         cmocka_unit_test(each_event_is_listed_once),
         cmocka_unit_test_setup_teardown(the_option_takes_globs_and_files, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_matches_nothing_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_glob_without_a_match_is_refused, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Jobs, main's side: life, verbs, states. */
+/* Jobs, the part in main: life cycle, verbs, states. */
 #include <errno.h>
 #include <string.h>
 #include "util/job/job_int.h"
@@ -7,7 +7,7 @@
 #include "util/loop/sched_point.h"
 #include "util/trace_events.h"
 
-/* Main, but for main_ctx, which is set once. */
+/* Main only, except main_ctx, which is set once. */
 static struct {
     AioContext *main_ctx;
     const JobHost *host;
@@ -51,29 +51,29 @@ const JobHost *job_host(void **opaque)
 
 #define S(status) (1u << JOB_STATUS_##status)
 
-/* The function that makes each move. */
+/* The function that makes each transition. */
 #define BY(status, maker) [JOB_STATUS_##status] = #maker
 static const char *const job_moves[JOB_STATUS_COUNT][JOB_STATUS_COUNT] = {
     [JOB_STATUS_UNDEFINED] = {BY(CREATED, job_new)},
-    [JOB_STATUS_CREATED] = {BY(RUNNING, job_start), BY(ABORTING, job_judge_data_step),
-                            BY(NULL, job_leave)},
-    [JOB_STATUS_RUNNING] = {BY(PAUSED, job_stay_paused), BY(READY, job_become_ready),
-                            BY(WAITING, job_judge_data_step), BY(ABORTING, job_judge_data_step)},
-    [JOB_STATUS_PAUSED] = {BY(RUNNING, job_go_on)},
-    [JOB_STATUS_READY] = {BY(STANDBY, job_stay_paused), BY(WAITING, job_judge_data_step),
-                          BY(ABORTING, job_judge_data_step)},
-    [JOB_STATUS_STANDBY] = {BY(READY, job_go_on)},
-    [JOB_STATUS_WAITING] = {BY(PENDING, job_judge_data_step)},
+    [JOB_STATUS_CREATED] = {BY(RUNNING, job_start), BY(ABORTING, job_end_data_step),
+                            BY(NULL, job_remove)},
+    [JOB_STATUS_RUNNING] = {BY(PAUSED, job_wait_while_paused), BY(READY, job_become_ready),
+                            BY(WAITING, job_end_data_step), BY(ABORTING, job_end_data_step)},
+    [JOB_STATUS_PAUSED] = {BY(RUNNING, job_continue)},
+    [JOB_STATUS_READY] = {BY(STANDBY, job_wait_while_paused), BY(WAITING, job_end_data_step),
+                          BY(ABORTING, job_end_data_step)},
+    [JOB_STATUS_STANDBY] = {BY(READY, job_continue)},
+    [JOB_STATUS_WAITING] = {BY(PENDING, job_end_data_step)},
     [JOB_STATUS_PENDING] = {BY(ABORTING, job_co_decide), BY(CONCLUDED, job_conclude)},
     [JOB_STATUS_ABORTING] = {BY(CONCLUDED, job_conclude)},
-    [JOB_STATUS_CONCLUDED] = {BY(NULL, job_leave)},
+    [JOB_STATUS_CONCLUDED] = {BY(NULL, job_remove)},
 };
 
 void assert_job_state(const Job *job)
 {
-    bool stands = job_status_in(job, S(PAUSED) | S(STANDBY));
-    if (stands && (!job->waiting || !job->stepping)) {
-        bug_abort("invariant 2: job '%s' is %s and stands nowhere", job->id,
+    bool paused = job_status_in(job, S(PAUSED) | S(STANDBY));
+    if (paused && (!job->waiting || !job->stepping)) {
+        bug_abort("invariant 2: job '%s' is %s but its data step is not at a pause point", job->id,
                   job_status_names[job->status]);
     }
     if (job->stepping && !job_status_in(job, JOB_STEPPING)) {
@@ -90,7 +90,7 @@ void assert_job_state(const Job *job)
     }
 }
 
-static RUNS_IN_MAIN void job_tell(const Job *job, JobEvent event)
+static RUNS_IN_MAIN void job_emit(const Job *job, JobEvent event)
 {
     if (jobs.host->event != NULL) {
         jobs.host->event(jobs.opaque, job, event);
@@ -109,7 +109,7 @@ static RUNS_IN_MAIN void job_move_by(Job *job, JobStatus to, const char *by)
     assert_job_state(job);
     trace_job_status(job->id, job_status_names[from], job_status_names[to]);
     SP("job.moved", job);
-    job_tell(job, JOB_EVENT_STATUS);
+    job_emit(job, JOB_EVENT_STATUS);
 }
 #define job_move(job, to) job_move_by(job, to, __func__)
 
@@ -120,7 +120,7 @@ static coroutine_fn RUNS_IN_MAIN void job_wait(Job *job)
     co_wait(job->waiter);
 }
 
-/* Whoever calls job_wait() next; before the state tells that it waits. */
+/* Arms the token; called before the state shows that the job waits. Then job_wait(). */
 static coroutine_fn RUNS_IN_MAIN void job_wait_prepare(Job *job)
 {
     job->waiter = co_arm();
@@ -142,24 +142,24 @@ void job_kick(Job *job)
     }
 }
 
-static bool job_must_stand(const Job *job)
+static bool job_must_pause(const Job *job)
 {
     return job->pause && !job->cancelled;
 }
 
-void job_stay_paused(void *opaque)
+void job_wait_while_paused(void *opaque)
 {
     enter_main();
     enter_coroutine();
     Job *job = opaque;
-    while (job_must_stand(job)) {
+    while (job_must_pause(job)) {
         job_wait_prepare(job);
         job_move(job, job->status == JOB_STATUS_READY ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
         job_wait(job);
     }
 }
 
-void job_go_on(Job *job)
+void job_continue(Job *job)
 {
     if (job_status_in(job, S(PAUSED) | S(STANDBY))) {
         job_move(job, job->status == JOB_STATUS_STANDBY ? JOB_STATUS_READY : JOB_STATUS_RUNNING);
@@ -170,7 +170,7 @@ void job_go_on(Job *job)
 void job_become_ready(Job *job)
 {
     job_move(job, JOB_STATUS_READY);
-    job_tell(job, JOB_EVENT_READY);
+    job_emit(job, JOB_EVENT_READY);
 }
 
 /* ---- the end ---- */
@@ -182,10 +182,10 @@ static void job_fail(Job *job, int ret, GError *error)
     g_clear_error(&error);
 }
 
-/* What main makes of the data step's result. */
-static RUNS_IN_MAIN void job_judge_data_step(Job *job)
+/* Moves the job according to the data step's result. */
+static RUNS_IN_MAIN void job_end_data_step(Job *job)
 {
-    job->pause = false; /* too late for that */
+    job->pause = false; /* a pause has no effect from here on */
     if (job->ret == 0 && job->cancelled) {
         job_fail(job, -ECANCELED, NULL);
     }
@@ -196,7 +196,7 @@ static RUNS_IN_MAIN void job_judge_data_step(Job *job)
     job_move(job, JOB_STATUS_WAITING);
     job_move(job, JOB_STATUS_PENDING);
     if (!job->auto_finalize) {
-        job_tell(job, JOB_EVENT_PENDING);
+        job_emit(job, JOB_EVENT_PENDING);
     }
 }
 
@@ -224,7 +224,7 @@ static coroutine_fn RUNS_IN_MAIN void job_co_prepare(Job *job)
     }
 }
 
-/* Under the operation lock: once and for good. */
+/* Under the operation lock. Commits or aborts; called once. */
 static coroutine_fn RUNS_IN_MAIN void job_co_decide(Job *job)
 {
     const JobDriver *d = job->driver;
@@ -247,7 +247,7 @@ static coroutine_fn RUNS_IN_MAIN void job_co_decide(Job *job)
     }
 }
 
-void job_leave(Job *job)
+void job_remove(Job *job)
 {
     job_move(job, JOB_STATUS_NULL);
     g_ptr_array_remove(jobs.list, job);
@@ -260,18 +260,18 @@ void job_leave(Job *job)
 static RUNS_IN_MAIN void job_conclude(Job *job)
 {
     if (job->started) {
-        job_tell(job,
+        job_emit(job,
                  job->cancelled && !job->committed ? JOB_EVENT_CANCELLED : JOB_EVENT_COMPLETED);
     }
     job_move(job, JOB_STATUS_CONCLUDED);
     co_queue_wake_all(&job->concluded);
     if (job->auto_dismiss || !job->started) {
-        job_leave(job);
+        job_remove(job);
     }
 }
 
-/* All of a job's life, in order. */
-void job_live(void *opaque)
+/* The whole life of a job, in order. */
+void job_run(void *opaque)
 {
     enter_main();
     enter_coroutine();
@@ -285,7 +285,7 @@ void job_live(void *opaque)
         trace_job_data_step(job->id, job->ret);
         co_call_in(job->home, job_step_retire, job);
     }
-    job_judge_data_step(job);
+    job_end_data_step(job);
     job_co_await_finalize(job);
     if (jobs.host->co_operation_begin != NULL) {
         jobs.host->co_operation_begin(jobs.opaque);
@@ -305,8 +305,8 @@ Job *job_new(const JobDriver *driver, const JobConfig *config, void *state, GErr
     if (!opt_id_valid(config->id)) {
         g_autofree char *excerpt = opt_excerpt(config->id);
         g_set_error(error, JOB_ERROR, JOB_ERROR_ID,
-                    "Invalid job ID '%s': it begins with a letter and holds letters, digits, '-', "
-                    "'.' and '_'",
+                    "Invalid job ID '%s': it must begin with a letter and contain only letters, "
+                    "digits, '-', '.' and '_'",
                     excerpt);
         return NULL;
     }
@@ -342,13 +342,13 @@ void job_start(Job *job)
     job->started = true;
     job_move(job, JOB_STATUS_RUNNING);
     job->stepping = true;
-    co_start(jobs.main_ctx, job_live, job);
+    co_start(jobs.main_ctx, job_run, job);
 }
 
 void job_abandon(Job *job)
 {
-    if (!job->cancelled) { /* who cancelled it sees to its end */
-        job_leave(job);
+    if (!job->cancelled) { /* otherwise job_cancel() has started its end */
+        job_remove(job);
     }
 }
 

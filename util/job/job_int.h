@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A job's inside: what job.c (life) and job_verbs.c, both in main, share with job_step.c (the data
- * step's side, in the home context). */
+/* Internals of a job. Shared by job.c (life cycle) and job_verbs.c, both in main, and job_step.c
+ * (the data step, in the home context). */
 #ifndef SKIFF_UTIL_JOB_JOB_INT_H
 #define SKIFF_UTIL_JOB_JOB_INT_H
 
@@ -18,13 +18,13 @@ struct Job {
     bool auto_finalize, auto_dismiss;
     JobErrorAction action;
 
-    /* told by main, read by the data step */
+    /* written by main, read by the data step */
     _Atomic bool cancelled;
     _Atomic bool pause;
     _Atomic bool complete;
     _Atomic uint64_t speed;
 
-    /* told by the data step, read by main */
+    /* written by the data step, read by main */
     _Atomic uint64_t progress, progress_total;
     _Atomic bool sleeping;
 
@@ -32,16 +32,16 @@ struct Job {
     unsigned refs;
     JobStatus status;
     bool started;
-    bool stepping;  /* the data step has begun and main does not know yet that it has ended */
+    bool stepping;  /* the data step has begun, and main has not yet seen its end */
     bool finalize;  /* the verb was used */
     bool decided;   /* committed, or aborted */
-    bool committed; /* which of the two */
+    bool committed; /* valid if decided; false: aborted */
     bool io_failed;
     int ret;
     char *error;
-    bool waiting; /* a coroutine of the job waits in main by this token: job_wait() */
+    bool waiting; /* a coroutine of the job waits in main with token `waiter`: job_wait() */
     CoToken waiter;
-    CoQueue concluded; /* who waits for the end */
+    CoQueue concluded; /* waiters for the end of the job */
 
     /* home */
     CoToken sleeper; /* while sleeping */
@@ -61,19 +61,19 @@ static inline bool job_status_in(const Job *job, unsigned set)
 }
 
 /* ---- job.c, main ---- */
-Job *job_at(unsigned index) RUNS_IN_MAIN; /* NULL: there are no more */
-/* All of a job's life: a coroutine. */
-void job_live(void *job_opaque);
-/* Takes a job that stands back to work. */
-void job_go_on(Job *job) RUNS_IN_MAIN;
-/* Ends the wait of its coroutine in main, if it waits. */
+Job *job_at(unsigned index) RUNS_IN_MAIN; /* NULL: index is past the last job */
+/* Coroutine: runs the whole life of a job. */
+void job_run(void *job_opaque);
+/* Resumes a job that is at a pause point. */
+void job_continue(Job *job) RUNS_IN_MAIN;
+/* Wakes the job's coroutine in main if it waits. */
 void job_wake(Job *job) RUNS_IN_MAIN;
-/* Main has told the data step something: it shall look. */
+/* Makes the data step check the flags that main has set. */
 void job_kick(Job *job) RUNS_IN_MAIN;
-/* To NULL and off the list. */
-void job_leave(Job *job) RUNS_IN_MAIN;
-/* Main: the job stands at a pause point until it may go on. */
-void job_stay_paused(void *job_opaque);
+/* Moves the job to NULL and removes it from the list. */
+void job_remove(Job *job) RUNS_IN_MAIN;
+/* Coroutine in main: waits while the job is at a pause point, until it is resumed. */
+void job_wait_while_paused(void *job_opaque);
 /* RUNNING -> READY. */
 void job_become_ready(Job *job) RUNS_IN_MAIN;
 AioContext *job_main_context(void) ANY_THREAD;
@@ -82,9 +82,9 @@ const JobHost *job_host(void **opaque) RUNS_IN_MAIN;
 /* ---- job_step.c ---- */
 /* A coroutine in the home context: runs the data step. */
 void job_step_run(void *job_opaque);
-/* Home: nobody kicks the job any more. */
+/* Home: called when main will not kick the job any more. */
 void job_step_retire(void *job_opaque);
-/* The bottom half by which main ends a sleep. */
+/* The bottom half with which main ends a sleep. */
 void job_step_kicked(void *job_opaque);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Jobs, the data step's side: pause points, sleeps, progress; and what is asked of a job. */
+/* Jobs, the part of the data step: pause points, sleeps, progress; and queries. */
 #include <errno.h>
 #include "util/loop/held.h"
 #include "util/job/job_int.h"
@@ -35,7 +35,7 @@ void job_step_retire(void *opaque)
     aio_bh_cancel(&job->kick_bh);
 }
 
-static void job_step_awaken(void *opaque)
+static void job_step_wake(void *opaque)
 {
     Job *job = opaque;
     job->sleeping = false;
@@ -48,17 +48,17 @@ void job_step_kicked(void *opaque)
     enter_loop(job->home);
     if (job->sleeping) {
         aio_timer_disarm(&job->sleep_timer);
-        job_step_awaken(job);
+        job_step_wake(job);
     }
 }
 
 bool job_co_pause_point(Job *job)
 {
     assert_home(job->home);
-    held_assert_none("a job's pause point");
+    held_assert_none("the pause point of a job");
     SP("job.pause_point", job);
     if (job->pause && !job->cancelled) {
-        co_call_in(job_main_context(), job_stay_paused, job);
+        co_call_in(job_main_context(), job_wait_while_paused, job);
     }
     return !job->cancelled;
 }
@@ -70,7 +70,7 @@ bool job_co_sleep_ns(Job *job, int64_t duration_ns)
     }
     job->sleeper = co_arm();
     job->sleeping = true;
-    aio_timer_init(&job->sleep_timer, job->home, job_step_awaken, job);
+    aio_timer_init(&job->sleep_timer, job->home, job_step_wake, job);
     aio_timer_arm(&job->sleep_timer, aio_now_ns(job->home) + duration_ns);
     co_wait(job->sleeper);
     return job_co_pause_point(job);
@@ -99,7 +99,7 @@ void job_co_ready(Job *job)
     co_call_in(job_main_context(), job_ready_in_main, job);
 }
 
-/* ---- errors of its I/O ---- */
+/* ---- I/O errors ---- */
 
 typedef struct JobIoError {
     Job *job;
@@ -120,21 +120,21 @@ static void job_io_error_in_main(void *opaque)
     if (job->action == JOB_ON_ERROR_STOP && !job->cancelled) {
         job->io_failed = true;
         job->pause = true;
-        job_stay_paused(job);
+        job_wait_while_paused(job);
     }
 }
 
 bool job_co_io_error(Job *job, bool is_read, bool *ignore)
 {
     assert_home(job->home);
-    held_assert_none("a job's pause point");
+    held_assert_none("the pause point of a job");
     JobIoError e = {.job = job, .is_read = is_read};
     co_call_in(job_main_context(), job_io_error_in_main, &e);
     *ignore = job->action == JOB_ON_ERROR_IGNORE;
     return job->action != JOB_ON_ERROR_REPORT && !job->cancelled;
 }
 
-/* ---- what is asked of a job ---- */
+/* ---- queries ---- */
 
 const char *job_id(const Job *job)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Jobs: the verbs, and the way out. */
+/* Jobs: the verbs, and the cancellation of all jobs at shutdown. */
 #include "util/job/job_int.h"
 #include "util/trace_events.h"
 
@@ -49,9 +49,9 @@ bool job_cancel(Job *job, bool force, GError **error)
         job->cancelled = true;
     }
     if (job->status == JOB_STATUS_CREATED) {
-        co_start(job_main_context(), job_live, job);
+        co_start(job_main_context(), job_run, job);
     } else if (job_status_in(job, JOB_IN(PAUSED) | JOB_IN(STANDBY))) {
-        job_go_on(job);
+        job_continue(job);
     } else if (!job->stepping) {
         job_wake(job);
     }
@@ -82,7 +82,7 @@ bool job_resume(Job *job, GError **error)
     }
     job->pause = false;
     job->io_failed = false;
-    job_go_on(job);
+    job_continue(job);
     job_kick(job);
     return true;
 }
@@ -117,7 +117,7 @@ bool job_dismiss(Job *job, GError **error)
     if (!job_verb_check(job, JOB_VERB_DISMISS, error)) {
         return false;
     }
-    job_leave(job);
+    job_remove(job);
     return true;
 }
 
@@ -132,12 +132,12 @@ bool job_co_finalize(Job *job, GError **error)
     job->finalize = true;
     job_ref(job);
     job_wake(job);
-    co_queue_wait(&job->concluded, "a job's end");
+    co_queue_wait(&job->concluded, "the end of a job");
     job_unref(job);
     return true;
 }
 
-/* ---- the way out ---- */
+/* ---- shutdown ---- */
 
 void jobs_cancel_all(void)
 {
@@ -149,8 +149,8 @@ void jobs_cancel_all(void)
     }
 }
 
-/* A job that has begun to live and has not concluded, or NULL. */
-static RUNS_IN_MAIN Job *job_under_way(void)
+/* Returns a job that was started or cancelled and has not concluded, or NULL. */
+static RUNS_IN_MAIN Job *job_first_active(void)
 {
     Job *job;
     for (unsigned i = 0; (job = job_at(i)) != NULL; i++) {
@@ -164,7 +164,7 @@ static RUNS_IN_MAIN Job *job_under_way(void)
 void jobs_co_settle(void)
 {
     Job *job;
-    while ((job = job_under_way()) != NULL) {
-        co_queue_wait(&job->concluded, "a job's end");
+    while ((job = job_first_active()) != NULL) {
+        co_queue_wait(&job->concluded, "the end of a job");
     }
 }

@@ -12,13 +12,13 @@
 
 #define AIO_EVENTS_PER_TURN 64
 #define AIO_POLL_START_NS 4000
-/* Turns that found work by polling ask the kernel about descriptors only every so often. */
+/* While polling finds work, only every Nth turn asks the kernel about descriptors. */
 #define AIO_EPOLL_INTERVAL 8
 
 static __thread AioContext *current_context;
 static __thread char thread_identity;
 
-/* ---- life and ownership ---- */
+/* ---- life cycle and ownership ---- */
 
 static bool aio_set_errno(GError **error, const char *what)
 {
@@ -107,7 +107,7 @@ static void aio_context_release(AioContext *ctx)
 void aio_context_free_unowned(AioContext *ctx)
 {
     if (atomic_load(&ctx->owner) != NULL) {
-        bug_abort("context '%s' has an owner, who alone may free it", ctx->name);
+        bug_abort("context '%s' has an owner; only the owner may free it", ctx->name);
     }
     aio_context_release(ctx);
 }
@@ -137,7 +137,7 @@ void aio_context_free(AioContext *ctx)
                   ctx->handlers->fd);
     }
     while (atomic_load(&ctx->visitors) != 0) {
-        sched_yield(); /* a few instructions away from leaving */
+        sched_yield(); /* it leaves within a few instructions */
     }
     aio_context_release(ctx);
 }
@@ -161,7 +161,7 @@ bool aio_context_is_home(const AioContext *ctx)
 void assert_home(const AioContext *ctx)
 {
     if (__builtin_expect(!aio_context_is_home(ctx), 0)) {
-        bug_abort("context '%s' is used by thread '%s'%s%s, not at home there", ctx->name,
+        bug_abort("context '%s' is used by thread '%s'%s%s, which is not its home", ctx->name,
                   thread_name(), current_context != NULL ? " running " : "",
                   current_context != NULL ? current_context->name : "");
     }
@@ -180,14 +180,14 @@ NO_THREAD_SAFETY_ANALYSIS void enter_iothread(const AioContext *ctx)
     }
 }
 
-/* ---- being woken ---- */
+/* ---- wake-up ---- */
 
 void aio_context_notify(AioContext *ctx)
 {
     if (atomic_load(&ctx->sleeping) && atomic_exchange(&ctx->sleeping, false)) {
         uint64_t one = 1;
         ssize_t n = write(ctx->wake_fd, &one, sizeof(one));
-        (void)n; /* EAGAIN means the counter is full, so it is readable, which is all we want */
+        (void)n; /* EAGAIN: the counter is full, so the descriptor is readable already */
     }
 }
 
@@ -242,7 +242,7 @@ static void aio_poll_switch(AioContext *ctx, bool on)
     }
 }
 
-/* Looks at memory for up to poll_ns; true when something was dispatched or is ready. */
+/* Polls memory for up to poll_ns; true when something was dispatched or is ready. */
 static bool aio_busy_poll(AioContext *ctx, int64_t timeout_ns)
 {
     int64_t limit = timeout_ns < 0 || ctx->poll_ns < timeout_ns ? ctx->poll_ns : timeout_ns;
@@ -256,20 +256,20 @@ static bool aio_busy_poll(AioContext *ctx, int64_t timeout_ns)
             progress = aio_poll_once(ctx) || aio_has_work(ctx);
         } while (!progress && aio_clock_ns() < end);
         if (progress) {
-            return true; /* stays in polling mode */
+            return true; /* polling mode continues */
         }
     }
     if (ctx->polling) {
-        /* Notifications go on again, then one more look: what came in between was not notified. */
+        /* Turns notifications on, then polls once more: events in between sent no notification. */
         aio_poll_switch(ctx, false);
         progress = aio_poll_once(ctx);
     }
     return progress;
 }
 
-/* Before the descriptors' turn. While notifications are off only looking finds work; a turn that
- * has something else to do looks once and leaves them off. */
-static bool aio_look(AioContext *ctx, int64_t timeout_ns)
+/* Called before the descriptors. While notifications are off, only polling finds work; a turn with
+ * other work polls once and leaves them off. */
+static bool aio_poll_turn(AioContext *ctx, int64_t timeout_ns)
 {
     if (timeout_ns != 0) {
         return aio_busy_poll(ctx, timeout_ns);
@@ -277,8 +277,8 @@ static bool aio_look(AioContext *ctx, int64_t timeout_ns)
     return ctx->polling && aio_poll_once(ctx);
 }
 
-/* After a blocking wait of @waited_ns: longer polling pays if the event came soon, shorter if it
- * did not. */
+/* After a blocking wait of @waited_ns: polls longer if the event came soon, shorter if it came
+ * late. */
 static void aio_poll_adapt(AioContext *ctx, int64_t waited_ns)
 {
     if (ctx->poll_max_ns == 0) {
@@ -298,12 +298,12 @@ static int aio_epoll(AioContext *ctx, struct epoll_event *events, int64_t timeou
         return aio_wait(ctx, events, AIO_EVENTS_PER_TURN, 0);
     }
     atomic_store(&ctx->sleeping, true);
-    if (aio_has_work(ctx)) { /* came before we said that we sleep */
+    if (aio_has_work(ctx)) { /* arrived before `sleeping` was set */
         timeout_ns = 0;
     }
     int64_t start = ctx->poll_max_ns != 0 ? aio_clock_ns() : 0;
     int n = aio_wait(ctx, events, AIO_EVENTS_PER_TURN, timeout_ns);
-    if (n < 0 && errno != EINTR) { /* EBADF: somebody closed our descriptor */
+    if (n < 0 && errno != EINTR) { /* EBADF: the descriptor was closed elsewhere */
         bug_abort("epoll_wait of '%s': %s", ctx->name, g_strerror(errno));
     }
     atomic_store(&ctx->sleeping, false);
@@ -322,7 +322,7 @@ static int64_t aio_timeout_ns(AioContext *ctx, bool may_block)
     if (next == INT64_MAX) {
         return -1;
     }
-    if (ctx->virtual_time) { /* time moves only when the test moves it */
+    if (ctx->virtual_time) { /* only the test moves the time */
         return next <= ctx->virtual_now_ns ? 0 : -1;
     }
     return MAX(next - aio_now_ns(ctx), 0);
@@ -358,7 +358,7 @@ static bool aio_turn(AioContext *ctx, bool may_block)
     aio_handlers_flush(ctx);
 
     int64_t timeout_ns = aio_timeout_ns(ctx, may_block && !progress);
-    if (ctx->pollers != 0 && aio_look(ctx, timeout_ns)) {
+    if (ctx->pollers != 0 && aio_poll_turn(ctx, timeout_ns)) {
         progress = true;
         timeout_ns = 0;
         aio_handlers_flush(ctx);

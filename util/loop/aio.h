@@ -2,20 +2,20 @@
 /*
  * AioContext: an event loop with one owner.
  *
- * A context is created by the thread that will run it and is never run by another (R1, R2). Running
- * it a second time from one of its own callbacks aborts in every build: nothing in skiff polls
- * inside a callback. From other threads a context accepts posted work only: bottom halves and
- * coroutine wakes, both lock-free.
+ * A context is created by the thread that will run it and is never run by another (R1, R2). A
+ * callback that runs its own context again aborts in every build: nothing in skiff polls inside a
+ * callback. Other threads may only post work to a context: bottom halves and coroutine wakes, both
+ * lock-free.
  *
  * One turn, in this order:
  *   1. run the bottom halves that were pending when the turn began (at most AIO_TURN_BUDGET);
  *   2. run the coroutines on the ready list (at most AIO_TURN_BUDGET);
  *   3. run the timers that are due;
  *   4. call the handlers' `flush` once each (batched submission);
- *   5. if there is still work, look at file descriptors without blocking; else busy-poll up to
- * poll-max-ns (adaptive), then block in epoll_wait until the next timer;
+ *   5. if work is left, check file descriptors without blocking; else busy-poll up to poll-max-ns
+ *      (adaptive), then block in epoll_wait until the next timer;
  *   6. dispatch ready descriptors (while polling finds work, only in every few turns).
- * What arrives during a step waits for the next turn, so that no source starves another.
+ * Work that arrives during a step waits for the next turn, so that no source starves another.
  */
 #ifndef SKIFF_UTIL_LOOP_AIO_H
 #define SKIFF_UTIL_LOOP_AIO_H
@@ -32,10 +32,10 @@ typedef struct AioTimer AioTimer;
 
 #define AIO_TURN_BUDGET 256
 
-/* Creates a context owned by the calling thread. @name must outlive it. NULL and @error when the
+/* Creates a context owned by the calling thread. @name must outlive it. NULL and @error if the
  * kernel refuses. */
 AioContext *aio_context_new(const char *name, GError **error) ANY_THREAD;
-/* Owner only, not running; every handler removed before. */
+/* Owner only, not while running; all handlers were removed before. */
 void aio_context_free(AioContext *ctx) ANY_THREAD;
 const char *aio_context_name(const AioContext *ctx) ANY_THREAD;
 
@@ -46,42 +46,42 @@ void aio_context_run(AioContext *ctx) ANY_THREAD;
 bool aio_context_step(AioContext *ctx, bool may_block) ANY_THREAD;
 /* aio_context_run() returns after the current turn. */
 void aio_context_quit(AioContext *ctx) ANY_THREAD;
-/* The context being run by the calling thread, or NULL. */
+/* The context that the calling thread runs, or NULL. */
 AioContext *aio_context_current(void) ANY_THREAD;
 bool aio_context_is_home(const AioContext *ctx) ANY_THREAD;
-/* Aborts unless the calling thread owns @ctx and is not in the middle of running another. */
+/* Aborts unless the calling thread owns @ctx and does not run another context now. */
 void assert_home(const AioContext *ctx) ANY_THREAD;
 /* First statement of a callback that runs in @ctx, an iothread's context. */
 void enter_iothread(const AioContext *ctx) SKIFF_TSA(assert_capability(role_iothread, role_loop));
-/* First statement of a callback that runs in @ctx, whichever kind. Tests' contexts are entered with
- * it too. */
+/* First statement of a callback that runs in @ctx, main's or an iothread's. Tests' contexts are
+ * entered with it too. */
 void enter_loop(const AioContext *ctx) SKIFF_TSA(assert_capability(role_loop));
 
 /* Busy polling before a blocking wait: 0 turns it off. Owner only (or before the loop runs). */
 void aio_context_set_polling(AioContext *ctx, int64_t poll_max_ns) ANY_THREAD;
 
-/* Has @fn(@opaque) called by the owner when the context is freed, before it closes; last registered
- * first. Owner only. */
+/* Registers @fn(@opaque), which the owner calls when the context is freed, before it closes; last
+ * registered first. Owner only. */
 void aio_context_at_free(AioContext *ctx, void (*fn)(void *opaque), void *opaque) ANY_THREAD;
 
 /* ---- file descriptors ---- */
 typedef struct AioHandlerOps {
     void (*readable)(void *opaque); /* fd is readable (or in error) */
     void (*writable)(void *opaque);
-    /* The peer has closed its side, or is in error, while `readable` is not watched: for who reads
-     * only when there is room. Told once after each time that watching stops; what the peer has
-     * sent before may still be there. Not for regular files. */
+    /* The peer has closed its side, or is in error, while `readable` is not watched: for handlers
+     * that read only when there is room. Called once after each time that watching stops; data
+     * the peer has sent before may still be unread. Not for regular files. */
     void (*hangup)(void *opaque);
-    bool (*poll)(void *opaque);       /* cheap look at memory during busy polling: is there work? */
-    void (*poll_ready)(void *opaque); /* called when poll() said so */
-    void (*poll_begin)(void *opaque); /* busy polling starts: notifications may be turned off */
+    bool (*poll)(void *opaque); /* cheap check of memory during busy polling: is there work? */
+    void (*poll_ready)(void *opaque); /* called when poll() returned true */
+    void (*poll_begin)(void *opaque); /* busy polling starts: turn notifications off if desired */
     void (*poll_end)(
-        void *opaque);           /* notifications on again; poll() is asked once more afterwards */
-    void (*flush)(void *opaque); /* end of turn: submit what has been queued */
+        void *opaque);           /* turn notifications on; poll() is called once more afterwards */
+    void (*flush)(void *opaque); /* end of turn: submit queued work */
 } AioHandlerOps;
 
-/* Watches @fd (-1: no descriptor, only poll/flush). Level-triggered; `readable`/`writable` non-NULL
- * ones are watched from the start, or as soon as the kernel has memory for it. The handler may be
+/* Watches @fd (-1: no descriptor, only poll and flush). Level-triggered; non-NULL `readable` and
+ * `writable` are watched from the start, or as soon as the kernel has memory for it. The handler may be
  * removed from within its own callbacks. Owner only. @ops is borrowed for the handler's life. */
 AioHandler *aio_handler_add(AioContext *ctx, int fd, const AioHandlerOps *ops, void *opaque)
     ANY_THREAD;
@@ -90,7 +90,7 @@ void aio_handler_watch(AioHandler *h, bool readable, bool writable) ANY_THREAD;
 /* After this no callback of @h runs. NULL is fine. Owner only. */
 void aio_handler_remove(AioHandler *h) ANY_THREAD;
 
-/* ---- bottom halves: run once in the context per scheduling, however often scheduled before it ran
+/* ---- bottom halves: each scheduling runs one once in its context; a pending one is not run twice
  * ---- */
 struct AioBh {
     AioContext *ctx;
@@ -100,9 +100,9 @@ struct AioBh {
     _Atomic unsigned flags;
 };
 void aio_bh_init(AioBh *bh, AioContext *ctx, void (*fn)(void *), void *opaque) ANY_THREAD;
-/* Lock-free. The memory must stay until the BH has run. What was written before is seen by @fn. */
+/* Lock-free. The memory must stay valid until the BH has run. @fn sees all earlier writes. */
 void aio_bh_schedule(AioBh *bh) ANY_THREAD;
-/* Owner only: a pending run is dropped; the memory may be reused at once. */
+/* Owner only: drops a pending run; the memory may be reused at once. */
 void aio_bh_cancel(AioBh *bh) ANY_THREAD;
 /* Runs @fn(@opaque) once in @ctx. Allocates; not for data paths. */
 void aio_post(AioContext *ctx, void (*fn)(void *), void *opaque) ANY_THREAD;
@@ -117,11 +117,11 @@ struct AioTimer {
 };
 /* Now, on the context's clock: CLOCK_MONOTONIC, or the virtual time a test has set. */
 int64_t aio_now_ns(const AioContext *ctx) ANY_THREAD;
-/* The same for statistics: the clock is read at most once between two looks for new work, so that
- * what a turn does in a batch has one time. Owner only. */
+/* The same for statistics: the clock is read at most once between two checks for new work, so that
+ * the work of one batch has one time. Owner only. */
 int64_t aio_batch_now_ns(AioContext *ctx) ANY_THREAD;
 void aio_timer_init(AioTimer *t, AioContext *ctx, void (*fn)(void *), void *opaque) ANY_THREAD;
-/* Owner only. Arms (again) for @deadline_ns; fires once. */
+/* Owner only. Arms or re-arms for @deadline_ns; fires once. */
 void aio_timer_arm(AioTimer *t, int64_t deadline_ns) ANY_THREAD;
 void aio_timer_disarm(AioTimer *t) ANY_THREAD;
 /* Tests: from now on the context's time is virtual, starts at @now_ns and moves only by this call.

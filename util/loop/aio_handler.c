@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An event loop's handlers: what epoll watches for them, and what is called when it is ready. */
+/* Handlers of an event loop: what epoll watches for them, and their dispatch. */
 #include <errno.h>
 #include <sys/epoll.h>
 #include "util/loop/aio_int.h"
 
-/* How soon epoll is asked again to watch what it had no memory for. */
+/* The interval of retries for descriptors that epoll had no memory to watch. */
 #define AIO_WATCH_RETRY_NS 10000000
 
 static void aio_handler_set_late(AioHandler *h, bool late)
@@ -123,7 +123,7 @@ void aio_handler_remove(AioHandler *h)
         g_free(h);
         return;
     }
-    /* `next` stays: it leads a walk that stands on @h back to handlers that live. */
+    /* `next` stays valid: a walk that is at @h follows it back to live handlers. */
     h->dead_next = ctx->dead;
     ctx->dead = h;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What other threads hand to an AioContext: bottom halves and coroutines that are ready. Both come
- * by a lock-free stack. */
+/* Work that other threads pass to an AioContext, by a lock-free stack each: bottom halves and ready
+ * coroutines. */
 #include <sched.h>
 #include <stdatomic.h>
 #include "util/loop/aio_int.h"
@@ -76,7 +76,7 @@ static AioBh *aio_bh_pop(AioContext *ctx)
     return bh;
 }
 
-/* Takes @bh out of the owner's list; false when it is not there. */
+/* Removes @bh from the owner's list; false when it is not there. */
 static bool aio_bh_unlink(AioContext *ctx, AioBh *bh)
 {
     for (AioBh *_Atomic *link = &ctx->bh_head; *link != NULL; link = &(*link)->next) {
@@ -99,8 +99,8 @@ void aio_bh_cancel(AioBh *bh)
     if ((atomic_load(&bh->flags) & BH_PENDING) == 0) {
         return;
     }
-    /* Whoever schedules it right now may have marked it and not yet pushed it: it is between two
-     * instructions, and the memory may not be reused before it is through. */
+    /* A thread may have marked @bh and not yet pushed it: it is between two instructions. The
+     * memory must not be reused before the push. */
     while (aio_bh_collect(ctx), !aio_bh_unlink(ctx, bh)) {
         sched_yield();
     }
@@ -111,7 +111,7 @@ bool aio_bh_run(AioContext *ctx)
 {
     aio_bh_collect(ctx);
     unsigned budget = AIO_TURN_BUDGET;
-    AioBh *last = NULL; /* what is scheduled while we run waits for the next turn */
+    AioBh *last = NULL; /* later schedules wait for the next turn */
     for (AioBh *b = ctx->bh_head; b != NULL;
          b = atomic_load_explicit(&b->next, memory_order_relaxed)) {
         last = b;
@@ -122,7 +122,7 @@ bool aio_bh_run(AioContext *ctx)
         bool end = bh == last;
         void (*fn)(void *) = bh->fn;
         void *opaque = bh->opaque;
-        /* Cleared before the call, so that a schedule from now on runs it again. */
+        /* Cleared before the call, so that a schedule during the call runs it again. */
         unsigned flags = atomic_fetch_and(&bh->flags, ~BH_PENDING);
         if ((flags & BH_ONESHOT) != 0) {
             g_free(bh);
@@ -177,12 +177,12 @@ static void aio_ready_collect(AioContext *ctx)
     }
 }
 
-/* How soon coroutines without a stack are tried again when nothing else wakes the loop. */
+/* How soon coroutines without a stack are retried when nothing else wakes the loop. */
 #define AIO_STALLED_RETRY_NS 10000000
 
 static void aio_stalled_retry(void *opaque)
 {
-    (void)opaque; /* the next turn's aio_ready_run() tries again */
+    (void)opaque; /* the next turn's aio_ready_run() retries */
 }
 
 void aio_ready_init(AioContext *ctx)
@@ -192,7 +192,7 @@ void aio_ready_init(AioContext *ctx)
     aio_timer_init(&ctx->stalled_timer, ctx, aio_stalled_retry, NULL);
 }
 
-/* No stack for @co: it stays ready. */
+/* No stack for @co: it stays on the ready list. */
 static void aio_ready_stall(AioContext *ctx, struct Coroutine *co)
 {
     *coroutine_link(co) = NULL;
@@ -200,7 +200,7 @@ static void aio_ready_stall(AioContext *ctx, struct Coroutine *co)
     ctx->stalled_tail = coroutine_link(co);
 }
 
-/* Takes the ready list. Those that had no stack in the last turn go last: the others may free one.
+/* Takes the ready list. Coroutines without a stack in the last turn go last: others may free one.
  */
 static struct Coroutine *aio_ready_take(AioContext *ctx)
 {
@@ -235,7 +235,7 @@ bool aio_ready_run(AioContext *ctx)
     if (ctx->stalled != NULL) {
         aio_timer_arm(&ctx->stalled_timer, aio_now_ns(ctx) + AIO_STALLED_RETRY_NS);
     }
-    if (batch != NULL) { /* over budget: the rest goes before what became ready meanwhile */
+    if (batch != NULL) { /* over budget: the rest goes before newer ready coroutines */
         struct Coroutine **end = &batch;
         while (*end != NULL) {
             end = coroutine_link(*end);

@@ -115,8 +115,8 @@ bool aio_timers_run(AioContext *ctx)
     if (ctx->heap_count == 0) {
         return false;
     }
-    /* One reading of the clock and a budget: a timer that arms itself in the past starves nobody.
-     */
+    /* The clock is read once and a budget applies: a timer that re-arms itself in the past does not
+     * starve others. */
     int64_t now_ns = aio_now_ns(ctx);
     bool progress = false;
     for (unsigned budget = AIO_TURN_BUDGET; budget > 0 && aio_timers_next_ns(ctx) <= now_ns;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a loop waits for descriptors: epoll_pwait2(), which takes nanoseconds, or where there is none
- * (before Linux 5.11, or a container's filter that does not know it) a timerfd in the epoll set. Both
- * have the precision of the kernel's high-resolution timers. The timerfd costs a system call more
+ * The wait of a loop for descriptors: epoll_pwait2(), which takes nanoseconds. Where it is missing
+ * (before Linux 5.11, or in a container whose filter refuses it), a timerfd in the epoll set. Both
+ * have the precision of the kernel's high-resolution timers. The timerfd costs one more system call
  * for each wait with a time-out.
  */
 #include <errno.h>
@@ -59,7 +59,7 @@ void aio_wait_close(AioContext *ctx)
     }
 }
 
-/* 0 disarms. A count that nobody has read is cleared. */
+/* 0 disarms. An unread expiration count is cleared. */
 static void wait_set_timer(AioContext *ctx, int64_t timeout_ns)
 {
     struct itimerspec when = {.it_value = wait_timespec(timeout_ns)};
@@ -67,7 +67,7 @@ static void wait_set_timer(AioContext *ctx, int64_t timeout_ns)
     ctx->timer_armed = timeout_ns != 0;
 }
 
-/* Takes the timer's event out of the @count events. */
+/* Removes the timer's event from the @count events. */
 static int wait_drop_timer(AioContext *ctx, struct epoll_event *events, int count)
 {
     for (int i = 0; i < count; i++) {

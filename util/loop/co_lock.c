@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Waiting among coroutines of one context: turns, sleeps, queues, mutexes; and calls into another
- * context. */
+/* Waiting among coroutines of one context: turns, sleeps, queues, mutexes; and calls into other
+ * contexts. */
 #include "util/loop/coroutine.h"
 #include "util/loop/waitgraph.h"
 
@@ -48,8 +48,8 @@ static void co_call_run(void *opaque)
     CoCall *call = opaque;
     wait_set_holder(&call->record, co_self());
     call->fn(call->opaque);
-    wait_set_holder(&call->record, NULL); /* done: the caller waits for its turn of the loop only */
-    co_wake(call->caller);                /* @call is on the caller's stack: not touched after */
+    wait_set_holder(&call->record, NULL); /* done: the caller only waits for its loop's next turn */
+    co_wake(call->caller); /* @call is on the caller's stack: not accessed after this */
 }
 
 void co_call_in(AioContext *ctx, CoroutineEntry *fn, void *opaque)
@@ -121,7 +121,7 @@ bool co_queue_empty(const CoQueue *q)
     return q->head == NULL;
 }
 
-/* ---- mutex: unlock hands over to the longest waiter, so that nobody overtakes ---- */
+/* ---- mutex: unlock passes it to the longest waiter, so no other can overtake ---- */
 
 void co_mutex_init(CoMutex *m, HeldRank rank, const char *name)
 {
@@ -134,21 +134,21 @@ void co_mutex_init(CoMutex *m, HeldRank rank, const char *name)
 NO_THREAD_SAFETY_ANALYSIS void co_mutex_lock(CoMutex *m)
 {
     Coroutine *self = co_self();
-    held_push(m->rank, m, m->name, false); /* a wrong order is told before the wait */
+    held_push(m->rank, m, m->name, false); /* a wrong order is reported before the wait */
     if (m->owner == NULL) {
         m->owner = self;
         return;
     }
     co_queue_wait_for(&m->waiters, m->owner, m->name);
     if (m->owner != self) {
-        bug_abort("'%s' was not handed over to the coroutine it woke", m->name);
+        bug_abort("'%s' was not passed to the coroutine that was woken", m->name);
     }
 }
 
 NO_THREAD_SAFETY_ANALYSIS void co_mutex_unlock(CoMutex *m)
 {
     if (m->owner != co_self()) {
-        bug_abort("'%s' is unlocked by who does not hold it", m->name);
+        bug_abort("'%s' is unlocked by a coroutine that does not hold it", m->name);
     }
     held_pop(m->rank, m);
     CoWaiter *w = co_queue_pop(&m->waiters);
@@ -159,6 +159,6 @@ NO_THREAD_SAFETY_ANALYSIS void co_mutex_unlock(CoMutex *m)
     for (CoWaiter *rest = m->waiters.head; rest != NULL; rest = rest->next) {
         wait_set_holder(&rest->record, m->owner);
     }
-    wait_set_holder(&w->record, NULL); /* granted: it waits for its turn of the loop only */
+    wait_set_holder(&w->record, NULL); /* granted: it only waits for its loop's next turn */
     co_wake(w->token);
 }

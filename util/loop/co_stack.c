@@ -21,13 +21,13 @@
 #define CO_SLAB_SIZE (CO_SLAB_STACKS * CO_STACK_SIZE)
 #define CO_SLAB_FULL ((1u << CO_SLAB_STACKS) - 1)
 #if defined(__SANITIZE_THREAD__)
-#define CO_STACKS_MAX 4096u /* TSan knows 8,128 threads and fibers */
+#define CO_STACKS_MAX 4096u /* TSan supports 8,128 threads and fibers */
 #else
 #define CO_STACKS_MAX 65536u /* 16 GiB of addresses */
 #endif
-#define CO_MAPPINGS_DEFAULT 65530u /* the kernel's */
+#define CO_MAPPINGS_DEFAULT 65530u /* the kernel's default */
 
-/* A slab is listed while it has a free stack. */
+/* A slab is on the list while it has a free stack. */
 struct CoSlab {
     CoSlab *next, *prev;
     uint8_t *memory;
@@ -37,8 +37,8 @@ struct CoSlab {
 };
 
 static pthread_mutex_t slab_lock = PTHREAD_MUTEX_INITIALIZER;
-static CoSlab *slabs_free;  /* with a free stack */
-static unsigned slab_count; /* mapped */
+static CoSlab *slabs_free;  /* slabs with a free stack */
+static unsigned slab_count; /* mapped slabs */
 static unsigned stack_count;
 static unsigned stacks_max; /* 0: not computed yet */
 static unsigned splits_max; /* guards that may split a mapping */
@@ -90,12 +90,12 @@ static bool guard_call(uint8_t *base, size_t size)
     return !stack_call_fails(CO_STACK_GUARD) && madvise(base, size, MADV_GUARD_INSTALL) == 0;
 }
 
-/* Guards that split cost two mappings for each stack, and get a quarter of the mappings. Without
- * the other kind there are no more stacks than these. */
+/* A guard that splits costs two mappings; such guards may use a quarter of all mappings. Without
+ * the other kind of guard there are no further stacks. */
 static void limit_compute(void)
 {
     splits_max = MAX(MIN(CO_STACKS_MAX, mappings_max() / 8), CO_SLAB_STACKS);
-    bool light = guard_call(NULL, 0) || errno != EINVAL; /* an empty range: whether it is known */
+    bool light = guard_call(NULL, 0) || errno != EINVAL; /* an empty range tests for support */
     stacks_max = light ? CO_STACKS_MAX : splits_max;
 }
 
@@ -145,7 +145,7 @@ static CoSlab *slab_map(void)
     if (memory == MAP_FAILED) {
         return NULL;
     }
-    /* A huge page would make each first touch of a stack cost 2 MiB. */
+    /* With a huge page each first access to a stack would cost 2 MiB. */
     madvise(memory, CO_SLAB_SIZE, MADV_NOHUGEPAGE);
     CoSlab *slab = g_new0(CoSlab, 1);
     slab->memory = memory;
@@ -224,7 +224,7 @@ void co_stack_free(CoStack *stack)
 {
     CoSlab *slab = stack->slab;
 #ifdef __SANITIZE_ADDRESS__
-    /* Frames leave poison behind. It would be reported against the next user of the addresses. */
+    /* Frames leave poison behind; ASan would report it in the next user of the addresses. */
     __asan_unpoison_memory_region(stack->base, CO_STACK_SIZE);
 #endif
 #ifdef __SANITIZE_THREAD__
@@ -237,7 +237,7 @@ void co_stack_free(CoStack *stack)
     }
     slab->used &= ~(1u << (size_t)(stack->base - slab->memory) / CO_STACK_SIZE);
     stack_count--;
-    /* One empty slab is kept: a caller that allocates and frees in turn maps nothing. */
+    /* One empty slab is kept, so that alternating allocation and free map nothing. */
     if (slab->used == 0 && (slab->next != NULL || slab->prev != NULL)) {
         slab_unmap(slab);
     }

@@ -2,9 +2,9 @@
 /*
  * void co_switch(void **save_sp, void *load_sp)
  *
- * Saves the callee-saved registers on the current stack and its pointer in *save_sp, then goes on where the other
- * stack left off (System V ABI, AMD64 supplement, 3.2.1). MXCSR and the x87 control word are not switched: nothing in
- * skiff changes them.
+ * Saves the callee-saved registers on the current stack and the stack pointer in *save_sp, then resumes the stack at
+ * load_sp (System V ABI, AMD64 supplement, 3.2.1). MXCSR and the x87 control word are not switched: skiff never changes
+ * them.
  */
 #if defined(__x86_64__)
     .text

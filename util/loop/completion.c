@@ -25,8 +25,8 @@ void completion_signal(Completion *c, int result)
         bug_abort("a completion is signalled twice");
     }
     if (old == COMPLETION_WAITED) {
-        /* The waiter may already have seen DONE and freed @c; the address is only a futex key now,
-         * and a stray wake elsewhere is harmless. */
+        /* The waiter may already have seen DONE and freed @c. The address is only a futex key now;
+         * a stray wake of another futex is harmless. */
         syscall(SYS_futex, &c->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     }
 }

@@ -16,7 +16,7 @@
 #define CO_TSAN 1
 #endif
 
-/* What a thread keeps beyond what its devices have reserved. */
+/* Stacks a thread keeps in addition to those reserved by its devices. */
 #define CO_POOL_BASE 128u
 
 /* The wait word: the sequence number of the latest token above two bits of state. */
@@ -25,20 +25,20 @@ enum { CO_IDLE, CO_ARMED, CO_WAITING, CO_WOKEN };
 
 struct Coroutine {
     _Atomic uint64_t wait_word;
-    Coroutine *link; /* ready list, the thread's pool, or the free list */
+    Coroutine *link; /* ready list, the thread's pool, or free list */
     AioContext *ctx;
     CoroutineEntry *entry;
     void *opaque;
-    CoStack stack; /* base NULL: has none yet */
+    CoStack stack; /* base NULL: no stack yet */
     HeldSet held;
     bool finished;
-    Coroutine *next_made; /* fixed: the list of all there are */
+    Coroutine *next_made; /* fixed: list of all coroutines */
 };
 
 typedef struct CoThread {
     Coroutine *current;
     void *loop_sp;
-    /* Finished ones, with their stacks: each stands at the end of co_main()'s loop. */
+    /* Finished coroutines, with their stacks: each is suspended at the end of co_main()'s loop. */
     Coroutine *pool;
     unsigned pool_count;
     unsigned reserved;    /* co_pool_reserve() */
@@ -58,11 +58,11 @@ static __thread CoThread co_thread;
 static pthread_key_t co_thread_key;
 static pthread_once_t co_thread_once = PTHREAD_ONCE_INIT;
 
-/* Coroutine structs are reused, never freed: a wake that comes too late is told apart by its
- * sequence number. */
+/* Coroutine structs are reused, never freed: the sequence number reveals a wake that comes too
+ * late. */
 static pthread_mutex_t co_free_lock = PTHREAD_MUTEX_INITIALIZER;
 static Coroutine *co_free_list;
-/* Every struct that was ever made, newest first, for vmm/skiff-gdb.py: it finds here what waits. */
+/* All structs, newest first, for vmm/skiff-gdb.py: it finds the waiting coroutines here. */
 static Coroutine *co_made;
 
 extern void co_switch(void **save_sp, void *load_sp);
@@ -96,11 +96,11 @@ static void co_thread_make_key(void)
     pthread_key_create(&co_thread_key, co_thread_exit);
 }
 
-/* Lays out a first frame from which co_switch() "returns" into co_trampoline. */
+/* Lays out a first frame so that co_switch() "returns" into co_trampoline. */
 static void co_stack_prepare(CoStack *s)
 {
     void **sp = (void **)(void *)(s->base + CO_STACK_SIZE);
-    sp -= 2; /* the trampoline finds the stack 16-byte aligned for its call of co_main */
+    sp -= 2; /* the stack is 16-byte aligned for the trampoline's call of co_main */
     *--sp = (void *)(uintptr_t)co_trampoline;
     for (int i = 0; i < 6; i++) {
         *--sp = NULL; /* rbp, rbx, r12..r15 */
@@ -138,7 +138,7 @@ static void co_pool_push(CoThread *t, Coroutine *co)
     t->pool_count++;
 }
 
-/* Gives @co a stack: one of the thread's pool, else a new one. */
+/* Gives @co a stack: one from the thread's pool if possible, else a new one. */
 static bool co_stack_get(Coroutine *co)
 {
     CoThread *t = &co_thread;
@@ -182,7 +182,7 @@ static void co_switched_in(void)
 #endif
 }
 
-/* Back to the loop. */
+/* Switches back to the loop. */
 static void co_switch_out(Coroutine *co)
 {
     CoThread *t = &co_thread;
@@ -275,7 +275,7 @@ static Coroutine *co_take_bare(void)
     return co != NULL ? co : co_make();
 }
 
-/* For its own context a thread takes one of its pool, stack and all; for another's, a bare one. */
+/* For its own context a thread takes a coroutine with a stack from its pool; else one without. */
 static Coroutine *co_take(AioContext *ctx)
 {
     CoThread *t = &co_thread;
@@ -325,7 +325,7 @@ bool co_request_ready(AioContext *ctx)
     return true;
 }
 
-/* The loops that have sources. All have the same number of the stacks that requests may use. */
+/* The loops that have sources. Each may use the same number of stacks for requests. */
 static pthread_mutex_t request_lock = PTHREAD_MUTEX_INITIALIZER;
 static AioContext *request_loops;
 static unsigned request_loop_count;
@@ -401,7 +401,7 @@ void co_requests_end(AioContext *ctx, unsigned requests)
     CoThread *t = &co_thread;
     assert_home(ctx);
     if (ctx->request_sources == 0 || t->reserved < requests) {
-        bug_abort("context '%s': a source of requests ends that did not begin", ctx->name);
+        bug_abort("context '%s': a source of requests ends without a begin", ctx->name);
     }
     if (--ctx->request_sources == 0) {
         co_requests_leave_loop(ctx);
@@ -448,7 +448,7 @@ void co_wait(CoToken token)
 {
     Coroutine *co = co_self();
     if (token.co != co) {
-        bug_abort("a coroutine waits by another's token");
+        bug_abort("a coroutine waits with a token of another");
     }
     held_assert_may_yield("co_wait");
     uint64_t expected = CO_WORD(token.sequence, CO_ARMED);
@@ -458,7 +458,7 @@ void co_wait(CoToken token)
         expected = atomic_load(&co->wait_word);
     }
     if (expected != CO_WORD(token.sequence, CO_WOKEN)) {
-        bug_abort("a coroutine goes on without having been woken");
+        bug_abort("a coroutine resumed without a wake");
     }
     atomic_store_explicit(&co->wait_word, CO_WORD(token.sequence, CO_IDLE), memory_order_relaxed);
 }

@@ -86,7 +86,7 @@ void held_pop(HeldRank rank, const void *thing)
             return;
         }
     }
-    bug_abort("a thing of rank %s is dropped by who does not hold it", held_rank_name(rank));
+    bug_abort("a thing of rank %s is dropped without being held", held_rank_name(rank));
 }
 
 bool held_has(const void *thing)
@@ -146,7 +146,7 @@ void rank_mutex_destroy(RankMutex *m)
 NO_THREAD_SAFETY_ANALYSIS void rank_mutex_lock(RankMutex *m)
 {
     held_push(m->rank, m, m->name,
-              false); /* before blocking: a wrong order is told even if it would deadlock */
+              false); /* before blocking: a wrong order is reported even if it would deadlock */
     pthread_mutex_lock(&m->mutex);
 }
 

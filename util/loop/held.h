@@ -2,13 +2,13 @@
 /*
  * Held things and their ranks.
  *
- * Whatever can make somebody else wait (a lock, the VM operation lock, a drained section, a parked
- * vCPU, a join) is registered here while it is held. Taking a thing whose rank is not above
- * everything held already, or blocking the thread while holding anything, aborts with the stacks of
- * both places. The ranks are the lock order; there is no other list.
+ * Everything that can make another thread or coroutine wait (a lock, the VM operation lock, a
+ * drained section, a parked vCPU, a join) is registered here while it is held. Taking a thing whose
+ * rank is not above everything held already, or blocking the thread while holding anything, aborts
+ * and prints the stacks of both places. The ranks are the lock order; there is no other list.
  *
- * The set belongs to the coroutine that runs, or to the thread when none does: what a coroutine
- * holds across a yield is not held by the loop that goes on meanwhile.
+ * The set belongs to the running coroutine, or to the thread if none runs: what a coroutine holds
+ * across a yield is not held by the loop that continues meanwhile.
  */
 #ifndef SKIFF_UTIL_LOOP_HELD_H
 #define SKIFF_UTIL_LOOP_HELD_H
@@ -23,20 +23,20 @@ typedef enum HeldRank {
     RANK_QUEUE,         /* a virtqueue's or channel's own lock; irq gates */
 } HeldRank;
 
-/* @thing identifies, @name describes (static or outliving the hold). Several of one rank may be
- * held only when @nestable. */
+/* @thing is the identity, @name describes it (static or outliving the hold). Several things of one
+ * rank may be held only if @nestable. */
 void held_push(HeldRank rank, const void *thing, const char *name, bool nestable) ANY_THREAD;
 void held_pop(HeldRank rank, const void *thing) ANY_THREAD;
 bool held_has(const void *thing) ANY_THREAD;
-/* The calling thread is about to block outside its loop's epoll: aborts when it holds anything. */
+/* Call before the thread blocks outside its loop's epoll: aborts if it holds anything. */
 void held_assert_none(const char *about_to) ANY_THREAD;
-/* The calling coroutine is about to yield: what is a thread's lock (BQL, queue) must not be
- * held. */
+/* Call before the coroutine yields: aborts if it holds a thread's lock (BQL,
+ * queue). */
 void held_assert_may_yield(const char *about_to) ANY_THREAD;
-/* Prints what the caller holds, one line each, to stderr. */
+/* Prints the things the caller holds to stderr, one per line. */
 void held_dump(void) ANY_THREAD;
 
-/* A mutex that knows its rank. Held for a few instructions or one ioctl; never across a wait. */
+/* A mutex with a rank. Held for a few instructions or one ioctl; never across a wait. */
 typedef struct SKIFF_TSA(capability("mutex")) RankMutex {
     pthread_mutex_t mutex;
     HeldRank rank;
@@ -50,16 +50,16 @@ void rank_mutex_unlock(RankMutex *m) ANY_THREAD SKIFF_TSA(release_capability(*m)
 
 /*
  * The big lock (BQL). It guards device registers, address maps, PCI config and interrupt routes,
- * nothing else. Taken by vCPU threads around one register access and by main around the device part
- * of a control step. An iothread, worker or migration thread that tries aborts. A coroutine that
- * would yield with it aborts.
+ * nothing else. vCPU threads take it around one register access, main takes it around the device
+ * part of a control step. It aborts when an iothread, worker or migration thread takes it, and
+ * when a coroutine yields with it.
  */
 extern RankMutex bql;
 #define BQL_HELD SKIFF_TSA(requires_capability(bql))
 void bql_lock(void) SKIFF_TSA(acquire_capability(bql));
 void bql_unlock(void) SKIFF_TSA(release_capability(bql));
 bool bql_held(void) ANY_THREAD;
-/* For callbacks that run under the lock: aborts unless the caller holds it, and tells clang. */
+/* For callbacks that run under the lock: aborts unless the caller holds it, and informs clang. */
 void assert_bql(void) SKIFF_TSA(assert_capability(bql));
 
 #endif

@@ -24,9 +24,9 @@ typedef struct HeldSet {
     HeldThing things[HELD_MAX];
 } HeldSet;
 
-/* Makes @set what held_*() work on in this thread; NULL is the thread's own. */
+/* Makes held_*() in this thread work on @set; NULL selects the thread's own set. */
 void held_switch(HeldSet *set) ANY_THREAD;
-/* The thread's own set holds nothing: aborts otherwise, naming @about_to. */
+/* Aborts with @about_to in the message unless the thread's own set is empty. */
 void held_assert_thread_none(const char *about_to) ANY_THREAD;
 
 #endif

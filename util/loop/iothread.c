@@ -15,7 +15,7 @@ struct IoThread {
     pthread_t thread;
     int64_t poll_max_ns;
     _Atomic int tid;
-    sem_t quit_told; /* iothread_free() touches the context no more */
+    sem_t quit_done; /* iothread_free() has finished with the context */
 };
 
 static void *iothread_run(void *opaque)
@@ -25,7 +25,7 @@ static void *iothread_run(void *opaque)
     SP("iothread.start", t);
     aio_context_adopt(t->ctx);
     aio_context_run(t->ctx);
-    while (sem_wait(&t->quit_told) != 0 && errno == EINTR) {
+    while (sem_wait(&t->quit_done) != 0 && errno == EINTR) {
     }
     aio_context_free(t->ctx);
     return NULL;
@@ -41,13 +41,13 @@ IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error)
     if (t->ctx == NULL) {
         goto fail;
     }
-    sem_init(&t->quit_told, 0, 0);
+    sem_init(&t->quit_done, 0, 0);
     aio_context_set_polling(t->ctx, poll_max_ns);
     if (!thread_start(&t->thread, THREAD_IOTHREAD, t->name, iothread_run, t)) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                     "iothread '%s': cannot start a thread: %s", id, g_strerror(errno));
         aio_context_free_unowned(t->ctx);
-        sem_destroy(&t->quit_told);
+        sem_destroy(&t->quit_done);
         goto fail;
     }
     return t;
@@ -65,9 +65,9 @@ void iothread_free(IoThread *t)
     }
     held_assert_none("the join of an iothread");
     aio_context_quit(t->ctx);
-    sem_post(&t->quit_told);
+    sem_post(&t->quit_done);
     pthread_join(t->thread, NULL);
-    sem_destroy(&t->quit_told);
+    sem_destroy(&t->quit_done);
     g_free(t->id);
     g_free(t->name);
     g_free(t);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IoThread: a thread that owns and runs one AioContext. Creating one waits for nothing: work may be
- * posted to its context at once and runs when the thread has come up. Freeing joins, so it is done
- * when nothing is homed there any more.
+ * IoThread: a thread that owns and runs one AioContext. Creation waits for nothing: work may be
+ * posted to the context at once and runs when the thread has started. Freeing joins the thread, so
+ * nothing may be homed there any more.
  */
 #ifndef SKIFF_UTIL_LOOP_IOTHREAD_H
 #define SKIFF_UTIL_LOOP_IOTHREAD_H
@@ -13,11 +13,11 @@ typedef struct IoThread IoThread;
 
 /* Starts thread "iothread/@id". */
 IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error) ANY_THREAD;
-/* Ends the loop and joins. Everything homed in it is gone before. NULL is fine. */
+/* Ends the loop and joins the thread. Everything homed there must be gone. NULL is fine. */
 void iothread_free(IoThread *t) ANY_THREAD;
 AioContext *iothread_context(const IoThread *t) ANY_THREAD;
 const char *iothread_id(const IoThread *t) ANY_THREAD;
-/* The kernel's id of the thread; 0 until it has come up. */
+/* The kernel's id of the thread; 0 until it has started. */
 int iothread_tid(const IoThread *t) ANY_THREAD;
 int64_t iothread_poll_max_ns(const IoThread *t) ANY_THREAD;
 

@@ -13,7 +13,7 @@
 typedef struct SchedPoint {
     const char *name;
     bool held;
-    unsigned standing; /* threads that wait here */
+    unsigned blocked; /* threads blocked here */
     unsigned count;
     void (*hook)(void *arg, const void *object);
     void *hook_arg;
@@ -22,7 +22,7 @@ typedef struct SchedPoint {
 static pthread_mutex_t point_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t point_changed = PTHREAD_COND_INITIALIZER;
 static SchedPoint points[SCHED_POINT_MAX];
-static unsigned _Atomic point_count; /* 0 while no test uses any: the hot path stops there */
+static unsigned _Atomic point_count; /* 0 while no test uses any: the hot path returns early */
 
 static SchedPoint *sched_point_find(const char *name)
 {
@@ -63,10 +63,10 @@ void sched_point_hit(const char *name, const void *object)
     void (*hook)(void *, const void *) = p->hook;
     void *hook_arg = p->hook_arg;
     while (p->held) {
-        p->standing++;
+        p->blocked++;
         pthread_cond_broadcast(&point_changed);
         pthread_cond_wait(&point_changed, &point_lock);
-        p->standing--;
+        p->blocked--;
     }
     pthread_mutex_unlock(&point_lock);
     if (hook != NULL) {
@@ -85,7 +85,7 @@ void sched_point_await(const char *name)
 {
     pthread_mutex_lock(&point_lock);
     SchedPoint *p = sched_point_get(name);
-    while (p->standing == 0) {
+    while (p->blocked == 0) {
         pthread_cond_wait(&point_changed, &point_lock);
     }
     pthread_mutex_unlock(&point_lock);

@@ -84,7 +84,7 @@ bool thread_start(pthread_t *thread, ThreadRole role, const char *name, void *(*
     start->fn = fn;
     start->arg = arg;
 
-    /* Signals are main's business: a thread starts with all of them blocked but the synchronous
+    /* Main handles signals: a thread starts with all of them blocked except the synchronous
      * ones. */
     sigset_t all, old;
     sigfillset(&all);

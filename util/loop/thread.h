@@ -2,11 +2,11 @@
 /*
  * Thread roles.
  *
- * Every thread has one role for its whole life, and every function says in its prototype which
- * roles may call it. Under clang the roles are thread-safety capabilities, so `make lint` proves
- * the claims; under gcc they expand to nothing. Where control enters from outside (a thread's start
- * routine, a callback), the first statement is an enter_*() call: it checks the claim at run time,
- * in every build, and tells clang.
+ * Every thread has one role for its whole life, and every prototype states which roles may call the
+ * function. Under clang the roles are thread-safety capabilities, so `make lint` proves the claims;
+ * under gcc they expand to nothing. Where control enters from outside (a thread's start routine, a
+ * callback), the first statement is an enter_*() call: it checks the role at run time, in every
+ * build, and informs clang.
  *
  * A role is the thread itself. No lock confers one: a vCPU that holds the big lock is still a vCPU.
  */
@@ -37,7 +37,7 @@ extern ThreadRoleCapability role_worker; /* may block in the kernel */
 extern ThreadRoleCapability role_migration;
 extern ThreadRoleCapability role_coroutine; /* on a coroutine's stack: may yield */
 
-/* Written behind a prototype. RUNS_IN_LOOP code works in main and in iothreads alike. */
+/* Written after a prototype. RUNS_IN_LOOP code works in main and in iothreads. */
 #define RUNS_IN_MAIN SKIFF_TSA(requires_capability(role_main, role_loop))
 #define RUNS_IN_IOTHREAD SKIFF_TSA(requires_capability(role_iothread, role_loop))
 #define RUNS_IN_LOOP SKIFF_TSA(requires_capability(role_loop))
@@ -50,7 +50,7 @@ extern ThreadRoleCapability role_coroutine; /* on a coroutine's stack: may yield
 #define coroutine_fn SKIFF_TSA(requires_capability(role_coroutine))
 
 typedef enum ThreadRole {
-    THREAD_NONE, /* not created by thread_start(): tests' own threads, early start-up */
+    THREAD_NONE, /* not created by thread_start(): threads of tests, early start-up */
     THREAD_MAIN,
     THREAD_IOTHREAD,
     THREAD_VCPU,
@@ -58,23 +58,23 @@ typedef enum ThreadRole {
     THREAD_MIGRATION,
 } ThreadRole;
 
-/* Names the calling thread ("vcpu/0", at most 15 bytes reach the kernel) and fixes its role. Once
- * per thread; a second call with another role aborts. */
+/* Names the calling thread ("vcpu/0"; the kernel keeps 15 bytes) and fixes its role. Once per
+ * thread; a second call with another role aborts. */
 void thread_adopt_role(ThreadRole role, const char *name) ANY_THREAD;
 
 /* Starts a joinable thread that adopts @role and @name before it calls @fn(@arg). False + errno
- * when the kernel refuses. */
+ * if the kernel refuses. */
 bool thread_start(pthread_t *thread, ThreadRole role, const char *name, void *(*fn)(void *),
                   void *arg) ANY_THREAD;
 
 ThreadRole thread_role(void) ANY_THREAD;
 const char *thread_name(void) ANY_THREAD; /* never NULL */
 
-/* What every thread does from now on when its role is fixed and before anything of its own: lock
- * itself in, say. A thread that is there already does it where it calls thread_run_start_hook(). */
+/* Sets a hook that each new thread runs after its role is fixed and before anything else, for
+ * example to enter a sandbox. An existing thread runs it in thread_run_start_hook(). */
 typedef void ThreadStartHook(ThreadRole role);
 void thread_set_start_hook(ThreadStartHook *hook) ANY_THREAD;
-/* Does what the hook says, once per thread; nothing while there is none. Cheap. */
+/* Runs the hook in the calling thread, once per thread; does nothing without a hook. Cheap. */
 void thread_run_start_hook(void) ANY_THREAD;
 
 /*
@@ -86,10 +86,10 @@ void enter_vcpu(void) SKIFF_TSA(assert_capability(role_vcpu));
 void enter_worker(void) SKIFF_TSA(assert_capability(role_worker));
 void enter_migration(void) SKIFF_TSA(assert_capability(role_migration));
 void enter_coroutine(void) SKIFF_TSA(assert_capability(role_coroutine));
-/* enter_iothread(ctx), enter_loop(ctx): util/loop/aio.h, since they check the instance too. */
+/* enter_iothread(ctx), enter_loop(ctx): util/loop/aio.h, because they also check the context. */
 
-/* A bug: prints the message, the thread's name and both the caller's stack and what it holds, then
- * aborts. */
+/* Reports a bug: prints the message, the thread's name, the caller's stack and the things it holds,
+ * then aborts. */
 void bug_abort(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 #endif

@@ -38,7 +38,7 @@ static const void *wait_holder(const WaitRecord *w)
     return w->holder_at != NULL ? atomic_load(w->holder_at) : w->holder;
 }
 
-/* Follows waiter -> holder edges from @start; a walk that comes back is a deadlock. Called with the
+/* Follows waiter -> holder edges from @start; a return to @start is a deadlock. Called with the
  * lock. */
 static void wait_check_cycle(const WaitRecord *start)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The worker pool: threads for system calls that block. A job lives on the stack of the coroutine
- * that waits for it. Threads are started as jobs find none idle, and stay: at most WORKER_LANE_MAX
- * for each lane.
+ * that waits for it. A thread is started when a job finds none idle, and never ends: at most
+ * WORKER_LANE_MAX for each lane.
  *
  *   lane  ooo --room in the lane--> queue  oo --a thread is idle--> runs
  */
@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* How soon a thread that could not be started is asked for again. */
+/* The interval of retries when a thread cannot be started. */
 #define WORKER_RETRY_NS 10000000
 
 typedef struct WorkerJob {
@@ -26,8 +26,8 @@ static pthread_mutex_t worker_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t worker_wanted = PTHREAD_COND_INITIALIZER;
 static WorkerJob *worker_head, *worker_tail;
 static unsigned worker_count, worker_queued;
-static unsigned worker_idle; /* threads that take, or are about to take, the next job */
-/* Jobs that wait in their lanes; for skiff-gdb.py. */
+static unsigned worker_idle; /* threads that wait for a job or are about to */
+/* Jobs waiting in their lanes; for skiff-gdb.py. */
 static __attribute__((used)) unsigned worker_held;
 static WorkerLane worker_common;
 
@@ -44,7 +44,7 @@ static void worker_append(WorkerJob **head, WorkerJob **tail, WorkerJob *job)
 
 static void *worker_run(void *opaque);
 
-/* Called with the lock, which thread creation does not wait on. False + errno. */
+/* Called with the lock. Thread creation never takes it. False + errno. */
 static bool worker_start_one(void)
 {
     char name[16];
@@ -72,7 +72,7 @@ bool worker_pool_start(GError **error)
     return ok;
 }
 
-/* Whether a thread has or will have time for one more job. Called with the lock. */
+/* Whether a thread is or will be free for one more job. Called with the lock. */
 static bool worker_have_thread(void)
 {
     return worker_queued < worker_idle || worker_start_one();
@@ -101,7 +101,7 @@ static WorkerJob *worker_next_job(void)
     return job;
 }
 
-/* Lets the lane's next one in: the calling thread has time for it. */
+/* Ends a job of the lane and starts its next one, which the calling thread may run. */
 static void worker_leave_lane(WorkerLane *lane)
 {
     pthread_mutex_lock(&worker_lock);
@@ -124,7 +124,7 @@ static void *worker_run(void *opaque)
         thread_run_start_hook(); /* it may have been set while this thread was idle */
         job->result = job->fn(job->opaque);
         worker_leave_lane(job->lane);
-        co_wake(job->waiter); /* @job is gone from here on, and the lane may be */
+        co_wake(job->waiter); /* @job is invalid from here on; the lane may be too */
     }
     return NULL;
 }

@@ -2,11 +2,11 @@
 /*
  * The worker pool's lanes.
  *
- * A system call that hangs (storage that does not answer) keeps its thread for ever, so the threads
- * are not shared by all: each job belongs to a lane, of whose jobs at most WORKER_LANE_MAX run at a
- * time; the others wait for one of their own lane to end. However many hang in one lane, the jobs
- * of another find a thread. A disk's file is a lane of its own, chardevs are one together, and all
- * that co_run_in_worker() is asked for is one.
+ * A system call that hangs (storage that does not answer) occupies its thread for ever. So each job
+ * belongs to a lane, and at most WORKER_LANE_MAX jobs of a lane run at a time; the others wait for
+ * a job of their lane to end. If all jobs of one lane hang, jobs of other lanes still find a
+ * thread. Each disk's file has its own lane, all chardevs share one, and co_run_in_worker() uses
+ * one.
  */
 #ifndef SKIFF_UTIL_LOOP_WORKER_H
 #define SKIFF_UTIL_LOOP_WORKER_H
@@ -16,14 +16,14 @@
 
 #define WORKER_LANE_MAX 64
 
-/* Starts the first thread, so that from then on each job gets one sooner or later. False + @error.
+/* Starts the first thread. From then on each job gets a thread eventually. False + @error.
  */
 bool worker_pool_start(GError **error) ANY_THREAD;
 
-/* Zeroed it is empty. It must not go before its jobs. The worker pool's, under its lock. */
+/* Zero-initialized when empty. Must outlive its jobs. Protected by the worker pool's lock. */
 typedef struct WorkerLane {
-    unsigned running;              /* jobs that have or will get a thread */
-    struct WorkerJob *head, *tail; /* those that wait for one of these to end */
+    unsigned running;              /* jobs that have a thread or will get one */
+    struct WorkerJob *head, *tail; /* jobs that wait for a running one to end */
 } WorkerLane;
 
 /* As co_run_in_worker(), in @lane. */

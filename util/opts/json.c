@@ -3,13 +3,13 @@
 #include <string.h>
 #include "util/opts/json_int.h"
 
-/* What json-c does not tell about the text it has accepted. */
+/* Properties of accepted text that json-c does not report. */
 typedef struct JsonScan {
-    size_t pairs;   /* how many `"key":` stand there */
-    bool extension; /* NaN, 1. or the like, which json-c takes even when strict */
+    size_t pairs;   /* number of `"key":` in the text */
+    bool extension; /* NaN, 1. or the like, which json-c accepts even when strict */
     bool oversize;  /* an integer that fits neither int64_t nor uint64_t: json-c would clamp it */
     bool nul;       /* \u0000 in a string: json-c cuts keys there */
-    const char *surrogate; /* the first \uXXXX that is half of a pair: json-c takes U+FFFD */
+    const char *surrogate; /* the first \uXXXX that is half of a pair; json-c substitutes U+FFFD */
 } JsonScan;
 
 static size_t json_skip_digits(const char *text, size_t length, size_t i)
@@ -49,7 +49,7 @@ static bool json_number_valid(const char *text, size_t length)
     return i == length;
 }
 
-/* Looks at the number that begins at text[i]; returns the index of its last byte. */
+/* Scans the number that begins at text[i]; returns the index of its last byte. */
 static size_t json_scan_number(const char *text, size_t length, size_t i, JsonScan *scan)
 {
     bool negative = text[i] == '-';
@@ -74,7 +74,7 @@ static size_t json_scan_number(const char *text, size_t length, size_t i, JsonSc
     return end - 1;
 }
 
-/* The code unit of a \uXXXX at text[i]; -1: there is none. */
+/* The code unit of a \uXXXX at text[i]; -1 if there is none. */
 static int json_escaped_unit(const char *text, size_t length, size_t i)
 {
     int unit = 0;
@@ -93,7 +93,7 @@ static int json_escaped_unit(const char *text, size_t length, size_t i)
     return unit;
 }
 
-/* Looks at the escape that begins at text[i]; returns the index of its last byte. */
+/* Scans the escape that begins at text[i]; returns the index of its last byte. */
 static size_t json_scan_escape(const char *text, size_t length, size_t i, JsonScan *scan)
 {
     int unit = json_escaped_unit(text, length, i), low;
@@ -139,8 +139,8 @@ static JsonScan json_scan_text(const char *text, size_t length)
     return scan;
 }
 
-/* How many pairs the parsed value has; fewer than the text when a key came twice, since json-c lets
- * the last one win. Depth is bounded by the tokener. */
+/* Number of pairs in the parsed value. Fewer than in the text if a key was repeated: json-c keeps
+ * the last one only. The tokener bounds the depth. */
 static size_t json_count_pairs(struct json_object *value)
 {
     size_t pairs = 0;
@@ -170,7 +170,7 @@ static bool json_check_text(struct json_object *value, const char *text, size_t 
     JsonScan scan = json_scan_text(text, length);
 
     if (scan.extension) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "JSON: wants numbers like -12.5e3");
+        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "JSON: expects numbers like -12.5e3");
         return false;
     }
     if (json_count_pairs(value) != scan.pairs) {
@@ -182,7 +182,7 @@ static bool json_check_text(struct json_object *value, const char *text, size_t 
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "JSON: a string with a NUL in it");
         return false;
     }
-    if (!g_utf8_validate(text, (gssize)length, NULL)) { /* json-c lets some pass */
+    if (!g_utf8_validate(text, (gssize)length, NULL)) { /* json-c accepts some invalid ones */
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "JSON: invalid UTF-8 sequence in string");
         return false;
     }
@@ -226,7 +226,7 @@ static struct json_object *json_parse_strict(const char *text, size_t length, in
     json_tokener_free(tok);
 
     if (status == json_tokener_error_parse_number && json_scan_text(text, length).oversize) {
-        /* Debian 13's json-c refuses it itself; that of 12 takes the nearest that fits. */
+        /* json-c of Debian 13 refuses it itself; that of Debian 12 clamps it. */
         json_set_oversize(error);
         return NULL;
     }
@@ -239,7 +239,7 @@ static struct json_object *json_parse_strict(const char *text, size_t length, in
         end++;
     }
     if (!value) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "JSON: nothing but null");
+        g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX, "JSON: the value is null");
     } else if (end < length) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
                     "JSON: more text after the value at byte %zu", end);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * JSON from outside: json-c with its lenient corners closed. One complete value, UTF-8, bounded
- * depth, no key twice, no NUL in a string, no integer that does not fit. As in QEMU, strings may be
- * in apostrophes.
+ * JSON from untrusted sources: json-c with stricter rules. One complete value, UTF-8, bounded
+ * depth, no duplicate key, no NUL in a string, no integer that overflows. As in QEMU, strings may
+ * be in apostrophes.
  */
 #ifndef SKIFF_UTIL_OPTS_JSON_H
 #define SKIFF_UTIL_OPTS_JSON_H
@@ -13,16 +13,16 @@
 #include "util/opts/opts.h"
 #include "util/loop/thread.h"
 
-/* Parses exactly one value from @text; blanks around it are fine. NULL and @error (OPT_ERROR),
- * which tells the offset. The caller puts the object. */
+/* Parses exactly one value from @text; surrounding white space is allowed. Returns NULL and sets
+ * @error (OPT_ERROR) with the offset on failure. The caller puts the object. */
 struct json_object *json_parse_text(const char *text, size_t length, int max_depth, GError **error)
     ANY_THREAD;
-/* Appends @value (NULL: null) as text, spaced as QEMU does and in ASCII only; @pretty: over several
- * lines. Bytes that are not UTF-8 become U+FFFD. As deep as the value: not for what a parser has
- * not bounded. */
+/* Appends @value (NULL: null) as ASCII text with QEMU's spacing; @pretty: over several lines. Bytes
+ * that are not UTF-8 become U+FFFD. Recurses as deep as the value, so the parser must have bounded
+ * its depth. */
 void json_write_text(GString *out, struct json_object *value, bool pretty) ANY_THREAD;
-/* An object as options: numbers and booleans become their text. NULL and @error when @object is not
- * an object or holds what an option can't be. @object stays the caller's. */
+/* Converts an object to options: numbers and booleans become text. Returns NULL and sets @error
+ * when @object is not an object or holds a value that no option can have. @object is borrowed. */
 OptDict *opt_dict_from_json(struct json_object *object, GError **error) ANY_THREAD;
 
 #endif

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* Copies the character at text[i], inside a string; returns how many bytes it has. */
+/* Copies the character at text[i], inside a string; returns its number of bytes in @text. */
 static size_t json_copy_character(GString *out, const char *text, size_t length, size_t i,
                                   char quote)
 {
@@ -25,7 +25,7 @@ char *json_double_quotes(const char *text, size_t *length)
         return NULL;
     }
     GString *out = g_string_sized_new(*length + 16);
-    char quote = '\0'; /* of the string that we are in */
+    char quote = '\0'; /* quote character of the current string */
     for (size_t i = 0; i < *length;) {
         if (quote != '\0' && text[i] != quote) {
             i += json_copy_character(out, text, *length, i, quote);

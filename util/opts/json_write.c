@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON as QEMU writes it: a blank after ':' and ',', and nothing but ASCII. */
+/* Writes JSON like QEMU: a blank after ':' and ',', ASCII only. */
 #include <string.h>
 #include "util/opts/json.h"
 
@@ -30,7 +30,7 @@ static void json_write_string(GString *out, const char *text, size_t length)
     while (text < end) {
         gunichar c = *text != '\0' ? g_utf8_get_char_validated(text, end - text) : 0;
         bool valid = c != (gunichar)-1 && c != (gunichar)-2;
-        /* A file's name, say, may be anything. */
+        /* Strings such as file names may hold any bytes. */
         json_write_char(out, valid ? c : 0xfffd);
         text += valid && c != 0 ? g_utf8_skip[(uint8_t)*text] : 1;
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An OptDict into a struct, as a table of OptSpec says. */
+/* Binds an OptDict to a struct as described by a table of OptSpec. */
 #include <string.h>
 #include "util/opts/opts_int.h"
 
@@ -38,11 +38,11 @@ static bool opt_bind_enum(const OptSpec *spec, const char *text, int *field, GEr
         }
     }
     all = g_strjoinv(", ", (char **)(uintptr_t)spec->names);
-    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "wants one of %s", all);
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "expects one of %s", all);
     return false;
 }
 
-/* @bytes as it could be given: with the largest suffix that loses nothing. */
+/* Formats @bytes with the largest suffix that is exact. */
 static char *opt_size_text(uint64_t bytes)
 {
     unsigned power = 0;
@@ -65,7 +65,7 @@ static bool opt_bind_size(const OptSpec *spec, const char *text, uint64_t *field
         g_autofree char *least = opt_size_text(spec->min);
         g_autofree char *most = opt_size_text(opt_spec_max(spec));
 
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "wants a size from %s to %s", least, most);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "expects a size from %s to %s", least, most);
         return false;
     }
     *field = bytes;
@@ -125,7 +125,7 @@ static bool opt_bind_text(const OptSpec *spec, const char *text, void *field, GE
 
 /* ---- lists ---- */
 
-/* The text of a list's element: "x", or {"str": "x"} as QAPI's StringList has it. */
+/* The text of a list's element: "x", or {"str": "x"} as in QAPI's StringList. */
 static const char *opt_list_element_text(const OptValue *value)
 {
     if (value->kind == OPT_KIND_TEXT) {
@@ -142,7 +142,7 @@ static bool opt_list_append(GPtrArray *list, const OptValue *value, GError **err
     const char *text = opt_list_element_text(value);
 
     if (!text) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "wants a list of strings");
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "expects a list of strings");
         return false;
     }
     g_ptr_array_add(list, g_strdup(text));
@@ -158,7 +158,7 @@ static bool opt_list_from_dict(GPtrArray *list, const OptDict *d, GError **error
 
         if (!entry) {
             g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                        "wants a list: its elements are .0, .1, ... without a gap");
+                        "expects a list: elements are .0, .1, ... without a gap");
             return false;
         }
         if (!opt_list_append(list, entry->value, error)) {
@@ -274,7 +274,7 @@ void opts_clear(const OptSpec *specs, void *target)
     }
 }
 
-/* Whether @path is an option, or (@below) a dict on the way to one. */
+/* Whether @path is an option, or (@below) a dict on the path to one. */
 static bool opt_path_known(const OptSpec *specs, const char *path, bool *below)
 {
     size_t length = strlen(path);
@@ -303,8 +303,8 @@ static void opt_set_unknown_error(const OptSpec *specs, const char *path, GError
     }
     g_ptr_array_add(names, NULL);
     if (names->len == 1) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "no option '%s': there are none here",
-                    shown);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
+                    "no option '%s': no options are accepted here", shown);
         return;
     }
     nearest = opt_nearest(path, (const char *const *)names->pdata);
@@ -362,7 +362,7 @@ static bool opt_bind_entry(const OptSpec *spec, void *target, const OptDict *d,
             *(OptDict **)field = opt_dict_copy(entry->value->dict);
             return true;
         }
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "wants options below it (%s.x=y)",
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "expects options below it (%s.x=y)",
                     spec->name);
     } else if (entry->value->kind == OPT_KIND_TEXT) {
         g_autofree char *shown = opt_excerpt(entry->value->text);
@@ -373,7 +373,7 @@ static bool opt_bind_entry(const OptSpec *spec, void *target, const OptDict *d,
         g_prefix_error(error, "%s=%s: ", spec->name, shown);
         return false;
     } else {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "wants one plain value");
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "expects one plain value");
     }
     g_prefix_error(error, "%s: ", spec->name);
     return false;

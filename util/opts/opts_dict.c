@@ -21,7 +21,7 @@ static char *opt_escape(const char *text, size_t most)
 
         size = valid ? (size_t)g_utf8_skip[(unsigned char)text[i]] : 1;
         if (i + size > most) {
-            break; /* never within a character */
+            break; /* never split a character */
         }
         if (valid && !g_unichar_iscntrl(c)) {
             g_string_append_len(out, text + i, (gssize)size);
@@ -199,7 +199,7 @@ static OptEntry *opt_dict_find(const OptDict *d, const char *key, size_t length,
     return found;
 }
 
-/* The dict that holds the last component of @path, and that component. NULL when there is none. */
+/* The dict that holds the last component of @path (stored in *@last). NULL when there is none. */
 static const OptDict *opt_dict_descend(const OptDict *d, const char *path, const char **last)
 {
     const char *dot;
@@ -375,7 +375,7 @@ void opt_dict_set_dict(OptDict *d, const char *key, OptDict *value)
     opt_dict_replace(d, key, opt_value_new_dict(value));
 }
 
-/* Removes the first entry at @key if it is of @kind; what it held is the caller's. */
+/* Removes the first entry at @key if it has the kind @kind; the caller owns its value. */
 static bool opt_dict_take_value(OptDict *d, const char *key, OptKind kind, OptValue *taken)
 {
     OptEntry *entry = opt_dict_lookup(d, key, NULL);

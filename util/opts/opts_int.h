@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the option parser share: the shape of an OptDict. Only for util/opts_*.c. */
+/* Shared by the files of the option parser: the layout of an OptDict. Only for opts_*.c. */
 #ifndef SKIFF_UTIL_OPTS_OPTS_INT_H
 #define SKIFF_UTIL_OPTS_OPTS_INT_H
 
 #include "util/opts/opts.h"
 
-/* Nesting of `a.b.c=` and of JSON. What recurses over a dict recurses no deeper than this. */
+/* Nesting of `a.b.c=` and of JSON. Bounds every recursion over a dict. */
 #define OPT_MAX_DEPTH 32
 /* Entries of one dict. Lookups are linear, so this bounds the work a hostile string can cause. */
 #define OPT_MAX_ENTRIES 1024
@@ -43,10 +43,10 @@ OptValue *opt_value_new_dict(OptDict *dict_taken);
 OptValue *opt_value_new_list(void);
 void opt_value_free(OptValue *value);
 
-/* The first entry at @path, each component of which is a key of a nested dict; NULL when absent.
- * @count, when not NULL, tells how often the last component was given. */
+/* The first entry at @path, whose components are keys of nested dicts; NULL when absent.
+ * *@count (@count may be NULL) is the number of times the last component was given. */
 OptEntry *opt_dict_lookup(const OptDict *d, const char *path, unsigned *count);
-/* Adds at @path, creating the dicts on the way. Takes @value, also on failure. */
+/* Adds at @path and creates the dicts on the way. Takes @value, also on failure. */
 bool opt_dict_insert(OptDict *d, const char *path, OptValue *value, GError **error);
 /* One component of a key: letters, digits, '_' and '-', also a leading '+' (CPU features). */
 bool opt_key_component_valid(const char *key, size_t length);

@@ -73,12 +73,12 @@ static OptDict *opt_dict_from_object(struct json_object *object, unsigned depth,
     {
         OptValue *value;
 
-        /* A dotted key would be a second spelling of nesting, and the two could contradict. */
+        /* Dotted keys are refused: they would be a second spelling of nesting. */
         if (!opt_key_component_valid(key, strlen(key))) {
             g_autofree char *shown = opt_excerpt(key);
 
             g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
-                        "'%s' is no option's name (in JSON, options nest as objects)", shown);
+                        "'%s' is not an option name (in JSON, options nest as objects)", shown);
             return NULL;
         }
         value = opt_value_from_json(json, depth + 1, error);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `key=value,...` into an OptDict.
+ * Parses `key=value,...` into an OptDict.
  *
  *   text    := element *( "," element ) [ "," ]
- *   element := key "=" value | key | value (the first one, when there is an implied key)
+ *   element := key "=" value | key | value (the first element, if there is an implied key)
  *   value   := any bytes; a comma is written ",,"
  */
 #include <string.h>
 #include "util/opts/json.h"
 #include "util/opts/opts_int.h"
 
-/* A key that is read as another. */
+/* A key that is replaced by another. */
 typedef struct OptFold {
     const char *key, *into;
 } OptFold;
 
-/* Reads up to a single comma or the end; `,,` is a comma. Returns where it stopped. */
+/* Reads up to a single comma or the end; `,,` is a comma. Returns the end of what was read. */
 static const char *opt_read_value(const char *p, GString *value)
 {
     while (*p) {
@@ -52,7 +52,7 @@ static bool opt_add_element(OptDict *d, const char *key, const char *value, size
         g_autofree char *shown = opt_excerpt(key);
 
         g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
-                    "'%s' is no option's name (options are key=value,...; "
+                    "'%s' is not an option name (options are key=value,...; "
                     "a comma in a value is written ',,')",
                     shown);
         return false;
@@ -60,7 +60,7 @@ static bool opt_add_element(OptDict *d, const char *key, const char *value, size
     return opt_dict_insert(d, key, opt_value_new_text(value, length), error);
 }
 
-/* One element from *@p on, which stops at the comma or the end behind it. */
+/* Parses one element at *@p and moves *@p to the comma or the end after it. */
 static bool opt_parse_element(OptDict *d, const char **p, const char *implied_key,
                               const OptFold *fold, GError **error)
 {
@@ -84,7 +84,7 @@ static bool opt_parse_element(OptDict *d, const char **p, const char *implied_ke
     return opt_add_element(d, value->str, "on", 2, error);
 }
 
-/* Whether @text gives an option below @key: "key.x=". */
+/* Whether @text has an option below @key: "key.x=". */
 static bool opt_text_has_below(const char *text, const char *key)
 {
     size_t length = strlen(key);

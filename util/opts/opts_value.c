@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Texts of single values: numbers, sizes, booleans, names that are nearly right. */
+/* Parsing of single values: numbers, sizes, booleans; search for a similar name. */
 #include <string.h>
 #include "util/opts/opts_int.h"
 
-/* Longer names are not compared: nobody mistypes those by a letter. */
+/* Longer names are not compared: a typing error in them is unlikely to be the cause. */
 #define NEAREST_MAX_LENGTH 40
 
 static bool opt_digits_to_u64(const char *text, size_t length, unsigned base, uint64_t *value)
@@ -38,14 +38,14 @@ bool opt_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *value
 
     if (!opt_digits_to_u64(digits, strlen(digits), hex ? 16 : 10, &v) || v < min || v > max) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "wants a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, min, max);
+                    "expects a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, min, max);
         return false;
     }
     *value = v;
     return true;
 }
 
-/* The factor of a size's suffix; 0 when it is none. */
+/* The factor of a size's suffix; 0 if the suffix is invalid. */
 static uint64_t opt_size_unit(const char *suffix, uint64_t default_unit)
 {
     static const char letters[] = "BKMGTPE";
@@ -58,7 +58,7 @@ static uint64_t opt_size_unit(const char *suffix, uint64_t default_unit)
     return found && !suffix[1] ? 1ull << (10 * (found - letters)) : 0;
 }
 
-/* ".25" of @unit, rounded down. @length digits, at most 18 count. */
+/* The fraction ".25" of @unit, rounded down. At most 18 of the @length digits are used. */
 static bool opt_size_fraction(const char *digits, size_t length, uint64_t unit, uint64_t *bytes)
 {
     uint64_t scale = 1, v = 0;
@@ -110,7 +110,7 @@ bool opt_parse_size(const char *text, uint64_t default_unit, uint64_t *bytes, GE
 
     if (!opt_size_from_text(text, default_unit, &v)) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "wants a size below 16E: a number with an optional suffix K, M, G, T (powers "
+                    "expects a size below 16E: a number with an optional suffix K, M, G, T (powers "
                     "of 1024)");
         return false;
     }
@@ -131,7 +131,7 @@ bool opt_parse_bool(const char *text, bool *value, GError **error)
         *value = false;
         return true;
     }
-    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "wants on or off");
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "expects on or off");
     return false;
 }
 
@@ -140,8 +140,8 @@ static unsigned opt_min3(unsigned a, unsigned b, unsigned c)
     return MIN(MIN(a, b), c);
 }
 
-/* Edit distance where inserting, deleting, replacing a letter or swapping two neighbours costs one;
- * case is free. Both are at most NEAREST_MAX_LENGTH long. */
+/* Edit distance: insertion, deletion, replacement and the swap of two neighbours cost one, a change
+ * of case nothing. Both names are at most NEAREST_MAX_LENGTH long. */
 static unsigned opt_edit_distance(const char *a, const char *b)
 {
     unsigned rows[3][NEAREST_MAX_LENGTH + 1];
@@ -181,7 +181,7 @@ const char *opt_nearest(const char *name, const char *const *names)
     if (length > NEAREST_MAX_LENGTH) {
         return NULL;
     }
-    best = (unsigned)length / 3 + 1; /* not closer than this is no likeness */
+    best = (unsigned)length / 3 + 1; /* a greater distance is not similar */
     for (; *names; names++) {
         unsigned distance;
 
@@ -218,8 +218,8 @@ bool opt_id_check(const char *id, GError **error)
     }
     g_autofree char *excerpt = opt_excerpt(id);
     g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                "the id '%s' is no name: it begins with a letter and holds letters, digits, "
-                "'-', '.' and '_'",
+                "the id '%s' is invalid: it must begin with a letter and contain only letters, "
+                "digits, '-', '.' and '_'",
                 excerpt);
     return false;
 }

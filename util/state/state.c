@@ -2,7 +2,7 @@
 #include <string.h>
 #include "util/state/state.h"
 
-/* Nesting of tables; they are ours, so more is a bug (a table that contains itself). */
+/* Maximum nesting of tables; deeper nesting is a bug (a table that contains itself). */
 #define STATE_MAX_DEPTH 8
 
 /* ---- little-endian scalars ---- */
@@ -125,7 +125,7 @@ void state_save(const StateDesc *desc, const void *object, GByteArray *out)
 
 /* ---- loading ---- */
 
-/* Bytes that version @version of the stream has for @desc. */
+/* The size in bytes of @desc in version @version of the stream. */
 static uint64_t state_payload_size(const StateDesc *desc, uint16_t version)
 {
     uint64_t size = 0;
@@ -143,7 +143,7 @@ static uint64_t state_payload_size(const StateDesc *desc, uint16_t version)
     return size;
 }
 
-/* A cursor over a payload whose size was checked against the table: reads can't run over. */
+/* A cursor over a payload whose size was checked against the table: reads cannot overrun. */
 typedef struct StateReader {
     const uint8_t *at;
     uint16_t version;
@@ -209,7 +209,7 @@ static bool state_load_fields(const StateDesc *desc, uint8_t *base, StateReader 
     return true;
 }
 
-/* Reads name, version and length. *@payload is what follows, wholly inside @data. */
+/* Reads name, version and length. *@payload is the rest, entirely inside @data. */
 static bool state_load_header(const StateDesc *desc, const uint8_t *data, size_t size,
                               uint16_t *version, const uint8_t **payload, GError **error)
 {
@@ -219,7 +219,7 @@ static bool state_load_header(const StateDesc *desc, const uint8_t *data, size_t
     if (size < 1 || data[0] != name_length || size < 1 + name_length ||
         memcmp(data + 1, desc->name, name_length)) {
         g_set_error(error, STATE_ERROR, STATE_ERROR_FORMAT,
-                    "state of %s expected, something else found", desc->name);
+                    "state of %s expected, but the stream has another name", desc->name);
         return false;
     }
     data += 1 + name_length;
@@ -231,8 +231,8 @@ static bool state_load_header(const StateDesc *desc, const uint8_t *data, size_t
     *version = (uint16_t)state_get_le(data, 2);
     if (*version < desc->min_version || *version > desc->version) {
         g_set_error(error, STATE_ERROR, STATE_ERROR_VERSION,
-                    "state of %s is version %u; versions %u to %u load here", desc->name, *version,
-                    desc->min_version, desc->version);
+                    "state of %s is version %u; versions %u to %u are supported", desc->name,
+                    *version, desc->min_version, desc->version);
         return false;
     }
     length = state_get_le(data + 2, 4);
@@ -306,13 +306,13 @@ static bool state_check_field(const StateDesc *desc, const StateField *f, uint16
     if (!f->name) {
         wrong = "has no name";
     } else if (!state_scalar_size_fits(f)) {
-        wrong = "has another size in the struct than its type";
+        wrong = "has a size in the struct that differs from its type";
     } else if (f->count == 0) {
         wrong = "has no elements";
     } else if (f->size < 8 && f->max >> (8 * f->size)) {
-        wrong = "has a maximum its type can't hold";
+        wrong = "has a maximum that exceeds its type";
     } else if (f->since > version) {
-        wrong = "came with a version that is not written yet";
+        wrong = "has `since` above the written version";
     }
     if (wrong) {
         g_set_error(error, STATE_ERROR, STATE_ERROR_TABLE, "%s: field %s %s", desc->name,
@@ -322,7 +322,7 @@ static bool state_check_field(const StateDesc *desc, const StateField *f, uint16
     return f->type != STATE_STRUCT || state_check_desc(f->sub, version, depth + 1, error);
 }
 
-/* Marks the bytes of each field in @covered and finds what is marked twice, or past the end. */
+/* Marks the bytes of each field in @covered; finds bytes marked twice or past the end. */
 static bool state_check_overlap(const StateDesc *desc, uint8_t *covered, GError **error)
 {
     for (const StateField *f = desc->fields; f->type != STATE_END; f++) {
@@ -394,7 +394,7 @@ bool state_check_coverage(const StateDesc *desc, GError **error)
     }
     if (desc->min_version == 0 || desc->min_version > desc->version) {
         g_set_error(error, STATE_ERROR, STATE_ERROR_TABLE,
-                    "%s: versions %u to %u load, none of them is written", desc->name,
+                    "%s: versions %u to %u are accepted, but not the one written", desc->name,
                     desc->min_version, desc->version);
         return false;
     }

@@ -2,18 +2,18 @@
 /*
  * State tables: one declaration from which device state is saved, loaded and checked.
  *
- * A device keeps what must survive in a nested struct `state`; its StateDesc lists every field of
- * it once. The stream is tagged and sized, little-endian, independent of the struct's layout:
+ * A device keeps the state to save in a nested struct `state`; its StateDesc lists each field of it
+ * once. The stream is tagged and sized, little-endian, independent of the struct's layout:
  *
  *   +-------------+------+-------------+--------------------+------------------------------------+
  *   | name length | name | version u16 | payload length u32 | fields in table order, each with   |
  *   | u8          |      |             |                    | its elements; sub-tables in place  |
  *   +-------------+------+-------------+--------------------+------------------------------------+
  *
- * The payload's length follows from table and version, so a stream that says otherwise is refused
- * before a byte of it is read. `since` counts versions of the outermost table, also in sub-tables.
- *
- * No function here keeps state: any thread that may touch the object.
+ * The payload's length follows from the table and the version; a stream with another length is
+ * refused before its payload is read. `since` counts versions of the outermost table, also in
+ * sub-tables.
+ * The functions keep no state: any thread that may access the object.
  */
 #ifndef SKIFF_UTIL_STATE_STATE_H
 #define SKIFF_UTIL_STATE_STATE_H
@@ -30,10 +30,10 @@ typedef enum StateType {
     STATE_U16,
     STATE_U32,
     STATE_U64,
-    STATE_BOOL,   /* one byte; nothing but 0 and 1 loads */
-    STATE_BYTES,  /* count bytes as they are */
+    STATE_BOOL,   /* one byte; only 0 and 1 are accepted */
+    STATE_BYTES,  /* count raw bytes */
     STATE_STRUCT, /* count elements described by sub */
-    STATE_PAD,    /* unused bytes of the struct, not saved: names the gap for the coverage check */
+    STATE_PAD, /* unused bytes of the struct, not saved: declares the gap for the coverage check */
 } StateType;
 
 typedef struct StateDesc StateDesc;
@@ -43,21 +43,21 @@ typedef struct StateField {
     uint32_t offset; /* into the state struct */
     uint32_t size;   /* of one element in the struct */
     uint32_t count;  /* elements; 1 for a scalar */
-    /* Stream version that brought the field; older streams leave it as reset left it. */
+    /* Stream version that added the field; older streams leave the field at its reset value. */
     uint16_t since;
-    uint64_t max; /* scalars: largest value that loads; 0: any */
+    uint64_t max; /* scalars: largest accepted value; 0: no limit */
     const StateDesc *sub;
 } StateField;
 
 struct StateDesc {
     const char *name;
-    uint16_t version;       /* written */
-    uint16_t min_version;   /* oldest that loads */
-    uint32_t struct_offset; /* of the state struct in the object handed to state_save() */
+    uint16_t version;       /* version written */
+    uint16_t min_version;   /* oldest version accepted */
+    uint32_t struct_offset; /* of the state struct in the object passed to state_save() */
     uint32_t struct_size;
     const StateField *fields;
-    /* Cross-field checks after all fields were read into a scratch copy; the object is untouched
-     * when it fails. Sub-tables' checks run on each of their elements. NULL: none. */
+    /* Cross-field checks after all fields were read into a scratch copy; the object is not changed
+     * when they fail. Checks of sub-tables run on each of their elements. May be NULL. */
     bool (*check)(const void *state, GError **error);
 };
 
@@ -79,7 +79,7 @@ struct StateDesc {
         .name = #f, .type = (T), .offset = offsetof(S, f), .size = sizeof(((S *)0)->f),            \
         .count = 1, .since = (v)                                                                   \
     }
-/* An explicit padding member, or one that is rebuilt on load. */
+/* An explicit padding member, or a member that is rebuilt on load. */
 #define STATE_PADDING(S, f)                                                                        \
     {                                                                                              \
         .name = #f, .type = STATE_PAD, .offset = offsetof(S, f), .size = sizeof(((S *)0)->f),      \
@@ -111,20 +111,20 @@ struct StateDesc {
 #define STATE_ERROR state_error_quark()
 GQuark state_error_quark(void);
 enum {
-    STATE_ERROR_FORMAT,  /* cut short, lengths that lie, another device's state */
+    STATE_ERROR_FORMAT,  /* cut short, wrong lengths, another device's state */
     STATE_ERROR_VERSION, /* too old or too new */
-    STATE_ERROR_VALUE,   /* a field out of its range */
+    STATE_ERROR_VALUE,   /* a field is out of range */
     STATE_ERROR_TABLE,   /* state_check_coverage(): the table is wrong */
 };
 
 /* Appends the state of @object to @out. */
 void state_save(const StateDesc *desc, const void *object, GByteArray *out) ANY_THREAD;
-/* Reads it back from @data; *@used tells how much was taken. The object changes only on success.
- * Hostile input is expected. */
+/* Loads it from @data; *@used is the number of bytes consumed. The object changes only on success.
+ * @data is untrusted. */
 bool state_load(const StateDesc *desc, void *object, const uint8_t *data, size_t size, size_t *used,
                 GError **error) ANY_THREAD;
-/* Every byte of the struct is covered exactly once and every scalar's size fits its type: false
- * names the gap or overlap. For tests. */
+/* Checks that every byte of the struct is covered exactly once and every scalar's size fits its
+ * type: false names the gap or overlap. For tests. */
 bool state_check_coverage(const StateDesc *desc, GError **error) ANY_THREAD;
 
 #endif

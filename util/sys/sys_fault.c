@@ -27,7 +27,7 @@ static pthread_cond_t fault_changed = PTHREAD_COND_INITIALIZER;
 static _Atomic bool fault_armed; /* false: no call takes the lock */
 static SysFault fault;
 static unsigned fault_call_count, fault_hit_count;
-static unsigned fault_held, fault_generation; /* a new generation releases what is held */
+static unsigned fault_held, fault_generation; /* a new generation releases held calls */
 static void (*fault_hook)(void *arg, const char *call);
 static void *fault_hook_arg;
 static const char *fault_log_path; /* of the plan from the environment; NULL: none */
@@ -63,7 +63,7 @@ static void fault_append_log(const char *call, int error)
     }
 }
 
-/* Takes the matching call into account. Called with the lock. */
+/* Counts a matching call; returns whether it is hit. Called with the lock. */
 static bool fault_count_call(const char *call)
 {
     unsigned number = fault_call_count++;
@@ -101,7 +101,7 @@ static void fault_call_hook(const char *call)
     }
 }
 
-/* True: @call is to fail, with errno set. Stores the most that it may transfer to *@bytes. */
+/* True: @call fails, with errno set. *@bytes is set to the most that it may transfer. */
 static bool fault_apply(const char *call, size_t *bytes)
 {
     if (!atomic_load(&fault_armed) || fault_in_hook) {
@@ -241,7 +241,7 @@ static struct io_uring *sys_see_ring(struct io_uring *ring)
 
 /* ---- the calls ---- */
 
-/* A call that returns @failed and sets errno. The Makefile finds the names at the line's start. */
+/* A call that returns @failed and sets errno. The Makefile reads names at the start of a line. */
 #define SYS_CALL(name, type, failed, params, args)                                                 \
     type __real_##name params;                                                                     \
     type __wrap_##name params;                                                                     \
@@ -286,7 +286,7 @@ SYS_CALL(io_uring_queue_init_params, int, -errno,
          (entries, ring, params))
 SYS_CALL(io_uring_submit, int, -errno, (struct io_uring * ring), (sys_see_ring(ring)))
 
-/* A descriptor is closed whatever close() returns. */
+/* close() closes the descriptor even if it fails. */
 int __wrap_close(int fd);
 int __wrap_close(int fd)
 {

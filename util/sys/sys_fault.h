@@ -29,14 +29,14 @@ typedef struct SysFault {
     size_t bytes;      /* a read or write transfers at most this many bytes; 0: no limit */
 } SysFault;
 
-/* Replaces the plan and counts from 0 again; NULL: no plan. Held calls go on. Any thread. */
+/* Replaces the plan and counts from 0 again; NULL: no plan. Held calls continue. Any thread. */
 void sys_fault_set(const SysFault *fault);
 /* Calls that matched, and calls that were hit, since the plan was set. */
 unsigned sys_fault_calls(void);
 unsigned sys_fault_hits(void);
 /* Blocks until a call is held. */
 void sys_fault_await_held(void);
-/* Lets all held calls go on; later ones are not held. */
+/* Releases all held calls; later ones are not held. */
 void sys_fault_release(void);
 /* Calls @fn(@arg, name) before each matching call, on the calling thread; calls that @fn makes are
  * not seen. NULL removes it. */

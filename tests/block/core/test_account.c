@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a backend counts: operations, bytes, failures, times, histograms. */
+/* The statistics of a backend: operations, bytes, failures, times, histograms. */
 #include "tests/block/block_test.h"
 #include "block/driver/fault.h"
 #include "block/driver/mem.h"
@@ -53,7 +53,7 @@ BLOCK_TEST(a_failure_counts_as_failed_with_its_time_and_without_its_bytes)
     blk_co_free(blk);
 }
 
-BLOCK_TEST(a_request_that_could_not_be_counts_as_invalid_only)
+BLOCK_TEST(an_invalid_request_counts_as_invalid_only)
 {
     BlockBackend *blk = test_blk("d", "null-co,size=1M", true);
     BlkStats s;
@@ -72,7 +72,7 @@ static void complete_at_home(void *opaque)
     assert_true(block_mem_complete(opaque, 0));
 }
 
-BLOCK_TEST(time_in_a_drained_section_is_not_the_disks)
+BLOCK_TEST(time_in_a_drained_section_is_not_counted)
 {
     BlockBackend *blk = test_blk("d", "mem,size=1M,manual=on", true);
     BlkStats s;
@@ -81,7 +81,7 @@ BLOCK_TEST(time_in_a_drained_section_is_not_the_disks)
     test_start(&r);
     test_settle();
     blk_stats(blk, &s);
-    assert_int_equal(s.idle_ns, -1); /* not even begun */
+    assert_int_equal(s.idle_ns, -1); /* no request yet */
     co_drained_end(&blk, 1);
     test_settle();
     assert_int_equal(blk_in_flight(blk), 1);
@@ -105,7 +105,7 @@ static coroutine_fn RUNS_IN_MAIN uint64_t bins_in_all(BlockBackend *blk, BlkOp o
     return all;
 }
 
-BLOCK_TEST(a_histogram_counts_from_when_it_was_asked_for)
+BLOCK_TEST(a_histogram_counts_from_its_creation)
 {
     BlockBackend *blk = test_blk("d", SLOW, true);
     static const uint64_t boundaries[] = {1, 1000, 1000000000000};
@@ -122,9 +122,10 @@ BLOCK_TEST(a_histogram_counts_from_when_it_was_asked_for)
     assert_int_equal(count, 4);
     assert_int_equal(blk_histogram(blk, BLK_OP_READ, &told, bins, 8), 4);
     assert_memory_equal(told, boundaries, sizeof(boundaries));
-    assert_int_equal(bins[0] + bins[3], 0); /* nothing takes less than 1 ns or more than 1000 s */
+    assert_int_equal(bins[0] + bins[3],
+                     0); /* no request takes less than 1 ns or more than 1000 s */
     blk_co_set_histogram(blk, BLK_OP_READ, boundaries, 2);
-    assert_int_equal(bins_in_all(blk, BLK_OP_READ, &count), 0); /* anew */
+    assert_int_equal(bins_in_all(blk, BLK_OP_READ, &count), 0); /* counts from 0 again */
     blk_co_set_histogram(blk, BLK_OP_READ, NULL, 0);
     assert_int_equal(bins_in_all(blk, BLK_OP_READ, &count), 0);
     assert_int_equal(count, 0);
@@ -167,9 +168,9 @@ int main(void)
         cmocka_unit_test(each_kind_of_request_counts_as_itself),
         cmocka_unit_test(an_unused_backend_has_counted_nothing),
         cmocka_unit_test(a_failure_counts_as_failed_with_its_time_and_without_its_bytes),
-        cmocka_unit_test(a_request_that_could_not_be_counts_as_invalid_only),
-        cmocka_unit_test(time_in_a_drained_section_is_not_the_disks),
-        cmocka_unit_test(a_histogram_counts_from_when_it_was_asked_for),
+        cmocka_unit_test(an_invalid_request_counts_as_invalid_only),
+        cmocka_unit_test(time_in_a_drained_section_is_not_counted),
+        cmocka_unit_test(a_histogram_counts_from_its_creation),
         cmocka_unit_test(a_histogram_changes_under_requests),
         cmocka_unit_test(boundaries_ascend_from_above_zero),
     };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Drained sections: what is in flight, what queues, who waits for what. */
+/* Drained sections: requests in flight, queued requests, and waits. */
 #include <unistd.h>
 #include "tests/block/block_test.h"
 #include "block/driver/mem.h"
@@ -31,7 +31,7 @@ static coroutine_fn RUNS_IN_MAIN bool complete_one(BlockBackend *blk, int ret)
     return c.had_one;
 }
 
-/* A drain in a coroutine of its own. */
+/* A drain in its own coroutine. */
 typedef struct Drain {
     BlockBackend *blks[4];
     unsigned count;
@@ -54,7 +54,7 @@ static void drain_run(void *opaque)
     test_event_set(&d->done);
 }
 
-/* Returns when the drain has arrived in the home context. */
+/* Returns when the drain is in effect in the home context. */
 static coroutine_fn RUNS_IN_MAIN void drain_start(Drain *d)
 {
     co_start(test_main, drain_run, d);
@@ -70,7 +70,7 @@ BLOCK_TEST(drain_of_an_idle_backend_returns)
     blk_co_free(blk);
 }
 
-BLOCK_TEST(drain_waits_for_what_is_in_flight)
+BLOCK_TEST(drain_waits_for_requests_in_flight)
 {
     BlockBackend *blk = test_blk("d", MEM, true);
     TestRequest r = {.blk = blk, .op = TEST_WRITE, .bytes = 4096, .buf = buf};
@@ -105,7 +105,7 @@ BLOCK_TEST(request_in_a_drained_section_queues_and_is_not_in_flight)
 }
 
 /* The end of one section and the begin of the next arrive in one turn, before the resumed request
- * has run: it is counted by who woke it. */
+ * has run: it was counted before its wake. */
 BLOCK_TEST(drain_right_after_a_drain_waits_for_the_resumed_request)
 {
     BlockBackend *blk = test_blk("d", MEM, true);
@@ -142,7 +142,7 @@ BLOCK_TEST(sections_nest_and_the_last_end_resumes)
     blk_co_free(blk);
 }
 
-BLOCK_TEST(queued_requests_go_on_in_order)
+BLOCK_TEST(queued_requests_resume_in_order)
 {
     BlockBackend *blk = test_blk("d", MEM, true);
     uint8_t data[8][512];
@@ -231,7 +231,7 @@ BLOCK_TEST(macro_operation_counts_once_and_its_parts_pass_a_drain)
     test_event_wait(&d.done);
     assert_int_equal(m.done, 3);
     test_settle();
-    assert_true(complete_one(blk, 0)); /* the other one queued, and goes on now */
+    assert_true(complete_one(blk, 0)); /* the other one was queued and resumes now */
     assert_int_equal(test_finish(&other), 0);
     blk_co_free(blk);
 }
@@ -282,7 +282,7 @@ static void device_request(void *opaque)
     d->completed = true;
 }
 
-BLOCK_TEST(device_is_told_once_per_outermost_section)
+BLOCK_TEST(device_is_notified_once_per_outermost_section)
 {
     Device dev = {.blk = test_blk("d", MEM, true)};
     BlkNotify notify = {.quiesce = device_quiesce, .resume = device_resume, .opaque = &dev};
@@ -363,15 +363,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(drain_of_an_idle_backend_returns),
-        cmocka_unit_test(drain_waits_for_what_is_in_flight),
+        cmocka_unit_test(drain_waits_for_requests_in_flight),
         cmocka_unit_test(request_in_a_drained_section_queues_and_is_not_in_flight),
         cmocka_unit_test(drain_right_after_a_drain_waits_for_the_resumed_request),
         cmocka_unit_test(sections_nest_and_the_last_end_resumes),
-        cmocka_unit_test(queued_requests_go_on_in_order),
+        cmocka_unit_test(queued_requests_resume_in_order),
         cmocka_unit_test(drain_of_many_backends_waits_for_each),
         cmocka_unit_test(macro_operation_counts_once_and_its_parts_pass_a_drain),
         cmocka_unit_test(macro_operation_begun_in_a_section_queues),
-        cmocka_unit_test(device_is_told_once_per_outermost_section),
+        cmocka_unit_test(device_is_notified_once_per_outermost_section),
         cmocka_unit_test(drain_returns_after_the_completion_ran),
         cmocka_unit_test(drains_under_load_lose_no_request),
     };

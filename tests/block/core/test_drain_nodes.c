@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What runs below a backend's border: drained sections, moves and closing wait for it. */
+/* Activity below a backend: drained sections, moves and closing wait for it. */
 #include "tests/block/block_test.h"
 #include "block/driver/fault.h"
 
@@ -20,7 +20,7 @@ static coroutine_fn RUNS_IN_MAIN void release(BlockNode *n)
     test_in_home(release_at_home, n);
 }
 
-/* A backend whose write has completed while the node below is still at it. */
+/* A backend whose write has completed while the node below is still active. */
 static coroutine_fn RUNS_IN_MAIN BlockBackend *write_late(const char *text)
 {
     BlockBackend *blk = test_blk("d", text, true);
@@ -32,7 +32,7 @@ static coroutine_fn RUNS_IN_MAIN BlockBackend *write_late(const char *text)
     return blk;
 }
 
-/* Something that waits, in a coroutine of its own. */
+/* A wait in its own coroutine. */
 typedef struct Waiter {
     BlockBackend *blk;
     BlockNode *node;
@@ -68,14 +68,14 @@ static coroutine_fn RUNS_IN_MAIN void waits_for_release(CoroutineEntry *fn, Wait
     assert_true(w->through);
 }
 
-BLOCK_TEST(a_drain_waits_for_what_a_node_goes_on_with)
+BLOCK_TEST(a_drain_waits_for_operations_that_outlast_their_request)
 {
     Waiter w = {.blk = write_late(CACHED_MEM)};
     waits_for_release(drain_run, &w, blk_root(w.blk));
     blk_co_free(w.blk);
 }
 
-BLOCK_TEST(a_drain_looks_at_every_node_of_the_chain)
+BLOCK_TEST(a_drain_covers_every_node_of_the_chain)
 {
     BlockBackend *blk = test_blk("d",
                                  "raw,file.driver=raw,file.file.driver=fault,"
@@ -137,7 +137,7 @@ static void operation_run(void *opaque)
     block_node_end(o->node);
 }
 
-static void operation_go_on(void *opaque)
+static void operation_resume(void *opaque)
 {
     Operation *o = opaque;
     enter_coroutine();
@@ -155,12 +155,12 @@ BLOCK_TEST(a_drain_waits_for_an_operation_of_the_nodes_own)
     co_yield_turn();
     test_settle();
     assert_false(w.through);
-    test_in_home(operation_go_on, &o);
+    test_in_home(operation_resume, &o);
     test_event_wait(&w.done);
     blk_co_free(w.blk);
 }
 
-BLOCK_TEST(an_operation_that_comes_in_a_section_waits_for_its_end)
+BLOCK_TEST(an_operation_begun_in_a_section_waits_for_its_end)
 {
     BlockBackend *blk = test_blk("d", "raw,file.driver=mem,file.size=1M", true);
     Operation o = {.node = blk_root(blk)->file};
@@ -175,18 +175,18 @@ BLOCK_TEST(an_operation_that_comes_in_a_section_waits_for_its_end)
     co_drained_end(&blk, 1);
     test_event_wait(&o.event);
     assert_int_equal(block_node_in_flight(o.node), 1);
-    test_in_home(operation_go_on, &o);
+    test_in_home(operation_resume, &o);
     blk_co_free(blk);
 }
 
-BLOCK_TEST(a_request_straight_to_a_node_is_waited_for)
+BLOCK_TEST(a_drain_waits_for_a_request_sent_directly_to_a_node)
 {
     Waiter w = {.blk = test_blk("d", CACHED "file.driver=mem,file.size=1M,file.node-name=m", true)};
     BlockNode *m = blk_root(w.blk)->file;
     Operation o = {.node = m};
     co_start(test_home, operation_run, &o);
     test_event_wait(&o.event);
-    test_in_home(operation_go_on, &o);
+    test_in_home(operation_resume, &o);
     co_start(test_main, drain_run, &w);
     test_event_wait(&w.done);
     blk_co_free(w.blk);
@@ -247,12 +247,12 @@ BLOCK_TEST(a_node_moves_when_it_is_idle)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_drain_waits_for_what_a_node_goes_on_with),
-        cmocka_unit_test(a_drain_looks_at_every_node_of_the_chain),
+        cmocka_unit_test(a_drain_waits_for_operations_that_outlast_their_request),
+        cmocka_unit_test(a_drain_covers_every_node_of_the_chain),
         cmocka_unit_test(a_backend_is_freed_when_its_nodes_are_idle),
         cmocka_unit_test(a_drain_waits_for_an_operation_of_the_nodes_own),
-        cmocka_unit_test(an_operation_that_comes_in_a_section_waits_for_its_end),
-        cmocka_unit_test(a_request_straight_to_a_node_is_waited_for),
+        cmocka_unit_test(an_operation_begun_in_a_section_waits_for_its_end),
+        cmocka_unit_test(a_drain_waits_for_a_request_sent_directly_to_a_node),
         cmocka_unit_test(a_node_is_closed_when_it_is_idle),
         cmocka_unit_test(a_node_moves_when_it_is_idle),
     };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Users' nodes: listing, deleting, moving, resizing. Reopening: test_graph_reopen. */
+/* Nodes of users: listing, deleting, moving, resizing. Reopening: test_graph_reopen. */
 #include <semaphore.h>
 #include "tests/block/block_test.h"
 #include "util/sys/sys_fault.h"
@@ -17,7 +17,7 @@ static coroutine_fn RUNS_IN_MAIN void del_fails(const char *name, const char *sa
 
 /* ---- life ---- */
 
-BLOCK_TEST(a_node_is_listed_in_the_order_it_came_and_deleted)
+BLOCK_TEST(nodes_are_listed_in_creation_order_and_deleted)
 {
     unsigned count;
     test_node_add("null-co,node-name=b");
@@ -81,7 +81,7 @@ BLOCK_TEST(an_idle_chain_moves_and_works_there)
         BlockBackend *blk = blk_co_new("d", n, true, &error);
         co_call_in(blk_home(blk), write_in_home, blk);
         assert_false(block_co_move(n, test_home, &error));
-        assert_non_null(strstr(error->message, "device 'd' has it"));
+        assert_non_null(strstr(error->message, "device 'd' uses it"));
         g_clear_error(&error);
         blk_co_free(blk);
         test_node_del("r");
@@ -104,7 +104,7 @@ BLOCK_TEST(a_node_that_another_chain_shares_stays)
     test_node_del("base");
 }
 
-/* Its parent would be left behind. */
+/* Its parent would stay in the old home. */
 BLOCK_TEST(a_node_with_a_parent_does_not_move_alone)
 {
     g_autoptr(GError) error = NULL;
@@ -173,8 +173,8 @@ BLOCK_TEST(a_chain_whose_root_cannot_move_stays_as_a_whole)
     test_file_free(path);
 }
 
-/* No engine is to be had in the other iothread. */
-BLOCK_TEST(a_file_without_an_engine_there_stays)
+/* The engine cannot be created in the other iothread. */
+BLOCK_TEST(a_file_whose_engine_fails_in_the_new_home_stays)
 {
     g_autoptr(GError) error = NULL;
     IoThread *other = iothread_new("io1", 0, NULL);
@@ -194,7 +194,7 @@ BLOCK_TEST(a_file_without_an_engine_there_stays)
     test_file_free(path);
 }
 
-/* An iothread that does nothing until it is let go: whoever needs it waits. */
+/* An iothread that is blocked until it is released. */
 typedef struct Held {
     sem_t go;
     TestEvent holds;
@@ -231,7 +231,7 @@ static void move_body(void *opaque)
     test_event_set(&m->done);
 }
 
-BLOCK_TEST(a_node_that_moves_is_not_deleted_nor_made_part_of_another)
+BLOCK_TEST(a_moving_node_is_not_deleted_and_gets_no_parent)
 {
     GError *error = NULL;
     Held held;
@@ -243,10 +243,10 @@ BLOCK_TEST(a_node_that_moves_is_not_deleted_nor_made_part_of_another)
     hold_begin(&held, move.home);
     co_start(test_main, move_body, &move);
     co_yield_turn();
-    del_fails("r", "Node r is in use: it moves to another iothread");
+    del_fails("r", "Node r is in use: it is moving to another iothread");
     g_autoptr(OptDict) parent = opt_dict_parse("raw,node-name=p,file=r", "driver", NULL);
     assert_null(block_co_add(parent, test_home, &error));
-    assert_non_null(strstr(error->message, "file=r: the node moves to another iothread"));
+    assert_non_null(strstr(error->message, "file=r: the node is moving to another iothread"));
     g_clear_error(&error);
     sem_post(&held.go);
     test_event_wait(&move.done);
@@ -289,7 +289,7 @@ BLOCK_TEST(an_iothread_is_in_use_until_its_last_node_is_closed)
     test_file_free(file);
 }
 
-/* Requests go down a chain by calls, on a stack that has an end. */
+/* Requests go down a chain by calls, and the stack is limited. */
 BLOCK_TEST(a_chain_that_is_too_deep_is_refused)
 {
     GError *error = NULL;
@@ -342,15 +342,15 @@ BLOCK_TEST(a_node_is_resized_through_its_backend_or_by_itself)
     g_clear_error(&error);
     blk_co_free(blk);
     test_node_add("raw,node-name=r,file=m");
-    assert_true(block_node_co_resize(n, 1 << 20, &error) < 0); /* it is r's to write to */
+    assert_true(block_node_co_resize(n, 1 << 20, &error) < 0); /* its writer is r */
     assert_non_null(strstr(error->message, "node 'r'"));
     g_error_free(error);
     test_node_del("r");
     test_node_del("m");
 }
 
-/* A device that reads came first; the one that writes came when the node had become writable. */
-BLOCK_TEST(all_devices_of_a_node_that_is_resized_are_told)
+/* The reading device came first; the writing one came after the node had become writable. */
+BLOCK_TEST(all_devices_of_a_resized_node_are_notified)
 {
     GError *error = NULL;
     unsigned told[2] = {0};
@@ -375,7 +375,7 @@ BLOCK_TEST(all_devices_of_a_node_that_is_resized_are_told)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_node_is_listed_in_the_order_it_came_and_deleted),
+        cmocka_unit_test(nodes_are_listed_in_creation_order_and_deleted),
         cmocka_unit_test(a_node_in_use_is_not_deleted),
         cmocka_unit_test(a_node_that_is_not_the_users_is_not_deleted),
         cmocka_unit_test(an_idle_chain_moves_and_works_there),
@@ -383,12 +383,12 @@ int main(void)
         cmocka_unit_test(a_node_with_a_parent_does_not_move_alone),
         cmocka_unit_test(a_parent_is_added_where_its_child_lives),
         cmocka_unit_test(a_chain_whose_root_cannot_move_stays_as_a_whole),
-        cmocka_unit_test(a_file_without_an_engine_there_stays),
-        cmocka_unit_test(a_node_that_moves_is_not_deleted_nor_made_part_of_another),
+        cmocka_unit_test(a_file_whose_engine_fails_in_the_new_home_stays),
+        cmocka_unit_test(a_moving_node_is_not_deleted_and_gets_no_parent),
         cmocka_unit_test(an_iothread_is_in_use_until_its_last_node_is_closed),
         cmocka_unit_test(a_chain_that_is_too_deep_is_refused),
         cmocka_unit_test(a_node_is_resized_through_its_backend_or_by_itself),
-        cmocka_unit_test(all_devices_of_a_node_that_is_resized_are_told),
+        cmocka_unit_test(all_devices_of_a_resized_node_are_notified),
     };
     return block_test_main(tests);
 }

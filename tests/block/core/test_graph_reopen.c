@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Users' nodes: reopening with other options, and files that were handed over. */
+/* Nodes of users: reopening with other options, and descriptors passed by a client. */
 #include <fcntl.h>
 #include "tests/block/block_test.h"
 #include "util/fdset.h"
@@ -213,7 +213,7 @@ BLOCK_TEST(a_chain_changes_from_bottom_to_top)
     test_file_free(path);
 }
 
-BLOCK_TEST(a_parent_cannot_write_to_a_child_that_may_not)
+BLOCK_TEST(a_parent_cannot_write_to_a_read_only_child)
 {
     test_node_add("null-co,node-name=base,read-only=on");
     BlockNode *r = test_node_add("raw,node-name=r,file=base,read-only=on");
@@ -247,8 +247,8 @@ BLOCK_TEST(two_nodes_cannot_become_writers_of_one_child)
     test_node_del("base");
 }
 
-/* The system lets the file be read only. What auto-read-only made of the chain as it was opened, it
- * makes of it again. */
+/* The system allows only reading the file. auto-read-only makes the chain read-only again, as when
+ * it was opened. */
 BLOCK_TEST(a_chain_that_became_read_only_is_reopened_with_the_same_options)
 {
     const SysFault refused = {.calls = "open", .count = 1, .error = EACCES};
@@ -269,7 +269,7 @@ BLOCK_TEST(a_chain_that_became_read_only_is_reopened_with_the_same_options)
     test_file_free(path);
 }
 
-BLOCK_TEST(a_reopen_waits_for_what_is_in_flight)
+BLOCK_TEST(a_reopen_waits_for_requests_in_flight)
 {
     path = test_file_new(1 << 20);
     g_autofree char *text =
@@ -350,7 +350,7 @@ static void probe(void *arg, const char *call)
     intruders += others_may_write();
 }
 
-/* Reopens with the (@after + 1)th call failing; false: there are fewer. */
+/* Reopens with the (@after + 1)th call failing; false: there are fewer calls. */
 static coroutine_fn RUNS_IN_MAIN bool reopen_with_fault(const char *text, unsigned after)
 {
     const SysFault fault = {
@@ -370,7 +370,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_with_fault(const char *text, unsign
     return hit;
 }
 
-BLOCK_TEST(no_writer_comes_in_at_any_call_of_a_reopen)
+BLOCK_TEST(no_other_writer_succeeds_at_any_call_of_a_reopen)
 {
     static const char *const asked[] = {
         ",locking=on,read-only=on",
@@ -399,8 +399,8 @@ BLOCK_TEST(no_writer_comes_in_at_any_call_of_a_reopen)
     test_file_free(path);
 }
 
-/* The writer becomes a reader, beside which another reader is allowed; the reopen of the second
- * node fails, so the writer stays one. */
+/* The writer becomes a reader, which permits another reader. The reopen of the second node fails,
+ * so the first stays the writer. */
 static void probe_as_reader(void *arg, const char *call)
 {
     const FileLockMode reader = {.locking = FILE_LOCKING_ON};
@@ -409,7 +409,7 @@ static void probe_as_reader(void *arg, const char *call)
     close(fd);
 }
 
-BLOCK_TEST(a_writer_that_fails_to_become_a_reader_was_alone_all_along)
+BLOCK_TEST(a_writer_that_fails_to_become_a_reader_stays_the_only_writer)
 {
     path = test_file_new(1 << 20);
     g_autofree char *reader = g_strdup(file_text(",locking=on,read-only=on"));
@@ -437,7 +437,7 @@ BLOCK_TEST(a_writer_that_fails_to_become_a_reader_was_alone_all_along)
 
 /* ---- descriptors handed over ---- */
 
-BLOCK_TEST(a_descriptor_that_was_handed_over_is_a_file)
+BLOCK_TEST(a_descriptor_passed_by_a_client_is_a_file)
 {
     path = test_file_new(1 << 20);
     int64_t set = fdset_add(-1, open(path, O_RDWR | O_CLOEXEC), NULL, NULL);
@@ -446,7 +446,7 @@ BLOCK_TEST(a_descriptor_that_was_handed_over_is_a_file)
     BlockBackend *blk = blk_co_new("d", n, true, NULL);
     assert_int_equal(test_io(blk, TEST_WRITE, 0, 4096, buf, 0), 0);
     g_autofree char *direct = g_strdup_printf("%s,cache.direct=on", text);
-    reopen_fails(direct, "was handed over");
+    reopen_fails(direct, "passed by a client");
     blk_co_free(blk);
     test_node_del("f");
     fdset_remove(set, -1, NULL);
@@ -465,14 +465,14 @@ int main(void)
         cmocka_unit_test(locking_changes),
         cmocka_unit_test(all_nodes_change_or_none),
         cmocka_unit_test(a_chain_changes_from_bottom_to_top),
-        cmocka_unit_test(a_parent_cannot_write_to_a_child_that_may_not),
+        cmocka_unit_test(a_parent_cannot_write_to_a_read_only_child),
         cmocka_unit_test(two_nodes_cannot_become_writers_of_one_child),
         cmocka_unit_test(a_chain_that_became_read_only_is_reopened_with_the_same_options),
-        cmocka_unit_test(a_reopen_waits_for_what_is_in_flight),
+        cmocka_unit_test(a_reopen_waits_for_requests_in_flight),
         cmocka_unit_test(a_file_that_grows_until_the_reopen_keeps_its_size),
-        cmocka_unit_test(no_writer_comes_in_at_any_call_of_a_reopen),
-        cmocka_unit_test(a_writer_that_fails_to_become_a_reader_was_alone_all_along),
-        cmocka_unit_test(a_descriptor_that_was_handed_over_is_a_file),
+        cmocka_unit_test(no_other_writer_succeeds_at_any_call_of_a_reopen),
+        cmocka_unit_test(a_writer_that_fails_to_become_a_reader_stays_the_only_writer),
+        cmocka_unit_test(a_descriptor_passed_by_a_client_is_a_file),
     };
     return block_test_main(tests);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The fault filter; and with its help: errors that come out once, drains that wait for held
- * requests, writes that meet in one aligned block. */
+/* The fault filter. With it: errors that are reported once, drains that wait for held requests, and
+ * writes that overlap in an aligned block. */
 #include "tests/block/block_test.h"
 #include "block/driver/fault.h"
 #include "block/driver/mem.h"
@@ -79,7 +79,7 @@ BLOCK_TEST(flush_of_a_forced_write_fails_the_write)
     assert_int_equal(test_io(blk, TEST_ZERO, 0, 512, NULL, 0), 0);
     blk_set_write_cache(blk, false);
     assert_int_equal(test_io(blk, TEST_ZERO, 0, 512, NULL, 0), -EIO);
-    assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, data, 0), 0); /* mem forces by itself */
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, data, 0), 0); /* mem supports FUA */
     blk_co_free(blk);
 }
 
@@ -108,7 +108,7 @@ BLOCK_TEST(drain_waits_while_a_request_is_held_and_ends_when_it_is_released)
     co_yield_turn();
     test_settle();
     TestRequest r = {.blk = blk, .op = TEST_READ, .bytes = 512, .buf = back};
-    test_start(&r); /* queues behind the drain */
+    test_start(&r); /* queues because of the drain */
     test_settle();
     assert_false(drained.happened);
     assert_int_equal(blk_in_flight(blk), 1);
@@ -142,8 +142,8 @@ BLOCK_TEST(held_request_may_fail_when_released)
 
 /* ---- writes that meet in one block ---- */
 
-/* The first write is held when it has read the block; the second, of other bytes of the same block,
- * must wait for it, or one of the two is lost. */
+/* The first write is held after it has read the block. The second, of other bytes of the same
+ * block, must wait for it, else one of the two is lost. */
 BLOCK_TEST(two_writes_into_one_aligned_block_both_survive)
 {
     BlockBackend *blk = test_blk("d", FAULT_MEM "align=4096", true);
@@ -168,8 +168,8 @@ BLOCK_TEST(two_writes_into_one_aligned_block_both_survive)
     blk_co_free(blk);
 }
 
-/* The same with an aligned write, a discard of zeroes and a third behind them. */
-BLOCK_TEST(aligned_write_waits_for_a_partial_one_it_meets)
+/* The same with an aligned write, a discard of zeroes and a third write after them. */
+BLOCK_TEST(aligned_write_waits_for_an_overlapping_partial_one)
 {
     BlockBackend *blk = test_blk("d", FAULT_MEM "align=4096", true);
     static const BlockFault hold = {.op = BLOCK_FAULT_WRITE, .count = 1, .hold = true};
@@ -196,9 +196,9 @@ BLOCK_TEST(aligned_write_waits_for_a_partial_one_it_meets)
     blk_co_free(blk);
 }
 
-/* Zeroes of whole blocks go to the driver as they are: not behind a partial write's back, which
- * would put the old bytes there again. */
-BLOCK_TEST(zeroes_of_whole_blocks_wait_for_a_partial_write_they_meet)
+/* Zeroes of whole blocks go to the driver unchanged. They must wait for a partial write, which
+ * would write the old bytes again. */
+BLOCK_TEST(zeroes_of_whole_blocks_wait_for_an_overlapping_partial_write)
 {
     BlockBackend *blk = test_blk("d", FAULT_MEM "align=4096", true);
     static const BlockFault hold = {.op = BLOCK_FAULT_WRITE, .count = 1, .hold = true};
@@ -221,7 +221,7 @@ BLOCK_TEST(zeroes_of_whole_blocks_wait_for_a_partial_write_they_meet)
     blk_co_free(blk);
 }
 
-BLOCK_TEST(partial_write_whose_read_fails_fails_and_lets_the_next_go)
+BLOCK_TEST(partial_write_whose_read_fails_fails_and_unblocks_the_next)
 {
     BlockBackend *blk = test_blk("d", FAULT_MEM "align=4096", true);
     static const BlockFault fail = {.op = BLOCK_FAULT_READ, .count = 1, .error = EIO};
@@ -251,8 +251,7 @@ BLOCK_TEST(long_unaligned_request_goes_through_in_pieces)
     blk_co_free(blk);
 }
 
-/* The last block of a node that ends inside one must be read without going past that end. */
-/* A guest chooses how many requests there are and where its buffers lie. */
+/* A guest chooses the number of requests and the addresses of its buffers. */
 BLOCK_TEST(memory_of_unaligned_requests_has_a_limit)
 {
     enum { COUNT = 200, BYTES = 300000, AT_ONCE = (16 << 20) / (256 << 10) };
@@ -279,7 +278,8 @@ BLOCK_TEST(memory_of_unaligned_requests_has_a_limit)
     blk_co_free(blk);
 }
 
-BLOCK_TEST(end_of_a_range_that_is_no_multiple_of_the_alignment_can_be_used)
+/* The last block of a node that ends inside the block must be read without exceeding the end. */
+BLOCK_TEST(end_of_a_range_that_is_not_a_multiple_of_the_alignment_can_be_used)
 {
     BlockBackend *blk = test_blk("d",
                                  "raw,file.driver=raw,file.size=1536,file.file.driver=fault,"
@@ -295,7 +295,7 @@ BLOCK_TEST(end_of_a_range_that_is_no_multiple_of_the_alignment_can_be_used)
     blk_co_free(blk);
 }
 
-/* A size inside an aligned block would have its last sectors out of reach. */
+/* With a size inside an aligned block its last sectors could not be accessed. */
 BLOCK_TEST(truncation_keeps_to_the_alignment)
 {
     BlockBackend *blk = test_blk("d", FAULT_MEM "align=4096", true);
@@ -313,13 +313,13 @@ BLOCK_TEST(options_are_checked)
     test_open_fails("fault,fail-op=write", "needs file=NODE");
     test_open_fails(FAULT_MEM "fail-op=bogus", "fail-op");
     test_open_fails(FAULT_MEM "align=3000", "not a power of two");
-    test_open_fails("fault,align=4096,file.driver=mem,file.size=1536", "no multiple");
+    test_open_fails("fault,align=4096,file.driver=mem,file.size=1536", "not a multiple");
     test_open_fails("fault,file=nobody", "there is no node of that name");
 }
 
 /* ---- a volatile write cache ---- */
 
-BLOCK_TEST(a_read_sees_what_is_still_in_the_write_cache)
+BLOCK_TEST(a_read_sees_data_in_the_write_cache)
 {
     BlockBackend *blk =
         test_blk("d", FAULT_MEM "write-cache=on,fail-op=write,errno=0,hold=on", true);
@@ -356,15 +356,15 @@ int main(void)
         cmocka_unit_test(drain_waits_while_a_request_is_held_and_ends_when_it_is_released),
         cmocka_unit_test(held_request_may_fail_when_released),
         cmocka_unit_test(two_writes_into_one_aligned_block_both_survive),
-        cmocka_unit_test(aligned_write_waits_for_a_partial_one_it_meets),
-        cmocka_unit_test(zeroes_of_whole_blocks_wait_for_a_partial_write_they_meet),
-        cmocka_unit_test(partial_write_whose_read_fails_fails_and_lets_the_next_go),
+        cmocka_unit_test(aligned_write_waits_for_an_overlapping_partial_one),
+        cmocka_unit_test(zeroes_of_whole_blocks_wait_for_an_overlapping_partial_write),
+        cmocka_unit_test(partial_write_whose_read_fails_fails_and_unblocks_the_next),
         cmocka_unit_test(long_unaligned_request_goes_through_in_pieces),
         cmocka_unit_test(memory_of_unaligned_requests_has_a_limit),
-        cmocka_unit_test(end_of_a_range_that_is_no_multiple_of_the_alignment_can_be_used),
+        cmocka_unit_test(end_of_a_range_that_is_not_a_multiple_of_the_alignment_can_be_used),
         cmocka_unit_test(truncation_keeps_to_the_alignment),
         cmocka_unit_test(options_are_checked),
-        cmocka_unit_test(a_read_sees_what_is_still_in_the_write_cache),
+        cmocka_unit_test(a_read_sees_data_in_the_write_cache),
         cmocka_unit_test(a_late_write_that_fails_fails_the_flushes_after_it),
     };
     return block_test_main(tests);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The file driver on every engine, through the page cache and past it. */
+/* The file driver on every engine, with the page cache and without it. */
 /* timeout: 600 */
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -25,8 +25,8 @@ static coroutine_fn RUNS_IN_MAIN BlockBackend *file_blk(const char *path, const 
 
 /* ---- random requests against a model in memory ---- */
 
-/* A lane has a stretch of the disk of its own, so that lanes run at once and each knows what it
- * must read. */
+/* Each lane has a separate part of the disk, so that lanes run at the same time and each has its
+ * expected data. */
 typedef struct Lane {
     BlockBackend *blk;
     GRand *rand;
@@ -36,7 +36,7 @@ typedef struct Lane {
     TestEvent end;
 } Lane;
 
-/* Pieces of odd lengths at odd addresses, when @unaligned. */
+/* With @unaligned: pieces of odd lengths at odd addresses. */
 static unsigned lane_iov(Lane *l, uint64_t bytes, bool unaligned, struct iovec *iov, unsigned max)
 {
     unsigned n = 0;
@@ -119,7 +119,7 @@ static void lane_run(void *opaque)
 
 static void lane_init(Lane *l, BlockBackend *blk, unsigned index)
 {
-    /* Odd borders: neighbours share blocks, so that their writes meet. */
+    /* Odd borders: neighbours share blocks, so that their writes overlap in one. */
     uint64_t size = DISK_SIZE / LANES;
     uint64_t start = index * size + (index > 0 ? 100 : 0);
     uint64_t end = (index + 1) * size + (index + 1 < LANES ? 100 : 0);
@@ -181,7 +181,7 @@ static void pieces_write(void *opaque)
     p->ret = blk_co_pwritev(p->blk, 4096, p->bytes, p->iov, p->niov, 0);
 }
 
-/* Far more pieces than one system call takes, and then in lengths that O_DIRECT does not take. */
+/* Far more pieces than one system call accepts, then lengths that O_DIRECT does not accept. */
 BLOCK_TEST(request_of_many_pieces_goes_through)
 {
     enum { PIECES = 3000 };
@@ -275,7 +275,7 @@ BLOCK_TEST(a_file_that_ends_inside_a_block_is_read_past_the_page_cache)
     test_file_free(path);
 }
 
-/* More than an engine submits, or reaps, at a time. */
+/* More requests than an engine submits or reaps at a time. */
 BLOCK_TEST(hundreds_of_requests_at_once_all_complete)
 {
     enum { COUNT = 600 };
@@ -340,7 +340,7 @@ static uint64_t file_allocated(const char *path)
     return (uint64_t)st.st_blocks * 512;
 }
 
-BLOCK_TEST(discard_frees_blocks_when_unmap_is_asked_for)
+BLOCK_TEST(discard_frees_blocks_when_unmap_is_requested)
 {
     g_autofree uint8_t *data = g_malloc(1 << 20);
     memset(data, 1, 1 << 20);
@@ -389,7 +389,7 @@ int main(void)
         cmocka_unit_test(a_file_that_ends_inside_a_block_is_read_past_the_page_cache),
         cmocka_unit_test(requests_beyond_the_end_are_refused),
         cmocka_unit_test(read_only_backend_refuses_every_change),
-        cmocka_unit_test(discard_frees_blocks_when_unmap_is_asked_for),
+        cmocka_unit_test(discard_frees_blocks_when_unmap_is_requested),
         cmocka_unit_test(truncate_changes_size_and_file),
     };
     const struct CMUnitTest polled[] = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening files: what is refused, in words that help; and who else may have them open. */
+/* Opening files: refusals and their messages; other processes that have the files open. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -21,7 +21,7 @@ static coroutine_fn RUNS_IN_MAIN BlockNode *open_ok(const char *path, const char
 
 /* ---- what is no disk ---- */
 
-BLOCK_TEST(what_is_no_disk_is_refused_with_its_kind)
+BLOCK_TEST(other_kinds_of_files_are_refused_by_kind)
 {
     g_autofree char *dir = g_strdup("build/skiff-dir-XXXXXX");
     assert_non_null(mkdtemp(dir));
@@ -33,7 +33,7 @@ BLOCK_TEST(what_is_no_disk_is_refused_with_its_kind)
     open_fails(below, "", "Not a directory");
     open_fails(dir, "", "Is a directory");
     open_fails(dir, ",read-only=on", "is a directory");
-    open_fails(fifo, "", "is a FIFO"); /* and does not wait for its other end */
+    open_fails(fifo, "", "is a FIFO"); /* does not wait for its other end */
     open_fails(fifo, ",read-only=on", "is a FIFO");
     open_fails("/dev/null", "", "is a character device");
     open_fails("/dev/zero", ",cache.direct=on", "is a character device");
@@ -62,7 +62,7 @@ BLOCK_TEST(options_that_contradict_are_refused)
     test_open_fails("qcow2,file=x", "skiff has no driver 'qcow2'; it has: ");
     test_open_fails("", "'driver' is missing");
     g_autofree char *host = g_strdup_printf("host_device,filename=%s", path);
-    test_open_fails(host, "takes block devices");
+    test_open_fails(host, "accepts block devices");
     g_autofree char *raw =
         g_strdup_printf("raw,offset=8192,file.driver=file,file.filename=%s", path);
     test_open_fails(raw, "go beyond");
@@ -84,7 +84,7 @@ BLOCK_TEST(empty_file_opens_as_an_empty_disk)
     test_file_free(path);
 }
 
-BLOCK_TEST(names_and_writers_are_one_each)
+BLOCK_TEST(a_name_and_a_writer_are_unique)
 {
     char *path = test_file_new(4096);
     GError *error = NULL;
@@ -105,7 +105,7 @@ BLOCK_TEST(names_and_writers_are_one_each)
     blk_co_free(reader);
     blk_co_free(a);
     BlockNode *fmt = test_open_ok("raw,file=disk");
-    block_co_unref(n); /* fmt holds it */
+    block_co_unref(n); /* fmt has a reference */
     assert_non_null(block_node_find("disk"));
     block_co_unref(fmt);
     assert_null(block_node_find("disk"));
@@ -167,7 +167,7 @@ static coroutine_fn RUNS_IN_MAIN void permission_body(void)
     permission_result = permission_check();
 }
 
-/* In a child: threads do not survive the fork, so it makes its own. */
+/* In a child: threads do not survive the fork, so it creates its own. */
 static int permission_child(const char *path)
 {
     block_test_setup(NULL);
@@ -176,7 +176,7 @@ static int permission_child(const char *path)
     return permission_result;
 }
 
-/* Runs before the others start threads: see main(). */
+/* Runs before the other tests start threads: see main(). */
 static void file_that_may_only_be_read_says_so(void **state)
 {
     if (geteuid() != 0) {
@@ -193,7 +193,7 @@ static void file_that_may_only_be_read_says_so(void **state)
 
 /* ---- locks ---- */
 
-/* A process that has @path locked as skiff or QEMU would, until its end of the pipe is closed. */
+/* A process that locks @path like skiff or QEMU until its end of the pipe is closed. */
 typedef struct Other {
     pid_t pid;
     int pipe[2];
@@ -269,7 +269,7 @@ BLOCK_TEST(file_that_another_process_reads_may_be_read_but_not_written)
     test_file_free(path);
 }
 
-BLOCK_TEST(two_nodes_of_one_process_keep_each_other_out)
+BLOCK_TEST(two_nodes_of_one_process_lock_each_other_out)
 {
     char *path = test_file_new(4096);
     BlockNode *n = open_ok(path, "");
@@ -289,14 +289,14 @@ int main(void)
         cmocka_unit_test(file_that_may_only_be_read_says_so),
     };
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_no_disk_is_refused_with_its_kind),
+        cmocka_unit_test(other_kinds_of_files_are_refused_by_kind),
         cmocka_unit_test(options_that_contradict_are_refused),
         cmocka_unit_test(empty_file_opens_as_an_empty_disk),
-        cmocka_unit_test(names_and_writers_are_one_each),
+        cmocka_unit_test(a_name_and_a_writer_are_unique),
         cmocka_unit_test(read_only_node_takes_no_writer),
         cmocka_unit_test(file_that_another_process_writes_is_refused),
         cmocka_unit_test(file_that_another_process_reads_may_be_read_but_not_written),
-        cmocka_unit_test(two_nodes_of_one_process_keep_each_other_out),
+        cmocka_unit_test(two_nodes_of_one_process_lock_each_other_out),
     };
     int failed = cmocka_run_group_tests(first, NULL, NULL);
     return failed != 0 ? failed : block_test_main(tests);

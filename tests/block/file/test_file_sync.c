@@ -27,7 +27,7 @@ static coroutine_fn RUNS_IN_MAIN int flush(BlockBackend *blk)
     return test_io(blk, TEST_FLUSH, 0, 0, NULL, 0);
 }
 
-/* The first flush stands in the kernel, which will give it the error; the others come meanwhile. */
+/* The first flush is in the kernel, which returns the error to it; the others arrive meanwhile. */
 static coroutine_fn RUNS_IN_MAIN void flush_many(BlockBackend *blk, int *first, int *others)
 {
     TestRequest r[1 + FLUSHES];
@@ -50,7 +50,7 @@ static coroutine_fn RUNS_IN_MAIN void flush_many(BlockBackend *blk, int *first, 
     }
 }
 
-BLOCK_TEST(of_concurrent_flushes_none_succeeds_when_one_failed)
+BLOCK_TEST(no_concurrent_flush_succeeds_when_one_failed)
 {
     int first, others[FLUSHES];
     BlockBackend *blk = open_file("");
@@ -60,7 +60,7 @@ BLOCK_TEST(of_concurrent_flushes_none_succeeds_when_one_failed)
         assert_int_equal(others[i], -EIO);
     }
     assert_int_equal(flush(blk), -EIO);
-    assert_int_equal(sys_fault_calls(), 1); /* the kernel is not asked again */
+    assert_int_equal(sys_fault_calls(), 1); /* no further call to the kernel */
     close_file(blk);
 }
 
@@ -71,7 +71,7 @@ BLOCK_TEST(flushes_that_wait_share_the_next_one)
     flush_many(blk, &first, others);
     assert_int_equal(first, -EIO);
     for (unsigned i = 0; i < FLUSHES; i++) {
-        assert_int_equal(others[i], 0); /* O_DIRECT: no page can have been dropped */
+        assert_int_equal(others[i], 0); /* O_DIRECT: the kernel has no pages to drop */
     }
     assert_int_equal(sys_fault_calls(), 2);
     close_file(blk);
@@ -110,8 +110,8 @@ static coroutine_fn RUNS_IN_MAIN bool reopen(const char *options, GError **error
     return block_co_reopen(list, 1, error);
 }
 
-/* The old descriptor is closed, and with it goes what the kernel has not reported yet. */
-BLOCK_TEST(a_reopen_asks_for_errors_before_it_closes)
+/* The close of the old descriptor loses errors that the kernel has not reported yet. */
+BLOCK_TEST(a_reopen_collects_errors_before_it_closes)
 {
     g_autoptr(GError) error = NULL;
     BlockBackend *blk = open_file("");
@@ -145,11 +145,11 @@ BLOCK_TEST(a_fua_write_past_the_page_cache_is_durable_in_each_engine)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(of_concurrent_flushes_none_succeeds_when_one_failed),
+        cmocka_unit_test(no_concurrent_flush_succeeds_when_one_failed),
         cmocka_unit_test(flushes_that_wait_share_the_next_one),
         cmocka_unit_test(flushes_after_a_failed_fua_write_fail),
         cmocka_unit_test(a_write_that_the_kernel_cuts_short_is_completed),
-        cmocka_unit_test(a_reopen_asks_for_errors_before_it_closes),
+        cmocka_unit_test(a_reopen_collects_errors_before_it_closes),
         cmocka_unit_test(a_fua_write_past_the_page_cache_is_durable_in_each_engine),
     };
     return block_test_main(tests);

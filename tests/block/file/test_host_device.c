@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Block devices of the host, by the example of a loop device with 4 KiB sectors. Needs root. */
+/* Block devices of the host, tested with a loop device with 4 KiB sectors. Needs root. */
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
@@ -13,7 +13,7 @@ static char *backing;
 static char *device;
 static int device_fd = -1;
 
-/* Attaches @backing to a free loop device that goes when its last user closes it. */
+/* Attaches @backing to a free loop device, which is removed when its last user closes it. */
 static bool loop_attach(void)
 {
     int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
@@ -114,7 +114,7 @@ static coroutine_fn RUNS_IN_MAIN void device_limits(void)
     blk_co_free(blk);
 }
 
-static void device_tells_its_sector_size(void **state)
+static void device_reports_its_sector_size(void **state)
 {
     if (device == NULL) {
         skip();
@@ -155,7 +155,7 @@ static coroutine_fn RUNS_IN_MAIN void device_resize(void)
     blk_co_free(blk);
 }
 
-static void device_is_resized_as_far_as_the_host_has_it(void **state)
+static void device_is_resized_up_to_its_size_on_the_host(void **state)
 {
     if (device == NULL) {
         skip();
@@ -167,8 +167,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(device_reads_what_was_written),
-        cmocka_unit_test(device_tells_its_sector_size),
-        cmocka_unit_test(device_is_resized_as_far_as_the_host_has_it),
+        cmocka_unit_test(device_reports_its_sector_size),
+        cmocka_unit_test(device_is_resized_up_to_its_size_on_the_host),
     };
     setenv("CMOCKA_TEST_ABORT", "1", 1);
     return cmocka_run_group_tests(tests, device_setup, device_teardown);

@@ -344,22 +344,22 @@ static void contradictory_socket_options_are_refused(void **state)
     ChardevFixture *x = *state;
     g_autofree char *longer = g_strnfill(200, 'x');
 
-    assert_chardev_add_fails(x, "wants one of path=", "socket,id=a");
-    assert_chardev_add_fails(x, "wants one of path=", "socket,id=a,path=x,host=y,port=1");
+    assert_chardev_add_fails(x, "expects one of path=", "socket,id=a");
+    assert_chardev_add_fails(x, "expects one of path=", "socket,id=a,path=x,host=y,port=1");
     assert_chardev_add_fails(x, "port=: is missing", "socket,id=a,host=y");
-    assert_chardev_add_fails(x, "port=65536: wants a number", "socket,id=a,host=y,port=65536");
-    assert_chardev_add_fails(x, "port=http: wants a number", "socket,id=a,host=y,port=http");
-    assert_chardev_add_fails(x, "port=0: wants a number", "socket,id=a,host=127.0.0.1,port=0");
+    assert_chardev_add_fails(x, "port=65536: expects a number", "socket,id=a,host=y,port=65536");
+    assert_chardev_add_fails(x, "port=http: expects a number", "socket,id=a,host=y,port=http");
+    assert_chardev_add_fails(x, "port=0: expects a number", "socket,id=a,host=127.0.0.1,port=0");
     assert_chardev_add_fails(x, "has 1 to 107 bytes", "socket,id=a,path=%s", longer);
     assert_chardev_add_fails(x, "has 1 to 107 bytes", "socket,id=a,path=");
     assert_chardev_add_fails(x, "wait is for server=on", "socket,id=a,path=x,wait=off");
-    assert_chardev_add_fails(x, "wait=maybe: wants on or off",
+    assert_chardev_add_fails(x, "wait=maybe: expects on or off",
                              "socket,id=a,path=x,server=on,wait=maybe");
     assert_chardev_add_fails(x, "reconnect is for clients",
                              "socket,id=a,path=x,server=on,reconnect=1");
     assert_chardev_add_fails(x, "skiff has no telnet=on", "socket,id=a,path=x,telnet=on");
     assert_chardev_add_fails(x, "skiff has no tls-creds", "socket,id=a,path=x,tls-creds=t");
-    assert_chardev_add_fails(x, "fd=1: wants a number", "socket,id=a,fd=1");
+    assert_chardev_add_fails(x, "fd=1: expects a number", "socket,id=a,fd=1");
     assert_chardev_add_fails(x, "is not a connected socket", "socket,id=a,fd=999");
     assert_chardev_add_fails(x, "is not a listening socket", "socket,id=a,server=on,fd=%d",
                              x->pair[0]);

@@ -16,7 +16,7 @@ static void main_takes_from_a_started_queue(void *arg)
 
 static void a_started_queue_is_its_iothreads_alone(void **state)
 {
-    assert_dies(main_takes_from_a_started_queue, NULL, "not at home there");
+    assert_dies(main_takes_from_a_started_queue, NULL, "which is not its home");
 }
 
 static void the_device_goes_while_it_runs(void *arg)

@@ -47,7 +47,7 @@ static void a_job_that_succeeds_goes_through_waiting_and_pending(void **state)
     assert_null(job_find("job0"));
 }
 
-static void a_job_that_fails_is_aborted_and_tells_why(void **state)
+static void a_job_that_fails_is_aborted_and_has_an_error(void **state)
 {
     JobRig *rig = *state;
     enter_main();
@@ -101,13 +101,13 @@ static void a_second_finalize_is_refused_while_the_first_is_under_way(void **sta
     assert_false(f.returned);
     rig_finalize(rig, &again);
     assert_true(again.returned && !again.ok);
-    sample_job_go_on(&rig->s);
+    sample_job_continue(&rig->s);
     job_rig_settle(rig);
     assert_true(f.returned && f.ok);
     job_rig_dispose(rig);
 }
 
-static void a_paused_job_stands_still(void **state)
+static void a_paused_job_makes_no_progress(void **state)
 {
     JobRig *rig = *state;
     enter_main();
@@ -134,7 +134,7 @@ static void a_paused_job_stands_still(void **state)
     assert_int_equal(rig->s.commits, 1);
 }
 
-static void a_resume_before_the_job_stood_leaves_it_running(void **state)
+static void a_resume_before_the_pause_point_leaves_the_job_running(void **state)
 {
     JobRig *rig = *state;
     enter_main();
@@ -149,14 +149,14 @@ static void a_resume_before_the_job_stood_leaves_it_running(void **state)
     assert_string_equal(rig->log->str, "created running waiting pending COMPLETED! concluded null");
 }
 
-static void a_pause_right_after_a_resume_stands_again(void **state)
+static void a_pause_right_after_a_resume_pauses_again(void **state)
 {
     JobRig *rig = *state;
     enter_main();
-    job_rig_drive(rig, JOB_STATUS_PAUSED);
+    job_rig_drive_to(rig, JOB_STATUS_PAUSED);
     assert_true(job_resume(rig->job, NULL));
     assert_int_equal(job_status(rig->job), JOB_STATUS_RUNNING);
-    assert_true(job_pause(rig->job, NULL)); /* before its coroutine has had a turn */
+    assert_true(job_pause(rig->job, NULL)); /* before its coroutine has run */
     job_rig_settle(rig);
     assert_int_equal(job_status(rig->job), JOB_STATUS_PAUSED);
     job_rig_dispose(rig);
@@ -189,11 +189,11 @@ static void complete_ends_the_ready_phase(void **state)
     assert_int_equal(rig->s.commits, 1);
 }
 
-static void a_ready_job_stands_by_and_comes_back(void **state)
+static void a_ready_job_pauses_in_standby_and_resumes(void **state)
 {
     JobRig *rig = *state;
     enter_main();
-    job_rig_drive(rig, JOB_STATUS_STANDBY);
+    job_rig_drive_to(rig, JOB_STATUS_STANDBY);
     assert_true(job_resume(rig->job, NULL));
     job_rig_settle(rig);
     assert_int_equal(job_status(rig->job), JOB_STATUS_READY);
@@ -201,11 +201,11 @@ static void a_ready_job_stands_by_and_comes_back(void **state)
     job_rig_dispose(rig);
 }
 
-static void a_cancel_without_force_may_end_a_ready_job_well(void **state)
+static void a_cancel_without_force_may_complete_a_ready_job(void **state)
 {
     JobRig *rig = *state;
     enter_main();
-    job_rig_drive(rig, JOB_STATUS_READY);
+    job_rig_drive_to(rig, JOB_STATUS_READY);
     rig->s.ends_well_unforced = true;
     assert_true(job_cancel(rig->job, false, NULL));
     job_rig_settle(rig);
@@ -220,9 +220,9 @@ static void a_cancel_during_prepare_aborts(void **state)
     enter_main();
     rig->s.prepare_yields = true;
     job_rig_start(rig, false);
-    assert_true(rig->s.stands);
+    assert_true(rig->s.waiting);
     assert_true(job_cancel(rig->job, true, NULL));
-    sample_job_go_on(&rig->s);
+    sample_job_continue(&rig->s);
     job_rig_settle(rig);
     assert_int_equal(rig->s.aborts, 1);
     assert_int_equal(rig->s.commits, 0);
@@ -237,7 +237,7 @@ static void a_cancel_after_the_commit_changes_nothing(void **state)
     job_rig_start(rig, false);
     assert_int_equal(rig->s.commits, 1);
     assert_true(job_cancel(rig->job, true, NULL));
-    sample_job_go_on(&rig->s);
+    sample_job_continue(&rig->s);
     job_rig_settle(rig);
     assert_int_equal(rig->s.aborts, 0);
     assert_true(g_str_has_suffix(rig->log->str, "pending COMPLETED! concluded null"));
@@ -307,7 +307,7 @@ static void an_io_error_pauses_a_job_until_a_resume(void **state)
                                        "COMPLETED! concluded null");
 }
 
-static void an_abandoned_job_is_gone_without_a_decision(void **state)
+static void an_abandoned_job_is_freed_without_commit_or_abort(void **state)
 {
     JobRig *rig = *state;
     enter_main();
@@ -340,23 +340,23 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         JOB_RIG_TEST(a_job_that_succeeds_goes_through_waiting_and_pending),
-        JOB_RIG_TEST(a_job_that_fails_is_aborted_and_tells_why),
+        JOB_RIG_TEST(a_job_that_fails_is_aborted_and_has_an_error),
         JOB_RIG_TEST(a_prepare_that_fails_aborts),
         JOB_RIG_TEST(manual_finalize_and_dismiss_wait_for_their_verbs),
         JOB_RIG_TEST(a_second_finalize_is_refused_while_the_first_is_under_way),
-        JOB_RIG_TEST(a_paused_job_stands_still),
-        JOB_RIG_TEST(a_resume_before_the_job_stood_leaves_it_running),
-        JOB_RIG_TEST(a_pause_right_after_a_resume_stands_again),
+        JOB_RIG_TEST(a_paused_job_makes_no_progress),
+        JOB_RIG_TEST(a_resume_before_the_pause_point_leaves_the_job_running),
+        JOB_RIG_TEST(a_pause_right_after_a_resume_pauses_again),
         JOB_RIG_TEST(a_job_paused_before_it_starts_begins_paused),
         JOB_RIG_TEST(complete_ends_the_ready_phase),
-        JOB_RIG_TEST(a_ready_job_stands_by_and_comes_back),
-        JOB_RIG_TEST(a_cancel_without_force_may_end_a_ready_job_well),
+        JOB_RIG_TEST(a_ready_job_pauses_in_standby_and_resumes),
+        JOB_RIG_TEST(a_cancel_without_force_may_complete_a_ready_job),
         JOB_RIG_TEST(a_cancel_during_prepare_aborts),
         JOB_RIG_TEST(a_cancel_after_the_commit_changes_nothing),
         JOB_RIG_TEST(a_cancel_works_while_the_end_waits_for_another_operation),
         JOB_RIG_TEST(the_speed_bounds_a_throttled_job_and_can_be_changed),
         JOB_RIG_TEST(an_io_error_pauses_a_job_until_a_resume),
-        JOB_RIG_TEST(an_abandoned_job_is_gone_without_a_decision),
+        JOB_RIG_TEST(an_abandoned_job_is_freed_without_commit_or_abort),
         JOB_RIG_TEST(ids_are_names_and_unique),
     };
     return cmocka_run_group_tests_name("job", tests, NULL, NULL);

@@ -17,7 +17,7 @@ static const char *const points[] = {"job.moved", "job.pause_point", "job.step_d
 
 typedef struct Strike {
     unsigned hits;
-    unsigned at; /* strikes at this hit of any point */
+    unsigned at; /* strikes at this hit, counted over all points */
     bool done;
     bool accepted;
     void (*fn)(struct Strike *strike, Job *job);
@@ -46,8 +46,8 @@ static void strike_pause(Strike *strike, Job *job)
     strike->accepted = job_pause(job, NULL);
 }
 
-/* A whole life with all phases, and one strike in it. False: the life was over before. */
-static RUNS_IN_MAIN bool rig_live_with_strike(JobRig *rig, Strike *strike)
+/* A whole life with all phases and one strike. False: the life ended before the strike. */
+static RUNS_IN_MAIN bool rig_run_with_strike(JobRig *rig, Strike *strike)
 {
     rig->s = (SampleJob){.unit_ns = JOB_RIG_UNIT_NS, .units = 2, .wants_complete = true};
     for (unsigned i = 0; i < G_N_ELEMENTS(points); i++) {
@@ -80,22 +80,22 @@ static void a_cancel_at_every_schedule_point_ends_the_job_one_way(void **state)
     JobRig *rig = *state;
     enter_main();
     unsigned aborts = 0, n = 0;
-    for (Strike strike = {.fn = strike_cancel}; rig_live_with_strike(rig, &strike);
+    for (Strike strike = {.fn = strike_cancel}; rig_run_with_strike(rig, &strike);
          strike = (Strike){.at = ++n, .fn = strike_cancel}) {
         aborts += rig->s.aborts;
         assert_true(strike.accepted || rig->s.commits == 1);
         g_string_truncate(rig->log, 0);
     }
-    assert_true(n > 10);     /* the points are there */
-    assert_true(aborts > 5); /* and most come before the decision */
+    assert_true(n > 10);     /* the schedule points exist */
+    assert_true(aborts > 5); /* most strikes come before the decision */
 }
 
-static void a_pause_at_every_schedule_point_stands_and_goes_on(void **state)
+static void a_pause_at_every_schedule_point_pauses_and_resumes(void **state)
 {
     JobRig *rig = *state;
     enter_main();
     unsigned n = 0;
-    for (Strike strike = {.fn = strike_pause}; rig_live_with_strike(rig, &strike);
+    for (Strike strike = {.fn = strike_pause}; rig_run_with_strike(rig, &strike);
          strike = (Strike){.at = ++n, .fn = strike_pause}) {
         assert_int_equal(rig->s.commits, 1);
         g_string_truncate(rig->log, 0);
@@ -136,7 +136,7 @@ static RUNS_IN_MAIN void race_strike(Job *job, unsigned choice)
     }
 }
 
-/* A message to the job's home and back. */
+/* A message to the job's home context and back. */
 typedef struct Bounce {
     AioContext *main_ctx, *home;
     bool under_way; /* main */
@@ -153,8 +153,8 @@ static void bounce_at_home(void *opaque)
     aio_post(b->main_ctx, bounce_back, b);
 }
 
-/* Waits for whatever comes first: news of the job, or that its home has had a turn. Of a pause that
- * is taken back in time there is no news. */
+/* Waits for an event of the job or for a turn of its home, whichever is first. A pause that is
+ * withdrawn in time causes no event. */
 static void bounce_wait(Bounce *b)
 {
     if (!b->under_way) {
@@ -200,8 +200,8 @@ static void pause_cancel_and_completion_race_from_another_thread(void **state)
     iothread_free(thread);
 }
 
-/* main holds the job's end in its home while a cancel arrives. */
-static void a_cancel_between_the_steps_end_and_mains_knowledge_aborts(void **state)
+/* Main is held in its home, after the step's end, while a cancel arrives. */
+static void a_cancel_before_main_sees_the_end_of_the_step_aborts(void **state)
 {
     JobRig *rig = *state;
     enter_main();
@@ -267,7 +267,7 @@ static void a_data_step_that_breaks_the_rules_aborts(void **state)
     Bug bug = {.rig = *state, .driver = {.type = "mirror", .co_run = step_returns_nonsense}};
     assert_dies(run_bug, &bug, "its data step returned 1");
     bug.driver.co_run = step_holds_something;
-    assert_dies(run_bug, &bug, "a job's pause point while holding 'a node'");
+    assert_dies(run_bug, &bug, "the pause point of a job while holding 'a node'");
     bug.driver.co_run = step_is_ready_twice;
     assert_dies(run_bug, &bug, "is moved from ready to ready by job_become_ready()");
 }
@@ -276,11 +276,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         JOB_RIG_TEST(
-            a_data_step_that_breaks_the_rules_aborts), /* forks: before there are threads */
+            a_data_step_that_breaks_the_rules_aborts), /* forks, so it runs before threads exist */
         JOB_RIG_TEST(a_cancel_at_every_schedule_point_ends_the_job_one_way),
-        JOB_RIG_TEST(a_pause_at_every_schedule_point_stands_and_goes_on),
+        JOB_RIG_TEST(a_pause_at_every_schedule_point_pauses_and_resumes),
         JOB_RIG_TEST(pause_cancel_and_completion_race_from_another_thread),
-        JOB_RIG_TEST(a_cancel_between_the_steps_end_and_mains_knowledge_aborts),
+        JOB_RIG_TEST(a_cancel_before_main_sees_the_end_of_the_step_aborts),
     };
     return cmocka_run_group_tests_name("job races", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Jobs: every verb in every state, and the way out in every state. */
+/* Jobs: every verb in every state, and jobs_cancel_all() in every state. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,7 +34,7 @@ typedef struct Legal {
     const char *verbs;
 } Legal;
 
-/* What QEMU's QMP reference says. */
+/* The table of QEMU's QMP reference. */
 static const Legal legal[] = {
     {JOB_STATUS_CREATED, "cancel pause resume set-speed"},
     {JOB_STATUS_RUNNING, "cancel pause resume set-speed"},
@@ -52,7 +52,7 @@ static void every_verb_is_legal_exactly_where_it_is_in_qemu(void **state)
     enter_main();
     for (unsigned i = 0; i < G_N_ELEMENTS(legal); i++) {
         g_auto(GStrv) verbs = g_strsplit(legal[i].verbs, " ", 0);
-        job_rig_drive(rig, legal[i].status);
+        job_rig_drive_to(rig, legal[i].status);
         assert_string_equal(job_status_names[job_status(rig->job)],
                             job_status_names[legal[i].status]);
         for (unsigned verb = 0; verb < JOB_VERB_COUNT; verb++) {
@@ -70,7 +70,7 @@ static void an_illegal_verb_is_refused_and_changes_nothing(void **state)
     JobRig *rig = *state;
     enter_main();
     for (unsigned i = 0; i < G_N_ELEMENTS(legal); i++) {
-        job_rig_drive(rig, legal[i].status);
+        job_rig_drive_to(rig, legal[i].status);
         for (unsigned verb = 0; verb < JOB_VERB_COUNT; verb++) {
             if (strstr(legal[i].verbs, job_verb_names[verb]) != NULL) {
                 continue;
@@ -96,7 +96,7 @@ static void a_cancel_in_every_state_aborts(void **state)
         if (strstr(legal[i].verbs, "cancel") == NULL) {
             continue;
         }
-        job_rig_drive(rig, legal[i].status);
+        job_rig_drive_to(rig, legal[i].status);
         assert_true(job_cancel(rig->job, true, NULL));
         job_rig_settle(rig);
         assert_int_equal(rig->s.aborts, 1);
@@ -122,7 +122,7 @@ static void settle_run(void *opaque)
     *(bool *)opaque = true;
 }
 
-static void the_way_out_cancels_all_and_waits_for_their_ends(void **state)
+static void cancel_all_cancels_jobs_and_waits_for_their_ends(void **state)
 {
     JobRig *rig = *state;
     enter_main();
@@ -130,7 +130,7 @@ static void the_way_out_cancels_all_and_waits_for_their_ends(void **state)
                            {.wants_complete = true},
                            {.units = 5, .unit_ns = JOB_RIG_UNIT_NS, .clean_yields = true}};
     bool settled = false;
-    job_rig_drive(rig, JOB_STATUS_CONCLUDED); /* needs no cancel, and stays */
+    job_rig_drive_to(rig, JOB_STATUS_CONCLUDED); /* needs no cancel and stays */
     for (unsigned i = 0; i < G_N_ELEMENTS(others); i++) {
         char id[] = "x0";
         id[1] = (char)('0' + i);
@@ -141,7 +141,7 @@ static void the_way_out_cancels_all_and_waits_for_their_ends(void **state)
     co_start(rig->ctx, settle_run, &settled);
     job_rig_settle(rig);
     assert_false(settled);
-    sample_job_go_on(&others[2]);
+    sample_job_continue(&others[2]);
     job_rig_settle(rig);
     assert_true(settled);
     for (unsigned i = 0; i < G_N_ELEMENTS(others); i++) {
@@ -151,18 +151,18 @@ static void the_way_out_cancels_all_and_waits_for_their_ends(void **state)
     job_rig_dispose(rig);
 }
 
-static void the_way_out_works_in_every_state(void **state)
+static void cancel_all_works_in_every_state(void **state)
 {
     JobRig *rig = *state;
     enter_main();
     for (unsigned i = 0; i < G_N_ELEMENTS(legal); i++) {
         bool settled = false;
-        job_rig_drive(rig, legal[i].status);
+        job_rig_drive_to(rig, legal[i].status);
         co_start(rig->ctx, settle_run, &settled);
         job_rig_settle(rig);
-        if (rig->s.stands) { /* ABORTING waits for its clean */
+        if (rig->s.waiting) { /* ABORTING waits for its clean */
             assert_false(settled);
-            sample_job_go_on(&rig->s);
+            sample_job_continue(&rig->s);
             job_rig_settle(rig);
         }
         assert_true(settled);
@@ -179,8 +179,8 @@ int main(void)
         JOB_RIG_TEST(every_verb_is_legal_exactly_where_it_is_in_qemu),
         JOB_RIG_TEST(an_illegal_verb_is_refused_and_changes_nothing),
         JOB_RIG_TEST(a_cancel_in_every_state_aborts),
-        JOB_RIG_TEST(the_way_out_cancels_all_and_waits_for_their_ends),
-        JOB_RIG_TEST(the_way_out_works_in_every_state),
+        JOB_RIG_TEST(cancel_all_cancels_jobs_and_waits_for_their_ends),
+        JOB_RIG_TEST(cancel_all_works_in_every_state),
     };
     return cmocka_run_group_tests_name("job verbs", tests, NULL, NULL);
 }

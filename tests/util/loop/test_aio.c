@@ -272,7 +272,7 @@ static void memory_begin(void *opaque)
     ((Memory *)opaque)->begun++;
 }
 
-/* Work that arrives just as notifications are turned on again, and so is never notified. */
+/* Work that arrives while notifications are turned on again, and so causes none. */
 static void memory_end(void *opaque)
 {
     Memory *m = opaque;
@@ -294,7 +294,7 @@ static void work_that_arrives_as_polling_ends_is_not_lost(void **state)
     AioHandler *hw = aio_handler_add(*state, fd, &wake, &wakes);
     AioHandler *h = aio_handler_add(*state, -1, &ops, &m);
     aio_context_set_polling(*state, INT64_C(3600) * 1000000000);
-    aio_context_step(*state, true); /* a short blocking wait: from now on polling pays */
+    aio_context_step(*state, true); /* a short blocking wait: polling starts after it */
     assert_int_equal(m.begun, 0);
     aio_context_step(*state, true);
     assert_int_equal(m.begun, 1);
@@ -324,7 +324,7 @@ static AioHandler *memory_poll_forever(AioContext *ctx, Memory *m, const AioHand
     return h;
 }
 
-static void turns_with_other_work_leave_notifications_off_and_look(void **state)
+static void turns_with_other_work_leave_notifications_off_and_poll(void **state)
 {
     Memory m = {0};
     static const AioHandlerOps ops = {.poll = memory_poll,
@@ -403,7 +403,7 @@ static void no_wake_is_lost_between_two_threads(void **state)
     iothread_free(t2);
 }
 
-static void a_descriptor_that_the_kernel_has_no_memory_to_watch_is_watched_later(void **state)
+static void a_descriptor_is_watched_later_if_the_kernel_lacks_memory(void **state)
 {
     AioContext *ctx = *state;
     static const AioHandlerOps ops = {.readable = count_call};
@@ -424,7 +424,7 @@ static void a_descriptor_that_the_kernel_has_no_memory_to_watch_is_watched_later
         }
         assert_int_equal(sys_fault_hits(), 2);
         assert_int_equal(calls, 1);
-        /* One that goes before it is watched is not tried again. */
+        /* A handler that is removed before it is watched is not retried. */
         sys_fault_set(&(SysFault){.calls = "epoll_ctl", .error = errors[i]});
         aio_handler_remove(aio_handler_add(ctx, fd, &ops, &calls));
         aio_context_set_virtual_time(ctx, now_ns += 10000000);
@@ -448,14 +448,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_regular_file_that_is_not_watched_lets_the_loop_sleep,
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(a_regular_file_is_always_ready, loop_setup, loop_teardown),
-        cmocka_unit_test_setup_teardown(
-            a_descriptor_that_the_kernel_has_no_memory_to_watch_is_watched_later, loop_setup,
-            loop_teardown),
+        cmocka_unit_test_setup_teardown(a_descriptor_is_watched_later_if_the_kernel_lacks_memory,
+                                        loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(timers_fire_in_order_of_their_deadlines_in_virtual_time,
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(work_that_arrives_as_polling_ends_is_not_lost, loop_setup,
                                         loop_teardown),
-        cmocka_unit_test_setup_teardown(turns_with_other_work_leave_notifications_off_and_look,
+        cmocka_unit_test_setup_teardown(turns_with_other_work_leave_notifications_off_and_poll,
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_served_while_polling_always_finds_work,
                                         loop_setup, loop_teardown),

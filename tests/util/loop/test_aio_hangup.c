@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The event loop tells of a peer that leaves while its descriptor is not read. */
+/* The event loop reports a hangup of the peer while the descriptor is not read. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -76,19 +76,19 @@ static void settle(Fixture *x)
     }
 }
 
-static void a_peer_that_leaves_is_told_once_while_nothing_is_read(void **state)
+static void a_hangup_is_reported_once_while_reading_is_off(void **state)
 {
     Fixture *x = *state;
 
     settle(x);
     assert_int_equal(x->hangups, 0);
     peer_leaves(x);
-    settle(x); /* would not return if it were told again and again */
+    settle(x); /* would not return if it were reported again and again */
     assert_int_equal(x->hangups, 1);
     assert_int_equal(x->readable, 0);
 }
 
-static void bytes_alone_are_no_hangup(void **state)
+static void bytes_without_a_hangup_report_none(void **state)
 {
     Fixture *x = *state;
 
@@ -98,7 +98,7 @@ static void bytes_alone_are_no_hangup(void **state)
     assert_int_equal(x->readable, 0);
 }
 
-static void a_peer_that_only_stops_writing_is_told_too(void **state)
+static void a_shutdown_of_writing_is_reported_too(void **state)
 {
     Fixture *x = *state;
 
@@ -107,7 +107,7 @@ static void a_peer_that_only_stops_writing_is_told_too(void **state)
     assert_int_equal(x->hangups, 1);
 }
 
-static void who_reads_learns_it_by_reading(void **state)
+static void a_handler_that_reads_sees_the_end_by_reading(void **state)
 {
     Fixture *x = *state;
 
@@ -118,7 +118,7 @@ static void who_reads_learns_it_by_reading(void **state)
     assert_int_equal(x->readable, 1);
 }
 
-static void it_is_told_again_when_reading_has_stopped_again(void **state)
+static void a_hangup_is_reported_again_when_reading_stops_again(void **state)
 {
     Fixture *x = *state;
 
@@ -133,7 +133,7 @@ static void it_is_told_again_when_reading_has_stopped_again(void **state)
     assert_int_equal(x->hangups, 2);
 }
 
-static void a_writer_learns_it_as_well(void **state)
+static void a_hangup_is_reported_to_a_writer_too(void **state)
 {
     Fixture *x = *state;
 
@@ -153,7 +153,7 @@ static void remove_in_hangup(void *opaque)
     x->handler = NULL;
 }
 
-static void the_handler_may_be_removed_when_it_is_told(void **state)
+static void the_handler_may_be_removed_in_the_hangup_callback(void **state)
 {
     static const AioHandlerOps ops = {.readable = on_readable, .hangup = remove_in_hangup};
     Fixture *x = *state;
@@ -170,16 +170,16 @@ static void the_handler_may_be_removed_when_it_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_peer_that_leaves_is_told_once_while_nothing_is_read,
-                                        set_up, tear_down),
-        cmocka_unit_test_setup_teardown(bytes_alone_are_no_hangup, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_peer_that_only_stops_writing_is_told_too, set_up,
+        cmocka_unit_test_setup_teardown(a_hangup_is_reported_once_while_reading_is_off, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(who_reads_learns_it_by_reading, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(it_is_told_again_when_reading_has_stopped_again, set_up,
+        cmocka_unit_test_setup_teardown(bytes_without_a_hangup_report_none, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_shutdown_of_writing_is_reported_too, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_handler_that_reads_sees_the_end_by_reading, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(a_writer_learns_it_as_well, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_handler_may_be_removed_when_it_is_told, set_up,
+        cmocka_unit_test_setup_teardown(a_hangup_is_reported_again_when_reading_stops_again, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_hangup_is_reported_to_a_writer_too, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_handler_may_be_removed_in_the_hangup_callback, set_up,
                                         tear_down),
     };
 

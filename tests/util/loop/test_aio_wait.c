@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A loop's waits, with epoll_pwait2() and on a kernel that has none. */
+/* A loop's waits, with epoll_pwait2() and on a kernel without it. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -77,7 +77,8 @@ static void timers_fire_after_a_wait_and_not_before(void **state)
     AioTimer timer;
     aio_timer_init(&timer, w->ctx, count, w);
     for (unsigned i = 1; i <= 10; i++) {
-        int64_t deadline_ns = aio_now_ns(w->ctx) + 300000; /* less than epoll_wait() can wait */
+        int64_t deadline_ns =
+            aio_now_ns(w->ctx) + 300000; /* below the resolution of epoll_wait() */
         unsigned turns = 0;
         aio_timer_arm(&timer, deadline_ns);
         while (w->fired < i) {
@@ -85,7 +86,7 @@ static void timers_fire_after_a_wait_and_not_before(void **state)
             turns++;
         }
         assert_true(aio_now_ns(w->ctx) >= deadline_ns);
-        assert_in_range(turns, 1, 5); /* it slept, and did not spin */
+        assert_in_range(turns, 1, 5); /* it slept and did not spin */
     }
 }
 
@@ -107,14 +108,14 @@ static void a_descriptor_ends_a_wait_for_a_timer(void **state)
     assert_true(aio_context_step(w->ctx, true));
     assert_int_equal(w->fired, 1);
     aio_timer_disarm(&timer);
-    /* No timer is left: nothing but the descriptor ends the next wait. */
+    /* No timer is left: only the descriptor ends the next wait. */
     assert_true(aio_context_step(w->ctx, true));
     assert_int_equal(w->fired, 2);
     aio_handler_remove(h);
     close(fd);
 }
 
-/* A timer that was disarmed after the wait for it began wakes nobody. */
+/* A timer that is disarmed after the wait has begun causes no wake-up. */
 static void a_disarmed_timer_leaves_nothing_readable(void **state)
 {
     Waits *w = *state;
@@ -159,7 +160,7 @@ static void another_thread_ends_a_wait_for_ever(void **state)
     pthread_join(thread, NULL);
 }
 
-static void a_kernel_without_pwait2_is_asked_once(void **state)
+static void pwait2_is_tried_once_on_a_kernel_without_it(void **state)
 {
     Waits *w = *state;
     assert_true(w->ctx->timer_fd >= 0);
@@ -193,8 +194,8 @@ int main(void)
         on_new(a_disarmed_timer_leaves_nothing_readable),
         on_old(another_thread_ends_a_wait_for_ever),
         on_new(another_thread_ends_a_wait_for_ever),
-        on_old(a_kernel_without_pwait2_is_asked_once),
-        cmocka_unit_test_setup_teardown(a_kernel_without_pwait2_is_asked_once, set_up_filter,
+        on_old(pwait2_is_tried_once_on_a_kernel_without_it),
+        cmocka_unit_test_setup_teardown(pwait2_is_tried_once_on_a_kernel_without_it, set_up_filter,
                                         tear_down),
         on_new(a_kernel_with_pwait2_needs_no_timer_descriptor),
     };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests of several loops, on a kernel whose stacks are few: what one loop has, or has had, takes
- * nothing from another. */
+/* Requests of several loops on a kernel with few stacks: stacks that one loop uses, or has used,
+ * are not taken from another. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,7 +14,7 @@
 
 #define LOOPS 3u
 
-/* A device that a guest has given more requests than may be under way. */
+/* A device with more requests from the guest than may be in flight. */
 typedef struct Source {
     IoThread *thread;
     AioContext *ctx;
@@ -49,14 +49,14 @@ static void begin(void *opaque)
     co_requests_begin(s->ctx, CO_REQUESTS_MAX);
 }
 
-/* Takes as many requests as it may. */
+/* Takes the maximum of requests. */
 static void take(void *opaque)
 {
     Source *s = opaque;
     enter_coroutine();
     enter_iothread(s->ctx);
     unsigned taken = 0;
-    co_yield_turn(); /* the loop takes note of the others */
+    co_yield_turn(); /* the loop updates its share */
     s->waiting = s->ended = 0;
     for (; taken < co_requests_limit(s->ctx) && co_request_ready(s->ctx); taken++) {
         co_start_now(s->ctx, request, s);
@@ -135,7 +135,7 @@ static void requests_that_hang_in_other_loops_leave_stacks(void **state)
     run(body_hanging);
 }
 
-/* The third loop has its first device when the others have been busy and are idle. */
+/* The third loop gets its first device after the others were busy and became idle. */
 static coroutine_fn RUNS_IN_MAIN void body_idle(void)
 {
     in_loops(0, LOOPS - 1, begin);

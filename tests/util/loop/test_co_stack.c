@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stacks of coroutines: few mappings, guards, limits; what happens when none can be had. */
+/* Stacks of coroutines: few mappings, guards, limits; failed allocations. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,7 +20,7 @@
 #define TOO_MANY 100000u
 
 static unsigned calls[3];
-static int errors[3]; /* what each call fails with */
+static int errors[3]; /* the error of each call */
 
 static int count_and_fail(CoStackCall call)
 {
@@ -44,7 +44,7 @@ static int seam_teardown(void **state)
     return 0;
 }
 
-/* Allocates until that fails; returns how many. */
+/* Allocates until an allocation fails; returns the number of stacks. */
 static unsigned take_all(CoStack *stacks, CoStackUse use)
 {
     unsigned n = 0;
@@ -169,18 +169,18 @@ static void a_kernel_without_light_guards_gets_pages_that_split(void **state)
 {
     (void)state;
     errors[CO_STACK_GUARD] = EINVAL;
-    /* More than the slab that earlier tests have left: its stacks have their guards. */
+    /* More than the slab left by earlier tests: its stacks have their guards already. */
     CoStack stacks[MANY];
     for (unsigned i = 0; i < MANY; i++) {
         assert_true(co_stack_alloc(&stacks[i], CO_STACK_FOR_ALL));
     }
-    assert_int_equal(calls[CO_STACK_GUARD], 1); /* asked once */
+    assert_int_equal(calls[CO_STACK_GUARD], 1); /* tried once */
     assert_in_range(calls[CO_STACK_PROTECT], MANY - CO_SLAB_STACKS, MANY);
     assert_guarded();
     give_back(stacks, MANY);
 }
 
-/* A limit far below vm.max_map_count, and requests leave some to everybody else. */
+/* A limit far below vm.max_map_count; requests leave some stacks for other uses. */
 static void splitting_guards_limit_the_stacks(void **state)
 {
     (void)state;
@@ -201,7 +201,7 @@ static void a_call_that_fails_gives_no_stack_and_changes_nothing(void **state)
     for (unsigned call = CO_STACK_MAP; call <= CO_STACK_PROTECT; call++) {
         memset(errors, 0, sizeof(errors));
         errors[call] = ENOMEM;
-        if (call != CO_STACK_MAP) { /* either kind of guard would do */
+        if (call != CO_STACK_MAP) { /* either kind of guard suffices */
             errors[CO_STACK_PROTECT] = ENOMEM;
             errors[CO_STACK_GUARD] = call == CO_STACK_PROTECT ? EINVAL : ENOMEM;
         }
@@ -257,11 +257,11 @@ static void a_coroutine_without_a_stack_stays_ready(void **state)
     }
     enter_loop(ctx);
     assert_false(co_request_ready(ctx));
-    co_start_now(ctx, start_only, &late); /* is queued */
+    co_start_now(ctx, start_only, &late); /* it is queued */
     assert_false(aio_context_step(ctx, false));
     assert_int_equal(late.started, 0);
 
-    co_wake(holder.token); /* its stack does for all, one after the other */
+    co_wake(holder.token); /* all use its stack, one after the other */
     while (aio_context_step(ctx, false)) {
     }
     assert_int_equal(holder.finished, 1);
@@ -272,14 +272,14 @@ static void a_coroutine_without_a_stack_stays_ready(void **state)
     aio_context_free(ctx);
 }
 
-static void a_stack_is_asked_for_again_after_a_while(void **state)
+static void a_failed_stack_allocation_is_retried_after_a_while(void **state)
 {
     (void)state;
     AioContext *ctx = aio_context_new("test", NULL);
     CoStack *rest = g_new0(CoStack, TOO_MANY);
     Waits late = {0}, holder = {0};
     aio_context_set_virtual_time(ctx, 0);
-    co_start(ctx, wait_for_the_test, &holder); /* takes what the thread has in its pool */
+    co_start(ctx, wait_for_the_test, &holder); /* takes the stack in the thread's pool */
     while (aio_context_step(ctx, false)) {
     }
     errors[CO_STACK_MAP] = ENOMEM;
@@ -368,7 +368,7 @@ int main(void)
         stack_test(a_call_that_fails_gives_no_stack_and_changes_nothing),
         /* From here on the thread has a pool. */
         stack_test(a_coroutine_without_a_stack_stays_ready),
-        stack_test(a_stack_is_asked_for_again_after_a_while),
+        stack_test(a_failed_stack_allocation_is_retried_after_a_while),
         stack_test(a_reserved_depth_maps_nothing_the_second_time),
         stack_test(sources_of_a_loop_share_its_requests),
     };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rules that event loops, coroutines and locks enforce, each broken on purpose: who runs a
- * loop, who may wait and holding what, in which order locks are taken. Each test forks; there are
- * no threads here but in the children. */
+/* The rules that event loops, coroutines and locks enforce; each test breaks one: who runs a loop,
+ * who may wait while holding which things, the order of locks. Each test forks; only the children
+ * have threads. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,7 +62,7 @@ static void step_foreign(void *opaque)
     pthread_join(thread, NULL);
 }
 
-/* Somebody closed a descriptor once too often, and it was ours. */
+/* A descriptor is closed twice, and the second close hits the loop's. */
 static void lose_epoll_descriptor(void *arg)
 {
     AioContext *ctx = aio_context_new("robbed", NULL);
@@ -77,7 +77,7 @@ static void a_loop_that_cannot_wait_aborts_and_does_not_spin(void **state)
 
 static void r2_running_another_threads_loop_aborts(void **state)
 {
-    assert_dies(step_foreign, NULL, "not at home");
+    assert_dies(step_foreign, NULL, "not its home");
 }
 
 NO_THREAD_SAFETY_ANALYSIS static void enter_main_as_vcpu(void *opaque)
@@ -191,7 +191,7 @@ static void r4_the_big_lock_across_a_wait_or_in_an_iothread_aborts(void **state)
 {
     assert_dies(yield_with_bql, NULL, "about to yield in co_wait while holding 'BQL'");
     assert_dies(block_with_bql, NULL, "while holding 'BQL'");
-    assert_dies(bql_dropped_by_other, NULL, "dropped by who does not hold it");
+    assert_dies(bql_dropped_by_other, NULL, "dropped without being held");
 }
 
 static void r5_an_iothread_that_takes_the_big_lock_aborts(void **state)
@@ -221,7 +221,7 @@ static void touch_foreign_context(void *arg)
 static void r7_using_what_another_thread_owns_aborts(void **state)
 {
     assert_dies(enter_iothread_as_main, NULL, "iothread code entered in main");
-    assert_dies(touch_foreign_context, NULL, "not at home there");
+    assert_dies(touch_foreign_context, NULL, "which is not its home");
 }
 
 NO_THREAD_SAFETY_ANALYSIS static void wrong_order(void *arg)
@@ -283,7 +283,7 @@ NO_THREAD_SAFETY_ANALYSIS static void cycle_ba(void *opaque)
     Cycle *c = opaque;
     enter_coroutine();
     co_mutex_lock(&c->b);
-    /* around the ranks, as if they had been declared wrongly */
+    /* not checked by ranks, as if they had been declared wrongly */
     WaitRecord record;
     wait_begin(&record, c->a.owner, "mutex a");
     co_wait(co_arm());
@@ -302,7 +302,7 @@ static void make_cycle(void *arg)
     }
 }
 
-/* A lock that is held across a call, and taken by what the call calls back: no rank is wrong. */
+/* A lock held across a call and taken again by the callee: ranks do not detect it. */
 typedef struct CallCycle {
     AioContext *here, *there;
     CoMutex mutex;

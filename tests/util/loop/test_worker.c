@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The worker pool: calls that hang in one lane hang nobody in another. */
+/* The worker pool: calls that hang in one lane do not block another. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,9 +12,9 @@
 #include "util/loop/worker.h"
 #include "util/sys/sys_fault.h"
 
-#define HELD 10 /* beyond what a lane lets run */
+#define HELD 10 /* more than a lane lets run */
 
-/* What hangs until the gate is open. */
+/* Calls that hang until the gate is open. */
 typedef struct Gate {
     AioContext *ctx;
     WorkerLane hanging, other;
@@ -22,7 +22,7 @@ typedef struct Gate {
     pthread_cond_t changed;
     bool open;
     unsigned inside, most_inside, passed;
-    unsigned answered; /* coroutines that went on; main */
+    unsigned answered; /* coroutines that have resumed; main */
 } Gate;
 
 static int setup(void **state)
@@ -99,7 +99,7 @@ static void ask_common(void *opaque)
     g->answered += (unsigned)co_run_in_worker(pass, g);
 }
 
-/* Starts more than a lane lets run, and waits until as many run as may. */
+/* Starts more calls than a lane allows, and waits until the allowed number runs. */
 static void fill_lane(Gate *g, void (*ask)(void *opaque))
 {
     for (unsigned i = 0; i < WORKER_LANE_MAX + HELD; i++) {
@@ -138,7 +138,7 @@ static void open_gate(Gate *g)
     assert_int_equal(g->most_inside, WORKER_LANE_MAX);
 }
 
-static void a_lane_full_of_calls_that_hang_is_nobody_elses(void **state)
+static void a_lane_full_of_hung_calls_does_not_block_others(void **state)
 {
     Gate *g = *state;
     fill_lane(g, ask_hanging);
@@ -151,7 +151,7 @@ static void a_lane_full_of_calls_that_hang_is_nobody_elses(void **state)
     answer_one(g, ask_hanging);
 }
 
-static void what_everybody_shares_is_a_lane_too(void **state)
+static void the_shared_pool_is_a_lane_too(void **state)
 {
     Gate *g = *state;
     fill_lane(g, ask_common_hanging);
@@ -162,7 +162,7 @@ static void what_everybody_shares_is_a_lane_too(void **state)
     answer_one(g, ask_common);
 }
 
-/* A thread that has ended its job takes what it has let in. */
+/* A thread that ends its job takes the job that it admits to the lane. */
 static void there_are_no_more_threads_than_jobs_at_a_time(void **state)
 {
     unsigned threads = 0;
@@ -177,9 +177,9 @@ static void there_are_no_more_threads_than_jobs_at_a_time(void **state)
     assert_in_range(threads, WORKER_LANE_MAX, WORKER_LANE_MAX + 2);
 }
 
-/* ---- no thread is to be had ---- */
+/* ---- failed thread creation ---- */
 
-/* First of all, while there are no idle threads: one hangs, and the next cannot be started once. */
+/* Runs first, while no thread is idle: one thread hangs, and the start of the next fails once. */
 static void a_job_whose_thread_could_not_be_started_gets_one_later(void **state)
 {
     Gate *g = *state;
@@ -203,7 +203,7 @@ static void a_job_whose_thread_could_not_be_started_gets_one_later(void **state)
     }
 }
 
-/* With stacks of a size that nobody has. */
+/* Thread creation fails because of an impossible stack size. */
 static void an_iothread_that_cannot_start_is_an_error(void **state)
 {
     g_autoptr(GError) error = NULL;
@@ -225,9 +225,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_job_whose_thread_could_not_be_started_gets_one_later,
                                         setup, teardown),
-        cmocka_unit_test_setup_teardown(a_lane_full_of_calls_that_hang_is_nobody_elses, setup,
+        cmocka_unit_test_setup_teardown(a_lane_full_of_hung_calls_does_not_block_others, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(what_everybody_shares_is_a_lane_too, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_shared_pool_is_a_lane_too, setup, teardown),
         cmocka_unit_test(an_iothread_that_cannot_start_is_an_error),
         cmocka_unit_test(there_are_no_more_threads_than_jobs_at_a_time),
     };

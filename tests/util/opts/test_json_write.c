@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON as it is sent: QEMU's spacing, ASCII only. */
+/* JSON as it is written: QEMU's spacing, ASCII only. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -51,7 +51,7 @@ static void text_is_ascii(void **state)
     expect(json_object_new_string_len("a\0b", 3), false, "\"a\\u0000b\"");
 }
 
-static void bytes_that_are_no_text_are_replaced(void **state)
+static void bytes_that_are_not_utf8_are_replaced(void **state)
 {
     expect(json_object_new_string("a\xff\xfe z\xc3"), false, "\"a\\uFFFD\\uFFFD z\\uFFFD\"");
     expect(json_object_new_string("\xed\xa0\x80"), false, "\"\\uFFFD\\uFFFD\\uFFFD\"");
@@ -64,7 +64,7 @@ int main(void)
         cmocka_unit_test(values_have_a_blank_behind_colon_and_comma),
         cmocka_unit_test(pretty_is_four_blanks_a_level),
         cmocka_unit_test(text_is_ascii),
-        cmocka_unit_test(bytes_that_are_no_text_are_replaced),
+        cmocka_unit_test(bytes_that_are_not_utf8_are_replaced),
     };
     return cmocka_run_group_tests_name("util/opts/json_write", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Options as text and as JSON, and the dicts that both become. Binding: test_opts_bind. */
+/* Options as text and as JSON, and the dicts made from them. Binding: test_opts_bind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -275,7 +275,7 @@ static void json_values_that_do_not_fit_are_refused(void **state)
     assert_refused("{\"s\": {\"a\": [\"x\\u0000y\"]}}", OPT_ERROR_VALUE);
     assert_refused("{\"a\": \"\xed\xa0\x80\"}", OPT_ERROR_VALUE);
     assert_refused("{\"a\": \"\xf4\x90\x80\x80\"}", OPT_ERROR_VALUE);
-    /* json-c would make another character of half a surrogate pair. */
+    /* json-c would substitute another character for half a surrogate pair. */
     assert_refused("{\"a\": \"\\uD800\"}", OPT_ERROR_VALUE);
     assert_refused("{\"a\": \"\\uDFFFx\"}", OPT_ERROR_VALUE);
     assert_refused("{\"a\": \"\\uD83D\\uD83D\"}", OPT_ERROR_VALUE);

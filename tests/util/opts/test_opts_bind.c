@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Dicts of options bound to structs by a table, and single values: sizes, near names. */
+/* Dicts of options bound to structs by a table, and single values: sizes, similar names. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -149,7 +149,7 @@ static void lists_come_in_three_spellings(void **state)
     }
 }
 
-static void what_is_unknown_is_named_with_its_nearest(void **state)
+static void an_unknown_name_is_refused_with_the_nearest_one(void **state)
 {
     assert_bind_refused("x,flga=on", OPT_ERROR_UNKNOWN, "no option 'flga'; did you mean 'flag'?");
     assert_bind_refused("x,nam=1", OPT_ERROR_UNKNOWN, "did you mean 'name'?");
@@ -157,43 +157,44 @@ static void what_is_unknown_is_named_with_its_nearest(void **state)
     assert_bind_refused("x,wholly-different=on", OPT_ERROR_UNKNOWN, "there are name, flag, u8");
     assert_bind_refused("x,noflag", OPT_ERROR_UNKNOWN, "no option 'noflag'");
     assert_bind_refused("x,cache=on", OPT_ERROR_UNKNOWN, "no option 'cache'");
-    assert_bind_refused("list=a,mode.x=on", OPT_ERROR_VALUE, "mode: wants one plain value");
+    assert_bind_refused("list=a,mode.x=on", OPT_ERROR_VALUE, "mode: expects one plain value");
 }
 
 static void values_out_of_range_are_refused(void **state)
 {
-    assert_bind_refused("x,u8=256", OPT_ERROR_VALUE, "u8=256: wants a number from 0 to 255");
-    assert_bind_refused("x,u8=-1", OPT_ERROR_VALUE, "wants a number from 0 to 255");
-    assert_bind_refused("x,u16=0", OPT_ERROR_VALUE, "wants a number from 1 to 1024");
-    assert_bind_refused("x,u16=1025", OPT_ERROR_VALUE, "wants a number from 1 to 1024");
-    assert_bind_refused("x,u16=65537", OPT_ERROR_VALUE, "wants a number from 1 to 1024");
+    assert_bind_refused("x,u8=256", OPT_ERROR_VALUE, "u8=256: expects a number from 0 to 255");
+    assert_bind_refused("x,u8=-1", OPT_ERROR_VALUE, "expects a number from 0 to 255");
+    assert_bind_refused("x,u16=0", OPT_ERROR_VALUE, "expects a number from 1 to 1024");
+    assert_bind_refused("x,u16=1025", OPT_ERROR_VALUE, "expects a number from 1 to 1024");
+    assert_bind_refused("x,u16=65537", OPT_ERROR_VALUE, "expects a number from 1 to 1024");
     assert_bind_refused("x,u32=4294967296", OPT_ERROR_VALUE, "to 4294967295");
     assert_bind_refused("x,u64=18446744073709551616", OPT_ERROR_VALUE, "u64=");
-    assert_bind_refused("x,size=2T", OPT_ERROR_VALUE, "wants a size from 0 to 1T");
+    assert_bind_refused("x,size=2T", OPT_ERROR_VALUE, "expects a size from 0 to 1T");
     assert_bind_refused("x,mode=directsync", OPT_ERROR_VALUE, "one of none, writeback, unsafe");
     assert_bind_refused("x,mode=", OPT_ERROR_VALUE, "one of none");
-    assert_bind_refused("x,flag=maybe", OPT_ERROR_VALUE, "flag=maybe: wants on or off");
-    assert_bind_refused("x,flag=1", OPT_ERROR_VALUE, "wants on or off");
+    assert_bind_refused("x,flag=maybe", OPT_ERROR_VALUE, "flag=maybe: expects on or off");
+    assert_bind_refused("x,flag=1", OPT_ERROR_VALUE, "expects on or off");
 }
 
 static void ill_typed_values_are_refused(void **state)
 {
-    assert_bind_refused("x,u8=", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8=1x", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8= 1", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8=+1", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8=0x", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,u8=1.0", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("x,file=plain", OPT_ERROR_VALUE, "file: wants options below it");
+    assert_bind_refused("x,u8=", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8=1x", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8= 1", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8=+1", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8=0x", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,u8=1.0", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("x,file=plain", OPT_ERROR_VALUE, "file: expects options below it");
     assert_bind_refused("x,list.1=a", OPT_ERROR_VALUE, "without a gap");
-    assert_bind_refused("{\"u8\": null}", OPT_ERROR_VALUE, "u8: wants one plain value");
-    assert_bind_refused("{\"u8\": [1]}", OPT_ERROR_VALUE, "wants one plain value");
-    assert_bind_refused("{\"u8\": {\"a\": 1}}", OPT_ERROR_VALUE, "wants one plain value");
-    assert_bind_refused("{\"u8\": 1.5}", OPT_ERROR_VALUE, "wants a number");
-    assert_bind_refused("{\"flag\": 1}", OPT_ERROR_VALUE, "wants on or off");
-    assert_bind_refused("{\"list\": [[\"a\"]]}", OPT_ERROR_VALUE, "list: wants a list of strings");
-    assert_bind_refused("{\"list\": [null]}", OPT_ERROR_VALUE, "wants a list of strings");
+    assert_bind_refused("{\"u8\": null}", OPT_ERROR_VALUE, "u8: expects one plain value");
+    assert_bind_refused("{\"u8\": [1]}", OPT_ERROR_VALUE, "expects one plain value");
+    assert_bind_refused("{\"u8\": {\"a\": 1}}", OPT_ERROR_VALUE, "expects one plain value");
+    assert_bind_refused("{\"u8\": 1.5}", OPT_ERROR_VALUE, "expects a number");
+    assert_bind_refused("{\"flag\": 1}", OPT_ERROR_VALUE, "expects on or off");
+    assert_bind_refused("{\"list\": [[\"a\"]]}", OPT_ERROR_VALUE,
+                        "list: expects a list of strings");
+    assert_bind_refused("{\"list\": [null]}", OPT_ERROR_VALUE, "expects a list of strings");
     assert_bind_refused("{\"list\": [{\"str\": [1]}]}", OPT_ERROR_VALUE, "list of strings");
     assert_bind_refused("{\"cache\": {\"direct\": \"maybe\"}}", OPT_ERROR_VALUE, "cache.direct=");
 }
@@ -208,7 +209,7 @@ static void a_key_given_twice_is_refused(void **state)
     assert_bind_refused("x,name=y", OPT_ERROR_DUPLICATE, "option 'name' is given twice");
     assert_bind_refused("x,u8=1,u8=1", OPT_ERROR_DUPLICATE, "'u8' is given twice");
     assert_bind_refused("x,cache.direct=on,cache.direct=on", OPT_ERROR_DUPLICATE, "'cache.direct'");
-    /* Also when the first of them was taken out before. */
+    /* Also if the first of them was taken before. */
     assert_string_equal(name, "x");
     target_init(&t);
     assert_false(opts_bind(specs, &t, d, "-thing", &error));
@@ -216,7 +217,7 @@ static void a_key_given_twice_is_refused(void **state)
     target_clear(&t);
 }
 
-static void a_required_option_is_asked_for(void **state)
+static void a_missing_required_option_is_an_error(void **state)
 {
     static const OptSpec needs[] = {
         {.name = "path", .type = OPT_STRING, .help = "where it is", .required = true},
@@ -232,7 +233,7 @@ static void a_required_option_is_asked_for(void **state)
     assert_string_equal(error->message, "-thing: option 'path' is missing (where it is)");
 }
 
-static void an_empty_table_takes_nothing(void **state)
+static void an_empty_table_accepts_no_option(void **state)
 {
     static const OptSpec none[] = {{0}};
     g_autoptr(GError) error = NULL;
@@ -240,10 +241,10 @@ static void an_empty_table_takes_nothing(void **state)
     int target;
 
     assert_false(opts_bind(none, &target, d, "-thing", &error));
-    assert_string_equal(error->message, "-thing: no option 'driver': there are none here");
+    assert_string_equal(error->message, "-thing: no option 'driver': no options are accepted here");
 }
 
-static void a_table_of_one_names_it(void **state)
+static void an_error_names_the_only_option_of_a_table(void **state)
 {
     static const OptSpec one[] = {{.name = "timestamp", .type = OPT_BOOL}, {0}};
     g_autoptr(GError) error = NULL;
@@ -350,13 +351,13 @@ int main(void)
         cmocka_unit_test(defaults_are_set),
         cmocka_unit_test(every_type_is_bound),
         cmocka_unit_test(lists_come_in_three_spellings),
-        cmocka_unit_test(what_is_unknown_is_named_with_its_nearest),
+        cmocka_unit_test(an_unknown_name_is_refused_with_the_nearest_one),
         cmocka_unit_test(values_out_of_range_are_refused),
         cmocka_unit_test(ill_typed_values_are_refused),
         cmocka_unit_test(a_key_given_twice_is_refused),
-        cmocka_unit_test(a_required_option_is_asked_for),
-        cmocka_unit_test(an_empty_table_takes_nothing),
-        cmocka_unit_test(a_table_of_one_names_it),
+        cmocka_unit_test(a_missing_required_option_is_an_error),
+        cmocka_unit_test(an_empty_table_accepts_no_option),
+        cmocka_unit_test(an_error_names_the_only_option_of_a_table),
         cmocka_unit_test(binding_over_a_bound_target_leaks_nothing),
         cmocka_unit_test(help_has_a_line_per_option),
         cmocka_unit_test(sizes_have_suffixes_and_fractions),

@@ -78,7 +78,7 @@ static const StateDesc chip_desc = {.name = "chip",
                                     .fields = chip_fields,
                                     .check = chip_check};
 
-/* Where things are in the stream of chip_desc, version 2. */
+/* Offsets in the stream of chip_desc, version 2. */
 enum {
     AT_NAME_LENGTH = 0,
     AT_NAME = 1,
@@ -142,7 +142,7 @@ static void the_stream_is_tagged_and_little_endian(void **state)
     assert_memory_equal(stream->data, head, sizeof(head));
 }
 
-static void what_follows_in_the_stream_is_left_alone(void **state)
+static void data_after_the_state_is_not_consumed(void **state)
 {
     g_autoptr(GByteArray) stream = save(&sample);
     Chip chip = {0};
@@ -210,7 +210,7 @@ static void assert_change_refused(size_t at, const void *bytes, size_t n, int co
     assert_load_refused(stream->data, stream->len, code);
 }
 
-static void lengths_that_lie_are_refused(void **state)
+static void wrong_lengths_are_refused(void **state)
 {
     static const uint32_t lengths[] = {
         0,
@@ -330,11 +330,11 @@ static void a_wrong_size_or_range_is_found(void **state)
     static const StateField sub[] = {STATE_STRUCT_ONE(Small, d, &chip_desc), {0}};
     static const StateField no_sub[] = {STATE_STRUCT_ONE(Small, d, NULL), {0}};
 
-    assert_table_refused(wide, sizeof(Small), "field a has another size");
+    assert_table_refused(wide, sizeof(Small), "field a has a size");
     assert_table_refused(max, sizeof(Small), "field a has a maximum");
-    assert_table_refused(since, sizeof(Small), "field a came with a version");
-    assert_table_refused(sub, sizeof(Small), "field d has another size");
-    assert_table_refused(no_sub, sizeof(Small), "field d has another size");
+    assert_table_refused(since, sizeof(Small), "field a has `since`");
+    assert_table_refused(sub, sizeof(Small), "field d has a size");
+    assert_table_refused(no_sub, sizeof(Small), "field d has a size");
 }
 
 int main(void)
@@ -342,10 +342,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_saved_state_loads_back),
         cmocka_unit_test(the_stream_is_tagged_and_little_endian),
-        cmocka_unit_test(what_follows_in_the_stream_is_left_alone),
+        cmocka_unit_test(data_after_the_state_is_not_consumed),
         cmocka_unit_test(an_older_version_leaves_newer_fields_alone),
         cmocka_unit_test(every_truncation_is_refused),
-        cmocka_unit_test(lengths_that_lie_are_refused),
+        cmocka_unit_test(wrong_lengths_are_refused),
         cmocka_unit_test(another_name_is_refused),
         cmocka_unit_test(another_version_is_refused),
         cmocka_unit_test(values_out_of_range_are_refused),

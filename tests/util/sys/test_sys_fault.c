@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The seam to the kernel: which calls are hit, and how. */
+/* The seam to the kernel: which calls are hit, and the effect. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -87,7 +87,7 @@ static void a_held_call_waits_and_then_fails(void **state)
     sys_fault_set(&(SysFault){.calls = "fdatasync", .count = 1, .hold = true, .error = EIO});
     assert_int_equal(pthread_create(&thread, NULL, wait_in_fdatasync, &result), 0);
     sys_fault_await_held();
-    assert_int_equal(fdatasync(-1), -1); /* the second is not held, and has no such descriptor */
+    assert_int_equal(fdatasync(-1), -1); /* the second call is not held; EBADF */
     assert_int_equal(errno, EBADF);
     sys_fault_release();
     pthread_join(thread, NULL);
@@ -97,7 +97,7 @@ static void a_held_call_waits_and_then_fails(void **state)
 static void count_and_call(void *arg, const char *call)
 {
     ++*(unsigned *)arg;
-    close(eventfd(0, EFD_CLOEXEC)); /* is not seen by the hook itself */
+    close(eventfd(0, EFD_CLOEXEC)); /* does not call the hook */
 }
 
 static void a_hook_runs_before_each_matching_call(void **state)

@@ -338,7 +338,7 @@ static void a_quit_with_a_hung_job_ends_in_time(void **state)
     rig_settle(rig);
     aio_context_set_virtual_time(rig->vm.ctx, 7 * SECOND_NS);
     rig_expect_end(rig);
-    sample_job_go_on(&s);
+    sample_job_continue(&s);
     rig_settle(rig);
     assert_int_equal(s.frees, 1);
 }
@@ -357,7 +357,7 @@ static void a_start_during_a_quit_does_not_run_the_guest(void **state)
     run_state_request_start(&rig->vm.run);
     rig_settle(rig);
     assert_int_equal(rig->runs, 1);
-    sample_job_go_on(&s);
+    sample_job_continue(&s);
     rig_expect_end(rig);
     assert_string_equal(rig_state(rig), "shutdown");
     assert_int_equal(rig->runs, 1);

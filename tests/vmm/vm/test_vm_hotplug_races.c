@@ -7,9 +7,9 @@
 /* ---- at every schedule point ---- */
 
 static const char *const points[] = {
-    "hotplug.realized",   "hotplug.started",    "hotplug.remove",  "hotplug.stopped",
-    "hotplug.unrealized", "virtio.command",     "virtio.returned", "virtio.processed",
-    "block.request_end",  "block.drain_answer", "run_state.moved",
+    "hotplug.realized",   "hotplug.started",   "hotplug.remove",  "hotplug.stopped",
+    "hotplug.unrealized", "virtio.command",    "virtio.returned", "virtio.processed",
+    "block.request_end",  "block.drain_reply", "run_state.moved",
 };
 
 /* Guest accesses from main's thread, like those of a vCPU at this moment. */

@@ -225,7 +225,7 @@ static void a_disk_is_resized(void **state)
     qmp_fails(rig, "block_resize", "{'node-name':'disk','size':-1}", "GenericError",
               "Parameter 'size' expects a >0 size");
     qmp_fails(rig, "block_resize", "{'node-name':'disk','size':1000}", "GenericError",
-              "node 'disk' cannot be resized to 1000 bytes: a size is a multiple of 512");
+              "node 'disk' cannot be resized to 1000 bytes: the size must be a multiple of 512");
     qmp_fails(rig, "block_resize", "{'device':'x','size':512}", "GenericError",
               "Cannot find device='x' nor node-name=''");
     qmp_fails(rig, "block_resize", "{'node-name':'y','size':512}", "GenericError",
