@@ -156,10 +156,10 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        T(pending_event_comes_once),    T(event_is_taken_at_once),
-        T(detached_event_stays), T(new_message_takes_effect),
-        T(reattach_raises_nothing),          T(routes_run_out_with_an_error),
-        T(changes_are_committed_together),       T(a_refused_message_does_not_affect_others),
+        T(pending_event_comes_once),       T(event_is_taken_at_once),
+        T(detached_event_stays),           T(new_message_takes_effect),
+        T(reattach_raises_nothing),        T(routes_run_out_with_an_error),
+        T(changes_are_committed_together), T(a_refused_message_does_not_affect_others),
     };
     thread_adopt_role(THREAD_MAIN, "main");
     return cmocka_run_group_tests(tests, NULL, NULL);
