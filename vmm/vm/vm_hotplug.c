@@ -264,11 +264,7 @@ static RUNS_IN_MAIN bool hotplug_guest_has_found(const Vm *vm, const PciDevice *
     return present;
 }
 
-<<<<<<< HEAD
-static coroutine_fn RUNS_IN_MAIN bool hotplug_co_request(Vm *vm, Device *dev, GError **error)
-=======
 static coroutine_fn RUNS_IN_MAIN bool hotplug_co_request_unplug(Vm *vm, Device *dev, GError **error)
->>>>>>> e2
 {
     if (!pci_bus_has_hotplug(vm->machine.pci)) {
         return refuse(error, "Bus 'pcie.0' does not support hotplugging");
@@ -294,11 +290,7 @@ bool vm_co_unplug(Vm *vm, Device *dev, GError **error)
         return refuse(error, "Device '%s' does not support hotplugging", dev->type->name);
     }
     if (hotplug_is_pci(dev)) {
-<<<<<<< HEAD
-        return hotplug_co_request(vm, dev, error);
-=======
         return hotplug_co_request_unplug(vm, dev, error);
->>>>>>> e2
     }
     hotplug_co_delete(vm, dev);
     return true;

@@ -20,18 +20,11 @@ typedef struct Play {
     int asks[3]; /* ASKS: none */
     unsigned at; /* a turn, or a move of the state */
     bool spread; /* one request a turn */
-<<<<<<< HEAD
-    bool wants_to_run;
+    bool run_requested;
     bool io_error; /* there was such a stop since the last start */
     bool reset;    /* at any time: it clears the reason */
     /* those before the last stop, and the one that could no longer be prevented */
     unsigned unparks;
-=======
-    bool run_requested;
-    bool io_error;    /* there was such a stop since the last start */
-    bool reset;       /* at any time: it leaves nothing of the reason */
-    unsigned unparks; /* those before the last stop, and the one that was too far to be kept back */
->>>>>>> e2
 } Play;
 
 static void play_ask(Play *p, int ask)
@@ -87,15 +80,9 @@ static RUNS_IN_MAIN void play_check(Play *p)
 {
     const RunState *rs = &p->f->rs;
     assert_false(rs->serving || rs->busy || rs->queued != 0 || rs->stop_reasons != 0);
-<<<<<<< HEAD
-    assert_int_equal(rs->phase, p->wants_to_run ? RUN_RUNNING : RUN_STOPPED);
-    assert_int_equal(p->f->told_running, p->wants_to_run);
-    if (!p->wants_to_run) { /* nothing has run since the last stop request */
-=======
     assert_int_equal(rs->phase, p->run_requested ? RUN_RUNNING : RUN_STOPPED);
     assert_int_equal(p->f->told_running, p->run_requested);
-    if (!p->run_requested) { /* nothing has run since the last stop was asked for */
->>>>>>> e2
+    if (!p->run_requested) { /* nothing has run since the last stop request */
         assert_true(p->f->unparks <= p->unparks);
     }
     if (p->io_error && !p->reset) {
