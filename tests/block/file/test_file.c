@@ -254,7 +254,7 @@ BLOCK_TEST(size_is_rounded_up_to_a_sector_whose_rest_is_zero)
     }
 }
 
-/* O_DIRECT reads the part of a block that there is. */
+/* O_DIRECT reads the existing part of a block. */
 BLOCK_TEST(a_file_that_ends_inside_a_block_is_read_past_the_page_cache)
 {
     char *path = test_file_new(5000);
