@@ -39,7 +39,7 @@ static bool drive_is_harmless(const char *value, const char *harmless)
             (strcmp(harmless, "off") == 0 && opt_parse_bool(value, &on, NULL) && !on));
 }
 
-static bool drive_take_lacks(OptDict *d, GError **error)
+static bool drive_refuse_lacking(OptDict *d, GError **error)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(drive_lacks); i++) {
         const DriveLack *lack = &drive_lacks[i];
@@ -307,7 +307,7 @@ static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
 {
     const BlockDriver *format;
     if (!drive_check_keys(d, error) || !drive_take_index(d, drive, error) ||
-        !drive_take_lacks(d, error) || !drive_take_interface(d, drive, error) ||
+        !drive_refuse_lacking(d, error) || !drive_take_interface(d, drive, error) ||
         !drive_take_cache(d, drive, error) || !drive_take_format(d, &format, error) ||
         !drive_take_file(d, format, error)) {
         return false;
