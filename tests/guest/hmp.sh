@@ -198,7 +198,7 @@ monitor.data = b""
 monitor.socket.sendall(("gdbserver unix:%s/first,server=on\n" % work).encode())
 while not os.path.exists(work + "/first"):   # it waits for a client
     pass
-expect("gdbserver unix:%s/second" % work, "^Could not open gdbserver .* somebody else")
+expect("gdbserver unix:%s/second" % work, "^Could not open gdbserver .* another request to open it is under way")
 assert not os.path.exists(work + "/second")
 gdb = socket.socket(socket.AF_UNIX)
 gdb.connect(work + "/first")

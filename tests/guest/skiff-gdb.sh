@@ -64,11 +64,11 @@ said_in_order() {
     done
 }
 
-coroutine_of_request='python gdb.execute("skiff coroutine %#x %s" % (next(int(c.address) for c in live_coroutines() if function_at(c["entry"]) == "request_run"), "full"))'
+coroutine_of_request='python gdb.execute("skiff coroutine %#x %s" % (next(int(c.address) for c in live_coroutines() if function_at(c["entry"]) == "virtio_blk_request_run"), "full"))'
 
 expect_request_stack() {
     said '^#0 .* co_(switch_out|wait) \('
-    said_in_order ' fault_co_apply \(' ' fault_co_[a-z_]+ \(' ' block_node_co_' ' blk_co_' ' request_run \(' \
+    said_in_order ' fault_co_apply \(' ' fault_co_[a-z_]+ \(' ' block_node_co_' ' blk_co_' ' virtio_blk_request_run \(' \
         ' co_main \(' ' co_trampoline \('
     # Values come from the coroutine's registers and stack.
     said 'fault_co_apply \(n=n?@?(entry=)?0x[0-9a-f]+, op=op@entry=BLOCK_FAULT_[A-Z_]+'
@@ -80,7 +80,7 @@ expect_everything() {
     said ' iothread +iothread/io .*sleeps in its loop'
     said ' vcpu +vcpu/0 '
     said ' vcpu +vcpu/1 '
-    said '^0x[0-9a-f]+  request_run, of iothread/io: waits for the release of a held request' 8
+    said '^0x[0-9a-f]+  virtio_blk_request_run, of iothread/io: waits for the release of a held request' 8
     said '^    at fault_co_apply \(block/driver/driver_fault.c:[0-9]+\)$' 8
     said '^drive vda: 8 in flight'
     said '^  in flight  [a-z-]+ +offset [0-9]+ +bytes [0-9]+ +coroutine 0x[0-9a-f]+( for [0-9.]+ s)?$' 8
