@@ -66,6 +66,11 @@ uint16_t vring_driver_indirect(VringDriver *d, uint64_t table_gpa, const VringBu
         VringDesc desc = desc_of(&buffers[i], i + 1 == count, (uint16_t)(i + 1));
         memcpy(&table[i], &desc, sizeof(desc));
     }
+    return vring_driver_indirect_again(d, table_gpa, count);
+}
+
+uint16_t vring_driver_indirect_again(VringDriver *d, uint64_t table_gpa, unsigned count)
+{
     uint16_t head = d->next_desc;
     d->next_desc = (uint16_t)((d->next_desc + 1) % d->size);
     d->desc[head] = (VringDesc){.addr = table_gpa,

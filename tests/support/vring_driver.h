@@ -41,6 +41,9 @@ uint16_t vring_driver_chain(VringDriver *d, const VringBuffer *buffers, unsigned
 /* The same as one INDIRECT table at @table_gpa. */
 uint16_t vring_driver_indirect(VringDriver *d, uint64_t table_gpa, const VringBuffer *buffers,
                                unsigned count);
+/* The same with a table of @count descriptors that an earlier call has written: the device may be
+ * reading it. */
+uint16_t vring_driver_indirect_again(VringDriver *d, uint64_t table_gpa, unsigned count);
 /* Puts @head into the available ring and publishes it. */
 void vring_driver_offer(VringDriver *d, uint16_t head);
 /* Whether the device wants a kick for buffers offered since index @old. */

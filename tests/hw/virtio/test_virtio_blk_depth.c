@@ -93,7 +93,9 @@ static void offer(Fixture *f, unsigned index, unsigned count)
         {f->request.header, 16, false}, {f->request.data, 512, true}, {f->request.status, 1, true}};
     VringDriver *ring = &f->queues[index].ring;
     for (unsigned i = 0; i < count; i++) {
-        vring_driver_offer(ring, vring_driver_indirect(ring, f->table, chain, 3));
+        uint16_t head = f->offered + i == 0 ? vring_driver_indirect(ring, f->table, chain, 3)
+                                            : vring_driver_indirect_again(ring, f->table, 3);
+        vring_driver_offer(ring, head);
     }
     f->offered += count;
     virtio_guest_kick(&f->queues[index]);
