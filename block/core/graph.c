@@ -174,6 +174,10 @@ int block_node_co_resize(BlockNode *n, uint64_t size, GError **error)
     if (blk != NULL) {
         return blk_co_truncate(blk, size, error);
     }
+    if (block_node_read_only(n)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "Block node is read-only");
+        return -EACCES;
+    }
     g_autofree char *name = g_strdup_printf("#resize of %s", n->name);
     blk = blk_co_new(name, n, true, error); /* refused if a node above writes to it */
     if (blk == NULL) {

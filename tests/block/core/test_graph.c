@@ -349,6 +349,18 @@ BLOCK_TEST(a_node_is_resized_through_its_backend_or_by_itself)
     test_node_del("m");
 }
 
+BLOCK_TEST(a_read_only_node_is_not_resized)
+{
+    GError *error = NULL;
+    test_node_add("mem,node-name=m,size=1M,read-only=on");
+    BlockNode *n = block_node_find("m");
+    assert_true(block_node_co_resize(n, 2 << 20, &error) < 0);
+    assert_string_equal(error->message, "Block node is read-only");
+    assert_int_equal(block_node_size(n), 1 << 20);
+    g_error_free(error);
+    test_node_del("m");
+}
+
 /* The reading device came first; the writing one came after the node had become writable. */
 BLOCK_TEST(all_devices_of_a_resized_node_are_notified)
 {
@@ -388,6 +400,7 @@ int main(void)
         cmocka_unit_test(an_iothread_is_in_use_until_its_last_node_is_closed),
         cmocka_unit_test(a_chain_that_is_too_deep_is_refused),
         cmocka_unit_test(a_node_is_resized_through_its_backend_or_by_itself),
+        cmocka_unit_test(a_read_only_node_is_not_resized),
         cmocka_unit_test(all_devices_of_a_resized_node_are_notified),
     };
     return block_test_main(tests);
