@@ -15,10 +15,7 @@ Device *machine_find_device(VmMachine *m, const char *id)
     return NULL;
 }
 
-/* The device that provides bus @name: the one with the user's id ("id" or "id.0"), else the last of
- * its kind. */
-static Device *machine_find_parent(VmMachine *m, const char *bus, const char *wanted,
-                                   GError **error)
+Device *machine_find_bus(VmMachine *m, const char *bus, const char *wanted)
 {
     g_autofree char *id = wanted != NULL ? g_strndup(wanted, strcspn(wanted, ".")) : NULL;
     for (unsigned i = m->devices->len; i-- > 0;) {
@@ -28,17 +25,25 @@ static Device *machine_find_parent(VmMachine *m, const char *bus, const char *wa
             return dev;
         }
     }
-    if (id != NULL) {
+    return NULL;
+}
+
+static RUNS_IN_MAIN Device *machine_find_parent(VmMachine *m, const char *bus, const char *wanted,
+                                                GError **error)
+{
+    Device *dev = machine_find_bus(m, bus, wanted);
+    if (dev == NULL && wanted != NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "there is no %s bus '%s'", bus, wanted);
-    } else {
+    } else if (dev == NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
                     "needs a %s bus: give a device that has one (-device %s-pci) before it", bus,
                     bus);
     }
-    return NULL;
+    return dev;
 }
 
-static bool machine_attach_to_bus(VmMachine *m, Device *dev, const char *wanted, GError **error)
+static RUNS_IN_MAIN bool machine_attach_to_bus(VmMachine *m, Device *dev, const char *wanted,
+                                               GError **error)
 {
     const char *bus = dev->type->bus;
     if (bus == NULL || strcmp(bus, "isa") == 0) {

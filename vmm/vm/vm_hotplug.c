@@ -101,15 +101,10 @@ static RUNS_IN_MAIN bool hotplug_check_bus(Vm *vm, const OptDict *opts, GError *
         }
         return true;
     }
-    g_autofree char *id = wanted != NULL ? g_strndup(wanted, strcspn(wanted, ".")) : NULL;
-    for (unsigned i = 0; i < vm->machine.devices->len; i++) {
-        const Device *dev = vm->machine.devices->pdata[i];
-        if (g_strcmp0(dev->type->provides_bus, type->bus) == 0 &&
-            (id == NULL || g_strcmp0(dev->id, id) == 0)) {
-            return true;
-        }
+    if (machine_find_bus(&vm->machine, type->bus, wanted) != NULL) {
+        return true;
     }
-    return id != NULL
+    return wanted != NULL
                ? refuse(error, "Bus '%s' not found", wanted)
                : refuse(error, "No '%s-bus' bus found for device '%s'", type->bus, type->name);
 }
