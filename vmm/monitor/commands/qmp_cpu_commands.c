@@ -18,6 +18,14 @@ bool qmp_arg_cpu(QmpCall *call, struct json_object *args, unsigned *index, GErro
 
 /* ---- query-cpus-fast ---- */
 
+/* -smp, which is valid since the start. */
+static RUNS_IN_MAIN SmpTopology qmp_cpu_topology(const Vm *vm)
+{
+    SmpTopology topology = {.cpus = 1, .sockets = 1, .cores = 1, .threads = 1};
+    smp_parse(vm->config->machine.smp, vcpus_count(vm->machine.vcpus), &topology, NULL);
+    return topology;
+}
+
 static struct json_object *qmp_cpu_props(const SmpTopology *t, unsigned index)
 {
     struct json_object *props = json_object_new_object();
@@ -33,10 +41,7 @@ static struct json_object *qmp_query_cpus_fast(QmpCall *call, struct json_object
     enter_main();
     const VcpuSet *vcpus = call->vm->machine.vcpus;
     unsigned count = vcpus_count(vcpus);
-    SmpTopology topology;
-    if (!smp_parse(call->vm->config->machine.smp, count, &topology, error)) {
-        return NULL;
-    }
+    SmpTopology topology = qmp_cpu_topology(call->vm);
     struct json_object *list = json_object_new_array();
     for (unsigned i = 0; i < count; i++) {
         struct json_object *cpu = json_object_new_object();
@@ -81,9 +86,7 @@ static const QmpType qmp_cpu_info_fast_list = {.kind = QMP_KIND_ARRAY,
 
 struct json_object *qmp_cpu_instance(const Vm *vm, unsigned index)
 {
-    SmpTopology topology = {.cpus = 1, .sockets = 1, .cores = 1, .threads = 1};
-    smp_parse(vm->config->machine.smp, vcpus_count(vm->machine.vcpus), &topology,
-              NULL); /* valid since the start */
+    SmpTopology topology = qmp_cpu_topology(vm);
     return qmp_cpu_props(&topology, index);
 }
 
@@ -93,13 +96,14 @@ static struct json_object *qmp_query_hotpluggable_cpus(QmpCall *call, struct jso
     enter_main();
     g_autofree char *model = qom_cpu_model(call->vm->config);
     g_autofree char *type = qom_cpu_type(model);
+    SmpTopology topology = qmp_cpu_topology(call->vm);
     struct json_object *list = json_object_new_array();
     for (unsigned i = 0; i < vcpus_count(call->vm->machine.vcpus); i++) {
         struct json_object *cpu = json_object_new_object();
         g_autofree char *path = qom_cpu_path(call->vm, i);
         qmp_put_str(cpu, "type", type);
         qmp_put_int(cpu, "vcpus-count", 1);
-        qmp_put(cpu, "props", qmp_cpu_instance(call->vm, i));
+        qmp_put(cpu, "props", qmp_cpu_props(&topology, i));
         qmp_put_str(cpu, "qom-path", path);
         json_object_array_add(list, cpu);
     }
