@@ -112,12 +112,6 @@ bool aio_wait_open(AioContext *ctx) ANY_THREAD;
 void aio_wait_close(AioContext *ctx) ANY_THREAD;
 /* Like epoll_wait(), with @timeout_ns (-1: no timeout). May return 0 early. Owner. */
 int aio_wait(AioContext *ctx, struct epoll_event *events, int max, int64_t timeout_ns) ANY_THREAD;
-#ifdef SKIFF_TESTING
-/* Tests: replaces the system call in contexts created from now on. NULL restores the kernel's. */
-typedef int AioPwait2(int epoll_fd, struct epoll_event *events, int max,
-                      const struct timespec *timeout, const sigset_t *signals);
-void aio_wait_set_pwait2(AioPwait2 *fn) ANY_THREAD;
-#endif
 
 /* timers */
 int64_t aio_clock_ns(void) ANY_THREAD; /* CLOCK_MONOTONIC, also under virtual time */

@@ -11,17 +11,6 @@
 #include <unistd.h>
 #include "util/loop/aio_int.h"
 
-#ifdef SKIFF_TESTING
-static AioPwait2 *wait_pwait2 = epoll_pwait2;
-
-void aio_wait_set_pwait2(AioPwait2 *fn)
-{
-    wait_pwait2 = fn != NULL ? fn : epoll_pwait2;
-}
-#else
-#define wait_pwait2 epoll_pwait2
-#endif
-
 static struct timespec wait_timespec(int64_t ns)
 {
     return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
@@ -31,7 +20,8 @@ static bool wait_has_pwait2(int epoll_fd)
 {
     struct epoll_event event;
     struct timespec now = {0};
-    return wait_pwait2(epoll_fd, &event, 1, &now, NULL) >= 0 || (errno != ENOSYS && errno != EPERM);
+    return epoll_pwait2(epoll_fd, &event, 1, &now, NULL) >= 0 ||
+           (errno != ENOSYS && errno != EPERM);
 }
 
 bool aio_wait_open(AioContext *ctx)
@@ -98,5 +88,5 @@ int aio_wait(AioContext *ctx, struct epoll_event *events, int max, int64_t timeo
         return epoll_wait(ctx->epoll_fd, events, max, 0);
     }
     struct timespec ts = wait_timespec(timeout_ns);
-    return wait_pwait2(ctx->epoll_fd, events, max, timeout_ns < 0 ? NULL : &ts, NULL);
+    return epoll_pwait2(ctx->epoll_fd, events, max, timeout_ns < 0 ? NULL : &ts, NULL);
 }

@@ -267,6 +267,10 @@ SYS_CALL(timerfd_create, int, -1, (int clock, int flags), (clock, flags))
 SYS_CALL(epoll_create1, int, -1, (int flags), (flags))
 SYS_CALL(epoll_ctl, int, -1, (int epfd, int op, int fd, struct epoll_event *event),
          (epfd, op, fd, event))
+SYS_CALL(epoll_pwait2, int, -1,
+         (int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
+          const sigset_t *signals),
+         (epfd, events, max, timeout, signals))
 SYS_CALL(socket, int, -1, (int domain, int type, int protocol), (domain, type, protocol))
 SYS_CALL(socketpair, int, -1, (int domain, int type, int protocol, int *fds),
          (domain, type, protocol, fds))

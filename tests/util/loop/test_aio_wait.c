@@ -10,17 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "util/loop/aio_int.h"
-
-static int missing_errno;
-static unsigned pwait2_calls;
-
-static int pwait2_is_missing(int epoll_fd, struct epoll_event *events, int max,
-                             const struct timespec *timeout, const sigset_t *signals)
-{
-    pwait2_calls++;
-    errno = missing_errno;
-    return -1;
-}
+#include "util/sys/sys_fault.h"
 
 typedef struct Waits {
     AioContext *ctx;
@@ -30,9 +20,7 @@ typedef struct Waits {
 static int open_without(void **state, int error)
 {
     Waits *w = g_new0(Waits, 1);
-    missing_errno = error;
-    pwait2_calls = 0;
-    aio_wait_set_pwait2(pwait2_is_missing);
+    sys_fault_set(&(SysFault){.calls = "epoll_pwait2", .error = error});
     w->ctx = aio_context_new("test", NULL);
     *state = w;
     return w->ctx == NULL;
@@ -60,7 +48,7 @@ static int tear_down(void **state)
 {
     Waits *w = *state;
     aio_context_free(w->ctx);
-    aio_wait_set_pwait2(NULL);
+    sys_fault_set(NULL);
     g_free(w);
     return 0;
 }
@@ -165,7 +153,7 @@ static void pwait2_is_tried_once_on_a_kernel_without_it(void **state)
     Waits *w = *state;
     assert_true(w->ctx->timer_fd >= 0);
     timers_fire_after_a_wait_and_not_before(state);
-    assert_int_equal(pwait2_calls, 1);
+    assert_int_equal(sys_fault_calls(), 1);
 }
 
 static void a_kernel_with_pwait2_needs_no_timer_descriptor(void **state)
