@@ -72,13 +72,18 @@ bool worker_pool_start(GError **error)
     return ok;
 }
 
-/* Whether a thread is or will be free for one more job. Called with the lock. */
-static bool worker_have_thread(void)
+/* Starts threads until each queued job has one. False: some cannot be started. Called with the
+ * lock. */
+static bool worker_start_missing(void)
 {
-    return worker_queued < worker_idle || worker_start_one();
+    bool ok = true;
+    while (ok && worker_queued > worker_idle) {
+        ok = worker_start_one();
+    }
+    return ok;
 }
 
-/* After worker_have_thread(). Called with the lock. */
+/* Called with the lock. */
 static void worker_enqueue(WorkerJob *job)
 {
     job->lane->running++;
@@ -129,24 +134,52 @@ static void *worker_run(void *opaque)
     return NULL;
 }
 
+/* The running threads may all hang for ever, so starting one is retried. Meanwhile the job is in the
+ * queue, and the first thread that becomes free takes it. */
+typedef struct WorkerRetry {
+    AioContext *ctx;
+    AioTimer timer;
+} WorkerRetry;
+
+static void worker_retry(void *opaque)
+{
+    WorkerRetry *r = opaque;
+    enter_loop(r->ctx);
+    pthread_mutex_lock(&worker_lock);
+    bool ok = worker_start_missing();
+    pthread_mutex_unlock(&worker_lock);
+    if (!ok) {
+        aio_timer_arm(&r->timer, aio_now_ns(r->ctx) + WORKER_RETRY_NS);
+    }
+}
+
+static coroutine_fn void worker_co_wait_retrying(WorkerJob *job)
+{
+    WorkerRetry r = {.ctx = co_context(co_self())};
+    aio_timer_init(&r.timer, r.ctx, worker_retry, &r);
+    aio_timer_arm(&r.timer, aio_now_ns(r.ctx) + WORKER_RETRY_NS);
+    co_wait(job->waiter);
+    aio_timer_disarm(&r.timer);
+}
+
 int co_run_in_lane(WorkerLane *lane, int (*fn)(void *opaque), void *opaque)
 {
-    WorkerJob job = {.fn = fn, .opaque = opaque, .lane = lane};
+    WorkerJob job = {.fn = fn, .opaque = opaque, .lane = lane, .waiter = co_arm()};
+    bool has_thread = true;
     pthread_mutex_lock(&worker_lock);
-    while (lane->running < WORKER_LANE_MAX && !worker_have_thread()) {
-        pthread_mutex_unlock(&worker_lock);
-        co_sleep_ns(WORKER_RETRY_NS); /* all threads may hang for ever */
-        pthread_mutex_lock(&worker_lock);
-    }
-    job.waiter = co_arm();
     if (lane->running < WORKER_LANE_MAX) {
         worker_enqueue(&job);
+        has_thread = worker_start_missing();
     } else {
         worker_append(&lane->head, &lane->tail, &job);
         worker_held++;
     }
     pthread_mutex_unlock(&worker_lock);
-    co_wait(job.waiter);
+    if (has_thread) {
+        co_wait(job.waiter);
+    } else {
+        worker_co_wait_retrying(&job);
+    }
     return job.result;
 }
 

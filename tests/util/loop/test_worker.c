@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "util/loop/iothread.h"
 #include "util/loop/worker.h"
@@ -61,6 +62,7 @@ static int hang(void *opaque)
     }
     g->inside--;
     g->passed++;
+    pthread_cond_broadcast(&g->changed);
     pthread_mutex_unlock(&g->lock);
     return 1;
 }
@@ -124,13 +126,18 @@ static void answer_one(Gate *g, void (*ask)(void *opaque))
     assert_int_equal(g->answered, before + 1);
 }
 
-static void open_gate(Gate *g)
+static void release_calls(Gate *g)
 {
-    unsigned before = g->answered;
     pthread_mutex_lock(&g->lock);
     g->open = true;
     pthread_cond_broadcast(&g->changed);
     pthread_mutex_unlock(&g->lock);
+}
+
+static void open_gate(Gate *g)
+{
+    unsigned before = g->answered;
+    release_calls(g);
     while (g->answered < before + WORKER_LANE_MAX + HELD) {
         aio_context_step(g->ctx, true);
     }
@@ -179,10 +186,8 @@ static void there_are_no_more_threads_than_jobs_at_a_time(void **state)
 
 /* ---- failed thread creation ---- */
 
-/* Runs first, while no thread is idle: one thread hangs, and the start of the next fails once. */
-static void a_job_whose_thread_could_not_be_started_gets_one_later(void **state)
+static void hang_one(Gate *g)
 {
-    Gate *g = *state;
     co_start(g->ctx, ask_hanging, g);
     aio_context_step(g->ctx, false);
     pthread_mutex_lock(&g->lock);
@@ -190,14 +195,43 @@ static void a_job_whose_thread_could_not_be_started_gets_one_later(void **state)
         pthread_cond_wait(&g->changed, &g->lock);
     }
     pthread_mutex_unlock(&g->lock);
+}
+
+/* Runs first, while no thread is idle. At exit the loop has ended, and output that is queued for a
+ * worker must still be written. */
+static void a_thread_that_becomes_free_takes_a_job_without_the_loop(void **state)
+{
+    Gate *g = *state;
+    hang_one(g);
+    sys_fault_set(&(SysFault){.calls = "pthread_create", .error = EAGAIN});
+    co_start(g->ctx, ask_hanging, g);
+    aio_context_step(g->ctx, false);
+    assert_int_equal(sys_fault_hits(), 1);
+    release_calls(g);
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 60; /* ends a hang */
+    pthread_mutex_lock(&g->lock);
+    while (g->passed < 2) {
+        assert_int_equal(pthread_cond_timedwait(&g->changed, &g->lock, &limit), 0);
+    }
+    pthread_mutex_unlock(&g->lock);
+    sys_fault_set(NULL);
+    while (g->answered < 2) {
+        aio_context_step(g->ctx, true);
+    }
+}
+
+/* No other thread is idle: one hangs, and the start of the next fails twice. */
+static void a_job_whose_thread_could_not_be_started_gets_one_later(void **state)
+{
+    Gate *g = *state;
+    hang_one(g);
     sys_fault_set(&(SysFault){.calls = "pthread_create", .count = 2, .error = EAGAIN});
     answer_one(g, ask_other);
     assert_int_equal(sys_fault_hits(), 2);
     sys_fault_set(NULL);
-    pthread_mutex_lock(&g->lock);
-    g->open = true;
-    pthread_cond_broadcast(&g->changed);
-    pthread_mutex_unlock(&g->lock);
+    release_calls(g);
     while (g->answered < 2) {
         aio_context_step(g->ctx, true);
     }
@@ -223,6 +257,8 @@ static void an_iothread_that_cannot_start_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_thread_that_becomes_free_takes_a_job_without_the_loop,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_job_whose_thread_could_not_be_started_gets_one_later,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_lane_full_of_hung_calls_does_not_block_others, setup,
