@@ -32,8 +32,9 @@
 #include "util/loop/worker.h"
 #include "hw/chardev/chardev_set.h"
 
-#define STREAM_RING_BYTES (64 * 1024)
+#define STREAM_RING_BYTES (72 * 1024)
 #define STREAM_TAIL_BYTES (8 * 1024)
+#define STREAM_RESERVE_BYTES (8 * 1024) /* a stopping vCPU's last access: a string of up to 4 KiB */
 #define STREAM_INPUT_BYTES 4096
 #define STREAM_PASSED_FDS 4 /* maximum in one message; further ones are not taken */
 

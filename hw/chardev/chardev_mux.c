@@ -299,9 +299,11 @@ static const ChardevFrontendOps mux_frontend_ops = {
 
 /* ---- ports as chardevs ---- */
 
-static size_t mux_port_write(Chardev *c, const uint8_t *data, size_t size)
+static size_t mux_port_write(Chardev *c, const uint8_t *data, size_t size, bool reserved)
 {
-    return chardev_write(&((MuxPort *)c)->mux->stream->base, data, size);
+    Chardev *stream = &((MuxPort *)c)->mux->stream->base;
+    return reserved ? chardev_write_reserved(stream, data, size)
+                    : chardev_write(stream, data, size);
 }
 
 static void mux_port_attach(Chardev *c)

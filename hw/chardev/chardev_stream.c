@@ -6,7 +6,8 @@
 /* "[hh:mm:ss.mmm] " */
 #define STREAM_STAMP_BYTES 15
 
-_Static_assert(STREAM_TAIL_BYTES < STREAM_RING_BYTES / 2, "most of the ring is for output");
+_Static_assert(STREAM_TAIL_BYTES + STREAM_RESERVE_BYTES < STREAM_RING_BYTES / 2,
+               "most of the ring is for output");
 
 WorkerLane stream_lane;
 
@@ -109,13 +110,14 @@ static size_t stream_pending(const ChardevStream *s)
 
 /* Number of bytes that a write may take now, including @stamp for a time stamp. Called with the
  * lock. */
-static size_t stream_room(const ChardevStream *s, bool stamp)
+static size_t stream_room(const ChardevStream *s, bool stamp, bool reserved)
 {
     const StreamRing *const rings[] = {&s->ring, &s->log_ring};
     size_t least = STREAM_RING_BYTES;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(rings); i++) {
-        size_t used = STREAM_TAIL_BYTES + stream_ring_pending(s, rings[i]) +
+        size_t used = STREAM_TAIL_BYTES + (reserved ? 0 : STREAM_RESERVE_BYTES) +
+                      stream_ring_pending(s, rings[i]) +
                       (stamp && rings[i]->stamped ? STREAM_STAMP_BYTES : 0);
 
         least = MIN(least, used < STREAM_RING_BYTES ? STREAM_RING_BYTES - used : 0);
@@ -161,7 +163,7 @@ static void stream_put_stamp(ChardevStream *s)
 
 /* As stream_put() of the bytes that fit, with a time at the begin of each line. Returns the number
  * of bytes of @data taken. */
-static size_t stream_put_stamped(ChardevStream *s, const uint8_t *data, size_t size)
+static size_t stream_put_stamped(ChardevStream *s, const uint8_t *data, size_t size, bool reserved)
 {
     size_t taken = 0;
 
@@ -169,7 +171,7 @@ static size_t stream_put_stamped(ChardevStream *s, const uint8_t *data, size_t s
         const uint8_t *newline = memchr(data + taken, '\n', size - taken);
         size_t line = newline ? (size_t)(newline - data) + 1 - taken : size - taken;
 
-        line = MIN(line, stream_room(s, s->line_start));
+        line = MIN(line, stream_room(s, s->line_start, reserved));
         if (line == 0) {
             break;
         }
@@ -182,7 +184,7 @@ static size_t stream_put_stamped(ChardevStream *s, const uint8_t *data, size_t s
     return taken;
 }
 
-static size_t stream_write(Chardev *c, const uint8_t *data, size_t size)
+static size_t stream_write(Chardev *c, const uint8_t *data, size_t size, bool reserved)
 {
     ChardevStream *s = (ChardevStream *)c;
     size_t taken;
@@ -190,9 +192,9 @@ static size_t stream_write(Chardev *c, const uint8_t *data, size_t size)
 
     rank_mutex_lock(&s->lock);
     if (s->ring.stamped || s->log_ring.stamped) {
-        taken = stream_put_stamped(s, data, size);
+        taken = stream_put_stamped(s, data, size, reserved);
     } else {
-        taken = MIN(size, stream_room(s, false));
+        taken = MIN(size, stream_room(s, false, reserved));
         stream_put(s, data, taken);
     }
     s->want_room = s->want_room || taken < size;
@@ -246,7 +248,7 @@ void stream_check_room(ChardevStream *s)
     bool tell;
 
     rank_mutex_lock(&s->lock);
-    tell = s->want_room && stream_room(s, true) >= STREAM_RING_BYTES / 4;
+    tell = s->want_room && stream_room(s, true, false) >= STREAM_RING_BYTES / 4;
     if (tell) {
         s->want_room = false;
     }

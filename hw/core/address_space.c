@@ -321,6 +321,7 @@ MmioResult pended_wait_for(Pended *p, IoAccess *access)
     PendedWaiter *w = &access->waiter;
     completion_init(&w->done);
     w->what = p->what;
+    w->pended = p;
     w->next = p->waiters;
     p->waiters = w;
     return MMIO_PENDING;
@@ -332,8 +333,24 @@ void pended_finish(Pended *p)
     PendedWaiter *w = p->waiters;
     p->waiters = NULL;
     while (w != NULL) {
-        PendedWaiter *next = w->next; /* the waiter may be freed once it is signalled */
-        completion_signal(&w->done, 0);
+        PendedWaiter *next = w->next;
+        w->pended = NULL;
+        completion_signal(&w->done, 0); /* a waiter that does not take the BQL may be freed now */
         w = next;
     }
+}
+
+void pended_cancel(PendedWaiter *w)
+{
+    assert_bql();
+    if (w->pended == NULL) {
+        return;
+    }
+    PendedWaiter **link = &w->pended->waiters;
+    while (*link != w) {
+        link = &(*link)->next;
+    }
+    *link = w->next;
+    w->pended = NULL;
+    completion_signal(&w->done, 0);
 }

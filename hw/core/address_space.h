@@ -34,6 +34,7 @@ typedef struct Pended {
 } Pended;
 struct PendedWaiter {
     Completion done;
+    Pended *pended; /* BQL; NULL: the wait has ended */
     PendedWaiter *next;
     const char *what;
 };
@@ -46,6 +47,7 @@ typedef struct IoAccess {
     uint64_t value;  /* write: in; read: out (preset to all ones) */
     uint8_t size;
     bool is_write;
+    bool must_retire;    /* the vCPU is to stop: see pended_cancel() */
     uint8_t done;        /* the dispatcher's: bytes of a split access that have retired */
     uint64_t done_value; /* the dispatcher's: the value those bytes read */
     PendedWaiter waiter; /* used by pended_wait_for() */
@@ -55,6 +57,13 @@ typedef struct IoAccess {
 MmioResult pended_wait_for(Pended *p, IoAccess *access) BQL_HELD;
 /* Wakes every vCPU that waits on @p. */
 void pended_finish(Pended *p) BQL_HELD;
+/*
+ * Ends one wait, if it still lasts, because its vCPU is to park or to run a call. The access is
+ * dispatched again with `must_retire`. A handler that waits for a peer of unknown patience (the
+ * reader of a console) then completes the access; one that waits for skiff's own I/O may pend it
+ * again, and this wait is not cancelled.
+ */
+void pended_cancel(PendedWaiter *w) BQL_HELD;
 
 typedef struct IoRegionOps {
     MmioResult (*access)(void *opaque, IoAccess *access); /* BQL; begins with assert_bql() */

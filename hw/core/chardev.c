@@ -3,7 +3,12 @@
 
 size_t chardev_write(Chardev *c, const uint8_t *data, size_t size)
 {
-    return c ? c->ops->write(c, data, size) : size;
+    return c ? c->ops->write(c, data, size, false) : size;
+}
+
+size_t chardev_write_reserved(Chardev *c, const uint8_t *data, size_t size)
+{
+    return c ? c->ops->write(c, data, size, true) : size;
 }
 
 void chardev_accept_input(Chardev *c)

@@ -40,7 +40,8 @@ typedef struct ChardevFrontendOps {
 
 /* What a backend implements; the struct is embedded first in the implementation's own. */
 typedef struct ChardevOps {
-    size_t (*write)(Chardev *c, const uint8_t *data, size_t size); /* any thread; takes what fits */
+    /* Any thread. Takes what fits, with @reserved also into the reserve. */
+    size_t (*write)(Chardev *c, const uint8_t *data, size_t size, bool reserved);
     void (*attach)(Chardev *c);       /* main: a frontend was attached, or detached (c->frontend is
                                        * NULL) */
     void (*accept_input)(Chardev *c); /* any thread: the frontend has room again */
@@ -59,6 +60,9 @@ struct Chardev {
 /* Returns the number of bytes taken. After a short write `writable` is called once there is room.
  * The caller may hold the BQL or an iothread's locks, but no lock of rank RANK_QUEUE or above. */
 size_t chardev_write(Chardev *c, const uint8_t *data, size_t size) ANY_THREAD;
+/* The same, and may use a reserve of some KiB: for output that a vCPU must hand over before it
+ * stops, whether the peer reads or not (IoAccess.must_retire). */
+size_t chardev_write_reserved(Chardev *c, const uint8_t *data, size_t size) ANY_THREAD;
 void chardev_accept_input(Chardev *c) ANY_THREAD;
 bool chardev_connected(const Chardev *c) ANY_THREAD;
 /* Returns the next descriptor that the peer passed with the bytes being received (SCM_RIGHTS), or

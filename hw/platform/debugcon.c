@@ -4,9 +4,11 @@
  * firmware detects the port (Bochs' 0xe9 hack).
  *
  * The port has no busy status, and no output may be lost. So while the chardev is full, a write is
- * pended until the chardev has room.
+ * pended until the chardev has room. When the vCPU is to stop, the byte goes into the chardev's
+ * reserve; it is lost only when that is full too, after many stops without a reader.
  */
 #include "hw/platform/isa.h"
+#include "hw/platform/trace_events.h"
 
 typedef struct Debugcon {
     Device base;
@@ -28,8 +30,17 @@ static MmioResult debugcon_access(void *opaque, IoAccess *access)
         return MMIO_DONE;
     }
     uint8_t byte = (uint8_t)access->value;
-    if (chardev_write(d->chardev, &byte, 1) == 0) {
+    if (!access->must_retire) {
+        if (chardev_write(d->chardev, &byte, 1) != 0) {
+            return MMIO_DONE;
+        }
+        trace_debugcon_full(device_label(&d->base));
         return pended_wait_for(&d->full, access);
+    }
+    if (chardev_write_reserved(d->chardev, &byte, 1) == 0) {
+        log_limited(&d->base.log_limit,
+                    "%s: output is lost: the VM stops, and chardev '%s' has no reader",
+                    device_label(&d->base), d->chardev_id);
     }
     return MMIO_DONE;
 }

@@ -189,13 +189,15 @@ static void serial_rx_clear(Serial *s) BQL_HELD
 
 /* ---- transmitter ---- */
 
-static void serial_tx_flush(Serial *s) BQL_HELD
+/* With @reserved the bytes may go into the chardev's reserve. */
+static void serial_tx_send(Serial *s, bool reserved) BQL_HELD
 {
     SerialState *st = &s->state;
     if (st->tx_count == 0) {
         return;
     }
-    size_t written = chardev_write(s->chardev, st->tx, st->tx_count);
+    size_t written = reserved ? chardev_write_reserved(s->chardev, st->tx, st->tx_count)
+                              : chardev_write(s->chardev, st->tx, st->tx_count);
     if (written == 0) {
         return;
     }
@@ -205,6 +207,24 @@ static void serial_tx_flush(Serial *s) BQL_HELD
         st->thre_interrupt = true;
     }
     pended_finish(&s->tx_full);
+}
+
+static void serial_tx_flush(Serial *s) BQL_HELD
+{
+    serial_tx_send(s, false);
+}
+
+/* Makes room for the byte of a vCPU that is to stop. Without room the byte is lost. */
+static bool serial_tx_make_room(Serial *s) BQL_HELD
+{
+    serial_tx_send(s, true);
+    if (s->state.tx_count < serial_capacity(s)) {
+        return true;
+    }
+    log_limited(&s->base.log_limit,
+                "%s: output is lost: the VM stops, and chardev '%s' has no reader",
+                device_label(&s->base), s->chardev->id);
+    return false;
 }
 
 MmioResult serial_tx_write(Serial *s, IoAccess *access)
@@ -217,8 +237,13 @@ MmioResult serial_tx_write(Serial *s, IoAccess *access)
         st->thre_interrupt = true;
     } else {
         if (st->tx_count >= serial_capacity(s)) {
-            trace_serial_full(device_label(&s->base), st->tx_count);
-            return pended_wait_for(&s->tx_full, access);
+            if (!access->must_retire) {
+                trace_serial_full(device_label(&s->base), st->tx_count);
+                return pended_wait_for(&s->tx_full, access);
+            }
+            if (!serial_tx_make_room(s)) {
+                return MMIO_DONE;
+            }
         }
         st->thre_interrupt = false;
         st->tx[st->tx_count++] = value;

@@ -5,6 +5,7 @@
 
 #include "util/trace.h"
 
+TRACE_EVENT(debugcon_full, (const char *dev), "dev=%s", dev)
 TRACE_EVENT(serial_full, (const char *dev, unsigned waiting), "dev=%s waiting=%u", dev, waiting)
 TRACE_EVENT(serial_receive, (const char *dev, size_t size), "dev=%s size=%zu", dev, size)
 TRACE_EVENT(pm_place, (const char *dev, unsigned base, bool enabled), "dev=%s base=0x%x enabled=%d",

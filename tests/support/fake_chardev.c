@@ -6,13 +6,14 @@
 
 static GPtrArray *fake_chardevs;
 
-static size_t fake_chardev_write(Chardev *chardev, const uint8_t *data, size_t size)
+static size_t fake_chardev_write(Chardev *chardev, const uint8_t *data, size_t size, bool reserved)
 {
     FakeChardev *c = (FakeChardev *)chardev;
     pthread_mutex_lock(&c->lock);
-    size_t taken = MIN(size, c->room);
+    size_t taken = MIN(size, c->room + (reserved ? c->reserve : 0));
     g_string_append_len(c->output, (const char *)data, (gssize)taken);
-    c->room -= taken;
+    c->reserve -= taken > c->room ? taken - c->room : 0;
+    c->room -= MIN(taken, c->room);
     c->refused |= taken < size;
     pthread_mutex_unlock(&c->lock);
     return taken;

@@ -11,8 +11,9 @@ typedef struct FakeChardev {
     Chardev base;
     pthread_mutex_t lock;
     GString *output;
-    size_t room;  /* bytes it accepts until fake_chardev_make_room() */
-    bool refused; /* a write was short since then */
+    size_t reserve; /* bytes it accepts beyond that by chardev_write_reserved() */
+    size_t room;    /* bytes it accepts until fake_chardev_make_room() */
+    bool refused;   /* a write was short since then */
     bool disconnected;
     _Atomic unsigned accepts; /* calls of accept_input */
 } FakeChardev;

@@ -130,7 +130,7 @@ void exec_port_kick(Exec *e)
 /* ---- from the agent ---- */
 
 /* Takes all bytes: data beyond a stream's window is a protocol error. */
-static size_t exec_write(Chardev *c, const uint8_t *data, size_t size)
+static size_t exec_write(Chardev *c, const uint8_t *data, size_t size, bool reserved)
 {
     Exec *e = (Exec *)c;
     size_t at = 0;

@@ -173,14 +173,27 @@ static void vcpu_on_kick(int signal)
     (void)signal; /* its only purpose is to interrupt KVM_RUN */
 }
 
+/* Called after the request is set: the vCPU does not begin such a wait while there is one. */
+static RUNS_IN_MAIN void vcpu_cancel_wait(Vcpu *v)
+{
+    bql_lock();
+    if (v->cancellable != NULL) {
+        pended_cancel(v->cancellable);
+    }
+    bql_unlock();
+}
+
 /* Sets and clears requests and makes the vCPU handle them, in any state. */
-static void vcpu_request(Vcpu *v, unsigned set, unsigned clear)
+static RUNS_IN_MAIN void vcpu_request(Vcpu *v, unsigned set, unsigned clear)
 {
     pthread_mutex_lock(&v->lock);
     v->parking += (set & VCPU_REQ_PARK) != 0;
     atomic_store(&v->requests, (atomic_load(&v->requests) | set) & ~clear);
     pthread_cond_broadcast(&v->changed);
     pthread_mutex_unlock(&v->lock);
+    if (set != 0) {
+        vcpu_cancel_wait(v);
+    }
     if (set != 0 && v->run != NULL) {
         /* In this order: a vCPU about to enter finds the flag, one inside gets the signal. */
         __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);

@@ -4,7 +4,8 @@
  *
  * A vCPU's thread either runs the guest, dispatches one register access, waits for a pended access,
  * or is parked. main parks and unparks all of them together. It waits for them only in
- * vcpus_co_park(), where it yields; that wait ends because a vCPU waits only for loops.
+ * vcpus_co_park(), where it yields; that wait ends because a vCPU waits only for loops, and because
+ * a wait for a peer (a console's reader) is cancelled.
  *
  *   from        what happens                                          to
  *   PARKED      vcpus_unpark()                                        IN_GUEST
@@ -13,6 +14,7 @@
  *   IN_ACCESS   MMIO_DONE                                             IN_GUEST
  *   IN_ACCESS   MMIO_PENDING                                          IN_PENDED (no lock held)
  *   IN_PENDED   Completion signalled                                  IN_ACCESS, once more
+ *   IN_PENDED   requested to park or call (pended_cancel())           IN_ACCESS, once more, with must_retire
  *   IN_ACCESS   requested an end of the run (reset, power-off, ...)   HALTED
  *   HALTED      kicked                                                PARKED
  *

@@ -15,21 +15,42 @@
 #include "util/loop/sched_point.h"
 #include "vmm/vcpu/vcpu_int.h"
 
+/* One dispatch of an access. True: the access is complete. False: the vCPU waits for
+ * access->waiter.done and dispatches it again. */
+static bool vcpu_dispatch(Vcpu *v, AddressSpace *space, uint64_t address, IoAccess *access)
+    BQL_HELD RUNS_IN_VCPU;
+static bool vcpu_dispatch(Vcpu *v, AddressSpace *space, uint64_t address, IoAccess *access)
+{
+    bool claimed;
+    v->cancellable = NULL;
+    access->must_retire = atomic_load(&v->requests) != 0;
+    if (address_space_dispatch(space, address, access, &claimed) == MMIO_DONE) {
+        return true;
+    }
+    if (!access->must_retire) {
+        v->cancellable = &access->waiter;
+        /* A request is set before its sender takes the BQL to cancel the wait. */
+        if (atomic_load(&v->requests) != 0) {
+            pended_cancel(&access->waiter);
+        }
+    }
+    return false;
+}
+
 /* Returns the value read. */
-static uint64_t vcpu_access(AddressSpace *space, uint64_t address, unsigned size, bool is_write,
-                            uint64_t value) RUNS_IN_VCPU;
-static uint64_t vcpu_access(AddressSpace *space, uint64_t address, unsigned size, bool is_write,
-                            uint64_t value)
+static uint64_t vcpu_access(Vcpu *v, AddressSpace *space, uint64_t address, unsigned size,
+                            bool is_write, uint64_t value) RUNS_IN_VCPU;
+static uint64_t vcpu_access(Vcpu *v, AddressSpace *space, uint64_t address, unsigned size,
+                            bool is_write, uint64_t value)
 {
     /* The same object in each round: it records which parts of a split access are complete. */
     IoAccess access = {
         .value = is_write ? value : UINT64_MAX, .size = (uint8_t)size, .is_write = is_write};
     for (;;) {
-        bool claimed;
         bql_lock();
-        MmioResult result = address_space_dispatch(space, address, &access, &claimed);
+        bool complete = vcpu_dispatch(v, space, address, &access);
         bql_unlock();
-        if (result == MMIO_DONE) {
+        if (complete) {
             return access.value;
         }
         SP("vcpu.pended", NULL);
@@ -60,7 +81,7 @@ static void vcpu_exit_io(Vcpu *v)
         if (is_write) {
             memcpy(&value, data, size);
         }
-        value = vcpu_access(v->set->config.pio, run->io.port, size, is_write, value);
+        value = vcpu_access(v, v->set->config.pio, run->io.port, size, is_write, value);
         if (!is_write) {
             memcpy(data, &value, size);
         }
@@ -79,7 +100,8 @@ static void vcpu_exit_mmio(Vcpu *v)
     for (unsigned at = 0; at < size; at += step) {
         uint64_t value = 0;
         memcpy(&value, run->mmio.data + at, step);
-        value = vcpu_access(v->set->config.mmio, run->mmio.phys_addr + at, step, is_write, value);
+        value =
+            vcpu_access(v, v->set->config.mmio, run->mmio.phys_addr + at, step, is_write, value);
         if (!is_write) {
             memcpy(run->mmio.data + at, &value, step);
         }

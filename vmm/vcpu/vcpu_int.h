@@ -29,6 +29,9 @@ struct Vcpu {
     bool halted;       /* the vCPU's own: runs no guest code until parked */
     bool exit_pending; /* the vCPU's own: KVM_RUN must complete the last exit */
     bool held;         /* main: stays parked when the others run */
+    /* BQL: the wait that a request ends (pended_cancel()); NULL: none. It is on the stack of the
+     * vCPU, which clears this under the BQL before it returns from the access. */
+    PendedWaiter *cancellable;
 
     _Atomic unsigned requests;
     pthread_mutex_t lock;

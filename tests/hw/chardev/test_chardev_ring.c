@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "hw/chardev/chardev_int.h"
 #include "tests/support/chardev_fixture.h"
 
 static void a_full_ring_takes_less_and_tells_when_there_is_room(void **state)
@@ -48,6 +49,39 @@ static void a_full_ring_takes_less_and_tells_when_there_is_room(void **state)
     }
     assert_string_equal(got->str, sent->str);
     STEP_UNTIL(x->ctx, x->f->writable == 1);
+    assert_int_equal(chardev_put_text(c, "more"), 4);
+    assert_chardev_peer_gets(x, x->pair[1], "more");
+}
+
+static void a_full_ring_has_a_reserve(void **state)
+{
+    ChardevFixture *x = *state;
+    g_autofree char *bytes = g_strnfill(STREAM_RING_BYTES, 'x');
+    size_t sent = 0, got = 0, n;
+
+    chardev_fixture_add(x, "socket,id=a,fd=%d", x->pair[0]);
+    Chardev *c = chardev_fixture_use(x, "a");
+    do {
+        n = chardev_write(c, (const uint8_t *)bytes, STREAM_RING_BYTES);
+        sent += n;
+        chardev_harness_settle(x->ctx); /* fills the socket first */
+    } while (n > 0);
+    unsigned before = x->f->writable;
+    n = chardev_write_reserved(c, (const uint8_t *)bytes, STREAM_RING_BYTES);
+    assert_int_equal(n, STREAM_RESERVE_BYTES);
+    assert_int_equal(chardev_write_reserved(c, (const uint8_t *)bytes, 1), 0);
+    sent += n;
+    while (got < sent) {
+        char buf[4096];
+        ssize_t r = recv(x->pair[1], buf, sizeof(buf), MSG_DONTWAIT);
+
+        if (r > 0) {
+            got += (size_t)r;
+        } else {
+            aio_context_step(x->ctx, true);
+        }
+    }
+    STEP_UNTIL(x->ctx, x->f->writable > before);
     assert_int_equal(chardev_put_text(c, "more"), 4);
     assert_chardev_peer_gets(x, x->pair[1], "more");
 }
@@ -192,6 +226,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CHARDEV_TEST(a_full_ring_takes_less_and_tells_when_there_is_room),
+        CHARDEV_TEST(a_full_ring_has_a_reserve),
         CHARDEV_TEST(output_without_a_reader_is_dropped_but_shown_as_tail),
         CHARDEV_TEST(the_tail_survives_a_full_ring),
         CHARDEV_TEST(flushing_is_bounded_without_a_reader),

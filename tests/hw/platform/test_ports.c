@@ -98,6 +98,31 @@ static void test_debugcon_write_waits_while_the_chardev_is_full(void **unused)
     fake_chardev_free(c);
 }
 
+static void test_debugcon_write_of_a_stopping_vcpu_does_not_wait(void **unused)
+{
+    FakeChardev *c = fake_chardev_new("dbg");
+    Device *dev = fake_device(m, "isa-debugcon", "chardev=dbg");
+    c->room = 0;
+    c->reserve = 1;
+    for (const char *s = "bc"; *s != '\0'; s++) { /* the reserve has no room for the second */
+        IoAccess access = {.size = 1, .is_write = true, .value = (uint8_t)*s};
+        bql_lock();
+        assert_int_equal(address_space_dispatch(m->env.pio, 0xe9, &access, NULL), MMIO_PENDING);
+        pended_cancel(&access.waiter);
+        pended_cancel(&access.waiter); /* has no effect: the wait has ended */
+        assert_true(completion_done(&access.waiter.done));
+        access.must_retire = true;
+        assert_int_equal(address_space_dispatch(m->env.pio, 0xe9, &access, NULL), MMIO_DONE);
+        bql_unlock();
+    }
+    assert_string_equal(c->output->str, "b");
+    fake_chardev_make_room(c, 10);
+    fake_out8(m, 0xe9, 'd');
+    assert_string_equal(c->output->str, "bd");
+    fake_device_gone(dev);
+    fake_chardev_free(c);
+}
+
 static void test_debugcon_without_chardev_is_silent(void **unused)
 {
     Device *dev = fake_device(m, "isa-debugcon", NULL);
@@ -218,6 +243,7 @@ int main(void)
         TEST(test_ports_that_are_taken_or_do_not_exist_are_refused),
         TEST(test_debugcon_writes_every_byte_and_reads_its_mark),
         TEST(test_debugcon_write_waits_while_the_chardev_is_full),
+        TEST(test_debugcon_write_of_a_stopping_vcpu_does_not_wait),
         TEST(test_debugcon_without_chardev_is_silent),
         TEST(test_pvpanic_tells_known_events),
         TEST(test_post_port_gives_its_code_back),

@@ -115,6 +115,22 @@ static void test_a_write_without_looking_waits_for_room(void **unused)
     assert_string_equal(c->output->str, "ab");
 }
 
+static void test_a_write_of_a_stopping_vcpu_does_not_wait(void **unused)
+{
+    c->room = 0;
+    fake_out8(m, DATA, 'a');
+    c->reserve = 1;
+    for (const char *s = "bc"; *s != '\0'; s++) {
+        IoAccess access = {.size = 1, .is_write = true, .value = (uint8_t)*s, .must_retire = true};
+        bql_lock();
+        assert_int_equal(address_space_dispatch(m->env.pio, DATA, &access, NULL), MMIO_DONE);
+        bql_unlock();
+    }
+    assert_string_equal(c->output->str, "a"); /* the reserve took it; "b" is in the transmitter */
+    fake_chardev_make_room(c, 10);
+    assert_string_equal(c->output->str, "ab"); /* "c" found both full */
+}
+
 static void test_reset_keeps_sent_bytes_and_ends_pended_writes(void **unused)
 {
     c->room = 0;
@@ -436,6 +452,7 @@ int main(void)
         TEST(test_output_goes_to_the_chardev),
         TEST(test_full_chardev_clears_thre_and_nothing_is_lost),
         TEST(test_a_write_without_looking_waits_for_room),
+        TEST(test_a_write_of_a_stopping_vcpu_does_not_wait),
         TEST(test_reset_keeps_sent_bytes_and_ends_pended_writes),
         TEST(test_thre_interrupt_is_raised_and_acknowledged),
         TEST(test_input_without_fifo_comes_one_by_one),

@@ -31,6 +31,7 @@ typedef struct Rig {
     IoRegion mmio_region, pio_region;
     Pended pended;
     bool pend;                 /* BQL: accesses wait until the test completes them */
+    bool gives_up;             /* BQL: they do not wait once they must retire */
     _Atomic unsigned accesses; /* completed accesses */
     _Atomic unsigned tries;
     _Atomic int last_event;
@@ -44,7 +45,7 @@ static MmioResult rig_access(void *opaque, IoAccess *access)
     Rig *rig = opaque;
     assert_bql();
     atomic_fetch_add(&rig->tries, 1);
-    if (rig->pend) {
+    if (rig->pend && !(rig->gives_up && access->must_retire)) {
         return pended_wait_for(&rig->pended, access);
     }
     atomic_fetch_add(&rig->accesses, 1);
@@ -368,6 +369,36 @@ static void a_call_lets_a_pended_access_finish(void **state)
     rig_run(body_call_while_pended, 1, code_mmio_loop, sizeof(code_mmio_loop));
 }
 
+/* The peer that the access waits for never comes. */
+static void body_leave_a_peer(Rig *rig)
+{
+    enter_main();
+    enter_coroutine();
+    for (int i = 0; i < 50; i++) {
+        bql_lock();
+        rig->pend = rig->gives_up = true;
+        bql_unlock();
+        unsigned tries = atomic_load(&rig->tries), done = atomic_load(&rig->accesses);
+        vcpus_unpark(rig->set);
+        rig_wait(rig, rig_tried_more, tries);
+        if (i % 2 == 0) {
+            TestCall call;
+            rig_call(rig, &call);
+            assert_true(atomic_load(&rig->accesses) > done);
+        }
+        vcpus_co_park(rig->set);
+        assert_true(atomic_load(&rig->accesses) > done);
+        bql_lock();
+        assert_null(rig->pended.waiters);
+        bql_unlock();
+    }
+}
+
+static void a_stop_and_a_call_end_a_wait_for_a_peer(void **state)
+{
+    rig_run(body_leave_a_peer, 1, code_mmio_loop, sizeof(code_mmio_loop));
+}
+
 static void body_hold(Rig *rig)
 {
     enter_main();
@@ -469,6 +500,7 @@ int main(void)
         cmocka_unit_test(a_vcpu_parks_in_the_middle_of_a_string_of_port_accesses),
         cmocka_unit_test(a_call_runs_in_the_vcpus_thread_in_every_state),
         cmocka_unit_test(a_call_lets_a_pended_access_finish),
+        cmocka_unit_test(a_stop_and_a_call_end_a_wait_for_a_peer),
         cmocka_unit_test(a_held_vcpu_stays_parked_while_the_others_run),
         cmocka_unit_test(a_vm_with_all_vcpus_held_starts_and_stops),
         cmocka_unit_test(a_triple_fault_halts_the_vcpu_until_it_is_reset),
