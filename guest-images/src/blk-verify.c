@@ -51,6 +51,7 @@ typedef struct Lane {
     uint64_t ops_left, cursor; /* of the final pass */
     Slot *slots;
     unsigned in_flight;
+    bool asked_for_id;
     uint64_t done[BLK_KIND_COUNT], bytes;
 } Lane;
 
@@ -81,8 +82,13 @@ static bool kind_is_offered(unsigned kind)
     }
 }
 
+/* A lane asks for the id first, so that the report has it after any number of requests. */
 static unsigned choose_kind(Lane *lane)
 {
+    if (!lane->asked_for_id) {
+        lane->asked_for_id = true;
+        return BLK_KIND_ID;
+    }
     uint64_t roll = random_below(&lane->random, 100);
     unsigned kind = 0;
     while (roll >= kind_weights[kind]) {
