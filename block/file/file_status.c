@@ -96,7 +96,7 @@ int file_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool pre
         return 0;
     }
     /* Data ends unaligned at the end of the file only; a hole may do so anywhere. */
-    uint64_t alignment = MAX(n->limits.request_alignment, BLOCK_SECTOR_SIZE);
+    uint64_t alignment = n->limits.request_alignment;
     uint64_t end = e.end;
     if (end < offset + bytes) {
         end = e.is_hole ? block_align_down(end, alignment) : block_align_up(end, alignment);
