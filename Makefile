@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # One non-recursive Makefile. A new source or test file edits no list.
 #
-#   make            build/skiff (optimized; asserts stay in)
+#   make            build/skiff and build/skiff-img (optimized; asserts stay in)
 #   make run        boot a Debian guest (installs what it needs)
 #   make check      every test (installs what it needs). NO_KVM=1: as on a machine without /dev/kvm;
 #                   TESTS='PROGRAM…': only these
@@ -48,7 +48,7 @@ LDFLAGS_tsan   := -fsanitize=thread $(SYS_WRAP)
 
 PKGS := glib-2.0 json-c liburing libseccomp
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio -lm
 
 CFLAGS_ALL = $(BASE_CFLAGS) $(CFLAGS_$(V)) -I$(B)/gen $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL = -pthread $(LDFLAGS_$(V)) $(LDFLAGS)
@@ -63,7 +63,7 @@ Q := @
 endif
 
 # ---- sources --------------------------------------------------------------------------------
-LIB_SRC := $(shell find util block hw migration vmm -name '*.c' ! -path vmm/main.c \
+LIB_SRC := $(shell find util block hw migration vmm -name '*.c' ! -path vmm/main.c ! -path block/img/skiff_img.c \
              ! -path '*/aarch64/*' 2>/dev/null | sort)
 LIB_ASM := $(shell find util vmm -name '*.S' 2>/dev/null | sort)
 # Compiling each folder's trace_events.h once with TRACE_EVENTS_DEFINE defines its trace events.
@@ -74,6 +74,7 @@ LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(LIB_ASM:%.S=$(B)/%.o) $(TRACE_HDR:%.h=$(B)/
 LAYERS := $(foreach layer,vmm migration hw block util,$(if $(filter $(B)/$(layer)/%,$(LIB_OBJ)),$(layer)))
 LIBS := $(LAYERS:%=$(B)/lib%.a)
 MAIN_OBJ := $(B)/vmm/main.o
+IMG_OBJ := $(B)/block/img/skiff_img.o
 TEST_SUPPORT_SRC := $(shell find tests/support -name '*.c' 2>/dev/null | sort)
 TEST_SUPPORT_OBJ := $(TEST_SUPPORT_SRC:%.c=$(B)/%.o)
 TEST_SRC := $(shell find tests -name 'test_*.c' ! -path 'tests/fuzz/*' 2>/dev/null | sort)
@@ -85,10 +86,17 @@ FUZZ_BIN := $(FUZZ_SRC:%.c=$(B)/%)
 TEST_SCRIPTS := $(shell find tests -type f -perm -u+x \( -path 'tests/guest/*' -o -name 'test-*.sh' \) | LC_ALL=C sort)
 
 # build/skiff is always the release, whichever variants are built beside it.
-all: $(B)/skiff $(if $(filter release,$(V)),build/skiff)
+all: $(B)/skiff $(B)/skiff-img $(if $(filter release,$(V)),build/skiff build/skiff-img)
 
 build/skiff: build/release/skiff
 	@ln -sfn release/skiff $@
+
+build/skiff-img: build/release/skiff-img
+	@ln -sfn release/skiff-img $@
+
+$(B)/skiff-img: $(IMG_OBJ) $(B)/libblock.a $(B)/libutil.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
 
 $(B)/skiff: $(MAIN_OBJ) $(LIBS)
 	$(call say,LD,$@)
@@ -178,7 +186,7 @@ RUN_HOW = $(if $(NO_KVM),--no-kvm) $(if $(LONG),--long)
 RUN_SCRIPTS = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(filter tests/guest/%.sh,$(TEST_SCRIPTS)))
 
 # The lab is built first, so that no test's time includes it.
-run-tests: $(B)/skiff test-bins guests agent linux-guest lab-image
+run-tests: $(B)/skiff $(B)/skiff-img test-bins guests agent linux-guest lab-image
 	$(Q)tests/run $(RUN_TESTS_$(V)) $(RUN_HOW) $(or $(TESTS),$(TEST_BIN) $(RUN_SCRIPTS))
 
 run-tests-sandboxed: $(B)/skiff guests agent linux-guest lab-image
@@ -221,6 +229,8 @@ compare-qmp:
 install: all agent
 	install -D -m 755 build/release/skiff $(DESTDIR)$(PREFIX)/bin/skiff
 	install -D -m 755 build/agent/skiff-agent $(DESTDIR)$(PREFIX)/lib/skiff/skiff-agent
+	install -D -m 755 build/release/skiff-img $(DESTDIR)$(PREFIX)/bin/skiff-img
+	install -D -m 644 docs/skiff-img.1 $(DESTDIR)$(PREFIX)/share/man/man1/skiff-img.1
 	install -D -m 644 docs/skiff.1 $(DESTDIR)$(PREFIX)/share/man/man1/skiff.1
 	install -D -m 644 vmm/skiff-gdb.py $(DESTDIR)$(PREFIX)/share/skiff/skiff-gdb.py
 	install -d $(DESTDIR)$(PREFIX)/share/gdb/auto-load$(PREFIX)/bin

@@ -53,6 +53,23 @@ typedef struct BlockLimits {
     uint64_t max_write_zeroes;
 } BlockLimits;
 
+/* What a node holds in a range of its bytes: each flag is true for the whole range. */
+enum {
+    BLOCK_STATUS_DATA = 1 << 0,         /* reads come from storage, maybe as zeroes */
+    BLOCK_STATUS_ZERO = 1 << 1,         /* reads give zeroes */
+    BLOCK_STATUS_OFFSET_VALID = 1 << 2, /* the bytes are in map_node from map_offset on, as is */
+    BLOCK_STATUS_ALLOCATED = 1 << 3,    /* this node determines the bytes, not a backing node */
+    BLOCK_STATUS_EOF = 1 << 4,          /* the range ends where the node ends */
+    BLOCK_STATUS_COMPRESSED = 1 << 5,   /* stored compressed */
+};
+
+typedef struct BlockStatus {
+    uint64_t bytes;      /* length of the range; 0 only at the end of the node */
+    unsigned flags;      /* BLOCK_STATUS_* */
+    BlockNode *map_node; /* borrowed; NULL without BLOCK_STATUS_OFFSET_VALID */
+    uint64_t map_offset; /* byte in map_node */
+} BlockStatus;
+
 /* ---- opening (main; -blockdev / -drive options, QEMU's spelling) ---- */
 /* Opens a node tree: "driver", "node-name", "read-only", "cache.direct", "cache.no-flush",
  * "discard", "aio", "filename", "file" (nested or a node-name) ... The node lives in @home, or in
@@ -150,6 +167,12 @@ int blk_co_discard(BlockBackend *blk, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
 int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsigned flags)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* Stores in *@status what is known about the bytes from @offset on: a range of one kind, at most
+ * @bytes long. @precise: searches for zeroes also below storage that the root's driver calls data;
+ * without it only BLOCK_STATUS_ALLOCATED has to be exact. In flight like a request, absent from the
+ * statistics. 0 or -errno. */
+int blk_co_block_status(BlockBackend *blk, uint64_t offset, uint64_t bytes, bool precise,
+                        BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
 /* Drains, truncates, then calls `resized` for all backends of the node. 0 or -errno with @error.
  * @size is a multiple of BLOCK_SECTOR_SIZE and of request_alignment. */
 int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error) coroutine_fn RUNS_IN_MAIN;

@@ -32,6 +32,12 @@
 
 typedef struct BlockReopen BlockReopen;
 
+/* Flags of BlockStatus that only drivers set, together with BLOCK_STATUS_OFFSET_VALID. */
+enum {
+    BLOCK_STATUS_RAW = 1 << 16,     /* the answer is that of map_node at map_offset */
+    BLOCK_STATUS_RECURSE = 1 << 17, /* map_node may know that the data is zero */
+};
+
 typedef struct BlockDriver {
     const char *name; /* "driver=" */
     const char *help; /* one line */
@@ -60,6 +66,12 @@ typedef struct BlockDriver {
     int (*co_discard)(BlockNode *n, uint64_t offset, uint64_t bytes);
     /* NULL or -ENOTSUP: zeroes are written instead. */
     int (*co_write_zeroes)(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags);
+    /* Describes the bytes from @offset on, at most @bytes of them, in *@status, which is preset to
+     * zeroes. Offset, @bytes and the answer's length are aligned; the answer is not empty. Flags:
+     * DATA, ZERO, both, or neither (bytes of the backing node; zeroes if there is none), and
+     * OFFSET_VALID, COMPRESSED, BLOCK_STATUS_RAW, BLOCK_STATUS_RECURSE. NULL: everything is data. */
+    int (*co_block_status)(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
+                           BlockStatus *status);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
 
@@ -169,6 +181,9 @@ int block_node_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
 int block_node_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
     coroutine_fn RUNS_IN_IOTHREAD;
 int block_node_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOTHREAD;
+/* As blk_co_block_status(). Beyond the end the answer is empty, with BLOCK_STATUS_EOF. */
+int block_node_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
+                               BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- activity below a backend (block/core/drain.c) ---- */
 /*

@@ -210,8 +210,10 @@ static RUNS_IN_IOTHREAD int blk_request_end(BlockBackend *blk, BlkRequest *r, in
         r->next->link = r->link;
     }
     r->link = NULL;
-    blk_account_end(&blk->account, r->account, r->offset, r->bytes, r->start_ns,
-                    aio_batch_now_ns(blk->home), ret);
+    if (r->account != BLK_OP_COUNT) {
+        blk_account_end(&blk->account, r->account, r->offset, r->bytes, r->start_ns,
+                        aio_batch_now_ns(blk->home), ret);
+    }
     trace_block_request_end(blk->name, r->op, r->offset, ret);
     blk_count_out(blk);
     return ret;
@@ -327,6 +329,19 @@ int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsi
     int ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {
         ret = block_node_co_write_zeroes(blk->root, offset, bytes, blk_write_flags(blk, flags));
+    }
+    return blk_request_end(blk, &r, ret);
+}
+
+int blk_co_block_status(BlockBackend *blk, uint64_t offset, uint64_t bytes, bool precise,
+                        BlockStatus *status)
+{
+    BlkRequest r = {
+        .op = "block-status", .account = BLK_OP_COUNT, .offset = offset, .bytes = bytes};
+    blk_request_co_begin(blk, &r);
+    int ret = blk_check(blk, offset, bytes, false);
+    if (ret == 0) {
+        ret = block_node_co_block_status(blk->root, offset, bytes, precise, status);
     }
     return blk_request_end(blk, &r, ret);
 }

@@ -26,7 +26,7 @@
 /* On the stack of the requesting coroutine. */
 typedef struct BlkRequest {
     const char *op;
-    BlkOp account;
+    BlkOp account; /* BLK_OP_COUNT: absent from the statistics */
     uint64_t offset, bytes;
     int64_t start_ns; /* time of admission */
     Coroutine *owner;

@@ -30,8 +30,8 @@ typedef struct FaultState {
     int late_error;       /* first error of a late write; every later flush fails with it */
 } FaultState;
 
-static const char *const fault_op_names[] = {"none",    "read",         "write", "flush",
-                                             "discard", "write-zeroes", "any",   NULL};
+static const char *const fault_op_names[] = {
+    "none", "read", "write", "flush", "discard", "write-zeroes", "block-status", "any", NULL};
 
 static const OptSpec fault_options[] = {
     OPT_SPEC(FaultState, "fail-op", OPT_ENUM, fault.op, .help = "which requests are hit",
@@ -240,6 +240,18 @@ static coroutine_fn RUNS_IN_IOTHREAD int fault_co_write_zeroes(BlockNode *n, uin
     return ret < 0 ? ret : block_node_co_write_zeroes(n->file, offset, bytes, flags);
 }
 
+static coroutine_fn RUNS_IN_IOTHREAD int fault_co_block_status(BlockNode *n, uint64_t offset,
+                                                               uint64_t bytes, bool precise,
+                                                               BlockStatus *status)
+{
+    fault_wait_late(n->state, offset, bytes);
+    *status = (BlockStatus){.bytes = bytes,
+                            .flags = BLOCK_STATUS_RAW | BLOCK_STATUS_OFFSET_VALID,
+                            .map_node = n->file,
+                            .map_offset = offset};
+    return fault_co_apply(n, BLOCK_FAULT_BLOCK_STATUS, offset, bytes);
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int fault_co_truncate(BlockNode *n, uint64_t size)
 {
     return block_node_co_truncate(n->file, size);
@@ -259,6 +271,7 @@ const BlockDriver block_driver_fault = {
     .co_flush = fault_co_flush,
     .co_discard = fault_co_discard,
     .co_write_zeroes = fault_co_write_zeroes,
+    .co_block_status = fault_co_block_status,
     .co_truncate = fault_co_truncate,
 };
 

@@ -8,6 +8,9 @@
 #include <unistd.h>
 #include "block/drivers.h"
 
+#define MEM_STATUS_BLOCK ((uint64_t)4 << 10) /* granularity of an extent */
+#define MEM_STATUS_MAX ((uint64_t)1 << 20)   /* bytes examined by one query */
+
 typedef struct MemWait {
     CoToken token;
     int ret;
@@ -138,6 +141,42 @@ static coroutine_fn RUNS_IN_IOTHREAD int mem_co_discard(BlockNode *n, uint64_t o
     return mem_co_write_zeroes(n, offset, bytes, 0);
 }
 
+/* The kernel does not report which pages were ever written: their bytes are compared with zero. */
+static bool mem_block_is_zero(const MemState *s, uint64_t offset, uint64_t bytes)
+{
+    const uint8_t *p = s->data + offset;
+    return p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int mem_co_block_status(BlockNode *n, uint64_t offset,
+                                                             uint64_t bytes, bool precise,
+                                                             BlockStatus *status)
+{
+    MemState *s = n->state;
+    int ret = mem_co_admit(s);
+    if (ret < 0) {
+        return ret;
+    }
+    uint64_t end = offset + MIN(bytes, MEM_STATUS_MAX);
+    uint64_t at = offset;
+    bool zero = false;
+    while (at < end) {
+        uint64_t len = MIN(end, block_align_down(at, MEM_STATUS_BLOCK) + MEM_STATUS_BLOCK) - at;
+        bool is_zero = mem_block_is_zero(s, at, len);
+        if (at != offset && is_zero != zero) {
+            break;
+        }
+        zero = is_zero;
+        at += len;
+    }
+    *status = (BlockStatus){.bytes = at - offset,
+                            .flags = (zero ? BLOCK_STATUS_ZERO : BLOCK_STATUS_DATA) |
+                                     BLOCK_STATUS_OFFSET_VALID,
+                            .map_node = n,
+                            .map_offset = offset};
+    return 0;
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int mem_co_truncate(BlockNode *n, uint64_t size)
 {
     MemState *s = n->state;
@@ -171,6 +210,7 @@ const BlockDriver block_driver_mem = {
     .co_flush = mem_co_flush,
     .co_discard = mem_co_discard,
     .co_write_zeroes = mem_co_write_zeroes,
+    .co_block_status = mem_co_block_status,
     .co_truncate = mem_co_truncate,
 };
 

@@ -77,12 +77,26 @@ static coroutine_fn RUNS_IN_IOTHREAD int null_co_write_zeroes(BlockNode *n, uint
     return null_co_wait(n);
 }
 
+static coroutine_fn RUNS_IN_IOTHREAD int null_co_block_status(BlockNode *n, uint64_t offset,
+                                                              uint64_t bytes, bool precise,
+                                                              BlockStatus *status)
+{
+    const NullState *s = n->state;
+    unsigned kind = s->read_zeroes ? BLOCK_STATUS_ZERO : BLOCK_STATUS_DATA;
+    *status = (BlockStatus){.bytes = bytes,
+                            .flags = kind | BLOCK_STATUS_OFFSET_VALID,
+                            .map_node = n,
+                            .map_offset = offset};
+    return null_co_wait(n);
+}
+
 #define NULL_DRIVER(driver_name, driver_help)                                                      \
     {                                                                                              \
         .name = (driver_name), .help = (driver_help), .state_size = sizeof(NullState),             \
         .options = null_options, .has_fua = true, .co_open = null_co_open,                         \
         .co_preadv = null_co_preadv, .co_pwritev = null_co_pwritev, .co_flush = null_co_flush,     \
         .co_discard = null_co_discard, .co_write_zeroes = null_co_write_zeroes,                    \
+        .co_block_status = null_co_block_status,                                                   \
     }
 
 const BlockDriver block_driver_null_co =

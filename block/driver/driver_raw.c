@@ -78,6 +78,18 @@ static coroutine_fn RUNS_IN_IOTHREAD int raw_co_write_zeroes(BlockNode *n, uint6
     return block_node_co_write_zeroes(n->file, s->offset + offset, bytes, flags);
 }
 
+static coroutine_fn RUNS_IN_IOTHREAD int raw_co_block_status(BlockNode *n, uint64_t offset,
+                                                             uint64_t bytes, bool precise,
+                                                             BlockStatus *status)
+{
+    const RawState *s = n->state;
+    *status = (BlockStatus){.bytes = bytes,
+                            .flags = BLOCK_STATUS_RAW | BLOCK_STATUS_OFFSET_VALID,
+                            .map_node = n->file,
+                            .map_offset = s->offset + offset};
+    return 0;
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int raw_co_truncate(BlockNode *n, uint64_t size)
 {
     const RawState *s = n->state;
@@ -100,5 +112,6 @@ const BlockDriver block_driver_raw = {
     .co_pwritev = raw_co_pwritev,
     .co_discard = raw_co_discard,
     .co_write_zeroes = raw_co_write_zeroes,
+    .co_block_status = raw_co_block_status,
     .co_truncate = raw_co_truncate,
 };

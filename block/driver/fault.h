@@ -24,6 +24,7 @@ typedef enum BlockFaultOp {
     BLOCK_FAULT_FLUSH,
     BLOCK_FAULT_DISCARD,
     BLOCK_FAULT_WRITE_ZEROES,
+    BLOCK_FAULT_BLOCK_STATUS,
     BLOCK_FAULT_ANY,
 } BlockFaultOp;
 

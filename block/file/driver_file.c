@@ -165,6 +165,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t 
                   .niov = niov,
                   .dsync = fua && n->flags.cache_direct};
     int ret = file_co_write(n, io, bytes);
+    file_changed(n->state);
     if (ret == 0 && fua && !n->flags.cache_direct) {
         ret = file_co_sync(n); /* see file_sync.c */
     }
@@ -183,9 +184,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
         .co_close = file_co_close, .co_preadv = file_co_preadv, .co_pwritev = file_co_pwritev,     \
         .co_flush = file_co_flush, .co_discard = file_co_discard,                                  \
         .co_write_zeroes = file_co_write_zeroes, .co_truncate = file_co_truncate,                  \
-        .filename = file_filename, .co_reopen_prepare = file_co_reopen_prepare,                    \
-        .reopen_commit = file_reopen_commit, .co_reopen_clean = file_co_reopen_clean,              \
-        .co_move_prepare = file_co_move_prepare, .co_move_finish = file_co_move_finish,            \
+        .co_block_status = file_co_block_status, .filename = file_filename,                        \
+        .co_reopen_prepare = file_co_reopen_prepare, .reopen_commit = file_reopen_commit,          \
+        .co_reopen_clean = file_co_reopen_clean, .co_move_prepare = file_co_move_prepare,          \
+        .co_move_finish = file_co_move_finish,                                                     \
     }
 
 const BlockDriver block_driver_file = FILE_DRIVER("file", "a file or block device of the host");

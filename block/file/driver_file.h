@@ -8,6 +8,7 @@
  *   file_reopen.c   reopening with other options, and moving to another iothread
  *   file_lock.c     locks against other processes
  *   file_zero.c     discard and write-zeroes, in workers
+ *   file_status.c   which parts of a file are holes, in workers
  */
 #ifndef SKIFF_BLOCK_FILE_DRIVER_FILE_H
 #define SKIFF_BLOCK_FILE_DRIVER_FILE_H
@@ -16,6 +17,13 @@
 #include "block/engine/engine.h"
 
 typedef enum FileLocking { FILE_LOCKING_AUTO, FILE_LOCKING_ON, FILE_LOCKING_OFF } FileLocking;
+
+/* Part of a file that is data or a hole throughout. */
+typedef struct FileExtent {
+    uint64_t start, end; /* empty: none is known */
+    uint64_t changes;    /* the count at which it was found; any later change makes it invalid */
+    bool is_hole;
+} FileExtent;
 
 typedef struct FileState {
     /* config */
@@ -38,6 +46,9 @@ typedef struct FileState {
     uint64_t sync_failed; /* number of the last failed sync; 0: none */
     int sync_error;       /* its error */
     int flush_error;      /* every later flush fails with it; 0: none */
+    uint64_t changes;     /* counts writes, discards, ... that have ended, for file_status.c */
+    FileExtent extent;    /* the last one found */
+    bool no_seek_data;    /* set when the file system refused */
     WorkerLane lane;      /* a hang in this lane does not block other files */
 } FileState;
 
@@ -88,5 +99,12 @@ int file_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn 
 int file_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
     coroutine_fn RUNS_IN_IOTHREAD;
 int file_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOTHREAD;
+int file_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
+                         BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
+/* Content has changed: extents found before are no longer valid. */
+static inline void file_changed(FileState *s)
+{
+    s->changes++;
+}
 
 #endif

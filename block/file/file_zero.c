@@ -65,6 +65,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_fallocate(FileState *s, uint64_
     }
     FileWork w = {.s = s, .offset = offset, .bytes = bytes, .mode = mode};
     int ret = co_run_in_lane(&s->lane, file_fallocate_work, &w);
+    file_changed(s);
     if (ret == -ENOTSUP) {
         *missing = true; /* not tried again */
     }
@@ -82,7 +83,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_ioctl(FileState *s, uint64_t of
                                                        uint64_t bytes, unsigned long request)
 {
     FileWork w = {.s = s, .offset = offset, .bytes = bytes, .request = request};
-    return co_run_in_lane(&s->lane, file_ioctl_work, &w);
+    int ret = co_run_in_lane(&s->lane, file_ioctl_work, &w);
+    file_changed(s);
+    return ret;
 }
 
 int file_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
@@ -126,5 +129,8 @@ int file_co_truncate(BlockNode *n, uint64_t size)
 {
     FileState *s = n->state;
     FileWork w = {.s = s, .bytes = size};
-    return co_run_in_lane(&s->lane, s->is_device ? file_check_device_work : file_truncate_work, &w);
+    int ret =
+        co_run_in_lane(&s->lane, s->is_device ? file_check_device_work : file_truncate_work, &w);
+    file_changed(s);
+    return ret;
 }

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a node holds in a range of bytes. */
+#include <assert.h>
+#include "block/core/node_io.h"
+
+#define STATUS_DRIVER_FLAGS (BLOCK_STATUS_RAW | BLOCK_STATUS_RECURSE)
+
+/* A wrong answer of a driver would lose data in a copy. */
+static void status_check_answer(const BlockNode *n, uint64_t offset, uint64_t bytes,
+                                const BlockStatus *s)
+{
+    bool maps = (s->flags & BLOCK_STATUS_OFFSET_VALID) != 0;
+    bool empty = s->bytes == 0 || s->bytes > bytes;
+    if (empty || !block_is_aligned(s->bytes, n->limits.request_alignment) ||
+        maps != (s->map_node != NULL) || ((s->flags & STATUS_DRIVER_FLAGS) != 0 && !maps)) {
+        bug_abort("driver '%s' of node '%s': a status of %" G_GUINT64_FORMAT
+                  " bytes with flags %#x for %" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT,
+                  n->drv->name, n->name, s->bytes, s->flags, bytes, offset);
+    }
+}
+
+/* An aligned range of the driver's. */
+static coroutine_fn RUNS_IN_IOTHREAD int
+status_of_driver(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise, BlockStatus *s)
+{
+    *s = (BlockStatus){.bytes = bytes, .flags = BLOCK_STATUS_DATA};
+    if (n->drv->co_block_status == NULL) {
+        return 0;
+    }
+    *s = (BlockStatus){0};
+    int ret = n->drv->co_block_status(n, offset, bytes, precise, s);
+    assert_home(n->home);
+    if (ret == 0) {
+        status_check_answer(n, offset, bytes, s);
+    }
+    return ret;
+}
+
+/* Clips the answer for the aligned range from @start on to the requested range. */
+static void status_clip(BlockStatus *s, uint64_t start, uint64_t offset, uint64_t bytes)
+{
+    uint64_t head = offset - start;
+    s->bytes = MIN(s->bytes - head, bytes);
+    if ((s->flags & BLOCK_STATUS_OFFSET_VALID) != 0) {
+        s->map_offset += head;
+    }
+}
+
+/* The storage below may know that data is zero: then it is both. */
+static coroutine_fn RUNS_IN_IOTHREAD int status_look_below(BlockStatus *s)
+{
+    BlockStatus below;
+    int ret = block_node_co_block_status(s->map_node, s->map_offset, s->bytes, true, &below);
+    if (ret < 0) {
+        return ret;
+    }
+    if (below.bytes == 0) {
+        s->flags |= BLOCK_STATUS_ZERO; /* beyond the end of the storage */
+    } else {
+        s->bytes = below.bytes;
+        s->flags |= below.flags & BLOCK_STATUS_ZERO;
+    }
+    return 0;
+}
+
+/* Completes the flags of a driver's answer, which has been clipped. */
+static coroutine_fn RUNS_IN_IOTHREAD int status_finish(bool precise, BlockStatus *s)
+{
+    if ((s->flags & BLOCK_STATUS_RAW) != 0) {
+        uint64_t bytes = s->bytes;
+        int ret = block_node_co_block_status(s->map_node, s->map_offset, bytes, precise, s);
+        if (ret == 0 && s->bytes == 0) { /* the file is shorter than the node */
+            *s = (BlockStatus){.bytes = bytes, .flags = BLOCK_STATUS_ZERO};
+        }
+        s->flags = (s->flags | BLOCK_STATUS_ALLOCATED) & ~(unsigned)BLOCK_STATUS_EOF;
+        return ret;
+    }
+    bool recurse = (s->flags & BLOCK_STATUS_RECURSE) != 0;
+    s->flags &= ~(unsigned)STATUS_DRIVER_FLAGS;
+    if ((s->flags & (BLOCK_STATUS_DATA | BLOCK_STATUS_ZERO)) != 0) {
+        s->flags |= BLOCK_STATUS_ALLOCATED;
+    } else {
+        s->flags |= BLOCK_STATUS_ZERO; /* no node has a backing node */
+    }
+    bool known_data = (s->flags & BLOCK_STATUS_DATA) != 0 && (s->flags & BLOCK_STATUS_ZERO) == 0;
+    return precise && recurse && known_data ? status_look_below(s) : 0;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int status_find(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                                     bool precise, BlockStatus *s)
+{
+    uint64_t size = block_node_size(n);
+    *s = (BlockStatus){0};
+    if (offset >= size) {
+        s->flags = BLOCK_STATUS_EOF;
+        return 0;
+    }
+    bytes = MIN(bytes, size - offset);
+    if (bytes == 0) {
+        return 0;
+    }
+    uint64_t alignment = n->limits.request_alignment;
+    uint64_t start = block_align_down(offset, alignment);
+    uint64_t end = block_align_up(offset + bytes, alignment);
+    int ret = status_of_driver(n, start, end - start, precise, s);
+    if (ret == 0) {
+        status_clip(s, start, offset, bytes);
+        ret = status_finish(precise, s);
+    }
+    if (ret == 0 && offset + s->bytes == size) {
+        s->flags |= BLOCK_STATUS_EOF;
+    }
+    return ret;
+}
+
+int block_node_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
+                               BlockStatus *status)
+{
+    block_node_begin(n);
+    int ret = status_find(n, offset, bytes, precise, status);
+    block_node_end(n);
+    return ret;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the subcommands share. */
+#include "block/img/img.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "block/node.h"
+
+#define IMG_PROBE_BYTES 512
+
+/* ---- messages and arguments ---- */
+
+static void img_print_error(const char *format, va_list ap)
+{
+    g_autofree char *text = g_strdup_vprintf(format, ap);
+    g_autofree char *line = opt_printable(text);
+    fprintf(stderr, "skiff-img: %s\n", line);
+}
+
+void img_error(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    img_print_error(format, ap);
+    va_end(ap);
+}
+
+int img_usage_error(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    img_print_error(format, ap);
+    va_end(ap);
+    fputs("Try 'skiff-img --help' for more information\n", stderr);
+    return 1;
+}
+
+int img_getopt(const Img *img, const char *shorts, const struct option *longs)
+{
+    int c = getopt_long(img->argc, img->argv, shorts, longs, NULL);
+    if (c == ':') {
+        img_usage_error("missing argument for option '%s'", img->argv[optind - 1]);
+    } else if (c == '?') {
+        img_usage_error("unrecognized option '%s'", img->argv[optind - 1]);
+    }
+    return c == ':' ? '?' : c;
+}
+
+bool img_parse_output(const char *text, bool *json)
+{
+    *json = strcmp(text, "json") == 0;
+    if (!*json && strcmp(text, "human") != 0) {
+        img_error("--output must be used with human or json as argument.");
+        return false;
+    }
+    return true;
+}
+
+bool img_parse_size(const char *text, uint64_t *size)
+{
+    if (opt_parse_size(text, 1, size, NULL) && *size <= BLOCK_SIZE_MAX) {
+        return true;
+    }
+    img_error("Invalid image size specified. You may use k, M, G, T, P or E suffixes for ");
+    img_error("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
+    return false;
+}
+
+char *img_size_text(uint64_t size)
+{
+    static const char *const units[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"};
+    int exponent;
+    frexp((double)size / (1000.0 / 1024.0), &exponent); /* 1000 and more is the next unit */
+    unsigned unit = exponent > 0 ? (unsigned)(exponent - 1) / 10 : 0;
+    return g_strdup_printf("%0.3g %sB", (double)size / (double)((uint64_t)1 << (unit * 10)),
+                           units[unit]);
+}
+
+/* ---- opening ---- */
+
+/* Formats that are recognized by their first bytes. */
+static const struct {
+    const char *format;
+    const char *magic;
+    size_t length;
+} img_magics[] = {
+    {"qcow2", "QFI\xfb", 4},     {"qed", "QED", 4},       {"vmdk", "KDMV", 4},
+    {"vmdk", "COWD", 4},         {"vhdx", "vhdxfile", 8}, {"vpc", "conectix", 8},
+    {"luks", "LUKS\xba\xbe", 6},
+};
+
+static OptDict *img_describe(const ImgOpen *open, const char *format, GError **error)
+{
+    OptDict *d;
+    if (open->image_opts) {
+        d = opt_dict_parse(open->filename, "driver", error);
+        if (d != NULL && opt_dict_has(d, "file.filename")) {
+            opt_dict_set_default(d, "file.driver", "file");
+        }
+    } else {
+        d = opt_dict_new();
+        opt_dict_set(d, "driver", format);
+        opt_dict_set(d, "file.driver", "file");
+        opt_dict_set(d, "file.filename", open->filename);
+    }
+    if (d != NULL) {
+        opt_dict_set_default(d, "read-only", open->writable ? "off" : "on");
+        if (open->force_share) {
+            opt_dict_set_default(d, "force-share", "on");
+        }
+    }
+    return d;
+}
+
+static coroutine_fn RUNS_IN_MAIN BlockBackend *
+img_co_open_as(Img *img, const char *name, const ImgOpen *open, const char *format)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(OptDict) d = img_describe(open, format, &error);
+    BlockNode *node = d != NULL ? block_co_open(d, img->home, &error) : NULL;
+    BlockBackend *blk = NULL;
+    if (node != NULL) {
+        blk = blk_co_new(name, node, open->writable, &error);
+        block_co_unref(node);
+    }
+    if (blk == NULL) {
+        img_error("Could not open '%s': %s", open->filename, error->message);
+    }
+    return blk;
+}
+
+typedef struct ImgProbe {
+    BlockBackend *blk;
+    uint8_t head[IMG_PROBE_BYTES];
+    int ret;
+} ImgProbe;
+
+static void img_probe_at_home(void *opaque)
+{
+    ImgProbe *p = opaque;
+    enter_coroutine();
+    enter_iothread(blk_home(p->blk));
+    uint64_t bytes = MIN(sizeof(p->head), blk_size(p->blk));
+    struct iovec iov = {p->head, bytes};
+    p->ret = blk_co_preadv(p->blk, 0, bytes, &iov, 1, 0);
+}
+
+/* The format that the first bytes show; NULL: reported. */
+static coroutine_fn RUNS_IN_MAIN const char *img_co_probe(Img *img, const ImgOpen *open)
+{
+    ImgOpen reading = *open;
+    ImgProbe p = {0};
+    reading.writable = false;
+    p.blk = img_co_open_as(img, "probe", &reading, "raw");
+    if (p.blk == NULL) {
+        return NULL;
+    }
+    co_call_in(img->home, img_probe_at_home, &p);
+    blk_co_free(p.blk);
+    if (p.ret < 0) {
+        img_error("Could not open '%s': Could not read image for determining its format: %s",
+                  open->filename, g_strerror(-p.ret));
+        return NULL;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(img_magics); i++) {
+        if (memcmp(p.head, img_magics[i].magic, img_magics[i].length) == 0) {
+            return img_magics[i].format;
+        }
+    }
+    return "raw";
+}
+
+BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
+{
+    const char *format = open->format;
+    if (format == NULL && !open->image_opts) {
+        format = img_co_probe(img, open);
+        if (format == NULL) {
+            return NULL;
+        }
+    }
+    if (!open->image_opts && block_driver_find(format) == NULL) {
+        img_error("Could not open '%s': Unknown driver '%s'", open->filename, format);
+        return NULL;
+    }
+    return img_co_open_as(img, name, open, format);
+}

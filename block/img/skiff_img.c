@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* skiff-img's main(): finds the subcommand and runs it on the main loop. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "block/drivers.h"
+#include "block/img/img.h"
+#include "util/loop/iothread.h"
+#include "util/loop/worker.h"
+
+static const struct {
+    const char *name;
+    int (*co_run)(Img *img); /* coroutine in main */
+    const char *usage;
+} commands[] = {
+    {"info", img_co_info,
+     "[-f FMT] [--output=human|json] [--backing-chain] [-U] [--image-opts] FILENAME"},
+    {"map", img_co_map,
+     "[-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] [--image-opts] "
+     "FILENAME"},
+};
+
+typedef struct ImgRun {
+    Img img;
+    AioContext *ctx;
+    int (*co_run)(Img *img);
+    int status;
+} ImgRun;
+
+static void img_print_help(void)
+{
+    puts("usage: skiff-img COMMAND [OPTION]...\n\nCommands, with the options of qemu-img:");
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+        printf("  %s %s\n", commands[i].name, commands[i].usage);
+    }
+    fputs("\nFormats:", stdout);
+    for (const char *const *name = block_driver_names(); *name != NULL; name++) {
+        printf(" %s", *name);
+    }
+    putchar('\n');
+}
+
+static void img_run(void *opaque)
+{
+    ImgRun *r = opaque;
+    enter_coroutine();
+    enter_main();
+    r->status = r->co_run(&r->img);
+    aio_context_quit(r->ctx);
+}
+
+static int img_run_command(ImgRun *r)
+{
+    g_autoptr(GError) error = NULL;
+    thread_adopt_role(THREAD_MAIN, "main");
+    r->ctx = aio_context_new("main", &error);
+    IoThread *thread =
+        r->ctx != NULL && worker_pool_start(&error) ? iothread_new("img", 0, &error) : NULL;
+    if (thread == NULL) {
+        img_error("%s", error->message);
+        return 1;
+    }
+    r->img.home = iothread_context(thread);
+    co_start(r->ctx, img_run, r);
+    aio_context_run(r->ctx);
+    iothread_free(thread);
+    aio_context_free(r->ctx);
+    return r->status;
+}
+
+/* Output that could not be written is a failure. */
+static int img_end(int status)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        img_error("standard output: %s", g_strerror(errno));
+        return status != 0 ? status : 1;
+    }
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) { /* else an image would get the number */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) {
+            return 1;
+        }
+    }
+    signal(SIGXFSZ, SIG_IGN);
+    block_setup(block_drivers);
+    if (argc < 2) {
+        return img_usage_error("Not enough arguments");
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        img_print_help();
+        return img_end(0);
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        puts("skiff-img version " SKIFF_VERSION);
+        return img_end(0);
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (strcmp(argv[1], commands[i].name) == 0) {
+            opterr = 0;
+            ImgRun r = {.img = {.argc = argc - 1, .argv = argv + 1}, .co_run = commands[i].co_run};
+            return img_end(img_run_command(&r));
+        }
+    }
+    return img_usage_error("Command not found: %s", argv[1]);
+}
