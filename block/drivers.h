@@ -13,6 +13,7 @@ extern const BlockDriver block_driver_host_device;
 extern const BlockDriver block_driver_mem;
 extern const BlockDriver block_driver_null_aio;
 extern const BlockDriver block_driver_null_co;
+extern const BlockDriver block_driver_qcow2;
 extern const BlockDriver block_driver_raw;
 
 #endif

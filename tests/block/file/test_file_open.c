@@ -59,7 +59,7 @@ BLOCK_TEST(options_that_contradict_are_refused)
     open_fails(path, ",detect-zeroes=unmap", "detect-zeroes");
     test_open_fails("file", "filename");
     test_open_fails("file,filename=", "No such file");
-    test_open_fails("qcow2,file=x", "skiff has no driver 'qcow2'; it has: ");
+    test_open_fails("vmdk,file=x", "skiff has no driver 'vmdk'; it has: ");
     test_open_fails("", "'driver' is missing");
     g_autofree char *host = g_strdup_printf("host_device,filename=%s", path);
     test_open_fails(host, "accepts block devices");

@@ -194,11 +194,11 @@ static void a_drive_may_have_an_index(void **state)
 BLOCK_TEST(unknown_format_is_refused_when_opened)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(OptDict) opts = opt_dict_parse("file=a.qcow2,format=qcow2", NULL, &error);
+    g_autoptr(OptDict) opts = opt_dict_parse("file=a.vmdk,format=vmdk", NULL, &error);
     g_auto(BlockDrive) drive = {0};
     assert_true(block_drive_to_blockdev(opts, &drive, &error));
     assert_null(block_co_open(drive.blockdev, test_home, &error));
-    assert_non_null(strstr(error->message, "skiff has no driver 'qcow2'; it has: "));
+    assert_non_null(strstr(error->message, "skiff has no driver 'vmdk'; it has: "));
 }
 
 BLOCK_TEST(translated_drive_opens)

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Slices of tables in memory. */
+#include <errno.h>
+#include <stdlib.h>
+#include "block/qcow2/qcow2_int.h"
+
+void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size)
+{
+    uint64_t count = MAX(bytes / slice_size, 2);
+    *c = (Qcow2Cache){.slice_size = slice_size, .count = (unsigned)MIN(count, UINT32_MAX / 2)};
+    unsigned buckets = 1;
+    while (buckets < c->count) {
+        buckets *= 2;
+    }
+    c->bucket_mask = buckets - 1;
+    c->buckets = g_new0(Qcow2Slice *, buckets);
+    c->slices = g_new0(Qcow2Slice, c->count);
+    for (unsigned i = 0; i < c->count; i++) {
+        c->slices[i].lru_prev = i > 0 ? &c->slices[i - 1] : NULL;
+        c->slices[i].lru_next = i + 1 < c->count ? &c->slices[i + 1] : NULL;
+    }
+    c->lru_first = &c->slices[0];
+    c->lru_last = &c->slices[c->count - 1];
+    co_queue_init(&c->waiters);
+}
+
+void qcow2_cache_destroy(Qcow2Cache *c)
+{
+    for (unsigned i = 0; i < c->count; i++) {
+        free(c->slices[i].data);
+    }
+    g_free(c->slices);
+    g_free(c->buckets);
+    *c = (Qcow2Cache){0};
+}
+
+/* ---- the hash table ---- */
+
+static Qcow2Slice **cache_bucket(const Qcow2Cache *c, uint64_t offset)
+{
+    uint64_t hash = offset / c->slice_size * 0x9e3779b97f4a7c15u;
+    return &c->buckets[(hash >> 32) & c->bucket_mask];
+}
+
+static Qcow2Slice *cache_find(const Qcow2Cache *c, uint64_t offset)
+{
+    Qcow2Slice *s = *cache_bucket(c, offset);
+    while (s != NULL && s->offset != offset) {
+        s = s->hash_next;
+    }
+    return s;
+}
+
+static void cache_insert(Qcow2Cache *c, Qcow2Slice *s, uint64_t offset)
+{
+    Qcow2Slice **bucket = cache_bucket(c, offset);
+    s->offset = offset;
+    s->hash_next = *bucket;
+    *bucket = s;
+}
+
+static void cache_forget(Qcow2Cache *c, Qcow2Slice *s)
+{
+    Qcow2Slice **link = cache_bucket(c, s->offset);
+    while (*link != s) {
+        link = &(*link)->hash_next;
+    }
+    *link = s->hash_next;
+    s->hash_next = NULL;
+    s->offset = 0;
+}
+
+/* ---- the order of use ---- */
+
+static void cache_unlink(Qcow2Cache *c, Qcow2Slice *s)
+{
+    *(s->lru_prev != NULL ? &s->lru_prev->lru_next : &c->lru_first) = s->lru_next;
+    *(s->lru_next != NULL ? &s->lru_next->lru_prev : &c->lru_last) = s->lru_prev;
+}
+
+static void cache_make_latest(Qcow2Cache *c, Qcow2Slice *s)
+{
+    if (c->lru_last == s) {
+        return;
+    }
+    cache_unlink(c, s);
+    s->lru_prev = c->lru_last;
+    s->lru_next = NULL;
+    c->lru_last->lru_next = s;
+    c->lru_last = s;
+}
+
+static void cache_make_first(Qcow2Cache *c, Qcow2Slice *s)
+{
+    if (c->lru_first == s) {
+        return;
+    }
+    cache_unlink(c, s);
+    s->lru_next = c->lru_first;
+    s->lru_prev = NULL;
+    c->lru_first->lru_prev = s;
+    c->lru_first = s;
+}
+
+/* The least recently used slice that is not in use, made free; NULL: all are in use. */
+static Qcow2Slice *cache_evict(Qcow2Cache *c)
+{
+    Qcow2Slice *s = c->lru_first;
+    while (s != NULL && s->users > 0) {
+        s = s->lru_next;
+    }
+    if (s != NULL && s->offset != 0) {
+        cache_forget(c, s);
+    }
+    return s;
+}
+
+/* ---- loading ---- */
+
+static coroutine_fn RUNS_IN_IOTHREAD int cache_load(Qcow2Cache *c, BlockNode *file, Qcow2Slice *s,
+                                                    uint64_t offset)
+{
+    int ret = 0;
+    cache_insert(c, s, offset);
+    s->users++;
+    s->loading = true;
+    if (s->data == NULL) {
+        size_t alignment = MIN(MAX(c->slice_size, sizeof(void *)), BLOCK_MEMORY_ALIGNMENT_MAX);
+        s->data = aligned_alloc(alignment, c->slice_size);
+    }
+    ret = s->data != NULL ? qcow2_co_read_table(file, offset, c->slice_size, s->data) : -ENOMEM;
+    s->loading = false;
+    if (ret < 0) {
+        s->users--;
+        cache_forget(c, s);
+        cache_make_first(c, s);
+    }
+    co_queue_wake_all(&c->waiters);
+    return ret;
+}
+
+int qcow2_cache_co_get(Qcow2Cache *c, BlockNode *file, uint64_t offset, Qcow2Slice **slice)
+{
+    for (;;) {
+        Qcow2Slice *s = cache_find(c, offset);
+        if (s != NULL && !s->loading) {
+            s->users++;
+            s->touched = true;
+            cache_make_latest(c, s);
+            *slice = s;
+            return 0;
+        }
+        Qcow2Slice *fresh = s == NULL ? cache_evict(c) : NULL;
+        if (fresh != NULL) {
+            cache_make_latest(c, fresh);
+            fresh->touched = true;
+            *slice = fresh;
+            return cache_load(c, file, fresh, offset);
+        }
+        co_queue_wait(&c->waiters, "a slice of a qcow2 table");
+    }
+}
+
+void qcow2_cache_put(Qcow2Cache *c, Qcow2Slice *slice)
+{
+    slice->users--;
+    if (slice->users == 0) {
+        co_queue_wake_all(&c->waiters); /* some may wait for another slice to be loaded */
+    }
+}
+
+/* ---- cleaning ---- */
+
+void qcow2_cache_clean(Qcow2Cache *c)
+{
+    for (unsigned i = 0; i < c->count; i++) {
+        Qcow2Slice *s = &c->slices[i];
+        if (s->users == 0 && !s->touched && s->data != NULL) {
+            if (s->offset != 0) {
+                cache_forget(c, s);
+            }
+            cache_make_first(c, s);
+            g_clear_pointer(&s->data, free);
+        }
+        s->touched = false;
+    }
+}
+
+unsigned qcow2_cache_loaded(const Qcow2Cache *c)
+{
+    unsigned loaded = 0;
+    for (unsigned i = 0; i < c->count; i++) {
+        loaded += c->slices[i].data != NULL;
+    }
+    return loaded;
+}

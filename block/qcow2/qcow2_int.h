@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside the qcow2 driver.
+ *
+ *   qcow2_open.c      options, opening and closing
+ *   qcow2_header.c    the header and its checks; qcow2_extension.c: the rest of its cluster
+ *   qcow2_children.c  the data file and the backing file; qcow2_probe.c: what a file contains
+ *   qcow2_snapshot.c  the table of internal snapshots
+ *   qcow2_cache.c     slices of tables in memory
+ *   qcow2_map.c       from an offset on the disk to what is there
+ *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters
+ *
+ * Everything but opening and closing runs in the node's home, in one thread: there are no locks.
+ * State that a coroutine has read can change while it waits, so a mapping is used, or copied, before
+ * the next wait. Since the image does not change while it is read-only, a mapping stays valid.
+ */
+#ifndef SKIFF_BLOCK_QCOW2_QCOW2_INT_H
+#define SKIFF_BLOCK_QCOW2_QCOW2_INT_H
+
+#include "block/node.h"
+#include "block/qcow2/qcow2_header.h"
+#include "util/loop/worker.h"
+
+/* ---- qcow2_cache.c ---- */
+/*
+ * Slices of tables, of one size each, that are at most @count at a time in memory.
+ *
+ *   free --get--> loading --read--> valid <--get, put--> used
+ *                    \--error--> free      \--evicted--> free
+ *
+ * A slice in use is not evicted. A coroutine that finds a slice being loaded, or no slice that can
+ * be evicted, waits. A holder of a slice does not get another one, so there is no deadlock.
+ */
+typedef struct Qcow2Slice {
+    uint64_t offset; /* in the file; 0: free */
+    uint8_t *data;   /* NULL: no memory yet */
+    unsigned users;
+    bool loading;
+    bool touched;                           /* since the last cleaning */
+    struct Qcow2Slice *hash_next;           /* of the bucket */
+    struct Qcow2Slice *lru_prev, *lru_next; /* the least recently used one is first */
+} Qcow2Slice;
+
+typedef struct Qcow2Cache {
+    size_t slice_size; /* a power of two */
+    unsigned count;
+    Qcow2Slice *slices;
+    Qcow2Slice **buckets;
+    unsigned bucket_mask;
+    Qcow2Slice *lru_first, *lru_last;
+    CoQueue waiters; /* for a slice to be loaded or to become free */
+} Qcow2Cache;
+
+void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size) ANY_THREAD;
+void qcow2_cache_destroy(Qcow2Cache *c) ANY_THREAD;
+/* Loads the slice at @offset of @file, a multiple of the slice size. 0 and *@slice, to be released
+ * by qcow2_cache_put(); else -errno. */
+int qcow2_cache_co_get(Qcow2Cache *c, BlockNode *file, uint64_t offset, Qcow2Slice **slice)
+    coroutine_fn RUNS_IN_IOTHREAD;
+void qcow2_cache_put(Qcow2Cache *c, Qcow2Slice *slice) RUNS_IN_IOTHREAD;
+/* Frees the memory of slices that were not used since the last call. */
+void qcow2_cache_clean(Qcow2Cache *c) RUNS_IN_IOTHREAD;
+/* The number of slices that have memory. */
+unsigned qcow2_cache_loaded(const Qcow2Cache *c) RUNS_IN_IOTHREAD;
+
+/* ---- the node's state ---- */
+
+typedef struct Qcow2Snapshot {
+    char *id, *name; /* owned */
+    uint64_t l1_offset;
+    uint32_t l1_size;
+    uint64_t disk_size;
+    uint64_t vm_state_size;
+} Qcow2Snapshot;
+
+#define QCOW2_DECOMPRESS_MAX 4u /* clusters of a node at a time: each needs up to 6 MiB */
+
+typedef struct Qcow2State {
+    /* config: options */
+    uint64_t l2_cache_size;
+    uint64_t l2_slice_size;
+    uint64_t clean_interval_s;
+    OptDict *backing_option, *data_option; /* NULL: as the header says */
+    /* config: the image */
+    Qcow2Header header;
+    BlockNode *data;     /* borrowed: the data file or the file */
+    BlockNode *own_data; /* owned reference to the data file; NULL: none */
+    BlockNode *backing;  /* owned reference; NULL: none */
+    uint64_t *l1;        /* header.l1_size entries in host order */
+    Qcow2Snapshot *snapshots;
+    uint32_t snapshot_count;
+    /* runtime, in the home */
+    Qcow2Cache l2;
+    AioTimer clean_timer;
+    unsigned decompressing;
+    CoQueue decompress_waiters;
+    WorkerLane lane; /* of decompression */
+    bool corrupt_logged;
+} Qcow2State;
+
+/* The name of the image for messages: the file's name, else the node's. */
+const char *qcow2_who(const BlockNode *n) ANY_THREAD;
+/* Logs once that the image is corrupt; returns -EIO. */
+int qcow2_corrupt(const BlockNode *n, const char *format, ...) RUNS_IN_IOTHREAD
+    __attribute__((format(printf, 2, 3)));
+
+/* ---- qcow2_children.c ---- */
+/* Opens or refers to the children "data-file" and "backing", after the header was read. */
+bool qcow2_co_open_children(BlockNode *n, GError **error) coroutine_fn RUNS_IN_MAIN;
+void qcow2_co_close_children(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
+/* Moves the children to @home, or none; their requests come from @n only, which is idle. */
+bool qcow2_co_move_children(BlockNode *n, AioContext *home, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* Undoes qcow2_co_move_children(). */
+void qcow2_co_return_children(BlockNode *n, AioContext *home) coroutine_fn RUNS_IN_MAIN;
+#define QCOW2_CHAIN_MAX 32u /* images below an image: a read goes down on one stack */
+
+/* ---- qcow2_snapshot.c ---- */
+/* Reads and checks the table. False + @error. */
+bool qcow2_co_load_snapshots(BlockNode *n, GError **error) coroutine_fn RUNS_IN_IOTHREAD;
+void qcow2_snapshots_free(Qcow2State *s) ANY_THREAD;
+
+/* ---- qcow2_map.c ---- */
+typedef enum Qcow2Kind {
+    QCOW2_UNALLOCATED, /* as the backing file, or zeroes */
+    QCOW2_ZERO,
+    QCOW2_DATA,       /* at @host of the data file */
+    QCOW2_COMPRESSED, /* @host and @length describe the data of the whole cluster */
+} Qcow2Kind;
+
+typedef struct Qcow2Extent {
+    Qcow2Kind kind;
+    uint64_t bytes;  /* that are of this kind */
+    uint64_t host;   /* DATA: of the first byte; COMPRESSED: of the compressed data */
+    uint64_t length; /* COMPRESSED: at most so many bytes of compressed data */
+} Qcow2Extent;
+
+/* Finds what is at @offset of the disk. 0 with 1 to @bytes bytes in @e, or -errno. */
+int qcow2_co_map(BlockNode *n, uint64_t offset, uint64_t bytes, Qcow2Extent *e)
+    coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_read.c ---- */
+int qcow2_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                    unsigned niov) coroutine_fn RUNS_IN_IOTHREAD;
+/* Reads from a child; what lies beyond its end reads as zeroes. */
+int qcow2_co_read_child(BlockNode *child, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                        unsigned niov) coroutine_fn RUNS_IN_IOTHREAD;
+/* Reads metadata, which must lie within the file: else -EIO. */
+int qcow2_co_read_table(BlockNode *file, uint64_t offset, uint64_t bytes, void *buffer)
+    coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_compress.c ---- */
+/* Reads @bytes at @offset of the disk, which are within one compressed cluster. */
+int qcow2_co_read_compressed(BlockNode *n, uint64_t offset, uint64_t bytes, const Qcow2Extent *e,
+                             const struct iovec *iov, unsigned niov, size_t skip)
+    coroutine_fn RUNS_IN_IOTHREAD;
+/* Decompresses @in into exactly @out_size bytes. 0 or -EIO. */
+int qcow2_decompress(unsigned type, const uint8_t *in, size_t in_size, uint8_t *out,
+                     size_t out_size) ANY_THREAD;
+
+#endif

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The driver: options, opening, closing, moving. */
+#include <errno.h>
+#include <stdarg.h>
+#include "block/drivers.h"
+#include "block/qcow2/qcow2_int.h"
+#include "util/log.h"
+
+#define OPEN_NS_PER_S ((int64_t)1000000000)
+
+static const OptSpec qcow2_options[] = {
+    OPT_SPEC(Qcow2State, "backing", OPT_DICT, backing_option,
+             .help = "description of the backing file; default: what the header names"),
+    OPT_SPEC(Qcow2State, "data-file", OPT_DICT, data_option,
+             .help = "description of the data file; default: what the header names"),
+    OPT_SPEC(Qcow2State, "l2-cache-size", OPT_SIZE, l2_cache_size,
+             .help = "memory for L2 tables; default: enough for the disk, at most 32M",
+             .max = (uint64_t)1 << 40),
+    OPT_SPEC(Qcow2State, "l2-cache-entry-size", OPT_SIZE, l2_slice_size,
+             .help = "part of an L2 table that is read at a time, a power of two; default: 4k or "
+                     "the cluster size",
+             .max = (uint64_t)1 << QCOW2_CLUSTER_BITS_MAX),
+    OPT_SPEC(Qcow2State, "cache-clean-interval", OPT_U64, clean_interval_s,
+             .help = "seconds after which unused parts of tables leave the memory; 0: never",
+             .def = "600", .max = UINT32_MAX),
+    {0},
+};
+
+#define QCOW2_L2_CACHE_MAX ((uint64_t)32 << 20)
+#define QCOW2_L2_SLICE 4096u
+
+const char *qcow2_who(const BlockNode *n)
+{
+    const BlockNode *leaf = n;
+    while (leaf->file != NULL) {
+        leaf = leaf->file;
+    }
+    const char *name = leaf->drv->filename != NULL ? leaf->drv->filename(leaf) : NULL;
+    return name != NULL ? name : n->name;
+}
+
+int qcow2_corrupt(const BlockNode *n, const char *format, ...)
+{
+    Qcow2State *s = n->state;
+    if (!s->corrupt_logged) {
+        va_list args;
+        va_start(args, format);
+        g_autofree char *text = g_strdup_vprintf(format, args);
+        va_end(args);
+        log_warn("%s: the image is corrupt: %s; further reports about it are suppressed",
+                 qcow2_who(n), text);
+        s->corrupt_logged = true;
+    }
+    return -EIO;
+}
+
+/* ---- reading the metadata, in the home ---- */
+
+static coroutine_fn RUNS_IN_IOTHREAD int open_read(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                                   void *buffer, const char *what, GError **error)
+{
+    int ret = qcow2_co_read_table(n->file, offset, bytes, buffer);
+    if (ret < 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "%s: reading %s: %s", qcow2_who(n), what,
+                    g_strerror(-ret));
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD bool open_load_header(BlockNode *n, GError **error)
+{
+    Qcow2State *s = n->state;
+    uint64_t file_size = block_node_size(n->file);
+    uint8_t begin[QCOW2_HEADER_V2_LENGTH] = {0};
+    if (file_size < sizeof(begin)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                    "%s: Image is not in qcow2 format: it has only %" PRIu64 " bytes", qcow2_who(n),
+                    file_size);
+        return false;
+    }
+    if (open_read(n, 0, sizeof(begin), begin, "the qcow2 header", error) < 0) {
+        return false;
+    }
+    uint64_t length = qcow2_header_begin(begin, qcow2_who(n), error);
+    if (length == 0) {
+        return false;
+    }
+    length = MIN(length, file_size);
+    g_autofree uint8_t *bytes = g_malloc(length);
+    return open_read(n, 0, length, bytes, "the qcow2 header", error) == 0 &&
+           qcow2_header_parse(&s->header, bytes, length, file_size, qcow2_who(n), error);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD bool open_load_l1(BlockNode *n, GError **error)
+{
+    Qcow2State *s = n->state;
+    uint32_t count = s->header.l1_size;
+    s->l1 = g_new(uint64_t, MAX(count, 1));
+    if (count > 0 && open_read(n, s->header.l1_offset, count * sizeof(uint64_t), s->l1,
+                               "the L1 table", error) < 0) {
+        g_clear_pointer(&s->l1, g_free);
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        s->l1[i] = be64toh(s->l1[i]);
+    }
+    return true;
+}
+
+static void open_release(Qcow2State *s)
+{
+    qcow2_snapshots_free(s);
+    g_clear_pointer(&s->l1, g_free);
+    qcow2_header_clear(&s->header);
+}
+
+typedef struct OpenLoad {
+    BlockNode *node;
+    bool ok;
+    GError *error;
+} OpenLoad;
+
+static void open_load(void *opaque)
+{
+    OpenLoad *o = opaque;
+    enter_coroutine();
+    enter_iothread(o->node->home);
+    o->ok = open_load_header(o->node, &o->error) && open_load_l1(o->node, &o->error) &&
+            qcow2_co_load_snapshots(o->node, &o->error);
+    if (!o->ok) {
+        open_release(o->node->state);
+    }
+}
+
+/* ---- caches ---- */
+
+static bool open_check_slice(const BlockNode *n, uint64_t cluster, GError **error)
+{
+    const Qcow2State *s = n->state;
+    uint64_t size = s->l2_slice_size;
+    if (size != 0 && (size < 512 || (size & (size - 1)) != 0 || size > cluster)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "%s: l2-cache-entry-size must be a power of two between 512 and the cluster "
+                    "size, %" PRIu64,
+                    qcow2_who(n), cluster);
+        return false;
+    }
+    return true;
+}
+
+static bool open_caches(BlockNode *n, GError **error)
+{
+    Qcow2State *s = n->state;
+    uint64_t cluster = qcow2_cluster_size(&s->header);
+    uint64_t clusters = (s->header.size >> s->header.cluster_bits) + 1;
+    uint64_t needed = clusters * qcow2_l2_entry_length(&s->header);
+    if (!open_check_slice(n, cluster, error)) {
+        return false;
+    }
+    size_t slice = s->l2_slice_size != 0 ? s->l2_slice_size : MIN(cluster, QCOW2_L2_SLICE);
+    needed = block_align_up(needed, slice);
+    uint64_t most = s->l2_cache_size != 0 ? s->l2_cache_size : QCOW2_L2_CACHE_MAX;
+    qcow2_cache_init(&s->l2, MIN(needed, most), slice);
+    return true;
+}
+
+/* ---- cleaning ---- */
+
+static void open_clean(void *opaque)
+{
+    BlockNode *n = opaque;
+    Qcow2State *s = n->state;
+    enter_iothread(n->home);
+    qcow2_cache_clean(&s->l2);
+    aio_timer_arm(&s->clean_timer,
+                  aio_now_ns(n->home) + (int64_t)s->clean_interval_s * OPEN_NS_PER_S);
+}
+
+static void open_start_timer(void *opaque)
+{
+    BlockNode *n = opaque;
+    Qcow2State *s = n->state;
+    enter_coroutine();
+    enter_iothread(n->home);
+    aio_timer_init(&s->clean_timer, n->home, open_clean, n);
+    aio_timer_arm(&s->clean_timer,
+                  aio_now_ns(n->home) + (int64_t)s->clean_interval_s * OPEN_NS_PER_S);
+}
+
+static void open_stop_timer(void *opaque)
+{
+    Qcow2State *s = opaque;
+    enter_coroutine();
+    enter_iothread(s->clean_timer.ctx);
+    aio_timer_disarm(&s->clean_timer);
+}
+
+/* ---- opening and closing ---- */
+
+static bool open_check_writable(const BlockNode *n, GError **error)
+{
+    if (!n->flags.read_only) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "node '%s': skiff does not write to qcow2 images; use read-only=on", n->name);
+        return false;
+    }
+    return true;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool qcow2_co_open(BlockNode *n, GError **error)
+{
+    Qcow2State *s = n->state;
+    if (!open_check_writable(n, error)) {
+        return false;
+    }
+    OpenLoad o = {.node = n};
+    co_call_in(n->home, open_load, &o);
+    if (!o.ok) {
+        g_propagate_error(error, o.error);
+        return false;
+    }
+    if (!qcow2_co_open_children(n, error)) {
+        open_release(s);
+        return false;
+    }
+    if (!open_caches(n, error)) {
+        qcow2_co_close_children(n);
+        open_release(s);
+        return false;
+    }
+    co_queue_init(&s->decompress_waiters);
+    atomic_store(&n->size, block_align_down(s->header.size, BLOCK_SECTOR_SIZE));
+    if (s->clean_interval_s != 0) {
+        co_call_in(n->home, open_start_timer, n);
+    }
+    return true;
+}
+
+static coroutine_fn RUNS_IN_MAIN void qcow2_co_close(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    if (s->clean_interval_s != 0) {
+        co_call_in(n->home, open_stop_timer, s);
+    }
+    qcow2_co_close_children(n);
+    qcow2_cache_destroy(&s->l2);
+    open_release(s);
+}
+
+/* ---- moving and reopening ---- */
+
+static coroutine_fn RUNS_IN_MAIN bool qcow2_co_move_prepare(BlockNode *n, AioContext *home,
+                                                            void **state, GError **error)
+{
+    *state = n->home;
+    return qcow2_co_move_children(n, home, error);
+}
+
+static coroutine_fn RUNS_IN_MAIN void qcow2_co_move_finish(BlockNode *n, void *state,
+                                                           bool committed)
+{
+    Qcow2State *s = n->state;
+    AioContext *old = state;
+    if (!committed) {
+        qcow2_co_return_children(n, old);
+        return;
+    }
+    if (s->clean_interval_s != 0) {
+        co_call_in(old, open_stop_timer, s);
+        co_call_in(n->home, open_start_timer, n);
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN bool qcow2_co_reopen_prepare(BlockNode *n, BlockReopen *r,
+                                                              GError **error)
+{
+    const Qcow2State *s = n->state, *new_state = r->state;
+    if (!r->flags.read_only) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "node '%s': skiff does not write to qcow2 images; use read-only=on", n->name);
+        return false;
+    }
+    if (new_state->backing_option != NULL || new_state->data_option != NULL ||
+        new_state->l2_cache_size != s->l2_cache_size ||
+        new_state->l2_slice_size != s->l2_slice_size ||
+        new_state->clean_interval_s != s->clean_interval_s) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "node '%s': a reopen cannot change the options of driver qcow2; leave out "
+                    "backing and data-file, and repeat the others",
+                    n->name);
+        return false;
+    }
+    return true;
+}
+
+const BlockDriver block_driver_qcow2 = {
+    .name = "qcow2",
+    .help = "a qcow2 image, read-only",
+    .state_size = sizeof(Qcow2State),
+    .options = qcow2_options,
+    .has_file = true,
+    .co_open = qcow2_co_open,
+    .co_close = qcow2_co_close,
+    .co_preadv = qcow2_co_preadv,
+    .co_reopen_prepare = qcow2_co_reopen_prepare,
+    .co_move_prepare = qcow2_co_move_prepare,
+    .co_move_finish = qcow2_co_move_finish,
+};
