@@ -23,6 +23,17 @@ static const struct {
      "FILENAME"},
 };
 
+/* Without qcow2: its driver does not report its clusters, so info and map would be wrong. */
+static const BlockDriver *const img_drivers[] = {
+    &block_driver_file,
+    &block_driver_host_device,
+    &block_driver_mem,
+    &block_driver_null_aio,
+    &block_driver_null_co,
+    &block_driver_raw,
+    NULL,
+};
+
 typedef struct ImgRun {
     Img img;
     AioContext *ctx;
@@ -89,7 +100,7 @@ int main(int argc, char **argv)
         }
     }
     signal(SIGXFSZ, SIG_IGN);
-    block_setup(block_drivers);
+    block_setup(img_drivers);
     if (argc < 2) {
         return img_usage_error("Not enough arguments");
     }
