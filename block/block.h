@@ -102,8 +102,9 @@ bool block_home_in_use(const AioContext *home) RUNS_IN_MAIN;
 /* Information about a node; strings are borrowed. */
 typedef struct BlockNodeInfo {
     const char *driver;
-    const char *filename; /* of the file at the bottom of its chain; NULL: none */
-    BlockNode *child;     /* NULL: none */
+    const char *filename; /* of the file at the bottom of its files; NULL: none */
+    BlockNode *child;     /* "file"; NULL: none */
+    BlockNode *backing;   /* NULL: none */
     bool read_only, cache_direct, cache_no_flush;
     uint64_t size;
 } BlockNodeInfo;

@@ -14,7 +14,11 @@
  *   2. A driver gets only requests that its limits allow: aligned, short enough, never zero bytes.
  *   3. A driver op returns 0 or -errno, on the coroutine and in the context it was called in.
  *   4. Activity below a backend is counted at the node it runs in (block_node_begin()).
- *   5. At most one parent (backend or node) may write to a node; node->writer names it.
+ *   5. Each user of a node, a parent node or a backend, has an edge to it. An edge exists only if its
+ *      uses are compatible with those of all others (block/core/edge.c): a node has one writer at
+ *      most, and none while a user needs its data unchanged.
+ *   6. The children of a node are fixed from its opening until its closing. All nodes below a node
+ *      live in its home.
  */
 #ifndef SKIFF_BLOCK_NODE_H
 #define SKIFF_BLOCK_NODE_H
@@ -27,7 +31,7 @@
 #define BLOCK_ALIGNMENT_MAX ((uint64_t)64 << 10) /* of requests */
 #define BLOCK_MEMORY_ALIGNMENT_MAX ((size_t)4096)
 
-/* Nodes below a node: a request goes down the chain by calls, on its coroutine's stack. */
+/* The longest path below a node: a request goes down by calls, on its coroutine's stack. */
 #define BLOCK_DEPTH_MAX 64u
 
 typedef struct BlockReopen BlockReopen;
@@ -38,14 +42,43 @@ enum {
     BLOCK_STATUS_RECURSE = 1 << 17, /* map_node may know that the data is zero */
 };
 
+/* What a user does with a node, and what it lets others do. */
+typedef enum BlockUse {
+    BLOCK_USE_READ = 1 << 0,
+    BLOCK_USE_WRITE = 1 << 1,
+    BLOCK_USE_RESIZE = 1 << 2,
+    BLOCK_USE_UNCHANGED = 1 << 3, /* the data that the user reads must not change */
+} BlockUse;
+#define BLOCK_USE_ALL                                                                              \
+    ((unsigned)(BLOCK_USE_READ | BLOCK_USE_WRITE | BLOCK_USE_RESIZE | BLOCK_USE_UNCHANGED))
+
+typedef enum BlockChildRole {
+    BLOCK_ROLE_FILE,    /* reads; writes and resizes if the parent is writable */
+    BLOCK_ROLE_DATA,    /* the same */
+    BLOCK_ROLE_BACKING, /* reads, and needs the data unchanged */
+} BlockChildRole;
+
+/* One use of a node. Main only, except that requests and drains follow the nodes. */
+typedef struct BlockEdge {
+    BlockNode *parent; /* NULL: the user is a backend */
+    BlockNode *node;   /* owned reference */
+    char *name;        /* of the child in its parent: "file", "backing"; NULL for a backend */
+    char *user;        /* for errors: "drive 'disk0'", "node 'fmt0'" */
+    BlockChildRole role;
+    unsigned uses, shares; /* BlockUse */
+} BlockEdge;
+
 typedef struct BlockDriver {
     const char *name; /* "driver=" */
     const char *help; /* one line */
     size_t state_size;
     const OptSpec *options; /* bound to the state before co_open(); cleared after co_close() */
     bool has_file;          /* has a child "file", opened before co_open() */
-    bool can_grow;          /* reads past the end give zeroes, writes there extend */
-    bool has_fua;           /* co_pwritev() honours BLOCK_REQ_FUA */
+    /* Further children that co_open() may open with block_node_co_open_child(); NULL-terminated.
+     * Their options are not bound to the state. NULL: none. */
+    const char *const *children;
+    bool can_grow; /* reads past the end give zeroes, writes there extend */
+    bool has_fua;  /* co_pwritev() honours BLOCK_REQ_FUA */
 
     /* Coroutines in main. clang cannot check thread roles of function pointers: the comments here
      * and the prototypes of the functions state them.
@@ -122,18 +155,20 @@ struct BlockNode {
     /* links */
     const BlockDriver *drv;
     AioContext *home;
-    BlockNode *file; /* owned reference; NULL: a leaf */
-    char *writer;    /* main: the only writer, as text for errors; NULL: none */
+    BlockNode *file;     /* the node of the edge "file"; NULL: none */
+    GPtrArray *children; /* BlockEdge, owned, in the order of opening */
+    GPtrArray *parents;  /* main: BlockEdge of each user */
 
     /* config, fixed once open; a reopen changes it in main, drained */
     char *name;
     void *state;
     BlockNodeFlags flags;
-    bool write_taken; /* this node has the write right of its child */
-    bool moving;      /* to another home; new users are refused meanwhile */
-    void *move_state; /* the driver's, while moving */
-    bool owned;       /* created by -blockdev or blockdev-add; blockdev-del deletes it */
-    unsigned serial;  /* creation order, for listings */
+    unsigned height;        /* nodes on the longest path down, itself included */
+    OptDict *child_options; /* during co_open: options of the driver's children */
+    bool moving;            /* to another home; new users are refused meanwhile */
+    void *move_state;       /* the driver's, while moving */
+    bool owned;             /* created by -blockdev or blockdev-add; blockdev-del deletes it */
+    unsigned serial;        /* creation order, for listings */
     BlockLimits limits;
 
     /* runtime */
@@ -165,10 +200,16 @@ static inline uint64_t block_node_size(const BlockNode *n)
     return atomic_load_explicit(&n->size, memory_order_relaxed);
 }
 
-/* Makes @who ("device 'disk0'", "node 'fmt0'") the node's only writer. False + error if there is
- * another one, which the error names, or the node is read-only. */
-bool block_node_take_write(BlockNode *n, const char *who, GError **error) RUNS_IN_MAIN;
-void block_node_drop_write(BlockNode *n) RUNS_IN_MAIN;
+/* Returns the child @name, or NULL if there is none. Borrowed. */
+BlockNode *block_node_child(const BlockNode *n, const char *name) ANY_THREAD;
+/* Opens or refers to child @name as option @name of @n's description says. If that option is absent,
+ * @implied describes the child, and NULL means that there is none, which is no error. JSON null and
+ * the empty string also mean that there is none. @implied is consumed. Called by the driver's
+ * co_open. The node has no child of that name on failure; @error is set. */
+bool block_node_co_open_child(BlockNode *n, const char *name, BlockChildRole role, OptDict *implied,
+                              GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Describes the only writer of the node ("drive 'disk0'"), or returns NULL. Borrowed. */
+const char *block_node_writer(const BlockNode *n) RUNS_IN_MAIN;
 
 /* ---- requests to a node: from backends and from the drivers above ---- */
 int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include "block/core/backend_int.h"
+#include "block/core/node_int.h"
 #include "block/trace_events.h"
 #include "util/loop/held.h"
 #include "util/loop/sched_point.h"
@@ -41,11 +42,13 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
         return NULL;
     }
     g_autofree char *who = g_strdup_printf("drive '%s'", name);
-    if (writable && !block_node_take_write(root, who, error)) {
+    BlockEdge like = {.node = root, .user = who};
+    BlockEdge *edge = block_edge_new(&like, writable, error);
+    if (edge == NULL) {
         return NULL;
     }
     BlockBackend *blk = g_new0(BlockBackend, 1);
-    block_node_ref(root);
+    blk->edge = edge;
     blk->root = root;
     blk->home = root->home;
     blk->name = g_strdup(name);
@@ -84,10 +87,7 @@ void blk_co_free(BlockBackend *blk)
     if (backends->len == 0) {
         g_clear_pointer(&backends, g_ptr_array_unref);
     }
-    if (blk->writable) {
-        block_node_drop_write(blk->root);
-    }
-    block_co_unref(blk->root);
+    block_edge_co_free(blk->edge);
     blk_account_clear(&blk->account);
     g_free(blk->name);
     g_free(blk);

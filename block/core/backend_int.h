@@ -37,7 +37,8 @@ typedef struct BlkRequest {
 
 struct BlockBackend {
     /* links */
-    BlockNode *root; /* owned reference */
+    BlockEdge *edge; /* owned */
+    BlockNode *root; /* its node */
     AioContext *home;
 
     /* config */

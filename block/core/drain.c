@@ -23,7 +23,7 @@ typedef struct BlkDrainGroup {
 typedef struct BlkDrainEntry {
     BlockBackend *blk; /* NULL: nodes alone */
     BlockNode *node;   /* the topmost node */
-    bool chain;        /* with the nodes below it */
+    GPtrArray *nodes;  /* that the section covers */
     BlkDrainGroup *group;
     AioBh begin; /* the section takes effect */
     AioBh check; /* checks the counts after one became 0 */
@@ -42,28 +42,16 @@ static __thread BlkDrainEntry *drains_here;
 
 /* ---- counts ---- */
 
-static BlockNode *drain_next_node(const BlkDrainEntry *e, const BlockNode *n)
-{
-    return e->chain ? n->file : NULL;
-}
-
 static bool drain_covers(const BlkDrainEntry *e, const BlockBackend *blk, const BlockNode *node)
 {
-    if (blk != NULL) {
-        return e->blk == blk;
-    }
-    const BlockNode *n = e->node;
-    while (n != NULL && n != node) {
-        n = drain_next_node(e, n);
-    }
-    return n != NULL;
+    return blk != NULL ? e->blk == blk : g_ptr_array_find(e->nodes, node, NULL);
 }
 
 static bool drain_is_idle(const BlkDrainEntry *e)
 {
     bool idle = e->blk == NULL || blk_in_flight(e->blk) == 0;
-    for (const BlockNode *n = e->node; n != NULL && idle; n = drain_next_node(e, n)) {
-        idle = block_node_in_flight(n) == 0;
+    for (unsigned i = 0; i < e->nodes->len && idle; i++) {
+        idle = block_node_in_flight(e->nodes->pdata[i]) == 0;
     }
     return idle;
 }
@@ -160,7 +148,8 @@ static void drain_begin_at_home(void *opaque)
     if (e->blk != NULL) {
         drain_quiesce_backend(e->blk);
     }
-    for (BlockNode *n = e->node; n != NULL; n = drain_next_node(e, n)) {
+    for (unsigned i = 0; i < e->nodes->len; i++) {
+        BlockNode *n = e->nodes->pdata[i];
         n->quiesced++;
     }
     if (drain_is_idle(e)) {
@@ -193,22 +182,30 @@ void co_drained_begin(BlockBackend *const *blks, unsigned count)
         if (blks[i]->sections++ == 0) {
             atomic_store(&blks[i]->drainer, co_self());
         }
-        entries[i] = (BlkDrainEntry){.blk = blks[i], .node = blks[i]->root, .chain = true};
+        entries[i] = (BlkDrainEntry){
+            .blk = blks[i], .node = blks[i]->root, .nodes = block_node_tree(blks[i]->root)};
         drain_send(&entries[i], &group);
     }
     co_wait(group.waiter);
     wait_end(&record);
+    for (unsigned i = 0; i < count; i++) {
+        g_ptr_array_unref(entries[i].nodes);
+    }
 }
 
-void block_nodes_co_quiesce(BlockNode *n, bool chain)
+void block_nodes_co_quiesce(BlockNode *n, bool below)
 {
-    BlkDrainEntry e = {.node = n, .chain = chain};
+    BlkDrainEntry e = {.node = n, .nodes = below ? block_node_tree(n) : g_ptr_array_new()};
+    if (!below) {
+        g_ptr_array_add(e.nodes, n);
+    }
     BlkDrainGroup group = {.pending = 1, .waiter = co_arm()};
     WaitRecord record;
     wait_begin(&record, NULL, "drain of a node");
     drain_send(&e, &group);
     co_wait(group.waiter);
     wait_end(&record);
+    g_ptr_array_unref(e.nodes);
 }
 
 /* ---- a section ends ---- */
@@ -232,11 +229,12 @@ static RUNS_IN_IOTHREAD void drain_resume_node(BlockNode *n)
     }
 }
 
-/* The nodes are the same as at the begin: graph changes inside a section move the counts. */
+/* The nodes are the same as at the begin: the children of an open node are fixed. */
 static RUNS_IN_IOTHREAD void drain_resume_nodes(BlockNode *n)
 {
-    for (; n != NULL; n = n->file) {
-        drain_resume_node(n);
+    g_autoptr(GPtrArray) nodes = block_node_tree(n);
+    for (unsigned i = 0; i < nodes->len; i++) {
+        drain_resume_node(nodes->pdata[i]);
     }
 }
 

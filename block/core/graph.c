@@ -18,11 +18,23 @@ static RUNS_IN_MAIN BlockBackend *graph_find_backend(const BlockNode *n)
     return NULL;
 }
 
+/* A node whose child @n is, also one that is being opened; NULL: none. */
+static RUNS_IN_MAIN const BlockNode *graph_find_parent(const BlockNode *n)
+{
+    for (unsigned i = 0; i < n->parents->len; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        if (e->parent != NULL) {
+            return e->parent;
+        }
+    }
+    return NULL;
+}
+
 /* Describes the user of @n, or returns NULL if there is none. To be freed. */
 static RUNS_IN_MAIN char *graph_describe_user(const BlockNode *n)
 {
     const BlockBackend *blk = graph_find_backend(n);
-    const BlockNode *parent = node_find_parent(n);
+    const BlockNode *parent = graph_find_parent(n);
     if (blk != NULL) {
         return g_strdup_printf("device '%s' uses it", blk_name(blk));
     }
@@ -72,17 +84,29 @@ bool block_co_delete(const char *node_name, GError **error)
 
 /* ---- moving ---- */
 
-/* Checks that @n has no user, and the nodes below it none outside the chain. */
-static RUNS_IN_MAIN bool graph_check_idle(const BlockNode *n, AioContext *home, GError **error)
+/* Whether all users of @n are nodes of @tree. */
+static RUNS_IN_MAIN bool graph_is_private(const BlockNode *n, GPtrArray *tree)
 {
-    for (const BlockNode *at = n; at != NULL; at = at->file) {
-        bool shared = at == n ? at->refs > 1 || node_find_parent(at) != NULL
-                              : at->refs > (at->owned ? 2u : 1u);
-        if (shared || graph_find_backend(at) != NULL) {
-            g_autofree char *user = graph_describe_user(at);
+    for (unsigned i = 0; i < n->parents->len; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        if (e->parent == NULL || !g_ptr_array_find(tree, e->parent, NULL)) {
+            return false;
+        }
+    }
+    bool own = n->owned || n == tree->pdata[tree->len - 1]; /* a reference that is no use */
+    return n->refs <= n->parents->len + (own ? 1u : 0);
+}
+
+/* Checks that the nodes of @tree have no user outside it. */
+static RUNS_IN_MAIN bool graph_check_idle(GPtrArray *tree, AioContext *home, GError **error)
+{
+    for (unsigned i = tree->len; i-- > 0;) {
+        const BlockNode *n = tree->pdata[i];
+        if (!graph_is_private(n, tree)) {
+            g_autofree char *user = graph_describe_user(n);
             g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                        "node '%s' lives in '%s' and cannot move to '%s': %s", at->name,
-                        aio_context_name(at->home), aio_context_name(home),
+                        "node '%s' lives in '%s' and cannot move to '%s': %s", n->name,
+                        aio_context_name(n->home), aio_context_name(home),
                         user != NULL ? user : "it is in use");
             return false;
         }
@@ -90,67 +114,72 @@ static RUNS_IN_MAIN bool graph_check_idle(const BlockNode *n, AioContext *home, 
     return true;
 }
 
-static coroutine_fn RUNS_IN_MAIN void graph_co_finish_move(BlockNode *n, bool committed)
+/* Finishes the first @count nodes, parents first. */
+static coroutine_fn RUNS_IN_MAIN void graph_co_finish_move(GPtrArray *tree, unsigned count,
+                                                           bool committed)
 {
-    for (; n != NULL; n = n->file) {
+    while (count-- > 0) {
+        BlockNode *n = tree->pdata[count];
         if (n->drv->co_move_finish != NULL) {
             n->drv->co_move_finish(n, n->move_state, committed);
         }
     }
 }
 
-/* Prepares the leaf first. On failure nothing is prepared. */
-static coroutine_fn RUNS_IN_MAIN bool graph_co_prepare_move(BlockNode *n, AioContext *home,
+/* Prepares children before their parents. On failure nothing is prepared. */
+static coroutine_fn RUNS_IN_MAIN bool graph_co_prepare_move(GPtrArray *tree, AioContext *home,
                                                             GError **error)
 {
-    if (n->file != NULL && !graph_co_prepare_move(n->file, home, error)) {
-        return false;
+    for (unsigned i = 0; i < tree->len; i++) {
+        BlockNode *n = tree->pdata[i];
+        n->move_state = NULL;
+        if (n->drv->co_move_prepare != NULL &&
+            !n->drv->co_move_prepare(n, home, &n->move_state, error)) {
+            graph_co_finish_move(tree, i, false);
+            return false;
+        }
     }
-    n->move_state = NULL;
-    if (n->drv->co_move_prepare == NULL ||
-        n->drv->co_move_prepare(n, home, &n->move_state, error)) {
-        return true;
-    }
-    if (n->file != NULL) {
-        graph_co_finish_move(n->file, false);
-    }
-    return false;
+    return true;
 }
 
-/* Moves all nodes of the chain or none. */
-static coroutine_fn RUNS_IN_MAIN bool graph_co_move(BlockNode *n, AioContext *home, GError **error)
+/* Moves all nodes of @tree, whose root is @n, or none. */
+static coroutine_fn RUNS_IN_MAIN bool graph_co_move(BlockNode *n, GPtrArray *tree, AioContext *home,
+                                                    GError **error)
 {
-    if (!graph_co_prepare_move(n, home, error)) {
+    if (!graph_co_prepare_move(tree, home, error)) {
         return false;
     }
     block_nodes_co_quiesce(n, true);
-    for (BlockNode *at = n; at != NULL; at = at->file) {
+    for (unsigned i = 0; i < tree->len; i++) {
+        BlockNode *at = tree->pdata[i];
         at->home = home;
     }
-    graph_co_finish_move(n, true);
+    graph_co_finish_move(tree, tree->len, true);
     block_nodes_co_release(n);
     return true;
 }
 
-static void graph_set_moving(BlockNode *n, bool moving)
+static void graph_set_moving(GPtrArray *tree, bool moving)
 {
-    for (; n != NULL; n = n->file) {
+    for (unsigned i = 0; i < tree->len; i++) {
+        BlockNode *n = tree->pdata[i];
         n->moving = moving;
     }
 }
 
-/* Adding and deleting nodes takes no operation lock; they see the chain marked as moving. */
+/* Adding and deleting nodes takes no operation lock; they see the nodes marked as moving. */
 bool block_co_move(BlockNode *n, AioContext *home, GError **error)
 {
     if (n->home == home) {
         return true;
     }
-    if (!graph_check_idle(n, home, error)) {
+    g_autoptr(GPtrArray) tree = block_node_tree(n);
+    if (!graph_check_idle(tree, home, error)) {
         return false;
     }
-    graph_set_moving(n, true);
-    bool ok = graph_co_move(n, home, error);
-    graph_set_moving(n, false);
+    graph_set_moving(tree, true);
+    bool ok = graph_co_move(n, tree, home, error);
+    graph_set_moving(tree, false);
     return ok;
 }
 

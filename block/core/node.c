@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nodes: opening from options, names, references, the only writer. */
+/* Nodes: opening from options, names, references. */
 #include <stdlib.h>
 #include <string.h>
 #include "block/core/node_int.h"
@@ -75,6 +75,9 @@ static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
         n->home = home;
         n->name = name;
         n->refs = 1;
+        n->height = 1;
+        n->children = g_ptr_array_new();
+        n->parents = g_ptr_array_new();
         n->serial = node_serial++;
         n->state = g_malloc0(drv->state_size);
         n->flags = node_options_flags(&o);
@@ -96,91 +99,12 @@ static RUNS_IN_MAIN void node_free(BlockNode *n)
         g_hash_table_unref(node_table);
         node_table = NULL;
     }
+    g_ptr_array_unref(n->children);
+    g_ptr_array_unref(n->parents);
+    g_clear_pointer(&n->child_options, opt_dict_free);
     g_free(n->state);
     g_free(n->name);
     g_free(n);
-}
-
-/* ---- the child ---- */
-
-static coroutine_fn RUNS_IN_MAIN BlockNode *node_open_nested(BlockNode *n, OptDict *child,
-                                                             GError **error)
-{
-    node_options_inherit(child, &n->flags);
-    return block_co_open(child, n->home, error);
-}
-
-static RUNS_IN_MAIN BlockNode *node_refer_to(BlockNode *n, const char *name, GError **error)
-{
-    BlockNode *child = block_node_find(name);
-    if (child == NULL) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "file=%s: there is no node of that name; put its -blockdev first", name);
-        return NULL;
-    }
-    if (child->moving) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                    "file=%s: the node is moving to another iothread", name);
-        return NULL;
-    }
-    block_node_ref(child);
-    return child;
-}
-
-static unsigned node_depth(const BlockNode *n)
-{
-    unsigned depth = 0;
-    for (; n != NULL; n = n->file) {
-        depth++;
-    }
-    return depth;
-}
-
-/* Attaches the child "file" of @d: a nested description or the name of a node. */
-static coroutine_fn RUNS_IN_MAIN bool node_open_file(BlockNode *n, OptDict *d, GError **error)
-{
-    g_autoptr(OptDict) nested = opt_dict_take_dict(d, "file");
-    g_autofree char *name = nested == NULL ? opt_dict_take(d, "file") : NULL;
-    if (nested != NULL) {
-        n->file = node_open_nested(n, nested, error);
-    } else if (name != NULL) {
-        n->file = node_refer_to(n, name, error);
-    } else {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "driver=%s needs file=NODE or file.driver=...,file.filename=...", n->drv->name);
-    }
-    if (n->file == NULL) {
-        return false;
-    }
-    if (node_depth(n->file) > BLOCK_DEPTH_MAX) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "node '%s' has more than %u nodes below it", n->name, BLOCK_DEPTH_MAX);
-        return false;
-    }
-    n->home = n->file->home; /* it may be in use there; with a parent it cannot move */
-    if (n->file->flags.read_only && n->flags.auto_read_only) {
-        n->flags.read_only = true;
-    }
-    if (!n->flags.read_only) {
-        g_autofree char *who = g_strdup_printf("node '%s'", n->name);
-        n->write_taken = block_node_take_write(n->file, who, error);
-        if (!n->write_taken) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static coroutine_fn RUNS_IN_MAIN void node_close_file(BlockNode *n)
-{
-    if (n->file == NULL) {
-        return;
-    }
-    if (n->write_taken) {
-        block_node_drop_write(n->file);
-    }
-    block_co_unref(n->file);
-    n->file = NULL;
 }
 
 /* ---- opening and closing ---- */
@@ -231,6 +155,7 @@ const BlockLimits node_no_limits = {
 static coroutine_fn RUNS_IN_MAIN bool node_open_driver(BlockNode *n, OptDict *d, GError **error)
 {
     g_autofree char *what = g_strdup_printf("blockdev driver=%s", n->drv->name);
+    node_take_child_options(n, d);
     opts_init(n->drv->options, n->state);
     if (!opts_bind(n->drv->options, n->state, d, what, error)) {
         return false;
@@ -241,7 +166,9 @@ static coroutine_fn RUNS_IN_MAIN bool node_open_driver(BlockNode *n, OptDict *d,
         return false;
     }
     n->open = true;
-    return node_check_limits(n, error);
+    bool ok = node_check_child_options(n, error) && node_check_limits(n, error);
+    g_clear_pointer(&n->child_options, opt_dict_free);
+    return ok;
 }
 
 static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
@@ -252,9 +179,9 @@ static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
     if (was_open) {
         block_nodes_co_quiesce(n, false); /* it has no user; its own operations end */
     }
-    if (n->tracked != NULL || n->writer != NULL) {
+    if (n->tracked != NULL || n->parents->len > 0) {
         bug_abort("node '%s' is closed while %s", n->name,
-                  n->tracked != NULL ? "requests are in flight" : "it has a writer");
+                  n->tracked != NULL ? "requests are in flight" : "it has a user");
     }
     if (was_open) {
         if (n->drv->co_close != NULL) {
@@ -262,7 +189,7 @@ static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
         }
         opts_clear(n->drv->options, n->state);
     }
-    node_close_file(n);
+    node_co_close_children(n);
     node_free(n);
 }
 
@@ -276,7 +203,7 @@ BlockNode *block_co_open(const OptDict *opts, AioContext *home, GError **error)
     if (n == NULL) {
         return NULL;
     }
-    if ((n->drv->has_file && !node_open_file(n, d, error)) || !node_open_driver(n, d, error)) {
+    if ((n->drv->has_file && !node_co_open_file(n, d, error)) || !node_open_driver(n, d, error)) {
         node_co_close(n);
         return NULL;
     }
@@ -308,20 +235,6 @@ BlockNode **block_node_list(unsigned *count)
     return list;
 }
 
-const BlockNode *node_find_parent(const BlockNode *n)
-{
-    GHashTableIter iter;
-    gpointer node;
-    const BlockNode *parent = NULL;
-    if (node_table != NULL) {
-        g_hash_table_iter_init(&iter, node_table);
-        while (g_hash_table_iter_next(&iter, NULL, &node)) {
-            parent = ((BlockNode *)node)->file == n ? node : parent;
-        }
-    }
-    return parent;
-}
-
 bool block_home_in_use(const AioContext *home)
 {
     GHashTableIter iter;
@@ -341,6 +254,7 @@ void block_node_info(const BlockNode *n, BlockNodeInfo *info)
     *info = (BlockNodeInfo){
         .driver = n->drv->name,
         .child = n->file,
+        .backing = block_node_child(n, "backing"),
         .read_only = n->flags.read_only,
         .cache_direct = n->flags.cache_direct,
         .cache_no_flush = n->flags.cache_no_flush,
@@ -384,30 +298,4 @@ AioContext *block_node_home(const BlockNode *n)
 bool block_node_read_only(const BlockNode *n)
 {
     return n->flags.read_only;
-}
-
-/* ---- one writer ---- */
-
-bool block_node_take_write(BlockNode *n, const char *who, GError **error)
-{
-    if (n->flags.read_only) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "node '%s' is read-only; give %s read-only=on too, or the node read-only=off",
-                    n->name, who);
-        return false;
-    }
-    if (n->writer != NULL) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                    "node '%s' is written to by %s already; a node can have only one writer "
-                    "(read-only=on makes %s a reader)",
-                    n->name, n->writer, who);
-        return false;
-    }
-    n->writer = g_strdup(who);
-    return true;
-}
-
-void block_node_drop_write(BlockNode *n)
-{
-    g_clear_pointer(&n->writer, g_free);
 }

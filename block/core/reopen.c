@@ -89,19 +89,56 @@ static bool reopen_check_same(const BlockReopen *r, GError **error)
 
 static RUNS_IN_MAIN bool reopen_describe(Reopen *reopen, OptDict *d, BlockNode *n, GError **error);
 
-/* "file": the name of a node must be the child's; a description reopens the child too. */
+/* The name of a node must be the child's; a description reopens the child too. @edge is NULL if
+ * there is no such child. */
 static RUNS_IN_MAIN bool reopen_describe_child(Reopen *reopen, OptDict *d, BlockReopen *r,
+                                               const char *option, const BlockEdge *edge,
                                                GError **error)
 {
-    BlockNode *n = r->node;
-    g_autoptr(OptDict) nested = opt_dict_take_dict(d, "file");
-    g_autofree char *name = nested == NULL ? opt_dict_take(d, "file") : NULL;
-    if (nested != NULL) {
-        node_options_inherit(nested, &r->flags);
-        return reopen_describe(reopen, nested, n->file, error);
+    bool null = opt_dict_is_null(d, option);
+    g_autoptr(OptDict) nested = opt_dict_take_dict(d, option);
+    g_autofree char *name = nested == NULL ? opt_dict_take(d, option) : NULL;
+    if (null) {
+        opt_dict_remove(d, option);
     }
-    if (name == NULL || strcmp(name, n->file->name) != 0) {
-        return reopen_cannot_change(n, "file", error);
+    if (edge == NULL) {
+        bool none = nested == NULL && (name == NULL || name[0] == '\0');
+        return none || reopen_cannot_change(r->node, option, error);
+    }
+    if (nested != NULL) {
+        node_child_inherit(nested, edge->role, &r->flags);
+        return reopen_describe(reopen, nested, edge->node, error);
+    }
+    if (name == NULL && !null && strcmp(option, "file") != 0) {
+        return true; /* an absent child stays as it is */
+    }
+    return (name != NULL && strcmp(name, edge->node->name) == 0) ||
+           reopen_cannot_change(r->node, option, error);
+}
+
+static const BlockEdge *reopen_find_edge(const BlockNode *n, const char *name)
+{
+    for (unsigned i = 0; i < n->children->len; i++) {
+        const BlockEdge *e = n->children->pdata[i];
+        if (strcmp(e->name, name) == 0) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+static RUNS_IN_MAIN bool reopen_describe_children(Reopen *reopen, OptDict *d, BlockReopen *r,
+                                                  GError **error)
+{
+    const BlockNode *n = r->node;
+    if (n->drv->has_file &&
+        !reopen_describe_child(reopen, d, r, "file", reopen_find_edge(n, "file"), error)) {
+        return false;
+    }
+    for (const char *const *name = n->drv->children; name != NULL && *name != NULL; name++) {
+        if (!reopen_describe_child(reopen, d, r, *name, reopen_find_edge(n, *name), error)) {
+            return false;
+        }
     }
     return true;
 }
@@ -148,10 +185,9 @@ static RUNS_IN_MAIN bool reopen_describe(Reopen *reopen, OptDict *d, BlockNode *
     BlockReopen *r = g_new0(BlockReopen, 1);
     r->node = n;
     block_node_ref(n); /* it may be deleted during a yield */
-    bool ok = reopen_take_common(d, r, error) &&
-              (n->file == NULL || reopen_describe_child(reopen, d, r, error)) &&
+    bool ok = reopen_take_common(d, r, error) && reopen_describe_children(reopen, d, r, error) &&
               reopen_bind(r, d, error);
-    g_ptr_array_add(reopen->nodes, r); /* after its child */
+    g_ptr_array_add(reopen->nodes, r); /* after its children */
     return ok;
 }
 
@@ -178,8 +214,9 @@ static RUNS_IN_MAIN bool reopen_describe_root(Reopen *reopen, const OptDict *opt
 
 static RUNS_IN_MAIN bool reopen_affects(const Reopen *reopen, const BlockBackend *blk)
 {
-    for (const BlockNode *n = blk_root(blk); n != NULL; n = n->file) {
-        if (reopen_find(reopen, n) != NULL) {
+    g_autoptr(GPtrArray) tree = block_node_tree(blk_root(blk));
+    for (unsigned i = 0; i < tree->len; i++) {
+        if (reopen_find(reopen, tree->pdata[i]) != NULL) {
             return true;
         }
     }
@@ -197,7 +234,7 @@ static RUNS_IN_MAIN void reopen_find_backends(Reopen *reopen)
     }
 }
 
-/* ---- one writer also after the reopen ---- */
+/* ---- compatible uses also after the reopen ---- */
 
 static bool reopen_will_be_read_only(const Reopen *reopen, const BlockNode *n)
 {
@@ -205,76 +242,67 @@ static bool reopen_will_be_read_only(const Reopen *reopen, const BlockNode *n)
     return r != NULL ? r->flags.read_only : n->flags.read_only;
 }
 
-/* Whether the present writer of @n gives up its right in the same reopen. */
-static bool reopen_writer_releases(const Reopen *reopen, const BlockNode *n)
+static RUNS_IN_MAIN void reopen_set_uses(const BlockNode *n, bool writes)
 {
-    for (unsigned i = 0; i < reopen->nodes->len; i++) {
-        const BlockReopen *r = reopen->nodes->pdata[i];
-        if (r->node->file == n && r->node->write_taken && r->flags.read_only) {
-            return true;
+    for (unsigned i = 0; i < n->children->len; i++) {
+        block_edge_set_uses(n->children->pdata[i], writes);
+    }
+}
+
+/* Makes the edges of a node write that becomes writable. */
+static RUNS_IN_MAIN bool reopen_take_writes(const Reopen *reopen, const BlockNode *n,
+                                            GError **error)
+{
+    for (unsigned i = 0; i < n->children->len; i++) {
+        BlockEdge *e = n->children->pdata[i];
+        if (e->role == BLOCK_ROLE_BACKING || (e->uses & BLOCK_USE_WRITE) != 0) {
+            continue;
         }
-    }
-    return false;
-}
-
-/* The node before @r in the list that becomes the writer of the same child, or NULL. */
-static const BlockNode *reopen_earlier_writer(const Reopen *reopen, const BlockReopen *r)
-{
-    for (unsigned i = 0; reopen->nodes->pdata[i] != r; i++) {
-        const BlockReopen *other = reopen->nodes->pdata[i];
-        if (other->node->file == r->node->file && !other->node->write_taken &&
-            !other->flags.read_only) {
-            return other->node;
+        if (reopen_will_be_read_only(reopen, e->node)) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                        "Block node is read-only: '%s', but '%s' would write to it", e->node->name,
+                        n->name);
+            return false;
         }
-    }
-    return NULL;
-}
-
-static bool reopen_refuse_writer(const BlockNode *child, const char *writer, GError **error)
-{
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                "node '%s' is written to by %s already; a node can have only one writer",
-                child->name, writer);
-    return false;
-}
-
-static bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r, GError **error)
-{
-    const BlockNode *n = r->node, *child = n->file;
-    if (r->flags.read_only && n->writer != NULL && !reopen_writer_releases(reopen, n)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                    "Cannot make block node read-only: '%s' is written to by %s", n->name,
-                    n->writer);
-        return false;
-    }
-    if (r->flags.read_only || child == NULL || n->write_taken) {
-        return true;
-    }
-    if (reopen_will_be_read_only(reopen, child)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "Block node is read-only: '%s', but '%s' would write to it", child->name,
-                    n->name);
-        return false;
-    }
-    if (child->writer != NULL && !reopen_writer_releases(reopen, child)) {
-        return reopen_refuse_writer(child, child->writer, error);
-    }
-    const BlockNode *earlier = reopen_earlier_writer(reopen, r);
-    if (earlier != NULL) {
-        g_autofree char *who = g_strdup_printf("node '%s'", earlier->name);
-        return reopen_refuse_writer(child, who, error);
-    }
-    return true;
-}
-
-static bool reopen_check_writers(const Reopen *reopen, GError **error)
-{
-    for (unsigned i = 0; i < reopen->nodes->len; i++) {
-        if (!reopen_check_writer(reopen, reopen->nodes->pdata[i], error)) {
+        block_edge_set_uses(e, true);
+        if (!block_edge_check(e, error)) {
             return false;
         }
     }
     return true;
+}
+
+static RUNS_IN_MAIN bool reopen_check_writer(const Reopen *reopen, const BlockReopen *r,
+                                             GError **error)
+{
+    const char *writer = block_node_writer(r->node);
+    if (r->flags.read_only && writer != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "Cannot make block node read-only: '%s' is written to by %s", r->node->name,
+                    writer);
+        return false;
+    }
+    return r->flags.read_only || reopen_take_writes(reopen, r->node, error);
+}
+
+/* Gives the edges their new uses: first those that stop writing, then the new writers in the order
+ * of the list. On failure all edges have their old uses. No yield may follow until commit. */
+static RUNS_IN_MAIN bool reopen_change_uses(const Reopen *reopen, GError **error)
+{
+    BlockReopen **list = (BlockReopen **)reopen->nodes->pdata;
+    bool ok = true;
+    for (unsigned i = 0; i < reopen->nodes->len; i++) {
+        if (list[i]->flags.read_only) {
+            reopen_set_uses(list[i]->node, false);
+        }
+    }
+    for (unsigned i = 0; ok && i < reopen->nodes->len; i++) {
+        ok = reopen_check_writer(reopen, list[i], error);
+    }
+    for (unsigned i = 0; !ok && i < reopen->nodes->len; i++) {
+        reopen_set_uses(list[i]->node, !list[i]->node->flags.read_only);
+    }
+    return ok;
 }
 
 /* ---- the steps ---- */
@@ -312,6 +340,17 @@ static RUNS_IN_MAIN void reopen_read_present(Reopen *reopen)
     }
 }
 
+static bool reopen_has_read_only_child(const Reopen *reopen, const BlockNode *n)
+{
+    for (unsigned i = 0; i < n->children->len; i++) {
+        const BlockEdge *e = n->children->pdata[i];
+        if (e->role != BLOCK_ROLE_BACKING && reopen_will_be_read_only(reopen, e->node)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Makes nodes above a read-only node read-only too if their auto-read-only allows it, as at the
  * first opening. */
 static void reopen_follow_children(Reopen *reopen)
@@ -321,9 +360,8 @@ static void reopen_follow_children(Reopen *reopen)
         changed = false;
         for (unsigned i = 0; i < reopen->nodes->len; i++) {
             BlockReopen *r = reopen->nodes->pdata[i];
-            const BlockNode *child = r->node->file;
-            if (child != NULL && !r->flags.read_only && r->flags.auto_read_only &&
-                reopen_will_be_read_only(reopen, child)) {
+            if (!r->flags.read_only && r->flags.auto_read_only &&
+                reopen_has_read_only_child(reopen, r->node)) {
                 r->flags.read_only = changed = true;
             }
         }
@@ -344,38 +382,32 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError *
     return true;
 }
 
-/* Calls child_changed of the nodes above @child, upwards, since they have read its limits. */
-static RUNS_IN_MAIN void reopen_notify_parents(const BlockNode *child)
+static int reopen_compare_heights(const void *a, const void *b)
 {
-    unsigned count;
-    g_autofree BlockNode **list = block_node_list(&count);
-    for (unsigned i = 0; i < count; i++) {
-        if (list[i]->file == child) {
-            if (list[i]->drv->child_changed != NULL) {
-                list[i]->drv->child_changed(list[i]);
+    const BlockNode *first = *(BlockNode *const *)a, *second = *(BlockNode *const *)b;
+    return first->height < second->height ? -1 : first->height > second->height;
+}
+
+/* Calls child_changed once for each node above the reopened ones, children before their parents,
+ * since they have read the limits of their children. */
+static RUNS_IN_MAIN void reopen_notify_parents(const Reopen *reopen)
+{
+    g_autoptr(GPtrArray) all = g_ptr_array_new();
+    for (unsigned i = 0; i < reopen->nodes->len; i++) {
+        const BlockReopen *r = reopen->nodes->pdata[i];
+        g_autoptr(GPtrArray) above = block_node_ancestors(r->node);
+        for (unsigned j = 0; j < above->len; j++) {
+            if (above->pdata[j] != r->node && !g_ptr_array_find(all, above->pdata[j], NULL)) {
+                g_ptr_array_add(all, above->pdata[j]);
             }
-            reopen_notify_parents(list[i]);
         }
     }
-}
-
-static RUNS_IN_MAIN void reopen_take_writes(BlockReopen *r)
-{
-    BlockNode *n = r->node;
-    if (n->file != NULL && !n->flags.read_only && !n->write_taken) {
-        g_autofree char *who = g_strdup_printf("node '%s'", n->name);
-        n->write_taken = block_node_take_write(n->file, who, NULL);
-        if (!n->write_taken) {
-            bug_abort("node '%s' was checked and cannot write to its child", n->name);
+    g_ptr_array_sort(all, reopen_compare_heights);
+    for (unsigned i = 0; i < all->len; i++) {
+        BlockNode *n = all->pdata[i];
+        if (n->open && n->drv->child_changed != NULL) {
+            n->drv->child_changed(n);
         }
-    }
-}
-
-static RUNS_IN_MAIN void reopen_drop_writes(BlockReopen *r)
-{
-    if (r->flags.read_only && r->node->write_taken) {
-        block_node_drop_write(r->node->file);
-        r->node->write_taken = false;
     }
 }
 
@@ -385,7 +417,6 @@ static RUNS_IN_MAIN void reopen_commit(Reopen *reopen)
     BlockReopen **list = (BlockReopen **)reopen->nodes->pdata;
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
         BlockNode *n = list[i]->node;
-        reopen_drop_writes(list[i]);
         n->flags = list[i]->flags;
         if (n->drv->reopen_commit != NULL) {
             n->limits = list[i]->limits;
@@ -394,10 +425,7 @@ static RUNS_IN_MAIN void reopen_commit(Reopen *reopen)
         }
         trace_block_node_reopen(n->name, n->flags.read_only, n->flags.cache_direct);
     }
-    for (unsigned i = 0; i < reopen->nodes->len; i++) {
-        reopen_take_writes(list[i]);
-        reopen_notify_parents(list[i]->node);
-    }
+    reopen_notify_parents(reopen);
 }
 
 static coroutine_fn RUNS_IN_MAIN void reopen_co_clean(Reopen *reopen, bool committed)
@@ -417,7 +445,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_run(Reopen *reopen, GError **err
     co_drained_begin(blks, reopen->backends->len);
     bool ok = reopen_co_flush(reopen, error);
     reopen_read_present(reopen);
-    ok = ok && reopen_co_prepare(reopen, error) && reopen_check_writers(reopen, error);
+    ok = ok && reopen_co_prepare(reopen, error) && reopen_change_uses(reopen, error);
     if (ok) {
         reopen_commit(reopen);
     }

@@ -188,7 +188,7 @@ DEATH_TEST(macro_operation_ended_by_another_coroutine_aborts, "that is not its c
 
 /* ---- closing ---- */
 
-DEATH_TEST(node_closed_while_it_has_a_writer_aborts, "while it has a writer")
+DEATH_TEST(node_closed_while_it_has_a_user_aborts, "while it has a user")
 {
     victim = test_blk("d", "null-co", true);
     block_co_unref(blk_root(victim)); /* the backend's own reference */
@@ -210,7 +210,7 @@ int main(void)
         cmocka_unit_test(backend_freed_in_a_section_aborts),
         cmocka_unit_test(notify_that_changes_outside_a_section_aborts),
         cmocka_unit_test(macro_operation_ended_by_another_coroutine_aborts),
-        cmocka_unit_test(node_closed_while_it_has_a_writer_aborts),
+        cmocka_unit_test(node_closed_while_it_has_a_user_aborts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

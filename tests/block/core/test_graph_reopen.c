@@ -202,10 +202,10 @@ BLOCK_TEST(a_chain_changes_from_bottom_to_top)
     BlockNode *n = test_node_add(nested);
     reopen_ok(reader);
     assert_true(n->file->flags.read_only);
-    assert_null(n->file->writer);
+    assert_null(block_node_writer(n->file));
     reopen_ok(direct);
     assert_false(n->file->flags.read_only);
-    assert_string_equal(n->file->writer, "node 'r'");
+    assert_string_equal(block_node_writer(n->file), "node 'r'");
     assert_int_equal(n->limits.request_alignment, n->file->limits.request_alignment);
     assert_true(n->limits.request_alignment >= 512);
     reopen_fails("raw,node-name=r,file=another", "Cannot change the option 'file'");
@@ -237,11 +237,11 @@ BLOCK_TEST(two_nodes_cannot_become_writers_of_one_child)
     assert_false(block_co_reopen(both, 2, &error));
     assert_non_null(strstr(error->message, "'base' is written to by node 'a' already"));
     assert_true(a->flags.read_only && b->flags.read_only);
-    assert_null(a->file->writer);
+    assert_null(block_node_writer(a->file));
     opt_dict_free(both[0]);
     opt_dict_free(both[1]);
     reopen_ok("raw,node-name=b,file=base");
-    assert_string_equal(b->file->writer, "node 'b'");
+    assert_string_equal(block_node_writer(b->file), "node 'b'");
     test_node_del("a");
     test_node_del("b");
     test_node_del("base");

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Children of a node: opening from its description, closing. */
+#include <string.h>
+#include "block/core/node_int.h"
+
+void node_child_inherit(OptDict *child, BlockChildRole role, const BlockNodeFlags *flags)
+{
+    BlockNodeFlags inherited = *flags;
+    if (role == BLOCK_ROLE_BACKING) {
+        inherited.read_only = true;
+        inherited.auto_read_only = false;
+    }
+    node_options_inherit(child, &inherited);
+}
+
+/* Returns a reference. */
+static RUNS_IN_MAIN BlockNode *child_refer_to(const char *option, const char *name, GError **error)
+{
+    BlockNode *child = block_node_find(name);
+    if (child == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "%s=%s: there is no node of that name; put its -blockdev first", option, name);
+        return NULL;
+    }
+    if (child->moving) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "%s=%s: the node is moving to another iothread", option, name);
+        return NULL;
+    }
+    block_node_ref(child);
+    return child;
+}
+
+/* All children of a node live in one home. The first one decides; a later one must live there. */
+static RUNS_IN_MAIN bool child_check_home(BlockNode *n, const char *option, const BlockNode *child,
+                                          GError **error)
+{
+    if (n->children->len == 0) {
+        n->home = child->home; /* it may be in use there; with a parent it cannot move */
+        return true;
+    }
+    if (child->home == n->home) {
+        return true;
+    }
+    const BlockEdge *first = n->children->pdata[0];
+    g_set_error(
+        error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+        "the children of node '%s' live in different iothreads: %s, node '%s', in '%s'; %s, "
+        "node '%s', in '%s'",
+        n->name, first->name, first->node->name, aio_context_name(n->home), option, child->name,
+        aio_context_name(child->home));
+    return false;
+}
+
+static RUNS_IN_MAIN bool child_attach(BlockNode *n, const char *name, BlockChildRole role,
+                                      BlockNode *child, GError **error)
+{
+    if (child->height > BLOCK_DEPTH_MAX) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "node '%s' has more than %u nodes below it", n->name, BLOCK_DEPTH_MAX);
+        return false;
+    }
+    if (!child_check_home(n, name, child, error)) {
+        return false;
+    }
+    bool writes = role != BLOCK_ROLE_BACKING;
+    if (writes && child->flags.read_only && n->flags.auto_read_only) {
+        n->flags.read_only = true;
+    }
+    g_autofree char *user = g_strdup_printf("node '%s'", n->name);
+    BlockEdge like = {
+        .parent = n, .node = child, .name = (char *)(uintptr_t)name, .user = user, .role = role};
+    return block_edge_new(&like, writes && !n->flags.read_only, error) != NULL;
+}
+
+/* Consumes @nested. */
+static coroutine_fn RUNS_IN_MAIN bool child_co_open(BlockNode *n, const char *name,
+                                                    BlockChildRole role, OptDict *nested,
+                                                    const char *node_name, GError **error)
+{
+    BlockNode *child;
+    if (nested != NULL) {
+        node_child_inherit(nested, role, &n->flags);
+        child = block_co_open(nested, n->home, error);
+        opt_dict_free(nested);
+    } else {
+        child = child_refer_to(name, node_name, error);
+    }
+    if (child == NULL) {
+        return false;
+    }
+    bool ok = child_attach(n, name, role, child, error);
+    block_co_unref(child); /* the edge has its own */
+    return ok;
+}
+
+bool node_co_open_file(BlockNode *n, OptDict *d, GError **error)
+{
+    OptDict *nested = opt_dict_take_dict(d, "file");
+    g_autofree char *name = nested == NULL ? opt_dict_take(d, "file") : NULL;
+    if (nested == NULL && name == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "driver=%s needs file=NODE or file.driver=...,file.filename=...", n->drv->name);
+        return false;
+    }
+    return child_co_open(n, "file", BLOCK_ROLE_FILE, nested, name, error);
+}
+
+bool block_node_co_open_child(BlockNode *n, const char *name, BlockChildRole role, OptDict *implied,
+                              GError **error)
+{
+    g_autoptr(OptDict) unused = implied;
+    if (opt_dict_is_null(n->child_options, name)) {
+        opt_dict_remove(n->child_options, name);
+        return true;
+    }
+    OptDict *nested = opt_dict_take_dict(n->child_options, name);
+    g_autofree char *node_name = nested == NULL ? opt_dict_take(n->child_options, name) : NULL;
+    if (node_name != NULL && node_name[0] == '\0') {
+        return true;
+    }
+    if (nested == NULL && node_name == NULL) {
+        nested = g_steal_pointer(&unused);
+    }
+    return (nested == NULL && node_name == NULL) ||
+           child_co_open(n, name, role, nested, node_name, error);
+}
+
+void node_take_child_options(BlockNode *n, OptDict *d)
+{
+    n->child_options = opt_dict_new();
+    for (const char *const *name = n->drv->children; name != NULL && *name != NULL; name++) {
+        OptDict *nested = opt_dict_take_dict(d, *name);
+        g_autofree char *value = nested == NULL ? opt_dict_take(d, *name) : NULL;
+        if (nested != NULL) {
+            opt_dict_set_dict(n->child_options, *name, nested);
+        } else if (value != NULL) {
+            opt_dict_set(n->child_options, *name, value);
+        } else if (opt_dict_is_null(d, *name)) {
+            opt_dict_remove(d, *name);
+            opt_dict_set(n->child_options, *name, "");
+        }
+    }
+}
+
+bool node_check_child_options(BlockNode *n, GError **error)
+{
+    for (const char *const *name = n->drv->children; name != NULL && *name != NULL; name++) {
+        const char *value = opt_dict_get(n->child_options, *name);
+        if (opt_dict_has(n->child_options, *name) && (value == NULL || value[0] != '\0')) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                        "the image of node '%s' has no use for the option '%s'", n->name, *name);
+            return false;
+        }
+    }
+    return true;
+}
+
+void node_co_close_children(BlockNode *n)
+{
+    while (n->children->len > 0) {
+        block_edge_co_free(n->children->pdata[n->children->len - 1]);
+    }
+}

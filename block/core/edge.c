@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Edges of the graph: who uses a node, and whether two uses are compatible.
+ *
+ * Each edge has what it does (uses) and what it lets other users of the node do (shares). Two edges
+ * to one node are compatible if each shares what the other one uses. The need for unchanged data
+ * also holds for all nodes below: a writer of a node below conflicts, unless the writer itself
+ * belongs to the part of the graph that must not change.
+ */
+#include <string.h>
+#include "block/core/node_int.h"
+
+/* ---- walking ---- */
+
+static void edge_add_tree(GPtrArray *list, BlockNode *n)
+{
+    if (g_ptr_array_find(list, n, NULL)) {
+        return;
+    }
+    for (unsigned i = 0; i < n->children->len; i++) {
+        const BlockEdge *e = n->children->pdata[i];
+        edge_add_tree(list, e->node);
+    }
+    g_ptr_array_add(list, n);
+}
+
+GPtrArray *block_node_tree(BlockNode *n)
+{
+    GPtrArray *list = g_ptr_array_new();
+    edge_add_tree(list, n);
+    return list;
+}
+
+bool block_node_reaches(const BlockNode *n, const BlockNode *below)
+{
+    g_autoptr(GPtrArray) list = block_node_tree((BlockNode *)(uintptr_t)n);
+    return g_ptr_array_find(list, below, NULL);
+}
+
+static void edge_add_ancestors(GPtrArray *list, const BlockNode *n)
+{
+    if (g_ptr_array_find(list, n, NULL)) {
+        return;
+    }
+    g_ptr_array_add(list, (BlockNode *)(uintptr_t)n);
+    for (unsigned i = 0; i < n->parents->len; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        if (e->parent != NULL) {
+            edge_add_ancestors(list, e->parent);
+        }
+    }
+}
+
+GPtrArray *block_node_ancestors(const BlockNode *n)
+{
+    GPtrArray *list = g_ptr_array_new();
+    edge_add_ancestors(list, n);
+    return list;
+}
+
+BlockNode *block_node_child(const BlockNode *n, const char *name)
+{
+    for (unsigned i = 0; i < n->children->len; i++) {
+        const BlockEdge *e = n->children->pdata[i];
+        if (strcmp(e->name, name) == 0) {
+            return e->node;
+        }
+    }
+    return NULL;
+}
+
+const char *block_node_writer(const BlockNode *n)
+{
+    for (unsigned i = 0; i < n->parents->len; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        if ((e->uses & BLOCK_USE_WRITE) != 0) {
+            return e->user;
+        }
+    }
+    return NULL;
+}
+
+/* ---- compatibility ---- */
+
+void block_edge_set_uses(BlockEdge *e, bool writes)
+{
+    e->uses = BLOCK_USE_READ;
+    e->shares = BLOCK_USE_ALL;
+    if (e->role == BLOCK_ROLE_BACKING) {
+        e->uses |= BLOCK_USE_UNCHANGED;
+        e->shares = BLOCK_USE_READ | BLOCK_USE_UNCHANGED;
+    } else if (writes) {
+        e->uses |= BLOCK_USE_WRITE | BLOCK_USE_RESIZE;
+        e->shares = BLOCK_USE_READ;
+    }
+}
+
+static bool edge_refuse(const BlockEdge *e, const BlockEdge *other, GError **error)
+{
+    const char *node = other->node->name;
+    if ((e->uses & other->uses & BLOCK_USE_WRITE) != 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "node '%s' is written to by %s already; a node can have only one writer "
+                    "(read-only=on makes %s a reader)",
+                    node, other->user, e->user);
+    } else if ((e->uses & BLOCK_USE_UNCHANGED) != 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "node '%s' is written to by %s, but %s needs the data of node '%s' unchanged",
+                    node, other->user, e->user, e->node->name);
+    } else {
+        g_set_error(
+            error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+            "node '%s' cannot be written to by %s: %s needs the data of node '%s' unchanged",
+            e->node->name, e->user, other->user, node);
+    }
+    return false;
+}
+
+/* Whether @writer may write to its node, which is @unchanged's node or below it. */
+static bool edge_leaves_unchanged(const BlockEdge *unchanged, const BlockEdge *writer)
+{
+    return writer == unchanged || (writer->uses & ~unchanged->shares) == 0 ||
+           (writer->parent != NULL && block_node_reaches(unchanged->node, writer->parent));
+}
+
+/* @e needs unchanged data: looks for writers of the nodes below. */
+static bool edge_check_below(const BlockEdge *e, GError **error)
+{
+    g_autoptr(GPtrArray) tree = block_node_tree(e->node);
+    for (unsigned i = 0; i < tree->len; i++) {
+        const BlockNode *n = tree->pdata[i];
+        for (unsigned j = 0; j < n->parents->len; j++) {
+            if (!edge_leaves_unchanged(e, n->parents->pdata[j])) {
+                return edge_refuse(e, n->parents->pdata[j], error);
+            }
+        }
+    }
+    return true;
+}
+
+/* @e writes: looks for users above that need unchanged data. */
+static bool edge_check_above(const BlockEdge *e, GError **error)
+{
+    g_autoptr(GPtrArray) above = block_node_ancestors(e->node);
+    for (unsigned i = 0; i < above->len; i++) {
+        const BlockNode *n = above->pdata[i];
+        for (unsigned j = 0; j < n->parents->len; j++) {
+            const BlockEdge *other = n->parents->pdata[j];
+            if ((other->uses & BLOCK_USE_UNCHANGED) != 0 && !edge_leaves_unchanged(other, e)) {
+                return edge_refuse(e, other, error);
+            }
+        }
+    }
+    return true;
+}
+
+bool block_edge_check(const BlockEdge *e, GError **error)
+{
+    const BlockNode *n = e->node;
+    for (unsigned i = 0; i < n->parents->len; i++) {
+        const BlockEdge *other = n->parents->pdata[i];
+        if (other != e && ((e->uses & ~other->shares) != 0 || (other->uses & ~e->shares) != 0)) {
+            return edge_refuse(e, other, error);
+        }
+    }
+    return ((e->uses & BLOCK_USE_UNCHANGED) == 0 || edge_check_below(e, error)) &&
+           ((e->uses & BLOCK_USE_WRITE) == 0 || edge_check_above(e, error));
+}
+
+/* ---- making and removing ---- */
+
+static RUNS_IN_MAIN void edge_unlink(BlockEdge *e)
+{
+    g_ptr_array_remove(e->node->parents, e);
+    if (e->parent != NULL) {
+        g_ptr_array_remove(e->parent->children, e);
+        if (strcmp(e->name, "file") == 0) {
+            e->parent->file = NULL;
+        }
+    }
+    g_free(e->name);
+    g_free(e->user);
+    g_free(e);
+}
+
+static RUNS_IN_MAIN void edge_link(BlockEdge *e)
+{
+    g_ptr_array_add(e->node->parents, e);
+    if (e->parent != NULL) {
+        g_ptr_array_add(e->parent->children, e);
+        e->parent->height = MAX(e->parent->height, e->node->height + 1);
+        if (strcmp(e->name, "file") == 0) {
+            e->parent->file = e->node;
+        }
+    }
+}
+
+static bool edge_check_writable(const BlockEdge *e, GError **error)
+{
+    if ((e->uses & BLOCK_USE_WRITE) == 0 || !e->node->flags.read_only) {
+        return true;
+    }
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                "node '%s' is read-only; give %s read-only=on too, or the node read-only=off",
+                e->node->name, e->user);
+    return false;
+}
+
+BlockEdge *block_edge_new(const BlockEdge *like, bool writes, GError **error)
+{
+    BlockEdge *e = g_new0(BlockEdge, 1);
+    *e = *like;
+    e->name = g_strdup(like->name);
+    e->user = g_strdup(like->user);
+    block_edge_set_uses(e, writes);
+    edge_link(e);
+    if (!edge_check_writable(e, error) || !block_edge_check(e, error)) {
+        edge_unlink(e);
+        return NULL;
+    }
+    block_node_ref(e->node);
+    return e;
+}
+
+void block_edge_co_free(BlockEdge *e)
+{
+    BlockNode *n = e->node;
+    edge_unlink(e);
+    block_co_unref(n);
+}
