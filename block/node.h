@@ -32,11 +32,9 @@
 
 typedef struct BlockReopen BlockReopen;
 
-/* Flags of BlockStatus that only drivers set, together with BLOCK_STATUS_OFFSET_VALID. */
-enum {
-    BLOCK_STATUS_RAW = 1 << 16,     /* the answer is that of map_node at map_offset */
-    BLOCK_STATUS_RECURSE = 1 << 17, /* map_node may know that the data is zero */
-};
+/* A flag of BlockStatus that only drivers set, together with BLOCK_STATUS_OFFSET_VALID: the answer is
+ * that of map_node at map_offset. */
+enum { BLOCK_STATUS_RAW = 1 << 16 };
 
 typedef struct BlockDriver {
     const char *name; /* "driver=" */
@@ -69,7 +67,7 @@ typedef struct BlockDriver {
     /* Describes the bytes from @offset on, at most @bytes of them, in *@status, which is preset to
      * zeroes. Offset, @bytes and the answer's length are aligned; the answer is not empty. Flags:
      * DATA, ZERO, both, or neither (bytes of the backing node; zeroes if there is none), and
-     * OFFSET_VALID, COMPRESSED, BLOCK_STATUS_RAW, BLOCK_STATUS_RECURSE. NULL: everything is data. */
+     * OFFSET_VALID, BLOCK_STATUS_RAW. NULL: everything is data. */
     int (*co_block_status)(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                            BlockStatus *status);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
@@ -164,6 +162,9 @@ static inline uint64_t block_node_size(const BlockNode *n)
 {
     return atomic_load_explicit(&n->size, memory_order_relaxed);
 }
+
+/* Name of the file at the bottom of the node's chain, borrowed; NULL: it has none. */
+const char *block_node_filename(const BlockNode *n) ANY_THREAD;
 
 /* Makes @who ("device 'disk0'", "node 'fmt0'") the node's only writer. False + error if there is
  * another one, which the error names, or the node is read-only. */
