@@ -85,14 +85,11 @@ FUZZ_BIN := $(FUZZ_SRC:%.c=$(B)/%)
 # Every executable of tests/guest, and test-*.sh elsewhere.
 TEST_SCRIPTS := $(shell find tests -type f -perm -u+x \( -path 'tests/guest/*' -o -name 'test-*.sh' \) | LC_ALL=C sort)
 
-# build/skiff is always the release, whichever variants are built beside it.
+# Both are always the release, whichever variants are built beside it.
 all: $(B)/skiff $(B)/skiff-img $(if $(filter release,$(V)),build/skiff build/skiff-img)
 
-build/skiff: build/release/skiff
-	@ln -sfn release/skiff $@
-
-build/skiff-img: build/release/skiff-img
-	@ln -sfn release/skiff-img $@
+build/skiff build/skiff-img: build/%: build/release/%
+	@ln -sfn release/$* $@
 
 $(B)/skiff-img: $(IMG_OBJ) $(B)/libblock.a $(B)/libutil.a
 	$(call say,LD,$@)

@@ -60,7 +60,6 @@ enum {
     BLOCK_STATUS_OFFSET_VALID = 1 << 2, /* the bytes are in map_node from map_offset on, as is */
     BLOCK_STATUS_ALLOCATED = 1 << 3,    /* this node determines the bytes, not a backing node */
     BLOCK_STATUS_EOF = 1 << 4,          /* the range ends where the node ends */
-    BLOCK_STATUS_COMPRESSED = 1 << 5,   /* stored compressed */
 };
 
 typedef struct BlockStatus {

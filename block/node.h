@@ -36,11 +36,9 @@
 
 typedef struct BlockReopen BlockReopen;
 
-/* Flags of BlockStatus that only drivers set, together with BLOCK_STATUS_OFFSET_VALID. */
-enum {
-    BLOCK_STATUS_RAW = 1 << 16,     /* the answer is that of map_node at map_offset */
-    BLOCK_STATUS_RECURSE = 1 << 17, /* map_node may know that the data is zero */
-};
+/* A flag of BlockStatus that only drivers set, together with BLOCK_STATUS_OFFSET_VALID: the answer is
+ * that of map_node at map_offset. */
+enum { BLOCK_STATUS_RAW = 1 << 16 };
 
 /* What a user does with a node, and what it lets others do. */
 typedef enum BlockUse {
@@ -102,7 +100,7 @@ typedef struct BlockDriver {
     /* Describes the bytes from @offset on, at most @bytes of them, in *@status, which is preset to
      * zeroes. Offset, @bytes and the answer's length are aligned; the answer is not empty. Flags:
      * DATA, ZERO, both, or neither (bytes of the backing node; zeroes if there is none), and
-     * OFFSET_VALID, COMPRESSED, BLOCK_STATUS_RAW, BLOCK_STATUS_RECURSE. NULL: everything is data. */
+     * OFFSET_VALID, BLOCK_STATUS_RAW. NULL: everything is data. */
     int (*co_block_status)(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                            BlockStatus *status);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
@@ -210,6 +208,8 @@ bool block_node_co_open_child(BlockNode *n, const char *name, BlockChildRole rol
                               GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Describes the only writer of the node ("drive 'disk0'"), or returns NULL. Borrowed. */
 const char *block_node_writer(const BlockNode *n) RUNS_IN_MAIN;
+/* Name of the file at the bottom of the node's chain, borrowed; NULL: it has none. */
+const char *block_node_filename(const BlockNode *n) ANY_THREAD;
 
 /* ---- requests to a node: from backends and from the drivers above ---- */
 int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,

@@ -3,8 +3,6 @@
 #include <assert.h>
 #include "block/core/node_io.h"
 
-#define STATUS_DRIVER_FLAGS (BLOCK_STATUS_RAW | BLOCK_STATUS_RECURSE)
-
 /* A wrong answer of a driver would lose data in a copy. */
 static void status_check_answer(const BlockNode *n, uint64_t offset, uint64_t bytes,
                                 const BlockStatus *s)
@@ -12,7 +10,7 @@ static void status_check_answer(const BlockNode *n, uint64_t offset, uint64_t by
     bool maps = (s->flags & BLOCK_STATUS_OFFSET_VALID) != 0;
     bool empty = s->bytes == 0 || s->bytes > bytes;
     if (empty || !block_is_aligned(s->bytes, n->limits.request_alignment) ||
-        maps != (s->map_node != NULL) || ((s->flags & STATUS_DRIVER_FLAGS) != 0 && !maps)) {
+        maps != (s->map_node != NULL) || ((s->flags & BLOCK_STATUS_RAW) != 0 && !maps)) {
         bug_abort("driver '%s' of node '%s': a status of %" G_GUINT64_FORMAT
                   " bytes with flags %#x for %" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT,
                   n->drv->name, n->name, s->bytes, s->flags, bytes, offset);
@@ -46,23 +44,6 @@ static void status_clip(BlockStatus *s, uint64_t start, uint64_t offset, uint64_
     }
 }
 
-/* The storage below may know that data is zero: then it is both. */
-static coroutine_fn RUNS_IN_IOTHREAD int status_look_below(BlockStatus *s)
-{
-    BlockStatus below;
-    int ret = block_node_co_block_status(s->map_node, s->map_offset, s->bytes, true, &below);
-    if (ret < 0) {
-        return ret;
-    }
-    if (below.bytes == 0) {
-        s->flags |= BLOCK_STATUS_ZERO; /* beyond the end of the storage */
-    } else {
-        s->bytes = below.bytes;
-        s->flags |= below.flags & BLOCK_STATUS_ZERO;
-    }
-    return 0;
-}
-
 /* Completes the flags of a driver's answer, which has been clipped. */
 static coroutine_fn RUNS_IN_IOTHREAD int status_finish(bool precise, BlockStatus *s)
 {
@@ -75,15 +56,12 @@ static coroutine_fn RUNS_IN_IOTHREAD int status_finish(bool precise, BlockStatus
         s->flags = (s->flags | BLOCK_STATUS_ALLOCATED) & ~(unsigned)BLOCK_STATUS_EOF;
         return ret;
     }
-    bool recurse = (s->flags & BLOCK_STATUS_RECURSE) != 0;
-    s->flags &= ~(unsigned)STATUS_DRIVER_FLAGS;
     if ((s->flags & (BLOCK_STATUS_DATA | BLOCK_STATUS_ZERO)) != 0) {
         s->flags |= BLOCK_STATUS_ALLOCATED;
     } else {
         s->flags |= BLOCK_STATUS_ZERO; /* no node has a backing node */
     }
-    bool known_data = (s->flags & BLOCK_STATUS_DATA) != 0 && (s->flags & BLOCK_STATUS_ZERO) == 0;
-    return precise && recurse && known_data ? status_look_below(s) : 0;
+    return 0;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int status_find(BlockNode *n, uint64_t offset, uint64_t bytes,

@@ -249,6 +249,14 @@ bool block_home_in_use(const AioContext *home)
     return used;
 }
 
+const char *block_node_filename(const BlockNode *n)
+{
+    while (n->file != NULL) {
+        n = n->file;
+    }
+    return n->drv->filename != NULL ? n->drv->filename(n) : NULL;
+}
+
 void block_node_info(const BlockNode *n, BlockNodeInfo *info)
 {
     *info = (BlockNodeInfo){
@@ -260,11 +268,7 @@ void block_node_info(const BlockNode *n, BlockNodeInfo *info)
         .cache_no_flush = n->flags.cache_no_flush,
         .size = block_node_size(n),
     };
-    const BlockNode *leaf = n;
-    while (leaf->file != NULL) {
-        leaf = leaf->file;
-    }
-    info->filename = leaf->drv->filename != NULL ? leaf->drv->filename(leaf) : NULL;
+    info->filename = block_node_filename(n);
 }
 
 BlockNode *block_node_find(const char *node_name)

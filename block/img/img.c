@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "block/node.h"
-
-#define IMG_PROBE_BYTES 512
+#include "block/qcow2/qcow2.h"
 
 /* ---- messages and arguments ---- */
 
@@ -80,17 +79,6 @@ char *img_size_text(uint64_t size)
 
 /* ---- opening ---- */
 
-/* Formats that are recognized by their first bytes. */
-static const struct {
-    const char *format;
-    const char *magic;
-    size_t length;
-} img_magics[] = {
-    {"qcow2", "QFI\xfb", 4},     {"qed", "QED", 4},       {"vmdk", "KDMV", 4},
-    {"vmdk", "COWD", 4},         {"vhdx", "vhdxfile", 8}, {"vpc", "conectix", 8},
-    {"luks", "LUKS\xba\xbe", 6},
-};
-
 static OptDict *img_describe(const ImgOpen *open, const char *format, GError **error)
 {
     OptDict *d;
@@ -106,7 +94,7 @@ static OptDict *img_describe(const ImgOpen *open, const char *format, GError **e
         opt_dict_set(d, "file.filename", open->filename);
     }
     if (d != NULL) {
-        opt_dict_set_default(d, "read-only", open->writable ? "off" : "on");
+        opt_dict_set_default(d, "read-only", "on");
         if (open->force_share) {
             opt_dict_set_default(d, "force-share", "on");
         }
@@ -122,7 +110,7 @@ img_co_open_as(Img *img, const char *name, const ImgOpen *open, const char *form
     BlockNode *node = d != NULL ? block_co_open(d, img->home, &error) : NULL;
     BlockBackend *blk = NULL;
     if (node != NULL) {
-        blk = blk_co_new(name, node, open->writable, &error);
+        blk = blk_co_new(name, node, false, &error);
         block_co_unref(node);
     }
     if (blk == NULL) {
@@ -133,7 +121,7 @@ img_co_open_as(Img *img, const char *name, const ImgOpen *open, const char *form
 
 typedef struct ImgProbe {
     BlockBackend *blk;
-    uint8_t head[IMG_PROBE_BYTES];
+    uint8_t head[QCOW2_PROBE_LENGTH];
     int ret;
 } ImgProbe;
 
@@ -150,10 +138,7 @@ static void img_probe_at_home(void *opaque)
 /* The format that the first bytes show; NULL: reported. */
 static coroutine_fn RUNS_IN_MAIN const char *img_co_probe(Img *img, const ImgOpen *open)
 {
-    ImgOpen reading = *open;
-    ImgProbe p = {0};
-    reading.writable = false;
-    p.blk = img_co_open_as(img, "probe", &reading, "raw");
+    ImgProbe p = {.blk = img_co_open_as(img, "probe", open, "raw")};
     if (p.blk == NULL) {
         return NULL;
     }
@@ -164,12 +149,7 @@ static coroutine_fn RUNS_IN_MAIN const char *img_co_probe(Img *img, const ImgOpe
                   open->filename, g_strerror(-p.ret));
         return NULL;
     }
-    for (unsigned i = 0; i < G_N_ELEMENTS(img_magics); i++) {
-        if (memcmp(p.head, img_magics[i].magic, img_magics[i].length) == 0) {
-            return img_magics[i].format;
-        }
-    }
-    return "raw";
+    return qcow2_probe(p.head, sizeof(p.head));
 }
 
 BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)

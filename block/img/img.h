@@ -45,7 +45,7 @@ char *img_size_text(uint64_t size) ANY_THREAD;
 typedef struct ImgOpen {
     const char *filename; /* or options, with image_opts */
     const char *format;   /* NULL: found by its first bytes */
-    bool image_opts, writable, force_share;
+    bool image_opts, force_share;
 } ImgOpen;
 /* Opens an image and puts a backend @name on it. NULL: reported. Freed with blk_co_free(). */
 BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)

@@ -23,16 +23,19 @@ static const struct {
      "FILENAME"},
 };
 
-/* Without qcow2: its driver does not report its clusters, so info and map would be wrong. */
-static const BlockDriver *const img_drivers[] = {
-    &block_driver_file,
-    &block_driver_host_device,
-    &block_driver_mem,
-    &block_driver_null_aio,
-    &block_driver_null_co,
-    &block_driver_raw,
-    NULL,
-};
+/* All drivers but qcow2, which does not report its clusters: info and map would be wrong. The list is
+ * never freed. */
+static const BlockDriver *const *img_drivers(void)
+{
+    GPtrArray *list = g_ptr_array_new();
+    for (const BlockDriver *const *drv = block_drivers; *drv != NULL; drv++) {
+        if (*drv != &block_driver_qcow2) {
+            g_ptr_array_add(list, (void *)(uintptr_t)*drv);
+        }
+    }
+    g_ptr_array_add(list, NULL);
+    return (const BlockDriver *const *)g_ptr_array_free(list, FALSE);
+}
 
 typedef struct ImgRun {
     Img img;
@@ -100,7 +103,7 @@ int main(int argc, char **argv)
         }
     }
     signal(SIGXFSZ, SIG_IGN);
-    block_setup(img_drivers);
+    block_setup(img_drivers());
     if (argc < 2) {
         return img_usage_error("Not enough arguments");
     }

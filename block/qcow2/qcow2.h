@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * qcow2 images for programs that make and check them.
- *
- * The functions are coroutines in the home of the nodes given; they count as activity of a request
- * or job of the caller. Errors are one line that names the image.
- */
+/* What a file contains, from its first bytes. The functions do no I/O and keep no state. */
 #ifndef SKIFF_BLOCK_QCOW2_QCOW2_H
 #define SKIFF_BLOCK_QCOW2_QCOW2_H
 

@@ -147,7 +147,6 @@ static coroutine_fn RUNS_IN_MAIN OptDict *children_co_imply_backing(const BlockN
 /* The images that a coroutine is opening, each the backing file of the one before. */
 typedef struct ChildrenOpening {
     const Coroutine *co;
-    const BlockNode *node;
     struct ChildrenOpening *outer;
 } ChildrenOpening;
 static ChildrenOpening *children_opening; /* main only */
@@ -171,7 +170,7 @@ static bool children_check_depth(const BlockNode *n, GError **error)
 static coroutine_fn RUNS_IN_MAIN BlockNode *
 children_co_open(BlockNode *n, OptDict *d, bool read_only, const char *what, GError **error)
 {
-    ChildrenOpening o = {.co = co_self(), .node = n, .outer = children_opening};
+    ChildrenOpening o = {.co = co_self(), .outer = children_opening};
     opt_dict_set(d, "read-only", read_only ? "on" : "off");
     opt_dict_set_default(d, "cache.direct", n->flags.cache_direct ? "on" : "off");
     opt_dict_set_default(d, "cache.no-flush", n->flags.cache_no_flush ? "on" : "off");

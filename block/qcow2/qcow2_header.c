@@ -120,8 +120,10 @@ static bool header_check_features(const Qcow2Header *h, const char *who, GError 
     return true;
 }
 
-bool qcow2_check_table(const Qcow2Header *h, uint64_t offset, uint64_t bytes, uint64_t file_size,
-                       const char *who, const char *field, GError **error)
+/* Checks that a table lies in the file at a cluster's start, and not in the header. */
+static bool header_check_table(const Qcow2Header *h, uint64_t offset, uint64_t bytes,
+                               uint64_t file_size, const char *who, const char *field,
+                               GError **error)
 {
     if (!block_is_aligned(offset, qcow2_cluster_size(h))) {
         return header_refuse(error, who, field, "0x%" PRIx64 " is not aligned to a cluster",
@@ -159,8 +161,8 @@ static bool header_check_l1(const Qcow2Header *h, uint64_t file_size, const char
                              "%u is too small: %" PRIu64 " bytes need %" PRIu64 " entries",
                              h->l1_size, h->size, needed);
     }
-    return qcow2_check_table(h, h->l1_offset, (uint64_t)h->l1_size * sizeof(uint64_t), file_size,
-                             who, "l1_table_offset", error);
+    return header_check_table(h, h->l1_offset, (uint64_t)h->l1_size * sizeof(uint64_t), file_size,
+                              who, "l1_table_offset", error);
 }
 
 static bool header_check_tables(const Qcow2Header *h, uint64_t file_size, const char *who,
@@ -179,11 +181,11 @@ static bool header_check_tables(const Qcow2Header *h, uint64_t file_size, const 
         return header_refuse(error, who, "nb_snapshots", "is %u; the maximum is %u", h->snapshots,
                              QCOW2_SNAPSHOTS_MAX);
     }
-    return qcow2_check_table(h, h->refcount_offset, refcount_bytes, file_size, who,
-                             "refcount_table_offset", error) &&
-           qcow2_check_table(h, h->snapshots_offset,
-                             (uint64_t)h->snapshots * sizeof(Qcow2DiskSnapshot), file_size, who,
-                             "snapshots_offset", error) &&
+    return header_check_table(h, h->refcount_offset, refcount_bytes, file_size, who,
+                              "refcount_table_offset", error) &&
+           header_check_table(h, h->snapshots_offset,
+                              (uint64_t)h->snapshots * sizeof(Qcow2DiskSnapshot), file_size, who,
+                              "snapshots_offset", error) &&
            header_check_l1(h, file_size, who, error);
 }
 
@@ -213,7 +215,6 @@ bool qcow2_header_parse(Qcow2Header *h, const uint8_t *bytes, uint64_t length, u
         return false;
     }
     header_convert(h, &d);
-    h->backing_name = NULL;
     bool ok = header_check_length(h, length, who, error) &&
               qcow2_header_parse_extensions(h, bytes, length, who, error) &&
               header_check_unknown(h, who, error) &&

@@ -54,10 +54,6 @@ void qcow2_header_clear(Qcow2Header *h) ANY_THREAD;
 bool qcow2_header_parse_extensions(Qcow2Header *h, const uint8_t *bytes, uint64_t length,
                                    const char *who, GError **error) ANY_THREAD;
 
-/* Checks that a table lies in the file at a cluster's start, and not in the header. */
-bool qcow2_check_table(const Qcow2Header *h, uint64_t offset, uint64_t bytes, uint64_t file_size,
-                       const char *who, const char *field, GError **error) ANY_THREAD;
-
 static inline uint64_t qcow2_cluster_size(const Qcow2Header *h)
 {
     return (uint64_t)1 << h->cluster_bits;

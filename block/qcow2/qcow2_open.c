@@ -31,11 +31,7 @@ static const OptSpec qcow2_options[] = {
 
 const char *qcow2_who(const BlockNode *n)
 {
-    const BlockNode *leaf = n;
-    while (leaf->file != NULL) {
-        leaf = leaf->file;
-    }
-    const char *name = leaf->drv->filename != NULL ? leaf->drv->filename(leaf) : NULL;
+    const char *name = block_node_filename(n);
     return name != NULL ? name : n->name;
 }
 

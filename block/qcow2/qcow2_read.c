@@ -7,6 +7,25 @@
 
 /* ---- children ---- */
 
+/* Reads into part of the buffers: [done, done + bytes) of them. */
+static coroutine_fn RUNS_IN_IOTHREAD int read_part(BlockNode *child, uint64_t offset,
+                                                   uint64_t bytes, const struct iovec *iov,
+                                                   unsigned niov, uint64_t done)
+{
+    for (uint64_t end = done + bytes; done < end;) {
+        struct iovec slice[READ_SLICE_IOV];
+        size_t len;
+        unsigned count = iov_slice(slice, READ_SLICE_IOV, iov, niov, done, end - done, &len);
+        int ret = qcow2_co_read_child(child, offset, len, slice, count);
+        if (ret < 0) {
+            return ret;
+        }
+        done += len;
+        offset += len;
+    }
+    return 0;
+}
+
 int qcow2_co_read_child(BlockNode *child, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                         unsigned niov)
 {
@@ -15,18 +34,11 @@ int qcow2_co_read_child(BlockNode *child, uint64_t offset, uint64_t bytes, const
     if (there == bytes) {
         return block_node_co_preadv(child, offset, bytes, iov, niov);
     }
-    for (uint64_t done = 0; done < there;) {
-        struct iovec slice[READ_SLICE_IOV];
-        size_t len;
-        unsigned count = iov_slice(slice, READ_SLICE_IOV, iov, niov, done, there - done, &len);
-        int ret = block_node_co_preadv(child, offset + done, len, slice, count);
-        if (ret < 0) {
-            return ret;
-        }
-        done += len;
+    int ret = read_part(child, offset, there, iov, niov, 0); /* slices that lie in the child */
+    if (ret == 0) {
+        iov_memset(iov, niov, there, 0, bytes - there);
     }
-    iov_memset(iov, niov, there, 0, bytes - there);
-    return 0;
+    return ret;
 }
 
 int qcow2_co_read_table(BlockNode *file, uint64_t offset, uint64_t bytes, void *buffer)
@@ -41,37 +53,6 @@ int qcow2_co_read_table(BlockNode *file, uint64_t offset, uint64_t bytes, void *
 
 /* ---- extents ---- */
 
-static coroutine_fn RUNS_IN_IOTHREAD int read_from(BlockNode *n, uint64_t offset, uint64_t bytes,
-                                                   const Qcow2Extent *e, const struct iovec *iov,
-                                                   unsigned niov)
-{
-    const Qcow2State *s = n->state;
-    if (e->kind == QCOW2_DATA) {
-        return qcow2_co_read_child(s->data, e->host, bytes, iov, niov);
-    }
-    return qcow2_co_read_child(s->backing, offset, bytes, iov, niov);
-}
-
-/* Reads part of a request: [done, done + e->bytes) of it. */
-static coroutine_fn RUNS_IN_IOTHREAD int read_part(BlockNode *n, uint64_t offset, Qcow2Extent e,
-                                                   const struct iovec *iov, unsigned niov,
-                                                   uint64_t done)
-{
-    for (uint64_t end = done + e.bytes; done < end;) {
-        struct iovec slice[READ_SLICE_IOV];
-        size_t len;
-        unsigned count = iov_slice(slice, READ_SLICE_IOV, iov, niov, done, end - done, &len);
-        int ret = read_from(n, offset, len, &e, slice, count);
-        if (ret < 0) {
-            return ret;
-        }
-        done += len;
-        offset += len;
-        e.host += len;
-    }
-    return 0;
-}
-
 static coroutine_fn RUNS_IN_IOTHREAD int read_extent(BlockNode *n, uint64_t offset,
                                                      const Qcow2Extent *e, const struct iovec *iov,
                                                      unsigned niov, uint64_t done, bool whole)
@@ -84,8 +65,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int read_extent(BlockNode *n, uint64_t offs
         iov_memset(iov, niov, done, 0, e->bytes);
         return 0;
     }
-    return whole ? read_from(n, offset, e->bytes, e, iov, niov)
-                 : read_part(n, offset, *e, iov, niov, done);
+    BlockNode *child = e->kind == QCOW2_DATA ? s->data : s->backing;
+    uint64_t at = e->kind == QCOW2_DATA ? e->host : offset;
+    return whole ? qcow2_co_read_child(child, at, e->bytes, iov, niov)
+                 : read_part(child, at, e->bytes, iov, niov, done);
 }
 
 int qcow2_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,

@@ -302,8 +302,7 @@ static const ChardevFrontendOps mux_frontend_ops = {
 static size_t mux_port_write(Chardev *c, const uint8_t *data, size_t size, bool reserved)
 {
     Chardev *stream = &((MuxPort *)c)->mux->stream->base;
-    return reserved ? chardev_write_reserved(stream, data, size)
-                    : chardev_write(stream, data, size);
+    return stream->ops->write(stream, data, size, reserved);
 }
 
 static void mux_port_attach(Chardev *c)

@@ -191,10 +191,11 @@ static RUNS_IN_MAIN void vcpu_request(Vcpu *v, unsigned set, unsigned clear)
     atomic_store(&v->requests, (atomic_load(&v->requests) | set) & ~clear);
     pthread_cond_broadcast(&v->changed);
     pthread_mutex_unlock(&v->lock);
-    if (set != 0) {
-        vcpu_cancel_wait(v);
+    if (set == 0) {
+        return;
     }
-    if (set != 0 && v->run != NULL) {
+    vcpu_cancel_wait(v);
+    if (v->run != NULL) {
         /* In this order: a vCPU about to enter finds the flag, one inside gets the signal. */
         __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
         pthread_kill(v->thread, VCPU_KICK_SIGNAL);

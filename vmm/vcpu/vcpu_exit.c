@@ -21,10 +21,9 @@ static bool vcpu_dispatch(Vcpu *v, AddressSpace *space, uint64_t address, IoAcce
     BQL_HELD RUNS_IN_VCPU;
 static bool vcpu_dispatch(Vcpu *v, AddressSpace *space, uint64_t address, IoAccess *access)
 {
-    bool claimed;
     v->cancellable = NULL;
     access->must_retire = atomic_load(&v->requests) != 0;
-    if (address_space_dispatch(space, address, access, &claimed) == MMIO_DONE) {
+    if (address_space_dispatch(space, address, access, NULL) == MMIO_DONE) {
         return true;
     }
     if (!access->must_retire) {
