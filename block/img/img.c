@@ -36,37 +36,6 @@ int img_usage_error(const char *format, ...)
     return 1;
 }
 
-int img_getopt(const Img *img, const char *shorts, const struct option *longs)
-{
-    int c = getopt_long(img->argc, img->argv, shorts, longs, NULL);
-    if (c == ':') {
-        img_usage_error("missing argument for option '%s'", img->argv[optind - 1]);
-    } else if (c == '?') {
-        img_usage_error("unrecognized option '%s'", img->argv[optind - 1]);
-    }
-    return c == ':' ? '?' : c;
-}
-
-bool img_parse_output(const char *text, bool *json)
-{
-    *json = strcmp(text, "json") == 0;
-    if (!*json && strcmp(text, "human") != 0) {
-        img_error("--output must be used with human or json as argument.");
-        return false;
-    }
-    return true;
-}
-
-bool img_parse_size(const char *text, uint64_t *size)
-{
-    if (opt_parse_size(text, 1, size, NULL) && *size <= BLOCK_SIZE_MAX) {
-        return true;
-    }
-    img_error("Invalid image size specified. You may use k, M, G, T, P or E suffixes for ");
-    img_error("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
-    return false;
-}
-
 char *img_size_text(uint64_t size)
 {
     static const char *const units[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"};

@@ -6,20 +6,15 @@
 #ifndef SKIFF_BLOCK_IMG_IMG_H
 #define SKIFF_BLOCK_IMG_IMG_H
 
-#include <getopt.h>
 #include "block/block.h"
-
-/* Options without a short form. */
-enum {
-    IMG_OPTION_OUTPUT = 256,
-    IMG_OPTION_CHAIN,
-    IMG_OPTION_IMAGE_OPTS,
-};
 
 typedef struct Img {
     AioContext *home; /* of the images */
     int argc;
-    char **argv; /* argv[0] is the subcommand */
+    char **argv;              /* argv[0] is the subcommand */
+    void (*print_help)(void); /* all subcommands' */
+    char **files;             /* set by img_parse_options(): what follows the options */
+    unsigned file_count;
 } Img;
 
 /* A subcommand returns the exit status of the process. */
@@ -31,16 +26,36 @@ int img_co_map(Img *img) coroutine_fn RUNS_IN_MAIN;
 void img_error(const char *format, ...) ANY_THREAD __attribute__((format(printf, 1, 2)));
 /* The same for wrong arguments, with a hint at --help. Returns 1, the exit status. */
 int img_usage_error(const char *format, ...) ANY_THREAD __attribute__((format(printf, 1, 2)));
-/* getopt_long() for the subcommand. -1: no option is left; '?': wrong usage, reported. @shorts
- * begins with ':'. */
-int img_getopt(const Img *img, const char *shorts, const struct option *longs) RUNS_IN_MAIN;
-/* Parses --output. False: reported. */
-bool img_parse_output(const char *text, bool *json) ANY_THREAD;
-/* Parses a size with a suffix. False: reported. */
-bool img_parse_size(const char *text, uint64_t *size) ANY_THREAD;
 /* "1.5 GiB". Owned by the caller. */
 char *img_size_text(uint64_t size) ANY_THREAD;
 
+/* ---- img_options.c ---- */
+typedef enum ImgOptionKind {
+    IMG_FLAG,   /* bool, without an argument */
+    IMG_TEXT,   /* const char * */
+    IMG_TEXTS,  /* GPtrArray of borrowed texts; the option can be repeated */
+    IMG_SIZE,   /* uint64_t, with a suffix; a message calls it by the option's name */
+    IMG_NUMBER, /* uint64_t */
+    IMG_OUTPUT, /* bool: true for json, false for human */
+} ImgOptionKind;
+
+/* An option of a subcommand. A table ends with a row whose target is NULL. */
+typedef struct ImgOption {
+    const char *name; /* after "--"; NULL: none */
+    char letter;      /* after "-"; 0: none */
+    ImgOptionKind kind;
+    void *target;
+} ImgOption;
+
+/* Stores the options of the command line in their targets, and the rest in img->files. False: the
+ * subcommand ends with *@status; a wrong option has been reported, --help has been printed. */
+bool img_parse_options(Img *img, const ImgOption *table, int *status) RUNS_IN_MAIN;
+/* Parses --output. False: reported. */
+bool img_parse_output(const char *text, bool *json) ANY_THREAD;
+/* Parses a size with a suffix; @what is its name in messages. False: reported. */
+bool img_parse_size(const char *what, const char *text, uint64_t *size) ANY_THREAD;
+
+/* ---- img.c ---- */
 /* How an image is opened. */
 typedef struct ImgOpen {
     const char *filename; /* or options, with image_opts */

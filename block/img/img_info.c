@@ -53,29 +53,21 @@ static void info_print_json(const BlockNodeInfo *info, const char *filename, int
 
 int img_co_info(Img *img)
 {
-    static const struct option longs[] = {
-        {"format", required_argument, NULL, 'f'},
-        {"output", required_argument, NULL, IMG_OPTION_OUTPUT},
-        {"backing-chain", no_argument, NULL, IMG_OPTION_CHAIN},
-        {"force-share", no_argument, NULL, 'U'},
-        {"image-opts", no_argument, NULL, IMG_OPTION_IMAGE_OPTS},
-        {0},
-    };
     ImgOpen o = {0};
     bool json = false, chain = false;
-    for (int c; (c = img_getopt(img, ":f:U", longs)) != -1;) {
-        if (c == '?' || (c == IMG_OPTION_OUTPUT && !img_parse_output(optarg, &json))) {
-            return 1;
-        }
-        o.format = c == 'f' ? optarg : o.format;
-        o.force_share |= c == 'U';
-        o.image_opts |= c == IMG_OPTION_IMAGE_OPTS;
-        chain |= c == IMG_OPTION_CHAIN;
+    const ImgOption options[] = {
+        {"format", 'f', IMG_TEXT, &o.format},       {"output", 0, IMG_OUTPUT, &json},
+        {"backing-chain", 0, IMG_FLAG, &chain},     {"force-share", 'U', IMG_FLAG, &o.force_share},
+        {"image-opts", 0, IMG_FLAG, &o.image_opts}, {0},
+    };
+    int status;
+    if (!img_parse_options(img, options, &status)) {
+        return status;
     }
-    if (optind != img->argc - 1) {
+    if (img->file_count != 1) {
         return img_usage_error("Expecting one image file name");
     }
-    o.filename = img->argv[optind];
+    o.filename = img->files[0];
     BlockBackend *blk = img_co_open(img, "image", &o);
     if (blk == NULL) {
         return 1;

@@ -117,8 +117,10 @@ int main(int argc, char **argv)
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
         if (strcmp(argv[1], commands[i].name) == 0) {
-            opterr = 0;
-            ImgRun r = {.img = {.argc = argc - 1, .argv = argv + 1}, .co_run = commands[i].co_run};
+            ImgRun r = {
+                .img = {.argc = argc - 1, .argv = argv + 1, .print_help = img_print_help},
+                .co_run = commands[i].co_run,
+            };
             return img_end(img_run_command(&r));
         }
     }

@@ -59,6 +59,10 @@ same info
 same map a b
 same info --bogus sparse.raw
 same map --output=xml sparse.raw
+same map -l sixty sparse.raw
+same map sparse.raw --start-offset=x
+same info -f
+same map -U --start-offset=4k sparse.raw
 qemu-img create -q -f qcow2 image.qcow2 1M
 refused "Unknown driver 'qcow2'" info image.qcow2
 refused "No such file or directory" info missing.raw
