@@ -35,6 +35,7 @@ enum {
     BLOCK_ERROR_OPTION, /* an option is missing, unknown or contradicts another */
     BLOCK_ERROR_OPEN,   /* a system call failed */
     BLOCK_ERROR_IN_USE, /* a name, a node or a file is taken */
+    BLOCK_ERROR_DEPTH,  /* too many nodes below one */
 };
 
 #define BLOCK_NODE_NAME_MAX 31 /* bytes, as QEMU has it */

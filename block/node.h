@@ -154,6 +154,7 @@ struct BlockNode {
     const BlockDriver *drv;
     AioContext *home;
     BlockNode *file;     /* the node of the edge "file"; NULL: none */
+    BlockNode *backing;  /* the node of the edge "backing"; NULL: none */
     GPtrArray *children; /* BlockEdge, owned, in the order of opening */
     GPtrArray *parents;  /* main: BlockEdge of each user */
 

@@ -73,6 +73,50 @@ static RUNS_IN_MAIN bool child_attach(BlockNode *n, const char *name, BlockChild
     return block_edge_new(&like, writes && !n->flags.read_only, error) != NULL;
 }
 
+/* ---- nesting ---- */
+
+/* The nodes that a coroutine is opening, each a child of the one before. */
+typedef struct ChildOpening {
+    const Coroutine *co;
+    struct ChildOpening *outer;
+} ChildOpening;
+static ChildOpening *child_openings; /* main only; other coroutines' are in between */
+
+static RUNS_IN_MAIN unsigned child_nesting(void)
+{
+    unsigned nesting = 0;
+    for (const ChildOpening *o = child_openings; o != NULL; o = o->outer) {
+        nesting += o->co == co_self();
+    }
+    return nesting;
+}
+
+static RUNS_IN_MAIN void child_end_opening(const ChildOpening *o)
+{
+    ChildOpening **link = &child_openings;
+    while (*link != o) {
+        link = &(*link)->outer;
+    }
+    *link = o->outer;
+}
+
+/* As block_co_open(), with a limit to the recursion: an image can name itself as backing file. */
+static coroutine_fn RUNS_IN_MAIN BlockNode *child_co_open_nested(const BlockNode *n,
+                                                                 const OptDict *d, GError **error)
+{
+    ChildOpening o = {.co = co_self(), .outer = child_openings};
+    child_openings = &o;
+    BlockNode *child = NULL;
+    if (child_nesting() > BLOCK_DEPTH_MAX) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_DEPTH,
+                    "the chain of images is a loop, or has more than %u nodes", BLOCK_DEPTH_MAX);
+    } else {
+        child = block_co_open(d, n->home, error);
+    }
+    child_end_opening(&o);
+    return child;
+}
+
 /* Consumes @nested. */
 static coroutine_fn RUNS_IN_MAIN bool child_co_open(BlockNode *n, const char *name,
                                                     BlockChildRole role, OptDict *nested,
@@ -81,7 +125,7 @@ static coroutine_fn RUNS_IN_MAIN bool child_co_open(BlockNode *n, const char *na
     BlockNode *child;
     if (nested != NULL) {
         node_child_inherit(nested, role, &n->flags);
-        child = block_co_open(nested, n->home, error);
+        child = child_co_open_nested(n, nested, error);
         opt_dict_free(nested);
     } else {
         child = child_refer_to(name, node_name, error);

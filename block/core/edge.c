@@ -169,14 +169,21 @@ bool block_edge_check(const BlockEdge *e, GError **error)
 
 /* ---- making and removing ---- */
 
+static RUNS_IN_MAIN void edge_set_shortcut(const BlockEdge *e, BlockNode *n)
+{
+    if (strcmp(e->name, "file") == 0) {
+        e->parent->file = n;
+    } else if (strcmp(e->name, "backing") == 0) {
+        e->parent->backing = n;
+    }
+}
+
 static RUNS_IN_MAIN void edge_unlink(BlockEdge *e)
 {
     g_ptr_array_remove(e->node->parents, e);
     if (e->parent != NULL) {
         g_ptr_array_remove(e->parent->children, e);
-        if (strcmp(e->name, "file") == 0) {
-            e->parent->file = NULL;
-        }
+        edge_set_shortcut(e, NULL);
     }
     g_free(e->name);
     g_free(e->user);
@@ -189,9 +196,7 @@ static RUNS_IN_MAIN void edge_link(BlockEdge *e)
     if (e->parent != NULL) {
         g_ptr_array_add(e->parent->children, e);
         e->parent->height = MAX(e->parent->height, e->node->height + 1);
-        if (strcmp(e->name, "file") == 0) {
-            e->parent->file = e->node;
-        }
+        edge_set_shortcut(e, e->node);
     }
 }
 

@@ -330,8 +330,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_flush(BlockNode *n)
         ret = n->drv->co_flush(n);
         node_check_result(n, "flush", ret);
     }
-    if (ret == 0 && n->file != NULL) {
-        ret = block_node_co_flush(n->file);
+    for (unsigned i = 0; ret == 0 && i < n->children->len; i++) {
+        const BlockEdge *e = n->children->pdata[i];
+        if (e->role != BLOCK_ROLE_BACKING) {
+            ret = block_node_co_flush(e->node);
+        }
     }
     return ret;
 }

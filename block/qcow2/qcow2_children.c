@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The nodes below an image besides its file. An option ("backing", "data-file") describes such a
- * node completely; without it the header does, as QEMU follows it:
+ * The nodes below an image besides its file. An option ("backing", "data-file") describes or names
+ * such a node, or says that there is none; without it the header does, as QEMU follows it:
  *
  *   json:{...}      a description of a node
  *   file:NAME       NAME
@@ -144,152 +144,76 @@ static coroutine_fn RUNS_IN_MAIN OptDict *children_co_imply_backing(const BlockN
 
 /* ---- opening ---- */
 
-/* The images that a coroutine is opening, each the backing file of the one before. */
-typedef struct ChildrenOpening {
-    const Coroutine *co;
-    struct ChildrenOpening *outer;
-} ChildrenOpening;
-static ChildrenOpening *children_opening; /* main only */
-
-/* Limits the chain: a header can name its own image. */
-static bool children_check_depth(const BlockNode *n, GError **error)
+static void children_prefix(const BlockNode *n, const char *what, GError **error)
 {
-    unsigned depth = 0;
-    for (const ChildrenOpening *o = children_opening; o != NULL; o = o->outer) {
-        depth += o->co == co_self();
+    if (g_error_matches(*error, BLOCK_ERROR, BLOCK_ERROR_DEPTH)) {
+        /* one name, instead of one for each image of the chain */
+        g_clear_error(error);
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_DEPTH,
+                    "%s of '%s': the chain of backing files is a loop, or has more than %u nodes",
+                    what, qcow2_who(n), BLOCK_DEPTH_MAX);
+        return;
     }
-    if (depth > QCOW2_CHAIN_MAX) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
-                    "%s: the chain of backing files is a loop, or longer than %u images",
-                    qcow2_who(n), QCOW2_CHAIN_MAX);
-        return false;
-    }
-    return true;
+    g_prefix_error(error, "%s of '%s': ", what, qcow2_who(n));
 }
 
-static coroutine_fn RUNS_IN_MAIN BlockNode *
-children_co_open(BlockNode *n, OptDict *d, bool read_only, const char *what, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool children_co_open(BlockNode *n, const char *name,
+                                                       BlockChildRole role, OptDict *implied,
+                                                       GError **error)
 {
-    ChildrenOpening o = {.co = co_self(), .outer = children_opening};
-    opt_dict_set(d, "read-only", read_only ? "on" : "off");
-    opt_dict_set_default(d, "cache.direct", n->flags.cache_direct ? "on" : "off");
-    opt_dict_set_default(d, "cache.no-flush", n->flags.cache_no_flush ? "on" : "off");
-    opt_dict_set_default(d, "force-share", n->flags.force_share ? "on" : "off");
-    children_opening = &o;
-    BlockNode *child = children_check_depth(n, error) ? block_co_open(d, n->home, error) : NULL;
-    ChildrenOpening **link = &children_opening;
-    while (*link != &o) {
-        link = &(*link)->outer; /* another coroutine may have begun to open an image meanwhile */
+    if (block_node_co_open_child(n, name, role, implied, error)) {
+        return true;
     }
-    *link = o.outer;
-    if (child == NULL) {
-        g_prefix_error(error, "%s of '%s': ", what, qcow2_who(n));
-        return NULL;
-    }
-    if (child->home != n->home) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "%s of '%s' lives in iothread '%s', the image in '%s'", what, qcow2_who(n),
-                    aio_context_name(child->home), aio_context_name(n->home));
-        block_co_unref(child);
-        return NULL;
-    }
-    return child;
+    children_prefix(n, role == BLOCK_ROLE_DATA ? "data file" : "backing file", error);
+    return false;
 }
 
 static coroutine_fn RUNS_IN_MAIN bool children_co_open_data(BlockNode *n, GError **error)
 {
     Qcow2State *s = n->state;
-    g_autoptr(OptDict) d = s->data_option != NULL ? opt_dict_copy(s->data_option) : NULL;
+    bool described = opt_dict_has(n->child_options, "data-file");
+    OptDict *implied = NULL;
     s->data = n->file;
     if (!qcow2_has_data_file(&s->header)) {
-        if (d != NULL) {
+        if (described) {
             g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                         "%s: 'data-file' can only be set for images with an external data file",
                         qcow2_who(n));
+        }
+        return !described;
+    }
+    if (!described && s->header.data_file != NULL) {
+        implied = children_describe_file(n, s->header.data_file, error);
+        if (implied == NULL) {
             return false;
         }
-        return true;
     }
-    if (d == NULL && s->header.data_file == NULL) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "%s: 'data-file' is required for this image", qcow2_who(n));
+    if (!children_co_open(n, "data-file", BLOCK_ROLE_DATA, implied, error)) {
         return false;
     }
-    if (d == NULL) {
-        d = children_describe_file(n, s->header.data_file, error);
+    s->data = block_node_child(n, "data-file");
+    if (s->data == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "%s: 'data-file' is required for this image", qcow2_who(n));
     }
-    s->own_data = d != NULL ? children_co_open(n, d, n->flags.read_only, "data file", error) : NULL;
-    s->data = s->own_data;
-    return s->own_data != NULL;
+    return s->data != NULL;
 }
 
 static coroutine_fn RUNS_IN_MAIN bool children_co_open_backing(BlockNode *n, GError **error)
 {
-    Qcow2State *s = n->state;
-    g_autoptr(OptDict) d = NULL;
-    if (s->backing_option != NULL) {
-        d = opt_dict_copy(s->backing_option);
-    } else if (s->header.backing_name != NULL) {
-        d = children_co_imply_backing(n, error);
-        if (d == NULL) {
-            g_prefix_error(error, "backing file of '%s': ", qcow2_who(n));
+    const Qcow2State *s = n->state;
+    OptDict *implied = NULL;
+    if (!opt_dict_has(n->child_options, "backing") && s->header.backing_name != NULL) {
+        implied = children_co_imply_backing(n, error);
+        if (implied == NULL) {
+            children_prefix(n, "backing file", error);
             return false;
         }
-    } else {
-        return true;
     }
-    s->backing = children_co_open(n, d, true, "backing file", error);
-    return s->backing != NULL;
+    return children_co_open(n, "backing", BLOCK_ROLE_BACKING, implied, error);
 }
 
 bool qcow2_co_open_children(BlockNode *n, GError **error)
 {
-    if (children_co_open_data(n, error) && children_co_open_backing(n, error)) {
-        return true;
-    }
-    qcow2_co_close_children(n);
-    return false;
-}
-
-void qcow2_co_close_children(BlockNode *n)
-{
-    Qcow2State *s = n->state;
-    if (s->backing != NULL) {
-        block_co_unref(s->backing);
-        s->backing = NULL;
-    }
-    if (s->own_data != NULL) {
-        block_co_unref(s->own_data);
-        s->own_data = NULL;
-    }
-}
-
-/* ---- moving ---- */
-
-static coroutine_fn RUNS_IN_MAIN void children_co_return(BlockNode *child, AioContext *home)
-{
-    g_autoptr(GError) error = NULL;
-    if (child != NULL && !block_co_move(child, home, &error)) {
-        bug_abort("node '%s' cannot return to its iothread: %s", child->name, error->message);
-    }
-}
-
-bool qcow2_co_move_children(BlockNode *n, AioContext *home, GError **error)
-{
-    Qcow2State *s = n->state;
-    if (s->backing != NULL && !block_co_move(s->backing, home, error)) {
-        return false;
-    }
-    if (s->own_data != NULL && !block_co_move(s->own_data, home, error)) {
-        children_co_return(s->backing, n->home);
-        return false;
-    }
-    return true;
-}
-
-void qcow2_co_return_children(BlockNode *n, AioContext *home)
-{
-    Qcow2State *s = n->state;
-    children_co_return(s->backing, home);
-    children_co_return(s->own_data, home);
+    return children_co_open_data(n, error) && children_co_open_backing(n, error);
 }

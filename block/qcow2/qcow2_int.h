@@ -80,13 +80,10 @@ typedef struct Qcow2State {
     uint64_t l2_cache_size;
     uint64_t l2_slice_size;
     uint64_t clean_interval_s;
-    OptDict *backing_option, *data_option; /* NULL: as the header says */
     /* config: the image */
     Qcow2Header header;
-    BlockNode *data;     /* borrowed: the data file or the file */
-    BlockNode *own_data; /* owned reference to the data file; NULL: none */
-    BlockNode *backing;  /* owned reference; NULL: none */
-    uint64_t *l1;        /* header.l1_size entries in host order */
+    BlockNode *data; /* the data file, or the file */
+    uint64_t *l1;    /* header.l1_size entries in host order */
     Qcow2Snapshot *snapshots;
     uint32_t snapshot_count;
     /* runtime, in the home */
@@ -105,15 +102,9 @@ int qcow2_corrupt(const BlockNode *n, const char *format, ...) RUNS_IN_IOTHREAD
     __attribute__((format(printf, 2, 3)));
 
 /* ---- qcow2_children.c ---- */
-/* Opens or refers to the children "data-file" and "backing", after the header was read. */
+/* Opens or refers to the children "data-file" and "backing", after the header was read. On failure
+ * the core closes those that are open. */
 bool qcow2_co_open_children(BlockNode *n, GError **error) coroutine_fn RUNS_IN_MAIN;
-void qcow2_co_close_children(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
-/* Moves the children to @home, or none; their requests come from @n only, which is idle. */
-bool qcow2_co_move_children(BlockNode *n, AioContext *home, GError **error)
-    coroutine_fn RUNS_IN_MAIN;
-/* Undoes qcow2_co_move_children(). */
-void qcow2_co_return_children(BlockNode *n, AioContext *home) coroutine_fn RUNS_IN_MAIN;
-#define QCOW2_CHAIN_MAX 32u /* images below an image: a read goes down on one stack */
 
 /* ---- qcow2_snapshot.c ---- */
 /* Reads and checks the table. False + @error. */

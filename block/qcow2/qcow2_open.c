@@ -9,10 +9,6 @@
 #define OPEN_NS_PER_S ((int64_t)1000000000)
 
 static const OptSpec qcow2_options[] = {
-    OPT_SPEC(Qcow2State, "backing", OPT_DICT, backing_option,
-             .help = "description of the backing file; default: what the header names"),
-    OPT_SPEC(Qcow2State, "data-file", OPT_DICT, data_option,
-             .help = "description of the data file; default: what the header names"),
     OPT_SPEC(Qcow2State, "l2-cache-size", OPT_SIZE, l2_cache_size,
              .help = "memory for L2 tables; default: enough for the disk, at most 32M",
              .max = (uint64_t)1 << 40),
@@ -25,6 +21,8 @@ static const OptSpec qcow2_options[] = {
              .def = "600", .max = UINT32_MAX),
     {0},
 };
+
+static const char *const qcow2_children[] = {"data-file", "backing", NULL};
 
 #define QCOW2_L2_CACHE_MAX ((uint64_t)32 << 20)
 #define QCOW2_L2_SLICE 4096u
@@ -215,12 +213,7 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_open(BlockNode *n, GError **error
         g_propagate_error(error, o.error);
         return false;
     }
-    if (!qcow2_co_open_children(n, error)) {
-        open_release(s);
-        return false;
-    }
-    if (!open_caches(n, error)) {
-        qcow2_co_close_children(n);
+    if (!qcow2_co_open_children(n, error) || !open_caches(n, error)) {
         open_release(s);
         return false;
     }
@@ -238,7 +231,6 @@ static coroutine_fn RUNS_IN_MAIN void qcow2_co_close(BlockNode *n)
     if (s->clean_interval_s != 0) {
         co_call_in(n->home, open_stop_timer, s);
     }
-    qcow2_co_close_children(n);
     qcow2_cache_destroy(&s->l2);
     open_release(s);
 }
@@ -248,8 +240,10 @@ static coroutine_fn RUNS_IN_MAIN void qcow2_co_close(BlockNode *n)
 static coroutine_fn RUNS_IN_MAIN bool qcow2_co_move_prepare(BlockNode *n, AioContext *home,
                                                             void **state, GError **error)
 {
+    (void)home;
+    (void)error;
     *state = n->home;
-    return qcow2_co_move_children(n, home, error);
+    return true;
 }
 
 static coroutine_fn RUNS_IN_MAIN void qcow2_co_move_finish(BlockNode *n, void *state,
@@ -257,11 +251,7 @@ static coroutine_fn RUNS_IN_MAIN void qcow2_co_move_finish(BlockNode *n, void *s
 {
     Qcow2State *s = n->state;
     AioContext *old = state;
-    if (!committed) {
-        qcow2_co_return_children(n, old);
-        return;
-    }
-    if (s->clean_interval_s != 0) {
+    if (committed && s->clean_interval_s != 0) {
         co_call_in(old, open_stop_timer, s);
         co_call_in(n->home, open_start_timer, n);
     }
@@ -276,13 +266,11 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_reopen_prepare(BlockNode *n, Bloc
                     "node '%s': skiff does not write to qcow2 images; use read-only=on", n->name);
         return false;
     }
-    if (new_state->backing_option != NULL || new_state->data_option != NULL ||
-        new_state->l2_cache_size != s->l2_cache_size ||
+    if (new_state->l2_cache_size != s->l2_cache_size ||
         new_state->l2_slice_size != s->l2_slice_size ||
         new_state->clean_interval_s != s->clean_interval_s) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "node '%s': a reopen cannot change the options of driver qcow2; leave out "
-                    "backing and data-file, and repeat the others",
+                    "node '%s': a reopen cannot change the options of driver qcow2; repeat them",
                     n->name);
         return false;
     }
@@ -295,6 +283,7 @@ const BlockDriver block_driver_qcow2 = {
     .state_size = sizeof(Qcow2State),
     .options = qcow2_options,
     .has_file = true,
+    .children = qcow2_children,
     .co_open = qcow2_co_open,
     .co_close = qcow2_co_close,
     .co_preadv = qcow2_co_preadv,

@@ -61,11 +61,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int read_extent(BlockNode *n, uint64_t offs
     if (e->kind == QCOW2_COMPRESSED) {
         return qcow2_co_read_compressed(n, offset, e->bytes, e, iov, niov, done);
     }
-    if (e->kind == QCOW2_ZERO || (e->kind == QCOW2_UNALLOCATED && s->backing == NULL)) {
+    if (e->kind == QCOW2_ZERO || (e->kind == QCOW2_UNALLOCATED && n->backing == NULL)) {
         iov_memset(iov, niov, done, 0, e->bytes);
         return 0;
     }
-    BlockNode *child = e->kind == QCOW2_DATA ? s->data : s->backing;
+    BlockNode *child = e->kind == QCOW2_DATA ? s->data : n->backing;
     uint64_t at = e->kind == QCOW2_DATA ? e->host : offset;
     return whole ? qcow2_co_read_child(child, at, e->bytes, iov, niov)
                  : read_part(child, at, e->bytes, iov, niov, done);
