@@ -26,7 +26,8 @@ static void map_query_at_home(void *opaque)
 static bool map_mergeable(const BlockStatus *a, const BlockStatus *b)
 {
     unsigned end = BLOCK_STATUS_EOF;
-    return (a->flags | end) == (b->flags | end) && a->map_node == b->map_node &&
+    return (a->flags | end) == (b->flags | end) && a->depth == b->depth &&
+           a->map_node == b->map_node &&
            (a->map_node == NULL || a->map_offset + a->bytes == b->map_offset);
 }
 
@@ -60,9 +61,10 @@ static RUNS_IN_MAIN bool map_print(ImgMap *m)
         return map_print_human(m);
     }
     printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64
-           ", \"depth\": 0, \"present\": %s, \"zero\": %s, \"data\": %s",
-           m->printed ? ",\n" : "", m->start, s->bytes, map_bool(s, BLOCK_STATUS_ALLOCATED),
-           map_bool(s, BLOCK_STATUS_ZERO), map_bool(s, BLOCK_STATUS_DATA));
+           ", \"depth\": %u, \"present\": %s, \"zero\": %s, \"data\": %s",
+           m->printed ? ",\n" : "", m->start, s->bytes, s->depth,
+           map_bool(s, BLOCK_STATUS_ALLOCATED), map_bool(s, BLOCK_STATUS_ZERO),
+           map_bool(s, BLOCK_STATUS_DATA));
     if (s->map_node != NULL) {
         printf(", \"offset\": %" PRIu64, s->map_offset);
     }

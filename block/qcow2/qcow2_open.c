@@ -287,6 +287,7 @@ const BlockDriver block_driver_qcow2 = {
     .co_open = qcow2_co_open,
     .co_close = qcow2_co_close,
     .co_preadv = qcow2_co_preadv,
+    .co_block_status = qcow2_co_block_status,
     .co_reopen_prepare = qcow2_co_reopen_prepare,
     .co_move_prepare = qcow2_co_move_prepare,
     .co_move_finish = qcow2_co_move_finish,
