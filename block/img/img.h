@@ -20,6 +20,7 @@ typedef struct Img {
 /* A subcommand returns the exit status of the process. */
 int img_co_info(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_map(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_snapshot(Img *img) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- img.c ---- */
 /* Prints "skiff-img: ..." to standard error. */
@@ -56,14 +57,28 @@ bool img_parse_output(const char *text, bool *json) ANY_THREAD;
 bool img_parse_size(const char *what, const char *text, uint64_t *size) ANY_THREAD;
 
 /* ---- img.c ---- */
+/* ---- img_open.c ---- */
 /* How an image is opened. */
 typedef struct ImgOpen {
-    const char *filename; /* or options, with image_opts */
+    const char *filename; /* or "json:{...}"; or options, with image_opts */
     const char *format;   /* NULL: found by its first bytes */
+    const char *cache;    /* a cache mode that img_check_cache() accepts; NULL: writeback */
     bool image_opts, force_share;
+    bool writable;
+    bool no_backing; /* only the image itself is of interest */
+    bool unmap;      /* discards reach the file */
 } ImgOpen;
 /* Opens an image and puts a backend @name on it. NULL: reported. Freed with blk_co_free(). */
 BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
     coroutine_fn RUNS_IN_MAIN;
+/* Puts a backend @name on @node, whose reference it takes. NULL: reported. */
+BlockBackend *img_co_attach(BlockNode *node, const char *name, const ImgOpen *open)
+    coroutine_fn RUNS_IN_MAIN;
+/* Whether there is a cache mode @name; @what ("source ", "") is for the report. NULL is one. */
+bool img_check_cache(const char *name, const char *what) ANY_THREAD;
+
+/* ---- img_snapshot.c ---- */
+/* Prints the table of snapshots, if there are any. */
+void img_print_snapshots(const BlockImageInfo *info) RUNS_IN_MAIN;
 
 #endif
