@@ -104,28 +104,32 @@ static void img_probe_at_home(void *opaque)
     p->ret = blk_co_preadv(p->blk, 0, bytes, &iov, 1, 0);
 }
 
-/* The format that the first bytes show; NULL: reported. */
-static coroutine_fn RUNS_IN_MAIN const char *img_co_probe(Img *img, const ImgOpen *open)
+const char *img_co_probe(BlockBackend *blk, const char *filename)
 {
-    ImgProbe p = {.blk = img_co_open_as(img, "probe", open, "raw")};
-    if (p.blk == NULL) {
-        return NULL;
-    }
-    co_call_in(img->home, img_probe_at_home, &p);
-    blk_co_free(p.blk);
+    ImgProbe p = {.blk = blk};
+    co_call_in(blk_home(blk), img_probe_at_home, &p);
     if (p.ret < 0) {
         img_error("Could not open '%s': Could not read image for determining its format: %s",
-                  open->filename, g_strerror(-p.ret));
+                  filename, g_strerror(-p.ret));
         return NULL;
     }
     return qcow2_probe(p.head, sizeof(p.head));
+}
+
+/* The format that the first bytes of the image show; NULL: reported. */
+static coroutine_fn RUNS_IN_MAIN const char *img_co_find_format(Img *img, const ImgOpen *open)
+{
+    BlockBackend *blk = img_co_open_as(img, "probe", open, "raw");
+    const char *format = blk != NULL ? img_co_probe(blk, open->filename) : NULL;
+    blk_co_free(blk);
+    return format;
 }
 
 BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
 {
     const char *format = open->format;
     if (format == NULL && !open->image_opts) {
-        format = img_co_probe(img, open);
+        format = img_co_find_format(img, open);
         if (format == NULL) {
             return NULL;
         }
