@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include "block/node.h"
-#include "block/qcow2/qcow2.h"
 
 /* ---- messages and arguments ---- */
 

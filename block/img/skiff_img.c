@@ -16,6 +16,8 @@ static const struct {
     int (*co_run)(Img *img); /* coroutine in main */
     const char *usage;
 } commands[] = {
+    {"check", img_co_check,
+     "[-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
     {"info", img_co_info,
      "[-f FMT] [--output=human|json] [--backing-chain] [-U] [--image-opts] FILENAME"},
     {"map", img_co_map,
