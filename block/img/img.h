@@ -19,6 +19,7 @@ typedef struct Img {
 
 /* A subcommand returns the exit status of the process. */
 int img_co_check(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_compare(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_info(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_map(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_snapshot(Img *img) coroutine_fn RUNS_IN_MAIN;
@@ -28,6 +29,8 @@ int img_co_snapshot(Img *img) coroutine_fn RUNS_IN_MAIN;
 void img_error(const char *format, ...) ANY_THREAD __attribute__((format(printf, 1, 2)));
 /* The same for wrong arguments, with a hint at --help. Returns 1, the exit status. */
 int img_usage_error(const char *format, ...) ANY_THREAD __attribute__((format(printf, 1, 2)));
+/* A buffer of any image's alignment, to be freed with free(). */
+void *img_buffer_new(size_t size) ANY_THREAD;
 /* "1.5 GiB". Owned by the caller. */
 char *img_size_text(uint64_t size) ANY_THREAD;
 
@@ -98,6 +101,32 @@ typedef struct ImgFile {
 bool img_co_open_file(Img *img, const char *name, const ImgOpen *open, ImgFile *f)
     coroutine_fn RUNS_IN_MAIN;
 void img_co_close_file(ImgFile *f) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- img_crew.c ---- */
+/* Runs @count coroutines of @work(@opaque) in the images' home and returns when all have ended. */
+void img_co_crew(Img *img, unsigned count, void (*work)(void *opaque), void *opaque)
+    coroutine_fn RUNS_IN_MAIN;
+
+/* One coroutine of the home at a time has its turn; the others wait in order. */
+typedef struct ImgTurn {
+    bool taken;
+    CoQueue waiters;
+} ImgTurn;
+void img_turn_init(ImgTurn *t) ANY_THREAD;
+void img_turn_co_take(ImgTurn *t) coroutine_fn RUNS_IN_IOTHREAD;
+void img_turn_give(ImgTurn *t) RUNS_IN_IOTHREAD;
+
+/* ---- img_progress.c ---- */
+typedef struct ImgProgress {
+    bool line;      /* -p */
+    double step;    /* percent between two lines */
+    double printed; /* percent */
+} ImgProgress;
+void img_progress_init(ImgProgress *p, bool line, double step) ANY_THREAD;
+/* Called by one thread at a time. Also answers a SIGUSR1 that came since the last call. */
+void img_progress_set(ImgProgress *p, uint64_t done, uint64_t total) ANY_THREAD;
+/* Ends the line. */
+void img_progress_end(const ImgProgress *p) ANY_THREAD;
 
 /* ---- img_snapshot.c ---- */
 /* Prints the table of snapshots, if there are any. */
