@@ -12,8 +12,8 @@
 #include "block/img/img.h"
 #include "util/zero.h"
 
-#define COMPARE_PIECE ((uint64_t)2 << 20)
-#define COMPARE_CREW 8u
+#define COMPARE_PIECE ((uint64_t)512 << 10)
+#define COMPARE_CREW 4u
 #define COMPARE_SECTOR 512u
 
 enum {
