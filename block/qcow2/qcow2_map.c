@@ -77,9 +77,10 @@ static RUNS_IN_IOTHREAD int map_cluster(const BlockNode *n, uint64_t offset, Map
                 offset);
         }
         e->kind = QCOW2_ZERO;
-        return has_cluster ? map_check_data(n, offset, m.entry) : 0;
+        e->reserved = has_cluster;
+    } else {
+        e->kind = has_cluster ? QCOW2_DATA : QCOW2_UNALLOCATED;
     }
-    e->kind = has_cluster ? QCOW2_DATA : QCOW2_UNALLOCATED;
     e->host = m.entry & QCOW2_OFFSET_MASK;
     return has_cluster ? map_check_data(n, offset, m.entry) : 0;
 }
@@ -102,6 +103,7 @@ static RUNS_IN_IOTHREAD int map_subcluster(const BlockNode *n, uint64_t offset, 
     } else {
         e->kind = (allocated >> index & 1) != 0 ? QCOW2_DATA : QCOW2_UNALLOCATED;
     }
+    e->reserved = has_cluster && e->kind != QCOW2_DATA;
     e->host = m.entry & QCOW2_OFFSET_MASK;
     return has_cluster ? map_check_data(n, offset, m.entry) : 0;
 }
@@ -124,7 +126,7 @@ static RUNS_IN_IOTHREAD int map_unit(const BlockNode *n, uint64_t offset, MapEnt
     } else {
         ret = map_cluster(n, offset, m, e);
     }
-    if (e->kind == QCOW2_DATA) {
+    if (e->kind == QCOW2_DATA || e->reserved) {
         e->host += within;
     }
     e->bytes = unit - (within & (unit - 1));
@@ -135,10 +137,10 @@ static RUNS_IN_IOTHREAD int map_unit(const BlockNode *n, uint64_t offset, MapEnt
 
 static bool map_continues(const Qcow2Extent *e, const Qcow2Extent *next)
 {
-    if (next->kind != e->kind || e->kind == QCOW2_COMPRESSED) {
+    if (next->kind != e->kind || next->reserved != e->reserved || e->kind == QCOW2_COMPRESSED) {
         return false;
     }
-    return e->kind != QCOW2_DATA || next->host == e->host + e->bytes;
+    return (e->kind != QCOW2_DATA && !e->reserved) || next->host == e->host + e->bytes;
 }
 
 /* Maps from @offset to at most the slice's end; @slice NULL: there is no L2 table. */
