@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where a conversion writes to: see img_target.h. */
+#include "block/img/img_target.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- a signal removes the temporary file ---- */
+
+static char *volatile target_temporary; /* the file to remove; NULL: none */
+
+static void target_signal(int number)
+{
+    char *path = target_temporary;
+    if (path != NULL) {
+        unlink(path);
+    }
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void target_set_temporary(char *path)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = target_signal}, old;
+    target_temporary = path;
+    for (unsigned i = 0; path != NULL && i < G_N_ELEMENTS(numbers); i++) {
+        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) {
+            sigaction(numbers[i], &action, NULL); /* nohup stays in force */
+        }
+    }
+}
+
+/* ---- options of raw files ---- */
+
+enum { TARGET_SPARSE, TARGET_FALLOC, TARGET_FULL };
+static const char *const target_preallocations[] = {"off", "falloc", "full", NULL};
+
+typedef struct TargetRaw {
+    int preallocation;
+} TargetRaw;
+
+static const OptSpec target_raw_options[] = {
+    OPT_SPEC(TargetRaw, "preallocation", OPT_ENUM, preallocation,
+             .help = "space that is allocated at once", .def = "off",
+             .names = target_preallocations),
+    {0},
+};
+
+static bool target_parse_raw(const ImgTargetOptions *o, TargetRaw *raw, GError **error)
+{
+    opts_init(target_raw_options, raw);
+    if (o->options == NULL) {
+        return true;
+    }
+    g_autoptr(OptDict) d = opt_dict_parse(o->options, NULL, error);
+    return d != NULL && opts_bind(target_raw_options, raw, d, "-o", error);
+}
+
+/* ---- files ---- */
+
+/* A job for a worker. */
+typedef struct TargetWork {
+    const ImgTargetOptions *options;
+    TargetRaw raw;
+    struct stat st; /* of the target */
+    bool exists;
+    char *path;      /* with symbolic links followed */
+    char *temporary; /* the new file */
+    int fd;
+    int error;
+} TargetWork;
+
+static bool target_is_descriptor(const char *name)
+{
+    return g_str_has_prefix(name, "/dev/fd/") || g_str_has_prefix(name, "/proc/self/fd/") ||
+           strcmp(name, "/dev/stdout") == 0 || strcmp(name, "/dev/stderr") == 0;
+}
+
+static int target_examine_work(void *opaque)
+{
+    TargetWork *w = opaque;
+    const char *name = w->options->open.filename;
+    enter_worker();
+    w->exists = stat(name, &w->st) == 0;
+    w->path = w->exists ? realpath(name, NULL) : g_strdup(name);
+    w->error = w->path == NULL ? errno : 0;
+    return 0;
+}
+
+static RUNS_IN_WORKER int target_fill(int fd, uint64_t size)
+{
+    static const uint8_t zeroes[1 << 16];
+    for (uint64_t at = 0; at < size;) {
+        ssize_t n = pwrite(fd, zeroes, MIN(sizeof(zeroes), size - at), (off_t)at);
+        if (n < 0) {
+            return errno;
+        }
+        at += (uint64_t)n;
+    }
+    return 0;
+}
+
+static RUNS_IN_WORKER int target_prepare_raw(const TargetWork *w)
+{
+    off_t size = (off_t)w->options->size;
+    if (ftruncate(w->fd, size) != 0) {
+        return errno;
+    }
+    if (size > 0 && w->raw.preallocation == TARGET_FALLOC) {
+        return posix_fallocate(w->fd, 0, size);
+    }
+    return w->raw.preallocation == TARGET_FULL ? target_fill(w->fd, w->options->size) : 0;
+}
+
+/* Creates the temporary file, with the rights of the file that it replaces. */
+static int target_create_work(void *opaque)
+{
+    TargetWork *w = opaque;
+    enter_worker();
+    w->temporary = g_strdup_printf("%s.skiff-%d", w->path, (int)getpid());
+    w->fd = open(w->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (w->fd < 0) {
+        w->error = errno;
+        g_clear_pointer(&w->temporary, g_free);
+        return 0;
+    }
+    target_set_temporary(w->temporary);
+    w->error = target_prepare_raw(w);
+    if (w->error == 0 && w->exists && fchmod(w->fd, w->st.st_mode & 07777) != 0) {
+        w->error = errno;
+    }
+    close(w->fd);
+    return 0;
+}
+
+static int target_remove_work(void *opaque)
+{
+    const char *path = opaque;
+    enter_worker();
+    return unlink(path) == 0 ? 0 : -errno;
+}
+
+static int target_rename_work(void *opaque)
+{
+    const ImgTarget *t = opaque;
+    enter_worker();
+    return rename(t->temporary, t->path) == 0 ? 0 : -errno;
+}
+
+static coroutine_fn RUNS_IN_MAIN void target_co_remove(ImgTarget *t)
+{
+    co_run_in_worker(target_remove_work, t->temporary);
+    target_set_temporary(NULL);
+    g_clear_pointer(&t->temporary, g_free);
+}
+
+/* Keeps other processes out of the file that is going to be replaced. */
+static coroutine_fn RUNS_IN_MAIN bool target_co_hold(Img *img, ImgTarget *t,
+                                                     const ImgTargetOptions *o)
+{
+    ImgOpen hold = {.filename = o->open.filename, .format = "raw", .writable = true};
+    t->old = img_co_open(img, "replaced", &hold);
+    return t->old != NULL;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool target_co_create(Img *img, ImgTarget *t,
+                                                       const ImgTargetOptions *o, TargetWork *w)
+{
+    const char *name = o->open.filename;
+    if (w->exists && !target_co_hold(img, t, o)) {
+        return false;
+    }
+    co_run_in_worker(target_create_work, w);
+    t->temporary = w->temporary;
+    if (w->error != 0) {
+        img_error("%s: error while converting %s: Could not create '%s': %s", name, o->open.format,
+                  name, g_strerror(w->error));
+        return false;
+    }
+    t->path = g_steal_pointer(&w->path);
+    t->is_new = true;
+    ImgOpen open = o->open;
+    open.filename = t->temporary;
+    t->blk = img_co_open(img, "target", &open);
+    return t->blk != NULL;
+}
+
+/* ---- streams ---- */
+
+static int target_stream_work(void *opaque)
+{
+    TargetWork *w = opaque;
+    const char *name = w->options->open.filename;
+    enter_worker();
+    w->fd = strcmp(name, "/dev/stdout") == 0 ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
+                                             : open(name, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    w->error = w->fd < 0 ? errno : 0;
+    return 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool target_co_open_stream(ImgTarget *t, const ImgTargetOptions *o,
+                                                            TargetWork *w)
+{
+    const char *name = o->open.filename;
+    if (strcmp(o->open.format, "raw") != 0) {
+        img_error("%s: only raw images can be written in order, to a pipe", name);
+        return false;
+    }
+    signal(SIGPIPE, SIG_IGN); /* the write fails instead */
+    co_run_in_worker(target_stream_work, w);
+    if (w->error != 0) {
+        img_error("Could not open '%s': %s", name, g_strerror(w->error));
+        return false;
+    }
+    t->stream = w->fd;
+    return true;
+}
+
+typedef struct TargetStream {
+    int fd;
+    const uint8_t *data;
+    size_t size;
+} TargetStream;
+
+static int target_stream_write_work(void *opaque)
+{
+    TargetStream *s = opaque;
+    enter_worker();
+    while (s->size > 0) {
+        ssize_t n = write(s->fd, s->data, s->size);
+        if (n < 0 && errno != EINTR) {
+            return -errno;
+        }
+        s->data += MAX(n, 0);
+        s->size -= (size_t)MAX(n, 0);
+    }
+    return 0;
+}
+
+int img_target_co_stream(ImgTarget *t, const void *data, size_t size)
+{
+    TargetStream s = {.fd = t->stream, .data = data, .size = size};
+    return co_run_in_worker(target_stream_write_work, &s);
+}
+
+/* ---- opening and closing ---- */
+
+static coroutine_fn RUNS_IN_MAIN bool target_co_open_existing(Img *img, ImgTarget *t,
+                                                              const ImgTargetOptions *o)
+{
+    t->blk = img_co_open(img, "target", &o->open);
+    if (t->blk == NULL) {
+        return false;
+    }
+    if (blk_size(t->blk) < o->size) {
+        img_error("output file is smaller than input file");
+        return false;
+    }
+    return true;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool target_co_open_named(Img *img, ImgTarget *t,
+                                                           const ImgTargetOptions *o, TargetWork *w)
+{
+    g_autoptr(GError) error = NULL;
+    if (!target_parse_raw(o, &w->raw, &error)) {
+        img_error("%s: error while converting %s: %s", o->open.filename, o->open.format,
+                  error->message);
+        return false;
+    }
+    if (target_is_descriptor(o->open.filename)) {
+        return target_co_open_stream(t, o, w);
+    }
+    co_run_in_worker(target_examine_work, w);
+    if (w->error != 0) {
+        img_error("Could not open '%s': %s", o->open.filename, g_strerror(w->error));
+        return false;
+    }
+    if (!w->exists || S_ISREG(w->st.st_mode)) {
+        return target_co_create(img, t, o, w);
+    }
+    return S_ISBLK(w->st.st_mode) || S_ISDIR(w->st.st_mode) ? target_co_open_existing(img, t, o)
+                                                            : target_co_open_stream(t, o, w);
+}
+
+bool img_target_co_open(Img *img, ImgTarget *t, const ImgTargetOptions *o)
+{
+    TargetWork w = {.options = o};
+    *t = (ImgTarget){.stream = -1};
+    bool ok =
+        o->existing ? target_co_open_existing(img, t, o) : target_co_open_named(img, t, o, &w);
+    free(w.path);
+    if (!ok) {
+        img_target_co_close(t, false);
+    }
+    return ok;
+}
+
+bool img_target_co_close(ImgTarget *t, bool complete)
+{
+    int ret = 0;
+    blk_co_free(t->blk);
+    if (t->stream >= 0) {
+        close(t->stream);
+    }
+    if (complete && t->temporary != NULL) {
+        ret = co_run_in_worker(target_rename_work, t);
+        if (ret < 0) {
+            img_error("'%s' cannot be renamed to '%s': %s", t->temporary, t->path,
+                      g_strerror(-ret));
+        }
+    }
+    if (t->temporary != NULL && (!complete || ret < 0)) {
+        target_co_remove(t);
+    }
+    target_set_temporary(NULL);
+    blk_co_free(t->old);
+    g_free(t->temporary);
+    free(t->path);
+    *t = (ImgTarget){.stream = -1};
+    return ret == 0;
+}
