@@ -147,6 +147,7 @@ void block_setup(const BlockDriver *const drivers[]) ANY_THREAD;
 const BlockDriver *block_driver_find(const char *name) ANY_THREAD;
 
 typedef struct BlockTracked BlockTracked;
+typedef struct BlockDirtyBitmap BlockDirtyBitmap;
 
 /* Flags that a reopen may change. */
 typedef struct BlockNodeFlags {
@@ -180,8 +181,10 @@ struct BlockNode {
     BlockLimits limits;
 
     /* runtime */
-    unsigned refs; /* main */
-    bool open;     /* main: block_node_find() finds it */
+    unsigned refs;             /* main */
+    GPtrArray *bitmap_names;   /* main: BlockDirtyBitmap, owned */
+    BlockDirtyBitmap *bitmaps; /* home: the same ones */
+    bool open;                 /* main: block_node_find() finds it */
     _Atomic uint64_t size;
     BlockTracked *tracked; /* home: writes in flight, only if alignment can make them overlap */
     uint64_t tracked_sequence;
