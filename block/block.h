@@ -115,6 +115,34 @@ typedef struct BlockNodeInfo {
     uint64_t size;
 } BlockNodeInfo;
 void block_node_info(const BlockNode *n, BlockNodeInfo *info) RUNS_IN_MAIN;
+/* In the home of @n: The bytes that the node and its children use on the host, backing nodes excepted. -errno: not all
+ * of them are known. */
+int64_t block_node_co_allocated_size(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+
+typedef struct BlockSnapshotInfo {
+    char *id, *name;
+    uint64_t vm_state_size;
+    uint32_t date_s, date_ns; /* since 1970 */
+    uint64_t vm_clock_ns;
+    uint64_t icount; /* UINT64_MAX: unknown */
+} BlockSnapshotInfo;
+
+/* What an image says about itself. All is owned. */
+typedef struct BlockImageInfo {
+    uint64_t cluster_size; /* 0: the format has no clusters */
+    bool dirty;            /* it was not closed cleanly */
+    char *backing_name;    /* as in the image; NULL: none */
+    char *backing_path;    /* the file that the name means; NULL: unknown */
+    char *backing_format;  /* NULL: the image does not say */
+    BlockSnapshotInfo *snapshots;
+    unsigned snapshot_count;
+    struct json_object *specific; /* {"type": ..., "data": ...} of QEMU; NULL: none */
+} BlockImageInfo;
+/* In the home of @n. False + @error; else block_image_info_clear() frees what is in @info. */
+bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
+    coroutine_fn RUNS_IN_IOTHREAD;
+void block_image_info_clear(BlockImageInfo *info) ANY_THREAD;
+
 void block_node_ref(BlockNode *n) RUNS_IN_MAIN;
 /* Drops a reference. The last one closes the file; may wait for its iothread. */
 void block_co_unref(BlockNode *n) coroutine_fn RUNS_IN_MAIN;

@@ -110,6 +110,8 @@ typedef struct BlockDriver {
     /* Returns the bytes that the node itself uses on the host, or -errno. NULL: nothing is known, or
      * the node uses only what its children use. */
     int64_t (*co_allocated_size)(BlockNode *n);
+    /* Fills @info, which is preset to zeroes. NULL: the image says nothing. */
+    bool (*co_image_info)(BlockNode *n, BlockImageInfo *info, GError **error);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
 
@@ -233,9 +235,6 @@ int block_node_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOT
 /* As blk_co_block_status(). Beyond the end the answer is empty, with BLOCK_STATUS_EOF. */
 int block_node_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                                BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
-/* The bytes that the node and its children use on the host, backing nodes excepted. -errno: not all
- * of them are known. */
-int64_t block_node_co_allocated_size(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- activity below a backend (block/core/drain.c) ---- */
 /*

@@ -79,6 +79,8 @@ static coroutine_fn RUNS_IN_MAIN bool socket_co_resolve_tcp(const SocketAddressO
                     failure ? failure->message : "is missing");
         return false;
     }
+    g_autofree char *digits = g_strdup_printf("%u", (unsigned)port); /* it may be hexadecimal */
+    l.port = digits;
     a->name = g_strdup_printf("tcp:%s:%s", o->host ? o->host : "", o->port);
     ret = co_run_in_worker(socket_lookup_in_worker, &l);
     if (ret != 0) {

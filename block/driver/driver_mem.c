@@ -26,6 +26,7 @@ typedef struct MemState {
     size_t mapped;
     _Atomic unsigned waiting;
     MemWait *head, **tail;
+    BlockMemJournal *journal; /* a test's; NULL: none */
 } MemState;
 
 static const OptSpec mem_options[] = {
@@ -68,6 +69,16 @@ static coroutine_fn RUNS_IN_MAIN void mem_co_close(BlockNode *n)
     munmap(s->data, s->mapped);
 }
 
+/* Consumes @data. */
+static void mem_record(MemState *s, BlockMemRecord r)
+{
+    if (s->journal != NULL) {
+        g_array_append_val(s->journal->records, r);
+    } else {
+        g_free(r.data);
+    }
+}
+
 /* Returns 0 if the request is to be carried out. */
 static coroutine_fn RUNS_IN_IOTHREAD int mem_co_admit(MemState *s)
 {
@@ -101,13 +112,26 @@ static coroutine_fn RUNS_IN_IOTHREAD int mem_co_pwritev(BlockNode *n, uint64_t o
     int ret = mem_co_admit(s);
     if (ret == 0) {
         iov_copy_to_buf(iov, niov, 0, s->data + offset, bytes);
+        if (s->journal != NULL) {
+            mem_record(s, (BlockMemRecord){.op = BLOCK_MEM_WRITE,
+                                           .offset = offset,
+                                           .bytes = bytes,
+                                           .data = g_memdup2(s->data + offset, bytes),
+                                           .fua = (flags & BLOCK_REQ_FUA) != 0});
+        }
     }
     return ret;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int mem_co_flush(BlockNode *n)
 {
-    return mem_co_admit(n->state);
+    MemState *s = n->state;
+    unsigned covers = s->journal != NULL ? s->journal->records->len : 0;
+    int ret = mem_co_admit(s);
+    if (ret == 0) {
+        mem_record(s, (BlockMemRecord){.op = BLOCK_MEM_FLUSH, .covers = covers});
+    }
+    return ret;
 }
 
 /* Whole pages are returned to the host and then read as zeroes. */
@@ -131,6 +155,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int mem_co_write_zeroes(BlockNode *n, uint6
     int ret = mem_co_admit(s);
     if (ret == 0) {
         mem_zero(s, offset, bytes);
+        mem_record(s, (BlockMemRecord){.op = BLOCK_MEM_WRITE,
+                                       .offset = offset,
+                                       .bytes = bytes,
+                                       .fua = (flags & BLOCK_REQ_FUA) != 0});
     }
     return ret;
 }
@@ -194,6 +222,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int mem_co_truncate(BlockNode *n, uint64_t 
         uint64_t page_end = block_align_up(size, (uint64_t)sysconf(_SC_PAGESIZE));
         memset(s->data + size, 0, MIN(page_end, old) - size);
     }
+    mem_record(s, (BlockMemRecord){.op = BLOCK_MEM_TRUNCATE, .bytes = size});
     return 0;
 }
 
@@ -249,6 +278,28 @@ bool block_mem_complete(BlockNode *n, int ret)
     w->ret = ret;
     co_wake(w->token);
     return true;
+}
+
+void block_mem_set_journal(BlockNode *n, BlockMemJournal *journal)
+{
+    assert_home(n->home);
+    mem_state(n)->journal = journal;
+}
+
+static void mem_clear_record(void *record)
+{
+    g_free(((BlockMemRecord *)record)->data);
+}
+
+void block_mem_journal_init(BlockMemJournal *journal)
+{
+    journal->records = g_array_new(FALSE, FALSE, sizeof(BlockMemRecord));
+    g_array_set_clear_func(journal->records, mem_clear_record);
+}
+
+void block_mem_journal_clear(BlockMemJournal *journal)
+{
+    g_array_unref(journal->records);
 }
 
 uint8_t *block_mem_data(BlockNode *n)

@@ -21,6 +21,7 @@ typedef struct Img {
 int img_co_check(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_info(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_map(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_snapshot(Img *img) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- img.c ---- */
 /* Prints "skiff-img: ..." to standard error. */
@@ -57,39 +58,32 @@ bool img_parse_output(const char *text, bool *json) ANY_THREAD;
 bool img_parse_size(const char *what, const char *text, uint64_t *size) ANY_THREAD;
 
 /* ---- img.c ---- */
-/* A cache mode, as of -t and -T. */
-typedef struct ImgCache {
-    bool direct;  /* bypass the page cache */
-    bool through; /* each write reaches stable storage */
-    bool unsafe;  /* flushes are ignored */
-} ImgCache;
-
+/* ---- img_open.c ---- */
 /* How an image is opened. */
 typedef struct ImgOpen {
-    const char *filename; /* or options, with image_opts */
+    const char *filename; /* or "json:{...}"; or options, with image_opts */
     const char *format;   /* NULL: found by its first bytes */
+    const char *cache;    /* a cache mode that img_check_cache() accepts; NULL: writeback */
     bool image_opts, force_share;
-    bool writable;  /* img_co_open_file() only */
-    ImgCache cache; /* the same */
+    bool writable;
+    bool no_backing; /* only the image itself is of interest */
+    bool unmap;      /* discards reach the file */
 } ImgOpen;
 /* Opens an image and puts a backend @name on it. NULL: reported. Freed with blk_co_free(). */
 BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
     coroutine_fn RUNS_IN_MAIN;
-/* The format that the first bytes of @blk show, a string constant. NULL: reported. */
-const char *img_co_probe(BlockBackend *blk, const char *filename) coroutine_fn RUNS_IN_MAIN;
-
-/* ---- img_file.c ---- */
-/* The file of an image, opened without the image's driver. */
-typedef struct ImgFile {
-    BlockBackend *blk;
-    const char *filename; /* borrowed */
-    char *format;         /* of the image in the file */
-} ImgFile;
-/* Opens the file of an image, with a backend @name. False: reported. */
-bool img_co_open_file(Img *img, const char *name, const ImgOpen *open, ImgFile *f)
+/* Opens only the file of an image, for subcommands that work on its metadata, and stores the image's
+ * format in *@format, owned by the caller. NULL: reported. */
+BlockBackend *img_co_open_file(Img *img, const char *name, const ImgOpen *open, char **format)
     coroutine_fn RUNS_IN_MAIN;
-void img_co_close_file(ImgFile *f) coroutine_fn RUNS_IN_MAIN;
-/* Parses a cache mode. False if there is none of that name. */
-bool img_parse_cache(const char *text, ImgCache *cache) ANY_THREAD;
+/* Puts a backend @name on @node, whose reference it takes. NULL: reported. */
+BlockBackend *img_co_attach(BlockNode *node, const char *name, const ImgOpen *open)
+    coroutine_fn RUNS_IN_MAIN;
+/* Whether there is a cache mode @name; @what ("source ", "") is for the report. NULL is one. */
+bool img_check_cache(const char *name, const char *what) ANY_THREAD;
+
+/* ---- img_snapshot.c ---- */
+/* Prints the table of snapshots, if there are any. */
+void img_print_snapshots(const BlockImageInfo *info) RUNS_IN_MAIN;
 
 #endif

@@ -23,21 +23,8 @@ static const struct {
     {"map", img_co_map,
      "[-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] [--image-opts] "
      "FILENAME"},
+    {"snapshot", img_co_snapshot, "[-U] [-q] [--image-opts] -l FILENAME"},
 };
-
-/* All drivers but qcow2, which does not report its clusters: info and map would be wrong. The list is
- * never freed. */
-static const BlockDriver *const *img_drivers(void)
-{
-    GPtrArray *list = g_ptr_array_new();
-    for (const BlockDriver *const *drv = block_drivers; *drv != NULL; drv++) {
-        if (*drv != &block_driver_qcow2) {
-            g_ptr_array_add(list, (void *)(uintptr_t)*drv);
-        }
-    }
-    g_ptr_array_add(list, NULL);
-    return (const BlockDriver *const *)g_ptr_array_free(list, FALSE);
-}
 
 typedef struct ImgRun {
     Img img;
@@ -105,7 +92,7 @@ int main(int argc, char **argv)
         }
     }
     signal(SIGXFSZ, SIG_IGN);
-    block_setup(img_drivers());
+    block_setup(block_drivers);
     if (argc < 2) {
         return img_usage_error("Not enough arguments");
     }

@@ -9,7 +9,7 @@
  *   qcow2_cache.c     slices of tables in memory
  *   qcow2_map.c       from an offset on the disk to what is there
  *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters
- *   qcow2_status.c    block status
+ *   qcow2_status.c    block status;  qcow2_info.c: what `info` shows
  *
  * Everything but opening and closing runs in the node's home, in one thread: there are no locks.
  * State that a coroutine has read can change while it waits, so a mapping is used, or copied, before
@@ -72,6 +72,9 @@ typedef struct Qcow2Snapshot {
     uint32_t l1_size;
     uint64_t disk_size;
     uint64_t vm_state_size;
+    uint32_t date_s, date_ns; /* since 1970 */
+    uint64_t vm_clock_ns;
+    uint64_t icount; /* UINT64_MAX: unknown */
 } Qcow2Snapshot;
 
 #define QCOW2_DECOMPRESS_MAX 4u /* clusters of a node at a time: each needs up to 6 MiB */
@@ -146,6 +149,10 @@ int qcow2_co_read_table(BlockNode *file, uint64_t offset, uint64_t bytes, void *
 /* ---- qcow2_status.c ---- */
 int qcow2_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                           BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_info.c ---- */
+bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
+    coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_compress.c ---- */
 /* Reads @bytes at @offset of the disk, which are within one compressed cluster. */

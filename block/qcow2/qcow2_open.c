@@ -288,6 +288,7 @@ const BlockDriver block_driver_qcow2 = {
     .co_close = qcow2_co_close,
     .co_preadv = qcow2_co_preadv,
     .co_block_status = qcow2_co_block_status,
+    .co_image_info = qcow2_co_image_info,
     .co_reopen_prepare = qcow2_co_reopen_prepare,
     .co_move_prepare = qcow2_co_move_prepare,
     .co_move_finish = qcow2_co_move_finish,

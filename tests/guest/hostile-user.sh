@@ -107,6 +107,7 @@ test_memory_sizes() {
     done
     with foo -m 128,foo=1
     with -m -m 128,size=256
+    with 'from 2M to 64T: a number with an optional suffix' -m banana
     none_was_bad
 }
 
@@ -260,6 +261,7 @@ test_values() {
     for value in 0 -1 x '' 99999999999; do
         with -timeout -timeout "$value"
     done
+    with '-timeout 0.5: a time in seconds' -timeout 0.5
     with no-such -action no-such=1
     with 'nearest is -timeout' -action watchdog=reset
     with reboot -action reboot=no-such

@@ -22,8 +22,9 @@ static __thread char thread_identity;
 
 static bool aio_set_errno(GError **error, const char *what)
 {
-    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "event loop: %s: %s", what,
-                g_strerror(errno));
+    const char *advice = errno == EMFILE ? "; raise the limit of open files (ulimit -n)" : "";
+    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "event loop: %s: %s%s", what,
+                g_strerror(errno), advice);
     return false;
 }
 

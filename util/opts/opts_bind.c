@@ -57,15 +57,18 @@ static char *opt_size_text(uint64_t bytes)
 static bool opt_bind_size(const OptSpec *spec, const char *text, uint64_t *field, GError **error)
 {
     uint64_t bytes;
+    bool limited = spec->min > 0 || opt_spec_max(spec) < UINT64_MAX;
+    bool number = opt_parse_size(text, spec->default_unit, &bytes, limited ? NULL : error);
 
-    if (!opt_parse_size(text, spec->default_unit, &bytes, error)) {
-        return false;
-    }
-    if (bytes < spec->min || bytes > opt_spec_max(spec)) {
+    if (limited && (!number || bytes < spec->min || bytes > opt_spec_max(spec))) {
         g_autofree char *least = opt_size_text(spec->min);
         g_autofree char *most = opt_size_text(opt_spec_max(spec));
 
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "expects a size from %s to %s", least, most);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "expects a size from %s to %s%s", least,
+                    most, number ? "" : ": a number with an optional suffix K, M, G, T");
+        return false;
+    }
+    if (!number) {
         return false;
     }
     *field = bytes;

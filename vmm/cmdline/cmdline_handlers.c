@@ -172,7 +172,8 @@ bool cmdline_timeout(VmConfig *config, const char *name, const char *value, GErr
 {
     uint64_t seconds;
     if (!opt_parse_u64(value, 1, 31536000, &seconds, error)) {
-        g_prefix_error(error, "-%s (seconds): ", name);
+        g_autofree char *excerpt = opt_excerpt(value);
+        g_prefix_error(error, "-%s %s: a time in seconds: ", name, excerpt);
         return false;
     }
     config->life.timeout_s = (unsigned)seconds;

@@ -305,7 +305,7 @@ static void tcp_works_from_both_ends(void **state)
 
     chardev_fixture_add(x, "socket,id=a,host=127.0.0.1,port=0,server=on,wait=off");
     a = chardev_fixture_use(x, "a");
-    chardev_fixture_add(x, "socket,id=b,host=127.0.0.1,port=%u", tcp_port());
+    chardev_fixture_add(x, "socket,id=b,host=127.0.0.1,port=0x%x", tcp_port());
     b = chardev_fixture_claim("b");
     enter_main();
     chardev_attach(b, &recording_frontend_ops, g);

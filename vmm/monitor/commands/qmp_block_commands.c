@@ -211,7 +211,7 @@ static const QmpType named_nodes_arg = {
     .name = "query-named-block-nodes-arg",
     .kind = QMP_KIND_STRUCT,
     .members =
-        QMP_MEMBERS({"flat", &qmp_bool, true, .doc = "without backing images; there are none"}),
+        QMP_MEMBERS({"flat", &qmp_bool, true, .doc = "without backing-image"}),
 };
 static const QmpType histogram_arg = {
     .name = "block-latency-histogram-set-arg",

@@ -14,7 +14,8 @@ static char *qmp_block_filename(const BlockNodeInfo *info)
                                   : g_strdup_printf("%s://", info->driver);
 }
 
-static RUNS_IN_MAIN struct json_object *qmp_block_image(const BlockNodeInfo *info)
+/* @flat: without the images below. */
+static RUNS_IN_MAIN struct json_object *qmp_block_image(const BlockNodeInfo *info, bool flat)
 {
     struct json_object *image = json_object_new_object();
     g_autofree char *filename = qmp_block_filename(info);
@@ -22,6 +23,11 @@ static RUNS_IN_MAIN struct json_object *qmp_block_image(const BlockNodeInfo *inf
     qmp_put_str(image, "format", info->driver);
     qmp_put_bool(image, "dirty-flag", false);
     qmp_put_int(image, "virtual-size", (int64_t)info->size);
+    if (info->backing != NULL && !flat) {
+        BlockNodeInfo below;
+        block_node_info(info->backing, &below);
+        qmp_put(image, "backing-image", qmp_block_image(&below, false));
+    }
     return image;
 }
 
@@ -34,11 +40,26 @@ static RUNS_IN_MAIN struct json_object *qmp_block_cache(const BlockNodeInfo *inf
     return cache;
 }
 
-static RUNS_IN_MAIN struct json_object *qmp_block_node(const BlockNode *n, bool writeback)
+/* Adds the name of the next image below and the number of images below. */
+static RUNS_IN_MAIN void qmp_block_put_backing(struct json_object *o, const BlockNodeInfo *info)
 {
-    static const char *const zeroes[] = {
-        "backing_file_depth", "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr",
-        "write_threshold"};
+    BlockNodeInfo below;
+    unsigned depth = 0;
+    for (const BlockNode *n = info->backing; n != NULL; n = below.backing) {
+        block_node_info(n, &below);
+        if (depth++ == 0) {
+            g_autofree char *filename = qmp_block_filename(&below);
+            qmp_put_str(o, "backing_file", filename);
+        }
+    }
+    qmp_put_int(o, "backing_file_depth", depth);
+}
+
+static RUNS_IN_MAIN struct json_object *qmp_block_node(const BlockNode *n, bool writeback,
+                                                       bool flat)
+{
+    static const char *const zeroes[] = {"bps",     "bps_rd",  "bps_wr",         "iops",
+                                         "iops_rd", "iops_wr", "write_threshold"};
     BlockNodeInfo info;
     block_node_info(n, &info);
     struct json_object *o = json_object_new_object();
@@ -50,10 +71,11 @@ static RUNS_IN_MAIN struct json_object *qmp_block_node(const BlockNode *n, bool 
     qmp_put_bool(o, "encrypted", false);
     qmp_put_bool(o, "active", true);
     qmp_put_str(o, "detect_zeroes", "off");
+    qmp_block_put_backing(o, &info);
     for (unsigned i = 0; i < G_N_ELEMENTS(zeroes); i++) {
         qmp_put_int(o, zeroes[i], 0);
     }
-    qmp_put(o, "image", qmp_block_image(&info));
+    qmp_put(o, "image", qmp_block_image(&info, flat));
     qmp_put(o, "cache", qmp_block_cache(&info, writeback));
     return o;
 }
@@ -63,10 +85,11 @@ struct json_object *qmp_query_named_block_nodes(QmpCall *call, struct json_objec
 {
     enter_main();
     struct json_object *list = json_object_new_array();
+    bool flat = qmp_arg_bool(args, "flat", false);
     unsigned count;
     g_autofree BlockNode **nodes = block_node_list(&count);
     for (unsigned i = 0; i < count; i++) {
-        json_object_array_add(list, qmp_block_node(nodes[i], true));
+        json_object_array_add(list, qmp_block_node(nodes[i], true, flat));
     }
     return list;
 }
@@ -116,7 +139,7 @@ static RUNS_IN_MAIN struct json_object *qmp_block_disk(Vm *vm, const BlockBacken
     qmp_put_str(o, "type", "unknown");
     qmp_put_bool(o, "removable", false);
     qmp_put_bool(o, "locked", false);
-    qmp_put(o, "inserted", qmp_block_node(root, blk_write_cache(blk)));
+    qmp_put(o, "inserted", qmp_block_node(root, blk_write_cache(blk), false));
     qmp_put_str(o, "io-status", statuses[blk_io_status(blk)]);
     return o;
 }
@@ -149,7 +172,7 @@ static void qmp_block_put_idle_drive(struct json_object *list, const char *id, c
     qmp_put_str(o, "type", "unknown");
     qmp_put_bool(o, "removable", true);
     qmp_put_bool(o, "locked", false);
-    qmp_put(o, "inserted", qmp_block_node(n, true));
+    qmp_put(o, "inserted", qmp_block_node(n, true, false));
     json_object_array_add(list, o);
 }
 
@@ -259,6 +282,9 @@ static RUNS_IN_MAIN struct json_object *qmp_block_node_stats(const BlockNode *n)
     qmp_put(o, "stats", qmp_block_stats(&none));
     if (info.child != NULL) {
         qmp_put(o, "parent", qmp_block_node_stats(info.child));
+    }
+    if (info.backing != NULL) {
+        qmp_put(o, "backing", qmp_block_node_stats(info.backing));
     }
     return o;
 }

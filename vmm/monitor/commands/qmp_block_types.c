@@ -40,13 +40,19 @@ static const QmpType cache_info_type = {
                            {"no-flush", &qmp_bool, .doc = "flushes are ignored"}),
 };
 
+static const QmpType image_info_type;
+static const QmpMember image_info_members[] = {
+    {"filename", &qmp_str, .doc = "its file"},
+    {"format", &qmp_str, .doc = "the node's driver"},
+    {"dirty-flag", &qmp_bool, true, .doc = "the image was not closed cleanly"},
+    {"virtual-size", &qmp_int, .doc = "the guest's size in bytes"},
+    {"backing-image", &image_info_type, true, .doc = "the image below"},
+    {0},
+};
 static const QmpType image_info_type = {
     .name = "ImageInfo",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS(
-        {"filename", &qmp_str, .doc = "its file"}, {"format", &qmp_str, .doc = "the node's driver"},
-        {"dirty-flag", &qmp_bool, true, .doc = "the image was not closed cleanly"},
-        {"virtual-size", &qmp_int, .doc = "the guest's size in bytes"}),
+    .members = image_info_members,
     .doc = "An image. Its size on the host is absent, because the query could hang.",
 };
 
@@ -57,7 +63,8 @@ static const QmpType block_device_info_type = {
                            {"node-name", &qmp_str, true, .doc = "the node's name"},
                            {"ro", &qmp_bool, .doc = "whether writes are refused"},
                            {"drv", &qmp_str, .doc = "the node's driver"},
-                           {"backing_file_depth", &qmp_int, .doc = "always 0: no backing files"},
+                           {"backing_file", &qmp_str, true, .doc = "the file of the image below"},
+                           {"backing_file_depth", &qmp_int, .doc = "the number of images below"},
                            {"encrypted", &qmp_bool, .doc = "always false"},
                            {"active", &qmp_bool, .doc = "always true"},
                            {"detect_zeroes", &detect_zeroes_type, .doc = "always off"},
@@ -153,7 +160,8 @@ static const QmpMember block_stats_members[] = {
     {"qdev", &qmp_str, true, .doc = "the path of the guest's device"},
     {"node-name", &qmp_str, true, .doc = "the root node's name"},
     {"stats", &block_device_stats_type, .doc = "the counts"},
-    {"parent", &block_stats_type, true, .doc = "the node below (QEMU's name)"},
+    {"parent", &block_stats_type, true, .doc = "the file's node below (QEMU's name)"},
+    {"backing", &block_stats_type, true, .doc = "the backing node below"},
     {0},
 };
 static const QmpType block_stats_type = {

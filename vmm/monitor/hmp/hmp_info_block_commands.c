@@ -44,6 +44,11 @@ static void hmp_print_disk(HmpCall *call, struct json_object *disk)
     if (inserted != NULL && qmp_arg_has(inserted, "cache")) {
         hmp_print_cache(call, qmp_arg_get(inserted, "cache"));
     }
+    if (inserted != NULL && qmp_arg_has(inserted, "backing_file")) {
+        hmp_printf(call, "    Backing file:     %s (chain depth: %" PRId64 ")\n",
+                   qmp_arg_str(inserted, "backing_file"),
+                   qmp_arg_int(inserted, "backing_file_depth", 0));
+    }
 }
 
 /* Whether @name is the device, QOM path or node name of @disk. A NULL @name matches every disk. */

@@ -109,6 +109,40 @@ static void a_node_is_added_listed_and_deleted(void **state)
     g_free(qmp_ok(rig, "blockdev-del", DISK));
 }
 
+/* An overlay on an overlay on a raw file. */
+static void a_chain_of_images_is_listed(void **state)
+{
+    QmpRig *rig = *state;
+    char dir[] = "build/skiff-qmp-chain-XXXXXX";
+    assert_non_null(g_mkdtemp(dir));
+    g_autofree char *command = g_strdup_printf(
+        "cd %s && truncate -s 1M base && qemu-img create -q -f qcow2 -b base -F raw mid && "
+        "qemu-img create -q -f qcow2 -b mid -F qcow2 top",
+        dir);
+    g_autofree char *clean = g_strdup_printf("rm -r %s", dir);
+    g_autofree char *add = g_strdup_printf("{'driver':'qcow2','node-name':'disk','read-only':true,"
+                                           "'file':{'driver':'file','filename':'%s/top'}}",
+                                           dir);
+    g_autofree char *below =
+        g_strdup_printf("\"backing_file\":\"%s/mid\",\"backing_file_depth\":2", dir);
+    g_autofree char *images = g_strdup_printf(
+        "\"virtual-size\":1048576,\"backing-image\":{\"filename\":\"%s/mid\",\"format\":\"qcow2\","
+        "\"dirty-flag\":false,\"virtual-size\":1048576,\"backing-image\":{\"filename\":\"%s/base\"",
+        dir, dir);
+    assert_int_equal(system(command), 0);
+    g_free(qmp_ok(rig, "blockdev-add", add));
+    g_autofree char *nodes = qmp_ok(rig, "query-named-block-nodes", NULL);
+    g_autofree char *flat = qmp_ok(rig, "query-named-block-nodes", "{'flat':true}");
+    g_autofree char *stats = qmp_ok(rig, "query-blockstats", "{'query-nodes':true}");
+    assert_non_null(strstr(nodes, below));
+    assert_non_null(strstr(nodes, images));
+    assert_non_null(strstr(flat, below));
+    assert_null(strstr(flat, "backing-image"));
+    assert_non_null(strstr(stats, "\"backing\":{\"node-name\""));
+    g_free(qmp_ok(rig, "blockdev-del", DISK));
+    assert_int_equal(system(clean), 0);
+}
+
 static void an_invalid_blockdev_add_reports_the_reason(void **state)
 {
     QmpRig *rig = *state;
@@ -354,6 +388,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         QMP_TEST(a_node_is_added_listed_and_deleted),
+        QMP_TEST(a_chain_of_images_is_listed),
         QMP_TEST(an_invalid_blockdev_add_reports_the_reason),
         QMP_TEST(a_node_of_a_device_is_not_deleted),
         QMP_TEST(a_blockdev_add_that_hangs_blocks_only_its_client),
