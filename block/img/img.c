@@ -5,9 +5,8 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 #include "block/node.h"
-#include "block/qcow2/qcow2.h"
 
 /* ---- messages and arguments ---- */
 
@@ -44,4 +43,13 @@ char *img_size_text(uint64_t size)
     unsigned unit = exponent > 0 ? (unsigned)(exponent - 1) / 10 : 0;
     return g_strdup_printf("%0.3g %sB", (double)size / (double)((uint64_t)1 << (unit * 10)),
                            units[unit]);
+}
+
+void *img_buffer_new(size_t size)
+{
+    void *buffer;
+    if (posix_memalign(&buffer, BLOCK_MEMORY_ALIGNMENT_MAX, size) != 0) {
+        g_error("out of memory: %zu bytes", size); /* as GLib does */
+    }
+    return buffer;
 }

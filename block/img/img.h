@@ -19,6 +19,7 @@ typedef struct Img {
 
 /* A subcommand returns the exit status of the process. */
 int img_co_check(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_compare(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_info(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_map(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_snapshot(Img *img) coroutine_fn RUNS_IN_MAIN;
@@ -28,6 +29,8 @@ int img_co_snapshot(Img *img) coroutine_fn RUNS_IN_MAIN;
 void img_error(const char *format, ...) ANY_THREAD __attribute__((format(printf, 1, 2)));
 /* The same for wrong arguments, with a hint at --help. Returns 1, the exit status. */
 int img_usage_error(const char *format, ...) ANY_THREAD __attribute__((format(printf, 1, 2)));
+/* A buffer of any image's alignment, to be freed with free(). */
+void *img_buffer_new(size_t size) ANY_THREAD;
 /* "1.5 GiB". Owned by the caller. */
 char *img_size_text(uint64_t size) ANY_THREAD;
 
@@ -59,28 +62,71 @@ bool img_parse_size(const char *what, const char *text, uint64_t *size) ANY_THRE
 
 /* ---- img.c ---- */
 /* ---- img_open.c ---- */
+/* A cache mode, as of -t and -T. */
+typedef struct ImgCache {
+    bool direct;  /* bypass the page cache */
+    bool through; /* each write reaches stable storage */
+    bool unsafe;  /* flushes are ignored */
+} ImgCache;
+/* Parses a cache mode. False if there is none of that name. */
+bool img_parse_cache(const char *text, ImgCache *cache) ANY_THREAD;
+
 /* How an image is opened. */
 typedef struct ImgOpen {
     const char *filename; /* or "json:{...}"; or options, with image_opts */
     const char *format;   /* NULL: found by its first bytes */
-    const char *cache;    /* a cache mode that img_check_cache() accepts; NULL: writeback */
     bool image_opts, force_share;
     bool writable;
     bool no_backing; /* only the image itself is of interest */
     bool unmap;      /* discards reach the file */
+    ImgCache cache;
 } ImgOpen;
 /* Opens an image and puts a backend @name on it. NULL: reported. Freed with blk_co_free(). */
 BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
     coroutine_fn RUNS_IN_MAIN;
-/* Opens only the file of an image, for subcommands that work on its metadata, and stores the image's
- * format in *@format, owned by the caller. NULL: reported. */
-BlockBackend *img_co_open_file(Img *img, const char *name, const ImgOpen *open, char **format)
-    coroutine_fn RUNS_IN_MAIN;
 /* Puts a backend @name on @node, whose reference it takes. NULL: reported. */
 BlockBackend *img_co_attach(BlockNode *node, const char *name, const ImgOpen *open)
     coroutine_fn RUNS_IN_MAIN;
-/* Whether there is a cache mode @name; @what ("source ", "") is for the report. NULL is one. */
-bool img_check_cache(const char *name, const char *what) ANY_THREAD;
+/* The format that the first bytes of @blk show, a string constant. NULL: reported. */
+const char *img_co_probe(BlockBackend *blk, const char *filename) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- img_file.c ---- */
+/* The file of an image, opened without the image's driver. */
+typedef struct ImgFile {
+    BlockBackend *blk;
+    const char *filename; /* borrowed */
+    char *format;         /* of the image in the file */
+} ImgFile;
+/* Opens the file of an image, with a backend @name. False: reported. */
+bool img_co_open_file(Img *img, const char *name, const ImgOpen *open, ImgFile *f)
+    coroutine_fn RUNS_IN_MAIN;
+void img_co_close_file(ImgFile *f) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- img_crew.c ---- */
+/* Runs @count coroutines of @work(@opaque) in the images' home and returns when all have ended. */
+void img_co_crew(Img *img, unsigned count, void (*work)(void *opaque), void *opaque)
+    coroutine_fn RUNS_IN_MAIN;
+
+/* One coroutine of the home at a time has its turn; the others wait in order. */
+typedef struct ImgTurn {
+    bool taken;
+    CoQueue waiters;
+} ImgTurn;
+void img_turn_init(ImgTurn *t) ANY_THREAD;
+void img_turn_co_take(ImgTurn *t) coroutine_fn RUNS_IN_IOTHREAD;
+void img_turn_give(ImgTurn *t) RUNS_IN_IOTHREAD;
+
+/* ---- img_progress.c ---- */
+typedef struct ImgProgress {
+    bool line;      /* -p */
+    double step;    /* percent between two lines */
+    double printed; /* percent */
+} ImgProgress;
+void img_progress_init(ImgProgress *p, bool line, double step) ANY_THREAD;
+/* Called by one thread at a time. Also answers a SIGUSR1 that came since the last call. */
+void img_progress_set(ImgProgress *p, uint64_t done, uint64_t total) ANY_THREAD;
+/* Ends the line. */
+void img_progress_end(const ImgProgress *p) ANY_THREAD;
 
 /* ---- img_snapshot.c ---- */
 /* Prints the table of snapshots, if there are any. */

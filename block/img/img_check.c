@@ -93,8 +93,6 @@ static void check_report(void *opaque, const char *line)
 
 typedef struct ImgCheck {
     BlockBackend *blk; /* of the file */
-    const char *filename;
-    char *format;
     Qcow2CheckRequest request;
     int ret;
 } ImgCheck;
@@ -108,18 +106,19 @@ static void check_at_home(void *opaque)
     k->ret = qcow2_co_check(&k->request);
 }
 
-static coroutine_fn RUNS_IN_MAIN int check_co_run(ImgCheck *k, bool json, bool quiet)
+static coroutine_fn RUNS_IN_MAIN int check_co_run(ImgCheck *k, const ImgFile *f, bool json,
+                                                  bool quiet)
 {
     const Qcow2CheckResult *r = &k->request.result;
     co_call_in(blk_home(k->blk), check_at_home, k);
     if (k->request.error != NULL) {
-        img_error("Could not open '%s': %s", k->filename, k->request.error->message);
+        img_error("Could not open '%s': %s", f->filename, k->request.error->message);
         g_clear_error(&k->request.error);
         return CHECK_STATUS_ERROR;
     }
     if (k->ret == 0 && !quiet) {
         if (json) {
-            check_print_json(r, k->filename, k->format);
+            check_print_json(r, f->filename, f->format);
         } else {
             check_print_human(r);
         }
@@ -138,20 +137,20 @@ static coroutine_fn RUNS_IN_MAIN int check_co_run(ImgCheck *k, bool json, bool q
 static coroutine_fn RUNS_IN_MAIN int check_co_image(Img *img, const ImgOpen *o, bool json,
                                                     bool quiet)
 {
-    ImgCheck k = {.filename = o->filename, .request.report = check_report};
-    k.blk = img_co_open_file(img, "image", o, &k.format);
-    if (k.blk == NULL) {
+    ImgFile f;
+    ImgCheck k = {.request.report = check_report};
+    if (!img_co_open_file(img, "image", o, &f)) {
         return CHECK_STATUS_ERROR;
     }
     int status = CHECK_STATUS_UNSUPPORTED;
-    if (strcmp(k.format, "qcow2") == 0) {
-        k.request.who = o->filename;
-        status = check_co_run(&k, json, quiet);
+    if (strcmp(f.format, "qcow2") == 0) {
+        k.blk = f.blk;
+        k.request.who = f.filename;
+        status = check_co_run(&k, &f, json, quiet);
     } else {
         img_error("This image format does not support checks");
     }
-    blk_co_free(k.blk);
-    g_free(k.format);
+    img_co_close_file(&f);
     return status;
 }
 
@@ -159,10 +158,10 @@ int img_co_check(Img *img)
 {
     ImgOpen o = {0};
     bool json = false, quiet = false;
-    const char *repair = NULL;
+    const char *repair = NULL, *cache = NULL;
     const ImgOption options[] = {
         {"format", 'f', IMG_TEXT, &o.format},       {"repair", 'r', IMG_TEXT, &repair},
-        {"output", 0, IMG_OUTPUT, &json},           {NULL, 'T', IMG_TEXT, &o.cache},
+        {"output", 0, IMG_OUTPUT, &json},           {NULL, 'T', IMG_TEXT, &cache},
         {"quiet", 'q', IMG_FLAG, &quiet},           {"force-share", 'U', IMG_FLAG, &o.force_share},
         {"image-opts", 0, IMG_FLAG, &o.image_opts}, {0},
     };
@@ -177,7 +176,8 @@ int img_co_check(Img *img)
     if (img->file_count != 1) {
         return img_usage_error("Expecting one image file name");
     }
-    if (!img_check_cache(o.cache, "source ")) {
+    if (cache != NULL && !img_parse_cache(cache, &o.cache)) {
+        img_error("Invalid source cache option: %s", cache);
         return CHECK_STATUS_ERROR;
     }
     if (repair != NULL) {

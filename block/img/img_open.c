@@ -7,35 +7,22 @@
 
 /* ---- cache modes ---- */
 
-static const struct {
-    const char *name;
-    bool direct, no_flush, writethrough;
-} open_caches[] = {
-    {.name = "writeback"},
-    {.name = "none", .direct = true},
-    {.name = "off", .direct = true},
-    {.name = "writethrough", .writethrough = true},
-    {.name = "directsync", .direct = true, .writethrough = true},
-    {.name = "unsafe", .no_flush = true},
-};
-
-/* The row of open_caches; the default for NULL. -1: unknown. */
-static int open_find_cache(const char *name)
+bool img_parse_cache(const char *text, ImgCache *cache)
 {
-    for (unsigned i = 0; i < G_N_ELEMENTS(open_caches); i++) {
-        if (name == NULL || strcmp(name, open_caches[i].name) == 0) {
-            return (int)i;
+    static const struct {
+        const char *name;
+        ImgCache cache;
+    } modes[] = {
+        {"none", {.direct = true}},   {"off", {.direct = true}},
+        {"writeback", {0}},           {"writethrough", {.through = true}},
+        {"unsafe", {.unsafe = true}}, {"directsync", {.direct = true, .through = true}},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(modes); i++) {
+        if (strcmp(text, modes[i].name) == 0) {
+            *cache = modes[i].cache;
+            return true;
         }
     }
-    return -1;
-}
-
-bool img_check_cache(const char *name, const char *what)
-{
-    if (open_find_cache(name) >= 0) {
-        return true;
-    }
-    img_error("Invalid %scache option: %s", what, name);
     return false;
 }
 
@@ -76,11 +63,10 @@ static OptDict *open_describe(const ImgOpen *open, GError **error)
     if (open->format != NULL) {
         opt_dict_set_default(d, "driver", open->format);
     }
-    int cache = open_find_cache(open->cache);
     opt_dict_set_default(d, "read-only", open->writable ? "off" : "on");
     open_set_flag(d, "force-share", open->force_share);
-    open_set_flag(d, "cache.direct", open_caches[cache].direct);
-    open_set_flag(d, "cache.no-flush", open_caches[cache].no_flush);
+    open_set_flag(d, "cache.direct", open->cache.direct);
+    open_set_flag(d, "cache.no-flush", open->cache.unsafe);
     open_set_flag(d, "discard", open->unmap);
     return d;
 }
@@ -108,7 +94,7 @@ BlockBackend *img_co_attach(BlockNode *node, const char *name, const ImgOpen *op
     block_co_unref(node);
     if (blk == NULL) {
         open_fail(open, error);
-    } else if (open_caches[open_find_cache(open->cache)].writethrough) {
+    } else if (open->cache.through) {
         blk_set_write_cache(blk, false);
     }
     return blk;
@@ -117,7 +103,7 @@ BlockBackend *img_co_attach(BlockNode *node, const char *name, const ImgOpen *op
 /* ---- the format ---- */
 
 typedef struct OpenProbe {
-    BlockNode *node;
+    BlockBackend *blk;
     uint8_t head[QCOW2_PROBE_LENGTH];
     int ret;
 } OpenProbe;
@@ -126,37 +112,47 @@ static void open_probe_at_home(void *opaque)
 {
     OpenProbe *p = opaque;
     enter_coroutine();
-    enter_iothread(block_node_home(p->node));
-    uint64_t bytes = MIN(sizeof(p->head), block_node_size(p->node));
+    enter_iothread(blk_home(p->blk));
+    uint64_t bytes = MIN(sizeof(p->head), blk_size(p->blk));
     struct iovec iov = {p->head, bytes};
-    p->ret = block_node_co_preadv(p->node, 0, bytes, &iov, 1);
+    p->ret = blk_co_preadv(p->blk, 0, bytes, &iov, 1, 0);
+}
+
+const char *img_co_probe(BlockBackend *blk, const char *filename)
+{
+    OpenProbe p = {.blk = blk};
+    co_call_in(blk_home(blk), open_probe_at_home, &p);
+    if (p.ret < 0) {
+        img_error("Could not open '%s': Could not read image for determining its format: %s",
+                  filename, g_strerror(-p.ret));
+        return NULL;
+    }
+    return qcow2_probe(p.head, sizeof(p.head));
 }
 
 /* Sets the driver that the first bytes of the file show. False: reported. */
-static coroutine_fn RUNS_IN_MAIN bool open_co_probe(Img *img, const ImgOpen *open, OptDict *d)
+static coroutine_fn RUNS_IN_MAIN bool open_co_find_driver(Img *img, const ImgOpen *open, OptDict *d)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(OptDict) raw = opt_dict_copy(d);
+    ImgOpen reader = {.filename = open->filename};
     opt_dict_set(raw, "driver", "raw");
     opt_dict_set(raw, "read-only", "on");
-    OpenProbe p = {.node = block_co_open(raw, img->home, &error)};
-    if (p.node == NULL) {
+    BlockNode *node = block_co_open(raw, img->home, &error);
+    if (node == NULL) {
         open_fail(open, error);
         return false;
     }
-    co_call_in(img->home, open_probe_at_home, &p);
-    block_co_unref(p.node);
-    if (p.ret < 0) {
-        img_error("Could not open '%s': Could not read image for determining its format: %s",
-                  open->filename, g_strerror(-p.ret));
-        return false;
+    BlockBackend *blk = img_co_attach(node, "probe", &reader);
+    const char *format = blk != NULL ? img_co_probe(blk, open->filename) : NULL;
+    blk_co_free(blk);
+    if (format != NULL) {
+        opt_dict_set(d, "driver", format);
     }
-    opt_dict_set(d, "driver", qcow2_probe(p.head, sizeof(p.head)));
-    return true;
+    return format != NULL;
 }
 
-/* Describes an image, its driver included. NULL: reported. */
-static coroutine_fn RUNS_IN_MAIN OptDict *open_co_describe(Img *img, const ImgOpen *open)
+BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(OptDict) d = open_describe(open, &error);
@@ -164,23 +160,13 @@ static coroutine_fn RUNS_IN_MAIN OptDict *open_co_describe(Img *img, const ImgOp
         open_fail(open, error);
         return NULL;
     }
-    if (!opt_dict_has(d, "driver") && !open_co_probe(img, open, d)) {
+    if (!opt_dict_has(d, "driver") && !open_co_find_driver(img, open, d)) {
         return NULL;
     }
     const char *driver = opt_dict_get(d, "driver");
     if (driver == NULL || block_driver_find(driver) == NULL) {
         img_error("Could not open '%s': Unknown driver '%s'", open->filename,
                   driver != NULL ? driver : "");
-        return NULL;
-    }
-    return g_steal_pointer(&d);
-}
-
-BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(OptDict) d = open_co_describe(img, open);
-    if (d == NULL) {
         return NULL;
     }
     if (open->no_backing) {
@@ -192,33 +178,4 @@ BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
         return NULL;
     }
     return img_co_attach(node, name, open);
-}
-
-BlockBackend *img_co_open_file(Img *img, const char *name, const ImgOpen *open, char **format)
-{
-    static const char *const inherited[] = {"read-only", "force-share", "cache.direct",
-                                            "cache.no-flush"};
-    g_autoptr(GError) error = NULL;
-    g_autoptr(OptDict) d = open_co_describe(img, open);
-    if (d == NULL) {
-        return NULL;
-    }
-    g_autoptr(OptDict) file = opt_dict_take_dict(d, "file");
-    if (file == NULL) {
-        img_error("Could not open '%s': the file is not described", open->filename);
-        return NULL;
-    }
-    for (unsigned i = 0; i < G_N_ELEMENTS(inherited); i++) {
-        if (opt_dict_has(d, inherited[i])) {
-            opt_dict_set_default(file, inherited[i], opt_dict_get(d, inherited[i]));
-        }
-    }
-    BlockNode *node = block_co_open(file, img->home, &error);
-    if (node == NULL) {
-        open_fail(open, error);
-        return NULL;
-    }
-    BlockBackend *blk = img_co_attach(node, name, open);
-    *format = blk != NULL ? opt_dict_take(d, "driver") : NULL;
-    return blk;
 }

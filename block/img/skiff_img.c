@@ -18,6 +18,8 @@ static const struct {
 } commands[] = {
     {"check", img_co_check,
      "[-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
+    {"compare", img_co_compare,
+     "[-f FMT] [-F FMT] [-T CACHE] [-p] [-q] [-s] [-U] [--image-opts] FILENAME1 FILENAME2"},
     {"info", img_co_info,
      "[-f FMT] [--output=human|json] [--backing-chain] [-U] [--image-opts] FILENAME"},
     {"map", img_co_map,
