@@ -15,12 +15,11 @@ typedef struct Convert {
     const char *sparse, *crew, *rate, *source_cache, *target_cache, *snapshot;
     bool out_of_order, offload, compress, target_is_zero, target_image_opts;
     bool progress_line, quiet;
-    GPtrArray *create_options;
+    unsigned source_count;
     /* what is done */
     ImgCopy copy;
     ImgTarget target;
     ImgProgress progress;
-    char *joined_options; /* owned */
 } Convert;
 
 /* ---- options ---- */
@@ -82,10 +81,12 @@ static bool convert_check(const Convert *c)
         {c->offload && c->copy.salvage, "Cannot use copy offloading in salvaging mode"},
         {c->target_image_opts && !c->to.existing, "--target-image-opts requires use of -n flag"},
         {c->target_is_zero && !c->to.existing, "--target-is-zero requires use of -n flag"},
-        {c->to.existing && c->create_options->len > 0,
-         "-o has no effect when skipping image creation"},
+        {c->to.existing && c->to.options->len > 0, "-o has no effect when skipping image creation"},
         {c->snapshot != NULL, "skiff-img convert does not read internal snapshots"},
         {c->compress, "Compression not supported for this file format"},
+        {c->to.backing != NULL && c->source_count > 1,
+         "Having a backing file for the target makes no sense when concatenating multiple input "
+         "images"},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(rules); i++) {
         if (rules[i].wrong) {
@@ -113,21 +114,14 @@ static bool convert_check_format(const Convert *c)
     return true;
 }
 
-static void convert_join_options(Convert *c)
-{
-    if (c->create_options->len > 0) {
-        g_ptr_array_add(c->create_options, NULL);
-        c->joined_options = g_strjoinv(",", (char **)c->create_options->pdata);
-        c->to.options = c->joined_options;
-    }
-}
-
 static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
 {
     const ImgOption options[] = {
         {NULL, 'f', IMG_TEXT, &c->source.format},
         {NULL, 'O', IMG_TEXT, &c->to.open.format},
-        {NULL, 'o', IMG_TEXTS, c->create_options},
+        {NULL, 'o', IMG_TEXTS, c->to.options},
+        {NULL, 'B', IMG_TEXT, &c->to.backing},
+        {NULL, 'F', IMG_TEXT, &c->to.backing_format},
         {NULL, 'c', IMG_FLAG, &c->compress},
         {NULL, 'C', IMG_FLAG, &c->offload},
         {NULL, 'l', IMG_TEXT, &c->snapshot},
@@ -159,6 +153,7 @@ static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
         img_error("Must specify image file name");
         return false;
     }
+    c->source_count = img->file_count - 1;
     if (c->to.open.format == NULL && !c->target_image_opts) {
         c->to.open.format = "raw";
     }
@@ -215,6 +210,28 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_flush(Img *img, const ImgTarget
     return f.ret == 0;
 }
 
+static RUNS_IN_MAIN bool convert_is_raw(const Convert *c)
+{
+    BlockNodeInfo info;
+    block_node_info(blk_root(c->target.blk), &info);
+    return strcmp(info.driver, "raw") == 0;
+}
+
+/* A target with a backing file gets only what the source has itself. */
+static RUNS_IN_MAIN void convert_find_backing(Convert *c)
+{
+    BlockNodeInfo info;
+    if (c->target.blk == NULL) {
+        return;
+    }
+    block_node_info(blk_root(c->target.blk), &info);
+    if (info.backing != NULL) {
+        c->copy.backed = true;
+        c->copy.zeroes = false;
+        c->copy.backing_size = block_node_size(info.backing);
+    }
+}
+
 static coroutine_fn RUNS_IN_MAIN bool convert_co_run(Img *img, Convert *c)
 {
     ImgCopy *copy = &c->copy;
@@ -230,8 +247,9 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_run(Img *img, Convert *c)
     img_progress_init(&c->progress, c->progress_line && !c->quiet && !stream, 1.0);
     copy->target = &c->target;
     copy->progress = &c->progress;
-    copy->in_order = stream;
+    copy->in_order = stream || !(c->out_of_order || convert_is_raw(c));
     copy->zeroes = copy->min_sparse > 0 && (c->target.is_new || c->target_is_zero);
+    convert_find_backing(c);
     bool ok = img_copy_co_run(img, copy) && convert_co_flush(img, &c->target);
     ok = img_target_co_close(&c->target, ok) && ok;
     if (ok) {
@@ -243,10 +261,9 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_run(Img *img, Convert *c)
 
 int img_co_convert(Img *img)
 {
-    Convert c = {.create_options = g_ptr_array_new()};
+    Convert c = {.to.options = g_ptr_array_new()};
     int status;
     if (convert_parse(img, &c, &status)) {
-        convert_join_options(&c);
         bool ok = convert_co_open_sources(img, &c) && convert_co_run(img, &c);
         status = ok ? 0 : 1;
     }
@@ -254,7 +271,6 @@ int img_co_convert(Img *img)
         blk_co_free(c.copy.sources[i].blk);
     }
     g_free(c.copy.sources);
-    g_free(c.joined_options);
-    g_ptr_array_unref(c.create_options);
+    g_ptr_array_unref(c.to.options);
     return status;
 }

@@ -79,7 +79,11 @@ static bool copy_decide(const ImgCopy *c, CopyPiece *p)
 {
     bool zero = (c->status.flags & BLOCK_STATUS_ZERO) != 0;
     uint64_t rest = c->status_start + c->status.bytes - c->next;
-    bool skip = zero && c->zeroes;
+    bool beyond = c->next >= c->backing_size;
+    bool skip = c->backed ? c->status.depth > 0 || (zero && beyond) : zero && c->zeroes;
+    if (c->backed && !beyond) {
+        rest = MIN(rest, c->backing_size - c->next);
+    }
     bool large = zero && c->min_sparse > 0 && c->target->blk != NULL;
     *p = (CopyPiece){
         .source = &c->sources[c->source],

@@ -16,13 +16,15 @@ typedef struct ImgCopy {
     ImgCopySource *sources;
     unsigned source_count;
     ImgTarget *target;
-    uint64_t total;      /* the sources' sizes */
-    uint64_t min_sparse; /* that many zeroes are not written; 0: all are written */
-    uint64_t rate;       /* bytes in a second; 0: no limit */
-    unsigned crew;       /* coroutines */
-    bool in_order;       /* pieces are written one after another */
-    bool zeroes;         /* what is not written reads as zeroes */
-    bool salvage;        /* what cannot be read becomes zeroes */
+    uint64_t total;        /* the sources' sizes */
+    uint64_t min_sparse;   /* that many zeroes are not written; 0: all are written */
+    uint64_t rate;         /* bytes in a second; 0: no limit */
+    unsigned crew;         /* coroutines */
+    bool in_order;         /* pieces are written one after another */
+    bool zeroes;           /* what is not written reads as zeroes */
+    bool backed;           /* what a source has from its backing file, the target has too */
+    uint64_t backing_size; /* of the target: beyond it, what is not written reads as zeroes */
+    bool salvage;          /* what cannot be read becomes zeroes */
     ImgProgress *progress;
     /* private */
     ImgTurn turn;

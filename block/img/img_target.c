@@ -36,38 +36,11 @@ static void target_set_temporary(char *path)
     }
 }
 
-/* ---- options of raw files ---- */
-
-enum { TARGET_SPARSE, TARGET_FALLOC, TARGET_FULL };
-static const char *const target_preallocations[] = {"off", "falloc", "full", NULL};
-
-typedef struct TargetRaw {
-    int preallocation;
-} TargetRaw;
-
-static const OptSpec target_raw_options[] = {
-    OPT_SPEC(TargetRaw, "preallocation", OPT_ENUM, preallocation,
-             .help = "space that is allocated at once", .def = "off",
-             .names = target_preallocations),
-    {0},
-};
-
-static bool target_parse_raw(const ImgTargetOptions *o, TargetRaw *raw, GError **error)
-{
-    opts_init(target_raw_options, raw);
-    if (o->options == NULL) {
-        return true;
-    }
-    g_autoptr(OptDict) d = opt_dict_parse(o->options, NULL, error);
-    return d != NULL && opts_bind(target_raw_options, raw, d, "-o", error);
-}
-
 /* ---- files ---- */
 
 /* A job for a worker. */
 typedef struct TargetWork {
     const ImgTargetOptions *options;
-    TargetRaw raw;
     struct stat st; /* of the target */
     bool exists;
     char *path;      /* with symbolic links followed */
@@ -93,31 +66,6 @@ static int target_examine_work(void *opaque)
     return 0;
 }
 
-static RUNS_IN_WORKER int target_fill(int fd, uint64_t size)
-{
-    static const uint8_t zeroes[1 << 16];
-    for (uint64_t at = 0; at < size;) {
-        ssize_t n = pwrite(fd, zeroes, MIN(sizeof(zeroes), size - at), (off_t)at);
-        if (n < 0) {
-            return errno;
-        }
-        at += (uint64_t)n;
-    }
-    return 0;
-}
-
-static RUNS_IN_WORKER int target_prepare_raw(const TargetWork *w)
-{
-    off_t size = (off_t)w->options->size;
-    if (ftruncate(w->fd, size) != 0) {
-        return errno;
-    }
-    if (size > 0 && w->raw.preallocation == TARGET_FALLOC) {
-        return posix_fallocate(w->fd, 0, size);
-    }
-    return w->raw.preallocation == TARGET_FULL ? target_fill(w->fd, w->options->size) : 0;
-}
-
 /* Creates the temporary file, with the rights of the file that it replaces. */
 static int target_create_work(void *opaque)
 {
@@ -131,8 +79,7 @@ static int target_create_work(void *opaque)
         return 0;
     }
     target_set_temporary(w->temporary);
-    w->error = target_prepare_raw(w);
-    if (w->error == 0 && w->exists && fchmod(w->fd, w->st.st_mode & 07777) != 0) {
+    if (w->exists && fchmod(w->fd, w->st.st_mode & 07777) != 0) {
         w->error = errno;
     }
     close(w->fd);
@@ -169,6 +116,29 @@ static coroutine_fn RUNS_IN_MAIN bool target_co_hold(Img *img, ImgTarget *t,
     return t->old != NULL;
 }
 
+/* Makes an image in file @path, which exists, and opens it. */
+static coroutine_fn RUNS_IN_MAIN bool target_co_format(Img *img, ImgTarget *t,
+                                                       const ImgTargetOptions *o, const char *path)
+{
+    g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, o->size);
+    ImgCreate create = {
+        .filename = path,
+        .format = o->open.format,
+        .backing = o->backing,
+        .backing_format = o->backing_format,
+        .size = size,
+        .options = o->options,
+        .quiet = true,
+    };
+    ImgOpen open = o->open;
+    open.filename = path;
+    if (!img_co_create_image(img, &create)) {
+        return false;
+    }
+    t->blk = img_co_open(img, "target", &open);
+    return t->blk != NULL;
+}
+
 static coroutine_fn RUNS_IN_MAIN bool target_co_create(Img *img, ImgTarget *t,
                                                        const ImgTargetOptions *o, TargetWork *w)
 {
@@ -185,10 +155,7 @@ static coroutine_fn RUNS_IN_MAIN bool target_co_create(Img *img, ImgTarget *t,
     }
     t->path = g_steal_pointer(&w->path);
     t->is_new = true;
-    ImgOpen open = o->open;
-    open.filename = t->temporary;
-    t->blk = img_co_open(img, "target", &open);
-    return t->blk != NULL;
+    return target_co_format(img, t, o, t->temporary);
 }
 
 /* ---- streams ---- */
@@ -268,12 +235,6 @@ static coroutine_fn RUNS_IN_MAIN bool target_co_open_existing(Img *img, ImgTarge
 static coroutine_fn RUNS_IN_MAIN bool target_co_open_named(Img *img, ImgTarget *t,
                                                            const ImgTargetOptions *o, TargetWork *w)
 {
-    g_autoptr(GError) error = NULL;
-    if (!target_parse_raw(o, &w->raw, &error)) {
-        img_error("%s: error while converting %s: %s", o->open.filename, o->open.format,
-                  error->message);
-        return false;
-    }
     if (target_is_descriptor(o->open.filename)) {
         return target_co_open_stream(t, o, w);
     }
@@ -285,8 +246,14 @@ static coroutine_fn RUNS_IN_MAIN bool target_co_open_named(Img *img, ImgTarget *
     if (!w->exists || S_ISREG(w->st.st_mode)) {
         return target_co_create(img, t, o, w);
     }
-    return S_ISBLK(w->st.st_mode) || S_ISDIR(w->st.st_mode) ? target_co_open_existing(img, t, o)
-                                                            : target_co_open_stream(t, o, w);
+    if (!S_ISBLK(w->st.st_mode) && !S_ISDIR(w->st.st_mode)) {
+        return target_co_open_stream(t, o, w);
+    }
+    if (strcmp(o->open.format, "raw") == 0) {
+        return target_co_open_existing(img, t, o);
+    }
+    t->is_new = true;
+    return target_co_format(img, t, o, o->open.filename);
 }
 
 bool img_target_co_open(Img *img, ImgTarget *t, const ImgTargetOptions *o)

@@ -17,10 +17,11 @@
 
 /* How a target is made or found. */
 typedef struct ImgTargetOptions {
-    ImgOpen open;        /* filename, format, cache, image_opts */
-    const char *options; /* -o; NULL: none */
-    bool existing;       /* -n */
-    uint64_t size;       /* of the content */
+    ImgOpen open;       /* filename, format, cache, image_opts */
+    GPtrArray *options; /* of -o: texts; NULL: none */
+    const char *backing, *backing_format;
+    bool existing; /* -n */
+    uint64_t size; /* of the content */
 } ImgTargetOptions;
 
 typedef struct ImgTarget {

@@ -132,7 +132,7 @@ done
 rm -f x
 refused "No such file" convert missing x
 refused "preallocation" convert -o preallocation=metadata base.raw x
-refused "no option 'bogus'" convert -o bogus=1 base.raw x
+refused "Invalid parameter 'bogus'" convert -o bogus=1 base.raw x
 [ ! -e x ]
 report $? "nothing was made"
 finish
