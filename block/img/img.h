@@ -20,6 +20,8 @@ typedef struct Img {
 /* A subcommand returns the exit status of the process. */
 int img_co_check(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_compare(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_convert(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_create(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_info(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_map(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_snapshot(Img *img) coroutine_fn RUNS_IN_MAIN;
@@ -101,6 +103,21 @@ typedef struct ImgFile {
 bool img_co_open_file(Img *img, const char *name, const ImgOpen *open, ImgFile *f)
     coroutine_fn RUNS_IN_MAIN;
 void img_co_close_file(ImgFile *f) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- img_create.c ---- */
+/* A new image. Texts are borrowed; NULL: not given. */
+typedef struct ImgCreate {
+    const char *filename;
+    const char *format; /* "raw" or "qcow2"; others are refused */
+    const char *size;   /* bytes; needed without a backing file */
+    const char *backing, *backing_format;
+    const GPtrArray *options; /* texts of -o */
+    bool no_open;             /* the backing file is not opened */
+    bool quiet;
+} ImgCreate;
+/* Creates the image in a new file, or overwrites the file that is there. False: reported; a file that
+ * was there may have lost its contents, and is no image. */
+bool img_co_create_image(Img *img, const ImgCreate *c) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- img_crew.c ---- */
 /* Runs @count coroutines of @work(@opaque) in the images' home and returns when all have ended. */

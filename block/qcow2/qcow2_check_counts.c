@@ -140,7 +140,9 @@ static uint64_t *counts_sort_ends(const GArray *parts, bool starts)
         const Qcow2CheckPart *part = &g_array_index(parts, Qcow2CheckPart, i);
         ends[i] = part->offset + (starts ? 0 : part->bytes);
     }
-    qsort(ends, parts->len, sizeof(ends[0]), counts_compare_u64);
+    if (parts->len > 0) {
+        qsort(ends, parts->len, sizeof(ends[0]), counts_compare_u64);
+    }
     return ends;
 }
 
