@@ -54,13 +54,18 @@ typedef struct BlockLimits {
     uint64_t max_write_zeroes;
 } BlockLimits;
 
-/* What a node holds in a range of its bytes: each flag is true for the whole range. */
+/* What a node holds in a range of its bytes: each flag is true for the whole range. A node with a
+ * backing node that holds nothing itself has the backing node's status. */
 enum {
-    BLOCK_STATUS_DATA = 1 << 0,         /* reads come from storage, maybe as zeroes */
-    BLOCK_STATUS_ZERO = 1 << 1,         /* reads give zeroes */
-    BLOCK_STATUS_OFFSET_VALID = 1 << 2, /* the bytes are in map_node from map_offset on, as is */
-    BLOCK_STATUS_ALLOCATED = 1 << 3,    /* this node determines the bytes, not a backing node */
-    BLOCK_STATUS_EOF = 1 << 4,          /* the range ends where the node ends */
+    BLOCK_STATUS_DATA = 1 << 0, /* reads come from storage, maybe as zeroes */
+    BLOCK_STATUS_ZERO = 1 << 1, /* reads give zeroes */
+    /* The bytes are in map_node from map_offset on, as is. With ZERO and without DATA: map_node has
+     * space for them there, with any content. */
+    BLOCK_STATUS_OFFSET_VALID = 1 << 2,
+    /* The node that is @depth backing nodes below determines the bytes. Without it, no node does:
+     * they are beyond the end of the backing node, or there is none. */
+    BLOCK_STATUS_ALLOCATED = 1 << 3,
+    BLOCK_STATUS_EOF = 1 << 4, /* the range ends where the node ends */
 };
 
 typedef struct BlockStatus {
@@ -68,6 +73,7 @@ typedef struct BlockStatus {
     unsigned flags;      /* BLOCK_STATUS_* */
     BlockNode *map_node; /* borrowed; NULL without BLOCK_STATUS_OFFSET_VALID */
     uint64_t map_offset; /* byte in map_node */
+    unsigned depth;      /* backing nodes between the node and the one that has this status */
 } BlockStatus;
 
 /* ---- opening (main; -blockdev / -drive options, QEMU's spelling) ---- */
@@ -109,6 +115,34 @@ typedef struct BlockNodeInfo {
     uint64_t size;
 } BlockNodeInfo;
 void block_node_info(const BlockNode *n, BlockNodeInfo *info) RUNS_IN_MAIN;
+/* The bytes that the node and its children use on the host, without backing nodes. In the home of
+ * @n. -errno: not all of them are known. */
+int64_t block_node_co_allocated_size(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+
+typedef struct BlockSnapshotInfo {
+    char *id, *name;
+    uint64_t vm_state_size;
+    uint32_t date_s, date_ns; /* since 1970 */
+    uint64_t vm_clock_ns;
+    uint64_t icount; /* UINT64_MAX: unknown */
+} BlockSnapshotInfo;
+
+/* What an image says about itself. All is owned. */
+typedef struct BlockImageInfo {
+    uint64_t cluster_size; /* 0: the format has no clusters */
+    bool dirty;            /* it was not closed cleanly */
+    char *backing_name;    /* as in the image; NULL: none */
+    char *backing_path;    /* the file that the name means; NULL: unknown */
+    char *backing_format;  /* NULL: the image does not say */
+    BlockSnapshotInfo *snapshots;
+    unsigned snapshot_count;
+    struct json_object *specific; /* {"type": ..., "data": ...} of QEMU; NULL: none */
+} BlockImageInfo;
+/* In the home of @n. False + @error; else block_image_info_clear() frees what is in @info. */
+bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
+    coroutine_fn RUNS_IN_IOTHREAD;
+void block_image_info_clear(BlockImageInfo *info) ANY_THREAD;
+
 void block_node_ref(BlockNode *n) RUNS_IN_MAIN;
 /* Drops a reference. The last one closes the file; may wait for its iothread. */
 void block_co_unref(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
@@ -169,9 +203,10 @@ int blk_co_discard(BlockBackend *blk, uint64_t offset, uint64_t bytes)
 int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsigned flags)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Stores in *@status what is known about the bytes from @offset on: a range of one kind, at most
- * @bytes long. @precise: searches for zeroes also below storage that the root's driver calls data;
- * without it only BLOCK_STATUS_ALLOCATED has to be exact. In flight like a request, absent from the
- * statistics. 0 or -errno. */
+ * @bytes long. @precise: searches for zeroes also below storage that the root's driver calls data.
+ * Without it only whether the root has BLOCK_STATUS_ALLOCATED has to be exact, and backing nodes are
+ * not searched: where the root holds nothing, there is neither DATA nor ZERO nor ALLOCATED. In
+ * flight like a request, absent from the statistics. 0 or -errno. */
 int blk_co_block_status(BlockBackend *blk, uint64_t offset, uint64_t bytes, bool precise,
                         BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
 /* Drains, truncates, then calls `resized` for all backends of the node. 0 or -errno with @error.

@@ -38,7 +38,11 @@ typedef struct BlockReopen BlockReopen;
 
 /* A flag of BlockStatus that only drivers set, together with BLOCK_STATUS_OFFSET_VALID: the answer is
  * that of map_node at map_offset. */
-enum { BLOCK_STATUS_RAW = 1 << 16 };
+enum {
+    BLOCK_STATUS_RAW = 1 << 16,
+    /* Data that may be a hole of map_node: it is searched for one. Only in precise answers. */
+    BLOCK_STATUS_RECURSE = 1 << 17,
+};
 
 /* What a user does with a node, and what it lets others do. */
 typedef enum BlockUse {
@@ -101,9 +105,14 @@ typedef struct BlockDriver {
     /* Describes the bytes from @offset on, at most @bytes of them, in *@status, which is preset to
      * zeroes. Offset, @bytes and the answer's length are aligned; the answer is not empty. Flags:
      * DATA, ZERO, both, or neither (bytes of the backing node; zeroes if there is none), and
-     * OFFSET_VALID, BLOCK_STATUS_RAW. NULL: everything is data. */
+     * OFFSET_VALID, BLOCK_STATUS_RAW, BLOCK_STATUS_RECURSE. NULL: everything is data. */
     int (*co_block_status)(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                            BlockStatus *status);
+    /* Returns the bytes that the node itself uses on the host, or -errno. NULL: nothing is known, or
+     * the node uses only what its children use. */
+    int64_t (*co_allocated_size)(BlockNode *n);
+    /* Fills @info, which is preset to zeroes. NULL: the image says nothing. */
+    bool (*co_image_info)(BlockNode *n, BlockImageInfo *info, GError **error);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
 

@@ -184,10 +184,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
         .co_close = file_co_close, .co_preadv = file_co_preadv, .co_pwritev = file_co_pwritev,     \
         .co_flush = file_co_flush, .co_discard = file_co_discard,                                  \
         .co_write_zeroes = file_co_write_zeroes, .co_truncate = file_co_truncate,                  \
-        .co_block_status = file_co_block_status, .filename = file_filename,                        \
-        .co_reopen_prepare = file_co_reopen_prepare, .reopen_commit = file_reopen_commit,          \
-        .co_reopen_clean = file_co_reopen_clean, .co_move_prepare = file_co_move_prepare,          \
-        .co_move_finish = file_co_move_finish,                                                     \
+        .co_block_status = file_co_block_status, .co_allocated_size = file_co_allocated_size,      \
+        .filename = file_filename, .co_reopen_prepare = file_co_reopen_prepare,                    \
+        .reopen_commit = file_reopen_commit, .co_reopen_clean = file_co_reopen_clean,              \
+        .co_move_prepare = file_co_move_prepare, .co_move_finish = file_co_move_finish,            \
     }
 
 const BlockDriver block_driver_file = FILE_DRIVER("file", "a file or block device of the host");

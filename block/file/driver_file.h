@@ -101,6 +101,8 @@ int file_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned
 int file_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOTHREAD;
 int file_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                          BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
+/* Bytes that the file uses on the host, or -errno. */
+int64_t file_co_allocated_size(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Content has changed: extents found before are no longer valid. */
 static inline void file_changed(FileState *s)
 {

@@ -8,6 +8,7 @@
  * which is a true answer for a hole as well.
  */
 #include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "block/file/driver_file.h"
 
@@ -110,4 +111,26 @@ int file_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool pre
         status->bytes = MIN(bytes, alignment); /* part hole, part data */
     }
     return 0;
+}
+
+typedef struct FileAllocated {
+    const FileState *s;
+    int64_t bytes;
+} FileAllocated;
+
+static int file_allocated_work(void *opaque)
+{
+    FileAllocated *a = opaque;
+    struct stat st;
+    enter_worker();
+    a->bytes = fstat(a->s->fd, &st) == 0 ? (int64_t)st.st_blocks * 512 : -errno;
+    return 0;
+}
+
+int64_t file_co_allocated_size(BlockNode *n)
+{
+    FileState *s = n->state;
+    FileAllocated a = {.s = s};
+    co_run_in_lane(&s->lane, file_allocated_work, &a);
+    return a.bytes;
 }

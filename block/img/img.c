@@ -5,9 +5,8 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 #include "block/node.h"
-#include "block/qcow2/qcow2.h"
 
 /* ---- messages and arguments ---- */
 
@@ -36,37 +35,6 @@ int img_usage_error(const char *format, ...)
     return 1;
 }
 
-int img_getopt(const Img *img, const char *shorts, const struct option *longs)
-{
-    int c = getopt_long(img->argc, img->argv, shorts, longs, NULL);
-    if (c == ':') {
-        img_usage_error("missing argument for option '%s'", img->argv[optind - 1]);
-    } else if (c == '?') {
-        img_usage_error("unrecognized option '%s'", img->argv[optind - 1]);
-    }
-    return c == ':' ? '?' : c;
-}
-
-bool img_parse_output(const char *text, bool *json)
-{
-    *json = strcmp(text, "json") == 0;
-    if (!*json && strcmp(text, "human") != 0) {
-        img_error("--output must be used with human or json as argument.");
-        return false;
-    }
-    return true;
-}
-
-bool img_parse_size(const char *text, uint64_t *size)
-{
-    if (opt_parse_size(text, 1, size, NULL) && *size <= BLOCK_SIZE_MAX) {
-        return true;
-    }
-    img_error("Invalid image size specified. You may use k, M, G, T, P or E suffixes for ");
-    img_error("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
-    return false;
-}
-
 char *img_size_text(uint64_t size)
 {
     static const char *const units[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"};
@@ -77,93 +45,11 @@ char *img_size_text(uint64_t size)
                            units[unit]);
 }
 
-/* ---- opening ---- */
-
-static OptDict *img_describe(const ImgOpen *open, const char *format, GError **error)
+void *img_buffer_new(size_t size)
 {
-    OptDict *d;
-    if (open->image_opts) {
-        d = opt_dict_parse(open->filename, "driver", error);
-        if (d != NULL && opt_dict_has(d, "file.filename")) {
-            opt_dict_set_default(d, "file.driver", "file");
-        }
-    } else {
-        d = opt_dict_new();
-        opt_dict_set(d, "driver", format);
-        opt_dict_set(d, "file.driver", "file");
-        opt_dict_set(d, "file.filename", open->filename);
+    void *buffer;
+    if (posix_memalign(&buffer, BLOCK_MEMORY_ALIGNMENT_MAX, size) != 0) {
+        g_error("out of memory: %zu bytes", size); /* as GLib does */
     }
-    if (d != NULL) {
-        opt_dict_set_default(d, "read-only", "on");
-        if (open->force_share) {
-            opt_dict_set_default(d, "force-share", "on");
-        }
-    }
-    return d;
-}
-
-static coroutine_fn RUNS_IN_MAIN BlockBackend *
-img_co_open_as(Img *img, const char *name, const ImgOpen *open, const char *format)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(OptDict) d = img_describe(open, format, &error);
-    BlockNode *node = d != NULL ? block_co_open(d, img->home, &error) : NULL;
-    BlockBackend *blk = NULL;
-    if (node != NULL) {
-        blk = blk_co_new(name, node, false, &error);
-        block_co_unref(node);
-    }
-    if (blk == NULL) {
-        img_error("Could not open '%s': %s", open->filename, error->message);
-    }
-    return blk;
-}
-
-typedef struct ImgProbe {
-    BlockBackend *blk;
-    uint8_t head[QCOW2_PROBE_LENGTH];
-    int ret;
-} ImgProbe;
-
-static void img_probe_at_home(void *opaque)
-{
-    ImgProbe *p = opaque;
-    enter_coroutine();
-    enter_iothread(blk_home(p->blk));
-    uint64_t bytes = MIN(sizeof(p->head), blk_size(p->blk));
-    struct iovec iov = {p->head, bytes};
-    p->ret = blk_co_preadv(p->blk, 0, bytes, &iov, 1, 0);
-}
-
-/* The format that the first bytes show; NULL: reported. */
-static coroutine_fn RUNS_IN_MAIN const char *img_co_probe(Img *img, const ImgOpen *open)
-{
-    ImgProbe p = {.blk = img_co_open_as(img, "probe", open, "raw")};
-    if (p.blk == NULL) {
-        return NULL;
-    }
-    co_call_in(img->home, img_probe_at_home, &p);
-    blk_co_free(p.blk);
-    if (p.ret < 0) {
-        img_error("Could not open '%s': Could not read image for determining its format: %s",
-                  open->filename, g_strerror(-p.ret));
-        return NULL;
-    }
-    return qcow2_probe(p.head, sizeof(p.head));
-}
-
-BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
-{
-    const char *format = open->format;
-    if (format == NULL && !open->image_opts) {
-        format = img_co_probe(img, open);
-        if (format == NULL) {
-            return NULL;
-        }
-    }
-    if (!open->image_opts && block_driver_find(format) == NULL) {
-        img_error("Could not open '%s': Unknown driver '%s'", open->filename, format);
-        return NULL;
-    }
-    return img_co_open_as(img, name, open, format);
+    return buffer;
 }

@@ -1,95 +1,275 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* skiff-img info: an image's format and sizes. */
+/* skiff-img info: what an image says about itself, and the images below it. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/stat.h>
+#include <string.h>
 #include "block/img/img.h"
 #include "util/opts/json.h"
 
-typedef struct InfoStat {
-    const char *filename;
-    int64_t bytes; /* used on the host; negative: unknown */
-} InfoStat;
+/* An image of the chain. */
+typedef struct InfoImage {
+    BlockBackend *blk; /* while it is examined */
+    char *filename;
+    const char *format;
+    uint64_t size;
+    int64_t used; /* on the host; negative: unknown */
+    BlockImageInfo image;
+    GError *error;
+} InfoImage;
 
-static int info_stat_work(void *opaque)
+static void info_image_free(void *image)
 {
-    InfoStat *s = opaque;
-    struct stat st;
-    enter_worker();
-    s->bytes =
-        s->filename != NULL && stat(s->filename, &st) == 0 ? (int64_t)st.st_blocks * 512 : -1;
-    return 0;
+    InfoImage *i = image;
+    g_free(i->filename);
+    block_image_info_clear(&i->image);
+    g_free(i);
 }
 
-static void info_print_human(const BlockNodeInfo *info, const char *filename, int64_t used)
+static void info_at_home(void *opaque)
 {
-    g_autofree char *size = img_size_text(info->size);
-    g_autofree char *disk = used >= 0 ? img_size_text((uint64_t)used) : g_strdup("unavailable");
+    InfoImage *i = opaque;
+    enter_coroutine();
+    enter_iothread(blk_home(i->blk));
+    BlockNode *root = blk_root(i->blk);
+    i->used = block_node_co_allocated_size(root);
+    block_node_co_image_info(root, &i->image, &i->error);
+}
+
+/* ---- for people ---- */
+
+/* Text from an image, for a terminal. */
+static void info_print_text(const char *prefix, const char *text, const char *suffix)
+{
+    g_autofree char *printable = opt_printable(text);
+    printf("%s%s%s", prefix, printable, suffix);
+}
+
+static void info_print_value(struct json_object *value, unsigned depth);
+
+/* Prints "key: value", or "key:" and the members below it. */
+static void info_print_member(const char *key, struct json_object *value, unsigned depth)
+{
+    bool nested =
+        json_object_is_type(value, json_type_object) || json_object_is_type(value, json_type_array);
+    printf("%*s%s:%s", (int)depth * 4, "", key, nested ? "\n" : " ");
+    info_print_value(value, depth + 1);
+    if (!nested) {
+        putchar('\n');
+    }
+}
+
+static void info_print_value(struct json_object *value, unsigned depth)
+{
+    if (json_object_is_type(value, json_type_object)) {
+        json_object_object_foreach(value, key, member)
+        {
+            g_autofree char *words = g_strdelimit(g_strdup(key), "-", ' ');
+            info_print_member(words, member, depth);
+        }
+    } else if (json_object_is_type(value, json_type_array)) {
+        for (size_t i = 0; i < json_object_array_length(value); i++) {
+            g_autofree char *index = g_strdup_printf("[%zu]", i);
+            info_print_member(index, json_object_array_get_idx(value, i), depth);
+        }
+    } else {
+        info_print_text("", json_object_get_string(value), "");
+    }
+}
+
+static void info_print_backing(const BlockImageInfo *info)
+{
+    if (info->backing_name == NULL) {
+        return;
+    }
+    info_print_text("backing file: ", info->backing_name, "");
+    if (info->backing_path == NULL) {
+        fputs(" (cannot determine actual path)", stdout);
+    } else if (strcmp(info->backing_name, info->backing_path) != 0) {
+        info_print_text(" (actual path: ", info->backing_path, ")");
+    }
+    putchar('\n');
+    if (info->backing_format != NULL) {
+        info_print_text("backing file format: ", info->backing_format, "\n");
+    }
+}
+
+static RUNS_IN_MAIN void info_print_human(const InfoImage *i)
+{
+    const BlockImageInfo *info = &i->image;
+    struct json_object *specific = NULL;
+    g_autofree char *size = img_size_text(i->size);
+    g_autofree char *disk =
+        i->used >= 0 ? img_size_text((uint64_t)i->used) : g_strdup("unavailable");
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n",
-           filename, info->driver, size, info->size, disk);
+           i->filename, i->format, size, i->size, disk);
+    if (info->cluster_size != 0) {
+        printf("cluster_size: %" PRIu64 "\n", info->cluster_size);
+    }
+    if (info->dirty) {
+        puts("cleanly shut down: no");
+    }
+    info_print_backing(info);
+    img_print_snapshots(info);
+    if (info->specific != NULL && json_object_object_get_ex(info->specific, "data", &specific)) {
+        puts("Format specific information:");
+        info_print_value(specific, 1);
+    }
 }
 
-static void info_print_json(const BlockNodeInfo *info, const char *filename, int64_t used,
-                            bool chain)
+/* ---- for programs: members in QEMU's order ---- */
+
+static void info_add_text(struct json_object *o, const char *key, const char *text)
 {
-    struct json_object *image = json_object_new_object();
-    json_object_object_add(image, "virtual-size", json_object_new_uint64(info->size));
-    json_object_object_add(image, "filename", json_object_new_string(filename));
-    json_object_object_add(image, "format", json_object_new_string(info->driver));
-    if (used >= 0) {
-        json_object_object_add(image, "actual-size", json_object_new_int64(used));
+    if (text != NULL) {
+        json_object_object_add(o, key, json_object_new_string(text));
     }
-    json_object_object_add(image, "dirty-flag", json_object_new_boolean(false));
-    struct json_object *top = image;
-    if (chain) {
-        top = json_object_new_array();
-        json_object_array_add(top, image);
+}
+
+static void info_add_number(struct json_object *o, const char *key, uint64_t number)
+{
+    json_object_object_add(o, key, json_object_new_uint64(number));
+}
+
+static struct json_object *info_snapshot_object(const BlockSnapshotInfo *s)
+{
+    struct json_object *o = json_object_new_object();
+    if (s->icount != UINT64_MAX) {
+        info_add_number(o, "icount", s->icount);
     }
-    g_autoptr(GString) text = g_string_new(NULL);
-    json_write_text(text, top, true);
-    puts(text->str);
-    json_object_put(top);
+    info_add_number(o, "vm-clock-nsec", s->vm_clock_ns % 1000000000);
+    info_add_text(o, "name", s->name);
+    info_add_number(o, "date-sec", s->date_s);
+    info_add_number(o, "date-nsec", s->date_ns);
+    info_add_number(o, "vm-clock-sec", s->vm_clock_ns / 1000000000);
+    info_add_text(o, "id", s->id);
+    info_add_number(o, "vm-state-size", s->vm_state_size);
+    return o;
+}
+
+static struct json_object *info_object(const InfoImage *i)
+{
+    const BlockImageInfo *info = &i->image;
+    struct json_object *o = json_object_new_object();
+    info_add_text(o, "backing-filename-format", info->backing_format);
+    if (info->snapshot_count > 0) {
+        struct json_object *list = json_object_new_array();
+        for (unsigned k = 0; k < info->snapshot_count; k++) {
+            json_object_array_add(list, info_snapshot_object(&info->snapshots[k]));
+        }
+        json_object_object_add(o, "snapshots", list);
+    }
+    info_add_number(o, "virtual-size", i->size);
+    info_add_text(o, "filename", i->filename);
+    if (info->cluster_size != 0) {
+        info_add_number(o, "cluster-size", info->cluster_size);
+    }
+    info_add_text(o, "format", i->format);
+    if (i->used >= 0) {
+        info_add_number(o, "actual-size", (uint64_t)i->used);
+    }
+    if (info->specific != NULL) {
+        json_object_object_add(o, "format-specific", json_object_get(info->specific));
+    }
+    info_add_text(o, "full-backing-filename", info->backing_path);
+    info_add_text(o, "backing-filename", info->backing_name);
+    json_object_object_add(o, "dirty-flag", json_object_new_boolean(info->dirty));
+    return o;
+}
+
+static RUNS_IN_MAIN void info_print(const GPtrArray *images, bool json, bool chain)
+{
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < images->len; i++) {
+        if (json) {
+            json_object_array_add(list, info_object(images->pdata[i]));
+        } else {
+            fputs(i > 0 ? "\n" : "", stdout);
+            info_print_human(images->pdata[i]);
+        }
+    }
+    if (json) {
+        g_autoptr(GString) text = g_string_new(NULL);
+        json_write_text(text, chain ? list : json_object_array_get_idx(list, 0), true);
+        puts(text->str);
+    }
+    json_object_put(list);
+}
+
+/* ---- the images ---- */
+
+/* NULL: reported. */
+static coroutine_fn RUNS_IN_MAIN InfoImage *info_co_examine(Img *img, const ImgOpen *open)
+{
+    BlockBackend *blk = img_co_open(img, "image", open);
+    if (blk == NULL) {
+        return NULL;
+    }
+    InfoImage *i = g_new0(InfoImage, 1);
+    BlockNodeInfo node;
+    block_node_info(blk_root(blk), &node);
+    i->blk = blk;
+    i->filename = g_strdup(node.filename != NULL ? node.filename : open->filename);
+    i->format = node.driver;
+    i->size = node.size;
+    co_call_in(img->home, info_at_home, i);
+    blk_co_free(blk);
+    i->blk = NULL;
+    if (i->error != NULL) {
+        img_error("%s", i->error->message);
+        g_clear_error(&i->error);
+        g_clear_pointer(&i, info_image_free);
+    }
+    return i;
+}
+
+/* Examines the image and, with @chain, those below it. False: reported. */
+static coroutine_fn RUNS_IN_MAIN bool info_co_collect(Img *img, ImgOpen open, bool chain,
+                                                      GPtrArray *images)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    while (open.filename != NULL) {
+        if (!g_hash_table_add(seen, (char *)(uintptr_t)open.filename)) {
+            img_error("Backing file '%s' creates an infinite loop.", open.filename);
+            return false;
+        }
+        InfoImage *i = info_co_examine(img, &open);
+        if (i == NULL) {
+            return false;
+        }
+        g_ptr_array_add(images, i);
+        if (chain && i->image.backing_name != NULL && i->image.backing_path == NULL) {
+            img_error("Could not determine the path of the backing file '%s' of '%s'",
+                      i->image.backing_name, i->filename);
+            return false;
+        }
+        open.filename = chain ? i->image.backing_path : NULL;
+        open.format = i->image.backing_format;
+        open.image_opts = false;
+    }
+    return true;
 }
 
 int img_co_info(Img *img)
 {
-    static const struct option longs[] = {
-        {"format", required_argument, NULL, 'f'},
-        {"output", required_argument, NULL, IMG_OPTION_OUTPUT},
-        {"backing-chain", no_argument, NULL, IMG_OPTION_CHAIN},
-        {"force-share", no_argument, NULL, 'U'},
-        {"image-opts", no_argument, NULL, IMG_OPTION_IMAGE_OPTS},
-        {0},
-    };
-    ImgOpen o = {0};
+    ImgOpen o = {.no_backing = true};
     bool json = false, chain = false;
-    for (int c; (c = img_getopt(img, ":f:U", longs)) != -1;) {
-        if (c == '?' || (c == IMG_OPTION_OUTPUT && !img_parse_output(optarg, &json))) {
-            return 1;
-        }
-        o.format = c == 'f' ? optarg : o.format;
-        o.force_share |= c == 'U';
-        o.image_opts |= c == IMG_OPTION_IMAGE_OPTS;
-        chain |= c == IMG_OPTION_CHAIN;
+    const ImgOption options[] = {
+        {"format", 'f', IMG_TEXT, &o.format},       {"output", 0, IMG_OUTPUT, &json},
+        {"backing-chain", 0, IMG_FLAG, &chain},     {"force-share", 'U', IMG_FLAG, &o.force_share},
+        {"image-opts", 0, IMG_FLAG, &o.image_opts}, {0},
+    };
+    int status;
+    if (!img_parse_options(img, options, &status)) {
+        return status;
     }
-    if (optind != img->argc - 1) {
+    if (img->file_count != 1) {
         return img_usage_error("Expecting one image file name");
     }
-    o.filename = img->argv[optind];
-    BlockBackend *blk = img_co_open(img, "image", &o);
-    if (blk == NULL) {
+    o.filename = img->files[0];
+    g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func(info_image_free);
+    if (!info_co_collect(img, o, chain, images)) {
         return 1;
     }
-    BlockNodeInfo info;
-    block_node_info(blk_root(blk), &info);
-    InfoStat s = {.filename = info.filename};
-    co_run_in_worker(info_stat_work, &s);
-    const char *filename = info.filename != NULL ? info.filename : o.filename;
-    if (json) {
-        info_print_json(&info, filename, s.bytes, chain);
-    } else {
-        info_print_human(&info, filename, s.bytes);
-    }
-    blk_co_free(blk);
+    info_print(images, json, chain);
     return 0;
 }

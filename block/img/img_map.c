@@ -26,7 +26,8 @@ static void map_query_at_home(void *opaque)
 static bool map_mergeable(const BlockStatus *a, const BlockStatus *b)
 {
     unsigned end = BLOCK_STATUS_EOF;
-    return (a->flags | end) == (b->flags | end) && a->map_node == b->map_node &&
+    return (a->flags | end) == (b->flags | end) && a->depth == b->depth &&
+           a->map_node == b->map_node &&
            (a->map_node == NULL || a->map_offset + a->bytes == b->map_offset);
 }
 
@@ -60,9 +61,10 @@ static RUNS_IN_MAIN bool map_print(ImgMap *m)
         return map_print_human(m);
     }
     printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64
-           ", \"depth\": 0, \"present\": %s, \"zero\": %s, \"data\": %s",
-           m->printed ? ",\n" : "", m->start, s->bytes, map_bool(s, BLOCK_STATUS_ALLOCATED),
-           map_bool(s, BLOCK_STATUS_ZERO), map_bool(s, BLOCK_STATUS_DATA));
+           ", \"depth\": %u, \"present\": %s, \"zero\": %s, \"data\": %s",
+           m->printed ? ",\n" : "", m->start, s->bytes, s->depth,
+           map_bool(s, BLOCK_STATUS_ALLOCATED), map_bool(s, BLOCK_STATUS_ZERO),
+           map_bool(s, BLOCK_STATUS_DATA));
     if (s->map_node != NULL) {
         printf(", \"offset\": %" PRIu64, s->map_offset);
     }
@@ -109,37 +111,31 @@ static coroutine_fn RUNS_IN_MAIN int map_co_run(ImgMap *m, uint64_t start, uint6
 
 int img_co_map(Img *img)
 {
-    static const struct option longs[] = {
-        {"format", required_argument, NULL, 'f'},
-        {"output", required_argument, NULL, IMG_OPTION_OUTPUT},
-        {"force-share", no_argument, NULL, 'U'},
-        {"image-opts", no_argument, NULL, IMG_OPTION_IMAGE_OPTS},
-        {"start-offset", required_argument, NULL, 's'},
-        {"max-length", required_argument, NULL, 'l'},
-        {0},
-    };
     ImgMap m = {0};
     ImgOpen o = {0};
     uint64_t start = 0, length = UINT64_MAX;
-    for (int c; (c = img_getopt(img, ":f:s:l:U", longs)) != -1;) {
-        if (c == '?' || (c == IMG_OPTION_OUTPUT && !img_parse_output(optarg, &m.json)) ||
-            (c == 's' && !img_parse_size(optarg, &start)) ||
-            (c == 'l' && !img_parse_size(optarg, &length))) {
-            return 1;
-        }
-        o.format = c == 'f' ? optarg : o.format;
-        o.force_share |= c == 'U';
-        o.image_opts |= c == IMG_OPTION_IMAGE_OPTS;
+    const ImgOption options[] = {
+        {"format", 'f', IMG_TEXT, &o.format},
+        {"output", 0, IMG_OUTPUT, &m.json},
+        {"start-offset", 's', IMG_SIZE, &start},
+        {"max-length", 'l', IMG_SIZE, &length},
+        {"force-share", 'U', IMG_FLAG, &o.force_share},
+        {"image-opts", 0, IMG_FLAG, &o.image_opts},
+        {0},
+    };
+    int status;
+    if (!img_parse_options(img, options, &status)) {
+        return status;
     }
-    if (optind != img->argc - 1) {
+    if (img->file_count != 1) {
         return img_usage_error("Expecting one image file name");
     }
-    o.filename = img->argv[optind];
+    o.filename = img->files[0];
     m.blk = img_co_open(img, "image", &o);
     if (m.blk == NULL) {
         return 1;
     }
-    int status = map_co_run(&m, start, length);
+    status = map_co_run(&m, start, length);
     blk_co_free(m.blk);
     return status;
 }

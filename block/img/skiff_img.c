@@ -16,26 +16,23 @@ static const struct {
     int (*co_run)(Img *img); /* coroutine in main */
     const char *usage;
 } commands[] = {
+    {"check", img_co_check,
+     "[-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
+    {"compare", img_co_compare,
+     "[-f FMT] [-F FMT] [-T CACHE] [-p] [-q] [-s] [-U] [--image-opts] FILENAME1 FILENAME2"},
+    {"convert", img_co_convert,
+     "[-f FMT] [-O raw] [-o OPTIONS] [-m COROUTINES] [-n] [-p] [-q] [-r RATE] [-S SIZE] [-t CACHE] "
+     "[-T CACHE] [-C] [-W] [-U] "
+     "[--image-opts] [--target-image-opts] [--target-is-zero] [--salvage] FILENAME... OUTPUT"},
+    {"create", img_co_create,
+     "[-f FMT] [-b BACKING] [-F BACKING_FMT] [-u] [-o OPTIONS] [-q] FILENAME [SIZE]"},
     {"info", img_co_info,
      "[-f FMT] [--output=human|json] [--backing-chain] [-U] [--image-opts] FILENAME"},
     {"map", img_co_map,
      "[-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] [--image-opts] "
      "FILENAME"},
+    {"snapshot", img_co_snapshot, "[-U] [-q] [--image-opts] -l FILENAME"},
 };
-
-/* All drivers but qcow2, which does not report its clusters: info and map would be wrong. The list is
- * never freed. */
-static const BlockDriver *const *img_drivers(void)
-{
-    GPtrArray *list = g_ptr_array_new();
-    for (const BlockDriver *const *drv = block_drivers; *drv != NULL; drv++) {
-        if (*drv != &block_driver_qcow2) {
-            g_ptr_array_add(list, (void *)(uintptr_t)*drv);
-        }
-    }
-    g_ptr_array_add(list, NULL);
-    return (const BlockDriver *const *)g_ptr_array_free(list, FALSE);
-}
 
 typedef struct ImgRun {
     Img img;
@@ -103,7 +100,7 @@ int main(int argc, char **argv)
         }
     }
     signal(SIGXFSZ, SIG_IGN);
-    block_setup(img_drivers());
+    block_setup(block_drivers);
     if (argc < 2) {
         return img_usage_error("Not enough arguments");
     }
@@ -117,8 +114,10 @@ int main(int argc, char **argv)
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
         if (strcmp(argv[1], commands[i].name) == 0) {
-            opterr = 0;
-            ImgRun r = {.img = {.argc = argc - 1, .argv = argv + 1}, .co_run = commands[i].co_run};
+            ImgRun r = {
+                .img = {.argc = argc - 1, .argv = argv + 1, .print_help = img_print_help},
+                .co_run = commands[i].co_run,
+            };
             return img_end(img_run_command(&r));
         }
     }

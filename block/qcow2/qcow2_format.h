@@ -109,6 +109,26 @@ typedef struct Qcow2DiskBitmapsExtension {
 #define QCOW2_BITMAPS_MAX 65535u
 #define QCOW2_BITMAP_DIRECTORY_BYTES_MAX (64u << 20) /* QEMU's */
 
+/* An entry of the bitmap directory; extra data and name follow, padded to 8 bytes. */
+typedef struct Qcow2DiskBitmap {
+    uint64_t table_offset;
+    uint32_t table_size; /* entries */
+    uint32_t flags;      /* QCOW2_BITMAP_... */
+    uint8_t type;
+    uint8_t granularity_bits; /* a bit stands for so many bytes */
+    uint16_t name_size;
+    uint32_t extra_data_size;
+} Qcow2DiskBitmap;
+#define QCOW2_BITMAP_IN_USE 1u /* not stored completely */
+#define QCOW2_BITMAP_AUTO 2u   /* records writes whenever the image is written to */
+#define QCOW2_BITMAP_FLAGS 3u
+#define QCOW2_BITMAP_TYPE_DIRTY 1u
+#define QCOW2_BITMAP_GRANULARITY_MIN 9u    /* QEMU's */
+#define QCOW2_BITMAP_GRANULARITY_MAX 31u   /* QEMU's */
+#define QCOW2_BITMAP_NAME_MAX 1023u        /* QEMU's */
+#define QCOW2_BITMAP_TABLE_MAX 0x8000000u  /* QEMU's, entries */
+#define QCOW2_BITMAP_BYTES_MAX 0x20000000u /* QEMU's */
+
 /* ---- tables ("Cluster mapping") ---- */
 
 #define QCOW2_OFFSET_MASK ((uint64_t)0x00fffffffffffe00) /* of L1 and L2 entries */

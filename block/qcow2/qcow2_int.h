@@ -9,6 +9,7 @@
  *   qcow2_cache.c     slices of tables in memory;  qcow2_cache_write.c: dirty ones
  *   qcow2_map.c       from an offset on the disk to what is there
  *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters
+ *   qcow2_status.c    block status;  qcow2_info.c: what `info` shows
  *   qcow2_writer.h    writing, and its files
  *
  * Everything but opening and closing runs in the node's home, in one thread: there are no locks.
@@ -31,6 +32,9 @@ typedef struct Qcow2Snapshot {
     uint32_t l1_size;
     uint64_t disk_size;
     uint64_t vm_state_size;
+    uint32_t date_s, date_ns; /* since 1970 */
+    uint64_t vm_clock_ns;
+    uint64_t icount; /* UINT64_MAX: unknown */
 } Qcow2Snapshot;
 
 #define QCOW2_DECOMPRESS_MAX 4u /* clusters of a node at a time: each needs up to 6 MiB */
@@ -53,6 +57,7 @@ typedef struct Qcow2State {
     CoQueue decompress_waiters;
     WorkerLane lane; /* of decompression */
     bool corrupt_logged;
+    bool preallocation_checked, preallocated; /* qcow2_status.c */
     /* of a node that can write */
     Qcow2Writer w;
 } Qcow2State;
@@ -87,8 +92,9 @@ typedef enum Qcow2Kind {
 typedef struct Qcow2Extent {
     Qcow2Kind kind;
     uint64_t bytes;  /* that are of this kind */
-    uint64_t host;   /* DATA: of the first byte; COMPRESSED: of the compressed data */
+    uint64_t host;   /* DATA, reserved: of the first byte; COMPRESSED: of the compressed data */
     uint64_t length; /* COMPRESSED: at most so many bytes of compressed data */
+    bool reserved;   /* ZERO, UNALLOCATED: the entry has a cluster, whose content is not used */
 } Qcow2Extent;
 
 /* An L2 entry and, with extended L2 entries, its bitmap. */
@@ -117,6 +123,14 @@ int qcow2_co_read_child(BlockNode *child, uint64_t offset, uint64_t bytes, const
                         unsigned niov) coroutine_fn RUNS_IN_IOTHREAD;
 /* Reads metadata, which must lie within the file: else -EIO. */
 int qcow2_co_read_table(BlockNode *file, uint64_t offset, uint64_t bytes, void *buffer)
+    coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_status.c ---- */
+int qcow2_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
+                          BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_info.c ---- */
+bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_compress.c ---- */

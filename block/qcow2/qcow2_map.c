@@ -126,7 +126,9 @@ static RUNS_IN_IOTHREAD int map_unit(const BlockNode *n, uint64_t offset, Qcow2E
     } else {
         e->kind = map_cluster(s, m);
     }
-    if (e->kind == QCOW2_DATA) {
+    e->reserved =
+        (e->kind == QCOW2_ZERO || e->kind == QCOW2_UNALLOCATED) && qcow2_has_cluster(s, m);
+    if (e->kind == QCOW2_DATA || e->reserved) {
         e->host = (m.entry & QCOW2_OFFSET_MASK) + within;
     }
     e->bytes = unit - (within & (unit - 1));
@@ -137,10 +139,10 @@ static RUNS_IN_IOTHREAD int map_unit(const BlockNode *n, uint64_t offset, Qcow2E
 
 static bool map_continues(const Qcow2Extent *e, const Qcow2Extent *next)
 {
-    if (next->kind != e->kind || e->kind == QCOW2_COMPRESSED) {
+    if (next->kind != e->kind || next->reserved != e->reserved || e->kind == QCOW2_COMPRESSED) {
         return false;
     }
-    return e->kind != QCOW2_DATA || next->host == e->host + e->bytes;
+    return (e->kind != QCOW2_DATA && !e->reserved) || next->host == e->host + e->bytes;
 }
 
 /* Maps from @offset to at most the slice's end; @slice NULL: there is no L2 table. */

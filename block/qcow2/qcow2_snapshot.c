@@ -55,6 +55,10 @@ static void snapshot_take(Qcow2State *s, const Qcow2DiskSnapshot *d, const uint8
         .l1_size = be32toh(d->l1_size),
         .vm_state_size = be32toh(d->vm_state_size),
         .disk_size = s->header.size,
+        .date_s = be32toh(d->date_seconds),
+        .date_ns = be32toh(d->date_nanoseconds),
+        .vm_clock_ns = be64toh(d->vm_clock_ns),
+        .icount = UINT64_MAX,
         .id = g_strndup((const char *)rest + extra, id_size),
         .name = g_strndup((const char *)rest + extra + id_size, name_size),
     };
@@ -63,6 +67,9 @@ static void snapshot_take(Qcow2State *s, const Qcow2DiskSnapshot *d, const uint8
     }
     if (extra >= offsetof(Qcow2DiskSnapshotExtra, icount)) {
         snap->disk_size = qcow2_get64(rest + offsetof(Qcow2DiskSnapshotExtra, disk_size));
+    }
+    if (extra >= sizeof(Qcow2DiskSnapshotExtra)) {
+        snap->icount = qcow2_get64(rest + offsetof(Qcow2DiskSnapshotExtra, icount));
     }
 }
 

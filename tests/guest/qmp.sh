@@ -357,8 +357,8 @@ for path in "mon", "pretty":
     while f.readline() != b"}\r\n":
         pass
     s.sendall(b'{"execute": "qmp_capabilities", "id": 1}')
-    assert [f.readline() for n in range(4)] == [
-        b"{\n", b'    "return": {},\n', b'    "id": 1\n', b"}\r\n"]
+    assert [f.readline() for n in range(5)] == [
+        b"{\n", b'    "return": {\n', b'    },\n', b'    "id": 1\n', b"}\r\n"]
 wait_until(lambda: ticks() > 0)
 s = socket.socket(socket.AF_UNIX)
 s.connect(work + "/hmp")

@@ -61,7 +61,7 @@ static void json_write_object(GString *out, struct json_object *value, bool pret
         json_write(out, member, pretty, depth + 1);
         first = false;
     }
-    if (!first && pretty) {
+    if (pretty) { /* also in an empty one, as QEMU */
         json_write_separator(out, true, true, depth);
     }
     g_string_append_c(out, '}');
@@ -75,7 +75,7 @@ static void json_write_array(GString *out, struct json_object *value, bool prett
         json_write_separator(out, i == 0, pretty, depth + 1);
         json_write(out, json_object_array_get_idx(value, i), pretty, depth + 1);
     }
-    if (length > 0 && pretty) {
+    if (pretty) {
         json_write_separator(out, true, true, depth);
     }
     g_string_append_c(out, ']');

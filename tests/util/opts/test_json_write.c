@@ -38,8 +38,8 @@ static void values_have_a_blank_behind_colon_and_comma(void **state)
 static void pretty_is_four_blanks_a_level(void **state)
 {
     expect(parse("{\"a\":{\"b\":[1,[]],\"c\":{}}}"), true,
-           "{\n    \"a\": {\n        \"b\": [\n            1,\n            []\n        ],\n"
-           "        \"c\": {}\n    }\n}");
+           "{\n    \"a\": {\n        \"b\": [\n            1,\n            [\n            ]\n"
+           "        ],\n        \"c\": {\n        }\n    }\n}");
 }
 
 static void text_is_ascii(void **state)

@@ -133,7 +133,7 @@ static void pretty_replies_span_lines(void **state)
     fake_chardev_input(chardev, CAPABILITIES STATUS(1), strlen(CAPABILITIES STATUS(1)));
     session_settle(rig);
     assert_string_equal(chardev->output->str,
-                        "{\n    \"return\": {}\n}\r\n"
+                        "{\n    \"return\": {\n    }\n}\r\n"
                         "{\n    \"return\": {\n        \"status\": \"running\",\n"
                         "        \"running\": true\n    },\n    \"id\": 1\n}\r\n");
     qmp_session_free(pretty);

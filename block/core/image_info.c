@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an image says about itself. */
+#include <json-c/json.h>
+#include "block/node.h"
+
+bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
+{
+    *info = (BlockImageInfo){0};
+    block_node_begin(n);
+    bool ok = n->drv->co_image_info == NULL || n->drv->co_image_info(n, info, error);
+    block_node_end(n);
+    if (!ok) {
+        block_image_info_clear(info);
+    }
+    return ok;
+}
+
+void block_image_info_clear(BlockImageInfo *info)
+{
+    for (unsigned i = 0; i < info->snapshot_count; i++) {
+        g_free(info->snapshots[i].id);
+        g_free(info->snapshots[i].name);
+    }
+    g_free(info->snapshots);
+    g_free(info->backing_name);
+    g_free(info->backing_path);
+    g_free(info->backing_format);
+    if (info->specific != NULL) {
+        json_object_put(info->specific);
+    }
+    *info = (BlockImageInfo){0};
+}

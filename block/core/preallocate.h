@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Preallocation: a part of a file that is to read as zeroes gets its storage in advance. */
+#ifndef SKIFF_BLOCK_CORE_PREALLOCATE_H
+#define SKIFF_BLOCK_CORE_PREALLOCATE_H
+
+#include "block/node.h"
+
+typedef enum BlockPreallocation {
+    BLOCK_PREALLOCATION_OFF,
+    BLOCK_PREALLOCATION_METADATA, /* of the image's format; the file gets no storage */
+    BLOCK_PREALLOCATION_FALLOC,   /* storage is reserved */
+    BLOCK_PREALLOCATION_FULL,     /* zeroes are written */
+} BlockPreallocation;
+
+/* The names of the modes, in the order of the enumeration; NULL-terminated. */
+extern const char *const block_preallocation_names[];
+
+/* Preallocates a part of @n, which grows if necessary. Off and metadata do nothing. 0 or -errno. */
+int block_node_co_preallocate(BlockNode *n, uint64_t offset, uint64_t bytes,
+                              BlockPreallocation mode) coroutine_fn RUNS_IN_IOTHREAD;
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files that a creation makes or overwrites. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "block/img/img_create.h"
+#include "util/loop/worker.h"
+
+/* Makes an empty file, unless there is one. */
+static int create_make_work(void *opaque)
+{
+    CreateFile *f = opaque;
+    struct stat st;
+    enter_worker();
+    int fd = open(f->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0644);
+    if (fd < 0) {
+        f->is_device = stat(f->path, &st) == 0 && S_ISBLK(st.st_mode);
+        return errno == EEXIST ? 0 : -errno;
+    }
+    f->is_new = true;
+    close(fd);
+    return 0;
+}
+
+static int create_unlink_work(void *opaque)
+{
+    const CreateFile *f = opaque;
+    enter_worker();
+    return unlink(f->path);
+}
+
+bool create_co_open_file(Img *img, const char *name, const char *path, CreateFile *f,
+                         GError **error)
+{
+    *f = (CreateFile){.path = g_strdup(path)};
+    int ret = co_run_in_worker(create_make_work, f);
+    if (ret < 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "Could not create '%s': %s", path,
+                    g_strerror(-ret));
+        g_clear_pointer(&f->path, g_free);
+        return false;
+    }
+    g_autoptr(OptDict) d = opt_dict_new();
+    opt_dict_set(d, "driver", "file");
+    opt_dict_set(d, "filename", path);
+    BlockNode *node = block_co_open(d, img->home, error);
+    if (node != NULL) {
+        f->blk = blk_co_new(name, node, true, error);
+        block_co_unref(node);
+    }
+    if (f->blk == NULL) {
+        create_co_close_file(f, false);
+        return false;
+    }
+    return true;
+}
+
+void create_co_close_file(CreateFile *f, bool ok)
+{
+    if (f->path == NULL) {
+        return;
+    }
+    blk_co_free(f->blk);
+    if (!ok && f->is_new) {
+        co_run_in_worker(create_unlink_work, f);
+    }
+    g_free(f->path);
+    *f = (CreateFile){0};
+}
+
+char *create_resolve(const char *filename, const char *name)
+{
+    if (name[0] == '/' || g_str_has_prefix(name, "json:") || g_str_has_prefix(name, "file:") ||
+        strchr(filename, '/') == NULL) {
+        return g_strdup(name);
+    }
+    g_autofree char *folder = g_path_get_dirname(filename);
+    return g_build_filename(folder, name, NULL);
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening images: from a file name, from "json:{...}", or from options. */
+#include <string.h>
+#include "block/img/img.h"
+#include "block/node.h"
+#include "block/qcow2/qcow2.h"
+
+/* ---- cache modes ---- */
+
+bool img_parse_cache(const char *text, ImgCache *cache)
+{
+    static const struct {
+        const char *name;
+        ImgCache cache;
+    } modes[] = {
+        {"none", {.direct = true}},   {"off", {.direct = true}},
+        {"writeback", {0}},           {"writethrough", {.through = true}},
+        {"unsafe", {.unsafe = true}}, {"directsync", {.direct = true, .through = true}},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(modes); i++) {
+        if (strcmp(text, modes[i].name) == 0) {
+            *cache = modes[i].cache;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void open_set_flag(OptDict *d, const char *key, bool on)
+{
+    if (on) {
+        opt_dict_set_default(d, key, "on");
+    }
+}
+
+/* ---- descriptions ---- */
+
+static OptDict *open_parse(const ImgOpen *open, GError **error)
+{
+    const char *name = open->filename;
+    if (open->image_opts) {
+        return opt_dict_parse(name, "driver", error);
+    }
+    if (g_str_has_prefix(name, "json:")) {
+        return opt_dict_parse(name + strlen("json:"), NULL, error);
+    }
+    OptDict *d = opt_dict_new();
+    opt_dict_set(d, "file.filename",
+                 g_str_has_prefix(name, "file:") ? name + strlen("file:") : name);
+    return d;
+}
+
+/* Describes the node, perhaps without its driver. */
+static OptDict *open_describe(const ImgOpen *open, GError **error)
+{
+    OptDict *d = open_parse(open, error);
+    if (d == NULL) {
+        return NULL;
+    }
+    if (opt_dict_has(d, "file.filename")) {
+        opt_dict_set_default(d, "file.driver", "file");
+    }
+    if (open->format != NULL) {
+        opt_dict_set_default(d, "driver", open->format);
+    }
+    opt_dict_set_default(d, "read-only", open->writable ? "off" : "on");
+    open_set_flag(d, "force-share", open->force_share);
+    open_set_flag(d, "cache.direct", open->cache.direct);
+    open_set_flag(d, "cache.no-flush", open->cache.unsafe);
+    open_set_flag(d, "discard", open->unmap);
+    return d;
+}
+
+/* Leaves out the backing file, if the driver has such a child and no option describes it. */
+static void open_leave_backing(OptDict *d)
+{
+    const BlockDriver *drv = block_driver_find(opt_dict_get(d, "driver"));
+    if (drv != NULL && drv->children != NULL && g_strv_contains(drv->children, "backing")) {
+        opt_dict_set_default(d, "backing", "");
+    }
+}
+
+/* ---- nodes and backends ---- */
+
+static void open_fail(const ImgOpen *open, const GError *error)
+{
+    img_error("Could not open '%s': %s", open->filename, error->message);
+}
+
+BlockBackend *img_co_attach(BlockNode *node, const char *name, const ImgOpen *open)
+{
+    g_autoptr(GError) error = NULL;
+    BlockBackend *blk = blk_co_new(name, node, open->writable, &error);
+    block_co_unref(node);
+    if (blk == NULL) {
+        open_fail(open, error);
+    } else if (open->cache.through) {
+        blk_set_write_cache(blk, false);
+    }
+    return blk;
+}
+
+/* ---- the format ---- */
+
+typedef struct OpenProbe {
+    BlockBackend *blk;
+    uint8_t head[QCOW2_PROBE_LENGTH];
+    int ret;
+} OpenProbe;
+
+static void open_probe_at_home(void *opaque)
+{
+    OpenProbe *p = opaque;
+    enter_coroutine();
+    enter_iothread(blk_home(p->blk));
+    uint64_t bytes = MIN(sizeof(p->head), blk_size(p->blk));
+    struct iovec iov = {p->head, bytes};
+    p->ret = blk_co_preadv(p->blk, 0, bytes, &iov, 1, 0);
+}
+
+const char *img_co_probe(BlockBackend *blk, const char *filename)
+{
+    OpenProbe p = {.blk = blk};
+    co_call_in(blk_home(blk), open_probe_at_home, &p);
+    if (p.ret < 0) {
+        img_error("Could not open '%s': Could not read image for determining its format: %s",
+                  filename, g_strerror(-p.ret));
+        return NULL;
+    }
+    return qcow2_probe(p.head, sizeof(p.head));
+}
+
+/* Sets the driver that the first bytes of the file show. False: reported. */
+static coroutine_fn RUNS_IN_MAIN bool open_co_find_driver(Img *img, const ImgOpen *open, OptDict *d)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(OptDict) raw = opt_dict_copy(d);
+    ImgOpen reader = {.filename = open->filename};
+    opt_dict_set(raw, "driver", "raw");
+    opt_dict_set(raw, "read-only", "on");
+    BlockNode *node = block_co_open(raw, img->home, &error);
+    if (node == NULL) {
+        open_fail(open, error);
+        return false;
+    }
+    BlockBackend *blk = img_co_attach(node, "probe", &reader);
+    const char *format = blk != NULL ? img_co_probe(blk, open->filename) : NULL;
+    blk_co_free(blk);
+    if (format != NULL) {
+        opt_dict_set(d, "driver", format);
+    }
+    return format != NULL;
+}
+
+BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(OptDict) d = open_describe(open, &error);
+    if (d == NULL) {
+        open_fail(open, error);
+        return NULL;
+    }
+    if (!opt_dict_has(d, "driver") && !open_co_find_driver(img, open, d)) {
+        return NULL;
+    }
+    const char *driver = opt_dict_get(d, "driver");
+    if (driver == NULL || block_driver_find(driver) == NULL) {
+        img_error("Could not open '%s': Unknown driver '%s'", open->filename,
+                  driver != NULL ? driver : "");
+        return NULL;
+    }
+    if (open->no_backing) {
+        open_leave_backing(d);
+    }
+    BlockNode *node = block_co_open(d, img->home, &error);
+    if (node == NULL) {
+        open_fail(open, error);
+        return NULL;
+    }
+    return img_co_attach(node, name, open);
+}
