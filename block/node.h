@@ -95,7 +95,8 @@ typedef struct BlockDriver {
                      unsigned niov);
     int (*co_pwritev)(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                       unsigned niov, unsigned flags);
-    /* Returns when all earlier writes are on stable storage. NULL: only the child is flushed. */
+    /* Returns when all earlier writes are on stable storage, those to children too. NULL: the
+     * children are flushed. */
     int (*co_flush)(BlockNode *n);
     /* NULL or -ENOTSUP: nothing is done, which is allowed. */
     int (*co_discard)(BlockNode *n, uint64_t offset, uint64_t bytes);

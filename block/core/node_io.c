@@ -329,7 +329,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_flush(BlockNode *n)
     int ret = 0;
     if (n->drv->co_flush != NULL) {
         ret = n->drv->co_flush(n);
-        node_check_result(n, "flush", ret);
+        return node_check_result(n, "flush", ret);
     }
     for (unsigned i = 0; ret == 0 && i < n->children->len; i++) {
         const BlockEdge *e = n->children->pdata[i];
