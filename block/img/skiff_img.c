@@ -28,6 +28,9 @@ static const struct {
      "[-f FMT] [-b BACKING] [-F BACKING_FMT] [-u] [-o OPTIONS] [-q] FILENAME [SIZE]"},
     {"info", img_co_info,
      "[-f FMT] [--output=human|json] [--backing-chain] [-U] [--image-opts] FILENAME"},
+    {"io", img_co_io,
+     "[-f FMT] [-c COMMAND]... [-r] [-n] [-t CACHE] [-d ignore|unmap] [-U] [--image-opts] "
+     "FILENAME"},
     {"map", img_co_map,
      "[-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] [--image-opts] "
      "FILENAME"},
