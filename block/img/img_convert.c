@@ -107,10 +107,6 @@ static bool convert_check_format(const Convert *c)
         img_error("Unknown file format '%s'", format);
         return false;
     }
-    if (strcmp(format, "raw") != 0) {
-        img_error("skiff-img convert does not write the format '%s', only raw", format);
-        return false;
-    }
     return true;
 }
 
