@@ -21,7 +21,8 @@ static const struct {
     {"compare", img_co_compare,
      "[-f FMT] [-F FMT] [-T CACHE] [-p] [-q] [-s] [-U] [--image-opts] FILENAME1 FILENAME2"},
     {"convert", img_co_convert,
-     "[-f FMT] [-O raw] [-o OPTIONS] [-m COROUTINES] [-n] [-p] [-q] [-r RATE] [-S SIZE] [-t CACHE] "
+     "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING] [-F FMT] [-l SNAPSHOT] [-m COROUTINES] [-n] [-p] "
+     "[-q] [-r RATE] [-S SIZE] [-t CACHE] "
      "[-T CACHE] [-C] [-W] [-U] "
      "[--image-opts] [--target-image-opts] [--target-is-zero] [--salvage] FILENAME... OUTPUT"},
     {"create", img_co_create,

@@ -60,6 +60,32 @@ cmp -n $((8 << 20)) theirs base.raw && qemu-img check -q target.qcow2
 report $? "-n writes into the image"
 refused "output file is smaller than input file" convert -n -O qcow2 target.qcow2 overlay.qcow2
 
+# internal snapshots: of the same size, and of another one
+qemu-img create -q -f qcow2 snapshots.qcow2 2M
+qemu-io -c 'write -q -P 1 0 1M' snapshots.qcow2
+qemu-img snapshot -c first snapshots.qcow2
+qemu-img convert snapshots.qcow2 first.raw
+qemu-io -c 'write -q -P 2 512k 1M' snapshots.qcow2
+qemu-img snapshot -c second snapshots.qcow2
+qemu-img convert snapshots.qcow2 second.raw
+qemu-io -c 'write -q -P 3 0 2M' snapshots.qcow2
+for snapshot in 1 first snapshot.id=1 snapshot.name=first snapshot.id=1,snapshot.name=first; do
+    rm -f ours
+    "$img" convert -l $snapshot snapshots.qcow2 ours && cmp ours first.raw
+    report $? "-l $snapshot"
+done
+qemu-img resize -q snapshots.qcow2 3M
+"$img" convert -l second -O qcow2 snapshots.qcow2 ours
+qemu-img convert ours theirs && cmp theirs second.raw
+report $? "-l of a snapshot with another size"
+for snapshot in third snapshot.id=2,snapshot.name=first snapshot.name=; do
+    same convert -l $snapshot snapshots.qcow2 new
+    rm -f new
+done
+refused "Failed in parsing snapshot param 'snapshot.bogus=1'" convert -l snapshot.bogus=1 snapshots.qcow2 new
+refused "does not support internal snapshots" convert -l first base.raw new
+refused "No support for concatenating multiple snapshot" convert -l first snapshots.qcow2 snapshots.qcow2 new
+
 # a failure leaves nothing
 (ulimit -f 1024 && exec "$img" convert -O qcow2 -S 0 base.raw large.qcow2) >/dev/null 2>&1
 [ $? -eq 1 ] && [ -z "$(ls large* 2>/dev/null)" ]
