@@ -35,6 +35,8 @@ static const struct {
     {"map", img_co_map,
      "[-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] [--image-opts] "
      "FILENAME"},
+    {"resize", img_co_resize,
+     "[-f FMT] [--preallocation=MODE] [--shrink] [-q] [--image-opts] FILENAME [+|-]SIZE"},
     {"snapshot", img_co_snapshot, "[-U] [-q] [--image-opts] -l FILENAME"},
 };
 
