@@ -42,8 +42,8 @@ for size in 8M 3M 12M; do
     succeeds "convert -B, $size" "$img" convert -O qcow2 -B backing.raw -F raw overlay.qcow2 ours
     qemu-img convert -O qcow2 -B backing.raw -F raw overlay.qcow2 theirs
     qemu-img compare -q overlay.qcow2 ours && qemu-img check -q ours &&
-        [ "$(qemu-img map --output=json ours | sed 's/, "zero".*//')" = \
-            "$(qemu-img map --output=json theirs | sed 's/, "zero".*//')" ]
+        [ "$(qemu-img map --output=json ours | sed 's/, "offset": [0-9]*//')" = \
+            "$(qemu-img map --output=json theirs | sed 's/, "offset": [0-9]*//')" ]
     report $? "the overlay is as qemu-img's, $size"
 done
 refused "makes no sense" convert -O qcow2 -B backing.raw -F raw overlay.qcow2 base.raw ours
