@@ -115,8 +115,8 @@ typedef struct BlockNodeInfo {
     uint64_t size;
 } BlockNodeInfo;
 void block_node_info(const BlockNode *n, BlockNodeInfo *info) RUNS_IN_MAIN;
-/* In the home of @n: The bytes that the node and its children use on the host, backing nodes excepted. -errno: not all
- * of them are known. */
+/* The bytes that the node and its children use on the host, without backing nodes. In the home of
+ * @n. -errno: not all of them are known. */
 int64_t block_node_co_allocated_size(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 
 typedef struct BlockSnapshotInfo {

@@ -95,7 +95,8 @@ typedef struct BlockDriver {
                      unsigned niov);
     int (*co_pwritev)(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                       unsigned niov, unsigned flags);
-    /* Returns when all earlier writes are on stable storage. NULL: only the child is flushed. */
+    /* Returns when all earlier writes are on stable storage, those to children too. NULL: the
+     * children are flushed. */
     int (*co_flush)(BlockNode *n);
     /* NULL or -ENOTSUP: nothing is done, which is allowed. */
     int (*co_discard)(BlockNode *n, uint64_t offset, uint64_t bytes);
@@ -147,6 +148,7 @@ void block_setup(const BlockDriver *const drivers[]) ANY_THREAD;
 const BlockDriver *block_driver_find(const char *name) ANY_THREAD;
 
 typedef struct BlockTracked BlockTracked;
+typedef struct BlockDirtyBitmap BlockDirtyBitmap;
 
 /* Flags that a reopen may change. */
 typedef struct BlockNodeFlags {
@@ -180,8 +182,10 @@ struct BlockNode {
     BlockLimits limits;
 
     /* runtime */
-    unsigned refs; /* main */
-    bool open;     /* main: block_node_find() finds it */
+    unsigned refs;             /* main */
+    GPtrArray *bitmap_names;   /* main: BlockDirtyBitmap, owned */
+    BlockDirtyBitmap *bitmaps; /* home: the same ones */
+    bool open;                 /* main: block_node_find() finds it */
     _Atomic uint64_t size;
     BlockTracked *tracked; /* home: writes in flight, only if alignment can make them overlap */
     uint64_t tracked_sequence;

@@ -124,7 +124,7 @@ static bool edge_leaves_unchanged(const BlockEdge *unchanged, const BlockEdge *w
 }
 
 /* @e needs unchanged data: looks for writers of the nodes below. */
-static bool edge_check_below(const BlockEdge *e, GError **error)
+static RUNS_IN_MAIN bool edge_check_below(const BlockEdge *e, GError **error)
 {
     g_autoptr(GPtrArray) tree = block_node_tree(e->node);
     for (unsigned i = 0; i < tree->len; i++) {
@@ -139,7 +139,7 @@ static bool edge_check_below(const BlockEdge *e, GError **error)
 }
 
 /* @e writes: looks for users above that need unchanged data. */
-static bool edge_check_above(const BlockEdge *e, GError **error)
+static RUNS_IN_MAIN bool edge_check_above(const BlockEdge *e, GError **error)
 {
     g_autoptr(GPtrArray) above = block_node_ancestors(e->node);
     for (unsigned i = 0; i < above->len; i++) {

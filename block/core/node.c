@@ -2,6 +2,7 @@
 /* Nodes: opening from options, names, references. */
 #include <stdlib.h>
 #include <string.h>
+#include "block/core/dirty_bitmap.h"
 #include "block/core/node_int.h"
 #include "block/trace_events.h"
 
@@ -78,6 +79,7 @@ static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
         n->height = 1;
         n->children = g_ptr_array_new();
         n->parents = g_ptr_array_new();
+        n->bitmap_names = g_ptr_array_new();
         n->serial = node_serial++;
         n->state = g_malloc0(drv->state_size);
         n->flags = node_options_flags(&o);
@@ -101,6 +103,7 @@ static RUNS_IN_MAIN void node_free(BlockNode *n)
     }
     g_ptr_array_unref(n->children);
     g_ptr_array_unref(n->parents);
+    node_bitmaps_free(n);
     g_clear_pointer(&n->child_options, opt_dict_free);
     g_free(n->state);
     g_free(n->name);

@@ -275,7 +275,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_write(BlockNode *n, uint64_t offse
 void block_node_grow(BlockNode *n, uint64_t end)
 {
     if (n->drv->can_grow && end > block_node_size(n)) {
-        atomic_store_explicit(&n->size, end, memory_order_relaxed);
+        node_set_size(n, end);
     }
 }
 
@@ -305,6 +305,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_write_and_grow(BlockNode *n, uint6
     if (ret == 0) {
         block_node_grow(n, offset + bytes);
     }
+    node_changed(n, offset, bytes);
     if (ret == 0 && flush_after) {
         ret = block_node_co_flush(n);
     }
@@ -328,7 +329,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_flush(BlockNode *n)
     int ret = 0;
     if (n->drv->co_flush != NULL) {
         ret = n->drv->co_flush(n);
-        node_check_result(n, "flush", ret);
+        return node_check_result(n, "flush", ret);
     }
     for (unsigned i = 0; ret == 0 && i < n->children->len; i++) {
         const BlockEdge *e = n->children->pdata[i];
@@ -359,11 +360,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_truncate(BlockNode *n, uint64_t si
     if (!block_is_aligned(size, n->limits.request_alignment)) {
         return -EINVAL; /* else writes to the last block would exceed the end, or grow the file */
     }
+    if (!node_bitmaps_can_resize(n, size)) {
+        return -EFBIG;
+    }
     int ret = n->drv->co_truncate(n, size);
     node_check_result(n, "truncate", ret);
     trace_block_node_truncate(n->name, size, ret);
     if (ret == 0) {
-        atomic_store_explicit(&n->size, size, memory_order_relaxed);
+        node_set_size(n, size);
     }
     return ret;
 }

@@ -126,6 +126,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_write(BlockNode *n, uint64_t offse
     if (ret == 0) {
         block_node_grow(n, offset + bytes);
     }
+    node_changed(n, offset, bytes);
     if (ret == 0 && (flags & BLOCK_REQ_FUA) != 0) {
         ret = block_node_co_flush(n);
     }
@@ -153,6 +154,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_discard(BlockNode *n, uint64_t off
     }
     int ret =
         zero_in_pieces(n, zero_driver_discard, start, end - start, n->limits.max_discard, 0, &done);
+    node_changed(n, start, end - start);
     return ret == -ENOTSUP ? 0 : ret; /* a discard is only a hint */
 }
 

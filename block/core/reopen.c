@@ -10,6 +10,7 @@
  */
 #include <string.h>
 #include "block/core/node_int.h"
+#include "block/core/node_io.h"
 #include "block/trace_events.h"
 
 typedef struct Reopen {
@@ -420,7 +421,7 @@ static RUNS_IN_MAIN void reopen_commit(Reopen *reopen)
         n->flags = list[i]->flags;
         if (n->drv->reopen_commit != NULL) {
             n->limits = list[i]->limits;
-            atomic_store_explicit(&n->size, list[i]->size, memory_order_relaxed);
+            node_set_size(n, list[i]->size);
             n->drv->reopen_commit(n, list[i]);
         }
         trace_block_node_reopen(n->name, n->flags.read_only, n->flags.cache_direct);

@@ -221,7 +221,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int fault_co_flush(BlockNode *n)
     FaultState *s = n->state;
     fault_wait_late(s, 0, 0);
     int ret = fault_co_apply(n, BLOCK_FAULT_FLUSH, 0, 0);
-    return s->late_error != 0 ? s->late_error : ret;
+    ret = s->late_error != 0 ? s->late_error : ret;
+    return ret < 0 ? ret : block_node_co_flush(n->file);
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int fault_co_discard(BlockNode *n, uint64_t offset,

@@ -20,6 +20,10 @@ static const struct {
      "[-r leaks|all] [-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
     {"compare", img_co_compare,
      "[-f FMT] [-F FMT] [-T CACHE] [-p] [-q] [-s] [-U] [--image-opts] FILENAME1 FILENAME2"},
+    {"convert", img_co_convert,
+     "[-f FMT] [-O raw] [-o OPTIONS] [-m COROUTINES] [-n] [-p] [-q] [-r RATE] [-S SIZE] [-t CACHE] "
+     "[-T CACHE] [-C] [-W] [-U] "
+     "[--image-opts] [--target-image-opts] [--target-is-zero] [--salvage] FILENAME... OUTPUT"},
     {"create", img_co_create,
      "[-f FMT] [-b BACKING] [-F BACKING_FMT] [-u] [-o OPTIONS] [-q] FILENAME [SIZE]"},
     {"info", img_co_info,

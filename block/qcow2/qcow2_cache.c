@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include "block/qcow2/qcow2_int.h"
 
-void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size)
+void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size, bool limited)
 {
     uint64_t count = MAX(bytes / slice_size, 2);
     *c = (Qcow2Cache){.slice_size = slice_size, .count = (unsigned)MIN(count, UINT32_MAX / 2)};
+    c->limit = limited ? c->count / 2 : 0;
+    c->dirty_list = g_ptr_array_new();
     unsigned buckets = 1;
     while (buckets < c->count) {
         buckets *= 2;
@@ -26,6 +28,7 @@ void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size)
 
 void qcow2_cache_destroy(Qcow2Cache *c)
 {
+    g_clear_pointer(&c->dirty_list, g_ptr_array_unref);
     for (unsigned i = 0; i < c->count; i++) {
         free(c->slices[i].data);
     }
@@ -59,7 +62,7 @@ static void cache_insert(Qcow2Cache *c, Qcow2Slice *s, uint64_t offset)
     *bucket = s;
 }
 
-static void cache_forget(Qcow2Cache *c, Qcow2Slice *s)
+static void cache_unhash(Qcow2Cache *c, Qcow2Slice *s)
 {
     Qcow2Slice **link = cache_bucket(c, s->offset);
     while (*link != s) {
@@ -68,6 +71,10 @@ static void cache_forget(Qcow2Cache *c, Qcow2Slice *s)
     *link = s->hash_next;
     s->hash_next = NULL;
     s->offset = 0;
+    if (s->dirty) { /* its contents are given up */
+        s->dirty = false;
+        c->dirty--;
+    }
 }
 
 /* ---- the order of use ---- */
@@ -102,15 +109,25 @@ static void cache_make_first(Qcow2Cache *c, Qcow2Slice *s)
     c->lru_first = s;
 }
 
-/* The least recently used slice that is not in use, made free; NULL: all are in use. */
+/* The least recently used slice that is clean and not in use, made free; NULL: there is none. */
 static Qcow2Slice *cache_evict(Qcow2Cache *c)
 {
     Qcow2Slice *s = c->lru_first;
-    while (s != NULL && s->users > 0) {
+    while (s != NULL && (s->users > 0 || s->dirty || s->writing)) {
         s = s->lru_next;
     }
     if (s != NULL && s->offset != 0) {
-        cache_forget(c, s);
+        cache_unhash(c, s);
+    }
+    return s;
+}
+
+/* The least recently used dirty slice that can be written now; NULL: there is none. */
+static Qcow2Slice *cache_find_dirty(const Qcow2Cache *c)
+{
+    Qcow2Slice *s = c->limit == 0 ? c->lru_first : NULL;
+    while (s != NULL && (s->users > 0 || !s->dirty || s->writing)) {
+        s = s->lru_next;
     }
     return s;
 }
@@ -132,7 +149,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int cache_load(Qcow2Cache *c, BlockNode *fi
     s->loading = false;
     if (ret < 0) {
         s->users--;
-        cache_forget(c, s);
+        cache_unhash(c, s);
         cache_make_first(c, s);
     }
     co_queue_wake_all(&c->waiters);
@@ -157,6 +174,14 @@ int qcow2_cache_co_get(Qcow2Cache *c, BlockNode *file, uint64_t offset, Qcow2Sli
             *slice = fresh;
             return cache_load(c, file, fresh, offset);
         }
+        Qcow2Slice *dirty = s == NULL ? cache_find_dirty(c) : NULL;
+        if (dirty != NULL) {
+            int ret = qcow2_cache_co_clean_slice(c, file, dirty);
+            if (ret < 0) {
+                return ret;
+            }
+            continue;
+        }
         co_queue_wait(&c->waiters, "a slice of a qcow2 table");
     }
 }
@@ -169,15 +194,51 @@ void qcow2_cache_put(Qcow2Cache *c, Qcow2Slice *slice)
     }
 }
 
+/* ---- changes ---- */
+
+bool qcow2_cache_full(const Qcow2Cache *c)
+{
+    return c->limit != 0 && c->dirty >= c->limit;
+}
+
+void qcow2_cache_mark_dirty(Qcow2Cache *c, Qcow2Slice *slice)
+{
+    if (slice->dirty) {
+        return;
+    }
+    c->dirty += slice->writing ? 0 : 1;
+    slice->dirty = true;
+    if (!slice->listed) {
+        slice->listed = true;
+        g_ptr_array_add(c->dirty_list, slice);
+    }
+}
+
+bool qcow2_cache_forget(Qcow2Cache *c, uint64_t offset, uint64_t bytes)
+{
+    for (uint64_t at = offset; at < offset + bytes; at += c->slice_size) {
+        Qcow2Slice *s = cache_find(c, at);
+        if (s == NULL) {
+            continue;
+        }
+        if (s->users > 0 || s->writing) {
+            return false;
+        }
+        cache_unhash(c, s);
+        cache_make_first(c, s);
+    }
+    return true;
+}
+
 /* ---- cleaning ---- */
 
 void qcow2_cache_clean(Qcow2Cache *c)
 {
     for (unsigned i = 0; i < c->count; i++) {
         Qcow2Slice *s = &c->slices[i];
-        if (s->users == 0 && !s->touched && s->data != NULL) {
+        if (s->users == 0 && !s->touched && !s->dirty && !s->writing && s->data != NULL) {
             if (s->offset != 0) {
-                cache_forget(c, s);
+                cache_unhash(c, s);
             }
             cache_make_first(c, s);
             g_clear_pointer(&s->data, free);

@@ -75,7 +75,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int compress_read_data(BlockNode *n, const 
     uint64_t size = block_node_size(n->file);
     struct iovec iov = {in, e->length};
     if (e->host >= size) {
-        return qcow2_corrupt(n, "compressed data at 0x%" PRIx64 " is beyond the end of the file",
+        return qcow2_damaged(n, "compressed data at 0x%" PRIx64 " is beyond the end of the file",
                              e->host);
     }
     return qcow2_co_read_child(n->file, e->host, e->length, &iov, 1);
@@ -96,7 +96,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int compress_load(BlockNode *n, const Qcow2
     if (ret == 0) {
         ret = co_run_in_lane(&s->lane, decompress_work, &d);
         if (ret < 0) {
-            qcow2_corrupt(n, "the compressed data at 0x%" PRIx64 " is damaged", e->host);
+            qcow2_damaged(n, "the compressed data at 0x%" PRIx64 " is damaged", e->host);
         }
     }
     return ret;

@@ -82,6 +82,18 @@ static inline uint32_t qcow2_get32(const void *bytes)
     return be32toh(v);
 }
 
+static inline void qcow2_put32(void *bytes, uint32_t v)
+{
+    v = htobe32(v);
+    memcpy(bytes, &v, sizeof(v));
+}
+
+static inline void qcow2_put64(void *bytes, uint64_t v)
+{
+    v = htobe64(v);
+    memcpy(bytes, &v, sizeof(v));
+}
+
 static inline uint64_t qcow2_get64(const void *bytes)
 {
     uint64_t v;

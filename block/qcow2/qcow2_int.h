@@ -6,63 +6,23 @@
  *   qcow2_header.c    the header and its checks; qcow2_extension.c: the rest of its cluster
  *   qcow2_children.c  the data file and the backing file; qcow2_probe.c: what a file contains
  *   qcow2_snapshot.c  the table of internal snapshots
- *   qcow2_cache.c     slices of tables in memory
+ *   qcow2_cache.c     slices of tables in memory;  qcow2_cache_write.c: dirty ones
  *   qcow2_map.c       from an offset on the disk to what is there
  *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters
  *   qcow2_status.c    block status;  qcow2_info.c: what `info` shows
+ *   qcow2_writer.h    writing, and its files
  *
  * Everything but opening and closing runs in the node's home, in one thread: there are no locks.
  * State that a coroutine has read can change while it waits, so a mapping is used, or copied, before
- * the next wait. Since the image does not change while it is read-only, a mapping stays valid.
+ * the next wait. A cluster that loses its reference meanwhile stays as it is until the request ends
+ * (qcow2_free.c).
  */
 #ifndef SKIFF_BLOCK_QCOW2_QCOW2_INT_H
 #define SKIFF_BLOCK_QCOW2_QCOW2_INT_H
 
 #include "block/node.h"
-#include "block/qcow2/qcow2_header.h"
+#include "block/qcow2/qcow2_writer.h"
 #include "util/loop/worker.h"
-
-/* ---- qcow2_cache.c ---- */
-/*
- * Slices of tables, of one size each, that are at most @count at a time in memory.
- *
- *   free --get--> loading --read--> valid <--get, put--> used
- *                    \--error--> free      \--evicted--> free
- *
- * A slice in use is not evicted. A coroutine that finds a slice being loaded, or no slice that can
- * be evicted, waits. A holder of a slice does not get another one, so there is no deadlock.
- */
-typedef struct Qcow2Slice {
-    uint64_t offset; /* in the file; 0: free */
-    uint8_t *data;   /* NULL: no memory yet */
-    unsigned users;
-    bool loading;
-    bool touched;                           /* since the last cleaning */
-    struct Qcow2Slice *hash_next;           /* of the bucket */
-    struct Qcow2Slice *lru_prev, *lru_next; /* the least recently used one is first */
-} Qcow2Slice;
-
-typedef struct Qcow2Cache {
-    size_t slice_size; /* a power of two */
-    unsigned count;
-    Qcow2Slice *slices;
-    Qcow2Slice **buckets;
-    unsigned bucket_mask;
-    Qcow2Slice *lru_first, *lru_last;
-    CoQueue waiters; /* for a slice to be loaded or to become free */
-} Qcow2Cache;
-
-void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size) ANY_THREAD;
-void qcow2_cache_destroy(Qcow2Cache *c) ANY_THREAD;
-/* Loads the slice at @offset of @file, a multiple of the slice size. 0 and *@slice, to be released
- * by qcow2_cache_put(); else -errno. */
-int qcow2_cache_co_get(Qcow2Cache *c, BlockNode *file, uint64_t offset, Qcow2Slice **slice)
-    coroutine_fn RUNS_IN_IOTHREAD;
-void qcow2_cache_put(Qcow2Cache *c, Qcow2Slice *slice) RUNS_IN_IOTHREAD;
-/* Frees the memory of slices that were not used since the last call. */
-void qcow2_cache_clean(Qcow2Cache *c) RUNS_IN_IOTHREAD;
-/* The number of slices that have memory. */
-unsigned qcow2_cache_loaded(const Qcow2Cache *c) RUNS_IN_IOTHREAD;
 
 /* ---- the node's state ---- */
 
@@ -87,7 +47,7 @@ typedef struct Qcow2State {
     /* config: the image */
     Qcow2Header header;
     BlockNode *data; /* the data file, or the file */
-    uint64_t *l1;    /* header.l1_size entries in host order */
+    Qcow2Table l1;   /* header.l1_size entries */
     Qcow2Snapshot *snapshots;
     uint32_t snapshot_count;
     /* runtime, in the home */
@@ -98,12 +58,17 @@ typedef struct Qcow2State {
     WorkerLane lane; /* of decompression */
     bool corrupt_logged;
     bool preallocation_checked, preallocated; /* qcow2_status.c */
+    /* of a node that can write */
+    Qcow2Writer w;
 } Qcow2State;
 
 /* The name of the image for messages: the file's name, else the node's. */
 const char *qcow2_who(const BlockNode *n) ANY_THREAD;
-/* Logs once that the image is corrupt; returns -EIO. */
+/* Logs once that the image is corrupt; from then on writes are refused. Returns -EIO. */
 int qcow2_corrupt(const BlockNode *n, const char *format, ...) RUNS_IN_IOTHREAD
+    __attribute__((format(printf, 2, 3)));
+/* The same for damaged data: writes to other parts of the disk do no harm. */
+int qcow2_damaged(const BlockNode *n, const char *format, ...) RUNS_IN_IOTHREAD
     __attribute__((format(printf, 2, 3)));
 
 /* ---- qcow2_children.c ---- */
@@ -132,6 +97,20 @@ typedef struct Qcow2Extent {
     bool reserved;   /* ZERO, UNALLOCATED: the entry has a cluster, whose content is not used */
 } Qcow2Extent;
 
+/* An L2 entry and, with extended L2 entries, its bitmap. */
+typedef struct Qcow2Entry {
+    uint64_t entry, bitmap;
+} Qcow2Entry;
+Qcow2Entry qcow2_get_entry(const Qcow2State *s, const Qcow2Slice *slice, uint64_t index) ANY_THREAD;
+void qcow2_set_entry(const Qcow2State *s, const Qcow2Slice *slice, uint64_t index, Qcow2Entry m)
+    ANY_THREAD;
+/* 0, or -EIO: the entry for @offset of the disk contradicts the format. */
+int qcow2_check_entry(const BlockNode *n, uint64_t offset, Qcow2Entry m) RUNS_IN_IOTHREAD;
+/* Where the data of a compressed cluster is: at most *@length bytes. */
+void qcow2_compressed_place(const Qcow2State *s, Qcow2Entry m, uint64_t *host, uint64_t *length)
+    ANY_THREAD;
+/* Whether the entry has a cluster in the data file, which is not compressed. */
+bool qcow2_has_cluster(const Qcow2State *s, Qcow2Entry m) ANY_THREAD;
 /* Finds what is at @offset of the disk. 0 with 1 to @bytes bytes in @e, or -errno. */
 int qcow2_co_map(BlockNode *n, uint64_t offset, uint64_t bytes, Qcow2Extent *e)
     coroutine_fn RUNS_IN_IOTHREAD;

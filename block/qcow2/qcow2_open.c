@@ -16,6 +16,8 @@ static const OptSpec qcow2_options[] = {
              .help = "part of an L2 table that is read at a time, a power of two; default: 4k or "
                      "the cluster size",
              .max = (uint64_t)1 << QCOW2_CLUSTER_BITS_MAX),
+    OPT_SPEC(Qcow2State, "refcount-cache-size", OPT_SIZE, w.refcount_cache_size,
+             .help = "memory for refcounts; default: 256k", .max = (uint64_t)1 << 40),
     OPT_SPEC(Qcow2State, "cache-clean-interval", OPT_U64, clean_interval_s,
              .help = "seconds after which unused parts of tables leave the memory; 0: never",
              .def = "600", .max = UINT32_MAX),
@@ -33,19 +35,37 @@ const char *qcow2_who(const BlockNode *n)
     return name != NULL ? name : n->name;
 }
 
-int qcow2_corrupt(const BlockNode *n, const char *format, ...)
+static int __attribute__((format(printf, 2, 0)))
+open_report(const BlockNode *n, const char *format, va_list args)
 {
     Qcow2State *s = n->state;
     if (!s->corrupt_logged) {
-        va_list args;
-        va_start(args, format);
         g_autofree char *text = g_strdup_vprintf(format, args);
-        va_end(args);
         log_warn("%s: the image is corrupt: %s; further reports about it are suppressed",
                  qcow2_who(n), text);
         s->corrupt_logged = true;
     }
     return -EIO;
+}
+
+int qcow2_corrupt(const BlockNode *n, const char *format, ...)
+{
+    Qcow2State *s = n->state;
+    va_list args;
+    va_start(args, format);
+    int ret = open_report(n, format, args);
+    va_end(args);
+    s->w.corrupt = true;
+    return ret;
+}
+
+int qcow2_damaged(const BlockNode *n, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int ret = open_report(n, format, args);
+    va_end(args);
+    return ret;
 }
 
 /* ---- reading the metadata, in the home ---- */
@@ -89,22 +109,19 @@ static coroutine_fn RUNS_IN_IOTHREAD bool open_load_l1(BlockNode *n, GError **er
 {
     Qcow2State *s = n->state;
     uint32_t count = s->header.l1_size;
-    s->l1 = g_new(uint64_t, MAX(count, 1));
-    if (count > 0 && open_read(n, s->header.l1_offset, count * sizeof(uint64_t), s->l1,
+    g_autofree uint64_t *entries = g_new(uint64_t, MAX(count, 1));
+    if (count > 0 && open_read(n, s->header.l1_offset, count * sizeof(uint64_t), entries,
                                "the L1 table", error) < 0) {
-        g_clear_pointer(&s->l1, g_free);
         return false;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        s->l1[i] = be64toh(s->l1[i]);
-    }
+    qcow2_table_init(&s->l1, g_steal_pointer(&entries), count);
     return true;
 }
 
 static void open_release(Qcow2State *s)
 {
     qcow2_snapshots_free(s);
-    g_clear_pointer(&s->l1, g_free);
+    qcow2_table_free(&s->l1);
     qcow2_header_clear(&s->header);
 }
 
@@ -154,7 +171,7 @@ static bool open_caches(BlockNode *n, GError **error)
     size_t slice = s->l2_slice_size != 0 ? s->l2_slice_size : MIN(cluster, QCOW2_L2_SLICE);
     needed = block_align_up(needed, slice);
     uint64_t most = s->l2_cache_size != 0 ? s->l2_cache_size : QCOW2_L2_CACHE_MAX;
-    qcow2_cache_init(&s->l2, MIN(needed, most), slice);
+    qcow2_cache_init(&s->l2, MIN(needed, most), slice, true);
     return true;
 }
 
@@ -191,22 +208,36 @@ static void open_stop_timer(void *opaque)
 
 /* ---- opening and closing ---- */
 
-static bool open_check_writable(const BlockNode *n, GError **error)
+static void open_load_writer(void *opaque)
 {
-    if (!n->flags.read_only) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "node '%s': skiff does not write to qcow2 images; use read-only=on", n->name);
-        return false;
+    OpenLoad *o = opaque;
+    enter_coroutine();
+    enter_iothread(o->node->home);
+    o->ok = qcow2_co_load_writer(o->node, &o->error);
+}
+
+/* Makes the node ready to write; it may be read-only now. */
+static coroutine_fn RUNS_IN_MAIN bool open_co_writer(BlockNode *n, GError **error)
+{
+    OpenLoad o = {.node = n};
+    co_call_in(n->home, open_load_writer, &o);
+    if (!o.ok) {
+        g_propagate_error(error, o.error);
     }
-    return true;
+    return o.ok;
+}
+
+static void open_set_limits(BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    uint64_t cluster = qcow2_cluster_size(&s->header);
+    bool extended = qcow2_has_extended_l2(&s->header);
+    n->limits.zero_alignment = (uint32_t)(extended ? cluster / QCOW2_SUBCLUSTERS : cluster);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool qcow2_co_open(BlockNode *n, GError **error)
 {
     Qcow2State *s = n->state;
-    if (!open_check_writable(n, error)) {
-        return false;
-    }
     OpenLoad o = {.node = n};
     co_call_in(n->home, open_load, &o);
     if (!o.ok) {
@@ -217,12 +248,31 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_open(BlockNode *n, GError **error
         open_release(s);
         return false;
     }
+    if (!n->flags.read_only && !open_co_writer(n, error)) {
+        qcow2_cache_destroy(&s->l2);
+        open_release(s);
+        return false;
+    }
     co_queue_init(&s->decompress_waiters);
+    open_set_limits(n);
     atomic_store(&n->size, block_align_down(s->header.size, BLOCK_SECTOR_SIZE));
     if (s->clean_interval_s != 0) {
         co_call_in(n->home, open_start_timer, n);
     }
     return true;
+}
+
+typedef struct OpenFinish {
+    BlockNode *node;
+    int ret;
+} OpenFinish;
+
+static void open_finish_writer(void *opaque)
+{
+    OpenFinish *f = opaque;
+    enter_coroutine();
+    enter_iothread(f->node->home);
+    f->ret = qcow2_co_finish_writer(f->node);
 }
 
 static coroutine_fn RUNS_IN_MAIN void qcow2_co_close(BlockNode *n)
@@ -231,6 +281,15 @@ static coroutine_fn RUNS_IN_MAIN void qcow2_co_close(BlockNode *n)
     if (s->clean_interval_s != 0) {
         co_call_in(n->home, open_stop_timer, s);
     }
+    if (s->w.loaded) {
+        OpenFinish f = {.node = n};
+        co_call_in(n->home, open_finish_writer, &f);
+        if (f.ret < 0) {
+            log_warn("%s: writing the metadata of the image: %s; what was not flushed is lost",
+                     qcow2_who(n), g_strerror(-f.ret));
+        }
+    }
+    qcow2_writer_free(&s->w);
     qcow2_cache_destroy(&s->l2);
     open_release(s);
 }
@@ -257,29 +316,40 @@ static coroutine_fn RUNS_IN_MAIN void qcow2_co_move_finish(BlockNode *n, void *s
     }
 }
 
+/* A node that becomes read-only completes its changes on disk first; they are valid also if the
+ * reopen fails. */
 static coroutine_fn RUNS_IN_MAIN bool qcow2_co_reopen_prepare(BlockNode *n, BlockReopen *r,
                                                               GError **error)
 {
     const Qcow2State *s = n->state, *new_state = r->state;
-    if (!r->flags.read_only) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "node '%s': skiff does not write to qcow2 images; use read-only=on", n->name);
-        return false;
-    }
     if (new_state->l2_cache_size != s->l2_cache_size ||
         new_state->l2_slice_size != s->l2_slice_size ||
+        new_state->w.refcount_cache_size != s->w.refcount_cache_size ||
         new_state->clean_interval_s != s->clean_interval_s) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "node '%s': a reopen cannot change the options of driver qcow2; repeat them",
                     n->name);
         return false;
     }
+    if (!r->flags.read_only) {
+        return open_co_writer(n, error);
+    }
+    if (s->w.loaded && !n->flags.read_only) {
+        OpenFinish f = {.node = n};
+        co_call_in(n->home, open_finish_writer, &f);
+        if (f.ret < 0) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                        "node '%s': writing the metadata of the image: %s", n->name,
+                        g_strerror(-f.ret));
+            return false;
+        }
+    }
     return true;
 }
 
 const BlockDriver block_driver_qcow2 = {
     .name = "qcow2",
-    .help = "a qcow2 image, read-only",
+    .help = "a qcow2 image",
     .state_size = sizeof(Qcow2State),
     .options = qcow2_options,
     .has_file = true,
@@ -289,6 +359,8 @@ const BlockDriver block_driver_qcow2 = {
     .co_preadv = qcow2_co_preadv,
     .co_block_status = qcow2_co_block_status,
     .co_image_info = qcow2_co_image_info,
+    .co_pwritev = qcow2_co_pwritev,
+    .co_flush = qcow2_co_flush,
     .co_reopen_prepare = qcow2_co_reopen_prepare,
     .co_move_prepare = qcow2_co_move_prepare,
     .co_move_finish = qcow2_co_move_finish,

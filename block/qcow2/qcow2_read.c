@@ -71,8 +71,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int read_extent(BlockNode *n, uint64_t offs
                  : read_part(child, at, e->bytes, iov, niov, done);
 }
 
-int qcow2_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
-                    unsigned niov)
+static coroutine_fn RUNS_IN_IOTHREAD int read_extents(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                                      const struct iovec *iov, unsigned niov)
 {
     for (uint64_t done = 0; done < bytes;) {
         Qcow2Extent e;
@@ -86,4 +86,15 @@ int qcow2_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct 
         done += e.bytes;
     }
     return 0;
+}
+
+int qcow2_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                    unsigned niov)
+{
+    Qcow2State *s = n->state;
+    Qcow2Use use;
+    qcow2_use_begin(&s->w, &use);
+    int ret = read_extents(n, offset, bytes, iov, niov);
+    qcow2_use_end(&s->w, &use);
+    return qcow2_co_save_corrupt(n, ret);
 }

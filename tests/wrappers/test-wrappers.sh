@@ -9,8 +9,8 @@
 #       ARGUMENT…      indented
 #
 # Without its groups, a vector boots; with any one of them it is refused in those words. A feature
-# that comes makes a group an ordinary part of its vector. @KERNEL@, @INITRD@, @DISK@ and @DIR@
-# stand for a guest of guest-images/ and files of the test.
+# that comes makes a group an ordinary part of its vector. @KERNEL@, @INITRD@, @DISK@, @OVERLAY@
+# and @DIR@ stand for a guest of guest-images/ and files of the test.
 . "$(dirname "$0")/../guest/common.bash"
 
 # read_vector NAME: sets `accepted` to the arguments that are, refusals to the expressions, and
@@ -22,6 +22,7 @@ read_vector() {
         line=${line//@KERNEL@/build/guests/hello.elf}
         line=${line//@INITRD@/$work/initrd}
         line=${line//@DISK@/$disk}
+        line=${line//@OVERLAY@/$work/overlay.qcow2}
         line=${line//@DIR@/$work}
         case $line in
         '#'*) ;;
@@ -44,6 +45,7 @@ try_vector() {
     local i
     make_disk 1M
     echo initrd >"$work/initrd"
+    qemu-img create -q -f qcow2 "$work/overlay.qcow2" 1M
     read_vector "$1"
     skiff "${accepted[@]}" "${debug_exit[@]}"
     expect_status 1

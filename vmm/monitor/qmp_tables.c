@@ -8,6 +8,7 @@
     ROW(fd)                                                                                        \
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
+    ROW(bitmap)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \

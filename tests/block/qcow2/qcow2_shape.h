@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Images of every shape, chosen at random and filled by qemu-io. */
+/* Images of every shape, chosen at random and made by qemu-img and qemu-io. */
 #ifndef SKIFF_TESTS_BLOCK_QCOW2_QCOW2_SHAPE_H
 #define SKIFF_TESTS_BLOCK_QCOW2_QCOW2_SHAPE_H
 
@@ -8,7 +8,8 @@
 typedef struct Shape {
     unsigned cluster_bits;
     const char *compat, *compression;
-    bool extended, data_file, data_raw, backing;
+    bool extended, data_file, data_raw, backing, lazy;
+    unsigned refcount_bits;
     unsigned kib;
 } Shape;
 
@@ -17,11 +18,14 @@ static inline Shape shape_pick(GRand *r)
     Shape s = {.cluster_bits = (unsigned)g_rand_int_range(r, 9, 22),
                .compat = g_rand_int_range(r, 0, 4) == 0 ? "0.10" : "1.1",
                .compression = "zlib",
+               .refcount_bits = 16,
                .kib = (unsigned)g_rand_int_range(r, 64, 6000)};
     if (strcmp(s.compat, "1.1") == 0) {
         s.compression = g_rand_boolean(r) ? "zstd" : "zlib";
         s.extended = s.cluster_bits >= 14 && g_rand_boolean(r);
         s.data_file = g_rand_int_range(r, 0, 4) == 0;
+        s.lazy = g_rand_int_range(r, 0, 4) == 0;
+        s.refcount_bits = s.data_file ? 16u : 1u << g_rand_int_range(r, 0, 7);
     }
     s.backing = g_rand_boolean(r);
     s.data_raw = s.data_file && !s.backing && g_rand_boolean(r);
@@ -33,8 +37,8 @@ static inline void shape_create(const Shape *s, const char *dir, GRand *r)
     g_autoptr(GString) o = g_string_new(NULL);
     g_string_printf(o, "compat=%s,cluster_size=%u", s->compat, 1u << s->cluster_bits);
     if (strcmp(s->compat, "1.1") == 0) {
-        g_string_append_printf(o, ",compression_type=%s,refcount_bits=%u", s->compression,
-                               s->data_file ? 16u : 1u << g_rand_int_range(r, 0, 7));
+        g_string_append_printf(o, ",compression_type=%s,refcount_bits=%u,lazy_refcounts=%s",
+                               s->compression, s->refcount_bits, s->lazy ? "on" : "off");
         g_string_append(o, s->extended ? ",extended_l2=on" : "");
         g_string_append(o, s->data_file ? ",data_file=t.data" : "");
         g_string_append(o, s->data_raw ? ",data_file_raw=on" : "");
@@ -67,6 +71,15 @@ static inline void shape_fill_compressed(const Shape *s, GString *c, GRand *r)
 }
 
 /* Then writes, zeroes and discards. */
+static inline void shape_print(const Shape *s, unsigned seed)
+{
+    printf("# seed %u: cluster_size=%u compat=%s %s extended=%d data_file=%d backing=%d "
+           "refcount_bits=%u lazy=%d kib=%u\n",
+           seed, 1u << s->cluster_bits, s->compat, s->compression, s->extended, s->data_file,
+           s->backing, s->refcount_bits, s->lazy, s->kib);
+    fflush(stdout);
+}
+
 static inline void shape_fill(const Shape *s, const char *dir, GRand *r)
 {
     static const char *const operations[] = {"write -q -P", "write -q -P",    "write -q -P",

@@ -189,9 +189,9 @@ static void test_a_full_stream_does_not_hold_up_the_other(void **state)
 static void test_a_command_that_reads_no_input_is_not_held_up(void **state)
 {
     Fixture *x = *state;
-    g_autofree char *flood = g_strnfill(60000, 'x');
 
-    begin_with_agent(x, "echo done");
+    begin_with_agent(x, "echo done"); /* it may skip: what is allocated before would leak */
+    g_autofree char *flood = g_strnfill(60000, 'x');
     assert_int_equal(write(x->in[1], flood, 60000), 60000);
     assert_status(x, 0);
     assert_text(x->out[0], "done\n");

@@ -23,4 +23,8 @@ QmpHandler qmp_query_block, qmp_query_blockstats, qmp_query_named_block_nodes;
  * objects; NULL and DeviceNotFound if there is none. */
 BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error) RUNS_IN_MAIN;
 
+/* ---- qmp_block_commands.c ---- */
+/* The node of a -drive, or of that name. */
+BlockNode *qmp_find_bitmap_node(Vm *vm, const char *name, GError **error) RUNS_IN_MAIN;
+
 #endif

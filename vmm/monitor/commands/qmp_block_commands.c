@@ -74,6 +74,11 @@ static RUNS_IN_MAIN BlockNode *qmp_find_node(Vm *vm, const char *device, const c
     return n;
 }
 
+BlockNode *qmp_find_bitmap_node(Vm *vm, const char *name, GError **error)
+{
+    return qmp_find_node(vm, name, name, error);
+}
+
 static struct json_object *qmp_block_resize(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
@@ -210,8 +215,7 @@ static const QmpType blockstats_arg = {
 static const QmpType named_nodes_arg = {
     .name = "query-named-block-nodes-arg",
     .kind = QMP_KIND_STRUCT,
-    .members =
-        QMP_MEMBERS({"flat", &qmp_bool, true, .doc = "without backing-image"}),
+    .members = QMP_MEMBERS({"flat", &qmp_bool, true, .doc = "without backing-image"}),
 };
 static const QmpType histogram_arg = {
     .name = "block-latency-histogram-set-arg",

@@ -2,6 +2,7 @@
 /* query-block, query-blockstats, query-named-block-nodes. They never access the storage, because
  * it may hang. */
 #include <string.h>
+#include "block/dirty_bitmap.h"
 #include "vmm/backends/drive_options.h"
 #include "vmm/monitor/commands/qmp_block.h"
 
@@ -55,6 +56,28 @@ static RUNS_IN_MAIN void qmp_block_put_backing(struct json_object *o, const Bloc
     qmp_put_int(o, "backing_file_depth", depth);
 }
 
+/* Adds the node's dirty bitmaps; nothing if it has none. */
+static RUNS_IN_MAIN void qmp_block_put_bitmaps(struct json_object *o, const BlockNode *n)
+{
+    struct json_object *list = NULL;
+    for (unsigned i = 0; i < block_dirty_bitmap_count(n); i++) {
+        BlockDirtyBitmapInfo info;
+        block_dirty_bitmap_info(n, i, &info);
+        struct json_object *bitmap = json_object_new_object();
+        qmp_put_str(bitmap, "name", info.name);
+        qmp_put_bool(bitmap, "recording", info.recording);
+        qmp_put_bool(bitmap, "persistent", false);
+        qmp_put_bool(bitmap, "busy", false);
+        qmp_put_int(bitmap, "granularity", info.granularity);
+        qmp_put_int(bitmap, "count", (int64_t)info.dirty_bytes);
+        list = list != NULL ? list : json_object_new_array();
+        json_object_array_add(list, bitmap);
+    }
+    if (list != NULL) {
+        qmp_put(o, "dirty-bitmaps", list);
+    }
+}
+
 static RUNS_IN_MAIN struct json_object *qmp_block_node(const BlockNode *n, bool writeback,
                                                        bool flat)
 {
@@ -77,6 +100,7 @@ static RUNS_IN_MAIN struct json_object *qmp_block_node(const BlockNode *n, bool 
     }
     qmp_put(o, "image", qmp_block_image(&info, flat));
     qmp_put(o, "cache", qmp_block_cache(&info, writeback));
+    qmp_block_put_bitmaps(o, n);
     return o;
 }
 

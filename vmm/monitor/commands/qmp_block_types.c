@@ -56,6 +56,19 @@ static const QmpType image_info_type = {
     .doc = "An image. Its size on the host is absent, because the query could hang.",
 };
 
+static const QmpType bitmap_info_type = {
+    .name = "BlockDirtyInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"name", &qmp_str, true, .doc = "the bitmap's name"},
+                           {"count", &qmp_int, .doc = "bytes that its set bits stand for"},
+                           {"granularity", &qmp_u32, .doc = "bytes for each bit"},
+                           {"recording", &qmp_bool, .doc = "whether changes are recorded"},
+                           {"busy", &qmp_bool, .doc = "always false"},
+                           {"persistent", &qmp_bool, .doc = "always false: it is lost at exit"}),
+    .doc = "A dirty bitmap.",
+};
+static const QmpType bitmap_info_list = {.kind = QMP_KIND_ARRAY, .element = &bitmap_info_type};
+
 static const QmpType block_device_info_type = {
     .name = "BlockDeviceInfo",
     .kind = QMP_KIND_STRUCT,
@@ -76,6 +89,7 @@ static const QmpType block_device_info_type = {
                            {"iops_wr", &qmp_int, .doc = "always 0: no limit"},
                            {"image", &image_info_type, .doc = "the image"},
                            {"cache", &cache_info_type, .doc = "its cache mode"},
+                           {"dirty-bitmaps", &bitmap_info_list, true, .doc = "if it has some"},
                            {"write_threshold", &qmp_int, .doc = "always 0: none"}),
     .doc = "A node.",
 };

@@ -143,6 +143,45 @@ static void a_chain_of_images_is_listed(void **state)
     assert_int_equal(system(clean), 0);
 }
 
+static void dirty_bitmaps_are_added_merged_and_listed(void **state)
+{
+    QmpRig *rig = *state;
+    g_free(qmp_ok(rig, "blockdev-add", NULL_DISK));
+    g_free(qmp_ok(rig, "block-dirty-bitmap-add", "{'node':'disk','name':'a','granularity':4096}"));
+    g_free(qmp_ok(rig, "block-dirty-bitmap-add", "{'node':'disk','name':'b','disabled':true}"));
+    Body b = {.rig = rig, .node = "disk"};
+    run_body(&b, open_backend);
+    run_body(&b, write_once);
+    run_body(&b, close_backend);
+    g_free(qmp_ok(rig, "block-dirty-bitmap-merge",
+                  "{'node':'disk','target':'b','bitmaps':['a',{'node':'disk','name':'a'}]}"));
+    g_free(qmp_ok(rig, "block-dirty-bitmap-clear", "{'node':'disk','name':'a'}"));
+    g_free(qmp_ok(rig, "block-dirty-bitmap-disable", "{'node':'disk','name':'a'}"));
+    g_free(qmp_ok(rig, "block-dirty-bitmap-enable", "{'node':'disk','name':'b'}"));
+    g_autofree char *nodes = qmp_ok(rig, "query-named-block-nodes", NULL);
+    assert_non_null(strstr(nodes, "\"dirty-bitmaps\":[{\"name\":\"a\",\"recording\":false,"
+                                  "\"persistent\":false,\"busy\":false,\"granularity\":4096,"
+                                  "\"count\":0},{\"name\":\"b\",\"recording\":true,"
+                                  "\"persistent\":false,\"busy\":false,\"granularity\":65536,"
+                                  "\"count\":65536}]"));
+    g_free(qmp_ok(rig, "block-dirty-bitmap-remove", "{'node':'disk','name':'a'}"));
+    static const char *const cases[][3] = {
+        {"block-dirty-bitmap-add", "{'node':'no','name':'x'}", "Cannot find device='no'"},
+        {"block-dirty-bitmap-add", "{'node':'disk','name':'b'}", "Bitmap already exists: b"},
+        {"block-dirty-bitmap-add", "{'node':'disk','name':'x','granularity':0}", "power of 2"},
+        {"block-dirty-bitmap-add", "{'node':'disk','name':'x','persistent':true}", "Cannot store"},
+        {"block-dirty-bitmap-remove", "{'node':'disk','name':'a'}", "Dirty bitmap 'a' not found"},
+        {"block-dirty-bitmap-clear", "{'node':'disk','name':'a'}", "Dirty bitmap 'a' not found"},
+        {"block-dirty-bitmap-merge", "{'node':'disk','target':'b','bitmaps':['b','c']}",
+         "Dirty bitmap 'c' not found"},
+        {"block-dirty-bitmap-merge", "{'node':'disk','target':'b','bitmaps':[7]}", "bitmaps[0]"},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        qmp_fails(rig, cases[i][0], cases[i][1], "GenericError", cases[i][2]);
+    }
+    g_free(qmp_ok(rig, "blockdev-del", DISK));
+}
+
 static void an_invalid_blockdev_add_reports_the_reason(void **state)
 {
     QmpRig *rig = *state;
@@ -389,6 +428,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         QMP_TEST(a_node_is_added_listed_and_deleted),
         QMP_TEST(a_chain_of_images_is_listed),
+        QMP_TEST(dirty_bitmaps_are_added_merged_and_listed),
         QMP_TEST(an_invalid_blockdev_add_reports_the_reason),
         QMP_TEST(a_node_of_a_device_is_not_deleted),
         QMP_TEST(a_blockdev_add_that_hangs_blocks_only_its_client),

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Copies images. Several coroutines take pieces in order; each reads its piece and writes it, in
+ * order if the target needs that. Block status tells which pieces are zeroes and need no read.
+ */
+#include "block/img/img_copy.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "util/zero.h"
+
+#define COPY_PIECE ((uint64_t)2 << 20)
+#define COPY_ZERO_PIECE ((uint64_t)64 << 20) /* of zeroes that are not read */
+#define COPY_BLOCK 4096u                     /* in which zeroes are searched for */
+#define COPY_NS_PER_S 1000000000.0
+
+typedef struct CopyPiece {
+    ImgCopySource *source;
+    uint64_t offset;       /* in the target */
+    uint64_t source_start; /* of the source in the target */
+    uint64_t bytes;
+    uint64_t number;
+    bool zero;
+} CopyPiece;
+
+static void copy_fail(ImgCopy *c, const char *what, uint64_t offset, int ret)
+{
+    if (!c->failed) {
+        img_error("error while %s %" PRIu64 ": %s", what, offset, g_strerror(-ret));
+    }
+    c->failed = true;
+}
+
+/* ---- taking pieces ---- */
+
+static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_status(ImgCopy *c)
+{
+    while (c->next - c->source_start == c->sources[c->source].size) {
+        c->source_start = c->next;
+        c->source++;
+        c->status.bytes = 0;
+    }
+    if (c->status.bytes > 0 && c->next < c->status_start + c->status.bytes) {
+        return true; /* the last answer reaches beyond c->next */
+    }
+    const ImgCopySource *s = &c->sources[c->source];
+    uint64_t at = c->next - c->source_start;
+    int ret = blk_co_block_status(s->blk, at, s->size - at, true, &c->status);
+    c->status_start = c->next;
+    if (ret < 0 && c->salvage) {
+        img_error("warning: error while reading block status at offset %" PRIu64 ": %s", at,
+                  g_strerror(-ret));
+        c->status = (BlockStatus){.bytes = MIN(s->size - at, BLOCK_SECTOR_SIZE),
+                                  .flags = BLOCK_STATUS_ZERO};
+        ret = 0;
+    }
+    if (ret < 0) {
+        copy_fail(c, "reading block status at offset", at, ret);
+    }
+    return ret == 0;
+}
+
+/* Waits until the rate allows the next piece. */
+static coroutine_fn RUNS_IN_IOTHREAD void copy_co_limit(const ImgCopy *c, uint64_t copied)
+{
+    if (c->rate > 0) {
+        double due = (double)copied / (double)c->rate * COPY_NS_PER_S;
+        int64_t now = aio_now_ns(aio_context_current()) - c->started_ns;
+        if ((double)now < due) {
+            co_sleep_ns((int64_t)due - now);
+        }
+    }
+}
+
+/* The piece at c->next. False: nothing has to be done with it. */
+static bool copy_decide(const ImgCopy *c, CopyPiece *p)
+{
+    bool zero = (c->status.flags & BLOCK_STATUS_ZERO) != 0;
+    uint64_t rest = c->status_start + c->status.bytes - c->next;
+    bool beyond = c->next >= c->backing_size;
+    bool skip = c->backed ? c->status.depth > 0 || (zero && beyond) : zero && c->zeroes;
+    if (c->backed && !beyond) {
+        rest = MIN(rest, c->backing_size - c->next);
+    }
+    bool large = zero && c->min_sparse > 0 && c->target->blk != NULL;
+    *p = (CopyPiece){
+        .source = &c->sources[c->source],
+        .offset = c->next,
+        .source_start = c->source_start,
+        .bytes = skip ? rest : MIN(rest, large ? COPY_ZERO_PIECE : COPY_PIECE),
+        .zero = zero,
+    };
+    return !skip;
+}
+
+/* Takes the next piece that has to be copied. False: there is none. */
+static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_take(ImgCopy *c, CopyPiece *p)
+{
+    bool found = false;
+    img_turn_co_take(&c->turn);
+    while (!found && !c->failed && c->next < c->total && copy_co_status(c)) {
+        found = copy_decide(c, p);
+        if (found) {
+            p->number = c->taken++;
+            copy_co_limit(c, c->next);
+        }
+        c->next += p->bytes;
+    }
+    img_progress_set(c->progress, c->next, c->total);
+    img_turn_give(&c->turn);
+    return found;
+}
+
+/* ---- reading ---- */
+
+/* What cannot be read becomes zeroes, sector by sector. */
+static coroutine_fn RUNS_IN_IOTHREAD void copy_co_salvage(const CopyPiece *p, uint8_t *buffer)
+{
+    uint64_t start = p->offset - p->source_start;
+    for (uint64_t at = 0; at < p->bytes; at += BLOCK_SECTOR_SIZE) {
+        struct iovec iov = {buffer + at, BLOCK_SECTOR_SIZE};
+        int ret = blk_co_preadv(p->source->blk, start + at, BLOCK_SECTOR_SIZE, &iov, 1, 0);
+        if (ret < 0) {
+            img_error("warning: error while reading offset %" PRIu64 ": %s", p->offset + at,
+                      g_strerror(-ret));
+            memset(buffer + at, 0, BLOCK_SECTOR_SIZE);
+        }
+    }
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_read(ImgCopy *c, const CopyPiece *p,
+                                                       uint8_t *buffer)
+{
+    struct iovec iov = {buffer, p->bytes};
+    if (p->zero) {
+        if (p->bytes <= COPY_PIECE) {
+            memset(buffer, 0, p->bytes); /* for a stream, and where all is written */
+        }
+        return true;
+    }
+    int ret = blk_co_preadv(p->source->blk, p->offset - p->source_start, p->bytes, &iov, 1, 0);
+    if (ret < 0 && c->salvage) {
+        copy_co_salvage(p, buffer);
+    } else if (ret < 0) {
+        copy_fail(c, "reading at byte", p->offset, ret);
+        return false;
+    }
+    return true;
+}
+
+/* ---- writing ---- */
+
+/* The length of the run of zeroes, or of other data, at the beginning of the buffer. Zeroes that
+ * are fewer than min_sparse count as data. */
+static uint64_t copy_run(const ImgCopy *c, const uint8_t *buffer, uint64_t bytes, bool *zero)
+{
+    uint64_t min = MIN(c->min_sparse, bytes), block = MIN(COPY_BLOCK, min);
+    uint64_t data = 0, zeroes = 0;
+    *zero = false;
+    if (c->min_sparse == 0) {
+        return bytes;
+    }
+    while (data + zeroes < bytes) {
+        uint64_t at = data + zeroes, length = MIN(block, bytes - at);
+        if (bytes_are_zero(buffer + at, length)) {
+            zeroes += length;
+        } else if (zeroes >= min) {
+            break;
+        } else {
+            data = at + length;
+            zeroes = 0;
+        }
+    }
+    *zero = data == 0 && zeroes >= min;
+    return *zero ? zeroes : zeroes >= min ? data : data + zeroes;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int copy_co_write_run(ImgCopy *c, uint64_t offset,
+                                                           uint8_t *data, uint64_t bytes, bool zero)
+{
+    BlockBackend *blk = c->target->blk;
+    struct iovec iov = {data, bytes};
+    if (!zero) {
+        return blk_co_pwritev(blk, offset, bytes, &iov, 1, 0);
+    }
+    return c->zeroes ? 0 : blk_co_write_zeroes(blk, offset, bytes, BLOCK_REQ_MAY_UNMAP);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int copy_co_write(ImgCopy *c, const CopyPiece *p,
+                                                       uint8_t *buffer)
+{
+    if (c->target->blk == NULL) {
+        return img_target_co_stream(c->target, buffer, p->bytes);
+    }
+    if (p->zero && c->min_sparse > 0) {
+        return copy_co_write_run(c, p->offset, NULL, p->bytes, true);
+    }
+    for (uint64_t done = 0; done < p->bytes;) {
+        bool zero;
+        uint64_t length = copy_run(c, buffer + done, p->bytes - done, &zero);
+        int ret = copy_co_write_run(c, p->offset + done, buffer + done, length, zero);
+        if (ret < 0) {
+            return ret;
+        }
+        done += length;
+    }
+    return 0;
+}
+
+/* Writes the piece when it is its turn. */
+static coroutine_fn RUNS_IN_IOTHREAD void copy_co_write_in_order(ImgCopy *c, const CopyPiece *p,
+                                                                 uint8_t *buffer)
+{
+    while (c->in_order && !c->failed && c->written < p->number) {
+        co_queue_wait(&c->order, "the piece before to be written");
+    }
+    if (!c->failed) {
+        int ret = copy_co_write(c, p, buffer);
+        if (ret < 0) {
+            copy_fail(c, "writing at byte", p->offset, ret);
+        }
+    }
+    c->written++;
+    co_queue_wake_all(&c->order);
+}
+
+static void copy_work(void *opaque)
+{
+    ImgCopy *c = opaque;
+    CopyPiece p;
+    enter_coroutine();
+    enter_iothread(aio_context_current());
+    uint8_t *buffer = img_buffer_new(COPY_PIECE);
+    while (copy_co_take(c, &p)) {
+        if (copy_co_read(c, &p, buffer)) {
+            copy_co_write_in_order(c, &p, buffer);
+        } else {
+            co_queue_wake_all(&c->order);
+        }
+    }
+    free(buffer);
+}
+
+bool img_copy_co_run(Img *img, ImgCopy *c)
+{
+    img_turn_init(&c->turn);
+    co_queue_init(&c->order);
+    c->started_ns = aio_now_ns(img->home);
+    img_progress_set(c->progress, 0, c->total);
+    img_co_crew(img, c->crew, copy_work, c);
+    return !c->failed;
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Allocation of clusters: first fit from a hint. A region without a refcount block is free; the
+ * allocator creates the block in it. One allocation runs at a time.
+ */
+#include <errno.h>
+#include "block/qcow2/qcow2_int.h"
+
+#define ALLOC_OVERLAP_MAX 16384u /* entries of a table that are compared with an allocation */
+
+/* ---- metadata that must not be overwritten ---- */
+
+static bool alloc_meets(uint64_t host, uint64_t bytes, uint64_t offset, uint64_t length)
+{
+    return length > 0 && host < offset + length && offset < host + bytes;
+}
+
+int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes)
+{
+    const Qcow2State *s = n->state;
+    const Qcow2Header *h = &s->header;
+    uint64_t cluster = qcow2_cluster_size(h);
+    const char *what = NULL;
+    if (host < cluster) {
+        what = "the header";
+    } else if (alloc_meets(host, bytes, h->l1_offset, (uint64_t)s->l1.count * 8)) {
+        what = "the L1 table";
+    } else if (alloc_meets(host, bytes, h->refcount_offset, h->refcount_clusters * cluster)) {
+        what = "the refcount table";
+    } else if (alloc_meets(host, bytes, h->snapshots_offset,
+                           h->snapshots * sizeof(Qcow2DiskSnapshot))) {
+        what = "the snapshot table";
+    }
+    if (what == NULL) {
+        return 0;
+    }
+    return qcow2_corrupt(n, "a write to 0x%" PRIx64 " would overwrite %s", host, what);
+}
+
+static bool alloc_meets_table(const Qcow2Table *t, uint64_t mask, uint64_t cluster, uint64_t host,
+                              uint64_t bytes)
+{
+    for (uint32_t i = 0; i < t->count && t->count <= ALLOC_OVERLAP_MAX; i++) {
+        uint64_t offset = t->entries[i] & mask;
+        if (offset != 0 && alloc_meets(host, bytes, offset, cluster)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A cluster with the refcount 0 that is in use. */
+static RUNS_IN_IOTHREAD int alloc_check(const BlockNode *n, uint64_t first, uint64_t count)
+{
+    const Qcow2State *s = n->state;
+    uint64_t cluster = qcow2_cluster_size(&s->header);
+    uint64_t host = first * cluster, bytes = count * cluster;
+    if (alloc_meets_table(&s->l1, QCOW2_OFFSET_MASK, cluster, host, bytes) ||
+        alloc_meets_table(&s->w.refcount_table, ~(uint64_t)(QCOW2_SECTOR - 1), cluster, host,
+                          bytes)) {
+        return qcow2_corrupt(n, "the refcount of a table at or behind 0x%" PRIx64 " is 0", host);
+    }
+    return qcow2_check_overlap(n, host, bytes);
+}
+
+/* ---- the search ---- */
+
+typedef struct Search {
+    uint64_t at; /* next cluster to look at */
+    uint64_t want;
+    bool whole;
+    uint64_t first, count; /* found */
+} Search;
+
+/* Looks at the refcounts of a slice. True: the search ends. */
+static bool search_slice(const BlockNode *n, Search *f, const Qcow2Slice *slice, uint64_t index,
+                         uint64_t count)
+{
+    const Qcow2State *s = n->state;
+    for (uint64_t i = 0; i < count; i++, f->at++) {
+        if (qcow2_refcount_read(slice->data, index + i, s->header.refcount_order) != 0) {
+            if (f->count > 0 && !f->whole) {
+                return true;
+            }
+            f->count = 0;
+            continue;
+        }
+        if (f->count == 0) {
+            f->first = f->at;
+        }
+        if (++f->count == f->want) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Looks until something is found, or a region has no block: then *@missing. */
+static coroutine_fn RUNS_IN_IOTHREAD int search_blocks(BlockNode *n, Search *f, bool *missing)
+{
+    Qcow2State *s = n->state;
+    bool found = false;
+    *missing = false;
+    while (!found) {
+        Qcow2Slice *slice;
+        uint64_t index, count;
+        int ret = qcow2_co_get_refcounts(n, f->at, &slice, &index, &count);
+        if (ret < 0) {
+            return ret;
+        }
+        if (slice == NULL) {
+            *missing = true;
+            return 0;
+        }
+        found = search_slice(n, f, slice, index, count);
+        qcow2_cache_put(&s->w.refcounts, slice);
+    }
+    return 0;
+}
+
+/* The first cluster behind all refcount blocks. */
+static uint64_t search_end(const BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    const Qcow2Table *t = &s->w.refcount_table;
+    uint32_t used = t->count;
+    while (used > 0 && t->entries[used - 1] == 0) {
+        used--;
+    }
+    return (uint64_t)used << qcow2_block_bits(n);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int search_run(BlockNode *n, Search *f)
+{
+    for (;;) {
+        bool missing;
+        int ret = search_blocks(n, f, &missing);
+        if (ret < 0 || !missing || (f->count > 0 && !f->whole)) {
+            return ret;
+        }
+        if (f->whole) { /* the run must not have a block in its middle */
+            f->at = search_end(n);
+        }
+        f->count = 0;
+        ret = qcow2_co_grow_refcounts(n, f->at, f->whole ? f->want : 0);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+}
+
+/* ---- allocation ---- */
+
+static int alloc_check_size(const BlockNode *n, const Search *f)
+{
+    const Qcow2State *s = n->state;
+    uint64_t end = (f->first + f->count) << s->header.cluster_bits;
+    if (end > QCOW2_OFFSET_MASK) {
+        return -EFBIG;
+    }
+    return !n->file->drv->can_grow && end > block_node_size(n->file) ? -ENOSPC : 0;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int alloc_take(BlockNode *n, const Search *f)
+{
+    uint64_t done, undone;
+    int ret = alloc_check_size(n, f);
+    if (ret == 0) {
+        ret = alloc_check(n, f->first, f->count);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    ret = qcow2_co_change_refcounts(n, f->first, f->count, 1, &done);
+    if (ret < 0) {
+        qcow2_co_change_refcounts(n, f->first, done, -1, &undone);
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int alloc_run(BlockNode *n, uint64_t want, bool whole,
+                                                   Qcow2Run *run)
+{
+    Qcow2State *s = n->state;
+    Qcow2Writer *w = &s->w;
+    uint64_t hint = w->hint;
+    Search f = {.at = hint, .want = want, .whole = whole};
+    int ret = search_run(n, &f);
+    if (ret == 0) {
+        ret = alloc_take(n, &f);
+    }
+    if (ret == 0) {
+        *run = (Qcow2Run){.host = f.first << s->header.cluster_bits,
+                          .count = f.count,
+                          .fresh = n->file->drv->can_grow && f.first >= w->fresh};
+        w->fresh = MAX(w->fresh, f.first + f.count);
+        if (!whole && w->hint == hint) { /* else something below became free meanwhile */
+            w->hint = f.first + f.count;
+        }
+    }
+    return ret;
+}
+
+int qcow2_co_alloc(BlockNode *n, uint64_t want, bool whole, Qcow2Run *run)
+{
+    Qcow2State *s = n->state;
+    Qcow2Writer *w = &s->w;
+    while (w->allocating) {
+        co_queue_wait(&w->alloc_waiters, "an allocation of clusters");
+    }
+    w->allocating = true;
+    int ret = alloc_run(n, want, whole, run);
+    w->allocating = false;
+    co_queue_wake_one(&w->alloc_waiters);
+    return ret;
+}
+
+void qcow2_co_unalloc(BlockNode *n, const Qcow2Run *run)
+{
+    Qcow2State *s = n->state;
+    uint64_t done, first = run->host >> s->header.cluster_bits;
+    qcow2_co_change_refcounts(n, first, run->count, -1, &done); /* an error leaks them */
+    s->w.hint = MIN(s->w.hint, first);
+}
+
+int qcow2_co_alloc_table(BlockNode *n, uint64_t want, Qcow2Run *run)
+{
+    Qcow2State *s = n->state;
+    uint64_t bytes = want << s->header.cluster_bits;
+    int ret = qcow2_co_alloc(n, want, true, run);
+    if (ret < 0) {
+        return ret;
+    }
+    if (!qcow2_cache_forget(&s->l2, run->host, bytes) ||
+        !qcow2_cache_forget(&s->w.refcounts, run->host, bytes)) {
+        return qcow2_corrupt(n, "the free cluster at 0x%" PRIx64 " is a table in use", run->host);
+    }
+    return 0;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Clusters that lose a reference.
+ *
+ *   noted (w->frees) --commit--> permitted (w->batches) --requests end--> decremented
+ *          ^--commit failed--'
+ *
+ * A request in flight may have found the cluster through the old reference. So a permitted batch
+ * waits for all requests that had begun before it was permitted. A request that hangs delays the
+ * reuse of space, and nothing else. A cluster is noted once for each reference that it has, so the
+ * memory is bounded by the clusters of the file.
+ */
+#include <errno.h>
+#include "block/qcow2/qcow2_int.h"
+
+/* ---- requests ---- */
+
+void qcow2_use_begin(Qcow2Writer *w, Qcow2Use *use)
+{
+    *use = (Qcow2Use){.sequence = ++w->sequence, .prev = w->last_use};
+    *(use->prev != NULL ? &use->prev->next : &w->first_use) = use;
+    w->last_use = use;
+}
+
+void qcow2_use_end(Qcow2Writer *w, Qcow2Use *use)
+{
+    *(use->prev != NULL ? &use->prev->next : &w->first_use) = use->next;
+    *(use->next != NULL ? &use->next->prev : &w->last_use) = use->prev;
+}
+
+/* ---- frees ---- */
+
+void qcow2_free_later(BlockNode *n, uint64_t host, uint64_t bytes, bool discard)
+{
+    Qcow2State *s = n->state;
+    unsigned bits = s->header.cluster_bits;
+    Qcow2Free f = {.cluster = host >> bits, .discard = discard};
+    f.count = ((host + bytes - 1) >> bits) - f.cluster + 1;
+    GArray *frees = s->w.frees;
+    Qcow2Free *last = frees->len > 0 ? &g_array_index(frees, Qcow2Free, frees->len - 1) : NULL;
+    if (last != NULL && last->discard == discard && last->cluster + last->count == f.cluster) {
+        last->count += f.count;
+        return;
+    }
+    g_array_append_val(frees, f);
+}
+
+void qcow2_free_permit(Qcow2Writer *w, GArray *frees)
+{
+    if (frees->len == 0) {
+        g_array_unref(frees);
+        return;
+    }
+    Qcow2FreeBatch *b = g_new(Qcow2FreeBatch, 1);
+    *b = (Qcow2FreeBatch){.sequence = w->sequence, .frees = frees};
+    g_queue_push_tail(&w->batches, b);
+}
+
+/* Gives the host's space back for clusters from @first on that are about to become free. Returns the
+ * number of clusters looked at. */
+static coroutine_fn RUNS_IN_IOTHREAD int free_discard(BlockNode *n, uint64_t first, uint64_t count,
+                                                      uint64_t *looked)
+{
+    Qcow2State *s = n->state;
+    unsigned bits = s->header.cluster_bits;
+    Qcow2Slice *slice;
+    uint64_t index, length, last = 0, run = 0;
+    int ret = qcow2_co_get_refcounts(n, first, &slice, &index, &length);
+    *looked = MIN(count, length);
+    if (ret < 0 || slice == NULL) {
+        return ret;
+    }
+    for (uint64_t i = 0; i < *looked; i++) {
+        last = qcow2_refcount_read(slice->data, index + i, s->header.refcount_order);
+        if (last != 1) {
+            *looked = MAX(i, 1);
+            break;
+        }
+        run = i + 1;
+    }
+    qcow2_cache_put(&s->w.refcounts, slice);
+    if (run > 0) {
+        block_node_co_discard(n->file, first << bits, run << bits); /* only a hint */
+    }
+    return 0;
+}
+
+/* Decrements one extent, and shortens it by what is done. */
+static coroutine_fn RUNS_IN_IOTHREAD int free_extent(BlockNode *n, Qcow2Free *f)
+{
+    Qcow2State *s = n->state;
+    int ret = 0;
+    while (f->count > 0 && ret == 0) {
+        uint64_t length = f->count, done = 0;
+        if (f->discard) {
+            ret = free_discard(n, f->cluster, f->count, &length);
+        }
+        if (ret == 0) {
+            ret = qcow2_co_change_refcounts(n, f->cluster, length, -1, &done);
+        }
+        if (done > 0) {
+            s->w.hint = MIN(s->w.hint, f->cluster);
+        }
+        f->cluster += done;
+        f->count -= done;
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int free_batch(BlockNode *n, const Qcow2FreeBatch *b)
+{
+    while (b->frees->len > 0) {
+        Qcow2Free *f = &g_array_index(b->frees, Qcow2Free, b->frees->len - 1);
+        int ret = free_extent(n, f);
+        if (ret < 0) {
+            return ret;
+        }
+        g_array_set_size(b->frees, b->frees->len - 1);
+    }
+    return 0;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int free_batches(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    Qcow2Writer *w = &s->w;
+    int ret = 0;
+    while (ret == 0) {
+        Qcow2FreeBatch *b = g_queue_peek_head(&w->batches);
+        if (b == NULL || (w->first_use != NULL && w->first_use->sequence <= b->sequence)) {
+            return 0;
+        }
+        ret = free_batch(n, b);
+        if (ret == 0 || w->corrupt) { /* of a corrupt image the rest leaks */
+            g_queue_pop_head(&w->batches);
+            g_array_unref(b->frees);
+            g_free(b);
+        }
+    }
+    return ret;
+}
+
+int qcow2_co_free(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    Qcow2Writer *w = &s->w;
+    if (w->freeing || g_queue_is_empty(&w->batches)) {
+        return 0;
+    }
+    w->freeing = true;
+    int ret = free_batches(n);
+    w->freeing = false;
+    return ret;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * L2 tables that can be changed.
+ *
+ *   L1 entry 0, or without COPIED --> new table: zeroes, or a copy --> COPIED: changed in its slices
+ *
+ * A new table is on disk as a whole before the L1 table in memory refers to it. One table is added at
+ * a time. A table without COPIED is shared with a snapshot and is never changed.
+ */
+#include <errno.h>
+#include "block/qcow2/qcow2_int.h"
+
+typedef struct L2Place {
+    uint64_t l1_index;
+    uint64_t slice; /* offset in the table */
+    uint64_t index; /* of the entry in the slice */
+} L2Place;
+
+static L2Place l2_find(const BlockNode *n, uint64_t offset)
+{
+    const Qcow2State *s = n->state;
+    uint64_t entry_length = qcow2_l2_entry_length(&s->header);
+    uint64_t entries = qcow2_cluster_size(&s->header) / entry_length;
+    uint64_t number = offset >> s->header.cluster_bits;
+    uint64_t at = number % entries * entry_length;
+    return (L2Place){.l1_index = number / entries,
+                     .slice = block_align_down(at, s->l2.slice_size),
+                     .index = at % s->l2.slice_size / entry_length};
+}
+
+uint64_t qcow2_slice_covers(const BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    return s->l2.slice_size / qcow2_l2_entry_length(&s->header) << s->header.cluster_bits;
+}
+
+static RUNS_IN_IOTHREAD int l2_check(const BlockNode *n, uint64_t offset, uint64_t table)
+{
+    const Qcow2State *s = n->state;
+    if (!block_is_aligned(table, qcow2_cluster_size(&s->header))) {
+        return qcow2_corrupt(n,
+                             "the L2 table for 0x%" PRIx64 " of the disk is at 0x%" PRIx64
+                             ", which is not aligned to a cluster",
+                             offset, table);
+    }
+    return 0;
+}
+
+/* ---- a new table ---- */
+
+/* Writes the table for @run: zeroes, or a copy of the one at @old. */
+static coroutine_fn RUNS_IN_IOTHREAD int l2_write_new(BlockNode *n, const Qcow2Run *run,
+                                                      uint64_t old)
+{
+    Qcow2State *s = n->state;
+    uint64_t size = qcow2_cluster_size(&s->header);
+    g_autofree uint8_t *buffer = g_malloc0(size);
+    struct iovec iov = {buffer, size};
+    int ret = old != 0 ? qcow2_co_read_table(n->file, old, size, buffer) : 0;
+    if (ret == 0) {
+        ret = block_node_co_pwritev(n->file, run->host, size, &iov, 1, 0);
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int l2_add(BlockNode *n, uint64_t offset, uint64_t l1_index)
+{
+    Qcow2State *s = n->state;
+    uint64_t old = s->l1.entries[l1_index] & QCOW2_OFFSET_MASK;
+    Qcow2Run run;
+    int ret = l2_check(n, offset, old);
+    if (ret == 0) {
+        ret = qcow2_co_alloc_table(n, 1, &run);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    ret = l2_write_new(n, &run, old);
+    if (ret < 0) {
+        qcow2_co_unalloc(n, &run);
+        return ret;
+    }
+    s->w.data_written = true; /* the table is to be flushed before the L1 entry */
+    qcow2_table_set(&s->l1, l1_index, run.host | QCOW2_ENTRY_COPIED);
+    if (old != 0) {
+        qcow2_free_later(n, old, qcow2_cluster_size(&s->header), false);
+    }
+    return 0;
+}
+
+/* Finds the table, which is not shared, for l1_index; adds it if needed. */
+static coroutine_fn RUNS_IN_IOTHREAD int l2_own(BlockNode *n, uint64_t offset, uint64_t l1_index)
+{
+    Qcow2State *s = n->state;
+    Qcow2Writer *w = &s->w;
+    while ((s->l1.entries[l1_index] & QCOW2_ENTRY_COPIED) == 0 ||
+           (s->l1.entries[l1_index] & QCOW2_OFFSET_MASK) == 0) {
+        if (w->adding_l2) {
+            co_queue_wait(&w->l2_waiters, "a new L2 table");
+            continue;
+        }
+        w->adding_l2 = true;
+        int ret = l2_add(n, offset, l1_index);
+        w->adding_l2 = false;
+        co_queue_wake_all(&w->l2_waiters);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+/* ---- slices ---- */
+
+int qcow2_co_look_l2(BlockNode *n, uint64_t offset, Qcow2Slice **slice, uint64_t *index)
+{
+    Qcow2State *s = n->state;
+    L2Place p = l2_find(n, offset);
+    uint64_t table = s->l1.entries[p.l1_index] & QCOW2_OFFSET_MASK;
+    *index = p.index;
+    *slice = NULL;
+    if (table == 0) {
+        return 0;
+    }
+    int ret = l2_check(n, offset, table);
+    return ret < 0 ? ret : qcow2_cache_co_get(&s->l2, n->file, table + p.slice, slice);
+}
+
+int qcow2_co_change_l2(BlockNode *n, uint64_t offset, Qcow2Slice **slice, uint64_t *index)
+{
+    Qcow2State *s = n->state;
+    L2Place p = l2_find(n, offset);
+    *index = p.index;
+    for (;;) {
+        int ret = l2_own(n, offset, p.l1_index);
+        uint64_t table = s->l1.entries[p.l1_index] & QCOW2_OFFSET_MASK;
+        if (ret == 0) {
+            ret = l2_check(n, offset, table);
+        }
+        if (ret == 0) {
+            ret = qcow2_check_overlap(n, table, qcow2_cluster_size(&s->header));
+        }
+        if (ret == 0) {
+            ret = qcow2_cache_co_get(&s->l2, n->file, table + p.slice, slice);
+        }
+        if (ret < 0) {
+            return ret;
+        }
+        bool room = (*slice)->dirty || (*slice)->writing || !qcow2_cache_full(&s->l2);
+        if (room && s->l1.entries[p.l1_index] == (table | QCOW2_ENTRY_COPIED)) {
+            qcow2_cache_mark_dirty(&s->l2, *slice);
+            return 0;
+        }
+        qcow2_cache_put(&s->l2, *slice);
+        if (!room) {
+            ret = qcow2_co_make_room(n);
+        }
+        if (ret < 0) {
+            return ret;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Changes of the header. Its fields are in one sector, which is written atomically; whatever skiff
+ * does not know in it is kept. */
+#include <errno.h>
+#include "block/qcow2/qcow2_int.h"
+
+#define UPDATE_AT(field) offsetof(Qcow2DiskHeader, field)
+
+void qcow2_header_encode(const Qcow2Header *h, const uint8_t *old, uint8_t *sector)
+{
+    memcpy(sector, old, QCOW2_SECTOR);
+    qcow2_put64(sector + UPDATE_AT(size), h->size);
+    qcow2_put32(sector + UPDATE_AT(l1_size), h->l1_size);
+    qcow2_put64(sector + UPDATE_AT(l1_table_offset), h->l1_offset);
+    qcow2_put64(sector + UPDATE_AT(refcount_table_offset), h->refcount_offset);
+    qcow2_put32(sector + UPDATE_AT(refcount_table_clusters), h->refcount_clusters);
+    if (h->version >= 3) {
+        qcow2_put64(sector + UPDATE_AT(incompatible_features), h->incompatible);
+        qcow2_put64(sector + UPDATE_AT(autoclear_features), h->autoclear);
+    }
+}
+
+int qcow2_co_write_header(BlockNode *n, const uint8_t *sector)
+{
+    Qcow2State *s = n->state;
+    struct iovec iov = {(void *)(uintptr_t)sector, QCOW2_SECTOR};
+    int ret = block_node_co_pwritev(n->file, 0, QCOW2_SECTOR, &iov, 1, 0);
+    if (ret == 0) {
+        memcpy(s->w.sector, sector, QCOW2_SECTOR);
+    }
+    return ret;
+}
+
+/* Changes the feature bits on disk, and nothing else of the header. */
+static coroutine_fn RUNS_IN_IOTHREAD int update_features(BlockNode *n, uint64_t incompatible,
+                                                         uint64_t autoclear)
+{
+    Qcow2State *s = n->state;
+    uint8_t sector[QCOW2_SECTOR];
+    qcow2_co_commit_begin(&s->w);
+    memcpy(sector, s->w.sector, sizeof(sector));
+    qcow2_put64(sector + UPDATE_AT(incompatible_features), incompatible);
+    qcow2_put64(sector + UPDATE_AT(autoclear_features), autoclear);
+    s->header.incompatible = incompatible;
+    s->header.autoclear = autoclear;
+    int ret = qcow2_co_write_header(n, sector);
+    if (ret == 0) {
+        ret = block_node_co_flush(n->file);
+    }
+    qcow2_commit_end(&s->w);
+    return ret;
+}
+
+/* Whoever writes clears the bits of what it does not maintain: unknown features, and bitmaps. */
+static coroutine_fn RUNS_IN_IOTHREAD int update_begin(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    Qcow2Header *h = &s->header;
+    uint64_t autoclear = h->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW;
+    uint64_t incompatible = h->incompatible;
+    bool lazy = (h->compatible & QCOW2_COMPATIBLE_LAZY_REFCOUNTS) != 0;
+    if (h->version < 3) {
+        return 0;
+    }
+    if (lazy) {
+        incompatible |= QCOW2_INCOMPATIBLE_DIRTY;
+    }
+    int ret = 0;
+    if (s->w.header_unsure || autoclear != h->autoclear || incompatible != h->incompatible) {
+        s->w.header_unsure = true;
+        ret = update_features(n, incompatible, autoclear);
+        s->w.header_unsure = ret != 0;
+    }
+    s->w.lazy = lazy && ret == 0;
+    return ret;
+}
+
+int qcow2_co_begin_change(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    Qcow2Writer *w = &s->w;
+    if (w->corrupt) {
+        return -EIO;
+    }
+    while (w->beginning) {
+        co_queue_wait(&w->begin_waiters, "the first change of a qcow2 image");
+    }
+    if (w->begun) {
+        return 0;
+    }
+    w->beginning = true;
+    int ret = update_begin(n);
+    w->begun = ret == 0;
+    w->beginning = false;
+    co_queue_wake_all(&w->begin_waiters);
+    return ret;
+}
+
+int qcow2_co_clear_dirty(BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    return update_features(n, s->header.incompatible & ~QCOW2_INCOMPATIBLE_DIRTY,
+                           s->header.autoclear);
+}
+
+int qcow2_co_save_corrupt(BlockNode *n, int ret)
+{
+    Qcow2State *s = n->state;
+    Qcow2Writer *w = &s->w;
+    if (!w->corrupt || w->corrupt_saved || !w->loaded) {
+        return ret;
+    }
+    w->corrupt_saved = true;
+    if (s->header.version >= 3) {
+        update_features(n, s->header.incompatible | QCOW2_INCOMPATIBLE_CORRUPT,
+                        s->header.autoclear); /* reported with the corruption */
+    }
+    return ret;
+}

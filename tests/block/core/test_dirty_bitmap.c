@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Dirty bitmaps: what sets bits, sizes, merging, names. */
+#include "block/dirty_bitmap.h"
+#include "block/drivers.h"
+#include "tests/block/block_test.h"
+
+#define DIRTY_DISK ((uint64_t)1 << 20)
+
+static coroutine_fn RUNS_IN_MAIN BlockBackend *dirty_disk(const char *options)
+{
+    g_autofree char *text = g_strdup_printf("%s,node-name=m,discard=unmap", options);
+    return test_blk("d", text, true);
+}
+
+static coroutine_fn RUNS_IN_MAIN void dirty_add(BlockNode *n, const char *name,
+                                                uint32_t granularity)
+{
+    assert_true(block_dirty_bitmap_co_add(n, name, granularity, true, NULL));
+}
+
+static coroutine_fn RUNS_IN_MAIN uint64_t dirty_bytes(const BlockNode *n, const char *name)
+{
+    for (unsigned i = 0; i < block_dirty_bitmap_count(n); i++) {
+        BlockDirtyBitmapInfo info;
+        block_dirty_bitmap_info(n, i, &info);
+        if (strcmp(info.name, name) == 0) {
+            return info.dirty_bytes;
+        }
+    }
+    fail_msg("there is no bitmap '%s'", name);
+    return 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN int dirty_io(BlockBackend *blk, TestOp op, uint64_t offset,
+                                              uint64_t bytes)
+{
+    g_autofree uint8_t *buf = g_malloc0(MAX(bytes, 1));
+    return test_io(blk, op, offset, bytes, buf, 0);
+}
+
+BLOCK_TEST(writes_zeroes_and_discards_set_bits_and_reads_do_not)
+{
+    BlockBackend *blk = dirty_disk("mem,size=1M");
+    BlockNode *n = blk_root(blk);
+    dirty_add(n, "a", 4096);
+    assert_int_equal(dirty_io(blk, TEST_READ, 0, DIRTY_DISK), 0);
+    assert_int_equal(dirty_io(blk, TEST_FLUSH, 0, 0), 0);
+    assert_int_equal(dirty_bytes(n, "a"), 0);
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 4095, 2), 0); /* the end of one block, the next */
+    assert_int_equal(dirty_bytes(n, "a"), 8192);
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 0, 8192), 0); /* the same ones */
+    assert_int_equal(dirty_bytes(n, "a"), 8192);
+    assert_int_equal(dirty_io(blk, TEST_ZERO, 65536, 4096), 0);
+    assert_int_equal(dirty_bytes(n, "a"), 12288);
+    assert_int_equal(dirty_io(blk, TEST_DISCARD, DIRTY_DISK - 4096, 4096), 0);
+    assert_int_equal(dirty_bytes(n, "a"), 16384);
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 0, DIRTY_DISK), 0);
+    assert_int_equal(dirty_bytes(n, "a"), DIRTY_DISK);
+    blk_co_free(blk);
+}
+
+/* The write may have changed something before it failed. */
+BLOCK_TEST(a_failed_write_sets_bits_and_one_out_of_range_does_not)
+{
+    BlockBackend *blk = dirty_disk("fault,file.driver=mem,file.size=1M,fail-op=write,errno=5");
+    BlockNode *n = blk_root(blk);
+    dirty_add(n, "a", 0);
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 0, 512), -EIO);
+    assert_int_equal(dirty_bytes(n, "a"), 65536);
+    assert_true(block_dirty_bitmap_co_clear(n, "a", NULL));
+    assert_true(dirty_io(blk, TEST_WRITE, DIRTY_DISK, 512) < 0);
+    assert_int_equal(dirty_bytes(n, "a"), 0);
+    blk_co_free(blk);
+}
+
+BLOCK_TEST(a_disabled_bitmap_keeps_its_bits)
+{
+    BlockBackend *blk = dirty_disk("mem,size=1M");
+    BlockNode *n = blk_root(blk);
+    assert_true(block_dirty_bitmap_co_add(n, "a", 512, false, NULL));
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 0, 4096), 0);
+    assert_int_equal(dirty_bytes(n, "a"), 0);
+    assert_true(block_dirty_bitmap_co_set_enabled(n, "a", true, NULL));
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 0, 4096), 0);
+    assert_true(block_dirty_bitmap_co_set_enabled(n, "a", false, NULL));
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 8192, 4096), 0);
+    assert_int_equal(dirty_bytes(n, "a"), 4096);
+    blk_co_free(blk);
+}
+
+BLOCK_TEST(a_bitmap_follows_the_size_of_its_node)
+{
+    BlockBackend *blk = dirty_disk("mem,size=1M");
+    BlockNode *n = blk_root(blk);
+    dirty_add(n, "a", 512);
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 0, DIRTY_DISK), 0);
+    assert_int_equal(blk_co_truncate(blk, DIRTY_DISK - 512, NULL), 0);
+    assert_int_equal(dirty_bytes(n, "a"), DIRTY_DISK - 512);
+    assert_int_equal(blk_co_truncate(blk, 512 * 65, NULL), 0);
+    assert_int_equal(dirty_bytes(n, "a"), 512 * 65);
+    assert_int_equal(blk_co_truncate(blk, 2 * DIRTY_DISK, NULL), 0);
+    assert_int_equal(dirty_bytes(n, "a"), 512 * 65); /* the new part is clear */
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 2 * DIRTY_DISK - 512, 512), 0);
+    assert_int_equal(dirty_bytes(n, "a"), 512 * 66);
+    blk_co_free(blk);
+}
+
+BLOCK_TEST(merging_takes_bits_of_other_granularities_and_nodes)
+{
+    g_autoptr(GError) error = NULL;
+    BlockBackend *blk = dirty_disk("mem,size=1M");
+    BlockNode *n = blk_root(blk), *other = test_node_add("null-co,node-name=o,size=1M");
+    BlockNode *small = test_node_add("null-co,node-name=s,size=512k");
+    BlockBackend *far = blk_co_new("o", other, true, NULL);
+    dirty_add(n, "fine", 512);
+    dirty_add(n, "coarse", 65536);
+    dirty_add(other, "fine", 4096);
+    dirty_add(small, "x", 0);
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 65536, 512), 0);
+    assert_int_equal(dirty_io(far, TEST_WRITE, 0, 512), 0);
+    BlockDirtyBitmapRef sources[] = {{other, "fine"}, {n, "coarse"}, {small, "x"}};
+    BlockDirtyBitmapRef target = {n, "fine"}, wide = {n, "coarse"};
+    assert_false(block_dirty_bitmap_co_merge(target, sources, 3, &error));
+    assert_non_null(strstr(error->message, "Bitmaps are of different sizes"));
+    assert_int_equal(dirty_bytes(n, "fine"), 512);
+    assert_true(block_dirty_bitmap_co_merge(target, sources, 2, NULL));
+    assert_int_equal(dirty_bytes(n, "fine"), 4096 + 65536);
+    assert_true(block_dirty_bitmap_co_merge(wide, &target, 1, NULL));
+    assert_int_equal(dirty_bytes(n, "coarse"), 2 * 65536);
+    blk_co_free(far);
+    test_node_del("s");
+    test_node_del("o");
+    blk_co_free(blk);
+}
+
+static coroutine_fn RUNS_IN_MAIN void dirty_refused(BlockNode *n, const char *name,
+                                                    uint32_t granularity, const char *says)
+{
+    g_autoptr(GError) error = NULL;
+    assert_false(block_dirty_bitmap_co_add(n, name, granularity, true, &error));
+    assert_non_null(strstr(error->message, says));
+}
+
+BLOCK_TEST(invalid_names_and_granularities_are_refused)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *longest = g_strnfill(BLOCK_BITMAP_NAME_MAX, 'x');
+    g_autofree char *longer = g_strnfill(BLOCK_BITMAP_NAME_MAX + 1, 'x');
+    BlockNode *n = test_node_add("null-co,node-name=n,size=2T");
+    dirty_add(n, longest, 1024);
+    dirty_refused(n, longest, 1024, "Bitmap already exists");
+    dirty_refused(n, longer, 1024, "too long");
+    dirty_refused(n, "", 1024, "cannot be empty");
+    dirty_refused(n, "a", 256, "power of 2 and at least 512");
+    dirty_refused(n, "a", 1025, "power of 2 and at least 512");
+    dirty_refused(n, "a", 512, "too fine");
+    assert_int_equal(block_dirty_bitmap_count(n), 1);
+    assert_false(block_dirty_bitmap_co_remove(n, "a", &error));
+    assert_string_equal(error->message, "Dirty bitmap 'a' not found");
+    assert_true(block_dirty_bitmap_co_remove(n, longest, NULL));
+    assert_int_equal(block_dirty_bitmap_count(n), 0);
+    dirty_add(n, "kept until the node goes", 0);
+    test_node_del("n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(writes_zeroes_and_discards_set_bits_and_reads_do_not),
+        cmocka_unit_test(a_failed_write_sets_bits_and_one_out_of_range_does_not),
+        cmocka_unit_test(a_disabled_bitmap_keeps_its_bits),
+        cmocka_unit_test(a_bitmap_follows_the_size_of_its_node),
+        cmocka_unit_test(merging_takes_bits_of_other_granularities_and_nodes),
+        cmocka_unit_test(invalid_names_and_granularities_are_refused),
+    };
+    block_setup(block_drivers);
+    return block_test_main(tests);
+}
