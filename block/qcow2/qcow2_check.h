@@ -20,7 +20,7 @@
 
 #include "block/node.h"
 
-/* Of computed refcounts. They need 1 to 4 bytes for a cluster that is referred to, in pieces of 512
+/* Bytes of computed refcounts. They need 1 to 4 bytes for a cluster that is referred to, in pieces of 512
  * clusters. A check of an image with more ends with -ENOMEM. */
 #define QCOW2_CHECK_MEMORY_MAX ((uint64_t)1 << 30)
 /* QEMU's. A file with more ends the check with -EFBIG. */
@@ -43,6 +43,7 @@ enum {
 typedef struct Qcow2CheckRequest {
     BlockNode *file; /* writable if @fix is not 0 */
     unsigned fix;    /* QCOW2_FIX_... */
+    uint64_t memory; /* bytes of counts at most; 0: QCOW2_CHECK_MEMORY_MAX */
     const char *who; /* the image's name in errors */
     /* Called for each problem with a line without its end. */
     void (*report)(void *opaque, const char *line);

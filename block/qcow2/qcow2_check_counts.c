@@ -23,7 +23,8 @@ void qcow2_counts_free(Qcow2Counts *counts)
 static RUNS_IN_IOTHREAD bool counts_add_piece(Qcow2Check *c, Qcow2Counts *counts, uint64_t piece)
 {
     uint64_t bytes = (uint64_t)QCOW2_COUNTS_PIECE * counts->width;
-    if (bytes <= QCOW2_CHECK_MEMORY_MAX - c->memory) {
+    uint64_t most = c->request->memory != 0 ? c->request->memory : QCOW2_CHECK_MEMORY_MAX;
+    if (c->memory < most && bytes <= most - c->memory) {
         counts->pieces[piece] = g_try_malloc0(bytes);
     }
     if (counts->pieces[piece] == NULL) {
