@@ -113,6 +113,9 @@ typedef struct BlockDriver {
     int64_t (*co_allocated_size)(BlockNode *n);
     /* Fills @info, which is preset to zeroes. NULL: the image says nothing. */
     bool (*co_image_info)(BlockNode *n, BlockImageInfo *info, GError **error);
+    /* As block_node_co_change_backing() and block_node_co_make_empty(). NULL: not possible. */
+    int (*co_change_backing)(BlockNode *n, const char *name, const char *format);
+    int (*co_make_empty)(BlockNode *n);
     /* As block_node_co_view_snapshot(). NULL: the format has no snapshots. */
     bool (*co_view_snapshot)(BlockNode *n, const char *id, const char *name, GError **error);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */

@@ -35,6 +35,9 @@ static const struct {
     {"map", img_co_map,
      "[-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] [--image-opts] "
      "FILENAME"},
+    {"rebase", img_co_rebase,
+     "[-f FMT] [-t CACHE] [-T CACHE] [-p] [-q] [-u] [-U] [--image-opts] -b BACKING [-F FMT] "
+     "FILENAME"},
     {"resize", img_co_resize,
      "[-f FMT] [--preallocation=MODE] [--shrink] [-q] [--image-opts] FILENAME [+|-]SIZE"},
     {"snapshot", img_co_snapshot, "[-U] [-q] [--image-opts] -l FILENAME"},
