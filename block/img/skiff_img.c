@@ -18,6 +18,7 @@ static const struct {
 } commands[] = {
     {"check", img_co_check,
      "[-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
+    {"commit", img_co_commit, "[-f FMT] [-t CACHE] [-b BASE] [-d] [-p] [-q] [-r RATE] FILENAME"},
     {"compare", img_co_compare,
      "[-f FMT] [-F FMT] [-T CACHE] [-p] [-q] [-s] [-U] [--image-opts] FILENAME1 FILENAME2"},
     {"convert", img_co_convert,
