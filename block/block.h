@@ -143,6 +143,10 @@ typedef struct BlockImageInfo {
 /* In the home of @n. False + @error; else block_image_info_clear() frees what is in @info. */
 bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* Makes the node, which is read-only and has no request in flight, show the disk as the internal
+ * snapshot with that id and name has it; NULL: any. In the home of @n. False + @error: unchanged. */
+bool block_node_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
+    coroutine_fn RUNS_IN_IOTHREAD;
 void block_image_info_clear(BlockImageInfo *info) ANY_THREAD;
 
 void block_node_ref(BlockNode *n) RUNS_IN_MAIN;

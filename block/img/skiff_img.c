@@ -17,11 +17,12 @@ static const struct {
     const char *usage;
 } commands[] = {
     {"check", img_co_check,
-     "[-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
+     "[-r leaks|all] [-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
     {"compare", img_co_compare,
      "[-f FMT] [-F FMT] [-T CACHE] [-p] [-q] [-s] [-U] [--image-opts] FILENAME1 FILENAME2"},
     {"convert", img_co_convert,
-     "[-f FMT] [-O raw] [-o OPTIONS] [-m COROUTINES] [-n] [-p] [-q] [-r RATE] [-S SIZE] [-t CACHE] "
+     "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING] [-F FMT] [-l SNAPSHOT] [-m COROUTINES] [-n] [-p] "
+     "[-q] [-r RATE] [-S SIZE] [-t CACHE] "
      "[-T CACHE] [-C] [-W] [-U] "
      "[--image-opts] [--target-image-opts] [--target-is-zero] [--salvage] FILENAME... OUTPUT"},
     {"create", img_co_create,
@@ -34,6 +35,8 @@ static const struct {
     {"map", img_co_map,
      "[-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] [--image-opts] "
      "FILENAME"},
+    {"resize", img_co_resize,
+     "[-f FMT] [--preallocation=MODE] [--shrink] [-q] [--image-opts] FILENAME [+|-]SIZE"},
     {"snapshot", img_co_snapshot, "[-U] [-q] [--image-opts] -l FILENAME"},
 };
 

@@ -359,6 +359,7 @@ const BlockDriver block_driver_qcow2 = {
     .co_preadv = qcow2_co_preadv,
     .co_block_status = qcow2_co_block_status,
     .co_image_info = qcow2_co_image_info,
+    .co_view_snapshot = qcow2_co_view_snapshot,
     .co_pwritev = qcow2_co_pwritev,
     .co_write_zeroes = qcow2_co_write_zeroes,
     .co_discard = qcow2_co_discard,
