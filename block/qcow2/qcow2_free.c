@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
+#include "block/qcow2/qcow2_refcount_width.h"
 
 /* ---- requests ---- */
 
@@ -71,7 +72,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_discard(BlockNode *n, uint64_t fir
         return ret;
     }
     for (uint64_t i = 0; i < *looked; i++) {
-        last = qcow2_refcount_read(slice->data, index + i, s->header.refcount_order);
+        last = qcow2_refcount_get(slice->data, index + i, s->header.refcount_order);
         if (last != 1) {
             *looked = MAX(i, 1);
             break;

@@ -181,8 +181,6 @@ int qcow2_refcount_block(const BlockNode *n, uint64_t cluster, uint64_t *block) 
  * how many refcounts follow in the slice, itself included. The slice is NULL if there is no block. */
 int qcow2_co_get_refcounts(BlockNode *n, uint64_t cluster, Qcow2Slice **slice, uint64_t *index,
                            uint64_t *count) coroutine_fn RUNS_IN_IOTHREAD;
-uint64_t qcow2_refcount_read(const uint8_t *data, uint64_t index, unsigned order) ANY_THREAD;
-void qcow2_refcount_write(uint8_t *data, uint64_t index, unsigned order, uint64_t value) ANY_THREAD;
 /* Increases (@by 1) or decreases (-1) the refcounts of @count clusters. 0; -EINVAL: a refcount has
  * its maximum; -EIO: it is 0 already. *@done clusters were changed. */
 int qcow2_co_change_refcounts(BlockNode *n, uint64_t cluster, uint64_t count, int by,
