@@ -116,6 +116,7 @@ typedef struct Qcow2Writer {
     GArray *frees; /* Qcow2Free: of the next commit */
     GQueue batches;
     bool freeing;
+    CoQueue free_waiters;
     /* requests */
     uint64_t sequence;
     Qcow2Use *first_use, *last_use;
@@ -213,13 +214,16 @@ int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_
 
 /* ---- qcow2_free.c ---- */
 void qcow2_use_begin(Qcow2Writer *w, Qcow2Use *use) RUNS_IN_IOTHREAD;
-void qcow2_use_end(Qcow2Writer *w, Qcow2Use *use) RUNS_IN_IOTHREAD;
+void qcow2_use_end(BlockNode *n, Qcow2Use *use) RUNS_IN_IOTHREAD;
 /* Notes that the clusters of [host, host + bytes) lose a reference with the next commit. */
 void qcow2_free_later(BlockNode *n, uint64_t host, uint64_t bytes, bool discard) RUNS_IN_IOTHREAD;
 /* Permits frees, whose references are gone from disk. */
 void qcow2_free_permit(Qcow2Writer *w, GArray *frees) RUNS_IN_IOTHREAD;
-/* Decrements what is permitted and used by no request. An error leaves the rest for later. */
-int qcow2_co_free(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* Begins to decrement in the background what is permitted and used by no request. An error leaves
+ * the rest for later. */
+void qcow2_free_start(BlockNode *n) RUNS_IN_IOTHREAD;
+/* The same, and waits for it. */
+void qcow2_co_free_all(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_commit.c ---- */
 /* Everything that has changed before the call is on stable storage after it. 0 or -errno. */
