@@ -101,6 +101,8 @@ int block_node_co_resize(BlockNode *n, uint64_t size, GError **error) coroutine_
 BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NULL: none */
 /* All open nodes in creation order: an array to be freed with g_free(). */
 BlockNode **block_node_list(unsigned *count) RUNS_IN_MAIN;
+/* Completes all images on disk as a close would, for a process that ends without closing them. */
+void block_co_complete_all(void) coroutine_fn RUNS_IN_MAIN;
 /* Whether a node lives in @home, also one that is being opened or closed. @home must then stay.
  */
 bool block_home_in_use(const AioContext *home) RUNS_IN_MAIN;
@@ -140,6 +142,10 @@ typedef struct BlockImageInfo {
 } BlockImageInfo;
 /* In the home of @n. False + @error; else block_image_info_clear() frees what is in @info. */
 bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
+    coroutine_fn RUNS_IN_IOTHREAD;
+/* Makes the node, which is read-only and has no request in flight, show the disk as the internal
+ * snapshot with that id and name has it; NULL: any. In the home of @n. False + @error: unchanged. */
+bool block_node_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
 void block_image_info_clear(BlockImageInfo *info) ANY_THREAD;
 

@@ -113,6 +113,11 @@ typedef struct BlockDriver {
     int64_t (*co_allocated_size)(BlockNode *n);
     /* Fills @info, which is preset to zeroes. NULL: the image says nothing. */
     bool (*co_image_info)(BlockNode *n, BlockImageInfo *info, GError **error);
+    /* Completes on disk what a close would; the node may be used further. 0 or -errno. NULL: there
+     * is nothing to do beyond a flush. */
+    int (*co_complete)(BlockNode *n);
+    /* As block_node_co_view_snapshot(). NULL: the format has no snapshots. */
+    bool (*co_view_snapshot)(BlockNode *n, const char *id, const char *name, GError **error);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
 

@@ -47,6 +47,7 @@ typedef struct BackendsConfig {
     GPtrArray *blockdevs;  /* OptDict */
     GPtrArray *drives;     /* OptDict */
     GPtrArray *ide_drives; /* those of drives that are -hda to -hdd; borrowed */
+    bool snapshot;         /* -snapshot: -drive without snapshot= has snapshot=on */
     char *debugcon;        /* -debugcon as written */
     bool nographic;        /* -nographic: serial on the terminal, with Ctrl-A */
     bool display_none;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an image says about itself. */
+/* What an image says about itself, and its internal snapshots. */
 #include <json-c/json.h>
 #include "block/node.h"
 
@@ -29,4 +29,18 @@ void block_image_info_clear(BlockImageInfo *info)
         json_object_put(info->specific);
     }
     *info = (BlockImageInfo){0};
+}
+
+bool block_node_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
+{
+    g_assert(n->flags.read_only);
+    if (n->drv->co_view_snapshot == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Device '%s' does not support internal snapshots", n->drv->name);
+        return false;
+    }
+    block_node_begin(n);
+    bool ok = n->drv->co_view_snapshot(n, id, name, error);
+    block_node_end(n);
+    return ok;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening images: from a file name, from "json:{...}", or from options. */
+#include <stdio.h>
 #include <string.h>
 #include "block/img/img.h"
 #include "block/node.h"
@@ -130,6 +131,18 @@ const char *img_co_probe(BlockBackend *blk, const char *filename)
     return qcow2_probe(p.head, sizeof(p.head));
 }
 
+/* Whoever writes to a raw image can make it look like another format. */
+static void open_warn_of_raw(const ImgOpen *open, const char *format)
+{
+    if (open->writable && strcmp(format, "raw") == 0) {
+        fprintf(stderr,
+                "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+                "         Automatically detecting the format is dangerous for raw images.\n"
+                "         Specify the 'raw' format explicitly.\n",
+                open->filename);
+    }
+}
+
 /* Sets the driver that the first bytes of the file show. False: reported. */
 static coroutine_fn RUNS_IN_MAIN bool open_co_find_driver(Img *img, const ImgOpen *open, OptDict *d)
 {
@@ -148,6 +161,7 @@ static coroutine_fn RUNS_IN_MAIN bool open_co_find_driver(Img *img, const ImgOpe
     blk_co_free(blk);
     if (format != NULL) {
         opt_dict_set(d, "driver", format);
+        open_warn_of_raw(open, format);
     }
     return format != NULL;
 }

@@ -21,16 +21,22 @@ static const struct {
     {"compare", img_co_compare,
      "[-f FMT] [-F FMT] [-T CACHE] [-p] [-q] [-s] [-U] [--image-opts] FILENAME1 FILENAME2"},
     {"convert", img_co_convert,
-     "[-f FMT] [-O raw] [-o OPTIONS] [-m COROUTINES] [-n] [-p] [-q] [-r RATE] [-S SIZE] [-t CACHE] "
+     "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING] [-F FMT] [-l SNAPSHOT] [-m COROUTINES] [-n] [-p] "
+     "[-q] [-r RATE] [-S SIZE] [-t CACHE] "
      "[-T CACHE] [-C] [-W] [-U] "
      "[--image-opts] [--target-image-opts] [--target-is-zero] [--salvage] FILENAME... OUTPUT"},
     {"create", img_co_create,
      "[-f FMT] [-b BACKING] [-F BACKING_FMT] [-u] [-o OPTIONS] [-q] FILENAME [SIZE]"},
     {"info", img_co_info,
      "[-f FMT] [--output=human|json] [--backing-chain] [-U] [--image-opts] FILENAME"},
+    {"io", img_co_io,
+     "[-f FMT] [-c COMMAND]... [-r] [-n] [-t CACHE] [-d ignore|unmap] [-U] [--image-opts] "
+     "FILENAME"},
     {"map", img_co_map,
      "[-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] [--image-opts] "
      "FILENAME"},
+    {"resize", img_co_resize,
+     "[-f FMT] [--preallocation=MODE] [--shrink] [-q] [--image-opts] FILENAME [+|-]SIZE"},
     {"snapshot", img_co_snapshot, "[-U] [-q] [--image-opts] -l FILENAME"},
 };
 

@@ -136,6 +136,16 @@ static unsigned cow_append(const CowPart *p, struct iovec *iov)
     return count;
 }
 
+int qcow2_co_write_zero_data(BlockNode *n, uint64_t offset, uint64_t bytes)
+{
+    int ret = 0;
+    for (uint64_t done = 0; done < bytes && ret == 0; done += COW_ZERO_SIZE) {
+        struct iovec iov = {cow_zeroes, MIN(COW_ZERO_SIZE, bytes - done)};
+        ret = qcow2_co_pwritev(n, offset + done, iov.iov_len, &iov, 1, 0);
+    }
+    return ret;
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int cow_write_one(BlockNode *n, uint64_t host,
                                                        const CowPart *p)
 {

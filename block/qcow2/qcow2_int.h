@@ -5,7 +5,7 @@
  *   qcow2_open.c      options, opening and closing
  *   qcow2_header.c    the header and its checks; qcow2_extension.c: the rest of its cluster
  *   qcow2_children.c  the data file and the backing file; qcow2_probe.c: what a file contains
- *   qcow2_snapshot.c  the table of internal snapshots
+ *   qcow2_snapshot.c  the table of internal snapshots;  qcow2_view.c: the disk as one has it
  *   qcow2_cache.c     slices of tables in memory;  qcow2_cache_write.c: dirty ones
  *   qcow2_map.c       from an offset on the disk to what is there
  *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters
@@ -128,6 +128,10 @@ int qcow2_co_read_table(BlockNode *file, uint64_t offset, uint64_t bytes, void *
 /* ---- qcow2_status.c ---- */
 int qcow2_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                           BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_view.c ---- */
+bool qcow2_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
+    coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_info.c ---- */
 bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)

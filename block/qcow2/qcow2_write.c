@@ -348,6 +348,9 @@ int qcow2_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct
         uint64_t piece = qcow2_piece(n, offset + r.done, bytes - r.done);
         ret = write_piece(n, &r, offset + r.done, piece, &length);
         r.done += length;
+        if (ret == 0 && s->w.frees->len > QCOW2_FREES_MAX) {
+            ret = qcow2_co_make_room(n);
+        }
     }
     qcow2_use_end(&s->w, &use);
     return qcow2_co_save_corrupt(n, ret);

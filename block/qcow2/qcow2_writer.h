@@ -259,6 +259,11 @@ int qcow2_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct
 uint64_t qcow2_piece(const BlockNode *n, uint64_t offset, uint64_t bytes) ANY_THREAD;
 int qcow2_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* Writes zeroes as data. */
+int qcow2_co_write_zero_data(BlockNode *n, uint64_t offset, uint64_t bytes)
+    coroutine_fn RUNS_IN_IOTHREAD;
+/* Makes whole clusters beyond the disk's new end unallocated. */
+int qcow2_co_cut(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOTHREAD;
 

@@ -43,6 +43,23 @@ test_io_uring_without_the_page_cache() { engine_test io_uring none; }
 test_io_uring_by_the_page_cache() { engine_test io_uring writeback; }
 test_native_without_the_page_cache() { engine_test native none; }
 
+# The guest reads back what it writes; the image and the folder of temporary files stay as they were.
+test_snapshot_writes_elsewhere() {
+    make_disk 64M
+    local before
+    before=$(sha256sum <"$disk")
+    mkdir "$work/tmp"
+    TMPDIR=$work/tmp verify ,cache=writeback,snapshot=on ',iothread=io' mode=irq -object iothread,id=io
+    TMPDIR=$work/tmp verify ,cache=writeback '' mode=irq -snapshot
+    [ "$before" = "$(sha256sum <"$disk")" ] || fail "the image has changed"
+    [ -z "$(ls -A "$work/tmp")" ] || fail "a temporary file is left"
+    verify ,cache=writeback,snapshot=off '' mode=irq -snapshot
+    [ "$before" != "$(sha256sum <"$disk")" ] || fail "snapshot=off has written elsewhere"
+    TMPDIR=$work/none own_guest blk-verify '' -drive "if=virtio,format=raw,file=$disk,snapshot=on"
+    expect_status 2
+    expect_output 'snapshot=on needs a temporary file.*TMPDIR'
+}
+
 test_native_needs_O_DIRECT() {
     make_disk 64M
     own_guest hello '' -drive "if=virtio,format=raw,file=$disk,aio=native,cache=writeback"

@@ -79,7 +79,8 @@ exec 3>&-
 wait $user
 cmp target.raw theirs && [ ! -e other.raw ]
 report $? "a refused target is unchanged"
-refused "only raw" convert -O qcow2 base.raw other.qcow2
+refused "only raw images can be written in order" convert -O qcow2 base.raw /dev/stdout
+refused "Unknown file format 'vmdk'" convert -O vmdk base.raw other.vmdk
 refused "error while writing at byte 0: No space left" convert base.raw /dev/full
 refused "No such file" convert base.raw missing/target.raw
 (ulimit -f 2048 && exec "$img" convert -S 0 base.raw large.raw) >/dev/null 2>&1

@@ -21,7 +21,6 @@ typedef struct DriveLack {
 } DriveLack;
 
 static const DriveLack drive_lacks[] = {
-    {"snapshot", "off", "write to a copy: cp --reflink=auto disk.img scratch.img"},
     {"media", "disk", "the image can be attached with if=virtio,read-only=on"},
     {"copy-on-read", "off", "leave it out"},
     {"bus", "0",
@@ -149,6 +148,24 @@ static bool drive_take_cache(OptDict *d, BlockDrive *drive, GError **error)
     g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                 "cache=%s: wants one of none, writeback, writethrough, directsync, unsafe", value);
     return false;
+}
+
+/* ---- snapshot= ---- */
+
+static bool drive_take_snapshot(OptDict *d, BlockDrive *drive, GError **error)
+{
+    g_autofree char *value = opt_dict_take(d, "snapshot");
+    bool on;
+    drive->snapshot = BLOCK_DRIVE_SNAPSHOT_DEFAULT;
+    if (value == NULL) {
+        return true;
+    }
+    if (!opt_parse_bool(value, &on, error)) {
+        g_prefix_error(error, "snapshot=%s: ", value);
+        return false;
+    }
+    drive->snapshot = on ? BLOCK_DRIVE_SNAPSHOT_ON : BLOCK_DRIVE_SNAPSHOT_OFF;
+    return true;
 }
 
 /* ---- file= ---- */
@@ -307,9 +324,9 @@ static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
 {
     const BlockDriver *format;
     if (!drive_check_keys(d, error) || !drive_take_index(d, drive, error) ||
-        !drive_refuse_lacking(d, error) || !drive_take_interface(d, drive, error) ||
-        !drive_take_cache(d, drive, error) || !drive_take_format(d, &format, error) ||
-        !drive_take_file(d, format, error)) {
+        !drive_refuse_lacking(d, error) || !drive_take_snapshot(d, drive, error) ||
+        !drive_take_interface(d, drive, error) || !drive_take_cache(d, drive, error) ||
+        !drive_take_format(d, &format, error) || !drive_take_file(d, format, error)) {
         return false;
     }
     drive_move(d, "readonly", d, "read-only");

@@ -32,6 +32,12 @@ typedef enum BlockDriveInterface {
     BLOCK_DRIVE_IF_PFLASH, /* the board's next flash */
 } BlockDriveInterface;
 
+typedef enum BlockDriveSnapshot {
+    BLOCK_DRIVE_SNAPSHOT_DEFAULT, /* as -snapshot says */
+    BLOCK_DRIVE_SNAPSHOT_ON,
+    BLOCK_DRIVE_SNAPSHOT_OFF,
+} BlockDriveSnapshot;
+
 enum {
     BLOCK_DRIVE_NO_INDEX = -1,
     BLOCK_DRIVE_MAX_INDEX = 65535,
@@ -41,8 +47,9 @@ typedef struct BlockDrive {
     int index; /* among the drives of its interface; or BLOCK_DRIVE_NO_INDEX */
     char *id;  /* NULL: none given; otherwise also the node-name, unless one was given */
     BlockDriveInterface interface;
-    OptDict *blockdev; /* for block_co_open() */
-    OptDict *device;   /* properties of the device that uses it: write-cache, werror, rerror */
+    BlockDriveSnapshot snapshot; /* whether writes go to a temporary image */
+    OptDict *blockdev;           /* for block_co_open() */
+    OptDict *device; /* properties of the device that uses it: write-cache, werror, rerror */
 } BlockDrive;
 
 /* Fills @drive, which block_drive_clear() empties. On failure it is empty. */

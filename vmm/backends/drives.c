@@ -8,6 +8,7 @@
 #include <string.h>
 #include "block/block.h"
 #include "vmm/backends/drive_options.h"
+#include "vmm/backends/drive_snapshot.h"
 #include "util/log.h"
 #include "vmm/backends/backends.h"
 
@@ -26,7 +27,7 @@ static const char *drives_iothread_of(const VmConfig *config, const char *name)
 /* The -blockdev whose child is @name, or NULL. */
 static const OptDict *drives_parent_of(const VmConfig *config, const char *name)
 {
-    static const char *const links[] = {"file", "backing"};
+    static const char *const links[] = {"file", "backing", "data-file"};
     for (unsigned i = 0; i < config->backends.blockdevs->len; i++) {
         const OptDict *node = config->backends.blockdevs->pdata[i];
         for (unsigned l = 0; l < G_N_ELEMENTS(links); l++) {
@@ -62,17 +63,16 @@ static RUNS_IN_MAIN AioContext *drives_home(Backends *b, const char *name, GErro
 
 /* ---- -blockdev ---- */
 
+/* A coroutine in main that opens a node. */
+typedef BlockNode *DrivesOpenFn(const OptDict *opts, AioContext *home, GError **error);
+
 /* @name: its name on the command line. */
 static coroutine_fn RUNS_IN_MAIN bool drives_co_open(Backends *b, const OptDict *opts,
-                                                     const char *option, const char *name,
-                                                     GError **error)
+                                                     DrivesOpenFn *open, const char *option,
+                                                     const char *name, GError **error)
 {
     AioContext *home = drives_home(b, opt_dict_get(opts, "node-name"), error);
-    bool user = strcmp(option, "blockdev") == 0; /* whether the user may delete it */
-    BlockNode *node = home == NULL ? NULL
-                      : user       ? block_co_add(opts, home, error)
-                                   : block_co_open(opts, home, error);
-    if (node == NULL) {
+    if (home == NULL || open(opts, home, error) == NULL) {
         g_prefix_error(error, "-%s %s: ", option, name);
         return false;
     }
@@ -88,7 +88,7 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Backends *b, const
                     "-blockdev: node-name= is needed, so that a device can refer to the disk");
         return false;
     }
-    return drives_co_open(b, opts, "blockdev", name, error);
+    return drives_co_open(b, opts, block_co_add, "blockdev", name, error);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdevs(Backends *b, GError **error)
@@ -149,6 +149,16 @@ static void drives_free(void *opaque)
     g_free(d);
 }
 
+/* Whether writes go to a temporary image. A disk that is read-only has none. */
+static bool drives_has_snapshot(const Backends *b, const BlockDrive *d)
+{
+    bool read_only = false;
+    const char *value = opt_dict_get(d->blockdev, "read-only");
+    bool on = d->snapshot == BLOCK_DRIVE_SNAPSHOT_ON ||
+              (d->snapshot == BLOCK_DRIVE_SNAPSHOT_DEFAULT && b->config->backends.snapshot);
+    return on && !(value != NULL && opt_parse_bool(value, &read_only, NULL) && read_only);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *opts,
                                                     GError **error)
 {
@@ -169,7 +179,8 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *
                     "-drive if=pflash: skiff has no pflash; nearest is -bios FILE");
         return false;
     }
-    if (!drives_co_open(b, d->blockdev, "drive", d->id, error)) {
+    DrivesOpenFn *open = drives_has_snapshot(b, d) ? drive_co_open_snapshot : block_co_open;
+    if (!drives_co_open(b, d->blockdev, open, "drive", d->id, error)) {
         return false;
     }
     if (g_ptr_array_find(b->config->backends.ide_drives, opts, NULL)) {

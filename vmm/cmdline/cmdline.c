@@ -36,6 +36,8 @@ static const CmdlineOption cmdline_options[] = {
     {"hdb", "file", NULL, cmdline_disk, 1},
     {"hdc", "file", NULL, cmdline_disk, 2},
     {"hdd", "file", NULL, cmdline_disk, 3},
+    {"snapshot", NULL, "writes to the disks of -drive are lost at exit", cmdline_flag,
+     FIELD(backends.snapshot)},
     {"blockdev", "driver=d,node-name=n,...", "a block node (also as JSON)", cmdline_blockdev, 0},
     {"object", "iothread|memory-backend-memfd|rng-random,id=i,...",
      "an iothread, guest memory or a source of random bytes", cmdline_object, 0},

@@ -98,7 +98,6 @@ static const struct {
     {"show-cursor", NULL, NO_DISPLAY},
     {"singlestep", NULL, NO_EMULATION},
     {"smbios", NULL, NO_FIRMWARE_TABLES},
-    {"snapshot", "-drive ...,readonly=on", NULL},
     {"soundhw", NULL, NO_SOUND},
     {"spice", "a serial console", NULL},
     {"startdate", "-rtc base=DATE", NULL},

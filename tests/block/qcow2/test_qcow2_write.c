@@ -16,6 +16,7 @@ typedef struct WriteRig {
     BlockBackend *blk;
     uint8_t *model;
     size_t size;
+    size_t snapshot_size;
     unsigned pattern;
 } WriteRig;
 
@@ -49,11 +50,11 @@ static void write_pick(WriteRig *rig, TestRequest *r)
 {
     unsigned kind = (unsigned)g_rand_int_range(rig->rand, 0, 10);
     *r = (TestRequest){.blk = rig->blk, .op = kind < 8 ? TEST_WRITE : TEST_READ};
-    if (kind == 9) {
-        r->op = TEST_ZERO;
-        r->flags = g_rand_boolean(rig->rand) ? BLOCK_REQ_MAY_UNMAP : 0;
-    }
     write_pick_range(rig, r);
+    if (kind == 9) {
+        r->op = g_rand_boolean(rig->rand) ? TEST_ZERO : TEST_DISCARD;
+        r->flags = g_rand_boolean(rig->rand) && r->op == TEST_ZERO ? BLOCK_REQ_MAY_UNMAP : 0;
+    }
     r->buf = g_malloc(r->bytes + 1);
     if (r->op == TEST_WRITE) {
         r->flags = g_rand_int_range(rig->rand, 0, 20) == 0 ? BLOCK_REQ_FUA : 0;
@@ -71,6 +72,18 @@ static bool write_overlaps(const TestRequest *list, unsigned count, const TestRe
     return false;
 }
 
+/* Whole clusters become zeroes, unless the image cannot say so. */
+static void write_take_discard(WriteRig *rig, const TestRequest *r)
+{
+    uint64_t cluster = (uint64_t)1 << rig->shape.cluster_bits;
+    uint64_t start = block_align_up(r->offset, cluster);
+    uint64_t end = block_align_down(r->offset + r->bytes, cluster);
+    bool ignored = rig->shape.backing && strcmp(rig->shape.compat, "0.10") == 0;
+    if (start < end && !ignored) {
+        memset(rig->model + start, 0, end - start);
+    }
+}
+
 /* Compares what was read, takes over what was written. */
 static void write_take(WriteRig *rig, const TestRequest *r)
 {
@@ -78,6 +91,8 @@ static void write_take(WriteRig *rig, const TestRequest *r)
         memcpy(rig->model + r->offset, r->buf, r->bytes);
     } else if (r->op == TEST_ZERO) {
         memset(rig->model + r->offset, 0, r->bytes);
+    } else if (r->op == TEST_DISCARD) {
+        write_take_discard(rig, r);
     } else if (memcmp(rig->model + r->offset, r->buf, r->bytes) != 0) {
         fail_msg("a read of %" PRIu64 " bytes at %" PRIu64 " gives other bytes than were written",
                  r->bytes, r->offset);
@@ -110,12 +125,34 @@ static coroutine_fn RUNS_IN_MAIN void write_batch(WriteRig *rig)
     }
 }
 
+/* ---- other sizes ---- */
+
+static coroutine_fn RUNS_IN_MAIN void write_resize(WriteRig *rig, bool snapshot)
+{
+    GError *error = NULL;
+    size_t size = (size_t)g_rand_int_range(rig->rand, 8, 14000) * 512;
+    if (snapshot && strcmp(rig->shape.compat, "0.10") == 0) {
+        assert_int_equal(blk_co_truncate(rig->blk, size, &error), -ENOTSUP);
+        g_clear_error(&error);
+        return;
+    }
+    if (blk_co_truncate(rig->blk, size, &error) != 0) {
+        fail_msg("%s", error->message);
+    }
+    rig->model = g_realloc(rig->model, size);
+    if (size > rig->size) {
+        memset(rig->model + rig->size, 0, size - rig->size);
+    }
+    rig->size = size;
+}
+
 /* ---- a sequence ---- */
 
 static void write_load_model(WriteRig *rig)
 {
     qcow2_shell(rig->dir, "qemu-img convert -f qcow2 -O raw t.qcow2 before.raw");
     rig->model = qcow2_file_bytes(rig->dir, "before.raw", &rig->size);
+    rig->snapshot_size = rig->size;
 }
 
 static coroutine_fn RUNS_IN_MAIN void write_check(WriteRig *rig, bool snapshot)
@@ -124,9 +161,11 @@ static coroutine_fn RUNS_IN_MAIN void write_check(WriteRig *rig, bool snapshot)
     assert_true(g_file_set_contents(model, (char *)rig->model, (gssize)rig->size, NULL));
     qcow2_shell(rig->dir, "qemu-img check -f qcow2 t.qcow2 && "
                           "qemu-img compare -f raw -F qcow2 model.raw t.qcow2");
-    if (snapshot) {
-        qcow2_shell(rig->dir, "qemu-img convert -l snapshot.name=one -O raw t.qcow2 snap.raw && "
-                              "cmp snap.raw before.raw");
+    if (snapshot) { /* qemu-img gives it the disk's size */
+        qcow2_shell(rig->dir,
+                    "qemu-img convert -l snapshot.name=one -O raw t.qcow2 snap.raw && "
+                    "cmp -n %zu snap.raw before.raw",
+                    MIN(rig->size, rig->snapshot_size));
     }
     if (rig->shape.data_raw) {
         qcow2_shell(rig->dir, "cmp -n %zu model.raw t.data", rig->size); /* QEMU makes it longer */
@@ -148,6 +187,9 @@ static coroutine_fn RUNS_IN_MAIN void write_sequence(WriteRig *rig, unsigned see
     write_open(rig);
     for (int i = g_rand_int_range(rig->rand, 4, 16); i > 0; i--) {
         write_batch(rig);
+        if (g_rand_int_range(rig->rand, 0, 6) == 0) {
+            write_resize(rig, snapshot);
+        }
         if (g_rand_int_range(rig->rand, 0, 8) == 0) {
             blk_co_free(rig->blk);
             write_open(rig);

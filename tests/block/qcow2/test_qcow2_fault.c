@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* timeout: 900 */
+/*
+ * Errors at the Nth operation below the image, for each N. A request that fails is repeated, as a
+ * guest does after `cont`; then the disk has all that was written, and the image no errors except
+ * leaks.
+ */
+#include "block/driver/fault.h"
+#include "block/driver/mem.h"
+#include "tests/block/qcow2/qcow2_test.h"
+#include "tests/support/rounds.h"
+
+#define FAULT_FILE ((uint64_t)8 << 20)
+#define FAULT_DISK ((size_t)1 << 20)
+#define FAULT_BATCHES 8u
+#define FAULT_BATCH 3u
+#define FAULT_TRIES 8u
+
+typedef struct FaultRig {
+    GRand *rand;
+    char *dir;
+    const char *options; /* of qemu-img create */
+    uint8_t *image, *model;
+    BlockNode *mem, *fault;
+    BlockBackend *blk;
+    BlockFault hit;
+    unsigned hits;
+} FaultRig;
+
+static const char *const fault_shapes[] = {
+    "cluster_size=512,refcount_bits=64",
+    "cluster_size=4096,backing_file=base,backing_fmt=raw",
+    "cluster_size=16k,extended_l2=on,backing_file=base,backing_fmt=raw",
+    "cluster_size=64k,lazy_refcounts=on",
+};
+
+/* ---- in the home ---- */
+
+static void fault_fill(void *opaque)
+{
+    FaultRig *rig = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    memcpy(block_mem_data(rig->mem), rig->image, FAULT_FILE);
+}
+
+static void fault_save(void *opaque)
+{
+    FaultRig *rig = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    memcpy(rig->image, block_mem_data(rig->mem), FAULT_FILE);
+}
+
+static void fault_arm(void *opaque)
+{
+    FaultRig *rig = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    block_fault_set(rig->fault, &rig->hit);
+}
+
+/* ---- the image ---- */
+
+static void fault_create(FaultRig *rig)
+{
+    size_t size;
+    qcow2_shell(rig->dir,
+                "rm -f t.qcow2 && qemu-img create -q -f raw base %zu && "
+                "qemu-io -f raw -c 'write -q -P 201 5k 500k' base && "
+                "qemu-img create -q -f qcow2 -o %s t.qcow2 %zu && "
+                "qemu-io -f qcow2 -c 'write -q -P 3 10k 50k' -c 'write -q -c -P 4 64k 64k' t.qcow2 "
+                "&& qemu-img snapshot -c one t.qcow2 && "
+                "qemu-io -f qcow2 -c 'write -q -P 7 20k 5k' t.qcow2 && "
+                "qemu-img convert -f qcow2 -O raw t.qcow2 before.raw",
+                FAULT_DISK, rig->options, FAULT_DISK);
+    g_autofree uint8_t *image = qcow2_file_bytes(rig->dir, "t.qcow2", &size);
+    assert_true(size <= FAULT_FILE);
+    rig->image = g_malloc0(FAULT_FILE);
+    memcpy(rig->image, image, size);
+    rig->model = qcow2_file_bytes(rig->dir, "before.raw", &size);
+    assert_int_equal(size, FAULT_DISK);
+}
+
+static coroutine_fn RUNS_IN_MAIN void fault_open(FaultRig *rig)
+{
+    g_autofree char *text = g_strdup_printf(
+        "qcow2,discard=unmap,l2-cache-size=1k,l2-cache-entry-size=512,refcount-cache-size=4k,"
+        "file=f%s%s%s",
+        strstr(rig->options, "backing") != NULL
+            ? ",backing.driver=raw,backing.file.driver=file,backing.file.filename="
+            : "",
+        strstr(rig->options, "backing") != NULL ? rig->dir : "",
+        strstr(rig->options, "backing") != NULL ? "/base" : "");
+    rig->mem = test_node_add("mem,node-name=m,size=8M,discard=unmap");
+    test_in_home(fault_fill, rig);
+    rig->fault = test_node_add("fault,node-name=f,discard=unmap,file=m");
+    rig->blk = test_blk("d", text, true);
+}
+
+/* ---- requests ---- */
+
+static void fault_pick(FaultRig *rig, TestRequest *r)
+{
+    static const TestOp ops[] = {TEST_WRITE, TEST_WRITE, TEST_WRITE, TEST_ZERO, TEST_READ};
+    *r = (TestRequest){.blk = rig->blk, .op = ops[g_rand_int_range(rig->rand, 0, 5)]};
+    r->offset = (uint64_t)g_rand_int_range(rig->rand, 0, FAULT_DISK / 512) * 512;
+    uint64_t length = (uint64_t)g_rand_int_range(rig->rand, 1, 100) * 512;
+    r->bytes = MIN(length, FAULT_DISK - r->offset);
+    r->flags = r->op == TEST_ZERO && g_rand_boolean(rig->rand) ? BLOCK_REQ_MAY_UNMAP : 0;
+    r->buf = g_malloc0(r->bytes);
+    if (r->op == TEST_WRITE) {
+        test_fill(r->buf, r->bytes, g_rand_int(rig->rand));
+    }
+}
+
+/* Repeats a request that has failed until it succeeds. */
+static coroutine_fn RUNS_IN_MAIN void fault_repeat(FaultRig *rig, TestRequest *r)
+{
+    int ret = test_finish(r);
+    for (unsigned tries = 0; ret != 0; tries++) {
+        assert_int_equal(ret, -(int)rig->hit.error);
+        assert_true(tries < FAULT_TRIES);
+        ret = test_io(r->blk, r->op, r->offset, r->bytes, r->buf, r->flags);
+    }
+    if (r->op == TEST_READ) {
+        assert_memory_equal(r->buf, rig->model + r->offset, r->bytes);
+    } else if (r->op != TEST_FLUSH) {
+        memcpy(rig->model + r->offset, r->buf, r->bytes);
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN void fault_batch(FaultRig *rig)
+{
+    TestRequest r[FAULT_BATCH], flush = {.blk = rig->blk, .op = TEST_FLUSH};
+    unsigned count = 0;
+    for (unsigned i = 0; i < FAULT_BATCH; i++) {
+        bool meets = false;
+        fault_pick(rig, &r[count]);
+        for (unsigned j = 0; j < count; j++) {
+            meets = meets || (r[j].offset < r[count].offset + r[count].bytes &&
+                              r[count].offset < r[j].offset + r[j].bytes);
+        }
+        if (meets) {
+            g_free(r[count].buf);
+        } else {
+            test_start(&r[count++]);
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        fault_repeat(rig, &r[i]);
+        g_free(r[i].buf);
+    }
+    if (g_rand_boolean(rig->rand)) {
+        test_start(&flush);
+        fault_repeat(rig, &flush);
+    }
+}
+
+/* Fails the operations from number @after on, @count of them. Returns whether one was hit. */
+static coroutine_fn RUNS_IN_MAIN bool fault_run(FaultRig *rig, unsigned seed, BlockFaultOp op,
+                                                unsigned after, unsigned count, int error)
+{
+    TestRequest flush = {.blk = rig->blk, .op = TEST_FLUSH};
+    rig->rand = g_rand_new_with_seed(seed);
+    fault_create(rig);
+    fault_open(rig);
+    rig->hit =
+        (BlockFault){.op = (int)op, .after = after, .count = count, .error = (uint32_t)error};
+    test_in_home(fault_arm, rig);
+    for (unsigned i = 0; i < FAULT_BATCHES; i++) {
+        fault_batch(rig);
+    }
+    flush = (TestRequest){.blk = rig->blk, .op = TEST_FLUSH};
+    test_start(&flush);
+    fault_repeat(rig, &flush);
+    unsigned hits = block_fault_hits(rig->fault);
+    rig->hit = (BlockFault){0};
+    test_in_home(fault_arm, rig);
+    qcow2_compare(rig->blk, rig->model, FAULT_DISK, 65536, "the disk after the errors");
+    blk_co_free(rig->blk);
+    test_in_home(fault_save, rig);
+    test_node_del("f");
+    test_node_del("m");
+    g_autofree char *path = g_build_filename(rig->dir, "t.qcow2", NULL);
+    g_autofree char *model = g_build_filename(rig->dir, "model.raw", NULL);
+    assert_true(g_file_set_contents(path, (char *)rig->image, FAULT_FILE, NULL));
+    assert_true(g_file_set_contents(model, (char *)rig->model, FAULT_DISK, NULL));
+    qcow2_shell(rig->dir, "{ qemu-img check -f qcow2 t.qcow2 || [ $? = 3 ]; } && "
+                          "qemu-img compare -f raw -F qcow2 model.raw t.qcow2 && "
+                          "qemu-img convert -l snapshot.name=one -O raw t.qcow2 snap.raw");
+    g_free(rig->image);
+    g_free(rig->model);
+    g_rand_free(rig->rand);
+    return hits > 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN void fault_each(BlockFaultOp op, int error)
+{
+    char *dir = qcow2_dir_new();
+    unsigned stride = test_rounds(97, 23, 1);
+    for (unsigned i = 0; i < G_N_ELEMENTS(fault_shapes); i++) {
+        FaultRig rig = {.dir = dir, .options = fault_shapes[i]};
+        unsigned after = 0;
+        while (fault_run(&rig, i + 1, op, after, after % 3 + 1, error)) {
+            after += stride;
+        }
+        printf("# %s: errors up to operation %u\n", rig.options, after);
+        assert_true(after > 0);
+    }
+    qcow2_dir_free(dir);
+}
+
+BLOCK_TEST(a_write_that_fails_anywhere_below_loses_nothing)
+{
+    fault_each(BLOCK_FAULT_WRITE, ENOSPC);
+}
+
+BLOCK_TEST(a_read_that_fails_anywhere_below_loses_nothing)
+{
+    fault_each(BLOCK_FAULT_READ, EIO);
+}
+
+BLOCK_TEST(a_flush_that_fails_is_repeated_and_loses_nothing)
+{
+    fault_each(BLOCK_FAULT_FLUSH, EIO);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_write_that_fails_anywhere_below_loses_nothing),
+        cmocka_unit_test(a_read_that_fails_anywhere_below_loses_nothing),
+        cmocka_unit_test(a_flush_that_fails_is_repeated_and_loses_nothing),
+    };
+    return block_test_main(tests);
+}
