@@ -315,4 +315,15 @@ static inline coroutine_fn RUNS_IN_MAIN void corpus_try(const uint8_t *bytes, si
     blk_co_free(r.file);
 }
 
+/* Writes to the disk of the image, and checks what has become of it. */
+static inline coroutine_fn RUNS_IN_MAIN void corpus_try_writing(const uint8_t *bytes, size_t size,
+                                                                const char *what)
+{
+    CorpusRun r = {.what = what, .file = corpus_load(bytes, size)};
+    corpus_open(&r, true);
+    corpus_check(&r, 0);
+    corpus_open(&r, true);
+    blk_co_free(r.file);
+}
+
 #endif

@@ -51,6 +51,7 @@ static coroutine_fn RUNS_IN_MAIN void corpus_try_value(Corpus *c, const CorpusFi
     if ((value & mask) != old) {
         corpus_set(c, f->at, f->width, value);
         corpus_try(c->bytes, c->size, what);
+        corpus_try_writing(c->bytes, c->size, what);
         corpus_set(c, f->at, f->width, old);
     }
 }
@@ -112,6 +113,7 @@ BLOCK_TEST(the_file_ends_in_each_structure)
     for (size_t size = 512; size < c.size; size += size < c.cluster ? 512 : c.cluster / 2) {
         g_autofree char *what = g_strdup_printf("%zu bytes", size);
         corpus_try(c.bytes, size, what);
+        corpus_try_writing(c.bytes, size, what);
     }
     corpus_clear(&c);
 }
