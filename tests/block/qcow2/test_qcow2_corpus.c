@@ -106,6 +106,31 @@ BLOCK_TEST(each_offset_names_each_cluster)
     corpus_clear(&c);
 }
 
+/* The guest's disk has a cluster of metadata, and the refcounts count both references. */
+BLOCK_TEST(an_overlap_with_right_refcounts_is_found)
+{
+    for (unsigned cluster = 0; cluster < CORPUS_DATA2; cluster++) {
+        Corpus c;
+        corpus_make(&c, false);
+        size_t counts = CORPUS_BLOCK * c.cluster;
+        corpus_set(&c, CORPUS_L2 * c.cluster + 3 * 8, 8, cluster * c.cluster);
+        corpus_set(&c, counts + CORPUS_DATA2 * 2, 2, 0);
+        corpus_set(&c, counts + cluster * 2, 2, cluster == CORPUS_DATA ? 3 : 2);
+        CorpusRun r = {.what = "overlap", .file = corpus_load(c.bytes, c.size)};
+        bool is_data = cluster == CORPUS_DATA || cluster == CORPUS_COMPRESSED;
+        bool none = cluster == CORPUS_HEADER; /* the offset 0 is no cluster */
+        corpus_check(&r, 0);
+        assert_int_equal(r.ret, 0);
+        assert_int_equal(r.check.result.corruptions > 0, !is_data && !none);
+        assert_int_equal(r.check.result.leaks, none ? 1 : 0);
+        corpus_check(&r, QCOW2_FIX_LEAKS | QCOW2_FIX_ERRORS); /* replaces refcount blocks only */
+        bool repaired = is_data || none || cluster == CORPUS_BLOCK;
+        assert_int_equal(r.check.result.corruptions > 0, !repaired);
+        blk_co_free(r.file);
+        corpus_clear(&c);
+    }
+}
+
 BLOCK_TEST(the_file_ends_in_each_structure)
 {
     Corpus c;
@@ -125,6 +150,7 @@ int main(void)
         cmocka_unit_test(each_field_at_its_limits),
         cmocka_unit_test(each_field_at_its_limits_with_extended_entries),
         cmocka_unit_test(each_offset_names_each_cluster),
+        cmocka_unit_test(an_overlap_with_right_refcounts_is_found),
         cmocka_unit_test(the_file_ends_in_each_structure),
     };
     corpus_limit_memory();
