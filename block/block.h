@@ -147,6 +147,14 @@ bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error
  * snapshot with that id and name has it; NULL: any. In the home of @n. False + @error: unchanged. */
 bool block_node_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* Changes the name of the backing file, and its format, in the image of @n, which is writable. The
+ * node's backing child stays as it is. NULL: none. 0 or -errno: -ENOTSUP the format has none; -ENOSPC
+ * no room for the name. In the home of @n. */
+int block_node_co_change_backing(BlockNode *n, const char *name, const char *format)
+    coroutine_fn RUNS_IN_IOTHREAD;
+/* Removes everything that the image of @n, which is writable, holds itself: the backing file shows
+ * everywhere. 0 or -errno. In the home of @n. */
+int block_node_co_make_empty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 void block_image_info_clear(BlockImageInfo *info) ANY_THREAD;
 
 void block_node_ref(BlockNode *n) RUNS_IN_MAIN;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an image says about itself, and its internal snapshots. */
+/* What an image says about itself, its internal snapshots and its backing file. */
+#include <errno.h>
 #include <json-c/json.h>
 #include "block/node.h"
 
@@ -43,4 +44,23 @@ bool block_node_co_view_snapshot(BlockNode *n, const char *id, const char *name,
     bool ok = n->drv->co_view_snapshot(n, id, name, error);
     block_node_end(n);
     return ok;
+}
+
+int block_node_co_change_backing(BlockNode *n, const char *name, const char *format)
+{
+    g_assert(!n->flags.read_only);
+    block_node_begin(n);
+    int ret =
+        n->drv->co_change_backing != NULL ? n->drv->co_change_backing(n, name, format) : -ENOTSUP;
+    block_node_end(n);
+    return ret;
+}
+
+int block_node_co_make_empty(BlockNode *n)
+{
+    g_assert(!n->flags.read_only);
+    block_node_begin(n);
+    int ret = n->drv->co_make_empty != NULL ? n->drv->co_make_empty(n) : -ENOTSUP;
+    block_node_end(n);
+    return ret;
 }

@@ -19,12 +19,14 @@ typedef struct Img {
 
 /* A subcommand returns the exit status of the process. */
 int img_co_check(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_commit(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_compare(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_convert(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_create(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_info(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_io(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_map(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_rebase(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_resize(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_snapshot(Img *img) coroutine_fn RUNS_IN_MAIN;
 

@@ -18,6 +18,7 @@ static const struct {
 } commands[] = {
     {"check", img_co_check,
      "[-r leaks|all] [-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
+    {"commit", img_co_commit, "[-f FMT] [-t CACHE] [-b BASE] [-d] [-p] [-q] [-r RATE] FILENAME"},
     {"compare", img_co_compare,
      "[-f FMT] [-F FMT] [-T CACHE] [-p] [-q] [-s] [-U] [--image-opts] FILENAME1 FILENAME2"},
     {"convert", img_co_convert,
@@ -34,6 +35,9 @@ static const struct {
      "FILENAME"},
     {"map", img_co_map,
      "[-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] [--image-opts] "
+     "FILENAME"},
+    {"rebase", img_co_rebase,
+     "[-f FMT] [-t CACHE] [-T CACHE] [-p] [-q] [-u] [-U] [--image-opts] -b BACKING [-F FMT] "
      "FILENAME"},
     {"resize", img_co_resize,
      "[-f FMT] [--preallocation=MODE] [--shrink] [-q] [--image-opts] FILENAME [+|-]SIZE"},

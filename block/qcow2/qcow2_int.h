@@ -10,6 +10,7 @@
  *   qcow2_map.c       from an offset on the disk to what is there
  *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters
  *   qcow2_status.c    block status;  qcow2_info.c: what `info` shows
+ *   qcow2_backing.c   another backing file; an empty image
  *   qcow2_writer.h    writing, and its files
  *
  * Everything but opening and closing runs in the node's home, in one thread: there are no locks.
@@ -128,6 +129,11 @@ int qcow2_co_read_table(BlockNode *file, uint64_t offset, uint64_t bytes, void *
 /* ---- qcow2_status.c ---- */
 int qcow2_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                           BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_backing.c ---- */
+int qcow2_co_change_backing(BlockNode *n, const char *name, const char *format)
+    coroutine_fn RUNS_IN_IOTHREAD;
+int qcow2_co_make_empty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_view.c ---- */
 bool qcow2_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
