@@ -116,6 +116,9 @@ typedef struct BlockDriver {
     /* As block_node_co_change_backing() and block_node_co_make_empty(). NULL: not possible. */
     int (*co_change_backing)(BlockNode *n, const char *name, const char *format);
     int (*co_make_empty)(BlockNode *n);
+    /* Completes on disk what a close would; the node may be used further. 0 or -errno. NULL: there
+     * is nothing to do beyond a flush. */
+    int (*co_complete)(BlockNode *n);
     /* As block_node_co_view_snapshot(). NULL: the format has no snapshots. */
     bool (*co_view_snapshot)(BlockNode *n, const char *id, const char *name, GError **error);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */

@@ -218,8 +218,8 @@ static void main_print_tail(Main *m)
     }
 }
 
-/* Exits without freeing the VM: its storage is flushed, and the kernel frees faster. Never
- * returns. */
+/* Exits without freeing the VM: its storage is flushed and complete, and the kernel frees faster.
+ * Never returns. */
 static void main_exit(Main *m, int status)
 {
     if (m->vm.ctx != NULL) {

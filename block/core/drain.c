@@ -251,6 +251,19 @@ void block_nodes_co_release(BlockNode *n)
     co_call_in(n->home, drain_release_at_home, n);
 }
 
+static void drain_release_one_at_home(void *opaque)
+{
+    BlockNode *n = opaque;
+    enter_coroutine();
+    enter_iothread(n->home);
+    drain_resume_node(n);
+}
+
+void block_node_co_release(BlockNode *n)
+{
+    co_call_in(n->home, drain_release_one_at_home, n);
+}
+
 bool blk_drain_retire(BlockBackend *blk)
 {
     drain_resume_nodes(blk->root);

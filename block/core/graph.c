@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Nodes of users: adding, deleting, moving to another iothread, resizing. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include "block/core/node_int.h"
+#include "util/log.h"
 
 /* ---- users of a node ---- */
 
@@ -215,4 +217,55 @@ int block_node_co_resize(BlockNode *n, uint64_t size, GError **error)
     int ret = blk_co_truncate(blk, size, error);
     blk_co_free(blk);
     return ret;
+}
+
+/* ---- the end of the process ---- */
+
+typedef struct GraphComplete {
+    BlockNode *node;
+    int ret;
+} GraphComplete;
+
+static void graph_complete_at_home(void *opaque)
+{
+    GraphComplete *c = opaque;
+    enter_coroutine();
+    enter_iothread(c->node->home);
+    c->ret = c->node->drv->co_complete(c->node);
+}
+
+static coroutine_fn RUNS_IN_MAIN void graph_co_complete(BlockNode *n)
+{
+    GraphComplete c = {.node = n};
+    block_nodes_co_quiesce(n, false);
+    co_call_in(n->home, graph_complete_at_home, &c);
+    block_node_co_release(n);
+    if (c.ret < 0) {
+        log_warn("node '%s': its image cannot be completed: %s", n->name, g_strerror(-c.ret));
+    }
+}
+
+/* Parents before their children, whose requests they make. */
+static int graph_compare_heights(const void *a, const void *b)
+{
+    const BlockNode *first = *(BlockNode *const *)a, *second = *(BlockNode *const *)b;
+    return first->height > second->height ? -1 : first->height < second->height;
+}
+
+void block_co_complete_all(void)
+{
+    unsigned count;
+    g_autofree BlockNode **list = block_node_list(&count);
+    qsort(list, count, sizeof(list[0]), graph_compare_heights);
+    for (unsigned i = 0; i < count; i++) {
+        block_node_ref(list[i]);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (list[i]->drv->co_complete != NULL && !list[i]->flags.read_only) {
+            graph_co_complete(list[i]);
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        block_co_unref(list[i]);
+    }
 }

@@ -62,6 +62,8 @@ void node_child_inherit(OptDict *child, BlockChildRole role, const BlockNodeFlag
 void block_nodes_co_quiesce(BlockNode *n, bool below) coroutine_fn RUNS_IN_MAIN;
 /* Ends block_nodes_co_quiesce(n, true); the nodes may have moved together meanwhile. */
 void block_nodes_co_release(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
+/* Ends block_nodes_co_quiesce(n, false). */
+void block_node_co_release(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 void block_node_drain_init(BlockNode *n) ANY_THREAD;
 
 /* ---- node.c ---- */

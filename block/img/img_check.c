@@ -106,11 +106,31 @@ static void check_at_home(void *opaque)
     k->ret = qcow2_co_check(&k->request);
 }
 
+/* The second check of a repaired image: what it finds is the result. */
+static coroutine_fn RUNS_IN_MAIN void check_co_again(ImgCheck *k, bool json, bool quiet)
+{
+    Qcow2CheckResult *r = &k->request.result;
+    uint64_t leaks = r->leaks_fixed, corruptions = r->corruptions_fixed;
+    if (!json && !quiet) {
+        printf("The following inconsistencies were found and repaired:\n\n    %" PRIu64
+               " leaked clusters\n    %" PRIu64
+               " corruptions\n\nDouble checking the fixed image now...\n",
+               leaks, corruptions);
+    }
+    k->request.fix = 0;
+    co_call_in(blk_home(k->blk), check_at_home, k);
+    r->leaks_fixed = leaks;
+    r->corruptions_fixed = corruptions;
+}
+
 static coroutine_fn RUNS_IN_MAIN int check_co_run(ImgCheck *k, const ImgFile *f, bool json,
                                                   bool quiet)
 {
     const Qcow2CheckResult *r = &k->request.result;
     co_call_in(blk_home(k->blk), check_at_home, k);
+    if (r->leaks_fixed > 0 || r->corruptions_fixed > 0) {
+        check_co_again(k, json, quiet);
+    }
     if (k->request.error != NULL) {
         img_error("Could not open '%s': %s", f->filename, k->request.error->message);
         g_clear_error(&k->request.error);
@@ -134,11 +154,11 @@ static coroutine_fn RUNS_IN_MAIN int check_co_run(ImgCheck *k, const ImgFile *f,
     return r->corruptions > 0 ? CHECK_STATUS_CORRUPT : r->leaks > 0 ? CHECK_STATUS_LEAKS : 0;
 }
 
-static coroutine_fn RUNS_IN_MAIN int check_co_image(Img *img, const ImgOpen *o, bool json,
-                                                    bool quiet)
+static coroutine_fn RUNS_IN_MAIN int check_co_image(Img *img, const ImgOpen *o, unsigned fix,
+                                                    bool json, bool quiet)
 {
     ImgFile f;
-    ImgCheck k = {.request.report = check_report};
+    ImgCheck k = {.request = {.report = check_report, .fix = fix}};
     if (!img_co_open_file(img, "image", o, &f)) {
         return CHECK_STATUS_ERROR;
     }
@@ -152,6 +172,19 @@ static coroutine_fn RUNS_IN_MAIN int check_co_image(Img *img, const ImgOpen *o, 
     }
     img_co_close_file(&f);
     return status;
+}
+
+static bool check_parse_repair(const char *text, unsigned *fix)
+{
+    if (text == NULL) {
+        return true;
+    }
+    *fix = QCOW2_FIX_LEAKS;
+    if (strcmp(text, "all") == 0) {
+        *fix |= QCOW2_FIX_ERRORS;
+        return true;
+    }
+    return strcmp(text, "leaks") == 0;
 }
 
 int img_co_check(Img *img)
@@ -169,7 +202,8 @@ int img_co_check(Img *img)
     if (!img_parse_options(img, options, &status)) {
         return status;
     }
-    if (repair != NULL && strcmp(repair, "leaks") != 0 && strcmp(repair, "all") != 0) {
+    unsigned fix = 0;
+    if (!check_parse_repair(repair, &fix)) {
         return img_usage_error("Unknown option value for -r (expecting 'leaks' or 'all'): %s",
                                repair);
     }
@@ -180,10 +214,7 @@ int img_co_check(Img *img)
         img_error("Invalid source cache option: %s", cache);
         return CHECK_STATUS_ERROR;
     }
-    if (repair != NULL) {
-        img_error("skiff-img cannot repair images");
-        return CHECK_STATUS_ERROR;
-    }
     o.filename = img->files[0];
-    return check_co_image(img, &o, json, quiet);
+    o.writable = fix != 0;
+    return check_co_image(img, &o, fix, json, quiet);
 }

@@ -21,7 +21,7 @@ static const struct {
      "[--flush-interval=N] [--no-drain] [-i threads|native|io_uring] [-n] [-t CACHE] [-q] [-U] "
      "[--image-opts] FILENAME"},
     {"check", img_co_check,
-     "[-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
+     "[-r leaks|all] [-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
     {"commit", img_co_commit, "[-f FMT] [-t CACHE] [-b BASE] [-d] [-p] [-q] [-r RATE] FILENAME"},
     {"compare", img_co_compare,
      "[-f FMT] [-F FMT] [-T CACHE] [-p] [-q] [-s] [-U] [--image-opts] FILENAME1 FILENAME2"},

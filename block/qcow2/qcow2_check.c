@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The check of an image: the order of things. */
+/* The check and the repair of an image: the order of things. */
 #include "block/qcow2/qcow2_check.h"
 
 #include <errno.h>
@@ -8,6 +8,9 @@
 #include "block/qcow2/qcow2_check_int.h"
 #include "block/qcow2/qcow2_int.h"
 #include "block/qcow2/qcow2_refcount_width.h"
+
+/* Clusters behind the file, besides as many as it has, where a rebuild finds a place. */
+#define CHECK_BEYOND ((uint64_t)1 << 20)
 
 void qcow2_check_report(const Qcow2Check *c, const char *format, ...)
 {
@@ -42,10 +45,20 @@ static coroutine_fn RUNS_IN_IOTHREAD bool check_co_load_header(Qcow2Check *c)
     return qcow2_header_parse(&c->header, c->buffer, length, c->file_size, r->who, &r->error);
 }
 
+static void check_free_counts(Qcow2Check *c)
+{
+    qcow2_counts_free(&c->counts);
+    qcow2_counts_free(&c->l2_tables);
+    qcow2_counts_free(&c->active_l2);
+    c->memory = 0;
+    g_clear_pointer(&c->refcount_table, g_free);
+}
+
 static RUNS_IN_IOTHREAD int check_prepare(Qcow2Check *c)
 {
     const Qcow2Header *h = &c->header;
     c->cluster_size = qcow2_cluster_size(h);
+    c->file_size = block_align_up(block_node_size(c->file), BLOCK_SECTOR_SIZE);
     c->clusters = block_align_up(c->file_size, c->cluster_size) >> h->cluster_bits;
     c->result->total_clusters =
         block_align_up(block_align_down(h->size, BLOCK_SECTOR_SIZE), c->cluster_size) >>
@@ -55,7 +68,8 @@ static RUNS_IN_IOTHREAD int check_prepare(Qcow2Check *c)
         return -EFBIG;
     }
     uint64_t size = c->clusters + 1; /* a reference to the last cluster can reach beyond its end */
-    bool ok = qcow2_counts_init(&c->counts, size, qcow2_refcount_max(h->refcount_order)) &&
+    uint64_t beyond = (c->fix & QCOW2_FIX_ERRORS) != 0 ? c->clusters + CHECK_BEYOND : 0;
+    bool ok = qcow2_counts_init(&c->counts, size + beyond, qcow2_refcount_max(h->refcount_order)) &&
               qcow2_counts_init(&c->l2_tables, size, UINT32_MAX) &&
               qcow2_counts_init(&c->active_l2, size, UINT32_MAX);
     return ok ? 0 : -ENOMEM;
@@ -63,19 +77,22 @@ static RUNS_IN_IOTHREAD int check_prepare(Qcow2Check *c)
 
 static void check_release(Qcow2Check *c)
 {
-    qcow2_counts_free(&c->counts);
-    qcow2_counts_free(&c->l2_tables);
-    qcow2_counts_free(&c->active_l2);
-    g_free(c->refcount_table);
+    check_free_counts(c);
+    g_array_unref(c->zeroes);
     qcow2_header_clear(&c->header);
     free(c->buffer);
 }
 
-/* ---- the check ---- */
-
+/* Computes the refcounts. */
 static coroutine_fn RUNS_IN_IOTHREAD int check_co_count(Qcow2Check *c)
 {
-    int ret = qcow2_check_count(c, 0, c->cluster_size, 1); /* the header */
+    int ret = check_prepare(c);
+    if (ret == 0) {
+        ret = qcow2_check_co_load_refcount_table(c);
+    }
+    if (ret == 0) {
+        ret = qcow2_check_count(c, 0, c->cluster_size, 1); /* the header */
+    }
     if (ret == 0) {
         ret = qcow2_check_co_active_l1(c);
     }
@@ -91,19 +108,78 @@ static coroutine_fn RUNS_IN_IOTHREAD int check_co_count(Qcow2Check *c)
     return ret == 0 ? qcow2_check_co_refcount_blocks(c) : ret;
 }
 
+/* ---- the repair of refcounts ---- */
+
+/* Replaces the refcount structures. The references are counted again, because the old structures are
+ * leaked now, and those leaks are repaired without being counted as such. */
+static coroutine_fn RUNS_IN_IOTHREAD int check_co_rebuild(Qcow2Check *c)
+{
+    Qcow2CheckResult before = *c->result;
+    unsigned fix = c->fix;
+    qcow2_check_report(c, "Rebuilding refcount structure");
+    int ret = qcow2_check_co_rebuild(c);
+    if (ret < 0) {
+        return ret;
+    }
+    *c->result = (Qcow2CheckResult){0};
+    check_free_counts(c);
+    c->must_rebuild = false;
+    c->fix = 0;
+    ret = check_co_count(c);
+    if (ret == 0) {
+        c->fix = fix & QCOW2_FIX_LEAKS;
+        ret = c->must_rebuild ? -EIO : qcow2_check_co_fix_refcounts(c);
+        c->fix = fix;
+    }
+    Qcow2CheckResult *after = c->result;
+    after->image_end = before.image_end;
+    after->leaks_fixed = before.leaks_fixed + before.leaks - MIN(before.leaks, after->leaks);
+    after->corruptions_fixed =
+        before.corruptions_fixed + before.corruptions - MIN(before.corruptions, after->corruptions);
+    return ret;
+}
+
+/* @counted is the result before the comparison, which the repair repeats. */
+static coroutine_fn RUNS_IN_IOTHREAD int check_co_fix(Qcow2Check *c,
+                                                      const Qcow2CheckResult *counted)
+{
+    if (c->must_rebuild && (c->fix & QCOW2_FIX_ERRORS) != 0) {
+        return check_co_rebuild(c);
+    }
+    if (c->must_rebuild) {
+        qcow2_check_report(c, "ERROR need to rebuild refcount structures");
+        return -EIO;
+    }
+    if (c->result->leaks == counted->leaks && c->result->corruptions == counted->corruptions) {
+        return 0;
+    }
+    c->result->leaks = counted->leaks;
+    c->result->corruptions = counted->corruptions;
+    return qcow2_check_co_fix_refcounts(c);
+}
+
+/* ---- the check ---- */
+
 static coroutine_fn RUNS_IN_IOTHREAD int check_co_all(Qcow2Check *c)
 {
-    int ret = check_prepare(c);
+    int ret = check_co_count(c);
     if (ret == 0) {
-        ret = qcow2_check_co_load_refcount_table(c);
+        ret = qcow2_check_co_fix_zeroes(c);
     }
-    if (ret == 0) {
-        ret = check_co_count(c);
-    }
+    Qcow2CheckResult counted = *c->result;
     if (ret == 0) {
         ret = qcow2_check_co_compare(c);
     }
-    return ret == 0 ? qcow2_check_co_copied(c) : ret;
+    if (ret == 0 && c->fix != 0) {
+        ret = check_co_fix(c, &counted);
+    }
+    if (ret == 0) {
+        ret = qcow2_check_co_copied(c);
+    }
+    if (ret == 0 && c->fix != 0 && c->result->check_errors == 0 && c->result->corruptions == 0) {
+        ret = qcow2_check_co_mark_clean(c);
+    }
+    return ret;
 }
 
 int qcow2_co_check(Qcow2CheckRequest *r)
@@ -111,6 +187,8 @@ int qcow2_co_check(Qcow2CheckRequest *r)
     Qcow2Check c = {.request = r,
                     .result = &r->result,
                     .file = r->file,
+                    .fix = r->fix,
+                    .zeroes = g_array_new(false, false, sizeof(Qcow2CheckZero)),
                     .file_size = block_align_up(block_node_size(r->file), BLOCK_SECTOR_SIZE)};
     r->result = (Qcow2CheckResult){0};
     c.buffer = aligned_alloc(BLOCK_MEMORY_ALIGNMENT_MAX, QCOW2_CHECK_BUFFER);

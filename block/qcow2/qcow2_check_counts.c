@@ -23,7 +23,8 @@ void qcow2_counts_free(Qcow2Counts *counts)
 static RUNS_IN_IOTHREAD bool counts_add_piece(Qcow2Check *c, Qcow2Counts *counts, uint64_t piece)
 {
     uint64_t bytes = (uint64_t)QCOW2_COUNTS_PIECE * counts->width;
-    if (bytes <= QCOW2_CHECK_MEMORY_MAX - c->memory) {
+    uint64_t most = c->request->memory != 0 ? c->request->memory : QCOW2_CHECK_MEMORY_MAX;
+    if (c->memory < most && bytes <= most - c->memory) {
         counts->pieces[piece] = g_try_malloc0(bytes);
     }
     if (counts->pieces[piece] == NULL) {
@@ -108,6 +109,21 @@ static bool counts_in_file(const Qcow2Check *c, uint64_t offset, uint64_t bytes)
     return offset < end && bytes < end - offset;
 }
 
+/* Marks the clusters behind the file that are referred to: a rebuild does not use them. */
+static RUNS_IN_IOTHREAD int counts_mark_beyond(Qcow2Check *c, uint64_t offset, uint64_t bytes)
+{
+    unsigned bits = c->header.cluster_bits;
+    uint64_t file_end = block_align_up(c->file_size, c->cluster_size) >> bits;
+    uint64_t last = (offset > UINT64_MAX - bytes ? UINT64_MAX : offset + bytes - 1) >> bits;
+    uint64_t end = MIN(last + 1, c->counts.size);
+    for (uint64_t i = MAX(offset >> bits, file_end); i < end; i++) {
+        if (!qcow2_counts_set(c, &c->counts, i, 1)) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
 int qcow2_check_count(Qcow2Check *c, uint64_t offset, uint64_t bytes, uint32_t weight)
 {
     if (bytes == 0) {
@@ -119,7 +135,7 @@ int qcow2_check_count(Qcow2Check *c, uint64_t offset, uint64_t bytes, uint32_t w
                            "one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64,
                            offset, bytes);
         c->result->corruptions += weight;
-        return 0;
+        return (c->fix & QCOW2_FIX_ERRORS) != 0 ? counts_mark_beyond(c, offset, bytes) : 0;
     }
     return count_clusters(c, offset, bytes, weight);
 }
@@ -184,8 +200,9 @@ int qcow2_check_co_tables(Qcow2Check *c, const GArray *parts, Qcow2CheckPartFn *
     for (unsigned i = 0; i < parts->len; i++) {
         Qcow2CheckPart part = g_array_index(parts, Qcow2CheckPart, i);
         bool counted = counts_in_file(c, part.offset, part.bytes);
-        if (!counted) {
-            qcow2_check_count(c, part.offset, part.bytes, 1); /* reports */
+        int ret = counted ? 0 : qcow2_check_count(c, part.offset, part.bytes, 1); /* reports */
+        if (ret < 0) {
+            return ret;
         }
         if (part.offset >= c->file_size || part.bytes == 0) {
             continue;

@@ -8,6 +8,7 @@
  *   qcow2_check_snapshots.c  the snapshot table;  qcow2_check_bitmaps.c  bitmaps
  *   qcow2_check_refcounts.c  refcount blocks: compared with the computed refcounts
  *   qcow2_check_copied.c     the flag "copied" of entries
+ *   qcow2_check_repair.c     changes in place;  qcow2_check_rebuild.c  new refcounts
  *
  * Tables are shared: snapshots refer to the same L2 tables, and a hostile image can name one table
  * millions of times. So each part of the file that is a table is read once, and what it refers to is
@@ -47,9 +48,19 @@ typedef struct Qcow2Check {
     Qcow2Counts l2_tables; /* references from L1 tables to L2 tables */
     Qcow2Counts active_l2; /* from the active L1 table */
     unsigned unaligned_l2, unaligned_copied; /* such tables that were read */
+    unsigned fix;                            /* QCOW2_FIX_... that are still to be done */
+    GArray *zeroes;                          /* Qcow2CheckZero: entries to be repaired */
+    bool fix_copied;                         /* the flags that are wrong are corrected */
     bool must_rebuild;                       /* refcounts cannot be mended in place */
     uint8_t *buffer;                         /* QCOW2_CHECK_BUFFER bytes, for one table at a time */
 } Qcow2Check;
+
+#define QCOW2_CHECK_ZEROES_MAX (1u << 20) /* a second repair does the rest */
+/* An entry that becomes one of zeroes without a cluster. */
+typedef struct Qcow2CheckZero {
+    uint64_t table; /* the cluster of the L2 table */
+    uint64_t index;
+} Qcow2CheckZero;
 
 #define QCOW2_CHECK_BUFFER ((uint64_t)2 << 20) /* at least a cluster */
 _Static_assert(QCOW2_CHECK_BUFFER >= (uint64_t)1 << QCOW2_CLUSTER_BITS_MAX, "a cluster fits");
@@ -58,6 +69,9 @@ _Static_assert(QCOW2_CHECK_BUFFER >= (uint64_t)1 << QCOW2_CLUSTER_BITS_MAX, "a c
 /* Reports a line. */
 void qcow2_check_report(const Qcow2Check *c, const char *format, ...) RUNS_IN_IOTHREAD
     __attribute__((format(printf, 2, 3)));
+/* Writes a part of the file. */
+int qcow2_check_co_write(const Qcow2Check *c, uint64_t offset, uint64_t bytes, const void *buffer)
+    coroutine_fn RUNS_IN_IOTHREAD;
 /* Reads a part of the file; what lies beyond its end reads as zeroes. */
 int qcow2_check_co_read(const Qcow2Check *c, uint64_t offset, uint64_t bytes, void *buffer)
     coroutine_fn RUNS_IN_IOTHREAD;
@@ -115,7 +129,7 @@ int qcow2_check_co_snapshot_l1(Qcow2Check *c, uint64_t offset, uint64_t bytes, u
 /* Counts references from all L2 tables that were found. */
 int qcow2_check_co_l2_tables(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Reads each L2 table whose number in @refs is not zero, and calls @fn. Ends with the first error. */
-typedef int Qcow2CheckL2Fn(Qcow2Check *c, uint64_t cluster, const uint8_t *table);
+typedef int Qcow2CheckL2Fn(Qcow2Check *c, uint64_t cluster, uint8_t *table);
 int qcow2_check_co_each_l2(Qcow2Check *c, const Qcow2Counts *refs, Qcow2CheckL2Fn *fn)
     coroutine_fn RUNS_IN_IOTHREAD;
 
@@ -127,7 +141,8 @@ int qcow2_check_co_bitmaps(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_check_co_load_refcount_table(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Counts references to the refcount table and to refcount blocks. */
 int qcow2_check_co_refcount_blocks(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
-/* Compares, and replaces the computed refcounts by the stored ones. */
+#define QCOW2_REFCOUNT_TABLE_RESERVED ((uint64_t)0x1ff)
+/* Compares. Without a repair, replaces the computed refcounts by the stored ones. */
 int qcow2_check_co_compare(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* The stored refcount of a cluster, which may lie beyond the end of the file. After the comparison.
  * 0 or -errno. */
@@ -136,5 +151,20 @@ int qcow2_check_co_stored(Qcow2Check *c, uint64_t cluster, uint64_t *count)
 
 /* ---- qcow2_check_copied.c ---- */
 int qcow2_check_co_copied(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_check_repair.c ---- */
+/* Whether a cluster is used as L2 table and as nothing else. Not before everything is counted. */
+bool qcow2_check_is_only_l2(const Qcow2Check *c, uint64_t cluster) ANY_THREAD;
+/* Repairs the entries in c->zeroes. */
+int qcow2_check_co_fix_zeroes(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
+/* Changes stored refcounts as c->fix allows, then replaces the computed ones by those. */
+int qcow2_check_co_fix_refcounts(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
+/* Clears the flags "dirty" and "corrupt" of the image. */
+int qcow2_check_co_mark_clean(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_check_rebuild.c ---- */
+/* Writes the computed refcounts into a new refcount table and new blocks. The counts are not usable
+ * afterwards, since the old ones are leaked. */
+int qcow2_check_co_rebuild(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
 
 #endif

@@ -4,8 +4,6 @@
 #include "block/qcow2/qcow2_check_int.h"
 #include "block/qcow2/qcow2_refcount_width.h"
 
-#define REFCOUNTS_TABLE_RESERVED ((uint64_t)0x1ff)
-
 int qcow2_check_co_load_refcount_table(Qcow2Check *c)
 {
     uint64_t bytes = (uint64_t)c->header.refcount_clusters << c->header.cluster_bits;
@@ -24,9 +22,9 @@ int qcow2_check_co_load_refcount_table(Qcow2Check *c)
 
 static RUNS_IN_IOTHREAD int refcounts_block(Qcow2Check *c, uint64_t index)
 {
-    uint64_t entry = c->refcount_table[index], offset = entry & ~REFCOUNTS_TABLE_RESERVED;
+    uint64_t entry = c->refcount_table[index], offset = entry & ~QCOW2_REFCOUNT_TABLE_RESERVED;
     uint64_t cluster = offset >> c->header.cluster_bits;
-    if ((entry & REFCOUNTS_TABLE_RESERVED) != 0) {
+    if ((entry & QCOW2_REFCOUNT_TABLE_RESERVED) != 0) {
         qcow2_check_report(c, "ERROR refcount table entry %" PRIu64 " has reserved bits set",
                            index);
         c->result->corruptions++;
@@ -45,6 +43,7 @@ static RUNS_IN_IOTHREAD int refcounts_block(Qcow2Check *c, uint64_t index)
     if (cluster >= c->clusters) {
         qcow2_check_report(c, "ERROR refcount block %" PRIu64 " is outside image", index);
         c->result->corruptions++;
+        c->must_rebuild = c->must_rebuild || (c->fix & QCOW2_FIX_ERRORS) != 0;
         return 0;
     }
     int ret = offset != 0 ? qcow2_check_count(c, offset, c->cluster_size, 1) : 0;
@@ -87,7 +86,7 @@ static RUNS_IN_IOTHREAD bool refcounts_compare_cluster(Qcow2Check *c, uint64_t c
     qcow2_check_report(c, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
                        stored < computed ? "ERROR" : "Leaked", cluster, stored, computed);
     *(stored < computed ? &c->result->corruptions : &c->result->leaks) += 1;
-    return qcow2_counts_set(c, &c->counts, cluster, stored);
+    return c->fix != 0 || qcow2_counts_set(c, &c->counts, cluster, stored);
 }
 
 static RUNS_IN_IOTHREAD void refcounts_unreadable(Qcow2Check *c, uint64_t first, uint64_t count,
@@ -114,7 +113,7 @@ static RUNS_IN_IOTHREAD bool refcounts_compare_none(Qcow2Check *c, uint64_t firs
 static coroutine_fn RUNS_IN_IOTHREAD int refcounts_compare_block(Qcow2Check *c, uint64_t entry,
                                                                  uint64_t first, uint64_t count)
 {
-    uint64_t offset = entry & ~REFCOUNTS_TABLE_RESERVED;
+    uint64_t offset = entry & ~QCOW2_REFCOUNT_TABLE_RESERVED;
     bool ok = true;
     if (offset == 0) {
         return refcounts_compare_none(c, first, count) ? 0 : -ENOMEM;
@@ -152,7 +151,7 @@ int qcow2_check_co_stored(Qcow2Check *c, uint64_t cluster, uint64_t *count)
     uint64_t per_block = c->cluster_size * 8 >> c->header.refcount_order;
     uint64_t index = cluster / per_block;
     uint64_t entry = index < c->refcount_entries ? c->refcount_table[index] : 0;
-    uint64_t offset = entry & ~REFCOUNTS_TABLE_RESERVED;
+    uint64_t offset = entry & ~QCOW2_REFCOUNT_TABLE_RESERVED;
     uint8_t bytes[sizeof(uint64_t)];
     *count = cluster < c->clusters ? qcow2_counts_get(&c->counts, cluster) : 0;
     if (!block_is_aligned(offset, c->cluster_size)) {

@@ -13,9 +13,10 @@
 
 /* A table that is being read. */
 typedef struct TablesL2 {
-    uint32_t weight; /* references to it */
-    uint32_t active; /* from the active L1 table */
-    uint64_t next;   /* where the next cluster of a contiguous disk would be; 0: unknown */
+    uint64_t cluster; /* 0: it is not aligned */
+    uint32_t weight;  /* references to it */
+    uint32_t active;  /* from the active L1 table */
+    uint64_t next;    /* where the next cluster of a contiguous disk would be; 0: unknown */
 } TablesL2;
 
 Qcow2CheckKind qcow2_check_kind(const Qcow2Check *c, uint64_t entry)
@@ -72,8 +73,20 @@ static RUNS_IN_IOTHREAD int tables_compressed(Qcow2Check *c, const TablesL2 *t, 
     return qcow2_check_count(c, offset, bytes, t->weight);
 }
 
-static RUNS_IN_IOTHREAD int tables_allocated(Qcow2Check *c, TablesL2 *t, uint64_t entry,
-                                             uint64_t bitmap)
+/* Zeroes need no cluster: an entry that names an impossible one is repaired later. */
+static RUNS_IN_IOTHREAD bool tables_drop(Qcow2Check *c, const TablesL2 *t, uint64_t index)
+{
+    Qcow2CheckZero zero = {.table = t->cluster, .index = index};
+    bool drop = (c->fix & QCOW2_FIX_ERRORS) != 0 && t->cluster != 0 &&
+                c->zeroes->len < QCOW2_CHECK_ZEROES_MAX;
+    if (drop) {
+        g_array_append_val(c->zeroes, zero);
+    }
+    return drop;
+}
+
+static RUNS_IN_IOTHREAD int tables_allocated(Qcow2Check *c, TablesL2 *t, uint64_t index,
+                                             uint64_t entry, uint64_t bitmap)
 {
     uint64_t offset = entry & QCOW2_OFFSET_MASK;
     bool has_data =
@@ -86,9 +99,13 @@ static RUNS_IN_IOTHREAD int tables_allocated(Qcow2Check *c, TablesL2 *t, uint64_
         c->result->corruptions += t->weight;
     }
     if (!block_is_aligned(offset, c->cluster_size)) {
+        bool drop = !has_data && tables_drop(c, t, index);
         qcow2_check_report(
-            c, "ERROR offset=%" PRIx64 ": %s cluster is not properly aligned; L2 entry corrupted.",
-            offset, has_data ? "Data" : "Preallocated");
+            c, "%s offset=%" PRIx64 ": %s cluster is not properly aligned; L2 entry corrupted.",
+            drop ? "Repairing" : "ERROR", offset, has_data ? "Data" : "Preallocated");
+        if (drop) {
+            return 0;
+        }
         c->result->corruptions += t->weight;
     }
     c->result->allocated_clusters += t->active;
@@ -113,7 +130,7 @@ static RUNS_IN_IOTHREAD int tables_entry(Qcow2Check *c, TablesL2 *t, uint64_t in
     case QCOW2_CHECK_COMPRESSED:
         return tables_compressed(c, t, index, entry, bitmap);
     case QCOW2_CHECK_ALLOCATED:
-        return tables_allocated(c, t, entry, bitmap);
+        return tables_allocated(c, t, index, entry, bitmap);
     case QCOW2_CHECK_NONE:
         if ((uint32_t)bitmap != 0) {
             qcow2_check_report(c,
@@ -127,10 +144,8 @@ static RUNS_IN_IOTHREAD int tables_entry(Qcow2Check *c, TablesL2 *t, uint64_t in
     return 0;
 }
 
-static RUNS_IN_IOTHREAD int tables_l2(Qcow2Check *c, const uint8_t *table, uint32_t weight,
-                                      uint32_t active)
+static RUNS_IN_IOTHREAD int tables_l2(Qcow2Check *c, TablesL2 t, const uint8_t *table)
 {
-    TablesL2 t = {.weight = weight, .active = active};
     bool extended = qcow2_has_extended_l2(&c->header);
     unsigned length = qcow2_l2_entry_length(&c->header);
     int ret = 0;
@@ -177,10 +192,12 @@ int qcow2_check_co_each_l2(Qcow2Check *c, const Qcow2Counts *refs, Qcow2CheckL2F
     return 0;
 }
 
-static RUNS_IN_IOTHREAD int tables_found_l2(Qcow2Check *c, uint64_t cluster, const uint8_t *table)
+static RUNS_IN_IOTHREAD int tables_found_l2(Qcow2Check *c, uint64_t cluster, uint8_t *table)
 {
-    return tables_l2(c, table, qcow2_counts_get(&c->l2_tables, cluster),
-                     qcow2_counts_get(&c->active_l2, cluster));
+    TablesL2 t = {.cluster = cluster,
+                  .weight = qcow2_counts_get(&c->l2_tables, cluster),
+                  .active = qcow2_counts_get(&c->active_l2, cluster)};
+    return tables_l2(c, t, table);
 }
 
 int qcow2_check_co_l2_tables(Qcow2Check *c)
@@ -200,7 +217,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int tables_unaligned_l2(Qcow2Check *c, uint
         return 0;
     }
     int ret = tables_read(c, offset, c->cluster_size);
-    return ret == 0 ? tables_l2(c, c->buffer, weight, active ? weight : 0) : ret;
+    TablesL2 t = {.weight = weight, .active = active ? weight : 0};
+    return ret == 0 ? tables_l2(c, t, c->buffer) : ret;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int tables_l1_entry(Qcow2Check *c, uint64_t entry,

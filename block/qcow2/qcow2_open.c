@@ -367,6 +367,7 @@ const BlockDriver block_driver_qcow2 = {
     .co_discard = qcow2_co_discard,
     .co_truncate = qcow2_co_truncate,
     .co_flush = qcow2_co_flush,
+    .co_complete = qcow2_co_finish_writer,
     .co_reopen_prepare = qcow2_co_reopen_prepare,
     .co_move_prepare = qcow2_co_move_prepare,
     .co_move_finish = qcow2_co_move_finish,

@@ -93,8 +93,8 @@ typedef struct ZeroPiece {
 
 /* Looks at the entries, and with @change sets them. Returns how many would change; negative: an
  * entry is invalid, or the image has no zero clusters. */
-static RUNS_IN_IOTHREAD int zero_walk(BlockNode *n, const Qcow2Slice *slice, uint64_t index,
-                                      ZeroPiece *p, bool change)
+static coroutine_fn RUNS_IN_IOTHREAD int zero_walk(BlockNode *n, const Qcow2Slice *slice,
+                                                   uint64_t index, ZeroPiece *p, bool change)
 {
     const Qcow2State *s = n->state;
     uint64_t cluster = qcow2_cluster_size(&s->header);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include "util/job/job.h"
 #include "util/log.h"
+#include "block/block.h"
 #include "hw/chardev/chardev_set.h"
 #include "vmm/board/board.h"
 #include "vmm/vm/vm.h"
@@ -62,6 +63,7 @@ static void vm_quit_run(void *opaque)
     jobs_co_settle(); /* they end under the operation lock */
     vm_operation_begin(&vm->run);
     vm_stopped_put(&vm->run, co_vm_stop(&vm->run, STOP_SHUTDOWN));
+    block_co_complete_all();
     vm_operation_end(&vm->run);
     aio_context_quit(vm->ctx);
 }

@@ -126,6 +126,22 @@ BLOCK_TEST(an_image_with_lazy_refcounts_is_dirty_while_it_is_written)
     qcow2_dir_free(dir);
 }
 
+BLOCK_TEST(a_process_that_ends_without_closing_completes_its_images)
+{
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 -o lazy_refcounts=on t.qcow2 1M");
+    BlockBackend *blk = writer_open(dir, "");
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(writer_write(blk, i * 65536, 1), 0);
+        assert_int_equal(test_io(blk, TEST_DISCARD, 65536, 65536, NULL, 0), 0);
+        block_co_complete_all();
+        qcow2_shell(dir, "cp t.qcow2 copy.qcow2 && qemu-img check copy.qcow2");
+        assert_int_equal(WRITER_GET(dir, incompatible_features), 0);
+    }
+    blk_co_free(blk);
+    qcow2_dir_free(dir);
+}
+
 /* ---- reopening, moving ---- */
 
 static coroutine_fn RUNS_IN_MAIN void writer_reopen(const char *dir, bool read_only,
@@ -357,6 +373,7 @@ int main(void)
         cmocka_unit_test(corrupt_and_dirty_images_are_opened_read_only_only),
         cmocka_unit_test(the_first_write_clears_what_skiff_does_not_maintain_and_nothing_else),
         cmocka_unit_test(an_image_with_lazy_refcounts_is_dirty_while_it_is_written),
+        cmocka_unit_test(a_process_that_ends_without_closing_completes_its_images),
         cmocka_unit_test(a_reopen_to_read_only_completes_the_image_and_back_writes_again),
         cmocka_unit_test(a_written_image_moves_to_another_iothread),
         cmocka_unit_test(a_discard_gives_space_back_to_the_host_and_to_the_image),

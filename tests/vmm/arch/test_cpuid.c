@@ -173,6 +173,7 @@ static void wrong_names_get_the_nearest(void **state)
     assert_refused("", "no model ''");
     assert_refused("host,avx2=maybe", "avx2");
     assert_refused("host,phys-bits=0", "phys-bits");
+    assert_refused("host,vendor=Intel", "vendor=Intel: expects 12 characters");
 }
 
 static void count_name(const char *name, void *opaque)
@@ -220,12 +221,27 @@ static void pmu_can_be_hidden(void **state)
     assert_int_equal(leaf(&intel, "host,pmu=off", 0xa, 0).eax, 0);
 }
 
+static void the_vendor_can_be_replaced(void **state)
+{
+    static const uint32_t leaves[] = {0, 0x80000000};
+    for (unsigned i = 0; i < G_N_ELEMENTS(leaves); i++) {
+        struct kvm_cpuid_entry2 e = leaf(&intel, "host,vendor=AuthenticAMD", leaves[i], 0);
+        assert_memory_equal(&e.ebx, "Auth", 4);
+        assert_memory_equal(&e.edx, "enti", 4);
+        assert_memory_equal(&e.ecx, "cAMD", 4);
+    }
+}
+
 static void phys_bits_can_be_lowered(void **state)
 {
     g_autoptr(X86Cpuid) host = build(&intel, "host", "1", NULL);
     g_autoptr(X86Cpuid) less = build(&intel, "host,phys-bits=40", "1", NULL);
     assert_int_equal(x86_cpuid_phys_bits(host), 46);
     assert_int_equal(x86_cpuid_phys_bits(less), 40);
+    g_autoptr(X86Cpuid) as_host = build(&intel, "host,phys-bits=40,host-phys-bits=on", "1", NULL);
+    g_autoptr(X86Cpuid) not_host = build(&intel, "host,host-phys-bits=off", "1", NULL);
+    assert_int_equal(x86_cpuid_phys_bits(as_host), 46);
+    assert_int_equal(x86_cpuid_phys_bits(not_host), 40);
 }
 
 /* ---- topology ---- */
@@ -335,6 +351,7 @@ int main(void)
         cmocka_unit_test(a_hint_is_off_unless_requested),
         cmocka_unit_test(invariant_tsc_is_shown_only_when_requested),
         cmocka_unit_test(pmu_can_be_hidden),
+        cmocka_unit_test(the_vendor_can_be_replaced),
         cmocka_unit_test(phys_bits_can_be_lowered),
         cmocka_unit_test(apic_ids_have_fields_as_wide_as_needed),
         cmocka_unit_test(apic_ids_are_plain_numbers_without_topology),

@@ -7,6 +7,7 @@
 
 #define CPU_PHYS_BITS_MIN 36
 #define CPU_PHYS_BITS_MAX 52
+#define CPU_PHYS_BITS_DEFAULT 40 /* QEMU's with host-phys-bits=off */
 
 static bool model_check_name(const char *name, GError **error)
 {
@@ -64,6 +65,19 @@ static bool model_set_phys_bits(X86CpuModel *model, const char *value, GError **
     return true;
 }
 
+static bool model_set_vendor(X86CpuModel *model, const char *value, GError **error)
+{
+    if (strlen(value) != X86_VENDOR_LENGTH) {
+        g_autofree char *excerpt = opt_excerpt(value);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-cpu: vendor=%s: expects %d characters, for example GenuineIntel", excerpt,
+                    X86_VENDOR_LENGTH);
+        return false;
+    }
+    memcpy(model->vendor, value, X86_VENDOR_LENGTH + 1);
+    return true;
+}
+
 static bool model_set_property(X86CpuModel *model, const char *name, const char *value,
                                GError **error)
 {
@@ -71,9 +85,16 @@ static bool model_set_property(X86CpuModel *model, const char *name, const char 
     if (strcmp(name, "phys-bits") == 0) {
         return model_set_phys_bits(model, value, error);
     }
+    if (strcmp(name, "vendor") == 0) {
+        return model_set_vendor(model, value, error);
+    }
     if (!opt_parse_bool(value, &on, error)) {
         g_prefix_error(error, "-cpu: %s: ", name);
         return false;
+    }
+    if (strcmp(name, "host-phys-bits") == 0) {
+        model->phys_bits = on ? 0 : CPU_PHYS_BITS_DEFAULT;
+        return true;
     }
     if (strcmp(name, "kvm") == 0) {
         model->kvm = on;

@@ -243,6 +243,18 @@ static bool cpuid_is_amd(GArray *entries)
     return memcmp(vendor, "AuthenticAMD", 12) == 0 || memcmp(vendor, "HygonGenuine", 12) == 0;
 }
 
+/* The leaves that have the vendor's name. */
+static void cpuid_set_vendor(GArray *entries, const char *vendor)
+{
+    static const uint32_t leaves[] = {0, 0x80000000u};
+    for (unsigned i = 0; i < G_N_ELEMENTS(leaves); i++) {
+        struct kvm_cpuid_entry2 *e = cpuid_get_or_add(entries, leaves[i]);
+        memcpy(&e->ebx, vendor, 4);
+        memcpy(&e->edx, vendor + 4, 4);
+        memcpy(&e->ecx, vendor + 8, 4);
+    }
+}
+
 X86Cpuid *x86_cpuid_new(const X86CpuidHost *host, const X86CpuModel *model,
                         const SmpTopology *topology, GError **error)
 {
@@ -250,6 +262,9 @@ X86Cpuid *x86_cpuid_new(const X86CpuidHost *host, const X86CpuModel *model,
     g_autoptr(GString) missing = g_string_new(NULL);
     c->entries = cpuid_copy_supported(host, model);
     c->topology = *topology;
+    if (model->vendor[0] != '\0') {
+        cpuid_set_vendor(c->entries, model->vendor);
+    }
     c->is_amd = cpuid_is_amd(c->entries);
     cpuid_apply_features(c->entries, host, model, missing);
     if (missing->len != 0) {

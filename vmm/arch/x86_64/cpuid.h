@@ -15,6 +15,7 @@
 
 /* ---- -cpu ---- */
 #define X86_CPU_MAX_FEATURES 320
+#define X86_VENDOR_LENGTH 12
 
 typedef enum X86FeatureWish {
     X86_FEATURE_AS_HOST,
@@ -28,10 +29,11 @@ typedef struct X86CpuModel {
     bool pmu;                           /* pmu=off hides the performance counters */
     bool migratable;                    /* hides what other hosts may lack (invtsc) */
     unsigned phys_bits;                 /* 0: the host's */
+    char vendor[X86_VENDOR_LENGTH + 1]; /* empty: the host's */
 } X86CpuModel;
 
 /* Parses `host|max[,+feature][,-feature][,feature=on|off][,kvm=on|off][,pmu=on|off]
- * [,migratable=on|off][,phys-bits=n]`, names as QEMU spells them; NULL is `host`. */
+ * [,migratable=on|off][,phys-bits=n][,host-phys-bits=on|off][,vendor=12 characters]`, names as QEMU spells them; NULL is `host`. */
 bool x86_cpu_model_parse(const char *text, X86CpuModel *model, GError **error) ANY_THREAD;
 /* Calls @each for every feature name, for -cpu help. */
 void x86_cpu_feature_foreach(void (*each)(const char *name, void *opaque), void *opaque) ANY_THREAD;
