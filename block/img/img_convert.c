@@ -159,51 +159,6 @@ static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
 
 /* ---- the conversion ---- */
 
-typedef struct ConvertView {
-    BlockNode *node;
-    const char *id, *name;
-    bool either; /* id is an id or a name */
-    bool ok;
-    GError *error;
-} ConvertView;
-
-static void convert_view_at_home(void *opaque)
-{
-    ConvertView *v = opaque;
-    enter_coroutine();
-    enter_iothread(block_node_home(v->node));
-    v->ok = block_node_co_view_snapshot(v->node, v->id, v->name, v->either ? NULL : &v->error) ||
-            (v->either && block_node_co_view_snapshot(v->node, NULL, v->id, &v->error));
-}
-
-/* Makes the source show the snapshot that -l names. False: reported. */
-static coroutine_fn RUNS_IN_MAIN bool convert_co_view(const Convert *c, const ImgCopySource *s)
-{
-    static const OptSpec options[] = {
-        {.name = "snapshot.id", .type = OPT_STRING, .offset = 0},
-        {.name = "snapshot.name", .type = OPT_STRING, .offset = sizeof(char *)},
-        {0}};
-    char *texts[2] = {0};
-    ConvertView v = {.node = blk_root(s->blk), .id = c->snapshot, .either = true};
-    g_autoptr(GError) error = NULL;
-    if (g_str_has_prefix(c->snapshot, "snapshot.")) {
-        g_autoptr(OptDict) d = opt_dict_parse(c->snapshot, NULL, &error);
-        if (d == NULL || !opts_bind(options, texts, d, "-l", &error)) {
-            img_error("%s", error->message);
-            img_error("Failed in parsing snapshot param '%s'", c->snapshot);
-            return false;
-        }
-        v = (ConvertView){.node = v.node, .id = texts[0], .name = texts[1]};
-    }
-    co_call_in(block_node_home(v.node), convert_view_at_home, &v);
-    if (!v.ok) {
-        img_error("Failed to load snapshot: %s", v.error->message);
-        g_clear_error(&v.error);
-    }
-    opts_clear(options, texts);
-    return v.ok;
-}
-
 static coroutine_fn RUNS_IN_MAIN bool convert_co_open_sources(Img *img, Convert *c)
 {
     ImgCopy *copy = &c->copy;
@@ -217,7 +172,7 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_open_sources(Img *img, Convert 
             return false;
         }
         copy->source_count++;
-        if (c->snapshot != NULL && !convert_co_view(c, s)) {
+        if (c->snapshot != NULL && !img_co_view(s->blk, c->snapshot)) {
             return false;
         }
         s->size = blk_size(s->blk);
