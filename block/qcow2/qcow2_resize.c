@@ -115,11 +115,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int resize_grow(BlockNode *n, uint64_t old,
     const Qcow2State *s = n->state;
     bool raw = (s->header.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW) != 0;
     int ret = resize_l1(n, size);
-    if (ret == 0) {
-        ret = resize_zero(n, old, size);
-    }
     if (ret == 0 && raw && block_node_size(s->data) < size) {
         ret = block_node_co_truncate(s->data, size);
+    }
+    if (ret == 0) {
+        ret = resize_zero(n, old, size);
     }
     if (ret == 0) {
         ret = qcow2_co_flush(n); /* a commit writes the header before L2 entries */

@@ -368,13 +368,14 @@ BLOCK_TEST(an_entry_that_leads_to_the_header_or_a_table_marks_the_image)
     char *dir = writer_new();
     const uint64_t tables[] = {WRITER_GET(dir, l1_table_offset),
                                WRITER_GET(dir, refcount_table_offset)};
-    for (unsigned i = 0; i < G_N_ELEMENTS(tables); i++) {
+    for (unsigned i = 0; i < 2 * G_N_ELEMENTS(tables); i++) {
         size_t size;
-        writer_put(dir, writer_l2_entry(dir, 0), QCOW2_ENTRY_COPIED | tables[i]);
+        uint64_t table = tables[i / 2], zero = i % 2 == 0 ? 0 : QCOW2_ENTRY_ZERO;
+        writer_put(dir, writer_l2_entry(dir, 0), QCOW2_ENTRY_COPIED | zero | table);
         g_autofree uint8_t *before = qcow2_file_bytes(dir, "t.qcow2", &size);
         writer_expect_corrupt(dir, 0);
         g_autofree uint8_t *after = qcow2_file_bytes(dir, "t.qcow2", &size);
-        assert_memory_equal(before + tables[i], after + tables[i], 65536);
+        assert_memory_equal(before + table, after + table, 65536);
         WRITER_PUT(dir, incompatible_features, 0);
     }
     qcow2_dir_free(dir);
