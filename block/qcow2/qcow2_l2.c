@@ -207,7 +207,8 @@ int qcow2_co_change_l2(BlockNode *n, uint64_t offset, Qcow2Slice **slice, uint64
             return ret;
         }
         bool room = (*slice)->dirty || (*slice)->writing || !qcow2_cache_full(&s->l2);
-        if (room && s->l1.entries[p.l1_index] == (table | QCOW2_ENTRY_COPIED)) {
+        uint64_t entry = s->l1.entries[p.l1_index] & (QCOW2_OFFSET_MASK | QCOW2_ENTRY_COPIED);
+        if (room && entry == (table | QCOW2_ENTRY_COPIED)) { /* as before the wait */
             qcow2_cache_mark_dirty(&s->l2, *slice);
             return 0;
         }

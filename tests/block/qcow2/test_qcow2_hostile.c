@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes to images whose metadata is invalid: they fail, and skiff damages and stops nothing. */
+#include "block/qcow2/qcow2_int.h"
+#include "tests/block/qcow2/qcow2_test.h"
+
+/* ---- the image ---- */
+
+static uint64_t hostile_get(const char *dir, size_t at)
+{
+    size_t size;
+    g_autofree uint8_t *image = qcow2_file_bytes(dir, "t.qcow2", &size);
+    assert_true(at + 8 <= size);
+    return qcow2_get64(image + at);
+}
+
+#define HOSTILE_GET(dir, field) hostile_get(dir, offsetof(Qcow2DiskHeader, field))
+
+static void hostile_put(const char *dir, size_t at, uint64_t value)
+{
+    g_autofree char *path = g_build_filename(dir, "t.qcow2", NULL);
+    int fd = open(path, O_WRONLY);
+    uint8_t bytes[8];
+    qcow2_put64(bytes, value);
+    assert_int_equal(pwrite(fd, bytes, sizeof(bytes), (off_t)at), sizeof(bytes));
+    close(fd);
+}
+
+/* Four clusters of data. */
+static char *hostile_new(const char *options)
+{
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir,
+                "qemu-img create -q -f qcow2 -o %s t.qcow2 1M && "
+                "qemu-io -c 'write -q -P 1 0 256k' t.qcow2",
+                options);
+    return dir;
+}
+
+static char *hostile_text(const char *dir, const char *options)
+{
+    return g_strdup_printf("qcow2,node-name=q,discard=unmap,file.driver=file,file.discard=unmap,"
+                           "file.node-name=p,file.filename=%s/t.qcow2%s",
+                           dir, options);
+}
+
+static coroutine_fn RUNS_IN_MAIN BlockBackend *hostile_open(const char *dir)
+{
+    g_autofree char *text = hostile_text(dir, "");
+    return test_blk("d", text, true);
+}
+
+static coroutine_fn RUNS_IN_MAIN int hostile_write(BlockBackend *blk, uint64_t offset)
+{
+    uint8_t buf[512];
+    memset(buf, 2, sizeof(buf));
+    return test_io(blk, TEST_WRITE, offset, sizeof(buf), buf, 0);
+}
+
+/* ---- tests ---- */
+
+BLOCK_TEST(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread)
+{
+    char *dir = hostile_new("cluster_size=64k");
+    uint64_t l1 = HOSTILE_GET(dir, l1_table_offset);
+    hostile_put(dir, l1, hostile_get(dir, l1) | 1 | (uint64_t)1 << 56);
+    BlockBackend *blk = hostile_open(dir);
+    assert_int_equal(hostile_write(blk, 0x80000), 0);
+    blk_co_free(blk);
+    qcow2_dir_free(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread),
+    };
+    return block_test_main(tests);
+}
