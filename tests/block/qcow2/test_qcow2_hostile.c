@@ -25,6 +25,11 @@ static void hostile_put(const char *dir, size_t at, uint64_t value)
     close(fd);
 }
 
+static uint64_t hostile_l2_table(const char *dir)
+{
+    return hostile_get(dir, HOSTILE_GET(dir, l1_table_offset)) & QCOW2_OFFSET_MASK;
+}
+
 /* Four clusters of data. */
 static char *hostile_new(const char *options)
 {
@@ -69,10 +74,29 @@ BLOCK_TEST(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread)
     qcow2_dir_free(dir);
 }
 
+BLOCK_TEST(a_read_only_node_that_was_writable_reads_an_invalid_image)
+{
+    char *dir = hostile_new("cluster_size=64k");
+    uint8_t buf[512];
+    hostile_put(dir, hostile_l2_table(dir), QCOW2_ENTRY_COPIED | 0x50200);
+    g_autofree char *text = hostile_text(dir, "");
+    g_autofree char *read_only = hostile_text(dir, ",read-only=on,file.read-only=on");
+    BlockNode *n = test_node_add(text);
+    GError *error = NULL;
+    g_autoptr(OptDict) d = opt_dict_parse(read_only, "driver", &error);
+    assert_true(block_co_reopen(&d, 1, &error));
+    BlockBackend *blk = blk_co_new("d", n, false, &error);
+    assert_int_equal(test_io(blk, TEST_READ, 0, sizeof(buf), buf, 0), -EIO);
+    blk_co_free(blk);
+    test_node_del("q");
+    qcow2_dir_free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread),
+        cmocka_unit_test(a_read_only_node_that_was_writable_reads_an_invalid_image),
     };
     return block_test_main(tests);
 }
