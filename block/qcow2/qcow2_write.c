@@ -283,6 +283,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int write_allocate(BlockNode *n, const Writ
     }
     if (ret == 0 && !run.reuse) {
         ret = qcow2_co_alloc(n, run.count, false, &run.host);
+    } else if (ret == 0 && !qcow2_has_data_file(&s->header)) {
+        ret = qcow2_check_overlap(n, run.host.host, run.count * qcow2_cluster_size(&s->header));
     }
     if (ret < 0) {
         return ret;

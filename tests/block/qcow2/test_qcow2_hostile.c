@@ -61,6 +61,19 @@ static coroutine_fn RUNS_IN_MAIN int hostile_write(BlockBackend *blk, uint64_t o
     return test_io(blk, TEST_WRITE, offset, sizeof(buf), buf, 0);
 }
 
+/* A write at @offset fails, and leaves the cluster at @host of the file as it was. */
+static coroutine_fn RUNS_IN_MAIN void hostile_expect_kept(const char *dir, uint64_t offset,
+                                                          uint64_t host, uint64_t bytes)
+{
+    size_t size;
+    g_autofree uint8_t *before = qcow2_file_bytes(dir, "t.qcow2", &size);
+    BlockBackend *blk = hostile_open(dir);
+    assert_int_equal(hostile_write(blk, offset), -EIO);
+    blk_co_free(blk);
+    g_autofree uint8_t *after = qcow2_file_bytes(dir, "t.qcow2", &size);
+    assert_memory_equal(before + host, after + host, bytes);
+}
+
 /* ---- tests ---- */
 
 BLOCK_TEST(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread)
@@ -71,6 +84,19 @@ BLOCK_TEST(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread)
     BlockBackend *blk = hostile_open(dir);
     assert_int_equal(hostile_write(blk, 0x80000), 0);
     blk_co_free(blk);
+    qcow2_dir_free(dir);
+}
+
+BLOCK_TEST(a_zero_cluster_that_leads_to_a_table_is_not_used_again)
+{
+    char *dir = hostile_new("cluster_size=64k");
+    const uint64_t tables[] = {HOSTILE_GET(dir, l1_table_offset),
+                               HOSTILE_GET(dir, refcount_table_offset)};
+    for (unsigned i = 0; i < G_N_ELEMENTS(tables); i++) {
+        hostile_put(dir, hostile_l2_table(dir), QCOW2_ENTRY_COPIED | QCOW2_ENTRY_ZERO | tables[i]);
+        hostile_expect_kept(dir, 0, tables[i], 65536);
+        hostile_put(dir, offsetof(Qcow2DiskHeader, incompatible_features), 0);
+    }
     qcow2_dir_free(dir);
 }
 
@@ -95,6 +121,7 @@ BLOCK_TEST(a_read_only_node_that_was_writable_reads_an_invalid_image)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_zero_cluster_that_leads_to_a_table_is_not_used_again),
         cmocka_unit_test(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread),
         cmocka_unit_test(a_read_only_node_that_was_writable_reads_an_invalid_image),
     };
