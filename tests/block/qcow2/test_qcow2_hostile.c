@@ -100,6 +100,25 @@ BLOCK_TEST(a_zero_cluster_that_leads_to_a_table_is_not_used_again)
     qcow2_dir_free(dir);
 }
 
+/* The number of entries of the refcount table that have a block. */
+static uint64_t hostile_blocks(const char *dir)
+{
+    uint64_t table = HOSTILE_GET(dir, refcount_table_offset), count = 0;
+    while (hostile_get(dir, table + count * 8) != 0) {
+        count++;
+    }
+    return count;
+}
+
+BLOCK_TEST(refcounts_in_the_l1_table_are_not_changed)
+{
+    char *dir = hostile_new("cluster_size=512,refcount_bits=64"); /* a block counts 64 clusters */
+    uint64_t l1 = HOSTILE_GET(dir, l1_table_offset), last = hostile_blocks(dir) - 1;
+    hostile_put(dir, HOSTILE_GET(dir, refcount_table_offset) + last * 8, l1);
+    hostile_expect_kept(dir, 0x80000, l1, 512);
+    qcow2_dir_free(dir);
+}
+
 BLOCK_TEST(a_read_only_node_that_was_writable_reads_an_invalid_image)
 {
     char *dir = hostile_new("cluster_size=64k");
@@ -122,6 +141,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_zero_cluster_that_leads_to_a_table_is_not_used_again),
+        cmocka_unit_test(refcounts_in_the_l1_table_are_not_changed),
         cmocka_unit_test(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread),
         cmocka_unit_test(a_read_only_node_that_was_writable_reads_an_invalid_image),
     };
