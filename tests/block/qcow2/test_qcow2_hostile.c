@@ -119,6 +119,17 @@ BLOCK_TEST(refcounts_in_the_l1_table_are_not_changed)
     qcow2_dir_free(dir);
 }
 
+BLOCK_TEST(a_new_refcount_block_does_not_overwrite_an_l2_table)
+{
+    char *dir = hostile_new("cluster_size=512,refcount_bits=64");
+    uint64_t l1 = HOSTILE_GET(dir, l1_table_offset), last = hostile_blocks(dir) - 1;
+    uint64_t host = last * 64 * 512;
+    hostile_put(dir, HOSTILE_GET(dir, refcount_table_offset) + last * 8, 0);
+    hostile_put(dir, l1 + 8 * 8, QCOW2_ENTRY_COPIED | host);
+    hostile_expect_kept(dir, 0x80000, host, 512);
+    qcow2_dir_free(dir);
+}
+
 BLOCK_TEST(a_read_only_node_that_was_writable_reads_an_invalid_image)
 {
     char *dir = hostile_new("cluster_size=64k");
@@ -142,6 +153,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_zero_cluster_that_leads_to_a_table_is_not_used_again),
         cmocka_unit_test(refcounts_in_the_l1_table_are_not_changed),
+        cmocka_unit_test(a_new_refcount_block_does_not_overwrite_an_l2_table),
         cmocka_unit_test(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread),
         cmocka_unit_test(a_read_only_node_that_was_writable_reads_an_invalid_image),
     };
