@@ -152,6 +152,11 @@ void img_progress_set(ImgProgress *p, uint64_t done, uint64_t total) ANY_THREAD;
 /* Ends the line. */
 void img_progress_end(const ImgProgress *p) ANY_THREAD;
 
+/* ---- img_spool.c ---- */
+/* If @filename is a pipe, copies all its data to a temporary file without a name and stores a
+ * descriptor of it in *@fd; else -1. False: reported. */
+bool img_co_spool(const char *filename, int *fd) coroutine_fn RUNS_IN_MAIN;
+
 /* ---- img_view.c ---- */
 /* Makes a read-only image show the snapshot that @snapshot names: an id or a name, or
  * "snapshot.id=ID,snapshot.name=NAME". False: reported. */

@@ -2,6 +2,7 @@
 /* skiff-img convert: copies one or more images into another one. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "block/img/img_copy.h"
 #include "block/node.h"
 
@@ -159,19 +160,34 @@ static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
 
 /* ---- the conversion ---- */
 
+static coroutine_fn RUNS_IN_MAIN bool convert_co_open_source(Img *img, const Convert *c,
+                                                             ImgCopySource *s, unsigned number)
+{
+    g_autofree char *name = g_strdup_printf("source%u", number), *path = NULL;
+    ImgOpen open = c->source;
+    open.filename = s->filename;
+    if (!open.image_opts && !img_co_spool(s->filename, &s->spooled)) {
+        return false;
+    }
+    if (s->spooled >= 0) {
+        open.filename = path = g_strdup_printf("/proc/self/fd/%d", s->spooled);
+    }
+    s->blk = img_co_open(img, name, &open);
+    return s->blk != NULL;
+}
+
 static coroutine_fn RUNS_IN_MAIN bool convert_co_open_sources(Img *img, Convert *c)
 {
     ImgCopy *copy = &c->copy;
     copy->sources = g_new0(ImgCopySource, img->file_count - 1);
     for (unsigned i = 0; i < img->file_count - 1; i++) {
         ImgCopySource *s = &copy->sources[i];
-        g_autofree char *name = g_strdup_printf("source%u", i);
-        s->filename = c->source.filename = img->files[i];
-        s->blk = img_co_open(img, name, &c->source);
-        if (s->blk == NULL) {
+        copy->source_count++;
+        s->filename = img->files[i];
+        s->spooled = -1;
+        if (!convert_co_open_source(img, c, s, i)) {
             return false;
         }
-        copy->source_count++;
         if (c->snapshot != NULL && !img_co_view(s->blk, c->snapshot)) {
             return false;
         }
@@ -269,6 +285,9 @@ int img_co_convert(Img *img)
     }
     for (unsigned i = 0; i < c.copy.source_count; i++) {
         blk_co_free(c.copy.sources[i].blk);
+        if (c.copy.sources[i].spooled >= 0) {
+            close(c.copy.sources[i].spooled);
+        }
     }
     g_free(c.copy.sources);
     g_ptr_array_unref(c.to.options);
