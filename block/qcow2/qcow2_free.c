@@ -152,3 +152,16 @@ int qcow2_co_free(BlockNode *n)
     w->freeing = false;
     return ret;
 }
+
+bool qcow2_co_reclaim(BlockNode *n, Qcow2Use *use)
+{
+    Qcow2State *s = n->state;
+    Qcow2Writer *w = &s->w;
+    if (w->frees->len == 0 && g_queue_is_empty(&w->batches)) {
+        return false;
+    }
+    qcow2_use_end(w, use); /* else the clusters wait for it */
+    int ret = qcow2_co_flush(n);
+    qcow2_use_begin(w, use);
+    return ret == 0;
+}

@@ -223,6 +223,9 @@ void qcow2_use_end(Qcow2Writer *w, Qcow2Use *use) RUNS_IN_IOTHREAD;
 void qcow2_free_later(BlockNode *n, uint64_t host, uint64_t bytes, bool discard) RUNS_IN_IOTHREAD;
 /* Permits frees, whose references are gone from disk. */
 void qcow2_free_permit(Qcow2Writer *w, GArray *frees) RUNS_IN_IOTHREAD;
+/* Commits, so that clusters become free that wait for it, and begins @use anew. False: there are
+ * none, or the commit has failed. */
+bool qcow2_co_reclaim(BlockNode *n, Qcow2Use *use) coroutine_fn RUNS_IN_IOTHREAD;
 /* Decrements what is permitted and used by no request. An error leaves the rest for later. */
 int qcow2_co_free(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 
