@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
+#include "block/qcow2/qcow2_refcount_width.h"
 
 #define ALLOC_OVERLAP_MAX 16384u /* entries of a table that are compared with an allocation */
 
@@ -78,7 +79,7 @@ static bool search_slice(const BlockNode *n, Search *f, const Qcow2Slice *slice,
 {
     const Qcow2State *s = n->state;
     for (uint64_t i = 0; i < count; i++, f->at++) {
-        if (qcow2_refcount_read(slice->data, index + i, s->header.refcount_order) != 0) {
+        if (qcow2_refcount_get(slice->data, index + i, s->header.refcount_order) != 0) {
             if (f->count > 0 && !f->whole) {
                 return true;
             }

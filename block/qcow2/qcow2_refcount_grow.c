@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
+#include "block/qcow2/qcow2_refcount_width.h"
 
 typedef struct Grow {
     uint64_t first;  /* cluster */
@@ -61,7 +62,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int grow_write_block(BlockNode *n, const Gr
     struct iovec iov = {buffer, size};
     memset(buffer, 0, size);
     for (uint64_t c = MAX(start, g->first); c < MIN(start + covers, grow_used(g)); c++) {
-        qcow2_refcount_write(buffer, c - start, s->header.refcount_order, 1);
+        qcow2_refcount_set(buffer, c - start, s->header.refcount_order, 1);
     }
     return block_node_co_pwritev(n->file, (g->first + i) * size, size, &iov, 1, 0);
 }

@@ -116,6 +116,7 @@ typedef struct Qcow2Writer {
     GArray *frees; /* Qcow2Free: of the next commit */
     GQueue batches;
     bool freeing;
+    CoQueue free_waiters;
     /* requests */
     uint64_t sequence;
     Qcow2Use *first_use, *last_use;
@@ -125,6 +126,7 @@ typedef struct Qcow2Writer {
     CoQueue cow_waiters;
     /* L2 tables */
     bool adding_l2;
+    unsigned births; /* tables of zeroes that are being written */
     CoQueue l2_waiters;
 } Qcow2Writer;
 
@@ -180,8 +182,6 @@ int qcow2_refcount_block(const BlockNode *n, uint64_t cluster, uint64_t *block) 
  * how many refcounts follow in the slice, itself included. The slice is NULL if there is no block. */
 int qcow2_co_get_refcounts(BlockNode *n, uint64_t cluster, Qcow2Slice **slice, uint64_t *index,
                            uint64_t *count) coroutine_fn RUNS_IN_IOTHREAD;
-uint64_t qcow2_refcount_read(const uint8_t *data, uint64_t index, unsigned order) ANY_THREAD;
-void qcow2_refcount_write(uint8_t *data, uint64_t index, unsigned order, uint64_t value) ANY_THREAD;
 /* Increases (@by 1) or decreases (-1) the refcounts of @count clusters. 0; -EINVAL: a refcount has
  * its maximum; -EIO: it is 0 already. *@done clusters were changed. */
 int qcow2_co_change_refcounts(BlockNode *n, uint64_t cluster, uint64_t count, int by,
@@ -214,13 +214,16 @@ int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_
 
 /* ---- qcow2_free.c ---- */
 void qcow2_use_begin(Qcow2Writer *w, Qcow2Use *use) RUNS_IN_IOTHREAD;
-void qcow2_use_end(Qcow2Writer *w, Qcow2Use *use) RUNS_IN_IOTHREAD;
+void qcow2_use_end(BlockNode *n, Qcow2Use *use) RUNS_IN_IOTHREAD;
 /* Notes that the clusters of [host, host + bytes) lose a reference with the next commit. */
 void qcow2_free_later(BlockNode *n, uint64_t host, uint64_t bytes, bool discard) RUNS_IN_IOTHREAD;
 /* Permits frees, whose references are gone from disk. */
 void qcow2_free_permit(Qcow2Writer *w, GArray *frees) RUNS_IN_IOTHREAD;
-/* Decrements what is permitted and used by no request. An error leaves the rest for later. */
-int qcow2_co_free(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* Begins to decrement in the background what is permitted and used by no request. An error leaves
+ * the rest for later. */
+void qcow2_free_start(BlockNode *n) RUNS_IN_IOTHREAD;
+/* The same, and waits for it. */
+void qcow2_co_free_all(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_commit.c ---- */
 /* Everything that has changed before the call is on stable storage after it. 0 or -errno. */
@@ -249,6 +252,8 @@ int qcow2_co_change_l2(BlockNode *n, uint64_t offset, Qcow2Slice **slice, uint64
 /* Loads it to be read; *@slice is NULL if there is no L2 table. */
 int qcow2_co_look_l2(BlockNode *n, uint64_t offset, Qcow2Slice **slice, uint64_t *index)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* Returns when the file has all new tables. 0 or -errno; a later call repeats what has failed. */
+int qcow2_co_settle_l2(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Bytes of the disk that a slice of an L2 table maps. */
 uint64_t qcow2_slice_covers(const BlockNode *n) ANY_THREAD;
 

@@ -71,7 +71,7 @@ static Qcow2Entry zero_entry(const BlockNode *n, Qcow2Entry m, ZeroHow how, uint
 }
 
 /* The old cluster, which the new entry does not have. */
-static coroutine_fn RUNS_IN_IOTHREAD void zero_free(BlockNode *n, Qcow2Entry old, ZeroHow how)
+static RUNS_IN_IOTHREAD void zero_free(BlockNode *n, Qcow2Entry old, ZeroHow how)
 {
     const Qcow2State *s = n->state;
     uint64_t host = old.entry & QCOW2_OFFSET_MASK, length = qcow2_cluster_size(&s->header);
@@ -221,7 +221,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_range(BlockNode *n, uint64_t offse
             ret = qcow2_co_make_room(n);
         }
     }
-    qcow2_use_end(&s->w, &use);
+    qcow2_use_end(n, &use);
     return qcow2_co_save_corrupt(n, ret);
 }
 
