@@ -148,6 +148,7 @@ bool qcow2_co_view_snapshot(BlockNode *n, const char *id, const char *name, GErr
     coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_info.c ---- */
+void qcow2_image_config(const BlockNode *n, BlockImageInfo *info) ANY_THREAD;
 bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
 

@@ -372,6 +372,7 @@ const BlockDriver block_driver_qcow2 = {
     .co_close = qcow2_co_close,
     .co_preadv = qcow2_co_preadv,
     .co_block_status = qcow2_co_block_status,
+    .image_config = qcow2_image_config,
     .co_image_info = qcow2_co_image_info,
     .co_change_backing = qcow2_co_change_backing,
     .co_make_empty = qcow2_co_make_empty,

@@ -283,6 +283,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int write_allocate(BlockNode *n, const Writ
     }
     if (ret == 0 && !run.reuse) {
         ret = qcow2_co_alloc(n, run.count, false, &run.host);
+    } else if (ret == 0 && !qcow2_has_data_file(&s->header)) {
+        ret = qcow2_check_overlap(n, run.host.host, run.count << s->header.cluster_bits);
     }
     if (ret < 0) {
         return ret;
@@ -352,6 +354,6 @@ int qcow2_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct
             ret = qcow2_co_make_room(n);
         }
     }
-    qcow2_use_end(&s->w, &use);
+    qcow2_use_end(n, &use);
     return qcow2_co_save_corrupt(n, ret);
 }

@@ -221,7 +221,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_range(BlockNode *n, uint64_t offse
             ret = qcow2_co_make_room(n);
         }
     }
-    qcow2_use_end(&s->w, &use);
+    qcow2_use_end(n, &use);
     return qcow2_co_save_corrupt(n, ret);
 }
 

@@ -193,6 +193,7 @@ BLOCK_TEST(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight)
     assert_int_equal(test_io(rig.blk, TEST_DISCARD, 0, CONCURRENT_CLUSTER, NULL, 0), 0);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+        test_settle();
         concurrent_write(&rig, &w, 0x40000 + i * 0x1000, CONCURRENT_CLUSTER, 9);
         concurrent_finish(&w);
     }
@@ -202,6 +203,8 @@ BLOCK_TEST(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight)
     assert_memory_equal(buf, expected, sizeof(buf));
     /* the next allocation after a commit has it */
     assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    co_drained_begin(&rig.blk, 1); /* waits for what goes on in the background */
+    co_drained_end(&rig.blk, 1);
     concurrent_hold(&rig, BLOCK_FAULT_WRITE, host, CONCURRENT_CLUSTER);
     concurrent_write(&rig, &w, 0x50000, CONCURRENT_CLUSTER, 7);
     test_settle();
@@ -266,6 +269,21 @@ BLOCK_TEST(a_change_during_a_commit_is_written_by_the_next_one)
     concurrent_end(&rig);
 }
 
+BLOCK_TEST(a_flush_does_not_wait_for_the_discards_of_the_host)
+{
+    ConcurrentRig rig;
+    concurrent_begin(&rig, "");
+    concurrent_hold(&rig, BLOCK_FAULT_DISCARD, 0, 0);
+    assert_int_equal(test_io(rig.blk, TEST_DISCARD, 0, 4 * CONCURRENT_CLUSTER, NULL, 0), 0);
+    assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    test_settle();
+    assert_int_equal(block_fault_held(rig.fault), 1);
+    assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    concurrent_expect(&rig, 0, CONCURRENT_CLUSTER, 0);
+    concurrent_release(&rig);
+    concurrent_end(&rig);
+}
+
 BLOCK_TEST(two_writes_that_need_the_same_l2_table_add_one)
 {
     ConcurrentRig rig;
@@ -295,6 +313,7 @@ int main(void)
         cmocka_unit_test(writes_in_place_run_together_and_a_discard_waits_for_them),
         cmocka_unit_test(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight),
         cmocka_unit_test(a_change_during_a_commit_is_written_by_the_next_one),
+        cmocka_unit_test(a_flush_does_not_wait_for_the_discards_of_the_host),
         cmocka_unit_test(two_writes_that_need_the_same_l2_table_add_one),
     };
     return block_test_main(tests);

@@ -255,6 +255,8 @@ BLOCK_TEST(a_discard_gives_space_back_to_the_host_and_to_the_image)
     uint64_t full = writer_blocks(dir), size = block_node_size(block_node_find("p"));
     assert_int_equal(test_io(blk, TEST_DISCARD, 0, 4 << 20, NULL, 0), 0);
     assert_int_equal(test_io(blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    co_drained_begin(&blk, 1); /* waits for what goes on in the background */
+    co_drained_end(&blk, 1);
     assert_true(writer_blocks(dir) <= full - (3u << 20));
     writer_expect(blk, 0, 0);
     for (unsigned i = 0; i < 64; i++) {
@@ -343,18 +345,37 @@ BLOCK_TEST(an_entry_that_is_not_a_clusters_marks_the_image)
     qcow2_dir_free(dir);
 }
 
+BLOCK_TEST(a_node_that_became_read_only_does_not_mark_the_image)
+{
+    char *dir = writer_new();
+    writer_put(dir, writer_l2_entry(dir, 0), QCOW2_ENTRY_COPIED | 0x50200);
+    g_autofree char *text = writer_text(dir, "");
+    GError *error = NULL;
+    BlockNode *n = test_node_add(text);
+    writer_reopen(dir, true, NULL);
+    BlockBackend *blk = blk_co_new("d", n, false, &error);
+    uint8_t buf[512];
+    assert_int_equal(test_io(blk, TEST_READ, 0, sizeof(buf), buf, 0), -EIO);
+    assert_int_equal(WRITER_GET(dir, incompatible_features), 0);
+    writer_expect(blk, 65536, 1);
+    blk_co_free(blk);
+    test_node_del("q");
+    qcow2_dir_free(dir);
+}
+
 BLOCK_TEST(an_entry_that_leads_to_the_header_or_a_table_marks_the_image)
 {
     char *dir = writer_new();
     const uint64_t tables[] = {WRITER_GET(dir, l1_table_offset),
                                WRITER_GET(dir, refcount_table_offset)};
-    for (unsigned i = 0; i < G_N_ELEMENTS(tables); i++) {
+    for (unsigned i = 0; i < 2 * G_N_ELEMENTS(tables); i++) {
         size_t size;
-        writer_put(dir, writer_l2_entry(dir, 0), QCOW2_ENTRY_COPIED | tables[i]);
+        uint64_t table = tables[i / 2], zero = i % 2 == 0 ? 0 : QCOW2_ENTRY_ZERO;
+        writer_put(dir, writer_l2_entry(dir, 0), QCOW2_ENTRY_COPIED | zero | table);
         g_autofree uint8_t *before = qcow2_file_bytes(dir, "t.qcow2", &size);
         writer_expect_corrupt(dir, 0);
         g_autofree uint8_t *after = qcow2_file_bytes(dir, "t.qcow2", &size);
-        assert_memory_equal(before + tables[i], after + tables[i], 65536);
+        assert_memory_equal(before + table, after + table, 65536);
         WRITER_PUT(dir, incompatible_features, 0);
     }
     qcow2_dir_free(dir);
@@ -414,6 +435,7 @@ int main(void)
         cmocka_unit_test(a_write_of_part_of_a_new_cluster_at_the_files_end_writes_only_that_part),
         cmocka_unit_test(a_full_device_fails_with_ENOSPC_and_the_image_stays_sound),
         cmocka_unit_test(an_entry_that_is_not_a_clusters_marks_the_image),
+        cmocka_unit_test(a_node_that_became_read_only_does_not_mark_the_image),
         cmocka_unit_test(an_entry_that_leads_to_the_header_or_a_table_marks_the_image),
         cmocka_unit_test(a_table_in_use_with_the_refcount_0_is_not_allocated),
         cmocka_unit_test(an_l2_table_at_0_with_the_flag_COPIED_is_none),
