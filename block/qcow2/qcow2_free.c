@@ -187,7 +187,7 @@ bool qcow2_co_reclaim(BlockNode *n, Qcow2Use *use)
     if (w->frees->len == 0 && g_queue_is_empty(&w->batches)) {
         return false;
     }
-    qcow2_use_end(w, use); /* else the clusters wait for it */
+    qcow2_use_end(n, use); /* else the clusters wait for it */
     int ret = qcow2_co_flush(n);
     if (ret == 0) {
         qcow2_co_free_all(n);
