@@ -343,6 +343,40 @@ BLOCK_TEST(a_table_is_used_again_only_after_the_block_status_in_flight)
     concurrent_end(&rig);
 }
 
+BLOCK_TEST(a_search_for_free_clusters_leaves_turns_to_other_requests)
+{
+    ConcurrentRig rig;
+    TestRequest w;
+    uint8_t buf[512], expected[512];
+    concurrent_begin(&rig, "");
+    qcow2_shell(rig.dir, "qemu-img create -q -f qcow2 -o cluster_size=64k t.qcow2 1M && "
+                         "qemu-io -f qcow2 -c 'write -q -P 255 0 64k' t.qcow2");
+    size_t size;
+    g_autofree uint8_t *image = qcow2_file_bytes(rig.dir, "t.qcow2", &size);
+    uint64_t table = qcow2_get64(image + offsetof(Qcow2DiskHeader, refcount_table_offset));
+    uint64_t l2 =
+        qcow2_get64(image + qcow2_get64(image + offsetof(Qcow2DiskHeader, l1_table_offset)));
+    uint64_t full = qcow2_get64(image + (l2 & QCOW2_OFFSET_MASK)) & QCOW2_OFFSET_MASK;
+    for (unsigned i = 0; i < 8192; i++) { /* each block counts 32768 clusters, all in use */
+        qcow2_put64(image + table + i * 8, full);
+    }
+    g_autofree char *path = g_build_filename(rig.dir, "t.qcow2", NULL);
+    assert_true(g_file_set_contents(path, (char *)image, (gssize)size, NULL));
+    concurrent_replace(&rig);
+    concurrent_write(&rig, &w, 0x80000, 512, 2);
+    assert_int_equal(test_io(rig.blk, TEST_READ, 0, sizeof(buf), buf, 0), 0);
+    assert_false(w.done.happened);
+    memset(expected, 255, sizeof(expected));
+    assert_memory_equal(buf, expected, sizeof(buf));
+    assert_int_equal(test_finish(&w), -ENOSPC); /* the node cannot grow */
+    g_free(w.buf);
+    blk_co_free(rig.blk);
+    test_node_del("f");
+    test_node_del("m");
+    g_free(rig.image);
+    qcow2_dir_free(rig.dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +386,7 @@ int main(void)
         cmocka_unit_test(a_change_during_a_commit_is_written_by_the_next_one),
         cmocka_unit_test(two_writes_that_need_the_same_l2_table_add_one),
         cmocka_unit_test(a_table_is_used_again_only_after_the_block_status_in_flight),
+        cmocka_unit_test(a_search_for_free_clusters_leaves_turns_to_other_requests),
     };
     return block_test_main(tests);
 }
