@@ -7,6 +7,7 @@
 #include "block/qcow2/qcow2_int.h"
 #include "block/qcow2/qcow2_refcount_width.h"
 
+#define ALLOC_TURN_SLICES 64u    /* looked at in one turn of the loop */
 #define ALLOC_OVERLAP_MAX 16384u /* entries of a table that are compared with an allocation */
 
 /* ---- metadata that must not be overwritten ---- */
@@ -100,8 +101,12 @@ static coroutine_fn RUNS_IN_IOTHREAD int search_blocks(BlockNode *n, Search *f, 
 {
     Qcow2State *s = n->state;
     bool found = false;
+    unsigned slices = 0;
     *missing = false;
     while (!found) {
+        if (++slices % ALLOC_TURN_SLICES == 0) {
+            co_yield_turn(); /* slices in memory do not wait, and an image can have very many */
+        }
         Qcow2Slice *slice;
         uint64_t index, count;
         int ret = qcow2_co_get_refcounts(n, f->at, &slice, &index, &count);
