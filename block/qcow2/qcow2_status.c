@@ -90,7 +90,7 @@ int qcow2_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool pr
     Qcow2Use use;
     qcow2_use_begin(&s->w, &use);
     int ret = qcow2_co_map(n, offset, bytes, &e);
-    qcow2_use_end(&s->w, &use);
+    qcow2_use_end(n, &use);
     if (ret < 0) {
         return ret;
     }
