@@ -140,6 +140,9 @@ typedef struct BlockImageInfo {
     unsigned snapshot_count;
     struct json_object *specific; /* {"type": ..., "data": ...} of QEMU; NULL: none */
 } BlockImageInfo;
+/* Fills what is fixed while the node is open: cluster_size and backing_*. block_image_info_clear()
+ * frees it. */
+void block_node_image_config(const BlockNode *n, BlockImageInfo *info) RUNS_IN_MAIN;
 /* In the home of @n. False + @error; else block_image_info_clear() frees what is in @info. */
 bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;

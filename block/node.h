@@ -111,6 +111,8 @@ typedef struct BlockDriver {
     /* Returns the bytes that the node itself uses on the host, or -errno. NULL: nothing is known, or
      * the node uses only what its children use. */
     int64_t (*co_allocated_size)(BlockNode *n);
+    /* In main: fills in @info, which is preset to zeroes, what is fixed while the node is open. */
+    void (*image_config)(const BlockNode *n, BlockImageInfo *info);
     /* Fills @info, which is preset to zeroes. NULL: the image says nothing. */
     bool (*co_image_info)(BlockNode *n, BlockImageInfo *info, GError **error);
     /* Completes on disk what a close would; the node may be used further. 0 or -errno. NULL: there

@@ -4,6 +4,14 @@
 #include <json-c/json.h>
 #include "block/node.h"
 
+void block_node_image_config(const BlockNode *n, BlockImageInfo *info)
+{
+    *info = (BlockImageInfo){0};
+    if (n->drv->image_config != NULL) {
+        n->drv->image_config(n, info);
+    }
+}
+
 bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
 {
     *info = (BlockImageInfo){0};

@@ -9,6 +9,7 @@ typedef struct ImgCopySource {
     const char *filename;
     BlockBackend *blk;
     uint64_t size;
+    int spooled; /* descriptor of the data of a pipe; -1: it is none */
 } ImgCopySource;
 
 typedef struct ImgCopy {

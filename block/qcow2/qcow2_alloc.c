@@ -50,8 +50,7 @@ static bool alloc_meets_table(const Qcow2Table *t, uint64_t mask, uint64_t clust
     return false;
 }
 
-/* A cluster with the refcount 0 that is in use. */
-static RUNS_IN_IOTHREAD int alloc_check(const BlockNode *n, uint64_t first, uint64_t count)
+int qcow2_check_free(const BlockNode *n, uint64_t first, uint64_t count)
 {
     const Qcow2State *s = n->state;
     uint64_t cluster = qcow2_cluster_size(&s->header);
@@ -167,7 +166,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int alloc_take(BlockNode *n, const Search *
     uint64_t done, undone;
     int ret = alloc_check_size(n, f);
     if (ret == 0) {
-        ret = alloc_check(n, f->first, f->count);
+        ret = qcow2_check_free(n, f->first, f->count);
     }
     if (ret < 0) {
         return ret;

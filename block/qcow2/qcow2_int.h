@@ -12,6 +12,8 @@
  *   qcow2_status.c    block status;  qcow2_info.c: what `info` shows
  *   qcow2_backing.c   another backing file; an empty image
  *   qcow2_writer.h    writing, and its files
+ *   qcow2_check.h     check and repair;  qcow2_repair.c: when an image is opened
+ *   qcow2_create.h    new images
  *
  * Everything but opening and closing runs in the node's home, in one thread: there are no locks.
  * State that a coroutine has read can change while it waits, so a mapping is used, or copied, before
@@ -71,6 +73,12 @@ int qcow2_corrupt(const BlockNode *n, const char *format, ...) RUNS_IN_IOTHREAD
 /* The same for damaged data: writes to other parts of the disk do no harm. */
 int qcow2_damaged(const BlockNode *n, const char *format, ...) RUNS_IN_IOTHREAD
     __attribute__((format(printf, 2, 3)));
+
+/* ---- qcow2_repair.c ---- */
+/* Whether the image is to be written to, and was not closed after writing. */
+bool qcow2_needs_repair(const BlockNode *n) ANY_THREAD;
+/* Repairs it, before anything but the header is loaded. False + @error: errors remain. */
+bool qcow2_co_repair(BlockNode *n, GError **error) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_children.c ---- */
 /* Opens or refers to the children "data-file" and "backing", after the header was read. On failure
@@ -140,6 +148,7 @@ bool qcow2_co_view_snapshot(BlockNode *n, const char *id, const char *name, GErr
     coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_info.c ---- */
+void qcow2_image_config(const BlockNode *n, BlockImageInfo *info) ANY_THREAD;
 bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
 

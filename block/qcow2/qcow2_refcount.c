@@ -80,8 +80,11 @@ int qcow2_co_change_refcounts(BlockNode *n, uint64_t cluster, uint64_t count, in
         if (slice == NULL) {
             return qcow2_corrupt(n, "cluster %" PRIu64 " in use has no refcount", cluster + *done);
         }
-        qcow2_cache_mark_dirty(&s->w.refcounts, slice);
-        ret = refcount_change(n, slice->data, index, MIN(length, count - *done), by, &changed);
+        ret = qcow2_check_overlap(n, slice->offset, s->w.refcounts.slice_size);
+        if (ret == 0) {
+            qcow2_cache_mark_dirty(&s->w.refcounts, slice);
+            ret = refcount_change(n, slice->data, index, MIN(length, count - *done), by, &changed);
+        }
         qcow2_cache_put(&s->w.refcounts, slice);
         *done += changed;
         if (ret < 0) {

@@ -122,7 +122,7 @@ int qcow2_co_grow_refcounts(BlockNode *n, uint64_t first, uint64_t more)
     uint64_t start = first << s->header.cluster_bits;
     uint64_t bytes = (g.blocks + g.table_clusters) << s->header.cluster_bits;
     if (ret == 0) {
-        ret = qcow2_check_overlap(n, start, bytes);
+        ret = qcow2_check_free(n, first, g.blocks + g.table_clusters);
     }
     if (ret == 0 && (!qcow2_cache_forget(&w->refcounts, start, bytes) ||
                      !qcow2_cache_forget(&s->l2, start, bytes))) {

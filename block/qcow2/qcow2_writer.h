@@ -208,6 +208,9 @@ int qcow2_co_alloc(BlockNode *n, uint64_t want, bool whole, Qcow2Run *run)
 void qcow2_co_unalloc(BlockNode *n, const Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
 /* Allocates a run for a table, and makes sure that no cache holds anything there. */
 int qcow2_co_alloc_table(BlockNode *n, uint64_t want, Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
+/* Whether no table that is in memory, nor one that such a table leads to, has clusters of the run,
+ * whose refcounts are 0. Else the image is corrupt: -EIO. */
+int qcow2_check_free(const BlockNode *n, uint64_t first, uint64_t count) RUNS_IN_IOTHREAD;
 /* Whether [host, host + bytes) of the file has no header and no table. Else the image is corrupt:
  * -EIO. */
 int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_IN_IOTHREAD;

@@ -75,14 +75,45 @@ static coroutine_fn RUNS_IN_MAIN void writer_expect(BlockBackend *blk, uint64_t 
 
 /* ---- features ---- */
 
-BLOCK_TEST(corrupt_and_dirty_images_are_opened_read_only_only)
+BLOCK_TEST(a_dirty_image_is_repaired_before_it_is_written_to)
+{
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 t.qcow2 1M && "
+                     "qemu-io -c 'write -q -P 7 0 64k' t.qcow2");
+    WRITER_PUT(dir, incompatible_features, QCOW2_INCOMPATIBLE_DIRTY);
+    qcow2_shell(dir, "printf '\\0\\0' | dd of=t.qcow2 bs=1 seek=131082 conv=notrunc && "
+                     "! qemu-img check -q t.qcow2");   /* the refcount of the data is 0 */
+    blk_co_free(qcow2_open_image(dir, "t.qcow2", "")); /* read-only: nothing is changed */
+    assert_int_equal(WRITER_GET(dir, incompatible_features), QCOW2_INCOMPATIBLE_DIRTY);
+    BlockBackend *blk = writer_open(dir, "");
+    assert_int_equal(WRITER_GET(dir, incompatible_features), 0);
+    writer_expect(blk, 0, 7);
+    assert_int_equal(writer_write(blk, 1 << 19, 1), 0);
+    blk_co_free(blk);
+    qcow2_shell(dir, "qemu-img check -q t.qcow2 && qemu-io -c 'read -q -P 7 0 64k' t.qcow2");
+    qcow2_dir_free(dir);
+}
+
+BLOCK_TEST(a_dirty_image_that_cannot_be_repaired_is_refused)
+{
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 t.qcow2 1M && "
+                     "qemu-io -c 'write -q -P 7 0 64k' t.qcow2");
+    WRITER_PUT(dir, incompatible_features, QCOW2_INCOMPATIBLE_DIRTY);
+    qcow2_shell(dir,
+                "printf '\\1' | dd of=t.qcow2 bs=1 seek=262144 conv=notrunc"); /* reserved bits */
+    g_autofree char *text = writer_text(dir, "");
+    test_open_fails(text, "was not closed after writing, and its repair has left errors; open it "
+                          "with read-only=on");
+    assert_int_equal(WRITER_GET(dir, incompatible_features), QCOW2_INCOMPATIBLE_DIRTY);
+    qcow2_dir_free(dir);
+}
+
+BLOCK_TEST(corrupt_images_are_opened_read_only_only)
 {
     char *dir = qcow2_dir_new();
     qcow2_shell(dir, "qemu-img create -q -f qcow2 t.qcow2 1M");
     g_autofree char *text = writer_text(dir, "");
-    WRITER_PUT(dir, incompatible_features, QCOW2_INCOMPATIBLE_DIRTY);
-    test_open_fails(text, "was not closed after writing, so its refcounts may be wrong; open it "
-                          "with read-only=on, or repair it: run skiff-img check -r all");
     WRITER_PUT(dir, incompatible_features, QCOW2_INCOMPATIBLE_CORRUPT);
     test_open_fails(text, "the image is corrupt; open it with read-only=on");
     blk_co_free(qcow2_open_image(dir, "t.qcow2", ""));
@@ -392,7 +423,9 @@ BLOCK_TEST(an_l2_table_in_the_header_is_not_changed)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(corrupt_and_dirty_images_are_opened_read_only_only),
+        cmocka_unit_test(a_dirty_image_is_repaired_before_it_is_written_to),
+        cmocka_unit_test(a_dirty_image_that_cannot_be_repaired_is_refused),
+        cmocka_unit_test(corrupt_images_are_opened_read_only_only),
         cmocka_unit_test(the_first_write_clears_what_skiff_does_not_maintain_and_nothing_else),
         cmocka_unit_test(an_image_with_lazy_refcounts_is_dirty_while_it_is_written),
         cmocka_unit_test(a_process_that_ends_without_closing_completes_its_images),
