@@ -179,3 +179,19 @@ void qcow2_co_free_all(BlockNode *n)
     s->w.freeing = true;
     free_batches(n);
 }
+
+bool qcow2_co_reclaim(BlockNode *n, Qcow2Use *use)
+{
+    Qcow2State *s = n->state;
+    Qcow2Writer *w = &s->w;
+    if (w->frees->len == 0 && g_queue_is_empty(&w->batches)) {
+        return false;
+    }
+    qcow2_use_end(n, use); /* else the clusters wait for it */
+    int ret = qcow2_co_flush(n);
+    if (ret == 0) {
+        qcow2_co_free_all(n);
+    }
+    qcow2_use_begin(w, use);
+    return ret == 0;
+}

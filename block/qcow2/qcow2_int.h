@@ -40,8 +40,6 @@ typedef struct Qcow2Snapshot {
     uint64_t icount; /* UINT64_MAX: unknown */
 } Qcow2Snapshot;
 
-#define QCOW2_DECOMPRESS_MAX 4u /* clusters of a node at a time: each needs up to 6 MiB */
-
 typedef struct Qcow2State {
     /* config: options */
     uint64_t l2_cache_size;

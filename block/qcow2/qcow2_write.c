@@ -339,6 +339,7 @@ int qcow2_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct
     Qcow2State *s = n->state;
     WriteRequest r = {.iov = iov, .niov = niov};
     Qcow2Use use;
+    bool reclaimed = false;
     (void)flags; /* the core flushes after a write with FUA */
     int ret = qcow2_co_begin_change(n);
     if (ret < 0) {
@@ -349,6 +350,11 @@ int qcow2_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct
         uint64_t length = 0;
         uint64_t piece = qcow2_piece(n, offset + r.done, bytes - r.done);
         ret = write_piece(n, &r, offset + r.done, piece, &length);
+        if (ret == -ENOSPC && !reclaimed) {
+            reclaimed = true;
+            ret = qcow2_co_reclaim(n, &use) ? 0 : ret;
+            continue;
+        }
         r.done += length;
         if (ret == 0 && s->w.frees->len > QCOW2_FREES_MAX) {
             ret = qcow2_co_make_room(n);

@@ -7,8 +7,8 @@
  *   6 compressed data | 7 snapshot table | 8 L1 table and 9 L2 table of the snapshot
  *   10 bitmap directory | 11 bitmap table | 12 bits | 13 data | 14 free
  *
- * The disk has 32 clusters: 0 data that the snapshot shares, 1 zeroes, 2 compressed, 3 data. Either
- * clusters have 512 bytes, or 16 KiB and L2 entries are extended.
+ * The disk has 32 clusters: 0 data that the snapshot shares, 1 zeroes, 2 compressed, 3 data. Clusters
+ * have 512 bytes, and there is a backing file, or they have 16 KiB, and L2 entries are extended.
  */
 #ifndef SKIFF_TESTS_BLOCK_QCOW2_QCOW2_CORPUS_H
 #define SKIFF_TESTS_BLOCK_QCOW2_QCOW2_CORPUS_H
@@ -78,13 +78,26 @@ static inline void corpus_field(Corpus *c, size_t at, unsigned width, uint64_t v
 #define CORPUS_FIELD(c, base, type, field, value)                                                  \
     corpus_field(c, (base) + offsetof(type, field), sizeof(((type *)0)->field), value)
 
+#define CORPUS_BACKING "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"null-co\",\"size\":9216}}"
+
+/* The format and the name of the backing file, from @at on. */
+static inline void corpus_make_backing(Corpus *c, size_t at)
+{
+    CORPUS_FIELD(c, at, Qcow2DiskExtension, type, QCOW2_EXTENSION_BACKING_FORMAT);
+    CORPUS_FIELD(c, at, Qcow2DiskExtension, length, 3);
+    at += sizeof(Qcow2DiskExtension);
+    memcpy(c->bytes + at, "raw", 3);
+    at += 8 + sizeof(Qcow2DiskExtension); /* and the end of extensions */
+    CORPUS_FIELD(c, 0, Qcow2DiskHeader, backing_file_offset, at);
+    CORPUS_FIELD(c, 0, Qcow2DiskHeader, backing_file_size, strlen(CORPUS_BACKING));
+    memcpy(c->bytes + at, CORPUS_BACKING, strlen(CORPUS_BACKING));
+}
+
 static inline void corpus_make_header(Corpus *c)
 {
     uint64_t cs = c->cluster;
     CORPUS_FIELD(c, 0, Qcow2DiskHeader, magic, QCOW2_MAGIC);
     CORPUS_FIELD(c, 0, Qcow2DiskHeader, version, 3);
-    CORPUS_FIELD(c, 0, Qcow2DiskHeader, backing_file_offset, 0);
-    CORPUS_FIELD(c, 0, Qcow2DiskHeader, backing_file_size, 0);
     CORPUS_FIELD(c, 0, Qcow2DiskHeader, cluster_bits, (uint64_t)__builtin_ctzll(cs));
     CORPUS_FIELD(c, 0, Qcow2DiskHeader, size, CORPUS_DISK_CLUSTERS * cs);
     CORPUS_FIELD(c, 0, Qcow2DiskHeader, crypt_method, 0);
@@ -112,6 +125,9 @@ static inline void corpus_make_header(Corpus *c)
     CORPUS_FIELD(c, at, Qcow2DiskBitmapsExtension, reserved, 0);
     CORPUS_FIELD(c, at, Qcow2DiskBitmapsExtension, bitmap_directory_size, 32);
     CORPUS_FIELD(c, at, Qcow2DiskBitmapsExtension, bitmap_directory_offset, CORPUS_DIRECTORY * cs);
+    if (!c->extended) {
+        corpus_make_backing(c, at + sizeof(Qcow2DiskBitmapsExtension));
+    }
 }
 
 static inline void corpus_make_l2(Corpus *c, size_t table, unsigned index, uint64_t entry,

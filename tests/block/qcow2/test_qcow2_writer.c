@@ -313,6 +313,29 @@ BLOCK_TEST(a_full_device_fails_with_ENOSPC_and_the_image_stays_sound)
     qcow2_dir_free(dir);
 }
 
+BLOCK_TEST(a_full_device_has_space_for_a_write_after_a_discard)
+{
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 t.qcow2 8M && truncate -s 2M t.qcow2");
+    g_autofree char *text = g_strdup_printf("qcow2,discard=unmap,file.driver=raw,file.size=2M,"
+                                            "file.file.driver=file,file.file.filename=%s/t.qcow2",
+                                            dir);
+    BlockBackend *blk = test_blk("d", text, true);
+    unsigned done = 0;
+    while (writer_write(blk, done * 65536, 5) == 0) {
+        done++;
+    }
+    for (unsigned i = 0; i < 4; i++) { /* without a flush */
+        assert_int_equal(test_io(blk, TEST_DISCARD, i * 65536, 65536, NULL, 0), 0);
+        assert_int_equal(writer_write(blk, (done + i) * 65536, 6), 0);
+    }
+    assert_int_equal(writer_write(blk, 0, 7), -ENOSPC);
+    writer_expect(blk, (done + 3) * 65536, 6);
+    blk_co_free(blk);
+    qcow2_shell(dir, "qemu-img check t.qcow2");
+    qcow2_dir_free(dir);
+}
+
 /* ---- images that contradict themselves ---- */
 
 /* A write at @bad fails; the image is marked, and the good part stays readable. */
@@ -434,6 +457,7 @@ int main(void)
         cmocka_unit_test(a_discard_gives_space_back_to_the_host_and_to_the_image),
         cmocka_unit_test(a_write_of_part_of_a_new_cluster_at_the_files_end_writes_only_that_part),
         cmocka_unit_test(a_full_device_fails_with_ENOSPC_and_the_image_stays_sound),
+        cmocka_unit_test(a_full_device_has_space_for_a_write_after_a_discard),
         cmocka_unit_test(an_entry_that_is_not_a_clusters_marks_the_image),
         cmocka_unit_test(a_node_that_became_read_only_does_not_mark_the_image),
         cmocka_unit_test(an_entry_that_leads_to_the_header_or_a_table_marks_the_image),
