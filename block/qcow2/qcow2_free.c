@@ -91,6 +91,57 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_discard(BlockNode *n, uint64_t fir
     return 0;
 }
 
+#define FREE_TABLES_MAX                                                                            \
+    131072u /* entries of the L1 and refcount tables that frees are compared with */
+
+static void free_add_tables(GArray *places, const Qcow2Table *t, uint64_t mask)
+{
+    for (uint32_t i = 0; i < t->count; i++) {
+        uint64_t offset = t->entries[i] & mask;
+        if (offset != 0) {
+            g_array_append_val(places, offset);
+        }
+    }
+}
+
+static int free_compare_places(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The places of L2 tables and refcount blocks, ascending; none if there are very many. */
+static GArray *free_find_tables(const Qcow2State *s)
+{
+    GArray *places = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    if ((uint64_t)s->l1.count + s->w.refcount_table.count <= FREE_TABLES_MAX) {
+        free_add_tables(places, &s->l1, QCOW2_OFFSET_MASK);
+        free_add_tables(places, &s->w.refcount_table, ~(uint64_t)(QCOW2_SECTOR - 1));
+        g_array_sort(places, free_compare_places);
+    }
+    return places;
+}
+
+/* The entry of an invalid image can lead to metadata, which is not to become a hole. */
+static RUNS_IN_IOTHREAD int free_check(const BlockNode *n, const GArray *places, const Qcow2Free *f)
+{
+    const Qcow2State *s = n->state;
+    unsigned bits = s->header.cluster_bits;
+    uint64_t host = f->cluster << bits, end = host + (f->count << bits);
+    guint low = 0, high = places->len;
+    while (low < high) { /* the first place that is not before @host */
+        guint middle = (low + high) / 2;
+        bool before = g_array_index(places, uint64_t, middle) < host;
+        low = before ? middle + 1 : low;
+        high = before ? high : middle;
+    }
+    if (low < places->len && g_array_index(places, uint64_t, low) < end) {
+        return qcow2_corrupt(n, "a discard at 0x%" PRIx64 " of the file would remove a table",
+                             host);
+    }
+    return qcow2_check_overlap(n, host, f->count << bits);
+}
+
 /* Decrements one extent, and shortens it by what is done. */
 static coroutine_fn RUNS_IN_IOTHREAD int free_extent(BlockNode *n, Qcow2Free *f)
 {
@@ -115,15 +166,20 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_extent(BlockNode *n, Qcow2Free *f)
 
 static coroutine_fn RUNS_IN_IOTHREAD int free_batch(BlockNode *n, const Qcow2FreeBatch *b)
 {
-    while (b->frees->len > 0) {
+    g_autoptr(GArray) places = NULL; /* no cluster of the batch becomes a table meanwhile */
+    int ret = 0;
+    while (ret == 0 && b->frees->len > 0) {
         Qcow2Free *f = &g_array_index(b->frees, Qcow2Free, b->frees->len - 1);
-        int ret = free_extent(n, f);
-        if (ret < 0) {
-            return ret;
+        if (f->discard) {
+            places = places != NULL ? places : free_find_tables(n->state);
+            ret = free_check(n, places, f);
         }
-        g_array_set_size(b->frees, b->frees->len - 1);
+        ret = ret == 0 ? free_extent(n, f) : ret;
+        if (ret == 0) {
+            g_array_set_size(b->frees, b->frees->len - 1);
+        }
     }
-    return 0;
+    return ret;
 }
 
 static RUNS_IN_IOTHREAD Qcow2FreeBatch *free_next(Qcow2Writer *w)

@@ -90,11 +90,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int resize_zero(BlockNode *n, uint64_t old,
         Qcow2Extent e;
         uint64_t rest = block_is_aligned(at, cluster) ? end - at : cluster - (at & (cluster - 1));
         ret = qcow2_co_map(n, at, rest, &e);
+        if (ret < 0) {
+            break;
+        }
         if (e.kind == QCOW2_UNALLOCATED && at < backing && block_is_aligned(at, cluster)) {
             e.bytes = MIN(e.bytes, block_align_up(backing, cluster) - at);
         }
         bool zero = e.kind == QCOW2_ZERO || (e.kind == QCOW2_UNALLOCATED && at >= backing);
-        if (ret == 0 && !zero) {
+        if (!zero) {
             ret = resize_zero_extent(n, at, e.bytes);
         }
         at += e.bytes;

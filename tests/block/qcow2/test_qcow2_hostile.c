@@ -100,6 +100,25 @@ BLOCK_TEST(a_zero_cluster_that_leads_to_a_table_is_not_used_again)
     qcow2_dir_free(dir);
 }
 
+/* The discard is a success, but what it leads to becomes no hole. */
+BLOCK_TEST(a_discarded_cluster_that_is_a_table_keeps_its_content)
+{
+    char *dir = hostile_new("cluster_size=64k");
+    const uint64_t refcounts = HOSTILE_GET(dir, refcount_table_offset);
+    const uint64_t tables[] = {HOSTILE_GET(dir, l1_table_offset), hostile_l2_table(dir), refcounts,
+                               hostile_get(dir, refcounts)};
+    for (unsigned i = 0; i < G_N_ELEMENTS(tables); i++) {
+        hostile_put(dir, hostile_l2_table(dir) + 8, QCOW2_ENTRY_COPIED | tables[i]);
+        BlockBackend *blk = hostile_open(dir);
+        assert_int_equal(test_io(blk, TEST_DISCARD, 65536, 65536, NULL, 0), 0);
+        test_io(blk, TEST_FLUSH, 0, 0, NULL, 0);
+        blk_co_free(blk);
+        assert_int_not_equal(hostile_get(dir, tables[i]), 0);
+        hostile_put(dir, offsetof(Qcow2DiskHeader, incompatible_features), 0);
+    }
+    qcow2_dir_free(dir);
+}
+
 /* The number of entries of the refcount table that have a block. */
 static uint64_t hostile_blocks(const char *dir)
 {
@@ -152,6 +171,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_zero_cluster_that_leads_to_a_table_is_not_used_again),
+        cmocka_unit_test(a_discarded_cluster_that_is_a_table_keeps_its_content),
         cmocka_unit_test(refcounts_in_the_l1_table_are_not_changed),
         cmocka_unit_test(a_new_refcount_block_does_not_overwrite_an_l2_table),
         cmocka_unit_test(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread),
