@@ -10,6 +10,7 @@ void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size, bool lim
     *c = (Qcow2Cache){.slice_size = slice_size, .count = (unsigned)MIN(count, UINT32_MAX / 2)};
     c->limit = limited ? c->count / 2 : 0;
     c->dirty_list = g_ptr_array_new();
+    c->zeroes = g_array_new(false, false, sizeof(uint64_t));
     unsigned buckets = 1;
     while (buckets < c->count) {
         buckets *= 2;
@@ -29,6 +30,7 @@ void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size, bool lim
 void qcow2_cache_destroy(Qcow2Cache *c)
 {
     g_clear_pointer(&c->dirty_list, g_ptr_array_unref);
+    g_clear_pointer(&c->zeroes, g_array_unref);
     for (unsigned i = 0; i < c->count; i++) {
         free(c->slices[i].data);
     }
@@ -134,6 +136,29 @@ static Qcow2Slice *cache_find_dirty(const Qcow2Cache *c)
 
 /* ---- loading ---- */
 
+static bool cache_is_zero(const Qcow2Cache *c, uint64_t offset)
+{
+    for (unsigned i = 0; i < c->zeroes->len; i++) {
+        uint64_t table = g_array_index(c->zeroes, uint64_t, i);
+        if (offset >= table && offset - table < c->table_size) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int cache_fill(Qcow2Cache *c, BlockNode *file, Qcow2Slice *s)
+{
+    if (s->data == NULL) {
+        return -ENOMEM;
+    }
+    if (cache_is_zero(c, s->offset)) {
+        memset(s->data, 0, c->slice_size);
+        return 0;
+    }
+    return qcow2_co_read_table(file, s->offset, c->slice_size, s->data);
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int cache_load(Qcow2Cache *c, BlockNode *file, Qcow2Slice *s,
                                                     uint64_t offset)
 {
@@ -145,7 +170,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int cache_load(Qcow2Cache *c, BlockNode *fi
         size_t alignment = MIN(MAX(c->slice_size, sizeof(void *)), BLOCK_MEMORY_ALIGNMENT_MAX);
         s->data = aligned_alloc(alignment, c->slice_size);
     }
-    ret = s->data != NULL ? qcow2_co_read_table(file, offset, c->slice_size, s->data) : -ENOMEM;
+    ret = cache_fill(c, file, s);
     s->loading = false;
     if (ret < 0) {
         s->users--;
@@ -228,6 +253,22 @@ bool qcow2_cache_forget(Qcow2Cache *c, uint64_t offset, uint64_t bytes)
         cache_make_first(c, s);
     }
     return true;
+}
+
+void qcow2_cache_begin_zeroes(Qcow2Cache *c, uint64_t offset, uint64_t size)
+{
+    c->table_size = size;
+    g_array_append_val(c->zeroes, offset);
+}
+
+void qcow2_cache_end_zeroes(Qcow2Cache *c, uint64_t offset)
+{
+    for (unsigned i = 0; i < c->zeroes->len; i++) {
+        if (g_array_index(c->zeroes, uint64_t, i) == offset) {
+            g_array_remove_index_fast(c->zeroes, i);
+            return;
+        }
+    }
 }
 
 /* ---- cleaning ---- */

@@ -105,14 +105,28 @@ static coroutine_fn RUNS_IN_IOTHREAD int commit_references(BlockNode *n, const C
     return ret == 0 ? commit_flush(n) : ret;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int commit_run(BlockNode *n)
+/* Waits until nothing is being written that the capture has to see on disk. */
+static coroutine_fn RUNS_IN_IOTHREAD int commit_settle(BlockNode *n)
 {
     Qcow2State *s = n->state;
+    int ret = 0;
+    while (ret == 0 && (s->l2.zeroes->len > 0 || s->w.refcounts.evicting > 0)) {
+        qcow2_cache_co_settle(&s->w.refcounts);
+        ret = qcow2_co_settle_l2(n);
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int commit_run(BlockNode *n)
+{
     Commit c;
     qcow2_co_free(n); /* after an error the rest is freed by a later commit */
-    qcow2_cache_co_settle(&s->w.refcounts);
+    int ret = commit_settle(n);
+    if (ret < 0) {
+        return ret;
+    }
     commit_capture(n, &c);
-    int ret = commit_refcounts(n, &c);
+    ret = commit_refcounts(n, &c);
     if (ret == 0) {
         ret = commit_tables(n, &c);
     }

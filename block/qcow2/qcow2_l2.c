@@ -4,8 +4,9 @@
  *
  *   L1 entry 0, or without COPIED --> new table: zeroes, or a copy --> COPIED: changed in its slices
  *
- * A new table is on disk as a whole before the L1 table in memory refers to it. One table is added at
- * a time. A table without COPIED is shared with a snapshot and is never changed.
+ * A copy is on disk before the L1 table in memory refers to it. A table of zeroes is used at once: it
+ * is written meanwhile, and a commit waits for that, since it writes slices of the table. One table
+ * is added at a time. A table without COPIED is shared with a snapshot and is never changed.
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
@@ -46,21 +47,76 @@ static RUNS_IN_IOTHREAD int l2_check(const BlockNode *n, uint64_t offset, uint64
     return 0;
 }
 
-/* ---- a new table ---- */
+/* ---- a new table of zeroes ---- */
 
-/* Writes the table for @run: zeroes, or a copy of the one at @old. */
-static coroutine_fn RUNS_IN_IOTHREAD int l2_write_new(BlockNode *n, const Qcow2Run *run,
-                                                      uint64_t old)
+static coroutine_fn RUNS_IN_IOTHREAD int l2_write_zeroes(BlockNode *n, uint64_t table)
 {
     Qcow2State *s = n->state;
     uint64_t size = qcow2_cluster_size(&s->header);
     g_autofree uint8_t *buffer = g_malloc0(size);
     struct iovec iov = {buffer, size};
-    int ret = old != 0 ? qcow2_co_read_table(n->file, old, size, buffer) : 0;
+    int ret = block_node_co_pwritev(n->file, table, size, &iov, 1, 0);
     if (ret == 0) {
-        ret = block_node_co_pwritev(n->file, run->host, size, &iov, 1, 0);
+        qcow2_cache_end_zeroes(&s->l2, table);
     }
     return ret;
+}
+
+typedef struct L2Birth {
+    BlockNode *node;
+    uint64_t table;
+} L2Birth;
+
+static void l2_birth_run(void *opaque)
+{
+    L2Birth *b = opaque;
+    Qcow2Writer *w = &((Qcow2State *)b->node->state)->w;
+    enter_coroutine();
+    enter_iothread(b->node->home);
+    l2_write_zeroes(b->node, b->table); /* after an error the next commit repeats it */
+    w->births--;
+    co_queue_wake_all(&w->l2_waiters);
+    block_node_end(b->node);
+    g_free(b);
+}
+
+/* Writes the table while its slices are in use already; the request that needs it does not wait. */
+static RUNS_IN_IOTHREAD void l2_begin_zeroes(BlockNode *n, uint64_t table)
+{
+    Qcow2State *s = n->state;
+    L2Birth *b = g_new(L2Birth, 1);
+    *b = (L2Birth){.node = n, .table = table};
+    qcow2_cache_begin_zeroes(&s->l2, table, qcow2_cluster_size(&s->header));
+    s->w.births++;
+    block_node_begin(n);
+    co_start(n->home, l2_birth_run, b);
+}
+
+int qcow2_co_settle_l2(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    int ret = 0;
+    while (s->w.births > 0) {
+        co_queue_wait(&s->w.l2_waiters, "a new L2 table");
+    }
+    while (s->l2.zeroes->len > 0 && s->w.births == 0 && ret == 0) { /* their writes have failed */
+        ret = l2_write_zeroes(n, g_array_index(s->l2.zeroes, uint64_t, 0));
+    }
+    return ret;
+}
+
+/* ---- a new table ---- */
+
+/* Writes a copy of the table at @old for @run. */
+static coroutine_fn RUNS_IN_IOTHREAD int l2_write_copy(BlockNode *n, const Qcow2Run *run,
+                                                       uint64_t old)
+{
+    const Qcow2State *s = n->state;
+    uint64_t size = qcow2_cluster_size(&s->header);
+    g_autofree uint8_t *buffer = g_malloc(size);
+    struct iovec iov = {buffer, size};
+    int ret = qcow2_co_read_table(n->file, old, size, buffer);
+    return ret == 0 ? block_node_co_pwritev(n->file, run->host, size, &iov, 1, 0) : ret;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int l2_add(BlockNode *n, uint64_t offset, uint64_t l1_index)
@@ -75,7 +131,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int l2_add(BlockNode *n, uint64_t offset, u
     if (ret < 0) {
         return ret;
     }
-    ret = l2_write_new(n, &run, old);
+    if (old == 0) {
+        l2_begin_zeroes(n, run.host);
+    } else {
+        ret = l2_write_copy(n, &run, old);
+    }
     if (ret < 0) {
         qcow2_co_unalloc(n, &run);
         return ret;

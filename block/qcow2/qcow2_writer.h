@@ -125,6 +125,7 @@ typedef struct Qcow2Writer {
     CoQueue cow_waiters;
     /* L2 tables */
     bool adding_l2;
+    unsigned births; /* tables of zeroes that are being written */
     CoQueue l2_waiters;
 } Qcow2Writer;
 
@@ -249,6 +250,8 @@ int qcow2_co_change_l2(BlockNode *n, uint64_t offset, Qcow2Slice **slice, uint64
 /* Loads it to be read; *@slice is NULL if there is no L2 table. */
 int qcow2_co_look_l2(BlockNode *n, uint64_t offset, Qcow2Slice **slice, uint64_t *index)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* Returns when the file has all new tables. 0 or -errno; a later call repeats what has failed. */
+int qcow2_co_settle_l2(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Bytes of the disk that a slice of an L2 table maps. */
 uint64_t qcow2_slice_covers(const BlockNode *n) ANY_THREAD;
 

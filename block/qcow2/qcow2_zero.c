@@ -71,7 +71,7 @@ static Qcow2Entry zero_entry(const BlockNode *n, Qcow2Entry m, ZeroHow how, uint
 }
 
 /* The old cluster, which the new entry does not have. */
-static coroutine_fn RUNS_IN_IOTHREAD void zero_free(BlockNode *n, Qcow2Entry old, ZeroHow how)
+static RUNS_IN_IOTHREAD void zero_free(BlockNode *n, Qcow2Entry old, ZeroHow how)
 {
     const Qcow2State *s = n->state;
     uint64_t host = old.entry & QCOW2_OFFSET_MASK, length = qcow2_cluster_size(&s->header);

@@ -344,7 +344,7 @@ BLOCK_TEST(a_power_cut_leaves_a_sound_image_with_all_that_was_flushed)
 {
     const char *first = g_getenv("SKIFF_TEST_SEED");
     unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(6, 12, 300);
+    unsigned rounds = first != NULL ? 1 : test_rounds(3, 6, 300);
     char *dir = qcow2_dir_new();
     for (unsigned seed = from; seed < from + rounds; seed++) {
         PowerRig *rig = g_new0(PowerRig, 1);
