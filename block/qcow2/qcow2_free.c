@@ -7,7 +7,7 @@
  *
  * A request in flight may have found the cluster through the old reference. So a permitted batch
  * waits for all requests that had begun before it was permitted. A request that hangs delays the
- * reuse of space, and nothing else. A cluster is noted once for each reference that it has, so the
+ * reuse of space, and nothing else. While a snapshot is created nothing is decremented. A cluster is noted once for each reference that it has, so the
  * memory is bounded by the clusters of the file.
  */
 #include <errno.h>
@@ -85,8 +85,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_discard(BlockNode *n, uint64_t fir
     return 0;
 }
 
-/* Decrements one extent, and shortens it by what is done. */
-static coroutine_fn RUNS_IN_IOTHREAD int free_extent(BlockNode *n, Qcow2Free *f)
+int qcow2_co_free_extent(BlockNode *n, Qcow2Free *f)
 {
     Qcow2State *s = n->state;
     int ret = 0;
@@ -111,7 +110,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_batch(BlockNode *n, const Qcow2Fre
 {
     while (b->frees->len > 0) {
         Qcow2Free *f = &g_array_index(b->frees, Qcow2Free, b->frees->len - 1);
-        int ret = free_extent(n, f);
+        int ret = qcow2_co_free_extent(n, f);
         if (ret < 0) {
             return ret;
         }
@@ -144,7 +143,7 @@ int qcow2_co_free(BlockNode *n)
 {
     Qcow2State *s = n->state;
     Qcow2Writer *w = &s->w;
-    if (w->freeing || g_queue_is_empty(&w->batches)) {
+    if (w->freeing || s->snap.fresh != NULL || g_queue_is_empty(&w->batches)) {
         return 0;
     }
     w->freeing = true;

@@ -222,6 +222,9 @@ void qcow2_free_later(BlockNode *n, uint64_t host, uint64_t bytes, bool discard)
 void qcow2_free_permit(Qcow2Writer *w, GArray *frees) RUNS_IN_IOTHREAD;
 /* Decrements what is permitted and used by no request. An error leaves the rest for later. */
 int qcow2_co_free(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* Decrements one extent at once, and shortens it by what is done. No reference to it is left on disk
+ * or in a request. 0 or -errno. */
+int qcow2_co_free_extent(BlockNode *n, Qcow2Free *f) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_commit.c ---- */
 /* Everything that has changed before the call is on stable storage after it. 0 or -errno. */
