@@ -32,8 +32,9 @@
  *      its count was raised. The walk can read the tables of the frozen L1 table at any time.
  *   4. When `fresh` does not exist, and at each step between two tables, COPIED means a count of 1 in
  *      all entries of the active image that the walk has passed. So dropping `fresh` early is safe.
- *   5. Tables of the active image get or lose COPIED while no L2 table is added, so that a copy of a
- *      table has the flags of its original.
+ *   5. Tables of the active image get or lose COPIED, and `fresh` is dropped, while no L2 table is
+ *      added: a copy of a table has the flags of its original, and a table that is being copied does
+ *      not become the active image's own.
  *   6. Between the raising of a count and the change of the flag on disk, which are in one commit, a
  *      crash leaves a flag that does not match. It is harmless: the cluster has one reference if it
  *      has COPIED, and is copied without need if it has not. A check sets it right.
@@ -43,6 +44,8 @@
 
 #include "block/node.h"
 #include "block/qcow2/qcow2_header.h"
+
+typedef struct Qcow2Writer Qcow2Writer;
 
 typedef struct Qcow2Snapshot {
     char *id, *name; /* owned */
@@ -101,8 +104,6 @@ typedef struct Qcow2Snap {
 extern const BlockSnapshotDriver qcow2_snapshot_driver;
 /* Drops an operation; what it has raised leaks. The node has no request in flight. */
 void qcow2_snap_cancel(BlockNode *n) RUNS_IN_IOTHREAD;
-/* Ends an operation in any state. */
-void qcow2_snap_end(BlockNode *n) RUNS_IN_IOTHREAD;
 /* Notes newly allocated clusters. */
 void qcow2_snap_allocated(BlockNode *n, uint64_t cluster, uint64_t count) RUNS_IN_IOTHREAD;
 /* Whether @entry, of the L1 table or of an L2 table, refers to a cluster that only the active image
@@ -131,6 +132,9 @@ bool qcow2_walk_ended(const Qcow2Walk *k) ANY_THREAD;
 void qcow2_walk_clear(Qcow2Walk *k) ANY_THREAD;
 
 /* ---- qcow2_snapshot_flags.c ---- */
+/* Between these no L2 table is added. */
+void qcow2_co_flags_begin(Qcow2Writer *w) coroutine_fn RUNS_IN_IOTHREAD;
+void qcow2_flags_end(Qcow2Writer *w) RUNS_IN_IOTHREAD;
 /* Sets the flags COPIED of the slice at @slice of the active L2 table @index by the refcounts. */
 int qcow2_co_fix_slice(BlockNode *n, uint32_t index, uint64_t slice) coroutine_fn RUNS_IN_IOTHREAD;
 /* The same for the L1 entry of the table. */

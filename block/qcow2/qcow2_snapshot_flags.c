@@ -8,7 +8,7 @@
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
 
-static coroutine_fn RUNS_IN_IOTHREAD void flags_begin(Qcow2Writer *w)
+void qcow2_co_flags_begin(Qcow2Writer *w)
 {
     while (w->adding_l2) {
         co_queue_wait(&w->l2_waiters, "a new L2 table");
@@ -16,7 +16,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void flags_begin(Qcow2Writer *w)
     w->adding_l2 = true;
 }
 
-static RUNS_IN_IOTHREAD void flags_end(Qcow2Writer *w)
+void qcow2_flags_end(Qcow2Writer *w)
 {
     w->adding_l2 = false;
     co_queue_wake_all(&w->l2_waiters);
@@ -129,12 +129,12 @@ int qcow2_co_fix_slice(BlockNode *n, uint32_t index, uint64_t slice)
 {
     Qcow2State *s = n->state;
     int ret = 0;
-    flags_begin(&s->w);
+    qcow2_co_flags_begin(&s->w);
     uint64_t table = index < s->l1.count ? s->l1.entries[index] & QCOW2_OFFSET_MASK : 0;
     if (table != 0 && block_is_aligned(table, qcow2_cluster_size(&s->header))) {
         ret = flags_fix(n, table + slice, true);
     }
-    flags_end(&s->w);
+    qcow2_flags_end(&s->w);
     return ret;
 }
 
@@ -147,7 +147,7 @@ int qcow2_co_fix_l1(BlockNode *n, uint32_t index)
 {
     Qcow2State *s = n->state;
     int ret = 0;
-    flags_begin(&s->w);
+    qcow2_co_flags_begin(&s->w);
     uint64_t entry = index < s->l1.count ? s->l1.entries[index] : 0;
     if ((entry & QCOW2_OFFSET_MASK) != 0) {
         ret = flags_is_single(n, entry & QCOW2_OFFSET_MASK);
@@ -156,6 +156,6 @@ int qcow2_co_fix_l1(BlockNode *n, uint32_t index)
         (ret > 0) != ((entry & QCOW2_ENTRY_COPIED) != 0)) {
         qcow2_table_set(&s->l1, index, entry ^ QCOW2_ENTRY_COPIED);
     }
-    flags_end(&s->w);
+    qcow2_flags_end(&s->w);
     return MIN(ret, 0);
 }

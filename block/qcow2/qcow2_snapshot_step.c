@@ -35,7 +35,7 @@ bool qcow2_owns(const BlockNode *n, uint64_t entry)
 
 /* ---- ends ---- */
 
-void qcow2_snap_end(BlockNode *n)
+static RUNS_IN_IOTHREAD void step_clear(BlockNode *n)
 {
     Qcow2State *s = n->state;
     Qcow2Snap *p = &s->snap;
@@ -49,14 +49,17 @@ void qcow2_snap_cancel(BlockNode *n)
 {
     Qcow2State *s = n->state;
     if (s->snap.state != QCOW2_SNAP_IDLE) {
-        qcow2_snap_end(n);
+        step_clear(n);
         s->snap.cancelled = true; /* until the next step, which is the operation's last one */
     }
 }
 
-static RUNS_IN_IOTHREAD int step_end(BlockNode *n, int ret)
+static coroutine_fn RUNS_IN_IOTHREAD int step_end(BlockNode *n, int ret)
 {
-    qcow2_snap_end(n);
+    Qcow2State *s = n->state;
+    qcow2_co_flags_begin(&s->w);
+    step_clear(n);
+    qcow2_flags_end(&s->w);
     return ret;
 }
 
@@ -177,7 +180,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_store(BlockNode *n, BlockSnapshotO
         return unsure ? step_end(n, ret) : step_undo(n, ret);
     }
     if (p->kind == BLOCK_SNAPSHOT_CREATE) {
-        qcow2_snap_end(n);
+        step_end(n, 0);
         qcow2_co_free(n); /* what was held back; an error leaves it for the next commit */
         return 0;
     }
