@@ -140,6 +140,9 @@ typedef struct BlockImageInfo {
     unsigned snapshot_count;
     struct json_object *specific; /* {"type": ..., "data": ...} of QEMU; NULL: none */
 } BlockImageInfo;
+/* Fills what is fixed while the node is open: cluster_size and backing_*. block_image_info_clear()
+ * frees it. */
+void block_node_image_config(const BlockNode *n, BlockImageInfo *info) RUNS_IN_MAIN;
 /* In the home of @n. False + @error; else block_image_info_clear() frees what is in @info. */
 bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
@@ -147,6 +150,14 @@ bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error
  * snapshot with that id and name has it; NULL: any. In the home of @n. False + @error: unchanged. */
 bool block_node_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* Changes the name of the backing file, and its format, in the image of @n, which is writable. The
+ * node's backing child stays as it is. NULL: none. 0 or -errno: -ENOTSUP the format has none; -ENOSPC
+ * no room for the name. In the home of @n. */
+int block_node_co_change_backing(BlockNode *n, const char *name, const char *format)
+    coroutine_fn RUNS_IN_IOTHREAD;
+/* Removes everything that the image of @n, which is writable, holds itself: the backing file shows
+ * everywhere. 0 or -errno. In the home of @n. */
+int block_node_co_make_empty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 void block_image_info_clear(BlockImageInfo *info) ANY_THREAD;
 
 /* ---- internal snapshots (block/core/snapshot.c) ---- */

@@ -122,11 +122,16 @@ typedef struct BlockDriver {
     /* Returns the bytes that the node itself uses on the host, or -errno. NULL: nothing is known, or
      * the node uses only what its children use. */
     int64_t (*co_allocated_size)(BlockNode *n);
+    /* In main: fills in @info, which is preset to zeroes, what is fixed while the node is open. */
+    void (*image_config)(const BlockNode *n, BlockImageInfo *info);
     /* Fills @info, which is preset to zeroes. NULL: the image says nothing. */
     bool (*co_image_info)(BlockNode *n, BlockImageInfo *info, GError **error);
     /* Completes on disk what a close would; the node may be used further. 0 or -errno. NULL: there
      * is nothing to do beyond a flush. */
     int (*co_complete)(BlockNode *n);
+    /* As block_node_co_change_backing() and block_node_co_make_empty(). NULL: not possible. */
+    int (*co_change_backing)(BlockNode *n, const char *name, const char *format);
+    int (*co_make_empty)(BlockNode *n);
     /* As block_node_co_view_snapshot(). NULL: the format has no snapshots. */
     bool (*co_view_snapshot)(BlockNode *n, const char *id, const char *name, GError **error);
     const BlockSnapshotDriver *snapshots; /* NULL: the format has none */

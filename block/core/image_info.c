@@ -1,7 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an image says about itself, and its internal snapshots. */
+/* What an image says about itself, its internal snapshots and its backing file. */
+#include <errno.h>
 #include <json-c/json.h>
 #include "block/node.h"
+
+void block_node_image_config(const BlockNode *n, BlockImageInfo *info)
+{
+    *info = (BlockImageInfo){0};
+    if (n->drv->image_config != NULL) {
+        n->drv->image_config(n, info);
+    }
+}
 
 bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
 {
@@ -43,4 +52,23 @@ bool block_node_co_view_snapshot(BlockNode *n, const char *id, const char *name,
     bool ok = n->drv->co_view_snapshot(n, id, name, error);
     block_node_end(n);
     return ok;
+}
+
+int block_node_co_change_backing(BlockNode *n, const char *name, const char *format)
+{
+    g_assert(!n->flags.read_only);
+    block_node_begin(n);
+    int ret =
+        n->drv->co_change_backing != NULL ? n->drv->co_change_backing(n, name, format) : -ENOTSUP;
+    block_node_end(n);
+    return ret;
+}
+
+int block_node_co_make_empty(BlockNode *n)
+{
+    g_assert(!n->flags.read_only);
+    block_node_begin(n);
+    int ret = n->drv->co_make_empty != NULL ? n->drv->co_make_empty(n) : -ENOTSUP;
+    block_node_end(n);
+    return ret;
 }

@@ -19,12 +19,16 @@ typedef struct Img {
 
 /* A subcommand returns the exit status of the process. */
 int img_co_check(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_bench(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_commit(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_compare(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_convert(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_create(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_info(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_io(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_map(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_measure(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_rebase(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_resize(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_snapshot(Img *img) coroutine_fn RUNS_IN_MAIN;
 
@@ -84,6 +88,7 @@ typedef struct ImgOpen {
     bool no_backing; /* only the image itself is of interest */
     bool unmap;      /* discards reach the file */
     ImgCache cache;
+    const char *aio; /* of the file; NULL: the default */
 } ImgOpen;
 /* Opens an image and puts a backend @name on it. NULL: reported. Freed with blk_co_free(). */
 BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
@@ -146,6 +151,16 @@ void img_progress_init(ImgProgress *p, bool line, double step) ANY_THREAD;
 void img_progress_set(ImgProgress *p, uint64_t done, uint64_t total) ANY_THREAD;
 /* Ends the line. */
 void img_progress_end(const ImgProgress *p) ANY_THREAD;
+
+/* ---- img_spool.c ---- */
+/* If @filename is a pipe, copies all its data to a temporary file without a name and stores a
+ * descriptor of it in *@fd; else -1. False: reported. */
+bool img_co_spool(const char *filename, int *fd) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- img_view.c ---- */
+/* Makes a read-only image show the snapshot that @snapshot names: an id or a name, or
+ * "snapshot.id=ID,snapshot.name=NAME". False: reported. */
+bool img_co_view(BlockBackend *blk, const char *snapshot) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- img_snapshot.c ---- */
 /* Prints the table of snapshots, if there are any. */

@@ -2,6 +2,7 @@
 /* skiff-img convert: copies one or more images into another one. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "block/img/img_copy.h"
 #include "block/node.h"
 
@@ -159,49 +160,20 @@ static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
 
 /* ---- the conversion ---- */
 
-typedef struct ConvertView {
-    BlockNode *node;
-    const char *id, *name;
-    bool either; /* id is an id or a name */
-    bool ok;
-    GError *error;
-} ConvertView;
-
-static void convert_view_at_home(void *opaque)
+static coroutine_fn RUNS_IN_MAIN bool convert_co_open_source(Img *img, const Convert *c,
+                                                             ImgCopySource *s, unsigned number)
 {
-    ConvertView *v = opaque;
-    enter_coroutine();
-    enter_iothread(block_node_home(v->node));
-    v->ok = block_node_co_view_snapshot(v->node, v->id, v->name, v->either ? NULL : &v->error) ||
-            (v->either && block_node_co_view_snapshot(v->node, NULL, v->id, &v->error));
-}
-
-/* Makes the source show the snapshot that -l names. False: reported. */
-static coroutine_fn RUNS_IN_MAIN bool convert_co_view(const Convert *c, const ImgCopySource *s)
-{
-    static const OptSpec options[] = {
-        {.name = "snapshot.id", .type = OPT_STRING, .offset = 0},
-        {.name = "snapshot.name", .type = OPT_STRING, .offset = sizeof(char *)},
-        {0}};
-    char *texts[2] = {0};
-    ConvertView v = {.node = blk_root(s->blk), .id = c->snapshot, .either = true};
-    g_autoptr(GError) error = NULL;
-    if (g_str_has_prefix(c->snapshot, "snapshot.")) {
-        g_autoptr(OptDict) d = opt_dict_parse(c->snapshot, NULL, &error);
-        if (d == NULL || !opts_bind(options, texts, d, "-l", &error)) {
-            img_error("%s", error->message);
-            img_error("Failed in parsing snapshot param '%s'", c->snapshot);
-            return false;
-        }
-        v = (ConvertView){.node = v.node, .id = texts[0], .name = texts[1]};
+    g_autofree char *name = g_strdup_printf("source%u", number), *path = NULL;
+    ImgOpen open = c->source;
+    open.filename = s->filename;
+    if (!open.image_opts && !img_co_spool(s->filename, &s->spooled)) {
+        return false;
     }
-    co_call_in(block_node_home(v.node), convert_view_at_home, &v);
-    if (!v.ok) {
-        img_error("Failed to load snapshot: %s", v.error->message);
-        g_clear_error(&v.error);
+    if (s->spooled >= 0) {
+        open.filename = path = g_strdup_printf("/proc/self/fd/%d", s->spooled);
     }
-    opts_clear(options, texts);
-    return v.ok;
+    s->blk = img_co_open(img, name, &open);
+    return s->blk != NULL;
 }
 
 static coroutine_fn RUNS_IN_MAIN bool convert_co_open_sources(Img *img, Convert *c)
@@ -210,14 +182,13 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_open_sources(Img *img, Convert 
     copy->sources = g_new0(ImgCopySource, img->file_count - 1);
     for (unsigned i = 0; i < img->file_count - 1; i++) {
         ImgCopySource *s = &copy->sources[i];
-        g_autofree char *name = g_strdup_printf("source%u", i);
-        s->filename = c->source.filename = img->files[i];
-        s->blk = img_co_open(img, name, &c->source);
-        if (s->blk == NULL) {
+        copy->source_count++;
+        s->filename = img->files[i];
+        s->spooled = -1;
+        if (!convert_co_open_source(img, c, s, i)) {
             return false;
         }
-        copy->source_count++;
-        if (c->snapshot != NULL && !convert_co_view(c, s)) {
+        if (c->snapshot != NULL && !img_co_view(s->blk, c->snapshot)) {
             return false;
         }
         s->size = blk_size(s->blk);
@@ -314,6 +285,9 @@ int img_co_convert(Img *img)
     }
     for (unsigned i = 0; i < c.copy.source_count; i++) {
         blk_co_free(c.copy.sources[i].blk);
+        if (c.copy.sources[i].spooled >= 0) {
+            close(c.copy.sources[i].spooled);
+        }
     }
     g_free(c.copy.sources);
     g_ptr_array_unref(c.to.options);

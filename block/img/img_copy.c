@@ -74,17 +74,29 @@ static coroutine_fn RUNS_IN_IOTHREAD void copy_co_limit(const ImgCopy *c, uint64
     }
 }
 
+/* Whether the target has the content of the range at c->next already. */
+static bool copy_may_skip(const ImgCopy *c)
+{
+    bool zero = (c->status.flags & BLOCK_STATUS_ZERO) != 0;
+    if (c->held_only) {
+        return (c->status.flags & BLOCK_STATUS_ALLOCATED) == 0 && c->status.depth == c->last_depth;
+    }
+    if (c->backed) {
+        return c->status.depth > 0 || (zero && c->next >= c->backing_size);
+    }
+    return zero && c->zeroes;
+}
+
 /* The piece at c->next. False: nothing has to be done with it. */
 static bool copy_decide(const ImgCopy *c, CopyPiece *p)
 {
     bool zero = (c->status.flags & BLOCK_STATUS_ZERO) != 0;
     uint64_t rest = c->status_start + c->status.bytes - c->next;
-    bool beyond = c->next >= c->backing_size;
-    bool skip = c->backed ? c->status.depth > 0 || (zero && beyond) : zero && c->zeroes;
-    if (c->backed && !beyond) {
-        rest = MIN(rest, c->backing_size - c->next);
-    }
+    bool skip = copy_may_skip(c);
     bool large = zero && c->min_sparse > 0 && c->target->blk != NULL;
+    if (c->backed && c->next < c->backing_size) {
+        rest = MIN(rest, c->backing_size - c->next); /* zeroes beyond it are skipped */
+    }
     *p = (CopyPiece){
         .source = &c->sources[c->source],
         .offset = c->next,

@@ -9,6 +9,7 @@ typedef struct ImgCopySource {
     const char *filename;
     BlockBackend *blk;
     uint64_t size;
+    int spooled; /* descriptor of the data of a pipe; -1: it is none */
 } ImgCopySource;
 
 typedef struct ImgCopy {
@@ -24,6 +25,8 @@ typedef struct ImgCopy {
     bool zeroes;           /* what is not written reads as zeroes */
     bool backed;           /* what a source has from its backing file, the target has too */
     uint64_t backing_size; /* of the target: beyond it, what is not written reads as zeroes */
+    bool held_only;        /* only what a source, or an image down to last_depth, holds */
+    unsigned last_depth;   /* ranges beyond the end of an image above are zeroes */
     bool salvage;          /* what cannot be read becomes zeroes */
     ImgProgress *progress;
     /* private */

@@ -64,6 +64,9 @@ static OptDict *open_describe(const ImgOpen *open, GError **error)
     if (open->format != NULL) {
         opt_dict_set_default(d, "driver", open->format);
     }
+    if (open->aio != NULL && opt_dict_get_dict(d, "file") != NULL) {
+        opt_dict_set_default(d, "file.aio", open->aio);
+    }
     opt_dict_set_default(d, "read-only", open->writable ? "off" : "on");
     open_set_flag(d, "force-share", open->force_share);
     open_set_flag(d, "cache.direct", open->cache.direct);

@@ -16,8 +16,13 @@ static const struct {
     int (*co_run)(Img *img); /* coroutine in main */
     const char *usage;
 } commands[] = {
+    {"bench", img_co_bench,
+     "[-f FMT] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-o OFFSET] [-w] [--pattern=BYTE] "
+     "[--flush-interval=N] [--no-drain] [-i threads|native|io_uring] [-n] [-t CACHE] [-q] [-U] "
+     "[--image-opts] FILENAME"},
     {"check", img_co_check,
      "[-r leaks|all] [-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
+    {"commit", img_co_commit, "[-f FMT] [-t CACHE] [-b BASE] [-d] [-p] [-q] [-r RATE] FILENAME"},
     {"compare", img_co_compare,
      "[-f FMT] [-F FMT] [-T CACHE] [-p] [-q] [-s] [-U] [--image-opts] FILENAME1 FILENAME2"},
     {"convert", img_co_convert,
@@ -34,6 +39,12 @@ static const struct {
      "FILENAME"},
     {"map", img_co_map,
      "[-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] [--image-opts] "
+     "FILENAME"},
+    {"measure", img_co_measure,
+     "[-f FMT] [-O FMT] [-o OPTIONS] [-l SNAPSHOT] [--output=human|json] [-U] [--image-opts] "
+     "[--size=N | FILENAME]"},
+    {"rebase", img_co_rebase,
+     "[-f FMT] [-t CACHE] [-T CACHE] [-p] [-q] [-u] [-U] [--image-opts] -b BACKING [-F FMT] "
      "FILENAME"},
     {"resize", img_co_resize,
      "[-f FMT] [--preallocation=MODE] [--shrink] [-q] [--image-opts] FILENAME [+|-]SIZE"},

@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
+#include "block/qcow2/qcow2_refcount_width.h"
 
+#define ALLOC_TURN_SLICES 64u    /* looked at in one turn of the loop */
 #define ALLOC_OVERLAP_MAX 16384u /* entries of a table that are compared with an allocation */
 
 /* ---- metadata that must not be overwritten ---- */
@@ -49,8 +51,7 @@ static bool alloc_meets_table(const Qcow2Table *t, uint64_t mask, uint64_t clust
     return false;
 }
 
-/* A cluster with the refcount 0 that is in use. */
-static RUNS_IN_IOTHREAD int alloc_check(const BlockNode *n, uint64_t first, uint64_t count)
+int qcow2_check_free(const BlockNode *n, uint64_t first, uint64_t count)
 {
     const Qcow2State *s = n->state;
     uint64_t cluster = qcow2_cluster_size(&s->header);
@@ -78,7 +79,7 @@ static bool search_slice(const BlockNode *n, Search *f, const Qcow2Slice *slice,
 {
     const Qcow2State *s = n->state;
     for (uint64_t i = 0; i < count; i++, f->at++) {
-        if (qcow2_refcount_read(slice->data, index + i, s->header.refcount_order) != 0) {
+        if (qcow2_refcount_get(slice->data, index + i, s->header.refcount_order) != 0) {
             if (f->count > 0 && !f->whole) {
                 return true;
             }
@@ -100,8 +101,12 @@ static coroutine_fn RUNS_IN_IOTHREAD int search_blocks(BlockNode *n, Search *f, 
 {
     Qcow2State *s = n->state;
     bool found = false;
+    unsigned slices = 0;
     *missing = false;
     while (!found) {
+        if (++slices % ALLOC_TURN_SLICES == 0) {
+            co_yield_turn(); /* slices in memory do not wait, and an image can have very many */
+        }
         Qcow2Slice *slice;
         uint64_t index, count;
         int ret = qcow2_co_get_refcounts(n, f->at, &slice, &index, &count);
@@ -166,7 +171,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int alloc_take(BlockNode *n, const Search *
     uint64_t done, undone;
     int ret = alloc_check_size(n, f);
     if (ret == 0) {
-        ret = alloc_check(n, f->first, f->count);
+        ret = qcow2_check_free(n, f->first, f->count);
     }
     if (ret < 0) {
         return ret;

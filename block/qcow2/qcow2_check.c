@@ -50,6 +50,7 @@ static void check_free_counts(Qcow2Check *c)
     qcow2_counts_free(&c->counts);
     qcow2_counts_free(&c->l2_tables);
     qcow2_counts_free(&c->active_l2);
+    qcow2_counts_free(&c->metadata);
     c->memory = 0;
     g_clear_pointer(&c->refcount_table, g_free);
 }
@@ -71,7 +72,8 @@ static RUNS_IN_IOTHREAD int check_prepare(Qcow2Check *c)
     uint64_t beyond = (c->fix & QCOW2_FIX_ERRORS) != 0 ? c->clusters + CHECK_BEYOND : 0;
     bool ok = qcow2_counts_init(&c->counts, size + beyond, qcow2_refcount_max(h->refcount_order)) &&
               qcow2_counts_init(&c->l2_tables, size, UINT32_MAX) &&
-              qcow2_counts_init(&c->active_l2, size, UINT32_MAX);
+              qcow2_counts_init(&c->active_l2, size, UINT32_MAX) &&
+              qcow2_counts_init(&c->metadata, size, 1);
     return ok ? 0 : -ENOMEM;
 }
 
@@ -91,7 +93,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int check_co_count(Qcow2Check *c)
         ret = qcow2_check_co_load_refcount_table(c);
     }
     if (ret == 0) {
-        ret = qcow2_check_count(c, 0, c->cluster_size, 1); /* the header */
+        ret = qcow2_check_mark_metadata(c, 0, c->cluster_size); /* the header */
+    }
+    if (ret == 0) {
+        ret = qcow2_check_count(c, 0, c->cluster_size, 1);
     }
     if (ret == 0) {
         ret = qcow2_check_co_active_l1(c);
@@ -172,10 +177,12 @@ static coroutine_fn RUNS_IN_IOTHREAD int check_co_all(Qcow2Check *c)
     }
     if (ret == 0 && c->fix != 0) {
         ret = check_co_fix(c, &counted);
+        qcow2_check_overlaps(c);
     }
     if (ret == 0) {
         ret = qcow2_check_co_copied(c);
     }
+    c->result->corruptions += c->overlaps;
     if (ret == 0 && c->fix != 0 && c->result->check_errors == 0 && c->result->corruptions == 0) {
         ret = qcow2_check_co_mark_clean(c);
     }

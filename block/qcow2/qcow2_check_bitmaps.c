@@ -32,7 +32,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int bitmaps_table(Qcow2Check *c, uint64_t o
                 qcow2_check_report(c, "ERROR bitmap table entry %016" PRIx64 " is invalid", entry);
                 c->result->corruptions += weight;
             } else if ((entry & QCOW2_OFFSET_MASK) != 0) {
-                ret = qcow2_check_count(c, entry & QCOW2_OFFSET_MASK, c->cluster_size, weight);
+                uint64_t bits = entry & QCOW2_OFFSET_MASK;
+                ret = qcow2_check_mark_metadata(c, bits, c->cluster_size);
+                ret = ret == 0 ? qcow2_check_count(c, bits, c->cluster_size, weight) : ret;
             }
         }
     }
@@ -115,7 +117,10 @@ int qcow2_check_co_bitmaps(Qcow2Check *c)
     if (h->bitmaps == 0) {
         return 0;
     }
-    int ret = qcow2_check_count(c, h->bitmaps_offset, h->bitmaps_size, 1);
+    int ret = qcow2_check_mark_metadata(c, h->bitmaps_offset, h->bitmaps_size);
+    if (ret == 0) {
+        ret = qcow2_check_count(c, h->bitmaps_offset, h->bitmaps_size, 1);
+    }
     if (ret < 0) {
         return ret;
     }

@@ -190,7 +190,8 @@ int qcow2_check_co_sweep(Qcow2Check *c, const GArray *parts, Qcow2CheckPartFn *f
 static coroutine_fn RUNS_IN_IOTHREAD int counts_count_part(Qcow2Check *c, uint64_t offset,
                                                            uint64_t bytes, uint32_t weight)
 {
-    return count_clusters(c, offset, bytes, weight);
+    int ret = qcow2_check_mark_metadata(c, offset, bytes);
+    return ret == 0 ? count_clusters(c, offset, bytes, weight) : ret;
 }
 
 int qcow2_check_co_tables(Qcow2Check *c, const GArray *parts, Qcow2CheckPartFn *fn)

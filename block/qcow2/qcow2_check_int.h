@@ -8,6 +8,7 @@
  *   qcow2_check_snapshots.c  the snapshot table;  qcow2_check_bitmaps.c  bitmaps
  *   qcow2_check_refcounts.c  refcount blocks: compared with the computed refcounts
  *   qcow2_check_copied.c     the flag "copied" of entries
+ *   qcow2_check_overlap.c    metadata that something else refers to
  *   qcow2_check_repair.c     changes in place;  qcow2_check_rebuild.c  new refcounts
  *
  * Tables are shared: snapshots refer to the same L2 tables, and a hostile image can name one table
@@ -50,6 +51,8 @@ typedef struct Qcow2Check {
     unsigned unaligned_l2, unaligned_copied; /* such tables that were read */
     unsigned fix;                            /* QCOW2_FIX_... that are still to be done */
     GArray *zeroes;                          /* Qcow2CheckZero: entries to be repaired */
+    Qcow2Counts metadata;                    /* 1: a structure that has exactly one reference */
+    uint64_t overlaps;                       /* found; corruptions that no repair removes */
     bool fix_copied;                         /* the flags that are wrong are corrected */
     bool must_rebuild;                       /* refcounts cannot be mended in place */
     uint8_t *buffer;                         /* QCOW2_CHECK_BUFFER bytes, for one table at a time */
@@ -151,6 +154,15 @@ int qcow2_check_co_stored(Qcow2Check *c, uint64_t cluster, uint64_t *count)
 
 /* ---- qcow2_check_copied.c ---- */
 int qcow2_check_co_copied(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_check_overlap.c ---- */
+/* Marks clusters of a structure that nothing else may refer to. 0 or -ENOMEM. */
+int qcow2_check_mark_metadata(Qcow2Check *c, uint64_t offset, uint64_t bytes) RUNS_IN_IOTHREAD;
+/* Reports a cluster of metadata with more references than it can have. Its stored refcount is right,
+ * so nothing else is wrong with it. */
+void qcow2_check_report_overlap(Qcow2Check *c, uint64_t cluster) RUNS_IN_IOTHREAD;
+/* The same for all clusters. */
+void qcow2_check_overlaps(Qcow2Check *c) RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_check_repair.c ---- */
 /* Whether a cluster is used as L2 table and as nothing else. Not before everything is counted. */

@@ -58,8 +58,11 @@ static RUNS_IN_IOTHREAD int refcounts_block(Qcow2Check *c, uint64_t index)
 
 int qcow2_check_co_refcount_blocks(Qcow2Check *c)
 {
-    int ret =
-        qcow2_check_count(c, c->header.refcount_offset, c->refcount_entries * sizeof(uint64_t), 1);
+    uint64_t bytes = c->refcount_entries * sizeof(uint64_t);
+    int ret = qcow2_check_mark_metadata(c, c->header.refcount_offset, bytes);
+    if (ret == 0) {
+        ret = qcow2_check_count(c, c->header.refcount_offset, bytes, 1);
+    }
     for (uint64_t i = 0; ret == 0 && i < c->refcount_entries; i++) {
         if (c->refcount_table[i] != 0) {
             ret = refcounts_block(c, i);
@@ -78,6 +81,9 @@ static RUNS_IN_IOTHREAD bool refcounts_compare_cluster(Qcow2Check *c, uint64_t c
         c->result->image_end = (cluster + 1) << c->header.cluster_bits;
     }
     if (stored == computed) {
+        if (computed > 1 && c->fix == 0) {
+            qcow2_check_report_overlap(c, cluster);
+        }
         return true;
     }
     if (stored == 0) {
@@ -154,8 +160,8 @@ int qcow2_check_co_stored(Qcow2Check *c, uint64_t cluster, uint64_t *count)
     uint64_t offset = entry & ~QCOW2_REFCOUNT_TABLE_RESERVED;
     uint8_t bytes[sizeof(uint64_t)];
     *count = cluster < c->clusters ? qcow2_counts_get(&c->counts, cluster) : 0;
-    if (!block_is_aligned(offset, c->cluster_size)) {
-        return -EIO;
+    if (!block_is_aligned(offset, c->cluster_size) || offset > INT64_MAX - c->cluster_size) {
+        return -EIO; /* the comparison could not read it either */
     }
     if (cluster < c->clusters || offset == 0) {
         return 0;

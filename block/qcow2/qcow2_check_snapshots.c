@@ -103,6 +103,10 @@ int qcow2_check_co_snapshots(Qcow2Check *c)
         }
     }
     int ret = qcow2_check_co_tables(c, tables, qcow2_check_co_snapshot_l1);
+    if (ret == 0) {
+        ret = qcow2_check_mark_metadata(c, c->header.snapshots_offset,
+                                        at - c->header.snapshots_offset);
+    }
     return ret == 0 ? qcow2_check_count(c, c->header.snapshots_offset,
                                         at - c->header.snapshots_offset, 1)
                     : ret;

@@ -270,7 +270,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int tables_l1(Qcow2Check *c, uint64_t offse
 int qcow2_check_co_active_l1(Qcow2Check *c)
 {
     uint64_t bytes = (uint64_t)c->header.l1_size * sizeof(uint64_t);
-    int ret = qcow2_check_count(c, c->header.l1_offset, bytes, 1);
+    int ret = qcow2_check_mark_metadata(c, c->header.l1_offset, bytes);
+    if (ret == 0) {
+        ret = qcow2_check_count(c, c->header.l1_offset, bytes, 1);
+    }
     return ret == 0 ? tables_l1(c, c->header.l1_offset, bytes, 1, true) : ret;
 }
 

@@ -120,7 +120,6 @@ static coroutine_fn RUNS_IN_IOTHREAD int commit_settle(BlockNode *n)
 static coroutine_fn RUNS_IN_IOTHREAD int commit_run(BlockNode *n)
 {
     Commit c;
-    qcow2_co_free(n); /* after an error the rest is freed by a later commit */
     int ret = commit_settle(n);
     if (ret < 0) {
         return ret;
@@ -134,9 +133,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int commit_run(BlockNode *n)
         ret = commit_references(n, &c);
     }
     commit_release(n, &c, ret == 0);
-    if (ret == 0) {
-        qcow2_co_free(n);
-    }
+    qcow2_free_start(n);
     return ret;
 }
 

@@ -9,6 +9,10 @@
 #include <zstd.h>
 #include "block/qcow2/qcow2_int.h"
 
+#define COMPRESS_MEMORY ((uint64_t)24 << 20) /* of a node */
+#define COMPRESS_MIN 4u
+#define COMPRESS_MAX 16u
+
 static int decompress_zlib(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
 {
     z_stream z = {
@@ -102,12 +106,19 @@ static coroutine_fn RUNS_IN_IOTHREAD int compress_load(BlockNode *n, const Qcow2
     return ret;
 }
 
+/* Clusters of a node that are read and decompressed at a time: each needs three times its size. */
+static unsigned compress_limit(const Qcow2State *s)
+{
+    uint64_t each = 3 * qcow2_cluster_size(&s->header);
+    return (unsigned)CLAMP(COMPRESS_MEMORY / each, COMPRESS_MIN, COMPRESS_MAX);
+}
+
 int qcow2_co_read_compressed(BlockNode *n, uint64_t offset, uint64_t bytes, const Qcow2Extent *e,
                              const struct iovec *iov, unsigned niov, size_t skip)
 {
     Qcow2State *s = n->state;
     uint64_t cluster = qcow2_cluster_size(&s->header);
-    while (s->decompressing >= QCOW2_DECOMPRESS_MAX) {
+    while (s->decompressing >= compress_limit(s)) {
         co_queue_wait(&s->decompress_waiters, "memory to decompress a cluster");
     }
     s->decompressing++;

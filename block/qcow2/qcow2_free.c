@@ -6,12 +6,15 @@
  *          ^--commit failed--'
  *
  * A request in flight may have found the cluster through the old reference. So a permitted batch
- * waits for all requests that had begun before it was permitted. A request that hangs delays the
- * reuse of space, and nothing else. While a snapshot is created nothing is decremented. A cluster is noted once for each reference that it has, so the
- * memory is bounded by the clusters of the file.
+ * waits for all requests that had begun before it was permitted. The host's space is given back, and
+ * refcounts are decremented, in the background: a flush does not wait for that. A request that hangs
+ * delays the reuse of space, and nothing else. While a snapshot is created nothing is
+ * decremented. A cluster is noted once for each reference that it has, so the memory is bounded by the
+ * clusters of the file.
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
+#include "block/qcow2/qcow2_refcount_width.h"
 
 /* ---- requests ---- */
 
@@ -22,10 +25,14 @@ void qcow2_use_begin(Qcow2Writer *w, Qcow2Use *use)
     w->last_use = use;
 }
 
-void qcow2_use_end(Qcow2Writer *w, Qcow2Use *use)
+void qcow2_use_end(BlockNode *n, Qcow2Use *use)
 {
+    Qcow2Writer *w = &((Qcow2State *)n->state)->w;
     *(use->prev != NULL ? &use->prev->next : &w->first_use) = use->next;
     *(use->next != NULL ? &use->next->prev : &w->last_use) = use->prev;
+    if (w->batches.head != NULL) {
+        qcow2_free_start(n);
+    }
 }
 
 /* ---- frees ---- */
@@ -71,7 +78,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_discard(BlockNode *n, uint64_t fir
         return ret;
     }
     for (uint64_t i = 0; i < *looked; i++) {
-        last = qcow2_refcount_read(slice->data, index + i, s->header.refcount_order);
+        last = qcow2_refcount_get(slice->data, index + i, s->header.refcount_order);
         if (last != 1) {
             *looked = MAX(i, 1);
             break;
@@ -119,16 +126,22 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_batch(BlockNode *n, const Qcow2Fre
     return 0;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int free_batches(BlockNode *n)
+static RUNS_IN_IOTHREAD Qcow2FreeBatch *free_next(BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    Qcow2Writer *w = &((Qcow2State *)n->state)->w;
+    Qcow2FreeBatch *b = g_queue_peek_head(&w->batches);
+    bool used = b != NULL && w->first_use != NULL && w->first_use->sequence <= b->sequence;
+    return used || s->snap.fresh != NULL ? NULL : b;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD void free_batches(BlockNode *n)
 {
     Qcow2State *s = n->state;
     Qcow2Writer *w = &s->w;
+    Qcow2FreeBatch *b;
     int ret = 0;
-    while (ret == 0) {
-        Qcow2FreeBatch *b = g_queue_peek_head(&w->batches);
-        if (b == NULL || (w->first_use != NULL && w->first_use->sequence <= b->sequence)) {
-            return 0;
-        }
+    while (ret == 0 && (b = free_next(n)) != NULL) {
         ret = free_batch(n, b);
         if (ret == 0 || w->corrupt) { /* of a corrupt image the rest leaks */
             g_queue_pop_head(&w->batches);
@@ -136,18 +149,51 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_batches(BlockNode *n)
             g_free(b);
         }
     }
-    return ret;
+    w->freeing = false;
+    co_queue_wake_all(&w->free_waiters);
 }
 
-int qcow2_co_free(BlockNode *n)
+static void free_run(void *opaque)
+{
+    BlockNode *n = opaque;
+    enter_coroutine();
+    enter_iothread(n->home);
+    free_batches(n);
+    block_node_end(n);
+}
+
+void qcow2_free_start(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    if (!s->w.freeing && free_next(n) != NULL) {
+        s->w.freeing = true;
+        block_node_begin(n);
+        co_start(n->home, free_run, n);
+    }
+}
+
+void qcow2_co_free_all(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    while (s->w.freeing) {
+        co_queue_wait(&s->w.free_waiters, "qcow2 clusters to be freed");
+    }
+    s->w.freeing = true;
+    free_batches(n);
+}
+
+bool qcow2_co_reclaim(BlockNode *n, Qcow2Use *use)
 {
     Qcow2State *s = n->state;
     Qcow2Writer *w = &s->w;
-    if (w->freeing || s->snap.fresh != NULL || g_queue_is_empty(&w->batches)) {
-        return 0;
+    if (w->frees->len == 0 && g_queue_is_empty(&w->batches)) {
+        return false;
     }
-    w->freeing = true;
-    int ret = free_batches(n);
-    w->freeing = false;
-    return ret;
+    qcow2_use_end(n, use); /* else the clusters wait for it */
+    int ret = qcow2_co_flush(n);
+    if (ret == 0) {
+        qcow2_co_free_all(n);
+    }
+    qcow2_use_begin(w, use);
+    return ret == 0;
 }

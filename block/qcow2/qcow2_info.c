@@ -151,17 +151,24 @@ static void info_take_snapshots(const Qcow2State *s, BlockImageInfo *info)
     }
 }
 
-bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
+void qcow2_image_config(const BlockNode *n, BlockImageInfo *info)
 {
     const Qcow2State *s = n->state;
     const Qcow2Header *h = &s->header;
     info->cluster_size = qcow2_cluster_size(h);
-    info->dirty = (h->incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0;
     if (h->backing_name != NULL) {
         info->backing_name = g_strdup(h->backing_name);
         info->backing_path = info_backing_path(n, h->backing_name);
         info->backing_format = g_strdup(h->backing_format);
     }
+}
+
+bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
+{
+    const Qcow2State *s = n->state;
+    const Qcow2Header *h = &s->header;
+    qcow2_image_config(n, info);
+    info->dirty = (h->incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0;
     info_take_snapshots(s, info);
     info->specific = json_object_new_object();
     struct json_object *data = json_object_new_object();

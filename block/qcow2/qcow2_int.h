@@ -11,7 +11,10 @@
  *   qcow2_map.c       from an offset on the disk to what is there
  *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters
  *   qcow2_status.c    block status;  qcow2_info.c: what `info` shows
+ *   qcow2_backing.c   another backing file; an empty image
  *   qcow2_writer.h    writing, and its files
+ *   qcow2_check.h     check and repair;  qcow2_repair.c: when an image is opened
+ *   qcow2_create.h    new images
  *
  * Everything but opening and closing runs in the node's home, in one thread: there are no locks.
  * State that a coroutine has read can change while it waits, so a mapping is used, or copied, before
@@ -27,8 +30,6 @@
 #include "util/loop/worker.h"
 
 /* ---- the node's state ---- */
-
-#define QCOW2_DECOMPRESS_MAX 4u /* clusters of a node at a time: each needs up to 6 MiB */
 
 typedef struct Qcow2State {
     /* config: options */
@@ -63,6 +64,12 @@ int qcow2_corrupt(const BlockNode *n, const char *format, ...) RUNS_IN_IOTHREAD
 /* The same for damaged data: writes to other parts of the disk do no harm. */
 int qcow2_damaged(const BlockNode *n, const char *format, ...) RUNS_IN_IOTHREAD
     __attribute__((format(printf, 2, 3)));
+
+/* ---- qcow2_repair.c ---- */
+/* Whether the image is to be written to, and was not closed after writing. */
+bool qcow2_needs_repair(const BlockNode *n) ANY_THREAD;
+/* Repairs it, before anything but the header is loaded. False + @error: errors remain. */
+bool qcow2_co_repair(BlockNode *n, GError **error) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_children.c ---- */
 /* Opens or refers to the children "data-file" and "backing", after the header was read. On failure
@@ -125,11 +132,17 @@ int qcow2_co_read_table(BlockNode *file, uint64_t offset, uint64_t bytes, void *
 int qcow2_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                           BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
 
+/* ---- qcow2_backing.c ---- */
+int qcow2_co_change_backing(BlockNode *n, const char *name, const char *format)
+    coroutine_fn RUNS_IN_IOTHREAD;
+int qcow2_co_make_empty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+
 /* ---- qcow2_view.c ---- */
 bool qcow2_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_info.c ---- */
+void qcow2_image_config(const BlockNode *n, BlockImageInfo *info) ANY_THREAD;
 bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
 

@@ -125,6 +125,20 @@ static void open_release(Qcow2State *s)
     qcow2_header_clear(&s->header);
 }
 
+/* An image that was not closed after writing is repaired before it is written to. */
+static coroutine_fn RUNS_IN_IOTHREAD bool open_repair(BlockNode *n, GError **error)
+{
+    Qcow2State *s = n->state;
+    if (!qcow2_needs_repair(n)) {
+        return true;
+    }
+    if (!qcow2_co_repair(n, error)) {
+        return false;
+    }
+    qcow2_header_clear(&s->header);
+    return open_load_header(n, error);
+}
+
 typedef struct OpenLoad {
     BlockNode *node;
     bool ok;
@@ -136,8 +150,8 @@ static void open_load(void *opaque)
     OpenLoad *o = opaque;
     enter_coroutine();
     enter_iothread(o->node->home);
-    o->ok = open_load_header(o->node, &o->error) && open_load_l1(o->node, &o->error) &&
-            qcow2_co_load_snapshots(o->node, &o->error);
+    o->ok = open_load_header(o->node, &o->error) && open_repair(o->node, &o->error) &&
+            open_load_l1(o->node, &o->error) && qcow2_co_load_snapshots(o->node, &o->error);
     if (!o->ok) {
         open_release(o->node->state);
     }
@@ -363,7 +377,10 @@ const BlockDriver block_driver_qcow2 = {
     .co_close = qcow2_co_close,
     .co_preadv = qcow2_co_preadv,
     .co_block_status = qcow2_co_block_status,
+    .image_config = qcow2_image_config,
     .co_image_info = qcow2_co_image_info,
+    .co_change_backing = qcow2_co_change_backing,
+    .co_make_empty = qcow2_co_make_empty,
     .co_view_snapshot = qcow2_co_view_snapshot,
     .snapshots = &qcow2_snapshot_driver,
     .co_pwritev = qcow2_co_pwritev,

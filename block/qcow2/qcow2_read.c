@@ -95,6 +95,6 @@ int qcow2_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct 
     Qcow2Use use;
     qcow2_use_begin(&s->w, &use);
     int ret = read_extents(n, offset, bytes, iov, niov);
-    qcow2_use_end(&s->w, &use);
+    qcow2_use_end(n, &use);
     return qcow2_co_save_corrupt(n, ret);
 }

@@ -3,49 +3,15 @@
  * Refcounts of the clusters of the file.
  *
  *   refcount table (in memory) -> refcount blocks (in slices) -> counts of 1 << refcount_order bits
- *
- * Counts of less than a byte begin at the least significant bit; wider ones are big-endian.
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
+#include "block/qcow2/qcow2_refcount_width.h"
 
 unsigned qcow2_block_bits(const BlockNode *n)
 {
     const Qcow2State *s = n->state;
     return s->header.cluster_bits + 3 - s->header.refcount_order;
-}
-
-uint64_t qcow2_refcount_read(const uint8_t *data, uint64_t index, unsigned order)
-{
-    switch (order) {
-    case 3:
-        return data[index];
-    case 4:
-        return (uint64_t)data[2 * index] << 8 | data[2 * index + 1];
-    case 5:
-        return qcow2_get32(data + 4 * index);
-    case 6:
-        return qcow2_get64(data + 8 * index);
-    default: {
-        unsigned bits = 1u << order;
-        uint64_t bit = index << order;
-        return data[bit / 8] >> (bit % 8) & ((1u << bits) - 1);
-    }
-    }
-}
-
-void qcow2_refcount_write(uint8_t *data, uint64_t index, unsigned order, uint64_t value)
-{
-    if (order < 3) {
-        unsigned mask = (1u << (1u << order)) - 1;
-        uint64_t bit = index << order;
-        data[bit / 8] = (uint8_t)((data[bit / 8] & ~(mask << (bit % 8))) | value << (bit % 8));
-        return;
-    }
-    unsigned bytes = 1u << (order - 3);
-    for (unsigned i = 0; i < bytes; i++) {
-        data[index * bytes + i] = (uint8_t)(value >> (8 * (bytes - 1 - i)));
-    }
 }
 
 int qcow2_refcount_block(const BlockNode *n, uint64_t cluster, uint64_t *block)
@@ -86,16 +52,16 @@ static RUNS_IN_IOTHREAD int refcount_change(const BlockNode *n, uint8_t *data, u
 {
     const Qcow2State *s = n->state;
     unsigned order = s->header.refcount_order;
-    uint64_t max = UINT64_MAX >> (64 - (1u << order));
+    uint64_t max = qcow2_refcount_max(order);
     for (*done = 0; *done < count; (*done)++) {
-        uint64_t value = qcow2_refcount_read(data, index + *done, order);
+        uint64_t value = qcow2_refcount_get(data, index + *done, order);
         if (by > 0 && value == max) {
             return -EINVAL;
         }
         if (by < 0 && value == 0) {
             return qcow2_corrupt(n, "a cluster in use has the refcount 0");
         }
-        qcow2_refcount_write(data, index + *done, order, by > 0 ? value + 1 : value - 1);
+        qcow2_refcount_set(data, index + *done, order, by > 0 ? value + 1 : value - 1);
     }
     return 0;
 }
@@ -114,8 +80,11 @@ int qcow2_co_change_refcounts(BlockNode *n, uint64_t cluster, uint64_t count, in
         if (slice == NULL) {
             return qcow2_corrupt(n, "cluster %" PRIu64 " in use has no refcount", cluster + *done);
         }
-        qcow2_cache_mark_dirty(&s->w.refcounts, slice);
-        ret = refcount_change(n, slice->data, index, MIN(length, count - *done), by, &changed);
+        ret = qcow2_check_overlap(n, slice->offset, s->w.refcounts.slice_size);
+        if (ret == 0) {
+            qcow2_cache_mark_dirty(&s->w.refcounts, slice);
+            ret = refcount_change(n, slice->data, index, MIN(length, count - *done), by, &changed);
+        }
         qcow2_cache_put(&s->w.refcounts, slice);
         *done += changed;
         if (ret < 0) {

@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
+#include "block/qcow2/qcow2_refcount_width.h"
 
 typedef struct Grow {
     uint64_t first;  /* cluster */
@@ -61,7 +62,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int grow_write_block(BlockNode *n, const Gr
     struct iovec iov = {buffer, size};
     memset(buffer, 0, size);
     for (uint64_t c = MAX(start, g->first); c < MIN(start + covers, grow_used(g)); c++) {
-        qcow2_refcount_write(buffer, c - start, s->header.refcount_order, 1);
+        qcow2_refcount_set(buffer, c - start, s->header.refcount_order, 1);
     }
     return block_node_co_pwritev(n->file, (g->first + i) * size, size, &iov, 1, 0);
 }
@@ -121,7 +122,7 @@ int qcow2_co_grow_refcounts(BlockNode *n, uint64_t first, uint64_t more)
     uint64_t start = first << s->header.cluster_bits;
     uint64_t bytes = (g.blocks + g.table_clusters) << s->header.cluster_bits;
     if (ret == 0) {
-        ret = qcow2_check_overlap(n, start, bytes);
+        ret = qcow2_check_free(n, first, g.blocks + g.table_clusters);
     }
     if (ret == 0 && (!qcow2_cache_forget(&w->refcounts, start, bytes) ||
                      !qcow2_cache_forget(&s->l2, start, bytes))) {

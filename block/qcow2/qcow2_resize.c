@@ -2,7 +2,8 @@
 /*
  * Other sizes of the disk. No other request is in flight.
  *
- *   larger:   L1 table large enough -> what the disk gets reads as zeroes -> size in the header
+ *   larger:   L1 table large enough -> what the disk gets reads as zeroes, on disk -> size in the
+ *             header
  *   smaller:  size in the header -> clusters behind the new end are unallocated
  *
  * A larger L1 table is written as a whole to a new place. The next commit writes its place to the
@@ -114,11 +115,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int resize_grow(BlockNode *n, uint64_t old,
     const Qcow2State *s = n->state;
     bool raw = (s->header.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW) != 0;
     int ret = resize_l1(n, size);
+    if (ret == 0 && raw && block_node_size(s->data) < size) {
+        ret = block_node_co_truncate(s->data, size);
+    }
     if (ret == 0) {
         ret = resize_zero(n, old, size);
     }
-    if (ret == 0 && raw && block_node_size(s->data) < size) {
-        ret = block_node_co_truncate(s->data, size);
+    if (ret == 0) {
+        ret = qcow2_co_flush(n); /* a commit writes the header before L2 entries */
     }
     return ret == 0 ? resize_set(n, size) : ret;
 }

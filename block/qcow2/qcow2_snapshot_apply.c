@@ -47,6 +47,7 @@ int qcow2_co_apply_switch(BlockNode *n)
     int ret = snap != NULL ? 0 : -ENOENT;
     for (unsigned i = 0; i < APPLY_FLUSHES && ret == 0; i++) {
         ret = qcow2_co_flush(n);
+        qcow2_co_free_all(n);
     }
     uint64_t entries = ret == 0 ? apply_entries(s, snap) : 0;
     if (ret == 0) {

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
+#include "block/qcow2/qcow2_refcount_width.h"
 
 void qcow2_co_flags_begin(Qcow2Writer *w)
 {
@@ -32,7 +33,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int flags_is_single(BlockNode *n, uint64_t 
     if (ret < 0 || slice == NULL) {
         return ret;
     }
-    bool single = qcow2_refcount_read(slice->data, index, s->header.refcount_order) == 1;
+    bool single = qcow2_refcount_get(slice->data, index, s->header.refcount_order) == 1;
     qcow2_cache_put(&s->w.refcounts, slice);
     return single;
 }

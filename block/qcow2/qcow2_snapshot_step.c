@@ -60,6 +60,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_end(BlockNode *n, int ret)
     qcow2_co_flags_begin(&s->w);
     step_clear(n);
     qcow2_flags_end(&s->w);
+    qcow2_free_start(n); /* what was held back */
     return ret;
 }
 
@@ -180,9 +181,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_store(BlockNode *n, BlockSnapshotO
         return unsure ? step_end(n, ret) : step_undo(n, ret);
     }
     if (p->kind == BLOCK_SNAPSHOT_CREATE) {
-        step_end(n, 0);
-        qcow2_co_free(n); /* what was held back; an error leaves it for the next commit */
-        return 0;
+        return step_end(n, 0);
     }
     op->size = block_align_down(s->header.size, BLOCK_SECTOR_SIZE);
     p->state = QCOW2_SNAP_LOWERING;

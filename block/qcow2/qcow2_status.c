@@ -85,9 +85,12 @@ static coroutine_fn RUNS_IN_IOTHREAD bool status_is_preallocated(BlockNode *n)
 int qcow2_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                           BlockStatus *status)
 {
-    const Qcow2State *s = n->state;
+    Qcow2State *s = n->state;
     Qcow2Extent e;
+    Qcow2Use use;
+    qcow2_use_begin(&s->w, &use);
     int ret = qcow2_co_map(n, offset, bytes, &e);
+    qcow2_use_end(n, &use);
     if (ret < 0) {
         return ret;
     }

@@ -109,7 +109,7 @@ int qcow2_co_save_corrupt(BlockNode *n, int ret)
 {
     Qcow2State *s = n->state;
     Qcow2Writer *w = &s->w;
-    if (!w->corrupt || w->corrupt_saved || !w->loaded) {
+    if (!w->corrupt || w->corrupt_saved || !w->loaded || n->flags.read_only) {
         return ret;
     }
     w->corrupt_saved = true;

@@ -289,6 +289,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int write_allocate(BlockNode *n, const Writ
     }
     if (ret == 0 && !run.reuse) {
         ret = qcow2_co_alloc(n, run.count, false, &run.host);
+    } else if (ret == 0 && !qcow2_has_data_file(&s->header)) {
+        ret = qcow2_check_overlap(n, run.host.host, run.count << s->header.cluster_bits);
     }
     if (ret < 0) {
         return ret;
@@ -343,6 +345,7 @@ int qcow2_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct
     Qcow2State *s = n->state;
     WriteRequest r = {.iov = iov, .niov = niov};
     Qcow2Use use;
+    bool reclaimed = false;
     (void)flags; /* the core flushes after a write with FUA */
     int ret = qcow2_co_begin_change(n);
     if (ret < 0) {
@@ -353,11 +356,16 @@ int qcow2_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct
         uint64_t length = 0;
         uint64_t piece = qcow2_piece(n, offset + r.done, bytes - r.done);
         ret = write_piece(n, &r, offset + r.done, piece, &length);
+        if (ret == -ENOSPC && !reclaimed) {
+            reclaimed = true;
+            ret = qcow2_co_reclaim(n, &use) ? 0 : ret;
+            continue;
+        }
         r.done += length;
         if (ret == 0 && s->w.frees->len > QCOW2_FREES_MAX) {
             ret = qcow2_co_make_room(n);
         }
     }
-    qcow2_use_end(&s->w, &use);
+    qcow2_use_end(n, &use);
     return qcow2_co_save_corrupt(n, ret);
 }

@@ -54,6 +54,7 @@ static void writer_init(BlockNode *n, uint64_t *table)
     co_queue_init(&w->begin_waiters);
     co_queue_init(&w->alloc_waiters);
     co_queue_init(&w->commit_waiters);
+    co_queue_init(&w->free_waiters);
     co_queue_init(&w->cow_waiters);
     co_queue_init(&w->l2_waiters);
     qcow2_lock_init(w);
@@ -99,6 +100,7 @@ int qcow2_co_finish_writer(BlockNode *n)
     w->lazy = false;                                     /* refcounts are written too */
     while (ret == 0 && (flush || !writer_is_clean(n))) { /* frees make refcounts dirty once more */
         ret = qcow2_co_flush(n);
+        qcow2_co_free_all(n);
         flush = false;
         if (++rounds > WRITER_ROUNDS && ret == 0) {
             ret = -EIO; /* refcounts cannot be read: clusters leak */

@@ -116,6 +116,7 @@ typedef struct Qcow2Writer {
     GArray *frees; /* Qcow2Free: of the next commit */
     GQueue batches;
     bool freeing;
+    CoQueue free_waiters;
     /* requests */
     uint64_t sequence;
     Qcow2Use *first_use, *last_use;
@@ -181,8 +182,6 @@ int qcow2_refcount_block(const BlockNode *n, uint64_t cluster, uint64_t *block) 
  * how many refcounts follow in the slice, itself included. The slice is NULL if there is no block. */
 int qcow2_co_get_refcounts(BlockNode *n, uint64_t cluster, Qcow2Slice **slice, uint64_t *index,
                            uint64_t *count) coroutine_fn RUNS_IN_IOTHREAD;
-uint64_t qcow2_refcount_read(const uint8_t *data, uint64_t index, unsigned order) ANY_THREAD;
-void qcow2_refcount_write(uint8_t *data, uint64_t index, unsigned order, uint64_t value) ANY_THREAD;
 /* Increases (@by 1) or decreases (-1) the refcounts of @count clusters. 0; -EINVAL: a refcount has
  * its maximum; -EIO: it is 0 already. *@done clusters were changed. */
 int qcow2_co_change_refcounts(BlockNode *n, uint64_t cluster, uint64_t count, int by,
@@ -209,22 +208,31 @@ int qcow2_co_alloc(BlockNode *n, uint64_t want, bool whole, Qcow2Run *run)
 void qcow2_co_unalloc(BlockNode *n, const Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
 /* Allocates a run for a table, and makes sure that no cache holds anything there. */
 int qcow2_co_alloc_table(BlockNode *n, uint64_t want, Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
+/* Whether no table that is in memory, nor one that such a table leads to, has clusters of the run,
+ * whose refcounts are 0. Else the image is corrupt: -EIO. */
+int qcow2_check_free(const BlockNode *n, uint64_t first, uint64_t count) RUNS_IN_IOTHREAD;
 /* Whether [host, host + bytes) of the file has no header and no table. Else the image is corrupt:
  * -EIO. */
 int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_free.c ---- */
 void qcow2_use_begin(Qcow2Writer *w, Qcow2Use *use) RUNS_IN_IOTHREAD;
-void qcow2_use_end(Qcow2Writer *w, Qcow2Use *use) RUNS_IN_IOTHREAD;
+void qcow2_use_end(BlockNode *n, Qcow2Use *use) RUNS_IN_IOTHREAD;
 /* Notes that the clusters of [host, host + bytes) lose a reference with the next commit. */
 void qcow2_free_later(BlockNode *n, uint64_t host, uint64_t bytes, bool discard) RUNS_IN_IOTHREAD;
 /* Permits frees, whose references are gone from disk. */
 void qcow2_free_permit(Qcow2Writer *w, GArray *frees) RUNS_IN_IOTHREAD;
-/* Decrements what is permitted and used by no request. An error leaves the rest for later. */
-int qcow2_co_free(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* Begins to decrement in the background what is permitted and used by no request. An error leaves
+ * the rest for later. */
+void qcow2_free_start(BlockNode *n) RUNS_IN_IOTHREAD;
+/* The same, and waits for it. */
+void qcow2_co_free_all(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Decrements one extent at once, and shortens it by what is done. No reference to it is left on disk
  * or in a request. 0 or -errno. */
 int qcow2_co_free_extent(BlockNode *n, Qcow2Free *f) coroutine_fn RUNS_IN_IOTHREAD;
+/* Commits, so that clusters become free that wait for it, and begins @use anew. False: there are
+ * none, or the commit has failed. */
+bool qcow2_co_reclaim(BlockNode *n, Qcow2Use *use) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_commit.c ---- */
 /* Everything that has changed before the call is on stable storage after it. 0 or -errno. */

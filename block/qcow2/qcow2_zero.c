@@ -143,22 +143,28 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_change(BlockNode *n, ZeroPiece *p)
     return MIN(ret, 0);
 }
 
-/* Gives the data file's space back, or makes it zeroes if it is to be what the guest reads. */
-static coroutine_fn RUNS_IN_IOTHREAD int zero_data_file(BlockNode *n, const ZeroPiece *p)
+/* Makes the data file zeroes if it is to be what the guest reads. The entries change afterwards, so
+ * that a request that fails here does all of it again. */
+static coroutine_fn RUNS_IN_IOTHREAD int zero_raw_data(BlockNode *n, const ZeroPiece *p)
 {
     const Qcow2State *s = n->state;
     bool raw = (s->header.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW) != 0;
-    if (!qcow2_has_data_file(&s->header) || p->how == ZERO_CUT || p->bytes == 0) {
+    unsigned flags = p->how == ZERO_KEEP ? 0 : BLOCK_REQ_MAY_UNMAP;
+    if (!raw || p->how == ZERO_CUT || p->bytes == 0) {
         return 0;
     }
-    if (raw) {
-        unsigned flags = p->how == ZERO_KEEP ? 0 : BLOCK_REQ_MAY_UNMAP;
-        return block_node_co_write_zeroes(s->data, p->offset, p->bytes, flags);
-    }
-    if (p->how != ZERO_KEEP) {
+    return block_node_co_write_zeroes(s->data, p->offset, p->bytes, flags);
+}
+
+/* Gives the data file's space back. */
+static coroutine_fn RUNS_IN_IOTHREAD void zero_discard_data(BlockNode *n, const ZeroPiece *p)
+{
+    const Qcow2State *s = n->state;
+    bool raw = (s->header.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW) != 0;
+    bool discard = p->how == ZERO_UNMAP || p->how == ZERO_DISCARD;
+    if (qcow2_has_data_file(&s->header) && !raw && discard && p->bytes > 0) {
         block_node_co_discard(s->data, p->offset, p->bytes); /* only a hint */
     }
-    return 0;
 }
 
 /* Under the exclusive lock. */
@@ -178,8 +184,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_locked(BlockNode *n, ZeroPiece *p)
     if (changes <= 0) {
         return changes;
     }
-    ret = zero_change(n, p);
-    return ret == 0 ? zero_data_file(n, p) : ret;
+    ret = zero_raw_data(n, p);
+    if (ret == 0) {
+        ret = zero_change(n, p);
+    }
+    if (ret == 0) {
+        zero_discard_data(n, p);
+    }
+    return ret;
 }
 
 /* Does the begin of [offset, offset + bytes); *@done bytes. */
@@ -221,7 +233,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_range(BlockNode *n, uint64_t offse
             ret = qcow2_co_make_room(n);
         }
     }
-    qcow2_use_end(&s->w, &use);
+    qcow2_use_end(n, &use);
     return qcow2_co_save_corrupt(n, ret);
 }
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random requests of one size at a constant queue depth, for a fixed time; prints one line:
+ * Requests of one size at a constant queue depth, for a fixed time; prints one line:
  *
  *   blk-bench: op=read bs=4096 qd=32 queues=1 cpus=1 mode=poll ops=N ms=N iops=N lat_avg_ns=N
  *   lat_max_ns=N kicks=N interrupts=N tsc_khz=N source=pm-timer
  *
- * Words: `qd=` (32, per queue), `ms=` (1000), `bs=` (4096), `op=read|write`, `span=` (all) how much
- * of the disk, `seed=` (1), and those of lib/blk.h. The time is measured with the TSC
+ * Words: `qd=` (32, per queue), `ms=` (1000), `bs=` (4096), `op=read|write`, `order=random|ascending`
+ * (from the disk's beginning, again and again), `span=` (all) how much of the disk, `seed=` (1), and those of lib/blk.h. The time is measured with the TSC
  * (lib/clock.h). Any failed request ends the guest.
  */
 #include "lib/guest.h"
@@ -30,6 +30,7 @@ typedef struct Lane {
     Random random;
     Slot *slots;
     unsigned in_flight;
+    uint64_t next_block; /* with order=ascending */
     uint64_t ops, latency_sum_tsc, latency_max_tsc;
 } Lane;
 
@@ -37,11 +38,13 @@ static BlkDevice *blk;
 static Lane lanes[BLK_MAX_QUEUES];
 static uint64_t depth, block_size, block_count, duration_tsc;
 static uint32_t op;
+static bool ascending;
 static volatile uint64_t start_tsc, end_tsc[CPU_MAX];
 
 static void submit(Lane *lane, Slot *slot)
 {
-    uint64_t block = random_below(&lane->random, block_count);
+    uint64_t block =
+        ascending ? lane->next_block++ % block_count : random_below(&lane->random, block_count);
     slot->header.sector = block * (block_size >> BLK_SECTOR_SHIFT);
     slot->status = BLK_STATUS_UNTOUCHED;
     slot->start_tsc = cpu_read_tsc();
@@ -131,6 +134,7 @@ static void read_words(void)
     depth = bootinfo_get_number("qd", 32);
     block_size = bootinfo_get_number("bs", 4096);
     op = bootinfo_is_value("op", "write") ? BLK_WRITE : BLK_READ;
+    ascending = bootinfo_is_value("order", "ascending");
     if (depth == 0 || depth > MAX_DEPTH || block_size == 0 || block_size % BLK_SECTOR_SIZE ||
         block_size > 1 << 20) {
         guest_refuse(EXIT_USAGE, "qd= is 1 to %u, bs= a multiple of 512 up to 1M", MAX_DEPTH);

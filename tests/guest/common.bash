@@ -135,6 +135,20 @@ make_disk() {
     direct=''
 }
 
+# make_overlay SIZE: $disk as a qcow2 image, half of whose content is in a raw backing file. For tests with
+# `local disk_format=qcow2`; check_overlay says whether the image is still right.
+make_overlay() {
+    make_disk "$1"
+    mv "$disk" "$disk.base"
+    test_files+=("$disk.base")
+    dd if=/dev/urandom of="$disk.base" bs=1M count=$((${1%M} / 2)) conv=notrunc status=none
+    "$(dirname "$SKIFF")/skiff-img" create -q -f qcow2 -b "$(realpath "$disk.base")" -F raw "$disk"
+}
+
+check_overlay() {
+    "$(dirname "$SKIFF")/skiff-img" check -f qcow2 "$disk" >"$work/check" 2>&1 || fail "check: $(cat "$work/check")"
+}
+
 # linux_guest SCRIPT ARGUMENT…: boots Debian's kernel, which runs the shell script SCRIPT and powers
 # off. expect_guest_status checks the guest's status. $linux_append replaces "quiet" on the kernel's
 # command line, $linux_kernel replaces the bzImage, $linux_memory the size 512 MiB.

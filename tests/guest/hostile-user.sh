@@ -66,7 +66,7 @@ test_options_that_do_not_exist() {
 
 test_options_of_QEMU_that_skiff_lacks() {
     local option
-    for option in cdrom usb fw_cfg pflash snapshot boot watchdog watchdog-action L d mem-path; do
+    for option in cdrom usb fw_cfg pflash boot watchdog watchdog-action L d mem-path; do
         with "no -$option; nearest is" "-$option" x
     done
     for option in netdev loadvm incoming smbios virtfs fsdev tpmdev audiodev icount numa plugin no-acpi; do
@@ -182,6 +182,12 @@ test_drives() {
     with 'file' -drive file=,format=raw
     with no-such -drive "file=$disk,format=no-such"
     with qcow2 -drive "file=$disk,format=qcow2"
+    printf 'QFI\373\0\0\0\3' | dd of="$disk" conv=notrunc status=none
+    with 'looks like qcow2: use -drive file=...,format=qcow2' -drive "file=$disk"
+    with 'looks like qcow2' -hda "$disk"
+    with 'looks like qcow2' -drive "file=$disk,snapshot=on"
+    printf KDMV | dd of="$disk" conv=notrunc status=none
+    with 'looks like vmdk: skiff does not support it' -drive "file=$disk"
     with ide -drive "file=$disk,format=raw,if=ide"
     with 'aio' -drive "file=$disk,format=raw,aio=no-such"
     with 'cache' -drive "file=$disk,format=raw,cache=no-such"

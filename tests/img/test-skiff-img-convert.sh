@@ -46,6 +46,23 @@ qemu-img convert overlay.qcow2 theirs
 cmp copy theirs
 report $? "a FIFO gets the whole disk"
 
+cat compressed.qcow2 >fifo &
+succeeds "from a FIFO" "$img" convert -f qcow2 --force-share fifo ours
+cmp ours theirs
+report $? "a FIFO gives the whole image"
+[ "$(cat base.raw | "$img" convert -f raw -O qcow2 /dev/stdin ours 2>&1)" = "" ] && qemu-img compare -q ours base.raw
+report $? "raw data from standard input"
+"$img" convert overlay.qcow2 /dev/stdout | "$img" convert /dev/stdin /dev/stdout | cmp - theirs
+report $? "from a pipe to a pipe"
+[ "$(printf '' | "$img" convert -f raw /dev/stdin ours 2>&1)" = "" ] && cmp ours empty.raw
+report $? "an empty pipe"
+output=$(head -c 3M /dev/zero | tr '\0' p | (ulimit -f 1024 && exec "$img" convert -f raw /dev/stdin full.raw) 2>&1)
+[[ $output == *"writing to a temporary file: File too large" ]] && [ ! -e full.raw ]
+report $? "a temporary file that cannot be written"
+output=$(TMPDIR=$PWD/missing "$img" convert -f raw /dev/stdin full.raw 2>&1 < <(echo x))
+[[ $output == *"creating a temporary file: No such file or directory" ]]
+report $? "no place for a temporary file"
+
 # an existing target: with -n in place, else replaced as a whole with the same rights, through a link
 head -c 10M /dev/zero | tr '\0' z >target.raw
 cp target.raw expected.raw

@@ -3,7 +3,6 @@
 
 #include <string.h>
 #include "block/node.h"
-#include "util/log.h"
 
 static bool drive_refuse(GError **error, const char *option, const char *value, const char *instead)
 {
@@ -249,7 +248,8 @@ static bool drive_take_file(OptDict *d, const BlockDriver *format, GError **erro
 
 /* ---- format= ---- */
 
-static bool drive_take_format(OptDict *d, const BlockDriver **format, GError **error)
+static bool drive_take_format(OptDict *d, BlockDrive *drive, const BlockDriver **format,
+                              GError **error)
 {
     g_autofree char *value = opt_dict_take(d, "format");
     g_autofree char *driver = opt_dict_take(d, "driver");
@@ -260,14 +260,8 @@ static bool drive_take_format(OptDict *d, const BlockDriver **format, GError **e
     }
     const char *name = value != NULL ? value : driver;
     if (name == NULL) {
-        if (opt_dict_has(d, "file")) {
-            const char *file = opt_dict_get(d, "file");
-            file = file != NULL ? file : opt_dict_get(d, "file.filename");
-            log_warn("-drive file=%s: no format= given: taken as raw; skiff does not probe "
-                     "images, which the guest may have written. Add format=raw",
-                     file != NULL ? file : "...");
-        }
         name = "raw";
+        drive->format_implied = true;
     }
     *format = block_driver_find(name);
     opt_dict_set(d, "driver", name); /* opening it refuses an unknown one by name */
@@ -326,7 +320,7 @@ static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
     if (!drive_check_keys(d, error) || !drive_take_index(d, drive, error) ||
         !drive_refuse_lacking(d, error) || !drive_take_snapshot(d, drive, error) ||
         !drive_take_interface(d, drive, error) || !drive_take_cache(d, drive, error) ||
-        !drive_take_format(d, &format, error) || !drive_take_file(d, format, error)) {
+        !drive_take_format(d, drive, &format, error) || !drive_take_file(d, format, error)) {
         return false;
     }
     drive_move(d, "readonly", d, "read-only");

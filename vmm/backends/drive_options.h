@@ -16,8 +16,8 @@
  * | directsync   | on           | off            | off         |
  * | unsafe       | off          | on             | on          |
  *
- * The format is never probed from the image's contents, since the guest has written them: without
- * format= it is raw, with a warning. Options that skiff lacks are refused by name.
+ * The format is never chosen by the image's contents, since the guest has written them: without
+ * format= it is raw, with a warning. An image that looks like one of another format is refused then. Options that skiff lacks are refused by name.
  */
 #ifndef SKIFF_VMM_BACKENDS_DRIVE_OPTIONS_H
 #define SKIFF_VMM_BACKENDS_DRIVE_OPTIONS_H
@@ -48,6 +48,7 @@ typedef struct BlockDrive {
     char *id;  /* NULL: none given; otherwise also the node-name, unless one was given */
     BlockDriveInterface interface;
     BlockDriveSnapshot snapshot; /* whether writes go to a temporary image */
+    bool format_implied;         /* no format= was given: raw */
     OptDict *blockdev;           /* for block_co_open() */
     OptDict *device; /* properties of the device that uses it: write-cache, werror, rerror */
 } BlockDrive;

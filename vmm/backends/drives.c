@@ -6,7 +6,8 @@
  * first: -device ...,drive=NAME,iothread=ID places NAME, and every node below it, in ID.
  */
 #include <string.h>
-#include "block/block.h"
+#include "block/node.h"
+#include "block/qcow2/qcow2.h"
 #include "vmm/backends/drive_options.h"
 #include "vmm/backends/drive_snapshot.h"
 #include "util/log.h"
@@ -149,6 +150,45 @@ static void drives_free(void *opaque)
     g_free(d);
 }
 
+typedef struct DrivesProbe {
+    BlockNode *node;
+    uint8_t bytes[QCOW2_PROBE_LENGTH];
+} DrivesProbe;
+
+static void drives_probe_at_home(void *opaque)
+{
+    DrivesProbe *p = opaque;
+    enter_coroutine();
+    enter_iothread(block_node_home(p->node));
+    struct iovec iov = {p->bytes, MIN(sizeof(p->bytes), block_node_size(p->node))};
+    if (block_node_co_preadv(p->node, 0, iov.iov_len, &iov, 1) < 0) {
+        memset(p->bytes, 0, sizeof(p->bytes)); /* the guest will see the error */
+    }
+}
+
+/* An image of another format that is used as raw without format= would be destroyed by the guest. */
+static coroutine_fn RUNS_IN_MAIN bool drives_co_check_raw(const BlockDrive *d, GError **error)
+{
+    DrivesProbe p = {.node = block_node_find(opt_dict_get(d->blockdev, "node-name"))};
+    if (p.node->backing != NULL) {
+        p.node = p.node->backing; /* below the overlay of snapshot=on */
+    }
+    co_call_in(block_node_home(p.node), drives_probe_at_home, &p);
+    const char *format = qcow2_probe(p.bytes, sizeof(p.bytes));
+    if (strcmp(format, "raw") == 0 || strcmp(format, "luks") == 0) { /* a guest can use LUKS too */
+        return true;
+    }
+    g_autofree char *advice =
+        qcow2_probe_supported(format)
+            ? g_strdup_printf("use -drive file=...,format=%s", format)
+            : g_strdup_printf("skiff does not support it, qemu-img convert does");
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                "-drive %s: no format is given, and the image looks like %s: %s; or give "
+                "format=raw if these bytes are the guest's",
+                d->id, format, advice);
+    return false;
+}
+
 /* Whether writes go to a temporary image. A disk that is read-only has none. */
 static bool drives_has_snapshot(const Backends *b, const BlockDrive *d)
 {
@@ -183,7 +223,18 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *
     if (!drives_co_open(b, d->blockdev, open, "drive", d->id, error)) {
         return false;
     }
-    if (g_ptr_array_find(b->config->backends.ide_drives, opts, NULL)) {
+    bool ide = g_ptr_array_find(b->config->backends.ide_drives, opts, NULL);
+    if ((ide || d->format_implied) && !drives_co_check_raw(d, error)) {
+        return false;
+    }
+    if (d->format_implied) {
+        const char *file = opt_dict_get(opts, "file");
+        file = file != NULL ? file : opt_dict_get(opts, "file.filename");
+        log_warn("-drive file=%s: no format= given: taken as raw; skiff does not probe images, "
+                 "which the guest may have written. Add format=raw",
+                 file != NULL ? file : "...");
+    }
+    if (ide) {
         log_info("-hd%c %s: attached as a raw virtio disk; this machine has no IDE", 'a' + d->index,
                  opt_dict_get(opts, "file"));
     }

@@ -16,6 +16,8 @@ typedef struct ConcurrentRig {
     BlockFault hit;
     unsigned release;
     uint8_t *bytes; /* of the file */
+    int status;
+    TestEvent done;
 } ConcurrentRig;
 
 static void concurrent_fill(void *opaque)
@@ -64,6 +66,19 @@ static coroutine_fn RUNS_IN_MAIN void concurrent_begin(ConcurrentRig *rig, const
     rig->fault = test_node_add("fault,node-name=f,discard=unmap,file=m");
     g_autofree char *text = g_strdup_printf("qcow2,discard=unmap,file=f%s", options);
     rig->blk = test_blk("d", text, true);
+}
+
+/* Opens the image that is t.qcow2 now. */
+static coroutine_fn RUNS_IN_MAIN void concurrent_replace(ConcurrentRig *rig)
+{
+    size_t size;
+    g_autofree uint8_t *image = qcow2_file_bytes(rig->dir, "t.qcow2", &size);
+    assert_true(size <= CONCURRENT_FILE);
+    blk_co_free(rig->blk);
+    memset(rig->image, 0, CONCURRENT_FILE);
+    memcpy(rig->image, image, size);
+    test_in_home(concurrent_fill, rig);
+    rig->blk = test_blk("d", "qcow2,discard=unmap,l2-cache-entry-size=512,file=f", true);
 }
 
 /* Closes the image; qemu-img finds neither errors nor leaks. */
@@ -193,6 +208,7 @@ BLOCK_TEST(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight)
     assert_int_equal(test_io(rig.blk, TEST_DISCARD, 0, CONCURRENT_CLUSTER, NULL, 0), 0);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+        test_settle();
         concurrent_write(&rig, &w, 0x40000 + i * 0x1000, CONCURRENT_CLUSTER, 9);
         concurrent_finish(&w);
     }
@@ -202,6 +218,8 @@ BLOCK_TEST(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight)
     assert_memory_equal(buf, expected, sizeof(buf));
     /* the next allocation after a commit has it */
     assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    co_drained_begin(&rig.blk, 1); /* waits for what goes on in the background */
+    co_drained_end(&rig.blk, 1);
     concurrent_hold(&rig, BLOCK_FAULT_WRITE, host, CONCURRENT_CLUSTER);
     concurrent_write(&rig, &w, 0x50000, CONCURRENT_CLUSTER, 7);
     test_settle();
@@ -266,19 +284,28 @@ BLOCK_TEST(a_change_during_a_commit_is_written_by_the_next_one)
     concurrent_end(&rig);
 }
 
+BLOCK_TEST(a_flush_does_not_wait_for_the_discards_of_the_host)
+{
+    ConcurrentRig rig;
+    concurrent_begin(&rig, "");
+    concurrent_hold(&rig, BLOCK_FAULT_DISCARD, 0, 0);
+    assert_int_equal(test_io(rig.blk, TEST_DISCARD, 0, 4 * CONCURRENT_CLUSTER, NULL, 0), 0);
+    assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    test_settle();
+    assert_int_equal(block_fault_held(rig.fault), 1);
+    assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    concurrent_expect(&rig, 0, CONCURRENT_CLUSTER, 0);
+    concurrent_release(&rig);
+    concurrent_end(&rig);
+}
+
 BLOCK_TEST(two_writes_that_need_the_same_l2_table_add_one)
 {
     ConcurrentRig rig;
     TestRequest a, b;
     concurrent_begin(&rig, "");
-    blk_co_free(rig.blk);
     qcow2_shell(rig.dir, "qemu-img create -q -f qcow2 -o cluster_size=4096 t.qcow2 1M");
-    size_t size;
-    g_autofree uint8_t *image = qcow2_file_bytes(rig.dir, "t.qcow2", &size);
-    memset(rig.image, 0, CONCURRENT_FILE);
-    memcpy(rig.image, image, size);
-    test_in_home(concurrent_fill, &rig);
-    rig.blk = test_blk("d", "qcow2,discard=unmap,file=f", true);
+    concurrent_replace(&rig);
     concurrent_write(&rig, &a, 0x1000, 512, 2);
     concurrent_write(&rig, &b, 0x2000, 512, 3);
     concurrent_finish(&a);
@@ -288,6 +315,86 @@ BLOCK_TEST(two_writes_that_need_the_same_l2_table_add_one)
     concurrent_end(&rig);
 }
 
+/* ---- on a table ---- */
+
+static void concurrent_status(void *opaque)
+{
+    ConcurrentRig *rig = opaque;
+    BlockStatus status;
+    enter_coroutine();
+    enter_iothread(test_home);
+    rig->status =
+        blk_root(rig->blk)->drv->co_block_status(blk_root(rig->blk), 0, 512, false, &status);
+    test_event_set(&rig->done);
+}
+
+BLOCK_TEST(a_table_is_used_again_only_after_the_block_status_in_flight)
+{
+    ConcurrentRig rig;
+    TestRequest w;
+    concurrent_begin(&rig, "");
+    qcow2_shell(rig.dir, "qemu-img create -q -f qcow2 -o cluster_size=4096 t.qcow2 4M && "
+                         "qemu-io -f qcow2 -c 'write -q -P 1 0 64k' t.qcow2");
+    size_t size;
+    g_autofree uint8_t *image = qcow2_file_bytes(rig.dir, "t.qcow2", &size);
+    uint64_t l1 = qcow2_get64(image + offsetof(Qcow2DiskHeader, l1_table_offset));
+    uint64_t l2 = qcow2_get64(image + l1) & QCOW2_OFFSET_MASK;
+    qcow2_put64(image + l1, l2); /* as if it were shared */
+    g_autofree char *path = g_build_filename(rig.dir, "t.qcow2", NULL);
+    assert_true(g_file_set_contents(path, (char *)image, (gssize)size, NULL));
+    concurrent_replace(&rig);
+    rig.hit =
+        (BlockFault){.op = BLOCK_FAULT_READ, .offset = l2, .length = 512, .count = 1, .hold = true};
+    test_in_home(concurrent_arm, &rig);
+    co_start(test_home, concurrent_status, &rig);
+    test_settle();
+    assert_int_equal(block_fault_held(rig.fault), 1);
+    concurrent_write(&rig, &w, 0x40000, 512, 2); /* copies the table; another slice */
+    test_settle();
+    assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0); /* the old one is freed */
+    concurrent_finish(&w);
+    concurrent_write(&rig, &w, 0x200000, 512, 3); /* a new table */
+    concurrent_finish(&w);
+    concurrent_release(&rig);
+    test_event_wait(&rig.done);
+    assert_int_equal(rig.status, 0);
+    concurrent_end(&rig);
+}
+
+BLOCK_TEST(a_search_for_free_clusters_leaves_turns_to_other_requests)
+{
+    ConcurrentRig rig;
+    TestRequest w;
+    uint8_t buf[512], expected[512];
+    concurrent_begin(&rig, "");
+    qcow2_shell(rig.dir, "qemu-img create -q -f qcow2 -o cluster_size=64k t.qcow2 1M && "
+                         "qemu-io -f qcow2 -c 'write -q -P 255 0 64k' t.qcow2");
+    size_t size;
+    g_autofree uint8_t *image = qcow2_file_bytes(rig.dir, "t.qcow2", &size);
+    uint64_t table = qcow2_get64(image + offsetof(Qcow2DiskHeader, refcount_table_offset));
+    uint64_t l2 =
+        qcow2_get64(image + qcow2_get64(image + offsetof(Qcow2DiskHeader, l1_table_offset)));
+    uint64_t full = qcow2_get64(image + (l2 & QCOW2_OFFSET_MASK)) & QCOW2_OFFSET_MASK;
+    for (unsigned i = 0; i < 8192; i++) { /* each block counts 32768 clusters, all in use */
+        qcow2_put64(image + table + i * 8, full);
+    }
+    g_autofree char *path = g_build_filename(rig.dir, "t.qcow2", NULL);
+    assert_true(g_file_set_contents(path, (char *)image, (gssize)size, NULL));
+    concurrent_replace(&rig);
+    concurrent_write(&rig, &w, 0x80000, 512, 2);
+    assert_int_equal(test_io(rig.blk, TEST_READ, 0, sizeof(buf), buf, 0), 0);
+    assert_false(w.done.happened);
+    memset(expected, 255, sizeof(expected));
+    assert_memory_equal(buf, expected, sizeof(buf));
+    assert_int_equal(test_finish(&w), -ENOSPC); /* the node cannot grow */
+    g_free(w.buf);
+    blk_co_free(rig.blk);
+    test_node_del("f");
+    test_node_del("m");
+    g_free(rig.image);
+    qcow2_dir_free(rig.dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,7 +402,10 @@ int main(void)
         cmocka_unit_test(writes_in_place_run_together_and_a_discard_waits_for_them),
         cmocka_unit_test(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight),
         cmocka_unit_test(a_change_during_a_commit_is_written_by_the_next_one),
+        cmocka_unit_test(a_flush_does_not_wait_for_the_discards_of_the_host),
         cmocka_unit_test(two_writes_that_need_the_same_l2_table_add_one),
+        cmocka_unit_test(a_table_is_used_again_only_after_the_block_status_in_flight),
+        cmocka_unit_test(a_search_for_free_clusters_leaves_turns_to_other_requests),
     };
     return block_test_main(tests);
 }

@@ -226,12 +226,34 @@ BLOCK_TEST(a_flush_that_fails_is_repeated_and_loses_nothing)
     fault_each(BLOCK_FAULT_FLUSH, EIO);
 }
 
+BLOCK_TEST(zeroes_refused_by_a_raw_data_file_are_written_when_repeated)
+{
+    FaultRig rig = {.dir = qcow2_dir_new()};
+    qcow2_shell(rig.dir, "qemu-img create -q -f qcow2 -o data_file=t.data,data_file_raw=on "
+                         "t.qcow2 1M && qemu-io -c 'write -q -P 5 0 128k' t.qcow2");
+    g_autofree char *data = g_strdup_printf(
+        "fault,node-name=f,discard=unmap,file.driver=file,file.filename=%s/t.data", rig.dir);
+    g_autofree char *text = g_strdup_printf(
+        "qcow2,discard=unmap,data-file=f,file.driver=file,file.filename=%s/t.qcow2", rig.dir);
+    rig.fault = test_node_add(data);
+    rig.blk = test_blk("d", text, true);
+    rig.hit = (BlockFault){.op = BLOCK_FAULT_WRITE_ZEROES, .count = 1, .error = EIO};
+    test_in_home(fault_arm, &rig);
+    assert_int_equal(test_io(rig.blk, TEST_ZERO, 0, 65536, NULL, 0), -EIO);
+    assert_int_equal(test_io(rig.blk, TEST_ZERO, 0, 65536, NULL, 0), 0);
+    blk_co_free(rig.blk);
+    test_node_del("f");
+    qcow2_shell(rig.dir, "cmp -n 65536 t.data /dev/zero");
+    qcow2_dir_free(rig.dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_write_that_fails_anywhere_below_loses_nothing),
         cmocka_unit_test(a_read_that_fails_anywhere_below_loses_nothing),
         cmocka_unit_test(a_flush_that_fails_is_repeated_and_loses_nothing),
+        cmocka_unit_test(zeroes_refused_by_a_raw_data_file_are_written_when_repeated),
     };
     return block_test_main(tests);
 }

@@ -123,7 +123,9 @@ static void power_create(PowerRig *rig)
     assert_true(size <= POWER_FILE);
     rig->initial = g_malloc0(POWER_FILE);
     memcpy(rig->initial, image, size);
-    rig->steps[0].model = qcow2_file_bytes(rig->dir, "before.raw", &rig->steps[0].size);
+    g_autofree uint8_t *before = qcow2_file_bytes(rig->dir, "before.raw", &rig->steps[0].size);
+    rig->steps[0].model = g_malloc0(POWER_DISK_MAX); /* later sizes are larger */
+    memcpy(rig->steps[0].model, before, rig->steps[0].size);
     rig->count = 1;
 }
 
@@ -167,7 +169,7 @@ static PowerStep *power_begin_step(PowerRig *rig, unsigned records)
     const PowerStep *last = &rig->steps[rig->count - 1];
     PowerStep *step = &rig->steps[rig->count++];
     *step = (PowerStep){.size = last->size, .begin = records};
-    step->model = g_malloc0(MAX(last->size, POWER_DISK_MAX * 2));
+    step->model = g_malloc0(POWER_DISK_MAX);
     memcpy(step->model, last->model, last->size);
     return step;
 }

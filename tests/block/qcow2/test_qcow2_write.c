@@ -20,15 +20,38 @@ typedef struct WriteRig {
     unsigned pattern;
 } WriteRig;
 
+static coroutine_fn RUNS_IN_MAIN BlockNode *write_open_with(WriteRig *rig, const char *engine,
+                                                            const char *caches, GError **error)
+{
+    g_autofree char *text =
+        g_strdup_printf("qcow2,discard=unmap,file.driver=file,file.discard=unmap,"
+                        "file.filename=%s/t.qcow2%s%s",
+                        rig->dir, engine, caches);
+    return test_open(text, error);
+}
+
+/* Not every host has every engine, and O_DIRECT: then the default. */
 static coroutine_fn RUNS_IN_MAIN void write_open(WriteRig *rig)
 {
     static const char *const caches[] = {
         "", ",l2-cache-size=1k,l2-cache-entry-size=512,refcount-cache-size=4k",
         ",l2-cache-size=16k,l2-cache-entry-size=512"};
-    g_autofree char *text = g_strdup_printf(
-        "qcow2,discard=unmap,file.driver=file,file.discard=unmap,file.filename=%s/t.qcow2%s",
-        rig->dir, caches[g_rand_int_range(rig->rand, 0, G_N_ELEMENTS(caches))]);
-    rig->blk = test_blk("d", text, true);
+    static const char *const engines[] = {"", ",file.aio=io_uring",
+                                          ",file.aio=io_uring,cache.direct=on,file.cache.direct=on",
+                                          ",file.aio=native,cache.direct=on,file.cache.direct=on",
+                                          ",cache.no-flush=on,file.cache.no-flush=on"};
+    const char *cache = caches[g_rand_int_range(rig->rand, 0, G_N_ELEMENTS(caches))];
+    const char *engine = engines[g_rand_int_range(rig->rand, 0, G_N_ELEMENTS(engines))];
+    g_autoptr(GError) unavailable = NULL;
+    GError *error = NULL;
+    BlockNode *n = write_open_with(rig, engine, cache, &unavailable);
+    if (n == NULL) {
+        n = write_open_with(rig, "", cache, &error);
+    }
+    if (n == NULL || (rig->blk = blk_co_new("d", n, true, &error)) == NULL) {
+        fail_msg("%s", error->message);
+    }
+    block_co_unref(n);
     assert_int_equal(blk_size(rig->blk), rig->size);
 }
 

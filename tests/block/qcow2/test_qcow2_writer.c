@@ -75,14 +75,45 @@ static coroutine_fn RUNS_IN_MAIN void writer_expect(BlockBackend *blk, uint64_t 
 
 /* ---- features ---- */
 
-BLOCK_TEST(corrupt_and_dirty_images_are_opened_read_only_only)
+BLOCK_TEST(a_dirty_image_is_repaired_before_it_is_written_to)
+{
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 t.qcow2 1M && "
+                     "qemu-io -c 'write -q -P 7 0 64k' t.qcow2");
+    WRITER_PUT(dir, incompatible_features, QCOW2_INCOMPATIBLE_DIRTY);
+    qcow2_shell(dir, "printf '\\0\\0' | dd of=t.qcow2 bs=1 seek=131082 conv=notrunc && "
+                     "! qemu-img check -q t.qcow2");   /* the refcount of the data is 0 */
+    blk_co_free(qcow2_open_image(dir, "t.qcow2", "")); /* read-only: nothing is changed */
+    assert_int_equal(WRITER_GET(dir, incompatible_features), QCOW2_INCOMPATIBLE_DIRTY);
+    BlockBackend *blk = writer_open(dir, "");
+    assert_int_equal(WRITER_GET(dir, incompatible_features), 0);
+    writer_expect(blk, 0, 7);
+    assert_int_equal(writer_write(blk, 1 << 19, 1), 0);
+    blk_co_free(blk);
+    qcow2_shell(dir, "qemu-img check -q t.qcow2 && qemu-io -c 'read -q -P 7 0 64k' t.qcow2");
+    qcow2_dir_free(dir);
+}
+
+BLOCK_TEST(a_dirty_image_that_cannot_be_repaired_is_refused)
+{
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 t.qcow2 1M && "
+                     "qemu-io -c 'write -q -P 7 0 64k' t.qcow2");
+    WRITER_PUT(dir, incompatible_features, QCOW2_INCOMPATIBLE_DIRTY);
+    qcow2_shell(dir,
+                "printf '\\1' | dd of=t.qcow2 bs=1 seek=262144 conv=notrunc"); /* reserved bits */
+    g_autofree char *text = writer_text(dir, "");
+    test_open_fails(text, "was not closed after writing, and its repair has left errors; open it "
+                          "with read-only=on");
+    assert_int_equal(WRITER_GET(dir, incompatible_features), QCOW2_INCOMPATIBLE_DIRTY);
+    qcow2_dir_free(dir);
+}
+
+BLOCK_TEST(corrupt_images_are_opened_read_only_only)
 {
     char *dir = qcow2_dir_new();
     qcow2_shell(dir, "qemu-img create -q -f qcow2 t.qcow2 1M");
     g_autofree char *text = writer_text(dir, "");
-    WRITER_PUT(dir, incompatible_features, QCOW2_INCOMPATIBLE_DIRTY);
-    test_open_fails(text, "was not closed after writing, so its refcounts may be wrong; open it "
-                          "with read-only=on, or repair it: run skiff-img check -r all");
     WRITER_PUT(dir, incompatible_features, QCOW2_INCOMPATIBLE_CORRUPT);
     test_open_fails(text, "the image is corrupt; open it with read-only=on");
     blk_co_free(qcow2_open_image(dir, "t.qcow2", ""));
@@ -224,6 +255,8 @@ BLOCK_TEST(a_discard_gives_space_back_to_the_host_and_to_the_image)
     uint64_t full = writer_blocks(dir), size = block_node_size(block_node_find("p"));
     assert_int_equal(test_io(blk, TEST_DISCARD, 0, 4 << 20, NULL, 0), 0);
     assert_int_equal(test_io(blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    co_drained_begin(&blk, 1); /* waits for what goes on in the background */
+    co_drained_end(&blk, 1);
     assert_true(writer_blocks(dir) <= full - (3u << 20));
     writer_expect(blk, 0, 0);
     for (unsigned i = 0; i < 64; i++) {
@@ -280,6 +313,29 @@ BLOCK_TEST(a_full_device_fails_with_ENOSPC_and_the_image_stays_sound)
     qcow2_dir_free(dir);
 }
 
+BLOCK_TEST(a_full_device_has_space_for_a_write_after_a_discard)
+{
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 t.qcow2 8M && truncate -s 2M t.qcow2");
+    g_autofree char *text = g_strdup_printf("qcow2,discard=unmap,file.driver=raw,file.size=2M,"
+                                            "file.file.driver=file,file.file.filename=%s/t.qcow2",
+                                            dir);
+    BlockBackend *blk = test_blk("d", text, true);
+    unsigned done = 0;
+    while (writer_write(blk, done * 65536, 5) == 0) {
+        done++;
+    }
+    for (unsigned i = 0; i < 4; i++) { /* without a flush */
+        assert_int_equal(test_io(blk, TEST_DISCARD, i * 65536, 65536, NULL, 0), 0);
+        assert_int_equal(writer_write(blk, (done + i) * 65536, 6), 0);
+    }
+    assert_int_equal(writer_write(blk, 0, 7), -ENOSPC);
+    writer_expect(blk, (done + 3) * 65536, 6);
+    blk_co_free(blk);
+    qcow2_shell(dir, "qemu-img check t.qcow2");
+    qcow2_dir_free(dir);
+}
+
 /* ---- images that contradict themselves ---- */
 
 /* A write at @bad fails; the image is marked, and the good part stays readable. */
@@ -312,18 +368,37 @@ BLOCK_TEST(an_entry_that_is_not_a_clusters_marks_the_image)
     qcow2_dir_free(dir);
 }
 
+BLOCK_TEST(a_node_that_became_read_only_does_not_mark_the_image)
+{
+    char *dir = writer_new();
+    writer_put(dir, writer_l2_entry(dir, 0), QCOW2_ENTRY_COPIED | 0x50200);
+    g_autofree char *text = writer_text(dir, "");
+    GError *error = NULL;
+    BlockNode *n = test_node_add(text);
+    writer_reopen(dir, true, NULL);
+    BlockBackend *blk = blk_co_new("d", n, false, &error);
+    uint8_t buf[512];
+    assert_int_equal(test_io(blk, TEST_READ, 0, sizeof(buf), buf, 0), -EIO);
+    assert_int_equal(WRITER_GET(dir, incompatible_features), 0);
+    writer_expect(blk, 65536, 1);
+    blk_co_free(blk);
+    test_node_del("q");
+    qcow2_dir_free(dir);
+}
+
 BLOCK_TEST(an_entry_that_leads_to_the_header_or_a_table_marks_the_image)
 {
     char *dir = writer_new();
     const uint64_t tables[] = {WRITER_GET(dir, l1_table_offset),
                                WRITER_GET(dir, refcount_table_offset)};
-    for (unsigned i = 0; i < G_N_ELEMENTS(tables); i++) {
+    for (unsigned i = 0; i < 2 * G_N_ELEMENTS(tables); i++) {
         size_t size;
-        writer_put(dir, writer_l2_entry(dir, 0), QCOW2_ENTRY_COPIED | tables[i]);
+        uint64_t table = tables[i / 2], zero = i % 2 == 0 ? 0 : QCOW2_ENTRY_ZERO;
+        writer_put(dir, writer_l2_entry(dir, 0), QCOW2_ENTRY_COPIED | zero | table);
         g_autofree uint8_t *before = qcow2_file_bytes(dir, "t.qcow2", &size);
         writer_expect_corrupt(dir, 0);
         g_autofree uint8_t *after = qcow2_file_bytes(dir, "t.qcow2", &size);
-        assert_memory_equal(before + tables[i], after + tables[i], 65536);
+        assert_memory_equal(before + table, after + table, 65536);
         WRITER_PUT(dir, incompatible_features, 0);
     }
     qcow2_dir_free(dir);
@@ -371,7 +446,9 @@ BLOCK_TEST(an_l2_table_in_the_header_is_not_changed)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(corrupt_and_dirty_images_are_opened_read_only_only),
+        cmocka_unit_test(a_dirty_image_is_repaired_before_it_is_written_to),
+        cmocka_unit_test(a_dirty_image_that_cannot_be_repaired_is_refused),
+        cmocka_unit_test(corrupt_images_are_opened_read_only_only),
         cmocka_unit_test(the_first_write_clears_what_skiff_does_not_maintain_and_nothing_else),
         cmocka_unit_test(an_image_with_lazy_refcounts_is_dirty_while_it_is_written),
         cmocka_unit_test(a_process_that_ends_without_closing_completes_its_images),
@@ -380,7 +457,9 @@ int main(void)
         cmocka_unit_test(a_discard_gives_space_back_to_the_host_and_to_the_image),
         cmocka_unit_test(a_write_of_part_of_a_new_cluster_at_the_files_end_writes_only_that_part),
         cmocka_unit_test(a_full_device_fails_with_ENOSPC_and_the_image_stays_sound),
+        cmocka_unit_test(a_full_device_has_space_for_a_write_after_a_discard),
         cmocka_unit_test(an_entry_that_is_not_a_clusters_marks_the_image),
+        cmocka_unit_test(a_node_that_became_read_only_does_not_mark_the_image),
         cmocka_unit_test(an_entry_that_leads_to_the_header_or_a_table_marks_the_image),
         cmocka_unit_test(a_table_in_use_with_the_refcount_0_is_not_allocated),
         cmocka_unit_test(an_l2_table_at_0_with_the_flag_COPIED_is_none),

@@ -15,8 +15,30 @@ static char *qmp_block_filename(const BlockNodeInfo *info)
                                   : g_strdup_printf("%s://", info->driver);
 }
 
+static void qmp_put_text(struct json_object *o, const char *name, const char *text)
+{
+    if (text != NULL) {
+        qmp_put_str(o, name, text);
+    }
+}
+
+/* Adds what the image itself says. */
+static RUNS_IN_MAIN void qmp_put_image_config(struct json_object *image, const BlockNode *n)
+{
+    BlockImageInfo config;
+    block_node_image_config(n, &config);
+    if (config.cluster_size != 0) {
+        qmp_put_int(image, "cluster-size", (int64_t)config.cluster_size);
+    }
+    qmp_put_text(image, "backing-filename", config.backing_name);
+    qmp_put_text(image, "full-backing-filename", config.backing_path);
+    qmp_put_text(image, "backing-filename-format", config.backing_format);
+    block_image_info_clear(&config);
+}
+
 /* @flat: without the images below. */
-static RUNS_IN_MAIN struct json_object *qmp_block_image(const BlockNodeInfo *info, bool flat)
+static RUNS_IN_MAIN struct json_object *qmp_block_image(const BlockNode *n,
+                                                        const BlockNodeInfo *info, bool flat)
 {
     struct json_object *image = json_object_new_object();
     g_autofree char *filename = qmp_block_filename(info);
@@ -24,10 +46,11 @@ static RUNS_IN_MAIN struct json_object *qmp_block_image(const BlockNodeInfo *inf
     qmp_put_str(image, "format", info->driver);
     qmp_put_bool(image, "dirty-flag", false);
     qmp_put_int(image, "virtual-size", (int64_t)info->size);
+    qmp_put_image_config(image, n);
     if (info->backing != NULL && !flat) {
         BlockNodeInfo below;
         block_node_info(info->backing, &below);
-        qmp_put(image, "backing-image", qmp_block_image(&below, false));
+        qmp_put(image, "backing-image", qmp_block_image(info->backing, &below, false));
     }
     return image;
 }
@@ -98,7 +121,7 @@ static RUNS_IN_MAIN struct json_object *qmp_block_node(const BlockNode *n, bool 
     for (unsigned i = 0; i < G_N_ELEMENTS(zeroes); i++) {
         qmp_put_int(o, zeroes[i], 0);
     }
-    qmp_put(o, "image", qmp_block_image(&info, flat));
+    qmp_put(o, "image", qmp_block_image(n, &info, flat));
     qmp_put(o, "cache", qmp_block_cache(&info, writeback));
     qmp_block_put_bitmaps(o, n);
     return o;

@@ -46,6 +46,10 @@ static const QmpMember image_info_members[] = {
     {"format", &qmp_str, .doc = "the node's driver"},
     {"dirty-flag", &qmp_bool, true, .doc = "the image was not closed cleanly"},
     {"virtual-size", &qmp_int, .doc = "the guest's size in bytes"},
+    {"cluster-size", &qmp_int, true, .doc = "bytes of a cluster, if the format has clusters"},
+    {"backing-filename", &qmp_str, true, .doc = "the backing file as the image names it"},
+    {"full-backing-filename", &qmp_str, true, .doc = "the file that the name means"},
+    {"backing-filename-format", &qmp_str, true, .doc = "its format as the image names it"},
     {"backing-image", &image_info_type, true, .doc = "the image below"},
     {0},
 };

@@ -126,8 +126,9 @@ static void a_chain_of_images_is_listed(void **state)
     g_autofree char *below =
         g_strdup_printf("\"backing_file\":\"%s/mid\",\"backing_file_depth\":2", dir);
     g_autofree char *images = g_strdup_printf(
-        "\"virtual-size\":1048576,\"backing-image\":{\"filename\":\"%s/mid\",\"format\":\"qcow2\","
-        "\"dirty-flag\":false,\"virtual-size\":1048576,\"backing-image\":{\"filename\":\"%s/base\"",
+        "\"virtual-size\":1048576,\"cluster-size\":65536,\"backing-filename\":\"mid\","
+        "\"full-backing-filename\":\"%s/mid\",\"backing-filename-format\":\"qcow2\","
+        "\"backing-image\":{\"filename\":\"%s/mid\",\"format\":\"qcow2\",",
         dir, dir);
     assert_int_equal(system(command), 0);
     g_free(qmp_ok(rig, "blockdev-add", add));
