@@ -160,6 +160,49 @@ int block_node_co_change_backing(BlockNode *n, const char *name, const char *for
 int block_node_co_make_empty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 void block_image_info_clear(BlockImageInfo *info) ANY_THREAD;
 
+/* ---- internal snapshots (block/core/snapshot.c) ---- */
+/* One such operation of a node runs at a time. The node stays where it is meanwhile. 0, or -errno
+ * with @error, whose message the caller puts after its own; then the image is as it was, but may
+ * have lost space. */
+/* Creates a snapshot of the disk with @name and the times of @info; the format chooses its id. A
+ * writer's requests stop only for the time that it takes to copy a table in memory. Returns when the
+ * snapshot is on stable storage. */
+int block_node_co_snapshot_create(BlockNode *n, const BlockSnapshotInfo *info, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* Makes the disk as the first snapshot with @id_or_name as its id has it, or else as its name.
+ * Drained until the end. The size of the node can change. */
+int block_node_co_snapshot_apply(BlockNode *n, const char *id_or_name, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* Deletes the first snapshot with that id and name; NULL: any. A writer's requests go on. */
+int block_node_co_snapshot_delete(BlockNode *n, const char *id, const char *name, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+
+typedef enum BlockSnapshotKind {
+    BLOCK_SNAPSHOT_CREATE,
+    BLOCK_SNAPSHOT_APPLY,
+    BLOCK_SNAPSHOT_DELETE,
+} BlockSnapshotKind;
+
+/* An operation on internal snapshots. */
+typedef struct BlockSnapshotOp {
+    BlockSnapshotKind kind;
+    const BlockSnapshotInfo *info; /* CREATE */
+    const char *id, *name;         /* APPLY: the name is also looked up as an id */
+    uint64_t size;                 /* APPLY: of the node afterwards; set by the driver */
+} BlockSnapshotOp;
+
+typedef struct BlockSnapshotRun BlockSnapshotRun;
+/* The same in three parts: begin and end change the graph and drain, so a user with an operation lock
+ * holds it there; run lasts as long as the image has tables, and stops in drained sections. The texts
+ * of @op stay valid until begin returns. NULL: *@ret and @error say why. */
+BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshotOp *op, int *ret,
+                                               GError **error) coroutine_fn RUNS_IN_MAIN;
+void block_snapshot_co_run(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
+/* Frees @s. 0, or -errno with @error. */
+int block_snapshot_co_end(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Whether the format of the node has internal snapshots. */
+bool block_node_can_snapshot(const BlockNode *n) ANY_THREAD;
+
 void block_node_ref(BlockNode *n) RUNS_IN_MAIN;
 /* Drops a reference. The last one closes the file; may wait for its iothread. */
 void block_co_unref(BlockNode *n) coroutine_fn RUNS_IN_MAIN;

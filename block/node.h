@@ -70,6 +70,17 @@ typedef struct BlockEdge {
     unsigned uses, shares; /* BlockUse */
 } BlockEdge;
 
+/* How a driver operates on internal snapshots (block/core/snapshot.c): coroutines in the home. begin,
+ * and if it succeeds, switch, and then step until it does not return 1. The node is drained during
+ * switch for CREATE, and from switch until the end for APPLY; requests run at all other times. After
+ * an error *@what says what could not be done; NULL: the -errno says it. */
+typedef struct BlockSnapshotDriver {
+    int (*co_begin)(BlockNode *n, const BlockSnapshotOp *op, const char **what);
+    int (*co_switch)(BlockNode *n, const char **what);
+    /* 1: there is more to do; 0: the operation has ended; -errno: it has failed, and ended. */
+    int (*co_step)(BlockNode *n, BlockSnapshotOp *op, const char **what);
+} BlockSnapshotDriver;
+
 typedef struct BlockDriver {
     const char *name; /* "driver=" */
     const char *help; /* one line */
@@ -123,6 +134,7 @@ typedef struct BlockDriver {
     int (*co_make_empty)(BlockNode *n);
     /* As block_node_co_view_snapshot(). NULL: the format has no snapshots. */
     bool (*co_view_snapshot)(BlockNode *n, const char *id, const char *name, GError **error);
+    const BlockSnapshotDriver *snapshots; /* NULL: the format has none */
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
 
@@ -186,6 +198,7 @@ struct BlockNode {
     unsigned height;        /* nodes on the longest path down, itself included */
     OptDict *child_options; /* during co_open: options of the driver's children */
     bool moving;            /* to another home; new users are refused meanwhile */
+    bool snapshotting;      /* an operation on internal snapshots runs */
     void *move_state;       /* the driver's, while moving */
     bool owned;             /* created by -blockdev or blockdev-add; blockdev-del deletes it */
     unsigned serial;        /* creation order, for listings */

@@ -363,7 +363,7 @@ static void blk_truncate_at_home(void *opaque)
 }
 
 /* All backends of @root: an array to be freed with g_free(). */
-static RUNS_IN_MAIN BlockBackend **blk_list_of(const BlockNode *root, unsigned *count)
+BlockBackend **blk_list_of(const BlockNode *root, unsigned *count)
 {
     unsigned all;
     BlockBackend **list = blk_list(&all);

@@ -67,6 +67,8 @@ static inline void blk_count_in(BlockBackend *blk)
 }
 /* The counterpart; makes a waiting drain check its counts. */
 void blk_count_out(BlockBackend *blk) RUNS_IN_IOTHREAD;
+/* The backends on @root, as blk_list(). */
+BlockBackend **blk_list_of(const BlockNode *root, unsigned *count) RUNS_IN_MAIN;
 /* Home: the backend is freed, inside a section that never ends. True: no request waits in it. */
 bool blk_drain_retire(BlockBackend *blk) RUNS_IN_IOTHREAD;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* skiff-img snapshot: the internal snapshots of an image. */
+/* skiff-img snapshot: lists, creates, applies and deletes internal snapshots of an image. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <time.h>
@@ -49,14 +50,10 @@ static void snapshot_list_at_home(void *opaque)
     block_node_co_image_info(blk_root(l->blk), &l->info, &l->error);
 }
 
-static coroutine_fn RUNS_IN_MAIN int snapshot_co_list(Img *img, const ImgOpen *open)
+static coroutine_fn RUNS_IN_MAIN int snapshot_co_list(Img *img, BlockBackend *blk)
 {
-    SnapshotList l = {.blk = img_co_open(img, "image", open)};
-    if (l.blk == NULL) {
-        return 1;
-    }
+    SnapshotList l = {.blk = blk};
     co_call_in(img->home, snapshot_list_at_home, &l);
-    blk_co_free(l.blk);
     if (l.error != NULL) {
         img_error("%s", l.error->message);
         g_error_free(l.error);
@@ -65,6 +62,51 @@ static coroutine_fn RUNS_IN_MAIN int snapshot_co_list(Img *img, const ImgOpen *o
     img_print_snapshots(&l.info);
     block_image_info_clear(&l.info);
     return 0;
+}
+
+/* ---- changes ---- */
+
+#define SNAPSHOT_NAME_MAX 255 /* QEMU cuts longer names off */
+
+static coroutine_fn RUNS_IN_MAIN int snapshot_co_create(BlockNode *n, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    int64_t now_us = g_get_real_time();
+    g_autofree char *cut = g_strndup(name, SNAPSHOT_NAME_MAX);
+    BlockSnapshotInfo info = {
+        .name = cut,
+        .date_s = (uint32_t)(now_us / G_USEC_PER_SEC),
+        .date_ns = (uint32_t)(now_us % G_USEC_PER_SEC) * 1000,
+        .icount = 0, /* as QEMU's */
+    };
+    int ret = block_node_co_snapshot_create(n, &info, &error);
+    if (ret < 0) {
+        img_error("Could not create snapshot '%s': %d (%s)", name, ret, error->message);
+    }
+    return ret < 0 ? 1 : 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN int snapshot_co_apply(BlockNode *n, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    if (block_node_co_snapshot_apply(n, name, &error) < 0) {
+        img_error("Could not apply snapshot '%s': %s", name, error->message);
+        return 1;
+    }
+    return 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN int snapshot_co_delete(BlockNode *n, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    int ret =
+        block_node_can_snapshot(n) ? block_node_co_snapshot_delete(n, NULL, name, &error) : -ENOENT;
+    if (ret == -ENOENT) {
+        img_error("Could not delete snapshot '%s': snapshot not found", name);
+    } else if (ret < 0) {
+        img_error("Could not delete snapshot '%s': %s", name, error->message);
+    }
+    return ret < 0 ? 1 : 0;
 }
 
 int img_co_snapshot(Img *img)
@@ -93,9 +135,21 @@ int img_co_snapshot(Img *img)
         return img_usage_error("Expecting one image file name");
     }
     o.filename = img->files[0];
-    if (create != NULL || apply != NULL || delete != NULL) {
-        img_error("skiff-img does not create, apply or delete snapshots; it lists them");
+    o.writable = o.unmap = !list;
+    BlockBackend *blk = img_co_open(img, "image", &o);
+    if (blk == NULL) {
         return 1;
     }
-    return snapshot_co_list(img, &o);
+    status = 0;
+    if (create != NULL) {
+        status = snapshot_co_create(blk_root(blk), create);
+    } else if (apply != NULL) {
+        status = snapshot_co_apply(blk_root(blk), apply);
+    } else if (delete != NULL) {
+        status = snapshot_co_delete(blk_root(blk), delete);
+    } else if (list) {
+        status = snapshot_co_list(img, blk);
+    }
+    blk_co_free(blk);
+    return status;
 }

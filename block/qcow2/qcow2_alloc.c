@@ -179,6 +179,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int alloc_take(BlockNode *n, const Search *
     ret = qcow2_co_change_refcounts(n, f->first, f->count, 1, &done);
     if (ret < 0) {
         qcow2_co_change_refcounts(n, f->first, done, -1, &undone);
+    } else {
+        qcow2_snap_allocated(n, f->first, f->count);
     }
     return ret;
 }

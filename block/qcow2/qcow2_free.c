@@ -8,8 +8,9 @@
  * A request in flight may have found the cluster through the old reference. So a permitted batch
  * waits for all requests that had begun before it was permitted. The host's space is given back, and
  * refcounts are decremented, in the background: a flush does not wait for that. A request that hangs
- * delays the reuse of space, and nothing else. A cluster is noted once for each reference that it has, so the
- * memory is bounded by the clusters of the file.
+ * delays the reuse of space, and nothing else. While a snapshot is created nothing is
+ * decremented. A cluster is noted once for each reference that it has, so the memory is bounded by the
+ * clusters of the file.
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
@@ -91,8 +92,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_discard(BlockNode *n, uint64_t fir
     return 0;
 }
 
-#define FREE_TABLES_MAX                                                                            \
-    131072u /* entries of the L1 and refcount tables that frees are compared with */
+/* Entries of the L1 and refcount tables that frees are compared with. */
+#define FREE_TABLES_MAX 131072u
 
 static void free_add_tables(GArray *places, const Qcow2Table *t, uint64_t mask)
 {
@@ -142,8 +143,7 @@ static RUNS_IN_IOTHREAD int free_check(const BlockNode *n, const GArray *places,
     return qcow2_check_overlap(n, host, f->count << bits);
 }
 
-/* Decrements one extent, and shortens it by what is done. */
-static coroutine_fn RUNS_IN_IOTHREAD int free_extent(BlockNode *n, Qcow2Free *f)
+int qcow2_co_free_extent(BlockNode *n, Qcow2Free *f)
 {
     Qcow2State *s = n->state;
     int ret = 0;
@@ -174,7 +174,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_batch(BlockNode *n, const Qcow2Fre
             places = places != NULL ? places : free_find_tables(n->state);
             ret = free_check(n, places, f);
         }
-        ret = ret == 0 ? free_extent(n, f) : ret;
+        ret = ret == 0 ? qcow2_co_free_extent(n, f) : ret;
         if (ret == 0) {
             g_array_set_size(b->frees, b->frees->len - 1);
         }
@@ -182,11 +182,13 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_batch(BlockNode *n, const Qcow2Fre
     return ret;
 }
 
-static RUNS_IN_IOTHREAD Qcow2FreeBatch *free_next(Qcow2Writer *w)
+static RUNS_IN_IOTHREAD Qcow2FreeBatch *free_next(BlockNode *n)
 {
+    const Qcow2State *s = n->state;
+    Qcow2Writer *w = &((Qcow2State *)n->state)->w;
     Qcow2FreeBatch *b = g_queue_peek_head(&w->batches);
     bool used = b != NULL && w->first_use != NULL && w->first_use->sequence <= b->sequence;
-    return used ? NULL : b;
+    return used || s->snap.fresh != NULL ? NULL : b;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD void free_batches(BlockNode *n)
@@ -195,7 +197,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void free_batches(BlockNode *n)
     Qcow2Writer *w = &s->w;
     Qcow2FreeBatch *b;
     int ret = 0;
-    while (ret == 0 && (b = free_next(w)) != NULL) {
+    while (ret == 0 && (b = free_next(n)) != NULL) {
         ret = free_batch(n, b);
         if (ret == 0 || w->corrupt) { /* of a corrupt image the rest leaks */
             g_queue_pop_head(&w->batches);
@@ -219,7 +221,7 @@ static void free_run(void *opaque)
 void qcow2_free_start(BlockNode *n)
 {
     Qcow2State *s = n->state;
-    if (!s->w.freeing && free_next(&s->w) != NULL) {
+    if (!s->w.freeing && free_next(n) != NULL) {
         s->w.freeing = true;
         block_node_begin(n);
         co_start(n->home, free_run, n);

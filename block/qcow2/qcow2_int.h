@@ -6,6 +6,7 @@
  *   qcow2_header.c    the header and its checks; qcow2_extension.c: the rest of its cluster
  *   qcow2_children.c  the data file and the backing file; qcow2_probe.c: what a file contains
  *   qcow2_snapshot.c  the table of internal snapshots;  qcow2_view.c: the disk as one has it
+ *   qcow2_snap.h      creating, applying and deleting snapshots, and its files
  *   qcow2_cache.c     slices of tables in memory;  qcow2_cache_write.c: dirty ones
  *   qcow2_map.c       from an offset on the disk to what is there
  *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters
@@ -24,21 +25,11 @@
 #define SKIFF_BLOCK_QCOW2_QCOW2_INT_H
 
 #include "block/node.h"
+#include "block/qcow2/qcow2_snap.h"
 #include "block/qcow2/qcow2_writer.h"
 #include "util/loop/worker.h"
 
 /* ---- the node's state ---- */
-
-typedef struct Qcow2Snapshot {
-    char *id, *name; /* owned */
-    uint64_t l1_offset;
-    uint32_t l1_size;
-    uint64_t disk_size;
-    uint64_t vm_state_size;
-    uint32_t date_s, date_ns; /* since 1970 */
-    uint64_t vm_clock_ns;
-    uint64_t icount; /* UINT64_MAX: unknown */
-} Qcow2Snapshot;
 
 typedef struct Qcow2State {
     /* config: options */
@@ -51,6 +42,7 @@ typedef struct Qcow2State {
     Qcow2Table l1;   /* header.l1_size entries */
     Qcow2Snapshot *snapshots;
     uint32_t snapshot_count;
+    uint64_t snapshot_bytes; /* length of the table */
     /* runtime, in the home */
     Qcow2Cache l2;
     AioTimer clean_timer;
@@ -61,6 +53,7 @@ typedef struct Qcow2State {
     bool preallocation_checked, preallocated; /* qcow2_status.c */
     /* of a node that can write */
     Qcow2Writer w;
+    Qcow2Snap snap;
 } Qcow2State;
 
 /* The name of the image for messages: the file's name, else the node's. */
@@ -87,6 +80,9 @@ bool qcow2_co_open_children(BlockNode *n, GError **error) coroutine_fn RUNS_IN_M
 /* Reads and checks the table. False + @error. */
 bool qcow2_co_load_snapshots(BlockNode *n, GError **error) coroutine_fn RUNS_IN_IOTHREAD;
 void qcow2_snapshots_free(Qcow2State *s) ANY_THREAD;
+/* Finds the first snapshot with that id and name; NULL: any. NULL: there is none. */
+const Qcow2Snapshot *qcow2_snapshot_find(const Qcow2State *s, const char *id, const char *name)
+    ANY_THREAD;
 
 /* ---- qcow2_map.c ---- */
 typedef enum Qcow2Kind {

@@ -6,7 +6,7 @@
  *
  * A copy is on disk before the L1 table in memory refers to it. A table of zeroes is used at once: it
  * is written meanwhile, and a commit waits for that, since it writes slices of the table. One table
- * is added at a time. A table without COPIED is shared with a snapshot and is never changed.
+ * is added at a time. A table without COPIED is shared with a snapshot; only its flags change.
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
@@ -107,6 +107,23 @@ int qcow2_co_settle_l2(BlockNode *n)
 
 /* ---- a new table ---- */
 
+/* Copies the table at @old, whose slices may differ from the disk. */
+static coroutine_fn RUNS_IN_IOTHREAD int l2_read(BlockNode *n, uint64_t old, uint8_t *buffer)
+{
+    Qcow2State *s = n->state;
+    uint64_t size = qcow2_cluster_size(&s->header);
+    for (uint64_t at = 0; at < size; at += s->l2.slice_size) {
+        Qcow2Slice *slice;
+        int ret = qcow2_cache_co_get(&s->l2, n->file, old + at, &slice);
+        if (ret < 0) {
+            return ret;
+        }
+        memcpy(buffer + at, slice->data, s->l2.slice_size);
+        qcow2_cache_put(&s->l2, slice);
+    }
+    return 0;
+}
+
 /* Writes a copy of the table at @old for @run. */
 static coroutine_fn RUNS_IN_IOTHREAD int l2_write_copy(BlockNode *n, const Qcow2Run *run,
                                                        uint64_t old)
@@ -115,7 +132,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int l2_write_copy(BlockNode *n, const Qcow2
     uint64_t size = qcow2_cluster_size(&s->header);
     g_autofree uint8_t *buffer = g_malloc(size);
     struct iovec iov = {buffer, size};
-    int ret = qcow2_co_read_table(n->file, old, size, buffer);
+    int ret = l2_read(n, old, buffer);
     return ret == 0 ? block_node_co_pwritev(n->file, run->host, size, &iov, 1, 0) : ret;
 }
 
@@ -153,7 +170,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int l2_own(BlockNode *n, uint64_t offset, u
 {
     Qcow2State *s = n->state;
     Qcow2Writer *w = &s->w;
-    while ((s->l1.entries[l1_index] & QCOW2_ENTRY_COPIED) == 0 ||
+    while (!qcow2_owns(n, s->l1.entries[l1_index]) ||
            (s->l1.entries[l1_index] & QCOW2_OFFSET_MASK) == 0) {
         if (w->adding_l2) {
             co_queue_wait(&w->l2_waiters, "a new L2 table");

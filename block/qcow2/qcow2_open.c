@@ -348,6 +348,11 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_reopen_prepare(BlockNode *n, Bloc
     if (!r->flags.read_only) {
         return open_co_writer(n, error);
     }
+    if (n->snapshotting) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "node '%s': an operation on its internal snapshots is running", n->name);
+        return false;
+    }
     if (s->w.loaded && !n->flags.read_only) {
         OpenFinish f = {.node = n};
         co_call_in(n->home, open_finish_writer, &f);
@@ -377,6 +382,7 @@ const BlockDriver block_driver_qcow2 = {
     .co_change_backing = qcow2_co_change_backing,
     .co_make_empty = qcow2_co_make_empty,
     .co_view_snapshot = qcow2_co_view_snapshot,
+    .snapshots = &qcow2_snapshot_driver,
     .co_pwritev = qcow2_co_pwritev,
     .co_write_zeroes = qcow2_co_write_zeroes,
     .co_discard = qcow2_co_discard,

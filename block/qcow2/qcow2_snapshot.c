@@ -4,14 +4,36 @@
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
 
+void qcow2_snapshot_clear(Qcow2Snapshot *snap)
+{
+    g_free(snap->id);
+    g_free(snap->name);
+    g_free(snap->unknown);
+    *snap = (Qcow2Snapshot){0};
+}
+
 void qcow2_snapshots_free(Qcow2State *s)
 {
     for (uint32_t i = 0; i < s->snapshot_count; i++) {
-        g_free(s->snapshots[i].id);
-        g_free(s->snapshots[i].name);
+        qcow2_snapshot_clear(&s->snapshots[i]);
     }
     g_clear_pointer(&s->snapshots, g_free);
     s->snapshot_count = 0;
+}
+
+static bool snapshot_matches(const Qcow2Snapshot *s, const char *id, const char *name)
+{
+    return (id == NULL || strcmp(s->id, id) == 0) && (name == NULL || strcmp(s->name, name) == 0);
+}
+
+const Qcow2Snapshot *qcow2_snapshot_find(const Qcow2State *s, const char *id, const char *name)
+{
+    for (uint32_t i = 0; i < s->snapshot_count; i++) {
+        if (snapshot_matches(&s->snapshots[i], id, name)) {
+            return &s->snapshots[i];
+        }
+    }
+    return NULL;
 }
 
 static bool snapshot_refuse(const BlockNode *n, uint32_t index, const char *wrong, GError **error)
@@ -70,6 +92,8 @@ static void snapshot_take(Qcow2State *s, const Qcow2DiskSnapshot *d, const uint8
     }
     if (extra >= sizeof(Qcow2DiskSnapshotExtra)) {
         snap->icount = qcow2_get64(rest + offsetof(Qcow2DiskSnapshotExtra, icount));
+        snap->unknown_size = extra - (uint32_t)sizeof(Qcow2DiskSnapshotExtra);
+        snap->unknown = g_memdup2(rest + sizeof(Qcow2DiskSnapshotExtra), snap->unknown_size);
     }
 }
 
@@ -113,5 +137,6 @@ bool qcow2_co_load_snapshots(BlockNode *n, GError **error)
             return snapshot_refuse(n, i, "is beyond the largest supported table, 64 MiB", error);
         }
     }
+    s->snapshot_bytes = at - s->header.snapshots_offset;
     return true;
 }

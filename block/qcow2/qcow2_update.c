@@ -14,6 +14,8 @@ void qcow2_header_encode(const Qcow2Header *h, const uint8_t *old, uint8_t *sect
     qcow2_put64(sector + UPDATE_AT(l1_table_offset), h->l1_offset);
     qcow2_put64(sector + UPDATE_AT(refcount_table_offset), h->refcount_offset);
     qcow2_put32(sector + UPDATE_AT(refcount_table_clusters), h->refcount_clusters);
+    qcow2_put32(sector + UPDATE_AT(nb_snapshots), h->snapshots);
+    qcow2_put64(sector + UPDATE_AT(snapshots_offset), h->snapshots_offset);
     if (h->version >= 3) {
         qcow2_put64(sector + UPDATE_AT(incompatible_features), h->incompatible);
         qcow2_put64(sector + UPDATE_AT(autoclear_features), h->autoclear);

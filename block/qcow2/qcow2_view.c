@@ -2,21 +2,6 @@
 /* A read-only node shows the disk as an internal snapshot has it: the L1 table is the snapshot's. */
 #include "block/qcow2/qcow2_int.h"
 
-static bool view_matches(const Qcow2Snapshot *s, const char *id, const char *name)
-{
-    return (id == NULL || strcmp(s->id, id) == 0) && (name == NULL || strcmp(s->name, name) == 0);
-}
-
-static const Qcow2Snapshot *view_find(const Qcow2State *s, const char *id, const char *name)
-{
-    for (uint32_t i = 0; i < s->snapshot_count; i++) {
-        if (view_matches(&s->snapshots[i], id, name)) {
-            return &s->snapshots[i];
-        }
-    }
-    return NULL;
-}
-
 /* L1 entries for the snapshot's disk. 0: it is too large. */
 static uint64_t view_entries(const Qcow2State *s, const Qcow2Snapshot *snap)
 {
@@ -31,7 +16,7 @@ static uint64_t view_entries(const Qcow2State *s, const Qcow2Snapshot *snap)
 bool qcow2_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
 {
     Qcow2State *s = n->state;
-    const Qcow2Snapshot *snap = view_find(s, id, name);
+    const Qcow2Snapshot *snap = qcow2_snapshot_find(s, id, name);
     if (snap == NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "Can't find snapshot");
         return false;

@@ -9,7 +9,7 @@
  *                                     unlock <-- change entries, free old clusters
  *
  * "In place" means that the entry stays as it is: the cluster is allocated, has the flag COPIED (no
- * snapshot has it), and all touched subclusters are allocated. A cluster with COPIED that reads as
+ * snapshot has it; qcow2_snap.h), and all touched subclusters are allocated. A cluster with COPIED that reads as
  * zeroes is used again. Everything else gets new clusters, in runs as long as possible.
  */
 #include <errno.h>
@@ -41,15 +41,17 @@ static uint32_t write_subclusters(const Qcow2State *s, uint64_t from, uint64_t t
     return (uint32_t)((((uint64_t)1 << end) - 1) & ~(((uint64_t)1 << first) - 1));
 }
 
-static bool write_owns(const Qcow2State *s, Qcow2Entry m)
+static RUNS_IN_IOTHREAD bool write_owns(const BlockNode *n, Qcow2Entry m)
 {
-    return qcow2_has_cluster(s, m) && (m.entry & QCOW2_ENTRY_COPIED) != 0;
+    return qcow2_has_cluster(n->state, m) && qcow2_owns(n, m.entry);
 }
 
 /* Whether [from, to) of the cluster can be written without a change of its entry. */
-static bool write_in_place(const Qcow2State *s, Qcow2Entry m, uint64_t from, uint64_t to)
+static RUNS_IN_IOTHREAD bool write_in_place(const BlockNode *n, Qcow2Entry m, uint64_t from,
+                                            uint64_t to)
 {
-    if (!write_owns(s, m)) {
+    const Qcow2State *s = n->state;
+    if (!write_owns(n, m)) {
         return false;
     }
     if (qcow2_has_extended_l2(&s->header)) {
@@ -60,10 +62,12 @@ static bool write_in_place(const Qcow2State *s, Qcow2Entry m, uint64_t from, uin
 }
 
 /* The cluster that the entry can keep; false: it needs a new one. */
-static bool write_reuses(const Qcow2State *s, uint64_t guest, Qcow2Entry m, uint64_t *host)
+static RUNS_IN_IOTHREAD bool write_reuses(const BlockNode *n, uint64_t guest, Qcow2Entry m,
+                                          uint64_t *host)
 {
+    const Qcow2State *s = n->state;
     *host = qcow2_has_cluster(s, m) ? m.entry & QCOW2_OFFSET_MASK : guest;
-    return qcow2_has_data_file(&s->header) || write_owns(s, m);
+    return qcow2_has_data_file(&s->header) || write_owns(n, m);
 }
 
 /* ---- in place ---- */
@@ -84,7 +88,7 @@ static RUNS_IN_IOTHREAD int write_find_in_place(const BlockNode *n, const Qcow2S
         if (ret < 0) {
             return ret;
         }
-        if (!write_in_place(s, m, within, within + part) ||
+        if (!write_in_place(n, m, within, within + part) ||
             (*length > 0 && at != *host + *length)) {
             break;
         }
@@ -143,12 +147,14 @@ static void write_widen(const Qcow2State *s, Qcow2Entry m, bool reuse, uint64_t 
 }
 
 /* Whether cluster @i of the run, which has the entry @m, continues it. */
-static bool write_continues(const Qcow2State *s, const WriteRun *run, uint64_t i, Qcow2Entry m)
+static RUNS_IN_IOTHREAD bool write_continues(const BlockNode *n, const WriteRun *run, uint64_t i,
+                                             Qcow2Entry m)
 {
+    const Qcow2State *s = n->state;
     uint64_t cluster = qcow2_cluster_size(&s->header);
     uint64_t host, end = MIN(run->start + run->bytes - i * cluster, cluster);
-    bool reuse = write_reuses(s, run->guest + i * cluster, m, &host);
-    return !write_in_place(s, m, 0, end) && reuse == run->reuse &&
+    bool reuse = write_reuses(n, run->guest + i * cluster, m, &host);
+    return !write_in_place(n, m, 0, end) && reuse == run->reuse &&
            (!reuse || host == run->host.host + i * cluster);
 }
 
@@ -167,8 +173,8 @@ static RUNS_IN_IOTHREAD int write_describe(const BlockNode *n, const Qcow2Slice 
             return ret;
         }
         if (i == 0) {
-            run->reuse = write_reuses(s, run->guest, m, &run->host.host);
-        } else if (!write_continues(s, run, i, m)) {
+            run->reuse = write_reuses(n, run->guest, m, &run->host.host);
+        } else if (!write_continues(n, run, i, m)) {
             break;
         }
         write_widen(s, m, run->reuse, &from, &to);

@@ -96,6 +96,7 @@ int qcow2_co_finish_writer(BlockNode *n)
     int ret = 0;
     unsigned rounds = 0;
     bool flush = w->begun;
+    qcow2_snap_cancel(n);
     w->lazy = false;                                     /* refcounts are written too */
     while (ret == 0 && (flush || !writer_is_clean(n))) { /* frees make refcounts dirty once more */
         ret = qcow2_co_flush(n);

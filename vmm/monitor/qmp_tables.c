@@ -9,6 +9,7 @@
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
     ROW(bitmap)                                                                                    \
+    ROW(snapshot)                                                                                  \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \

@@ -90,8 +90,6 @@ static const struct {
     {"set_password", no_display},
     {"singlestep", "gdb's stepi"},
     {"snapshot_blkdev", no_snapshots},
-    {"snapshot_blkdev_internal", no_snapshots},
-    {"snapshot_delete_blkdev_internal", no_snapshots},
     {"stopcapture", no_display},
     {"sync-profile", "perf"},
     {"system_wakeup", "none: the machine does not suspend; cont goes on after stop"},

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Operations on internal snapshots: the order in which main calls the driver.
+ *
+ *   create   begin | drained section: switch           | step, step, ...
+ *   apply    begin | drained section: switch, step, step, ...
+ *   delete   begin | switch                            | step, step, ...
+ *
+ * A backend of the operation's own keeps the node open and in its home: it is refused to delete, move
+ * or reopen the node without it. Each step is counted at the node, so a drained section of others
+ * waits for one step at most, and the next step waits for the end of the section.
+ */
+#include "block/core/backend_int.h"
+#include "block/core/node_int.h"
+
+#define SNAPSHOT_STEPS 4u /* of the driver, in one turn of the home */
+
+struct BlockSnapshotRun {
+    BlockNode *node;
+    BlockSnapshotOp op;
+    BlockBackend *own; /* the operation's backend */
+    const char *what;
+    int ret; /* 1: there is more to do */
+};
+
+/* ---- calls of the driver, in the home ---- */
+
+static void snapshot_begin_at_home(void *opaque)
+{
+    BlockSnapshotRun *s = opaque;
+    BlockNode *n = s->node;
+    enter_coroutine();
+    enter_iothread(n->home);
+    block_node_co_begin(n);
+    s->ret = n->drv->snapshots->co_begin(n, &s->op, &s->what);
+    block_node_end(n);
+}
+
+static void snapshot_switch_at_home(void *opaque)
+{
+    BlockSnapshotRun *s = opaque;
+    BlockNode *n = s->node;
+    enter_coroutine();
+    enter_iothread(n->home);
+    block_node_begin(n);
+    s->ret = n->drv->snapshots->co_switch(n, &s->what);
+    block_node_end(n);
+}
+
+static void snapshot_step_at_home(void *opaque)
+{
+    BlockSnapshotRun *s = opaque;
+    BlockNode *n = s->node;
+    unsigned steps = 0;
+    enter_coroutine();
+    enter_iothread(n->home);
+    if (s->op.kind == BLOCK_SNAPSHOT_APPLY) {
+        block_node_begin(n);
+    } else {
+        block_node_co_begin(n);
+    }
+    do {
+        s->ret = n->drv->snapshots->co_step(n, &s->op, &s->what);
+    } while (s->ret > 0 && ++steps < SNAPSHOT_STEPS && n->quiesced == 0);
+    if (s->ret == 0 && s->op.kind == BLOCK_SNAPSHOT_APPLY) {
+        atomic_store(&n->size, s->op.size);
+    }
+    block_node_end(n);
+}
+
+static coroutine_fn RUNS_IN_MAIN void snapshot_co_steps(BlockSnapshotRun *s)
+{
+    while (s->ret > 0) {
+        co_call_in(s->node->home, snapshot_step_at_home, s);
+    }
+}
+
+/* ---- in main ---- */
+
+static coroutine_fn RUNS_IN_MAIN void snapshot_co_run_drained(BlockSnapshotRun *s)
+{
+    unsigned count;
+    bool apply = s->op.kind == BLOCK_SNAPSHOT_APPLY;
+    g_autofree BlockBackend **list = blk_list_of(s->node, &count);
+    co_drained_begin(list, count);
+    co_call_in(s->node->home, snapshot_switch_at_home, s);
+    if (apply) {
+        snapshot_co_steps(s);
+    }
+    co_drained_end(list, count);
+    for (unsigned i = 0; apply && s->ret == 0 && i < count; i++) {
+        if (list[i]->notify.resized != NULL) {
+            list[i]->notify.resized(list[i]->notify.opaque);
+        }
+    }
+}
+
+static RUNS_IN_MAIN bool snapshot_has_writer(const BlockNode *n)
+{
+    unsigned count;
+    g_autofree BlockBackend **list = blk_list_of(n, &count);
+    bool found = false;
+    for (unsigned i = 0; i < count; i++) {
+        found = found || list[i]->writable;
+    }
+    return found;
+}
+
+/* A writer if the node has none, else a reader beside it. */
+static coroutine_fn RUNS_IN_MAIN bool snapshot_co_attach(BlockSnapshotRun *s, GError **error)
+{
+    BlockNode *n = s->node;
+    if (block_node_read_only(n)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "Block node is read-only");
+        return false;
+    }
+    if (n->snapshotting) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "an operation on its internal snapshots is running");
+        return false;
+    }
+    g_autofree char *name = g_strdup_printf("#snapshot of %s", n->name);
+    s->own = blk_co_new(name, n, !snapshot_has_writer(n), error); /* refused if a node writes */
+    return s->own != NULL;
+}
+
+static coroutine_fn RUNS_IN_MAIN void snapshot_co_end_own(BlockSnapshotRun *s)
+{
+    s->node->snapshotting = false;
+    blk_co_free(s->own);
+}
+
+static void snapshot_fail(const BlockSnapshotRun *s, GError **error)
+{
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "%s%s%s", s->what != NULL ? s->what : "",
+                s->what != NULL ? ": " : "", g_strerror(-s->ret));
+}
+
+BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshotOp *op, int *ret,
+                                               GError **error)
+{
+    *ret = -ENOTSUP;
+    if (n->drv->snapshots == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    op->kind == BLOCK_SNAPSHOT_APPLY ? "Block driver does not support snapshots"
+                                                     : "Operation not supported");
+        return NULL;
+    }
+    g_autofree BlockSnapshotRun *s = g_new(BlockSnapshotRun, 1);
+    *s = (BlockSnapshotRun){.node = n, .op = *op};
+    *ret = -EBUSY;
+    if (!snapshot_co_attach(s, error)) {
+        return NULL;
+    }
+    n->snapshotting = true;
+    co_call_in(n->home, snapshot_begin_at_home, s);
+    if (s->ret == 0 && op->kind == BLOCK_SNAPSHOT_DELETE) {
+        co_call_in(n->home, snapshot_switch_at_home, s);
+    } else if (s->ret == 0) {
+        snapshot_co_run_drained(s);
+    }
+    *ret = MIN(s->ret, 0);
+    if (s->ret < 0) {
+        snapshot_co_end_own(s);
+        snapshot_fail(s, error);
+        return NULL;
+    }
+    return g_steal_pointer(&s);
+}
+
+void block_snapshot_co_run(BlockSnapshotRun *s)
+{
+    snapshot_co_steps(s);
+}
+
+int block_snapshot_co_end(BlockSnapshotRun *s, GError **error)
+{
+    int ret = s->ret;
+    snapshot_co_end_own(s);
+    if (ret < 0) {
+        snapshot_fail(s, error);
+    }
+    g_free(s);
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_MAIN int snapshot_co_do(BlockNode *n, const BlockSnapshotOp *op,
+                                                    GError **error)
+{
+    int ret;
+    BlockSnapshotRun *s = block_node_co_snapshot_begin(n, op, &ret, error);
+    if (s == NULL) {
+        return ret;
+    }
+    block_snapshot_co_run(s);
+    return block_snapshot_co_end(s, error);
+}
+
+int block_node_co_snapshot_create(BlockNode *n, const BlockSnapshotInfo *info, GError **error)
+{
+    BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_CREATE, .info = info};
+    return snapshot_co_do(n, &op, error);
+}
+
+int block_node_co_snapshot_apply(BlockNode *n, const char *id_or_name, GError **error)
+{
+    BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_APPLY, .name = id_or_name};
+    return snapshot_co_do(n, &op, error);
+}
+
+int block_node_co_snapshot_delete(BlockNode *n, const char *id, const char *name, GError **error)
+{
+    BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_DELETE, .id = id, .name = name};
+    return snapshot_co_do(n, &op, error);
+}
+
+bool block_node_can_snapshot(const BlockNode *n)
+{
+    return n->drv->snapshots != NULL;
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Internal snapshots of a disk that the guest may use. The begin and the end of an operation are
+ * control operations. Between them, while it walks through the image's tables, no operation lock is
+ * held: stop, cont and quit of other clients do not wait for it.
+ */
+#include "block/block.h"
+#include "hw/core/vm_clock.h"
+#include "vmm/monitor/commands/qmp_block.h"
+
+#define SNAPSHOT_NS_PER_S 1000000000u
+
+/* ---- information ---- */
+
+typedef struct SnapshotQuery {
+    BlockNode *node;
+    BlockImageInfo info;
+    GError *error;
+} SnapshotQuery;
+
+static void snapshot_query_at_home(void *opaque)
+{
+    SnapshotQuery *q = opaque;
+    enter_coroutine();
+    enter_iothread(block_node_home(q->node));
+    block_node_co_image_info(q->node, &q->info, &q->error);
+}
+
+static const BlockSnapshotInfo *snapshot_find(const BlockImageInfo *info, const char *id,
+                                              const char *name)
+{
+    for (unsigned i = 0; i < info->snapshot_count; i++) {
+        const BlockSnapshotInfo *s = &info->snapshots[i];
+        if ((id == NULL || strcmp(s->id, id) == 0) &&
+            (name == NULL || strcmp(s->name, name) == 0)) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+static struct json_object *snapshot_describe(const BlockSnapshotInfo *s)
+{
+    struct json_object *o = json_object_new_object();
+    qmp_put_str(o, "id", s->id);
+    qmp_put_str(o, "name", s->name);
+    qmp_put_int(o, "vm-state-size", (int64_t)s->vm_state_size);
+    qmp_put_int(o, "date-sec", s->date_s);
+    qmp_put_int(o, "date-nsec", s->date_ns);
+    qmp_put_int(o, "vm-clock-sec", (int64_t)(s->vm_clock_ns / SNAPSHOT_NS_PER_S));
+    qmp_put_int(o, "vm-clock-nsec", (int64_t)(s->vm_clock_ns % SNAPSHOT_NS_PER_S));
+    if (s->icount != UINT64_MAX) {
+        qmp_put_int(o, "icount", (int64_t)s->icount);
+    }
+    return o;
+}
+
+/* ---- what both commands do ---- */
+
+/* Under the operation lock: the node and its snapshots. False: @error is set. */
+static coroutine_fn RUNS_IN_MAIN bool snapshot_co_query(QmpCall *call, const char *device,
+                                                        SnapshotQuery *q, GError **error)
+{
+    *q = (SnapshotQuery){.node = qmp_find_bitmap_node(call->vm, device, error)};
+    if (q->node == NULL) {
+        return false;
+    }
+    BlockNodeInfo info;
+    block_node_info(q->node, &info);
+    if (info.read_only) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "Device '%s' is read only", device);
+        return false;
+    }
+    if (!block_node_can_snapshot(q->node)) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "Block format '%s' used by device '%s' does not support internal snapshots",
+                    info.driver, device);
+        return false;
+    }
+    co_call_in(block_node_home(q->node), snapshot_query_at_home, q);
+    if (q->error != NULL) {
+        g_propagate_error(error, q->error);
+        return false;
+    }
+    return true;
+}
+
+/* Under the operation lock, which is released meanwhile. */
+static coroutine_fn RUNS_IN_MAIN bool snapshot_co_operate(QmpCall *call, BlockNode *n,
+                                                          const BlockSnapshotOp *op, GError **error)
+{
+    int ret;
+    BlockSnapshotRun *run = block_node_co_snapshot_begin(n, op, &ret, error);
+    if (run == NULL) {
+        return false;
+    }
+    vm_operation_end(&call->vm->run);
+    block_snapshot_co_run(run);
+    vm_operation_begin(&call->vm->run);
+    return block_snapshot_co_end(run, error) == 0;
+}
+
+/* ---- commands ---- */
+
+static coroutine_fn RUNS_IN_MAIN void snapshot_co_create(QmpCall *call, const char *device,
+                                                         const char *name, GError **error)
+{
+    SnapshotQuery q;
+    if (!snapshot_co_query(call, device, &q, error)) {
+        return;
+    }
+    bool exists = snapshot_find(&q.info, NULL, name) != NULL;
+    block_image_info_clear(&q.info);
+    if (name[0] == '\0') {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "Name is empty");
+        return;
+    }
+    if (exists) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "Snapshot with name '%s' already exists on device '%s'", name, device);
+        return;
+    }
+    int64_t now_us = g_get_real_time();
+    BlockSnapshotInfo info = {
+        .name = (char *)(uintptr_t)name,
+        .date_s = (uint32_t)(now_us / G_USEC_PER_SEC),
+        .date_ns = (uint32_t)(now_us % G_USEC_PER_SEC) * 1000,
+        .vm_clock_ns = (uint64_t)vm_clock_now_ns(),
+        .icount = UINT64_MAX,
+    };
+    BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_CREATE, .info = &info};
+    if (!snapshot_co_operate(call, q.node, &op, error)) {
+        g_prefix_error(error, "Failed to create snapshot '%s' on device '%s': ", name, device);
+    }
+}
+
+static struct json_object *qmp_snapshot_create(QmpCall *call, struct json_object *args,
+                                               GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    vm_operation_begin(&call->vm->run);
+    snapshot_co_create(call, qmp_arg_str(args, "device"), qmp_arg_str(args, "name"), error);
+    vm_operation_end(&call->vm->run);
+    return NULL;
+}
+
+static coroutine_fn RUNS_IN_MAIN struct json_object *
+snapshot_co_delete(QmpCall *call, const char *device, const char *id, const char *name,
+                   GError **error)
+{
+    SnapshotQuery q;
+    if (id == NULL && name == NULL) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "Name or id must be provided");
+        return NULL;
+    }
+    if (!snapshot_co_query(call, device, &q, error)) {
+        return NULL;
+    }
+    const BlockSnapshotInfo *found = snapshot_find(&q.info, id, name);
+    struct json_object *result = found != NULL ? snapshot_describe(found) : NULL;
+    block_image_info_clear(&q.info);
+    if (result == NULL) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                    "Snapshot with id '%s' and name '%s' does not exist on device '%s'",
+                    id != NULL ? id : "null", name != NULL ? name : "null", device);
+        return NULL;
+    }
+    BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_DELETE, .id = id, .name = name};
+    if (!snapshot_co_operate(call, q.node, &op, error)) {
+        json_object_put(result);
+        return NULL;
+    }
+    return result;
+}
+
+static struct json_object *qmp_snapshot_delete(QmpCall *call, struct json_object *args,
+                                               GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    vm_operation_begin(&call->vm->run);
+    struct json_object *result =
+        snapshot_co_delete(call, qmp_arg_str(args, "device"), qmp_arg_str(args, "id"),
+                           qmp_arg_str(args, "name"), error);
+    vm_operation_end(&call->vm->run);
+    return result;
+}
+
+/* ---- the group ---- */
+
+static const QmpType snapshot_create_arg = {
+    .name = "BlockdevSnapshotInternal",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"device", &qmp_str, .doc = "id of a -drive, or a node's name"},
+                           {"name", &qmp_str, .doc = "of the snapshot; none may have it yet"}),
+};
+static const QmpType snapshot_delete_arg = {
+    .name = "blockdev-snapshot-delete-internal-sync-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"device", &qmp_str, .doc = "id of a -drive, or a node's name"},
+                           {"id", &qmp_str, true, .doc = "of the snapshot"},
+                           {"name", &qmp_str, true, .doc = "of the snapshot; both must match"}),
+};
+static const QmpType snapshot_info = {
+    .name = "SnapshotInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "a number, if skiff or QEMU has chosen it"},
+                           {"name", &qmp_str, .doc = "as the user has chosen it"},
+                           {"vm-state-size", &qmp_int, .doc = "bytes"},
+                           {"date-sec", &qmp_int, .doc = "since 1970"},
+                           {"date-nsec", &qmp_int, .doc = "ns of that second"},
+                           {"vm-clock-sec", &qmp_int, .doc = "of the guest's clock"},
+                           {"vm-clock-nsec", &qmp_int, .doc = "ns of that second"},
+                           {"icount", &qmp_int, true, .doc = "only if QEMU has recorded it"}),
+};
+
+static const QmpCommand qmp_snapshot_commands[] = {
+    {"blockdev-snapshot-internal-sync", &snapshot_create_arg, NULL, 0, qmp_snapshot_create,
+     "Creates an internal snapshot of a qcow2 disk, also while the guest writes to it. Returns "
+     "when the snapshot is on stable storage."},
+    {"blockdev-snapshot-delete-internal-sync", &snapshot_delete_arg, &snapshot_info, 0,
+     qmp_snapshot_delete,
+     "Deletes an internal snapshot of a qcow2 disk, also while the guest writes to it. Returns "
+     "what it was."},
+    {0},
+};
+
+static const QmpEvent qmp_snapshot_events[] = {{0}};
+
+QMP_GROUP(snapshot);
