@@ -223,10 +223,10 @@ int qcow2_co_change_l2(BlockNode *n, uint64_t offset, Qcow2Slice **slice, uint64
         if (ret < 0) {
             return ret;
         }
-        uint64_t now = s->l1.entries[p.l1_index]; /* it may have changed meanwhile */
-        bool same = (now & QCOW2_OFFSET_MASK) == table && (now & QCOW2_ENTRY_COPIED) != 0;
         bool room = (*slice)->dirty || (*slice)->writing || !qcow2_cache_full(&s->l2);
-        if (room && same) {
+        /* Reserved bits of the entry, which a damaged image has, do not matter. */
+        uint64_t entry = s->l1.entries[p.l1_index] & (QCOW2_OFFSET_MASK | QCOW2_ENTRY_COPIED);
+        if (room && entry == (table | QCOW2_ENTRY_COPIED)) {
             qcow2_cache_mark_dirty(&s->l2, *slice);
             return 0;
         }

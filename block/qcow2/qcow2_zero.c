@@ -18,6 +18,7 @@
 
 typedef enum ZeroHow { ZERO_KEEP, ZERO_UNMAP, ZERO_DISCARD, ZERO_CUT } ZeroHow;
 
+#define ZERO_TURN_PIECES 64u /* in one turn of the loop; a piece has at most 256 clusters */
 #define ZERO_BITMAP ((uint64_t)0xffffffff << 32) /* all subclusters read as zeroes */
 
 /* ---- entries ---- */
@@ -226,9 +227,13 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_range(BlockNode *n, uint64_t offse
     if (ret < 0) {
         return ret;
     }
+    unsigned pieces = 0;
     qcow2_use_begin(&s->w, &use);
     for (uint64_t at = 0, done; at < bytes && ret == 0; at += done) {
         ret = zero_piece(n, offset + at, bytes - at, how, &done);
+        if (++pieces % ZERO_TURN_PIECES == 0) {
+            co_yield_turn(); /* pieces in memory, and those without a change, do not wait */
+        }
         if (ret == 0 && s->w.frees->len > QCOW2_FREES_MAX) {
             ret = qcow2_co_make_room(n);
         }

@@ -395,6 +395,22 @@ BLOCK_TEST(a_search_for_free_clusters_leaves_turns_to_other_requests)
     qcow2_dir_free(rig.dir);
 }
 
+BLOCK_TEST(a_discard_of_a_large_disk_leaves_turns_to_other_requests)
+{
+    ConcurrentRig rig;
+    uint8_t buf[512];
+    concurrent_begin(&rig, "");
+    qcow2_shell(rig.dir, "qemu-img create -q -f qcow2 -o cluster_size=512 t.qcow2 2G");
+    concurrent_replace(&rig);
+    TestRequest discard = {
+        .blk = rig.blk, .op = TEST_DISCARD, .offset = 0, .bytes = (uint64_t)2 << 30};
+    test_start(&discard);
+    assert_int_equal(test_io(rig.blk, TEST_READ, 0, sizeof(buf), buf, 0), 0);
+    assert_false(discard.done.happened);
+    assert_int_equal(test_finish(&discard), 0);
+    concurrent_end(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -406,6 +422,7 @@ int main(void)
         cmocka_unit_test(two_writes_that_need_the_same_l2_table_add_one),
         cmocka_unit_test(a_table_is_used_again_only_after_the_block_status_in_flight),
         cmocka_unit_test(a_search_for_free_clusters_leaves_turns_to_other_requests),
+        cmocka_unit_test(a_discard_of_a_large_disk_leaves_turns_to_other_requests),
     };
     return block_test_main(tests);
 }

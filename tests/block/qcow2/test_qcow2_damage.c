@@ -135,7 +135,7 @@ BLOCK_TEST(requests_to_damaged_images_end)
 {
     const char *first = g_getenv("SKIFF_TEST_SEED");
     unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(50, 500, 50000), opened = 0;
+    unsigned rounds = first != NULL ? 1 : test_rounds(50, 500, 20000), opened = 0;
     char *dir = qcow2_dir_new();
     uint8_t *images[G_N_ELEMENTS(damage_shapes)];
     DamageRig rig = {0};

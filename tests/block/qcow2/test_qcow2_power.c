@@ -6,6 +6,7 @@
  * flushed: each sector has the contents that it had at the last flush before the cut, or got later.
  */
 #include "block/driver/mem.h"
+#include "block/qcow2/qcow2_format.h"
 #include "tests/block/qcow2/qcow2_test.h"
 #include "tests/support/power_cut.h"
 #include "tests/support/rounds.h"
@@ -15,6 +16,7 @@
 #define POWER_STEPS 24u
 #define POWER_BATCH 4u
 #define POWER_SECTOR 512u
+#define POWER_ORDERS 8u
 
 typedef struct PowerShape {
     const char *options; /* of qemu-img create */
@@ -319,6 +321,30 @@ static coroutine_fn RUNS_IN_MAIN void power_cut(PowerRig *rig, unsigned cut, GRa
     power_check_disk(rig, cut);
 }
 
+/* From record @at on: the first flush, or with @header the first one behind a write of the header.
+ * Of all cuts around it, the one before it leaves the most writes open. */
+static unsigned power_before_flush(const PowerRig *rig, unsigned at, bool header)
+{
+    const GArray *records = rig->journal.records;
+    for (; at < records->len; at++) {
+        const BlockMemRecord *r = &g_array_index(records, BlockMemRecord, at);
+        header = header && (r->op != BLOCK_MEM_WRITE || r->offset != 0);
+        if (!header && r->op == BLOCK_MEM_FLUSH) {
+            break;
+        }
+    }
+    return at;
+}
+
+static void power_free(PowerRig *rig)
+{
+    block_mem_journal_clear(&rig->journal);
+    for (unsigned i = 0; i < rig->count; i++) {
+        g_free(rig->steps[i].model);
+    }
+    g_free(rig->initial);
+}
+
 static coroutine_fn RUNS_IN_MAIN void power_sequence(PowerRig *rig, unsigned cuts)
 {
     power_create(rig);
@@ -332,14 +358,51 @@ static coroutine_fn RUNS_IN_MAIN void power_sequence(PowerRig *rig, unsigned cut
     fflush(stdout);
     for (unsigned i = 0; i < cuts; i++) {
         unsigned cut = (unsigned)g_rand_int_range(rig->rand, 0, (int)records + 1);
+        cut = i % 3 == 1 ? power_before_flush(rig, cut, i % 2 == 0) : cut;
         power_cut(rig, i == 0 ? records : cut, i % 3 > 0 ? rig->rand : NULL);
     }
     test_node_del("m");
-    block_mem_journal_clear(&rig->journal);
-    for (unsigned i = 0; i < rig->count; i++) {
-        g_free(rig->steps[i].model);
+    power_free(rig);
+}
+
+static coroutine_fn RUNS_IN_MAIN void power_write(PowerRig *rig, uint64_t offset, uint64_t bytes)
+{
+    PowerStep *step = power_begin_step(rig, power_records(rig));
+    test_fill(step->model + offset, bytes, ++rig->pattern);
+    assert_int_equal(test_io(rig->blk, TEST_WRITE, offset, bytes, step->model + offset, 0), 0);
+    assert_int_equal(test_io(rig->blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    step->durable = power_records(rig);
+}
+
+/* The table has 64 entries, each for 64 clusters: it is full with a file of 2 MiB. */
+BLOCK_TEST(a_power_cut_while_the_refcount_table_grows_leaves_a_sound_image)
+{
+    static const PowerShape shape = {.options = "cluster_size=512,refcount_bits=64",
+                                     .caches = "",
+                                     .prepare = "-c 'write -q -P 3 0 1900k'",
+                                     .size = POWER_DISK_MAX};
+    g_autofree PowerRig *rig = g_new0(PowerRig, 1);
+    *rig = (PowerRig){.shape = &shape, .dir = qcow2_dir_new(), .rand = g_rand_new_with_seed(1)};
+    power_create(rig);
+    power_open(rig);
+    size_t at = offsetof(Qcow2DiskHeader, refcount_table_offset);
+    power_write(rig, (uint64_t)1900 << 10, 128 << 10);
+    power_write(rig, (uint64_t)2028 << 10, 64 << 10); /* new blocks in the table as it is */
+    blk_co_free(rig->blk);
+    PowerCut end =
+        power_cut_at(rig->initial, POWER_FILE, &rig->journal, rig->journal.records->len, NULL);
+    assert_memory_not_equal(rig->initial + at, end.bytes + at, sizeof(uint64_t));
+    power_cut_free(&end);
+    for (unsigned cut = 0; cut <= rig->journal.records->len; cut++) {
+        cut = power_before_flush(rig, cut, false);
+        for (unsigned i = 0; i < POWER_ORDERS; i++) {
+            power_cut(rig, cut, rig->rand);
+        }
     }
-    g_free(rig->initial);
+    test_node_del("m");
+    power_free(rig);
+    g_rand_free(rig->rand);
+    qcow2_dir_free(rig->dir);
 }
 
 BLOCK_TEST(a_power_cut_leaves_a_sound_image_with_all_that_was_flushed)
@@ -364,6 +427,7 @@ BLOCK_TEST(a_power_cut_leaves_a_sound_image_with_all_that_was_flushed)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_power_cut_while_the_refcount_table_grows_leaves_a_sound_image),
         cmocka_unit_test(a_power_cut_leaves_a_sound_image_with_all_that_was_flushed),
     };
     return block_test_main(tests);
