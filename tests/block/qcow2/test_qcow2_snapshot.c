@@ -346,10 +346,45 @@ BLOCK_TEST(each_snapshot_keeps_its_disk_whatever_is_done_to_the_image)
     qcow2_dir_free(dir);
 }
 
+/* ---- the end of the process ---- */
+
+BLOCK_TEST(a_process_that_ends_during_a_walk_leaves_a_sound_image)
+{
+    static const BlockSnapshotKind kinds[] = {BLOCK_SNAPSHOT_CREATE, BLOCK_SNAPSHOT_DELETE};
+    char *dir = qcow2_dir_new();
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        GError *error = NULL;
+        int ret;
+        Rig rig = {.dir = dir, .rand = g_rand_new_with_seed(i)};
+        BlockSnapshotInfo info = {.name = (char *)(uintptr_t) "two"};
+        BlockSnapshotOp op = {.kind = kinds[i], .info = &info, .name = "one"};
+        qcow2_shell(dir, "rm -f t.qcow2 && qemu-img create -q -f qcow2 -o cluster_size=512 t.qcow2 "
+                         "8M && qemu-io -c 'write -q -P 5 0 6M' t.qcow2 && "
+                         "qemu-img snapshot -c one t.qcow2 && "
+                         "qemu-io -c 'write -q -P 6 1M 4M' t.qcow2 && "
+                         "qemu-img convert -O raw t.qcow2 before.raw");
+        snap_open(&rig);
+        Beside b = {.run = block_node_co_snapshot_begin(blk_root(rig.blk), &op, &ret, &error)};
+        assert_non_null(b.run);
+        co_start(test_main, snap_run_walk, &b);
+        block_co_complete_all();
+        test_event_wait(&b.done);
+        assert_int_equal(block_snapshot_co_end(b.run, &error), -ECANCELED);
+        g_clear_error(&error);
+        blk_co_free(rig.blk);
+        qcow2_shell(dir, "qemu-img check -f qcow2 t.qcow2 || [ $? = 3 ]");
+        qcow2_shell(dir, "qemu-img compare -F raw t.qcow2 before.raw");
+        qcow2_shell(dir, "! qemu-img snapshot -l t.qcow2 | grep %s", i == 0 ? "two" : "one");
+        g_rand_free(rig.rand);
+    }
+    qcow2_dir_free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_snapshot_keeps_its_disk_whatever_is_done_to_the_image),
+        cmocka_unit_test(a_process_that_ends_during_a_walk_leaves_a_sound_image),
     };
     return block_test_main(tests);
 }
