@@ -328,7 +328,7 @@ static void concurrent_status(void *opaque)
     test_event_set(&rig->done);
 }
 
-BLOCK_TEST(a_table_is_used_again_only_after_the_block_status_in_flight)
+BLOCK_TEST(a_table_is_copied_only_after_the_block_status_that_loads_it)
 {
     ConcurrentRig rig;
     TestRequest w;
@@ -349,15 +349,19 @@ BLOCK_TEST(a_table_is_used_again_only_after_the_block_status_in_flight)
     co_start(test_home, concurrent_status, &rig);
     test_settle();
     assert_int_equal(block_fault_held(rig.fault), 1);
-    concurrent_write(&rig, &w, 0x40000, 512, 2); /* copies the table; another slice */
+    concurrent_write(&rig, &w, 0x40000, 512,
+                     2); /* copies the table, also the slice that is loaded */
     test_settle();
-    assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0); /* the old one is freed */
-    concurrent_finish(&w);
-    concurrent_write(&rig, &w, 0x200000, 512, 3); /* a new table */
-    concurrent_finish(&w);
+    assert_false(w.done.happened);
     concurrent_release(&rig);
     test_event_wait(&rig.done);
     assert_int_equal(rig.status, 0);
+    concurrent_finish(&w);
+    assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0); /* the old one is freed */
+    concurrent_write(&rig, &w, 0x200000, 512, 3);                     /* a new table */
+    concurrent_finish(&w);
+    concurrent_expect(&rig, 0x40000, 512, 2);
+    concurrent_expect(&rig, 0x200000, 512, 3);
     concurrent_end(&rig);
 }
 
@@ -420,7 +424,7 @@ int main(void)
         cmocka_unit_test(a_change_during_a_commit_is_written_by_the_next_one),
         cmocka_unit_test(a_flush_does_not_wait_for_the_discards_of_the_host),
         cmocka_unit_test(two_writes_that_need_the_same_l2_table_add_one),
-        cmocka_unit_test(a_table_is_used_again_only_after_the_block_status_in_flight),
+        cmocka_unit_test(a_table_is_copied_only_after_the_block_status_that_loads_it),
         cmocka_unit_test(a_search_for_free_clusters_leaves_turns_to_other_requests),
         cmocka_unit_test(a_discard_of_a_large_disk_leaves_turns_to_other_requests),
     };
