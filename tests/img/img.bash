@@ -56,3 +56,11 @@ finish() {
     echo "1..$number"
     exit $failed
 }
+
+# wait_locked PID: until that qemu-io has all locks of its image. Asking with qemu-img would take them away.
+wait_locked() {
+    until cat "/proc/$1/fdinfo/"* 2>/dev/null | grep -q ' 203 203$'; do # its last lock
+        kill -0 "$1" || exit 1
+        sleep 0.05
+    done
+}

@@ -142,10 +142,7 @@ mkfifo input
 exec 9<>input
 qemu-io precious.qcow2 <input >/dev/null &
 user=$!
-until cat /proc/$user/fdinfo/* 2>/dev/null | grep -q ' 203 203$'; do # its last lock
-    kill -0 $user || exit 1
-    sleep 0.05
-done
+wait_locked $user
 refused "is in use by process $user (qemu-io)" create -f qcow2 precious.qcow2 1M
 refused "is in use by process $user (qemu-io)" create precious.qcow2 1M
 refused "is in use by process $user (qemu-io)" create -f qcow2 -b precious.qcow2 -F qcow2 a.qcow2

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # skiff-img snapshot does to an image what qemu-img snapshot does, and says the same.
 # tier: unit
+# timeout: 300
 . "$(dirname "$0")/img.bash"
 
 mkdir ours theirs
@@ -99,7 +100,7 @@ for action in -c -a -d; do
 done
 refused "force-share" snapshot -U -c a ours/image
 coproc qemu-io -c "sleep 100000" ours/image
-until qemu-img info ours/image 2>&1 | grep -q lock; do :; done
+wait_locked "$COPROC_PID"
 refused "is in use" snapshot -c a ours/image
 kill "$COPROC_PID" && wait "$COPROC_PID" 2>/dev/null
 finish

@@ -10,7 +10,7 @@ static coroutine_fn RUNS_IN_MAIN BlockNode *bitmap_begin(QmpCall *call, struct j
                                                          GError **error)
 {
     vm_operation_begin(&call->vm->run);
-    BlockNode *n = qmp_find_bitmap_node(call->vm, qmp_arg_str(args, "node"), error);
+    BlockNode *n = qmp_find_node_of(call->vm, qmp_arg_str(args, "node"), error);
     if (n != NULL) {
         block_node_ref(n);
     }
@@ -109,7 +109,7 @@ static RUNS_IN_MAIN bool bitmap_source(QmpCall *call, BlockNode *n, struct json_
         return true;
     }
     source->name = qmp_arg_str(item, "name");
-    source->node = qmp_find_bitmap_node(call->vm, qmp_arg_str(item, "node"), error);
+    source->node = qmp_find_node_of(call->vm, qmp_arg_str(item, "node"), error);
     return source->node != NULL;
 }
 

@@ -25,6 +25,6 @@ BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error) RUNS_IN_M
 
 /* ---- qmp_block_commands.c ---- */
 /* The node of a -drive, or of that name. */
-BlockNode *qmp_find_bitmap_node(Vm *vm, const char *name, GError **error) RUNS_IN_MAIN;
+BlockNode *qmp_find_node_of(Vm *vm, const char *name, GError **error) RUNS_IN_MAIN;
 
 #endif

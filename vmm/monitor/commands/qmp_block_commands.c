@@ -74,7 +74,7 @@ static RUNS_IN_MAIN BlockNode *qmp_find_node(Vm *vm, const char *device, const c
     return n;
 }
 
-BlockNode *qmp_find_bitmap_node(Vm *vm, const char *name, GError **error)
+BlockNode *qmp_find_node_of(Vm *vm, const char *name, GError **error)
 {
     return qmp_find_node(vm, name, name, error);
 }

@@ -61,7 +61,7 @@ static struct json_object *snapshot_describe(const BlockSnapshotInfo *s)
 static coroutine_fn RUNS_IN_MAIN bool snapshot_co_query(QmpCall *call, const char *device,
                                                         SnapshotQuery *q, GError **error)
 {
-    *q = (SnapshotQuery){.node = qmp_find_bitmap_node(call->vm, device, error)};
+    *q = (SnapshotQuery){.node = qmp_find_node_of(call->vm, device, error)};
     if (q->node == NULL) {
         return false;
     }

@@ -6,7 +6,8 @@
 static const char no_network[] = "none: this version has no network devices";
 static const char no_display[] = "none: there is no display";
 static const char no_migration[] = "none: this version has no migration";
-static const char no_snapshots[] = "none: this version has no snapshots";
+static const char no_snapshots[] = "none: this version saves no machines; "
+                                   "snapshot_blkdev_internal saves a disk";
 static const char no_ports[] = "gdb, or code in the guest";
 
 static const struct {
@@ -20,7 +21,7 @@ static const struct {
     {"change", "device_del and device_add"},
     {"chardev-change", "chardev-remove and chardev-add"},
     {"client_migrate_info", no_migration},
-    {"commit", "none: there are no overlays"},
+    {"commit", "skiff-img commit, when the VM has ended"},
     {"delvm", no_snapshots},
     {"drive_add", "blockdev-add through QMP, then device_add"},
     {"drive_backup", "none: there are no backups"},
