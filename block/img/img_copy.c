@@ -241,7 +241,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void copy_co_write_in_order(ImgCopy *c, con
 static void copy_work(void *opaque)
 {
     ImgCopy *c = opaque;
-    CopyPiece p;
+    CopyPiece p = {0};
     enter_coroutine();
     enter_iothread(aio_context_current());
     uint8_t *buffer = img_buffer_new(COPY_PIECE);

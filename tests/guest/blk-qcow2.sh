@@ -14,7 +14,7 @@ make_overlay() {
     dd if=/dev/urandom of="$disk" bs=1M count=48 conv=notrunc status=none
     overlay=$disk.qcow2
     test_files+=("$overlay")
-    qemu-img create -q -f qcow2 -o "$1" -b "$PWD/$disk" -F raw "$overlay" 64M
+    qemu-img create -q -f qcow2 -o "$1" -b "$(realpath "$disk")" -F raw "$overlay" 64M
 }
 
 check_overlay() {
