@@ -106,32 +106,16 @@ BlockBackend *img_co_attach(BlockNode *node, const char *name, const ImgOpen *op
 
 /* ---- the format ---- */
 
-typedef struct OpenProbe {
-    BlockBackend *blk;
-    uint8_t head[QCOW2_PROBE_LENGTH];
-    int ret;
-} OpenProbe;
-
-static void open_probe_at_home(void *opaque)
-{
-    OpenProbe *p = opaque;
-    enter_coroutine();
-    enter_iothread(blk_home(p->blk));
-    uint64_t bytes = MIN(sizeof(p->head), blk_size(p->blk));
-    struct iovec iov = {p->head, bytes};
-    p->ret = blk_co_preadv(p->blk, 0, bytes, &iov, 1, 0);
-}
-
 const char *img_co_probe(BlockBackend *blk, const char *filename)
 {
-    OpenProbe p = {.blk = blk};
-    co_call_in(blk_home(blk), open_probe_at_home, &p);
-    if (p.ret < 0) {
+    const char *format;
+    int ret = qcow2_co_probe_node(blk_root(blk), &format);
+    if (ret < 0) {
         img_error("Could not open '%s': Could not read image for determining its format: %s",
-                  filename, g_strerror(-p.ret));
+                  filename, g_strerror(-ret));
         return NULL;
     }
-    return qcow2_probe(p.head, sizeof(p.head));
+    return format;
 }
 
 /* Whoever writes to a raw image can make it look like another format. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a file contains, from its first bytes. The functions do no I/O and keep no state. */
+/* What a file contains, from its first bytes. The functions keep no state. */
 #ifndef SKIFF_BLOCK_QCOW2_QCOW2_H
 #define SKIFF_BLOCK_QCOW2_QCOW2_H
 
@@ -12,5 +12,8 @@
 const char *qcow2_probe(const uint8_t *bytes, size_t length) ANY_THREAD;
 /* Whether qcow2_probe() returned a format that skiff can open. */
 bool qcow2_probe_supported(const char *format) ANY_THREAD;
+/* Reads the first bytes of @n and stores their format, a string constant, in *@format. 0 or -errno;
+ * then *@format means nothing. */
+int qcow2_co_probe_node(BlockNode *n, const char **format) coroutine_fn RUNS_IN_MAIN;
 
 #endif

@@ -73,21 +73,6 @@ static OptDict *children_describe_file(const BlockNode *n, const char *name, GEr
 
 /* ---- the format of the backing file ---- */
 
-typedef struct Probe {
-    BlockNode *node;
-    uint8_t bytes[QCOW2_PROBE_LENGTH];
-    int ret;
-} Probe;
-
-static void children_probe_in_home(void *opaque)
-{
-    Probe *p = opaque;
-    enter_coroutine();
-    enter_iothread(p->node->home);
-    struct iovec iov = {p->bytes, sizeof(p->bytes)};
-    p->ret = qcow2_co_read_child(p->node, 0, sizeof(p->bytes), &iov, 1);
-}
-
 /* The format of the file that @file describes, a string constant. NULL + @error. */
 static coroutine_fn RUNS_IN_MAIN const char *children_co_probe(const BlockNode *n,
                                                                const OptDict *file, GError **error)
@@ -95,18 +80,18 @@ static coroutine_fn RUNS_IN_MAIN const char *children_co_probe(const BlockNode *
     g_autoptr(OptDict) d = opt_dict_copy(file);
     opt_dict_set_default(d, "read-only", "on");
     opt_dict_set_default(d, "force-share", n->flags.force_share ? "on" : "off");
-    Probe p = {.node = block_co_open(d, n->home, error)};
-    if (p.node == NULL) {
+    const char *format;
+    BlockNode *child = block_co_open(d, n->home, error);
+    if (child == NULL) {
         return NULL;
     }
-    co_call_in(p.node->home, children_probe_in_home, &p);
-    block_co_unref(p.node);
-    if (p.ret < 0) {
+    int ret = qcow2_co_probe_node(child, &format);
+    block_co_unref(child);
+    if (ret < 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "reading its format: %s",
-                    g_strerror(-p.ret));
+                    g_strerror(-ret));
         return NULL;
     }
-    const char *format = qcow2_probe(p.bytes, sizeof(p.bytes));
     if (!qcow2_probe_supported(format)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "skiff does not support the format '%s'",
                     format);

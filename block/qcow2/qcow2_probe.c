@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a file contains, from its first bytes. Only for backing files whose overlay does not say. */
+/* What a file contains, from its first bytes. */
+#include "block/node.h"
 #include "block/qcow2/qcow2.h"
 #include "block/qcow2/qcow2_header.h"
 
@@ -33,4 +34,27 @@ const char *qcow2_probe(const uint8_t *bytes, size_t length)
 bool qcow2_probe_supported(const char *format)
 {
     return strcmp(format, "raw") == 0 || strcmp(format, "qcow2") == 0;
+}
+
+typedef struct Probe {
+    BlockNode *node;
+    uint8_t bytes[QCOW2_PROBE_LENGTH]; /* zeroes beyond the end of the file */
+    int ret;
+} Probe;
+
+static void probe_at_home(void *opaque)
+{
+    Probe *p = opaque;
+    enter_coroutine();
+    enter_iothread(p->node->home);
+    struct iovec iov = {p->bytes, MIN(sizeof(p->bytes), block_node_size(p->node))};
+    p->ret = block_node_co_preadv(p->node, 0, iov.iov_len, &iov, 1);
+}
+
+int qcow2_co_probe_node(BlockNode *n, const char **format)
+{
+    Probe p = {.node = n};
+    co_call_in(n->home, probe_at_home, &p);
+    *format = qcow2_probe(p.bytes, sizeof(p.bytes));
+    return p.ret;
 }

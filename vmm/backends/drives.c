@@ -150,31 +150,17 @@ static void drives_free(void *opaque)
     g_free(d);
 }
 
-typedef struct DrivesProbe {
-    BlockNode *node;
-    uint8_t bytes[QCOW2_PROBE_LENGTH];
-} DrivesProbe;
-
-static void drives_probe_at_home(void *opaque)
-{
-    DrivesProbe *p = opaque;
-    enter_coroutine();
-    enter_iothread(block_node_home(p->node));
-    struct iovec iov = {p->bytes, MIN(sizeof(p->bytes), block_node_size(p->node))};
-    if (block_node_co_preadv(p->node, 0, iov.iov_len, &iov, 1) < 0) {
-        memset(p->bytes, 0, sizeof(p->bytes)); /* the guest will see the error */
-    }
-}
-
 /* An image of another format that is used as raw without format= would be destroyed by the guest. */
 static coroutine_fn RUNS_IN_MAIN bool drives_co_check_raw(const BlockDrive *d, GError **error)
 {
-    DrivesProbe p = {.node = block_node_find(opt_dict_get(d->blockdev, "node-name"))};
-    if (p.node->backing != NULL) {
-        p.node = p.node->backing; /* below the overlay of snapshot=on */
+    const char *format;
+    BlockNode *n = block_node_find(opt_dict_get(d->blockdev, "node-name"));
+    if (n->backing != NULL) {
+        n = n->backing; /* below the overlay of snapshot=on */
     }
-    co_call_in(block_node_home(p.node), drives_probe_at_home, &p);
-    const char *format = qcow2_probe(p.bytes, sizeof(p.bytes));
+    if (qcow2_co_probe_node(n, &format) < 0) {
+        return true; /* the guest will see the error */
+    }
     if (strcmp(format, "raw") == 0 || strcmp(format, "luks") == 0) { /* a guest can use LUKS too */
         return true;
     }
