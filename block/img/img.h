@@ -63,12 +63,13 @@ typedef struct ImgOption {
 /* Stores the options of the command line in their targets, and the rest in img->files. False: the
  * subcommand ends with *@status; a wrong option has been reported, --help has been printed. */
 bool img_parse_options(Img *img, const ImgOption *table, int *status) RUNS_IN_MAIN;
+/* The same for a subcommand with one image: img->files has its name only. */
+bool img_parse_for_image(Img *img, const ImgOption *table, int *status) RUNS_IN_MAIN;
 /* Parses --output. False: reported. */
 bool img_parse_output(const char *text, bool *json) ANY_THREAD;
 /* Parses a size with a suffix; @what is its name in messages. False: reported. */
 bool img_parse_size(const char *what, const char *text, uint64_t *size) ANY_THREAD;
 
-/* ---- img.c ---- */
 /* ---- img_open.c ---- */
 /* A cache mode, as of -t and -T. */
 typedef struct ImgCache {

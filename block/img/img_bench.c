@@ -178,11 +178,8 @@ int img_co_bench(Img *img)
         {0},
     };
     int status;
-    if (!img_parse_options(img, options, &status)) {
+    if (!img_parse_for_image(img, options, &status)) {
         return status;
-    }
-    if (img->file_count != 1) {
-        return img_usage_error("Expecting one image file name");
     }
     if (!bench_parse(&b, &t, &o)) {
         return 1;

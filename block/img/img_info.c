@@ -259,11 +259,8 @@ int img_co_info(Img *img)
         {"image-opts", 0, IMG_FLAG, &o.image_opts}, {0},
     };
     int status;
-    if (!img_parse_options(img, options, &status)) {
+    if (!img_parse_for_image(img, options, &status)) {
         return status;
-    }
-    if (img->file_count != 1) {
-        return img_usage_error("Expecting one image file name");
     }
     o.filename = img->files[0];
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func(info_image_free);

@@ -399,11 +399,8 @@ int img_co_io(Img *img)
         {0},
     };
     int status;
-    if (!img_parse_options(img, options, &status)) {
+    if (!img_parse_for_image(img, options, &status)) {
         return status;
-    }
-    if (img->file_count != 1) {
-        return img_usage_error("Expecting one image file name");
     }
     if (!io_parse_modes(&o, cache, discard, no_cache)) {
         return 1;

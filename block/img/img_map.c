@@ -124,11 +124,8 @@ int img_co_map(Img *img)
         {0},
     };
     int status;
-    if (!img_parse_options(img, options, &status)) {
+    if (!img_parse_for_image(img, options, &status)) {
         return status;
-    }
-    if (img->file_count != 1) {
-        return img_usage_error("Expecting one image file name");
     }
     o.filename = img->files[0];
     m.blk = img_co_open(img, "image", &o);

@@ -135,3 +135,15 @@ bool img_parse_options(Img *img, const ImgOption *table, int *status)
     img->file_count = (unsigned)(img->argc - optind);
     return true;
 }
+
+bool img_parse_for_image(Img *img, const ImgOption *table, int *status)
+{
+    if (!img_parse_options(img, table, status)) {
+        return false;
+    }
+    if (img->file_count != 1) {
+        *status = img_usage_error("Expecting one image file name");
+        return false;
+    }
+    return true;
+}

@@ -241,11 +241,8 @@ int img_co_rebase(Img *img)
         {0},
     };
     int status;
-    if (!img_parse_options(img, options, &status)) {
+    if (!img_parse_for_image(img, options, &status)) {
         return status;
-    }
-    if (img->file_count != 1) {
-        return img_usage_error("Expecting one image file name");
     }
     if (!r.unsafe && r.base == NULL) {
         return img_usage_error("Must specify backing file (-b) or use unsafe mode (-u)");
