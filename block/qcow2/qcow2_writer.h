@@ -222,8 +222,8 @@ void qcow2_use_end(BlockNode *n, Qcow2Use *use) RUNS_IN_IOTHREAD;
 void qcow2_free_later(BlockNode *n, uint64_t host, uint64_t bytes, bool discard) RUNS_IN_IOTHREAD;
 /* Permits frees, whose references are gone from disk. */
 void qcow2_free_permit(Qcow2Writer *w, GArray *frees) RUNS_IN_IOTHREAD;
-/* Begins to decrement in the background what is permitted and used by no request. An error leaves
- * the rest for later. */
+/* Begins to decrement in the background what is permitted and used by no request. An error, or a
+ * drained section, leaves the rest for later. */
 void qcow2_free_start(BlockNode *n) RUNS_IN_IOTHREAD;
 /* The same, and waits for it. */
 void qcow2_co_free_all(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
