@@ -185,7 +185,7 @@ static bool open_caches(BlockNode *n, GError **error)
     size_t slice = s->l2_slice_size != 0 ? s->l2_slice_size : MIN(cluster, QCOW2_L2_SLICE);
     needed = block_align_up(needed, slice);
     uint64_t most = s->l2_cache_size != 0 ? s->l2_cache_size : QCOW2_L2_CACHE_MAX;
-    qcow2_cache_init(&s->l2, MIN(needed, most), slice, true);
+    qcow2_cache_init(&s->l2, MIN(needed, most), slice, cluster, true);
     return true;
 }
 

@@ -46,7 +46,7 @@ static void writer_init(BlockNode *n, uint64_t *table)
     uint64_t bytes = w->refcount_cache_size != 0 ? w->refcount_cache_size : WRITER_CACHE_DEFAULT;
     uint64_t count = ((uint64_t)s->header.refcount_clusters * cluster) / sizeof(uint64_t);
     qcow2_table_init(&w->refcount_table, table, (uint32_t)count);
-    qcow2_cache_init(&w->refcounts, MAX(bytes, WRITER_CACHE_SLICES * slice), slice, false);
+    qcow2_cache_init(&w->refcounts, MAX(bytes, WRITER_CACHE_SLICES * slice), slice, cluster, false);
     w->hint = 0;
     w->fresh = (block_node_size(n->file) + cluster - 1) >> s->header.cluster_bits;
     w->frees = g_array_new(false, false, sizeof(Qcow2Free));
