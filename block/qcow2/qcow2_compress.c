@@ -132,3 +132,45 @@ int qcow2_co_read_compressed(BlockNode *n, uint64_t offset, uint64_t bytes, cons
     co_queue_wake_one(&s->decompress_waiters);
     return ret;
 }
+
+/* ---- beside other parts of the request ---- */
+
+typedef struct CompressPart {
+    Qcow2Parts *parts;
+    BlockNode *node;
+    uint64_t offset;
+    Qcow2Extent extent;
+    const struct iovec *iov;
+    unsigned niov;
+    size_t skip;
+} CompressPart;
+
+static void compress_part_run(void *opaque)
+{
+    CompressPart *p = opaque;
+    enter_coroutine();
+    enter_iothread(p->node->home);
+    int ret = p->parts->ret;
+    if (ret == 0) {
+        ret = qcow2_co_read_compressed(p->node, p->offset, p->extent.bytes, &p->extent, p->iov,
+                                       p->niov, p->skip);
+    }
+    qcow2_part_end(p->parts, ret);
+    g_free(p);
+}
+
+void qcow2_co_start_compressed(Qcow2Parts *parts, BlockNode *n, uint64_t offset,
+                               const Qcow2Extent *e, const struct iovec *iov, unsigned niov,
+                               size_t skip)
+{
+    qcow2_parts_co_begin(parts);
+    CompressPart *p = g_new(CompressPart, 1);
+    *p = (CompressPart){.parts = parts,
+                        .node = n,
+                        .offset = offset,
+                        .extent = *e,
+                        .iov = iov,
+                        .niov = niov,
+                        .skip = skip};
+    co_start(n->home, compress_part_run, p);
+}
