@@ -145,9 +145,145 @@ BLOCK_TEST(a_read_fails_with_the_error_of_one_cluster_after_all_others_have_ende
     compress_end(&rig);
 }
 
+/* ---- writes ---- */
+
+#define COMPRESS_EMPTY_IMAGE "qemu-img create -q -f qcow2 -o cluster_size=4k t.qcow2 1M"
+
+static coroutine_fn RUNS_IN_MAIN int compress_write(const CompressRig *rig, unsigned cluster,
+                                                    unsigned count, uint8_t pattern)
+{
+    g_autofree uint8_t *buf = g_malloc(count * COMPRESS_CLUSTER);
+    memset(buf, pattern, count * COMPRESS_CLUSTER);
+    return test_io(rig->blk, TEST_WRITE, cluster * COMPRESS_CLUSTER, count * COMPRESS_CLUSTER, buf,
+                   BLOCK_REQ_COMPRESSED);
+}
+
+static coroutine_fn RUNS_IN_MAIN void compress_check_pattern(const CompressRig *rig,
+                                                             unsigned cluster, uint8_t pattern)
+{
+    uint8_t buf[COMPRESS_CLUSTER], expected[COMPRESS_CLUSTER];
+    memset(expected, pattern, sizeof(expected));
+    assert_int_equal(test_io(rig->blk, TEST_READ, cluster * COMPRESS_CLUSTER, sizeof(buf), buf, 0),
+                     0);
+    assert_memory_equal(buf, expected, sizeof(buf));
+}
+
+/* The image has 4 clusters; the fifth one is the L2 table, the sixth one has all data. */
+BLOCK_TEST(the_data_of_many_clusters_is_packed_into_one)
+{
+    CompressRig rig;
+    compress_begin(&rig, COMPRESS_EMPTY_IMAGE);
+    assert_int_equal(compress_write(&rig, 0, 64, 5), 0);
+    assert_int_equal(compress_write(&rig, 64, 1, 6), 0);
+    for (unsigned i = 0; i < 64; i += 7) {
+        compress_check_pattern(&rig, i, 5);
+    }
+    compress_check_pattern(&rig, 64, 6);
+    blk_co_free(rig.blk);
+    test_in_home(compress_save, &rig);
+    g_autofree char *path = g_build_filename(rig.dir, "t.qcow2", NULL);
+    assert_true(g_file_set_contents(path, (char *)rig.image, 6 * 4096, NULL));
+    qcow2_shell(rig.dir,
+                "qemu-img check -f qcow2 t.qcow2 && "
+                "qemu-io -f qcow2 -r -c 'read -P 5 0 256k' -c 'read -P 6 256k 4k' t.qcow2");
+    rig.blk = test_blk("d", "qcow2,discard=unmap,file=f", true);
+    compress_end(&rig);
+}
+
+BLOCK_TEST(a_cluster_that_is_being_packed_is_not_allocated_when_its_data_is_gone)
+{
+    CompressRig rig;
+    uint8_t buf[COMPRESS_CLUSTER];
+    compress_begin(&rig, COMPRESS_EMPTY_IMAGE);
+    assert_int_equal(compress_write(&rig, 0, 1, 5), 0);
+    assert_int_equal(test_io(rig.blk, TEST_DISCARD, 0, COMPRESS_CLUSTER, NULL, 0), 0);
+    assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    test_settle(); /* the discarded data is freed */
+    memset(buf, 7, sizeof(buf));
+    assert_int_equal(test_io(rig.blk, TEST_WRITE, COMPRESS_CLUSTER, sizeof(buf), buf, 0), 0);
+    assert_int_equal(compress_write(&rig, 2, 1, 8), 0);
+    compress_check_pattern(&rig, 1, 7);
+    compress_check_pattern(&rig, 2, 8);
+    compress_end(&rig);
+}
+
+BLOCK_TEST(the_clusters_of_a_compressed_write_are_written_at_the_same_time)
+{
+    CompressRig rig;
+    uint8_t buf[8 * COMPRESS_CLUSTER];
+    compress_begin(&rig, COMPRESS_EMPTY_IMAGE);
+    compress_hit(&rig, (BlockFault){.op = BLOCK_FAULT_WRITE, .hold = true});
+    memset(buf, 9, sizeof(buf));
+    TestRequest r = {.blk = rig.blk,
+                     .op = TEST_WRITE,
+                     .bytes = sizeof(buf),
+                     .buf = buf,
+                     .flags = BLOCK_REQ_COMPRESSED};
+    test_start(&r);
+    compress_wait_held(&rig, 8);
+    compress_hit(&rig, (BlockFault){0});
+    rig.release = 100;
+    test_in_home(compress_release_at_home, &rig);
+    assert_int_equal(test_finish(&r), 0);
+    compress_check_pattern(&rig, 7, 9);
+    compress_end(&rig);
+}
+
+BLOCK_TEST(a_compressed_write_replaces_what_the_cluster_had)
+{
+    CompressRig rig;
+    compress_begin(&rig, COMPRESS_READ_IMAGE);
+    assert_int_equal(compress_write(&rig, 0, 8, 0x55), 0);
+    assert_int_equal(compress_write(&rig, 3, 1, 0x66), 0);
+    compress_check_pattern(&rig, 2, 0x55);
+    compress_check_pattern(&rig, 3, 0x66);
+    compress_end(&rig);
+}
+
+BLOCK_TEST(compressed_writes_of_other_bytes_than_whole_clusters_are_refused)
+{
+    CompressRig rig;
+    uint8_t buf[2 * COMPRESS_CLUSTER] = {0};
+    compress_begin(&rig, "qemu-img create -q -f qcow2 -o cluster_size=4k t.qcow2 6k");
+    static const struct {
+        uint64_t offset, bytes;
+        int ret;
+    } cases[] = {{512, 3584, -EINVAL}, {0, 512, -EINVAL}, {4096, 512, -EINVAL},
+                 {4096, 2048, 0},      {0, 6144, 0},      {0, 0, 0}};
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        assert_int_equal(test_io(rig.blk, TEST_WRITE, cases[i].offset, cases[i].bytes, buf,
+                                 BLOCK_REQ_COMPRESSED),
+                         cases[i].ret);
+    }
+    compress_end(&rig);
+}
+
+BLOCK_TEST(nodes_that_cannot_compress_refuse_compressed_writes)
+{
+    char *dir = qcow2_dir_new();
+    uint8_t buf[65536] = {0};
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 -o data_file=t.data t.qcow2 1M");
+    g_autofree char *text = g_strdup_printf("qcow2,file.driver=file,file.filename=%s/t.qcow2", dir);
+    BlockBackend *blk = test_blk("d", text, true);
+    assert_true(block_node_can_compress(blk_root(blk)));
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, sizeof(buf), buf, BLOCK_REQ_COMPRESSED), -ENOTSUP);
+    blk_co_free(blk);
+    blk = test_blk("d", "raw,file.driver=mem,file.size=1M", true);
+    assert_false(block_node_can_compress(blk_root(blk)));
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, sizeof(buf), buf, BLOCK_REQ_COMPRESSED), -ENOTSUP);
+    blk_co_free(blk);
+    qcow2_dir_free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_data_of_many_clusters_is_packed_into_one),
+        cmocka_unit_test(a_cluster_that_is_being_packed_is_not_allocated_when_its_data_is_gone),
+        cmocka_unit_test(the_clusters_of_a_compressed_write_are_written_at_the_same_time),
+        cmocka_unit_test(a_compressed_write_replaces_what_the_cluster_had),
+        cmocka_unit_test(compressed_writes_of_other_bytes_than_whole_clusters_are_refused),
+        cmocka_unit_test(nodes_that_cannot_compress_refuse_compressed_writes),
         cmocka_unit_test(the_compressed_clusters_of_a_read_are_read_at_the_same_time),
         cmocka_unit_test(a_read_fails_with_the_error_of_one_cluster_after_all_others_have_ended),
     };
