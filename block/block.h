@@ -25,8 +25,10 @@ typedef struct BlockNode BlockNode;
 typedef struct BlockBackend BlockBackend;
 
 enum {
-    BLOCK_REQ_FUA = 1 << 0,      /* on stable storage before completion */
-    BLOCK_REQ_MAY_UNMAP = 1 << 1 /* write-zeroes may deallocate */
+    BLOCK_REQ_FUA = 1 << 0,       /* on stable storage before completion */
+    BLOCK_REQ_MAY_UNMAP = 1 << 1, /* write-zeroes may deallocate */
+    /* A write is stored compressed: whole clusters of the image, or up to the end of the disk. */
+    BLOCK_REQ_COMPRESSED = 1 << 2,
 };
 
 #define BLOCK_ERROR block_error_quark()
@@ -202,6 +204,8 @@ void block_snapshot_co_run(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
 int block_snapshot_co_end(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether the format of the node has internal snapshots. */
 bool block_node_can_snapshot(const BlockNode *n) ANY_THREAD;
+/* Whether the format of the node has compressed writes. */
+bool block_node_can_compress(const BlockNode *n) ANY_THREAD;
 
 void block_node_ref(BlockNode *n) RUNS_IN_MAIN;
 /* Drops a reference. The last one closes the file; may wait for its iothread. */
@@ -248,7 +252,9 @@ void blk_set_notify(BlockBackend *blk, const BlkNotify *notify) RUNS_IN_MAIN;
  * 0 or -errno: -EINVAL when [offset, offset+bytes) is not within blk_size(), -EPERM for a write to
  * a read-only backend. Nothing needs to be aligned. The sum of the iov lengths equals bytes
  * (asserted). A request of 0 bytes returns 0 without a call of the driver. A flag that the
- * operation does not support aborts: writes support BLOCK_REQ_FUA, write-zeroes both, reads none.
+ * operation does not support aborts: writes support BLOCK_REQ_FUA and BLOCK_REQ_COMPRESSED,
+ * write-zeroes BLOCK_REQ_FUA and BLOCK_REQ_MAY_UNMAP, reads none. A compressed write to a node that
+ * cannot compress gives -ENOTSUP, one of other bytes than whole clusters -EINVAL.
  *
  * A request is in flight until the code that follows it in the caller's coroutine has run up to its
  * next yield. So the completion towards the guest in that code is done before a drain returns.

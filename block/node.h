@@ -106,6 +106,10 @@ typedef struct BlockDriver {
                      unsigned niov);
     int (*co_pwritev)(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                       unsigned niov, unsigned flags);
+    /* A write with BLOCK_REQ_COMPRESSED. -EINVAL: not whole clusters. NULL or -ENOTSUP: the node
+     * cannot compress. */
+    int (*co_pwrite_compressed)(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                const struct iovec *iov, unsigned niov);
     /* Returns when all earlier writes are on stable storage, those to children too. NULL: the
      * children are flushed. */
     int (*co_flush)(BlockNode *n);

@@ -268,6 +268,7 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_open(BlockNode *n, GError **error
         return false;
     }
     co_queue_init(&s->decompress_waiters);
+    co_queue_init(&s->compress_waiters);
     open_set_limits(n);
     atomic_store(&n->size, block_align_down(s->header.size, BLOCK_SECTOR_SIZE));
     if (s->clean_interval_s != 0) {
@@ -384,6 +385,7 @@ const BlockDriver block_driver_qcow2 = {
     .co_view_snapshot = qcow2_co_view_snapshot,
     .snapshots = &qcow2_snapshot_driver,
     .co_pwritev = qcow2_co_pwritev,
+    .co_pwrite_compressed = qcow2_co_pwrite_compressed,
     .co_write_zeroes = qcow2_co_write_zeroes,
     .co_discard = qcow2_co_discard,
     .co_truncate = qcow2_co_truncate,

@@ -48,11 +48,13 @@ static void writer_init(BlockNode *n, uint64_t *table)
     qcow2_table_init(&w->refcount_table, table, (uint32_t)count);
     qcow2_cache_init(&w->refcounts, MAX(bytes, WRITER_CACHE_SLICES * slice), slice, cluster, false);
     w->hint = 0;
+    w->pack_at = 0;
     w->fresh = (block_node_size(n->file) + cluster - 1) >> s->header.cluster_bits;
     w->frees = g_array_new(false, false, sizeof(Qcow2Free));
     g_queue_init(&w->batches);
     co_queue_init(&w->begin_waiters);
     co_queue_init(&w->alloc_waiters);
+    co_queue_init(&w->pack_waiters);
     co_queue_init(&w->commit_waiters);
     co_queue_init(&w->free_waiters);
     co_queue_init(&w->cow_waiters);
@@ -97,6 +99,7 @@ int qcow2_co_finish_writer(BlockNode *n)
     unsigned rounds = 0;
     bool flush = w->begun;
     qcow2_snap_cancel(n);
+    qcow2_co_pack_end(n);
     w->lazy = false;                                     /* refcounts are written too */
     while (ret == 0 && (flush || !writer_is_clean(n))) { /* frees make refcounts dirty once more */
         ret = qcow2_co_flush(n);
