@@ -98,6 +98,16 @@ int qcow2_co_begin_change(BlockNode *n)
     return ret;
 }
 
+int qcow2_co_set_dirty(BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    if (s->header.version < 3 || s->w.lazy) {
+        return 0;
+    }
+    return update_features(n, s->header.incompatible | QCOW2_INCOMPATIBLE_DIRTY,
+                           s->header.autoclear);
+}
+
 int qcow2_co_clear_dirty(BlockNode *n)
 {
     const Qcow2State *s = n->state;

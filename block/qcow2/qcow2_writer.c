@@ -15,7 +15,7 @@ static bool writer_check(const BlockNode *n, GError **error)
     const char *why = NULL;
     if ((s->header.incompatible & QCOW2_INCOMPATIBLE_CORRUPT) != 0) {
         why = "the image is corrupt";
-    } else if ((s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0) {
+    } else if (!s->w.loaded && (s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0) {
         why = "the image was not closed after writing, so its refcounts may be wrong";
     }
     if (why != NULL) {
@@ -109,7 +109,8 @@ int qcow2_co_finish_writer(BlockNode *n)
             ret = -EIO; /* refcounts cannot be read: clusters leak */
         }
     }
-    if (ret == 0 && !w->corrupt && (s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0) {
+    if (ret == 0 && !w->corrupt && !w->flags_wrong &&
+        (s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0) {
         ret = qcow2_co_clear_dirty(n);
     }
     w->begun = false;

@@ -97,6 +97,7 @@ typedef struct Qcow2Writer {
     bool lazy;          /* the dirty bit is set, refcounts are written at the end */
     bool header_dirty;  /* its fields differ from the disk */
     bool header_unsure; /* the write of its feature bits has failed */
+    bool flags_wrong;   /* an error has left flags COPIED that do not match: stays dirty */
     bool corrupt;       /* writes are refused */
     bool corrupt_saved; /* or cannot be */
     CoQueue begin_waiters;
@@ -175,6 +176,9 @@ int qcow2_co_begin_change(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 void qcow2_header_encode(const Qcow2Header *h, const uint8_t *old, uint8_t *sector) ANY_THREAD;
 /* Writes the first sector, without a flush. */
 int qcow2_co_write_header(BlockNode *n, const uint8_t *sector) coroutine_fn RUNS_IN_IOTHREAD;
+/* Sets the dirty bit on disk, if the format has it, whether or not it is set in memory. After an
+ * error the disk may have either; a later change of the header writes it. 0 or -errno. */
+int qcow2_co_set_dirty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Clears the dirty bit on disk; everything else has been flushed. */
 int qcow2_co_clear_dirty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Sets the corrupt bit on disk if the image was found corrupt. Returns @ret. */
