@@ -141,6 +141,8 @@ typedef struct BlockDriver {
 
     /* For queries, in main. NULL: the node has no file name. */
     const char *(*filename)(const BlockNode *n);
+    /* In main: the value of the option "aio" that the node was opened with. NULL: it has none. */
+    const char *(*aio)(const BlockNode *n);
 
     /*
      * Reopening (block/core/reopen.c), in main and drained. prepare, a coroutine, checks whether
@@ -250,6 +252,8 @@ bool block_node_co_open_child(BlockNode *n, const char *name, BlockChildRole rol
 const char *block_node_writer(const BlockNode *n) RUNS_IN_MAIN;
 /* Name of the file at the bottom of the node's chain, borrowed; NULL: it has none. */
 const char *block_node_filename(const BlockNode *n) ANY_THREAD;
+/* The option "aio" of that file, a string constant; NULL: it has none. */
+const char *block_node_aio(const BlockNode *n) RUNS_IN_MAIN;
 
 /* Publishes what the node's image says about itself, for block_node_image_info(). Consumes @info. In
  * the node's home, or in main while the node is opened. */
