@@ -72,6 +72,10 @@ GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes) coroutine_fn RUN
 void block_nodes_co_release_above(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
 void block_node_drain_init(BlockNode *n) ANY_THREAD;
 
+/* ---- image_info.c ---- */
+/* The node is closed. */
+void block_node_free_image_info(BlockNode *n) RUNS_IN_MAIN;
+
 /* ---- node.c ---- */
 /* The limits before a driver sets its own. */
 extern const BlockLimits node_no_limits;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Drivers file and host_device: a regular file or a block device of the host. */
 #include <errno.h>
+#include <json-c/json.h>
 #include <unistd.h>
 #include "block/file/driver_file.h"
 #include "block/drivers.h"
@@ -54,6 +55,16 @@ bool file_check_engine(const FileState *s, bool cache_direct, GError **error)
     return false;
 }
 
+/* As QEMU shows a file: it has no hints on extents. */
+static void file_publish(BlockNode *n)
+{
+    BlockImageInfo *info = g_new0(BlockImageInfo, 1);
+    info->specific = json_object_new_object();
+    json_object_object_add(info->specific, "type", json_object_new_string("file"));
+    json_object_object_add(info->specific, "data", json_object_new_object());
+    block_node_publish_image_info(n, info);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
 {
     FileState *s = n->state;
@@ -72,6 +83,7 @@ static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
         co_run_in_worker(file_close_work, s);
         return false;
     }
+    file_publish(n);
     return true;
 }
 
@@ -193,9 +205,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
         .co_flush = file_co_flush, .co_discard = file_co_discard,                                  \
         .co_write_zeroes = file_co_write_zeroes, .co_truncate = file_co_truncate,                  \
         .co_block_status = file_co_block_status, .co_allocated_size = file_co_allocated_size,      \
-        .filename = file_filename, .aio = file_aio, .co_reopen_prepare = file_co_reopen_prepare,   \
-        .reopen_commit = file_reopen_commit, .co_reopen_clean = file_co_reopen_clean,              \
-        .co_move_prepare = file_co_move_prepare, .co_move_finish = file_co_move_finish,            \
+        .allocated_size = file_allocated_size, .filename = file_filename, .aio = file_aio,         \
+        .co_reopen_prepare = file_co_reopen_prepare, .reopen_commit = file_reopen_commit,          \
+        .co_reopen_clean = file_co_reopen_clean, .co_move_prepare = file_co_move_prepare,          \
+        .co_move_finish = file_co_move_finish,                                                     \
     }
 
 const BlockDriver block_driver_file = FILE_DRIVER("file", "a file or block device of the host");

@@ -146,7 +146,9 @@ bool qcow2_co_view_snapshot(BlockNode *n, const char *id, const char *name, GErr
     coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_info.c ---- */
-void qcow2_image_config(const BlockNode *n, BlockImageInfo *info) ANY_THREAD;
+/* Publishes what queries show: called when the header's flags, the backing file's name or the list of
+ * snapshots have changed. In the home, or in main while the node is opened. */
+void qcow2_publish_info(BlockNode *n) ANY_THREAD;
 bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
 

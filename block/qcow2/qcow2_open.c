@@ -270,6 +270,7 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_open(BlockNode *n, GError **error
     co_queue_init(&s->decompress_waiters);
     co_queue_init(&s->compress_waiters);
     open_set_limits(n);
+    qcow2_publish_info(n);
     atomic_store(&n->size, block_align_down(s->header.size, BLOCK_SECTOR_SIZE));
     if (s->clean_interval_s != 0) {
         co_call_in(n->home, open_start_timer, n);
@@ -378,7 +379,6 @@ const BlockDriver block_driver_qcow2 = {
     .co_close = qcow2_co_close,
     .co_preadv = qcow2_co_preadv,
     .co_block_status = qcow2_co_block_status,
-    .image_config = qcow2_image_config,
     .co_image_info = qcow2_co_image_info,
     .co_change_backing = qcow2_co_change_backing,
     .co_make_empty = qcow2_co_make_empty,

@@ -45,6 +45,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int update_features(BlockNode *n, uint64_t 
     qcow2_put64(sector + UPDATE_AT(autoclear_features), autoclear);
     s->header.incompatible = incompatible;
     s->header.autoclear = autoclear;
+    qcow2_publish_info(n);
     int ret = qcow2_co_write_header(n, sector);
     if (ret == 0) {
         ret = block_node_co_flush(n->file);
