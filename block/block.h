@@ -103,6 +103,8 @@ int block_node_co_resize(BlockNode *n, uint64_t size, GError **error) coroutine_
 BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NULL: none */
 /* All open nodes in creation order: an array to be freed with g_free(). */
 BlockNode **block_node_list(unsigned *count) RUNS_IN_MAIN;
+/* Completes the image of @n on disk as a close would; the node can be used further. 0 or -errno. */
+int block_node_co_complete(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 /* Completes all images on disk as a close would, for a process that ends without closing them. */
 void block_co_complete_all(void) coroutine_fn RUNS_IN_MAIN;
 /* Whether a node lives in @home, also one that is being opened or closed. @home must then stay.

@@ -7,6 +7,7 @@
  *   qcow2_children.c  the data file and the backing file; qcow2_probe.c: what a file contains
  *   qcow2_snapshot.c  the table of internal snapshots;  qcow2_view.c: the disk as one has it
  *   qcow2_snap.h      creating, applying and deleting snapshots, and its files
+ *   qcow2_bitmap.h    persistent dirty bitmaps, and its files
  *   qcow2_cache.c     slices of tables in memory;  qcow2_cache_write.c: dirty ones
  *   qcow2_map.c       from an offset on the disk to what is there
  *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters;  qcow2_codec.c: zlib, zstd
@@ -26,6 +27,7 @@
 #define SKIFF_BLOCK_QCOW2_QCOW2_INT_H
 
 #include "block/node.h"
+#include "block/qcow2/qcow2_bitmap.h"
 #include "block/qcow2/qcow2_snap.h"
 #include "block/qcow2/qcow2_writer.h"
 #include "util/loop/worker.h"
@@ -44,6 +46,7 @@ typedef struct Qcow2State {
     Qcow2Snapshot *snapshots;
     uint32_t snapshot_count;
     uint64_t snapshot_bytes; /* length of the table */
+    Qcow2Bitmaps bitmaps;
     /* runtime, in the home */
     Qcow2Cache l2;
     AioTimer clean_timer;

@@ -169,7 +169,7 @@ int qcow2_co_write_sectors(BlockNode *n, const GArray *sectors, uint64_t offset)
 void qcow2_table_release(Qcow2Table *t, GArray *sectors, bool written) RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_update.c ---- */
-/* Prepares the header for changes of the image, once: clears autoclear bits, sets the dirty bit. 0
+/* Prepares the image for changes, once: marks bitmaps, clears autoclear bits, sets the dirty bit. 0
  * or -errno; -EIO if the image is corrupt. */
 int qcow2_co_begin_change(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Makes @sector, the first sector of the image, from @old and the fields of the header. */
@@ -225,6 +225,8 @@ int qcow2_check_free(const BlockNode *n, uint64_t first, uint64_t count) RUNS_IN
 /* Whether [host, host + bytes) of the file has no header and no table. Else the image is corrupt:
  * -EIO. */
 int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_IN_IOTHREAD;
+/* The same without the bitmap directory. */
+int qcow2_check_tables(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_pack.c ---- */
 /* Finds a place for @bytes of compressed data, less than a cluster, and counts a reference to the
