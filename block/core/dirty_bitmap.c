@@ -69,11 +69,11 @@ static uint64_t bitmap_total(const BlockNode *n, uint64_t size)
     return total;
 }
 
-bool bitmap_init_bits(const BlockNode *n, BlockDirtyBitmap *b, uint64_t size)
+bool bitmap_init_bits(BlockDirtyBitmap *b, uint64_t size, uint64_t others)
 {
-    uint64_t bits = bitmap_bits(size, b->shift), total = bitmap_total(n, size);
-    if (bits > BLOCK_BITMAP_BITS_MAX || total > BLOCK_BITMAPS_BITS_MAX ||
-        bits > BLOCK_BITMAPS_BITS_MAX - total) {
+    uint64_t bits = bitmap_bits(size, b->shift);
+    if (bits > BLOCK_BITMAP_BITS_MAX || others > BLOCK_BITMAPS_BITS_MAX ||
+        bits > BLOCK_BITMAPS_BITS_MAX - others) {
         return false;
     }
     b->words = g_try_new0(uint64_t, MAX(bitmap_words(bits), 1));
@@ -82,7 +82,7 @@ bool bitmap_init_bits(const BlockNode *n, BlockDirtyBitmap *b, uint64_t size)
     return b->words != NULL;
 }
 
-void bitmap_append(BlockNode *n, BlockDirtyBitmap *b)
+static void bitmap_append(BlockNode *n, BlockDirtyBitmap *b)
 {
     BlockDirtyBitmap **link = &n->bitmaps;
     while (*link != NULL) {
@@ -246,8 +246,8 @@ static void bitmap_add_at_home(void *opaque)
     enter_coroutine();
     enter_iothread(call->node->home);
     call->ret = bitmap_co_begin_change(call->node, call->bitmap);
-    if (call->ret == 0 &&
-        !bitmap_init_bits(call->node, call->bitmap, block_node_size(call->node))) {
+    uint64_t size = block_node_size(call->node);
+    if (call->ret == 0 && !bitmap_init_bits(call->bitmap, size, bitmap_total(call->node, size))) {
         call->ret = -EFBIG;
     }
     if (call->ret == 0) {

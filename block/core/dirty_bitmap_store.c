@@ -8,7 +8,17 @@
 
 /* ---- loading ---- */
 
-BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *stored, uint64_t size)
+/* Main waits, so the home may use its array: the last element of both lists is the same. */
+static RUNS_IN_IOTHREAD void store_append(BlockNode *n, BlockDirtyBitmap *b)
+{
+    guint count = n->bitmap_names->len;
+    BlockDirtyBitmap *last = count > 0 ? n->bitmap_names->pdata[count - 1] : NULL;
+    *(last != NULL ? &last->next : &n->bitmaps) = b;
+    g_ptr_array_add(n->bitmap_names, b);
+}
+
+BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *stored, uint64_t size,
+                                       uint64_t *bits)
 {
     BlockDirtyBitmap *b = g_new0(BlockDirtyBitmap, 1);
     b->name = g_strdup(stored->name);
@@ -16,13 +26,13 @@ BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *st
     b->persistent = true;
     b->inconsistent = stored->inconsistent;
     atomic_store(&b->enabled, stored->enabled && !stored->inconsistent);
-    if (!b->inconsistent && !bitmap_init_bits(n, b, size)) {
+    if (!b->inconsistent && !bitmap_init_bits(b, size, *bits)) {
         bitmap_free(b);
         return NULL;
     }
+    *bits += b->inconsistent ? 0 : bitmap_bits(size, b->shift);
     b->changed = false;
-    bitmap_append(n, b);
-    g_ptr_array_add(n->bitmap_names, b);
+    store_append(n, b);
     return b;
 }
 

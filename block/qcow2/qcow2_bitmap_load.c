@@ -5,6 +5,7 @@
 #include "block/qcow2/qcow2_int.h"
 
 #define LOAD_PIECE ((uint64_t)64 << 10) /* bytes of a table at a time */
+#define LOAD_TURN 64u                   /* bitmaps in one turn of the loop */
 #define LOAD_RUN ((uint64_t)1 << 20)    /* of bits at a time, or a cluster */
 
 typedef struct Load {
@@ -13,6 +14,8 @@ typedef struct Load {
     uint64_t cluster;
     uint8_t *buffer; /* LOAD_RUN bytes, or a cluster */
     uint64_t left;   /* bytes of bits that may be read */
+    uint64_t bits;   /* of the bitmaps so far */
+    unsigned count;  /* bitmaps so far */
 } Load;
 
 /* ---- clusters of bits ---- */
@@ -88,8 +91,11 @@ static coroutine_fn RUNS_IN_IOTHREAD bool load_bitmap(Load *l, const Qcow2Bitmap
         .enabled = (e->flags & QCOW2_BITMAP_AUTO) != 0,
         .inconsistent = !qcow2_bitmap_usable(e),
     };
-    l->bitmap =
-        block_bitmap_restore(l->node, &stored, block_align_down(s->header.size, BLOCK_SECTOR_SIZE));
+    if (++l->count % LOAD_TURN == 0) {
+        co_yield_turn(); /* a bitmap without bits does not wait, and an image can have very many */
+    }
+    l->bitmap = block_bitmap_restore(l->node, &stored,
+                                     block_align_down(s->header.size, BLOCK_SECTOR_SIZE), &l->bits);
     int ret = -EFBIG;
     if (l->bitmap != NULL) {
         ret = stored.inconsistent ? 0 : load_table(l, e);

@@ -194,15 +194,15 @@ static coroutine_fn RUNS_IN_IOTHREAD int store_commit(Store *st)
 
 /* ---- all bitmaps ---- */
 
-static const Qcow2Bitmap *store_find(const Qcow2State *s, const char *name)
+/* The entries on disk by their names, which are borrowed. */
+static GHashTable *store_index(const Qcow2State *s)
 {
+    GHashTable *index = g_hash_table_new(g_str_hash, g_str_equal);
     for (unsigned i = 0; s->bitmaps.entries != NULL && i < s->bitmaps.entries->len; i++) {
-        const Qcow2Bitmap *e = &g_array_index(s->bitmaps.entries, Qcow2Bitmap, i);
-        if (strcmp(e->name, name) == 0) {
-            return e;
-        }
+        Qcow2Bitmap *e = &g_array_index(s->bitmaps.entries, Qcow2Bitmap, i);
+        g_hash_table_insert(index, e->name, e);
     }
-    return NULL;
+    return index;
 }
 
 /* Whether the bitmap on disk, @e (NULL: none), differs from the one in memory. */
@@ -218,19 +218,20 @@ static RUNS_IN_IOTHREAD bool store_differs(const BlockDirtyBitmap *b, const Qcow
 
 static RUNS_IN_IOTHREAD bool store_needed(const BlockNode *n)
 {
+    g_autoptr(GHashTable) index = store_index(n->state);
     for (BlockDirtyBitmap *b = block_bitmap_next(n, NULL); b != NULL; b = block_bitmap_next(n, b)) {
-        if (store_differs(b, store_find(n->state, block_bitmap_describe(b).name))) {
+        if (store_differs(b, g_hash_table_lookup(index, block_bitmap_describe(b).name))) {
             return true;
         }
     }
     return false;
 }
 
-/* Adds the bitmap to the new directory. */
-static coroutine_fn RUNS_IN_IOTHREAD int store_add(Store *st, const BlockDirtyBitmap *b)
+/* Adds the bitmap to the new directory. @old: its entry on disk; NULL: none. */
+static coroutine_fn RUNS_IN_IOTHREAD int store_add(Store *st, const BlockDirtyBitmap *b,
+                                                   const Qcow2Bitmap *old)
 {
     BlockStoredBitmap d = block_bitmap_describe(b);
-    const Qcow2Bitmap *old = store_find(st->node->state, d.name);
     int ret = 0;
     if (d.inconsistent) {
         if (old != NULL) {
@@ -257,10 +258,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int store_add(Store *st, const BlockDirtyBi
 static coroutine_fn RUNS_IN_IOTHREAD int store_all(Store *st)
 {
     BlockNode *n = st->node;
+    g_autoptr(GHashTable) index = store_index(n->state);
     int ret = 0;
     for (BlockDirtyBitmap *b = block_bitmap_next(n, NULL); b != NULL && ret == 0;
          b = block_bitmap_next(n, b)) {
-        ret = store_add(st, b);
+        ret = store_add(st, b, g_hash_table_lookup(index, block_bitmap_describe(b).name));
     }
     if (ret < 0) {
         for (unsigned i = 0; i < st->runs->len; i++) {
@@ -302,7 +304,8 @@ int qcow2_co_remove_bitmap(BlockNode *n, const char *name)
 {
     const Qcow2State *s = n->state;
     Store st;
-    if (store_find(s, name) == NULL) {
+    g_autoptr(GHashTable) index = store_index(s);
+    if (g_hash_table_lookup(index, name) == NULL) {
         return 0;
     }
     int ret = qcow2_co_begin_change(n);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writes to images whose metadata is invalid: they fail, and skiff damages and stops nothing. */
+#include "block/driver/mem.h"
 #include "block/qcow2/qcow2_int.h"
 #include "tests/block/qcow2/qcow2_test.h"
 
@@ -167,6 +168,104 @@ BLOCK_TEST(a_read_only_node_that_was_writable_reads_an_invalid_image)
     qcow2_dir_free(dir);
 }
 
+/* ---- very many bitmaps ---- */
+
+typedef struct HostileTurns {
+    BlockNode *node, *mem;
+    uint8_t *image;
+    size_t size;
+    bool stop;
+    unsigned count;
+} HostileTurns;
+
+static void hostile_fill(void *opaque)
+{
+    HostileTurns *t = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    memcpy(block_mem_data(t->mem), t->image, t->size);
+}
+
+static void hostile_count_turns(void *opaque)
+{
+    HostileTurns *t = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    for (; !t->stop; t->count++) {
+        co_yield_turn();
+    }
+}
+
+/* Loads the bitmaps once more and counts the turns of the loop meanwhile. The reads take none. */
+static void hostile_load_again(void *opaque)
+{
+    HostileTurns *t = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    block_bitmap_drop(t->node);
+    qcow2_bitmaps_free(t->node->state);
+    co_start(test_home, hostile_count_turns, t);
+    assert_true(qcow2_co_load_bitmaps(t->node, NULL));
+    t->stop = true;
+    co_yield_turn(); /* the other coroutine ends */
+    co_yield_turn();
+}
+
+/* Gives t.qcow2 a directory of @count bitmaps that are in use, behind all else. */
+static void hostile_add_bitmaps(const char *dir, uint32_t count)
+{
+    size_t size;
+    g_autofree uint8_t *image = qcow2_file_bytes(dir, "t.qcow2", &size);
+    g_autoptr(GByteArray) all = g_byte_array_new();
+    g_autoptr(GString) directory = g_string_new(NULL);
+    uint64_t at = block_align_up(size, 65536), old = qcow2_get32(image + 100);
+    for (uint32_t i = 0; i < count; i++) {
+        g_autofree char *name = g_strdup_printf("%08x", i);
+        Qcow2DiskBitmap d = {.table_offset = htobe64(at),
+                             .table_size = htobe32(1),
+                             .flags = htobe32(QCOW2_BITMAP_IN_USE),
+                             .type = QCOW2_BITMAP_TYPE_DIRTY,
+                             .granularity_bits = 16,
+                             .name_size = htobe16(8)};
+        g_string_append_len(directory, (char *)&d, sizeof(d));
+        g_string_append_len(directory, name, 8);
+    }
+    uint8_t extension[32] = {0};
+    qcow2_put32(extension, QCOW2_EXTENSION_BITMAPS);
+    qcow2_put32(extension + 4, 24);
+    qcow2_put32(extension + 8, count);
+    qcow2_put64(extension + 16, directory->len);
+    qcow2_put64(extension + 24, at);
+    memmove(image + old + 32, image + old, 1024); /* the other extensions */
+    memcpy(image + old, extension, sizeof(extension));
+    qcow2_put64(image + offsetof(Qcow2DiskHeader, autoclear_features), QCOW2_AUTOCLEAR_BITMAPS);
+    g_byte_array_append(all, image, (guint)size);
+    g_byte_array_set_size(all, (guint)at);
+    g_byte_array_append(all, (uint8_t *)directory->str, (guint)directory->len);
+    g_autofree char *path = g_build_filename(dir, "t.qcow2", NULL);
+    assert_true(g_file_set_contents(path, (char *)all->data, all->len, NULL));
+}
+
+BLOCK_TEST(an_image_with_very_many_bitmaps_leaves_turns_to_others)
+{
+    char *dir = hostile_new("cluster_size=64k");
+    HostileTurns t = {0};
+    hostile_add_bitmaps(dir, QCOW2_BITMAPS_MAX);
+    g_autofree uint8_t *image = t.image = qcow2_file_bytes(dir, "t.qcow2", &t.size);
+    assert_true(t.size <= (8u << 20));
+    t.mem = test_node_add("mem,node-name=m,size=8M");
+    test_in_home(hostile_fill, &t);
+    BlockBackend *blk = test_blk("d", "qcow2,file=m", true);
+    t.node = blk_root(blk);
+    test_in_home(hostile_load_again, &t);
+    assert_int_equal(block_dirty_bitmap_count(t.node), QCOW2_BITMAPS_MAX);
+    assert_true(t.count > QCOW2_BITMAPS_MAX / 100);
+    assert_int_equal(block_node_co_complete(t.node), 0);
+    blk_co_free(blk);
+    test_node_del("m");
+    qcow2_dir_free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +275,7 @@ int main(void)
         cmocka_unit_test(a_new_refcount_block_does_not_overwrite_an_l2_table),
         cmocka_unit_test(an_l1_entry_with_reserved_bits_does_not_stop_the_iothread),
         cmocka_unit_test(a_read_only_node_that_was_writable_reads_an_invalid_image),
+        cmocka_unit_test(an_image_with_very_many_bitmaps_leaves_turns_to_others),
     };
     return block_test_main(tests);
 }
