@@ -104,6 +104,7 @@ static RUNS_IN_MAIN void node_free(BlockNode *n)
     g_ptr_array_unref(n->children);
     g_ptr_array_unref(n->parents);
     node_bitmaps_free(n);
+    block_node_free_image_info(n);
     g_clear_pointer(&n->child_options, opt_dict_free);
     g_free(n->state);
     g_free(n->name);
@@ -252,12 +253,25 @@ bool block_home_in_use(const AioContext *home)
     return used;
 }
 
-const char *block_node_filename(const BlockNode *n)
+/* The bottom of the chain of files. */
+static const BlockNode *node_bottom(const BlockNode *n)
 {
     while (n->file != NULL) {
         n = n->file;
     }
+    return n;
+}
+
+const char *block_node_filename(const BlockNode *n)
+{
+    n = node_bottom(n);
     return n->drv->filename != NULL ? n->drv->filename(n) : NULL;
+}
+
+const char *block_node_aio(const BlockNode *n)
+{
+    n = node_bottom(n);
+    return n->drv->aio != NULL ? n->drv->aio(n) : NULL;
 }
 
 void block_node_info(const BlockNode *n, BlockNodeInfo *info)

@@ -99,6 +99,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int backing_write(BlockNode *n, const char 
     ret = block_node_co_pwritev(n->file, 0, size, &iov, 1, 0);
     if (ret == 0) {
         memcpy(s->w.sector, new, QCOW2_SECTOR);
+        qcow2_header_locate(&s->header, new, size);
         ret = block_node_co_flush(n->file);
     }
     return ret;
@@ -121,6 +122,7 @@ int qcow2_co_change_backing(BlockNode *n, const char *name, const char *format)
         g_free(s->header.backing_format);
         s->header.backing_name = g_strdup(name);
         s->header.backing_format = g_strdup(format);
+        qcow2_publish_info(n);
     }
     qcow2_commit_end(&s->w);
     return ret;
