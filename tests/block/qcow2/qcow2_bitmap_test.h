@@ -178,6 +178,82 @@ static inline coroutine_fn RUNS_IN_MAIN uint64_t node_bitmap_bytes(const BlockNo
     return info.dirty_bytes;
 }
 
+/* A copy of a persistent bitmap in memory. */
+typedef struct MemoryBitmap {
+    char *name;
+    bool enabled, inconsistent;
+    uint64_t granularity;
+    uint64_t bytes; /* of its bits */
+    uint8_t *bits;  /* as on disk: the first bit is the lowest one of the first byte */
+} MemoryBitmap;
+
+typedef struct MemoryCopy {
+    const BlockNode *node;
+    GArray *list; /* MemoryBitmap */
+} MemoryCopy;
+
+static inline void memory_bitmap_clear(void *element)
+{
+    MemoryBitmap *b = element;
+    g_free(b->name);
+    g_free(b->bits);
+}
+
+static inline void memory_copy_at_home(void *opaque)
+{
+    MemoryCopy *c = opaque;
+    enter_coroutine();
+    enter_iothread(c->node->home);
+    for (BlockDirtyBitmap *b = block_bitmap_next(c->node, NULL); b != NULL;
+         b = block_bitmap_next(c->node, b)) {
+        BlockStoredBitmap d = block_bitmap_describe(b);
+        MemoryBitmap m = {.name = g_strdup(d.name),
+                          .enabled = d.enabled,
+                          .inconsistent = d.inconsistent,
+                          .granularity = (uint64_t)1 << d.granularity_bits,
+                          .bytes = (block_bitmap_bytes(b) + 7) / 8 * 8};
+        m.bits = g_malloc0(m.bytes + 1);
+        block_bitmap_save(b, 0, m.bits, m.bytes);
+        g_array_append_val(c->list, m);
+    }
+}
+
+/* The persistent bitmaps of the node: an array that owns its elements. */
+static inline coroutine_fn RUNS_IN_MAIN GArray *memory_bitmaps(const BlockNode *n)
+{
+    MemoryCopy c = {.node = n, .list = g_array_new(false, false, sizeof(MemoryBitmap))};
+    g_array_set_clear_func(c.list, memory_bitmap_clear);
+    co_call_in(n->home, memory_copy_at_home, &c);
+    return c.list;
+}
+
+static inline const MemoryBitmap *memory_bitmap(const GArray *list, const char *name)
+{
+    for (unsigned i = 0; i < list->len; i++) {
+        const MemoryBitmap *b = &g_array_index(list, MemoryBitmap, i);
+        if (strcmp(b->name, name) == 0) {
+            return b;
+        }
+    }
+    return NULL;
+}
+
+/* Whether a valid bitmap on disk is this one. */
+static inline bool disk_bitmap_equals(const DiskBitmap *d, const MemoryBitmap *m)
+{
+    if (d->granularity != m->granularity || d->enabled != m->enabled) {
+        return false;
+    }
+    for (uint64_t i = 0; i < MAX(d->count, m->bytes * 8); i++) {
+        unsigned disk = i < d->count ? d->bits[i] : 0;
+        unsigned memory = i < m->bytes * 8 ? m->bits[i / 8] >> (i % 8) & 1u : 0;
+        if (disk != memory) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static inline coroutine_fn RUNS_IN_MAIN void bitmap_add(BlockNode *n, const char *name,
                                                         uint32_t granularity, unsigned flags)
 {
