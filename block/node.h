@@ -153,6 +153,8 @@ typedef struct BlockDriver {
 
     /* For queries, in main. NULL: the node has no file name. */
     const char *(*filename)(const BlockNode *n);
+    /* In main: the value of the option "aio" that the node was opened with. NULL: it has none. */
+    const char *(*aio)(const BlockNode *n);
 
     /*
      * Reopening (block/core/reopen.c), in main and drained. prepare, a coroutine, checks whether
@@ -260,6 +262,8 @@ bool block_node_co_open_child(BlockNode *n, const char *name, BlockChildRole rol
 const char *block_node_writer(const BlockNode *n) RUNS_IN_MAIN;
 /* Name of the file at the bottom of the node's chain, borrowed; NULL: it has none. */
 const char *block_node_filename(const BlockNode *n) ANY_THREAD;
+/* The option "aio" of that file, a string constant; NULL: it has none. */
+const char *block_node_aio(const BlockNode *n) RUNS_IN_MAIN;
 
 /* ---- requests to a node: from backends and from the drivers above ---- */
 int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,

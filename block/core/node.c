@@ -252,12 +252,25 @@ bool block_home_in_use(const AioContext *home)
     return used;
 }
 
-const char *block_node_filename(const BlockNode *n)
+/* The bottom of the chain of files. */
+static const BlockNode *node_bottom(const BlockNode *n)
 {
     while (n->file != NULL) {
         n = n->file;
     }
+    return n;
+}
+
+const char *block_node_filename(const BlockNode *n)
+{
+    n = node_bottom(n);
     return n->drv->filename != NULL ? n->drv->filename(n) : NULL;
+}
+
+const char *block_node_aio(const BlockNode *n)
+{
+    n = node_bottom(n);
+    return n->drv->aio != NULL ? n->drv->aio(n) : NULL;
 }
 
 void block_node_info(const BlockNode *n, BlockNodeInfo *info)

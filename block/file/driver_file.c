@@ -80,6 +80,11 @@ static const char *file_filename(const BlockNode *n)
     return ((const FileState *)n->state)->filename;
 }
 
+static const char *file_aio(const BlockNode *n)
+{
+    return block_engine_names[((const FileState *)n->state)->aio];
+}
+
 static coroutine_fn RUNS_IN_MAIN void file_co_close(BlockNode *n)
 {
     FileState *s = n->state;
@@ -185,7 +190,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
         .co_flush = file_co_flush, .co_discard = file_co_discard,                                  \
         .co_write_zeroes = file_co_write_zeroes, .co_truncate = file_co_truncate,                  \
         .co_block_status = file_co_block_status, .co_allocated_size = file_co_allocated_size,      \
-        .filename = file_filename, .co_reopen_prepare = file_co_reopen_prepare,                    \
+        .filename = file_filename, .aio = file_aio, .co_reopen_prepare = file_co_reopen_prepare,   \
         .reopen_commit = file_reopen_commit, .co_reopen_clean = file_co_reopen_clean,              \
         .co_move_prepare = file_co_move_prepare, .co_move_finish = file_co_move_finish,            \
     }

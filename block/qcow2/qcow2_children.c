@@ -55,9 +55,11 @@ static char *children_resolve(const BlockNode *n, const char *name, GError **err
                : g_build_filename(folder, name, NULL);
 }
 
-/* A description of the file that the header names. */
-static OptDict *children_describe_file(const BlockNode *n, const char *name, GError **error)
+/* A description of the file that the header names. Its requests reach the host as the image's. */
+static RUNS_IN_MAIN OptDict *children_describe_file(const BlockNode *n, const char *name,
+                                                    GError **error)
 {
+    const char *aio = block_node_aio(n->file);
     if (g_str_has_prefix(name, "json:")) {
         return opt_dict_parse(name + strlen("json:"), NULL, error);
     }
@@ -68,6 +70,9 @@ static OptDict *children_describe_file(const BlockNode *n, const char *name, GEr
     OptDict *d = opt_dict_new();
     opt_dict_set(d, "driver", "file");
     opt_dict_set(d, "filename", path);
+    if (aio != NULL) {
+        opt_dict_set(d, "aio", aio);
+    }
     return d;
 }
 

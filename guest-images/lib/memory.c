@@ -43,6 +43,14 @@ static void take_stretch(const BootRange *range, uint64_t start)
     }
 }
 
+/* Behind the image, and in memory that the host may map with huge pages: a VMM may exclude the first
+ * 2 MiB, which most guests hardly use. */
+static uint64_t lowest(void)
+{
+    uint64_t end = (uint64_t)image_end;
+    return end < LARGE_PAGE_SIZE ? LARGE_PAGE_SIZE : end;
+}
+
 /* Picks the largest range above the image without modules. */
 static void find_free(void)
 {
@@ -54,11 +62,11 @@ static void find_free(void)
             continue;
         }
         uint64_t start = ranges[i].base;
-        start = start < (uint64_t)image_end ? (uint64_t)image_end : start;
+        start = start < lowest() ? lowest() : start;
         take_stretch(&ranges[i], start);
         for (unsigned j = 0; j < bootinfo.module_count; j++) {
             uint64_t after = bootinfo.modules[j].base + bootinfo.modules[j].size;
-            if (after > (uint64_t)image_end) {
+            if (after > lowest()) {
                 take_stretch(&ranges[i], after);
             }
         }

@@ -63,6 +63,31 @@ BLOCK_TEST(an_empty_backing_option_means_none)
     qcow2_dir_free(dir);
 }
 
+BLOCK_TEST(files_that_a_header_names_are_reached_as_the_image_is)
+{
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir, "qemu-img create -q -f raw base.raw 1M && "
+                     "qemu-img create -q -f qcow2 -b base.raw -F raw middle.qcow2 && "
+                     "qemu-img create -q -f qcow2 -b middle.qcow2 -F qcow2 "
+                     "-o data_file=data.raw top.qcow2");
+    g_autofree char *text = g_strdup_printf(
+        "qcow2,read-only=on,file.driver=file,file.aio=io_uring,file.filename=%s/top.qcow2", dir);
+    g_autoptr(GError) unavailable = NULL;
+    BlockNode *top = test_open(text, &unavailable);
+    if (top == NULL && strstr(unavailable->message, "aio=io_uring: ") != NULL) {
+        qcow2_dir_free(dir);
+        skip(); /* the host forbids it */
+    }
+    assert_non_null(top);
+    const BlockNode *middle = top->backing;
+    assert_string_equal(block_node_aio(top), "io_uring");
+    assert_string_equal(block_node_aio(block_node_child(top, "data-file")), "io_uring");
+    assert_string_equal(block_node_aio(middle), "io_uring");
+    assert_string_equal(block_node_aio(middle->backing), "io_uring");
+    block_co_unref(top);
+    qcow2_dir_free(dir);
+}
+
 BLOCK_TEST(options_of_children_that_an_image_lacks_are_refused)
 {
     char *dir = qcow2_dir_new();
@@ -122,6 +147,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(children_are_named_nodes_and_move_with_the_image_and_back),
         cmocka_unit_test(an_empty_backing_option_means_none),
+        cmocka_unit_test(files_that_a_header_names_are_reached_as_the_image_is),
         cmocka_unit_test(options_of_children_that_an_image_lacks_are_refused),
         cmocka_unit_test(the_longest_chain_of_images_is_read_and_a_longer_one_refused),
         cmocka_unit_test(a_loop_is_one_short_error),
