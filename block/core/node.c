@@ -183,9 +183,9 @@ static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
     if (was_open) {
         block_nodes_co_quiesce(n, false); /* it has no user; its own operations end */
     }
-    if (n->tracked != NULL || n->parents->len > 0) {
+    if (n->track.root != NULL || n->parents->len > 0) {
         bug_abort("node '%s' is closed while %s", n->name,
-                  n->tracked != NULL ? "requests are in flight" : "it has a user");
+                  n->track.root != NULL ? "requests are in flight" : "it has a user");
     }
     if (was_open) {
         if (n->drv->co_close != NULL) {
