@@ -87,6 +87,7 @@ typedef struct BlockDriver {
     size_t state_size;
     const OptSpec *options; /* bound to the state before co_open(); cleared after co_close() */
     bool has_file;          /* has a child "file", opened before co_open() */
+    bool is_filter;         /* queries show its file as the image below it */
     bool shows_file;        /* what queries show of its image is that of its file */
     /* Further children that co_open() may open with block_node_co_open_child(); NULL-terminated.
      * Their options are not bound to the state. NULL: none. */
@@ -213,6 +214,7 @@ struct BlockNode {
     bool moving;            /* to another home; new users are refused meanwhile */
     bool snapshotting;      /* an operation on internal snapshots runs */
     void *move_state;       /* the driver's, while moving */
+    bool copy_on_read;      /* reads copy to the node what they find below; set before requests */
     bool owned;             /* created by -blockdev or blockdev-add; blockdev-del deletes it */
     unsigned serial;        /* creation order, for listings */
     BlockLimits limits;
@@ -271,6 +273,11 @@ void block_node_publish_image_info(BlockNode *n, BlockImageInfo *info) ANY_THREA
 /* ---- requests to a node: from backends and from the drivers above ---- */
 int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                          unsigned niov) coroutine_fn RUNS_IN_IOTHREAD;
+/* The same; what the node does not hold itself is written to it (copy-on-read). The node was
+ * prepared. */
+int block_node_co_preadv_copying(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                 const struct iovec *iov, unsigned niov)
+    coroutine_fn RUNS_IN_IOTHREAD;
 int block_node_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                           unsigned niov, unsigned flags) coroutine_fn RUNS_IN_IOTHREAD;
 int block_node_co_flush(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
@@ -282,6 +289,12 @@ int block_node_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOT
 /* As blk_co_block_status(). Beyond the end the answer is empty, with BLOCK_STATUS_EOF. */
 int block_node_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                                BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- copy-on-read (block/core/copy_read.c) ---- */
+/* Makes the node track what changes it from now on, for block_node_co_preadv_copying(). No write is
+ * in flight. False + @error: it is read-only. */
+bool block_node_co_prepare_copying(BlockNode *n, GError **error) coroutine_fn RUNS_IN_MAIN;
+void block_node_co_end_copying(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- activity below a backend (block/core/drain.c) ---- */
 /*
@@ -321,7 +334,8 @@ RUNS_IN_IOTHREAD static inline void block_node_end(BlockNode *n)
 
 /* ---- requests that meet (block/core/track.c) ---- */
 /*
- * A write that covers only part of an aligned block is a read, a change and a write. Another write to the same bytes in
+ * A write that covers only part of an aligned block is a read, a change and a write; a read that
+ * copies to the node what it finds below is a read and a write. Another write to the same bytes in
  * between would be lost. So a node tracks what changes it, rounded outwards to its alignment, or to
  * a larger unit while it has users that ask for that. A request that is `serialising` waits for all
  * older ones that it overlaps, and every request waits for older serialising ones that overlap it.

@@ -280,6 +280,7 @@ void block_node_info(const BlockNode *n, BlockNodeInfo *info)
         .driver = n->drv->name,
         .child = n->file,
         .backing = block_node_child(n, "backing"),
+        .filtered = n->drv->is_filter ? n->file : NULL,
         .read_only = n->flags.read_only,
         .cache_direct = n->flags.cache_direct,
         .cache_no_flush = n->flags.cache_no_flush,

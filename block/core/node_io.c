@@ -257,6 +257,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_read(BlockNode *n, uint64_t offset
     if (bytes == 0) {
         return 0;
     }
+    if (__builtin_expect(n->copy_on_read, 0)) {
+        return block_node_co_read_copying(n, offset, bytes, iov, niov);
+    }
     return block_node_co_read_part(n, offset, bytes, iov, niov);
 }
 

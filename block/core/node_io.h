@@ -25,6 +25,12 @@ void block_node_release_buffer(BlockNode *n, uint64_t size) RUNS_IN_IOTHREAD;
 /* Memory of the node's alignment, to be freed with free(). NULL: there is none. */
 void *block_node_alloc_buffer(const BlockNode *n, uint64_t size) ANY_THREAD;
 
+/* ---- copy_read.c ---- */
+/* Reads, and writes to the node what it reads from below. For nodes with tracking. */
+int block_node_co_read_copying(BlockNode *n, uint64_t offset, uint64_t bytes,
+                               const struct iovec *iov, unsigned niov)
+    coroutine_fn RUNS_IN_IOTHREAD;
+
 /* ---- changes ---- */
 /* Each write, write-zeroes, discard and truncate of a node begins and ends here, once, whatever the
  * parts are that it consists of. */
