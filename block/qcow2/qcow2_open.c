@@ -318,7 +318,7 @@ static coroutine_fn RUNS_IN_MAIN void qcow2_co_close(BlockNode *n)
     if (s->clean_interval_s != 0) {
         co_call_in(n->home, open_stop_timer, s);
     }
-    if (s->w.loaded) {
+    if (s->w.loaded && !n->flags.read_only) { /* else it was completed when it became read-only */
         OpenFinish f = {.node = n};
         co_call_in(n->home, open_finish_writer, &f);
         if (f.ret < 0) {
