@@ -103,6 +103,8 @@ int block_node_co_resize(BlockNode *n, uint64_t size, GError **error) coroutine_
 BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NULL: none */
 /* All open nodes in creation order: an array to be freed with g_free(). */
 BlockNode **block_node_list(unsigned *count) RUNS_IN_MAIN;
+/* Completes the image of @n on disk as a close would; the node can be used further. 0 or -errno. */
+int block_node_co_complete(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 /* Completes all images on disk as a close would, for a process that ends without closing them. */
 void block_co_complete_all(void) coroutine_fn RUNS_IN_MAIN;
 /* Whether a node lives in @home, also one that is being opened or closed. @home must then stay.
@@ -122,6 +124,8 @@ void block_node_info(const BlockNode *n, BlockNodeInfo *info) RUNS_IN_MAIN;
 /* The bytes that the node and its children use on the host, without backing nodes. In the home of
  * @n. -errno: not all of them are known. */
 int64_t block_node_co_allocated_size(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* The same, for queries: what the host knows without asking the storage, which waits for nothing. */
+int64_t block_node_allocated_size(const BlockNode *n) RUNS_IN_MAIN;
 
 typedef struct BlockSnapshotInfo {
     char *id, *name;
@@ -142,9 +146,9 @@ typedef struct BlockImageInfo {
     unsigned snapshot_count;
     struct json_object *specific; /* {"type": ..., "data": ...} of QEMU; NULL: none */
 } BlockImageInfo;
-/* Fills what is fixed while the node is open: cluster_size and backing_*. block_image_info_clear()
- * frees it. */
-void block_node_image_config(const BlockNode *n, BlockImageInfo *info) RUNS_IN_MAIN;
+/* What the image of @n says about itself, for queries: as its driver has it in memory, which waits
+ * for nothing. Without bitmaps. Borrowed until main yields; NULL: the driver says nothing. */
+const BlockImageInfo *block_node_image_info(BlockNode *n) RUNS_IN_MAIN;
 /* In the home of @n. False + @error; else block_image_info_clear() frees what is in @info. */
 bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;

@@ -81,12 +81,25 @@ typedef struct BlockSnapshotDriver {
     int (*co_step)(BlockNode *n, BlockSnapshotOp *op, const char **what);
 } BlockSnapshotDriver;
 
+/* How a driver keeps dirty bitmaps in the image (block/dirty_bitmap.h). It loads them in co_open, and
+ * stores them when the image is completed on disk. */
+typedef struct BlockBitmapDriver {
+    /* In main. Whether a new bitmap can become persistent. */
+    bool (*can_store)(const BlockNode *n, const char *name, uint32_t granularity, GError **error);
+    /* Coroutines in the home. co_change makes sure that no stored bitmap is taken for valid until it
+     * is stored again. 0 or -errno. */
+    int (*co_change)(BlockNode *n);
+    /* Removes a bitmap from the image; 0 also if it is not there. */
+    int (*co_remove)(BlockNode *n, const char *name);
+} BlockBitmapDriver;
+
 typedef struct BlockDriver {
     const char *name; /* "driver=" */
     const char *help; /* one line */
     size_t state_size;
     const OptSpec *options; /* bound to the state before co_open(); cleared after co_close() */
     bool has_file;          /* has a child "file", opened before co_open() */
+    bool shows_file;        /* what queries show of its image is that of its file */
     /* Further children that co_open() may open with block_node_co_open_child(); NULL-terminated.
      * Their options are not bound to the state. NULL: none. */
     const char *const *children;
@@ -126,8 +139,8 @@ typedef struct BlockDriver {
     /* Returns the bytes that the node itself uses on the host, or -errno. NULL: nothing is known, or
      * the node uses only what its children use. */
     int64_t (*co_allocated_size)(BlockNode *n);
-    /* In main: fills in @info, which is preset to zeroes, what is fixed while the node is open. */
-    void (*image_config)(const BlockNode *n, BlockImageInfo *info);
+    /* In main: the same, as far as the host knows it without asking the storage. */
+    int64_t (*allocated_size)(const BlockNode *n);
     /* Fills @info, which is preset to zeroes. NULL: the image says nothing. */
     bool (*co_image_info)(BlockNode *n, BlockImageInfo *info, GError **error);
     /* Completes on disk what a close would; the node may be used further. 0 or -errno. NULL: there
@@ -139,6 +152,7 @@ typedef struct BlockDriver {
     /* As block_node_co_view_snapshot(). NULL: the format has no snapshots. */
     bool (*co_view_snapshot)(BlockNode *n, const char *id, const char *name, GError **error);
     const BlockSnapshotDriver *snapshots; /* NULL: the format has none */
+    const BlockBitmapDriver *bitmaps;     /* NULL: the format cannot keep them */
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
 
@@ -209,12 +223,14 @@ struct BlockNode {
     bool owned;             /* created by -blockdev or blockdev-add; blockdev-del deletes it */
     unsigned serial;        /* creation order, for listings */
     BlockLimits limits;
+    BlockImageInfo *image_info; /* main: the last one that was published; NULL: none */
 
     /* runtime */
-    unsigned refs;             /* main */
-    GPtrArray *bitmap_names;   /* main: BlockDirtyBitmap, owned */
-    BlockDirtyBitmap *bitmaps; /* home: the same ones */
-    bool open;                 /* main: block_node_find() finds it */
+    unsigned refs;                            /* main */
+    GPtrArray *bitmap_names;                  /* main: BlockDirtyBitmap, owned */
+    BlockDirtyBitmap *bitmaps;                /* home: the same ones */
+    bool open;                                /* main: block_node_find() finds it */
+    _Atomic(BlockImageInfo *) published_info; /* which main has not taken yet; NULL: none */
     _Atomic uint64_t size;
     BlockTracked *tracked; /* home: writes in flight, only if alignment can make them overlap */
     uint64_t tracked_sequence;
@@ -255,6 +271,10 @@ const char *block_node_writer(const BlockNode *n) RUNS_IN_MAIN;
 const char *block_node_filename(const BlockNode *n) ANY_THREAD;
 /* The option "aio" of that file, a string constant; NULL: it has none. */
 const char *block_node_aio(const BlockNode *n) RUNS_IN_MAIN;
+
+/* Publishes what the node's image says about itself, for block_node_image_info(). Consumes @info. In
+ * the node's home, or in main while the node is opened. */
+void block_node_publish_image_info(BlockNode *n, BlockImageInfo *info) ANY_THREAD;
 
 /* ---- requests to a node: from backends and from the drivers above ---- */
 int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include "block/core/backend_int.h"
+#include "block/core/dirty_bitmap.h"
 #include "block/core/node_int.h"
 #include "block/trace_events.h"
 #include "util/loop/held.h"
@@ -394,6 +395,9 @@ int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error)
 {
     BlkTruncate t = {.blk = blk, .size = size};
     bool aligned = block_is_aligned(size, BLOCK_SECTOR_SIZE);
+    if (!node_bitmaps_check_resize(blk->root, error)) {
+        return -ENOTSUP;
+    }
     if (!blk->writable) {
         t.ret = -EPERM;
     } else if (!aligned) {

@@ -380,10 +380,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_truncate(BlockNode *n, uint64_t si
     if (!block_is_aligned(size, n->limits.request_alignment)) {
         return -EINVAL; /* else writes to the last block would exceed the end, or grow the file */
     }
-    if (!node_bitmaps_can_resize(n, size)) {
-        return -EFBIG;
+    int ret = node_bitmaps_can_resize(n, size);
+    if (ret < 0) {
+        return ret;
     }
-    int ret = n->drv->co_truncate(n, size);
+    ret = n->drv->co_truncate(n, size);
     node_check_result(n, "truncate", ret);
     trace_block_node_truncate(n->name, size, ret);
     if (ret == 0) {

@@ -122,6 +122,7 @@ int qcow2_co_write_header_cluster(BlockNode *n, const Qcow2Header *h)
     if (ret == 0) {
         s->header.length = h->length;
         memcpy(s->w.sector, new, QCOW2_SECTOR);
+        qcow2_header_locate(&s->header, new, size);
         ret = block_node_co_flush(n->file);
     }
     return ret;
@@ -148,6 +149,7 @@ int qcow2_co_change_backing(BlockNode *n, const char *name, const char *format)
         g_free(s->header.backing_format);
         s->header.backing_name = g_strdup(name);
         s->header.backing_format = g_strdup(format);
+        qcow2_publish_info(n);
     }
     qcow2_commit_end(&s->w);
     return ret;

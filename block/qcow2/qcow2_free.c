@@ -235,7 +235,7 @@ static void free_run(void *opaque)
 void qcow2_free_start(BlockNode *n)
 {
     Qcow2State *s = n->state;
-    if (!s->w.freeing && free_next(n) != NULL) {
+    if (!s->w.freeing && n->quiesced == 0 && free_next(n) != NULL) {
         s->w.freeing = true;
         block_node_begin(n);
         co_start(n->home, free_run, n);

@@ -7,6 +7,7 @@
  *   qcow2_children.c  the data file and the backing file; qcow2_probe.c: what a file contains
  *   qcow2_snapshot.c  the table of internal snapshots;  qcow2_view.c: the disk as one has it
  *   qcow2_snap.h      creating, applying and deleting snapshots, and its files
+ *   qcow2_bitmap.h    persistent dirty bitmaps, and its files
  *   qcow2_cache.c     slices of tables in memory;  qcow2_cache_write.c: dirty ones
  *   qcow2_map.c       from an offset on the disk to what is there
  *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters;  qcow2_codec.c: zlib, zstd
@@ -27,6 +28,7 @@
 #define SKIFF_BLOCK_QCOW2_QCOW2_INT_H
 
 #include "block/node.h"
+#include "block/qcow2/qcow2_bitmap.h"
 #include "block/qcow2/qcow2_snap.h"
 #include "block/qcow2/qcow2_writer.h"
 #include "util/loop/worker.h"
@@ -47,6 +49,7 @@ typedef struct Qcow2State {
     Qcow2Snapshot *snapshots;
     uint32_t snapshot_count;
     uint64_t snapshot_bytes; /* length of the table */
+    Qcow2Bitmaps bitmaps;
     /* runtime, in the home */
     Qcow2Cache l2;
     AioTimer clean_timer;
@@ -154,7 +157,9 @@ bool qcow2_co_view_snapshot(BlockNode *n, const char *id, const char *name, GErr
     coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_info.c ---- */
-void qcow2_image_config(const BlockNode *n, BlockImageInfo *info) ANY_THREAD;
+/* Publishes what queries show: called when the header's flags, the backing file's name or the list of
+ * snapshots have changed. In the home, or in main while the node is opened. */
+void qcow2_publish_info(BlockNode *n) ANY_THREAD;
 bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
 

@@ -97,6 +97,7 @@ typedef struct Qcow2Writer {
     bool lazy;          /* the dirty bit is set, refcounts are written at the end */
     bool header_dirty;  /* its fields differ from the disk */
     bool header_unsure; /* the write of its feature bits has failed */
+    bool flags_wrong;   /* an error has left flags COPIED that do not match: stays dirty */
     bool corrupt;       /* writes are refused */
     bool corrupt_saved; /* or cannot be */
     CoQueue begin_waiters;
@@ -168,13 +169,16 @@ int qcow2_co_write_sectors(BlockNode *n, const GArray *sectors, uint64_t offset)
 void qcow2_table_release(Qcow2Table *t, GArray *sectors, bool written) RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_update.c ---- */
-/* Prepares the header for changes of the image, once: clears autoclear bits, sets the dirty bit. 0
+/* Prepares the image for changes, once: marks bitmaps, clears autoclear bits, sets the dirty bit. 0
  * or -errno; -EIO if the image is corrupt. */
 int qcow2_co_begin_change(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Makes @sector, the first sector of the image, from @old and the fields of the header. */
 void qcow2_header_encode(const Qcow2Header *h, const uint8_t *old, uint8_t *sector) ANY_THREAD;
 /* Writes the first sector, without a flush. */
 int qcow2_co_write_header(BlockNode *n, const uint8_t *sector) coroutine_fn RUNS_IN_IOTHREAD;
+/* Sets the dirty bit on disk, if the format has it, whether or not it is set in memory. After an
+ * error the disk may have either; a later change of the header writes it. 0 or -errno. */
+int qcow2_co_set_dirty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Clears the dirty bit on disk; everything else has been flushed. */
 int qcow2_co_clear_dirty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Sets the corrupt bit on disk if the image was found corrupt. Returns @ret. */
@@ -221,6 +225,8 @@ int qcow2_check_free(const BlockNode *n, uint64_t first, uint64_t count) RUNS_IN
 /* Whether [host, host + bytes) of the file has no header and no table. Else the image is corrupt:
  * -EIO. */
 int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_IN_IOTHREAD;
+/* The same without the bitmap directory. */
+int qcow2_check_tables(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_pack.c ---- */
 /* Finds a place for @bytes of compressed data, less than a cluster, and counts a reference to the
@@ -238,8 +244,8 @@ void qcow2_use_end(BlockNode *n, Qcow2Use *use) RUNS_IN_IOTHREAD;
 void qcow2_free_later(BlockNode *n, uint64_t host, uint64_t bytes, bool discard) RUNS_IN_IOTHREAD;
 /* Permits frees, whose references are gone from disk. */
 void qcow2_free_permit(Qcow2Writer *w, GArray *frees) RUNS_IN_IOTHREAD;
-/* Begins to decrement in the background what is permitted and used by no request. An error leaves
- * the rest for later. */
+/* Begins to decrement in the background what is permitted and used by no request. An error, or a
+ * drained section, leaves the rest for later. */
 void qcow2_free_start(BlockNode *n) RUNS_IN_IOTHREAD;
 /* The same, and waits for it. */
 void qcow2_co_free_all(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
