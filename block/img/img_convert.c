@@ -280,7 +280,6 @@ static RUNS_IN_MAIN void convert_find_backing(Convert *c)
 /* Compresses whole clusters of the target. False: reported. */
 static RUNS_IN_MAIN bool convert_find_unit(Convert *c)
 {
-    BlockImageInfo info = {0};
     if (!c->compress) {
         return true;
     }
@@ -288,9 +287,7 @@ static RUNS_IN_MAIN bool convert_find_unit(Convert *c)
         img_error("Compression not supported for this file format");
         return false;
     }
-    block_node_image_config(blk_root(c->target.blk), &info);
-    c->copy.unit = info.cluster_size;
-    block_image_info_clear(&info);
+    c->copy.unit = block_node_image_info(blk_root(c->target.blk))->cluster_size;
     return true;
 }
 

@@ -28,7 +28,9 @@ static coroutine_fn RUNS_IN_IOTHREAD bool version_write(BlockNode *n, unsigned v
         h.compression = QCOW2_COMPRESSION_ZLIB;
         ret = qcow2_co_write_header_cluster(n, &h);
         if (ret == 0) {
-            s->header = h;
+            s->header.version = version;
+            s->header.incompatible = s->header.compatible = s->header.autoclear = 0;
+            s->header.compression = h.compression;
         }
         qcow2_commit_end(&s->w);
     }

@@ -42,7 +42,8 @@ static void backing_append_extension(BackingCluster *c, uint32_t type, const voi
 static bool backing_drops(const Qcow2Header *h, uint32_t type)
 {
     return type == QCOW2_EXTENSION_BACKING_FORMAT || type == QCOW2_EXTENSION_DATA_FILE ||
-           (type == QCOW2_EXTENSION_FEATURE_TABLE && h->version < 3);
+           ((type == QCOW2_EXTENSION_FEATURE_TABLE || type == QCOW2_EXTENSION_BITMAPS) &&
+            h->version < 3);
 }
 
 /* Copies the extensions of the old cluster, which were checked when the image was opened, from
