@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "block/img/img_bitmaps.h"
 #include "block/img/img_copy.h"
 #include "block/img/img_create.h"
 #include "block/node.h"
@@ -17,6 +18,7 @@ typedef struct Convert {
     const char *sparse, *crew, *rate, *source_cache, *target_cache, *snapshot;
     bool out_of_order, offload, compress, target_is_zero, target_image_opts;
     bool progress_line, quiet;
+    bool bitmaps, skip_broken;
     unsigned source_count;
     /* what is done */
     ImgCopy copy;
@@ -79,6 +81,7 @@ static bool convert_check(const Convert *c)
         bool wrong;
         const char *message;
     } rules[] = {
+        {c->skip_broken && !c->bitmaps, "Use of --skip-broken-bitmaps requires --bitmaps"},
         {c->offload && c->compress, "Cannot enable copy offloading when -c is used"},
         {c->offload && c->sparse != NULL, "Cannot enable copy offloading when -S is used"},
         {c->offload && c->copy.salvage, "Cannot use copy offloading in salvaging mode"},
@@ -165,6 +168,8 @@ static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
         {"target-image-opts", 0, IMG_FLAG, &c->target_image_opts},
         {"target-is-zero", 0, IMG_FLAG, &c->target_is_zero},
         {"salvage", 0, IMG_FLAG, &c->copy.salvage},
+        {"bitmaps", 0, IMG_FLAG, &c->bitmaps},
+        {"skip-broken-bitmaps", 0, IMG_FLAG, &c->skip_broken},
         {0},
     };
     if (!img_parse_options(img, options, status)) {
@@ -227,7 +232,11 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_open_sources(Img *img, Convert 
             return false;
         }
     }
-    return true;
+    if (c->bitmaps && copy->source_count > 1) {
+        img_error("Copying bitmaps only possible with single source");
+        return false;
+    }
+    return !c->bitmaps || img_bitmaps_check_source(copy->sources[0].blk, c->skip_broken);
 }
 
 typedef struct ConvertFlush {
@@ -309,8 +318,11 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_run(Img *img, Convert *c)
     copy->in_order = stream || !(c->out_of_order || convert_is_raw(c));
     copy->zeroes = copy->min_sparse > 0 && (c->target.is_new || c->target_is_zero);
     convert_find_backing(c);
-    bool ok =
-        convert_find_unit(c) && img_copy_co_run(img, copy) && convert_co_flush(img, &c->target);
+    bool ok = !c->bitmaps || img_bitmaps_check_target(c->target.blk, c->to.open.format);
+    ok = ok && convert_find_unit(c) && img_copy_co_run(img, copy) && convert_co_flush(img, &c->target);
+    if (ok && c->bitmaps) {
+        ok = img_bitmaps_co_copy(copy->sources[0].blk, c->target.blk, c->skip_broken);
+    }
     ok = img_target_co_close(&c->target, ok) && ok;
     if (ok) {
         img_progress_set(&c->progress, copy->total, copy->total);
