@@ -103,11 +103,9 @@ preallocated "data_file=DATA,data_file_raw=on" 4000k "${words[0]}"
 preallocated "backing_file=base.raw,backing_fmt=raw" 4000k "${words[@]}"
 preallocated "extended_l2=on,backing_file=base.raw,backing_fmt=raw" 6000k "${words[@]}"
 # clusters that were used before are zeroes in the new part
-qemu-img create -q -f qcow2 used.qcow2 1M
-qemu-io -f qcow2 -c 'write -q -P 7 0 1M' used.qcow2
-qemu-img snapshot -c gone used.qcow2
+head -c 400k /dev/urandom | od -An -tx1 | head -c 1M >text.raw
+qemu-img convert -c -O qcow2 text.raw used.qcow2
 qemu-io -f qcow2 -c 'write -q -P 0 0 1M' used.qcow2
-qemu-img snapshot -d gone used.qcow2
 for mode in metadata falloc full; do
     cp used.qcow2 ours
     "$img" resize -q --preallocation=$mode ours 3M && qemu-img check -q ours
