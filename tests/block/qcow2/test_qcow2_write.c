@@ -4,6 +4,7 @@
  * Generated sequences of requests to images of every shape. The disk is compared with a plain array
  * byte for byte, by skiff and by qemu-img, and qemu-img finds neither errors nor leaks.
  */
+#include "block/core/preallocate.h"
 #include "tests/block/qcow2/qcow2_shape.h"
 #include "tests/support/rounds.h"
 
@@ -158,6 +159,31 @@ static coroutine_fn RUNS_IN_MAIN void write_batch(WriteRig *rig)
 
 /* ---- other sizes ---- */
 
+typedef struct Preallocate {
+    BlockNode *node;
+    uint64_t offset, bytes;
+    BlockPreallocation mode;
+    int ret;
+} Preallocate;
+
+static void write_preallocate_at_home(void *opaque)
+{
+    Preallocate *p = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    p->ret = block_node_co_preallocate(p->node, p->offset, p->bytes, p->mode);
+}
+
+/* Often, allocates what the disk got. */
+static coroutine_fn RUNS_IN_MAIN void write_preallocate(WriteRig *rig, size_t old)
+{
+    Preallocate p = {.node = blk_root(rig->blk), .offset = old, .bytes = rig->size - old};
+    p.mode = (BlockPreallocation)g_rand_int_range(rig->rand, BLOCK_PREALLOCATION_OFF,
+                                                  BLOCK_PREALLOCATION_FULL + 1);
+    test_in_home(write_preallocate_at_home, &p);
+    assert_int_equal(p.ret, 0);
+}
+
 static coroutine_fn RUNS_IN_MAIN void write_resize(WriteRig *rig, bool snapshot)
 {
     GError *error = NULL;
@@ -171,10 +197,12 @@ static coroutine_fn RUNS_IN_MAIN void write_resize(WriteRig *rig, bool snapshot)
         fail_msg("%s", error->message);
     }
     rig->model = g_realloc(rig->model, size);
-    if (size > rig->size) {
-        memset(rig->model + rig->size, 0, size - rig->size);
-    }
+    size_t old = rig->size;
     rig->size = size;
+    if (size > old) {
+        memset(rig->model + old, 0, size - old);
+        write_preallocate(rig, old);
+    }
 }
 
 /* ---- a sequence ---- */
