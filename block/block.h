@@ -25,8 +25,10 @@ typedef struct BlockNode BlockNode;
 typedef struct BlockBackend BlockBackend;
 
 enum {
-    BLOCK_REQ_FUA = 1 << 0,      /* on stable storage before completion */
-    BLOCK_REQ_MAY_UNMAP = 1 << 1 /* write-zeroes may deallocate */
+    BLOCK_REQ_FUA = 1 << 0,       /* on stable storage before completion */
+    BLOCK_REQ_MAY_UNMAP = 1 << 1, /* write-zeroes may deallocate */
+    /* A write is stored compressed: whole clusters of the image, or up to the end of the disk. */
+    BLOCK_REQ_COMPRESSED = 1 << 2,
 };
 
 #define BLOCK_ERROR block_error_quark()
@@ -122,6 +124,8 @@ void block_node_info(const BlockNode *n, BlockNodeInfo *info) RUNS_IN_MAIN;
 /* The bytes that the node and its children use on the host, without backing nodes. In the home of
  * @n. -errno: not all of them are known. */
 int64_t block_node_co_allocated_size(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* The same, for queries: what the host knows without asking the storage, which waits for nothing. */
+int64_t block_node_allocated_size(const BlockNode *n) RUNS_IN_MAIN;
 
 typedef struct BlockSnapshotInfo {
     char *id, *name;
@@ -142,9 +146,9 @@ typedef struct BlockImageInfo {
     unsigned snapshot_count;
     struct json_object *specific; /* {"type": ..., "data": ...} of QEMU; NULL: none */
 } BlockImageInfo;
-/* Fills what is fixed while the node is open: cluster_size and backing_*. block_image_info_clear()
- * frees it. */
-void block_node_image_config(const BlockNode *n, BlockImageInfo *info) RUNS_IN_MAIN;
+/* What the image of @n says about itself, for queries: as its driver has it in memory, which waits
+ * for nothing. Without bitmaps. Borrowed until main yields; NULL: the driver says nothing. */
+const BlockImageInfo *block_node_image_info(BlockNode *n) RUNS_IN_MAIN;
 /* In the home of @n. False + @error; else block_image_info_clear() frees what is in @info. */
 bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
@@ -204,6 +208,8 @@ void block_snapshot_co_run(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
 int block_snapshot_co_end(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether the format of the node has internal snapshots. */
 bool block_node_can_snapshot(const BlockNode *n) ANY_THREAD;
+/* Whether the format of the node has compressed writes. */
+bool block_node_can_compress(const BlockNode *n) ANY_THREAD;
 
 void block_node_ref(BlockNode *n) RUNS_IN_MAIN;
 /* Drops a reference. The last one closes the file; may wait for its iothread. */
@@ -250,7 +256,9 @@ void blk_set_notify(BlockBackend *blk, const BlkNotify *notify) RUNS_IN_MAIN;
  * 0 or -errno: -EINVAL when [offset, offset+bytes) is not within blk_size(), -EPERM for a write to
  * a read-only backend. Nothing needs to be aligned. The sum of the iov lengths equals bytes
  * (asserted). A request of 0 bytes returns 0 without a call of the driver. A flag that the
- * operation does not support aborts: writes support BLOCK_REQ_FUA, write-zeroes both, reads none.
+ * operation does not support aborts: writes support BLOCK_REQ_FUA and BLOCK_REQ_COMPRESSED,
+ * write-zeroes BLOCK_REQ_FUA and BLOCK_REQ_MAY_UNMAP, reads none. A compressed write to a node that
+ * cannot compress gives -ENOTSUP, one of other bytes than whole clusters -EINVAL.
  *
  * A request is in flight until the code that follows it in the caller's coroutine has run up to its
  * next yield. So the completion towards the guest in that code is done before a drain returns.

@@ -101,6 +101,7 @@ typedef struct BlockDriver {
     size_t state_size;
     const OptSpec *options; /* bound to the state before co_open(); cleared after co_close() */
     bool has_file;          /* has a child "file", opened before co_open() */
+    bool shows_file;        /* what queries show of its image is that of its file */
     /* Further children that co_open() may open with block_node_co_open_child(); NULL-terminated.
      * Their options are not bound to the state. NULL: none. */
     const char *const *children;
@@ -120,6 +121,10 @@ typedef struct BlockDriver {
                      unsigned niov);
     int (*co_pwritev)(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                       unsigned niov, unsigned flags);
+    /* A write with BLOCK_REQ_COMPRESSED. -EINVAL: not whole clusters. NULL or -ENOTSUP: the node
+     * cannot compress. */
+    int (*co_pwrite_compressed)(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                const struct iovec *iov, unsigned niov);
     /* Returns when all earlier writes are on stable storage, those to children too. NULL: the
      * children are flushed. */
     int (*co_flush)(BlockNode *n);
@@ -136,8 +141,8 @@ typedef struct BlockDriver {
     /* Returns the bytes that the node itself uses on the host, or -errno. NULL: nothing is known, or
      * the node uses only what its children use. */
     int64_t (*co_allocated_size)(BlockNode *n);
-    /* In main: fills in @info, which is preset to zeroes, what is fixed while the node is open. */
-    void (*image_config)(const BlockNode *n, BlockImageInfo *info);
+    /* In main: the same, as far as the host knows it without asking the storage. */
+    int64_t (*allocated_size)(const BlockNode *n);
     /* Fills @info, which is preset to zeroes. NULL: the image says nothing. */
     bool (*co_image_info)(BlockNode *n, BlockImageInfo *info, GError **error);
     /* Completes on disk what a close would; the node may be used further. 0 or -errno. NULL: there
@@ -220,12 +225,14 @@ struct BlockNode {
     bool owned;             /* created by -blockdev or blockdev-add; blockdev-del deletes it */
     unsigned serial;        /* creation order, for listings */
     BlockLimits limits;
+    BlockImageInfo *image_info; /* main: the last one that was published; NULL: none */
 
     /* runtime */
-    unsigned refs;             /* main */
-    GPtrArray *bitmap_names;   /* main: BlockDirtyBitmap, owned */
-    BlockDirtyBitmap *bitmaps; /* home: the same ones */
-    bool open;                 /* main: block_node_find() finds it */
+    unsigned refs;                            /* main */
+    GPtrArray *bitmap_names;                  /* main: BlockDirtyBitmap, owned */
+    BlockDirtyBitmap *bitmaps;                /* home: the same ones */
+    bool open;                                /* main: block_node_find() finds it */
+    _Atomic(BlockImageInfo *) published_info; /* which main has not taken yet; NULL: none */
     _Atomic uint64_t size;
     BlockTracked *tracked; /* home: writes in flight, only if alignment can make them overlap */
     uint64_t tracked_sequence;
@@ -266,6 +273,10 @@ const char *block_node_writer(const BlockNode *n) RUNS_IN_MAIN;
 const char *block_node_filename(const BlockNode *n) ANY_THREAD;
 /* The option "aio" of that file, a string constant; NULL: it has none. */
 const char *block_node_aio(const BlockNode *n) RUNS_IN_MAIN;
+
+/* Publishes what the node's image says about itself, for block_node_image_info(). Consumes @info. In
+ * the node's home, or in main while the node is opened. */
+void block_node_publish_image_info(BlockNode *n, BlockImageInfo *info) ANY_THREAD;
 
 /* ---- requests to a node: from backends and from the drivers above ---- */
 int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,

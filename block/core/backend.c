@@ -292,7 +292,7 @@ int blk_co_pwritev(BlockBackend *blk, uint64_t offset, uint64_t bytes, const str
 {
     assert(iov_size(iov, niov) == bytes);
     BlkRequest r = {.op = "write", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
-    blk_check_flags(blk, &r, BLOCK_REQ_FUA, flags);
+    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_COMPRESSED, flags);
     blk_request_co_begin(blk, &r);
     int ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {

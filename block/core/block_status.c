@@ -159,6 +159,22 @@ static coroutine_fn RUNS_IN_IOTHREAD int64_t status_allocated_size(BlockNode *n)
     return sum;
 }
 
+int64_t block_node_allocated_size(const BlockNode *n)
+{
+    int64_t sum = n->drv->allocated_size != NULL ? n->drv->allocated_size(n) : 0;
+    if (n->drv->allocated_size == NULL && n->children->len == 0) {
+        return -ENOTSUP;
+    }
+    for (unsigned i = 0; i < n->children->len && sum >= 0; i++) {
+        const BlockEdge *e = n->children->pdata[i];
+        if (e->role != BLOCK_ROLE_BACKING) {
+            int64_t size = block_node_allocated_size(e->node);
+            sum = size < 0 ? size : sum + size;
+        }
+    }
+    return sum;
+}
+
 int64_t block_node_co_allocated_size(BlockNode *n)
 {
     block_node_begin(n);

@@ -255,12 +255,10 @@ static void bitmap_add_at_home(void *opaque)
     }
 }
 
-static RUNS_IN_MAIN uint32_t bitmap_default_granularity(const BlockNode *n)
+static RUNS_IN_MAIN uint32_t bitmap_default_granularity(BlockNode *n)
 {
-    BlockImageInfo info;
-    block_node_image_config(n, &info);
-    uint64_t cluster = info.cluster_size;
-    block_image_info_clear(&info);
+    const BlockImageInfo *info = block_node_image_info(n);
+    uint64_t cluster = info != NULL ? info->cluster_size : 0;
     return cluster == 0 ? BLOCK_BITMAP_GRANULARITY_DEFAULT
                         : (uint32_t)CLAMP(cluster, BLOCK_BITMAP_GRANULARITY_MIN_DEFAULT,
                                           BLOCK_BITMAP_GRANULARITY_DEFAULT);

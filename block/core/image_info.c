@@ -2,15 +2,73 @@
 /* What an image says about itself, its internal snapshots and its backing file. */
 #include <errno.h>
 #include <json-c/json.h>
-#include "block/node.h"
+#include "block/core/node_int.h"
 
-void block_node_image_config(const BlockNode *n, BlockImageInfo *info)
+/* ---- for queries: the home publishes, main takes, and neither waits ---- */
+
+static void image_info_free(BlockImageInfo *info)
 {
-    *info = (BlockImageInfo){0};
-    if (n->drv->image_config != NULL) {
-        n->drv->image_config(n, info);
+    if (info != NULL) {
+        block_image_info_clear(info);
+        g_free(info);
     }
 }
+
+void block_node_publish_image_info(BlockNode *n, BlockImageInfo *info)
+{
+    image_info_free(atomic_exchange(&n->published_info, info));
+}
+
+static RUNS_IN_MAIN void image_info_take(BlockNode *n)
+{
+    BlockImageInfo *info = atomic_exchange(&n->published_info, NULL);
+    if (info != NULL) {
+        image_info_free(n->image_info);
+        n->image_info = info;
+    }
+}
+
+void block_node_free_image_info(BlockNode *n)
+{
+    image_info_take(n);
+    image_info_free(n->image_info);
+}
+
+static void image_info_copy_snapshots(BlockImageInfo *to, const BlockImageInfo *from)
+{
+    to->snapshots = g_new0(BlockSnapshotInfo, from->snapshot_count);
+    to->snapshot_count = from->snapshot_count;
+    for (unsigned i = 0; i < from->snapshot_count; i++) {
+        to->snapshots[i] = from->snapshots[i];
+        to->snapshots[i].id = g_strdup(from->snapshots[i].id);
+        to->snapshots[i].name = g_strdup(from->snapshots[i].name);
+    }
+}
+
+/* As QEMU shows a raw node: with what is true for both nodes. */
+static RUNS_IN_MAIN void image_info_take_of_file(BlockNode *n)
+{
+    const BlockImageInfo *file = block_node_image_info(n->file);
+    image_info_free(g_steal_pointer(&n->image_info));
+    if (file != NULL) {
+        n->image_info = g_new0(BlockImageInfo, 1);
+        n->image_info->cluster_size = file->cluster_size;
+        n->image_info->dirty = file->dirty;
+        image_info_copy_snapshots(n->image_info, file);
+    }
+}
+
+const BlockImageInfo *block_node_image_info(BlockNode *n)
+{
+    if (n->drv->shows_file) {
+        image_info_take_of_file(n);
+    } else {
+        image_info_take(n);
+    }
+    return n->image_info;
+}
+
+/* ---- requests to the image ---- */
 
 bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
 {

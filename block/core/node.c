@@ -104,6 +104,7 @@ static RUNS_IN_MAIN void node_free(BlockNode *n)
     g_ptr_array_unref(n->children);
     g_ptr_array_unref(n->parents);
     node_bitmaps_free(n);
+    block_node_free_image_info(n);
     g_clear_pointer(&n->child_options, opt_dict_free);
     g_free(n->state);
     g_free(n->name);

@@ -44,6 +44,22 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_driver_pwritev(BlockNode *n, uint6
     return node_check_result(n, "write", ret);
 }
 
+static coroutine_fn RUNS_IN_IOTHREAD int
+node_driver_pwrite_compressed(BlockNode *n, uint64_t offset, uint64_t bytes,
+                              const struct iovec *iov, unsigned niov)
+{
+    if (n->drv->co_pwrite_compressed == NULL) {
+        return -ENOTSUP;
+    }
+    int ret = n->drv->co_pwrite_compressed(n, offset, bytes, iov, niov);
+    return node_check_result(n, "compressed write", ret);
+}
+
+bool block_node_can_compress(const BlockNode *n)
+{
+    return n->drv->co_pwrite_compressed != NULL;
+}
+
 /* ---- requests that fit ---- */
 
 bool block_node_range_ok(const BlockNode *n, uint64_t offset, uint64_t bytes)
@@ -263,6 +279,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_write(BlockNode *n, uint64_t offse
                                                     const struct iovec *iov, unsigned niov,
                                                     unsigned flags)
 {
+    if ((flags & BLOCK_REQ_COMPRESSED) != 0) {
+        return node_driver_pwrite_compressed(n, offset, bytes, iov, niov);
+    }
     if (!node_is_aligned(n, offset, bytes) || !node_memory_fits(n, iov, niov)) {
         return node_do_bounced(n, node_bounce_write, offset, bytes, iov, niov, flags);
     }
@@ -292,7 +311,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_write_and_grow(BlockNode *n, uint6
         return 0;
     }
     bool flush_after = (flags & BLOCK_REQ_FUA) != 0 && !n->drv->has_fua;
-    unsigned driver_flags = n->drv->has_fua ? flags & BLOCK_REQ_FUA : 0;
+    unsigned driver_flags =
+        flags & (n->drv->has_fua ? BLOCK_REQ_FUA | BLOCK_REQ_COMPRESSED : BLOCK_REQ_COMPRESSED);
     int ret;
     if (n->limits.request_alignment > 1) {
         BlockTracked t;

@@ -105,6 +105,7 @@ const BlockDriver block_driver_raw = {
     .state_size = sizeof(RawState),
     .options = raw_options,
     .has_file = true,
+    .shows_file = true,
     .has_fua = true, /* the child honours FUA */
     .co_open = raw_co_open,
     .child_changed = raw_take_limits,

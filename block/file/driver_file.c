@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Drivers file and host_device: a regular file or a block device of the host. */
 #include <errno.h>
+#include <json-c/json.h>
 #include <unistd.h>
 #include "block/file/driver_file.h"
 #include "block/drivers.h"
@@ -54,6 +55,16 @@ bool file_check_engine(const FileState *s, bool cache_direct, GError **error)
     return false;
 }
 
+/* As QEMU shows a file: it has no hints on extents. */
+static void file_publish(BlockNode *n)
+{
+    BlockImageInfo *info = g_new0(BlockImageInfo, 1);
+    info->specific = json_object_new_object();
+    json_object_object_add(info->specific, "type", json_object_new_string("file"));
+    json_object_object_add(info->specific, "data", json_object_new_object());
+    block_node_publish_image_info(n, info);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
 {
     FileState *s = n->state;
@@ -72,6 +83,7 @@ static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
         co_run_in_worker(file_close_work, s);
         return false;
     }
+    file_publish(n);
     return true;
 }
 
@@ -115,9 +127,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int64_t file_co_io_rest(const BlockNode *n,
                                                              uint64_t done, uint64_t bytes)
 {
     struct iovec slice[FILE_SLICE_IOV];
-    io.niov = iov_slice(slice, FILE_SLICE_IOV, io.iov, io.niov, done, bytes - done, NULL);
+    size_t len;
+    io.niov = iov_slice(slice, FILE_SLICE_IOV, io.iov, io.niov, done, bytes - done, &len);
     io.iov = slice;
     io.offset += done;
+    io.bytes = len;
     return file_co_io(n, &io);
 }
 
@@ -125,7 +139,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_preadv(BlockNode *n, uint64_t o
                                                         uint64_t bytes, const struct iovec *iov,
                                                         unsigned niov)
 {
-    BlockIo io = {.op = BLOCK_IO_READ, .offset = offset, .iov = iov, .niov = niov};
+    BlockIo io = {.op = BLOCK_IO_READ, .offset = offset, .bytes = bytes, .iov = iov, .niov = niov};
     int64_t got = file_co_io(n, &io);
     uint64_t done = 0;
     while (got > 0) {
@@ -166,6 +180,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t 
     bool fua = (flags & BLOCK_REQ_FUA) != 0 && !n->flags.cache_no_flush;
     BlockIo io = {.op = BLOCK_IO_WRITE,
                   .offset = offset,
+                  .bytes = bytes,
                   .iov = iov,
                   .niov = niov,
                   .dsync = fua && n->flags.cache_direct};
@@ -190,9 +205,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
         .co_flush = file_co_flush, .co_discard = file_co_discard,                                  \
         .co_write_zeroes = file_co_write_zeroes, .co_truncate = file_co_truncate,                  \
         .co_block_status = file_co_block_status, .co_allocated_size = file_co_allocated_size,      \
-        .filename = file_filename, .aio = file_aio, .co_reopen_prepare = file_co_reopen_prepare,   \
-        .reopen_commit = file_reopen_commit, .co_reopen_clean = file_co_reopen_clean,              \
-        .co_move_prepare = file_co_move_prepare, .co_move_finish = file_co_move_finish,            \
+        .allocated_size = file_allocated_size, .filename = file_filename, .aio = file_aio,         \
+        .co_reopen_prepare = file_co_reopen_prepare, .reopen_commit = file_reopen_commit,          \
+        .co_reopen_clean = file_co_reopen_clean, .co_move_prepare = file_co_move_prepare,          \
+        .co_move_finish = file_co_move_finish,                                                     \
     }
 
 const BlockDriver block_driver_file = FILE_DRIVER("file", "a file or block device of the host");

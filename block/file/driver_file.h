@@ -103,6 +103,8 @@ int file_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool pre
                          BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
 /* Bytes that the file uses on the host, or -errno. */
 int64_t file_co_allocated_size(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* The same as the kernel has it in memory, which does not wait for a network file system. */
+int64_t file_allocated_size(const BlockNode *n) RUNS_IN_MAIN;
 /* Content has changed: extents found before are no longer valid. */
 static inline void file_changed(FileState *s)
 {

@@ -2,7 +2,6 @@
 /* What the subcommands share. */
 #include "block/img/img.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,16 +32,6 @@ int img_usage_error(const char *format, ...)
     va_end(ap);
     fputs("Try 'skiff-img --help' for more information\n", stderr);
     return 1;
-}
-
-char *img_size_text(uint64_t size)
-{
-    static const char *const units[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"};
-    int exponent;
-    frexp((double)size / (1000.0 / 1024.0), &exponent); /* 1000 and more is the next unit */
-    unsigned unit = exponent > 0 ? (unsigned)(exponent - 1) / 10 : 0;
-    return g_strdup_printf("%0.3g %sB", (double)size / (double)((uint64_t)1 << (unit * 10)),
-                           units[unit]);
 }
 
 void *img_buffer_new(size_t size)

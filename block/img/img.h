@@ -40,8 +40,6 @@ void img_error(const char *format, ...) ANY_THREAD __attribute__((format(printf,
 int img_usage_error(const char *format, ...) ANY_THREAD __attribute__((format(printf, 1, 2)));
 /* A buffer of any image's alignment, to be freed with free(). */
 void *img_buffer_new(size_t size) ANY_THREAD;
-/* "1.5 GiB". Owned by the caller. */
-char *img_size_text(uint64_t size) ANY_THREAD;
 
 /* ---- img_options.c ---- */
 typedef enum ImgOptionKind {
@@ -174,9 +172,5 @@ bool img_co_spool(const char *filename, int *fd) coroutine_fn RUNS_IN_MAIN;
 /* Makes a read-only image show the snapshot that @snapshot names: an id or a name, or
  * "snapshot.id=ID,snapshot.name=NAME". False: reported. */
 bool img_co_view(BlockBackend *blk, const char *snapshot) coroutine_fn RUNS_IN_MAIN;
-
-/* ---- img_snapshot.c ---- */
-/* Prints the table of snapshots, if there are any. */
-void img_print_snapshots(const BlockImageInfo *info) RUNS_IN_MAIN;
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* skiff-img info: what an image says about itself, and the images below it. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "block/image_text.h"
 #include "block/img/img.h"
 #include "util/opts/json.h"
 
@@ -37,83 +37,12 @@ static void info_at_home(void *opaque)
 
 /* ---- for people ---- */
 
-/* Text from an image, for a terminal. */
-static void info_print_text(const char *prefix, const char *text, const char *suffix)
-{
-    g_autofree char *printable = opt_printable(text);
-    printf("%s%s%s", prefix, printable, suffix);
-}
-
-static void info_print_value(struct json_object *value, unsigned depth);
-
-/* Prints "key: value", or "key:" and the members below it. */
-static void info_print_member(const char *key, struct json_object *value, unsigned depth)
-{
-    bool nested =
-        json_object_is_type(value, json_type_object) || json_object_is_type(value, json_type_array);
-    printf("%*s%s:%s", (int)depth * 4, "", key, nested ? "\n" : " ");
-    info_print_value(value, depth + 1);
-    if (!nested) {
-        putchar('\n');
-    }
-}
-
-static void info_print_value(struct json_object *value, unsigned depth)
-{
-    if (json_object_is_type(value, json_type_object)) {
-        json_object_object_foreach(value, key, member)
-        {
-            g_autofree char *words = g_strdelimit(g_strdup(key), "-", ' ');
-            info_print_member(words, member, depth);
-        }
-    } else if (json_object_is_type(value, json_type_array)) {
-        for (size_t i = 0; i < json_object_array_length(value); i++) {
-            g_autofree char *index = g_strdup_printf("[%zu]", i);
-            info_print_member(index, json_object_array_get_idx(value, i), depth);
-        }
-    } else {
-        info_print_text("", json_object_get_string(value), "");
-    }
-}
-
-static void info_print_backing(const BlockImageInfo *info)
-{
-    if (info->backing_name == NULL) {
-        return;
-    }
-    info_print_text("backing file: ", info->backing_name, "");
-    if (info->backing_path == NULL) {
-        fputs(" (cannot determine actual path)", stdout);
-    } else if (strcmp(info->backing_name, info->backing_path) != 0) {
-        info_print_text(" (actual path: ", info->backing_path, ")");
-    }
-    putchar('\n');
-    if (info->backing_format != NULL) {
-        info_print_text("backing file format: ", info->backing_format, "\n");
-    }
-}
-
 static RUNS_IN_MAIN void info_print_human(const InfoImage *i)
 {
-    const BlockImageInfo *info = &i->image;
-    struct json_object *specific = NULL;
-    g_autofree char *size = img_size_text(i->size);
-    g_autofree char *disk =
-        i->used >= 0 ? img_size_text((uint64_t)i->used) : g_strdup("unavailable");
-    printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n",
-           i->filename, i->format, size, i->size, disk);
-    if (info->cluster_size != 0) {
-        printf("cluster_size: %" PRIu64 "\n", info->cluster_size);
-    }
-    if (info->dirty) {
-        puts("cleanly shut down: no");
-    }
-    info_print_backing(info);
-    img_print_snapshots(info);
-    if (info->specific != NULL && json_object_object_get_ex(info->specific, "data", &specific)) {
-        puts("Format specific information:");
-        info_print_value(specific, 1);
-    }
+    BlockImageText image = {i->filename, i->format, i->size, i->used, &i->image};
+    g_autoptr(GString) text = g_string_new(NULL);
+    block_image_append_text(text, &image);
+    fputs(text->str, stdout);
 }
 
 /* ---- for programs: members in QEMU's order ---- */

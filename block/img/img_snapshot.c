@@ -1,40 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* skiff-img snapshot: lists, creates, applies and deletes internal snapshots of an image. */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
+#include "block/image_text.h"
 #include "block/img/img.h"
-
-static void snapshot_print(const BlockSnapshotInfo *s)
-{
-    time_t date = (time_t)s->date_s;
-    uint64_t seconds = s->vm_clock_ns / 1000000000;
-    struct tm tm = {0};
-    char date_text[64] = "";
-    localtime_r(&date, &tm);
-    strftime(date_text, sizeof(date_text), "%Y-%m-%d %H:%M:%S", &tm);
-    g_autofree char *clock_text = g_strdup_printf(
-        "%02" PRIu64 ":%02u:%02u.%03u", seconds / 3600, (unsigned)(seconds / 60 % 60),
-        (unsigned)(seconds % 60), (unsigned)(s->vm_clock_ns / 1000000 % 1000));
-    g_autofree char *icount =
-        s->icount != UINT64_MAX ? g_strdup_printf("%" PRIu64, s->icount) : g_strdup("");
-    g_autofree char *id = opt_printable(s->id), *name = opt_printable(s->name);
-    g_autofree char *size = img_size_text(s->vm_state_size);
-    printf("%-9s %-16s %8s%20s%13s%11s\n", id, name, size, date_text, clock_text, icount);
-}
-
-void img_print_snapshots(const BlockImageInfo *info)
-{
-    if (info->snapshot_count == 0) {
-        return;
-    }
-    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE",
-           "VM CLOCK", "ICOUNT");
-    for (unsigned i = 0; i < info->snapshot_count; i++) {
-        snapshot_print(&info->snapshots[i]);
-    }
-}
 
 typedef struct SnapshotList {
     BlockBackend *blk;
@@ -59,7 +28,9 @@ static coroutine_fn RUNS_IN_MAIN int snapshot_co_list(Img *img, BlockBackend *bl
         g_error_free(l.error);
         return 1;
     }
-    img_print_snapshots(&l.info);
+    g_autoptr(GString) text = g_string_new(NULL);
+    block_image_append_snapshots(text, &l.info);
+    fputs(text->str, stdout);
     block_image_info_clear(&l.info);
     return 0;
 }

@@ -122,6 +122,7 @@ int qcow2_co_change_backing(BlockNode *n, const char *name, const char *format)
         g_free(s->header.backing_format);
         s->header.backing_name = g_strdup(name);
         s->header.backing_format = g_strdup(format);
+        qcow2_publish_info(n);
     }
     qcow2_commit_end(&s->w);
     return ret;

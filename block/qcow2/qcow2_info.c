@@ -62,18 +62,20 @@ static coroutine_fn RUNS_IN_IOTHREAD bool info_read_bitmap(BlockNode *n, uint32_
     return true;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD bool info_add_bitmaps(BlockNode *n, struct json_object *data,
-                                                           GError **error)
+/* Stores the bitmaps in *@list, NULL if there are none. */
+static coroutine_fn RUNS_IN_IOTHREAD bool info_read_bitmaps(BlockNode *n, struct json_object **list,
+                                                            GError **error)
 {
     const Qcow2Header *h = &((Qcow2State *)n->state)->header;
     uint64_t at = h->bitmaps_offset;
-    if (h->bitmaps == 0) {
+    *list = NULL;
+    if (h->version < 3 || h->bitmaps == 0) {
         return true;
     }
-    struct json_object *list = json_object_new_array();
-    json_object_object_add(data, "bitmaps", list);
+    *list = json_object_new_array();
     for (uint32_t i = 0; i < h->bitmaps; i++) {
-        if (!info_read_bitmap(n, i, &at, list, error)) {
+        if (!info_read_bitmap(n, i, &at, *list, error)) {
+            json_object_put(*list);
             return false;
         }
     }
@@ -82,10 +84,10 @@ static coroutine_fn RUNS_IN_IOTHREAD bool info_add_bitmaps(BlockNode *n, struct 
 
 /* ---- the format ---- */
 
-static coroutine_fn RUNS_IN_IOTHREAD bool info_add_features(BlockNode *n, struct json_object *data,
-                                                            GError **error)
+/* @bitmaps: NULL or a list. */
+static void info_add_features(const Qcow2Header *h, struct json_object *data,
+                              struct json_object *bitmaps)
 {
-    const Qcow2Header *h = &((Qcow2State *)n->state)->header;
     bool v3 = h->version >= 3;
     json_object_object_add(data, "compat", json_object_new_string(v3 ? "1.1" : "0.10"));
     json_object_object_add(
@@ -94,8 +96,8 @@ static coroutine_fn RUNS_IN_IOTHREAD bool info_add_features(BlockNode *n, struct
     if (v3) {
         json_object_object_add(data, "lazy-refcounts",
                                info_flag(h->compatible, QCOW2_COMPATIBLE_LAZY_REFCOUNTS));
-        if (!info_add_bitmaps(n, data, error)) {
-            return false;
+        if (bitmaps != NULL) {
+            json_object_object_add(data, "bitmaps", bitmaps);
         }
     }
     json_object_object_add(data, "refcount-bits", json_object_new_int(1 << h->refcount_order));
@@ -112,7 +114,6 @@ static coroutine_fn RUNS_IN_IOTHREAD bool info_add_features(BlockNode *n, struct
         json_object_object_add(data, "extended-l2",
                                info_flag(h->incompatible, QCOW2_INCOMPATIBLE_EXTENDED_L2));
     }
-    return true;
 }
 
 /* ---- names and snapshots ---- */
@@ -151,7 +152,8 @@ static void info_take_snapshots(const Qcow2State *s, BlockImageInfo *info)
     }
 }
 
-void qcow2_image_config(const BlockNode *n, BlockImageInfo *info)
+/* Fills in what is in memory. @bitmaps, which is consumed: NULL or a list. */
+static void info_take(const BlockNode *n, struct json_object *bitmaps, BlockImageInfo *info)
 {
     const Qcow2State *s = n->state;
     const Qcow2Header *h = &s->header;
@@ -161,18 +163,28 @@ void qcow2_image_config(const BlockNode *n, BlockImageInfo *info)
         info->backing_path = info_backing_path(n, h->backing_name);
         info->backing_format = g_strdup(h->backing_format);
     }
-}
-
-bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
-{
-    const Qcow2State *s = n->state;
-    const Qcow2Header *h = &s->header;
-    qcow2_image_config(n, info);
     info->dirty = (h->incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0;
     info_take_snapshots(s, info);
     info->specific = json_object_new_object();
     struct json_object *data = json_object_new_object();
     json_object_object_add(info->specific, "type", json_object_new_string("qcow2"));
     json_object_object_add(info->specific, "data", data);
-    return info_add_features(n, data, error);
+    info_add_features(h, data, bitmaps);
+}
+
+void qcow2_publish_info(BlockNode *n)
+{
+    BlockImageInfo *info = g_new0(BlockImageInfo, 1);
+    info_take(n, NULL, info);
+    block_node_publish_image_info(n, info);
+}
+
+bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
+{
+    struct json_object *bitmaps;
+    if (!info_read_bitmaps(n, &bitmaps, error)) {
+        return false;
+    }
+    info_take(n, bitmaps, info);
+    return true;
 }

@@ -206,7 +206,7 @@ static bool open_caches(BlockNode *n, GError **error)
     size_t slice = s->l2_slice_size != 0 ? s->l2_slice_size : MIN(cluster, QCOW2_L2_SLICE);
     needed = block_align_up(needed, slice);
     uint64_t most = s->l2_cache_size != 0 ? s->l2_cache_size : QCOW2_L2_CACHE_MAX;
-    qcow2_cache_init(&s->l2, MIN(needed, most), slice, true);
+    qcow2_cache_init(&s->l2, MIN(needed, most), slice, cluster, true);
     return true;
 }
 
@@ -289,7 +289,9 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_open(BlockNode *n, GError **error
         return false;
     }
     co_queue_init(&s->decompress_waiters);
+    co_queue_init(&s->compress_waiters);
     open_set_limits(n);
+    qcow2_publish_info(n);
     atomic_store(&n->size, block_align_down(s->header.size, BLOCK_SECTOR_SIZE));
     if (s->clean_interval_s != 0) {
         co_call_in(n->home, open_start_timer, n);
@@ -403,7 +405,6 @@ const BlockDriver block_driver_qcow2 = {
     .co_close = qcow2_co_close,
     .co_preadv = qcow2_co_preadv,
     .co_block_status = qcow2_co_block_status,
-    .image_config = qcow2_image_config,
     .co_image_info = qcow2_co_image_info,
     .co_change_backing = qcow2_co_change_backing,
     .co_make_empty = qcow2_co_make_empty,
@@ -411,6 +412,7 @@ const BlockDriver block_driver_qcow2 = {
     .snapshots = &qcow2_snapshot_driver,
     .bitmaps = &qcow2_bitmap_driver,
     .co_pwritev = qcow2_co_pwritev,
+    .co_pwrite_compressed = qcow2_co_pwrite_compressed,
     .co_write_zeroes = qcow2_co_write_zeroes,
     .co_discard = qcow2_co_discard,
     .co_truncate = qcow2_co_truncate,

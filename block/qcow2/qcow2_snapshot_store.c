@@ -162,6 +162,7 @@ int qcow2_co_store_snapshots(BlockNode *n, const Qcow2Snapshot *add, uint32_t le
         return ret;
     }
     store_take(s, add, leave);
+    qcow2_publish_info(n);
     if (old_bytes > 0) {
         qcow2_free_later(n, old, old_bytes, true);
     }

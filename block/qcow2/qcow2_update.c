@@ -45,6 +45,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int update_features(BlockNode *n, uint64_t 
     qcow2_put64(sector + UPDATE_AT(autoclear_features), autoclear);
     s->header.incompatible = incompatible;
     s->header.autoclear = autoclear;
+    qcow2_publish_info(n);
     int ret = qcow2_co_write_header(n, sector);
     if (ret == 0) {
         ret = block_node_co_flush(n->file);
@@ -101,6 +102,16 @@ int qcow2_co_begin_change(BlockNode *n)
     w->beginning = false;
     co_queue_wake_all(&w->begin_waiters);
     return ret;
+}
+
+int qcow2_co_set_dirty(BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    if (s->header.version < 3 || s->w.lazy) {
+        return 0;
+    }
+    return update_features(n, s->header.incompatible | QCOW2_INCOMPATIBLE_DIRTY,
+                           s->header.autoclear);
 }
 
 int qcow2_co_clear_dirty(BlockNode *n)

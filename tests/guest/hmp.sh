@@ -161,11 +161,20 @@ PYTHON
 
 test_disks_chardevs_and_devices() {
     make_disk 1M
-    start_count -drive "if=none,id=d0,format=raw,file=$disk,cache=none" -device virtio-blk-pci,drive=d0,id=disk0
+    "$(dirname "$SKIFF")/skiff-img" create -q -f qcow2 "$work/base.qcow2" 1M
+    "$(dirname "$SKIFF")/skiff-img" snapshot -c early "$work/base.qcow2"
+    "$(dirname "$SKIFF")/skiff-img" create -q -f qcow2 -b base.qcow2 -F qcow2 "$work/top.qcow2"
+    start_count -drive "if=none,id=d0,format=raw,file=$disk,cache=none" -device virtio-blk-pci,drive=d0,id=disk0 \
+        -blockdev "driver=qcow2,node-name=top,file.driver=file,file.filename=$work/top.qcow2"
     hmp <<'PYTHON'
 expect("info block", r"^d0 \(d0\): .* \(raw\)\n    Attached to:      .*disk0.*\n    Cache mode:       writeback, direct$")
 assert hmp("info block") == hmp("info block d0")
 expect("info block nosuch", r"no disk 'nosuch'")
+expect("info block -v d0", r"\n\nImages:\nimage: .*\nfile format: raw\nvirtual size: 1 MiB \(1048576 bytes\)\ndisk size: ")
+expect("info block -v top", r"^top: .*/top\.qcow2 \(qcow2\)\n    Cache mode:       writeback\n    Backing file:     .*/base\.qcow2 \(chain depth: 1\)\n"
+       r"\nImages:\nimage: .*/top\.qcow2\n(.*\n)*backing file: base\.qcow2 \(actual path: .*/base\.qcow2\)\n(.*\n)*"
+       r"    compat: 1\.1\n(.*\n)*image: .*/base\.qcow2\n(.*\n)*Snapshot list:\nID  .*\n1 +early ")
+assert hmp("info block -n").count("Cache mode") == len(vm.cmd("query-named-block-nodes"))
 expect("info blockstats", r"^d0: rd_bytes=\d+ wr_bytes=0 ")
 assert hmp("block_resize d0 2") == ""
 assert vm.cmd("query-block")[0]["inserted"]["image"]["virtual-size"] == 2 << 20

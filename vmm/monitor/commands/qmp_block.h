@@ -15,6 +15,10 @@ extern const QmpType qmp_block_info_list;
 extern const QmpType qmp_block_stats_list;
 extern const QmpType qmp_block_device_info_list;
 extern const QmpType qmp_u64_list;
+extern const QmpType qmp_snapshot_info;
+
+/* ---- qmp_snapshot_commands.c ---- */
+struct json_object *qmp_snapshot_describe(const BlockSnapshotInfo *s) ANY_THREAD;
 
 /* ---- qmp_block_query.c: handlers ---- */
 QmpHandler qmp_query_block, qmp_query_blockstats, qmp_query_named_block_nodes;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* query-block, query-blockstats, query-named-block-nodes. They never access the storage, because
- * it may hang. */
+/* query-block, query-blockstats, query-named-block-nodes. They show what skiff and the host's kernel
+ * have in memory and never access the storage, because it may hang. */
 #include <string.h>
 #include "block/dirty_bitmap.h"
 #include "vmm/backends/drive_options.h"
@@ -23,30 +23,49 @@ static void qmp_put_text(struct json_object *o, const char *name, const char *te
 }
 
 /* Adds what the image itself says. */
-static RUNS_IN_MAIN void qmp_put_image_config(struct json_object *image, const BlockNode *n)
+static void qmp_put_image_info(struct json_object *image, const BlockImageInfo *info)
 {
-    BlockImageInfo config;
-    block_node_image_config(n, &config);
-    if (config.cluster_size != 0) {
-        qmp_put_int(image, "cluster-size", (int64_t)config.cluster_size);
+    if (info->cluster_size != 0) {
+        qmp_put_int(image, "cluster-size", (int64_t)info->cluster_size);
     }
-    qmp_put_text(image, "backing-filename", config.backing_name);
-    qmp_put_text(image, "full-backing-filename", config.backing_path);
-    qmp_put_text(image, "backing-filename-format", config.backing_format);
-    block_image_info_clear(&config);
+    if (info->snapshot_count > 0) {
+        struct json_object *list = json_object_new_array();
+        for (unsigned i = 0; i < info->snapshot_count; i++) {
+            json_object_array_add(list, qmp_snapshot_describe(&info->snapshots[i]));
+        }
+        qmp_put(image, "snapshots", list);
+    }
+    if (info->specific != NULL) {
+        qmp_put(image, "format-specific", json_object_get(info->specific));
+    }
+    qmp_put_bool(image, "dirty-flag", info->dirty);
+}
+
+static void qmp_put_image_backing(struct json_object *image, const BlockImageInfo *info)
+{
+    qmp_put_text(image, "backing-filename", info->backing_name);
+    qmp_put_text(image, "full-backing-filename", info->backing_path);
+    qmp_put_text(image, "backing-filename-format", info->backing_format);
 }
 
 /* @flat: without the images below. */
-static RUNS_IN_MAIN struct json_object *qmp_block_image(const BlockNode *n,
-                                                        const BlockNodeInfo *info, bool flat)
+static RUNS_IN_MAIN struct json_object *qmp_block_image(BlockNode *n, const BlockNodeInfo *info,
+                                                        bool flat)
 {
     struct json_object *image = json_object_new_object();
+    const BlockImageInfo *said = block_node_image_info(n);
+    int64_t used = block_node_allocated_size(n);
     g_autofree char *filename = qmp_block_filename(info);
     qmp_put_str(image, "filename", filename);
     qmp_put_str(image, "format", info->driver);
-    qmp_put_bool(image, "dirty-flag", false);
     qmp_put_int(image, "virtual-size", (int64_t)info->size);
-    qmp_put_image_config(image, n);
+    if (used >= 0) {
+        qmp_put_int(image, "actual-size", used);
+    }
+    if (said != NULL) {
+        qmp_put_image_info(image, said);
+        qmp_put_image_backing(image, said);
+    }
     if (info->backing != NULL && !flat) {
         BlockNodeInfo below;
         block_node_info(info->backing, &below);
@@ -104,8 +123,7 @@ static RUNS_IN_MAIN void qmp_block_put_bitmaps(struct json_object *o, const Bloc
     }
 }
 
-static RUNS_IN_MAIN struct json_object *qmp_block_node(const BlockNode *n, bool writeback,
-                                                       bool flat)
+static RUNS_IN_MAIN struct json_object *qmp_block_node(BlockNode *n, bool writeback, bool flat)
 {
     static const char *const zeroes[] = {"bps",     "bps_rd",  "bps_wr",         "iops",
                                          "iops_rd", "iops_wr", "write_threshold"};
@@ -181,7 +199,7 @@ static RUNS_IN_MAIN struct json_object *qmp_block_disk(Vm *vm, const BlockBacken
 {
     static const char *const statuses[] = {
         [BLK_IO_OK] = "ok", [BLK_IO_FAILED] = "failed", [BLK_IO_NOSPACE] = "nospace"};
-    const BlockNode *root = blk_root(blk);
+    BlockNode *root = blk_root(blk);
     struct json_object *o = json_object_new_object();
     g_autofree char *path = qmp_block_qdev_path(vm, blk);
     qmp_put_str(o, "device", backends_drive_of_node(&vm->backends, block_node_name(root)));
@@ -197,13 +215,12 @@ static RUNS_IN_MAIN struct json_object *qmp_block_disk(Vm *vm, const BlockBacken
 /* Calls @fn for the root node of each -drive that no device uses. */
 static RUNS_IN_MAIN void qmp_block_foreach_idle_drive(Vm *vm, BlockBackend **blks, unsigned count,
                                                       void (*fn)(struct json_object *list,
-                                                                 const char *id,
-                                                                 const BlockNode *n),
+                                                                 const char *id, BlockNode *n),
                                                       struct json_object *list)
 {
     for (unsigned i = 0; i < vm->backends.drives->len; i++) {
         const BlockDrive *d = vm->backends.drives->pdata[i];
-        const BlockNode *n = backends_drive_node(&vm->backends, d->id);
+        BlockNode *n = backends_drive_node(&vm->backends, d->id);
         bool used = n == NULL;
         for (unsigned j = 0; j < count && !used; j++) {
             used = blk_root(blks[j]) == n;
@@ -214,7 +231,7 @@ static RUNS_IN_MAIN void qmp_block_foreach_idle_drive(Vm *vm, BlockBackend **blk
     }
 }
 
-static void qmp_block_put_idle_drive(struct json_object *list, const char *id, const BlockNode *n)
+static void qmp_block_put_idle_drive(struct json_object *list, const char *id, BlockNode *n)
 {
     enter_main();
     struct json_object *o = json_object_new_object();
@@ -355,7 +372,7 @@ static RUNS_IN_MAIN struct json_object *qmp_block_disk_stats(Vm *vm, const Block
     return o;
 }
 
-static void qmp_block_put_idle_stats(struct json_object *list, const char *id, const BlockNode *n)
+static void qmp_block_put_idle_stats(struct json_object *list, const char *id, BlockNode *n)
 {
     enter_main();
     struct json_object *o = qmp_block_node_stats(n);

@@ -40,24 +40,92 @@ static const QmpType cache_info_type = {
                            {"no-flush", &qmp_bool, .doc = "flushes are ignored"}),
 };
 
+/* ---- images ---- */
+
+const QmpType qmp_snapshot_info = {
+    .name = "SnapshotInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "a number, if skiff or QEMU has chosen it"},
+                           {"name", &qmp_str, .doc = "as the user has chosen it"},
+                           {"vm-state-size", &qmp_int, .doc = "bytes"},
+                           {"date-sec", &qmp_int, .doc = "since 1970"},
+                           {"date-nsec", &qmp_int, .doc = "ns of that second"},
+                           {"vm-clock-sec", &qmp_int, .doc = "of the guest's clock"},
+                           {"vm-clock-nsec", &qmp_int, .doc = "ns of that second"},
+                           {"icount", &qmp_int, true, .doc = "only if QEMU has recorded it"}),
+};
+static const QmpType snapshot_info_list = {.kind = QMP_KIND_ARRAY, .element = &qmp_snapshot_info};
+
+static const QmpType image_bitmap_flag_type = {
+    .name = "Qcow2BitmapInfoFlags",
+    .kind = QMP_KIND_ENUM,
+    .values = QMP_VALUES("in-use", "auto"),
+};
+static const QmpType image_bitmap_flags = {.kind = QMP_KIND_ARRAY,
+                                           .element = &image_bitmap_flag_type};
+static const QmpType image_bitmap_type = {
+    .name = "Qcow2BitmapInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"name", &qmp_str, .doc = "the bitmap's name"},
+                           {"granularity", &qmp_u32, .doc = "bytes for each bit"},
+                           {"flags", &image_bitmap_flags, .doc = "as in the image"}),
+};
+static const QmpType image_bitmap_list = {.kind = QMP_KIND_ARRAY, .element = &image_bitmap_type};
+
+static const QmpType image_compression_type = {
+    .name = "Qcow2CompressionType",
+    .kind = QMP_KIND_ENUM,
+    .values = QMP_VALUES("zlib", "zstd"),
+};
+static const QmpType image_specific_kind = {
+    .name = "ImageInfoSpecificKind",
+    .kind = QMP_KIND_ENUM,
+    .values = QMP_VALUES("qcow2", "file"),
+};
+static const QmpType image_qcow2_type = {
+    .name = "ImageInfoSpecificQCow2",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(
+        {"compat", &qmp_str, true, .doc = "\"0.10\": version 2; \"1.1\": version 3"},
+        {"compression-type", &image_compression_type, true, .doc = "of compressed clusters"},
+        {"lazy-refcounts", &qmp_bool, true, .doc = "refcounts are written late"},
+        {"bitmaps", &image_bitmap_list, true, .doc = "the dirty bitmaps that the image keeps"},
+        {"refcount-bits", &qmp_int, true, .doc = "the width of a refcount"},
+        {"data-file", &qmp_str, true, .doc = "the file of the data, as the image names it"},
+        {"data-file-raw", &qmp_bool, true, .doc = "the data file is also a raw image"},
+        {"corrupt", &qmp_bool, true, .doc = "the image is marked as corrupt"},
+        {"extended-l2", &qmp_bool, true, .doc = "clusters have subclusters"}),
+    .doc = "What a qcow2 image says about itself. All members are absent for other formats.",
+};
+static const QmpType image_specific_type = {
+    .name = "ImageInfoSpecific",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"type", &image_specific_kind, .doc = "the format"},
+                           {"data", &image_qcow2_type, .doc = "empty for a file"}),
+};
+
 static const QmpType image_info_type;
 static const QmpMember image_info_members[] = {
     {"filename", &qmp_str, .doc = "its file"},
     {"format", &qmp_str, .doc = "the node's driver"},
     {"dirty-flag", &qmp_bool, true, .doc = "the image was not closed cleanly"},
+    {"actual-size", &qmp_int, true, .doc = "bytes on the host, as its kernel knows them"},
     {"virtual-size", &qmp_int, .doc = "the guest's size in bytes"},
     {"cluster-size", &qmp_int, true, .doc = "bytes of a cluster, if the format has clusters"},
     {"backing-filename", &qmp_str, true, .doc = "the backing file as the image names it"},
     {"full-backing-filename", &qmp_str, true, .doc = "the file that the name means"},
     {"backing-filename-format", &qmp_str, true, .doc = "its format as the image names it"},
+    {"snapshots", &snapshot_info_list, true, .doc = "the internal snapshots, if there are any"},
     {"backing-image", &image_info_type, true, .doc = "the image below"},
+    {"format-specific", &image_specific_type, true, .doc = "what depends on the format"},
     {0},
 };
 static const QmpType image_info_type = {
     .name = "ImageInfo",
     .kind = QMP_KIND_STRUCT,
     .members = image_info_members,
-    .doc = "An image. Its size on the host is absent, because the query could hang.",
+    .doc = "An image, as skiff has it in memory: the query does not read the image, so it answers "
+           "while storage hangs.",
 };
 
 static const QmpType bitmap_info_type = {

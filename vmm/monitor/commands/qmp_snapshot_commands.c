@@ -39,7 +39,7 @@ static const BlockSnapshotInfo *snapshot_find(const BlockImageInfo *info, const 
     return NULL;
 }
 
-static struct json_object *snapshot_describe(const BlockSnapshotInfo *s)
+struct json_object *qmp_snapshot_describe(const BlockSnapshotInfo *s)
 {
     struct json_object *o = json_object_new_object();
     qmp_put_str(o, "id", s->id);
@@ -158,7 +158,7 @@ snapshot_co_delete(QmpCall *call, const char *device, const char *id, const char
         return NULL;
     }
     const BlockSnapshotInfo *found = snapshot_find(&q.info, id, name);
-    struct json_object *result = found != NULL ? snapshot_describe(found) : NULL;
+    struct json_object *result = found != NULL ? qmp_snapshot_describe(found) : NULL;
     block_image_info_clear(&q.info);
     if (result == NULL) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
@@ -202,24 +202,11 @@ static const QmpType snapshot_delete_arg = {
                            {"id", &qmp_str, true, .doc = "of the snapshot"},
                            {"name", &qmp_str, true, .doc = "of the snapshot; both must match"}),
 };
-static const QmpType snapshot_info = {
-    .name = "SnapshotInfo",
-    .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"id", &qmp_str, .doc = "a number, if skiff or QEMU has chosen it"},
-                           {"name", &qmp_str, .doc = "as the user has chosen it"},
-                           {"vm-state-size", &qmp_int, .doc = "bytes"},
-                           {"date-sec", &qmp_int, .doc = "since 1970"},
-                           {"date-nsec", &qmp_int, .doc = "ns of that second"},
-                           {"vm-clock-sec", &qmp_int, .doc = "of the guest's clock"},
-                           {"vm-clock-nsec", &qmp_int, .doc = "ns of that second"},
-                           {"icount", &qmp_int, true, .doc = "only if QEMU has recorded it"}),
-};
-
 static const QmpCommand qmp_snapshot_commands[] = {
     {"blockdev-snapshot-internal-sync", &snapshot_create_arg, NULL, 0, qmp_snapshot_create,
      "Creates an internal snapshot of a qcow2 disk, also while the guest writes to it. Returns "
      "when the snapshot is on stable storage."},
-    {"blockdev-snapshot-delete-internal-sync", &snapshot_delete_arg, &snapshot_info, 0,
+    {"blockdev-snapshot-delete-internal-sync", &snapshot_delete_arg, &qmp_snapshot_info, 0,
      qmp_snapshot_delete,
      "Deletes an internal snapshot of a qcow2 disk, also while the guest writes to it. Returns "
      "what it was."},

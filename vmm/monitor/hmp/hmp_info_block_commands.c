@@ -2,6 +2,7 @@
 /* The human monitor: info on disks and jobs. */
 #include <inttypes.h>
 #include <string.h>
+#include "block/image_text.h"
 #include "vmm/monitor/hmp/hmp_complete.h"
 
 /* ---- disks ---- */
@@ -19,21 +20,54 @@ static void hmp_print_cache(HmpCall *call, struct json_object *cache)
                hmp_flag(cache, "no-flush") ? ", ignore flushes" : "");
 }
 
-static void hmp_print_disk(HmpCall *call, struct json_object *disk)
+/* Prints the images of the chain that begins with the node. */
+static RUNS_IN_MAIN void hmp_print_images(HmpCall *call, const char *node_name)
 {
-    struct json_object *inserted = qmp_arg_get(disk, "inserted");
-    const char *name = qmp_arg_str(disk, "device"), *qdev = qmp_arg_str(disk, "qdev");
-    const char *node = inserted != NULL ? qmp_arg_str(inserted, "node-name") : NULL;
-    const char *status = qmp_arg_str(disk, "io-status");
-    hmp_printf(call, "%s", name[0] != '\0' ? name : node != NULL ? node : "");
-    if (node != NULL && name[0] != '\0') {
-        hmp_printf(call, " (%s)", node);
+    BlockNodeInfo info;
+    hmp_printf(call, "\nImages:\n");
+    for (BlockNode *n = block_node_find(node_name); n != NULL; n = info.backing) {
+        block_node_info(n, &info);
+        g_autofree char *protocol = g_strdup_printf("%s://", info.driver);
+        BlockImageText image = {
+            .filename = info.filename != NULL ? info.filename : protocol,
+            .format = info.driver,
+            .size = info.size,
+            .used = block_node_allocated_size(n),
+            .info = block_node_image_info(n),
+        };
+        block_image_append_text(call->out, &image);
     }
-    if (inserted == NULL) {
+}
+
+static RUNS_IN_MAIN void hmp_print_node(HmpCall *call, struct json_object *node, bool verbose)
+{
+    hmp_print_cache(call, qmp_arg_get(node, "cache"));
+    if (qmp_arg_has(node, "backing_file")) {
+        hmp_printf(call, "    Backing file:     %s (chain depth: %" PRId64 ")\n",
+                   qmp_arg_str(node, "backing_file"), qmp_arg_int(node, "backing_file_depth", 0));
+    }
+    if (verbose) {
+        hmp_print_images(call, qmp_arg_str(node, "node-name"));
+    }
+}
+
+/* @disk: NULL for a node; @node: NULL for a drive without a medium. */
+static RUNS_IN_MAIN void hmp_print_disk(HmpCall *call, struct json_object *disk,
+                                        struct json_object *node, bool verbose)
+{
+    const char *name = disk != NULL ? qmp_arg_str(disk, "device") : "";
+    const char *qdev = disk != NULL ? qmp_arg_str(disk, "qdev") : NULL;
+    const char *node_name = node != NULL ? qmp_arg_str(node, "node-name") : NULL;
+    const char *status = disk != NULL ? qmp_arg_str(disk, "io-status") : NULL;
+    hmp_printf(call, "%s", name[0] != '\0' ? name : node_name != NULL ? node_name : "");
+    if (node_name != NULL && name[0] != '\0') {
+        hmp_printf(call, " (%s)", node_name);
+    }
+    if (node == NULL) {
         hmp_printf(call, ": [not inserted]\n");
     } else {
-        hmp_printf(call, ": %s (%s%s)\n", qmp_arg_str(inserted, "file"),
-                   qmp_arg_str(inserted, "drv"), hmp_flag(inserted, "ro") ? ", read-only" : "");
+        hmp_printf(call, ": %s (%s%s)\n", qmp_arg_str(node, "file"), qmp_arg_str(node, "drv"),
+                   hmp_flag(node, "ro") ? ", read-only" : "");
     }
     if (qdev != NULL) {
         hmp_printf(call, "    Attached to:      %s\n", qdev);
@@ -41,13 +75,8 @@ static void hmp_print_disk(HmpCall *call, struct json_object *disk)
     if (status != NULL && strcmp(status, "ok") != 0) {
         hmp_printf(call, "    I/O status:       %s\n", status);
     }
-    if (inserted != NULL && qmp_arg_has(inserted, "cache")) {
-        hmp_print_cache(call, qmp_arg_get(inserted, "cache"));
-    }
-    if (inserted != NULL && qmp_arg_has(inserted, "backing_file")) {
-        hmp_printf(call, "    Backing file:     %s (chain depth: %" PRId64 ")\n",
-                   qmp_arg_str(inserted, "backing_file"),
-                   qmp_arg_int(inserted, "backing_file_depth", 0));
+    if (node != NULL) {
+        hmp_print_node(call, node, verbose);
     }
 }
 
@@ -60,25 +89,53 @@ static bool hmp_is_disk(struct json_object *disk, const char *name)
            (inserted != NULL && g_strcmp0(qmp_arg_str(inserted, "node-name"), name) == 0);
 }
 
+/* Prints the disks that @name selects. Returns how many there are. */
+static coroutine_fn RUNS_IN_MAIN unsigned hmp_co_print_disks(HmpCall *call, const char *name,
+                                                             bool verbose)
+{
+    struct json_object *list = hmp_co_qmp(call, "query-block", NULL);
+    unsigned found = 0;
+    for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
+        struct json_object *disk = hmp_item(list, i);
+        if (hmp_is_disk(disk, name)) {
+            hmp_printf(call, "%s", found++ > 0 ? "\n" : "");
+            hmp_print_disk(call, disk, qmp_arg_get(disk, "inserted"), verbose);
+        }
+    }
+    json_object_put(list);
+    return found;
+}
+
+/* The same for nodes. */
+static coroutine_fn RUNS_IN_MAIN unsigned hmp_co_print_nodes(HmpCall *call, const char *name,
+                                                             bool verbose)
+{
+    struct json_object *list = hmp_co_qmp(call, "query-named-block-nodes", NULL);
+    unsigned found = 0;
+    for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
+        struct json_object *node = hmp_item(list, i);
+        if (name == NULL || strcmp(qmp_arg_str(node, "node-name"), name) == 0) {
+            hmp_printf(call, "%s", found++ > 0 ? "\n" : "");
+            hmp_print_disk(call, NULL, node, verbose);
+        }
+    }
+    json_object_put(list);
+    return found;
+}
+
 static void hmp_info_block(HmpCall *call, struct json_object *args)
 {
     enter_main();
     enter_coroutine();
     const char *name = qmp_arg_str(args, "device");
-    struct json_object *list = hmp_co_qmp(call, "query-block", NULL);
-    unsigned found = 0;
-    for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
-        if (hmp_is_disk(hmp_item(list, i), name)) {
-            if (found++ > 0) {
-                hmp_printf(call, "\n");
-            }
-            hmp_print_disk(call, hmp_item(list, i));
-        }
+    bool nodes = hmp_flag(args, "nodes"), verbose = hmp_flag(args, "verbose");
+    unsigned found = nodes ? 0 : hmp_co_print_disks(call, name, verbose);
+    if (found == 0 && (nodes || name != NULL)) {
+        found = hmp_co_print_nodes(call, name, verbose);
     }
-    if (list != NULL && found == 0 && name != NULL) {
+    if (found == 0 && name != NULL) {
         hmp_printf(call, "there is no disk '%s'; info block lists them\n", name);
     }
-    json_object_put(list);
 }
 
 static void hmp_print_blockstats(HmpCall *call, struct json_object *result)
@@ -140,8 +197,9 @@ static void hmp_print_block_jobs(HmpCall *call, struct json_object *result)
 /* clang-format off */
 const HmpCommand hmp_info_block_commands[] = {
     {"info block", NULL,
-     HMP_PARAMS(HMP_PARAM("device", WORD, .optional = true, .complete = hmp_names_disks)),
-     "disks", .run = hmp_info_block},
+     HMP_PARAMS(HMP_PARAM("nodes", FLAG, .flag = 'n'), HMP_PARAM("verbose", FLAG, .flag = 'v'),
+                HMP_PARAM("device", WORD, .optional = true, .complete = hmp_names_disks)),
+     "disks; -n: nodes; -v: with their images", .run = hmp_info_block},
     {"info blockstats", NULL, NULL, "statistics of disk I/O", .qmp = "query-blockstats",
      .print = hmp_print_blockstats},
     {"info jobs", NULL, NULL, "jobs", .qmp = "query-jobs", .print = hmp_print_jobs},

@@ -100,8 +100,9 @@ static void a_node_is_added_listed_and_deleted(void **state)
                 "\"encrypted\":false,\"active\":true,\"detect_zeroes\":\"off\","
                 "\"backing_file_depth\":0,\"bps\":0,\"bps_rd\":0,\"bps_wr\":0,\"iops\":0,"
                 "\"iops_rd\":0,\"iops_wr\":0,\"write_threshold\":0,\"image\":{\"filename\":"
-                "\"null-co://\",\"format\":\"null-co\",\"dirty-flag\":false,"
-                "\"virtual-size\":1048576},\"cache\":{\"writeback\":true,\"direct\":false,"
+                "\"null-co://\",\"format\":\"null-co\","
+                "\"virtual-size\":1048576,\"actual-size\":0},\"cache\":{\"writeback\":true,"
+                "\"direct\":false,"
                 "\"no-flush\":false}}]");
     g_free(qmp_ok(rig, "blockdev-del", DISK));
     qmp_returns(rig, "query-named-block-nodes", NULL, "[]");
@@ -162,7 +163,7 @@ static void a_chain_of_images_is_listed(void **state)
     g_autofree char *below =
         g_strdup_printf("\"backing_file\":\"%s/mid\",\"backing_file_depth\":2", dir);
     g_autofree char *images = g_strdup_printf(
-        "\"virtual-size\":1048576,\"cluster-size\":65536,\"backing-filename\":\"mid\","
+        "\"backing-filename\":\"mid\","
         "\"full-backing-filename\":\"%s/mid\",\"backing-filename-format\":\"qcow2\","
         "\"backing-image\":{\"filename\":\"%s/mid\",\"format\":\"qcow2\",",
         dir, dir);
