@@ -167,8 +167,24 @@ same_convert --bitmaps -O qcow2 -o compat=0.10 image new.old
 [ ! -e ours/new.raw ] && [ ! -e ours/new.old ]
 report $? "no file is left of a conversion that is refused"
 
+# A repair of wrong refcounts, and one that writes all of them anew, keeps the bitmaps.
+options=repair
+both "rm -f *; qemu-img create -q -f qcow2 -o cluster_size=4k image 4M"
+step --add image a
+step --add -g 512 image b
+write 1M 100k
+for damage in "bs=1 seek=8200 count=60" "bs=4k seek=1 count=1"; do # refcounts of clusters; the refcount table
+    both "cp image damaged"
+    # shellcheck disable=SC2086
+    dd if=/dev/zero of=ours/damaged $damage conv=notrunc 2>/dev/null
+    "$img" check -q -r all ours/damaged >log 2>&1
+    qemu-img check -q ours/damaged && [ "$(bitmaps ours/damaged)" = "$(bitmaps theirs/damaged)" ]
+    report $? "$options: $damage"
+    same_bits damaged a b
+done
+
 # A bitmap that cannot be stored is a failure, and the image stays sound.
-cp ours/small full && truncate -s 64K limited
+qemu-img create -q -f qcow2 full 1M && truncate -s 64K limited
 (ulimit -f 192; "$img" bitmap --add -g 512 full other >out 2>&1; exit $?)
 [ $? -eq 1 ] && qemu-img check -q full && [[ $(bitmaps full) != *other* ]]
 report $? "no room for a bitmap"
