@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "block/img/img_bitmaps.h"
 #include "block/img/img_copy.h"
+#include "block/img/img_create.h"
 #include "block/node.h"
 
 #define CONVERT_CREW_MAX 16u
@@ -81,6 +82,7 @@ static bool convert_check(const Convert *c)
         const char *message;
     } rules[] = {
         {c->skip_broken && !c->bitmaps, "Use of --skip-broken-bitmaps requires --bitmaps"},
+        {c->offload && c->compress, "Cannot enable copy offloading when -c is used"},
         {c->offload && c->sparse != NULL, "Cannot enable copy offloading when -S is used"},
         {c->offload && c->copy.salvage, "Cannot use copy offloading in salvaging mode"},
         {c->target_image_opts && !c->to.existing, "--target-image-opts requires use of -n flag"},
@@ -88,7 +90,6 @@ static bool convert_check(const Convert *c)
         {c->to.existing && c->to.options->len > 0, "-o has no effect when skipping image creation"},
         {c->snapshot != NULL && c->source_count > 1,
          "No support for concatenating multiple snapshot"},
-        {c->compress, "Compression not supported for this file format"},
         {c->to.backing != NULL && c->source_count > 1,
          "Having a backing file for the target makes no sense when concatenating multiple input "
          "images"},
@@ -113,6 +114,33 @@ static bool convert_check_format(const Convert *c)
         return false;
     }
     return true;
+}
+
+/* What a compressed image cannot have. */
+static bool convert_check_compressed(const Convert *c)
+{
+    bool ok = true;
+    CreateValues v = {0};
+    if (c->to.open.format == NULL || !c->compress) {
+        return true;
+    }
+    for (unsigned i = 0; ok && i < c->to.options->len; i++) {
+        ok = create_parse(&v, c->to.open.format, c->to.options->pdata[i], NULL);
+    }
+    const char *preallocation = v.texts[CREATE_PREALLOCATION];
+    const char *wrong = NULL;
+    if (strcmp(c->to.open.format, "qcow2") != 0) {
+        wrong = "Compression not supported for this file format";
+    } else if (ok && preallocation != NULL && strcmp(preallocation, "off") != 0) {
+        wrong = "Compression and preallocation not supported at the same time";
+    } else if (ok && v.texts[CREATE_DATA_FILE] != NULL) {
+        wrong = "Compression and data_file not supported at the same time";
+    }
+    if (wrong != NULL) {
+        img_error("%s", wrong);
+    }
+    create_clear(&v);
+    return wrong == NULL; /* other wrong options are reported when the image is created */
 }
 
 static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
@@ -160,7 +188,8 @@ static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
     if (c->to.open.format == NULL && !c->target_image_opts) {
         c->to.open.format = "raw";
     }
-    return convert_check(c) && convert_check_format(c) && convert_parse_caches(c);
+    return convert_check(c) && convert_check_format(c) && convert_check_compressed(c) &&
+           convert_parse_caches(c);
 }
 
 /* ---- the conversion ---- */
@@ -257,6 +286,20 @@ static RUNS_IN_MAIN void convert_find_backing(Convert *c)
     }
 }
 
+/* Compresses whole clusters of the target. False: reported. */
+static RUNS_IN_MAIN bool convert_find_unit(Convert *c)
+{
+    if (!c->compress) {
+        return true;
+    }
+    if (!block_node_can_compress(blk_root(c->target.blk))) { /* -n */
+        img_error("Compression not supported for this file format");
+        return false;
+    }
+    c->copy.unit = block_node_image_info(blk_root(c->target.blk))->cluster_size;
+    return true;
+}
+
 static coroutine_fn RUNS_IN_MAIN bool convert_co_run(Img *img, Convert *c)
 {
     ImgCopy *copy = &c->copy;
@@ -276,7 +319,7 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_run(Img *img, Convert *c)
     copy->zeroes = copy->min_sparse > 0 && (c->target.is_new || c->target_is_zero);
     convert_find_backing(c);
     bool ok = !c->bitmaps || img_bitmaps_check_target(c->target.blk, c->to.open.format);
-    ok = ok && img_copy_co_run(img, copy) && convert_co_flush(img, &c->target);
+    ok = ok && convert_find_unit(c) && img_copy_co_run(img, copy) && convert_co_flush(img, &c->target);
     if (ok && c->bitmaps) {
         ok = img_bitmaps_co_copy(copy->sources[0].blk, c->target.blk, c->skip_broken);
     }

@@ -31,7 +31,7 @@ static const struct {
     {"convert", img_co_convert,
      "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING] [-F FMT] [-l SNAPSHOT] [-m COROUTINES] [-n] [-p] "
      "[-q] [-r RATE] [-S SIZE] [-t CACHE] "
-     "[-T CACHE] [-C] [-W] [-U] "
+     "[-T CACHE] [-c] [-C] [-W] [-U] "
      "[--image-opts] [--target-image-opts] [--target-is-zero] [--salvage] [--bitmaps "
      "[--skip-broken-bitmaps]] FILENAME... OUTPUT"},
     {"create", img_co_create,
