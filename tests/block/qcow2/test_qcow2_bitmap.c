@@ -6,25 +6,6 @@
 
 #define BITMAP_MIB ((uint64_t)1 << 20)
 
-static void bitmap_create(const char *dir, const char *options)
-{
-    qcow2_shell(dir, "qemu-img create -q -f qcow2 %s t.qcow2 1M", options);
-}
-
-static void bitmap_check(const char *dir)
-{
-    qcow2_shell(dir, "qemu-img check t.qcow2");
-}
-
-static coroutine_fn RUNS_IN_MAIN void bitmap_refused(bool ok, GError **error, const char *says)
-{
-    assert_false(ok);
-    if (strstr((*error)->message, says) == NULL) {
-        fail_msg("'%s' does not say '%s'", (*error)->message, says);
-    }
-    g_clear_error(error);
-}
-
 BLOCK_TEST(a_persistent_bitmap_is_stored_and_loaded)
 {
     char *dir = qcow2_dir_new();
@@ -131,15 +112,6 @@ BLOCK_TEST(commands_mark_bitmaps_as_writes_do)
 
 /* ---- inconsistent ---- */
 
-static void bitmap_set_flags(const char *dir, const char *name, uint8_t flags)
-{
-    DiskBitmap b = file_bitmap(dir, "t.qcow2", name);
-    assert_true(b.listed);
-    qcow2_shell(dir, "printf '\\%o' | dd of=t.qcow2 bs=1 seek=%zu conv=notrunc", flags,
-                b.flags_at + 3);
-    disk_bitmap_clear(&b);
-}
-
 BLOCK_TEST(a_marked_bitmap_is_inconsistent_and_can_only_be_removed)
 {
     g_autoptr(GError) error = NULL;
@@ -203,28 +175,6 @@ BLOCK_TEST(extra_data_is_kept_and_decides_whether_a_bitmap_is_used)
         disk_bitmap_clear(&b);
         qcow2_dir_free(dir);
     }
-}
-
-BLOCK_TEST(an_image_whose_bitmaps_cannot_be_loaded_is_read_only)
-{
-    g_autoptr(GError) error = NULL;
-    char *dir = qcow2_dir_new();
-    bitmap_create(dir, "");
-    qcow2_shell(dir, "qemu-img bitmap --add t.qcow2 a && qemu-img bitmap --add t.qcow2 b");
-    bitmap_set_flags(dir, "b", 8);
-    g_autofree char *text =
-        g_strdup_printf("qcow2,node-name=q,file.driver=file,file.filename=%s/t.qcow2", dir);
-    test_open_fails(text, "entry 1 of the qcow2 bitmap directory has an invalid flags");
-    BlockBackend *blk = qcow2_open_image(dir, "t.qcow2", ",node-name=q");
-    uint8_t buf[512];
-    assert_int_equal(block_dirty_bitmap_count(blk_root(blk)), 0);
-    assert_int_equal(test_io(blk, TEST_READ, 0, 512, buf, 0), 0);
-    g_autofree char *again = g_strdup_printf("%s,file.node-name=", text);
-    OptDict *d = opt_dict_parse(text, "driver", NULL);
-    bitmap_refused(block_co_reopen(&d, 1, &error), &error, "could not be loaded");
-    opt_dict_free(d);
-    blk_co_free(blk);
-    qcow2_dir_free(dir);
 }
 
 /* ---- read-only, reopening, moving ---- */
@@ -412,7 +362,6 @@ int main(void)
         cmocka_unit_test(commands_mark_bitmaps_as_writes_do),
         cmocka_unit_test(a_marked_bitmap_is_inconsistent_and_can_only_be_removed),
         cmocka_unit_test(extra_data_is_kept_and_decides_whether_a_bitmap_is_used),
-        cmocka_unit_test(an_image_whose_bitmaps_cannot_be_loaded_is_read_only),
         cmocka_unit_test(a_reopen_stores_bitmaps_and_they_stay_in_memory),
         cmocka_unit_test(a_node_that_moves_keeps_its_bitmaps),
         cmocka_unit_test(bitmaps_follow_the_size_of_the_disk),

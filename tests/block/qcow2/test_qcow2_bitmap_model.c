@@ -329,7 +329,7 @@ BLOCK_TEST(images_have_the_bitmaps_of_the_model)
 {
     const char *first = g_getenv("SKIFF_TEST_SEED");
     unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(9, 9, 1000);
+    unsigned rounds = first != NULL ? 1 : test_rounds(9, 9, 500);
     char *dir = qcow2_dir_new();
     for (unsigned seed = from; seed < from + rounds; seed++) {
         model_run(seed, dir);

@@ -351,7 +351,7 @@ BLOCK_TEST(a_power_cut_leaves_no_bitmap_that_lacks_a_bit)
 {
     const char *first = g_getenv("SKIFF_TEST_SEED");
     unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(7, 7, 300);
+    unsigned rounds = first != NULL ? 1 : test_rounds(7, 7, 150);
     char *dir = qcow2_dir_new();
     qcow2_shell(dir, "touch x; mkdir -p a/name/of/some; touch a/name/of/some/length");
     for (unsigned seed = from; seed < from + rounds; seed++) {
