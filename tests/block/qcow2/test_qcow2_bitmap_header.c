@@ -80,6 +80,15 @@ BLOCK_TEST(extensions_behind_and_across_a_sector_are_kept)
             assert_true(block_dirty_bitmap_co_remove(blk_root(blk), "a", NULL));
             assert_true(block_dirty_bitmap_co_remove(blk_root(blk), "b", NULL));
             blk_co_free(blk);
+            /* QEMU keeps the room, which it does not know, and makes an extension of its own */
+            qcow2_shell(dir, "qemu-img bitmap --add t.qcow2 q");
+            blk = bitmap_open(dir, "");
+            bitmap_add(blk_root(blk), "c", 0, 0);
+            blk_co_free(blk);
+            file_bitmap_expect(dir, "q", true, 0, 0);
+            file_bitmap_expect(dir, "c", true, 0, 0);
+            qcow2_shell(dir, "qemu-img bitmap --remove t.qcow2 q && "
+                             "qemu-img bitmap --remove t.qcow2 c");
             qcow2_shell(dir, "qemu-img check t.qcow2");
             g_autofree uint8_t *image = NULL;
             size_t size;
