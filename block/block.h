@@ -117,6 +117,7 @@ typedef struct BlockNodeInfo {
     const char *filename; /* of the file at the bottom of its files; NULL: none */
     BlockNode *child;     /* "file"; NULL: none */
     BlockNode *backing;   /* NULL: none */
+    BlockNode *filtered;  /* the node that a filter shows as its own; NULL: it is none */
     bool read_only, cache_direct, cache_no_flush;
     uint64_t size;
 } BlockNodeInfo;
@@ -210,6 +211,10 @@ int block_snapshot_co_end(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS
 bool block_node_can_snapshot(const BlockNode *n) ANY_THREAD;
 /* Whether the format of the node has compressed writes. */
 bool block_node_can_compress(const BlockNode *n) ANY_THREAD;
+
+/* Makes all reads of a node copy to it what they find below, until it closes. The node has no user
+ * yet. False + @error: it is read-only. */
+bool block_node_co_set_copy_on_read(BlockNode *n, GError **error) coroutine_fn RUNS_IN_MAIN;
 
 void block_node_ref(BlockNode *n) RUNS_IN_MAIN;
 /* Drops a reference. The last one closes the file; may wait for its iothread. */

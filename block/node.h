@@ -84,6 +84,8 @@ typedef struct BlockSnapshotDriver {
 /* How a driver keeps dirty bitmaps in the image (block/dirty_bitmap.h). It loads them in co_open, and
  * stores them when the image is completed on disk. */
 typedef struct BlockBitmapDriver {
+    /* In main. Whether the image can have bitmaps. */
+    bool (*supports)(const BlockNode *n);
     /* In main. Whether a new bitmap can become persistent. */
     bool (*can_store)(const BlockNode *n, const char *name, uint32_t granularity, GError **error);
     /* Coroutines in the home. co_change makes sure that no stored bitmap is taken for valid until it
@@ -99,6 +101,7 @@ typedef struct BlockDriver {
     size_t state_size;
     const OptSpec *options; /* bound to the state before co_open(); cleared after co_close() */
     bool has_file;          /* has a child "file", opened before co_open() */
+    bool is_filter;         /* queries show its file as the image below it */
     bool shows_file;        /* what queries show of its image is that of its file */
     /* Further children that co_open() may open with block_node_co_open_child(); NULL-terminated.
      * Their options are not bound to the state. NULL: none. */
@@ -192,6 +195,16 @@ const BlockDriver *block_driver_find(const char *name) ANY_THREAD;
 typedef struct BlockTracked BlockTracked;
 typedef struct BlockDirtyBitmap BlockDirtyBitmap;
 
+/* The tracked requests of a node, see below. */
+typedef struct BlockTrack {
+    BlockTracked *root;
+    uint64_t sequence;
+    unsigned serialisers; /* tracked requests that are serialising */
+    unsigned users;       /* who have asked for it */
+    uint64_t unit;        /* the largest one that they have asked for */
+    uint32_t random;
+} BlockTrack;
+
 /* Flags that a reopen may change. */
 typedef struct BlockNodeFlags {
     bool read_only;
@@ -220,6 +233,7 @@ struct BlockNode {
     bool moving;            /* to another home; new users are refused meanwhile */
     bool snapshotting;      /* an operation on internal snapshots runs */
     void *move_state;       /* the driver's, while moving */
+    bool copy_on_read;      /* reads copy to the node what they find below; set before requests */
     bool owned;             /* created by -blockdev or blockdev-add; blockdev-del deletes it */
     unsigned serial;        /* creation order, for listings */
     BlockLimits limits;
@@ -232,8 +246,7 @@ struct BlockNode {
     bool open;                                /* main: block_node_find() finds it */
     _Atomic(BlockImageInfo *) published_info; /* which main has not taken yet; NULL: none */
     _Atomic uint64_t size;
-    BlockTracked *tracked; /* home: writes in flight, only if alignment can make them overlap */
-    uint64_t tracked_sequence;
+    BlockTrack track;                              /* home */
     uint64_t bounced;                              /* home: memory used by unaligned requests */
     CoQueue bounce_waiters;                        /* home: requests that wait for such memory */
     _Atomic unsigned in_flight;                    /* home: its requests and its own operations */
@@ -279,6 +292,11 @@ void block_node_publish_image_info(BlockNode *n, BlockImageInfo *info) ANY_THREA
 /* ---- requests to a node: from backends and from the drivers above ---- */
 int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                          unsigned niov) coroutine_fn RUNS_IN_IOTHREAD;
+/* The same; what the node does not hold itself is written to it (copy-on-read). The node was
+ * prepared. */
+int block_node_co_preadv_copying(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                 const struct iovec *iov, unsigned niov)
+    coroutine_fn RUNS_IN_IOTHREAD;
 int block_node_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                           unsigned niov, unsigned flags) coroutine_fn RUNS_IN_IOTHREAD;
 int block_node_co_flush(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
@@ -290,6 +308,12 @@ int block_node_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOT
 /* As blk_co_block_status(). Beyond the end the answer is empty, with BLOCK_STATUS_EOF. */
 int block_node_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                                BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- copy-on-read (block/core/copy_read.c) ---- */
+/* Makes the node track what changes it from now on, for block_node_co_preadv_copying(). No write is
+ * in flight. False + @error: it is read-only. */
+bool block_node_co_prepare_copying(BlockNode *n, GError **error) coroutine_fn RUNS_IN_MAIN;
+void block_node_co_end_copying(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- activity below a backend (block/core/drain.c) ---- */
 /*
@@ -327,23 +351,47 @@ RUNS_IN_IOTHREAD static inline void block_node_end(BlockNode *n)
     }
 }
 
-/* ---- writes that overlap in an aligned block (block/core/track.c) ---- */
+/* ---- requests that meet (block/core/track.c) ---- */
 /*
- * A write that covers only part of an aligned block is a read, a change and a write. Another write
- * to the same block in between would be lost. So a node with an alignment tracks its writes: one
- * that is `serialising` waits for all older overlapping ones, and every write waits for older
- * overlapping serialising ones. Waits are for older requests only, so there is no cycle.
+ * A write that covers only part of an aligned block is a read, a change and a write; a read that
+ * copies to the node what it finds below is a read and a write. Another write to the same bytes in
+ * between would be lost. So a node tracks what changes it, rounded outwards to its alignment, or to
+ * a larger unit while it has users that ask for that. A request that is `serialising` waits for all
+ * older ones that it overlaps, and every request waits for older serialising ones that overlap it.
+ * Waits are for older requests only, so there is no cycle.
+ *
+ * Tracked requests form a tree that is ordered by their start and a heap by random priorities. Each
+ * one has the summary of its subtree, so a search skips parts without an overlap.
  */
+typedef struct BlockTrackSummary {
+    uint64_t end;    /* the greatest end; 0: there is no such request */
+    uint64_t newest; /* the greatest sequence number */
+} BlockTrackSummary;
+
 struct BlockTracked {
-    BlockTracked *next, **link;
-    uint64_t offset, bytes; /* aligned outwards */
+    BlockTracked *left, *right;
+    uint64_t offset, end; /* rounded outwards */
     uint64_t sequence;
+    uint32_t priority;
     bool serialising;
+    uint64_t oldest; /* of the subtree: the smallest sequence number */
+    BlockTrackSummary all, serialisers;
     CoQueue waiters;
 };
+
+/* Whether changes of the node have to be tracked. */
+static inline bool block_track_needed(const BlockNode *n)
+{
+    return n->limits.request_alignment > 1 || n->track.users > 0;
+}
+/* Begins to track a request, and returns when it may run. The node needs it. */
 void block_track_co_begin(BlockNode *n, BlockTracked *t, uint64_t offset, uint64_t bytes,
                           bool serialising) coroutine_fn RUNS_IN_IOTHREAD;
-void block_track_end(BlockTracked *t) RUNS_IN_IOTHREAD;
+void block_track_end(BlockNode *n, BlockTracked *t) RUNS_IN_IOTHREAD;
+/* A user asks for tracking of changes from now on, in units of @unit, a power of two, or of a larger
+ * one that others have asked for; and ends that. The changes in flight are not tracked. */
+void block_track_add_user(BlockNode *n, uint64_t unit) RUNS_IN_IOTHREAD;
+void block_track_remove_user(BlockNode *n) RUNS_IN_IOTHREAD;
 
 static inline bool block_is_aligned(uint64_t value, uint64_t alignment)
 {

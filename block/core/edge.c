@@ -205,9 +205,10 @@ static bool edge_check_writable(const BlockEdge *e, GError **error)
     if ((e->uses & BLOCK_USE_WRITE) == 0 || !e->node->flags.read_only) {
         return true;
     }
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                "node '%s' is read-only; give %s read-only=on too, or the node read-only=off",
-                e->node->name, e->user);
+    g_set_error(
+        error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+        "Block node is read-only: '%s'; give %s read-only=on too, or the node read-only=off",
+        e->node->name, e->user);
     return false;
 }
 

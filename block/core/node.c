@@ -183,9 +183,9 @@ static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
     if (was_open) {
         block_nodes_co_quiesce(n, false); /* it has no user; its own operations end */
     }
-    if (n->tracked != NULL || n->parents->len > 0) {
+    if (n->track.root != NULL || n->parents->len > 0) {
         bug_abort("node '%s' is closed while %s", n->name,
-                  n->tracked != NULL ? "requests are in flight" : "it has a user");
+                  n->track.root != NULL ? "requests are in flight" : "it has a user");
     }
     if (was_open) {
         if (n->drv->co_close != NULL) {
@@ -280,6 +280,7 @@ void block_node_info(const BlockNode *n, BlockNodeInfo *info)
         .driver = n->drv->name,
         .child = n->file,
         .backing = block_node_child(n, "backing"),
+        .filtered = n->drv->is_filter ? n->file : NULL,
         .read_only = n->flags.read_only,
         .cache_direct = n->flags.cache_direct,
         .cache_no_flush = n->flags.cache_no_flush,

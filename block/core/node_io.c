@@ -138,8 +138,7 @@ typedef struct NodeBounce {
     uint64_t pos, len, from, to;
 } NodeBounce;
 
-/* Waits for a part of the node's buffer memory. A holder of a part does not wait here again. */
-static coroutine_fn RUNS_IN_IOTHREAD void node_bounce_reserve(BlockNode *n, uint64_t size)
+void block_node_co_reserve_buffer(BlockNode *n, uint64_t size)
 {
     bool wait = !co_queue_empty(&n->bounce_waiters);
     while (wait || (n->bounced != 0 && size > NODE_BOUNCE_TOTAL - n->bounced)) {
@@ -152,10 +151,17 @@ static coroutine_fn RUNS_IN_IOTHREAD void node_bounce_reserve(BlockNode *n, uint
     }
 }
 
-static RUNS_IN_IOTHREAD void node_bounce_release(BlockNode *n, uint64_t size)
+void block_node_release_buffer(BlockNode *n, uint64_t size)
 {
     n->bounced -= size;
     co_queue_wake_one(&n->bounce_waiters);
+}
+
+void *block_node_alloc_buffer(const BlockNode *n, uint64_t size)
+{
+    void *buffer;
+    size_t alignment = MAX(n->limits.memory_alignment, sizeof(void *));
+    return posix_memalign(&buffer, alignment, size) == 0 ? buffer : NULL;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD bool node_bounce_init(BlockNode *n, NodeBounce *b,
@@ -165,14 +171,12 @@ static coroutine_fn RUNS_IN_IOTHREAD bool node_bounce_init(BlockNode *n, NodeBou
     b->start = block_align_down(offset, alignment);
     b->end = block_align_up(offset + bytes, alignment);
     b->size = MIN(MIN(b->end - b->start, NODE_BOUNCE_MAX), n->limits.max_transfer);
-    void *buffer = NULL;
-    node_bounce_reserve(n, b->size);
-    if (posix_memalign(&buffer, MAX(n->limits.memory_alignment, sizeof(void *)), b->size) != 0) {
-        node_bounce_release(n, b->size);
-        return false;
+    block_node_co_reserve_buffer(n, b->size);
+    b->buffer = block_node_alloc_buffer(n, b->size);
+    if (b->buffer == NULL) {
+        block_node_release_buffer(n, b->size);
     }
-    b->buffer = buffer;
-    return true;
+    return b->buffer != NULL;
 }
 
 typedef int NodeBounceFn(BlockNode *n, const NodeBounce *b, uint64_t done, const struct iovec *iov,
@@ -196,7 +200,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_do_bounced(BlockNode *n, NodeBounc
         ret = pass(n, &b, b.from - offset, iov, niov, flags);
     }
     free(b.buffer);
-    node_bounce_release(n, b.size);
+    block_node_release_buffer(n, b.size);
     return ret;
 }
 
@@ -248,6 +252,18 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_bounce_write(BlockNode *n, const N
 
 /* ---- requests ---- */
 
+int block_node_co_read_part(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                            unsigned niov)
+{
+    if (!node_is_aligned(n, offset, bytes) || !node_memory_fits(n, iov, niov)) {
+        return node_do_bounced(n, node_bounce_read, offset, bytes, iov, niov, 0);
+    }
+    if (!node_length_fits(n, bytes, niov)) {
+        return node_do_in_slices(n, node_read_slice, offset, bytes, iov, niov, 0);
+    }
+    return node_driver_preadv(n, offset, bytes, iov, niov);
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int node_read(BlockNode *n, uint64_t offset, uint64_t bytes,
                                                    const struct iovec *iov, unsigned niov)
 {
@@ -257,13 +273,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_read(BlockNode *n, uint64_t offset
     if (bytes == 0) {
         return 0;
     }
-    if (!node_is_aligned(n, offset, bytes) || !node_memory_fits(n, iov, niov)) {
-        return node_do_bounced(n, node_bounce_read, offset, bytes, iov, niov, 0);
+    if (__builtin_expect(n->copy_on_read, 0)) {
+        return block_node_co_read_copying(n, offset, bytes, iov, niov);
     }
-    if (!node_length_fits(n, bytes, niov)) {
-        return node_do_in_slices(n, node_read_slice, offset, bytes, iov, niov, 0);
-    }
-    return node_driver_preadv(n, offset, bytes, iov, niov);
+    return block_node_co_read_part(n, offset, bytes, iov, niov);
 }
 
 int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
@@ -275,9 +288,8 @@ int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const st
     return ret;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int node_write(BlockNode *n, uint64_t offset, uint64_t bytes,
-                                                    const struct iovec *iov, unsigned niov,
-                                                    unsigned flags)
+int block_node_co_write_part(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                             unsigned niov, unsigned flags)
 {
     if ((flags & BLOCK_REQ_COMPRESSED) != 0) {
         return node_driver_pwrite_compressed(n, offset, bytes, iov, niov);
@@ -313,19 +325,13 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_write_and_grow(BlockNode *n, uint6
     bool flush_after = (flags & BLOCK_REQ_FUA) != 0 && !n->drv->has_fua;
     unsigned driver_flags =
         flags & (n->drv->has_fua ? BLOCK_REQ_FUA | BLOCK_REQ_COMPRESSED : BLOCK_REQ_COMPRESSED);
-    int ret;
-    if (n->limits.request_alignment > 1) {
-        BlockTracked t;
-        block_track_co_begin(n, &t, offset, bytes, !node_is_aligned(n, offset, bytes));
-        ret = node_write(n, offset, bytes, iov, niov, driver_flags);
-        block_track_end(&t);
-    } else {
-        ret = node_write(n, offset, bytes, iov, niov, driver_flags);
-    }
+    BlockChange c;
+    block_change_co_begin(n, &c, offset, bytes, !node_is_aligned(n, offset, bytes));
+    int ret = block_node_co_write_part(n, offset, bytes, iov, niov, driver_flags);
     if (ret == 0) {
         block_node_grow(n, offset + bytes);
     }
-    node_changed(n, offset, bytes);
+    block_change_end(n, &c);
     if (ret == 0 && flush_after) {
         ret = block_node_co_flush(n);
     }
@@ -384,12 +390,17 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_truncate(BlockNode *n, uint64_t si
     if (ret < 0) {
         return ret;
     }
+    BlockChange c;
+    uint64_t from = MIN(size, block_node_size(n));
+    block_change_co_begin(n, &c, from, BLOCK_SIZE_MAX - from, true);
+    c.bytes = 0; /* bitmaps follow the size */
     ret = n->drv->co_truncate(n, size);
     node_check_result(n, "truncate", ret);
     trace_block_node_truncate(n->name, size, ret);
     if (ret == 0) {
         node_set_size(n, size);
     }
+    block_change_end(n, &c);
     return ret;
 }
 

@@ -21,10 +21,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_by_writing(BlockNode *n, uint64_t 
             iov[count] = (struct iovec){zero_buffer, MIN(ZERO_BUFFER_SIZE, bytes - len)};
             len += iov[count].iov_len;
         }
-        int ret = block_node_co_pwritev(n, offset, len, iov, count, 0);
+        int ret = block_node_co_write_part(n, offset, len, iov, count, 0);
         if (ret < 0) {
             return ret;
         }
+        block_node_grow(n, offset + len);
         offset += len;
         bytes -= len;
     }
@@ -39,11 +40,6 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_in_pieces(BlockNode *n, ZeroPieceF
                                                         uint64_t max, unsigned flags,
                                                         uint64_t *done)
 {
-    BlockTracked t;
-    bool tracked = n->limits.request_alignment > 1;
-    if (tracked) {
-        block_track_co_begin(n, &t, offset, bytes, false);
-    }
     int ret = 0;
     for (*done = 0; *done < bytes && ret == 0;) {
         uint64_t len = MIN(bytes - *done, max);
@@ -51,9 +47,6 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_in_pieces(BlockNode *n, ZeroPieceF
         assert_home(n->home);
         assert(ret <= 0);
         *done += ret == 0 ? len : 0;
-    }
-    if (tracked) {
-        block_track_end(&t);
     }
     return ret;
 }
@@ -93,8 +86,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_aligned(BlockNode *n, uint64_t off
     return ret;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int zero_range(BlockNode *n, uint64_t offset, uint64_t bytes,
-                                                    unsigned flags)
+int block_node_co_zero_part(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
 {
     uint64_t start, end;
     if (n->drv->co_write_zeroes == NULL || n->limits.max_write_zeroes == 0 ||
@@ -122,11 +114,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_write(BlockNode *n, uint64_t offse
         return 0;
     }
     unsigned driver_flags = n->flags.discard_unmap ? flags & BLOCK_REQ_MAY_UNMAP : 0;
-    int ret = zero_range(n, offset, bytes, driver_flags);
+    bool aligned = block_is_aligned(offset | bytes, n->limits.request_alignment);
+    BlockChange c;
+    block_change_co_begin(n, &c, offset, bytes, !aligned);
+    int ret = block_node_co_zero_part(n, offset, bytes, driver_flags);
     if (ret == 0) {
         block_node_grow(n, offset + bytes);
     }
-    node_changed(n, offset, bytes);
+    block_change_end(n, &c);
     if (ret == 0 && (flags & BLOCK_REQ_FUA) != 0) {
         ret = block_node_co_flush(n);
     }
@@ -152,9 +147,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_discard(BlockNode *n, uint64_t off
         n->limits.max_discard == 0 || !zero_shrink(n, offset, bytes, &start, &end)) {
         return 0;
     }
+    BlockChange c;
+    block_change_co_begin(n, &c, start, end - start, false);
     int ret =
         zero_in_pieces(n, zero_driver_discard, start, end - start, n->limits.max_discard, 0, &done);
-    node_changed(n, start, end - start);
+    block_change_end(n, &c);
     return ret == -ENOTSUP ? 0 : ret; /* a discard is only a hint */
 }
 

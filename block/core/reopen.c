@@ -306,6 +306,11 @@ static RUNS_IN_MAIN bool reopen_check_writer(const Reopen *reopen, const BlockRe
                     writer);
         return false;
     }
+    if (r->flags.read_only && r->node->copy_on_read) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Can't set node '%s' to r/o with copy-on-read enabled", r->node->name);
+        return false;
+    }
     return r->flags.read_only || reopen_take_writes(reopen, r->node, error);
 }
 

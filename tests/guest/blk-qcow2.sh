@@ -28,6 +28,28 @@ test_subclusters() { verify cluster_size=64k,extended_l2=on ,aio=io_uring,cache=
 test_lazy_refcounts_and_small_clusters() {
     verify cluster_size=512,lazy_refcounts=on,refcount_bits=1 ,aio=io_uring,cache=writeback 'mode=irq max=64k'
 }
+# The trace goes to the file "copies".
+test_copy_on_read() {
+    make_overlay cluster_size=64k
+    own_guest blk-verify "ops=$ops seed=$RANDOM queues=2 mode=irq" -smp 2 -object iothread,id=io \
+        -trace block_copy_read -D "$work/copies" \
+        -drive "if=none,id=disk,format=qcow2,discard=unmap,aio=io_uring,copy-on-read=on,file=$overlay" \
+        -device virtio-blk-pci,drive=disk,num-queues=2,iothread=io
+    expect_status 1
+    expect_output '^blk-verify: PASS ops=[1-9]'
+    grep -q 'block_copy_read node=disk ' "$work/copies" || fail "nothing was copied"
+    check_overlay
+}
+test_copy_on_read_by_a_filter() {
+    make_overlay cluster_size=16k,extended_l2=on
+    own_guest blk-verify "ops=$ops seed=$RANDOM queues=2 mode=irq" -smp 2 -object iothread,id=io \
+        -blockdev "driver=qcow2,node-name=top,discard=unmap,file.driver=file,file.filename=$overlay" \
+        -blockdev driver=copy-on-read,node-name=disk,discard=unmap,file=top \
+        -device virtio-blk-pci,drive=disk,num-queues=2,iothread=io
+    expect_status 1
+    expect_output '^blk-verify: PASS ops=[1-9]'
+    check_overlay
+}
 test_version_2() { verify compat=0.10 ,aio=threads,cache=unsafe mode=irq; }
 
 # pause_briefly: 10 to 40 ms.

@@ -21,7 +21,6 @@ typedef struct DriveLack {
 
 static const DriveLack drive_lacks[] = {
     {"media", "disk", "the image can be attached with if=virtio,read-only=on"},
-    {"copy-on-read", "off", "leave it out"},
     {"bus", "0",
      "there is one bus; place a disk with if=none,id=X and "
      "-device virtio-blk-pci,drive=X,addr=Y"},
@@ -164,6 +163,18 @@ static bool drive_take_snapshot(OptDict *d, BlockDrive *drive, GError **error)
         return false;
     }
     drive->snapshot = on ? BLOCK_DRIVE_SNAPSHOT_ON : BLOCK_DRIVE_SNAPSHOT_OFF;
+    return true;
+}
+
+/* ---- copy-on-read= ---- */
+
+static bool drive_take_copy_on_read(OptDict *d, BlockDrive *drive, GError **error)
+{
+    g_autofree char *value = opt_dict_take(d, "copy-on-read");
+    if (value != NULL && !opt_parse_bool(value, &drive->copy_on_read, error)) {
+        g_prefix_error(error, "copy-on-read=%s: ", value);
+        return false;
+    }
     return true;
 }
 
@@ -319,8 +330,9 @@ static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
     const BlockDriver *format;
     if (!drive_check_keys(d, error) || !drive_take_index(d, drive, error) ||
         !drive_refuse_lacking(d, error) || !drive_take_snapshot(d, drive, error) ||
-        !drive_take_interface(d, drive, error) || !drive_take_cache(d, drive, error) ||
-        !drive_take_format(d, drive, &format, error) || !drive_take_file(d, format, error)) {
+        !drive_take_copy_on_read(d, drive, error) || !drive_take_interface(d, drive, error) ||
+        !drive_take_cache(d, drive, error) || !drive_take_format(d, drive, &format, error) ||
+        !drive_take_file(d, format, error)) {
         return false;
     }
     drive_move(d, "readonly", d, "read-only");

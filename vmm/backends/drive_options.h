@@ -48,6 +48,7 @@ typedef struct BlockDrive {
     char *id;  /* NULL: none given; otherwise also the node-name, unless one was given */
     BlockDriveInterface interface;
     BlockDriveSnapshot snapshot; /* whether writes go to a temporary image */
+    bool copy_on_read;           /* reads copy to the image what they find below */
     bool format_implied;         /* no format= was given: raw */
     OptDict *blockdev;           /* for block_co_open() */
     OptDict *device; /* properties of the device that uses it: write-cache, werror, rerror */

@@ -175,14 +175,37 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_check_raw(const BlockDrive *d, G
     return false;
 }
 
-/* Whether writes go to a temporary image. A disk that is read-only has none. */
-static bool drives_has_snapshot(const Backends *b, const BlockDrive *d)
+static bool drives_is_read_only(const BlockDrive *d)
 {
     bool read_only = false;
     const char *value = opt_dict_get(d->blockdev, "read-only");
+    return value != NULL && opt_parse_bool(value, &read_only, NULL) && read_only;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool drives_co_set_copy_on_read(const BlockDrive *d,
+                                                                 GError **error)
+{
+    if (!d->copy_on_read) {
+        return true;
+    }
+    if (drives_is_read_only(d)) {
+        log_warn("disabling copy-on-read on read-only drive");
+        return true;
+    }
+    BlockNode *n = block_node_find(opt_dict_get(d->blockdev, "node-name"));
+    if (!block_node_co_set_copy_on_read(n, error)) {
+        g_prefix_error(error, "-drive %s: ", d->id);
+        return false;
+    }
+    return true;
+}
+
+/* Whether writes go to a temporary image. A disk that is read-only has none. */
+static bool drives_has_snapshot(const Backends *b, const BlockDrive *d)
+{
     bool on = d->snapshot == BLOCK_DRIVE_SNAPSHOT_ON ||
               (d->snapshot == BLOCK_DRIVE_SNAPSHOT_DEFAULT && b->config->backends.snapshot);
-    return on && !(value != NULL && opt_parse_bool(value, &read_only, NULL) && read_only);
+    return on && !drives_is_read_only(d);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *opts,
@@ -206,7 +229,8 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *
         return false;
     }
     DrivesOpenFn *open = drives_has_snapshot(b, d) ? drive_co_open_snapshot : block_co_open;
-    if (!drives_co_open(b, d->blockdev, open, "drive", d->id, error)) {
+    if (!drives_co_open(b, d->blockdev, open, "drive", d->id, error) ||
+        !drives_co_set_copy_on_read(d, error)) {
         return false;
     }
     bool ide = g_ptr_array_find(b->config->backends.ide_drives, opts, NULL);

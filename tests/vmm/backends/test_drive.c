@@ -157,6 +157,7 @@ static void unsupported_options_are_refused_by_name(void **state)
     expect_refused("file=a,format=raw,snapshot=maybe", "snapshot=maybe: expects on or off");
     expect("file=a,format=raw,snapshot=off,media=disk,copy-on-read=no", BLOCK_DRIVE_IF_VIRTIO,
            "driver=raw,file.driver=file,file.filename=a", "");
+    expect_refused("file=a,format=raw,copy-on-read=maybe", "copy-on-read=maybe: expects on or off");
     expect_refused("file=a,format=raw,media=cdrom", "media=cdrom");
     expect_refused("file=a,format=raw,if=ide", "if=ide");
     expect_refused("file=a,format=raw,throttling.iops-total=5", "throttling");

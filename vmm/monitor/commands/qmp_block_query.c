@@ -48,6 +48,12 @@ static void qmp_put_image_backing(struct json_object *image, const BlockImageInf
     qmp_put_text(image, "backing-filename-format", info->backing_format);
 }
 
+/* The next image below, also of a filter; NULL: there is none. */
+static RUNS_IN_MAIN BlockNode *qmp_block_below(const BlockNodeInfo *info)
+{
+    return info->backing != NULL ? info->backing : info->filtered;
+}
+
 /* @flat: without the images below. */
 static RUNS_IN_MAIN struct json_object *qmp_block_image(BlockNode *n, const BlockNodeInfo *info,
                                                         bool flat)
@@ -66,10 +72,11 @@ static RUNS_IN_MAIN struct json_object *qmp_block_image(BlockNode *n, const Bloc
         qmp_put_image_info(image, said);
         qmp_put_image_backing(image, said);
     }
-    if (info->backing != NULL && !flat) {
-        BlockNodeInfo below;
-        block_node_info(info->backing, &below);
-        qmp_put(image, "backing-image", qmp_block_image(info->backing, &below, false));
+    BlockNode *below = qmp_block_below(info);
+    if (below != NULL && !flat) {
+        BlockNodeInfo below_info;
+        block_node_info(below, &below_info);
+        qmp_put(image, "backing-image", qmp_block_image(below, &below_info, false));
     }
     return image;
 }
@@ -88,9 +95,9 @@ static RUNS_IN_MAIN void qmp_block_put_backing(struct json_object *o, const Bloc
 {
     BlockNodeInfo below;
     unsigned depth = 0;
-    for (const BlockNode *n = info->backing; n != NULL; n = below.backing) {
+    for (const BlockNode *n = qmp_block_below(info); n != NULL; n = qmp_block_below(&below)) {
         block_node_info(n, &below);
-        if (depth++ == 0) {
+        if (depth++ == 0 && info->filtered == NULL) {
             g_autofree char *filename = qmp_block_filename(&below);
             qmp_put_str(o, "backing_file", filename);
         }

@@ -25,7 +25,8 @@ static RUNS_IN_MAIN void hmp_print_images(HmpCall *call, const char *node_name)
 {
     BlockNodeInfo info;
     hmp_printf(call, "\nImages:\n");
-    for (BlockNode *n = block_node_find(node_name); n != NULL; n = info.backing) {
+    for (BlockNode *n = block_node_find(node_name); n != NULL;
+         n = info.backing != NULL ? info.backing : info.filtered) {
         block_node_info(n, &info);
         g_autofree char *protocol = g_strdup_printf("%s://", info.driver);
         BlockImageText image = {

@@ -217,6 +217,26 @@ static void an_image_is_shown_while_its_storage_hangs(void **state)
     folder_free(dir);
 }
 
+static void a_filter_is_shown_above_the_image_that_it_copies_to(void **state)
+{
+    QmpRig *rig = *state;
+    char *dir = folder_new("truncate -s 1M base && qemu-img create -q -f qcow2 -b base -F raw top");
+    node_add(rig, dir, "");
+    g_free(
+        qmp_ok(rig, "blockdev-add", "{'driver':'copy-on-read','node-name':'cor','file':'disk'}"));
+    qmp_returns(rig, "query-named-block-nodes", NULL,
+                "\"node-name\":\"cor\",\"ro\":false,\"drv\":\"copy-on-read\",\"encrypted\":false,"
+                "\"active\":true,\"detect_zeroes\":\"off\",\"backing_file_depth\":2");
+    struct json_object *image = query_image(rig), *list = qemu_img_info(dir);
+    expect_as_qemu_img(image, json_object_array_get_idx(list, 0));
+    json_object_put(list);
+    json_object_put(image);
+    qmp_fails(rig, "blockdev-del", "{'node-name':'disk'}", "GenericError", "is in use");
+    g_free(qmp_ok(rig, "blockdev-del", "{'node-name':'cor'}"));
+    g_free(qmp_ok(rig, "blockdev-del", "{'node-name':'disk'}"));
+    folder_free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +244,7 @@ int main(void)
         QMP_TEST(an_image_with_a_data_file_is_shown_as_by_qemu_img),
         QMP_TEST(changes_of_an_open_image_are_shown),
         QMP_TEST(an_image_is_shown_while_its_storage_hangs),
+        QMP_TEST(a_filter_is_shown_above_the_image_that_it_copies_to),
     };
     return cmocka_run_group_tests_name("qmp image", tests, NULL, NULL);
 }
