@@ -25,8 +25,10 @@ typedef struct BlockNode BlockNode;
 typedef struct BlockBackend BlockBackend;
 
 enum {
-    BLOCK_REQ_FUA = 1 << 0,      /* on stable storage before completion */
-    BLOCK_REQ_MAY_UNMAP = 1 << 1 /* write-zeroes may deallocate */
+    BLOCK_REQ_FUA = 1 << 0,       /* on stable storage before completion */
+    BLOCK_REQ_MAY_UNMAP = 1 << 1, /* write-zeroes may deallocate */
+    /* A write is stored compressed: whole clusters of the image, or up to the end of the disk. */
+    BLOCK_REQ_COMPRESSED = 1 << 2,
 };
 
 #define BLOCK_ERROR block_error_quark()
@@ -101,6 +103,8 @@ int block_node_co_resize(BlockNode *n, uint64_t size, GError **error) coroutine_
 BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NULL: none */
 /* All open nodes in creation order: an array to be freed with g_free(). */
 BlockNode **block_node_list(unsigned *count) RUNS_IN_MAIN;
+/* Completes the image of @n on disk as a close would; the node can be used further. 0 or -errno. */
+int block_node_co_complete(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 /* Completes all images on disk as a close would, for a process that ends without closing them. */
 void block_co_complete_all(void) coroutine_fn RUNS_IN_MAIN;
 /* Whether a node lives in @home, also one that is being opened or closed. @home must then stay.
@@ -205,6 +209,8 @@ void block_snapshot_co_run(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
 int block_snapshot_co_end(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether the format of the node has internal snapshots. */
 bool block_node_can_snapshot(const BlockNode *n) ANY_THREAD;
+/* Whether the format of the node has compressed writes. */
+bool block_node_can_compress(const BlockNode *n) ANY_THREAD;
 
 /* Makes all reads of a node copy to it what they find below, until it closes. The node has no user
  * yet. False + @error: it is read-only. */
@@ -255,7 +261,9 @@ void blk_set_notify(BlockBackend *blk, const BlkNotify *notify) RUNS_IN_MAIN;
  * 0 or -errno: -EINVAL when [offset, offset+bytes) is not within blk_size(), -EPERM for a write to
  * a read-only backend. Nothing needs to be aligned. The sum of the iov lengths equals bytes
  * (asserted). A request of 0 bytes returns 0 without a call of the driver. A flag that the
- * operation does not support aborts: writes support BLOCK_REQ_FUA, write-zeroes both, reads none.
+ * operation does not support aborts: writes support BLOCK_REQ_FUA and BLOCK_REQ_COMPRESSED,
+ * write-zeroes BLOCK_REQ_FUA and BLOCK_REQ_MAY_UNMAP, reads none. A compressed write to a node that
+ * cannot compress gives -ENOTSUP, one of other bytes than whole clusters -EINVAL.
  *
  * A request is in flight until the code that follows it in the caller's coroutine has run up to its
  * next yield. So the completion towards the guest in that code is done before a drain returns.

@@ -8,6 +8,15 @@
  *
  * Names belong to a node. The functions with a name run under the operation lock, which keeps the
  * node's home; bits are read and changed in that home only.
+ *
+ * A persistent bitmap is kept in the image of its node, by the node's driver (BlockBitmapDriver in
+ * block/node.h). It is in memory while the node is open:
+ *
+ *   opened --driver--> loaded --requests, commands--> changed --driver: the image is completed--> stored
+ *
+ * Before the image or a persistent bitmap changes, the driver marks the stored bitmaps as out of
+ * date. A bitmap that is loaded with such a mark is inconsistent: it has no bits, and it can only be
+ * removed. The persistent bitmaps of a read-only node cannot be changed.
  */
 #ifndef SKIFF_BLOCK_DIRTY_BITMAP_H
 #define SKIFF_BLOCK_DIRTY_BITMAP_H
@@ -15,7 +24,10 @@
 #include "block/block.h"
 
 #define BLOCK_BITMAP_NAME_MAX 1023u
-#define BLOCK_BITMAP_BITS_MAX ((uint64_t)1 << 31) /* 256 MiB of memory */
+#define BLOCK_BITMAP_BITS_MAX ((uint64_t)1 << 32) /* 512 MiB of memory */
+/* Of all bitmaps of a node together: 1 GiB of memory. */
+#define BLOCK_BITMAPS_BITS_MAX ((uint64_t)1 << 33)
+#define BLOCK_BITMAP_GRANULARITY_MIN_DEFAULT 4096u
 #define BLOCK_BITMAP_GRANULARITY_DEFAULT 65536u
 
 typedef struct BlockDirtyBitmapInfo {
@@ -23,12 +35,21 @@ typedef struct BlockDirtyBitmapInfo {
     uint32_t granularity;
     uint64_t dirty_bytes; /* set bits, in bytes: a multiple of the granularity */
     bool recording;       /* enabled */
+    bool persistent;
+    bool inconsistent; /* it can only be removed */
 } BlockDirtyBitmapInfo;
 
+enum {
+    BLOCK_BITMAP_DISABLED = 1 << 0,
+    BLOCK_BITMAP_PERSISTENT = 1 << 1,
+};
+
 /* Adds a bitmap without set bits. @granularity is a power of two of at least 512, or 0 for the
- * default. */
-bool block_dirty_bitmap_co_add(BlockNode *n, const char *name, uint32_t granularity, bool enabled,
+ * default: the cluster size of the image within 4 KiB and 64 KiB, or 64 KiB. @flags are
+ * BLOCK_BITMAP_*. */
+bool block_dirty_bitmap_co_add(BlockNode *n, const char *name, uint32_t granularity, unsigned flags,
                                GError **error) coroutine_fn RUNS_IN_MAIN;
+/* A persistent bitmap is no longer in the image when this returns. On failure it stays. */
 bool block_dirty_bitmap_co_remove(BlockNode *n, const char *name, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 bool block_dirty_bitmap_co_clear(BlockNode *n, const char *name, GError **error)
@@ -49,5 +70,55 @@ bool block_dirty_bitmap_co_merge(BlockDirtyBitmapRef target, const BlockDirtyBit
 unsigned block_dirty_bitmap_count(const BlockNode *n) RUNS_IN_MAIN;
 void block_dirty_bitmap_info(const BlockNode *n, unsigned i, BlockDirtyBitmapInfo *info)
     RUNS_IN_MAIN;
+/* Whether the image of @n can have persistent bitmaps. */
+bool block_node_can_store_bitmaps(const BlockNode *n) RUNS_IN_MAIN;
+
+/* ---- for drivers that store bitmaps (block/core/dirty_bitmap_store.c) ---- */
+/*
+ * Stored bits: the first bit is the lowest one of the first byte. Functions with an offset take a
+ * part of them; what it has beyond the last bit is ignored, and is zeroes when it is read.
+ */
+typedef struct BlockDirtyBitmap BlockDirtyBitmap;
+
+/* A bitmap in the image. */
+typedef struct BlockStoredBitmap {
+    const char *name;
+    unsigned granularity_bits;
+    bool enabled;
+    bool inconsistent;
+} BlockStoredBitmap;
+
+/* Adds a bitmap of the image while @n opens, for a disk of @size bytes. NULL: it is too large, or
+ * there is no memory. In the home; main waits. */
+BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *stored, uint64_t size)
+    RUNS_IN_IOTHREAD;
+/* Drops the bitmaps that were restored. In the home; main waits. */
+void block_bitmap_drop(BlockNode *n) RUNS_IN_IOTHREAD;
+void block_bitmap_load(BlockDirtyBitmap *b, uint64_t offset, const uint8_t *bytes, uint64_t length)
+    RUNS_IN_IOTHREAD;
+/* The same for bytes that are all ones. */
+void block_bitmap_load_ones(BlockDirtyBitmap *b, uint64_t offset, uint64_t length) RUNS_IN_IOTHREAD;
+
+/* The persistent bitmap after @b, or the first one if @b is NULL, in the order of their creation.
+ * NULL: there is no other. */
+BlockDirtyBitmap *block_bitmap_next(const BlockNode *n, const BlockDirtyBitmap *b) RUNS_IN_IOTHREAD;
+/* Describes the bitmap; the name is borrowed. */
+BlockStoredBitmap block_bitmap_describe(const BlockDirtyBitmap *b) RUNS_IN_IOTHREAD;
+/* The length of its bits in bytes. */
+uint64_t block_bitmap_bytes(const BlockDirtyBitmap *b) RUNS_IN_IOTHREAD;
+
+typedef enum BlockBitmapBits {
+    BLOCK_BITMAP_CLEAR, /* no bit is set */
+    BLOCK_BITMAP_ONES,  /* all are set, and there are bits for all bytes */
+    BLOCK_BITMAP_MIXED,
+} BlockBitmapBits;
+BlockBitmapBits block_bitmap_look(const BlockDirtyBitmap *b, uint64_t offset, uint64_t length)
+    RUNS_IN_IOTHREAD;
+void block_bitmap_save(const BlockDirtyBitmap *b, uint64_t offset, uint8_t *bytes, uint64_t length)
+    RUNS_IN_IOTHREAD;
+/* Whether its bits or its size have changed since it was loaded, added or last noted as stored. A new
+ * one has changed. */
+bool block_bitmap_changed(const BlockDirtyBitmap *b) RUNS_IN_IOTHREAD;
+void block_bitmap_note_stored(BlockDirtyBitmap *b) RUNS_IN_IOTHREAD;
 
 #endif

@@ -81,6 +81,18 @@ typedef struct BlockSnapshotDriver {
     int (*co_step)(BlockNode *n, BlockSnapshotOp *op, const char **what);
 } BlockSnapshotDriver;
 
+/* How a driver keeps dirty bitmaps in the image (block/dirty_bitmap.h). It loads them in co_open, and
+ * stores them when the image is completed on disk. */
+typedef struct BlockBitmapDriver {
+    /* In main. Whether a new bitmap can become persistent. */
+    bool (*can_store)(const BlockNode *n, const char *name, uint32_t granularity, GError **error);
+    /* Coroutines in the home. co_change makes sure that no stored bitmap is taken for valid until it
+     * is stored again. 0 or -errno. */
+    int (*co_change)(BlockNode *n);
+    /* Removes a bitmap from the image; 0 also if it is not there. */
+    int (*co_remove)(BlockNode *n, const char *name);
+} BlockBitmapDriver;
+
 typedef struct BlockDriver {
     const char *name; /* "driver=" */
     const char *help; /* one line */
@@ -108,6 +120,10 @@ typedef struct BlockDriver {
                      unsigned niov);
     int (*co_pwritev)(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                       unsigned niov, unsigned flags);
+    /* A write with BLOCK_REQ_COMPRESSED. -EINVAL: not whole clusters. NULL or -ENOTSUP: the node
+     * cannot compress. */
+    int (*co_pwrite_compressed)(BlockNode *n, uint64_t offset, uint64_t bytes,
+                                const struct iovec *iov, unsigned niov);
     /* Returns when all earlier writes are on stable storage, those to children too. NULL: the
      * children are flushed. */
     int (*co_flush)(BlockNode *n);
@@ -137,6 +153,7 @@ typedef struct BlockDriver {
     /* As block_node_co_view_snapshot(). NULL: the format has no snapshots. */
     bool (*co_view_snapshot)(BlockNode *n, const char *id, const char *name, GError **error);
     const BlockSnapshotDriver *snapshots; /* NULL: the format has none */
+    const BlockBitmapDriver *bitmaps;     /* NULL: the format cannot keep them */
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
 

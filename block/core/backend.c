@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include "block/core/backend_int.h"
+#include "block/core/dirty_bitmap.h"
 #include "block/core/node_int.h"
 #include "block/trace_events.h"
 #include "util/loop/held.h"
@@ -291,7 +292,7 @@ int blk_co_pwritev(BlockBackend *blk, uint64_t offset, uint64_t bytes, const str
 {
     assert(iov_size(iov, niov) == bytes);
     BlkRequest r = {.op = "write", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
-    blk_check_flags(blk, &r, BLOCK_REQ_FUA, flags);
+    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_COMPRESSED, flags);
     blk_request_co_begin(blk, &r);
     int ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {
@@ -394,6 +395,9 @@ int blk_co_truncate(BlockBackend *blk, uint64_t size, GError **error)
 {
     BlkTruncate t = {.blk = blk, .size = size};
     bool aligned = block_is_aligned(size, BLOCK_SECTOR_SIZE);
+    if (!node_bitmaps_check_resize(blk->root, error)) {
+        return -ENOTSUP;
+    }
     if (!blk->writable) {
         t.ret = -EPERM;
     } else if (!aligned) {

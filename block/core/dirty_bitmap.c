@@ -1,32 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "block/core/dirty_bitmap.h"
+#include <errno.h>
 #include <string.h>
 
-struct BlockDirtyBitmap {
-    /* config */
-    char *name;
-    unsigned shift; /* a bit stands for 1 << shift bytes */
-    _Atomic bool enabled;
-    /* runtime, in the node's home */
-    uint64_t size; /* bytes of the node that have a bit */
-    uint64_t *words;
-    _Atomic uint64_t set; /* bits; read by main too */
-    BlockDirtyBitmap *next;
-};
-
-#define BITMAP_WORD 64u
-
 /* ---- bits ---- */
-
-static uint64_t bitmap_bits(uint64_t size, unsigned shift)
-{
-    return (size >> shift) + ((size & (((uint64_t)1 << shift) - 1)) != 0);
-}
-
-static size_t bitmap_words(uint64_t bits)
-{
-    return (size_t)((bits + BITMAP_WORD - 1) / BITMAP_WORD);
-}
 
 static void bitmap_count(BlockDirtyBitmap *b, int64_t change)
 {
@@ -52,15 +29,16 @@ static void bitmap_set_bits(BlockDirtyBitmap *b, uint64_t first, uint64_t last)
     bitmap_count(b, more);
 }
 
-static void bitmap_set(BlockDirtyBitmap *b, uint64_t offset, uint64_t bytes)
+void bitmap_set(BlockDirtyBitmap *b, uint64_t offset, uint64_t bytes)
 {
     if (offset < b->size && bytes > 0) {
         uint64_t end = MIN(bytes, b->size - offset) + offset;
         bitmap_set_bits(b, offset >> b->shift, (end - 1) >> b->shift);
+        b->changed = true;
     }
 }
 
-static void bitmap_resize(BlockDirtyBitmap *b, uint64_t size)
+void bitmap_resize(BlockDirtyBitmap *b, uint64_t size)
 {
     uint64_t bits = bitmap_bits(size, b->shift);
     size_t before = bitmap_words(bitmap_bits(b->size, b->shift)), words = bitmap_words(bits);
@@ -78,6 +56,39 @@ static void bitmap_resize(BlockDirtyBitmap *b, uint64_t size)
         b->words[words - 1] ^= beyond;
     }
     b->size = size;
+    b->changed = true;
+}
+
+/* The bits of all bitmaps of a node of @size bytes. */
+static uint64_t bitmap_total(const BlockNode *n, uint64_t size)
+{
+    uint64_t total = 0;
+    for (const BlockDirtyBitmap *b = n->bitmaps; b != NULL; b = b->next) {
+        total += b->inconsistent ? 0 : bitmap_bits(size, b->shift);
+    }
+    return total;
+}
+
+bool bitmap_init_bits(const BlockNode *n, BlockDirtyBitmap *b, uint64_t size)
+{
+    uint64_t bits = bitmap_bits(size, b->shift), total = bitmap_total(n, size);
+    if (bits > BLOCK_BITMAP_BITS_MAX || total > BLOCK_BITMAPS_BITS_MAX ||
+        bits > BLOCK_BITMAPS_BITS_MAX - total) {
+        return false;
+    }
+    b->words = g_try_new0(uint64_t, MAX(bitmap_words(bits), 1));
+    b->size = size;
+    b->changed = true;
+    return b->words != NULL;
+}
+
+void bitmap_append(BlockNode *n, BlockDirtyBitmap *b)
+{
+    BlockDirtyBitmap **link = &n->bitmaps;
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    *link = b;
 }
 
 /* ---- the node's requests ---- */
@@ -91,27 +102,31 @@ void node_bitmaps_set(BlockNode *n, uint64_t offset, uint64_t bytes)
     }
 }
 
-bool node_bitmaps_can_resize(const BlockNode *n, uint64_t size)
+int node_bitmaps_can_resize(const BlockNode *n, uint64_t size)
 {
     for (const BlockDirtyBitmap *b = n->bitmaps; b != NULL; b = b->next) {
+        if (b->inconsistent) {
+            return -ENOTSUP;
+        }
         if (bitmap_bits(size, b->shift) > BLOCK_BITMAP_BITS_MAX) {
-            return false;
+            return -EFBIG;
         }
     }
-    return true;
+    return bitmap_total(n, size) > BLOCK_BITMAPS_BITS_MAX ? -EFBIG : 0;
 }
 
 void node_bitmaps_resize(BlockNode *n, uint64_t size)
 {
     for (BlockDirtyBitmap *b = n->bitmaps; b != NULL; b = b->next) {
-        bitmap_resize(b, size);
+        if (!b->inconsistent && b->size != size) {
+            bitmap_resize(b, size);
+        }
     }
 }
 
 /* ---- names ---- */
 
-static RUNS_IN_MAIN BlockDirtyBitmap *bitmap_find(const BlockNode *n, const char *name,
-                                                  GError **error)
+BlockDirtyBitmap *bitmap_find(const BlockNode *n, const char *name, GError **error)
 {
     for (unsigned i = 0; i < n->bitmap_names->len; i++) {
         BlockDirtyBitmap *b = n->bitmap_names->pdata[i];
@@ -123,27 +138,96 @@ static RUNS_IN_MAIN BlockDirtyBitmap *bitmap_find(const BlockNode *n, const char
     return NULL;
 }
 
-static RUNS_IN_MAIN bool bitmap_check_new(const BlockNode *n, const char *name,
-                                          uint32_t granularity, GError **error)
+BlockDirtyBitmap *bitmap_find_for(const BlockNode *n, const char *name, unsigned use,
+                                  GError **error)
 {
-    if (name[0] == '\0') {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "Bitmap name cannot be empty");
-    } else if (strlen(name) > BLOCK_BITMAP_NAME_MAX) {
+    BlockDirtyBitmap *b = bitmap_find(n, name, error);
+    if (b == NULL) {
+        return NULL;
+    }
+    if ((use & BITMAP_FOR_CHANGE) != 0 && b->persistent && n->flags.read_only) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Bitmap '%s' is readonly and cannot be modified", name);
+        return NULL;
+    }
+    if ((use & BITMAP_FOR_BITS) != 0 && b->inconsistent) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Bitmap '%s' is inconsistent and cannot be used", name);
+        return NULL;
+    }
+    return b;
+}
+
+/* ---- adding and removing ---- */
+
+static RUNS_IN_MAIN bool bitmap_check_name(const BlockNode *n, const char *name, GError **error)
+{
+    if (bitmap_find(n, name, NULL) != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "Bitmap already exists: %s", name);
+        return false;
+    }
+    if (strlen(name) > BLOCK_BITMAP_NAME_MAX) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Bitmap name too long: %zu characters, at most %u are allowed", strlen(name),
                     BLOCK_BITMAP_NAME_MAX);
-    } else if (bitmap_find(n, name, NULL) != NULL) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "Bitmap already exists: %s", name);
-    } else if (granularity < 512 || (granularity & (granularity - 1)) != 0) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "Granularity must be power of 2 and at least 512");
-    } else {
-        return true;
+        return false;
     }
-    return false;
+    return true;
 }
 
-static void bitmap_free(BlockDirtyBitmap *b)
+static RUNS_IN_MAIN bool bitmap_check_persistent(const BlockNode *n, const char *name,
+                                                 uint32_t granularity, GError **error)
+{
+    if (!block_node_can_store_bitmaps(n)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Can't store persistent bitmaps to %s: Operation not supported", n->name);
+        return false;
+    }
+    if (n->flags.read_only) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Can't make bitmap '%s' persistent in '%s': Block node is read-only", name,
+                    n->name);
+        return false;
+    }
+    return n->drv->bitmaps->can_store(n, name, granularity, error);
+}
+
+/* The refusals come in QEMU's order. */
+static RUNS_IN_MAIN bool bitmap_check_new(const BlockNode *n, const char *name,
+                                          uint32_t granularity, bool persistent, GError **error)
+{
+    if (name[0] == '\0') {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "Bitmap name cannot be empty");
+        return false;
+    }
+    if (granularity < 512 || (granularity & (granularity - 1)) != 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Granularity must be power of 2 and at least 512");
+        return false;
+    }
+    return (!persistent || bitmap_check_persistent(n, name, granularity, error)) &&
+           bitmap_check_name(n, name, error);
+}
+
+int bitmap_co_begin_change(BlockNode *n, const BlockDirtyBitmap *b)
+{
+    if (!b->persistent || n->flags.read_only) {
+        return 0;
+    }
+    block_node_co_begin(n);
+    int ret = n->drv->bitmaps->co_change(n);
+    block_node_end(n);
+    return ret;
+}
+
+void bitmap_change_failed(const BlockNode *n, int ret, GError **error)
+{
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                "node '%s': the bitmaps in its image cannot be marked as out of date: %s", n->name,
+                g_strerror(-ret));
+}
+
+void bitmap_free(BlockDirtyBitmap *b)
 {
     g_free(b->words);
     g_free(b->name);
@@ -153,55 +237,79 @@ static void bitmap_free(BlockDirtyBitmap *b)
 typedef struct BitmapCall {
     BlockNode *node;
     BlockDirtyBitmap *bitmap;
-    bool ok;
+    int ret;
 } BitmapCall;
 
 static void bitmap_add_at_home(void *opaque)
 {
     BitmapCall *call = opaque;
-    BlockDirtyBitmap *b = call->bitmap;
     enter_coroutine();
     enter_iothread(call->node->home);
-    uint64_t size = block_node_size(call->node);
-    if (bitmap_bits(size, b->shift) > BLOCK_BITMAP_BITS_MAX) {
-        return;
+    call->ret = bitmap_co_begin_change(call->node, call->bitmap);
+    if (call->ret == 0 &&
+        !bitmap_init_bits(call->node, call->bitmap, block_node_size(call->node))) {
+        call->ret = -EFBIG;
     }
-    bitmap_resize(b, size);
-    b->next = call->node->bitmaps;
-    call->node->bitmaps = b;
-    call->ok = true;
+    if (call->ret == 0) {
+        bitmap_append(call->node, call->bitmap);
+    }
 }
 
-bool block_dirty_bitmap_co_add(BlockNode *n, const char *name, uint32_t granularity, bool enabled,
+static RUNS_IN_MAIN uint32_t bitmap_default_granularity(BlockNode *n)
+{
+    const BlockImageInfo *info = block_node_image_info(n);
+    uint64_t cluster = info != NULL ? info->cluster_size : 0;
+    return cluster == 0 ? BLOCK_BITMAP_GRANULARITY_DEFAULT
+                        : (uint32_t)CLAMP(cluster, BLOCK_BITMAP_GRANULARITY_MIN_DEFAULT,
+                                          BLOCK_BITMAP_GRANULARITY_DEFAULT);
+}
+
+bool block_dirty_bitmap_co_add(BlockNode *n, const char *name, uint32_t granularity, unsigned flags,
                                GError **error)
 {
-    granularity = granularity == 0 ? BLOCK_BITMAP_GRANULARITY_DEFAULT : granularity;
-    if (!bitmap_check_new(n, name, granularity, error)) {
+    bool persistent = (flags & BLOCK_BITMAP_PERSISTENT) != 0;
+    granularity = granularity == 0 ? bitmap_default_granularity(n) : granularity;
+    if (!bitmap_check_new(n, name, granularity, persistent, error)) {
         return false;
     }
     BlockDirtyBitmap *b = g_new0(BlockDirtyBitmap, 1);
     BitmapCall call = {.node = n, .bitmap = b};
     b->name = g_strdup(name);
     b->shift = (unsigned)__builtin_ctz(granularity);
-    atomic_store(&b->enabled, enabled);
+    b->persistent = persistent;
+    atomic_store(&b->enabled, (flags & BLOCK_BITMAP_DISABLED) == 0);
     g_ptr_array_add(n->bitmap_names, b);
     co_call_in(n->home, bitmap_add_at_home, &call);
-    if (!call.ok) {
+    if (call.ret == 0) {
+        return true;
+    }
+    if (call.ret == -EFBIG) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Granularity %u is too fine for a node of %" G_GUINT64_FORMAT " bytes",
                     granularity, block_node_size(n));
-        g_ptr_array_remove(n->bitmap_names, b);
-        bitmap_free(b);
+    } else {
+        bitmap_change_failed(n, call.ret, error);
     }
-    return call.ok;
+    g_ptr_array_remove(n->bitmap_names, b);
+    bitmap_free(b);
+    return false;
 }
 
 static void bitmap_remove_at_home(void *opaque)
 {
     BitmapCall *call = opaque;
+    BlockNode *n = call->node;
     enter_coroutine();
-    enter_iothread(call->node->home);
-    BlockDirtyBitmap **link = &call->node->bitmaps;
+    enter_iothread(n->home);
+    if (call->bitmap->persistent) {
+        block_node_co_begin(n);
+        call->ret = n->drv->bitmaps->co_remove(n, call->bitmap->name);
+        block_node_end(n);
+    }
+    if (call->ret < 0) {
+        return;
+    }
+    BlockDirtyBitmap **link = &n->bitmaps;
     while (*link != call->bitmap) {
         link = &(*link)->next;
     }
@@ -210,15 +318,23 @@ static void bitmap_remove_at_home(void *opaque)
 
 bool block_dirty_bitmap_co_remove(BlockNode *n, const char *name, GError **error)
 {
-    BitmapCall call = {.node = n, .bitmap = bitmap_find(n, name, error)};
+    BitmapCall call = {.node = n, .bitmap = bitmap_find_for(n, name, BITMAP_FOR_CHANGE, error)};
     if (call.bitmap == NULL) {
         return false;
     }
     co_call_in(n->home, bitmap_remove_at_home, &call);
+    if (call.ret < 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                    "Failed to remove bitmap '%s' from the image of node '%s': %s", name, n->name,
+                    g_strerror(-call.ret));
+        return false;
+    }
     g_ptr_array_remove(n->bitmap_names, call.bitmap);
     bitmap_free(call.bitmap);
     return true;
 }
+
+/* ---- clearing, enabling ---- */
 
 static void bitmap_clear_at_home(void *opaque)
 {
@@ -226,17 +342,34 @@ static void bitmap_clear_at_home(void *opaque)
     BlockDirtyBitmap *b = call->bitmap;
     enter_coroutine();
     enter_iothread(call->node->home);
-    memset(b->words, 0, bitmap_words(bitmap_bits(b->size, b->shift)) * sizeof(uint64_t));
-    atomic_store_explicit(&b->set, 0, memory_order_relaxed);
+    call->ret = bitmap_co_begin_change(call->node, b);
+    if (call->ret == 0) {
+        memset(b->words, 0, bitmap_words(bitmap_bits(b->size, b->shift)) * sizeof(uint64_t));
+        atomic_store_explicit(&b->set, 0, memory_order_relaxed);
+        b->changed = true;
+    }
 }
 
 bool block_dirty_bitmap_co_clear(BlockNode *n, const char *name, GError **error)
 {
-    BitmapCall call = {.node = n, .bitmap = bitmap_find(n, name, error)};
-    if (call.bitmap != NULL) {
-        co_call_in(n->home, bitmap_clear_at_home, &call);
+    BitmapCall call = {.node = n};
+    call.bitmap = bitmap_find_for(n, name, BITMAP_FOR_CHANGE | BITMAP_FOR_BITS, error);
+    if (call.bitmap == NULL) {
+        return false;
     }
-    return call.bitmap != NULL;
+    co_call_in(n->home, bitmap_clear_at_home, &call);
+    if (call.ret < 0) {
+        bitmap_change_failed(n, call.ret, error);
+    }
+    return call.ret == 0;
+}
+
+static void bitmap_begin_at_home(void *opaque)
+{
+    BitmapCall *call = opaque;
+    enter_coroutine();
+    enter_iothread(call->node->home);
+    call->ret = bitmap_co_begin_change(call->node, call->bitmap);
 }
 
 static void bitmap_nothing_at_home(void *opaque)
@@ -248,99 +381,18 @@ static void bitmap_nothing_at_home(void *opaque)
 
 bool block_dirty_bitmap_co_set_enabled(BlockNode *n, const char *name, bool enabled, GError **error)
 {
-    BitmapCall call = {.node = n, .bitmap = bitmap_find(n, name, error)};
+    BitmapCall call = {.node = n, .bitmap = bitmap_find_for(n, name, BITMAP_FOR_BITS, error)};
     if (call.bitmap == NULL) {
+        return false;
+    }
+    co_call_in(n->home, bitmap_begin_at_home, &call);
+    if (call.ret < 0) {
+        bitmap_change_failed(n, call.ret, error);
         return false;
     }
     atomic_store_explicit(&call.bitmap->enabled, enabled, memory_order_relaxed);
     co_call_in(n->home, bitmap_nothing_at_home, &call); /* what ends after this has seen it */
     return true;
-}
-
-/* ---- merging ---- */
-
-typedef struct BitmapMerge {
-    BlockNode *node; /* in whose home a step runs */
-    BlockDirtyBitmap *from, *to;
-    bool ok;
-} BitmapMerge;
-
-/* Sets in @to, which belongs to nobody else, what is set in @from. */
-static void bitmap_add_bits(BlockDirtyBitmap *to, const BlockDirtyBitmap *from)
-{
-    size_t words = bitmap_words(bitmap_bits(from->size, from->shift));
-    for (size_t i = 0; i < words; i++) {
-        for (uint64_t rest = from->words[i]; rest != 0; rest &= rest - 1) {
-            uint64_t bit = i * BITMAP_WORD + (unsigned)__builtin_ctzll(rest);
-            bitmap_set(to, bit << from->shift, (uint64_t)1 << from->shift);
-        }
-    }
-}
-
-static void bitmap_merge_at_home(void *opaque)
-{
-    BitmapMerge *m = opaque;
-    enter_coroutine();
-    enter_iothread(m->node->home);
-    m->ok = m->from->size == m->to->size;
-    if (m->ok) {
-        bitmap_add_bits(m->to, m->from);
-    }
-}
-
-static void bitmap_size_at_home(void *opaque)
-{
-    BitmapMerge *m = opaque;
-    enter_coroutine();
-    enter_iothread(m->node->home);
-    bitmap_resize(m->to, m->from->size);
-}
-
-/* Collects the sources' bits in @sum, which has the size of the target. */
-static coroutine_fn RUNS_IN_MAIN bool bitmap_co_collect(BlockDirtyBitmap *sum,
-                                                        const BlockDirtyBitmapRef *sources,
-                                                        unsigned count, GError **error)
-{
-    for (unsigned i = 0; i < count; i++) {
-        BlockNode *n = sources[i].node;
-        BitmapMerge m = {.node = n, .from = bitmap_find(n, sources[i].name, error), .to = sum};
-        if (m.from == NULL) {
-            return false;
-        }
-        co_call_in(n->home, bitmap_merge_at_home, &m);
-        if (!m.ok) {
-            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                        "Bitmaps are of different sizes (destination size is %" G_GUINT64_FORMAT
-                        ", source '%s' of node '%s' has another) and can't be merged",
-                        sum->size, sources[i].name, n->name);
-            return false;
-        }
-    }
-    return true;
-}
-
-bool block_dirty_bitmap_co_merge(BlockDirtyBitmapRef target, const BlockDirtyBitmapRef *sources,
-                                 unsigned count, GError **error)
-{
-    BlockDirtyBitmap sum = {0}, *b = bitmap_find(target.node, target.name, error);
-    if (b == NULL) {
-        return false;
-    }
-    sum.shift = b->shift;
-    BitmapMerge m = {.node = target.node, .from = b, .to = &sum};
-    co_call_in(target.node->home, bitmap_size_at_home, &m);
-    bool ok = bitmap_co_collect(&sum, sources, count, error);
-    if (ok) {
-        m = (BitmapMerge){.node = target.node, .from = &sum, .to = b};
-        co_call_in(target.node->home, bitmap_merge_at_home, &m);
-        ok = m.ok;
-        if (!ok) {
-            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                        "node '%s' was resized while its bitmap was merged", target.node->name);
-        }
-    }
-    g_free(sum.words);
-    return ok;
 }
 
 /* ---- queries, closing ---- */
@@ -358,7 +410,25 @@ void block_dirty_bitmap_info(const BlockNode *n, unsigned i, BlockDirtyBitmapInf
         .granularity = (uint32_t)1 << b->shift,
         .dirty_bytes = atomic_load_explicit(&b->set, memory_order_relaxed) << b->shift,
         .recording = atomic_load_explicit(&b->enabled, memory_order_relaxed),
+        .persistent = b->persistent,
+        .inconsistent = b->inconsistent,
     };
+}
+
+bool block_node_can_store_bitmaps(const BlockNode *n)
+{
+    return n->drv->bitmaps != NULL;
+}
+
+bool node_bitmaps_check_resize(const BlockNode *n, GError **error)
+{
+    for (unsigned i = 0; i < n->bitmap_names->len; i++) {
+        const BlockDirtyBitmap *b = n->bitmap_names->pdata[i];
+        if (b->inconsistent && bitmap_find_for(n, b->name, BITMAP_FOR_BITS, error) == NULL) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void node_bitmaps_free(BlockNode *n)

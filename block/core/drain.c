@@ -264,6 +264,41 @@ void block_node_co_release(BlockNode *n)
     co_call_in(n->home, drain_release_one_at_home, n);
 }
 
+/* Parents before their children, to which their operations lead. */
+static int drain_compare_heights(const void *a, const void *b)
+{
+    const BlockNode *first = *(BlockNode *const *)a, *second = *(BlockNode *const *)b;
+    return first->height > second->height ? -1 : first->height < second->height;
+}
+
+GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes)
+{
+    GPtrArray *all = g_ptr_array_new();
+    for (unsigned i = 0; i < nodes->len; i++) {
+        g_autoptr(GPtrArray) above = block_node_ancestors(nodes->pdata[i]);
+        for (unsigned j = 0; j < above->len; j++) {
+            if (!g_ptr_array_find(all, above->pdata[j], NULL)) {
+                block_node_ref(above->pdata[j]);
+                g_ptr_array_add(all, above->pdata[j]);
+            }
+        }
+    }
+    g_ptr_array_sort(all, drain_compare_heights);
+    for (unsigned i = 0; i < all->len; i++) {
+        block_nodes_co_quiesce(all->pdata[i], false);
+    }
+    return all;
+}
+
+void block_nodes_co_release_above(GPtrArray *nodes)
+{
+    for (unsigned i = nodes->len; i-- > 0;) {
+        block_node_co_release(nodes->pdata[i]);
+        block_co_unref(nodes->pdata[i]);
+    }
+    g_ptr_array_unref(nodes);
+}
+
 bool blk_drain_retire(BlockBackend *blk)
 {
     drain_resume_nodes(blk->root);

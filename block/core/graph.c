@@ -234,15 +234,16 @@ static void graph_complete_at_home(void *opaque)
     c->ret = c->node->drv->co_complete(c->node);
 }
 
-static coroutine_fn RUNS_IN_MAIN void graph_co_complete(BlockNode *n)
+int block_node_co_complete(BlockNode *n)
 {
     GraphComplete c = {.node = n};
+    if (n->drv->co_complete == NULL || n->flags.read_only) {
+        return 0;
+    }
     block_nodes_co_quiesce(n, false);
     co_call_in(n->home, graph_complete_at_home, &c);
     block_node_co_release(n);
-    if (c.ret < 0) {
-        log_warn("node '%s': its image cannot be completed: %s", n->name, g_strerror(-c.ret));
-    }
+    return c.ret;
 }
 
 /* Parents before their children, whose requests they make. */
@@ -261,8 +262,10 @@ void block_co_complete_all(void)
         block_node_ref(list[i]);
     }
     for (unsigned i = 0; i < count; i++) {
-        if (list[i]->drv->co_complete != NULL && !list[i]->flags.read_only) {
-            graph_co_complete(list[i]);
+        int ret = block_node_co_complete(list[i]);
+        if (ret < 0) {
+            log_warn("node '%s': its image cannot be completed: %s", list[i]->name,
+                     g_strerror(-ret));
         }
     }
     for (unsigned i = 0; i < count; i++) {

@@ -64,6 +64,12 @@ void block_nodes_co_quiesce(BlockNode *n, bool below) coroutine_fn RUNS_IN_MAIN;
 void block_nodes_co_release(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 /* Ends block_nodes_co_quiesce(n, false). */
 void block_node_co_release(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
+/* Does the same, with a reference to each, for @nodes and all nodes above them: those can have
+ * operations without a backend, which a section of a backend would cover. Returns them, parents
+ * before their children. */
+GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
+/* Ends it and frees the list. */
+void block_nodes_co_release_above(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
 void block_node_drain_init(BlockNode *n) ANY_THREAD;
 
 /* ---- image_info.c ---- */

@@ -44,6 +44,22 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_driver_pwritev(BlockNode *n, uint6
     return node_check_result(n, "write", ret);
 }
 
+static coroutine_fn RUNS_IN_IOTHREAD int
+node_driver_pwrite_compressed(BlockNode *n, uint64_t offset, uint64_t bytes,
+                              const struct iovec *iov, unsigned niov)
+{
+    if (n->drv->co_pwrite_compressed == NULL) {
+        return -ENOTSUP;
+    }
+    int ret = n->drv->co_pwrite_compressed(n, offset, bytes, iov, niov);
+    return node_check_result(n, "compressed write", ret);
+}
+
+bool block_node_can_compress(const BlockNode *n)
+{
+    return n->drv->co_pwrite_compressed != NULL;
+}
+
 /* ---- requests that fit ---- */
 
 bool block_node_range_ok(const BlockNode *n, uint64_t offset, uint64_t bytes)
@@ -275,6 +291,9 @@ int block_node_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const st
 int block_node_co_write_part(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                              unsigned niov, unsigned flags)
 {
+    if ((flags & BLOCK_REQ_COMPRESSED) != 0) {
+        return node_driver_pwrite_compressed(n, offset, bytes, iov, niov);
+    }
     if (!node_is_aligned(n, offset, bytes) || !node_memory_fits(n, iov, niov)) {
         return node_do_bounced(n, node_bounce_write, offset, bytes, iov, niov, flags);
     }
@@ -304,7 +323,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_write_and_grow(BlockNode *n, uint6
         return 0;
     }
     bool flush_after = (flags & BLOCK_REQ_FUA) != 0 && !n->drv->has_fua;
-    unsigned driver_flags = n->drv->has_fua ? flags & BLOCK_REQ_FUA : 0;
+    unsigned driver_flags =
+        flags & (n->drv->has_fua ? BLOCK_REQ_FUA | BLOCK_REQ_COMPRESSED : BLOCK_REQ_COMPRESSED);
     BlockChange c;
     block_change_co_begin(n, &c, offset, bytes, !node_is_aligned(n, offset, bytes));
     int ret = block_node_co_write_part(n, offset, bytes, iov, niov, driver_flags);
@@ -366,14 +386,15 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_truncate(BlockNode *n, uint64_t si
     if (!block_is_aligned(size, n->limits.request_alignment)) {
         return -EINVAL; /* else writes to the last block would exceed the end, or grow the file */
     }
-    if (!node_bitmaps_can_resize(n, size)) {
-        return -EFBIG;
+    int ret = node_bitmaps_can_resize(n, size);
+    if (ret < 0) {
+        return ret;
     }
     BlockChange c;
     uint64_t from = MIN(size, block_node_size(n));
     block_change_co_begin(n, &c, from, BLOCK_SIZE_MAX - from, true);
     c.bytes = 0; /* bitmaps follow the size */
-    int ret = n->drv->co_truncate(n, size);
+    ret = n->drv->co_truncate(n, size);
     node_check_result(n, "truncate", ret);
     trace_block_node_truncate(n->name, size, ret);
     if (ret == 0) {

@@ -6,7 +6,9 @@
  *                                        |            |
  *                                        +------------+--> refused ------> cleaned
  *
- * Nothing visible to requests and queries changes before commit, which does not yield.
+ * "Drained" covers the backends, and all nodes from the reopened ones up, which can have operations
+ * of their own without a backend. The flush starts none. Nothing visible to requests and queries
+ * changes before commit, which does not yield.
  */
 #include <string.h>
 #include "block/core/node_int.h"
@@ -16,6 +18,7 @@
 typedef struct Reopen {
     GPtrArray *nodes; /* BlockReopen, children before their parents */
     GPtrArray *backends;
+    GPtrArray *quiesced; /* BlockNode, parents before their children */
 } Reopen;
 
 static coroutine_fn RUNS_IN_MAIN void reopen_co_free(Reopen *reopen)
@@ -235,6 +238,26 @@ static RUNS_IN_MAIN void reopen_find_backends(Reopen *reopen)
     }
 }
 
+/* ---- the drained section ---- */
+
+static coroutine_fn RUNS_IN_MAIN void reopen_co_drain(Reopen *reopen)
+{
+    reopen_find_backends(reopen);
+    co_drained_begin((BlockBackend **)reopen->backends->pdata, reopen->backends->len);
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+    for (unsigned i = 0; i < reopen->nodes->len; i++) {
+        const BlockReopen *r = reopen->nodes->pdata[i];
+        g_ptr_array_add(nodes, r->node);
+    }
+    reopen->quiesced = block_nodes_co_quiesce_above(nodes);
+}
+
+static coroutine_fn RUNS_IN_MAIN void reopen_co_resume(Reopen *reopen)
+{
+    block_nodes_co_release_above(reopen->quiesced);
+    co_drained_end((BlockBackend **)reopen->backends->pdata, reopen->backends->len);
+}
+
 /* ---- compatible uses also after the reopen ---- */
 
 static bool reopen_will_be_read_only(const Reopen *reopen, const BlockNode *n)
@@ -341,6 +364,9 @@ static RUNS_IN_MAIN void reopen_read_present(Reopen *reopen)
 {
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
         BlockReopen *r = reopen->nodes->pdata[i];
+        if (block_node_in_flight(r->node) != 0) {
+            bug_abort("node '%s' is reopened with operations in flight", r->node->name);
+        }
         r->limits = r->node->limits;
         r->size = block_node_size(r->node);
     }
@@ -388,30 +414,25 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_prepare(Reopen *reopen, GError *
     return true;
 }
 
-static int reopen_compare_heights(const void *a, const void *b)
+/* Whether a node below @n is reopened. */
+static bool reopen_is_above(const Reopen *reopen, const BlockNode *n)
 {
-    const BlockNode *first = *(BlockNode *const *)a, *second = *(BlockNode *const *)b;
-    return first->height < second->height ? -1 : first->height > second->height;
+    for (unsigned i = 0; i < reopen->nodes->len; i++) {
+        const BlockReopen *r = reopen->nodes->pdata[i];
+        if (r->node != n && block_node_reaches(n, r->node)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Calls child_changed once for each node above the reopened ones, children before their parents,
  * since they have read the limits of their children. */
 static RUNS_IN_MAIN void reopen_notify_parents(const Reopen *reopen)
 {
-    g_autoptr(GPtrArray) all = g_ptr_array_new();
-    for (unsigned i = 0; i < reopen->nodes->len; i++) {
-        const BlockReopen *r = reopen->nodes->pdata[i];
-        g_autoptr(GPtrArray) above = block_node_ancestors(r->node);
-        for (unsigned j = 0; j < above->len; j++) {
-            if (above->pdata[j] != r->node && !g_ptr_array_find(all, above->pdata[j], NULL)) {
-                g_ptr_array_add(all, above->pdata[j]);
-            }
-        }
-    }
-    g_ptr_array_sort(all, reopen_compare_heights);
-    for (unsigned i = 0; i < all->len; i++) {
-        BlockNode *n = all->pdata[i];
-        if (n->open && n->drv->child_changed != NULL) {
+    for (unsigned i = reopen->quiesced->len; i-- > 0;) {
+        BlockNode *n = reopen->quiesced->pdata[i];
+        if (n->open && n->drv->child_changed != NULL && reopen_is_above(reopen, n)) {
             n->drv->child_changed(n);
         }
     }
@@ -446,9 +467,7 @@ static coroutine_fn RUNS_IN_MAIN void reopen_co_clean(Reopen *reopen, bool commi
 
 static coroutine_fn RUNS_IN_MAIN bool reopen_co_run(Reopen *reopen, GError **error)
 {
-    reopen_find_backends(reopen);
-    BlockBackend **blks = (BlockBackend **)reopen->backends->pdata;
-    co_drained_begin(blks, reopen->backends->len);
+    reopen_co_drain(reopen);
     bool ok = reopen_co_flush(reopen, error);
     reopen_read_present(reopen);
     ok = ok && reopen_co_prepare(reopen, error) && reopen_change_uses(reopen, error);
@@ -456,7 +475,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_run(Reopen *reopen, GError **err
         reopen_commit(reopen);
     }
     reopen_co_clean(reopen, ok);
-    co_drained_end(blks, reopen->backends->len);
+    reopen_co_resume(reopen);
     return ok;
 }
 

@@ -149,6 +149,11 @@ BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshot
     g_autofree BlockSnapshotRun *s = g_new(BlockSnapshotRun, 1);
     *s = (BlockSnapshotRun){.node = n, .op = *op};
     *ret = -EBUSY;
+    if (op->kind == BLOCK_SNAPSHOT_APPLY && n->bitmap_names->len > 0) {
+        /* the bitmaps would not have what changes */
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "Device has active dirty bitmaps");
+        return NULL;
+    }
     if (!snapshot_co_attach(s, error)) {
         return NULL;
     }

@@ -2,6 +2,7 @@
 #include "block/engine/engine.h"
 
 #include <errno.h>
+#include <string.h>
 
 const char *const block_engine_names[] = {"threads", "native", "io_uring", NULL};
 
@@ -85,16 +86,16 @@ int64_t block_engine_co_io(BlockEngine *e, BlockIo *io)
         return e->ops->co_run(io);
     }
     io->state = BLOCK_IO_QUEUED;
-    io->next = NULL;
+    io->next = io->merged = NULL;
+    io->alone = false;
     io->token = co_arm();
     e->ops->submit(e, io);
     co_wait(io->token);
     return io->result;
 }
 
-void block_engine_complete(BlockEngine *e, BlockIo *io, int64_t result)
+static RUNS_IN_IOTHREAD void engine_complete_one(BlockEngine *e, BlockIo *io, int64_t result)
 {
-    assert_home(e->ctx);
     if (io->state != BLOCK_IO_QUEUED) {
         bug_abort("engine %s: a request completes twice (fd %d, offset %" G_GUINT64_FORMAT ")",
                   block_engine_names[e->ops->kind], io->fd, io->offset);
@@ -102,4 +103,99 @@ void block_engine_complete(BlockEngine *e, BlockIo *io, int64_t result)
     io->state = BLOCK_IO_DONE;
     io->result = result;
     co_wake(io->token);
+}
+
+static RUNS_IN_IOTHREAD void engine_submit_alone(BlockEngine *e, BlockIo *io)
+{
+    io->alone = true;
+    io->next = NULL;
+    e->ops->submit(e, io);
+}
+
+void block_engine_complete(BlockEngine *e, BlockIo *io, int64_t result)
+{
+    assert_home(e->ctx);
+    BlockIo *rest = io->merged;
+    g_clear_pointer(&io->merged_iov, g_free);
+    if (rest == NULL) {
+        engine_complete_one(e, io, result);
+        return;
+    }
+    io->next = rest;
+    io->merged = NULL;
+    uint64_t left = result > 0 ? (uint64_t)result : 0;
+    bool begun = result >= 0; /* an error may be any request's */
+    for (BlockIo *next; io != NULL; io = next) {
+        uint64_t bytes = io->bytes;
+        next = io->next;
+        if (begun && left > 0) {
+            engine_complete_one(e, io, (int64_t)MIN(bytes, left));
+            left -= MIN(bytes, left);
+        } else {
+            engine_submit_alone(e, io);
+        }
+    }
+}
+
+/* ---- the queue ---- */
+
+void block_io_queue_init(BlockIoQueue *q)
+{
+    *q = (BlockIoQueue){.tail = &q->first};
+}
+
+/* Whether @io continues @last and both can be one request. */
+static bool queue_can_merge(const BlockIo *last, const BlockIo *io)
+{
+    return last->op == io->op && io->op != BLOCK_IO_FDSYNC && last->fd == io->fd &&
+           last->offset + last->merged_bytes == io->offset && last->dsync == io->dsync &&
+           !last->alone && !io->alone && last->merged_iov == NULL &&
+           last->merged_bytes + io->bytes <= BLOCK_ENGINE_MERGE_BYTES &&
+           last->merged_niov + io->niov <= BLOCK_ENGINE_MERGE_IOV;
+}
+
+void block_io_queue_push(BlockIoQueue *q, BlockIo *io)
+{
+    BlockIo *last = q->last;
+    io->merged_bytes = io->bytes;
+    io->merged_niov = io->niov;
+    if (q->first != NULL && queue_can_merge(last, io)) {
+        *(last->merged == NULL ? &last->merged : &last->merged_last->next) = io;
+        last->merged_last = io;
+        last->merged_bytes += io->bytes;
+        last->merged_niov += io->niov;
+        return;
+    }
+    *q->tail = io;
+    q->tail = &io->next;
+    q->last = io;
+}
+
+BlockIo *block_io_queue_pop(BlockIoQueue *q)
+{
+    BlockIo *io = q->first;
+    q->first = io->next;
+    if (q->first == NULL) {
+        q->tail = &q->first;
+    }
+    return io;
+}
+
+const struct iovec *block_engine_iov(BlockIo *io, unsigned *niov)
+{
+    *niov = io->merged_niov;
+    if (io->merged == NULL) {
+        io->alone = true;
+        return io->iov;
+    }
+    if (io->merged_iov == NULL) {
+        struct iovec *at = io->merged_iov = g_new(struct iovec, io->merged_niov);
+        memcpy(at, io->iov, io->niov * sizeof(*at));
+        at += io->niov;
+        for (const BlockIo *m = io->merged; m != NULL; m = m->next) {
+            memcpy(at, m->iov, m->niov * sizeof(*at));
+            at += m->niov;
+        }
+    }
+    return io->merged_iov;
 }

@@ -7,6 +7,16 @@
  * wakes its coroutine through the ready list, a limited number per turn. There is one instance per
  * context and kind, shared by the nodes that use it and freed with the last of them.
  *
+ * While a request waits in the queue, one that continues it in the file is merged with it: the
+ * kernel carries out both as one.
+ *
+ *   alone --merge--> group --done in full--> each is complete
+ *                      \--done in part, or an error--> those done in full are complete, the first
+ *                                                      other one has the rest, if any; all others
+ *                                                      are submitted again, each alone
+ *
+ * So a request always has its own result.
+ *
  *   threads    preadv2/pwritev2 in workers; takes everything
  *   native     Linux AIO; O_DIRECT only, since io_submit() blocks on buffered files
  *   io_uring   takes everything
@@ -30,6 +40,10 @@ extern const char *const block_engine_names[]; /* NULL-terminated, by kind: the 
 
 typedef enum BlockIoOp { BLOCK_IO_READ, BLOCK_IO_WRITE, BLOCK_IO_FDSYNC } BlockIoOp;
 
+/* What a merged request has at most. One larger than this has no merged ones. */
+#define BLOCK_ENGINE_MERGE_BYTES (4u << 20)
+#define BLOCK_ENGINE_MERGE_IOV 1024u /* IOV_MAX */
+
 typedef enum BlockIoState { BLOCK_IO_NEW, BLOCK_IO_QUEUED, BLOCK_IO_DONE } BlockIoState;
 
 /* One system call to be made. Lives on the stack of the coroutine that waits for it. */
@@ -40,14 +54,25 @@ typedef struct BlockIo {
     unsigned niov;
     const struct iovec *iov;
     uint64_t offset;
+    uint64_t bytes;   /* of all buffers */
     WorkerLane *lane; /* the file's */
     /* the engine's */
     BlockIoState state;
     int64_t result; /* bytes or -errno */
     CoToken token;
     struct BlockIo *next;
+    bool alone;                           /* not to be merged */
+    struct BlockIo *merged, *merged_last; /* requests that continue this one; lists by next */
+    uint64_t merged_bytes;
+    unsigned merged_niov;
+    struct iovec *merged_iov; /* owned: all buffers of the group, made by block_engine_iov() */
     struct iocb iocb;
 } BlockIo;
+
+/* Requests that the kernel does not have yet. */
+typedef struct BlockIoQueue {
+    BlockIo *first, **tail, *last;
+} BlockIoQueue;
 
 typedef struct BlockEngine BlockEngine;
 
@@ -94,9 +119,17 @@ void block_co_engine_put(BlockEngine *e) coroutine_fn RUNS_IN_MAIN;
 #define BLOCK_SPARE_RINGS_MAX 8u
 void block_engine_make_spare_rings(unsigned count) RUNS_IN_MAIN;
 
-/* Returns bytes done (maybe too few) or -errno. Set op, fd, dsync, iov, niov, offset, lane. */
+/* Returns bytes done (maybe too few) or -errno. Set op, fd, dsync, iov, niov, offset, bytes, lane. */
 int64_t block_engine_co_io(BlockEngine *e, BlockIo *io) coroutine_fn RUNS_IN_IOTHREAD;
-/* For engines: completes @io and wakes its coroutine. @io is invalid afterwards. */
+/* ---- for engines ---- */
+/* Completes @io and those merged with it, and wakes their coroutines; or submits some of them again.
+ * @io is invalid afterwards. */
 void block_engine_complete(BlockEngine *e, BlockIo *io, int64_t result) RUNS_IN_IOTHREAD;
+void block_io_queue_init(BlockIoQueue *q) ANY_THREAD;
+/* Appends @io, or merges it with the last one. */
+void block_io_queue_push(BlockIoQueue *q, BlockIo *io) RUNS_IN_IOTHREAD;
+BlockIo *block_io_queue_pop(BlockIoQueue *q) RUNS_IN_IOTHREAD;
+/* The buffers of @io and of those merged with it. From now on nothing is merged with it. */
+const struct iovec *block_engine_iov(BlockIo *io, unsigned *niov) RUNS_IN_IOTHREAD;
 
 #endif

@@ -26,10 +26,10 @@ typedef struct EngineUring {
     BlockEngine base;
     struct io_uring ring;
     AioHandler *handler;
-    BlockIo *queued, **queued_tail; /* not yet in the ring */
-    unsigned in_flight;             /* in the ring, submitted or about to be */
-    bool spare;                     /* the ring returns to the spare ones */
-    AioBh again;                    /* makes the loop take another turn */
+    BlockIoQueue queued; /* not yet in the ring */
+    unsigned in_flight;  /* in the ring, submitted or about to be */
+    bool spare;          /* the ring returns to the spare ones */
+    AioBh again;         /* makes the loop take another turn */
 } EngineUring;
 
 /* ---- reaping ---- */
@@ -70,22 +70,23 @@ static bool engine_uring_poll(void *opaque)
 
 /* ---- submitting ---- */
 
-static void engine_uring_prepare(struct io_uring_sqe *sqe, BlockIo *io)
+static RUNS_IN_IOTHREAD void engine_uring_prepare(struct io_uring_sqe *sqe, BlockIo *io)
 {
-    const struct iovec *iov = io->iov;
+    unsigned niov;
+    const struct iovec *iov = block_engine_iov(io, &niov);
     switch (io->op) {
     case BLOCK_IO_READ:
-        if (io->niov == 1) {
+        if (niov == 1) {
             io_uring_prep_read(sqe, io->fd, iov->iov_base, (unsigned)iov->iov_len, io->offset);
         } else {
-            io_uring_prep_readv(sqe, io->fd, iov, io->niov, io->offset);
+            io_uring_prep_readv(sqe, io->fd, iov, niov, io->offset);
         }
         break;
     case BLOCK_IO_WRITE:
-        if (io->niov == 1) {
+        if (niov == 1) {
             io_uring_prep_write(sqe, io->fd, iov->iov_base, (unsigned)iov->iov_len, io->offset);
         } else {
-            io_uring_prep_writev(sqe, io->fd, iov, io->niov, io->offset);
+            io_uring_prep_writev(sqe, io->fd, iov, niov, io->offset);
         }
         sqe->rw_flags = io->dsync ? RWF_DSYNC : 0;
         break;
@@ -100,17 +101,13 @@ static void engine_uring_prepare(struct io_uring_sqe *sqe, BlockIo *io)
 static RUNS_IN_IOTHREAD void engine_uring_fill(EngineUring *e)
 {
     unsigned batch = block_engine_batch(e->in_flight);
-    while (e->queued != NULL && e->in_flight < URING_CQ_ENTRIES &&
+    while (e->queued.first != NULL && e->in_flight < URING_CQ_ENTRIES &&
            io_uring_sq_ready(&e->ring) < batch) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(&e->ring);
         if (sqe == NULL) {
             return;
         }
-        BlockIo *io = e->queued;
-        e->queued = io->next;
-        if (e->queued == NULL) {
-            e->queued_tail = &e->queued;
-        }
+        BlockIo *io = block_io_queue_pop(&e->queued);
         engine_uring_prepare(sqe, io);
         e->in_flight++;
     }
@@ -147,8 +144,7 @@ static void engine_uring_flush(void *opaque)
 static RUNS_IN_IOTHREAD void engine_uring_submit(BlockEngine *base, BlockIo *io)
 {
     EngineUring *e = (EngineUring *)base;
-    *e->queued_tail = io;
-    e->queued_tail = &io->next;
+    block_io_queue_push(&e->queued, io);
 }
 
 /* ---- life cycle ---- */
@@ -293,7 +289,7 @@ static RUNS_IN_IOTHREAD BlockEngine *engine_uring_create(AioContext *ctx, GError
         return NULL;
     }
     io_uring_register_ring_fd(&e->ring); /* saves a look-up per call; optional */
-    e->queued_tail = &e->queued;
+    block_io_queue_init(&e->queued);
     aio_bh_init(&e->again, ctx, engine_uring_no_op, NULL);
     e->handler = aio_handler_add(ctx, e->ring.ring_fd, &engine_uring_handler, e);
     return &e->base;
@@ -302,7 +298,7 @@ static RUNS_IN_IOTHREAD BlockEngine *engine_uring_create(AioContext *ctx, GError
 static RUNS_IN_IOTHREAD void engine_uring_destroy(BlockEngine *base)
 {
     EngineUring *e = (EngineUring *)base;
-    if (e->in_flight != 0 || e->queued != NULL) {
+    if (e->in_flight != 0 || e->queued.first != NULL) {
         bug_abort("engine io_uring ends with %u requests in flight", e->in_flight);
     }
     aio_bh_cancel(&e->again);

@@ -37,7 +37,7 @@ typedef struct EngineNative {
     NativeRing *ring;
     int event_fd;
     AioHandler *handler;
-    BlockIo *queued, **queued_tail; /* not yet submitted */
+    BlockIoQueue queued; /* not yet submitted */
     unsigned in_flight;
     AioBh again; /* makes the loop reap again in its next turn */
 } EngineNative;
@@ -96,14 +96,16 @@ static void engine_native_again(void *opaque)
 
 /* ---- submitting ---- */
 
-static void engine_native_prepare(EngineNative *e, BlockIo *io)
+static RUNS_IN_IOTHREAD void engine_native_prepare(const EngineNative *e, BlockIo *io)
 {
+    unsigned niov;
+    const struct iovec *iov = block_engine_iov(io, &niov);
     switch (io->op) {
     case BLOCK_IO_READ:
-        io_prep_preadv(&io->iocb, io->fd, io->iov, (int)io->niov, (long long)io->offset);
+        io_prep_preadv(&io->iocb, io->fd, iov, (int)niov, (long long)io->offset);
         break;
     case BLOCK_IO_WRITE:
-        io_prep_pwritev(&io->iocb, io->fd, io->iov, (int)io->niov, (long long)io->offset);
+        io_prep_pwritev(&io->iocb, io->fd, iov, (int)niov, (long long)io->offset);
         io->iocb.aio_rw_flags = io->dsync ? RWF_DSYNC : 0;
         break;
     case BLOCK_IO_FDSYNC:
@@ -114,24 +116,15 @@ static void engine_native_prepare(EngineNative *e, BlockIo *io)
     io_set_eventfd(&io->iocb, e->event_fd);
 }
 
-static unsigned engine_native_gather(const EngineNative *e, struct iocb **batch)
+static RUNS_IN_IOTHREAD unsigned engine_native_gather(const EngineNative *e, struct iocb **batch)
 {
     unsigned room = MIN(block_engine_batch(e->in_flight), NATIVE_DEPTH - e->in_flight);
     unsigned count = 0;
-    for (BlockIo *io = e->queued; io != NULL && count < room; io = io->next) {
+    for (BlockIo *io = e->queued.first; io != NULL && count < room; io = io->next) {
+        engine_native_prepare(e, io);
         batch[count++] = &io->iocb;
     }
     return count;
-}
-
-static BlockIo *engine_native_pop(EngineNative *e)
-{
-    BlockIo *io = e->queued;
-    e->queued = io->next;
-    if (e->queued == NULL) {
-        e->queued_tail = &e->queued;
-    }
-    return io;
 }
 
 static void engine_native_flush(void *opaque)
@@ -148,11 +141,11 @@ static void engine_native_flush(void *opaque)
             return;
         }
         if (ret < 0) { /* the first request is invalid */
-            block_engine_complete(&e->base, engine_native_pop(e), ret);
+            block_engine_complete(&e->base, block_io_queue_pop(&e->queued), ret);
             continue;
         }
         for (int i = 0; i < ret; i++) {
-            engine_native_pop(e);
+            block_io_queue_pop(&e->queued);
         }
         e->in_flight += (unsigned)ret;
         if (engine_native_ready(e)) {
@@ -164,9 +157,7 @@ static void engine_native_flush(void *opaque)
 static RUNS_IN_IOTHREAD void engine_native_submit(BlockEngine *base, BlockIo *io)
 {
     EngineNative *e = (EngineNative *)base;
-    engine_native_prepare(e, io);
-    *e->queued_tail = io;
-    e->queued_tail = &io->next;
+    block_io_queue_push(&e->queued, io);
 }
 
 /* ---- life cycle ---- */
@@ -211,7 +202,7 @@ static RUNS_IN_IOTHREAD BlockEngine *engine_native_create(AioContext *ctx, GErro
         g_free(e);
         return NULL;
     }
-    e->queued_tail = &e->queued;
+    block_io_queue_init(&e->queued);
     aio_bh_init(&e->again, ctx, engine_native_again, e);
     e->handler = aio_handler_add(ctx, e->event_fd, &engine_native_handler, e);
     return &e->base;
@@ -220,7 +211,7 @@ static RUNS_IN_IOTHREAD BlockEngine *engine_native_create(AioContext *ctx, GErro
 static RUNS_IN_IOTHREAD void engine_native_destroy(BlockEngine *base)
 {
     EngineNative *e = (EngineNative *)base;
-    if (e->in_flight != 0 || e->queued != NULL) {
+    if (e->in_flight != 0 || e->queued.first != NULL) {
         bug_abort("engine native ends with %u requests in flight", e->in_flight);
     }
     aio_bh_cancel(&e->again);

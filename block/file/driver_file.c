@@ -127,9 +127,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int64_t file_co_io_rest(const BlockNode *n,
                                                              uint64_t done, uint64_t bytes)
 {
     struct iovec slice[FILE_SLICE_IOV];
-    io.niov = iov_slice(slice, FILE_SLICE_IOV, io.iov, io.niov, done, bytes - done, NULL);
+    size_t len;
+    io.niov = iov_slice(slice, FILE_SLICE_IOV, io.iov, io.niov, done, bytes - done, &len);
     io.iov = slice;
     io.offset += done;
+    io.bytes = len;
     return file_co_io(n, &io);
 }
 
@@ -137,7 +139,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_preadv(BlockNode *n, uint64_t o
                                                         uint64_t bytes, const struct iovec *iov,
                                                         unsigned niov)
 {
-    BlockIo io = {.op = BLOCK_IO_READ, .offset = offset, .iov = iov, .niov = niov};
+    BlockIo io = {.op = BLOCK_IO_READ, .offset = offset, .bytes = bytes, .iov = iov, .niov = niov};
     int64_t got = file_co_io(n, &io);
     uint64_t done = 0;
     while (got > 0) {
@@ -178,6 +180,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t 
     bool fua = (flags & BLOCK_REQ_FUA) != 0 && !n->flags.cache_no_flush;
     BlockIo io = {.op = BLOCK_IO_WRITE,
                   .offset = offset,
+                  .bytes = bytes,
                   .iov = iov,
                   .niov = niov,
                   .dsync = fua && n->flags.cache_direct};

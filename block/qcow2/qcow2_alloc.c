@@ -17,7 +17,7 @@ static bool alloc_meets(uint64_t host, uint64_t bytes, uint64_t offset, uint64_t
     return length > 0 && host < offset + length && offset < host + bytes;
 }
 
-int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes)
+int qcow2_check_tables(const BlockNode *n, uint64_t host, uint64_t bytes)
 {
     const Qcow2State *s = n->state;
     const Qcow2Header *h = &s->header;
@@ -37,6 +37,16 @@ int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes)
         return 0;
     }
     return qcow2_corrupt(n, "a write to 0x%" PRIx64 " would overwrite %s", host, what);
+}
+
+int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes)
+{
+    const Qcow2Header *h = &((const Qcow2State *)n->state)->header;
+    if (h->bitmaps > 0 && alloc_meets(host, bytes, h->bitmaps_offset, h->bitmaps_size)) {
+        return qcow2_corrupt(n, "a write to 0x%" PRIx64 " would overwrite the bitmap directory",
+                             host);
+    }
+    return qcow2_check_tables(n, host, bytes);
 }
 
 static bool alloc_meets_table(const Qcow2Table *t, uint64_t mask, uint64_t cluster, uint64_t host,

@@ -99,6 +99,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int backing_write(BlockNode *n, const char 
     ret = block_node_co_pwritev(n->file, 0, size, &iov, 1, 0);
     if (ret == 0) {
         memcpy(s->w.sector, new, QCOW2_SECTOR);
+        qcow2_header_locate(&s->header, new, size);
         ret = block_node_co_flush(n->file);
     }
     return ret;

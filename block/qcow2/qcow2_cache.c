@@ -4,10 +4,16 @@
 #include <stdlib.h>
 #include "block/qcow2/qcow2_int.h"
 
-void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size, bool limited)
+#define CACHE_LOAD_BYTES 65536u /* at most, with one read */
+#define CACHE_LOAD_MAX 16u      /* slices */
+
+void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size, uint64_t table_size,
+                      bool limited)
 {
     uint64_t count = MAX(bytes / slice_size, 2);
-    *c = (Qcow2Cache){.slice_size = slice_size, .count = (unsigned)MIN(count, UINT32_MAX / 2)};
+    *c = (Qcow2Cache){.slice_size = slice_size,
+                      .table_size = table_size,
+                      .count = (unsigned)MIN(count, UINT32_MAX / 2)};
     c->limit = limited ? c->count / 2 : 0;
     c->dirty_list = g_ptr_array_new();
     c->zeroes = g_array_new(false, false, sizeof(uint64_t));
@@ -147,36 +153,94 @@ static bool cache_is_zero(const Qcow2Cache *c, uint64_t offset)
     return false;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int cache_fill(Qcow2Cache *c, BlockNode *file, Qcow2Slice *s)
-{
-    if (s->data == NULL) {
-        return -ENOMEM;
-    }
-    if (cache_is_zero(c, s->offset)) {
-        memset(s->data, 0, c->slice_size);
-        return 0;
-    }
-    return qcow2_co_read_table(file, s->offset, c->slice_size, s->data);
-}
+/* Slices that are loaded together: the wanted one and those behind it. */
+typedef struct CacheLoad {
+    Qcow2Slice *slices[CACHE_LOAD_MAX];
+    struct iovec iov[CACHE_LOAD_MAX];
+    unsigned count;
+} CacheLoad;
 
-static coroutine_fn RUNS_IN_IOTHREAD int cache_load(Qcow2Cache *c, BlockNode *file, Qcow2Slice *s,
-                                                    uint64_t offset)
+/* Makes the free slice @s the next one to be loaded. False: there is no memory. */
+static bool cache_claim(Qcow2Cache *c, Qcow2Slice *s, uint64_t offset, CacheLoad *load)
 {
-    int ret = 0;
-    cache_insert(c, s, offset);
-    s->users++;
-    s->loading = true;
     if (s->data == NULL) {
         size_t alignment = MIN(MAX(c->slice_size, sizeof(void *)), BLOCK_MEMORY_ALIGNMENT_MAX);
         s->data = aligned_alloc(alignment, c->slice_size);
     }
-    ret = cache_fill(c, file, s);
-    s->loading = false;
-    if (ret < 0) {
-        s->users--;
-        cache_unhash(c, s);
-        cache_make_first(c, s);
+    if (s->data == NULL) {
+        return false;
     }
+    cache_make_latest(c, s);
+    cache_insert(c, s, offset);
+    s->users++;
+    s->loading = s->touched = true;
+    load->slices[load->count] = s;
+    load->iov[load->count] = (struct iovec){s->data, c->slice_size};
+    load->count++;
+    return true;
+}
+
+/* Adds the slices that follow in the table, as long as they are not in memory and others are free:
+ * nothing is evicted for them. So a sequential access waits once for many slices. */
+static void cache_claim_more(Qcow2Cache *c, const BlockNode *file, uint64_t offset, CacheLoad *load)
+{
+    uint64_t end = block_align_down(offset, c->table_size) + c->table_size;
+    end = MIN(end, block_align_down(block_node_size(file), c->slice_size));
+    end = MIN(end, offset + CACHE_LOAD_BYTES);
+    for (uint64_t at = offset + c->slice_size; at < end && load->count < CACHE_LOAD_MAX;
+         at += c->slice_size) {
+        Qcow2Slice *s = c->lru_first;
+        bool is_free = s->offset == 0 && s->users == 0 && !s->dirty && !s->writing;
+        if (!is_free || cache_find(c, at) != NULL || !cache_claim(c, s, at, load)) {
+            return;
+        }
+    }
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int cache_fill(const Qcow2Cache *c, BlockNode *file,
+                                                    uint64_t offset, const CacheLoad *load)
+{
+    uint64_t bytes = load->count * c->slice_size, size = block_node_size(file);
+    if (cache_is_zero(c, offset)) {
+        iov_memset(load->iov, load->count, 0, 0, bytes);
+        return 0;
+    }
+    if (offset > size || bytes > size - offset) {
+        return -EIO;
+    }
+    return block_node_co_preadv(file, offset, bytes, load->iov, load->count);
+}
+
+/* Ends the loading of all slices but the first @keep; after an error they are free again. */
+static RUNS_IN_IOTHREAD void cache_end_load(Qcow2Cache *c, CacheLoad *load, unsigned keep, int ret)
+{
+    while (load->count > keep) {
+        Qcow2Slice *s = load->slices[--load->count];
+        s->loading = false;
+        s->users--;
+        if (ret < 0) {
+            cache_unhash(c, s);
+            cache_make_first(c, s);
+        }
+    }
+}
+
+/* Loads the slice at @offset into @s. It is used then, others that are loaded with it are not. */
+static coroutine_fn RUNS_IN_IOTHREAD int cache_load(Qcow2Cache *c, BlockNode *file, Qcow2Slice *s,
+                                                    uint64_t offset)
+{
+    CacheLoad load = {0};
+    if (!cache_claim(c, s, offset, &load)) {
+        return -ENOMEM;
+    }
+    cache_claim_more(c, file, offset, &load);
+    int ret = cache_fill(c, file, offset, &load);
+    if (ret < 0 && load.count > 1) { /* maybe only the others cannot be read */
+        cache_end_load(c, &load, 1, ret);
+        ret = cache_fill(c, file, offset, &load);
+    }
+    cache_end_load(c, &load, ret < 0 ? 0 : 1, ret);
+    s->loading = false;
     co_queue_wake_all(&c->waiters);
     return ret;
 }
@@ -194,8 +258,6 @@ int qcow2_cache_co_get(Qcow2Cache *c, BlockNode *file, uint64_t offset, Qcow2Sli
         }
         Qcow2Slice *fresh = s == NULL ? cache_evict(c) : NULL;
         if (fresh != NULL) {
-            cache_make_latest(c, fresh);
-            fresh->touched = true;
             *slice = fresh;
             return cache_load(c, file, fresh, offset);
         }
@@ -255,9 +317,8 @@ bool qcow2_cache_forget(Qcow2Cache *c, uint64_t offset, uint64_t bytes)
     return true;
 }
 
-void qcow2_cache_begin_zeroes(Qcow2Cache *c, uint64_t offset, uint64_t size)
+void qcow2_cache_begin_zeroes(Qcow2Cache *c, uint64_t offset)
 {
-    c->table_size = size;
     g_array_append_val(c->zeroes, offset);
 }
 

@@ -39,7 +39,8 @@ typedef struct Qcow2Slice {
 } Qcow2Slice;
 
 typedef struct Qcow2Cache {
-    size_t slice_size; /* a power of two */
+    size_t slice_size;   /* a power of two */
+    uint64_t table_size; /* of each table that has slices: a cluster */
     unsigned count;
     unsigned limit;    /* of dirty slices; 0: none */
     unsigned dirty;    /* slices that are dirty or being written */
@@ -51,13 +52,13 @@ typedef struct Qcow2Cache {
     GPtrArray *dirty_list; /* each dirty slice, and some that are clean again */
     CoQueue waiters;       /* for a slice to be loaded or to become free */
     GArray *zeroes;        /* uint64_t: offsets of tables that are zeroes, whatever the file has */
-    uint64_t table_size;   /* of those */
 } Qcow2Cache;
 
-void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size, bool limited) ANY_THREAD;
+void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size, uint64_t table_size,
+                      bool limited) ANY_THREAD;
 void qcow2_cache_destroy(Qcow2Cache *c) ANY_THREAD;
 /* Loads the slice at @offset of @file, a multiple of the slice size. 0 and *@slice, to be released
- * by qcow2_cache_put(); else -errno. */
+ * by qcow2_cache_put(); else -errno. Slices behind it in the table may be loaded with it. */
 int qcow2_cache_co_get(Qcow2Cache *c, BlockNode *file, uint64_t offset, Qcow2Slice **slice)
     coroutine_fn RUNS_IN_IOTHREAD;
 void qcow2_cache_put(Qcow2Cache *c, Qcow2Slice *slice) RUNS_IN_IOTHREAD;
@@ -65,9 +66,9 @@ void qcow2_cache_put(Qcow2Cache *c, Qcow2Slice *slice) RUNS_IN_IOTHREAD;
 bool qcow2_cache_full(const Qcow2Cache *c) RUNS_IN_IOTHREAD;
 /* Called by a holder of @slice, which changes it before its next wait. */
 void qcow2_cache_mark_dirty(Qcow2Cache *c, Qcow2Slice *slice) RUNS_IN_IOTHREAD;
-/* From now on, or no longer, the slices of the table at @offset, of @size bytes, are not read but
- * filled with zeroes: the file does not have the table yet. All such tables have one size. */
-void qcow2_cache_begin_zeroes(Qcow2Cache *c, uint64_t offset, uint64_t size) RUNS_IN_IOTHREAD;
+/* From now on, or no longer, the slices of the table at @offset are not read but filled with
+ * zeroes: the file does not have the table yet. */
+void qcow2_cache_begin_zeroes(Qcow2Cache *c, uint64_t offset) RUNS_IN_IOTHREAD;
 void qcow2_cache_end_zeroes(Qcow2Cache *c, uint64_t offset) RUNS_IN_IOTHREAD;
 /* Forgets what the cache holds of [offset, offset + bytes): the file gets other contents there.
  * False: a slice there is in use, so the image is corrupt. */

@@ -170,6 +170,29 @@ static bool extension_take_backing(Qcow2Header *h, const uint8_t *bytes, uint64_
     return true;
 }
 
+void qcow2_header_locate(Qcow2Header *h, const uint8_t *bytes, uint64_t length)
+{
+    uint64_t offset = qcow2_get64(bytes + offsetof(Qcow2DiskHeader, backing_file_offset));
+    uint64_t end = MIN(length, qcow2_cluster_size(h)), at = h->length;
+    end = offset != 0 ? MIN(offset, end) : end;
+    h->bitmaps_at = 0;
+    h->bitmaps_retired = h->bitmaps_blocked = false;
+    while (at + sizeof(Qcow2DiskExtension) <= end) {
+        uint32_t type = qcow2_get32(bytes + at), size = qcow2_get32(bytes + at + 4);
+        if (type == QCOW2_EXTENSION_END || size > end - at - sizeof(Qcow2DiskExtension)) {
+            break;
+        }
+        bool fits = size == sizeof(Qcow2DiskBitmapsExtension);
+        if (fits && (type == QCOW2_EXTENSION_BITMAPS || type == QCOW2_EXTENSION_RETIRED)) {
+            h->bitmaps_at = at;
+            h->bitmaps_retired = type == QCOW2_EXTENSION_RETIRED;
+        }
+        h->bitmaps_blocked = h->bitmaps_blocked || (!fits && type == QCOW2_EXTENSION_BITMAPS);
+        at += sizeof(Qcow2DiskExtension) + ((uint64_t)size + 7) / 8 * 8;
+    }
+    h->extensions_end = at;
+}
+
 bool qcow2_header_parse_extensions(Qcow2Header *h, const uint8_t *bytes, uint64_t length,
                                    const char *who, GError **error)
 {
@@ -184,5 +207,9 @@ bool qcow2_header_parse_extensions(Qcow2Header *h, const uint8_t *bytes, uint64_
     if (offset != 0 && !extension_take_backing(h, bytes, length, offset, size, who, error)) {
         return false;
     }
-    return extension_walk(h, bytes, offset != 0 ? offset : length, who, error);
+    if (!extension_walk(h, bytes, offset != 0 ? offset : length, who, error)) {
+        return false;
+    }
+    qcow2_header_locate(h, bytes, length);
+    return true;
 }

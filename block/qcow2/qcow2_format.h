@@ -89,6 +89,7 @@ typedef struct Qcow2DiskExtension {
 #define QCOW2_EXTENSION_BITMAPS 0x23852875u
 #define QCOW2_EXTENSION_CRYPTO 0x0537be77u
 #define QCOW2_EXTENSION_DATA_FILE 0x44415441u
+#define QCOW2_EXTENSION_RETIRED 0x534b4642u /* skiff's: room that is not used */
 
 enum { QCOW2_FEATURE_INCOMPATIBLE, QCOW2_FEATURE_COMPATIBLE, QCOW2_FEATURE_AUTOCLEAR };
 
@@ -119,10 +120,12 @@ typedef struct Qcow2DiskBitmap {
     uint16_t name_size;
     uint32_t extra_data_size;
 } Qcow2DiskBitmap;
-#define QCOW2_BITMAP_IN_USE 1u /* not stored completely */
-#define QCOW2_BITMAP_AUTO 2u   /* records writes whenever the image is written to */
-#define QCOW2_BITMAP_FLAGS 3u
+#define QCOW2_BITMAP_IN_USE 1u           /* not stored completely */
+#define QCOW2_BITMAP_AUTO 2u             /* records writes whenever the image is written to */
+#define QCOW2_BITMAP_EXTRA_COMPATIBLE 4u /* usable without knowing the extra data */
+#define QCOW2_BITMAP_FLAGS 7u
 #define QCOW2_BITMAP_TYPE_DIRTY 1u
+#define QCOW2_BITMAP_ONES ((uint64_t)1)    /* a table's entry without an offset: all bits are set */
 #define QCOW2_BITMAP_GRANULARITY_MIN 9u    /* QEMU's */
 #define QCOW2_BITMAP_GRANULARITY_MAX 31u   /* QEMU's */
 #define QCOW2_BITMAP_NAME_MAX 1023u        /* QEMU's */

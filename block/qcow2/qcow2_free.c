@@ -52,6 +52,20 @@ void qcow2_free_later(BlockNode *n, uint64_t host, uint64_t bytes, bool discard)
     g_array_append_val(frees, f);
 }
 
+void qcow2_free_entry(BlockNode *n, Qcow2Entry m, bool discard)
+{
+    const Qcow2State *s = n->state;
+    uint64_t host = m.entry & QCOW2_OFFSET_MASK, length = qcow2_cluster_size(&s->header);
+    if ((m.entry & QCOW2_ENTRY_COMPRESSED) != 0) {
+        qcow2_compressed_place(s, m, &host, &length);
+    } else if (!qcow2_has_cluster(s, m)) {
+        return;
+    }
+    if (!qcow2_has_data_file(&s->header)) {
+        qcow2_free_later(n, host, length, discard);
+    }
+}
+
 void qcow2_free_permit(Qcow2Writer *w, GArray *frees)
 {
     if (frees->len == 0) {
@@ -221,7 +235,7 @@ static void free_run(void *opaque)
 void qcow2_free_start(BlockNode *n)
 {
     Qcow2State *s = n->state;
-    if (!s->w.freeing && free_next(n) != NULL) {
+    if (!s->w.freeing && n->quiesced == 0 && free_next(n) != NULL) {
         s->w.freeing = true;
         block_node_begin(n);
         co_start(n->home, free_run, n);

@@ -36,6 +36,11 @@ typedef struct Qcow2Header {
     char *unknown_feature; /* owned; the first unknown incompatible bit, as text; NULL: none */
     uint32_t bitmaps;      /* 0: the image has none */
     uint64_t bitmaps_offset, bitmaps_size;
+    /* bytes of the header's cluster, kept right when they change */
+    uint64_t bitmaps_at;     /* the extension "bitmaps"; 0: there is none */
+    bool bitmaps_retired;    /* its type says nothing */
+    bool bitmaps_blocked;    /* there is one of an invalid length */
+    uint64_t extensions_end; /* behind the last extension */
 } Qcow2Header;
 
 /* Takes what is needed to know how much to read: checks magic, version and cluster_bits in the
@@ -53,6 +58,10 @@ void qcow2_header_clear(Qcow2Header *h) ANY_THREAD;
  * (qcow2_extension.c). */
 bool qcow2_header_parse_extensions(Qcow2Header *h, const uint8_t *bytes, uint64_t length,
                                    const char *who, GError **error) ANY_THREAD;
+
+/* Finds the places of extensions in @bytes, the header's cluster, or @length bytes of it, whose
+ * extensions were checked. */
+void qcow2_header_locate(Qcow2Header *h, const uint8_t *bytes, uint64_t length) ANY_THREAD;
 
 static inline uint64_t qcow2_cluster_size(const Qcow2Header *h)
 {

@@ -7,9 +7,11 @@
  *   qcow2_children.c  the data file and the backing file; qcow2_probe.c: what a file contains
  *   qcow2_snapshot.c  the table of internal snapshots;  qcow2_view.c: the disk as one has it
  *   qcow2_snap.h      creating, applying and deleting snapshots, and its files
+ *   qcow2_bitmap.h    persistent dirty bitmaps, and its files
  *   qcow2_cache.c     slices of tables in memory;  qcow2_cache_write.c: dirty ones
  *   qcow2_map.c       from an offset on the disk to what is there
- *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters
+ *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters;  qcow2_codec.c: zlib, zstd
+ *   qcow2_parts.c     parts of a request that run at the same time
  *   qcow2_status.c    block status;  qcow2_info.c: what `info` shows
  *   qcow2_backing.c   another backing file; an empty image
  *   qcow2_writer.h    writing, and its files
@@ -25,6 +27,7 @@
 #define SKIFF_BLOCK_QCOW2_QCOW2_INT_H
 
 #include "block/node.h"
+#include "block/qcow2/qcow2_bitmap.h"
 #include "block/qcow2/qcow2_snap.h"
 #include "block/qcow2/qcow2_writer.h"
 #include "util/loop/worker.h"
@@ -43,12 +46,13 @@ typedef struct Qcow2State {
     Qcow2Snapshot *snapshots;
     uint32_t snapshot_count;
     uint64_t snapshot_bytes; /* length of the table */
+    Qcow2Bitmaps bitmaps;
     /* runtime, in the home */
     Qcow2Cache l2;
     AioTimer clean_timer;
-    unsigned decompressing;
-    CoQueue decompress_waiters;
-    WorkerLane lane; /* of decompression */
+    unsigned decompressing, compressing; /* clusters */
+    CoQueue decompress_waiters, compress_waiters;
+    WorkerLane lane; /* of compression and decompression */
     bool corrupt_logged;
     bool preallocation_checked, preallocated; /* qcow2_status.c */
     /* of a node that can write */
@@ -114,6 +118,9 @@ void qcow2_compressed_place(const Qcow2State *s, Qcow2Entry m, uint64_t *host, u
     ANY_THREAD;
 /* Whether the entry has a cluster in the data file, which is not compressed. */
 bool qcow2_has_cluster(const Qcow2State *s, Qcow2Entry m) ANY_THREAD;
+/* As qcow2_free_later(), for the cluster or the compressed data that the entry has in the image's file
+ * (qcow2_free.c). */
+void qcow2_free_entry(BlockNode *n, Qcow2Entry m, bool discard) RUNS_IN_IOTHREAD;
 /* Finds what is at @offset of the disk. 0 with 1 to @bytes bytes in @e, or -errno. */
 int qcow2_co_map(BlockNode *n, uint64_t offset, uint64_t bytes, Qcow2Extent *e)
     coroutine_fn RUNS_IN_IOTHREAD;
@@ -148,11 +155,38 @@ void qcow2_publish_info(BlockNode *n) ANY_THREAD;
 bool qcow2_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
 
+/* ---- qcow2_parts.c ---- */
+/* Parts of a request, each with a coroutine of its own. Zero-initialized when there are none. */
+typedef struct Qcow2Parts {
+    unsigned running;
+    int ret;         /* the first error of a part; then no other part starts its work */
+    CoQueue waiters; /* the request */
+} Qcow2Parts;
+#define QCOW2_PARTS_MAX 16u /* of a request at a time */
+/* Counts a part whose coroutine is about to be started. Waits while QCOW2_PARTS_MAX parts run. */
+void qcow2_parts_co_begin(Qcow2Parts *p) coroutine_fn RUNS_IN_IOTHREAD;
+/* A part ends with @ret, 0 or -errno. The request may free @p when it runs the next time. */
+void qcow2_part_end(Qcow2Parts *p, int ret) RUNS_IN_IOTHREAD;
+/* Waits for all parts. Returns @ret, or if that is 0 the first error of a part. */
+int qcow2_parts_co_wait(Qcow2Parts *p, int ret) coroutine_fn RUNS_IN_IOTHREAD;
+
 /* ---- qcow2_compress.c ---- */
 /* Reads @bytes at @offset of the disk, which are within one compressed cluster. */
 int qcow2_co_read_compressed(BlockNode *n, uint64_t offset, uint64_t bytes, const Qcow2Extent *e,
                              const struct iovec *iov, unsigned niov, size_t skip)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* Starts the same as a part of a request, whose buffers stay valid until all parts have ended. */
+void qcow2_co_start_compressed(Qcow2Parts *parts, BlockNode *n, uint64_t offset,
+                               const Qcow2Extent *e, const struct iovec *iov, unsigned niov,
+                               size_t skip) coroutine_fn RUNS_IN_IOTHREAD;
+/* How many clusters of a node are read and decompressed, and how many are compressed and written, at
+ * a time. Each needs at most three times its size. */
+unsigned qcow2_compress_limit(const Qcow2State *s) ANY_THREAD;
+
+/* ---- qcow2_codec.c ---- */
+/* Compresses @in. Returns the length; 0: it is larger than @out_size, or there is no memory. */
+size_t qcow2_compress(unsigned type, const uint8_t *in, size_t in_size, uint8_t *out,
+                      size_t out_size) ANY_THREAD;
 /* Decompresses @in into exactly @out_size bytes. 0 or -EIO. */
 int qcow2_decompress(unsigned type, const uint8_t *in, size_t in_size, uint8_t *out,
                      size_t out_size) ANY_THREAD;

@@ -86,7 +86,7 @@ static RUNS_IN_IOTHREAD void l2_begin_zeroes(BlockNode *n, uint64_t table)
     Qcow2State *s = n->state;
     L2Birth *b = g_new(L2Birth, 1);
     *b = (L2Birth){.node = n, .table = table};
-    qcow2_cache_begin_zeroes(&s->l2, table, qcow2_cluster_size(&s->header));
+    qcow2_cache_begin_zeroes(&s->l2, table);
     s->w.births++;
     block_node_begin(n);
     co_start(n->home, l2_birth_run, b);

@@ -120,6 +120,7 @@ static coroutine_fn RUNS_IN_IOTHREAD bool open_load_l1(BlockNode *n, GError **er
 
 static void open_release(Qcow2State *s)
 {
+    qcow2_bitmaps_free(s);
     qcow2_snapshots_free(s);
     qcow2_table_free(&s->l1);
     qcow2_header_clear(&s->header);
@@ -139,6 +140,25 @@ static coroutine_fn RUNS_IN_IOTHREAD bool open_repair(BlockNode *n, GError **err
     return open_load_header(n, error);
 }
 
+/* A disk whose bitmaps cannot be loaded can be read. */
+static coroutine_fn RUNS_IN_IOTHREAD bool open_load_bitmaps(BlockNode *n, GError **error)
+{
+    Qcow2State *s = n->state;
+    g_autoptr(GError) local = NULL;
+    if (qcow2_co_load_bitmaps(n, &local)) {
+        return true;
+    }
+    if (!n->flags.read_only) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    log_warn("%s; the image is opened without its dirty bitmaps", local->message);
+    block_bitmap_drop(n);
+    qcow2_bitmaps_free(s);
+    s->bitmaps.broken = true;
+    return true;
+}
+
 typedef struct OpenLoad {
     BlockNode *node;
     bool ok;
@@ -151,7 +171,8 @@ static void open_load(void *opaque)
     enter_coroutine();
     enter_iothread(o->node->home);
     o->ok = open_load_header(o->node, &o->error) && open_repair(o->node, &o->error) &&
-            open_load_l1(o->node, &o->error) && qcow2_co_load_snapshots(o->node, &o->error);
+            open_load_l1(o->node, &o->error) && qcow2_co_load_snapshots(o->node, &o->error) &&
+            open_load_bitmaps(o->node, &o->error);
     if (!o->ok) {
         open_release(o->node->state);
     }
@@ -185,7 +206,7 @@ static bool open_caches(BlockNode *n, GError **error)
     size_t slice = s->l2_slice_size != 0 ? s->l2_slice_size : MIN(cluster, QCOW2_L2_SLICE);
     needed = block_align_up(needed, slice);
     uint64_t most = s->l2_cache_size != 0 ? s->l2_cache_size : QCOW2_L2_CACHE_MAX;
-    qcow2_cache_init(&s->l2, MIN(needed, most), slice, true);
+    qcow2_cache_init(&s->l2, MIN(needed, most), slice, cluster, true);
     return true;
 }
 
@@ -268,6 +289,7 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_open(BlockNode *n, GError **error
         return false;
     }
     co_queue_init(&s->decompress_waiters);
+    co_queue_init(&s->compress_waiters);
     open_set_limits(n);
     qcow2_publish_info(n);
     atomic_store(&n->size, block_align_down(s->header.size, BLOCK_SECTOR_SIZE));
@@ -347,6 +369,11 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_reopen_prepare(BlockNode *n, Bloc
         return false;
     }
     if (!r->flags.read_only) {
+        if (s->bitmaps.broken) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                        "node '%s': the dirty bitmaps of its image could not be loaded", n->name);
+            return false;
+        }
         return open_co_writer(n, error);
     }
     if (n->snapshotting) {
@@ -383,7 +410,9 @@ const BlockDriver block_driver_qcow2 = {
     .co_make_empty = qcow2_co_make_empty,
     .co_view_snapshot = qcow2_co_view_snapshot,
     .snapshots = &qcow2_snapshot_driver,
+    .bitmaps = &qcow2_bitmap_driver,
     .co_pwritev = qcow2_co_pwritev,
+    .co_pwrite_compressed = qcow2_co_pwrite_compressed,
     .co_write_zeroes = qcow2_co_write_zeroes,
     .co_discard = qcow2_co_discard,
     .co_truncate = qcow2_co_truncate,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads: each extent of a request is read from where it is. */
+/* Reads: each extent of a request is read from where it is, one after another. Compressed clusters
+ * are read and decompressed beside that. */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
 
@@ -74,18 +75,22 @@ static coroutine_fn RUNS_IN_IOTHREAD int read_extent(BlockNode *n, uint64_t offs
 static coroutine_fn RUNS_IN_IOTHREAD int read_extents(BlockNode *n, uint64_t offset, uint64_t bytes,
                                                       const struct iovec *iov, unsigned niov)
 {
-    for (uint64_t done = 0; done < bytes;) {
+    Qcow2Parts parts = {0};
+    int ret = 0;
+    for (uint64_t done = 0; done < bytes && ret == 0;) {
         Qcow2Extent e;
-        int ret = qcow2_co_map(n, offset + done, bytes - done, &e);
-        if (ret == 0) {
-            ret = read_extent(n, offset + done, &e, iov, niov, done, e.bytes == bytes);
-        }
+        ret = qcow2_co_map(n, offset + done, bytes - done, &e);
         if (ret < 0) {
-            return ret;
+            break;
+        }
+        if (e.kind == QCOW2_COMPRESSED && done + e.bytes < bytes) {
+            qcow2_co_start_compressed(&parts, n, offset + done, &e, iov, niov, done);
+        } else {
+            ret = read_extent(n, offset + done, &e, iov, niov, done, e.bytes == bytes);
         }
         done += e.bytes;
     }
-    return 0;
+    return qcow2_parts_co_wait(&parts, ret);
 }
 
 int qcow2_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,

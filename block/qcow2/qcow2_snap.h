@@ -12,12 +12,13 @@
  * one is drained from the switch to the end.
  *
  *             create                    apply                    delete
- *   IDLE       | begin: flush            | begin                  | begin: table without it on disk
+ *   IDLE       | begin: flush, dirty bit | begin                  | begin: dirty bit, then the
+ *              |                         |                        |        table without it on disk
  *   READY      | switch: copy of the L1  | switch: flush, its L1  | switch
  *   RAISING    | counts + 1              | counts + 1             |
  *   STORING    | L1, snapshot table      | new L1, header         |
  *   LOWERING   |                         | counts - 1 of the old  | counts - 1
- *   IDLE       v                         v                        v
+ *   IDLE       v no dirty bit            v                        v no dirty bit
  *
  *   RAISING, STORING --error--> UNDOING: counts - 1 of what was raised --> IDLE
  *   LOWERING --error--> IDLE: the rest leaks
@@ -35,9 +36,14 @@
  *   5. Tables of the active image get or lose COPIED, and `fresh` is dropped, while no L2 table is
  *      added: a copy of a table has the flags of its original, and a table that is being copied does
  *      not become the active image's own.
- *   6. Between the raising of a count and the change of the flag on disk, which are in one commit, a
- *      crash leaves a flag that does not match. It is harmless: the cluster has one reference if it
- *      has COPIED, and is copied without need if it has not. A check sets it right.
+ *   6. A count and its flag COPIED lie in different sectors, and check calls either order of their
+ *      writes an error. So the dirty bit is on disk before the first count of a cluster of the active
+ *      image changes, and until counts and flags on disk match again. After a crash the image is
+ *      repaired when it is opened for writing, or by check -r all. The repair loses nothing because
+ *      of invariant 1. Applying changes no count between one and more in the active image.
+ *   7. An image of version 2 has no dirty bit. There a crash leaves flags that do not match. They are
+ *      harmless: a cluster with COPIED has one reference, and one without is copied without need.
+ *   8. If an error leaves flags that may not match, the dirty bit stays when the image is closed.
  */
 #ifndef SKIFF_BLOCK_QCOW2_QCOW2_SNAP_H
 #define SKIFF_BLOCK_QCOW2_QCOW2_SNAP_H

@@ -36,7 +36,8 @@ int qcow2_co_create_begin(BlockNode *n, const BlockSnapshotOp *op)
         .vm_clock_ns = op->info->vm_clock_ns,
         .icount = op->info->icount,
     };
-    return qcow2_co_flush(n);
+    int ret = qcow2_co_flush(n);
+    return ret == 0 ? qcow2_co_set_dirty(n) : ret;
 }
 
 void qcow2_create_switch(BlockNode *n)

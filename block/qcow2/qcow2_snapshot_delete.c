@@ -35,6 +35,9 @@ int qcow2_co_delete_begin(BlockNode *n, const BlockSnapshotOp *op, const char **
     uint32_t index = (uint32_t)(snap - s->snapshots);
     int ret = qcow2_co_walk_snapshot(n, snap);
     if (ret == 0) {
+        ret = qcow2_co_set_dirty(n);
+    }
+    if (ret == 0) {
         p->walk.flags = QCOW2_WALK_ACTIVE;
         p->old_l1 = snap->l1_offset;
         p->old_l1_bytes = snap->l1_size * sizeof(uint64_t);

@@ -54,12 +54,28 @@ void qcow2_snap_cancel(BlockNode *n)
     }
 }
 
+/* The disk gets all counts and flags, which match now, and then loses the dirty bit. After an error
+ * the bit stays until the image is completed on disk. */
+static coroutine_fn RUNS_IN_IOTHREAD void step_end_dirty(BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    const Qcow2Writer *w = &s->w;
+    bool dirty = (s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0;
+    if (dirty && w->begun && !w->lazy && !w->flags_wrong && qcow2_co_flush(n) == 0 && !w->corrupt) {
+        qcow2_co_clear_dirty(n);
+    }
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int step_end(BlockNode *n, int ret)
 {
     Qcow2State *s = n->state;
+    bool completed = s->snap.cancelled;
     qcow2_co_flags_begin(&s->w);
     step_clear(n);
     qcow2_flags_end(&s->w);
+    if (!completed) {
+        step_end_dirty(n);
+    }
     qcow2_free_start(n); /* what was held back */
     return ret;
 }

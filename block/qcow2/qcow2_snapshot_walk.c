@@ -103,21 +103,32 @@ static uint64_t walk_offset(const BlockNode *n, const Qcow2Walk *k)
     return (k->index * entries + k->slice / entry) << s->header.cluster_bits;
 }
 
-/* Sets the flags after the counts of a slice. After an error counts that were raised are lowered. */
-static coroutine_fn RUNS_IN_IOTHREAD int walk_fix_slice(BlockNode *n, const Qcow2Walk *k,
-                                                        uint64_t table, int by, const GArray *runs)
+/* Sets the flags by the counts of the next part. */
+static coroutine_fn RUNS_IN_IOTHREAD int walk_fix(BlockNode *n, const Qcow2Walk *k, uint64_t table)
 {
-    int ret = 0;
+    bool slice = k->slice < qcow2_cluster_size(&((Qcow2State *)n->state)->header);
     if (k->flags == QCOW2_WALK_ACTIVE) {
-        ret = qcow2_co_fix_slice(n, k->index, k->slice);
-    } else if (k->flags == QCOW2_WALK_TABLES) {
-        ret = qcow2_co_clear_flags(n, table, k->slice);
+        return slice ? qcow2_co_fix_slice(n, k->index, k->slice) : qcow2_co_fix_l1(n, k->index);
     }
-    if (ret < 0 && by > 0) {
+    return k->flags == QCOW2_WALK_TABLES && slice ? qcow2_co_clear_flags(n, table, k->slice) : 0;
+}
+
+/* Changes the counts and then the flags. After an error counts that were raised are lowered, and the
+ * flags are set by what the counts are then. */
+static coroutine_fn RUNS_IN_IOTHREAD int walk_part(BlockNode *n, const Qcow2Walk *k, uint64_t table,
+                                                   int by, const GArray *runs)
+{
+    Qcow2State *s = n->state;
+    int ret = walk_change(n, runs, by);
+    bool changed = ret == 0;
+    if (ret == 0) {
+        ret = walk_fix(n, k, table);
+    }
+    if (ret < 0 && changed && by > 0) {
         walk_lower(n, runs); /* an error leaks them */
-        if (k->flags == QCOW2_WALK_ACTIVE) {
-            qcow2_co_fix_slice(n, k->index, k->slice);
-        }
+    }
+    if (ret < 0 && k->flags == QCOW2_WALK_ACTIVE && walk_fix(n, k, table) < 0) {
+        s->w.flags_wrong = true;
     }
     return ret;
 }
@@ -134,10 +145,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int walk_slice(BlockNode *n, const Qcow2Wal
     }
     ret = walk_collect(n, slice, walk_offset(n, k), runs);
     qcow2_cache_put(&s->l2, slice);
-    if (ret == 0) {
-        ret = walk_change(n, runs, by);
-    }
-    return ret == 0 ? walk_fix_slice(n, k, table, by, runs) : ret;
+    return ret == 0 ? walk_part(n, k, table, by, runs) : ret;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int walk_table(BlockNode *n, const Qcow2Walk *k,
@@ -146,8 +154,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int walk_table(BlockNode *n, const Qcow2Wal
     const Qcow2State *s = n->state;
     g_autoptr(GArray) runs = g_array_new(false, false, sizeof(Qcow2Free));
     walk_add(runs, table >> s->header.cluster_bits, 1);
-    int ret = walk_change(n, runs, by);
-    return ret == 0 && k->flags == QCOW2_WALK_ACTIVE ? qcow2_co_fix_l1(n, k->index) : ret;
+    return walk_part(n, k, table, by, runs);
 }
 
 int qcow2_co_walk(BlockNode *n, Qcow2Walk *k, int by)

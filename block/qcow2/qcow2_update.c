@@ -54,21 +54,26 @@ static coroutine_fn RUNS_IN_IOTHREAD int update_features(BlockNode *n, uint64_t 
     return ret;
 }
 
-/* Whoever writes clears the bits of what it does not maintain: unknown features, and bitmaps. */
+/* Whoever writes clears the bits of what it does not maintain. */
 static coroutine_fn RUNS_IN_IOTHREAD int update_begin(BlockNode *n)
 {
     Qcow2State *s = n->state;
     Qcow2Header *h = &s->header;
-    uint64_t autoclear = h->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW;
+    uint64_t known = QCOW2_AUTOCLEAR_DATA_FILE_RAW;
     uint64_t incompatible = h->incompatible;
     bool lazy = (h->compatible & QCOW2_COMPATIBLE_LAZY_REFCOUNTS) != 0;
     if (h->version < 3) {
         return 0;
     }
+    int ret = qcow2_co_mark_bitmaps(n);
+    if (ret < 0) {
+        return ret;
+    }
+    known |= h->bitmaps > 0 ? QCOW2_AUTOCLEAR_BITMAPS : 0;
+    uint64_t autoclear = h->autoclear & known;
     if (lazy) {
         incompatible |= QCOW2_INCOMPATIBLE_DIRTY;
     }
-    int ret = 0;
     if (s->w.header_unsure || autoclear != h->autoclear || incompatible != h->incompatible) {
         s->w.header_unsure = true;
         ret = update_features(n, incompatible, autoclear);
@@ -97,6 +102,16 @@ int qcow2_co_begin_change(BlockNode *n)
     w->beginning = false;
     co_queue_wake_all(&w->begin_waiters);
     return ret;
+}
+
+int qcow2_co_set_dirty(BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    if (s->header.version < 3 || s->w.lazy) {
+        return 0;
+    }
+    return update_features(n, s->header.incompatible | QCOW2_INCOMPATIBLE_DIRTY,
+                           s->header.autoclear);
 }
 
 int qcow2_co_clear_dirty(BlockNode *n)

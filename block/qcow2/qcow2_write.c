@@ -198,18 +198,6 @@ static void write_shorten(const Qcow2State *s, WriteRun *run)
     }
 }
 
-static RUNS_IN_IOTHREAD void write_free_old(BlockNode *n, Qcow2Entry m)
-{
-    const Qcow2State *s = n->state;
-    uint64_t host = m.entry & QCOW2_OFFSET_MASK, length = qcow2_cluster_size(&s->header);
-    if ((m.entry & QCOW2_ENTRY_COMPRESSED) != 0) {
-        qcow2_compressed_place(s, m, &host, &length);
-    } else if (!qcow2_has_cluster(s, m)) {
-        return;
-    }
-    qcow2_free_later(n, host, length, false);
-}
-
 /* The entry of cluster @i afterwards. */
 static Qcow2Entry write_new_entry(const Qcow2State *s, const WriteRun *run, uint64_t i,
                                   Qcow2Entry old)
@@ -245,7 +233,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int write_link(BlockNode *n, const WriteRun
         Qcow2Entry old = qcow2_get_entry(s, slice, index + i);
         qcow2_set_entry(s, slice, index + i, write_new_entry(s, run, i, old));
         if (!run->reuse) {
-            write_free_old(n, old);
+            qcow2_free_entry(n, old, false);
         }
     }
     s->w.data_written = true;

@@ -15,7 +15,7 @@ static bool writer_check(const BlockNode *n, GError **error)
     const char *why = NULL;
     if ((s->header.incompatible & QCOW2_INCOMPATIBLE_CORRUPT) != 0) {
         why = "the image is corrupt";
-    } else if ((s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0) {
+    } else if (!s->w.loaded && (s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0) {
         why = "the image was not closed after writing, so its refcounts may be wrong";
     }
     if (why != NULL) {
@@ -46,13 +46,15 @@ static void writer_init(BlockNode *n, uint64_t *table)
     uint64_t bytes = w->refcount_cache_size != 0 ? w->refcount_cache_size : WRITER_CACHE_DEFAULT;
     uint64_t count = ((uint64_t)s->header.refcount_clusters * cluster) / sizeof(uint64_t);
     qcow2_table_init(&w->refcount_table, table, (uint32_t)count);
-    qcow2_cache_init(&w->refcounts, MAX(bytes, WRITER_CACHE_SLICES * slice), slice, false);
+    qcow2_cache_init(&w->refcounts, MAX(bytes, WRITER_CACHE_SLICES * slice), slice, cluster, false);
     w->hint = 0;
+    w->pack_at = 0;
     w->fresh = (block_node_size(n->file) + cluster - 1) >> s->header.cluster_bits;
     w->frees = g_array_new(false, false, sizeof(Qcow2Free));
     g_queue_init(&w->batches);
     co_queue_init(&w->begin_waiters);
     co_queue_init(&w->alloc_waiters);
+    co_queue_init(&w->pack_waiters);
     co_queue_init(&w->commit_waiters);
     co_queue_init(&w->free_waiters);
     co_queue_init(&w->cow_waiters);
@@ -89,14 +91,12 @@ static bool writer_is_clean(const BlockNode *n)
            s->l2.dirty == 0 && !w->header_dirty && !w->data_written;
 }
 
-int qcow2_co_finish_writer(BlockNode *n)
+/* Writes what has changed, with the refcounts of what becomes free, until nothing is left. */
+static coroutine_fn RUNS_IN_IOTHREAD int writer_settle(BlockNode *n, bool flush)
 {
-    Qcow2State *s = n->state;
-    Qcow2Writer *w = &s->w;
+    Qcow2Writer *w = &((Qcow2State *)n->state)->w;
     int ret = 0;
     unsigned rounds = 0;
-    bool flush = w->begun;
-    qcow2_snap_cancel(n);
     w->lazy = false;                                     /* refcounts are written too */
     while (ret == 0 && (flush || !writer_is_clean(n))) { /* frees make refcounts dirty once more */
         ret = qcow2_co_flush(n);
@@ -106,11 +106,27 @@ int qcow2_co_finish_writer(BlockNode *n)
             ret = -EIO; /* refcounts cannot be read: clusters leak */
         }
     }
-    if (ret == 0 && !w->corrupt && (s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0) {
+    return ret;
+}
+
+int qcow2_co_finish_writer(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    Qcow2Writer *w = &s->w;
+    bool begun = w->begun;
+    qcow2_snap_cancel(n);
+    qcow2_co_pack_end(n);
+    int ret = writer_settle(n, begun), bitmaps = 0;
+    if (ret == 0 && !w->corrupt) {
+        bitmaps = qcow2_co_store_bitmaps(n);
+        ret = writer_settle(n, false);
+    }
+    if (ret == 0 && !w->corrupt && !w->flags_wrong &&
+        (s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0) {
         ret = qcow2_co_clear_dirty(n);
     }
     w->begun = false;
-    return ret;
+    return ret < 0 ? ret : bitmaps;
 }
 
 void qcow2_writer_free(Qcow2Writer *w)

@@ -3,6 +3,7 @@
  * Writing to an image: the state, and what the files that write share.
  *
  *   qcow2_write.c     writes; qcow2_cow.c: the rest of a cluster that a write covers partially
+ *   qcow2_write_compressed.c   compressed writes;  qcow2_pack.c: where their data goes
  *   qcow2_zero.c      zeroes and discards;  qcow2_resize.c: other sizes of the disk
  *   qcow2_lock.c      which requests on guest clusters may run together
  *   qcow2_l2.c        L2 tables that can be changed, and their entries
@@ -39,8 +40,10 @@
  *      one writes it.
  *   5. Entries of a guest cluster change only under its exclusive lock; a write to a cluster that is
  *      in place holds its shared lock.
- *   6. Waits: request lock -> memory for COW -> commit -> slices of refcounts. None of them waits for
- *      one to its left.
+ *   6. Waits: memory to compress -> request lock -> memory for COW, place for compressed data ->
+ *      commit -> slices of refcounts. None of them waits for one to its left.
+ *   7. A cluster that compressed data is being packed into has a reference for that, beside those of
+ *      its entries: it is not allocated again, and its space on the host is not given back.
  *
  * Everything runs in the home of the node, in one thread.
  */
@@ -94,6 +97,7 @@ typedef struct Qcow2Writer {
     bool lazy;          /* the dirty bit is set, refcounts are written at the end */
     bool header_dirty;  /* its fields differ from the disk */
     bool header_unsure; /* the write of its feature bits has failed */
+    bool flags_wrong;   /* an error has left flags COPIED that do not match: stays dirty */
     bool corrupt;       /* writes are refused */
     bool corrupt_saved; /* or cannot be */
     CoQueue begin_waiters;
@@ -106,6 +110,10 @@ typedef struct Qcow2Writer {
     uint64_t fresh; /* clusters from here on were never written: they read as zeroes */
     bool allocating;
     CoQueue alloc_waiters;
+    /* compressed data */
+    uint64_t pack_at; /* byte in the file where the next data goes; 0: it goes to a new cluster */
+    bool packing;
+    CoQueue pack_waiters;
     /* commits */
     bool committing; /* or the header changes */
     uint64_t commits_begun, commits_ended;
@@ -161,13 +169,16 @@ int qcow2_co_write_sectors(BlockNode *n, const GArray *sectors, uint64_t offset)
 void qcow2_table_release(Qcow2Table *t, GArray *sectors, bool written) RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_update.c ---- */
-/* Prepares the header for changes of the image, once: clears autoclear bits, sets the dirty bit. 0
+/* Prepares the image for changes, once: marks bitmaps, clears autoclear bits, sets the dirty bit. 0
  * or -errno; -EIO if the image is corrupt. */
 int qcow2_co_begin_change(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Makes @sector, the first sector of the image, from @old and the fields of the header. */
 void qcow2_header_encode(const Qcow2Header *h, const uint8_t *old, uint8_t *sector) ANY_THREAD;
 /* Writes the first sector, without a flush. */
 int qcow2_co_write_header(BlockNode *n, const uint8_t *sector) coroutine_fn RUNS_IN_IOTHREAD;
+/* Sets the dirty bit on disk, if the format has it, whether or not it is set in memory. After an
+ * error the disk may have either; a later change of the header writes it. 0 or -errno. */
+int qcow2_co_set_dirty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Clears the dirty bit on disk; everything else has been flushed. */
 int qcow2_co_clear_dirty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Sets the corrupt bit on disk if the image was found corrupt. Returns @ret. */
@@ -214,6 +225,17 @@ int qcow2_check_free(const BlockNode *n, uint64_t first, uint64_t count) RUNS_IN
 /* Whether [host, host + bytes) of the file has no header and no table. Else the image is corrupt:
  * -EIO. */
 int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_IN_IOTHREAD;
+/* The same without the bitmap directory. */
+int qcow2_check_tables(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_pack.c ---- */
+/* Finds a place for @bytes of compressed data, less than a cluster, and counts a reference to the
+ * clusters that it touches, one or two. 0 or -errno. */
+int qcow2_co_pack(BlockNode *n, uint64_t bytes, uint64_t *host) coroutine_fn RUNS_IN_IOTHREAD;
+/* Drops that reference, which no entry has. The place is not used again. */
+void qcow2_co_unpack(BlockNode *n, uint64_t host, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
+/* Drops the reference of the cluster that is being packed; the next data goes to a new one. */
+void qcow2_co_pack_end(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_free.c ---- */
 void qcow2_use_begin(Qcow2Writer *w, Qcow2Use *use) RUNS_IN_IOTHREAD;
@@ -222,8 +244,8 @@ void qcow2_use_end(BlockNode *n, Qcow2Use *use) RUNS_IN_IOTHREAD;
 void qcow2_free_later(BlockNode *n, uint64_t host, uint64_t bytes, bool discard) RUNS_IN_IOTHREAD;
 /* Permits frees, whose references are gone from disk. */
 void qcow2_free_permit(Qcow2Writer *w, GArray *frees) RUNS_IN_IOTHREAD;
-/* Begins to decrement in the background what is permitted and used by no request. An error leaves
- * the rest for later. */
+/* Begins to decrement in the background what is permitted and used by no request. An error, or a
+ * drained section, leaves the rest for later. */
 void qcow2_free_start(BlockNode *n) RUNS_IN_IOTHREAD;
 /* The same, and waits for it. */
 void qcow2_co_free_all(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
@@ -269,6 +291,9 @@ uint64_t qcow2_slice_covers(const BlockNode *n) ANY_THREAD;
 /* ---- requests: operations of the driver ---- */
 int qcow2_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                      unsigned niov, unsigned flags) coroutine_fn RUNS_IN_IOTHREAD;
+int qcow2_co_pwrite_compressed(BlockNode *n, uint64_t offset, uint64_t bytes,
+                               const struct iovec *iov, unsigned niov)
+    coroutine_fn RUNS_IN_IOTHREAD;
 /* How many of @bytes from @offset on are a piece: in one slice, and lockable. */
 uint64_t qcow2_piece(const BlockNode *n, uint64_t offset, uint64_t bytes) ANY_THREAD;
 int qcow2_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)

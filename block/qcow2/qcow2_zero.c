@@ -71,19 +71,6 @@ static Qcow2Entry zero_entry(const BlockNode *n, Qcow2Entry m, ZeroHow how, uint
     return whole ? zero_cluster(n, m, how) : zero_subclusters(s, m, from, to);
 }
 
-/* The old cluster, which the new entry does not have. */
-static RUNS_IN_IOTHREAD void zero_free(BlockNode *n, Qcow2Entry old, ZeroHow how)
-{
-    const Qcow2State *s = n->state;
-    uint64_t host = old.entry & QCOW2_OFFSET_MASK, length = qcow2_cluster_size(&s->header);
-    if ((old.entry & QCOW2_ENTRY_COMPRESSED) != 0) {
-        qcow2_compressed_place(s, old, &host, &length);
-    }
-    if (!qcow2_has_data_file(&s->header)) {
-        qcow2_free_later(n, host, length, how == ZERO_UNMAP || how == ZERO_DISCARD);
-    }
-}
-
 /* ---- pieces ---- */
 
 typedef struct ZeroPiece {
@@ -123,7 +110,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_walk(BlockNode *n, const Qcow2Slic
         if (change) {
             qcow2_set_entry(s, slice, index, z);
             if (zero_is_allocated(s, m) && !zero_is_allocated(s, z)) {
-                zero_free(n, m, p->how);
+                qcow2_free_entry(n, m, p->how == ZERO_UNMAP || p->how == ZERO_DISCARD);
             }
         }
         done += to - from;

@@ -15,7 +15,7 @@ static coroutine_fn RUNS_IN_MAIN BlockBackend *dirty_disk(const char *options)
 static coroutine_fn RUNS_IN_MAIN void dirty_add(BlockNode *n, const char *name,
                                                 uint32_t granularity)
 {
-    assert_true(block_dirty_bitmap_co_add(n, name, granularity, true, NULL));
+    assert_true(block_dirty_bitmap_co_add(n, name, granularity, 0, NULL));
 }
 
 static coroutine_fn RUNS_IN_MAIN uint64_t dirty_bytes(const BlockNode *n, const char *name)
@@ -77,7 +77,7 @@ BLOCK_TEST(a_disabled_bitmap_keeps_its_bits)
 {
     BlockBackend *blk = dirty_disk("mem,size=1M");
     BlockNode *n = blk_root(blk);
-    assert_true(block_dirty_bitmap_co_add(n, "a", 512, false, NULL));
+    assert_true(block_dirty_bitmap_co_add(n, "a", 512, BLOCK_BITMAP_DISABLED, NULL));
     assert_int_equal(dirty_io(blk, TEST_WRITE, 0, 4096), 0);
     assert_int_equal(dirty_bytes(n, "a"), 0);
     assert_true(block_dirty_bitmap_co_set_enabled(n, "a", true, NULL));
@@ -137,7 +137,7 @@ static coroutine_fn RUNS_IN_MAIN void dirty_refused(BlockNode *n, const char *na
                                                     uint32_t granularity, const char *says)
 {
     g_autoptr(GError) error = NULL;
-    assert_false(block_dirty_bitmap_co_add(n, name, granularity, true, &error));
+    assert_false(block_dirty_bitmap_co_add(n, name, granularity, 0, &error));
     assert_non_null(strstr(error->message, says));
 }
 
@@ -146,7 +146,7 @@ BLOCK_TEST(invalid_names_and_granularities_are_refused)
     g_autoptr(GError) error = NULL;
     g_autofree char *longest = g_strnfill(BLOCK_BITMAP_NAME_MAX, 'x');
     g_autofree char *longer = g_strnfill(BLOCK_BITMAP_NAME_MAX + 1, 'x');
-    BlockNode *n = test_node_add("null-co,node-name=n,size=2T");
+    BlockNode *n = test_node_add("null-co,node-name=n,size=4T");
     dirty_add(n, longest, 1024);
     dirty_refused(n, longest, 1024, "Bitmap already exists");
     dirty_refused(n, longer, 1024, "too long");

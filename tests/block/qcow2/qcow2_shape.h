@@ -13,6 +13,26 @@ typedef struct Shape {
     unsigned kib;
 } Shape;
 
+/* Fills a buffer with data that zlib and zstd make smaller, by half to almost nothing. */
+static inline void shape_fill_soft(void *buf, size_t size, unsigned seed)
+{
+    uint8_t *p = buf;
+    test_fill(buf, size, seed);
+    for (size_t i = 0; i < size; i++) {
+        p[i] = i / 64 % (1 + seed % 7) == 0 ? p[i] & 15 : (uint8_t)seed;
+    }
+}
+
+/* Makes [*offset, *offset + *bytes) of a disk whole clusters, as a compressed write has them. */
+static inline void shape_align_clusters(unsigned bits, uint64_t size, uint64_t *offset,
+                                        uint64_t *bytes)
+{
+    uint64_t cluster = (uint64_t)1 << bits;
+    uint64_t end = MIN(block_align_up(*offset + *bytes, cluster), size);
+    *offset = block_align_down(*offset, cluster);
+    *bytes = end - *offset;
+}
+
 static inline Shape shape_pick(GRand *r)
 {
     Shape s = {.cluster_bits = (unsigned)g_rand_int_range(r, 9, 22),

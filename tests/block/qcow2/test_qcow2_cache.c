@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Slices of L2 tables in memory: loaded once, shared, evicted and cleaned. */
 #include "tests/block/qcow2/qcow2_test.h"
+#include "block/driver/fault.h"
 #include "block/driver/mem.h"
 #include "block/qcow2/qcow2_int.h"
 
 #define CACHE_DISK ((uint64_t)4 << 20)
 #define CACHE_REQUESTS 200u
+#define CACHE_SLICE 4096u /* by default */
 
 /* An image with clusters of 512 bytes, each filled with its own pattern. */
 static uint8_t *cache_make_image(const char *dir, uint8_t **raw, size_t *size)
@@ -57,6 +59,19 @@ static void cache_fail(void *opaque)
     assert_true(block_mem_complete(mem, -ENXIO));
 }
 
+typedef struct CacheHit {
+    BlockNode *node;
+    BlockFault fault;
+} CacheHit;
+
+static void cache_hit(void *opaque)
+{
+    const CacheHit *h = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    block_fault_set(h->node, &h->fault);
+}
+
 BLOCK_TEST(requests_that_need_one_slice_load_it_once_and_an_error_is_not_kept)
 {
     char *dir = qcow2_dir_new();
@@ -98,6 +113,45 @@ BLOCK_TEST(requests_that_need_one_slice_load_it_once_and_an_error_is_not_kept)
     test_node_del("m");
     g_free(image.bytes);
     g_free(raw);
+    qcow2_dir_free(dir);
+}
+
+/* The table's second slice begins at 32 MiB of the disk. */
+BLOCK_TEST(free_slices_are_loaded_together_but_an_error_in_one_is_its_own)
+{
+    char *dir = qcow2_dir_new();
+    uint8_t buf[512], expected[512];
+    size_t size;
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 t.qcow2 100M && "
+                     "qemu-io -c 'write -q -P 1 0 64k' -c 'write -q -P 2 40M 64k' t.qcow2");
+    g_autofree uint8_t *bytes = qcow2_file_bytes(dir, "t.qcow2", &size);
+    CacheImage image = {.bytes = bytes, .size = size};
+    assert_true(size <= (2u << 20));
+    test_node_add("mem,node-name=m,size=2M");
+    test_in_home(cache_fill_mem, &image);
+    uint64_t table = be64toh(((const uint64_t *)(bytes + 3 * 65536))[0]) & QCOW2_OFFSET_MASK;
+    for (unsigned bad = 0; bad < 2; bad++) {
+        BlockNode *fault = test_node_add("fault,node-name=f,file=m");
+        BlockBackend *blk = test_blk("d", "qcow2,read-only=on,file=f", false);
+        CacheHit hit = {.node = fault, .fault = {.op = BLOCK_FAULT_READ, .error = EIO}};
+        hit.fault.offset = table + CACHE_SLICE;
+        hit.fault.length = CACHE_SLICE;
+        if (bad) {
+            test_in_home(cache_hit, &hit);
+        }
+        memset(expected, 1, sizeof(expected));
+        assert_int_equal(test_io(blk, TEST_READ, 0, 512, buf, 0), 0);
+        assert_memory_equal(buf, expected, 512);
+        if (!bad) { /* the second slice is in memory: a fault does not reach it */
+            test_in_home(cache_hit, &hit);
+        }
+        memset(expected, 2, sizeof(expected));
+        assert_int_equal(test_io(blk, TEST_READ, 40u << 20, 512, buf, 0), bad ? -EIO : 0);
+        assert_true(bad || memcmp(buf, expected, 512) == 0);
+        blk_co_free(blk);
+        test_node_del("f");
+    }
+    test_node_del("m");
     qcow2_dir_free(dir);
 }
 
@@ -185,6 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_that_need_one_slice_load_it_once_and_an_error_is_not_kept),
+        cmocka_unit_test(free_slices_are_loaded_together_but_an_error_in_one_is_its_own),
         cmocka_unit_test(more_requests_than_slices_wait_for_one_another),
         cmocka_unit_test(unused_slices_leave_the_memory_after_the_interval),
     };

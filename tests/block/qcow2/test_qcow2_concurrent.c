@@ -299,6 +299,28 @@ BLOCK_TEST(a_flush_does_not_wait_for_the_discards_of_the_host)
     concurrent_end(&rig);
 }
 
+/* The flush of a reopen permits frees. No backend holds the node then, so no section of one does. */
+BLOCK_TEST(a_reopen_without_a_backend_has_nothing_in_flight)
+{
+    ConcurrentRig rig;
+    GError *error = NULL;
+    concurrent_begin(&rig, ",node-name=q");
+    g_autoptr(OptDict) d = opt_dict_parse("qcow2,node-name=q,discard=unmap,file=f", "driver", NULL);
+    BlockNode *n = blk_root(rig.blk);
+    block_node_ref(n);
+    concurrent_hold(&rig, BLOCK_FAULT_DISCARD, 0, 0);
+    assert_int_equal(test_io(rig.blk, TEST_DISCARD, 0, 4 * CONCURRENT_CLUSTER, NULL, 0), 0);
+    blk_co_free(rig.blk);
+    assert_true(block_co_reopen(&d, 1, &error));
+    assert_int_equal(block_fault_held(rig.fault), 0);
+    assert_int_equal(block_node_in_flight(n), 0);
+    concurrent_release(&rig);
+    rig.blk = blk_co_new("d", n, true, &error);
+    block_co_unref(n);
+    assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    concurrent_end(&rig);
+}
+
 BLOCK_TEST(two_writes_that_need_the_same_l2_table_add_one)
 {
     ConcurrentRig rig;
@@ -423,6 +445,7 @@ int main(void)
         cmocka_unit_test(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight),
         cmocka_unit_test(a_change_during_a_commit_is_written_by_the_next_one),
         cmocka_unit_test(a_flush_does_not_wait_for_the_discards_of_the_host),
+        cmocka_unit_test(a_reopen_without_a_backend_has_nothing_in_flight),
         cmocka_unit_test(two_writes_that_need_the_same_l2_table_add_one),
         cmocka_unit_test(a_table_is_copied_only_after_the_block_status_that_loads_it),
         cmocka_unit_test(a_search_for_free_clusters_leaves_turns_to_other_requests),

@@ -7,7 +7,7 @@
  */
 #include "block/driver/fault.h"
 #include "block/driver/mem.h"
-#include "tests/block/qcow2/qcow2_test.h"
+#include "tests/block/qcow2/qcow2_shape.h"
 #include "tests/support/rounds.h"
 
 #define FAULT_FILE ((uint64_t)8 << 20)
@@ -20,6 +20,7 @@ typedef struct FaultRig {
     GRand *rand;
     char *dir;
     const char *options; /* of qemu-img create */
+    unsigned cluster_bits;
     uint8_t *image, *model;
     BlockNode *mem, *fault;
     BlockBackend *blk;
@@ -27,11 +28,14 @@ typedef struct FaultRig {
     unsigned hits;
 } FaultRig;
 
-static const char *const fault_shapes[] = {
-    "cluster_size=512,refcount_bits=64",
-    "cluster_size=4096,backing_file=base,backing_fmt=raw",
-    "cluster_size=16k,extended_l2=on,backing_file=base,backing_fmt=raw",
-    "cluster_size=64k,lazy_refcounts=on",
+static const struct {
+    const char *options;
+    unsigned cluster_bits;
+} fault_shapes[] = {
+    {"cluster_size=512,refcount_bits=64", 9},
+    {"cluster_size=4096,backing_file=base,backing_fmt=raw", 12},
+    {"cluster_size=16k,extended_l2=on,backing_file=base,backing_fmt=raw", 14},
+    {"cluster_size=64k,lazy_refcounts=on", 16},
 };
 
 /* ---- in the home ---- */
@@ -108,8 +112,15 @@ static void fault_pick(FaultRig *rig, TestRequest *r)
     uint64_t length = (uint64_t)g_rand_int_range(rig->rand, 1, 100) * 512;
     r->bytes = MIN(length, FAULT_DISK - r->offset);
     r->flags = r->op == TEST_ZERO && g_rand_boolean(rig->rand) ? BLOCK_REQ_MAY_UNMAP : 0;
+    bool compressed = r->op == TEST_WRITE && g_rand_int_range(rig->rand, 0, 3) == 0;
+    if (compressed) {
+        r->flags = BLOCK_REQ_COMPRESSED;
+        shape_align_clusters(rig->cluster_bits, FAULT_DISK, &r->offset, &r->bytes);
+    }
     r->buf = g_malloc0(r->bytes);
-    if (r->op == TEST_WRITE) {
+    if (compressed) {
+        shape_fill_soft(r->buf, r->bytes, g_rand_int(rig->rand));
+    } else if (r->op == TEST_WRITE) {
         test_fill(r->buf, r->bytes, g_rand_int(rig->rand));
     }
 }
@@ -200,7 +211,9 @@ static coroutine_fn RUNS_IN_MAIN void fault_each(BlockFaultOp op, int error)
     char *dir = qcow2_dir_new();
     unsigned stride = test_rounds(97, 23, 1);
     for (unsigned i = 0; i < G_N_ELEMENTS(fault_shapes); i++) {
-        FaultRig rig = {.dir = dir, .options = fault_shapes[i]};
+        FaultRig rig = {.dir = dir,
+                        .options = fault_shapes[i].options,
+                        .cluster_bits = fault_shapes[i].cluster_bits};
         unsigned after = 0;
         while (fault_run(&rig, i + 1, op, after, after % 3 + 1, error)) {
             after += stride;

@@ -7,7 +7,7 @@
  */
 #include "block/driver/mem.h"
 #include "block/qcow2/qcow2_format.h"
-#include "tests/block/qcow2/qcow2_test.h"
+#include "tests/block/qcow2/qcow2_shape.h"
 #include "tests/support/power_cut.h"
 #include "tests/support/rounds.h"
 
@@ -22,22 +22,26 @@ typedef struct PowerShape {
     const char *options; /* of qemu-img create */
     const char *caches;  /* of skiff */
     const char *prepare; /* qemu-io's commands */
+    unsigned cluster_bits;
     size_t size, request_max;
     bool backing, snapshot, lazy;
 } PowerShape;
 
 static const PowerShape power_shapes[] = {
     {.options = "cluster_size=512,refcount_bits=64",
+     .cluster_bits = 9,
      .caches = ",l2-cache-size=2k,refcount-cache-size=4k",
      .size = POWER_DISK_MAX,
      .request_max = 200000},
     {.options = "cluster_size=512,refcount_bits=1",
+     .cluster_bits = 9,
      .caches = ",l2-cache-size=1k",
      .prepare = "-c 'write -q -P 3 10k 50k' -c 'write -q -z 70k 30k'",
      .size = (size_t)400 << 10,
      .request_max = 30000,
      .backing = true},
     {.options = "cluster_size=4096",
+     .cluster_bits = 12,
      .caches = "",
      .prepare =
          "-c 'write -q -P 3 10k 50k' -c 'write -q -c -P 4 64k 4k' -c 'write -q -c -P 5 68k 4k'",
@@ -46,6 +50,7 @@ static const PowerShape power_shapes[] = {
      .backing = true,
      .snapshot = true},
     {.options = "cluster_size=16k,extended_l2=on",
+     .cluster_bits = 14,
      .caches = "",
      .prepare = "-c 'write -q -P 3 10k 50k' -c 'write -q -c -P 4 64k 16k'",
      .size = (size_t)1 << 20,
@@ -53,10 +58,12 @@ static const PowerShape power_shapes[] = {
      .backing = true,
      .snapshot = true},
     {.options = "cluster_size=64k",
+     .cluster_bits = 16,
      .caches = ",l2-cache-size=1k,l2-cache-entry-size=512",
      .size = POWER_DISK_MAX,
      .request_max = 100000},
     {.options = "cluster_size=4096,lazy_refcounts=on",
+     .cluster_bits = 12,
      .caches = "",
      .prepare = "-c 'write -q -P 3 10k 50k'",
      .size = (size_t)1 << 20,
@@ -187,8 +194,15 @@ static void power_pick(PowerRig *rig, const PowerStep *step, TestRequest *r)
     r->offset = (uint64_t)g_rand_int_range(rig->rand, 0, (int)sectors) * POWER_SECTOR;
     r->bytes = MIN(length * POWER_SECTOR, step->size - r->offset);
     r->flags = r->op == TEST_ZERO && g_rand_boolean(rig->rand) ? BLOCK_REQ_MAY_UNMAP : 0;
+    bool compressed = r->op == TEST_WRITE && g_rand_int_range(rig->rand, 0, 3) == 0;
+    if (compressed) {
+        r->flags = BLOCK_REQ_COMPRESSED;
+        shape_align_clusters(rig->shape->cluster_bits, step->size, &r->offset, &r->bytes);
+    }
     r->buf = g_malloc0(r->bytes);
-    if (r->op == TEST_WRITE) {
+    if (compressed) {
+        shape_fill_soft(r->buf, r->bytes, ++rig->pattern);
+    } else if (r->op == TEST_WRITE) {
         test_fill(r->buf, r->bytes, ++rig->pattern);
     }
 }

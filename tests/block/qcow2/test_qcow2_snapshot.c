@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* timeout: 900 */
 /*
- * Internal snapshots in generated sequences: writes, zeroes, discards, resizes, reopens, and
+ * Internal snapshots in generated sequences: writes, compressed ones, zeroes, discards, resizes, reopens, and
  * snapshots that are created, applied and deleted, with requests beside the operation. The disk and
  * each snapshot have a plain model. In the end qemu-img check, list and convert agree with it.
  */
@@ -84,8 +84,14 @@ static void snap_pick(Rig *rig, TestRequest *r)
     r->offset = (uint64_t)g_rand_int_range(rig->rand, 0, sectors) * SNAP_SECTOR;
     r->bytes = MIN(length, rig->disk.size - r->offset);
     r->flags = r->op == TEST_ZERO && g_rand_boolean(rig->rand) ? BLOCK_REQ_MAY_UNMAP : 0;
+    if (r->op == TEST_WRITE && g_rand_int_range(rig->rand, 0, 4) == 0) {
+        r->flags = BLOCK_REQ_COMPRESSED;
+        shape_align_clusters(rig->shape.cluster_bits, rig->disk.size, &r->offset, &r->bytes);
+    }
     r->buf = g_malloc0(r->bytes);
-    if (r->op == TEST_WRITE) {
+    if (r->flags == BLOCK_REQ_COMPRESSED) {
+        shape_fill_soft(r->buf, r->bytes, ++rig->pattern);
+    } else if (r->op == TEST_WRITE) {
         test_fill(r->buf, r->bytes, ++rig->pattern);
     }
 }

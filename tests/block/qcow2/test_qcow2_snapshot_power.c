@@ -2,13 +2,16 @@
 /* timeout: 900 */
 /*
  * Power cuts while internal snapshots are created, applied and deleted beside requests. Each disk
- * that a cut can leave opens. Its only errors are leaks, and flags COPIED that do not match the
- * refcounts; a repair corrects them. Without a repair, a write to the whole disk changes no snapshot.
- * It lists the snapshots that were complete and not deleted, and
- * perhaps the one of the operation that was cut. Each listed one, and the disk, read right.
+ * that a cut can leave opens. The image has no errors except leaks, or it has the dirty bit and its
+ * only errors are flags COPIED that do not match the refcounts. An image of version 2 has no such bit.
+ * An image with the bit is repaired when it is opened for writing, and by check -r all. The image lists
+ * the snapshots that were complete and not deleted, and perhaps the one of the operation that was cut.
+ * Each listed one, and the disk, read right: at once, after either repair, and after a write to the
+ * whole disk.
  */
 #include <limits.h>
 #include "block/driver/mem.h"
+#include "block/qcow2/qcow2_header.h"
 #include "tests/block/qcow2/qcow2_test.h"
 #include "tests/support/power_cut.h"
 #include "tests/support/rounds.h"
@@ -25,6 +28,8 @@ typedef struct CutShape {
     bool backing;
 } CutShape;
 
+#define CUT_ROUNDS 6u /* one of each shape */
+
 static const CutShape cut_shapes[] = {
     {"cluster_size=512,refcount_bits=8", ",l2-cache-size=2k,refcount-cache-size=4k",
      "-c 'write -q -P 3 10k 500k'", false},
@@ -33,13 +38,16 @@ static const CutShape cut_shapes[] = {
     {"cluster_size=16k,extended_l2=on", "",
      "-c 'write -q -P 3 10k 500k' -c 'write -q -c -P 4 640k 16k'", true},
     {"cluster_size=64k", "", "-c 'write -q -P 3 100k 700k' -c 'discard -q 256k 128k'", false},
+    {"cluster_size=4096,lazy_refcounts=on", "", "-c 'write -q -P 3 10k 500k'", false},
+    {"compat=0.10,cluster_size=4096", "", "-c 'write -q -P 3 10k 500k'", false},
 };
 
 /* What was done between two flushes. */
 typedef struct CutPhase {
     unsigned begin, end; /* records of the journal */
     uint8_t *before, *after;
-    bool whole; /* the disk changes as a whole */
+    bool whole;     /* the disk changes as a whole */
+    bool operation; /* a snapshot is created or deleted */
 } CutPhase;
 
 typedef struct CutSnapshot {
@@ -62,6 +70,7 @@ typedef struct CutRig {
     CutSnapshot snapshots[CUT_SNAPSHOTS];
     unsigned snapshot_count;
     unsigned pattern;
+    unsigned dirty; /* cuts that left the dirty bit and flags that do not match */
 } CutRig;
 
 /* ---- the image ---- */
@@ -207,6 +216,7 @@ static coroutine_fn RUNS_IN_MAIN void cut_create(CutRig *rig)
 {
     CutSnapshot *s = &rig->snapshots[rig->snapshot_count];
     CutPhase *p = cut_begin(rig);
+    p->operation = true;
     *s = (CutSnapshot){.begin = p->begin, .gone_begin = UINT_MAX, .gone_end = UINT_MAX};
     snprintf(s->name, sizeof(s->name), "s%u", rig->snapshot_count++);
     s->model = g_memdup2(rig->disk, CUT_DISK);
@@ -222,6 +232,7 @@ static coroutine_fn RUNS_IN_MAIN void cut_delete(CutRig *rig, unsigned index)
     CutSnapshot *s = &rig->snapshots[index];
     CutPhase *p = cut_begin(rig);
     BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_DELETE, .name = s->name};
+    p->operation = true;
     s->gone_begin = p->begin;
     cut_operate(rig, &op);
     s->gone_end = cut_records(rig);
@@ -339,28 +350,77 @@ static coroutine_fn RUNS_IN_MAIN void cut_check_snapshots(const CutRig *rig, uns
     block_image_info_clear(&v.info);
 }
 
+/* Whether the image has the dirty bit and errors. Errors without it, other than flags of an image of
+ * version 2, fail, and so do errors other than flags. */
+static bool cut_check_errors(const CutRig *rig, unsigned cut)
+{
+    size_t size;
+    g_autofree uint8_t *image = qcow2_file_bytes(rig->dir, "cut.qcow2", &size);
+    bool v2 = qcow2_get32(image + offsetof(Qcow2DiskHeader, version)) == 2;
+    uint64_t bits = qcow2_get64(image + offsetof(Qcow2DiskHeader, incompatible_features));
+    bool dirty = !v2 && (bits & QCOW2_INCOMPATIBLE_DIRTY) != 0;
+    bool lazy = strstr(rig->shape->options, "lazy") != NULL; /* then refcounts are wrong too */
+    qcow2_shell(rig->dir,
+                "qemu-img check -f qcow2 cut.qcow2 >check 2>&1; status=$?; rm -f wrong; "
+                "grep ^ERROR check >wrong; if { [ -s wrong ] && ! %s; } || "
+                "{ grep -v OFLAG_COPIED wrong && ! %s; } || [ $status = 1 ] || [ $status -gt 3 ]; "
+                "then echo cut %u; cat check; false; fi",
+                dirty || v2 ? "true" : "false", lazy ? "true" : "false", cut);
+    g_autofree uint8_t *wrong = qcow2_file_bytes(rig->dir, "wrong", &size);
+    return dirty && size > 0;
+}
+
+/* Opens the image for writing, and closes it. */
+static coroutine_fn RUNS_IN_MAIN void cut_repair_by_opening(const CutRig *rig)
+{
+    g_autofree char *text =
+        g_strdup_printf("qcow2,file.driver=file,file.filename=%s/cut.qcow2", rig->dir);
+    blk_co_free(test_blk("d", text, true));
+}
+
+static coroutine_fn RUNS_IN_MAIN void cut_check_contents(const CutRig *rig, unsigned cut,
+                                                         const uint8_t *disk)
+{
+    g_autofree uint8_t *bytes = cut_read(rig, NULL);
+    assert_memory_equal(bytes, disk, CUT_DISK);
+    cut_check_snapshots(rig, cut);
+}
+
 static coroutine_fn RUNS_IN_MAIN void cut_at(CutRig *rig, unsigned cut, GRand *reorder)
 {
-    PowerCut disk = power_cut_at(rig->initial, CUT_FILE, &rig->journal, cut, reorder);
+    PowerCut left = power_cut_at(rig->initial, CUT_FILE, &rig->journal, cut, reorder);
     g_autofree char *path = g_build_filename(rig->dir, "cut.qcow2", NULL);
-    assert_true(g_file_set_contents(path, (char *)disk.bytes, (gssize)disk.size, NULL));
-    power_cut_free(&disk);
-    /* Errors other than of flags and leaks fail; then the repair leaves none. */
-    qcow2_shell(rig->dir,
-                "qemu-img check -f qcow2 cut.qcow2 >check 2>&1; status=$?; "
-                "if grep -q ^ERROR check && grep ^ERROR check | grep -v OFLAG_COPIED; then "
-                "echo cut %u; cat check; false; fi; [ $status -le 3 ] && [ $status -ne 1 ]",
-                cut);
-    g_autofree uint8_t *bytes = cut_read(rig, NULL);
-    cut_check_disk(rig, bytes, cut);
-    qcow2_shell(rig->dir, "cp cut.qcow2 cut.copy && qemu-io -f qcow2 -c 'write -q 0 1M' cut.qcow2");
+    assert_true(g_file_set_contents(path, (char *)left.bytes, (gssize)left.size, NULL));
+    bool dirty = cut_check_errors(rig, cut);
+    g_autofree uint8_t *disk = cut_read(rig, NULL);
+    cut_check_disk(rig, disk, cut);
     cut_check_snapshots(rig, cut);
-    qcow2_shell(rig->dir, "mv cut.copy cut.qcow2");
+    rig->dirty += dirty;
+    cut_repair_by_opening(rig);
+    qcow2_shell(rig->dir, "qemu-img check -q -f qcow2 cut.qcow2 || %s", dirty ? "false" : "true");
+    cut_check_contents(rig, cut, disk);
+    qcow2_shell(rig->dir, "qemu-io -f qcow2 -c 'write -q 0 1M' cut.qcow2");
+    cut_check_snapshots(rig, cut);
+    assert_true(g_file_set_contents(path, (char *)left.bytes, (gssize)left.size, NULL));
+    power_cut_free(&left);
     qcow2_shell(rig->dir, "qemu-img check -q -r all -f qcow2 cut.qcow2 >/dev/null 2>&1; "
                           "qemu-img check -q -f qcow2 cut.qcow2");
-    g_autofree uint8_t *repaired = cut_read(rig, NULL);
-    assert_memory_equal(bytes, repaired, CUT_DISK);
-    cut_check_snapshots(rig, cut);
+    cut_check_contents(rig, cut, disk);
+}
+
+/* A cut of an operation, before a flush: it leaves the most writes open. */
+static unsigned cut_in_operation(const CutRig *rig)
+{
+    const CutPhase *p;
+    do {
+        p = &rig->phases[g_rand_int_range(rig->rand, 0, (int)rig->phase_count)];
+    } while (!p->operation);
+    unsigned cut = (unsigned)g_rand_int_range(rig->rand, (int)p->begin, (int)p->end);
+    while (cut < p->end &&
+           g_array_index(rig->journal.records, BlockMemRecord, cut).op != BLOCK_MEM_FLUSH) {
+        cut++;
+    }
+    return cut;
 }
 
 static coroutine_fn RUNS_IN_MAIN void cut_rig(CutRig *rig, unsigned cuts)
@@ -373,8 +433,10 @@ static coroutine_fn RUNS_IN_MAIN void cut_rig(CutRig *rig, unsigned cuts)
     printf("# %s: %u records\n", rig->shape->options, records);
     for (unsigned i = 0; i < cuts; i++) {
         unsigned cut = (unsigned)g_rand_int_range(rig->rand, 0, (int)records + 1);
-        cut_at(rig, i == 0 ? records : cut, i % 3 > 0 ? rig->rand : NULL);
+        cut = i % 2 == 1 ? cut_in_operation(rig) : cut;
+        cut_at(rig, i == 0 ? records : cut, i % 4 > 0 ? rig->rand : NULL);
     }
+    printf("# %u cuts left the dirty bit and errors\n", rig->dirty);
     test_node_del("m");
     block_mem_journal_clear(&rig->journal);
     for (unsigned i = 0; i < rig->phase_count; i++) {
@@ -392,7 +454,8 @@ BLOCK_TEST(a_power_cut_leaves_the_snapshots_from_before_or_after_an_operation)
 {
     const char *first = g_getenv("SKIFF_TEST_SEED");
     unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(4, 4, 200);
+    unsigned rounds = first != NULL ? 1 : test_rounds(CUT_ROUNDS, CUT_ROUNDS, 50 * CUT_ROUNDS);
+    unsigned cuts = test_rounds(8, 5, 24);
     char *dir = qcow2_dir_new();
     for (unsigned seed = from; seed < from + rounds; seed++) {
         CutRig *rig = g_new0(CutRig, 1);
@@ -400,7 +463,7 @@ BLOCK_TEST(a_power_cut_leaves_the_snapshots_from_before_or_after_an_operation)
         rig->rand = g_rand_new_with_seed(seed);
         rig->dir = dir;
         printf("# seed %u\n", seed);
-        cut_rig(rig, 24);
+        cut_rig(rig, cuts);
         g_rand_free(rig->rand);
         g_free(rig);
     }

@@ -78,8 +78,16 @@ static void write_pick(WriteRig *rig, TestRequest *r)
         r->op = g_rand_boolean(rig->rand) ? TEST_ZERO : TEST_DISCARD;
         r->flags = g_rand_boolean(rig->rand) && r->op == TEST_ZERO ? BLOCK_REQ_MAY_UNMAP : 0;
     }
+    bool compressed = kind < 2 && !rig->shape.data_file;
+    if (compressed) {
+        shape_align_clusters(rig->shape.cluster_bits, rig->size, &r->offset, &r->bytes);
+    }
     r->buf = g_malloc(r->bytes + 1);
-    if (r->op == TEST_WRITE) {
+    if (compressed) {
+        r->flags = BLOCK_REQ_COMPRESSED;
+        unsigned pattern = ++rig->pattern;
+        (pattern % 5 == 0 ? test_fill : shape_fill_soft)(r->buf, r->bytes, pattern);
+    } else if (r->op == TEST_WRITE) {
         r->flags = g_rand_int_range(rig->rand, 0, 20) == 0 ? BLOCK_REQ_FUA : 0;
         test_fill(r->buf, r->bytes, ++rig->pattern);
     }

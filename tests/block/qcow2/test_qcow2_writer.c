@@ -134,7 +134,8 @@ BLOCK_TEST(the_first_write_clears_what_skiff_does_not_maintain_and_nothing_else)
     assert_int_equal(WRITER_GET(dir, autoclear_features), unknown);
     blk = writer_open(dir, "");
     assert_int_equal(writer_write(blk, 0, 1), 0);
-    assert_int_equal(WRITER_GET(dir, autoclear_features), 0); /* before a flush */
+    /* before a flush; bitmaps are maintained */
+    assert_int_equal(WRITER_GET(dir, autoclear_features), QCOW2_AUTOCLEAR_BITMAPS);
     blk_co_free(blk);
     assert_int_equal(WRITER_GET(dir, compatible_features), compatible);
     qcow2_dir_free(dir);
@@ -209,6 +210,25 @@ BLOCK_TEST(a_reopen_to_read_only_completes_the_image_and_back_writes_again)
     }
     writer_reopen(dir, true, NULL);
     test_node_del("q");
+    qcow2_dir_free(dir);
+}
+
+BLOCK_TEST(a_reopen_for_writing_leaves_an_image_that_is_being_written)
+{
+    char *dir = qcow2_dir_new();
+    GError *error = NULL;
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 -o lazy_refcounts=on t.qcow2 1M");
+    g_autofree char *text = writer_text(dir, "");
+    BlockNode *n = test_node_add(text);
+    BlockBackend *blk = blk_co_new("d", n, true, &error);
+    assert_int_equal(writer_write(blk, 65536, 1), 0);
+    assert_int_equal(WRITER_GET(dir, incompatible_features), QCOW2_INCOMPATIBLE_DIRTY);
+    writer_reopen(dir, false, NULL);
+    assert_int_equal(writer_write(blk, 131072, 2), 0);
+    blk_co_free(blk);
+    test_node_del("q");
+    qcow2_shell(dir, "qemu-img check t.qcow2 && "
+                     "qemu-io -c 'read -P 1 64k 512' -c 'read -P 2 128k 512' t.qcow2");
     qcow2_dir_free(dir);
 }
 
@@ -453,6 +473,7 @@ int main(void)
         cmocka_unit_test(an_image_with_lazy_refcounts_is_dirty_while_it_is_written),
         cmocka_unit_test(a_process_that_ends_without_closing_completes_its_images),
         cmocka_unit_test(a_reopen_to_read_only_completes_the_image_and_back_writes_again),
+        cmocka_unit_test(a_reopen_for_writing_leaves_an_image_that_is_being_written),
         cmocka_unit_test(a_written_image_moves_to_another_iothread),
         cmocka_unit_test(a_discard_gives_space_back_to_the_host_and_to_the_image),
         cmocka_unit_test(a_write_of_part_of_a_new_cluster_at_the_files_end_writes_only_that_part),

@@ -31,17 +31,16 @@ static struct json_object *qmp_bitmap_add(QmpCall *call, struct json_object *arg
 {
     enter_main();
     enter_coroutine();
-    uint64_t granularity = qmp_arg_u64(args, "granularity", BLOCK_BITMAP_GRANULARITY_DEFAULT);
+    bool given = qmp_arg_get(args, "granularity") != NULL;
+    uint64_t granularity = qmp_arg_u64(args, "granularity", 0);
+    unsigned flags = (qmp_arg_bool(args, "disabled", false) ? BLOCK_BITMAP_DISABLED : 0) |
+                     (qmp_arg_bool(args, "persistent", false) ? BLOCK_BITMAP_PERSISTENT : 0);
     BlockNode *n = bitmap_begin(call, args, error);
-    if (n != NULL && qmp_arg_bool(args, "persistent", false)) {
-        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
-                    "Cannot store dirty bitmaps in '%s': skiff keeps them in memory only",
-                    block_node_name(n));
-    } else if (n != NULL) {
+    if (n != NULL) {
         /* 0 and what does not fit are no powers of two */
-        uint32_t valid = granularity == 0 || granularity > UINT32_MAX ? 1 : (uint32_t)granularity;
-        block_dirty_bitmap_co_add(n, qmp_arg_str(args, "name"), valid,
-                                  !qmp_arg_bool(args, "disabled", false), error);
+        bool wrong = given && (granularity == 0 || granularity > UINT32_MAX);
+        block_dirty_bitmap_co_add(n, qmp_arg_str(args, "name"), wrong ? 1 : (uint32_t)granularity,
+                                  flags, error);
     }
     bitmap_end(call, n);
     return NULL;
@@ -150,8 +149,11 @@ static const QmpType bitmap_add_arg = {
     .members = QMP_MEMBERS(
         {"node", &qmp_str, .doc = "the node's name, or the id of a -drive"},
         {"name", &qmp_str, .doc = "1 to 1023 bytes"},
-        {"granularity", &qmp_u32, true, .doc = "bytes for each bit, a power of two; default 65536"},
-        {"persistent", &qmp_bool, true, .doc = "true is refused: bitmaps are kept in memory only"},
+        {"granularity", &qmp_u32, true,
+         .doc = "bytes for each bit, a power of two; default: the image's cluster size within 4096 "
+                "and "
+                "65536, or 65536"},
+        {"persistent", &qmp_bool, true, .doc = "the bitmap is kept in the image, which is qcow2"},
         {"disabled", &qmp_bool, true, .doc = "the bitmap does not record yet"}),
 };
 static const QmpType bitmap_source_type = {

@@ -115,7 +115,10 @@ static RUNS_IN_MAIN void qmp_block_put_bitmaps(struct json_object *o, const Bloc
         struct json_object *bitmap = json_object_new_object();
         qmp_put_str(bitmap, "name", info.name);
         qmp_put_bool(bitmap, "recording", info.recording);
-        qmp_put_bool(bitmap, "persistent", false);
+        qmp_put_bool(bitmap, "persistent", info.persistent);
+        if (info.inconsistent) {
+            qmp_put_bool(bitmap, "inconsistent", true);
+        }
         qmp_put_bool(bitmap, "busy", false);
         qmp_put_int(bitmap, "granularity", info.granularity);
         qmp_put_int(bitmap, "count", (int64_t)info.dirty_bytes);

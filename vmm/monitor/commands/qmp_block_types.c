@@ -136,7 +136,9 @@ static const QmpType bitmap_info_type = {
                            {"granularity", &qmp_u32, .doc = "bytes for each bit"},
                            {"recording", &qmp_bool, .doc = "whether changes are recorded"},
                            {"busy", &qmp_bool, .doc = "always false"},
-                           {"persistent", &qmp_bool, .doc = "always false: it is lost at exit"}),
+                           {"persistent", &qmp_bool, .doc = "whether the image keeps it"},
+                           {"inconsistent", &qmp_bool, true,
+                            .doc = "true: its bits are lost; it can only be removed"}),
     .doc = "A dirty bitmap.",
 };
 static const QmpType bitmap_info_list = {.kind = QMP_KIND_ARRAY, .element = &bitmap_info_type};

@@ -110,6 +110,42 @@ static void a_node_is_added_listed_and_deleted(void **state)
     g_free(qmp_ok(rig, "blockdev-del", DISK));
 }
 
+#define STORED_ADD                                                                                 \
+    "{'driver':'qcow2','node-name':'disk','file':{'driver':'file','filename':'%s/%s.qcow2'}}"
+
+static void bitmaps_are_kept_in_an_image(void **state)
+{
+    QmpRig *rig = *state;
+    char dir[] = "build/skiff-qmp-bitmap-XXXXXX";
+    assert_non_null(g_mkdtemp(dir));
+    g_autofree char *create = g_strdup_printf("qemu-img create -q -f qcow2 %s/t.qcow2 1M", dir);
+    g_autofree char *copy = g_strdup_printf("cp %s/t.qcow2 %s/cut.qcow2", dir, dir);
+    g_autofree char *clean = g_strdup_printf("rm -r %s", dir);
+    g_autofree char *add = g_strdup_printf(STORED_ADD, dir, "t");
+    g_autofree char *add_cut = g_strdup_printf(STORED_ADD, dir, "cut");
+    assert_int_equal(system(create), 0);
+    g_free(qmp_ok(rig, "blockdev-add", add));
+    g_free(qmp_ok(rig, "block-dirty-bitmap-add", "{'node':'disk','name':'a','persistent':true}"));
+    g_free(qmp_ok(rig, "block-dirty-bitmap-add", "{'node':'disk','name':'lost'}"));
+    g_free(qmp_ok(rig, "blockdev-del", DISK));
+    g_free(qmp_ok(rig, "blockdev-add", add));
+    g_autofree char *kept = qmp_ok(rig, "query-named-block-nodes", NULL);
+    assert_non_null(strstr(kept, "\"dirty-bitmaps\":[{\"name\":\"a\",\"recording\":true,"
+                                 "\"persistent\":true,\"busy\":false,\"granularity\":65536,"
+                                 "\"count\":0}]"));
+    g_free(qmp_ok(rig, "block-dirty-bitmap-clear", "{'node':'disk','name':'a'}"));
+    assert_int_equal(system(copy), 0); /* as after a crash */
+    g_free(qmp_ok(rig, "blockdev-del", DISK));
+    g_free(qmp_ok(rig, "blockdev-add", add_cut));
+    g_autofree char *cut = qmp_ok(rig, "query-named-block-nodes", NULL);
+    assert_non_null(strstr(cut, "\"recording\":false,\"persistent\":true,\"inconsistent\":true,"));
+    qmp_fails(rig, "block-dirty-bitmap-enable", "{'node':'disk','name':'a'}", "GenericError",
+              "Bitmap 'a' is inconsistent and cannot be used");
+    g_free(qmp_ok(rig, "block-dirty-bitmap-remove", "{'node':'disk','name':'a'}"));
+    g_free(qmp_ok(rig, "blockdev-del", DISK));
+    assert_int_equal(system(clean), 0);
+}
+
 /* An overlay on an overlay on a raw file. */
 static void a_chain_of_images_is_listed(void **state)
 {
@@ -171,7 +207,8 @@ static void dirty_bitmaps_are_added_merged_and_listed(void **state)
         {"block-dirty-bitmap-add", "{'node':'no','name':'x'}", "Cannot find device='no'"},
         {"block-dirty-bitmap-add", "{'node':'disk','name':'b'}", "Bitmap already exists: b"},
         {"block-dirty-bitmap-add", "{'node':'disk','name':'x','granularity':0}", "power of 2"},
-        {"block-dirty-bitmap-add", "{'node':'disk','name':'x','persistent':true}", "Cannot store"},
+        {"block-dirty-bitmap-add", "{'node':'disk','name':'x','persistent':true}",
+         "Can't store persistent bitmaps to disk: Operation not supported"},
         {"block-dirty-bitmap-remove", "{'node':'disk','name':'a'}", "Dirty bitmap 'a' not found"},
         {"block-dirty-bitmap-clear", "{'node':'disk','name':'a'}", "Dirty bitmap 'a' not found"},
         {"block-dirty-bitmap-merge", "{'node':'disk','target':'b','bitmaps':['b','c']}",
@@ -431,6 +468,7 @@ int main(void)
         QMP_TEST(a_node_is_added_listed_and_deleted),
         QMP_TEST(a_chain_of_images_is_listed),
         QMP_TEST(dirty_bitmaps_are_added_merged_and_listed),
+        QMP_TEST(bitmaps_are_kept_in_an_image),
         QMP_TEST(an_invalid_blockdev_add_reports_the_reason),
         QMP_TEST(a_node_of_a_device_is_not_deleted),
         QMP_TEST(a_blockdev_add_that_hangs_blocks_only_its_client),

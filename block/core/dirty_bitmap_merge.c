@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Merging of dirty bitmaps: all sources are collected before the target changes. */
+#include "block/core/dirty_bitmap.h"
+
+typedef struct BitmapMerge {
+    BlockNode *node; /* in whose home a step runs */
+    BlockDirtyBitmap *from, *to;
+    uint64_t size; /* of the source */
+    bool ok;
+    int ret; /* the image cannot be changed */
+} BitmapMerge;
+
+/* Sets in @to, which belongs to nobody else, what is set in @from. */
+static void bitmap_add_bits(BlockDirtyBitmap *to, const BlockDirtyBitmap *from)
+{
+    size_t words = bitmap_words(bitmap_bits(from->size, from->shift));
+    for (size_t i = 0; i < words; i++) {
+        for (uint64_t rest = from->words[i]; rest != 0; rest &= rest - 1) {
+            uint64_t bit = i * BITMAP_WORD + (unsigned)__builtin_ctzll(rest);
+            bitmap_set(to, bit << from->shift, (uint64_t)1 << from->shift);
+        }
+    }
+}
+
+static void bitmap_merge_at_home(void *opaque)
+{
+    BitmapMerge *m = opaque;
+    enter_coroutine();
+    enter_iothread(m->node->home);
+    m->size = m->from->size;
+    m->ok = m->from->size == m->to->size;
+    if (m->ok) {
+        bitmap_add_bits(m->to, m->from);
+    }
+}
+
+static void bitmap_target_at_home(void *opaque)
+{
+    BitmapMerge *m = opaque;
+    enter_coroutine();
+    enter_iothread(m->node->home);
+    m->ret = bitmap_co_begin_change(m->node, m->from);
+    bitmap_resize(m->to, m->from->size);
+}
+
+/* Collects the sources' bits in @sum, which has the size of the target. */
+static coroutine_fn RUNS_IN_MAIN bool bitmap_co_collect(BlockDirtyBitmap *sum,
+                                                        const BlockDirtyBitmapRef *sources,
+                                                        unsigned count, GError **error)
+{
+    for (unsigned i = 0; i < count; i++) {
+        BlockNode *n = sources[i].node;
+        BitmapMerge m = {.node = n, .to = sum};
+        m.from = bitmap_find_for(n, sources[i].name, BITMAP_FOR_BITS, error);
+        if (m.from == NULL) {
+            return false;
+        }
+        co_call_in(n->home, bitmap_merge_at_home, &m);
+        if (!m.ok) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                        "Bitmaps are of different sizes (destination size is %" G_GUINT64_FORMAT
+                        ", source size is %" G_GUINT64_FORMAT ") and can't be merged",
+                        sum->size, m.size);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool block_dirty_bitmap_co_merge(BlockDirtyBitmapRef target, const BlockDirtyBitmapRef *sources,
+                                 unsigned count, GError **error)
+{
+    BlockNode *n = target.node;
+    BlockDirtyBitmap sum = {0}, *b;
+    b = bitmap_find_for(n, target.name, BITMAP_FOR_CHANGE | BITMAP_FOR_BITS, error);
+    if (b == NULL) {
+        return false;
+    }
+    sum.shift = b->shift;
+    BitmapMerge m = {.node = n, .from = b, .to = &sum};
+    co_call_in(n->home, bitmap_target_at_home, &m);
+    if (m.ret < 0) {
+        bitmap_change_failed(n, m.ret, error);
+    }
+    bool ok = m.ret == 0 && bitmap_co_collect(&sum, sources, count, error);
+    if (ok) {
+        m = (BitmapMerge){.node = n, .from = &sum, .to = b};
+        co_call_in(n->home, bitmap_merge_at_home, &m);
+        ok = m.ok;
+        if (!ok) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                        "node '%s' was resized while its bitmap was merged", n->name);
+        }
+    }
+    g_free(sum.words);
+    return ok;
+}
