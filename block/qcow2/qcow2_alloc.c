@@ -173,7 +173,7 @@ static int alloc_check_size(const BlockNode *n, const Search *f)
     if (end > QCOW2_OFFSET_MASK) {
         return -EFBIG;
     }
-    return !n->file->drv->can_grow && end > block_node_size(n->file) ? -ENOSPC : 0;
+    return !n->file->caps.grows && end > block_node_size(n->file) ? -ENOSPC : 0;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int alloc_take(BlockNode *n, const Search *f)
@@ -209,7 +209,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int alloc_run(BlockNode *n, uint64_t want, 
     if (ret == 0) {
         *run = (Qcow2Run){.host = f.first << s->header.cluster_bits,
                           .count = f.count,
-                          .fresh = n->file->drv->can_grow && f.first >= w->fresh};
+                          .fresh = n->file->caps.grows && f.first >= w->fresh};
         w->fresh = MAX(w->fresh, f.first + f.count);
         if (!whole && w->hint == hint) { /* else something below became free meanwhile */
             w->hint = f.first + f.count;
