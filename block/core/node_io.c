@@ -303,6 +303,12 @@ int block_node_co_write_part(BlockNode *n, uint64_t offset, uint64_t bytes, cons
     return node_driver_pwritev(n, offset, bytes, iov, niov, flags);
 }
 
+int block_node_check_growth(const BlockNode *n, uint64_t end)
+{
+    bool checked = n->bitmaps != NULL && end > block_node_size(n);
+    return __builtin_expect(checked, 0) ? node_bitmaps_can_resize(n, end) : 0;
+}
+
 void block_node_grow(BlockNode *n, uint64_t end)
 {
     if (n->caps.grows && end > block_node_size(n)) {
@@ -319,15 +325,16 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_write_and_grow(BlockNode *n, uint6
     if (!block_node_range_ok(n, offset, bytes)) {
         return -EINVAL;
     }
-    if (bytes == 0) {
-        return 0;
+    int ret = block_node_check_growth(n, offset + bytes);
+    if (bytes == 0 || ret < 0) {
+        return ret;
     }
     bool flush_after = (flags & BLOCK_REQ_FUA) != 0 && !n->caps.fua;
     unsigned driver_flags =
         flags & (n->caps.fua ? BLOCK_REQ_FUA | BLOCK_REQ_COMPRESSED : BLOCK_REQ_COMPRESSED);
     BlockChange c;
     block_change_co_begin(n, &c, offset, bytes, !node_is_aligned(n, offset, bytes));
-    int ret = block_node_co_write_part(n, offset, bytes, iov, niov, driver_flags);
+    ret = block_node_co_write_part(n, offset, bytes, iov, niov, driver_flags);
     if (ret == 0) {
         block_node_grow(n, offset + bytes);
     }
