@@ -84,6 +84,8 @@ typedef struct BlockSnapshotDriver {
 /* How a driver keeps dirty bitmaps in the image (block/dirty_bitmap.h). It loads them in co_open, and
  * stores them when the image is completed on disk. */
 typedef struct BlockBitmapDriver {
+    /* In main. Whether the image can have bitmaps. */
+    bool (*supports)(const BlockNode *n);
     /* In main. Whether a new bitmap can become persistent. */
     bool (*can_store)(const BlockNode *n, const char *name, uint32_t granularity, GError **error);
     /* Coroutines in the home. co_change makes sure that no stored bitmap is taken for valid until it

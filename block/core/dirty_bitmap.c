@@ -178,7 +178,7 @@ static RUNS_IN_MAIN bool bitmap_check_name(const BlockNode *n, const char *name,
 static RUNS_IN_MAIN bool bitmap_check_persistent(const BlockNode *n, const char *name,
                                                  uint32_t granularity, GError **error)
 {
-    if (!block_node_can_store_bitmaps(n)) {
+    if (n->drv->bitmaps == NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Can't store persistent bitmaps to %s: Operation not supported", n->name);
         return false;
@@ -417,7 +417,7 @@ void block_dirty_bitmap_info(const BlockNode *n, unsigned i, BlockDirtyBitmapInf
 
 bool block_node_can_store_bitmaps(const BlockNode *n)
 {
-    return n->drv->bitmaps != NULL;
+    return n->drv->bitmaps != NULL && n->drv->bitmaps->supports(n);
 }
 
 bool node_bitmaps_check_resize(const BlockNode *n, GError **error)

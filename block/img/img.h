@@ -20,6 +20,7 @@ typedef struct Img {
 /* A subcommand returns the exit status of the process. */
 int img_co_check(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_bench(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_bitmap(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_commit(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_compare(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_convert(Img *img) coroutine_fn RUNS_IN_MAIN;
@@ -42,13 +43,22 @@ void *img_buffer_new(size_t size) ANY_THREAD;
 
 /* ---- img_options.c ---- */
 typedef enum ImgOptionKind {
-    IMG_FLAG,   /* bool, without an argument */
-    IMG_TEXT,   /* const char * */
-    IMG_TEXTS,  /* GPtrArray of borrowed texts; the option can be repeated */
-    IMG_SIZE,   /* uint64_t, with a suffix; a message calls it by the option's name */
-    IMG_NUMBER, /* uint64_t */
-    IMG_OUTPUT, /* bool: true for json, false for human */
+    IMG_FLAG,       /* bool, without an argument */
+    IMG_TEXT,       /* const char * */
+    IMG_TEXTS,      /* GPtrArray of borrowed texts; the option can be repeated */
+    IMG_SIZE,       /* uint64_t, with a suffix; a message calls it by the option's name */
+    IMG_NUMBER,     /* uint64_t */
+    IMG_OUTPUT,     /* bool: true for json, false for human */
+    IMG_ORDER,      /* ImgOrder, without an argument */
+    IMG_ORDER_TEXT, /* the same with an argument */
 } ImgOptionKind;
+
+/* Options whose order matters: each one appends its value to a list that they share. */
+typedef struct ImgOrder {
+    GArray *list; /* unsigned */
+    unsigned value;
+    GPtrArray *texts; /* IMG_ORDER_TEXT: gets the borrowed argument too */
+} ImgOrder;
 
 /* An option of a subcommand. A table ends with a row whose target is NULL. */
 typedef struct ImgOption {
@@ -92,6 +102,8 @@ typedef struct ImgOpen {
 /* Opens an image and puts a backend @name on it. NULL: reported. Freed with blk_co_free(). */
 BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
     coroutine_fn RUNS_IN_MAIN;
+/* Completes the image on disk. False: reported. Without it, errors of the close are only logged. */
+bool img_co_complete(BlockBackend *blk) coroutine_fn RUNS_IN_MAIN;
 /* Puts a backend @name on @node, whose reference it takes. NULL: reported. */
 BlockBackend *img_co_attach(BlockNode *node, const char *name, const ImgOpen *open)
     coroutine_fn RUNS_IN_MAIN;

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "block/img/img_bitmaps.h"
 #include "block/img/img_copy.h"
+#include "block/img/img_create.h"
 #include "block/node.h"
 
 #define CONVERT_CREW_MAX 16u
@@ -16,6 +18,7 @@ typedef struct Convert {
     const char *sparse, *crew, *rate, *source_cache, *target_cache, *snapshot;
     bool out_of_order, offload, compress, target_is_zero, target_image_opts;
     bool progress_line, quiet;
+    bool bitmaps, skip_broken;
     unsigned source_count;
     /* what is done */
     ImgCopy copy;
@@ -78,6 +81,8 @@ static bool convert_check(const Convert *c)
         bool wrong;
         const char *message;
     } rules[] = {
+        {c->skip_broken && !c->bitmaps, "Use of --skip-broken-bitmaps requires --bitmaps"},
+        {c->offload && c->compress, "Cannot enable copy offloading when -c is used"},
         {c->offload && c->sparse != NULL, "Cannot enable copy offloading when -S is used"},
         {c->offload && c->copy.salvage, "Cannot use copy offloading in salvaging mode"},
         {c->target_image_opts && !c->to.existing, "--target-image-opts requires use of -n flag"},
@@ -85,7 +90,6 @@ static bool convert_check(const Convert *c)
         {c->to.existing && c->to.options->len > 0, "-o has no effect when skipping image creation"},
         {c->snapshot != NULL && c->source_count > 1,
          "No support for concatenating multiple snapshot"},
-        {c->compress, "Compression not supported for this file format"},
         {c->to.backing != NULL && c->source_count > 1,
          "Having a backing file for the target makes no sense when concatenating multiple input "
          "images"},
@@ -110,6 +114,33 @@ static bool convert_check_format(const Convert *c)
         return false;
     }
     return true;
+}
+
+/* What a compressed image cannot have. */
+static bool convert_check_compressed(const Convert *c)
+{
+    bool ok = true;
+    CreateValues v = {0};
+    if (c->to.open.format == NULL || !c->compress) {
+        return true;
+    }
+    for (unsigned i = 0; ok && i < c->to.options->len; i++) {
+        ok = create_parse(&v, c->to.open.format, c->to.options->pdata[i], NULL);
+    }
+    const char *preallocation = v.texts[CREATE_PREALLOCATION];
+    const char *wrong = NULL;
+    if (strcmp(c->to.open.format, "qcow2") != 0) {
+        wrong = "Compression not supported for this file format";
+    } else if (ok && preallocation != NULL && strcmp(preallocation, "off") != 0) {
+        wrong = "Compression and preallocation not supported at the same time";
+    } else if (ok && v.texts[CREATE_DATA_FILE] != NULL) {
+        wrong = "Compression and data_file not supported at the same time";
+    }
+    if (wrong != NULL) {
+        img_error("%s", wrong);
+    }
+    create_clear(&v);
+    return wrong == NULL; /* other wrong options are reported when the image is created */
 }
 
 static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
@@ -137,6 +168,8 @@ static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
         {"target-image-opts", 0, IMG_FLAG, &c->target_image_opts},
         {"target-is-zero", 0, IMG_FLAG, &c->target_is_zero},
         {"salvage", 0, IMG_FLAG, &c->copy.salvage},
+        {"bitmaps", 0, IMG_FLAG, &c->bitmaps},
+        {"skip-broken-bitmaps", 0, IMG_FLAG, &c->skip_broken},
         {0},
     };
     if (!img_parse_options(img, options, status)) {
@@ -155,7 +188,8 @@ static RUNS_IN_MAIN bool convert_parse(Img *img, Convert *c, int *status)
     if (c->to.open.format == NULL && !c->target_image_opts) {
         c->to.open.format = "raw";
     }
-    return convert_check(c) && convert_check_format(c) && convert_parse_caches(c);
+    return convert_check(c) && convert_check_format(c) && convert_check_compressed(c) &&
+           convert_parse_caches(c);
 }
 
 /* ---- the conversion ---- */
@@ -198,7 +232,11 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_open_sources(Img *img, Convert 
             return false;
         }
     }
-    return true;
+    if (c->bitmaps && copy->source_count > 1) {
+        img_error("Copying bitmaps only possible with single source");
+        return false;
+    }
+    return !c->bitmaps || img_bitmaps_check_source(copy->sources[0].blk, c->skip_broken);
 }
 
 typedef struct ConvertFlush {
@@ -248,6 +286,20 @@ static RUNS_IN_MAIN void convert_find_backing(Convert *c)
     }
 }
 
+/* Compresses whole clusters of the target. False: reported. */
+static RUNS_IN_MAIN bool convert_find_unit(Convert *c)
+{
+    if (!c->compress) {
+        return true;
+    }
+    if (!block_node_can_compress(blk_root(c->target.blk))) { /* -n */
+        img_error("Compression not supported for this file format");
+        return false;
+    }
+    c->copy.unit = block_node_image_info(blk_root(c->target.blk))->cluster_size;
+    return true;
+}
+
 static coroutine_fn RUNS_IN_MAIN bool convert_co_run(Img *img, Convert *c)
 {
     ImgCopy *copy = &c->copy;
@@ -266,7 +318,11 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_run(Img *img, Convert *c)
     copy->in_order = stream || !(c->out_of_order || convert_is_raw(c));
     copy->zeroes = copy->min_sparse > 0 && (c->target.is_new || c->target_is_zero);
     convert_find_backing(c);
-    bool ok = img_copy_co_run(img, copy) && convert_co_flush(img, &c->target);
+    bool ok = !c->bitmaps || img_bitmaps_check_target(c->target.blk, c->to.open.format);
+    ok = ok && convert_find_unit(c) && img_copy_co_run(img, copy) && convert_co_flush(img, &c->target);
+    if (ok && c->bitmaps) {
+        ok = img_bitmaps_co_copy(copy->sources[0].blk, c->target.blk, c->skip_broken);
+    }
     ok = img_target_co_close(&c->target, ok) && ok;
     if (ok) {
         img_progress_set(&c->progress, copy->total, copy->total);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Copies images. Several coroutines take pieces in order; each reads its piece and writes it, in
- * order if the target needs that. Block status tells which pieces are zeroes and need no read.
+ * order if the target needs that. Block status tells which pieces are zeroes and need no read. Pieces
+ * that are compressed are whole clusters of the target, which can have data of several sources.
  */
 #include "block/img/img_copy.h"
 
@@ -9,6 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include "block/node.h"
 #include "util/zero.h"
 
 #define COPY_PIECE ((uint64_t)2 << 20)
@@ -17,9 +19,9 @@
 #define COPY_NS_PER_S 1000000000.0
 
 typedef struct CopyPiece {
-    ImgCopySource *source;
+    unsigned source;       /* the first one */
     uint64_t offset;       /* in the target */
-    uint64_t source_start; /* of the source in the target */
+    uint64_t source_start; /* of that source in the target */
     uint64_t bytes;
     uint64_t number;
     bool zero;
@@ -37,8 +39,8 @@ static void copy_fail(ImgCopy *c, const char *what, uint64_t offset, int ret)
 
 static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_status(ImgCopy *c)
 {
-    while (c->next - c->source_start == c->sources[c->source].size) {
-        c->source_start = c->next;
+    while (c->next - c->source_start >= c->sources[c->source].size) {
+        c->source_start += c->sources[c->source].size;
         c->source++;
         c->status.bytes = 0;
     }
@@ -87,6 +89,23 @@ static bool copy_may_skip(const ImgCopy *c)
     return zero && c->zeroes;
 }
 
+/* Makes a piece whole units; fewer bytes than a unit become a unit of data. Returns whether they are
+ * of one kind as before. */
+static bool copy_round(const ImgCopy *c, CopyPiece *p)
+{
+    uint64_t left = c->total - p->offset;
+    if (c->unit == 0 || p->bytes == left) {
+        return true;
+    }
+    if (p->bytes >= c->unit) {
+        p->bytes = block_align_down(p->bytes, c->unit);
+        return true;
+    }
+    p->bytes = MIN(c->unit, left);
+    p->zero = false;
+    return false;
+}
+
 /* The piece at c->next. False: nothing has to be done with it. */
 static bool copy_decide(const ImgCopy *c, CopyPiece *p)
 {
@@ -98,13 +117,13 @@ static bool copy_decide(const ImgCopy *c, CopyPiece *p)
         rest = MIN(rest, c->backing_size - c->next); /* zeroes beyond it are skipped */
     }
     *p = (CopyPiece){
-        .source = &c->sources[c->source],
+        .source = c->source,
         .offset = c->next,
         .source_start = c->source_start,
         .bytes = skip ? rest : MIN(rest, large ? COPY_ZERO_PIECE : COPY_PIECE),
         .zero = zero,
     };
-    return !skip;
+    return !copy_round(c, p) || !skip;
 }
 
 /* Takes the next piece that has to be copied. False: there is none. */
@@ -127,39 +146,65 @@ static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_take(ImgCopy *c, CopyPiece *p)
 
 /* ---- reading ---- */
 
+/* The part of a piece that one source has. */
+typedef struct CopyPart {
+    BlockBackend *blk;
+    uint64_t offset; /* in the source */
+    uint64_t bytes;
+    uint64_t target; /* offset in the target */
+    uint8_t *data;
+} CopyPart;
+
 /* What cannot be read becomes zeroes, sector by sector. */
-static coroutine_fn RUNS_IN_IOTHREAD void copy_co_salvage(const CopyPiece *p, uint8_t *buffer)
+static coroutine_fn RUNS_IN_IOTHREAD void copy_co_salvage(const CopyPart *p)
 {
-    uint64_t start = p->offset - p->source_start;
     for (uint64_t at = 0; at < p->bytes; at += BLOCK_SECTOR_SIZE) {
-        struct iovec iov = {buffer + at, BLOCK_SECTOR_SIZE};
-        int ret = blk_co_preadv(p->source->blk, start + at, BLOCK_SECTOR_SIZE, &iov, 1, 0);
+        struct iovec iov = {p->data + at, BLOCK_SECTOR_SIZE};
+        int ret = blk_co_preadv(p->blk, p->offset + at, BLOCK_SECTOR_SIZE, &iov, 1, 0);
         if (ret < 0) {
-            img_error("warning: error while reading offset %" PRIu64 ": %s", p->offset + at,
+            img_error("warning: error while reading offset %" PRIu64 ": %s", p->target + at,
                       g_strerror(-ret));
-            memset(buffer + at, 0, BLOCK_SECTOR_SIZE);
+            memset(p->data + at, 0, BLOCK_SECTOR_SIZE);
         }
     }
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_read_part(ImgCopy *c, const CopyPart *p)
+{
+    struct iovec iov = {p->data, p->bytes};
+    int ret = blk_co_preadv(p->blk, p->offset, p->bytes, &iov, 1, 0);
+    if (ret < 0 && c->salvage) {
+        copy_co_salvage(p);
+    } else if (ret < 0) {
+        copy_fail(c, "reading at byte", p->target, ret);
+        return false;
+    }
+    return true;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_read(ImgCopy *c, const CopyPiece *p,
                                                        uint8_t *buffer)
 {
-    struct iovec iov = {buffer, p->bytes};
+    uint64_t start = p->source_start, done = 0;
+    bool ok = true;
     if (p->zero) {
         if (p->bytes <= COPY_PIECE) {
             memset(buffer, 0, p->bytes); /* for a stream, and where all is written */
         }
         return true;
     }
-    int ret = blk_co_preadv(p->source->blk, p->offset - p->source_start, p->bytes, &iov, 1, 0);
-    if (ret < 0 && c->salvage) {
-        copy_co_salvage(p, buffer);
-    } else if (ret < 0) {
-        copy_fail(c, "reading at byte", p->offset, ret);
-        return false;
+    for (unsigned i = p->source; ok && done < p->bytes; i++) {
+        const ImgCopySource *s = &c->sources[i];
+        CopyPart part = {.blk = s->blk,
+                         .offset = p->offset + done - start,
+                         .target = p->offset + done,
+                         .data = buffer + done};
+        part.bytes = MIN(p->bytes - done, s->size - part.offset);
+        ok = copy_co_read_part(c, &part);
+        done += part.bytes;
+        start += s->size;
     }
-    return true;
+    return ok;
 }
 
 /* ---- writing ---- */
@@ -168,7 +213,8 @@ static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_read(ImgCopy *c, const CopyPie
  * are fewer than min_sparse count as data. */
 static uint64_t copy_run(const ImgCopy *c, const uint8_t *buffer, uint64_t bytes, bool *zero)
 {
-    uint64_t min = MIN(c->min_sparse, bytes), block = MIN(COPY_BLOCK, min);
+    uint64_t min = MIN(MAX(c->min_sparse, c->unit), bytes);
+    uint64_t block = c->unit > 0 ? min : MIN(COPY_BLOCK, min); /* whole units are compressed */
     uint64_t data = 0, zeroes = 0;
     *zero = false;
     if (c->min_sparse == 0) {
@@ -195,7 +241,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int copy_co_write_run(ImgCopy *c, uint64_t 
     BlockBackend *blk = c->target->blk;
     struct iovec iov = {data, bytes};
     if (!zero) {
-        return blk_co_pwritev(blk, offset, bytes, &iov, 1, 0);
+        bool whole =
+            c->unit > 0 && (block_is_aligned(bytes, c->unit) || offset + bytes == blk_size(blk));
+        return blk_co_pwritev(blk, offset, bytes, &iov, 1, whole ? BLOCK_REQ_COMPRESSED : 0);
     }
     return c->zeroes ? 0 : blk_co_write_zeroes(blk, offset, bytes, BLOCK_REQ_MAY_UNMAP);
 }

@@ -22,6 +22,7 @@ typedef struct ImgCopy {
     uint64_t rate;         /* bytes in a second; 0: no limit */
     unsigned crew;         /* coroutines */
     bool in_order;         /* pieces are written one after another */
+    uint64_t unit;         /* whole units of so many bytes are compressed; 0: nothing is */
     bool zeroes;           /* what is not written reads as zeroes */
     bool backed;           /* what a source has from its backing file, the target has too */
     uint64_t backing_size; /* of the target: beyond it, what is not written reads as zeroes */

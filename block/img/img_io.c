@@ -56,7 +56,7 @@ static bool io_parse_pattern(const char *text, int *pattern)
 
 /* What the options of a read or write ask for. */
 typedef struct IoFlags {
-    bool zero, unmap, fua;
+    bool zero, unmap, fua, compressed;
 } IoFlags;
 
 static void io_print_usage(const IoCommand *command)
@@ -71,6 +71,8 @@ static bool io_take_option(const IoCommand *command, ImgIoRequest *r, IoFlags *f
     switch (letter) {
     case 'C':
         return r->terse = true;
+    case 'c':
+        return f->compressed = true;
     case 'q':
         return r->quiet = true;
     case 'v':
@@ -95,6 +97,10 @@ static bool io_take_option(const IoCommand *command, ImgIoRequest *r, IoFlags *f
 
 static bool io_check_flags(const ImgIoRequest *r, const IoFlags *f)
 {
+    if (f->fua && f->compressed) {
+        puts("-f and -b or -c cannot be specified at the same time");
+        return false;
+    }
     if (f->zero && r->pattern >= 0) {
         puts("Only one of -z, -P, and -s can be specified at the same time");
         return false;
@@ -104,6 +110,15 @@ static bool io_check_flags(const ImgIoRequest *r, const IoFlags *f)
         return false;
     }
     return true;
+}
+
+/* A compressed write has whole sectors. */
+static bool io_check_sector(const char *what, uint64_t value)
+{
+    if (value % BLOCK_SECTOR_SIZE != 0) {
+        printf("%" PRIu64 " is not a sector-aligned value for '%s'\n", value, what);
+    }
+    return value % BLOCK_SECTOR_SIZE == 0;
 }
 
 /* Parses options, an offset and lengths. @allowed as for getopt(). */
@@ -136,8 +151,10 @@ static RUNS_IN_MAIN bool io_parse_request(const IoCall *c, ImgIoRequest *r, cons
         }
     }
     r->op = f.zero ? IMG_IO_WRITE_ZEROES : r->op;
-    r->flags = (f.fua ? BLOCK_REQ_FUA : 0) | (f.unmap ? BLOCK_REQ_MAY_UNMAP : 0);
-    return true;
+    r->flags = (f.fua ? BLOCK_REQ_FUA : 0) | (f.unmap ? BLOCK_REQ_MAY_UNMAP : 0) |
+               (f.compressed && !f.zero ? BLOCK_REQ_COMPRESSED : 0);
+    return !f.compressed ||
+           (io_check_sector("offset", r->offset) && io_check_sector("count", r->lengths[0]));
 }
 
 /* ---- commands ---- */
@@ -152,7 +169,9 @@ static coroutine_fn RUNS_IN_MAIN bool io_co_request(IoCall *c)
                       .name = command->name,
                       .background = command->background,
                       .pattern = -1};
-    return io_parse_request(c, &r, allowed[command->op]) && img_io_co_run(&r);
+    bool compresses = command->op == IMG_IO_WRITE && !command->vector;
+    return io_parse_request(c, &r, compresses ? "+CcqfuzP:" : allowed[command->op]) &&
+           img_io_co_run(&r);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool io_co_flush(IoCall *c)
@@ -260,7 +279,8 @@ static coroutine_fn RUNS_IN_MAIN bool io_co_help(IoCall *c);
 static const IoCommand io_commands[] = {
     {"read", "r", io_co_request, 2, -1, IO_READ_USAGE, IMG_IO_READ, false, false},
     {"readv", "rv", io_co_request, 2, -1, IO_READ_USAGE " [len..]", IMG_IO_READ, false, true},
-    {"write", "w", io_co_request, 2, -1, IO_WRITE_USAGE, IMG_IO_WRITE, false, false},
+    {"write", "w", io_co_request, 2, -1, "[-Ccfquz] [-P pattern] off len", IMG_IO_WRITE, false,
+     false},
     {"writev", "wv", io_co_request, 2, -1, IO_WRITE_USAGE " [len..]", IMG_IO_WRITE, false, true},
     {"aio_read", NULL, io_co_request, 2, -1, IO_READ_USAGE " [len..]", IMG_IO_READ, true, true},
     {"aio_write", NULL, io_co_request, 2, -1, IO_WRITE_USAGE " [len..]", IMG_IO_WRITE, true, true},

@@ -104,6 +104,18 @@ BlockBackend *img_co_attach(BlockNode *node, const char *name, const ImgOpen *op
     return blk;
 }
 
+bool img_co_complete(BlockBackend *blk)
+{
+    int ret = block_node_co_complete(blk_root(blk));
+    if (ret < 0) {
+        BlockNodeInfo info;
+        block_node_info(blk_root(blk), &info);
+        img_error("Could not complete '%s': %s", info.filename != NULL ? info.filename : "image",
+                  g_strerror(-ret));
+    }
+    return ret == 0;
+}
+
 /* ---- the format ---- */
 
 const char *img_co_probe(BlockBackend *blk, const char *filename)

@@ -56,6 +56,14 @@ static bool options_parse_number(const ImgOption *o, const char *text)
     return false;
 }
 
+static void options_append(const ImgOrder *order, char *argument)
+{
+    g_array_append_val(order->list, order->value);
+    if (order->texts != NULL) {
+        g_ptr_array_add(order->texts, argument);
+    }
+}
+
 static bool options_take(const ImgOption *o, char *argument)
 {
     switch (o->kind) {
@@ -74,6 +82,10 @@ static bool options_take(const ImgOption *o, char *argument)
         return options_parse_number(o, argument);
     case IMG_OUTPUT:
         return img_parse_output(argument, o->target);
+    case IMG_ORDER:
+    case IMG_ORDER_TEXT:
+        options_append(o->target, argument);
+        return true;
     }
     return false;
 }
@@ -84,7 +96,7 @@ static unsigned options_describe(const ImgOption *table, GString *shorts, struct
     unsigned count = 0, named = 0;
     for (; table[count].target != NULL; count++) {
         const ImgOption *o = &table[count];
-        bool argument = o->kind != IMG_FLAG;
+        bool argument = o->kind != IMG_FLAG && o->kind != IMG_ORDER;
         g_assert(count < OPTIONS_MAX);
         if (o->letter != 0) {
             g_string_append_printf(shorts, "%c%s", o->letter, argument ? ":" : "");

@@ -20,6 +20,9 @@ static const struct {
      "[-f FMT] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-o OFFSET] [-w] [--pattern=BYTE] "
      "[--flush-interval=N] [--no-drain] [-i threads|native|io_uring] [-n] [-t CACHE] [-q] [-U] "
      "[--image-opts] FILENAME"},
+    {"bitmap", img_co_bitmap,
+     "(--merge SOURCE | --add | --remove | --clear | --enable | --disable)... [-b SOURCE_FILE "
+     "[-F SOURCE_FMT]] [-g GRANULARITY] [-f FMT] [--image-opts] FILENAME BITMAP"},
     {"check", img_co_check,
      "[-r leaks|all] [-f FMT] [--output=human|json] [-T CACHE] [-q] [-U] [--image-opts] FILENAME"},
     {"commit", img_co_commit, "[-f FMT] [-t CACHE] [-b BASE] [-d] [-p] [-q] [-r RATE] FILENAME"},
@@ -28,8 +31,9 @@ static const struct {
     {"convert", img_co_convert,
      "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING] [-F FMT] [-l SNAPSHOT] [-m COROUTINES] [-n] [-p] "
      "[-q] [-r RATE] [-S SIZE] [-t CACHE] "
-     "[-T CACHE] [-C] [-W] [-U] "
-     "[--image-opts] [--target-image-opts] [--target-is-zero] [--salvage] FILENAME... OUTPUT"},
+     "[-T CACHE] [-c] [-C] [-W] [-U] "
+     "[--image-opts] [--target-image-opts] [--target-is-zero] [--salvage] [--bitmaps "
+     "[--skip-broken-bitmaps]] FILENAME... OUTPUT"},
     {"create", img_co_create,
      "[-f FMT] [-b BACKING] [-F BACKING_FMT] [-u] [-o OPTIONS] [-q] FILENAME [SIZE]"},
     {"info", img_co_info,

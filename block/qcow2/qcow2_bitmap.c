@@ -53,7 +53,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int bitmap_co_change(BlockNode *n)
     return qcow2_co_begin_change(n);
 }
 
+static RUNS_IN_MAIN bool bitmap_supports(const BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    return s->header.version >= 3 && !s->bitmaps.broken;
+}
+
 const BlockBitmapDriver qcow2_bitmap_driver = {
+    .supports = bitmap_supports,
     .can_store = bitmap_can_store,
     .co_change = bitmap_co_change,
     .co_remove = qcow2_co_remove_bitmap,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Compression and decompression of a cluster in memory. The functions keep no state. */
+/* Compression and decompression of a cluster in memory. */
 #include <errno.h>
+#include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
 #include "block/qcow2/qcow2_int.h"
@@ -54,33 +55,95 @@ int qcow2_decompress(unsigned type, const uint8_t *in, size_t in_size, uint8_t *
 
 /* ---- compression ---- */
 
-static size_t compress_zlib(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
+struct Qcow2Compressor {
+    z_stream zlib;
+    ZSTD_CCtx *zstd; /* NULL: zlib is used */
+    size_t size;
+    uint8_t *buffers; /* two */
+    Qcow2Compressor *next;
+};
+
+static bool compressor_init(Qcow2Compressor *c, unsigned type)
 {
-    z_stream z = {
-        .next_in = (Bytef *)(uintptr_t)in,
-        .avail_in = (uInt)in_size,
-        .next_out = out,
-        .avail_out = (uInt)out_size,
-    };
-    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, QCOW2_ZLIB_WINDOW_BITS,
-                     CODEC_ZLIB_MEMORY, Z_DEFAULT_STRATEGY) != Z_OK) {
-        return 0;
+    if (type == QCOW2_COMPRESSION_ZSTD) {
+        c->zstd = ZSTD_createCCtx();
+        return c->zstd != NULL;
     }
-    int ret = deflate(&z, Z_FINISH);
-    size_t length = out_size - z.avail_out;
-    deflateEnd(&z);
-    return ret == Z_STREAM_END ? length : 0;
+    return deflateInit2(&c->zlib, Z_DEFAULT_COMPRESSION, Z_DEFLATED, QCOW2_ZLIB_WINDOW_BITS,
+                        CODEC_ZLIB_MEMORY, Z_DEFAULT_STRATEGY) == Z_OK;
 }
 
-static size_t compress_zstd(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
+Qcow2Compressor *qcow2_compressor_get(Qcow2Compressor **spare, unsigned type, size_t size)
 {
-    size_t length = ZSTD_compress(out, out_size, in, in_size, ZSTD_CLEVEL_DEFAULT);
+    Qcow2Compressor *c = *spare;
+    if (c != NULL) {
+        *spare = c->next;
+        return c;
+    }
+    c = g_new0(Qcow2Compressor, 1);
+    c->size = size;
+    c->buffers = aligned_alloc(BLOCK_MEMORY_ALIGNMENT_MAX,
+                               block_align_up(2 * size, BLOCK_MEMORY_ALIGNMENT_MAX));
+    if (c->buffers == NULL || !compressor_init(c, type)) {
+        free(c->buffers);
+        g_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void qcow2_compressor_put(Qcow2Compressor **spare, Qcow2Compressor *c)
+{
+    c->next = *spare;
+    *spare = c;
+}
+
+void qcow2_compressors_free(Qcow2Compressor **spare)
+{
+    while (*spare != NULL) {
+        Qcow2Compressor *c = *spare;
+        *spare = c->next;
+        if (c->zstd != NULL) {
+            ZSTD_freeCCtx(c->zstd);
+        } else {
+            deflateEnd(&c->zlib);
+        }
+        free(c->buffers);
+        g_free(c);
+    }
+}
+
+uint8_t *qcow2_compressor_input(const Qcow2Compressor *c)
+{
+    return c->buffers;
+}
+
+uint8_t *qcow2_compressor_output(const Qcow2Compressor *c)
+{
+    return c->buffers + c->size;
+}
+
+static size_t compress_zlib(Qcow2Compressor *c)
+{
+    z_stream *z = &c->zlib;
+    if (deflateReset(z) != Z_OK) {
+        return 0;
+    }
+    z->next_in = qcow2_compressor_input(c);
+    z->avail_in = (uInt)c->size;
+    z->next_out = qcow2_compressor_output(c);
+    z->avail_out = (uInt)c->size - 1;
+    return deflate(z, Z_FINISH) == Z_STREAM_END ? c->size - 1 - z->avail_out : 0;
+}
+
+static size_t compress_zstd(Qcow2Compressor *c)
+{
+    size_t length = ZSTD_compressCCtx(c->zstd, qcow2_compressor_output(c), c->size - 1,
+                                      qcow2_compressor_input(c), c->size, ZSTD_CLEVEL_DEFAULT);
     return ZSTD_isError(length) ? 0 : length;
 }
 
-size_t qcow2_compress(unsigned type, const uint8_t *in, size_t in_size, uint8_t *out,
-                      size_t out_size)
+size_t qcow2_compress(Qcow2Compressor *c)
 {
-    return type == QCOW2_COMPRESSION_ZSTD ? compress_zstd(in, in_size, out, out_size)
-                                          : compress_zlib(in, in_size, out, out_size);
+    return c->zstd != NULL ? compress_zstd(c) : compress_zlib(c);
 }

@@ -32,6 +32,8 @@
 #include "block/qcow2/qcow2_writer.h"
 #include "util/loop/worker.h"
 
+typedef struct Qcow2Compressor Qcow2Compressor;
+
 /* ---- the node's state ---- */
 
 typedef struct Qcow2State {
@@ -52,7 +54,8 @@ typedef struct Qcow2State {
     AioTimer clean_timer;
     unsigned decompressing, compressing; /* clusters */
     CoQueue decompress_waiters, compress_waiters;
-    WorkerLane lane; /* of compression and decompression */
+    Qcow2Compressor *compressors; /* spare ones, until the node is closed */
+    WorkerLane lane;              /* of compression and decompression */
     bool corrupt_logged;
     bool preallocation_checked, preallocated; /* qcow2_status.c */
     /* of a node that can write */
@@ -184,9 +187,17 @@ void qcow2_co_start_compressed(Qcow2Parts *parts, BlockNode *n, uint64_t offset,
 unsigned qcow2_compress_limit(const Qcow2State *s) ANY_THREAD;
 
 /* ---- qcow2_codec.c ---- */
-/* Compresses @in. Returns the length; 0: it is larger than @out_size, or there is no memory. */
-size_t qcow2_compress(unsigned type, const uint8_t *in, size_t in_size, uint8_t *out,
-                      size_t out_size) ANY_THREAD;
+/* The memory that the compression of a cluster of @size bytes needs. It is expensive to make, so it is
+ * kept in a list of spare ones. NULL: there is not enough. */
+Qcow2Compressor *qcow2_compressor_get(Qcow2Compressor **spare, unsigned type, size_t size)
+    RUNS_IN_IOTHREAD;
+void qcow2_compressor_put(Qcow2Compressor **spare, Qcow2Compressor *c) RUNS_IN_IOTHREAD;
+void qcow2_compressors_free(Qcow2Compressor **spare) ANY_THREAD;
+uint8_t *qcow2_compressor_input(const Qcow2Compressor *c) ANY_THREAD;
+uint8_t *qcow2_compressor_output(const Qcow2Compressor *c) ANY_THREAD;
+/* Compresses the input into the output. Returns the length, less than a cluster; 0: it would be larger,
+ * or there is no memory. */
+size_t qcow2_compress(Qcow2Compressor *c) ANY_THREAD;
 /* Decompresses @in into exactly @out_size bytes. 0 or -EIO. */
 int qcow2_decompress(unsigned type, const uint8_t *in, size_t in_size, uint8_t *out,
                      size_t out_size) ANY_THREAD;

@@ -327,6 +327,7 @@ static coroutine_fn RUNS_IN_MAIN void qcow2_co_close(BlockNode *n)
         }
     }
     qcow2_writer_free(&s->w);
+    qcow2_compressors_free(&s->compressors);
     qcow2_cache_destroy(&s->l2);
     open_release(s);
 }

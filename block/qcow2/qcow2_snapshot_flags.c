@@ -57,7 +57,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int flags_get(BlockNode *n, uint64_t at, Qc
     }
 }
 
-/* Sets the flags in the slice where the entries are still as in @old; @single has the right ones. */
+/* Sets the flags in the slice where the entries have the same clusters as in @old; @single has the
+ * right ones. The rest of an entry can have changed: zeroes keep the cluster. */
 static RUNS_IN_IOTHREAD void flags_set(BlockNode *n, Qcow2Slice *slice, const Qcow2Slice *old,
                                        const bool *single, uint64_t count)
 {
@@ -65,7 +66,9 @@ static RUNS_IN_IOTHREAD void flags_set(BlockNode *n, Qcow2Slice *slice, const Qc
     bool changed = false;
     for (uint64_t i = 0; i < count; i++) {
         Qcow2Entry m = qcow2_get_entry(s, slice, i);
-        bool same = m.entry == qcow2_get_entry(s, old, i).entry && qcow2_has_cluster(s, m);
+        Qcow2Entry o = qcow2_get_entry(s, old, i);
+        bool same = ((m.entry ^ o.entry) & QCOW2_OFFSET_MASK) == 0 && qcow2_has_cluster(s, m) &&
+                    qcow2_has_cluster(s, o);
         if (same && ((m.entry & QCOW2_ENTRY_COPIED) != 0) != single[i]) {
             m.entry ^= QCOW2_ENTRY_COPIED;
             qcow2_set_entry(s, slice, i, m);

@@ -9,7 +9,6 @@
  * What the guest cluster had before, compressed or not, is replaced.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include "block/qcow2/qcow2_int.h"
 
 /* ---- one cluster ---- */
@@ -74,17 +73,15 @@ static coroutine_fn RUNS_IN_IOTHREAD int compressed_store(BlockNode *n, uint64_t
 }
 
 typedef struct CompressedWork {
-    unsigned type;
-    const uint8_t *in;
-    uint8_t *out;
-    size_t size, length;
+    Qcow2Compressor *compressor;
+    size_t length;
 } CompressedWork;
 
 static int compressed_work(void *opaque)
 {
     CompressedWork *c = opaque;
     enter_worker();
-    c->length = qcow2_compress(c->type, c->in, c->size, c->out, c->size - 1);
+    c->length = qcow2_compress(c->compressor);
     return 0;
 }
 
@@ -98,22 +95,21 @@ typedef struct CompressedPart {
     uint64_t skip; /* bytes of the buffers */
 } CompressedPart;
 
-/* @in and @out have the size of a cluster. */
 static coroutine_fn RUNS_IN_IOTHREAD int compressed_write_cluster(const CompressedPart *p,
-                                                                  uint8_t *in, uint8_t *out)
+                                                                  Qcow2Compressor *compressor)
 {
     BlockNode *n = p->node;
     Qcow2State *s = n->state;
-    uint64_t cluster = qcow2_cluster_size(&s->header);
-    CompressedWork c = {.type = s->header.compression, .in = in, .out = out, .size = cluster};
+    uint8_t *in = qcow2_compressor_input(compressor);
+    CompressedWork c = {.compressor = compressor};
     struct iovec whole = {in, p->bytes};
     int ret = -EFBIG;
     iov_copy_to_buf(p->iov, p->niov, p->skip, in, p->bytes);
-    memset(in + p->bytes, 0, cluster - p->bytes);
+    memset(in + p->bytes, 0, qcow2_cluster_size(&s->header) - p->bytes);
     co_run_in_lane(&s->lane, compressed_work, &c);
     if (c.length > 0) {
         qcow2_co_lock(&s->w, p->offset >> s->header.cluster_bits, 1, true);
-        ret = compressed_store(n, p->offset, out, c.length);
+        ret = compressed_store(n, p->offset, qcow2_compressor_output(compressor), c.length);
         qcow2_unlock(&s->w, p->offset >> s->header.cluster_bits, 1);
     }
     return ret == -EFBIG ? qcow2_co_pwritev(n, p->offset, p->bytes, &whole, 1, 0) : ret;
@@ -122,15 +118,17 @@ static coroutine_fn RUNS_IN_IOTHREAD int compressed_write_cluster(const Compress
 static coroutine_fn RUNS_IN_IOTHREAD int compressed_write_part(const CompressedPart *p)
 {
     Qcow2State *s = p->node->state;
-    uint64_t cluster = qcow2_cluster_size(&s->header);
     while (s->compressing >= qcow2_compress_limit(s)) {
         co_queue_wait(&s->compress_waiters, "memory to compress a cluster");
     }
     s->compressing++;
-    uint8_t *buffers = aligned_alloc(BLOCK_MEMORY_ALIGNMENT_MAX,
-                                     block_align_up(2 * cluster, BLOCK_MEMORY_ALIGNMENT_MAX));
-    int ret = buffers != NULL ? compressed_write_cluster(p, buffers, buffers + cluster) : -ENOMEM;
-    free(buffers);
+    Qcow2Compressor *c = qcow2_compressor_get(&s->compressors, s->header.compression,
+                                              qcow2_cluster_size(&s->header));
+    int ret = -ENOMEM;
+    if (c != NULL) {
+        ret = compressed_write_cluster(p, c);
+        qcow2_compressor_put(&s->compressors, c);
+    }
     s->compressing--;
     co_queue_wake_one(&s->compress_waiters);
     return ret;

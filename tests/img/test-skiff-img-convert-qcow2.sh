@@ -34,10 +34,52 @@ for image in base.raw overlay.qcow2 compressed.qcow2 odd.raw empty.raw; do
     done
 done
 
+# compressed: as small as qemu-img's
+head -c 3M /dev/urandom >random.raw
+head -c 3000000 /dev/urandom | od -An -tx1 | head -c 7M >text.raw # its last cluster is a part of one
+for image in base.raw overlay.qcow2 text.raw; do
+    for options in "" "-S 0" "-W -m 16" "-t none" "-o cluster_size=512" "-o cluster_size=2M,compression_type=zstd" \
+        "-o compat=0.10" "-o extended_l2=on" "-o refcount_bits=1"; do
+        converted -c $options $image
+    done
+done
+for image in compressed.qcow2 odd.raw empty.raw random.raw; do converted -c $image; done
+for type in zlib zstd; do
+    rm -f ours theirs
+    succeeds "-c, $type, several sources" "$img" convert -c -O qcow2 -o compression_type=$type odd.raw text.raw base.raw odd.raw ours
+    qemu-img convert -c -O qcow2 -o compression_type=$type odd.raw text.raw base.raw odd.raw theirs
+    qemu-img check -q ours && qemu-img compare -q ours theirs &&
+        [ $(($(stat -c %s ours) * 100)) -le $(($(stat -c %s theirs) * 101)) ]
+    report $? "several sources, compressed by $type, as large as qemu-img's"
+    [ "$(qemu-img check ours | grep -o '[0-9]*/.*allocated')" = "$(qemu-img check theirs | grep -o '[0-9]*/.*allocated')" ] &&
+        qemu-img check ours | grep -q '100.00% compressed'
+    report $? "all clusters are compressed by $type"
+done
+qemu-img create -q -f qcow2 -o cluster_size=4k target.qcow2 20M
+qemu-io -c 'write -q -P 9 0 20M' target.qcow2
+succeeds "-c -n" "$img" convert -c -n -O qcow2 text.raw target.qcow2
+cp text.raw expected.raw
+truncate -s 20M expected.raw
+dd if=/dev/zero bs=1k count=$((13 << 10)) status=none | tr '\0' '\11' | dd of=expected.raw bs=1M seek=7 conv=notrunc status=none
+qemu-img check -q target.qcow2 && qemu-img compare -q expected.raw target.qcow2
+report $? "-c -n compresses into an image and leaves what lies behind the content"
+truncate -s 9M longer.raw
+same convert -c base.raw new
+same convert -c -C -O qcow2 base.raw new
+same convert -c -O qcow2 -o preallocation=metadata base.raw new
+refused "Compression and data_file not supported at the same time" convert -c -O qcow2 -o data_file=new.data base.raw new
+refused "Compression not supported for this file format" convert -c -n --target-image-opts base.raw driver=raw,file.filename=longer.raw
+qemu-img create -q -f qcow2 -o data_file=external.data external.qcow2 8M
+refused "error while writing at byte 1048576: Operation not supported" convert -c -n -O qcow2 base.raw external.qcow2
+
 # a target with a backing file holds what the source holds itself
 for size in 8M 3M 12M; do
     cp base.raw backing.raw && truncate -s $size backing.raw
     qemu-img rebase -u -b backing.raw -F raw overlay.qcow2
+    rm -f ours theirs
+    succeeds "convert -c -B, $size" "$img" convert -c -O qcow2 -B backing.raw -F raw overlay.qcow2 ours
+    qemu-img compare -q overlay.qcow2 ours && qemu-img check -q ours
+    report $? "a compressed overlay, $size"
     rm -f ours theirs
     succeeds "convert -B, $size" "$img" convert -O qcow2 -B backing.raw -F raw overlay.qcow2 ours
     qemu-img convert -O qcow2 -B backing.raw -F raw overlay.qcow2 theirs

@@ -43,6 +43,20 @@ same_io -- "quit" "write 0 512"
 same_io -- "sleep 1"
 same_io -- "aio_write -P 8 1000 1000" "aio_flush" "aio_read -P 8 1000 1000" "aio_flush" "aio_write -z 0 4k" "aio_flush"
 
+# compressed writes
+for command in "write -c -P 5 64k 64k" "write -c -P 6 0 1M" "write -c -P 7 4M 1k" "write -c 0 1k" "write -c 512 64k" \
+    "write -c 100 64k" "write -c 0 100" "write -c -f 0 64k" "write -c -u 0 64k" "write -c -z 0 64k" "write -c 0 0"; do
+    qemu-img create -q -f qcow2 -o compression_type=zstd start.qcow2 4097k
+    cp start.qcow2 ours.qcow2 && cp start.qcow2 theirs.qcow2
+    theirs=$(qemu-io -f qcow2 -c "$command" theirs.qcow2 2>&1 | timeless; echo "status ${PIPESTATUS[0]}")
+    ours=$("$img" io -f qcow2 -c "$command" ours.qcow2 2>&1 | timeless; echo "status ${PIPESTATUS[0]}")
+    [ "$ours" = "$theirs" ] && qemu-img check -q ours.qcow2 && qemu-img compare -q ours.qcow2 theirs.qcow2 &&
+        [ "$(qemu-img check ours.qcow2 | grep allocated)" = "$(qemu-img check theirs.qcow2 | grep allocated)" ]
+    report $? "$command"
+done
+same_io -- "write -c 0 64k"
+ends 1 "writev [-Cfquz]" io -f raw -c "writev -c 0 64k" start.raw
+
 # many at a time: the output has any order
 cp start.raw ours.raw
 commands=()
