@@ -108,6 +108,7 @@ typedef struct Qcow2Writer {
     Qcow2Cache refcounts;
     /* allocation */
     uint64_t hint;  /* no cluster below is free */
+    uint64_t freed; /* the lowest one that became free during the search; UINT64_MAX: none */
     uint64_t fresh; /* clusters from here on were never written: they read as zeroes */
     bool allocating;
     CoQueue alloc_waiters;
@@ -218,6 +219,8 @@ int qcow2_co_alloc(BlockNode *n, uint64_t want, bool whole, Qcow2Run *run)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Frees clusters at once, which nothing has referred to yet. */
 void qcow2_co_unalloc(BlockNode *n, const Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
+/* Clusters from @cluster on have become free: the search for free ones begins there at the latest. */
+void qcow2_note_free(Qcow2Writer *w, uint64_t cluster) RUNS_IN_IOTHREAD;
 /* Allocates a run for a table, and makes sure that no cache holds anything there. */
 int qcow2_co_alloc_table(BlockNode *n, uint64_t want, Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
 /* Whether no table that is in memory, nor one that such a table leads to, has clusters of the run,
