@@ -132,7 +132,7 @@ static int refcounts_lay_out(Refcounts *r)
     if (r->table << bits > QCOW2_REFCOUNT_TABLE_BYTES_MAX || r->end << bits > QCOW2_OFFSET_MASK) {
         return -EFBIG;
     }
-    return !r->node->file->drv->can_grow && r->end << bits > block_node_size(r->node->file)
+    return !r->node->file->caps.grows && r->end << bits > block_node_size(r->node->file)
                ? -ENOSPC
                : 0;
 }
