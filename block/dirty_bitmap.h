@@ -88,11 +88,11 @@ typedef struct BlockStoredBitmap {
     bool inconsistent;
 } BlockStoredBitmap;
 
-/* Adds a bitmap of the image while @n opens, for a disk of @size bytes. *@bits are those of the ones
- * restored before; its own are added. NULL: it is too large, or there is no memory. In the home; main
+/* Adds a bitmap of the image while @n opens, for a disk of @size bytes. NULL: it is too large, or
+ * there is no memory. The caller makes sure that all together are not too large. In the home; main
  * waits. */
-BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *stored, uint64_t size,
-                                       uint64_t *bits) RUNS_IN_IOTHREAD;
+BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *stored, uint64_t size)
+    RUNS_IN_IOTHREAD;
 /* Drops the bitmaps that were restored. In the home; main waits. */
 void block_bitmap_drop(BlockNode *n) RUNS_IN_IOTHREAD;
 void block_bitmap_load(BlockDirtyBitmap *b, uint64_t offset, const uint8_t *bytes, uint64_t length)

@@ -41,9 +41,11 @@ static inline size_t bitmap_words(uint64_t bits)
 
 /* Sets the bits of [offset, offset + bytes) as far as there are some. */
 void bitmap_set(BlockDirtyBitmap *b, uint64_t offset, uint64_t bytes) ANY_THREAD;
-/* Gives the bitmap, which has no bits, those of a node of @size bytes, whose other bitmaps have @others.
- * False: too many, or there is no memory. */
-bool bitmap_init_bits(BlockDirtyBitmap *b, uint64_t size, uint64_t others) RUNS_IN_IOTHREAD;
+/* Gives the bitmap, which has no bits, those of a node of @size bytes. False: too many, or there is no
+ * memory. */
+bool bitmap_init_bits(BlockDirtyBitmap *b, uint64_t size) ANY_THREAD;
+/* Appends it to the node's list. */
+void bitmap_append(BlockNode *n, BlockDirtyBitmap *b) RUNS_IN_IOTHREAD;
 void bitmap_resize(BlockDirtyBitmap *b, uint64_t size) ANY_THREAD;
 void bitmap_free(BlockDirtyBitmap *b) ANY_THREAD;
 

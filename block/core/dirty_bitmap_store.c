@@ -8,17 +8,7 @@
 
 /* ---- loading ---- */
 
-/* Main waits, so the home may use its array: the last element of both lists is the same. */
-static RUNS_IN_IOTHREAD void store_append(BlockNode *n, BlockDirtyBitmap *b)
-{
-    guint count = n->bitmap_names->len;
-    BlockDirtyBitmap *last = count > 0 ? n->bitmap_names->pdata[count - 1] : NULL;
-    *(last != NULL ? &last->next : &n->bitmaps) = b;
-    g_ptr_array_add(n->bitmap_names, b);
-}
-
-BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *stored, uint64_t size,
-                                       uint64_t *bits)
+BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *stored, uint64_t size)
 {
     BlockDirtyBitmap *b = g_new0(BlockDirtyBitmap, 1);
     b->name = g_strdup(stored->name);
@@ -26,13 +16,15 @@ BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *st
     b->persistent = true;
     b->inconsistent = stored->inconsistent;
     atomic_store(&b->enabled, stored->enabled && !stored->inconsistent);
-    if (!b->inconsistent && !bitmap_init_bits(b, size, *bits)) {
+    if (!b->inconsistent && !bitmap_init_bits(b, size)) {
         bitmap_free(b);
         return NULL;
     }
-    *bits += b->inconsistent ? 0 : bitmap_bits(size, b->shift);
     b->changed = false;
-    store_append(n, b);
+    BlockDirtyBitmap *last =
+        n->bitmap_names->len > 0 ? n->bitmap_names->pdata[n->bitmap_names->len - 1] : NULL;
+    *(last != NULL ? &last->next : &n->bitmaps) = b; /* there can be 65535 */
+    g_ptr_array_add(n->bitmap_names, b);
     return b;
 }
 

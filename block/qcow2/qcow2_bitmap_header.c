@@ -249,6 +249,7 @@ int qcow2_co_switch_directory(BlockNode *n, Qcow2Directory d)
         h->bitmaps = d.count;
         h->bitmaps_offset = d.offset;
         h->bitmaps_size = d.bytes;
+        s->bitmaps.unsure = false;
     } else {
         s->bitmaps.unsure = header_lead(n, header_present(h), true) < 0;
     }

@@ -13,9 +13,10 @@
 typedef struct Store {
     BlockNode *node;
     uint64_t cluster;
-    GArray *list; /* Qcow2Bitmap: the new directory */
-    GArray *runs; /* Qcow2Run: new clusters */
-    GArray *old;  /* Qcow2Free: extents that are replaced */
+    GArray *list;   /* Qcow2Bitmap: the new directory */
+    GArray *runs;   /* Qcow2Run: new clusters */
+    GArray *old;    /* Qcow2Free: extents that are replaced */
+    unsigned guess; /* of store_find() */
 } Store;
 
 static void store_init(Store *st, BlockNode *n)
@@ -194,15 +195,21 @@ static coroutine_fn RUNS_IN_IOTHREAD int store_commit(Store *st)
 
 /* ---- all bitmaps ---- */
 
-/* The entries on disk by their names, which are borrowed. */
-static GHashTable *store_index(const Qcow2State *s)
+/* The entry of a bitmap. *@guess is its index if bitmaps and entries are in the same order, as they are
+ * unless some were added or removed; the index after it is stored there. */
+static const Qcow2Bitmap *store_find(const Qcow2State *s, const char *name, unsigned *guess)
 {
-    GHashTable *index = g_hash_table_new(g_str_hash, g_str_equal);
-    for (unsigned i = 0; s->bitmaps.entries != NULL && i < s->bitmaps.entries->len; i++) {
-        Qcow2Bitmap *e = &g_array_index(s->bitmaps.entries, Qcow2Bitmap, i);
-        g_hash_table_insert(index, e->name, e);
+    const GArray *list = s->bitmaps.entries;
+    unsigned count = list != NULL ? list->len : 0;
+    for (unsigned i = 0; i < count; i++) {
+        unsigned index = (*guess + i) % count;
+        const Qcow2Bitmap *e = &g_array_index(list, Qcow2Bitmap, index);
+        if (strcmp(e->name, name) == 0) {
+            *guess = index + 1;
+            return e;
+        }
     }
-    return index;
+    return NULL;
 }
 
 /* Whether the bitmap on disk, @e (NULL: none), differs from the one in memory. */
@@ -218,20 +225,20 @@ static RUNS_IN_IOTHREAD bool store_differs(const BlockDirtyBitmap *b, const Qcow
 
 static RUNS_IN_IOTHREAD bool store_needed(const BlockNode *n)
 {
-    g_autoptr(GHashTable) index = store_index(n->state);
+    unsigned guess = 0;
     for (BlockDirtyBitmap *b = block_bitmap_next(n, NULL); b != NULL; b = block_bitmap_next(n, b)) {
-        if (store_differs(b, g_hash_table_lookup(index, block_bitmap_describe(b).name))) {
+        if (store_differs(b, store_find(n->state, block_bitmap_describe(b).name, &guess))) {
             return true;
         }
     }
     return false;
 }
 
-/* Adds the bitmap to the new directory. @old: its entry on disk; NULL: none. */
-static coroutine_fn RUNS_IN_IOTHREAD int store_add(Store *st, const BlockDirtyBitmap *b,
-                                                   const Qcow2Bitmap *old)
+/* Adds the bitmap to the new directory. */
+static coroutine_fn RUNS_IN_IOTHREAD int store_add(Store *st, const BlockDirtyBitmap *b)
 {
     BlockStoredBitmap d = block_bitmap_describe(b);
+    const Qcow2Bitmap *old = store_find(st->node->state, d.name, &st->guess);
     int ret = 0;
     if (d.inconsistent) {
         if (old != NULL) {
@@ -258,11 +265,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int store_add(Store *st, const BlockDirtyBi
 static coroutine_fn RUNS_IN_IOTHREAD int store_all(Store *st)
 {
     BlockNode *n = st->node;
-    g_autoptr(GHashTable) index = store_index(n->state);
     int ret = 0;
     for (BlockDirtyBitmap *b = block_bitmap_next(n, NULL); b != NULL && ret == 0;
          b = block_bitmap_next(n, b)) {
-        ret = store_add(st, b, g_hash_table_lookup(index, block_bitmap_describe(b).name));
+        ret = store_add(st, b);
     }
     if (ret < 0) {
         for (unsigned i = 0; i < st->runs->len; i++) {
@@ -304,8 +310,8 @@ int qcow2_co_remove_bitmap(BlockNode *n, const char *name)
 {
     const Qcow2State *s = n->state;
     Store st;
-    g_autoptr(GHashTable) index = store_index(s);
-    if (g_hash_table_lookup(index, name) == NULL) {
+    unsigned guess = 0;
+    if (store_find(s, name, &guess) == NULL) {
         return 0;
     }
     int ret = qcow2_co_begin_change(n);

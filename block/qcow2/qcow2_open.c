@@ -416,6 +416,7 @@ const BlockDriver block_driver_qcow2 = {
     .co_pwrite_compressed = qcow2_co_pwrite_compressed,
     .co_write_zeroes = qcow2_co_write_zeroes,
     .co_discard = qcow2_co_discard,
+    .co_preallocate = qcow2_co_preallocate,
     .co_truncate = qcow2_co_truncate,
     .co_flush = qcow2_co_flush,
     .co_complete = qcow2_co_finish_writer,

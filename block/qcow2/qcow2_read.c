@@ -30,7 +30,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int read_part(BlockNode *child, uint64_t of
 int qcow2_co_read_child(BlockNode *child, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                         unsigned niov)
 {
-    uint64_t size = child->drv->can_grow ? BLOCK_SIZE_MAX : block_node_size(child);
+    uint64_t size = child->caps.grows ? BLOCK_SIZE_MAX : block_node_size(child);
     uint64_t there = offset < size ? MIN(bytes, size - offset) : 0;
     if (there == bytes) {
         return block_node_co_preadv(child, offset, bytes, iov, niov);

@@ -18,7 +18,9 @@ void qcow2_header_encode(const Qcow2Header *h, const uint8_t *old, uint8_t *sect
     qcow2_put64(sector + UPDATE_AT(snapshots_offset), h->snapshots_offset);
     if (h->version >= 3) {
         qcow2_put64(sector + UPDATE_AT(incompatible_features), h->incompatible);
+        qcow2_put64(sector + UPDATE_AT(compatible_features), h->compatible);
         qcow2_put64(sector + UPDATE_AT(autoclear_features), h->autoclear);
+        qcow2_put32(sector + UPDATE_AT(refcount_order), h->refcount_order);
     }
 }
 

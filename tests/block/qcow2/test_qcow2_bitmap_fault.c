@@ -234,6 +234,12 @@ BLOCK_TEST(a_flush_that_fails_leaves_no_wrong_bitmap)
     fault_each(BLOCK_FAULT_FLUSH);
 }
 
+/* A flush fails, and then the write that puts the header right again. */
+BLOCK_TEST(a_row_of_operations_that_fails_leaves_no_wrong_bitmap)
+{
+    fault_each(BLOCK_FAULT_ANY);
+}
+
 /* The extension is retired with the last bitmap. After an error there the disk may have it or not. */
 static coroutine_fn RUNS_IN_MAIN bool fault_remove_last(FaultRig *rig, BlockFaultOp op,
                                                         unsigned after)
@@ -286,20 +292,14 @@ BLOCK_TEST(a_bitmap_is_stored_after_an_error_in_the_removal_of_the_last_one)
     qcow2_dir_free(rig.dir);
 }
 
-/* A flush fails, and then the write that puts the header right again. */
-BLOCK_TEST(a_row_of_operations_that_fails_leaves_no_wrong_bitmap)
-{
-    fault_each(BLOCK_FAULT_ANY);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_write_that_fails_leaves_no_wrong_bitmap),
         cmocka_unit_test(a_read_that_fails_leaves_no_wrong_bitmap),
         cmocka_unit_test(a_flush_that_fails_leaves_no_wrong_bitmap),
-        cmocka_unit_test(a_bitmap_is_stored_after_an_error_in_the_removal_of_the_last_one),
         cmocka_unit_test(a_row_of_operations_that_fails_leaves_no_wrong_bitmap),
+        cmocka_unit_test(a_bitmap_is_stored_after_an_error_in_the_removal_of_the_last_one),
     };
     return block_test_main(tests);
 }
