@@ -43,6 +43,11 @@ typedef struct CutCompletion {
     GArray *bitmaps; /* MemoryBitmap */
 } CutCompletion;
 
+typedef struct CutRemoval {
+    unsigned name;
+    unsigned begin; /* records of the journal */
+} CutRemoval;
+
 typedef struct CutRig {
     const CutShape *shape;
     GRand *rand;
@@ -53,7 +58,7 @@ typedef struct CutRig {
     BlockMemJournal journal;
     CutCompletion completions[CUT_COMPLETIONS + 1];
     unsigned count;
-    unsigned removed_at[CUT_NAMES]; /* records: when a removal had begun last */
+    GArray *removals; /* CutRemoval */
     unsigned pattern;
 } CutRig;
 
@@ -151,6 +156,7 @@ static coroutine_fn RUNS_IN_MAIN void cut_change_bitmap(CutRig *rig)
     unsigned other = (unsigned)g_rand_int_range(rig->rand, 0, CUT_NAMES);
     BlockDirtyBitmapRef to = {n, cut_names[index]}, from = {n, cut_names[other]};
     BlockDirtyBitmapInfo info;
+    CutRemoval removal;
     if (!node_bitmap(n, to.name, &info)) {
         bitmap_add(n, to.name, 512u << g_rand_int_range(rig->rand, 0, 8), 0);
         return;
@@ -163,7 +169,8 @@ static coroutine_fn RUNS_IN_MAIN void cut_change_bitmap(CutRig *rig)
         assert_true(block_dirty_bitmap_co_set_enabled(n, to.name, !info.recording, NULL));
         break;
     case 2:
-        rig->removed_at[index] = cut_records(rig);
+        removal = (CutRemoval){.name = index, .begin = cut_records(rig)};
+        g_array_append_val(rig->removals, removal);
         assert_true(block_dirty_bitmap_co_remove(n, to.name, NULL));
         break;
     default:
@@ -227,6 +234,17 @@ static bool cut_is(const CutRig *rig, unsigned i, const char *name, const DiskBi
     return m != NULL && disk_bitmap_equals(d, m) && memcmp(disk, c->disk, CUT_DISK) == 0;
 }
 
+/* Whether a removal of the bitmap had begun after record @from and not after @to. */
+static bool cut_removed(const CutRig *rig, unsigned name, unsigned from, unsigned to)
+{
+    bool removed = false;
+    for (unsigned i = 0; i < rig->removals->len; i++) {
+        const CutRemoval *r = &g_array_index(rig->removals, CutRemoval, i);
+        removed = removed || (r->name == name && r->begin >= from && r->begin <= to);
+    }
+    return removed;
+}
+
 static coroutine_fn RUNS_IN_MAIN void cut_check_bitmap(const CutRig *rig, const PowerCut *cut,
                                                        unsigned at, unsigned index,
                                                        const uint8_t *disk)
@@ -248,7 +266,8 @@ static coroutine_fn RUNS_IN_MAIN void cut_check_bitmap(const CutRig *rig, const 
     bool stored = memory_bitmap(rig->completions[before].bitmaps, name) != NULL &&
                   memory_bitmap(rig->completions[last].bitmaps, name) != NULL;
     bool ended = at == rig->completions[last].end;
-    if (stored && !d.listed && !rig->shape->loses && rig->removed_at[index] == 0) {
+    bool removed = cut_removed(rig, index, rig->completions[before].end, at);
+    if (stored && !d.listed && !rig->shape->loses && !removed) {
         fail_msg("cut at %u, after completion %u: bitmap %s is lost", at, last, name);
     }
     if (ended && (memory_bitmap(rig->completions[last].bitmaps, name) != NULL) != is) {
@@ -357,10 +376,12 @@ BLOCK_TEST(a_power_cut_leaves_no_bitmap_that_lacks_a_bit)
     for (unsigned seed = from; seed < from + rounds; seed++) {
         CutRig *rig = g_new0(CutRig, 1);
         rig->shape = &cut_shapes[seed % G_N_ELEMENTS(cut_shapes)];
+        rig->removals = g_array_new(false, false, sizeof(CutRemoval));
         rig->rand = g_rand_new_with_seed(seed);
         rig->dir = dir;
         printf("# seed %u\n", seed);
         cut_rig(rig, test_rounds(30, 30, 80));
+        g_array_unref(rig->removals);
         g_rand_free(rig->rand);
         g_free(rig);
     }
