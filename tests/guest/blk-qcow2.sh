@@ -3,7 +3,8 @@
 # tier: kvm
 # timeout: 1800
 # blk-verify on a qcow2 overlay of a disk: with every engine, by the page cache and without, while
-# the VM is stopped, drained and reset. Afterwards qemu-img finds neither errors nor leaks.
+# the VM is stopped, drained and reset. Afterwards qemu-img finds neither errors nor leaks. A dirty bitmap
+# has what has changed.
 . "$(dirname "$0")/common.bash"
 
 ops=$(rounds lab=100 check=600 long=4000)
@@ -30,10 +31,10 @@ test_lazy_refcounts_and_small_clusters() {
 }
 # The trace goes to the file "copies".
 test_copy_on_read() {
-    make_overlay cluster_size=64k
+    make_overlay 64M cluster_size=64k
     own_guest blk-verify "ops=$ops seed=$RANDOM queues=2 mode=irq" -smp 2 -object iothread,id=io \
         -trace block_copy_read -D "$work/copies" \
-        -drive "if=none,id=disk,format=qcow2,discard=unmap,aio=io_uring,copy-on-read=on,file=$overlay" \
+        -drive "if=none,id=disk,format=qcow2,discard=unmap,aio=io_uring,copy-on-read=on,file=$disk" \
         -device virtio-blk-pci,drive=disk,num-queues=2,iothread=io
     expect_status 1
     expect_output '^blk-verify: PASS ops=[1-9]'
@@ -41,9 +42,9 @@ test_copy_on_read() {
     check_overlay
 }
 test_copy_on_read_by_a_filter() {
-    make_overlay cluster_size=16k,extended_l2=on
+    make_overlay 64M cluster_size=16k,extended_l2=on
     own_guest blk-verify "ops=$ops seed=$RANDOM queues=2 mode=irq" -smp 2 -object iothread,id=io \
-        -blockdev "driver=qcow2,node-name=top,discard=unmap,file.driver=file,file.filename=$overlay" \
+        -blockdev "driver=qcow2,node-name=top,discard=unmap,file.driver=file,file.filename=$disk" \
         -blockdev driver=copy-on-read,node-name=disk,discard=unmap,file=top \
         -device virtio-blk-pci,drive=disk,num-queues=2,iothread=io
     expect_status 1
@@ -88,6 +89,42 @@ test_stop_resize_and_reset_with_requests_in_flight() {
     expect_status 1
     expect_output '^blk-verify: PASS ops=[1-9]'
     check_overlay
+}
+
+# dirty_parts NAME: of the overlay, one "OFFSET LENGTH" a line, as qemu-nbd exports the bitmap
+dirty_parts() {
+    local socket=$disk.nbd pid
+    test_files+=("$socket")
+    qemu-nbd -r -B "$1" -f qcow2 --socket="$(realpath -m "$socket")" "$disk" >/dev/null 2>&1 &
+    pid=$!
+    until [ -S "$socket" ] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+    qemu-img map --output=json --image-opts \
+        "driver=nbd,server.type=unix,server.path=$(realpath "$socket"),x-dirty-bitmap=qemu:dirty-bitmap:$1" |
+        sed -nE 's/.*"start": ([0-9]+), "length": ([0-9]+),.*"data": false.*/\1 \2/p'
+    wait $pid
+}
+
+# The dirty parts, copied over the disk from before, give the disk from after.
+test_a_bitmap_has_what_the_guest_has_changed() {
+    local offset length dirty=0
+    make_overlay 64M cluster_size=64k
+    qemu-img bitmap --add -g 32k "$disk" changes
+    test_files+=("$disk.before" "$disk.after")
+    qemu-img convert -O raw "$disk" "$disk.before"
+    own_guest blk-verify "ops=$ops seed=$RANDOM queues=2 mode=irq max=64k" -smp 2 -object iothread,id=io \
+        -drive "if=none,id=disk,format=qcow2,discard=unmap,file=$disk,aio=io_uring" \
+        -device virtio-blk-pci,drive=disk,num-queues=2,iothread=io
+    expect_status 1
+    expect_output '^blk-verify: PASS ops=[1-9]'
+    check_overlay
+    qemu-img convert -O raw "$disk" "$disk.after"
+    while read -r offset length; do
+        dirty=$((dirty + length))
+        dd if="$disk.after" of="$disk.before" bs=32k skip=$((offset / 32768)) seek=$((offset / 32768)) \
+            count=$(((length + 32767) / 32768)) conv=notrunc status=none
+    done < <(dirty_parts changes)
+    [ $dirty -gt 0 ] || fail "no part is dirty"
+    cmp "$disk.before" "$disk.after" || fail "the bitmap lacks a change"
 }
 
 # A killed skiff leaves leaks at most.

@@ -6,6 +6,7 @@
  * reopens. The disk, each snapshot and each bitmap have a plain model. After each sequence skiff and
  * qemu-img read the same bytes, and qemu-img check, compare and info agree with the model.
  */
+#include "block/core/preallocate.h"
 #include "tests/block/qcow2/qcow2_bitmap_test.h"
 #include "tests/block/qcow2/qcow2_model.h"
 #include "tests/support/rounds.h"
@@ -248,6 +249,32 @@ static coroutine_fn RUNS_IN_MAIN void gen_requests(Gen *g)
     model_batch(&g->disk, g->blk);
 }
 
+typedef struct GenPreallocate {
+    BlockNode *node;
+    uint64_t offset, bytes;
+    BlockPreallocation mode;
+    int ret;
+} GenPreallocate;
+
+static void gen_preallocate_at_home(void *opaque)
+{
+    GenPreallocate *p = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    p->ret = block_node_co_preallocate(p->node, p->offset, p->bytes, p->mode);
+}
+
+/* Often, allocates what the disk got from @old on. It may count as changed. */
+static coroutine_fn RUNS_IN_MAIN void gen_preallocate(Gen *g, size_t old)
+{
+    GenPreallocate p = {.node = blk_root(g->blk), .offset = old, .bytes = g->disk.size - old};
+    p.mode = (BlockPreallocation)g_rand_int_range(g->rand, BLOCK_PREALLOCATION_OFF,
+                                                  BLOCK_PREALLOCATION_FULL + 1);
+    test_in_home(gen_preallocate_at_home, &p);
+    assert_int_equal(p.ret, 0);
+    model_note(&g->disk, old, p.bytes, MODEL_MAY);
+}
+
 static coroutine_fn RUNS_IN_MAIN void gen_resize(Gen *g)
 {
     GError *error = NULL;
@@ -261,7 +288,11 @@ static coroutine_fn RUNS_IN_MAIN void gen_resize(Gen *g)
     if (ret != 0) {
         fail_msg("%s", error->message);
     }
+    size_t old = g->disk.size;
     model_resize(&g->disk, size);
+    if (size > old) {
+        gen_preallocate(g, old);
+    }
 }
 
 static coroutine_fn RUNS_IN_MAIN void gen_reopen(Gen *g)
