@@ -12,7 +12,7 @@ from qmp import Qmp  # pylint: disable=wrong-import-position,import-error
 
 SHAPES = [(gib, percent) for gib in (4, 40) for percent in (10, 90)]
 WORK = ("read", "write")
-RUN_MS = 1500
+RUN_MS = 2500
 BEFORE_S = 0.5  # of the guest's run, then the snapshot is created
 
 

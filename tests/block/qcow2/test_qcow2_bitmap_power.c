@@ -368,12 +368,10 @@ static coroutine_fn RUNS_IN_MAIN void cut_rig(CutRig *rig, unsigned cuts)
 
 BLOCK_TEST(a_power_cut_leaves_no_bitmap_that_lacks_a_bit)
 {
-    const char *first = g_getenv("SKIFF_TEST_SEED");
-    unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(7, 7, 150);
+    TestSeeds seeds = test_seeds(test_rounds(7, 7, 150));
     char *dir = qcow2_dir_new();
     qcow2_shell(dir, "touch x; mkdir -p a/name/of/some; touch a/name/of/some/length");
-    for (unsigned seed = from; seed < from + rounds; seed++) {
+    for (unsigned seed = seeds.first; seed < seeds.end; seed++) {
         CutRig *rig = g_new0(CutRig, 1);
         rig->shape = &cut_shapes[seed % G_N_ELEMENTS(cut_shapes)];
         rig->removals = g_array_new(false, false, sizeof(CutRemoval));

@@ -429,11 +429,9 @@ static void gen_free(Gen *g)
 
 BLOCK_TEST(generated_operations_on_images_of_every_shape_agree_with_plain_models)
 {
-    const char *first = g_getenv("SKIFF_TEST_SEED");
-    unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(5, 50, 2000);
+    TestSeeds seeds = test_seeds(test_rounds(5, 50, 2000));
     char *dir = qcow2_dir_new();
-    for (unsigned seed = from; seed < from + rounds; seed++) {
+    for (unsigned seed = seeds.first; seed < seeds.end; seed++) {
         Gen *g = g_new0(Gen, 1);
         g->dir = dir;
         gen_begin(g, seed);
