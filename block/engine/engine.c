@@ -46,6 +46,15 @@ static void engine_get_at_home(void *opaque)
     call->engine = e;
 }
 
+static RUNS_IN_IOTHREAD void engine_free_spare(BlockEngine *e)
+{
+    while (e->spare != NULL) {
+        BlockMergedIov *m = e->spare;
+        e->spare = m->next;
+        g_free(m);
+    }
+}
+
 static void engine_put_at_home(void *opaque)
 {
     BlockEngine *e = opaque;
@@ -59,6 +68,7 @@ static void engine_put_at_home(void *opaque)
         link = &(*link)->next;
     }
     *link = e->next;
+    engine_free_spare(e);
     e->ops->destroy(e);
 }
 
@@ -116,7 +126,11 @@ void block_engine_complete(BlockEngine *e, BlockIo *io, int64_t result)
 {
     assert_home(e->ctx);
     BlockIo *rest = io->merged;
-    g_clear_pointer(&io->merged_iov, g_free);
+    if (io->merged_iov != NULL) {
+        io->merged_iov->next = e->spare;
+        e->spare = io->merged_iov;
+        io->merged_iov = NULL;
+    }
     if (rest == NULL) {
         engine_complete_one(e, io, result);
         return;
@@ -181,7 +195,17 @@ BlockIo *block_io_queue_pop(BlockIoQueue *q)
     return io;
 }
 
-const struct iovec *block_engine_iov(BlockIo *io, unsigned *niov)
+static RUNS_IN_IOTHREAD BlockMergedIov *engine_take_spare(BlockEngine *e)
+{
+    BlockMergedIov *m = e->spare;
+    if (m == NULL) {
+        return g_new(BlockMergedIov, 1);
+    }
+    e->spare = m->next;
+    return m;
+}
+
+const struct iovec *block_engine_iov(BlockEngine *e, BlockIo *io, unsigned *niov)
 {
     *niov = io->merged_niov;
     if (io->merged == NULL) {
@@ -189,7 +213,8 @@ const struct iovec *block_engine_iov(BlockIo *io, unsigned *niov)
         return io->iov;
     }
     if (io->merged_iov == NULL) {
-        struct iovec *at = io->merged_iov = g_new(struct iovec, io->merged_niov);
+        io->merged_iov = engine_take_spare(e);
+        struct iovec *at = io->merged_iov->iov;
         memcpy(at, io->iov, io->niov * sizeof(*at));
         at += io->niov;
         for (const BlockIo *m = io->merged; m != NULL; m = m->next) {
@@ -197,5 +222,5 @@ const struct iovec *block_engine_iov(BlockIo *io, unsigned *niov)
             at += m->niov;
         }
     }
-    return io->merged_iov;
+    return io->merged_iov->iov;
 }

@@ -42,7 +42,13 @@ typedef enum BlockIoOp { BLOCK_IO_READ, BLOCK_IO_WRITE, BLOCK_IO_FDSYNC } BlockI
 
 /* What a merged request has at most. One larger than this has no merged ones. */
 #define BLOCK_ENGINE_MERGE_BYTES (4u << 20)
-#define BLOCK_ENGINE_MERGE_IOV 1024u /* IOV_MAX */
+#define BLOCK_ENGINE_MERGE_IOV 512u
+
+/* The buffers of a merged request. They return to the engine, which keeps them for the next one. */
+typedef union BlockMergedIov {
+    struct iovec iov[BLOCK_ENGINE_MERGE_IOV];
+    union BlockMergedIov *next;
+} BlockMergedIov;
 
 typedef enum BlockIoState { BLOCK_IO_NEW, BLOCK_IO_QUEUED, BLOCK_IO_DONE } BlockIoState;
 
@@ -65,7 +71,7 @@ typedef struct BlockIo {
     struct BlockIo *merged, *merged_last; /* requests that continue this one; lists by next */
     uint64_t merged_bytes;
     unsigned merged_niov;
-    struct iovec *merged_iov; /* owned: all buffers of the group, made by block_engine_iov() */
+    BlockMergedIov *merged_iov; /* all buffers of the group, set by block_engine_iov() */
     struct iocb iocb;
 } BlockIo;
 
@@ -92,7 +98,8 @@ struct BlockEngine {
     const BlockEngineOps *ops;
     AioContext *ctx;
     unsigned users;
-    BlockEngine *next; /* list of this thread's engines */
+    BlockEngine *next;     /* list of this thread's engines */
+    BlockMergedIov *spare; /* list, owned */
 };
 
 /* The number of requests for one system call, with @in_flight already in the kernel. The kernel
@@ -130,6 +137,6 @@ void block_io_queue_init(BlockIoQueue *q) ANY_THREAD;
 void block_io_queue_push(BlockIoQueue *q, BlockIo *io) RUNS_IN_IOTHREAD;
 BlockIo *block_io_queue_pop(BlockIoQueue *q) RUNS_IN_IOTHREAD;
 /* The buffers of @io and of those merged with it. From now on nothing is merged with it. */
-const struct iovec *block_engine_iov(BlockIo *io, unsigned *niov) RUNS_IN_IOTHREAD;
+const struct iovec *block_engine_iov(BlockEngine *e, BlockIo *io, unsigned *niov) RUNS_IN_IOTHREAD;
 
 #endif

@@ -70,10 +70,11 @@ static bool engine_uring_poll(void *opaque)
 
 /* ---- submitting ---- */
 
-static RUNS_IN_IOTHREAD void engine_uring_prepare(struct io_uring_sqe *sqe, BlockIo *io)
+static RUNS_IN_IOTHREAD void engine_uring_prepare(EngineUring *e, struct io_uring_sqe *sqe,
+                                                  BlockIo *io)
 {
     unsigned niov;
-    const struct iovec *iov = block_engine_iov(io, &niov);
+    const struct iovec *iov = block_engine_iov(&e->base, io, &niov);
     switch (io->op) {
     case BLOCK_IO_READ:
         if (niov == 1) {
@@ -108,7 +109,7 @@ static RUNS_IN_IOTHREAD void engine_uring_fill(EngineUring *e)
             return;
         }
         BlockIo *io = block_io_queue_pop(&e->queued);
-        engine_uring_prepare(sqe, io);
+        engine_uring_prepare(e, sqe, io);
         e->in_flight++;
     }
 }

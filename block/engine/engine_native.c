@@ -96,10 +96,10 @@ static void engine_native_again(void *opaque)
 
 /* ---- submitting ---- */
 
-static RUNS_IN_IOTHREAD void engine_native_prepare(const EngineNative *e, BlockIo *io)
+static RUNS_IN_IOTHREAD void engine_native_prepare(EngineNative *e, BlockIo *io)
 {
     unsigned niov;
-    const struct iovec *iov = block_engine_iov(io, &niov);
+    const struct iovec *iov = block_engine_iov(&e->base, io, &niov);
     switch (io->op) {
     case BLOCK_IO_READ:
         io_prep_preadv(&io->iocb, io->fd, iov, (int)niov, (long long)io->offset);
@@ -116,7 +116,7 @@ static RUNS_IN_IOTHREAD void engine_native_prepare(const EngineNative *e, BlockI
     io_set_eventfd(&io->iocb, e->event_fd);
 }
 
-static RUNS_IN_IOTHREAD unsigned engine_native_gather(const EngineNative *e, struct iocb **batch)
+static RUNS_IN_IOTHREAD unsigned engine_native_gather(EngineNative *e, struct iocb **batch)
 {
     unsigned room = MIN(block_engine_batch(e->in_flight), NATIVE_DEPTH - e->in_flight);
     unsigned count = 0;

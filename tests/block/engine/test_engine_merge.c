@@ -55,7 +55,7 @@ static void merge_step_at_home(void *opaque)
     enter_iothread(test_home);
     unsigned niov;
     BlockIo *io = block_io_queue_pop(&rig->engine.queue);
-    const struct iovec *iov = block_engine_iov(io, &niov);
+    const struct iovec *iov = block_engine_iov(&rig->engine.base, io, &niov);
     assert_int_equal(io->offset, rig->offset * MERGE_UNIT);
     assert_int_equal(iov_size(iov, niov), rig->units * MERGE_UNIT);
     assert_int_equal(niov, rig->niov);
@@ -105,6 +105,16 @@ static coroutine_fn RUNS_IN_MAIN void merge_start(MergeRig *rig, unsigned index,
     co_start(test_home, merge_request_run, r);
 }
 
+/* What block_co_engine_put() does. */
+static coroutine_fn RUNS_IN_MAIN void merge_end(MergeRig *rig)
+{
+    BlockMergedIov *next;
+    for (BlockMergedIov *m = rig->engine.base.spare; m != NULL; m = next) {
+        next = m->next;
+        g_free(m);
+    }
+}
+
 static void merge_expect(const MergeRig *rig, unsigned index, int64_t result)
 {
     assert_true(rig->requests[index].done);
@@ -128,6 +138,7 @@ BLOCK_TEST(requests_that_continue_one_another_are_one)
     merge_step(&rig, 7, 1, 1, MERGE_UNIT, 1);
     merge_step(&rig, 8, 1, 1, MERGE_UNIT, 0);
     merge_expect(&rig, 4, MERGE_UNIT);
+    merge_end(&rig);
 }
 
 BLOCK_TEST(after_an_error_each_is_submitted_alone_and_has_its_own_result)
@@ -145,6 +156,7 @@ BLOCK_TEST(after_an_error_each_is_submitted_alone_and_has_its_own_result)
     merge_expect(&rig, 0, MERGE_UNIT);
     merge_expect(&rig, 1, -EIO);
     merge_expect(&rig, 2, MERGE_UNIT);
+    merge_end(&rig);
 }
 
 BLOCK_TEST(of_a_partial_result_each_has_its_part_and_the_rest_comes_again)
@@ -170,6 +182,7 @@ BLOCK_TEST(of_a_partial_result_each_has_its_part_and_the_rest_comes_again)
     merge_step(&rig, 1, 1, 1, 0, 0);
     merge_expect(&rig, 0, MERGE_UNIT);
     merge_expect(&rig, 1, 0);
+    merge_end(&rig);
 }
 
 BLOCK_TEST(a_group_has_limits_and_is_closed_once_the_kernel_may_have_it)
@@ -182,12 +195,13 @@ BLOCK_TEST(a_group_has_limits_and_is_closed_once_the_kernel_may_have_it)
     test_settle();
     merge_step(&rig, 0, BLOCK_ENGINE_MERGE_BYTES / MERGE_UNIT, 2, BLOCK_ENGINE_MERGE_BYTES, 1);
     unsigned niov;
-    block_engine_iov(&rig.requests[2].io, &niov); /* an engine has prepared it */
+    block_engine_iov(&rig.engine.base, &rig.requests[2].io, &niov); /* an engine has prepared it */
     merge_start(&rig, 3, BLOCK_IO_WRITE, BLOCK_ENGINE_MERGE_BYTES / MERGE_UNIT + 1, 1);
     test_settle();
     merge_step(&rig, BLOCK_ENGINE_MERGE_BYTES / MERGE_UNIT, 1, 1, MERGE_UNIT, 1);
     merge_step(&rig, BLOCK_ENGINE_MERGE_BYTES / MERGE_UNIT + 1, 1, 1, MERGE_UNIT, 0);
     merge_expect(&rig, 3, MERGE_UNIT);
+    merge_end(&rig);
 }
 
 int main(void)
