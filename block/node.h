@@ -162,6 +162,9 @@ typedef struct BlockDriver {
     bool (*co_view_snapshot)(BlockNode *n, const char *id, const char *name, GError **error);
     const BlockSnapshotDriver *snapshots; /* NULL: the format has none */
     const BlockBitmapDriver *bitmaps;     /* NULL: the format cannot keep them */
+    /* Allocates a part of the node, which reads as zeroes and keeps reading so; not with mode off.
+     * NULL: the driver has no metadata; zeroes are written. */
+    int (*co_preallocate)(BlockNode *n, uint64_t offset, uint64_t bytes, BlockPreallocation mode);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
 

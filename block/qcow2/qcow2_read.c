@@ -77,15 +77,15 @@ static coroutine_fn RUNS_IN_IOTHREAD int read_extents(BlockNode *n, uint64_t off
 {
     Qcow2Parts parts = {0};
     int ret = 0;
-    for (uint64_t done = 0; done < bytes && ret == 0;) {
+    for (uint64_t done = 0; done < bytes && ret == 0 && parts.ret == 0;) {
         Qcow2Extent e;
         ret = qcow2_co_map(n, offset + done, bytes - done, &e);
         if (ret < 0) {
             break;
         }
-        if (e.kind == QCOW2_COMPRESSED && done + e.bytes < bytes) {
-            qcow2_co_start_compressed(&parts, n, offset + done, &e, iov, niov, done);
-        } else {
+        bool started = e.kind == QCOW2_COMPRESSED && done + e.bytes < bytes &&
+                       qcow2_co_start_compressed(&parts, n, offset + done, &e, iov, niov, done);
+        if (!started) {
             ret = read_extent(n, offset + done, &e, iov, niov, done, e.bytes == bytes);
         }
         done += e.bytes;

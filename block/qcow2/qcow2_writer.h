@@ -4,6 +4,7 @@
  *
  *   qcow2_write.c     writes; qcow2_cow.c: the rest of a cluster that a write covers partially
  *   qcow2_write_compressed.c   compressed writes;  qcow2_pack.c: where their data goes
+ *   qcow2_preallocate.c   clusters that are allocated in advance
  *   qcow2_zero.c      zeroes and discards;  qcow2_resize.c: other sizes of the disk
  *   qcow2_lock.c      which requests on guest clusters may run together
  *   qcow2_l2.c        L2 tables that can be changed, and their entries
@@ -343,6 +344,9 @@ int qcow2_co_write_zero_data(BlockNode *n, uint64_t offset, uint64_t bytes)
 /* Makes whole clusters beyond the disk's new end unallocated. */
 int qcow2_co_cut(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
+/* Allocates the clusters of a part of the disk that have none; it keeps reading as zeroes. */
+int qcow2_co_preallocate(BlockNode *n, uint64_t offset, uint64_t bytes, BlockPreallocation mode)
+    coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_cow.c ---- */
