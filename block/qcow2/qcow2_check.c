@@ -182,6 +182,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int check_co_all(Qcow2Check *c)
     if (ret == 0) {
         ret = qcow2_check_co_copied(c);
     }
+    if (ret == 0) {
+        ret = qcow2_check_co_rewrite_snapshots(c);
+    }
     c->result->corruptions += c->overlaps;
     if (ret == 0 && c->fix != 0 && c->result->check_errors == 0 && c->result->corruptions == 0) {
         ret = qcow2_check_co_mark_clean(c);

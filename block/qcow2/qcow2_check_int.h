@@ -10,6 +10,7 @@
  *   qcow2_check_copied.c     the flag "copied" of entries
  *   qcow2_check_overlap.c    metadata that something else refers to
  *   qcow2_check_repair.c     changes in place;  qcow2_check_rebuild.c  new refcounts
+ *   qcow2_check_rewrite.c    a new snapshot table
  *
  * Tables are shared: snapshots refer to the same L2 tables, and a hostile image can name one table
  * millions of times. So each part of the file that is a table is read once, and what it refers to is
@@ -53,6 +54,7 @@ typedef struct Qcow2Check {
     GArray *zeroes;                          /* Qcow2CheckZero: entries to be repaired */
     Qcow2Counts metadata;                    /* 1: a structure that has exactly one reference */
     uint64_t overlaps;                       /* found; corruptions that no repair removes */
+    uint32_t incomplete_snapshots;           /* entries of the snapshot table */
     bool fix_copied;                         /* the flags that are wrong are corrected */
     bool must_rebuild;                       /* refcounts cannot be mended in place */
     uint8_t *buffer;                         /* QCOW2_CHECK_BUFFER bytes, for one table at a time */
@@ -173,6 +175,11 @@ int qcow2_check_co_fix_zeroes(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_check_co_fix_refcounts(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Clears the flags "dirty" and "corrupt" of the image. */
 int qcow2_check_co_mark_clean(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_check_rewrite.c ---- */
+/* Writes the snapshot table anew if it has incomplete entries that are to be repaired. The counts are
+ * those of the repaired refcounts. */
+int qcow2_check_co_rewrite_snapshots(Qcow2Check *c) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_check_rebuild.c ---- */
 /* Writes the computed refcounts into a new refcount table and new blocks. The counts are not usable

@@ -58,8 +58,11 @@ static RUNS_IN_IOTHREAD void snapshots_take(Qcow2Check *c, uint32_t index, const
                             .bytes = (uint64_t)size * sizeof(uint64_t)};
     if (c->header.version >= 3 &&
         be32toh(e->disk.extra_data_size) < offsetof(Qcow2DiskSnapshotExtra, icount)) {
-        qcow2_check_report(c, "ERROR snapshot table entry %u is incomplete", index);
-        c->result->corruptions++;
+        bool fix = (c->request->fix & QCOW2_FIX_ERRORS) != 0;
+        qcow2_check_report(c, "%s snapshot table entry %u is incomplete",
+                           fix ? "Repairing" : "ERROR", index);
+        c->incomplete_snapshots++;
+        c->result->corruptions += !fix; /* else counted when the table is written */
     }
     if (!block_is_aligned(table.offset, c->cluster_size)) {
         qcow2_check_report(c,
@@ -82,6 +85,7 @@ int qcow2_check_co_snapshots(Qcow2Check *c)
 {
     g_autoptr(GArray) tables = g_array_new(false, false, sizeof(Qcow2CheckPart));
     uint64_t at = c->header.snapshots_offset;
+    c->incomplete_snapshots = 0;
     if (qcow2_has_data_file(&c->header) && c->header.snapshots > 0) {
         qcow2_check_report(c, "ERROR %u snapshots in image with data file", c->header.snapshots);
         c->result->corruptions++;

@@ -156,5 +156,12 @@ int qcow2_co_clear_flags(BlockNode *n, uint64_t table, uint64_t slice)
 int qcow2_co_store_snapshots(BlockNode *n, const Qcow2Snapshot *add, uint32_t leave, bool *unsure)
     coroutine_fn RUNS_IN_IOTHREAD;
 void qcow2_snapshot_clear(Qcow2Snapshot *snap) ANY_THREAD;
+/* The length of the complete entry of a snapshot; writes the entry to @at and returns its end. */
+uint64_t qcow2_snapshot_length(const Qcow2Snapshot *snap) ANY_THREAD;
+uint8_t *qcow2_snapshot_encode(uint8_t *at, const Qcow2Snapshot *snap) ANY_THREAD;
+/* The other direction: from the fixed part and @rest, which is the extra data, id and name.
+ * @disk_size: what an entry without one means. qcow2_snapshot_clear() frees @snap. */
+void qcow2_snapshot_decode(const Qcow2DiskSnapshot *d, const uint8_t *rest, uint64_t disk_size,
+                           Qcow2Snapshot *snap) ANY_THREAD;
 
 #endif

@@ -66,17 +66,16 @@ static bool snapshot_check(const BlockNode *n, uint32_t index, const Qcow2DiskSn
     return true;
 }
 
-/* Takes an entry from its fixed part @d and @rest: the extra data, id and name. */
-static void snapshot_take(Qcow2State *s, const Qcow2DiskSnapshot *d, const uint8_t *rest)
+void qcow2_snapshot_decode(const Qcow2DiskSnapshot *d, const uint8_t *rest, uint64_t disk_size,
+                           Qcow2Snapshot *snap)
 {
-    Qcow2Snapshot *snap = &s->snapshots[s->snapshot_count++];
     uint32_t extra = be32toh(d->extra_data_size);
     uint16_t id_size = be16toh(d->id_size), name_size = be16toh(d->name_size);
     *snap = (Qcow2Snapshot){
         .l1_offset = be64toh(d->l1_table_offset),
         .l1_size = be32toh(d->l1_size),
         .vm_state_size = be32toh(d->vm_state_size),
-        .disk_size = s->header.size,
+        .disk_size = disk_size,
         .date_s = be32toh(d->date_seconds),
         .date_ns = be32toh(d->date_nanoseconds),
         .vm_clock_ns = be64toh(d->vm_clock_ns),
@@ -117,7 +116,7 @@ static coroutine_fn RUNS_IN_IOTHREAD bool snapshot_load(BlockNode *n, uint32_t i
     if (rest_size > 0 && qcow2_co_read_table(n->file, *at + sizeof(d), rest_size, rest) < 0) {
         return snapshot_refuse(n, index, "ends beyond the end of the file", error);
     }
-    snapshot_take(s, &d, rest);
+    qcow2_snapshot_decode(&d, rest, s->header.size, &s->snapshots[s->snapshot_count++]);
     *at += (sizeof(d) + rest_size + 7) / 8 * 8;
     return true;
 }

@@ -8,7 +8,7 @@
 
 /* ---- the table as on disk ---- */
 
-static uint64_t store_entry_size(const Qcow2Snapshot *snap)
+uint64_t qcow2_snapshot_length(const Qcow2Snapshot *snap)
 {
     uint64_t size = sizeof(Qcow2DiskSnapshot) + sizeof(Qcow2DiskSnapshotExtra) +
                     snap->unknown_size + strlen(snap->id) + strlen(snap->name);
@@ -23,7 +23,7 @@ static uint8_t *store_append(uint8_t *at, const void *bytes, size_t length)
     return at + length;
 }
 
-static uint8_t *store_encode(uint8_t *at, const Qcow2Snapshot *snap)
+uint8_t *qcow2_snapshot_encode(uint8_t *at, const Qcow2Snapshot *snap)
 {
     size_t id_size = strlen(snap->id), name_size = strlen(snap->name);
     Qcow2DiskSnapshot d = {
@@ -49,7 +49,7 @@ static uint8_t *store_encode(uint8_t *at, const Qcow2Snapshot *snap)
     at = store_append(at, snap->unknown, snap->unknown_size);
     at = store_append(at, snap->id, id_size);
     store_append(at, snap->name, name_size);
-    return start + store_entry_size(snap);
+    return start + qcow2_snapshot_length(snap);
 }
 
 /* Writes the snapshots of @list to new clusters. The run is empty if there are none. */
@@ -59,7 +59,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int store_write(BlockNode *n, const GPtrArr
     const Qcow2State *s = n->state;
     uint64_t bytes = 0, cluster = qcow2_cluster_size(&s->header);
     for (unsigned i = 0; i < list->len; i++) {
-        bytes += store_entry_size(list->pdata[i]);
+        bytes += qcow2_snapshot_length(list->pdata[i]);
     }
     *run = (Qcow2Run){0};
     if (bytes == 0) {
@@ -75,7 +75,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int store_write(BlockNode *n, const GPtrArr
     }
     g_autofree uint8_t *buffer = g_malloc0(bytes), *at = buffer;
     for (unsigned i = 0; i < list->len; i++) {
-        at = store_encode(at, list->pdata[i]);
+        at = qcow2_snapshot_encode(at, list->pdata[i]);
     }
     at = NULL;
     struct iovec iov = {buffer, bytes};
@@ -132,7 +132,7 @@ static RUNS_IN_IOTHREAD void store_take(Qcow2State *s, const Qcow2Snapshot *add,
     }
     s->snapshot_bytes = 0;
     for (uint32_t i = 0; i < s->snapshot_count; i++) {
-        s->snapshot_bytes += store_entry_size(&s->snapshots[i]);
+        s->snapshot_bytes += qcow2_snapshot_length(&s->snapshots[i]);
     }
 }
 

@@ -78,7 +78,18 @@ for width in "${widths[@]}"; do
     io width$width.qcow2 'write 20k 1M'
 done
 
+# the only entry of the snapshot table, with less extra data than version 3 requires
+qemu-img create -q -f qcow2 snapshot.qcow2 8M
+io snapshot.qcow2 'write 0 512k'
+qemu-img snapshot -c one snapshot.qcow2
+table=0x$(od -An -tx1 -j 64 -N 8 snapshot.qcow2 | tr -d ' ')
+zeroes=$(printf '00%.0s' {1..20})
+short0=($((table + 36)) 00000000 $((table + 40)) "316f6e650000000000000000$zeroes")
+short8=($((table + 36)) 00000008 $((table + 40)) "0000000000000000316f6e65$zeroes")
+
 for how in leaks all; do
+    repaired $how snapshot.qcow2 "${short0[@]}"
+    repaired $how snapshot.qcow2 "${short8[@]}"
     repaired $how plain.qcow2
     repaired $how plain.qcow2 0x20006 0005
     repaired $how plain.qcow2 0x20030 0002 0x20032 ffff
@@ -126,6 +137,9 @@ damaged plain.qcow2 0x10008 0000000000020000 && rebuilt "a block that is named t
 damaged plain.qcow2 0x10008 0000000000060000 && rebuilt "a block in the guest's data"
 [ "$(stat -c %s bad.qcow2)" -lt 3000000 ]
 report $? "a rebuild does not enlarge the file much"
+damaged snapshot.qcow2 0x20006 0000 "${short0[@]}" && rebuilt "a refcount that is 0, and a short snapshot entry"
+[ "$(qemu-img snapshot -l bad.qcow2 | grep -c ' one ')" = 1 ]
+report $? "a new snapshot table has the snapshot"
 
 # clusters behind the end of the file get no refcounts put into them
 qemu-img create -q -f qcow2 long.qcow2 10M
