@@ -298,19 +298,20 @@ BLOCK_TEST(the_dirty_bit_is_cleared_beside_the_removal_of_the_last_bitmap)
     concurrent_begin(&rig, "");
     qcow2_shell(rig.dir, "qemu-img bitmap --add t.qcow2 b");
     concurrent_replace(&rig);
-    concurrent_hold(&rig, BLOCK_FAULT_WRITE, 0, 512);
+    faulty_hold(&rig.file, BLOCK_FAULT_WRITE, 0, 512);
     co_start(test_main, concurrent_remove, &rig);
-    while (block_fault_held(rig.fault) == 0) {
+    while (block_fault_held(rig.file.fault) == 0) {
         test_settle();
     }
     co_start(test_home, concurrent_clear_dirty, &rig);
     test_settle();
-    concurrent_release(&rig);
+    faulty_release(&rig.file);
     test_event_wait(&rig.done);
     test_event_wait(&rig.cleared);
     assert_int_equal(rig.status, 0);
-    test_in_home(concurrent_save, &rig);
-    assert_int_equal(qcow2_get64(rig.image + offsetof(Qcow2DiskHeader, autoclear_features)) & 1, 0);
+    faulty_save(&rig.file);
+    assert_int_equal(
+        qcow2_get64(rig.file.saved + offsetof(Qcow2DiskHeader, autoclear_features)) & 1, 0);
     concurrent_end(&rig);
 }
 
