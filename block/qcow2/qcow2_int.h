@@ -42,6 +42,7 @@ typedef struct Qcow2State {
     uint64_t l2_cache_size;
     uint64_t l2_slice_size;
     uint64_t clean_interval_s;
+    Qcow2Overlap overlap;
     /* config: the image */
     Qcow2Header header;
     BlockNode *data; /* the data file, or the file */
