@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Operations on internal snapshots of an image in a file, whose process ends. */
-#include "tests/block/qcow2/qcow2_test.h"
+/* Operations on internal snapshots: the process ends, or a drained section waits for a step. */
+#include "tests/block/qcow2/qcow2_faulty.h"
 
 typedef struct Walk {
     BlockSnapshotRun *run;
@@ -48,9 +48,72 @@ BLOCK_TEST(a_process_that_ends_during_a_walk_leaves_a_sound_image)
     qcow2_dir_free(dir);
 }
 
+typedef struct Drain {
+    const BlockNode *fault;
+    unsigned discards; /* when everything is drained */
+    TestEvent done;
+} Drain;
+
+static void walk_drain(void *opaque)
+{
+    Drain *d = opaque;
+    BlockBackend *blk = blk_find("d");
+    enter_coroutine();
+    enter_main();
+    co_drained_begin(&blk, 1);
+    d->discards = block_fault_hits(d->fault);
+    co_drained_end(&blk, 1);
+    test_event_set(&d->done);
+}
+
+BLOCK_TEST(a_drained_section_waits_for_few_discards_of_a_step)
+{
+    char *dir = qcow2_dir_new();
+    GError *error = NULL;
+    Qcow2Faulty file = {0};
+    int ret;
+    BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_DELETE, .name = "one"};
+    g_autoptr(GString) writes = g_string_new(NULL);
+    for (unsigned i = 0; i < 60; i += 2) {
+        g_string_append_printf(writes, " -c 'write -q -P 6 %u 512'", i * 512);
+    }
+    qcow2_shell(dir,
+                "qemu-img create -q -f qcow2 -o cluster_size=512 t.qcow2 1M && "
+                "qemu-io -c 'write -q -P 5 0 30k' t.qcow2 && qemu-img snapshot -c one t.qcow2 && "
+                "qemu-io %s t.qcow2",
+                writes->str);
+    faulty_load(&file, dir, "t.qcow2", (uint64_t)1 << 20);
+    faulty_add(&file);
+    BlockBackend *blk = test_blk("d", "qcow2,discard=unmap,file=f", true);
+    Walk w = {.run = block_node_co_snapshot_begin(blk_root(blk), &op, &ret, &error)};
+    assert_non_null(w.run);
+    faulty_hold(&file, BLOCK_FAULT_DISCARD, 0, 0);
+    co_start(test_main, walk_run, &w);
+    while (block_fault_held(file.fault) == 0) {
+        test_settle();
+    }
+    Drain drain = {.fault = file.fault};
+    co_start(test_main, walk_drain, &drain);
+    test_settle();
+    assert_false(drain.done.happened);
+    faulty_set(&file, (BlockFault){.op = BLOCK_FAULT_DISCARD}); /* counts those that follow */
+    faulty_release_held(&file);
+    test_event_wait(&drain.done);
+    assert_in_range(drain.discards, 0, 8); /* of 30 */
+    test_event_wait(&w.done);
+    assert_int_equal(block_snapshot_co_end(w.run, &error), 0);
+    blk_co_free(blk);
+    faulty_store(&file, dir, "t.qcow2");
+    qcow2_shell(dir, "qemu-img check t.qcow2");
+    faulty_del();
+    faulty_free(&file);
+    qcow2_dir_free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_drained_section_waits_for_few_discards_of_a_step),
         cmocka_unit_test(a_process_that_ends_during_a_walk_leaves_a_sound_image),
     };
     return block_test_main(tests);
