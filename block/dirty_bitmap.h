@@ -89,7 +89,8 @@ typedef struct BlockStoredBitmap {
 } BlockStoredBitmap;
 
 /* Adds a bitmap of the image while @n opens, for a disk of @size bytes. NULL: it is too large, or
- * there is no memory. In the home; main waits. */
+ * there is no memory. The caller makes sure that all together are not too large. In the home; main
+ * waits. */
 BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *stored, uint64_t size)
     RUNS_IN_IOTHREAD;
 /* Drops the bitmaps that were restored. In the home; main waits. */

@@ -69,11 +69,10 @@ static uint64_t bitmap_total(const BlockNode *n, uint64_t size)
     return total;
 }
 
-bool bitmap_init_bits(const BlockNode *n, BlockDirtyBitmap *b, uint64_t size)
+bool bitmap_init_bits(BlockDirtyBitmap *b, uint64_t size)
 {
-    uint64_t bits = bitmap_bits(size, b->shift), total = bitmap_total(n, size);
-    if (bits > BLOCK_BITMAP_BITS_MAX || total > BLOCK_BITMAPS_BITS_MAX ||
-        bits > BLOCK_BITMAPS_BITS_MAX - total) {
+    uint64_t bits = bitmap_bits(size, b->shift);
+    if (bits > BLOCK_BITMAP_BITS_MAX) {
         return false;
     }
     b->words = g_try_new0(uint64_t, MAX(bitmap_words(bits), 1));
@@ -243,15 +242,18 @@ typedef struct BitmapCall {
 static void bitmap_add_at_home(void *opaque)
 {
     BitmapCall *call = opaque;
+    BlockNode *n = call->node;
+    BlockDirtyBitmap *b = call->bitmap;
     enter_coroutine();
-    enter_iothread(call->node->home);
-    call->ret = bitmap_co_begin_change(call->node, call->bitmap);
-    if (call->ret == 0 &&
-        !bitmap_init_bits(call->node, call->bitmap, block_node_size(call->node))) {
+    enter_iothread(n->home);
+    call->ret = bitmap_co_begin_change(n, b);
+    uint64_t size = block_node_size(n), total = bitmap_total(n, size);
+    bool fits = total + bitmap_bits(size, b->shift) <= BLOCK_BITMAPS_BITS_MAX;
+    if (call->ret == 0 && (!fits || !bitmap_init_bits(b, size))) {
         call->ret = -EFBIG;
     }
     if (call->ret == 0) {
-        bitmap_append(call->node, call->bitmap);
+        bitmap_append(n, b);
     }
 }
 

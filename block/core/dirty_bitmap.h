@@ -43,7 +43,7 @@ static inline size_t bitmap_words(uint64_t bits)
 void bitmap_set(BlockDirtyBitmap *b, uint64_t offset, uint64_t bytes) ANY_THREAD;
 /* Gives the bitmap, which has no bits, those of a node of @size bytes. False: too many, or there is no
  * memory. */
-bool bitmap_init_bits(const BlockNode *n, BlockDirtyBitmap *b, uint64_t size) RUNS_IN_IOTHREAD;
+bool bitmap_init_bits(BlockDirtyBitmap *b, uint64_t size) ANY_THREAD;
 /* Appends it to the node's list. */
 void bitmap_append(BlockNode *n, BlockDirtyBitmap *b) RUNS_IN_IOTHREAD;
 void bitmap_resize(BlockDirtyBitmap *b, uint64_t size) ANY_THREAD;

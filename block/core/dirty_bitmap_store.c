@@ -16,12 +16,14 @@ BlockDirtyBitmap *block_bitmap_restore(BlockNode *n, const BlockStoredBitmap *st
     b->persistent = true;
     b->inconsistent = stored->inconsistent;
     atomic_store(&b->enabled, stored->enabled && !stored->inconsistent);
-    if (!b->inconsistent && !bitmap_init_bits(n, b, size)) {
+    if (!b->inconsistent && !bitmap_init_bits(b, size)) {
         bitmap_free(b);
         return NULL;
     }
     b->changed = false;
-    bitmap_append(n, b);
+    BlockDirtyBitmap *last =
+        n->bitmap_names->len > 0 ? n->bitmap_names->pdata[n->bitmap_names->len - 1] : NULL;
+    *(last != NULL ? &last->next : &n->bitmaps) = b; /* there can be 65535 */
     g_ptr_array_add(n->bitmap_names, b);
     return b;
 }

@@ -106,20 +106,8 @@ static uint64_t measure_bitmap(const Measure *m, struct json_object *bitmap, uin
     return clusters * m->cluster + block_align_up(clusters * sizeof(uint64_t), m->cluster);
 }
 
-static bool measure_is_inconsistent(struct json_object *bitmap)
-{
-    struct json_object *flags = NULL;
-    json_object_object_get_ex(bitmap, "flags", &flags);
-    for (size_t i = 0; i < json_object_array_length(flags); i++) {
-        const char *flag = json_object_get_string(json_object_array_get_idx(flags, i));
-        if (strcmp(flag, "in-use") == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The bitmaps of a qcow2 source, which the new image could have too. */
+/* The bitmaps of a qcow2 source, which the new image could have too; as in QEMU, also those that are
+ * inconsistent. */
 static void measure_bitmaps(Measure *m)
 {
     struct json_object *data = NULL, *list = NULL, *compat = NULL;
@@ -134,10 +122,7 @@ static void measure_bitmaps(Measure *m)
         return;
     }
     for (size_t i = 0; i < json_object_array_length(list); i++) {
-        struct json_object *bitmap = json_object_array_get_idx(list, i);
-        if (!measure_is_inconsistent(bitmap)) {
-            m->bitmaps += measure_bitmap(m, bitmap, &directory);
-        }
+        m->bitmaps += measure_bitmap(m, json_object_array_get_idx(list, i), &directory);
     }
     m->bitmaps += block_align_up(directory, m->cluster);
 }

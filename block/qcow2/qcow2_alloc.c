@@ -7,72 +7,7 @@
 #include "block/qcow2/qcow2_int.h"
 #include "block/qcow2/qcow2_refcount_width.h"
 
-#define ALLOC_TURN_SLICES 64u    /* looked at in one turn of the loop */
-#define ALLOC_OVERLAP_MAX 16384u /* entries of a table that are compared with an allocation */
-
-/* ---- metadata that must not be overwritten ---- */
-
-static bool alloc_meets(uint64_t host, uint64_t bytes, uint64_t offset, uint64_t length)
-{
-    return length > 0 && host < offset + length && offset < host + bytes;
-}
-
-int qcow2_check_tables(const BlockNode *n, uint64_t host, uint64_t bytes)
-{
-    const Qcow2State *s = n->state;
-    const Qcow2Header *h = &s->header;
-    uint64_t cluster = qcow2_cluster_size(h);
-    const char *what = NULL;
-    if (host < cluster) {
-        what = "the header";
-    } else if (alloc_meets(host, bytes, h->l1_offset, (uint64_t)s->l1.count * 8)) {
-        what = "the L1 table";
-    } else if (alloc_meets(host, bytes, h->refcount_offset, h->refcount_clusters * cluster)) {
-        what = "the refcount table";
-    } else if (alloc_meets(host, bytes, h->snapshots_offset,
-                           h->snapshots * sizeof(Qcow2DiskSnapshot))) {
-        what = "the snapshot table";
-    }
-    if (what == NULL) {
-        return 0;
-    }
-    return qcow2_corrupt(n, "a write to 0x%" PRIx64 " would overwrite %s", host, what);
-}
-
-int qcow2_check_overlap(const BlockNode *n, uint64_t host, uint64_t bytes)
-{
-    const Qcow2Header *h = &((const Qcow2State *)n->state)->header;
-    if (h->bitmaps > 0 && alloc_meets(host, bytes, h->bitmaps_offset, h->bitmaps_size)) {
-        return qcow2_corrupt(n, "a write to 0x%" PRIx64 " would overwrite the bitmap directory",
-                             host);
-    }
-    return qcow2_check_tables(n, host, bytes);
-}
-
-static bool alloc_meets_table(const Qcow2Table *t, uint64_t mask, uint64_t cluster, uint64_t host,
-                              uint64_t bytes)
-{
-    for (uint32_t i = 0; i < t->count && t->count <= ALLOC_OVERLAP_MAX; i++) {
-        uint64_t offset = t->entries[i] & mask;
-        if (offset != 0 && alloc_meets(host, bytes, offset, cluster)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-int qcow2_check_free(const BlockNode *n, uint64_t first, uint64_t count)
-{
-    const Qcow2State *s = n->state;
-    uint64_t cluster = qcow2_cluster_size(&s->header);
-    uint64_t host = first * cluster, bytes = count * cluster;
-    if (alloc_meets_table(&s->l1, QCOW2_OFFSET_MASK, cluster, host, bytes) ||
-        alloc_meets_table(&s->w.refcount_table, ~(uint64_t)(QCOW2_SECTOR - 1), cluster, host,
-                          bytes)) {
-        return qcow2_corrupt(n, "the refcount of a table at or behind 0x%" PRIx64 " is 0", host);
-    }
-    return qcow2_check_overlap(n, host, bytes);
-}
+#define ALLOC_TURN_SLICES 64u /* looked at in one turn of the loop */
 
 /* ---- the search ---- */
 
@@ -173,7 +108,7 @@ static int alloc_check_size(const BlockNode *n, const Search *f)
     if (end > QCOW2_OFFSET_MASK) {
         return -EFBIG;
     }
-    return !n->file->drv->can_grow && end > block_node_size(n->file) ? -ENOSPC : 0;
+    return !n->file->caps.grows && end > block_node_size(n->file) ? -ENOSPC : 0;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int alloc_take(BlockNode *n, const Search *f)
@@ -200,8 +135,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int alloc_run(BlockNode *n, uint64_t want, 
 {
     Qcow2State *s = n->state;
     Qcow2Writer *w = &s->w;
-    uint64_t hint = w->hint;
-    Search f = {.at = hint, .want = want, .whole = whole};
+    Search f = {.at = w->hint, .want = want, .whole = whole};
+    w->freed = UINT64_MAX;
     int ret = search_run(n, &f);
     if (ret == 0) {
         ret = alloc_take(n, &f);
@@ -209,10 +144,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int alloc_run(BlockNode *n, uint64_t want, 
     if (ret == 0) {
         *run = (Qcow2Run){.host = f.first << s->header.cluster_bits,
                           .count = f.count,
-                          .fresh = n->file->drv->can_grow && f.first >= w->fresh};
+                          .fresh = n->file->caps.grows && f.first >= w->fresh};
         w->fresh = MAX(w->fresh, f.first + f.count);
-        if (!whole && w->hint == hint) { /* else something below became free meanwhile */
-            w->hint = f.first + f.count;
+        if (!whole) {
+            w->hint = MIN(f.first + f.count, w->freed);
         }
     }
     return ret;
@@ -237,7 +172,13 @@ void qcow2_co_unalloc(BlockNode *n, const Qcow2Run *run)
     Qcow2State *s = n->state;
     uint64_t done, first = run->host >> s->header.cluster_bits;
     qcow2_co_change_refcounts(n, first, run->count, -1, &done); /* an error leaks them */
-    s->w.hint = MIN(s->w.hint, first);
+    qcow2_note_free(&s->w, first);
+}
+
+void qcow2_note_free(Qcow2Writer *w, uint64_t cluster)
+{
+    w->hint = MIN(w->hint, cluster);
+    w->freed = MIN(w->freed, cluster);
 }
 
 int qcow2_co_alloc_table(BlockNode *n, uint64_t want, Qcow2Run *run)

@@ -132,9 +132,8 @@ static int refcounts_lay_out(Refcounts *r)
     if (r->table << bits > QCOW2_REFCOUNT_TABLE_BYTES_MAX || r->end << bits > QCOW2_OFFSET_MASK) {
         return -EFBIG;
     }
-    return !r->node->file->drv->can_grow && r->end << bits > block_node_size(r->node->file)
-               ? -ENOSPC
-               : 0;
+    return !r->node->file->caps.grows && r->end << bits > block_node_size(r->node->file) ? -ENOSPC
+                                                                                         : 0;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int refcounts_fill(Refcounts *r, uint64_t index,

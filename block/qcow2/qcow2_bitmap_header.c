@@ -171,8 +171,9 @@ static coroutine_fn RUNS_IN_IOTHREAD void header_retire(BlockNode *n)
     bool last = h->bitmaps_at + HEADER_EXTENSION == h->extensions_end;
     int ret = last ? header_set_type(n, QCOW2_EXTENSION_END, 0)
                    : header_set_type(n, QCOW2_EXTENSION_RETIRED, sizeof(Qcow2DiskBitmapsExtension));
-    if (ret < 0) {
-        return; /* it stays, and says nothing without the bit */
+    if (ret < 0) { /* it stays, and says nothing without the bit; the disk may have either type */
+        h->bitmaps_retired = true;
+        return;
     }
     if (last) {
         h->extensions_end = h->bitmaps_at;
@@ -248,6 +249,7 @@ int qcow2_co_switch_directory(BlockNode *n, Qcow2Directory d)
         h->bitmaps = d.count;
         h->bitmaps_offset = d.offset;
         h->bitmaps_size = d.bytes;
+        s->bitmaps.unsure = false;
     } else {
         s->bitmaps.unsure = header_lead(n, header_present(h), true) < 0;
     }

@@ -13,6 +13,7 @@ typedef struct Load {
     uint64_t cluster;
     uint8_t *buffer; /* LOAD_RUN bytes, or a cluster */
     uint64_t left;   /* bytes of bits that may be read */
+    uint64_t bits;   /* of the bitmaps so far */
 } Load;
 
 /* ---- clusters of bits ---- */
@@ -64,7 +65,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int load_entries(Load *l, const uint8_t *en
 static coroutine_fn RUNS_IN_IOTHREAD int load_table(Load *l, const Qcow2Bitmap *e)
 {
     uint64_t bytes = block_bitmap_bytes(l->bitmap);
-    uint64_t count = bytes / l->cluster + (bytes % l->cluster != 0); /* at most e->table_size */
+    uint64_t count = bytes / l->cluster + (bytes % l->cluster != 0);
+    if (e->table_size != MAX(count, 1)) {
+        return -EINVAL; /* as QEMU; a longer table could be used by very many bitmaps */
+    }
     g_autofree uint8_t *piece = g_malloc(LOAD_PIECE);
     int ret = 0;
     for (uint64_t done = 0, some; done < count && ret == 0; done += some) {
@@ -88,8 +92,10 @@ static coroutine_fn RUNS_IN_IOTHREAD bool load_bitmap(Load *l, const Qcow2Bitmap
         .enabled = (e->flags & QCOW2_BITMAP_AUTO) != 0,
         .inconsistent = !qcow2_bitmap_usable(e),
     };
+    uint64_t size = block_align_down(s->header.size, BLOCK_SECTOR_SIZE);
+    l->bits += stored.inconsistent ? 0 : (size >> e->granularity_bits) + 1;
     l->bitmap =
-        block_bitmap_restore(l->node, &stored, block_align_down(s->header.size, BLOCK_SECTOR_SIZE));
+        l->bits <= BLOCK_BITMAPS_BITS_MAX ? block_bitmap_restore(l->node, &stored, size) : NULL;
     int ret = -EFBIG;
     if (l->bitmap != NULL) {
         ret = stored.inconsistent ? 0 : load_table(l, e);

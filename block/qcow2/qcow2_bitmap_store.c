@@ -13,9 +13,10 @@
 typedef struct Store {
     BlockNode *node;
     uint64_t cluster;
-    GArray *list; /* Qcow2Bitmap: the new directory */
-    GArray *runs; /* Qcow2Run: new clusters */
-    GArray *old;  /* Qcow2Free: extents that are replaced */
+    GArray *list;   /* Qcow2Bitmap: the new directory */
+    GArray *runs;   /* Qcow2Run: new clusters */
+    GArray *old;    /* Qcow2Free: extents that are replaced */
+    unsigned guess; /* of store_find() */
 } Store;
 
 static void store_init(Store *st, BlockNode *n)
@@ -194,11 +195,17 @@ static coroutine_fn RUNS_IN_IOTHREAD int store_commit(Store *st)
 
 /* ---- all bitmaps ---- */
 
-static const Qcow2Bitmap *store_find(const Qcow2State *s, const char *name)
+/* The entry of a bitmap. *@guess is its index if bitmaps and entries are in the same order, as they are
+ * unless some were added or removed; the index after it is stored there. */
+static const Qcow2Bitmap *store_find(const Qcow2State *s, const char *name, unsigned *guess)
 {
-    for (unsigned i = 0; s->bitmaps.entries != NULL && i < s->bitmaps.entries->len; i++) {
-        const Qcow2Bitmap *e = &g_array_index(s->bitmaps.entries, Qcow2Bitmap, i);
+    const GArray *list = s->bitmaps.entries;
+    unsigned count = list != NULL ? list->len : 0;
+    for (unsigned i = 0; i < count; i++) {
+        unsigned index = (*guess + i) % count;
+        const Qcow2Bitmap *e = &g_array_index(list, Qcow2Bitmap, index);
         if (strcmp(e->name, name) == 0) {
+            *guess = index + 1;
             return e;
         }
     }
@@ -218,8 +225,9 @@ static RUNS_IN_IOTHREAD bool store_differs(const BlockDirtyBitmap *b, const Qcow
 
 static RUNS_IN_IOTHREAD bool store_needed(const BlockNode *n)
 {
+    unsigned guess = 0;
     for (BlockDirtyBitmap *b = block_bitmap_next(n, NULL); b != NULL; b = block_bitmap_next(n, b)) {
-        if (store_differs(b, store_find(n->state, block_bitmap_describe(b).name))) {
+        if (store_differs(b, store_find(n->state, block_bitmap_describe(b).name, &guess))) {
             return true;
         }
     }
@@ -230,7 +238,7 @@ static RUNS_IN_IOTHREAD bool store_needed(const BlockNode *n)
 static coroutine_fn RUNS_IN_IOTHREAD int store_add(Store *st, const BlockDirtyBitmap *b)
 {
     BlockStoredBitmap d = block_bitmap_describe(b);
-    const Qcow2Bitmap *old = store_find(st->node->state, d.name);
+    const Qcow2Bitmap *old = store_find(st->node->state, d.name, &st->guess);
     int ret = 0;
     if (d.inconsistent) {
         if (old != NULL) {
@@ -302,7 +310,8 @@ int qcow2_co_remove_bitmap(BlockNode *n, const char *name)
 {
     const Qcow2State *s = n->state;
     Store st;
-    if (store_find(s, name) == NULL) {
+    unsigned guess = 0;
+    if (store_find(s, name, &guess) == NULL) {
         return 0;
     }
     int ret = qcow2_co_begin_change(n);

@@ -6,6 +6,8 @@
 
 #define CACHE_LOAD_BYTES 65536u /* at most, with one read */
 #define CACHE_LOAD_MAX 16u      /* slices */
+#define CACHE_FILLING 2u        /* the part of the limit that background work may fill */
+#define CACHE_FILLING_MIN 16u   /* a smaller limit is too small to be divided */
 
 void qcow2_cache_init(Qcow2Cache *c, uint64_t bytes, size_t slice_size, uint64_t table_size,
                       bool limited)
@@ -286,6 +288,11 @@ void qcow2_cache_put(Qcow2Cache *c, Qcow2Slice *slice)
 bool qcow2_cache_full(const Qcow2Cache *c)
 {
     return c->limit != 0 && c->dirty >= c->limit;
+}
+
+bool qcow2_cache_filling(const Qcow2Cache *c)
+{
+    return c->limit >= CACHE_FILLING_MIN && c->dirty >= c->limit / CACHE_FILLING;
 }
 
 void qcow2_cache_mark_dirty(Qcow2Cache *c, Qcow2Slice *slice)

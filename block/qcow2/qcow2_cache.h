@@ -64,6 +64,9 @@ int qcow2_cache_co_get(Qcow2Cache *c, BlockNode *file, uint64_t offset, Qcow2Sli
 void qcow2_cache_put(Qcow2Cache *c, Qcow2Slice *slice) RUNS_IN_IOTHREAD;
 /* Whether a clean slice cannot become dirty before others are written. */
 bool qcow2_cache_full(const Qcow2Cache *c) RUNS_IN_IOTHREAD;
+/* Whether so many slices are dirty that background work should wait for a commit, and leave the rest
+ * to requests. False for small caches. */
+bool qcow2_cache_filling(const Qcow2Cache *c) RUNS_IN_IOTHREAD;
 /* Called by a holder of @slice, which changes it before its next wait. */
 void qcow2_cache_mark_dirty(Qcow2Cache *c, Qcow2Slice *slice) RUNS_IN_IOTHREAD;
 /* From now on, or no longer, the slices of the table at @offset are not read but filled with

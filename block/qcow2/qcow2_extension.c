@@ -183,7 +183,9 @@ void qcow2_header_locate(Qcow2Header *h, const uint8_t *bytes, uint64_t length)
             break;
         }
         bool fits = size == sizeof(Qcow2DiskBitmapsExtension);
-        if (fits && (type == QCOW2_EXTENSION_BITMAPS || type == QCOW2_EXTENSION_RETIRED)) {
+        bool first = h->bitmaps_at == 0 || h->bitmaps_retired; /* QEMU adds one to a retired one */
+        if (fits &&
+            (type == QCOW2_EXTENSION_BITMAPS || (type == QCOW2_EXTENSION_RETIRED && first))) {
             h->bitmaps_at = at;
             h->bitmaps_retired = type == QCOW2_EXTENSION_RETIRED;
         }

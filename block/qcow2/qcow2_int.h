@@ -42,6 +42,7 @@ typedef struct Qcow2State {
     uint64_t l2_cache_size;
     uint64_t l2_slice_size;
     uint64_t clean_interval_s;
+    Qcow2Overlap overlap;
     /* config: the image */
     Qcow2Header header;
     BlockNode *data; /* the data file, or the file */
@@ -183,8 +184,10 @@ int qcow2_parts_co_wait(Qcow2Parts *p, int ret) coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_co_read_compressed(BlockNode *n, uint64_t offset, uint64_t bytes, const Qcow2Extent *e,
                              const struct iovec *iov, unsigned niov, size_t skip)
     coroutine_fn RUNS_IN_IOTHREAD;
-/* Starts the same as a part of a request, whose buffers stay valid until all parts have ended. */
-void qcow2_co_start_compressed(Qcow2Parts *parts, BlockNode *n, uint64_t offset,
+/* Starts the same as a part of a request, whose buffers stay valid until all parts have ended. False:
+ * as many clusters of the node as may be are decompressed already. So the parts of all requests
+ * together have few coroutines. */
+bool qcow2_co_start_compressed(Qcow2Parts *parts, BlockNode *n, uint64_t offset,
                                const Qcow2Extent *e, const struct iovec *iov, unsigned niov,
                                size_t skip) coroutine_fn RUNS_IN_IOTHREAD;
 /* How many clusters of a node are read and decompressed, and how many are compressed and written, at

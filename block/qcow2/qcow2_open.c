@@ -8,6 +8,11 @@
 
 #define OPEN_NS_PER_S ((int64_t)1000000000)
 
+#define OPEN_OVERLAP(option, structure)                                                            \
+    OPT_SPEC(Qcow2State, "overlap-check." option, OPT_ENUM, overlap.switches[structure],           \
+             .help = "whether writes are compared with this structure", .def = "auto",             \
+             .names = qcow2_overlap_switches)
+
 static const OptSpec qcow2_options[] = {
     OPT_SPEC(Qcow2State, "l2-cache-size", OPT_SIZE, l2_cache_size,
              .help = "memory for L2 tables; default: enough for the disk, at most 32M",
@@ -21,6 +26,21 @@ static const OptSpec qcow2_options[] = {
     OPT_SPEC(Qcow2State, "cache-clean-interval", OPT_U64, clean_interval_s,
              .help = "seconds after which unused parts of tables leave the memory; 0: never",
              .def = "600", .max = UINT32_MAX),
+    OPT_SPEC(Qcow2State, "overlap-check", OPT_ENUM, overlap.check,
+             .help = "metadata that writes of data are compared with", .def = "cached",
+             .names = qcow2_overlap_templates),
+    OPT_SPEC(Qcow2State, "overlap-check.template", OPT_ENUM, overlap.template,
+             .help = "the same, where single structures are given too", .def = "cached",
+             .names = qcow2_overlap_templates),
+    OPEN_OVERLAP("main-header", QCOW2_OVERLAP_HEADER),
+    OPEN_OVERLAP("active-l1", QCOW2_OVERLAP_ACTIVE_L1),
+    OPEN_OVERLAP("active-l2", QCOW2_OVERLAP_ACTIVE_L2),
+    OPEN_OVERLAP("refcount-table", QCOW2_OVERLAP_REFCOUNT_TABLE),
+    OPEN_OVERLAP("refcount-block", QCOW2_OVERLAP_REFCOUNT_BLOCK),
+    OPEN_OVERLAP("snapshot-table", QCOW2_OVERLAP_SNAPSHOT_TABLE),
+    OPEN_OVERLAP("inactive-l1", QCOW2_OVERLAP_INACTIVE_L1),
+    OPEN_OVERLAP("inactive-l2", QCOW2_OVERLAP_INACTIVE_L2),
+    OPEN_OVERLAP("bitmap-directory", QCOW2_OVERLAP_BITMAP_DIRECTORY),
     {0},
 };
 
@@ -274,6 +294,9 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_open(BlockNode *n, GError **error
 {
     Qcow2State *s = n->state;
     OpenLoad o = {.node = n};
+    if (!qcow2_open_overlap(n, error)) {
+        return false;
+    }
     co_call_in(n->home, open_load, &o);
     if (!o.ok) {
         g_propagate_error(error, o.error);
@@ -318,7 +341,7 @@ static coroutine_fn RUNS_IN_MAIN void qcow2_co_close(BlockNode *n)
     if (s->clean_interval_s != 0) {
         co_call_in(n->home, open_stop_timer, s);
     }
-    if (s->w.loaded) {
+    if (s->w.loaded && !n->flags.read_only) { /* else it was completed when it became read-only */
         OpenFinish f = {.node = n};
         co_call_in(n->home, open_finish_writer, &f);
         if (f.ret < 0) {
@@ -363,7 +386,8 @@ static coroutine_fn RUNS_IN_MAIN bool qcow2_co_reopen_prepare(BlockNode *n, Bloc
     if (new_state->l2_cache_size != s->l2_cache_size ||
         new_state->l2_slice_size != s->l2_slice_size ||
         new_state->w.refcount_cache_size != s->w.refcount_cache_size ||
-        new_state->clean_interval_s != s->clean_interval_s) {
+        new_state->clean_interval_s != s->clean_interval_s ||
+        memcmp(&new_state->overlap, &s->overlap, offsetof(Qcow2Overlap, structures)) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "node '%s': a reopen cannot change the options of driver qcow2; repeat them",
                     n->name);

@@ -252,6 +252,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_step(BlockNode *n, BlockSnapshotOp
     if (ret < 0) {
         return step_end(n, ret);
     }
+    if (qcow2_cache_filling(&s->l2)) {
+        qcow2_co_make_room(n); /* else requests wait for room; an error shows if there is none */
+    }
     switch (s->snap.state) {
     case QCOW2_SNAP_RAISING:
         ret = step_raise(n);

@@ -22,8 +22,89 @@ void qcow2_table_free(Qcow2Table *t)
 {
     g_free(t->entries);
     g_free(t->dirty);
+    g_free(t->places);
     *t = (Qcow2Table){0};
 }
+
+/* ---- the clusters that entries lead to ---- */
+
+#define TABLE_PLACES_MIN 10u /* bits: 128 bytes */
+#define TABLE_PLACES_MAX 23u /* 1 MiB */
+#define TABLE_PLACES_EACH                                                                          \
+    6u /* 1 << this bits for an entry: few other clusters have the same hash */
+
+static uint64_t table_hash(const Qcow2Table *t, uint64_t cluster)
+{
+    return cluster * UINT64_C(0x9e3779b97f4a7c15) >> (64 - t->places_bits);
+}
+
+static void table_add_place(Qcow2Table *t, uint64_t entry)
+{
+    uint64_t hash = table_hash(t, (entry & QCOW2_OFFSET_MASK) >> t->cluster_bits);
+    t->places[hash / 64] |= (uint64_t)1 << (hash % 64);
+}
+
+/* An entry has changed. Old places stay in the set, which costs time only, and are gone when it is made
+ * anew. */
+static void table_change_place(Qcow2Table *t, uint64_t entry)
+{
+    if (t->places == NULL || (entry & QCOW2_OFFSET_MASK) == 0) {
+        return;
+    }
+    if (t->spare == 0) {
+        g_clear_pointer(&t->places, g_free);
+    } else {
+        t->spare--;
+        table_add_place(t, entry);
+    }
+}
+
+static void table_make_places(Qcow2Table *t, unsigned cluster_bits)
+{
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < t->count; i++) {
+        used += (t->entries[i] & QCOW2_OFFSET_MASK) != 0;
+    }
+    t->spare = used / 2 + 64;
+    t->cluster_bits = cluster_bits;
+    t->places_bits = g_bit_storage(used + t->spare) + TABLE_PLACES_EACH;
+    t->places_bits = CLAMP(t->places_bits, TABLE_PLACES_MIN, TABLE_PLACES_MAX);
+    t->places = g_new0(uint64_t, ((uint64_t)1 << t->places_bits) / 64);
+    for (uint32_t i = 0; i < t->count; i++) {
+        if ((t->entries[i] & QCOW2_OFFSET_MASK) != 0) {
+            table_add_place(t, t->entries[i]);
+        }
+    }
+}
+
+static bool table_search(const Qcow2Table *t, uint64_t host, uint64_t bytes)
+{
+    uint64_t cluster = (uint64_t)1 << t->cluster_bits;
+    for (uint32_t i = 0; i < t->count; i++) {
+        uint64_t offset = t->entries[i] & QCOW2_OFFSET_MASK;
+        if (offset != 0 && host < offset + cluster && offset < host + bytes) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool qcow2_table_leads_to(const Qcow2Table *t, unsigned cluster_bits, uint64_t host, uint64_t bytes)
+{
+    if (t->places == NULL) {
+        table_make_places((Qcow2Table *)(uintptr_t)t, cluster_bits);
+    }
+    uint64_t end = (host + bytes - 1) >> cluster_bits;
+    for (uint64_t i = host >> cluster_bits; i <= end; i++) {
+        uint64_t hash = table_hash(t, i);
+        if ((t->places[hash / 64] >> (hash % 64) & 1) != 0 && table_search(t, host, bytes)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- changes ---- */
 
 static void table_mark_dirty(Qcow2Table *t, uint32_t sector)
 {
@@ -37,6 +118,7 @@ static void table_mark_dirty(Qcow2Table *t, uint32_t sector)
 void qcow2_table_set(Qcow2Table *t, uint64_t index, uint64_t value)
 {
     t->entries[index] = value;
+    table_change_place(t, value);
     table_mark_dirty(t, (uint32_t)(index / QCOW2_SECTOR_ENTRIES));
 }
 
@@ -45,6 +127,7 @@ void qcow2_table_extend(Qcow2Table *t, uint32_t count)
     t->entries = g_renew(uint64_t, t->entries, count);
     memset(t->entries + t->count, 0, (count - t->count) * sizeof(uint64_t));
     t->count = count;
+    g_clear_pointer(&t->places, g_free);
     g_free(t->dirty);
     t->dirty = g_new0(uint64_t, table_sectors(count) / 64 + 1);
     t->dirty_sectors = 0;

@@ -96,7 +96,7 @@ static RUNS_IN_IOTHREAD int write_find_in_place(const BlockNode *n, const Qcow2S
         *length += part;
     }
     bool checked = *length > 0 && !qcow2_has_data_file(&s->header);
-    return checked ? qcow2_check_overlap(n, *host, *length) : 0;
+    return checked ? qcow2_check_data(n, *host, *length) : 0;
 }
 
 /* Under a lock: writes what is in place at the start. *@length is 0 if that is nothing. */
@@ -278,7 +278,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int write_allocate(BlockNode *n, const Writ
     if (ret == 0 && !run.reuse) {
         ret = qcow2_co_alloc(n, run.count, false, &run.host);
     } else if (ret == 0 && !qcow2_has_data_file(&s->header)) {
-        ret = qcow2_check_overlap(n, run.host.host, run.count << s->header.cluster_bits);
+        ret = qcow2_check_data(n, run.host.host, run.count << s->header.cluster_bits);
     }
     if (ret < 0) {
         return ret;

@@ -8,6 +8,7 @@
  *   qcow2_zero.c      zeroes and discards;  qcow2_resize.c: other sizes of the disk
  *   qcow2_lock.c      which requests on guest clusters may run together
  *   qcow2_l2.c        L2 tables that can be changed, and their entries
+ *   qcow2_overlap.c   metadata that must not be overwritten
  *   qcow2_alloc.c     allocation of clusters;  qcow2_free.c: clusters that lose their reference
  *   qcow2_refcount.c  refcounts;  qcow2_refcount_grow.c: more refcount blocks, a larger table
  *   qcow2_commit.c    metadata to disk, in order;  qcow2_update.c: the header
@@ -63,6 +64,10 @@ typedef struct Qcow2Table {
     uint32_t count;
     uint64_t *dirty; /* one bit for each sector */
     uint32_t dirty_sectors;
+    /* Of each cluster that an entry leads to, the bit of its hash is set. NULL: not made yet. */
+    uint64_t *places;
+    unsigned places_bits, cluster_bits; /* 1 << places_bits bits */
+    uint32_t spare; /* so many further entries can be added before it is made anew */
 } Qcow2Table;
 
 /* A request in flight, in the order of their begins. */
@@ -108,6 +113,7 @@ typedef struct Qcow2Writer {
     Qcow2Cache refcounts;
     /* allocation */
     uint64_t hint;  /* no cluster below is free */
+    uint64_t freed; /* the lowest one that became free during the search; UINT64_MAX: none */
     uint64_t fresh; /* clusters from here on were never written: they read as zeroes */
     bool allocating;
     CoQueue alloc_waiters;
@@ -152,6 +158,9 @@ void qcow2_table_init(Qcow2Table *t, uint64_t *entries, uint32_t count) ANY_THRE
 void qcow2_table_free(Qcow2Table *t) ANY_THREAD;
 /* Changes an entry; its sector is dirty then. */
 void qcow2_table_set(Qcow2Table *t, uint64_t index, uint64_t value) RUNS_IN_IOTHREAD;
+/* Whether an entry leads to a cluster that has bytes of [host, host + bytes). */
+bool qcow2_table_leads_to(const Qcow2Table *t, unsigned cluster_bits, uint64_t host, uint64_t bytes)
+    RUNS_IN_IOTHREAD;
 /* Makes the table longer; all new entries are 0, and no sector is dirty. */
 void qcow2_table_extend(Qcow2Table *t, uint32_t count) RUNS_IN_IOTHREAD;
 /* Writes the whole table to @offset of the file, filled with zeroes to whole clusters. */
@@ -218,8 +227,38 @@ int qcow2_co_alloc(BlockNode *n, uint64_t want, bool whole, Qcow2Run *run)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Frees clusters at once, which nothing has referred to yet. */
 void qcow2_co_unalloc(BlockNode *n, const Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
+/* Clusters from @cluster on have become free: the search for free ones begins there at the latest. */
+void qcow2_note_free(Qcow2Writer *w, uint64_t cluster) RUNS_IN_IOTHREAD;
 /* Allocates a run for a table, and makes sure that no cache holds anything there. */
 int qcow2_co_alloc_table(BlockNode *n, uint64_t want, Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- qcow2_overlap.c ---- */
+/* Structures of metadata, in the order of Qcow2Overlap.switches. */
+typedef enum Qcow2OverlapStructure {
+    QCOW2_OVERLAP_HEADER,
+    QCOW2_OVERLAP_ACTIVE_L1,
+    QCOW2_OVERLAP_ACTIVE_L2,
+    QCOW2_OVERLAP_REFCOUNT_TABLE,
+    QCOW2_OVERLAP_REFCOUNT_BLOCK,
+    QCOW2_OVERLAP_SNAPSHOT_TABLE,
+    QCOW2_OVERLAP_INACTIVE_L1,
+    QCOW2_OVERLAP_INACTIVE_L2,
+    QCOW2_OVERLAP_BITMAP_DIRECTORY,
+    QCOW2_OVERLAP_COUNT,
+} Qcow2OverlapStructure;
+
+/* The option overlap-check. */
+typedef struct Qcow2Overlap {
+    int check, template;               /* qcow2_overlap_templates */
+    int switches[QCOW2_OVERLAP_COUNT]; /* qcow2_overlap_switches */
+    unsigned structures;               /* a bit for each that data is compared with */
+} Qcow2Overlap;
+extern const char *const qcow2_overlap_templates[], *const qcow2_overlap_switches[];
+/* Takes the option. False + @error: it asks for what skiff does not have. */
+bool qcow2_open_overlap(const BlockNode *n, GError **error) ANY_THREAD;
+/* Whether [host, host + bytes) of the file, where data is about to be written, has nothing of the
+ * structures that the option names. Else the image is corrupt: -EIO. */
+int qcow2_check_data(const BlockNode *n, uint64_t host, uint64_t bytes) RUNS_IN_IOTHREAD;
 /* Whether no table that is in memory, nor one that such a table leads to, has clusters of the run,
  * whose refcounts are 0. Else the image is corrupt: -EIO. */
 int qcow2_check_free(const BlockNode *n, uint64_t first, uint64_t count) RUNS_IN_IOTHREAD;

@@ -132,6 +132,9 @@ step --add -g 512 huge a
 
 options=inconsistent
 mark ours && mark theirs
+same info ours/image
+same info --output=json ours/image
+same measure -O qcow2 ours/image
 for action in --clear --enable --disable "--merge b" --add; do
     step $action image a
 done
@@ -167,8 +170,43 @@ same_convert --bitmaps -O qcow2 -o compat=0.10 image new.old
 [ ! -e ours/new.raw ] && [ ! -e ours/new.old ]
 report $? "no file is left of a conversion that is refused"
 
+# Other commands list bitmaps, keep them, and let them record.
+options=others
+both "rm -f *; qemu-img create -q -f qcow2 base 4M; qemu-io -c 'write -q -P 1 0 1M' base
+      qemu-img create -q -f qcow2 other 4M; qemu-io -c 'write -q -P 1 0 512k' -c 'write -q -P 5 2M 64k' other
+      qemu-img create -q -f qcow2 -b base -F qcow2 image; qemu-io -c 'write -q -P 2 3M 256k' image
+      qemu-img bitmap --add base a; qemu-img bitmap --add image a; qemu-img bitmap --add --disable image off"
+same info ours/image
+same info --output=json ours/image
+same measure -O qcow2 ours/image
+(cd theirs && qemu-img commit -q image && qemu-img rebase -b other -F qcow2 image && qemu-img resize -q image 5M) &&
+    (cd ours && "$img" commit -q image && "$img" rebase -b other -F qcow2 image && "$img" resize -q image 5M)
+report $? "$options: commit, rebase, resize"
+for name in image base; do
+    [ "$(bitmaps ours/$name)" = "$(bitmaps theirs/$name)" ] && qemu-img check -q ours/$name
+    report $? "$options: the bitmaps of $name"
+done
+same_bits base a
+same_bits image a off
+
+# A repair of wrong refcounts, and one that writes all of them anew, keeps the bitmaps.
+options=repair
+both "rm -f *; qemu-img create -q -f qcow2 -o cluster_size=4k image 4M"
+step --add image a
+step --add -g 512 image b
+write 1M 100k
+for damage in "bs=1 seek=8200 count=60" "bs=4k seek=1 count=1"; do # refcounts of clusters; the refcount table
+    both "cp image damaged"
+    # shellcheck disable=SC2086
+    dd if=/dev/zero of=ours/damaged $damage conv=notrunc 2>/dev/null
+    "$img" check -q -r all ours/damaged >log 2>&1
+    qemu-img check -q ours/damaged && [ "$(bitmaps ours/damaged)" = "$(bitmaps theirs/damaged)" ]
+    report $? "$options: $damage"
+    same_bits damaged a b
+done
+
 # A bitmap that cannot be stored is a failure, and the image stays sound.
-cp ours/small full && truncate -s 64K limited
+qemu-img create -q -f qcow2 full 1M && truncate -s 64K limited
 (ulimit -f 192; "$img" bitmap --add -g 512 full other >out 2>&1; exit $?)
 [ $? -eq 1 ] && qemu-img check -q full && [[ $(bitmaps full) != *other* ]]
 report $? "no room for a bitmap"

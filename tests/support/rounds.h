@@ -7,4 +7,11 @@
  * set. Aborts if TEST_ROUNDS is any other word. */
 unsigned test_rounds(unsigned lab, unsigned check, unsigned long_);
 
+typedef struct TestSeeds {
+    unsigned first, end; /* end: behind the last one */
+} TestSeeds;
+
+/* The seeds of a test with that many generated rounds: from 1 on; or the one in SKIFF_TEST_SEED. */
+TestSeeds test_seeds(unsigned rounds);
+
 #endif

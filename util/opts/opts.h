@@ -42,7 +42,9 @@ typedef enum OptType {
 } OptType;
 
 typedef struct OptSpec {
-    const char *name; /* may be dotted: "cache.direct" */
+    /* May be dotted: "cache.direct". With "a" and "a.b" in a table, a user gives either a value or
+     * options below it. */
+    const char *name;
     OptType type;
     size_t offset;            /* into the target struct */
     const char *help;         /* one line, for `help` */

@@ -277,21 +277,20 @@ void opts_clear(const OptSpec *specs, void *target)
     }
 }
 
-/* Whether @path is an option, or (@below) a dict on the path to one. */
+/* Whether @path is an option; @below: whether it is a dict on the path to one. It can be both. */
 static bool opt_path_known(const OptSpec *specs, const char *path, bool *below)
 {
     size_t length = strlen(path);
+    bool known = false;
 
     *below = false;
     for (const OptSpec *spec = specs; spec && spec->type != OPT_END; spec++) {
-        if (!strcmp(spec->name, path)) {
-            return true;
-        }
+        known = known || !strcmp(spec->name, path);
         if (!strncmp(spec->name, path, length) && spec->name[length] == '.') {
             *below = true;
         }
     }
-    return false;
+    return known;
 }
 
 static void opt_set_unknown_error(const OptSpec *specs, const char *path, GError **error)
@@ -329,10 +328,12 @@ static bool opt_check_known(const OptSpec *specs, const OptDict *d, const char *
         g_autofree char *path = g_strconcat(prefix, entry->key, NULL);
         bool below;
 
-        if (opt_path_known(specs, path, &below)) {
+        bool known = opt_path_known(specs, path, &below);
+        below = below && entry->value->kind == OPT_KIND_DICT;
+        if (known && !below) {
             continue;
         }
-        if (below && entry->value->kind == OPT_KIND_DICT) {
+        if (below) {
             g_autofree char *next = g_strconcat(path, ".", NULL);
 
             if (!opt_check_known(specs, entry->value->dict, next, error)) {
@@ -382,11 +383,17 @@ static bool opt_bind_entry(const OptSpec *spec, void *target, const OptDict *d,
     return false;
 }
 
-static bool opt_bind_spec(const OptSpec *spec, void *target, const OptDict *d, GError **error)
+static bool opt_bind_spec(const OptSpec *specs, const OptSpec *spec, void *target, const OptDict *d,
+                          GError **error)
 {
     unsigned count;
+    bool below;
     const OptEntry *entry = opt_dict_lookup(d, spec->name, &count);
 
+    if (entry && entry->value->kind == OPT_KIND_DICT) {
+        opt_path_known(specs, spec->name, &below);
+        entry = below ? NULL : entry; /* its options are bound to others of the table */
+    }
     if (!entry) {
         if (spec->required) {
             g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING, "option '%s' is missing%s%s%s",
@@ -409,7 +416,7 @@ bool opts_bind(const OptSpec *specs, void *target, const OptDict *d, const char 
     bool ok = opt_check_known(specs, d, "", error);
 
     for (const OptSpec *spec = specs; ok && spec && spec->type != OPT_END; spec++) {
-        ok = opt_bind_spec(spec, target, d, error);
+        ok = opt_bind_spec(specs, spec, target, d, error);
     }
     if (!ok) {
         opts_clear(specs, target);

@@ -281,4 +281,35 @@ static inline coroutine_fn RUNS_IN_MAIN void bitmap_write(BlockBackend *blk, uin
     assert_int_equal(test_io(blk, TEST_WRITE, offset, bytes, buf, 0), 0);
 }
 
+/* ---- images, refusals ---- */
+
+static inline void bitmap_create(const char *dir, const char *options)
+{
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 %s t.qcow2 1M", options);
+}
+
+static inline void bitmap_check(const char *dir)
+{
+    qcow2_shell(dir, "qemu-img check t.qcow2");
+}
+
+static inline coroutine_fn RUNS_IN_MAIN void bitmap_refused(bool ok, GError **error,
+                                                            const char *says)
+{
+    assert_false(ok);
+    if (strstr((*error)->message, says) == NULL) {
+        fail_msg("'%s' does not say '%s'", (*error)->message, says);
+    }
+    g_clear_error(error);
+}
+
+static inline void bitmap_set_flags(const char *dir, const char *name, uint8_t flags)
+{
+    DiskBitmap b = file_bitmap(dir, "t.qcow2", name);
+    assert_true(b.listed);
+    qcow2_shell(dir, "printf '\\%o' | dd of=t.qcow2 bs=1 seek=%zu conv=notrunc", flags,
+                b.flags_at + 3);
+    disk_bitmap_clear(&b);
+}
+
 #endif

@@ -15,6 +15,7 @@
 
 #include <zlib.h>
 #include "tests/block/qcow2/qcow2_test.h"
+#include "block/dirty_bitmap.h"
 #include "block/qcow2/qcow2_check.h"
 #include "block/qcow2/qcow2_header.h"
 
@@ -259,6 +260,28 @@ static inline coroutine_fn RUNS_IN_MAIN bool corpus_check(CorpusRun *r, unsigned
 #define CORPUS_STEP ((uint64_t)64 << 10)
 #define CORPUS_READ_MAX ((uint64_t)1 << 20) /* at the beginning and at the end of the disk */
 
+/* Changes the bitmaps of a writable disk, and removes one; each command may be refused. */
+static inline coroutine_fn RUNS_IN_MAIN void corpus_use_bitmaps(BlockBackend *disk)
+{
+    BlockNode *n = blk_root(disk);
+    BlockDirtyBitmapInfo info;
+    if (block_dirty_bitmap_count(n) == 0) {
+        block_dirty_bitmap_co_add(n, "bits", 0, BLOCK_BITMAP_PERSISTENT, NULL);
+    }
+    if (block_dirty_bitmap_count(n) == 0) {
+        return;
+    }
+    block_dirty_bitmap_info(n, block_dirty_bitmap_count(n) - 1, &info);
+    g_autofree char *name = g_strdup(info.name);
+    BlockDirtyBitmapRef to = {n, "new"}, from = {n, name};
+    block_dirty_bitmap_co_add(n, "new", 512, BLOCK_BITMAP_PERSISTENT, NULL);
+    block_dirty_bitmap_co_merge(to, &from, 1, NULL);
+    block_dirty_bitmap_co_set_enabled(n, name, !info.recording, NULL);
+    assert_true(block_node_co_complete(n) <= 0);
+    block_dirty_bitmap_co_clear(n, "new", NULL);
+    block_dirty_bitmap_co_remove(n, name, NULL);
+}
+
 /* Reads, and on a writable disk writes, what the disk says it has. */
 static inline coroutine_fn RUNS_IN_MAIN void corpus_use(BlockBackend *disk, bool writable)
 {
@@ -280,6 +303,7 @@ static inline coroutine_fn RUNS_IN_MAIN void corpus_use(BlockBackend *disk, bool
         assert_true(test_io(disk, TEST_ZERO, at, BLOCK_SECTOR_SIZE, NULL, 0) <= 0);
     }
     assert_true(test_io(disk, TEST_FLUSH, 0, 0, NULL, 0) <= 0);
+    corpus_use_bitmaps(disk);
 }
 
 /* Opens the image as a disk: used, or refused with one line. */

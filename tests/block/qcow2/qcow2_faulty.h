@@ -13,7 +13,8 @@
 #define FAULTY_ALL 1000u /* held operations */
 
 typedef struct Qcow2Faulty {
-    uint8_t *image; /* owned: the bytes of the file */
+    uint8_t *image; /* owned: the bytes of the file at first */
+    uint8_t *saved; /* owned: those of faulty_save(); NULL before */
     uint64_t size;
     BlockNode *mem, *fault;
     BlockFault hit;
@@ -32,7 +33,7 @@ static inline void faulty_save_at_home(void *opaque)
     Qcow2Faulty *f = opaque;
     enter_coroutine();
     enter_iothread(test_home);
-    memcpy(f->image, block_mem_data(f->mem), f->size);
+    memcpy(f->saved, block_mem_data(f->mem), f->size);
 }
 
 static inline void faulty_set_at_home(void *opaque)
@@ -63,19 +64,26 @@ static inline void faulty_load(Qcow2Faulty *f, const char *dir, const char *name
     memcpy(f->image, bytes, length);
 }
 
+/* The file gets the bytes of the image; no request is in flight. */
+static inline coroutine_fn RUNS_IN_MAIN void faulty_fill(Qcow2Faulty *f)
+{
+    test_in_home(faulty_fill_at_home, f);
+}
+
 /* Adds the nodes, and fills the file. */
 static inline coroutine_fn RUNS_IN_MAIN void faulty_add(Qcow2Faulty *f)
 {
     g_autofree char *text =
         g_strdup_printf("mem,node-name=m,size=%" PRIu64 ",discard=unmap", f->size);
     f->mem = test_node_add(text);
-    test_in_home(faulty_fill_at_home, f);
+    faulty_fill(f);
     f->fault = test_node_add("fault,node-name=f,discard=unmap,file=m");
 }
 
-/* The image gets the bytes of the file as they are. */
+/* @saved gets the bytes of the file as they are. */
 static inline coroutine_fn RUNS_IN_MAIN void faulty_save(Qcow2Faulty *f)
 {
+    f->saved = f->saved != NULL ? f->saved : g_malloc(f->size);
     test_in_home(faulty_save_at_home, f);
 }
 
@@ -85,9 +93,16 @@ static inline coroutine_fn RUNS_IN_MAIN void faulty_store(Qcow2Faulty *f, const 
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
     faulty_save(f);
-    assert_true(g_file_set_contents(path, (char *)f->image, (gssize)f->size, NULL));
+    assert_true(g_file_set_contents(path, (char *)f->saved, (gssize)f->size, NULL));
 }
 
+static inline void faulty_free(Qcow2Faulty *f)
+{
+    g_clear_pointer(&f->image, g_free);
+    g_clear_pointer(&f->saved, g_free);
+}
+
+/* Deletes the nodes. */
 static inline coroutine_fn RUNS_IN_MAIN void faulty_del(void)
 {
     test_node_del("f");

@@ -1,29 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Persistent dirty bitmaps: when they are marked, stored and loaded, what is refused, and where the
- * header has room for them. What is on disk is read from the bytes of the file. */
+/* Persistent dirty bitmaps: when they are marked, stored and loaded, and what is refused. What is on
+ * disk is read from the bytes of the file. */
 #include "block/drivers.h"
 #include "tests/block/qcow2/qcow2_bitmap_test.h"
 
 #define BITMAP_MIB ((uint64_t)1 << 20)
-
-static void bitmap_create(const char *dir, const char *options)
-{
-    qcow2_shell(dir, "qemu-img create -q -f qcow2 %s t.qcow2 1M", options);
-}
-
-static void bitmap_check(const char *dir)
-{
-    qcow2_shell(dir, "qemu-img check t.qcow2");
-}
-
-static coroutine_fn RUNS_IN_MAIN void bitmap_refused(bool ok, GError **error, const char *says)
-{
-    assert_false(ok);
-    if (strstr((*error)->message, says) == NULL) {
-        fail_msg("'%s' does not say '%s'", (*error)->message, says);
-    }
-    g_clear_error(error);
-}
 
 BLOCK_TEST(a_persistent_bitmap_is_stored_and_loaded)
 {
@@ -131,15 +112,6 @@ BLOCK_TEST(commands_mark_bitmaps_as_writes_do)
 
 /* ---- inconsistent ---- */
 
-static void bitmap_set_flags(const char *dir, const char *name, uint8_t flags)
-{
-    DiskBitmap b = file_bitmap(dir, "t.qcow2", name);
-    assert_true(b.listed);
-    qcow2_shell(dir, "printf '\\%o' | dd of=t.qcow2 bs=1 seek=%zu conv=notrunc", flags,
-                b.flags_at + 3);
-    disk_bitmap_clear(&b);
-}
-
 BLOCK_TEST(a_marked_bitmap_is_inconsistent_and_can_only_be_removed)
 {
     g_autoptr(GError) error = NULL;
@@ -205,28 +177,6 @@ BLOCK_TEST(extra_data_is_kept_and_decides_whether_a_bitmap_is_used)
     }
 }
 
-BLOCK_TEST(an_image_whose_bitmaps_cannot_be_loaded_is_read_only)
-{
-    g_autoptr(GError) error = NULL;
-    char *dir = qcow2_dir_new();
-    bitmap_create(dir, "");
-    qcow2_shell(dir, "qemu-img bitmap --add t.qcow2 a && qemu-img bitmap --add t.qcow2 b");
-    bitmap_set_flags(dir, "b", 8);
-    g_autofree char *text =
-        g_strdup_printf("qcow2,node-name=q,file.driver=file,file.filename=%s/t.qcow2", dir);
-    test_open_fails(text, "entry 1 of the qcow2 bitmap directory has an invalid flags");
-    BlockBackend *blk = qcow2_open_image(dir, "t.qcow2", ",node-name=q");
-    uint8_t buf[512];
-    assert_int_equal(block_dirty_bitmap_count(blk_root(blk)), 0);
-    assert_int_equal(test_io(blk, TEST_READ, 0, 512, buf, 0), 0);
-    g_autofree char *again = g_strdup_printf("%s,file.node-name=", text);
-    OptDict *d = opt_dict_parse(text, "driver", NULL);
-    bitmap_refused(block_co_reopen(&d, 1, &error), &error, "could not be loaded");
-    opt_dict_free(d);
-    blk_co_free(blk);
-    qcow2_dir_free(dir);
-}
-
 /* ---- read-only, reopening, moving ---- */
 
 static coroutine_fn RUNS_IN_MAIN void bitmap_reopen(const char *dir, bool read_only)
@@ -271,6 +221,25 @@ BLOCK_TEST(a_reopen_stores_bitmaps_and_they_stay_in_memory)
     block_co_unref(n);
     blk_co_free(blk);
     file_bitmap_expect(dir, "a", false, 0, 65536);
+    bitmap_check(dir);
+    qcow2_dir_free(dir);
+}
+
+BLOCK_TEST(a_read_only_node_does_not_store_what_changes_in_memory)
+{
+    g_autoptr(GError) error = NULL;
+    char *dir = qcow2_dir_new();
+    bitmap_create(dir, "");
+    BlockBackend *blk = bitmap_open(dir, "");
+    BlockNode *n = blk_root(blk);
+    block_node_ref(n);
+    bitmap_add(n, "a", 0, 0);
+    bitmap_write(blk, 0, 512, 1);
+    blk_co_free(blk);
+    bitmap_reopen(dir, true);
+    assert_true(block_dirty_bitmap_co_set_enabled(n, "a", false, &error));
+    block_co_unref(n);
+    file_bitmap_expect(dir, "a", true, 0, 65536);
     bitmap_check(dir);
     qcow2_dir_free(dir);
 }
@@ -366,93 +335,6 @@ BLOCK_TEST(a_merge_takes_the_bits_of_another_image)
     qcow2_dir_free(dir);
 }
 
-/* ---- the header ---- */
-
-/* Adds and removes bitmaps with names of the backing file of every length: it stays what it was. */
-static coroutine_fn RUNS_IN_MAIN void bitmap_header_round(const char *dir, unsigned cluster,
-                                                          unsigned length)
-{
-    g_autofree char *name = g_strnfill(length, 'n');
-    qcow2_shell(dir,
-                "rm -f t.qcow2; truncate -s 1M '%s'; qemu-img create -q -u -f qcow2 -o "
-                "cluster_size=%u -b './%s' -F raw "
-                "t.qcow2 1M",
-                name, cluster, name);
-    for (unsigned i = 0; i < 2; i++) {
-        g_autoptr(GError) error = NULL;
-        BlockBackend *blk = bitmap_open(dir, ",backing=");
-        bool ok = block_dirty_bitmap_co_add(blk_root(blk), "a", 0, BLOCK_BITMAP_PERSISTENT, &error);
-        assert_true(ok);
-        int ret = block_node_co_complete(blk_root(blk));
-        bool room = cluster >= 4096 || 112 + 16 + 8 + 32 + 2 + length <= cluster;
-        if (ret != 0 && (ret != -ENOSPC || (room && cluster != 1024))) {
-            fail_msg("clusters of %u, a name of %u: %d", cluster, length, ret);
-        }
-        assert_int_equal(file_bitmap_listed(dir, "a"), ret == 0);
-        qcow2_shell(dir,
-                    "qemu-img info --output=json -U t.qcow2 | grep -q "
-                    "'\"backing-filename\": \"./%s\"' && qemu-img check -U t.qcow2",
-                    name);
-        assert_true(block_dirty_bitmap_co_remove(blk_root(blk), "a", NULL));
-        blk_co_free(blk);
-        qcow2_shell(dir, "qemu-img info t.qcow2 2>err | grep -q '%s' && [ ! -s err ]", name);
-    }
-    bitmap_check(dir);
-}
-
-BLOCK_TEST(the_extension_finds_room_beside_the_name_of_the_backing_file)
-{
-    static const unsigned lengths[] = {1, 100, 212, 218, 219, 253};
-    static const unsigned clusters[] = {512, 1024, 4096, 65536};
-    char *dir = qcow2_dir_new();
-    for (unsigned i = 0; i < G_N_ELEMENTS(lengths); i++) {
-        for (unsigned j = 0; j < G_N_ELEMENTS(clusters); j++) {
-            if (112 + 16 + 8 + 2 + lengths[i] <= clusters[j]) {
-                bitmap_header_round(dir, clusters[j], lengths[i]);
-            }
-        }
-    }
-    qcow2_dir_free(dir);
-}
-
-static void bitmap_patch(const char *dir, size_t at, const char *octal)
-{
-    qcow2_shell(dir, "printf '%s' | dd of=t.qcow2 bs=1 seek=%zu conv=notrunc", octal, at);
-}
-
-/* An extension that others follow stays as room; one that a sector ends in is written in two parts. */
-BLOCK_TEST(extensions_behind_and_across_a_sector_are_kept)
-{
-    char *dir = qcow2_dir_new();
-    for (unsigned shift = 0; shift < 32; shift += 8) {
-        qcow2_shell(dir, "rm -f t.qcow2");
-        bitmap_create(dir, "-o cluster_size=4096"); /* it has no feature table */
-        /* an unknown extension of which the next one begins at 472 + shift */
-        g_autofree char *length = g_strdup_printf("\\22\\64\\126\\170\\0\\0\\1\\%o", 0x60 + shift);
-        bitmap_patch(dir, 112, length);
-        qcow2_shell(dir, "qemu-img bitmap --add t.qcow2 q"); /* QEMU moves its own to the front */
-        qcow2_shell(dir, "qemu-img bitmap --remove t.qcow2 q");
-        for (unsigned i = 0; i < 3; i++) {
-            BlockBackend *blk = bitmap_open(dir, "");
-            bitmap_add(blk_root(blk), "a", 0, 0);
-            bitmap_write(blk, 0, 512, i);
-            blk_co_free(blk);
-            file_bitmap_expect(dir, "a", true, 0, 4096);
-            qcow2_shell(dir, "qemu-img check t.qcow2 && qemu-img bitmap --add t.qcow2 b");
-            blk = bitmap_open(dir, ""); /* QEMU has written the extension before the unknown one */
-            assert_true(block_dirty_bitmap_co_remove(blk_root(blk), "a", NULL));
-            assert_true(block_dirty_bitmap_co_remove(blk_root(blk), "b", NULL));
-            blk_co_free(blk);
-            bitmap_check(dir);
-            g_autofree uint8_t *image = NULL;
-            size_t size;
-            image = qcow2_file_bytes(dir, "t.qcow2", &size);
-            assert_non_null(memmem(image, 4096, "\x12\x34\x56\x78\0\0\1", 7));
-        }
-    }
-    qcow2_dir_free(dir);
-}
-
 /* ---- refusals ---- */
 
 static coroutine_fn RUNS_IN_MAIN void bitmap_add_refused(BlockNode *n, const char *name,
@@ -499,14 +381,12 @@ int main(void)
         cmocka_unit_test(commands_mark_bitmaps_as_writes_do),
         cmocka_unit_test(a_marked_bitmap_is_inconsistent_and_can_only_be_removed),
         cmocka_unit_test(extra_data_is_kept_and_decides_whether_a_bitmap_is_used),
-        cmocka_unit_test(an_image_whose_bitmaps_cannot_be_loaded_is_read_only),
         cmocka_unit_test(a_reopen_stores_bitmaps_and_they_stay_in_memory),
+        cmocka_unit_test(a_read_only_node_does_not_store_what_changes_in_memory),
         cmocka_unit_test(a_node_that_moves_keeps_its_bitmaps),
         cmocka_unit_test(bitmaps_follow_the_size_of_the_disk),
         cmocka_unit_test(a_snapshot_can_be_created_but_not_applied_beside_bitmaps),
         cmocka_unit_test(a_merge_takes_the_bits_of_another_image),
-        cmocka_unit_test(the_extension_finds_room_beside_the_name_of_the_backing_file),
-        cmocka_unit_test(extensions_behind_and_across_a_sector_are_kept),
         cmocka_unit_test(a_bitmap_that_cannot_be_stored_is_refused),
     };
     block_setup(block_drivers);

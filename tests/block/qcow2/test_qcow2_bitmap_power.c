@@ -332,7 +332,8 @@ static coroutine_fn RUNS_IN_MAIN void cut_rig(CutRig *rig, unsigned cuts)
         } else if (i % 4 == 1) { /* while one is stored, the header at the end */
             const CutCompletion *c =
                 &rig->completions[g_rand_int_range(rig->rand, 1, (int)rig->count + 1)];
-            at = c->end - MIN((unsigned)g_rand_int_range(rig->rand, 0, 12), c->end - c->begin);
+            unsigned back = (unsigned)g_rand_int_range(rig->rand, 0, 12);
+            at = c->end - MIN(back, c->end - c->begin);
         }
         cut_at(rig, at, i % 3 > 0 ? rig->rand : NULL, i % 8 == 1);
     }
@@ -348,12 +349,10 @@ static coroutine_fn RUNS_IN_MAIN void cut_rig(CutRig *rig, unsigned cuts)
 
 BLOCK_TEST(a_power_cut_leaves_no_bitmap_that_lacks_a_bit)
 {
-    const char *first = g_getenv("SKIFF_TEST_SEED");
-    unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(7, 7, 300);
+    TestSeeds seeds = test_seeds(test_rounds(7, 7, 150));
     char *dir = qcow2_dir_new();
     qcow2_shell(dir, "touch x; mkdir -p a/name/of/some; touch a/name/of/some/length");
-    for (unsigned seed = from; seed < from + rounds; seed++) {
+    for (unsigned seed = seeds.first; seed < seeds.end; seed++) {
         CutRig *rig = g_new0(CutRig, 1);
         rig->shape = &cut_shapes[seed % G_N_ELEMENTS(cut_shapes)];
         rig->rand = g_rand_new_with_seed(seed);

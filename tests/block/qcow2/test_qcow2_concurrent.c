@@ -1,69 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests that meet on a cluster, on metadata, or on a commit, each in a forced order. */
-#include "block/driver/fault.h"
-#include "block/driver/mem.h"
 #include "block/qcow2/qcow2_int.h"
-#include "tests/block/qcow2/qcow2_test.h"
+#include "tests/block/qcow2/qcow2_faulty.h"
 
 #define CONCURRENT_FILE ((uint64_t)8 << 20)
 #define CONCURRENT_CLUSTER 4096u
 
 typedef struct ConcurrentRig {
     char *dir;
-    uint8_t *image;
-    BlockNode *mem, *fault;
+    Qcow2Faulty file;
     BlockBackend *blk;
-    BlockFault hit;
-    unsigned release;
+    unsigned dirty;
     uint8_t *bytes; /* of the file */
     int status;
-    TestEvent done;
+    TestEvent done, cleared;
 } ConcurrentRig;
-
-static void concurrent_fill(void *opaque)
-{
-    ConcurrentRig *rig = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    memcpy(block_mem_data(rig->mem), rig->image, CONCURRENT_FILE);
-}
-
-static void concurrent_save(void *opaque)
-{
-    ConcurrentRig *rig = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    memcpy(rig->image, block_mem_data(rig->mem), CONCURRENT_FILE);
-}
-
-static void concurrent_arm(void *opaque)
-{
-    ConcurrentRig *rig = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    block_fault_set(rig->fault, &rig->hit);
-}
-
-static void concurrent_release_at_home(void *opaque)
-{
-    ConcurrentRig *rig = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    block_fault_release(rig->fault, 100);
-}
 
 static coroutine_fn RUNS_IN_MAIN void concurrent_begin(ConcurrentRig *rig, const char *options)
 {
-    size_t size;
     *rig = (ConcurrentRig){.dir = qcow2_dir_new()};
     qcow2_shell(rig->dir, "qemu-img create -q -f qcow2 -o cluster_size=4096 t.qcow2 1M && "
                           "qemu-io -f qcow2 -c 'write -q -P 1 0 64k' t.qcow2");
-    g_autofree uint8_t *image = qcow2_file_bytes(rig->dir, "t.qcow2", &size);
-    rig->image = g_malloc0(CONCURRENT_FILE);
-    memcpy(rig->image, image, size);
-    rig->mem = test_node_add("mem,node-name=m,size=8M");
-    test_in_home(concurrent_fill, rig);
-    rig->fault = test_node_add("fault,node-name=f,discard=unmap,file=m");
+    faulty_load(&rig->file, rig->dir, "t.qcow2", CONCURRENT_FILE);
+    faulty_add(&rig->file);
     g_autofree char *text = g_strdup_printf("qcow2,discard=unmap,file=f%s", options);
     rig->blk = test_blk("d", text, true);
 }
@@ -71,44 +30,21 @@ static coroutine_fn RUNS_IN_MAIN void concurrent_begin(ConcurrentRig *rig, const
 /* Opens the image that is t.qcow2 now. */
 static coroutine_fn RUNS_IN_MAIN void concurrent_replace(ConcurrentRig *rig)
 {
-    size_t size;
-    g_autofree uint8_t *image = qcow2_file_bytes(rig->dir, "t.qcow2", &size);
-    assert_true(size <= CONCURRENT_FILE);
     blk_co_free(rig->blk);
-    memset(rig->image, 0, CONCURRENT_FILE);
-    memcpy(rig->image, image, size);
-    test_in_home(concurrent_fill, rig);
+    faulty_load(&rig->file, rig->dir, "t.qcow2", CONCURRENT_FILE);
+    faulty_fill(&rig->file);
     rig->blk = test_blk("d", "qcow2,discard=unmap,l2-cache-entry-size=512,file=f", true);
 }
 
 /* Closes the image; qemu-img finds neither errors nor leaks. */
 static coroutine_fn RUNS_IN_MAIN void concurrent_end(ConcurrentRig *rig)
 {
-    g_autofree char *path = g_build_filename(rig->dir, "t.qcow2", NULL);
     blk_co_free(rig->blk);
-    test_in_home(concurrent_save, rig);
-    assert_true(g_file_set_contents(path, (char *)rig->image, CONCURRENT_FILE, NULL));
+    faulty_store(&rig->file, rig->dir, "t.qcow2");
     qcow2_shell(rig->dir, "qemu-img check -f qcow2 t.qcow2");
-    test_node_del("f");
-    test_node_del("m");
-    g_free(rig->image);
+    faulty_del();
+    faulty_free(&rig->file);
     qcow2_dir_free(rig->dir);
-}
-
-/* From now on operations @op that touch [offset, offset + length) of the file wait; 0: all. */
-static coroutine_fn RUNS_IN_MAIN void concurrent_hold(ConcurrentRig *rig, BlockFaultOp op,
-                                                      uint64_t offset, uint64_t length)
-{
-    rig->hit = (BlockFault){.op = (int)op, .offset = offset, .length = length, .hold = true};
-    test_in_home(concurrent_arm, rig);
-}
-
-/* Releases what is held; later operations pass. */
-static coroutine_fn RUNS_IN_MAIN void concurrent_release(ConcurrentRig *rig)
-{
-    rig->hit = (BlockFault){0};
-    test_in_home(concurrent_arm, rig);
-    test_in_home(concurrent_release_at_home, rig);
 }
 
 static coroutine_fn RUNS_IN_MAIN void concurrent_write(ConcurrentRig *rig, TestRequest *r,
@@ -143,15 +79,15 @@ BLOCK_TEST(a_second_write_to_a_cluster_waits_for_its_allocation_and_others_do_no
     ConcurrentRig rig;
     TestRequest a, b, c;
     concurrent_begin(&rig, "");
-    concurrent_hold(&rig, BLOCK_FAULT_WRITE, 0, 0);
+    faulty_hold(&rig.file, BLOCK_FAULT_WRITE, 0, 0);
     concurrent_write(&rig, &a, 0x20000, 512, 2);
     test_settle();
     concurrent_write(&rig, &b, 0x20200, 512, 3); /* the same cluster */
     concurrent_write(&rig, &c, 0x30000, 512, 4);
     test_settle();
-    assert_int_equal(block_fault_held(rig.fault), 2);
+    assert_int_equal(block_fault_held(rig.file.fault), 2);
     assert_false(b.done.happened);
-    concurrent_release(&rig);
+    faulty_release(&rig.file);
     concurrent_finish(&a);
     concurrent_finish(&b);
     concurrent_finish(&c);
@@ -167,17 +103,17 @@ BLOCK_TEST(writes_in_place_run_together_and_a_discard_waits_for_them)
     ConcurrentRig rig;
     TestRequest a, b, discard;
     concurrent_begin(&rig, "");
-    concurrent_hold(&rig, BLOCK_FAULT_WRITE, 0, 0);
+    faulty_hold(&rig.file, BLOCK_FAULT_WRITE, 0, 0);
     concurrent_write(&rig, &a, 0, 512, 2);
     concurrent_write(&rig, &b, 512, 512, 3);
     test_settle();
-    assert_int_equal(block_fault_held(rig.fault), 2);
+    assert_int_equal(block_fault_held(rig.file.fault), 2);
     discard =
         (TestRequest){.blk = rig.blk, .op = TEST_DISCARD, .offset = 0, .bytes = CONCURRENT_CLUSTER};
     test_start(&discard);
     test_settle();
     assert_false(discard.done.happened);
-    concurrent_release(&rig);
+    faulty_release(&rig.file);
     concurrent_finish(&a);
     concurrent_finish(&b);
     assert_int_equal(test_finish(&discard), 0);
@@ -188,9 +124,9 @@ BLOCK_TEST(writes_in_place_run_together_and_a_discard_waits_for_them)
 /* The host's offset of the first cluster, from the image as qemu-img made it. */
 static uint64_t concurrent_first_cluster(const ConcurrentRig *rig)
 {
-    uint64_t l1 = qcow2_get64(rig->image + offsetof(Qcow2DiskHeader, l1_table_offset));
-    uint64_t l2 = qcow2_get64(rig->image + l1) & QCOW2_OFFSET_MASK;
-    return qcow2_get64(rig->image + l2) & QCOW2_OFFSET_MASK;
+    uint64_t l1 = qcow2_get64(rig->file.image + offsetof(Qcow2DiskHeader, l1_table_offset));
+    uint64_t l2 = qcow2_get64(rig->file.image + l1) & QCOW2_OFFSET_MASK;
+    return qcow2_get64(rig->file.image + l2) & QCOW2_OFFSET_MASK;
 }
 
 BLOCK_TEST(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight)
@@ -201,10 +137,10 @@ BLOCK_TEST(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight)
     concurrent_begin(&rig, "");
     uint64_t host = concurrent_first_cluster(&rig);
     TestRequest read = {.blk = rig.blk, .op = TEST_READ, .offset = 0, .bytes = 512, .buf = buf};
-    concurrent_hold(&rig, BLOCK_FAULT_READ, host, CONCURRENT_CLUSTER);
+    faulty_hold(&rig.file, BLOCK_FAULT_READ, host, CONCURRENT_CLUSTER);
     test_start(&read);
     test_settle();
-    assert_int_equal(block_fault_held(rig.fault), 1);
+    assert_int_equal(block_fault_held(rig.file.fault), 1);
     assert_int_equal(test_io(rig.blk, TEST_DISCARD, 0, CONCURRENT_CLUSTER, NULL, 0), 0);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
@@ -212,7 +148,7 @@ BLOCK_TEST(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight)
         concurrent_write(&rig, &w, 0x40000 + i * 0x1000, CONCURRENT_CLUSTER, 9);
         concurrent_finish(&w);
     }
-    concurrent_release(&rig);
+    faulty_release(&rig.file);
     assert_int_equal(test_finish(&read), 0);
     memset(expected, 1, sizeof(expected));
     assert_memory_equal(buf, expected, sizeof(buf));
@@ -220,11 +156,11 @@ BLOCK_TEST(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight)
     assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
     co_drained_begin(&rig.blk, 1); /* waits for what goes on in the background */
     co_drained_end(&rig.blk, 1);
-    concurrent_hold(&rig, BLOCK_FAULT_WRITE, host, CONCURRENT_CLUSTER);
+    faulty_hold(&rig.file, BLOCK_FAULT_WRITE, host, CONCURRENT_CLUSTER);
     concurrent_write(&rig, &w, 0x50000, CONCURRENT_CLUSTER, 7);
     test_settle();
-    assert_int_equal(block_fault_held(rig.fault), 1);
-    concurrent_release(&rig);
+    assert_int_equal(block_fault_held(rig.file.fault), 1);
+    faulty_release(&rig.file);
     concurrent_finish(&w);
     concurrent_end(&rig);
 }
@@ -236,16 +172,14 @@ static void concurrent_count_dirty(void *opaque)
     ConcurrentRig *rig = opaque;
     enter_coroutine();
     enter_iothread(test_home);
-    rig->release = ((Qcow2State *)blk_root(rig->blk)->state)->l2.dirty;
+    rig->dirty = ((Qcow2State *)blk_root(rig->blk)->state)->l2.dirty;
 }
 
 /* A power cut at this moment: the mem node as it is becomes the image. */
 static coroutine_fn RUNS_IN_MAIN void concurrent_cut(ConcurrentRig *rig, uint64_t offset,
                                                      uint8_t pattern)
 {
-    g_autofree char *path = g_build_filename(rig->dir, "cut.qcow2", NULL);
-    test_in_home(concurrent_save, rig);
-    assert_true(g_file_set_contents(path, (char *)rig->image, CONCURRENT_FILE, NULL));
+    faulty_store(&rig->file, rig->dir, "cut.qcow2");
     qcow2_shell(rig->dir,
                 "{ qemu-img check -f qcow2 cut.qcow2 || [ $? = 3 ]; } && "
                 "qemu-io -f qcow2 -r -c 'read -q -P %u %" PRIu64 " 512' cut.qcow2",
@@ -259,28 +193,28 @@ BLOCK_TEST(a_change_during_a_commit_is_written_by_the_next_one)
     concurrent_begin(&rig, "");
     concurrent_write(&rig, &w, 0x20000, 512, 2);
     concurrent_finish(&w);
-    concurrent_hold(&rig, BLOCK_FAULT_FLUSH, 0, 0);
+    faulty_hold(&rig.file, BLOCK_FAULT_FLUSH, 0, 0);
     flush = (TestRequest){.blk = rig.blk, .op = TEST_FLUSH};
     test_start(&flush);
     test_settle();
-    assert_int_equal(block_fault_held(rig.fault), 1); /* refcounts are written */
-    concurrent_write(&rig, &w, 0x21000, 512, 3);      /* the same slices */
+    assert_int_equal(block_fault_held(rig.file.fault), 1); /* refcounts are written */
+    concurrent_write(&rig, &w, 0x21000, 512, 3);           /* the same slices */
     concurrent_finish(&w);
     second = (TestRequest){.blk = rig.blk, .op = TEST_FLUSH};
     test_start(&second);
     test_settle();
     concurrent_cut(&rig, 0x21000, 0);
-    test_in_home(concurrent_release_at_home, &rig);
+    faulty_release_held(&rig.file);
     test_settle();
     concurrent_cut(&rig, 0x20000, 2); /* the references of the first commit */
     concurrent_cut(&rig, 0x21000, 0);
     assert_false(second.done.happened);
-    concurrent_release(&rig);
+    faulty_release(&rig.file);
     assert_int_equal(test_finish(&flush), 0);
     assert_int_equal(test_finish(&second), 0);
     concurrent_cut(&rig, 0x21000, 3);
     test_in_home(concurrent_count_dirty, &rig);
-    assert_int_equal(rig.release, 0);
+    assert_int_equal(rig.dirty, 0);
     concurrent_end(&rig);
 }
 
@@ -288,14 +222,14 @@ BLOCK_TEST(a_flush_does_not_wait_for_the_discards_of_the_host)
 {
     ConcurrentRig rig;
     concurrent_begin(&rig, "");
-    concurrent_hold(&rig, BLOCK_FAULT_DISCARD, 0, 0);
+    faulty_hold(&rig.file, BLOCK_FAULT_DISCARD, 0, 0);
     assert_int_equal(test_io(rig.blk, TEST_DISCARD, 0, 4 * CONCURRENT_CLUSTER, NULL, 0), 0);
     assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
     test_settle();
-    assert_int_equal(block_fault_held(rig.fault), 1);
+    assert_int_equal(block_fault_held(rig.file.fault), 1);
     assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
     concurrent_expect(&rig, 0, CONCURRENT_CLUSTER, 0);
-    concurrent_release(&rig);
+    faulty_release(&rig.file);
     concurrent_end(&rig);
 }
 
@@ -308,13 +242,13 @@ BLOCK_TEST(a_reopen_without_a_backend_has_nothing_in_flight)
     g_autoptr(OptDict) d = opt_dict_parse("qcow2,node-name=q,discard=unmap,file=f", "driver", NULL);
     BlockNode *n = blk_root(rig.blk);
     block_node_ref(n);
-    concurrent_hold(&rig, BLOCK_FAULT_DISCARD, 0, 0);
+    faulty_hold(&rig.file, BLOCK_FAULT_DISCARD, 0, 0);
     assert_int_equal(test_io(rig.blk, TEST_DISCARD, 0, 4 * CONCURRENT_CLUSTER, NULL, 0), 0);
     blk_co_free(rig.blk);
     assert_true(block_co_reopen(&d, 1, &error));
-    assert_int_equal(block_fault_held(rig.fault), 0);
+    assert_int_equal(block_fault_held(rig.file.fault), 0);
     assert_int_equal(block_node_in_flight(n), 0);
-    concurrent_release(&rig);
+    faulty_release(&rig.file);
     rig.blk = blk_co_new("d", n, true, &error);
     block_co_unref(n);
     assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
@@ -334,6 +268,50 @@ BLOCK_TEST(two_writes_that_need_the_same_l2_table_add_one)
     concurrent_finish(&b);
     concurrent_expect(&rig, 0x1000, 512, 2);
     concurrent_expect(&rig, 0x2000, 512, 3);
+    concurrent_end(&rig);
+}
+
+/* ---- on the feature bits of the header ---- */
+
+static void concurrent_remove(void *opaque)
+{
+    ConcurrentRig *rig = opaque;
+    enter_main();
+    enter_coroutine();
+    rig->status = block_dirty_bitmap_co_remove(blk_root(rig->blk), "b", NULL) ? 0 : -1;
+    test_event_set(&rig->done);
+}
+
+static void concurrent_clear_dirty(void *opaque)
+{
+    ConcurrentRig *rig = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    rig->status |= qcow2_co_clear_dirty(blk_root(rig->blk));
+    test_event_set(&rig->cleared);
+}
+
+/* As the end of a snapshot's creation does it, without the operation lock. */
+BLOCK_TEST(the_dirty_bit_is_cleared_beside_the_removal_of_the_last_bitmap)
+{
+    ConcurrentRig rig;
+    concurrent_begin(&rig, "");
+    qcow2_shell(rig.dir, "qemu-img bitmap --add t.qcow2 b");
+    concurrent_replace(&rig);
+    faulty_hold(&rig.file, BLOCK_FAULT_WRITE, 0, 512);
+    co_start(test_main, concurrent_remove, &rig);
+    while (block_fault_held(rig.file.fault) == 0) {
+        test_settle();
+    }
+    co_start(test_home, concurrent_clear_dirty, &rig);
+    test_settle();
+    faulty_release(&rig.file);
+    test_event_wait(&rig.done);
+    test_event_wait(&rig.cleared);
+    assert_int_equal(rig.status, 0);
+    faulty_save(&rig.file);
+    assert_int_equal(
+        qcow2_get64(rig.file.saved + offsetof(Qcow2DiskHeader, autoclear_features)) & 1, 0);
     concurrent_end(&rig);
 }
 
@@ -365,17 +343,17 @@ BLOCK_TEST(a_table_is_copied_only_after_the_block_status_that_loads_it)
     g_autofree char *path = g_build_filename(rig.dir, "t.qcow2", NULL);
     assert_true(g_file_set_contents(path, (char *)image, (gssize)size, NULL));
     concurrent_replace(&rig);
-    rig.hit =
-        (BlockFault){.op = BLOCK_FAULT_READ, .offset = l2, .length = 512, .count = 1, .hold = true};
-    test_in_home(concurrent_arm, &rig);
+    faulty_set(&rig.file,
+               (BlockFault){
+                   .op = BLOCK_FAULT_READ, .offset = l2, .length = 512, .count = 1, .hold = true});
     co_start(test_home, concurrent_status, &rig);
     test_settle();
-    assert_int_equal(block_fault_held(rig.fault), 1);
+    assert_int_equal(block_fault_held(rig.file.fault), 1);
     concurrent_write(&rig, &w, 0x40000, 512,
                      2); /* copies the table, also the slice that is loaded */
     test_settle();
     assert_false(w.done.happened);
-    concurrent_release(&rig);
+    faulty_release(&rig.file);
     test_event_wait(&rig.done);
     assert_int_equal(rig.status, 0);
     concurrent_finish(&w);
@@ -415,9 +393,8 @@ BLOCK_TEST(a_search_for_free_clusters_leaves_turns_to_other_requests)
     assert_int_equal(test_finish(&w), -ENOSPC); /* the node cannot grow */
     g_free(w.buf);
     blk_co_free(rig.blk);
-    test_node_del("f");
-    test_node_del("m");
-    g_free(rig.image);
+    faulty_del();
+    faulty_free(&rig.file);
     qcow2_dir_free(rig.dir);
 }
 
@@ -447,6 +424,7 @@ int main(void)
         cmocka_unit_test(a_flush_does_not_wait_for_the_discards_of_the_host),
         cmocka_unit_test(a_reopen_without_a_backend_has_nothing_in_flight),
         cmocka_unit_test(two_writes_that_need_the_same_l2_table_add_one),
+        cmocka_unit_test(the_dirty_bit_is_cleared_beside_the_removal_of_the_last_bitmap),
         cmocka_unit_test(a_table_is_copied_only_after_the_block_status_that_loads_it),
         cmocka_unit_test(a_search_for_free_clusters_leaves_turns_to_other_requests),
         cmocka_unit_test(a_discard_of_a_large_disk_leaves_turns_to_other_requests),

@@ -133,9 +133,8 @@ static coroutine_fn RUNS_IN_MAIN bool damage_round(DamageRig *rig)
 
 BLOCK_TEST(requests_to_damaged_images_end)
 {
-    const char *first = g_getenv("SKIFF_TEST_SEED");
-    unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(50, 500, 20000), opened = 0;
+    TestSeeds seeds = test_seeds(test_rounds(50, 500, 20000));
+    unsigned opened = 0;
     char *dir = qcow2_dir_new();
     uint8_t *images[G_N_ELEMENTS(damage_shapes)];
     DamageRig rig = {0};
@@ -145,7 +144,7 @@ BLOCK_TEST(requests_to_damaged_images_end)
         images[i] = rig.image;
         used[i] = rig.used;
     }
-    for (unsigned seed = from; seed < from + rounds; seed++) {
+    for (unsigned seed = seeds.first; seed < seeds.end; seed++) {
         unsigned shape = seed % G_N_ELEMENTS(damage_shapes);
         rig = (DamageRig){.rand = g_rand_new_with_seed(seed), .used = used[shape]};
         rig.image = g_memdup2(images[shape], DAMAGE_FILE);
@@ -156,6 +155,7 @@ BLOCK_TEST(requests_to_damaged_images_end)
     for (unsigned i = 0; i < G_N_ELEMENTS(damage_shapes); i++) {
         g_free(images[i]);
     }
+    unsigned rounds = seeds.end - seeds.first;
     printf("# %u of %u images were opened\n", opened, rounds);
     assert_true(rounds == 1 || opened > rounds / 4);
     qcow2_dir_free(dir);

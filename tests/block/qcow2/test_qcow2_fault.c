@@ -5,8 +5,7 @@
  * guest does after `cont`; then the disk has all that was written, and the image no errors except
  * leaks.
  */
-#include "block/driver/fault.h"
-#include "block/driver/mem.h"
+#include "tests/block/qcow2/qcow2_faulty.h"
 #include "tests/block/qcow2/qcow2_shape.h"
 #include "tests/support/rounds.h"
 
@@ -21,10 +20,9 @@ typedef struct FaultRig {
     char *dir;
     const char *options; /* of qemu-img create */
     unsigned cluster_bits;
-    uint8_t *image, *model;
-    BlockNode *mem, *fault;
+    uint8_t *model;
+    Qcow2Faulty file;
     BlockBackend *blk;
-    BlockFault hit;
     unsigned hits;
 } FaultRig;
 
@@ -37,32 +35,6 @@ static const struct {
     {"cluster_size=16k,extended_l2=on,backing_file=base,backing_fmt=raw", 14},
     {"cluster_size=64k,lazy_refcounts=on", 16},
 };
-
-/* ---- in the home ---- */
-
-static void fault_fill(void *opaque)
-{
-    FaultRig *rig = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    memcpy(block_mem_data(rig->mem), rig->image, FAULT_FILE);
-}
-
-static void fault_save(void *opaque)
-{
-    FaultRig *rig = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    memcpy(rig->image, block_mem_data(rig->mem), FAULT_FILE);
-}
-
-static void fault_arm(void *opaque)
-{
-    FaultRig *rig = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    block_fault_set(rig->fault, &rig->hit);
-}
 
 /* ---- the image ---- */
 
@@ -78,10 +50,7 @@ static void fault_create(FaultRig *rig)
                 "qemu-io -f qcow2 -c 'write -q -P 7 20k 5k' t.qcow2 && "
                 "qemu-img convert -f qcow2 -O raw t.qcow2 before.raw",
                 FAULT_DISK, rig->options, FAULT_DISK);
-    g_autofree uint8_t *image = qcow2_file_bytes(rig->dir, "t.qcow2", &size);
-    assert_true(size <= FAULT_FILE);
-    rig->image = g_malloc0(FAULT_FILE);
-    memcpy(rig->image, image, size);
+    faulty_load(&rig->file, rig->dir, "t.qcow2", FAULT_FILE);
     rig->model = qcow2_file_bytes(rig->dir, "before.raw", &size);
     assert_int_equal(size, FAULT_DISK);
 }
@@ -96,9 +65,7 @@ static coroutine_fn RUNS_IN_MAIN void fault_open(FaultRig *rig)
             : "",
         strstr(rig->options, "backing") != NULL ? rig->dir : "",
         strstr(rig->options, "backing") != NULL ? "/base" : "");
-    rig->mem = test_node_add("mem,node-name=m,size=8M,discard=unmap");
-    test_in_home(fault_fill, rig);
-    rig->fault = test_node_add("fault,node-name=f,discard=unmap,file=m");
+    faulty_add(&rig->file);
     rig->blk = test_blk("d", text, true);
 }
 
@@ -130,7 +97,7 @@ static coroutine_fn RUNS_IN_MAIN void fault_repeat(FaultRig *rig, TestRequest *r
 {
     int ret = test_finish(r);
     for (unsigned tries = 0; ret != 0; tries++) {
-        assert_int_equal(ret, -(int)rig->hit.error);
+        assert_int_equal(ret, -(int)rig->file.hit.error);
         assert_true(tries < FAULT_TRIES);
         ret = test_io(r->blk, r->op, r->offset, r->bytes, r->buf, r->flags);
     }
@@ -176,31 +143,27 @@ static coroutine_fn RUNS_IN_MAIN bool fault_run(FaultRig *rig, unsigned seed, Bl
     rig->rand = g_rand_new_with_seed(seed);
     fault_create(rig);
     fault_open(rig);
-    rig->hit =
-        (BlockFault){.op = (int)op, .after = after, .count = count, .error = (uint32_t)error};
-    test_in_home(fault_arm, rig);
+    faulty_set(
+        &rig->file,
+        (BlockFault){.op = (int)op, .after = after, .count = count, .error = (uint32_t)error});
     for (unsigned i = 0; i < FAULT_BATCHES; i++) {
         fault_batch(rig);
     }
     flush = (TestRequest){.blk = rig->blk, .op = TEST_FLUSH};
     test_start(&flush);
     fault_repeat(rig, &flush);
-    unsigned hits = block_fault_hits(rig->fault);
-    rig->hit = (BlockFault){0};
-    test_in_home(fault_arm, rig);
+    unsigned hits = block_fault_hits(rig->file.fault);
+    faulty_set(&rig->file, (BlockFault){0});
     qcow2_compare(rig->blk, rig->model, FAULT_DISK, 65536, "the disk after the errors");
     blk_co_free(rig->blk);
-    test_in_home(fault_save, rig);
-    test_node_del("f");
-    test_node_del("m");
-    g_autofree char *path = g_build_filename(rig->dir, "t.qcow2", NULL);
+    faulty_store(&rig->file, rig->dir, "t.qcow2");
+    faulty_del();
     g_autofree char *model = g_build_filename(rig->dir, "model.raw", NULL);
-    assert_true(g_file_set_contents(path, (char *)rig->image, FAULT_FILE, NULL));
     assert_true(g_file_set_contents(model, (char *)rig->model, FAULT_DISK, NULL));
     qcow2_shell(rig->dir, "{ qemu-img check -f qcow2 t.qcow2 || [ $? = 3 ]; } && "
                           "qemu-img compare -f raw -F qcow2 model.raw t.qcow2 && "
                           "qemu-img convert -l snapshot.name=one -O raw t.qcow2 snap.raw");
-    g_free(rig->image);
+    faulty_free(&rig->file);
     g_free(rig->model);
     g_rand_free(rig->rand);
     return hits > 0;
@@ -248,10 +211,9 @@ BLOCK_TEST(zeroes_refused_by_a_raw_data_file_are_written_when_repeated)
         "fault,node-name=f,discard=unmap,file.driver=file,file.filename=%s/t.data", rig.dir);
     g_autofree char *text = g_strdup_printf(
         "qcow2,discard=unmap,data-file=f,file.driver=file,file.filename=%s/t.qcow2", rig.dir);
-    rig.fault = test_node_add(data);
+    rig.file.fault = test_node_add(data);
     rig.blk = test_blk("d", text, true);
-    rig.hit = (BlockFault){.op = BLOCK_FAULT_WRITE_ZEROES, .count = 1, .error = EIO};
-    test_in_home(fault_arm, &rig);
+    faulty_set(&rig.file, (BlockFault){.op = BLOCK_FAULT_WRITE_ZEROES, .count = 1, .error = EIO});
     assert_int_equal(test_io(rig.blk, TEST_ZERO, 0, 65536, NULL, 0), -EIO);
     assert_int_equal(test_io(rig.blk, TEST_ZERO, 0, 65536, NULL, 0), 0);
     blk_co_free(rig.blk);

@@ -421,11 +421,9 @@ BLOCK_TEST(a_power_cut_while_the_refcount_table_grows_leaves_a_sound_image)
 
 BLOCK_TEST(a_power_cut_leaves_a_sound_image_with_all_that_was_flushed)
 {
-    const char *first = g_getenv("SKIFF_TEST_SEED");
-    unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(3, 6, 300);
+    TestSeeds seeds = test_seeds(test_rounds(3, 6, 300));
     char *dir = qcow2_dir_new();
-    for (unsigned seed = from; seed < from + rounds; seed++) {
+    for (unsigned seed = seeds.first; seed < seeds.end; seed++) {
         PowerRig *rig = g_new0(PowerRig, 1);
         rig->shape = &power_shapes[seed % G_N_ELEMENTS(power_shapes)];
         rig->rand = g_rand_new_with_seed(seed);

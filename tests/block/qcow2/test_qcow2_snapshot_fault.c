@@ -6,10 +6,8 @@
  * snapshots as they are. The image has no errors except leaks. If flags COPIED do not match, it has
  * the dirty bit, and a repair corrects them.
  */
-#include "block/driver/fault.h"
-#include "block/driver/mem.h"
 #include "block/qcow2/qcow2_header.h"
-#include "tests/block/qcow2/qcow2_test.h"
+#include "tests/block/qcow2/qcow2_faulty.h"
 #include "tests/support/rounds.h"
 
 #define SF_FILE ((uint64_t)4 << 20)
@@ -18,13 +16,11 @@
 typedef struct FaultRig {
     char *dir;
     const char *options;
-    uint8_t *image, *saved; /* the file before and after */
-    uint8_t *before, *one;  /* the disk, and as snapshot "one" has it */
-    uint8_t *disk, *two;    /* models during a run; two: NULL if there is none */
-    bool one_may;           /* "one" may be listed */
-    BlockNode *mem, *fault;
+    uint8_t *before, *one; /* the disk, and as snapshot "one" has it */
+    uint8_t *disk, *two;   /* models during a run; two: NULL if there is none */
+    bool one_may;          /* "one" may be listed */
+    Qcow2Faulty file;
     BlockBackend *blk;
-    BlockFault hit;
 } FaultRig;
 
 static const char *const fault_shapes[] = {
@@ -32,32 +28,6 @@ static const char *const fault_shapes[] = {
     "cluster_size=4096",
     "cluster_size=16k,extended_l2=on",
 };
-
-/* ---- in the home ---- */
-
-static void fault_fill(void *opaque)
-{
-    FaultRig *rig = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    memcpy(block_mem_data(rig->mem), rig->image, SF_FILE);
-}
-
-static void fault_save(void *opaque)
-{
-    FaultRig *rig = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    memcpy(rig->saved, block_mem_data(rig->mem), SF_FILE);
-}
-
-static void fault_arm(void *opaque)
-{
-    FaultRig *rig = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    block_fault_set(rig->fault, &rig->hit);
-}
 
 /* ---- the image ---- */
 
@@ -72,11 +42,7 @@ static void fault_create(FaultRig *rig)
                 "qemu-io -f qcow2 -c 'write -q -P 7 20k 100k' -c 'discard -q 128k 32k' t.qcow2 && "
                 "qemu-img convert -f qcow2 -O raw t.qcow2 before.raw",
                 rig->options, SF_DISK);
-    g_autofree uint8_t *image = qcow2_file_bytes(rig->dir, "t.qcow2", &size);
-    assert_true(size <= SF_FILE);
-    rig->image = g_malloc0(SF_FILE);
-    rig->saved = g_malloc0(SF_FILE);
-    memcpy(rig->image, image, size);
+    faulty_load(&rig->file, rig->dir, "t.qcow2", SF_FILE);
     rig->one = qcow2_file_bytes(rig->dir, "one.raw", &size);
     rig->before = qcow2_file_bytes(rig->dir, "before.raw", &size);
     assert_int_equal(size, SF_DISK);
@@ -84,9 +50,7 @@ static void fault_create(FaultRig *rig)
 
 static coroutine_fn RUNS_IN_MAIN void fault_open(FaultRig *rig)
 {
-    rig->mem = test_node_add("mem,node-name=m,size=4M,discard=unmap");
-    test_in_home(fault_fill, rig);
-    rig->fault = test_node_add("fault,node-name=f,discard=unmap,file=m");
+    faulty_add(&rig->file);
     rig->blk = test_blk("d",
                         "qcow2,discard=unmap,l2-cache-size=1k,l2-cache-entry-size=512,"
                         "refcount-cache-size=4k,file=f",
@@ -139,13 +103,12 @@ static bool fault_listed(const FaultRig *rig, const char *name)
     return system(command) == 0;
 }
 
-static void fault_check(FaultRig *rig)
+static coroutine_fn RUNS_IN_MAIN void fault_check(FaultRig *rig)
 {
-    g_autofree char *path = g_build_filename(rig->dir, "t.qcow2", NULL);
     g_autofree char *model = g_build_filename(rig->dir, "model.raw", NULL);
-    assert_true(g_file_set_contents(path, (char *)rig->saved, SF_FILE, NULL));
+    faulty_store(&rig->file, rig->dir, "t.qcow2");
     assert_true(g_file_set_contents(model, (char *)rig->disk, SF_DISK, NULL));
-    bool dirty = (qcow2_get64(rig->saved + offsetof(Qcow2DiskHeader, incompatible_features)) &
+    bool dirty = (qcow2_get64(rig->file.saved + offsetof(Qcow2DiskHeader, incompatible_features)) &
                   QCOW2_INCOMPATIBLE_DIRTY) != 0;
     qcow2_shell(
         rig->dir,
@@ -171,19 +134,16 @@ static coroutine_fn RUNS_IN_MAIN bool fault_run(FaultRig *rig, BlockFaultOp op, 
     fault_open(rig);
     rig->disk = g_memdup2(rig->before, SF_DISK);
     rig->two = NULL;
-    rig->hit = (BlockFault){.op = (int)op, .after = after, .count = count, .error = EIO};
-    test_in_home(fault_arm, rig);
+    faulty_set(&rig->file,
+               (BlockFault){.op = (int)op, .after = after, .count = count, .error = EIO});
     fault_operate(rig);
-    unsigned hits = block_fault_hits(rig->fault);
-    rig->hit = (BlockFault){0};
-    test_in_home(fault_arm, rig);
+    unsigned hits = block_fault_hits(rig->file.fault);
+    faulty_set(&rig->file, (BlockFault){0});
     assert_int_equal(test_io(rig->blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
     qcow2_compare(rig->blk, rig->disk, SF_DISK, 65536, "the disk after the errors");
     blk_co_free(rig->blk);
-    test_in_home(fault_save, rig);
-    test_node_del("f");
-    test_node_del("m");
     fault_check(rig);
+    faulty_del();
     g_free(rig->disk);
     g_free(rig->two);
     return hits > 0;
@@ -202,8 +162,7 @@ static coroutine_fn RUNS_IN_MAIN void fault_each(BlockFaultOp op)
         }
         printf("# %s: errors up to operation %u\n", rig.options, after);
         assert_true(after > 0);
-        g_free(rig.image);
-        g_free(rig.saved);
+        faulty_free(&rig.file);
         g_free(rig.before);
         g_free(rig.one);
     }

@@ -452,12 +452,10 @@ static coroutine_fn RUNS_IN_MAIN void cut_rig(CutRig *rig, unsigned cuts)
 
 BLOCK_TEST(a_power_cut_leaves_the_snapshots_from_before_or_after_an_operation)
 {
-    const char *first = g_getenv("SKIFF_TEST_SEED");
-    unsigned from = first != NULL ? (unsigned)atoi(first) : 1;
-    unsigned rounds = first != NULL ? 1 : test_rounds(CUT_ROUNDS, CUT_ROUNDS, 50 * CUT_ROUNDS);
+    TestSeeds seeds = test_seeds(test_rounds(CUT_ROUNDS, CUT_ROUNDS, 50 * CUT_ROUNDS));
     unsigned cuts = test_rounds(8, 5, 24);
     char *dir = qcow2_dir_new();
-    for (unsigned seed = from; seed < from + rounds; seed++) {
+    for (unsigned seed = seeds.first; seed < seeds.end; seed++) {
         CutRig *rig = g_new0(CutRig, 1);
         rig->shape = &cut_shapes[seed % G_N_ELEMENTS(cut_shapes)];
         rig->rand = g_rand_new_with_seed(seed);

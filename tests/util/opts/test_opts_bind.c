@@ -345,6 +345,37 @@ static void near_names_are_found_and_far_ones_are_not(void **state)
     assert_null(opt_nearest(huge, names));
 }
 
+typedef struct Either {
+    uint32_t check;
+    bool one;
+} Either;
+
+static const OptSpec either_specs[] = {
+    OPT_SPEC(Either, "check", OPT_U32, check, .def = "5"),
+    OPT_SPEC(Either, "check.one", OPT_BOOL, one),
+    {0},
+};
+
+static bool bind_either(const char *text, Either *e, GError **error)
+{
+    g_autoptr(OptDict) d = opt_dict_parse(text, NULL, error);
+    opts_init(either_specs, e);
+    return d != NULL && opts_bind(either_specs, e, d, "-x", error);
+}
+
+static void an_option_is_a_value_or_has_options_below_it(void **state)
+{
+    Either e;
+    GError *error = NULL;
+    assert_true(bind_either("check=7", &e, &error));
+    assert_true(e.check == 7 && !e.one);
+    assert_true(bind_either("check.one=on", &e, &error));
+    assert_true(e.check == 5 && e.one);
+    assert_false(bind_either("check.two=on", &e, &error));
+    assert_non_null(strstr(error->message, "'check.two'"));
+    g_clear_error(&error);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +383,7 @@ int main(void)
         cmocka_unit_test(every_type_is_bound),
         cmocka_unit_test(lists_come_in_three_spellings),
         cmocka_unit_test(an_unknown_name_is_refused_with_the_nearest_one),
+        cmocka_unit_test(an_option_is_a_value_or_has_options_below_it),
         cmocka_unit_test(values_out_of_range_are_refused),
         cmocka_unit_test(ill_typed_values_are_refused),
         cmocka_unit_test(a_key_given_twice_is_refused),
