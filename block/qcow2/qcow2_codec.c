@@ -57,7 +57,8 @@ int qcow2_decompress(unsigned type, const uint8_t *in, size_t in_size, uint8_t *
 
 struct Qcow2Compressor {
     z_stream zlib;
-    ZSTD_CCtx *zstd; /* NULL: zlib is used */
+    bool
+        zstd; /* its state is made anew each time: that is faster than one from another CPU's cache */
     size_t size;
     uint8_t *buffers; /* two */
     Qcow2Compressor *next;
@@ -66,8 +67,8 @@ struct Qcow2Compressor {
 static bool compressor_init(Qcow2Compressor *c, unsigned type)
 {
     if (type == QCOW2_COMPRESSION_ZSTD) {
-        c->zstd = ZSTD_createCCtx();
-        return c->zstd != NULL;
+        c->zstd = true;
+        return true;
     }
     return deflateInit2(&c->zlib, Z_DEFAULT_COMPRESSION, Z_DEFLATED, QCOW2_ZLIB_WINDOW_BITS,
                         CODEC_ZLIB_MEMORY, Z_DEFAULT_STRATEGY) == Z_OK;
@@ -103,9 +104,7 @@ void qcow2_compressors_free(Qcow2Compressor **spare)
     while (*spare != NULL) {
         Qcow2Compressor *c = *spare;
         *spare = c->next;
-        if (c->zstd != NULL) {
-            ZSTD_freeCCtx(c->zstd);
-        } else {
+        if (!c->zstd) {
             deflateEnd(&c->zlib);
         }
         free(c->buffers);
@@ -138,12 +137,12 @@ static size_t compress_zlib(Qcow2Compressor *c)
 
 static size_t compress_zstd(Qcow2Compressor *c)
 {
-    size_t length = ZSTD_compressCCtx(c->zstd, qcow2_compressor_output(c), c->size - 1,
-                                      qcow2_compressor_input(c), c->size, ZSTD_CLEVEL_DEFAULT);
+    size_t length = ZSTD_compress(qcow2_compressor_output(c), c->size - 1,
+                                  qcow2_compressor_input(c), c->size, ZSTD_CLEVEL_DEFAULT);
     return ZSTD_isError(length) ? 0 : length;
 }
 
 size_t qcow2_compress(Qcow2Compressor *c)
 {
-    return c->zstd != NULL ? compress_zstd(c) : compress_zlib(c);
+    return c->zstd ? compress_zstd(c) : compress_zlib(c);
 }
