@@ -121,7 +121,8 @@ same amend -f raw -o help
 same amend -f bogus -o help
 same amend -o compat=0.10 start.qcow2 more
 refused "No such file" amend -o compat=0.10 missing
-"$img" amend -o help start.qcow2 | diff - <(qemu-img amend -o help start.qcow2 | grep -v encrypt)
+theirs=$(qemu-img amend -o help start.qcow2 | grep -v encrypt)
+[ "$("$img" amend -o help start.qcow2)" = "$theirs" ]
 report $? "the options"
 [ "$("$img" amend -f qcow2 -o help)" = "$("$img" amend -o help,size=1 start.qcow2)" ]
 report $? "help with a format and with an image"
