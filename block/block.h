@@ -31,6 +31,13 @@ enum {
     BLOCK_REQ_COMPRESSED = 1 << 2,
 };
 
+typedef enum BlockPreallocation {
+    BLOCK_PREALLOCATION_OFF,
+    BLOCK_PREALLOCATION_METADATA, /* of the image's format; the file gets no storage */
+    BLOCK_PREALLOCATION_FALLOC,   /* storage is reserved */
+    BLOCK_PREALLOCATION_FULL,     /* zeroes are written */
+} BlockPreallocation;
+
 #define BLOCK_ERROR block_error_quark()
 GQuark block_error_quark(void);
 enum {

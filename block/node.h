@@ -95,6 +95,13 @@ typedef struct BlockBitmapDriver {
     int (*co_remove)(BlockNode *n, const char *name);
 } BlockBitmapDriver;
 
+/* What a node can do. A driver states what its nodes can do at most; co_open and child_changed set
+ * what this node can. Zeroing and extents are not here: a driver that cannot says so when asked. */
+typedef struct BlockCaps {
+    bool grows; /* reads past the end give zeroes, writes there extend */
+    bool fua;   /* co_pwritev() honours BLOCK_REQ_FUA */
+} BlockCaps;
+
 typedef struct BlockDriver {
     const char *name; /* "driver=" */
     const char *help; /* one line */
@@ -106,12 +113,11 @@ typedef struct BlockDriver {
     /* Further children that co_open() may open with block_node_co_open_child(); NULL-terminated.
      * Their options are not bound to the state. NULL: none. */
     const char *const *children;
-    bool can_grow; /* reads past the end give zeroes, writes there extend */
-    bool has_fua;  /* co_pwritev() honours BLOCK_REQ_FUA */
+    BlockCaps caps; /* of a node before co_open() changes them */
 
     /* Coroutines in main. clang cannot check thread roles of function pointers: the comments here
      * and the prototypes of the functions state them.
-     * co_open fills node->limits (preset to no limits) and node->size. On failure it leaves nothing
+     * co_open fills node->limits (preset to no limits), node->caps (preset) and node->size. On failure it leaves nothing
      * open.
      */
     bool (*co_open)(BlockNode *n, GError **error);
@@ -156,6 +162,9 @@ typedef struct BlockDriver {
     bool (*co_view_snapshot)(BlockNode *n, const char *id, const char *name, GError **error);
     const BlockSnapshotDriver *snapshots; /* NULL: the format has none */
     const BlockBitmapDriver *bitmaps;     /* NULL: the format cannot keep them */
+    /* Allocates a part of the node, which reads as zeroes and keeps reading so; not with mode off.
+     * NULL: the driver has no metadata; zeroes are written. */
+    int (*co_preallocate)(BlockNode *n, uint64_t offset, uint64_t bytes, BlockPreallocation mode);
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
 
@@ -237,6 +246,7 @@ struct BlockNode {
     bool owned;             /* created by -blockdev or blockdev-add; blockdev-del deletes it */
     unsigned serial;        /* creation order, for listings */
     BlockLimits limits;
+    BlockCaps caps;
     BlockImageInfo *image_info; /* main: the last one that was published; NULL: none */
 
     /* runtime */

@@ -165,6 +165,7 @@ static coroutine_fn RUNS_IN_MAIN bool node_open_driver(BlockNode *n, OptDict *d,
         return false;
     }
     n->limits = node_no_limits;
+    n->caps = n->drv->caps;
     if (!n->drv->co_open(n, error)) {
         opts_clear(n->drv->options, n->state);
         return false;

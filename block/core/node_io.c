@@ -64,7 +64,7 @@ bool block_node_can_compress(const BlockNode *n)
 
 bool block_node_range_ok(const BlockNode *n, uint64_t offset, uint64_t bytes)
 {
-    uint64_t end = n->drv->can_grow ? BLOCK_SIZE_MAX : block_node_size(n);
+    uint64_t end = n->caps.grows ? BLOCK_SIZE_MAX : block_node_size(n);
     return offset <= end && bytes <= end - offset;
 }
 
@@ -303,9 +303,15 @@ int block_node_co_write_part(BlockNode *n, uint64_t offset, uint64_t bytes, cons
     return node_driver_pwritev(n, offset, bytes, iov, niov, flags);
 }
 
+int block_node_check_growth(const BlockNode *n, uint64_t end)
+{
+    bool checked = n->bitmaps != NULL && end > block_node_size(n);
+    return __builtin_expect(checked, 0) ? node_bitmaps_can_resize(n, end) : 0;
+}
+
 void block_node_grow(BlockNode *n, uint64_t end)
 {
-    if (n->drv->can_grow && end > block_node_size(n)) {
+    if (n->caps.grows && end > block_node_size(n)) {
         node_set_size(n, end);
     }
 }
@@ -319,15 +325,16 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_write_and_grow(BlockNode *n, uint6
     if (!block_node_range_ok(n, offset, bytes)) {
         return -EINVAL;
     }
-    if (bytes == 0) {
-        return 0;
+    int ret = block_node_check_growth(n, offset + bytes);
+    if (bytes == 0 || ret < 0) {
+        return ret;
     }
-    bool flush_after = (flags & BLOCK_REQ_FUA) != 0 && !n->drv->has_fua;
+    bool flush_after = (flags & BLOCK_REQ_FUA) != 0 && !n->caps.fua;
     unsigned driver_flags =
-        flags & (n->drv->has_fua ? BLOCK_REQ_FUA | BLOCK_REQ_COMPRESSED : BLOCK_REQ_COMPRESSED);
+        flags & (n->caps.fua ? BLOCK_REQ_FUA | BLOCK_REQ_COMPRESSED : BLOCK_REQ_COMPRESSED);
     BlockChange c;
     block_change_co_begin(n, &c, offset, bytes, !node_is_aligned(n, offset, bytes));
-    int ret = block_node_co_write_part(n, offset, bytes, iov, niov, driver_flags);
+    ret = block_node_co_write_part(n, offset, bytes, iov, niov, driver_flags);
     if (ret == 0) {
         block_node_grow(n, offset + bytes);
     }

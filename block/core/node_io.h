@@ -7,6 +7,8 @@
 
 /* Whether [offset, offset + bytes) is within the node, or can be after it has grown. */
 bool block_node_range_ok(const BlockNode *n, uint64_t offset, uint64_t bytes) ANY_THREAD;
+/* Whether the node's dirty bitmaps allow it to grow up to @end. 0 or -errno. */
+int block_node_check_growth(const BlockNode *n, uint64_t end) RUNS_IN_IOTHREAD;
 /* Data was written up to @end: updates the size. */
 void block_node_grow(BlockNode *n, uint64_t end) RUNS_IN_IOTHREAD;
 

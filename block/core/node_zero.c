@@ -110,14 +110,15 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_write(BlockNode *n, uint64_t offse
     if (!block_node_range_ok(n, offset, bytes)) {
         return -EINVAL;
     }
-    if (bytes == 0) {
-        return 0;
+    int ret = block_node_check_growth(n, offset + bytes);
+    if (bytes == 0 || ret < 0) {
+        return ret;
     }
     unsigned driver_flags = n->flags.discard_unmap ? flags & BLOCK_REQ_MAY_UNMAP : 0;
     bool aligned = block_is_aligned(offset | bytes, n->limits.request_alignment);
     BlockChange c;
     block_change_co_begin(n, &c, offset, bytes, !aligned);
-    int ret = block_node_co_zero_part(n, offset, bytes, driver_flags);
+    ret = block_node_co_zero_part(n, offset, bytes, driver_flags);
     if (ret == 0) {
         block_node_grow(n, offset + bytes);
     }

@@ -29,6 +29,12 @@ static coroutine_fn RUNS_IN_IOTHREAD int preallocate_by_writing(BlockNode *n, ui
 int block_node_co_preallocate(BlockNode *n, uint64_t offset, uint64_t bytes,
                               BlockPreallocation mode)
 {
+    if (n->drv->co_preallocate != NULL && mode != BLOCK_PREALLOCATION_OFF) {
+        block_node_begin(n);
+        int ret = n->drv->co_preallocate(n, offset, bytes, mode);
+        block_node_end(n);
+        return ret;
+    }
     switch (mode) {
     case BLOCK_PREALLOCATION_OFF:
     case BLOCK_PREALLOCATION_METADATA:

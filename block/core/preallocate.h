@@ -5,17 +5,11 @@
 
 #include "block/node.h"
 
-typedef enum BlockPreallocation {
-    BLOCK_PREALLOCATION_OFF,
-    BLOCK_PREALLOCATION_METADATA, /* of the image's format; the file gets no storage */
-    BLOCK_PREALLOCATION_FALLOC,   /* storage is reserved */
-    BLOCK_PREALLOCATION_FULL,     /* zeroes are written */
-} BlockPreallocation;
-
 /* The names of the modes, in the order of the enumeration; NULL-terminated. */
 extern const char *const block_preallocation_names[];
 
-/* Preallocates a part of @n, which grows if necessary. Off and metadata do nothing. 0 or -errno. */
+/* Preallocates a part of @n, which reads as zeroes, or lies behind the end of a node that can grow. Off
+ * does nothing, nor does metadata if the driver has none. 0 or -errno. */
 int block_node_co_preallocate(BlockNode *n, uint64_t offset, uint64_t bytes,
                               BlockPreallocation mode) coroutine_fn RUNS_IN_IOTHREAD;
 

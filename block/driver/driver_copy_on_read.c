@@ -8,6 +8,7 @@ static const OptSpec cor_options[] = {{0}};
 static void cor_take_limits(BlockNode *n)
 {
     n->limits = n->file->limits;
+    n->caps = n->file->caps;
 }
 
 static coroutine_fn RUNS_IN_MAIN bool cor_co_open(BlockNode *n, GError **error)
@@ -88,7 +89,6 @@ const BlockDriver block_driver_copy_on_read = {
     .has_file = true,
     .is_filter = true,
     .shows_file = true,
-    .has_fua = true, /* the child honours FUA */
     .co_open = cor_co_open,
     .co_close = cor_co_close,
     .co_reopen_prepare = cor_co_reopen_prepare,

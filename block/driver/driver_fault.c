@@ -62,6 +62,7 @@ static coroutine_fn RUNS_IN_MAIN bool fault_co_open(BlockNode *n, GError **error
 {
     FaultState *s = n->state;
     n->limits = n->file->limits;
+    n->caps = n->file->caps;
     if ((s->align & (s->align - 1)) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "driver=fault: align=%" G_GUINT64_FORMAT ": not a power "
@@ -264,7 +265,6 @@ const BlockDriver block_driver_fault = {
     .state_size = sizeof(FaultState),
     .options = fault_options,
     .has_file = true,
-    .has_fua = true, /* the child honours FUA */
     .co_open = fault_co_open,
     .co_close = fault_co_close,
     .co_preadv = fault_co_preadv,

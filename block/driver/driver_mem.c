@@ -231,7 +231,7 @@ const BlockDriver block_driver_mem = {
     .help = "a disk in memory, lost at exit",
     .state_size = sizeof(MemState),
     .options = mem_options,
-    .has_fua = true,
+    .caps = {.fua = true},
     .co_open = mem_co_open,
     .co_close = mem_co_close,
     .co_preadv = mem_co_preadv,

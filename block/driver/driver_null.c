@@ -98,7 +98,7 @@ static RUNS_IN_MAIN int64_t null_allocated_size(const BlockNode *n)
 #define NULL_DRIVER(driver_name, driver_help)                                                      \
     {                                                                                              \
         .name = (driver_name), .help = (driver_help), .state_size = sizeof(NullState),             \
-        .options = null_options, .has_fua = true, .co_open = null_co_open,                         \
+        .options = null_options, .caps = {.fua = true}, .co_open = null_co_open,                   \
         .co_preadv = null_co_preadv, .co_pwritev = null_co_pwritev, .co_flush = null_co_flush,     \
         .co_discard = null_co_discard, .co_write_zeroes = null_co_write_zeroes,                    \
         .co_block_status = null_co_block_status, .allocated_size = null_allocated_size,            \

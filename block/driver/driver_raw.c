@@ -19,6 +19,8 @@ static void raw_take_limits(BlockNode *n)
 {
     const RawState *s = n->state;
     n->limits = n->file->limits;
+    n->caps = n->file->caps;
+    n->caps.grows = n->caps.grows && s->size == 0; /* a range with a given size cannot grow */
     if (!block_is_aligned(s->offset | block_node_size(n), n->limits.request_alignment)) {
         n->limits.request_alignment = 1; /* the child aligns its requests */
         n->limits.memory_alignment = 1;
@@ -94,7 +96,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int raw_co_truncate(BlockNode *n, uint64_t 
 {
     const RawState *s = n->state;
     if (s->size != 0) {
-        return -ENOTSUP; /* a range with a given size cannot grow */
+        return -ENOTSUP;
     }
     return block_node_co_truncate(n->file, s->offset + size);
 }
@@ -106,7 +108,6 @@ const BlockDriver block_driver_raw = {
     .options = raw_options,
     .has_file = true,
     .shows_file = true,
-    .has_fua = true, /* the child honours FUA */
     .co_open = raw_co_open,
     .child_changed = raw_take_limits,
     .co_preadv = raw_co_preadv,

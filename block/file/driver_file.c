@@ -83,6 +83,7 @@ static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
         co_run_in_worker(file_close_work, s);
         return false;
     }
+    n->caps.grows = !s->is_device;
     file_publish(n);
     return true;
 }
@@ -200,7 +201,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
 #define FILE_DRIVER(driver_name, driver_help)                                                      \
     {                                                                                              \
         .name = (driver_name), .help = (driver_help), .state_size = sizeof(FileState),             \
-        .options = file_options, .can_grow = true, .has_fua = true, .co_open = file_co_open,       \
+        .options = file_options, .caps = {.grows = true, .fua = true}, .co_open = file_co_open,    \
         .co_close = file_co_close, .co_preadv = file_co_preadv, .co_pwritev = file_co_pwritev,     \
         .co_flush = file_co_flush, .co_discard = file_co_discard,                                  \
         .co_write_zeroes = file_co_write_zeroes, .co_truncate = file_co_truncate,                  \

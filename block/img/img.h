@@ -19,6 +19,7 @@ typedef struct Img {
 
 /* A subcommand returns the exit status of the process. */
 int img_co_check(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_amend(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_bench(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_bitmap(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_commit(Img *img) coroutine_fn RUNS_IN_MAIN;

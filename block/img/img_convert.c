@@ -319,7 +319,8 @@ static coroutine_fn RUNS_IN_MAIN bool convert_co_run(Img *img, Convert *c)
     copy->zeroes = copy->min_sparse > 0 && (c->target.is_new || c->target_is_zero);
     convert_find_backing(c);
     bool ok = !c->bitmaps || img_bitmaps_check_target(c->target.blk, c->to.open.format);
-    ok = ok && convert_find_unit(c) && img_copy_co_run(img, copy) && convert_co_flush(img, &c->target);
+    ok = ok && convert_find_unit(c) && img_copy_co_run(img, copy) &&
+         convert_co_flush(img, &c->target);
     if (ok && c->bitmaps) {
         ok = img_bitmaps_co_copy(copy->sources[0].blk, c->target.blk, c->skip_broken);
     }

@@ -73,8 +73,9 @@ static RUNS_IN_MAIN bool resize_check(const Resize *r, uint64_t current, uint64_
                   "there.");
         return false;
     }
-    if (r->preallocation == BLOCK_PREALLOCATION_METADATA ||
-        (r->preallocation != BLOCK_PREALLOCATION_OFF && !raw)) {
+    bool qcow2 = strcmp(info.driver, "qcow2") == 0;
+    if ((r->preallocation == BLOCK_PREALLOCATION_METADATA && !qcow2) ||
+        (r->preallocation != BLOCK_PREALLOCATION_OFF && !raw && !qcow2)) {
         img_error("Unsupported preallocation mode: %s",
                   block_preallocation_names[r->preallocation]);
         return false;

@@ -16,6 +16,8 @@ static const struct {
     int (*co_run)(Img *img); /* coroutine in main */
     const char *usage;
 } commands[] = {
+    {"amend", img_co_amend,
+     "-o OPTIONS [-f FMT] [-t CACHE] [-p] [-q] [--force] [--image-opts] FILENAME"},
     {"bench", img_co_bench,
      "[-f FMT] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-o OFFSET] [-w] [--pattern=BYTE] "
      "[--flush-interval=N] [--no-drain] [-i threads|native|io_uring] [-n] [-t CACHE] [-q] [-U] "

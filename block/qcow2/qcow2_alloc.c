@@ -173,7 +173,7 @@ static int alloc_check_size(const BlockNode *n, const Search *f)
     if (end > QCOW2_OFFSET_MASK) {
         return -EFBIG;
     }
-    return !n->file->drv->can_grow && end > block_node_size(n->file) ? -ENOSPC : 0;
+    return !n->file->caps.grows && end > block_node_size(n->file) ? -ENOSPC : 0;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int alloc_take(BlockNode *n, const Search *f)
@@ -200,8 +200,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int alloc_run(BlockNode *n, uint64_t want, 
 {
     Qcow2State *s = n->state;
     Qcow2Writer *w = &s->w;
-    uint64_t hint = w->hint;
-    Search f = {.at = hint, .want = want, .whole = whole};
+    Search f = {.at = w->hint, .want = want, .whole = whole};
+    w->freed = UINT64_MAX;
     int ret = search_run(n, &f);
     if (ret == 0) {
         ret = alloc_take(n, &f);
@@ -209,10 +209,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int alloc_run(BlockNode *n, uint64_t want, 
     if (ret == 0) {
         *run = (Qcow2Run){.host = f.first << s->header.cluster_bits,
                           .count = f.count,
-                          .fresh = n->file->drv->can_grow && f.first >= w->fresh};
+                          .fresh = n->file->caps.grows && f.first >= w->fresh};
         w->fresh = MAX(w->fresh, f.first + f.count);
-        if (!whole && w->hint == hint) { /* else something below became free meanwhile */
-            w->hint = f.first + f.count;
+        if (!whole) {
+            w->hint = MIN(f.first + f.count, w->freed);
         }
     }
     return ret;
@@ -237,7 +237,13 @@ void qcow2_co_unalloc(BlockNode *n, const Qcow2Run *run)
     Qcow2State *s = n->state;
     uint64_t done, first = run->host >> s->header.cluster_bits;
     qcow2_co_change_refcounts(n, first, run->count, -1, &done); /* an error leaks them */
-    s->w.hint = MIN(s->w.hint, first);
+    qcow2_note_free(&s->w, first);
+}
+
+void qcow2_note_free(Qcow2Writer *w, uint64_t cluster)
+{
+    w->hint = MIN(w->hint, cluster);
+    w->freed = MIN(w->freed, cluster);
 }
 
 int qcow2_co_alloc_table(BlockNode *n, uint64_t want, Qcow2Run *run)

@@ -3,8 +3,8 @@
  * Changes of what lies below an image: another name of the backing file in the header, and an image
  * that holds nothing itself.
  *
- * The header's cluster is made anew and written at once: header, extensions other than the backing
- * format in their order, the new backing format, the new name.
+ * The header's cluster is made anew and written at once: header, extensions other than the names in
+ * their order, the format of the backing file, the name of the data file, the name of the backing file.
  */
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
@@ -38,50 +38,73 @@ static void backing_append_extension(BackingCluster *c, uint32_t type, const voi
     backing_append(c, data, length, ((uint64_t)length + 7) / 8 * 8);
 }
 
-/* Copies the extensions of the old cluster, which were checked when the image was opened. */
-static void backing_copy_extensions(BackingCluster *c, const Qcow2Header *h, const uint8_t *old)
+/* Which extensions are not copied: those made anew, and what version 2 does not have. */
+static bool backing_drops(const Qcow2Header *h, uint32_t type)
+{
+    return type == QCOW2_EXTENSION_BACKING_FORMAT || type == QCOW2_EXTENSION_DATA_FILE ||
+           ((type == QCOW2_EXTENSION_FEATURE_TABLE || type == QCOW2_EXTENSION_BITMAPS) &&
+            h->version < 3);
+}
+
+/* Copies the extensions of the old cluster, which were checked when the image was opened, from
+ * @start on. */
+static void backing_copy_extensions(BackingCluster *c, const Qcow2Header *h, const uint8_t *old,
+                                    uint64_t start)
 {
     uint64_t name_at = qcow2_get64(old + BACKING_AT(backing_file_offset));
     uint64_t end = name_at != 0 ? MIN(name_at, c->size) : c->size;
-    for (uint64_t at = h->length; at + sizeof(Qcow2DiskExtension) <= end;) {
+    for (uint64_t at = start; at + sizeof(Qcow2DiskExtension) <= end;) {
         uint32_t type = qcow2_get32(old + at), length = qcow2_get32(old + at + 4);
         at += sizeof(Qcow2DiskExtension);
         if (type == QCOW2_EXTENSION_END || length > end - at) {
             return;
         }
-        if (type != QCOW2_EXTENSION_BACKING_FORMAT) {
+        if (!backing_drops(h, type)) {
             backing_append_extension(c, type, old + at, length);
         }
         at += ((uint64_t)length + 7) / 8 * 8;
     }
 }
 
-/* Makes the new cluster in @c. 0 or -ENOSPC. */
-static int backing_make(const Qcow2State *s, BackingCluster *c, const uint8_t *old,
-                        const char *name, const char *format)
+static void backing_append_text(BackingCluster *c, uint32_t type, const char *text)
 {
-    const Qcow2Header *h = &s->header;
-    uint64_t autoclear = h->autoclear & (QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_DATA_FILE_RAW);
-    size_t length = name != NULL ? strlen(name) : 0;
-    backing_append(c, old, h->length, h->length);
-    backing_copy_extensions(c, h, old);
-    if (format != NULL) {
-        backing_append_extension(c, QCOW2_EXTENSION_BACKING_FORMAT, format,
-                                 (uint32_t)strlen(format));
+    if (text != NULL) {
+        backing_append_extension(c, type, text, (uint32_t)strlen(text));
     }
-    backing_append_extension(c, QCOW2_EXTENSION_END, NULL, 0);
-    qcow2_put64(c->bytes + BACKING_AT(backing_file_offset), name != NULL ? c->used : 0);
+}
+
+/* Sets the fields of the header that can change. */
+static void backing_set_fields(const BackingCluster *c, const Qcow2Header *h, uint64_t name_at)
+{
+    size_t length = h->backing_name != NULL ? strlen(h->backing_name) : 0;
+    qcow2_put32(c->bytes + BACKING_AT(version), h->version);
+    qcow2_put64(c->bytes + BACKING_AT(backing_file_offset), length > 0 ? name_at : 0);
     qcow2_put32(c->bytes + BACKING_AT(backing_file_size), (uint32_t)length);
     if (h->version >= 3) {
-        qcow2_put64(c->bytes + BACKING_AT(autoclear_features), autoclear);
+        qcow2_put64(c->bytes + BACKING_AT(incompatible_features), h->incompatible);
+        qcow2_put64(c->bytes + BACKING_AT(compatible_features), h->compatible);
+        qcow2_put64(c->bytes + BACKING_AT(autoclear_features), h->autoclear);
+        qcow2_put32(c->bytes + BACKING_AT(refcount_order), h->refcount_order);
+        qcow2_put32(c->bytes + BACKING_AT(header_length), h->length);
     }
-    backing_append(c, name, length, length);
+}
+
+/* Makes the new cluster in @c for header @h. 0 or -ENOSPC. */
+static int backing_make(const Qcow2State *s, BackingCluster *c, const uint8_t *old,
+                        const Qcow2Header *h)
+{
+    size_t length = h->backing_name != NULL ? strlen(h->backing_name) : 0;
+    backing_append(c, old, MIN(s->header.length, h->length), h->length);
+    backing_copy_extensions(c, h, old, s->header.length);
+    backing_append_text(c, QCOW2_EXTENSION_BACKING_FORMAT, h->backing_format);
+    backing_append_text(c, QCOW2_EXTENSION_DATA_FILE, h->data_file);
+    backing_append_extension(c, QCOW2_EXTENSION_END, NULL, 0);
+    backing_set_fields(c, h, c->used);
+    backing_append(c, h->backing_name, length, length);
     return c->overflow ? -ENOSPC : 0;
 }
 
-/* Between commits. */
-static coroutine_fn RUNS_IN_IOTHREAD int backing_write(BlockNode *n, const char *name,
-                                                       const char *format)
+int qcow2_co_write_header_cluster(BlockNode *n, const Qcow2Header *h)
 {
     Qcow2State *s = n->state;
     uint64_t size = qcow2_cluster_size(&s->header);
@@ -90,7 +113,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int backing_write(BlockNode *n, const char 
     BackingCluster c = {.bytes = new, .size = size};
     int ret = qcow2_co_read_table(n->file, 0, MIN(size, block_node_size(n->file)), old);
     if (ret == 0) {
-        ret = backing_make(s, &c, old, name, format);
+        ret = backing_make(s, &c, old, h);
     }
     if (ret < 0) {
         return ret;
@@ -98,6 +121,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int backing_write(BlockNode *n, const char 
     struct iovec iov = {new, size};
     ret = block_node_co_pwritev(n->file, 0, size, &iov, 1, 0);
     if (ret == 0) {
+        s->header.length = h->length;
         memcpy(s->w.sector, new, QCOW2_SECTOR);
         qcow2_header_locate(&s->header, new, size);
         ret = block_node_co_flush(n->file);
@@ -116,7 +140,11 @@ int qcow2_co_change_backing(BlockNode *n, const char *name, const char *format)
         return -EINVAL; /* raw data is complete without a backing file */
     }
     qcow2_co_commit_begin(&s->w);
-    int ret = backing_write(n, name, format);
+    Qcow2Header h = s->header;
+    h.backing_name = (char *)(uintptr_t)name;
+    h.backing_format = (char *)(uintptr_t)format;
+    h.autoclear &= QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_DATA_FILE_RAW;
+    int ret = qcow2_co_write_header_cluster(n, &h);
     if (ret == 0) {
         g_free(s->header.backing_name);
         g_free(s->header.backing_format);

@@ -171,8 +171,9 @@ static coroutine_fn RUNS_IN_IOTHREAD void header_retire(BlockNode *n)
     bool last = h->bitmaps_at + HEADER_EXTENSION == h->extensions_end;
     int ret = last ? header_set_type(n, QCOW2_EXTENSION_END, 0)
                    : header_set_type(n, QCOW2_EXTENSION_RETIRED, sizeof(Qcow2DiskBitmapsExtension));
-    if (ret < 0) {
-        return; /* it stays, and says nothing without the bit */
+    if (ret < 0) { /* it stays, and says nothing without the bit; the disk may have either type */
+        h->bitmaps_retired = true;
+        return;
     }
     if (last) {
         h->extensions_end = h->bitmaps_at;

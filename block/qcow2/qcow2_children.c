@@ -55,11 +55,19 @@ static char *children_resolve(const BlockNode *n, const char *name, GError **err
                : g_build_filename(folder, name, NULL);
 }
 
-/* A description of the file that the header names. Its requests reach the host as the image's. */
+/* How requests to a file that the header names reach the host: as the image's, if what the file
+ * inherits from the image's node allows it. NULL: the default. */
+static RUNS_IN_MAIN const char *children_aio(const BlockNode *n)
+{
+    const char *aio = block_node_aio(n->file);
+    return g_strcmp0(aio, "native") == 0 && !n->flags.cache_direct ? NULL : aio;
+}
+
+/* A description of the file that the header names. */
 static RUNS_IN_MAIN OptDict *children_describe_file(const BlockNode *n, const char *name,
                                                     GError **error)
 {
-    const char *aio = block_node_aio(n->file);
+    const char *aio = children_aio(n);
     if (g_str_has_prefix(name, "json:")) {
         return opt_dict_parse(name + strlen("json:"), NULL, error);
     }
@@ -85,6 +93,7 @@ static coroutine_fn RUNS_IN_MAIN const char *children_co_probe(const BlockNode *
     g_autoptr(OptDict) d = opt_dict_copy(file);
     opt_dict_set_default(d, "read-only", "on");
     opt_dict_set_default(d, "force-share", n->flags.force_share ? "on" : "off");
+    opt_dict_set_default(d, "cache.direct", n->flags.cache_direct ? "on" : "off");
     const char *format;
     BlockNode *child = block_co_open(d, n->home, error);
     if (child == NULL) {

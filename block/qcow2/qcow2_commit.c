@@ -168,7 +168,7 @@ int qcow2_co_flush(BlockNode *n)
             commit_once(n);
         }
     }
-    return w->commit_failed >= number ? w->commit_error : 0;
+    return qcow2_co_save_corrupt(n, w->commit_failed >= number ? w->commit_error : 0);
 }
 
 int qcow2_co_make_room(BlockNode *n)

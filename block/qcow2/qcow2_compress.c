@@ -67,15 +67,14 @@ unsigned qcow2_compress_limit(const Qcow2State *s)
     return (unsigned)CLAMP(COMPRESS_MEMORY / each, COMPRESS_MIN, COMPRESS_MAX);
 }
 
-int qcow2_co_read_compressed(BlockNode *n, uint64_t offset, uint64_t bytes, const Qcow2Extent *e,
-                             const struct iovec *iov, unsigned niov, size_t skip)
+/* Reads and decompresses the cluster, and gives back its share of the memory. */
+static coroutine_fn RUNS_IN_IOTHREAD int compress_read(BlockNode *n, uint64_t offset,
+                                                       uint64_t bytes, const Qcow2Extent *e,
+                                                       const struct iovec *iov, unsigned niov,
+                                                       size_t skip)
 {
     Qcow2State *s = n->state;
     uint64_t cluster = qcow2_cluster_size(&s->header);
-    while (s->decompressing >= qcow2_compress_limit(s)) {
-        co_queue_wait(&s->decompress_waiters, "memory to decompress a cluster");
-    }
-    s->decompressing++;
     uint8_t *buffer = malloc(e->length + cluster);
     int ret = buffer != NULL ? compress_load(n, e, buffer, buffer + e->length) : -ENOMEM;
     if (ret == 0) {
@@ -85,6 +84,17 @@ int qcow2_co_read_compressed(BlockNode *n, uint64_t offset, uint64_t bytes, cons
     s->decompressing--;
     co_queue_wake_one(&s->decompress_waiters);
     return ret;
+}
+
+int qcow2_co_read_compressed(BlockNode *n, uint64_t offset, uint64_t bytes, const Qcow2Extent *e,
+                             const struct iovec *iov, unsigned niov, size_t skip)
+{
+    Qcow2State *s = n->state;
+    while (s->decompressing >= qcow2_compress_limit(s)) {
+        co_queue_wait(&s->decompress_waiters, "memory to decompress a cluster");
+    }
+    s->decompressing++;
+    return compress_read(n, offset, bytes, e, iov, niov, skip);
 }
 
 /* ---- beside other parts of the request ---- */
@@ -104,19 +114,21 @@ static void compress_part_run(void *opaque)
     CompressPart *p = opaque;
     enter_coroutine();
     enter_iothread(p->node->home);
-    int ret = p->parts->ret;
-    if (ret == 0) {
-        ret = qcow2_co_read_compressed(p->node, p->offset, p->extent.bytes, &p->extent, p->iov,
-                                       p->niov, p->skip);
-    }
+    int ret =
+        compress_read(p->node, p->offset, p->extent.bytes, &p->extent, p->iov, p->niov, p->skip);
     qcow2_part_end(p->parts, ret);
     g_free(p);
 }
 
-void qcow2_co_start_compressed(Qcow2Parts *parts, BlockNode *n, uint64_t offset,
+bool qcow2_co_start_compressed(Qcow2Parts *parts, BlockNode *n, uint64_t offset,
                                const Qcow2Extent *e, const struct iovec *iov, unsigned niov,
                                size_t skip)
 {
+    Qcow2State *s = n->state;
+    if (s->decompressing >= qcow2_compress_limit(s) || !co_queue_empty(&s->decompress_waiters)) {
+        return false;
+    }
+    s->decompressing++; /* at most QCOW2_PARTS_MAX: the begin does not wait */
     qcow2_parts_co_begin(parts);
     CompressPart *p = g_new(CompressPart, 1);
     *p = (CompressPart){.parts = parts,
@@ -127,4 +139,5 @@ void qcow2_co_start_compressed(Qcow2Parts *parts, BlockNode *n, uint64_t offset,
                         .niov = niov,
                         .skip = skip};
     co_start(n->home, compress_part_run, p);
+    return true;
 }

@@ -170,7 +170,7 @@ int qcow2_co_free_extent(BlockNode *n, Qcow2Free *f)
             ret = qcow2_co_change_refcounts(n, f->cluster, length, -1, &done);
         }
         if (done > 0) {
-            s->w.hint = MIN(s->w.hint, f->cluster);
+            qcow2_note_free(&s->w, f->cluster);
         }
         f->cluster += done;
         f->count -= done;
@@ -229,6 +229,7 @@ static void free_run(void *opaque)
     enter_coroutine();
     enter_iothread(n->home);
     free_batches(n);
+    qcow2_co_save_corrupt(n, 0);
     block_node_end(n);
 }
 

@@ -13,7 +13,8 @@
  *   qcow2_read.c      reads;  qcow2_compress.c: of compressed clusters;  qcow2_codec.c: zlib, zstd
  *   qcow2_parts.c     parts of a request that run at the same time
  *   qcow2_status.c    block status;  qcow2_info.c: what `info` shows
- *   qcow2_backing.c   another backing file; an empty image
+ *   qcow2_backing.c   another backing file, and header; an empty image
+ *   qcow2_amend.h     other options of an image, and its files
  *   qcow2_writer.h    writing, and its files
  *   qcow2_check.h     check and repair;  qcow2_repair.c: when an image is opened
  *   qcow2_create.h    new images
@@ -146,6 +147,10 @@ int qcow2_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool pr
 int qcow2_co_change_backing(BlockNode *n, const char *name, const char *format)
     coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_co_make_empty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* Writes the header's cluster anew, between commits: version, length, names, feature bits and the width
+ * of refcounts as in @h. On success the caller takes them over in the node's header. 0 or -errno;
+ * -ENOSPC: the names do not fit. */
+int qcow2_co_write_header_cluster(BlockNode *n, const Qcow2Header *h) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_view.c ---- */
 bool qcow2_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
@@ -178,8 +183,10 @@ int qcow2_parts_co_wait(Qcow2Parts *p, int ret) coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_co_read_compressed(BlockNode *n, uint64_t offset, uint64_t bytes, const Qcow2Extent *e,
                              const struct iovec *iov, unsigned niov, size_t skip)
     coroutine_fn RUNS_IN_IOTHREAD;
-/* Starts the same as a part of a request, whose buffers stay valid until all parts have ended. */
-void qcow2_co_start_compressed(Qcow2Parts *parts, BlockNode *n, uint64_t offset,
+/* Starts the same as a part of a request, whose buffers stay valid until all parts have ended. False:
+ * as many clusters of the node as may be are decompressed already. So the parts of all requests
+ * together have few coroutines. */
+bool qcow2_co_start_compressed(Qcow2Parts *parts, BlockNode *n, uint64_t offset,
                                const Qcow2Extent *e, const struct iovec *iov, unsigned niov,
                                size_t skip) coroutine_fn RUNS_IN_IOTHREAD;
 /* How many clusters of a node are read and decompressed, and how many are compressed and written, at

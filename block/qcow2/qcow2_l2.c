@@ -49,13 +49,22 @@ static RUNS_IN_IOTHREAD int l2_check(const BlockNode *n, uint64_t offset, uint64
 
 /* ---- a new table of zeroes ---- */
 
+#define L2_BIRTHS_MAX 64u /* tables that are being written at a time */
+#define L2_ZEROES ((uint64_t)64 << 10)
+
+/* Never written. All writes of new tables share it, since there can be many while storage hangs. */
+static uint8_t l2_zeroes[L2_ZEROES] __attribute__((aligned(BLOCK_MEMORY_ALIGNMENT_MAX)));
+
 static coroutine_fn RUNS_IN_IOTHREAD int l2_write_zeroes(BlockNode *n, uint64_t table)
 {
     Qcow2State *s = n->state;
-    uint64_t size = qcow2_cluster_size(&s->header);
-    g_autofree uint8_t *buffer = g_malloc0(size);
-    struct iovec iov = {buffer, size};
-    int ret = block_node_co_pwritev(n->file, table, size, &iov, 1, 0);
+    struct iovec iov[((uint64_t)1 << QCOW2_CLUSTER_BITS_MAX) / L2_ZEROES];
+    uint64_t size = qcow2_cluster_size(&s->header), part = MIN(size, L2_ZEROES);
+    unsigned count = (unsigned)(size / part);
+    for (unsigned i = 0; i < count; i++) {
+        iov[i] = (struct iovec){l2_zeroes, part};
+    }
+    int ret = block_node_co_pwritev(n->file, table, size, iov, count, 0);
     if (ret == 0) {
         qcow2_cache_end_zeroes(&s->l2, table);
     }
@@ -80,10 +89,14 @@ static void l2_birth_run(void *opaque)
     g_free(b);
 }
 
-/* Writes the table while its slices are in use already; the request that needs it does not wait. */
-static RUNS_IN_IOTHREAD void l2_begin_zeroes(BlockNode *n, uint64_t table)
+/* Writes the table while its slices are in use already; the request that needs it does not wait,
+ * unless too many tables are being written. */
+static coroutine_fn RUNS_IN_IOTHREAD void l2_co_begin_zeroes(BlockNode *n, uint64_t table)
 {
     Qcow2State *s = n->state;
+    while (s->w.births >= L2_BIRTHS_MAX) {
+        co_queue_wait(&s->w.l2_waiters, "the writes of new L2 tables");
+    }
     L2Birth *b = g_new(L2Birth, 1);
     *b = (L2Birth){.node = n, .table = table};
     qcow2_cache_begin_zeroes(&s->l2, table);
@@ -149,7 +162,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int l2_add(BlockNode *n, uint64_t offset, u
         return ret;
     }
     if (old == 0) {
-        l2_begin_zeroes(n, run.host);
+        l2_co_begin_zeroes(n, run.host);
     } else {
         ret = l2_write_copy(n, &run, old);
     }

@@ -318,7 +318,7 @@ static coroutine_fn RUNS_IN_MAIN void qcow2_co_close(BlockNode *n)
     if (s->clean_interval_s != 0) {
         co_call_in(n->home, open_stop_timer, s);
     }
-    if (s->w.loaded) {
+    if (s->w.loaded && !n->flags.read_only) { /* else it was completed when it became read-only */
         OpenFinish f = {.node = n};
         co_call_in(n->home, open_finish_writer, &f);
         if (f.ret < 0) {
@@ -416,6 +416,7 @@ const BlockDriver block_driver_qcow2 = {
     .co_pwrite_compressed = qcow2_co_pwrite_compressed,
     .co_write_zeroes = qcow2_co_write_zeroes,
     .co_discard = qcow2_co_discard,
+    .co_preallocate = qcow2_co_preallocate,
     .co_truncate = qcow2_co_truncate,
     .co_flush = qcow2_co_flush,
     .co_complete = qcow2_co_finish_writer,

@@ -30,7 +30,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int read_part(BlockNode *child, uint64_t of
 int qcow2_co_read_child(BlockNode *child, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                         unsigned niov)
 {
-    uint64_t size = child->drv->can_grow ? BLOCK_SIZE_MAX : block_node_size(child);
+    uint64_t size = child->caps.grows ? BLOCK_SIZE_MAX : block_node_size(child);
     uint64_t there = offset < size ? MIN(bytes, size - offset) : 0;
     if (there == bytes) {
         return block_node_co_preadv(child, offset, bytes, iov, niov);
@@ -77,15 +77,15 @@ static coroutine_fn RUNS_IN_IOTHREAD int read_extents(BlockNode *n, uint64_t off
 {
     Qcow2Parts parts = {0};
     int ret = 0;
-    for (uint64_t done = 0; done < bytes && ret == 0;) {
+    for (uint64_t done = 0; done < bytes && ret == 0 && parts.ret == 0;) {
         Qcow2Extent e;
         ret = qcow2_co_map(n, offset + done, bytes - done, &e);
         if (ret < 0) {
             break;
         }
-        if (e.kind == QCOW2_COMPRESSED && done + e.bytes < bytes) {
-            qcow2_co_start_compressed(&parts, n, offset + done, &e, iov, niov, done);
-        } else {
+        bool started = e.kind == QCOW2_COMPRESSED && done + e.bytes < bytes &&
+                       qcow2_co_start_compressed(&parts, n, offset + done, &e, iov, niov, done);
+        if (!started) {
             ret = read_extent(n, offset + done, &e, iov, niov, done, e.bytes == bytes);
         }
         done += e.bytes;

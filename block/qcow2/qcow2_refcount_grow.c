@@ -48,7 +48,7 @@ static int grow_plan(const BlockNode *n, Grow *g)
         end > QCOW2_OFFSET_MASK) {
         return -EFBIG;
     }
-    return !n->file->drv->can_grow && end > block_node_size(n->file) ? -ENOSPC : 0;
+    return !n->file->caps.grows && end > block_node_size(n->file) ? -ENOSPC : 0;
 }
 
 /* Writes block @i, in which the clusters that the growth uses have the count 1. */

@@ -18,7 +18,9 @@ void qcow2_header_encode(const Qcow2Header *h, const uint8_t *old, uint8_t *sect
     qcow2_put64(sector + UPDATE_AT(snapshots_offset), h->snapshots_offset);
     if (h->version >= 3) {
         qcow2_put64(sector + UPDATE_AT(incompatible_features), h->incompatible);
+        qcow2_put64(sector + UPDATE_AT(compatible_features), h->compatible);
         qcow2_put64(sector + UPDATE_AT(autoclear_features), h->autoclear);
+        qcow2_put32(sector + UPDATE_AT(refcount_order), h->refcount_order);
     }
 }
 
@@ -33,18 +35,23 @@ int qcow2_co_write_header(BlockNode *n, const uint8_t *sector)
     return ret;
 }
 
-/* Changes the feature bits on disk, and nothing else of the header. */
-static coroutine_fn RUNS_IN_IOTHREAD int update_features(BlockNode *n, uint64_t incompatible,
-                                                         uint64_t autoclear)
+typedef struct UpdateBits {
+    uint64_t set, clear; /* incompatible features */
+    uint64_t autoclear;  /* those to be cleared */
+} UpdateBits;
+
+/* Changes the feature bits on disk, and nothing else of the header. The other bits are as they are
+ * when no other change of the header runs. */
+static coroutine_fn RUNS_IN_IOTHREAD int update_features(BlockNode *n, UpdateBits bits)
 {
     Qcow2State *s = n->state;
     uint8_t sector[QCOW2_SECTOR];
     qcow2_co_commit_begin(&s->w);
+    s->header.incompatible = (s->header.incompatible & ~bits.clear) | bits.set;
+    s->header.autoclear &= ~bits.autoclear;
     memcpy(sector, s->w.sector, sizeof(sector));
-    qcow2_put64(sector + UPDATE_AT(incompatible_features), incompatible);
-    qcow2_put64(sector + UPDATE_AT(autoclear_features), autoclear);
-    s->header.incompatible = incompatible;
-    s->header.autoclear = autoclear;
+    qcow2_put64(sector + UPDATE_AT(incompatible_features), s->header.incompatible);
+    qcow2_put64(sector + UPDATE_AT(autoclear_features), s->header.autoclear);
     qcow2_publish_info(n);
     int ret = qcow2_co_write_header(n, sector);
     if (ret == 0) {
@@ -60,7 +67,6 @@ static coroutine_fn RUNS_IN_IOTHREAD int update_begin(BlockNode *n)
     Qcow2State *s = n->state;
     Qcow2Header *h = &s->header;
     uint64_t known = QCOW2_AUTOCLEAR_DATA_FILE_RAW;
-    uint64_t incompatible = h->incompatible;
     bool lazy = (h->compatible & QCOW2_COMPATIBLE_LAZY_REFCOUNTS) != 0;
     if (h->version < 3) {
         return 0;
@@ -70,13 +76,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int update_begin(BlockNode *n)
         return ret;
     }
     known |= h->bitmaps > 0 ? QCOW2_AUTOCLEAR_BITMAPS : 0;
-    uint64_t autoclear = h->autoclear & known;
-    if (lazy) {
-        incompatible |= QCOW2_INCOMPATIBLE_DIRTY;
-    }
-    if (s->w.header_unsure || autoclear != h->autoclear || incompatible != h->incompatible) {
+    UpdateBits bits = {.set = lazy ? QCOW2_INCOMPATIBLE_DIRTY : 0, .autoclear = ~known};
+    if (s->w.header_unsure || (h->autoclear & bits.autoclear) != 0 ||
+        (bits.set & ~h->incompatible) != 0) {
         s->w.header_unsure = true;
-        ret = update_features(n, incompatible, autoclear);
+        ret = update_features(n, bits);
         s->w.header_unsure = ret != 0;
     }
     s->w.lazy = lazy && ret == 0;
@@ -110,15 +114,12 @@ int qcow2_co_set_dirty(BlockNode *n)
     if (s->header.version < 3 || s->w.lazy) {
         return 0;
     }
-    return update_features(n, s->header.incompatible | QCOW2_INCOMPATIBLE_DIRTY,
-                           s->header.autoclear);
+    return update_features(n, (UpdateBits){.set = QCOW2_INCOMPATIBLE_DIRTY});
 }
 
 int qcow2_co_clear_dirty(BlockNode *n)
 {
-    const Qcow2State *s = n->state;
-    return update_features(n, s->header.incompatible & ~QCOW2_INCOMPATIBLE_DIRTY,
-                           s->header.autoclear);
+    return update_features(n, (UpdateBits){.clear = QCOW2_INCOMPATIBLE_DIRTY});
 }
 
 int qcow2_co_save_corrupt(BlockNode *n, int ret)
@@ -130,8 +131,8 @@ int qcow2_co_save_corrupt(BlockNode *n, int ret)
     }
     w->corrupt_saved = true;
     if (s->header.version >= 3) {
-        update_features(n, s->header.incompatible | QCOW2_INCOMPATIBLE_CORRUPT,
-                        s->header.autoclear); /* reported with the corruption */
+        /* its failure is reported with the corruption */
+        update_features(n, (UpdateBits){.set = QCOW2_INCOMPATIBLE_CORRUPT});
     }
     return ret;
 }

@@ -4,6 +4,7 @@
  *
  *   qcow2_write.c     writes; qcow2_cow.c: the rest of a cluster that a write covers partially
  *   qcow2_write_compressed.c   compressed writes;  qcow2_pack.c: where their data goes
+ *   qcow2_preallocate.c   clusters that are allocated in advance
  *   qcow2_zero.c      zeroes and discards;  qcow2_resize.c: other sizes of the disk
  *   qcow2_lock.c      which requests on guest clusters may run together
  *   qcow2_l2.c        L2 tables that can be changed, and their entries
@@ -107,6 +108,7 @@ typedef struct Qcow2Writer {
     Qcow2Cache refcounts;
     /* allocation */
     uint64_t hint;  /* no cluster below is free */
+    uint64_t freed; /* the lowest one that became free during the search; UINT64_MAX: none */
     uint64_t fresh; /* clusters from here on were never written: they read as zeroes */
     bool allocating;
     CoQueue alloc_waiters;
@@ -217,6 +219,8 @@ int qcow2_co_alloc(BlockNode *n, uint64_t want, bool whole, Qcow2Run *run)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Frees clusters at once, which nothing has referred to yet. */
 void qcow2_co_unalloc(BlockNode *n, const Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
+/* Clusters from @cluster on have become free: the search for free ones begins there at the latest. */
+void qcow2_note_free(Qcow2Writer *w, uint64_t cluster) RUNS_IN_IOTHREAD;
 /* Allocates a run for a table, and makes sure that no cache holds anything there. */
 int qcow2_co_alloc_table(BlockNode *n, uint64_t want, Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
 /* Whether no table that is in memory, nor one that such a table leads to, has clusters of the run,
@@ -304,6 +308,9 @@ int qcow2_co_write_zero_data(BlockNode *n, uint64_t offset, uint64_t bytes)
 /* Makes whole clusters beyond the disk's new end unallocated. */
 int qcow2_co_cut(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
+/* Allocates the clusters of a part of the disk that have none; it keeps reading as zeroes. */
+int qcow2_co_preallocate(BlockNode *n, uint64_t offset, uint64_t bytes, BlockPreallocation mode)
+    coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_cow.c ---- */

@@ -215,9 +215,15 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_range(BlockNode *n, uint64_t offse
         return ret;
     }
     unsigned pieces = 0;
+    bool reclaimed = false;
     qcow2_use_begin(&s->w, &use);
     for (uint64_t at = 0, done; at < bytes && ret == 0; at += done) {
         ret = zero_piece(n, offset + at, bytes - at, how, &done);
+        if (ret == -ENOSPC && !reclaimed) {
+            reclaimed = true;
+            done = 0; /* the piece is repeated */
+            ret = qcow2_co_reclaim(n, &use) ? 0 : ret;
+        }
         if (++pieces % ZERO_TURN_PIECES == 0) {
             co_yield_turn(); /* pieces in memory, and those without a change, do not wait */
         }

@@ -9,25 +9,12 @@
 
 ops=$(rounds lab=100 check=600 long=4000)
 
-# make_overlay OPTIONS: $overlay over $disk, which has no zeroes; sets $direct.
-make_overlay() {
-    make_disk 64M
-    dd if=/dev/urandom of="$disk" bs=1M count=48 conv=notrunc status=none
-    overlay=$disk.qcow2
-    test_files+=("$overlay")
-    qemu-img create -q -f qcow2 -o "$1" -b "$(realpath "$disk")" -F raw "$overlay" 64M
-}
-
-check_overlay() {
-    qemu-img check -q "$overlay" || fail "qemu-img check ends with $?"
-}
-
 # verify QCOW2-OPTIONS DRIVE-OPTIONS WORDS
 verify() {
-    make_overlay "$1"
+    make_overlay 64M "$1"
     [ -n "$direct" ] || [[ $2 != *cache=none* ]] || skip "no file system here has O_DIRECT"
     own_guest blk-verify "ops=$ops seed=$RANDOM queues=2 $3" -smp 2 -object iothread,id=io \
-        -drive "if=none,id=disk,format=qcow2,discard=unmap,file=$overlay$2" \
+        -drive "if=none,id=disk,format=qcow2,discard=unmap,file=$disk$2" \
         -device virtio-blk-pci,drive=disk,num-queues=2,iothread=io
     expect_status 1
     expect_output '^blk-verify: PASS ops=[1-9]'
@@ -44,10 +31,10 @@ test_lazy_refcounts_and_small_clusters() {
 }
 # The trace goes to the file "copies".
 test_copy_on_read() {
-    make_overlay cluster_size=64k
+    make_overlay 64M cluster_size=64k
     own_guest blk-verify "ops=$ops seed=$RANDOM queues=2 mode=irq" -smp 2 -object iothread,id=io \
         -trace block_copy_read -D "$work/copies" \
-        -drive "if=none,id=disk,format=qcow2,discard=unmap,aio=io_uring,copy-on-read=on,file=$overlay" \
+        -drive "if=none,id=disk,format=qcow2,discard=unmap,aio=io_uring,copy-on-read=on,file=$disk" \
         -device virtio-blk-pci,drive=disk,num-queues=2,iothread=io
     expect_status 1
     expect_output '^blk-verify: PASS ops=[1-9]'
@@ -55,9 +42,9 @@ test_copy_on_read() {
     check_overlay
 }
 test_copy_on_read_by_a_filter() {
-    make_overlay cluster_size=16k,extended_l2=on
+    make_overlay 64M cluster_size=16k,extended_l2=on
     own_guest blk-verify "ops=$ops seed=$RANDOM queues=2 mode=irq" -smp 2 -object iothread,id=io \
-        -blockdev "driver=qcow2,node-name=top,discard=unmap,file.driver=file,file.filename=$overlay" \
+        -blockdev "driver=qcow2,node-name=top,discard=unmap,file.driver=file,file.filename=$disk" \
         -blockdev driver=copy-on-read,node-name=disk,discard=unmap,file=top \
         -device virtio-blk-pci,drive=disk,num-queues=2,iothread=io
     expect_status 1
@@ -74,10 +61,10 @@ pause_briefly() {
 test_stop_resize_and_reset_with_requests_in_flight() {
     local i times deadline
     times=$(rounds lab=8 check=40 long=200)
-    make_overlay cluster_size=64k
+    make_overlay 64M
     start_own_guest blk-verify "until=button seed=$RANDOM qd=16 limit_ms=100000 mode=irq" -smp 2 \
         -object iothread,id=io \
-        -drive "if=none,id=disk,format=qcow2,discard=unmap,aio=io_uring,file=$overlay" \
+        -drive "if=none,id=disk,format=qcow2,discard=unmap,aio=io_uring,file=$disk" \
         -device virtio-blk-pci,drive=disk,iothread=io,num-queues=2
     wait_words 'blk-verify: sectors' 1
     for ((i = 0; i < times; i++)); do
@@ -106,9 +93,9 @@ test_stop_resize_and_reset_with_requests_in_flight() {
 
 # dirty_parts NAME: of the overlay, one "OFFSET LENGTH" a line, as qemu-nbd exports the bitmap
 dirty_parts() {
-    local socket=$overlay.nbd pid
+    local socket=$disk.nbd pid
     test_files+=("$socket")
-    qemu-nbd -r -B "$1" -f qcow2 --socket="$(realpath -m "$socket")" "$overlay" >/dev/null 2>&1 &
+    qemu-nbd -r -B "$1" -f qcow2 --socket="$(realpath -m "$socket")" "$disk" >/dev/null 2>&1 &
     pid=$!
     until [ -S "$socket" ] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
     qemu-img map --output=json --image-opts \
@@ -120,24 +107,46 @@ dirty_parts() {
 # The dirty parts, copied over the disk from before, give the disk from after.
 test_a_bitmap_has_what_the_guest_has_changed() {
     local offset length dirty=0
-    make_overlay cluster_size=64k
-    qemu-img bitmap --add -g 32k "$overlay" changes
-    test_files+=("$overlay.before" "$overlay.after")
-    qemu-img convert -O raw "$overlay" "$overlay.before"
+    make_overlay 64M cluster_size=64k
+    qemu-img bitmap --add -g 32k "$disk" changes
+    test_files+=("$disk.before" "$disk.after")
+    qemu-img convert -O raw "$disk" "$disk.before"
     own_guest blk-verify "ops=$ops seed=$RANDOM queues=2 mode=irq max=64k" -smp 2 -object iothread,id=io \
-        -drive "if=none,id=disk,format=qcow2,discard=unmap,file=$overlay,aio=io_uring" \
+        -drive "if=none,id=disk,format=qcow2,discard=unmap,file=$disk,aio=io_uring" \
         -device virtio-blk-pci,drive=disk,num-queues=2,iothread=io
     expect_status 1
     expect_output '^blk-verify: PASS ops=[1-9]'
     check_overlay
-    qemu-img convert -O raw "$overlay" "$overlay.after"
+    qemu-img convert -O raw "$disk" "$disk.after"
     while read -r offset length; do
         dirty=$((dirty + length))
-        dd if="$overlay.after" of="$overlay.before" bs=32k skip=$((offset / 32768)) seek=$((offset / 32768)) \
+        dd if="$disk.after" of="$disk.before" bs=32k skip=$((offset / 32768)) seek=$((offset / 32768)) \
             count=$(((length + 32767) / 32768)) conv=notrunc status=none
     done < <(dirty_parts changes)
     [ $dirty -gt 0 ] || fail "no part is dirty"
-    cmp "$overlay.before" "$overlay.after" || fail "the bitmap lacks a change"
+    cmp "$disk.before" "$disk.after" || fail "the bitmap lacks a change"
+}
+
+# A killed skiff leaves leaks at most.
+test_a_killed_vm_leaves_its_overlay_usable() {
+    local i times status
+    times=$(rounds lab=2 check=5 long=50)
+    make_overlay 64M
+    for ((i = 0; i < times; i++)); do
+        start_own_guest blk-verify "until=button seed=$RANDOM qd=16 mode=poll" -smp 2 \
+            -drive "if=virtio,format=qcow2,discard=unmap,file=$disk"
+        wait_output '^blk-verify: '
+        pause_briefly
+        kill -KILL "$skiff_pid"
+        wait_skiff
+        expect_status 137
+        status=0
+        qemu-img check -q -f qcow2 "$disk" >"$work/check" 2>&1 || status=$?
+        [[ $status = [03] ]] || fail "check: $(cat "$work/check")"
+    done
+    own_guest blk-verify 'ops=300' -drive "if=virtio,format=qcow2,file=$disk"
+    expect_status 1
+    expect_output '^blk-verify: PASS ops=[1-9]'
 }
 
 run_tests

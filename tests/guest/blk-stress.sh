@@ -13,7 +13,7 @@ start_verify() {
     cpus=$(rounds lab=2 check=4 long=4)
     depth=$(rounds lab=16 check=32 long=32)
     start_own_guest blk-verify "until=button seed=$RANDOM qd=$depth limit_ms=100000 $words" -smp "$cpus" \
-        -object iothread,id=io -drive "if=none,id=disk,format=${disk_format:-raw},file=$disk,discard=unmap$drive" \
+        -object iothread,id=io -drive "if=none,id=disk,format=raw,file=$disk,discard=unmap$drive" \
         -device virtio-blk-pci,drive=disk,iothread=io,num-queues="$cpus" "$@"
 }
 
@@ -40,7 +40,7 @@ pause_briefly() {
 stop_and_start() {
     local i times
     times=$(rounds lab=8 check=50 long=200)
-    "${make_disk:-make_disk}" 64M
+    make_disk 64M
     [ -n "$direct" ] || [[ $1 != *cache=none* ]] || skip "no file system here has O_DIRECT"
     start_verify "$1" "$2"
     wait_words 'blk-verify: sectors' 1
@@ -65,23 +65,11 @@ test_stop_and_cont_with_native() { stop_and_start ,aio=native,cache=none mode=ir
 test_stop_and_cont_with_polling() { stop_and_start ,aio=io_uring,cache=writeback mode=poll; }
 test_stop_and_cont_with_INTx() { stop_and_start ,aio=threads,cache=writeback mode=intx; }
 
-test_stop_and_cont_with_an_overlay() {
-    local disk_format=qcow2 make_disk=make_overlay
-    stop_and_start ,aio=io_uring,cache=writeback mode=irq
-    check_overlay
-}
-
-test_reset_with_an_overlay() {
-    local disk_format=qcow2 make_disk=make_overlay
-    test_reset_with_requests_in_flight
-    check_overlay
-}
-
 test_reset_with_requests_in_flight() {
     local aio i times
     times=$(rounds lab=3 check=20 long=100)
     for aio in threads,cache=writeback io_uring,cache=writeback; do
-        "${make_disk:-make_disk}" 64M
+        make_disk 64M
         start_verify ",aio=$aio" mode=irq
         for ((i = 0; i < times; i++)); do
             wait_words 'blk-verify: sectors' $((i + 1))
@@ -138,27 +126,6 @@ test_a_killed_vm_leaves_its_disk_usable() {
     wait_skiff
     expect_status 137
     own_guest blk-verify 'ops=300' -drive "if=virtio,format=raw,file=$disk"
-    expect_status 1
-    expect_output '^blk-verify: PASS ops=[1-9]'
-}
-
-# Its metadata is written in an order that leaves leaks at most.
-test_a_killed_vm_leaves_its_overlay_usable() {
-    local disk_format=qcow2 i times status
-    times=$(rounds lab=2 check=5 long=50)
-    make_overlay 64M
-    for ((i = 0; i < times; i++)); do
-        start_verify ,cache=writeback mode=poll
-        wait_output '^blk-verify: '
-        pause_briefly
-        kill -KILL "$skiff_pid"
-        wait_skiff
-        expect_status 137
-        status=0
-        "$(dirname "$SKIFF")/skiff-img" check -f qcow2 "$disk" >"$work/check" 2>&1 || status=$?
-        [[ $status = [03] ]] || fail "check: $(cat "$work/check")"
-    done
-    own_guest blk-verify 'ops=300' -drive "if=virtio,format=qcow2,file=$disk"
     expect_status 1
     expect_output '^blk-verify: PASS ops=[1-9]'
 }

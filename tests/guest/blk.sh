@@ -14,7 +14,7 @@ verify() {
     local drive=$1 device=$2 words=$3
     shift 3
     own_guest blk-verify "ops=$ops seed=$RANDOM $words" \
-        -drive "if=none,id=disk,format=${disk_format:-raw},file=$disk$drive" -device "virtio-blk-pci,drive=disk$device" "$@"
+        -drive "if=none,id=disk,format=raw,file=$disk$drive" -device "virtio-blk-pci,drive=disk$device" "$@"
     expect_status 1
     expect_output '^blk-verify: PASS ops=[1-9]'
 }
@@ -42,19 +42,6 @@ test_threads_by_the_page_cache() { engine_test threads writeback; }
 test_io_uring_without_the_page_cache() { engine_test io_uring none; }
 test_io_uring_by_the_page_cache() { engine_test io_uring writeback; }
 test_native_without_the_page_cache() { engine_test native none; }
-
-# One test for each engine: writes allocate, copy from the backing file, zero and discard clusters.
-overlay_test() { # AIO CACHE
-    local disk_format=qcow2
-    make_overlay 64M
-    [ "$2" != none ] || [ -n "$direct" ] || skip "no file system here has O_DIRECT"
-    verify_all ",aio=$1,cache=$2,discard=unmap"
-    check_overlay
-}
-
-test_an_overlay_with_threads() { overlay_test threads writeback; }
-test_an_overlay_with_io_uring() { overlay_test io_uring none; }
-test_an_overlay_with_native() { overlay_test native none; }
 
 # The guest reads back what it writes; the image and the folder of temporary files stay as they were.
 test_snapshot_writes_elsewhere() {

@@ -135,14 +135,14 @@ make_disk() {
     direct=''
 }
 
-# make_overlay SIZE: $disk as a qcow2 image, half of whose content is in a raw backing file. For tests with
-# `local disk_format=qcow2`; check_overlay says whether the image is still right.
+# make_overlay SIZE [OPTIONS]: $disk as a qcow2 image with these options, and half of its content in a raw
+# backing file. check_overlay says whether the image is still right.
 make_overlay() {
     make_disk "$1"
     mv "$disk" "$disk.base"
     test_files+=("$disk.base")
     dd if=/dev/urandom of="$disk.base" bs=1M count=$((${1%M} / 2)) conv=notrunc status=none
-    "$(dirname "$SKIFF")/skiff-img" create -q -f qcow2 -b "$(realpath "$disk.base")" -F raw "$disk"
+    "$(dirname "$SKIFF")/skiff-img" create -q -f qcow2 -o "${2:-cluster_size=64k}" -b "$(realpath "$disk.base")" -F raw "$disk"
 }
 
 check_overlay() {

@@ -190,7 +190,7 @@ BLOCK_TEST(copies_set_no_bits_of_dirty_bitmaps)
     GError *error = NULL;
     BlockDirtyBitmapInfo info;
     rig_begin(&rig, false);
-    assert_true(block_dirty_bitmap_co_add(rig.top, "b", 4096, true, &error));
+    assert_true(block_dirty_bitmap_co_add(rig.top, "b", 4096, 0, &error));
     rig_expect(&rig, 0, 0x4000, 0xb5);
     block_dirty_bitmap_info(rig.top, 0, &info);
     assert_int_equal(info.dirty_bytes, 0);

@@ -133,6 +133,40 @@ BLOCK_TEST(merging_takes_bits_of_other_granularities_and_nodes)
     blk_co_free(blk);
 }
 
+typedef struct DirtyGrow {
+    BlockNode *node;
+    bool zero;
+    int ret;
+} DirtyGrow;
+
+static void dirty_grow_at_home(void *opaque)
+{
+    DirtyGrow *g = opaque;
+    static uint8_t data[512];
+    struct iovec iov = {data, sizeof(data)};
+    uint64_t far = (uint64_t)3 << 40;
+    enter_coroutine();
+    enter_iothread(test_home);
+    g->ret = g->zero ? block_node_co_write_zeroes(g->node, far, sizeof(data), 0)
+                     : block_node_co_pwritev(g->node, far, sizeof(data), &iov, 1, 0);
+}
+
+BLOCK_TEST(a_write_does_not_grow_a_node_beyond_its_bitmap)
+{
+    char *path = test_file_new(1 << 20);
+    g_autofree char *text = g_strdup_printf("file,node-name=n,filename=%s", path);
+    DirtyGrow g = {.node = test_node_add(text)};
+    dirty_add(g.node, "b", 512);
+    for (unsigned i = 0; i < 2; i++) {
+        g.zero = i == 1;
+        test_in_home(dirty_grow_at_home, &g);
+        assert_int_equal(g.ret, -EFBIG);
+        assert_int_equal(block_node_size(g.node), 1 << 20);
+    }
+    test_node_del("n");
+    test_file_free(path);
+}
+
 static coroutine_fn RUNS_IN_MAIN void dirty_refused(BlockNode *n, const char *name,
                                                     uint32_t granularity, const char *says)
 {
@@ -170,6 +204,7 @@ int main(void)
         cmocka_unit_test(a_failed_write_sets_bits_and_one_out_of_range_does_not),
         cmocka_unit_test(a_disabled_bitmap_keeps_its_bits),
         cmocka_unit_test(a_bitmap_follows_the_size_of_its_node),
+        cmocka_unit_test(a_write_does_not_grow_a_node_beyond_its_bitmap),
         cmocka_unit_test(merging_takes_bits_of_other_granularities_and_nodes),
         cmocka_unit_test(invalid_names_and_granularities_are_refused),
     };

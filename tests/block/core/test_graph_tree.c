@@ -33,7 +33,7 @@ static const BlockDriver overlay_driver = {
     .name = "overlay",
     .help = "reads its backing node and writes its file",
     .has_file = true,
-    .has_fua = true,
+    .caps = {.fua = true},
     .children = overlay_children,
     .co_open = overlay_co_open,
     .co_preadv = overlay_co_preadv,

@@ -225,6 +225,25 @@ BLOCK_TEST(a_reopen_stores_bitmaps_and_they_stay_in_memory)
     qcow2_dir_free(dir);
 }
 
+BLOCK_TEST(a_read_only_node_does_not_store_what_changes_in_memory)
+{
+    g_autoptr(GError) error = NULL;
+    char *dir = qcow2_dir_new();
+    bitmap_create(dir, "");
+    BlockBackend *blk = bitmap_open(dir, "");
+    BlockNode *n = blk_root(blk);
+    block_node_ref(n);
+    bitmap_add(n, "a", 0, 0);
+    bitmap_write(blk, 0, 512, 1);
+    blk_co_free(blk);
+    bitmap_reopen(dir, true);
+    assert_true(block_dirty_bitmap_co_set_enabled(n, "a", false, &error));
+    block_co_unref(n);
+    file_bitmap_expect(dir, "a", true, 0, 65536);
+    bitmap_check(dir);
+    qcow2_dir_free(dir);
+}
+
 BLOCK_TEST(a_node_that_moves_keeps_its_bitmaps)
 {
     GError *error = NULL;
@@ -363,6 +382,7 @@ int main(void)
         cmocka_unit_test(a_marked_bitmap_is_inconsistent_and_can_only_be_removed),
         cmocka_unit_test(extra_data_is_kept_and_decides_whether_a_bitmap_is_used),
         cmocka_unit_test(a_reopen_stores_bitmaps_and_they_stay_in_memory),
+        cmocka_unit_test(a_read_only_node_does_not_store_what_changes_in_memory),
         cmocka_unit_test(a_node_that_moves_keeps_its_bitmaps),
         cmocka_unit_test(bitmaps_follow_the_size_of_the_disk),
         cmocka_unit_test(a_snapshot_can_be_created_but_not_applied_beside_bitmaps),

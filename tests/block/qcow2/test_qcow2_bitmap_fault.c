@@ -240,6 +240,58 @@ BLOCK_TEST(a_row_of_operations_that_fails_leaves_no_wrong_bitmap)
     fault_each(BLOCK_FAULT_ANY);
 }
 
+/* The extension is retired with the last bitmap. After an error there the disk may have it or not. */
+static coroutine_fn RUNS_IN_MAIN bool fault_remove_last(FaultRig *rig, BlockFaultOp op,
+                                                        unsigned after)
+{
+    fault_open(rig);
+    BlockNode *n = blk_root(rig->blk);
+    rig->hit = (BlockFault){.op = (int)op, .after = after, .count = 1, .error = EIO};
+    test_in_home(fault_arm, rig);
+    bool removed = block_dirty_bitmap_co_remove(n, "a", NULL);
+    bool hit = block_fault_hits(rig->fault) > 0;
+    rig->hit = (BlockFault){.op = (int)op, .after = 1 << 30, .error = EIO};
+    test_in_home(fault_arm, rig);
+    bitmap_add(n, "b", 4096, 0);
+    assert_int_equal(block_node_co_complete(n), 0);
+    blk_co_free(rig->blk);
+    test_in_home(fault_save, rig);
+    DiskBitmap a = disk_bitmap(rig->saved, BF_FILE, "a"), b = disk_bitmap(rig->saved, BF_FILE, "b");
+    if (!b.listed || b.in_use || a.listed == removed) {
+        fail_msg("error %u of kind %d: a: removed %d, listed %d; b: listed %d, in use %d", after,
+                 op, removed, a.listed, b.listed, b.in_use);
+    }
+    disk_bitmap_clear(&a);
+    disk_bitmap_clear(&b);
+    test_node_del("f");
+    test_node_del("m");
+    return hit;
+}
+
+BLOCK_TEST(a_bitmap_is_stored_after_an_error_in_the_removal_of_the_last_one)
+{
+    static const BlockFaultOp ops[] = {BLOCK_FAULT_WRITE, BLOCK_FAULT_FLUSH};
+    FaultRig rig = {.dir = qcow2_dir_new()};
+    size_t size;
+    qcow2_shell(rig.dir, "qemu-img create -q -f qcow2 t.qcow2 256k && "
+                         "qemu-img bitmap --add t.qcow2 a");
+    g_autofree uint8_t *image = qcow2_file_bytes(rig.dir, "t.qcow2", &size);
+    assert_true(size <= BF_FILE);
+    rig.image = g_malloc0(BF_FILE);
+    rig.saved = g_malloc0(BF_FILE);
+    memcpy(rig.image, image, size);
+    for (unsigned i = 0; i < G_N_ELEMENTS(ops); i++) {
+        unsigned after = 0;
+        while (fault_remove_last(&rig, ops[i], after)) {
+            after++;
+        }
+        assert_true(after > 2);
+    }
+    g_free(rig.image);
+    g_free(rig.saved);
+    qcow2_dir_free(rig.dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +299,7 @@ int main(void)
         cmocka_unit_test(a_read_that_fails_leaves_no_wrong_bitmap),
         cmocka_unit_test(a_flush_that_fails_leaves_no_wrong_bitmap),
         cmocka_unit_test(a_row_of_operations_that_fails_leaves_no_wrong_bitmap),
+        cmocka_unit_test(a_bitmap_is_stored_after_an_error_in_the_removal_of_the_last_one),
     };
     return block_test_main(tests);
 }

@@ -88,6 +88,30 @@ BLOCK_TEST(files_that_a_header_names_are_reached_as_the_image_is)
     qcow2_dir_free(dir);
 }
 
+/* Native AIO needs cache.direct, which the image's node, and a probe, need not have. */
+BLOCK_TEST(an_image_with_native_aio_has_a_backing_file_of_any_description)
+{
+    static const char *const options[] = {"cache.direct=on,file.aio=native",
+                                          "file.cache.direct=on,file.aio=native"};
+    static const char *const images[] = {"top.qcow2", "probed.qcow2"};
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir, "qemu-img create -q -f raw base.raw 1M && "
+                     "qemu-img create -q -f qcow2 -b base.raw -F raw top.qcow2 && "
+                     "cp top.qcow2 probed.qcow2 && "
+                     "printf '\\22\\64\\126\\170' | dd of=probed.qcow2 bs=1 seek=112 conv=notrunc");
+    for (unsigned i = 0; i < 4; i++) {
+        uint8_t buf[4096];
+        g_autofree char *text =
+            g_strdup_printf("qcow2,read-only=on,file.driver=file,%s,file.filename=%s/%s",
+                            options[i / 2], dir, images[i % 2]);
+        BlockBackend *blk = test_blk("d", text, false);
+        assert_non_null(blk_root(blk)->backing);
+        assert_int_equal(test_io(blk, TEST_READ, 0, sizeof(buf), buf, 0), 0);
+        blk_co_free(blk);
+    }
+    qcow2_dir_free(dir);
+}
+
 BLOCK_TEST(options_of_children_that_an_image_lacks_are_refused)
 {
     char *dir = qcow2_dir_new();
@@ -148,6 +172,7 @@ int main(void)
         cmocka_unit_test(children_are_named_nodes_and_move_with_the_image_and_back),
         cmocka_unit_test(an_empty_backing_option_means_none),
         cmocka_unit_test(files_that_a_header_names_are_reached_as_the_image_is),
+        cmocka_unit_test(an_image_with_native_aio_has_a_backing_file_of_any_description),
         cmocka_unit_test(options_of_children_that_an_image_lacks_are_refused),
         cmocka_unit_test(the_longest_chain_of_images_is_read_and_a_longer_one_refused),
         cmocka_unit_test(a_loop_is_one_short_error),

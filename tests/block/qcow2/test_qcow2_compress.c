@@ -4,6 +4,7 @@
 #include "block/driver/mem.h"
 #include "block/qcow2/qcow2_int.h"
 #include "tests/block/qcow2/qcow2_test.h"
+#include "util/loop/co_stack.h"
 
 #define COMPRESS_FILE ((uint64_t)8 << 20)
 #define COMPRESS_CLUSTER ((uint64_t)4096)
@@ -142,6 +143,35 @@ BLOCK_TEST(a_read_fails_with_the_error_of_one_cluster_after_all_others_have_ende
     }
     assert_int_equal(test_finish(&r), -EIO);
     assert_int_equal(test_io(rig.blk, TEST_READ, 0, sizeof(buf), buf, 0), 0);
+    compress_end(&rig);
+}
+
+/* A disk that hangs keeps a stack for each request of the guest, and not one for each cluster: others
+ * need the rest. */
+BLOCK_TEST(the_clusters_of_many_reads_that_hang_have_few_coroutines)
+{
+    enum { READS = 64 };
+    CompressRig rig;
+    TestRequest r[READS];
+    uint8_t buf[8 * COMPRESS_CLUSTER];
+    compress_begin(&rig, COMPRESS_READ_IMAGE);
+    assert_int_equal(test_io(rig.blk, TEST_READ, 0, 1, buf, 0), 0);
+    compress_hit(&rig, (BlockFault){.op = BLOCK_FAULT_READ, .hold = true});
+    unsigned before = co_stack_count();
+    for (unsigned i = 0; i < READS; i++) {
+        r[i] = (TestRequest){.blk = rig.blk, .op = TEST_READ, .bytes = sizeof(buf), .buf = buf};
+        test_start(&r[i]);
+    }
+    test_settle();
+    assert_in_range(co_stack_count() - before, READS / 2, READS + 32);
+    compress_hit(&rig, (BlockFault){0});
+    while (block_fault_held(rig.fault) > 0) {
+        rig.release = 100;
+        test_in_home(compress_release_at_home, &rig);
+    }
+    for (unsigned i = 0; i < READS; i++) {
+        assert_int_equal(test_finish(&r[i]), 0);
+    }
     compress_end(&rig);
 }
 
@@ -285,6 +315,7 @@ int main(void)
         cmocka_unit_test(compressed_writes_of_other_bytes_than_whole_clusters_are_refused),
         cmocka_unit_test(nodes_that_cannot_compress_refuse_compressed_writes),
         cmocka_unit_test(the_compressed_clusters_of_a_read_are_read_at_the_same_time),
+        cmocka_unit_test(the_clusters_of_many_reads_that_hang_have_few_coroutines),
         cmocka_unit_test(a_read_fails_with_the_error_of_one_cluster_after_all_others_have_ended),
     };
     return block_test_main(tests);

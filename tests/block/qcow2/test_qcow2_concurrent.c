@@ -17,7 +17,7 @@ typedef struct ConcurrentRig {
     unsigned release;
     uint8_t *bytes; /* of the file */
     int status;
-    TestEvent done;
+    TestEvent done, cleared;
 } ConcurrentRig;
 
 static void concurrent_fill(void *opaque)
@@ -337,6 +337,49 @@ BLOCK_TEST(two_writes_that_need_the_same_l2_table_add_one)
     concurrent_end(&rig);
 }
 
+/* ---- on the feature bits of the header ---- */
+
+static void concurrent_remove(void *opaque)
+{
+    ConcurrentRig *rig = opaque;
+    enter_main();
+    enter_coroutine();
+    rig->status = block_dirty_bitmap_co_remove(blk_root(rig->blk), "b", NULL) ? 0 : -1;
+    test_event_set(&rig->done);
+}
+
+static void concurrent_clear_dirty(void *opaque)
+{
+    ConcurrentRig *rig = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    rig->status |= qcow2_co_clear_dirty(blk_root(rig->blk));
+    test_event_set(&rig->cleared);
+}
+
+/* As the end of a snapshot's creation does it, without the operation lock. */
+BLOCK_TEST(the_dirty_bit_is_cleared_beside_the_removal_of_the_last_bitmap)
+{
+    ConcurrentRig rig;
+    concurrent_begin(&rig, "");
+    qcow2_shell(rig.dir, "qemu-img bitmap --add t.qcow2 b");
+    concurrent_replace(&rig);
+    concurrent_hold(&rig, BLOCK_FAULT_WRITE, 0, 512);
+    co_start(test_main, concurrent_remove, &rig);
+    while (block_fault_held(rig.fault) == 0) {
+        test_settle();
+    }
+    co_start(test_home, concurrent_clear_dirty, &rig);
+    test_settle();
+    concurrent_release(&rig);
+    test_event_wait(&rig.done);
+    test_event_wait(&rig.cleared);
+    assert_int_equal(rig.status, 0);
+    test_in_home(concurrent_save, &rig);
+    assert_int_equal(qcow2_get64(rig.image + offsetof(Qcow2DiskHeader, autoclear_features)) & 1, 0);
+    concurrent_end(&rig);
+}
+
 /* ---- on a table ---- */
 
 static void concurrent_status(void *opaque)
@@ -447,6 +490,7 @@ int main(void)
         cmocka_unit_test(a_flush_does_not_wait_for_the_discards_of_the_host),
         cmocka_unit_test(a_reopen_without_a_backend_has_nothing_in_flight),
         cmocka_unit_test(two_writes_that_need_the_same_l2_table_add_one),
+        cmocka_unit_test(the_dirty_bit_is_cleared_beside_the_removal_of_the_last_bitmap),
         cmocka_unit_test(a_table_is_copied_only_after_the_block_status_that_loads_it),
         cmocka_unit_test(a_search_for_free_clusters_leaves_turns_to_other_requests),
         cmocka_unit_test(a_discard_of_a_large_disk_leaves_turns_to_other_requests),
