@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tree of tracked requests: insert, remove and search in logarithmic time for usual loads. */
+#include <sys/random.h>
 #include "block/node.h"
 #include "util/loop/sched_point.h"
 
@@ -132,10 +133,18 @@ static uint64_t track_unit(const BlockNode *n)
     return MAX(n->limits.request_alignment, n->track.unit);
 }
 
+/* Not g_random_int(), which opens a file: an iothread in the sandbox may not. */
+static uint32_t track_seed(void)
+{
+    uint32_t seed;
+    ssize_t got = getrandom(&seed, sizeof(seed), GRND_NONBLOCK); /* fails only early at boot */
+    return got == sizeof(seed) && seed != 0 ? seed : 1;
+}
+
 /* xorshift32: a guest cannot choose the shape of the tree. */
 static uint32_t track_random(BlockTrack *track)
 {
-    uint32_t x = track->random != 0 ? track->random : g_random_int() | 1;
+    uint32_t x = track->random != 0 ? track->random : track_seed();
     x ^= x << 13;
     x ^= x >> 17;
     x ^= x << 5;
