@@ -178,7 +178,9 @@ int qcow2_co_free_extent(BlockNode *n, Qcow2Free *f)
     return ret;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int free_batch(BlockNode *n, const Qcow2FreeBatch *b)
+/* -EAGAIN: a drained section waits for the frees in the @background, which leave the rest. */
+static coroutine_fn RUNS_IN_IOTHREAD int free_batch(BlockNode *n, const Qcow2FreeBatch *b,
+                                                    bool background)
 {
     g_autoptr(GArray) places = NULL; /* no cluster of the batch becomes a table meanwhile */
     int ret = 0;
@@ -191,6 +193,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int free_batch(BlockNode *n, const Qcow2Fre
         ret = ret == 0 ? qcow2_co_free_extent(n, f) : ret;
         if (ret == 0) {
             g_array_set_size(b->frees, b->frees->len - 1);
+            ret = background && n->quiesced > 0 ? -EAGAIN : 0;
         }
     }
     return ret;
@@ -205,14 +208,14 @@ static RUNS_IN_IOTHREAD Qcow2FreeBatch *free_next(BlockNode *n)
     return used || s->snap.fresh != NULL ? NULL : b;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD void free_batches(BlockNode *n)
+static coroutine_fn RUNS_IN_IOTHREAD void free_batches(BlockNode *n, bool background)
 {
     Qcow2State *s = n->state;
     Qcow2Writer *w = &s->w;
     Qcow2FreeBatch *b;
     int ret = 0;
     while (ret == 0 && (b = free_next(n)) != NULL) {
-        ret = free_batch(n, b);
+        ret = free_batch(n, b, background);
         if (ret == 0 || w->corrupt) { /* of a corrupt image the rest leaks */
             g_queue_pop_head(&w->batches);
             g_array_unref(b->frees);
@@ -228,7 +231,7 @@ static void free_run(void *opaque)
     BlockNode *n = opaque;
     enter_coroutine();
     enter_iothread(n->home);
-    free_batches(n);
+    free_batches(n, true);
     qcow2_co_save_corrupt(n, 0);
     block_node_end(n);
 }
@@ -250,7 +253,7 @@ void qcow2_co_free_all(BlockNode *n)
         co_queue_wait(&s->w.free_waiters, "qcow2 clusters to be freed");
     }
     s->w.freeing = true;
-    free_batches(n);
+    free_batches(n, false);
 }
 
 bool qcow2_co_reclaim(BlockNode *n, Qcow2Use *use)

@@ -233,6 +233,39 @@ BLOCK_TEST(a_flush_does_not_wait_for_the_discards_of_the_host)
     concurrent_end(&rig);
 }
 
+static void concurrent_drain(void *opaque)
+{
+    ConcurrentRig *rig = opaque;
+    enter_coroutine();
+    enter_main();
+    co_drained_begin(&rig->blk, 1);
+    rig->status = (int)block_fault_hits(rig->file.fault);
+    co_drained_end(&rig->blk, 1);
+    test_event_set(&rig->done);
+}
+
+BLOCK_TEST(a_drained_section_waits_for_one_discard_of_the_host)
+{
+    ConcurrentRig rig;
+    concurrent_begin(&rig, "");
+    for (unsigned i = 0; i < 16; i += 2) { /* extents of their own */
+        assert_int_equal(
+            test_io(rig.blk, TEST_DISCARD, i * CONCURRENT_CLUSTER, CONCURRENT_CLUSTER, NULL, 0), 0);
+    }
+    faulty_hold(&rig.file, BLOCK_FAULT_DISCARD, 0, 0);
+    assert_int_equal(test_io(rig.blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
+    test_settle();
+    assert_int_equal(block_fault_held(rig.file.fault), 1);
+    co_start(test_main, concurrent_drain, &rig);
+    test_settle();
+    faulty_set(&rig.file, (BlockFault){.op = BLOCK_FAULT_DISCARD}); /* counts those that follow */
+    faulty_release_held(&rig.file);
+    test_event_wait(&rig.done);
+    assert_int_equal(rig.status, 0);
+    faulty_release(&rig.file);
+    concurrent_end(&rig); /* the others are freed, too */
+}
+
 /* The flush of a reopen permits frees. No backend holds the node then, so no section of one does. */
 BLOCK_TEST(a_reopen_without_a_backend_has_nothing_in_flight)
 {
@@ -422,6 +455,7 @@ int main(void)
         cmocka_unit_test(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight),
         cmocka_unit_test(a_change_during_a_commit_is_written_by_the_next_one),
         cmocka_unit_test(a_flush_does_not_wait_for_the_discards_of_the_host),
+        cmocka_unit_test(a_drained_section_waits_for_one_discard_of_the_host),
         cmocka_unit_test(a_reopen_without_a_backend_has_nothing_in_flight),
         cmocka_unit_test(two_writes_that_need_the_same_l2_table_add_one),
         cmocka_unit_test(the_dirty_bit_is_cleared_beside_the_removal_of_the_last_bitmap),
