@@ -306,7 +306,7 @@ static RUNS_IN_MAIN bool reopen_check_writer(const Reopen *reopen, const BlockRe
                     writer);
         return false;
     }
-    if (r->flags.read_only && r->node->copy_on_read) {
+    if (r->flags.read_only && r->node->track.users > 0) { /* its home waits: it is drained */
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Can't set node '%s' to r/o with copy-on-read enabled", r->node->name);
         return false;

@@ -214,7 +214,7 @@ static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_read(ImgCopy *c, const CopyPie
 static uint64_t copy_run(const ImgCopy *c, const uint8_t *buffer, uint64_t bytes, bool *zero)
 {
     uint64_t min = MIN(MAX(c->min_sparse, c->unit), bytes);
-    uint64_t block = c->unit > 0 ? min : MIN(COPY_BLOCK, min); /* whole units are compressed */
+    uint64_t block = MIN(c->unit > 0 ? c->unit : COPY_BLOCK, min); /* whole units are compressed */
     uint64_t data = 0, zeroes = 0;
     *zero = false;
     if (c->min_sparse == 0) {

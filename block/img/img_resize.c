@@ -89,6 +89,9 @@ static void resize_preallocate_at_home(void *opaque)
     enter_coroutine();
     enter_iothread(blk_home(r->blk));
     r->ret = block_node_co_preallocate(blk_root(r->blk), r->from, r->bytes, r->preallocation);
+    if (r->ret == 0) {
+        r->ret = block_node_co_flush(blk_root(r->blk));
+    }
 }
 
 static coroutine_fn RUNS_IN_MAIN bool resize_co_run(Resize *r)

@@ -167,7 +167,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int refcounts_write(Refcounts *r)
     g_autofree uint8_t *block = g_malloc(cluster);
     g_autofree uint64_t *table = g_malloc0(r->table * cluster);
     struct iovec iov = {block, cluster};
-    int ret = 0;
+    int ret = qcow2_check_free(r->node, r->first, r->end - r->first);
+    if (ret < 0) {
+        return ret;
+    }
     if (!qcow2_cache_forget(&s->l2, host, (r->end - r->first) * cluster)) {
         return qcow2_corrupt(r->node, "the free cluster at 0x%" PRIx64 " is a table in use", host);
     }

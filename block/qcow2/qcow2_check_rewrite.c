@@ -76,14 +76,20 @@ static uint64_t rewrite_block(const Qcow2Check *c, uint64_t cluster, uint64_t *i
                : 0;
 }
 
-/* Finds @count free clusters that have refcount blocks. False: there are none. */
+/* Finds @count free clusters that have refcount blocks. Entries of the table without a block are
+ * skipped as a whole: a hostile image has a million. False: there are none. */
 static bool rewrite_find(const Qcow2Check *c, uint64_t count, uint64_t *first)
 {
-    uint64_t found = 0, index;
-    uint64_t end = c->refcount_entries * (c->cluster_size * 8 >> c->header.refcount_order);
+    uint64_t per_block = c->cluster_size * 8 >> c->header.refcount_order, found = 0, index;
+    uint64_t end =
+        MIN(c->refcount_entries * per_block, QCOW2_OFFSET_MASK >> c->header.cluster_bits);
     for (uint64_t i = 1; i < end && found < count; i++) {
-        bool free = qcow2_counts_get(&c->counts, i) == 0 && rewrite_block(c, i, &index) != 0;
-        found = free ? found + 1 : 0;
+        if (rewrite_block(c, i, &index) == 0) {
+            i += per_block - 1 - index;
+            found = 0;
+        } else {
+            found = qcow2_counts_get(&c->counts, i) == 0 ? found + 1 : 0;
+        }
         *first = i + 1 - found;
     }
     return found == count;

@@ -123,8 +123,7 @@ static RUNS_IN_IOTHREAD void apply_leave(BlockNode *n, ApplyDisk *old)
 int qcow2_co_apply_store(BlockNode *n, bool *unsure)
 {
     Qcow2State *s = n->state;
-    ApplyDisk old = {.l1 = s->l1, .l1_offset = s->header.l1_offset, .size = s->header.size};
-    ApplyDisk new_disk;
+    ApplyDisk old = {.l1_offset = s->header.l1_offset, .size = s->header.size}, new_disk;
     Qcow2Run run;
     int ret = qcow2_co_flush(n);
     if (ret == 0) {
@@ -133,12 +132,14 @@ int qcow2_co_apply_store(BlockNode *n, bool *unsure)
     if (ret < 0) {
         return ret;
     }
+    old.l1 = s->l1; /* the allocation for the new one may have added to what it owns */
     apply_set_disk(n, &new_disk);
     ret = qcow2_co_flush(n);
     if (ret == 0) {
         apply_leave(n, &old);
         return 0;
     }
+    new_disk.l1 = s->l1; /* so may the flush */
     apply_set_disk(n, &old);
     *unsure = qcow2_co_flush(n) < 0;
     qcow2_table_free(&new_disk.l1);

@@ -97,8 +97,8 @@ bool qcow2_table_leads_to(const Qcow2Table *t, unsigned cluster_bits, uint64_t h
     uint64_t end = (host + bytes - 1) >> cluster_bits;
     for (uint64_t i = host >> cluster_bits; i <= end; i++) {
         uint64_t hash = table_hash(t, i);
-        if ((t->places[hash / 64] >> (hash % 64) & 1) != 0 && table_search(t, host, bytes)) {
-            return true;
+        if ((t->places[hash / 64] >> (hash % 64) & 1) != 0) {
+            return table_search(t, host, bytes); /* once: it is for all clusters */
         }
     }
     return false;

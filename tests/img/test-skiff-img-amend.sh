@@ -86,6 +86,13 @@ refused "Persistent bitmaps prevent downgrade of image" amend -o compat=0.10 sta
 qemu-img info start.qcow2 | grep -q 'compat: 1.1'
 report $? "a refused image is unchanged"
 
+# the last two clusters, an L2 table and data, have the refcount 0: the new refcounts do not replace the table
+start cluster_size=64k "write -q -P 7 0 64k"
+printf '\0\0\0\0' | dd of=start.qcow2 bs=1 seek=$((0x20008)) conv=notrunc status=none
+refused "Failed to write the refcounts: Input/output error" amend -o refcount_bits=64 start.qcow2
+[[ $(qemu-io -r -c 'read -P 7 0 64k' start.qcow2) != *failed* ]]
+report $? "the data is still there"
+
 # features that version 2 does not have
 start extended_l2=on "${words[@]}"
 amended -o compat=0.10

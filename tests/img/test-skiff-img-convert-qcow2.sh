@@ -44,6 +44,14 @@ for image in base.raw overlay.qcow2 text.raw; do
     done
 done
 for image in compressed.qcow2 odd.raw empty.raw random.raw; do converted -c $image; done
+# zeroes are searched for in whole clusters, also if -S is not a multiple of them
+head -c 8M /dev/zero >sparse.raw
+for at in 0 200 1000 2000 6000; do head -c 100000 text.raw | dd of=sparse.raw bs=1k seek=$at conv=notrunc status=none; done
+for size in 96k 200k; do
+    succeeds "-c -S $size" "$img" convert -c -S $size -O qcow2 sparse.raw ours
+    qemu-img compare -q sparse.raw ours && qemu-img check ours | grep -q '100.00% compressed'
+    report $? "-S $size: all clusters are compressed"
+done
 for type in zlib zstd; do
     rm -f ours theirs
     succeeds "-c, $type, several sources" "$img" convert -c -O qcow2 -o compression_type=$type odd.raw text.raw base.raw odd.raw ours

@@ -120,6 +120,11 @@ done
     qemu-img info used.qcow2 | grep -q '(1048576 bytes)'
 report $? "a preallocation that fails"
 
+# metadata that does not reach the disk: the flush behind it fails
+qemu-img create -q -f qcow2 lost.qcow2 1M
+ends 1 "Could not preallocate the new part: Input/output error" resize --preallocation=metadata --image-opts \
+    driver=qcow2,file.driver=fault,file.fail-op=flush,file.fail-after=4,file.errno=5,file.file.driver=file,file.file.filename=lost.qcow2 8M
+
 cp start.raw image
 [[ $("$img" resize image 2M 2>&1) == "WARNING: Image format was not specified"*"Image resized." ]]
 report $? "a warning if a raw image was probed"

@@ -3,6 +3,7 @@
 #include "block/dirty_bitmap.h"
 #include "block/driver/fault.h"
 #include "tests/block/qcow2/qcow2_test.h"
+#include "util/sys/sys_fault.h"
 
 #define COPY_CLUSTER 4096u
 #define COPY_SIZE 0x100000u
@@ -237,6 +238,39 @@ BLOCK_TEST(read_only_nodes_are_refused_in_qemus_words)
     rig_end(&rig);
 }
 
+/* The system allows only reading the file now. auto-read-only is for the whole chain. */
+BLOCK_TEST(a_reopen_does_not_make_a_filter_read_only)
+{
+    const SysFault refused = {.calls = "open", .count = 1, .error = EACCES};
+    GError *error = NULL;
+    uint8_t buf[512];
+    char *path = test_file_new(1 << 20);
+    g_autofree char *text = g_strdup_printf(
+        "raw,node-name=t,auto-read-only=on,file.driver=file,file.filename=%s", path);
+    g_autofree char *direct = g_strconcat(text, ",cache.direct=on", NULL);
+    BlockNode *n = test_node_add(text);
+    BlockNode *c = test_node_add("copy-on-read,node-name=c,auto-read-only=on,file=t");
+    BlockBackend *blk = blk_co_new("d", c, false, &error);
+    OptDict *both[] = {
+        opt_dict_parse("copy-on-read,node-name=c,auto-read-only=on,file=t", "driver", NULL),
+        opt_dict_parse(direct, "driver", NULL)};
+    assert_non_null(blk);
+    sys_fault_set(&refused);
+    bool ok = block_co_reopen(both, 2, &error);
+    assert_int_equal(sys_fault_hits(), 1);
+    sys_fault_set(NULL);
+    assert_false(ok || n->flags.read_only || c->flags.read_only);
+    assert_string_equal(error->message, "Can't set node 't' to r/o with copy-on-read enabled");
+    g_error_free(error);
+    assert_int_equal(test_io(blk, TEST_READ, 0, sizeof(buf), buf, 0), 0);
+    opt_dict_free(both[0]);
+    opt_dict_free(both[1]);
+    blk_co_free(blk);
+    test_node_del("c");
+    test_node_del("t");
+    test_file_free(path);
+}
+
 /* ---- copies that meet other requests ---- */
 
 static coroutine_fn RUNS_IN_MAIN void write_during_a_copy(bool filter)
@@ -416,6 +450,7 @@ int main(void)
         cmocka_unit_test(copies_set_no_bits_of_dirty_bitmaps),
         cmocka_unit_test(an_error_of_either_side_is_the_readers_and_the_next_read_copies),
         cmocka_unit_test(read_only_nodes_are_refused_in_qemus_words),
+        cmocka_unit_test(a_reopen_does_not_make_a_filter_read_only),
         cmocka_unit_test(a_write_during_a_copy_is_not_lost),
         cmocka_unit_test(a_write_during_a_copy_through_the_filter_is_not_lost),
         cmocka_unit_test(a_copy_waits_for_an_older_write_and_then_copies_nothing),

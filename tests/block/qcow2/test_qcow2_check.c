@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checks cost what the image's metadata costs; a repair that is cut off can be repeated. */
+#include <unistd.h>
 #include "tests/block/qcow2/qcow2_test.h"
 #include "block/qcow2/qcow2_check.h"
 #include "block/qcow2/qcow2_header.h"
@@ -260,12 +261,63 @@ BLOCK_TEST(the_memory_of_a_check_is_bounded)
     blk_co_free(blk);
 }
 
+/* Clusters of 2 MiB: header, L1 table, refcount table of 4 clusters, refcount block, snapshot table, L2
+ * table, data. All clusters of the block are in use, and the table has no other block. */
+#define FULL_TABLE ((size_t)4)
+#define FULL_DATA (5 + FULL_TABLE)
+#define FULL_COUNTS (LOOP_CLUSTER / 8)
+
+static void full_write(const char *dir)
+{
+    size_t size = FULL_DATA * LOOP_CLUSTER, block = 2 + FULL_TABLE;
+    g_autofree uint8_t *image = g_malloc0(size);
+    g_autofree char *path = g_build_filename(dir, "t.qcow2", NULL);
+    CHECK_HEADER(image, magic, QCOW2_MAGIC);
+    CHECK_HEADER(image, version, 3);
+    CHECK_HEADER(image, cluster_bits, 21);
+    CHECK_HEADER(image, size, FULL_COUNTS * LOOP_CLUSTER);
+    CHECK_HEADER(image, l1_size, 1);
+    CHECK_HEADER(image, l1_table_offset, LOOP_CLUSTER);
+    CHECK_HEADER(image, refcount_table_offset, 2 * LOOP_CLUSTER);
+    CHECK_HEADER(image, refcount_table_clusters, FULL_TABLE);
+    CHECK_HEADER(image, refcount_order, 6);
+    CHECK_HEADER(image, header_length, 112);
+    CHECK_HEADER(image, nb_snapshots, 1);
+    CHECK_HEADER(image, snapshots_offset, (block + 1) * LOOP_CLUSTER); /* without an L1 table */
+    check_put(image, LOOP_CLUSTER, 8, ((block + 2) * LOOP_CLUSTER) | QCOW2_ENTRY_COPIED);
+    check_put(image, 2 * LOOP_CLUSTER, 8, block * LOOP_CLUSTER);
+    for (size_t i = 0; i < FULL_COUNTS; i++) {
+        check_put(image, block * LOOP_CLUSTER + 8 * i, 8, 1);
+    }
+    for (size_t i = FULL_DATA; i < FULL_COUNTS; i++) {
+        check_put(image, (block + 2) * LOOP_CLUSTER + 8 * (i - FULL_DATA), 8,
+                  (i * LOOP_CLUSTER) | QCOW2_ENTRY_COPIED);
+    }
+    assert_true(g_file_set_contents(path, (char *)image, (gssize)size, NULL));
+    assert_int_equal(truncate(path, (off_t)(FULL_COUNTS * LOOP_CLUSTER)), 0);
+}
+
+/* The refcount table has entries for 2^38 clusters: looking at each would take many minutes. */
+BLOCK_TEST(a_repair_that_finds_no_free_cluster_ends)
+{
+    char *dir = qcow2_dir_new();
+    full_write(dir);
+    g_autofree char *text = g_strdup_printf("file,filename=%s/t.qcow2", dir);
+    BlockBackend *blk = test_blk("disk", text, true);
+    CheckRun r = check_run(blk, QCOW2_FIX_ERRORS | QCOW2_FIX_LEAKS, 0);
+    assert_int_equal(r.ret, -ENOSPC);
+    assert_int_equal(r.request.result.check_errors, 1);
+    blk_co_free(blk);
+    qcow2_dir_free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_repair_that_is_cut_off_can_be_repeated),
         cmocka_unit_test(a_table_is_read_once_however_often_it_is_named),
         cmocka_unit_test(the_memory_of_a_check_is_bounded),
+        cmocka_unit_test(a_repair_that_finds_no_free_cluster_ends),
     };
     return block_test_main(tests);
 }
