@@ -155,7 +155,7 @@ check:
 	@$(SUBMAKE) V=test run-tests
 
 check-long:
-	@tests/install-deps build test
+	@tests/install-deps build test long
 	@$(SUBMAKE) V=release all
 	@$(SUBMAKE) V=test run-tests LONG=1
 	$(if $(KVM_UNIT_TESTS),tests/kvm-unit-tests/run --lab 7200 '$(KVM_UNIT_TESTS)')
