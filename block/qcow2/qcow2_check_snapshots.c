@@ -64,17 +64,18 @@ static RUNS_IN_IOTHREAD void snapshots_take(Qcow2Check *c, uint32_t index, const
         c->incomplete_snapshots++;
         c->result->corruptions += !fix; /* else counted when the table is written */
     }
+    g_autofree char *id = opt_excerpt(e->id), *name = opt_excerpt(e->name);
     if (!block_is_aligned(table.offset, c->cluster_size)) {
         qcow2_check_report(c,
                            "ERROR snapshot %s (%s) l1_offset=%#" PRIx64
                            ": L1 table is not cluster aligned; snapshot table entry corrupted",
-                           e->id, e->name, table.offset);
+                           id, name, table.offset);
         c->result->corruptions++;
     } else if (table.bytes > QCOW2_L1_BYTES_MAX) {
         qcow2_check_report(c,
                            "ERROR snapshot %s (%s) l1_size=%#" PRIx32
                            ": L1 table is too large; snapshot table entry corrupted",
-                           e->id, e->name, size);
+                           id, name, size);
         c->result->corruptions++;
     } else {
         g_array_append_val(tables, table);
