@@ -15,10 +15,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include "block/core/node_int.h"
 #include "block/core/node_io.h"
 #include "block/trace_events.h"
+#include "util/zero.h"
 
 #define COPY_READ_MAX ((uint64_t)1 << 20) /* in one buffer, if a unit is not larger */
 #define COPY_READ_IOV 64u
@@ -47,7 +47,7 @@ typedef struct CopyRead {
 static coroutine_fn RUNS_IN_IOTHREAD int copy_read_write(BlockNode *n, uint8_t *data,
                                                          uint64_t offset, uint64_t bytes)
 {
-    bool zero = data[0] == 0 && memcmp(data, data + 1, bytes - 1) == 0;
+    bool zero = bytes_are_zero(data, bytes);
     trace_block_copy_read(n->name, offset, bytes, zero);
     if (zero) {
         return block_node_co_zero_part(n, offset, bytes, 0);

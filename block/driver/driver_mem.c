@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "block/drivers.h"
+#include "util/zero.h"
 
 #define MEM_STATUS_BLOCK ((uint64_t)4 << 10) /* granularity of an extent */
 #define MEM_STATUS_MAX ((uint64_t)1 << 20)   /* bytes examined by one query */
@@ -172,8 +173,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int mem_co_discard(BlockNode *n, uint64_t o
 /* The kernel does not report which pages were ever written: their bytes are compared with zero. */
 static bool mem_block_is_zero(const MemState *s, uint64_t offset, uint64_t bytes)
 {
-    const uint8_t *p = s->data + offset;
-    return p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0;
+    return bytes_are_zero(s->data + offset, bytes);
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int mem_co_block_status(BlockNode *n, uint64_t offset,

@@ -14,6 +14,7 @@
  * refcounts are above zero for clearly more clusters than the file has on the host.
  */
 #include "block/qcow2/qcow2_int.h"
+#include "util/zero.h"
 
 /* ---- preallocation ---- */
 
@@ -29,8 +30,7 @@ static uint64_t status_count_used(const uint8_t *block, uint64_t entries, unsign
             continue;
         }
         size_t width = (size_t)1 << (order - 3);
-        const uint8_t *entry = block + i * width;
-        used += entry[0] != 0 || memcmp(entry, entry + 1, width - 1) != 0;
+        used += !bytes_are_zero(block + i * width, width);
     }
     return used;
 }

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "util/fdset.h"
+#include "util/zero.h"
 
 #define DUMP_TARGET_MODE 0600 /* guest memory holds the guest's secrets */
 #define DUMP_TARGET_PAGE 4096u
@@ -187,18 +188,13 @@ static bool dump_target_write_all(DumpTarget *t, const uint8_t *data, uint64_t s
     return true;
 }
 
-static bool dump_target_is_zero(const uint8_t *data, uint64_t size)
-{
-    return data[0] == 0 && memcmp(data, data + 1, size - 1) == 0;
-}
-
 /* The number of bytes at @data that are pages of zeroes (@zero), or other pages. */
 static uint64_t dump_target_run(const uint8_t *data, uint64_t size, bool zero)
 {
     uint64_t run = 0;
     while (run < size) {
         uint64_t page = MIN(size - run, DUMP_TARGET_PAGE);
-        if (dump_target_is_zero(data + run, page) != zero) {
+        if (bytes_are_zero(data + run, page) != zero) {
             break;
         }
         run += page;
