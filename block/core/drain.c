@@ -264,13 +264,6 @@ void block_node_co_release(BlockNode *n)
     co_call_in(n->home, drain_release_one_at_home, n);
 }
 
-/* Parents before their children, to which their operations lead. */
-static int drain_compare_heights(const void *a, const void *b)
-{
-    const BlockNode *first = *(BlockNode *const *)a, *second = *(BlockNode *const *)b;
-    return first->height > second->height ? -1 : first->height < second->height;
-}
-
 GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes)
 {
     GPtrArray *all = g_ptr_array_new();
@@ -283,7 +276,7 @@ GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes)
             }
         }
     }
-    g_ptr_array_sort(all, drain_compare_heights);
+    g_ptr_array_sort(all, block_node_compare_heights);
     for (unsigned i = 0; i < all->len; i++) {
         block_nodes_co_quiesce(all->pdata[i], false);
     }

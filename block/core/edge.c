@@ -58,6 +58,12 @@ GPtrArray *block_node_ancestors(const BlockNode *n)
     return list;
 }
 
+int block_node_compare_heights(const void *a, const void *b)
+{
+    const BlockNode *first = *(BlockNode *const *)a, *second = *(BlockNode *const *)b;
+    return first->height > second->height ? -1 : first->height < second->height;
+}
+
 BlockNode *block_node_child(const BlockNode *n, const char *name)
 {
     for (unsigned i = 0; i < n->children->len; i++) {

@@ -246,18 +246,11 @@ int block_node_co_complete(BlockNode *n)
     return c.ret;
 }
 
-/* Parents before their children, whose requests they make. */
-static int graph_compare_heights(const void *a, const void *b)
-{
-    const BlockNode *first = *(BlockNode *const *)a, *second = *(BlockNode *const *)b;
-    return first->height > second->height ? -1 : first->height < second->height;
-}
-
 void block_co_complete_all(void)
 {
     unsigned count;
     g_autofree BlockNode **list = block_node_list(&count);
-    qsort(list, count, sizeof(list[0]), graph_compare_heights);
+    qsort(list, count, sizeof(list[0]), block_node_compare_heights);
     for (unsigned i = 0; i < count; i++) {
         block_node_ref(list[i]);
     }

@@ -33,6 +33,8 @@ GPtrArray *block_node_tree(BlockNode *n) ANY_THREAD;
 bool block_node_reaches(const BlockNode *n, const BlockNode *below) ANY_THREAD;
 /* The node and all nodes above it, each once. To be freed. */
 GPtrArray *block_node_ancestors(const BlockNode *n) RUNS_IN_MAIN;
+/* For sorting pointers to nodes: parents before their children, whose requests they make. */
+int block_node_compare_heights(const void *a, const void *b) RUNS_IN_MAIN;
 /* Makes an edge with the links, texts and role of @like, which are copied, and takes a reference to
  * the node. NULL + error: the use is refused. */
 BlockEdge *block_edge_new(const BlockEdge *like, bool writes, GError **error) RUNS_IN_MAIN;
