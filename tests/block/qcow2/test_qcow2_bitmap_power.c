@@ -8,6 +8,7 @@
  */
 #include "block/driver/mem.h"
 #include "block/qcow2/qcow2_check.h"
+#include "tests/block/qcow2/qcow2_journal.h"
 #include "tests/block/qcow2/qcow2_bitmap_test.h"
 #include "tests/support/power_cut.h"
 #include "tests/support/rounds.h"
@@ -113,26 +114,6 @@ static coroutine_fn RUNS_IN_MAIN void cut_open(CutRig *rig)
     rig->blk = test_blk("d", text, true);
 }
 
-typedef struct CutCount {
-    const CutRig *rig;
-    unsigned records;
-} CutCount;
-
-static void cut_count_at_home(void *opaque)
-{
-    CutCount *c = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    c->records = c->rig->journal.records->len;
-}
-
-static coroutine_fn RUNS_IN_MAIN unsigned cut_records(const CutRig *rig)
-{
-    CutCount c = {.rig = rig};
-    test_in_home(cut_count_at_home, &c);
-    return c.records;
-}
-
 /* ---- operations ---- */
 
 static coroutine_fn RUNS_IN_MAIN void cut_write(CutRig *rig)
@@ -169,7 +150,7 @@ static coroutine_fn RUNS_IN_MAIN void cut_change_bitmap(CutRig *rig)
         assert_true(block_dirty_bitmap_co_set_enabled(n, to.name, !info.recording, NULL));
         break;
     case 2:
-        removal = (CutRemoval){.name = index, .begin = cut_records(rig)};
+        removal = (CutRemoval){.name = index, .begin = journal_records(&rig->journal)};
         g_array_append_val(rig->removals, removal);
         assert_true(block_dirty_bitmap_co_remove(n, to.name, NULL));
         break;
@@ -181,15 +162,15 @@ static coroutine_fn RUNS_IN_MAIN void cut_change_bitmap(CutRig *rig)
 static coroutine_fn RUNS_IN_MAIN void cut_complete(CutRig *rig)
 {
     CutCompletion *c = &rig->completions[++rig->count];
-    *c = (CutCompletion){.begin = cut_records(rig),
+    *c = (CutCompletion){.begin = journal_records(&rig->journal),
                          .disk = g_memdup2(rig->disk, CUT_DISK),
                          .bitmaps = memory_bitmaps(blk_root(rig->blk))};
     if (g_rand_boolean(rig->rand)) {
         assert_int_equal(block_node_co_complete(blk_root(rig->blk)), 0);
-        c->end = cut_records(rig);
+        c->end = journal_records(&rig->journal);
     } else {
         blk_co_free(rig->blk);
-        c->end = cut_records(rig);
+        c->end = journal_records(&rig->journal);
         cut_open(rig);
     }
 }

@@ -7,6 +7,7 @@
  */
 #include "block/driver/mem.h"
 #include "block/qcow2/qcow2_format.h"
+#include "tests/block/qcow2/qcow2_journal.h"
 #include "tests/block/qcow2/qcow2_shape.h"
 #include "tests/support/power_cut.h"
 #include "tests/support/rounds.h"
@@ -153,26 +154,6 @@ static coroutine_fn RUNS_IN_MAIN void power_open(PowerRig *rig)
 
 /* ---- requests ---- */
 
-typedef struct PowerCount {
-    const PowerRig *rig;
-    unsigned records;
-} PowerCount;
-
-static void power_count_at_home(void *opaque)
-{
-    PowerCount *c = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    c->records = c->rig->journal.records->len;
-}
-
-static coroutine_fn RUNS_IN_MAIN unsigned power_records(const PowerRig *rig)
-{
-    PowerCount c = {.rig = rig};
-    test_in_home(power_count_at_home, &c);
-    return c.records;
-}
-
 static PowerStep *power_begin_step(PowerRig *rig, unsigned records)
 {
     const PowerStep *last = &rig->steps[rig->count - 1];
@@ -265,11 +246,11 @@ static coroutine_fn RUNS_IN_MAIN void power_step(PowerRig *rig)
 {
     TestRequest flush = {.blk = rig->blk, .op = TEST_FLUSH};
     PowerStep *before = &rig->steps[rig->count - 1];
-    PowerStep *step = power_begin_step(rig, power_records(rig));
+    PowerStep *step = power_begin_step(rig, journal_records(&rig->journal));
     unsigned kind = (unsigned)g_rand_int_range(rig->rand, 0, 8);
     if (kind == 7) {
         power_resize(rig, step);
-        step->durable = power_records(rig);
+        step->durable = journal_records(&rig->journal);
         return;
     }
     if (kind == 0) {
@@ -281,7 +262,7 @@ static coroutine_fn RUNS_IN_MAIN void power_step(PowerRig *rig)
     }
     if (kind <= 1) {
         assert_int_equal(test_finish(&flush), 0);
-        *(kind == 0 ? &before->durable : &step->durable) = power_records(rig);
+        *(kind == 0 ? &before->durable : &step->durable) = journal_records(&rig->journal);
     }
 }
 
@@ -381,11 +362,11 @@ static coroutine_fn RUNS_IN_MAIN void power_sequence(PowerRig *rig, unsigned cut
 
 static coroutine_fn RUNS_IN_MAIN void power_write(PowerRig *rig, uint64_t offset, uint64_t bytes)
 {
-    PowerStep *step = power_begin_step(rig, power_records(rig));
+    PowerStep *step = power_begin_step(rig, journal_records(&rig->journal));
     test_fill(step->model + offset, bytes, ++rig->pattern);
     assert_int_equal(test_io(rig->blk, TEST_WRITE, offset, bytes, step->model + offset, 0), 0);
     assert_int_equal(test_io(rig->blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
-    step->durable = power_records(rig);
+    step->durable = journal_records(&rig->journal);
 }
 
 /* The table has 64 entries, each for 64 clusters: it is full with a file of 2 MiB. */

@@ -12,6 +12,7 @@
 #include <limits.h>
 #include "block/driver/mem.h"
 #include "block/qcow2/qcow2_header.h"
+#include "tests/block/qcow2/qcow2_journal.h"
 #include "tests/block/qcow2/qcow2_test.h"
 #include "tests/support/power_cut.h"
 #include "tests/support/rounds.h"
@@ -116,30 +117,11 @@ static coroutine_fn RUNS_IN_MAIN void cut_open(CutRig *rig)
 
 /* ---- phases ---- */
 
-typedef struct CutCount {
-    const CutRig *rig;
-    unsigned records;
-} CutCount;
-
-static void cut_count_at_home(void *opaque)
-{
-    CutCount *c = opaque;
-    enter_coroutine();
-    enter_iothread(test_home);
-    c->records = c->rig->journal.records->len;
-}
-
-static coroutine_fn RUNS_IN_MAIN unsigned cut_records(const CutRig *rig)
-{
-    CutCount c = {.rig = rig};
-    test_in_home(cut_count_at_home, &c);
-    return c.records;
-}
-
 static coroutine_fn RUNS_IN_MAIN CutPhase *cut_begin(CutRig *rig)
 {
     CutPhase *p = &rig->phases[rig->phase_count++];
-    *p = (CutPhase){.begin = cut_records(rig), .before = g_memdup2(rig->disk, CUT_DISK)};
+    *p = (CutPhase){.begin = journal_records(&rig->journal),
+                    .before = g_memdup2(rig->disk, CUT_DISK)};
     return p;
 }
 
@@ -147,7 +129,7 @@ static coroutine_fn RUNS_IN_MAIN void cut_end(CutRig *rig, CutPhase *p)
 {
     assert_int_equal(test_io(rig->blk, TEST_FLUSH, 0, 0, NULL, 0), 0);
     p->after = g_memdup2(rig->disk, CUT_DISK);
-    p->end = cut_records(rig);
+    p->end = journal_records(&rig->journal);
 }
 
 static coroutine_fn RUNS_IN_MAIN void cut_write(CutRig *rig)
@@ -223,7 +205,7 @@ static coroutine_fn RUNS_IN_MAIN void cut_create(CutRig *rig)
     BlockSnapshotInfo info = {.name = s->name, .icount = UINT64_MAX};
     BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_CREATE, .info = &info};
     cut_operate(rig, &op);
-    s->end = cut_records(rig);
+    s->end = journal_records(&rig->journal);
     cut_end(rig, p);
 }
 
@@ -235,7 +217,7 @@ static coroutine_fn RUNS_IN_MAIN void cut_delete(CutRig *rig, unsigned index)
     p->operation = true;
     s->gone_begin = p->begin;
     cut_operate(rig, &op);
-    s->gone_end = cut_records(rig);
+    s->gone_end = journal_records(&rig->journal);
     cut_end(rig, p);
 }
 
