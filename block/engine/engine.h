@@ -41,7 +41,7 @@ extern const char *const block_engine_names[]; /* NULL-terminated, by kind: the 
 typedef enum BlockIoOp { BLOCK_IO_READ, BLOCK_IO_WRITE, BLOCK_IO_FDSYNC } BlockIoOp;
 
 /* What a merged request has at most. One larger than this has no merged ones. */
-#define BLOCK_ENGINE_MERGE_BYTES (4u << 20)
+#define BLOCK_ENGINE_MERGE_BYTES (32u << 20)
 #define BLOCK_ENGINE_MERGE_IOV 512u
 
 /* The buffers of a merged request. They return to the engine, which keeps them for the next one. */
