@@ -156,9 +156,8 @@ typedef struct Picture {
 static RUNS_IN_MAIN Picture picture(BlockBackend *blk, BlockNode *r)
 {
     const BlockEdge *e = block_edge_find(r, "file");
-    return (Picture){r->file,          r->backing,      blk_root(blk), r->height,
-                     r->children->len, r->parents->len, r->refs,       e->uses,
-                     e->shares};
+    return (Picture){r->file,         r->backing, blk_root(blk), r->height, r->children->len,
+                     r->parents->len, r->refs,    e->uses,       e->shares};
 }
 
 BLOCK_TEST(an_abort_undoes_all_steps)
@@ -371,7 +370,8 @@ BLOCK_TEST(a_second_job_a_resize_and_a_deletion_are_refused)
     unsigned shares = BLOCK_USE_ALL & ~(unsigned)BLOCK_USE_GRAPH;
     BlockNode *a = test_node_add(MEM("a"));
     BlockBackend *blk = backend("d", a, true);
-    BlockEdge *job = block_user_co_new(a, "job 'j'", BLOCK_USE_READ | BLOCK_USE_GRAPH, shares, NULL);
+    BlockEdge *job =
+        block_user_co_new(a, "job 'j'", BLOCK_USE_READ | BLOCK_USE_GRAPH, shares, NULL);
     assert_non_null(job);
     assert_string_equal(block_node_job(a), "job 'j'");
     assert_null(block_user_co_new(a, "job 'k'", BLOCK_USE_READ | BLOCK_USE_GRAPH, shares, &error));
@@ -392,7 +392,8 @@ BLOCK_TEST(a_job_that_changes_a_node_refuses_users_that_need_it_unchanged)
     unsigned shares = BLOCK_USE_READ;
     test_node_add(MEM("a"));
     BlockNode *a = block_node_find("a");
-    BlockEdge *job = block_user_co_new(a, "job 'j'", BLOCK_USE_READ | BLOCK_USE_GRAPH, shares, NULL);
+    BlockEdge *job =
+        block_user_co_new(a, "job 'j'", BLOCK_USE_READ | BLOCK_USE_GRAPH, shares, NULL);
     BlockNode *r = test_node_add("raw,node-name=r,file.driver=mem,file.size=1M");
     BlockGraphChange *c = change_begin(r, a);
     assert_true(block_graph_set_child(c, r, "backing", BLOCK_ROLE_BACKING, a, NULL));
