@@ -16,7 +16,6 @@ struct Job {
     /* config */
     char *id;
     bool auto_finalize, auto_dismiss;
-    JobErrorAction action;
 
     /* written by main, read by the data step */
     _Atomic bool cancelled;
@@ -36,7 +35,7 @@ struct Job {
     bool finalize;  /* the verb was used */
     bool decided;   /* committed, or aborted */
     bool committed; /* valid if decided; false: aborted */
-    bool io_failed;
+    JobIoStatus io_status;
     int ret;
     char *error;
     bool waiting; /* a coroutine of the job waits in main with token `waiter`: job_wait() */
@@ -44,7 +43,8 @@ struct Job {
     CoQueue concluded; /* waiters for the end of the job */
 
     /* home */
-    CoToken sleeper; /* while sleeping */
+    CoToken sleeper; /* while sleeping or in job_co_wait() */
+    bool in_wait;    /* in job_co_wait() */
     AioTimer sleep_timer;
     int step_ret;
     char *step_error;
