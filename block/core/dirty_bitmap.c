@@ -64,7 +64,8 @@ static uint64_t bitmap_total(const BlockNode *n, uint64_t size)
 {
     uint64_t total = 0;
     for (const BlockDirtyBitmap *b = n->bitmaps; b != NULL; b = b->next) {
-        total += b->inconsistent ? 0 : bitmap_bits(size, b->shift);
+        uint64_t bits = b->inconsistent ? 0 : bitmap_bits(size, b->shift);
+        total += b->successor != NULL ? 2 * bits : bits;
     }
     return total;
 }
@@ -106,7 +107,8 @@ void node_bitmaps_set(BlockNode *n, uint64_t offset, uint64_t bytes)
 {
     for (BlockDirtyBitmap *b = n->bitmaps; b != NULL; b = b->next) {
         if (atomic_load_explicit(&b->enabled, memory_order_relaxed)) {
-            bitmap_set(b, offset, bytes);
+            bitmap_set(b->successor != NULL ? b->successor : b, offset, bytes);
+            b->changed = true;
         }
     }
 }
@@ -129,6 +131,9 @@ void node_bitmaps_resize(BlockNode *n, uint64_t size)
     for (BlockDirtyBitmap *b = n->bitmaps; b != NULL; b = b->next) {
         if (!b->inconsistent && b->size != size) {
             bitmap_resize(b, size);
+            if (b->successor != NULL) {
+                bitmap_resize(b->successor, size);
+            }
         }
     }
 }
@@ -152,6 +157,12 @@ BlockDirtyBitmap *bitmap_find_for(const BlockNode *n, const char *name, unsigned
 {
     BlockDirtyBitmap *b = bitmap_find(n, name, error);
     if (b == NULL) {
+        return NULL;
+    }
+    if (b->busy) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "Bitmap '%s' is currently in use by another operation and cannot be used",
+                    name);
         return NULL;
     }
     if ((use & BITMAP_FOR_CHANGE) != 0 && b->persistent && n->flags.read_only) {
@@ -247,6 +258,9 @@ void bitmap_change_failed(const BlockNode *n, int ret, GError **error)
 
 void bitmap_free(BlockDirtyBitmap *b)
 {
+    if (b->successor != NULL) {
+        bitmap_free(b->successor);
+    }
     g_free(b->words);
     g_free(b->name);
     g_free(b);
@@ -454,6 +468,7 @@ void block_dirty_bitmap_info(const BlockNode *n, unsigned i, BlockDirtyBitmapInf
         .recording = atomic_load_explicit(&b->enabled, memory_order_relaxed),
         .persistent = b->persistent,
         .inconsistent = b->inconsistent,
+        .busy = b->busy,
     };
 }
 

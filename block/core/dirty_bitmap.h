@@ -5,6 +5,7 @@
  *   dirty_bitmap.c        bits, requests, names, commands
  *   dirty_bitmap_merge.c  merging
  *   dirty_bitmap_undo.c   operations that can be undone, for transactions
+ *   dirty_bitmap_job.c    bitmaps of jobs, busy bitmaps
  *   dirty_bitmap_store.c  loading and storing, by drivers
  */
 #ifndef SKIFF_BLOCK_CORE_DIRTY_BITMAP_H
@@ -20,11 +21,14 @@ struct BlockDirtyBitmap {
     bool persistent;
     bool inconsistent; /* it has no bits and is disabled */
     _Atomic bool enabled;
+    bool busy; /* main: a job uses it */
     /* runtime, in the node's home */
     uint64_t size; /* bytes of the node that have a bit */
     uint64_t *words;
     _Atomic uint64_t set; /* bits; read by main too */
     bool changed;         /* since it was loaded or stored */
+    BlockDirtyBitmap
+        *successor; /* of a busy bitmap: what requests set since; NULL: it is not busy */
     BlockDirtyBitmap *next;
 };
 
@@ -40,6 +44,8 @@ static inline size_t bitmap_words(uint64_t bits)
     return (size_t)((bits + BITMAP_WORD - 1) / BITMAP_WORD);
 }
 
+/* Sets in @to, which nobody else uses, what is set in @from. */
+void bitmap_add_bits(BlockDirtyBitmap *to, const BlockDirtyBitmap *from) ANY_THREAD;
 /* Sets the bits of [offset, offset + bytes) as far as there are some. */
 void bitmap_set(BlockDirtyBitmap *b, uint64_t offset, uint64_t bytes) ANY_THREAD;
 /* Gives the bitmap, which has no bits, those of a node of @size bytes. False: too many, or there is no
@@ -57,7 +63,7 @@ enum {
     BITMAP_FOR_CHANGE = 1 << 0, /* it must not be read-only */
     BITMAP_FOR_BITS = 1 << 1,   /* it must not be inconsistent */
 };
-/* The same for a use; NULL + @error also if the bitmap does not allow the use. */
+/* The same for a use; NULL + @error also if the bitmap is busy or does not allow the use. */
 BlockDirtyBitmap *bitmap_find_for(const BlockNode *n, const char *name, unsigned use,
                                   GError **error) RUNS_IN_MAIN;
 /* Before a change: the driver's co_change for a persistent bitmap of a writable node. @drained: the

@@ -11,10 +11,24 @@ typedef struct BitmapMerge {
     int ret; /* the image cannot be changed */
 } BitmapMerge;
 
-/* Sets in @to, which belongs to nobody else, what is set in @from. */
-static void bitmap_add_bits(BlockDirtyBitmap *to, const BlockDirtyBitmap *from)
+static void bitmap_add_words(BlockDirtyBitmap *to, const BlockDirtyBitmap *from, size_t words)
+{
+    uint64_t set = atomic_load_explicit(&to->set, memory_order_relaxed);
+    for (size_t i = 0; i < words; i++) {
+        set += (uint64_t)__builtin_popcountll(from->words[i] & ~to->words[i]);
+        to->words[i] |= from->words[i];
+    }
+    atomic_store_explicit(&to->set, set, memory_order_relaxed);
+    to->changed = true;
+}
+
+void bitmap_add_bits(BlockDirtyBitmap *to, const BlockDirtyBitmap *from)
 {
     size_t words = bitmap_words(bitmap_bits(from->size, from->shift));
+    if (to->shift == from->shift && to->size == from->size) {
+        bitmap_add_words(to, from, words);
+        return;
+    }
     for (size_t i = 0; i < words; i++) {
         for (uint64_t rest = from->words[i]; rest != 0; rest &= rest - 1) {
             uint64_t bit = i * BITMAP_WORD + (unsigned)__builtin_ctzll(rest);

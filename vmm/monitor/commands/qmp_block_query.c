@@ -119,7 +119,7 @@ static RUNS_IN_MAIN void qmp_block_put_bitmaps(struct json_object *o, const Bloc
         if (info.inconsistent) {
             qmp_put_bool(bitmap, "inconsistent", true);
         }
-        qmp_put_bool(bitmap, "busy", false);
+        qmp_put_bool(bitmap, "busy", info.busy);
         qmp_put_int(bitmap, "granularity", info.granularity);
         qmp_put_int(bitmap, "count", (int64_t)info.dirty_bytes);
         list = list != NULL ? list : json_object_new_array();
