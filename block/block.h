@@ -216,13 +216,13 @@ void block_snapshot_co_run(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
 int block_snapshot_co_end(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Creation in more parts, for a snapshot of several disks at one point in time. prepare does what can
  * wait for the image, outside of a drained section. Inside one of the caller that covers the node,
- * switch freezes the disk. Then follows run, or run_drained inside the section, and end. prepare:
- * NULL + @error. switch: false + @error, and end follows at once. The texts of @info stay valid until
- * prepare returns. */
+ * switch freezes the disk. Then follows run, or run_drained inside the section, and end, outside of
+ * it in any case. prepare: NULL + @error. switch and run_drained: false + @error, and end follows. The
+ * texts of @info stay valid until prepare returns. */
 BlockSnapshotRun *block_node_co_snapshot_prepare(BlockNode *n, const BlockSnapshotInfo *info,
                                                  GError **error) coroutine_fn RUNS_IN_MAIN;
 bool block_snapshot_co_switch(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
-void block_snapshot_co_run_drained(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
+bool block_snapshot_co_run_drained(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether the format of the node has internal snapshots. */
 bool block_node_can_snapshot(const BlockNode *n) ANY_THREAD;
 /* Whether the format of the node has compressed writes. */

@@ -88,6 +88,9 @@ typedef struct BlockBitmapOp {
     unsigned count; /* MERGE: of the sources */
 } BlockBitmapOp;
 
+/* Does @op alone. */
+bool block_bitmap_co_run(const BlockBitmapOp *op, GError **error) coroutine_fn RUNS_IN_MAIN;
+
 typedef struct BlockBitmapUndo BlockBitmapUndo;
 /* Does @op inside a drained section of the caller, which covers all its nodes and lasts until the undo
  * is used. NULL + @error: nothing has changed. */

@@ -16,20 +16,27 @@ bool bitmap_save_bits(const BlockDirtyBitmap *b, BlockBitmapUndo *undo)
     return true;
 }
 
+typedef bool BitmapCommand(const BlockBitmapOp *op, BlockBitmapUndo *undo, GError **error);
+static BitmapCommand *const bitmap_commands[] = {
+    [BLOCK_BITMAP_ADD] = bitmap_co_add,
+    [BLOCK_BITMAP_REMOVE] = bitmap_co_remove,
+    [BLOCK_BITMAP_ZERO] = bitmap_co_clear,
+    [BLOCK_BITMAP_ENABLE] = bitmap_co_set_enabled,
+    [BLOCK_BITMAP_DISABLE] = bitmap_co_set_enabled,
+    [BLOCK_BITMAP_MERGE] = bitmap_co_merge,
+};
+
+bool block_bitmap_co_run(const BlockBitmapOp *op, GError **error)
+{
+    return bitmap_commands[op->kind](op, NULL, error);
+}
+
 BlockBitmapUndo *block_bitmap_co_do(const BlockBitmapOp *op, GError **error)
 {
-    static bool (*const commands[])(const BlockBitmapOp *, BlockBitmapUndo *, GError **) = {
-        [BLOCK_BITMAP_ADD] = bitmap_co_add,
-        [BLOCK_BITMAP_REMOVE] = bitmap_co_remove,
-        [BLOCK_BITMAP_ZERO] = bitmap_co_clear,
-        [BLOCK_BITMAP_ENABLE] = bitmap_co_set_enabled,
-        [BLOCK_BITMAP_DISABLE] = bitmap_co_set_enabled,
-        [BLOCK_BITMAP_MERGE] = bitmap_co_merge,
-    };
     BlockBitmapUndo *undo = g_new0(BlockBitmapUndo, 1);
     undo->kind = op->kind;
     undo->node = op->node;
-    if (!commands[op->kind](op, undo, error)) {
+    if (!bitmap_commands[op->kind](op, undo, error)) {
         g_free(undo->words);
         g_free(undo);
         return NULL;

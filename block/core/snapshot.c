@@ -210,11 +210,15 @@ bool block_snapshot_co_switch(BlockSnapshotRun *s, GError **error)
     return s->ret >= 0;
 }
 
-void block_snapshot_co_run_drained(BlockSnapshotRun *s)
+bool block_snapshot_co_run_drained(BlockSnapshotRun *s, GError **error)
 {
     s->drained = true;
     snapshot_co_steps(s);
     s->drained = false;
+    if (s->ret < 0) {
+        snapshot_fail(s, error);
+    }
+    return s->ret == 0;
 }
 
 void block_snapshot_co_run(BlockSnapshotRun *s)

@@ -10,6 +10,7 @@
     ROW(block)                                                                                     \
     ROW(bitmap)                                                                                    \
     ROW(snapshot)                                                                                  \
+    ROW(transaction)                                                                               \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \
