@@ -20,6 +20,10 @@ TRACE_EVENT(block_node_open, (const char *node, const char *driver, uint64_t siz
 TRACE_EVENT(block_node_close, (const char *node), "node=%s", node)
 TRACE_EVENT(block_node_reopen, (const char *node, bool read_only, bool direct),
             "node=%s read_only=%d direct=%d", node, read_only, direct)
+TRACE_EVENT(block_graph_begin, (unsigned nodes, unsigned backends), "nodes=%u backends=%u", nodes,
+            backends)
+TRACE_EVENT(block_graph_end, (unsigned steps, bool committed), "steps=%u committed=%d", steps,
+            committed)
 TRACE_EVENT(block_node_truncate, (const char *node, uint64_t size, int ret),
             "node=%s size=%" PRIu64 " ret=%d", node, size, ret)
 TRACE_EVENT(block_snapshot_freeze, (const char *node, int64_t held_ns), "node=%s held_ns=%" PRId64,

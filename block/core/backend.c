@@ -42,14 +42,16 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
                     name);
         return NULL;
     }
+    block_node_co_pass_gate(root);
     g_autofree char *who = g_strdup_printf("drive '%s'", name);
-    BlockEdge like = {.node = root, .user = who};
-    BlockEdge *edge = block_edge_new(&like, writable, error);
-    if (edge == NULL) {
+    BlockBackend *blk = g_new0(BlockBackend, 1);
+    BlockEdge like = {.node = root, .blk = blk, .user = who};
+    block_edge_set_uses(&like, writable);
+    blk->edge = block_edge_new(&like, error);
+    if (blk->edge == NULL) {
+        g_free(blk);
         return NULL;
     }
-    BlockBackend *blk = g_new0(BlockBackend, 1);
-    blk->edge = edge;
     blk->root = root;
     blk->home = root->home;
     blk->name = g_strdup(name);
@@ -63,12 +65,18 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
     return blk;
 }
 
+typedef struct BlkRetire {
+    BlockBackend *blk;
+    GPtrArray *nodes;
+} BlkRetire;
+
 static void blk_retire_at_home(void *opaque)
 {
-    BlockBackend *blk = opaque;
+    const BlkRetire *retire = opaque;
+    BlockBackend *blk = retire->blk;
     enter_coroutine();
     enter_iothread(blk->home);
-    if (!blk_drain_retire(blk) || blk->macros != NULL || blk_in_flight(blk) != 0) {
+    if (!blk_drain_retire(blk, retire->nodes) || blk->macros != NULL || blk_in_flight(blk) != 0) {
         bug_abort("backend '%s' is freed while it is in use", blk->name);
     }
 }
@@ -81,8 +89,11 @@ void blk_co_free(BlockBackend *blk)
     if (blk->sections != 0) {
         bug_abort("backend '%s' is freed inside a drained section", blk->name);
     }
+    blk->retiring = true;
     co_drained_begin(&blk, 1); /* this section never ends */
-    co_call_in(blk->home, blk_retire_at_home, blk);
+    BlkRetire retire = {.blk = blk, .nodes = block_node_tree(blk->root)};
+    co_call_in(blk->home, blk_retire_at_home, &retire);
+    g_ptr_array_unref(retire.nodes);
     held_pop(RANK_DRAINED, blk);
     g_ptr_array_remove(backends, blk);
     if (backends->len == 0) {
