@@ -30,6 +30,8 @@ TRACE_EVENT(block_snapshot_freeze, (const char *node, int64_t held_ns), "node=%s
             node, held_ns)
 TRACE_EVENT(block_copy_read, (const char *node, uint64_t offset, uint64_t bytes, bool zero),
             "node=%s offset=%" PRIu64 " bytes=%" PRIu64 " zero=%d", node, offset, bytes, zero)
+TRACE_EVENT(block_copy_end, (const char *node, uint64_t offset, uint64_t bytes, int ret),
+            "node=%s offset=%" PRIu64 " bytes=%" PRIu64 " ret=%d", node, offset, bytes, ret)
 TRACE_EVENT(block_engine_submit, (const char *engine, unsigned count, int ret),
             "engine=%s count=%u ret=%d", engine, count, ret)
 TRACE_EVENT(block_engine_reap, (const char *engine, unsigned count, unsigned in_flight),

@@ -20,6 +20,8 @@ const char *const job_status_names[] = {"undefined", "created",   "running", "pa
                                         "aborting",  "concluded", "null",    NULL};
 G_STATIC_ASSERT(G_N_ELEMENTS(job_status_names) == JOB_STATUS_COUNT + 1);
 
+const char *const job_io_status_names[] = {"ok", "failed", "nospace", NULL};
+
 GQuark job_error_quark(void)
 {
     return g_quark_from_static_string("skiff-job");
@@ -243,7 +245,6 @@ Job *job_new(const JobDriver *driver, const JobConfig *config, void *state, GErr
     job->id = g_strdup(config->id);
     job->auto_finalize = !config->manual_finalize;
     job->auto_dismiss = !config->manual_dismiss;
-    job->action = config->action;
     job->refs = 1;
     atomic_init(&job->speed, config->speed);
     co_queue_init(&job->concluded);

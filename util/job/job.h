@@ -141,6 +141,9 @@ typedef enum JobErrorAction {
     JOB_ON_ERROR_STOP, /* the job pauses and retries after a resume */
 } JobErrorAction;
 
+typedef enum JobIoStatus { JOB_IO_OK, JOB_IO_FAILED, JOB_IO_NOSPACE } JobIoStatus;
+extern const char *const job_io_status_names[]; /* "ok", "failed", "nospace" */
+
 /* The environment of all jobs. */
 typedef struct JobHost {
     /* The VM operation lock: coroutines in main. NULL in tests: no lock. */
@@ -152,13 +155,12 @@ typedef struct JobHost {
 } JobHost;
 
 typedef struct JobConfig {
-    const char *id;        /* unique: a letter, then letters, digits, '-', '.', '_' */
-    AioContext *home;      /* where the data step runs */
-    bool manual_finalize;  /* waits in PENDING; false: auto-finalize */
-    bool manual_dismiss;   /* stays CONCLUDED until dismissed; false: auto-dismiss */
-    uint64_t speed;        /* bytes per second for job_co_throttle(); 0: unlimited */
-    JobErrorAction action; /* for job_co_io_error() */
-    JobTxn *txn;           /* not sealed; NULL: the job concludes alone */
+    const char *id;       /* unique: a letter, then letters, digits, '-', '.', '_' */
+    AioContext *home;     /* where the data step runs */
+    bool manual_finalize; /* waits in PENDING; false: auto-finalize */
+    bool manual_dismiss;  /* stays CONCLUDED until dismissed; false: auto-dismiss */
+    uint64_t speed;       /* bytes per second for job_co_throttle(); 0: unlimited */
+    JobTxn *txn;          /* not sealed; NULL: the job concludes alone */
 } JobConfig;
 
 /* ---- main ---- */
@@ -211,7 +213,7 @@ JobStatus job_status(const Job *job) RUNS_IN_MAIN;
 bool job_user_paused(const Job *job) RUNS_IN_MAIN; /* a pause was requested, maybe not reached */
 /* The data step runs and is neither paused nor asleep: "busy" of query-block-jobs. */
 bool job_busy(const Job *job) RUNS_IN_MAIN;
-bool job_io_failed(const Job *job) RUNS_IN_MAIN; /* paused by an I/O error */
+JobIoStatus job_io_status(const Job *job) RUNS_IN_MAIN; /* not OK: paused by an I/O error */
 bool job_auto_finalize(const Job *job) RUNS_IN_MAIN;
 bool job_auto_dismiss(const Job *job) RUNS_IN_MAIN;
 const char *job_error_text(const Job *job) RUNS_IN_MAIN; /* NULL: none */
@@ -223,6 +225,7 @@ const JobDriver *job_driver(const Job *job) ANY_THREAD;
 void *job_state(const Job *job) ANY_THREAD;
 bool job_is_cancelled(const Job *job) ANY_THREAD;
 bool job_should_complete(const Job *job) ANY_THREAD;
+bool job_should_pause(const Job *job) ANY_THREAD; /* a pause was requested, and no cancel */
 uint64_t job_speed(const Job *job) ANY_THREAD;
 /* Progress: the unit is the job's own, usually bytes. The total may grow while the job runs. */
 void job_progress_set_total(Job *job, uint64_t total) ANY_THREAD;
@@ -239,8 +242,19 @@ bool job_co_sleep_ns(Job *job, int64_t duration_ns) coroutine_fn RUNS_IN_LOOP;
 bool job_co_throttle(Job *job, uint64_t bytes) coroutine_fn RUNS_IN_LOOP;
 /* Moves the job to READY; called once. The data step continues until job_should_complete(). */
 void job_co_ready(Job *job) coroutine_fn RUNS_IN_LOOP;
-/* Called when I/O of the job failed. Reports it, and waits for a resume if the action is to stop.
- * True: retry, or continue as if it had succeeded (*@ignore). False: fail, or cancelled. */
-bool job_co_io_error(Job *job, bool is_read, bool *ignore) coroutine_fn RUNS_IN_LOOP;
+/* Waits until job_signal(), @deadline_ns on the home's clock, or a verb that concerns the data step.
+ * It is no pause point: the caller can have requests in flight. It must wait in a loop. */
+void job_co_wait(Job *job, int64_t deadline_ns) coroutine_fn RUNS_IN_LOOP;
+/* Ends job_co_wait(). Called in the home. */
+void job_signal(Job *job) RUNS_IN_LOOP;
+
+typedef struct JobIoError {
+    bool is_read;
+    bool no_space; /* for the I/O status: the target is full */
+    JobErrorAction action;
+} JobIoError;
+/* Called at a pause point when I/O of the job failed. Reports it, and waits for a resume if the
+ * action is to stop. True: retry, or ignore. False: fail, or cancelled. */
+bool job_co_io_error(Job *job, const JobIoError *error) coroutine_fn RUNS_IN_LOOP;
 
 #endif

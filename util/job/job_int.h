@@ -29,7 +29,6 @@ struct Job {
     /* config */
     char *id;
     bool auto_finalize, auto_dismiss;
-    JobErrorAction action;
 
     /* written by main, read by the data step */
     _Atomic bool cancelled;
@@ -49,7 +48,7 @@ struct Job {
     bool arrived;   /* the data step has ended, or never begins */
     bool decided;   /* committed, or aborted */
     bool committed; /* valid if decided; false: aborted */
-    bool io_failed;
+    JobIoStatus io_status;
     int ret;
     char *error;
     bool waiting; /* the job is at a pause point and waits in main with token `waiter` */
@@ -57,7 +56,8 @@ struct Job {
     CoQueue concluded; /* waiters for the end of the job */
 
     /* home */
-    CoToken sleeper; /* while sleeping */
+    CoToken sleeper; /* while sleeping or in job_co_wait() */
+    bool in_wait;    /* in job_co_wait() */
     AioTimer sleep_timer;
     int step_ret;
     char *step_error;

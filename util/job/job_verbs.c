@@ -81,7 +81,7 @@ bool job_resume(Job *job, GError **error)
         return job_refuse(error, "Can't resume a job that was not paused");
     }
     job->pause = false;
-    job->io_failed = false;
+    job->io_status = JOB_IO_OK;
     job_continue(job);
     job_kick(job);
     return true;
