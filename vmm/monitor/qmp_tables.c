@@ -11,6 +11,7 @@
     ROW(bitmap)                                                                                    \
     ROW(snapshot)                                                                                  \
     ROW(transaction)                                                                               \
+    ROW(create)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \

@@ -28,6 +28,7 @@ QmpHandler qmp_query_block, qmp_query_blockstats, qmp_query_named_block_nodes;
 BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error) RUNS_IN_MAIN;
 
 /* ---- qmp_block_commands.c ---- */
+extern const QmpType qmp_blockdev_options, qmp_blockdev_ref;
 /* The node of a -drive, or of that name. */
 BlockNode *qmp_find_node_of(Vm *vm, const char *name, GError **error) RUNS_IN_MAIN;
 
