@@ -221,6 +221,15 @@ BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshot
 void block_snapshot_co_run(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
 /* Frees @s. 0, or -errno with @error. */
 int block_snapshot_co_end(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Creation in more parts, for a snapshot of several disks at one point in time. prepare does what can
+ * wait for the image, outside of a drained section. Inside one of the caller that covers the node,
+ * switch freezes the disk. Then follows run, or run_drained inside the section, and end, outside of
+ * it in any case. prepare: NULL + @error. switch and run_drained: false + @error, and end follows. The
+ * texts of @info stay valid until prepare returns. */
+BlockSnapshotRun *block_node_co_snapshot_prepare(BlockNode *n, const BlockSnapshotInfo *info,
+                                                 GError **error) coroutine_fn RUNS_IN_MAIN;
+bool block_snapshot_co_switch(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
+bool block_snapshot_co_run_drained(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether the format of the node has internal snapshots. */
 bool block_node_can_snapshot(const BlockNode *n) ANY_THREAD;
 /* Whether the format of the node has compressed writes. */
@@ -322,6 +331,12 @@ void blk_macro_end(BlockBackend *blk, BlkMacro *macro) RUNS_IN_IOTHREAD;
 void co_drained_begin(BlockBackend *const *blks, unsigned count) coroutine_fn RUNS_IN_MAIN;
 /* Never waits. Resumes queued requests; devices process their queues again. */
 void co_drained_end(BlockBackend *const *blks, unsigned count) RUNS_IN_MAIN;
+/* The same for all backends that use one of the nodes, directly or through other nodes, and for what
+ * these nodes do on their own account. The nodes stay as they are until the end. */
+typedef struct BlockSection BlockSection;
+BlockSection *block_nodes_co_drained_begin(BlockNode *const *nodes, unsigned count)
+    coroutine_fn RUNS_IN_MAIN;
+void block_nodes_co_drained_end(BlockSection *section) coroutine_fn RUNS_IN_MAIN;
 /* Requests in flight now; for queries and tests. */
 unsigned blk_in_flight(const BlockBackend *blk) ANY_THREAD;
 

@@ -67,6 +67,39 @@ typedef struct BlockDirtyBitmapRef {
 bool block_dirty_bitmap_co_merge(BlockDirtyBitmapRef target, const BlockDirtyBitmapRef *sources,
                                  unsigned count, GError **error) coroutine_fn RUNS_IN_MAIN;
 
+/* ---- several changes that take effect together (block/core/dirty_bitmap_undo.c) ---- */
+typedef enum BlockBitmapOpKind {
+    BLOCK_BITMAP_ADD,
+    BLOCK_BITMAP_REMOVE,
+    BLOCK_BITMAP_ZERO, /* clear */
+    BLOCK_BITMAP_ENABLE,
+    BLOCK_BITMAP_DISABLE,
+    BLOCK_BITMAP_MERGE,
+} BlockBitmapOpKind;
+
+/* One of the operations above, with its arguments. */
+typedef struct BlockBitmapOp {
+    BlockBitmapOpKind kind;
+    BlockNode *node;
+    const char *name;
+    uint32_t granularity; /* ADD */
+    unsigned flags;       /* ADD */
+    const BlockDirtyBitmapRef *sources;
+    unsigned count; /* MERGE: of the sources */
+} BlockBitmapOp;
+
+/* Does @op alone. */
+bool block_bitmap_co_run(const BlockBitmapOp *op, GError **error) coroutine_fn RUNS_IN_MAIN;
+
+typedef struct BlockBitmapUndo BlockBitmapUndo;
+/* Does @op inside a drained section of the caller, which covers all its nodes and lasts until the undo
+ * is used. NULL + @error: nothing has changed. */
+BlockBitmapUndo *block_bitmap_co_do(const BlockBitmapOp *op, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* Undoes the operation, or makes it final; frees @undo. Later operations are undone first. */
+void block_bitmap_co_undo(BlockBitmapUndo *undo) coroutine_fn RUNS_IN_MAIN;
+void block_bitmap_undo_free(BlockBitmapUndo *undo) RUNS_IN_MAIN;
+
 /* The number of bitmaps of @n, and one of them. */
 unsigned block_dirty_bitmap_count(const BlockNode *n) RUNS_IN_MAIN;
 void block_dirty_bitmap_info(const BlockNode *n, unsigned i, BlockDirtyBitmapInfo *info)

@@ -11,6 +11,8 @@
     ROW(bitmap)                                                                                    \
     ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
+    ROW(transaction)                                                                               \
+    ROW(create)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \
