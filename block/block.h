@@ -266,6 +266,9 @@ BlockLimits blk_limits(const BlockBackend *blk) ANY_THREAD;
 void blk_set_write_cache(BlockBackend *blk, bool on) ANY_THREAD;
 bool blk_write_cache(const BlockBackend *blk) ANY_THREAD;
 
+/* Returned by a request instead of an -errno, only while the backend hurries: it was not started. */
+#define BLK_NOT_STARTED (-0x10000)
+
 typedef struct BlkNotify {
     void (*resized)(void *opaque); /* in main */
     /* In the home context, when a drained section begins or ends for this backend: the device
@@ -323,6 +326,11 @@ typedef struct BlkMacro {
 } BlkMacro;
 void blk_co_macro_begin(BlockBackend *blk, BlkMacro *macro) coroutine_fn RUNS_IN_IOTHREAD;
 void blk_macro_end(BlockBackend *blk, BlkMacro *macro) RUNS_IN_IOTHREAD;
+
+/* On while a device waits for all its requests to end, for a stop or a reset. Requests that wait at
+ * the border, for the end of a drained section or by throttling, end with BLK_NOT_STARTED; so do
+ * later ones that would have to wait. Throttling of the nodes below ends meanwhile. */
+void blk_set_hurry(BlockBackend *blk, bool on) RUNS_IN_IOTHREAD;
 
 /* ---- drain (main; counted, never polled) ---- */
 /* Returns when none of the backends has a request in flight. From then until the end their new

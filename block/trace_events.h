@@ -8,6 +8,9 @@ TRACE_EVENT(block_request_begin,
             (const char *blk, const char *op, uint64_t offset, uint64_t bytes, unsigned in_flight),
             "blk=%s op=%s offset=%" PRIu64 " bytes=%" PRIu64 " in_flight=%u", blk, op, offset,
             bytes, in_flight)
+TRACE_EVENT(block_request_throttle,
+            (const char *blk, const char *op, uint64_t offset, uint64_t bytes),
+            "blk=%s op=%s offset=%" PRIu64 " bytes=%" PRIu64, blk, op, offset, bytes)
 TRACE_EVENT(block_request_queue, (const char *blk, const char *op), "blk=%s op=%s", blk, op)
 TRACE_EVENT(block_request_end, (const char *blk, const char *op, uint64_t offset, int ret),
             "blk=%s op=%s offset=%" PRIu64 " ret=%d", blk, op, offset, ret)

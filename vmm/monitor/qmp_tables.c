@@ -8,6 +8,7 @@
     ROW(fd)                                                                                        \
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
+    ROW(throttle)                                                                                  \
     ROW(bitmap)                                                                                    \
     ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
