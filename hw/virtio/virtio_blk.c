@@ -58,30 +58,6 @@ static RUNS_IN_LOOP void virtio_blk_request_complete(VirtioBlkRequest *r, uint8_
     virtio_complete(&r->dev->base.vdev, r->queue, &r->elem, r->written);
 }
 
-static bool virtio_blk_error_stops(const VirtioBlk *b, bool is_read, int error)
-{
-    int action = is_read ? b->rerror : b->werror;
-    return action == VIRTIO_BLK_ERROR_STOP ||
-           (error == ENOSPC &&
-            (action == VIRTIO_BLK_ERROR_ENOSPC || (action == VIRTIO_BLK_ERROR_AUTO && !is_read)));
-}
-
-static RUNS_IN_LOOP void virtio_blk_error_report(const VirtioBlk *b, bool is_read,
-                                                 DeviceIoAction action, int error)
-{
-    const Device *dev = &b->base.pci.base;
-    DeviceIoError e = {.node = block_node_name(blk_root(b->blk)),
-                       .is_read = is_read,
-                       .action = action,
-                       .error = error};
-    if (action == DEVICE_IO_STOP) {
-        blk_set_io_status(b->blk, error == ENOSPC ? BLK_IO_NOSPACE : BLK_IO_FAILED);
-    }
-    if (dev->env->io_error != NULL) {
-        dev->env->io_error(dev->env->opaque, dev, &e);
-    }
-}
-
 /* Ends a valid request with the backend's result. */
 static RUNS_IN_LOOP void virtio_blk_request_done(VirtioBlkRequest *r, bool is_read, int ret)
 {
@@ -93,15 +69,15 @@ static RUNS_IN_LOOP void virtio_blk_request_done(VirtioBlkRequest *r, bool is_re
         virtio_blk_request_complete(r, VIRTIO_BLK_S_OK);
         return;
     }
-    if (virtio_blk_error_stops(b, is_read, -ret)) {
-        virtio_blk_error_report(b, is_read, DEVICE_IO_STOP, -ret);
+    DeviceIoAction action = disk_error_action(is_read ? b->rerror : b->werror, is_read, -ret);
+    disk_error_report(&b->base.pci.base, b->blk, is_read, action, -ret);
+    if (action == DEVICE_IO_STOP) {
         virtio_park(&b->base.vdev, r->queue, &r->elem);
         machine_request(m, VM_REQUEST_STOP_IO_ERROR, -ret);
         return;
     }
-    bool ignore = (is_read ? b->rerror : b->werror) == VIRTIO_BLK_ERROR_IGNORE;
-    virtio_blk_error_report(b, is_read, ignore ? DEVICE_IO_IGNORE : DEVICE_IO_REPORT, -ret);
-    virtio_blk_request_complete(r, ignore ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+    virtio_blk_request_complete(r,
+                                action == DEVICE_IO_IGNORE ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
 }
 
 /* ---- request types ---- */
