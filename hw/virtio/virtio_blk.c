@@ -196,22 +196,6 @@ static void virtio_blk_request_run(void *opaque)
 
 /* ---- parsing ---- */
 
-/* Removes @bytes from the front of the device-readable part. */
-static void virtio_blk_skip_out(VirtQueueElement *e, size_t bytes)
-{
-    e->out_len -= bytes;
-    while (bytes) {
-        size_t n = MIN(bytes, e->out->iov_len);
-        e->out->iov_base = (uint8_t *)e->out->iov_base + n;
-        e->out->iov_len -= n;
-        bytes -= n;
-        if (!e->out->iov_len) {
-            e->out++;
-            e->out_num--;
-        }
-    }
-}
-
 /* Removes the last byte of the device-writable part and returns it. */
 static uint8_t *virtio_blk_cut_status(VirtQueueElement *e)
 {
@@ -234,7 +218,8 @@ static RUNS_IN_LOOP bool virtio_blk_request_parse(VirtioBlkRequest *r)
     }
     r->written = (uint32_t)e->in_len;
     iov_copy_to_buf(e->out, e->out_num, 0, &r->header, sizeof(r->header));
-    virtio_blk_skip_out(e, sizeof(r->header));
+    iov_discard_front(&e->out, &e->out_num, sizeof(r->header));
+    e->out_len -= sizeof(r->header);
     r->status = virtio_blk_cut_status(e);
     trace_virtio_blk_submit(device_label(&r->dev->base.pci.base), r->header.type, r->header.sector,
                             e->out_len + e->in_len);
