@@ -18,7 +18,7 @@ BlockBackend *blk_find(const char *name)
 {
     for (unsigned i = 0; backends != NULL && i < backends->len; i++) {
         BlockBackend *blk = g_ptr_array_index(backends, i);
-        if (strcmp(blk->name, name) == 0) {
+        if (blk->is_drive && strcmp(blk->name, name) == 0) {
             return blk;
         }
     }
@@ -35,14 +35,22 @@ BlockBackend **blk_list(unsigned *count)
     return list;
 }
 
-BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
+BlockBackend **blk_list_drives(unsigned *count)
 {
-    if (blk_find(name) != NULL) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "a drive named '%s' exists already",
-                    name);
-        return NULL;
+    unsigned all;
+    BlockBackend **list = blk_list(&all);
+    *count = 0;
+    for (unsigned i = 0; i < all; i++) {
+        if (list[i]->is_drive) {
+            list[(*count)++] = list[i];
+        }
     }
-    g_autofree char *who = g_strdup_printf("drive '%s'", name);
+    return list;
+}
+
+BlockBackend *blk_co_new_for(const char *user, BlockNode *root, bool writable, GError **error)
+{
+    g_autofree char *who = g_strdup(user);
     BlockEdge like = {.node = root, .user = who};
     BlockEdge *edge = block_edge_new(&like, writable, error);
     if (edge == NULL) {
@@ -52,7 +60,7 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
     blk->edge = edge;
     blk->root = root;
     blk->home = root->home;
-    blk->name = g_strdup(name);
+    blk->name = g_strdup(user);
     blk->writable = writable;
     atomic_init(&blk->write_cache, true);
     blk->queued_tail = &blk->queued;
@@ -61,6 +69,28 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
     }
     g_ptr_array_add(backends, blk);
     return blk;
+}
+
+BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
+{
+    if (blk_find(name) != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "a drive named '%s' exists already",
+                    name);
+        return NULL;
+    }
+    g_autofree char *who = g_strdup_printf("drive '%s'", name);
+    BlockBackend *blk = blk_co_new_for(who, root, writable, error);
+    if (blk != NULL) {
+        g_free(blk->name);
+        blk->name = g_strdup(name);
+        blk->is_drive = true;
+    }
+    return blk;
+}
+
+bool blk_is_drive(const BlockBackend *blk)
+{
+    return blk->is_drive;
 }
 
 static void blk_retire_at_home(void *opaque)
@@ -325,7 +355,7 @@ int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsi
 {
     BlkRequest r = {
         .op = "write-zeroes", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
-    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_MAY_UNMAP, flags);
+    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_MAY_UNMAP | BLOCK_REQ_NO_FALLBACK, flags);
     blk_request_co_begin(blk, &r);
     int ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {

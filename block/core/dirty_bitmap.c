@@ -144,6 +144,12 @@ BlockDirtyBitmap *bitmap_find_for(const BlockNode *n, const char *name, unsigned
     if (b == NULL) {
         return NULL;
     }
+    if (b->users > 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "Bitmap '%s' is currently in use by another operation and cannot be used",
+                    name);
+        return NULL;
+    }
     if ((use & BITMAP_FOR_CHANGE) != 0 && b->persistent && n->flags.read_only) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Bitmap '%s' is readonly and cannot be modified", name);
@@ -414,6 +420,7 @@ void block_dirty_bitmap_info(const BlockNode *n, unsigned i, BlockDirtyBitmapInf
         .recording = atomic_load_explicit(&b->enabled, memory_order_relaxed),
         .persistent = b->persistent,
         .inconsistent = b->inconsistent,
+        .busy = b->users > 0,
     };
 }
 

@@ -18,6 +18,7 @@ struct BlockDirtyBitmap {
     unsigned shift; /* a bit stands for 1 << shift bytes */
     bool persistent;
     bool inconsistent; /* it has no bits and is disabled */
+    unsigned users;    /* main: who need it to stay and to record as it does */
     _Atomic bool enabled;
     /* runtime, in the node's home */
     uint64_t size; /* bytes of the node that have a bit */

@@ -37,6 +37,9 @@ static RUNS_IN_MAIN char *graph_describe_user(const BlockNode *n)
 {
     const BlockBackend *blk = graph_find_backend(n);
     const BlockNode *parent = graph_find_parent(n);
+    if (blk != NULL && !blk_is_drive(blk)) {
+        return g_strdup_printf("%s uses it", blk_name(blk));
+    }
     if (blk != NULL) {
         return g_strdup_printf("device '%s' uses it", blk_name(blk));
     }

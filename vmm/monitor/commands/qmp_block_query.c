@@ -119,7 +119,7 @@ static RUNS_IN_MAIN void qmp_block_put_bitmaps(struct json_object *o, const Bloc
         if (info.inconsistent) {
             qmp_put_bool(bitmap, "inconsistent", true);
         }
-        qmp_put_bool(bitmap, "busy", false);
+        qmp_put_bool(bitmap, "busy", info.busy);
         qmp_put_int(bitmap, "granularity", info.granularity);
         qmp_put_int(bitmap, "count", (int64_t)info.dirty_bytes);
         list = list != NULL ? list : json_object_new_array();
@@ -188,7 +188,7 @@ static RUNS_IN_MAIN char *qmp_block_qdev_path(Vm *vm, const BlockBackend *blk)
 BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error)
 {
     unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
+    g_autofree BlockBackend **list = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         g_autofree char *path = qmp_block_qdev_path(vm, list[i]);
         size_t length = strlen(path) - strlen("/virtio-backend");
@@ -255,7 +255,7 @@ struct json_object *qmp_query_block(QmpCall *call, struct json_object *args, GEr
     enter_main();
     struct json_object *list = json_object_new_array();
     unsigned count;
-    g_autofree BlockBackend **blks = blk_list(&count);
+    g_autofree BlockBackend **blks = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         json_object_array_add(list, qmp_block_disk(call->vm, blks[i]));
     }
@@ -399,7 +399,7 @@ struct json_object *qmp_query_blockstats(QmpCall *call, struct json_object *args
         }
         return list;
     }
-    g_autofree BlockBackend **blks = blk_list(&count);
+    g_autofree BlockBackend **blks = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         json_object_array_add(list, qmp_block_disk_stats(call->vm, blks[i]));
     }
