@@ -18,7 +18,7 @@ BlockBackend *blk_find(const char *name)
 {
     for (unsigned i = 0; backends != NULL && i < backends->len; i++) {
         BlockBackend *blk = g_ptr_array_index(backends, i);
-        if (strcmp(blk->name, name) == 0) {
+        if (blk->is_drive && strcmp(blk->name, name) == 0) {
             return blk;
         }
     }
@@ -35,15 +35,23 @@ BlockBackend **blk_list(unsigned *count)
     return list;
 }
 
-BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
+BlockBackend **blk_list_drives(unsigned *count)
+{
+    unsigned all;
+    BlockBackend **list = blk_list(&all);
+    *count = 0;
+    for (unsigned i = 0; i < all; i++) {
+        if (list[i]->is_drive) {
+            list[(*count)++] = list[i];
+        }
+    }
+    return list;
+}
+
+BlockBackend *blk_co_new_for(const char *user, BlockNode *root, bool writable, GError **error)
 {
     block_node_co_pass_gate(root);
-    if (blk_find(name) != NULL) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "a drive named '%s' exists already",
-                    name);
-        return NULL;
-    }
-    g_autofree char *who = g_strdup_printf("drive '%s'", name);
+    g_autofree char *who = g_strdup(user);
     BlockBackend *blk = g_new0(BlockBackend, 1);
     BlockEdge like = {.node = root, .blk = blk, .user = who};
     block_edge_set_uses(&like, writable);
@@ -54,7 +62,7 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
     }
     blk->root = root;
     blk->home = root->home;
-    blk->name = g_strdup(name);
+    blk->name = g_strdup(user);
     blk->writable = writable;
     atomic_init(&blk->write_cache, true);
     blk->queued_tail = &blk->queued;
@@ -63,6 +71,29 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
     }
     g_ptr_array_add(backends, blk);
     return blk;
+}
+
+BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
+{
+    block_node_co_pass_gate(root); /* before the check, since it may wait */
+    if (blk_find(name) != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "a drive named '%s' exists already",
+                    name);
+        return NULL;
+    }
+    g_autofree char *who = g_strdup_printf("drive '%s'", name);
+    BlockBackend *blk = blk_co_new_for(who, root, writable, error);
+    if (blk != NULL) {
+        g_free(blk->name);
+        blk->name = g_strdup(name);
+        blk->is_drive = true;
+    }
+    return blk;
+}
+
+bool blk_is_drive(const BlockBackend *blk)
+{
+    return blk->is_drive;
 }
 
 typedef struct BlkRetire {
@@ -384,7 +415,7 @@ int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsi
 {
     BlkRequest r = {
         .op = "write-zeroes", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
-    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_MAY_UNMAP, flags);
+    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_MAY_UNMAP | BLOCK_REQ_NO_FALLBACK, flags);
     int ret = blk_request_co_begin(blk, &r);
     if (ret < 0) {
         return ret;

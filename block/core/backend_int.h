@@ -52,6 +52,7 @@ struct BlockBackend {
 
     /* config */
     char *name;
+    bool is_drive; /* else the name is a description */
     bool writable;
     BlkNotify notify;
     _Atomic bool write_cache;

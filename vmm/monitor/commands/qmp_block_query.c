@@ -202,9 +202,9 @@ static RUNS_IN_MAIN char *qmp_block_qdev_path(Vm *vm, const BlockBackend *blk)
 BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error)
 {
     unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
+    g_autofree BlockBackend **list = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
-        const Device *dev = qmp_block_device(vm, list[i]);
+        const Device *dev = qmp_device_of_backend(vm, list[i]);
         g_autofree char *path = dev != NULL ? machine_device_backend_path(dev) : NULL;
         bool at_path = dev != NULL && (strcmp(id, dev->path) == 0 || strcmp(id, path) == 0);
         if (at_path || strcmp(id, blk_name(list[i])) == 0) {
@@ -269,7 +269,7 @@ struct json_object *qmp_query_block(QmpCall *call, struct json_object *args, GEr
     enter_main();
     struct json_object *list = json_object_new_array();
     unsigned count;
-    g_autofree BlockBackend **blks = blk_list(&count);
+    g_autofree BlockBackend **blks = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         json_object_array_add(list, qmp_block_disk(call->vm, blks[i]));
     }
@@ -413,7 +413,7 @@ struct json_object *qmp_query_blockstats(QmpCall *call, struct json_object *args
         }
         return list;
     }
-    g_autofree BlockBackend **blks = blk_list(&count);
+    g_autofree BlockBackend **blks = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         json_object_array_add(list, qmp_block_disk_stats(call->vm, blks[i]));
     }

@@ -135,7 +135,7 @@ static const QmpType bitmap_info_type = {
                            {"count", &qmp_int, .doc = "bytes that its set bits stand for"},
                            {"granularity", &qmp_u32, .doc = "bytes for each bit"},
                            {"recording", &qmp_bool, .doc = "whether changes are recorded"},
-                           {"busy", &qmp_bool, .doc = "whether a job uses it"},
+                           {"busy", &qmp_bool, .doc = "it is exported, or an operation uses it"},
                            {"persistent", &qmp_bool, .doc = "whether the image keeps it"},
                            {"inconsistent", &qmp_bool, true,
                             .doc = "true: its bits are lost; it can only be removed"}),
