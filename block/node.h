@@ -181,6 +181,9 @@ typedef struct BlockDriver {
 
     /* For queries, in main. NULL: the node has no file name. */
     const char *(*filename)(const BlockNode *n);
+    /* In the home: a drained section begins to cover the node. Requests that wait for something that
+     * can take long return as soon as they can. May be NULL. */
+    void (*quiesce)(BlockNode *n);
     /* In main: the value of the option "aio" that the node was opened with. NULL: it has none. */
     const char *(*aio)(const BlockNode *n);
 

@@ -156,7 +156,9 @@ static void drain_begin_at_home(void *opaque)
     }
     for (unsigned i = 0; i < e->nodes->len; i++) {
         BlockNode *n = e->nodes->pdata[i];
-        n->quiesced++;
+        if (n->quiesced++ == 0 && n->drv->quiesce != NULL) {
+            n->drv->quiesce(n);
+        }
     }
     if (drain_is_idle(e)) {
         drain_reply(e);

@@ -47,6 +47,8 @@ typedef struct BlockCopyConfig {
     bool unmap;          /* zeroes may be holes in the target */
     bool target_is_zero; /* at first the target reads as zeroes */
     bool compress;       /* data is written compressed; granularity: clusters of the target */
+    unsigned max_claims; /* of the data step at a time; 0: the default */
+    uint64_t max_chunk;  /* bytes of a claim of data, at least the granularity; 0: the default */
 } BlockCopyConfig;
 
 /* ---- main ---- */
@@ -78,9 +80,15 @@ void block_copy_co_update(BlockCopy *c, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Copies what is left of this range, rounded outwards to the granularity. Returns when it is in the
  * target, or with the error, which does not go to the data step. The caller is counted at the source,
- * or has it drained. */
+ * or has it drained. In a drained section of the source, whose begin is reported by
+ * block_copy_release_updates(), it returns when the range has been read: then an error of the target
+ * breaks the copy. */
 int block_copy_co_range(BlockCopy *c, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* The copy cannot be completed because of @ret: it ends as if it was abandoned. */
+void block_copy_break(BlockCopy *c, int ret) RUNS_IN_IOTHREAD;
+/* That error; 0: none. */
+int block_copy_broken(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* What is left: borrowed. Bits may be set; to clear one drops work that is not begun. */
 BlockDirtyBitmap *block_copy_todo(BlockCopy *c) ANY_THREAD;
 /* Whether bits are set or claims exist. */
