@@ -159,7 +159,7 @@ BlockDirtyBitmap *bitmap_find_for(const BlockNode *n, const char *name, unsigned
     if (b == NULL) {
         return NULL;
     }
-    if (b->busy) {
+    if (b->busy || b->users > 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "Bitmap '%s' is currently in use by another operation and cannot be used",
                     name);
@@ -468,7 +468,7 @@ void block_dirty_bitmap_info(const BlockNode *n, unsigned i, BlockDirtyBitmapInf
         .recording = atomic_load_explicit(&b->enabled, memory_order_relaxed),
         .persistent = b->persistent,
         .inconsistent = b->inconsistent,
-        .busy = b->busy,
+        .busy = b->busy || b->users > 0,
     };
 }
 

@@ -20,6 +20,7 @@ struct BlockDirtyBitmap {
     unsigned shift; /* a bit stands for 1 << shift bytes */
     bool persistent;
     bool inconsistent; /* it has no bits and is disabled */
+    unsigned users;    /* main: who need it to stay and to record as it does */
     _Atomic bool enabled;
     bool busy; /* main: a job uses it */
     /* runtime, in the node's home */

@@ -29,7 +29,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int backup_before_change(const BlockNode *n
 {
     const BackupFilter *f = n->state;
     SP("backup.before_change", n);
-    int ret = f->copy != NULL ? block_copy_co_range(f->copy, offset, bytes) : 0;
+    int ret = f->copy != NULL ? block_copy_co_save(f->copy, offset, bytes) : 0;
     if (ret == 0 || ret == -ECANCELED) { /* the job ends: nobody needs the old data */
         return 0;
     }

@@ -13,7 +13,7 @@ void copy_abandon(BlockCopy *c)
     }
     c->abandoned = true;
     for (const CopyClaim *k = c->claims; k != NULL; k = k->next) {
-        block_bitmap_set(c->todo, k->offset, k->bytes); /* it counts as left, however it ends */
+        block_bitmap_set(c->todo, k->offset, k->bytes);
     }
     SP("copy.abandoned", c);
     block_copy_release_updates(c);
@@ -108,9 +108,7 @@ static void copy_free_at_home(void *opaque)
 
 static coroutine_fn RUNS_IN_MAIN void copy_co_free_rest(BlockCopy *c)
 {
-    if (c->target_edge != NULL) {
-        block_user_co_free(c->target_edge);
-    }
+    block_user_co_free(c->target_edge);
     if (c->target != NULL) {
         block_co_unref(c->target);
     }

@@ -54,8 +54,8 @@ typedef struct BlockCopyConfig {
 /* ---- main ---- */
 BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config) RUNS_IN_MAIN;
 /* Ends all waits at once, when the job is cancelled or fails. The copy fails with -ECANCELED from then
- * on. */
-void block_copy_abandon(BlockCopy *c) RUNS_IN_MAIN;
+ * on, and the bits of all claims are set. */
+void block_copy_abandon(BlockCopy *c) ANY_THREAD;
 /* Abandons and frees the copy, which no filter and no data step uses any more. Waits for requests to
  * the source. Takes the target's edge out of the job; it ends with the last request to the target. */
 void block_copy_co_free(BlockCopy *c) coroutine_fn RUNS_IN_MAIN;
@@ -71,6 +71,10 @@ int block_copy_co_scan(BlockCopy *c, unsigned min_depth, unsigned max_depth)
  * the job reports, with *@is_read. */
 int block_copy_co_run(BlockCopy *c, bool *is_read) coroutine_fn RUNS_IN_IOTHREAD;
 
+/* Flushes the target; returns early only when the copy is abandoned, which JobDriver.cancel does.
+ * @drained: the caller has it in a drained section. 0, -ECANCELED, or the target's error. */
+int block_copy_co_flush(BlockCopy *c, bool drained) coroutine_fn RUNS_IN_IOTHREAD;
+
 /* ---- filters, in a request, and others in the home ---- */
 /* The source has changed in this range. */
 void block_copy_mark(BlockCopy *c, uint64_t offset, uint64_t bytes) RUNS_IN_IOTHREAD;
@@ -80,17 +84,21 @@ void block_copy_co_update(BlockCopy *c, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Copies what is left of this range, rounded outwards to the granularity. Returns when it is in the
  * target, or with the error, which does not go to the data step. The caller is counted at the source,
- * or has it drained. In a drained section of the source, whose begin is reported by
- * block_copy_release_updates(), it returns when the range has been read: then an error of the target
- * breaks the copy. */
+ * or has it drained. */
 int block_copy_co_range(BlockCopy *c, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* The same before a write. If a drained section covers the source, whose begin is reported by
+ * block_copy_release_updates(), it returns as soon as the range has been read: then an error of the
+ * target breaks the copy. */
+int block_copy_co_save(BlockCopy *c, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
 /* The copy cannot be completed because of @ret: it ends as if it was abandoned. */
 void block_copy_break(BlockCopy *c, int ret) RUNS_IN_IOTHREAD;
 /* That error; 0: none. */
 int block_copy_broken(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* What is left: borrowed. Bits may be set; to clear one drops work that is not begun. */
 BlockDirtyBitmap *block_copy_todo(BlockCopy *c) ANY_THREAD;
+/* Waits until no claim exists, while no new one is made. 0 or -ECANCELED. */
+int block_copy_co_settle(BlockCopy *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Whether bits are set or claims exist. */
 bool block_copy_busy(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* Guests' requests that wait in block_copy_co_update() return without waiting for the target; what they

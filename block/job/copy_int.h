@@ -15,7 +15,9 @@
 typedef enum CopyKind {
     COPY_BACKGROUND, /* of the data step */
     COPY_RANGE,      /* for a filter; whole bits too */
+    COPY_SAVE,       /* the same, before a write */
     COPY_UPDATE,     /* for a filter; the exact bytes of a write */
+    COPY_FLUSH,      /* no bytes: a flush of the target */
 } CopyKind;
 
 /* A range that is being copied by a coroutine of its own. */

@@ -8,7 +8,9 @@
     ROW(fd)                                                                                        \
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
+    ROW(throttle)                                                                                  \
     ROW(bitmap)                                                                                    \
+    ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
     ROW(transaction)                                                                               \
     ROW(create)                                                                                    \
