@@ -95,6 +95,22 @@ int block_copy_co_settle(BlockCopy *c)
     return c->abandoned ? -ECANCELED : 0;
 }
 
+int block_copy_co_rest(BlockCopy *c)
+{
+    uint64_t at, length;
+    int ret = 0;
+    while (ret == 0 && !c->abandoned) {
+        if (c->claims != NULL) {
+            block_copy_co_settle(c);
+        } else if (!block_bitmap_find(c->todo, 0, c->size, &at, &length)) {
+            return 0;
+        } else if (!range_co_wait(c, at, length, MIN(length, c->chunk_max))) {
+            ret = range_co_copy(c, COPY_REST, at, MIN(length, c->chunk_max), 0);
+        }
+    }
+    return ret < 0 ? ret : -ECANCELED;
+}
+
 int block_copy_co_range(BlockCopy *c, uint64_t offset, uint64_t bytes)
 {
     uint64_t start = block_align_down(offset, c->granularity), at, length;
