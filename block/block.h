@@ -103,8 +103,15 @@ bool block_co_delete(const char *node_name, GError **error) coroutine_fn RUNS_IN
  * in flight end before. Under the operation lock. */
 bool block_co_reopen(OptDict *const *opts, unsigned count, GError **error)
     coroutine_fn RUNS_IN_MAIN;
+/* Makes the node read-only or writable, and its files with it; all else stays. Under the operation
+ * lock. */
+bool block_node_co_set_read_only(BlockNode *n, bool read_only, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
 /* Moves an unused node and all nodes below it to @home. */
 bool block_co_move(BlockNode *n, AioContext *home, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The same for a caller that has @held references to @n, and maybe its user's one is another. */
+bool block_co_move_held(BlockNode *n, AioContext *home, unsigned held, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
 /* Resizes node @n: through the backend that writes to it, else through a temporary one. */
 int block_node_co_resize(BlockNode *n, uint64_t size, GError **error) coroutine_fn RUNS_IN_MAIN;
 BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NULL: none */

@@ -85,6 +85,9 @@ BlockNode *block_node_create(const BlockNodeCreate *how, GError **error) RUNS_IN
 BlockEdge *block_user_co_new(BlockNode *n, const char *user, unsigned uses, unsigned shares,
                              GError **error) coroutine_fn RUNS_IN_MAIN;
 void block_user_co_free(BlockEdge *user) coroutine_fn RUNS_IN_MAIN; /* NULL: nothing */
+/* A name for @n that is no use of it: it follows the users when the node is replaced, as the id of a
+ * -drive does, and keeps the node open. */
+BlockEdge *block_name_co_new(BlockNode *n, const char *user) coroutine_fn RUNS_IN_MAIN;
 /* The job that uses @n with BLOCK_USE_GRAPH; "job 'job0'", borrowed. NULL: none. */
 const char *block_node_job(const BlockNode *n) RUNS_IN_MAIN;
 /* False + @error if there is such a job. */

@@ -37,12 +37,12 @@ BlockBackend **blk_list(unsigned *count)
 
 BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
 {
+    block_node_co_pass_gate(root);
     if (blk_find(name) != NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "a drive named '%s' exists already",
                     name);
         return NULL;
     }
-    block_node_co_pass_gate(root);
     g_autofree char *who = g_strdup_printf("drive '%s'", name);
     BlockBackend *blk = g_new0(BlockBackend, 1);
     BlockEdge like = {.node = root, .blk = blk, .user = who};

@@ -223,6 +223,13 @@ BlockEdge *block_user_co_new(BlockNode *n, const char *user, unsigned uses, unsi
     return block_edge_new(&like, error);
 }
 
+BlockEdge *block_name_co_new(BlockNode *n, const char *user)
+{
+    block_node_co_pass_gate(n);
+    BlockEdge like = {.node = n, .user = (char *)(uintptr_t)user, .shares = BLOCK_USE_ALL};
+    return block_edge_new_unchecked(&like);
+}
+
 void block_user_co_free(BlockEdge *user)
 {
     if (user != NULL) {

@@ -21,7 +21,7 @@ static RUNS_IN_MAIN const BlockEdge *graph_find_user(const BlockNode *n, GraphUs
 {
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
-        if (graph_kind(e) == kind) {
+        if (graph_kind(e) == kind && e->uses != 0) { /* else it is a name */
             return e;
         }
     }
@@ -91,25 +91,28 @@ bool block_co_delete(const char *node_name, GError **error)
 
 /* ---- moving ---- */
 
-/* Whether all users of @n are nodes of @tree. */
-static RUNS_IN_MAIN bool graph_is_private(const BlockNode *n, GPtrArray *tree)
+/* Whether all users of @n are nodes of @tree. Its root has @held references that are no use. */
+static RUNS_IN_MAIN bool graph_is_private(const BlockNode *n, GPtrArray *tree, unsigned held)
 {
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
-        if (e->parent == NULL || !g_ptr_array_find(tree, e->parent, NULL)) {
+        bool outside = e->parent == NULL || !g_ptr_array_find(tree, e->parent, NULL);
+        if (outside && e->uses != 0) {
             return false;
         }
     }
-    bool own = n->owned || n == tree->pdata[tree->len - 1]; /* a reference that is no use */
-    return n->refs <= n->parents->len + (own ? 1u : 0);
+    bool root = n == tree->pdata[tree->len - 1];
+    unsigned own = (n->owned || (root && held == 0) ? 1u : 0) + (root ? held : 0);
+    return n->refs <= n->parents->len + own;
 }
 
 /* Checks that the nodes of @tree have no user outside it. */
-static RUNS_IN_MAIN bool graph_check_idle(GPtrArray *tree, AioContext *home, GError **error)
+static RUNS_IN_MAIN bool graph_check_idle(GPtrArray *tree, AioContext *home, unsigned held,
+                                          GError **error)
 {
     for (unsigned i = tree->len; i-- > 0;) {
         const BlockNode *n = tree->pdata[i];
-        if (!graph_is_private(n, tree)) {
+        if (!graph_is_private(n, tree, held)) {
             g_autofree char *user = graph_describe_user(n);
             g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                         "node '%s' lives in '%s' and cannot move to '%s': %s", n->name,
@@ -177,11 +180,16 @@ static void graph_set_moving(GPtrArray *tree, bool moving)
 /* Adding and deleting nodes takes no operation lock; they see the nodes marked as moving. */
 bool block_co_move(BlockNode *n, AioContext *home, GError **error)
 {
+    return block_co_move_held(n, home, 0, error);
+}
+
+bool block_co_move_held(BlockNode *n, AioContext *home, unsigned held, GError **error)
+{
     if (n->home == home) {
         return true;
     }
     g_autoptr(GPtrArray) tree = block_node_tree(n);
-    if (!graph_check_idle(tree, home, error)) {
+    if (!graph_check_idle(tree, home, held, error)) {
         return false;
     }
     graph_set_moving(tree, true);

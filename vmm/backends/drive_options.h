@@ -51,6 +51,7 @@ typedef struct BlockDrive {
     bool copy_on_read;           /* reads copy to the image what they find below */
     bool format_implied;         /* no format= was given: raw */
     OptDict *blockdev;           /* for block_co_open() */
+    struct BlockEdge *root;      /* the node that it shows; NULL: it is not open */
     OptDict *device; /* properties of the device that uses it: write-cache, werror, rerror */
 } BlockDrive;
 

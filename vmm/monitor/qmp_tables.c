@@ -9,6 +9,7 @@
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
     ROW(bitmap)                                                                                    \
+    ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \

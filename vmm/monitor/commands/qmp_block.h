@@ -28,6 +28,9 @@ QmpHandler qmp_query_block, qmp_query_blockstats, qmp_query_named_block_nodes;
 BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error) RUNS_IN_MAIN;
 
 /* ---- qmp_block_commands.c ---- */
+/* The node of -drive id=@device, or else node @node_name; either may be NULL. */
+BlockNode *qmp_find_node(Vm *vm, const char *device, const char *node_name, GError **error)
+    RUNS_IN_MAIN;
 /* The node of a -drive, or of that name. */
 BlockNode *qmp_find_node_of(Vm *vm, const char *name, GError **error) RUNS_IN_MAIN;
 

@@ -59,8 +59,7 @@ static struct json_object *qmp_blockdev_reopen(QmpCall *call, struct json_object
     return NULL;
 }
 
-static RUNS_IN_MAIN BlockNode *qmp_find_node(Vm *vm, const char *device, const char *node_name,
-                                             GError **error)
+BlockNode *qmp_find_node(Vm *vm, const char *device, const char *node_name, GError **error)
 {
     BlockNode *n = device != NULL ? backends_drive_node(&vm->backends, device) : NULL;
     if (n == NULL && node_name != NULL) {
