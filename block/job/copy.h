@@ -47,6 +47,9 @@ typedef struct BlockCopyConfig {
     bool unmap;          /* zeroes may be holes in the target */
     bool target_is_zero; /* at first the target reads as zeroes */
     bool compress;       /* data is written compressed; granularity: clusters of the target */
+    /* block_copy_co_update() copies whole units: parts of the target that were not copied have other
+     * data than the source. */
+    bool whole_units;
 } BlockCopyConfig;
 
 /* ---- main ---- */

@@ -44,7 +44,7 @@ struct BlockCopy {
     uint64_t size, granularity;
     uint64_t memory;
     uint64_t chunk_min, chunk_max; /* of data */
-    bool unmap, compress;
+    bool unmap, compress, whole_units;
 
     /* home */
     BlockDirtyBitmap *todo;

@@ -69,6 +69,10 @@ void block_copy_co_update(BlockCopy *c, uint64_t offset, uint64_t bytes)
 {
     unsigned releases = c->releases;
     uint64_t end = offset + bytes;
+    if (c->whole_units) {
+        offset = block_align_down(offset, c->granularity);
+        end = MIN(block_align_up(end, c->granularity), c->size);
+    }
     while (offset < end && c->releases == releases) {
         uint64_t length = MIN(end - offset, c->chunk_max);
         if (!range_is_synced(c, offset, length)) {

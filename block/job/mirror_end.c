@@ -226,18 +226,23 @@ void mirror_co_remove_filter(MirrorJob *m, bool success)
     }
 }
 
-void mirror_co_release(MirrorJob *m)
+void mirror_co_unref_nodes(const MirrorJob *m)
 {
-    if (m->copy != NULL) {
-        block_copy_co_free(m->copy); /* takes the use of the target */
-    }
-    block_job_co_remove_nodes(&m->bj);
     BlockNode *nodes[] = {m->filter, m->replaces, m->backing, m->target, m->source};
     for (unsigned i = 0; i < G_N_ELEMENTS(nodes); i++) {
         if (nodes[i] != NULL) {
             block_co_unref(nodes[i]);
         }
     }
+}
+
+void mirror_co_release(MirrorJob *m)
+{
+    if (m->copy != NULL) {
+        block_copy_co_free(m->copy); /* takes the use of the target */
+    }
+    block_job_co_remove_nodes(&m->bj);
+    mirror_co_unref_nodes(m);
 }
 
 void mirror_co_clean(Job *job)
