@@ -233,5 +233,12 @@ bool block_mirror_write_blocking(const Job *job)
 void block_mirror_set_write_blocking(Job *job)
 {
     const MirrorJob *m = job_state(job);
-    mirror_filter_set_active(m->filter, true);
+    if (job_set_speed(job, job_speed(job), NULL)) { /* the data step runs, and looks again */
+        mirror_filter_set_active(m->filter, true);
+    }
+}
+
+bool block_mirror_actively_synced(const Job *job)
+{
+    return ((const MirrorJob *)job_state(job))->synced;
 }

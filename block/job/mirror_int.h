@@ -30,6 +30,7 @@ typedef struct MirrorJob {
     bool released;            /* the start has failed */
 
     _Atomic bool finish; /* READY ends without a pivot */
+    _Atomic bool synced; /* READY, active, and nothing is left to copy */
 } MirrorJob;
 
 /* ---- mirror_run.c ---- */

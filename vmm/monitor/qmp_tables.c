@@ -11,6 +11,7 @@
     ROW(bitmap)                                                                                    \
     ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
+    ROW(mirror)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \
