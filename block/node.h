@@ -204,6 +204,11 @@ typedef struct BlockDriver {
     bool (*check_child)(const BlockNode *n, const char *name, const BlockNode *child,
                         GError **error);
 
+    /* In the home. Ends the delays that the driver adds to requests, also of those that wait; or
+     * allows them again. Calls nest. On while a drained section covers the node, and while a device
+     * above it waits for its requests. NULL: the driver adds no delays. */
+    void (*lift)(BlockNode *n, bool on);
+
     /*
      * Moving to another home, coroutines in main. prepare stores in *@state what the node needs
      * there and changes nothing visible. finish is called with nothing in flight. If @committed,

@@ -133,11 +133,7 @@ static void job_begin_at_home(void *opaque)
     BlockDirtyBitmap *b = job->bitmap;
     enter_coroutine();
     enter_iothread(job->node->home);
-    if (b->persistent && !job->node->flags.read_only) { /* in the drained section of the caller */
-        block_node_begin(job->node);
-        job->ret = job->node->drv->bitmaps->co_change(job->node);
-        block_node_end(job->node);
-    }
+    job->ret = bitmap_co_begin_change(job->node, b, true);
     if (job->ret == 0) {
         b->successor = block_bitmap_new(b->size, (uint32_t)1 << b->shift);
         job->ret = b->successor != NULL ? 0 : -ENOMEM;

@@ -8,10 +8,13 @@
     ROW(fd)                                                                                        \
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
+    ROW(throttle)                                                                                  \
     ROW(bitmap)                                                                                    \
     ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
     ROW(mirror)                                                                                    \
+    ROW(transaction)                                                                               \
+    ROW(create)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \
