@@ -6,7 +6,7 @@
 #include "block/chain/external_snapshot.h"
 #include "vmm/monitor/commands/qmp_block.h"
 
-extern const QmpType qmp_snapshot_sync_arg, qmp_snapshot_arg;
+extern const QmpType qmp_snapshot_sync_arg, qmp_snapshot_arg, qmp_new_image_mode;
 
 /* Open, and make, the overlay that @args describe. May wait for storage. NULL + @error. */
 ExternalSnapshot *qmp_co_begin_snapshot_sync(QmpCall *call, struct json_object *args,

@@ -7,6 +7,7 @@
  */
 #include "block/chain/external_snapshot.h"
 #include "vmm/monitor/commands/qmp_chain.h"
+#include "vmm/monitor/commands/qmp_transaction.h"
 
 /* ---- external snapshots ---- */
 
@@ -108,9 +109,55 @@ static struct json_object *qmp_blockdev_snapshot(QmpCall *call, struct json_obje
     return NULL;
 }
 
+/* ---- actions of a transaction ---- */
+
+static bool snapshot_action_open_sync(QmpAction *a, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    a->state = qmp_co_begin_snapshot_sync(a->transaction->call, a->data, error);
+    return a->state != NULL;
+}
+
+static bool snapshot_action_open(QmpAction *a, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    a->state = qmp_co_begin_snapshot(a->transaction->call, a->data, error);
+    return a->state != NULL;
+}
+
+static bool snapshot_action_begin(QmpAction *a, GError **error)
+{
+    enter_main();
+    qmp_transaction_add_node(a->transaction, external_snapshot_source(a->state));
+    return true;
+}
+
+static bool snapshot_action_prepare(QmpAction *a, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    return qmp_co_insert_snapshot(a->transaction->call, a->data, a->state, error);
+}
+
+static void snapshot_action_abort(QmpAction *a)
+{
+    enter_main();
+    enter_coroutine();
+    external_snapshot_co_undo(a->state);
+}
+
+static void snapshot_action_end(QmpAction *a, bool committed)
+{
+    enter_main();
+    enter_coroutine();
+    external_snapshot_co_end(a->state, committed);
+}
+
 /* ---- schema ---- */
 
-static const QmpType new_image_mode = {
+const QmpType qmp_new_image_mode = {
     .name = "NewImageMode",
     .kind = QMP_KIND_ENUM,
     .values = QMP_VALUES("existing", "absolute-paths"),
@@ -126,7 +173,7 @@ const QmpType qmp_snapshot_sync_arg = {
         {"snapshot-node-name", &qmp_str, true,
          .doc = "the overlay's name; needed with node-name, else generated"},
         {"format", &qmp_str, true, .doc = "of the overlay; default: qcow2"},
-        {"mode", &new_image_mode, true,
+        {"mode", &qmp_new_image_mode, true,
          .doc =
              "absolute-paths (the default): the overlay is made, and its header names the disk's "
              "file; existing: it exists"}),
@@ -138,6 +185,18 @@ const QmpType qmp_snapshot_arg = {
         QMP_MEMBERS({"node", &qmp_str, .doc = "the disk: a node's name, or the id of a -drive"},
                     {"overlay", &qmp_str,
                      .doc = "a node without users that was opened with \"backing\": null"}),
+};
+
+#define SNAPSHOT_ACTION(action, arg, open)                                                         \
+    {                                                                                              \
+        .name = (action), .data = (arg), .co_open = (open), .co_begin = snapshot_action_begin,     \
+        .co_prepare = snapshot_action_prepare, .co_abort = snapshot_action_abort,                  \
+        .co_end = snapshot_action_end,                                                             \
+    }
+const QmpActionType qmp_chain_actions[] = {
+    SNAPSHOT_ACTION("blockdev-snapshot", &qmp_snapshot_arg, snapshot_action_open),
+    SNAPSHOT_ACTION("blockdev-snapshot-sync", &qmp_snapshot_sync_arg, snapshot_action_open_sync),
+    {0},
 };
 
 static const QmpCommand qmp_chain_commands[] = {

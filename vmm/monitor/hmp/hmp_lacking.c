@@ -23,7 +23,6 @@ static const struct {
     {"commit", "skiff-img commit, when the VM has ended"},
     {"delvm", no_snapshots},
     {"drive_add", "blockdev-add through QMP, then device_add"},
-    {"drive_backup", "none: there are no backups"},
     {"drive_del", "device_del, then blockdev-del through QMP"},
     {"dumpdtb", "none: the x86 boards have no device tree"},
     {"eject", "device_del"},
