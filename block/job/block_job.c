@@ -2,7 +2,7 @@
 #include "block/job/block_job.h"
 
 #include <errno.h>
-#include "block/core/node_int.h"
+#include "block/graph.h"
 
 #define BLOCK_JOB_NS_PER_S 1000000000.0
 #define BLOCK_JOB_RETRY_NS INT64_C(100000000) /* before an ignored error is tried again */
@@ -43,8 +43,7 @@ BlockEdge *block_job_co_add_node(BlockJob *bj, BlockNode *n, unsigned uses, unsi
                                  GError **error)
 {
     g_autofree char *user = g_strdup_printf("job '%s'", job_id(bj->job));
-    BlockEdge like = {.node = n, .user = user};
-    BlockEdge *e = block_edge_new(&like, (uses & BLOCK_USE_WRITE) != 0, error);
+    BlockEdge *e = block_user_co_new(n, user, uses, shares, error);
     if (e != NULL) {
         g_ptr_array_add(bj->edges, e);
     }
@@ -60,7 +59,7 @@ BlockEdge *block_job_take_node(BlockJob *bj, BlockEdge *e)
 void block_job_co_remove_nodes(BlockJob *bj)
 {
     while (bj->edges->len > 0) {
-        block_edge_co_free(g_ptr_array_steal_index(bj->edges, bj->edges->len - 1));
+        block_user_co_free(g_ptr_array_steal_index(bj->edges, bj->edges->len - 1));
     }
 }
 
