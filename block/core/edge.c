@@ -113,13 +113,19 @@ void block_edge_set_uses(BlockEdge *e, bool writes)
     }
 }
 
-bool block_node_is_seen(const BlockNode *n)
+static RUNS_IN_MAIN bool edge_is_job(const BlockEdge *e)
+{
+    return (e->uses & BLOCK_USE_GRAPH) != 0;
+}
+
+/* @through: also through filters that hide changes. */
+static RUNS_IN_MAIN bool edge_is_seen(const BlockNode *n, bool through)
 {
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
-        bool seen = e->parent == NULL
-                        ? e->uses != 0 && (e->uses & BLOCK_USE_GRAPH) == 0
-                        : !e->parent->drv->hides_changes && block_node_is_seen(e->parent);
+        bool hides = e->parent != NULL && e->parent->drv->hides_changes && !through;
+        bool seen = e->parent == NULL ? e->uses != 0 && !edge_is_job(e)
+                                      : !hides && edge_is_seen(e->parent, through);
         if (seen) {
             return true;
         }
@@ -127,53 +133,67 @@ bool block_node_is_seen(const BlockNode *n)
     return false;
 }
 
-/* The backing edge of a hidden node is no use: an overlay that a job works on, or has taken out of a
- * chain, does not restrict what happens below it. Of a filter that hides changes only the writes are
- * uses. */
-static RUNS_IN_MAIN unsigned edge_uses(const BlockEdge *e)
+bool block_node_is_seen(const BlockNode *n)
 {
-    if (e->parent != NULL && e->parent->drv->hides_changes) {
-        return e->uses & (BLOCK_USE_WRITE | BLOCK_USE_RESIZE);
-    }
-    bool hidden = e->parent != NULL && e->role == BLOCK_ROLE_BACKING && e->parent->hidden;
-    return hidden ? 0 : e->uses;
+    return edge_is_seen(n, false);
 }
 
-static RUNS_IN_MAIN unsigned edge_shares(const BlockEdge *e)
+/* What @e uses and others must share. Below a filter that hides changes the job knows itself what it may
+ * change, so that only writes are uses with regard to it. Once nobody sees a hidden node at all, as an
+ * overlay that a job has taken out of a chain, its backing edge is no use. */
+static RUNS_IN_MAIN unsigned edge_uses(const BlockEdge *e, const BlockEdge *other)
 {
-    return edge_uses(e) == 0 ? BLOCK_USE_ALL : e->shares;
+    const BlockNode *parent = e->parent;
+    if (parent != NULL && parent->drv->hides_changes && edge_is_job(other)) {
+        return e->uses & (BLOCK_USE_WRITE | BLOCK_USE_RESIZE);
+    }
+    bool hidden = parent != NULL && e->role == BLOCK_ROLE_BACKING && parent->hidden;
+    return hidden && (edge_is_job(other) || !edge_is_seen(parent, true)) ? 0 : e->uses;
+}
+
+static RUNS_IN_MAIN unsigned edge_shares(const BlockEdge *e, const BlockEdge *other)
+{
+    return edge_uses(e, other) == 0 ? BLOCK_USE_ALL : e->shares;
+}
+
+/* Two edges; @present: @e exists and counts as far as @other lets it. */
+typedef struct EdgePair {
+    const BlockEdge *e, *other;
+    bool present;
+} EdgePair;
+
+static RUNS_IN_MAIN unsigned edge_pair_uses(const EdgePair *p)
+{
+    return p->present ? edge_uses(p->e, p->other) : p->e->uses;
 }
 
 /* What one side uses and the other does not share. */
-typedef struct EdgePair {
-    const BlockEdge *e, *other;
-    unsigned uses, shares; /* of @e */
-} EdgePair;
-
 static RUNS_IN_MAIN unsigned edge_conflict(const EdgePair *p)
 {
-    return (p->uses & ~edge_shares(p->other)) | (edge_uses(p->other) & ~p->shares);
+    unsigned shares = p->present ? edge_shares(p->e, p->other) : p->e->shares;
+    return (edge_pair_uses(p) & ~edge_shares(p->other, p->e)) |
+           (edge_uses(p->other, p->e) & ~shares);
 }
 
 static RUNS_IN_MAIN bool edge_refuse(const EdgePair *p, GError **error)
 {
     const BlockEdge *e = p->e, *other = p->other;
     const char *node = other->node->name;
-    unsigned conflict = edge_conflict(p);
-    if ((p->uses & other->uses & BLOCK_USE_WRITE) != 0) {
+    unsigned uses = edge_pair_uses(p), conflict = edge_conflict(p);
+    if ((uses & other->uses & BLOCK_USE_WRITE) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "node '%s' is written to by %s already; a node can have only one writer "
                     "(read-only=on makes %s a reader)",
                     node, other->user, e->user);
-    } else if ((p->uses & other->uses & BLOCK_USE_GRAPH) != 0) {
+    } else if ((uses & other->uses & BLOCK_USE_GRAPH) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "node '%s' is busy: %s uses it, and %s would too", node, other->user, e->user);
     } else if (e->node == other->node && conflict != 0 && (conflict & BLOCK_USE_WRITE) == 0) {
-        bool job = (p->uses & ~edge_shares(other)) != 0;
+        bool job = edge_is_job(other);
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "node '%s' cannot be used by %s beside %s, which changes what it shows", node,
                     job ? e->user : other->user, job ? other->user : e->user);
-    } else if ((p->uses & BLOCK_USE_UNCHANGED) != 0) {
+    } else if ((uses & BLOCK_USE_UNCHANGED) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "node '%s' is written to by %s, but %s needs the data of node '%s' unchanged",
                     node, other->user, e->user, e->node->name);
@@ -216,7 +236,8 @@ static RUNS_IN_MAIN bool edge_check_below(EdgePair *p, GError **error)
         const BlockNode *n = tree->pdata[i];
         for (unsigned j = 0; j < n->parents->len; j++) {
             p->other = n->parents->pdata[j];
-            if (!edge_leaves_unchanged(p->e, p->other, edge_uses(p->other))) {
+            if ((edge_pair_uses(p) & BLOCK_USE_UNCHANGED) != 0 &&
+                !edge_leaves_unchanged(p->e, p->other, edge_uses(p->other, p->e))) {
                 return edge_refuse(p, error);
             }
         }
@@ -248,8 +269,8 @@ static RUNS_IN_MAIN bool edge_check_above(EdgePair *p, GError **error)
         const BlockNode *n = above->pdata[i];
         for (unsigned j = 0; j < n->parents->len; j++) {
             p->other = n->parents->pdata[j];
-            if ((edge_uses(p->other) & BLOCK_USE_UNCHANGED) != 0 &&
-                !edge_leaves_unchanged(p->other, p->e, p->uses)) {
+            if ((edge_uses(p->other, p->e) & BLOCK_USE_UNCHANGED) != 0 &&
+                !edge_leaves_unchanged(p->other, p->e, edge_pair_uses(p))) {
                 return edge_refuse(p, error);
             }
         }
@@ -266,19 +287,19 @@ static RUNS_IN_MAIN bool edge_check(EdgePair *p, GError **error)
             return edge_refuse(p, error);
         }
     }
-    return ((p->uses & BLOCK_USE_UNCHANGED) == 0 || edge_check_below(p, error)) &&
-           ((p->uses & BLOCK_USE_WRITE) == 0 || edge_check_above(p, error));
+    return ((p->e->uses & BLOCK_USE_UNCHANGED) == 0 || edge_check_below(p, error)) &&
+           ((p->e->uses & BLOCK_USE_WRITE) == 0 || edge_check_above(p, error));
 }
 
 bool block_edge_check(const BlockEdge *e, GError **error)
 {
-    EdgePair p = {.e = e, .uses = e->uses, .shares = e->shares};
+    EdgePair p = {.e = e};
     return edge_check(&p, error);
 }
 
 bool block_edge_check_present(const BlockEdge *e, GError **error)
 {
-    EdgePair p = {.e = e, .uses = edge_uses(e), .shares = edge_shares(e)};
+    EdgePair p = {.e = e, .present = true};
     return edge_check(&p, error);
 }
 
@@ -288,7 +309,7 @@ static RUNS_IN_MAIN bool edge_show(const BlockEdge *e, GError **error)
     g_autoptr(GPtrArray) tree = g_ptr_array_new();
     g_autoptr(GPtrArray) shown = g_ptr_array_new();
     bool ok = true;
-    if (e->parent == NULL && e->uses != 0 && (e->uses & BLOCK_USE_GRAPH) == 0) {
+    if (e->parent == NULL && e->uses != 0 && !edge_is_job(e)) {
         edge_add_seen(tree, e->node);
     }
     for (unsigned i = 0; i < tree->len && ok; i++) {
