@@ -37,7 +37,7 @@ typedef struct BlockDirtyBitmapInfo {
     bool recording;       /* enabled */
     bool persistent;
     bool inconsistent; /* it can only be removed */
-    bool busy;         /* a job uses it */
+    bool busy;         /* it has a user */
 } BlockDirtyBitmapInfo;
 
 enum {
@@ -66,6 +66,52 @@ typedef struct BlockDirtyBitmapRef {
  * the granularities can differ. On failure @target is as it was. */
 bool block_dirty_bitmap_co_merge(BlockDirtyBitmapRef target, const BlockDirtyBitmapRef *sources,
                                  unsigned count, GError **error) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- several changes that take effect together (block/core/dirty_bitmap_undo.c) ---- */
+typedef enum BlockBitmapOpKind {
+    BLOCK_BITMAP_ADD,
+    BLOCK_BITMAP_REMOVE,
+    BLOCK_BITMAP_ZERO, /* clear */
+    BLOCK_BITMAP_ENABLE,
+    BLOCK_BITMAP_DISABLE,
+    BLOCK_BITMAP_MERGE,
+} BlockBitmapOpKind;
+
+/* One of the operations above, with its arguments. */
+typedef struct BlockBitmapOp {
+    BlockBitmapOpKind kind;
+    BlockNode *node;
+    const char *name;
+    uint32_t granularity; /* ADD */
+    unsigned flags;       /* ADD */
+    const BlockDirtyBitmapRef *sources;
+    unsigned count; /* MERGE: of the sources */
+} BlockBitmapOp;
+
+/* Does @op alone. */
+bool block_bitmap_co_run(const BlockBitmapOp *op, GError **error) coroutine_fn RUNS_IN_MAIN;
+
+typedef struct BlockBitmapUndo BlockBitmapUndo;
+/* Does @op inside a drained section of the caller, which covers all its nodes and lasts until the undo
+ * is used. NULL + @error: nothing has changed. */
+BlockBitmapUndo *block_bitmap_co_do(const BlockBitmapOp *op, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* Undoes the operation, or makes it final; frees @undo. Later operations are undone first. */
+void block_bitmap_co_undo(BlockBitmapUndo *undo) coroutine_fn RUNS_IN_MAIN;
+void block_bitmap_undo_free(BlockBitmapUndo *undo) RUNS_IN_MAIN;
+/* ---- users ---- */
+/* A user reads the bits in the node's home. While a bitmap has one, the functions above refuse it.
+ * Under the operation lock. The user holds a reference to the node. NULL + @error: there is none of
+ * that name, it is in use, or it is inconsistent. */
+typedef struct BlockDirtyBitmap BlockDirtyBitmap;
+BlockDirtyBitmap *block_dirty_bitmap_use(BlockNode *n, const char *name, GError **error)
+    RUNS_IN_MAIN;
+void block_dirty_bitmap_unuse(BlockDirtyBitmap *b) RUNS_IN_MAIN;
+bool block_dirty_bitmap_enabled(const BlockDirtyBitmap *b) ANY_THREAD;
+/* Returns how many of the @bytes bytes from @offset on are alike, at least 1 if @bytes is not 0, and
+ * whether they are dirty. What is beyond the end of the bitmap is clean. */
+uint64_t block_dirty_bitmap_run(const BlockDirtyBitmap *b, uint64_t offset, uint64_t bytes,
+                                bool *dirty) RUNS_IN_IOTHREAD;
 
 /* The number of bitmaps of @n, and one of them. */
 unsigned block_dirty_bitmap_count(const BlockNode *n) RUNS_IN_MAIN;

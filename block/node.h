@@ -181,6 +181,9 @@ typedef struct BlockDriver {
 
     /* For queries, in main. NULL: the node has no file name. */
     const char *(*filename)(const BlockNode *n);
+    /* In the home: a drained section begins to cover the node. Requests that wait for something that
+     * can take long return as soon as they can. May be NULL. */
+    void (*quiesce)(BlockNode *n);
     /* In main: the value of the option "aio" that the node was opened with. NULL: it has none. */
     const char *(*aio)(const BlockNode *n);
 
@@ -200,6 +203,11 @@ typedef struct BlockDriver {
     /* Whether @child can become the child @name. In main. May be NULL: any node can. */
     bool (*check_child)(const BlockNode *n, const char *name, const BlockNode *child,
                         GError **error);
+
+    /* In the home. Ends the delays that the driver adds to requests, also of those that wait; or
+     * allows them again. Calls nest. On while a drained section covers the node, and while a device
+     * above it waits for its requests. NULL: the driver adds no delays. */
+    void (*lift)(BlockNode *n, bool on);
 
     /*
      * Moving to another home, coroutines in main. prepare stores in *@state what the node needs

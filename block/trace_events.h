@@ -8,6 +8,9 @@ TRACE_EVENT(block_request_begin,
             (const char *blk, const char *op, uint64_t offset, uint64_t bytes, unsigned in_flight),
             "blk=%s op=%s offset=%" PRIu64 " bytes=%" PRIu64 " in_flight=%u", blk, op, offset,
             bytes, in_flight)
+TRACE_EVENT(block_request_throttle,
+            (const char *blk, const char *op, uint64_t offset, uint64_t bytes),
+            "blk=%s op=%s offset=%" PRIu64 " bytes=%" PRIu64, blk, op, offset, bytes)
 TRACE_EVENT(block_request_queue, (const char *blk, const char *op), "blk=%s op=%s", blk, op)
 TRACE_EVENT(block_request_end, (const char *blk, const char *op, uint64_t offset, int ret),
             "blk=%s op=%s offset=%" PRIu64 " ret=%d", blk, op, offset, ret)
@@ -40,5 +43,22 @@ TRACE_EVENT(block_file_io_error, (const char *node, const char *op, uint64_t off
             "node=%s op=%s offset=%" PRIu64 " ret=%d", node, op, offset, ret)
 TRACE_EVENT(block_fault_inject, (const char *node, const char *op, uint64_t offset, int ret),
             "node=%s op=%s offset=%" PRIu64 " ret=%d", node, op, offset, ret)
+TRACE_EVENT(nbd_session_begin, (int fd), "fd=%d", fd)
+TRACE_EVENT(nbd_session_overdue, (int fd), "fd=%d", fd)
+TRACE_EVENT(nbd_session_ending, (int fd, int ret, unsigned requests), "fd=%d ret=%d requests=%u",
+            fd, ret, requests)
+TRACE_EVENT(nbd_session_end, (int fd), "fd=%d", fd)
+TRACE_EVENT(nbd_negotiated, (int fd, int ret), "fd=%d ret=%d", fd, ret)
+TRACE_EVENT(nbd_option, (int fd, uint32_t option, uint32_t length), "fd=%d option=%u length=%u", fd,
+            option, length)
+TRACE_EVENT(nbd_option_error, (int fd, uint32_t option, uint32_t error, const char *text),
+            "fd=%d option=%u error=%u %s", fd, option, error, text)
+TRACE_EVENT(nbd_request,
+            (int fd, unsigned type, unsigned flags, uint64_t cookie, uint64_t offset,
+             uint64_t length),
+            "fd=%d type=%u flags=%#x cookie=%#" PRIx64 " offset=%" PRIu64 " length=%" PRIu64, fd,
+            type, flags, cookie, offset, length)
+TRACE_EVENT(nbd_request_refused, (int fd, unsigned type, uint32_t error, const char *why),
+            "fd=%d type=%u error=%u %s", fd, type, error, why)
 
 #endif

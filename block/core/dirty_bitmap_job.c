@@ -133,7 +133,7 @@ static void job_begin_at_home(void *opaque)
     BlockDirtyBitmap *b = job->bitmap;
     enter_coroutine();
     enter_iothread(job->node->home);
-    job->ret = bitmap_co_begin_change(job->node, b);
+    job->ret = bitmap_co_begin_change(job->node, b, true);
     if (job->ret == 0) {
         b->successor = block_bitmap_new(b->size, (uint32_t)1 << b->shift);
         job->ret = b->successor != NULL ? 0 : -ENOMEM;

@@ -142,8 +142,27 @@ static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk)
     if (blk->quiesced++ > 0) {
         return;
     }
+    if (blk->hurries) {
+        blk_lift_nodes(blk, false); /* the section lifts its own nodes, and may change them */
+    }
+    if (blk->throttle != NULL) {
+        throttle_member_suspend(blk->throttle, true);
+    }
     if (blk->notify.quiesce != NULL) {
         blk->notify.quiesce(blk->notify.opaque);
+    }
+}
+
+static RUNS_IN_IOTHREAD void drain_quiesce_node(BlockNode *n)
+{
+    if (n->quiesced++ > 0) {
+        return;
+    }
+    if (n->drv->lift != NULL) {
+        n->drv->lift(n, true);
+    }
+    if (n->drv->quiesce != NULL) {
+        n->drv->quiesce(n);
     }
 }
 
@@ -155,8 +174,7 @@ static void drain_begin_at_home(void *opaque)
         drain_quiesce_backend(e->blk);
     }
     for (unsigned i = 0; i < e->nodes->len; i++) {
-        BlockNode *n = e->nodes->pdata[i];
-        n->quiesced++;
+        drain_quiesce_node(e->nodes->pdata[i]);
     }
     if (drain_is_idle(e)) {
         drain_reply(e);
@@ -247,6 +265,9 @@ static RUNS_IN_IOTHREAD void drain_resume_node(BlockNode *n)
     }
     if (--n->quiesced > 0) {
         return;
+    }
+    if (n->drv->lift != NULL) {
+        n->drv->lift(n, false);
     }
     BlockNodeWait *w = n->waiting;
     n->waiting = NULL;
@@ -385,6 +406,25 @@ static RUNS_IN_IOTHREAD void drain_resume_queued(BlockBackend *blk)
     }
 }
 
+void blk_return_queued(BlockBackend *blk)
+{
+    BlkRequest *r = blk->queued, *kept = NULL, **tail = &kept;
+    while (r != NULL) {
+        BlkRequest *next = r->next;
+        if (r->unlimited) {
+            *tail = r;
+            tail = &r->next;
+        } else {
+            r->result = BLK_NOT_STARTED;
+            co_wake(r->token);
+        }
+        r = next;
+    }
+    *tail = NULL;
+    blk->queued = kept;
+    blk->queued_tail = kept != NULL ? tail : &blk->queued;
+}
+
 typedef struct DrainEnd {
     BlockBackend *blk;
     GPtrArray *nodes;
@@ -402,6 +442,12 @@ static RUNS_IN_IOTHREAD void drain_end(BlockBackend *blk, const GPtrArray *nodes
         return;
     }
     drain_resume_queued(blk);
+    if (blk->hurries) {
+        blk_lift_nodes(blk, true);
+    }
+    if (blk->throttle != NULL) {
+        throttle_member_suspend(blk->throttle, false);
+    }
     if (blk->notify.resume != NULL) {
         blk->notify.resume(blk->notify.opaque);
     }

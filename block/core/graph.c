@@ -44,6 +44,9 @@ static RUNS_IN_MAIN char *graph_describe_user(const BlockNode *n)
     if (job != NULL) {
         return g_strdup_printf("%s uses it", job->user);
     }
+    if (backend != NULL && !blk_is_drive(backend->blk)) {
+        return g_strdup_printf("%s uses it", blk_name(backend->blk));
+    }
     if (backend != NULL) {
         return g_strdup_printf("device '%s' uses it", blk_name(backend->blk));
     }

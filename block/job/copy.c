@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "block/job/copy_int.h"
 
-#include "block/core/node_int.h"
+#include "block/graph.h"
 #include "util/loop/sched_point.h"
 
 /* ---- making ---- */
@@ -12,6 +12,9 @@ void copy_abandon(BlockCopy *c)
         return;
     }
     c->abandoned = true;
+    for (const CopyClaim *k = c->claims; k != NULL; k = k->next) {
+        block_bitmap_set(c->todo, k->offset, k->bytes);
+    }
     SP("copy.abandoned", c);
     block_copy_release_updates(c);
 }
@@ -90,9 +93,7 @@ static void copy_free_at_home(void *opaque)
 
 static coroutine_fn RUNS_IN_MAIN void copy_co_free_rest(BlockCopy *c)
 {
-    if (c->target_edge != NULL) {
-        block_edge_co_free(c->target_edge);
-    }
+    block_user_co_free(c->target_edge);
     if (c->target != NULL) {
         block_co_unref(c->target);
     }

@@ -52,8 +52,8 @@ typedef struct BlockCopyConfig {
 /* ---- main ---- */
 BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config) RUNS_IN_MAIN;
 /* Ends all waits at once, when the job is cancelled or fails. The copy fails with -ECANCELED from then
- * on. */
-void block_copy_abandon(BlockCopy *c) RUNS_IN_MAIN;
+ * on, and the bits of all claims are set. */
+void block_copy_abandon(BlockCopy *c) ANY_THREAD;
 /* Abandons and frees the copy, which no filter and no data step uses any more. Waits for requests to
  * the source. Takes the target's edge out of the job; it ends with the last request to the target. */
 void block_copy_co_free(BlockCopy *c) coroutine_fn RUNS_IN_MAIN;
@@ -69,6 +69,10 @@ int block_copy_co_scan(BlockCopy *c, unsigned min_depth, unsigned max_depth)
  * the job reports, with *@is_read. */
 int block_copy_co_run(BlockCopy *c, bool *is_read) coroutine_fn RUNS_IN_IOTHREAD;
 
+/* Flushes the target; returns early only when the copy is abandoned, which JobDriver.cancel does.
+ * @drained: the caller has it in a drained section. 0, -ECANCELED, or the target's error. */
+int block_copy_co_flush(BlockCopy *c, bool drained) coroutine_fn RUNS_IN_IOTHREAD;
+
 /* ---- filters, in a request, and others in the home ---- */
 /* The source has changed in this range. */
 void block_copy_mark(BlockCopy *c, uint64_t offset, uint64_t bytes) RUNS_IN_IOTHREAD;
@@ -83,6 +87,8 @@ int block_copy_co_range(BlockCopy *c, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* What is left: borrowed. Bits may be set; to clear one drops work that is not begun. */
 BlockDirtyBitmap *block_copy_todo(BlockCopy *c) ANY_THREAD;
+/* Waits until no claim exists, while no new one is made. 0 or -ECANCELED. */
+int block_copy_co_settle(BlockCopy *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Whether bits are set or claims exist. */
 bool block_copy_busy(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* Guests' requests that wait in block_copy_co_update() return without waiting for the target; what they

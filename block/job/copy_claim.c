@@ -242,6 +242,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_copy(CopyClaim *k, bool *is_re
 static coroutine_fn RUNS_IN_IOTHREAD int claim_co_run(CopyClaim *k, bool *is_read)
 {
     BlockCopy *c = k->copy;
+    if (k->kind == COPY_FLUSH) {
+        claim_end_reading(k);
+        return block_node_co_flush(c->target);
+    }
     ClaimWork work = claim_co_look(k);
     if (c->abandoned) {
         return -ECANCELED;
@@ -272,6 +276,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_run(CopyClaim *k, bool *is_rea
 static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_read)
 {
     BlockCopy *c = k->copy;
+    bool own_error = k->kind == COPY_RANGE || k->kind == COPY_FLUSH; /* of the request that waits */
     if (ret < 0) {
         block_bitmap_set(c->todo, k->offset, k->bytes);
     }
@@ -280,7 +285,7 @@ static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_
     }
     if (ret == 0) {
         job_progress_add(c->bj->job, k->bytes);
-    } else if (k->kind != COPY_RANGE && c->error == 0) {
+    } else if (!own_error && c->error == 0) {
         c->error = ret;
         c->error_is_read = is_read;
     }

@@ -16,6 +16,7 @@ typedef enum CopyKind {
     COPY_BACKGROUND, /* of the data step */
     COPY_RANGE,      /* for a filter; whole bits too */
     COPY_UPDATE,     /* for a filter; the exact bytes of a write */
+    COPY_FLUSH,      /* no bytes: a flush of the target */
 } CopyKind;
 
 /* A range that is being copied by a coroutine of its own. */

@@ -87,6 +87,14 @@ void block_copy_co_update(BlockCopy *c, uint64_t offset, uint64_t bytes)
     }
 }
 
+int block_copy_co_settle(BlockCopy *c)
+{
+    while (c->claims != NULL && !c->abandoned) {
+        co_queue_wait(&c->claims->waiters, "the claims of a copy");
+    }
+    return c->abandoned ? -ECANCELED : 0;
+}
+
 int block_copy_co_range(BlockCopy *c, uint64_t offset, uint64_t bytes)
 {
     uint64_t start = block_align_down(offset, c->granularity), at, length;

@@ -155,6 +155,26 @@ static coroutine_fn RUNS_IN_IOTHREAD int copy_co_leave(BlockCopy *c)
     return -ECANCELED;
 }
 
+int block_copy_co_flush(BlockCopy *c, bool drained)
+{
+    int result = 1;
+    while (!drained && copy_co_await_section(c)) {
+    }
+    if (c->abandoned) {
+        return -ECANCELED;
+    }
+    copy_count(c);
+    CopyClaim *k = copy_start(c, COPY_FLUSH, 0, 0, &result);
+    while (result == 1 && !c->abandoned) {
+        co_queue_wait(&k->waiters, "a flush of the target");
+    }
+    if (result == 1) {
+        k->result = NULL;
+        return -ECANCELED;
+    }
+    return result;
+}
+
 int block_copy_co_run(BlockCopy *c, bool *is_read)
 {
     Job *job = c->bj->job;

@@ -12,6 +12,7 @@
 #include "vmm/backends/drive_snapshot.h"
 #include "util/log.h"
 #include "vmm/backends/backends.h"
+#include "vmm/backends/throttle.h"
 
 /* The iothread that -device gives for drive @name; NULL: none. */
 static const char *drives_iothread_of(const VmConfig *config, const char *name)
@@ -244,6 +245,7 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *
         return false;
     }
     drives_co_take_root(d);
+    throttle_add_drive(d);
     bool ide = g_ptr_array_find(b->config->backends.ide_drives, opts, NULL);
     if ((ide || d->format_implied) && !drives_co_check_raw(d, error)) {
         return false;

@@ -33,6 +33,22 @@ static void hmp_snapshot_blkdev(HmpCall *call, struct json_object *args)
     json_object_put(hmp_co_qmp(call, "blockdev-snapshot-sync", qmp));
 }
 
+/* The disk is the id of a -drive, or a device. */
+static void hmp_block_set_io_throttle(HmpCall *call, struct json_object *args)
+{
+    static const char *const limits[] = {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"};
+    enter_main();
+    enter_coroutine();
+    const char *disk = qmp_arg_str(args, "device");
+    bool drive = backends_drive_node(&call->vm->backends, disk) != NULL;
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, drive ? "device" : "id", disk);
+    for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {
+        qmp_put_int(qmp, limits[i], qmp_arg_int(args, limits[i], 0));
+    }
+    json_object_put(hmp_co_qmp(call, "block_set_io_throttle", qmp));
+}
+
 /* clang-format off */
 #define HMP_JOB(name, qmp_name, member, text)                                                      \
     {name, NULL, HMP_PARAMS(HMP_PARAM(member, WORD)), text, .qmp = qmp_name}
@@ -48,6 +64,11 @@ const HmpCommand hmp_block_commands[] = {
                 HMP_PARAM("format", WORD, .optional = true)),
      "make an overlay for a disk in a new file; -n: in an existing image",
      .run = hmp_snapshot_blkdev},
+    {"block_set_io_throttle", NULL,
+     HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks), HMP_PARAM("bps", INT),
+                HMP_PARAM("bps_rd", INT), HMP_PARAM("bps_wr", INT), HMP_PARAM("iops", INT),
+                HMP_PARAM("iops_rd", INT), HMP_PARAM("iops_wr", INT)),
+     "limit a disk's bytes and requests a second; 0: no limit", .run = hmp_block_set_io_throttle},
     {"snapshot_blkdev_internal", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks), HMP_PARAM("name", WORD)),
      "create an internal snapshot of a qcow2 disk", .qmp = "blockdev-snapshot-internal-sync"},

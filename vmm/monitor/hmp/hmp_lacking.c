@@ -15,7 +15,6 @@ static const struct {
 } hmp_lacking[] = {
     {"balloon", "none: there is no balloon"},
     {"block_passwd", "none: there are no encrypted disks"},
-    {"block_set_io_throttle", "-drive without throttling"},
     {"block_stream", "the block_job commands, for existing jobs"},
     {"boot_set", "-kernel or -bios at the start"},
     {"change", "device_del and device_add"},
@@ -81,7 +80,7 @@ static const struct {
     {"qemu-io", "none: -blockdev driver=fault makes I/O fail or wait"},
     {"qom-get", "info qtree"},
     {"qom-list", "info qtree"},
-    {"qom-set", "none: a property is fixed once its device exists"},
+    {"qom-set", "none: QMP's qom-set changes the limits of a throttle group"},
     {"ringbuf_read", "-chardev ...,logfile="},
     {"ringbuf_write", "a chardev with a peer"},
     {"savevm", no_snapshots},
