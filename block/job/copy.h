@@ -47,6 +47,9 @@ typedef struct BlockCopyConfig {
     bool unmap;          /* zeroes may be holes in the target */
     bool target_is_zero; /* at first the target reads as zeroes */
     bool compress;       /* data is written compressed; granularity: clusters of the target */
+    /* block_copy_co_update() copies whole units: parts of the target that were not copied have other
+     * data than the source. */
+    bool whole_units;
 } BlockCopyConfig;
 
 /* ---- main ---- */
@@ -87,6 +90,9 @@ int block_copy_co_range(BlockCopy *c, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* What is left: borrowed. Bits may be set; to clear one drops work that is not begun. */
 BlockDirtyBitmap *block_copy_todo(BlockCopy *c) ANY_THREAD;
+/* For the end of a job, while nothing marks: copies all that is left. 0 or -errno, which does not go to
+ * the data step. */
+int block_copy_co_rest(BlockCopy *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Waits until no claim exists, while no new one is made. 0 or -ECANCELED. */
 int block_copy_co_settle(BlockCopy *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Whether bits are set or claims exist. */

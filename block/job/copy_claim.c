@@ -276,7 +276,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_run(CopyClaim *k, bool *is_rea
 static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_read)
 {
     BlockCopy *c = k->copy;
-    bool own_error = k->kind == COPY_RANGE || k->kind == COPY_FLUSH; /* of the request that waits */
+    bool own_error = k->kind != COPY_BACKGROUND && k->kind != COPY_UPDATE; /* of who waits */
     if (ret < 0) {
         block_bitmap_set(c->todo, k->offset, k->bytes);
     }

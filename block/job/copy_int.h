@@ -16,6 +16,7 @@ typedef enum CopyKind {
     COPY_BACKGROUND, /* of the data step */
     COPY_RANGE,      /* for a filter; whole bits too */
     COPY_UPDATE,     /* for a filter; the exact bytes of a write */
+    COPY_REST,       /* the end of a job; as COPY_RANGE */
     COPY_FLUSH,      /* no bytes: a flush of the target */
 } CopyKind;
 
@@ -43,7 +44,7 @@ struct BlockCopy {
     uint64_t size, granularity;
     uint64_t memory;
     uint64_t chunk_min, chunk_max; /* of data */
-    bool unmap, compress;
+    bool unmap, compress, whole_units;
 
     /* home */
     BlockDirtyBitmap *todo;

@@ -12,6 +12,7 @@
     ROW(bitmap)                                                                                    \
     ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
+    ROW(mirror)                                                                                    \
     ROW(transaction)                                                                               \
     ROW(create)                                                                                    \
     ROW(job)                                                                                       \

@@ -25,7 +25,6 @@ static const struct {
     {"drive_add", "blockdev-add through QMP, then device_add"},
     {"drive_backup", "none: there are no backups"},
     {"drive_del", "device_del, then blockdev-del through QMP"},
-    {"drive_mirror", "none: there are no mirrors"},
     {"dumpdtb", "none: the x86 boards have no device tree"},
     {"eject", "device_del"},
     {"exit_preconfig", "cont, after -S"},
