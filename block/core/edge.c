@@ -118,14 +118,12 @@ static RUNS_IN_MAIN bool edge_is_job(const BlockEdge *e)
     return (e->uses & BLOCK_USE_GRAPH) != 0;
 }
 
-/* @through: also through filters that hide changes. */
-static RUNS_IN_MAIN bool edge_is_seen(const BlockNode *n, bool through)
+bool block_node_is_seen(const BlockNode *n)
 {
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
-        bool hides = e->parent != NULL && e->parent->drv->hides_changes && !through;
-        bool seen = e->parent == NULL ? e->uses != 0 && !edge_is_job(e)
-                                      : !hides && edge_is_seen(e->parent, through);
+        bool seen =
+            e->parent == NULL ? e->uses != 0 && !edge_is_job(e) : block_node_is_seen(e->parent);
         if (seen) {
             return true;
         }
@@ -133,22 +131,30 @@ static RUNS_IN_MAIN bool edge_is_seen(const BlockNode *n, bool through)
     return false;
 }
 
-bool block_node_is_seen(const BlockNode *n)
+/* Whether @n is below a filter that hides changes. */
+static RUNS_IN_MAIN bool edge_is_covered(const BlockNode *n)
 {
-    return edge_is_seen(n, false);
+    for (unsigned i = 0; i < n->parents->len; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        if (e->parent != NULL && (e->parent->drv->hides_changes || edge_is_covered(e->parent))) {
+            return true;
+        }
+    }
+    return false;
 }
 
-/* What @e uses and others must share. Below a filter that hides changes the job knows itself what it may
- * change, so that only writes are uses with regard to it. Once nobody sees a hidden node at all, as an
- * overlay that a job has taken out of a chain, its backing edge is no use. */
+/* What @e uses and @other must share. Below a filter that hides changes the job knows itself what it
+ * may change, so that only writes are uses with regard to it. The backing edge of a hidden node, as an
+ * overlay that a job has taken out of a chain, is no use. */
 static RUNS_IN_MAIN unsigned edge_uses(const BlockEdge *e, const BlockEdge *other)
 {
     const BlockNode *parent = e->parent;
     if (parent != NULL && parent->drv->hides_changes && edge_is_job(other)) {
         return e->uses & (BLOCK_USE_WRITE | BLOCK_USE_RESIZE);
     }
-    bool hidden = parent != NULL && e->role == BLOCK_ROLE_BACKING && parent->hidden;
-    return hidden && (edge_is_job(other) || !edge_is_seen(parent, true)) ? 0 : e->uses;
+    bool none = parent != NULL && e->role == BLOCK_ROLE_BACKING &&
+                (parent->hidden || (edge_is_job(other) && edge_is_covered(parent)));
+    return none ? 0 : e->uses;
 }
 
 static RUNS_IN_MAIN unsigned edge_shares(const BlockEdge *e, const BlockEdge *other)
@@ -306,13 +312,10 @@ bool block_edge_check_present(const BlockEdge *e, GError **error)
 /* A user that sees the data makes the backing edges of hidden nodes count again. */
 static RUNS_IN_MAIN bool edge_show(const BlockEdge *e, GError **error)
 {
-    g_autoptr(GPtrArray) tree = g_ptr_array_new();
+    g_autoptr(GPtrArray) tree = block_node_tree(e->node);
     g_autoptr(GPtrArray) shown = g_ptr_array_new();
-    bool ok = true;
-    if (e->parent == NULL && e->uses != 0 && !edge_is_job(e)) {
-        edge_add_seen(tree, e->node);
-    }
-    for (unsigned i = 0; i < tree->len && ok; i++) {
+    bool ok = true, sees = e->parent == NULL && e->uses != 0 && !edge_is_job(e);
+    for (unsigned i = 0; sees && i < tree->len && ok; i++) {
         BlockNode *n = tree->pdata[i];
         if (!n->hidden) {
             continue;
