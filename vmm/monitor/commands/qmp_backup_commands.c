@@ -7,7 +7,6 @@
 #include "block/job/backup.h"
 #include "vmm/monitor/commands/qmp_block.h"
 #include "vmm/monitor/commands/qmp_block_job.h"
-#include "vmm/monitor/commands/qmp_chain.h"
 #include "vmm/monitor/commands/qmp_transaction.h"
 
 /* In the order of qmp_mirror_sync_mode. */

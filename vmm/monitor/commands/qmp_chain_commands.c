@@ -6,7 +6,8 @@
  * disk must still be what it was.
  */
 #include "block/chain/external_snapshot.h"
-#include "vmm/monitor/commands/qmp_chain.h"
+#include "vmm/monitor/commands/qmp_block.h"
+#include "vmm/monitor/commands/qmp_block_job.h"
 #include "vmm/monitor/commands/qmp_transaction.h"
 
 /* ---- external snapshots ---- */
@@ -27,8 +28,8 @@ static RUNS_IN_MAIN bool chain_check_name(const char *node_name, const char *sna
            chain_fail(error, "New overlay node-name already in use");
 }
 
-ExternalSnapshot *qmp_co_begin_snapshot_sync(QmpCall *call, struct json_object *args,
-                                             GError **error)
+static coroutine_fn RUNS_IN_MAIN ExternalSnapshot *
+chain_co_begin_sync(QmpCall *call, struct json_object *args, GError **error)
 {
     const char *mode = qmp_arg_str(args, "mode");
     NewImageConfig image = {.mode = g_strcmp0(mode, "existing") == 0 ? NEW_IMAGE_EXISTING
@@ -45,7 +46,8 @@ ExternalSnapshot *qmp_co_begin_snapshot_sync(QmpCall *call, struct json_object *
     return external_snapshot_co_begin_image(source, &image, error);
 }
 
-ExternalSnapshot *qmp_co_begin_snapshot(QmpCall *call, struct json_object *args, GError **error)
+static coroutine_fn RUNS_IN_MAIN ExternalSnapshot *
+chain_co_begin(QmpCall *call, struct json_object *args, GError **error)
 {
     BlockNode *source = qmp_find_node_of(call->vm, qmp_arg_str(args, "node"), error);
     BlockNode *overlay =
@@ -68,8 +70,8 @@ static RUNS_IN_MAIN bool chain_check_source(QmpCall *call, struct json_object *a
            chain_fail(error, "The disk has got another node meanwhile; try again");
 }
 
-bool qmp_co_insert_snapshot(QmpCall *call, struct json_object *args, ExternalSnapshot *s,
-                            GError **error)
+static coroutine_fn RUNS_IN_MAIN bool chain_co_insert(QmpCall *call, struct json_object *args,
+                                                      ExternalSnapshot *s, GError **error)
 {
     return chain_check_source(call, args, s, error) && external_snapshot_co_insert(s, error);
 }
@@ -81,7 +83,7 @@ static coroutine_fn RUNS_IN_MAIN void chain_co_snapshot(QmpCall *call, struct js
         return;
     }
     vm_operation_begin(&call->vm->run);
-    bool ok = qmp_co_insert_snapshot(call, args, s, error);
+    bool ok = chain_co_insert(call, args, s, error);
     if (ok) {
         external_snapshot_co_end(s, true);
     }
@@ -96,7 +98,7 @@ static struct json_object *qmp_blockdev_snapshot_sync(QmpCall *call, struct json
 {
     enter_main();
     enter_coroutine();
-    chain_co_snapshot(call, args, qmp_co_begin_snapshot_sync(call, args, error), error);
+    chain_co_snapshot(call, args, chain_co_begin_sync(call, args, error), error);
     return NULL;
 }
 
@@ -105,50 +107,50 @@ static struct json_object *qmp_blockdev_snapshot(QmpCall *call, struct json_obje
 {
     enter_main();
     enter_coroutine();
-    chain_co_snapshot(call, args, qmp_co_begin_snapshot(call, args, error), error);
+    chain_co_snapshot(call, args, chain_co_begin(call, args, error), error);
     return NULL;
 }
 
-/* ---- actions of a transaction ---- */
+/* ---- in a transaction ---- */
 
-static bool snapshot_action_open_sync(QmpAction *a, GError **error)
+static RUNS_IN_MAIN bool chain_action_opened(QmpAction *a, ExternalSnapshot *s)
+{
+    a->state = s;
+    if (s != NULL) {
+        qmp_transaction_add_node(a->transaction, external_snapshot_source(s));
+    }
+    return s != NULL;
+}
+
+static bool chain_action_open_sync(QmpAction *a, GError **error)
 {
     enter_main();
     enter_coroutine();
-    a->state = qmp_co_begin_snapshot_sync(a->transaction->call, a->data, error);
-    return a->state != NULL;
+    return chain_action_opened(a, chain_co_begin_sync(a->transaction->call, a->data, error));
 }
 
-static bool snapshot_action_open(QmpAction *a, GError **error)
+static bool chain_action_open(QmpAction *a, GError **error)
 {
     enter_main();
     enter_coroutine();
-    a->state = qmp_co_begin_snapshot(a->transaction->call, a->data, error);
-    return a->state != NULL;
+    return chain_action_opened(a, chain_co_begin(a->transaction->call, a->data, error));
 }
 
-static bool snapshot_action_begin(QmpAction *a, GError **error)
-{
-    enter_main();
-    qmp_transaction_add_node(a->transaction, external_snapshot_source(a->state));
-    return true;
-}
-
-static bool snapshot_action_prepare(QmpAction *a, GError **error)
+static bool chain_action_prepare(QmpAction *a, GError **error)
 {
     enter_main();
     enter_coroutine();
-    return qmp_co_insert_snapshot(a->transaction->call, a->data, a->state, error);
+    return chain_co_insert(a->transaction->call, a->data, a->state, error);
 }
 
-static void snapshot_action_abort(QmpAction *a)
+static void chain_action_abort(QmpAction *a)
 {
     enter_main();
     enter_coroutine();
     external_snapshot_co_undo(a->state);
 }
 
-static void snapshot_action_end(QmpAction *a, bool committed)
+static void chain_action_end(QmpAction *a, bool committed)
 {
     enter_main();
     enter_coroutine();
@@ -157,13 +159,7 @@ static void snapshot_action_end(QmpAction *a, bool committed)
 
 /* ---- schema ---- */
 
-const QmpType qmp_new_image_mode = {
-    .name = "NewImageMode",
-    .kind = QMP_KIND_ENUM,
-    .values = QMP_VALUES("existing", "absolute-paths"),
-    .doc = "Whether an image is made.",
-};
-const QmpType qmp_snapshot_sync_arg = {
+static const QmpType chain_sync_arg = {
     .name = "BlockdevSnapshotSync",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
@@ -178,7 +174,7 @@ const QmpType qmp_snapshot_sync_arg = {
              "absolute-paths (the default): the overlay is made, and its header names the disk's "
              "file; existing: it exists"}),
 };
-const QmpType qmp_snapshot_arg = {
+static const QmpType chain_snapshot_arg = {
     .name = "BlockdevSnapshot",
     .kind = QMP_KIND_STRUCT,
     .members =
@@ -187,26 +183,30 @@ const QmpType qmp_snapshot_arg = {
                      .doc = "a node without users that was opened with \"backing\": null"}),
 };
 
-#define SNAPSHOT_ACTION(action, arg, open)                                                         \
-    {                                                                                              \
-        .name = (action), .data = (arg), .co_open = (open), .co_begin = snapshot_action_begin,     \
-        .co_prepare = snapshot_action_prepare, .co_abort = snapshot_action_abort,                  \
-        .co_end = snapshot_action_end,                                                             \
-    }
-const QmpActionType qmp_chain_actions[] = {
-    SNAPSHOT_ACTION("blockdev-snapshot", &qmp_snapshot_arg, snapshot_action_open),
-    SNAPSHOT_ACTION("blockdev-snapshot-sync", &qmp_snapshot_sync_arg, snapshot_action_open_sync),
-    {0},
-};
-
 static const QmpCommand qmp_chain_commands[] = {
-    {"blockdev-snapshot", &qmp_snapshot_arg, NULL, 0, qmp_blockdev_snapshot,
+    {"blockdev-snapshot", &chain_snapshot_arg, NULL, 0, qmp_blockdev_snapshot,
      "Makes an open node the overlay of a disk. The disk's node becomes its backing node, "
      "read-only."},
-    {"blockdev-snapshot-sync", &qmp_snapshot_sync_arg, NULL, 0, qmp_blockdev_snapshot_sync,
+    {"blockdev-snapshot-sync", &chain_sync_arg, NULL, 0, qmp_blockdev_snapshot_sync,
      "Makes and opens an overlay for a disk. The disk's node becomes its backing node, read-only. "
      "On "
      "failure nothing changes."},
+    {0},
+};
+
+const QmpActionType qmp_chain_actions[] = {
+    {.name = "blockdev-snapshot",
+     .data = &chain_snapshot_arg,
+     .co_open = chain_action_open,
+     .co_prepare = chain_action_prepare,
+     .co_abort = chain_action_abort,
+     .co_end = chain_action_end},
+    {.name = "blockdev-snapshot-sync",
+     .data = &chain_sync_arg,
+     .co_open = chain_action_open_sync,
+     .co_prepare = chain_action_prepare,
+     .co_abort = chain_action_abort,
+     .co_end = chain_action_end},
     {0},
 };
 

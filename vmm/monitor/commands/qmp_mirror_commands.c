@@ -7,7 +7,6 @@
 #include "block/chain/new_image.h"
 #include "block/job/mirror.h"
 #include "vmm/monitor/commands/qmp_block.h"
-#include "vmm/monitor/commands/qmp_chain.h"
 #include "vmm/monitor/commands/qmp_block_job.h"
 
 static const QmpType mirror_copy_mode = {

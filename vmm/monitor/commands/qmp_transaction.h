@@ -60,7 +60,7 @@ struct QmpTransaction {
     GPtrArray *nodes;   /* borrowed: the actions hold references */
 };
 
-/* Called by begin: the node is drained for prepare, commit and abort. */
+/* Called by open or begin: the node is drained for prepare, commit and abort. */
 void qmp_transaction_add_node(QmpTransaction *t, BlockNode *n) RUNS_IN_MAIN;
 
 /* ---- the actions, each table in the file of its commands ---- */
