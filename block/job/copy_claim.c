@@ -300,7 +300,8 @@ static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_
 static RUNS_IN_IOTHREAD void claim_end(CopyClaim *k, int ret, bool is_read)
 {
     BlockCopy *c = k->copy;
-    trace_block_copy_end(c->source->name, k->offset, k->bytes, ret);
+    trace_block_copy_end(c->target != NULL ? c->target->name : c->source->name, k->offset, k->bytes,
+                         ret);
     *k->link = k->next;
     if (k->next != NULL) {
         k->next->link = k->link;
