@@ -11,7 +11,9 @@
     ROW(throttle)                                                                                  \
     ROW(bitmap)                                                                                    \
     ROW(chain)                                                                                      \
+    ROW(commit)                                                                                     \
     ROW(snapshot)                                                                                  \
+    ROW(mirror)                                                                                    \
     ROW(transaction)                                                                               \
     ROW(create)                                                                                    \
     ROW(backup)                                                                                    \

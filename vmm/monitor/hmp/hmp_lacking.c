@@ -15,7 +15,6 @@ static const struct {
 } hmp_lacking[] = {
     {"balloon", "none: there is no balloon"},
     {"block_passwd", "none: there are no encrypted disks"},
-    {"block_stream", "the block_job commands, for existing jobs"},
     {"boot_set", "-kernel or -bios at the start"},
     {"change", "device_del and device_add"},
     {"chardev-change", "chardev-remove and chardev-add"},
@@ -23,9 +22,7 @@ static const struct {
     {"commit", "skiff-img commit, when the VM has ended"},
     {"delvm", no_snapshots},
     {"drive_add", "blockdev-add through QMP, then device_add"},
-    {"drive_backup", "none: there are no backups"},
     {"drive_del", "device_del, then blockdev-del through QMP"},
-    {"drive_mirror", "none: there are no mirrors"},
     {"dumpdtb", "none: the x86 boards have no device tree"},
     {"eject", "device_del"},
     {"exit_preconfig", "cont, after -S"},
