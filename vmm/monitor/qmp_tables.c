@@ -8,8 +8,12 @@
     ROW(fd)                                                                                        \
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
+    ROW(throttle)                                                                                  \
     ROW(bitmap)                                                                                    \
+    ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
+    ROW(transaction)                                                                               \
+    ROW(create)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \
