@@ -122,6 +122,7 @@ static void queue_flush(void *opaque)
 {
     VirtioQueue *q = opaque;
     enter_loop(q->vdev->home);
+    SP("virtio.flush", q);
     if (virtqueue_flush(q->vq)) {
         q->vdev->transport->notify_queue(q->vdev->transport_opaque, q->index);
     }

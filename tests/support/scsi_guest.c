@@ -208,5 +208,9 @@ uint8_t scsi_tmf_response(ScsiTmf *t)
 bool scsi_guest_took(VirtioGuestQueue *q, uint16_t head)
 {
     uint32_t id, len;
-    return virtio_guest_used(q, &id, &len) && id == head;
+    bool found = false;
+    while (virtio_guest_used(q, &id, &len)) {
+        found |= id == head;
+    }
+    return found;
 }

@@ -74,7 +74,7 @@ void scsi_tmf_send(ScsiTmf *t, uint32_t subtype, uint8_t target, uint16_t lun, u
 /* The response byte: 0xff while there is none. */
 uint8_t scsi_tmf_response(ScsiTmf *t);
 
-/* Whether a used entry came from @q; settles first. */
+/* Settles and takes all used entries of @q. Whether that of @head was among them. */
 bool scsi_guest_took(VirtioGuestQueue *q, uint16_t head);
 
 #endif
