@@ -259,6 +259,14 @@ void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, ui
     request_gone(vdev);
 }
 
+void virtio_flush(VirtioDevice *vdev, unsigned index)
+{
+    assert_home(vdev->home);
+    if (vdev->queues[index].active) {
+        queue_flush(&vdev->queues[index]);
+    }
+}
+
 void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e)
 {
     virtqueue_park(vdev->queues[index].vq, e);

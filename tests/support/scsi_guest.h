@@ -50,6 +50,9 @@ typedef struct ScsiCall {
 } ScsiCall;
 
 void scsi_call_init(ScsiCall *c, VirtioGuestQueue *q, uint32_t bytes);
+/* Fills the request in, without offering it. Returns the number of buffers. */
+unsigned scsi_call_build(ScsiCall *c, const uint8_t *cdb, int direction, uint32_t bytes,
+                         VringBuffer chain[3]);
 /* Offers the request and kicks. @cdb has the length of its group. */
 void scsi_call_send(ScsiCall *c, const uint8_t *cdb, int direction, uint32_t bytes);
 /* The same, and waits: the status, SCSI_CALL_RESPONSE | response, or SCSI_CALL_PENDING. */
