@@ -22,6 +22,8 @@ TRACE_EVENT(block_node_reopen, (const char *node, bool read_only, bool direct),
             "node=%s read_only=%d direct=%d", node, read_only, direct)
 TRACE_EVENT(block_node_truncate, (const char *node, uint64_t size, int ret),
             "node=%s size=%" PRIu64 " ret=%d", node, size, ret)
+TRACE_EVENT(block_snapshot_freeze, (const char *node, int64_t held_ns), "node=%s held_ns=%" PRId64,
+            node, held_ns)
 TRACE_EVENT(block_copy_read, (const char *node, uint64_t offset, uint64_t bytes, bool zero),
             "node=%s offset=%" PRIu64 " bytes=%" PRIu64 " zero=%d", node, offset, bytes, zero)
 TRACE_EVENT(block_engine_submit, (const char *engine, unsigned count, int ret),

@@ -12,6 +12,7 @@
  */
 #include "block/core/backend_int.h"
 #include "block/core/node_int.h"
+#include "block/trace_events.h"
 
 #define SNAPSHOT_STEPS 4u /* of the driver, in one turn of the home */
 
@@ -82,12 +83,14 @@ static coroutine_fn RUNS_IN_MAIN void snapshot_co_run_drained(BlockSnapshotRun *
     unsigned count;
     bool apply = s->op.kind == BLOCK_SNAPSHOT_APPLY;
     g_autofree BlockBackend **list = blk_list_of(s->node, &count);
+    int64_t begin_ns = aio_now_ns(s->node->home);
     co_drained_begin(list, count);
     co_call_in(s->node->home, snapshot_switch_at_home, s);
     if (apply) {
         snapshot_co_steps(s);
     }
     co_drained_end(list, count);
+    trace_block_snapshot_freeze(s->node->name, aio_now_ns(s->node->home) - begin_ns);
     for (unsigned i = 0; apply && s->ret == 0 && i < count; i++) {
         if (list[i]->notify.resized != NULL) {
             list[i]->notify.resized(list[i]->notify.opaque);

@@ -14,7 +14,8 @@ enum { MODEL_CLEAN, MODEL_MAY, MODEL_DIRTY };
 /* Which bytes were changed since the bitmap was added. A discard may leave parts of clusters, and
  * whether their bits are set is not defined. */
 typedef struct ModelBitmap {
-    char *name;     /* owned; NULL: none */
+    char *name; /* owned; NULL: none */
+    uint32_t granularity;
     uint8_t *dirty; /* owned, MODEL_* for each byte of the disk */
 } ModelBitmap;
 
@@ -36,6 +37,18 @@ static inline void model_note(Model *m, uint64_t offset, uint64_t bytes, uint8_t
     }
 }
 
+/* The bit of the last part that stays may be set by what goes. */
+static inline void model_shrink_bitmap(ModelBitmap *b, size_t size, size_t old)
+{
+    size_t end = MIN((size + b->granularity - 1) / b->granularity * b->granularity, old);
+    for (size_t at = size; at < end; at++) {
+        if (b->dirty[at] != 0 && b->dirty[size - 1] == 0) {
+            b->dirty[size - 1] = MODEL_MAY;
+        }
+    }
+    memset(b->dirty + size, 0, old - size);
+}
+
 static inline void model_resize(Model *m, size_t size)
 {
     if (size < m->size) {
@@ -43,7 +56,7 @@ static inline void model_resize(Model *m, size_t size)
     }
     for (unsigned i = 0; i < MODEL_BITMAPS && size < m->size; i++) {
         if (m->bitmaps[i].name != NULL) {
-            memset(m->bitmaps[i].dirty + size, 0, m->size - size);
+            model_shrink_bitmap(&m->bitmaps[i], size, m->size);
         }
     }
     m->size = size;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Malformed images end in one clear line, or in EIO for the part of the disk that they damage. */
+#include <zlib.h>
 #include "tests/block/qcow2/qcow2_test.h"
 #include "block/qcow2/qcow2.h"
 #include "block/qcow2/qcow2_int.h"
@@ -319,6 +320,43 @@ BLOCK_TEST(formats_are_recognized_by_their_first_bytes)
     }
 }
 
+/* Compresses @size bytes of a pattern with the window of the format. Returns the length. */
+static size_t bad_deflate(uint8_t *out, size_t out_size, size_t size)
+{
+    g_autofree uint8_t *in = g_malloc(size);
+    for (size_t i = 0; i < size; i++) {
+        in[i] = (uint8_t)(i * i >> 7);
+    }
+    z_stream z = {
+        .next_in = in, .avail_in = (uInt)size, .next_out = out, .avail_out = (uInt)out_size};
+    assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, QCOW2_ZLIB_WINDOW_BITS, 9, Z_DEFAULT_STRATEGY),
+                     Z_OK);
+    assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+    deflateEnd(&z);
+    return out_size - z.avail_out;
+}
+
+BLOCK_TEST(a_deflate_stream_that_fills_a_cluster_is_read_wherever_it_ends)
+{
+    uint8_t in[8192], out[4096], expected[4096];
+    for (size_t i = 0; i < sizeof(expected); i++) {
+        expected[i] = (uint8_t)(i * i >> 7);
+    }
+    for (size_t size = sizeof(out) - 1; size <= sizeof(out) + 100; size++) {
+        memset(in, 0xff, sizeof(in));
+        size_t length = bad_deflate(in, sizeof(in), size);
+        int full = size < sizeof(out) ? -EIO : 0;
+        memset(out, 0, sizeof(out));
+        assert_int_equal(qcow2_decompress(QCOW2_COMPRESSION_ZLIB, in, length, out, sizeof(out)),
+                         full);
+        assert_true(full < 0 || memcmp(out, expected, sizeof(out)) == 0);
+        assert_int_equal(qcow2_decompress(QCOW2_COMPRESSION_ZLIB, in, sizeof(in), out, sizeof(out)),
+                         full); /* with padding */
+        assert_int_equal(qcow2_decompress(QCOW2_COMPRESSION_ZLIB, in, length / 2, out, sizeof(out)),
+                         -EIO);
+    }
+}
+
 BLOCK_TEST(damaged_compressed_data_is_an_error)
 {
     uint8_t in[1024], out[512];
@@ -350,6 +388,7 @@ int main(void)
         cmocka_unit_test(the_snapshot_table_is_bounded),
         cmocka_unit_test(a_bad_entry_damages_only_its_part_of_the_disk),
         cmocka_unit_test(formats_are_recognized_by_their_first_bytes),
+        cmocka_unit_test(a_deflate_stream_that_fills_a_cluster_is_read_wherever_it_ends),
         cmocka_unit_test(damaged_compressed_data_is_an_error),
     };
     return block_test_main(tests);

@@ -224,7 +224,7 @@ static coroutine_fn RUNS_IN_MAIN void gen_add_bitmap(Gen *g)
         g_free(name);
         return;
     }
-    *b = (ModelBitmap){.name = name, .dirty = g_malloc0(MODEL_MAX)};
+    *b = (ModelBitmap){.name = name, .granularity = granularity, .dirty = g_malloc0(MODEL_MAX)};
 }
 
 static coroutine_fn RUNS_IN_MAIN void gen_remove_bitmap(Gen *g)

@@ -435,7 +435,7 @@ static coroutine_fn RUNS_IN_MAIN void cut_rig(CutRig *rig, unsigned cuts)
 BLOCK_TEST(a_power_cut_leaves_the_snapshots_from_before_or_after_an_operation)
 {
     TestSeeds seeds = test_seeds(test_rounds(CUT_ROUNDS, CUT_ROUNDS, 50 * CUT_ROUNDS));
-    unsigned cuts = test_rounds(8, 5, 24);
+    unsigned cuts = test_rounds(8, 5, 24), dirty = 0;
     char *dir = qcow2_dir_new();
     for (unsigned seed = seeds.first; seed < seeds.end; seed++) {
         CutRig *rig = g_new0(CutRig, 1);
@@ -444,10 +444,13 @@ BLOCK_TEST(a_power_cut_leaves_the_snapshots_from_before_or_after_an_operation)
         rig->dir = dir;
         printf("# seed %u\n", seed);
         cut_rig(rig, cuts);
+        dirty += rig->dirty;
         g_rand_free(rig->rand);
         g_free(rig);
     }
     qcow2_dir_free(dir);
+    assert_true(dirty > 0 ||
+                seeds.end - seeds.first < CUT_ROUNDS); /* else no cut was within an operation */
 }
 
 int main(void)
