@@ -49,6 +49,7 @@ typedef struct BlockDrive {
     BlockDriveInterface interface;
     BlockDriveSnapshot snapshot; /* whether writes go to a temporary image */
     bool copy_on_read;           /* reads copy to the image what they find below */
+    bool ejected;                /* its node was the medium of a drive and was taken out */
     bool format_implied;         /* no format= was given: raw */
     OptDict *blockdev;           /* for block_co_open() */
     OptDict *device; /* properties of the device that uses it: write-cache, werror, rerror */

@@ -285,11 +285,24 @@ BlockNode *backends_drive_node(Backends *b, const char *id)
 {
     for (unsigned i = 0; i < b->drives->len; i++) {
         const BlockDrive *d = b->drives->pdata[i];
-        if (strcmp(d->id, id) == 0) {
+        if (strcmp(d->id, id) == 0 && !d->ejected) {
             return block_node_find(drives_node_name(d));
         }
     }
     return NULL;
+}
+
+void backends_co_drop_medium(Backends *b, const char *node_name)
+{
+    for (unsigned i = 0; i < b->drives->len; i++) {
+        BlockDrive *d = b->drives->pdata[i];
+        BlockNode *n = block_node_find(node_name);
+        if (n != NULL && !d->ejected && g_strcmp0(drives_node_name(d), node_name) == 0) {
+            d->ejected = true;
+            block_co_unref(n);
+            return;
+        }
+    }
 }
 
 static void drives_set_default(const char *key, const char *value, void *props)

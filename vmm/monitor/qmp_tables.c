@@ -8,6 +8,7 @@
     ROW(fd)                                                                                        \
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
+    ROW(medium)                                                                                    \
     ROW(bitmap)                                                                                    \
     ROW(snapshot)                                                                                  \
     ROW(job)                                                                                       \
