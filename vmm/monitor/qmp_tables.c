@@ -9,6 +9,7 @@
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
     ROW(throttle)                                                                                  \
+    ROW(medium)                                                                                    \
     ROW(bitmap)                                                                                    \
     ROW(chain)                                                                                      \
     ROW(commit)                                                                                     \
