@@ -18,7 +18,7 @@ BlockBackend *blk_find(const char *name)
 {
     for (unsigned i = 0; backends != NULL && i < backends->len; i++) {
         BlockBackend *blk = g_ptr_array_index(backends, i);
-        if (strcmp(blk->name, name) == 0) {
+        if (blk->is_drive && strcmp(blk->name, name) == 0) {
             return blk;
         }
     }
@@ -35,24 +35,34 @@ BlockBackend **blk_list(unsigned *count)
     return list;
 }
 
-BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
+BlockBackend **blk_list_drives(unsigned *count)
 {
-    if (blk_find(name) != NULL) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "a drive named '%s' exists already",
-                    name);
-        return NULL;
+    unsigned all;
+    BlockBackend **list = blk_list(&all);
+    *count = 0;
+    for (unsigned i = 0; i < all; i++) {
+        if (list[i]->is_drive) {
+            list[(*count)++] = list[i];
+        }
     }
-    g_autofree char *who = g_strdup_printf("drive '%s'", name);
-    BlockEdge like = {.node = root, .user = who};
-    BlockEdge *edge = block_edge_new(&like, writable, error);
-    if (edge == NULL) {
-        return NULL;
-    }
+    return list;
+}
+
+BlockBackend *blk_co_new_for(const char *user, BlockNode *root, bool writable, GError **error)
+{
+    block_node_co_pass_gate(root);
+    g_autofree char *who = g_strdup(user);
     BlockBackend *blk = g_new0(BlockBackend, 1);
-    blk->edge = edge;
+    BlockEdge like = {.node = root, .blk = blk, .user = who};
+    block_edge_set_uses(&like, writable);
+    blk->edge = block_edge_new(&like, error);
+    if (blk->edge == NULL) {
+        g_free(blk);
+        return NULL;
+    }
     blk->root = root;
     blk->home = root->home;
-    blk->name = g_strdup(name);
+    blk->name = g_strdup(user);
     blk->writable = writable;
     atomic_init(&blk->write_cache, true);
     blk->queued_tail = &blk->queued;
@@ -63,12 +73,41 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
     return blk;
 }
 
+BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
+{
+    block_node_co_pass_gate(root); /* before the check, since it may wait */
+    if (blk_find(name) != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "a drive named '%s' exists already",
+                    name);
+        return NULL;
+    }
+    g_autofree char *who = g_strdup_printf("drive '%s'", name);
+    BlockBackend *blk = blk_co_new_for(who, root, writable, error);
+    if (blk != NULL) {
+        g_free(blk->name);
+        blk->name = g_strdup(name);
+        blk->is_drive = true;
+    }
+    return blk;
+}
+
+bool blk_is_drive(const BlockBackend *blk)
+{
+    return blk->is_drive;
+}
+
+typedef struct BlkRetire {
+    BlockBackend *blk;
+    GPtrArray *nodes;
+} BlkRetire;
+
 static void blk_retire_at_home(void *opaque)
 {
-    BlockBackend *blk = opaque;
+    const BlkRetire *retire = opaque;
+    BlockBackend *blk = retire->blk;
     enter_coroutine();
     enter_iothread(blk->home);
-    if (!blk_drain_retire(blk) || blk->macros != NULL || blk_in_flight(blk) != 0) {
+    if (!blk_drain_retire(blk, retire->nodes) || blk->macros != NULL || blk_in_flight(blk) != 0) {
         bug_abort("backend '%s' is freed while it is in use", blk->name);
     }
     blk_throttle_retire(blk);
@@ -82,8 +121,11 @@ void blk_co_free(BlockBackend *blk)
     if (blk->sections != 0) {
         bug_abort("backend '%s' is freed inside a drained section", blk->name);
     }
+    blk->retiring = true;
     co_drained_begin(&blk, 1); /* this section never ends */
-    co_call_in(blk->home, blk_retire_at_home, blk);
+    BlkRetire retire = {.blk = blk, .nodes = block_node_tree(blk->root)};
+    co_call_in(blk->home, blk_retire_at_home, &retire);
+    g_ptr_array_unref(retire.nodes);
     held_pop(RANK_DRAINED, blk);
     g_ptr_array_remove(backends, blk);
     if (backends->len == 0) {
@@ -373,7 +415,7 @@ int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsi
 {
     BlkRequest r = {
         .op = "write-zeroes", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
-    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_MAY_UNMAP, flags);
+    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_MAY_UNMAP | BLOCK_REQ_NO_FALLBACK, flags);
     int ret = blk_request_co_begin(blk, &r);
     if (ret < 0) {
         return ret;

@@ -52,11 +52,13 @@ struct BlockBackend {
 
     /* config */
     char *name;
+    bool is_drive; /* else the name is a description */
     bool writable;
     BlkNotify notify;
     _Atomic bool write_cache;
 
     /* main */
+    bool retiring;                 /* it is being freed */
     unsigned sections;             /* drained sections begun and not ended by main */
     const void *_Atomic drainer;   /* coroutine that began the first; for the wait-for graph */
     ThrottleGroup *throttle_group; /* owned reference; NULL: none */
@@ -88,7 +90,8 @@ void blk_lift_nodes(BlockBackend *blk, bool on) RUNS_IN_IOTHREAD;
 void blk_throttle_retire(BlockBackend *blk) RUNS_IN_IOTHREAD;
 /* The backends on @root, as blk_list(). */
 BlockBackend **blk_list_of(const BlockNode *root, unsigned *count) RUNS_IN_MAIN;
-/* Home: the backend is freed, inside a section that never ends. True: no request waits in it. */
-bool blk_drain_retire(BlockBackend *blk) RUNS_IN_IOTHREAD;
+/* Home: the backend is freed, inside a section of @nodes that never ends. True: no request waits in
+ * it. */
+bool blk_drain_retire(BlockBackend *blk, const GPtrArray *nodes) RUNS_IN_IOTHREAD;
 
 #endif

@@ -10,7 +10,10 @@
     ROW(block)                                                                                     \
     ROW(throttle)                                                                                  \
     ROW(bitmap)                                                                                    \
+    ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
+    ROW(transaction)                                                                               \
+    ROW(create)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \

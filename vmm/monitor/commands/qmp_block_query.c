@@ -120,7 +120,7 @@ static RUNS_IN_MAIN void qmp_block_put_bitmaps(struct json_object *o, const Bloc
         if (info.inconsistent) {
             qmp_put_bool(bitmap, "inconsistent", true);
         }
-        qmp_put_bool(bitmap, "busy", false);
+        qmp_put_bool(bitmap, "busy", info.busy);
         qmp_put_int(bitmap, "granularity", info.granularity);
         qmp_put_int(bitmap, "count", (int64_t)info.dirty_bytes);
         list = list != NULL ? list : json_object_new_array();
@@ -170,7 +170,7 @@ struct json_object *qmp_query_named_block_nodes(QmpCall *call, struct json_objec
 
 /* ---- disks ---- */
 
-/* The name of a backend is its device's id, or the device's type if it has no id. */
+/* The name of a backend is its device's id, or the device's type if it has no id. NULL: none has it. */
 static RUNS_IN_MAIN const Device *qmp_device_of_backend(Vm *vm, const BlockBackend *blk)
 {
     const Device *dev = machine_find_device(&vm->machine, blk_name(blk));
@@ -188,22 +188,25 @@ bool qmp_backend_has_device(Vm *vm, const BlockBackend *blk)
     return qmp_device_of_backend(vm, blk) != NULL;
 }
 
+/* As in QEMU: the id of the device that has the disk; virtio-blk's is an unnamed device inside it. */
 static RUNS_IN_MAIN char *qmp_block_qdev_path(Vm *vm, const BlockBackend *blk)
 {
     const Device *dev = qmp_device_of_backend(vm, blk);
-    return dev != NULL ? machine_device_backend_path(dev)
-                       : g_strdup_printf("/machine/peripheral-anon/%s", blk_name(blk));
+    if (dev == NULL) {
+        return g_strdup_printf("/machine/peripheral-anon/%s", blk_name(blk));
+    }
+    bool inside = g_str_has_prefix(dev->type->name, "virtio-");
+    return dev->id != NULL && !inside ? g_strdup(dev->id) : machine_device_backend_path(dev);
 }
 
 BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error)
 {
     unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
+    g_autofree BlockBackend **list = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
-        g_autofree char *path = qmp_block_qdev_path(vm, list[i]);
-        size_t length = strlen(path) - strlen("/virtio-backend");
-        bool at_path =
-            strncmp(id, path, length) == 0 && (id[length] == '\0' || strcmp(id, path) == 0);
+        const Device *dev = qmp_device_of_backend(vm, list[i]);
+        g_autofree char *path = dev != NULL ? machine_device_backend_path(dev) : NULL;
+        bool at_path = dev != NULL && (strcmp(id, dev->path) == 0 || strcmp(id, path) == 0);
         if (at_path || strcmp(id, blk_name(list[i])) == 0) {
             return list[i];
         }
@@ -266,7 +269,7 @@ struct json_object *qmp_query_block(QmpCall *call, struct json_object *args, GEr
     enter_main();
     struct json_object *list = json_object_new_array();
     unsigned count;
-    g_autofree BlockBackend **blks = blk_list(&count);
+    g_autofree BlockBackend **blks = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         json_object_array_add(list, qmp_block_disk(call->vm, blks[i]));
     }
@@ -410,7 +413,7 @@ struct json_object *qmp_query_blockstats(QmpCall *call, struct json_object *args
         }
         return list;
     }
-    g_autofree BlockBackend **blks = blk_list(&count);
+    g_autofree BlockBackend **blks = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         json_object_array_add(list, qmp_block_disk_stats(call->vm, blks[i]));
     }

@@ -14,6 +14,25 @@ static void hmp_block_resize(HmpCall *call, struct json_object *args)
     json_object_put(hmp_co_qmp(call, "block_resize", qmp));
 }
 
+/* @device is the id of a -drive, as in QEMU. */
+static void hmp_snapshot_blkdev(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    if (!qmp_arg_has(args, "snapshot-file")) {
+        hmp_printf(call, "Error: Parameter 'snapshot-file' is missing\n");
+        return;
+    }
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, "device", qmp_arg_str(args, "device"));
+    qmp_put_str(qmp, "snapshot-file", qmp_arg_str(args, "snapshot-file"));
+    if (qmp_arg_has(args, "format")) {
+        qmp_put_str(qmp, "format", qmp_arg_str(args, "format"));
+    }
+    qmp_put_str(qmp, "mode", qmp_arg_bool(args, "reuse", false) ? "existing" : "absolute-paths");
+    json_object_put(hmp_co_qmp(call, "blockdev-snapshot-sync", qmp));
+}
+
 /* The disk is the id of a -drive, or a device. */
 static void hmp_block_set_io_throttle(HmpCall *call, struct json_object *args)
 {
@@ -38,6 +57,13 @@ const HmpCommand hmp_block_commands[] = {
     {"block_resize", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks), HMP_PARAM("size", SIZE)),
      "resize a disk; without a suffix the size is in MiB", .run = hmp_block_resize},
+    {"snapshot_blkdev", NULL,
+     HMP_PARAMS(HMP_PARAM("reuse", FLAG, .flag = 'n'),
+                HMP_PARAM("device", WORD, .complete = hmp_names_disks),
+                HMP_PARAM("snapshot-file", WORD, .optional = true),
+                HMP_PARAM("format", WORD, .optional = true)),
+     "make an overlay for a disk in a new file; -n: in an existing image",
+     .run = hmp_snapshot_blkdev},
     {"block_set_io_throttle", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks), HMP_PARAM("bps", INT),
                 HMP_PARAM("bps_rd", INT), HMP_PARAM("bps_wr", INT), HMP_PARAM("iops", INT),

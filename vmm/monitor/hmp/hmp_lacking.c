@@ -89,7 +89,6 @@ static const struct {
     {"set_link", no_network},
     {"set_password", no_display},
     {"singlestep", "gdb's stepi"},
-    {"snapshot_blkdev", no_snapshots},
     {"stopcapture", no_display},
     {"sync-profile", "perf"},
     {"system_wakeup", "none: the machine does not suspend; cont goes on after stop"},

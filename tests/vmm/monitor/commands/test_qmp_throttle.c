@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Limits of disks in QMP: block_set_io_throttle, throttle-group objects, queries. */
+#include "block/graph.h"
 #include "block/throttle.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 #include "vmm/backends/throttle.h"
@@ -46,6 +47,7 @@ static void open_drive(Disk *d)
     assert_true(block_drive_to_blockdev(opts, &d->drive, NULL));
     d->node = block_co_open(d->drive.blockdev, d->rig->vm.machine.env.default_iothread, NULL);
     assert_non_null(d->node);
+    d->drive.root = block_name_co_new(d->node, "drive 'd0'");
     g_ptr_array_add(d->rig->vm.backends.drives, &d->drive);
 }
 
@@ -79,6 +81,7 @@ static void close_drive(Disk *d)
     if (d->drive.group != NULL) {
         throttle_group_unref(d->drive.group);
     }
+    block_user_co_free(d->drive.root);
     block_co_unref(d->node);
     block_drive_clear(&d->drive);
 }
