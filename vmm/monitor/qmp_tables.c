@@ -9,6 +9,7 @@
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
     ROW(bitmap)                                                                                    \
+    ROW(export)                                                                                    \
     ROW(snapshot)                                                                                  \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
