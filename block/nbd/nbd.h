@@ -33,8 +33,9 @@ typedef struct NbdHost {
     void (*co_operation_end)(void *opaque);
     /* In main; must not yield. */
     void (*export_deleted)(void *opaque, const char *id);
-    /* The number of clients has changed. In main; must not yield. */
-    void (*clients_changed)(void *opaque, unsigned count);
+    /* A client has left, which had chosen an export (@served) or not; @remaining are connected. In
+     * main; must not yield. */
+    void (*client_left)(void *opaque, unsigned remaining, bool served);
 } NbdHost;
 
 /* Called before any other function. @host and @opaque are borrowed for as long as the server is

@@ -146,6 +146,7 @@ typedef struct NbdRequest {
 /* ---- nbd_server.c ---- */
 AioContext *nbd_main(void) ANY_THREAD;
 const NbdHost *nbd_host(void **opaque) RUNS_IN_MAIN;
+unsigned nbd_server_max_connections(void) RUNS_IN_MAIN; /* 0: no limit */
 /* Disconnects. Safe in any state. */
 void nbd_session_kill(NbdSession *s) RUNS_IN_MAIN;
 void nbd_sessions_kill_of(const NbdExport *e) RUNS_IN_MAIN;

@@ -58,11 +58,8 @@ typedef struct TlsObject {
     char *id;
     TlsCreds *creds;
 } TlsObject;
-/* Whether @type is one of them, and which. */
-bool backends_is_tls_type(const char *type, TlsKind *kind) ANY_THREAD;
 /* Reads the files. The caller has checked the id, and checks it again. NULL + @error. */
-TlsObject *backends_co_make_tls(TlsKind kind, const OptDict *opts, GError **error)
-    coroutine_fn RUNS_IN_MAIN;
+TlsObject *backends_co_make_tls(const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
 void backends_free_tls(void *opaque) ANY_THREAD;
 TlsObject *backends_find_tls(const Backends *b, const char *id) RUNS_IN_MAIN; /* NULL: none */
 /* The context of the default iothread. */

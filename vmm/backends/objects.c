@@ -3,6 +3,7 @@
  * by -object and object-add, deleted by object-del. */
 #include <string.h>
 #include "block/block.h"
+#include "util/tls_options.h"
 #include "vmm/backends/backends.h"
 
 /* ---- finding ---- */
@@ -203,14 +204,14 @@ static RUNS_IN_MAIN bool backends_add_rng(Backends *b, const OptDict *opts, GErr
     return ok;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool backends_co_add_tls(Backends *b, TlsKind kind,
-                                                          const OptDict *opts, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool backends_co_add_tls(Backends *b, const OptDict *opts,
+                                                          GError **error)
 {
     const char *id = opt_dict_get(opts, "id"), *type = opt_dict_get(opts, "qom-type");
     if (id != NULL && !backends_check_object_id(b, id, type, error)) {
         return false;
     }
-    TlsObject *o = backends_co_make_tls(kind, opts, error);
+    TlsObject *o = backends_co_make_tls(opts, error);
     if (o == NULL) {
         return false;
     }
@@ -226,8 +227,8 @@ bool backends_co_add_object(Backends *b, const OptDict *opts, GError **error)
 {
     const char *type = opt_dict_get(opts, "qom-type");
     TlsKind kind;
-    if (backends_is_tls_type(type, &kind)) {
-        return backends_co_add_tls(b, kind, opts, error);
+    if (tls_find_type(type, &kind)) {
+        return backends_co_add_tls(b, opts, error);
     }
     if (strcmp(type, "iothread") == 0) {
         return backends_co_add_iothread(b, opts, error);
