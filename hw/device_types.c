@@ -22,7 +22,10 @@
     ROW(virtio_rng_pci_type)                                                                       \
     ROW(virtio_serial_pci_type)                                                                    \
     ROW(virtconsole_type)                                                                          \
-    ROW(virtserialport_type)
+    ROW(virtserialport_type)                                                                       \
+    ROW(virtio_scsi_pci_type)                                                                      \
+    ROW(scsi_hd_type)                                                                              \
+    ROW(scsi_cd_type)
 /* clang-format on */
 
 #define DEVICE_TYPE_DECLARE(type) extern const DeviceType type;
@@ -38,6 +41,7 @@ static const struct {
 } device_aliases[] = {
     {"virtio-blk", "virtio-blk-pci"},
     {"virtio-rng", "virtio-rng-pci"},
+    {"virtio-scsi", "virtio-scsi-pci"},
     {"virtio-serial", "virtio-serial-pci"},
 };
 

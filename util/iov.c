@@ -97,3 +97,18 @@ unsigned iov_slice(struct iovec *dst, unsigned dst_max, const struct iovec *src,
     }
     return n;
 }
+
+void iov_discard_front(struct iovec **iov, unsigned *count, size_t bytes)
+{
+    while (bytes) {
+        struct iovec *first = *iov;
+        size_t n = bytes < first->iov_len ? bytes : first->iov_len;
+        first->iov_base = (uint8_t *)first->iov_base + n;
+        first->iov_len -= n;
+        bytes -= n;
+        if (!first->iov_len) {
+            ++*iov;
+            --*count;
+        }
+    }
+}

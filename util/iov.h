@@ -23,6 +23,8 @@ size_t iov_copy_from_buf(const struct iovec *iov, unsigned count, size_t offset,
 /* Sets bytes of the list. Returns the number set. */
 size_t iov_memset(const struct iovec *iov, unsigned count, size_t offset, int byte, size_t bytes)
     ANY_THREAD;
+/* Removes @bytes, which the list has, from its front: *@iov and *@count are what remains. */
+void iov_discard_front(struct iovec **iov, unsigned *count, size_t bytes) ANY_THREAD;
 /* Makes @dst, an array of @dst_max elements, a view of [offset, offset + bytes) of @src without
  * empty elements; returns their number. *@covered (@covered may be NULL) is the number of bytes in
  * the view: fewer than requested when @src ends or @dst is full. */

@@ -216,3 +216,9 @@ bool qcow2_co_open_children(BlockNode *n, GError **error)
 {
     return children_co_open_data(n, error) && children_co_open_backing(n, error);
 }
+
+void qcow2_child_changed(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    s->data = qcow2_has_data_file(&s->header) ? block_node_child(n, "data-file") : n->file;
+}

@@ -60,6 +60,8 @@ typedef struct DeviceEnv {
     /* The guest opened or closed its side of a virtio-serial port. In main, no lock held. May be
      * NULL. */
     void (*serial_port_changed)(void *opaque, const Device *port, bool open);
+    /* The tray of the drive @dev has opened or closed. Any thread. May be NULL. */
+    void (*tray_moved)(void *opaque, const Device *dev, bool open);
     IrqGate *const *gates; /* by GSI; a NULL entry, or a GSI past the end, is not connected */
     unsigned gate_count;
     unsigned cpu_count; /* vCPUs; 0 counts as 1 */
@@ -77,8 +79,8 @@ struct DeviceType {
                                   * (pci_device_state_desc); may be NULL */
     const StateDesc *state;      /* NULL: nothing to save */
     bool user_creatable;         /* by -device */
-    const char *bus;             /* the bus it plugs into: "pci", "isa", "virtio-serial" or NULL */
-    const char *provides_bus;    /* the bus it provides: "virtio-serial", or NULL */
+    const char *bus; /* the bus it plugs into: "pci", "isa", "virtio-serial", "SCSI" or NULL */
+    const char *provides_bus; /* the bus it provides: "virtio-serial", "SCSI", or NULL */
 
     /* Creates what the config describes; a failed realize releases everything. A coroutine in main
      * (opening a backend waits for its iothread), before or between register accesses. */
@@ -105,6 +107,7 @@ struct Device {
     char *path; /* "/machine/peripheral/ID", as in QEMU; NULL until it is set */
     const DeviceEnv *env;
     Device *bus_device; /* parent, borrowed */
+    void *child_bus;    /* a ScsiBus, while a controller is realized; else NULL */
     bool realized;
     LogLimit log_limit; /* for log_guest_error() */
 };

@@ -21,6 +21,12 @@ TRACE_EVENT(virtio_blk_submit, (const char *dev, unsigned type, uint64_t sector,
             "dev=%s type=%u sector=%" PRIu64 " bytes=%" PRIu64, dev, type, sector, bytes)
 TRACE_EVENT(virtio_blk_complete, (const char *dev, unsigned type, uint64_t sector, int ret),
             "dev=%s type=%u sector=%" PRIu64 " ret=%d", dev, type, sector, ret)
+TRACE_EVENT(virtio_scsi_complete,
+            (const char *dev, uint64_t tag, unsigned response, unsigned status, uint32_t resid),
+            "dev=%s tag=0x%" PRIx64 " response=%u status=0x%x resid=%u", dev, tag, response, status,
+            resid)
+TRACE_EVENT(virtio_scsi_event, (const char *dev, uint32_t event, uint32_t reason, bool missed),
+            "dev=%s event=0x%x reason=0x%x missed=%d", dev, event, reason, missed)
 TRACE_EVENT(virtio_serial_control,
             (const char *dev, bool from_guest, unsigned port, unsigned event, unsigned value),
             "dev=%s from_guest=%d port=%u event=%u value=%u", dev, from_guest, port, event, value)

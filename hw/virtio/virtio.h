@@ -144,6 +144,8 @@ typedef struct VirtioOps {
      * completes the requests it holds without waiting. May be NULL. */
     void (*started)(VirtioDevice *vdev);
     void (*stopping)(VirtioDevice *vdev);
+    /* Home loop: nothing is in flight any more. May be NULL. */
+    void (*stopped)(VirtioDevice *vdev);
     /* Home loop: takes from queue @index with virtio_pop() until that returns NULL. A device that
      * stops earlier calls virtio_look() when it can continue. */
     void (*handle_queue)(VirtioDevice *vdev, unsigned index);
@@ -223,7 +225,8 @@ struct VirtioDevice {
     uint16_t queue_size; /* maximum, power of two */
     size_t request_size; /* size of an element; 0: sizeof(VirtQueueElement) */
     unsigned config_size;
-    bool request_coroutines; /* requests are coroutines of the home loop, limited in number */
+    bool request_coroutines;   /* requests are coroutines of the home loop, limited in number */
+    uint64_t unlimited_queues; /* bit n: queue n takes requests also when the limit is reached */
     const VirtioBackEndOps *back_end; /* NULL: the home loop serves the queues */
 
     /* runtime, BQL */

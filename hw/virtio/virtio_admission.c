@@ -6,6 +6,9 @@
  * the home loop's requests (co_requests_limit()), and no more than there are stacks; the rest stays
  * in the rings. Queues without a request slot wait and take turns of at most VIRTIO_QUEUE_BUDGET
  * requests each. The completion of a request begins the next turn.
+ *
+ * A queue of commands that end requests (task management) is not limited: it must be served while
+ * requests hang and occupy all slots. What it takes counts, so other queues take less meanwhile.
  */
 #include <assert.h>
 #include "hw/virtio/trace_events.h"
@@ -63,7 +66,7 @@ static void admission_retry(void *opaque)
 bool virtio_admit(VirtioDevice *vdev, unsigned index)
 {
     VirtioAdmission *a = &vdev->admission;
-    if (!vdev->request_coroutines) {
+    if (!vdev->request_coroutines || (vdev->unlimited_queues >> index & 1)) {
         return true;
     }
     bool turn = a->turn == index || (a->turn == VIRTIO_NO_QUEUE && !a->waiting);

@@ -8,6 +8,7 @@
  *   popped --header is invalid--> the device needs a reset
  *     | coroutine: blk_co_*()
  *     +--done, or error that is reported or ignored--> used ring
+ *     +--still throttled when the device stops--> parked; popped again after `cont`
  *     +--error, werror/rerror=stop--> parked, a stop is requested; popped again after `cont`
  */
 #include <errno.h>
@@ -58,30 +59,6 @@ static RUNS_IN_LOOP void virtio_blk_request_complete(VirtioBlkRequest *r, uint8_
     virtio_complete(&r->dev->base.vdev, r->queue, &r->elem, r->written);
 }
 
-static bool virtio_blk_error_stops(const VirtioBlk *b, bool is_read, int error)
-{
-    int action = is_read ? b->rerror : b->werror;
-    return action == VIRTIO_BLK_ERROR_STOP ||
-           (error == ENOSPC &&
-            (action == VIRTIO_BLK_ERROR_ENOSPC || (action == VIRTIO_BLK_ERROR_AUTO && !is_read)));
-}
-
-static RUNS_IN_LOOP void virtio_blk_error_report(const VirtioBlk *b, bool is_read,
-                                                 DeviceIoAction action, int error)
-{
-    const Device *dev = &b->base.pci.base;
-    DeviceIoError e = {.node = block_node_name(blk_root(b->blk)),
-                       .is_read = is_read,
-                       .action = action,
-                       .error = error};
-    if (action == DEVICE_IO_STOP) {
-        blk_set_io_status(b->blk, error == ENOSPC ? BLK_IO_NOSPACE : BLK_IO_FAILED);
-    }
-    if (dev->env->io_error != NULL) {
-        dev->env->io_error(dev->env->opaque, dev, &e);
-    }
-}
-
 /* Ends a valid request with the backend's result. */
 static RUNS_IN_LOOP void virtio_blk_request_done(VirtioBlkRequest *r, bool is_read, int ret)
 {
@@ -89,19 +66,23 @@ static RUNS_IN_LOOP void virtio_blk_request_done(VirtioBlkRequest *r, bool is_re
     const Machine *m = b->base.pci.base.env->machine;
     trace_virtio_blk_complete(device_label(&b->base.pci.base), r->header.type, r->header.sector,
                               ret);
+    if (ret == BLK_NOT_STARTED) {
+        virtio_park(&b->base.vdev, r->queue, &r->elem);
+        return;
+    }
     if (ret >= 0) {
         virtio_blk_request_complete(r, VIRTIO_BLK_S_OK);
         return;
     }
-    if (virtio_blk_error_stops(b, is_read, -ret)) {
-        virtio_blk_error_report(b, is_read, DEVICE_IO_STOP, -ret);
+    DeviceIoAction action = disk_error_action(is_read ? b->rerror : b->werror, is_read, -ret);
+    disk_error_report(&b->base.pci.base, b->blk, is_read, action, -ret);
+    if (action == DEVICE_IO_STOP) {
         virtio_park(&b->base.vdev, r->queue, &r->elem);
         machine_request(m, VM_REQUEST_STOP_IO_ERROR, -ret);
         return;
     }
-    bool ignore = (is_read ? b->rerror : b->werror) == VIRTIO_BLK_ERROR_IGNORE;
-    virtio_blk_error_report(b, is_read, ignore ? DEVICE_IO_IGNORE : DEVICE_IO_REPORT, -ret);
-    virtio_blk_request_complete(r, ignore ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+    virtio_blk_request_complete(r,
+                                action == DEVICE_IO_IGNORE ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
 }
 
 /* ---- request types ---- */
@@ -220,22 +201,6 @@ static void virtio_blk_request_run(void *opaque)
 
 /* ---- parsing ---- */
 
-/* Removes @bytes from the front of the device-readable part. */
-static void virtio_blk_skip_out(VirtQueueElement *e, size_t bytes)
-{
-    e->out_len -= bytes;
-    while (bytes) {
-        size_t n = MIN(bytes, e->out->iov_len);
-        e->out->iov_base = (uint8_t *)e->out->iov_base + n;
-        e->out->iov_len -= n;
-        bytes -= n;
-        if (!e->out->iov_len) {
-            e->out++;
-            e->out_num--;
-        }
-    }
-}
-
 /* Removes the last byte of the device-writable part and returns it. */
 static uint8_t *virtio_blk_cut_status(VirtQueueElement *e)
 {
@@ -258,7 +223,8 @@ static RUNS_IN_LOOP bool virtio_blk_request_parse(VirtioBlkRequest *r)
     }
     r->written = (uint32_t)e->in_len;
     iov_copy_to_buf(e->out, e->out_num, 0, &r->header, sizeof(r->header));
-    virtio_blk_skip_out(e, sizeof(r->header));
+    iov_discard_front(&e->out, &e->out_num, sizeof(r->header));
+    e->out_len -= sizeof(r->header);
     r->status = virtio_blk_cut_status(e);
     trace_virtio_blk_submit(device_label(&r->dev->base.pci.base), r->header.type, r->header.sector,
                             e->out_len + e->in_len);

@@ -5,7 +5,7 @@
 #define SKIFF_HW_VIRTIO_VIRTIO_BLK_H
 
 #include <stddef.h>
-#include "block/block.h"
+#include "hw/core/disk.h"
 #include "hw/virtio/virtio_pci.h"
 
 /* §5.2.3 */
@@ -18,15 +18,6 @@
 #define VIRTIO_BLK_F_MQ (1ull << 12)
 #define VIRTIO_BLK_F_DISCARD (1ull << 13)
 #define VIRTIO_BLK_F_WRITE_ZEROES (1ull << 14)
-
-/* The action after an I/O error: names as in QEMU's werror= and rerror=. */
-enum {
-    VIRTIO_BLK_ERROR_AUTO, /* enospc for writes, report for reads */
-    VIRTIO_BLK_ERROR_REPORT,
-    VIRTIO_BLK_ERROR_IGNORE,
-    VIRTIO_BLK_ERROR_ENOSPC, /* stop on ENOSPC, else report */
-    VIRTIO_BLK_ERROR_STOP,
-};
 
 typedef struct VirtioBlkState {
     VirtioState virtio;

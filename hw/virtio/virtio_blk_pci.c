@@ -98,12 +98,27 @@ static void virtio_blk_reset(VirtioDevice *vdev)
     virtio_blk_set_writeback(b, b->default_writeback);
 }
 
+/* The queues are returned when no request is in flight, so none waits for throttling meanwhile. */
+static void virtio_blk_stopping(VirtioDevice *vdev)
+{
+    enter_iothread(vdev->home);
+    blk_set_hurry(virtio_blk_from(vdev)->blk, true);
+}
+
+static void virtio_blk_stopped(VirtioDevice *vdev)
+{
+    enter_iothread(vdev->home);
+    blk_set_hurry(virtio_blk_from(vdev)->blk, false);
+}
+
 static const VirtioOps virtio_blk_ops = {
     .device_id = VIRTIO_BLK_DEVICE_ID,
     .get_config = virtio_blk_get_config,
     .set_config = virtio_blk_set_config,
     .negotiated = virtio_blk_negotiated,
     .reset = virtio_blk_reset,
+    .stopping = virtio_blk_stopping,
+    .stopped = virtio_blk_stopped,
     .handle_queue = virtio_blk_handle_queue,
 };
 
@@ -172,52 +187,19 @@ static bool virtio_blk_check_properties(VirtioBlk *b, GError **error)
     if (b->serial && strlen(b->serial) > 20) {
         return refuse(error, "serial=%s is longer than 20 bytes", b->serial);
     }
-    if (b->rerror == VIRTIO_BLK_ERROR_ENOSPC) {
-        return refuse(error, "rerror=enospc: a read cannot fill a disk; report, ignore, stop");
-    }
-    return true;
+    return disk_error_check(b->rerror, error);
 }
 
 /* A queue is served by the loop of its drive. A drive without users moves to the iothread of
  * iothread=. */
-static coroutine_fn RUNS_IN_MAIN bool virtio_blk_move_to_iothread(const VirtioBlk *b,
-                                                                  BlockNode *node, GError **error)
-{
-    const DeviceEnv *env = b->base.pci.base.env;
-    if (!b->iothread) {
-        return true;
-    }
-    AioContext *asked = env->find_iothread ? env->find_iothread(env->opaque, b->iothread) : NULL;
-    if (!asked) {
-        return refuse(error, "iothread=%s: there is no -object iothread,id=%s", b->iothread,
-                      b->iothread);
-    }
-    return block_co_move(node, asked, error);
-}
-
-/* The user's id; a device without one gets a number. */
-static RUNS_IN_MAIN char *virtio_blk_backend_name(const Device *dev)
-{
-    char *name = g_strdup(device_label(dev));
-    for (unsigned n = 1; !dev->id && blk_find(name); n++) {
-        g_free(name);
-        name = g_strdup_printf("%s#%u", device_label(dev), n);
-    }
-    return name;
-}
-
 static coroutine_fn RUNS_IN_MAIN bool virtio_blk_open_backend(VirtioBlk *b, GError **error)
 {
-    BlockNode *node = block_node_find(b->drive);
-    if (node && !virtio_blk_move_to_iothread(b, node, error)) {
+    const Device *dev = &b->base.pci.base;
+    AioContext *home = b->iothread ? disk_find_iothread(dev, b->iothread, error) : NULL;
+    if (b->iothread && !home) {
         return false;
     }
-    node = block_node_find(b->drive); /* again: the node may have changed while opening */
-    if (!node) {
-        return refuse(error, "drive=%s: there is no such -blockdev or -drive", b->drive);
-    }
-    g_autofree char *name = virtio_blk_backend_name(&b->base.pci.base);
-    b->blk = blk_co_new(name, node, !block_node_read_only(node), error);
+    b->blk = disk_co_open(dev, b->drive, home, false, error);
     return b->blk;
 }
 
@@ -310,7 +292,6 @@ static const StateDesc virtio_blk_state_desc =
     STATE_DESC("virtio-blk", 1, VirtioBlk, state, VirtioBlkState, virtio_blk_fields);
 
 static const char *const on_off_auto[] = {"on", "off", "auto", NULL};
-static const char *const error_names[] = {"auto", "report", "ignore", "enospc", "stop", NULL};
 
 #define BLOCK_SIZE_MAX (2u << 20)
 static const OptSpec virtio_blk_properties[] = {
@@ -344,10 +325,7 @@ static const OptSpec virtio_blk_properties[] = {
              .help = "the guest may change the cache mode"),
     OPT_SPEC(VirtioBlk, "write-cache", OPT_ENUM, write_cache, .def = "auto", .names = on_off_auto,
              .help = "initial cache mode; auto: the drive's"),
-    OPT_SPEC(VirtioBlk, "werror", OPT_ENUM, werror, .def = "auto", .names = error_names,
-             .help = "action after a write error"),
-    OPT_SPEC(VirtioBlk, "rerror", OPT_ENUM, rerror, .def = "auto", .names = error_names,
-             .help = "action after a read error"),
+    DISK_ERROR_PROPERTIES(VirtioBlk),
     {0},
 };
 

@@ -28,6 +28,7 @@ typedef struct Backends {
     GPtrArray *memory_backends; /* MemoryBackend, by -object */
     GPtrArray *rngs;            /* char *: ids of rng-builtin and rng-random, by -object */
     GPtrArray *tls;             /* TlsObject: tls-creds-*, by -object */
+    GPtrArray *throttle_groups; /* ThrottleGroup, by -object; a reference to each */
     GPtrArray *drives;          /* of -drive */
     GPtrArray *serials;         /* char *: chardev id of each serial port; NULL: no such port */
     char *debugcon;             /* chardev id, or NULL */
@@ -39,7 +40,7 @@ typedef struct Backends {
 /* Empty lists. @config is borrowed for as long as @b lives. */
 void backends_init(Backends *b, const VmConfig *config) RUNS_IN_MAIN;
 
-/* ---- objects.c: iothreads and memory backends ---- */
+/* ---- objects.c: iothreads, memory backends, throttle groups ---- */
 /* Creates the default iothread and all of -object. */
 bool backends_co_make_objects(Backends *b, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* @opts (borrowed) with "qom-type" and "id". */

@@ -24,8 +24,6 @@ static const DriveLack drive_lacks[] = {
     {"bus", "0",
      "there is one bus; place a disk with if=none,id=X and "
      "-device virtio-blk-pci,drive=X,addr=Y"},
-    {"throttling", NULL, "leave it out"},
-    {"group", NULL, "leave it out"},
 };
 
 static bool drive_is_harmless(const char *value, const char *harmless)
@@ -329,10 +327,10 @@ static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
 {
     const BlockDriver *format;
     if (!drive_check_keys(d, error) || !drive_take_index(d, drive, error) ||
-        !drive_refuse_lacking(d, error) || !drive_take_snapshot(d, drive, error) ||
-        !drive_take_copy_on_read(d, drive, error) || !drive_take_interface(d, drive, error) ||
-        !drive_take_cache(d, drive, error) || !drive_take_format(d, drive, &format, error) ||
-        !drive_take_file(d, format, error)) {
+        !drive_refuse_lacking(d, error) || !block_drive_take_throttling(d, drive, error) ||
+        !drive_take_snapshot(d, drive, error) || !drive_take_copy_on_read(d, drive, error) ||
+        !drive_take_interface(d, drive, error) || !drive_take_cache(d, drive, error) ||
+        !drive_take_format(d, drive, &format, error) || !drive_take_file(d, format, error)) {
         return false;
     }
     drive_move(d, "readonly", d, "read-only");
@@ -359,6 +357,7 @@ bool block_drive_to_blockdev(const OptDict *opts, BlockDrive *drive, GError **er
 void block_drive_clear(BlockDrive *drive)
 {
     g_free(drive->id);
+    g_free(drive->group_name);
     opt_dict_free(drive->blockdev);
     opt_dict_free(drive->device);
     *drive = (BlockDrive){0};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Devices of the VM: created by the board's table and by -device, kept in their start order. */
 #include <string.h>
+#include "vmm/backends/throttle.h"
 #include "vmm/machine/machine.h"
 
 Device *machine_find_device(VmMachine *m, const char *id)
@@ -28,6 +29,17 @@ Device *machine_find_bus(VmMachine *m, const char *bus, const char *wanted)
     return NULL;
 }
 
+/* A device type that has bus @bus. */
+static const char *machine_bus_provider(const char *bus)
+{
+    for (const DeviceType *const *t = device_type_all(); *t != NULL; t++) {
+        if (g_strcmp0((*t)->provides_bus, bus) == 0) {
+            return (*t)->name;
+        }
+    }
+    return "none has";
+}
+
 static RUNS_IN_MAIN Device *machine_find_parent(VmMachine *m, const char *bus, const char *wanted,
                                                 GError **error)
 {
@@ -36,8 +48,8 @@ static RUNS_IN_MAIN Device *machine_find_parent(VmMachine *m, const char *bus, c
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "there is no %s bus '%s'", bus, wanted);
     } else if (dev == NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "needs a %s bus: give a device that has one (-device %s-pci) before it", bus,
-                    bus);
+                    "needs a %s bus: give a device that has one (-device %s) before it", bus,
+                    machine_bus_provider(bus));
     }
     return dev;
 }
@@ -162,9 +174,11 @@ Device *machine_co_make_user_device(VmMachine *m, const OptDict *opts, GError **
     const DeviceType *type = device_type_find(name);
     g_assert(type != NULL && type->user_creatable);
     backends_apply_drive_defaults(m->backends, props);
+    g_autofree char *node_name = g_strdup(opt_dict_get(props, "drive"));
     Device *dev = machine_co_make_device(m, type, id, props, error);
     if (dev != NULL) {
         dev->path = machine_device_path(m, dev, true);
+        throttle_co_add_device(m->backends, node_name, device_label(dev));
     }
     return dev;
 }
@@ -208,5 +222,6 @@ bool machine_co_add_user_devices(VmMachine *m, const GPtrArray *implied, GError 
 
 char *machine_device_backend_path(const Device *dev)
 {
-    return g_strconcat(dev->path, "/virtio-backend", NULL);
+    bool is_virtio = g_str_has_prefix(dev->type->name, "virtio-");
+    return g_strconcat(dev->path, is_virtio ? "/virtio-backend" : "", NULL);
 }

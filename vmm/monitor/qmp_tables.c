@@ -8,9 +8,13 @@
     ROW(fd)                                                                                        \
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
+    ROW(throttle)                                                                                  \
     ROW(bitmap)                                                                                    \
     ROW(export)                                                                                    \
+    ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
+    ROW(transaction)                                                                               \
+    ROW(create)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \

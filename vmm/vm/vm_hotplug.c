@@ -104,9 +104,9 @@ static RUNS_IN_MAIN bool hotplug_check_bus(Vm *vm, const OptDict *opts, GError *
     if (machine_find_bus(&vm->machine, type->bus, wanted) != NULL) {
         return true;
     }
-    return wanted != NULL
-               ? refuse(error, "Bus '%s' not found", wanted)
-               : refuse(error, "No '%s-bus' bus found for device '%s'", type->bus, type->name);
+    return wanted != NULL ? refuse(error, "Bus '%s' not found", wanted)
+                          : refuse(error, "No '%s%s' bus found for device '%s'", type->bus,
+                                   strcmp(type->bus, "SCSI") == 0 ? "" : "-bus", type->name);
 }
 
 /* A guest probes function 0 first; one that exists was announced without the other functions. */

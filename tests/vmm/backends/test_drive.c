@@ -160,7 +160,6 @@ static void unsupported_options_are_refused_by_name(void **state)
     expect_refused("file=a,format=raw,copy-on-read=maybe", "copy-on-read=maybe: expects on or off");
     expect_refused("file=a,format=raw,media=cdrom", "media=cdrom");
     expect_refused("file=a,format=raw,if=ide", "if=ide");
-    expect_refused("file=a,format=raw,throttling.iops-total=5", "throttling");
     expect_refused("file=a,format=raw,driver=raw", "same option");
     expect_refused("format=raw,if=none", "file= is missing");
     expect_refused("if=none,id=x", "file= is missing");

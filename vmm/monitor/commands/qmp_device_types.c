@@ -138,9 +138,11 @@ static const struct QmpQomType {
     {"pci-device",           "device",         true},
     {"isa-device",           "device",         true},
     {"virtio-serial-port",   "device",         true},
+    {"scsi-device",          "device",         true},
     {"virtio-device",        "device",         true},
     {"virtio-blk-device",    "virtio-device",  false},
     {"virtio-rng-device",    "virtio-device",  false},
+    {"virtio-scsi-device",   "virtio-device",  false},
     {"virtio-serial-device", "virtio-device",  false},
     {ARCH_NAME "-cpu",       "device",         true},
     {"max-" ARCH_NAME "-cpu",  ARCH_NAME "-cpu", false},
@@ -150,6 +152,7 @@ static const struct QmpQomType {
     {"iothread",             "object",         false},
     {"memory-backend-memfd", "memory-backend", false},
     {"memory-backend-ram",   "memory-backend", false},
+    {"throttle-group",       "object",         false},
     /* clang-format on */
 };
 
@@ -165,8 +168,10 @@ static const struct QmpQomType *qmp_other_type(const char *name)
 
 static const char *qmp_device_parent(const DeviceType *type)
 {
-    static const char *const buses[][2] = {
-        {"pci", "pci-device"}, {"isa", "isa-device"}, {"virtio-serial", "virtio-serial-port"}};
+    static const char *const buses[][2] = {{"pci", "pci-device"},
+                                           {"isa", "isa-device"},
+                                           {"virtio-serial", "virtio-serial-port"},
+                                           {"SCSI", "scsi-device"}};
     for (unsigned i = 0; i < G_N_ELEMENTS(buses); i++) {
         if (g_strcmp0(type->bus, buses[i][0]) == 0) {
             return buses[i][1];

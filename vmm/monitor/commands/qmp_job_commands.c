@@ -77,7 +77,7 @@ static void qmp_append_block_job(const Job *job, void *list)
     qmp_put_bool(info, "busy", job_busy(job));
     qmp_put_bool(info, "paused", job_user_paused(job));
     qmp_put_int(info, "speed", (int64_t)job_speed(job));
-    qmp_put_str(info, "io-status", job_io_failed(job) ? "failed" : "ok");
+    qmp_put_str(info, "io-status", job_io_status_names[job_io_status(job)]);
     qmp_put_bool(info, "ready", status == JOB_STATUS_READY || status == JOB_STATUS_STANDBY);
     qmp_put_str(info, "status", job_status_names[status]);
     qmp_put_bool(info, "auto-finalize", job_auto_finalize(job));

@@ -14,6 +14,41 @@ static void hmp_block_resize(HmpCall *call, struct json_object *args)
     json_object_put(hmp_co_qmp(call, "block_resize", qmp));
 }
 
+/* @device is the id of a -drive, as in QEMU. */
+static void hmp_snapshot_blkdev(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    if (!qmp_arg_has(args, "snapshot-file")) {
+        hmp_printf(call, "Error: Parameter 'snapshot-file' is missing\n");
+        return;
+    }
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, "device", qmp_arg_str(args, "device"));
+    qmp_put_str(qmp, "snapshot-file", qmp_arg_str(args, "snapshot-file"));
+    if (qmp_arg_has(args, "format")) {
+        qmp_put_str(qmp, "format", qmp_arg_str(args, "format"));
+    }
+    qmp_put_str(qmp, "mode", qmp_arg_bool(args, "reuse", false) ? "existing" : "absolute-paths");
+    json_object_put(hmp_co_qmp(call, "blockdev-snapshot-sync", qmp));
+}
+
+/* The disk is the id of a -drive, or a device. */
+static void hmp_block_set_io_throttle(HmpCall *call, struct json_object *args)
+{
+    static const char *const limits[] = {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"};
+    enter_main();
+    enter_coroutine();
+    const char *disk = qmp_arg_str(args, "device");
+    bool drive = backends_drive_node(&call->vm->backends, disk) != NULL;
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, drive ? "device" : "id", disk);
+    for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {
+        qmp_put_int(qmp, limits[i], qmp_arg_int(args, limits[i], 0));
+    }
+    json_object_put(hmp_co_qmp(call, "block_set_io_throttle", qmp));
+}
+
 /* clang-format off */
 #define HMP_JOB(name, qmp_name, member, text)                                                      \
     {name, NULL, HMP_PARAMS(HMP_PARAM(member, WORD)), text, .qmp = qmp_name}
@@ -22,6 +57,18 @@ const HmpCommand hmp_block_commands[] = {
     {"block_resize", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks), HMP_PARAM("size", SIZE)),
      "resize a disk; without a suffix the size is in MiB", .run = hmp_block_resize},
+    {"snapshot_blkdev", NULL,
+     HMP_PARAMS(HMP_PARAM("reuse", FLAG, .flag = 'n'),
+                HMP_PARAM("device", WORD, .complete = hmp_names_disks),
+                HMP_PARAM("snapshot-file", WORD, .optional = true),
+                HMP_PARAM("format", WORD, .optional = true)),
+     "make an overlay for a disk in a new file; -n: in an existing image",
+     .run = hmp_snapshot_blkdev},
+    {"block_set_io_throttle", NULL,
+     HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks), HMP_PARAM("bps", INT),
+                HMP_PARAM("bps_rd", INT), HMP_PARAM("bps_wr", INT), HMP_PARAM("iops", INT),
+                HMP_PARAM("iops_rd", INT), HMP_PARAM("iops_wr", INT)),
+     "limit a disk's bytes and requests a second; 0: no limit", .run = hmp_block_set_io_throttle},
     {"snapshot_blkdev_internal", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks), HMP_PARAM("name", WORD)),
      "create an internal snapshot of a qcow2 disk", .qmp = "blockdev-snapshot-internal-sync"},
