@@ -246,6 +246,10 @@ static coroutine_fn RUNS_IN_MAIN bool serve_co_listen(Serve *s)
 
 static coroutine_fn RUNS_IN_MAIN int serve_co_wait(Serve *s)
 {
+    if (s->verbose) {
+        g_autofree char *address = nbd_server_address();
+        fprintf(stderr, "skiff-img: NBD server on %s\n", address);
+    }
     if (!serve_report_ready(s)) {
         return 1;
     }

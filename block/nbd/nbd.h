@@ -55,8 +55,6 @@ bool nbd_server_co_start(const NbdServerConfig *config, GError **error) coroutin
 bool nbd_server_running(void) RUNS_IN_MAIN;
 /* "unix:/tmp/s,server=on": where it listens, to be freed. NULL: it does not run. */
 char *nbd_server_address(void) RUNS_IN_MAIN;
-/* The process forks or ends without a stop: the socket's name is removed. */
-void nbd_server_unlink(void) RUNS_IN_MAIN;
 /* Stops listening, disconnects all clients and removes all exports. Returns when they are gone, which
  * a request that hangs delays; other operations can run meanwhile. False + @error: it does not run. */
 bool nbd_server_co_stop(GError **error) coroutine_fn RUNS_IN_MAIN;

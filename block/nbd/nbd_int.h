@@ -59,7 +59,7 @@
 #define NBD_MEMORY ((uint64_t)128 << 20)    /* shared evenly by the sessions */
 #define NBD_SHARE_MIN ((uint64_t)256 << 10) /* of a session */
 #define NBD_PIECE_MAX ((uint64_t)2 << 20)   /* of a read in chunks, and of CACHE */
-#define NBD_ZERO_PIECE ((uint64_t)64 << 20) /* of WRITE_ZEROES and TRIM */
+#define NBD_ZERO_PIECE ((uint64_t)16 << 20) /* of WRITE_ZEROES and TRIM */
 #define NBD_HOLE_UNIT ((uint64_t)64 << 10)  /* a read's zeroes are found in these units */
 #define NBD_REQUESTS_MAX 64u                /* of a session */
 #define NBD_OPTION_DATA_MAX (64u << 10)     /* longer ones are refused */

@@ -219,13 +219,6 @@ char *nbd_server_address(void)
     return g_strdup(nbd.name);
 }
 
-void nbd_server_unlink(void)
-{
-    if (nbd.listen_fd >= 0) {
-        socket_unlink(&nbd.addresses);
-    }
-}
-
 bool nbd_server_co_start(const NbdServerConfig *config, GError **error)
 {
     SocketAddresses addresses;
