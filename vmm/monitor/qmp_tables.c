@@ -11,6 +11,7 @@
     ROW(throttle)                                                                                  \
     ROW(medium)                                                                                    \
     ROW(bitmap)                                                                                    \
+    ROW(export)                                                                                    \
     ROW(chain)                                                                                      \
     ROW(commit)                                                                                     \
     ROW(snapshot)                                                                                  \
