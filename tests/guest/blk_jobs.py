@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Read by tests/guest/blk-jobs.sh: a generated schedule of block jobs. `vm` is the VM of verify-qmp.bash.
+# Read by tests/guest/blk-jobs.sh and linux-jobs.sh: a generated schedule of block jobs. `vm` is the VM of
+# verify-qmp.bash. With LINUX set the guest is Linux, which is not reset, and ends by itself.
 import hashlib
 import random
 import subprocess
@@ -7,7 +8,8 @@ import subprocess
 image, seed, kinds, options, qcow2_options = os.path.realpath(sys.argv[3]), *sys.argv[4:8]
 rng = random.Random(int(seed))
 other = Qmp(work + "/qmp2")
-SIZE = 64 << 20
+linux = "LINUX" in os.environ
+SIZE = int(os.environ.get("LINUX", 64 << 20))
 
 
 def qemu_img(*words):
@@ -63,7 +65,7 @@ class Schedule:
 
     def disturb(self, job_id):
         """Does something to the job or to the VM."""
-        kind = rng.choice(["pause", "speed", "stop", "reset", "resize", "nothing", "nothing"])
+        kind = rng.choice(["pause", "speed", "stop", "nothing" if linux else "reset", "resize", "nothing", "nothing"])
         if kind == "pause":
             try:
                 vm.cmd("job-pause", id=job_id)
@@ -213,18 +215,37 @@ class Schedule:
         os.unlink(node[1])
 
 
+def run(times):
+    print("seed", seed, flush=True)
+    for _ in range(times):
+        getattr(schedule, rng.choice(kinds.split(",")))()
+        writes_go_on()
+
+
+def run_until_the_guest_ends():
+    wait_until(lambda: b"fio begins" in open(console, "rb").read())
+    try:
+        run(1 << 30)
+    except (EOFError, OSError):
+        pass
+
+
+def run_and_end_the_guest():
+    wait_until(guest_works)
+    run(rounds(lab=3, check=12, long=100))
+    try:
+        while True:  # a reset under way drops the event
+            vm.cmd("system_powerdown")
+            time.sleep(0.05)
+    except (EOFError, OSError):
+        pass
+
+
 schedule = Schedule()
-print("seed", seed, flush=True)
-wait_until(guest_works)
-for n in range(rounds(lab=3, check=12, long=100)):
-    getattr(schedule, rng.choice(kinds.split(",")))()
-    writes_go_on()
+if linux:
+    run_until_the_guest_ends()
+else:
+    run_and_end_the_guest()
 with open(work + "/chain", "w") as f:
     f.write("".join(path + "\n" for _, path in schedule.chain))
 print(*schedule.done, sep="\n")
-try:
-    while True:  # a reset under way drops the event
-        vm.cmd("system_powerdown")
-        time.sleep(0.05)
-except (EOFError, OSError):
-    pass
