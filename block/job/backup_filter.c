@@ -93,6 +93,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int backup_co_block_status(BlockNode *n, ui
 static void backup_quiesce(BlockNode *n)
 {
     const BackupFilter *f = n->state;
+    enter_iothread(n->home);
     if (f->copy != NULL) {
         block_copy_release_updates(f->copy);
     }

@@ -23,10 +23,11 @@ void block_copy_release_updates(BlockCopy *c)
     co_queue_wake_all(&c->memory_waiters);
 }
 
-/* Whether a request of the guest waits only until the source was read. */
+/* Whether a request of the guest waits only until the source was read. Not if the target is an overlay
+ * of the source: its readers would see the change. */
 static bool range_is_hurried(const BlockCopy *c, CopyKind kind)
 {
-    return kind == COPY_SAVE && c->source->quiesced > 0;
+    return kind == COPY_SAVE && c->source->quiesced > 0 && !c->target->keeps_reads;
 }
 
 /* Waits once for something that keeps a claim of the range from being made. False: there is no such
