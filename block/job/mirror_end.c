@@ -145,7 +145,7 @@ static coroutine_fn RUNS_IN_MAIN int mirror_co_call(MirrorJob *m, CoroutineEntry
                     "node '%s', the target, did not complete its requests in time",
                     block_node_name(m->target));
     }
-    return w.ret == 0 && job_is_cancelled(m->bj.job) ? -ECANCELED : w.ret;
+    return w.ret;
 }
 
 int mirror_co_prepare(Job *job, GError **error)
@@ -162,6 +162,10 @@ int mirror_co_prepare(Job *job, GError **error)
     }
     SP("mirror.prepare", m);
     ret = mirror_co_call(m, mirror_rest_at_home, error);
+    SP("mirror.rest", m);
+    if (ret == 0 && job_is_cancelled(job)) {
+        ret = -ECANCELED;
+    }
     if (ret == 0 && !mirror_change_graph(m, !m->finish, error)) {
         ret = -EPERM;
     }
@@ -241,6 +245,9 @@ void mirror_co_unref_nodes(const MirrorJob *m)
 void mirror_co_release(MirrorJob *m)
 {
     if (m->copy != NULL) {
+        if (m->filter != NULL) {
+            mirror_filter_detach(m->filter); /* it is not in the graph */
+        }
         block_copy_co_free(m->copy); /* takes the use of the target */
     }
     block_job_co_remove_nodes(&m->bj);
