@@ -188,7 +188,7 @@ BLOCK_TEST(each_request_completes_once_in_the_iothread)
 {
     static const char *const points[] = {"engine.native_event", "engine.native_reaped"};
     char *base = chain_image(NULL);
-    g_autofree char *over[2] = {chain_path(), chain_path()};
+    char *over[2] = {chain_path(), chain_path()};
     BlockNode *n = disk_open(base);
     block_node_ref(n);
     for (unsigned i = 0; i < ROUNDS; i++) {
@@ -213,8 +213,10 @@ BLOCK_TEST(each_request_completes_once_in_the_iothread)
     load_free();
     sched_point_reset();
     assert_int_equal(chain_shell("qemu-img check -q %s", over[(ROUNDS - 1) % 2]), 0);
-    unlink(over[0]);
-    unlink(over[1]);
+    for (unsigned i = 0; i < 2; i++) {
+        unlink(over[i]);
+        g_free(over[i]);
+    }
     test_file_free(base);
 }
 
