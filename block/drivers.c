@@ -3,6 +3,7 @@
 #include "block/drivers.h"
 
 const BlockDriver *const block_drivers[] = {
+    &block_driver_copy_before_write,
     &block_driver_copy_on_read,
     &block_driver_fault,
     &block_driver_file,

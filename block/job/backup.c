@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include "block/graph.h"
+#include "block/job/backup_overlay.h"
 #include "util/log.h"
 #include "util/loop/sched_point.h"
 
@@ -24,72 +25,11 @@ struct BlockBackup {
     BlockBackupBitmapMode bitmap_mode;
 
     /* main */
-    GPtrArray *kept; /* backing edges of the target that lead to the source; borrowed */
-    bool busy;       /* the bitmap is */
-    bool inserted;   /* the filter is in the graph */
-    bool released;   /* the creation has failed */
+    BackupOverlay overlay;
+    bool busy;     /* the bitmap is */
+    bool inserted; /* the filter is in the graph */
+    bool released; /* the creation has failed */
 };
-
-/* ---- a target that is an overlay of the source ---- */
-
-/* Finds the backing edges at and below @n that lead to the source. */
-static RUNS_IN_MAIN void backup_find_kept(BlockBackup *b, const BlockNode *n)
-{
-    for (unsigned i = 0; n != b->source && i < n->children->len; i++) {
-        BlockEdge *e = n->children->pdata[i];
-        if (e->node == b->source && e->role == BLOCK_ROLE_BACKING) {
-            g_ptr_array_add(b->kept, e);
-        }
-        backup_find_kept(b, e->node);
-    }
-}
-
-static void backup_keep_at_home(void *opaque)
-{
-    const BlockBackup *b = opaque;
-    enter_coroutine();
-    enter_iothread(b->target->home);
-    block_track_add_user(b->target, 1);
-    b->target->keeps_reads = true;
-}
-
-static void backup_unkeep_at_home(void *opaque)
-{
-    const BlockBackup *b = opaque;
-    enter_coroutine();
-    enter_iothread(b->target->home);
-    b->target->keeps_reads = false;
-    block_track_remove_user(b->target);
-}
-
-/* Drained, with all nodes that are connected with the source, before the filter comes. */
-static coroutine_fn RUNS_IN_MAIN void backup_co_keep(BlockBackup *b)
-{
-    backup_find_kept(b, b->target);
-    for (unsigned i = 0; i < b->kept->len; i++) {
-        BlockEdge *e = b->kept->pdata[i];
-        e->kept = e->stays = true;
-    }
-    if (b->kept->len > 0) {
-        co_call_in(b->target->home, backup_keep_at_home, b);
-    }
-}
-
-/* The same after the filter is gone. Users that still read the overlay see changes of the source from
- * now on, as in QEMU. */
-static coroutine_fn RUNS_IN_MAIN void backup_co_unkeep(BlockBackup *b)
-{
-    if (b->kept->len > 0) {
-        co_call_in(b->target->home, backup_unkeep_at_home, b);
-    }
-    for (unsigned i = 0; i < b->kept->len; i++) {
-        BlockEdge *e = b->kept->pdata[i];
-        e->stays = false;
-        e->kept = block_node_is_seen(e->parent);
-        e->parent->hidden = e->parent->hidden || !e->kept;
-    }
-    g_ptr_array_set_size(b->kept, 0);
-}
 
 /* ---- the data step ---- */
 
@@ -219,7 +159,7 @@ static coroutine_fn RUNS_IN_MAIN void backup_co_remove_filter(BlockBackup *b, bo
     backup_co_end_bitmap(b, success);
     if (!b->inserted) {
         backup_filter_detach(b->filter);
-        backup_co_unkeep(b);
+        backup_overlay_co_unkeep(&b->overlay);
     }
     if (change != NULL) {
         block_graph_co_end(change);
@@ -288,7 +228,6 @@ static void backup_free(void *state)
     BlockBackup *b = state;
     enter_main();
     block_job_clear(&b->bj);
-    g_ptr_array_unref(b->kept);
     g_free(b->bitmap);
     g_free(b);
 }
@@ -388,9 +327,7 @@ BlockBackup *block_backup_co_begin(const BlockBackupConfig *c, GError **error)
         return NULL;
     }
     BlockBackup *b = g_new0(BlockBackup, 1);
-    b->kept = g_ptr_array_new();
     if (!block_job_init(&b->bj, &backup_driver, &c->job, c->source->home, b, error)) {
-        g_ptr_array_unref(b->kept);
         g_free(b);
         return NULL;
     }
@@ -432,7 +369,7 @@ bool block_backup_co_insert(BlockBackup *b, GError **error)
     }
     SP("backup.insert", b);
     bool ok = backup_co_take_bits(b, error);
-    backup_co_keep(b);
+    backup_overlay_co_keep(&b->overlay, b->target, b->source);
     if (ok) {
         ok = block_graph_insert_filter(change, b->filter, b->source, error) &&
              block_graph_commit(change, error);
@@ -440,7 +377,7 @@ bool block_backup_co_insert(BlockBackup *b, GError **error)
     }
     if (!ok) {
         block_graph_abort(change);
-        backup_co_unkeep(b);
+        backup_overlay_co_unkeep(&b->overlay);
         if (b->busy) {
             block_dirty_bitmap_co_end_job(b->source, b->bitmap, true, NULL);
             b->busy = false;

@@ -43,19 +43,23 @@ typedef struct BlockCopyConfig {
     /* Of the size of the source; the copy takes it. Its granularity is the smallest unit that is
      * copied: whole clusters of the target need not be read there. */
     BlockDirtyBitmap *todo;
-    uint64_t memory;     /* bytes of buffers; 0: 16 MiB */
-    bool unmap;          /* zeroes may be holes in the target */
-    bool target_is_zero; /* at first the target reads as zeroes */
-    bool compress;       /* data is written compressed; granularity: clusters of the target */
-    unsigned max_claims; /* of the data step at a time; 0: the default */
-    uint64_t max_chunk;  /* bytes of a claim of data, at least the granularity; 0: the default */
+    uint64_t memory;         /* bytes of buffers; 0: 16 MiB */
+    bool unmap;              /* zeroes may be holes in the target */
+    bool target_is_zero;     /* at first the target reads as zeroes */
+    bool compress;           /* data is written compressed; granularity: clusters of the target */
+    unsigned max_claims;     /* of the data step at a time; 0: the default */
+    int64_t save_timeout_ns; /* of block_copy_co_save(), which then gives -ETIMEDOUT; 0: none */
+    uint64_t max_chunk; /* bytes of a claim of data, at least the granularity; 0: the default */
     /* block_copy_co_update() copies whole units: parts of the target that were not copied have other
      * data than the source. */
     bool whole_units;
 } BlockCopyConfig;
 
 /* ---- main ---- */
+/* @bj NULL: there is no data step, only filters copy. */
 BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config) RUNS_IN_MAIN;
+/* The nodes have moved; nothing is in flight. */
+void block_copy_set_home(BlockCopy *c, AioContext *home) RUNS_IN_MAIN;
 /* Ends all waits at once, when the job is cancelled or fails. The copy fails with -ECANCELED from then
  * on, and the bits of all claims are set. */
 void block_copy_abandon(BlockCopy *c) ANY_THREAD;
