@@ -118,6 +118,50 @@ BLOCK_TEST(the_filter_goes_when_no_request_is_in_it)
     backup_rig_close(&r);
 }
 
+typedef enum BackupEnd { END_COMPLETED, END_TARGET_DIES, END_CANCELLED, END_COUNT } BackupEnd;
+
+/* A stop holds the operation lock, and drains, while the job comes to its end. */
+BLOCK_TEST(the_end_of_a_job_waits_for_another_operation)
+{
+    for (unsigned end = 0; end < END_COUNT; end++) {
+        BackupRig r;
+        backup_rig_open_filled(&r);
+        job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_ANY,
+                                             .hold = true,
+                                             .error = end == END_TARGET_DIES ? EIO : 0});
+        backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_FULL, .filter_name = "f"});
+        job_await_held(r.target, 1);
+        co_mutex_lock(&job_operation);
+        if (end == END_CANCELLED) {
+            job_cancel(job_find("job0"), true, NULL);
+        } else {
+            job_release(r.target);
+        }
+        JobStatus status = JOB_STATUS_RUNNING;
+        while (status != JOB_STATUS_PENDING && status != JOB_STATUS_ABORTING) {
+            test_settle();
+            status = job_status(job_find("job0"));
+        }
+        co_drained_begin(&r.guest, 1);
+        assert_ptr_equal(blk_root(r.guest), block_node_find("f"));
+        co_drained_end(&r.guest, 1);
+        backup_guest_write(&r, 0, 512, 7);
+        assert_ptr_equal(blk_root(r.guest), block_node_find("f"));
+        co_mutex_unlock(&job_operation);
+        job_await("job0", JOB_STATUS_NULL);
+        while (job_operation.owner != NULL) {
+            co_yield_turn();
+        }
+        assert_ptr_equal(blk_root(r.guest), r.source);
+        g_string_truncate(job_log, 0);
+        job_release(r.target);
+        for (unsigned i = 0; i < 10; i++) {
+            test_settle();
+        }
+        backup_rig_close(&r);
+    }
+}
+
 /* ---- targets that hang ---- */
 
 /* A guest's write waits for a target that hangs. */
@@ -334,6 +378,7 @@ int main(void)
         cmocka_unit_test(without_sync_only_what_is_overwritten_is_copied),
         cmocka_unit_test(a_guest_can_leave_meanwhile_but_not_come_below_the_filter),
         cmocka_unit_test(the_filter_goes_when_no_request_is_in_it),
+        cmocka_unit_test(the_end_of_a_job_waits_for_another_operation),
         cmocka_unit_test(a_drained_section_does_not_wait_for_the_target),
         cmocka_unit_test(an_error_of_the_target_after_a_drained_section_fails_the_job),
         cmocka_unit_test(a_cancel_does_not_wait_for_the_target),
