@@ -8,6 +8,7 @@ const BlockDriver *const block_drivers[] = {
     &block_driver_file,
     &block_driver_host_device,
     &block_driver_mem,
+    &block_driver_nbd,
     &block_driver_null_aio,
     &block_driver_null_co,
     &block_driver_qcow2,

@@ -65,7 +65,7 @@ static void mirror_rest_at_home(void *opaque)
     mirror_wait_begin(w);
     w->ret = block_copy_error(copy); /* of an update since */
     if (w->ret == 0) {
-        w->ret = block_copy_co_rest(copy);
+        w->ret = block_copy_co_range(copy, 0, block_node_size(w->m->source));
     }
     if (w->ret == 0) {
         w->ret = block_copy_co_flush(copy, true);

@@ -2,6 +2,7 @@
 #include "vmm/backends/drive_options.h"
 
 #include <string.h>
+#include "block/nbd/nbd_client_name.h"
 #include "block/node.h"
 
 static bool drive_refuse(GError **error, const char *option, const char *value, const char *instead)
@@ -193,6 +194,9 @@ static char *drive_take_protocol(const char **filename)
 /* The node of file=@filename. */
 static OptDict *drive_file_node(const char *filename, GError **error)
 {
+    if (nbd_client_is_name(filename)) {
+        return nbd_client_describe_name(filename, error);
+    }
     const char *path = filename;
     g_autofree char *protocol = drive_take_protocol(&path);
     const BlockDriver *drv = block_driver_find(protocol);
@@ -220,7 +224,7 @@ static void drive_place_file(OptDict *d, OptDict *file, const char *aio)
     if (opt_dict_get(file, "driver") == NULL) {
         opt_dict_set(file, "driver", "file");
     }
-    if (aio != NULL) {
+    if (aio != NULL && strcmp(opt_dict_get(file, "driver"), "nbd") != 0) {
         opt_dict_set(file, "aio", aio);
     }
     opt_dict_set_dict(d, "file", file);

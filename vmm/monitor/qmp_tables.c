@@ -15,6 +15,7 @@
     ROW(mirror)                                                                                    \
     ROW(transaction)                                                                               \
     ROW(create)                                                                                    \
+    ROW(backup)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \
