@@ -11,6 +11,7 @@
     ROW(throttle)                                                                                  \
     ROW(bitmap)                                                                                    \
     ROW(chain)                                                                                      \
+    ROW(commit)                                                                                     \
     ROW(snapshot)                                                                                  \
     ROW(mirror)                                                                                    \
     ROW(transaction)                                                                               \

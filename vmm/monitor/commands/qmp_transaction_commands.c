@@ -22,8 +22,8 @@ static const QmpActionType abort_actions[] = {
     {0},
 };
 
-static const QmpActionType *const action_tables[] = {abort_actions, qmp_bitmap_actions,
-                                                     qmp_snapshot_actions, qmp_backup_actions};
+static const QmpActionType *const action_tables[] = {
+    abort_actions, qmp_bitmap_actions, qmp_chain_actions, qmp_snapshot_actions, qmp_backup_actions};
 
 static const QmpActionType *action_find(const char *name)
 {
@@ -194,7 +194,8 @@ static struct json_object *qmp_transaction(QmpCall *call, struct json_object *ar
 static const QmpType action_kind = {
     .name = "TransactionActionKind",
     .kind = QMP_KIND_ENUM,
-    .values = QMP_VALUES("abort", "block-dirty-bitmap-add", "block-dirty-bitmap-remove",
+    .values = QMP_VALUES("abort", "blockdev-snapshot", "blockdev-snapshot-sync",
+                         "block-dirty-bitmap-add", "block-dirty-bitmap-remove",
                          "block-dirty-bitmap-clear", "block-dirty-bitmap-enable",
                          "block-dirty-bitmap-disable", "block-dirty-bitmap-merge",
                          "blockdev-snapshot-internal-sync", "blockdev-backup"),

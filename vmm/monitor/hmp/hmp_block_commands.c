@@ -64,6 +64,20 @@ static void hmp_block_set_io_throttle(HmpCall *call, struct json_object *args)
     json_object_put(hmp_co_qmp(call, "block_set_io_throttle", qmp));
 }
 
+static void hmp_block_stream(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, "device", qmp_arg_str(args, "device"));
+    qmp_put_str(qmp, "job-id", qmp_arg_str(args, "device"));
+    qmp_put_int(qmp, "speed", qmp_arg_int(args, "speed", 0));
+    if (qmp_arg_has(args, "base")) {
+        qmp_put_str(qmp, "base", qmp_arg_str(args, "base"));
+    }
+    json_object_put(hmp_co_qmp(call, "block-stream", qmp));
+}
+
 /* clang-format off */
 #define HMP_JOB(name, qmp_name, member, text)                                                      \
     {name, NULL, HMP_PARAMS(HMP_PARAM(member, WORD)), text, .qmp = qmp_name}
@@ -98,6 +112,11 @@ const HmpCommand hmp_block_commands[] = {
                 HMP_PARAM("target", WORD), HMP_PARAM("format", WORD, .optional = true)),
      "mirror a disk to a new file; -n: to an existing image; -f: all of it, not only the top image",
      .run = hmp_drive_mirror},
+    {"block_stream", NULL,
+     HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks),
+                HMP_PARAM("speed", SIZE, .optional = true),
+                HMP_PARAM("base", WORD, .optional = true)),
+     "copy to a disk what is below it, down to a base", .run = hmp_block_stream},
     {"block_job_cancel", NULL,
      HMP_PARAMS(HMP_PARAM("force", FLAG, .flag = 'f'), HMP_PARAM("device", WORD)),
      "cancel a block job; -f also when it is paused", .qmp = "block-job-cancel"},

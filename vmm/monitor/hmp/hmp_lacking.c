@@ -15,7 +15,6 @@ static const struct {
 } hmp_lacking[] = {
     {"balloon", "none: there is no balloon"},
     {"block_passwd", "none: there are no encrypted disks"},
-    {"block_stream", "the block_job commands, for existing jobs"},
     {"boot_set", "-kernel or -bios at the start"},
     {"change", "device_del and device_add"},
     {"chardev-change", "chardev-remove and chardev-add"},
