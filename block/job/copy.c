@@ -66,6 +66,11 @@ BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config)
     return c;
 }
 
+void block_copy_set_target_edge(BlockCopy *c, BlockEdge *e)
+{
+    c->target_edge = e;
+}
+
 void block_copy_abandon(BlockCopy *c)
 {
     aio_bh_schedule(&c->abandon_bh);

@@ -39,7 +39,7 @@ typedef struct BlockCopyConfig {
     /* NULL: the source itself takes what it reads from below (block_node_co_preadv_copying(), for
      * which it was prepared). */
     BlockNode *target;
-    BlockEdge *target_edge; /* the job's use of the target */
+    BlockEdge *target_edge; /* the job's use of the target, if it exists already */
     /* Of the size of the source; the copy takes it. Its granularity is the smallest unit that is
      * copied: whole clusters of the target need not be read there. */
     BlockDirtyBitmap *todo;
@@ -56,6 +56,8 @@ typedef struct BlockCopyConfig {
 
 /* ---- main ---- */
 BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config) RUNS_IN_MAIN;
+/* Before the copy begins: the job's use of the target. */
+void block_copy_set_target_edge(BlockCopy *c, BlockEdge *e) RUNS_IN_MAIN;
 /* Ends all waits at once, when the job is cancelled or fails. The copy fails with -ECANCELED from then
  * on, and the bits of all claims are set. */
 void block_copy_abandon(BlockCopy *c) ANY_THREAD;
