@@ -73,6 +73,11 @@ void block_copy_set_home(BlockCopy *c, AioContext *home)
     aio_bh_init(&c->abandon_bh, home, copy_abandon_bh, c);
 }
 
+void block_copy_set_target_edge(BlockCopy *c, BlockEdge *e)
+{
+    c->target_edge = e;
+}
+
 void block_copy_abandon(BlockCopy *c)
 {
     aio_bh_schedule(&c->abandon_bh);

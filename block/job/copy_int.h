@@ -17,7 +17,6 @@ typedef enum CopyKind {
     COPY_RANGE,      /* for a filter; whole bits too */
     COPY_SAVE,       /* the same, before a write */
     COPY_UPDATE,     /* for a filter; the exact bytes of a write */
-    COPY_REST,       /* the end of a job; as COPY_RANGE */
     COPY_FLUSH,      /* no bytes: a flush of the target */
 } CopyKind;
 

@@ -117,22 +117,6 @@ int block_copy_co_settle(BlockCopy *c)
     return c->abandoned ? -ECANCELED : 0;
 }
 
-int block_copy_co_rest(BlockCopy *c)
-{
-    uint64_t at, length;
-    int ret = 0;
-    while (ret == 0 && !c->abandoned) {
-        if (c->claims != NULL) {
-            block_copy_co_settle(c);
-        } else if (!block_bitmap_find(c->todo, 0, c->size, &at, &length)) {
-            return 0;
-        } else if (!range_co_wait(c, at, length, MIN(length, c->chunk_max))) {
-            ret = range_co_copy(c, COPY_REST, at, MIN(length, c->chunk_max), 0, INT64_MAX);
-        }
-    }
-    return ret < 0 ? ret : -ECANCELED;
-}
-
 /* ---- ranges ---- */
 
 /* The first claim of the range that has to be waited for. In a hurry those that have read the source
