@@ -46,6 +46,8 @@ enum {
     BLOCK_STATUS_RAW = 1 << 16,
     /* Data that may be a hole of map_node: it is searched for one. Only in precise answers. */
     BLOCK_STATUS_RECURSE = 1 << 17,
+    /* Instead of DATA and ZERO: what the bytes are is unknown, and is not looked for below. */
+    BLOCK_STATUS_NOTHING = 1 << 18,
 };
 
 /* What a user does with a node, and what it lets others do. */
@@ -153,7 +155,7 @@ typedef struct BlockDriver {
     /* Describes the bytes from @offset on, at most @bytes of them, in *@status, which is preset to
      * zeroes. Offset, @bytes and the answer's length are aligned; the answer is not empty. Flags:
      * DATA, ZERO, both, or neither (bytes of the backing node; zeroes if there is none), and
-     * OFFSET_VALID, BLOCK_STATUS_RAW, BLOCK_STATUS_RECURSE. NULL: everything is data. */
+     * OFFSET_VALID, BLOCK_STATUS_RAW, _RECURSE, _NOTHING. NULL: everything is data. */
     int (*co_block_status)(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                            BlockStatus *status);
     /* Returns the bytes that the node itself uses on the host, or -errno. NULL: nothing is known, or

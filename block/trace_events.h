@@ -41,6 +41,9 @@ TRACE_EVENT(block_engine_reap, (const char *engine, unsigned count, unsigned in_
             "engine=%s count=%u in_flight=%u", engine, count, in_flight)
 TRACE_EVENT(block_file_io_error, (const char *node, const char *op, uint64_t offset, int ret),
             "node=%s op=%s offset=%" PRIu64 " ret=%d", node, op, offset, ret)
+TRACE_EVENT(block_nbd_up, (const char *node, unsigned link), "node=%s link=%u", node, link)
+TRACE_EVENT(block_nbd_lost, (const char *node, unsigned link, unsigned in_flight, uint64_t replies),
+            "node=%s link=%u in_flight=%u replies=%" PRIu64, node, link, in_flight, replies)
 TRACE_EVENT(block_fault_inject, (const char *node, const char *op, uint64_t offset, int ret),
             "node=%s op=%s offset=%" PRIu64 " ret=%d", node, op, offset, ret)
 TRACE_EVENT(nbd_session_begin, (int fd), "fd=%d", fd)

@@ -16,7 +16,7 @@
 bool copy_reserve(BlockCopy *c, uint64_t bytes)
 {
     bytes = MIN(bytes, c->chunk_max);
-    if (bytes > c->memory - c->memory_used) {
+    if (c->memory_used + bytes > c->memory) {
         return false;
     }
     c->memory_used += bytes;
@@ -47,6 +47,7 @@ static RUNS_IN_IOTHREAD void claim_end_reading(CopyClaim *k)
         c->reading--;
         block_node_end(c->source);
         co_queue_wake_all(&c->source_waiters);
+        co_queue_wake_all(&k->waiters);
     }
 }
 
@@ -280,6 +281,9 @@ static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_
     if (ret < 0) {
         block_bitmap_set(c->todo, k->offset, k->bytes);
     }
+    if (ret < 0 && k->released) {
+        block_copy_break(c, ret);
+    }
     if (c->abandoned) {
         return; /* the job can be gone */
     }
@@ -296,7 +300,8 @@ static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_
 static RUNS_IN_IOTHREAD void claim_end(CopyClaim *k, int ret, bool is_read)
 {
     BlockCopy *c = k->copy;
-    trace_block_copy_end(c->source->name, k->offset, k->bytes, ret);
+    trace_block_copy_end(c->target != NULL ? c->target->name : c->source->name, k->offset, k->bytes,
+                         ret);
     *k->link = k->next;
     if (k->next != NULL) {
         k->next->link = k->link;

@@ -71,6 +71,9 @@ static void mirror_rest_at_home(void *opaque)
         w->ret = block_copy_co_flush(copy, true);
     }
     mirror_wait_end(w);
+    if (w->ret == 0) {
+        SP("mirror.rest_copied", w->m);
+    }
 }
 
 /* ---- prepare ---- */
@@ -159,7 +162,6 @@ int mirror_co_prepare(Job *job, GError **error)
     }
     SP("mirror.prepare", m);
     ret = mirror_co_call(m, mirror_rest_at_home, error);
-    SP("mirror.rest", m);
     if (ret == 0 && !mirror_change_graph(m, !m->finish, error)) {
         ret = -EPERM;
     }

@@ -2,6 +2,7 @@
 #include "vmm/backends/drive_options.h"
 
 #include <string.h>
+#include "block/nbd/nbd_client_name.h"
 #include "block/node.h"
 
 static bool drive_refuse(GError **error, const char *option, const char *value, const char *instead)
@@ -20,7 +21,6 @@ typedef struct DriveLack {
 } DriveLack;
 
 static const DriveLack drive_lacks[] = {
-    {"media", "disk", "the image can be attached with if=virtio,read-only=on"},
     {"bus", "0",
      "there is one bus; place a disk with if=none,id=X and "
      "-device virtio-blk-pci,drive=X,addr=Y"},
@@ -47,6 +47,27 @@ static bool drive_refuse_lacking(OptDict *d, GError **error)
     return true;
 }
 
+/* ---- media= ---- */
+
+/* A CD is read-only, and a drive of its own: scsi-cd. */
+static bool drive_take_media(OptDict *d, const BlockDrive *drive, GError **error)
+{
+    g_autofree char *value = opt_dict_take(d, "media");
+    if (value == NULL || strcmp(value, "disk") == 0) {
+        return true;
+    }
+    if (strcmp(value, "cdrom") != 0) {
+        return drive_refuse(error, "media", value, "it has media=disk and media=cdrom");
+    }
+    if (drive->interface != BLOCK_DRIVE_IF_NONE) {
+        return drive_refuse(error, "media", value,
+                            "attach it with if=none,id=X and -device virtio-scsi-pci "
+                            "-device scsi-cd,drive=X");
+    }
+    opt_dict_set(d, "read-only", "on");
+    return true;
+}
+
 /* ---- if= and id= ---- */
 
 static bool drive_take_interface(OptDict *d, BlockDrive *drive, GError **error)
@@ -63,6 +84,11 @@ static bool drive_take_interface(OptDict *d, BlockDrive *drive, GError **error)
             drive->interface = value == NULL ? drive->interface : (BlockDriveInterface)i;
             return true;
         }
+    }
+    if (strcmp(value, "scsi") == 0) {
+        return drive_refuse(error, "if", value,
+                            "the machine has no SCSI controller of its own: if=none,id=X with "
+                            "-device virtio-scsi-pci -device scsi-hd,drive=X");
     }
     return drive_refuse(error, "if", value, "it has if=virtio, if=none and if=pflash");
 }
@@ -193,6 +219,9 @@ static char *drive_take_protocol(const char **filename)
 /* The node of file=@filename. */
 static OptDict *drive_file_node(const char *filename, GError **error)
 {
+    if (nbd_client_is_name(filename)) {
+        return nbd_client_describe_name(filename, error);
+    }
     const char *path = filename;
     g_autofree char *protocol = drive_take_protocol(&path);
     const BlockDriver *drv = block_driver_find(protocol);
@@ -220,7 +249,7 @@ static void drive_place_file(OptDict *d, OptDict *file, const char *aio)
     if (opt_dict_get(file, "driver") == NULL) {
         opt_dict_set(file, "driver", "file");
     }
-    if (aio != NULL) {
+    if (aio != NULL && strcmp(opt_dict_get(file, "driver"), "nbd") != 0) {
         opt_dict_set(file, "aio", aio);
     }
     opt_dict_set_dict(d, "file", file);
@@ -329,8 +358,9 @@ static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
     if (!drive_check_keys(d, error) || !drive_take_index(d, drive, error) ||
         !drive_refuse_lacking(d, error) || !block_drive_take_throttling(d, drive, error) ||
         !drive_take_snapshot(d, drive, error) || !drive_take_copy_on_read(d, drive, error) ||
-        !drive_take_interface(d, drive, error) || !drive_take_cache(d, drive, error) ||
-        !drive_take_format(d, drive, &format, error) || !drive_take_file(d, format, error)) {
+        !drive_take_interface(d, drive, error) || !drive_take_media(d, drive, error) ||
+        !drive_take_cache(d, drive, error) || !drive_take_format(d, drive, &format, error) ||
+        !drive_take_file(d, format, error)) {
         return false;
     }
     drive_move(d, "readonly", d, "read-only");
