@@ -7,6 +7,7 @@
 
 extern const BlockDriver *const block_drivers[]; /* all of them, NULL-terminated */
 
+extern const BlockDriver block_driver_copy_before_write;
 extern const BlockDriver block_driver_copy_on_read;
 extern const BlockDriver block_driver_fault;
 extern const BlockDriver block_driver_file;

@@ -77,6 +77,7 @@ typedef struct BlockEdge {
     char *user;        /* for errors: "drive 'disk0'", "node 'fmt0'", "job 'job0'" */
     BlockChildRole role;
     bool stays;            /* a replacement of the node does not change the edge */
+    bool kept;             /* a backup copies to the parent what is about to change in the node */
     unsigned uses, shares; /* BlockUse */
 } BlockEdge;
 
@@ -277,13 +278,15 @@ struct BlockNode {
     BlockImageInfo *image_info; /* main: the last one that was published; NULL: none */
 
     /* runtime */
-    unsigned refs;                            /* main */
-    GPtrArray *bitmap_names;                  /* main: BlockDirtyBitmap, owned */
-    BlockDirtyBitmap *bitmaps;                /* home: the same ones */
-    bool open;                                /* main: between co_open and co_close */
-    bool created;                             /* main: by block_node_create() */
-    bool hidden;                              /* main: a graph change took away who saw its data */
-    bool detached;                            /* main: created, and outside of the graph */
+    unsigned refs;             /* main */
+    GPtrArray *bitmap_names;   /* main: BlockDirtyBitmap, owned */
+    BlockDirtyBitmap *bitmaps; /* home: the same ones */
+    bool open;                 /* main: between co_open and co_close */
+    bool created;              /* main: by block_node_create() */
+    bool hidden;               /* main: nobody sees its data, so its backing node may change */
+    bool
+        keeps_reads; /* home: a write waits for older reads of the same bytes; the node is tracked */
+    bool detached;   /* main: created, and outside of the graph */
     _Atomic(BlockImageInfo *) published_info; /* which main has not taken yet; NULL: none */
     _Atomic uint64_t size;
     BlockTrack track;                              /* home */
@@ -320,6 +323,8 @@ BlockNode *block_node_child(const BlockNode *n, const char *name) ANY_THREAD;
  * co_open. The node has no child of that name on failure; @error is set. */
 bool block_node_co_open_child(BlockNode *n, const char *name, BlockChildRole role, OptDict *implied,
                               GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Whether a backend or another user, but a job, sees the data of @n. */
+bool block_node_is_seen(const BlockNode *n) RUNS_IN_MAIN;
 /* Describes the only writer of the node ("drive 'disk0'"), or returns NULL. Borrowed. */
 const char *block_node_writer(const BlockNode *n) RUNS_IN_MAIN;
 /* Name of the file at the bottom of the node's chain, borrowed; NULL: it has none. */

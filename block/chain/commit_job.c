@@ -8,7 +8,7 @@
 
 /* ---- the filter ---- */
 
-static void commit_child_changed(BlockNode *n)
+static RUNS_IN_MAIN void commit_child_changed(BlockNode *n)
 {
     n->limits = n->file->limits;
     n->caps = n->file->caps;

@@ -83,7 +83,19 @@ static RUNS_IN_MAIN bool child_attach(BlockNode *n, const char *name, BlockChild
     BlockEdge like = {
         .parent = n, .node = child, .name = (char *)(uintptr_t)name, .user = user, .role = role};
     block_edge_set_uses(&like, writes && !n->flags.read_only);
-    return block_edge_new(&like, error) != NULL;
+    g_autoptr(GError) refusal = NULL;
+    if (block_edge_new(&like, &refusal) != NULL) {
+        return true;
+    }
+    if (writes || block_node_writer(child) == NULL) {
+        g_propagate_error(error, g_steal_pointer(&refusal));
+        return false;
+    }
+    /* An overlay above a node in use: a backup can keep there what the node had. Until then it has no
+     * user, and does not restrict the node. */
+    n->hidden = true;
+    block_edge_new_unchecked(&like);
+    return true;
 }
 
 /* ---- nesting ---- */

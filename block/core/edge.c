@@ -145,7 +145,7 @@ static RUNS_IN_MAIN bool edge_is_covered(const BlockNode *n)
 
 /* What @e uses and @other must share. Below a filter that hides changes the job knows itself what it
  * may change, so that only writes are uses with regard to it. The backing edge of a hidden node, as an
- * overlay that a job has taken out of a chain, is no use. */
+ * overlay that a job has taken out of a chain, is no use, nor is one whose data a backup keeps. */
 static RUNS_IN_MAIN unsigned edge_uses(const BlockEdge *e, const BlockEdge *other)
 {
     const BlockNode *parent = e->parent;
@@ -153,7 +153,7 @@ static RUNS_IN_MAIN unsigned edge_uses(const BlockEdge *e, const BlockEdge *othe
         return e->uses & (BLOCK_USE_WRITE | BLOCK_USE_RESIZE);
     }
     bool none = parent != NULL && e->role == BLOCK_ROLE_BACKING &&
-                (parent->hidden || (edge_is_job(other) && edge_is_covered(parent)));
+                (parent->hidden || e->kept || (edge_is_job(other) && edge_is_covered(parent)));
     return none ? 0 : e->uses;
 }
 

@@ -33,8 +33,6 @@ GPtrArray *block_node_tree(BlockNode *n) ANY_THREAD;
 bool block_node_reaches(const BlockNode *n, const BlockNode *below) ANY_THREAD;
 /* The node and all nodes above it, each once. To be freed. */
 GPtrArray *block_node_ancestors(const BlockNode *n) RUNS_IN_MAIN;
-/* Whether a backend or another user, but a job, sees the data of @n. */
-bool block_node_is_seen(const BlockNode *n) RUNS_IN_MAIN;
 /* For sorting pointers to nodes: parents before their children, whose requests they make. */
 int block_node_compare_heights(const void *a, const void *b) RUNS_IN_MAIN;
 /* Makes an edge with the links, texts, role, uses and shares of @like, which are copied, and takes a

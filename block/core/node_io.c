@@ -276,6 +276,13 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_read(BlockNode *n, uint64_t offset
     if (__builtin_expect(n->copy_on_read, 0)) {
         return block_node_co_read_copying(n, offset, bytes, iov, niov);
     }
+    if (__builtin_expect(n->keeps_reads, 0)) {
+        BlockTracked t;
+        block_track_co_begin(n, &t, offset, bytes, false);
+        int ret = block_node_co_read_part(n, offset, bytes, iov, niov);
+        block_track_end(n, &t);
+        return ret;
+    }
     return block_node_co_read_part(n, offset, bytes, iov, niov);
 }
 

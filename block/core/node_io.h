@@ -54,7 +54,7 @@ coroutine_fn RUNS_IN_IOTHREAD static inline void block_change_co_begin(BlockNode
     c->bytes = bytes;
     c->is_tracked = block_track_needed(n);
     if (__builtin_expect(c->is_tracked, 0)) {
-        block_track_co_begin(n, &c->tracked, offset, bytes, serialising);
+        block_track_co_begin(n, &c->tracked, offset, bytes, serialising || n->keeps_reads);
     }
 }
 

@@ -58,7 +58,7 @@ static const OptSpec fault_options[] = {
     {0},
 };
 
-static void fault_child_changed(BlockNode *n)
+static RUNS_IN_MAIN void fault_child_changed(BlockNode *n)
 {
     const FaultState *s = n->state;
     n->limits = n->file->limits;

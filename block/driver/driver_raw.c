@@ -45,7 +45,7 @@ static bool raw_check_child(const BlockNode *n, const char *name, const BlockNod
     return true;
 }
 
-static void raw_child_changed(BlockNode *n)
+static RUNS_IN_MAIN void raw_child_changed(BlockNode *n)
 {
     const RawState *s = n->state;
     if (s->size == 0) {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "block/engine/engine.h"
 #include "block/trace_events.h"
+#include "util/loop/sched_point.h"
 
 #define NATIVE_DEPTH 512u
 #define NATIVE_REAP_MAX 128u
@@ -59,10 +60,14 @@ static RUNS_IN_IOTHREAD void engine_native_reap(EngineNative *e)
     unsigned count = 0;
     for (; head != tail && count < NATIVE_REAP_MAX; count++) {
         struct io_event event = ring->events[head];
+        SP("engine.native_event", e);
         head = head + 1 < ring->nr ? head + 1 : 0;
         block_engine_complete(&e->base, event.data, (int64_t)event.res);
     }
     atomic_store_explicit(&ring->head, head, memory_order_release);
+    if (count > 0) {
+        SP("engine.native_reaped", e); /* the events are fetched, and not counted */
+    }
     e->in_flight -= count;
     if (count > 0) {
         trace_block_engine_reap("native", count, e->in_flight);

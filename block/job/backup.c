@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include "block/graph.h"
+#include "block/job/backup_overlay.h"
 #include "util/log.h"
 #include "util/loop/sched_point.h"
 
@@ -24,6 +25,7 @@ struct BlockBackup {
     BlockBackupBitmapMode bitmap_mode;
 
     /* main */
+    BackupOverlay overlay;
     bool busy;     /* the bitmap is */
     bool inserted; /* the filter is in the graph */
     bool released; /* the creation has failed */
@@ -157,6 +159,7 @@ static coroutine_fn RUNS_IN_MAIN void backup_co_remove_filter(BlockBackup *b, bo
     backup_co_end_bitmap(b, success);
     if (!b->inserted) {
         backup_filter_detach(b->filter);
+        backup_overlay_co_unkeep(&b->overlay);
     }
     if (change != NULL) {
         block_graph_co_end(change);
@@ -195,9 +198,9 @@ static void backup_nothing_at_home(void *opaque)
 static void backup_co_clean(Job *job)
 {
     BlockBackup *b = job_state(job);
-    bool success = job_error_text(job) == NULL;
     enter_main();
     enter_coroutine();
+    bool success = job_error_text(job) == NULL;
     if (b->released) {
         return;
     }
@@ -366,6 +369,7 @@ bool block_backup_co_insert(BlockBackup *b, GError **error)
     }
     SP("backup.insert", b);
     bool ok = backup_co_take_bits(b, error);
+    backup_overlay_co_keep(&b->overlay, b->target, b->source);
     if (ok) {
         ok = block_graph_insert_filter(change, b->filter, b->source, error) &&
              block_graph_commit(change, error);
@@ -373,6 +377,7 @@ bool block_backup_co_insert(BlockBackup *b, GError **error)
     }
     if (!ok) {
         block_graph_abort(change);
+        backup_overlay_co_unkeep(&b->overlay);
         if (b->busy) {
             block_dirty_bitmap_co_end_job(b->source, b->bitmap, true, NULL);
             b->busy = false;

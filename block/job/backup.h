@@ -9,6 +9,10 @@
  *   data step  copies what is left; the filter copies what guests are about to change
  *   clean      drained: the filter goes, the bitmap is no longer busy
  *
+ * The target can be an overlay of the source ("fleecing"): then it shows the source as it was at the
+ * point in time from insert until clean, and users may read it meanwhile. Its backing edge stays at the
+ * source. A copy waits there for older reads, which may still come from the source.
+ *
  * Invariants
  *   1. From insert on, each cluster of the source that has its bit in the copy's bitmap is as it was
  *      at the point in time; so is each cluster of the target that had its bit once and has it no

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * copy-before-write: the filter of a backup job, above the source. What a request is about to change
+ * copy-before-write: the filter of a backup job, above the source; and a driver for users, with the child
+ * "target". What a request is about to change
  * is copied to the target before; a request waits only for the clusters that it touches. The copy
  * itself knows what is left to be copied (copy.h).
  *

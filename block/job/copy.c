@@ -50,6 +50,7 @@ BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config)
     c->memory = config->memory > 0 ? config->memory : COPY_MEMORY_DEFAULT;
     c->unmap = config->unmap;
     c->compress = config->compress;
+    c->save_timeout_ns = config->save_timeout_ns;
     c->whole_units = config->whole_units;
     if (config->target_is_zero) {
         c->written = block_bitmap_new(c->size, (uint32_t)c->granularity); /* NULL: it is unknown */
@@ -66,6 +67,17 @@ BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config)
     return c;
 }
 
+void block_copy_set_home(BlockCopy *c, AioContext *home)
+{
+    c->home = home;
+    aio_bh_init(&c->abandon_bh, home, copy_abandon_bh, c);
+}
+
+void block_copy_set_target_edge(BlockCopy *c, BlockEdge *e)
+{
+    c->target_edge = e;
+}
+
 void block_copy_abandon(BlockCopy *c)
 {
     aio_bh_schedule(&c->abandon_bh);
@@ -76,7 +88,7 @@ void block_copy_break(BlockCopy *c, int ret)
     if (!c->abandoned) {
         c->broken = ret;
         copy_abandon(c);
-        job_signal(c->bj->job);
+        copy_signal(c);
     }
 }
 

@@ -39,23 +39,29 @@ typedef struct BlockCopyConfig {
     /* NULL: the source itself takes what it reads from below (block_node_co_preadv_copying(), for
      * which it was prepared). */
     BlockNode *target;
-    BlockEdge *target_edge; /* the job's use of the target */
+    BlockEdge *target_edge; /* the job's use of the target, if it exists already */
     /* Of the size of the source; the copy takes it. Its granularity is the smallest unit that is
      * copied: whole clusters of the target need not be read there. */
     BlockDirtyBitmap *todo;
-    uint64_t memory;     /* bytes of buffers; 0: 16 MiB */
-    bool unmap;          /* zeroes may be holes in the target */
-    bool target_is_zero; /* at first the target reads as zeroes */
-    bool compress;       /* data is written compressed; granularity: clusters of the target */
-    unsigned max_claims; /* of the data step at a time; 0: the default */
-    uint64_t max_chunk;  /* bytes of a claim of data, at least the granularity; 0: the default */
+    uint64_t memory;         /* bytes of buffers; 0: 16 MiB */
+    bool unmap;              /* zeroes may be holes in the target */
+    bool target_is_zero;     /* at first the target reads as zeroes */
+    bool compress;           /* data is written compressed; granularity: clusters of the target */
+    unsigned max_claims;     /* of the data step at a time; 0: the default */
+    int64_t save_timeout_ns; /* of block_copy_co_save(), which then gives -ETIMEDOUT; 0: none */
+    uint64_t max_chunk; /* bytes of a claim of data, at least the granularity; 0: the default */
     /* block_copy_co_update() copies whole units: parts of the target that were not copied have other
      * data than the source. */
     bool whole_units;
 } BlockCopyConfig;
 
 /* ---- main ---- */
+/* @bj NULL: there is no data step, only filters copy. */
 BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config) RUNS_IN_MAIN;
+/* The nodes have moved; nothing is in flight. */
+void block_copy_set_home(BlockCopy *c, AioContext *home) RUNS_IN_MAIN;
+/* Before the copy begins: the job's use of the target. */
+void block_copy_set_target_edge(BlockCopy *c, BlockEdge *e) RUNS_IN_MAIN;
 /* Ends all waits at once, when the job is cancelled or fails. The copy fails with -ECANCELED from then
  * on, and the bits of all claims are set. */
 void block_copy_abandon(BlockCopy *c) ANY_THREAD;
@@ -100,9 +106,6 @@ void block_copy_break(BlockCopy *c, int ret) RUNS_IN_IOTHREAD;
 int block_copy_broken(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* What is left: borrowed. Bits may be set; to clear one drops work that is not begun. */
 BlockDirtyBitmap *block_copy_todo(BlockCopy *c) ANY_THREAD;
-/* For the end of a job, while nothing marks: copies all that is left. 0 or -errno, which does not go to
- * the data step. */
-int block_copy_co_rest(BlockCopy *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Waits until no claim exists, while no new one is made. 0 or -ECANCELED. */
 int block_copy_co_settle(BlockCopy *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Whether bits are set or claims exist. */

@@ -51,9 +51,26 @@ static RUNS_IN_IOTHREAD void claim_end_reading(CopyClaim *k)
     }
 }
 
+void copy_signal(const BlockCopy *c)
+{
+    if (c->bj != NULL) {
+        job_signal(c->bj->job);
+    }
+}
+
+static RUNS_IN_IOTHREAD void copy_add_progress(const BlockCopy *c, uint64_t bytes)
+{
+    if (c->bj != NULL) {
+        job_progress_add(c->bj->job, bytes);
+    }
+}
+
 void copy_update_total(const BlockCopy *c)
 {
     uint64_t current, total;
+    if (c->bj == NULL) {
+        return;
+    }
     job_progress_get(c->bj->job, &current, &total);
     job_progress_set_total(c->bj->job, current + block_bitmap_dirty_bytes(c->todo) + c->claimed);
 }
@@ -77,7 +94,7 @@ static RUNS_IN_IOTHREAD void claim_shrink(CopyClaim *k, uint64_t bytes)
         c->claimed -= k->bytes - bytes;
         k->bytes = bytes;
         co_queue_wake_all(&k->waiters);
-        job_signal(c->bj->job);
+        copy_signal(c);
     }
 }
 
@@ -288,13 +305,13 @@ static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_
         return; /* the job can be gone */
     }
     if (ret == 0) {
-        job_progress_add(c->bj->job, k->bytes);
+        copy_add_progress(c, k->bytes);
     } else if (!own_error && c->error == 0) {
         c->error = ret;
         c->error_is_read = is_read;
     }
     copy_update_total(c);
-    job_signal(c->bj->job);
+    copy_signal(c);
 }
 
 static RUNS_IN_IOTHREAD void claim_end(CopyClaim *k, int ret, bool is_read)

@@ -17,7 +17,6 @@ typedef enum CopyKind {
     COPY_RANGE,      /* for a filter; whole bits too */
     COPY_SAVE,       /* the same, before a write */
     COPY_UPDATE,     /* for a filter; the exact bytes of a write */
-    COPY_REST,       /* the end of a job; as COPY_RANGE */
     COPY_FLUSH,      /* no bytes: a flush of the target */
 } CopyKind;
 
@@ -37,7 +36,7 @@ typedef struct CopyClaim {
 
 struct BlockCopy {
     /* links */
-    BlockJob *bj;
+    BlockJob *bj;               /* NULL: none */
     BlockNode *source, *target; /* references; target NULL: the source itself */
     BlockEdge *target_edge;     /* owned once the copy is freed */
     AioContext *home, *main_ctx;
@@ -48,6 +47,7 @@ struct BlockCopy {
     uint64_t chunk_min, chunk_max; /* of data */
     unsigned claims_max;           /* of the data step */
     bool unmap, compress, whole_units;
+    int64_t save_timeout_ns;
 
     /* home */
     BlockDirtyBitmap *todo;
@@ -88,6 +88,8 @@ CopyClaim *copy_start(BlockCopy *c, CopyKind kind, uint64_t offset, uint64_t byt
 bool copy_reserve(BlockCopy *c, uint64_t bytes) RUNS_IN_IOTHREAD;
 /* Takes the counts of a claim, for a caller that must not wait. */
 void copy_count(BlockCopy *c) RUNS_IN_IOTHREAD;
+/* Wakes the data step, if there is a job. */
+void copy_signal(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* Sets the job's progress total. */
 void copy_update_total(const BlockCopy *c) RUNS_IN_IOTHREAD;
 

@@ -10,7 +10,7 @@ void block_copy_mark(BlockCopy *c, uint64_t offset, uint64_t bytes)
     block_bitmap_set(c->todo, offset, bytes);
     if (!c->abandoned) {
         copy_update_total(c);
-        job_signal(c->bj->job);
+        copy_signal(c);
     }
 }
 
@@ -23,10 +23,16 @@ void block_copy_release_updates(BlockCopy *c)
     co_queue_wake_all(&c->memory_waiters);
 }
 
-/* Whether a request of the guest waits only until the source was read. */
+/* Whether a request of the guest waits only until the source was read. Not if the target is an overlay
+ * of the source: its readers would see the change. */
 static bool range_is_hurried(const BlockCopy *c, CopyKind kind)
 {
-    return kind == COPY_SAVE && c->source->quiesced > 0;
+    return kind == COPY_SAVE && c->source->quiesced > 0 && !c->target->keeps_reads;
+}
+
+static RUNS_IN_IOTHREAD bool range_is_late(const BlockCopy *c, int64_t deadline_ns)
+{
+    return deadline_ns != INT64_MAX && aio_now_ns(c->home) >= deadline_ns;
 }
 
 /* Waits once for something that keeps a claim of the range from being made. False: there is no such
@@ -47,7 +53,8 @@ static coroutine_fn RUNS_IN_IOTHREAD bool range_co_wait(BlockCopy *c, uint64_t o
 
 /* Copies a range and waits for its end. RANGE_PENDING: the wait was ended before. */
 static coroutine_fn RUNS_IN_IOTHREAD int range_co_copy(BlockCopy *c, CopyKind kind, uint64_t offset,
-                                                       uint64_t bytes, unsigned releases)
+                                                       uint64_t bytes, unsigned releases,
+                                                       int64_t deadline_ns)
 {
     int result = RANGE_PENDING;
     copy_count(c);
@@ -55,6 +62,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int range_co_copy(BlockCopy *c, CopyKind ki
     while (result == RANGE_PENDING) {
         co_queue_wait(&k->waiters, "a copy for a request of the guest");
         bool ended = kind == COPY_UPDATE ? c->releases != releases : c->abandoned;
+        ended = ended || range_is_late(c, deadline_ns);
         if (result == RANGE_PENDING && range_is_hurried(c, kind) && !k->reading) {
             k->released = true;
             ended = true;
@@ -91,7 +99,7 @@ void block_copy_co_update(BlockCopy *c, uint64_t offset, uint64_t bytes)
         if (range_co_wait(c, offset, length, length)) {
             continue;
         }
-        if (range_co_copy(c, COPY_UPDATE, offset, length, releases) == RANGE_PENDING) {
+        if (range_co_copy(c, COPY_UPDATE, offset, length, releases, INT64_MAX) == RANGE_PENDING) {
             break;
         }
         offset += length;
@@ -107,22 +115,6 @@ int block_copy_co_settle(BlockCopy *c)
         co_queue_wait(&c->claims->waiters, "the claims of a copy");
     }
     return c->abandoned ? -ECANCELED : 0;
-}
-
-int block_copy_co_rest(BlockCopy *c)
-{
-    uint64_t at, length;
-    int ret = 0;
-    while (ret == 0 && !c->abandoned) {
-        if (c->claims != NULL) {
-            block_copy_co_settle(c);
-        } else if (!block_bitmap_find(c->todo, 0, c->size, &at, &length)) {
-            return 0;
-        } else if (!range_co_wait(c, at, length, MIN(length, c->chunk_max))) {
-            ret = range_co_copy(c, COPY_REST, at, MIN(length, c->chunk_max), 0);
-        }
-    }
-    return ret < 0 ? ret : -ECANCELED;
 }
 
 /* ---- ranges ---- */
@@ -145,7 +137,7 @@ static RUNS_IN_IOTHREAD CopyClaim *range_find_claim(const BlockCopy *c, uint64_t
 
 /* Copies the first of the bits at @at. 0 also if the rest of the copy goes on without the caller. */
 static coroutine_fn RUNS_IN_IOTHREAD int range_co_copy_run(BlockCopy *c, CopyKind kind, uint64_t at,
-                                                           uint64_t length)
+                                                           uint64_t length, int64_t deadline_ns)
 {
     length = MIN(length, c->chunk_max);
     if (!copy_reserve(c, length)) {
@@ -155,24 +147,28 @@ static coroutine_fn RUNS_IN_IOTHREAD int range_co_copy_run(BlockCopy *c, CopyKin
         }
         c->memory_used += length; /* above the limit, as far as requests are in flight */
     }
-    int ret = range_co_copy(c, kind, at, length, 0);
+    int ret = range_co_copy(c, kind, at, length, 0, deadline_ns);
     return MIN(ret, 0);
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int range_co_do(BlockCopy *c, CopyKind kind, uint64_t offset,
-                                                     uint64_t bytes)
+                                                     uint64_t bytes, int64_t deadline_ns)
 {
     uint64_t start = block_align_down(offset, c->granularity), at, length;
     uint64_t end = MIN(block_align_up(offset + bytes, c->granularity), c->size);
     int ret = 0;
     while (ret == 0 && !c->abandoned) {
         CopyClaim *k = range_find_claim(c, start, end, range_is_hurried(c, kind));
+        if (k == NULL && !block_bitmap_find(c->todo, start, end, &at, &length)) {
+            return 0;
+        }
+        if (range_is_late(c, deadline_ns)) {
+            return -ETIMEDOUT;
+        }
         if (k != NULL) {
             co_queue_wait(&k->waiters, "a copy of the same range");
-        } else if (!block_bitmap_find(c->todo, start, end, &at, &length)) {
-            return 0;
         } else {
-            ret = range_co_copy_run(c, kind, at, length);
+            ret = range_co_copy_run(c, kind, at, length, deadline_ns);
         }
     }
     return ret < 0 ? ret : -ECANCELED;
@@ -180,10 +176,26 @@ static coroutine_fn RUNS_IN_IOTHREAD int range_co_do(BlockCopy *c, CopyKind kind
 
 int block_copy_co_range(BlockCopy *c, uint64_t offset, uint64_t bytes)
 {
-    return range_co_do(c, COPY_RANGE, offset, bytes);
+    return range_co_do(c, COPY_RANGE, offset, bytes, INT64_MAX);
+}
+
+static void range_timeout(void *opaque)
+{
+    BlockCopy *c = opaque;
+    enter_iothread(c->home);
+    block_copy_release_updates(c);
 }
 
 int block_copy_co_save(BlockCopy *c, uint64_t offset, uint64_t bytes)
 {
-    return range_co_do(c, COPY_SAVE, offset, bytes);
+    if (c->save_timeout_ns == 0) {
+        return range_co_do(c, COPY_SAVE, offset, bytes, INT64_MAX);
+    }
+    AioTimer timer;
+    int64_t deadline_ns = aio_now_ns(c->home) + c->save_timeout_ns;
+    aio_timer_init(&timer, c->home, range_timeout, c);
+    aio_timer_arm(&timer, deadline_ns);
+    int ret = range_co_do(c, COPY_SAVE, offset, bytes, deadline_ns);
+    aio_timer_disarm(&timer);
+    return ret;
 }

@@ -25,6 +25,7 @@ typedef struct CreateJob {
 static void create_free(void *state)
 {
     CreateJob *c = state;
+    enter_main();
     block_job_clear(&c->bj);
     g_free(c->filename);
     g_free((char *)(uintptr_t)c->options.backing_file);
@@ -41,8 +42,8 @@ static void create_clean(Job *job)
     block_job_co_remove_nodes(&c->bj);
 }
 
-static bool create_init(CreateJob *c, const JobDriver *driver, const char *id, AioContext *home,
-                        GError **error)
+static RUNS_IN_MAIN bool create_init(CreateJob *c, const JobDriver *driver, const char *id,
+                                     AioContext *home, GError **error)
 {
     BlockJobConfig config = {.id = id, .manual_dismiss = true};
     c->main_ctx = aio_context_current();

@@ -30,6 +30,22 @@ static RUNS_IN_MAIN bool mirror_check_replaces(const BlockMirrorConfig *c, GErro
     return n == c->replaces;
 }
 
+/* The next image below: the backing node, or what a filter shows. */
+static BlockNode *mirror_next(const BlockNode *n)
+{
+    return n->drv->is_filter ? n->file : n->backing;
+}
+
+/* Backing nodes between @n and @base; 0: it is not below. */
+static unsigned mirror_depth(const BlockNode *n, const BlockNode *base)
+{
+    unsigned depth = 0;
+    for (; n != NULL && n != base; n = mirror_next(n)) {
+        depth += !n->drv->is_filter;
+    }
+    return n != NULL ? depth : 0;
+}
+
 static RUNS_IN_MAIN bool mirror_check(const BlockMirrorConfig *c, GError **error)
 {
     uint32_t g = c->granularity;
@@ -41,6 +57,10 @@ static RUNS_IN_MAIN bool mirror_check(const BlockMirrorConfig *c, GError **error
     }
     if (c->source == c->target) {
         return mirror_refuse(error, "Can't mirror node into itself");
+    }
+    if (c->commit) {
+        return mirror_depth(c->source, c->target) > 0 ||
+               mirror_refuse(error, "The base is not an image below the top");
     }
     if (block_node_reaches(c->target, c->source)) {
         return mirror_refuse(error, "The source is part of the target");
@@ -62,10 +82,21 @@ static RUNS_IN_MAIN uint32_t mirror_granularity(const BlockMirrorConfig *c)
                                    : CLAMP(cluster, BLOCK_BITMAP_GRANULARITY_MIN_DEFAULT,
                                            BLOCK_BITMAP_GRANULARITY_DEFAULT);
     }
-    return (uint32_t)(c->sync == BLOCK_MIRROR_FULL ? granularity : MAX(granularity, cluster));
+    return (uint32_t)(c->sync == BLOCK_MIRROR_FULL && !c->commit ? granularity
+                                                                 : MAX(granularity, cluster));
 }
 
 /* ---- start ---- */
+
+/* Commit: the images above the target, which change their meaning, and the target have no other user. */
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_use_chain(MirrorJob *m, GError **error)
+{
+    bool ok = true;
+    for (BlockNode *n = mirror_next(m->source); ok && n != m->target; n = mirror_next(n)) {
+        ok = block_job_co_add_node(&m->bj, n, BLOCK_USE_READ | BLOCK_USE_GRAPH, 0, error) != NULL;
+    }
+    return ok;
+}
 
 /* The uses of the nodes, in which conflicts with others show. */
 static coroutine_fn RUNS_IN_MAIN bool mirror_co_use_nodes(MirrorJob *m, GError **error)
@@ -73,11 +104,12 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_use_nodes(MirrorJob *m, GError *
     BlockJob *bj = &m->bj;
     unsigned others = BLOCK_USE_ALL & ~(unsigned)(BLOCK_USE_GRAPH);
     if (block_job_co_add_node(bj, m->source, BLOCK_USE_READ | BLOCK_USE_GRAPH, others, error) ==
-        NULL) {
+            NULL ||
+        (m->commit && !mirror_co_use_chain(m, error))) {
         return false;
     }
-    m->target_edge = block_job_co_add_node(
-        bj, m->target, BLOCK_USE_READ | BLOCK_USE_WRITE | BLOCK_USE_GRAPH, BLOCK_USE_READ, error);
+    m->target_edge =
+        block_job_co_add_node(bj, m->target, mirror_target_uses(m), mirror_target_shares(m), error);
     return m->target_edge != NULL &&
            (m->replaces == NULL ||
             block_job_co_add_node(bj, m->replaces, BLOCK_USE_GRAPH, others, error) != NULL);
@@ -89,11 +121,10 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_make_copy(MirrorJob *m, const Bl
     uint32_t granularity = mirror_granularity(c);
     BlockCopyConfig copy = {.source = m->source,
                             .target = m->target,
-                            .target_edge = m->target_edge,
                             .todo = block_bitmap_new(block_node_size(m->source), granularity),
                             .memory = c->buf_size,
                             .unmap = c->unmap,
-                            .whole_units = c->sync != BLOCK_MIRROR_FULL,
+                            .whole_units = c->commit || c->sync != BLOCK_MIRROR_FULL,
                             .target_is_zero = c->target_is_zero};
     if (copy.todo == NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
@@ -106,6 +137,45 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_make_copy(MirrorJob *m, const Bl
     return m->filter != NULL;
 }
 
+typedef struct MirrorResize {
+    MirrorJob *m;
+    int ret;
+} MirrorResize;
+
+static void mirror_resize_at_home(void *opaque)
+{
+    MirrorResize *r = opaque;
+    enter_coroutine();
+    enter_iothread(r->m->source->home);
+    r->ret = block_node_co_truncate(r->m->target, block_node_size(r->m->source));
+}
+
+/* Commit: the target gets the size of the source. It is drained. */
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_resize_target(MirrorJob *m, GError **error)
+{
+    MirrorResize r = {.m = m};
+    if (block_node_size(m->target) == block_node_size(m->source)) {
+        return true;
+    }
+    co_call_in(m->source->home, mirror_resize_at_home, &r);
+    if (r.ret < 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                    "node '%s', the base, cannot get the size of '%s': %s", m->target->name,
+                    m->source->name, g_strerror(-r.ret));
+    }
+    return r.ret == 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_begin_bitmap(MirrorJob *m, const char *bitmap,
+                                                             GError **error)
+{
+    bool changes = m->bitmap_mode != BLOCK_BITMAP_NEVER;
+    bool ok = bitmap == NULL || block_dirty_bitmap_co_begin_job(m->source, bitmap, changes,
+                                                                block_copy_todo(m->copy), error);
+    m->bitmap = ok ? g_strdup(bitmap) : NULL;
+    return ok;
+}
+
 /* In one drained section: the filter comes, and the bits of the bitmap are taken. */
 static coroutine_fn RUNS_IN_MAIN bool mirror_co_insert_filter(MirrorJob *m, const char *bitmap,
                                                               GError **error)
@@ -114,21 +184,17 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_insert_filter(MirrorJob *m, cons
     if (m->change == NULL) {
         return false;
     }
-    bool changes = m->bitmap_mode != BLOCK_BITMAP_NEVER;
-    bool ok = bitmap == NULL || block_dirty_bitmap_co_begin_job(m->source, bitmap, changes,
-                                                                block_copy_todo(m->copy), error);
+    bool ok = mirror_co_begin_bitmap(m, bitmap, error);
     if (ok) {
-        m->bitmap = g_strdup(bitmap);
         SP("mirror.insert", m);
-        ok = block_graph_insert_filter(m->change, m->filter, m->source, error) &&
-             block_graph_commit(m->change, error);
-        m->inserted = ok;
+        m->inserted = block_graph_insert_filter(m->change, m->filter, m->source, error) &&
+                      block_graph_commit(m->change, error);
+        ok = m->inserted;
     }
-    if (!ok && m->bitmap != NULL) {
-        block_graph_abort(m->change);
-        block_dirty_bitmap_co_end_job(m->source, m->bitmap, true, NULL);
-        g_clear_pointer(&m->bitmap, g_free);
+    if (ok && m->commit) {
+        ok = mirror_co_use_nodes(m, error) && mirror_co_resize_target(m, error);
     }
+    block_copy_set_target_edge(m->copy, m->target_edge);
     block_graph_co_end(m->change);
     m->change = NULL;
     return ok;
@@ -138,6 +204,9 @@ static RUNS_IN_MAIN MirrorJob *mirror_new(const BlockMirrorConfig *c)
 {
     MirrorJob *m = g_new0(MirrorJob, 1);
     m->sync = c->sync;
+    m->commit = c->commit;
+    m->depth = c->commit ? mirror_depth(c->source, c->target) : 0;
+    m->target_read_only = block_node_read_only(c->target);
     m->bitmap_mode = c->bitmap_mode;
     m->source = c->source;
     m->target = c->target;
@@ -158,11 +227,15 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_set_up(MirrorJob *m, const Block
 {
     Job *job = m->bj.job;
     job_ref(job);
-    bool ok = mirror_co_use_nodes(m, error) && mirror_co_make_copy(m, c, error) &&
-              mirror_co_insert_filter(m, c->bitmap, error);
+    bool ok = (m->commit ? block_node_co_set_read_only(m->target, false, error)
+                         : mirror_co_use_nodes(m, error)) &&
+              mirror_co_make_copy(m, c, error) && mirror_co_insert_filter(m, c->bitmap, error);
     if (ok) {
         job_start(job);
     } else {
+        if (m->inserted || m->bitmap != NULL) {
+            mirror_co_remove_filter(m, false);
+        }
         mirror_co_release(m);
         m->released = true; /* a cancel meanwhile has started the job's end */
         job_abandon(job);
@@ -177,8 +250,9 @@ Job *block_mirror_co_start(const BlockMirrorConfig *c, GError **error)
         return NULL;
     }
     MirrorJob *m = mirror_new(c);
+    const JobDriver *driver = c->commit ? &block_commit_active_driver : &block_mirror_driver;
     if (!block_co_move_held(m->target, m->source->home, 1, error) ||
-        !block_job_init(&m->bj, &block_mirror_driver, &c->job, m->source->home, m, error)) {
+        !block_job_init(&m->bj, driver, &c->job, m->source->home, m, error)) {
         mirror_co_unref_nodes(m);
         g_free(m);
         return NULL;
@@ -213,16 +287,15 @@ static void mirror_free(void *state)
     g_free(m);
 }
 
-const JobDriver block_mirror_driver = {
-    .type = "mirror",
-    .is_block_job = true,
-    .can_complete = true,
-    .co_run = mirror_co_run,
-    .co_prepare = mirror_co_prepare,
-    .co_clean = mirror_co_clean,
-    .cancel = mirror_cancel,
-    .free = mirror_free,
-};
+#define MIRROR_DRIVER(name)                                                                        \
+    {                                                                                              \
+        .type = name, .is_block_job = true, .can_complete = true, .co_run = mirror_co_run,         \
+        .co_prepare = mirror_co_prepare, .co_clean = mirror_co_clean, .cancel = mirror_cancel,     \
+        .free = mirror_free,                                                                       \
+    }
+
+const JobDriver block_mirror_driver = MIRROR_DRIVER("mirror");
+const JobDriver block_commit_active_driver = MIRROR_DRIVER("commit");
 
 bool block_mirror_write_blocking(const Job *job)
 {

@@ -13,6 +13,10 @@
  * From the verb complete on the filter is active: each guest's request reaches the target before it
  * returns. So little is left for prepare, however long the job waits for the verb finalize.
  *
+ * The same job commits an active layer: the target is an image below the source, and the pivot takes the
+ * images above it out of use. The filter comes first then, since it hides that the target changes
+ * below the guests; in the same drained section the job's uses and the target's size follow.
+ *
  * A target that hangs delays none of the guest's storage operations: requests that wait for it
  * return when a drained section begins, and prepare gives up when the target makes no progress.
  */
@@ -39,6 +43,9 @@ extern const char *const block_bitmap_mode_names[]; /* "on-success", "never", "a
 typedef struct BlockMirrorConfig {
     BlockJobConfig job;
     BlockNode *source, *target; /* of the same size */
+    /* The target is an image below the source, and gets its size: the job commits the active layer. It
+     * gets what the images above it hold, whatever @sync is, and becomes writable. */
+    bool commit;
     BlockMirrorSync sync;
     const char *bitmap; /* of the source; for BLOCK_MIRROR_INCREMENTAL */
     BlockBitmapMode bitmap_mode;
@@ -62,6 +69,6 @@ bool block_mirror_write_blocking(const Job *job) RUNS_IN_MAIN;
 void block_mirror_set_write_blocking(Job *job) RUNS_IN_MAIN;
 /* Whether source and target have the same data and each change is written to both at once. */
 bool block_mirror_actively_synced(const Job *job) RUNS_IN_MAIN;
-extern const JobDriver block_mirror_driver;
+extern const JobDriver block_mirror_driver, block_commit_active_driver;
 
 #endif

@@ -65,7 +65,7 @@ static void mirror_rest_at_home(void *opaque)
     mirror_wait_begin(w);
     w->ret = block_copy_error(copy); /* of an update since */
     if (w->ret == 0) {
-        w->ret = block_copy_co_rest(copy);
+        w->ret = block_copy_co_range(copy, 0, block_node_size(w->m->source));
     }
     if (w->ret == 0) {
         w->ret = block_copy_co_flush(copy, true);
@@ -78,11 +78,21 @@ static void mirror_rest_at_home(void *opaque)
 
 /* ---- prepare ---- */
 
-/* The job's use of the target ends with the pivot: the guest writes to it then. */
-static RUNS_IN_MAIN void mirror_set_target_use(const MirrorJob *m, bool used)
+/* The job's use of the target ends with the pivot: the guest writes to it then. When a commit ends, the
+ * images are seen without its filter, so its uses of all of them end. */
+static RUNS_IN_MAIN void mirror_set_uses(const MirrorJob *m, bool used)
 {
-    m->target_edge->uses = used ? BLOCK_USE_READ | BLOCK_USE_WRITE | BLOCK_USE_GRAPH : 0;
-    m->target_edge->shares = used ? BLOCK_USE_READ : BLOCK_USE_ALL;
+    if (m->target_edge != NULL) {
+        m->target_edge->uses = used ? mirror_target_uses(m) : 0;
+        m->target_edge->shares = used ? mirror_target_shares(m) : BLOCK_USE_ALL;
+    }
+    for (unsigned i = 0; m->commit && i < m->bj.edges->len; i++) {
+        BlockEdge *e = m->bj.edges->pdata[i];
+        if (e != m->target_edge && e->node != m->source) {
+            e->uses = used ? BLOCK_USE_READ | BLOCK_USE_GRAPH : 0;
+            e->shares = used ? 0 : BLOCK_USE_ALL;
+        }
+    }
 }
 
 static RUNS_IN_MAIN bool mirror_pivot(MirrorJob *m, GError **error)
@@ -102,7 +112,7 @@ static RUNS_IN_MAIN bool mirror_pivot(MirrorJob *m, GError **error)
 /* Without a yield. */
 static RUNS_IN_MAIN bool mirror_change_graph(MirrorJob *m, bool pivot, GError **error)
 {
-    mirror_set_target_use(m, false);
+    mirror_set_uses(m, false);
     bool ok =
         pivot ? mirror_pivot(m, error) : block_graph_remove_filter(m->change, m->filter, error);
     if (!ok) {
@@ -113,7 +123,7 @@ static RUNS_IN_MAIN bool mirror_change_graph(MirrorJob *m, bool pivot, GError **
     if (ok) {
         m->inserted = false;
     } else {
-        mirror_set_target_use(m, true);
+        mirror_set_uses(m, true);
     }
     return ok;
 }
@@ -145,7 +155,7 @@ static coroutine_fn RUNS_IN_MAIN int mirror_co_call(MirrorJob *m, CoroutineEntry
                     "node '%s', the target, did not complete its requests in time",
                     block_node_name(m->target));
     }
-    return w.ret == 0 && job_is_cancelled(m->bj.job) ? -ECANCELED : w.ret;
+    return w.ret;
 }
 
 int mirror_co_prepare(Job *job, GError **error)
@@ -162,6 +172,10 @@ int mirror_co_prepare(Job *job, GError **error)
     }
     SP("mirror.prepare", m);
     ret = mirror_co_call(m, mirror_rest_at_home, error);
+    SP("mirror.rest", m);
+    if (ret == 0 && job_is_cancelled(job)) {
+        ret = -ECANCELED;
+    }
     if (ret == 0 && !mirror_change_graph(m, !m->finish, error)) {
         ret = -EPERM;
     }
@@ -209,6 +223,9 @@ void mirror_co_remove_filter(MirrorJob *m, bool success)
         mirror_co_begin_removal(m);
     }
     if (m->change != NULL && m->inserted) {
+        if (m->commit) {
+            mirror_set_uses(m, false); /* nothing is in flight at the target: it is drained */
+        }
         m->inserted = !block_graph_remove_filter(m->change, m->filter, &error) ||
                       !block_graph_commit(m->change, &error);
         if (m->inserted) {
@@ -241,9 +258,15 @@ void mirror_co_unref_nodes(const MirrorJob *m)
 void mirror_co_release(MirrorJob *m)
 {
     if (m->copy != NULL) {
+        if (m->filter != NULL) {
+            mirror_filter_detach(m->filter); /* it is not in the graph */
+        }
         block_copy_co_free(m->copy); /* takes the use of the target */
     }
     block_job_co_remove_nodes(&m->bj);
+    if (m->commit && m->target_read_only && (!m->committed || m->finish)) {
+        block_node_co_set_read_only(m->target, true, NULL); /* fails while requests hang */
+    }
     mirror_co_unref_nodes(m);
 }
 

@@ -19,6 +19,9 @@ typedef struct MirrorJob {
     BlockEdge *target_edge; /* of the job or the copy */
 
     /* config */
+    bool commit;
+    unsigned depth;        /* commit: backing nodes between source and target */
+    bool target_read_only; /* commit: before the job */
     BlockMirrorSync sync;
     char *bitmap; /* busy while the job lives; NULL: none */
     BlockBitmapMode bitmap_mode;
@@ -32,6 +35,18 @@ typedef struct MirrorJob {
     _Atomic bool finish; /* READY ends without a pivot */
     _Atomic bool synced; /* READY, active, and nothing is left to copy */
 } MirrorJob;
+
+/* The job's use of the target. */
+static inline unsigned mirror_target_uses(const MirrorJob *m)
+{
+    unsigned uses = BLOCK_USE_READ | BLOCK_USE_WRITE | BLOCK_USE_GRAPH;
+    return m->commit ? uses | BLOCK_USE_RESIZE : uses;
+}
+
+static inline unsigned mirror_target_shares(const MirrorJob *m)
+{
+    return m->commit ? 0 : BLOCK_USE_READ;
+}
 
 /* ---- mirror_run.c ---- */
 int mirror_co_run(Job *job, GError **error);

@@ -17,6 +17,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_flush(MirrorJob *m)
 
 static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_scan(MirrorJob *m)
 {
+    if (m->commit) {
+        return block_copy_co_scan(m->copy, 0, m->depth);
+    }
     switch (m->sync) {
     case BLOCK_MIRROR_TOP:
         return block_copy_co_scan(m->copy, 0, 1);

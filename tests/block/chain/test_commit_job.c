@@ -129,7 +129,7 @@ BLOCK_TEST(layers_are_snapshotted_and_committed_under_load)
 {
     GError *error = NULL;
     char *base = chain_image(NULL);
-    g_autofree char *over[2] = {chain_path(), chain_path()};
+    char *over[2] = {chain_path(), chain_path()};
     BlockBackend *blk = chain_disk("qcow2", base);
     static ChainGuest guests[GUESTS];
     for (unsigned i = 0; i < GUESTS; i++) {
@@ -157,8 +157,10 @@ BLOCK_TEST(layers_are_snapshotted_and_committed_under_load)
     }
     blk_co_free(blk);
     assert_int_equal(chain_shell("qemu-img check -q %s && qemu-img check -q %s", base, over[1]), 0);
-    unlink(over[0]);
-    unlink(over[1]);
+    for (unsigned i = 0; i < 2; i++) {
+        unlink(over[i]);
+        g_free(over[i]);
+    }
     test_file_free(base);
 }
 

@@ -13,7 +13,7 @@ typedef struct PassState {
     _Atomic unsigned requests;
 } PassState;
 
-static void pass_child_changed(BlockNode *n)
+static RUNS_IN_MAIN void pass_child_changed(BlockNode *n)
 {
     n->limits = n->file->limits;
     n->caps = n->file->caps;

@@ -69,4 +69,25 @@ static inline RUNS_IN_MAIN uint64_t backup_dirty_bytes(const BlockNode *n, unsig
     return info.dirty_bytes;
 }
 
+#define BACKUP_SOURCE "fault,node-name=s,discard=unmap,file.driver=mem,file.size=1M"
+#define BACKUP_TARGET "fault,node-name=t,discard=unmap,file.driver=mem,file.size=1M"
+
+static inline coroutine_fn RUNS_IN_MAIN void backup_rig_open_filled(BackupRig *r)
+{
+    backup_rig_open(r, BACKUP_SOURCE, BACKUP_TARGET);
+    backup_guest_write(r, 0, BACKUP_SIZE / 2, 1);
+}
+
+static inline coroutine_fn RUNS_IN_MAIN void backup_expect_content(BlockNode *n,
+                                                                   const uint8_t *expected)
+{
+    g_autofree uint8_t *found = job_content(n);
+    for (uint64_t i = 0; i < BACKUP_SIZE; i++) {
+        if (found[i] != expected[i]) {
+            fail_msg("node '%s', byte %" G_GUINT64_FORMAT ": %#x, not %#x", block_node_name(n), i,
+                     found[i], expected[i]);
+        }
+    }
+}
+
 #endif

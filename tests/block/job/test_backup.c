@@ -1,33 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Backup: points in time, errors, targets that hang, bitmaps. */
+/* Backup: points in time, errors, targets that hang. */
 #include "tests/block/job/backup_test.h"
-
-#define SOURCE "fault,node-name=s,discard=unmap,file.driver=mem,file.size=1M"
-#define TARGET "fault,node-name=t,discard=unmap,file.driver=mem,file.size=1M"
-
-static coroutine_fn RUNS_IN_MAIN void rig_open(BackupRig *r)
-{
-    backup_rig_open(r, SOURCE, TARGET);
-    backup_guest_write(r, 0, BACKUP_SIZE / 2, 1);
-}
-
-static coroutine_fn RUNS_IN_MAIN void expect_content(BlockNode *n, const uint8_t *expected)
-{
-    g_autofree uint8_t *found = job_content(n);
-    for (uint64_t i = 0; i < BACKUP_SIZE; i++) {
-        if (found[i] != expected[i]) {
-            fail_msg("node '%s', byte %" G_GUINT64_FORMAT ": %#x, not %#x", block_node_name(n), i,
-                     found[i], expected[i]);
-        }
-    }
-}
 
 /* ---- the point in time ---- */
 
 BLOCK_TEST(the_target_gets_what_the_source_had_at_the_start)
 {
     BackupRig r;
-    rig_open(&r);
+    backup_rig_open_filled(&r);
     g_autofree uint8_t *before = job_content(r.source);
     job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_ANY, .hold = true, .count = 1});
     backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_FULL, .max_workers = 1});
@@ -38,7 +18,7 @@ BLOCK_TEST(the_target_gets_what_the_source_had_at_the_start)
     backup_guest_write(&r, BACKUP_SIZE - 512, 512, 3);
     job_release(r.target);
     job_await_end("job0", "COMPLETED ");
-    expect_content(r.target, before);
+    backup_expect_content(r.target, before);
     backup_rig_close(&r);
 }
 
@@ -46,7 +26,7 @@ BLOCK_TEST(a_write_waits_only_for_the_clusters_that_it_touches)
 {
     BackupRig r;
     uint8_t data[512] = {7};
-    rig_open(&r);
+    backup_rig_open_filled(&r);
     job_set_fault(r.target,
                   (BlockFault){.op = BLOCK_FAULT_ANY, .length = BACKUP_UNIT, .hold = true});
     backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_NONE});
@@ -65,7 +45,7 @@ BLOCK_TEST(a_write_waits_only_for_the_clusters_that_it_touches)
 BLOCK_TEST(without_sync_only_what_is_overwritten_is_copied)
 {
     BackupRig r;
-    rig_open(&r);
+    backup_rig_open_filled(&r);
     g_autofree uint8_t *before = job_content(r.source);
     g_autofree uint8_t *expected = g_malloc0(BACKUP_SIZE);
     backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_NONE});
@@ -79,10 +59,107 @@ BLOCK_TEST(without_sync_only_what_is_overwritten_is_copied)
     memcpy(expected + (size_t)7 * BACKUP_UNIT, before + (size_t)7 * BACKUP_UNIT, BACKUP_UNIT);
     job_cancel(job_find("job0"), true, NULL);
     job_await_end("job0", "CANCELLED ");
-    expect_content(r.target, expected);
+    backup_expect_content(r.target, expected);
     backup_guest_write(&r, 0, 512, 4); /* the filter is gone */
-    expect_content(r.target, expected);
+    backup_expect_content(r.target, expected);
     backup_rig_close(&r);
+}
+
+/* ---- users that come and go ---- */
+
+BLOCK_TEST(a_guest_can_leave_meanwhile_but_not_come_below_the_filter)
+{
+    BackupRig r;
+    backup_rig_open_filled(&r);
+    g_autofree uint8_t *before = job_content(r.source);
+    job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_ANY, .hold = true, .count = 1});
+    backup_start(
+        &r, (BlockBackupConfig){.sync = BLOCK_BACKUP_FULL, .max_workers = 1, .filter_name = "f"});
+    job_await_held(r.target, 1);
+    g_autoptr(GError) error = NULL;
+    assert_null(blk_co_new("other", r.source, true, &error));
+    assert_non_null(strstr(error->message, "node 's' is written to by"));
+    blk_co_free(r.guest);
+    g_clear_error(&error);
+    assert_null(blk_co_new("other", r.source, true, &error)); /* the filter is still there */
+    BlockNode *filter = block_node_find("f");
+    r.guest = blk_co_new("guest", filter, true, NULL);
+    assert_non_null(r.guest);
+    backup_guest_write(&r, 3 * BACKUP_UNIT, 512, 5);
+    job_release(r.target);
+    job_await_end("job0", "COMPLETED ");
+    backup_expect_content(r.target, before);
+    assert_ptr_equal(blk_root(r.guest), r.source);
+    backup_rig_close(&r);
+}
+
+/* A guest's request is between the filter and the source when the job ends. */
+BLOCK_TEST(the_filter_goes_when_no_request_is_in_it)
+{
+    BackupRig r;
+    uint8_t data[512] = {3};
+    backup_rig_open_filled(&r);
+    g_autofree uint8_t *before = job_content(r.source);
+    backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_NONE});
+    job_set_fault(r.source, (BlockFault){.op = BLOCK_FAULT_WRITE, .hold = true});
+    TestRequest write = {.blk = r.guest, .op = TEST_WRITE, .bytes = sizeof(data), .buf = data};
+    test_start(&write);
+    job_await_held(r.source, 1);
+    job_cancel(job_find("job0"), true, NULL);
+    for (unsigned i = 0; i < 20; i++) {
+        test_settle();
+    }
+    assert_non_null(job_find("job0")); /* the end waits for the guest's disk, not for the target */
+    job_release(r.source);
+    assert_int_equal(test_finish(&write), 0);
+    job_await_end("job0", "CANCELLED ");
+    g_autofree uint8_t *found = job_content(r.target);
+    assert_memory_equal(found, before, BACKUP_UNIT);
+    backup_rig_close(&r);
+}
+
+typedef enum BackupEnd { END_COMPLETED, END_TARGET_DIES, END_CANCELLED, END_COUNT } BackupEnd;
+
+/* A stop holds the operation lock, and drains, while the job comes to its end. */
+BLOCK_TEST(the_end_of_a_job_waits_for_another_operation)
+{
+    for (unsigned end = 0; end < END_COUNT; end++) {
+        BackupRig r;
+        backup_rig_open_filled(&r);
+        job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_ANY,
+                                             .hold = true,
+                                             .error = end == END_TARGET_DIES ? EIO : 0});
+        backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_FULL, .filter_name = "f"});
+        job_await_held(r.target, 1);
+        co_mutex_lock(&job_operation);
+        if (end == END_CANCELLED) {
+            job_cancel(job_find("job0"), true, NULL);
+        } else {
+            job_release(r.target);
+        }
+        JobStatus status = JOB_STATUS_RUNNING;
+        while (status != JOB_STATUS_PENDING && status != JOB_STATUS_ABORTING) {
+            test_settle();
+            status = job_status(job_find("job0"));
+        }
+        co_drained_begin(&r.guest, 1);
+        assert_ptr_equal(blk_root(r.guest), block_node_find("f"));
+        co_drained_end(&r.guest, 1);
+        backup_guest_write(&r, 0, 512, 7);
+        assert_ptr_equal(blk_root(r.guest), block_node_find("f"));
+        co_mutex_unlock(&job_operation);
+        job_await("job0", JOB_STATUS_NULL);
+        while (job_operation.owner != NULL) {
+            co_yield_turn();
+        }
+        assert_ptr_equal(blk_root(r.guest), r.source);
+        g_string_truncate(job_log, 0);
+        job_release(r.target);
+        for (unsigned i = 0; i < 10; i++) {
+            test_settle();
+        }
+        backup_rig_close(&r);
+    }
 }
 
 /* ---- targets that hang ---- */
@@ -98,7 +175,7 @@ typedef struct Hang {
 static coroutine_fn RUNS_IN_MAIN void hang_start(Hang *h, BlockBackupSync sync)
 {
     *h = (Hang){.data = {9}};
-    rig_open(&h->r);
+    backup_rig_open_filled(&h->r);
     h->before = job_content(h->r.source);
     job_set_fault(h->r.target, (BlockFault){.op = BLOCK_FAULT_ANY, .hold = true});
     backup_start(&h->r, (BlockBackupConfig){.sync = sync});
@@ -138,7 +215,7 @@ BLOCK_TEST(a_drained_section_does_not_wait_for_the_target)
             assert_memory_equal(found, h.before, BACKUP_UNIT);
         } else {
             job_await_end("job0", "COMPLETED ");
-            expect_content(h.r.target, h.before);
+            backup_expect_content(h.r.target, h.before);
         }
         hang_end(&h);
     }
@@ -151,7 +228,7 @@ BLOCK_TEST(an_error_of_the_target_after_a_drained_section_fails_the_job)
     for (unsigned i = 0; i < G_N_ELEMENTS(syncs); i++) {
         Hang h;
         *(&h) = (Hang){.data = {9}};
-        rig_open(&h.r);
+        backup_rig_open_filled(&h.r);
         h.before = NULL;
         job_set_fault(h.r.target, (BlockFault){.op = BLOCK_FAULT_ANY, .hold = true, .error = EIO});
         backup_start(&h.r, (BlockBackupConfig){.job.on_target_error = BLOCK_ON_ERROR_IGNORE,
@@ -193,13 +270,13 @@ BLOCK_TEST(a_failed_copy_before_a_write_fails_the_write)
 {
     BackupRig r;
     uint8_t data[512] = {5};
-    rig_open(&r);
+    backup_rig_open_filled(&r);
     g_autofree uint8_t *before = job_content(r.source);
     job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_ANY, .error = ENOSPC});
     backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_NONE});
     assert_int_equal(test_io(r.guest, TEST_WRITE, 0, 512, data, 0), -ENOSPC);
     job_set_fault(r.target, (BlockFault){0});
-    expect_content(r.source, before);
+    backup_expect_content(r.source, before);
     assert_int_equal(test_io(r.guest, TEST_WRITE, 0, 512, data, 0), 0); /* it is tried again */
     job_cancel(job_find("job0"), true, NULL);
     job_await_end("job0", "CANCELLED ");
@@ -214,7 +291,7 @@ BLOCK_TEST(or_it_breaks_the_copy)
     for (unsigned i = 0; i < G_N_ELEMENTS(syncs); i++) {
         BackupRig r;
         uint8_t data[512] = {5};
-        rig_open(&r);
+        backup_rig_open_filled(&r);
         job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_ANY, .error = ENOSPC});
         backup_start(&r, (BlockBackupConfig){.job.on_target_error = BLOCK_ON_ERROR_STOP,
                                              .sync = syncs[i],
@@ -236,7 +313,7 @@ BLOCK_TEST(or_it_breaks_the_copy)
 BLOCK_TEST(the_policy_for_errors_is_followed)
 {
     BackupRig r;
-    rig_open(&r);
+    backup_rig_open_filled(&r);
     g_autofree uint8_t *before = job_content(r.source);
     job_set_fault(r.source, (BlockFault){.op = BLOCK_FAULT_READ, .count = 1, .error = EIO});
     backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_FULL});
@@ -248,80 +325,8 @@ BLOCK_TEST(the_policy_for_errors_is_followed)
     job_await("job0", JOB_STATUS_PAUSED);
     job_resume(job_find("job0"), NULL);
     job_await_end("job0", "write-error-stop COMPLETED ");
-    expect_content(r.target, before);
+    backup_expect_content(r.target, before);
     backup_rig_close(&r);
-}
-
-/* ---- bitmaps ---- */
-
-static coroutine_fn RUNS_IN_MAIN void bitmap_rig_open(BackupRig *r)
-{
-    rig_open(r);
-    assert_true(block_dirty_bitmap_co_add(r->source, "b", BACKUP_UNIT, 0, NULL));
-    backup_guest_write(r, BACKUP_UNIT, 512, 2);
-    backup_guest_write(r, 9 * BACKUP_UNIT, 512, 3);
-    assert_int_equal(backup_dirty_bytes(r->source, 0), 2 * BACKUP_UNIT);
-}
-
-static const BlockBackupBitmapMode modes[] = {BLOCK_BACKUP_ON_SUCCESS, BLOCK_BACKUP_NEVER,
-                                              BLOCK_BACKUP_ALWAYS};
-
-BLOCK_TEST(a_bitmap_has_the_changes_since_a_backup_that_succeeds)
-{
-    for (unsigned i = 0; i < G_N_ELEMENTS(modes); i++) {
-        BackupRig r;
-        bitmap_rig_open(&r);
-        g_autofree uint8_t *before = job_content(r.source);
-        g_autofree uint8_t *expected = g_malloc0(BACKUP_SIZE);
-        memcpy(expected + BACKUP_UNIT, before + BACKUP_UNIT, BACKUP_UNIT);
-        memcpy(expected + (size_t)9 * BACKUP_UNIT, before + (size_t)9 * BACKUP_UNIT, BACKUP_UNIT);
-        job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_ANY, .hold = true, .count = 1});
-        backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_BITMAP,
-                                             .bitmap = "b",
-                                             .bitmap_mode = modes[i],
-                                             .max_workers = 1});
-        job_await_held(r.target, 1);
-        backup_guest_write(&r, 9 * BACKUP_UNIT, 512, 4);
-        backup_guest_write(&r, 12 * BACKUP_UNIT, 512, 4);
-        g_autoptr(GError) error = NULL;
-        assert_false(block_dirty_bitmap_co_clear(r.source, "b", &error));
-        assert_non_null(strstr(error->message, "is currently in use by another operation"));
-        job_release(r.target);
-        job_await_end("job0", "COMPLETED ");
-        expect_content(r.target, expected);
-        unsigned clusters = modes[i] == BLOCK_BACKUP_NEVER ? 3 : 2;
-        assert_int_equal(backup_dirty_bytes(r.source, 0), clusters * BACKUP_UNIT);
-        assert_true(block_dirty_bitmap_co_remove(r.source, "b", NULL));
-        backup_rig_close(&r);
-    }
-}
-
-BLOCK_TEST(a_bitmap_keeps_what_a_failed_backup_did_not_copy)
-{
-    for (unsigned i = 0; i < G_N_ELEMENTS(modes); i++) {
-        BackupRig r;
-        bitmap_rig_open(&r);
-        job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_ANY,
-                                             .offset = 9 * BACKUP_UNIT,
-                                             .length = BACKUP_UNIT,
-                                             .hold = true});
-        backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_BITMAP,
-                                             .bitmap = "b",
-                                             .bitmap_mode = modes[i],
-                                             .max_workers = 1});
-        job_await_held(r.target, 1); /* the first one was copied, the second one is in flight */
-        backup_guest_write(&r, 12 * BACKUP_UNIT, 512, 4);
-        job_cancel(job_find("job0"), true, NULL);
-        job_await_end("job0", "CANCELLED ");
-        unsigned clusters = modes[i] == BLOCK_BACKUP_ALWAYS ? 2 : 3;
-        assert_int_equal(backup_dirty_bytes(r.source, 0), clusters * BACKUP_UNIT);
-        job_release(r.target);
-        for (unsigned turn = 0; turn < 10; turn++) {
-            test_settle();
-        }
-        assert_true(block_dirty_bitmap_co_remove(r.source, "b", NULL));
-        backup_rig_close(&r);
-    }
 }
 
 /* ---- refusals ---- */
@@ -340,7 +345,7 @@ static coroutine_fn RUNS_IN_MAIN void expect_refused(BackupRig *r, BlockBackupCo
 BLOCK_TEST(what_cannot_be_backed_up_is_refused)
 {
     BackupRig r;
-    rig_open(&r);
+    backup_rig_open_filled(&r);
     BlockNode *small = test_node_add("mem,node-name=small,size=512k");
     expect_refused(&r, (BlockBackupConfig){.target = r.source}, "cannot be the same");
     expect_refused(&r, (BlockBackupConfig){.target = small}, "have different sizes");
@@ -371,14 +376,15 @@ int main(void)
         cmocka_unit_test(the_target_gets_what_the_source_had_at_the_start),
         cmocka_unit_test(a_write_waits_only_for_the_clusters_that_it_touches),
         cmocka_unit_test(without_sync_only_what_is_overwritten_is_copied),
+        cmocka_unit_test(a_guest_can_leave_meanwhile_but_not_come_below_the_filter),
+        cmocka_unit_test(the_filter_goes_when_no_request_is_in_it),
+        cmocka_unit_test(the_end_of_a_job_waits_for_another_operation),
         cmocka_unit_test(a_drained_section_does_not_wait_for_the_target),
         cmocka_unit_test(an_error_of_the_target_after_a_drained_section_fails_the_job),
         cmocka_unit_test(a_cancel_does_not_wait_for_the_target),
         cmocka_unit_test(a_failed_copy_before_a_write_fails_the_write),
         cmocka_unit_test(or_it_breaks_the_copy),
         cmocka_unit_test(the_policy_for_errors_is_followed),
-        cmocka_unit_test(a_bitmap_has_the_changes_since_a_backup_that_succeeds),
-        cmocka_unit_test(a_bitmap_keeps_what_a_failed_backup_did_not_copy),
         cmocka_unit_test(what_cannot_be_backed_up_is_refused),
     };
     return job_test_main(tests);

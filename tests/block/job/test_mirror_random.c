@@ -180,17 +180,41 @@ static bool schedule_ending(const Job *job)
            status == JOB_STATUS_ABORTING;
 }
 
+/* The node that is not the guest's disk. */
+static coroutine_fn RUNS_IN_MAIN BlockNode *schedule_target(const Schedule *s)
+{
+    return blk_root(s->rig.guest) == s->rig.target ? s->rig.source : s->rig.target;
+}
+
 /* As a stop of the VM. A held target does not keep it waiting. */
 static coroutine_fn RUNS_IN_MAIN void schedule_drain(Schedule *s, const Job *job)
 {
-    if (s->holding == s->rig.source || schedule_ending(job)) {
+    if (schedule_ending(job)) {
         schedule_release(s);
     }
     co_mutex_lock(&job_operation);
+    if (s->holding != NULL && s->holding != schedule_target(s)) {
+        schedule_release(s);
+    }
     co_drained_begin(&s->rig.guest, 1);
     assert_int_equal(block_node_in_flight(blk_root(s->rig.guest)), 0);
     test_settle();
     co_drained_end(&s->rig.guest, 1);
+    co_mutex_unlock(&job_operation);
+}
+
+static coroutine_fn RUNS_IN_MAIN void schedule_resize(Schedule *s, const Job *job)
+{
+    if (schedule_ending(job)) {
+        schedule_release(s);
+    }
+    co_mutex_lock(&job_operation);
+    if (job_find("job0") != NULL && blk_root(s->rig.guest) == s->rig.source) {
+        if (s->holding == s->rig.source) {
+            schedule_release(s);
+        }
+        assert_int_not_equal(blk_co_truncate(s->rig.guest, 2 * RANDOM_SIZE, NULL), 0);
+    }
     co_mutex_unlock(&job_operation);
 }
 
@@ -246,9 +270,7 @@ static coroutine_fn RUNS_IN_MAIN void schedule_step(Schedule *s)
         schedule_drain(s, job);
         break;
     case 3:
-        if (job != NULL && !schedule_ending(job) && s->holding != s->rig.source) {
-            assert_int_not_equal(blk_co_truncate(s->rig.guest, 2 * RANDOM_SIZE, NULL), 0);
-        }
+        schedule_resize(s, job);
         break;
     default:
         if (job == NULL) {

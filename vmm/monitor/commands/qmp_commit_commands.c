@@ -8,6 +8,7 @@
 #include "block/chain/commit_job.h"
 #include "block/chain/stream_job.h"
 #include "block/graph.h"
+#include "block/job/mirror.h"
 #include "vmm/monitor/commands/qmp_block.h"
 #include "vmm/monitor/commands/qmp_block_job.h"
 
@@ -112,27 +113,46 @@ static void commit_take_on_error(struct json_object *args, BlockJobConfig *job)
 
 /* ---- block-commit ---- */
 
-/* The active layer, which guests write to, needs a job that follows the writes. */
+/* Whether @top is the layer that guests write to, which needs a job that follows the writes. */
+static RUNS_IN_MAIN bool commit_is_active(const BlockNode *root, const BlockNode *top)
+{
+    return chain_image((BlockNode *)(uintptr_t)root) == chain_image((BlockNode *)(uintptr_t)top);
+}
+
 static RUNS_IN_MAIN bool commit_check_active(const BlockNode *root, const BlockNode *top,
                                              const CommitConfig *config, GError **error)
 {
-    bool active =
-        chain_image((BlockNode *)(uintptr_t)root) == chain_image((BlockNode *)(uintptr_t)top);
-    if (!active && block_node_writer(top) == NULL) {
-        return true;
-    }
-    if (config->backing_file != NULL) {
+    bool active = commit_is_active(root, top), written = block_node_writer(top) != NULL;
+    if ((active || written) && config->backing_file != NULL) {
         return commit_fail(error, "'backing-file' specified, but 'top' %s",
                            active ? "is the active layer" : "has a writer on it");
     }
-    return commit_fail(error,
-                       "skiff cannot commit node '%s', which guests write to; make a snapshot "
-                       "above it, and commit what is below that",
+    return active || !written ||
+           commit_fail(error,
+                       "skiff cannot commit node '%s', which has a writer and is not the disk's "
+                       "top image",
                        block_node_name(top));
 }
 
+/* A commit of the active layer ends with block-job-complete, as a mirror. */
+static coroutine_fn RUNS_IN_MAIN void commit_co_start(const CommitConfig *config, bool active,
+                                                      GError **error)
+{
+    if (!active) {
+        block_commit_co_start(config, error);
+        return;
+    }
+    BlockMirrorConfig mirror = {.job = config->job,
+                                .source = chain_image(config->top),
+                                .target = config->base,
+                                .commit = true,
+                                .filter_name = config->filter_name,
+                                .unmap = true};
+    block_mirror_co_start(&mirror, error);
+}
+
 static RUNS_IN_MAIN bool commit_take(Vm *vm, struct json_object *args, CommitConfig *config,
-                                     GError **error)
+                                     bool *active, GError **error)
 {
     const char *device = qmp_arg_str(args, "device");
     BlockNode *root = commit_find_root(vm, device, error);
@@ -157,6 +177,7 @@ static RUNS_IN_MAIN bool commit_take(Vm *vm, struct json_object *args, CommitCon
         return false;
     }
     commit_take_on_error(args, &config->job);
+    *active = commit_is_active(root, config->top);
     return true;
 }
 
@@ -165,9 +186,10 @@ static struct json_object *qmp_block_commit(QmpCall *call, struct json_object *a
     enter_main();
     enter_coroutine();
     CommitConfig config = {0};
+    bool active = false;
     vm_operation_begin(&call->vm->run);
-    if (commit_take(call->vm, args, &config, error)) {
-        block_commit_co_start(&config, error);
+    if (commit_take(call->vm, args, &config, &active, error)) {
+        commit_co_start(&config, active, error);
     }
     vm_operation_end(&call->vm->run);
     return NULL;
@@ -378,9 +400,9 @@ static const QmpType change_backing_file_arg = {
 
 static const QmpCommand qmp_commit_commands[] = {
     {"block-commit", &commit_arg, NULL, 0, qmp_block_commit,
-     "Copies the images from top down to base into base, and takes them out of the chain. The "
-     "image "
-     "that guests write to cannot be top."},
+     "Copies the images from top down to base into base, and takes them out of the chain. If top "
+     "is "
+     "the image that guests write to, the job gets ready, and block-job-complete ends it."},
     {"block-stream", &stream_arg, NULL, 0, qmp_block_stream,
      "Copies to an image what is between it and base, which becomes its backing file."},
     {"change-backing-file", &change_backing_file_arg, NULL, 0, qmp_change_backing_file,

@@ -183,6 +183,9 @@ static void job_runs(QmpRig *rig, const char *command, const char *args)
         if (strstr(jobs, "\"id\":") == NULL) {
             return;
         }
+        if (strstr(jobs, "\"ready\"") != NULL) {
+            g_free(qmp_ok(rig, "block-job-complete", "{'device':'j'}"));
+        }
         if (strstr(jobs, "concluded") != NULL) {
             assert_null(strstr(jobs, "\"error\""));
             g_free(qmp_ok(rig, "job-dismiss", "{'id':'j'}"));
@@ -199,6 +202,15 @@ static void a_layer_is_committed(void **state)
     job_runs(rig, "block-commit",
              "{'device':'n2','top-node':'n1','base-node':'n0','job-id':'j','auto-dismiss':false}");
     assert_null(block_node_find("n1"));
+    chain_del(rig, path);
+}
+
+static void the_active_layer_is_committed(void **state)
+{
+    QmpRig *rig = *state;
+    char *path = chain_add(rig);
+    job_runs(rig, "block-commit", "{'device':'n2','job-id':'j','auto-dismiss':false}");
+    assert_int_equal(shell("qemu-img compare -q -U -f raw -F qcow2 %s.raw %s.0", path, path), 0);
     chain_del(rig, path);
 }
 
@@ -298,6 +310,7 @@ int main(void)
         QMP_TEST(wrong_arguments_are_refused_in_qemus_words),
         QMP_TEST(snapshots_of_a_transaction_are_all_made_or_none),
         QMP_TEST(a_layer_is_committed),
+        QMP_TEST(the_active_layer_is_committed),
         QMP_TEST(a_layer_is_named_by_its_file),
         QMP_TEST(a_chain_is_streamed),
         QMP_TEST(the_name_of_a_backing_file_is_changed),

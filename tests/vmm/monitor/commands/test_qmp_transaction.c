@@ -161,9 +161,8 @@ static void disks_del(Disks *d)
         g_autofree char *del = g_strdup_printf("{'node-name':'disk%u'}", i);
         g_free(qmp_ok(d->rig, "blockdev-del", del));
         /* 3: it has lost space, which an undo may cause when the file cannot be written */
-        assert_int_equal(shell("qemu-img check -q -f qcow2 %s/%u >/dev/null || [ $? = 3 ]", d->dir,
-                               i),
-                         0);
+        assert_int_equal(
+            shell("qemu-img check -q -f qcow2 %s/%u >/dev/null || [ $? = 3 ]", d->dir, i), 0);
     }
     assert_int_equal(shell("rm -r %s", d->dir), 0);
     g_free(d->dir);
