@@ -18,7 +18,8 @@ bool block_job_init(BlockJob *bj, const JobDriver *driver, const BlockJobConfig 
                      .home = home,
                      .manual_finalize = config->manual_finalize,
                      .manual_dismiss = config->manual_dismiss,
-                     .speed = config->speed};
+                     .speed = config->speed,
+                     .txn = config->txn};
     bj->job = job_new(driver, &job, state, error);
     if (bj->job == NULL) {
         return false;

@@ -28,6 +28,7 @@ typedef struct BlockJobConfig {
     uint64_t speed; /* bytes per second; 0: unlimited */
     BlockOnError on_source_error, on_target_error;
     bool manual_finalize, manual_dismiss;
+    JobTxn *txn; /* NULL: the job concludes alone */
 } BlockJobConfig;
 
 /* The first member of the state of each type of block job. */

@@ -26,10 +26,10 @@ static void copy_abandon_bh(void *opaque)
     copy_abandon(c);
 }
 
-static void copy_set_chunks(BlockCopy *c)
+static void copy_set_chunks(BlockCopy *c, uint64_t max)
 {
-    c->chunk_max =
-        MAX(MIN(COPY_CHUNK_MAX, block_align_down(c->memory / 4, c->granularity)), c->granularity);
+    max = MIN(max > 0 ? max : COPY_CHUNK_MAX, c->memory / 4);
+    c->chunk_max = MAX(block_align_down(max, c->granularity), c->granularity);
     c->chunk_min = MIN(MAX(COPY_CHUNK_MIN, c->granularity), c->chunk_max);
     c->memory = MAX(c->memory, c->chunk_max);
     c->chunk = c->chunk_min;
@@ -53,7 +53,8 @@ BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config)
     if (config->target_is_zero) {
         c->written = block_bitmap_new(c->size, (uint32_t)c->granularity); /* NULL: it is unknown */
     }
-    copy_set_chunks(c);
+    c->claims_max = config->max_claims > 0 ? config->max_claims : COPY_CLAIMS_MAX;
+    copy_set_chunks(c, config->max_chunk);
     co_queue_init(&c->memory_waiters);
     co_queue_init(&c->source_waiters);
     aio_bh_init(&c->abandon_bh, c->home, copy_abandon_bh, c);
@@ -67,6 +68,20 @@ BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config)
 void block_copy_abandon(BlockCopy *c)
 {
     aio_bh_schedule(&c->abandon_bh);
+}
+
+void block_copy_break(BlockCopy *c, int ret)
+{
+    if (!c->abandoned) {
+        c->broken = ret;
+        copy_abandon(c);
+        job_signal(c->bj->job);
+    }
+}
+
+int block_copy_broken(const BlockCopy *c)
+{
+    return c->broken;
 }
 
 /* ---- freeing ---- */

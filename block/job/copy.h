@@ -47,6 +47,8 @@ typedef struct BlockCopyConfig {
     bool unmap;          /* zeroes may be holes in the target */
     bool target_is_zero; /* at first the target reads as zeroes */
     bool compress;       /* data is written compressed; granularity: clusters of the target */
+    unsigned max_claims; /* of the data step at a time; 0: the default */
+    uint64_t max_chunk;  /* bytes of a claim of data, at least the granularity; 0: the default */
 } BlockCopyConfig;
 
 /* ---- main ---- */
@@ -85,6 +87,14 @@ void block_copy_co_update(BlockCopy *c, uint64_t offset, uint64_t bytes)
  * or has it drained. */
 int block_copy_co_range(BlockCopy *c, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* The same before a write. If a drained section covers the source, whose begin is reported by
+ * block_copy_release_updates(), it returns as soon as the range has been read: then an error of the
+ * target breaks the copy. */
+int block_copy_co_save(BlockCopy *c, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
+/* The copy cannot be completed because of @ret: it ends as if it was abandoned. */
+void block_copy_break(BlockCopy *c, int ret) RUNS_IN_IOTHREAD;
+/* That error; 0: none. */
+int block_copy_broken(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* What is left: borrowed. Bits may be set; to clear one drops work that is not begun. */
 BlockDirtyBitmap *block_copy_todo(BlockCopy *c) ANY_THREAD;
 /* Waits until no claim exists, while no new one is made. 0 or -ECANCELED. */

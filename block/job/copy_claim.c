@@ -16,7 +16,7 @@
 bool copy_reserve(BlockCopy *c, uint64_t bytes)
 {
     bytes = MIN(bytes, c->chunk_max);
-    if (bytes > c->memory - c->memory_used) {
+    if (c->memory_used + bytes > c->memory) {
         return false;
     }
     c->memory_used += bytes;
@@ -47,6 +47,7 @@ static RUNS_IN_IOTHREAD void claim_end_reading(CopyClaim *k)
         c->reading--;
         block_node_end(c->source);
         co_queue_wake_all(&c->source_waiters);
+        co_queue_wake_all(&k->waiters);
     }
 }
 
@@ -276,9 +277,13 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_run(CopyClaim *k, bool *is_rea
 static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_read)
 {
     BlockCopy *c = k->copy;
-    bool own_error = k->kind == COPY_RANGE || k->kind == COPY_FLUSH; /* of the request that waits */
+    bool own_error = k->kind == COPY_RANGE || k->kind == COPY_SAVE ||
+                     k->kind == COPY_FLUSH; /* of the request that waits */
     if (ret < 0) {
         block_bitmap_set(c->todo, k->offset, k->bytes);
+    }
+    if (ret < 0 && k->released) {
+        block_copy_break(c, ret);
     }
     if (c->abandoned) {
         return; /* the job can be gone */

@@ -15,6 +15,7 @@
 typedef enum CopyKind {
     COPY_BACKGROUND, /* of the data step */
     COPY_RANGE,      /* for a filter; whole bits too */
+    COPY_SAVE,       /* the same, before a write */
     COPY_UPDATE,     /* for a filter; the exact bytes of a write */
     COPY_FLUSH,      /* no bytes: a flush of the target */
 } CopyKind;
@@ -26,6 +27,7 @@ typedef struct CopyClaim {
     uint64_t offset, bytes;
     uint64_t memory; /* reserved for its buffer */
     bool reading;    /* counted at the source */
+    bool released;   /* the source may change: another attempt would read other data */
     int64_t start_ns;
     int *result;     /* of the request that waits; NULL: none */
     CoQueue waiters; /* for its end */
@@ -43,6 +45,7 @@ struct BlockCopy {
     uint64_t size, granularity;
     uint64_t memory;
     uint64_t chunk_min, chunk_max; /* of data */
+    unsigned claims_max;           /* of the data step */
     bool unmap, compress;
 
     /* home */
@@ -61,6 +64,7 @@ struct BlockCopy {
     int error;              /* the first one since the data step looked */
     bool error_is_read;
     unsigned releases; /* block_copy_release_updates() calls */
+    int broken;        /* block_copy_break() */
     bool abandoned;
     bool orphaned; /* freed, except for the last claims */
     AioBh abandon_bh;

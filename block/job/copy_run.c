@@ -120,7 +120,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void copy_co_claim(BlockCopy *c, uint64_t o
         job_co_wait(job, next_ns);
     } else if (copy_co_await_section(c)) {
         return; /* bits and claims have changed */
-    } else if (c->background >= COPY_CLAIMS_MAX || !copy_reserve(c, bytes)) {
+    } else if (c->background >= c->claims_max || !copy_reserve(c, bytes)) {
         job_co_wait(job, INT64_MAX);
     } else {
         copy_count(c);
@@ -181,7 +181,7 @@ int block_copy_co_run(BlockCopy *c, bool *is_read)
     uint64_t offset, bytes;
     int ret = 0;
     while (ret == 0) {
-        if (job_is_cancelled(job)) {
+        if (job_is_cancelled(job) || c->abandoned) {
             ret = -ECANCELED;
         } else if (c->error < 0 || job_should_pause(job)) {
             if (c->background > 0) {

@@ -14,6 +14,7 @@
     ROW(snapshot)                                                                                  \
     ROW(transaction)                                                                               \
     ROW(create)                                                                                    \
+    ROW(backup)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \

@@ -60,6 +60,6 @@ struct QmpTransaction {
 void qmp_transaction_add_node(QmpTransaction *t, BlockNode *n) RUNS_IN_MAIN;
 
 /* ---- the actions, each table in the file of its commands ---- */
-extern const QmpActionType qmp_bitmap_actions[], qmp_snapshot_actions[];
+extern const QmpActionType qmp_bitmap_actions[], qmp_snapshot_actions[], qmp_backup_actions[];
 
 #endif

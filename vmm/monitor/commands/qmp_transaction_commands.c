@@ -23,7 +23,7 @@ static const QmpActionType abort_actions[] = {
 };
 
 static const QmpActionType *const action_tables[] = {abort_actions, qmp_bitmap_actions,
-                                                     qmp_snapshot_actions};
+                                                     qmp_snapshot_actions, qmp_backup_actions};
 
 static const QmpActionType *action_find(const char *name)
 {
@@ -197,7 +197,7 @@ static const QmpType action_kind = {
     .values = QMP_VALUES("abort", "block-dirty-bitmap-add", "block-dirty-bitmap-remove",
                          "block-dirty-bitmap-clear", "block-dirty-bitmap-enable",
                          "block-dirty-bitmap-disable", "block-dirty-bitmap-merge",
-                         "blockdev-snapshot-internal-sync"),
+                         "blockdev-snapshot-internal-sync", "blockdev-backup"),
     .doc = "The kind of an action.",
 };
 static const QmpType action_type = {
