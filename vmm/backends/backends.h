@@ -94,7 +94,7 @@ void backends_add_implied_devices(Backends *b, GPtrArray *rows) RUNS_IN_MAIN;
 const char *backends_drive_of_node(Backends *b, const char *node_name) RUNS_IN_MAIN;
 /* The node of -drive id=@id; borrowed; NULL if there is none. */
 BlockNode *backends_drive_node(Backends *b, const char *id) RUNS_IN_MAIN;
-/* Waits until no request is in flight on any backend, and flushes them. */
+/* Waits until no request of a drive is in flight, and flushes the drives. */
 void backends_co_drain(void) coroutine_fn RUNS_IN_MAIN;
 
 #endif
