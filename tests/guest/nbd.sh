@@ -60,7 +60,7 @@ start()
 vm.cmd("block-export-add", type="nbd", id="e0", node_name="disk")
 vm.cmd("block-export-add", type="nbd", id="e1", node_name="other", name="other", writable=True)
 refuse("is written to by", "block-export-add", type="nbd", id="e2", node_name="disk", name="x", writable=True)
-for n in range(rounds(lab=1, check=4, long=40)):
+for n in range(rounds(lab=1, check=2, long=40)):
     before = stats()["wr_operations"]
     r = run("nbdcopy", uri("disk"), work + "/copy.raw")
     assert r.returncode == 0, r
