@@ -10,6 +10,7 @@
     ROW(block)                                                                                     \
     ROW(throttle)                                                                                  \
     ROW(bitmap)                                                                                    \
+    ROW(export)                                                                                    \
     ROW(chain)                                                                                      \
     ROW(snapshot)                                                                                  \
     ROW(transaction)                                                                               \
