@@ -258,10 +258,10 @@ const SandboxRow sandbox_rows[] = {
     CALL(getsockname, MAIN | WORKER, "addresses"),
     CALL(getsockopt, MAIN | WORKER, "the result of a connect"),
     CALL(setsockopt, MAIN | WORKER, "TCP_NODELAY, SO_REUSEADDR; the resolver"),
-    CALL(recvfrom, MAIN | IOTHREAD | WORKER, "data; an iothread's: of NBD clients"),
+    CALL(recvfrom, MAIN | IOTHREAD | WORKER, "data; an iothread's: of NBD clients and servers"),
     CALL(sendto, MAIN | IOTHREAD | WORKER, "data"),
     CALL(recvmsg, MAIN | WORKER, "data, and descriptors passed by clients"),
-    CALL(sendmsg, MAIN | IOTHREAD, "data"),
+    CALL(sendmsg, MAIN | IOTHREAD | WORKER, "data; a worker's: a TLS handshake"),
     CALL(sendmmsg, WORKER, "the resolver"),
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
