@@ -64,6 +64,9 @@ bool img_co_open_file(Img *img, const char *name, const ImgOpen *open, ImgFile *
 {
     g_autoptr(GError) error = NULL;
     *f = (ImgFile){.filename = open->filename};
+    if (!img_co_make_objects(img)) {
+        return false;
+    }
     g_autoptr(OptDict) d = file_describe(open, &f->format, &error);
     f->blk = d != NULL ? file_co_open(img, name, open, d, &error) : NULL;
     if (f->blk == NULL) {

@@ -179,6 +179,9 @@ static coroutine_fn RUNS_IN_MAIN bool open_co_find_driver(Img *img, const ImgOpe
 BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
 {
     g_autoptr(GError) error = NULL;
+    if (!img_co_make_objects(img)) {
+        return NULL;
+    }
     g_autoptr(OptDict) d = open_describe(open, &error);
     if (d == NULL) {
         open_fail(open, error);

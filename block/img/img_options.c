@@ -9,6 +9,7 @@
 
 enum {
     OPTIONS_MAX = 48,
+    OPTIONS_OBJECT = 500,
     OPTIONS_LONG_BASE = 256, /* getopt's value of table[i] is OPTIONS_LONG_BASE + i */
 };
 
@@ -109,6 +110,23 @@ static unsigned options_describe(const ImgOption *table, GString *shorts, struct
     return count;
 }
 
+static bool options_has(const ImgOption *table, const char *name)
+{
+    bool has = false;
+    for (; table->target != NULL; table++) {
+        has = has || g_strcmp0(table->name, name) == 0;
+    }
+    return has;
+}
+
+static void options_add_object(Img *img, char *argument)
+{
+    if (img->objects == NULL) {
+        img->objects = g_ptr_array_new();
+    }
+    g_ptr_array_add(img->objects, argument);
+}
+
 static const ImgOption *options_find(const ImgOption *table, unsigned count, int c)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -121,10 +139,14 @@ static const ImgOption *options_find(const ImgOption *table, unsigned count, int
 
 bool img_parse_options(Img *img, const ImgOption *table, int *status)
 {
-    struct option longs[OPTIONS_MAX + 2] = {0};
+    struct option longs[OPTIONS_MAX + 3] = {0};
     g_autoptr(GString) shorts = g_string_new(":h");
-    unsigned count = options_describe(table, shorts, longs + 1);
+    bool own = options_has(table, "object"); /* a subcommand's own one */
+    unsigned count = options_describe(table, shorts, longs + (own ? 1 : 2));
     longs[0] = (struct option){"help", no_argument, NULL, 'h'};
+    if (!own) {
+        longs[1] = (struct option){"object", required_argument, NULL, OPTIONS_OBJECT};
+    }
     opterr = 0;
     for (int c; (c = getopt_long(img->argc, img->argv, shorts->str, longs, NULL)) != -1;) {
         const ImgOption *o = options_find(table, count, c);
@@ -134,6 +156,10 @@ bool img_parse_options(Img *img, const ImgOption *table, int *status)
             return false;
         }
         *status = 1;
+        if (c == OPTIONS_OBJECT) {
+            options_add_object(img, optarg);
+            continue;
+        }
         if (c == ':') {
             img_usage_error("missing argument for option '%s'", img->argv[optind - 1]);
         } else if (o == NULL) {

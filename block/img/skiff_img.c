@@ -105,6 +105,7 @@ static int img_run_command(ImgRun *r)
     r->img.home = iothread_context(thread);
     co_start(r->ctx, img_run, r);
     aio_context_run(r->ctx);
+    img_free_objects(&r->img);
     iothread_free(thread);
     aio_context_free(r->ctx);
     return r->status;

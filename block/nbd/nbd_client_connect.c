@@ -2,7 +2,7 @@
 /*
  * The NBD client: one attempt to reach the server, in main. The name is looked up in a worker; the
  * connection and the negotiation wait in main's loop, so that a cancel or the deadline ends them at
- * any point.
+ * any point. With TLS, libnbd's calls run in workers in between: they read credentials from files.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -45,6 +45,7 @@ void nbd_connector_clear(NbdConnector *c)
 {
     aio_timer_disarm(&c->timer);
     nbd_target_unref(c->target);
+    g_free(c->failure);
 }
 
 void nbd_connector_cancel(NbdConnector *c)
@@ -121,7 +122,7 @@ static void connector_fail(const NbdConnector *c, GError **error, const char *wh
 
 static void connector_fail_libnbd(const NbdConnector *c, GError **error)
 {
-    const char *what = nbd_get_error();
+    const char *what = c->failure != NULL ? c->failure : nbd_get_error(); /* of this thread */
     connector_fail(c, error, what != NULL ? what : "the connection failed");
 }
 
@@ -168,7 +169,7 @@ static const char *connector_context(const NbdTarget *t)
 
 static bool connector_configure(const NbdConnector *c, struct nbd_handle *h, GError **error)
 {
-    if (nbd_set_export_name(h, c->target->export) < 0 ||
+    if (!nbd_client_tls_configure(c->target, h) || nbd_set_export_name(h, c->target->export) < 0 ||
         nbd_add_meta_context(h, connector_context(c->target)) < 0) {
         connector_fail_libnbd(c, error);
         return false;
@@ -176,14 +177,39 @@ static bool connector_configure(const NbdConnector *c, struct nbd_handle *h, GEr
     return true;
 }
 
-/* Makes libnbd go on where the socket allows it. */
-static RUNS_IN_MAIN void connector_step(const NbdConnector *c, struct nbd_handle *h)
+/* A call of libnbd. */
+typedef struct ConnectorCall {
+    NbdConnector *connector;
+    struct nbd_handle *handle;
+    bool connects; /* else it goes on with a connection */
+} ConnectorCall;
+
+/* Makes libnbd connect, or go on where the socket allows it. 0 or -1. */
+static int connector_call(const ConnectorCall *call)
 {
-    if (c->readable) {
-        nbd_aio_notify_read(h);
-    } else {
-        nbd_aio_notify_write(h);
+    const NbdConnector *c = call->connector;
+    if (call->connects) {
+        return nbd_aio_connect_tcp(call->handle, c->target->server.host, c->target->server.port);
     }
+    return c->readable ? nbd_aio_notify_read(call->handle) : nbd_aio_notify_write(call->handle);
+}
+
+static int connector_call_in_worker(void *opaque)
+{
+    const ConnectorCall *call = opaque;
+    enter_worker();
+    int ret = connector_call(call);
+    if (ret < 0) {
+        g_free(call->connector->failure);
+        call->connector->failure = g_strdup(nbd_get_error());
+    }
+    return ret;
+}
+
+static coroutine_fn RUNS_IN_MAIN int connector_co_call(ConnectorCall *call)
+{
+    bool blocks = call->connector->target->tls != NULL;
+    return blocks ? co_run_in_worker(connector_call_in_worker, call) : connector_call(call);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool connector_co_negotiate(NbdConnector *c, struct nbd_handle *h,
@@ -204,7 +230,8 @@ static coroutine_fn RUNS_IN_MAIN bool connector_co_negotiate(NbdConnector *c, st
             connector_fail_ended(c, error);
             return false;
         }
-        connector_step(c, h);
+        ConnectorCall call = {.connector = c, .handle = h};
+        connector_co_call(&call); /* a failure shows in the state */
     }
     return true;
 }
@@ -230,8 +257,17 @@ static bool connector_read_export(const NbdConnector *c, struct nbd_handle *h, N
 static coroutine_fn RUNS_IN_MAIN bool connector_co_start(NbdConnector *c, struct nbd_handle *h,
                                                          GError **error)
 {
+    g_clear_pointer(&c->failure, g_free);
     if (!connector_configure(c, h, error)) {
         return false;
+    }
+    if (nbd_client_tls_connects(c->target)) {
+        ConnectorCall call = {.connector = c, .handle = h, .connects = true};
+        bool ok = connector_co_call(&call) == 0;
+        if (!ok) {
+            connector_fail_libnbd(c, error);
+        }
+        return ok;
     }
     int fd = connector_co_open_socket(c, error);
     if (fd < 0) {

@@ -5,6 +5,7 @@
  *
  *   nbd_client_driver.c      options, the driver's table, opening, closing, reopening, moving
  *   nbd_client_target.c      what a connection is made to
+ *   nbd_client_tls.c         its TLS
  *   nbd_client_export.c      what the server says about its export
  *   nbd_client_connect.c     one attempt: resolve, connect, negotiate
  *   nbd_client_reconnect.c   attempts in the background, with pauses
@@ -36,6 +37,7 @@
 #include "block/node.h"
 #include "util/log.h"
 #include "util/socket_address.h"
+#include "util/tls.h"
 
 #define NBD_CLIENT_LINKS_MAX 16u
 #define NBD_CLIENT_TRANSFER_MAX ((uint64_t)32 << 20)
@@ -66,6 +68,9 @@ typedef struct NbdTarget {
     unsigned refs;
     SocketAddressOptions server; /* owned strings */
     bool keep_alive;
+    TlsCreds *tls; /* owned reference; NULL: no TLS */
+    char *tls_dir; /* absolute: the process may change its directory; NULL: no TLS */
+    char *tls_hostname;
     char *export;
     char *context;   /* x-dirty-bitmap; NULL: base:allocation */
     char *node_name; /* for messages */
@@ -176,6 +181,15 @@ NbdTarget *nbd_target_new(const NbdClientOptions *o, const char *node_name, GErr
 NbdTarget *nbd_target_ref(NbdTarget *t) RUNS_IN_MAIN;
 void nbd_target_unref(NbdTarget *t) RUNS_IN_MAIN;
 
+/* ---- nbd_client_tls.c ---- */
+/* Returns a reference to the credentials that tls-creds names. NULL + error: there are none, or they
+ * do not suit the server's address. */
+TlsCreds *nbd_client_tls_find(const NbdClientOptions *o, GError **error) RUNS_IN_MAIN;
+/* Whether libnbd has to make the connection itself, to know the server's name. */
+bool nbd_client_tls_connects(const NbdTarget *t) ANY_THREAD;
+/* False: see nbd_get_error(). */
+bool nbd_client_tls_configure(const NbdTarget *t, struct nbd_handle *h) ANY_THREAD;
+
 /* ---- nbd_client_export.c ---- */
 /* Reads what the server has said during the negotiation. False: see nbd_get_error(). */
 bool nbd_client_export_read(NbdClientExport *e, struct nbd_handle *h, const char *context)
@@ -198,6 +212,7 @@ struct NbdConnector {
     SocketConnect socket;
     CoToken waiter;
     bool waiting, readable, writable;
+    char *failure; /* libnbd's message of a call in a worker */
 };
 void nbd_connector_init(NbdConnector *c, NbdTarget *target, AioContext *main_ctx) RUNS_IN_MAIN;
 void nbd_connector_clear(NbdConnector *c) RUNS_IN_MAIN;

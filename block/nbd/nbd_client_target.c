@@ -35,8 +35,8 @@ static bool target_check_server(const NbdClientOptions *o, GError **error)
 
 static bool target_check(const NbdClientOptions *o, GError **error)
 {
-    if (o->tls_creds != NULL || o->tls_hostname != NULL) {
-        return target_refuse(error, "skiff has no TLS for connections to an NBD server");
+    if (o->tls_creds == NULL && o->tls_hostname != NULL) {
+        return target_refuse(error, "tls-hostname needs tls-creds");
     }
     if (o->export != NULL && strlen(o->export) > TARGET_EXPORT_MAX) {
         return target_refuse(error, "the name of the export has more than 4096 bytes");
@@ -69,6 +69,10 @@ NbdTarget *nbd_target_new(const NbdClientOptions *o, const char *node_name, GErr
     if (!target_check(o, error)) {
         return NULL;
     }
+    TlsCreds *tls = o->tls_creds != NULL ? nbd_client_tls_find(o, error) : NULL;
+    if (o->tls_creds != NULL && tls == NULL) {
+        return NULL;
+    }
     NbdTarget *t = g_new0(NbdTarget, 1);
     bool both = o->ipv4 == o->ipv6; /* also if only one is off */
     *t = (NbdTarget){
@@ -81,6 +85,9 @@ NbdTarget *nbd_target_new(const NbdClientOptions *o, const char *node_name, GErr
                    .ipv4 = !both && (o->ipv4 == NBD_ON || o->ipv6 == NBD_OFF),
                    .ipv6 = !both && (o->ipv6 == NBD_ON || o->ipv4 == NBD_OFF)},
         .keep_alive = o->keep_alive,
+        .tls = tls,
+        .tls_dir = tls != NULL ? g_canonicalize_filename(tls_creds_config(tls)->dir, NULL) : NULL,
+        .tls_hostname = g_strdup(o->tls_hostname),
         .export = g_strdup(o->export != NULL ? o->export : ""),
         .context = g_strdup(o->context),
         .node_name = g_strdup(node_name),
@@ -104,6 +111,9 @@ void nbd_target_unref(NbdTarget *t)
     g_free(t->server.host);
     g_free(t->server.port);
     g_free(t->server.fd);
+    tls_creds_unref(t->tls);
+    g_free(t->tls_dir);
+    g_free(t->tls_hostname);
     g_free(t->export);
     g_free(t->context);
     g_free(t->node_name);

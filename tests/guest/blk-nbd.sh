@@ -75,6 +75,27 @@ test_qemu_nbd_with_a_qcow2_image() {
     qemu-img check -q "$work/q.qcow2" || fail "the server's image is not clean"
 }
 
+# The key is read again for each connection; the sandbox is on when the second one is made.
+test_tls() {
+    mkdir -m 700 -p "$work/psk"
+    (umask 077; printf 'alice:%064x\n' 4711 >"$work/psk/keys.psk")
+    make_disk 64M
+    serve --tls=require --tls-psk="$work/psk/keys.psk" file "$disk"
+    start_own_guest blk-verify "until=button seed=$RANDOM mode=irq" \
+        -object "tls-creds-psk,id=t,endpoint=client,dir=$work/psk,username=alice" \
+        -blockdev "$nbd,discard=unmap,reconnect-delay=100,tls-creds=t" -object iothread,id=io \
+        -device virtio-blk-pci,drive=disk,iothread=io -sandbox on -trace block_nbd_up
+    wait_output block_nbd_up
+    kill_server
+    serve --tls=require --tls-psk="$work/psk/keys.psk" file "$disk"
+    wait_output block_nbd_up 2
+    monitor system_powerdown
+    wait_skiff
+    expect_status 1
+    expect_output '^blk-verify: PASS ops=[1-9]'
+    refute_output 'sandbox:'
+}
+
 # The drive's name is a URI, and the image on the export qcow2.
 test_an_image_on_an_export() {
     qemu-img create -q -f qcow2 "$work/q.qcow2" 64M

@@ -59,7 +59,6 @@ succeeds "compare with the image" "$img" compare -U base.qcow2 "nbd+unix:///name
 refused "server" info "nbd+unix:///other?socket=$socket"
 refused "x-dirty-bitmap qemu:dirty-bitmap:b not found" info --image-opts "$node,export=name,x-dirty-bitmap=qemu:dirty-bitmap:b"
 refused "nbd+unix:///EXPORT?socket=PATH" info nbd+unix:///name
-refused "has no TLS" info --image-opts "$node,export=name,tls-creds=t"
 
 # ---- the bits of a bitmap ----
 qemu-img bitmap --add base.qcow2 b >/dev/null 2>&1
@@ -109,6 +108,18 @@ succeeds "an overlay of an export" "$img" create -q -f qcow2 -b "$uri" -F raw ov
 succeeds "its content" "$img" compare -f raw -F qcow2 base.raw overlay.qcow2
 succeeds "its content, for qemu-img" qemu-img compare -f raw -F qcow2 base.raw overlay.qcow2
 same info overlay.qcow2
+
+# ---- TLS ----
+mkdir -m 700 psk
+(umask 077; printf 'alice:%064x\n' 4711 >psk/keys.psk)
+kit --tls=require --tls-psk="$PWD/psk/keys.psk" memory 32M
+key=tls-creds-psk,id=t,endpoint=client,dir=$PWD/psk,username=alice
+succeeds "convert over TLS" "$img" convert -n --object "$key" --target-image-opts -f raw base.raw "driver=raw,file.$(sed 's/,/,file./g' <<<"$node"),file.tls-creds=t"
+succeeds "it is the same" "$img" compare --object "$key" --image-opts driver=raw,file.filename=base.raw "$node,tls-creds=t"
+refused "No TLS credentials with id 't'" info --image-opts "$node,tls-creds=t"
+refused "server" info "$uri"
+refused "client endpoint" info --object "${key/client/server}" --image-opts "$node,tls-creds=t"
+refused "only tls-creds-anon" info --object iothread,id=i "$uri"
 
 # ---- no server ----
 stop

@@ -62,6 +62,8 @@ typedef struct TlsObject {
 /* Reads the files. The caller has checked the id, and checks it again. NULL + @error. */
 TlsObject *backends_co_make_tls(const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
 void backends_free_tls(void *opaque) ANY_THREAD;
+/* Lets tls-creds of disks on NBD servers find them. */
+void backends_offer_tls(Backends *b) RUNS_IN_MAIN;
 TlsObject *backends_find_tls(const Backends *b, const char *id) RUNS_IN_MAIN; /* NULL: none */
 /* The context of the default iothread. */
 AioContext *backends_default_home(const Backends *b) RUNS_IN_MAIN;

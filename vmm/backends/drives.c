@@ -362,10 +362,11 @@ static void drives_flush(void *opaque)
     }
 }
 
+/* Clients of exports go on while the VM is stopped, so a request of theirs that hangs delays nothing. */
 void backends_co_drain(void)
 {
     unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
+    g_autofree BlockBackend **list = blk_list_drives(&count);
     co_drained_begin(list, count);
     co_drained_end(list, count);
     for (unsigned i = 0; i < count; i++) {

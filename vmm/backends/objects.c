@@ -260,6 +260,7 @@ bool backends_co_add_object(Backends *b, const OptDict *opts, GError **error)
 
 bool backends_co_make_objects(Backends *b, GError **error)
 {
+    backends_offer_tls(b);
     IoThread *first = iothread_new("default", 32768, error);
     if (first == NULL) {
         return false;

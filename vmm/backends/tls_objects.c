@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TLS credentials of the VM, by -object and object-add. */
 #include <string.h>
+#include "block/nbd/nbd_client_tls.h"
 #include "util/tls_options.h"
 #include "vmm/backends/backends.h"
 
@@ -13,6 +14,17 @@ TlsObject *backends_find_tls(const Backends *b, const char *id)
         }
     }
     return NULL;
+}
+
+static TlsCreds *tls_find_for_disk(void *opaque, const char *id)
+{
+    const TlsObject *o = backends_find_tls(opaque, id);
+    return o != NULL ? o->creds : NULL;
+}
+
+void backends_offer_tls(Backends *b)
+{
+    nbd_client_set_tls_find(tls_find_for_disk, b);
 }
 
 void backends_free_tls(void *opaque)

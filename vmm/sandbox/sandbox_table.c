@@ -261,7 +261,7 @@ const SandboxRow sandbox_rows[] = {
     CALL(recvfrom, MAIN | WORKER | IOTHREAD, "data; in an iothread of NBD servers and clients"),
     CALL(sendto, MAIN | WORKER | IOTHREAD, "data; in an iothread to NBD servers and clients"),
     CALL(recvmsg, MAIN | WORKER, "data, and descriptors passed by clients"),
-    CALL(sendmsg, MAIN | IOTHREAD, "data"),
+    CALL(sendmsg, MAIN | IOTHREAD | WORKER, "data; a worker's: a TLS handshake"),
     CALL(sendmmsg, WORKER, "the resolver"),
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
