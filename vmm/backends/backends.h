@@ -94,6 +94,9 @@ void backends_add_implied_devices(Backends *b, GPtrArray *rows) RUNS_IN_MAIN;
 const char *backends_drive_of_node(Backends *b, const char *node_name) RUNS_IN_MAIN;
 /* The node of -drive id=@id; borrowed; NULL if there is none. */
 BlockNode *backends_drive_node(Backends *b, const char *id) RUNS_IN_MAIN;
+/* The medium of node @node_name was taken out of its drive: drops the reference of the -drive that
+ * opened it, if one did. */
+void backends_co_drop_medium(Backends *b, const char *node_name) coroutine_fn RUNS_IN_MAIN;
 /* Waits until no request of a drive is in flight, and flushes the drives. */
 void backends_co_drain(void) coroutine_fn RUNS_IN_MAIN;
 

@@ -145,6 +145,7 @@ static RUNS_IN_MAIN void vm_fill_env(Vm *vm)
     m->env.release_chardev = vm_release_chardev;
     m->env.serial_port_changed = vm_serial_port_changed;
     m->env.io_error = vm_io_error;
+    m->env.tray_moved = vm_tray_moved;
 }
 
 /* ---- building ---- */

@@ -91,6 +91,16 @@ static void qmp_events_io_error(VmListener *l, const VmIoError *e)
     qmp_event_emit("BLOCK_IO_ERROR", data);
 }
 
+static void qmp_events_tray_moved(VmListener *l, const char *drive, const char *id, bool open)
+{
+    enter_main();
+    struct json_object *data = json_object_new_object();
+    qmp_put_str(data, "device", drive);
+    qmp_put_str(data, "id", id);
+    qmp_put_bool(data, "tray-open", open);
+    qmp_event_emit("DEVICE_TRAY_MOVED", data);
+}
+
 /* ---- jobs ---- */
 
 static RUNS_IN_MAIN void qmp_events_job_status(const Job *job)
@@ -175,6 +185,7 @@ void qmp_events_init(Vm *vm)
         .power_asked = qmp_events_power_asked,
         .device_deleted = qmp_events_device_deleted,
         .io_error = qmp_events_io_error,
+        .tray_moved = qmp_events_tray_moved,
         .port_changed = qmp_port_changed,
         .job = qmp_events_job,
         .job_io_error = qmp_events_job_io_error,
