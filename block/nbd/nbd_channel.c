@@ -106,6 +106,16 @@ void nbd_channel_clear(NbdChannel *c)
 
 /* ---- reading ---- */
 
+/* A peer that sends or receives as fast as the loop does not keep the loop from others. */
+static coroutine_fn RUNS_IN_LOOP void channel_co_account(NbdChannel *c, ssize_t moved)
+{
+    c->burst += moved > 0 ? (size_t)moved : 0;
+    if (c->burst >= NBD_CHANNEL_BURST) {
+        c->burst = 0;
+        co_yield_turn();
+    }
+}
+
 /* Reads what is there, at least one byte. 0: the end; -errno. */
 static coroutine_fn RUNS_IN_LOOP ssize_t channel_co_receive(NbdChannel *c, void *data, size_t size)
 {
@@ -121,6 +131,7 @@ static coroutine_fn RUNS_IN_LOOP ssize_t channel_co_receive(NbdChannel *c, void 
         if (n == -EAGAIN) {
             channel_co_wait_reader(c, wants_write);
         } else if (n != -EINTR) {
+            channel_co_account(c, n);
             return n;
         }
     }
@@ -191,6 +202,7 @@ static coroutine_fn RUNS_IN_LOOP ssize_t channel_co_send(NbdChannel *c, struct i
         if (n == -EAGAIN) {
             channel_co_wait_writer(c);
         } else if (n != -EINTR) {
+            channel_co_account(c, n);
             return n;
         }
     }

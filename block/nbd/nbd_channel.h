@@ -11,6 +11,7 @@
 #include "util/tls.h"
 
 #define NBD_CHANNEL_BUFFER 4096u
+#define NBD_CHANNEL_BURST ((size_t)1 << 20) /* bytes that are moved before others have a turn */
 
 typedef struct NbdChannelWait {
     bool waiting;
@@ -25,6 +26,7 @@ typedef struct NbdChannel {
     NbdChannelWait reader, writer;
     bool reader_needs_write; /* TLS has to write before it can read on */
     bool read_watched, write_watched;
+    size_t burst;     /* bytes that were moved since then */
     unsigned at, end; /* of what is in the buffer */
     uint8_t buffer[NBD_CHANNEL_BUFFER];
 } NbdChannel;

@@ -57,6 +57,7 @@
 #include "block/nbd/nbd_protocol.h"
 
 #define NBD_MEMORY ((uint64_t)128 << 20)    /* shared evenly by the sessions */
+#define NBD_SPARE_MAX ((uint64_t)16 << 20)  /* a session's buffers that are kept for later */
 #define NBD_SHARE_MIN ((uint64_t)256 << 10) /* of a session */
 #define NBD_PIECE_MAX ((uint64_t)2 << 20)   /* of a read in chunks, and of CACHE */
 #define NBD_ZERO_PIECE ((uint64_t)16 << 20) /* of WRITE_ZEROES and TRIM */
@@ -71,6 +72,12 @@
 #define NBD_CONTEXTS_MAX (NBD_CONTEXT_BITMAP + NBD_EXPORT_BITMAPS_MAX)
 
 typedef struct NbdSession NbdSession;
+
+/* At the begin of a buffer that no request uses. */
+typedef struct NbdBuffer {
+    struct NbdBuffer *next;
+    uint64_t size;
+} NbdBuffer;
 
 typedef struct NbdBitmap {
     BlockNode *node; /* referenced */
@@ -127,7 +134,9 @@ struct NbdSession {
     /* runtime: home */
     unsigned requests; /* in progress */
     uint64_t bytes;    /* of their buffers */
-    CoQueue room;      /* the reader waits for a request's end */
+    NbdBuffer *spare;  /* buffers for later requests: new memory costs a page fault for each page */
+    uint64_t spare_bytes;
+    CoQueue room; /* the reader waits for a request's end */
     bool sending;
     CoQueue senders;
 };
@@ -140,7 +149,8 @@ typedef struct NbdRequest {
     uint64_t contexts; /* BLOCK_STATUS: bits of the context ids */
     bool too_long;     /* its data does not fit in its buffer: it is done in pieces */
     uint8_t *data;
-    uint64_t size; /* of the buffer */
+    uint64_t size;     /* of the buffer, as far as it is used */
+    uint64_t capacity; /* of the buffer */
 } NbdRequest;
 
 /* ---- nbd_server.c ---- */

@@ -172,8 +172,10 @@ int nbd_option_co_meta(const NbdOptionCall *c)
         s->contexts = contexts;
         s->contexts_serial = e->serial;
     }
-    nbd_export_enter(e); /* it stays while the replies wait for the client */
+    s->export = e; /* it stays while the replies wait for the client; its removal disconnects */
+    nbd_export_enter(e);
     int ret = meta_co_reply(c, e, contexts);
+    s->export = NULL;
     nbd_export_leave(e);
     return ret;
 }

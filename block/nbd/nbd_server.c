@@ -157,10 +157,15 @@ static void session_negotiate(void *opaque)
 /* The calls may fail: they depend on the kind of socket and on limits of the host. */
 static void server_set_options(int fd)
 {
-    int on = 1, size = NBD_SEND_BUFFER;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    int on = 1, size = NBD_SEND_BUFFER, domain = AF_UNSPEC;
+    socklen_t length = sizeof(domain);
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
+    if (domain == AF_UNIX) {
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* TCP adapts its own */
+    } else {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    }
 }
 
 static RUNS_IN_MAIN void server_begin_session(int fd)

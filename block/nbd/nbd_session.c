@@ -26,6 +26,48 @@ static RUNS_IN_IOTHREAD unsigned session_request_max(const NbdSession *s)
     return CLAMP(all / s->export->serving, 1, NBD_REQUESTS_MAX);
 }
 
+/* ---- buffers ---- */
+
+static RUNS_IN_IOTHREAD void session_free_spare(NbdSession *s)
+{
+    while (s->spare != NULL) {
+        NbdBuffer *b = s->spare;
+        s->spare = b->next;
+        free(b);
+    }
+    s->spare_bytes = 0;
+}
+
+/* A spare buffer that is large enough, and not much larger, or a new one. NULL: there is no memory. */
+static RUNS_IN_IOTHREAD void *session_get_buffer(NbdSession *s, uint64_t *size)
+{
+    for (NbdBuffer **link = &s->spare; *link != NULL; link = &(*link)->next) {
+        NbdBuffer *b = *link;
+        if (b->size >= *size && b->size / 4 <= *size) {
+            *link = b->next;
+            s->spare_bytes -= b->size;
+            *size = b->size;
+            return b;
+        }
+    }
+    void *data;
+    return posix_memalign(&data, BLOCK_MEMORY_ALIGNMENT_MAX, *size) == 0 ? data : NULL;
+}
+
+static RUNS_IN_IOTHREAD void session_put_buffer(NbdSession *s, void *data, uint64_t size)
+{
+    if (s->spare_bytes + s->bytes + size > MIN(nbd_session_share(), NBD_SPARE_MAX)) {
+        free(data);
+        return;
+    }
+    NbdBuffer *b = data;
+    *b = (NbdBuffer){.next = s->spare, .size = size};
+    s->spare = b;
+    s->spare_bytes += size;
+}
+
+/* ---- requests in progress ---- */
+
 /* Waits until the session may begin a request with a buffer of @size bytes. With no request in
  * progress it always may. */
 static coroutine_fn RUNS_IN_IOTHREAD void session_co_wait_for_room(NbdSession *s, uint64_t size)
@@ -33,6 +75,9 @@ static coroutine_fn RUNS_IN_IOTHREAD void session_co_wait_for_room(NbdSession *s
     while (s->requests > 0 &&
            (s->requests >= session_request_max(s) || s->bytes + size > nbd_session_share())) {
         co_queue_wait(&s->room, "the end of a request of the same NBD client");
+    }
+    if (s->bytes + s->spare_bytes + size > nbd_session_share()) {
+        session_free_spare(s);
     }
 }
 
@@ -69,15 +114,17 @@ static uint64_t session_buffer_size(const NbdRequest *r, bool *too_long)
 static RUNS_IN_IOTHREAD NbdRequest *session_begin_request(const NbdRequest *like)
 {
     NbdSession *s = like->session;
-    void *data = NULL;
-    if (like->size > 0 && posix_memalign(&data, BLOCK_MEMORY_ALIGNMENT_MAX, like->size) != 0) {
+    uint64_t size = like->size;
+    void *data = size > 0 ? session_get_buffer(s, &size) : NULL;
+    if (size > 0 && data == NULL) {
         return NULL;
     }
     NbdRequest *r = g_new(NbdRequest, 1);
     *r = *like;
     r->data = data;
+    r->capacity = size;
     s->requests++;
-    s->bytes += r->size;
+    s->bytes += r->capacity;
     return r;
 }
 
@@ -85,8 +132,10 @@ void nbd_request_free(NbdRequest *r)
 {
     NbdSession *s = r->session;
     s->requests--;
-    s->bytes -= r->size;
-    free(r->data);
+    s->bytes -= r->capacity;
+    if (r->data != NULL) {
+        session_put_buffer(s, r->data, r->capacity);
+    }
     g_free(r);
     co_queue_wake_all(&s->room);
 }
@@ -276,6 +325,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void session_co_end(NbdSession *s, int ret)
     while (s->requests > 0) { /* their replies are due */
         co_queue_wait(&s->room, "the end of an NBD client's requests");
     }
+    session_free_spare(s);
     if (--e->serving == 0) {
         co_requests_end(e->home, NBD_REQUESTS_MAX);
     }

@@ -99,7 +99,7 @@ BlockNode *backends_drive_node(Backends *b, const char *id) RUNS_IN_MAIN;
 /* The medium of node @node_name was taken out of its drive: drops the reference of the -drive that
  * opened it, if one did. */
 void backends_co_drop_medium(Backends *b, const char *node_name) coroutine_fn RUNS_IN_MAIN;
-/* Waits until no request is in flight on any backend, and flushes them. */
+/* Waits until no request of a drive is in flight, and flushes the drives. */
 void backends_co_drain(void) coroutine_fn RUNS_IN_MAIN;
 
 #endif

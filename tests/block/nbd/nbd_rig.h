@@ -54,13 +54,13 @@ static inline void rig_main(void (*fn)(void *opaque), void *opaque)
     completion_wait(&call.done, "main");
 }
 
-static void rig_lock(void *opaque)
+NO_THREAD_SAFETY_ANALYSIS static void rig_lock(void *opaque)
 {
     enter_coroutine();
     co_mutex_lock(&rig_operation);
 }
 
-static void rig_unlock(void *opaque)
+NO_THREAD_SAFETY_ANALYSIS static void rig_unlock(void *opaque)
 {
     enter_coroutine();
     co_mutex_unlock(&rig_operation);

@@ -112,6 +112,37 @@ NBD_TEST(a_removal_does_not_wait_for_a_request_that_hangs)
     rig_end();
 }
 
+/* Its socket is full of options in one direction, and of replies in the other. */
+static int life_connect_stuffed(void)
+{
+    uint8_t option[64], header[NBD_OPTION_SIZE];
+    uint32_t length = (uint32_t)rig_meta_data(option, "disk", NULL, 0);
+    nbd_put32(nbd_put32(nbd_put64(header, NBD_OPTION_MAGIC), NBD_OPT_LIST_META_CONTEXT), length);
+    int fd = rig_greet(3);
+    rig_option_is(fd, NBD_OPT_STRUCTURED_REPLY, NULL, 0, NBD_REP_ACK);
+    for (unsigned waits = 0; waits < 20;) {
+        struct iovec iov[] = {{header, sizeof(header)}, {option, length}};
+        struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
+        if (sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+            rig_settle_main();
+            waits++;
+        } else {
+            waits = 0;
+        }
+    }
+    return fd;
+}
+
+NBD_TEST(a_removal_does_not_wait_for_a_client_that_negotiates)
+{
+    life_begin();
+    int fd = life_connect_stuffed();
+    life_remove_is(true, NULL);
+    life_await_deleted(1);
+    rig_closed(fd);
+    rig_end();
+}
+
 static struct {
     bool stopped;
 } life_stop;
@@ -172,6 +203,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_safe_removal_is_refused_while_there_are_clients),
         cmocka_unit_test(a_removal_does_not_wait_for_a_request_that_hangs),
+        cmocka_unit_test(a_removal_does_not_wait_for_a_client_that_negotiates),
         cmocka_unit_test(a_stop_ends_all_clients_and_requests_that_were_not_begun),
     };
     return block_test_main(tests);
