@@ -46,7 +46,7 @@ LDFLAGS_asan   := -fsanitize=address,undefined $(SYS_WRAP)
 LDFLAGS_ubsan  := -fsanitize=undefined $(SYS_WRAP)
 LDFLAGS_tsan   := -fsanitize=thread $(SYS_WRAP)
 
-PKGS := glib-2.0 json-c liburing libseccomp zlib libdeflate libzstd
+PKGS := glib-2.0 json-c liburing libseccomp zlib libdeflate libzstd gnutls libnbd
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio -lm
 

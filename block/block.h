@@ -29,6 +29,8 @@ enum {
     BLOCK_REQ_MAY_UNMAP = 1 << 1, /* write-zeroes may deallocate */
     /* A write is stored compressed: whole clusters of the image, or up to the end of the disk. */
     BLOCK_REQ_COMPRESSED = 1 << 2,
+    /* Write-zeroes gives -ENOTSUP instead of writing zeroes as data. A part may be zeroed then. */
+    BLOCK_REQ_NO_FALLBACK = 1 << 3,
 };
 
 typedef enum BlockPreallocation {
@@ -103,8 +105,15 @@ bool block_co_delete(const char *node_name, GError **error) coroutine_fn RUNS_IN
  * in flight end before. Under the operation lock. */
 bool block_co_reopen(OptDict *const *opts, unsigned count, GError **error)
     coroutine_fn RUNS_IN_MAIN;
+/* Makes the node read-only or writable, and its files with it; all else stays. Under the operation
+ * lock. */
+bool block_node_co_set_read_only(BlockNode *n, bool read_only, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
 /* Moves an unused node and all nodes below it to @home. */
 bool block_co_move(BlockNode *n, AioContext *home, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The same for a caller that has @held references to @n, and maybe its user's one is another. */
+bool block_co_move_held(BlockNode *n, AioContext *home, unsigned held, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
 /* Resizes node @n: through the backend that writes to it, else through a temporary one. */
 int block_node_co_resize(BlockNode *n, uint64_t size, GError **error) coroutine_fn RUNS_IN_MAIN;
 BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NULL: none */
@@ -214,6 +223,15 @@ BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshot
 void block_snapshot_co_run(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
 /* Frees @s. 0, or -errno with @error. */
 int block_snapshot_co_end(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Creation in more parts, for a snapshot of several disks at one point in time. prepare does what can
+ * wait for the image, outside of a drained section. Inside one of the caller that covers the node,
+ * switch freezes the disk. Then follows run, or run_drained inside the section, and end, outside of
+ * it in any case. prepare: NULL + @error. switch and run_drained: false + @error, and end follows. The
+ * texts of @info stay valid until prepare returns. */
+BlockSnapshotRun *block_node_co_snapshot_prepare(BlockNode *n, const BlockSnapshotInfo *info,
+                                                 GError **error) coroutine_fn RUNS_IN_MAIN;
+bool block_snapshot_co_switch(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
+bool block_snapshot_co_run_drained(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether the format of the node has internal snapshots. */
 bool block_node_can_snapshot(const BlockNode *n) ANY_THREAD;
 /* Whether the format of the node has compressed writes. */
@@ -234,6 +252,12 @@ bool block_node_read_only(const BlockNode *n) ANY_THREAD;
  * fails; the error names the writer. */
 BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
     coroutine_fn RUNS_IN_MAIN;
+/* The same for a user that is no drive; @user describes it in errors ("export 'e0'"). blk_find() does
+ * not find such a backend, and queries of drives do not show it. */
+BlockBackend *blk_co_new_for(const char *user, BlockNode *root, bool writable, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* Whether it was made by blk_co_new(). */
+bool blk_is_drive(const BlockBackend *blk) ANY_THREAD;
 /* Drains, then drops the reference to the root. */
 void blk_co_free(BlockBackend *blk) coroutine_fn RUNS_IN_MAIN;
 const char *blk_name(const BlockBackend *blk) ANY_THREAD;
@@ -242,6 +266,8 @@ BlockBackend *blk_find(const char *name) RUNS_IN_MAIN;   /* borrowed; NULL: none
 BlockNode *blk_root(const BlockBackend *blk) ANY_THREAD; /* borrowed */
 /* All backends: an array of *@count borrowed pointers, to be freed with g_free(). */
 BlockBackend **blk_list(unsigned *count) RUNS_IN_MAIN;
+/* The same without those that are no drives. */
+BlockBackend **blk_list_drives(unsigned *count) RUNS_IN_MAIN;
 bool blk_read_only(const BlockBackend *blk) ANY_THREAD;
 uint64_t blk_size(const BlockBackend *blk)
     ANY_THREAD; /* bytes, a multiple of 512; read atomically */
@@ -249,6 +275,9 @@ BlockLimits blk_limits(const BlockBackend *blk) ANY_THREAD;
 /* When off, each write has FUA. Off by cache=writethrough|directsync or the guest; initially on. */
 void blk_set_write_cache(BlockBackend *blk, bool on) ANY_THREAD;
 bool blk_write_cache(const BlockBackend *blk) ANY_THREAD;
+
+/* Returned by a request instead of an -errno, only while the backend hurries: it was not started. */
+#define BLK_NOT_STARTED (-0x10000)
 
 typedef struct BlkNotify {
     void (*resized)(void *opaque); /* in main */
@@ -269,7 +298,7 @@ void blk_set_notify(BlockBackend *blk, const BlkNotify *notify) RUNS_IN_MAIN;
  * a read-only backend. Nothing needs to be aligned. The sum of the iov lengths equals bytes
  * (asserted). A request of 0 bytes returns 0 without a call of the driver. A flag that the
  * operation does not support aborts: writes support BLOCK_REQ_FUA and BLOCK_REQ_COMPRESSED,
- * write-zeroes BLOCK_REQ_FUA and BLOCK_REQ_MAY_UNMAP, reads none. A compressed write to a node that
+ * write-zeroes BLOCK_REQ_FUA, BLOCK_REQ_MAY_UNMAP and BLOCK_REQ_NO_FALLBACK, reads none. A compressed write to a node that
  * cannot compress gives -ENOTSUP, one of other bytes than whole clusters -EINVAL.
  *
  * A request is in flight until the code that follows it in the caller's coroutine has run up to its
@@ -308,6 +337,11 @@ typedef struct BlkMacro {
 void blk_co_macro_begin(BlockBackend *blk, BlkMacro *macro) coroutine_fn RUNS_IN_IOTHREAD;
 void blk_macro_end(BlockBackend *blk, BlkMacro *macro) RUNS_IN_IOTHREAD;
 
+/* On while a device waits for all its requests to end, for a stop or a reset. Requests that wait at
+ * the border, for the end of a drained section or by throttling, end with BLK_NOT_STARTED; so do
+ * later ones that would have to wait. Throttling of the nodes below ends meanwhile. */
+void blk_set_hurry(BlockBackend *blk, bool on) RUNS_IN_IOTHREAD;
+
 /* ---- drain (main; counted, never polled) ---- */
 /* Returns when none of the backends has a request in flight. From then until the end their new
  * requests queue (and are not in flight). Sections nest. The coroutine that begins one ends it,
@@ -315,6 +349,12 @@ void blk_macro_end(BlockBackend *blk, BlkMacro *macro) RUNS_IN_IOTHREAD;
 void co_drained_begin(BlockBackend *const *blks, unsigned count) coroutine_fn RUNS_IN_MAIN;
 /* Never waits. Resumes queued requests; devices process their queues again. */
 void co_drained_end(BlockBackend *const *blks, unsigned count) RUNS_IN_MAIN;
+/* The same for all backends that use one of the nodes, directly or through other nodes, and for what
+ * these nodes do on their own account. The nodes stay as they are until the end. */
+typedef struct BlockSection BlockSection;
+BlockSection *block_nodes_co_drained_begin(BlockNode *const *nodes, unsigned count)
+    coroutine_fn RUNS_IN_MAIN;
+void block_nodes_co_drained_end(BlockSection *section) coroutine_fn RUNS_IN_MAIN;
 /* Requests in flight now; for queries and tests. */
 unsigned blk_in_flight(const BlockBackend *blk) ANY_THREAD;
 

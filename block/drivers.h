@@ -12,9 +12,11 @@ extern const BlockDriver block_driver_fault;
 extern const BlockDriver block_driver_file;
 extern const BlockDriver block_driver_host_device;
 extern const BlockDriver block_driver_mem;
+extern const BlockDriver block_driver_nbd;
 extern const BlockDriver block_driver_null_aio;
 extern const BlockDriver block_driver_null_co;
 extern const BlockDriver block_driver_qcow2;
 extern const BlockDriver block_driver_raw;
+extern const BlockDriver block_driver_throttle;
 
 #endif

@@ -17,8 +17,12 @@
  *   5. Each user of a node, a parent node or a backend, has an edge to it. An edge exists only if its
  *      uses are compatible with those of all others (block/core/edge.c): a node has one writer at
  *      most, and none while a user needs its data unchanged.
- *   6. The children of a node are fixed from its opening until its closing. All nodes below a node
- *      live in its home.
+ *   6. The children of an open node, and the root of a backend, change only in a graph change
+ *      (block/graph.h): every node and backend connected with them has nothing in flight then. All
+ *      nodes below a node live in its home.
+ *   7. The sections that cover a node are those of the backends above it and of the node itself. A
+ *      graph change moves them with the edges, so that a section that began before the change holds
+ *      for the graph after it.
  */
 #ifndef SKIFF_BLOCK_NODE_H
 #define SKIFF_BLOCK_NODE_H
@@ -42,6 +46,8 @@ enum {
     BLOCK_STATUS_RAW = 1 << 16,
     /* Data that may be a hole of map_node: it is searched for one. Only in precise answers. */
     BLOCK_STATUS_RECURSE = 1 << 17,
+    /* Instead of DATA and ZERO: what the bytes are is unknown, and is not looked for below. */
+    BLOCK_STATUS_NOTHING = 1 << 18,
 };
 
 /* What a user does with a node, and what it lets others do. */
@@ -50,9 +56,11 @@ typedef enum BlockUse {
     BLOCK_USE_WRITE = 1 << 1,
     BLOCK_USE_RESIZE = 1 << 2,
     BLOCK_USE_UNCHANGED = 1 << 3, /* the data that the user reads must not change */
+    BLOCK_USE_GRAPH = 1 << 4,     /* a job that will change the edges here; one at most */
 } BlockUse;
 #define BLOCK_USE_ALL                                                                              \
-    ((unsigned)(BLOCK_USE_READ | BLOCK_USE_WRITE | BLOCK_USE_RESIZE | BLOCK_USE_UNCHANGED))
+    ((unsigned)(BLOCK_USE_READ | BLOCK_USE_WRITE | BLOCK_USE_RESIZE | BLOCK_USE_UNCHANGED |        \
+                BLOCK_USE_GRAPH))
 
 typedef enum BlockChildRole {
     BLOCK_ROLE_FILE,    /* reads; writes and resizes if the parent is writable */
@@ -62,11 +70,13 @@ typedef enum BlockChildRole {
 
 /* One use of a node. Main only, except that requests and drains follow the nodes. */
 typedef struct BlockEdge {
-    BlockNode *parent; /* NULL: the user is a backend */
+    BlockNode *parent; /* NULL: the user is a backend or a job */
+    BlockBackend *blk; /* NULL: the user is a node or a job */
     BlockNode *node;   /* owned reference */
-    char *name;        /* of the child in its parent: "file", "backing"; NULL for a backend */
-    char *user;        /* for errors: "drive 'disk0'", "node 'fmt0'" */
+    char *name;        /* of the child in its parent: "file", "backing"; else NULL */
+    char *user;        /* for errors: "drive 'disk0'", "node 'fmt0'", "job 'job0'" */
     BlockChildRole role;
+    bool stays;            /* a replacement of the node does not change the edge */
     unsigned uses, shares; /* BlockUse */
 } BlockEdge;
 
@@ -109,7 +119,10 @@ typedef struct BlockDriver {
     const OptSpec *options; /* bound to the state before co_open(); cleared after co_close() */
     bool has_file;          /* has a child "file", opened before co_open() */
     bool is_filter;         /* queries show its file as the image below it */
-    bool shows_file;        /* what queries show of its image is that of its file */
+    /* What the node shows does not change although what is below it changes: such a change is the
+     * work of the job that has put it there. */
+    bool hides_changes;
+    bool shows_file; /* what queries show of its image is that of its file */
     /* Further children that co_open() may open with block_node_co_open_child(); NULL-terminated.
      * Their options are not bound to the state. NULL: none. */
     const char *const *children;
@@ -142,7 +155,7 @@ typedef struct BlockDriver {
     /* Describes the bytes from @offset on, at most @bytes of them, in *@status, which is preset to
      * zeroes. Offset, @bytes and the answer's length are aligned; the answer is not empty. Flags:
      * DATA, ZERO, both, or neither (bytes of the backing node; zeroes if there is none), and
-     * OFFSET_VALID, BLOCK_STATUS_RAW, BLOCK_STATUS_RECURSE. NULL: everything is data. */
+     * OFFSET_VALID, BLOCK_STATUS_RAW, _RECURSE, _NOTHING. NULL: everything is data. */
     int (*co_block_status)(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                            BlockStatus *status);
     /* Returns the bytes that the node itself uses on the host, or -errno. NULL: nothing is known, or
@@ -170,6 +183,9 @@ typedef struct BlockDriver {
 
     /* For queries, in main. NULL: the node has no file name. */
     const char *(*filename)(const BlockNode *n);
+    /* In the home: a drained section begins to cover the node. Requests that wait for something that
+     * can take long return as soon as they can. May be NULL. */
+    void (*quiesce)(BlockNode *n);
     /* In main: the value of the option "aio" that the node was opened with. NULL: it has none. */
     const char *(*aio)(const BlockNode *n);
 
@@ -182,8 +198,18 @@ typedef struct BlockDriver {
     bool (*co_reopen_prepare)(BlockNode *n, BlockReopen *r, GError **error);
     void (*reopen_commit)(BlockNode *n, BlockReopen *r);
     void (*co_reopen_clean)(BlockNode *n, BlockReopen *r, bool committed);
-    /* The child's limits have changed since the node was opened. May be NULL. */
+    /* The limits, caps or size of a child, or a child itself, have changed since the node was
+     * opened; it has a child "file". Sets what follows from them: limits, caps, size, and what the
+     * state has of the children. In main, drained, without a yield. May be NULL. */
     void (*child_changed)(BlockNode *n);
+    /* Whether @child can become the child @name. In main. May be NULL: any node can. */
+    bool (*check_child)(const BlockNode *n, const char *name, const BlockNode *child,
+                        GError **error);
+
+    /* In the home. Ends the delays that the driver adds to requests, also of those that wait; or
+     * allows them again. Calls nest. On while a drained section covers the node, and while a device
+     * above it waits for its requests. NULL: the driver adds no delays. */
+    void (*lift)(BlockNode *n, bool on);
 
     /*
      * Moving to another home, coroutines in main. prepare stores in *@state what the node needs
@@ -228,10 +254,11 @@ struct BlockNode {
     /* links */
     const BlockDriver *drv;
     AioContext *home;
-    BlockNode *file;     /* the node of the edge "file"; NULL: none */
-    BlockNode *backing;  /* the node of the edge "backing"; NULL: none */
-    GPtrArray *children; /* BlockEdge, owned, in the order of opening */
-    GPtrArray *parents;  /* main: BlockEdge of each user */
+    BlockNode *file;                   /* the node of the edge "file"; NULL: none */
+    BlockNode *backing;                /* the node of the edge "backing"; NULL: none */
+    GPtrArray *children;               /* BlockEdge, owned, in the order of opening */
+    GPtrArray *parents;                /* main: BlockEdge of each user */
+    struct BlockGraphChange *changing; /* main: the change that it takes part in; NULL: none */
 
     /* config, fixed once open; a reopen changes it in main, drained */
     char *name;
@@ -253,7 +280,10 @@ struct BlockNode {
     unsigned refs;                            /* main */
     GPtrArray *bitmap_names;                  /* main: BlockDirtyBitmap, owned */
     BlockDirtyBitmap *bitmaps;                /* home: the same ones */
-    bool open;                                /* main: block_node_find() finds it */
+    bool open;                                /* main: between co_open and co_close */
+    bool created;                             /* main: by block_node_create() */
+    bool hidden;                              /* main: a graph change took away who saw its data */
+    bool detached;                            /* main: created, and outside of the graph */
     _Atomic(BlockImageInfo *) published_info; /* which main has not taken yet; NULL: none */
     _Atomic uint64_t size;
     BlockTrack track;                              /* home */
@@ -280,6 +310,8 @@ static inline uint64_t block_node_size(const BlockNode *n)
     return atomic_load_explicit(&n->size, memory_order_relaxed);
 }
 
+/* For child_changed: the size of @n follows that of a child, its dirty bitmaps follow too. */
+void block_node_follow_size(BlockNode *n, uint64_t size) RUNS_IN_MAIN;
 /* Returns the child @name, or NULL if there is none. Borrowed. */
 BlockNode *block_node_child(const BlockNode *n, const char *name) ANY_THREAD;
 /* Opens or refers to child @name as option @name of @n's description says. If that option is absent,
@@ -324,6 +356,8 @@ int block_node_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bo
  * in flight. False + @error: it is read-only. */
 bool block_node_co_prepare_copying(BlockNode *n, GError **error) coroutine_fn RUNS_IN_MAIN;
 void block_node_co_end_copying(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
+/* The user of that tracking gets another child, in child_changed. */
+void block_node_move_copying(BlockNode *from, BlockNode *to) RUNS_IN_MAIN;
 
 /* ---- activity below a backend (block/core/drain.c) ---- */
 /*

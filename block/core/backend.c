@@ -18,7 +18,7 @@ BlockBackend *blk_find(const char *name)
 {
     for (unsigned i = 0; backends != NULL && i < backends->len; i++) {
         BlockBackend *blk = g_ptr_array_index(backends, i);
-        if (strcmp(blk->name, name) == 0) {
+        if (blk->is_drive && strcmp(blk->name, name) == 0) {
             return blk;
         }
     }
@@ -35,24 +35,34 @@ BlockBackend **blk_list(unsigned *count)
     return list;
 }
 
-BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
+BlockBackend **blk_list_drives(unsigned *count)
 {
-    if (blk_find(name) != NULL) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "a drive named '%s' exists already",
-                    name);
-        return NULL;
+    unsigned all;
+    BlockBackend **list = blk_list(&all);
+    *count = 0;
+    for (unsigned i = 0; i < all; i++) {
+        if (list[i]->is_drive) {
+            list[(*count)++] = list[i];
+        }
     }
-    g_autofree char *who = g_strdup_printf("drive '%s'", name);
-    BlockEdge like = {.node = root, .user = who};
-    BlockEdge *edge = block_edge_new(&like, writable, error);
-    if (edge == NULL) {
-        return NULL;
-    }
+    return list;
+}
+
+BlockBackend *blk_co_new_for(const char *user, BlockNode *root, bool writable, GError **error)
+{
+    block_node_co_pass_gate(root);
+    g_autofree char *who = g_strdup(user);
     BlockBackend *blk = g_new0(BlockBackend, 1);
-    blk->edge = edge;
+    BlockEdge like = {.node = root, .blk = blk, .user = who};
+    block_edge_set_uses(&like, writable);
+    blk->edge = block_edge_new(&like, error);
+    if (blk->edge == NULL) {
+        g_free(blk);
+        return NULL;
+    }
     blk->root = root;
     blk->home = root->home;
-    blk->name = g_strdup(name);
+    blk->name = g_strdup(user);
     blk->writable = writable;
     atomic_init(&blk->write_cache, true);
     blk->queued_tail = &blk->queued;
@@ -63,14 +73,44 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
     return blk;
 }
 
+BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
+{
+    block_node_co_pass_gate(root); /* before the check, since it may wait */
+    if (blk_find(name) != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "a drive named '%s' exists already",
+                    name);
+        return NULL;
+    }
+    g_autofree char *who = g_strdup_printf("drive '%s'", name);
+    BlockBackend *blk = blk_co_new_for(who, root, writable, error);
+    if (blk != NULL) {
+        g_free(blk->name);
+        blk->name = g_strdup(name);
+        blk->is_drive = true;
+    }
+    return blk;
+}
+
+bool blk_is_drive(const BlockBackend *blk)
+{
+    return blk->is_drive;
+}
+
+typedef struct BlkRetire {
+    BlockBackend *blk;
+    GPtrArray *nodes;
+} BlkRetire;
+
 static void blk_retire_at_home(void *opaque)
 {
-    BlockBackend *blk = opaque;
+    const BlkRetire *retire = opaque;
+    BlockBackend *blk = retire->blk;
     enter_coroutine();
     enter_iothread(blk->home);
-    if (!blk_drain_retire(blk) || blk->macros != NULL || blk_in_flight(blk) != 0) {
+    if (!blk_drain_retire(blk, retire->nodes) || blk->macros != NULL || blk_in_flight(blk) != 0) {
         bug_abort("backend '%s' is freed while it is in use", blk->name);
     }
+    blk_throttle_retire(blk);
 }
 
 void blk_co_free(BlockBackend *blk)
@@ -81,14 +121,20 @@ void blk_co_free(BlockBackend *blk)
     if (blk->sections != 0) {
         bug_abort("backend '%s' is freed inside a drained section", blk->name);
     }
+    blk->retiring = true;
     co_drained_begin(&blk, 1); /* this section never ends */
-    co_call_in(blk->home, blk_retire_at_home, blk);
+    BlkRetire retire = {.blk = blk, .nodes = block_node_tree(blk->root)};
+    co_call_in(blk->home, blk_retire_at_home, &retire);
+    g_ptr_array_unref(retire.nodes);
     held_pop(RANK_DRAINED, blk);
     g_ptr_array_remove(backends, blk);
     if (backends->len == 0) {
         g_clear_pointer(&backends, g_ptr_array_unref);
     }
     block_edge_co_free(blk->edge);
+    if (blk->throttle_group != NULL) {
+        throttle_group_unref(blk->throttle_group);
+    }
     blk_account_clear(&blk->account);
     g_free(blk->name);
     g_free(blk);
@@ -149,8 +195,11 @@ bool blk_write_cache(const BlockBackend *blk)
 
 /* ---- begin and end of a request ---- */
 
-static coroutine_fn RUNS_IN_IOTHREAD void blk_co_queue(BlockBackend *blk, BlkRequest *r)
+static coroutine_fn RUNS_IN_IOTHREAD int blk_co_queue(BlockBackend *blk, BlkRequest *r)
 {
+    if (blk->hurries && !r->unlimited) {
+        return BLK_NOT_STARTED;
+    }
     trace_block_request_queue(blk->name, r->op);
     WaitRecord record;
     r->wait = &record;
@@ -161,6 +210,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void blk_co_queue(BlockBackend *blk, BlkReq
     wait_begin_at(&record, &blk->drainer, "the end of a drained section");
     co_wait(r->token);
     wait_end(&record);
+    return r->result;
 }
 
 static RUNS_IN_IOTHREAD bool blk_in_own_macro(const BlockBackend *blk)
@@ -173,29 +223,57 @@ static RUNS_IN_IOTHREAD bool blk_in_own_macro(const BlockBackend *blk)
     return false;
 }
 
-/* Counts the request, or queues it until the section ends, which counts it. */
-static coroutine_fn RUNS_IN_IOTHREAD void blk_co_admit(BlockBackend *blk, BlkRequest *r)
+/* Counts the request, or queues it until the section ends, which counts it. 0, or BLK_NOT_STARTED
+ * and the request is not counted. */
+static coroutine_fn RUNS_IN_IOTHREAD int blk_co_admit(BlockBackend *blk, BlkRequest *r)
 {
     assert_home(blk->home);
     r->owner = co_self();
     if (__builtin_expect(blk->quiesced > 0, 0) && !blk_in_own_macro(blk)) {
-        blk_co_queue(blk, r);
-    } else {
-        blk_count_in(blk);
+        return blk_co_queue(blk, r);
     }
+    blk_count_in(blk);
+    return 0;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD void blk_request_co_begin(BlockBackend *blk, BlkRequest *r)
+/* Waits until the limits of the backend allow a read or write. A part of a macro operation, which is
+ * in flight already, is charged only. */
+static coroutine_fn RUNS_IN_IOTHREAD int blk_co_throttle(BlockBackend *blk, BlkRequest *r)
 {
-    blk_co_admit(blk, r);
+    bool is_write = r->account == BLK_OP_WRITE;
+    if (r->bytes == 0 || (!is_write && r->account != BLK_OP_READ)) {
+        return 0;
+    }
+    if (blk_in_own_macro(blk)) {
+        throttle_member_charge(blk->throttle, is_write, r->bytes);
+        return 0;
+    }
+    r->start_ns = aio_batch_now_ns(blk->home); /* the wait counts as time of the request */
+    trace_block_request_throttle(blk->name, r->op, r->offset, r->bytes);
+    return throttle_member_co_wait(blk->throttle, is_write, r->bytes);
+}
+
+/* 0, or BLK_NOT_STARTED, and then the request must not be ended. */
+static coroutine_fn RUNS_IN_IOTHREAD int blk_request_co_begin(BlockBackend *blk, BlkRequest *r)
+{
+    int ret = __builtin_expect(blk->throttle != NULL, 0) ? blk_co_throttle(blk, r) : 0;
+    if (ret == 0) {
+        ret = blk_co_admit(blk, r);
+    }
+    if (ret < 0) {
+        return ret;
+    }
     r->next = blk->requests;
     r->link = &blk->requests;
     if (r->next != NULL) {
         r->next->link = &r->next;
     }
     blk->requests = r;
-    r->start_ns = aio_batch_now_ns(blk->home);
+    if (r->start_ns == 0) {
+        r->start_ns = aio_batch_now_ns(blk->home);
+    }
     trace_block_request_begin(blk->name, r->op, r->offset, r->bytes, blk_in_flight(blk));
+    return 0;
 }
 
 static RUNS_IN_IOTHREAD int blk_request_end(BlockBackend *blk, BlkRequest *r, int ret)
@@ -222,7 +300,7 @@ static RUNS_IN_IOTHREAD int blk_request_end(BlockBackend *blk, BlkRequest *r, in
 
 void blk_co_macro_begin(BlockBackend *blk, BlkMacro *macro)
 {
-    BlkRequest r = {.op = "macro"};
+    BlkRequest r = {.op = "macro", .unlimited = true};
     blk_co_admit(blk, &r);
     *macro = (BlkMacro){.owner = co_self(), .next = blk->macros, .link = &blk->macros};
     if (macro->next != NULL) {
@@ -279,8 +357,11 @@ int blk_co_preadv(BlockBackend *blk, uint64_t offset, uint64_t bytes, const stru
     assert(iov_size(iov, niov) == bytes);
     BlkRequest r = {.op = "read", .account = BLK_OP_READ, .offset = offset, .bytes = bytes};
     blk_check_flags(blk, &r, 0, flags);
-    blk_request_co_begin(blk, &r);
-    int ret = blk_check(blk, offset, bytes, false);
+    int ret = blk_request_co_begin(blk, &r);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = blk_check(blk, offset, bytes, false);
     if (ret == 0) {
         ret = block_node_co_preadv(blk->root, offset, bytes, iov, niov);
     }
@@ -293,8 +374,11 @@ int blk_co_pwritev(BlockBackend *blk, uint64_t offset, uint64_t bytes, const str
     assert(iov_size(iov, niov) == bytes);
     BlkRequest r = {.op = "write", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
     blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_COMPRESSED, flags);
-    blk_request_co_begin(blk, &r);
-    int ret = blk_check(blk, offset, bytes, true);
+    int ret = blk_request_co_begin(blk, &r);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {
         ret =
             block_node_co_pwritev(blk->root, offset, bytes, iov, niov, blk_write_flags(blk, flags));
@@ -305,16 +389,22 @@ int blk_co_pwritev(BlockBackend *blk, uint64_t offset, uint64_t bytes, const str
 int blk_co_flush(BlockBackend *blk)
 {
     BlkRequest r = {.op = "flush", .account = BLK_OP_FLUSH};
-    blk_request_co_begin(blk, &r);
-    int ret = blk->writable ? block_node_co_flush(blk->root) : 0;
+    int ret = blk_request_co_begin(blk, &r);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = blk->writable ? block_node_co_flush(blk->root) : 0;
     return blk_request_end(blk, &r, ret);
 }
 
 int blk_co_discard(BlockBackend *blk, uint64_t offset, uint64_t bytes)
 {
     BlkRequest r = {.op = "discard", .account = BLK_OP_UNMAP, .offset = offset, .bytes = bytes};
-    blk_request_co_begin(blk, &r);
-    int ret = blk_check(blk, offset, bytes, true);
+    int ret = blk_request_co_begin(blk, &r);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {
         ret = block_node_co_discard(blk->root, offset, bytes);
     }
@@ -325,9 +415,12 @@ int blk_co_write_zeroes(BlockBackend *blk, uint64_t offset, uint64_t bytes, unsi
 {
     BlkRequest r = {
         .op = "write-zeroes", .account = BLK_OP_WRITE, .offset = offset, .bytes = bytes};
-    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_MAY_UNMAP, flags);
-    blk_request_co_begin(blk, &r);
-    int ret = blk_check(blk, offset, bytes, true);
+    blk_check_flags(blk, &r, BLOCK_REQ_FUA | BLOCK_REQ_MAY_UNMAP | BLOCK_REQ_NO_FALLBACK, flags);
+    int ret = blk_request_co_begin(blk, &r);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = blk_check(blk, offset, bytes, true);
     if (ret == 0) {
         ret = block_node_co_write_zeroes(blk->root, offset, bytes, blk_write_flags(blk, flags));
     }
@@ -339,8 +432,11 @@ int blk_co_block_status(BlockBackend *blk, uint64_t offset, uint64_t bytes, bool
 {
     BlkRequest r = {
         .op = "block-status", .account = BLK_OP_COUNT, .offset = offset, .bytes = bytes};
-    blk_request_co_begin(blk, &r);
-    int ret = blk_check(blk, offset, bytes, false);
+    int ret = blk_request_co_begin(blk, &r);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = blk_check(blk, offset, bytes, false);
     if (ret == 0) {
         ret = block_node_co_block_status(blk->root, offset, bytes, precise, status);
     }

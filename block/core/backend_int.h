@@ -3,24 +3,31 @@
  * Internals of a backend, shared by backend.c (life cycle, requests) and drain.c (draining).
  *
  *            blk_request_co_begin                     blk_request_end
- *   caller ------------------------> IN_FLIGHT ---------------------> done
+ *   caller --> THROTTLED -----------> IN_FLIGHT ---------------------> done
  *      \                                ^
  *       \ quiesced                      | the section ends: counted before the wake
  *        `-------------> QUEUED --------'
  *
+ * A request waits in THROTTLED if the backend is a member of a throttle group (block/throttle.h).
+ * From there and from QUEUED it returns unstarted while the backend hurries.
+ *
  * Invariants
  *   1. in_flight = requests between begin and end, macro operations and their parts included, plus
  *      requests that were woken from the queue and have not run yet.
- *   2. A queued request is not in flight. The queue is empty unless quiesced > 0.
+ *   2. A queued or throttled request is not in flight. The queue is empty unless quiesced > 0.
+ *      No throttled request starts while quiesced > 0.
  *   3. A drain reports only from a bottom half or posted call, never from inside a request's end.
  *      The coroutine that ended the request has then run up to its next yield.
- *   4. Only the home context uses the runtime fields; others may read the atomic in_flight.
+ *   4. While the backend hurries and is not quiesced, the nodes below it are lifted; in a drained
+ *      section they are lifted by it.
+ *   5. Only the home context uses the runtime fields; others may read the atomic in_flight.
  */
 #ifndef SKIFF_BLOCK_CORE_BACKEND_INT_H
 #define SKIFF_BLOCK_CORE_BACKEND_INT_H
 
 #include "block/core/account.h"
 #include "block/node.h"
+#include "block/throttle.h"
 #include "util/loop/waitgraph.h"
 
 /* On the stack of the requesting coroutine. */
@@ -32,6 +39,8 @@ typedef struct BlkRequest {
     Coroutine *owner;
     CoToken token; /* while queued */
     WaitRecord *wait;
+    int result;     /* of the wait in the queue: 0 or BLK_NOT_STARTED */
+    bool unlimited; /* it does not wait for throttling, and is not returned */
     struct BlkRequest *next, **link;
 } BlkRequest;
 
@@ -43,13 +52,16 @@ struct BlockBackend {
 
     /* config */
     char *name;
+    bool is_drive; /* else the name is a description */
     bool writable;
     BlkNotify notify;
     _Atomic bool write_cache;
 
     /* main */
-    unsigned sections;           /* drained sections begun and not ended by main */
-    const void *_Atomic drainer; /* coroutine that began the first; for the wait-for graph */
+    bool retiring;                 /* it is being freed */
+    unsigned sections;             /* drained sections begun and not ended by main */
+    const void *_Atomic drainer;   /* coroutine that began the first; for the wait-for graph */
+    ThrottleGroup *throttle_group; /* owned reference; NULL: none */
 
     /* runtime: home */
     _Atomic unsigned in_flight;
@@ -58,6 +70,9 @@ struct BlockBackend {
     BlkRequest *queued, **queued_tail;
     BlkMacro *macros;
     BlkAccount account;
+    ThrottleMember *throttle; /* NULL: in no group */
+    ThrottleMember member;    /* its memory */
+    bool hurries;
 };
 
 static inline void blk_count_in(BlockBackend *blk)
@@ -67,9 +82,16 @@ static inline void blk_count_in(BlockBackend *blk)
 }
 /* The counterpart; makes a waiting drain check its counts. */
 void blk_count_out(BlockBackend *blk) RUNS_IN_IOTHREAD;
+/* Home: removes all requests from the queue, which end with BLK_NOT_STARTED. */
+void blk_return_queued(BlockBackend *blk) RUNS_IN_IOTHREAD;
+/* Home: lifts the nodes below the backend, or ends that. */
+void blk_lift_nodes(BlockBackend *blk, bool on) RUNS_IN_IOTHREAD;
+/* Home: the backend is freed; it is quiesced for good. */
+void blk_throttle_retire(BlockBackend *blk) RUNS_IN_IOTHREAD;
 /* The backends on @root, as blk_list(). */
 BlockBackend **blk_list_of(const BlockNode *root, unsigned *count) RUNS_IN_MAIN;
-/* Home: the backend is freed, inside a section that never ends. True: no request waits in it. */
-bool blk_drain_retire(BlockBackend *blk) RUNS_IN_IOTHREAD;
+/* Home: the backend is freed, inside a section of @nodes that never ends. True: no request waits in
+ * it. */
+bool blk_drain_retire(BlockBackend *blk, const GPtrArray *nodes) RUNS_IN_IOTHREAD;
 
 #endif

@@ -97,6 +97,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int status_finish(const BlockNode *n, uint6
         s->depth = 0; /* this node determines the bytes, whatever its file is */
         return ret;
     }
+    if ((s->flags & BLOCK_STATUS_NOTHING) != 0) {
+        s->flags &= ~(unsigned)BLOCK_STATUS_NOTHING;
+        return 0;
+    }
     if ((s->flags & (BLOCK_STATUS_DATA | BLOCK_STATUS_ZERO)) == 0) {
         return status_of_backing(n, offset, precise, s);
     }

@@ -13,10 +13,22 @@ void node_child_inherit(OptDict *child, BlockChildRole role, const BlockNodeFlag
     node_options_inherit(child, &inherited);
 }
 
-/* Returns a reference. */
-static RUNS_IN_MAIN BlockNode *child_refer_to(const char *option, const char *name, GError **error)
+/* The node of that name, when no graph change includes it. NULL: none. */
+static coroutine_fn RUNS_IN_MAIN BlockNode *child_co_find(const char *name)
 {
     BlockNode *child = block_node_find(name);
+    while (child != NULL && child->changing != NULL) {
+        block_node_co_pass_gate(child);
+        child = block_node_find(name); /* it may have been deleted */
+    }
+    return child;
+}
+
+/* Returns a reference. */
+static coroutine_fn RUNS_IN_MAIN BlockNode *child_co_refer_to(const char *option, const char *name,
+                                                              GError **error)
+{
+    BlockNode *child = child_co_find(name);
     if (child == NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "%s=%s: there is no node of that name; put its -blockdev first", option, name);
@@ -70,7 +82,8 @@ static RUNS_IN_MAIN bool child_attach(BlockNode *n, const char *name, BlockChild
     g_autofree char *user = g_strdup_printf("node '%s'", n->name);
     BlockEdge like = {
         .parent = n, .node = child, .name = (char *)(uintptr_t)name, .user = user, .role = role};
-    return block_edge_new(&like, writes && !n->flags.read_only, error) != NULL;
+    block_edge_set_uses(&like, writes && !n->flags.read_only);
+    return block_edge_new(&like, error) != NULL;
 }
 
 /* ---- nesting ---- */
@@ -128,7 +141,7 @@ static coroutine_fn RUNS_IN_MAIN bool child_co_open(BlockNode *n, const char *na
         child = child_co_open_nested(n, nested, error);
         opt_dict_free(nested);
     } else {
-        child = child_refer_to(name, node_name, error);
+        child = child_co_refer_to(name, node_name, error);
     }
     if (child == NULL) {
         return false;

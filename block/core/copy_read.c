@@ -205,6 +205,15 @@ void block_node_co_end_copying(BlockNode *n)
     co_call_in(n->home, copy_read_untrack_at_home, n);
 }
 
+/* Drained: the homes wait. */
+void block_node_move_copying(BlockNode *from, BlockNode *to)
+{
+    from->track.users--;
+    to->track.users++;
+    to->track.unit =
+        MAX(to->track.unit, MAX(to->limits.request_alignment, to->limits.zero_alignment));
+}
+
 bool block_node_co_set_copy_on_read(BlockNode *n, GError **error)
 {
     if (n->flags.read_only) {

@@ -64,7 +64,8 @@ static uint64_t bitmap_total(const BlockNode *n, uint64_t size)
 {
     uint64_t total = 0;
     for (const BlockDirtyBitmap *b = n->bitmaps; b != NULL; b = b->next) {
-        total += b->inconsistent ? 0 : bitmap_bits(size, b->shift);
+        uint64_t bits = b->inconsistent ? 0 : bitmap_bits(size, b->shift);
+        total += b->successor != NULL ? 2 * bits : bits;
     }
     return total;
 }
@@ -79,6 +80,16 @@ bool bitmap_init_bits(BlockDirtyBitmap *b, uint64_t size)
     b->size = size;
     b->changed = true;
     return b->words != NULL;
+}
+
+void bitmap_unlink(BlockNode *n, BlockDirtyBitmap *b)
+{
+    BlockDirtyBitmap **link = &n->bitmaps;
+    while (*link != b) {
+        link = &(*link)->next;
+    }
+    *link = b->next;
+    b->next = NULL;
 }
 
 void bitmap_append(BlockNode *n, BlockDirtyBitmap *b)
@@ -96,7 +107,8 @@ void node_bitmaps_set(BlockNode *n, uint64_t offset, uint64_t bytes)
 {
     for (BlockDirtyBitmap *b = n->bitmaps; b != NULL; b = b->next) {
         if (atomic_load_explicit(&b->enabled, memory_order_relaxed)) {
-            bitmap_set(b, offset, bytes);
+            bitmap_set(b->successor != NULL ? b->successor : b, offset, bytes);
+            b->changed = true;
         }
     }
 }
@@ -119,6 +131,9 @@ void node_bitmaps_resize(BlockNode *n, uint64_t size)
     for (BlockDirtyBitmap *b = n->bitmaps; b != NULL; b = b->next) {
         if (!b->inconsistent && b->size != size) {
             bitmap_resize(b, size);
+            if (b->successor != NULL) {
+                bitmap_resize(b->successor, size);
+            }
         }
     }
 }
@@ -142,6 +157,12 @@ BlockDirtyBitmap *bitmap_find_for(const BlockNode *n, const char *name, unsigned
 {
     BlockDirtyBitmap *b = bitmap_find(n, name, error);
     if (b == NULL) {
+        return NULL;
+    }
+    if (b->busy || b->users > 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "Bitmap '%s' is currently in use by another operation and cannot be used",
+                    name);
         return NULL;
     }
     if ((use & BITMAP_FOR_CHANGE) != 0 && b->persistent && n->flags.read_only) {
@@ -208,12 +229,21 @@ static RUNS_IN_MAIN bool bitmap_check_new(const BlockNode *n, const char *name,
            bitmap_check_name(n, name, error);
 }
 
-int bitmap_co_begin_change(BlockNode *n, const BlockDirtyBitmap *b)
+static coroutine_fn RUNS_IN_IOTHREAD void bitmap_co_begin(BlockNode *n, bool drained)
+{
+    if (drained) {
+        block_node_begin(n);
+    } else {
+        block_node_co_begin(n);
+    }
+}
+
+int bitmap_co_begin_change(BlockNode *n, const BlockDirtyBitmap *b, bool drained)
 {
     if (!b->persistent || n->flags.read_only) {
         return 0;
     }
-    block_node_co_begin(n);
+    bitmap_co_begin(n, drained);
     int ret = n->drv->bitmaps->co_change(n);
     block_node_end(n);
     return ret;
@@ -228,6 +258,9 @@ void bitmap_change_failed(const BlockNode *n, int ret, GError **error)
 
 void bitmap_free(BlockDirtyBitmap *b)
 {
+    if (b->successor != NULL) {
+        bitmap_free(b->successor);
+    }
     g_free(b->words);
     g_free(b->name);
     g_free(b);
@@ -236,6 +269,7 @@ void bitmap_free(BlockDirtyBitmap *b)
 typedef struct BitmapCall {
     BlockNode *node;
     BlockDirtyBitmap *bitmap;
+    BlockBitmapUndo *undo; /* NULL: no drained section covers the node */
     int ret;
 } BitmapCall;
 
@@ -246,7 +280,7 @@ static void bitmap_add_at_home(void *opaque)
     BlockDirtyBitmap *b = call->bitmap;
     enter_coroutine();
     enter_iothread(n->home);
-    call->ret = bitmap_co_begin_change(n, b);
+    call->ret = bitmap_co_begin_change(n, b, call->undo != NULL);
     uint64_t size = block_node_size(n), total = bitmap_total(n, size);
     bool fits = total + bitmap_bits(size, b->shift) <= BLOCK_BITMAPS_BITS_MAX;
     if (call->ret == 0 && (!fits || !bitmap_init_bits(b, size))) {
@@ -266,23 +300,26 @@ static RUNS_IN_MAIN uint32_t bitmap_default_granularity(BlockNode *n)
                                           BLOCK_BITMAP_GRANULARITY_DEFAULT);
 }
 
-bool block_dirty_bitmap_co_add(BlockNode *n, const char *name, uint32_t granularity, unsigned flags,
-                               GError **error)
+bool bitmap_co_add(const BlockBitmapOp *op, BlockBitmapUndo *undo, GError **error)
 {
-    bool persistent = (flags & BLOCK_BITMAP_PERSISTENT) != 0;
-    granularity = granularity == 0 ? bitmap_default_granularity(n) : granularity;
-    if (!bitmap_check_new(n, name, granularity, persistent, error)) {
+    BlockNode *n = op->node;
+    bool persistent = (op->flags & BLOCK_BITMAP_PERSISTENT) != 0;
+    uint32_t granularity = op->granularity == 0 ? bitmap_default_granularity(n) : op->granularity;
+    if (!bitmap_check_new(n, op->name, granularity, persistent, error)) {
         return false;
     }
     BlockDirtyBitmap *b = g_new0(BlockDirtyBitmap, 1);
-    BitmapCall call = {.node = n, .bitmap = b};
-    b->name = g_strdup(name);
+    BitmapCall call = {.node = n, .bitmap = b, .undo = undo};
+    b->name = g_strdup(op->name);
     b->shift = (unsigned)__builtin_ctz(granularity);
     b->persistent = persistent;
-    atomic_store(&b->enabled, (flags & BLOCK_BITMAP_DISABLED) == 0);
+    atomic_store(&b->enabled, (op->flags & BLOCK_BITMAP_DISABLED) == 0);
     g_ptr_array_add(n->bitmap_names, b);
     co_call_in(n->home, bitmap_add_at_home, &call);
     if (call.ret == 0) {
+        if (undo != NULL) {
+            undo->bitmap = b;
+        }
         return true;
     }
     if (call.ret == -EFBIG) {
@@ -304,32 +341,36 @@ static void bitmap_remove_at_home(void *opaque)
     enter_coroutine();
     enter_iothread(n->home);
     if (call->bitmap->persistent) {
-        block_node_co_begin(n);
+        bitmap_co_begin(n, call->undo != NULL);
         call->ret = n->drv->bitmaps->co_remove(n, call->bitmap->name);
         block_node_end(n);
     }
     if (call->ret < 0) {
         return;
     }
-    BlockDirtyBitmap **link = &n->bitmaps;
-    while (*link != call->bitmap) {
-        link = &(*link)->next;
-    }
-    *link = call->bitmap->next;
+    bitmap_unlink(n, call->bitmap);
 }
 
-bool block_dirty_bitmap_co_remove(BlockNode *n, const char *name, GError **error)
+bool bitmap_co_remove(const BlockBitmapOp *op, BlockBitmapUndo *undo, GError **error)
 {
-    BitmapCall call = {.node = n, .bitmap = bitmap_find_for(n, name, BITMAP_FOR_CHANGE, error)};
+    BlockNode *n = op->node;
+    BitmapCall call = {.node = n, .undo = undo};
+    call.bitmap = bitmap_find_for(n, op->name, BITMAP_FOR_CHANGE, error);
     if (call.bitmap == NULL) {
         return false;
     }
     co_call_in(n->home, bitmap_remove_at_home, &call);
     if (call.ret < 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
-                    "Failed to remove bitmap '%s' from the image of node '%s': %s", name, n->name,
-                    g_strerror(-call.ret));
+                    "Failed to remove bitmap '%s' from the image of node '%s': %s", op->name,
+                    n->name, g_strerror(-call.ret));
         return false;
+    }
+    if (undo != NULL) {
+        undo->bitmap = call.bitmap;
+        g_ptr_array_find(n->bitmap_names, call.bitmap, &undo->place);
+        g_ptr_array_remove(n->bitmap_names, call.bitmap);
+        return true;
     }
     g_ptr_array_remove(n->bitmap_names, call.bitmap);
     bitmap_free(call.bitmap);
@@ -344,7 +385,10 @@ static void bitmap_clear_at_home(void *opaque)
     BlockDirtyBitmap *b = call->bitmap;
     enter_coroutine();
     enter_iothread(call->node->home);
-    call->ret = bitmap_co_begin_change(call->node, b);
+    call->ret = bitmap_co_begin_change(call->node, b, call->undo != NULL);
+    if (call->ret == 0 && call->undo != NULL && !bitmap_save_bits(b, call->undo)) {
+        call->ret = -ENOMEM;
+    }
     if (call->ret == 0) {
         memset(b->words, 0, bitmap_words(bitmap_bits(b->size, b->shift)) * sizeof(uint64_t));
         atomic_store_explicit(&b->set, 0, memory_order_relaxed);
@@ -352,16 +396,19 @@ static void bitmap_clear_at_home(void *opaque)
     }
 }
 
-bool block_dirty_bitmap_co_clear(BlockNode *n, const char *name, GError **error)
+bool bitmap_co_clear(const BlockBitmapOp *op, BlockBitmapUndo *undo, GError **error)
 {
-    BitmapCall call = {.node = n};
-    call.bitmap = bitmap_find_for(n, name, BITMAP_FOR_CHANGE | BITMAP_FOR_BITS, error);
+    BlockNode *n = op->node;
+    BitmapCall call = {.node = n, .undo = undo};
+    call.bitmap = bitmap_find_for(n, op->name, BITMAP_FOR_CHANGE | BITMAP_FOR_BITS, error);
     if (call.bitmap == NULL) {
         return false;
     }
     co_call_in(n->home, bitmap_clear_at_home, &call);
     if (call.ret < 0) {
         bitmap_change_failed(n, call.ret, error);
+    } else if (undo != NULL) {
+        undo->bitmap = call.bitmap;
     }
     return call.ret == 0;
 }
@@ -371,7 +418,7 @@ static void bitmap_begin_at_home(void *opaque)
     BitmapCall *call = opaque;
     enter_coroutine();
     enter_iothread(call->node->home);
-    call->ret = bitmap_co_begin_change(call->node, call->bitmap);
+    call->ret = bitmap_co_begin_change(call->node, call->bitmap, call->undo != NULL);
 }
 
 static void bitmap_nothing_at_home(void *opaque)
@@ -381,9 +428,11 @@ static void bitmap_nothing_at_home(void *opaque)
     enter_iothread(call->node->home);
 }
 
-bool block_dirty_bitmap_co_set_enabled(BlockNode *n, const char *name, bool enabled, GError **error)
+bool bitmap_co_set_enabled(const BlockBitmapOp *op, BlockBitmapUndo *undo, GError **error)
 {
-    BitmapCall call = {.node = n, .bitmap = bitmap_find_for(n, name, BITMAP_FOR_BITS, error)};
+    BlockNode *n = op->node;
+    BitmapCall call = {.node = n, .undo = undo};
+    call.bitmap = bitmap_find_for(n, op->name, BITMAP_FOR_BITS, error);
     if (call.bitmap == NULL) {
         return false;
     }
@@ -392,7 +441,12 @@ bool block_dirty_bitmap_co_set_enabled(BlockNode *n, const char *name, bool enab
         bitmap_change_failed(n, call.ret, error);
         return false;
     }
-    atomic_store_explicit(&call.bitmap->enabled, enabled, memory_order_relaxed);
+    if (undo != NULL) {
+        undo->bitmap = call.bitmap;
+        undo->enabled = atomic_load(&call.bitmap->enabled);
+    }
+    atomic_store_explicit(&call.bitmap->enabled, op->kind == BLOCK_BITMAP_ENABLE,
+                          memory_order_relaxed);
     co_call_in(n->home, bitmap_nothing_at_home, &call); /* what ends after this has seen it */
     return true;
 }
@@ -414,6 +468,7 @@ void block_dirty_bitmap_info(const BlockNode *n, unsigned i, BlockDirtyBitmapInf
         .recording = atomic_load_explicit(&b->enabled, memory_order_relaxed),
         .persistent = b->persistent,
         .inconsistent = b->inconsistent,
+        .busy = b->busy || b->users > 0,
     };
 }
 

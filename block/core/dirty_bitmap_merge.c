@@ -5,15 +5,30 @@
 typedef struct BitmapMerge {
     BlockNode *node; /* in whose home a step runs */
     BlockDirtyBitmap *from, *to;
-    uint64_t size; /* of the source */
+    BlockBitmapUndo *undo; /* of the target; NULL: no drained section covers it */
+    uint64_t size;         /* of the source */
     bool ok;
     int ret; /* the image cannot be changed */
 } BitmapMerge;
 
-/* Sets in @to, which belongs to nobody else, what is set in @from. */
-static void bitmap_add_bits(BlockDirtyBitmap *to, const BlockDirtyBitmap *from)
+static void bitmap_add_words(BlockDirtyBitmap *to, const BlockDirtyBitmap *from, size_t words)
+{
+    uint64_t set = atomic_load_explicit(&to->set, memory_order_relaxed);
+    for (size_t i = 0; i < words; i++) {
+        set += (uint64_t)__builtin_popcountll(from->words[i] & ~to->words[i]);
+        to->words[i] |= from->words[i];
+    }
+    atomic_store_explicit(&to->set, set, memory_order_relaxed);
+    to->changed = true;
+}
+
+void bitmap_add_bits(BlockDirtyBitmap *to, const BlockDirtyBitmap *from)
 {
     size_t words = bitmap_words(bitmap_bits(from->size, from->shift));
+    if (to->shift == from->shift && to->size == from->size) {
+        bitmap_add_words(to, from, words);
+        return;
+    }
     for (size_t i = 0; i < words; i++) {
         for (uint64_t rest = from->words[i]; rest != 0; rest &= rest - 1) {
             uint64_t bit = i * BITMAP_WORD + (unsigned)__builtin_ctzll(rest);
@@ -29,7 +44,10 @@ static void bitmap_merge_at_home(void *opaque)
     enter_iothread(m->node->home);
     m->size = m->from->size;
     m->ok = m->from->size == m->to->size;
-    if (m->ok) {
+    if (m->ok && m->undo != NULL && !bitmap_save_bits(m->to, m->undo)) {
+        m->ret = -ENOMEM;
+    }
+    if (m->ok && m->ret == 0) {
         bitmap_add_bits(m->to, m->from);
     }
 }
@@ -39,7 +57,7 @@ static void bitmap_target_at_home(void *opaque)
     BitmapMerge *m = opaque;
     enter_coroutine();
     enter_iothread(m->node->home);
-    m->ret = bitmap_co_begin_change(m->node, m->from);
+    m->ret = bitmap_co_begin_change(m->node, m->from, m->undo != NULL);
     bitmap_resize(m->to, m->from->size);
 }
 
@@ -67,31 +85,40 @@ static coroutine_fn RUNS_IN_MAIN bool bitmap_co_collect(BlockDirtyBitmap *sum,
     return true;
 }
 
-bool block_dirty_bitmap_co_merge(BlockDirtyBitmapRef target, const BlockDirtyBitmapRef *sources,
-                                 unsigned count, GError **error)
+/* The target gets the bits of @sum. */
+static coroutine_fn RUNS_IN_MAIN bool bitmap_co_take_sum(BlockDirtyBitmap *sum, BlockNode *n,
+                                                         BlockDirtyBitmap *b, BlockBitmapUndo *undo,
+                                                         GError **error)
 {
-    BlockNode *n = target.node;
+    BitmapMerge m = {.node = n, .from = sum, .to = b, .undo = undo};
+    co_call_in(n->home, bitmap_merge_at_home, &m);
+    if (!m.ok) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "node '%s' was resized while its bitmap was merged", n->name);
+    } else if (m.ret < 0) {
+        bitmap_change_failed(n, m.ret, error);
+    } else if (undo != NULL) {
+        undo->bitmap = b;
+    }
+    return m.ok && m.ret == 0;
+}
+
+bool bitmap_co_merge(const BlockBitmapOp *op, BlockBitmapUndo *undo, GError **error)
+{
+    BlockNode *n = op->node;
     BlockDirtyBitmap sum = {0}, *b;
-    b = bitmap_find_for(n, target.name, BITMAP_FOR_CHANGE | BITMAP_FOR_BITS, error);
+    b = bitmap_find_for(n, op->name, BITMAP_FOR_CHANGE | BITMAP_FOR_BITS, error);
     if (b == NULL) {
         return false;
     }
     sum.shift = b->shift;
-    BitmapMerge m = {.node = n, .from = b, .to = &sum};
+    BitmapMerge m = {.node = n, .from = b, .to = &sum, .undo = undo};
     co_call_in(n->home, bitmap_target_at_home, &m);
     if (m.ret < 0) {
         bitmap_change_failed(n, m.ret, error);
     }
-    bool ok = m.ret == 0 && bitmap_co_collect(&sum, sources, count, error);
-    if (ok) {
-        m = (BitmapMerge){.node = n, .from = &sum, .to = b};
-        co_call_in(n->home, bitmap_merge_at_home, &m);
-        ok = m.ok;
-        if (!ok) {
-            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                        "node '%s' was resized while its bitmap was merged", n->name);
-        }
-    }
+    bool ok = m.ret == 0 && bitmap_co_collect(&sum, op->sources, op->count, error) &&
+              bitmap_co_take_sum(&sum, n, b, undo, error);
     g_free(sum.words);
     return ok;
 }

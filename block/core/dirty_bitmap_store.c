@@ -109,14 +109,20 @@ uint64_t block_bitmap_bytes(const BlockDirtyBitmap *b)
     return (store_bits(b) + 7) / 8;
 }
 
+static uint64_t store_word(const BlockDirtyBitmap *b, uint64_t index)
+{
+    return b->words[index] | (b->successor != NULL ? b->successor->words[index] : 0);
+}
+
 BlockBitmapBits block_bitmap_look(const BlockDirtyBitmap *b, uint64_t offset, uint64_t length)
 {
     uint64_t end = (offset + length) / STORE_WORD_BYTES, words = bitmap_words(store_bits(b));
     bool clear = true, ones = end <= words;
     g_assert((offset | length) % STORE_WORD_BYTES == 0);
     for (uint64_t i = offset / STORE_WORD_BYTES; i < MIN(end, words) && (clear || ones); i++) {
-        clear = clear && b->words[i] == 0;
-        ones = ones && b->words[i] == UINT64_MAX;
+        uint64_t word = store_word(b, i);
+        clear = clear && word == 0;
+        ones = ones && word == UINT64_MAX;
     }
     return clear ? BLOCK_BITMAP_CLEAR : ones ? BLOCK_BITMAP_ONES : BLOCK_BITMAP_MIXED;
 }
@@ -127,7 +133,7 @@ void block_bitmap_save(const BlockDirtyBitmap *b, uint64_t offset, uint8_t *byte
     g_assert((offset | length) % STORE_WORD_BYTES == 0);
     for (uint64_t at = 0; at < length; at += STORE_WORD_BYTES) {
         uint64_t index = (offset + at) / STORE_WORD_BYTES;
-        uint64_t word = index < words ? htole64(b->words[index]) : 0;
+        uint64_t word = index < words ? htole64(store_word(b, index)) : 0;
         memcpy(bytes + at, &word, sizeof(word));
     }
 }

@@ -6,6 +6,12 @@
  *   main: co_drained_begin --message--> home: backend and nodes are quiesced
  *                                         |  a count becomes 0: a bottom half checks all counts
  *   main: continues <---------reply------ all are 0
+ *
+ * Main chooses the nodes of each message, since it alone changes the graph; they exist until it is
+ * processed. At any time each node is quiesced as often as main has begun sections of backends above
+ * it and of the node itself, apart from messages on their way. Bottom halves and posted calls arrive in
+ * order (coroutines do not). A graph change sends for each node that came below a backend, or left it,
+ * the number of its sections.
  */
 #include "block/core/backend_int.h"
 #include "block/core/node_int.h"
@@ -23,7 +29,7 @@ typedef struct BlkDrainGroup {
 typedef struct BlkDrainEntry {
     BlockBackend *blk; /* NULL: nodes alone */
     BlockNode *node;   /* the topmost node */
-    GPtrArray *nodes;  /* that the section covers */
+    GPtrArray *nodes;  /* that the section covers; with references of the coroutine that waits */
     BlkDrainGroup *group;
     AioBh begin; /* the section takes effect */
     AioBh check; /* checks the counts after one became 0 */
@@ -136,8 +142,27 @@ static RUNS_IN_IOTHREAD void drain_quiesce_backend(BlockBackend *blk)
     if (blk->quiesced++ > 0) {
         return;
     }
+    if (blk->hurries) {
+        blk_lift_nodes(blk, false); /* the section lifts its own nodes, and may change them */
+    }
+    if (blk->throttle != NULL) {
+        throttle_member_suspend(blk->throttle, true);
+    }
     if (blk->notify.quiesce != NULL) {
         blk->notify.quiesce(blk->notify.opaque);
+    }
+}
+
+static RUNS_IN_IOTHREAD void drain_quiesce_node(BlockNode *n)
+{
+    if (n->quiesced++ > 0) {
+        return;
+    }
+    if (n->drv->lift != NULL) {
+        n->drv->lift(n, true);
+    }
+    if (n->drv->quiesce != NULL) {
+        n->drv->quiesce(n);
     }
 }
 
@@ -149,8 +174,7 @@ static void drain_begin_at_home(void *opaque)
         drain_quiesce_backend(e->blk);
     }
     for (unsigned i = 0; i < e->nodes->len; i++) {
-        BlockNode *n = e->nodes->pdata[i];
-        n->quiesced++;
+        drain_quiesce_node(e->nodes->pdata[i]);
     }
     if (drain_is_idle(e)) {
         drain_reply(e);
@@ -164,8 +188,19 @@ static void drain_begin_at_home(void *opaque)
 static RUNS_IN_MAIN void drain_send(BlkDrainEntry *e, BlkDrainGroup *group)
 {
     e->group = group;
+    for (unsigned i = 0; i < e->nodes->len; i++) {
+        block_node_ref(e->nodes->pdata[i]); /* a graph change may take them out meanwhile */
+    }
     aio_bh_init(&e->begin, e->node->home, drain_begin_at_home, e);
     aio_bh_schedule(&e->begin);
+}
+
+static coroutine_fn RUNS_IN_MAIN void drain_co_release_nodes(GPtrArray *nodes)
+{
+    for (unsigned i = 0; i < nodes->len; i++) {
+        block_co_unref(nodes->pdata[i]);
+    }
+    g_ptr_array_unref(nodes);
 }
 
 void co_drained_begin(BlockBackend *const *blks, unsigned count)
@@ -189,23 +224,36 @@ void co_drained_begin(BlockBackend *const *blks, unsigned count)
     co_wait(group.waiter);
     wait_end(&record);
     for (unsigned i = 0; i < count; i++) {
-        g_ptr_array_unref(entries[i].nodes);
+        drain_co_release_nodes(entries[i].nodes);
     }
 }
 
-void block_nodes_co_quiesce(BlockNode *n, bool below)
+/* Takes @nodes, which live in the home of @n. */
+static coroutine_fn RUNS_IN_MAIN void drain_co_quiesce(BlockNode *n, GPtrArray *nodes)
 {
-    BlkDrainEntry e = {.node = n, .nodes = below ? block_node_tree(n) : g_ptr_array_new()};
-    if (!below) {
-        g_ptr_array_add(e.nodes, n);
-    }
+    BlkDrainEntry e = {.node = n, .nodes = nodes};
     BlkDrainGroup group = {.pending = 1, .waiter = co_arm()};
     WaitRecord record;
     wait_begin(&record, NULL, "drain of a node");
     drain_send(&e, &group);
     co_wait(group.waiter);
     wait_end(&record);
-    g_ptr_array_unref(e.nodes);
+}
+
+void block_nodes_co_quiesce(GPtrArray *nodes)
+{
+    drain_co_quiesce(nodes->pdata[0], g_ptr_array_ref(nodes));
+    drain_co_release_nodes(nodes);
+}
+
+/* The node may be closing: it has no reference. */
+void block_node_co_quiesce(BlockNode *n)
+{
+    GPtrArray *nodes = g_ptr_array_new();
+    g_ptr_array_add(nodes, n);
+    drain_co_quiesce(n, nodes);
+    n->refs--;
+    g_ptr_array_unref(nodes);
 }
 
 /* ---- a section ends ---- */
@@ -218,6 +266,9 @@ static RUNS_IN_IOTHREAD void drain_resume_node(BlockNode *n)
     if (--n->quiesced > 0) {
         return;
     }
+    if (n->drv->lift != NULL) {
+        n->drv->lift(n, false);
+    }
     BlockNodeWait *w = n->waiting;
     n->waiting = NULL;
     n->waiting_tail = &n->waiting;
@@ -229,10 +280,8 @@ static RUNS_IN_IOTHREAD void drain_resume_node(BlockNode *n)
     }
 }
 
-/* The nodes are the same as at the begin: the children of an open node are fixed. */
-static RUNS_IN_IOTHREAD void drain_resume_nodes(BlockNode *n)
+static RUNS_IN_IOTHREAD void drain_resume_nodes(const GPtrArray *nodes)
 {
-    g_autoptr(GPtrArray) nodes = block_node_tree(n);
     for (unsigned i = 0; i < nodes->len; i++) {
         drain_resume_node(nodes->pdata[i]);
     }
@@ -240,15 +289,17 @@ static RUNS_IN_IOTHREAD void drain_resume_nodes(BlockNode *n)
 
 static void drain_release_at_home(void *opaque)
 {
-    BlockNode *n = opaque;
+    const GPtrArray *nodes = opaque;
+    const BlockNode *first = nodes->pdata[0];
     enter_coroutine();
-    enter_iothread(n->home);
-    drain_resume_nodes(n);
+    enter_iothread(first->home);
+    drain_resume_nodes(nodes);
 }
 
-void block_nodes_co_release(BlockNode *n)
+void block_nodes_co_release(GPtrArray *nodes)
 {
-    co_call_in(n->home, drain_release_at_home, n);
+    const BlockNode *first = nodes->pdata[0];
+    co_call_in(first->home, drain_release_at_home, nodes);
 }
 
 static void drain_release_one_at_home(void *opaque)
@@ -262,6 +313,42 @@ static void drain_release_one_at_home(void *opaque)
 void block_node_co_release(BlockNode *n)
 {
     co_call_in(n->home, drain_release_one_at_home, n);
+}
+
+static void drain_release_posted(void *opaque)
+{
+    BlockNode *n = opaque;
+    enter_iothread(n->home);
+    drain_resume_node(n);
+}
+
+typedef struct DrainMove {
+    BlockNode *node;
+    unsigned sections;
+    bool begin;
+} DrainMove;
+
+static void drain_move_at_home(void *opaque)
+{
+    g_autofree DrainMove *m = opaque;
+    BlockNode *n = m->node;
+    enter_iothread(n->home);
+    if (n->quiesced == 0 || block_node_in_flight(n) != 0) {
+        bug_abort("node '%s': a graph change finds it in use", n->name);
+    }
+    if (m->begin) {
+        n->quiesced += m->sections;
+    }
+    for (; !m->begin && m->sections > 0; m->sections--) {
+        drain_resume_node(n);
+    }
+}
+
+void block_node_move_sections(BlockNode *n, unsigned sections, bool begin)
+{
+    DrainMove *m = g_new(DrainMove, 1);
+    *m = (DrainMove){.node = n, .sections = sections, .begin = begin};
+    aio_post(n->home, drain_move_at_home, m);
 }
 
 GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes)
@@ -278,7 +365,7 @@ GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes)
     }
     g_ptr_array_sort(all, block_node_compare_heights);
     for (unsigned i = 0; i < all->len; i++) {
-        block_nodes_co_quiesce(all->pdata[i], false);
+        block_node_co_quiesce(all->pdata[i]);
     }
     return all;
 }
@@ -286,15 +373,16 @@ GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes)
 void block_nodes_co_release_above(GPtrArray *nodes)
 {
     for (unsigned i = nodes->len; i-- > 0;) {
-        block_node_co_release(nodes->pdata[i]);
-        block_co_unref(nodes->pdata[i]);
+        BlockNode *n = nodes->pdata[i];
+        aio_post(n->home, drain_release_posted, n); /* after block_node_move_sections() */
+        block_co_unref(n);                          /* a close comes behind it */
     }
     g_ptr_array_unref(nodes);
 }
 
-bool blk_drain_retire(BlockBackend *blk)
+bool blk_drain_retire(BlockBackend *blk, const GPtrArray *nodes)
 {
-    drain_resume_nodes(blk->root);
+    drain_resume_nodes(nodes);
     bool waits = false;
     for (const BlkDrainEntry *e = drains_here; e != NULL; e = e->next) {
         waits = waits || e->blk == blk;
@@ -318,23 +406,68 @@ static RUNS_IN_IOTHREAD void drain_resume_queued(BlockBackend *blk)
     }
 }
 
-static void drain_end_at_home(void *opaque)
+void blk_return_queued(BlockBackend *blk)
 {
-    BlockBackend *blk = opaque;
-    enter_iothread(blk->home);
+    BlkRequest *r = blk->queued, *kept = NULL, **tail = &kept;
+    while (r != NULL) {
+        BlkRequest *next = r->next;
+        if (r->unlimited) {
+            *tail = r;
+            tail = &r->next;
+        } else {
+            r->result = BLK_NOT_STARTED;
+            co_wake(r->token);
+        }
+        r = next;
+    }
+    *tail = NULL;
+    blk->queued = kept;
+    blk->queued_tail = kept != NULL ? tail : &blk->queued;
+}
+
+typedef struct DrainEnd {
+    BlockBackend *blk;
+    GPtrArray *nodes;
+} DrainEnd;
+
+static RUNS_IN_IOTHREAD void drain_end(BlockBackend *blk, const GPtrArray *nodes)
+{
     if (blk->quiesced == 0) {
         bug_abort("backend '%s': a drained section ends without a begin", blk->name);
     }
-    drain_resume_nodes(blk->root);
+    drain_resume_nodes(nodes);
     blk->quiesced--;
     trace_block_drain_end(blk->name, blk->quiesced);
     if (blk->quiesced > 0) {
         return;
     }
     drain_resume_queued(blk);
+    if (blk->hurries) {
+        blk_lift_nodes(blk, true);
+    }
+    if (blk->throttle != NULL) {
+        throttle_member_suspend(blk->throttle, false);
+    }
     if (blk->notify.resume != NULL) {
         blk->notify.resume(blk->notify.opaque);
     }
+}
+
+static void drain_end_at_home(void *opaque)
+{
+    DrainEnd *end = opaque;
+    enter_iothread(end->blk->home);
+    drain_end(end->blk, end->nodes);
+    g_ptr_array_unref(end->nodes);
+    g_free(end);
+}
+
+/* Messages from main arrive in order: when the next section begins, these requests are resumed. */
+static RUNS_IN_MAIN void drain_send_end(BlockBackend *blk)
+{
+    DrainEnd *end = g_new(DrainEnd, 1);
+    *end = (DrainEnd){.blk = blk, .nodes = block_node_tree(blk->root)};
+    aio_post(blk->home, drain_end_at_home, end);
 }
 
 void co_drained_end(BlockBackend *const *blks, unsigned count)
@@ -350,9 +483,7 @@ void co_drained_end(BlockBackend *const *blks, unsigned count)
         if (atomic_load(&blks[i]->drainer) == co_self()) { /* no wait ends by it any more */
             atomic_store(&blks[i]->drainer, NULL);
         }
-        /* Messages from main arrive in order: when the next section begins, these requests are
-         * resumed. */
-        aio_post(blks[i]->home, drain_end_at_home, blks[i]);
+        drain_send_end(blks[i]);
     }
     held_pop(RANK_DRAINED, blks[0]);
 }

@@ -4,44 +4,54 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/core/node_int.h"
+#include "block/graph.h"
 #include "util/log.h"
 
 /* ---- users of a node ---- */
 
-static RUNS_IN_MAIN BlockBackend *graph_find_backend(const BlockNode *n)
+typedef enum GraphUser { GRAPH_USER_BACKEND, GRAPH_USER_NODE, GRAPH_USER_JOB } GraphUser;
+
+static GraphUser graph_kind(const BlockEdge *e)
 {
-    unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
-    for (unsigned i = 0; i < count; i++) {
-        if (blk_root(list[i]) == n) {
-            return list[i];
-        }
-    }
-    return NULL;
+    return e->blk != NULL ? GRAPH_USER_BACKEND
+                          : (e->parent != NULL ? GRAPH_USER_NODE : GRAPH_USER_JOB);
 }
 
-/* A node whose child @n is, also one that is being opened; NULL: none. */
-static RUNS_IN_MAIN const BlockNode *graph_find_parent(const BlockNode *n)
+/* See block_name_co_new(). */
+static bool graph_is_name(const BlockEdge *e)
+{
+    return e->parent == NULL && e->uses == 0;
+}
+
+static RUNS_IN_MAIN const BlockEdge *graph_find_user(const BlockNode *n, GraphUser kind)
 {
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
-        if (e->parent != NULL) {
-            return e->parent;
+        if (graph_kind(e) == kind && !graph_is_name(e)) {
+            return e;
         }
     }
     return NULL;
 }
 
-/* Describes the user of @n, or returns NULL if there is none. To be freed. */
+/* Describes the user of @n, also a node that is being opened, or returns NULL if there is none. To be
+ * freed. */
 static RUNS_IN_MAIN char *graph_describe_user(const BlockNode *n)
 {
-    const BlockBackend *blk = graph_find_backend(n);
-    const BlockNode *parent = graph_find_parent(n);
-    if (blk != NULL) {
-        return g_strdup_printf("device '%s' uses it", blk_name(blk));
+    const BlockEdge *job = graph_find_user(n, GRAPH_USER_JOB);
+    const BlockEdge *backend = graph_find_user(n, GRAPH_USER_BACKEND);
+    const BlockEdge *parent = graph_find_user(n, GRAPH_USER_NODE);
+    if (job != NULL) {
+        return g_strdup_printf("%s uses it", job->user);
+    }
+    if (backend != NULL && !blk_is_drive(backend->blk)) {
+        return g_strdup_printf("%s uses it", blk_name(backend->blk));
+    }
+    if (backend != NULL) {
+        return g_strdup_printf("device '%s' uses it", blk_name(backend->blk));
     }
     if (parent != NULL) {
-        return g_strdup_printf("it is part of node '%s'", parent->name);
+        return g_strdup_printf("it is part of node '%s'", parent->parent->name);
     }
     if (n->moving) {
         return g_strdup("it is moving to another iothread");
@@ -63,6 +73,10 @@ BlockNode *block_co_add(const OptDict *opts, AioContext *home, GError **error)
 bool block_co_delete(const char *node_name, GError **error)
 {
     BlockNode *n = block_node_find(node_name);
+    if (n != NULL && n->changing != NULL) {
+        block_node_co_pass_gate(n);
+        n = block_node_find(node_name);
+    }
     if (n == NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Failed to find node with node-name='%s'", node_name);
@@ -86,25 +100,28 @@ bool block_co_delete(const char *node_name, GError **error)
 
 /* ---- moving ---- */
 
-/* Whether all users of @n are nodes of @tree. */
-static RUNS_IN_MAIN bool graph_is_private(const BlockNode *n, GPtrArray *tree)
+/* Whether all users of @n are nodes of @tree. Its root has @held references that are no use. */
+static RUNS_IN_MAIN bool graph_is_private(const BlockNode *n, GPtrArray *tree, unsigned held)
 {
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
-        if (e->parent == NULL || !g_ptr_array_find(tree, e->parent, NULL)) {
+        bool outside = e->parent == NULL || !g_ptr_array_find(tree, e->parent, NULL);
+        if (outside && !graph_is_name(e)) {
             return false;
         }
     }
-    bool own = n->owned || n == tree->pdata[tree->len - 1]; /* a reference that is no use */
-    return n->refs <= n->parents->len + (own ? 1u : 0);
+    bool root = n == tree->pdata[tree->len - 1];
+    unsigned own = (n->owned || (root && held == 0) ? 1u : 0) + (root ? held : 0);
+    return n->refs <= n->parents->len + own;
 }
 
 /* Checks that the nodes of @tree have no user outside it. */
-static RUNS_IN_MAIN bool graph_check_idle(GPtrArray *tree, AioContext *home, GError **error)
+static RUNS_IN_MAIN bool graph_check_idle(GPtrArray *tree, AioContext *home, unsigned held,
+                                          GError **error)
 {
     for (unsigned i = tree->len; i-- > 0;) {
         const BlockNode *n = tree->pdata[i];
-        if (!graph_is_private(n, tree)) {
+        if (!graph_is_private(n, tree, held)) {
             g_autofree char *user = graph_describe_user(n);
             g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                         "node '%s' lives in '%s' and cannot move to '%s': %s", n->name,
@@ -144,20 +161,20 @@ static coroutine_fn RUNS_IN_MAIN bool graph_co_prepare_move(GPtrArray *tree, Aio
     return true;
 }
 
-/* Moves all nodes of @tree, whose root is @n, or none. */
-static coroutine_fn RUNS_IN_MAIN bool graph_co_move(BlockNode *n, GPtrArray *tree, AioContext *home,
+/* Moves all nodes of @tree, or none. */
+static coroutine_fn RUNS_IN_MAIN bool graph_co_move(GPtrArray *tree, AioContext *home,
                                                     GError **error)
 {
     if (!graph_co_prepare_move(tree, home, error)) {
         return false;
     }
-    block_nodes_co_quiesce(n, true);
+    block_nodes_co_quiesce(tree);
     for (unsigned i = 0; i < tree->len; i++) {
         BlockNode *at = tree->pdata[i];
         at->home = home;
     }
     graph_co_finish_move(tree, tree->len, true);
-    block_nodes_co_release(n);
+    block_nodes_co_release(tree);
     return true;
 }
 
@@ -172,15 +189,20 @@ static void graph_set_moving(GPtrArray *tree, bool moving)
 /* Adding and deleting nodes takes no operation lock; they see the nodes marked as moving. */
 bool block_co_move(BlockNode *n, AioContext *home, GError **error)
 {
+    return block_co_move_held(n, home, 0, error);
+}
+
+bool block_co_move_held(BlockNode *n, AioContext *home, unsigned held, GError **error)
+{
     if (n->home == home) {
         return true;
     }
     g_autoptr(GPtrArray) tree = block_node_tree(n);
-    if (!graph_check_idle(tree, home, error)) {
+    if (!graph_check_idle(tree, home, held, error)) {
         return false;
     }
     graph_set_moving(tree, true);
-    bool ok = graph_co_move(n, tree, home, error);
+    bool ok = graph_co_move(tree, home, error);
     graph_set_moving(tree, false);
     return ok;
 }
@@ -202,6 +224,9 @@ static RUNS_IN_MAIN BlockBackend *graph_find_writer(const BlockNode *n)
 int block_node_co_resize(BlockNode *n, uint64_t size, GError **error)
 {
     BlockBackend *blk = graph_find_writer(n);
+    if (!block_node_check_no_job(n, error)) {
+        return -EBUSY;
+    }
     if (blk != NULL) {
         return blk_co_truncate(blk, size, error);
     }
@@ -240,7 +265,7 @@ int block_node_co_complete(BlockNode *n)
     if (n->drv->co_complete == NULL || n->flags.read_only) {
         return 0;
     }
-    block_nodes_co_quiesce(n, false);
+    block_node_co_quiesce(n);
     co_call_in(n->home, graph_complete_at_home, &c);
     block_node_co_release(n);
     return c.ret;

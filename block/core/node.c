@@ -4,6 +4,8 @@
 #include <string.h>
 #include "block/core/dirty_bitmap.h"
 #include "block/core/node_int.h"
+#include "block/core/node_io.h"
+#include "block/graph.h"
 #include "block/trace_events.h"
 
 /* Main only. A name is in the table from before the node opens until after it is closed. */
@@ -60,6 +62,38 @@ static const BlockDriver *node_find_driver(const char *name, GError **error)
     return drv;
 }
 
+const BlockLimits node_no_limits = {
+    .request_alignment = 1,
+    .memory_alignment = 1,
+    .zero_alignment = 1,
+    .max_transfer = (uint64_t)1 << 30,
+    .max_iov = 1024,
+    .max_discard = (uint64_t)1 << 40,
+    .max_write_zeroes = (uint64_t)1 << 40,
+};
+
+/* Creates a node that is not open. Takes @name. */
+static BlockNode *node_alloc(const BlockDriver *drv, char *name, AioContext *home)
+{
+    BlockNode *n = g_new0(BlockNode, 1);
+    n->drv = drv;
+    n->home = home;
+    n->name = name;
+    n->refs = 1;
+    n->height = 1;
+    n->children = g_ptr_array_new();
+    n->parents = g_ptr_array_new();
+    n->bitmap_names = g_ptr_array_new();
+    n->serial = node_serial++;
+    block_node_drain_init(n);
+    co_queue_init(&n->bounce_waiters);
+    if (node_table == NULL) {
+        node_table = g_hash_table_new(g_str_hash, g_str_equal);
+    }
+    g_hash_table_insert(node_table, n->name, n);
+    return n;
+}
+
 /* Creates a node that is named and configured but not open. Takes the common options from @d. */
 static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
 {
@@ -71,26 +105,26 @@ static BlockNode *node_new(OptDict *d, AioContext *home, GError **error)
     const BlockDriver *drv = node_find_driver(o.driver, error);
     char *name = drv != NULL ? node_claim_name(o.node_name, error) : NULL;
     if (name != NULL) {
-        n = g_new0(BlockNode, 1);
-        n->drv = drv;
-        n->home = home;
-        n->name = name;
-        n->refs = 1;
-        n->height = 1;
-        n->children = g_ptr_array_new();
-        n->parents = g_ptr_array_new();
-        n->bitmap_names = g_ptr_array_new();
-        n->serial = node_serial++;
+        n = node_alloc(drv, name, home);
         n->state = g_malloc0(drv->state_size);
         n->flags = node_options_flags(&o);
-        block_node_drain_init(n);
-        co_queue_init(&n->bounce_waiters);
-        if (node_table == NULL) {
-            node_table = g_hash_table_new(g_str_hash, g_str_equal);
-        }
-        g_hash_table_insert(node_table, n->name, n);
     }
     node_options_clear(&o);
+    return n;
+}
+
+BlockNode *block_node_create(const BlockNodeCreate *how, GError **error)
+{
+    char *name = node_claim_name(how->name, error);
+    if (name == NULL) {
+        return NULL;
+    }
+    BlockNode *n = node_alloc(how->drv, name, how->home);
+    n->state = how->state != NULL ? how->state : g_malloc0(how->drv->state_size);
+    n->flags = how->flags;
+    n->limits = node_no_limits;
+    n->caps = how->drv->caps;
+    n->open = n->created = n->detached = true;
     return n;
 }
 
@@ -146,16 +180,6 @@ static bool node_check_limits(const BlockNode *n, GError **error)
     return true;
 }
 
-const BlockLimits node_no_limits = {
-    .request_alignment = 1,
-    .memory_alignment = 1,
-    .zero_alignment = 1,
-    .max_transfer = (uint64_t)1 << 30,
-    .max_iov = 1024,
-    .max_discard = (uint64_t)1 << 40,
-    .max_write_zeroes = (uint64_t)1 << 40,
-};
-
 static coroutine_fn RUNS_IN_MAIN bool node_open_driver(BlockNode *n, OptDict *d, GError **error)
 {
     g_autofree char *what = g_strdup_printf("blockdev driver=%s", n->drv->name);
@@ -182,7 +206,7 @@ static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
     bool was_open = n->open;
     n->open = false;
     if (was_open) {
-        block_nodes_co_quiesce(n, false); /* it has no user; its own operations end */
+        block_node_co_quiesce(n); /* it has no user; its own operations end */
     }
     if (n->track.root != NULL || n->parents->len > 0) {
         bug_abort("node '%s' is closed while %s", n->name,
@@ -196,6 +220,7 @@ static coroutine_fn RUNS_IN_MAIN void node_co_close(BlockNode *n)
     }
     node_co_close_children(n);
     node_free(n);
+    block_graph_wake();
 }
 
 BlockNode *block_co_open(const OptDict *opts, AioContext *home, GError **error)
@@ -231,8 +256,9 @@ BlockNode **block_node_list(unsigned *count)
     if (node_table != NULL) {
         g_hash_table_iter_init(&iter, node_table);
         while (g_hash_table_iter_next(&iter, NULL, &node)) {
-            if (((BlockNode *)node)->open) {
-                list[(*count)++] = node;
+            BlockNode *n = node;
+            if (n->open && !n->detached) {
+                list[(*count)++] = n;
             }
         }
     }
@@ -293,7 +319,7 @@ void block_node_info(const BlockNode *n, BlockNodeInfo *info)
 BlockNode *block_node_find(const char *node_name)
 {
     BlockNode *n = node_table != NULL ? g_hash_table_lookup(node_table, node_name) : NULL;
-    return n != NULL && n->open ? n : NULL;
+    return n != NULL && n->open && !n->detached ? n : NULL;
 }
 
 void block_node_ref(BlockNode *n)
@@ -305,6 +331,13 @@ void block_co_unref(BlockNode *n)
 {
     if (--n->refs == 0) {
         node_co_close(n);
+    }
+}
+
+void block_node_follow_size(BlockNode *n, uint64_t size)
+{
+    if (size != block_node_size(n)) {
+        node_set_size(n, size);
     }
 }
 

@@ -33,18 +33,35 @@ GPtrArray *block_node_tree(BlockNode *n) ANY_THREAD;
 bool block_node_reaches(const BlockNode *n, const BlockNode *below) ANY_THREAD;
 /* The node and all nodes above it, each once. To be freed. */
 GPtrArray *block_node_ancestors(const BlockNode *n) RUNS_IN_MAIN;
+/* Whether a backend or another user, but a job, sees the data of @n. */
+bool block_node_is_seen(const BlockNode *n) RUNS_IN_MAIN;
 /* For sorting pointers to nodes: parents before their children, whose requests they make. */
 int block_node_compare_heights(const void *a, const void *b) RUNS_IN_MAIN;
-/* Makes an edge with the links, texts and role of @like, which are copied, and takes a reference to
- * the node. NULL + error: the use is refused. */
-BlockEdge *block_edge_new(const BlockEdge *like, bool writes, GError **error) RUNS_IN_MAIN;
+/* Makes an edge with the links, texts, role, uses and shares of @like, which are copied, and takes a
+ * reference to the node. NULL + error: the use is refused. */
+BlockEdge *block_edge_new(const BlockEdge *like, GError **error) RUNS_IN_MAIN;
+/* The same without a check. */
+BlockEdge *block_edge_new_unchecked(const BlockEdge *like) RUNS_IN_MAIN;
 /* Removes the edge and its reference. */
 void block_edge_co_free(BlockEdge *e) coroutine_fn RUNS_IN_MAIN;
+/* The parts of that for a graph change, which holds the reference meanwhile: takes the edge out of
+ * the graph, puts it back with its parent's children from @index on, frees it. */
+unsigned block_edge_unlink(BlockEdge *e) RUNS_IN_MAIN;
+void block_edge_link(BlockEdge *e, unsigned index) RUNS_IN_MAIN;
+void block_edge_free(BlockEdge *e) RUNS_IN_MAIN;
+/* Moves the edge to another node. The references stay as they are. */
+void block_edge_relink(BlockEdge *e, BlockNode *to) RUNS_IN_MAIN;
+BlockEdge *block_edge_find(const BlockNode *parent, const char *name) RUNS_IN_MAIN;
 /* Sets uses and shares from the role and without a check; @writes: the user is writable. */
 void block_edge_set_uses(BlockEdge *e, bool writes) RUNS_IN_MAIN;
 /* The only place that decides whether two uses are compatible: of @e and of all other edges. The
  * error names both users. */
 bool block_edge_check(const BlockEdge *e, GError **error) RUNS_IN_MAIN;
+/* The same for an edge that exists already, as far as it counts: the backing edge of a hidden node does
+ * not. */
+bool block_edge_check_present(const BlockEdge *e, GError **error) RUNS_IN_MAIN;
+/* Whether the node is writable if @e writes to it. */
+bool block_edge_check_writable(const BlockEdge *e, GError **error) RUNS_IN_MAIN;
 
 /* ---- child.c ---- */
 /* Opens or refers to the child "file" as @d says, and moves the options of other children from @d
@@ -59,20 +76,29 @@ void node_child_inherit(OptDict *child, BlockChildRole role, const BlockNodeFlag
     ANY_THREAD;
 
 /* ---- drain.c ---- */
-/* Returns when nothing is in flight in @n, and with @below in the nodes below it. Later operations
- * of the nodes' own wait for block_nodes_co_release(). */
-void block_nodes_co_quiesce(BlockNode *n, bool below) coroutine_fn RUNS_IN_MAIN;
-/* Ends block_nodes_co_quiesce(n, true); the nodes may have moved together meanwhile. */
-void block_nodes_co_release(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
-/* Ends block_nodes_co_quiesce(n, false). */
+/* Returns when nothing is in flight in @n. Later operations of the node's own wait for
+ * block_node_co_release(). */
+void block_node_co_quiesce(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 void block_node_co_release(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
+/* The same for all of @nodes, which live in one home. They may move together in between. */
+void block_nodes_co_quiesce(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
+void block_nodes_co_release(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
 /* Does the same, with a reference to each, for @nodes and all nodes above them: those can have
  * operations without a backend, which a section of a backend would cover. Returns them, parents
  * before their children. */
 GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
 /* Ends it and frees the list. */
 void block_nodes_co_release_above(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
+/* A graph change has put the node below a backend that is in so many drained sections, or (not
+ * @begin) has taken it away there. The change keeps the node quiesced meanwhile. */
+void block_node_move_sections(BlockNode *n, unsigned sections, bool begin) RUNS_IN_MAIN;
 void block_node_drain_init(BlockNode *n) ANY_THREAD;
+
+/* ---- change.c ---- */
+/* Returns when no graph change of others includes @n. Before @n gets a user, or loses one. */
+void block_node_co_pass_gate(const BlockNode *n) coroutine_fn RUNS_IN_MAIN;
+/* A node is closed: a graph change that waits for that checks again. */
+void block_graph_wake(void) RUNS_IN_MAIN;
 
 /* ---- image_info.c ---- */
 /* The node is closed. */

@@ -18,7 +18,8 @@ int block_node_co_read_part(BlockNode *n, uint64_t offset, uint64_t bytes, const
                             unsigned niov) coroutine_fn RUNS_IN_IOTHREAD;
 int block_node_co_write_part(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                              unsigned niov, unsigned flags) coroutine_fn RUNS_IN_IOTHREAD;
-/* node_zero.c: the same with zeroes; flags: BLOCK_REQ_MAY_UNMAP. */
+/* node_zero.c: the same with zeroes; flags: BLOCK_REQ_MAY_UNMAP,
+ * BLOCK_REQ_NO_FALLBACK. */
 int block_node_co_zero_part(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Waits for a part of the node's memory for buffers. A holder of a part does not wait here again. */

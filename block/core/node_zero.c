@@ -80,7 +80,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_aligned(BlockNode *n, uint64_t off
     uint64_t done;
     int ret = zero_in_pieces(n, zero_driver_zeroes, offset, bytes, n->limits.max_write_zeroes,
                              flags, &done);
-    if (ret == -ENOTSUP) {
+    if (ret == -ENOTSUP && (flags & BLOCK_REQ_NO_FALLBACK) == 0) {
         ret = zero_by_writing(n, offset + done, bytes - done);
     }
     return ret;
@@ -88,10 +88,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_aligned(BlockNode *n, uint64_t off
 
 int block_node_co_zero_part(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
 {
+    bool fallback = (flags & BLOCK_REQ_NO_FALLBACK) == 0;
     uint64_t start, end;
     if (n->drv->co_write_zeroes == NULL || n->limits.max_write_zeroes == 0 ||
         !zero_shrink(n, offset, bytes, &start, &end)) {
-        return zero_by_writing(n, offset, bytes);
+        return fallback ? zero_by_writing(n, offset, bytes) : -ENOTSUP;
+    }
+    if (!fallback && (start != offset || end != offset + bytes)) {
+        return -ENOTSUP;
     }
     int ret = zero_by_writing(n, offset, start - offset);
     if (ret == 0) {
@@ -114,7 +118,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_write(BlockNode *n, uint64_t offse
     if (bytes == 0 || ret < 0) {
         return ret;
     }
-    unsigned driver_flags = n->flags.discard_unmap ? flags & BLOCK_REQ_MAY_UNMAP : 0;
+    unsigned driver_flags = flags & BLOCK_REQ_NO_FALLBACK;
+    driver_flags |= n->flags.discard_unmap ? flags & BLOCK_REQ_MAY_UNMAP : 0;
     bool aligned = block_is_aligned(offset | bytes, n->limits.request_alignment);
     BlockChange c;
     block_change_co_begin(n, &c, offset, bytes, !aligned);

@@ -21,7 +21,8 @@ struct BlockSnapshotRun {
     BlockSnapshotOp op;
     BlockBackend *own; /* the operation's backend */
     const char *what;
-    int ret; /* 1: there is more to do */
+    int ret;      /* 1: there is more to do */
+    bool drained; /* a section of the caller covers the node */
 };
 
 /* ---- calls of the driver, in the home ---- */
@@ -55,14 +56,14 @@ static void snapshot_step_at_home(void *opaque)
     unsigned steps = 0;
     enter_coroutine();
     enter_iothread(n->home);
-    if (s->op.kind == BLOCK_SNAPSHOT_APPLY) {
+    if (s->drained) {
         block_node_begin(n);
     } else {
         block_node_co_begin(n);
     }
     do {
         s->ret = n->drv->snapshots->co_step(n, &s->op, &s->what);
-    } while (s->ret > 0 && ++steps < SNAPSHOT_STEPS && n->quiesced == 0);
+    } while (s->ret > 0 && ++steps < SNAPSHOT_STEPS && (s->drained || n->quiesced == 0));
     if (s->ret == 0 && s->op.kind == BLOCK_SNAPSHOT_APPLY) {
         atomic_store(&n->size, s->op.size);
     }
@@ -87,7 +88,9 @@ static coroutine_fn RUNS_IN_MAIN void snapshot_co_run_drained(BlockSnapshotRun *
     co_drained_begin(list, count);
     co_call_in(s->node->home, snapshot_switch_at_home, s);
     if (apply) {
+        s->drained = true;
         snapshot_co_steps(s);
+        s->drained = false;
     }
     co_drained_end(list, count);
     trace_block_snapshot_freeze(s->node->name, aio_now_ns(s->node->home) - begin_ns);
@@ -139,8 +142,9 @@ static void snapshot_fail(const BlockSnapshotRun *s, GError **error)
                 s->what != NULL ? ": " : "", g_strerror(-s->ret));
 }
 
-BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshotOp *op, int *ret,
-                                               GError **error)
+/* The operation up to the switch. NULL: @error is set. */
+static coroutine_fn RUNS_IN_MAIN BlockSnapshotRun *
+snapshot_co_prepare(BlockNode *n, const BlockSnapshotOp *op, int *ret, GError **error)
 {
     *ret = -ENOTSUP;
     if (n->drv->snapshots == NULL) {
@@ -162,9 +166,25 @@ BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshot
     }
     n->snapshotting = true;
     co_call_in(n->home, snapshot_begin_at_home, s);
-    if (s->ret == 0 && op->kind == BLOCK_SNAPSHOT_DELETE) {
+    *ret = s->ret;
+    if (s->ret < 0) {
+        snapshot_co_end_own(s);
+        snapshot_fail(s, error);
+        return NULL;
+    }
+    return g_steal_pointer(&s);
+}
+
+BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshotOp *op, int *ret,
+                                               GError **error)
+{
+    g_autofree BlockSnapshotRun *s = snapshot_co_prepare(n, op, ret, error);
+    if (s == NULL) {
+        return NULL;
+    }
+    if (op->kind == BLOCK_SNAPSHOT_DELETE) {
         co_call_in(n->home, snapshot_switch_at_home, s);
-    } else if (s->ret == 0) {
+    } else {
         snapshot_co_run_drained(s);
     }
     *ret = MIN(s->ret, 0);
@@ -174,6 +194,34 @@ BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshot
         return NULL;
     }
     return g_steal_pointer(&s);
+}
+
+BlockSnapshotRun *block_node_co_snapshot_prepare(BlockNode *n, const BlockSnapshotInfo *info,
+                                                 GError **error)
+{
+    int ret;
+    BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_CREATE, .info = info};
+    return snapshot_co_prepare(n, &op, &ret, error);
+}
+
+bool block_snapshot_co_switch(BlockSnapshotRun *s, GError **error)
+{
+    co_call_in(s->node->home, snapshot_switch_at_home, s);
+    if (s->ret < 0) {
+        snapshot_fail(s, error);
+    }
+    return s->ret >= 0;
+}
+
+bool block_snapshot_co_run_drained(BlockSnapshotRun *s, GError **error)
+{
+    s->drained = true;
+    snapshot_co_steps(s);
+    s->drained = false;
+    if (s->ret < 0) {
+        snapshot_fail(s, error);
+    }
+    return s->ret == 0;
 }
 
 void block_snapshot_co_run(BlockSnapshotRun *s)

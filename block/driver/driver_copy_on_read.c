@@ -3,12 +3,27 @@
 #include <errno.h>
 #include "block/drivers.h"
 
+typedef struct CorState {
+    BlockNode *tracked; /* the file that tracks its changes for this node; borrowed */
+} CorState;
+
 static const OptSpec cor_options[] = {{0}};
 
 static void cor_take_limits(BlockNode *n)
 {
     n->limits = n->file->limits;
     n->caps = n->file->caps;
+}
+
+static RUNS_IN_MAIN void cor_child_changed(BlockNode *n)
+{
+    CorState *s = n->state;
+    cor_take_limits(n);
+    block_node_follow_size(n, block_node_size(n->file));
+    if (s->tracked != n->file) {
+        block_node_move_copying(s->tracked, n->file);
+        s->tracked = n->file;
+    }
 }
 
 static coroutine_fn RUNS_IN_MAIN bool cor_co_open(BlockNode *n, GError **error)
@@ -20,6 +35,7 @@ static coroutine_fn RUNS_IN_MAIN bool cor_co_open(BlockNode *n, GError **error)
     if (!block_node_co_prepare_copying(n->file, error)) {
         return false;
     }
+    ((CorState *)n->state)->tracked = n->file;
     cor_take_limits(n);
     atomic_store(&n->size, block_node_size(n->file));
     return true;
@@ -27,7 +43,7 @@ static coroutine_fn RUNS_IN_MAIN bool cor_co_open(BlockNode *n, GError **error)
 
 static coroutine_fn RUNS_IN_MAIN void cor_co_close(BlockNode *n)
 {
-    block_node_co_end_copying(n->file);
+    block_node_co_end_copying(((const CorState *)n->state)->tracked);
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int
@@ -85,6 +101,7 @@ static coroutine_fn RUNS_IN_MAIN bool cor_co_reopen_prepare(BlockNode *n, BlockR
 const BlockDriver block_driver_copy_on_read = {
     .name = "copy-on-read",
     .help = "filter that copies to its file what it reads from the file's backing node",
+    .state_size = sizeof(CorState),
     .options = cor_options,
     .has_file = true,
     .is_filter = true,
@@ -92,7 +109,7 @@ const BlockDriver block_driver_copy_on_read = {
     .co_open = cor_co_open,
     .co_close = cor_co_close,
     .co_reopen_prepare = cor_co_reopen_prepare,
-    .child_changed = cor_take_limits,
+    .child_changed = cor_child_changed,
     .co_preadv = cor_co_preadv,
     .co_pwritev = cor_co_pwritev,
     .co_discard = cor_co_discard,

@@ -58,6 +58,15 @@ static const OptSpec fault_options[] = {
     {0},
 };
 
+static void fault_child_changed(BlockNode *n)
+{
+    const FaultState *s = n->state;
+    n->limits = n->file->limits;
+    n->caps = n->file->caps;
+    n->limits.request_alignment = MAX(n->limits.request_alignment, (uint32_t)s->align);
+    block_node_follow_size(n, block_node_size(n->file));
+}
+
 static coroutine_fn RUNS_IN_MAIN bool fault_co_open(BlockNode *n, GError **error)
 {
     FaultState *s = n->state;
@@ -267,6 +276,7 @@ const BlockDriver block_driver_fault = {
     .has_file = true,
     .co_open = fault_co_open,
     .co_close = fault_co_close,
+    .child_changed = fault_child_changed,
     .co_preadv = fault_co_preadv,
     .co_pwritev = fault_co_pwritev,
     .co_flush = fault_co_flush,

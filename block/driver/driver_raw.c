@@ -30,23 +30,42 @@ static void raw_take_limits(BlockNode *n)
     }
 }
 
+static bool raw_check_child(const BlockNode *n, const char *name, const BlockNode *child,
+                            GError **error)
+{
+    const RawState *s = n->state;
+    uint64_t child_size = block_node_size(child);
+    if (s->offset > child_size || s->size > child_size - s->offset) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "driver=raw: offset %" G_GUINT64_FORMAT " and size %" G_GUINT64_FORMAT
+                    " go beyond the %" G_GUINT64_FORMAT " bytes of node '%s'",
+                    s->offset, s->size, child_size, child->name);
+        return false;
+    }
+    return true;
+}
+
+static void raw_child_changed(BlockNode *n)
+{
+    const RawState *s = n->state;
+    if (s->size == 0) {
+        block_node_follow_size(n, block_node_size(n->file) - s->offset);
+    }
+    raw_take_limits(n);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool raw_co_open(BlockNode *n, GError **error)
 {
     const RawState *s = n->state;
-    uint64_t child_size = block_node_size(n->file);
     if (!block_is_aligned(s->offset | s->size, BLOCK_SECTOR_SIZE)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "driver=raw: offset and size must be multiples of %u", BLOCK_SECTOR_SIZE);
         return false;
     }
-    if (s->offset > child_size || s->size > child_size - s->offset) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "driver=raw: offset %" G_GUINT64_FORMAT " and size %" G_GUINT64_FORMAT
-                    " go beyond the %" G_GUINT64_FORMAT " bytes of node '%s'",
-                    s->offset, s->size, child_size, n->file->name);
+    if (!raw_check_child(n, "file", n->file, error)) {
         return false;
     }
-    atomic_store(&n->size, s->size != 0 ? s->size : child_size - s->offset);
+    atomic_store(&n->size, s->size != 0 ? s->size : block_node_size(n->file) - s->offset);
     raw_take_limits(n);
     return true;
 }
@@ -109,7 +128,8 @@ const BlockDriver block_driver_raw = {
     .has_file = true,
     .shows_file = true,
     .co_open = raw_co_open,
-    .child_changed = raw_take_limits,
+    .child_changed = raw_child_changed,
+    .check_child = raw_check_child,
     .co_preadv = raw_co_preadv,
     .co_pwritev = raw_co_pwritev,
     .co_discard = raw_co_discard,

@@ -106,6 +106,9 @@ int file_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned
     if ((flags & BLOCK_REQ_MAY_UNMAP) != 0 && !grows) {
         ret = file_co_punch(s, offset, bytes);
     }
+    if (ret == -ENOTSUP && s->is_device && (flags & BLOCK_REQ_NO_FALLBACK) != 0) {
+        return ret; /* the kernel may write zeroes to the device */
+    }
     if (ret == -ENOTSUP && s->is_device) {
         ret = file_co_ioctl(s, offset, bytes, BLKZEROOUT);
     } else if (ret == -ENOTSUP) {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "block/img/img_copy.h"
+#include "block/nbd/nbd_client_name.h"
 #include "block/node.h"
 
 #define COMMIT_CHAIN_MAX 64u
@@ -134,7 +135,11 @@ static OptDict *commit_describe(const Commit *c, unsigned index)
     OptDict *d = g_str_has_prefix(i->path, "json:")
                      ? opt_dict_parse(i->path + strlen("json:"), NULL, NULL)
                      : opt_dict_new();
-    if (opt_dict_count(d) == 0) {
+    OptDict *nbd = nbd_client_is_name(i->path) ? nbd_client_describe_name(i->path, NULL) : NULL;
+    if (nbd != NULL) {
+        opt_dict_set(d, "driver", i->format);
+        opt_dict_set_dict(d, "file", nbd);
+    } else if (opt_dict_count(d) == 0) {
         opt_dict_set(d, "driver", i->format);
         opt_dict_set(d, "file.driver", "file");
         opt_dict_set(d, "file.filename",

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "block/img/img_create.h"
+#include "block/nbd/nbd_client_name.h"
 #include "util/loop/worker.h"
 
 /* Makes an empty file, unless there is one. */
@@ -73,7 +74,7 @@ void create_co_close_file(CreateFile *f, bool ok)
 char *create_resolve(const char *filename, const char *name)
 {
     if (name[0] == '/' || g_str_has_prefix(name, "json:") || g_str_has_prefix(name, "file:") ||
-        strchr(filename, '/') == NULL) {
+        nbd_client_is_name(name) || strchr(filename, '/') == NULL) {
         return g_strdup(name);
     }
     g_autofree char *folder = g_path_get_dirname(filename);

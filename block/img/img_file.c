@@ -2,6 +2,7 @@
 /* The file of an image without the image's driver, for subcommands that work on the metadata. */
 #include <string.h>
 #include "block/img/img.h"
+#include "block/nbd/nbd_client_name.h"
 #include "block/node.h"
 #include "block/qcow2/qcow2.h"
 
@@ -30,6 +31,9 @@ static OptDict *file_describe(const ImgOpen *open, char **format, GError **error
     OptDict *d;
     if (open->image_opts) {
         d = file_from_options(open, format, error);
+    } else if (nbd_client_is_name(open->filename)) {
+        d = nbd_client_describe_name(open->filename, error);
+        *format = g_strdup(open->format);
     } else {
         d = opt_dict_new();
         opt_dict_set(d, "driver", "file");

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "block/img/img.h"
+#include "block/nbd/nbd_client_name.h"
 #include "block/node.h"
 #include "block/qcow2/qcow2.h"
 
@@ -46,6 +47,15 @@ static OptDict *open_parse(const ImgOpen *open, GError **error)
         return opt_dict_parse(name + strlen("json:"), NULL, error);
     }
     OptDict *d = opt_dict_new();
+    if (nbd_client_is_name(name)) {
+        OptDict *file = nbd_client_describe_name(name, error);
+        if (file == NULL) {
+            g_clear_pointer(&d, opt_dict_free);
+        } else {
+            opt_dict_set_dict(d, "file", file);
+        }
+        return d;
+    }
     opt_dict_set(d, "file.filename",
                  g_str_has_prefix(name, "file:") ? name + strlen("file:") : name);
     return d;
@@ -64,7 +74,8 @@ static OptDict *open_describe(const ImgOpen *open, GError **error)
     if (open->format != NULL) {
         opt_dict_set_default(d, "driver", open->format);
     }
-    if (open->aio != NULL && opt_dict_get_dict(d, "file") != NULL) {
+    const char *protocol = opt_dict_get(d, "file.driver");
+    if (open->aio != NULL && protocol != NULL && strcmp(protocol, "nbd") != 0) {
         opt_dict_set_default(d, "file.aio", open->aio);
     }
     opt_dict_set_default(d, "read-only", open->writable ? "off" : "on");

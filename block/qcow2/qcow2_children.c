@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include "block/qcow2/qcow2.h"
+#include "block/nbd/nbd_client_name.h"
 #include "block/qcow2/qcow2_int.h"
 
 /* ---- names ---- */
@@ -41,7 +42,7 @@ static char *children_resolve(const BlockNode *n, const char *name, GError **err
     if (name[0] == '/') {
         return g_strdup(name);
     }
-    if (base == NULL) {
+    if (base == NULL || nbd_client_is_name(base)) {
         g_autofree char *excerpt = opt_excerpt(name);
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
                     "%s: the header names '%s', which is relative, but node '%s' has no file name; "
@@ -70,6 +71,9 @@ static RUNS_IN_MAIN OptDict *children_describe_file(const BlockNode *n, const ch
     const char *aio = children_aio(n);
     if (g_str_has_prefix(name, "json:")) {
         return opt_dict_parse(name + strlen("json:"), NULL, error);
+    }
+    if (nbd_client_is_name(name)) {
+        return nbd_client_describe_name(name, error);
     }
     g_autofree char *path = children_resolve(n, name, error);
     if (path == NULL) {
@@ -215,4 +219,10 @@ static coroutine_fn RUNS_IN_MAIN bool children_co_open_backing(BlockNode *n, GEr
 bool qcow2_co_open_children(BlockNode *n, GError **error)
 {
     return children_co_open_data(n, error) && children_co_open_backing(n, error);
+}
+
+void qcow2_child_changed(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    s->data = qcow2_has_data_file(&s->header) ? block_node_child(n, "data-file") : n->file;
 }

@@ -84,6 +84,8 @@ bool qcow2_co_repair(BlockNode *n, GError **error) coroutine_fn RUNS_IN_IOTHREAD
 /* Opens or refers to the children "data-file" and "backing", after the header was read. On failure
  * the core closes those that are open. */
 bool qcow2_co_open_children(BlockNode *n, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Another node has become the file or the data file. */
+void qcow2_child_changed(BlockNode *n) RUNS_IN_MAIN;
 
 /* ---- qcow2_snapshot.c ---- */
 /* Reads and checks the table. False + @error. */

@@ -427,6 +427,7 @@ const BlockDriver block_driver_qcow2 = {
     .has_file = true,
     .children = qcow2_children,
     .co_open = qcow2_co_open,
+    .child_changed = qcow2_child_changed,
     .co_close = qcow2_co_close,
     .co_preadv = qcow2_co_preadv,
     .co_block_status = qcow2_co_block_status,

@@ -238,6 +238,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int zero_range(BlockNode *n, uint64_t offse
 int qcow2_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
 {
     bool unmap = (flags & BLOCK_REQ_MAY_UNMAP) != 0;
+    const Qcow2Header *h = &((const Qcow2State *)n->state)->header;
+    bool writes_data = h->version < 3 || (h->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW) != 0;
+    if (writes_data && (flags & BLOCK_REQ_NO_FALLBACK) != 0) {
+        return -ENOTSUP;
+    }
     return zero_range(n, offset, bytes, unmap ? ZERO_UNMAP : ZERO_KEEP);
 }
 

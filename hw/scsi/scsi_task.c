@@ -24,6 +24,7 @@ static RUNS_IN_LOOP void task_end_held(ScsiRequest *r)
 bool scsi_task_cancel(ScsiLun *lun, const uint64_t *tag, ScsiOutcome how)
 {
     bool found = false;
+    BlockBackend *blk = NULL; /* that of all tasks */
     ScsiRequest *next;
     for (ScsiRequest *r = lun->tasks; r; r = next) {
         next = r->next;
@@ -32,11 +33,16 @@ bool scsi_task_cancel(ScsiLun *lun, const uint64_t *tag, ScsiOutcome how)
         }
         found = true;
         r->cancel = how;
+        blk = r->blk;
         if (r->held) {
             task_end_held(r);
         }
     }
     co_queue_wake_all(&lun->bounce_free); /* what waits for the buffer ends */
+    if (blk && !lun->bus->hurries) {      /* what waits for throttling ends, or waits again */
+        blk_set_hurry(blk, true);
+        blk_set_hurry(blk, false);
+    }
     return found;
 }
 

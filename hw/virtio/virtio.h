@@ -144,6 +144,8 @@ typedef struct VirtioOps {
      * completes the requests it holds without waiting. May be NULL. */
     void (*started)(VirtioDevice *vdev);
     void (*stopping)(VirtioDevice *vdev);
+    /* Home loop: nothing is in flight any more. May be NULL. */
+    void (*stopped)(VirtioDevice *vdev);
     /* Home loop: takes from queue @index with virtio_pop() until that returns NULL. A device that
      * stops earlier calls virtio_look() when it can continue. */
     void (*handle_queue)(VirtioDevice *vdev, unsigned index);

@@ -8,6 +8,7 @@
  *   popped --header is invalid--> the device needs a reset
  *     | coroutine: blk_co_*()
  *     +--done, or error that is reported or ignored--> used ring
+ *     +--still throttled when the device stops--> parked; popped again after `cont`
  *     +--error, werror/rerror=stop--> parked, a stop is requested; popped again after `cont`
  */
 #include <errno.h>
@@ -65,6 +66,10 @@ static RUNS_IN_LOOP void virtio_blk_request_done(VirtioBlkRequest *r, bool is_re
     const Machine *m = b->base.pci.base.env->machine;
     trace_virtio_blk_complete(device_label(&b->base.pci.base), r->header.type, r->header.sector,
                               ret);
+    if (ret == BLK_NOT_STARTED) {
+        virtio_park(&b->base.vdev, r->queue, &r->elem);
+        return;
+    }
     if (ret >= 0) {
         virtio_blk_request_complete(r, VIRTIO_BLK_S_OK);
         return;

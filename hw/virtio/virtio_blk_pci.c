@@ -98,12 +98,27 @@ static void virtio_blk_reset(VirtioDevice *vdev)
     virtio_blk_set_writeback(b, b->default_writeback);
 }
 
+/* The queues are returned when no request is in flight, so none waits for throttling meanwhile. */
+static void virtio_blk_stopping(VirtioDevice *vdev)
+{
+    enter_iothread(vdev->home);
+    blk_set_hurry(virtio_blk_from(vdev)->blk, true);
+}
+
+static void virtio_blk_stopped(VirtioDevice *vdev)
+{
+    enter_iothread(vdev->home);
+    blk_set_hurry(virtio_blk_from(vdev)->blk, false);
+}
+
 static const VirtioOps virtio_blk_ops = {
     .device_id = VIRTIO_BLK_DEVICE_ID,
     .get_config = virtio_blk_get_config,
     .set_config = virtio_blk_set_config,
     .negotiated = virtio_blk_negotiated,
     .reset = virtio_blk_reset,
+    .stopping = virtio_blk_stopping,
+    .stopped = virtio_blk_stopped,
     .handle_queue = virtio_blk_handle_queue,
 };
 

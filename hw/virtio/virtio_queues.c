@@ -184,6 +184,9 @@ static RUNS_IN_LOOP void queues_stop(VirtioDevice *vdev)
         }
     }
     virtio_admission_stop(vdev);
+    if (vdev->ops->stopped) {
+        vdev->ops->stopped(vdev);
+    }
     vdev->running = false;
     vdev->stopping = false;
 }

@@ -8,9 +8,8 @@
 static coroutine_fn RUNS_IN_LOOP bool sample_unit(Job *job, SampleJob *s)
 {
     while (s->io_errors > 0) {
-        bool ignore;
         s->io_errors--;
-        if (!job_co_io_error(job, true, &ignore)) {
+        if (!job_co_io_error(job, &s->io_error)) {
             return false;
         }
     }

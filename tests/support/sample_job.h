@@ -7,11 +7,12 @@
 
 typedef struct SampleJob {
     /* control */
-    unsigned units;          /* steps of its work, each 1 of progress */
-    int64_t unit_ns;         /* sleep per unit; 0: one turn of the loop, no sleep */
-    bool wants_complete;     /* READY after its work, until the verb complete */
-    bool throttled;          /* by its speed, at 1000 bytes per unit */
-    unsigned io_errors;      /* this many reads fail */
+    unsigned units;      /* steps of its work, each 1 of progress */
+    int64_t unit_ns;     /* sleep per unit; 0: one turn of the loop, no sleep */
+    bool wants_complete; /* READY after its work, until the verb complete */
+    bool throttled;      /* by its speed, at 1000 bytes per unit */
+    unsigned io_errors;  /* this many reads fail, with io_error */
+    JobIoError io_error;
     int ret, prepare_ret;    /* results */
     const char *error;       /* returned with ret */
     bool prepare_yields;     /* prepare waits for sample_job_continue() */

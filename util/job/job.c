@@ -20,6 +20,8 @@ const char *const job_status_names[] = {"undefined", "created",   "running", "pa
                                         "aborting",  "concluded", "null",    NULL};
 G_STATIC_ASSERT(G_N_ELEMENTS(job_status_names) == JOB_STATUS_COUNT + 1);
 
+const char *const job_io_status_names[] = {"ok", "failed", "nospace", NULL};
+
 GQuark job_error_quark(void)
 {
     return g_quark_from_static_string("skiff-job");
@@ -55,16 +57,16 @@ const JobHost *job_host(void **opaque)
 #define BY(status, maker) [JOB_STATUS_##status] = #maker
 static const char *const job_moves[JOB_STATUS_COUNT][JOB_STATUS_COUNT] = {
     [JOB_STATUS_UNDEFINED] = {BY(CREATED, job_new)},
-    [JOB_STATUS_CREATED] = {BY(RUNNING, job_start), BY(ABORTING, job_end_data_step),
+    [JOB_STATUS_CREATED] = {BY(RUNNING, job_start), BY(ABORTING, job_txn_co_arrive),
                             BY(NULL, job_remove)},
     [JOB_STATUS_RUNNING] = {BY(PAUSED, job_wait_while_paused), BY(READY, job_become_ready),
-                            BY(WAITING, job_end_data_step), BY(ABORTING, job_end_data_step)},
+                            BY(WAITING, job_txn_co_arrive), BY(ABORTING, job_txn_co_arrive)},
     [JOB_STATUS_PAUSED] = {BY(RUNNING, job_continue)},
-    [JOB_STATUS_READY] = {BY(STANDBY, job_wait_while_paused), BY(WAITING, job_end_data_step),
-                          BY(ABORTING, job_end_data_step)},
+    [JOB_STATUS_READY] = {BY(STANDBY, job_wait_while_paused), BY(WAITING, job_txn_co_arrive),
+                          BY(ABORTING, job_txn_co_arrive)},
     [JOB_STATUS_STANDBY] = {BY(READY, job_continue)},
-    [JOB_STATUS_WAITING] = {BY(PENDING, job_end_data_step)},
-    [JOB_STATUS_PENDING] = {BY(ABORTING, job_co_decide), BY(CONCLUDED, job_conclude)},
+    [JOB_STATUS_WAITING] = {BY(PENDING, job_txn_pend), BY(ABORTING, job_txn_give_up)},
+    [JOB_STATUS_PENDING] = {BY(ABORTING, job_txn_give_up), BY(CONCLUDED, job_conclude)},
     [JOB_STATUS_ABORTING] = {BY(CONCLUDED, job_conclude)},
     [JOB_STATUS_CONCLUDED] = {BY(NULL, job_remove)},
 };
@@ -88,16 +90,20 @@ void assert_job_state(const Job *job)
         bug_abort("invariant 6: job '%s' was %s and %s an error", job->id,
                   job->committed ? "committed" : "aborted", job->error != NULL ? "has" : "lacks");
     }
+    if (job->status == JOB_STATUS_PENDING && !job->decided && job->txn->missing > 0) {
+        bug_abort("invariant 7: job '%s' is pending and its transaction lacks %u jobs", job->id,
+                  job->txn->missing);
+    }
 }
 
-static RUNS_IN_MAIN void job_emit(const Job *job, JobEvent event)
+void job_emit(const Job *job, JobEvent event)
 {
     if (jobs.host->event != NULL) {
         jobs.host->event(jobs.opaque, job, event);
     }
 }
 
-static RUNS_IN_MAIN void job_move_by(Job *job, JobStatus to, const char *by)
+void job_move_by(Job *job, JobStatus to, const char *by)
 {
     JobStatus from = job->status;
     const char *maker = job_moves[from][to];
@@ -111,8 +117,6 @@ static RUNS_IN_MAIN void job_move_by(Job *job, JobStatus to, const char *by)
     SP("job.moved", job);
     job_emit(job, JOB_EVENT_STATUS);
 }
-#define job_move(job, to) job_move_by(job, to, __func__)
-
 /* ---- waiting in main ---- */
 
 static coroutine_fn RUNS_IN_MAIN void job_wait(Job *job)
@@ -175,81 +179,10 @@ void job_become_ready(Job *job)
 
 /* ---- the end ---- */
 
-static void job_fail(Job *job, int ret, GError *error)
-{
-    job->ret = ret;
-    job->error = g_strdup(error != NULL ? error->message : g_strerror(-ret));
-    g_clear_error(&error);
-}
-
-/* Moves the job according to the data step's result. */
-static RUNS_IN_MAIN void job_end_data_step(Job *job)
-{
-    job->pause = false; /* a pause has no effect from here on */
-    if (job->ret == 0 && job->cancelled) {
-        job_fail(job, -ECANCELED, NULL);
-    }
-    if (job->ret < 0) {
-        job_move(job, JOB_STATUS_ABORTING);
-        return;
-    }
-    job_move(job, JOB_STATUS_WAITING);
-    job_move(job, JOB_STATUS_PENDING);
-    if (!job->auto_finalize) {
-        job_emit(job, JOB_EVENT_PENDING);
-    }
-}
-
-static coroutine_fn RUNS_IN_MAIN void job_co_await_finalize(Job *job)
-{
-    while (job->ret == 0 && !job->auto_finalize && !job->finalize && !job->cancelled) {
-        job_wait_prepare(job);
-        job_wait(job);
-    }
-}
-
-static coroutine_fn RUNS_IN_MAIN void job_co_prepare(Job *job)
-{
-    GError *error = NULL;
-    SP("job.prepare", job);
-    int ret = 0;
-    if (!job->cancelled && job->driver->co_prepare != NULL) {
-        ret = job->driver->co_prepare(job, &error);
-    }
-    if (ret == 0 && job->cancelled) {
-        ret = -ECANCELED;
-    }
-    if (ret < 0) {
-        job_fail(job, ret, error);
-    }
-}
-
-/* Under the operation lock. Commits or aborts; called once. */
-static coroutine_fn RUNS_IN_MAIN void job_co_decide(Job *job)
-{
-    const JobDriver *d = job->driver;
-    if (job->ret == 0) {
-        job_co_prepare(job);
-        if (job->ret < 0) {
-            job_move(job, JOB_STATUS_ABORTING);
-        }
-    }
-    job->committed = job->ret == 0;
-    void (*decision)(Job *) = job->committed ? d->commit : d->abort;
-    if (decision != NULL) {
-        decision(job);
-    }
-    job->decided = true;
-    assert_job_state(job);
-    SP("job.decided", job);
-    if (d->co_clean != NULL) {
-        d->co_clean(job);
-    }
-}
-
 void job_remove(Job *job)
 {
     job_move(job, JOB_STATUS_NULL);
+    job_txn_leave(job);
     g_ptr_array_remove(jobs.list, job);
     if (jobs.list->len == 0) {
         g_clear_pointer(&jobs.list, g_ptr_array_unref);
@@ -257,7 +190,7 @@ void job_remove(Job *job)
     job_unref(job);
 }
 
-static RUNS_IN_MAIN void job_conclude(Job *job)
+void job_conclude(Job *job)
 {
     if (job->started) {
         job_emit(job,
@@ -270,7 +203,7 @@ static RUNS_IN_MAIN void job_conclude(Job *job)
     }
 }
 
-/* The whole life of a job, in order. */
+/* A job until the end of its data step. The last one of its transaction concludes all. */
 void job_run(void *opaque)
 {
     enter_main();
@@ -285,16 +218,7 @@ void job_run(void *opaque)
         trace_job_data_step(job->id, job->ret);
         co_call_in(job->home, job_step_retire, job);
     }
-    job_end_data_step(job);
-    job_co_await_finalize(job);
-    if (jobs.host->co_operation_begin != NULL) {
-        jobs.host->co_operation_begin(jobs.opaque);
-    }
-    job_co_decide(job);
-    if (jobs.host->co_operation_end != NULL) {
-        jobs.host->co_operation_end(jobs.opaque);
-    }
-    job_conclude(job);
+    job_txn_co_arrive(job);
     job_unref(job);
 }
 
@@ -321,7 +245,6 @@ Job *job_new(const JobDriver *driver, const JobConfig *config, void *state, GErr
     job->id = g_strdup(config->id);
     job->auto_finalize = !config->manual_finalize;
     job->auto_dismiss = !config->manual_dismiss;
-    job->action = config->action;
     job->refs = 1;
     atomic_init(&job->speed, config->speed);
     co_queue_init(&job->concluded);
@@ -330,6 +253,7 @@ Job *job_new(const JobDriver *driver, const JobConfig *config, void *state, GErr
         jobs.list = g_ptr_array_new();
     }
     g_ptr_array_add(jobs.list, job);
+    job_txn_join(job, config->txn);
     job_move(job, JOB_STATUS_CREATED);
     return job;
 }
@@ -337,6 +261,10 @@ Job *job_new(const JobDriver *driver, const JobConfig *config, void *state, GErr
 void job_start(Job *job)
 {
     if (job->cancelled) {
+        return;
+    }
+    if (job->txn->failed) {
+        job_cancel(job, true, NULL);
         return;
     }
     job->started = true;

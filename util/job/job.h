@@ -4,9 +4,10 @@
  * or not at all. Names, states and verbs are QEMU's (chapter "Jobs" of its QMP reference).
  *
  * A job's life is one coroutine in main. It waits for the data step, a second coroutine in the home
- * context. When the data step ends, main runs prepare, then commit or abort, then clean, as one
- * control operation. The lock of control operations belongs to the host; this module takes it
- * through JobHost.
+ * context. When the data steps of all jobs of a transaction have ended, main runs prepare of all, then
+ * commit or abort of all, then clean, as one control operation. The lock of control operations
+ * belongs to the host; this module takes it through JobHost. A job without a transaction is the only
+ * one of its own.
  *
  *                          +--------+  pause   +---------+
  *   CREATED --job_start--->| RUNNING|--------->| PAUSED  |
@@ -20,10 +21,11 @@
  *      |  v   v                   |     |       |<---------|         |
  *      | ABORTING <---------------)-----+-------+  resume  +---------+
  *      |   |   ^  ^               v         |
- *      |   |   |  +----------- WAITING <----+ ok
- *      |   |   |                  |
- *      |   |   | prepare fails    v
- *      |   |   | or cancelled  PENDING    (waits here for the verb finalize, unless auto-finalize)
+ *      |   |   |  +----------- WAITING <----+ ok      (waits here for the other jobs)
+ *      |   |   |    a job of      |
+ *      |   |   |    them failed   | all succeeded
+ *      |   |   | a prepare fails  v
+ *      |   |   | or cancelled  PENDING    (waits here for the verb finalize, unless all auto-finalize)
  *      |   |   +------------------|
  *      |   v                      v committed
  *      |  CONCLUDED <-------------+
@@ -39,7 +41,7 @@
  *   resume      CREATED RUNNING PAUSED READY STANDBY
  *   set-speed   CREATED RUNNING PAUSED READY STANDBY
  *   complete    READY
- *   finalize    PENDING
+ *   finalize    PENDING; finalizes all jobs of the transaction
  *   dismiss     CONCLUDED
  *
  * Invariants
@@ -47,9 +49,13 @@
  *   2. PAUSED or STANDBY: the data step is at a pause point, where it holds nothing.
  *   3. The data step runs in RUNNING, PAUSED, READY and STANDBY only, and once.
  *   4. Exactly one of commit and abort is called, once, under the host's operation lock; prepare is
- *      called before it, only if the data step succeeded; clean is called after it.
+ *      called before it, only if all data steps of the transaction succeeded; clean is called after it.
  *   5. Verbs set state and post: only finalize waits. cancel is accepted in every phase.
  *   6. A job with an error was aborted; a committed job has no error.
+ *   7. No job is PENDING while the data step of another job of its transaction runs. All jobs of a
+ *      transaction commit, or all abort. All prepares come before the first commit or abort, and all
+ *      of these are within one hold of the operation lock.
+ *   8. A job that fails or is cancelled makes its transaction fail: the others are cancelled by force.
  */
 #ifndef SKIFF_UTIL_JOB_JOB_H
 #define SKIFF_UTIL_JOB_JOB_H
@@ -60,6 +66,7 @@
 #include "util/loop/coroutine.h"
 
 typedef struct Job Job;
+typedef struct JobTxn JobTxn; /* jobs that conclude together */
 
 typedef enum JobStatus {
     JOB_STATUS_UNDEFINED,
@@ -134,6 +141,9 @@ typedef enum JobErrorAction {
     JOB_ON_ERROR_STOP, /* the job pauses and retries after a resume */
 } JobErrorAction;
 
+typedef enum JobIoStatus { JOB_IO_OK, JOB_IO_FAILED, JOB_IO_NOSPACE } JobIoStatus;
+extern const char *const job_io_status_names[]; /* "ok", "failed", "nospace" */
+
 /* The environment of all jobs. */
 typedef struct JobHost {
     /* The VM operation lock: coroutines in main. NULL in tests: no lock. */
@@ -145,12 +155,12 @@ typedef struct JobHost {
 } JobHost;
 
 typedef struct JobConfig {
-    const char *id;        /* unique: a letter, then letters, digits, '-', '.', '_' */
-    AioContext *home;      /* where the data step runs */
-    bool manual_finalize;  /* waits in PENDING; false: auto-finalize */
-    bool manual_dismiss;   /* stays CONCLUDED until dismissed; false: auto-dismiss */
-    uint64_t speed;        /* bytes per second for job_co_throttle(); 0: unlimited */
-    JobErrorAction action; /* for job_co_io_error() */
+    const char *id;       /* unique: a letter, then letters, digits, '-', '.', '_' */
+    AioContext *home;     /* where the data step runs */
+    bool manual_finalize; /* waits in PENDING; false: auto-finalize */
+    bool manual_dismiss;  /* stays CONCLUDED until dismissed; false: auto-dismiss */
+    uint64_t speed;       /* bytes per second for job_co_throttle(); 0: unlimited */
+    JobTxn *txn;          /* not sealed; NULL: the job concludes alone */
 } JobConfig;
 
 /* ---- main ---- */
@@ -162,9 +172,11 @@ void jobs_init(AioContext *main_ctx, const JobHost *host, void *opaque) RUNS_IN_
  * caller that yields before job_start() takes a reference. */
 Job *job_new(const JobDriver *driver, const JobConfig *config, void *state, GError **error)
     RUNS_IN_MAIN;
-/* Does nothing if the job was cancelled meanwhile. */
+/* Does nothing if the job was cancelled meanwhile; a job whose transaction has failed is cancelled.
+ */
 void job_start(Job *job) RUNS_IN_MAIN;
-/* The creator's set-up failed: CREATED -> NULL. Of the driver only free is called. */
+/* The creator's set-up failed: CREATED -> NULL, and the job leaves its transaction. Of the driver only
+ * free is called. */
 void job_abandon(Job *job) RUNS_IN_MAIN;
 void job_ref(Job *job) RUNS_IN_MAIN;
 void job_unref(Job *job) RUNS_IN_MAIN;
@@ -172,6 +184,12 @@ void job_unref(Job *job) RUNS_IN_MAIN;
 Job *job_find(const char *id) RUNS_IN_MAIN; /* borrowed; NULL: none */
 /* Visits all jobs in creation order. @fn must not create or dismiss jobs. */
 void job_foreach(void (*fn)(const Job *job, void *opaque), void *opaque) RUNS_IN_MAIN;
+
+/* A transaction that jobs can join (JobConfig.txn). */
+JobTxn *job_txn_new(void) RUNS_IN_MAIN;
+/* No more jobs join; called once. The transaction lives as long as its jobs. They conclude after this
+ * at the earliest. */
+void job_txn_seal(JobTxn *txn) RUNS_IN_MAIN;
 
 /* The verbs. False + error: not legal now. All but finalize return at once; their effect may come
  * later. */
@@ -195,7 +213,7 @@ JobStatus job_status(const Job *job) RUNS_IN_MAIN;
 bool job_user_paused(const Job *job) RUNS_IN_MAIN; /* a pause was requested, maybe not reached */
 /* The data step runs and is neither paused nor asleep: "busy" of query-block-jobs. */
 bool job_busy(const Job *job) RUNS_IN_MAIN;
-bool job_io_failed(const Job *job) RUNS_IN_MAIN; /* paused by an I/O error */
+JobIoStatus job_io_status(const Job *job) RUNS_IN_MAIN; /* not OK: paused by an I/O error */
 bool job_auto_finalize(const Job *job) RUNS_IN_MAIN;
 bool job_auto_dismiss(const Job *job) RUNS_IN_MAIN;
 const char *job_error_text(const Job *job) RUNS_IN_MAIN; /* NULL: none */
@@ -207,6 +225,7 @@ const JobDriver *job_driver(const Job *job) ANY_THREAD;
 void *job_state(const Job *job) ANY_THREAD;
 bool job_is_cancelled(const Job *job) ANY_THREAD;
 bool job_should_complete(const Job *job) ANY_THREAD;
+bool job_should_pause(const Job *job) ANY_THREAD; /* a pause was requested, and no cancel */
 uint64_t job_speed(const Job *job) ANY_THREAD;
 /* Progress: the unit is the job's own, usually bytes. The total may grow while the job runs. */
 void job_progress_set_total(Job *job, uint64_t total) ANY_THREAD;
@@ -223,8 +242,19 @@ bool job_co_sleep_ns(Job *job, int64_t duration_ns) coroutine_fn RUNS_IN_LOOP;
 bool job_co_throttle(Job *job, uint64_t bytes) coroutine_fn RUNS_IN_LOOP;
 /* Moves the job to READY; called once. The data step continues until job_should_complete(). */
 void job_co_ready(Job *job) coroutine_fn RUNS_IN_LOOP;
-/* Called when I/O of the job failed. Reports it, and waits for a resume if the action is to stop.
- * True: retry, or continue as if it had succeeded (*@ignore). False: fail, or cancelled. */
-bool job_co_io_error(Job *job, bool is_read, bool *ignore) coroutine_fn RUNS_IN_LOOP;
+/* Waits until job_signal(), @deadline_ns on the home's clock, or a verb that concerns the data step.
+ * It is no pause point: the caller can have requests in flight. It must wait in a loop. */
+void job_co_wait(Job *job, int64_t deadline_ns) coroutine_fn RUNS_IN_LOOP;
+/* Ends job_co_wait(). Called in the home. */
+void job_signal(Job *job) RUNS_IN_LOOP;
+
+typedef struct JobIoError {
+    bool is_read;
+    bool no_space; /* for the I/O status: the target is full */
+    JobErrorAction action;
+} JobIoError;
+/* Called at a pause point when I/O of the job failed. Reports it, and waits for a resume if the
+ * action is to stop. True: retry, or ignore. False: fail, or cancelled. */
+bool job_co_io_error(Job *job, const JobIoError *error) coroutine_fn RUNS_IN_LOOP;
 
 #endif

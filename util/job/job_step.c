@@ -39,16 +39,23 @@ static void job_step_wake(void *opaque)
 {
     Job *job = opaque;
     job->sleeping = false;
+    job->in_wait = false;
     co_wake(job->sleeper);
+}
+
+/* Ends a sleep or wait early. */
+static void job_step_interrupt(Job *job)
+{
+    aio_timer_disarm(&job->sleep_timer);
+    job_step_wake(job);
 }
 
 void job_step_kicked(void *opaque)
 {
     Job *job = opaque;
     enter_loop(job->home);
-    if (job->sleeping) {
-        aio_timer_disarm(&job->sleep_timer);
-        job_step_wake(job);
+    if (job->sleeping || job->in_wait) {
+        job_step_interrupt(job);
     }
 }
 
@@ -76,6 +83,26 @@ bool job_co_sleep_ns(Job *job, int64_t duration_ns)
     return job_co_pause_point(job);
 }
 
+void job_co_wait(Job *job, int64_t deadline_ns)
+{
+    assert_home(job->home);
+    job->sleeper = co_arm();
+    job->in_wait = true;
+    aio_timer_init(&job->sleep_timer, job->home, job_step_wake, job);
+    if (deadline_ns != INT64_MAX) {
+        aio_timer_arm(&job->sleep_timer, deadline_ns);
+    }
+    co_wait(job->sleeper);
+}
+
+void job_signal(Job *job)
+{
+    assert_home(job->home);
+    if (job->in_wait) {
+        job_step_interrupt(job);
+    }
+}
+
 bool job_co_throttle(Job *job, uint64_t bytes)
 {
     uint64_t speed = job->speed;
@@ -101,37 +128,37 @@ void job_co_ready(Job *job)
 
 /* ---- I/O errors ---- */
 
-typedef struct JobIoError {
+typedef struct JobIoErrorCall {
     Job *job;
-    bool is_read;
-} JobIoError;
+    const JobIoError *error;
+} JobIoErrorCall;
 
 static void job_io_error_in_main(void *opaque)
 {
     enter_main();
     enter_coroutine();
-    const JobIoError *e = opaque;
-    Job *job = e->job;
+    const JobIoErrorCall *call = opaque;
+    const JobIoError *e = call->error;
+    Job *job = call->job;
     void *host_opaque;
     const JobHost *host = job_host(&host_opaque);
     if (host->io_error != NULL) {
-        host->io_error(host_opaque, job, e->is_read, job->action);
+        host->io_error(host_opaque, job, e->is_read, e->action);
     }
-    if (job->action == JOB_ON_ERROR_STOP && !job->cancelled) {
-        job->io_failed = true;
+    if (e->action == JOB_ON_ERROR_STOP && !job->cancelled) {
+        job->io_status = e->no_space ? JOB_IO_NOSPACE : JOB_IO_FAILED;
         job->pause = true;
         job_wait_while_paused(job);
     }
 }
 
-bool job_co_io_error(Job *job, bool is_read, bool *ignore)
+bool job_co_io_error(Job *job, const JobIoError *error)
 {
     assert_home(job->home);
     held_assert_none("the pause point of a job");
-    JobIoError e = {.job = job, .is_read = is_read};
-    co_call_in(job_main_context(), job_io_error_in_main, &e);
-    *ignore = job->action == JOB_ON_ERROR_IGNORE;
-    return job->action != JOB_ON_ERROR_REPORT && !job->cancelled;
+    JobIoErrorCall call = {.job = job, .error = error};
+    co_call_in(job_main_context(), job_io_error_in_main, &call);
+    return error->action != JOB_ON_ERROR_REPORT && !job->cancelled;
 }
 
 /* ---- queries ---- */
@@ -159,6 +186,11 @@ bool job_is_cancelled(const Job *job)
 bool job_should_complete(const Job *job)
 {
     return job->complete;
+}
+
+bool job_should_pause(const Job *job)
+{
+    return job->pause && !job->cancelled;
 }
 
 uint64_t job_speed(const Job *job)
@@ -197,9 +229,9 @@ bool job_busy(const Job *job)
     return job->stepping && !job->waiting && !job->sleeping;
 }
 
-bool job_io_failed(const Job *job)
+JobIoStatus job_io_status(const Job *job)
 {
-    return job->io_failed;
+    return job->io_status;
 }
 
 bool job_auto_finalize(const Job *job)

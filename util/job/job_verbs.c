@@ -52,8 +52,8 @@ bool job_cancel(Job *job, bool force, GError **error)
         co_start(job_main_context(), job_run, job);
     } else if (job_status_in(job, JOB_IN(PAUSED) | JOB_IN(STANDBY))) {
         job_continue(job);
-    } else if (!job->stepping) {
-        job_wake(job);
+    } else if (job->arrived && job->cancelled) {
+        job_txn_fail(job->txn);
     }
     job_kick(job);
     return true;
@@ -81,7 +81,7 @@ bool job_resume(Job *job, GError **error)
         return job_refuse(error, "Can't resume a job that was not paused");
     }
     job->pause = false;
-    job->io_failed = false;
+    job->io_status = JOB_IO_OK;
     job_continue(job);
     job_kick(job);
     return true;
@@ -126,12 +126,12 @@ bool job_co_finalize(Job *job, GError **error)
     if (!job_verb_check(job, JOB_VERB_FINALIZE, error)) {
         return false;
     }
-    if (job->finalize || job->auto_finalize || job->cancelled) {
+    if (!job_txn_awaits_finalize(job->txn)) {
         return job_refuse(error, "The job is being finalized already");
     }
-    job->finalize = true;
+    job->txn->finalize = true;
     job_ref(job);
-    job_wake(job);
+    job_txn_wake(job->txn);
     co_queue_wait(&job->concluded, "the end of a job");
     job_unref(job);
     return true;

@@ -115,6 +115,8 @@ void opts_init(const OptSpec *specs, void *target) ANY_THREAD;
  * freed, as by opts_clear(). */
 bool opts_bind(const OptSpec *specs, void *target, const OptDict *d, const char *what,
                GError **error) ANY_THREAD;
+/* Copies all options from one target to another one, which has none yet. */
+void opts_copy(const OptSpec *specs, void *to, const void *from) ANY_THREAD;
 /* Frees strings, dicts, lists. */
 void opts_clear(const OptSpec *specs, void *target) ANY_THREAD;
 /* One line per option: name=<type> - help (default: x). */

@@ -2,6 +2,7 @@
 #include "vmm/backends/drive_options.h"
 
 #include <string.h>
+#include "block/nbd/nbd_client_name.h"
 #include "block/node.h"
 
 static bool drive_refuse(GError **error, const char *option, const char *value, const char *instead)
@@ -23,8 +24,6 @@ static const DriveLack drive_lacks[] = {
     {"bus", "0",
      "there is one bus; place a disk with if=none,id=X and "
      "-device virtio-blk-pci,drive=X,addr=Y"},
-    {"throttling", NULL, "leave it out"},
-    {"group", NULL, "leave it out"},
 };
 
 static bool drive_is_harmless(const char *value, const char *harmless)
@@ -220,6 +219,9 @@ static char *drive_take_protocol(const char **filename)
 /* The node of file=@filename. */
 static OptDict *drive_file_node(const char *filename, GError **error)
 {
+    if (nbd_client_is_name(filename)) {
+        return nbd_client_describe_name(filename, error);
+    }
     const char *path = filename;
     g_autofree char *protocol = drive_take_protocol(&path);
     const BlockDriver *drv = block_driver_find(protocol);
@@ -247,7 +249,7 @@ static void drive_place_file(OptDict *d, OptDict *file, const char *aio)
     if (opt_dict_get(file, "driver") == NULL) {
         opt_dict_set(file, "driver", "file");
     }
-    if (aio != NULL) {
+    if (aio != NULL && strcmp(opt_dict_get(file, "driver"), "nbd") != 0) {
         opt_dict_set(file, "aio", aio);
     }
     opt_dict_set_dict(d, "file", file);
@@ -354,10 +356,11 @@ static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
 {
     const BlockDriver *format;
     if (!drive_check_keys(d, error) || !drive_take_index(d, drive, error) ||
-        !drive_refuse_lacking(d, error) || !drive_take_snapshot(d, drive, error) ||
-        !drive_take_copy_on_read(d, drive, error) || !drive_take_interface(d, drive, error) ||
-        !drive_take_media(d, drive, error) || !drive_take_cache(d, drive, error) ||
-        !drive_take_format(d, drive, &format, error) || !drive_take_file(d, format, error)) {
+        !drive_refuse_lacking(d, error) || !block_drive_take_throttling(d, drive, error) ||
+        !drive_take_snapshot(d, drive, error) || !drive_take_copy_on_read(d, drive, error) ||
+        !drive_take_interface(d, drive, error) || !drive_take_media(d, drive, error) ||
+        !drive_take_cache(d, drive, error) || !drive_take_format(d, drive, &format, error) ||
+        !drive_take_file(d, format, error)) {
         return false;
     }
     drive_move(d, "readonly", d, "read-only");
@@ -384,6 +387,7 @@ bool block_drive_to_blockdev(const OptDict *opts, BlockDrive *drive, GError **er
 void block_drive_clear(BlockDrive *drive)
 {
     g_free(drive->id);
+    g_free(drive->group_name);
     opt_dict_free(drive->blockdev);
     opt_dict_free(drive->device);
     *drive = (BlockDrive){0};

@@ -24,6 +24,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include "block/throttle.h"
 #include "util/opts/opts.h"
 
 typedef enum BlockDriveInterface {
@@ -49,15 +50,21 @@ typedef struct BlockDrive {
     BlockDriveInterface interface;
     BlockDriveSnapshot snapshot; /* whether writes go to a temporary image */
     bool copy_on_read;           /* reads copy to the image what they find below */
-    bool ejected;                /* its node was the medium of a drive and was taken out */
     bool format_implied;         /* no format= was given: raw */
     OptDict *blockdev;           /* for block_co_open() */
-    OptDict *device; /* properties of the device that uses it: write-cache, werror, rerror */
+    struct BlockEdge
+        *root; /* the node that it shows; NULL: it is not open, or was taken out of a CD drive */
+    RateLimits limits;    /* throttling.* */
+    char *group_name;     /* throttling.group; NULL: the drive has a group of its own */
+    ThrottleGroup *group; /* set by the drive's owner, who has a reference; NULL: no limits */
+    OptDict *device;      /* properties of the device that uses it: write-cache, werror, rerror */
 } BlockDrive;
 
 /* Fills @drive, which block_drive_clear() empties. On failure it is empty. */
 bool block_drive_to_blockdev(const OptDict *opts, BlockDrive *drive, GError **error) ANY_THREAD;
 void block_drive_clear(BlockDrive *drive) ANY_THREAD;
+/* throttle.c: moves throttling.* and the short names of them from @d to @drive. */
+bool block_drive_take_throttling(OptDict *d, BlockDrive *drive, GError **error) ANY_THREAD;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(BlockDrive, block_drive_clear)
 
 #endif

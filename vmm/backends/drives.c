@@ -6,12 +6,13 @@
  * first: -device ...,drive=NAME,iothread=ID places NAME, and every node below it, in ID.
  */
 #include <string.h>
-#include "block/node.h"
+#include "block/graph.h"
 #include "block/qcow2/qcow2.h"
 #include "vmm/backends/drive_options.h"
 #include "vmm/backends/drive_snapshot.h"
 #include "util/log.h"
 #include "vmm/backends/backends.h"
+#include "vmm/backends/throttle.h"
 
 /* The iothread that -device gives for drive @name; NULL: none. */
 static const char *drives_iothread_of(const VmConfig *config, const char *name)
@@ -77,7 +78,7 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_open(Backends *b, const OptDict 
         g_prefix_error(error, "-%s %s: ", option, name);
         return false;
     }
-    return true; /* the command line keeps its reference for as long as the process lives */
+    return true;
 }
 
 static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Backends *b, const OptDict *opts,
@@ -208,6 +209,16 @@ static bool drives_has_snapshot(const Backends *b, const BlockDrive *d)
     return on && !drives_is_read_only(d);
 }
 
+/* The drive keeps its node, or the one that a graph change puts in its place, for as long as the process
+ * lives. */
+static coroutine_fn RUNS_IN_MAIN void drives_co_take_root(BlockDrive *d)
+{
+    BlockNode *n = block_node_find(opt_dict_get(d->blockdev, "node-name"));
+    g_autofree char *user = g_strdup_printf("drive '%s'", d->id);
+    d->root = block_name_co_new(n, user);
+    block_co_unref(n);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *opts,
                                                     GError **error)
 {
@@ -233,6 +244,8 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *
         !drives_co_set_copy_on_read(d, error)) {
         return false;
     }
+    drives_co_take_root(d);
+    throttle_add_drive(d);
     bool ide = g_ptr_array_find(b->config->backends.ide_drives, opts, NULL);
     if ((ide || d->format_implied) && !drives_co_check_raw(d, error)) {
         return false;
@@ -267,7 +280,7 @@ bool backends_co_open_drives(Backends *b, GError **error)
 
 static const char *drives_node_name(const BlockDrive *d)
 {
-    return opt_dict_get(d->blockdev, "node-name");
+    return d->root != NULL ? block_node_name(d->root->node) : NULL;
 }
 
 const char *backends_drive_of_node(Backends *b, const char *node_name)
@@ -285,8 +298,8 @@ BlockNode *backends_drive_node(Backends *b, const char *id)
 {
     for (unsigned i = 0; i < b->drives->len; i++) {
         const BlockDrive *d = b->drives->pdata[i];
-        if (strcmp(d->id, id) == 0 && !d->ejected) {
-            return block_node_find(drives_node_name(d));
+        if (strcmp(d->id, id) == 0) {
+            return d->root != NULL ? d->root->node : NULL;
         }
     }
     return NULL;
@@ -297,9 +310,8 @@ void backends_co_drop_medium(Backends *b, const char *node_name)
     for (unsigned i = 0; i < b->drives->len; i++) {
         BlockDrive *d = b->drives->pdata[i];
         BlockNode *n = block_node_find(node_name);
-        if (n != NULL && !d->ejected && g_strcmp0(drives_node_name(d), node_name) == 0) {
-            d->ejected = true;
-            block_co_unref(n);
+        if (n != NULL && g_strcmp0(drives_node_name(d), node_name) == 0) {
+            block_user_co_free(g_steal_pointer(&d->root));
             return;
         }
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Devices of the VM: created by the board's table and by -device, kept in their start order. */
 #include <string.h>
+#include "vmm/backends/throttle.h"
 #include "vmm/machine/machine.h"
 
 Device *machine_find_device(VmMachine *m, const char *id)
@@ -191,9 +192,11 @@ Device *machine_co_make_user_device(VmMachine *m, const OptDict *opts, GError **
     const DeviceType *type = device_type_find(name);
     g_assert(type != NULL && type->user_creatable);
     backends_apply_drive_defaults(m->backends, props);
+    g_autofree char *node_name = g_strdup(opt_dict_get(props, "drive"));
     Device *dev = machine_co_make_device(m, type, id, props, error);
     if (dev != NULL) {
         dev->path = machine_device_path(m, dev, true);
+        throttle_co_add_device(m->backends, node_name, device_label(dev));
     }
     return dev;
 }

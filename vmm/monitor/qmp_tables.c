@@ -8,9 +8,17 @@
     ROW(fd)                                                                                        \
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
+    ROW(throttle)                                                                                  \
     ROW(medium)                                                                                    \
     ROW(bitmap)                                                                                    \
+    ROW(export)                                                                                    \
+    ROW(chain)                                                                                      \
+    ROW(commit)                                                                                     \
     ROW(snapshot)                                                                                  \
+    ROW(mirror)                                                                                    \
+    ROW(transaction)                                                                               \
+    ROW(create)                                                                                    \
+    ROW(backup)                                                                                    \
     ROW(job)                                                                                       \
     ROW(device)                                                                                    \
     ROW(object)                                                                                    \

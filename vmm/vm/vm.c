@@ -158,6 +158,7 @@ void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx)
     run_state_init(&vm->run, ctx, &vm_run_ops, vm);
     vm_life_init(vm);
     vm_jobs_init(vm);
+    vm_exports_init(vm);
     vm_clock_init(ctx);
     vm_clock_pause();
 }

@@ -48,6 +48,11 @@ void vm_io_errors_clear(void) RUNS_IN_MAIN;
  * events. */
 void vm_jobs_init(Vm *vm) RUNS_IN_MAIN;
 
+/* ---- vm_exports.c ---- */
+/* Makes the VM the host of the NBD server: exports end under its operation lock, and it announces
+ * that. */
+void vm_exports_init(Vm *vm) RUNS_IN_MAIN;
+
 /* DeviceEnv.serial_port_changed: announces the change. @opaque is the Vm. Main. */
 void vm_serial_port_changed(void *opaque, const Device *port, bool open) ANY_THREAD;
 

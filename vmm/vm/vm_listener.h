@@ -73,6 +73,8 @@ struct VmListener {
     /* JobHost.event and JobHost.io_error. */
     void (*job)(VmListener *l, const Job *job, JobEvent event);
     void (*job_io_error)(VmListener *l, const Job *job, bool is_read, JobErrorAction action);
+    /* A block export has gone. */
+    void (*export_deleted)(VmListener *l, const char *id);
 
     /* set by vm_listen() */
     Vm *vm;

@@ -42,6 +42,30 @@ BLOCK_TEST(a_node_has_fua_if_the_node_below_it_has)
     qcow2_dir_free(dir);
 }
 
+static coroutine_fn RUNS_IN_MAIN int caps_zero(const char *text, uint64_t offset, uint64_t bytes)
+{
+    BlockBackend *blk = test_blk("d", text, true);
+    int ret = test_io(blk, TEST_ZERO, offset, bytes, NULL, BLOCK_REQ_NO_FALLBACK);
+    blk_co_free(blk);
+    return ret;
+}
+
+BLOCK_TEST(zeroing_without_a_fallback_fails_instead_of_writing_data)
+{
+    char *dir = qcow2_dir_new();
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 t.qcow2 1M");
+    qcow2_shell(dir, "qemu-img create -q -f qcow2 -o compat=0.10 o.qcow2 1M");
+    g_autofree char *v3 = g_strdup_printf("raw,file.driver=qcow2,file.file.driver=file,"
+                                          "file.file.filename=%s/t.qcow2",
+                                          dir);
+    g_autofree char *v2 = g_strdup_printf("qcow2,file.driver=file,file.filename=%s/o.qcow2", dir);
+    assert_int_equal(caps_zero("mem,size=1M", 4096, 8192), 0);
+    assert_int_equal(caps_zero(v3, 0, 128 << 10), 0);
+    assert_int_equal(caps_zero(v3, 0, 4096), -ENOTSUP); /* a part of a cluster */
+    assert_int_equal(caps_zero(v2, 0, 128 << 10), -ENOTSUP);
+    qcow2_dir_free(dir);
+}
+
 /* An image without free space in its file, with other nodes above the file. */
 BLOCK_TEST(an_image_grows_through_raw_and_filters)
 {
@@ -72,6 +96,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_can_grow_if_the_node_below_it_can),
         cmocka_unit_test(a_node_has_fua_if_the_node_below_it_has),
+        cmocka_unit_test(zeroing_without_a_fallback_fails_instead_of_writing_data),
         cmocka_unit_test(an_image_grows_through_raw_and_filters),
     };
     return block_test_main(tests);

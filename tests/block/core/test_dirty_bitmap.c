@@ -175,6 +175,60 @@ static coroutine_fn RUNS_IN_MAIN void dirty_refused(BlockNode *n, const char *na
     assert_non_null(strstr(error->message, says));
 }
 
+typedef struct DirtyRun {
+    const BlockDirtyBitmap *bitmap;
+    uint64_t offset, bytes, run;
+    bool dirty;
+} DirtyRun;
+
+static void dirty_run_at_home(void *opaque)
+{
+    DirtyRun *r = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    r->run = block_dirty_bitmap_run(r->bitmap, r->offset, r->bytes, &r->dirty);
+}
+
+static coroutine_fn RUNS_IN_MAIN void dirty_run_is(const BlockDirtyBitmap *b, uint64_t offset,
+                                                   uint64_t bytes, uint64_t run, bool dirty)
+{
+    DirtyRun r = {.bitmap = b, .offset = offset, .bytes = bytes};
+    test_in_home(dirty_run_at_home, &r);
+    assert_int_equal(r.run, run);
+    assert_int_equal(r.dirty, dirty);
+}
+
+BLOCK_TEST(a_user_finds_runs_of_bits_and_keeps_the_bitmap_as_it_is)
+{
+    GError *error = NULL;
+    BlockBackend *blk = dirty_disk("mem,size=1M");
+    BlockNode *n = blk_root(blk);
+    dirty_add(n, "b", 512);
+    assert_int_equal(dirty_io(blk, TEST_WRITE, 4096, 100 * 512), 0);
+    BlockDirtyBitmap *b = block_dirty_bitmap_use(n, "b", &error);
+    assert_non_null(b);
+    dirty_run_is(b, 0, 1 << 20, 4096, false);
+    dirty_run_is(b, 100, 1 << 20, 3996, false);
+    dirty_run_is(b, 4096, 1 << 20, 100 * 512, true);
+    dirty_run_is(b, 4096 + 513, 1000, 1000, true);
+    dirty_run_is(b, 4096 + 100 * 512, 1 << 20, 1 << 20, false);
+    dirty_run_is(b, 1 << 21, 7, 7, false);
+    dirty_run_is(b, 0, 0, 0, false);
+    BlockDirtyBitmapInfo info;
+    block_dirty_bitmap_info(n, 0, &info);
+    assert_true(info.busy && block_dirty_bitmap_enabled(b));
+    assert_false(block_dirty_bitmap_co_remove(n, "b", &error));
+    assert_string_equal(error->message,
+                        "Bitmap 'b' is currently in use by another operation and cannot be used");
+    g_clear_error(&error);
+    assert_false(block_dirty_bitmap_co_clear(n, "b", NULL));
+    assert_false(block_dirty_bitmap_co_set_enabled(n, "b", false, NULL));
+    assert_null(block_dirty_bitmap_use(n, "b", NULL));
+    block_dirty_bitmap_unuse(b);
+    assert_true(block_dirty_bitmap_co_remove(n, "b", &error));
+    blk_co_free(blk);
+}
+
 BLOCK_TEST(invalid_names_and_granularities_are_refused)
 {
     g_autoptr(GError) error = NULL;
@@ -206,6 +260,7 @@ int main(void)
         cmocka_unit_test(a_bitmap_follows_the_size_of_its_node),
         cmocka_unit_test(a_write_does_not_grow_a_node_beyond_its_bitmap),
         cmocka_unit_test(merging_takes_bits_of_other_granularities_and_nodes),
+        cmocka_unit_test(a_user_finds_runs_of_bits_and_keeps_the_bitmap_as_it_is),
         cmocka_unit_test(invalid_names_and_granularities_are_refused),
     };
     block_setup(block_drivers);

@@ -41,6 +41,15 @@ BLOCK_TEST(a_node_in_use_is_not_deleted)
     BlockBackend *blk = blk_co_new("d", n, true, &error);
     del_fails("a", "Node a is in use: device 'd'");
     blk_co_free(blk);
+    blk = blk_co_new_for("export 'e'", n, true, &error);
+    del_fails("a", "Node a is in use: export 'e' uses it");
+    assert_false(blk_is_drive(blk));
+    assert_null(blk_find(blk_name(blk)));
+    unsigned drives, all;
+    g_free(blk_list_drives(&drives));
+    g_free(blk_list(&all));
+    assert_int_equal(all, drives + 1);
+    blk_co_free(blk);
     test_node_add("raw,node-name=r,file=a");
     del_fails("a", "Node a is in use: it is part of node 'r'");
     test_node_del("r");

@@ -95,13 +95,17 @@ BLOCK_TEST(a_loop_of_backing_files_and_foreign_protocols_are_refused)
     char *dir = qcow2_dir_new();
     qcow2_shell(dir, "qemu-img create -q -u -f qcow2 -b b.qcow2 -F qcow2 a.qcow2 1M && "
                      "qemu-img create -q -u -f qcow2 -b a.qcow2 -F qcow2 b.qcow2 1M && "
-                     "qemu-img create -q -u -f qcow2 -b nbd:host:1 -F raw c.qcow2 1M");
+                     "qemu-img create -q -u -f qcow2 -b ssh:host:1 -F raw c.qcow2 1M && "
+                     "qemu-img create -q -u -f qcow2 -b nbd:unix:/nonexistent/x -F raw d.qcow2 1M");
     g_autofree char *loop =
         g_strdup_printf("qcow2,read-only=on,file.driver=file,file.filename=%s/a.qcow2", dir);
-    g_autofree char *nbd =
+    g_autofree char *ssh =
         g_strdup_printf("qcow2,read-only=on,file.driver=file,file.filename=%s/c.qcow2", dir);
+    g_autofree char *nbd =
+        g_strdup_printf("qcow2,read-only=on,file.driver=file,file.filename=%s/d.qcow2", dir);
     test_open_fails(loop, "the chain of backing files is a loop");
-    test_open_fails(nbd, "'nbd:host:1', whose protocol skiff does not support");
+    test_open_fails(ssh, "'ssh:host:1', whose protocol skiff does not support");
+    test_open_fails(nbd, "NBD server 'nbd+unix:///?socket=/nonexistent/x'");
     qcow2_dir_free(dir);
 }
 

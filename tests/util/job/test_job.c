@@ -294,14 +294,15 @@ static void an_io_error_pauses_a_job_until_a_resume(void **state)
     enter_main();
     rig->s.units = 1;
     rig->s.io_errors = 1;
-    JobConfig config = {.id = "job0", .home = rig->ctx, .action = JOB_ON_ERROR_STOP};
+    rig->s.io_error = (JobIoError){.is_read = true, .action = JOB_ON_ERROR_STOP};
+    JobConfig config = {.id = "job0", .home = rig->ctx};
     rig->job = job_new(&sample_job_driver, &config, &rig->s, NULL);
     job_start(rig->job);
     job_rig_settle(rig);
     assert_int_equal(job_status(rig->job), JOB_STATUS_PAUSED);
-    assert_true(job_io_failed(rig->job));
+    assert_int_equal(job_io_status(rig->job), JOB_IO_FAILED);
     assert_true(job_resume(rig->job, NULL));
-    assert_false(job_io_failed(rig->job));
+    assert_int_equal(job_io_status(rig->job), JOB_IO_OK);
     job_rig_advance(rig, 2);
     assert_string_equal(rig->log->str, "created running read-error paused running waiting pending "
                                        "COMPLETED! concluded null");

@@ -128,7 +128,14 @@ static void protocols_are_known_or_refused_by_name(void **state)
            "driver=raw,file.driver=file,file.filename=a.img", "");
     expect("file=./a:b,format=raw", BLOCK_DRIVE_IF_VIRTIO,
            "driver=raw,file.driver=file,file.filename=./a:b", "");
-    expect_refused("file=nbd:localhost:10809,format=raw", "no protocol 'nbd'");
+    expect("file=nbd:localhost:10809:exportname=e,format=raw,aio=io_uring", BLOCK_DRIVE_IF_VIRTIO,
+           "driver=raw,file.driver=nbd,file.export=e,file.server.host=localhost,"
+           "file.server.port=10809,file.server.type=inet",
+           "");
+    expect("file=nbd+unix:///?socket=/s,format=raw", BLOCK_DRIVE_IF_VIRTIO,
+           "driver=raw,file.driver=nbd,file.server.path=/s,file.server.type=unix", "");
+    expect_refused("file=nbd://,format=raw", "nbd://HOST:PORT/EXPORT");
+    expect_refused("file=ssh:localhost:10809,format=raw", "no protocol 'ssh'");
     expect_refused("file=a:b,format=raw", "./a:b");
     expect_refused("file=raw:x,format=raw", "no protocol 'raw'");
     expect_refused("file=mem:x,format=raw", "file.driver=mem");
@@ -164,7 +171,6 @@ static void unsupported_options_are_refused_by_name(void **state)
     expect_refused("file=a,format=raw,media=tape", "media=cdrom");
     expect_refused("file=a,format=raw,if=scsi", "virtio-scsi-pci");
     expect_refused("file=a,format=raw,if=ide", "if=ide");
-    expect_refused("file=a,format=raw,throttling.iops-total=5", "throttling");
     expect_refused("file=a,format=raw,driver=raw", "same option");
     expect_refused("format=raw,if=none", "file= is missing");
     expect_refused("if=none,id=x", "file= is missing");

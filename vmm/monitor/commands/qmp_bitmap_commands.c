@@ -1,105 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Dirty bitmaps of nodes. Each command is a control operation: the node stays where it is. */
+/* Dirty bitmaps of nodes. Each command is a control operation: the node stays where it is. Each is also
+ * an action of a transaction. */
 #include "block/dirty_bitmap.h"
 #include "vmm/monitor/commands/qmp_block.h"
+#include "vmm/monitor/commands/qmp_transaction.h"
 
-/* ---- nodes ---- */
+/* ---- arguments ---- */
 
-/* A referenced node under the operation lock, until bitmap_end(). NULL: @error is set. */
-static coroutine_fn RUNS_IN_MAIN BlockNode *bitmap_begin(QmpCall *call, struct json_object *args,
-                                                         GError **error)
+typedef struct BitmapArgs {
+    BlockBitmapOp op;             /* its texts are borrowed from the arguments */
+    BlockDirtyBitmapRef *sources; /* owned */
+    BlockBitmapUndo *undo;        /* of an action of a transaction; NULL: it was not done */
+} BitmapArgs;
+
+/* Frees the arguments and drops the references to nodes. */
+static coroutine_fn RUNS_IN_MAIN void bitmap_args_co_clear(BitmapArgs *b)
 {
-    vm_operation_begin(&call->vm->run);
-    BlockNode *n = qmp_find_node_of(call->vm, qmp_arg_str(args, "node"), error);
-    if (n != NULL) {
-        block_node_ref(n);
+    for (unsigned i = 0; i < b->op.count; i++) {
+        block_co_unref(b->sources[i].node);
     }
-    return n;
-}
-
-static coroutine_fn RUNS_IN_MAIN void bitmap_end(QmpCall *call, BlockNode *n)
-{
-    if (n != NULL) {
-        block_co_unref(n);
+    if (b->op.node != NULL) {
+        block_co_unref(b->op.node);
     }
-    vm_operation_end(&call->vm->run);
-}
-
-/* ---- commands ---- */
-
-static struct json_object *qmp_bitmap_add(QmpCall *call, struct json_object *args, GError **error)
-{
-    enter_main();
-    enter_coroutine();
-    bool given = qmp_arg_get(args, "granularity") != NULL;
-    uint64_t granularity = qmp_arg_u64(args, "granularity", 0);
-    unsigned flags = (qmp_arg_bool(args, "disabled", false) ? BLOCK_BITMAP_DISABLED : 0) |
-                     (qmp_arg_bool(args, "persistent", false) ? BLOCK_BITMAP_PERSISTENT : 0);
-    BlockNode *n = bitmap_begin(call, args, error);
-    if (n != NULL) {
-        /* 0 and what does not fit are no powers of two */
-        bool wrong = given && (granularity == 0 || granularity > UINT32_MAX);
-        block_dirty_bitmap_co_add(n, qmp_arg_str(args, "name"), wrong ? 1 : (uint32_t)granularity,
-                                  flags, error);
-    }
-    bitmap_end(call, n);
-    return NULL;
-}
-
-static struct json_object *qmp_bitmap_remove(QmpCall *call, struct json_object *args,
-                                             GError **error)
-{
-    enter_main();
-    enter_coroutine();
-    BlockNode *n = bitmap_begin(call, args, error);
-    if (n != NULL) {
-        block_dirty_bitmap_co_remove(n, qmp_arg_str(args, "name"), error);
-    }
-    bitmap_end(call, n);
-    return NULL;
-}
-
-static struct json_object *qmp_bitmap_clear(QmpCall *call, struct json_object *args, GError **error)
-{
-    enter_main();
-    enter_coroutine();
-    BlockNode *n = bitmap_begin(call, args, error);
-    if (n != NULL) {
-        block_dirty_bitmap_co_clear(n, qmp_arg_str(args, "name"), error);
-    }
-    bitmap_end(call, n);
-    return NULL;
-}
-
-static coroutine_fn RUNS_IN_MAIN struct json_object *
-bitmap_co_set_enabled(QmpCall *call, struct json_object *args, bool enabled, GError **error)
-{
-    BlockNode *n = bitmap_begin(call, args, error);
-    if (n != NULL) {
-        block_dirty_bitmap_co_set_enabled(n, qmp_arg_str(args, "name"), enabled, error);
-    }
-    bitmap_end(call, n);
-    return NULL;
-}
-
-static struct json_object *qmp_bitmap_enable(QmpCall *call, struct json_object *args,
-                                             GError **error)
-{
-    enter_main();
-    enter_coroutine();
-    return bitmap_co_set_enabled(call, args, true, error);
-}
-
-static struct json_object *qmp_bitmap_disable(QmpCall *call, struct json_object *args,
-                                              GError **error)
-{
-    enter_main();
-    enter_coroutine();
-    return bitmap_co_set_enabled(call, args, false, error);
+    g_free(b->sources);
+    *b = (BitmapArgs){0};
 }
 
 /* A source is the name of a bitmap of @n, or names its node too. */
-static RUNS_IN_MAIN bool bitmap_source(QmpCall *call, BlockNode *n, struct json_object *item,
+static RUNS_IN_MAIN bool bitmap_source(Vm *vm, BlockNode *n, struct json_object *item,
                                        BlockDirtyBitmapRef *source, GError **error)
 {
     *source = (BlockDirtyBitmapRef){.node = n};
@@ -108,32 +36,139 @@ static RUNS_IN_MAIN bool bitmap_source(QmpCall *call, BlockNode *n, struct json_
         return true;
     }
     source->name = qmp_arg_str(item, "name");
-    source->node = qmp_find_node_of(call->vm, qmp_arg_str(item, "node"), error);
+    source->node = qmp_find_node_of(vm, qmp_arg_str(item, "node"), error);
     return source->node != NULL;
 }
 
-static struct json_object *qmp_bitmap_merge(QmpCall *call, struct json_object *args, GError **error)
+static RUNS_IN_MAIN bool bitmap_take_sources(Vm *vm, struct json_object *args, BitmapArgs *b,
+                                             GError **error)
+{
+    struct json_object *list = qmp_arg_get(args, "bitmaps");
+    unsigned count = (unsigned)json_object_array_length(list);
+    b->op.sources = b->sources = g_new0(BlockDirtyBitmapRef, count + 1);
+    while (b->op.count < count) {
+        BlockDirtyBitmapRef *source = &b->sources[b->op.count];
+        struct json_object *item = json_object_array_get_idx(list, b->op.count);
+        if (!bitmap_source(vm, b->op.node, item, source, error)) {
+            return false;
+        }
+        block_node_ref(source->node);
+        b->op.count++;
+    }
+    return true;
+}
+
+/* Under the operation lock. False + @error; bitmap_args_co_clear() follows in any case. */
+static RUNS_IN_MAIN bool bitmap_take_args(Vm *vm, BlockBitmapOpKind kind, struct json_object *args,
+                                          BitmapArgs *b, GError **error)
+{
+    *b = (BitmapArgs){.op = {.kind = kind}};
+    b->op.node = qmp_find_node_of(vm, qmp_arg_str(args, "node"), error);
+    if (b->op.node == NULL) {
+        return false;
+    }
+    block_node_ref(b->op.node);
+    b->op.name = qmp_arg_str(args, kind == BLOCK_BITMAP_MERGE ? "target" : "name");
+    if (kind == BLOCK_BITMAP_ADD) {
+        bool given = qmp_arg_get(args, "granularity") != NULL;
+        uint64_t granularity = qmp_arg_u64(args, "granularity", 0);
+        /* 0 and what does not fit are no powers of two */
+        bool wrong = given && (granularity == 0 || granularity > UINT32_MAX);
+        b->op.granularity = wrong ? 1 : (uint32_t)granularity;
+        b->op.flags = (qmp_arg_bool(args, "disabled", false) ? BLOCK_BITMAP_DISABLED : 0) |
+                      (qmp_arg_bool(args, "persistent", false) ? BLOCK_BITMAP_PERSISTENT : 0);
+    }
+    return kind != BLOCK_BITMAP_MERGE || bitmap_take_sources(vm, args, b, error);
+}
+
+/* ---- commands ---- */
+
+static coroutine_fn RUNS_IN_MAIN struct json_object *
+bitmap_co_command(QmpCall *call, BlockBitmapOpKind kind, struct json_object *args, GError **error)
+{
+    BitmapArgs b;
+    vm_operation_begin(&call->vm->run);
+    if (bitmap_take_args(call->vm, kind, args, &b, error)) {
+        block_bitmap_co_run(&b.op, error);
+    }
+    bitmap_args_co_clear(&b);
+    vm_operation_end(&call->vm->run);
+    return NULL;
+}
+
+/* ---- actions of a transaction ---- */
+
+static coroutine_fn RUNS_IN_MAIN bool bitmap_action_co_begin(QmpAction *a, BlockBitmapOpKind kind,
+                                                             GError **error)
+{
+    BitmapArgs *b = a->state = g_new0(BitmapArgs, 1);
+    if (!bitmap_take_args(a->transaction->call->vm, kind, a->data, b, error)) {
+        bitmap_args_co_clear(b);
+        g_free(b);
+        return false;
+    }
+    qmp_transaction_add_node(a->transaction, b->op.node);
+    for (unsigned i = 0; i < b->op.count; i++) {
+        qmp_transaction_add_node(a->transaction, b->sources[i].node);
+    }
+    return true;
+}
+
+static bool bitmap_action_prepare(QmpAction *a, GError **error)
 {
     enter_main();
     enter_coroutine();
-    struct json_object *list = qmp_arg_get(args, "bitmaps");
-    unsigned count = (unsigned)json_object_array_length(list), found = 0;
-    g_autofree BlockDirtyBitmapRef *sources = g_new0(BlockDirtyBitmapRef, count + 1);
-    BlockNode *n = bitmap_begin(call, args, error);
-    while (n != NULL && found < count &&
-           bitmap_source(call, n, json_object_array_get_idx(list, found), &sources[found], error)) {
-        block_node_ref(sources[found++].node);
-    }
-    if (n != NULL && found == count) {
-        BlockDirtyBitmapRef target = {.node = n, .name = qmp_arg_str(args, "target")};
-        block_dirty_bitmap_co_merge(target, sources, count, error);
-    }
-    while (found > 0) {
-        block_co_unref(sources[--found].node);
-    }
-    bitmap_end(call, n);
-    return NULL;
+    BitmapArgs *b = a->state;
+    b->undo = block_bitmap_co_do(&b->op, error);
+    return b->undo != NULL;
 }
+
+static void bitmap_action_commit(QmpAction *a)
+{
+    enter_main();
+    BitmapArgs *b = a->state;
+    block_bitmap_undo_free(g_steal_pointer(&b->undo));
+}
+
+static void bitmap_action_abort(QmpAction *a)
+{
+    enter_main();
+    enter_coroutine();
+    BitmapArgs *b = a->state;
+    if (b->undo != NULL) {
+        block_bitmap_co_undo(g_steal_pointer(&b->undo));
+    }
+}
+
+static void bitmap_action_end(QmpAction *a, bool committed)
+{
+    enter_main();
+    enter_coroutine();
+    bitmap_args_co_clear(a->state);
+    g_free(a->state);
+}
+
+/* The command qmp_bitmap_<name>() and the begin of its action. */
+#define BITMAP_COMMAND(name, kind)                                                                 \
+    static struct json_object *qmp_bitmap_##name(QmpCall *call, struct json_object *args,          \
+                                                 GError **error)                                   \
+    {                                                                                              \
+        enter_main();                                                                              \
+        enter_coroutine();                                                                         \
+        return bitmap_co_command(call, kind, args, error);                                         \
+    }                                                                                              \
+    static bool bitmap_action_begin_##name(QmpAction *a, GError **error)                           \
+    {                                                                                              \
+        enter_main();                                                                              \
+        enter_coroutine();                                                                         \
+        return bitmap_action_co_begin(a, kind, error);                                             \
+    }
+BITMAP_COMMAND(add, BLOCK_BITMAP_ADD)
+BITMAP_COMMAND(remove, BLOCK_BITMAP_REMOVE)
+BITMAP_COMMAND(clear, BLOCK_BITMAP_ZERO)
+BITMAP_COMMAND(enable, BLOCK_BITMAP_ENABLE)
+BITMAP_COMMAND(disable, BLOCK_BITMAP_DISABLE)
+BITMAP_COMMAND(merge, BLOCK_BITMAP_MERGE)
 
 /* ---- tables ---- */
 
@@ -169,6 +204,22 @@ static const QmpType bitmap_merge_arg = {
     .members = QMP_MEMBERS({"node", &qmp_str, .doc = "the node's name, or the id of a -drive"},
                            {"target", &qmp_str, .doc = "the bitmap that gets the bits"},
                            {"bitmaps", &bitmap_source_list, .doc = "where they come from"}),
+};
+
+#define BITMAP_ACTION(action, bitmap_name, arg)                                                    \
+    {                                                                                              \
+        .name = (action), .data = (arg), .co_begin = bitmap_action_begin_##bitmap_name,            \
+        .co_prepare = bitmap_action_prepare, .commit = bitmap_action_commit,                       \
+        .co_abort = bitmap_action_abort, .co_end = bitmap_action_end,                              \
+    }
+const QmpActionType qmp_bitmap_actions[] = {
+    BITMAP_ACTION("block-dirty-bitmap-add", add, &bitmap_add_arg),
+    BITMAP_ACTION("block-dirty-bitmap-remove", remove, &bitmap_arg),
+    BITMAP_ACTION("block-dirty-bitmap-clear", clear, &bitmap_arg),
+    BITMAP_ACTION("block-dirty-bitmap-enable", enable, &bitmap_arg),
+    BITMAP_ACTION("block-dirty-bitmap-disable", disable, &bitmap_arg),
+    BITMAP_ACTION("block-dirty-bitmap-merge", merge, &bitmap_merge_arg),
+    {0},
 };
 
 static const QmpCommand qmp_bitmap_commands[] = {

@@ -27,7 +27,14 @@ QmpHandler qmp_query_block, qmp_query_blockstats, qmp_query_named_block_nodes;
  * objects; NULL and DeviceNotFound if there is none. */
 BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error) RUNS_IN_MAIN;
 
+/* Whether the backend is that of a guest's device. */
+bool qmp_backend_has_device(Vm *vm, const BlockBackend *blk) RUNS_IN_MAIN;
+
 /* ---- qmp_block_commands.c ---- */
+/* The node of -drive id=@device, or else node @node_name; either may be NULL. */
+BlockNode *qmp_find_node(Vm *vm, const char *device, const char *node_name, GError **error)
+    RUNS_IN_MAIN;
+extern const QmpType qmp_blockdev_options, qmp_blockdev_ref;
 /* The node of a -drive, or of that name. */
 BlockNode *qmp_find_node_of(Vm *vm, const char *name, GError **error) RUNS_IN_MAIN;
 

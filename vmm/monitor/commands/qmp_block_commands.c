@@ -59,8 +59,7 @@ static struct json_object *qmp_blockdev_reopen(QmpCall *call, struct json_object
     return NULL;
 }
 
-static RUNS_IN_MAIN BlockNode *qmp_find_node(Vm *vm, const char *device, const char *node_name,
-                                             GError **error)
+BlockNode *qmp_find_node(Vm *vm, const char *device, const char *node_name, GError **error)
 {
     BlockNode *n = device != NULL ? backends_drive_node(&vm->backends, device) : NULL;
     if (n == NULL && node_name != NULL) {
@@ -179,7 +178,7 @@ static struct json_object *qmp_block_latency_histogram_set(QmpCall *call, struct
 /* ---- schema ---- */
 
 /* Drivers and their options come from the block layer (-blockdev help). */
-static const QmpType blockdev_options = {
+const QmpType qmp_blockdev_options = {
     .name = "BlockdevOptions",
     .kind = QMP_KIND_STRUCT,
     .open = true,
@@ -187,7 +186,14 @@ static const QmpType blockdev_options = {
                            {"node-name", &qmp_str, true, .doc = "the node's name"}),
     .doc = "A node, with the options of -blockdev.",
 };
-static const QmpType blockdev_options_list = {.kind = QMP_KIND_ARRAY, .element = &blockdev_options};
+const QmpType qmp_blockdev_ref = {
+    .name = "BlockdevRef",
+    .kind = QMP_KIND_ALTERNATE,
+    .members = QMP_MEMBERS({"definition", &qmp_blockdev_options, .doc = "a new node"},
+                           {"reference", &qmp_str, .doc = "the name of a node"}),
+};
+static const QmpType blockdev_options_list = {.kind = QMP_KIND_ARRAY,
+                                              .element = &qmp_blockdev_options};
 
 static const QmpType node_name_arg = {
     .name = "blockdev-del-arg",
@@ -236,7 +242,7 @@ static const QmpCommand qmp_block_commands[] = {
      "I/O statistics of each disk."},
     {"query-named-block-nodes", &named_nodes_arg, &qmp_block_device_info_list, QMP_INSTANT,
      qmp_query_named_block_nodes, "All block nodes."},
-    {"blockdev-add", &blockdev_options, NULL, 0, qmp_blockdev_add,
+    {"blockdev-add", &qmp_blockdev_options, NULL, 0, qmp_blockdev_add,
      "Opens a node. It runs in the default iothread until a device moves it to its own."},
     {"blockdev-del", &node_name_arg, NULL, 0, qmp_blockdev_del,
      "Closes an unused node of -blockdev or blockdev-add."},

@@ -6,6 +6,7 @@
 #include "block/dirty_bitmap.h"
 #include "vmm/backends/drive_options.h"
 #include "vmm/monitor/commands/qmp_block.h"
+#include "vmm/monitor/commands/qmp_throttle.h"
 
 /* ---- nodes ---- */
 
@@ -120,7 +121,7 @@ static RUNS_IN_MAIN void qmp_block_put_bitmaps(struct json_object *o, const Bloc
         if (info.inconsistent) {
             qmp_put_bool(bitmap, "inconsistent", true);
         }
-        qmp_put_bool(bitmap, "busy", false);
+        qmp_put_bool(bitmap, "busy", info.busy);
         qmp_put_int(bitmap, "granularity", info.granularity);
         qmp_put_int(bitmap, "count", (int64_t)info.dirty_bytes);
         list = list != NULL ? list : json_object_new_array();
@@ -131,10 +132,9 @@ static RUNS_IN_MAIN void qmp_block_put_bitmaps(struct json_object *o, const Bloc
     }
 }
 
-static RUNS_IN_MAIN struct json_object *qmp_block_node(BlockNode *n, bool writeback, bool flat)
+static RUNS_IN_MAIN struct json_object *qmp_block_node(BlockNode *n, bool writeback, bool flat,
+                                                       const ThrottleGroup *throttle)
 {
-    static const char *const zeroes[] = {"bps",     "bps_rd",  "bps_wr",         "iops",
-                                         "iops_rd", "iops_wr", "write_threshold"};
     BlockNodeInfo info;
     block_node_info(n, &info);
     struct json_object *o = json_object_new_object();
@@ -147,9 +147,8 @@ static RUNS_IN_MAIN struct json_object *qmp_block_node(BlockNode *n, bool writeb
     qmp_put_bool(o, "active", true);
     qmp_put_str(o, "detect_zeroes", "off");
     qmp_block_put_backing(o, &info);
-    for (unsigned i = 0; i < G_N_ELEMENTS(zeroes); i++) {
-        qmp_put_int(o, zeroes[i], 0);
-    }
+    qmp_put_throttle(o, throttle);
+    qmp_put_int(o, "write_threshold", 0);
     qmp_put(o, "image", qmp_block_image(n, &info, flat));
     qmp_put(o, "cache", qmp_block_cache(&info, writeback));
     qmp_block_put_bitmaps(o, n);
@@ -165,7 +164,7 @@ struct json_object *qmp_query_named_block_nodes(QmpCall *call, struct json_objec
     unsigned count;
     g_autofree BlockNode **nodes = block_node_list(&count);
     for (unsigned i = 0; i < count; i++) {
-        json_object_array_add(list, qmp_block_node(nodes[i], true, flat));
+        json_object_array_add(list, qmp_block_node(nodes[i], true, flat, NULL));
     }
     return list;
 }
@@ -173,7 +172,7 @@ struct json_object *qmp_query_named_block_nodes(QmpCall *call, struct json_objec
 /* ---- disks ---- */
 
 /* The name of a backend is its device's id, or the device's type if it has no id. NULL: none has it. */
-static RUNS_IN_MAIN Device *qmp_block_device(Vm *vm, const BlockBackend *blk)
+static RUNS_IN_MAIN Device *qmp_device_of_backend(Vm *vm, const BlockBackend *blk)
 {
     Device *dev = machine_find_device(&vm->machine, blk_name(blk));
     for (unsigned i = 0; dev == NULL && i < vm->machine.devices->len; i++) {
@@ -185,10 +184,15 @@ static RUNS_IN_MAIN Device *qmp_block_device(Vm *vm, const BlockBackend *blk)
     return dev;
 }
 
+bool qmp_backend_has_device(Vm *vm, const BlockBackend *blk)
+{
+    return qmp_device_of_backend(vm, blk) != NULL;
+}
+
 /* As in QEMU: the id of the device that has the disk; virtio-blk's is an unnamed device inside it. */
 static RUNS_IN_MAIN char *qmp_block_qdev_path(Vm *vm, const BlockBackend *blk)
 {
-    const Device *dev = qmp_block_device(vm, blk);
+    const Device *dev = qmp_device_of_backend(vm, blk);
     if (dev == NULL) {
         return g_strdup_printf("/machine/peripheral-anon/%s", blk_name(blk));
     }
@@ -199,9 +203,9 @@ static RUNS_IN_MAIN char *qmp_block_qdev_path(Vm *vm, const BlockBackend *blk)
 BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error)
 {
     unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
+    g_autofree BlockBackend **list = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
-        const Device *dev = qmp_block_device(vm, list[i]);
+        const Device *dev = qmp_device_of_backend(vm, list[i]);
         g_autofree char *path = dev != NULL ? machine_device_backend_path(dev) : NULL;
         bool at_path = dev != NULL && (strcmp(id, dev->path) == 0 || strcmp(id, path) == 0);
         if (at_path || strcmp(id, blk_name(list[i])) == 0) {
@@ -243,10 +247,11 @@ static RUNS_IN_MAIN struct json_object *qmp_block_disk(Vm *vm, const BlockBacken
 {
     static const char *const statuses[] = {
         [BLK_IO_OK] = "ok", [BLK_IO_FAILED] = "failed", [BLK_IO_NOSPACE] = "nospace"};
-    Device *dev = qmp_block_device(vm, blk);
+    Device *dev = qmp_device_of_backend(vm, blk);
     const ScsiLun *lun = dev != NULL && dev->path != NULL ? scsi_medium_drive(dev) : NULL;
     struct json_object *o = lun != NULL ? qmp_block_drive(vm, lun) : qmp_block_fixed(vm, blk);
-    qmp_put(o, "inserted", qmp_block_node(blk_root(blk), blk_write_cache(blk), false));
+    qmp_put(o, "inserted",
+            qmp_block_node(blk_root(blk), blk_write_cache(blk), false, blk_throttle_group(blk)));
     qmp_put_str(o, "io-status", statuses[blk_io_status(blk)]);
     return o;
 }
@@ -254,7 +259,7 @@ static RUNS_IN_MAIN struct json_object *qmp_block_disk(Vm *vm, const BlockBacken
 /* Calls @fn for the root node of each -drive that no device uses. */
 static RUNS_IN_MAIN void qmp_block_foreach_idle_drive(Vm *vm, BlockBackend **blks, unsigned count,
                                                       void (*fn)(struct json_object *list,
-                                                                 const char *id, BlockNode *n),
+                                                                 const BlockDrive *d, BlockNode *n),
                                                       struct json_object *list)
 {
     for (unsigned i = 0; i < vm->backends.drives->len; i++) {
@@ -265,20 +270,20 @@ static RUNS_IN_MAIN void qmp_block_foreach_idle_drive(Vm *vm, BlockBackend **blk
             used = blk_root(blks[j]) == n;
         }
         if (!used) {
-            fn(list, d->id, n);
+            fn(list, d, n);
         }
     }
 }
 
-static void qmp_block_put_idle_drive(struct json_object *list, const char *id, BlockNode *n)
+static void qmp_block_put_idle_drive(struct json_object *list, const BlockDrive *d, BlockNode *n)
 {
     enter_main();
     struct json_object *o = json_object_new_object();
-    qmp_put_str(o, "device", id);
+    qmp_put_str(o, "device", d->id);
     qmp_put_str(o, "type", "unknown");
     qmp_put_bool(o, "removable", true);
     qmp_put_bool(o, "locked", false);
-    qmp_put(o, "inserted", qmp_block_node(n, true, false));
+    qmp_put(o, "inserted", qmp_block_node(n, true, false, d->group));
     json_object_array_add(list, o);
 }
 
@@ -287,7 +292,7 @@ struct json_object *qmp_query_block(QmpCall *call, struct json_object *args, GEr
     enter_main();
     struct json_object *list = json_object_new_array();
     unsigned count;
-    g_autofree BlockBackend **blks = blk_list(&count);
+    g_autofree BlockBackend **blks = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         json_object_array_add(list, qmp_block_disk(call->vm, blks[i]));
     }
@@ -418,11 +423,11 @@ static RUNS_IN_MAIN struct json_object *qmp_block_disk_stats(Vm *vm, const Block
     return o;
 }
 
-static void qmp_block_put_idle_stats(struct json_object *list, const char *id, BlockNode *n)
+static void qmp_block_put_idle_stats(struct json_object *list, const BlockDrive *d, BlockNode *n)
 {
     enter_main();
     struct json_object *o = qmp_block_node_stats(n);
-    qmp_put_str(o, "device", id);
+    qmp_put_str(o, "device", d->id);
     json_object_array_add(list, o);
 }
 
@@ -438,7 +443,7 @@ struct json_object *qmp_query_blockstats(QmpCall *call, struct json_object *args
         }
         return list;
     }
-    g_autofree BlockBackend **blks = blk_list(&count);
+    g_autofree BlockBackend **blks = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         json_object_array_add(list, qmp_block_disk_stats(call->vm, blks[i]));
     }

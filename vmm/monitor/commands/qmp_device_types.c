@@ -152,6 +152,7 @@ static const struct QmpQomType {
     {"iothread",             "object",         false},
     {"memory-backend-memfd", "memory-backend", false},
     {"memory-backend-ram",   "memory-backend", false},
+    {"throttle-group",       "object",         false},
     /* clang-format on */
 };
 

@@ -165,6 +165,14 @@ static void qmp_events_job_io_error(VmListener *l, const Job *job, bool is_read,
     qmp_event_emit("BLOCK_JOB_ERROR", data);
 }
 
+static void qmp_events_export_deleted(VmListener *l, const char *id)
+{
+    enter_main();
+    struct json_object *data = json_object_new_object();
+    qmp_put_str(data, "id", id);
+    qmp_event_emit("BLOCK_EXPORT_DELETED", data);
+}
+
 void qmp_events_init(Vm *vm)
 {
     vm_unlisten(vm, &qmp_events.listener);
@@ -181,6 +189,7 @@ void qmp_events_init(Vm *vm)
         .port_changed = qmp_port_changed,
         .job = qmp_events_job,
         .job_io_error = qmp_events_job_io_error,
+        .export_deleted = qmp_events_export_deleted,
     };
     vm_listen(vm, &qmp_events.listener);
 }

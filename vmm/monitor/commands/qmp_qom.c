@@ -2,6 +2,7 @@
 #include "vmm/monitor/commands/qmp_qom.h"
 
 #include <string.h>
+#include "block/throttle.h"
 #include "hw/chardev/chardev_set.h"
 #include "util/loop/iothread.h"
 
@@ -90,6 +91,12 @@ static RUNS_IN_MAIN void qom_add_objects(GPtrArray *nodes, const Vm *vm)
         const IoThread *t = vm->backends.iothreads->pdata[i];
         qom_add(nodes, QOM_IOTHREAD, qom_object_path(iothread_id(t)), g_strdup("iothread"))
             ->object = t;
+    }
+    for (unsigned i = 0; i < vm->backends.throttle_groups->len; i++) {
+        const ThrottleGroup *g = vm->backends.throttle_groups->pdata[i];
+        qom_add(nodes, QOM_THROTTLE, qom_object_path(throttle_group_name(g)),
+                g_strdup("throttle-group"))
+            ->object = g;
     }
     for (unsigned i = 0; i < vm->backends.memory_backends->len; i++) {
         const MemoryBackend *m = vm->backends.memory_backends->pdata[i];

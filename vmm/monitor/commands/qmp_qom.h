@@ -17,13 +17,14 @@ typedef enum QomKind {
     QOM_IOTHREAD,
     QOM_MEMORY,
     QOM_CHARDEV,
+    QOM_THROTTLE,
 } QomKind;
 
 typedef struct QomNode {
     QomKind kind;
     char *path;         /* absolute, owned */
     char *type;         /* owned */
-    const void *object; /* Device, IoThread or MemoryBackend, borrowed; may be NULL */
+    const void *object; /* Device, IoThread, MemoryBackend, ThrottleGroup; borrowed; may be NULL */
     unsigned index;     /* of a CPU */
 } QomNode;
 

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tree of objects and their properties: qom-list, qom-get, qom-list-properties. */
 #include <string.h>
+#include "util/opts/json.h"
 #include "vmm/arch/smp.h"
+#include "vmm/backends/throttle.h"
 #include "vmm/monitor/commands/qmp_cpu.h"
 #include "vmm/monitor/commands/qmp_device.h"
 #include "vmm/monitor/commands/qmp_object.h"
 #include "vmm/monitor/commands/qmp_qom.h"
+#include "vmm/monitor/commands/qmp_throttle.h"
 
 /* ---- properties that are not options of a device ---- */
 
@@ -50,11 +53,35 @@ static const QomProperty qom_memory_properties[] = {
     {"policy", "HostMemPolicy", "always default"},
     {0}};
 
+static const QomProperty qom_throttle_properties[] = {
+    {"limits", "ThrottleLimits", "all limits; can be set"},
+    {"x-bps-total", "int", "bytes a second; 0: no limit"},
+    {"x-bps-total-max", "int", "the same in a burst"},
+    {"x-bps-total-max-length", "int", "seconds of a burst"},
+    {"x-bps-read", "int", "bytes a second of reads; 0: no limit"},
+    {"x-bps-read-max", "int", "the same in a burst"},
+    {"x-bps-read-max-length", "int", "seconds of a burst"},
+    {"x-bps-write", "int", "bytes a second of writes; 0: no limit"},
+    {"x-bps-write-max", "int", "the same in a burst"},
+    {"x-bps-write-max-length", "int", "seconds of a burst"},
+    {"x-iops-total", "int", "requests a second; 0: no limit"},
+    {"x-iops-total-max", "int", "the same in a burst"},
+    {"x-iops-total-max-length", "int", "seconds of a burst"},
+    {"x-iops-read", "int", "reads a second; 0: no limit"},
+    {"x-iops-read-max", "int", "the same in a burst"},
+    {"x-iops-read-max-length", "int", "seconds of a burst"},
+    {"x-iops-write", "int", "writes a second; 0: no limit"},
+    {"x-iops-write-max", "int", "the same in a burst"},
+    {"x-iops-write-max-length", "int", "seconds of a burst"},
+    {"x-iops-size", "int", "bytes that count as one request"},
+    {0}};
+
 static const QomProperty *const qom_properties[] = {
-    [QOM_CONTAINER] = qom_no_properties,  [QOM_MACHINE] = qom_machine_properties,
-    [QOM_DEVICE] = qom_device_properties, [QOM_VIRTIO] = qom_device_properties,
-    [QOM_CPU] = qom_cpu_properties,       [QOM_IOTHREAD] = qom_iothread_properties,
-    [QOM_MEMORY] = qom_memory_properties, [QOM_CHARDEV] = qom_no_properties,
+    [QOM_CONTAINER] = qom_no_properties,      [QOM_MACHINE] = qom_machine_properties,
+    [QOM_DEVICE] = qom_device_properties,     [QOM_VIRTIO] = qom_device_properties,
+    [QOM_CPU] = qom_cpu_properties,           [QOM_IOTHREAD] = qom_iothread_properties,
+    [QOM_MEMORY] = qom_memory_properties,     [QOM_CHARDEV] = qom_no_properties,
+    [QOM_THROTTLE] = qom_throttle_properties,
 };
 
 /* ---- their values ---- */
@@ -161,6 +188,8 @@ static RUNS_IN_MAIN struct json_object *qom_values(const Vm *vm, const QomNode *
         return qmp_iothread_info(node->object);
     case QOM_MEMORY:
         return qmp_memdev_info(node->object);
+    case QOM_THROTTLE:
+        return qmp_throttle_values(node->object);
     case QOM_CONTAINER:
     case QOM_CHARDEV:
         break;
@@ -275,6 +304,48 @@ static struct json_object *qmp_qom_get(QmpCall *call, struct json_object *args, 
     return value;
 }
 
+/* ---- qom-set ---- */
+
+static RUNS_IN_MAIN void qom_set_limits(const QomNode *node, struct json_object *value,
+                                        GError **error)
+{
+    if (!json_object_is_type(value, json_type_object)) {
+        g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                            "Invalid parameter type for 'limits', expected: object");
+        return;
+    }
+    g_autoptr(OptDict) values = opt_dict_from_json(value, error);
+    ThrottleGroup *g = throttle_group_find(qom_node_name(node));
+    if (values != NULL) {
+        throttle_set_object_limits(g, values, error);
+    }
+}
+
+/* Only the limits of a throttle group can be set. */
+static struct json_object *qmp_qom_set(QmpCall *call, struct json_object *args, GError **error)
+{
+    enter_main();
+    const char *name = qmp_arg_str(args, "property");
+    g_autoptr(GPtrArray) nodes = qom_list_nodes(call->vm);
+    const QomNode *node = qom_find_node(nodes, qmp_arg_str(args, "path"), error);
+    if (node == NULL) {
+        return NULL;
+    }
+    if (node->kind == QOM_THROTTLE && strcmp(name, "limits") == 0) {
+        qom_set_limits(node, qmp_arg_get(args, "value"), error);
+    } else if (qom_has_property(node, name) || strcmp(name, "type") == 0) {
+        g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
+                            node->kind == QOM_THROTTLE && name[0] == 'x'
+                                ? "Property cannot be set after initialization"
+                                : "Insufficient permission to perform this operation");
+    } else {
+        g_autofree char *excerpt = opt_excerpt(name);
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "Property '%s.%s' not found", node->type,
+                    excerpt);
+    }
+    return NULL;
+}
+
 /* ---- qom-list-properties ---- */
 
 static struct json_object *qmp_qom_list_properties(QmpCall *call, struct json_object *args,
@@ -283,10 +354,10 @@ static struct json_object *qmp_qom_list_properties(QmpCall *call, struct json_ob
     static const struct {
         const char *type;
         QomKind kind;
-    } kinds[] = {{"machine", QOM_MACHINE},    {"virtio-device", QOM_VIRTIO},
-                 {ARCH_NAME "-cpu", QOM_CPU}, {"device", QOM_DEVICE},
-                 {"iothread", QOM_IOTHREAD},  {"memory-backend", QOM_MEMORY},
-                 {"object", QOM_CONTAINER}};
+    } kinds[] = {{"machine", QOM_MACHINE},       {"virtio-device", QOM_VIRTIO},
+                 {ARCH_NAME "-cpu", QOM_CPU},    {"device", QOM_DEVICE},
+                 {"iothread", QOM_IOTHREAD},     {"throttle-group", QOM_THROTTLE},
+                 {"memory-backend", QOM_MEMORY}, {"object", QOM_CONTAINER}};
     const char *name = qmp_arg_str(args, "typename");
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (qmp_type_implements(name, kinds[i].type)) {
@@ -313,6 +384,13 @@ static const QmpType qom_get_args = {
     .members = QMP_MEMBERS({"path", &qmp_str, .doc = "as for qom-list"},
                            {"property", &qmp_str, .doc = "a name that qom-list returns"}),
 };
+static const QmpType qom_set_args = {
+    .name = "qom-set-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"path", &qmp_str, .doc = "as for qom-list"},
+                           {"property", &qmp_str, .doc = "\"limits\" of a throttle group"},
+                           {"value", &qmp_any, .doc = "an object with the limits that change"}),
+};
 static const QmpType qom_list_properties_args = {
     .name = "qom-list-properties-arg",
     .kind = QMP_KIND_STRUCT,
@@ -324,6 +402,8 @@ static const QmpCommand qmp_qom_commands[] = {
      "The properties of an object, and its child objects, which have the type child<TYPE>."},
     {"qom-get", &qom_get_args, &qmp_any, QMP_INSTANT, qmp_qom_get,
      "The value of a property. The value of a child is its path."},
+    {"qom-set", &qom_set_args, NULL, QMP_INSTANT, qmp_qom_set,
+     "Sets a property. Only the limits of a throttle group can be set."},
     {"qom-list-properties", &qom_list_properties_args, &qmp_device_properties,
      QMP_INSTANT | QMP_EARLY, qmp_qom_list_properties, "The properties of all objects of a type."},
     {0},

@@ -6,7 +6,9 @@
  */
 #include "block/block.h"
 #include "hw/core/vm_clock.h"
+#include "util/log.h"
 #include "vmm/monitor/commands/qmp_block.h"
+#include "vmm/monitor/commands/qmp_transaction.h"
 
 #define SNAPSHOT_NS_PER_S 1000000000u
 
@@ -102,35 +104,58 @@ static coroutine_fn RUNS_IN_MAIN bool snapshot_co_operate(QmpCall *call, BlockNo
 
 /* ---- commands ---- */
 
-static coroutine_fn RUNS_IN_MAIN void snapshot_co_create(QmpCall *call, const char *device,
-                                                         const char *name, GError **error)
+/* Checks what a new snapshot needs. */
+static coroutine_fn RUNS_IN_MAIN bool snapshot_co_check_new(QmpCall *call, const char *device,
+                                                            const char *name, BlockNode **node,
+                                                            GError **error)
 {
     SnapshotQuery q;
     if (!snapshot_co_query(call, device, &q, error)) {
-        return;
+        return false;
     }
     bool exists = snapshot_find(&q.info, NULL, name) != NULL;
     block_image_info_clear(&q.info);
+    *node = q.node;
     if (name[0] == '\0') {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "Name is empty");
-        return;
+        return false;
     }
     if (exists) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
                     "Snapshot with name '%s' already exists on device '%s'", name, device);
-        return;
     }
+    return !exists;
+}
+
+/* @name is borrowed. */
+static BlockSnapshotInfo snapshot_describe_new(const char *name)
+{
     int64_t now_us = g_get_real_time();
-    BlockSnapshotInfo info = {
+    return (BlockSnapshotInfo){
         .name = (char *)(uintptr_t)name,
         .date_s = (uint32_t)(now_us / G_USEC_PER_SEC),
         .date_ns = (uint32_t)(now_us % G_USEC_PER_SEC) * 1000,
         .vm_clock_ns = (uint64_t)vm_clock_now_ns(),
         .icount = UINT64_MAX,
     };
+}
+
+static void snapshot_prefix_error(GError **error, const char *device, const char *name)
+{
+    g_prefix_error(error, "Failed to create snapshot '%s' on device '%s': ", name, device);
+}
+
+static coroutine_fn RUNS_IN_MAIN void snapshot_co_create(QmpCall *call, const char *device,
+                                                         const char *name, GError **error)
+{
+    BlockNode *n;
+    if (!snapshot_co_check_new(call, device, name, &n, error)) {
+        return;
+    }
+    BlockSnapshotInfo info = snapshot_describe_new(name);
     BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_CREATE, .info = &info};
-    if (!snapshot_co_operate(call, q.node, &op, error)) {
-        g_prefix_error(error, "Failed to create snapshot '%s' on device '%s': ", name, device);
+    if (!snapshot_co_operate(call, n, &op, error)) {
+        snapshot_prefix_error(error, device, name);
     }
 }
 
@@ -187,6 +212,102 @@ static struct json_object *qmp_snapshot_delete(QmpCall *call, struct json_object
     return result;
 }
 
+/* ---- the action of a transaction ---- */
+/*
+ * All disks are frozen in the drained section of the transaction. If there are other kinds of
+ * actions, the snapshots are also completed there, since those can be undone only there; else
+ * after it. A snapshot that is frozen is always completed; an abort deletes it then.
+ */
+typedef struct SnapshotAction {
+    BlockNode *node;       /* referenced */
+    BlockSnapshotRun *run; /* NULL once it has ended */
+    bool switched, created;
+} SnapshotAction;
+
+static bool snapshot_action_begin(QmpAction *a, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    const char *device = qmp_arg_str(a->data, "device"), *name = qmp_arg_str(a->data, "name");
+    BlockNode *n;
+    if (!snapshot_co_check_new(a->transaction->call, device, name, &n, error)) {
+        return false;
+    }
+    BlockSnapshotInfo info = snapshot_describe_new(name);
+    BlockSnapshotRun *run = block_node_co_snapshot_prepare(n, &info, error);
+    if (run == NULL) {
+        snapshot_prefix_error(error, device, name);
+        return false;
+    }
+    SnapshotAction *s = a->state = g_new0(SnapshotAction, 1);
+    *s = (SnapshotAction){.node = n, .run = run};
+    block_node_ref(n);
+    qmp_transaction_add_node(a->transaction, n);
+    return true;
+}
+
+static void snapshot_action_prefix(QmpAction *a, GError **error)
+{
+    snapshot_prefix_error(error, qmp_arg_str(a->data, "device"), qmp_arg_str(a->data, "name"));
+}
+
+static bool snapshot_action_prepare(QmpAction *a, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    SnapshotAction *s = a->state;
+    s->switched = true;
+    if (block_snapshot_co_switch(s->run, error) &&
+        (a->transaction->finishes_late || block_snapshot_co_run_drained(s->run, error))) {
+        return true;
+    }
+    snapshot_action_prefix(a, error);
+    return false;
+}
+
+/* The operation makes its last step at the latest here. */
+static bool snapshot_action_finish(QmpAction *a, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    SnapshotAction *s = a->state;
+    block_snapshot_co_run(s->run);
+    s->created = block_snapshot_co_end(g_steal_pointer(&s->run), error) == 0;
+    if (!s->created) {
+        snapshot_action_prefix(a, error);
+    }
+    return s->created;
+}
+
+static void snapshot_action_abort(QmpAction *a)
+{
+    enter_main();
+    enter_coroutine();
+    SnapshotAction *s = a->state;
+    if (!s->switched) {
+        block_snapshot_co_switch(s->run, NULL);
+    }
+}
+
+static void snapshot_action_end(QmpAction *a, bool committed)
+{
+    enter_main();
+    enter_coroutine();
+    SnapshotAction *s = a->state;
+    g_autoptr(GError) error = NULL;
+    const char *name = qmp_arg_str(a->data, "name");
+    if (s->run != NULL) {
+        snapshot_action_finish(a, NULL);
+    }
+    if (!committed && s->created &&
+        block_node_co_snapshot_delete(s->node, NULL, name, &error) < 0) {
+        log_warn("snapshot '%s' of a transaction that has failed remains on device '%s': %s", name,
+                 qmp_arg_str(a->data, "device"), error->message);
+    }
+    block_co_unref(s->node);
+    g_free(s);
+}
+
 /* ---- the group ---- */
 
 static const QmpType snapshot_create_arg = {
@@ -202,6 +323,19 @@ static const QmpType snapshot_delete_arg = {
                            {"id", &qmp_str, true, .doc = "of the snapshot"},
                            {"name", &qmp_str, true, .doc = "of the snapshot; both must match"}),
 };
+const QmpActionType qmp_snapshot_actions[] = {
+    {
+        .name = "blockdev-snapshot-internal-sync",
+        .data = &snapshot_create_arg,
+        .co_begin = snapshot_action_begin,
+        .co_prepare = snapshot_action_prepare,
+        .co_finish = snapshot_action_finish,
+        .co_abort = snapshot_action_abort,
+        .co_end = snapshot_action_end,
+    },
+    {0},
+};
+
 static const QmpCommand qmp_snapshot_commands[] = {
     {"blockdev-snapshot-internal-sync", &snapshot_create_arg, NULL, 0, qmp_snapshot_create,
      "Creates an internal snapshot of a qcow2 disk, also while the guest writes to it. Returns "

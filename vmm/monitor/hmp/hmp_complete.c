@@ -39,7 +39,7 @@ void hmp_names_device_types(Vm *vm, GPtrArray *names)
 void hmp_names_disks(Vm *vm, GPtrArray *names)
 {
     unsigned count;
-    g_autofree BlockBackend **list = blk_list(&count);
+    g_autofree BlockBackend **list = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         g_ptr_array_add(names, g_strdup(block_node_name(blk_root(list[i]))));
         g_ptr_array_add(names, g_strdup(blk_name(list[i])));

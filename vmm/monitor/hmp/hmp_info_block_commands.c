@@ -40,6 +40,22 @@ static RUNS_IN_MAIN void hmp_print_images(HmpCall *call, const char *node_name)
     }
 }
 
+/* Prints the limits of a disk, if it has some. */
+static void hmp_print_throttle(HmpCall *call, struct json_object *node)
+{
+    static const char *const names[] = {
+        "bps",     "bps_rd",  "bps_wr",   "bps_max",     "bps_rd_max",  "bps_wr_max", "iops",
+        "iops_rd", "iops_wr", "iops_max", "iops_rd_max", "iops_wr_max", "iops_size"};
+    if (!qmp_arg_has(node, "group")) {
+        return;
+    }
+    hmp_printf(call, "    I/O throttling:  ");
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        hmp_printf(call, " %s=%" PRId64, names[i], qmp_arg_int(node, names[i], 0));
+    }
+    hmp_printf(call, " group=%s\n", qmp_arg_str(node, "group"));
+}
+
 static RUNS_IN_MAIN void hmp_print_node(HmpCall *call, struct json_object *node, bool verbose)
 {
     hmp_print_cache(call, qmp_arg_get(node, "cache"));
@@ -47,6 +63,7 @@ static RUNS_IN_MAIN void hmp_print_node(HmpCall *call, struct json_object *node,
         hmp_printf(call, "    Backing file:     %s (chain depth: %" PRId64 ")\n",
                    qmp_arg_str(node, "backing_file"), qmp_arg_int(node, "backing_file_depth", 0));
     }
+    hmp_print_throttle(call, node);
     if (verbose) {
         hmp_print_images(call, qmp_arg_str(node, "node-name"));
     }

@@ -8,11 +8,8 @@
 
 static RUNS_IN_MAIN Job *start_job(QmpRig *rig, const JobDriver *driver, SampleJob *s)
 {
-    JobConfig config = {.id = "job0",
-                        .home = rig->vm.ctx,
-                        .manual_finalize = true,
-                        .manual_dismiss = true,
-                        .action = JOB_ON_ERROR_STOP};
+    JobConfig config = {
+        .id = "job0", .home = rig->vm.ctx, .manual_finalize = true, .manual_dismiss = true};
     Job *job = job_new(driver, &config, s, NULL);
     job_start(job);
     rig_settle(rig);
@@ -103,7 +100,8 @@ static void the_event_of_a_failed_block_job_has_its_error(void **state)
 static void an_io_error_that_pauses_a_block_job_has_an_event(void **state)
 {
     QmpRig *rig = *state;
-    SampleJob s = {.units = 1, .io_errors = 1};
+    SampleJob s = {
+        .units = 1, .io_errors = 1, .io_error = {.is_read = true, .action = JOB_ON_ERROR_STOP}};
     enter_main();
     start_job(rig, &sample_job_driver, &s);
     assert_non_null(strstr(rig->events->str, "BLOCK_JOB_ERROR{\"device\":\"job0\",\"operation\":"

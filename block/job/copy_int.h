@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside the data mover.
+ *
+ *   copy.c        making, freeing, abandoning
+ *   copy_run.c    the data step: which range is next, and when
+ *   copy_claim.c  a claim: status, read, write
+ *   copy_range.c  requests of filters
+ */
+#ifndef SKIFF_BLOCK_JOB_COPY_INT_H
+#define SKIFF_BLOCK_JOB_COPY_INT_H
+
+#include "block/job/copy.h"
+
+typedef enum CopyKind {
+    COPY_BACKGROUND, /* of the data step */
+    COPY_RANGE,      /* for a filter; whole bits too */
+    COPY_SAVE,       /* the same, before a write */
+    COPY_UPDATE,     /* for a filter; the exact bytes of a write */
+    COPY_REST,       /* the end of a job; as COPY_RANGE */
+    COPY_FLUSH,      /* no bytes: a flush of the target */
+} CopyKind;
+
+/* A range that is being copied by a coroutine of its own. */
+typedef struct CopyClaim {
+    BlockCopy *copy;
+    CopyKind kind;
+    uint64_t offset, bytes;
+    uint64_t memory; /* reserved for its buffer */
+    bool reading;    /* counted at the source */
+    bool released;   /* the source may change: another attempt would read other data */
+    int64_t start_ns;
+    int *result;     /* of the request that waits; NULL: none */
+    CoQueue waiters; /* for its end */
+    struct CopyClaim *next, **link;
+} CopyClaim;
+
+struct BlockCopy {
+    /* links */
+    BlockJob *bj;
+    BlockNode *source, *target; /* references; target NULL: the source itself */
+    BlockEdge *target_edge;     /* owned once the copy is freed */
+    AioContext *home, *main_ctx;
+
+    /* config */
+    uint64_t size, granularity;
+    uint64_t memory;
+    uint64_t chunk_min, chunk_max; /* of data */
+    unsigned claims_max;           /* of the data step */
+    bool unmap, compress, whole_units;
+
+    /* home */
+    BlockDirtyBitmap *todo;
+    BlockDirtyBitmap *written; /* what the target got; all else is zero there. NULL: unknown */
+    CopyClaim *claims;
+    unsigned background; /* claims of the data step */
+    unsigned reading;    /* claims that are counted at the source */
+    uint64_t claimed;    /* bytes of all claims */
+    uint64_t memory_used;
+    CoQueue memory_waiters; /* filters' requests */
+    CoQueue source_waiters; /* for the end of all requests to the source */
+    uint64_t cursor;        /* where the next search begins */
+    uint64_t chunk;         /* the size of the next claim of data */
+    uint64_t zero_chunk;    /* the same if the one before was zeroes only; 0: it was data */
+    int error;              /* the first one since the data step looked */
+    bool error_is_read;
+    unsigned releases; /* block_copy_release_updates() calls */
+    int broken;        /* block_copy_break() */
+    bool abandoned;
+    bool orphaned; /* freed, except for the last claims */
+    AioBh abandon_bh;
+};
+
+#define COPY_CLAIMS_MAX 16u /* of the data step */
+#define COPY_MEMORY_DEFAULT ((uint64_t)16 << 20)
+#define COPY_CHUNK_MIN ((uint64_t)64 << 10)
+#define COPY_CHUNK_MAX ((uint64_t)1 << 20)
+#define COPY_ZERO_CHUNK_MAX ((uint64_t)1 << 30)
+
+/* ---- copy_claim.c ---- */
+/* The first claim that overlaps the range; NULL: none. */
+CopyClaim *copy_find_claim(const BlockCopy *c, uint64_t offset, uint64_t bytes) RUNS_IN_IOTHREAD;
+/* Starts to copy a range without a claim. The caller has counted it at source and target. @memory is
+ * reserved; @result may be NULL. */
+CopyClaim *copy_start(BlockCopy *c, CopyKind kind, uint64_t offset, uint64_t bytes, int *result)
+    RUNS_IN_IOTHREAD;
+/* Reserves memory for a claim of so many bytes. False: there is none now. */
+bool copy_reserve(BlockCopy *c, uint64_t bytes) RUNS_IN_IOTHREAD;
+/* Takes the counts of a claim, for a caller that must not wait. */
+void copy_count(BlockCopy *c) RUNS_IN_IOTHREAD;
+/* Sets the job's progress total. */
+void copy_update_total(const BlockCopy *c) RUNS_IN_IOTHREAD;
+
+/* ---- copy.c ---- */
+/* As block_copy_abandon(), in the home. */
+void copy_abandon(BlockCopy *c) RUNS_IN_IOTHREAD;
+/* The last claim of an orphaned copy has ended. */
+void copy_end_orphan(BlockCopy *c) RUNS_IN_IOTHREAD;
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Mirror: start and verbs. */
+#include <errno.h>
+#include "block/job/mirror_int.h"
+#include "util/loop/sched_point.h"
+
+const char *const block_bitmap_mode_names[] = {"on-success", "never", "always", NULL};
+
+/* ---- checks ---- */
+
+static bool mirror_refuse(GError **error, const char *why)
+{
+    g_set_error_literal(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, why);
+    return false;
+}
+
+/* A node can be replaced if it shows what the source shows: the source, or one below its filters. */
+static RUNS_IN_MAIN bool mirror_check_replaces(const BlockMirrorConfig *c, GError **error)
+{
+    const BlockNode *n = c->source;
+    while (n != c->replaces && n->drv->is_filter && n->file != NULL) {
+        n = n->file;
+    }
+    if (n != c->replaces) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Cannot replace '%s' by a node mirrored from '%s', because it cannot be "
+                    "guaranteed that doing so would not lead to an abrupt change of visible data",
+                    c->replaces->name, c->source->name);
+    }
+    return n == c->replaces;
+}
+
+static RUNS_IN_MAIN bool mirror_check(const BlockMirrorConfig *c, GError **error)
+{
+    uint32_t g = c->granularity;
+    if (g != 0 && (g < 512 || g > (64u << 20) || (g & (g - 1)) != 0)) {
+        return mirror_refuse(error, g < 512 || g > (64u << 20)
+                                        ? "Parameter 'granularity' expects a value in range "
+                                          "[512B, 64MB]"
+                                        : "Parameter 'granularity' expects a power of 2");
+    }
+    if (c->source == c->target) {
+        return mirror_refuse(error, "Can't mirror node into itself");
+    }
+    if (block_node_reaches(c->target, c->source)) {
+        return mirror_refuse(error, "The source is part of the target");
+    }
+    if (block_node_size(c->source) != block_node_size(c->target)) {
+        return mirror_refuse(error, "Source and target image have different sizes");
+    }
+    return c->replaces == NULL || mirror_check_replaces(c, error);
+}
+
+/* A target that does not get everything has whole clusters or its old ones. */
+static RUNS_IN_MAIN uint32_t mirror_granularity(const BlockMirrorConfig *c)
+{
+    const BlockImageInfo *info = block_node_image_info(c->target);
+    uint64_t cluster = info != NULL ? info->cluster_size : 0;
+    uint64_t granularity = c->granularity;
+    if (granularity == 0) {
+        granularity = cluster == 0 ? BLOCK_BITMAP_GRANULARITY_DEFAULT
+                                   : CLAMP(cluster, BLOCK_BITMAP_GRANULARITY_MIN_DEFAULT,
+                                           BLOCK_BITMAP_GRANULARITY_DEFAULT);
+    }
+    return (uint32_t)(c->sync == BLOCK_MIRROR_FULL ? granularity : MAX(granularity, cluster));
+}
+
+/* ---- start ---- */
+
+/* The uses of the nodes, in which conflicts with others show. */
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_use_nodes(MirrorJob *m, GError **error)
+{
+    BlockJob *bj = &m->bj;
+    unsigned others = BLOCK_USE_ALL & ~(unsigned)(BLOCK_USE_GRAPH);
+    if (block_job_co_add_node(bj, m->source, BLOCK_USE_READ | BLOCK_USE_GRAPH, others, error) ==
+        NULL) {
+        return false;
+    }
+    m->target_edge = block_job_co_add_node(
+        bj, m->target, BLOCK_USE_READ | BLOCK_USE_WRITE | BLOCK_USE_GRAPH, BLOCK_USE_READ, error);
+    return m->target_edge != NULL &&
+           (m->replaces == NULL ||
+            block_job_co_add_node(bj, m->replaces, BLOCK_USE_GRAPH, others, error) != NULL);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_make_copy(MirrorJob *m, const BlockMirrorConfig *c,
+                                                          GError **error)
+{
+    uint32_t granularity = mirror_granularity(c);
+    BlockCopyConfig copy = {.source = m->source,
+                            .target = m->target,
+                            .target_edge = m->target_edge,
+                            .todo = block_bitmap_new(block_node_size(m->source), granularity),
+                            .memory = c->buf_size,
+                            .unmap = c->unmap,
+                            .whole_units = c->sync != BLOCK_MIRROR_FULL,
+                            .target_is_zero = c->target_is_zero};
+    if (copy.todo == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Granularity %u is too fine for a node of %" G_GUINT64_FORMAT " bytes",
+                    granularity, block_node_size(m->source));
+        return false;
+    }
+    m->copy = block_copy_new(&m->bj, &copy);
+    m->filter = mirror_filter_new(c->filter_name, m->source, m->copy, c->write_blocking, error);
+    return m->filter != NULL;
+}
+
+/* In one drained section: the filter comes, and the bits of the bitmap are taken. */
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_insert_filter(MirrorJob *m, const char *bitmap,
+                                                              GError **error)
+{
+    m->change = block_graph_co_begin((BlockNode *[]){m->source, m->filter}, 2, error);
+    if (m->change == NULL) {
+        return false;
+    }
+    bool changes = m->bitmap_mode != BLOCK_BITMAP_NEVER;
+    bool ok = bitmap == NULL || block_dirty_bitmap_co_begin_job(m->source, bitmap, changes,
+                                                                block_copy_todo(m->copy), error);
+    if (ok) {
+        m->bitmap = g_strdup(bitmap);
+        SP("mirror.insert", m);
+        ok = block_graph_insert_filter(m->change, m->filter, m->source, error) &&
+             block_graph_commit(m->change, error);
+        m->inserted = ok;
+    }
+    if (!ok && m->bitmap != NULL) {
+        block_graph_abort(m->change);
+        block_dirty_bitmap_co_end_job(m->source, m->bitmap, true, NULL);
+        g_clear_pointer(&m->bitmap, g_free);
+    }
+    block_graph_co_end(m->change);
+    m->change = NULL;
+    return ok;
+}
+
+static RUNS_IN_MAIN MirrorJob *mirror_new(const BlockMirrorConfig *c)
+{
+    MirrorJob *m = g_new0(MirrorJob, 1);
+    m->sync = c->sync;
+    m->bitmap_mode = c->bitmap_mode;
+    m->source = c->source;
+    m->target = c->target;
+    m->replaces = c->replaces != c->source ? c->replaces : NULL;
+    m->backing = c->backing;
+    BlockNode *nodes[] = {m->source, m->target, m->replaces, m->backing};
+    for (unsigned i = 0; i < G_N_ELEMENTS(nodes); i++) {
+        if (nodes[i] != NULL) {
+            block_node_ref(nodes[i]);
+        }
+    }
+    return m;
+}
+
+/* The job exists. */
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_set_up(MirrorJob *m, const BlockMirrorConfig *c,
+                                                       GError **error)
+{
+    Job *job = m->bj.job;
+    job_ref(job);
+    bool ok = mirror_co_use_nodes(m, error) && mirror_co_make_copy(m, c, error) &&
+              mirror_co_insert_filter(m, c->bitmap, error);
+    if (ok) {
+        job_start(job);
+    } else {
+        mirror_co_release(m);
+        m->released = true; /* a cancel meanwhile has started the job's end */
+        job_abandon(job);
+    }
+    job_unref(job);
+    return ok;
+}
+
+Job *block_mirror_co_start(const BlockMirrorConfig *c, GError **error)
+{
+    if (!mirror_check(c, error)) {
+        return NULL;
+    }
+    MirrorJob *m = mirror_new(c);
+    if (!block_co_move_held(m->target, m->source->home, 1, error) ||
+        !block_job_init(&m->bj, &block_mirror_driver, &c->job, m->source->home, m, error)) {
+        mirror_co_unref_nodes(m);
+        g_free(m);
+        return NULL;
+    }
+    Job *job = m->bj.job;
+    return mirror_co_set_up(m, c, error) ? job : NULL;
+}
+
+/* ---- verbs ---- */
+
+static bool mirror_cancel(Job *job, bool force)
+{
+    MirrorJob *m = job_state(job);
+    enter_main();
+    JobStatus status = job_status(job);
+    if (m->committed) {
+        return false;
+    }
+    if (!force && (status == JOB_STATUS_READY || status == JOB_STATUS_STANDBY)) {
+        m->finish = true;
+        return false;
+    }
+    block_copy_abandon(m->copy);
+    return true;
+}
+
+static void mirror_free(void *state)
+{
+    MirrorJob *m = state;
+    enter_main();
+    block_job_clear(&m->bj);
+    g_free(m);
+}
+
+const JobDriver block_mirror_driver = {
+    .type = "mirror",
+    .is_block_job = true,
+    .can_complete = true,
+    .co_run = mirror_co_run,
+    .co_prepare = mirror_co_prepare,
+    .co_clean = mirror_co_clean,
+    .cancel = mirror_cancel,
+    .free = mirror_free,
+};
+
+bool block_mirror_write_blocking(const Job *job)
+{
+    const MirrorJob *m = job_state(job);
+    return mirror_filter_active(m->filter);
+}
+
+void block_mirror_set_write_blocking(Job *job)
+{
+    const MirrorJob *m = job_state(job);
+    if (job_set_speed(job, job_speed(job), NULL)) { /* the data step runs, and looks again */
+        mirror_filter_set_active(m->filter, true);
+    }
+}
+
+bool block_mirror_actively_synced(const Job *job)
+{
+    return ((const MirrorJob *)job_state(job))->synced;
+}

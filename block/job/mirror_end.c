@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Mirror: the end, in main under the operation lock. */
+#include <errno.h>
+#include "block/job/mirror_int.h"
+#include "util/log.h"
+#include "util/loop/sched_point.h"
+
+/* How long the target may take, with guests' requests held back, for what came between the end of the
+ * data step and the drained section. */
+#define MIRROR_REST_NS INT64_C(5000000000)
+/* A node that is being opened can keep the filter in place for some time. */
+#define MIRROR_REMOVE_TRIES 100u
+#define MIRROR_REMOVE_NS INT64_C(10000000)
+
+/* ---- what is left ---- */
+
+/* A wait for the target with a limit. */
+typedef struct MirrorWait {
+    MirrorJob *m;
+    AioTimer timer;
+    int ret;
+} MirrorWait;
+
+static void mirror_wait_timeout(void *opaque)
+{
+    const MirrorWait *w = opaque;
+    block_copy_abandon(w->m->copy);
+}
+
+static RUNS_IN_IOTHREAD void mirror_wait_begin(MirrorWait *w)
+{
+    AioContext *home = w->m->source->home;
+    aio_timer_init(&w->timer, home, mirror_wait_timeout, w);
+    aio_timer_arm(&w->timer, aio_now_ns(home) + MIRROR_REST_NS);
+}
+
+static RUNS_IN_IOTHREAD void mirror_wait_end(MirrorWait *w)
+{
+    if (w->timer.heap_index == 0 && w->ret == -ECANCELED) {
+        w->ret = -ETIMEDOUT;
+    }
+    aio_timer_disarm(&w->timer);
+}
+
+/* From now on the filter only marks. Waits for what is in flight at the target, so that a drained
+ * section of the target begins at once. */
+static void mirror_settle_at_home(void *opaque)
+{
+    MirrorWait *w = opaque;
+    enter_coroutine();
+    enter_iothread(w->m->source->home);
+    mirror_filter_set_active(w->m->filter, false);
+    mirror_wait_begin(w);
+    w->ret = block_copy_co_settle(w->m->copy);
+    mirror_wait_end(w);
+}
+
+/* In the drained section: copies what came since the end of the data step. */
+static void mirror_rest_at_home(void *opaque)
+{
+    MirrorWait *w = opaque;
+    BlockCopy *copy = w->m->copy;
+    enter_coroutine();
+    enter_iothread(w->m->source->home);
+    mirror_wait_begin(w);
+    w->ret = block_copy_error(copy); /* of an update since */
+    if (w->ret == 0) {
+        w->ret = block_copy_co_rest(copy);
+    }
+    if (w->ret == 0) {
+        w->ret = block_copy_co_flush(copy, true);
+    }
+    mirror_wait_end(w);
+    if (w->ret == 0) {
+        SP("mirror.rest_copied", w->m);
+    }
+}
+
+/* ---- prepare ---- */
+
+/* The job's use of the target ends with the pivot: the guest writes to it then. */
+static RUNS_IN_MAIN void mirror_set_target_use(const MirrorJob *m, bool used)
+{
+    m->target_edge->uses = used ? BLOCK_USE_READ | BLOCK_USE_WRITE | BLOCK_USE_GRAPH : 0;
+    m->target_edge->shares = used ? BLOCK_USE_READ : BLOCK_USE_ALL;
+}
+
+static RUNS_IN_MAIN bool mirror_pivot(MirrorJob *m, GError **error)
+{
+    if (m->backing != NULL && !block_graph_set_child(m->change, m->target, "backing",
+                                                     BLOCK_ROLE_BACKING, m->backing, error)) {
+        return false;
+    }
+    if (m->replaces == NULL) {
+        return block_graph_replace(m->change, m->filter, m->target, error) &&
+               block_graph_set_child(m->change, m->filter, "file", BLOCK_ROLE_FILE, NULL, error);
+    }
+    return block_graph_remove_filter(m->change, m->filter, error) &&
+           block_graph_replace(m->change, m->replaces, m->target, error);
+}
+
+/* Without a yield. */
+static RUNS_IN_MAIN bool mirror_change_graph(MirrorJob *m, bool pivot, GError **error)
+{
+    mirror_set_target_use(m, false);
+    bool ok =
+        pivot ? mirror_pivot(m, error) : block_graph_remove_filter(m->change, m->filter, error);
+    if (!ok) {
+        block_graph_abort(m->change);
+    } else {
+        ok = block_graph_commit(m->change, error);
+    }
+    if (ok) {
+        m->inserted = false;
+    } else {
+        mirror_set_target_use(m, true);
+    }
+    return ok;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_begin_change(MirrorJob *m, GError **error)
+{
+    BlockNode *nodes[5] = {m->filter, m->source};
+    unsigned count = 2;
+    if (!m->finish) {
+        nodes[count++] = m->target;
+        if (m->replaces != NULL) {
+            nodes[count++] = m->replaces;
+        }
+        if (m->backing != NULL) {
+            nodes[count++] = m->backing;
+        }
+    }
+    m->change = block_graph_co_begin(nodes, count, error);
+    return m->change != NULL;
+}
+
+static coroutine_fn RUNS_IN_MAIN int mirror_co_call(MirrorJob *m, CoroutineEntry *fn,
+                                                    GError **error)
+{
+    MirrorWait w = {.m = m};
+    co_call_in(m->source->home, fn, &w);
+    if (w.ret == -ETIMEDOUT) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
+                    "node '%s', the target, did not complete its requests in time",
+                    block_node_name(m->target));
+    }
+    return w.ret == 0 && job_is_cancelled(m->bj.job) ? -ECANCELED : w.ret;
+}
+
+int mirror_co_prepare(Job *job, GError **error)
+{
+    MirrorJob *m = job_state(job);
+    enter_main();
+    enter_coroutine();
+    int ret = mirror_co_call(m, mirror_settle_at_home, error);
+    if (ret < 0) {
+        return ret;
+    }
+    if (!mirror_co_begin_change(m, error)) {
+        return -EBUSY;
+    }
+    SP("mirror.prepare", m);
+    ret = mirror_co_call(m, mirror_rest_at_home, error);
+    if (ret == 0 && !mirror_change_graph(m, !m->finish, error)) {
+        ret = -EPERM;
+    }
+    m->committed = ret == 0; /* then a cancel has no effect any more */
+    return ret;
+}
+
+/* ---- clean ---- */
+
+static coroutine_fn RUNS_IN_MAIN void mirror_co_begin_removal(MirrorJob *m)
+{
+    g_autoptr(GError) error = NULL;
+    for (unsigned i = 0; i < MIRROR_REMOVE_TRIES; i++) {
+        g_clear_error(&error);
+        m->change = block_graph_co_begin((BlockNode *[]){m->filter}, 1, &error);
+        if (m->change != NULL) {
+            return;
+        }
+        co_sleep_ns(MIRROR_REMOVE_NS);
+    }
+    log_warn("node '%s' stays above node '%s': %s", block_node_name(m->filter),
+             block_node_name(m->source), error->message);
+}
+
+/* In the section of m->change. */
+static coroutine_fn RUNS_IN_MAIN void mirror_co_end_bitmap(MirrorJob *m, bool success)
+{
+    bool keep = m->bitmap_mode == BLOCK_BITMAP_NEVER ||
+                (m->bitmap_mode == BLOCK_BITMAP_ON_SUCCESS && !success);
+    if (m->bitmap != NULL) {
+        block_dirty_bitmap_co_end_job(m->source, m->bitmap, keep,
+                                      keep ? NULL : block_copy_todo(m->copy));
+        g_clear_pointer(&m->bitmap, g_free);
+    }
+}
+
+void mirror_co_remove_filter(MirrorJob *m, bool success)
+{
+    g_autoptr(GError) error = NULL;
+    if (m->change != NULL && !m->committed) {
+        block_graph_co_end(m->change);
+        m->change = NULL;
+    }
+    if (m->change == NULL) {
+        mirror_co_begin_removal(m);
+    }
+    if (m->change != NULL && m->inserted) {
+        m->inserted = !block_graph_remove_filter(m->change, m->filter, &error) ||
+                      !block_graph_commit(m->change, &error);
+        if (m->inserted) {
+            log_warn("node '%s' stays above node '%s': %s", block_node_name(m->filter),
+                     block_node_name(m->source), error->message);
+        }
+    }
+    mirror_co_end_bitmap(m, success);
+    if (m->inserted) {
+        m->copy = NULL; /* the filter keeps it */
+    } else {
+        mirror_filter_detach(m->filter);
+    }
+    if (m->change != NULL) {
+        block_graph_co_end(m->change);
+        m->change = NULL;
+    }
+}
+
+void mirror_co_unref_nodes(const MirrorJob *m)
+{
+    BlockNode *nodes[] = {m->filter, m->replaces, m->backing, m->target, m->source};
+    for (unsigned i = 0; i < G_N_ELEMENTS(nodes); i++) {
+        if (nodes[i] != NULL) {
+            block_co_unref(nodes[i]);
+        }
+    }
+}
+
+void mirror_co_release(MirrorJob *m)
+{
+    if (m->copy != NULL) {
+        block_copy_co_free(m->copy); /* takes the use of the target */
+    }
+    block_job_co_remove_nodes(&m->bj);
+    mirror_co_unref_nodes(m);
+}
+
+void mirror_co_clean(Job *job)
+{
+    MirrorJob *m = job_state(job);
+    enter_main();
+    enter_coroutine();
+    if (m->released) {
+        return;
+    }
+    if (!m->committed) {
+        block_copy_abandon(m->copy); /* guests' requests go on before they are drained */
+    }
+    SP("mirror.clean", m);
+    mirror_co_remove_filter(m, m->committed);
+    mirror_co_release(m);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside mirror: mirror.c (start, verbs), mirror_run.c (the data step), mirror_end.c (the end). */
+#ifndef SKIFF_BLOCK_JOB_MIRROR_INT_H
+#define SKIFF_BLOCK_JOB_MIRROR_INT_H
+
+#include "block/core/node_int.h"
+#include "block/graph.h"
+#include "block/job/copy.h"
+#include "block/job/mirror.h"
+#include "block/job/mirror_filter.h"
+
+typedef struct MirrorJob {
+    BlockJob bj; /* first */
+    /* links: references */
+    BlockNode *source, *target, *filter;
+    BlockNode *replaces; /* NULL: the source */
+    BlockNode *backing;  /* NULL: as it is */
+    BlockCopy *copy;
+    BlockEdge *target_edge; /* of the job or the copy */
+
+    /* config */
+    BlockMirrorSync sync;
+    char *bitmap; /* busy while the job lives; NULL: none */
+    BlockBitmapMode bitmap_mode;
+
+    /* main */
+    BlockGraphChange *change; /* from prepare until clean; NULL: none */
+    bool inserted;            /* the filter is in the graph */
+    bool committed;           /* the end cannot be undone any more */
+    bool released;            /* the start has failed */
+
+    _Atomic bool finish; /* READY ends without a pivot */
+    _Atomic bool synced; /* READY, active, and nothing is left to copy */
+} MirrorJob;
+
+/* ---- mirror_run.c ---- */
+int mirror_co_run(Job *job, GError **error);
+
+/* ---- mirror_end.c: coroutines in main, under the operation lock ---- */
+int mirror_co_prepare(Job *job, GError **error);
+void mirror_co_clean(Job *job);
+/* Takes the filter out of the graph, if it is there, and ends the use of the bitmap. */
+void mirror_co_remove_filter(MirrorJob *m, bool success) coroutine_fn RUNS_IN_MAIN;
+void mirror_co_unref_nodes(const MirrorJob *m) coroutine_fn RUNS_IN_MAIN;
+/* Frees what @m has, except itself and what block_job_clear() frees. */
+void mirror_co_release(MirrorJob *m) coroutine_fn RUNS_IN_MAIN;
+
+#endif

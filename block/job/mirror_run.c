@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Mirror: the data step. */
+#include <errno.h>
+#include "block/job/mirror_int.h"
+#include "util/loop/sched_point.h"
+
+/* Flushes the target, as often as the policy for errors wants it. */
+static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_flush(MirrorJob *m)
+{
+    for (;;) {
+        int ret = block_copy_co_flush(m->copy, false);
+        if (ret == 0 || ret == -ECANCELED || !block_job_co_error(&m->bj, ret, false)) {
+            return job_is_cancelled(m->bj.job) ? -ECANCELED : ret;
+        }
+    }
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_scan(MirrorJob *m)
+{
+    switch (m->sync) {
+    case BLOCK_MIRROR_TOP:
+        return block_copy_co_scan(m->copy, 0, 1);
+    case BLOCK_MIRROR_FULL:
+        block_copy_mark(m->copy, 0, block_node_size(m->source));
+        return 0;
+    case BLOCK_MIRROR_NONE:
+    case BLOCK_MIRROR_INCREMENTAL: /* its bits were taken when the filter was inserted */
+        return 0;
+    }
+    return 0;
+}
+
+/* Whether the job ends now: the target is up to date, and stays so as far as it answers. */
+static RUNS_IN_IOTHREAD bool mirror_may_end(const MirrorJob *m)
+{
+    if (!m->finish && !job_should_complete(m->bj.job)) {
+        return false;
+    }
+    SP("mirror.may_end", m);
+    if (!mirror_filter_active(m->filter)) {
+        mirror_filter_set_active(m->filter, true);
+        return false; /* what passed the filter before is marked by then */
+    }
+    return !block_copy_busy(m->copy);
+}
+
+/* READY: copies what guests change. Returns when the job ends. */
+static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_follow(MirrorJob *m, bool *is_read)
+{
+    for (;;) {
+        m->synced = m->synced && !block_copy_busy(m->copy);
+        int ret = block_copy_co_run(m->copy, is_read);
+        m->synced = ret == 0 && mirror_filter_active(m->filter);
+        if (ret < 0 || mirror_may_end(m)) {
+            return ret;
+        }
+        if (!m->finish && !job_should_complete(m->bj.job)) {
+            job_co_wait(m->bj.job, INT64_MAX);
+        }
+    }
+}
+
+int mirror_co_run(Job *job, GError **error)
+{
+    MirrorJob *m = job_state(job);
+    bool is_read;
+    enter_coroutine();
+    enter_iothread(m->source->home);
+    int ret = mirror_co_scan(m);
+    if (ret == 0) {
+        ret = block_copy_co_run(m->copy, &is_read);
+    }
+    if (ret == 0) {
+        ret = mirror_co_flush(m);
+    }
+    if (ret == 0) {
+        job_co_ready(job);
+        SP("mirror.ready", m);
+        ret = mirror_co_follow(m, &is_read);
+    }
+    if (ret == 0) {
+        ret = mirror_co_flush(m);
+    }
+    SP("mirror.run_done", m);
+    return ret;
+}

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The NBD client without a connection: waiting, giving up, connecting again, closing, moving. */
+#include "tests/block/nbd/fake_nbd.h"
+#include "block/drivers.h"
+
+enum { EXPORT = 64 * 1024 };
+
+static coroutine_fn RUNS_IN_MAIN BlockBackend *start(FakeNbd *f, const char *more)
+{
+    fake_pass_time(0);
+    fake_start(f, EXPORT, FAKE_ALL | FAKE_MULTI_CONN);
+    sched_point_count("nbd.attempt");
+    sched_point_count("nbd.pause");
+    sched_point_count("nbd.wait");
+    sched_point_count("nbd.up");
+    sched_point_count("nbd.lost");
+    return fake_blk(f, more);
+}
+
+static void request_start(TestRequest *r, BlockBackend *blk, uint8_t *buf)
+{
+    *r = (TestRequest){.blk = blk, .op = TEST_WRITE, .offset = 512, .bytes = 512, .buf = buf};
+    test_start(r);
+}
+
+/* The server ends; the client has seen it, and has failed to connect again for the first time. */
+static coroutine_fn RUNS_IN_MAIN void take_down(FakeNbd *f)
+{
+    unsigned pauses = sched_point_count("nbd.pause");
+    fake_down(f);
+    TEST_UNTIL(sched_point_count("nbd.pause") == pauses + 1);
+}
+
+/* ---- reconnect-delay ---- */
+
+BLOCK_TEST(without_a_delay_requests_fail_at_once)
+{
+    FakeNbd f;
+    uint8_t buf[512] = {1};
+    TestRequest r;
+    BlockBackend *blk = start(&f, "");
+    f.hold = true;
+    request_start(&r, blk, buf);
+    TEST_UNTIL(f.total == 1);
+    take_down(&f);
+    assert_int_equal(test_finish(&r), -EIO);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, buf, 0), -EIO);
+    f.hold = false;
+    fake_listen(&f);
+    unsigned ups = sched_point_count("nbd.up");
+    fake_pass_time(1);
+    TEST_UNTIL(sched_point_count("nbd.up") == ups + 1);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, buf, 0), 0);
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+BLOCK_TEST(within_the_delay_requests_wait_and_are_sent_again)
+{
+    FakeNbd f;
+    uint8_t buf[512] = {1};
+    TestRequest in_flight, later;
+    BlockBackend *blk = start(&f, "reconnect-delay=1000");
+    f.hold = true;
+    request_start(&in_flight, blk, buf);
+    TEST_UNTIL(f.total == 1);
+    unsigned waits = sched_point_count("nbd.wait");
+    take_down(&f);
+    TEST_UNTIL(sched_point_count("nbd.wait") == waits + 1);
+    request_start(&later, blk, buf);
+    TEST_UNTIL(sched_point_count("nbd.wait") == waits + 2);
+    fake_pass_time(99);
+    test_settle();
+    assert_false(in_flight.done.happened || later.done.happened);
+    f.hold = false;
+    fake_listen(&f);
+    fake_pass_time(16);
+    TEST_UNTIL(in_flight.done.happened && later.done.happened);
+    assert_int_equal(test_finish(&in_flight), 0);
+    assert_int_equal(test_finish(&later), 0);
+    assert_int_equal(f.total, 3);
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+BLOCK_TEST(after_the_delay_requests_fail)
+{
+    FakeNbd f;
+    uint8_t buf[512] = {1};
+    TestRequest r;
+    BlockBackend *blk = start(&f, "reconnect-delay=10");
+    f.hold = true;
+    request_start(&r, blk, buf);
+    TEST_UNTIL(f.total == 1);
+    unsigned waits = sched_point_count("nbd.wait");
+    take_down(&f);
+    TEST_UNTIL(sched_point_count("nbd.wait") == waits + 1);
+    fake_pass_time(9);
+    test_settle();
+    assert_false(r.done.happened);
+    fake_pass_time(1);
+    assert_int_equal(test_finish(&r), -EIO);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, buf, 0), -EIO);
+    /* A new connection ends that. The next outage has a delay of its own. */
+    f.hold = false;
+    fake_listen(&f);
+    unsigned ups = sched_point_count("nbd.up");
+    fake_pass_time(16);
+    TEST_UNTIL(sched_point_count("nbd.up") == ups + 1);
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, buf, 0), 0);
+    take_down(&f);
+    waits = sched_point_count("nbd.wait");
+    request_start(&r, blk, buf);
+    TEST_UNTIL(sched_point_count("nbd.wait") == waits + 1);
+    fake_pass_time(10);
+    assert_int_equal(test_finish(&r), -EIO);
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool die_of_it(FakeConn *c, uint16_t type, uint64_t cookie,
+                                                uint64_t offset, uint32_t bytes)
+{
+    fake_end_conn(c);
+    return true;
+}
+
+/* Else a server that dies of each request would be asked for ever. */
+BLOCK_TEST(connections_that_bring_no_reply_do_not_prolong_the_delay)
+{
+    FakeNbd f;
+    uint8_t buf[512] = {1};
+    TestRequest r;
+    unsigned attempts = sched_point_count("nbd.attempt"), pauses = sched_point_count("nbd.pause");
+    BlockBackend *blk = start(&f, "reconnect-delay=10");
+    f.co_lie = die_of_it;
+    request_start(&r, blk, buf);
+    TEST_UNTIL(sched_point_count("nbd.pause") == pauses + 1);
+    for (unsigned second = 0; second < 9; second++) {
+        fake_pass_time(1);
+        TEST_UNTIL(sched_point_count("nbd.pause") - pauses ==
+                   sched_point_count("nbd.attempt") - attempts);
+        assert_false(r.done.happened);
+    }
+    assert_int_equal(f.total, 5); /* at 0 twice, and at 1, 3 and 7 s */
+    fake_pass_time(1);
+    assert_int_equal(test_finish(&r), -EIO);
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+BLOCK_TEST(the_pauses_between_attempts_double)
+{
+    FakeNbd f;
+    BlockBackend *blk = start(&f, "");
+    unsigned attempts = sched_point_count("nbd.attempt");
+    take_down(&f);
+    static const unsigned expected[] = {0, 1, 3, 7, 15, 31, 47, 63};
+    unsigned done = 1, now = 0;
+    assert_int_equal(sched_point_count("nbd.attempt"), attempts + 1);
+    while (done < G_N_ELEMENTS(expected)) {
+        unsigned pauses = sched_point_count("nbd.pause");
+        now++;
+        fake_pass_time(1);
+        if (now == expected[done]) {
+            done++;
+            TEST_UNTIL(sched_point_count("nbd.pause") == pauses + 1);
+        }
+        assert_int_equal(sched_point_count("nbd.attempt"), attempts + done);
+    }
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+/* ---- another export ---- */
+
+BLOCK_TEST(an_export_that_has_changed_is_refused)
+{
+    static const struct {
+        uint64_t size;
+        uint16_t flags;
+        uint32_t min_block, max_block;
+    } rows[] = {
+        {EXPORT - 512, FAKE_ALL, 512, EXPORT},
+        {EXPORT, FAKE_ALL & ~FAKE_FLUSH, 512, EXPORT},
+        {EXPORT, FAKE_ALL & ~FAKE_FUA, 512, EXPORT},
+        {EXPORT, FAKE_ALL & ~FAKE_TRIM, 512, EXPORT},
+        {EXPORT, FAKE_ALL & ~FAKE_ZEROES, 512, EXPORT},
+        {EXPORT, FAKE_ALL | FAKE_READ_ONLY, 512, EXPORT},
+        {EXPORT, FAKE_ALL, 4096, EXPORT},
+        {EXPORT, FAKE_ALL, 512, EXPORT / 2},
+    };
+    FakeNbd f;
+    uint8_t buf[512] = {1};
+    fake_pass_time(0);
+    fake_start(&f, EXPORT, FAKE_ALL);
+    f.min_block = f.preferred_block = 512;
+    f.max_block = EXPORT;
+    BlockBackend *blk = fake_blk(&f, "reconnect-delay=1000");
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        TestRequest r;
+        assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, buf, 0), 0);
+        f.accepted = 0;
+        f.size = rows[i].size;
+        f.flags = rows[i].flags;
+        f.min_block = f.preferred_block = rows[i].min_block;
+        f.max_block = rows[i].max_block;
+        unsigned pauses = sched_point_count("nbd.pause");
+        fake_end_conn(f.conns[i > 0 ? 1 : 0]);
+        request_start(&r, blk, buf);
+        TEST_UNTIL(sched_point_count("nbd.pause") == pauses + 1);
+        assert_int_equal(f.negotiated, 2 + 2 * i);
+        assert_false(r.done.happened);
+        TEST_UNTIL(f.open == 0);
+        f.accepted = 1;
+        f.size = EXPORT;
+        f.flags = FAKE_ALL;
+        f.min_block = f.preferred_block = 512;
+        f.max_block = EXPORT;
+        fake_pass_time(1);
+        assert_int_equal(test_finish(&r), 0);
+    }
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+/* ---- several connections ---- */
+
+BLOCK_TEST(a_request_of_a_lost_connection_goes_over_another)
+{
+    FakeNbd f;
+    uint8_t buf[2][512] = {{1}, {2}};
+    TestRequest r[2];
+    unsigned ups = sched_point_count("nbd.up");
+    BlockBackend *blk = start(&f, "multi-conn=2");
+    TEST_UNTIL(sched_point_count("nbd.up") == ups + 2);
+    f.hold = true;
+    for (unsigned i = 0; i < 2; i++) {
+        request_start(&r[i], blk, buf[i]);
+    }
+    TEST_UNTIL(f.by_conn[0] == 1 && f.by_conn[1] == 1);
+    f.limit_to = UINT_MAX; /* no third connection */
+    f.cut_sent = 0;
+    unsigned lost = sched_point_count("nbd.lost");
+    fake_end_conn(f.conns[0]);
+    TEST_UNTIL(sched_point_count("nbd.lost") == lost + 1);
+    test_settle();
+    fake_release(&f);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(test_finish(&r[i]), 0);
+    }
+    assert_int_equal(f.by_conn[1], 2);
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+/* ---- closing ---- */
+
+BLOCK_TEST(a_close_ends_an_attempt_wherever_the_server_hangs)
+{
+    FakeNbd f;
+    fake_pass_time(0);
+    fake_start(&f, EXPORT, FAKE_ALL);
+    f.hangs = true;
+    f.limit_from = 1;
+    f.limit_to = UINT_MAX;
+    bool ended = false;
+    for (f.cut_sent = 0; !ended; f.cut_sent += 3) {
+        f.accepted = f.limits_met = f.negotiated = 0;
+        BlockBackend *blk = fake_blk(&f, "reconnect-delay=1000");
+        fake_end_conn(f.conns[0]);
+        TEST_UNTIL(f.limits_met == 1 || f.negotiated == 2);
+        ended = f.negotiated == 2;
+        blk_co_free(blk);
+        if (f.conns[1] != NULL) {
+            fake_end_conn(f.conns[1]);
+        }
+        TEST_UNTIL(f.open == 0);
+    }
+    assert_true(f.cut_sent > 100);
+    fake_stop(&f);
+}
+
+BLOCK_TEST(a_close_ends_a_pause)
+{
+    FakeNbd f;
+    BlockBackend *blk = start(&f, "reconnect-delay=1000");
+    take_down(&f);
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+/* The loss is on its way to main when the node closes. */
+BLOCK_TEST(a_close_meets_a_connection_that_has_just_been_lost)
+{
+    for (unsigned i = 0; i < 50; i++) {
+        FakeNbd f;
+        unsigned lost = sched_point_count("nbd.lost");
+        BlockBackend *blk = start(&f, "multi-conn=4");
+        fake_end_conn(f.conns[0]);
+        for (unsigned turn = 0; turn < i % 10; turn++) {
+            co_yield_turn();
+        }
+        if (i % 2 == 0) {
+            TEST_UNTIL(sched_point_count("nbd.lost") > lost);
+        }
+        blk_co_free(blk);
+        fake_stop(&f);
+    }
+}
+
+typedef struct Drain {
+    BlockBackend *blk;
+    bool drained;
+} Drain;
+
+static void drain_in_main(void *opaque)
+{
+    Drain *d = opaque;
+    enter_coroutine();
+    enter_main();
+    co_drained_begin(&d->blk, 1);
+    d->drained = true;
+    co_drained_end(&d->blk, 1);
+}
+
+BLOCK_TEST(a_drain_waits_for_a_reply_or_the_end_of_the_connection)
+{
+    FakeNbd f;
+    uint8_t buf[512] = {1};
+    BlockBackend *blk = start(&f, "");
+    for (unsigned i = 0; i < 2; i++) {
+        TestRequest r;
+        Drain d = {.blk = blk};
+        unsigned total = f.total;
+        f.hold = true;
+        request_start(&r, blk, buf);
+        TEST_UNTIL(f.total == total + 1);
+        co_start(test_main, drain_in_main, &d);
+        test_settle();
+        test_settle();
+        assert_false(d.drained);
+        if (i == 0) {
+            fake_release(&f);
+        } else {
+            fake_end_conn(f.conns[0]);
+        }
+        TEST_UNTIL(d.drained);
+        assert_int_equal(test_finish(&r), i == 0 ? 0 : -EIO);
+    }
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+/* A request that waits for a connection is in flight for reconnect-delay at most. */
+BLOCK_TEST(a_drain_ends_with_the_delay)
+{
+    FakeNbd f;
+    uint8_t buf[512] = {1};
+    TestRequest r;
+    BlockBackend *blk = start(&f, "reconnect-delay=10");
+    take_down(&f);
+    Drain d = {.blk = blk};
+    unsigned waits = sched_point_count("nbd.wait");
+    request_start(&r, blk, buf);
+    TEST_UNTIL(sched_point_count("nbd.wait") == waits + 1);
+    co_start(test_main, drain_in_main, &d);
+    fake_pass_time(9);
+    test_settle();
+    assert_false(d.drained);
+    fake_pass_time(1);
+    TEST_UNTIL(d.drained);
+    assert_int_equal(test_finish(&r), -EIO);
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+/* ---- moving ---- */
+
+static IoThread *other;
+
+static coroutine_fn RUNS_IN_MAIN void move(BlockNode *n, AioContext *home)
+{
+    g_autoptr(GError) error = NULL;
+    if (!block_co_move(n, home, &error)) {
+        fail_msg("%s", error->message);
+    }
+}
+
+static void other_read_at_home(void *opaque)
+{
+    TestRequest *r = opaque;
+    enter_coroutine();
+    enter_iothread(iothread_context(other));
+    struct iovec iov = {r->buf, r->bytes};
+    r->ret = block_node_co_preadv(blk_root(r->blk), r->offset, r->bytes, &iov, 1);
+}
+
+static coroutine_fn RUNS_IN_MAIN void use_there(FakeNbd *f, BlockNode *n)
+{
+    g_autoptr(GError) error = NULL;
+    uint8_t buf[512];
+    BlockBackend *blk = blk_co_new("there", n, false, &error);
+    TestRequest r = {.blk = blk, .offset = 512, .bytes = 512, .buf = buf};
+    co_call_in(iothread_context(other), other_read_at_home, &r);
+    assert_int_equal(r.ret, 0);
+    assert_memory_equal(buf, f->data + 512, 512);
+    blk_co_free(blk);
+}
+
+BLOCK_TEST(a_node_moves_with_its_connections)
+{
+    FakeNbd f;
+    g_autoptr(GError) error = NULL;
+    other = iothread_new("io1", 0, &error);
+    fake_pass_time(0);
+    fake_start(&f, EXPORT, FAKE_ALL | FAKE_MULTI_CONN);
+    unsigned ups = sched_point_count("nbd.up");
+    g_autofree char *text = fake_options(&f, "node-name=n,reconnect-delay=1000,multi-conn=2");
+    BlockNode *n = test_node_add(text);
+    TEST_UNTIL(sched_point_count("nbd.up") == ups + 2);
+    move(n, iothread_context(other));
+    use_there(&f, n);
+    assert_int_equal(f.accepted, 2);
+    /* The loss is noticed there, and a new connection arrives there. */
+    fake_end_conn(f.conns[0]);
+    fake_end_conn(f.conns[1]);
+    while (sched_point_count("nbd.up") < ups + 4) {
+        fake_pass_time(1);
+    }
+    use_there(&f, n);
+    /* Moves meet connections that are lost and made. */
+    for (unsigned i = 0; i < 40; i++) {
+        unsigned victim = 0;
+        while (f.conns[victim] == NULL) {
+            victim++;
+        }
+        fake_end_conn(f.conns[victim]);
+        for (unsigned turn = 0; turn < i % 7; turn++) {
+            co_yield_turn();
+        }
+        fake_pass_time(i % 3 * 8);
+        move(n, i % 2 == 0 ? test_home : iothread_context(other));
+        TEST_UNTIL(f.conns[victim] == NULL);
+        while (f.open < 2) {
+            fake_pass_time(16);
+        }
+    }
+    move(n, iothread_context(other));
+    use_there(&f, n);
+    test_node_del("n");
+    fake_stop(&f);
+    iothread_free(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_a_delay_requests_fail_at_once),
+        cmocka_unit_test(within_the_delay_requests_wait_and_are_sent_again),
+        cmocka_unit_test(after_the_delay_requests_fail),
+        cmocka_unit_test(connections_that_bring_no_reply_do_not_prolong_the_delay),
+        cmocka_unit_test(the_pauses_between_attempts_double),
+        cmocka_unit_test(an_export_that_has_changed_is_refused),
+        cmocka_unit_test(a_request_of_a_lost_connection_goes_over_another),
+        cmocka_unit_test(a_close_ends_an_attempt_wherever_the_server_hangs),
+        cmocka_unit_test(a_close_ends_a_pause),
+        cmocka_unit_test(a_close_meets_a_connection_that_has_just_been_lost),
+        cmocka_unit_test(a_drain_waits_for_a_reply_or_the_end_of_the_connection),
+        cmocka_unit_test(a_drain_ends_with_the_delay),
+        cmocka_unit_test(a_node_moves_with_its_connections),
+    };
+    block_setup(block_drivers);
+    return block_test_main(tests);
+}
