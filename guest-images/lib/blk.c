@@ -7,6 +7,7 @@
 #include "lib/interrupts.h"
 #include "lib/irqchip.h"
 #include "lib/lapic.h"
+#include "lib/scsi.h"
 #include "lib/smp.h"
 #include "lib/virtio_regs.h"
 
@@ -25,6 +26,11 @@
 #define CONFIG_ZEROES_SECTORS 48
 #define CONFIG_ZEROES_SEGMENTS 52
 #define CONFIG_ZEROES_UNMAP 56
+
+#define SCSI_CONFIG_QUEUES 0
+#define SCSI_CONFIG_SEG_MAX 4
+#define SCSI_MAX_SECTORS 65535 /* of an UNMAP or WRITE SAME */
+#define SCSI_MAX_RANGES 8
 
 #define PCI_INTERRUPT_LINE 0x3c
 #define PCI_INTERRUPT_PIN 0x3d
@@ -80,6 +86,7 @@ static void negotiate(BlkDevice *blk)
 {
     uint64_t wanted = FEATURE_SEG_MAX | FEATURE_READ_ONLY | FEATURE_FLUSH | FEATURE_QUEUES |
                       FEATURE_DISCARD | FEATURE_WRITE_ZEROES;
+    wanted = blk->scsi ? 0 : wanted;
     wanted |= bootinfo_get_number("indirect", 1) ? VIRTIO_F_INDIRECT_DESC : 0;
     wanted |= bootinfo_get_number("event_idx", 1) ? VIRTIO_F_EVENT_IDX : 0;
     virtio_negotiate(&blk->virtio, wanted);
@@ -104,6 +111,16 @@ static void read_config(BlkDevice *blk)
         blk->zeroes_max_segments = virtio_config32(dev, CONFIG_ZEROES_SEGMENTS);
         blk->may_unmap = virtio_config8(dev, CONFIG_ZEROES_UNMAP);
     }
+}
+
+/* The capacity is read when the queues work. */
+static void read_scsi_config(BlkDevice *blk)
+{
+    blk->segment_max = virtio_config32(&blk->virtio, SCSI_CONFIG_SEG_MAX);
+    blk->can_flush = blk->can_discard = blk->can_write_zeroes = blk->may_unmap = true;
+    blk->discard_max_sectors = blk->zeroes_max_sectors = SCSI_MAX_SECTORS;
+    blk->discard_max_segments = SCSI_MAX_RANGES;
+    blk->zeroes_max_segments = 1;
 }
 
 /* Interrupt Line has the routing as firmware set it: in skiff the pin of the IOAPIC; in QEMU a PIC
@@ -138,14 +155,17 @@ static void setup_queue(BlkDevice *blk, unsigned index, unsigned cpu_count)
         queue_of_vector[vector] = queue;
         pci_msix_route(blk->virtio.pci, entry, smp_cpu(queue->cpu_index)->apic_id, vector);
     }
-    virtqueue_setup(&queue->ring, &blk->virtio, (uint16_t)index,
+    unsigned first = blk->scsi ? SCSI_FIRST_QUEUE : 0;
+    virtqueue_setup(&queue->ring, &blk->virtio, (uint16_t)(first + index),
                     (uint16_t)bootinfo_get_number("qsize", 256), entry);
 }
 
 static void setup_queues(BlkDevice *blk)
 {
     uint64_t offered = 1;
-    if (blk->virtio.features & FEATURE_QUEUES) {
+    if (blk->scsi) {
+        offered = virtio_config32(&blk->virtio, SCSI_CONFIG_QUEUES);
+    } else if (blk->virtio.features & FEATURE_QUEUES) {
         offered = virtio_config16(&blk->virtio, CONFIG_QUEUES);
     }
     offered = offered < BLK_MAX_QUEUES ? offered : BLK_MAX_QUEUES;
@@ -191,17 +211,26 @@ BlkDevice *blk_open(void)
     BlkDevice *blk = &device;
     read_mode(blk);
     smp_start();
-    if (!virtio_find(&blk->virtio, VIRTIO_TYPE_BLOCK, (unsigned)bootinfo_get_number("disk", 0))) {
-        guest_refuse(EXIT_MISSING, "no virtio-blk device");
+    blk->scsi = bootinfo_is_value("bus", "scsi");
+    if (!virtio_find(&blk->virtio, blk->scsi ? VIRTIO_TYPE_SCSI : VIRTIO_TYPE_BLOCK,
+                     (unsigned)bootinfo_get_number("disk", 0))) {
+        guest_refuse(EXIT_MISSING, "no virtio-%s device", blk->scsi ? "scsi" : "blk");
     }
     negotiate(blk);
-    read_config(blk);
+    if (blk->scsi) {
+        read_scsi_config(blk);
+    } else {
+        read_config(blk);
+    }
     if (blk->mode == BLK_MODE_INTX) {
         route_intx(blk);
     }
     setup_queues(blk);
     prepare_waiting(blk);
     virtio_go(&blk->virtio);
+    if (blk->scsi) {
+        blk->sector_count = scsi_read_capacity(&blk->queues[0].ring);
+    }
     return blk;
 }
 

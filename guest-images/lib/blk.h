@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio-blk: the device's features, and its queues spread over the CPUs. Boot CPU, unless stated
+ * virtio-blk, or a disk on virtio-scsi: the device's features, and its queues spread over the CPUs. Boot CPU, unless stated
  * otherwise. Source: virtio 1.2 §5.2.
  *
- * Words: `disk=N` (0) which device, `queues=N` (all) how many queues, `qsize=N` (256) their size,
+ * Words: `bus=scsi` for virtio-scsi (lib/scsi.h), `disk=N` (0) which device, `queues=N` (all) how many queues, `qsize=N` (256) their size,
  * `mode=poll|irq|intx`, `indirect=0`, `event_idx=0`, `smp=0`, `gsi=N` for INTx.
  */
 #ifndef LIB_BLK_H
@@ -56,6 +56,7 @@ typedef struct BlkDevice {
     BlkMode mode;
     uint64_t sector_count;
     uint32_t segment_max; /* maximum number of data segments of a request */
+    bool scsi;            /* requests are those of lib/scsi.h */
     bool read_only, can_flush, can_discard, can_write_zeroes, may_unmap;
     uint32_t discard_max_sectors, discard_max_segments;
     uint32_t zeroes_max_sectors, zeroes_max_segments;

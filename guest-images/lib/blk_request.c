@@ -89,15 +89,93 @@ static void add_ranges(BlkRequest *request, const BlkDevice *blk, Random *random
     add_buffer(request, request->ranges, count * (uint32_t)sizeof(BlkRange));
 }
 
+/* Sometimes in two pieces. */
+static void add_cut(BlkRequest *request, Random *random, void *header, uint32_t size)
+{
+    uint32_t cut = random_chance(random, 16) ? 1 + (uint32_t)random_below(random, size - 1) : 0;
+    if (cut) {
+        add_buffer(request, header, cut);
+    }
+    add_buffer(request, (uint8_t *)header + cut, size - cut);
+}
+
 static void add_header(BlkRequest *request, Random *random)
 {
     bool at_sector = request->kind == BLK_KIND_READ || request->kind == BLK_KIND_WRITE;
     request->header = (BlkHeader){kind_types[request->kind], 0, at_sector ? request->sector : 0};
-    uint32_t cut = random_chance(random, 16) ? 1 + (uint32_t)random_below(random, 15) : 0;
-    if (cut) {
-        add_buffer(request, &request->header, cut);
+    add_cut(request, random, &request->header, sizeof(BlkHeader));
+}
+
+/* ---- virtio-scsi ---- */
+
+/* The ranges of add_ranges() as the list of an UNMAP. */
+static void add_unmap_list(BlkRequest *request, const BlkDevice *blk, Random *random)
+{
+    add_ranges(request, blk, random);
+    VirtqueueBuffer *list = &request->buffers[request->buffer_count - 1];
+    unsigned count = list->size / (unsigned)sizeof(BlkRange);
+    scsi_put_unmap_header(request->unmap_list, count);
+    for (unsigned i = 0; i < count; i++) {
+        const BlkRange *range = &request->ranges[i];
+        scsi_put_unmap_range(request->unmap_list, i, range->sector, range->sector_count);
     }
-    add_buffer(request, (uint8_t *)&request->header + cut, (uint32_t)sizeof(BlkHeader) - cut);
+    *list = (VirtqueueBuffer){request->unmap_list, 8 + 16 * count};
+    scsi_set_unmap(&request->scsi_header, (uint16_t)list->size);
+}
+
+static unsigned lay_out_scsi(BlkRequest *request, const BlkDevice *blk, Random *random,
+                             uint32_t limit, bool odd)
+{
+    ScsiHeader *header = &request->scsi_header;
+    uint32_t sectors = (uint32_t)request->sector_count;
+    scsi_prepare(header, &request->scsi_response);
+    add_cut(request, random, header, sizeof(*header));
+    switch (request->kind) {
+    case BLK_KIND_WRITE:
+        scsi_set_transfer(header, true, request->sector, sectors);
+        add_segments(request, random, limit, odd);
+        break;
+    case BLK_KIND_READ:
+        scsi_set_transfer(header, false, request->sector, sectors);
+        break;
+    case BLK_KIND_DISCARD:
+        add_unmap_list(request, blk, random);
+        break;
+    case BLK_KIND_ZEROES:
+        scsi_set_zeroes(header, request->sector, sectors, random_chance(random, 2));
+        break;
+    default:
+        scsi_set_flush(header);
+        break;
+    }
+    unsigned out_count = request->buffer_count;
+    add_buffer(request, &request->scsi_response, sizeof(ScsiResponse));
+    request->in_size = sizeof(ScsiResponse);
+    if (request->kind == BLK_KIND_READ) {
+        add_segments(request, random, limit, odd);
+        request->in_size += request->data_size;
+    }
+    request->status = &request->scsi_response.response;
+    request->out_count = out_count;
+    return out_count;
+}
+
+bool blk_request_retry(BlkRequest *request)
+{
+    ScsiResponse *response = &request->scsi_response;
+    bool attention = request->status == &response->response && response->response == 0 &&
+                     response->status == SCSI_CHECK_CONDITION &&
+                     (response->sense[2] & 0xf) == SCSI_UNIT_ATTENTION;
+    if (attention) {
+        response->status = response->response = BLK_STATUS_UNTOUCHED;
+    }
+    return attention;
+}
+
+bool blk_request_succeeded(const BlkRequest *request)
+{
+    bool scsi = request->status == &request->scsi_response.response;
+    return *request->status == BLK_STATUS_OK && (!scsi || request->scsi_response.status == 0);
 }
 
 unsigned blk_request_lay_out(BlkRequest *request, const BlkDevice *blk, Random *random,
@@ -106,6 +184,9 @@ unsigned blk_request_lay_out(BlkRequest *request, const BlkDevice *blk, Random *
     uint32_t limit =
         smaller(blk->segment_max, ring_size - (BLK_REQUEST_MAX_BUFFERS - BLK_REQUEST_MAX_SEGMENTS));
     request->buffer_count = 0;
+    if (blk->scsi) {
+        return lay_out_scsi(request, blk, random, limit, odd);
+    }
     add_header(request, random);
     if (request->kind == BLK_KIND_WRITE) {
         add_segments(request, random, limit, odd);
@@ -146,5 +227,5 @@ void blk_request_check_guards(const BlkRequest *request)
 {
     check_guard(request, request->data - GUARD_SIZE, 0);
     check_guard(request, request->data + request->data_size,
-                request->status == &request->own_status ? 0 : 1);
+                request->status == request->data + request->data_size ? 1 : 0);
 }

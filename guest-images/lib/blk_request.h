@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio-blk request with the most unusual memory layout that the specification allows: data at
+ * A request of virtio-blk, or of a disk on virtio-scsi, with the most unusual memory layout that the specification allows: data at
  * any offset, split into segments anywhere, header split, status right after the data in one
  * descriptor. Poisoned guards on both sides of the data detect wrong writes of the device. One CPU
  * uses a request at a time; blk_request_init() is for the boot CPU. Source: virtio 1.2 §2.7.4,
@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "lib/blk.h"
+#include "lib/scsi.h"
 #include "lib/random.h"
 
 #define BLK_REQUEST_MAX_SEGMENTS 16
@@ -41,13 +42,16 @@ typedef struct BlkRequest {
     /* set by blk_request_lay_out() */
     volatile uint8_t *status;
     uint32_t in_size; /* the used length that the device must report */
-    unsigned buffer_count;
+    unsigned buffer_count, out_count;
     VirtqueueBuffer buffers[BLK_REQUEST_MAX_BUFFERS];
     /* private */
     uint8_t *memory;
     BlkHeader header;
     volatile uint8_t own_status;
     BlkRange ranges[BLK_REQUEST_MAX_RANGES];
+    ScsiHeader scsi_header;
+    ScsiResponse scsi_response;
+    uint8_t unmap_list[8 + 16 * BLK_REQUEST_MAX_RANGES];
 } BlkRequest;
 
 /* Allocates memory for up to @max_sectors of data. */
@@ -62,6 +66,12 @@ void blk_request_place(BlkRequest *request, Random *random, bool odd);
  */
 unsigned blk_request_lay_out(BlkRequest *request, const BlkDevice *blk, Random *random,
                              unsigned ring_size, bool odd);
+
+/* Whether the device says so. */
+bool blk_request_succeeded(const BlkRequest *request);
+/* Whether it met a unit attention (SAM-5 §5.14) and was not executed; then prepares it to be sent
+ * again as it is. */
+bool blk_request_retry(BlkRequest *request);
 
 /* Ends the guest if the device wrote to a guard. */
 void blk_request_check_guards(const BlkRequest *request);

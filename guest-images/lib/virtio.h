@@ -15,6 +15,7 @@
 #define VIRTIO_TYPE_BLOCK 2
 #define VIRTIO_TYPE_SERIAL 3
 #define VIRTIO_TYPE_RANDOM 4
+#define VIRTIO_TYPE_SCSI 8
 
 #define VIRTIO_F_INDIRECT_DESC (1ull << 28)
 #define VIRTIO_F_EVENT_IDX (1ull << 29)

@@ -14,6 +14,7 @@
 #include "lib/clock.h"
 #include "lib/memory.h"
 #include "lib/random.h"
+#include "lib/scsi.h"
 #include "lib/smp.h"
 
 #define MAX_DEPTH 1024
@@ -21,6 +22,8 @@
 typedef struct Slot {
     BlkHeader header;
     volatile uint8_t status;
+    ScsiHeader scsi_header;
+    ScsiResponse scsi_response;
     uint64_t start_tsc;
     VirtqueueBuffer buffers[3];
 } Slot;
@@ -47,6 +50,11 @@ static void submit(Lane *lane, Slot *slot)
         ascending ? lane->next_block++ % block_count : random_below(&lane->random, block_count);
     slot->header.sector = block * (block_size >> BLK_SECTOR_SHIFT);
     slot->status = BLK_STATUS_UNTOUCHED;
+    if (blk->scsi) {
+        slot->scsi_response.response = BLK_STATUS_UNTOUCHED;
+        scsi_set_transfer(&slot->scsi_header, op == BLK_WRITE, slot->header.sector,
+                          (uint32_t)(block_size >> BLK_SECTOR_SHIFT));
+    }
     slot->start_tsc = cpu_read_tsc();
     unsigned out_count = op == BLK_WRITE ? 2 : 1;
     if (!virtqueue_add(&lane->queue->ring, slot->buffers, out_count, 3 - out_count, slot, true)) {
@@ -63,6 +71,9 @@ static bool progress(Lane *lane, bool more)
     Slot *slot;
     while ((slot = virtqueue_take(&lane->queue->ring, &written)) != NULL) {
         uint64_t latency = cpu_read_tsc() - slot->start_tsc;
+        if (blk->scsi) {
+            slot->status = slot->scsi_response.response | slot->scsi_response.status;
+        }
         if (slot->status != BLK_STATUS_OK) {
             guest_fail("blk-bench: sector %lu: status %u", slot->header.sector, slot->status);
         }
@@ -126,6 +137,13 @@ static void prepare_lane(Lane *lane, unsigned index, uint64_t seed)
         slot->buffers[1] =
             (VirtqueueBuffer){memory_alloc(block_size, MEMORY_PAGE_SIZE), (uint32_t)block_size};
         slot->buffers[2] = (VirtqueueBuffer){(void *)(uint64_t)&slot->status, 1};
+        if (blk->scsi) { /* the response comes before the data that is read */
+            scsi_prepare(&slot->scsi_header, &slot->scsi_response);
+            unsigned response = op == BLK_WRITE ? 2 : 1;
+            slot->buffers[0] = (VirtqueueBuffer){&slot->scsi_header, sizeof(ScsiHeader)};
+            slot->buffers[3 - response] = slot->buffers[1];
+            slot->buffers[response] = (VirtqueueBuffer){&slot->scsi_response, sizeof(ScsiResponse)};
+        }
     }
 }
 

@@ -77,6 +77,8 @@ static bool kind_is_offered(unsigned kind)
         return blk->can_discard && !blk->read_only;
     case BLK_KIND_ZEROES:
         return blk->can_write_zeroes && !blk->read_only;
+    case BLK_KIND_ID:
+        return !blk->scsi;
     default:
         return true;
     }
@@ -85,7 +87,7 @@ static bool kind_is_offered(unsigned kind)
 /* A lane asks for the id first, so that the report has it after any number of requests. */
 static unsigned choose_kind(Lane *lane)
 {
-    if (!lane->asked_for_id) {
+    if (!lane->asked_for_id && !blk->scsi) {
         lane->asked_for_id = true;
         return BLK_KIND_ID;
     }
@@ -205,7 +207,7 @@ static void set_generations(Lane *lane, const Slot *slot, uint32_t generation)
 
 static void finish(Lane *lane, Slot *slot, uint32_t written)
 {
-    if (*slot->request.status != BLK_STATUS_OK || written != slot->request.in_size) {
+    if (!blk_request_succeeded(&slot->request) || written != slot->request.in_size) {
         guest_fail("blk-verify: queue %u: %s of lba=%lu count=%lu: status %u, %u bytes written, "
                    "expected %u",
                    lane->queue->ring.index, blk_request_name(&slot->request), slot->request.sector,
@@ -307,12 +309,27 @@ static void submit_all(Lane *lane)
     virtqueue_kick(&lane->queue->ring);
 }
 
+static void send_again(Lane *lane, Slot *slot)
+{
+    const BlkRequest *request = &slot->request;
+    if (!virtqueue_add(&lane->queue->ring, request->buffers, request->out_count,
+                       request->buffer_count - request->out_count, slot, true)) {
+        guest_fail("blk-verify: queue %u has no room", lane->queue->ring.index);
+    }
+    virtqueue_kick(&lane->queue->ring);
+}
+
 static bool progress(Lane *lane)
 {
     uint32_t written;
     bool any = false;
     Slot *slot;
     while ((slot = virtqueue_take(&lane->queue->ring, &written)) != NULL) {
+        if (blk_request_retry(&slot->request)) {
+            send_again(lane, slot);
+            any = true;
+            continue;
+        }
         finish(lane, slot, written);
         any = true;
     }

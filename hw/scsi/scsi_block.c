@@ -76,6 +76,7 @@ uint8_t *scsi_bounce_co_take(ScsiRequest *r)
     uint8_t *buffer = g_try_malloc(2 * SCSI_BOUNCE_BYTES);
     if (!buffer) {
         scsi_check(r, SCSI_TARGET_FAILURE);
+        co_queue_wake_one(&lun->bounce_free); /* this request does not use its turn */
         return NULL;
     }
     lun->bounce_busy = true;
@@ -111,6 +112,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void verify_parts(ScsiRequest *r, uint8_t *
             }
         }
         done += n;
+        co_yield_turn(); /* a driver may complete all reads at once, and there can be millions */
     }
     r->transferred = r->xfer;
     scsi_good(r);

@@ -99,6 +99,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void same_zeroes(ScsiRequest *r)
         ret = SCSI_IO(r, blk_co_write_zeroes(r->blk, offset, n, flags));
         offset += n;
         left -= n;
+        co_yield_turn(); /* a driver may complete all parts at once */
     }
     scsi_io_done(r, false, ret, r->xfer);
 }
@@ -118,6 +119,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int same_write_copies(ScsiRequest *r, uint8
         ret = SCSI_IO(r, blk_co_pwritev(r->blk, offset, iov.iov_len, &iov, 1, 0));
         offset += iov.iov_len;
         left -= iov.iov_len;
+        co_yield_turn();
     }
     return ret;
 }

@@ -31,7 +31,7 @@ void virtio_scsi_put_lun(uint8_t *lun, const ScsiLun *of)
     memset(lun, 0, LUN_BYTES);
     lun[0] = 1;
     lun[1] = (uint8_t)of->target;
-    scsi_put16(lun + 2, (uint16_t)(LUN_FLAT | of->lun));
+    scsi_put16(lun + 2, (uint16_t)(of->lun < 256 ? of->lun : LUN_FLAT | of->lun));
 }
 
 /* ---- the response ---- */

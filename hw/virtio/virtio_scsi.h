@@ -122,6 +122,7 @@ static inline VirtioScsi *virtio_scsi_of_bus(ScsiBus *bus)
 
 /* §5.6.6.1: a target and a LUN. False: the driver addresses something else. */
 bool virtio_scsi_parse_lun(const uint8_t *lun, uint8_t *target, uint16_t *number) ANY_THREAD;
+/* In the form that REPORT LUNS has: Linux compares the two. */
 void virtio_scsi_put_lun(uint8_t *lun, const ScsiLun *of) ANY_THREAD;
 
 /* ---- virtio_scsi.c: home loop ---- */

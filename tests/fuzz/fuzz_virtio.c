@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile driver of virtio-blk, virtio-rng and virtio-serial: rings, common configuration, MSI-X,
+ * A hostile driver of virtio-blk, virtio-scsi, virtio-rng and virtio-serial: rings, common configuration, MSI-X,
  * PCI config space and its window, in process.
  *
  *   fuzz_virtio [--seconds N] [--seed N] [--steps N]
@@ -16,6 +16,7 @@
 #include "tests/support/blk_guest.h"
 #include "tests/support/fake_chardev.h"
 #include "tests/support/fuzzer.h"
+#include "tests/support/scsi_guest.h"
 #include "util/log.h"
 
 #define FUZZ_QUEUES 4
@@ -36,7 +37,7 @@ struct Fuzz {
     VirtioBench *bench;
     BlkDisk disk;
     FakeChardev *chardev;
-    Device *dev, *port;
+    Device *dev, *port; /* port: of the bus that dev has, also a SCSI disk */
     VirtioGuest guest;
     VirtioGuestQueue queues[FUZZ_QUEUES];
     uint64_t scratch;      /* gpa of memory that descriptors like to point to */
@@ -333,6 +334,16 @@ static bool blk_works(Fuzz *f)
     return blk_request_run(&r, BLK_IN, 7, 512) == BLK_OK && blk_request_data(&r)[511] == 0x5a;
 }
 
+static bool scsi_works(Fuzz *f)
+{
+    static const uint8_t write[10] = {SCSI_WRITE_10, 0, 0, 0, 0, 7, 0, 0, 1};
+    ScsiCall c;
+    disk_release(f);
+    scsi_call_init(&c, &f->queues[2 + fuzz_below(2)], 512);
+    scsi_call_clear_attentions(&c);
+    return scsi_call_run(&c, write, SCSI_DIR_OUT, 512) == SCSI_STATUS_GOOD;
+}
+
 static bool rng_works(Fuzz *f)
 {
     uint32_t id, len;
@@ -356,6 +367,7 @@ static bool serial_works(Fuzz *f)
 
 static const FuzzTarget targets[] = {
     {"virtio-blk-pci", "drive=disk,num-queues=4,queue-size=64", 4, blk_works},
+    {"virtio-scsi-pci", "num_queues=2,virtqueue_size=64", 4, scsi_works},
     {"virtio-rng-pci", NULL, 1, rng_works},
     {"virtio-serial-pci", "max_ports=2", 4, serial_works},
 };
@@ -365,10 +377,15 @@ static const FuzzTarget targets[] = {
 static void target_open(Fuzz *f, const FuzzTarget *target)
 {
     f->target = target;
-    if (target->works == blk_works) {
+    if (target->works == blk_works || target->works == scsi_works) {
         blk_disk_open(&f->disk, f->bench, "size=64k");
     }
     f->dev = virtio_bench_device(f->bench, target->type, target->properties);
+    if (target->works == scsi_works) {
+        g_autofree char *text =
+            virtio_bench_try_device(f->bench, "scsi-hd", "drive=disk", f->dev, &f->port);
+        g_assert_null(text);
+    }
     if (target->works == serial_works) {
         f->chardev = fake_chardev_new("con");
         g_autofree char *text =
@@ -380,13 +397,13 @@ static void target_open(Fuzz *f, const FuzzTarget *target)
 
 static void target_close(Fuzz *f)
 {
+    disk_release(f);
     if (f->port) {
         virtio_bench_unplug(f->bench, f->port);
         f->port = NULL;
     }
-    disk_release(f);
     virtio_bench_unplug(f->bench, f->dev);
-    if (f->target->works == blk_works) {
+    if (f->target->works == blk_works || f->target->works == scsi_works) {
         blk_disk_close(&f->disk);
         f->disk = (BlkDisk){0};
     }

@@ -271,7 +271,7 @@ static void a_resize_is_an_event(void **state)
     Event e;
     event_offer(&f->g, &e);
     blk_disk_resize(&f->g.disk, 2 << 20);
-    assert_event(&f->g, &e, "\3\0\0\0\1\0\x40\0\0\0\0\0\x2a\x09\0\0");
+    assert_event(&f->g, &e, "\3\0\0\0\1\0\0\0\0\0\0\0\x2a\x09\0\0");
 }
 
 static void missed_events_are_reported(void **state)

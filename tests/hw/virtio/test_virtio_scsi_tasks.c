@@ -209,6 +209,25 @@ static void a_command_that_waits_for_the_buffer_ends_at_once(void **state)
     assert_int_equal(scsi_call_result(&f->calls[2]), SCSI_STATUS_GOOD);
 }
 
+/* A driver that completes reads at once: the loop serves others between the parts. */
+static void a_long_command_can_be_aborted(void **state)
+{
+    Fixture *f = *state;
+    static const uint8_t verify[16] = {SCSI_VERIFY_16, 0,    0,    0,    0, 0, 0, 0, 0, 0,
+                                       0xff,           0xff, 0xff, 0xff, 0, 0};
+    BlkDisk large;
+    blk_disk_open_as(&large, f->g.bench, "driver=null-co,node-name=large,size=4T");
+    Device *lun = scsi_guest_add(&f->g, "scsi-hd", "drive=large,scsi-id=0,lun=2");
+    f->calls[0].lun = 2;
+    scsi_call_clear_attentions(&f->calls[0]);
+    scsi_call_send(&f->calls[0], verify, SCSI_DIR_NONE, 0);
+    scsi_tmf_send(&f->tmf, ABORT_TASK, 0, 2, f->calls[0].tag);
+    assert_int_equal(scsi_tmf_response(&f->tmf), VIRTIO_SCSI_S_OK);
+    assert_int_equal(scsi_call_result(&f->calls[0]), ABORTED);
+    scsi_guest_remove(&f->g, lun);
+    blk_disk_close(&large);
+}
+
 /* ---- no slot is left for a request ---- */
 
 #define OTHER_SOURCES 63
@@ -269,6 +288,7 @@ int main(void)
         T(a_function_concerns_requests_not_taken_yet),
         T(a_command_of_parts_stops_at_the_next),
         T(a_command_that_waits_for_the_buffer_ends_at_once),
+        T(a_long_command_can_be_aborted),
         T(a_disk_that_hangs_with_all_slots_can_be_reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
