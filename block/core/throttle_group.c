@@ -25,9 +25,9 @@ typedef struct ThrottleWait {
 
 static GHashTable *throttle_groups; /* main; NULL when there is none */
 
-/* ---- turns ---- */
+/* ---- turns: under the lock ---- */
 
-static SKIFF_TSA(requires_capability(g->lock)) void turns_add(ThrottleGroup *g, ThrottleMember *m)
+static void turns_add(ThrottleGroup *g, ThrottleMember *m)
 {
     for (unsigned i = 0; i < 2; i++) {
         if (!m->has_turn[i] && !m->suspended && m->waiting[i].length > 0) {
@@ -37,8 +37,7 @@ static SKIFF_TSA(requires_capability(g->lock)) void turns_add(ThrottleGroup *g, 
     }
 }
 
-static SKIFF_TSA(requires_capability(g->lock)) void turn_remove(ThrottleGroup *g, ThrottleMember *m,
-                                                                unsigned i)
+static void turn_remove(ThrottleGroup *g, ThrottleMember *m, unsigned i)
 {
     if (m->has_turn[i]) {
         m->has_turn[i] = false;
@@ -46,8 +45,7 @@ static SKIFF_TSA(requires_capability(g->lock)) void turn_remove(ThrottleGroup *g
     }
 }
 
-static SKIFF_TSA(requires_capability(g->lock)) void turns_remove(ThrottleGroup *g,
-                                                                 ThrottleMember *m)
+static void turns_remove(ThrottleGroup *g, ThrottleMember *m)
 {
     turn_remove(g, m, 0);
     turn_remove(g, m, 1);
@@ -62,8 +60,7 @@ static void wait_finish(GQueue *waiting, ThrottleWait *w, int result)
 }
 
 /* Starts the next request of direction @i, if it may start. */
-static SKIFF_TSA(requires_capability(g->lock)) bool turn_take(ThrottleGroup *g, unsigned i,
-                                                              int64_t now_ns)
+static bool turn_take(ThrottleGroup *g, unsigned i, int64_t now_ns)
 {
     GList *first = g->turns[i].head;
     if (first == NULL || rate_limit_wait_ns(&g->rate, i != 0, now_ns) > 0) {
@@ -95,7 +92,7 @@ static void wakeup_at(ThrottleMember *m, int64_t when_ns)
 
 /* Starts all requests that may start. Reads and writes take turns, because they can have a limit in
  * common. */
-static SKIFF_TSA(requires_capability(g->lock)) void group_pump(ThrottleGroup *g, int64_t now_ns)
+static void group_pump(ThrottleGroup *g, int64_t now_ns)
 {
     while (turn_take(g, !g->last_written, now_ns) || turn_take(g, g->last_written, now_ns)) {
     }
@@ -184,10 +181,10 @@ void throttle_member_leave(ThrottleMember *m)
     m->group = NULL;
 }
 
-/* Charges the request and returns true if it need not wait. Those that wait come first. */
-static SKIFF_TSA(requires_capability(g->lock)) bool member_start_now(ThrottleGroup *g,
-                                                                     const ThrottleMember *m,
-                                                                     bool is_write, uint64_t bytes)
+/* Under the lock. Charges the request and returns true if it need not wait. Those that wait come
+ * first. */
+static bool member_start_now(ThrottleGroup *g, const ThrottleMember *m, bool is_write,
+                             uint64_t bytes)
 {
     int64_t now_ns = aio_now_ns(m->home);
     if (m->lifted == 0 && (m->suspended || g->turns[0].length > 0 || g->turns[1].length > 0 ||

@@ -61,7 +61,7 @@ static inline RateLimits iops_limits(uint64_t iops)
     return l;
 }
 
-static inline RUNS_IN_MAIN ThrottleGroup *group_new(const char *name, uint64_t iops)
+static inline coroutine_fn RUNS_IN_MAIN ThrottleGroup *group_new(const char *name, uint64_t iops)
 {
     RateLimits l = iops_limits(iops);
     pass(10 * SECOND);
@@ -69,7 +69,7 @@ static inline RUNS_IN_MAIN ThrottleGroup *group_new(const char *name, uint64_t i
 }
 
 static inline coroutine_fn RUNS_IN_MAIN BlockBackend *disk_in(const char *name, const char *text,
-                                                       AioContext *home, ThrottleGroup *g)
+                                                              AioContext *home, ThrottleGroup *g)
 {
     GError *error = NULL;
     g_autoptr(OptDict) d = opt_dict_parse(text, "driver", &error);

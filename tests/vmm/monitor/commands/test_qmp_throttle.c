@@ -92,6 +92,7 @@ static void limits_are_set_shown_and_removed(void **state)
 {
     QmpRig *rig = *state;
     Disk d = {.rig = rig};
+    enter_main();
     disk_do(&d, open_drive);
     qmp_returns(rig, "query-block", NULL, ALL_ZERO ",\"write_threshold\"");
     g_free(
@@ -120,6 +121,7 @@ static void limits_stay_for_the_next_device(void **state)
 {
     QmpRig *rig = *state;
     Disk d = {.rig = rig};
+    enter_main();
     disk_do(&d, open_drive);
     disk_do(&d, plug);
     g_free(
@@ -167,6 +169,7 @@ static void invalid_calls_are_refused(void **state)
     };
     QmpRig *rig = *state;
     Disk d = {.rig = rig};
+    enter_main();
     disk_do(&d, open_drive);
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
         qmp_fails(rig, "block_set_io_throttle", cases[i].args, cases[i].class, cases[i].message);
@@ -180,6 +183,7 @@ static void invalid_calls_are_refused(void **state)
 static void a_group_is_added_changed_and_deleted(void **state)
 {
     QmpRig *rig = *state;
+    enter_main();
     g_free(
         qmp_ok(rig, "object-add",
                "{'qom-type':'throttle-group','id':'g','limits':{'iops-total':5,'iops-size':512}}"));
@@ -205,6 +209,7 @@ static void a_group_is_added_changed_and_deleted(void **state)
 static void a_group_in_use_is_not_deleted(void **state)
 {
     QmpRig *rig = *state;
+    enter_main();
     g_free(qmp_ok(rig, "object-add", "{'qom-type':'throttle-group','id':'g'}"));
     g_free(qmp_ok(rig, "blockdev-add",
                   "{'driver':'throttle','node-name':'t','throttle-group':'g',"
@@ -241,6 +246,7 @@ static void invalid_groups_and_changes_are_refused(void **state)
     };
     QmpRig *rig = *state;
     Disk d = {.rig = rig};
+    enter_main();
     g_free(qmp_ok(rig, "object-add", "{'qom-type':'throttle-group','id':'g'}"));
     for (unsigned i = 0; i < G_N_ELEMENTS(sets); i++) {
         qmp_fails(rig, "qom-set", sets[i].args, "GenericError", sets[i].message);
@@ -267,6 +273,7 @@ static void a_disk_shares_the_group_of_an_object(void **state)
 {
     QmpRig *rig = *state;
     Disk d = {.rig = rig};
+    enter_main();
     disk_do(&d, open_drive);
     disk_do(&d, plug);
     g_free(qmp_ok(rig, "object-add", "{'qom-type':'throttle-group','id':'g'}"));
