@@ -282,6 +282,7 @@ struct BlockNode {
     BlockDirtyBitmap *bitmaps;                /* home: the same ones */
     bool open;                                /* main: between co_open and co_close */
     bool created;                             /* main: by block_node_create() */
+    bool hidden;                              /* main: a graph change took away who saw its data */
     bool detached;                            /* main: created, and outside of the graph */
     _Atomic(BlockImageInfo *) published_info; /* which main has not taken yet; NULL: none */
     _Atomic uint64_t size;

@@ -82,6 +82,7 @@ ExternalSnapshot *external_snapshot_co_begin_image(BlockNode *source, const NewI
         path = new_image_backing_path(source, &config.backing_format, error);
         config.backing_file = path;
         if (path == NULL) {
+            g_prefix_error(error, "use mode=existing, or blockdev-snapshot: ");
             return NULL;
         }
     }

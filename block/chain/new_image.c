@@ -267,11 +267,10 @@ char *new_image_backing_path(const BlockNode *n, const char **format, GError **e
     file = file != NULL ? file : image;
     const char *name = file->drv->filename != NULL ? file->drv->filename(file) : NULL;
     if (name == NULL || !whole || file->file != NULL) {
-        g_set_error(
-            error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-            "node '%s' is not the whole of one file, so that an image cannot name it as its "
-            "backing file; create the image, and use mode=existing or blockdev-snapshot",
-            n->name);
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "node '%s' is not the whole of one file, so that no image can name it as its "
+                    "backing file",
+                    n->name);
         return NULL;
     }
     *format = image->drv->name;

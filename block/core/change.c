@@ -151,8 +151,11 @@ BlockGraphChange *block_graph_co_begin(BlockNode *const *nodes, unsigned count, 
         c->backends = g_ptr_array_new();
         c->steps = g_ptr_array_new();
         c->dropped = g_ptr_array_new();
+        c->seen = g_new0(bool, list->len);
+        c->hidden = g_new0(bool, list->len);
         for (unsigned i = 0; i < list->len; i++) {
             BlockNode *n = list->pdata[i];
+            c->seen[i] = block_node_is_seen(n);
             n->changing = c;
             block_node_ref(n);
             g_ptr_array_add(c->dropped, n);
@@ -201,7 +204,7 @@ static RUNS_IN_MAIN bool change_check_edge(const BlockEdge *e, GError **error)
         !e->parent->drv->check_child(e->parent, e->name, e->node, error)) {
         return false;
     }
-    return block_edge_check_writable(e, error) && block_edge_check(e, error);
+    return block_edge_check_writable(e, error) && block_edge_check_present(e, error);
 }
 
 /* Checks all edges, since a step can put a writer below users that it does not touch. */
@@ -264,10 +267,25 @@ static RUNS_IN_MAIN void change_move_sections(const ChangeBackend *b)
     }
 }
 
+/* A node is hidden when its data was seen and is not any more, until it is seen again. */
+static RUNS_IN_MAIN void change_hide(const BlockGraphChange *c)
+{
+    for (unsigned i = 0; i < c->nodes->len; i++) {
+        BlockNode *n = c->nodes->pdata[i];
+        bool seen = block_node_is_seen(n);
+        c->hidden[i] = n->hidden;
+        n->hidden = !seen && (n->hidden || c->seen[i]);
+    }
+}
+
 bool block_graph_commit(BlockGraphChange *c, GError **error)
 {
     change_begin_steps(c);
+    change_hide(c);
     if (!change_check(c, error)) {
+        for (unsigned i = 0; i < c->nodes->len; i++) {
+            ((BlockNode *)c->nodes->pdata[i])->hidden = c->hidden[i];
+        }
         block_graph_abort(c);
         return false;
     }
@@ -329,6 +347,8 @@ static RUNS_IN_MAIN void change_free(BlockGraphChange *c)
     g_ptr_array_unref(c->steps);
     g_ptr_array_unref(c->nodes);
     g_ptr_array_unref(c->dropped);
+    g_free(c->seen);
+    g_free(c->hidden);
     g_free(c);
 }
 

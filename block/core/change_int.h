@@ -38,6 +38,8 @@ struct BlockGraphChange {
     Coroutine *owner;
     ChangeState state;
     GPtrArray *nodes;    /* BlockNode: the component */
+    bool *seen;          /* for each of them, whether its data was seen at the begin */
+    bool *hidden;        /* the same: whether it was hidden before the commit */
     GPtrArray *quiesced; /* BlockNode */
     GPtrArray *blks;     /* BlockBackend */
     GPtrArray *backends; /* ChangeBackend, the same ones */

@@ -113,23 +113,93 @@ void block_edge_set_uses(BlockEdge *e, bool writes)
     }
 }
 
-static bool edge_refuse(const BlockEdge *e, const BlockEdge *other, GError **error)
+static RUNS_IN_MAIN bool edge_is_job(const BlockEdge *e)
 {
+    return (e->uses & BLOCK_USE_GRAPH) != 0;
+}
+
+bool block_node_is_seen(const BlockNode *n)
+{
+    for (unsigned i = 0; i < n->parents->len; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        bool seen =
+            e->parent == NULL ? e->uses != 0 && !edge_is_job(e) : block_node_is_seen(e->parent);
+        if (seen) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether @n is below a filter that hides changes. */
+static RUNS_IN_MAIN bool edge_is_covered(const BlockNode *n)
+{
+    for (unsigned i = 0; i < n->parents->len; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        if (e->parent != NULL && (e->parent->drv->hides_changes || edge_is_covered(e->parent))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What @e uses and @other must share. Below a filter that hides changes the job knows itself what it
+ * may change, so that only writes are uses with regard to it. The backing edge of a hidden node, as an
+ * overlay that a job has taken out of a chain, is no use. */
+static RUNS_IN_MAIN unsigned edge_uses(const BlockEdge *e, const BlockEdge *other)
+{
+    const BlockNode *parent = e->parent;
+    if (parent != NULL && parent->drv->hides_changes && edge_is_job(other)) {
+        return e->uses & (BLOCK_USE_WRITE | BLOCK_USE_RESIZE);
+    }
+    bool none = parent != NULL && e->role == BLOCK_ROLE_BACKING &&
+                (parent->hidden || (edge_is_job(other) && edge_is_covered(parent)));
+    return none ? 0 : e->uses;
+}
+
+static RUNS_IN_MAIN unsigned edge_shares(const BlockEdge *e, const BlockEdge *other)
+{
+    return edge_uses(e, other) == 0 ? BLOCK_USE_ALL : e->shares;
+}
+
+/* Two edges; @present: @e exists and counts as far as @other lets it. */
+typedef struct EdgePair {
+    const BlockEdge *e, *other;
+    bool present;
+} EdgePair;
+
+static RUNS_IN_MAIN unsigned edge_pair_uses(const EdgePair *p)
+{
+    return p->present ? edge_uses(p->e, p->other) : p->e->uses;
+}
+
+/* What one side uses and the other does not share. */
+static RUNS_IN_MAIN unsigned edge_conflict(const EdgePair *p)
+{
+    unsigned shares = p->present ? edge_shares(p->e, p->other) : p->e->shares;
+    return (edge_pair_uses(p) & ~edge_shares(p->other, p->e)) |
+           (edge_uses(p->other, p->e) & ~shares);
+}
+
+static RUNS_IN_MAIN bool edge_refuse(const EdgePair *p, GError **error)
+{
+    const BlockEdge *e = p->e, *other = p->other;
     const char *node = other->node->name;
-    if ((e->uses & other->uses & BLOCK_USE_WRITE) != 0) {
+    unsigned uses = edge_pair_uses(p), conflict = edge_conflict(p);
+    if ((uses & other->uses & BLOCK_USE_WRITE) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "node '%s' is written to by %s already; a node can have only one writer "
                     "(read-only=on makes %s a reader)",
                     node, other->user, e->user);
-    } else if ((e->uses & other->uses & BLOCK_USE_GRAPH) != 0) {
+    } else if ((uses & other->uses & BLOCK_USE_GRAPH) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "node '%s' is busy: %s uses it, and %s would too", node, other->user, e->user);
-    } else if (((e->uses & ~other->shares) | (other->uses & ~e->shares)) == BLOCK_USE_UNCHANGED) {
-        bool job = (e->uses & ~other->shares) != 0;
+    } else if (e->node == other->node && conflict != 0 && (conflict & BLOCK_USE_WRITE) == 0) {
+        bool job = edge_is_job(other);
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                    "node '%s' cannot be used by %s beside %s, which changes what is below it",
-                    node, job ? e->user : other->user, job ? other->user : e->user);
-    } else if ((e->uses & BLOCK_USE_UNCHANGED) != 0) {
+                    "node '%s' cannot be used by %s beside %s, which changes what it shows", node,
+                    job ? e->user : other->user, job ? other->user : e->user);
+    } else if ((uses & BLOCK_USE_UNCHANGED) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "node '%s' is written to by %s, but %s needs the data of node '%s' unchanged",
                     node, other->user, e->user, e->node->name);
@@ -143,9 +213,10 @@ static bool edge_refuse(const BlockEdge *e, const BlockEdge *other, GError **err
 }
 
 /* Whether @writer may write to its node, which is @unchanged's node or below it. */
-static bool edge_leaves_unchanged(const BlockEdge *unchanged, const BlockEdge *writer)
+static bool edge_leaves_unchanged(const BlockEdge *unchanged, const BlockEdge *writer,
+                                  unsigned writes)
 {
-    return writer == unchanged || (writer->uses & ~unchanged->shares) == 0 ||
+    return writer == unchanged || (writes & ~unchanged->shares) == 0 ||
            (writer->parent != NULL && block_node_reaches(unchanged->node, writer->parent));
 }
 
@@ -162,16 +233,18 @@ static RUNS_IN_MAIN void edge_add_seen(GPtrArray *list, BlockNode *n)
     }
 }
 
-/* @e needs unchanged data: looks for writers of the nodes below. */
-static RUNS_IN_MAIN bool edge_check_below(const BlockEdge *e, GError **error)
+/* @p->e needs unchanged data: looks for writers of the nodes below. */
+static RUNS_IN_MAIN bool edge_check_below(EdgePair *p, GError **error)
 {
     g_autoptr(GPtrArray) tree = g_ptr_array_new();
-    edge_add_seen(tree, e->node);
+    edge_add_seen(tree, p->e->node);
     for (unsigned i = 0; i < tree->len; i++) {
         const BlockNode *n = tree->pdata[i];
         for (unsigned j = 0; j < n->parents->len; j++) {
-            if (!edge_leaves_unchanged(e, n->parents->pdata[j])) {
-                return edge_refuse(e, n->parents->pdata[j], error);
+            p->other = n->parents->pdata[j];
+            if ((edge_pair_uses(p) & BLOCK_USE_UNCHANGED) != 0 &&
+                !edge_leaves_unchanged(p->e, p->other, edge_uses(p->other, p->e))) {
+                return edge_refuse(p, error);
             }
         }
     }
@@ -193,34 +266,71 @@ static RUNS_IN_MAIN void edge_add_seeing(GPtrArray *list, BlockNode *n)
     }
 }
 
-/* @e writes: looks for users above that need unchanged data. */
-static RUNS_IN_MAIN bool edge_check_above(const BlockEdge *e, GError **error)
+/* @p->e writes: looks for users above that need unchanged data. */
+static RUNS_IN_MAIN bool edge_check_above(EdgePair *p, GError **error)
 {
     g_autoptr(GPtrArray) above = g_ptr_array_new();
-    edge_add_seeing(above, e->node);
+    edge_add_seeing(above, p->e->node);
     for (unsigned i = 0; i < above->len; i++) {
         const BlockNode *n = above->pdata[i];
         for (unsigned j = 0; j < n->parents->len; j++) {
-            const BlockEdge *other = n->parents->pdata[j];
-            if ((other->uses & BLOCK_USE_UNCHANGED) != 0 && !edge_leaves_unchanged(other, e)) {
-                return edge_refuse(e, other, error);
+            p->other = n->parents->pdata[j];
+            if ((edge_uses(p->other, p->e) & BLOCK_USE_UNCHANGED) != 0 &&
+                !edge_leaves_unchanged(p->other, p->e, edge_pair_uses(p))) {
+                return edge_refuse(p, error);
             }
         }
     }
     return true;
 }
 
-bool block_edge_check(const BlockEdge *e, GError **error)
+static RUNS_IN_MAIN bool edge_check(EdgePair *p, GError **error)
 {
-    const BlockNode *n = e->node;
+    const BlockNode *n = p->e->node;
     for (unsigned i = 0; i < n->parents->len; i++) {
-        const BlockEdge *other = n->parents->pdata[i];
-        if (other != e && ((e->uses & ~other->shares) != 0 || (other->uses & ~e->shares) != 0)) {
-            return edge_refuse(e, other, error);
+        p->other = n->parents->pdata[i];
+        if (p->other != p->e && edge_conflict(p) != 0) {
+            return edge_refuse(p, error);
         }
     }
-    return ((e->uses & BLOCK_USE_UNCHANGED) == 0 || edge_check_below(e, error)) &&
-           ((e->uses & BLOCK_USE_WRITE) == 0 || edge_check_above(e, error));
+    return ((p->e->uses & BLOCK_USE_UNCHANGED) == 0 || edge_check_below(p, error)) &&
+           ((p->e->uses & BLOCK_USE_WRITE) == 0 || edge_check_above(p, error));
+}
+
+bool block_edge_check(const BlockEdge *e, GError **error)
+{
+    EdgePair p = {.e = e};
+    return edge_check(&p, error);
+}
+
+bool block_edge_check_present(const BlockEdge *e, GError **error)
+{
+    EdgePair p = {.e = e, .present = true};
+    return edge_check(&p, error);
+}
+
+/* A user that sees the data makes the backing edges of hidden nodes count again. */
+static RUNS_IN_MAIN bool edge_show(const BlockEdge *e, GError **error)
+{
+    g_autoptr(GPtrArray) tree = block_node_tree(e->node);
+    g_autoptr(GPtrArray) shown = g_ptr_array_new();
+    bool ok = true, sees = e->parent == NULL && e->uses != 0 && !edge_is_job(e);
+    for (unsigned i = 0; sees && i < tree->len && ok; i++) {
+        BlockNode *n = tree->pdata[i];
+        if (!n->hidden) {
+            continue;
+        }
+        n->hidden = false;
+        g_ptr_array_add(shown, n);
+        for (unsigned j = 0; j < n->children->len && ok; j++) {
+            ok = block_edge_check_present(n->children->pdata[j], error);
+        }
+    }
+    for (unsigned i = 0; i < shown->len && !ok; i++) {
+        BlockNode *n = shown->pdata[i];
+        n->hidden = true;
+    }
+    return ok;
 }
 
 /* ---- making and removing ---- */
@@ -299,7 +409,7 @@ BlockEdge *block_edge_new_unchecked(const BlockEdge *like)
 BlockEdge *block_edge_new(const BlockEdge *like, GError **error)
 {
     BlockEdge *e = block_edge_new_unchecked(like);
-    if (block_edge_check_writable(e, error) && block_edge_check(e, error)) {
+    if (block_edge_check_writable(e, error) && block_edge_check(e, error) && edge_show(e, error)) {
         return e;
     }
     e->node->refs--; /* the caller has another one */

@@ -17,11 +17,17 @@ static GraphUser graph_kind(const BlockEdge *e)
                           : (e->parent != NULL ? GRAPH_USER_NODE : GRAPH_USER_JOB);
 }
 
+/* See block_name_co_new(). */
+static bool graph_is_name(const BlockEdge *e)
+{
+    return e->parent == NULL && e->uses == 0;
+}
+
 static RUNS_IN_MAIN const BlockEdge *graph_find_user(const BlockNode *n, GraphUser kind)
 {
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
-        if (graph_kind(e) == kind && e->uses != 0) { /* else it is a name */
+        if (graph_kind(e) == kind && !graph_is_name(e)) {
             return e;
         }
     }
@@ -100,7 +106,7 @@ static RUNS_IN_MAIN bool graph_is_private(const BlockNode *n, GPtrArray *tree, u
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
         bool outside = e->parent == NULL || !g_ptr_array_find(tree, e->parent, NULL);
-        if (outside && e->uses != 0) {
+        if (outside && !graph_is_name(e)) {
             return false;
         }
     }

@@ -33,6 +33,8 @@ GPtrArray *block_node_tree(BlockNode *n) ANY_THREAD;
 bool block_node_reaches(const BlockNode *n, const BlockNode *below) ANY_THREAD;
 /* The node and all nodes above it, each once. To be freed. */
 GPtrArray *block_node_ancestors(const BlockNode *n) RUNS_IN_MAIN;
+/* Whether a backend or another user, but a job, sees the data of @n. */
+bool block_node_is_seen(const BlockNode *n) RUNS_IN_MAIN;
 /* For sorting pointers to nodes: parents before their children, whose requests they make. */
 int block_node_compare_heights(const void *a, const void *b) RUNS_IN_MAIN;
 /* Makes an edge with the links, texts, role, uses and shares of @like, which are copied, and takes a
@@ -55,6 +57,9 @@ void block_edge_set_uses(BlockEdge *e, bool writes) RUNS_IN_MAIN;
 /* The only place that decides whether two uses are compatible: of @e and of all other edges. The
  * error names both users. */
 bool block_edge_check(const BlockEdge *e, GError **error) RUNS_IN_MAIN;
+/* The same for an edge that exists already, as far as it counts: the backing edge of a hidden node does
+ * not. */
+bool block_edge_check_present(const BlockEdge *e, GError **error) RUNS_IN_MAIN;
 /* Whether the node is writable if @e writes to it. */
 bool block_edge_check_writable(const BlockEdge *e, GError **error) RUNS_IN_MAIN;
 

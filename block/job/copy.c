@@ -50,6 +50,7 @@ BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config)
     c->memory = config->memory > 0 ? config->memory : COPY_MEMORY_DEFAULT;
     c->unmap = config->unmap;
     c->compress = config->compress;
+    c->whole_units = config->whole_units;
     if (config->target_is_zero) {
         c->written = block_bitmap_new(c->size, (uint32_t)c->granularity); /* NULL: it is unknown */
     }

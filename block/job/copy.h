@@ -49,6 +49,9 @@ typedef struct BlockCopyConfig {
     bool compress;       /* data is written compressed; granularity: clusters of the target */
     unsigned max_claims; /* of the data step at a time; 0: the default */
     uint64_t max_chunk;  /* bytes of a claim of data, at least the granularity; 0: the default */
+    /* block_copy_co_update() copies whole units: parts of the target that were not copied have other
+     * data than the source. */
+    bool whole_units;
 } BlockCopyConfig;
 
 /* ---- main ---- */
@@ -97,6 +100,9 @@ void block_copy_break(BlockCopy *c, int ret) RUNS_IN_IOTHREAD;
 int block_copy_broken(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* What is left: borrowed. Bits may be set; to clear one drops work that is not begun. */
 BlockDirtyBitmap *block_copy_todo(BlockCopy *c) ANY_THREAD;
+/* For the end of a job, while nothing marks: copies all that is left. 0 or -errno, which does not go to
+ * the data step. */
+int block_copy_co_rest(BlockCopy *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Waits until no claim exists, while no new one is made. 0 or -ECANCELED. */
 int block_copy_co_settle(BlockCopy *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Whether bits are set or claims exist. */

@@ -277,8 +277,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_run(CopyClaim *k, bool *is_rea
 static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_read)
 {
     BlockCopy *c = k->copy;
-    bool own_error = k->kind == COPY_RANGE || k->kind == COPY_SAVE ||
-                     k->kind == COPY_FLUSH; /* of the request that waits */
+    bool own_error = k->kind != COPY_BACKGROUND && k->kind != COPY_UPDATE; /* of who waits */
     if (ret < 0) {
         block_bitmap_set(c->todo, k->offset, k->bytes);
     }
@@ -301,7 +300,8 @@ static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_
 static RUNS_IN_IOTHREAD void claim_end(CopyClaim *k, int ret, bool is_read)
 {
     BlockCopy *c = k->copy;
-    trace_block_copy_end(c->source->name, k->offset, k->bytes, ret);
+    trace_block_copy_end(c->target != NULL ? c->target->name : c->source->name, k->offset, k->bytes,
+                         ret);
     *k->link = k->next;
     if (k->next != NULL) {
         k->next->link = k->link;

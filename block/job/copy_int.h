@@ -17,6 +17,7 @@ typedef enum CopyKind {
     COPY_RANGE,      /* for a filter; whole bits too */
     COPY_SAVE,       /* the same, before a write */
     COPY_UPDATE,     /* for a filter; the exact bytes of a write */
+    COPY_REST,       /* the end of a job; as COPY_RANGE */
     COPY_FLUSH,      /* no bytes: a flush of the target */
 } CopyKind;
 
@@ -46,7 +47,7 @@ struct BlockCopy {
     uint64_t memory;
     uint64_t chunk_min, chunk_max; /* of data */
     unsigned claims_max;           /* of the data step */
-    bool unmap, compress;
+    bool unmap, compress, whole_units;
 
     /* home */
     BlockDirtyBitmap *todo;

@@ -79,6 +79,10 @@ void block_copy_co_update(BlockCopy *c, uint64_t offset, uint64_t bytes)
 {
     unsigned releases = c->releases;
     uint64_t end = offset + bytes;
+    if (c->whole_units) {
+        offset = block_align_down(offset, c->granularity);
+        end = MIN(block_align_up(end, c->granularity), c->size);
+    }
     while (offset < end && c->releases == releases) {
         uint64_t length = MIN(end - offset, c->chunk_max);
         if (!range_is_synced(c, offset, length)) {
@@ -103,6 +107,22 @@ int block_copy_co_settle(BlockCopy *c)
         co_queue_wait(&c->claims->waiters, "the claims of a copy");
     }
     return c->abandoned ? -ECANCELED : 0;
+}
+
+int block_copy_co_rest(BlockCopy *c)
+{
+    uint64_t at, length;
+    int ret = 0;
+    while (ret == 0 && !c->abandoned) {
+        if (c->claims != NULL) {
+            block_copy_co_settle(c);
+        } else if (!block_bitmap_find(c->todo, 0, c->size, &at, &length)) {
+            return 0;
+        } else if (!range_co_wait(c, at, length, MIN(length, c->chunk_max))) {
+            ret = range_co_copy(c, COPY_REST, at, MIN(length, c->chunk_max), 0);
+        }
+    }
+    return ret < 0 ? ret : -ECANCELED;
 }
 
 /* ---- ranges ---- */

@@ -14,6 +14,22 @@ static bool mirror_refuse(GError **error, const char *why)
     return false;
 }
 
+/* A node can be replaced if it shows what the source shows: the source, or one below its filters. */
+static RUNS_IN_MAIN bool mirror_check_replaces(const BlockMirrorConfig *c, GError **error)
+{
+    const BlockNode *n = c->source;
+    while (n != c->replaces && n->drv->is_filter && n->file != NULL) {
+        n = n->file;
+    }
+    if (n != c->replaces) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Cannot replace '%s' by a node mirrored from '%s', because it cannot be "
+                    "guaranteed that doing so would not lead to an abrupt change of visible data",
+                    c->replaces->name, c->source->name);
+    }
+    return n == c->replaces;
+}
+
 static RUNS_IN_MAIN bool mirror_check(const BlockMirrorConfig *c, GError **error)
 {
     uint32_t g = c->granularity;
@@ -30,28 +46,23 @@ static RUNS_IN_MAIN bool mirror_check(const BlockMirrorConfig *c, GError **error
         return mirror_refuse(error, "The source is part of the target");
     }
     if (block_node_size(c->source) != block_node_size(c->target)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                    "Source and target image have different sizes (%" G_GUINT64_FORMAT
-                    " and %" G_GUINT64_FORMAT " bytes)",
-                    block_node_size(c->source), block_node_size(c->target));
-        return false;
+        return mirror_refuse(error, "Source and target image have different sizes");
     }
-    if (c->replaces != NULL && block_node_size(c->replaces) != block_node_size(c->source)) {
-        return mirror_refuse(error, "cannot replace image with a mirror image of different size");
-    }
-    return true;
+    return c->replaces == NULL || mirror_check_replaces(c, error);
 }
 
+/* A target that does not get everything has whole clusters or its old ones. */
 static RUNS_IN_MAIN uint32_t mirror_granularity(const BlockMirrorConfig *c)
 {
     const BlockImageInfo *info = block_node_image_info(c->target);
     uint64_t cluster = info != NULL ? info->cluster_size : 0;
-    if (c->granularity != 0) {
-        return c->granularity;
+    uint64_t granularity = c->granularity;
+    if (granularity == 0) {
+        granularity = cluster == 0 ? BLOCK_BITMAP_GRANULARITY_DEFAULT
+                                   : CLAMP(cluster, BLOCK_BITMAP_GRANULARITY_MIN_DEFAULT,
+                                           BLOCK_BITMAP_GRANULARITY_DEFAULT);
     }
-    return cluster == 0 ? BLOCK_BITMAP_GRANULARITY_DEFAULT
-                        : (uint32_t)CLAMP(cluster, BLOCK_BITMAP_GRANULARITY_MIN_DEFAULT,
-                                          BLOCK_BITMAP_GRANULARITY_DEFAULT);
+    return (uint32_t)(c->sync == BLOCK_MIRROR_FULL ? granularity : MAX(granularity, cluster));
 }
 
 /* ---- start ---- */
@@ -82,6 +93,7 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_make_copy(MirrorJob *m, const Bl
                             .todo = block_bitmap_new(block_node_size(m->source), granularity),
                             .memory = c->buf_size,
                             .unmap = c->unmap,
+                            .whole_units = c->sync != BLOCK_MIRROR_FULL,
                             .target_is_zero = c->target_is_zero};
     if (copy.todo == NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
@@ -122,16 +134,11 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_insert_filter(MirrorJob *m, cons
     return ok;
 }
 
-static MirrorJob *mirror_new(const BlockMirrorConfig *c)
+static RUNS_IN_MAIN MirrorJob *mirror_new(const BlockMirrorConfig *c)
 {
     MirrorJob *m = g_new0(MirrorJob, 1);
     m->sync = c->sync;
     m->bitmap_mode = c->bitmap_mode;
-    return m;
-}
-
-static RUNS_IN_MAIN void mirror_take_nodes(MirrorJob *m, const BlockMirrorConfig *c)
-{
     m->source = c->source;
     m->target = c->target;
     m->replaces = c->replaces != c->source ? c->replaces : NULL;
@@ -142,23 +149,17 @@ static RUNS_IN_MAIN void mirror_take_nodes(MirrorJob *m, const BlockMirrorConfig
             block_node_ref(nodes[i]);
         }
     }
+    return m;
 }
 
-Job *block_mirror_co_start(const BlockMirrorConfig *c, GError **error)
+/* The job exists. */
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_set_up(MirrorJob *m, const BlockMirrorConfig *c,
+                                                       GError **error)
 {
-    if (!mirror_check(c, error) || !block_co_move(c->target, c->source->home, error)) {
-        return NULL;
-    }
-    MirrorJob *m = mirror_new(c);
-    if (!block_job_init(&m->bj, &block_mirror_driver, &c->job, c->source->home, m, error)) {
-        g_free(m);
-        return NULL;
-    }
-    mirror_take_nodes(m, c);
-    job_ref(m->bj.job);
+    Job *job = m->bj.job;
+    job_ref(job);
     bool ok = mirror_co_use_nodes(m, error) && mirror_co_make_copy(m, c, error) &&
               mirror_co_insert_filter(m, c->bitmap, error);
-    Job *job = m->bj.job;
     if (ok) {
         job_start(job);
     } else {
@@ -167,7 +168,23 @@ Job *block_mirror_co_start(const BlockMirrorConfig *c, GError **error)
         job_abandon(job);
     }
     job_unref(job);
-    return ok ? job : NULL;
+    return ok;
+}
+
+Job *block_mirror_co_start(const BlockMirrorConfig *c, GError **error)
+{
+    if (!mirror_check(c, error)) {
+        return NULL;
+    }
+    MirrorJob *m = mirror_new(c);
+    if (!block_co_move_held(m->target, m->source->home, 1, error) ||
+        !block_job_init(&m->bj, &block_mirror_driver, &c->job, m->source->home, m, error)) {
+        mirror_co_unref_nodes(m);
+        g_free(m);
+        return NULL;
+    }
+    Job *job = m->bj.job;
+    return mirror_co_set_up(m, c, error) ? job : NULL;
 }
 
 /* ---- verbs ---- */
@@ -216,5 +233,12 @@ bool block_mirror_write_blocking(const Job *job)
 void block_mirror_set_write_blocking(Job *job)
 {
     const MirrorJob *m = job_state(job);
-    mirror_filter_set_active(m->filter, true);
+    if (job_set_speed(job, job_speed(job), NULL)) { /* the data step runs, and looks again */
+        mirror_filter_set_active(m->filter, true);
+    }
+}
+
+bool block_mirror_actively_synced(const Job *job)
+{
+    return ((const MirrorJob *)job_state(job))->synced;
 }

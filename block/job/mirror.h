@@ -60,6 +60,8 @@ Job *block_mirror_co_start(const BlockMirrorConfig *config, GError **error)
 /* Whether the job writes each change to source and target at once; switched on by block-job-change. */
 bool block_mirror_write_blocking(const Job *job) RUNS_IN_MAIN;
 void block_mirror_set_write_blocking(Job *job) RUNS_IN_MAIN;
+/* Whether source and target have the same data and each change is written to both at once. */
+bool block_mirror_actively_synced(const Job *job) RUNS_IN_MAIN;
 extern const JobDriver block_mirror_driver;
 
 #endif

@@ -65,12 +65,15 @@ static void mirror_rest_at_home(void *opaque)
     mirror_wait_begin(w);
     w->ret = block_copy_error(copy); /* of an update since */
     if (w->ret == 0) {
-        w->ret = block_copy_co_range(copy, 0, block_node_size(w->m->source));
+        w->ret = block_copy_co_rest(copy);
     }
     if (w->ret == 0) {
         w->ret = block_copy_co_flush(copy, true);
     }
     mirror_wait_end(w);
+    if (w->ret == 0) {
+        SP("mirror.rest_copied", w->m);
+    }
 }
 
 /* ---- prepare ---- */
@@ -159,7 +162,6 @@ int mirror_co_prepare(Job *job, GError **error)
     }
     SP("mirror.prepare", m);
     ret = mirror_co_call(m, mirror_rest_at_home, error);
-    SP("mirror.rest", m);
     if (ret == 0 && !mirror_change_graph(m, !m->finish, error)) {
         ret = -EPERM;
     }
@@ -226,18 +228,23 @@ void mirror_co_remove_filter(MirrorJob *m, bool success)
     }
 }
 
-void mirror_co_release(MirrorJob *m)
+void mirror_co_unref_nodes(const MirrorJob *m)
 {
-    if (m->copy != NULL) {
-        block_copy_co_free(m->copy); /* takes the use of the target */
-    }
-    block_job_co_remove_nodes(&m->bj);
     BlockNode *nodes[] = {m->filter, m->replaces, m->backing, m->target, m->source};
     for (unsigned i = 0; i < G_N_ELEMENTS(nodes); i++) {
         if (nodes[i] != NULL) {
             block_co_unref(nodes[i]);
         }
     }
+}
+
+void mirror_co_release(MirrorJob *m)
+{
+    if (m->copy != NULL) {
+        block_copy_co_free(m->copy); /* takes the use of the target */
+    }
+    block_job_co_remove_nodes(&m->bj);
+    mirror_co_unref_nodes(m);
 }
 
 void mirror_co_clean(Job *job)

@@ -30,6 +30,7 @@ typedef struct MirrorJob {
     bool released;            /* the start has failed */
 
     _Atomic bool finish; /* READY ends without a pivot */
+    _Atomic bool synced; /* READY, active, and nothing is left to copy */
 } MirrorJob;
 
 /* ---- mirror_run.c ---- */
@@ -40,6 +41,7 @@ int mirror_co_prepare(Job *job, GError **error);
 void mirror_co_clean(Job *job);
 /* Takes the filter out of the graph, if it is there, and ends the use of the bitmap. */
 void mirror_co_remove_filter(MirrorJob *m, bool success) coroutine_fn RUNS_IN_MAIN;
+void mirror_co_unref_nodes(const MirrorJob *m) coroutine_fn RUNS_IN_MAIN;
 /* Frees what @m has, except itself and what block_job_clear() frees. */
 void mirror_co_release(MirrorJob *m) coroutine_fn RUNS_IN_MAIN;
 

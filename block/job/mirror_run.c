@@ -48,7 +48,9 @@ static RUNS_IN_IOTHREAD bool mirror_may_end(const MirrorJob *m)
 static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_follow(MirrorJob *m, bool *is_read)
 {
     for (;;) {
+        m->synced = m->synced && !block_copy_busy(m->copy);
         int ret = block_copy_co_run(m->copy, is_read);
+        m->synced = ret == 0 && mirror_filter_active(m->filter);
         if (ret < 0 || mirror_may_end(m)) {
             return ret;
         }

@@ -129,7 +129,7 @@ struct ScsiLun {
     Device base;
     /* links */
     ScsiBus *bus;
-    BlockBackend *blk; /* written by main while home has no request that uses it; NULL: no medium */
+    BlockBackend *blk; /* main's, written with the BQL; NULL: no medium */
     /* config */
     char *drive, *serial, *vendor, *product, *version, *device_id;
     uint32_t channel, target, lun, bootindex;

@@ -123,6 +123,10 @@ void scsi_run_get_event_status(ScsiRequest *r) coroutine_fn RUNS_IN_IOTHREAD;
 void scsi_run_read_disc_information(ScsiRequest *r) coroutine_fn RUNS_IN_IOTHREAD;
 void scsi_run_mechanism_status(ScsiRequest *r) coroutine_fn RUNS_IN_IOTHREAD;
 
+/* ---- scsi_task.c ---- */
+/* Cancels all requests of @lun and returns when those have ended. */
+void scsi_task_co_cancel_all(ScsiLun *lun, ScsiOutcome how) coroutine_fn RUNS_IN_IOTHREAD;
+
 /* ---- the bounce buffer (scsi_block.c) ---- */
 /* A buffer of SCSI_BOUNCE_BYTES; one command of a logical unit has it at a time, so a guest cannot
  * make many of them. NULL: cancelled meanwhile, or @r has ended for lack of memory. */

@@ -91,6 +91,11 @@ static coroutine_fn RUNS_IN_IOTHREAD bool task_co_cancel(ScsiLun *lun, const uin
     return true;
 }
 
+void scsi_task_co_cancel_all(ScsiLun *lun, ScsiOutcome how)
+{
+    task_co_cancel(lun, NULL, how);
+}
+
 /* The attention is set before the wait: an unplug can free @lun after it. Commands that come
  * meanwhile are newer than the reset. */
 static coroutine_fn RUNS_IN_IOTHREAD bool task_co_reset(ScsiLun *lun)

@@ -9,9 +9,13 @@
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
     ROW(throttle)                                                                                  \
+    ROW(medium)                                                                                    \
     ROW(bitmap)                                                                                    \
+    ROW(export)                                                                                    \
     ROW(chain)                                                                                      \
+    ROW(commit)                                                                                     \
     ROW(snapshot)                                                                                  \
+    ROW(mirror)                                                                                    \
     ROW(transaction)                                                                               \
     ROW(create)                                                                                    \
     ROW(backup)                                                                                    \

@@ -408,6 +408,37 @@ BLOCK_TEST(a_job_that_changes_a_node_refuses_users_that_need_it_unchanged)
     test_node_del("a");
 }
 
+/* An overlay that a change has left without users keeps its backing node, but does not restrict it, until
+ * it has a user again. One that never had a user does. */
+BLOCK_TEST(an_overlay_that_was_taken_out_of_a_chain_does_not_restrict_what_was_below_it)
+{
+    GError *error = NULL;
+    BlockNode *base = test_node_add(MEM("base")),
+              *top = test_node_add("raw,node-name=top,"
+                                   "file.driver=mem,file.size=1M");
+    BlockGraphChange *c = change_begin(top, base);
+    assert_true(block_graph_set_child(c, top, "backing", BLOCK_ROLE_BACKING, base, NULL));
+    change_end(c);
+    assert_null(blk_co_new("w", base, true, &error));
+    expect_error(g_steal_pointer(&error), "node 'top' needs the data of node 'base' unchanged");
+    BlockBackend *blk = backend("d", top, true);
+    c = change_begin(top, base);
+    assert_true(block_graph_replace(c, top, base, NULL));
+    change_end(c);
+    assert_ptr_equal(blk_root(blk), base);
+    assert_ptr_equal(top->backing, base);
+    write_byte(blk, 0, 4);
+    assert_null(blk_co_new("r", top, false, &error));
+    expect_error(g_steal_pointer(&error), "drive 'd'");
+    blk_co_free(blk);
+    blk = backend("r", top, false);
+    assert_null(blk_co_new("w", base, true, &error));
+    expect_error(g_steal_pointer(&error), "node 'top' needs the data of node 'base' unchanged");
+    blk_co_free(blk);
+    test_node_del("top");
+    test_node_del("base");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +458,8 @@ int main(void)
         cmocka_unit_test(a_range_of_a_file_does_not_get_a_file_that_is_too_short),
         cmocka_unit_test(copy_on_read_tracks_the_file_that_it_has),
         cmocka_unit_test(a_second_job_a_resize_and_a_deletion_are_refused),
+        cmocka_unit_test(
+            an_overlay_that_was_taken_out_of_a_chain_does_not_restrict_what_was_below_it),
         cmocka_unit_test(a_job_that_changes_a_node_refuses_users_that_need_it_unchanged),
     };
     return block_test_main(tests);

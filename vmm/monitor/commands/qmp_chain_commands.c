@@ -6,7 +6,9 @@
  * disk must still be what it was.
  */
 #include "block/chain/external_snapshot.h"
-#include "vmm/monitor/commands/qmp_chain.h"
+#include "vmm/monitor/commands/qmp_block.h"
+#include "vmm/monitor/commands/qmp_block_job.h"
+#include "vmm/monitor/commands/qmp_transaction.h"
 
 /* ---- external snapshots ---- */
 
@@ -26,8 +28,8 @@ static RUNS_IN_MAIN bool chain_check_name(const char *node_name, const char *sna
            chain_fail(error, "New overlay node-name already in use");
 }
 
-ExternalSnapshot *qmp_co_begin_snapshot_sync(QmpCall *call, struct json_object *args,
-                                             GError **error)
+static coroutine_fn RUNS_IN_MAIN ExternalSnapshot *
+chain_co_begin_sync(QmpCall *call, struct json_object *args, GError **error)
 {
     const char *mode = qmp_arg_str(args, "mode");
     NewImageConfig image = {.mode = g_strcmp0(mode, "existing") == 0 ? NEW_IMAGE_EXISTING
@@ -44,7 +46,8 @@ ExternalSnapshot *qmp_co_begin_snapshot_sync(QmpCall *call, struct json_object *
     return external_snapshot_co_begin_image(source, &image, error);
 }
 
-ExternalSnapshot *qmp_co_begin_snapshot(QmpCall *call, struct json_object *args, GError **error)
+static coroutine_fn RUNS_IN_MAIN ExternalSnapshot *
+chain_co_begin(QmpCall *call, struct json_object *args, GError **error)
 {
     BlockNode *source = qmp_find_node_of(call->vm, qmp_arg_str(args, "node"), error);
     BlockNode *overlay =
@@ -67,8 +70,8 @@ static RUNS_IN_MAIN bool chain_check_source(QmpCall *call, struct json_object *a
            chain_fail(error, "The disk has got another node meanwhile; try again");
 }
 
-bool qmp_co_insert_snapshot(QmpCall *call, struct json_object *args, ExternalSnapshot *s,
-                            GError **error)
+static coroutine_fn RUNS_IN_MAIN bool chain_co_insert(QmpCall *call, struct json_object *args,
+                                                      ExternalSnapshot *s, GError **error)
 {
     return chain_check_source(call, args, s, error) && external_snapshot_co_insert(s, error);
 }
@@ -80,7 +83,7 @@ static coroutine_fn RUNS_IN_MAIN void chain_co_snapshot(QmpCall *call, struct js
         return;
     }
     vm_operation_begin(&call->vm->run);
-    bool ok = qmp_co_insert_snapshot(call, args, s, error);
+    bool ok = chain_co_insert(call, args, s, error);
     if (ok) {
         external_snapshot_co_end(s, true);
     }
@@ -95,7 +98,7 @@ static struct json_object *qmp_blockdev_snapshot_sync(QmpCall *call, struct json
 {
     enter_main();
     enter_coroutine();
-    chain_co_snapshot(call, args, qmp_co_begin_snapshot_sync(call, args, error), error);
+    chain_co_snapshot(call, args, chain_co_begin_sync(call, args, error), error);
     return NULL;
 }
 
@@ -104,19 +107,59 @@ static struct json_object *qmp_blockdev_snapshot(QmpCall *call, struct json_obje
 {
     enter_main();
     enter_coroutine();
-    chain_co_snapshot(call, args, qmp_co_begin_snapshot(call, args, error), error);
+    chain_co_snapshot(call, args, chain_co_begin(call, args, error), error);
     return NULL;
+}
+
+/* ---- in a transaction ---- */
+
+static RUNS_IN_MAIN bool chain_action_opened(QmpAction *a, ExternalSnapshot *s)
+{
+    a->state = s;
+    if (s != NULL) {
+        qmp_transaction_add_node(a->transaction, external_snapshot_source(s));
+    }
+    return s != NULL;
+}
+
+static bool chain_action_open_sync(QmpAction *a, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    return chain_action_opened(a, chain_co_begin_sync(a->transaction->call, a->data, error));
+}
+
+static bool chain_action_open(QmpAction *a, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    return chain_action_opened(a, chain_co_begin(a->transaction->call, a->data, error));
+}
+
+static bool chain_action_prepare(QmpAction *a, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    return chain_co_insert(a->transaction->call, a->data, a->state, error);
+}
+
+static void chain_action_abort(QmpAction *a)
+{
+    enter_main();
+    enter_coroutine();
+    external_snapshot_co_undo(a->state);
+}
+
+static void chain_action_end(QmpAction *a, bool committed)
+{
+    enter_main();
+    enter_coroutine();
+    external_snapshot_co_end(a->state, committed);
 }
 
 /* ---- schema ---- */
 
-static const QmpType new_image_mode = {
-    .name = "NewImageMode",
-    .kind = QMP_KIND_ENUM,
-    .values = QMP_VALUES("existing", "absolute-paths"),
-    .doc = "Whether an image is made.",
-};
-const QmpType qmp_snapshot_sync_arg = {
+static const QmpType chain_sync_arg = {
     .name = "BlockdevSnapshotSync",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
@@ -126,12 +169,12 @@ const QmpType qmp_snapshot_sync_arg = {
         {"snapshot-node-name", &qmp_str, true,
          .doc = "the overlay's name; needed with node-name, else generated"},
         {"format", &qmp_str, true, .doc = "of the overlay; default: qcow2"},
-        {"mode", &new_image_mode, true,
+        {"mode", &qmp_new_image_mode, true,
          .doc =
              "absolute-paths (the default): the overlay is made, and its header names the disk's "
              "file; existing: it exists"}),
 };
-const QmpType qmp_snapshot_arg = {
+static const QmpType chain_snapshot_arg = {
     .name = "BlockdevSnapshot",
     .kind = QMP_KIND_STRUCT,
     .members =
@@ -141,13 +184,29 @@ const QmpType qmp_snapshot_arg = {
 };
 
 static const QmpCommand qmp_chain_commands[] = {
-    {"blockdev-snapshot", &qmp_snapshot_arg, NULL, 0, qmp_blockdev_snapshot,
+    {"blockdev-snapshot", &chain_snapshot_arg, NULL, 0, qmp_blockdev_snapshot,
      "Makes an open node the overlay of a disk. The disk's node becomes its backing node, "
      "read-only."},
-    {"blockdev-snapshot-sync", &qmp_snapshot_sync_arg, NULL, 0, qmp_blockdev_snapshot_sync,
+    {"blockdev-snapshot-sync", &chain_sync_arg, NULL, 0, qmp_blockdev_snapshot_sync,
      "Makes and opens an overlay for a disk. The disk's node becomes its backing node, read-only. "
      "On "
      "failure nothing changes."},
+    {0},
+};
+
+const QmpActionType qmp_chain_actions[] = {
+    {.name = "blockdev-snapshot",
+     .data = &chain_snapshot_arg,
+     .co_open = chain_action_open,
+     .co_prepare = chain_action_prepare,
+     .co_abort = chain_action_abort,
+     .co_end = chain_action_end},
+    {.name = "blockdev-snapshot-sync",
+     .data = &chain_sync_arg,
+     .co_open = chain_action_open_sync,
+     .co_prepare = chain_action_prepare,
+     .co_abort = chain_action_abort,
+     .co_end = chain_action_end},
     {0},
 };
 

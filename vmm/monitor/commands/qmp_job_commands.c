@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Jobs: query-jobs, job-*, and the older block-job-* on the same jobs. */
+#include "block/job/mirror.h"
 #include "vmm/monitor/commands/qmp_job.h"
 #include "vmm/monitor/qmp/qmp.h"
 #include "vmm/monitor/commands/qmp_block.h"
@@ -84,6 +85,9 @@ static void qmp_append_block_job(const Job *job, void *list)
     qmp_put_bool(info, "auto-dismiss", job_auto_dismiss(job));
     if (job_error_text(job) != NULL) {
         qmp_put_str(info, "error", job_error_text(job));
+    }
+    if (job_driver(job) == &block_mirror_driver) {
+        qmp_put_bool(info, "actively-synced", block_mirror_actively_synced(job));
     }
     json_object_array_add(list, info);
 }
@@ -267,7 +271,9 @@ static const QmpType block_job_info_type = {
         {"status", &job_status_type, .doc = "its state"},
         {"auto-finalize", &qmp_bool, .doc = "whether it finalizes automatically"},
         {"auto-dismiss", &qmp_bool, .doc = "whether it is dismissed automatically"},
-        {"error", &qmp_str, true, .doc = "the error if it failed or will fail, else absent"}),
+        {"error", &qmp_str, true, .doc = "the error if it failed or will fail, else absent"},
+        {"actively-synced", &qmp_bool, true,
+         .doc = "mirror: source and target are equal, and changes are written to both at once"}),
     .doc = "A job on a block node.",
 };
 static const QmpType block_job_info_list = {.kind = QMP_KIND_ARRAY,
