@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "block/drivers.h"
-#include "block/img/img.h"
+#include "block/img/img_serve.h"
 #include "util/loop/iothread.h"
 #include "util/loop/worker.h"
 
@@ -54,6 +54,11 @@ static const struct {
      "FILENAME"},
     {"resize", img_co_resize,
      "[-f FMT] [--preallocation=MODE] [--shrink] [-q] [--image-opts] FILENAME [+|-]SIZE"},
+    {"serve", img_co_serve,
+     "[-f FMT] [-r] [-k SOCKET | -b ADDRESS -p PORT] [-x NAME] [-D TEXT] [-e CLIENTS] [-t] [-B "
+     "BITMAP]... [-A] [-l SNAPSHOT] [--cache=CACHE] [-n] [--aio=AIO] [--discard=ignore|unmap] "
+     "[--object=tls-creds-...] [--tls-creds=ID] [--handshake-limit=SECONDS] [--pid-file=FILE] "
+     "[--fork] [-U] [--image-opts] FILENAME"},
     {"snapshot", img_co_snapshot, "[-U] [-q] [--image-opts] -l FILENAME"},
 };
 
@@ -141,6 +146,9 @@ int main(int argc, char **argv)
                 .img = {.argc = argc - 1, .argv = argv + 1, .print_help = img_print_help},
                 .co_run = commands[i].co_run,
             };
+            if (r.co_run == img_co_serve && !img_serve_fork(argc - 1, argv + 1, &r.status)) {
+                return r.status;
+            }
             return img_end(img_run_command(&r));
         }
     }

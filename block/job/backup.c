@@ -87,6 +87,17 @@ static coroutine_fn RUNS_IN_IOTHREAD int backup_co_stand_by(const BlockBackup *b
     return -ECANCELED;
 }
 
+/* Flushes the target, as often as the policy for errors wants it. */
+static coroutine_fn RUNS_IN_IOTHREAD int backup_co_flush(BlockBackup *b)
+{
+    for (;;) {
+        int ret = block_copy_co_flush(b->copy, false);
+        if (ret == 0 || ret == -ECANCELED || !block_job_co_error(&b->bj, ret, false)) {
+            return job_is_cancelled(b->bj.job) ? -ECANCELED : ret;
+        }
+    }
+}
+
 static int backup_co_run(Job *job, GError **error)
 {
     BlockBackup *b = job_state(job);
@@ -99,6 +110,9 @@ static int backup_co_run(Job *job, GError **error)
     int ret = b->sync == BLOCK_BACKUP_TOP ? backup_co_scan(b) : 0;
     if (ret == 0) {
         ret = block_copy_co_run(b->copy, &is_read);
+    }
+    if (ret == 0) {
+        ret = backup_co_flush(b);
     }
     int broken = block_copy_broken(b->copy);
     return broken < 0 && !job_is_cancelled(job) ? broken : ret;

@@ -47,11 +47,11 @@ typedef struct BlockCopyConfig {
     bool unmap;          /* zeroes may be holes in the target */
     bool target_is_zero; /* at first the target reads as zeroes */
     bool compress;       /* data is written compressed; granularity: clusters of the target */
+    unsigned max_claims; /* of the data step at a time; 0: the default */
+    uint64_t max_chunk;  /* bytes of a claim of data, at least the granularity; 0: the default */
     /* block_copy_co_update() copies whole units: parts of the target that were not copied have other
      * data than the source. */
     bool whole_units;
-    unsigned max_claims; /* of the data step at a time; 0: the default */
-    uint64_t max_chunk;  /* bytes of a claim of data, at least the granularity; 0: the default */
 } BlockCopyConfig;
 
 /* ---- main ---- */

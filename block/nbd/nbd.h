@@ -33,8 +33,9 @@ typedef struct NbdHost {
     void (*co_operation_end)(void *opaque);
     /* In main; must not yield. */
     void (*export_deleted)(void *opaque, const char *id);
-    /* The number of clients has changed. In main; must not yield. */
-    void (*clients_changed)(void *opaque, unsigned count);
+    /* A client has left, which had chosen an export (@served) or not; @remaining are connected. In
+     * main; must not yield. */
+    void (*client_left)(void *opaque, unsigned remaining, bool served);
 } NbdHost;
 
 /* Called before any other function. @host and @opaque are borrowed for as long as the server is
@@ -54,8 +55,6 @@ bool nbd_server_co_start(const NbdServerConfig *config, GError **error) coroutin
 bool nbd_server_running(void) RUNS_IN_MAIN;
 /* "unix:/tmp/s,server=on": where it listens, to be freed. NULL: it does not run. */
 char *nbd_server_address(void) RUNS_IN_MAIN;
-/* The process forks or ends without a stop: the socket's name is removed. */
-void nbd_server_unlink(void) RUNS_IN_MAIN;
 /* Stops listening, disconnects all clients and removes all exports. Returns when they are gone, which
  * a request that hangs delays; other operations can run meanwhile. False + @error: it does not run. */
 bool nbd_server_co_stop(GError **error) coroutine_fn RUNS_IN_MAIN;

@@ -211,10 +211,10 @@ static coroutine_fn RUNS_IN_MAIN bool connector_co_negotiate(NbdConnector *c, st
 
 /* ---- the attempt ---- */
 
-static bool connector_read_export(const NbdConnector *c, struct nbd_handle *h, NbdExport *e,
+static bool connector_read_export(const NbdConnector *c, struct nbd_handle *h, NbdClientExport *e,
                                   GError **error)
 {
-    if (!nbd_export_read(e, h, connector_context(c->target))) {
+    if (!nbd_client_export_read(e, h, connector_context(c->target))) {
         connector_fail_libnbd(c, error);
         return false;
     }
@@ -244,7 +244,8 @@ static coroutine_fn RUNS_IN_MAIN bool connector_co_start(NbdConnector *c, struct
     return true;
 }
 
-struct nbd_handle *nbd_connector_co_connect(NbdConnector *c, NbdExport *export, GError **error)
+struct nbd_handle *nbd_connector_co_connect(NbdConnector *c, NbdClientExport *export,
+                                            GError **error)
 {
     struct nbd_handle *h = nbd_create();
     if (h == NULL) {

@@ -57,8 +57,10 @@ NbdClient *nbd_client_of(const BlockNode *n)
 /* ---- opening ---- */
 
 /* Connects once, or until open-timeout is over. */
-static coroutine_fn RUNS_IN_MAIN struct nbd_handle *
-nbd_co_connect_first(NbdConnector *c, const NbdClientOptions *o, NbdExport *export, GError **error)
+static coroutine_fn RUNS_IN_MAIN struct nbd_handle *nbd_co_connect_first(NbdConnector *c,
+                                                                         const NbdClientOptions *o,
+                                                                         NbdClientExport *export,
+                                                                         GError **error)
 {
     int64_t deadline_ns = o->open_timeout_s == 0
                               ? INT64_MAX
@@ -81,7 +83,7 @@ nbd_co_connect_first(NbdConnector *c, const NbdClientOptions *o, NbdExport *expo
 }
 
 static coroutine_fn RUNS_IN_MAIN struct nbd_handle *
-nbd_co_connect(BlockNode *n, NbdTarget *target, NbdExport *export, GError **error)
+nbd_co_connect(BlockNode *n, NbdTarget *target, NbdClientExport *export, GError **error)
 {
     const NbdState *s = n->state;
     NbdConnector c;
@@ -91,7 +93,8 @@ nbd_co_connect(BlockNode *n, NbdTarget *target, NbdExport *export, GError **erro
     return h;
 }
 
-static RUNS_IN_MAIN bool nbd_check_export(BlockNode *n, const NbdExport *export, GError **error)
+static RUNS_IN_MAIN bool nbd_check_export(BlockNode *n, const NbdClientExport *export,
+                                          GError **error)
 {
     if (export->read_only && !n->flags.read_only) {
         if (!n->flags.auto_read_only) {
@@ -102,11 +105,11 @@ static RUNS_IN_MAIN bool nbd_check_export(BlockNode *n, const NbdExport *export,
         }
         n->flags.read_only = true;
     }
-    return nbd_export_set_up(export, n, error);
+    return nbd_client_export_set_up(export, n, error);
 }
 
 static RUNS_IN_MAIN NbdClient *nbd_client_new(BlockNode *n, NbdTarget *target,
-                                              const NbdExport *export)
+                                              const NbdClientExport *export)
 {
     const NbdState *s = n->state;
     const NbdClientOptions *o = &s->options;
@@ -127,7 +130,7 @@ static RUNS_IN_MAIN NbdClient *nbd_client_new(BlockNode *n, NbdTarget *target,
 static coroutine_fn RUNS_IN_MAIN bool nbd_client_co_open(BlockNode *n, GError **error)
 {
     NbdState *s = n->state;
-    NbdExport export;
+    NbdClientExport export;
     NbdTarget *target = nbd_target_new(&s->options, n->name, error);
     if (target == NULL) {
         return false;

@@ -8,10 +8,10 @@ static uint32_t export_block_size(struct nbd_handle *h, int kind)
     return size > 0 && size <= UINT32_MAX ? (uint32_t)size : 0;
 }
 
-bool nbd_export_read(NbdExport *e, struct nbd_handle *h, const char *context)
+bool nbd_client_export_read(NbdClientExport *e, struct nbd_handle *h, const char *context)
 {
     int64_t size = nbd_get_size(h);
-    *e = (NbdExport){
+    *e = (NbdClientExport){
         .size = (uint64_t)size,
         .min_block = export_block_size(h, LIBNBD_SIZE_MINIMUM),
         .preferred_block = export_block_size(h, LIBNBD_SIZE_PREFERRED),
@@ -29,7 +29,7 @@ bool nbd_export_read(NbdExport *e, struct nbd_handle *h, const char *context)
 
 /* A server that names no minimum may be so old that it has sectors. One with block status has
  * extents of any length; a size that is not whole sectors has a tail that must be reached. */
-static uint32_t export_alignment(const NbdExport *e)
+static uint32_t export_alignment(const NbdClientExport *e)
 {
     if (e->min_block != 0) {
         return e->min_block;
@@ -37,7 +37,7 @@ static uint32_t export_alignment(const NbdExport *e)
     return e->status || !block_is_aligned(e->size, BLOCK_SECTOR_SIZE) ? 1 : BLOCK_SECTOR_SIZE;
 }
 
-static uint64_t export_max_transfer(const NbdExport *e)
+static uint64_t export_max_transfer(const NbdClientExport *e)
 {
     uint64_t max = e->max_block != 0 ? e->max_block : NBD_CLIENT_TRANSFER_MAX;
     return block_align_down(MIN(max, NBD_CLIENT_TRANSFER_MAX), export_alignment(e));
@@ -51,7 +51,7 @@ static bool export_refuse(const BlockNode *n, GError **error, const char *format
     return false;
 }
 
-bool nbd_export_set_up(const NbdExport *e, BlockNode *n, GError **error)
+bool nbd_client_export_set_up(const NbdClientExport *e, BlockNode *n, GError **error)
 {
     uint32_t alignment = export_alignment(e);
     if (alignment > BLOCK_ALIGNMENT_MAX || (alignment & (alignment - 1)) != 0) {
@@ -84,7 +84,7 @@ bool nbd_export_set_up(const NbdExport *e, BlockNode *n, GError **error)
     return true;
 }
 
-const char *nbd_export_find_loss(const NbdExport *then, const NbdExport *now)
+const char *nbd_client_export_find_loss(const NbdClientExport *then, const NbdClientExport *now)
 {
     if (now->size != then->size) {
         return "it has another size";

@@ -73,12 +73,12 @@ typedef struct NbdTarget {
 } NbdTarget;
 
 /* What a server says about its export. Bytes; 0: it does not say. */
-typedef struct NbdExport {
+typedef struct NbdClientExport {
     uint64_t size;
     uint32_t min_block, preferred_block, max_block;
     bool read_only, flush, fua, trim, zero, multi_conn;
     bool status; /* it has the context that was asked for */
-} NbdExport;
+} NbdClientExport;
 
 typedef struct NbdClient NbdClient;
 typedef struct NbdLink NbdLink;
@@ -98,7 +98,7 @@ typedef enum NbdOp {
 #define NBD_LOST INT_MIN
 
 /* One request, on the stack of its coroutine. */
-typedef struct NbdCommand {
+typedef struct NbdClientCommand {
     NbdOp op;
     uint64_t offset, bytes;
     void *buffer;
@@ -109,9 +109,9 @@ typedef struct NbdCommand {
     uint32_t status_bytes, status_flags;
 
     NbdLink *link;
-    struct NbdCommand *next, **back; /* in flight on the link */
+    struct NbdClientCommand *next, **back; /* in flight on the link */
     CoToken token;
-} NbdCommand;
+} NbdClientCommand;
 
 /* ---- a connection ---- */
 
@@ -125,7 +125,7 @@ struct NbdLink {
     int fd;                    /* of the handle, borrowed */
     AioHandler *handler;
     bool reads, writes; /* what the handler watches */
-    NbdCommand *commands;
+    NbdClientCommand *commands;
     unsigned in_flight;
     uint64_t replies; /* of this connection */
 
@@ -147,7 +147,7 @@ struct NbdClient {
 
     /* config */
     NbdTarget *target;
-    NbdExport export; /* as the first connection had it */
+    NbdClientExport export; /* as the first connection had it */
     uint32_t reconnect_delay_s;
     unsigned link_count;
     bool reconnects; /* the server can be reached again */
@@ -178,11 +178,13 @@ void nbd_target_unref(NbdTarget *t) RUNS_IN_MAIN;
 
 /* ---- nbd_client_export.c ---- */
 /* Reads what the server has said during the negotiation. False: see nbd_get_error(). */
-bool nbd_export_read(NbdExport *e, struct nbd_handle *h, const char *context) ANY_THREAD;
+bool nbd_client_export_read(NbdClientExport *e, struct nbd_handle *h, const char *context)
+    ANY_THREAD;
 /* Sets size, limits and capabilities of the node. False + error: skiff cannot use such an export. */
-bool nbd_export_set_up(const NbdExport *e, BlockNode *n, GError **error) RUNS_IN_MAIN;
+bool nbd_client_export_set_up(const NbdClientExport *e, BlockNode *n, GError **error) RUNS_IN_MAIN;
 /* What @now lacks that @then had, for a message; NULL: nothing. */
-const char *nbd_export_find_loss(const NbdExport *then, const NbdExport *now) ANY_THREAD;
+const char *nbd_client_export_find_loss(const NbdClientExport *then, const NbdClientExport *now)
+    ANY_THREAD;
 
 /* ---- nbd_client_connect.c ---- */
 /* An attempt, or several one after the other, of one coroutine in main. */
@@ -206,8 +208,8 @@ void nbd_connector_set_deadline(NbdConnector *c, int64_t deadline_ns) RUNS_IN_MA
 /* Returns when the deadline has come, or after a cancel. */
 void nbd_connector_co_sleep(NbdConnector *c) coroutine_fn RUNS_IN_MAIN;
 /* Connects and negotiates. Returns a handle that is ready, and fills @export; NULL + error. */
-struct nbd_handle *nbd_connector_co_connect(NbdConnector *c, NbdExport *export, GError **error)
-    coroutine_fn RUNS_IN_MAIN;
+struct nbd_handle *nbd_connector_co_connect(NbdConnector *c, NbdClientExport *export,
+                                            GError **error) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- nbd_client_reconnect.c ---- */
 /* Begins attempts for a link that is down, unless they are under way or the client is closing. */
@@ -231,7 +233,7 @@ void nbd_links_enter(NbdClient *c) RUNS_IN_IOTHREAD;
 /* Says good-bye to the server and closes all links. With nothing in flight. */
 void nbd_links_close(NbdClient *c) RUNS_IN_IOTHREAD;
 /* Sends @cmd and waits for its reply. 0, -errno or NBD_LOST. */
-int nbd_link_co_command(NbdLink *l, NbdCommand *cmd) coroutine_fn RUNS_IN_IOTHREAD;
+int nbd_link_co_command(NbdLink *l, NbdClientCommand *cmd) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- nbd_client_request.c: BlockDriver's functions ---- */
 int nbd_client_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,

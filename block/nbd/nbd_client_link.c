@@ -49,7 +49,7 @@ static RUNS_IN_IOTHREAD void links_end_outage(NbdClient *c)
 
 /* ---- the end of a connection ---- */
 
-static RUNS_IN_IOTHREAD void link_complete(NbdCommand *cmd, int ret)
+static RUNS_IN_IOTHREAD void link_complete(NbdClientCommand *cmd, int ret)
 {
     NbdLink *l = cmd->link;
     *cmd->back = cmd->next;
@@ -228,7 +228,7 @@ void nbd_links_close(NbdClient *c)
  * forgets the command. */
 static int link_completed(void *opaque, int *error)
 {
-    NbdCommand *cmd = opaque;
+    NbdClientCommand *cmd = opaque;
     NbdLink *l = cmd->link;
     enter_iothread(l->client->home);
     bool lost = *error == ENOTCONN; /* no error of a server is translated to this */
@@ -243,7 +243,7 @@ static int link_completed(void *opaque, int *error)
 static int link_take_status(void *opaque, const char *context, uint64_t offset, uint32_t *entries,
                             size_t count, int *error)
 {
-    NbdCommand *cmd = opaque;
+    NbdClientCommand *cmd = opaque;
     if (offset == cmd->offset && count >= 2 && cmd->status_bytes == 0) {
         cmd->status_bytes = entries[0];
         cmd->status_flags = entries[1];
@@ -251,7 +251,7 @@ static int link_take_status(void *opaque, const char *context, uint64_t offset, 
     return 0;
 }
 
-static RUNS_IN_IOTHREAD int64_t link_submit(NbdLink *l, NbdCommand *cmd)
+static RUNS_IN_IOTHREAD int64_t link_submit(NbdLink *l, NbdClientCommand *cmd)
 {
     nbd_completion_callback done = {.callback = link_completed, .user_data = cmd};
     nbd_extent_callback extent = {.callback = link_take_status, .user_data = cmd};
@@ -272,7 +272,7 @@ static RUNS_IN_IOTHREAD int64_t link_submit(NbdLink *l, NbdCommand *cmd)
     return -1;
 }
 
-int nbd_link_co_command(NbdLink *l, NbdCommand *cmd)
+int nbd_link_co_command(NbdLink *l, NbdClientCommand *cmd)
 {
     cmd->link = l;
     cmd->token = co_arm();

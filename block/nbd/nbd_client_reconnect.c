@@ -57,9 +57,9 @@ void nbd_client_resume_arrivals(NbdClient *c)
 /* ---- attempts ---- */
 
 /* Whether requests that fit the export as it was fit it as it is. */
-static bool reconnect_check_export(const NbdClient *c, const NbdExport *now, GError **error)
+static bool reconnect_check_export(const NbdClient *c, const NbdClientExport *now, GError **error)
 {
-    const char *change = nbd_export_find_loss(&c->export, now);
+    const char *change = nbd_client_export_find_loss(&c->export, now);
     if (change != NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "the export '%s' has changed: %s",
                     c->target->name, change);
@@ -83,7 +83,7 @@ static coroutine_fn RUNS_IN_MAIN void reconnect_co_pause(NbdConnector *c)
 static coroutine_fn RUNS_IN_MAIN bool reconnect_co_try(NbdConnector *c)
 {
     g_autoptr(GError) error = NULL;
-    NbdExport export;
+    NbdClientExport export;
     NbdLink *l = c->link;
     SP("nbd.attempt", l);
     nbd_connector_set_deadline(c, aio_now_ns(c->ctx) + NBD_CLIENT_ATTEMPT_S * NBD_CLIENT_SECOND);

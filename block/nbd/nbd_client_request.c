@@ -24,7 +24,7 @@ static RUNS_IN_IOTHREAD NbdLink *request_find_link(NbdClient *c)
     return best;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int request_co_send(BlockNode *n, NbdCommand *cmd)
+static coroutine_fn RUNS_IN_IOTHREAD int request_co_send(BlockNode *n, NbdClientCommand *cmd)
 {
     NbdClient *c = nbd_client_of(n);
     for (;;) {
@@ -65,7 +65,7 @@ static RUNS_IN_IOTHREAD void request_release(NbdClient *c, uint64_t bytes)
 }
 
 /* A read or write through one buffer. */
-static coroutine_fn RUNS_IN_IOTHREAD int request_co_bounce(BlockNode *n, NbdCommand *cmd,
+static coroutine_fn RUNS_IN_IOTHREAD int request_co_bounce(BlockNode *n, NbdClientCommand *cmd,
                                                            const struct iovec *iov, unsigned niov)
 {
     NbdClient *c = nbd_client_of(n);
@@ -86,7 +86,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int request_co_bounce(BlockNode *n, NbdComm
     return ret;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int request_co_data(BlockNode *n, NbdCommand *cmd,
+static coroutine_fn RUNS_IN_IOTHREAD int request_co_data(BlockNode *n, NbdClientCommand *cmd,
                                                          const struct iovec *iov, unsigned niov)
 {
     if (niov > 1) {
@@ -122,7 +122,8 @@ static bool request_tail_is_zero(const struct iovec *iov, unsigned niov, uint64_
 int nbd_client_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                          unsigned niov)
 {
-    NbdCommand cmd = {.op = NBD_OP_READ, .offset = offset, .bytes = request_clip(n, offset, bytes)};
+    NbdClientCommand cmd = {
+        .op = NBD_OP_READ, .offset = offset, .bytes = request_clip(n, offset, bytes)};
     if (cmd.bytes < bytes) {
         iov_memset(iov, niov, cmd.bytes, 0, bytes - cmd.bytes);
     }
@@ -132,10 +133,10 @@ int nbd_client_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const st
 int nbd_client_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                           unsigned niov, unsigned flags)
 {
-    NbdCommand cmd = {.op = NBD_OP_WRITE,
-                      .offset = offset,
-                      .bytes = request_clip(n, offset, bytes),
-                      .flags = request_fua(n, flags)};
+    NbdClientCommand cmd = {.op = NBD_OP_WRITE,
+                            .offset = offset,
+                            .bytes = request_clip(n, offset, bytes),
+                            .flags = request_fua(n, flags)};
     if (cmd.bytes < bytes && !request_tail_is_zero(iov, niov, cmd.bytes, bytes)) {
         return -ENOSPC;
     }
@@ -144,7 +145,7 @@ int nbd_client_co_pwritev(BlockNode *n, uint64_t offset, uint64_t bytes, const s
 
 int nbd_client_co_flush(BlockNode *n)
 {
-    NbdCommand cmd = {.op = NBD_OP_FLUSH};
+    NbdClientCommand cmd = {.op = NBD_OP_FLUSH};
     if (n->flags.cache_no_flush || !nbd_client_of(n)->export.flush) {
         return 0;
     }
@@ -153,7 +154,8 @@ int nbd_client_co_flush(BlockNode *n)
 
 int nbd_client_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
 {
-    NbdCommand cmd = {.op = NBD_OP_TRIM, .offset = offset, .bytes = request_clip(n, offset, bytes)};
+    NbdClientCommand cmd = {
+        .op = NBD_OP_TRIM, .offset = offset, .bytes = request_clip(n, offset, bytes)};
     if (!nbd_client_of(n)->export.trim) {
         return -ENOTSUP;
     }
@@ -162,10 +164,10 @@ int nbd_client_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes)
 
 int nbd_client_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
 {
-    NbdCommand cmd = {.op = NBD_OP_ZERO,
-                      .offset = offset,
-                      .bytes = request_clip(n, offset, bytes),
-                      .flags = request_fua(n, flags)};
+    NbdClientCommand cmd = {.op = NBD_OP_ZERO,
+                            .offset = offset,
+                            .bytes = request_clip(n, offset, bytes),
+                            .flags = request_fua(n, flags)};
     if (!nbd_client_of(n)->export.zero) {
         return -ENOTSUP;
     }
@@ -206,10 +208,10 @@ int nbd_client_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bo
         *status = (BlockStatus){.bytes = block_node_size(n) - offset, .flags = BLOCK_STATUS_ZERO};
         return 0;
     }
-    NbdCommand cmd = {.op = NBD_OP_STATUS,
-                      .offset = offset,
-                      .bytes = MIN(bytes, block_align_down(INT32_MAX, alignment)),
-                      .flags = LIBNBD_CMD_FLAG_REQ_ONE};
+    NbdClientCommand cmd = {.op = NBD_OP_STATUS,
+                            .offset = offset,
+                            .bytes = MIN(bytes, block_align_down(INT32_MAX, alignment)),
+                            .flags = LIBNBD_CMD_FLAG_REQ_ONE};
     *status = (BlockStatus){.bytes = bytes,
                             .flags = BLOCK_STATUS_DATA | BLOCK_STATUS_OFFSET_VALID,
                             .map_node = n,
@@ -229,6 +231,11 @@ int nbd_client_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bo
         status->bytes = alignment;
         return 0;
     }
-    status->flags = status_flags(c->target, cmd.status_flags) | BLOCK_STATUS_OFFSET_VALID;
+    unsigned flags = status_flags(c->target, cmd.status_flags);
+    if (flags == BLOCK_STATUS_NOTHING) {
+        *status = (BlockStatus){.bytes = status->bytes, .flags = flags};
+    } else {
+        status->flags = flags | BLOCK_STATUS_OFFSET_VALID;
+    }
     return 0;
 }

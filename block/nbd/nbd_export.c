@@ -163,10 +163,12 @@ static coroutine_fn RUNS_IN_MAIN void export_co_free(NbdExport *e)
     g_free(e);
 }
 
-static uint16_t export_flags(bool writable)
+static RUNS_IN_MAIN uint16_t export_flags(bool writable)
 {
-    unsigned flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
-                     NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN;
+    unsigned flags =
+        NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE;
+    /* All connections have one backend, so a flush of one is a flush of all. */
+    flags |= nbd_server_max_connections() != 1 ? NBD_FLAG_CAN_MULTI_CONN : 0;
     flags |= writable ? NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO
                       : NBD_FLAG_READ_ONLY;
     return (uint16_t)flags;

@@ -59,7 +59,7 @@
 #define NBD_MEMORY ((uint64_t)128 << 20)    /* shared evenly by the sessions */
 #define NBD_SHARE_MIN ((uint64_t)256 << 10) /* of a session */
 #define NBD_PIECE_MAX ((uint64_t)2 << 20)   /* of a read in chunks, and of CACHE */
-#define NBD_ZERO_PIECE ((uint64_t)64 << 20) /* of WRITE_ZEROES and TRIM */
+#define NBD_ZERO_PIECE ((uint64_t)16 << 20) /* of WRITE_ZEROES and TRIM */
 #define NBD_HOLE_UNIT ((uint64_t)64 << 10)  /* a read's zeroes are found in these units */
 #define NBD_REQUESTS_MAX 64u                /* of a session */
 #define NBD_OPTION_DATA_MAX (64u << 10)     /* longer ones are refused */
@@ -146,6 +146,7 @@ typedef struct NbdRequest {
 /* ---- nbd_server.c ---- */
 AioContext *nbd_main(void) ANY_THREAD;
 const NbdHost *nbd_host(void **opaque) RUNS_IN_MAIN;
+unsigned nbd_server_max_connections(void) RUNS_IN_MAIN; /* 0: no limit */
 /* Disconnects. Safe in any state. */
 void nbd_session_kill(NbdSession *s) RUNS_IN_MAIN;
 void nbd_sessions_kill_of(const NbdExport *e) RUNS_IN_MAIN;

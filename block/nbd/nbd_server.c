@@ -57,6 +57,11 @@ const NbdHost *nbd_host(void **opaque)
     return nbd.host;
 }
 
+unsigned nbd_server_max_connections(void)
+{
+    return nbd.max_connections;
+}
+
 unsigned nbd_client_count(void)
 {
     return nbd.session_count;
@@ -77,9 +82,6 @@ static RUNS_IN_MAIN void server_count(int change)
 {
     nbd.session_count += (unsigned)change;
     server_watch();
-    if (nbd.host != NULL && nbd.host->clients_changed != NULL) {
-        nbd.host->clients_changed(nbd.opaque, nbd.session_count);
-    }
 }
 
 void nbd_session_kill(NbdSession *s)
@@ -110,8 +112,12 @@ void nbd_session_free(NbdSession *s)
     if (s->next != NULL) {
         s->next->link = s->link;
     }
+    bool served = s->export != NULL;
     g_free(s);
     server_count(-1);
+    if (nbd.host != NULL && nbd.host->client_left != NULL) {
+        nbd.host->client_left(nbd.opaque, nbd.session_count, served);
+    }
     if (nbd.session_count == 0) {
         co_queue_wake_all(&nbd.leavers);
     }
@@ -211,13 +217,6 @@ bool nbd_server_running(void)
 char *nbd_server_address(void)
 {
     return g_strdup(nbd.name);
-}
-
-void nbd_server_unlink(void)
-{
-    if (nbd.listen_fd >= 0) {
-        socket_unlink(&nbd.addresses);
-    }
 }
 
 bool nbd_server_co_start(const NbdServerConfig *config, GError **error)

@@ -12,6 +12,7 @@
  *     +--command done, CHECK CONDITION, error that is reported or ignored--> ended
  *     +--cancelled by task management or an unplug--> ended once its I/O has ended
  *     +--error, werror/rerror=stop--> held (still in the task set)
+ *     +--throttled while the bus hurries--> held
  *                                       +--cancelled, unplug--> ended by ScsiBusOps.held_ended
  *                                       +--scsi_request_release()--> the controller's again
  *
@@ -52,7 +53,7 @@ typedef enum ScsiOutcome {
     SCSI_OVERRUN,    /* the CDB needs more data than the buffers have, or in the other direction */
     SCSI_ABORTED,    /* cancelled */
     SCSI_RESET,      /* cancelled by a reset of the logical unit */
-    SCSI_HELD,       /* not ended: an I/O error stops the VM */
+    SCSI_HELD,       /* not ended: an I/O error stops the VM, or the bus hurries */
 } ScsiOutcome;
 
 struct ScsiRequest {
@@ -99,6 +100,7 @@ struct ScsiBus {
     GPtrArray *luns;               /* ScsiLun; written by main with the BQL */
     GHashTable *home_luns;         /* home: by address */
     uint64_t next_number;          /* home */
+    bool hurries;                  /* home: requests that wait for throttling are held instead */
 };
 
 /* Pending unit attentions, the first to report first. */
@@ -127,7 +129,7 @@ struct ScsiLun {
     Device base;
     /* links */
     ScsiBus *bus;
-    BlockBackend *blk; /* written by main while home has no request that uses it; NULL: no medium */
+    BlockBackend *blk; /* main's, written with the BQL; NULL: no medium */
     /* config */
     char *drive, *serial, *vendor, *product, *version, *device_id;
     uint32_t channel, target, lun, bootindex;
@@ -172,6 +174,9 @@ bool scsi_bus_has_target(const ScsiBus *bus, uint8_t target) RUNS_IN_LOOP;
 void scsi_bus_co_join(ScsiBus *bus, ScsiLun *lun) coroutine_fn RUNS_IN_MAIN;
 void scsi_bus_co_leave(ScsiBus *bus, ScsiLun *lun) coroutine_fn RUNS_IN_MAIN;
 
+/* Home loop. On while the controller waits for its requests to end. */
+void scsi_bus_set_hurry(ScsiBus *bus, bool on) RUNS_IN_IOTHREAD;
+
 /* ---- requests (scsi_request.c): home loop ---- */
 /* Executes @r. SCSI_HELD: the request stays in the task set until held_ended() or a release; else it
  * has ended. */
@@ -204,7 +209,7 @@ ScsiTaskResult scsi_task_co_manage(ScsiBus *bus, ScsiTaskFunction function, uint
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Cancels the requests of @lun, all or those with *@tag. Held ones end at once. Returns whether
  * there was one. */
-bool scsi_task_cancel(ScsiLun *lun, const uint64_t *tag, ScsiOutcome how) RUNS_IN_LOOP;
+bool scsi_task_cancel(ScsiLun *lun, const uint64_t *tag, ScsiOutcome how) RUNS_IN_IOTHREAD;
 
 /* ---- logical units (scsi_disk.c) ---- */
 void scsi_lun_attention(ScsiLun *lun, uint8_t attention) ANY_THREAD;

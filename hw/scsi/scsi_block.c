@@ -41,9 +41,9 @@ void scsi_run_read(ScsiRequest *r)
         !scsi_check_range(r, scsi_cdb_lba(r->cdb), scsi_cdb_blocks(r->cdb), BLK_OP_READ)) {
         return;
     }
-    int ret = cdb_has_fua(r) && !blk_read_only(r->blk) ? blk_co_flush(r->blk) : 0;
+    int ret = cdb_has_fua(r) && !blk_read_only(r->blk) ? SCSI_IO(r, blk_co_flush(r->blk)) : 0;
     if (ret >= 0 && r->xfer) {
-        ret = blk_co_preadv(r->blk, request_offset(r), r->xfer, r->in, r->in_num, 0);
+        ret = SCSI_IO(r, blk_co_preadv(r->blk, request_offset(r), r->xfer, r->in, r->in_num, 0));
     }
     scsi_io_done(r, true, ret, r->xfer);
 }
@@ -56,8 +56,8 @@ void scsi_run_write(ScsiRequest *r)
     }
     int ret = 0;
     if (r->xfer) {
-        ret = blk_co_pwritev(r->blk, request_offset(r), r->xfer, r->out, r->out_num,
-                             cdb_has_fua(r) ? BLOCK_REQ_FUA : 0);
+        ret = SCSI_IO(r, blk_co_pwritev(r->blk, request_offset(r), r->xfer, r->out, r->out_num,
+                                        cdb_has_fua(r) ? BLOCK_REQ_FUA : 0));
     }
     scsi_io_done(r, false, ret, r->xfer);
 }
@@ -98,7 +98,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void verify_parts(ScsiRequest *r, uint8_t *
     for (uint64_t done = 0; done < bytes && r->cancel == SCSI_DONE;) {
         size_t n = MIN(bytes - done, SCSI_BOUNCE_BYTES);
         struct iovec iov = {.iov_base = buffer, .iov_len = n};
-        int ret = blk_co_preadv(r->blk, offset + done, n, &iov, 1, 0);
+        int ret = SCSI_IO(r, blk_co_preadv(r->blk, offset + done, n, &iov, 1, 0));
         if (ret < 0) {
             scsi_io_done(r, true, ret, 0);
             return;
@@ -184,7 +184,7 @@ void scsi_run_read_capacity_16(ScsiRequest *r)
 /* SBC-3 §5.21. The whole cache is written, whatever range is given; IMMED may wait. */
 void scsi_run_synchronize_cache(ScsiRequest *r)
 {
-    int ret = blk_read_only(r->blk) ? 0 : blk_co_flush(r->blk);
+    int ret = blk_read_only(r->blk) ? 0 : SCSI_IO(r, blk_co_flush(r->blk));
     scsi_io_done(r, false, ret, 0);
 }
 

@@ -52,6 +52,30 @@ bool scsi_bus_has_target(const ScsiBus *bus, uint8_t target)
     return false;
 }
 
+/* ---- the end of waits for throttling ---- */
+
+void scsi_bus_set_hurry(ScsiBus *bus, bool on)
+{
+    GHashTableIter iter;
+    gpointer value;
+    bus->hurries = on;
+    g_hash_table_iter_init(&iter, bus->home_luns);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const ScsiLun *lun = value;
+        if (lun->home_blk) {
+            blk_set_hurry(lun->home_blk, on);
+        }
+    }
+}
+
+void scsi_lun_set_home_blk(ScsiLun *lun)
+{
+    lun->home_blk = lun->blk;
+    if (lun->home_blk) {
+        blk_set_hurry(lun->home_blk, lun->bus->hurries);
+    }
+}
+
 /* ---- join and leave ---- */
 
 static void join_at_home(void *opaque)
@@ -59,7 +83,7 @@ static void join_at_home(void *opaque)
     ScsiLun *lun = opaque;
     enter_coroutine();
     enter_iothread(lun->bus->home);
-    lun->home_blk = lun->blk;
+    scsi_lun_set_home_blk(lun);
     lun->tasks = NULL;
     lun->tasks_tail = &lun->tasks;
     co_queue_init(&lun->task_ended);

@@ -57,6 +57,23 @@ bool scsi_check_range(ScsiRequest *r, uint64_t lba, uint64_t blocks, BlkOp op) R
 /* The same for a medium that can be written. */
 bool scsi_check_writable(ScsiRequest *r, BlkOp op) RUNS_IN_IOTHREAD;
 
+/* Whether a request of the backend that has returned @ret is made again: it was returned unstarted
+ * because another command was cancelled. */
+bool scsi_io_again(const ScsiRequest *r, int ret) RUNS_IN_LOOP;
+/* A request of the backend for @r. */
+#define SCSI_IO(r, call)                                                                           \
+    __extension__({                                                                                \
+        int io_ret_;                                                                               \
+        do {                                                                                       \
+            io_ret_ = (call);                                                                      \
+        } while (scsi_io_again(r, io_ret_));                                                       \
+        io_ret_;                                                                                   \
+    })
+
+/* ---- the backend of a logical unit, at home (scsi_bus.c) ---- */
+/* Main has changed lun->blk. */
+void scsi_lun_set_home_blk(ScsiLun *lun) RUNS_IN_IOTHREAD;
+
 /* ---- logical units (scsi_lun.c) ---- */
 /* Logical blocks of the medium; 0 without one. */
 uint64_t scsi_lun_blocks(const ScsiLun *lun, const BlockBackend *blk) ANY_THREAD;
@@ -105,6 +122,10 @@ void scsi_run_get_configuration(ScsiRequest *r) coroutine_fn RUNS_IN_IOTHREAD;
 void scsi_run_get_event_status(ScsiRequest *r) coroutine_fn RUNS_IN_IOTHREAD;
 void scsi_run_read_disc_information(ScsiRequest *r) coroutine_fn RUNS_IN_IOTHREAD;
 void scsi_run_mechanism_status(ScsiRequest *r) coroutine_fn RUNS_IN_IOTHREAD;
+
+/* ---- scsi_task.c ---- */
+/* Cancels all requests of @lun and returns when those have ended. */
+void scsi_task_co_cancel_all(ScsiLun *lun, ScsiOutcome how) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- the bounce buffer (scsi_block.c) ---- */
 /* A buffer of SCSI_BOUNCE_BYTES; one command of a logical unit has it at a time, so a guest cannot

@@ -243,7 +243,8 @@ void scsi_run_mode_select(ScsiRequest *r)
     }
     r->transferred = r->xfer;
     /* Without the cache every write is on the medium; so are the earlier ones. */
-    int ret =
-        !lun->state.write_cache && r->blk && !blk_read_only(r->blk) ? blk_co_flush(r->blk) : 0;
+    int ret = !lun->state.write_cache && r->blk && !blk_read_only(r->blk)
+                  ? SCSI_IO(r, blk_co_flush(r->blk))
+                  : 0;
     scsi_io_done(r, false, ret, r->xfer);
 }

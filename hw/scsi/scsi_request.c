@@ -62,6 +62,11 @@ void scsi_reply(ScsiRequest *r, const uint8_t *data, size_t bytes)
     scsi_good(r);
 }
 
+bool scsi_io_again(const ScsiRequest *r, int ret)
+{
+    return ret == BLK_NOT_STARTED && r->cancel == SCSI_DONE && !r->bus->hurries;
+}
+
 void scsi_io_done(ScsiRequest *r, bool is_read, int ret, uint64_t transferred)
 {
     ScsiLun *lun = r->lun;
@@ -69,6 +74,10 @@ void scsi_io_done(ScsiRequest *r, bool is_read, int ret, uint64_t transferred)
     if (ret >= 0) {
         r->transferred = transferred;
         scsi_good(r);
+        return;
+    }
+    if (ret == BLK_NOT_STARTED) {
+        r->outcome = SCSI_HELD;
         return;
     }
     DeviceIoAction action = disk_error_action(is_read ? lun->rerror : lun->werror, is_read, -ret);

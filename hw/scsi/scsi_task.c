@@ -24,6 +24,7 @@ static RUNS_IN_LOOP void task_end_held(ScsiRequest *r)
 bool scsi_task_cancel(ScsiLun *lun, const uint64_t *tag, ScsiOutcome how)
 {
     bool found = false;
+    BlockBackend *blk = NULL; /* that of all tasks */
     ScsiRequest *next;
     for (ScsiRequest *r = lun->tasks; r; r = next) {
         next = r->next;
@@ -32,11 +33,16 @@ bool scsi_task_cancel(ScsiLun *lun, const uint64_t *tag, ScsiOutcome how)
         }
         found = true;
         r->cancel = how;
+        blk = r->blk;
         if (r->held) {
             task_end_held(r);
         }
     }
     co_queue_wake_all(&lun->bounce_free); /* what waits for the buffer ends */
+    if (blk && !lun->bus->hurries) {      /* what waits for throttling ends, or waits again */
+        blk_set_hurry(blk, true);
+        blk_set_hurry(blk, false);
+    }
     return found;
 }
 
@@ -83,6 +89,11 @@ static coroutine_fn RUNS_IN_IOTHREAD bool task_co_cancel(ScsiLun *lun, const uin
     lun->pins--;
     co_queue_wake_all(&lun->task_ended);
     return true;
+}
+
+void scsi_task_co_cancel_all(ScsiLun *lun, ScsiOutcome how)
+{
+    task_co_cancel(lun, NULL, how);
 }
 
 /* The attention is set before the wait: an unplug can free @lun after it. Commands that come

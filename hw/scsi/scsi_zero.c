@@ -26,8 +26,8 @@ static coroutine_fn RUNS_IN_IOTHREAD bool unmap_descriptor(ScsiRequest *r, const
     if (!scsi_check_range(r, lba, blocks, BLK_OP_UNMAP)) {
         return false;
     }
-    int ret =
-        blk_co_discard(r->blk, lba * lun->logical_block_size, blocks * lun->logical_block_size);
+    int ret = SCSI_IO(
+        r, blk_co_discard(r->blk, lba * lun->logical_block_size, blocks * lun->logical_block_size));
     if (ret < 0) {
         scsi_io_done(r, false, ret, 0);
         return false;
@@ -96,7 +96,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void same_zeroes(ScsiRequest *r)
     int ret = 0;
     while (left && ret >= 0 && r->cancel == SCSI_DONE) {
         uint64_t n = MIN(left, SAME_ZEROES_PART);
-        ret = blk_co_write_zeroes(r->blk, offset, n, flags);
+        ret = SCSI_IO(r, blk_co_write_zeroes(r->blk, offset, n, flags));
         offset += n;
         left -= n;
     }
@@ -115,7 +115,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int same_write_copies(ScsiRequest *r, uint8
     int ret = 0;
     while (left && ret >= 0 && r->cancel == SCSI_DONE) {
         struct iovec iov = {.iov_base = buffer, .iov_len = MIN(room, left)};
-        ret = blk_co_pwritev(r->blk, offset, iov.iov_len, &iov, 1, 0);
+        ret = SCSI_IO(r, blk_co_pwritev(r->blk, offset, iov.iov_len, &iov, 1, 0));
         offset += iov.iov_len;
         left -= iov.iov_len;
     }

@@ -356,6 +356,9 @@ void virtio_unpop(VirtioDevice *vdev, unsigned index, VirtQueueElement *e) RUNS_
  * afterwards. */
 void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, uint32_t len)
     RUNS_IN_LOOP;
+/* Makes the completed requests of queue @index visible to the driver now, before what the device
+ * completes later in any queue. */
+void virtio_flush(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 /* Sets the request aside until the VM is stopped and continued. @e is invalid afterwards. */
 void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e) RUNS_IN_LOOP;
 /* Schedules handle_queue for queue @index. */

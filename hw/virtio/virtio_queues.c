@@ -122,6 +122,7 @@ static void queue_flush(void *opaque)
 {
     VirtioQueue *q = opaque;
     enter_loop(q->vdev->home);
+    SP("virtio.flush", q);
     if (virtqueue_flush(q->vq)) {
         q->vdev->transport->notify_queue(q->vdev->transport_opaque, q->index);
     }
@@ -259,6 +260,14 @@ void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, ui
 {
     virtqueue_push(vdev->queues[index].vq, e, len);
     request_gone(vdev);
+}
+
+void virtio_flush(VirtioDevice *vdev, unsigned index)
+{
+    assert_home(vdev->home);
+    if (vdev->queues[index].active) {
+        queue_flush(&vdev->queues[index]);
+    }
 }
 
 void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e)

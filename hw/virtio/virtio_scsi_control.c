@@ -27,6 +27,15 @@ static bool tmf_function(uint32_t subtype, ScsiTaskFunction *function)
     return true;
 }
 
+/* The driver sees the used entries of the cancelled requests before the function's (§5.6.6.2). */
+static RUNS_IN_LOOP void flush_requests(VirtioScsi *s)
+{
+    VirtioDevice *vdev = &s->base.vdev;
+    for (unsigned i = VIRTIO_SCSI_FIRST_REQUEST_QUEUE; i < vdev->num_queues; i++) {
+        virtio_flush(vdev, i);
+    }
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD uint8_t tmf_execute(VirtioScsiRequest *r)
 {
     static const uint8_t responses[] = {
@@ -46,9 +55,7 @@ static coroutine_fn RUNS_IN_IOTHREAD uint8_t tmf_execute(VirtioScsiRequest *r)
     ScsiTaskResult result =
         scsi_task_co_manage(&r->dev->bus, function, r->target, r->lun, r->tag, &waited);
     if (waited) {
-        /* The used entries of the cancelled requests must be visible before this one's: they are
-         * published at the end of a turn (§5.6.6.2). */
-        co_yield_turn();
+        flush_requests(r->dev);
     }
     return responses[result];
 }

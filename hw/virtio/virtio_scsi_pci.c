@@ -91,8 +91,16 @@ static void virtio_scsi_started(VirtioDevice *vdev)
 
 static void virtio_scsi_stopping(VirtioDevice *vdev)
 {
-    enter_loop(vdev->home);
-    virtio_scsi_park_held(virtio_scsi_from(vdev));
+    enter_iothread(vdev->home);
+    VirtioScsi *s = virtio_scsi_from(vdev);
+    scsi_bus_set_hurry(&s->bus, true);
+    virtio_scsi_park_held(s);
+}
+
+static void virtio_scsi_stopped(VirtioDevice *vdev)
+{
+    enter_iothread(vdev->home);
+    scsi_bus_set_hurry(&virtio_scsi_from(vdev)->bus, false);
 }
 
 static void virtio_scsi_handle_queue(VirtioDevice *vdev, unsigned index)
@@ -119,6 +127,7 @@ static const VirtioOps virtio_scsi_ops = {
     .reset = virtio_scsi_reset,
     .started = virtio_scsi_started,
     .stopping = virtio_scsi_stopping,
+    .stopped = virtio_scsi_stopped,
     .handle_queue = virtio_scsi_handle_queue,
 };
 

@@ -8,6 +8,7 @@ typedef struct DiskCall {
     int ret;
     bool done;
     uint8_t *data;
+    uint64_t size;
 } DiskCall;
 
 static void disk_open(void *opaque)
@@ -51,11 +52,34 @@ static void disk_data(void *opaque)
     c->data = block_mem_data(c->disk->node);
 }
 
-void blk_disk_open(BlkDisk *d, VirtioBench *b, const char *options)
+void blk_disk_open_as(BlkDisk *d, VirtioBench *b, const char *options)
 {
-    *d = (BlkDisk){.bench = b, .options = g_strdup_printf("driver=mem,node-name=disk,%s", options)};
+    *d = (BlkDisk){.bench = b, .options = g_strdup(options)};
     DiskCall c = {.disk = d};
     virtio_bench_run(b, disk_open, &c);
+}
+
+void blk_disk_open(BlkDisk *d, VirtioBench *b, const char *options)
+{
+    g_autofree char *all = g_strdup_printf("driver=mem,node-name=disk,%s", options);
+    blk_disk_open_as(d, b, all);
+}
+
+static void disk_resize(void *opaque)
+{
+    DiskCall *c = opaque;
+    enter_main();
+    enter_coroutine();
+    g_autoptr(GError) error = NULL;
+    c->ret = block_node_co_resize(c->disk->node, c->size, &error);
+    g_assert_no_error(error);
+}
+
+void blk_disk_resize(BlkDisk *d, uint64_t size)
+{
+    DiskCall c = {.disk = d, .size = size};
+    virtio_bench_run(d->bench, disk_resize, &c);
+    g_assert_cmpint(c.ret, ==, 0);
 }
 
 void blk_disk_close(BlkDisk *d)

@@ -18,7 +18,11 @@ typedef struct BlkDisk {
 
 /* Opens node "disk": driver=mem with @options added ("size=1M,manual=on"). */
 void blk_disk_open(BlkDisk *d, VirtioBench *b, const char *options);
+/* The same with all options given: of any driver and name. */
+void blk_disk_open_as(BlkDisk *d, VirtioBench *b, const char *options);
 void blk_disk_close(BlkDisk *d);
+/* As block_resize does. */
+void blk_disk_resize(BlkDisk *d, uint64_t size);
 /* Completes the oldest waiting request; false: none. */
 bool blk_disk_complete(BlkDisk *d, int ret);
 void blk_disk_set_manual(BlkDisk *d, bool manual);

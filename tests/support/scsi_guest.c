@@ -107,10 +107,11 @@ static void put_lun(uint8_t *lun, uint8_t target, uint16_t number)
     lun[3] = (uint8_t)number;
 }
 
-void scsi_call_send(ScsiCall *c, const uint8_t *cdb, int direction, uint32_t bytes)
+unsigned scsi_call_build(ScsiCall *c, const uint8_t *cdb, int direction, uint32_t bytes,
+                         VringBuffer chain[3])
 {
-    VringBuffer chain[3] = {{c->header, HEADER, false}};
     unsigned count = 1;
+    chain[0] = (VringBuffer){c->header, HEADER, false};
     uint8_t *h = call_ram(c->queue, c->header, HEADER);
     memset(h, 0, HEADER);
     put_lun(h, c->target, c->lun);
@@ -124,7 +125,13 @@ void scsi_call_send(ScsiCall *c, const uint8_t *cdb, int direction, uint32_t byt
     if (direction == SCSI_DIR_IN && bytes) {
         chain[count++] = (VringBuffer){c->data, bytes, true};
     }
-    c->head = virtio_guest_add(c->queue, chain, count);
+    return count;
+}
+
+void scsi_call_send(ScsiCall *c, const uint8_t *cdb, int direction, uint32_t bytes)
+{
+    VringBuffer chain[3];
+    c->head = virtio_guest_add(c->queue, chain, scsi_call_build(c, cdb, direction, bytes, chain));
 }
 
 unsigned scsi_call_result(ScsiCall *c)
@@ -208,5 +215,9 @@ uint8_t scsi_tmf_response(ScsiTmf *t)
 bool scsi_guest_took(VirtioGuestQueue *q, uint16_t head)
 {
     uint32_t id, len;
-    return virtio_guest_used(q, &id, &len) && id == head;
+    bool found = false;
+    while (virtio_guest_used(q, &id, &len)) {
+        found |= id == head;
+    }
+    return found;
 }

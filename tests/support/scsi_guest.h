@@ -50,6 +50,9 @@ typedef struct ScsiCall {
 } ScsiCall;
 
 void scsi_call_init(ScsiCall *c, VirtioGuestQueue *q, uint32_t bytes);
+/* Fills the request in, without offering it. Returns the number of buffers. */
+unsigned scsi_call_build(ScsiCall *c, const uint8_t *cdb, int direction, uint32_t bytes,
+                         VringBuffer chain[3]);
 /* Offers the request and kicks. @cdb has the length of its group. */
 void scsi_call_send(ScsiCall *c, const uint8_t *cdb, int direction, uint32_t bytes);
 /* The same, and waits: the status, SCSI_CALL_RESPONSE | response, or SCSI_CALL_PENDING. */
@@ -74,7 +77,7 @@ void scsi_tmf_send(ScsiTmf *t, uint32_t subtype, uint8_t target, uint16_t lun, u
 /* The response byte: 0xff while there is none. */
 uint8_t scsi_tmf_response(ScsiTmf *t);
 
-/* Whether a used entry came from @q; settles first. */
+/* Settles and takes all used entries of @q. Whether that of @head was among them. */
 bool scsi_guest_took(VirtioGuestQueue *q, uint16_t head);
 
 #endif

@@ -308,7 +308,9 @@ GByteArray *virtio_bench_save(VirtioBench *b, Device *dev)
     if (dev->type->pre_save) {
         dev->type->pre_save(dev);
     }
-    state_save(dev->type->base_state, dev, out);
+    if (dev->type->base_state) {
+        state_save(dev->type->base_state, dev, out);
+    }
     state_save(dev->type->state, dev, out);
     bql_unlock();
     return out;
@@ -319,7 +321,8 @@ char *virtio_bench_load(VirtioBench *b, Device *dev, const GByteArray *saved)
     size_t first = 0, second = 0;
     GError *error = NULL;
     bql_lock();
-    bool ok = state_load(dev->type->base_state, dev, saved->data, saved->len, &first, &error) &&
+    const StateDesc *base = dev->type->base_state;
+    bool ok = (!base || state_load(base, dev, saved->data, saved->len, &first, &error)) &&
               state_load(dev->type->state, dev, saved->data + first, saved->len - first, &second,
                          &error) &&
               dev->type->post_load(dev, &error);

@@ -11,6 +11,7 @@
 #include "block/block.h"
 #include "hw/core/chardev.h"
 #include "util/loop/iothread.h"
+#include "util/tls.h"
 #include "vmm/backends/memory.h"
 #include "vmm/config.h"
 
@@ -26,6 +27,7 @@ typedef struct Backends {
     GPtrArray *iothreads;       /* IoThread; [0] is the default one */
     GPtrArray *memory_backends; /* MemoryBackend, by -object */
     GPtrArray *rngs;            /* char *: ids of rng-builtin and rng-random, by -object */
+    GPtrArray *tls;             /* TlsObject: tls-creds-*, by -object */
     GPtrArray *throttle_groups; /* ThrottleGroup, by -object; a reference to each */
     GPtrArray *drives;          /* of -drive */
     GPtrArray *serials;         /* char *: chardev id of each serial port; NULL: no such port */
@@ -52,6 +54,15 @@ bool backends_object_in_use(const char *id, GError **error) ANY_THREAD;
 IoThread *backends_find_iothread(Backends *b, const char *id) RUNS_IN_MAIN;    /* NULL: none */
 MemoryBackend *backends_find_memory(Backends *b, const char *id) RUNS_IN_MAIN; /* NULL: none */
 bool backends_has_rng(const Backends *b, const char *id) RUNS_IN_MAIN;         /* of -object */
+/* ---- tls_objects.c: -object tls-creds-anon, tls-creds-psk, tls-creds-x509 ---- */
+typedef struct TlsObject {
+    char *id;
+    TlsCreds *creds;
+} TlsObject;
+/* Reads the files. The caller has checked the id, and checks it again. NULL + @error. */
+TlsObject *backends_co_make_tls(const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
+void backends_free_tls(void *opaque) ANY_THREAD;
+TlsObject *backends_find_tls(const Backends *b, const char *id) RUNS_IN_MAIN; /* NULL: none */
 /* The context of the default iothread. */
 AioContext *backends_default_home(const Backends *b) RUNS_IN_MAIN;
 
@@ -83,6 +94,9 @@ void backends_add_implied_devices(Backends *b, GPtrArray *rows) RUNS_IN_MAIN;
 const char *backends_drive_of_node(Backends *b, const char *node_name) RUNS_IN_MAIN;
 /* The node of -drive id=@id; borrowed; NULL if there is none. */
 BlockNode *backends_drive_node(Backends *b, const char *id) RUNS_IN_MAIN;
+/* The medium of node @node_name was taken out of its drive: drops the reference of the -drive that
+ * opened it, if one did. */
+void backends_co_drop_medium(Backends *b, const char *node_name) coroutine_fn RUNS_IN_MAIN;
 /* Waits until no request is in flight on any backend, and flushes them. */
 void backends_co_drain(void) coroutine_fn RUNS_IN_MAIN;
 

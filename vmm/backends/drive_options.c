@@ -21,7 +21,6 @@ typedef struct DriveLack {
 } DriveLack;
 
 static const DriveLack drive_lacks[] = {
-    {"media", "disk", "the image can be attached with if=virtio,read-only=on"},
     {"bus", "0",
      "there is one bus; place a disk with if=none,id=X and "
      "-device virtio-blk-pci,drive=X,addr=Y"},
@@ -48,6 +47,27 @@ static bool drive_refuse_lacking(OptDict *d, GError **error)
     return true;
 }
 
+/* ---- media= ---- */
+
+/* A CD is read-only, and a drive of its own: scsi-cd. */
+static bool drive_take_media(OptDict *d, const BlockDrive *drive, GError **error)
+{
+    g_autofree char *value = opt_dict_take(d, "media");
+    if (value == NULL || strcmp(value, "disk") == 0) {
+        return true;
+    }
+    if (strcmp(value, "cdrom") != 0) {
+        return drive_refuse(error, "media", value, "it has media=disk and media=cdrom");
+    }
+    if (drive->interface != BLOCK_DRIVE_IF_NONE) {
+        return drive_refuse(error, "media", value,
+                            "attach it with if=none,id=X and -device virtio-scsi-pci "
+                            "-device scsi-cd,drive=X");
+    }
+    opt_dict_set(d, "read-only", "on");
+    return true;
+}
+
 /* ---- if= and id= ---- */
 
 static bool drive_take_interface(OptDict *d, BlockDrive *drive, GError **error)
@@ -64,6 +84,11 @@ static bool drive_take_interface(OptDict *d, BlockDrive *drive, GError **error)
             drive->interface = value == NULL ? drive->interface : (BlockDriveInterface)i;
             return true;
         }
+    }
+    if (strcmp(value, "scsi") == 0) {
+        return drive_refuse(error, "if", value,
+                            "the machine has no SCSI controller of its own: if=none,id=X with "
+                            "-device virtio-scsi-pci -device scsi-hd,drive=X");
     }
     return drive_refuse(error, "if", value, "it has if=virtio, if=none and if=pflash");
 }
@@ -333,8 +358,9 @@ static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
     if (!drive_check_keys(d, error) || !drive_take_index(d, drive, error) ||
         !drive_refuse_lacking(d, error) || !block_drive_take_throttling(d, drive, error) ||
         !drive_take_snapshot(d, drive, error) || !drive_take_copy_on_read(d, drive, error) ||
-        !drive_take_interface(d, drive, error) || !drive_take_cache(d, drive, error) ||
-        !drive_take_format(d, drive, &format, error) || !drive_take_file(d, format, error)) {
+        !drive_take_interface(d, drive, error) || !drive_take_media(d, drive, error) ||
+        !drive_take_cache(d, drive, error) || !drive_take_format(d, drive, &format, error) ||
+        !drive_take_file(d, format, error)) {
         return false;
     }
     drive_move(d, "readonly", d, "read-only");

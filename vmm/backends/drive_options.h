@@ -52,9 +52,10 @@ typedef struct BlockDrive {
     bool copy_on_read;           /* reads copy to the image what they find below */
     bool format_implied;         /* no format= was given: raw */
     OptDict *blockdev;           /* for block_co_open() */
-    struct BlockEdge *root;      /* the node that it shows; NULL: it is not open */
-    RateLimits limits;           /* throttling.* */
-    char *group_name;            /* throttling.group; NULL: the drive has a group of its own */
+    struct BlockEdge
+        *root; /* the node that it shows; NULL: it is not open, or was taken out of a CD drive */
+    RateLimits limits;    /* throttling.* */
+    char *group_name;     /* throttling.group; NULL: the drive has a group of its own */
     ThrottleGroup *group; /* set by the drive's owner, who has a reference; NULL: no limits */
     OptDict *device;      /* properties of the device that uses it: write-cache, werror, rerror */
 } BlockDrive;

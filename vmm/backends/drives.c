@@ -305,6 +305,18 @@ BlockNode *backends_drive_node(Backends *b, const char *id)
     return NULL;
 }
 
+void backends_co_drop_medium(Backends *b, const char *node_name)
+{
+    for (unsigned i = 0; i < b->drives->len; i++) {
+        BlockDrive *d = b->drives->pdata[i];
+        BlockNode *n = block_node_find(node_name);
+        if (n != NULL && g_strcmp0(drives_node_name(d), node_name) == 0) {
+            block_user_co_free(g_steal_pointer(&d->root));
+            return;
+        }
+    }
+}
+
 static void drives_set_default(const char *key, const char *value, void *props)
 {
     opt_dict_set_default(props, key, value);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Objects of the VM: iothreads, memory backends, sources of random bytes and throttle groups, created
- * by -object and object-add, deleted by object-del. */
+/* Objects of the VM: iothreads, memory backends, sources of random bytes, TLS credentials and throttle
+ * groups, created by -object and object-add, deleted by object-del. */
 #include <string.h>
 #include "block/block.h"
+#include "util/tls_options.h"
 #include "vmm/backends/backends.h"
 #include "vmm/backends/throttle.h"
 
@@ -51,7 +52,8 @@ static RUNS_IN_MAIN bool backends_check_object_id(Backends *b, const char *id, c
         return false;
     }
     if (backends_find_iothread(b, id) == NULL && backends_find_memory(b, id) == NULL &&
-        !backends_has_rng(b, id) && throttle_find_object(b, id) == NULL) {
+        !backends_has_rng(b, id) && backends_find_tls(b, id) == NULL &&
+        throttle_find_object(b, id) == NULL) {
         return true;
     }
     g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE,
@@ -204,9 +206,32 @@ static RUNS_IN_MAIN bool backends_add_rng(Backends *b, const OptDict *opts, GErr
     return ok;
 }
 
+static coroutine_fn RUNS_IN_MAIN bool backends_co_add_tls(Backends *b, const OptDict *opts,
+                                                          GError **error)
+{
+    const char *id = opt_dict_get(opts, "id"), *type = opt_dict_get(opts, "qom-type");
+    if (id != NULL && !backends_check_object_id(b, id, type, error)) {
+        return false;
+    }
+    TlsObject *o = backends_co_make_tls(opts, error);
+    if (o == NULL) {
+        return false;
+    }
+    if (!backends_check_object_id(b, id, type, error)) { /* checked again after the wait */
+        backends_free_tls(o);
+        return false;
+    }
+    g_ptr_array_add(b->tls, o);
+    return true;
+}
+
 bool backends_co_add_object(Backends *b, const OptDict *opts, GError **error)
 {
     const char *type = opt_dict_get(opts, "qom-type");
+    TlsKind kind;
+    if (tls_find_type(type, &kind)) {
+        return backends_co_add_tls(b, opts, error);
+    }
     if (strcmp(type, "iothread") == 0) {
         return backends_co_add_iothread(b, opts, error);
     }
@@ -221,9 +246,11 @@ bool backends_co_add_object(Backends *b, const OptDict *opts, GError **error)
         return (id == NULL || backends_check_object_id(b, id, type, error)) &&
                throttle_add_object(b, opts, error);
     }
-    static const char *const types[] = {"iothread",    "memory-backend-memfd", "memory-backend-ram",
-                                        "rng-builtin", "rng-random",           "throttle-group",
-                                        NULL};
+    static const char *const types[] = {"iothread",           "memory-backend-memfd",
+                                        "memory-backend-ram", "rng-builtin",
+                                        "rng-random",         "throttle-group",
+                                        "tls-creds-anon",     "tls-creds-psk",
+                                        "tls-creds-x509",     NULL};
     const char *near = opt_nearest(type, types);
     g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
                 "-object: skiff has no '%s'%s%s; '-object help' lists all", type,
@@ -279,6 +306,11 @@ bool backends_co_del_object(Backends *b, const char *id, GError **error)
     guint rng;
     if (g_ptr_array_find_with_equal_func(b->rngs, id, g_str_equal, &rng)) {
         g_ptr_array_remove_index(b->rngs, rng);
+        return true;
+    }
+    TlsObject *tls = backends_find_tls(b, id);
+    if (tls != NULL) { /* the NBD server keeps the credentials that it uses */
+        g_ptr_array_remove(b->tls, tls);
         return true;
     }
     g_autofree char *excerpt = opt_excerpt(id);

@@ -81,6 +81,9 @@ static bool help_objects(GError **error)
            "memory-backend-ram     anonymous guest memory: id=, size=\n"
            "rng-builtin            random bytes of the host's kernel: id=\n"
            "rng-random             random bytes of a file: id=, filename=\n"
+           "tls-creds-anon         TLS without certificates: id=, endpoint=server|client\n"
+           "tls-creds-psk          TLS with keys: id=, dir=, endpoint=, username=\n"
+           "tls-creds-x509         TLS with certificates: id=, dir=, endpoint=, verify-peer=\n"
            "throttle-group         limits that disks share: id=, limits.bps-total= and others\n");
     return true;
 }

@@ -59,6 +59,8 @@ Device *machine_find_device(VmMachine *m, const char *id) RUNS_IN_MAIN;
 /* The device that provides bus @bus ("virtio-serial"): the one with the user's id (@wanted is "id" or
  * "id.0"), or with @wanted NULL the last of its kind. NULL: there is none. */
 Device *machine_find_bus(VmMachine *m, const char *bus, const char *wanted) RUNS_IN_MAIN;
+/* Why skiff lacks QEMU's device type @name, and what to use; NULL: nothing is known about it. */
+const char *machine_lacking_device_type(const char *name) ANY_THREAD;
 /* The user's type whose name is nearest, or NULL. */
 const char *machine_nearest_device_type(const char *name) ANY_THREAD;
 /* The QOM path of the device's virtio part: "/machine/peripheral/ID/virtio-backend", with a number

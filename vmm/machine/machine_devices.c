@@ -153,11 +153,29 @@ const char *machine_nearest_device_type(const char *name)
     return opt_nearest(name, (const char *const *)names->pdata);
 }
 
+const char *machine_lacking_device_type(const char *name)
+{
+    static const char *const pass_through[] = {"scsi-block", "scsi-generic"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(pass_through); i++) {
+        if (strcmp(name, pass_through[i]) == 0) {
+            return "it would pass SCSI commands to a device of the host; scsi-hd and scsi-cd "
+                   "execute them";
+        }
+    }
+    return NULL;
+}
+
 static bool machine_check_user_type(const char *name, GError **error)
 {
     const DeviceType *type = device_type_find(name);
     if (type != NULL && type->user_creatable) {
         return true;
+    }
+    const char *lacking = machine_lacking_device_type(name);
+    if (lacking != NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN, "-device: skiff has no device '%s': %s",
+                    name, lacking);
+        return false;
     }
     const char *near = machine_nearest_device_type(name);
     g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,

@@ -9,7 +9,9 @@
     ROW(control)                                                                                   \
     ROW(block)                                                                                     \
     ROW(throttle)                                                                                  \
+    ROW(medium)                                                                                    \
     ROW(bitmap)                                                                                    \
+    ROW(export)                                                                                    \
     ROW(chain)                                                                                      \
     ROW(commit)                                                                                     \
     ROW(snapshot)                                                                                  \

@@ -254,14 +254,14 @@ const SandboxRow sandbox_rows[] = {
     CALL(listen, MAIN, "servers"),
     CALL(accept4, MAIN, "clients"),
     CALL(connect, MAIN | WORKER, "clients; the resolver"),
-    CALL(shutdown, MAIN, "disconnected clients"),
+    CALL(shutdown, MAIN | IOTHREAD, "disconnected clients; connections of NBD"),
     CALL(getsockname, MAIN | WORKER, "addresses"),
     CALL(getsockopt, MAIN | WORKER, "the result of a connect"),
     CALL(setsockopt, MAIN | WORKER, "TCP_NODELAY, SO_REUSEADDR; the resolver"),
-    CALL(recvfrom, MAIN | WORKER, "data"),
-    CALL(sendto, MAIN | WORKER, "data"),
+    CALL(recvfrom, MAIN | WORKER | IOTHREAD, "data; in an iothread of NBD servers and clients"),
+    CALL(sendto, MAIN | WORKER | IOTHREAD, "data; in an iothread to NBD servers and clients"),
     CALL(recvmsg, MAIN | WORKER, "data, and descriptors passed by clients"),
-    CALL(sendmsg, MAIN, "data"),
+    CALL(sendmsg, MAIN | IOTHREAD, "data"),
     CALL(sendmmsg, WORKER, "the resolver"),
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -145,6 +145,7 @@ static RUNS_IN_MAIN void vm_fill_env(Vm *vm)
     m->env.release_chardev = vm_release_chardev;
     m->env.serial_port_changed = vm_serial_port_changed;
     m->env.io_error = vm_io_error;
+    m->env.tray_moved = vm_tray_moved;
 }
 
 /* ---- building ---- */
@@ -157,6 +158,7 @@ void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx)
     run_state_init(&vm->run, ctx, &vm_run_ops, vm);
     vm_life_init(vm);
     vm_jobs_init(vm);
+    vm_exports_init(vm);
     vm_clock_init(ctx);
     vm_clock_pause();
 }

@@ -33,6 +33,10 @@ void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx) RUNS_IN_MAIN;
  * created after the user's; NULL: none. On failure files stay open: the process ends. */
 bool vm_co_build(Vm *vm, const GPtrArray *implied, GError **error) coroutine_fn RUNS_IN_MAIN;
 
+/* ---- vm_tray.c ---- */
+/* DeviceEnv.tray_moved: announces the move in main. @opaque is the Vm. */
+void vm_tray_moved(void *opaque, const Device *dev, bool open) ANY_THREAD;
+
 /* ---- vm_io_errors.c ---- */
 /* DeviceEnv.io_error: announces the error in main. @opaque is the Vm. */
 void vm_io_error(void *opaque, const Device *dev, const DeviceIoError *e) ANY_THREAD;
@@ -43,6 +47,11 @@ void vm_io_errors_clear(void) RUNS_IN_MAIN;
 /* Makes the VM the host of all jobs: they end under its operation lock, and it announces their
  * events. */
 void vm_jobs_init(Vm *vm) RUNS_IN_MAIN;
+
+/* ---- vm_exports.c ---- */
+/* Makes the VM the host of the NBD server: exports end under its operation lock, and it announces
+ * that. */
+void vm_exports_init(Vm *vm) RUNS_IN_MAIN;
 
 /* DeviceEnv.serial_port_changed: announces the change. @opaque is the Vm. Main. */
 void vm_serial_port_changed(void *opaque, const Device *port, bool open) ANY_THREAD;

@@ -34,6 +34,10 @@ static bool hotplug_check_type(const char *name, GError **error)
 {
     const DeviceType *type = device_type_find(name);
     if (type == NULL) {
+        const char *lacking = machine_lacking_device_type(name);
+        if (lacking != NULL) {
+            return refuse(error, "skiff has no device '%s': %s", name, lacking);
+        }
         const char *near = machine_nearest_device_type(name);
         g_autofree char *excerpt = opt_excerpt(name);
         return refuse(error, "'%s' is not a valid device model name%s%s%s", excerpt,

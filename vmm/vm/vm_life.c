@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include "util/job/job.h"
 #include "util/log.h"
-#include "block/block.h"
+#include "block/nbd/nbd.h"
 #include "hw/chardev/chardev_set.h"
 #include "vmm/board/board.h"
 #include "vmm/vm/vm.h"
@@ -60,7 +60,8 @@ static void vm_quit_run(void *opaque)
     enter_coroutine();
     Vm *vm = opaque;
     jobs_cancel_all();
-    jobs_co_settle(); /* they end under the operation lock */
+    jobs_co_settle();  /* they end under the operation lock */
+    nbd_co_shutdown(); /* and so do exports */
     vm_operation_begin(&vm->run);
     vm_stopped_put(&vm->run, co_vm_stop(&vm->run, STOP_SHUTDOWN));
     block_co_complete_all();

@@ -67,9 +67,14 @@ struct VmListener {
     void (*io_error)(VmListener *l, const VmIoError *e);
     /* The guest has opened or closed its side of the virtio-serial port @id. */
     void (*port_changed)(VmListener *l, const char *id, bool open);
+    /* The tray of the drive @id, which is an id or a path, has moved. @drive: the id of its -drive,
+     * or empty. */
+    void (*tray_moved)(VmListener *l, const char *drive, const char *id, bool open);
     /* JobHost.event and JobHost.io_error. */
     void (*job)(VmListener *l, const Job *job, JobEvent event);
     void (*job_io_error)(VmListener *l, const Job *job, bool is_read, JobErrorAction action);
+    /* A block export has gone. */
+    void (*export_deleted)(VmListener *l, const char *id);
 
     /* set by vm_listen() */
     Vm *vm;

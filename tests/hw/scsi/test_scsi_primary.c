@@ -274,7 +274,7 @@ static void mode_select_with_an_error_changes_nothing(void **state)
     assert_check(mode_select(f, list, 3), LIST_LENGTH);
     list[3] = 8;
     assert_check(mode_select(f, list, 8), LIST_LENGTH);
-    assert_check(mode_select(f, list, 36), INVALID_LIST);                   /* another block size */
+    assert_check(mode_select(f, list, 36), INVALID_LIST);              /* another block size */
     assert_check(RUN_OUT(f, 24, 0x15, 0x11, 0, 0, 24), INVALID_FIELD); /* SP */
     assert_check(RUN_OUT(f, 24, 0x15, 0x00, 0, 0, 24), INVALID_FIELD); /* not PF */
     assert_int_equal(RUN(f, 0x15, 0x10), GOOD);

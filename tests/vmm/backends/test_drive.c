@@ -165,7 +165,11 @@ static void unsupported_options_are_refused_by_name(void **state)
     expect("file=a,format=raw,snapshot=off,media=disk,copy-on-read=no", BLOCK_DRIVE_IF_VIRTIO,
            "driver=raw,file.driver=file,file.filename=a", "");
     expect_refused("file=a,format=raw,copy-on-read=maybe", "copy-on-read=maybe: expects on or off");
-    expect_refused("file=a,format=raw,media=cdrom", "media=cdrom");
+    expect("file=a,format=raw,media=cdrom,if=none", BLOCK_DRIVE_IF_NONE,
+           "driver=raw,file.driver=file,file.filename=a,read-only=on", "");
+    expect_refused("file=a,format=raw,media=cdrom", "scsi-cd");
+    expect_refused("file=a,format=raw,media=tape", "media=cdrom");
+    expect_refused("file=a,format=raw,if=scsi", "virtio-scsi-pci");
     expect_refused("file=a,format=raw,if=ide", "if=ide");
     expect_refused("file=a,format=raw,driver=raw", "same option");
     expect_refused("format=raw,if=none", "file= is missing");

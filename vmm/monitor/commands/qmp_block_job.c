@@ -21,6 +21,13 @@ const QmpType qmp_blockdev_on_error = {
     .doc = "The reaction to an I/O error; auto: as enospc.",
 };
 
+const QmpType qmp_new_image_mode = {
+    .name = "NewImageMode",
+    .kind = QMP_KIND_ENUM,
+    .values = QMP_VALUES("existing", "absolute-paths"),
+    .doc = "Whether an image is made.",
+};
+
 static BlockOnError block_job_take_on_error(struct json_object *args, const char *name)
 {
     return (BlockOnError)MAX(qmp_arg_enum(args, name, &qmp_blockdev_on_error), 0);

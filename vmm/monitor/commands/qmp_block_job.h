@@ -9,6 +9,7 @@
 extern const QmpType qmp_mirror_sync_mode; /* "top", "full", "none", "incremental", "bitmap" */
 extern const QmpType qmp_bitmap_sync_mode; /* "on-success", "never", "always" */
 extern const QmpType qmp_blockdev_on_error;
+extern const QmpType qmp_new_image_mode; /* "existing", "absolute-paths" */
 
 /* The members of BLOCK_JOB_ARGS. */
 #define BLOCK_JOB_ARGS                                                                             \

@@ -2,6 +2,7 @@
 /* query-block, query-blockstats, query-named-block-nodes. They show what skiff and the host's kernel
  * have in memory and never access the storage, because it may hang. */
 #include <string.h>
+#include "hw/scsi/scsi_medium.h"
 #include "block/dirty_bitmap.h"
 #include "vmm/backends/drive_options.h"
 #include "vmm/monitor/commands/qmp_block.h"
@@ -171,11 +172,11 @@ struct json_object *qmp_query_named_block_nodes(QmpCall *call, struct json_objec
 /* ---- disks ---- */
 
 /* The name of a backend is its device's id, or the device's type if it has no id. NULL: none has it. */
-static RUNS_IN_MAIN const Device *qmp_device_of_backend(Vm *vm, const BlockBackend *blk)
+static RUNS_IN_MAIN Device *qmp_device_of_backend(Vm *vm, const BlockBackend *blk)
 {
-    const Device *dev = machine_find_device(&vm->machine, blk_name(blk));
+    Device *dev = machine_find_device(&vm->machine, blk_name(blk));
     for (unsigned i = 0; dev == NULL && i < vm->machine.devices->len; i++) {
-        const Device *other = vm->machine.devices->pdata[i];
+        Device *other = vm->machine.devices->pdata[i];
         if (other->id == NULL && strcmp(other->type->name, blk_name(blk)) == 0) {
             dev = other;
         }
@@ -215,20 +216,42 @@ BlockBackend *qmp_find_backend(Vm *vm, const char *id, GError **error)
     return NULL;
 }
 
-static RUNS_IN_MAIN struct json_object *qmp_block_disk(Vm *vm, const BlockBackend *blk)
+/* The members that a CD drive has, with a medium or without. */
+static RUNS_IN_MAIN struct json_object *qmp_block_drive(Vm *vm, const ScsiLun *lun)
 {
-    static const char *const statuses[] = {
-        [BLK_IO_OK] = "ok", [BLK_IO_FAILED] = "failed", [BLK_IO_NOSPACE] = "nospace"};
-    BlockNode *root = blk_root(blk);
+    const Device *dev = &lun->base;
+    struct json_object *o = json_object_new_object();
+    qmp_put_str(o, "device",
+                lun->drive != NULL ? backends_drive_of_node(&vm->backends, lun->drive) : "");
+    qmp_put_str(o, "qdev", dev->id != NULL ? dev->id : dev->path);
+    qmp_put_str(o, "type", "unknown");
+    qmp_put_bool(o, "removable", true);
+    qmp_put_bool(o, "locked", scsi_medium_locked(lun));
+    qmp_put_bool(o, "tray_open", scsi_medium_tray_open(lun));
+    return o;
+}
+
+static RUNS_IN_MAIN struct json_object *qmp_block_fixed(Vm *vm, const BlockBackend *blk)
+{
     struct json_object *o = json_object_new_object();
     g_autofree char *path = qmp_block_qdev_path(vm, blk);
-    qmp_put_str(o, "device", backends_drive_of_node(&vm->backends, block_node_name(root)));
+    qmp_put_str(o, "device", backends_drive_of_node(&vm->backends, block_node_name(blk_root(blk))));
     qmp_put_str(o, "qdev", path);
     qmp_put_str(o, "type", "unknown");
     qmp_put_bool(o, "removable", false);
     qmp_put_bool(o, "locked", false);
+    return o;
+}
+
+static RUNS_IN_MAIN struct json_object *qmp_block_disk(Vm *vm, const BlockBackend *blk)
+{
+    static const char *const statuses[] = {
+        [BLK_IO_OK] = "ok", [BLK_IO_FAILED] = "failed", [BLK_IO_NOSPACE] = "nospace"};
+    Device *dev = qmp_device_of_backend(vm, blk);
+    const ScsiLun *lun = dev != NULL && dev->path != NULL ? scsi_medium_drive(dev) : NULL;
+    struct json_object *o = lun != NULL ? qmp_block_drive(vm, lun) : qmp_block_fixed(vm, blk);
     qmp_put(o, "inserted",
-            qmp_block_node(root, blk_write_cache(blk), false, blk_throttle_group(blk)));
+            qmp_block_node(blk_root(blk), blk_write_cache(blk), false, blk_throttle_group(blk)));
     qmp_put_str(o, "io-status", statuses[blk_io_status(blk)]);
     return o;
 }
@@ -272,6 +295,13 @@ struct json_object *qmp_query_block(QmpCall *call, struct json_object *args, GEr
     g_autofree BlockBackend **blks = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
         json_object_array_add(list, qmp_block_disk(call->vm, blks[i]));
+    }
+    for (unsigned i = 0; i < call->vm->machine.devices->len; i++) {
+        Device *dev = call->vm->machine.devices->pdata[i];
+        const ScsiLun *lun = scsi_medium_drive(dev);
+        if (lun != NULL && lun->blk == NULL && dev->path != NULL) {
+            json_object_array_add(list, qmp_block_drive(call->vm, lun));
+        }
     }
     qmp_block_foreach_idle_drive(call->vm, blks, count, qmp_block_put_idle_drive, list);
     return list;

@@ -7,6 +7,7 @@
  */
 #include "block/chain/external_snapshot.h"
 #include "vmm/monitor/commands/qmp_block.h"
+#include "vmm/monitor/commands/qmp_block_job.h"
 #include "vmm/monitor/commands/qmp_transaction.h"
 
 /* ---- external snapshots ---- */
@@ -112,7 +113,7 @@ static struct json_object *qmp_blockdev_snapshot(QmpCall *call, struct json_obje
 
 /* ---- in a transaction ---- */
 
-static RUNS_IN_MAIN bool chain_action_begun(QmpAction *a, ExternalSnapshot *s)
+static RUNS_IN_MAIN bool chain_action_opened(QmpAction *a, ExternalSnapshot *s)
 {
     a->state = s;
     if (s != NULL) {
@@ -121,18 +122,18 @@ static RUNS_IN_MAIN bool chain_action_begun(QmpAction *a, ExternalSnapshot *s)
     return s != NULL;
 }
 
-static bool chain_action_begin_sync(QmpAction *a, GError **error)
+static bool chain_action_open_sync(QmpAction *a, GError **error)
 {
     enter_main();
     enter_coroutine();
-    return chain_action_begun(a, chain_co_begin_sync(a->transaction->call, a->data, error));
+    return chain_action_opened(a, chain_co_begin_sync(a->transaction->call, a->data, error));
 }
 
-static bool chain_action_begin(QmpAction *a, GError **error)
+static bool chain_action_open(QmpAction *a, GError **error)
 {
     enter_main();
     enter_coroutine();
-    return chain_action_begun(a, chain_co_begin(a->transaction->call, a->data, error));
+    return chain_action_opened(a, chain_co_begin(a->transaction->call, a->data, error));
 }
 
 static bool chain_action_prepare(QmpAction *a, GError **error)
@@ -158,12 +159,6 @@ static void chain_action_end(QmpAction *a, bool committed)
 
 /* ---- schema ---- */
 
-static const QmpType new_image_mode = {
-    .name = "NewImageMode",
-    .kind = QMP_KIND_ENUM,
-    .values = QMP_VALUES("existing", "absolute-paths"),
-    .doc = "Whether an image is made.",
-};
 static const QmpType chain_sync_arg = {
     .name = "BlockdevSnapshotSync",
     .kind = QMP_KIND_STRUCT,
@@ -174,7 +169,7 @@ static const QmpType chain_sync_arg = {
         {"snapshot-node-name", &qmp_str, true,
          .doc = "the overlay's name; needed with node-name, else generated"},
         {"format", &qmp_str, true, .doc = "of the overlay; default: qcow2"},
-        {"mode", &new_image_mode, true,
+        {"mode", &qmp_new_image_mode, true,
          .doc =
              "absolute-paths (the default): the overlay is made, and its header names the disk's "
              "file; existing: it exists"}),
@@ -202,13 +197,13 @@ static const QmpCommand qmp_chain_commands[] = {
 const QmpActionType qmp_chain_actions[] = {
     {.name = "blockdev-snapshot",
      .data = &chain_snapshot_arg,
-     .co_begin = chain_action_begin,
+     .co_open = chain_action_open,
      .co_prepare = chain_action_prepare,
      .co_abort = chain_action_abort,
      .co_end = chain_action_end},
     {.name = "blockdev-snapshot-sync",
      .data = &chain_sync_arg,
-     .co_begin = chain_action_begin_sync,
+     .co_open = chain_action_open_sync,
      .co_prepare = chain_action_prepare,
      .co_abort = chain_action_abort,
      .co_end = chain_action_end},

@@ -37,7 +37,7 @@ static const QmpType socket_address_kind = {
 static const QmpType socket_address_data = {
     .name = "SocketAddressData", .kind = QMP_KIND_STRUCT, .open = true};
 
-static const QmpType socket_address = {
+const QmpType qmp_socket_address_legacy = {
     .name = "SocketAddressLegacy",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"type", &socket_address_kind, .doc = "inet, unix or fd"},
@@ -67,7 +67,7 @@ static const QmpType chardev_socket = {
     .name = "ChardevSocket",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(
-        {"addr", &socket_address, .doc = "the address"},
+        {"addr", &qmp_socket_address_legacy, .doc = "the address"},
         {"server", &qmp_bool, true, "listen (default: true)"},
         {"wait", &qmp_bool, true, "reply after the first client connects (default: false)"},
         {"nodelay", &qmp_bool, true, "TCP_NODELAY"},
@@ -129,14 +129,15 @@ static RUNS_IN_MAIN bool qmp_take_fd_option(OptDict *options, QmpSession *sessio
     return *fd >= 0;
 }
 
-static RUNS_IN_MAIN bool qmp_chardev_add_address(struct json_object *address, OptDict *options,
-                                                 QmpSession *session, int *fd, GError **error)
+bool qmp_socket_address_options(struct json_object *address, const char *what, OptDict *options,
+                                QmpSession *session, int *fd, GError **error)
 {
     static const QmpType *const types[] = {&socket_address_inet, &socket_address_unix,
                                            &socket_address_fd};
     int kind = qmp_arg_enum(address, "type", &socket_address_kind);
     struct json_object *data = qmp_arg_get(address, "data");
-    if (!qmp_check(types[kind], data, "backend.data.addr.data", error)) {
+    *fd = -1;
+    if (!qmp_check(types[kind], data, what, error)) {
         return false;
     }
     qmp_chardev_copy_scalars(data, options);
@@ -165,7 +166,8 @@ OptDict *qmp_chardev_options(struct json_object *backend, QmpSession *session, i
         if (server) {
             opt_dict_set_default(options, "wait", "off");
         }
-        if (!qmp_chardev_add_address(qmp_arg_get(data, "addr"), options, session, fd, error)) {
+        if (!qmp_socket_address_options(qmp_arg_get(data, "addr"), "backend.data.addr.data",
+                                        options, session, fd, error)) {
             return NULL;
         }
     }

@@ -15,4 +15,10 @@ extern const QmpType qmp_chardev_backend; /* "ChardevBackend" */
 OptDict *qmp_chardev_options(struct json_object *backend, QmpSession *session, int *fd,
                              GError **error) RUNS_IN_MAIN;
 
+extern const QmpType qmp_socket_address_legacy;
+/* Copies an address, checked against that type, to @options as members of -chardev socket. @what names
+ * its data for messages. *@fd as above. */
+bool qmp_socket_address_options(struct json_object *address, const char *what, OptDict *options,
+                                QmpSession *session, int *fd, GError **error) RUNS_IN_MAIN;
+
 #endif

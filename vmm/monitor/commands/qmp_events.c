@@ -91,6 +91,16 @@ static void qmp_events_io_error(VmListener *l, const VmIoError *e)
     qmp_event_emit("BLOCK_IO_ERROR", data);
 }
 
+static void qmp_events_tray_moved(VmListener *l, const char *drive, const char *id, bool open)
+{
+    enter_main();
+    struct json_object *data = json_object_new_object();
+    qmp_put_str(data, "device", drive);
+    qmp_put_str(data, "id", id);
+    qmp_put_bool(data, "tray-open", open);
+    qmp_event_emit("DEVICE_TRAY_MOVED", data);
+}
+
 /* ---- jobs ---- */
 
 static RUNS_IN_MAIN void qmp_events_job_status(const Job *job)
@@ -155,6 +165,14 @@ static void qmp_events_job_io_error(VmListener *l, const Job *job, bool is_read,
     qmp_event_emit("BLOCK_JOB_ERROR", data);
 }
 
+static void qmp_events_export_deleted(VmListener *l, const char *id)
+{
+    enter_main();
+    struct json_object *data = json_object_new_object();
+    qmp_put_str(data, "id", id);
+    qmp_event_emit("BLOCK_EXPORT_DELETED", data);
+}
+
 void qmp_events_init(Vm *vm)
 {
     vm_unlisten(vm, &qmp_events.listener);
@@ -167,9 +185,11 @@ void qmp_events_init(Vm *vm)
         .power_asked = qmp_events_power_asked,
         .device_deleted = qmp_events_device_deleted,
         .io_error = qmp_events_io_error,
+        .tray_moved = qmp_events_tray_moved,
         .port_changed = qmp_port_changed,
         .job = qmp_events_job,
         .job_io_error = qmp_events_job_io_error,
+        .export_deleted = qmp_events_export_deleted,
     };
     vm_listen(vm, &qmp_events.listener);
 }

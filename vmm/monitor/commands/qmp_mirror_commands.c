@@ -270,12 +270,6 @@ static const QmpType blockdev_mirror_arg = {
         {"target-is-zero", &qmp_bool, true,
          .doc = "the target reads as zeroes, so zeroes need no write; default: false"}),
 };
-static const QmpType mirror_image_mode = {
-    .name = "NewImageMode",
-    .kind = QMP_KIND_ENUM,
-    .values = QMP_VALUES("existing", "absolute-paths"),
-    .doc = "Whether an image is made.",
-};
 static const QmpType drive_mirror_arg = {
     .name = "DriveMirror",
     .kind = QMP_KIND_STRUCT,
@@ -285,7 +279,7 @@ static const QmpType drive_mirror_arg = {
                     {"node-name", &qmp_str, true, .doc = "of the target"},
                     {"replaces", &qmp_str, true,
                      .doc = "the node that the target replaces; default: the source"},
-                    {"mode", &mirror_image_mode, true, .doc = "default: absolute-paths"},
+                    {"mode", &qmp_new_image_mode, true, .doc = "default: absolute-paths"},
                     {"unmap", &qmp_bool, true, .doc = "zeroes may become holes; default: true"}),
 };
 static const QmpType job_change_type = {

@@ -2,6 +2,7 @@
 /*
  * Transactions: several actions of which all take effect or none.
  *
+ *   open, open, ...        without the operation lock: makes and opens files
  *   begin, begin, ...      each finds its nodes and does what can wait for an image
  *   | drained section of all nodes
  *   |  prepare, prepare, ...   each takes effect, and can be undone; sees what those before have done
@@ -9,7 +10,7 @@
  *   finish, finish, ...    only in a transaction whose actions all have it: between prepare and commit
  *   end, end, ...
  *
- * So all actions have one point in time. All is within one hold of the VM operation lock. The
+ * So all actions have one point in time. All but open is within one hold of the VM operation lock. The
  * functions of an action run in main; comments state which may yield. Only for this folder.
  */
 #ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_TRANSACTION_H
@@ -26,7 +27,9 @@ typedef struct QmpActionType {
     const char *name; /* NULL ends a table */
     const QmpType *data;
     bool has_job; /* it may be in a transaction with completion-mode=grouped */
-    /* Coroutines. False + @error. After a begin that failed nothing else of the action is called. */
+    /* Coroutines. False + @error. An action of which one of these two has succeeded is ended by end,
+     * whatever fails; one whose first function failed is not. */
+    bool (*co_open)(QmpAction *a, GError **error);
     bool (*co_begin)(QmpAction *a, GError **error);
     bool (*co_prepare)(QmpAction *a, GError **error);
     /* What a prepare has left to be done outside of the section. Nothing of a transaction in which an
@@ -46,6 +49,7 @@ struct QmpAction {
     const QmpActionType *type;
     struct json_object *data; /* borrowed, checked */
     void *state;
+    bool begun; /* open or begin has succeeded */
 };
 
 struct QmpTransaction {
@@ -56,11 +60,11 @@ struct QmpTransaction {
     GPtrArray *nodes;   /* borrowed: the actions hold references */
 };
 
-/* Called by begin: the node is drained for prepare, commit and abort. */
+/* Called by open or begin: the node is drained for prepare, commit and abort. */
 void qmp_transaction_add_node(QmpTransaction *t, BlockNode *n) RUNS_IN_MAIN;
 
 /* ---- the actions, each table in the file of its commands ---- */
-extern const QmpActionType qmp_bitmap_actions[], qmp_chain_actions[], qmp_snapshot_actions[],
-    qmp_backup_actions[];
+extern const QmpActionType qmp_bitmap_actions[], qmp_snapshot_actions[], qmp_backup_actions[],
+    qmp_chain_actions[];
 
 #endif

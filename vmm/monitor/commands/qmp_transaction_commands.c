@@ -23,7 +23,7 @@ static const QmpActionType abort_actions[] = {
 };
 
 static const QmpActionType *const action_tables[] = {
-    abort_actions, qmp_bitmap_actions, qmp_chain_actions, qmp_snapshot_actions, qmp_backup_actions};
+    abort_actions, qmp_bitmap_actions, qmp_snapshot_actions, qmp_backup_actions, qmp_chain_actions};
 
 static const QmpActionType *action_find(const char *name)
 {
@@ -46,15 +46,28 @@ void qmp_transaction_add_node(QmpTransaction *t, BlockNode *n)
     }
 }
 
-/* Begins the actions; later ones are dropped after one that fails. */
+static coroutine_fn RUNS_IN_MAIN bool transaction_co_open(QmpTransaction *t, GError **error)
+{
+    for (unsigned i = 0; i < t->actions->len; i++) {
+        QmpAction *a = t->actions->pdata[i];
+        if (a->type->co_open != NULL) {
+            a->begun = a->type->co_open(a, error);
+            if (!a->begun) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 static coroutine_fn RUNS_IN_MAIN bool transaction_co_begin(QmpTransaction *t, GError **error)
 {
     for (unsigned i = 0; i < t->actions->len; i++) {
         QmpAction *a = t->actions->pdata[i];
         if (a->type->co_begin != NULL && !a->type->co_begin(a, error)) {
-            g_ptr_array_set_size(t->actions, (int)i);
             return false;
         }
+        a->begun = true;
     }
     return true;
 }
@@ -96,16 +109,16 @@ static coroutine_fn RUNS_IN_MAIN void transaction_co_abort(QmpTransaction *t)
 {
     for (unsigned i = t->actions->len; i-- > 0;) {
         QmpAction *a = t->actions->pdata[i];
-        if (a->type->co_abort != NULL) {
+        if (a->begun && a->type->co_abort != NULL) {
             a->type->co_abort(a);
         }
     }
 }
 
-/* Under the operation lock. */
-static coroutine_fn RUNS_IN_MAIN void transaction_co_run(QmpTransaction *t, GError **error)
+/* Under the operation lock. @ok: all files are open. */
+static coroutine_fn RUNS_IN_MAIN void transaction_co_run(QmpTransaction *t, bool ok, GError **error)
 {
-    bool ok = transaction_co_begin(t, error);
+    ok = ok && transaction_co_begin(t, error);
     BlockSection *section =
         block_nodes_co_drained_begin((BlockNode **)t->nodes->pdata, t->nodes->len);
     ok = ok && transaction_co_prepare(t, error);
@@ -123,7 +136,7 @@ static coroutine_fn RUNS_IN_MAIN void transaction_co_run(QmpTransaction *t, GErr
     }
     for (unsigned i = 0; i < t->actions->len; i++) {
         QmpAction *a = t->actions->pdata[i];
-        if (a->type->co_end != NULL) {
+        if (a->begun && a->type->co_end != NULL) {
             a->type->co_end(a, ok);
         }
     }
@@ -179,9 +192,10 @@ static struct json_object *qmp_transaction(QmpCall *call, struct json_object *ar
     if (!transaction_take_actions(&t, args, grouped, error)) {
         return NULL;
     }
+    bool ok = transaction_co_open(&t, error);
     vm_operation_begin(&call->vm->run);
     t.jobs = grouped ? job_txn_new() : NULL;
-    transaction_co_run(&t, error);
+    transaction_co_run(&t, ok, error);
     if (grouped) {
         job_txn_seal(t.jobs);
     }
@@ -194,11 +208,11 @@ static struct json_object *qmp_transaction(QmpCall *call, struct json_object *ar
 static const QmpType action_kind = {
     .name = "TransactionActionKind",
     .kind = QMP_KIND_ENUM,
-    .values = QMP_VALUES("abort", "blockdev-snapshot", "blockdev-snapshot-sync",
-                         "block-dirty-bitmap-add", "block-dirty-bitmap-remove",
+    .values = QMP_VALUES("abort", "block-dirty-bitmap-add", "block-dirty-bitmap-remove",
                          "block-dirty-bitmap-clear", "block-dirty-bitmap-enable",
                          "block-dirty-bitmap-disable", "block-dirty-bitmap-merge",
-                         "blockdev-snapshot-internal-sync", "blockdev-backup"),
+                         "blockdev-snapshot-internal-sync", "blockdev-snapshot",
+                         "blockdev-snapshot-sync", "blockdev-backup", "drive-backup"),
     .doc = "The kind of an action.",
 };
 static const QmpType action_type = {

@@ -48,6 +48,22 @@ static void hmp_drive_mirror(HmpCall *call, struct json_object *args)
     json_object_put(hmp_co_qmp(call, "drive-mirror", qmp));
 }
 
+static void hmp_drive_backup(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, "device", qmp_arg_str(args, "device"));
+    qmp_put_str(qmp, "target", qmp_arg_str(args, "target"));
+    if (qmp_arg_has(args, "format")) {
+        qmp_put_str(qmp, "format", qmp_arg_str(args, "format"));
+    }
+    qmp_put_str(qmp, "sync", qmp_arg_bool(args, "full", false) ? "full" : "top");
+    qmp_put_str(qmp, "mode", qmp_arg_bool(args, "reuse", false) ? "existing" : "absolute-paths");
+    qmp_put_bool(qmp, "compress", qmp_arg_bool(args, "compress", false));
+    json_object_put(hmp_co_qmp(call, "drive-backup", qmp));
+}
+
 /* The disk is the id of a -drive, or a device. */
 static void hmp_block_set_io_throttle(HmpCall *call, struct json_object *args)
 {
@@ -78,6 +94,38 @@ static void hmp_block_stream(HmpCall *call, struct json_object *args)
     json_object_put(hmp_co_qmp(call, "block-stream", qmp));
 }
 
+/* Sets what names the CD drive @name: an id or path of a device, else the id of a -drive. */
+static RUNS_IN_MAIN struct json_object *hmp_medium_args(HmpCall *call, struct json_object *args)
+{
+    const char *name = qmp_arg_str(args, "device");
+    struct json_object *qmp = json_object_new_object();
+    bool is_device = machine_find_device(&call->vm->machine, name) != NULL;
+    qmp_put_str(qmp, is_device ? "id" : "device", name);
+    qmp_put_bool(qmp, "force", qmp_arg_bool(args, "force", false));
+    return qmp;
+}
+
+static void hmp_eject(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    json_object_put(hmp_co_qmp(call, "eject", hmp_medium_args(call, args)));
+}
+
+static void hmp_change(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    struct json_object *qmp = hmp_medium_args(call, args);
+    static const char *const names[] = {"filename", "format", "read-only-mode"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (qmp_arg_has(args, names[i])) {
+            qmp_put_str(qmp, names[i], qmp_arg_str(args, names[i]));
+        }
+    }
+    json_object_put(hmp_co_qmp(call, "blockdev-change-medium", qmp));
+}
+
 /* clang-format off */
 #define HMP_JOB(name, qmp_name, member, text)                                                      \
     {name, NULL, HMP_PARAMS(HMP_PARAM(member, WORD)), text, .qmp = qmp_name}
@@ -98,6 +146,15 @@ const HmpCommand hmp_block_commands[] = {
                 HMP_PARAM("bps_rd", INT), HMP_PARAM("bps_wr", INT), HMP_PARAM("iops", INT),
                 HMP_PARAM("iops_rd", INT), HMP_PARAM("iops_wr", INT)),
      "limit a disk's bytes and requests a second; 0: no limit", .run = hmp_block_set_io_throttle},
+    {"eject", NULL,
+     HMP_PARAMS(HMP_PARAM("force", FLAG, .flag = 'f'), HMP_PARAM("device", WORD)),
+     "take the medium out of a CD drive; -f although the guest keeps the tray closed",
+     .run = hmp_eject},
+    {"change", NULL,
+     HMP_PARAMS(HMP_PARAM("force", FLAG, .flag = 'f'), HMP_PARAM("device", WORD),
+                HMP_PARAM("filename", WORD), HMP_PARAM("format", WORD, .optional = true),
+                HMP_PARAM("read-only-mode", WORD, .optional = true)),
+     "put another image into a CD drive", .run = hmp_change},
     {"snapshot_blkdev_internal", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks), HMP_PARAM("name", WORD)),
      "create an internal snapshot of a qcow2 disk", .qmp = "blockdev-snapshot-internal-sync"},
@@ -112,6 +169,14 @@ const HmpCommand hmp_block_commands[] = {
                 HMP_PARAM("target", WORD), HMP_PARAM("format", WORD, .optional = true)),
      "mirror a disk to a new file; -n: to an existing image; -f: all of it, not only the top image",
      .run = hmp_drive_mirror},
+    {"drive_backup", NULL,
+     HMP_PARAMS(HMP_PARAM("reuse", FLAG, .flag = 'n'), HMP_PARAM("full", FLAG, .flag = 'f'),
+                HMP_PARAM("compress", FLAG, .flag = 'c'),
+                HMP_PARAM("device", WORD, .complete = hmp_names_disks),
+                HMP_PARAM("target", WORD), HMP_PARAM("format", WORD, .optional = true)),
+     "back up a disk to a new file; -n: to an existing image; -f: all of it, not only the top image; "
+     "-c: compressed",
+     .run = hmp_drive_backup},
     {"block_stream", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks),
                 HMP_PARAM("speed", SIZE, .optional = true),

@@ -90,6 +90,11 @@ static RUNS_IN_MAIN void hmp_print_disk(HmpCall *call, struct json_object *disk,
     if (qdev != NULL) {
         hmp_printf(call, "    Attached to:      %s\n", qdev);
     }
+    if (disk != NULL && qmp_arg_has(disk, "tray_open")) { /* a CD drive, as QEMU shows it */
+        hmp_printf(call, "    Removable device: %slocked, tray %s\n",
+                   qmp_arg_bool(disk, "locked", false) ? "" : "not ",
+                   qmp_arg_bool(disk, "tray_open", false) ? "open" : "closed");
+    }
     if (status != NULL && strcmp(status, "ok") != 0) {
         hmp_printf(call, "    I/O status:       %s\n", status);
     }
