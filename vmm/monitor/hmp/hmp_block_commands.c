@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The human monitor: disks and jobs. */
+#include <string.h>
+#include "block/chain/chain_commit.h"
+#include "vmm/monitor/commands/qmp_block.h"
 #include "vmm/monitor/hmp/hmp_complete.h"
 
 /* @device is the id of a -drive, or a node name. */
@@ -78,6 +81,47 @@ static void hmp_block_set_io_throttle(HmpCall *call, struct json_object *args)
         qmp_put_int(qmp, limits[i], qmp_arg_int(args, limits[i], 0));
     }
     json_object_put(hmp_co_qmp(call, "block_set_io_throttle", qmp));
+}
+
+static coroutine_fn RUNS_IN_MAIN bool hmp_commit_one(HmpCall *call, BlockNode *n, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    bool ok = chain_co_commit(n, &error);
+    if (!ok) {
+        hmp_printf(call, "'commit' error for '%s': %s\n", name, error->message);
+    }
+    return ok;
+}
+
+/* As in QEMU: disks that have no backing file are left out, and the first error ends the command. */
+static coroutine_fn RUNS_IN_MAIN void hmp_commit_all(HmpCall *call)
+{
+    unsigned count;
+    g_autofree BlockBackend **list = blk_list(&count);
+    bool ok = true;
+    for (unsigned i = 0; i < count && ok; i++) {
+        BlockNode *n = blk_root(list[i]);
+        ok = blk_read_only(list[i]) || !chain_can_commit(n) || hmp_commit_one(call, n, "all");
+    }
+}
+
+static void hmp_commit(HmpCall *call, struct json_object *args)
+{
+    enter_main();
+    enter_coroutine();
+    const char *device = qmp_arg_str(args, "device");
+    vm_operation_begin(&call->vm->run);
+    if (strcmp(device, "all") == 0) {
+        hmp_commit_all(call);
+    } else {
+        BlockNode *n = qmp_find_node_of(call->vm, device, NULL);
+        if (n == NULL) {
+            hmp_printf(call, "Device '%s' not found\n", device);
+        } else {
+            hmp_commit_one(call, n, device);
+        }
+    }
+    vm_operation_end(&call->vm->run);
 }
 
 static void hmp_block_stream(HmpCall *call, struct json_object *args)
@@ -177,6 +221,9 @@ const HmpCommand hmp_block_commands[] = {
      "back up a disk to a new file; -n: to an existing image; -f: all of it, not only the top image; "
      "-c: compressed",
      .run = hmp_drive_backup},
+    {"commit", NULL, HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks)),
+     "move what a disk's overlay holds to the image below; all: of every disk",
+     .run = hmp_commit},
     {"block_stream", NULL,
      HMP_PARAMS(HMP_PARAM("device", WORD, .complete = hmp_names_disks),
                 HMP_PARAM("speed", SIZE, .optional = true),

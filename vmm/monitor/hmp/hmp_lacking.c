@@ -18,7 +18,6 @@ static const struct {
     {"boot_set", "-kernel or -bios at the start"},
     {"chardev-change", "chardev-remove and chardev-add"},
     {"client_migrate_info", no_migration},
-    {"commit", "skiff-img commit, when the VM has ended"},
     {"delvm", no_snapshots},
     {"drive_add", "blockdev-add through QMP, then device_add"},
     {"drive_del", "device_del, then blockdev-del through QMP"},
