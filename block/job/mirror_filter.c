@@ -10,10 +10,11 @@ typedef struct MirrorFilter {
 
 static void mirror_child_changed(BlockNode *n)
 {
+    enter_main();
     n->limits = n->file->limits;
     n->caps = n->file->caps;
     n->caps.grows = false; /* the size is fixed while a job copies the node */
-    atomic_store(&n->size, block_node_size(n->file));
+    block_node_follow_size(n, block_node_size(n->file));
 }
 
 /* The range may have changed, also if the request has failed. */
@@ -75,8 +76,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_block_status(BlockNode *n, ui
 }
 
 /* Guests' requests must not keep a drained section waiting for the target. */
-static RUNS_IN_IOTHREAD void mirror_quiesce(BlockNode *n)
+static void mirror_quiesce(BlockNode *n)
 {
+    enter_iothread(n->home);
     const MirrorFilter *f = n->state;
     if (f->copy != NULL) {
         block_copy_release_updates(f->copy);

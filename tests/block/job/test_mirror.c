@@ -131,7 +131,6 @@ BLOCK_TEST(a_write_blocking_mirror_writes_to_both_before_the_guest_goes_on)
     Job *job = mirror_start_ready(&r, (BlockMirrorConfig){.write_blocking = true});
     mirror_guest_write(&r, 10000, 30000, 2);
     job_assert_same(r.source, r.target); /* at once */
-    g_autofree uint8_t *zeroes = g_malloc0(MIRROR_SIZE);
     assert_int_equal(test_io(r.guest, TEST_ZERO, 5000, 200000, NULL, BLOCK_REQ_MAY_UNMAP), 0);
     job_assert_same(r.source, r.target);
     assert_int_equal(test_io(r.guest, TEST_DISCARD, 0, 65536, NULL, 0), 0);
