@@ -54,7 +54,8 @@ static char *target_describe(const NbdClientOptions *o)
 {
     const char *export = o->export != NULL ? o->export : "";
     if (o->type == NBD_SERVER_UNIX) {
-        return g_strdup_printf("nbd+unix:///%s?socket=%s", export, o->path);
+        return g_strdup_printf("nbd+unix://%s%s?socket=%s", export[0] != '\0' ? "/" : "", export,
+                               o->path);
     }
     if (o->type == NBD_SERVER_FD) {
         return g_strdup_printf("nbd+fd://%s/%s", o->fd, export);

@@ -103,6 +103,16 @@ succeeds "convert to qcow2 on an export" "$img" convert -n -f raw -O qcow2 base.
 succeeds "check" "$img" check "$uri"
 succeeds "qemu-img check" qemu-img check "$uri"
 succeeds "qemu-img finds them equal" qemu-img compare -f raw -F qcow2 base.raw "$uri"
+kit memory 48M
+succeeds "create a qcow2 image on an export" "$img" create -q -f qcow2 "$uri" 32M
+succeeds "qemu-img check" qemu-img check "$uri"
+same info "$uri"
+succeeds "convert to a new image on an export" "$img" convert -f raw -O qcow2 base.raw "$uri"
+succeeds "qemu-img finds them equal" qemu-img compare -f raw -F qcow2 base.raw "$uri"
+succeeds "convert to the bytes of an export" "$img" convert -f raw -O raw base.raw "$uri"
+succeeds "qemu-img finds them equal" qemu-img compare -f raw -F raw base.raw "$uri"
+succeeds "create a raw image that fits" "$img" create -q -f raw "$uri" 48M
+refused "No space left" create -q -f raw "$uri" 49M
 kit file base.raw
 succeeds "an overlay of an export" "$img" create -q -f qcow2 -b "$uri" -F raw overlay.qcow2
 succeeds "its content" "$img" compare -f raw -F qcow2 base.raw overlay.qcow2
