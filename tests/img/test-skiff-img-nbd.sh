@@ -60,9 +60,18 @@ refused "server" info "nbd+unix:///other?socket=$socket"
 refused "x-dirty-bitmap qemu:dirty-bitmap:b not found" info --image-opts "$node,export=name,x-dirty-bitmap=qemu:dirty-bitmap:b"
 refused "nbd+unix:///EXPORT?socket=PATH" info nbd+unix:///name
 
-# ---- the bits of a bitmap ----
-qemu-img bitmap --add base.qcow2 b >/dev/null 2>&1
+# ---- a server with one client ----
 stop
+rm -f "$socket"
+qemu-nbd -r -f raw --socket="$socket" base.qcow2 >log 2>&1 &
+server=$!
+wait_socket
+succeeds "the format is found and the image is opened over one connection" "$img" compare -U base.qcow2 "$uri"
+wait $server
+report $? "the server has ended with its client"
+server=
+
+# ---- the bits of a bitmap ----
 qemu-img bitmap --add base.qcow2 b
 qemu-io -f qcow2 -c 'write -q 1M 128k' -c 'write -q 5M 64k' base.qcow2
 serve -r -f qcow2 -B b base.qcow2
