@@ -18,6 +18,7 @@ TlsObject *backends_find_tls(const Backends *b, const char *id)
 
 static TlsCreds *tls_find_for_disk(void *opaque, const char *id)
 {
+    enter_main();
     const TlsObject *o = backends_find_tls(opaque, id);
     return o != NULL ? o->creds : NULL;
 }

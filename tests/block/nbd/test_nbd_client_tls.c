@@ -53,7 +53,10 @@ static int make_credentials(void **state)
         "--generate-certificate --load-ca-certificate x509/ca-cert.pem --load-ca-privkey "
         "x509.key --load-privkey ca/server-key.pem --template t --outfile ca/server-cert.pem "
         "2>log; cp x509/ca-cert.pem ca/ca-cert.pem");
-    return block_test_setup(state);
+    int ret = block_test_setup(state);
+    enter_main();
+    nbd_client_set_tls_find(find_creds, NULL);
+    return ret;
 }
 
 static int remove_credentials(void **state)
@@ -255,6 +258,5 @@ int main(void)
     };
     setenv("CMOCKA_TEST_ABORT", "1", 1);
     block_setup(block_drivers);
-    nbd_client_set_tls_find(find_creds, NULL);
     return cmocka_run_group_tests(tests, make_credentials, remove_credentials);
 }
