@@ -16,7 +16,7 @@ typedef struct Img {
     char **files;             /* set by img_parse_options(): what follows the options */
     unsigned file_count;
     GPtrArray *objects; /* arguments of --object, borrowed; NULL: none */
-    GPtrArray *made;    /* what img_co_make_objects() has made of them */
+    bool objects_made;
 } Img;
 
 /* Makes the objects of --object, once. False: reported. Called before an image is opened. */
