@@ -81,6 +81,9 @@ void backends_apply_drive_defaults(Backends *b, OptDict *props) RUNS_IN_MAIN;
 void backends_add_implied_devices(Backends *b, GPtrArray *rows) RUNS_IN_MAIN;
 /* The id of the -drive that created node @node_name; "" if none did. */
 const char *backends_drive_of_node(Backends *b, const char *node_name) RUNS_IN_MAIN;
+/* The id of the -drive that a CD drive began with: @node_name is what -drive called its node, which
+ * may be gone since. "" if none did; NULL has none. */
+const char *backends_drive_of_medium(Backends *b, const char *node_name) RUNS_IN_MAIN;
 /* The node of -drive id=@id; borrowed; NULL if there is none. */
 BlockNode *backends_drive_node(Backends *b, const char *id) RUNS_IN_MAIN;
 /* The medium of node @node_name was taken out of its drive: drops the reference of the -drive that
