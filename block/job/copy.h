@@ -20,7 +20,7 @@
  *   4. At a pause point the data step has no claim.
  *   5. After block_copy_abandon() nothing waits for a claim, and no claim begins another request. What
  *      is in flight at the target ends when it does: until then it keeps its buffer, the target and
- *      the job's use of it.
+ *      the job's use of it. The data step waits for that for a second at most before it ends.
  *
  * Memory is bounded, the chunk size follows the speed of the storage, zeroes are found by block status
  * and in the data, and what the target has already is left out. Source and target live in one home;

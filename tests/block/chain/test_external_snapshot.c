@@ -209,7 +209,7 @@ BLOCK_TEST(what_is_refused_changes_nothing)
         {make, over, NULL, "disk", "node-name='disk'"},
         {make, over, NULL, "1x", "Invalid node-name"},
         {make, nowhere, NULL, NULL, "Could not create"},
-        {make, "nbd://localhost/x", NULL, NULL, "not the name of a file"},
+        {make, "http://localhost/x", NULL, NULL, "not the name of a file"},
         {make, base, NULL, NULL, "lock"},
         {existing, over, NULL, NULL, "No such file"},
         {existing, base, NULL, NULL, "lock"},
