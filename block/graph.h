@@ -49,7 +49,8 @@ bool block_graph_set_child(BlockGraphChange *c, BlockNode *parent, const char *n
 /* Puts @filter, which has no child "file", between @below and its users. */
 bool block_graph_insert_filter(BlockGraphChange *c, BlockNode *filter, BlockNode *below,
                                GError **error) RUNS_IN_MAIN;
-/* The users of @filter use its file instead; the filter has no child "file" then. */
+/* The users of @filter use its file instead; the filter has no child "file" then. Not possible while a
+ * user stays. */
 bool block_graph_remove_filter(BlockGraphChange *c, BlockNode *filter, GError **error) RUNS_IN_MAIN;
 /* Sets what the edge from @parent to its child @name does and lets others do; the role says it
  * again when the edge gets another node or the parent is reopened. */
@@ -90,6 +91,13 @@ void block_user_co_free(BlockEdge *user) coroutine_fn RUNS_IN_MAIN; /* NULL: not
 BlockEdge *block_name_co_new(BlockNode *n, const char *user) coroutine_fn RUNS_IN_MAIN;
 /* The job that uses @n with BLOCK_USE_GRAPH; "job 'job0'", borrowed. NULL: none. */
 const char *block_node_job(const BlockNode *n) RUNS_IN_MAIN;
+/* What the filters of jobs show that are above it: the node that the ids of drives and devices mean;
+ * @n if it is no such filter. */
+BlockNode *block_node_below_jobs(BlockNode *n) RUNS_IN_MAIN;
+/* The same below filters whose name is generated: the node that queries of disks show. */
+BlockNode *block_node_below_unnamed(BlockNode *n) RUNS_IN_MAIN;
+/* False + @error if @n is the filter of a job: jobs, bitmaps and exports cannot use it. */
+bool block_node_check_no_filter(const BlockNode *n, GError **error) RUNS_IN_MAIN;
 /* False + @error if there is such a job. */
 bool block_node_check_no_job(const BlockNode *n, GError **error) RUNS_IN_MAIN;
 /* The backend stays at its node when the node is replaced, as the backends of a job do. */

@@ -283,6 +283,7 @@ struct BlockNode {
     BlockDirtyBitmap *bitmaps; /* home: the same ones */
     bool open;                 /* main: between co_open and co_close */
     bool created;              /* main: by block_node_create() */
+    bool unnamed;              /* main: the same, and the user has not given the name */
     bool hidden;               /* main: nobody sees its data, so its backing node may change */
     bool
         keeps_reads; /* home: a write waits for older reads of the same bytes; the node is tracked */

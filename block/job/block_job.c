@@ -43,6 +43,9 @@ void block_job_clear(BlockJob *bj)
 BlockEdge *block_job_co_add_node(BlockJob *bj, BlockNode *n, unsigned uses, unsigned shares,
                                  GError **error)
 {
+    if (!block_node_check_no_filter(n, error)) {
+        return NULL;
+    }
     g_autofree char *user = g_strdup_printf("job '%s'", job_id(bj->job));
     BlockEdge *e = block_user_co_new(n, user, uses, shares, error);
     if (e != NULL) {
