@@ -60,6 +60,7 @@ void block_graph_set_uses(BlockGraphChange *c, BlockNode *parent, const char *na
 /* ---- their end ---- */
 /* False + @error: the uses conflict, and the error names both users. */
 bool block_graph_commit(BlockGraphChange *c, GError **error) RUNS_IN_MAIN;
+/* Undoes all steps. After a refused commit, which has done so, it does nothing. */
 void block_graph_abort(BlockGraphChange *c) RUNS_IN_MAIN;
 /* Ends the drained section, and frees @c. Without a commit the steps are undone. A node that has no
  * reference any more is closed. */

@@ -300,6 +300,9 @@ bool block_graph_commit(BlockGraphChange *c, GError **error)
 
 void block_graph_abort(BlockGraphChange *c)
 {
+    if (c->state == CHANGE_ABORTED) {
+        return; /* by the commit that was refused */
+    }
     change_begin_steps(c);
     for (unsigned i = c->steps->len; i-- > 0;) {
         change_undo(c, c->steps->pdata[i]);
