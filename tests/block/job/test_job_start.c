@@ -57,10 +57,30 @@ BLOCK_TEST(jobs_whose_filter_is_too_high_are_refused)
     test_node_del("t");
 }
 
+/* An image that grows its file needs it for itself. */
+BLOCK_TEST(a_file_that_another_node_grows_is_not_copied)
+{
+    BackupRig r;
+    g_autoptr(GError) error = NULL;
+    r.source = test_node_add("mem,node-name=s,size=1M");
+    test_node_add("raw,node-name=through,file=s");
+    r.target = test_node_add("mem,node-name=t,size=1M");
+    assert_false(backup_try(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_FULL}, &error));
+    assert_non_null(strstr(error->message, "node 's' is resized by node 'through'"));
+    g_clear_error(&error);
+    MirrorRig m = {.source = r.source, .target = r.target};
+    assert_null(mirror_try_start(&m, (BlockMirrorConfig){.sync = BLOCK_MIRROR_FULL}, &error));
+    assert_non_null(strstr(error->message, "node 's' is resized by node 'through'"));
+    test_node_del("through");
+    test_node_del("s");
+    test_node_del("t");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_whose_filter_is_too_high_are_refused),
+        cmocka_unit_test(a_file_that_another_node_grows_is_not_copied),
     };
     return job_test_main(tests);
 }
