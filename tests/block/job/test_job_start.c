@@ -76,11 +76,54 @@ BLOCK_TEST(a_file_that_another_node_grows_is_not_copied)
     test_node_del("t");
 }
 
+/* ---- internal snapshots ---- */
+
+static coroutine_fn RUNS_IN_MAIN void start_refused(BackupRig *r, const char *says)
+{
+    g_autoptr(GError) error = NULL;
+    MirrorRig m = {.source = r->source, .target = r->target};
+    assert_false(backup_try(r, (BlockBackupConfig){.sync = BLOCK_BACKUP_NONE}, &error));
+    assert_non_null(strstr(error->message, says));
+    g_clear_error(&error);
+    assert_null(mirror_try_start(&m, (BlockMirrorConfig){.sync = BLOCK_MIRROR_NONE}, &error));
+    assert_non_null(strstr(error->message, says));
+}
+
+/* An operation keeps what it has of the node: no filter comes above it meanwhile. */
+BLOCK_TEST(a_job_and_an_operation_on_internal_snapshots_exclude_each_other)
+{
+    BackupRig r;
+    int ret;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *path = test_file_new(0);
+    g_autofree char *create = g_strdup_printf("qemu-img create -q -f qcow2 %s 1M", path);
+    g_autofree char *options =
+        g_strdup_printf("qcow2,node-name=s,file.driver=file,file.filename=%s", path);
+    BlockSnapshotInfo info = {.name = (char *)"one", .id = (char *)""};
+    BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_CREATE, .info = &info};
+    assert_int_equal(system(create), 0);
+    backup_rig_open(&r, options, "mem,node-name=t,size=1M");
+    BlockSnapshotRun *run = block_node_co_snapshot_begin(r.source, &op, &ret, &error);
+    assert_non_null(run);
+    start_refused(&r, "node 's' is busy: an operation on internal snapshots uses it");
+    block_snapshot_co_run(run);
+    assert_int_equal(block_snapshot_co_end(run, NULL), 0);
+    backup_start(&r, (BlockBackupConfig){.sync = BLOCK_BACKUP_NONE});
+    assert_null(block_node_co_snapshot_begin(r.source, &op, &ret, &error));
+    assert_int_equal(ret, -EBUSY);
+    assert_ptr_not_equal(blk_root(r.guest), r.source);
+    job_cancel(job_find("job0"), true, NULL);
+    job_await_end("job0", "CANCELLED ");
+    backup_rig_close(&r);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_whose_filter_is_too_high_are_refused),
         cmocka_unit_test(a_file_that_another_node_grows_is_not_copied),
+        cmocka_unit_test(a_job_and_an_operation_on_internal_snapshots_exclude_each_other),
     };
     return job_test_main(tests);
 }
