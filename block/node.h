@@ -323,6 +323,8 @@ bool block_node_co_open_child(BlockNode *n, const char *name, BlockChildRole rol
                               GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether a backend or another user, but a job, sees the data of @n. */
 bool block_node_is_seen(const BlockNode *n) RUNS_IN_MAIN;
+/* Whether @below is @n or below it. */
+bool block_node_reaches(const BlockNode *n, const BlockNode *below) ANY_THREAD;
 /* Describes the only writer of the node ("drive 'disk0'"), or returns NULL. Borrowed. */
 const char *block_node_writer(const BlockNode *n) RUNS_IN_MAIN;
 /* Name of the file at the bottom of the node's chain, borrowed; NULL: it has none. */

@@ -102,3 +102,45 @@ TlsCreds *tls_co_creds_from_options(const OptDict *opts, GError **error)
     opts_clear(specs, &o);
     return creds;
 }
+
+/* ---- credentials by their id ---- */
+
+typedef struct TlsObject {
+    char *id;
+    TlsCreds *creds;
+    struct TlsObject *next;
+} TlsObject;
+
+static TlsObject *tls_objects; /* main */
+
+void tls_objects_add(const char *id, TlsCreds *creds)
+{
+    TlsObject *o = g_new0(TlsObject, 1);
+    *o = (TlsObject){.id = g_strdup(id), .creds = creds, .next = tls_objects};
+    tls_objects = o;
+}
+
+TlsCreds *tls_objects_find(const char *id)
+{
+    for (const TlsObject *o = tls_objects; o != NULL; o = o->next) {
+        if (strcmp(o->id, id) == 0) {
+            return o->creds;
+        }
+    }
+    return NULL;
+}
+
+bool tls_objects_remove(const char *id)
+{
+    for (TlsObject **link = &tls_objects; *link != NULL; link = &(*link)->next) {
+        TlsObject *o = *link;
+        if (strcmp(o->id, id) == 0) {
+            *link = o->next;
+            tls_creds_unref(o->creds);
+            g_free(o->id);
+            g_free(o);
+            return true;
+        }
+    }
+    return false;
+}

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "block/nbd/nbd_client_name.h"
 #include "block/qcow2/qcow2_create.h"
 #include "util/loop/sched_point.h"
 
@@ -42,6 +43,9 @@ static const char *image_path(const char *filename, GError **error)
     if (g_str_has_prefix(filename, "file:")) {
         return filename + strlen("file:");
     }
+    if (nbd_client_is_name(filename)) {
+        return filename;
+    }
     size_t length = strcspn(filename, ":/");
     if (filename[length] == ':' || filename[0] == '\0') {
         g_autofree char *excerpt = opt_excerpt(filename);
@@ -52,10 +56,13 @@ static const char *image_path(const char *filename, GError **error)
     return filename;
 }
 
-/* Makes an empty file, unless there is one. */
+/* Makes an empty file, unless there is one. An export of an NBD server is there or not. */
 static coroutine_fn RUNS_IN_MAIN bool image_co_make(NewImage *image, const char *path,
                                                     GError **error)
 {
+    if (nbd_client_is_name(path)) {
+        return true;
+    }
     int ret = co_run_in_worker(image_make_work, (char *)(uintptr_t)path);
     if (ret == 0) {
         image->made = g_strdup(path);
@@ -85,11 +92,17 @@ static void image_inherit(OptDict *d, const BlockNode *like, bool read_only)
 static coroutine_fn RUNS_IN_MAIN BlockNode *
 image_co_open_file(const NewImageConfig *config, const char *path, bool read_only, GError **error)
 {
-    g_autoptr(OptDict) d = opt_dict_new();
-    const char *aio = block_node_aio(config->like);
-    bool device = co_run_in_worker(image_is_device_work, (char *)(uintptr_t)path) != 0;
-    opt_dict_set(d, "driver", device ? "host_device" : "file");
-    opt_dict_set(d, "filename", path);
+    bool nbd = nbd_client_is_name(path);
+    g_autoptr(OptDict) d = nbd ? nbd_client_describe_name(path, error) : opt_dict_new();
+    if (d == NULL) {
+        return NULL;
+    }
+    const char *aio = nbd ? NULL : block_node_aio(config->like);
+    if (!nbd) {
+        bool device = co_run_in_worker(image_is_device_work, (char *)(uintptr_t)path) != 0;
+        opt_dict_set(d, "driver", device ? "host_device" : "file");
+        opt_dict_set(d, "filename", path);
+    }
     image_inherit(d, config->like, read_only);
     if (aio != NULL) {
         opt_dict_set(d, "aio", aio);
@@ -153,7 +166,7 @@ static coroutine_fn RUNS_IN_MAIN bool image_co_format(const NewImageConfig *conf
                             .backing_file = config->backing_file,
                             .backing_format = config->backing_format};
     ImageFormat f = {.config = config, .file = file, .request = {.options = &o, .file = file}};
-    f.request.dirty_file = strcmp(file->drv->name, "host_device") == 0;
+    f.request.dirty_file = strcmp(file->drv->name, "file") != 0; /* it keeps its size and content */
     f.qcow2 = g_strcmp0(config->format, "raw") != 0;
     if (f.qcow2 && !qcow2_create_check(&o, error)) {
         return false;
@@ -274,5 +287,5 @@ char *new_image_backing_path(const BlockNode *n, const char **format, GError **e
         return NULL;
     }
     *format = image->drv->name;
-    return g_canonicalize_filename(name, NULL);
+    return nbd_client_is_name(name) ? g_strdup(name) : g_canonicalize_filename(name, NULL);
 }

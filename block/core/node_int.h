@@ -29,8 +29,6 @@ void node_options_inherit(OptDict *child, const BlockNodeFlags *flags) ANY_THREA
 /* ---- edge.c ---- */
 /* The node and all nodes below it, each once, children before their parents. To be freed. */
 GPtrArray *block_node_tree(BlockNode *n) ANY_THREAD;
-/* Whether @below is @n or below it. */
-bool block_node_reaches(const BlockNode *n, const BlockNode *below) ANY_THREAD;
 /* The node and all nodes above it, each once. To be freed. */
 GPtrArray *block_node_ancestors(const BlockNode *n) RUNS_IN_MAIN;
 /* For sorting pointers to nodes: parents before their children, whose requests they make. */

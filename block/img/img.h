@@ -16,13 +16,13 @@ typedef struct Img {
     char **files;             /* set by img_parse_options(): what follows the options */
     unsigned file_count;
     GPtrArray *objects; /* arguments of --object, borrowed; NULL: none */
-    GPtrArray *made;    /* what img_co_make_objects() has made of them */
+    bool objects_made;
 } Img;
 
 /* Makes the objects of --object, once. False: reported. Called before an image is opened. */
 bool img_co_make_objects(Img *img) coroutine_fn RUNS_IN_MAIN;
 /* At the end of the process. */
-void img_free_objects(Img *img) RUNS_IN_MAIN;
+void img_free_objects(Img *img) ANY_THREAD;
 
 /* A subcommand returns the exit status of the process. */
 int img_co_check(Img *img) coroutine_fn RUNS_IN_MAIN;

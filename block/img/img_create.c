@@ -121,8 +121,12 @@ typedef struct CreateRun {
     bool ok;
 } CreateRun;
 
-static coroutine_fn RUNS_IN_IOTHREAD int create_co_raw(BlockNode *n, const Qcow2CreateOptions *o)
+static coroutine_fn RUNS_IN_IOTHREAD int create_co_raw(BlockNode *n, const Qcow2CreateOptions *o,
+                                                       bool is_device)
 {
+    if (is_device) { /* it keeps its size and content */
+        return block_node_size(n) < o->size ? -ENOSPC : 0;
+    }
     int ret = block_node_co_truncate(n, 0);
     if (ret == 0) {
         ret = block_node_co_truncate(n, o->size);
@@ -148,11 +152,13 @@ static void create_at_home(void *opaque)
         r->error = q.error;
         return;
     }
-    int ret = create_co_raw(node, r->options);
+    int ret = create_co_raw(node, r->options, r->file.is_device);
     r->ok = ret == 0;
     if (ret < 0) {
         g_set_error(&r->error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "%s", g_strerror(-ret));
-        block_node_co_truncate(node, 0);
+        if (!r->file.is_device) {
+            block_node_co_truncate(node, 0);
+        }
     }
 }
 

@@ -35,18 +35,21 @@ static int create_unlink_work(void *opaque)
 bool create_co_open_file(Img *img, const char *name, const char *path, CreateFile *f,
                          GError **error)
 {
-    *f = (CreateFile){.path = g_strdup(path)};
-    int ret = co_run_in_worker(create_make_work, f);
+    *f = (CreateFile){.path = g_strdup(path), .is_device = nbd_client_is_name(path)};
+    bool nbd = f->is_device; /* an export, which has its size */
+    int ret = nbd ? 0 : co_run_in_worker(create_make_work, f);
     if (ret < 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "Could not create '%s': %s", path,
                     g_strerror(-ret));
         g_clear_pointer(&f->path, g_free);
         return false;
     }
-    g_autoptr(OptDict) d = opt_dict_new();
-    opt_dict_set(d, "driver", "file");
-    opt_dict_set(d, "filename", path);
-    BlockNode *node = block_co_open(d, img->home, error);
+    g_autoptr(OptDict) d = nbd ? nbd_client_describe_name(path, error) : opt_dict_new();
+    if (d != NULL && !nbd) {
+        opt_dict_set(d, "driver", "file");
+        opt_dict_set(d, "filename", path);
+    }
+    BlockNode *node = d != NULL ? block_co_open(d, img->home, error) : NULL;
     if (node != NULL) {
         f->blk = blk_co_new(name, node, true, error);
         block_co_unref(node);

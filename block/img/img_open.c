@@ -176,20 +176,39 @@ static coroutine_fn RUNS_IN_MAIN bool open_co_find_driver(Img *img, const ImgOpe
     return format != NULL;
 }
 
-BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
+/* Opens an export of an NBD server once for the probe and the image, since a server may have one client
+ * and end with it. @d refers to the node then, and the caller owns a reference. False: reported. */
+static coroutine_fn RUNS_IN_MAIN bool open_co_hold_export(Img *img, const ImgOpen *open, OptDict *d,
+                                                          BlockNode **held)
+{
+    static const char *const inherited[] = {"read-only", "force-share", "cache.direct",
+                                            "cache.no-flush"};
+    g_autoptr(GError) error = NULL;
+    if (g_strcmp0(opt_dict_get(d, "file.driver"), "nbd") != 0) {
+        return true;
+    }
+    g_autoptr(OptDict) file = opt_dict_take_dict(d, "file");
+    for (unsigned i = 0; i < G_N_ELEMENTS(inherited); i++) {
+        const char *value = opt_dict_get(d, inherited[i]);
+        if (value != NULL) {
+            opt_dict_set_default(file, inherited[i], value);
+        }
+    }
+    opt_dict_set_default(file, "discard", "unmap"); /* the image decides */
+    *held = block_co_open(file, img->home, &error);
+    if (*held == NULL) {
+        open_fail(open, error);
+        return false;
+    }
+    opt_dict_set(d, "file", block_node_name(*held));
+    return true;
+}
+
+/* Opens the image that @d describes. NULL: reported. */
+static coroutine_fn RUNS_IN_MAIN BlockBackend *open_co_image(Img *img, const char *name,
+                                                             const ImgOpen *open, OptDict *d)
 {
     g_autoptr(GError) error = NULL;
-    if (!img_co_make_objects(img)) {
-        return NULL;
-    }
-    g_autoptr(OptDict) d = open_describe(open, &error);
-    if (d == NULL) {
-        open_fail(open, error);
-        return NULL;
-    }
-    if (!opt_dict_has(d, "driver") && !open_co_find_driver(img, open, d)) {
-        return NULL;
-    }
     const char *driver = opt_dict_get(d, "driver");
     if (driver == NULL || block_driver_find(driver) == NULL) {
         img_error("Could not open '%s': Unknown driver '%s'", open->filename,
@@ -205,4 +224,25 @@ BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
         return NULL;
     }
     return img_co_attach(node, name, open);
+}
+
+BlockBackend *img_co_open(Img *img, const char *name, const ImgOpen *open)
+{
+    g_autoptr(GError) error = NULL;
+    if (!img_co_make_objects(img)) {
+        return NULL;
+    }
+    g_autoptr(OptDict) d = open_describe(open, &error);
+    if (d == NULL) {
+        open_fail(open, error);
+        return NULL;
+    }
+    BlockNode *held = NULL; /* until the image has its own reference */
+    bool ok = opt_dict_has(d, "driver") ||
+              (open_co_hold_export(img, open, d, &held) && open_co_find_driver(img, open, d));
+    BlockBackend *blk = ok ? open_co_image(img, name, open, d) : NULL;
+    if (held != NULL) {
+        block_co_unref(held);
+    }
+    return blk;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "block/nbd/nbd_client_name.h"
 
 /* ---- a signal removes the temporary file ---- */
 
@@ -232,11 +233,25 @@ static coroutine_fn RUNS_IN_MAIN bool target_co_open_existing(Img *img, ImgTarge
     return true;
 }
 
+/* A block device, or an export of an NBD server. */
+static coroutine_fn RUNS_IN_MAIN bool target_co_open_device(Img *img, ImgTarget *t,
+                                                            const ImgTargetOptions *o)
+{
+    if (strcmp(o->open.format, "raw") == 0) {
+        return target_co_open_existing(img, t, o);
+    }
+    t->is_new = true;
+    return target_co_format(img, t, o, o->open.filename);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool target_co_open_named(Img *img, ImgTarget *t,
                                                            const ImgTargetOptions *o, TargetWork *w)
 {
     if (target_is_descriptor(o->open.filename)) {
         return target_co_open_stream(t, o, w);
+    }
+    if (nbd_client_is_name(o->open.filename)) {
+        return target_co_open_device(img, t, o);
     }
     co_run_in_worker(target_examine_work, w);
     if (w->error != 0) {
@@ -249,11 +264,7 @@ static coroutine_fn RUNS_IN_MAIN bool target_co_open_named(Img *img, ImgTarget *
     if (!S_ISBLK(w->st.st_mode) && !S_ISDIR(w->st.st_mode)) {
         return target_co_open_stream(t, o, w);
     }
-    if (strcmp(o->open.format, "raw") == 0) {
-        return target_co_open_existing(img, t, o);
-    }
-    t->is_new = true;
-    return target_co_format(img, t, o, o->open.filename);
+    return target_co_open_device(img, t, o);
 }
 
 bool img_target_co_open(Img *img, ImgTarget *t, const ImgTargetOptions *o)

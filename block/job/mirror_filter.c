@@ -11,10 +11,11 @@ typedef struct MirrorFilter {
 
 static void mirror_child_changed(BlockNode *n)
 {
+    enter_main();
     n->limits = n->file->limits;
     n->caps = n->file->caps;
     n->caps.grows = false; /* the size is fixed while a job copies the node */
-    atomic_store(&n->size, block_node_size(n->file));
+    block_node_follow_size(n, block_node_size(n->file));
 }
 
 /* The range may have changed, also if the request has failed. */
@@ -76,9 +77,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_block_status(BlockNode *n, ui
 }
 
 /* Neither a drained section nor the stop of a device waits for a target that hangs. */
-static RUNS_IN_IOTHREAD void mirror_lift(BlockNode *n, bool on)
+static void mirror_lift(BlockNode *n, bool on)
 {
     MirrorFilter *f = n->state;
+    enter_iothread(n->home);
     f->lifted = on ? f->lifted + 1 : f->lifted - 1;
     if (f->copy != NULL && f->lifted == (on ? 1 : 0)) {
         block_copy_lift(f->copy, on);

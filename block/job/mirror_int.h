@@ -3,7 +3,6 @@
 #ifndef SKIFF_BLOCK_JOB_MIRROR_INT_H
 #define SKIFF_BLOCK_JOB_MIRROR_INT_H
 
-#include "block/core/node_int.h"
 #include "block/graph.h"
 #include "block/job/copy.h"
 #include "block/job/mirror.h"

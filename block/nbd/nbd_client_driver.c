@@ -16,7 +16,7 @@ static const char *const nbd_ternary[] = {"auto", "off", "on", NULL};
 
 static const OptSpec nbd_options[] = {
     OPT_SPEC(NbdState, "server.type", OPT_ENUM, options.type, .help = "kind of the address",
-             .names = nbd_types, .required = true),
+             .names = nbd_types, .def = "inet"),
     OPT_SPEC(NbdState, "server.path", OPT_STRING, options.path, .help = "UNIX socket"),
     OPT_SPEC(NbdState, "server.abstract", OPT_BOOL, options.abstract,
              .help = "the path is an abstract name", .def = "off"),
@@ -34,6 +34,9 @@ static const OptSpec nbd_options[] = {
              .names = nbd_ternary),
     OPT_SPEC(NbdState, "server.str", OPT_STRING, options.fd,
              .help = "number of a connected socket's descriptor"),
+    OPT_SPEC(NbdState, "path", OPT_STRING, options.old_path, .help = "server.path, type unix"),
+    OPT_SPEC(NbdState, "host", OPT_STRING, options.old_host, .help = "server.host"),
+    OPT_SPEC(NbdState, "port", OPT_STRING, options.old_port, .help = "server.port (10809)"),
     OPT_SPEC(NbdState, "export", OPT_STRING, options.export, .help = "name of the export"),
     OPT_SPEC(NbdState, "tls-creds", OPT_STRING, options.tls_creds,
              .help = "id of the object with TLS credentials"),
@@ -133,7 +136,9 @@ static coroutine_fn RUNS_IN_MAIN bool nbd_client_co_open(BlockNode *n, GError **
 {
     NbdState *s = n->state;
     NbdClientExport export;
-    NbdTarget *target = nbd_target_new(&s->options, n->name, error);
+    NbdTarget *target = nbd_client_take_old_names(&s->options, error)
+                            ? nbd_target_new(&s->options, n->name, error)
+                            : NULL;
     if (target == NULL) {
         return false;
     }
@@ -234,7 +239,11 @@ static bool nbd_same_options(const NbdClientOptions *a, const NbdClientOptions *
 static coroutine_fn RUNS_IN_MAIN bool nbd_client_co_reopen_prepare(BlockNode *n, BlockReopen *r,
                                                                    GError **error)
 {
-    const NbdState *now = n->state, *asked = r->state;
+    const NbdState *now = n->state;
+    NbdState *asked = r->state;
+    if (!nbd_client_take_old_names(&asked->options, error)) {
+        return false;
+    }
     if (!nbd_same_options(&now->options, &asked->options)) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Cannot change the options of driver=nbd of node '%s'", n->name);

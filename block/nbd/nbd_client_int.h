@@ -55,7 +55,8 @@ typedef struct NbdClientOptions {
     int type;
     char *path, *host, *port, *fd;
     bool abstract, tight, numeric, keep_alive;
-    int ipv4, ipv6; /* NbdTernary */
+    int ipv4, ipv6;                       /* NbdTernary */
+    char *old_path, *old_host, *old_port; /* QEMU's older names of three options of the server */
     char *export;
     char *tls_creds, *tls_hostname;
     char *context; /* x-dirty-bitmap */
@@ -175,6 +176,8 @@ struct NbdClient {
 };
 
 /* ---- nbd_client_target.c ---- */
+/* Replaces the older names of options by the present ones. False + error: both are given. */
+bool nbd_client_take_old_names(NbdClientOptions *o, GError **error) ANY_THREAD;
 /* Checks the options. NULL + error. */
 NbdTarget *nbd_target_new(const NbdClientOptions *o, const char *node_name, GError **error)
     RUNS_IN_MAIN;

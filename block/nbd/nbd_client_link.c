@@ -79,8 +79,8 @@ static RUNS_IN_IOTHREAD void link_lose(NbdLink *l)
         links_begin_outage(c);
     }
     l->lost_in_use = l->replies > 0;
-    SP("nbd.lost", l);
     aio_bh_schedule(&l->lost);
+    SP("nbd.lost", l);
 }
 
 static void link_lost_in_main(void *opaque)

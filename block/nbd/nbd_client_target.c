@@ -2,6 +2,7 @@
 /* The NBD client: what a connection is made to. */
 #include <string.h>
 #include "block/nbd/nbd_client_int.h"
+#include "block/nbd/nbd_client_name.h"
 
 #define TARGET_EXPORT_MAX 4096u /* of the protocol: of a string */
 
@@ -9,6 +10,26 @@ static bool target_refuse(GError **error, const char *text)
 {
     g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "driver=nbd: %s", text);
     return false;
+}
+
+bool nbd_client_take_old_names(NbdClientOptions *o, GError **error)
+{
+    if (o->old_path == NULL && o->old_host == NULL && o->old_port == NULL) {
+        return true;
+    }
+    if (o->path != NULL || o->host != NULL || o->port != NULL || o->fd != NULL ||
+        (o->old_path != NULL && (o->old_host != NULL || o->old_port != NULL))) {
+        return target_refuse(error,
+                             "path and host may not be used at the same time, nor with server");
+    }
+    o->type = o->old_path != NULL ? NBD_SERVER_UNIX : NBD_SERVER_INET;
+    o->path = g_steal_pointer(&o->old_path);
+    o->host = g_steal_pointer(&o->old_host);
+    o->port = g_steal_pointer(&o->old_port);
+    if (o->host != NULL && o->port == NULL) {
+        o->port = g_strdup_printf("%d", NBD_DEFAULT_PORT);
+    }
+    return true;
 }
 
 static bool target_check_server(const NbdClientOptions *o, GError **error)
@@ -54,7 +75,8 @@ static char *target_describe(const NbdClientOptions *o)
 {
     const char *export = o->export != NULL ? o->export : "";
     if (o->type == NBD_SERVER_UNIX) {
-        return g_strdup_printf("nbd+unix:///%s?socket=%s", export, o->path);
+        return g_strdup_printf("nbd+unix://%s%s?socket=%s", export[0] != '\0' ? "/" : "", export,
+                               o->path);
     }
     if (o->type == NBD_SERVER_FD) {
         return g_strdup_printf("nbd+fd://%s/%s", o->fd, export);

@@ -6,10 +6,9 @@
  * certificate without one. So with x509 and verify-peer, libnbd makes the TCP connection. Versions that
  * have nbd_set_tls_hostname() can be given another name.
  */
-#include "block/nbd/nbd_client_tls.h"
-
 #include <string.h>
 #include "block/nbd/nbd_client_int.h"
+#include "util/tls_options.h"
 
 #ifdef LIBNBD_HAVE_NBD_SET_TLS_HOSTNAME
 #define TLS_HAS_HOSTNAME true
@@ -17,15 +16,6 @@
 #define TLS_HAS_HOSTNAME false
 #define nbd_set_tls_hostname(h, name) 0
 #endif
-
-static NbdTlsFind *tls_find; /* main only */
-static void *tls_find_opaque;
-
-void nbd_client_set_tls_find(NbdTlsFind *find, void *opaque)
-{
-    tls_find = find;
-    tls_find_opaque = opaque;
-}
 
 static TlsCreds *tls_refuse(GError **error, const char *format, const char *value)
 {
@@ -59,7 +49,7 @@ static bool tls_check_hostname(const NbdClientOptions *o, GError **error)
 
 TlsCreds *nbd_client_tls_find(const NbdClientOptions *o, GError **error)
 {
-    TlsCreds *creds = tls_find != NULL ? tls_find(tls_find_opaque, o->tls_creds) : NULL;
+    TlsCreds *creds = tls_objects_find(o->tls_creds);
     if (creds == NULL) {
         return tls_refuse(error, "No TLS credentials with id '%s'", o->tls_creds);
     }

@@ -39,9 +39,10 @@
  *      any time (nbd_session_kill), which ends all waits for the client.
  *   3. A session in HANDED_OVER to ENDING is counted by its export; an export with sessions is not
  *      freed.
- *   4. A session in SERVING has at most session_request_max() requests in progress, and their buffers
- *      have at most session_share() bytes, which others do not take from. A request that is larger is
- *      done in pieces.
+ *   4. A session in SERVING has at most session_request_max() requests in progress. Their buffers
+ *      and the spare ones have at most nbd_session_share() bytes, which others do not take from. A
+ *      request that is larger is done in pieces. A share shrinks when a session comes; one that has
+ *      more than its share begins no request until it has less.
  *   5. A request is in flight at the export's backend only while the disk has it: not while it waits
  *      for the client to send or to receive data. So no client delays a drained section.
  *   6. Bytes are written to the socket by the coroutine that has the session's turn to send, one chunk

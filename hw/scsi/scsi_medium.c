@@ -56,7 +56,7 @@ static void take_blk_at_home(void *opaque)
     ScsiLun *lun = opaque;
     enter_coroutine();
     enter_iothread(lun->bus->home);
-    lun->home_blk = lun->blk;
+    scsi_lun_set_home_blk(lun);
     if (!lun->blk) {
         scsi_task_co_cancel_all(lun, SCSI_ABORTED);
     }

@@ -237,6 +237,36 @@ PYTHON
     wait "$server" 2>/dev/null || true
 }
 
+# A disk in a file moves to an export while the guest works, and gets an overlay there.
+test_a_mirror_to_an_export_and_a_snapshot_of_it() {
+    make_disk 64M
+    serve memory 64M
+    set_own_guest blk-verify "until=button seed=$RANDOM mode=irq"
+    start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off" \
+        -drive "if=none,id=vda,format=raw,file=$disk" -device virtio-blk-pci,drive=vda -sandbox on
+    wait_listening "$work/qmp"
+    client <<'PYTHON'
+uri = "nbd+unix:///?socket=" + work + "/nbd"
+vm.cmd("drive-mirror", {"device": "vda", "target": uri, "format": "raw", "sync": "full", "mode": "existing", "job-id": "j"})
+vm.wait_event("BLOCK_JOB_READY")
+vm.cmd("block-job-complete", {"device": "j"})
+e = vm.wait_event("BLOCK_JOB_COMPLETED")
+assert "error" not in e["data"], e
+vm.cmd("blockdev-snapshot-sync", {"device": "vda", "snapshot-file": work + "/overlay.qcow2", "format": "qcow2"})
+time.sleep(0.1)
+vm.cmd("system_powerdown")
+vm.wait_closed()
+PYTHON
+    wait_skiff
+    expect_status 1
+    expect_output '^blk-verify: PASS ops=[1-9]'
+    refute_output 'sandbox:'
+    qemu-img info "$work/overlay.qcow2" >"$work/info"
+    grep -q "^backing file: nbd+unix://?socket=$work/nbd\$" "$work/info" || fail "$(cat "$work/info")"
+    qemu-img check -q "$work/overlay.qcow2" || fail "the overlay is not clean"
+    kill_server
+}
+
 # A server that accepts and says nothing hangs only the client that adds the disk.
 test_an_open_that_hangs_hangs_nobody_else() {
     serve memory 64M

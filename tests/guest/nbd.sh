@@ -110,6 +110,35 @@ PYTHON
     expect_verified
 }
 
+test_an_export_follows_its_disk_through_a_snapshot() {
+    make_disk 64M
+    start_vm until=button -object iothread,id=io -blockdev "driver=file,node-name=disk,filename=$disk" \
+        -device virtio-blk-pci,id=vd0,drive=disk,iothread=io
+    nbd_client <<'PYTHON'
+wait_until(guest_works)
+start()
+vm.cmd("block-export-add", type="nbd", id="e0", node_name="disk", name="disk")
+s = connect("disk")
+for n in range(20):
+    request(s, 0, 0, 1 << 20) # in progress during the change
+vm.cmd("blockdev-snapshot-sync", node_name="disk", snapshot_file=work + "/overlay.qcow2", snapshot_node_name="top",
+       format="qcow2")
+assert vm.cmd("query-block-exports")[0]["node-name"] == "top"
+before = stats()["wr_operations"]
+wait_until(lambda: stats()["wr_operations"] > before + 100)
+vm.cmd("stop")
+r = run("nbdcopy", uri("disk"), work + "/copy.raw")
+assert r.returncode == 0, r
+r = run("qemu-img", "compare", "-U", "-F", "raw", work + "/overlay.qcow2", work + "/copy.raw")
+assert r.returncode == 0, r
+vm.cmd("cont")
+vm.cmd("nbd-server-stop")
+vm.cmd("system_powerdown")
+vm.wait_closed()
+PYTHON
+    expect_verified
+}
+
 test_an_export_that_hangs_delays_only_its_clients() {
     make_disk 64M
     start_vm until=button -blockdev "driver=file,node-name=disk,filename=$disk" \

@@ -71,6 +71,7 @@ for round in range(rounds):
     assert drive("cd")["inserted"]["file"] == work + "/cd%u" % (round % 2)
 vm.cmd("eject", device="cd0")
 moved(True)
+refused("no such", "device_add", driver="scsi-cd", id="x", drive="cd0", bus="scsi0.0")
 assert "inserted" not in drive("cd") and drive("cd")["tray_open"] and drive("cd")["removable"]
 vm.cmd("blockdev-add", driver="file", filename=work + "/cd0", **{"node-name": "m", "read-only": True})
 vm.cmd("blockdev-insert-medium", id="cd", **{"node-name": "m"})

@@ -60,9 +60,18 @@ refused "server" info "nbd+unix:///other?socket=$socket"
 refused "x-dirty-bitmap qemu:dirty-bitmap:b not found" info --image-opts "$node,export=name,x-dirty-bitmap=qemu:dirty-bitmap:b"
 refused "nbd+unix:///EXPORT?socket=PATH" info nbd+unix:///name
 
-# ---- the bits of a bitmap ----
-qemu-img bitmap --add base.qcow2 b >/dev/null 2>&1
+# ---- a server with one client ----
 stop
+rm -f "$socket"
+qemu-nbd -r -f raw --socket="$socket" base.qcow2 >log 2>&1 &
+server=$!
+wait_socket
+succeeds "the format is found and the image is opened over one connection" "$img" compare -U base.qcow2 "$uri"
+wait $server
+report $? "the server has ended with its client"
+server=
+
+# ---- the bits of a bitmap ----
 qemu-img bitmap --add base.qcow2 b
 qemu-io -f qcow2 -c 'write -q 1M 128k' -c 'write -q 5M 64k' base.qcow2
 serve -r -f qcow2 -B b base.qcow2
@@ -103,6 +112,16 @@ succeeds "convert to qcow2 on an export" "$img" convert -n -f raw -O qcow2 base.
 succeeds "check" "$img" check "$uri"
 succeeds "qemu-img check" qemu-img check "$uri"
 succeeds "qemu-img finds them equal" qemu-img compare -f raw -F qcow2 base.raw "$uri"
+kit memory 48M
+succeeds "create a qcow2 image on an export" "$img" create -q -f qcow2 "$uri" 32M
+succeeds "qemu-img check" qemu-img check "$uri"
+same info "$uri"
+succeeds "convert to a new image on an export" "$img" convert -f raw -O qcow2 base.raw "$uri"
+succeeds "qemu-img finds them equal" qemu-img compare -f raw -F qcow2 base.raw "$uri"
+succeeds "convert to the bytes of an export" "$img" convert -f raw -O raw base.raw "$uri"
+succeeds "qemu-img finds them equal" qemu-img compare -f raw -F raw base.raw "$uri"
+succeeds "create a raw image that fits" "$img" create -q -f raw "$uri" 48M
+refused "No space left" create -q -f raw "$uri" 49M
 kit file base.raw
 succeeds "an overlay of an export" "$img" create -q -f qcow2 -b "$uri" -F raw overlay.qcow2
 succeeds "its content" "$img" compare -f raw -F qcow2 base.raw overlay.qcow2

@@ -66,9 +66,9 @@ void fake_run_release_disk(FakeRun *run)
 void fake_vm_clear(Vm *vm)
 {
     GPtrArray *arrays[] = {vm->backends.iothreads, vm->backends.memory_backends,
-                           vm->backends.rngs,      vm->backends.tls,
-                           vm->machine.devices,    vm->backends.serials,
-                           vm->backends.monitors,  vm->backends.drives};
+                           vm->backends.rngs,      vm->machine.devices,
+                           vm->backends.serials,   vm->backends.monitors,
+                           vm->backends.drives};
     for (unsigned i = 0; i < G_N_ELEMENTS(arrays); i++) {
         g_ptr_array_unref(arrays[i]);
     }

@@ -144,6 +144,24 @@ static void a_slice_stops_when_its_array_is_full(void **state)
     assert_int_equal(covered, 0);
 }
 
+static void the_front_of_a_list_can_be_removed(void **state)
+{
+    char a[4] = "abc", b[4] = "def", c[4] = "ghi";
+    struct iovec list[] = {{a, 3}, {b, 3}, {c, 3}}, *iov = list;
+    unsigned count = 3;
+    iov_discard_front(&iov, &count, 0);
+    assert_int_equal(count, 3);
+    iov_discard_front(&iov, &count, 4);
+    assert_int_equal(count, 2);
+    assert_ptr_equal(iov[0].iov_base, b + 1);
+    assert_int_equal(iov[0].iov_len, 2);
+    iov_discard_front(&iov, &count, 2);
+    assert_int_equal(count, 1);
+    assert_ptr_equal(iov[0].iov_base, c);
+    iov_discard_front(&iov, &count, 3);
+    assert_int_equal(count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +170,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_range_is_copied_out_like_from_one_buffer, set_up,
                                         tear_down),
         cmocka_unit_test(every_range_is_copied_in_like_into_one_buffer),
+        cmocka_unit_test(the_front_of_a_list_can_be_removed),
         cmocka_unit_test_setup_teardown(memset_stays_in_its_range, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_slice_is_a_view_without_empty_elements, set_up,
                                         tear_down),

@@ -14,7 +14,6 @@ void backends_init(Backends *b, const VmConfig *config)
     b->iothreads = g_ptr_array_new();
     b->memory_backends = g_ptr_array_new();
     b->rngs = g_ptr_array_new_with_free_func(g_free);
-    b->tls = g_ptr_array_new_with_free_func(backends_free_tls);
     b->throttle_groups = g_ptr_array_new();
     b->serials = g_ptr_array_new_with_free_func(g_free);
     b->monitors = g_ptr_array_new_with_free_func(backends_free_monitor);

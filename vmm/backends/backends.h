@@ -11,7 +11,6 @@
 #include "block/block.h"
 #include "hw/core/chardev.h"
 #include "util/loop/iothread.h"
-#include "util/tls.h"
 #include "vmm/backends/memory.h"
 #include "vmm/config.h"
 
@@ -27,7 +26,6 @@ typedef struct Backends {
     GPtrArray *iothreads;       /* IoThread; [0] is the default one */
     GPtrArray *memory_backends; /* MemoryBackend, by -object */
     GPtrArray *rngs;            /* char *: ids of rng-builtin and rng-random, by -object */
-    GPtrArray *tls;             /* TlsObject: tls-creds-*, by -object */
     GPtrArray *throttle_groups; /* ThrottleGroup, by -object; a reference to each */
     GPtrArray *drives;          /* of -drive */
     GPtrArray *serials;         /* char *: chardev id of each serial port; NULL: no such port */
@@ -54,17 +52,6 @@ bool backends_object_in_use(const char *id, GError **error) ANY_THREAD;
 IoThread *backends_find_iothread(Backends *b, const char *id) RUNS_IN_MAIN;    /* NULL: none */
 MemoryBackend *backends_find_memory(Backends *b, const char *id) RUNS_IN_MAIN; /* NULL: none */
 bool backends_has_rng(const Backends *b, const char *id) RUNS_IN_MAIN;         /* of -object */
-/* ---- tls_objects.c: -object tls-creds-anon, tls-creds-psk, tls-creds-x509 ---- */
-typedef struct TlsObject {
-    char *id;
-    TlsCreds *creds;
-} TlsObject;
-/* Reads the files. The caller has checked the id, and checks it again. NULL + @error. */
-TlsObject *backends_co_make_tls(const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
-void backends_free_tls(void *opaque) ANY_THREAD;
-/* Lets tls-creds of disks on NBD servers find them. */
-void backends_offer_tls(Backends *b) RUNS_IN_MAIN;
-TlsObject *backends_find_tls(const Backends *b, const char *id) RUNS_IN_MAIN; /* NULL: none */
 /* The context of the default iothread. */
 AioContext *backends_default_home(const Backends *b) RUNS_IN_MAIN;
 
@@ -94,6 +81,9 @@ void backends_apply_drive_defaults(Backends *b, OptDict *props) RUNS_IN_MAIN;
 void backends_add_implied_devices(Backends *b, GPtrArray *rows) RUNS_IN_MAIN;
 /* The id of the -drive that created node @node_name; "" if none did. */
 const char *backends_drive_of_node(Backends *b, const char *node_name) RUNS_IN_MAIN;
+/* The id of the -drive that a CD drive began with: @node_name is what -drive called its node, which
+ * may be gone since. "" if none did; NULL has none. */
+const char *backends_drive_of_medium(Backends *b, const char *node_name) RUNS_IN_MAIN;
 /* The node of -drive id=@id; borrowed; NULL if there is none. */
 BlockNode *backends_drive_node(Backends *b, const char *id) RUNS_IN_MAIN;
 /* The medium of node @node_name was taken out of its drive: drops the reference of the -drive that

@@ -305,6 +305,17 @@ const char *backends_drive_of_node(Backends *b, const char *node_name)
     return "";
 }
 
+const char *backends_drive_of_medium(Backends *b, const char *node_name)
+{
+    for (unsigned i = 0; node_name != NULL && i < b->drives->len; i++) {
+        const BlockDrive *d = b->drives->pdata[i];
+        if (g_strcmp0(opt_dict_get(d->blockdev, "node-name"), node_name) == 0) {
+            return d->id;
+        }
+    }
+    return "";
+}
+
 BlockNode *backends_drive_node(Backends *b, const char *id)
 {
     for (unsigned i = 0; i < b->drives->len; i++) {
@@ -338,7 +349,7 @@ void backends_apply_drive_defaults(Backends *b, OptDict *props)
     const char *name = opt_dict_get(props, "drive");
     for (unsigned i = 0; name != NULL && i < b->drives->len; i++) {
         const BlockDrive *d = b->drives->pdata[i];
-        if (strcmp(d->id, name) == 0) {
+        if (strcmp(d->id, name) == 0 && d->root != NULL) {
             opt_dict_foreach(d->device, drives_set_default, props);
             opt_dict_set(props, "drive", drives_node_name(d)); /* devices refer to nodes only */
             return;

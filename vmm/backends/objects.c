@@ -52,7 +52,7 @@ static RUNS_IN_MAIN bool backends_check_object_id(Backends *b, const char *id, c
         return false;
     }
     if (backends_find_iothread(b, id) == NULL && backends_find_memory(b, id) == NULL &&
-        !backends_has_rng(b, id) && backends_find_tls(b, id) == NULL &&
+        !backends_has_rng(b, id) && tls_objects_find(id) == NULL &&
         throttle_find_object(b, id) == NULL) {
         return true;
     }
@@ -213,15 +213,15 @@ static coroutine_fn RUNS_IN_MAIN bool backends_co_add_tls(Backends *b, const Opt
     if (id != NULL && !backends_check_object_id(b, id, type, error)) {
         return false;
     }
-    TlsObject *o = backends_co_make_tls(opts, error);
-    if (o == NULL) {
+    TlsCreds *creds = tls_co_creds_from_options(opts, error);
+    if (creds == NULL) {
         return false;
     }
     if (!backends_check_object_id(b, id, type, error)) { /* checked again after the wait */
-        backends_free_tls(o);
+        tls_creds_unref(creds);
         return false;
     }
-    g_ptr_array_add(b->tls, o);
+    tls_objects_add(id, creds);
     return true;
 }
 
@@ -260,7 +260,6 @@ bool backends_co_add_object(Backends *b, const OptDict *opts, GError **error)
 
 bool backends_co_make_objects(Backends *b, GError **error)
 {
-    backends_offer_tls(b);
     IoThread *first = iothread_new("default", 32768, error);
     if (first == NULL) {
         return false;
@@ -309,9 +308,7 @@ bool backends_co_del_object(Backends *b, const char *id, GError **error)
         g_ptr_array_remove_index(b->rngs, rng);
         return true;
     }
-    TlsObject *tls = backends_find_tls(b, id);
-    if (tls != NULL) { /* the NBD server keeps the credentials that it uses */
-        g_ptr_array_remove(b->tls, tls);
+    if (tls_objects_remove(id)) {
         return true;
     }
     g_autofree char *excerpt = opt_excerpt(id);

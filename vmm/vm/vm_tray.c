@@ -24,7 +24,7 @@ static void vm_tray_announce(void *opaque)
     enter_main();
     VmTrayMessage *m = opaque;
     atomic_fetch_sub(&vm_trays_posted, 1);
-    const char *drive = m->drive != NULL ? backends_drive_of_node(&m->vm->backends, m->drive) : "";
+    const char *drive = backends_drive_of_medium(&m->vm->backends, m->drive);
     VM_ANNOUNCE(m->vm, tray_moved, drive, m->id, m->open);
     g_free(m->drive);
     g_free(m->id);

@@ -353,6 +353,31 @@ BLOCK_TEST(copy_on_read_tracks_the_file_that_it_has)
     test_node_del("a");
 }
 
+/* ---- reopen and resize beside filters ---- */
+
+BLOCK_TEST(a_filter_takes_part_in_reopen_and_resize)
+{
+    GError *error = NULL;
+    BlockNode *r = test_node_add("raw,node-name=r,file.driver=mem,file.node-name=m,file.size=1M");
+    BlockBackend *blk = blk_co_new("d", r, false, &error);
+    BlockNodeCreate how = {
+        .drv = &pass_driver, .name = "f", .home = test_home, .flags = {.read_only = true}};
+    BlockNode *f = block_node_create(&how, NULL);
+    BlockGraphChange *c = change_begin(f, r);
+    assert_true(block_graph_insert_filter(c, f, r, NULL));
+    change_end(c);
+    assert_int_equal(block_node_co_resize(r, 2 << 20, &error), 0);
+    assert_int_equal(block_node_size(r), 2 << 20);
+    OptDict *d = opt_dict_parse("raw,node-name=r,read-only=on,file=m", "driver", &error);
+    assert_true(block_co_reopen(&d, 1, &error));
+    opt_dict_free(d);
+    assert_true(block_node_read_only(r));
+    filter_delete(f);
+    assert_int_equal(blk_size(blk), 2 << 20);
+    blk_co_free(blk);
+    test_node_del("r");
+}
+
 /* ---- users ---- */
 
 static coroutine_fn RUNS_IN_MAIN void expect_error(GError *error, const char *says)
@@ -457,6 +482,7 @@ int main(void)
         cmocka_unit_test(sizes_and_limits_follow_and_the_device_learns_its_size),
         cmocka_unit_test(a_range_of_a_file_does_not_get_a_file_that_is_too_short),
         cmocka_unit_test(copy_on_read_tracks_the_file_that_it_has),
+        cmocka_unit_test(a_filter_takes_part_in_reopen_and_resize),
         cmocka_unit_test(a_second_job_a_resize_and_a_deletion_are_refused),
         cmocka_unit_test(
             an_overlay_that_was_taken_out_of_a_chain_does_not_restrict_what_was_below_it),

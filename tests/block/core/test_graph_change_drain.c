@@ -453,31 +453,6 @@ BLOCK_TEST(a_change_is_refused_beside_an_opening_and_waits_for_a_closing)
     test_node_del("a");
 }
 
-/* ---- reopen and resize beside filters ---- */
-
-BLOCK_TEST(a_filter_takes_part_in_reopen_and_resize)
-{
-    GError *error = NULL;
-    BlockNode *r = test_node_add("raw,node-name=r,file.driver=mem,file.node-name=m,file.size=1M");
-    BlockBackend *blk = blk_co_new("d", r, false, &error);
-    BlockNodeCreate how = {
-        .drv = &pass_driver, .name = "f", .home = test_home, .flags = {.read_only = true}};
-    BlockNode *f = block_node_create(&how, NULL);
-    BlockGraphChange *c = change_begin(f, r);
-    assert_true(block_graph_insert_filter(c, f, r, NULL));
-    change_end(c);
-    assert_int_equal(block_node_co_resize(r, 2 << 20, &error), 0);
-    assert_int_equal(block_node_size(r), 2 << 20);
-    OptDict *d = opt_dict_parse("raw,node-name=r,read-only=on,file=m", "driver", &error);
-    assert_true(block_co_reopen(&d, 1, &error));
-    opt_dict_free(d);
-    assert_true(block_node_read_only(r));
-    filter_delete(f);
-    assert_int_equal(blk_size(blk), 2 << 20);
-    blk_co_free(blk);
-    test_node_del("r");
-}
-
 static int change_setup(void **state)
 {
     static const BlockDriver *drivers[32];
@@ -506,7 +481,6 @@ int main(void)
         cmocka_unit_test(a_section_that_ends_between_commit_and_end),
         cmocka_unit_test(new_users_and_deletions_wait_for_the_end),
         cmocka_unit_test(a_change_is_refused_beside_an_opening_and_waits_for_a_closing),
-        cmocka_unit_test(a_filter_takes_part_in_reopen_and_resize),
     };
     setenv("CMOCKA_TEST_ABORT", "1", 1);
     return cmocka_run_group_tests(tests, change_setup, block_test_teardown);

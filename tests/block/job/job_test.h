@@ -17,13 +17,13 @@ static GString *job_log; /* events: "READY job0 " */
 static CoMutex job_operation;
 static CoQueue job_changes; /* woken at each change of a job */
 
-static void job_test_begin(void *opaque)
+NO_THREAD_SAFETY_ANALYSIS static void job_test_begin(void *opaque)
 {
     enter_coroutine();
     co_mutex_lock(&job_operation);
 }
 
-static void job_test_end(void *opaque)
+NO_THREAD_SAFETY_ANALYSIS static void job_test_end(void *opaque)
 {
     enter_coroutine();
     co_mutex_unlock(&job_operation);

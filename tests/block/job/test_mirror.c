@@ -131,7 +131,6 @@ BLOCK_TEST(a_write_blocking_mirror_writes_to_both_before_the_guest_goes_on)
     Job *job = mirror_start_ready(&r, (BlockMirrorConfig){.write_blocking = true});
     mirror_guest_write(&r, 10000, 30000, 2);
     job_assert_same(r.source, r.target); /* at once */
-    g_autofree uint8_t *zeroes = g_malloc0(MIRROR_SIZE);
     assert_int_equal(test_io(r.guest, TEST_ZERO, 5000, 200000, NULL, BLOCK_REQ_MAY_UNMAP), 0);
     job_assert_same(r.source, r.target);
     assert_int_equal(test_io(r.guest, TEST_DISCARD, 0, 65536, NULL, 0), 0);
@@ -158,6 +157,32 @@ BLOCK_TEST(a_drained_section_does_not_wait_for_the_target_of_a_write_blocking_mi
     assert_int_equal(test_finish(&w), 0);
     co_drained_end(&r.guest, 1);
     job_release(r.target);
+    mirror_complete(job);
+    job_await_end("job0", "READY COMPLETED ");
+    job_assert_same(r.source, r.target);
+    mirror_rig_close(&r);
+}
+
+/* A copy of older data is on its way to the target: it must not arrive after the newer data. */
+BLOCK_TEST(a_write_to_both_waits_for_a_copy_of_the_same_range)
+{
+    MirrorRig r;
+    mirror_rig_open(&r);
+    Job *job = mirror_start_ready(&r, (BlockMirrorConfig){0});
+    job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_WRITE, .count = 1, .hold = true});
+    mirror_guest_write(&r, 0, 4096, 2);
+    job_await_held(r.target, 1);
+    block_mirror_set_write_blocking(job);
+    g_autofree uint8_t *data = g_malloc(4096);
+    TestRequest w = {.blk = r.guest, .op = TEST_WRITE, .offset = 512, .bytes = 1024, .buf = data};
+    test_fill(data, 4096, 3);
+    test_start(&w);
+    for (unsigned i = 0; i < 10; i++) {
+        test_settle();
+    }
+    assert_int_equal(w.completions, 0);
+    job_release(r.target);
+    assert_int_equal(test_finish(&w), 0);
     mirror_complete(job);
     job_await_end("job0", "READY COMPLETED ");
     job_assert_same(r.source, r.target);
@@ -234,6 +259,7 @@ int main(void)
         cmocka_unit_test(an_incremental_mirror_copies_the_bits_of_a_bitmap),
         cmocka_unit_test(a_write_blocking_mirror_writes_to_both_before_the_guest_goes_on),
         cmocka_unit_test(a_drained_section_does_not_wait_for_the_target_of_a_write_blocking_mirror),
+        cmocka_unit_test(a_write_to_both_waits_for_a_copy_of_the_same_range),
         cmocka_unit_test(what_cannot_be_mirrored_is_refused_and_changes_nothing),
         cmocka_unit_test(nodes_of_a_mirror_have_no_other_job_writer_or_end),
     };

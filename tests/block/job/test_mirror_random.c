@@ -95,7 +95,7 @@ static void lane_run(void *opaque)
 
 /* ---- oracles ---- */
 
-static uint8_t *schedule_bytes(BlockNode *fault)
+static RUNS_IN_IOTHREAD uint8_t *schedule_bytes(BlockNode *fault)
 {
     return block_mem_data(fault->file);
 }
@@ -104,6 +104,7 @@ static uint8_t *schedule_bytes(BlockNode *fault)
 static void schedule_compare(void *arg, const void *mirror)
 {
     Schedule *s = arg;
+    enter_iothread(test_home);
     const uint8_t *a = schedule_bytes(s->rig.source), *b = schedule_bytes(s->rig.target);
     s->ends++;
     if (block_node_in_flight(s->rig.source) != 0) {

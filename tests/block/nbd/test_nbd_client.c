@@ -438,6 +438,10 @@ BLOCK_TEST(wrong_options_are_refused_in_words)
     test_open_fails("nbd,server.type=fd", "server.str");
     test_open_fails("nbd,server.type=unix,server.path=x,server.host=h", "another server.type");
     test_open_fails("nbd,server.type=vsock", "server.type");
+    test_open_fails("nbd,path=x,host=h", "same time");
+    test_open_fails("nbd,path=x,server.type=inet,server.host=h", "same time");
+    test_open_fails("nbd,path=/nonexistent/x,export=e", "nbd+unix:///e?socket=/nonexistent/x");
+    test_open_fails("nbd,port=7", "server.host");
     test_open_fails("nbd,server.type=fd,server.str=3,multi-conn=2", "multi-conn");
     test_open_fails("nbd,server.type=unix,server.path=x,multi-conn=17", "multi-conn");
     test_open_fails("nbd,server.type=unix,server.path=/nonexistent/x", "No such file");

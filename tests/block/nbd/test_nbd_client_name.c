@@ -25,6 +25,7 @@ static void a_name_means_what_qemu_makes_of_it(void **state)
         {"nbd+tcp://h:7/e", "driver=nbd,export=e,server.type=inet,server.host=h,server.port=7"},
         {"nbd://[::1]:7/e", "driver=nbd,export=e,server.type=inet,server.host=::1,server.port=7"},
         {"nbd://h/a%20b", "driver=nbd,export=a b,server.type=inet,server.host=h,server.port=10809"},
+        {"nbd+unix://?socket=/s", "driver=nbd,server.type=unix,server.path=/s"},
         {"nbd+unix:///?socket=/s", "driver=nbd,server.type=unix,server.path=/s"},
         {"nbd+unix:///e?socket=/a%3fb", "driver=nbd,export=e,server.type=unix,server.path=/a?b"},
         {"nbd:h:7", "driver=nbd,server.type=inet,server.host=h,server.port=7"},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The NBD client without a connection: waiting, giving up, connecting again, closing, moving. */
 #include "tests/block/nbd/fake_nbd.h"
+#include <sys/ioctl.h>
 #include "block/drivers.h"
 
 enum { EXPORT = 64 * 1024 };
@@ -14,6 +15,7 @@ static coroutine_fn RUNS_IN_MAIN BlockBackend *start(FakeNbd *f, const char *mor
     sched_point_count("nbd.wait");
     sched_point_count("nbd.up");
     sched_point_count("nbd.lost");
+    sched_point_count("nbd.deliver");
     return fake_blk(f, more);
 }
 
@@ -168,6 +170,80 @@ BLOCK_TEST(the_pauses_between_attempts_double)
         }
         assert_int_equal(sched_point_count("nbd.attempt"), attempts + done);
     }
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+/* The connector's coroutine still waits for the hand-over when the loss of what it has handed over
+ * arrives in main. */
+BLOCK_TEST(a_connection_is_lost_before_its_arrival_is_reported)
+{
+    enum { NEGOTIATION = 18 + 4 };
+    FakeNbd f;
+    uint8_t buf[512] = {1};
+    BlockBackend *blk = start(&f, "reconnect-delay=1000");
+    unsigned deliveries = sched_point_count("nbd.deliver"), lost = sched_point_count("nbd.lost");
+    int64_t negotiated = f.conns[0]->received;
+    assert_true(negotiated > NEGOTIATION);
+    f.limit_from = 1;
+    f.limit_to = 2;
+    f.cut_received = negotiated; /* the second connection ends when it is ready */
+    fake_end_conn(f.conns[0]);
+    TEST_UNTIL(sched_point_count("nbd.lost") == lost + 1);
+    sched_point_hold("nbd.up");
+    TEST_UNTIL(sched_point_count("nbd.deliver") == deliveries + 1 && f.limits_met == 1 &&
+               f.open == 0);
+    sched_point_await("nbd.up"); /* main does not run from here on */
+    sched_point_release("nbd.up");
+    while (sched_point_count("nbd.lost") < lost + 2) {
+        g_usleep(100);
+    }
+    while (f.accepted < 3) {
+        fake_pass_time(1);
+    }
+    assert_int_equal(test_io(blk, TEST_WRITE, 0, 512, buf, 0), 0);
+    blk_co_free(blk);
+    fake_stop(&f);
+}
+
+/* ---- commands and replies ---- */
+
+static coroutine_fn RUNS_IN_MAIN bool hold_second(FakeConn *c, uint16_t type, uint64_t cookie,
+                                                  uint64_t offset, uint32_t bytes)
+{
+    while (c->fake->error == 0 && offset == 1024 && !c->ended) {
+        co_queue_wait(&c->fake->held, "a test");
+    }
+    c->fake->error = 0;
+    return false;
+}
+
+/* A command is sent while an earlier one waits for its reply, also after another one's reply. */
+BLOCK_TEST(a_late_reply_holds_no_command_back)
+{
+    enum { COMMAND = 28 };
+    FakeNbd f;
+    uint8_t buf[3][512];
+    TestRequest r[3];
+    BlockBackend *blk = start(&f, "");
+    f.co_lie = hold_second;
+    for (unsigned i = 0; i < 3; i++) {
+        r[i] = (TestRequest){
+            .blk = blk, .op = TEST_READ, .offset = 512 * (i + 1), .bytes = 512, .buf = buf[i]};
+    }
+    test_start(&r[0]);
+    test_start(&r[1]);
+    assert_int_equal(test_finish(&r[0]), 0);
+    test_settle();
+    test_start(&r[2]);
+    int waiting = 0; /* bytes that the server has not read */
+    TEST_UNTIL(f.total == 2 && ioctl(f.conns[0]->fd, FIONREAD, &waiting) == 0 &&
+               waiting == COMMAND);
+    f.co_lie = NULL;
+    f.error = 1; /* for hold_second(), which clears it */
+    co_queue_wake_all(&f.held);
+    assert_int_equal(test_finish(&r[1]), 0);
+    assert_int_equal(test_finish(&r[2]), 0);
     blk_co_free(blk);
     fake_stop(&f);
 }
@@ -461,6 +537,8 @@ int main(void)
         cmocka_unit_test(after_the_delay_requests_fail),
         cmocka_unit_test(connections_that_bring_no_reply_do_not_prolong_the_delay),
         cmocka_unit_test(the_pauses_between_attempts_double),
+        cmocka_unit_test(a_connection_is_lost_before_its_arrival_is_reported),
+        cmocka_unit_test(a_late_reply_holds_no_command_back),
         cmocka_unit_test(an_export_that_has_changed_is_refused),
         cmocka_unit_test(a_request_of_a_lost_connection_goes_over_another),
         cmocka_unit_test(a_close_ends_an_attempt_wherever_the_server_hangs),

@@ -8,16 +8,9 @@
 #include <sys/wait.h>
 #include <libnbd.h>
 #include "block/drivers.h"
-#include "block/nbd/nbd_client_tls.h"
+#include "util/tls_options.h"
 
 static char *dir;
-static TlsCreds *creds; /* that the id "t" means */
-
-static TlsCreds *find_creds(void *opaque, const char *id)
-{
-    return strcmp(id, "t") == 0 ? creds : NULL;
-}
-
 static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void shell(const char *format, ...)
 {
@@ -53,7 +46,8 @@ static int make_credentials(void **state)
         "--generate-certificate --load-ca-certificate x509/ca-cert.pem --load-ca-privkey "
         "x509.key --load-privkey ca/server-key.pem --template t --outfile ca/server-cert.pem "
         "2>log; cp x509/ca-cert.pem ca/ca-cert.pem");
-    return block_test_setup(state);
+    int ret = block_test_setup(state);
+    return ret;
 }
 
 static int remove_credentials(void **state)
@@ -109,24 +103,27 @@ static void server_stop(void)
     waitpid(server, NULL, 0);
 }
 
+/* Makes the credentials that the id "t" means. */
 static void use_creds(TlsKind kind, const char *folder, bool verify)
 {
+    enter_main();
     g_autofree char *path = g_strdup_printf("%s/%s", dir, folder);
     TlsConfig config = {.kind = kind,
                         .dir = kind == TLS_ANON ? NULL : path,
                         .verify_peer = verify,
                         .username = kind == TLS_PSK ? "alice" : NULL};
     g_autoptr(GError) error = NULL;
-    creds = tls_creds_new(&config, &error);
+    TlsCreds *creds = tls_creds_new(&config, &error);
     if (creds == NULL) {
         fail_msg("%s", error->message);
     }
+    tls_objects_add("t", creds);
 }
 
 static void drop_creds(void)
 {
-    tls_creds_unref(creds);
-    creds = NULL;
+    enter_main();
+    tls_objects_remove("t");
 }
 
 static char *unix_options(const char *more)
@@ -255,6 +252,5 @@ int main(void)
     };
     setenv("CMOCKA_TEST_ABORT", "1", 1);
     block_setup(block_drivers);
-    nbd_client_set_tls_find(find_creds, NULL);
     return cmocka_run_group_tests(tests, make_credentials, remove_credentials);
 }

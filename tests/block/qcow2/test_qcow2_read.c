@@ -105,7 +105,7 @@ BLOCK_TEST(a_loop_of_backing_files_and_foreign_protocols_are_refused)
         g_strdup_printf("qcow2,read-only=on,file.driver=file,file.filename=%s/d.qcow2", dir);
     test_open_fails(loop, "the chain of backing files is a loop");
     test_open_fails(ssh, "'ssh:host:1', whose protocol skiff does not support");
-    test_open_fails(nbd, "NBD server 'nbd+unix:///?socket=/nonexistent/x'");
+    test_open_fails(nbd, "NBD server 'nbd+unix://?socket=/nonexistent/x'");
     qcow2_dir_free(dir);
 }
 

@@ -222,8 +222,7 @@ static RUNS_IN_MAIN struct json_object *qmp_block_drive(Vm *vm, const ScsiLun *l
 {
     const Device *dev = &lun->base;
     struct json_object *o = json_object_new_object();
-    qmp_put_str(o, "device",
-                lun->drive != NULL ? backends_drive_of_node(&vm->backends, lun->drive) : "");
+    qmp_put_str(o, "device", backends_drive_of_medium(&vm->backends, lun->drive));
     qmp_put_str(o, "qdev", dev->id != NULL ? dev->id : dev->path);
     qmp_put_str(o, "type", "unknown");
     qmp_put_bool(o, "removable", true);

@@ -4,14 +4,15 @@
 #include <unistd.h>
 #include "block/graph.h"
 #include "block/nbd/nbd.h"
+#include "util/tls_options.h"
 #include "vmm/monitor/commands/qmp_block.h"
 #include "vmm/monitor/commands/qmp_chardev_backend.h"
 
 /* ---- the server ---- */
 
 /* *@creds: the credentials of the option, or NULL if it is absent. */
-static RUNS_IN_MAIN bool export_find_creds(QmpCall *call, struct json_object *args,
-                                           TlsCreds **creds, GError **error)
+static RUNS_IN_MAIN bool export_find_creds(struct json_object *args, TlsCreds **creds,
+                                           GError **error)
 {
     const char *id = qmp_arg_str(args, "tls-creds");
     *creds = NULL;
@@ -24,17 +25,17 @@ static RUNS_IN_MAIN bool export_find_creds(QmpCall *call, struct json_object *ar
     if (id == NULL) {
         return true;
     }
-    const TlsObject *o = backends_find_tls(&call->vm->backends, id);
-    if (o == NULL) {
+    TlsCreds *found = tls_objects_find(id);
+    if (found == NULL) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "No TLS credentials with id '%s'", id);
         return false;
     }
-    if (!tls_creds_config(o->creds)->server) {
+    if (!tls_creds_config(found)->server) {
         g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
                             "Expecting TLS credentials with a server endpoint");
         return false;
     }
-    *creds = o->creds;
+    *creds = found;
     return true;
 }
 
@@ -74,7 +75,7 @@ static struct json_object *qmp_nbd_server_start(QmpCall *call, struct json_objec
     g_autoptr(OptDict) options = opt_dict_new();
     TlsCreds *creds;
     int fd = -1;
-    if (!export_find_creds(call, args, &creds, error)) {
+    if (!export_find_creds(args, &creds, error)) {
         return NULL;
     }
     if (qmp_socket_address_options(qmp_arg_get(args, "addr"), "addr.data", options, call->session,

@@ -16,7 +16,7 @@ static RUNS_IN_MAIN Device *qmp_medium_device_of_drive(Vm *vm, const char *drive
         Device *dev = vm->machine.devices->pdata[i];
         const ScsiLun *lun = scsi_medium_drive(dev);
         if (lun != NULL && lun->drive != NULL && *drive != '\0' &&
-            strcmp(backends_drive_of_node(&vm->backends, lun->drive), drive) == 0) {
+            strcmp(backends_drive_of_medium(&vm->backends, lun->drive), drive) == 0) {
             return dev;
         }
     }

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Generated schedules on a chain of images under load: snapshots, commits, streams, commits without a
+ * job, in random order and of random parts; jobs are paused, resumed, given another speed and cancelled
+ * at random. Each writer compares what it reads with what it has written; at the end the disk has what
+ * all have written, also for QEMU's tools.
+ */
+#include "block/chain/chain_commit.h"
+#include "block/chain/commit_job.h"
+#include "block/chain/external_snapshot.h"
+#include "block/chain/stream_job.h"
+#include "tests/block/chain/chain_job_test.h"
+#include "tests/support/rounds.h"
+
+#define GUESTS 6u
+#define STEPS 10u
+#define LAYERS_MAX 6u
+
+typedef struct Schedule {
+    GRand *rand;
+    BlockBackend *blk;
+    GPtrArray *paths; /* char *, all that were made */
+} Schedule;
+
+static ChainGuest guests[GUESTS];
+static unsigned ends[2]; /* jobs that have completed, and that were cancelled */
+
+static unsigned pick(Schedule *s, unsigned count)
+{
+    return (unsigned)g_rand_int_range(s->rand, 0, (int)count);
+}
+
+/* ---- the chain ---- */
+
+static RUNS_IN_MAIN unsigned chain_nodes(const Schedule *s, BlockNode *nodes[])
+{
+    unsigned count = 0;
+    for (BlockNode *n = blk_root(s->blk); n != NULL && count < LAYERS_MAX + 1; n = n->backing) {
+        nodes[count++] = n;
+    }
+    return count;
+}
+
+static coroutine_fn RUNS_IN_MAIN void do_snapshot(Schedule *s)
+{
+    GError *error = NULL;
+    char *path = chain_path();
+    NewImageConfig image = {.mode = NEW_IMAGE_ABSOLUTE_PATHS, .filename = path};
+    g_ptr_array_add(s->paths, path);
+    ExternalSnapshot *snapshot = external_snapshot_co_begin_image(blk_root(s->blk), &image, &error);
+    if (snapshot == NULL) {
+        fail_msg("%s", error->message);
+    }
+    bool keep = pick(s, 4) != 0;
+    co_mutex_lock(&job_operation);
+    co_drained_begin(&s->blk, 1); /* as a transaction does it */
+    if (!external_snapshot_co_insert(snapshot, &error)) {
+        fail_msg("%s", error->message);
+    }
+    if (!keep) {
+        external_snapshot_co_undo(snapshot);
+    }
+    co_drained_end(&s->blk, 1);
+    external_snapshot_co_end(snapshot, keep);
+    co_mutex_unlock(&job_operation);
+}
+
+/* ---- jobs ---- */
+
+/* Lets the job run to its end, or not. */
+static coroutine_fn RUNS_IN_MAIN void drive_job(Schedule *s)
+{
+    bool cancel = pick(s, 3) == 0;
+    unsigned verbs = pick(s, 4);
+    Job *job;
+    for (unsigned i = 0; i < verbs && (job = job_find("j")) != NULL; i++) {
+        switch (pick(s, 4)) {
+        case 0:
+            job_pause(job, NULL);
+            break;
+        case 1:
+            job_resume(job, NULL);
+            break;
+        case 2:
+            job_set_speed(job, (uint64_t)pick(s, 4) << 20, NULL);
+            break;
+        case 3:
+            co_sleep_ns(pick(s, 2000000));
+            break;
+        }
+    }
+    job = job_find("j");
+    if (job != NULL && cancel) {
+        job_cancel(job, pick(s, 2) != 0, NULL);
+    } else if (job != NULL) {
+        job_resume(job, NULL);
+        job_set_speed(job, 0, NULL);
+    }
+    job_await("j", JOB_STATUS_NULL);
+    ends[strstr(job_log->str, "CANCELLED") != NULL ? 1 : 0]++;
+    assert_null(strchr(job_log->str, '(')); /* no error */
+    g_string_truncate(job_log, 0);
+}
+
+static coroutine_fn RUNS_IN_MAIN void do_commit(Schedule *s)
+{
+    g_autoptr(GError) error = NULL;
+    BlockNode *nodes[LAYERS_MAX + 1];
+    unsigned count = chain_nodes(s, nodes);
+    if (count < 3) {
+        return;
+    }
+    unsigned top = 1 + pick(s, count - 2), base = top + 1 + pick(s, count - top - 1);
+    CommitConfig config = {.job = {.id = "j", .speed = (uint64_t)pick(s, 3) << 20},
+                           .top = nodes[top],
+                           .base = nodes[base]};
+    co_mutex_lock(&job_operation);
+    Job *job = block_commit_co_start(&config, &error);
+    co_mutex_unlock(&job_operation);
+    if (job == NULL) {
+        fail_msg("%s", error->message);
+    }
+    drive_job(s);
+}
+
+static coroutine_fn RUNS_IN_MAIN void do_stream(Schedule *s)
+{
+    g_autoptr(GError) error = NULL;
+    BlockNode *nodes[LAYERS_MAX + 1];
+    unsigned count = chain_nodes(s, nodes);
+    unsigned node = pick(s, count), base = node + 1 + pick(s, count - node);
+    StreamConfig config = {.job = {.id = "j", .speed = (uint64_t)pick(s, 3) << 20},
+                           .node = nodes[node],
+                           .base = base < count ? nodes[base] : NULL};
+    co_mutex_lock(&job_operation);
+    Job *job = block_stream_co_start(&config, &error);
+    co_mutex_unlock(&job_operation);
+    if (job == NULL) {
+        fail_msg("%s", error->message);
+    }
+    drive_job(s);
+}
+
+static coroutine_fn RUNS_IN_MAIN void do_commit_now(Schedule *s)
+{
+    g_autoptr(GError) error = NULL;
+    co_mutex_lock(&job_operation);
+    bool can = chain_can_commit(blk_root(s->blk));
+    if (can && !chain_co_commit(blk_root(s->blk), &error)) {
+        fail_msg("%s", error->message);
+    }
+    co_mutex_unlock(&job_operation);
+}
+
+/* ---- a schedule ---- */
+
+static coroutine_fn RUNS_IN_MAIN void schedule_step(Schedule *s)
+{
+    BlockNode *nodes[LAYERS_MAX + 1];
+    unsigned kind = pick(s, 8);
+    if (chain_nodes(s, nodes) >= LAYERS_MAX) {
+        kind = 4 + pick(s, 3);
+    }
+    if (kind < 4) {
+        do_snapshot(s);
+    } else if (kind == 4 || kind == 5) {
+        do_commit(s);
+    } else if (kind == 6) {
+        do_stream(s);
+    } else {
+        do_commit_now(s);
+    }
+    co_sleep_ns(pick(s, 1000000));
+}
+
+/* QEMU's tools find in the chain what the guests have written. */
+static void schedule_verify(const Schedule *s, const char *path)
+{
+    char *raw = test_file_new(CHAIN_SIZE);
+    FILE *f = fopen(raw, "r+");
+    for (unsigned i = 0; i < GUESTS; i++) {
+        assert_int_equal(fseek(f, (long)guests[i].offset, SEEK_SET), 0);
+        assert_int_equal(fwrite(guests[i].data, 1, sizeof(guests[i].data), f),
+                         sizeof(guests[i].data));
+    }
+    fclose(f);
+    assert_int_equal(chain_shell("qemu-img compare -q -f raw -F qcow2 %s %s", raw, path), 0);
+    assert_int_equal(chain_shell("qemu-img check -q %s", path), 0);
+    test_file_free(raw);
+}
+
+static coroutine_fn RUNS_IN_MAIN void schedule_run(unsigned seed)
+{
+    Schedule s = {.rand = g_rand_new_with_seed(seed), .paths = g_ptr_array_new()};
+    g_ptr_array_add(s.paths, chain_image(NULL));
+    s.blk = chain_disk("qcow2", s.paths->pdata[0]);
+    for (unsigned i = 0; i < GUESTS; i++) {
+        chain_guest_start(&guests[i], s.blk, i);
+    }
+    for (unsigned i = 0; i < STEPS; i++) {
+        schedule_step(&s);
+    }
+    for (unsigned i = 0; i < GUESTS; i++) {
+        chain_guest_stop(&guests[i]);
+    }
+    g_autofree char *path = g_strdup(block_node_filename(blk_root(s.blk)));
+    blk_co_free(s.blk);
+    unsigned left;
+    g_autofree BlockNode **nodes = block_node_list(&left);
+    assert_int_equal(left, 0);
+    schedule_verify(&s, path);
+    for (unsigned i = 0; i < s.paths->len; i++) {
+        test_file_free(s.paths->pdata[i]);
+    }
+    g_ptr_array_unref(s.paths);
+    g_rand_free(s.rand);
+}
+
+BLOCK_TEST(what_guests_write_survives_every_schedule)
+{
+    TestSeeds seeds = test_seeds(test_rounds(3, 6, 500));
+    for (unsigned seed = seeds.first; seed < seeds.end; seed++) {
+        printf("# seed %u\n", seed);
+        fflush(stdout);
+        schedule_run(seed);
+    }
+    assert_true((ends[0] > 0 && ends[1] > 0) || seeds.end - seeds.first < 6);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_guests_write_survives_every_schedule),
+    };
+    return job_test_main(tests);
+}
