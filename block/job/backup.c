@@ -291,8 +291,9 @@ static coroutine_fn RUNS_IN_MAIN BlockEdge *backup_co_use_nodes(BlockBackup *b, 
 {
     unsigned others = BLOCK_USE_ALL & ~(unsigned)(BLOCK_USE_GRAPH);
     unsigned writes = BLOCK_USE_READ | BLOCK_USE_WRITE | BLOCK_USE_GRAPH;
-    if (block_job_co_add_node(&b->bj, b->source, BLOCK_USE_READ | BLOCK_USE_GRAPH, others, error) ==
-        NULL) {
+    if (!block_job_check_fixed_size(b->source, error) ||
+        block_job_co_add_node(&b->bj, b->source, BLOCK_USE_READ | BLOCK_USE_GRAPH, others, error) ==
+            NULL) {
         return NULL;
     }
     return block_job_co_add_node(&b->bj, b->target, writes, BLOCK_USE_READ, error);

@@ -43,12 +43,41 @@ void block_job_clear(BlockJob *bj)
 BlockEdge *block_job_co_add_node(BlockJob *bj, BlockNode *n, unsigned uses, unsigned shares,
                                  GError **error)
 {
+    if (!block_node_check_no_filter(n, error)) {
+        return NULL;
+    }
     g_autofree char *user = g_strdup_printf("job '%s'", job_id(bj->job));
     BlockEdge *e = block_user_co_new(n, user, uses, shares, error);
     if (e != NULL) {
         g_ptr_array_add(bj->edges, e);
     }
     return e;
+}
+
+/* The edge of a format that resizes the node, also through filters; NULL: there is none. */
+static RUNS_IN_MAIN const BlockEdge *block_job_find_resizer(const BlockNode *n)
+{
+    const BlockEdge *found = NULL;
+    for (unsigned i = 0; i < n->parents->len && found == NULL; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        if (e->parent != NULL && e->parent->drv->is_filter) {
+            found = block_job_find_resizer(e->parent);
+        } else if (e->parent != NULL && (e->uses & BLOCK_USE_RESIZE) != 0) {
+            found = e;
+        }
+    }
+    return found;
+}
+
+bool block_job_check_fixed_size(const BlockNode *source, GError **error)
+{
+    const BlockEdge *e = block_job_find_resizer(source);
+    if (e != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "node '%s' is resized by %s, which a job that copies it does not allow",
+                    source->name, e->user);
+    }
+    return e == NULL;
 }
 
 BlockEdge *block_job_take_node(BlockJob *bj, BlockEdge *e)

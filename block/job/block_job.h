@@ -52,6 +52,9 @@ void block_job_clear(BlockJob *bj) RUNS_IN_MAIN;
  * it conflicts with another one. The edge belongs to the job. */
 BlockEdge *block_job_co_add_node(BlockJob *bj, BlockNode *n, unsigned uses, unsigned shares,
                                  GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Refuses a source that a format above it resizes: a filter has a fixed size, so that the format could not
+ * grow its image. False + @error. */
+bool block_job_check_fixed_size(const BlockNode *source, GError **error) RUNS_IN_MAIN;
 /* Takes the edge out of the job's list; the caller frees it. */
 BlockEdge *block_job_take_node(BlockJob *bj, BlockEdge *e) RUNS_IN_MAIN;
 /* Ends all uses. */

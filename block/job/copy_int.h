@@ -65,6 +65,7 @@ struct BlockCopy {
     int error;              /* the first one since the data step looked */
     bool error_is_read;
     unsigned releases; /* block_copy_release_updates() calls */
+    bool lifted;       /* block_copy_lift() */
     int broken;        /* block_copy_break() */
     bool abandoned;
     bool leaving;  /* the data step waits for the last claims */
