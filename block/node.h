@@ -2,7 +2,7 @@
 /*
  * Inside the block layer: nodes and their drivers.
  *
- *   BlockBackend (backend.c, drain.c)    counts requests, queues them in drained sections
+ *   BlockBackend (backend*.c, drain.c)   counts requests, queues them in drained sections
  *        |  root
  *   BlockNode "raw" (node.c)             block_node_co_*() (node_io.c): range, alignment, splits
  *        |  file                         for the driver below; checks what the driver returns

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Internals of a backend, shared by backend.c (life cycle, requests) and drain.c (draining).
+ * Internals of a backend, shared by backend.c (life cycle, size), backend_request.c (requests) and
+ * drain.c (draining).
  *
  *            blk_request_co_begin                     blk_request_end
  *   caller --> THROTTLED -----------> IN_FLIGHT ---------------------> done

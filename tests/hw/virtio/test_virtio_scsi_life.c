@@ -162,8 +162,7 @@ static void a_lun_leaves_when_its_requests_have_ended(void **state)
     co_start(f->g.bench->main_ctx, unplug_lun, &unplug);
     virtio_bench_settle(f->g.bench);
     assert_false(unplug.done);
-    assert_int_equal(scsi_call_run(&f->calls[2], ready, SCSI_DIR_NONE, 0),
-                     SCSI_STATUS_CHECK_CONDITION);
+    assert_int_equal(run_ready(&f->calls[2]), SCSI_STATUS_CHECK_CONDITION);
     assert_int_equal(scsi_call_sense(&f->calls[2]), 0x52500); /* it is gone for new requests */
     complete(f, 0);
     assert_true(unplug.done);
@@ -172,8 +171,7 @@ static void a_lun_leaves_when_its_requests_have_ended(void **state)
     assert_int_equal(scsi_tmf_response(&f->tmf), VIRTIO_SCSI_S_OK);
     device_free(unplug.dev);
     f->g.luns[0] = f->g.luns[--f->g.lun_count];
-    assert_int_equal(scsi_call_run(&f->other_call, ready, SCSI_DIR_NONE, 0),
-                     SCSI_STATUS_CHECK_CONDITION);
+    assert_int_equal(run_ready(&f->other_call), SCSI_STATUS_CHECK_CONDITION);
     assert_int_equal(scsi_call_sense(&f->other_call), 0x63f0e);
     assert_int_equal(scsi_call_run(&f->other_call, write_one, SCSI_DIR_OUT, 512), SCSI_STATUS_GOOD);
 }

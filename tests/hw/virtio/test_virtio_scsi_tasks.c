@@ -59,8 +59,7 @@ static void a_lun_reset_ends_the_luns_requests(void **state)
     assert_int_equal(scsi_tmf_response(&f->tmf), PENDING_TMF);
     /* another LUN is not concerned; a later request is no part of the reset */
     assert_int_equal(scsi_call_run(&f->other_call, write_one, SCSI_DIR_OUT, 512), SCSI_STATUS_GOOD);
-    assert_int_equal(scsi_call_run(&f->calls[3], ready, SCSI_DIR_NONE, 0),
-                     SCSI_STATUS_CHECK_CONDITION);
+    assert_int_equal(run_ready(&f->calls[3]), SCSI_STATUS_CHECK_CONDITION);
     assert_int_equal(scsi_call_sense(&f->calls[3]), 0x62900);
     hang(f, 3);
     complete(f, 0);
@@ -83,8 +82,7 @@ static void a_nexus_reset_resets_each_lun_of_the_target(void **state)
     hang(f, 0);
     scsi_tmf_send(&f->tmf, NEXUS_RESET, 0, 7, 0);
     assert_int_equal(scsi_tmf_response(&f->tmf), PENDING_TMF);
-    assert_int_equal(scsi_call_run(&f->other_call, ready, SCSI_DIR_NONE, 0),
-                     SCSI_STATUS_CHECK_CONDITION);
+    assert_int_equal(run_ready(&f->other_call), SCSI_STATUS_CHECK_CONDITION);
     assert_int_equal(scsi_call_sense(&f->other_call), 0x62900);
     complete(f, 0);
     assert_int_equal(scsi_call_result(&f->calls[0]), RESET);

@@ -28,7 +28,13 @@ typedef struct Fixture {
 } Fixture;
 
 static const uint8_t write_one[10] = {SCSI_WRITE_10, 0, 0, 0, 0, 0, 0, 0, 1};
-static const uint8_t ready[6];
+
+/* TEST UNIT READY; as scsi_call_run(). */
+static inline unsigned run_ready(ScsiCall *call)
+{
+    static const uint8_t cdb[6];
+    return scsi_call_run(call, cdb, SCSI_DIR_NONE, 0);
+}
 
 static inline void prepare_calls(Fixture *f)
 {
