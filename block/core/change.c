@@ -169,12 +169,12 @@ static RUNS_IN_MAIN void change_find_backends(BlockGraphChange *c)
         if (list[i]->root->changing != c) {
             continue;
         }
+        if (list[i]->retiring) {
+            bug_abort("backend '%s' is freed while its graph changes", list[i]->name);
+        }
         if (!g_ptr_array_find(c->above, list[i]->root, NULL)) {
             g_ptr_array_add(c->held_blks, list[i]);
             continue;
-        }
-        if (list[i]->retiring) {
-            bug_abort("backend '%s' is freed while its graph changes", list[i]->name);
         }
         ChangeBackend *b = g_new0(ChangeBackend, 1);
         b->blk = list[i];

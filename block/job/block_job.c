@@ -2,9 +2,10 @@
 #include "block/job/block_job.h"
 
 #include <errno.h>
-#include "block/graph.h"
 
 #define BLOCK_JOB_NS_PER_S 1000000000.0
+#define BLOCK_JOB_CHANGE_MAX_NS INT64_C(1000000000)
+#define BLOCK_JOB_CHANGE_NS INT64_C(10000000)
 #define BLOCK_JOB_RETRY_NS INT64_C(100000000) /* before an ignored error is tried again */
 
 const char *const block_on_error_names[] = {"report", "ignore", "enospc", "stop", "auto", NULL};
@@ -78,6 +79,20 @@ bool block_job_check_fixed_size(const BlockNode *source, GError **error)
                     source->name, e->user);
     }
     return e == NULL;
+}
+
+BlockGraphChange *block_job_co_begin_change(BlockNode *const *nodes, unsigned count, GError **error)
+{
+    const AioContext *ctx = aio_context_current();
+    int64_t deadline_ns = aio_now_ns(ctx) + BLOCK_JOB_CHANGE_MAX_NS;
+    for (;;) {
+        g_clear_error(error);
+        BlockGraphChange *change = block_graph_co_begin(nodes, count, error);
+        if (change != NULL || aio_now_ns(ctx) >= deadline_ns) {
+            return change;
+        }
+        co_sleep_ns(BLOCK_JOB_CHANGE_NS);
+    }
 }
 
 BlockEdge *block_job_take_node(BlockJob *bj, BlockEdge *e)
