@@ -14,13 +14,14 @@ TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 SKIFF = os.environ.get("SKIFF", "build/skiff")
 SLOW = int(os.environ.get("TEST_SLOW", "1"))
 MACROS = set("It Fl Ar Cm Ns Op Oo Oc No Pa Xr Li Dv Sx Pq Em Ql Nm Ic".split())
-UNKNOWN = re.compile(r"no option '|unknown option|skiff has no -|no feature|unknown feature|has no option")
+UNKNOWN = re.compile(r"no option '|unknown option|skiff has no -|skiff has no such global|no feature|unknown feature"
+                     r"|has no option")
 
 
 class Manual:
     """What skiff.1 says of options: `options` are those with an entry of their own, `mentioned` all
-    that are named, `keys` are triples (option, first word or '', property); a property is
-    written with its "="."""
+    that are named, `keys` are (option, device, object or driver or '', property, value); a property
+    is written with its "="."""
 
     def __init__(self, path):
         self.options, self.mentioned, self.keys, self.words = set(), set(), set(), set()
@@ -61,16 +62,19 @@ class Manual:
         if "=" not in parts[0] and parts[0] and option in ("device", "object"):
             kind = parts[0]
             self.words.add(kind)
+        driver = next((part[7:] for part in parts if part.startswith("driver=")), "")
+        named = driver if option == "blockdev" else kind or ""
         for part in parts:
-            match = re.fullmatch(r"([a-z][-a-z.]*)=(.*)", part)
+            match = re.fullmatch(r"([a-z][-a-z_0-9.]*)=(.*)", part)
             if match and option:
-                self.keys.add((option, kind or "", match.group(1), match.group(2)))
+                self.keys.add((option, named, match.group(1), match.group(2)))
         return kind
 
 
 class Skiff:
     def __init__(self, directory):
         self.disk = os.path.join(directory, "disk.img")
+        self.other = os.path.join(directory, "x")
         with open(self.disk, "wb") as file:
             file.truncate(1 << 20)
 
@@ -83,11 +87,15 @@ class Skiff:
         return self.run("-S", "-display", "none", "-kernel", "build/guests/hello.elf", "-monitor", "stdio",
                         *arguments, text="quit\n")
 
+    def node(self, driver):
+        below = {"": f"filename={self.disk},", "throttle": "file.driver=null-co,"}.get(driver, "")
+        return f"driver={driver or 'file'},node-name=n,{below}"
+
     def arguments(self, option, kind, key, value):
         """A command line with that property, complete enough for its check."""
-        pair = f"{key}={value or ('on' if option == 'cpu' else 'x')}"
+        pair = f"{key}={value or ('on' if option == 'cpu' else self.other)}"
         before = {
-            "blockdev": f"driver=file,node-name=n,filename={self.disk},",
+            "blockdev": self.node(kind),
             "chardev": "null,id=c,",
             "cpu": "host,",
             "device": f"{kind},",
