@@ -13,7 +13,7 @@
 schedule() {
     make_overlay 64M "${3:-cluster_size=64k}"
     [ -n "$direct" ] || [[ $2 != *cache.direct=on* ]] || skip "no file system here has O_DIRECT"
-    start_vm until=button -object iothread,id=io -qmp "unix:$work/qmp2,server=on,wait=off" \
+    start_vm "until=button qd=4" -object iothread,id=io -qmp "unix:$work/qmp2,server=on,wait=off" \
         -blockdev "driver=file,node-name=file0,discard=unmap,filename=$disk$2" \
         -blockdev driver=qcow2,node-name=node0,discard=unmap,file=file0 \
         -device virtio-blk-pci,id=vd0,drive=node0,iothread=io,num-queues=2

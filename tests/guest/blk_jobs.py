@@ -241,7 +241,7 @@ def run_until_the_guest_ends():
 
 def run_and_end_the_guest():
     wait_until(guest_works)
-    run(rounds(lab=3, check=12, long=100))
+    run(rounds(lab=2, check=6, long=100))
     try:
         while True:  # a reset under way drops the event
             vm.cmd("system_powerdown")
