@@ -145,6 +145,46 @@ static coroutine_fn RUNS_IN_MAIN void race_hung_pivot(bool cancel, const char *e
     mirror_rig_close(&r);
 }
 
+/* What the guest changed since the end of the data step cannot be copied: the write to the target hangs,
+ * with @active in the filter already. */
+static coroutine_fn RUNS_IN_MAIN void race_hung_rest(bool active)
+{
+    MirrorRig r;
+    int64_t now = INT64_C(10000000000) * (active ? 1 : 2); /* later than before */
+    mirror_rig_open(&r);
+    test_in_home(race_time_at_home, &now);
+    RaceWrite w = {.request = {.blk = r.guest, .op = TEST_WRITE, .offset = 65536, .bytes = 4096}};
+    w.request.buf = w.data;
+    test_fill(w.data, sizeof(w.data), 9);
+    Job *job = mirror_start_ready(&r, (BlockMirrorConfig){.write_blocking = active});
+    job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_WRITE, .hold = true});
+    sched_point_hook(active ? "mirror.run_done" : "job.prepare", race_write_now, &w);
+    mirror_complete(job);
+    job_await_held(r.target, 1);
+    while (job_operation.owner == NULL) {
+        test_settle();
+    }
+    test_settle(); /* prepare waits */
+    now += INT64_C(6000000000);
+    test_in_home(race_time_at_home, &now);
+    job_await_end("job0", "READY COMPLETED (node 't', the target, did not complete its requests in "
+                          "time) ");
+    sched_point_reset();
+    assert_int_equal(test_finish(&w.request), 0);
+    assert_ptr_equal(blk_root(r.guest), r.source);
+    job_release(r.target);
+    while (block_node_writer(r.target) != NULL) {
+        test_settle();
+    }
+    mirror_rig_close(&r);
+}
+
+BLOCK_TEST(a_pivot_fails_in_time_if_the_rest_cannot_be_copied)
+{
+    race_hung_rest(true);
+    race_hung_rest(false);
+}
+
 BLOCK_TEST(a_pivot_to_a_target_that_hangs_fails_in_time_or_is_cancelled_at_once)
 {
     race_hung_pivot(true, "READY CANCELLED ");
@@ -162,6 +202,7 @@ int main(void)
             a_cancel_just_before_the_pivot_leaves_the_source_and_one_after_it_comes_too_late),
         cmocka_unit_test(a_write_just_before_the_pivot_is_in_the_target),
         cmocka_unit_test(a_pivot_to_a_target_that_hangs_fails_in_time_or_is_cancelled_at_once),
+        cmocka_unit_test(a_pivot_fails_in_time_if_the_rest_cannot_be_copied),
     };
     return job_test_main(tests);
 }
