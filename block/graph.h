@@ -3,8 +3,8 @@
  * Changes of the graph of nodes while guests use it: another node in place of one, a filter above a
  * node, another child. Coroutines and functions of main, under the VM operation lock.
  *
- *   block_graph_co_begin -----> drained: every node and backend connected with the given nodes. The
- *        |                      caller may yield.
+ *   block_graph_co_begin -----> drained: the given nodes, and those above and below them. All that is
+ *        |                      connected with them begins nothing new. The caller may yield.
  *        |  block_graph_replace, ...
  *        v
  *   steps ----------------> commit ---> drained, changed: the caller may yield.
@@ -14,8 +14,10 @@
  *                 `------------------> nodes and backends go on; references are released
  *
  * Invariants
- *   1. Nothing is in flight in the connected nodes and backends from begin until end. New users of
- *      these nodes (blockdev-add, a device) wait for the end.
+ *   1. From begin until end nothing is in flight in the given nodes, in the nodes and backends above
+ *      them, and below them, except reads of shared nodes below by what follows. The other connected
+ *      nodes and backends begin nothing; what is in flight there may go on, and may hang. New users of
+ *      all connected nodes (blockdev-add, a device) wait for the end.
  *   2. From the first step until commit or abort nothing yields. So nobody sees a part of the steps.
  *   3. After commit all steps are done and all uses of the connected nodes are compatible
  *      (block/core/edge.c). After abort or a refused commit all is as before the first step.
@@ -33,7 +35,7 @@ typedef struct BlockGraphChange BlockGraphChange;
 
 /* Begins a change of edges of @nodes, which need not be connected with each other: those that
  * are replaced, replacements, filters, parents and children. NULL + @error: a node that is being
- * opened uses one of them. */
+ * opened uses one of them, or one whose close takes longer than a second. */
 BlockGraphChange *block_graph_co_begin(BlockNode *const *nodes, unsigned count, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 
@@ -49,7 +51,8 @@ bool block_graph_set_child(BlockGraphChange *c, BlockNode *parent, const char *n
 /* Puts @filter, which has no child "file", between @below and its users. */
 bool block_graph_insert_filter(BlockGraphChange *c, BlockNode *filter, BlockNode *below,
                                GError **error) RUNS_IN_MAIN;
-/* The users of @filter use its file instead; the filter has no child "file" then. */
+/* The users of @filter use its file instead; the filter has no child "file" then. Not possible while a
+ * user stays. */
 bool block_graph_remove_filter(BlockGraphChange *c, BlockNode *filter, GError **error) RUNS_IN_MAIN;
 /* Sets what the edge from @parent to its child @name does and lets others do; the role says it
  * again when the edge gets another node or the parent is reopened. */
@@ -59,6 +62,7 @@ void block_graph_set_uses(BlockGraphChange *c, BlockNode *parent, const char *na
 /* ---- their end ---- */
 /* False + @error: the uses conflict, and the error names both users. */
 bool block_graph_commit(BlockGraphChange *c, GError **error) RUNS_IN_MAIN;
+/* Undoes all steps. After a refused commit, which has done so, it does nothing. */
 void block_graph_abort(BlockGraphChange *c) RUNS_IN_MAIN;
 /* Ends the drained section, and frees @c. Without a commit the steps are undone. A node that has no
  * reference any more is closed. */
@@ -88,6 +92,13 @@ void block_user_co_free(BlockEdge *user) coroutine_fn RUNS_IN_MAIN; /* NULL: not
 /* A name for @n that is no use of it: it follows the users when the node is replaced, as the id of a
  * -drive does, and keeps the node open. */
 BlockEdge *block_name_co_new(BlockNode *n, const char *user) coroutine_fn RUNS_IN_MAIN;
+/* What the filters of jobs show that are above it: the node that the ids of drives and devices mean;
+ * @n if it is no such filter. */
+BlockNode *block_node_below_jobs(BlockNode *n) RUNS_IN_MAIN;
+/* The same below filters whose name is generated: the node that queries of disks show. */
+BlockNode *block_node_below_unnamed(BlockNode *n) RUNS_IN_MAIN;
+/* False + @error if @n is the filter of a job: jobs, bitmaps and exports cannot use it. */
+bool block_node_check_no_filter(const BlockNode *n, GError **error) RUNS_IN_MAIN;
 /* The job that uses @n with BLOCK_USE_GRAPH; "job 'job0'", borrowed. NULL: none. */
 const char *block_node_job(const BlockNode *n) RUNS_IN_MAIN;
 /* False + @error if there is such a job. */

@@ -18,8 +18,8 @@
  *      uses are compatible with those of all others (block/core/edge.c): a node has one writer at
  *      most, and none while a user needs its data unchanged.
  *   6. The children of an open node, and the root of a backend, change only in a graph change
- *      (block/graph.h): every node and backend connected with them has nothing in flight then. All
- *      nodes below a node live in its home.
+ *      (block/graph.h): these nodes, and every node and backend above them, have nothing in flight
+ *      then. All nodes below a node live in its home.
  *   7. The sections that cover a node are those of the backends above it and of the node itself. A
  *      graph change moves them with the edges, so that a section that began before the change holds
  *      for the graph after it.
@@ -184,9 +184,6 @@ typedef struct BlockDriver {
 
     /* For queries, in main. NULL: the node has no file name. */
     const char *(*filename)(const BlockNode *n);
-    /* In the home: a drained section begins to cover the node. Requests that wait for something that
-     * can take long return as soon as they can. May be NULL. */
-    void (*quiesce)(BlockNode *n);
     /* In main: the value of the option "aio" that the node was opened with. NULL: it has none. */
     const char *(*aio)(const BlockNode *n);
 
@@ -207,8 +204,8 @@ typedef struct BlockDriver {
     bool (*check_child)(const BlockNode *n, const char *name, const BlockNode *child,
                         GError **error);
 
-    /* In the home. Ends the delays that the driver adds to requests, also of those that wait; or
-     * allows them again. Calls nest. On while a drained section covers the node, and while a device
+    /* In the home. Ends the delays that the driver adds to requests, and their waits for what can hang,
+     * also of those that wait; or allows them again. Calls nest. On while a drained section covers the node, and while a device
      * above it waits for its requests. NULL: the driver adds no delays. */
     void (*lift)(BlockNode *n, bool on);
 
@@ -283,6 +280,7 @@ struct BlockNode {
     BlockDirtyBitmap *bitmaps; /* home: the same ones */
     bool open;                 /* main: between co_open and co_close */
     bool created;              /* main: by block_node_create() */
+    bool unnamed;              /* main: the same, and the user has not given the name */
     bool hidden;               /* main: nobody sees its data, so its backing node may change */
     bool
         keeps_reads; /* home: a write waits for older reads of the same bytes; the node is tracked */

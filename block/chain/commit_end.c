@@ -6,10 +6,6 @@
 #include "util/log.h"
 #include "util/loop/sched_point.h"
 
-/* A node that is being opened can keep the filter in place for some time. */
-#define COMMIT_REMOVE_TRIES 100u
-#define COMMIT_REMOVE_NS INT64_C(10000000)
-
 /* ---- the overlays' headers ---- */
 
 /* An overlay, and how it was before the end. */
@@ -76,7 +72,7 @@ static RUNS_IN_MAIN void commit_set_base_use(const CommitJob *c, bool used)
 static coroutine_fn RUNS_IN_MAIN bool commit_co_run_change(CommitJob *c, CommitOverlay *overlays,
                                                            unsigned count, GError **error)
 {
-    c->change = block_graph_co_begin((BlockNode *[]){c->filter, c->base}, 2, error);
+    c->change = block_job_co_begin_change((BlockNode *[]){c->filter, c->base}, 2, error);
     if (c->change == NULL) {
         return false;
     }
@@ -116,7 +112,7 @@ int commit_co_prepare(Job *job, GError **error)
 
 static coroutine_fn RUNS_IN_MAIN bool commit_co_try_remove(CommitJob *c, GError **error)
 {
-    BlockGraphChange *change = block_graph_co_begin(&c->filter, 1, error);
+    BlockGraphChange *change = block_job_co_begin_change(&c->filter, 1, error);
     if (change == NULL) {
         return false;
     }
@@ -129,12 +125,8 @@ static coroutine_fn RUNS_IN_MAIN bool commit_co_try_remove(CommitJob *c, GError 
 static coroutine_fn RUNS_IN_MAIN void commit_co_remove_filter(CommitJob *c)
 {
     g_autoptr(GError) error = NULL;
-    for (unsigned i = 0; i < COMMIT_REMOVE_TRIES; i++) {
-        g_clear_error(&error);
-        if (commit_co_try_remove(c, &error)) {
-            return;
-        }
-        co_sleep_ns(COMMIT_REMOVE_NS);
+    if (commit_co_try_remove(c, &error)) {
+        return;
     }
     log_warn("node '%s' stays above node '%s': %s", c->filter->name, c->top->name, error->message);
 }

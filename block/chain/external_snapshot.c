@@ -2,6 +2,7 @@
 #include "block/chain/external_snapshot.h"
 #include <string.h>
 #include "block/graph.h"
+#include "util/log.h"
 
 struct ExternalSnapshot {
     BlockNode *source, *overlay; /* references */
@@ -180,12 +181,13 @@ void external_snapshot_co_undo(ExternalSnapshot *s)
               block_graph_set_child(c, s->overlay, "backing", BLOCK_ROLE_BACKING, NULL, &error) &&
               block_graph_replace(c, s->overlay, s->source, &error) &&
               block_graph_commit(c, &error);
-    if (!ok) { /* the uses were compatible before, and the operation lock is held */
-        bug_abort("the snapshot of node '%s' cannot be undone: %s", block_node_name(s->source),
-                  error->message);
+    s->inserted = !ok;
+    if (!ok) { /* another user needs the node's data unchanged, or one is being opened */
+        log_warn("the snapshot of node '%s' stays: %s", block_node_name(s->source), error->message);
     }
-    block_graph_co_end(c);
-    s->inserted = false;
+    if (c != NULL) {
+        block_graph_co_end(c);
+    }
 }
 
 /* ---- end ---- */
@@ -198,7 +200,7 @@ void external_snapshot_co_end(ExternalSnapshot *s, bool keep)
         block_node_co_set_read_only(s->source, true, NULL);
     }
     block_co_unref(s->overlay);
-    if (!keep) {
+    if (!keep && !s->inserted) {
         new_image_co_drop(&s->image);
     } else if (s->image.node != NULL) {
         block_co_unref(new_image_take(&s->image));

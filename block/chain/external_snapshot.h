@@ -27,7 +27,8 @@ ExternalSnapshot *external_snapshot_co_begin_node(BlockNode *source, BlockNode *
                                                   GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Flushes the node, and puts the overlay above it. False + @error: nothing has changed. */
 bool external_snapshot_co_insert(ExternalSnapshot *s, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* Takes the overlay away again. Nothing is done if it was not inserted. */
+/* Takes the overlay away again. Nothing is done if it was not inserted. If the graph refuses that, the
+ * overlay stays with a warning, and end keeps it. */
 void external_snapshot_co_undo(ExternalSnapshot *s) coroutine_fn RUNS_IN_MAIN;
 /* Frees @s. With @keep under the operation lock. */
 void external_snapshot_co_end(ExternalSnapshot *s, bool keep) coroutine_fn RUNS_IN_MAIN;

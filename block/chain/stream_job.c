@@ -188,7 +188,7 @@ static int stream_co_prepare(Job *job, GError **error)
         s->committed = true; /* there was nothing to copy */
         return 0;
     }
-    BlockGraphChange *c = block_graph_co_begin(&s->node, 1, error);
+    BlockGraphChange *c = block_job_co_begin_change(&s->node, 1, error);
     if (c != NULL) {
         SP("stream.prepare", s);
         s->committed = stream_co_switch(s, c, error);

@@ -91,6 +91,13 @@ void blk_lift_nodes(BlockBackend *blk, bool on) RUNS_IN_IOTHREAD;
 void blk_throttle_retire(BlockBackend *blk) RUNS_IN_IOTHREAD;
 /* The backends on @root, as blk_list(). */
 BlockBackend **blk_list_of(const BlockNode *root, unsigned *count) RUNS_IN_MAIN;
+/* Home: a section takes effect for the backend (NULL: none) and for the nodes. */
+void blk_drain_quiesce(BlockBackend *blk, const GPtrArray *nodes) RUNS_IN_IOTHREAD;
+/* Main counts a section that it begins. */
+void blk_count_section(BlockBackend *blk) RUNS_IN_MAIN;
+/* Begins drained sections without a wait for what is in flight: nothing new begins. co_drained_end() ends
+ * them. */
+void blk_hold(BlockBackend *const *blks, unsigned count) RUNS_IN_MAIN;
 /* Home: the backend is freed, inside a section of @nodes that never ends. True: no request waits in
  * it. */
 bool blk_drain_retire(BlockBackend *blk, const GPtrArray *nodes) RUNS_IN_IOTHREAD;

@@ -3,8 +3,14 @@
  * Graph changes: the drained section around them, commit and abort. The steps are in change_step.c.
  *
  * A change closes the gate of its nodes before it drains them: n->changing. The coroutines that
- * would give them a user wait at the gate. The nodes are a whole component of the graph: no request
- * can come to them from elsewhere, and a subtree that gets another parent is idle.
+ * would give them a user wait at the gate. The nodes are a whole component of the graph: no new request
+ * can come to them from elsewhere.
+ *
+ * The change waits only for what it needs: for the given nodes, all nodes above them and the backends
+ * there, whose edges it changes or whose limits follow, and for the nodes below the given ones, which
+ * can get other parents. The other nodes and backends of the component begin nothing new, so that
+ * the shared nodes below become idle, but what is in flight in them can hang, as the requests to the
+ * target of a cancelled job do. Such a request that goes on during the change can read what is shared.
  */
 #include "block/core/backend_int.h"
 #include "block/core/change_int.h"
@@ -12,6 +18,9 @@
 #include "block/core/node_io.h"
 #include "block/trace_events.h"
 #include "util/loop/sched_point.h"
+
+/* How long a change waits for the close of a node that it needs. */
+#define CHANGE_CLOSING_NS INT64_C(1000000000)
 
 /* ---- the gate, main only ---- */
 
@@ -50,10 +59,20 @@ static void change_add_connected(GPtrArray *list, BlockNode *n)
     }
 }
 
+/* A node that is being opened or closed takes no part, if the change does not need it. It can go on
+ * with its children as a request that the change does not wait for. */
+static void change_add_parent(GPtrArray *list, const GPtrArray *above, BlockNode *n)
+{
+    if (n->open || g_ptr_array_find((GPtrArray *)(uintptr_t)above, n, NULL)) {
+        change_add_connected(list, n);
+    }
+}
+
 /* All nodes connected with @nodes. */
 static RUNS_IN_MAIN GPtrArray *change_find_component(BlockNode *const *nodes, unsigned count)
 {
     GPtrArray *list = g_ptr_array_new();
+    g_autoptr(GPtrArray) above = block_nodes_above(nodes, count);
     for (unsigned i = 0; i < count; i++) {
         change_add_connected(list, nodes[i]);
     }
@@ -66,17 +85,22 @@ static RUNS_IN_MAIN GPtrArray *change_find_component(BlockNode *const *nodes, un
         for (unsigned j = 0; j < n->parents->len; j++) {
             const BlockEdge *e = n->parents->pdata[j];
             if (e->parent != NULL) {
-                change_add_connected(list, e->parent);
+                change_add_parent(list, above, e->parent);
             }
         }
     }
     return list;
 }
 
-typedef enum ChangeReady { CHANGE_READY, CHANGE_WAIT, CHANGE_REFUSED } ChangeReady;
+typedef enum ChangeReady {
+    CHANGE_READY,
+    CHANGE_WAIT,    /* for the end of another change */
+    CHANGE_CLOSING, /* a node is being closed */
+    CHANGE_REFUSED,
+} ChangeReady;
 
 /* A node that is being opened can send requests to its children; one that is being closed, too, but
- * its end is near. */
+ * its end is near, unless its storage hangs. */
 static RUNS_IN_MAIN ChangeReady change_is_ready(const GPtrArray *nodes, GError **error)
 {
     ChangeReady ready = CHANGE_READY;
@@ -91,29 +115,50 @@ static RUNS_IN_MAIN ChangeReady change_is_ready(const GPtrArray *nodes, GError *
         if (n->changing != NULL && n->changing->owner == co_self()) {
             bug_abort("node '%s': a graph change begins within another one", n->name);
         }
-        if (!n->open || n->changing != NULL) {
+        if (n->changing != NULL) {
             ready = CHANGE_WAIT;
+        } else if (!n->open && ready == CHANGE_READY) {
+            ready = CHANGE_CLOSING;
         }
     }
     return ready;
 }
 
-/* Returns a component in which nothing is opened or closed. NULL + @error. */
+static void change_claim_late(void *opaque)
+{
+    enter_main();
+    block_graph_wake();
+}
+
+/* Returns a component in which nothing that the change needs is opened or closed. NULL + @error. */
 static coroutine_fn RUNS_IN_MAIN GPtrArray *change_co_claim(BlockNode *const *nodes, unsigned count,
                                                             GError **error)
 {
-    for (;;) {
-        GPtrArray *list = change_find_component(nodes, count);
-        ChangeReady ready = change_is_ready(list, error);
-        if (ready == CHANGE_READY) {
-            return list;
-        }
+    AioTimer timer;
+    AioContext *ctx = aio_context_current();
+    int64_t deadline_ns = aio_now_ns(ctx) + CHANGE_CLOSING_NS;
+    GPtrArray *list = change_find_component(nodes, count);
+    ChangeReady ready;
+    aio_timer_init(&timer, ctx, change_claim_late, NULL);
+    while ((ready = change_is_ready(list, error)) != CHANGE_READY) {
         g_ptr_array_unref(list);
+        list = NULL;
+        if (ready == CHANGE_CLOSING && aio_now_ns(ctx) >= deadline_ns) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                        "a node that uses '%s' is being closed, which takes long", nodes[0]->name);
+            ready = CHANGE_REFUSED;
+        }
         if (ready == CHANGE_REFUSED) {
-            return NULL;
+            break;
+        }
+        if (ready == CHANGE_CLOSING) {
+            aio_timer_arm(&timer, deadline_ns);
         }
         gate_co_wait();
+        list = change_find_component(nodes, count);
     }
+    aio_timer_disarm(&timer);
+    return list;
 }
 
 static RUNS_IN_MAIN void change_find_backends(BlockGraphChange *c)
@@ -127,6 +172,10 @@ static RUNS_IN_MAIN void change_find_backends(BlockGraphChange *c)
         if (list[i]->retiring) {
             bug_abort("backend '%s' is freed while its graph changes", list[i]->name);
         }
+        if (!g_ptr_array_find(c->above, list[i]->root, NULL)) {
+            g_ptr_array_add(c->held_blks, list[i]);
+            continue;
+        }
         ChangeBackend *b = g_new0(ChangeBackend, 1);
         b->blk = list[i];
         b->size = blk_size(list[i]);
@@ -134,6 +183,37 @@ static RUNS_IN_MAIN void change_find_backends(BlockGraphChange *c)
         g_ptr_array_add(c->blks, list[i]);
         g_ptr_array_add(c->backends, b);
     }
+}
+
+/* Finds what the change waits for, and what it only holds. */
+static RUNS_IN_MAIN void change_find_needed(BlockGraphChange *c, BlockNode *const *nodes,
+                                            unsigned count)
+{
+    c->above = block_nodes_above(nodes, count);
+    c->quiesced = g_ptr_array_copy(c->above, NULL, NULL);
+    c->held = g_ptr_array_new();
+    for (unsigned i = 0; i < count; i++) {
+        g_autoptr(GPtrArray) below = block_node_tree(nodes[i]);
+        for (unsigned j = 0; j < below->len; j++) {
+            change_add_connected(c->quiesced, below->pdata[j]);
+        }
+    }
+    for (unsigned i = 0; i < c->nodes->len; i++) {
+        if (!g_ptr_array_find(c->quiesced, c->nodes->pdata[i], NULL)) {
+            g_ptr_array_add(c->held, c->nodes->pdata[i]);
+        }
+    }
+    change_find_backends(c);
+}
+
+static coroutine_fn RUNS_IN_MAIN void change_co_drain(BlockGraphChange *c)
+{
+    SP("block.change_drain", c);
+    blk_hold((BlockBackend **)c->held_blks->pdata, c->held_blks->len);
+    block_nodes_hold(c->held);
+    co_drained_begin((BlockBackend **)c->blks->pdata, c->blks->len);
+    block_nodes_co_quiesce_each(c->quiesced);
+    trace_block_graph_begin(c->nodes->len, c->blks->len);
 }
 
 BlockGraphChange *block_graph_co_begin(BlockNode *const *nodes, unsigned count, GError **error)
@@ -149,6 +229,7 @@ BlockGraphChange *block_graph_co_begin(BlockNode *const *nodes, unsigned count, 
         c->nodes = list;
         c->blks = g_ptr_array_new();
         c->backends = g_ptr_array_new();
+        c->held_blks = g_ptr_array_new();
         c->steps = g_ptr_array_new();
         c->dropped = g_ptr_array_new();
         c->seen = g_new0(bool, list->len);
@@ -160,11 +241,8 @@ BlockGraphChange *block_graph_co_begin(BlockNode *const *nodes, unsigned count, 
             block_node_ref(n);
             g_ptr_array_add(c->dropped, n);
         }
-        change_find_backends(c);
-        SP("block.change_drain", c);
-        co_drained_begin((BlockBackend **)c->blks->pdata, c->blks->len);
-        c->quiesced = block_nodes_co_quiesce_above(list); /* with references */
-        trace_block_graph_begin(list->len, c->blks->len);
+        change_find_needed(c, nodes, count);
+        change_co_drain(c);
     }
     for (unsigned i = 0; i < count; i++) {
         block_co_unref(nodes[i]);
@@ -300,6 +378,9 @@ bool block_graph_commit(BlockGraphChange *c, GError **error)
 
 void block_graph_abort(BlockGraphChange *c)
 {
+    if (c->state == CHANGE_ABORTED) {
+        return; /* by the commit that was refused */
+    }
     change_begin_steps(c);
     for (unsigned i = c->steps->len; i-- > 0;) {
         change_undo(c, c->steps->pdata[i]);
@@ -343,6 +424,8 @@ static RUNS_IN_MAIN void change_free(BlockGraphChange *c)
         change_free_step(c->steps->pdata[i]);
     }
     g_ptr_array_unref(c->blks);
+    g_ptr_array_unref(c->held_blks);
+    g_ptr_array_unref(c->above);
     g_ptr_array_unref(c->backends);
     g_ptr_array_unref(c->steps);
     g_ptr_array_unref(c->nodes);
@@ -362,9 +445,11 @@ void block_graph_co_end(BlockGraphChange *c)
     }
     change_open_gate(c);
     co_drained_end((BlockBackend **)c->blks->pdata, c->blks->len);
+    co_drained_end((BlockBackend **)c->held_blks->pdata, c->held_blks->len);
     change_notify(c);
     SP("block.change_end", c);
     block_nodes_co_release_above(c->quiesced);
+    block_nodes_co_release_above(c->held);
     for (unsigned i = 0; i < c->dropped->len; i++) {
         block_co_unref(c->dropped->pdata[i]);
     }

@@ -37,14 +37,17 @@ typedef enum ChangeState {
 struct BlockGraphChange {
     Coroutine *owner;
     ChangeState state;
-    GPtrArray *nodes;    /* BlockNode: the component */
-    bool *seen;          /* for each of them, whether its data was seen at the begin */
-    bool *hidden;        /* the same: whether it was hidden before the commit */
-    GPtrArray *quiesced; /* BlockNode */
-    GPtrArray *blks;     /* BlockBackend */
-    GPtrArray *backends; /* ChangeBackend, the same ones */
-    GPtrArray *steps;    /* ChangeStep, in their order */
-    GPtrArray *dropped;  /* BlockNode: references to release at the end: of nodes, and of edges */
+    GPtrArray *nodes;     /* BlockNode: the component */
+    bool *seen;           /* for each of them, whether its data was seen at the begin */
+    bool *hidden;         /* the same: whether it was hidden before the commit */
+    GPtrArray *above;     /* BlockNode: the given nodes and all above them */
+    GPtrArray *quiesced;  /* BlockNode: nothing is in flight in them */
+    GPtrArray *held;      /* BlockNode: the others */
+    GPtrArray *blks;      /* BlockBackend: of nodes that are above */
+    GPtrArray *backends;  /* ChangeBackend, the same ones */
+    GPtrArray *held_blks; /* BlockBackend: the others */
+    GPtrArray *steps;     /* ChangeStep, in their order */
+    GPtrArray *dropped;   /* BlockNode: references to release at the end: of nodes, and of edges */
 };
 
 /* Nothing yields from the first call until change_end_steps(). */

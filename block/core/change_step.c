@@ -193,9 +193,24 @@ bool block_graph_insert_filter(BlockGraphChange *c, BlockNode *filter, BlockNode
            block_graph_set_child(c, filter, "file", BLOCK_ROLE_FILE, below, error);
 }
 
+/* A user that stays at the filter would lose the data. */
+static RUNS_IN_MAIN bool change_check_left(const BlockNode *filter, GError **error)
+{
+    for (unsigned i = 0; i < filter->parents->len; i++) {
+        const BlockEdge *e = filter->parents->pdata[i];
+        if (e->uses != 0) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE, "node '%s' is used by %s",
+                        filter->name, e->user);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool block_graph_remove_filter(BlockGraphChange *c, BlockNode *filter, GError **error)
 {
     return block_graph_replace(c, filter, filter->file, error) &&
+           change_check_left(filter, error) &&
            block_graph_set_child(c, filter, "file", BLOCK_ROLE_FILE, NULL, error);
 }
 
@@ -235,6 +250,31 @@ void block_user_co_free(BlockEdge *user)
     if (user != NULL) {
         block_edge_co_free(user);
     }
+}
+
+BlockNode *block_node_below_jobs(BlockNode *n)
+{
+    while (n->created && n->file != NULL) {
+        n = n->file;
+    }
+    return n;
+}
+
+BlockNode *block_node_below_unnamed(BlockNode *n)
+{
+    while (n->unnamed && n->file != NULL) {
+        n = n->file;
+    }
+    return n;
+}
+
+bool block_node_check_no_filter(const BlockNode *n, GError **error)
+{
+    if (n->created) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "Node '%s' is the filter of a job: use the node below it", n->name);
+    }
+    return !n->created;
 }
 
 const char *block_node_job(const BlockNode *n)

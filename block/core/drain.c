@@ -161,8 +161,15 @@ static RUNS_IN_IOTHREAD void drain_quiesce_node(BlockNode *n)
     if (n->drv->lift != NULL) {
         n->drv->lift(n, true);
     }
-    if (n->drv->quiesce != NULL) {
-        n->drv->quiesce(n);
+}
+
+void blk_drain_quiesce(BlockBackend *blk, const GPtrArray *nodes)
+{
+    if (blk != NULL) {
+        drain_quiesce_backend(blk);
+    }
+    for (unsigned i = 0; i < nodes->len; i++) {
+        drain_quiesce_node(nodes->pdata[i]);
     }
 }
 
@@ -170,12 +177,7 @@ static void drain_begin_at_home(void *opaque)
 {
     BlkDrainEntry *e = opaque;
     enter_iothread(e->node->home);
-    if (e->blk != NULL) {
-        drain_quiesce_backend(e->blk);
-    }
-    for (unsigned i = 0; i < e->nodes->len; i++) {
-        drain_quiesce_node(e->nodes->pdata[i]);
-    }
+    blk_drain_quiesce(e->blk, e->nodes);
     if (drain_is_idle(e)) {
         drain_reply(e);
         return;
@@ -214,9 +216,7 @@ void co_drained_begin(BlockBackend *const *blks, unsigned count)
     WaitRecord record;
     wait_begin(&record, NULL, "drain");
     for (unsigned i = 0; i < count; i++) {
-        if (blks[i]->sections++ == 0) {
-            atomic_store(&blks[i]->drainer, co_self());
-        }
+        blk_count_section(blks[i]);
         entries[i] = (BlkDrainEntry){
             .blk = blks[i], .node = blks[i]->root, .nodes = block_node_tree(blks[i]->root)};
         drain_send(&entries[i], &group);
@@ -322,6 +322,11 @@ static void drain_release_posted(void *opaque)
     drain_resume_node(n);
 }
 
+void block_node_release(BlockNode *n)
+{
+    aio_post(n->home, drain_release_posted, n);
+}
+
 typedef struct DrainMove {
     BlockNode *node;
     unsigned sections;
@@ -333,7 +338,7 @@ static void drain_move_at_home(void *opaque)
     g_autofree DrainMove *m = opaque;
     BlockNode *n = m->node;
     enter_iothread(n->home);
-    if (n->quiesced == 0 || block_node_in_flight(n) != 0) {
+    if (n->quiesced == 0) {
         bug_abort("node '%s': a graph change finds it in use", n->name);
     }
     if (m->begin) {
@@ -349,35 +354,6 @@ void block_node_move_sections(BlockNode *n, unsigned sections, bool begin)
     DrainMove *m = g_new(DrainMove, 1);
     *m = (DrainMove){.node = n, .sections = sections, .begin = begin};
     aio_post(n->home, drain_move_at_home, m);
-}
-
-GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes)
-{
-    GPtrArray *all = g_ptr_array_new();
-    for (unsigned i = 0; i < nodes->len; i++) {
-        g_autoptr(GPtrArray) above = block_node_ancestors(nodes->pdata[i]);
-        for (unsigned j = 0; j < above->len; j++) {
-            if (!g_ptr_array_find(all, above->pdata[j], NULL)) {
-                block_node_ref(above->pdata[j]);
-                g_ptr_array_add(all, above->pdata[j]);
-            }
-        }
-    }
-    g_ptr_array_sort(all, block_node_compare_heights);
-    for (unsigned i = 0; i < all->len; i++) {
-        block_node_co_quiesce(all->pdata[i]);
-    }
-    return all;
-}
-
-void block_nodes_co_release_above(GPtrArray *nodes)
-{
-    for (unsigned i = nodes->len; i-- > 0;) {
-        BlockNode *n = nodes->pdata[i];
-        aio_post(n->home, drain_release_posted, n); /* after block_node_move_sections() */
-        block_co_unref(n);                          /* a close comes behind it */
-    }
-    g_ptr_array_unref(nodes);
 }
 
 bool blk_drain_retire(BlockBackend *blk, const GPtrArray *nodes)

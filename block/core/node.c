@@ -125,6 +125,7 @@ BlockNode *block_node_create(const BlockNodeCreate *how, GError **error)
     n->limits = node_no_limits;
     n->caps = how->drv->caps;
     n->open = n->created = n->detached = true;
+    n->unnamed = how->name == NULL;
     return n;
 }
 

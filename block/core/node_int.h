@@ -76,9 +76,20 @@ void node_child_inherit(OptDict *child, BlockChildRole role, const BlockNodeFlag
  * block_node_co_release(). */
 void block_node_co_quiesce(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 void block_node_co_release(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
+/* The same without a wait: what is in flight goes on, and nothing new of the node's own begins once the
+ * message is in its home, before all messages of later calls. */
+void block_node_hold(BlockNode *n) RUNS_IN_MAIN;
+void block_node_release(BlockNode *n) RUNS_IN_MAIN;
 /* The same for all of @nodes, which live in one home. They may move together in between. */
 void block_nodes_co_quiesce(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
 void block_nodes_co_release(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
+/* ---- drain_nodes.c ---- */
+/* All nodes above the given ones, and these. To be freed. */
+GPtrArray *block_nodes_above(BlockNode *const *nodes, unsigned count) RUNS_IN_MAIN;
+/* Quiesces each of @nodes, whatever its home, parents before their children, with a reference to each. */
+void block_nodes_co_quiesce_each(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
+/* The same without a wait. block_nodes_co_release_above() ends both. */
+void block_nodes_hold(GPtrArray *nodes) RUNS_IN_MAIN;
 /* Does the same, with a reference to each, for @nodes and all nodes above them: those can have
  * operations without a backend, which a section of a backend would cover. Returns them, parents
  * before their children. */

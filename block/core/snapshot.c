@@ -7,11 +7,13 @@
  *   delete   begin | switch                            | step, step, ...
  *
  * A backend of the operation's own keeps the node open and in its home: it is refused to delete, move
- * or reopen the node without it. Each step is counted at the node, so a drained section of others
+ * or reopen the node without it. Its use of the node refuses jobs, external snapshots and other
+ * changes of the graph there. Each step is counted at the node, so a drained section of others
  * waits for one step at most, and the next step waits for the end of the section.
  */
 #include "block/core/backend_int.h"
 #include "block/core/node_int.h"
+#include "block/graph.h"
 #include "block/trace_events.h"
 
 #define SNAPSHOT_STEPS 4u /* of the driver, in one turn of the home */
@@ -20,6 +22,7 @@ struct BlockSnapshotRun {
     BlockNode *node;
     BlockSnapshotOp op;
     BlockBackend *own; /* the operation's backend */
+    BlockEdge *use;    /* refuses jobs and changes of the graph here */
     const char *what;
     int ret;      /* 1: there is more to do */
     bool drained; /* a section of the caller covers the node */
@@ -127,12 +130,23 @@ static coroutine_fn RUNS_IN_MAIN bool snapshot_co_attach(BlockSnapshotRun *s, GE
     }
     g_autofree char *name = g_strdup_printf("#snapshot of %s", n->name);
     s->own = blk_co_new(name, n, !snapshot_has_writer(n), error); /* refused if a node writes */
-    return s->own != NULL;
+    if (s->own == NULL) {
+        return false;
+    }
+    blk_set_stays(s->own);
+    s->use =
+        block_user_co_new(n, "an operation on internal snapshots", BLOCK_USE_READ | BLOCK_USE_GRAPH,
+                          BLOCK_USE_ALL & ~(unsigned)BLOCK_USE_GRAPH, error);
+    if (s->use == NULL) {
+        blk_co_free(s->own);
+    }
+    return s->use != NULL;
 }
 
 static coroutine_fn RUNS_IN_MAIN void snapshot_co_end_own(BlockSnapshotRun *s)
 {
     s->node->snapshotting = false;
+    block_user_co_free(s->use);
     blk_co_free(s->own);
 }
 

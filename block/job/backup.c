@@ -9,9 +9,6 @@
 
 #define BACKUP_CLUSTER 65536u
 #define BACKUP_SCAN_MAX ((uint64_t)1 << 30) /* bytes of one look */
-/* A node that is being opened can keep the filter in place for some time. */
-#define BACKUP_REMOVE_TRIES 100u
-#define BACKUP_REMOVE_NS INT64_C(10000000)
 
 struct BlockBackup {
     BlockJob bj; /* first */
@@ -122,20 +119,6 @@ static int backup_co_run(Job *job, GError **error)
 
 /* ---- the end ---- */
 
-static coroutine_fn RUNS_IN_MAIN BlockGraphChange *backup_co_begin_removal(BlockBackup *b,
-                                                                           GError **error)
-{
-    for (unsigned i = 0; i < BACKUP_REMOVE_TRIES; i++) {
-        g_clear_error(error);
-        BlockGraphChange *change = block_graph_co_begin(&b->filter, 1, error);
-        if (change != NULL) {
-            return change;
-        }
-        co_sleep_ns(BACKUP_REMOVE_NS);
-    }
-    return NULL;
-}
-
 /* In a drained section, or when the filter was never inserted. */
 static coroutine_fn RUNS_IN_MAIN void backup_co_end_bitmap(BlockBackup *b, bool success)
 {
@@ -151,7 +134,8 @@ static coroutine_fn RUNS_IN_MAIN void backup_co_end_bitmap(BlockBackup *b, bool 
 static coroutine_fn RUNS_IN_MAIN void backup_co_remove_filter(BlockBackup *b, bool success)
 {
     GError *error = NULL;
-    BlockGraphChange *change = b->inserted ? backup_co_begin_removal(b, &error) : NULL;
+    BlockGraphChange *change =
+        b->inserted ? block_job_co_begin_change(&b->filter, 1, &error) : NULL;
     if (change != NULL) {
         b->inserted = !block_graph_remove_filter(change, b->filter, &error) ||
                       !block_graph_commit(change, &error);
@@ -291,8 +275,9 @@ static coroutine_fn RUNS_IN_MAIN BlockEdge *backup_co_use_nodes(BlockBackup *b, 
 {
     unsigned others = BLOCK_USE_ALL & ~(unsigned)(BLOCK_USE_GRAPH);
     unsigned writes = BLOCK_USE_READ | BLOCK_USE_WRITE | BLOCK_USE_GRAPH;
-    if (block_job_co_add_node(&b->bj, b->source, BLOCK_USE_READ | BLOCK_USE_GRAPH, others, error) ==
-        NULL) {
+    if (!block_job_check_fixed_size(b->source, error) ||
+        block_job_co_add_node(&b->bj, b->source, BLOCK_USE_READ | BLOCK_USE_GRAPH, others, error) ==
+            NULL) {
         return NULL;
     }
     return block_job_co_add_node(&b->bj, b->target, writes, BLOCK_USE_READ, error);

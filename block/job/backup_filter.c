@@ -14,6 +14,7 @@ const char *const block_on_cbw_error_names[] = {"break-guest-write", "break-snap
 typedef struct BackupFilter {
     BlockCopy *copy; /* NULL: detached */
     BlockOnCbwError on_error;
+    unsigned lifted; /* home */
 } BackupFilter;
 
 static void backup_child_changed(BlockNode *n)
@@ -94,12 +95,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int backup_co_block_status(BlockNode *n, ui
     return 0;
 }
 
-static void backup_quiesce(BlockNode *n)
+/* Neither a drained section nor the stop of a device waits for a target that hangs. */
+static void backup_lift(BlockNode *n, bool on)
 {
-    const BackupFilter *f = n->state;
+    BackupFilter *f = n->state;
     enter_iothread(n->home);
-    if (f->copy != NULL) {
-        block_copy_release_updates(f->copy);
+    f->lifted = on ? f->lifted + 1 : f->lifted - 1;
+    if (f->copy != NULL && f->lifted == (on ? 1 : 0)) {
+        block_copy_lift(f->copy, on);
     }
 }
 
@@ -109,7 +112,7 @@ static void backup_quiesce(BlockNode *n)
     .co_preadv = backup_co_preadv, .co_pwritev = backup_co_pwritev,                                \
     .co_pwrite_compressed = backup_co_pwrite_compressed, .co_discard = backup_co_discard,          \
     .co_write_zeroes = backup_co_write_zeroes, .co_block_status = backup_co_block_status,          \
-    .quiesce = backup_quiesce
+    .lift = backup_lift
 
 static const BlockDriver backup_filter_driver = {BACKUP_FILTER_OPS, .hides_changes = true};
 

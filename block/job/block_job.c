@@ -2,9 +2,10 @@
 #include "block/job/block_job.h"
 
 #include <errno.h>
-#include "block/graph.h"
 
 #define BLOCK_JOB_NS_PER_S 1000000000.0
+#define BLOCK_JOB_CHANGE_MAX_NS INT64_C(1000000000)
+#define BLOCK_JOB_CHANGE_NS INT64_C(10000000)
 #define BLOCK_JOB_RETRY_NS INT64_C(100000000) /* before an ignored error is tried again */
 
 const char *const block_on_error_names[] = {"report", "ignore", "enospc", "stop", "auto", NULL};
@@ -43,12 +44,55 @@ void block_job_clear(BlockJob *bj)
 BlockEdge *block_job_co_add_node(BlockJob *bj, BlockNode *n, unsigned uses, unsigned shares,
                                  GError **error)
 {
+    if (!block_node_check_no_filter(n, error)) {
+        return NULL;
+    }
     g_autofree char *user = g_strdup_printf("job '%s'", job_id(bj->job));
     BlockEdge *e = block_user_co_new(n, user, uses, shares, error);
     if (e != NULL) {
         g_ptr_array_add(bj->edges, e);
     }
     return e;
+}
+
+/* The edge of a format that resizes the node, also through filters; NULL: there is none. */
+static RUNS_IN_MAIN const BlockEdge *block_job_find_resizer(const BlockNode *n)
+{
+    const BlockEdge *found = NULL;
+    for (unsigned i = 0; i < n->parents->len && found == NULL; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        if (e->parent != NULL && e->parent->drv->is_filter) {
+            found = block_job_find_resizer(e->parent);
+        } else if (e->parent != NULL && (e->uses & BLOCK_USE_RESIZE) != 0) {
+            found = e;
+        }
+    }
+    return found;
+}
+
+bool block_job_check_fixed_size(const BlockNode *source, GError **error)
+{
+    const BlockEdge *e = block_job_find_resizer(source);
+    if (e != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "node '%s' is resized by %s, which a job that copies it does not allow",
+                    source->name, e->user);
+    }
+    return e == NULL;
+}
+
+BlockGraphChange *block_job_co_begin_change(BlockNode *const *nodes, unsigned count, GError **error)
+{
+    const AioContext *ctx = aio_context_current();
+    int64_t deadline_ns = aio_now_ns(ctx) + BLOCK_JOB_CHANGE_MAX_NS;
+    for (;;) {
+        g_clear_error(error);
+        BlockGraphChange *change = block_graph_co_begin(nodes, count, error);
+        if (change != NULL || aio_now_ns(ctx) >= deadline_ns) {
+            return change;
+        }
+        co_sleep_ns(BLOCK_JOB_CHANGE_NS);
+    }
 }
 
 BlockEdge *block_job_take_node(BlockJob *bj, BlockEdge *e)

@@ -10,7 +10,7 @@
 #ifndef SKIFF_BLOCK_JOB_BLOCK_JOB_H
 #define SKIFF_BLOCK_JOB_BLOCK_JOB_H
 
-#include "block/node.h"
+#include "block/graph.h"
 #include "util/job/job.h"
 
 /* on-source-error and on-target-error, as QEMU has them. */
@@ -52,6 +52,13 @@ void block_job_clear(BlockJob *bj) RUNS_IN_MAIN;
  * it conflicts with another one. The edge belongs to the job. */
 BlockEdge *block_job_co_add_node(BlockJob *bj, BlockNode *n, unsigned uses, unsigned shares,
                                  GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Refuses a source that a format above it resizes: a filter has a fixed size, so that the format could not
+ * grow its image. False + @error. */
+bool block_job_check_fixed_size(const BlockNode *source, GError **error) RUNS_IN_MAIN;
+/* Begins a change of the graph at the end of a job, and tries it for a second while nodes that are being
+ * opened or closed refuse it. Under the operation lock. NULL + @error. */
+BlockGraphChange *block_job_co_begin_change(BlockNode *const *nodes, unsigned count, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
 /* Takes the edge out of the job's list; the caller frees it. */
 BlockEdge *block_job_take_node(BlockJob *bj, BlockEdge *e) RUNS_IN_MAIN;
 /* Ends all uses. */

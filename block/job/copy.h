@@ -20,7 +20,7 @@
  *   4. At a pause point the data step has no claim.
  *   5. After block_copy_abandon() nothing waits for a claim, and no claim begins another request. What
  *      is in flight at the target ends when it does: until then it keeps its buffer, the target and
- *      the job's use of it.
+ *      the job's use of it. The data step waits for that for a second at most before it ends.
  *
  * Memory is bounded, the chunk size follows the speed of the storage, zeroes are found by block status
  * and in the data, and what the target has already is left out. Source and target live in one home;
@@ -96,9 +96,9 @@ void block_copy_co_update(BlockCopy *c, uint64_t offset, uint64_t bytes)
  * or has it drained. */
 int block_copy_co_range(BlockCopy *c, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
-/* The same before a write. If a drained section covers the source, whose begin is reported by
- * block_copy_release_updates(), it returns as soon as the range has been read: then an error of the
- * target breaks the copy. */
+/* The same before a write. While waits are lifted, or a drained section covers the source, whose begin
+ * block_copy_lift() reports, it returns as soon as the range has been read: then an error of the target
+ * breaks the copy. */
 int block_copy_co_save(BlockCopy *c, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
 /* The copy cannot be completed because of @ret: it ends as if it was abandoned. */
 void block_copy_break(BlockCopy *c, int ret) RUNS_IN_IOTHREAD;
@@ -113,6 +113,9 @@ bool block_copy_busy(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* Guests' requests that wait in block_copy_co_update() return without waiting for the target; what they
  * wait for stays marked until it is done. For drained sections of the source. */
 void block_copy_release_updates(BlockCopy *c) RUNS_IN_IOTHREAD;
+/* While it is on, block_copy_co_save() waits for the target no longer than in a drained section. What
+ * waits already is released. */
+void block_copy_lift(BlockCopy *c, bool on) RUNS_IN_IOTHREAD;
 /* The first error of an update that no data step has taken: 0 or -errno. */
 int block_copy_error(const BlockCopy *c) RUNS_IN_IOTHREAD;
 

@@ -336,6 +336,9 @@ static RUNS_IN_IOTHREAD void claim_end(CopyClaim *k, int ret, bool is_read)
     }
     co_queue_wake_all(&k->waiters);
     g_free(k);
+    if (c->leaving && c->claims == NULL) {
+        job_signal(c->bj->job);
+    }
     if (c->orphaned && c->claims == NULL) {
         copy_end_orphan(c);
     }

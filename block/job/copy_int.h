@@ -65,14 +65,18 @@ struct BlockCopy {
     int error;              /* the first one since the data step looked */
     bool error_is_read;
     unsigned releases; /* block_copy_release_updates() calls */
+    bool lifted;       /* block_copy_lift() */
     int broken;        /* block_copy_break() */
     bool abandoned;
+    bool leaving;  /* the data step waits for the last claims */
     bool orphaned; /* freed, except for the last claims */
     AioBh abandon_bh;
 };
 
 #define COPY_CLAIMS_MAX 16u /* of the data step */
 #define COPY_MEMORY_DEFAULT ((uint64_t)16 << 20)
+#define COPY_LEAVE_NS                                                                              \
+    ((int64_t)1000000000) /* for which a job that ends early waits for its target */
 #define COPY_CHUNK_MIN ((uint64_t)64 << 10)
 #define COPY_CHUNK_MAX ((uint64_t)1 << 20)
 #define COPY_ZERO_CHUNK_MAX ((uint64_t)1 << 30)

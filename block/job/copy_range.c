@@ -23,11 +23,20 @@ void block_copy_release_updates(BlockCopy *c)
     co_queue_wake_all(&c->memory_waiters);
 }
 
+void block_copy_lift(BlockCopy *c, bool on)
+{
+    c->lifted = on;
+    if (on) {
+        block_copy_release_updates(c);
+    }
+}
+
 /* Whether a request of the guest waits only until the source was read. Not if the target is an overlay
  * of the source: its readers would see the change. */
 static bool range_is_hurried(const BlockCopy *c, CopyKind kind)
 {
-    return kind == COPY_SAVE && c->source->quiesced > 0 && !c->target->keeps_reads;
+    bool hurried = c->lifted || c->source->quiesced > 0;
+    return kind == COPY_SAVE && hurried && !c->target->keeps_reads;
 }
 
 static RUNS_IN_IOTHREAD bool range_is_late(const BlockCopy *c, int64_t deadline_ns)

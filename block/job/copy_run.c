@@ -146,12 +146,24 @@ static coroutine_fn RUNS_IN_IOTHREAD int copy_co_interrupted(BlockCopy *c, bool 
     return job_is_cancelled(c->bj->job) ? -ECANCELED : error;
 }
 
+/* What is in flight at a target that answers ends soon: then no node is in use when the job concludes. */
+static coroutine_fn RUNS_IN_IOTHREAD void copy_co_await_target(BlockCopy *c)
+{
+    int64_t deadline_ns = aio_now_ns(c->home) + COPY_LEAVE_NS;
+    c->leaving = true;
+    while (c->claims != NULL && aio_now_ns(c->home) < deadline_ns) {
+        job_co_wait(c->bj->job, deadline_ns);
+    }
+    c->leaving = false;
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int copy_co_leave(BlockCopy *c)
 {
     copy_abandon(c);
     while (c->reading > 0) {
         co_queue_wait(&c->source_waiters, "requests of a job to its source");
     }
+    copy_co_await_target(c);
     return -ECANCELED;
 }
 
@@ -170,6 +182,9 @@ int block_copy_co_flush(BlockCopy *c, bool drained)
     }
     if (result == 1) {
         k->result = NULL;
+        if (!drained) {
+            copy_co_await_target(c);
+        }
         return -ECANCELED;
     }
     return result;

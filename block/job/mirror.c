@@ -103,7 +103,8 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_use_nodes(MirrorJob *m, GError *
 {
     BlockJob *bj = &m->bj;
     unsigned others = BLOCK_USE_ALL & ~(unsigned)(BLOCK_USE_GRAPH);
-    if (block_job_co_add_node(bj, m->source, BLOCK_USE_READ | BLOCK_USE_GRAPH, others, error) ==
+    if (!block_job_check_fixed_size(m->source, error) ||
+        block_job_co_add_node(bj, m->source, BLOCK_USE_READ | BLOCK_USE_GRAPH, others, error) ==
             NULL ||
         (m->commit && !mirror_co_use_chain(m, error))) {
         return false;

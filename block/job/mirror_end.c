@@ -8,9 +8,6 @@
 /* How long the target may take, with guests' requests held back, for what came between the end of the
  * data step and the drained section. */
 #define MIRROR_REST_NS INT64_C(5000000000)
-/* A node that is being opened can keep the filter in place for some time. */
-#define MIRROR_REMOVE_TRIES 100u
-#define MIRROR_REMOVE_NS INT64_C(10000000)
 
 /* ---- what is left ---- */
 
@@ -141,7 +138,7 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_begin_change(MirrorJob *m, GErro
             nodes[count++] = m->backing;
         }
     }
-    m->change = block_graph_co_begin(nodes, count, error);
+    m->change = block_job_co_begin_change(nodes, count, error);
     return m->change != NULL;
 }
 
@@ -188,16 +185,11 @@ int mirror_co_prepare(Job *job, GError **error)
 static coroutine_fn RUNS_IN_MAIN void mirror_co_begin_removal(MirrorJob *m)
 {
     g_autoptr(GError) error = NULL;
-    for (unsigned i = 0; i < MIRROR_REMOVE_TRIES; i++) {
-        g_clear_error(&error);
-        m->change = block_graph_co_begin((BlockNode *[]){m->filter}, 1, &error);
-        if (m->change != NULL) {
-            return;
-        }
-        co_sleep_ns(MIRROR_REMOVE_NS);
+    m->change = block_job_co_begin_change(&m->filter, 1, &error);
+    if (m->change == NULL) {
+        log_warn("node '%s' stays above node '%s': %s", block_node_name(m->filter),
+                 block_node_name(m->source), error->message);
     }
-    log_warn("node '%s' stays above node '%s': %s", block_node_name(m->filter),
-             block_node_name(m->source), error->message);
 }
 
 /* In the section of m->change. */

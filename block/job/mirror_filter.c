@@ -6,6 +6,7 @@
 typedef struct MirrorFilter {
     BlockCopy *copy; /* NULL: detached */
     _Atomic bool active;
+    unsigned lifted; /* home */
 } MirrorFilter;
 
 static void mirror_child_changed(BlockNode *n)
@@ -25,7 +26,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void mirror_after_change(const BlockNode *n
     if (f->copy == NULL) {
         return;
     }
-    if (f->active && n->quiesced == 0) {
+    if (f->active && f->lifted == 0 && n->quiesced == 0) {
         block_copy_co_update(f->copy, offset, bytes);
     } else {
         block_copy_mark(f->copy, offset, bytes);
@@ -75,13 +76,14 @@ static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_block_status(BlockNode *n, ui
     return 0;
 }
 
-/* Guests' requests must not keep a drained section waiting for the target. */
-static void mirror_quiesce(BlockNode *n)
+/* Neither a drained section nor the stop of a device waits for a target that hangs. */
+static void mirror_lift(BlockNode *n, bool on)
 {
+    MirrorFilter *f = n->state;
     enter_iothread(n->home);
-    const MirrorFilter *f = n->state;
-    if (f->copy != NULL) {
-        block_copy_release_updates(f->copy);
+    f->lifted = on ? f->lifted + 1 : f->lifted - 1;
+    if (f->copy != NULL && f->lifted == (on ? 1 : 0)) {
+        block_copy_lift(f->copy, on);
     }
 }
 
@@ -97,7 +99,7 @@ static const BlockDriver mirror_filter_driver = {
     .co_discard = mirror_co_discard,
     .co_write_zeroes = mirror_co_write_zeroes,
     .co_block_status = mirror_co_block_status,
-    .quiesce = mirror_quiesce,
+    .lift = mirror_lift,
 };
 
 BlockNode *mirror_filter_new(const char *name, const BlockNode *source, BlockCopy *copy,

@@ -100,6 +100,7 @@ struct ScsiBus {
     GPtrArray *luns;               /* ScsiLun; written by main with the BQL */
     GHashTable *home_luns;         /* home: by address */
     uint64_t next_number;          /* home */
+    CoQueue task_ended;            /* home: waits for requests to leave a task set */
     bool hurries;                  /* home: requests that wait for throttling are held instead */
 };
 
@@ -150,7 +151,6 @@ struct ScsiLun {
     BlockBackend *home_blk;           /* as blk */
     ScsiRequest *tasks, **tasks_tail; /* oldest first */
     unsigned pins;                    /* task management functions that wait for it */
-    CoQueue task_ended;               /* waits for requests to leave the task set */
     bool bounce_busy;                 /* one command at a time has a buffer of SCSI_BOUNCE_BYTES */
     CoQueue bounce_free;
 };

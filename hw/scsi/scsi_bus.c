@@ -15,6 +15,7 @@ void scsi_bus_init(ScsiBus *bus, const ScsiBusOps *ops, Device *controller, AioC
     bus->home = home;
     bus->luns = g_ptr_array_new();
     bus->home_luns = g_hash_table_new(NULL, NULL);
+    co_queue_init(&bus->task_ended);
     controller->child_bus = bus;
 }
 
@@ -86,7 +87,6 @@ static void join_at_home(void *opaque)
     scsi_lun_set_home_blk(lun);
     lun->tasks = NULL;
     lun->tasks_tail = &lun->tasks;
-    co_queue_init(&lun->task_ended);
     co_queue_init(&lun->bounce_free);
     g_hash_table_insert(lun->bus->home_luns, bus_key((uint8_t)lun->target, (uint16_t)lun->lun),
                         lun);
@@ -121,7 +121,7 @@ static void leave_at_home(void *opaque)
     g_hash_table_remove(lun->bus->home_luns, bus_key((uint8_t)lun->target, (uint16_t)lun->lun));
     scsi_task_cancel(lun, NULL, SCSI_ABORTED);
     while (lun->tasks || lun->pins) {
-        co_queue_wait(&lun->task_ended, "the requests of a SCSI device");
+        co_queue_wait(&lun->bus->task_ended, "the requests of a SCSI device");
     }
 }
 

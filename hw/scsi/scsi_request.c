@@ -30,7 +30,7 @@ static RUNS_IN_LOOP void task_leave(ScsiRequest *r)
         lun->tasks_tail = r->link;
     }
     r->held = false;
-    co_queue_wake_all(&lun->task_ended);
+    co_queue_wake_all(&lun->bus->task_ended);
 }
 
 void scsi_request_release(ScsiRequest *r)

@@ -61,7 +61,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void task_wait(ScsiLun *lun, const uint64_t
                                                     uint64_t before)
 {
     while (task_cancelling(lun, tag, before)) {
-        co_queue_wait(&lun->task_ended, "a cancelled SCSI request");
+        co_queue_wait(&lun->bus->task_ended, "a cancelled SCSI request");
     }
 }
 
@@ -87,7 +87,7 @@ static coroutine_fn RUNS_IN_IOTHREAD bool task_co_cancel(ScsiLun *lun, const uin
     SP("scsi.cancelled", lun);
     task_wait(lun, tag, before);
     lun->pins--;
-    co_queue_wake_all(&lun->task_ended);
+    co_queue_wake_all(&lun->bus->task_ended);
     return true;
 }
 
@@ -103,6 +103,21 @@ static coroutine_fn RUNS_IN_IOTHREAD bool task_co_reset(ScsiLun *lun)
     __atomic_store_n(&lun->state.tray_locked, false, __ATOMIC_RELAXED);
     scsi_lun_attention(lun, SCSI_ATTENTION_RESET);
     return task_co_cancel(lun, NULL, SCSI_RESET);
+}
+
+/* Takes those logical units out of @luns whose cancelled requests older than @before have ended, so that they
+ * can be unplugged while another one hangs. Returns whether some are left. */
+static RUNS_IN_IOTHREAD bool task_unpin_idle(ScsiBus *bus, GPtrArray *luns, uint64_t before)
+{
+    for (unsigned i = luns->len; i-- > 0;) {
+        ScsiLun *lun = luns->pdata[i];
+        if (!task_cancelling(lun, NULL, before)) {
+            lun->pins--;
+            g_ptr_array_remove_index_fast(luns, i);
+            co_queue_wake_all(&bus->task_ended);
+        }
+    }
+    return luns->len > 0;
 }
 
 /* I_T NEXUS RESET: every logical unit of the target, all cancelled before the first wait. */
@@ -127,11 +142,8 @@ static coroutine_fn RUNS_IN_IOTHREAD bool task_co_reset_target(ScsiBus *bus, uin
         scsi_lun_attention(lun, SCSI_ATTENTION_RESET);
         waited |= scsi_task_cancel(lun, NULL, SCSI_RESET);
     }
-    for (unsigned i = 0; i < luns->len; i++) {
-        ScsiLun *lun = luns->pdata[i];
-        task_wait(lun, NULL, before);
-        lun->pins--;
-        co_queue_wake_all(&lun->task_ended);
+    while (task_unpin_idle(bus, luns, before)) {
+        co_queue_wait(&bus->task_ended, "a cancelled SCSI request");
     }
     return waited;
 }

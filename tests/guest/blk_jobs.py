@@ -103,7 +103,7 @@ class Schedule:
         if cancel and rng.random() < 0.5:
             self.try_to(lambda: vm.cmd("block-job-cancel", device=job_id, force=True), job_id)
         elif ready:
-            wait_until(lambda: self.job(job_id)["status"] in ("ready", "concluded"))
+            self.wait_ready(job_id)
             self.disturb(job_id)
             if cancel:
                 self.try_to(lambda: vm.cmd("block-job-cancel", device=job_id), job_id)
@@ -115,6 +115,15 @@ class Schedule:
         self.done.append((command, end.get("error")))
         assert "error" not in end or (cancel and "cancel" in end["error"].lower()), end
         return "error" not in end
+
+    def wait_ready(self, job_id):
+        """A guest that writes faster than the storage copies is stopped for a moment."""
+        slow = time.monotonic() + 20
+        wait_until(lambda: self.job(job_id)["status"] in ("ready", "concluded") or time.monotonic() > slow)
+        if self.job(job_id)["status"] not in ("ready", "concluded"):
+            other.cmd("stop")
+            wait_until(lambda: self.job(job_id)["status"] in ("ready", "concluded"))
+            other.cmd("cont")
 
     def complete(self, job_id):
         """The job may be paused for a moment still."""

@@ -283,11 +283,22 @@ static const char *drives_node_name(const BlockDrive *d)
     return d->root != NULL ? block_node_name(d->root->node) : NULL;
 }
 
+/* Whether the drive has that node: its root, or one below the filters of jobs. */
+static RUNS_IN_MAIN bool drives_has_node(const BlockDrive *d, const char *node_name)
+{
+    const BlockNode *n = d->root != NULL ? d->root->node : NULL;
+    const BlockNode *last = n != NULL ? block_node_below_jobs(d->root->node) : NULL;
+    while (n != last && g_strcmp0(block_node_name(n), node_name) != 0) {
+        n = n->file;
+    }
+    return n != NULL && g_strcmp0(block_node_name(n), node_name) == 0;
+}
+
 const char *backends_drive_of_node(Backends *b, const char *node_name)
 {
     for (unsigned i = 0; i < b->drives->len; i++) {
         const BlockDrive *d = b->drives->pdata[i];
-        if (g_strcmp0(drives_node_name(d), node_name) == 0) {
+        if (drives_has_node(d, node_name)) {
             return d->id;
         }
     }
@@ -310,7 +321,7 @@ BlockNode *backends_drive_node(Backends *b, const char *id)
     for (unsigned i = 0; i < b->drives->len; i++) {
         const BlockDrive *d = b->drives->pdata[i];
         if (strcmp(d->id, id) == 0) {
-            return d->root != NULL ? d->root->node : NULL;
+            return d->root != NULL ? block_node_below_jobs(d->root->node) : NULL;
         }
     }
     return NULL;

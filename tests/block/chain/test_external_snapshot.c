@@ -157,6 +157,38 @@ BLOCK_TEST(an_undone_snapshot_leaves_nothing)
     test_file_free(base);
 }
 
+/* A user that came meanwhile needs the data of the node unchanged. */
+BLOCK_TEST(an_undo_that_the_graph_refuses_keeps_the_overlay)
+{
+    char *base = test_file_new(CHAIN_SIZE), *other = chain_image(NULL);
+    g_autofree char *over = chain_path();
+    g_autofree char *user = g_strdup_printf(
+        "qcow2,node-name=user,file.driver=file,file.filename=%s,backing=disk", other);
+    BlockBackend *blk = chain_disk("raw", base);
+    BlockNode *source = blk_root(blk);
+    ExternalSnapshot *s = begin_ok(blk, over);
+    insert_ok(s);
+    test_node_add(user);
+    BlockBackend *reader = blk_co_new("reader", block_node_find("user"), false, NULL);
+    assert_non_null(reader);
+    external_snapshot_co_undo(s);
+    external_snapshot_co_end(s, false);
+    assert_true(exists(over));
+    BlockNode *overlay = blk_root(blk);
+    assert_ptr_not_equal(overlay, source);
+    assert_ptr_equal(overlay->backing, source);
+    chain_write(blk, 0, 5);
+    assert_int_equal(chain_byte(base, 0), 0);
+    test_settle();
+    assert_int_equal(source->quiesced + overlay->quiesced, 0);
+    blk_co_free(reader);
+    test_node_del("user");
+    blk_co_free(blk);
+    unlink(over);
+    test_file_free(base);
+    test_file_free(other);
+}
+
 BLOCK_TEST(a_flush_that_fails_refuses_the_snapshot)
 {
     GError *error = NULL;
@@ -209,7 +241,7 @@ BLOCK_TEST(what_is_refused_changes_nothing)
         {make, over, NULL, "disk", "node-name='disk'"},
         {make, over, NULL, "1x", "Invalid node-name"},
         {make, nowhere, NULL, NULL, "Could not create"},
-        {make, "nbd://localhost/x", NULL, NULL, "not the name of a file"},
+        {make, "http://localhost/x", NULL, NULL, "not the name of a file"},
         {make, base, NULL, NULL, "lock"},
         {existing, over, NULL, NULL, "No such file"},
         {existing, base, NULL, NULL, "lock"},
@@ -333,6 +365,7 @@ int main(void)
         cmocka_unit_test(a_users_node_becomes_the_overlay),
         cmocka_unit_test(the_home_of_the_overlay_becomes_that_of_the_source),
         cmocka_unit_test(an_undone_snapshot_leaves_nothing),
+        cmocka_unit_test(an_undo_that_the_graph_refuses_keeps_the_overlay),
         cmocka_unit_test(a_flush_that_fails_refuses_the_snapshot),
         cmocka_unit_test(what_is_refused_changes_nothing),
         cmocka_unit_test(a_node_that_cannot_be_an_overlay_is_refused),

@@ -222,6 +222,23 @@ BLOCK_TEST(an_error_is_reported_ignored_or_stops_the_job)
 
 /* ---- pause, cancel ---- */
 
+static int64_t copy_now;
+
+static void copy_time_at_home(void *opaque)
+{
+    enter_coroutine();
+    enter_iothread(test_home);
+    copy_now += *(int64_t *)opaque;
+    aio_context_set_virtual_time(test_home, copy_now);
+}
+
+static coroutine_fn RUNS_IN_MAIN void copy_pass_time(int64_t ns)
+{
+    test_in_home(copy_time_at_home, &ns);
+    test_settle();
+    test_settle();
+}
+
 BLOCK_TEST(a_paused_copy_has_nothing_in_flight)
 {
     BlockNode *s, *t;
@@ -250,7 +267,11 @@ BLOCK_TEST(a_cancel_does_not_wait_for_a_target_that_hangs)
     job_set_fault(t, (BlockFault){.op = BLOCK_FAULT_ANY, .hold = true});
     CopyJob *j = copy_start_job(s, t, (CopyOptions){0});
     job_await_held(t, 2);
+    copy_pass_time(1);
     assert_true(job_cancel(j->bj.job, true, NULL));
+    test_settle();
+    assert_non_null(job_find("job0")); /* the target has a second to answer */
+    copy_pass_time(1000000000);
     job_await_end("job0", "CANCELLED ");
     assert_int_equal(block_node_in_flight(s), 0);
     assert_true(block_fault_held(t) > 0);
@@ -264,6 +285,22 @@ BLOCK_TEST(a_cancel_does_not_wait_for_a_target_that_hangs)
     }
     test_settle();
     test_node_del("t");
+}
+
+BLOCK_TEST(a_target_that_answers_is_free_when_a_cancelled_job_concludes)
+{
+    BlockNode *s, *t;
+    copy_disks(SLOW_SOURCE, SLOW_TARGET, &s, &t);
+    job_set_fault(t, (BlockFault){.op = BLOCK_FAULT_WRITE, .hold = true});
+    CopyJob *j = copy_start_job(s, t, (CopyOptions){0});
+    job_await_held(t, 2);
+    copy_pass_time(1); /* no time passes any more */
+    assert_true(job_cancel(j->bj.job, true, NULL));
+    test_settle();
+    assert_non_null(job_find("job0"));
+    job_release(t);
+    job_await_end("job0", "CANCELLED ");
+    copy_end_disks();
 }
 
 BLOCK_TEST(a_cancelled_copy_waits_for_reads_of_the_source)
@@ -308,23 +345,6 @@ BLOCK_TEST(a_drained_section_waits_for_reads_and_keeps_new_ones_off)
 
 /* ---- speed ---- */
 
-static int64_t copy_now;
-
-static void copy_time_at_home(void *opaque)
-{
-    enter_coroutine();
-    enter_iothread(test_home);
-    copy_now += *(int64_t *)opaque;
-    aio_context_set_virtual_time(test_home, copy_now);
-}
-
-static coroutine_fn RUNS_IN_MAIN void copy_pass_time(int64_t ns)
-{
-    test_in_home(copy_time_at_home, &ns);
-    test_settle();
-    test_settle();
-}
-
 BLOCK_TEST(a_copy_keeps_to_its_speed_and_follows_a_change)
 {
     BlockNode *s, *t;
@@ -353,6 +373,7 @@ int main(void)
         cmocka_unit_test(an_error_is_reported_ignored_or_stops_the_job),
         cmocka_unit_test(a_paused_copy_has_nothing_in_flight),
         cmocka_unit_test(a_cancel_does_not_wait_for_a_target_that_hangs),
+        cmocka_unit_test(a_target_that_answers_is_free_when_a_cancelled_job_concludes),
         cmocka_unit_test(a_cancelled_copy_waits_for_reads_of_the_source),
         cmocka_unit_test(a_drained_section_waits_for_reads_and_keeps_new_ones_off),
         cmocka_unit_test(a_copy_keeps_to_its_speed_and_follows_a_change),

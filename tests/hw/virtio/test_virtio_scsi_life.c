@@ -191,6 +191,23 @@ static void an_unplug_waits_for_requests(void **state)
     f->g.luns[0] = f->g.luns[--f->g.lun_count];
 }
 
+static void an_unplug_does_not_wait_for_the_reset_of_another_lun(void **state)
+{
+    Fixture *f = *state;
+    Unplug unplug = {.dev = f->g.luns[1]};
+    hang(f, 0);
+    scsi_tmf_send(&f->tmf, NEXUS_RESET, 0, 0, 0);
+    assert_int_equal(scsi_tmf_response(&f->tmf), PENDING_TMF);
+    co_start(f->g.bench->main_ctx, unplug_lun, &unplug);
+    virtio_bench_settle(f->g.bench);
+    bool done = unplug.done;
+    complete(f, 0);
+    assert_true(done);
+    assert_int_equal(scsi_tmf_response(&f->tmf), VIRTIO_SCSI_S_OK);
+    device_free(unplug.dev);
+    f->g.lun_count--;
+}
+
 typedef struct Drained {
     Fixture *f;
     unsigned other, own; /* results inside */
@@ -370,6 +387,7 @@ int main(void)
         T(a_reset_forgets_held_requests),
         T(a_lun_leaves_when_its_requests_have_ended),
         T(an_unplug_waits_for_requests),
+        T(an_unplug_does_not_wait_for_the_reset_of_another_lun),
         T(a_drained_disk_leaves_the_others_alone),
         T(each_request_and_function_ends_once),
     };

@@ -5,6 +5,7 @@
  * Opening and closing a node hold no operation lock, so a file that hangs blocks only its own
  * client. A change of a node in use is a control operation.
  */
+#include "block/graph.h"
 #include "util/opts/json.h"
 #include "vmm/monitor/commands/qmp_block.h"
 
@@ -64,6 +65,9 @@ BlockNode *qmp_find_node(Vm *vm, const char *device, const char *node_name, GErr
     BlockNode *n = device != NULL ? backends_drive_node(&vm->backends, device) : NULL;
     if (n == NULL && node_name != NULL) {
         n = block_node_find(node_name);
+        if (n != NULL && !block_node_check_no_filter(n, error)) {
+            return NULL;
+        }
     }
     if (n == NULL) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "hw/scsi/scsi_medium.h"
 #include "block/dirty_bitmap.h"
+#include "block/graph.h"
 #include "vmm/backends/drive_options.h"
 #include "vmm/monitor/commands/qmp_block.h"
 #include "vmm/monitor/commands/qmp_throttle.h"
@@ -250,7 +251,8 @@ static RUNS_IN_MAIN struct json_object *qmp_block_disk(Vm *vm, const BlockBacken
     const ScsiLun *lun = dev != NULL && dev->path != NULL ? scsi_medium_drive(dev) : NULL;
     struct json_object *o = lun != NULL ? qmp_block_drive(vm, lun) : qmp_block_fixed(vm, blk);
     qmp_put(o, "inserted",
-            qmp_block_node(blk_root(blk), blk_write_cache(blk), false, blk_throttle_group(blk)));
+            qmp_block_node(block_node_below_unnamed(blk_root(blk)), blk_write_cache(blk), false,
+                           blk_throttle_group(blk)));
     qmp_put_str(o, "io-status", statuses[blk_io_status(blk)]);
     return o;
 }
@@ -266,7 +268,7 @@ static RUNS_IN_MAIN void qmp_block_foreach_idle_drive(Vm *vm, BlockBackend **blk
         BlockNode *n = backends_drive_node(&vm->backends, d->id);
         bool used = n == NULL;
         for (unsigned j = 0; j < count && !used; j++) {
-            used = blk_root(blks[j]) == n;
+            used = block_node_below_jobs(blk_root(blks[j])) == n;
         }
         if (!used) {
             fn(list, d, n);
@@ -408,7 +410,7 @@ static RUNS_IN_MAIN struct json_object *qmp_block_node_stats(const BlockNode *n)
 
 static RUNS_IN_MAIN struct json_object *qmp_block_disk_stats(Vm *vm, const BlockBackend *blk)
 {
-    const BlockNode *root = blk_root(blk);
+    const BlockNode *root = block_node_below_unnamed(blk_root(blk));
     BlkStats stats;
     blk_stats(blk, &stats);
     struct json_object *o = qmp_block_node_stats(root);

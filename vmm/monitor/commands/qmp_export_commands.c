@@ -2,6 +2,7 @@
 /* Block exports and the NBD server. Adding and the end of an export are control operations. */
 #include <string.h>
 #include <unistd.h>
+#include "block/graph.h"
 #include "block/nbd/nbd.h"
 #include "util/tls_options.h"
 #include "vmm/monitor/commands/qmp_block.h"
@@ -156,6 +157,9 @@ static coroutine_fn RUNS_IN_MAIN void export_co_add(QmpCall *call, struct json_o
     if (n == NULL) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "Cannot find device='' nor node-name='%s'",
                     name);
+        return;
+    }
+    if (!block_node_check_no_filter(n, error)) {
         return;
     }
     NbdExportConfig config = {.id = qmp_arg_str(args, "id"),

@@ -2,6 +2,7 @@
 /* The human monitor: disks and jobs. */
 #include <string.h>
 #include "block/chain/chain_commit.h"
+#include "block/graph.h"
 #include "vmm/monitor/commands/qmp_block.h"
 #include "vmm/monitor/hmp/hmp_complete.h"
 
@@ -100,7 +101,7 @@ static coroutine_fn RUNS_IN_MAIN void hmp_commit_all(HmpCall *call)
     g_autofree BlockBackend **list = blk_list(&count);
     bool ok = true;
     for (unsigned i = 0; i < count && ok; i++) {
-        BlockNode *n = blk_root(list[i]);
+        BlockNode *n = block_node_below_jobs(blk_root(list[i]));
         ok = blk_read_only(list[i]) || !chain_can_commit(n) || hmp_commit_one(call, n, "all");
     }
 }

@@ -2,7 +2,7 @@
 #include "vmm/monitor/hmp/hmp_complete.h"
 
 #include <string.h>
-#include "block/block.h"
+#include "block/graph.h"
 #include "util/trace.h"
 #include "hw/chardev/chardev_set.h"
 
@@ -41,7 +41,7 @@ void hmp_names_disks(Vm *vm, GPtrArray *names)
     unsigned count;
     g_autofree BlockBackend **list = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
-        g_ptr_array_add(names, g_strdup(block_node_name(blk_root(list[i]))));
+        g_ptr_array_add(names, g_strdup(block_node_name(block_node_below_jobs(blk_root(list[i])))));
         g_ptr_array_add(names, g_strdup(blk_name(list[i])));
     }
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "block/block.h"
+#include "util/job/job.h"
 #include "tests/vmm/monitor/hmp/hmp_rig.h"
 
 static int __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
@@ -64,7 +65,7 @@ static void block_stream_copies_to_a_disk(void **state)
     assert_prints_part(rig, "block_stream n1 0 nothing",
                        "Can't find 'nothing' in the backing chain");
     assert_prints(rig, "block_stream n1 100", "");
-    while (block_node_find("n0") != NULL) {
+    while (block_node_find("n0") != NULL || job_find("n1") != NULL) {
         aio_context_step(rig->vm.ctx, true);
     }
     chain_del(rig, path);
