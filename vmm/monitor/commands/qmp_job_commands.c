@@ -297,9 +297,10 @@ static const QmpType block_job_speed_arg = {
 static const QmpType block_job_cancel_arg = {
     .name = "block-job-cancel-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS(
-        {"device", &qmp_str, .doc = "the job's id"},
-        {"force", &qmp_bool, true, .doc = "also when it is paused; also for a ready mirror"}),
+    .members =
+        QMP_MEMBERS({"device", &qmp_str, .doc = "the job's id"},
+                    {"force", &qmp_bool, true,
+                     .doc = "also when it is paused; a ready mirror ends without its last copies"}),
 };
 
 static const QmpCommand qmp_job_commands[] = {

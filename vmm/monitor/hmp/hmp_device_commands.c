@@ -28,7 +28,7 @@ const HmpCommand hmp_device_commands[] = {
     {"device_del", NULL, HMP_PARAMS(HMP_PARAM("id", WORD, .complete = hmp_names_devices)),
      "ask the guest to release a device", .qmp = "device_del"},
     {"object_add", NULL, HMP_PARAMS(HMP_PARAM("qom-type", OPTS)),
-     "make an iothread or memory backend, as -object", .qmp = "object-add"},
+     "make an object, such as an iothread or TLS credentials, as -object", .qmp = "object-add"},
     {"object_del", NULL, HMP_PARAMS(HMP_PARAM("id", WORD, .complete = hmp_names_objects)),
      "destroy an object", .qmp = "object-del"},
     {"chardev-add", NULL, HMP_PARAMS(HMP_PARAM("args", REST)),
