@@ -67,6 +67,7 @@ struct BlockCopy {
     unsigned releases; /* block_copy_release_updates() calls */
     int broken;        /* block_copy_break() */
     bool abandoned;
+    bool lifted;   /* no request waits at the source for throttling */
     bool orphaned; /* freed, except for the last claims */
     AioBh abandon_bh;
 };
