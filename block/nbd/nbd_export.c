@@ -180,8 +180,12 @@ bool nbd_export_co_add(const NbdExportConfig *c, GError **error)
         return false;
     }
     g_autofree char *user = g_strdup_printf("export '%s'", c->id);
-    BlockBackend *blk = blk_co_new_for(user, c->node, c->writable, error);
+    BlockBackend *blk = blk_co_new_for(user, "writable=false", c->node, c->writable, error);
     if (blk == NULL) {
+        return false;
+    }
+    if (!export_check(c, error)) { /* another export may have been added during the wait */
+        blk_co_free(blk);
         return false;
     }
     NbdExport *e = g_new0(NbdExport, 1);
