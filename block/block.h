@@ -252,10 +252,11 @@ bool block_node_read_only(const BlockNode *n) ANY_THREAD;
  * fails; the error names the writer. */
 BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-/* The same for a user that is no drive; @user describes it in errors ("export 'e0'"). blk_find() does
- * not find such a backend, and queries of drives do not show it. */
-BlockBackend *blk_co_new_for(const char *user, BlockNode *root, bool writable, GError **error)
-    coroutine_fn RUNS_IN_MAIN;
+/* The same for a user that is no drive; @user describes it in errors ("export 'e0'"), and the
+ * literal @reads is the option that makes it a reader. blk_find() does not find such a backend, and queries of
+ * drives do not show it. */
+BlockBackend *blk_co_new_for(const char *user, const char *reads, BlockNode *root, bool writable,
+                             GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether it was made by blk_co_new(). */
 bool blk_is_drive(const BlockBackend *blk) ANY_THREAD;
 /* Drains, then drops the reference to the root. */

@@ -75,6 +75,7 @@ typedef struct BlockEdge {
     BlockNode *node;   /* owned reference */
     char *name;        /* of the child in its parent: "file", "backing"; else NULL */
     char *user;        /* for errors: "drive 'disk0'", "node 'fmt0'", "job 'job0'" */
+    const char *reads; /* for errors: the option that makes the user a reader, or NULL; static */
     BlockChildRole role;
     bool stays;            /* a replacement of the node does not change the edge */
     bool kept;             /* a backup copies to the parent what is about to change in the node */

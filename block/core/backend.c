@@ -45,12 +45,13 @@ BlockBackend **blk_list_drives(unsigned *count)
     return list;
 }
 
-BlockBackend *blk_co_new_for(const char *user, BlockNode *root, bool writable, GError **error)
+BlockBackend *blk_co_new_for(const char *user, const char *reads, BlockNode *root, bool writable,
+                             GError **error)
 {
     block_node_co_pass_gate(root);
     g_autofree char *who = g_strdup(user);
     BlockBackend *blk = g_new0(BlockBackend, 1);
-    BlockEdge like = {.node = root, .blk = blk, .user = who};
+    BlockEdge like = {.node = root, .blk = blk, .user = who, .reads = reads};
     block_edge_set_uses(&like, writable);
     blk->edge = block_edge_new(&like, error);
     if (blk->edge == NULL) {
@@ -79,7 +80,7 @@ BlockBackend *blk_co_new(const char *name, BlockNode *root, bool writable, GErro
         return NULL;
     }
     g_autofree char *who = g_strdup_printf("drive '%s'", name);
-    BlockBackend *blk = blk_co_new_for(who, root, writable, error);
+    BlockBackend *blk = blk_co_new_for(who, "read-only=on", root, writable, error);
     if (blk != NULL) {
         g_free(blk->name);
         blk->name = g_strdup(name);

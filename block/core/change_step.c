@@ -76,6 +76,7 @@ static RUNS_IN_MAIN void change_add_edge(BlockGraphChange *c, BlockNode *parent,
                       .node = child,
                       .name = (char *)(uintptr_t)name,
                       .user = user,
+                      .reads = "read-only=on",
                       .role = role};
     block_edge_set_uses(&like, !parent->flags.read_only);
     change_note(c, CHANGE_ADDED, block_edge_new_unchecked(&like));

@@ -80,8 +80,12 @@ static RUNS_IN_MAIN bool child_attach(BlockNode *n, const char *name, BlockChild
         n->flags.read_only = true;
     }
     g_autofree char *user = g_strdup_printf("node '%s'", n->name);
-    BlockEdge like = {
-        .parent = n, .node = child, .name = (char *)(uintptr_t)name, .user = user, .role = role};
+    BlockEdge like = {.parent = n,
+                      .node = child,
+                      .name = (char *)(uintptr_t)name,
+                      .user = user,
+                      .reads = "read-only=on",
+                      .role = role};
     block_edge_set_uses(&like, writes && !n->flags.read_only);
     g_autoptr(GError) refusal = NULL;
     if (block_edge_new(&like, &refusal) != NULL) {

@@ -187,10 +187,11 @@ static RUNS_IN_MAIN bool edge_refuse(const EdgePair *p, GError **error)
     const char *node = other->node->name;
     unsigned uses = edge_pair_uses(p), conflict = edge_conflict(p);
     if ((uses & other->uses & BLOCK_USE_WRITE) != 0) {
+        g_autofree char *advice =
+            e->reads != NULL ? g_strdup_printf(" (%s makes %s a reader)", e->reads, e->user) : NULL;
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
-                    "node '%s' is written to by %s already; a node can have only one writer "
-                    "(read-only=on makes %s a reader)",
-                    node, other->user, e->user);
+                    "node '%s' is written to by %s already; a node can have only one writer%s",
+                    node, other->user, advice != NULL ? advice : "");
     } else if ((uses & other->uses & BLOCK_USE_GRAPH) != 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
                     "node '%s' is busy: %s uses it, and %s would too", node, other->user, e->user);
@@ -388,10 +389,15 @@ bool block_edge_check_writable(const BlockEdge *e, GError **error)
     if ((e->uses & BLOCK_USE_WRITE) == 0 || !e->node->flags.read_only) {
         return true;
     }
-    g_set_error(
-        error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-        "Block node is read-only: '%s'; give %s read-only=on too, or the node read-only=off",
-        e->node->name, e->user);
+    if (e->reads != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Block node is read-only: '%s'; give %s %s too, or the node read-only=off",
+                    e->node->name, e->user, e->reads);
+    } else {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "Block node is read-only: '%s'; %s writes to it, so give it read-only=off",
+                    e->node->name, e->user);
+    }
     return false;
 }
 

@@ -180,7 +180,7 @@ bool nbd_export_co_add(const NbdExportConfig *c, GError **error)
         return false;
     }
     g_autofree char *user = g_strdup_printf("export '%s'", c->id);
-    BlockBackend *blk = blk_co_new_for(user, c->node, c->writable, error);
+    BlockBackend *blk = blk_co_new_for(user, "writable=false", c->node, c->writable, error);
     if (blk == NULL) {
         return false;
     }

@@ -41,7 +41,7 @@ BLOCK_TEST(a_node_in_use_is_not_deleted)
     BlockBackend *blk = blk_co_new("d", n, true, &error);
     del_fails("a", "Node a is in use: device 'd'");
     blk_co_free(blk);
-    blk = blk_co_new_for("export 'e'", n, true, &error);
+    blk = blk_co_new_for("export 'e'", NULL, n, true, &error);
     del_fails("a", "Node a is in use: export 'e' uses it");
     assert_false(blk_is_drive(blk));
     assert_null(blk_find(blk_name(blk)));

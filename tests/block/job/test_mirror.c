@@ -214,7 +214,9 @@ BLOCK_TEST(what_cannot_be_mirrored_is_refused_and_changes_nothing)
     mirror_refused(&r, (BlockMirrorConfig){.target = r.source}, "Can't mirror node into itself");
     mirror_refused(&r, (BlockMirrorConfig){.target = small}, "different sizes");
     mirror_refused(&r, (BlockMirrorConfig){.target = used}, "drive 'other'");
-    mirror_refused(&r, (BlockMirrorConfig){.target = fixed}, "read-only");
+    mirror_refused(
+        &r, (BlockMirrorConfig){.target = fixed},
+        "Block node is read-only: 'fixed'; job 'job0' writes to it, so give it read-only=off");
     mirror_refused(&r, (BlockMirrorConfig){.granularity = 1000}, "power of 2");
     mirror_refused(&r, (BlockMirrorConfig){.granularity = 256}, "range [512B, 64MB]");
     mirror_refused(&r, (BlockMirrorConfig){.filter_name = "s"}, "Duplicate nodes");

@@ -43,7 +43,7 @@ NBD_TEST(a_node_has_one_writer)
     rig_begin();
     RigExport x = {.config = {.id = "e1", .name = "n1", .writable = true}};
     export_is(&x, "node 'm' is written to by export 'e0' already; a node can have only one writer "
-                  "(read-only=on makes export 'e1' a reader)");
+                  "(writable=false makes export 'e1' a reader)");
     x.config.writable = false;
     export_is(&x, NULL);
     rig_end();
