@@ -184,6 +184,10 @@ bool nbd_export_co_add(const NbdExportConfig *c, GError **error)
     if (blk == NULL) {
         return false;
     }
+    if (!export_check(c, error)) { /* another export may have been added during the wait */
+        blk_co_free(blk);
+        return false;
+    }
     NbdExport *e = g_new0(NbdExport, 1);
     *e = (NbdExport){.id = g_strdup(c->id),
                      .name = g_strdup(c->name),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Adding exports: what is refused, and with which words. */
-#include "tests/block/nbd/nbd_rig.h"
+#include "block/graph.h"
+#include "tests/block/nbd/nbd_life.h"
 
 static void export_is(RigExport *x, const char *error)
 {
@@ -46,6 +47,52 @@ NBD_TEST(a_node_has_one_writer)
                   "(writable=false makes export 'e1' a reader)");
     x.config.writable = false;
     export_is(&x, NULL);
+    rig_end();
+}
+
+/* ---- two at once ---- */
+
+static void export_change_graph(void *opaque)
+{
+    g_autoptr(GError) error = NULL;
+    enter_coroutine();
+    enter_main();
+    BlockNode *n = block_node_find("m");
+    BlockGraphChange *c = block_graph_co_begin(&n, 1, &error);
+    assert_non_null(c);
+    block_graph_co_end(c);
+    *(bool *)opaque = true;
+}
+
+/* The change waits for a request; both adds wait for the change. */
+NBD_TEST(of_two_exports_with_one_id_the_second_is_refused)
+{
+    static const uint8_t data[512];
+    bool changed = false;
+    RigExport x[2] = {{.config = {.id = "e1", .name = "n1"}},
+                      {.config = {.id = "e1", .name = "n1"}}};
+    life_begin();
+    int fd = rig_serve(0);
+    life_hold(BLOCK_FAULT_WRITE);
+    rig_request(fd, 0, NBD_CMD_WRITE, 1, 0, 512);
+    rig_send(fd, data, 512);
+    rig_await_held(1);
+    co_start(rig_ctx, export_change_graph, &changed);
+    rig_settle_main();
+    co_start(rig_ctx, rig_export_add, &x[0]);
+    co_start(rig_ctx, rig_export_add, &x[1]);
+    rig_settle_main();
+    assert_false(changed);
+    life_hold_nothing();
+    rig_release(1);
+    assert_int_equal(rig_simple(fd, 1), 0);
+    rig_settle_main();
+    assert_true(changed);
+    assert_null(x[0].error);
+    assert_non_null(x[1].error);
+    assert_string_equal(x[1].error, "Block export id 'e1' is already in use");
+    g_free(x[1].error);
+    close(fd);
     rig_end();
 }
 
@@ -166,6 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_export_needs_a_server_and_names_of_its_own),
         cmocka_unit_test(a_node_has_one_writer),
+        cmocka_unit_test(of_two_exports_with_one_id_the_second_is_refused),
         cmocka_unit_test(a_read_only_node_is_not_exported_for_writing),
         cmocka_unit_test(bitmaps_of_an_export_are_checked_and_busy),
         cmocka_unit_test(there_is_one_server),
