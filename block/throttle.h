@@ -87,6 +87,9 @@ void throttle_member_suspend(ThrottleMember *m, bool on) RUNS_IN_IOTHREAD;
 void throttle_member_return(ThrottleMember *m, bool on) RUNS_IN_IOTHREAD;
 /* Requests of @m start at once and are charged. Nests. Then the home has no timer for @m. */
 void throttle_member_lift(ThrottleMember *m, bool on) RUNS_IN_IOTHREAD;
+/* Starts the requests that wait at @n or a node below it, and lets none wait, or ends that; as
+ * BlockDriver.lift. Between both calls the nodes below @n do not change. In the home. */
+void throttle_lift_nodes(BlockNode *n, bool on) RUNS_IN_IOTHREAD;
 /* All requests that wait start, without a charge. @m is in no group. */
 void throttle_member_release(ThrottleMember *m) RUNS_IN_IOTHREAD;
 

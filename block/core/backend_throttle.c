@@ -5,15 +5,20 @@
 
 /* ---- the end of waits ---- */
 
-void blk_lift_nodes(BlockBackend *blk, bool on)
+void throttle_lift_nodes(BlockNode *n, bool on)
 {
-    g_autoptr(GPtrArray) nodes = block_node_tree(blk->root);
+    g_autoptr(GPtrArray) nodes = block_node_tree(n);
     for (unsigned i = 0; i < nodes->len; i++) {
-        BlockNode *n = nodes->pdata[i];
-        if (n->drv->lift != NULL) {
-            n->drv->lift(n, on);
+        BlockNode *node = nodes->pdata[i];
+        if (node->drv->lift != NULL) {
+            node->drv->lift(node, on);
         }
     }
+}
+
+void blk_lift_nodes(BlockBackend *blk, bool on)
+{
+    throttle_lift_nodes(blk->root, on);
 }
 
 void blk_set_hurry(BlockBackend *blk, bool on)

@@ -2,6 +2,7 @@
 #include "block/job/copy_int.h"
 
 #include "block/graph.h"
+#include "block/throttle.h"
 #include "util/loop/sched_point.h"
 
 /* ---- making ---- */
@@ -16,6 +17,10 @@ void copy_abandon(BlockCopy *c)
         block_bitmap_set(c->todo, k->offset, k->bytes);
     }
     SP("copy.abandoned", c);
+    c->unthrottled = c->reading > 0; /* until the last of these requests has ended */
+    if (c->unthrottled) {
+        throttle_lift_nodes(c->source, true);
+    }
     block_copy_release_updates(c);
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "block/job/copy_int.h"
+#include "block/throttle.h"
 #include "block/trace_events.h"
 #include "util/loop/sched_point.h"
 #include "util/zero.h"
@@ -45,6 +46,10 @@ static RUNS_IN_IOTHREAD void claim_end_reading(CopyClaim *k)
     if (k->reading) {
         k->reading = false;
         c->reading--;
+        if (c->reading == 0 && c->unthrottled) { /* while the source cannot change */
+            c->unthrottled = false;
+            throttle_lift_nodes(c->source, false);
+        }
         block_node_end(c->source);
         co_queue_wake_all(&c->source_waiters);
         co_queue_wake_all(&k->waiters);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Mirror jobs: what they copy, how they end, and what they refuse. */
+#include "block/throttle.h"
 #include "tests/block/job/mirror_test.h"
 
 /* ---- the ways to end ---- */
@@ -250,6 +251,36 @@ BLOCK_TEST(nodes_of_a_mirror_have_no_other_job_writer_or_end)
     mirror_rig_close(&r);
 }
 
+/* Its requests would wait for hours. */
+BLOCK_TEST(a_forced_cancel_does_not_wait_for_the_limits_of_the_source)
+{
+    RateLimits limits;
+    rate_limits_init(&limits);
+    limits.buckets[RATE_BPS_TOTAL].avg = 1;
+    ThrottleGroup *g = throttle_group_new("g", &limits);
+    assert_non_null(g);
+    MirrorRig r = {.source = test_node_add("mem,node-name=data,size=1M"),
+                   .target = test_node_add(MIRROR_TARGET)};
+    r.guest = blk_co_new("guest", r.source, true, NULL);
+    mirror_guest_write(&r, 0, MIRROR_SIZE, 1);
+    blk_co_free(r.guest);
+    r.source = test_node_add("throttle,node-name=s,throttle-group=g,file=data");
+    Job *job = mirror_start(&r, (BlockMirrorConfig){.sync = BLOCK_MIRROR_FULL});
+    uint64_t done = 0, total;
+    while (done == 0) { /* the first request does not wait, the others do */
+        test_settle();
+        job_progress_get(job, &done, &total);
+    }
+    assert_int_equal(job_status(job), JOB_STATUS_RUNNING);
+    assert_true(job_cancel(job, true, NULL));
+    job_await_end("job0", "CANCELLED ");
+    test_settle();
+    test_node_del("s");
+    test_node_del("data");
+    test_node_del("t");
+    throttle_group_unref(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +293,7 @@ int main(void)
         cmocka_unit_test(a_write_blocking_mirror_writes_to_both_before_the_guest_goes_on),
         cmocka_unit_test(a_drained_section_does_not_wait_for_the_target_of_a_write_blocking_mirror),
         cmocka_unit_test(a_write_to_both_waits_for_a_copy_of_the_same_range),
+        cmocka_unit_test(a_forced_cancel_does_not_wait_for_the_limits_of_the_source),
         cmocka_unit_test(what_cannot_be_mirrored_is_refused_and_changes_nothing),
         cmocka_unit_test(nodes_of_a_mirror_have_no_other_job_writer_or_end),
     };
