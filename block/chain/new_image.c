@@ -80,6 +80,11 @@ static void image_set_flag(OptDict *d, const char *name, bool on)
     opt_dict_set(d, name, on ? "on" : "off");
 }
 
+static bool image_will_be_read_only(const NewImageConfig *config)
+{
+    return config->like->flags.read_only && !config->writable;
+}
+
 /* @read_only: a new image is written to even if it will be used for reading. */
 static void image_inherit(OptDict *d, const BlockNode *like, bool read_only)
 {
@@ -196,7 +201,7 @@ image_co_open_format(const NewImageConfig *config, const BlockNode *file, GError
     if (config->node_name != NULL) {
         opt_dict_set(d, "node-name", config->node_name);
     }
-    image_inherit(d, config->like, config->like->flags.read_only);
+    image_inherit(d, config->like, image_will_be_read_only(config));
     return block_co_open(d, config->home, error);
 }
 
@@ -210,7 +215,7 @@ static coroutine_fn RUNS_IN_MAIN bool image_co_open(const NewImageConfig *config
         return false;
     }
     SP("block.new_image_made", image);
-    bool read_only = existing && config->like->flags.read_only;
+    bool read_only = existing && image_will_be_read_only(config);
     BlockNode *file = image_co_open_file(config, path, read_only, error);
     if (file == NULL) {
         return false;

@@ -18,8 +18,9 @@ typedef struct NewImageConfig {
     const char *node_name;                     /* NULL: generated */
     uint64_t size;                             /* of a new image */
     const char *backing_file, *backing_format; /* of a new image; NULL: none */
-    /* Access, cache, discard and aio of this node are taken over. */
+    /* Access (unless @writable), cache, discard and aio of this node are taken over. */
     const BlockNode *like;
+    bool writable;
     AioContext *home;
 } NewImageConfig;
 

@@ -188,6 +188,7 @@ drive_backup_co_open(struct json_object *args, BlockNode *source, NewImage *imag
                              .backing_file = backing,
                              .backing_format = backing_format,
                              .like = source,
+                             .writable = true,
                              .home = block_node_home(source)};
     return new_image_co_open(&config, image, error);
 }

@@ -147,6 +147,7 @@ static coroutine_fn RUNS_IN_MAIN bool drive_mirror_co_open(struct json_object *a
                              .node_name = qmp_arg_str(args, "node-name"),
                              .size = block_node_size(c->source),
                              .like = c->source,
+                             .writable = true,
                              .home = block_node_home(c->source)};
     c->backing = mirror_backing(c);
     if (c->backing != NULL && config.mode == NEW_IMAGE_ABSOLUTE_PATHS) {

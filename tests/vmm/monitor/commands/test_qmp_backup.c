@@ -148,6 +148,32 @@ static void drive_backup_makes_its_image(void **state)
     folder_free(&f);
 }
 
+static void a_read_only_disk_is_copied_to_a_file(void **state)
+{
+    static const char *const commands[] = {"drive-backup", "drive-mirror"};
+    Folder f = folder_new(*state);
+    assert_int_equal(shell("cd %s && qemu-img create -q -f qcow2 r 4M && "
+                           "qemu-io -f qcow2 -c 'write -q -P 1 0 1M' r",
+                           f.dir),
+                     0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+        target_open(&f, "r", "qcow2", ",'read-only':true");
+        g_autofree char *args =
+            g_strdup_printf("{'job-id':'j','device':'r','target':'%s/%u','sync':'full'}", f.dir, i);
+        g_free(qmp_ok(f.rig, commands[i], args));
+        if (i == 1) {
+            while (strstr(f.rig->events->str, "BLOCK_JOB_READY") == NULL) {
+                rig_settle(f.rig);
+            }
+            g_free(qmp_ok(f.rig, "block-job-cancel", "{'device':'j'}"));
+        }
+        job_await(&f, "j");
+        target_close(&f, "r");
+        assert_int_equal(shell("cd %s && qemu-img compare -q r %u", f.dir, i), 0);
+    }
+    folder_free(&f);
+}
+
 static void a_drive_backup_that_cannot_start_leaves_no_file(void **state)
 {
     Folder f;
@@ -222,6 +248,7 @@ int main(void)
         QMP_TEST(a_backup_of_the_top_leaves_out_what_is_below),
         QMP_TEST(an_incremental_chain_rebuilds_the_image),
         QMP_TEST(drive_backup_makes_its_image),
+        QMP_TEST(a_read_only_disk_is_copied_to_a_file),
         QMP_TEST(a_drive_backup_that_cannot_start_leaves_no_file),
         QMP_TEST(wrong_arguments_are_refused_in_qemus_words),
     };
