@@ -29,6 +29,30 @@ static bool snapshot_refuse(const char *text, GError **error)
     return false;
 }
 
+/* The image that has @n as its backing file; NULL: none. */
+static RUNS_IN_MAIN const BlockNode *snapshot_image_above(const BlockNode *n)
+{
+    for (unsigned i = 0; i < n->parents->len; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        if (e->parent != NULL && e->role == BLOCK_ROLE_BACKING) {
+            return e->parent;
+        }
+    }
+    return NULL;
+}
+
+/* An image above would have another backing file than its header says. */
+static RUNS_IN_MAIN bool snapshot_check_top(const BlockNode *n, GError **error)
+{
+    const BlockNode *above = snapshot_image_above(n);
+    if (above != NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                    "Node '%s' is busy: node is used as backing hd of '%s'", block_node_name(n),
+                    block_node_name(above));
+    }
+    return above == NULL;
+}
+
 static RUNS_IN_MAIN bool snapshot_check_overlay(const BlockNode *overlay, const BlockNode *source,
                                                 GError **error)
 {
@@ -43,6 +67,9 @@ static RUNS_IN_MAIN bool snapshot_check_overlay(const BlockNode *overlay, const 
     }
     if (!snapshot_supports_backing(overlay)) {
         return snapshot_refuse("The overlay does not support backing images", error);
+    }
+    if (!snapshot_check_top(source, error) || !snapshot_check_top(overlay, error)) {
+        return false;
     }
     for (unsigned i = 0; i < overlay->parents->len; i++) {
         const BlockEdge *e = overlay->parents->pdata[i];
@@ -73,7 +100,7 @@ ExternalSnapshot *external_snapshot_co_begin_image(BlockNode *source, const NewI
     NewImageConfig config = *image;
     g_autofree char *path = NULL;
     NewImage made;
-    if (!block_node_check_no_job(source, error)) {
+    if (!block_node_check_no_job(source, error) || !snapshot_check_top(source, error)) {
         return NULL;
     }
     config.size = block_align_up(block_node_size(source), BLOCK_SECTOR_SIZE);

@@ -17,8 +17,8 @@ void copy_abandon(BlockCopy *c)
         block_bitmap_set(c->todo, k->offset, k->bytes);
     }
     SP("copy.abandoned", c);
-    c->source_lifted = c->reading > 0; /* until the last of these requests has ended */
-    if (c->source_lifted) {
+    c->unthrottled = c->reading > 0; /* until the last of these requests has ended */
+    if (c->unthrottled) {
         throttle_lift_nodes(c->source, true);
     }
     block_copy_release_updates(c);

@@ -46,8 +46,8 @@ static RUNS_IN_IOTHREAD void claim_end_reading(CopyClaim *k)
     if (k->reading) {
         k->reading = false;
         c->reading--;
-        if (c->reading == 0 && c->source_lifted) { /* while the source cannot change */
-            c->source_lifted = false;
+        if (c->reading == 0 && c->unthrottled) { /* while the source cannot change */
+            c->unthrottled = false;
             throttle_lift_nodes(c->source, false);
         }
         block_node_end(c->source);

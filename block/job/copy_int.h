@@ -68,9 +68,9 @@ struct BlockCopy {
     bool lifted;       /* block_copy_lift() */
     int broken;        /* block_copy_break() */
     bool abandoned;
-    bool leaving;       /* the data step waits for the last claims */
-    bool source_lifted; /* no request waits at the source for throttling */
-    bool orphaned;      /* freed, except for the last claims */
+    bool leaving;     /* the data step waits for the last claims */
+    bool unthrottled; /* no request waits at the source for throttling */
+    bool orphaned;    /* freed, except for the last claims */
     AioBh abandon_bh;
 };
 

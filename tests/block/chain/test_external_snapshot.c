@@ -322,6 +322,33 @@ BLOCK_TEST(an_overlay_in_use_and_one_that_got_a_user_are_refused)
     test_file_free(over);
 }
 
+BLOCK_TEST(a_backing_file_is_neither_snapshotted_nor_an_overlay)
+{
+    GError *error = NULL;
+    char *base = chain_image(NULL), *over = chain_image(NULL);
+    BlockBackend *blk = chain_disk("qcow2", base);
+    g_autofree char *text =
+        g_strdup_printf("qcow2,node-name=over,backing=,file.driver=file,file.filename=%s", over);
+    BlockNode *source = blk_root(blk), *node = test_node_add(text);
+    BlockNode *other = test_node_add("mem,node-name=m,size=4M");
+    ExternalSnapshot *s = external_snapshot_co_begin_node(source, node, &error);
+    assert_non_null(s);
+    insert_ok(s);
+    external_snapshot_co_end(s, true);
+    g_autofree char *busy = g_strdup_printf(
+        "Node '%s' is busy: node is used as backing hd of 'over'", block_node_name(source));
+    assert_null(external_snapshot_co_begin_image(
+        source, &(NewImageConfig){.mode = NEW_IMAGE_EXISTING, .filename = "/nonexistent"}, &error));
+    expect(g_steal_pointer(&error), busy);
+    assert_null(external_snapshot_co_begin_node(other, source, &error));
+    expect(g_steal_pointer(&error), busy);
+    blk_co_free(blk);
+    test_node_del("over");
+    test_node_del("m");
+    test_file_free(base);
+    test_file_free(over);
+}
+
 /* ---- load ---- */
 
 #define LAYERS 12
@@ -370,6 +397,7 @@ int main(void)
         cmocka_unit_test(what_is_refused_changes_nothing),
         cmocka_unit_test(a_node_that_cannot_be_an_overlay_is_refused),
         cmocka_unit_test(an_overlay_in_use_and_one_that_got_a_user_are_refused),
+        cmocka_unit_test(a_backing_file_is_neither_snapshotted_nor_an_overlay),
         cmocka_unit_test(a_chain_grows_under_load),
     };
     return block_test_main(tests);
