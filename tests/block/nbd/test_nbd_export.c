@@ -86,10 +86,10 @@ NBD_TEST(of_two_exports_with_one_id_the_second_is_refused)
     life_hold_nothing();
     rig_release(1);
     assert_int_equal(rig_simple(fd, 1), 0);
-    rig_settle_main();
-    assert_true(changed);
+    while (!changed || x[1].error == NULL) {
+        rig_settle_main();
+    }
     assert_null(x[0].error);
-    assert_non_null(x[1].error);
     assert_string_equal(x[1].error, "Block export id 'e1' is already in use");
     g_free(x[1].error);
     close(fd);
