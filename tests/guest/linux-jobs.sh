@@ -4,7 +4,7 @@
 # timeout: 900
 # Linux writes to an ext4 file system, on virtio-blk and on virtio-scsi, and fio verifies what it reads there,
 # while block jobs run in generated order: snapshots, commit, stream, mirror with pivot, backup. Then
-# e2fsck and qemu-img find no errors. This is for `make check-long`, which installs fio.
+# e2fsck and qemu-img find no errors. This is for `make check-long`.
 . "$(dirname "$0")/common.bash"
 . "$(dirname "$0")/verify-qmp.bash"
 . "$(dirname "$0")/linux-fio.bash"
@@ -13,6 +13,7 @@
 schedule() {
     local seconds=$1 image
     shift
+    [ "$TEST_ROUNDS" = long ] || skip "it takes minutes: make check-long"
     command -v fio >/dev/null || skip "fio is not installed: tests/install-deps long"
     make_fio_image "$work/disk.qcow2"
     start_skiff -m 512 -display none -no-reboot -serial "file:$console" -object iothread,id=io \
@@ -34,10 +35,10 @@ schedule() {
 }
 
 test_virtio_blk() {
-    schedule "$(rounds lab=20 check=60 long=300)" -device virtio-blk-pci,id=vd0,drive=node0,iothread=io
+    schedule 120 -device virtio-blk-pci,id=vd0,drive=node0,iothread=io
 }
 test_virtio_scsi() {
-    schedule "$(rounds lab=20 check=60 long=300)" -device virtio-scsi-pci,id=scsi,iothread=io \
+    schedule 120 -device virtio-scsi-pci,id=scsi,iothread=io \
         -device scsi-hd,id=vd0,drive=node0,bus=scsi.0
 }
 
