@@ -42,12 +42,14 @@ def copy():
     return work + "/copy.qcow2"
 
 def disturb():
-    kind = rng.choice(["stop", "resize", "reset", "nothing"])
+    kind = rng.choice(["stop", "drain", "reset", "nothing"])
     if kind == "stop":
         other.cmd("stop")
         other.cmd("cont")
-    elif kind == "resize": # a drained section
-        other.cmd("block_resize", device="disk", size=64 << 20)
+    elif kind == "drain":
+        bitmap = {"node": "disk", "name": "nothing"}
+        other.cmd("transaction", actions=[{"type": "block-dirty-bitmap-add", "data": bitmap},
+                                          {"type": "block-dirty-bitmap-remove", "data": bitmap}])
     elif kind == "reset":
         other.cmd("system_reset")
 
