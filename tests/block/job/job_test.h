@@ -179,4 +179,13 @@ static inline coroutine_fn RUNS_IN_MAIN void job_await_held(const BlockNode *n, 
     }
 }
 
+/* Waits until a job that has ended has left its target. */
+static inline coroutine_fn RUNS_IN_MAIN void job_await_no_writer(const BlockNode *n)
+{
+    while (block_node_writer(n) != NULL) {
+        co_yield_turn();
+    }
+    test_settle();
+}
+
 #endif

@@ -155,9 +155,7 @@ BLOCK_TEST(the_end_of_a_job_waits_for_another_operation)
         assert_ptr_equal(blk_root(r.guest), r.source);
         g_string_truncate(job_log, 0);
         job_release(r.target);
-        for (unsigned i = 0; i < 10; i++) {
-            test_settle();
-        }
+        job_await_no_writer(r.target);
         backup_rig_close(&r);
     }
 }
@@ -258,9 +256,7 @@ BLOCK_TEST(a_cancel_does_not_wait_for_the_target)
     g_autoptr(GError) error = NULL;
     assert_false(block_co_delete("t", &error)); /* requests to it are still in flight */
     job_release(h.r.target);
-    for (unsigned i = 0; i < 10; i++) {
-        test_settle();
-    }
+    job_await_no_writer(h.r.target);
     hang_end(&h);
 }
 

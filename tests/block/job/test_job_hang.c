@@ -28,19 +28,10 @@ static coroutine_fn RUNS_IN_MAIN void rig_open_shared(BackupRig *r)
     backup_guest_write(r, 0, BACKUP_SIZE / 2, 1);
 }
 
-/* Waits until the job has left the target. */
-static coroutine_fn RUNS_IN_MAIN void await_no_writer(const BlockNode *n)
-{
-    while (block_node_writer(n) != NULL) {
-        co_yield_turn();
-    }
-    test_settle();
-}
-
 static coroutine_fn RUNS_IN_MAIN void rig_close_shared(BackupRig *r)
 {
     job_release(r->target);
-    await_no_writer(r->target);
+    job_await_no_writer(r->target);
     backup_rig_close(r);
     test_node_del("base");
 }
@@ -106,7 +97,7 @@ BLOCK_TEST(a_backup_ends_although_its_target_hangs_and_is_an_overlay_of_the_sour
     job_release(r.target);
     assert_int_equal(test_finish(&read), 0);
     blk_co_free(reader);
-    await_no_writer(r.target);
+    job_await_no_writer(r.target);
     test_node_del("t");
     blk_co_free(r.guest);
     test_settle();
