@@ -64,9 +64,7 @@ BLOCK_TEST(a_bitmap_keeps_what_a_failed_backup_did_not_copy)
         unsigned clusters = modes[i] == BLOCK_BACKUP_ALWAYS ? 2 : 3;
         assert_int_equal(backup_dirty_bytes(r.source, 0), clusters * BACKUP_UNIT);
         job_release(r.target);
-        for (unsigned turn = 0; turn < 10; turn++) {
-            test_settle();
-        }
+        job_await_no_writer(r.target);
         assert_true(block_dirty_bitmap_co_remove(r.source, "b", NULL));
         backup_rig_close(&r);
     }
