@@ -357,6 +357,15 @@ int block_node_co_truncate(BlockNode *n, uint64_t size) coroutine_fn RUNS_IN_IOT
 int block_node_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
                                BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
 
+/* ---- operations of filters (block/core/filter.c) ---- */
+/* Limits, caps and size are those of the file: for child_changed, and in co_open. */
+void block_filter_child_changed(BlockNode *n) RUNS_IN_MAIN;
+/* The file does it, or its answer holds. */
+int block_filter_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
+                           unsigned niov) coroutine_fn RUNS_IN_IOTHREAD;
+int block_filter_co_block_status(BlockNode *n, uint64_t offset, uint64_t bytes, bool precise,
+                                 BlockStatus *status) coroutine_fn RUNS_IN_IOTHREAD;
+
 /* ---- copy-on-read (block/core/copy_read.c) ---- */
 /* Makes the node track what changes it from now on, for block_node_co_preadv_copying(). No write is
  * in flight. False + @error: it is read-only. */

@@ -8,41 +8,15 @@
 
 /* ---- the filter ---- */
 
-static RUNS_IN_MAIN void commit_child_changed(BlockNode *n)
-{
-    n->limits = n->file->limits;
-    n->caps = n->file->caps;
-    n->caps.grows = false;
-    block_node_follow_size(n, block_node_size(n->file));
-}
-
-static coroutine_fn RUNS_IN_IOTHREAD int commit_co_preadv(BlockNode *n, uint64_t offset,
-                                                          uint64_t bytes, const struct iovec *iov,
-                                                          unsigned niov)
-{
-    return block_node_co_preadv(n->file, offset, bytes, iov, niov);
-}
-
-static coroutine_fn RUNS_IN_IOTHREAD int commit_co_block_status(BlockNode *n, uint64_t offset,
-                                                                uint64_t bytes, bool precise,
-                                                                BlockStatus *status)
-{
-    *status = (BlockStatus){.bytes = bytes,
-                            .flags = BLOCK_STATUS_RAW | BLOCK_STATUS_OFFSET_VALID,
-                            .map_node = n->file,
-                            .map_offset = offset};
-    return 0;
-}
-
 static const BlockDriver commit_filter_driver = {
     .name = "commit_top",
     .help = "filter of a commit job",
     .is_filter = true,
     .hides_changes = true,
     .shows_file = true,
-    .child_changed = commit_child_changed,
-    .co_preadv = commit_co_preadv,
-    .co_block_status = commit_co_block_status,
+    .child_changed = block_job_filter_child_changed,
+    .co_preadv = block_filter_co_preadv,
+    .co_block_status = block_filter_co_block_status,
 };
 
 static RUNS_IN_MAIN BlockNode *commit_make_filter(const CommitConfig *config, GError **error)

@@ -9,17 +9,10 @@ typedef struct CorState {
 
 static const OptSpec cor_options[] = {{0}};
 
-static void cor_take_limits(BlockNode *n)
-{
-    n->limits = n->file->limits;
-    n->caps = n->file->caps;
-}
-
 static RUNS_IN_MAIN void cor_child_changed(BlockNode *n)
 {
     CorState *s = n->state;
-    cor_take_limits(n);
-    block_node_follow_size(n, block_node_size(n->file));
+    block_filter_child_changed(n);
     if (s->tracked != n->file) {
         block_node_move_copying(s->tracked, n->file);
         s->tracked = n->file;
@@ -36,8 +29,7 @@ static coroutine_fn RUNS_IN_MAIN bool cor_co_open(BlockNode *n, GError **error)
         return false;
     }
     ((CorState *)n->state)->tracked = n->file;
-    cor_take_limits(n);
-    atomic_store(&n->size, block_node_size(n->file));
+    block_filter_child_changed(n);
     return true;
 }
 
@@ -69,17 +61,6 @@ static coroutine_fn RUNS_IN_IOTHREAD int cor_co_write_zeroes(BlockNode *n, uint6
                                                              uint64_t bytes, unsigned flags)
 {
     return block_node_co_write_zeroes(n->file, offset, bytes, flags);
-}
-
-static coroutine_fn RUNS_IN_IOTHREAD int cor_co_block_status(BlockNode *n, uint64_t offset,
-                                                             uint64_t bytes, bool precise,
-                                                             BlockStatus *status)
-{
-    *status = (BlockStatus){.bytes = bytes,
-                            .flags = BLOCK_STATUS_RAW | BLOCK_STATUS_OFFSET_VALID,
-                            .map_node = n->file,
-                            .map_offset = offset};
-    return 0;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int cor_co_truncate(BlockNode *n, uint64_t size)
@@ -114,6 +95,6 @@ const BlockDriver block_driver_copy_on_read = {
     .co_pwritev = cor_co_pwritev,
     .co_discard = cor_co_discard,
     .co_write_zeroes = cor_co_write_zeroes,
-    .co_block_status = cor_co_block_status,
+    .co_block_status = block_filter_co_block_status,
     .co_truncate = cor_co_truncate,
 };

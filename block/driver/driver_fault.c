@@ -61,10 +61,8 @@ static const OptSpec fault_options[] = {
 static RUNS_IN_MAIN void fault_child_changed(BlockNode *n)
 {
     const FaultState *s = n->state;
-    n->limits = n->file->limits;
-    n->caps = n->file->caps;
+    block_filter_child_changed(n);
     n->limits.request_alignment = MAX(n->limits.request_alignment, (uint32_t)s->align);
-    block_node_follow_size(n, block_node_size(n->file));
 }
 
 static coroutine_fn RUNS_IN_MAIN bool fault_co_open(BlockNode *n, GError **error)
@@ -256,10 +254,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int fault_co_block_status(BlockNode *n, uin
                                                                BlockStatus *status)
 {
     fault_wait_late(n->state, offset, bytes);
-    *status = (BlockStatus){.bytes = bytes,
-                            .flags = BLOCK_STATUS_RAW | BLOCK_STATUS_OFFSET_VALID,
-                            .map_node = n->file,
-                            .map_offset = offset};
+    block_filter_co_block_status(n, offset, bytes, precise, status);
     return fault_co_apply(n, BLOCK_FAULT_BLOCK_STATUS, offset, bytes);
 }
 

@@ -25,12 +25,6 @@ static const OptSpec throttle_options[] = {
     {0},
 };
 
-static void throttle_take_limits(BlockNode *n)
-{
-    n->limits = n->file->limits;
-    n->caps = n->file->caps;
-}
-
 /* Borrowed. */
 static RUNS_IN_MAIN ThrottleGroup *throttle_find_group(const char *name, GError **error)
 {
@@ -56,8 +50,7 @@ static coroutine_fn RUNS_IN_MAIN bool throttle_co_open(BlockNode *n, GError **er
         return false;
     }
     throttle_group_ref(t->group);
-    throttle_take_limits(n);
-    atomic_store(&n->size, block_node_size(n->file));
+    block_filter_child_changed(n);
     throttle_member_init(&t->member, n->home);
     throttle_member_join(&t->member, t->group);
     return true;
@@ -115,17 +108,6 @@ static coroutine_fn RUNS_IN_IOTHREAD int throttle_co_write_zeroes(BlockNode *n, 
 {
     throttle_co_wait(n, true, bytes);
     return block_node_co_write_zeroes(n->file, offset, bytes, flags);
-}
-
-static coroutine_fn RUNS_IN_IOTHREAD int throttle_co_block_status(BlockNode *n, uint64_t offset,
-                                                                  uint64_t bytes, bool precise,
-                                                                  BlockStatus *status)
-{
-    *status = (BlockStatus){.bytes = bytes,
-                            .flags = BLOCK_STATUS_RAW | BLOCK_STATUS_OFFSET_VALID,
-                            .map_node = n->file,
-                            .map_offset = offset};
-    return 0;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int throttle_co_truncate(BlockNode *n, uint64_t size)
@@ -196,13 +178,13 @@ const BlockDriver block_driver_throttle = {
     .co_reopen_prepare = throttle_co_reopen_prepare,
     .reopen_commit = throttle_reopen_commit,
     .co_reopen_clean = throttle_co_reopen_clean,
-    .child_changed = throttle_take_limits,
+    .child_changed = block_filter_child_changed,
     .co_move_prepare = throttle_co_move_prepare,
     .co_move_finish = throttle_co_move_finish,
     .co_preadv = throttle_co_preadv,
     .co_pwritev = throttle_co_pwritev,
     .co_discard = throttle_co_discard,
     .co_write_zeroes = throttle_co_write_zeroes,
-    .co_block_status = throttle_co_block_status,
+    .co_block_status = block_filter_co_block_status,
     .co_truncate = throttle_co_truncate,
 };

@@ -17,17 +17,6 @@ typedef struct BackupFilter {
     unsigned lifted; /* home */
 } BackupFilter;
 
-static void backup_child_changed(BlockNode *n)
-{
-    if (n->file == NULL) {
-        return; /* the filter leaves the graph */
-    }
-    n->limits = n->file->limits;
-    n->caps = n->file->caps;
-    n->caps.grows = false; /* the size is fixed while a job copies the node */
-    atomic_store(&n->size, block_node_size(n->file));
-}
-
 /* Copies what a request is about to change. 0: the request goes on; else it fails. */
 static coroutine_fn RUNS_IN_IOTHREAD int backup_before_change(const BlockNode *n, uint64_t offset,
                                                               uint64_t bytes)
@@ -43,13 +32,6 @@ static coroutine_fn RUNS_IN_IOTHREAD int backup_before_change(const BlockNode *n
         return 0;
     }
     return ret;
-}
-
-static coroutine_fn RUNS_IN_IOTHREAD int backup_co_preadv(BlockNode *n, uint64_t offset,
-                                                          uint64_t bytes, const struct iovec *iov,
-                                                          unsigned niov)
-{
-    return block_node_co_preadv(n->file, offset, bytes, iov, niov);
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int backup_co_pwritev(BlockNode *n, uint64_t offset,
@@ -84,17 +66,6 @@ static coroutine_fn RUNS_IN_IOTHREAD int backup_co_write_zeroes(BlockNode *n, ui
     return ret < 0 ? ret : block_node_co_write_zeroes(n->file, offset, bytes, flags);
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int backup_co_block_status(BlockNode *n, uint64_t offset,
-                                                                uint64_t bytes, bool precise,
-                                                                BlockStatus *status)
-{
-    *status = (BlockStatus){.bytes = bytes,
-                            .flags = BLOCK_STATUS_RAW | BLOCK_STATUS_OFFSET_VALID,
-                            .map_node = n->file,
-                            .map_offset = offset};
-    return 0;
-}
-
 /* Neither a drained section nor the stop of a device waits for a target that hangs. */
 static void backup_lift(BlockNode *n, bool on)
 {
@@ -108,10 +79,10 @@ static void backup_lift(BlockNode *n, bool on)
 
 #define BACKUP_FILTER_OPS                                                                          \
     .name = "copy-before-write", .help = "filter that copies to a target what is about to change", \
-    .is_filter = true, .shows_file = true, .child_changed = backup_child_changed,                  \
-    .co_preadv = backup_co_preadv, .co_pwritev = backup_co_pwritev,                                \
+    .is_filter = true, .shows_file = true, .child_changed = block_job_filter_child_changed,        \
+    .co_preadv = block_filter_co_preadv, .co_pwritev = backup_co_pwritev,                          \
     .co_pwrite_compressed = backup_co_pwrite_compressed, .co_discard = backup_co_discard,          \
-    .co_write_zeroes = backup_co_write_zeroes, .co_block_status = backup_co_block_status,          \
+    .co_write_zeroes = backup_co_write_zeroes, .co_block_status = block_filter_co_block_status,    \
     .lift = backup_lift
 
 static const BlockDriver backup_filter_driver = {BACKUP_FILTER_OPS, .hides_changes = true};
@@ -236,7 +207,7 @@ static coroutine_fn RUNS_IN_MAIN bool cbw_co_open(BlockNode *n, GError **error)
         return false;
     }
     backup_overlay_co_keep(&s->overlay, target, n->file);
-    backup_child_changed(n);
+    block_job_filter_child_changed(n);
     return true;
 }
 

@@ -108,6 +108,12 @@ void block_job_co_remove_nodes(BlockJob *bj)
     }
 }
 
+void block_job_filter_child_changed(BlockNode *n)
+{
+    block_filter_child_changed(n);
+    n->caps.grows = false;
+}
+
 /* ---- errors ---- */
 
 JobErrorAction block_job_error_action(const BlockJob *bj, int ret, bool is_read)

@@ -64,6 +64,10 @@ BlockEdge *block_job_take_node(BlockJob *bj, BlockEdge *e) RUNS_IN_MAIN;
 /* Ends all uses. */
 void block_job_co_remove_nodes(BlockJob *bj) coroutine_fn RUNS_IN_MAIN;
 
+/* For child_changed of a job's filter: as block_filter_child_changed(), with a size that is fixed while
+ * the job copies the node. */
+void block_job_filter_child_changed(BlockNode *n) RUNS_IN_MAIN;
+
 /* ---- the data step ---- */
 /* The reaction to an error. */
 JobErrorAction block_job_error_action(const BlockJob *bj, int ret, bool is_read) ANY_THREAD;

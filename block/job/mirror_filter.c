@@ -9,15 +9,6 @@ typedef struct MirrorFilter {
     unsigned lifted; /* home */
 } MirrorFilter;
 
-static void mirror_child_changed(BlockNode *n)
-{
-    enter_main();
-    n->limits = n->file->limits;
-    n->caps = n->file->caps;
-    n->caps.grows = false; /* the size is fixed while a job copies the node */
-    block_node_follow_size(n, block_node_size(n->file));
-}
-
 /* The range may have changed, also if the request has failed. */
 static coroutine_fn RUNS_IN_IOTHREAD void mirror_after_change(const BlockNode *n, uint64_t offset,
                                                               uint64_t bytes)
@@ -31,13 +22,6 @@ static coroutine_fn RUNS_IN_IOTHREAD void mirror_after_change(const BlockNode *n
     } else {
         block_copy_mark(f->copy, offset, bytes);
     }
-}
-
-static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_preadv(BlockNode *n, uint64_t offset,
-                                                          uint64_t bytes, const struct iovec *iov,
-                                                          unsigned niov)
-{
-    return block_node_co_preadv(n->file, offset, bytes, iov, niov);
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_pwritev(BlockNode *n, uint64_t offset,
@@ -65,17 +49,6 @@ static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_write_zeroes(BlockNode *n, ui
     return ret;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_block_status(BlockNode *n, uint64_t offset,
-                                                                uint64_t bytes, bool precise,
-                                                                BlockStatus *status)
-{
-    *status = (BlockStatus){.bytes = bytes,
-                            .flags = BLOCK_STATUS_RAW | BLOCK_STATUS_OFFSET_VALID,
-                            .map_node = n->file,
-                            .map_offset = offset};
-    return 0;
-}
-
 /* Neither a drained section nor the stop of a device waits for a target that hangs. */
 static void mirror_lift(BlockNode *n, bool on)
 {
@@ -93,12 +66,12 @@ static const BlockDriver mirror_filter_driver = {
     .is_filter = true,
     .hides_changes = true,
     .shows_file = true,
-    .child_changed = mirror_child_changed,
-    .co_preadv = mirror_co_preadv,
+    .child_changed = block_job_filter_child_changed,
+    .co_preadv = block_filter_co_preadv,
     .co_pwritev = mirror_co_pwritev,
     .co_discard = mirror_co_discard,
     .co_write_zeroes = mirror_co_write_zeroes,
-    .co_block_status = mirror_co_block_status,
+    .co_block_status = block_filter_co_block_status,
     .lift = mirror_lift,
 };
 

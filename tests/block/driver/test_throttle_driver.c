@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* driver=throttle: its requests are in flight while they wait, so drained sections and stops let
  * them go. */
+#include "block/graph.h"
 #include "tests/block/core/throttle_test.h"
 
 /* ---- driver=throttle ---- */
@@ -203,6 +204,23 @@ BLOCK_TEST(a_filter_without_a_group_is_refused)
     throttle_group_unref(g);
 }
 
+BLOCK_TEST(the_filter_has_the_size_of_the_file_that_replaces_another)
+{
+    ThrottleGroup *g = group_new("g", 100);
+    BlockNode *nodes[] = {test_node_add("mem,node-name=a,size=1M"),
+                          test_node_add("mem,node-name=b,size=2M")};
+    test_node_add("throttle,node-name=t,throttle-group=g,file=a");
+    BlockGraphChange *c = block_graph_co_begin(nodes, 2, NULL);
+    assert_true(block_graph_replace(c, nodes[0], nodes[1], NULL));
+    assert_true(block_graph_commit(c, NULL));
+    block_graph_co_end(c);
+    assert_int_equal(block_node_size(block_node_find("t")), 2 << 20);
+    test_node_del("t");
+    test_node_del("a");
+    test_node_del("b");
+    throttle_group_unref(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +233,7 @@ int main(void)
         cmocka_unit_test(the_filter_moves_to_another_iothread),
         cmocka_unit_test(a_reopen_changes_the_filters_group),
         cmocka_unit_test(a_filter_without_a_group_is_refused),
+        cmocka_unit_test(the_filter_has_the_size_of_the_file_that_replaces_another),
     };
     return throttle_test_main(tests);
 }
