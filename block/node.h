@@ -206,8 +206,9 @@ typedef struct BlockDriver {
                         GError **error);
 
     /* In the home. Ends the delays that the driver adds to requests, and their waits for what can hang,
-     * also of those that wait; or allows them again. Calls nest. On while a drained section covers the node, and while a device
-     * above it waits for its requests. NULL: the driver adds no delays. */
+     * also of those that wait; or allows them again. On while a drained section covers the node, and
+     * while a device above it waits for its requests (BlockNode.lifted). NULL: the driver adds no
+     * delays. */
     void (*lift)(BlockNode *n, bool on);
 
     /*
@@ -288,11 +289,12 @@ struct BlockNode {
     bool detached;   /* main: created, and outside of the graph */
     _Atomic(BlockImageInfo *) published_info; /* which main has not taken yet; NULL: none */
     _Atomic uint64_t size;
-    BlockTrack track;                              /* home */
-    uint64_t bounced;                              /* home: memory used by unaligned requests */
-    CoQueue bounce_waiters;                        /* home: requests that wait for such memory */
-    _Atomic unsigned in_flight;                    /* home: its requests and its own operations */
-    unsigned quiesced;                             /* home: drained sections that cover it */
+    BlockTrack track;           /* home */
+    uint64_t bounced;           /* home: memory used by unaligned requests */
+    CoQueue bounce_waiters;     /* home: requests that wait for such memory */
+    _Atomic unsigned in_flight; /* home: its requests and its own operations */
+    unsigned quiesced;          /* home: drained sections that cover it */
+    unsigned lifted;            /* home: sections and devices for which its delays have ended */
     struct BlockNodeWait *waiting, **waiting_tail; /* home: operations that wait for them to end */
 };
 

@@ -61,7 +61,7 @@ typedef struct ThrottleMember {
     bool returning;    /* its requests do not wait */
     int64_t wakeup_ns; /* when its home looks again; INT64_MAX: not */
     /* home */
-    unsigned lifted; /* its requests do not wait, but are charged */
+    bool lifted; /* its requests do not wait, but are charged */
     AioTimer timer;
     AioBh arm;
 } ThrottleMember;
@@ -85,7 +85,7 @@ void throttle_member_charge(ThrottleMember *m, bool is_write, uint64_t bytes) RU
 void throttle_member_suspend(ThrottleMember *m, bool on) RUNS_IN_IOTHREAD;
 /* Requests of @m that would have to wait, and those that do, end with BLK_NOT_STARTED. */
 void throttle_member_return(ThrottleMember *m, bool on) RUNS_IN_IOTHREAD;
-/* Requests of @m start at once and are charged. Nests. Then the home has no timer for @m. */
+/* Requests of @m start at once and are charged. Then the home has no timer for @m. */
 void throttle_member_lift(ThrottleMember *m, bool on) RUNS_IN_IOTHREAD;
 /* Starts the requests that wait at @n or a node below it, and lets none wait, or ends that; as
  * BlockDriver.lift. Between both calls the nodes below @n do not change. In the home. */

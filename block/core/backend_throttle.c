@@ -5,14 +5,20 @@
 
 /* ---- the end of waits ---- */
 
+void block_node_lift(BlockNode *n, bool on)
+{
+    unsigned before = n->lifted;
+    n->lifted = on ? before + 1 : before - 1;
+    if (n->drv->lift != NULL && (before == 0 || n->lifted == 0)) {
+        n->drv->lift(n, on);
+    }
+}
+
 void throttle_lift_nodes(BlockNode *n, bool on)
 {
     g_autoptr(GPtrArray) nodes = block_node_tree(n);
     for (unsigned i = 0; i < nodes->len; i++) {
-        BlockNode *node = nodes->pdata[i];
-        if (node->drv->lift != NULL) {
-            node->drv->lift(node, on);
-        }
+        block_node_lift(nodes->pdata[i], on);
     }
 }
 

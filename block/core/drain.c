@@ -158,9 +158,7 @@ static RUNS_IN_IOTHREAD void drain_quiesce_node(BlockNode *n)
     if (n->quiesced++ > 0) {
         return;
     }
-    if (n->drv->lift != NULL) {
-        n->drv->lift(n, true);
-    }
+    block_node_lift(n, true);
 }
 
 void blk_drain_quiesce(BlockBackend *blk, const GPtrArray *nodes)
@@ -266,9 +264,7 @@ static RUNS_IN_IOTHREAD void drain_resume_node(BlockNode *n)
     if (--n->quiesced > 0) {
         return;
     }
-    if (n->drv->lift != NULL) {
-        n->drv->lift(n, false);
-    }
+    block_node_lift(n, false);
     BlockNodeWait *w = n->waiting;
     n->waiting = NULL;
     n->waiting_tail = &n->waiting;

@@ -101,6 +101,10 @@ void block_nodes_co_release_above(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
 void block_node_move_sections(BlockNode *n, unsigned sections, bool begin) RUNS_IN_MAIN;
 void block_node_drain_init(BlockNode *n) ANY_THREAD;
 
+/* ---- backend_throttle.c ---- */
+/* Ends the delays of the node, or allows them again. Calls nest. */
+void block_node_lift(BlockNode *n, bool on) RUNS_IN_IOTHREAD;
+
 /* ---- change.c ---- */
 /* Returns when no graph change of others includes @n. Before @n gets a user, or loses one. */
 void block_node_co_pass_gate(const BlockNode *n) coroutine_fn RUNS_IN_MAIN;

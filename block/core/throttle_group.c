@@ -174,7 +174,7 @@ void throttle_member_leave(ThrottleMember *m)
     g->members--;
     turns_remove(g, m);
     group_pump(g, aio_now_ns(m->home)); /* it may have had the first turn */
-    if (m->lifted == 0) {
+    if (!m->lifted) {
         member_disarm(m);
     }
     rank_mutex_unlock(&g->lock);
@@ -187,8 +187,8 @@ static bool member_start_now(ThrottleGroup *g, const ThrottleMember *m, bool is_
                              uint64_t bytes)
 {
     int64_t now_ns = aio_now_ns(m->home);
-    if (m->lifted == 0 && (m->suspended || g->turns[0].length > 0 || g->turns[1].length > 0 ||
-                           rate_limit_wait_ns(&g->rate, is_write, now_ns) > 0)) {
+    if (!m->lifted && (m->suspended || g->turns[0].length > 0 || g->turns[1].length > 0 ||
+                       rate_limit_wait_ns(&g->rate, is_write, now_ns) > 0)) {
         return false;
     }
     rate_limit_charge(&g->rate, is_write, bytes, now_ns);
@@ -269,11 +269,8 @@ void throttle_member_lift(ThrottleMember *m, bool on)
 {
     assert_home(m->home);
     ThrottleGroup *g = m->group;
+    m->lifted = on;
     if (!on) {
-        m->lifted--;
-        return;
-    }
-    if (m->lifted++ > 0) {
         return;
     }
     rank_mutex_lock(&g->lock);

@@ -14,7 +14,6 @@ const char *const block_on_cbw_error_names[] = {"break-guest-write", "break-snap
 typedef struct BackupFilter {
     BlockCopy *copy; /* NULL: detached */
     BlockOnCbwError on_error;
-    unsigned lifted; /* home */
 } BackupFilter;
 
 /* Copies what a request is about to change. 0: the request goes on; else it fails. */
@@ -71,8 +70,7 @@ static void backup_lift(BlockNode *n, bool on)
 {
     BackupFilter *f = n->state;
     enter_iothread(n->home);
-    f->lifted = on ? f->lifted + 1 : f->lifted - 1;
-    if (f->copy != NULL && f->lifted == (on ? 1 : 0)) {
+    if (f->copy != NULL) {
         block_copy_lift(f->copy, on);
     }
 }

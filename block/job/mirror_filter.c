@@ -6,7 +6,6 @@
 typedef struct MirrorFilter {
     BlockCopy *copy; /* NULL: detached */
     _Atomic bool active;
-    unsigned lifted; /* home */
 } MirrorFilter;
 
 /* The range may have changed, also if the request has failed. */
@@ -17,7 +16,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void mirror_after_change(const BlockNode *n
     if (f->copy == NULL) {
         return;
     }
-    if (f->active && f->lifted == 0 && n->quiesced == 0) {
+    if (f->active && n->lifted == 0) {
         block_copy_co_update(f->copy, offset, bytes);
     } else {
         block_copy_mark(f->copy, offset, bytes);
@@ -54,8 +53,7 @@ static void mirror_lift(BlockNode *n, bool on)
 {
     MirrorFilter *f = n->state;
     enter_iothread(n->home);
-    f->lifted = on ? f->lifted + 1 : f->lifted - 1;
-    if (f->copy != NULL && f->lifted == (on ? 1 : 0)) {
+    if (f->copy != NULL) {
         block_copy_lift(f->copy, on);
     }
 }
