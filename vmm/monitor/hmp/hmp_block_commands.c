@@ -18,7 +18,21 @@ static void hmp_block_resize(HmpCall *call, struct json_object *args)
     json_object_put(hmp_co_qmp(call, "block_resize", qmp));
 }
 
-/* @device is the id of a -drive, as in QEMU. */
+/* The arguments of a command that makes an image for the -drive @device: its name is @file of @args and
+ * of the command. */
+static RUNS_IN_MAIN struct json_object *hmp_new_image_args(struct json_object *args,
+                                                           const char *file)
+{
+    struct json_object *qmp = json_object_new_object();
+    qmp_put_str(qmp, "device", qmp_arg_str(args, "device"));
+    qmp_put_str(qmp, file, qmp_arg_str(args, file));
+    if (qmp_arg_has(args, "format")) {
+        qmp_put_str(qmp, "format", qmp_arg_str(args, "format"));
+    }
+    qmp_put_str(qmp, "mode", qmp_arg_bool(args, "reuse", false) ? "existing" : "absolute-paths");
+    return qmp;
+}
+
 static void hmp_snapshot_blkdev(HmpCall *call, struct json_object *args)
 {
     enter_main();
@@ -27,13 +41,7 @@ static void hmp_snapshot_blkdev(HmpCall *call, struct json_object *args)
         hmp_printf(call, "Error: Parameter 'snapshot-file' is missing\n");
         return;
     }
-    struct json_object *qmp = json_object_new_object();
-    qmp_put_str(qmp, "device", qmp_arg_str(args, "device"));
-    qmp_put_str(qmp, "snapshot-file", qmp_arg_str(args, "snapshot-file"));
-    if (qmp_arg_has(args, "format")) {
-        qmp_put_str(qmp, "format", qmp_arg_str(args, "format"));
-    }
-    qmp_put_str(qmp, "mode", qmp_arg_bool(args, "reuse", false) ? "existing" : "absolute-paths");
+    struct json_object *qmp = hmp_new_image_args(args, "snapshot-file");
     json_object_put(hmp_co_qmp(call, "blockdev-snapshot-sync", qmp));
 }
 
@@ -41,14 +49,8 @@ static void hmp_drive_mirror(HmpCall *call, struct json_object *args)
 {
     enter_main();
     enter_coroutine();
-    struct json_object *qmp = json_object_new_object();
-    qmp_put_str(qmp, "device", qmp_arg_str(args, "device"));
-    qmp_put_str(qmp, "target", qmp_arg_str(args, "target"));
-    if (qmp_arg_has(args, "format")) {
-        qmp_put_str(qmp, "format", qmp_arg_str(args, "format"));
-    }
+    struct json_object *qmp = hmp_new_image_args(args, "target");
     qmp_put_str(qmp, "sync", qmp_arg_bool(args, "full", false) ? "full" : "top");
-    qmp_put_str(qmp, "mode", qmp_arg_bool(args, "reuse", false) ? "existing" : "absolute-paths");
     json_object_put(hmp_co_qmp(call, "drive-mirror", qmp));
 }
 
@@ -56,14 +58,8 @@ static void hmp_drive_backup(HmpCall *call, struct json_object *args)
 {
     enter_main();
     enter_coroutine();
-    struct json_object *qmp = json_object_new_object();
-    qmp_put_str(qmp, "device", qmp_arg_str(args, "device"));
-    qmp_put_str(qmp, "target", qmp_arg_str(args, "target"));
-    if (qmp_arg_has(args, "format")) {
-        qmp_put_str(qmp, "format", qmp_arg_str(args, "format"));
-    }
+    struct json_object *qmp = hmp_new_image_args(args, "target");
     qmp_put_str(qmp, "sync", qmp_arg_bool(args, "full", false) ? "full" : "top");
-    qmp_put_str(qmp, "mode", qmp_arg_bool(args, "reuse", false) ? "existing" : "absolute-paths");
     qmp_put_bool(qmp, "compress", qmp_arg_bool(args, "compress", false));
     json_object_put(hmp_co_qmp(call, "drive-backup", qmp));
 }
