@@ -29,7 +29,7 @@ static inline void chain_fill(const Chain *c, unsigned i)
             g_string_append_printf(commands, " -c 'write -q -z %u 64k'", at * 65536);
         }
     }
-    assert_int_equal(chain_shell("qemu-io -f qcow2 %s %s", commands->str, c->paths[i]), 0);
+    assert_int_equal(shell("qemu-io -f qcow2 %s %s", commands->str, c->paths[i]), 0);
 }
 
 static inline coroutine_fn RUNS_IN_MAIN uint8_t *chain_content(BlockBackend *blk)
@@ -97,10 +97,10 @@ static inline coroutine_fn RUNS_IN_MAIN void chain_close(Chain *c)
     assert_int_equal(fwrite(content, 1, CHAIN_SIZE, f), CHAIN_SIZE);
     fclose(f);
     assert_int_equal(
-        chain_shell("qemu-img compare -q -f raw -F qcow2 %s %s", raw, c->paths[c->count - 1]), 0);
+        shell("qemu-img compare -q -f raw -F qcow2 %s %s", raw, c->paths[c->count - 1]), 0);
     test_file_free(raw);
     for (unsigned i = 0; i < c->count; i++) {
-        assert_int_equal(chain_shell("qemu-img check -q %s", c->paths[i]), 0);
+        assert_int_equal(shell("qemu-img check -q %s", c->paths[i]), 0);
     }
     for (unsigned i = 0; i < c->count; i++) {
         test_file_free(c->paths[i]);
@@ -111,12 +111,11 @@ static inline coroutine_fn RUNS_IN_MAIN void chain_close(Chain *c)
 /* What is in the header of image @path. NULL: nothing. */
 static inline void chain_assert_backing(const char *path, const char *backing)
 {
-    int ret = backing != NULL
-                  ? chain_shell("qemu-img info -U %s | grep -qE '^backing file: %s( \\(|$)'", path,
-                                backing)
-                  : chain_shell("! qemu-img info -U %s | grep -q '^backing file'", path);
+    int ret = backing != NULL ? shell("qemu-img info -U %s | grep -qE '^backing file: %s( \\(|$)'",
+                                      path, backing)
+                              : shell("! qemu-img info -U %s | grep -q '^backing file'", path);
     if (ret != 0) {
-        chain_shell("qemu-img info -U %s", path);
+        shell("qemu-img info -U %s", path);
         fail_msg("the backing file is not '%s'", backing != NULL ? backing : "none");
     }
 }
@@ -128,6 +127,19 @@ static inline void chain_expect(GError *error, const char *says)
         fail_msg("the error '%s' does not say '%s'", error->message, says);
     }
     g_error_free(error);
+}
+
+/* The chain is as it was opened. */
+static inline coroutine_fn RUNS_IN_MAIN void chain_assert_unchanged(const Chain *c)
+{
+    for (unsigned i = 0; i < c->count; i++) {
+        assert_ptr_equal(c->nodes[i]->backing, i > 0 ? c->nodes[i - 1] : NULL);
+        assert_int_equal(block_node_read_only(c->nodes[i]), i + 1 < c->count);
+        assert_false(c->nodes[i]->hidden);
+        assert_int_equal(c->nodes[i]->track.users, 0);
+        chain_assert_backing(c->paths[i], i > 0 ? c->paths[i - 1] : NULL);
+    }
+    assert_ptr_equal(blk_root(c->blk), c->nodes[c->count - 1]);
 }
 
 #endif

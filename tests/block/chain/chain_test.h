@@ -5,17 +5,9 @@
 
 #include "block/graph.h"
 #include "tests/block/block_test.h"
+#include "tests/support/shell.h"
 
 #define CHAIN_SIZE ((uint64_t)4 << 20)
-
-static inline int __attribute__((format(printf, 1, 2))) chain_shell(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *command = g_strdup_vprintf(format, args);
-    va_end(args);
-    return system(command);
-}
 
 /* A name in the build tree that no file has. */
 static inline char *chain_path(void)
@@ -34,7 +26,7 @@ static inline char *chain_image(const char *backing)
     g_autofree char *over =
         backing != NULL ? g_strdup_printf("-b %s -F qcow2", backing) : g_strdup("");
     assert_int_equal(
-        chain_shell("qemu-img create -q -f qcow2 %s %s %u", over, path, (unsigned)CHAIN_SIZE), 0);
+        shell("qemu-img create -q -f qcow2 %s %s %u", over, path, (unsigned)CHAIN_SIZE), 0);
     return path;
 }
 

@@ -21,9 +21,8 @@ static coroutine_fn RUNS_IN_MAIN void commit_fails(BlockNode *n, const char *say
 /* Whether the image holds nothing itself. */
 static bool is_empty(const char *path)
 {
-    return chain_shell(
-               "qemu-img map -U --output=json %s | grep -q '\"depth\": 0, \"present\": true'",
-               path) != 0;
+    return shell("qemu-img map -U --output=json %s | grep -q '\"depth\": 0, \"present\": true'",
+                 path) != 0;
 }
 
 BLOCK_TEST(the_base_gets_everything_and_the_overlay_is_empty)

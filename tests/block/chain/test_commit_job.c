@@ -37,18 +37,6 @@ static coroutine_fn RUNS_IN_MAIN void commit_fails(const Chain *c, unsigned top,
     assert_true(block_node_read_only(c->nodes[base]));
 }
 
-/* The chain is as it was opened. */
-static coroutine_fn RUNS_IN_MAIN void assert_unchanged(const Chain *c)
-{
-    for (unsigned i = 0; i < c->count; i++) {
-        assert_ptr_equal(c->nodes[i]->backing, i > 0 ? c->nodes[i - 1] : NULL);
-        assert_int_equal(block_node_read_only(c->nodes[i]), i + 1 < c->count);
-        assert_false(c->nodes[i]->hidden);
-        chain_assert_backing(c->paths[i], i > 0 ? c->paths[i - 1] : NULL);
-    }
-    assert_ptr_equal(blk_root(c->blk), c->nodes[c->count - 1]);
-}
-
 /* ---- success ---- */
 
 BLOCK_TEST(a_middle_layer_is_committed_and_leaves_the_chain)
@@ -78,8 +66,8 @@ BLOCK_TEST(several_layers_are_committed_below_a_read_only_overlay)
     assert_null(block_node_find("n2"));
     chain_assert_backing(c.paths[3], "a-name");
     blk_co_free(g_steal_pointer(&c.blk));
-    assert_int_equal(
-        chain_shell("qemu-img rebase -u -f qcow2 -F qcow2 -b %s %s", c.paths[0], c.paths[3]), 0);
+    assert_int_equal(shell("qemu-img rebase -u -f qcow2 -F qcow2 -b %s %s", c.paths[0], c.paths[3]),
+                     0);
     c.blk = chain_disk("qcow2", c.paths[4]);
     chain_close(&c);
 }
@@ -89,8 +77,8 @@ BLOCK_TEST(a_shorter_base_grows_and_gets_zeroes)
     Chain c = {.count = 3};
     c.paths[0] = chain_image(NULL);
     assert_int_equal(
-        chain_shell("qemu-img resize -q --shrink %s 1M && qemu-io -c 'write -q -P 9 0 1M' %s",
-                    c.paths[0], c.paths[0]),
+        shell("qemu-img resize -q --shrink %s 1M && qemu-io -c 'write -q -P 9 0 1M' %s", c.paths[0],
+              c.paths[0]),
         0);
     c.paths[1] = chain_image(c.paths[0]);
     c.paths[2] = chain_image(c.paths[1]);
@@ -112,7 +100,7 @@ BLOCK_TEST(zeroes_behind_the_end_of_a_short_layer_hide_the_base)
     c.paths[0] = chain_image(NULL);
     chain_fill(&c, 0);
     c.paths[1] = chain_image(c.paths[0]);
-    assert_int_equal(chain_shell("qemu-img resize -q --shrink %s 1M", c.paths[1]), 0);
+    assert_int_equal(shell("qemu-img resize -q --shrink %s 1M", c.paths[1]), 0);
     c.paths[2] = chain_image(c.paths[1]);
     c.paths[3] = chain_image(c.paths[2]);
     c.blk = chain_disk("qcow2", c.paths[3]);
@@ -156,7 +144,7 @@ BLOCK_TEST(layers_are_snapshotted_and_committed_under_load)
         chain_guest_stop(&guests[i]);
     }
     blk_co_free(blk);
-    assert_int_equal(chain_shell("qemu-img check -q %s && qemu-img check -q %s", base, over[1]), 0);
+    assert_int_equal(shell("qemu-img check -q %s && qemu-img check -q %s", base, over[1]), 0);
     for (unsigned i = 0; i < 2; i++) {
         unlink(over[i]);
         g_free(over[i]);
@@ -177,7 +165,7 @@ BLOCK_TEST(a_cancelled_commit_leaves_the_chain_as_it_was)
         co_sleep_ns(5000000);
         assert_true(job_cancel(job, force, NULL));
         job_await_end("j", "CANCELLED ");
-        assert_unchanged(&c);
+        chain_assert_unchanged(&c);
     }
     commit(&c, 1, 0, (CommitConfig){0});
     job_await_end("j", "COMPLETED ");
@@ -196,7 +184,7 @@ BLOCK_TEST(an_error_of_the_base_fails_the_job_and_leaves_the_chain)
     commit(&c, 1, 0, (CommitConfig){.backing_file = c.paths[0]});
     job_await_end("j", "write-error-report COMPLETED (Input/output error) ");
     job_set_fault(block_node_find("fault"), (BlockFault){0});
-    assert_unchanged(&c);
+    chain_assert_unchanged(&c);
     chain_close(&c);
 }
 
@@ -232,7 +220,7 @@ BLOCK_TEST(a_cancel_between_header_and_graph_undoes_the_header)
     commit(&c, 2, 0, (CommitConfig){0});
     job_await_end("j", "CANCELLED ");
     sched_point_reset();
-    assert_unchanged(&c);
+    chain_assert_unchanged(&c);
     chain_close(&c);
 }
 
@@ -248,7 +236,7 @@ BLOCK_TEST(conflicts_are_refused_and_name_both_users)
     commit_fails(&c, 0, 1, "'n0' is not an image between an overlay");
     BlockBackend *reader = blk_co_new("reader", c.nodes[1], false, NULL);
     commit_fails(&c, 2, 0, "node 'n1' cannot be used by drive 'reader' beside job 'j'");
-    assert_unchanged(&c);
+    chain_assert_unchanged(&c);
     blk_co_free(reader);
     char *other = chain_image(c.paths[0]);
     g_autofree char *text =
@@ -271,7 +259,7 @@ BLOCK_TEST(conflicts_are_refused_and_name_both_users)
     chain_expect(g_steal_pointer(&error), "job 'j' uses it, and job 'k' would too");
     assert_true(job_cancel(job_find("j"), true, NULL));
     job_await_end("j", "CANCELLED ");
-    assert_unchanged(&c);
+    chain_assert_unchanged(&c);
     chain_close(&c);
     test_file_free(other);
 }

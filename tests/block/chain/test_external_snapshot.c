@@ -68,10 +68,10 @@ BLOCK_TEST(writes_go_to_the_overlay_and_the_base_keeps_its_data)
     assert_int_equal(chain_byte(base, 65536), 0);
     blk_co_free(blk);
     assert_null(block_node_find("disk"));
-    assert_int_equal(chain_shell("qemu-img info %s | grep -q 'backing file: %s$' && "
-                                 "qemu-img info %s | grep -q 'backing file format: raw' && "
-                                 "qemu-img check -q %s",
-                                 over, absolute, over, over),
+    assert_int_equal(shell("qemu-img info %s | grep -q 'backing file: %s$' && "
+                           "qemu-img info %s | grep -q 'backing file format: raw' && "
+                           "qemu-img check -q %s",
+                           over, absolute, over, over),
                      0);
     unlink(over);
     test_file_free(base);
@@ -377,7 +377,7 @@ BLOCK_TEST(a_chain_grows_under_load)
     assert_int_equal(blk_root(blk)->height, LAYERS + 2);
     blk_co_free(blk);
     for (unsigned i = 0; i < LAYERS; i++) {
-        assert_int_equal(chain_shell("qemu-img check -q %s", over[i]), 0);
+        assert_int_equal(shell("qemu-img check -q %s", over[i]), 0);
     }
     for (unsigned i = 0; i < LAYERS; i++) {
         test_file_free(over[i]);

@@ -29,16 +29,6 @@ static coroutine_fn RUNS_IN_MAIN Job *stream(const Chain *c, unsigned node, unsi
     return job;
 }
 
-static coroutine_fn RUNS_IN_MAIN void assert_unchanged(const Chain *c)
-{
-    for (unsigned i = 0; i < c->count; i++) {
-        assert_ptr_equal(c->nodes[i]->backing, i > 0 ? c->nodes[i - 1] : NULL);
-        assert_int_equal(block_node_read_only(c->nodes[i]), i + 1 < c->count);
-        assert_int_equal(c->nodes[i]->track.users, 0);
-        chain_assert_backing(c->paths[i], i > 0 ? c->paths[i - 1] : NULL);
-    }
-}
-
 /* ---- success ---- */
 
 BLOCK_TEST(everything_is_copied_to_the_active_layer)
@@ -78,8 +68,8 @@ BLOCK_TEST(a_middle_layer_is_the_target_and_read_only_again)
     assert_null(block_node_find("n2"));
     chain_assert_backing(c.paths[3], "a-name");
     blk_co_free(g_steal_pointer(&c.blk));
-    assert_int_equal(
-        chain_shell("qemu-img rebase -u -f qcow2 -F qcow2 -b %s %s", c.paths[1], c.paths[3]), 0);
+    assert_int_equal(shell("qemu-img rebase -u -f qcow2 -F qcow2 -b %s %s", c.paths[1], c.paths[3]),
+                     0);
     c.blk = chain_disk("qcow2", c.paths[4]);
     chain_close(&c);
 }
@@ -141,7 +131,7 @@ BLOCK_TEST(a_chain_is_streamed_under_load)
         chain_guest_stop(&guests[i]);
     }
     blk_co_free(blk);
-    assert_int_equal(chain_shell("qemu-img check -q %s", paths[8]), 0);
+    assert_int_equal(shell("qemu-img check -q %s", paths[8]), 0);
     for (unsigned i = 0; i < 9; i++) {
         test_file_free(paths[i]);
     }
@@ -159,7 +149,7 @@ BLOCK_TEST(a_cancelled_stream_leaves_the_chain)
         co_sleep_ns(5000000);
         assert_true(job_cancel(job, force, NULL));
         job_await_end("j", "CANCELLED ");
-        assert_unchanged(&c);
+        chain_assert_unchanged(&c);
     }
     stream(&c, 2, NO_BASE, (StreamConfig){0});
     job_await_end("j", "COMPLETED ");
@@ -186,7 +176,7 @@ BLOCK_TEST(a_read_error_fails_the_job_or_stops_it)
         } else {
             job_await_end("j", "read-error-report COMPLETED (Input/output error) ");
             job_set_fault(block_node_find("fault"), (BlockFault){0});
-            assert_unchanged(&c);
+            chain_assert_unchanged(&c);
         }
         chain_close(&c);
     }
@@ -206,7 +196,7 @@ BLOCK_TEST(a_cancel_between_header_and_graph_undoes_the_header)
     stream(&c, 2, NO_BASE, (StreamConfig){0});
     job_await_end("j", "CANCELLED ");
     sched_point_reset();
-    assert_unchanged(&c);
+    chain_assert_unchanged(&c);
     chain_close(&c);
 }
 
@@ -236,7 +226,7 @@ BLOCK_TEST(conflicts_are_refused_and_name_both_users)
     chain_expect(g_steal_pointer(&error), "Node 'n3' is busy: job 'j' uses it");
     assert_true(job_cancel(job_find("j"), true, NULL));
     job_await_end("j", "CANCELLED ");
-    assert_unchanged(&c);
+    chain_assert_unchanged(&c);
     chain_close(&c);
 }
 

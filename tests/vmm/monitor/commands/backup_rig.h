@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "block/block.h"
+#include "tests/support/shell.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 
 typedef struct Folder {
@@ -13,15 +14,6 @@ typedef struct Folder {
     char *dir;
     BlockBackend *guest[2];
 } Folder;
-
-static inline int __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *command = g_strdup_vprintf(format, args);
-    va_end(args);
-    return system(command);
-}
 
 /* Runs a command whose arguments have the folder's name in place of "DIR". */
 static inline void folder_do(Folder *f, const char *command, const char *args)

@@ -3,26 +3,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "block/block.h"
+#include "tests/support/shell.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 
 #define SYNC "blockdev-snapshot-sync"
 #define SNAPSHOT "blockdev-snapshot"
-
-static int __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *command = g_strdup_vprintf(format, args);
-    va_end(args);
-    return system(command);
-}
-
-/* Substitutes @path for "@" in @args. */
-static char *with_path(const char *args, const char *path)
-{
-    g_auto(GStrv) parts = g_strsplit(args, "@", -1);
-    return g_strjoinv(path, parts);
-}
 
 static char *disk_add(QmpRig *rig)
 {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "block/block.h"
+#include "tests/support/shell.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 #include "util/loop/sched_point.h"
 
@@ -10,15 +11,6 @@ typedef struct Folder {
     QmpRig *rig;
     char *dir;
 } Folder;
-
-static int __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *command = g_strdup_vprintf(format, args);
-    va_end(args);
-    return system(command);
-}
 
 static Folder folder_new(QmpRig *rig)
 {

@@ -5,19 +5,11 @@
 #include <unistd.h>
 #include "block/block.h"
 #include "block/driver/fault.h"
+#include "tests/support/shell.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 
 #define CREATE "blockdev-snapshot-internal-sync"
 #define DELETE "blockdev-snapshot-delete-internal-sync"
-
-static int __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *command = g_strdup_vprintf(format, args);
-    va_end(args);
-    return system(command);
-}
 
 /* Makes an image in a new folder with a shell command, which runs there. */
 static char *folder_new(const char *command)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "block/block.h"
+#include "tests/support/shell.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 
 #define CREATE "blockdev-snapshot-internal-sync"
@@ -13,15 +14,6 @@ typedef struct Disk {
     QmpRig *rig;
     char *path;
 } Disk;
-
-static int __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *command = g_strdup_vprintf(format, args);
-    va_end(args);
-    return system(command);
-}
 
 static Disk disk_add(QmpRig *rig)
 {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "block/dirty_bitmap.h"
 #include "block/driver/fault.h"
+#include "tests/support/shell.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 #include "util/loop/sched_point.h"
 
@@ -16,15 +17,6 @@ typedef struct Disks {
     char *dir;
     BlockBackend *blk[DISKS]; /* of guests */
 } Disks;
-
-static int __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *command = g_strdup_vprintf(format, args);
-    va_end(args);
-    return system(command);
-}
 
 /* ---- coroutines in main ---- */
 

@@ -4,16 +4,8 @@
 #include <unistd.h>
 #include "block/block.h"
 #include "util/job/job.h"
+#include "tests/support/shell.h"
 #include "tests/vmm/monitor/hmp/hmp_rig.h"
-
-static int __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *command = g_strdup_vprintf(format, args);
-    va_end(args);
-    return system(command);
-}
 
 /* "n0" <- "n1", in files path.0 and path.1. */
 static char *chain_add(QmpRig *rig)

@@ -168,4 +168,11 @@ static inline void qmp_fails(QmpRig *rig, const char *name, const char *args,
     g_error_free(call.error);
 }
 
+/* Returns @args with @path in place of each "@". */
+static inline char *with_path(const char *args, const char *path)
+{
+    g_auto(GStrv) parts = g_strsplit(args, "@", -1);
+    return g_strjoinv(path, parts);
+}
+
 #endif
