@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "block/chain/new_image.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "block/file/file_new.h"
 #include "block/nbd/nbd_client_name.h"
 #include "block/qcow2/qcow2_create.h"
 #include "util/loop/sched_point.h"
@@ -12,30 +10,6 @@
 #define NEW_IMAGE_CLUSTER 65536u
 
 /* ---- the file ---- */
-
-static int image_make_work(void *opaque)
-{
-    enter_worker();
-    int fd = open(opaque, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0644);
-    if (fd < 0) {
-        return -errno;
-    }
-    close(fd);
-    return 0;
-}
-
-static int image_is_device_work(void *opaque)
-{
-    struct stat st;
-    enter_worker();
-    return stat(opaque, &st) == 0 && S_ISBLK(st.st_mode);
-}
-
-static int image_unlink_work(void *opaque)
-{
-    enter_worker();
-    return unlink(opaque) < 0 ? -errno : 0;
-}
 
 /* The path that @filename means. NULL + @error. */
 static const char *image_path(const char *filename, GError **error)
@@ -63,7 +37,7 @@ static coroutine_fn RUNS_IN_MAIN bool image_co_make(NewImage *image, const char 
     if (nbd_client_is_name(path)) {
         return true;
     }
-    int ret = co_run_in_worker(image_make_work, (char *)(uintptr_t)path);
+    int ret = file_co_make(path);
     if (ret == 0) {
         image->made = g_strdup(path);
     }
@@ -104,7 +78,7 @@ image_co_open_file(const NewImageConfig *config, const char *path, bool read_onl
     }
     const char *aio = nbd ? NULL : block_node_aio(config->like);
     if (!nbd) {
-        bool device = co_run_in_worker(image_is_device_work, (char *)(uintptr_t)path) != 0;
+        bool device = file_co_is_device(path);
         opt_dict_set(d, "driver", device ? "host_device" : "file");
         opt_dict_set(d, "filename", path);
     }
@@ -252,7 +226,7 @@ void new_image_co_drop(NewImage *image)
         block_co_unref(g_steal_pointer(&image->node));
     }
     if (image->made != NULL) {
-        co_run_in_worker(image_unlink_work, image->made);
+        file_co_remove(image->made);
     }
     g_clear_pointer(&image->made, g_free);
 }

@@ -1,35 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files that a creation makes or overwrites. */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "block/file/file_new.h"
 #include "block/img/img_create.h"
 #include "block/nbd/nbd_client_name.h"
-#include "util/loop/worker.h"
 
-/* Makes an empty file, unless there is one. */
-static int create_make_work(void *opaque)
+/* Makes an empty file, unless there is one. 0 or -errno. */
+static coroutine_fn RUNS_IN_MAIN int create_co_make(CreateFile *f)
 {
-    CreateFile *f = opaque;
-    struct stat st;
-    enter_worker();
-    int fd = open(f->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0644);
-    if (fd < 0) {
-        f->is_device = stat(f->path, &st) == 0 && S_ISBLK(st.st_mode);
-        return errno == EEXIST ? 0 : -errno;
-    }
-    f->is_new = true;
-    close(fd);
-    return 0;
-}
-
-static int create_unlink_work(void *opaque)
-{
-    const CreateFile *f = opaque;
-    enter_worker();
-    return unlink(f->path);
+    int ret = file_co_make(f->path);
+    f->is_new = ret == 0;
+    f->is_device = ret == -EEXIST && file_co_is_device(f->path);
+    return ret == -EEXIST ? 0 : ret;
 }
 
 bool create_co_open_file(Img *img, const char *name, const char *path, CreateFile *f,
@@ -37,7 +20,7 @@ bool create_co_open_file(Img *img, const char *name, const char *path, CreateFil
 {
     *f = (CreateFile){.path = g_strdup(path), .is_device = nbd_client_is_name(path)};
     bool nbd = f->is_device; /* an export, which has its size */
-    int ret = nbd ? 0 : co_run_in_worker(create_make_work, f);
+    int ret = nbd ? 0 : create_co_make(f);
     if (ret < 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "Could not create '%s': %s", path,
                     g_strerror(-ret));
@@ -68,7 +51,7 @@ void create_co_close_file(CreateFile *f, bool ok)
     }
     blk_co_free(f->blk);
     if (!ok && f->is_new) {
-        co_run_in_worker(create_unlink_work, f);
+        file_co_remove(f->path);
     }
     g_free(f->path);
     *f = (CreateFile){0};

@@ -2,8 +2,7 @@
 #include "block/job/create.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
+#include "block/file/file_new.h"
 #include "block/job/block_job.h"
 #include "util/loop/sched_point.h"
 
@@ -53,27 +52,6 @@ static RUNS_IN_MAIN bool create_init(CreateJob *c, const JobDriver *driver, cons
 
 /* ---- files ---- */
 
-/* Makes an empty file, unless there is one. */
-static int create_make_work(void *opaque)
-{
-    CreateJob *c = opaque;
-    enter_worker();
-    int fd = open(c->filename, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0644);
-    if (fd < 0) {
-        return errno == EEXIST ? 0 : -errno;
-    }
-    c->is_new = true;
-    close(fd);
-    return 0;
-}
-
-static int create_unlink_work(void *opaque)
-{
-    const CreateJob *c = opaque;
-    enter_worker();
-    return unlink(c->filename);
-}
-
 static void create_open_in_main(void *opaque)
 {
     CreateJob *c = opaque;
@@ -107,8 +85,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int create_co_fill(const CreateJob *c)
 
 static coroutine_fn RUNS_IN_IOTHREAD int create_co_file(CreateJob *c, GError **error)
 {
-    int ret = co_run_in_worker(create_make_work, c);
-    if (ret < 0) {
+    int ret = file_co_make(c->filename);
+    c->is_new = ret == 0;
+    if (ret < 0 && ret != -EEXIST) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "Could not create '%s': %s", c->filename,
                     g_strerror(-ret));
         return ret;
@@ -139,7 +118,7 @@ static int create_file_run(Job *job, GError **error)
         ret = -ECANCELED;
     }
     if (ret < 0 && c->is_new) {
-        co_run_in_worker(create_unlink_work, c);
+        file_co_remove(c->filename);
     } else if (ret == 0) {
         job_progress_add(job, 1);
     }

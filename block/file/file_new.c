@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "block/file/file_new.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "util/loop/worker.h"
+
+static int file_make_work(void *opaque)
+{
+    enter_worker();
+    int fd = open(opaque, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0644);
+    if (fd < 0) {
+        return -errno;
+    }
+    close(fd);
+    return 0;
+}
+
+static int file_remove_work(void *opaque)
+{
+    enter_worker();
+    return unlink(opaque);
+}
+
+static int file_is_device_work(void *opaque)
+{
+    struct stat st;
+    enter_worker();
+    return stat(opaque, &st) == 0 && S_ISBLK(st.st_mode);
+}
+
+int file_co_make(const char *path)
+{
+    return co_run_in_worker(file_make_work, (char *)(uintptr_t)path);
+}
+
+void file_co_remove(const char *path)
+{
+    co_run_in_worker(file_remove_work, (char *)(uintptr_t)path);
+}
+
+bool file_co_is_device(const char *path)
+{
+    return co_run_in_worker(file_is_device_work, (char *)(uintptr_t)path) != 0;
+}

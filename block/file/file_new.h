@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files that are made for new images. Workers do it; paths are borrowed until the calls return. */
+#ifndef SKIFF_BLOCK_FILE_FILE_NEW_H
+#define SKIFF_BLOCK_FILE_FILE_NEW_H
+
+#include <stdbool.h>
+#include "util/loop/coroutine.h"
+
+/* Makes an empty file. 0, -EEXIST if there is something of that name, or another -errno. */
+int file_co_make(const char *path) coroutine_fn;
+void file_co_remove(const char *path) coroutine_fn;
+/* Whether @path is a block device. */
+bool file_co_is_device(const char *path) coroutine_fn;
+
+#endif
