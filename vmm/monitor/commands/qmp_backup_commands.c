@@ -23,17 +23,6 @@ static const char *backup_mode_name(BackupMode mode)
     return qmp_mirror_sync_mode.values[mode];
 }
 
-static bool __attribute__((format(printf, 2, 3)))
-backup_refuse(GError **error, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *text = g_strdup_vprintf(format, args);
-    va_end(args);
-    g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC, text);
-    return false;
-}
-
 /* ---- arguments ---- */
 
 /* A combination that would have no effect is refused, as in QEMU. */
@@ -42,27 +31,26 @@ static bool backup_check_bitmap(BackupMode mode, bool has_bitmap, int bitmap_mod
     const char *name = backup_mode_name(mode);
     bool by_bitmap = mode == MODE_INCREMENTAL || mode == MODE_BITMAP;
     if (by_bitmap && !has_bitmap) {
-        return backup_refuse(error, "must provide a valid bitmap name for '%s' sync mode", name);
+        return qmp_refuse(error, "must provide a valid bitmap name for '%s' sync mode", name);
     }
     if (mode == MODE_INCREMENTAL && bitmap_mode > (int)BLOCK_BACKUP_ON_SUCCESS) {
-        return backup_refuse(
-            error, "Bitmap sync mode must be 'on-success' when using sync mode '%s'", name);
+        return qmp_refuse(error, "Bitmap sync mode must be 'on-success' when using sync mode '%s'",
+                          name);
     }
     if (has_bitmap && mode != MODE_INCREMENTAL && bitmap_mode < 0) {
-        return backup_refuse(error, "Bitmap sync mode must be given when providing a bitmap");
+        return qmp_refuse(error, "Bitmap sync mode must be given when providing a bitmap");
     }
     if (has_bitmap && mode == MODE_NONE) {
-        return backup_refuse(error, "sync mode '%s' does not produce meaningful bitmap outputs",
-                             name);
+        return qmp_refuse(error, "sync mode '%s' does not produce meaningful bitmap outputs", name);
     }
     if (has_bitmap && !by_bitmap && bitmap_mode == (int)BLOCK_BACKUP_NEVER) {
-        return backup_refuse(error,
-                             "Bitmap sync mode 'never' has no meaningful effect when combined with "
-                             "sync mode '%s'",
-                             name);
+        return qmp_refuse(error,
+                          "Bitmap sync mode 'never' has no meaningful effect when combined with "
+                          "sync mode '%s'",
+                          name);
     }
     return has_bitmap || bitmap_mode < 0 ||
-           backup_refuse(error, "Cannot specify bitmap sync mode without a bitmap");
+           qmp_refuse(error, "Cannot specify bitmap sync mode without a bitmap");
 }
 
 static bool backup_take_bitmap(struct json_object *args, BlockBackupConfig *c, GError **error)
@@ -90,10 +78,10 @@ static bool backup_take_perf(struct json_object *args, BlockBackupConfig *c, GEr
     int64_t chunk = perf != NULL ? qmp_arg_int(perf, "max-chunk", 0) : 0;
     bool given = perf != NULL && qmp_arg_has(perf, "max-workers");
     if (given && (workers < 1 || workers > INT32_MAX)) {
-        return backup_refuse(error, "max-workers must be between 1 and %d", INT32_MAX);
+        return qmp_refuse(error, "max-workers must be between 1 and %d", INT32_MAX);
     }
     if (chunk < 0) {
-        return backup_refuse(error, "max-chunk must be zero (which means no limit) or positive");
+        return qmp_refuse(error, "max-chunk must be zero (which means no limit) or positive");
     }
     c->max_workers = (unsigned)workers;
     c->max_chunk = (uint64_t)chunk;
@@ -114,9 +102,8 @@ static RUNS_IN_MAIN bool backup_take_args(Vm *vm, struct json_object *args, Bloc
                                   : BLOCK_CBW_BREAK_GUEST_WRITE),
     };
     if (qmp_arg_bool(args, "discard-source", false)) {
-        return backup_refuse(error,
-                             "Parameter 'discard-source': skiff has no such backup; leave it "
-                             "out or set it to false");
+        return qmp_refuse(error, "Parameter 'discard-source': skiff has no such backup; leave it "
+                                 "out or set it to false");
     }
     c->source = qmp_find_node_of(vm, device, error);
     c->target = target;

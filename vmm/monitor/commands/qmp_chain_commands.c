@@ -12,20 +12,14 @@
 
 /* ---- external snapshots ---- */
 
-static bool chain_fail(GError **error, const char *text)
-{
-    g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC, text);
-    return false;
-}
-
 static RUNS_IN_MAIN bool chain_check_name(const char *node_name, const char *snapshot_node_name,
                                           GError **error)
 {
     if (node_name != NULL && snapshot_node_name == NULL) {
-        return chain_fail(error, "New overlay node-name missing");
+        return qmp_refuse(error, "New overlay node-name missing");
     }
     return snapshot_node_name == NULL || block_node_find(snapshot_node_name) == NULL ||
-           chain_fail(error, "New overlay node-name already in use");
+           qmp_refuse(error, "New overlay node-name already in use");
 }
 
 static coroutine_fn RUNS_IN_MAIN ExternalSnapshot *
@@ -67,7 +61,7 @@ static RUNS_IN_MAIN bool chain_check_source(QmpCall *call, struct json_object *a
         return false;
     }
     return n == external_snapshot_source(s) ||
-           chain_fail(error, "The disk has got another node meanwhile; try again");
+           qmp_refuse(error, "The disk has got another node meanwhile; try again");
 }
 
 static coroutine_fn RUNS_IN_MAIN bool chain_co_insert(QmpCall *call, struct json_object *args,

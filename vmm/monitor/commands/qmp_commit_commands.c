@@ -12,17 +12,6 @@
 #include "vmm/monitor/commands/qmp_block.h"
 #include "vmm/monitor/commands/qmp_block_job.h"
 
-__attribute__((format(printf, 2, 3))) static bool commit_fail(GError **error, const char *format,
-                                                              ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    g_autofree char *text = g_strdup_vprintf(format, ap);
-    va_end(ap);
-    g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC, text);
-    return false;
-}
-
 /* ---- look-up ---- */
 
 /* The root node @device: the id of a -drive, or a node's name. */
@@ -36,7 +25,7 @@ static RUNS_IN_MAIN BlockNode *commit_find_root(Vm *vm, const char *device, GErr
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
         if (e->parent != NULL) {
-            commit_fail(error, "Need a root block node");
+            qmp_refuse(error, "Need a root block node");
             return NULL;
         }
     }
@@ -49,9 +38,9 @@ static RUNS_IN_MAIN BlockNode *commit_find_in_chain(BlockNode *root, const char 
 {
     BlockNode *n = block_node_find(name);
     if (n == NULL) {
-        commit_fail(error, "Cannot find device='' nor node-name='%s'", name);
+        qmp_refuse(error, "Cannot find device='' nor node-name='%s'", name);
     } else if (!chain_contains(root, n)) {
-        commit_fail(error, "'%s' is not in this backing file chain", name);
+        qmp_refuse(error, "'%s' is not in this backing file chain", name);
         n = NULL;
     }
     return n;
@@ -62,7 +51,7 @@ static RUNS_IN_MAIN BlockNode *commit_find_top(struct json_object *args, BlockNo
 {
     const char *node = qmp_arg_str(args, "top-node"), *file = qmp_arg_str(args, "top");
     if (node != NULL && file != NULL) {
-        commit_fail(error, "'top-node' and 'top' are mutually exclusive");
+        qmp_refuse(error, "'top-node' and 'top' are mutually exclusive");
         return NULL;
     }
     if (node != NULL) {
@@ -73,7 +62,7 @@ static RUNS_IN_MAIN BlockNode *commit_find_top(struct json_object *args, BlockNo
     }
     BlockNode *n = chain_find_file(root, file);
     if (n == NULL) {
-        commit_fail(error, "Top image file %s not found", file);
+        qmp_refuse(error, "Top image file %s not found", file);
     }
     return n;
 }
@@ -91,7 +80,7 @@ static RUNS_IN_MAIN BlockNode *commit_find_base(struct json_object *args, BlockN
 {
     const char *node = qmp_arg_str(args, "base-node"), *file = qmp_arg_str(args, "base");
     if (node != NULL && file != NULL) {
-        commit_fail(error, "'base-node' and 'base' are mutually exclusive");
+        qmp_refuse(error, "'base-node' and 'base' are mutually exclusive");
         return NULL;
     }
     if (node != NULL) {
@@ -99,7 +88,7 @@ static RUNS_IN_MAIN BlockNode *commit_find_base(struct json_object *args, BlockN
     }
     BlockNode *n = file != NULL ? chain_find_file(top, file) : commit_find_lowest(chain_image(top));
     if (n == NULL) {
-        commit_fail(error, "Can't find '%s' in the backing chain", file);
+        qmp_refuse(error, "Can't find '%s' in the backing chain", file);
     }
     return n;
 }
@@ -124,14 +113,14 @@ static RUNS_IN_MAIN bool commit_check_active(const BlockNode *root, const BlockN
 {
     bool active = commit_is_active(root, top), written = block_node_writer(top) != NULL;
     if ((active || written) && config->backing_file != NULL) {
-        return commit_fail(error, "'backing-file' specified, but 'top' %s",
-                           active ? "is the active layer" : "has a writer on it");
+        return qmp_refuse(error, "'backing-file' specified, but 'top' %s",
+                          active ? "is the active layer" : "has a writer on it");
     }
     return active || !written ||
-           commit_fail(error,
-                       "skiff cannot commit node '%s', which has a writer and is not the disk's "
-                       "top image",
-                       block_node_name(top));
+           qmp_refuse(error,
+                      "skiff cannot commit node '%s', which has a writer and is not the disk's "
+                      "top image",
+                      block_node_name(top));
 }
 
 /* A commit of the active layer ends with block-job-complete, as a mirror. */
@@ -168,7 +157,7 @@ static RUNS_IN_MAIN bool commit_take(Vm *vm, struct json_object *args, CommitCon
         return false;
     }
     if (config->base == config->top) {
-        return commit_fail(error, "cannot commit an image into itself");
+        return qmp_refuse(error, "cannot commit an image into itself");
     }
     config->backing_file = qmp_arg_str(args, "backing-file");
     config->filter_name = qmp_arg_str(args, "filter-node-name");
@@ -203,8 +192,8 @@ static RUNS_IN_MAIN bool stream_check_args(struct json_object *args, GError **er
         {"base", "base-node"}, {"base", "bottom"}, {"bottom", "base-node"}};
     for (unsigned i = 0; i < G_N_ELEMENTS(pairs); i++) {
         if (qmp_arg_has(args, pairs[i][0]) && qmp_arg_has(args, pairs[i][1])) {
-            return commit_fail(error, "'%s' and '%s' cannot be specified at the same time",
-                               pairs[i][0], pairs[i][1]);
+            return qmp_refuse(error, "'%s' and '%s' cannot be specified at the same time",
+                              pairs[i][0], pairs[i][1]);
         }
     }
     return true;
@@ -216,13 +205,13 @@ static RUNS_IN_MAIN bool stream_take_bottom(StreamConfig *config, const char *de
 {
     BlockNode *n = block_node_find(name);
     if (n == NULL) {
-        return commit_fail(error, "Cannot find device='' nor node-name='%s'", name);
+        return qmp_refuse(error, "Cannot find device='' nor node-name='%s'", name);
     }
     if (n->drv->is_filter) {
-        return commit_fail(error, "Node '%s' is a filter, use a non-filter node as 'bottom'", name);
+        return qmp_refuse(error, "Node '%s' is a filter, use a non-filter node as 'bottom'", name);
     }
     if (!chain_contains(config->node, n)) {
-        return commit_fail(error, "Node '%s' is not in a chain starting from '%s'", name, device);
+        return qmp_refuse(error, "Node '%s' is not in a chain starting from '%s'", name, device);
     }
     config->base = chain_next(n);
     return true;
@@ -239,17 +228,17 @@ static RUNS_IN_MAIN bool stream_take_base(StreamConfig *config, struct json_obje
     if (file != NULL) {
         config->base = chain_find_file(config->node, file);
         return config->base != NULL ||
-               commit_fail(error, "Can't find '%s' in the backing chain", file);
+               qmp_refuse(error, "Can't find '%s' in the backing chain", file);
     }
     if (node == NULL) {
         return true;
     }
     config->base = block_node_find(node);
     if (config->base == NULL) {
-        return commit_fail(error, "Cannot find device='' nor node-name='%s'", node);
+        return qmp_refuse(error, "Cannot find device='' nor node-name='%s'", node);
     }
     return (config->base != config->node && chain_contains(config->node, config->base)) ||
-           commit_fail(error, "Node '%s' is not a backing image of '%s'", node, device);
+           qmp_refuse(error, "Node '%s' is not a backing image of '%s'", node, device);
 }
 
 static RUNS_IN_MAIN bool stream_take(Vm *vm, struct json_object *args, StreamConfig *config,
@@ -269,7 +258,7 @@ static RUNS_IN_MAIN bool stream_take(Vm *vm, struct json_object *args, StreamCon
         return false;
     }
     if (config->base == NULL && config->backing_file != NULL) {
-        return commit_fail(error, "backing file specified, but streaming the entire chain");
+        return qmp_refuse(error, "backing file specified, but streaming the entire chain");
     }
     if (!qmp_take_block_job(vm, args, device, &config->job, error)) {
         return false;
@@ -324,11 +313,11 @@ static RUNS_IN_MAIN BlockNode *change_find_image(Vm *vm, struct json_object *arg
     }
     BlockNode *image = block_node_find(name);
     if (image == NULL) {
-        commit_fail(error, "Cannot find device='' nor node-name='%s'", name);
+        qmp_refuse(error, "Cannot find device='' nor node-name='%s'", name);
     } else if (image->backing == NULL) {
-        commit_fail(error, "not allowing backing file change on an image without a backing file");
+        qmp_refuse(error, "not allowing backing file change on an image without a backing file");
     } else if (!chain_contains(root, image)) {
-        commit_fail(error, "'%s' and image file are not in the same chain", device);
+        qmp_refuse(error, "'%s' and image file are not in the same chain", device);
     } else if (block_node_check_no_job(image, error)) {
         return image;
     }

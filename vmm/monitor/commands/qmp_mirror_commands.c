@@ -17,12 +17,6 @@ static const QmpType mirror_copy_mode = {
 };
 enum { MIRROR_WRITE_BLOCKING = 1 };
 
-static bool mirror_fail(GError **error, const char *text)
-{
-    g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC, text);
-    return false;
-}
-
 /* ---- what both commands take ---- */
 
 static RUNS_IN_MAIN bool mirror_has_backing(const BlockNode *source)
@@ -77,7 +71,7 @@ static RUNS_IN_MAIN bool mirror_take(Vm *vm, struct json_object *args, BlockMirr
     int64_t buf_size = qmp_arg_int(args, "buf-size", 0);
     uint64_t granularity = qmp_arg_u64(args, "granularity", 0);
     if (buf_size < 0) {
-        return mirror_fail(error, "Invalid parameter 'buf-size'");
+        return qmp_refuse(error, "Invalid parameter 'buf-size'");
     }
     c->buf_size = (uint64_t)buf_size;
     c->granularity = (uint32_t)granularity;
@@ -163,8 +157,8 @@ static coroutine_fn RUNS_IN_MAIN bool drive_mirror_co_open(struct json_object *a
     }
     const BlockImageInfo *about = block_node_image_info(image->node);
     if (c->sync == BLOCK_MIRROR_FULL && about != NULL && about->backing_name != NULL) {
-        return mirror_fail(error, "The target has a backing file, which sync mode 'full' leaves "
-                                  "out; use an image without one, or blockdev-mirror");
+        return qmp_refuse(error, "The target has a backing file, which sync mode 'full' leaves "
+                                 "out; use an image without one, or blockdev-mirror");
     }
     c->target = image->node;
     c->target_is_zero = image->made != NULL && c->sync == BLOCK_MIRROR_FULL;
@@ -180,7 +174,7 @@ static coroutine_fn RUNS_IN_MAIN bool drive_mirror_co_start(QmpCall *call, struc
         return false;
     }
     if (n != c->source || c->backing != mirror_backing(c)) {
-        return mirror_fail(error, "The disk has got other nodes meanwhile; try again");
+        return qmp_refuse(error, "The disk has got other nodes meanwhile; try again");
     }
     return block_mirror_co_start(c, error) != NULL;
 }
@@ -212,7 +206,7 @@ static struct json_object *qmp_drive_mirror(QmpCall *call, struct json_object *a
         return NULL;
     }
     if (qmp_arg_has(args, "replaces") && !qmp_arg_has(args, "node-name")) {
-        mirror_fail(error, "a node-name must be provided when replacing a named node of the graph");
+        qmp_refuse(error, "a node-name must be provided when replacing a named node of the graph");
     } else if (mirror_take(call->vm, args, &c, error)) {
         block_node_ref(c.source);
         drive_mirror_co_run(call, args, &c, error);
@@ -233,7 +227,7 @@ static struct json_object *qmp_block_job_change(QmpCall *call, struct json_objec
         g_set_error(error, QMP_ERROR, QMP_ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found",
                     qmp_arg_str(args, "id"));
     } else if (!blocking && block_mirror_write_blocking(job)) {
-        mirror_fail(error, "Change to copy mode 'background' is not implemented");
+        qmp_refuse(error, "Change to copy mode 'background' is not implemented");
     } else if (blocking) {
         block_mirror_set_write_blocking(job);
     }

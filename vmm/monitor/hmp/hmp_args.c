@@ -8,17 +8,6 @@
 
 #define HMP_JSON_DEPTH 32
 
-static bool hmp_args_fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static bool hmp_args_fail(GError **error, const char *format, ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    g_autofree char *text = g_strdup_vprintf(format, ap);
-    va_end(ap);
-    g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC, text);
-    return false;
-}
-
 static void hmp_skip_blanks(const char **at)
 {
     *at += strspn(*at, " \t");
@@ -35,14 +24,14 @@ static bool hmp_read_quoted(const char **at, GString *word, GError **error)
         if (*p == '\\') {
             p++;
             if (*p == '\0' || strchr("\"\\nr", *p) == NULL) {
-                return hmp_args_fail(error, "quotes allow only the escapes \\\" \\\\ \\n \\r");
+                return qmp_refuse(error, "quotes allow only the escapes \\\" \\\\ \\n \\r");
             }
             g_string_append_c(word, *p == 'n' ? '\n' : *p == 'r' ? '\r' : *p);
         } else {
             g_string_append_c(word, *p);
         }
     }
-    return hmp_args_fail(error, "a quote is not closed");
+    return qmp_refuse(error, "a quote is not closed");
 }
 
 static char *hmp_read_word(const char **at, GError **error)
@@ -90,7 +79,7 @@ static bool hmp_parse_size(const HmpParam *p, const char **at, struct json_objec
         return false;
     }
     if (bytes > INT64_MAX) {
-        return hmp_args_fail(error, "'%s' is too large", p->name);
+        return qmp_refuse(error, "'%s' is too large", p->name);
     }
     qmp_put_int(args, p->name, (int64_t)bytes);
     return true;
@@ -105,7 +94,7 @@ static bool hmp_parse_switch(const HmpParam *p, const char **at, struct json_obj
     }
     bool on = strcmp(word, "on") == 0;
     if (!on && strcmp(word, "off") != 0) {
-        return hmp_args_fail(error, "'%s' must be on or off", p->name);
+        return qmp_refuse(error, "'%s' must be on or off", p->name);
     }
     qmp_put_bool(args, p->name, on);
     return true;
@@ -150,14 +139,14 @@ static bool hmp_parse_opts(const HmpParam *p, const char **at, struct json_objec
         HmpOptions options = {.object = args};
         opt_dict_foreach(dict, hmp_put_option, &options);
         g_autofree char *twice = options.twice;
-        return twice == NULL || hmp_args_fail(error, "'%s' is given twice", twice);
+        return twice == NULL || qmp_refuse(error, "'%s' is given twice", twice);
     }
     struct json_object *given = json_parse_text(text, strlen(text), HMP_JSON_DEPTH, error);
     if (given == NULL) {
         return false;
     }
     bool ok = json_object_is_type(given, json_type_object) ||
-              hmp_args_fail(error, "the JSON is not an object");
+              qmp_refuse(error, "the JSON is not an object");
     if (ok) {
         json_object_object_foreach(given, name, member)
         {
@@ -187,10 +176,10 @@ static bool hmp_parse_format(const char **at, struct json_object *args, GError *
         } else if (strchr("odxuci", *p) != NULL) {
             qmp_put_str(args, "format", letter);
         } else {
-            return hmp_args_fail(error,
-                                 "invalid char in format: '%c'; it is a count, one of x d u o c i, "
-                                 "and a size of b h w g",
-                                 g_ascii_isprint(*p) ? *p : '?');
+            return qmp_refuse(error,
+                              "invalid char in format: '%c'; it is a count, one of x d u o c i, "
+                              "and a size of b h w g",
+                              g_ascii_isprint(*p) ? *p : '?');
         }
     }
     *at = p;
@@ -233,7 +222,7 @@ static bool hmp_parse_flags(const HmpParam **p, const char **at, struct json_obj
             f++;
         }
         if (f == *p) {
-            return hmp_args_fail(error, "unsupported option -%c", s[1]);
+            return qmp_refuse(error, "unsupported option -%c", s[1]);
         }
         qmp_put_bool(args, f->name, true);
         *at += 2;
@@ -249,7 +238,7 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_co_parse_arg(HmpCall *call, const HmpP
         return **at != '/' || hmp_parse_format(at, args, error);
     }
     if (**at == '\0') {
-        return p->optional || hmp_args_fail(error, "'%s' is missing", p->name);
+        return p->optional || qmp_refuse(error, "'%s' is missing", p->name);
     }
     switch (p->kind) {
     case HMP_ARG_WORD:
@@ -281,7 +270,7 @@ struct json_object *hmp_co_parse_args(HmpCall *call, const char *text, GError **
     hmp_skip_blanks(&text);
     if (*text != '\0') {
         g_autofree char *excerpt = opt_excerpt(text);
-        hmp_args_fail(error, "takes no '%s'", excerpt);
+        qmp_refuse(error, "takes no '%s'", excerpt);
         json_object_put(args);
         return NULL;
     }

@@ -28,6 +28,8 @@ typedef enum QmpErrorClass {
 } QmpErrorClass;
 /* Returns the name of the error class: "GenericError", ... */
 const char *qmp_error_class(const GError *error) ANY_THREAD;
+/* Sets a GenericError; returns false. */
+bool qmp_refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3) ANY_THREAD;
 
 typedef struct QmpSession QmpSession;
 

@@ -30,6 +30,16 @@ const char *qmp_error_class(const GError *error)
     return error->domain == QMP_ERROR ? classes[error->code] : classes[QMP_ERROR_GENERIC];
 }
 
+bool qmp_refuse(GError **error, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    g_autofree char *text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC, text);
+    return false;
+}
+
 static bool qmp_wrong_type(const char *what, const char *expected, GError **error)
 {
     g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
