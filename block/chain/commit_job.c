@@ -196,18 +196,6 @@ Job *block_commit_co_start(const CommitConfig *config, GError **error)
 
 /* ---- the data step ---- */
 
-static coroutine_fn RUNS_IN_IOTHREAD int commit_co_flush(CommitJob *c)
-{
-    for (;;) {
-        block_node_co_begin(c->base);
-        int ret = block_node_co_flush(c->base);
-        block_node_end(c->base);
-        if (ret == 0 || !block_job_co_error(&c->bj, ret, false)) {
-            return job_is_cancelled(c->bj.job) ? -ECANCELED : ret;
-        }
-    }
-}
-
 static int commit_co_run(Job *job, GError **error)
 {
     CommitJob *c = job_state(job);
@@ -219,7 +207,7 @@ static int commit_co_run(Job *job, GError **error)
         ret = block_copy_co_run(c->copy, &is_read);
     }
     if (ret == 0) {
-        ret = commit_co_flush(c);
+        ret = block_copy_co_flush_by_policy(c->copy);
     }
     SP("commit.run_done", c);
     return ret;

@@ -9,6 +9,7 @@
  *   file_lock.c     locks against other processes
  *   file_zero.c     discard and write-zeroes, in workers
  *   file_status.c   which parts of a file are holes, in workers
+ *   file_new.c      files for new images
  */
 #ifndef SKIFF_BLOCK_FILE_DRIVER_FILE_H
 #define SKIFF_BLOCK_FILE_DRIVER_FILE_H

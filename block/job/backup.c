@@ -86,17 +86,6 @@ static coroutine_fn RUNS_IN_IOTHREAD int backup_co_stand_by(const BlockBackup *b
     return -ECANCELED;
 }
 
-/* Flushes the target, as often as the policy for errors wants it. */
-static coroutine_fn RUNS_IN_IOTHREAD int backup_co_flush(BlockBackup *b)
-{
-    for (;;) {
-        int ret = block_copy_co_flush(b->copy, false);
-        if (ret == 0 || ret == -ECANCELED || !block_job_co_error(&b->bj, ret, false)) {
-            return job_is_cancelled(b->bj.job) ? -ECANCELED : ret;
-        }
-    }
-}
-
 static int backup_co_run(Job *job, GError **error)
 {
     BlockBackup *b = job_state(job);
@@ -111,7 +100,7 @@ static int backup_co_run(Job *job, GError **error)
         ret = block_copy_co_run(b->copy, &is_read);
     }
     if (ret == 0) {
-        ret = backup_co_flush(b);
+        ret = block_copy_co_flush_by_policy(b->copy);
     }
     int broken = block_copy_broken(b->copy);
     return broken < 0 && !job_is_cancelled(job) ? broken : ret;

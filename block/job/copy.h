@@ -83,6 +83,8 @@ int block_copy_co_run(BlockCopy *c, bool *is_read) coroutine_fn RUNS_IN_IOTHREAD
 /* Flushes the target; returns early only when the copy is abandoned, which JobDriver.cancel does.
  * @drained: the caller has it in a drained section. 0, -ECANCELED, or the target's error. */
 int block_copy_co_flush(BlockCopy *c, bool drained) coroutine_fn RUNS_IN_IOTHREAD;
+/* The same without a section, again and again as the policy of the job for errors wants it. */
+int block_copy_co_flush_by_policy(BlockCopy *c) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- filters, in a request, and others in the home ---- */
 /* The source has changed in this range. */

@@ -190,6 +190,16 @@ int block_copy_co_flush(BlockCopy *c, bool drained)
     return result;
 }
 
+int block_copy_co_flush_by_policy(BlockCopy *c)
+{
+    for (;;) {
+        int ret = block_copy_co_flush(c, false);
+        if (ret == 0 || ret == -ECANCELED || !block_job_co_error(c->bj, ret, false)) {
+            return job_is_cancelled(c->bj->job) ? -ECANCELED : ret;
+        }
+    }
+}
+
 int block_copy_co_run(BlockCopy *c, bool *is_read)
 {
     Job *job = c->bj->job;

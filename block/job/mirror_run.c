@@ -4,17 +4,6 @@
 #include "block/job/mirror_int.h"
 #include "util/loop/sched_point.h"
 
-/* Flushes the target, as often as the policy for errors wants it. */
-static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_flush(MirrorJob *m)
-{
-    for (;;) {
-        int ret = block_copy_co_flush(m->copy, false);
-        if (ret == 0 || ret == -ECANCELED || !block_job_co_error(&m->bj, ret, false)) {
-            return job_is_cancelled(m->bj.job) ? -ECANCELED : ret;
-        }
-    }
-}
-
 static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_scan(MirrorJob *m)
 {
     if (m->commit) {
@@ -74,7 +63,7 @@ int mirror_co_run(Job *job, GError **error)
         ret = block_copy_co_run(m->copy, &is_read);
     }
     if (ret == 0) {
-        ret = mirror_co_flush(m);
+        ret = block_copy_co_flush_by_policy(m->copy);
     }
     if (ret == 0) {
         job_co_ready(job);
@@ -82,7 +71,7 @@ int mirror_co_run(Job *job, GError **error)
         ret = mirror_co_follow(m, &is_read);
     }
     if (ret == 0) {
-        ret = mirror_co_flush(m);
+        ret = block_copy_co_flush_by_policy(m->copy);
     }
     SP("mirror.run_done", m);
     return ret;
