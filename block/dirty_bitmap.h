@@ -144,8 +144,6 @@ void block_bitmap_clear(BlockDirtyBitmap *b, uint64_t offset, uint64_t bytes) AN
  * range. False: no bit is set. */
 bool block_bitmap_find(const BlockDirtyBitmap *b, uint64_t from, uint64_t end, uint64_t *offset,
                        uint64_t *bytes) ANY_THREAD;
-/* Sets in @to what is set in @from; their granularities can differ. */
-void block_bitmap_add(BlockDirtyBitmap *to, const BlockDirtyBitmap *from) ANY_THREAD;
 
 /*
  * A job that copies what a bitmap of a node has. From begin to end the bitmap is busy: nothing else

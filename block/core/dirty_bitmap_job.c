@@ -111,11 +111,6 @@ bool block_bitmap_find(const BlockDirtyBitmap *b, uint64_t from, uint64_t end, u
     return true;
 }
 
-void block_bitmap_add(BlockDirtyBitmap *to, const BlockDirtyBitmap *from)
-{
-    bitmap_add_bits(to, from);
-}
-
 /* ---- a bitmap of a node that a job uses ---- */
 
 typedef struct BitmapJob {

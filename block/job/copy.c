@@ -21,7 +21,7 @@ void copy_abandon(BlockCopy *c)
     if (c->unthrottled) {
         throttle_lift_nodes(c->source, true);
     }
-    block_copy_release_updates(c);
+    copy_release_updates(c);
 }
 
 static void copy_abandon_bh(void *opaque)

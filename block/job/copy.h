@@ -112,11 +112,9 @@ BlockDirtyBitmap *block_copy_todo(BlockCopy *c) ANY_THREAD;
 int block_copy_co_settle(BlockCopy *c) coroutine_fn RUNS_IN_IOTHREAD;
 /* Whether bits are set or claims exist. */
 bool block_copy_busy(const BlockCopy *c) RUNS_IN_IOTHREAD;
-/* Guests' requests that wait in block_copy_co_update() return without waiting for the target; what they
- * wait for stays marked until it is done. For drained sections of the source. */
-void block_copy_release_updates(BlockCopy *c) RUNS_IN_IOTHREAD;
-/* While it is on, block_copy_co_save() waits for the target no longer than in a drained section. What
- * waits already is released. */
+/* While it is on, block_copy_co_save() waits for the target no longer than in a drained section.
+ * Guests' requests that wait already return without waiting for the target; what they wait for stays
+ * marked until it is done. */
 void block_copy_lift(BlockCopy *c, bool on) RUNS_IN_IOTHREAD;
 /* The first error of an update that no data step has taken: 0 or -errno. */
 int block_copy_error(const BlockCopy *c) RUNS_IN_IOTHREAD;

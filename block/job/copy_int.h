@@ -64,7 +64,7 @@ struct BlockCopy {
     uint64_t zero_chunk;    /* the same if the one before was zeroes only; 0: it was data */
     int error;              /* the first one since the data step looked */
     bool error_is_read;
-    unsigned releases; /* block_copy_release_updates() calls */
+    unsigned releases; /* copy_release_updates() calls */
     bool lifted;       /* block_copy_lift() */
     int broken;        /* block_copy_break() */
     bool abandoned;
@@ -103,5 +103,9 @@ void copy_update_total(const BlockCopy *c) RUNS_IN_IOTHREAD;
 void copy_abandon(BlockCopy *c) RUNS_IN_IOTHREAD;
 /* The last claim of an orphaned copy has ended. */
 void copy_end_orphan(BlockCopy *c) RUNS_IN_IOTHREAD;
+
+/* ---- copy_range.c ---- */
+/* What block_copy_lift() does for requests that wait already. */
+void copy_release_updates(BlockCopy *c) RUNS_IN_IOTHREAD;
 
 #endif

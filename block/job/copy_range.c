@@ -14,7 +14,7 @@ void block_copy_mark(BlockCopy *c, uint64_t offset, uint64_t bytes)
     }
 }
 
-void block_copy_release_updates(BlockCopy *c)
+void copy_release_updates(BlockCopy *c)
 {
     c->releases++;
     for (CopyClaim *k = c->claims; k != NULL; k = k->next) {
@@ -27,7 +27,7 @@ void block_copy_lift(BlockCopy *c, bool on)
 {
     c->lifted = on;
     if (on) {
-        block_copy_release_updates(c);
+        copy_release_updates(c);
     }
 }
 
@@ -192,7 +192,7 @@ static void range_timeout(void *opaque)
 {
     BlockCopy *c = opaque;
     enter_iothread(c->home);
-    block_copy_release_updates(c);
+    copy_release_updates(c);
 }
 
 int block_copy_co_save(BlockCopy *c, uint64_t offset, uint64_t bytes)

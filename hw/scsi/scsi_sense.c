@@ -7,11 +7,6 @@
 #define CURRENT_FIXED 0x70
 #define CURRENT_DESCRIPTOR 0x72
 
-bool scsi_sense_equal(ScsiSense a, ScsiSense b)
-{
-    return a.key == b.key && a.asc == b.asc && a.ascq == b.ascq;
-}
-
 unsigned scsi_sense_build(ScsiSense s, bool descriptor, uint8_t *out)
 {
     if (descriptor) {

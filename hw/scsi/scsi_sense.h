@@ -39,7 +39,6 @@ typedef struct ScsiSense {
 #define SCSI_IO_ERROR SCSI_SENSE(0xb, 0x00, 0x06)
 #define SCSI_MISCOMPARE SCSI_SENSE(0xe, 0x1d, 0x00)
 
-bool scsi_sense_equal(ScsiSense a, ScsiSense b) ANY_THREAD;
 /* Current sense data in fixed (SPC-4 §4.5.3) or descriptor (§4.5.2) format. Returns its length: at
  * most SCSI_SENSE_FIXED_BYTES. */
 unsigned scsi_sense_build(ScsiSense s, bool descriptor, uint8_t *out) ANY_THREAD;
