@@ -163,13 +163,16 @@ static void chain_del(QmpRig *rig, char *path)
 /* Runs the job of @command to its end. */
 static void job_runs(QmpRig *rig, const char *command, const char *args)
 {
+    bool completed = false;
     g_free(qmp_ok(rig, command, args));
     for (;;) {
         g_autofree char *jobs = qmp_ok(rig, "query-jobs", "{}");
         if (strstr(jobs, "\"id\":") == NULL) {
             return;
         }
-        if (strstr(jobs, "\"ready\"") != NULL) {
+        if (strstr(jobs, "\"ready\"") != NULL &&
+            !completed) { /* it may look ready a while longer */
+            completed = true;
             g_free(qmp_ok(rig, "block-job-complete", "{'device':'j'}"));
         }
         if (strstr(jobs, "concluded") != NULL) {
