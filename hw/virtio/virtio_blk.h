@@ -31,6 +31,10 @@ typedef struct VirtioBlk {
     BlockBackend *blk;
     /* config */
     char *drive, *iothread, *serial;
+    OptDict *vq_mapping;   /* NULL: the home serves all queues */
+    AioContext **vq_homes; /* the iothreads of the mapping; NULL: one */
+    unsigned vq_home_count;
+    uint8_t queue_lanes[VIRTIO_MAX_QUEUES]; /* index in vq_homes */
     uint16_t num_queues, queue_size;
     uint64_t logical_block_size, physical_block_size, min_io_size, opt_io_size;
     uint64_t discard_granularity;
@@ -39,6 +43,9 @@ typedef struct VirtioBlk {
     bool config_wce, discard, write_zeroes;
     int werror, rerror;
     bool default_writeback;
+    /* runtime, home */
+    bool stopping;
+    CoQueue visitors; /* requests of other iothreads that wait for the end of a drained section */
     /* state */
     VirtioBlkState state;
 } VirtioBlk;
@@ -53,5 +60,7 @@ static inline VirtioBlk *virtio_blk_from(VirtioDevice *vdev)
 /* Home loop: VirtioOps.handle_queue. */
 void virtio_blk_handle_queue(VirtioDevice *vdev, unsigned index);
 size_t virtio_blk_request_size(void) ANY_THREAD;
+/* virtio_blk_mapping.c: sets vq_homes and queue_lanes from iothread-vq-mapping, if there is one. */
+bool virtio_blk_map_queues(VirtioBlk *b, GError **error) RUNS_IN_MAIN;
 
 #endif
