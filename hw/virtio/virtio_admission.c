@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The number of requests that a lane of a device has in flight, and the order in which its queues take them.
+ * The number of requests that a lane of a device has in flight, and the order in which its queues
+ * take them.
  *
  * A request that is a coroutine keeps a stack while it waits. A device takes at most its share of
  * the home loop's requests (co_requests_limit()), and no more than there are stacks; the rest stays
@@ -18,9 +19,15 @@
  * request in flight whose end would retry. */
 #define ADMISSION_RETRY_NS 10000000
 
+/* The requests of a lane may be executed in the home of the device, so each lane is a source there
+ * too. */
 static RUNS_IN_LOOP bool admission_room(const VirtioLane *lane)
 {
-    return lane->admission.in_flight < co_requests_limit(lane->home);
+    unsigned limit = co_requests_limit(lane->home);
+    if (lane->home != lane->vdev->home) {
+        limit = MIN(limit, co_requests_limit(lane->vdev->home));
+    }
+    return lane->admission.in_flight < limit;
 }
 
 static RUNS_IN_LOOP bool admission_stack(VirtioLane *lane)
@@ -105,31 +112,46 @@ void virtio_admission_gone(VirtioLane *lane)
     admission_grant(lane);
 }
 
-void virtio_admission_start(VirtioLane *lane)
+/* The requests that the queues of @lane can have in flight. */
+static unsigned admission_entries(const VirtioLane *lane)
 {
     const VirtioDevice *vdev = lane->vdev;
+    unsigned entries = 0;
+    for (unsigned i = 0; i < vdev->num_queues; i++) {
+        const VirtioQueue *q = &vdev->queues[i];
+        entries += q->lane == lane && q->active ? q->setup.size : 0;
+    }
+    return entries;
+}
+
+/* Begins or ends the sources of requests that @lane has in its loop. */
+static RUNS_IN_LOOP void admission_reserve(const VirtioLane *lane, bool begin)
+{
+    const VirtioDevice *vdev = lane->vdev;
+    void (*reserve)(AioContext *, unsigned) = begin ? co_requests_begin : co_requests_end;
+    if (!vdev->request_coroutines) {
+        return;
+    }
+    reserve(lane->home, admission_entries(lane));
+    for (unsigned i = 1; lane == vdev->lanes && i < vdev->num_lanes; i++) {
+        reserve(lane->home, admission_entries(&vdev->lanes[i]));
+    }
+}
+
+void virtio_admission_start(VirtioLane *lane)
+{
     VirtioAdmission *a = &lane->admission;
     a->in_flight = 0;
     a->waiting = 0;
     a->turn = VIRTIO_NO_QUEUE;
     a->last = VIRTIO_MAX_QUEUES - 1;
-    a->reserved = 0;
-    if (!vdev->request_coroutines) {
-        return;
-    }
-    for (unsigned i = 0; i < vdev->num_queues; i++) {
-        const VirtioQueue *q = &vdev->queues[i];
-        a->reserved += q->lane == lane && q->active ? q->setup.size : 0;
-    }
-    co_requests_begin(lane->home, a->reserved);
+    admission_reserve(lane, true);
 }
 
 void virtio_admission_stop(VirtioLane *lane)
 {
     aio_timer_disarm(&lane->admission.retry);
-    if (lane->vdev->request_coroutines) {
-        co_requests_end(lane->home, lane->admission.reserved);
-    }
+    admission_reserve(lane, false);
 }
 
 void virtio_admission_init(VirtioLane *lane)

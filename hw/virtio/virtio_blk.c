@@ -3,8 +3,9 @@
  * virtio-blk-pci: a disk (virtio 1.2 §5.2).
  *
  * The device's home loop is its drive's: one thread handles doorbell, ring, block request and
- * interrupt. With iothread-vq-mapping other iothreads have some of the rings; the requests of these
- * go to the home, where they are checked and executed, and come back to end. A request is one coroutine; its struct is in the queue's storage.
+ * interrupt. With iothread-vq-mapping other iothreads have some of the rings. The requests of these
+ * go to the home in batches, are checked and executed there, and come back in batches. The execution
+ * of a request is a coroutine; its struct is in the queue's storage.
  *
  *   popped --header is invalid--> the device needs a reset
  *     | coroutine: blk_co_*()
@@ -45,6 +46,7 @@ typedef struct VirtioBlkRange {
 
 typedef struct VirtioBlkRequest {
     VirtQueueElement elem;
+    LoopBatchItem item; /* in a batch of its lane */
     VirtioBlk *dev;
     unsigned queue;
     VirtioBlkHeader header;
@@ -195,9 +197,32 @@ static coroutine_fn RUNS_IN_IOTHREAD void virtio_blk_request_execute(VirtioBlkRe
 
 /* ---- from the ring and back ---- */
 
-/* A request of another iothread's ring. It waits while the device is quiesced, which stops the home's
- * rings only. When the device stops meanwhile, it comes back unexecuted. */
-static void virtio_blk_request_visit(void *opaque)
+/* The execution has ended, in the loop of the ring. */
+static RUNS_IN_IOTHREAD void virtio_blk_request_finish(VirtioBlkRequest *r)
+{
+    VirtioDevice *vdev = &r->dev->base.vdev;
+    if (r->park) {
+        virtio_park(vdev, r->queue, &r->elem);
+        return;
+    }
+    *r->status = r->result;
+    virtio_complete(vdev, r->queue, &r->elem, r->written);
+}
+
+static void virtio_blk_request_run(void *opaque)
+{
+    VirtioBlkRequest *r = opaque;
+    enter_coroutine();
+    enter_iothread(r->dev->base.vdev.home);
+    virtio_blk_request_execute(r);
+    virtio_blk_request_finish(r);
+}
+
+/* ---- requests of another iothread's ring ---- */
+
+/* In the home. The request waits while the device is quiesced, which stops the home's rings only.
+ * When the device stops meanwhile, it comes back unexecuted. */
+static void virtio_blk_visit_run(void *opaque)
 {
     VirtioBlkRequest *r = opaque;
     VirtioBlk *b = r->dev;
@@ -211,27 +236,40 @@ static void virtio_blk_request_visit(void *opaque)
     } else {
         virtio_blk_request_execute(r);
     }
+    LoopBatch *results = &b->lanes[b->queue_lanes[r->queue]].results;
+    loop_batch_add(results, &r->item);
+    loop_batch_send_later(results);
 }
 
-static void virtio_blk_request_run(void *opaque)
+static VirtioBlkRequest *virtio_blk_request_of(LoopBatchItem *item)
 {
-    VirtioBlkRequest *r = opaque;
-    VirtioDevice *vdev = &r->dev->base.vdev;
-    AioContext *home = virtio_queue_home(vdev, r->queue);
-    enter_coroutine();
-    enter_iothread(home);
-    r->park = false;
-    if (home == vdev->home) {
-        virtio_blk_request_execute(r);
-    } else {
-        co_call_in(vdev->home, virtio_blk_request_visit, r);
+    return (VirtioBlkRequest *)(void *)((uint8_t *)item - offsetof(VirtioBlkRequest, item));
+}
+
+static void virtio_blk_visit(void *opaque, LoopBatchItem *item)
+{
+    const VirtioBlk *b = opaque;
+    enter_iothread(b->base.vdev.home);
+    co_start_now(b->base.vdev.home, virtio_blk_visit_run, virtio_blk_request_of(item));
+}
+
+static void virtio_blk_result(void *opaque, LoopBatchItem *item)
+{
+    const VirtioBlk *b = opaque;
+    VirtioBlkRequest *r = virtio_blk_request_of(item);
+    enter_iothread(virtio_queue_home(&b->base.vdev, r->queue));
+    virtio_blk_request_finish(r);
+}
+
+void virtio_blk_init_lanes(VirtioBlk *b)
+{
+    AioContext *home = b->vq_homes[0];
+    b->lanes = g_new0(VirtioBlkLane, b->vq_home_count);
+    for (unsigned i = 0; i < b->vq_home_count; i++) {
+        VirtioBlkLane *lane = &b->lanes[i];
+        loop_batch_init(&lane->visits, b->vq_homes[i], home, virtio_blk_visit, b);
+        loop_batch_init(&lane->results, home, b->vq_homes[i], virtio_blk_result, b);
     }
-    if (r->park) {
-        virtio_park(vdev, r->queue, &r->elem);
-        return;
-    }
-    *r->status = r->result;
-    virtio_complete(vdev, r->queue, &r->elem, r->written);
 }
 
 /* ---- parsing ---- */
@@ -268,15 +306,26 @@ static RUNS_IN_LOOP bool virtio_blk_request_parse(VirtioBlkRequest *r)
 
 void virtio_blk_handle_queue(VirtioDevice *vdev, unsigned index)
 {
+    VirtioBlk *b = virtio_blk_from(vdev);
     AioContext *home = virtio_queue_home(vdev, index);
     enter_iothread(home);
+    LoopBatch *visits = home != vdev->home ? &b->lanes[b->queue_lanes[index]].visits : NULL;
     VirtioBlkRequest *r;
     while ((r = virtio_pop(vdev, index))) {
-        r->dev = virtio_blk_from(vdev);
+        r->dev = b;
         r->queue = index;
-        if (virtio_blk_request_parse(r)) {
+        r->park = false;
+        if (!virtio_blk_request_parse(r)) {
+            continue;
+        }
+        if (visits) {
+            loop_batch_add(visits, &r->item);
+        } else {
             co_start_now(home, virtio_blk_request_run, r);
         }
+    }
+    if (visits) {
+        loop_batch_send(visits);
     }
 }
 

@@ -223,6 +223,7 @@ static void virtio_blk_init_virtio(VirtioBlk *b)
         vdev->num_lanes = b->vq_home_count;
         vdev->lane_homes = b->vq_homes;
         vdev->queue_lanes = b->queue_lanes;
+        virtio_blk_init_lanes(b);
     }
     co_queue_init(&b->visitors);
     vdev->num_queues = b->num_queues;
@@ -246,6 +247,12 @@ static void virtio_blk_init_virtio(VirtioBlk *b)
     b->base.class_code = PCI_CLASS_STORAGE_SCSI;
 }
 
+static RUNS_IN_MAIN void virtio_blk_free_mapping(VirtioBlk *b)
+{
+    g_clear_pointer(&b->vq_homes, g_free);
+    g_clear_pointer(&b->lanes, g_free);
+}
+
 static bool virtio_blk_realize(Device *dev, GError **error)
 {
     VirtioBlk *b = from_device(dev);
@@ -255,13 +262,13 @@ static bool virtio_blk_realize(Device *dev, GError **error)
         return false;
     }
     if (!virtio_blk_open_backend(b, error)) {
-        g_clear_pointer(&b->vq_homes, g_free);
+        virtio_blk_free_mapping(b);
         return false;
     }
     virtio_blk_init_virtio(b);
     if (!virtio_pci_realize(&b->base, error)) {
         blk_co_free(g_steal_pointer(&b->blk));
-        g_clear_pointer(&b->vq_homes, g_free);
+        virtio_blk_free_mapping(b);
         return false;
     }
     BlkNotify notify = {.resized = virtio_blk_resized,
@@ -282,7 +289,7 @@ static void virtio_blk_unrealize(Device *dev)
     co_drained_end(&b->blk, 1);
     virtio_pci_unrealize(&b->base);
     blk_co_free(g_steal_pointer(&b->blk));
-    g_clear_pointer(&b->vq_homes, g_free);
+    virtio_blk_free_mapping(b);
 }
 
 static bool virtio_blk_post_load(Device *dev, GError **error)

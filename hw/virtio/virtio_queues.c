@@ -133,6 +133,7 @@ static void queue_flush(void *opaque)
     enter_loop(q->lane->home);
     SP("virtio.flush", q);
     if (virtqueue_flush(q->vq)) {
+        SP("virtio.interrupt", q);
         q->vdev->transport->notify_queue(q->vdev->transport_opaque, q->index);
     }
 }

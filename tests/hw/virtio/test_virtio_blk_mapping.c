@@ -10,6 +10,7 @@
 #include <string.h>
 #include "block/throttle.h"
 #include "tests/support/blk_guest.h"
+#include "util/loop/sched_point.h"
 
 #define REQUESTS 6
 
@@ -266,6 +267,53 @@ static void a_broken_ring_stops_all_lanes(void **state)
     assert_all_written(f);
 }
 
+/* ---- batches ---- */
+
+static void send_to_queue(Fixture *f, unsigned q)
+{
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        memset(blk_request_data(&f->requests[q][i]), (int)(q * REQUESTS + i + 1), 512);
+        blk_request_send(&f->requests[q][i], BLK_OUT, q * REQUESTS + i, 512);
+    }
+}
+
+static void complete_waiting(void *opaque)
+{
+    Fixture *f = opaque;
+    enter_iothread(f->bench->home);
+    while (block_mem_complete(f->disk.node, 0)) {
+    }
+}
+
+/* What is available at a kick goes to the home with one wake-up; what ends in one turn of the home
+ * comes back with one, and interrupts once. */
+static void batches_wake_each_loop_once(void **state)
+{
+    Fixture *f = *state;
+    plug(f, two);
+    for (unsigned round = 1; round <= 3; round++) {
+        virtio_bench_stop(f->bench, f->dev);
+        send_to_queue(f, 0);
+        sched_point_reset();
+        sched_point_count("loop.batch");
+        sched_point_count("virtio.interrupt");
+        virtio_bench_start(f->bench, f->dev);
+        virtio_bench_settle(f->bench);
+        assert_int_equal(block_mem_waiting(f->disk.node), REQUESTS);
+        assert_int_equal(sched_point_count("loop.batch"), 1);
+        virtio_bench_at_home(f->bench, complete_waiting, f);
+        virtio_bench_settle(f->bench);
+        assert_int_equal(sched_point_count("loop.batch"), 2);
+        assert_int_equal(sched_point_count("virtio.interrupt"), 1);
+        for (unsigned i = 0; i < REQUESTS; i++) {
+            uint32_t id, len;
+            assert_int_equal(blk_request_status(&f->requests[0][i]), BLK_OK);
+            assert_true(virtio_guest_used(&f->queues[0], &id, &len));
+        }
+    }
+    sched_point_reset();
+}
+
 /* ---- throttling ---- */
 
 static void limit(void *opaque)
@@ -314,7 +362,7 @@ int main(void)
         TEST(mappings_that_make_no_sense_are_refused),          TEST(queues_without_vqs_go_round),
         TEST(each_ring_gets_the_answers_to_its_requests),       TEST(a_stop_waits_for_all_lanes),
         TEST(sections_hold_the_requests_of_all_lanes),          TEST(a_broken_ring_stops_all_lanes),
-        TEST(a_stop_parks_the_throttled_requests_of_all_lanes),
+        TEST(a_stop_parks_the_throttled_requests_of_all_lanes), TEST(batches_wake_each_loop_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
