@@ -176,6 +176,7 @@ typedef struct VirtioTransportOps {
 
 typedef struct VirtioQueue {
     VirtioDevice *vdev;
+    struct VirtioLane *lane;
     unsigned index;
     VirtQueue *vq;
     int kick_fd; /* eventfd: written by the doorbell */
@@ -204,12 +205,28 @@ typedef struct VirtioQueue {
 #define VIRTIO_NO_QUEUE VIRTIO_MAX_QUEUES
 typedef struct VirtioAdmission {
     unsigned in_flight;
-    unsigned reserved; /* the argument of co_requests_begin() */
     uint64_t waiting;  /* bit n: queue n waits for a request slot */
     unsigned turn;     /* the queue whose turn it is, or VIRTIO_NO_QUEUE */
     unsigned last;     /* the queue that had the last turn */
     AioTimer retry;    /* after an allocation of a stack failed */
 } VirtioAdmission;
+
+/*
+ * The queues that one loop serves. A device has one lane, in its home; or several, each in another
+ * loop, and the first one in its home. The lanes share nothing but the device's config, and `broken`.
+ * Main's commands go to all of them. The first lane calls the device's operations other than
+ * handle_queue, and returns its queues to main after all others have returned theirs to it.
+ */
+typedef struct VirtioLane {
+    VirtioDevice *vdev;
+    AioContext *home;
+    AioBh command_bh;  /* main's last command */
+    AioBh returned_bh; /* of a lane that is not the first one: its answer, for the first */
+    /* home */
+    bool running;
+    bool stopping;
+    VirtioAdmission admission;
+} VirtioLane;
 
 struct VirtioDevice {
     /* links */
@@ -228,6 +245,9 @@ struct VirtioDevice {
     bool request_coroutines;   /* requests are coroutines of the home loop, limited in number */
     uint64_t unlimited_queues; /* bit n: queue n takes requests also when the limit is reached */
     const VirtioBackEndOps *back_end; /* NULL: the home loop serves the queues */
+    unsigned num_lanes;               /* 0: one */
+    AioContext *const *lane_homes;    /* of @num_lanes; borrowed; the first one is @home */
+    const uint8_t *queue_lanes;       /* the lane of each queue; borrowed */
 
     /* runtime, BQL */
     VirtioOwner owner;
@@ -242,14 +262,13 @@ struct VirtioDevice {
      * is complete when it is posted */
     _Atomic uint32_t command;           /* number << 1 | (1: run, 0: return the queues) */
     _Atomic uint32_t broken_generation; /* generation in which the home loop met an error */
-    AioBh home_bh, returned_bh, broken_bh;
+    AioBh returned_bh, broken_bh;
+    uint32_t running_generation; /* written before the hand-over */
+    _Atomic bool broken;         /* a queue of some lane is broken: no lane takes requests */
+    VirtioLane *lanes;
     /* runtime, home loop */
-    bool running;
-    bool stopping;
-    bool broken;
-    unsigned quiesced;
-    uint32_t running_generation;
-    VirtioAdmission admission;
+    unsigned quiesced;   /* the first lane takes nothing */
+    unsigned lanes_back; /* other lanes that have returned their queues */
     VirtioQueue queues[VIRTIO_MAX_QUEUES];
 };
 
@@ -280,9 +299,9 @@ void virtio_interrupts_hand_over(VirtioDevice *vdev) BQL_HELD;
 void virtio_interrupts_take_back(VirtioDevice *vdev) BQL_HELD;
 
 /* Shared by virtio_queues.c and virtio_admission.c: home loop. */
-void virtio_admission_init(VirtioDevice *vdev) RUNS_IN_MAIN;
-void virtio_admission_start(VirtioDevice *vdev) RUNS_IN_LOOP;
-void virtio_admission_stop(VirtioDevice *vdev) RUNS_IN_LOOP;
+void virtio_admission_init(VirtioLane *lane) RUNS_IN_MAIN;
+void virtio_admission_start(VirtioLane *lane) RUNS_IN_LOOP;
+void virtio_admission_stop(VirtioLane *lane) RUNS_IN_LOOP;
 /* Whether queue @index may take a request now. If not, it is served again when it may. */
 bool virtio_admit(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 /* Whether queue @index waits for a request slot. */
@@ -290,7 +309,9 @@ bool virtio_admission_waits(const VirtioDevice *vdev, unsigned index) RUNS_IN_LO
 /* Ends the turn of queue @index; the next waiting queue has its turn. */
 void virtio_admission_pass(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 /* A request is no longer in flight. */
-void virtio_admission_gone(VirtioDevice *vdev) RUNS_IN_LOOP;
+void virtio_admission_gone(VirtioLane *lane) RUNS_IN_LOOP;
+/* Whether the lane may take requests. */
+bool virtio_lane_taking(const VirtioLane *lane) RUNS_IN_LOOP;
 
 /* ---- life cycle (main) ---- */
 /* Builds the runtime from the links and config above. */
@@ -363,9 +384,24 @@ void virtio_flush(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e) RUNS_IN_LOOP;
 /* Schedules handle_queue for queue @index. */
 void virtio_look(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
-/* Whether the device runs and may take requests. */
+/* Whether the device runs and may take requests: its first lane. */
 bool virtio_taking(const VirtioDevice *vdev) RUNS_IN_LOOP;
-/* Takes no new request until virtio_resume(). Calls nest. */
+/* Whether the queues of the first lane run; whether they are being returned to main. */
+static inline bool virtio_running(const VirtioDevice *vdev)
+{
+    return vdev->lanes[0].running;
+}
+static inline bool virtio_stopping(const VirtioDevice *vdev)
+{
+    return vdev->lanes[0].stopping;
+}
+/* The loop that serves queue @index. */
+static inline AioContext *virtio_queue_home(const VirtioDevice *vdev, unsigned index)
+{
+    return vdev->queues[index].lane->home;
+}
+/* The first lane takes no new request until virtio_resume(). Calls nest. The requests of others wait
+ * where they end up. */
 void virtio_quiesce(VirtioDevice *vdev) RUNS_IN_LOOP;
 void virtio_resume(VirtioDevice *vdev) RUNS_IN_LOOP;
 /* The request's contents are invalid: the device needs a reset. @e is invalid afterwards. */

@@ -3,7 +3,9 @@
  * virtio-blk-pci: a disk (virtio 1.2 §5.2).
  *
  * The device's home loop is its drive's: one thread handles doorbell, ring, block request and
- * interrupt. A request is one coroutine; its struct is in the queue's storage.
+ * interrupt. With iothread-vq-mapping other iothreads have some of the rings. The requests of these
+ * go to the home in batches, are checked and executed there, and come back in batches. The execution
+ * of a request is a coroutine; its struct is in the queue's storage.
  *
  *   popped --header is invalid--> the device needs a reset
  *     | coroutine: blk_co_*()
@@ -44,22 +46,20 @@ typedef struct VirtioBlkRange {
 
 typedef struct VirtioBlkRequest {
     VirtQueueElement elem;
+    LoopBatchItem item; /* in a batch of its lane */
     VirtioBlk *dev;
     unsigned queue;
     VirtioBlkHeader header;
     uint8_t *status;  /* the last device-writable byte */
     uint32_t written; /* device-writable bytes, for the used ring */
+    /* set by the execution, in the device's home */
+    uint8_t result; /* VIRTIO_BLK_S_* */
+    bool park;      /* it has no result: it is executed again after `cont` */
 } VirtioBlkRequest;
 
-/* ---- the end of a request ---- */
+/* ---- the result of an execution ---- */
 
-static RUNS_IN_LOOP void virtio_blk_request_complete(VirtioBlkRequest *r, uint8_t status)
-{
-    *r->status = status;
-    virtio_complete(&r->dev->base.vdev, r->queue, &r->elem, r->written);
-}
-
-/* Ends a valid request with the backend's result. */
+/* Turns the backend's result of a valid request into the guest's. */
 static RUNS_IN_LOOP void virtio_blk_request_done(VirtioBlkRequest *r, bool is_read, int ret)
 {
     VirtioBlk *b = r->dev;
@@ -67,22 +67,21 @@ static RUNS_IN_LOOP void virtio_blk_request_done(VirtioBlkRequest *r, bool is_re
     trace_virtio_blk_complete(device_label(&b->base.pci.base), r->header.type, r->header.sector,
                               ret);
     if (ret == BLK_NOT_STARTED) {
-        virtio_park(&b->base.vdev, r->queue, &r->elem);
+        r->park = true;
         return;
     }
+    r->result = VIRTIO_BLK_S_OK;
     if (ret >= 0) {
-        virtio_blk_request_complete(r, VIRTIO_BLK_S_OK);
         return;
     }
     DeviceIoAction action = disk_error_action(is_read ? b->rerror : b->werror, is_read, -ret);
     disk_error_report(&b->base.pci.base, b->blk, is_read, action, -ret);
     if (action == DEVICE_IO_STOP) {
-        virtio_park(&b->base.vdev, r->queue, &r->elem);
+        r->park = true;
         machine_request(m, VM_REQUEST_STOP_IO_ERROR, -ret);
-        return;
+    } else if (action != DEVICE_IO_IGNORE) {
+        r->result = VIRTIO_BLK_S_IOERR;
     }
-    virtio_blk_request_complete(r,
-                                action == DEVICE_IO_IGNORE ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
 }
 
 /* ---- request types ---- */
@@ -103,7 +102,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void virtio_blk_request_read(VirtioBlkReque
     uint64_t bytes = e->in_len;
     if (!virtio_blk_range_ok(r->dev, r->header.sector, bytes)) {
         blk_account_invalid(r->dev->blk, BLK_OP_READ);
-        virtio_blk_request_complete(r, VIRTIO_BLK_S_IOERR);
+        r->result = VIRTIO_BLK_S_IOERR;
         return;
     }
     int ret = blk_co_preadv(r->dev->blk, r->header.sector * BLOCK_SECTOR_SIZE, bytes, e->in,
@@ -117,7 +116,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void virtio_blk_request_write(VirtioBlkRequ
     uint64_t bytes = e->out_len;
     if (blk_read_only(r->dev->blk) || !virtio_blk_range_ok(r->dev, r->header.sector, bytes)) {
         blk_account_invalid(r->dev->blk, BLK_OP_WRITE);
-        virtio_blk_request_complete(r, VIRTIO_BLK_S_IOERR);
+        r->result = VIRTIO_BLK_S_IOERR;
         return;
     }
     int ret = blk_co_pwritev(r->dev->blk, r->header.sector * BLOCK_SECTOR_SIZE, bytes, e->out,
@@ -136,23 +135,23 @@ static coroutine_fn RUNS_IN_IOTHREAD void virtio_blk_request_range(VirtioBlkRequ
     uint32_t flags_known = discard ? 0 : VIRTIO_BLK_RANGE_UNMAP;
     VirtioBlkRange range = {0};
     if (!virtio_has_feature(&b->base.vdev, feature)) {
-        virtio_blk_request_complete(r, VIRTIO_BLK_S_UNSUPP);
+        r->result = VIRTIO_BLK_S_UNSUPP;
         return;
     }
     if (r->elem.out_len != sizeof(range)) {
-        virtio_blk_request_complete(r, VIRTIO_BLK_S_IOERR);
+        r->result = VIRTIO_BLK_S_IOERR;
         return;
     }
     iov_copy_to_buf(r->elem.out, r->elem.out_num, 0, &range, sizeof(range));
     if (range.flags & ~flags_known) { /* §5.2.6.2 */
-        virtio_blk_request_complete(r, VIRTIO_BLK_S_UNSUPP);
+        r->result = VIRTIO_BLK_S_UNSUPP;
         return;
     }
     uint64_t bytes = (uint64_t)range.num_sectors * BLOCK_SECTOR_SIZE;
     if (blk_read_only(b->blk) || range.num_sectors > max ||
         !virtio_blk_range_ok(b, range.sector, bytes)) {
         blk_account_invalid(b->blk, discard ? BLK_OP_UNMAP : BLK_OP_WRITE);
-        virtio_blk_request_complete(r, VIRTIO_BLK_S_IOERR);
+        r->result = VIRTIO_BLK_S_IOERR;
         return;
     }
     uint64_t offset = range.sector * BLOCK_SECTOR_SIZE;
@@ -168,14 +167,11 @@ static RUNS_IN_LOOP void virtio_blk_request_get_id(VirtioBlkRequest *r)
     const char *serial = r->dev->serial ? r->dev->serial : "";
     memcpy(id, serial, strnlen(serial, sizeof(id)));
     iov_copy_from_buf(r->elem.in, r->elem.in_num, 0, id, MIN(sizeof(id), r->elem.in_len));
-    virtio_blk_request_complete(r, VIRTIO_BLK_S_OK);
+    r->result = VIRTIO_BLK_S_OK;
 }
 
-static void virtio_blk_request_run(void *opaque)
+static coroutine_fn RUNS_IN_IOTHREAD void virtio_blk_request_execute(VirtioBlkRequest *r)
 {
-    VirtioBlkRequest *r = opaque;
-    enter_coroutine();
-    enter_iothread(r->dev->base.vdev.home);
     switch (r->header.type) {
     case VIRTIO_BLK_T_IN:
         virtio_blk_request_read(r);
@@ -194,8 +190,85 @@ static void virtio_blk_request_run(void *opaque)
         virtio_blk_request_get_id(r);
         return;
     default:
-        virtio_blk_request_complete(r, VIRTIO_BLK_S_UNSUPP);
+        r->result = VIRTIO_BLK_S_UNSUPP;
         return;
+    }
+}
+
+/* ---- from the ring and back ---- */
+
+/* The execution has ended, in the loop of the ring. */
+static RUNS_IN_IOTHREAD void virtio_blk_request_finish(VirtioBlkRequest *r)
+{
+    VirtioDevice *vdev = &r->dev->base.vdev;
+    if (r->park) {
+        virtio_park(vdev, r->queue, &r->elem);
+        return;
+    }
+    *r->status = r->result;
+    virtio_complete(vdev, r->queue, &r->elem, r->written);
+}
+
+static void virtio_blk_request_run(void *opaque)
+{
+    VirtioBlkRequest *r = opaque;
+    enter_coroutine();
+    enter_iothread(r->dev->base.vdev.home);
+    virtio_blk_request_execute(r);
+    virtio_blk_request_finish(r);
+}
+
+/* ---- requests of another iothread's ring ---- */
+
+/* In the home. The request waits while the device is quiesced, which stops the home's rings only.
+ * When the device stops meanwhile, it comes back unexecuted. */
+static void virtio_blk_visit_run(void *opaque)
+{
+    VirtioBlkRequest *r = opaque;
+    VirtioBlk *b = r->dev;
+    enter_coroutine();
+    enter_iothread(b->base.vdev.home);
+    while (b->base.vdev.quiesced && !b->stopping) {
+        co_queue_wait(&b->visitors, "the end of a drained section");
+    }
+    if (b->base.vdev.quiesced) {
+        r->park = true;
+    } else {
+        virtio_blk_request_execute(r);
+    }
+    LoopBatch *results = &b->lanes[b->queue_lanes[r->queue]].results;
+    loop_batch_add(results, &r->item);
+    loop_batch_send_later(results);
+}
+
+static VirtioBlkRequest *virtio_blk_request_of(LoopBatchItem *item)
+{
+    return (VirtioBlkRequest *)(void *)((uint8_t *)item - offsetof(VirtioBlkRequest, item));
+}
+
+static void virtio_blk_visit(void *opaque, LoopBatchItem *item)
+{
+    const VirtioBlk *b = opaque;
+    enter_iothread(b->base.vdev.home);
+    co_start_now(b->base.vdev.home, virtio_blk_visit_run, virtio_blk_request_of(item));
+}
+
+static void virtio_blk_result(void *opaque, LoopBatchItem *item)
+{
+    const VirtioBlk *b = opaque;
+    VirtioBlkRequest *r = virtio_blk_request_of(item);
+    enter_iothread(virtio_queue_home(&b->base.vdev, r->queue));
+    virtio_blk_request_finish(r);
+}
+
+void virtio_blk_init_lanes(VirtioBlk *b)
+{
+    AioContext *home = b->vq_homes[0];
+    b->lanes = g_new0(VirtioBlkLane, b->vq_home_count);
+    for (unsigned i = 0; i < b->vq_home_count; i++) {
+        VirtioBlkLane *lane = &b->lanes[i];
+        loop_batch_init(&lane->visits, b->vq_homes[i], home, virtio_blk_visit, b);
+        loop_batch_init(&lane->results, home, b->vq_homes[i], virtio_blk_result, b);
     }
 }
 
@@ -233,14 +306,26 @@ static RUNS_IN_LOOP bool virtio_blk_request_parse(VirtioBlkRequest *r)
 
 void virtio_blk_handle_queue(VirtioDevice *vdev, unsigned index)
 {
-    enter_iothread(vdev->home);
+    VirtioBlk *b = virtio_blk_from(vdev);
+    AioContext *home = virtio_queue_home(vdev, index);
+    enter_iothread(home);
+    LoopBatch *visits = home != vdev->home ? &b->lanes[b->queue_lanes[index]].visits : NULL;
     VirtioBlkRequest *r;
     while ((r = virtio_pop(vdev, index))) {
-        r->dev = virtio_blk_from(vdev);
+        r->dev = b;
         r->queue = index;
-        if (virtio_blk_request_parse(r)) {
-            co_start_now(vdev->home, virtio_blk_request_run, r);
+        r->park = false;
+        if (!virtio_blk_request_parse(r)) {
+            continue;
         }
+        if (visits) {
+            loop_batch_add(visits, &r->item);
+        } else {
+            co_start_now(home, virtio_blk_request_run, r);
+        }
+    }
+    if (visits) {
+        loop_batch_send(visits);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include "hw/core/disk.h"
 #include "hw/virtio/virtio_pci.h"
+#include "util/loop/batch.h"
 
 /* §5.2.3 */
 #define VIRTIO_BLK_F_SEG_MAX (1ull << 2)
@@ -25,12 +26,23 @@ typedef struct VirtioBlkState {
     uint8_t pad[7];
 } VirtioBlkState;
 
+/* The requests that pass between an iothread of the mapping and the home. */
+typedef struct VirtioBlkLane {
+    LoopBatch visits;  /* to the home: those of a kick together */
+    LoopBatch results; /* back: those that end in a turn of the home together */
+} VirtioBlkLane;
+
 typedef struct VirtioBlk {
     VirtioPci base;
     /* links */
     BlockBackend *blk;
     /* config */
     char *drive, *iothread, *serial;
+    OptDict *vq_mapping;   /* NULL: the home serves all queues */
+    AioContext **vq_homes; /* the iothreads of the mapping; NULL: one */
+    VirtioBlkLane *lanes;  /* of each; the first one, which is the home, does not use its own */
+    unsigned vq_home_count;
+    uint8_t queue_lanes[VIRTIO_MAX_QUEUES]; /* index in vq_homes */
     uint16_t num_queues, queue_size;
     uint64_t logical_block_size, physical_block_size, min_io_size, opt_io_size;
     uint64_t discard_granularity;
@@ -39,6 +51,9 @@ typedef struct VirtioBlk {
     bool config_wce, discard, write_zeroes;
     int werror, rerror;
     bool default_writeback;
+    /* runtime, home */
+    bool stopping;
+    CoQueue visitors; /* requests of other iothreads that wait for the end of a drained section */
     /* state */
     VirtioBlkState state;
 } VirtioBlk;
@@ -53,5 +68,9 @@ static inline VirtioBlk *virtio_blk_from(VirtioDevice *vdev)
 /* Home loop: VirtioOps.handle_queue. */
 void virtio_blk_handle_queue(VirtioDevice *vdev, unsigned index);
 size_t virtio_blk_request_size(void) ANY_THREAD;
+/* Makes the lanes of vq_homes. */
+void virtio_blk_init_lanes(VirtioBlk *b) RUNS_IN_MAIN;
+/* virtio_blk_mapping.c: sets vq_homes and queue_lanes from iothread-vq-mapping, if there is one. */
+bool virtio_blk_map_queues(VirtioBlk *b, GError **error) RUNS_IN_MAIN;
 
 #endif

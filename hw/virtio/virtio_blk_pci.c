@@ -102,13 +102,18 @@ static void virtio_blk_reset(VirtioDevice *vdev)
 static void virtio_blk_stopping(VirtioDevice *vdev)
 {
     enter_iothread(vdev->home);
-    blk_set_hurry(virtio_blk_from(vdev)->blk, true);
+    VirtioBlk *b = virtio_blk_from(vdev);
+    b->stopping = true;
+    blk_set_hurry(b->blk, true);
+    co_queue_wake_all(&b->visitors);
 }
 
 static void virtio_blk_stopped(VirtioDevice *vdev)
 {
     enter_iothread(vdev->home);
-    blk_set_hurry(virtio_blk_from(vdev)->blk, false);
+    VirtioBlk *b = virtio_blk_from(vdev);
+    b->stopping = false;
+    blk_set_hurry(b->blk, false);
 }
 
 static const VirtioOps virtio_blk_ops = {
@@ -145,6 +150,9 @@ static void virtio_blk_resume(void *opaque)
     VirtioBlk *b = opaque;
     enter_loop(b->base.vdev.home);
     virtio_resume(&b->base.vdev);
+    if (!b->base.vdev.quiesced) {
+        co_queue_wake_all(&b->visitors);
+    }
 }
 
 /* ---- realize ---- */
@@ -196,9 +204,10 @@ static coroutine_fn RUNS_IN_MAIN bool virtio_blk_open_backend(VirtioBlk *b, GErr
 {
     const Device *dev = &b->base.pci.base;
     AioContext *home = b->iothread ? disk_find_iothread(dev, b->iothread, error) : NULL;
-    if (b->iothread && !home) {
+    if ((b->iothread && !home) || !virtio_blk_map_queues(b, error)) {
         return false;
     }
+    home = b->vq_homes ? b->vq_homes[0] : home;
     b->blk = disk_co_open(dev, b->drive, home, false, error);
     return b->blk;
 }
@@ -210,6 +219,13 @@ static void virtio_blk_init_virtio(VirtioBlk *b)
     vdev->ops = &virtio_blk_ops;
     vdev->state = &b->state.virtio;
     vdev->home = blk_home(b->blk);
+    if (b->vq_homes) {
+        vdev->num_lanes = b->vq_home_count;
+        vdev->lane_homes = b->vq_homes;
+        vdev->queue_lanes = b->queue_lanes;
+        virtio_blk_init_lanes(b);
+    }
+    co_queue_init(&b->visitors);
     vdev->num_queues = b->num_queues;
     vdev->queue_size = b->queue_size;
     vdev->request_size = virtio_blk_request_size();
@@ -231,17 +247,28 @@ static void virtio_blk_init_virtio(VirtioBlk *b)
     b->base.class_code = PCI_CLASS_STORAGE_SCSI;
 }
 
+static RUNS_IN_MAIN void virtio_blk_free_mapping(VirtioBlk *b)
+{
+    g_clear_pointer(&b->vq_homes, g_free);
+    g_clear_pointer(&b->lanes, g_free);
+}
+
 static bool virtio_blk_realize(Device *dev, GError **error)
 {
     VirtioBlk *b = from_device(dev);
     enter_main();
     enter_coroutine();
-    if (!virtio_blk_check_properties(b, error) || !virtio_blk_open_backend(b, error)) {
+    if (!virtio_blk_check_properties(b, error)) {
+        return false;
+    }
+    if (!virtio_blk_open_backend(b, error)) {
+        virtio_blk_free_mapping(b);
         return false;
     }
     virtio_blk_init_virtio(b);
     if (!virtio_pci_realize(&b->base, error)) {
         blk_co_free(g_steal_pointer(&b->blk));
+        virtio_blk_free_mapping(b);
         return false;
     }
     BlkNotify notify = {.resized = virtio_blk_resized,
@@ -262,6 +289,7 @@ static void virtio_blk_unrealize(Device *dev)
     co_drained_end(&b->blk, 1);
     virtio_pci_unrealize(&b->base);
     blk_co_free(g_steal_pointer(&b->blk));
+    virtio_blk_free_mapping(b);
 }
 
 static bool virtio_blk_post_load(Device *dev, GError **error)
@@ -298,6 +326,8 @@ static const OptSpec virtio_blk_properties[] = {
     VIRTIO_PCI_PROPERTIES(VirtioBlk, base, "128"),
     OPT_SPEC(VirtioBlk, "drive", OPT_STRING, drive, .help = "node-name of the disk"),
     OPT_SPEC(VirtioBlk, "iothread", OPT_STRING, iothread, .help = "iothread that serves the disk"),
+    OPT_SPEC(VirtioBlk, "iothread-vq-mapping", OPT_DICT, vq_mapping,
+             .help = "list of iothreads, each with the vqs that it serves"),
     OPT_SPEC(VirtioBlk, "serial", OPT_STRING, serial, .help = "serial number, up to 20 bytes"),
     OPT_SPEC(VirtioBlk, "num-queues", OPT_U16, num_queues, .max = VIRTIO_MAX_QUEUES,
              .help = "request queues; 0: one per processor"),

@@ -54,6 +54,7 @@ static BQL_HELD void queues_fill_in(VirtioDevice *vdev)
         memcpy(q->position.parked, from->parked, sizeof(from->parked));
     }
     vdev->running_generation = vdev->generation;
+    atomic_store(&vdev->broken, false);
 }
 
 void virtio_hand_over(VirtioDevice *vdev)

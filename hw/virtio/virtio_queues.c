@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The home loop's work on the queues it owns. Three messages pass between it and main: a command
- * (run, or return the queues), its answer, and "the driver broke a queue". virtio_owner.c has
- * main's side of them.
+ * The loops' work on the queues they own. Three messages pass between them and main: a command to all
+ * lanes (run, or return the queues), the first lane's answer, and "the driver broke a queue".
+ * virtio_owner.c has main's side of them.
  */
 #include <assert.h>
 #include <errno.h>
@@ -19,22 +19,31 @@ void virtio_queues_command(VirtioDevice *vdev, bool run)
 {
     uint32_t number = (atomic_load(&vdev->command) >> 1) + 1;
     atomic_store(&vdev->command, number << 1 | (run ? COMMAND_RUN : 0));
-    aio_bh_schedule(&vdev->home_bh);
+    for (unsigned i = 0; i < vdev->num_lanes; i++) {
+        aio_bh_schedule(&vdev->lanes[i].command_bh);
+    }
+}
+
+bool virtio_lane_taking(const VirtioLane *lane)
+{
+    const VirtioDevice *vdev = lane->vdev;
+    return lane->running && !lane->stopping &&
+           !atomic_load_explicit(&vdev->broken, memory_order_relaxed) &&
+           !(lane == vdev->lanes && vdev->quiesced);
 }
 
 bool virtio_taking(const VirtioDevice *vdev)
 {
-    return vdev->running && !vdev->stopping && !vdev->broken && !vdev->quiesced;
+    return virtio_lane_taking(&vdev->lanes[0]);
 }
 
 static RUNS_IN_LOOP void queue_check_broken(VirtioQueue *q)
 {
     VirtioDevice *vdev = q->vdev;
     const char *why = virtqueue_broken(q->vq);
-    if (!why || vdev->broken) {
+    if (!why || atomic_exchange(&vdev->broken, true)) {
         return;
     }
-    vdev->broken = true;
     trace_virtio_broken(device_label(vdev->dev), q->index, why);
     virtio_guest_error(vdev, "queue %u: %s; the device needs a reset", q->index, why);
     atomic_store(&vdev->broken_generation, vdev->running_generation);
@@ -46,7 +55,7 @@ static RUNS_IN_LOOP void queue_check_broken(VirtioQueue *q)
 static RUNS_IN_LOOP void queue_take(VirtioQueue *q)
 {
     VirtioDevice *vdev = q->vdev;
-    if (!virtio_taking(vdev) || !q->active) {
+    if (!virtio_lane_taking(q->lane) || !q->active) {
         return; /* served by virtio_resume() or the next start */
     }
     q->budget = VIRTIO_QUEUE_BUDGET;
@@ -57,7 +66,7 @@ static RUNS_IN_LOOP void queue_take(VirtioQueue *q)
         q->processing = true;
         vdev->ops->handle_queue(vdev, q->index);
         q->processing = false;
-        if (!virtio_taking(vdev) || virtio_admission_waits(vdev, q->index)) {
+        if (!virtio_lane_taking(q->lane) || virtio_admission_waits(vdev, q->index)) {
             return; /* kicks stay off: the queue is served when there is room */
         }
         if (!q->budget) {
@@ -80,14 +89,14 @@ static RUNS_IN_LOOP void queue_process(VirtioQueue *q)
 static void queue_again(void *opaque)
 {
     VirtioQueue *q = opaque;
-    enter_loop(q->vdev->home);
+    enter_loop(q->lane->home);
     queue_process(q);
 }
 
 static void queue_kicked(void *opaque)
 {
     VirtioQueue *q = opaque;
-    enter_loop(q->vdev->home);
+    enter_loop(q->lane->home);
     eventfd_t count;
     if (eventfd_read(q->kick_fd, &count) == 0) {
         queue_process(q);
@@ -97,14 +106,14 @@ static void queue_kicked(void *opaque)
 static bool queue_poll(void *opaque)
 {
     VirtioQueue *q = opaque;
-    enter_loop(q->vdev->home);
-    return virtio_taking(q->vdev) && virtqueue_has_new(q->vq);
+    enter_loop(q->lane->home);
+    return virtio_lane_taking(q->lane) && virtqueue_has_new(q->vq);
 }
 
 static void queue_poll_begin(void *opaque)
 {
     VirtioQueue *q = opaque;
-    enter_loop(q->vdev->home);
+    enter_loop(q->lane->home);
     q->polling = true;
     virtqueue_set_notification(q->vq, false);
 }
@@ -112,7 +121,7 @@ static void queue_poll_begin(void *opaque)
 static void queue_poll_end(void *opaque)
 {
     VirtioQueue *q = opaque;
-    enter_loop(q->vdev->home);
+    enter_loop(q->lane->home);
     q->polling = false;
     virtqueue_set_notification(q->vq, true);
 }
@@ -121,9 +130,10 @@ static void queue_poll_end(void *opaque)
 static void queue_flush(void *opaque)
 {
     VirtioQueue *q = opaque;
-    enter_loop(q->vdev->home);
+    enter_loop(q->lane->home);
     SP("virtio.flush", q);
     if (virtqueue_flush(q->vq)) {
+        SP("virtio.interrupt", q);
         q->vdev->transport->notify_queue(q->vdev->transport_opaque, q->index);
     }
 }
@@ -137,44 +147,62 @@ static const AioHandlerOps queue_handler_ops = {
     .flush = queue_flush,
 };
 
-static RUNS_IN_LOOP void queues_start(VirtioDevice *vdev)
+static bool queue_runs_in(const VirtioQueue *q, const VirtioLane *lane)
 {
-    vdev->running = true;
-    vdev->stopping = false;
-    vdev->broken = false;
-    virtio_admission_start(vdev);
+    return q->lane == lane && q->active;
+}
+
+static bool lane_is_first(const VirtioLane *lane)
+{
+    return lane == lane->vdev->lanes;
+}
+
+static RUNS_IN_LOOP void lane_start(VirtioLane *lane)
+{
+    VirtioDevice *vdev = lane->vdev;
+    lane->running = true;
+    lane->stopping = false;
+    virtio_admission_start(lane);
     for (unsigned i = 0; i < vdev->num_queues; i++) {
         VirtioQueue *q = &vdev->queues[i];
-        if (!q->active) {
+        if (!queue_runs_in(q, lane)) {
             continue;
         }
         virtqueue_start(q->vq, vdev->dev->env->ram, &q->setup, &q->position);
         q->polling = false;
-        q->handler = aio_handler_add(vdev->home, q->kick_fd, &queue_handler_ops, q);
+        q->handler = aio_handler_add(lane->home, q->kick_fd, &queue_handler_ops, q);
         queue_check_broken(q);
     }
-    if (vdev->ops->started) {
+    if (lane_is_first(lane) && vdev->ops->started) {
         vdev->ops->started(vdev);
     }
     for (unsigned i = 0; i < vdev->num_queues; i++) {
-        queue_process(&vdev->queues[i]);
+        if (vdev->queues[i].lane == lane) {
+            queue_process(&vdev->queues[i]);
+        }
     }
 }
 
-static RUNS_IN_LOOP bool queues_idle(const VirtioDevice *vdev)
+static RUNS_IN_LOOP bool lane_idle(const VirtioLane *lane)
 {
+    const VirtioDevice *vdev = lane->vdev;
     for (unsigned i = 0; i < vdev->num_queues; i++) {
-        if (vdev->queues[i].active && virtqueue_in_flight(vdev->queues[i].vq)) {
+        const VirtioQueue *q = &vdev->queues[i];
+        if (queue_runs_in(q, lane) && virtqueue_in_flight(q->vq)) {
             return false;
         }
     }
     return true;
 }
 
-static RUNS_IN_LOOP void queues_stop(VirtioDevice *vdev)
+static RUNS_IN_LOOP void lane_stop(VirtioLane *lane)
 {
+    VirtioDevice *vdev = lane->vdev;
     for (unsigned i = 0; i < vdev->num_queues; i++) {
         VirtioQueue *q = &vdev->queues[i];
+        if (q->lane != lane) {
+            continue;
+        }
         aio_bh_cancel(&q->again);
         if (q->active) {
             queue_flush(q);
@@ -183,58 +211,82 @@ static RUNS_IN_LOOP void queues_stop(VirtioDevice *vdev)
             virtqueue_stop(q->vq, &q->position);
         }
     }
-    virtio_admission_stop(vdev);
-    if (vdev->ops->stopped) {
+    virtio_admission_stop(lane);
+    if (lane_is_first(lane) && vdev->ops->stopped) {
         vdev->ops->stopped(vdev);
     }
-    vdev->running = false;
-    vdev->stopping = false;
+    lane->running = false;
+    lane->stopping = false;
+}
+
+/* Begins to return the queues. True: nothing is in flight any more. */
+static RUNS_IN_LOOP bool lane_finish_requests(VirtioLane *lane)
+{
+    VirtioDevice *vdev = lane->vdev;
+    if (lane->running && !lane->stopping) {
+        if (lane_is_first(lane) && vdev->ops->stopping) {
+            vdev->ops->stopping(vdev);
+        }
+        lane->stopping = true;
+    }
+    return !lane->running || lane_idle(lane);
 }
 
 /* Executes the last command. The queues are returned when nothing is in flight any more; the last
- * completion then calls this again. */
-static void queues_command_execute(void *opaque)
+ * completion then calls this again, and so does the answer of each other lane for the first one. */
+static void lane_execute_command(void *opaque)
 {
-    VirtioDevice *vdev = opaque;
-    enter_loop(vdev->home);
+    VirtioLane *lane = opaque;
+    VirtioDevice *vdev = lane->vdev;
+    enter_loop(lane->home);
     SP("virtio.command", vdev);
     if (atomic_load(&vdev->command) & COMMAND_RUN) {
-        if (!vdev->running) {
-            queues_start(vdev);
+        if (!lane->running) {
+            lane_start(lane);
         }
         return;
     }
-    if (vdev->running) {
-        if (!vdev->stopping) {
-            if (vdev->ops->stopping) {
-                vdev->ops->stopping(vdev);
-            }
-            vdev->stopping = true;
-        }
-        if (!queues_idle(vdev)) {
-            return;
-        }
-        queues_stop(vdev);
+    if (!lane_finish_requests(lane) ||
+        (lane_is_first(lane) && vdev->lanes_back < vdev->num_lanes - 1)) {
+        return;
+    }
+    if (lane->running) {
+        lane_stop(lane);
     }
     /* After the answer main owns the queues and @vdev, so this must not run again. */
-    aio_bh_cancel(&vdev->home_bh);
-    aio_bh_schedule(&vdev->returned_bh);
+    aio_bh_cancel(&lane->command_bh);
+    if (lane_is_first(lane)) {
+        vdev->lanes_back = 0;
+        aio_bh_schedule(&vdev->returned_bh);
+    } else {
+        aio_bh_schedule(&lane->returned_bh);
+    }
 }
 
-static RUNS_IN_LOOP void request_gone(VirtioDevice *vdev)
+/* In the home of the first lane. */
+static void lane_returned(void *opaque)
 {
-    assert_home(vdev->home);
-    virtio_admission_gone(vdev);
-    if (vdev->stopping && queues_idle(vdev)) {
-        aio_bh_schedule(&vdev->home_bh);
+    const VirtioLane *lane = opaque;
+    VirtioDevice *vdev = lane->vdev;
+    enter_loop(vdev->home);
+    vdev->lanes_back++;
+    lane_execute_command(&vdev->lanes[0]);
+}
+
+static RUNS_IN_LOOP void request_gone(VirtioLane *lane)
+{
+    assert_home(lane->home);
+    virtio_admission_gone(lane);
+    if (lane->stopping && lane_idle(lane)) {
+        aio_bh_schedule(&lane->command_bh);
     }
 }
 
 void *virtio_pop(VirtioDevice *vdev, unsigned index)
 {
     VirtioQueue *q = &vdev->queues[index];
-    assert_home(vdev->home); /* R7: a queue has one owner */
-    if (!virtio_taking(vdev) || !q->active || (q->processing && !q->budget) ||
+    assert_home(q->lane->home); /* R7: a queue has one owner */
+    if (!virtio_lane_taking(q->lane) || !q->active || (q->processing && !q->budget) ||
         !virtio_admit(vdev, index)) {
         return NULL;
     }
@@ -246,25 +298,25 @@ void *virtio_pop(VirtioDevice *vdev, unsigned index)
     if (q->processing) {
         q->budget--;
     }
-    vdev->admission.in_flight++;
+    q->lane->admission.in_flight++;
     return e;
 }
 
 void virtio_unpop(VirtioDevice *vdev, unsigned index, VirtQueueElement *e)
 {
     virtqueue_unpop(vdev->queues[index].vq, e);
-    request_gone(vdev);
+    request_gone(vdev->queues[index].lane);
 }
 
 void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, uint32_t len)
 {
     virtqueue_push(vdev->queues[index].vq, e, len);
-    request_gone(vdev);
+    request_gone(vdev->queues[index].lane);
 }
 
 void virtio_flush(VirtioDevice *vdev, unsigned index)
 {
-    assert_home(vdev->home);
+    assert_home(vdev->queues[index].lane->home);
     if (vdev->queues[index].active) {
         queue_flush(&vdev->queues[index]);
     }
@@ -273,7 +325,7 @@ void virtio_flush(VirtioDevice *vdev, unsigned index)
 void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e)
 {
     virtqueue_park(vdev->queues[index].vq, e);
-    request_gone(vdev);
+    request_gone(vdev->queues[index].lane);
 }
 
 void virtio_fail_request(VirtioDevice *vdev, unsigned index, VirtQueueElement *e,
@@ -283,13 +335,14 @@ void virtio_fail_request(VirtioDevice *vdev, unsigned index, VirtQueueElement *e
     virtqueue_break(q->vq, "head %u: %s", e->head, reason);
     virtqueue_park(q->vq, e);
     queue_check_broken(q);
-    request_gone(vdev);
+    request_gone(q->lane);
 }
 
 void virtio_look(VirtioDevice *vdev, unsigned index)
 {
-    if (virtio_taking(vdev) && vdev->queues[index].active) {
-        aio_bh_schedule(&vdev->queues[index].again);
+    VirtioQueue *q = &vdev->queues[index];
+    if (virtio_lane_taking(q->lane) && q->active) {
+        aio_bh_schedule(&q->again);
     }
 }
 
@@ -305,17 +358,33 @@ void virtio_resume(VirtioDevice *vdev)
         return;
     }
     for (unsigned i = 0; i < vdev->num_queues; i++) {
+        if (vdev->queues[i].lane != vdev->lanes) {
+            continue;
+        }
         virtio_look(vdev, i); /* kicks were ignored since virtio_quiesce() */
     }
 }
 
 /* ==== set-up and cleanup ==== */
 
+static RUNS_IN_MAIN void lanes_init(VirtioDevice *vdev)
+{
+    vdev->num_lanes = MAX(vdev->num_lanes, 1);
+    vdev->lanes = g_new0(VirtioLane, vdev->num_lanes);
+    for (unsigned i = 0; i < vdev->num_lanes; i++) {
+        VirtioLane *lane = &vdev->lanes[i];
+        lane->vdev = vdev;
+        lane->home = vdev->lane_homes ? vdev->lane_homes[i] : vdev->home;
+        virtio_admission_init(lane);
+        aio_bh_init(&lane->command_bh, lane->home, lane_execute_command, lane);
+        aio_bh_init(&lane->returned_bh, vdev->home, lane_returned, lane);
+    }
+}
+
 bool virtio_queues_init(VirtioDevice *vdev, GError **error)
 {
     size_t request_size = vdev->request_size ? vdev->request_size : sizeof(VirtQueueElement);
-    virtio_admission_init(vdev);
-    aio_bh_init(&vdev->home_bh, vdev->home, queues_command_execute, vdev);
+    lanes_init(vdev);
     aio_bh_init(&vdev->returned_bh, vdev->dev->env->main_ctx, virtio_queues_returned, vdev);
     aio_bh_init(&vdev->broken_bh, vdev->dev->env->main_ctx, virtio_broken_reported, vdev);
     for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++) {
@@ -325,7 +394,8 @@ bool virtio_queues_init(VirtioDevice *vdev, GError **error)
         VirtioQueue *q = &vdev->queues[i];
         q->vdev = vdev;
         q->index = i;
-        aio_bh_init(&q->again, vdev->home, queue_again, q);
+        q->lane = &vdev->lanes[vdev->queue_lanes ? vdev->queue_lanes[i] : 0];
+        aio_bh_init(&q->again, q->lane->home, queue_again, q);
         q->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (q->kick_fd < 0) {
             g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
@@ -357,4 +427,5 @@ void virtio_queues_cleanup(VirtioDevice *vdev)
             q->kick_fd = -1;
         }
     }
+    g_clear_pointer(&vdev->lanes, g_free);
 }

@@ -106,7 +106,7 @@ static VirtioScsiRequest *request_from(ScsiRequest *q)
 static RUNS_IN_LOOP void request_hold(VirtioScsiRequest *r)
 {
     VirtioScsi *s = r->dev;
-    if (s->base.vdev.stopping) {
+    if (virtio_stopping(&s->base.vdev)) {
         scsi_request_release(&r->scsi);
         virtio_park(&s->base.vdev, r->queue, &r->elem);
         return;

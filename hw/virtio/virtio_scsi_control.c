@@ -190,7 +190,7 @@ static void lun_event_at_home(void *opaque)
     LunEvent *e = opaque;
     enter_coroutine();
     enter_iothread(e->dev->base.vdev.home);
-    e->running = e->dev->base.vdev.running;
+    e->running = virtio_running(&e->dev->base.vdev);
     if (e->running && virtio_has_feature(&e->dev->base.vdev, VIRTIO_SCSI_F_HOTPLUG)) {
         event_send(e->dev, VIRTIO_SCSI_T_TRANSPORT_RESET, e->lun, e->reason);
     }
@@ -224,7 +224,7 @@ void virtio_scsi_report_changed(VirtioScsi *s)
     VirtioDevice *vdev = &s->base.vdev;
     GHashTableIter iter;
     gpointer value;
-    if (!vdev->running) {
+    if (!virtio_running(vdev)) {
         return; /* reported after the start */
     }
     g_hash_table_iter_init(&iter, s->bus.home_luns);

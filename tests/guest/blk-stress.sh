@@ -6,15 +6,17 @@
 # requests in flight. No request may be lost, executed twice, or wait for ever.
 . "$(dirname "$0")/common.bash"
 
-# start_verify DRIVE-OPTIONS WORDS ARGUMENT…: one queue per processor, until finish_verify.
+# start_verify DRIVE-OPTIONS WORDS ARGUMENT…: one queue per processor, until finish_verify. $iothreads: the
+# device's option; default: one iothread.
 start_verify() {
     local drive=$1 words=$2 cpus depth
     shift 2
     cpus=$(rounds lab=2 check=4 long=4)
     depth=$(rounds lab=16 check=32 long=32)
     start_own_guest blk-verify "until=button seed=$RANDOM qd=$depth limit_ms=100000 $words" -smp "$cpus" \
-        -object iothread,id=io -drive "if=none,id=disk,format=raw,file=$disk,discard=unmap$drive" \
-        -device virtio-blk-pci,drive=disk,iothread=io,num-queues="$cpus" "$@"
+        -object iothread,id=io -object iothread,id=io2 \
+        -drive "if=none,id=disk,format=raw,file=$disk,discard=unmap$drive" \
+        -device "virtio-blk-pci,drive=disk,${iothreads:-iothread=io},num-queues=$cpus" "$@"
 }
 
 # finish_verify: sends the end command until the guest ends, since a reset under way drops it. The
@@ -64,6 +66,12 @@ test_stop_and_cont_with_io_uring() { stop_and_start ,aio=io_uring,cache=none mod
 test_stop_and_cont_with_native() { stop_and_start ,aio=native,cache=none mode=irq; }
 test_stop_and_cont_with_polling() { stop_and_start ,aio=io_uring,cache=writeback mode=poll; }
 test_stop_and_cont_with_INTx() { stop_and_start ,aio=threads,cache=writeback mode=intx; }
+
+# Two iothreads share the device's queues.
+mapping=iothread-vq-mapping.0.iothread=io,iothread-vq-mapping.1.iothread=io2
+test_stop_and_cont_with_two_iothreads() { iothreads=$mapping stop_and_start ,aio=io_uring,cache=writeback mode=irq; }
+test_reset_with_two_iothreads() { iothreads=$mapping test_reset_with_requests_in_flight; }
+test_quit_is_quick_with_two_iothreads() { iothreads=$mapping test_quit_is_quick_with_requests_in_flight; }
 
 test_reset_with_requests_in_flight() {
     local aio i times

@@ -28,6 +28,8 @@ verify_all() {
         verify "$1" ",num-queues=$queues,iothread=io" "queues=$queues mode=$mode" -smp 2 -object iothread,id=io
     done
     verify "$1" ",num-queues=2" "queues=2 mode=irq" -smp 2
+    verify "$1" ",num-queues=4,iothread-vq-mapping.0.iothread=io,iothread-vq-mapping.1.iothread=io2" \
+        "queues=4 mode=$(rounds lab=irq check=intx long=poll)" -smp 2 -object iothread,id=io -object iothread,id=io2
 }
 
 # One test for each engine and cache mode, defined below.

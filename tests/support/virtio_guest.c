@@ -17,8 +17,14 @@
 
 static AioContext *bench_find_iothread(void *opaque, const char *id)
 {
-    const VirtioBench *b = opaque;
-    return strcmp(id, "io") == 0 ? b->home : NULL;
+    VirtioBench *b = opaque;
+    if (strcmp(id, "io2") == 0 && !b->other) {
+        b->other = iothread_new("io2", 0, NULL);
+        g_assert_nonnull(b->other);
+    }
+    return strcmp(id, "io") == 0    ? b->home
+           : strcmp(id, "io2") == 0 ? iothread_context(b->other)
+                                    : NULL;
 }
 
 /* Replaces the machine's RAM with watched RAM. */
@@ -91,6 +97,7 @@ void virtio_bench_free(VirtioBench *b)
     bql_unlock();
     pci_bus_free(b->bus);
     iothread_free(b->iothread);
+    iothread_free(b->other);
     bench_check_ram(b);
     fake_machine_free(b->machine);
     g_free(b);
@@ -145,6 +152,10 @@ void virtio_bench_step(VirtioBench *b)
 void virtio_bench_settle(VirtioBench *b)
 {
     loops_settle(b->main_ctx, b->home);
+    for (unsigned i = 0; b->other && i < 4; i++) { /* a request goes to the other home and back */
+        loops_settle(b->main_ctx, iothread_context(b->other));
+        loops_settle(b->main_ctx, b->home);
+    }
 }
 
 uint64_t virtio_bench_alloc(VirtioBench *b, uint64_t bytes)

@@ -21,7 +21,8 @@
 typedef struct VirtioBench {
     FakeMachine *machine;
     IoThread *iothread;
-    AioContext *main_ctx, *home; /* home: the iothread's */
+    IoThread *other;             /* "io2"; NULL until a device looks for it */
+    AioContext *main_ctx, *home; /* home: that of the first one, "io" */
     PciBus *bus;
     uint64_t ram_next;   /* address of the guest's next allocation */
     RamWatch *watch;     /* the machine's RAM */

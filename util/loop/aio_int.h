@@ -44,7 +44,7 @@ struct AioContext {
     struct Coroutine *stalled, **stalled_tail; /* ready, but without a stack */
     AioTimer stalled_timer;                    /* retries stalled coroutines */
     unsigned request_sources;                  /* co_requests_begin() */
-    unsigned request_share;                    /* co_requests_limit() */
+    _Atomic unsigned request_share;            /* co_requests_limit() */
     AioBh request_bh;                          /* the number of loops with sources changed */
     struct AioContext *request_next;           /* the list of these loops */
 

@@ -345,7 +345,8 @@ static void co_requests_share(void *opaque)
     AioContext *ctx = opaque;
     CoThread *t = &co_thread;
     t->request_max = co_requests_of_loop();
-    ctx->request_share = MAX(t->request_max / MAX(ctx->request_sources, 1), CO_REQUESTS_MIN);
+    unsigned share = t->request_max / MAX(ctx->request_sources, 1);
+    atomic_store_explicit(&ctx->request_share, MAX(share, CO_REQUESTS_MIN), memory_order_relaxed);
     while (t->pool_count > co_pool_max(t)) {
         Coroutine *co = co_pool_pop(t);
         co_stack_free(&co->stack);
@@ -412,7 +413,8 @@ void co_requests_end(AioContext *ctx, unsigned requests)
 
 unsigned co_requests_limit(const AioContext *ctx)
 {
-    return ctx->request_share;
+    unsigned share = atomic_load_explicit(&ctx->request_share, memory_order_relaxed);
+    return MAX(share, CO_REQUESTS_MIN);
 }
 
 bool in_coroutine(void)

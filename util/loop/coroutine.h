@@ -65,8 +65,8 @@ void co_start_now(AioContext *ctx, CoroutineEntry *entry, void *opaque) RUNS_IN_
  * unmap nothing. */
 void co_requests_begin(AioContext *ctx, unsigned requests) RUNS_IN_LOOP;
 void co_requests_end(AioContext *ctx, unsigned requests) RUNS_IN_LOOP;
-/* How many requests each source of @ctx may have in flight. There is at least one source. */
-unsigned co_requests_limit(const AioContext *ctx) RUNS_IN_LOOP;
+/* How many requests each source of @ctx may have in flight; CO_REQUESTS_MIN while there is none. */
+unsigned co_requests_limit(const AioContext *ctx) ANY_THREAD;
 /* Makes sure that the next co_start_now() in @ctx has a stack. False: no stack is available for a
  * request; the caller keeps the request in its queue and retries later. */
 bool co_request_ready(AioContext *ctx) RUNS_IN_LOOP;

@@ -36,7 +36,7 @@ typedef enum OptType {
     OPT_U64,     /* decimal (also with leading zeros), 0x hex; bounded by min/max */
     OPT_SIZE,    /* uint64_t bytes; suffix k M G T (powers of 1024), default_unit when none; 1.5G */
     OPT_ENUM,    /* int; values: names[] is NULL-terminated, index is the value */
-    OPT_DICT,    /* OptDict *, a nested object (owned) */
+    OPT_DICT,    /* OptDict *, a nested object (owned); lists have the keys 0, 1, ... */
     OPT_STRLIST, /* GPtrArray of char * (NULL if absent): repeated key, key.0= key.1=, or array
                   */
 } OptType;

@@ -351,6 +351,22 @@ static bool opt_check_known(const OptSpec *specs, const OptDict *d, const char *
     return true;
 }
 
+/* A list becomes a dict with the keys 0, 1, ..., as the dotted spelling makes it. */
+static bool opt_bind_dict(const OptValue *value, OptDict **field, GError **error)
+{
+    OptValue *copy = value->kind == OPT_KIND_DICT || value->kind == OPT_KIND_LIST
+                         ? opt_value_copy_as_dicts(value)
+                         : NULL;
+    if (!copy) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "expects options below it (.x=y)");
+        return false;
+    }
+    opt_dict_free(*field);
+    *field = g_steal_pointer(&copy->dict);
+    opt_value_free(copy);
+    return true;
+}
+
 static bool opt_bind_entry(const OptSpec *spec, void *target, const OptDict *d,
                            const OptEntry *entry, GError **error)
 {
@@ -361,13 +377,9 @@ static bool opt_bind_entry(const OptSpec *spec, void *target, const OptDict *d,
             return true;
         }
     } else if (spec->type == OPT_DICT) {
-        if (entry->value->kind == OPT_KIND_DICT) {
-            opt_dict_free(*(OptDict **)field);
-            *(OptDict **)field = opt_dict_copy(entry->value->dict);
+        if (opt_bind_dict(entry->value, field, error)) {
             return true;
         }
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "expects options below it (%s.x=y)",
-                    spec->name);
     } else if (entry->value->kind == OPT_KIND_TEXT) {
         g_autofree char *shown = opt_excerpt(entry->value->text);
 

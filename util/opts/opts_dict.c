@@ -270,6 +270,40 @@ static bool opt_dict_add(OptDict *d, const char *key, OptValue *value, GError **
     return true;
 }
 
+static OptValue *opt_list_copy_as_dict(const GPtrArray *list)
+{
+    OptDict *d = opt_dict_new();
+    for (unsigned i = 0; i < list->len; i++) {
+        g_autofree char *key = g_strdup_printf("%u", i);
+        OptValue *element = opt_value_copy_as_dicts(g_ptr_array_index(list, i));
+        if (!element || !opt_dict_add(d, key, element, NULL)) {
+            opt_dict_free(d);
+            return NULL;
+        }
+    }
+    return opt_value_new_dict(d);
+}
+
+OptValue *opt_value_copy_as_dicts(const OptValue *value)
+{
+    if (value->kind == OPT_KIND_LIST) {
+        return opt_list_copy_as_dict(value->list);
+    }
+    if (value->kind != OPT_KIND_DICT) {
+        return opt_value_copy(value);
+    }
+    OptDict *d = opt_dict_new();
+    for (unsigned i = 0; i < value->dict->entries->len; i++) {
+        const OptEntry *entry = g_ptr_array_index(value->dict->entries, i);
+        OptValue *element = opt_value_copy_as_dicts(entry->value);
+        if (!element || !opt_dict_add(d, entry->key, element, NULL)) {
+            opt_dict_free(d);
+            return NULL;
+        }
+    }
+    return opt_value_new_dict(d);
+}
+
 bool opt_dict_insert(OptDict *d, const char *path, OptValue *value, GError **error)
 {
     unsigned depth = 1;

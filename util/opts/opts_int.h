@@ -42,6 +42,8 @@ OptValue *opt_value_new_null(void);
 OptValue *opt_value_new_dict(OptDict *dict_taken);
 OptValue *opt_value_new_list(void);
 void opt_value_free(OptValue *value);
+/* A copy in which each list is a dict with the keys 0, 1, ...; NULL: a list is too long. */
+OptValue *opt_value_copy_as_dicts(const OptValue *value);
 
 /* The first entry at @path, whose components are keys of nested dicts; NULL when absent.
  * *@count (@count may be NULL) is the number of times the last component was given. */

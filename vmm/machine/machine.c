@@ -52,6 +52,18 @@ void machine_fill_env(VmMachine *m, AioContext *main_ctx)
 
 /* ---- objects that devices use ---- */
 
+/* Whether a list of iothreads (iothread-vq-mapping) has @id. */
+static bool machine_list_uses(const OptDict *list, const char *id)
+{
+    for (unsigned i = 0; list != NULL && i < opt_dict_count(list); i++) {
+        g_autofree char *key = g_strdup_printf("%u.iothread", i);
+        if (g_strcmp0(opt_dict_get(list, key), id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Whether @dev was configured with object @id: devices refer to one by these properties. */
 static bool machine_device_uses(const Device *dev, const char *id)
 {
@@ -60,6 +72,12 @@ static bool machine_device_uses(const Device *dev, const char *id)
             (strcmp(p->name, "iothread") == 0 || strcmp(p->name, "rng") == 0)) {
             const char *const *value = (const void *)((const char *)dev + p->offset);
             if (g_strcmp0(*value, id) == 0) {
+                return true;
+            }
+        }
+        if (p->type == OPT_DICT && strcmp(p->name, "iothread-vq-mapping") == 0) {
+            const OptDict *const *list = (const void *)((const char *)dev + p->offset);
+            if (machine_list_uses(*list, id)) {
                 return true;
             }
         }

@@ -1,70 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-blk with requests in flight: reset, stop and cont, drain, parked requests, unplug. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <errno.h>
-#include <sched.h>
-#include <string.h>
-#include "tests/support/blk_guest.h"
-
-typedef struct Fixture {
-    VirtioBench *bench;
-    BlkDisk disk;
-    Device *dev;
-    VirtioGuest guest;
-    VirtioGuestQueue queue;
-    BlkRequest request;
-} Fixture;
-
-static int set_up_disk(void **state, const char *disk, const char *properties)
-{
-    Fixture *f = g_new0(Fixture, 1);
-    f->bench = virtio_bench_new();
-    blk_disk_open(&f->disk, f->bench, disk);
-    f->dev = virtio_bench_device(f->bench, "virtio-blk-pci", properties);
-    virtio_bench_start(f->bench, f->dev);
-    virtio_guest_init(&f->guest, f->bench, f->dev);
-    *state = f;
-    return 0;
-}
-
-static int set_up(void **state)
-{
-    return set_up_disk(state, "size=1M,manual=on", "drive=disk,werror=stop,rerror=stop");
-}
-
-static int set_up_fast(void **state)
-{
-    return set_up_disk(state, "size=1M", "drive=disk,num-queues=2,queue-size=16");
-}
-
-static void poll_busily(void *opaque)
-{
-    aio_context_set_polling(opaque, 200000);
-}
-
-static int set_up_polling(void **state)
-{
-    set_up_fast(state);
-    Fixture *f = *state;
-    virtio_bench_at_home(f->bench, poll_busily, f->bench->home);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    Fixture *f = *state;
-    if (f->dev) {
-        virtio_bench_unplug(f->bench, f->dev);
-    }
-    blk_disk_close(&f->disk);
-    virtio_bench_free(f->bench);
-    g_free(f);
-    return 0;
-}
+#include "tests/hw/virtio/virtio_blk_life_bench.h"
 
 static void bring_up(Fixture *f)
 {
@@ -238,7 +174,7 @@ static void a_parked_request_travels_with_the_state(void **state)
     virtio_bench_stop(f->bench, f->dev);
     g_autoptr(GByteArray) saved = virtio_bench_save(f->bench, f->dev);
     virtio_bench_unplug(f->bench, f->dev);
-    f->dev = virtio_bench_device(f->bench, "virtio-blk-pci", "drive=disk,werror=stop");
+    f->dev = virtio_bench_device(f->bench, "virtio-blk-pci", f->properties);
     g_autofree char *text = virtio_bench_load(f->bench, f->dev, saved);
     assert_null(text);
     blk_disk_set_manual(&f->disk, false);
@@ -363,103 +299,6 @@ static void unplug_waits_for_requests_in_flight(void **state)
     f->dev = NULL;
 }
 
-/* ---- all at once ---- */
-
-#define STRESS_REQUESTS 3000
-#define STRESS_DEPTH 4
-
-typedef struct Stress {
-    Fixture *f;
-    VirtioGuestQueue *queue;
-    uint32_t base_sector;
-    BlkRequest requests[STRESS_DEPTH];
-    _Atomic bool done;
-    unsigned wrong;
-} Stress;
-
-/* One guest thread on one queue: writes blocks and reads them back, polling the used ring. */
-static void *stress_guest(void *opaque)
-{
-    Stress *s = opaque;
-    uint32_t id, len;
-    for (unsigned n = 0; n < STRESS_REQUESTS / STRESS_DEPTH; n++) {
-        bool write = n % 2 == 0;
-        for (unsigned i = 0; i < STRESS_DEPTH; i++) {
-            BlkRequest *r = &s->requests[i];
-            memset(blk_request_data(r), write ? (int)(n + i) & 0xff : 0, 512);
-            blk_request_send(r, write ? BLK_OUT : BLK_IN, s->base_sector + i, 512);
-        }
-        for (unsigned i = 0; i < STRESS_DEPTH;) {
-            if (vring_driver_take_used(&s->queue->ring, &id, &len)) {
-                i++;
-            } else {
-                sched_yield();
-            }
-        }
-        for (unsigned i = 0; i < STRESS_DEPTH; i++) {
-            BlkRequest *r = &s->requests[i];
-            uint8_t expected = (uint8_t)(write ? n + i : n - 1 + i);
-            s->wrong += blk_request_status(r) != BLK_OK || blk_request_data(r)[511] != expected;
-        }
-    }
-    atomic_store(&s->done, true);
-    return NULL;
-}
-
-static void drained_turn(void *opaque)
-{
-    BlockBackend *blk = opaque;
-    enter_main();
-    enter_coroutine();
-    co_drained_begin(&blk, 1);
-    if (blk_in_flight(blk)) {
-        bug_abort("a request is in flight in a drained section");
-    }
-    co_yield_turn();
-    co_drained_end(&blk, 1);
-}
-
-static void data_survives_stop_cont_and_drain_at_random(void **state)
-{
-    Fixture *f = *state;
-    VirtioGuestQueue queues[2];
-    Stress stress[2] = {0};
-    pthread_t threads[2];
-    assert_true(virtio_guest_negotiate(&f->guest, ~0ull));
-    for (unsigned i = 0; i < 2; i++) {
-        virtio_guest_queue(&f->guest, &queues[i], i, 0, VIRTIO_NO_VECTOR);
-        stress[i] = (Stress){.f = f, .queue = &queues[i], .base_sector = i * 100};
-        for (unsigned j = 0; j < STRESS_DEPTH; j++) {
-            blk_request_init(&stress[i].requests[j], &queues[i], 512);
-        }
-    }
-    virtio_guest_driver_ok(&f->guest);
-    for (unsigned i = 0; i < 2; i++) {
-        assert_true(thread_start(&threads[i], THREAD_VCPU, "vcpu", stress_guest, &stress[i]));
-    }
-    g_autoptr(GRand) random = g_rand_new_with_seed(1);
-    while (!atomic_load(&stress[0].done) || !atomic_load(&stress[1].done)) {
-        switch (g_rand_int_range(random, 0, 3)) {
-        case 0:
-            virtio_bench_stop(f->bench, f->dev);
-            virtio_bench_start(f->bench, f->dev);
-            break;
-        case 1:
-            virtio_bench_run(f->bench, drained_turn, virtio_blk_from(&f->guest.dev->vdev)->blk);
-            break;
-        default:
-            for (unsigned i = 0; i < 6; i++) { /* some turns without disturbance */
-                virtio_bench_at_home(f->bench, nothing, NULL);
-            }
-            break;
-        }
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        pthread_join(threads[i], NULL);
-        assert_int_equal(stress[i].wrong, 0);
-    }
-}
-
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -475,10 +314,17 @@ int main(void)
         T(a_parked_request_is_forgotten_by_a_reset),
         T(kicks_in_a_drained_section_are_taken_after_it),
         T(unplug_waits_for_requests_in_flight),
-        cmocka_unit_test_setup_teardown(data_survives_stop_cont_and_drain_at_random, set_up_fast,
-                                        tear_down),
-        {"data_survives_stop_cont_and_drain_at_random, the loop polling",
-         data_survives_stop_cont_and_drain_at_random, set_up_polling, tear_down, NULL},
+#define M(name) {#name ", mapped", name, set_up_mapped, tear_down, NULL}
+        M(a_reset_with_io_in_flight_pends_register_accesses),
+        M(doorbell_and_isr_do_not_wait_for_a_reset),
+        M(a_system_reset_takes_over_a_drivers_reset),
+        M(requests_from_before_a_reset_are_not_taken_after_it),
+        M(stop_waits_for_requests_in_flight),
+        M(a_stop_waits_for_a_reset_that_drains),
+        M(a_parked_request_is_tried_again_by_cont),
+        M(a_parked_request_travels_with_the_state),
+        M(a_parked_request_is_forgotten_by_a_reset),
+        M(unplug_waits_for_requests_in_flight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -376,6 +376,47 @@ static void an_option_is_a_value_or_has_options_below_it(void **state)
     g_clear_error(&error);
 }
 
+static void a_list_below_an_option_has_the_keys_of_its_dotted_spelling(void **state)
+{
+    static const char *const spellings[] = {
+        "{\"file\": [{\"a\": \"x\", \"b\": [5, 6]}, \"y\"]}",
+        "file.0.a=x,file.0.b.0=5,file.0.b.1=6,file.1=y",
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(spellings); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(OptDict) d = opt_dict_parse(spellings[i], NULL, &error);
+        Target t;
+        target_init(&t);
+        assert_true(opts_bind(specs, &t, d, "-test", &error));
+        assert_int_equal(opt_dict_count(t.file), 2);
+        assert_string_equal(opt_dict_get(t.file, "0.a"), "x");
+        assert_int_equal(opt_dict_count(opt_dict_get_dict(t.file, "0.b")), 2);
+        assert_string_equal(opt_dict_get(t.file, "0.b.1"), "6");
+        assert_string_equal(opt_dict_get(t.file, "1"), "y");
+        target_clear(&t);
+    }
+}
+
+/* A dict has a limit of entries, which bounds what a hostile list costs. */
+static void a_list_that_is_too_long_is_refused(void **state)
+{
+    GString *text = g_string_new("{\"file\": [0");
+    for (unsigned i = 0; i < 2000; i++) {
+        g_string_append(text, ",0");
+    }
+    g_string_append(text, "]}");
+    g_autoptr(GError) error = NULL;
+    g_autoptr(OptDict) d = opt_dict_parse(text->str, NULL, &error);
+    Target t;
+    target_init(&t);
+    if (d) {
+        assert_false(opts_bind(specs, &t, d, "-test", &error));
+    }
+    assert_non_null(error);
+    target_clear(&t);
+    g_string_free(text, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,6 +435,8 @@ int main(void)
         cmocka_unit_test(help_has_a_line_per_option),
         cmocka_unit_test(sizes_have_suffixes_and_fractions),
         cmocka_unit_test(near_names_are_found_and_far_ones_are_not),
+        cmocka_unit_test(a_list_below_an_option_has_the_keys_of_its_dotted_spelling),
+        cmocka_unit_test(a_list_that_is_too_long_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
