@@ -30,6 +30,7 @@ typedef struct VirtioBlkState {
 typedef struct VirtioBlkLane {
     LoopBatch visits;  /* to the home: those of a kick together */
     LoopBatch results; /* back: those that end in a turn of the home together */
+    BlkLane *block;    /* executes reads and writes in the iothread itself, if it can */
 } VirtioBlkLane;
 
 typedef struct VirtioBlk {
@@ -68,8 +69,8 @@ static inline VirtioBlk *virtio_blk_from(VirtioDevice *vdev)
 /* Home loop: VirtioOps.handle_queue. */
 void virtio_blk_handle_queue(VirtioDevice *vdev, unsigned index);
 size_t virtio_blk_request_size(void) ANY_THREAD;
-/* Makes the lanes of vq_homes. */
-void virtio_blk_init_lanes(VirtioBlk *b) RUNS_IN_MAIN;
+/* Makes the lanes of vq_homes, for the device and for its backend. */
+void virtio_blk_co_init_lanes(VirtioBlk *b) coroutine_fn RUNS_IN_MAIN;
 /* virtio_blk_mapping.c: sets vq_homes and queue_lanes from iothread-vq-mapping, if there is one. */
 bool virtio_blk_map_queues(VirtioBlk *b, GError **error) RUNS_IN_MAIN;
 

@@ -223,7 +223,6 @@ static void virtio_blk_init_virtio(VirtioBlk *b)
         vdev->num_lanes = b->vq_home_count;
         vdev->lane_homes = b->vq_homes;
         vdev->queue_lanes = b->queue_lanes;
-        virtio_blk_init_lanes(b);
     }
     co_queue_init(&b->visitors);
     vdev->num_queues = b->num_queues;
@@ -266,6 +265,9 @@ static bool virtio_blk_realize(Device *dev, GError **error)
         return false;
     }
     virtio_blk_init_virtio(b);
+    if (b->vq_homes) {
+        virtio_blk_co_init_lanes(b);
+    }
     if (!virtio_pci_realize(&b->base, error)) {
         blk_co_free(g_steal_pointer(&b->blk));
         virtio_blk_free_mapping(b);
