@@ -250,7 +250,7 @@ static void virtio_blk_direct_run(void *opaque)
     VirtioBlk *b = r->dev;
     enter_coroutine();
     enter_iothread(virtio_queue_home(&b->base.vdev, r->queue));
-    int ret = blk_lane_co_run(b->lanes[b->queue_lanes[r->queue]].block, &r->direct);
+    int ret = blk_lane_co_run(b->lanes[b->mapping.queue_lanes[r->queue]].block, &r->direct);
     virtio_blk_request_done(r, !r->direct.is_write, ret);
     virtio_blk_request_finish(r);
 }
@@ -271,7 +271,7 @@ static void virtio_blk_visit_run(void *opaque)
     } else {
         virtio_blk_request_execute(r);
     }
-    LoopBatch *results = &b->lanes[b->queue_lanes[r->queue]].results;
+    LoopBatch *results = &b->lanes[b->mapping.queue_lanes[r->queue]].results;
     loop_batch_add(results, &r->item);
     loop_batch_send_later(results);
 }
@@ -298,15 +298,15 @@ static void virtio_blk_result(void *opaque, LoopBatchItem *item)
 
 void virtio_blk_co_init_lanes(VirtioBlk *b)
 {
-    AioContext *home = b->vq_homes[0];
-    b->lanes = g_new0(VirtioBlkLane, b->vq_home_count);
-    if (b->vq_home_count > 1) {
-        blk_co_add_lanes(b->blk, b->vq_homes + 1, b->vq_home_count - 1);
+    AioContext *home = b->mapping.homes[0];
+    b->lanes = g_new0(VirtioBlkLane, b->mapping.count);
+    if (b->mapping.count > 1) {
+        blk_co_add_lanes(b->blk, b->mapping.homes + 1, b->mapping.count - 1);
     }
-    for (unsigned i = 0; i < b->vq_home_count; i++) {
+    for (unsigned i = 0; i < b->mapping.count; i++) {
         VirtioBlkLane *lane = &b->lanes[i];
-        loop_batch_init(&lane->visits, b->vq_homes[i], home, virtio_blk_visit, b);
-        loop_batch_init(&lane->results, home, b->vq_homes[i], virtio_blk_result, b);
+        loop_batch_init(&lane->visits, b->mapping.homes[i], home, virtio_blk_visit, b);
+        loop_batch_init(&lane->results, home, b->mapping.homes[i], virtio_blk_result, b);
         lane->block = i > 0 ? blk_lane(b->blk, i - 1) : NULL;
     }
 }
@@ -347,7 +347,8 @@ static RUNS_IN_LOOP bool virtio_blk_request_parse(VirtioBlkRequest *r)
 static RUNS_IN_IOTHREAD void virtio_blk_request_start(AioContext *home, VirtioBlkRequest *r)
 {
     VirtioBlk *b = r->dev;
-    VirtioBlkLane *lane = home != b->base.vdev.home ? &b->lanes[b->queue_lanes[r->queue]] : NULL;
+    VirtioBlkLane *lane =
+        home != b->base.vdev.home ? &b->lanes[b->mapping.queue_lanes[r->queue]] : NULL;
     if (!lane) {
         co_start_now(home, virtio_blk_request_run, r);
     } else if (virtio_blk_begin_direct(lane, r)) {
@@ -372,7 +373,7 @@ void virtio_blk_handle_queue(VirtioDevice *vdev, unsigned index)
         }
     }
     if (home != vdev->home) {
-        loop_batch_send(&b->lanes[b->queue_lanes[index]].visits);
+        loop_batch_send(&b->lanes[b->mapping.queue_lanes[index]].visits);
     }
 }
 
