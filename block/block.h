@@ -343,6 +343,26 @@ void blk_macro_end(BlockBackend *blk, BlkMacro *macro) RUNS_IN_IOTHREAD;
  * later ones that would have to wait. Throttling of the nodes below ends meanwhile. */
 void blk_set_hurry(BlockBackend *blk, bool on) RUNS_IN_IOTHREAD;
 
+/* ---- lanes: other loops that execute reads and writes themselves (block/lane.h) ---- */
+typedef struct BlkLane BlkLane;
+typedef struct BlkLaneRequest {
+    bool is_write;
+    uint64_t offset, bytes;
+    const struct iovec *iov;
+    unsigned niov;
+} BlkLaneRequest;
+/* Gives @blk a lane in each of @loops, none of which is its home. Once, before requests; the loops
+ * outlive the backend. */
+void blk_co_add_lanes(BlockBackend *blk, AioContext *const *loops, unsigned count)
+    coroutine_fn RUNS_IN_MAIN;
+/* The lane in loop @i; NULL: there is none. */
+BlkLane *blk_lane(const BlockBackend *blk, unsigned i) ANY_THREAD;
+/* In the lane's loop. Whether the lane executes @r. Then it is in flight, and the caller runs
+ * blk_lane_co_run() with the same request; else the request belongs to the home. */
+bool blk_lane_begin(BlkLane *lane, const BlkLaneRequest *r) RUNS_IN_IOTHREAD;
+/* The result is that of blk_co_preadv() or blk_co_pwritev(). In flight as requests there. */
+int blk_lane_co_run(BlkLane *lane, const BlkLaneRequest *r) coroutine_fn RUNS_IN_IOTHREAD;
+
 /* ---- drain (main; counted, never polled) ---- */
 /* Returns when none of the backends has a request in flight. From then until the end their new
  * requests queue (and are not in flight). Sections nest. The coroutine that begins one ends it,

@@ -39,6 +39,8 @@
 #define BLOCK_DEPTH_MAX 64u
 
 typedef struct BlockReopen BlockReopen;
+struct BlockLaneDriver; /* block/lane.h */
+struct BlkLanes;
 
 /* A flag of BlockStatus that only drivers set, together with BLOCK_STATUS_OFFSET_VALID: the answer is
  * that of map_node at map_offset. */
@@ -183,6 +185,8 @@ typedef struct BlockDriver {
     /* NULL or -ENOTSUP: the size is fixed. The caller updates node->size. */
     int (*co_truncate)(BlockNode *n, uint64_t size);
 
+    const struct BlockLaneDriver *lane; /* NULL: only the home can execute requests */
+
     /* For queries, in main. NULL: the node has no file name. */
     const char *(*filename)(const BlockNode *n);
     /* In main: the value of the option "aio" that the node was opened with. NULL: it has none. */
@@ -293,6 +297,7 @@ struct BlockNode {
     uint64_t bounced;           /* home: memory used by unaligned requests */
     CoQueue bounce_waiters;     /* home: requests that wait for such memory */
     _Atomic unsigned in_flight; /* home: its requests and its own operations */
+    struct BlkLanes *lanes;     /* home: whose lanes pass the node; NULL: nobody's */
     unsigned quiesced;          /* home: drained sections that cover it */
     unsigned lifted;            /* home: sections and devices for which its delays have ended */
     struct BlockNodeWait *waiting, **waiting_tail; /* home: operations that wait for them to end */
@@ -451,7 +456,7 @@ void block_track_co_begin(BlockNode *n, BlockTracked *t, uint64_t offset, uint64
 void block_track_end(BlockNode *n, BlockTracked *t) RUNS_IN_IOTHREAD;
 /* A user asks for tracking of changes from now on, in units of @unit, a power of two, or of a larger
  * one that others have asked for; and ends that. The changes in flight are not tracked. */
-void block_track_add_user(BlockNode *n, uint64_t unit) RUNS_IN_IOTHREAD;
+void block_track_co_add_user(BlockNode *n, uint64_t unit) coroutine_fn RUNS_IN_IOTHREAD;
 void block_track_remove_user(BlockNode *n) RUNS_IN_IOTHREAD;
 
 static inline bool block_is_aligned(uint64_t value, uint64_t alignment)

@@ -14,6 +14,8 @@ TRACE_EVENT(block_request_throttle,
 TRACE_EVENT(block_request_queue, (const char *blk, const char *op), "blk=%s op=%s", blk, op)
 TRACE_EVENT(block_request_end, (const char *blk, const char *op, uint64_t offset, int ret),
             "blk=%s op=%s offset=%" PRIu64 " ret=%d", blk, op, offset, ret)
+TRACE_EVENT(block_lane_gate, (const char *blk, unsigned from, unsigned to), "blk=%s from=%u to=%u",
+            blk, from, to)
 TRACE_EVENT(block_drain_begin, (const char *blk, unsigned depth, unsigned in_flight),
             "blk=%s depth=%u in_flight=%u", blk, depth, in_flight)
 TRACE_EVENT(block_drain_done, (const char *blk), "blk=%s", blk)
@@ -41,6 +43,8 @@ TRACE_EVENT(block_engine_reap, (const char *engine, unsigned count, unsigned in_
             "engine=%s count=%u in_flight=%u", engine, count, in_flight)
 TRACE_EVENT(block_file_io_error, (const char *node, const char *op, uint64_t offset, int ret),
             "node=%s op=%s offset=%" PRIu64 " ret=%d", node, op, offset, ret)
+TRACE_EVENT(block_file_lane_refused, (const char *node, const char *reason), "node=%s %s", node,
+            reason)
 TRACE_EVENT(block_nbd_up, (const char *node, unsigned link), "node=%s link=%u", node, link)
 TRACE_EVENT(block_nbd_lost, (const char *node, unsigned link, unsigned in_flight, uint64_t replies),
             "node=%s link=%u in_flight=%u replies=%" PRIu64, node, link, in_flight, replies)

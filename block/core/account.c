@@ -56,18 +56,30 @@ void blk_account_invalid(BlockBackend *blk, BlkOp op)
 
 /* ---- reading ---- */
 
+/* Adds the statistics of the home or of a lane. Returns the time of the last request. */
+static int64_t stats_add(BlkStats *stats, const BlkAccount *a)
+{
+    for (unsigned op = 0; op < BLK_OP_COUNT; op++) {
+        stats->bytes[op] += atomic_load_explicit(&a->bytes[op], memory_order_relaxed);
+        stats->operations[op] += atomic_load_explicit(&a->operations[op], memory_order_relaxed);
+        stats->failed[op] += atomic_load_explicit(&a->failed[op], memory_order_relaxed);
+        stats->invalid[op] += atomic_load_explicit(&a->invalid[op], memory_order_relaxed);
+        stats->time_ns[op] += atomic_load_explicit(&a->time_ns[op], memory_order_relaxed);
+    }
+    stats->write_end =
+        MAX(stats->write_end, atomic_load_explicit(&a->write_end, memory_order_relaxed));
+    return atomic_load_explicit(&a->last_ns, memory_order_relaxed);
+}
+
 void blk_stats(const BlockBackend *blk, BlkStats *stats)
 {
-    const BlkAccount *a = &blk->account;
-    for (unsigned op = 0; op < BLK_OP_COUNT; op++) {
-        stats->bytes[op] = atomic_load_explicit(&a->bytes[op], memory_order_relaxed);
-        stats->operations[op] = atomic_load_explicit(&a->operations[op], memory_order_relaxed);
-        stats->failed[op] = atomic_load_explicit(&a->failed[op], memory_order_relaxed);
-        stats->invalid[op] = atomic_load_explicit(&a->invalid[op], memory_order_relaxed);
-        stats->time_ns[op] = atomic_load_explicit(&a->time_ns[op], memory_order_relaxed);
+    const BlkAccount *a;
+    memset(stats, 0, sizeof(*stats));
+    int64_t last_ns = stats_add(stats, &blk->account);
+    for (unsigned i = 0; (a = lanes_account(blk->own_lanes, i)) != NULL; i++) {
+        int64_t lane_ns = stats_add(stats, a);
+        last_ns = MAX(last_ns, lane_ns);
     }
-    stats->write_end = atomic_load_explicit(&a->write_end, memory_order_relaxed);
-    int64_t last_ns = atomic_load_explicit(&a->last_ns, memory_order_relaxed);
     stats->idle_ns = last_ns != 0 ? MAX(aio_now_ns(blk->home) - last_ns, 0) : -1;
 }
 
@@ -114,6 +126,7 @@ static void histogram_swap_at_home(void *opaque)
     HistogramSwap *s = opaque;
     enter_coroutine();
     enter_iothread(s->blk->home);
+    blk_co_shut_lanes(s->blk);
     s->histogram = atomic_exchange(&s->blk->account.histograms[s->op], s->histogram);
 }
 

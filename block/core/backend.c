@@ -109,6 +109,9 @@ static void blk_retire_at_home(void *opaque)
         bug_abort("backend '%s' is freed while it is in use", blk->name);
     }
     blk_throttle_retire(blk);
+    if (blk->lanes != NULL) {
+        lanes_retire(blk->lanes);
+    }
 }
 
 void blk_co_free(BlockBackend *blk)
@@ -124,6 +127,7 @@ void blk_co_free(BlockBackend *blk)
     BlkRetire retire = {.blk = blk, .nodes = block_node_tree(blk->root)};
     co_call_in(blk->home, blk_retire_at_home, &retire);
     g_ptr_array_unref(retire.nodes);
+    lanes_co_free(blk->own_lanes);
     held_pop(RANK_DRAINED, blk);
     g_ptr_array_remove(backends, blk);
     if (backends->len == 0) {

@@ -26,7 +26,7 @@
 #ifndef SKIFF_BLOCK_CORE_BACKEND_INT_H
 #define SKIFF_BLOCK_CORE_BACKEND_INT_H
 
-#include "block/core/account.h"
+#include "block/core/lane_int.h"
 #include "block/node.h"
 #include "block/throttle.h"
 #include "util/loop/waitgraph.h"
@@ -63,6 +63,7 @@ struct BlockBackend {
     unsigned sections;             /* drained sections begun and not ended by main */
     const void *_Atomic drainer;   /* coroutine that began the first; for the wait-for graph */
     ThrottleGroup *throttle_group; /* owned reference; NULL: none */
+    BlkLanes *own_lanes;           /* NULL: none */
 
     /* runtime: home */
     _Atomic unsigned in_flight;
@@ -74,6 +75,7 @@ struct BlockBackend {
     ThrottleMember *throttle; /* NULL: in no group */
     ThrottleMember member;    /* its memory */
     bool hurries;
+    BlkLanes *lanes; /* the same as own_lanes */
 };
 
 static inline void blk_count_in(BlockBackend *blk)
@@ -83,6 +85,8 @@ static inline void blk_count_in(BlockBackend *blk)
 }
 /* The counterpart; makes a waiting drain check its counts. */
 void blk_count_out(BlockBackend *blk) RUNS_IN_IOTHREAD;
+/* Makes drained sections that cover @blk or @node (the other one is NULL) check their counts. */
+void blk_drain_kick(const BlockBackend *blk, const BlockNode *node) RUNS_IN_IOTHREAD;
 /* Home: removes all requests from the queue, which end with BLK_NOT_STARTED. */
 void blk_return_queued(BlockBackend *blk) RUNS_IN_IOTHREAD;
 /* Home: lifts the nodes below the backend, or ends that. */

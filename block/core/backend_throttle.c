@@ -59,6 +59,7 @@ static void blk_set_throttle_at_home(void *opaque)
     BlockBackend *blk = s->blk;
     enter_coroutine();
     enter_iothread(blk->home);
+    blk_co_shut_lanes(blk);
     if (blk->throttle != NULL) {
         throttle_member_leave(blk->throttle);
     }

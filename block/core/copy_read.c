@@ -179,7 +179,7 @@ static void copy_read_track_at_home(void *opaque)
     BlockNode *n = opaque;
     enter_coroutine();
     enter_iothread(n->home);
-    block_track_add_user(n, MAX(n->limits.request_alignment, n->limits.zero_alignment));
+    block_track_co_add_user(n, MAX(n->limits.request_alignment, n->limits.zero_alignment));
 }
 
 static void copy_read_untrack_at_home(void *opaque)
@@ -208,6 +208,7 @@ void block_node_co_end_copying(BlockNode *n)
 /* Drained: the homes wait. */
 void block_node_move_copying(BlockNode *from, BlockNode *to)
 {
+    block_node_assert_no_lanes(to, "it is tracked");
     from->track.users--;
     to->track.users++;
     to->track.unit =

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "block/core/dirty_bitmap.h"
+#include "block/lane.h"
 #include <errno.h>
 #include <string.h>
 
@@ -90,10 +91,12 @@ void bitmap_unlink(BlockNode *n, BlockDirtyBitmap *b)
     }
     *link = b->next;
     b->next = NULL;
+    block_lanes_recheck();
 }
 
-void bitmap_append(BlockNode *n, BlockDirtyBitmap *b)
+void bitmap_co_append(BlockNode *n, BlockDirtyBitmap *b)
 {
+    block_node_co_shut_lanes(n); /* they set no bits */
     BlockDirtyBitmap **link = &n->bitmaps;
     while (*link != NULL) {
         link = &(*link)->next;
@@ -287,7 +290,7 @@ static void bitmap_add_at_home(void *opaque)
         call->ret = -EFBIG;
     }
     if (call->ret == 0) {
-        bitmap_append(n, b);
+        bitmap_co_append(n, b);
     }
 }
 

@@ -53,7 +53,7 @@ void bitmap_set(BlockDirtyBitmap *b, uint64_t offset, uint64_t bytes) ANY_THREAD
  * memory. */
 bool bitmap_init_bits(BlockDirtyBitmap *b, uint64_t size) ANY_THREAD;
 /* Appends it to the node's list. */
-void bitmap_append(BlockNode *n, BlockDirtyBitmap *b) RUNS_IN_IOTHREAD;
+void bitmap_co_append(BlockNode *n, BlockDirtyBitmap *b) coroutine_fn RUNS_IN_IOTHREAD;
 void bitmap_unlink(BlockNode *n, BlockDirtyBitmap *b) RUNS_IN_IOTHREAD;
 void bitmap_resize(BlockDirtyBitmap *b, uint64_t size) ANY_THREAD;
 void bitmap_free(BlockDirtyBitmap *b) ANY_THREAD;

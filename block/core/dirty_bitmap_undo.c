@@ -55,7 +55,7 @@ static void undo_at_home(void *opaque)
         bitmap_unlink(undo->node, b);
         break;
     case BLOCK_BITMAP_REMOVE:
-        bitmap_append(undo->node, b);
+        bitmap_co_append(undo->node, b);
         b->changed = true; /* it is no longer in the image */
         break;
     case BLOCK_BITMAP_ENABLE:

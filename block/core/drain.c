@@ -57,13 +57,13 @@ static bool drain_is_idle(const BlkDrainEntry *e)
 {
     bool idle = e->blk == NULL || blk_in_flight(e->blk) == 0;
     for (unsigned i = 0; i < e->nodes->len && idle; i++) {
-        idle = block_node_in_flight(e->nodes->pdata[i]) == 0;
+        const BlockNode *n = e->nodes->pdata[i];
+        idle = block_node_in_flight(n) == 0 && n->lanes == NULL;
     }
     return idle;
 }
 
-/* Called when the count of @blk or @node has become 0. */
-static RUNS_IN_IOTHREAD void drain_kick(const BlockBackend *blk, const BlockNode *node)
+void blk_drain_kick(const BlockBackend *blk, const BlockNode *node)
 {
     for (BlkDrainEntry *e = drains_here; e != NULL; e = e->next) {
         if (drain_covers(e, blk, node)) {
@@ -80,13 +80,13 @@ void blk_count_out(BlockBackend *blk)
     }
     atomic_store_explicit(&blk->in_flight, n - 1, memory_order_relaxed);
     if (__builtin_expect(n == 1 && blk->quiesced > 0, 0)) {
-        drain_kick(blk, NULL);
+        blk_drain_kick(blk, NULL);
     }
 }
 
 void block_node_kick_drains(const BlockNode *n)
 {
-    drain_kick(NULL, n);
+    blk_drain_kick(NULL, n);
 }
 
 void block_node_co_begin(BlockNode *n)
@@ -158,6 +158,7 @@ static RUNS_IN_IOTHREAD void drain_quiesce_node(BlockNode *n)
     if (n->quiesced++ > 0) {
         return;
     }
+    lanes_close(n->lanes);
     block_node_lift(n, true);
 }
 
@@ -264,6 +265,7 @@ static RUNS_IN_IOTHREAD void drain_resume_node(BlockNode *n)
     if (--n->quiesced > 0) {
         return;
     }
+    block_lanes_recheck();
     block_node_lift(n, false);
     BlockNodeWait *w = n->waiting;
     n->waiting = NULL;
@@ -413,6 +415,7 @@ static RUNS_IN_IOTHREAD void drain_end(BlockBackend *blk, const GPtrArray *nodes
     if (blk->quiesced > 0) {
         return;
     }
+    block_lanes_recheck();
     drain_resume_queued(blk);
     if (blk->hurries) {
         blk_lift_nodes(blk, true);

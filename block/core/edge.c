@@ -338,6 +338,9 @@ static RUNS_IN_MAIN bool edge_show(const BlockEdge *e, GError **error)
 
 static RUNS_IN_MAIN void edge_set_shortcut(const BlockEdge *e, BlockNode *n)
 {
+    if (e->parent != NULL) {
+        block_node_assert_no_lanes(e->parent, "its children change");
+    }
     if (e->blk != NULL) {
         e->blk->root = n;
     } else if (e->parent != NULL && strcmp(e->name, "file") == 0) {
@@ -371,6 +374,7 @@ void block_edge_link(BlockEdge *e, unsigned index)
 
 void block_edge_relink(BlockEdge *e, BlockNode *to)
 {
+    block_node_assert_no_lanes(e->node, "a user gets another node");
     g_ptr_array_remove(e->node->parents, e);
     e->node = to;
     g_ptr_array_add(to->parents, e);

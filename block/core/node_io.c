@@ -404,6 +404,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int node_truncate(BlockNode *n, uint64_t si
     if (ret < 0) {
         return ret;
     }
+    block_node_co_shut_lanes(n); /* they know the present size */
     BlockChange c;
     uint64_t from = MIN(size, block_node_size(n));
     block_change_co_begin(n, &c, from, BLOCK_SIZE_MAX - from, true);

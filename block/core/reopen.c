@@ -12,6 +12,7 @@
  */
 #include <string.h>
 #include "block/core/node_int.h"
+#include "block/lane.h"
 #include "block/core/node_io.h"
 #include "block/core/reopen_int.h"
 #include "block/trace_events.h"
@@ -261,6 +262,7 @@ static RUNS_IN_MAIN void reopen_commit(Reopen *reopen)
     BlockReopen **list = (BlockReopen **)reopen->nodes->pdata;
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
         BlockNode *n = list[i]->node;
+        block_node_assert_no_lanes(n, "it is reopened");
         n->flags = list[i]->flags;
         if (n->drv->reopen_commit != NULL) {
             n->limits = list[i]->limits;

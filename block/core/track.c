@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tree of tracked requests: insert, remove and search in logarithmic time for usual loads. */
 #include <sys/random.h>
-#include "block/node.h"
+#include "block/lane.h"
 #include "util/loop/sched_point.h"
 
 /* ---- the tree ---- */
@@ -182,9 +182,9 @@ void block_track_end(BlockNode *n, BlockTracked *t)
     co_queue_wake_all(&t->waiters);
 }
 
-void block_track_add_user(BlockNode *n, uint64_t unit)
+void block_track_co_add_user(BlockNode *n, uint64_t unit)
 {
-    assert_home(n->home);
+    block_node_co_shut_lanes(n); /* they are not tracked */
     n->track.users++;
     n->track.unit = MAX(n->track.unit, unit);
 }
@@ -194,5 +194,6 @@ void block_track_remove_user(BlockNode *n)
     assert_home(n->home);
     if (--n->track.users == 0) {
         n->track.unit = 0;
+        block_lanes_recheck();
     }
 }

@@ -2,6 +2,7 @@
 /* null-co, null-aio: accept all requests and store nothing; for measuring the layers above. null-co
  * completes at once, null-aio in a later turn of the loop. */
 #include "block/drivers.h"
+#include "block/lane.h"
 
 typedef struct NullState {
     uint64_t size;
@@ -95,6 +96,45 @@ static RUNS_IN_MAIN int64_t null_allocated_size(const BlockNode *n)
     return 0;
 }
 
+/* ---- lanes ---- */
+
+static RUNS_IN_IOTHREAD BlockNode *null_lane_pass(const BlockNode *n, BlockLanePlan *plan)
+{
+    return NULL;
+}
+
+static RUNS_IN_IOTHREAD bool null_lane_enter(const BlockNode *leaf, AioContext *ctx, void **state)
+{
+    return true;
+}
+
+static void null_lane_leave(void *state)
+{
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int null_lane_co_preadv(BlockNode *leaf, void *state,
+                                                             uint64_t offset, uint64_t bytes,
+                                                             const struct iovec *iov, unsigned niov)
+{
+    return null_co_preadv(leaf, offset, bytes, iov, niov);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int null_lane_co_pwritev(BlockNode *leaf, void *state,
+                                                              uint64_t offset, uint64_t bytes,
+                                                              const struct iovec *iov,
+                                                              unsigned niov)
+{
+    return null_co_pwritev(leaf, offset, bytes, iov, niov, 0);
+}
+
+static const BlockLaneDriver null_lane = {
+    .pass = null_lane_pass,
+    .enter = null_lane_enter,
+    .leave = null_lane_leave,
+    .co_preadv = null_lane_co_preadv,
+    .co_pwritev = null_lane_co_pwritev,
+};
+
 #define NULL_DRIVER(driver_name, driver_help)                                                      \
     {                                                                                              \
         .name = (driver_name), .help = (driver_help), .state_size = sizeof(NullState),             \
@@ -102,6 +142,7 @@ static RUNS_IN_MAIN int64_t null_allocated_size(const BlockNode *n)
         .co_preadv = null_co_preadv, .co_pwritev = null_co_pwritev, .co_flush = null_co_flush,     \
         .co_discard = null_co_discard, .co_write_zeroes = null_co_write_zeroes,                    \
         .co_block_status = null_co_block_status, .allocated_size = null_allocated_size,            \
+        .lane = &null_lane,                                                                        \
     }
 
 const BlockDriver block_driver_null_co =

@@ -2,6 +2,7 @@
 /* raw: a range of its child, by default the whole child. */
 #include <errno.h>
 #include "block/drivers.h"
+#include "block/lane.h"
 
 typedef struct RawState {
     uint64_t offset;
@@ -120,6 +121,15 @@ static coroutine_fn RUNS_IN_IOTHREAD int raw_co_truncate(BlockNode *n, uint64_t 
     return block_node_co_truncate(n->file, s->offset + size);
 }
 
+static RUNS_IN_IOTHREAD BlockNode *raw_lane_pass(const BlockNode *n, BlockLanePlan *plan)
+{
+    const RawState *s = n->state;
+    plan->offset += s->offset;
+    return n->file;
+}
+
+static const BlockLaneDriver raw_lane = {.pass = raw_lane_pass};
+
 const BlockDriver block_driver_raw = {
     .name = "raw",
     .help = "the bytes of its file, or a range of them",
@@ -136,4 +146,5 @@ const BlockDriver block_driver_raw = {
     .co_write_zeroes = raw_co_write_zeroes,
     .co_block_status = raw_co_block_status,
     .co_truncate = raw_co_truncate,
+    .lane = &raw_lane,
 };

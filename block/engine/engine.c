@@ -23,27 +23,32 @@ typedef struct EngineCall {
     GError *error;
 } EngineCall;
 
+BlockEngine *block_engine_get_here(AioContext *ctx, BlockEngineKind kind, GError **error)
+{
+    BlockEngine *e = engines_here;
+    while (e != NULL && (e->ctx != ctx || e->ops->kind != kind)) {
+        e = e->next;
+    }
+    if (e == NULL) {
+        e = engine_ops[kind]->create(ctx, error);
+        if (e == NULL) {
+            return NULL;
+        }
+        e->ops = engine_ops[kind];
+        e->ctx = ctx;
+        e->next = engines_here;
+        engines_here = e;
+    }
+    e->users++;
+    return e;
+}
+
 static void engine_get_at_home(void *opaque)
 {
     EngineCall *call = opaque;
     enter_coroutine();
     enter_iothread(call->ctx);
-    BlockEngine *e = engines_here;
-    while (e != NULL && (e->ctx != call->ctx || e->ops->kind != call->kind)) {
-        e = e->next;
-    }
-    if (e == NULL) {
-        e = engine_ops[call->kind]->create(call->ctx, &call->error);
-        if (e == NULL) {
-            return;
-        }
-        e->ops = engine_ops[call->kind];
-        e->ctx = call->ctx;
-        e->next = engines_here;
-        engines_here = e;
-    }
-    e->users++;
-    call->engine = e;
+    call->engine = block_engine_get_here(call->ctx, call->kind, &call->error);
 }
 
 static RUNS_IN_IOTHREAD void engine_free_spare(BlockEngine *e)
@@ -55,11 +60,9 @@ static RUNS_IN_IOTHREAD void engine_free_spare(BlockEngine *e)
     }
 }
 
-static void engine_put_at_home(void *opaque)
+void block_engine_put_here(BlockEngine *e)
 {
-    BlockEngine *e = opaque;
-    enter_coroutine();
-    enter_iothread(e->ctx);
+    assert_home(e->ctx);
     if (--e->users > 0) {
         return;
     }
@@ -70,6 +73,14 @@ static void engine_put_at_home(void *opaque)
     *link = e->next;
     engine_free_spare(e);
     e->ops->destroy(e);
+}
+
+static void engine_put_at_home(void *opaque)
+{
+    BlockEngine *e = opaque;
+    enter_coroutine();
+    enter_iothread(e->ctx);
+    block_engine_put_here(e);
 }
 
 BlockEngine *block_co_engine_get(AioContext *ctx, BlockEngineKind kind, GError **error)

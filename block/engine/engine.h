@@ -119,6 +119,10 @@ BlockEngine *block_co_engine_get(AioContext *ctx, BlockEngineKind kind, GError *
     coroutine_fn RUNS_IN_MAIN;
 /* Releases @e; the last user's call frees it. NULL is fine. */
 void block_co_engine_put(BlockEngine *e) coroutine_fn RUNS_IN_MAIN;
+/* The same in the context itself. NULL + @error: the host has none. */
+BlockEngine *block_engine_get_here(AioContext *ctx, BlockEngineKind kind, GError **error)
+    RUNS_IN_IOTHREAD;
+void block_engine_put_here(BlockEngine *e) RUNS_IN_IOTHREAD;
 
 /* Creates up to @count io_uring rings in all, as far as the host allows. If a sandbox later forbids
  * new rings, a context takes one of these and returns it when done.

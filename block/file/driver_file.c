@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "block/file/driver_file.h"
 #include "block/drivers.h"
+#include "block/lane.h"
 #include "block/trace_events.h"
 
 #define FILE_SLICE_IOV 64u
@@ -107,14 +108,14 @@ static coroutine_fn RUNS_IN_MAIN void file_co_close(BlockNode *n)
 
 /* ---- requests ---- */
 
-int64_t file_co_io(const BlockNode *n, BlockIo *io)
+int64_t file_co_io(const BlockNode *n, BlockEngine *e, BlockIo *io)
 {
     FileState *s = n->state;
     int64_t done;
     io->fd = s->fd;
     io->lane = &s->lane;
     do {
-        done = block_engine_co_io(s->engine, io);
+        done = block_engine_co_io(e, io);
     } while (done == -EINTR || done == -EAGAIN);
     if (done < 0) {
         static const char *const names[] = {"read", "write", "flush"};
@@ -124,8 +125,9 @@ int64_t file_co_io(const BlockNode *n, BlockIo *io)
 }
 
 /* The bytes done by the next call; 0: end of file. */
-static coroutine_fn RUNS_IN_IOTHREAD int64_t file_co_io_rest(const BlockNode *n, BlockIo io,
-                                                             uint64_t done, uint64_t bytes)
+static coroutine_fn RUNS_IN_IOTHREAD int64_t file_co_io_rest(const BlockNode *n, BlockEngine *e,
+                                                             BlockIo io, uint64_t done,
+                                                             uint64_t bytes)
 {
     struct iovec slice[FILE_SLICE_IOV];
     size_t len;
@@ -133,15 +135,15 @@ static coroutine_fn RUNS_IN_IOTHREAD int64_t file_co_io_rest(const BlockNode *n,
     io.iov = slice;
     io.offset += done;
     io.bytes = len;
-    return file_co_io(n, &io);
+    return file_co_io(n, e, &io);
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int file_co_preadv(BlockNode *n, uint64_t offset,
-                                                        uint64_t bytes, const struct iovec *iov,
-                                                        unsigned niov)
+static coroutine_fn RUNS_IN_IOTHREAD int file_co_read(const BlockNode *n, BlockEngine *e,
+                                                      uint64_t offset, uint64_t bytes,
+                                                      const struct iovec *iov, unsigned niov)
 {
     BlockIo io = {.op = BLOCK_IO_READ, .offset = offset, .bytes = bytes, .iov = iov, .niov = niov};
-    int64_t got = file_co_io(n, &io);
+    int64_t got = file_co_io(n, e, &io);
     uint64_t done = 0;
     while (got > 0) {
         done += (uint64_t)got;
@@ -151,7 +153,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_preadv(BlockNode *n, uint64_t o
         if (!block_is_aligned(done, n->limits.request_alignment)) {
             break; /* O_DIRECT returns part of a block only at the end of file */
         }
-        got = file_co_io_rest(n, io, done, bytes);
+        got = file_co_io_rest(n, e, io, done, bytes);
     }
     if (got < 0) {
         return (int)got;
@@ -160,24 +162,34 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_preadv(BlockNode *n, uint64_t o
     return 0;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int file_co_write(BlockNode *n, BlockIo io, uint64_t bytes)
+static coroutine_fn RUNS_IN_IOTHREAD int file_co_write(const BlockNode *n, BlockEngine *e,
+                                                       BlockIo io, uint64_t bytes)
 {
-    int64_t put = file_co_io(n, &io);
+    int64_t put = file_co_io(n, e, &io);
     uint64_t done = 0;
     while (put > 0) {
         done += (uint64_t)put;
         if (done == bytes) {
             return 0;
         }
-        put = file_co_io_rest(n, io, done, bytes);
+        put = file_co_io_rest(n, e, io, done, bytes);
     }
     return put < 0 ? (int)put : -ENOSPC; /* a write of 0 bytes means no space */
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int file_co_preadv(BlockNode *n, uint64_t offset,
+                                                        uint64_t bytes, const struct iovec *iov,
+                                                        unsigned niov)
+{
+    const FileState *s = n->state;
+    return file_co_read(n, s->engine, offset, bytes, iov, niov);
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t offset,
                                                          uint64_t bytes, const struct iovec *iov,
                                                          unsigned niov, unsigned flags)
 {
+    FileState *s = n->state;
     bool fua = (flags & BLOCK_REQ_FUA) != 0 && !n->flags.cache_no_flush;
     BlockIo io = {.op = BLOCK_IO_WRITE,
                   .offset = offset,
@@ -185,13 +197,70 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_pwritev(BlockNode *n, uint64_t 
                   .iov = iov,
                   .niov = niov,
                   .dsync = fua && n->flags.cache_direct};
-    int ret = file_co_write(n, io, bytes);
-    file_changed(n->state);
+    int ret = file_co_write(n, s->engine, io, bytes);
+    file_changed(s);
     if (ret == 0 && fua && !n->flags.cache_direct) {
         ret = file_co_sync(n); /* see file_sync.c */
     }
     return ret;
 }
+
+/* ---- lanes ---- */
+
+static RUNS_IN_IOTHREAD BlockNode *file_lane_pass(const BlockNode *n, BlockLanePlan *plan)
+{
+    return NULL;
+}
+
+/* @state is the engine of the lane's loop. */
+static RUNS_IN_IOTHREAD bool file_lane_enter(const BlockNode *leaf, AioContext *ctx, void **state)
+{
+    const FileState *s = leaf->state;
+    BlockEngine *e = *state;
+    g_autoptr(GError) error = NULL;
+    if (e != NULL && e->ops->kind == (BlockEngineKind)s->aio) {
+        return true;
+    }
+    if (e != NULL) {
+        block_engine_put_here(e);
+    }
+    *state = block_engine_get_here(ctx, (BlockEngineKind)s->aio, &error);
+    if (*state == NULL) {
+        trace_block_file_lane_refused(leaf->name, error->message);
+    }
+    return *state != NULL;
+}
+
+static RUNS_IN_IOTHREAD void file_lane_leave(void *state)
+{
+    block_engine_put_here(state);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int file_lane_co_preadv(BlockNode *leaf, void *state,
+                                                             uint64_t offset, uint64_t bytes,
+                                                             const struct iovec *iov, unsigned niov)
+{
+    return file_co_read(leaf, state, offset, bytes, iov, niov);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int file_lane_co_pwritev(BlockNode *leaf, void *state,
+                                                              uint64_t offset, uint64_t bytes,
+                                                              const struct iovec *iov,
+                                                              unsigned niov)
+{
+    BlockIo io = {.op = BLOCK_IO_WRITE, .offset = offset, .bytes = bytes, .iov = iov, .niov = niov};
+    int ret = file_co_write(leaf, state, io, bytes);
+    file_changed(leaf->state);
+    return ret;
+}
+
+static const BlockLaneDriver file_lane = {
+    .pass = file_lane_pass,
+    .enter = file_lane_enter,
+    .leave = file_lane_leave,
+    .co_preadv = file_lane_co_preadv,
+    .co_pwritev = file_lane_co_pwritev,
+};
 
 static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
 {
@@ -209,7 +278,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int file_co_flush(BlockNode *n)
         .allocated_size = file_allocated_size, .filename = file_filename, .aio = file_aio,         \
         .co_reopen_prepare = file_co_reopen_prepare, .reopen_commit = file_reopen_commit,          \
         .co_reopen_clean = file_co_reopen_clean, .co_move_prepare = file_co_move_prepare,          \
-        .co_move_finish = file_co_move_finish,                                                     \
+        .co_move_finish = file_co_move_finish, .lane = &file_lane,                                 \
     }
 
 const BlockDriver block_driver_file = FILE_DRIVER("file", "a file or block device of the host");

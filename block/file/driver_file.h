@@ -44,13 +44,14 @@ typedef struct FileState {
     bool syncing; /* file_sync.c; one fdatasync() at a time */
     CoQueue sync_waiters;
     uint64_t syncs_begun, syncs_ended;
-    uint64_t sync_failed; /* number of the last failed sync; 0: none */
-    int sync_error;       /* its error */
-    int flush_error;      /* every later flush fails with it; 0: none */
-    uint64_t changes;     /* counts writes, discards, ... that have ended, for file_status.c */
-    FileExtent extent;    /* the last one found */
-    bool no_seek_data;    /* set when the file system refused */
-    WorkerLane lane;      /* a hang in this lane does not block other files */
+    uint64_t sync_failed;     /* number of the last failed sync; 0: none */
+    int sync_error;           /* its error */
+    int flush_error;          /* every later flush fails with it; 0: none */
+    _Atomic uint64_t changes; /* counts writes, discards, ... that have ended, for file_status.c;
+                                 written by lanes too */
+    FileExtent extent;        /* the last one found */
+    bool no_seek_data;        /* set when the file system refused */
+    WorkerLane lane;          /* a hang in this lane does not block other files */
 } FileState;
 
 /* Opens s->fd, takes the locks, fills node->size, node->limits and s->is_device. With s->replaces:
@@ -93,8 +94,9 @@ bool file_check_engine(const FileState *s, bool cache_direct, GError **error) AN
 
 /* Returns when all earlier writes are on stable storage. 0 or -errno. */
 int file_co_sync(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
-/* One call to the engine, repeated after EINTR. Returns bytes or -errno. */
-int64_t file_co_io(const BlockNode *n, BlockIo *io) coroutine_fn RUNS_IN_IOTHREAD;
+/* One call to engine @e, that of the home or of a lane, repeated after EINTR. Returns bytes or
+ * -errno. */
+int64_t file_co_io(const BlockNode *n, BlockEngine *e, BlockIo *io) coroutine_fn RUNS_IN_IOTHREAD;
 
 int file_co_discard(BlockNode *n, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
 int file_co_write_zeroes(BlockNode *n, uint64_t offset, uint64_t bytes, unsigned flags)
@@ -109,7 +111,7 @@ int64_t file_allocated_size(const BlockNode *n) RUNS_IN_MAIN;
 /* Content has changed: extents found before are no longer valid. */
 static inline void file_changed(FileState *s)
 {
-    s->changes++;
+    atomic_fetch_add(&s->changes, 1);
 }
 
 #endif

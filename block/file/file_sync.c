@@ -24,7 +24,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void file_sync_once(BlockNode *n)
     BlockIo io = {.op = BLOCK_IO_FDSYNC};
     uint64_t number = ++s->syncs_begun;
     s->syncing = true;
-    int ret = (int)file_co_io(n, &io);
+    int ret = (int)file_co_io(n, s->engine, &io);
     s->syncing = false;
     s->syncs_ended = number;
     if (ret < 0) {

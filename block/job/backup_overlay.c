@@ -18,7 +18,7 @@ static void overlay_keep_at_home(void *opaque)
     BlockNode *n = opaque;
     enter_coroutine();
     enter_iothread(n->home);
-    block_track_add_user(n, 1);
+    block_track_co_add_user(n, 1);
     n->keeps_reads = true;
 }
 

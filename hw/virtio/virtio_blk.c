@@ -3,7 +3,8 @@
  * virtio-blk-pci: a disk (virtio 1.2 §5.2).
  *
  * The device's home loop is its drive's: one thread handles doorbell, ring, block request and
- * interrupt. With iothread-vq-mapping other iothreads have some of the rings. The requests of these
+ * interrupt. With iothread-vq-mapping other iothreads have some of the rings. They execute reads and
+ * writes themselves if nothing has to see these on their way to the file (block/lane.h). Other requests
  * go to the home in batches, are checked and executed there, and come back in batches. The execution
  * of a request is a coroutine; its struct is in the queue's storage.
  *
@@ -46,7 +47,8 @@ typedef struct VirtioBlkRange {
 
 typedef struct VirtioBlkRequest {
     VirtQueueElement elem;
-    LoopBatchItem item; /* in a batch of its lane */
+    LoopBatchItem item;    /* in a batch of its lane */
+    BlkLaneRequest direct; /* executed by the lane itself */
     VirtioBlk *dev;
     unsigned queue;
     VirtioBlkHeader header;
@@ -220,6 +222,39 @@ static void virtio_blk_request_run(void *opaque)
 
 /* ---- requests of another iothread's ring ---- */
 
+/* Whether the lane executes the request itself: a read or write that needs nothing of the home. What is
+ * invalid is refused, and counted, in the home. */
+static RUNS_IN_IOTHREAD bool virtio_blk_begin_direct(VirtioBlkLane *lane, VirtioBlkRequest *r)
+{
+    const VirtioBlk *b = r->dev;
+    const VirtQueueElement *e = &r->elem;
+    bool is_write = r->header.type == VIRTIO_BLK_T_OUT;
+    uint64_t sector = r->header.sector;
+    uint64_t bytes = is_write ? e->out_len : e->in_len;
+    if (!lane->block || (!is_write && r->header.type != VIRTIO_BLK_T_IN) ||
+        sector > UINT64_MAX / BLOCK_SECTOR_SIZE || bytes % b->logical_block_size ||
+        sector % (b->logical_block_size / BLOCK_SECTOR_SIZE)) {
+        return false;
+    }
+    r->direct = (BlkLaneRequest){.is_write = is_write,
+                                 .offset = sector * BLOCK_SECTOR_SIZE,
+                                 .bytes = bytes,
+                                 .iov = is_write ? e->out : e->in,
+                                 .niov = is_write ? e->out_num : e->in_num};
+    return blk_lane_begin(lane->block, &r->direct);
+}
+
+static void virtio_blk_direct_run(void *opaque)
+{
+    VirtioBlkRequest *r = opaque;
+    VirtioBlk *b = r->dev;
+    enter_coroutine();
+    enter_iothread(virtio_queue_home(&b->base.vdev, r->queue));
+    int ret = blk_lane_co_run(b->lanes[b->mapping.queue_lanes[r->queue]].block, &r->direct);
+    virtio_blk_request_done(r, !r->direct.is_write, ret);
+    virtio_blk_request_finish(r);
+}
+
 /* In the home. The request waits while the device is quiesced, which stops the home's rings only.
  * When the device stops meanwhile, it comes back unexecuted. */
 static void virtio_blk_visit_run(void *opaque)
@@ -236,7 +271,7 @@ static void virtio_blk_visit_run(void *opaque)
     } else {
         virtio_blk_request_execute(r);
     }
-    LoopBatch *results = &b->lanes[b->queue_lanes[r->queue]].results;
+    LoopBatch *results = &b->lanes[b->mapping.queue_lanes[r->queue]].results;
     loop_batch_add(results, &r->item);
     loop_batch_send_later(results);
 }
@@ -261,14 +296,18 @@ static void virtio_blk_result(void *opaque, LoopBatchItem *item)
     virtio_blk_request_finish(r);
 }
 
-void virtio_blk_init_lanes(VirtioBlk *b)
+void virtio_blk_co_init_lanes(VirtioBlk *b)
 {
-    AioContext *home = b->vq_homes[0];
-    b->lanes = g_new0(VirtioBlkLane, b->vq_home_count);
-    for (unsigned i = 0; i < b->vq_home_count; i++) {
+    AioContext *home = b->mapping.homes[0];
+    b->lanes = g_new0(VirtioBlkLane, b->mapping.count);
+    if (b->mapping.count > 1) {
+        blk_co_add_lanes(b->blk, b->mapping.homes + 1, b->mapping.count - 1);
+    }
+    for (unsigned i = 0; i < b->mapping.count; i++) {
         VirtioBlkLane *lane = &b->lanes[i];
-        loop_batch_init(&lane->visits, b->vq_homes[i], home, virtio_blk_visit, b);
-        loop_batch_init(&lane->results, home, b->vq_homes[i], virtio_blk_result, b);
+        loop_batch_init(&lane->visits, b->mapping.homes[i], home, virtio_blk_visit, b);
+        loop_batch_init(&lane->results, home, b->mapping.homes[i], virtio_blk_result, b);
+        lane->block = i > 0 ? blk_lane(b->blk, i - 1) : NULL;
     }
 }
 
@@ -304,28 +343,37 @@ static RUNS_IN_LOOP bool virtio_blk_request_parse(VirtioBlkRequest *r)
     return true;
 }
 
+/* A valid request begins. */
+static RUNS_IN_IOTHREAD void virtio_blk_request_start(AioContext *home, VirtioBlkRequest *r)
+{
+    VirtioBlk *b = r->dev;
+    VirtioBlkLane *lane =
+        home != b->base.vdev.home ? &b->lanes[b->mapping.queue_lanes[r->queue]] : NULL;
+    if (!lane) {
+        co_start_now(home, virtio_blk_request_run, r);
+    } else if (virtio_blk_begin_direct(lane, r)) {
+        co_start_now(home, virtio_blk_direct_run, r);
+    } else {
+        loop_batch_add(&lane->visits, &r->item);
+    }
+}
+
 void virtio_blk_handle_queue(VirtioDevice *vdev, unsigned index)
 {
     VirtioBlk *b = virtio_blk_from(vdev);
     AioContext *home = virtio_queue_home(vdev, index);
     enter_iothread(home);
-    LoopBatch *visits = home != vdev->home ? &b->lanes[b->queue_lanes[index]].visits : NULL;
     VirtioBlkRequest *r;
     while ((r = virtio_pop(vdev, index))) {
         r->dev = b;
         r->queue = index;
         r->park = false;
-        if (!virtio_blk_request_parse(r)) {
-            continue;
-        }
-        if (visits) {
-            loop_batch_add(visits, &r->item);
-        } else {
-            co_start_now(home, virtio_blk_request_run, r);
+        if (virtio_blk_request_parse(r)) {
+            virtio_blk_request_start(home, r);
         }
     }
-    if (visits) {
-        loop_batch_send(visits);
+    if (home != vdev->home) {
+        loop_batch_send(&b->lanes[b->mapping.queue_lanes[index]].visits);
     }
 }
 

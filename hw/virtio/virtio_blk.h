@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include "hw/core/disk.h"
+#include "hw/virtio/virtio_mapping.h"
 #include "hw/virtio/virtio_pci.h"
 #include "util/loop/batch.h"
 
@@ -30,6 +31,7 @@ typedef struct VirtioBlkState {
 typedef struct VirtioBlkLane {
     LoopBatch visits;  /* to the home: those of a kick together */
     LoopBatch results; /* back: those that end in a turn of the home together */
+    BlkLane *block;    /* executes reads and writes in the iothread itself, if it can */
 } VirtioBlkLane;
 
 typedef struct VirtioBlk {
@@ -38,11 +40,8 @@ typedef struct VirtioBlk {
     BlockBackend *blk;
     /* config */
     char *drive, *iothread, *serial;
-    OptDict *vq_mapping;   /* NULL: the home serves all queues */
-    AioContext **vq_homes; /* the iothreads of the mapping; NULL: one */
-    VirtioBlkLane *lanes;  /* of each; the first one, which is the home, does not use its own */
-    unsigned vq_home_count;
-    uint8_t queue_lanes[VIRTIO_MAX_QUEUES]; /* index in vq_homes */
+    VirtioMapping mapping;
+    VirtioBlkLane *lanes; /* of each iothread of the mapping; the home does not use its own */
     uint16_t num_queues, queue_size;
     uint64_t logical_block_size, physical_block_size, min_io_size, opt_io_size;
     uint64_t discard_granularity;
@@ -68,9 +67,7 @@ static inline VirtioBlk *virtio_blk_from(VirtioDevice *vdev)
 /* Home loop: VirtioOps.handle_queue. */
 void virtio_blk_handle_queue(VirtioDevice *vdev, unsigned index);
 size_t virtio_blk_request_size(void) ANY_THREAD;
-/* Makes the lanes of vq_homes. */
-void virtio_blk_init_lanes(VirtioBlk *b) RUNS_IN_MAIN;
-/* virtio_blk_mapping.c: sets vq_homes and queue_lanes from iothread-vq-mapping, if there is one. */
-bool virtio_blk_map_queues(VirtioBlk *b, GError **error) RUNS_IN_MAIN;
+/* Makes the lanes of the mapping, for the device and for its backend. */
+void virtio_blk_co_init_lanes(VirtioBlk *b) coroutine_fn RUNS_IN_MAIN;
 
 #endif

@@ -204,10 +204,11 @@ static coroutine_fn RUNS_IN_MAIN bool virtio_blk_open_backend(VirtioBlk *b, GErr
 {
     const Device *dev = &b->base.pci.base;
     AioContext *home = b->iothread ? disk_find_iothread(dev, b->iothread, error) : NULL;
-    if ((b->iothread && !home) || !virtio_blk_map_queues(b, error)) {
+    if ((b->iothread && !home) ||
+        !virtio_mapping_resolve(&b->mapping, dev, b->iothread, 0, b->num_queues, error)) {
         return false;
     }
-    home = b->vq_homes ? b->vq_homes[0] : home;
+    home = b->mapping.homes ? b->mapping.homes[0] : home;
     b->blk = disk_co_open(dev, b->drive, home, false, error);
     return b->blk;
 }
@@ -219,12 +220,7 @@ static void virtio_blk_init_virtio(VirtioBlk *b)
     vdev->ops = &virtio_blk_ops;
     vdev->state = &b->state.virtio;
     vdev->home = blk_home(b->blk);
-    if (b->vq_homes) {
-        vdev->num_lanes = b->vq_home_count;
-        vdev->lane_homes = b->vq_homes;
-        vdev->queue_lanes = b->queue_lanes;
-        virtio_blk_init_lanes(b);
-    }
+    virtio_mapping_apply(&b->mapping, vdev);
     co_queue_init(&b->visitors);
     vdev->num_queues = b->num_queues;
     vdev->queue_size = b->queue_size;
@@ -249,7 +245,7 @@ static void virtio_blk_init_virtio(VirtioBlk *b)
 
 static RUNS_IN_MAIN void virtio_blk_free_mapping(VirtioBlk *b)
 {
-    g_clear_pointer(&b->vq_homes, g_free);
+    virtio_mapping_clear(&b->mapping);
     g_clear_pointer(&b->lanes, g_free);
 }
 
@@ -266,6 +262,9 @@ static bool virtio_blk_realize(Device *dev, GError **error)
         return false;
     }
     virtio_blk_init_virtio(b);
+    if (b->mapping.homes) {
+        virtio_blk_co_init_lanes(b);
+    }
     if (!virtio_pci_realize(&b->base, error)) {
         blk_co_free(g_steal_pointer(&b->blk));
         virtio_blk_free_mapping(b);
@@ -326,8 +325,7 @@ static const OptSpec virtio_blk_properties[] = {
     VIRTIO_PCI_PROPERTIES(VirtioBlk, base, "128"),
     OPT_SPEC(VirtioBlk, "drive", OPT_STRING, drive, .help = "node-name of the disk"),
     OPT_SPEC(VirtioBlk, "iothread", OPT_STRING, iothread, .help = "iothread that serves the disk"),
-    OPT_SPEC(VirtioBlk, "iothread-vq-mapping", OPT_DICT, vq_mapping,
-             .help = "list of iothreads, each with the vqs that it serves"),
+    VIRTIO_MAPPING_PROPERTY(VirtioBlk, mapping),
     OPT_SPEC(VirtioBlk, "serial", OPT_STRING, serial, .help = "serial number, up to 20 bytes"),
     OPT_SPEC(VirtioBlk, "num-queues", OPT_U16, num_queues, .max = VIRTIO_MAX_QUEUES,
              .help = "request queues; 0: one per processor"),

@@ -223,6 +223,9 @@ static RUNS_IN_LOOP void lane_stop(VirtioLane *lane)
 static RUNS_IN_LOOP bool lane_finish_requests(VirtioLane *lane)
 {
     VirtioDevice *vdev = lane->vdev;
+    if (lane_is_first(lane) && !lane->running && vdev->num_lanes > 1) {
+        lane_start(lane); /* other lanes may have seen the command before, and have sent requests */
+    }
     if (lane->running && !lane->stopping) {
         if (lane_is_first(lane) && vdev->ops->stopping) {
             vdev->ops->stopping(vdev);

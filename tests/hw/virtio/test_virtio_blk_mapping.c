@@ -7,7 +7,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <semaphore.h>
 #include <string.h>
+#include <unistd.h>
 #include "block/throttle.h"
 #include "tests/support/blk_guest.h"
 #include "util/loop/sched_point.h"
@@ -355,14 +357,88 @@ static void a_stop_parks_the_throttled_requests_of_all_lanes(void **state)
     assert_all_written(f);
 }
 
+/* ---- a stop that comes before the home has seen the start ---- */
+
+typedef struct Blocked {
+    Fixture *f;
+    sem_t reached, go;
+    bool done;
+} Blocked;
+
+static void block_home(void *opaque)
+{
+    Blocked *b = opaque;
+    sem_post(&b->reached);
+    while (sem_wait(&b->go) != 0) {
+    }
+}
+
+static void start_and_stop(void *opaque)
+{
+    Blocked *b = opaque;
+    Device *dev = b->f->dev;
+    enter_main();
+    enter_coroutine();
+    dev->type->co_start(dev, NULL);
+    while (sched_point_count("loop.batch") ==
+           0) { /* the other iothread has the start, and requests */
+        co_yield_turn();
+    }
+    dev->type->co_stop(dev);
+    b->done = true;
+}
+
+/* The requests are throttled for ever, so the stop ends only if the home lets them return. */
+static void a_stop_that_overtakes_the_start_in_the_home_waits_for_no_throttling(void **state)
+{
+    Fixture *f = *state;
+    Blocked b = {.f = f};
+    plug(f, two);
+    blk_disk_set_manual(&f->disk, false);
+    virtio_bench_run(f->bench, limit, f);
+    virtio_bench_stop(f->bench, f->dev);
+    send_to_queue(f, 0);
+    sem_init(&b.reached, 0, 0);
+    sem_init(&b.go, 0, 0);
+    aio_post(f->bench->home, block_home, &b);
+    while (sem_wait(&b.reached) != 0) {
+    }
+    sched_point_reset();
+    sched_point_count("loop.batch");
+    co_start(f->bench->main_ctx, start_and_stop, &b);
+    while (sched_point_count("loop.batch") == 0) {
+        aio_context_step(f->bench->main_ctx, false);
+    }
+    for (unsigned i = 0; i < 4; i++) { /* the stop is sent */
+        aio_context_step(f->bench->main_ctx, false);
+    }
+    sem_post(&b.go);
+    while (!b.done) {
+        aio_context_step(f->bench->main_ctx, true);
+    }
+    virtio_bench_run(f->bench, unlimit, f);
+    virtio_bench_start(f->bench, f->dev);
+    virtio_bench_settle(f->bench);
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        assert_int_equal(blk_request_status(&f->requests[0][i]), BLK_OK);
+    }
+    sched_point_reset();
+}
+
 int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(mappings_that_make_no_sense_are_refused),          TEST(queues_without_vqs_go_round),
-        TEST(each_ring_gets_the_answers_to_its_requests),       TEST(a_stop_waits_for_all_lanes),
-        TEST(sections_hold_the_requests_of_all_lanes),          TEST(a_broken_ring_stops_all_lanes),
-        TEST(a_stop_parks_the_throttled_requests_of_all_lanes), TEST(batches_wake_each_loop_once),
+        TEST(mappings_that_make_no_sense_are_refused),
+        TEST(queues_without_vqs_go_round),
+        TEST(each_ring_gets_the_answers_to_its_requests),
+        TEST(a_stop_waits_for_all_lanes),
+        TEST(sections_hold_the_requests_of_all_lanes),
+        TEST(a_broken_ring_stops_all_lanes),
+        TEST(a_stop_parks_the_throttled_requests_of_all_lanes),
+        TEST(batches_wake_each_loop_once),
+        TEST(a_stop_that_overtakes_the_start_in_the_home_waits_for_no_throttling),
     };
+    alarm(120);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

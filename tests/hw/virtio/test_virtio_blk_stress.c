@@ -110,6 +110,10 @@ int main(void)
                                         tear_down),
         {"data_survives_stop_cont_and_drain_at_random, mapped",
          data_survives_stop_cont_and_drain_at_random, set_up_mapped_fast, tear_down, NULL},
+        {"data_survives_stop_cont_and_drain_at_random, lanes with threads",
+         data_survives_stop_cont_and_drain_at_random, set_up_lanes_threads, tear_down, NULL},
+        {"data_survives_stop_cont_and_drain_at_random, lanes with io_uring",
+         data_survives_stop_cont_and_drain_at_random, set_up_lanes_io_uring, tear_down, NULL},
         {"data_survives_stop_cont_and_drain_at_random, the loop polling",
          data_survives_stop_cont_and_drain_at_random, set_up_polling, tear_down, NULL},
     };

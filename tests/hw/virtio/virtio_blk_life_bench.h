@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <unistd.h>
 #include "tests/support/blk_guest.h"
 
 typedef struct Fixture {
@@ -23,12 +24,30 @@ typedef struct Fixture {
     const char *properties;
 } Fixture;
 
+/* A file that exists while it is open. */
+static inline void open_file_disk(Fixture *f, const char *options)
+{
+    g_autofree char *path = NULL;
+    int fd = g_file_open_tmp("skiff-life-XXXXXX", &path, NULL);
+    assert_true(fd >= 0 && ftruncate(fd, 1 << 20) == 0);
+    g_autofree char *all = g_strdup_printf(
+        "driver=raw,node-name=disk,file.driver=file,file.filename=%s,%s", path, options);
+    blk_disk_open_as(&f->disk, f->bench, all);
+    unlink(path);
+    close(fd);
+}
+
+/* @disk: of the mem driver, or "file.…": of a file. */
 static inline int set_up_disk(void **state, const char *disk, const char *properties)
 {
     Fixture *f = g_new0(Fixture, 1);
     f->properties = properties;
     f->bench = virtio_bench_new();
-    blk_disk_open(&f->disk, f->bench, disk);
+    if (g_str_has_prefix(disk, "file.")) {
+        open_file_disk(f, disk);
+    } else {
+        blk_disk_open(&f->disk, f->bench, disk);
+    }
     f->dev = virtio_bench_device(f->bench, "virtio-blk-pci", properties);
     virtio_bench_start(f->bench, f->dev);
     virtio_guest_init(&f->guest, f->bench, f->dev);
@@ -59,6 +78,17 @@ static inline int set_up_mapped(void **state)
 static inline int set_up_mapped_fast(void **state)
 {
     return set_up_disk(state, "size=1M", "drive=disk,queue-size=16," MAPPING);
+}
+
+/* The lane reads and writes the file itself. */
+static inline int set_up_lanes_threads(void **state)
+{
+    return set_up_disk(state, "file.aio=threads", "drive=disk,queue-size=16," MAPPING);
+}
+
+static inline int set_up_lanes_io_uring(void **state)
+{
+    return set_up_disk(state, "file.aio=io_uring", "drive=disk,queue-size=16," MAPPING);
 }
 
 static inline void poll_busily(void *opaque)
