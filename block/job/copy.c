@@ -132,6 +132,7 @@ static coroutine_fn RUNS_IN_MAIN void copy_co_free_rest(BlockCopy *c)
     }
     block_bitmap_free(c->todo);
     block_bitmap_free(c->written);
+    copy_free_spare(c);
     g_free(c);
 }
 

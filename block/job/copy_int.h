@@ -5,6 +5,7 @@
  *   copy.c        making, freeing, abandoning
  *   copy_run.c    the data step: which range is next, and when
  *   copy_claim.c  a claim: status, read, write
+ *   copy_memory.c buffers, and their limit
  *   copy_range.c  requests of filters
  */
 #ifndef SKIFF_BLOCK_JOB_COPY_INT_H
@@ -26,6 +27,8 @@ typedef struct CopyClaim {
     CopyKind kind;
     uint64_t offset, bytes;
     uint64_t memory; /* reserved for its buffer */
+    uint64_t paid;   /* what the speed limit has counted for it */
+    uint8_t *data;   /* the buffer; NULL: none yet */
     bool reading;    /* counted at the source */
     bool released;   /* the source may change: another attempt would read other data */
     int64_t start_ns;
@@ -53,10 +56,12 @@ struct BlockCopy {
     BlockDirtyBitmap *todo;
     BlockDirtyBitmap *written; /* what the target got; all else is zero there. NULL: unknown */
     CopyClaim *claims;
-    unsigned background; /* claims of the data step */
-    unsigned reading;    /* claims that are counted at the source */
-    uint64_t claimed;    /* bytes of all claims */
-    uint64_t memory_used;
+    unsigned background;     /* claims of the data step */
+    unsigned reading;        /* claims that are counted at the source */
+    uint64_t claimed;        /* bytes of all claims */
+    uint64_t memory_used;    /* reserved by claims */
+    struct CopySpare *spare; /* buffers that no claim uses: a list, owned */
+    uint64_t spare_bytes;
     CoQueue memory_waiters; /* filters' requests */
     CoQueue source_waiters; /* for the end of all requests to the source */
     uint64_t cursor;        /* where the next search begins */
@@ -89,14 +94,26 @@ CopyClaim *copy_find_claim(const BlockCopy *c, uint64_t offset, uint64_t bytes) 
  * reserved; @result may be NULL. */
 CopyClaim *copy_start(BlockCopy *c, CopyKind kind, uint64_t offset, uint64_t bytes, int *result)
     RUNS_IN_IOTHREAD;
-/* Reserves memory for a claim of so many bytes. False: there is none now. */
-bool copy_reserve(BlockCopy *c, uint64_t bytes) RUNS_IN_IOTHREAD;
 /* Takes the counts of a claim, for a caller that must not wait. */
 void copy_count(BlockCopy *c) RUNS_IN_IOTHREAD;
 /* Wakes the data step, if there is a job. */
 void copy_signal(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* Sets the job's progress total. */
 void copy_update_total(const BlockCopy *c) RUNS_IN_IOTHREAD;
+
+/* ---- copy_memory.c ---- */
+/* The memory of a claim of so many bytes. */
+uint64_t copy_memory_for(const BlockCopy *c, uint64_t bytes) ANY_THREAD;
+/* Reserves it. False: there is none now. */
+bool copy_reserve(BlockCopy *c, uint64_t bytes) RUNS_IN_IOTHREAD;
+/* The same above the limit. */
+void copy_reserve_more(BlockCopy *c, uint64_t bytes) RUNS_IN_IOTHREAD;
+/* Makes the buffer of a claim. False: the host has no memory. */
+bool copy_get_buffer(CopyClaim *k) RUNS_IN_IOTHREAD;
+/* Ends the reservation of a claim, whose buffer is kept for another one or freed. */
+void copy_release_memory(CopyClaim *k) RUNS_IN_IOTHREAD;
+/* Frees the buffers that no claim uses. The caller alone uses the copy. */
+void copy_free_spare(BlockCopy *c) ANY_THREAD;
 
 /* ---- copy.c ---- */
 /* As block_copy_abandon(), in the home. */
