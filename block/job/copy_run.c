@@ -128,6 +128,9 @@ static coroutine_fn RUNS_IN_IOTHREAD void copy_co_claim(BlockCopy *c, uint64_t o
         copy_start(c, COPY_BACKGROUND, offset, bytes, NULL);
         c->cursor = offset + bytes < c->size ? offset + bytes : 0;
         copy_update_total(c);
+        /* The engine would merge reads that begin in one turn: all would end at once, then all writes
+         * would, and the disk would never read and write at the same time. */
+        co_yield_turn();
     }
 }
 
