@@ -38,6 +38,17 @@ static RUNS_IN_IOTHREAD void claim_end_reading(CopyClaim *k)
     }
 }
 
+/* What guests use as well is free again. */
+static RUNS_IN_IOTHREAD void claim_end_work(CopyClaim *k)
+{
+    BlockCopy *c = k->copy;
+    if (k->working) {
+        k->working = false;
+        c->working--;
+        copy_pace_work_ended(&c->pace, k->start_ns, aio_now_ns(c->home));
+    }
+}
+
 void copy_signal(const BlockCopy *c)
 {
     if (c->bj != NULL) {
@@ -236,6 +247,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_copy(CopyClaim *k, bool *is_re
     *is_read = ret < 0;
     if (ret == 0 && c->target != NULL) {
         claim_end_reading(k);
+        if (c->remote && !c->abandoned) {
+            claim_end_work(k);
+            copy_signal(c);
+        }
         SP("copy.write", c);
         ret = claim_co_write_runs(k);
     }
@@ -290,6 +305,7 @@ static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_
         return; /* the job can be gone */
     }
     if (ret == 0) {
+        copy_pace_copied(&c->pace, k->kind == COPY_BACKGROUND ? k->bytes : 0);
         copy_add_progress(c, k->bytes);
     } else if (!own_error && c->error == 0) {
         c->error = ret;
@@ -310,6 +326,7 @@ static RUNS_IN_IOTHREAD void claim_end(CopyClaim *k, int ret, bool is_read)
     }
     c->claimed -= k->bytes;
     c->background -= k->kind == COPY_BACKGROUND;
+    claim_end_work(k);
     claim_account(k, ret, is_read);
     claim_end_reading(k);
     if (c->target != NULL) {
@@ -348,6 +365,7 @@ CopyClaim *copy_start(BlockCopy *c, CopyKind kind, uint64_t offset, uint64_t byt
                      .bytes = bytes,
                      .memory = copy_memory_for(c, bytes),
                      .paid = MIN(bytes, c->chunk_max),
+                     .working = kind == COPY_BACKGROUND,
                      .reading = true,
                      .start_ns = aio_now_ns(c->home),
                      .result = result,
@@ -359,6 +377,7 @@ CopyClaim *copy_start(BlockCopy *c, CopyKind kind, uint64_t offset, uint64_t byt
     c->claims = k;
     c->claimed += bytes;
     c->background += kind == COPY_BACKGROUND;
+    c->working += kind == COPY_BACKGROUND;
     co_queue_init(&k->waiters);
     block_bitmap_clear(c->todo, offset, kind == COPY_UPDATE ? 0 : bytes);
     SP("copy.claimed", c);

@@ -5,6 +5,7 @@
  *   copy.c        making, freeing, abandoning
  *   copy_run.c    the data step: which range is next, and when
  *   copy_claim.c  a claim: status, read, write
+ *   copy_pace.c   the share of the time that is left to guests
  *   copy_memory.c buffers, and their limit
  *   copy_range.c  requests of filters
  */
@@ -12,6 +13,7 @@
 #define SKIFF_BLOCK_JOB_COPY_INT_H
 
 #include "block/job/copy.h"
+#include "block/job/copy_pace.h"
 
 typedef enum CopyKind {
     COPY_BACKGROUND, /* of the data step */
@@ -29,6 +31,7 @@ typedef struct CopyClaim {
     uint64_t memory; /* reserved for its buffer */
     uint64_t paid;   /* what the speed limit has counted for it */
     uint8_t *data;   /* the buffer; NULL: none yet */
+    bool working;    /* counted as work of the data step */
     bool reading;    /* counted at the source */
     bool released;   /* the source may change: another attempt would read other data */
     int64_t start_ns;
@@ -50,14 +53,17 @@ struct BlockCopy {
     uint64_t chunk_min, chunk_max; /* of data */
     unsigned claims_max;           /* of the data step */
     bool unmap, compress, whole_units;
+    bool remote; /* the target is not on this host, so writes to it take nothing from guests */
     int64_t save_timeout_ns;
 
     /* home */
     BlockDirtyBitmap *todo;
     BlockDirtyBitmap *written; /* what the target got; all else is zero there. NULL: unknown */
     CopyClaim *claims;
-    unsigned background;     /* claims of the data step */
-    unsigned reading;        /* claims that are counted at the source */
+    unsigned background; /* claims of the data step */
+    unsigned reading;    /* claims that are counted at the source */
+    unsigned working;    /* claims of the data step that use what guests use, too */
+    CopyPace pace;
     uint64_t claimed;        /* bytes of all claims */
     uint64_t memory_used;    /* reserved by claims */
     struct CopySpare *spare; /* buffers that no claim uses: a list, owned */
@@ -77,6 +83,8 @@ struct BlockCopy {
     bool unthrottled; /* no request waits at the source for throttling */
     bool orphaned;    /* freed, except for the last claims */
     AioBh abandon_bh;
+
+    _Atomic bool hurried; /* block_copy_hurry() */
 };
 
 #define COPY_CLAIMS_MAX 16u /* of the data step */
