@@ -280,6 +280,13 @@ bool blk_write_cache(const BlockBackend *blk) ANY_THREAD;
 /* Returned by a request instead of an -errno, only while the backend hurries: it was not started. */
 #define BLK_NOT_STARTED (-0x10000)
 
+/* Requests of all backends that live in an iothread, since it runs. */
+typedef struct BlkActivity {
+    uint64_t begun, ended;
+} BlkActivity;
+/* Of the calling iothread. */
+BlkActivity blk_activity(void) RUNS_IN_IOTHREAD;
+
 typedef struct BlkNotify {
     void (*resized)(void *opaque); /* in main */
     /* In the home context, when a drained section begins or ends for this backend: the device

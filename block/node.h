@@ -127,6 +127,7 @@ typedef struct BlockDriver {
      * work of the job that has put it there. */
     bool hides_changes;
     bool shows_file; /* what queries show of its image is that of its file */
+    bool is_remote;  /* its storage is not on this host */
     /* Further children that co_open() may open with block_node_co_open_child(); NULL-terminated.
      * Their options are not bound to the state. NULL: none. */
     const char *const *children;
@@ -337,6 +338,8 @@ bool block_node_reaches(const BlockNode *n, const BlockNode *below) ANY_THREAD;
 const char *block_node_writer(const BlockNode *n) RUNS_IN_MAIN;
 /* Name of the file at the bottom of the node's chain, borrowed; NULL: it has none. */
 const char *block_node_filename(const BlockNode *n) ANY_THREAD;
+/* Whether that file is not on this host. */
+bool block_node_is_remote(const BlockNode *n) ANY_THREAD;
 /* The option "aio" of that file, a string constant; NULL: it has none. */
 const char *block_node_aio(const BlockNode *n) RUNS_IN_MAIN;
 

@@ -7,6 +7,14 @@
 #include "block/trace_events.h"
 #include "util/loop/sched_point.h"
 
+/* Of the iothread that this thread is. */
+static __thread BlkActivity activity_here;
+
+BlkActivity blk_activity(void)
+{
+    return activity_here;
+}
+
 /* ---- begin and end of a request ---- */
 
 static coroutine_fn RUNS_IN_IOTHREAD int blk_co_queue(BlockBackend *blk, BlkRequest *r)
@@ -83,6 +91,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int blk_request_co_begin(BlockBackend *blk,
         r->next->link = &r->next;
     }
     blk->requests = r;
+    activity_here.begun++;
     if (r->start_ns == 0) {
         r->start_ns = aio_batch_now_ns(blk->home);
     }
@@ -103,6 +112,7 @@ static RUNS_IN_IOTHREAD int blk_request_end(BlockBackend *blk, BlkRequest *r, in
         r->next->link = r->link;
     }
     r->link = NULL;
+    activity_here.ended++;
     if (r->account != BLK_OP_COUNT) {
         blk_account_end(&blk->account, r->account, r->offset, r->bytes, r->start_ns,
                         aio_batch_now_ns(blk->home), ret);

@@ -296,6 +296,11 @@ const char *block_node_filename(const BlockNode *n)
     return n->drv->filename != NULL ? n->drv->filename(n) : NULL;
 }
 
+bool block_node_is_remote(const BlockNode *n)
+{
+    return node_bottom(n)->drv->is_remote;
+}
+
 const char *block_node_aio(const BlockNode *n)
 {
     n = node_bottom(n);

@@ -67,6 +67,7 @@ BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config)
     aio_bh_init(&c->abandon_bh, c->home, copy_abandon_bh, c);
     block_node_ref(c->source);
     if (c->target != NULL) {
+        c->remote = block_node_is_remote(c->target);
         block_node_ref(c->target);
     }
     return c;
@@ -81,6 +82,11 @@ void block_copy_set_home(BlockCopy *c, AioContext *home)
 void block_copy_set_target_edge(BlockCopy *c, BlockEdge *e)
 {
     c->target_edge = e;
+}
+
+void block_copy_hurry(BlockCopy *c)
+{
+    c->hurried = true;
 }
 
 void block_copy_abandon(BlockCopy *c)
@@ -132,6 +138,7 @@ static coroutine_fn RUNS_IN_MAIN void copy_co_free_rest(BlockCopy *c)
     }
     block_bitmap_free(c->todo);
     block_bitmap_free(c->written);
+    copy_free_spare(c);
     g_free(c);
 }
 

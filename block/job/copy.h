@@ -22,7 +22,7 @@
  *      is in flight at the target ends when it does: until then it keeps its buffer, the target and
  *      the job's use of it. The data step waits for that for a second at most before it ends.
  *
- * Memory is bounded, the chunk size follows the speed of the storage, zeroes are found by block status
+ * Memory is bounded, guests keep a share of the time (copy_pace.h), the chunk size follows the speed of the storage, zeroes are found by block status
  * and in the data, and what the target has already is left out. Source and target live in one home;
  * functions without another role run there. Errors of the data step go to the policy of the job.
  */
@@ -62,6 +62,8 @@ BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config) RUNS_IN_M
 void block_copy_set_home(BlockCopy *c, AioContext *home) RUNS_IN_MAIN;
 /* Before the copy begins: the job's use of the target. */
 void block_copy_set_target_edge(BlockCopy *c, BlockEdge *e) RUNS_IN_MAIN;
+/* The user waits for the end of the copy: it leaves no time to guests any more. */
+void block_copy_hurry(BlockCopy *c) ANY_THREAD;
 /* Ends all waits at once, when the job is cancelled or fails. The copy fails with -ECANCELED from then
  * on, and the bits of all claims are set. */
 void block_copy_abandon(BlockCopy *c) ANY_THREAD;

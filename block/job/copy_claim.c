@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A claim: a range that is being copied by a coroutine of its own. */
 #include <errno.h>
-#include <stdlib.h>
 #include "block/job/copy_int.h"
 #include "block/throttle.h"
 #include "block/trace_events.h"
@@ -12,24 +11,7 @@
 #define CLAIM_FAST_NS INT64_C(50000000)
 #define CLAIM_SLOW_NS INT64_C(500000000)
 
-/* ---- bounds ---- */
-
-bool copy_reserve(BlockCopy *c, uint64_t bytes)
-{
-    bytes = MIN(bytes, c->chunk_max);
-    if (c->memory_used + bytes > c->memory) {
-        return false;
-    }
-    c->memory_used += bytes;
-    return true;
-}
-
-static RUNS_IN_IOTHREAD void claim_release_memory(CopyClaim *k)
-{
-    k->copy->memory_used -= k->memory;
-    k->memory = 0;
-    co_queue_wake_all(&k->copy->memory_waiters);
-}
+/* ---- counts ---- */
 
 void copy_count(BlockCopy *c)
 {
@@ -53,6 +35,17 @@ static RUNS_IN_IOTHREAD void claim_end_reading(CopyClaim *k)
         block_node_end(c->source);
         co_queue_wake_all(&c->source_waiters);
         co_queue_wake_all(&k->waiters);
+    }
+}
+
+/* What guests use as well is free again. */
+static RUNS_IN_IOTHREAD void claim_end_work(CopyClaim *k)
+{
+    BlockCopy *c = k->copy;
+    if (k->working) {
+        k->working = false;
+        c->working--;
+        copy_pace_work_ended(&c->pace, k->start_ns, aio_now_ns(c->home));
     }
 }
 
@@ -215,18 +208,18 @@ static uint64_t claim_run(const BlockCopy *c, uint64_t offset, const uint8_t *da
     return run;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int claim_co_write_runs(const CopyClaim *k, uint8_t *data)
+static coroutine_fn RUNS_IN_IOTHREAD int claim_co_write_runs(const CopyClaim *k)
 {
     const BlockCopy *c = k->copy;
     int ret = 0;
     for (uint64_t done = 0; done < k->bytes && ret == 0;) {
         bool zero = false;
         uint64_t at = k->offset + done;
-        uint64_t run = claim_run(c, at, data + done, k->bytes - done, &zero);
+        uint64_t run = claim_run(c, at, k->data + done, k->bytes - done, &zero);
         if (c->abandoned) {
             return -ECANCELED;
         }
-        ret = zero ? claim_co_zero(c, at, run) : claim_co_write(k, at, data + done, run);
+        ret = zero ? claim_co_zero(c, at, run) : claim_co_write(k, at, k->data + done, run);
         done += run;
     }
     return ret;
@@ -234,9 +227,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_write_runs(const CopyClaim *k,
 
 /* ---- the copy ---- */
 
-static coroutine_fn RUNS_IN_IOTHREAD int claim_co_read(CopyClaim *k, uint8_t *data)
+static coroutine_fn RUNS_IN_IOTHREAD int claim_co_read(const CopyClaim *k)
 {
-    struct iovec iov = {data, k->bytes};
+    struct iovec iov = {k->data, k->bytes};
     BlockNode *source = k->copy->source;
     SP("copy.read", k->copy);
     return k->copy->target == NULL
@@ -247,18 +240,20 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_read(CopyClaim *k, uint8_t *da
 static coroutine_fn RUNS_IN_IOTHREAD int claim_co_copy(CopyClaim *k, bool *is_read)
 {
     BlockCopy *c = k->copy;
-    void *data;
-    if (posix_memalign(&data, BLOCK_MEMORY_ALIGNMENT_MAX, k->bytes) != 0) {
+    if (!copy_get_buffer(k)) {
         return -ENOMEM;
     }
-    int ret = claim_co_read(k, data);
+    int ret = claim_co_read(k);
     *is_read = ret < 0;
     if (ret == 0 && c->target != NULL) {
         claim_end_reading(k);
+        if (c->remote && !c->abandoned) {
+            claim_end_work(k);
+            copy_signal(c);
+        }
         SP("copy.write", c);
-        ret = claim_co_write_runs(k, data);
+        ret = claim_co_write_runs(k);
     }
-    free(data);
     return ret;
 }
 
@@ -276,8 +271,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_run(CopyClaim *k, bool *is_rea
     if (k->kind == COPY_BACKGROUND) {
         claim_adapt_zero(k, work);
         uint64_t used = work == CLAIM_DATA ? k->bytes : 0;
-        if (k->memory > used) { /* what was paid when it was claimed */
-            block_job_refund(c->bj, k->memory - used);
+        if (k->paid > used) {
+            block_job_refund(c->bj, k->paid - used);
         }
     }
     if (work == CLAIM_NOTHING) {
@@ -310,6 +305,7 @@ static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_
         return; /* the job can be gone */
     }
     if (ret == 0) {
+        copy_pace_copied(&c->pace, k->kind == COPY_BACKGROUND ? k->bytes : 0);
         copy_add_progress(c, k->bytes);
     } else if (!own_error && c->error == 0) {
         c->error = ret;
@@ -330,12 +326,13 @@ static RUNS_IN_IOTHREAD void claim_end(CopyClaim *k, int ret, bool is_read)
     }
     c->claimed -= k->bytes;
     c->background -= k->kind == COPY_BACKGROUND;
+    claim_end_work(k);
     claim_account(k, ret, is_read);
     claim_end_reading(k);
     if (c->target != NULL) {
         block_node_end(c->target);
     }
-    claim_release_memory(k);
+    copy_release_memory(k);
     if (k->result != NULL) {
         *k->result = ret;
     }
@@ -366,7 +363,9 @@ CopyClaim *copy_start(BlockCopy *c, CopyKind kind, uint64_t offset, uint64_t byt
                      .kind = kind,
                      .offset = offset,
                      .bytes = bytes,
-                     .memory = MIN(bytes, c->chunk_max),
+                     .memory = copy_memory_for(c, bytes),
+                     .paid = MIN(bytes, c->chunk_max),
+                     .working = kind == COPY_BACKGROUND,
                      .reading = true,
                      .start_ns = aio_now_ns(c->home),
                      .result = result,
@@ -378,6 +377,7 @@ CopyClaim *copy_start(BlockCopy *c, CopyKind kind, uint64_t offset, uint64_t byt
     c->claims = k;
     c->claimed += bytes;
     c->background += kind == COPY_BACKGROUND;
+    c->working += kind == COPY_BACKGROUND;
     co_queue_init(&k->waiters);
     block_bitmap_clear(c->todo, offset, kind == COPY_UPDATE ? 0 : bytes);
     SP("copy.claimed", c);

@@ -5,12 +5,15 @@
  *   copy.c        making, freeing, abandoning
  *   copy_run.c    the data step: which range is next, and when
  *   copy_claim.c  a claim: status, read, write
+ *   copy_pace.c   the share of the time that is left to guests
+ *   copy_memory.c buffers, and their limit
  *   copy_range.c  requests of filters
  */
 #ifndef SKIFF_BLOCK_JOB_COPY_INT_H
 #define SKIFF_BLOCK_JOB_COPY_INT_H
 
 #include "block/job/copy.h"
+#include "block/job/copy_pace.h"
 
 typedef enum CopyKind {
     COPY_BACKGROUND, /* of the data step */
@@ -26,6 +29,9 @@ typedef struct CopyClaim {
     CopyKind kind;
     uint64_t offset, bytes;
     uint64_t memory; /* reserved for its buffer */
+    uint64_t paid;   /* what the speed limit has counted for it */
+    uint8_t *data;   /* the buffer; NULL: none yet */
+    bool working;    /* counted as work of the data step */
     bool reading;    /* counted at the source */
     bool released;   /* the source may change: another attempt would read other data */
     int64_t start_ns;
@@ -47,6 +53,7 @@ struct BlockCopy {
     uint64_t chunk_min, chunk_max; /* of data */
     unsigned claims_max;           /* of the data step */
     bool unmap, compress, whole_units;
+    bool remote; /* the target is not on this host, so writes to it take nothing from guests */
     int64_t save_timeout_ns;
 
     /* home */
@@ -55,8 +62,12 @@ struct BlockCopy {
     CopyClaim *claims;
     unsigned background; /* claims of the data step */
     unsigned reading;    /* claims that are counted at the source */
-    uint64_t claimed;    /* bytes of all claims */
-    uint64_t memory_used;
+    unsigned working;    /* claims of the data step that use what guests use, too */
+    CopyPace pace;
+    uint64_t claimed;        /* bytes of all claims */
+    uint64_t memory_used;    /* reserved by claims */
+    struct CopySpare *spare; /* buffers that no claim uses: a list, owned */
+    uint64_t spare_bytes;
     CoQueue memory_waiters; /* filters' requests */
     CoQueue source_waiters; /* for the end of all requests to the source */
     uint64_t cursor;        /* where the next search begins */
@@ -72,6 +83,8 @@ struct BlockCopy {
     bool unthrottled; /* no request waits at the source for throttling */
     bool orphaned;    /* freed, except for the last claims */
     AioBh abandon_bh;
+
+    _Atomic bool hurried; /* block_copy_hurry() */
 };
 
 #define COPY_CLAIMS_MAX 16u /* of the data step */
@@ -89,14 +102,26 @@ CopyClaim *copy_find_claim(const BlockCopy *c, uint64_t offset, uint64_t bytes) 
  * reserved; @result may be NULL. */
 CopyClaim *copy_start(BlockCopy *c, CopyKind kind, uint64_t offset, uint64_t bytes, int *result)
     RUNS_IN_IOTHREAD;
-/* Reserves memory for a claim of so many bytes. False: there is none now. */
-bool copy_reserve(BlockCopy *c, uint64_t bytes) RUNS_IN_IOTHREAD;
 /* Takes the counts of a claim, for a caller that must not wait. */
 void copy_count(BlockCopy *c) RUNS_IN_IOTHREAD;
 /* Wakes the data step, if there is a job. */
 void copy_signal(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* Sets the job's progress total. */
 void copy_update_total(const BlockCopy *c) RUNS_IN_IOTHREAD;
+
+/* ---- copy_memory.c ---- */
+/* The memory of a claim of so many bytes. */
+uint64_t copy_memory_for(const BlockCopy *c, uint64_t bytes) ANY_THREAD;
+/* Reserves it. False: there is none now. */
+bool copy_reserve(BlockCopy *c, uint64_t bytes) RUNS_IN_IOTHREAD;
+/* The same above the limit. */
+void copy_reserve_more(BlockCopy *c, uint64_t bytes) RUNS_IN_IOTHREAD;
+/* Makes the buffer of a claim. False: the host has no memory. */
+bool copy_get_buffer(CopyClaim *k) RUNS_IN_IOTHREAD;
+/* Ends the reservation of a claim, whose buffer is kept for another one or freed. */
+void copy_release_memory(CopyClaim *k) RUNS_IN_IOTHREAD;
+/* Frees the buffers that no claim uses. The caller alone uses the copy. */
+void copy_free_spare(BlockCopy *c) ANY_THREAD;
 
 /* ---- copy.c ---- */
 /* As block_copy_abandon(), in the home. */

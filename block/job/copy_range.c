@@ -154,7 +154,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int range_co_copy_run(BlockCopy *c, CopyKin
             co_queue_wait(&c->memory_waiters, "memory for a copy");
             return 0;
         }
-        c->memory_used += length; /* above the limit, as far as requests are in flight */
+        copy_reserve_more(c, length); /* as far as requests are in flight */
     }
     int ret = range_co_copy(c, kind, at, length, 0, deadline_ns);
     return MIN(ret, 0);

@@ -68,7 +68,8 @@ static RUNS_IN_IOTHREAD bool copy_find_in(const BlockCopy *c, uint64_t from, uin
 
 static RUNS_IN_IOTHREAD uint64_t copy_chunk(const BlockCopy *c)
 {
-    uint64_t chunk = MAX(c->zero_chunk, c->chunk), speed = job_speed(c->bj->job);
+    uint64_t speed = job_speed(c->bj->job);
+    uint64_t chunk = MAX(copy_pace_chunk(&c->pace, c->chunk, c->zero_chunk), c->granularity);
     if (speed > 0) { /* parts of a second */
         chunk = MIN(chunk, block_align_up(speed / 8 + 1, c->granularity));
     }
@@ -109,18 +110,32 @@ static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_await_section(BlockCopy *c)
     return true;
 }
 
+static RUNS_IN_IOTHREAD void copy_step_pace(BlockCopy *c)
+{
+    BlkActivity others = blk_activity(); /* a job's own requests cross no backend */
+    const Job *job = c->bj->job;
+    CopyPaceInput in = {.now_ns = aio_now_ns(c->home),
+                        .requests = others.begun + others.ended,
+                        .in_flight = others.begun != others.ended,
+                        .left = block_bitmap_dirty_bytes(c->todo) + c->claimed,
+                        .free = job_speed(job) > 0 || c->hurried || job_should_complete(job)};
+    copy_pace_step(&c->pace, &in);
+}
+
 /* Claims the run, or waits for what it needs. */
 static coroutine_fn RUNS_IN_IOTHREAD void copy_co_claim(BlockCopy *c, uint64_t offset,
                                                         uint64_t bytes)
 {
     Job *job = c->bj->job;
-    int64_t next_ns = block_job_next_ns(c->bj);
+    copy_step_pace(c);
+    int64_t next_ns = MAX(block_job_next_ns(c->bj), c->pace.next_ns);
     bytes = copy_limit(c, offset, bytes);
     if (next_ns > aio_now_ns(c->home)) {
         job_co_wait(job, next_ns);
     } else if (copy_co_await_section(c)) {
         return; /* bits and claims have changed */
-    } else if (c->background >= c->claims_max || !copy_reserve(c, bytes)) {
+    } else if (c->background >= c->claims_max || !copy_pace_allows(&c->pace, c->working) ||
+               !copy_reserve(c, bytes)) {
         job_co_wait(job, INT64_MAX);
     } else {
         copy_count(c);
@@ -128,6 +143,9 @@ static coroutine_fn RUNS_IN_IOTHREAD void copy_co_claim(BlockCopy *c, uint64_t o
         copy_start(c, COPY_BACKGROUND, offset, bytes, NULL);
         c->cursor = offset + bytes < c->size ? offset + bytes : 0;
         copy_update_total(c);
+        /* The engine would merge reads that begin in one turn: all would end at once, then all writes
+         * would, and the disk would never read and write at the same time. */
+        co_yield_turn();
     }
 }
 

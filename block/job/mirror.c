@@ -274,6 +274,7 @@ static bool mirror_cancel(Job *job, bool force)
     }
     if (!force && (status == JOB_STATUS_READY || status == JOB_STATUS_STANDBY)) {
         m->finish = true;
+        block_copy_hurry(m->copy);
         return false;
     }
     block_copy_abandon(m->copy);

@@ -270,6 +270,7 @@ static const char *nbd_client_filename(const BlockNode *n)
 const BlockDriver block_driver_nbd = {
     .name = "nbd",
     .help = "an export of an NBD server",
+    .is_remote = true,
     .state_size = sizeof(NbdState),
     .options = nbd_options,
     .co_open = nbd_client_co_open,
