@@ -113,6 +113,10 @@ static void co_queue_deadline(void *opaque)
 
 bool co_queue_wait_until(CoQueue *q, const char *what, int64_t deadline_ns)
 {
+    if (deadline_ns == INT64_MAX) {
+        co_queue_wait(q, what);
+        return true;
+    }
     CoLimitedWait wait = {.queue = q, .waiter.token = co_arm()};
     AioTimer timer;
     *q->tail = &wait.waiter;

@@ -16,10 +16,10 @@ static void hang_disk(void)
     assert_int_equal(block_mem_waiting(rig->disk.node), 1);
 }
 
-/* A command to LUN 0 whose write the disk holds. */
+/* A command to LUN 0 whose read the disk holds. */
 typedef struct HungCommand {
     ScsiRequest r;
-    uint8_t data[512];
+    uint8_t data[2048];
     struct iovec iov;
     ScsiOutcome outcome;
     bool ended;
@@ -45,14 +45,15 @@ static void clear_attentions(void *opaque)
 
 static RUNS_IN_MAIN void hang_lun(const char *type)
 {
-    static const uint8_t write_one[10] = {SCSI_WRITE_10, 0, 0, 0, 0, 0, 0, 0, 1};
+    static const uint8_t read_one[10] = {SCSI_READ_10, 0, 0, 0, 0, 0, 0, 0, 1};
     g_autofree char *lun = g_strdup_printf("{'driver':'%s','id':'lun','drive':'disk'}", type);
     execute("device_add", "{'driver':'virtio-scsi-pci','id':'scsi','addr':'5'}");
     execute("device_add", lun);
-    hung = (HungCommand){.r.bus = device("scsi")->child_bus, .r.out_num = 1, .r.out_len = 512};
+    hung = (HungCommand){
+        .r.bus = device("scsi")->child_bus, .r.in_num = 1, .r.in_len = sizeof(hung.data)};
     hung.iov = (struct iovec){.iov_base = hung.data, .iov_len = sizeof(hung.data)};
-    hung.r.out = &hung.iov;
-    memcpy(hung.r.cdb, write_one, sizeof(write_one));
+    hung.r.in = &hung.iov;
+    memcpy(hung.r.cdb, read_one, sizeof(read_one));
     co_start(hung.r.bus->home, clear_attentions, NULL);
     co_start(hung.r.bus->home, hung_run, NULL);
     rig_settle();
@@ -144,6 +145,30 @@ static void a_controller_goes_after_its_disk_that_hangs(void **state)
     assert_string_equal(rig->deleted->str, "lun scsi ");
 }
 
+/* A medium that hangs stays on the open tray until its requests have ended. */
+static void a_medium_that_hangs_is_not_taken_out(void **state)
+{
+    Command eject;
+    enter_main();
+    hang_lun("scsi-cd");
+    command_start(&eject, "eject", "{'id':'lun'}");
+    while (!eject.done) { /* it waits on the clock of the iothread */
+        virtio_bench_step(rig->bench);
+    }
+    assert_string_equal(eject.error,
+                        "The medium of device 'lun' is in use: requests to node 'disk' have not "
+                        "ended. It is on the open tray; try again");
+    command_clear(&eject);
+    another_device_comes_and_goes();
+    complete_all();
+    assert_true(hung.ended && hung.outcome == SCSI_ABORTED);
+    assert_non_null(blk_find("lun"));
+    execute("blockdev-remove-medium", "{'id':'lun'}");
+    assert_null(blk_find("lun"));
+    execute("blockdev-insert-medium", "{'id':'lun','node-name':'disk'}");
+    assert_non_null(blk_find("lun"));
+}
+
 /* A stop waits for the disk, as always; the removal ends at the latest with the reset. */
 static void a_reset_ends_a_removal_under_way(void **state)
 {
@@ -189,6 +214,7 @@ int main(void)
         T(a_disk_that_hangs_after_its_ejection_holds_nothing),
         T(a_scsi_disk_that_hangs_is_removed_when_its_requests_have_ended),
         T(a_controller_goes_after_its_disk_that_hangs),
+        T(a_medium_that_hangs_is_not_taken_out),
         T(a_reset_ends_a_removal_under_way),
         T(a_device_that_leaves_is_not_started),
     };
