@@ -132,11 +132,11 @@ static void change_claim_late(void *opaque)
 
 /* Returns a component in which nothing that the change needs is opened or closed. NULL + @error. */
 static coroutine_fn RUNS_IN_MAIN GPtrArray *change_co_claim(BlockNode *const *nodes, unsigned count,
-                                                            GError **error)
+                                                            int64_t patience_ns, GError **error)
 {
     AioTimer timer;
     AioContext *ctx = aio_context_current();
-    int64_t deadline_ns = aio_now_ns(ctx) + CHANGE_CLOSING_NS;
+    int64_t deadline_ns = aio_now_ns(ctx) + MIN(patience_ns, CHANGE_CLOSING_NS);
     GPtrArray *list = change_find_component(nodes, count);
     ChangeReady ready;
     aio_timer_init(&timer, ctx, change_claim_late, NULL);
@@ -252,7 +252,7 @@ BlockGraphChange *block_graph_co_try_begin(BlockNode *const *nodes, unsigned cou
     for (unsigned i = 0; i < count; i++) {
         block_node_ref(nodes[i]);
     }
-    GPtrArray *list = change_co_claim(nodes, count, error);
+    GPtrArray *list = change_co_claim(nodes, count, patience_ns, error);
     BlockGraphChange *c = NULL;
     if (list != NULL) {
         c = change_new(list);
