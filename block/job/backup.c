@@ -7,6 +7,7 @@
 #include "util/loop/sched_point.h"
 
 #define BACKUP_CLUSTER 65536u
+#define BACKUP_NS_PER_S INT64_C(1000000000)
 #define BACKUP_SCAN_MAX ((uint64_t)1 << 30) /* bytes of one look */
 
 struct BlockBackup {
@@ -287,6 +288,7 @@ backup_co_make_copy(BlockBackup *b, const BlockBackupConfig *c, GError **error)
                             .todo = block_bitmap_new(block_node_size(b->source), granularity),
                             .unmap = true,
                             .compress = c->compress,
+                            .save_timeout_ns = (int64_t)c->cbw_timeout_s * BACKUP_NS_PER_S,
                             .max_claims = c->max_workers,
                             .max_chunk = c->max_chunk};
     if (copy.todo == NULL) {
