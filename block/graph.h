@@ -16,7 +16,8 @@
  * Invariants
  *   1. From begin until end nothing is in flight in the given nodes, in the nodes and backends above
  *      them, and below them, except reads of shared nodes below by what follows. The other connected
- *      nodes and backends begin nothing; what is in flight there may go on, and may hang. New users of
+ *      nodes and backends, and nodes below that a job writes to and that are not given, begin nothing;
+ *      what is in flight there may go on, and may hang. New users of
  *      all connected nodes (blockdev-add, a device) wait for the end.
  *   2. From the first step until commit or abort nothing yields. So nobody sees a part of the steps.
  *   3. After commit all steps are done and all uses of the connected nodes are compatible
@@ -37,6 +38,12 @@ typedef struct BlockGraphChange BlockGraphChange;
  * are replaced, replacements, filters, parents and children. NULL + @error: a node that is being
  * opened uses one of them, or one whose close takes longer than a second. */
 BlockGraphChange *block_graph_co_begin(BlockNode *const *nodes, unsigned count, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+
+/* The same, for a caller that can try later: NULL also if nothing has ended for @patience_ns while something
+ * is in flight. */
+BlockGraphChange *block_graph_co_try_begin(BlockNode *const *nodes, unsigned count,
+                                           int64_t patience_ns, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 
 /* ---- steps: false + @error if impossible, then the caller aborts ---- */

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include "block/chain/chain.h"
 #include "block/chain/commit_int.h"
-#include "util/log.h"
 #include "util/loop/sched_point.h"
 
 /* ---- the overlays' headers ---- */
@@ -72,8 +71,9 @@ static RUNS_IN_MAIN void commit_set_base_use(const CommitJob *c, bool used)
 static coroutine_fn RUNS_IN_MAIN bool commit_co_run_change(CommitJob *c, CommitOverlay *overlays,
                                                            unsigned count, GError **error)
 {
-    c->change = block_job_co_begin_change((BlockNode *[]){c->filter, c->base}, 2, error);
+    c->change = block_job_co_begin_change(&c->bj, (BlockNode *[]){c->filter, c->base}, 2, error);
     if (c->change == NULL) {
+        c->later = true;
         return false;
     }
     SP("commit.prepare", c);
@@ -85,12 +85,34 @@ static coroutine_fn RUNS_IN_MAIN bool commit_co_run_change(CommitJob *c, CommitO
     return ok;
 }
 
+/* An overlay that is read-only is reopened, outside of a change: only while nothing hangs. */
+static coroutine_fn RUNS_IN_MAIN bool commit_co_may_reopen(CommitJob *c, const GPtrArray *overlays,
+                                                           GError **error)
+{
+    bool reopens = false;
+    for (unsigned i = 0; i < overlays->len; i++) {
+        reopens = reopens || block_node_read_only(overlays->pdata[i]);
+    }
+    if (reopens) {
+        BlockGraphChange *probe =
+            block_job_co_begin_change(&c->bj, (BlockNode *[]){c->filter, c->base}, 2, error);
+        if (probe == NULL) {
+            return false;
+        }
+        block_graph_co_end(probe);
+    }
+    return true;
+}
+
 int commit_co_prepare(Job *job, GError **error)
 {
     CommitJob *c = job_state(job);
     enter_main();
     enter_coroutine();
     g_autoptr(GPtrArray) nodes = commit_overlays(c->filter);
+    if (!commit_co_may_reopen(c, nodes, error)) {
+        return -EAGAIN;
+    }
     g_autofree CommitOverlay *overlays = g_new0(CommitOverlay, nodes->len);
     unsigned count = 0;
     bool ok = true;
@@ -99,46 +121,47 @@ int commit_co_prepare(Job *job, GError **error)
     }
     c->committed = ok && commit_co_run_change(c, overlays, nodes->len, error);
     c->inserted = !c->committed;
+    bool later = c->later;
+    c->later = false;
     while (count > 0) {
         commit_co_end_overlay(&overlays[--count]);
     }
     if (c->committed) {
         return 0;
     }
-    return job_is_cancelled(job) ? -ECANCELED : -EPERM;
+    return later ? -EAGAIN : job_is_cancelled(job) ? -ECANCELED : -EPERM;
 }
 
 /* ---- clean ---- */
 
-static coroutine_fn RUNS_IN_MAIN bool commit_co_try_remove(CommitJob *c, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool commit_co_remove_filter(CommitJob *c)
 {
-    BlockGraphChange *change = block_job_co_begin_change(&c->filter, 1, error);
+    g_autoptr(GError) error = NULL;
+    BlockGraphChange *change = block_job_co_begin_change(&c->bj, &c->filter, 1, &error);
     if (change == NULL) {
         return false;
     }
     bool ok =
-        block_graph_remove_filter(change, c->filter, error) && block_graph_commit(change, error);
+        block_graph_remove_filter(change, c->filter, &error) && block_graph_commit(change, &error);
     block_graph_co_end(change);
     return ok;
 }
 
-static coroutine_fn RUNS_IN_MAIN void commit_co_remove_filter(CommitJob *c)
+/* While a request to base hangs, base is not seen without the filter. */
+static bool commit_co_try_end(BlockJob *bj)
 {
-    g_autoptr(GError) error = NULL;
-    if (commit_co_try_remove(c, &error)) {
-        return;
-    }
-    log_warn("node '%s' stays above node '%s': %s", c->filter->name, c->top->name, error->message);
-}
-
-void commit_co_release(CommitJob *c)
-{
+    CommitJob *c = (CommitJob *)bj;
+    enter_main();
+    enter_coroutine();
     if (c->copy != NULL) {
-        block_copy_co_free(c->copy); /* takes the use of base */
+        if (!block_copy_co_is_idle(c->copy, true)) {
+            return false;
+        }
+        block_copy_co_free(g_steal_pointer(&c->copy)); /* takes the use of base */
     }
     block_job_co_remove_nodes(&c->bj);
-    if (c->inserted) {
-        commit_co_remove_filter(c);
+    if (c->inserted && !commit_co_remove_filter(c)) {
+        return false;
     }
     if (c->base_read_only) {
         block_node_co_set_read_only(c->base, true, NULL); /* it stays writable if it is in use so */
@@ -146,7 +169,16 @@ void commit_co_release(CommitJob *c)
     block_co_unref(c->filter);
     block_co_unref(c->top);
     block_co_unref(c->base);
+    return true;
+}
+
+void commit_co_end(CommitJob *c)
+{
+    if (c->copy != NULL) {
+        block_copy_abandon(c->copy);
+    }
     c->released = true;
+    block_job_co_end(&c->bj, commit_co_try_end);
 }
 
 void commit_co_clean(Job *job)
@@ -156,6 +188,6 @@ void commit_co_clean(Job *job)
     enter_coroutine();
     SP("commit.clean", c);
     if (!c->released) {
-        commit_co_release(c);
+        commit_co_end(c);
     }
 }

@@ -19,10 +19,11 @@ typedef struct CommitJob {
 
     /* main */
     BlockGraphChange *change;
+    bool later;          /* prepare cannot begin its change now */
     bool inserted;       /* the filter is in the graph */
     bool committed;      /* base has replaced the filter */
     bool base_read_only; /* before the job */
-    bool released;       /* nothing is left to clean */
+    bool released;       /* its end has begun */
     BlockEdge *base_edge;
 } CommitJob;
 
@@ -31,8 +32,9 @@ extern const JobDriver block_commit_driver;
 /* ---- commit_end.c: coroutines in main, under the operation lock ---- */
 int commit_co_prepare(Job *job, GError **error);
 void commit_co_clean(Job *job);
-/* Frees what @c has, except itself and what block_job_clear() frees. */
-void commit_co_release(CommitJob *c) coroutine_fn RUNS_IN_MAIN;
+/* Takes the filter out and frees what @c has, except itself and what block_job_clear() frees; now, or when
+ * nothing is in flight there. */
+void commit_co_end(CommitJob *c) coroutine_fn RUNS_IN_MAIN;
 /* The nodes whose backing node is @n: borrowed; to be freed. */
 GPtrArray *commit_overlays(const BlockNode *n) RUNS_IN_MAIN;
 

@@ -187,7 +187,7 @@ Job *block_commit_co_start(const CommitConfig *config, GError **error)
     if (ok) {
         job_start(job);
     } else {
-        commit_co_release(c);
+        commit_co_end(c);
         job_abandon(job);
     }
     job_unref(job);

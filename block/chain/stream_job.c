@@ -21,7 +21,7 @@ typedef struct StreamJob {
     bool was_read_only;
     bool tracks;
     bool committed;
-    bool released; /* nothing is left to clean */
+    bool released; /* its end has begun */
 } StreamJob;
 
 /* ---- start ---- */
@@ -82,10 +82,16 @@ static coroutine_fn RUNS_IN_MAIN bool stream_co_make_copy(StreamJob *s, GError *
     return true;
 }
 
-static coroutine_fn RUNS_IN_MAIN void stream_co_release(StreamJob *s)
+static bool stream_co_try_end(BlockJob *bj)
 {
+    StreamJob *s = (StreamJob *)bj;
+    enter_main();
+    enter_coroutine();
     if (s->copy != NULL) {
-        block_copy_co_free(s->copy);
+        if (!block_copy_co_is_idle(s->copy, false)) {
+            return false;
+        }
+        block_copy_co_free(g_steal_pointer(&s->copy));
     }
     block_job_co_remove_nodes(&s->bj);
     if (s->tracks) {
@@ -98,7 +104,17 @@ static coroutine_fn RUNS_IN_MAIN void stream_co_release(StreamJob *s)
         block_co_unref(s->base);
     }
     block_co_unref(s->node);
+    return true;
+}
+
+/* Ends the use of the nodes now, or when nothing is in flight there. */
+static coroutine_fn RUNS_IN_MAIN void stream_co_end(StreamJob *s)
+{
+    if (s->copy != NULL) {
+        block_copy_abandon(s->copy);
+    }
     s->released = true;
+    block_job_co_end(&s->bj, stream_co_try_end);
 }
 
 static const JobDriver stream_driver;
@@ -136,7 +152,7 @@ Job *block_stream_co_start(const StreamConfig *config, GError **error)
     if (ok) {
         job_start(job);
     } else {
-        stream_co_release(s);
+        stream_co_end(s);
         job_abandon(job);
     }
     job_unref(job);
@@ -188,12 +204,13 @@ static int stream_co_prepare(Job *job, GError **error)
         s->committed = true; /* there was nothing to copy */
         return 0;
     }
-    BlockGraphChange *c = block_job_co_begin_change(&s->node, 1, error);
-    if (c != NULL) {
-        SP("stream.prepare", s);
-        s->committed = stream_co_switch(s, c, error);
-        block_graph_co_end(c);
+    BlockGraphChange *c = block_job_co_begin_change(&s->bj, &s->node, 1, error);
+    if (c == NULL) {
+        return -EAGAIN;
     }
+    SP("stream.prepare", s);
+    s->committed = stream_co_switch(s, c, error);
+    block_graph_co_end(c);
     if (s->committed) {
         return 0;
     }
@@ -207,7 +224,7 @@ static void stream_co_clean(Job *job)
     enter_coroutine();
     SP("stream.clean", s);
     if (!s->released) {
-        stream_co_release(s);
+        stream_co_end(s);
     }
 }
 

@@ -102,6 +102,12 @@ void blk_count_section(BlockBackend *blk) RUNS_IN_MAIN;
 /* Begins drained sections without a wait for what is in flight: nothing new begins. co_drained_end() ends
  * them. */
 void blk_hold(BlockBackend *const *blks, unsigned count) RUNS_IN_MAIN;
+/* Home: whether a section of the backend waits for what is in flight. */
+bool blk_drain_waits(const BlockBackend *blk) RUNS_IN_IOTHREAD;
+/* As co_drained_begin(). False: for @patience_ns (INT64_MAX: any time) nothing has ended, and something
+ * is in flight. The section has begun all the same: co_drained_end() ends it. */
+bool co_drained_try_begin(BlockBackend *const *blks, unsigned count, int64_t patience_ns)
+    coroutine_fn RUNS_IN_MAIN;
 /* Home: the backend is freed, inside a section of @nodes that never ends. True: no request waits in
  * it. */
 bool blk_drain_retire(BlockBackend *blk, const GPtrArray *nodes) RUNS_IN_IOTHREAD;

@@ -8,7 +8,7 @@
  *
  * The change waits only for what it needs: for the given nodes, all nodes above them and the backends
  * there, whose edges it changes or whose limits follow, and for the nodes below the given ones, which
- * can get other parents. The other nodes and backends of the component begin nothing new, so that
+ * can get other parents, except those that a job writes to and what is below them. The other nodes and backends of the component begin nothing new, so that
  * the shared nodes below become idle, but what is in flight in them can hang, as the requests to the
  * target of a cancelled job do. Such a request that goes on during the change can read what is shared.
  */
@@ -132,11 +132,11 @@ static void change_claim_late(void *opaque)
 
 /* Returns a component in which nothing that the change needs is opened or closed. NULL + @error. */
 static coroutine_fn RUNS_IN_MAIN GPtrArray *change_co_claim(BlockNode *const *nodes, unsigned count,
-                                                            GError **error)
+                                                            int64_t patience_ns, GError **error)
 {
     AioTimer timer;
     AioContext *ctx = aio_context_current();
-    int64_t deadline_ns = aio_now_ns(ctx) + CHANGE_CLOSING_NS;
+    int64_t deadline_ns = aio_now_ns(ctx) + MIN(patience_ns, CHANGE_CLOSING_NS);
     GPtrArray *list = change_find_component(nodes, count);
     ChangeReady ready;
     aio_timer_init(&timer, ctx, change_claim_late, NULL);
@@ -193,7 +193,7 @@ static RUNS_IN_MAIN void change_find_needed(BlockGraphChange *c, BlockNode *cons
     c->quiesced = g_ptr_array_copy(c->above, NULL, NULL);
     c->held = g_ptr_array_new();
     for (unsigned i = 0; i < count; i++) {
-        g_autoptr(GPtrArray) below = block_node_tree(nodes[i]);
+        g_autoptr(GPtrArray) below = block_node_tree_unwritten(nodes[i]);
         for (unsigned j = 0; j < below->len; j++) {
             change_add_connected(c->quiesced, below->pdata[j]);
         }
@@ -206,48 +206,73 @@ static RUNS_IN_MAIN void change_find_needed(BlockGraphChange *c, BlockNode *cons
     change_find_backends(c);
 }
 
-static coroutine_fn RUNS_IN_MAIN void change_co_drain(BlockGraphChange *c)
+/* False: the patience has ended; block_graph_co_end() ends all the same. */
+static coroutine_fn RUNS_IN_MAIN bool change_co_drain(BlockGraphChange *c, int64_t patience_ns)
 {
     SP("block.change_drain", c);
     blk_hold((BlockBackend **)c->held_blks->pdata, c->held_blks->len);
     block_nodes_hold(c->held);
-    co_drained_begin((BlockBackend **)c->blks->pdata, c->blks->len);
-    block_nodes_co_quiesce_each(c->quiesced);
+    if (!co_drained_try_begin((BlockBackend **)c->blks->pdata, c->blks->len, patience_ns)) {
+        block_nodes_hold(c->quiesced);
+        return false;
+    }
+    if (!block_nodes_co_try_quiesce_each(c->quiesced, patience_ns)) {
+        return false;
+    }
     trace_block_graph_begin(c->nodes->len, c->blks->len);
+    return true;
 }
 
-BlockGraphChange *block_graph_co_begin(BlockNode *const *nodes, unsigned count, GError **error)
+/* Closes the gate of all nodes of @list, which it takes. */
+static RUNS_IN_MAIN BlockGraphChange *change_new(GPtrArray *list)
+{
+    BlockGraphChange *c = g_new0(BlockGraphChange, 1);
+    c->owner = co_self();
+    c->nodes = list;
+    c->blks = g_ptr_array_new();
+    c->backends = g_ptr_array_new();
+    c->held_blks = g_ptr_array_new();
+    c->steps = g_ptr_array_new();
+    c->dropped = g_ptr_array_new();
+    c->seen = g_new0(bool, list->len);
+    c->hidden = g_new0(bool, list->len);
+    for (unsigned i = 0; i < list->len; i++) {
+        BlockNode *n = list->pdata[i];
+        c->seen[i] = block_node_is_seen(n);
+        n->changing = c;
+        block_node_ref(n);
+        g_ptr_array_add(c->dropped, n);
+    }
+    return c;
+}
+
+BlockGraphChange *block_graph_co_try_begin(BlockNode *const *nodes, unsigned count,
+                                           int64_t patience_ns, GError **error)
 {
     for (unsigned i = 0; i < count; i++) {
         block_node_ref(nodes[i]);
     }
-    GPtrArray *list = change_co_claim(nodes, count, error);
+    GPtrArray *list = change_co_claim(nodes, count, patience_ns, error);
     BlockGraphChange *c = NULL;
     if (list != NULL) {
-        c = g_new0(BlockGraphChange, 1);
-        c->owner = co_self();
-        c->nodes = list;
-        c->blks = g_ptr_array_new();
-        c->backends = g_ptr_array_new();
-        c->held_blks = g_ptr_array_new();
-        c->steps = g_ptr_array_new();
-        c->dropped = g_ptr_array_new();
-        c->seen = g_new0(bool, list->len);
-        c->hidden = g_new0(bool, list->len);
-        for (unsigned i = 0; i < list->len; i++) {
-            BlockNode *n = list->pdata[i];
-            c->seen[i] = block_node_is_seen(n);
-            n->changing = c;
-            block_node_ref(n);
-            g_ptr_array_add(c->dropped, n);
-        }
+        c = change_new(list);
         change_find_needed(c, nodes, count);
-        change_co_drain(c);
+        if (!change_co_drain(c, patience_ns)) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IN_USE,
+                        "node '%s': requests that are in flight do not end", nodes[0]->name);
+            block_graph_co_end(c);
+            c = NULL;
+        }
     }
     for (unsigned i = 0; i < count; i++) {
         block_co_unref(nodes[i]);
     }
     return c;
+}
+
+BlockGraphChange *block_graph_co_begin(BlockNode *const *nodes, unsigned count, GError **error)
+{
+    return block_graph_co_try_begin(nodes, count, INT64_MAX, error);
 }
 
 /* ---- commit ---- */

@@ -70,15 +70,26 @@ GPtrArray *block_nodes_above(BlockNode *const *nodes, unsigned count)
     return all;
 }
 
-void block_nodes_co_quiesce_each(GPtrArray *nodes)
+bool block_nodes_co_try_quiesce_each(GPtrArray *nodes, int64_t patience_ns)
 {
+    bool ok = true;
     g_ptr_array_sort(nodes, block_node_compare_heights);
     for (unsigned i = 0; i < nodes->len; i++) {
         block_node_ref(nodes->pdata[i]);
     }
     for (unsigned i = 0; i < nodes->len; i++) {
-        block_node_co_quiesce(nodes->pdata[i]);
+        if (ok) {
+            ok = block_node_co_try_quiesce(nodes->pdata[i], patience_ns);
+        } else {
+            block_node_hold(nodes->pdata[i]);
+        }
     }
+    return ok;
+}
+
+void block_nodes_co_quiesce_each(GPtrArray *nodes)
+{
+    block_nodes_co_try_quiesce_each(nodes, INT64_MAX);
 }
 
 GPtrArray *block_nodes_co_quiesce_above(const GPtrArray *nodes)

@@ -32,6 +32,48 @@ GPtrArray *block_node_tree(BlockNode *n)
     return list;
 }
 
+static RUNS_IN_MAIN bool edge_is_job(const BlockEdge *e)
+{
+    return (e->uses & BLOCK_USE_GRAPH) != 0;
+}
+
+static RUNS_IN_MAIN bool edge_job_uses(const BlockNode *n, unsigned uses)
+{
+    for (unsigned i = 0; i < n->parents->len; i++) {
+        const BlockEdge *e = n->parents->pdata[i];
+        if (edge_is_job(e) && (e->uses & uses) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static RUNS_IN_MAIN void edge_add_tree_without(GPtrArray *list, BlockNode *n, unsigned uses)
+{
+    if (g_ptr_array_find(list, n, NULL) || edge_job_uses(n, uses)) {
+        return;
+    }
+    g_ptr_array_add(list, n);
+    for (unsigned i = 0; i < n->children->len; i++) {
+        const BlockEdge *e = n->children->pdata[i];
+        edge_add_tree_without(list, e->node, uses);
+    }
+}
+
+GPtrArray *block_node_tree_without_jobs(BlockNode *n)
+{
+    GPtrArray *list = g_ptr_array_new();
+    edge_add_tree_without(list, n, BLOCK_USE_ALL);
+    return list;
+}
+
+GPtrArray *block_node_tree_unwritten(BlockNode *n)
+{
+    GPtrArray *list = g_ptr_array_new();
+    edge_add_tree_without(list, n, BLOCK_USE_WRITE);
+    return list;
+}
+
 bool block_node_reaches(const BlockNode *n, const BlockNode *below)
 {
     g_autoptr(GPtrArray) list = block_node_tree((BlockNode *)(uintptr_t)n);
@@ -111,11 +153,6 @@ void block_edge_set_uses(BlockEdge *e, bool writes)
         e->uses |= BLOCK_USE_WRITE | BLOCK_USE_RESIZE;
         e->shares = BLOCK_USE_READ | BLOCK_USE_GRAPH;
     }
-}
-
-static RUNS_IN_MAIN bool edge_is_job(const BlockEdge *e)
-{
-    return (e->uses & BLOCK_USE_GRAPH) != 0;
 }
 
 bool block_node_is_seen(const BlockNode *n)

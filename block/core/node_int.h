@@ -29,6 +29,9 @@ void node_options_inherit(OptDict *child, const BlockNodeFlags *flags) ANY_THREA
 /* ---- edge.c ---- */
 /* The node and all nodes below it, each once, children before their parents. To be freed. */
 GPtrArray *block_node_tree(BlockNode *n) ANY_THREAD;
+/* The same without the nodes that a job uses (writes to), and without what is only below those. */
+GPtrArray *block_node_tree_without_jobs(BlockNode *n) RUNS_IN_MAIN;
+GPtrArray *block_node_tree_unwritten(BlockNode *n) RUNS_IN_MAIN;
 /* The node and all nodes above it, each once. To be freed. */
 GPtrArray *block_node_ancestors(const BlockNode *n) RUNS_IN_MAIN;
 /* For sorting pointers to nodes: parents before their children, whose requests they make. */
@@ -71,10 +74,13 @@ void node_co_close_children(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 void node_child_inherit(OptDict *child, BlockChildRole role, const BlockNodeFlags *flags)
     ANY_THREAD;
 
-/* ---- drain.c ---- */
+/* ---- drain.c, drain_begin.c ---- */
 /* Returns when nothing is in flight in @n. Later operations of the node's own wait for
  * block_node_co_release(). */
 void block_node_co_quiesce(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
+/* False: for @patience_ns nothing has ended, and something is in flight. The node is quiesced all the
+ * same. */
+bool block_node_co_try_quiesce(BlockNode *n, int64_t patience_ns) coroutine_fn RUNS_IN_MAIN;
 void block_node_co_release(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 /* The same without a wait: what is in flight goes on, and nothing new of the node's own begins once the
  * message is in its home, before all messages of later calls. */
@@ -88,6 +94,9 @@ void block_nodes_co_release(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
 GPtrArray *block_nodes_above(BlockNode *const *nodes, unsigned count) RUNS_IN_MAIN;
 /* Quiesces each of @nodes, whatever its home, parents before their children, with a reference to each. */
 void block_nodes_co_quiesce_each(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
+/* The same with a patience, for all together. Also after false, block_nodes_co_release_above() ends it. */
+bool block_nodes_co_try_quiesce_each(GPtrArray *nodes, int64_t patience_ns)
+    coroutine_fn RUNS_IN_MAIN;
 /* The same without a wait. block_nodes_co_release_above() ends both. */
 void block_nodes_hold(GPtrArray *nodes) RUNS_IN_MAIN;
 /* Does the same, with a reference to each, for @nodes and all nodes above them: those can have

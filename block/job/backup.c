@@ -4,10 +4,10 @@
 #include <errno.h>
 #include "block/graph.h"
 #include "block/job/backup_overlay.h"
-#include "util/log.h"
 #include "util/loop/sched_point.h"
 
 #define BACKUP_CLUSTER 65536u
+#define BACKUP_NS_PER_S INT64_C(1000000000)
 #define BACKUP_SCAN_MAX ((uint64_t)1 << 30) /* bytes of one look */
 
 struct BlockBackup {
@@ -25,7 +25,7 @@ struct BlockBackup {
     BackupOverlay overlay;
     bool busy;     /* the bitmap is */
     bool inserted; /* the filter is in the graph */
-    bool released; /* the creation has failed */
+    bool released; /* the creation has failed, or the job has ended */
 };
 
 /* ---- the data step ---- */
@@ -38,9 +38,7 @@ static coroutine_fn RUNS_IN_IOTHREAD uint64_t backup_co_look(BlockBackup *b, uin
     BlockStatus s;
     BlockDirtyBitmap *todo = block_copy_todo(b->copy);
     uint64_t unit = block_bitmap_granularity(todo);
-    block_node_co_begin(b->source);
-    int ret = block_node_co_block_status(b->source, at, MIN(size - at, BACKUP_SCAN_MAX), false, &s);
-    block_node_end(b->source);
+    int ret = block_copy_co_status(b->copy, at, MIN(size - at, BACKUP_SCAN_MAX), false, &s);
     if (ret < 0 || s.bytes == 0) { /* unknown: the copy reports what is wrong */
         return MIN(size - at, unit);
     }
@@ -120,30 +118,23 @@ static coroutine_fn RUNS_IN_MAIN void backup_co_end_bitmap(BlockBackup *b, bool 
     }
 }
 
-static coroutine_fn RUNS_IN_MAIN void backup_co_remove_filter(BlockBackup *b, bool success)
+/* Takes the filter out of the graph and ends the use of the bitmap. False: not now. */
+static coroutine_fn RUNS_IN_MAIN bool backup_co_remove_filter(BlockBackup *b, bool success)
 {
-    GError *error = NULL;
-    BlockGraphChange *change =
-        b->inserted ? block_job_co_begin_change(&b->filter, 1, &error) : NULL;
-    if (change != NULL) {
-        b->inserted = !block_graph_remove_filter(change, b->filter, &error) ||
-                      !block_graph_commit(change, &error);
+    g_autoptr(GError) error = NULL;
+    BlockGraphChange *change = block_job_co_begin_change(&b->bj, &b->filter, 1, &error);
+    if (change == NULL) {
+        return false;
     }
-    backup_co_end_bitmap(b, success);
+    b->inserted = !block_graph_remove_filter(change, b->filter, &error) ||
+                  !block_graph_commit(change, &error);
     if (!b->inserted) {
+        backup_co_end_bitmap(b, success);
         backup_filter_detach(b->filter);
         backup_overlay_co_unkeep(&b->overlay);
     }
-    if (change != NULL) {
-        block_graph_co_end(change);
-    }
-    if (b->inserted) {
-        block_copy_abandon(b->copy);
-        b->copy = NULL; /* the filter keeps it */
-        log_warn("node '%s' stays above node '%s': %s", block_node_name(b->filter),
-                 block_node_name(b->source), error->message);
-    }
-    g_clear_error(&error);
+    block_graph_co_end(change);
+    return !b->inserted;
 }
 
 static coroutine_fn RUNS_IN_MAIN void backup_co_release(BlockBackup *b)
@@ -161,7 +152,18 @@ static coroutine_fn RUNS_IN_MAIN void backup_co_release(BlockBackup *b)
             block_co_unref(nodes[i]);
         }
     }
-    b->released = true;
+}
+
+static bool backup_co_try_end(BlockJob *bj)
+{
+    BlockBackup *b = (BlockBackup *)bj;
+    enter_main();
+    enter_coroutine();
+    if (b->inserted && !backup_co_remove_filter(b, job_error_text(bj->job) == NULL)) {
+        return false;
+    }
+    backup_co_release(b);
+    return true;
 }
 
 static void backup_nothing_at_home(void *opaque)
@@ -185,8 +187,8 @@ static void backup_co_clean(Job *job)
         co_call_in(b->source->home, backup_nothing_at_home, b); /* what is left is known then */
     }
     SP("backup.clean", b);
-    backup_co_remove_filter(b, success);
-    backup_co_release(b);
+    b->released = true;
+    block_job_co_end(&b->bj, backup_co_try_end);
 }
 
 static bool backup_cancel(Job *job, bool force)
@@ -286,6 +288,7 @@ backup_co_make_copy(BlockBackup *b, const BlockBackupConfig *c, GError **error)
                             .todo = block_bitmap_new(block_node_size(b->source), granularity),
                             .unmap = true,
                             .compress = c->compress,
+                            .save_timeout_ns = (int64_t)c->cbw_timeout_s * BACKUP_NS_PER_S,
                             .max_claims = c->max_workers,
                             .max_chunk = c->max_chunk};
     if (copy.todo == NULL) {
@@ -378,7 +381,8 @@ void block_backup_co_finish(BlockBackup *b, bool start)
     if (start) {
         job_start(job);
     } else {
-        backup_co_release(b);
+        b->released = true;
+        block_job_co_end(&b->bj, backup_co_try_end);
         job_abandon(job); /* a cancel meanwhile has started the job's end */
     }
     job_unref(job);

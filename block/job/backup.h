@@ -50,6 +50,7 @@ typedef struct BlockBackupConfig {
     BlockBackupBitmapMode bitmap_mode;
     const char *filter_name; /* NULL: it is generated */
     BlockOnCbwError on_cbw_error;
+    uint32_t cbw_timeout_s; /* after which a copy before a write has failed; 0: none */
     bool compress;
     unsigned max_workers; /* copies of the data step at a time; 0: the default */
     uint64_t max_chunk;   /* bytes of one; 0: the default */

@@ -2,10 +2,12 @@
 #include "block/job/block_job.h"
 
 #include <errno.h>
+#include "util/log.h"
 
 #define BLOCK_JOB_NS_PER_S 1000000000.0
-#define BLOCK_JOB_CHANGE_MAX_NS INT64_C(1000000000)
-#define BLOCK_JOB_CHANGE_NS INT64_C(10000000)
+#define BLOCK_JOB_PATIENCE_NS INT64_C(50000000)
+#define BLOCK_JOB_PATIENCE_MAX_NS INT64_C(1000000000)
+#define BLOCK_JOB_PAUSE_MAX_NS INT64_C(5000000000)
 #define BLOCK_JOB_RETRY_NS INT64_C(100000000) /* before an ignored error is tried again */
 
 const char *const block_on_error_names[] = {"report", "ignore", "enospc", "stop", "auto", NULL};
@@ -28,6 +30,7 @@ bool block_job_init(BlockJob *bj, const JobDriver *driver, const BlockJobConfig 
     bj->on_source_error = config->on_source_error;
     bj->on_target_error = config->on_target_error;
     bj->edges = g_ptr_array_new();
+    bj->patience_ns = BLOCK_JOB_PATIENCE_NS;
     return true;
 }
 
@@ -81,18 +84,44 @@ bool block_job_check_fixed_size(const BlockNode *source, GError **error)
     return e == NULL;
 }
 
-BlockGraphChange *block_job_co_begin_change(BlockNode *const *nodes, unsigned count, GError **error)
+BlockGraphChange *block_job_co_begin_change(BlockJob *bj, BlockNode *const *nodes, unsigned count,
+                                            GError **error)
 {
-    const AioContext *ctx = aio_context_current();
-    int64_t deadline_ns = aio_now_ns(ctx) + BLOCK_JOB_CHANGE_MAX_NS;
-    for (;;) {
-        g_clear_error(error);
-        BlockGraphChange *change = block_graph_co_begin(nodes, count, error);
-        if (change != NULL || aio_now_ns(ctx) >= deadline_ns) {
-            return change;
-        }
-        co_sleep_ns(BLOCK_JOB_CHANGE_NS);
+    BlockGraphChange *change = block_graph_co_try_begin(nodes, count, bj->patience_ns, error);
+    if (change == NULL) {
+        bj->patience_ns = MIN(bj->patience_ns * 2, BLOCK_JOB_PATIENCE_MAX_NS);
     }
+    return change;
+}
+
+static void block_job_end_later(void *opaque)
+{
+    BlockJob *bj = opaque;
+    int64_t pause_ns = BLOCK_JOB_PATIENCE_NS;
+    bool ended = false;
+    enter_main();
+    enter_coroutine();
+    while (!ended) {
+        co_sleep_ns(pause_ns);
+        job_co_operation_begin();
+        ended = bj->co_try_end(bj);
+        job_co_operation_end();
+        pause_ns = MIN(pause_ns * 2, BLOCK_JOB_PAUSE_MAX_NS);
+    }
+    job_unref(bj->job);
+}
+
+void block_job_co_end(BlockJob *bj, bool (*co_try_end)(BlockJob *bj))
+{
+    bj->patience_ns = BLOCK_JOB_PATIENCE_NS;
+    if (co_try_end(bj)) {
+        return;
+    }
+    log_warn("job '%s' has ended; its nodes stay in use until what is in flight there has ended",
+             job_id(bj->job));
+    bj->co_try_end = co_try_end;
+    job_ref(bj->job);
+    co_start(aio_context_current(), block_job_end_later, bj);
 }
 
 BlockEdge *block_job_take_node(BlockJob *bj, BlockEdge *e)

@@ -32,14 +32,17 @@ typedef struct BlockJobConfig {
 } BlockJobConfig;
 
 /* The first member of the state of each type of block job. */
-typedef struct BlockJob {
+typedef struct BlockJob BlockJob;
+struct BlockJob {
     Job *job;
     BlockOnError on_source_error, on_target_error;
-    GPtrArray *edges; /* main: BlockEdge, owned */
+    GPtrArray *edges;                 /* main: BlockEdge, owned */
+    int64_t patience_ns;              /* main: of the next change of the graph */
+    bool (*co_try_end)(BlockJob *bj); /* main: block_job_co_end() */
     /* home: the speed limit allows no more work before next_ns */
     int64_t next_ns;
     uint64_t speed; /* for which that was calculated */
-} BlockJob;
+};
 
 /* Creates the job of @bj in JOB_STATUS_CREATED; @state contains @bj and belongs to the job then. On
  * failure @bj has nothing to be cleared. */
@@ -55,10 +58,15 @@ BlockEdge *block_job_co_add_node(BlockJob *bj, BlockNode *n, unsigned uses, unsi
 /* Refuses a source that a format above it resizes: a filter has a fixed size, so that the format could not
  * grow its image. False + @error. */
 bool block_job_check_fixed_size(const BlockNode *source, GError **error) RUNS_IN_MAIN;
-/* Begins a change of the graph at the end of a job, and tries it for a second while nodes that are being
- * opened or closed refuse it. Under the operation lock. NULL + @error. */
-BlockGraphChange *block_job_co_begin_change(BlockNode *const *nodes, unsigned count, GError **error)
-    coroutine_fn RUNS_IN_MAIN;
+/* Begins a change of the graph at the end of a job. Under the operation lock. NULL + @error: a node that
+ * uses one of them is being opened or closed, or requests of guests hang; the caller tries again after a
+ * time without the lock. */
+BlockGraphChange *block_job_co_begin_change(BlockJob *bj, BlockNode *const *nodes, unsigned count,
+                                            GError **error) coroutine_fn RUNS_IN_MAIN;
+/* For JobDriver.co_clean: calls @co_try_end, which ends the job's use of its nodes. If that returns false, since
+ * requests that are in flight there hang, the job ends without it, and it is called again and again,
+ * under the operation lock each time. The state of the job lives that long. */
+void block_job_co_end(BlockJob *bj, bool (*co_try_end)(BlockJob *bj)) coroutine_fn RUNS_IN_MAIN;
 /* Takes the edge out of the job's list; the caller frees it. */
 BlockEdge *block_job_take_node(BlockJob *bj, BlockEdge *e) RUNS_IN_MAIN;
 /* Ends all uses. */

@@ -21,6 +21,10 @@ void copy_abandon(BlockCopy *c)
     if (c->unthrottled) {
         throttle_lift_nodes(c->source, true);
     }
+    c->target_unthrottled = c->target != NULL && c->claims != NULL;
+    if (c->target_unthrottled) {
+        throttle_lift_nodes(c->target, true);
+    }
     copy_release_updates(c);
 }
 
@@ -169,6 +173,26 @@ void block_copy_co_free(BlockCopy *c)
 }
 
 /* ---- queries ---- */
+
+typedef struct CopyIdle {
+    const BlockCopy *copy;
+    bool target, idle;
+} CopyIdle;
+
+static void copy_is_idle_at_home(void *opaque)
+{
+    CopyIdle *i = opaque;
+    enter_coroutine();
+    enter_iothread(i->copy->home);
+    i->idle = i->copy->reading == 0 && (!i->target || i->copy->claims == NULL);
+}
+
+bool block_copy_co_is_idle(BlockCopy *c, bool target)
+{
+    CopyIdle i = {.copy = c, .target = target};
+    co_call_in(c->home, copy_is_idle_at_home, &i);
+    return i.idle;
+}
 
 BlockDirtyBitmap *block_copy_todo(BlockCopy *c)
 {

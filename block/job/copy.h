@@ -18,9 +18,9 @@
  *   3. A claim of the data step is counted at the target until it ends and at the source while it
  *      reads. Both counts are taken before the bits are cleared: it waits for no drained section.
  *   4. At a pause point the data step has no claim.
- *   5. After block_copy_abandon() nothing waits for a claim, and no claim begins another request. What
- *      is in flight at the target ends when it does: until then it keeps its buffer, the target and
- *      the job's use of it. The data step waits for that for a second at most before it ends.
+ *   5. After block_copy_abandon() nothing waits for a claim, and no claim begins another request or waits
+ *      for throttling. What is in flight ends when it does: until then it keeps its buffer, the nodes
+ *      and the job's use of them. The data step waits for that for a second at most before it ends.
  *
  * Memory is bounded, guests keep a share of the time (copy_pace.h), the chunk size follows the speed of the storage, zeroes are found by block status
  * and in the data, and what the target has already is left out. Source and target live in one home;
@@ -70,6 +70,8 @@ void block_copy_abandon(BlockCopy *c) ANY_THREAD;
 /* Abandons and frees the copy, which no filter and no data step uses any more. Waits for requests to
  * the source. Takes the target's edge out of the job; it ends with the last request to the target. */
 void block_copy_co_free(BlockCopy *c) coroutine_fn RUNS_IN_MAIN;
+/* Whether nothing of the copy is in flight at the source, and, with @target, at the target. */
+bool block_copy_co_is_idle(BlockCopy *c, bool target) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- the data step ---- */
 /* Sets the bits of what the source shows of nodes between @min_depth and @max_depth backing nodes below
@@ -82,6 +84,10 @@ int block_copy_co_scan(BlockCopy *c, unsigned min_depth, unsigned max_depth)
  * the job reports, with *@is_read. */
 int block_copy_co_run(BlockCopy *c, bool *is_read) coroutine_fn RUNS_IN_IOTHREAD;
 
+/* block_node_co_block_status() of the source, for the data step; returns early only when the copy is
+ * abandoned. 0, -ECANCELED, or an error. */
+int block_copy_co_status(BlockCopy *c, uint64_t offset, uint64_t bytes, bool below, BlockStatus *s)
+    coroutine_fn RUNS_IN_IOTHREAD;
 /* Flushes the target; returns early only when the copy is abandoned, which JobDriver.cancel does.
  * @drained: the caller has it in a drained section. 0, -ECANCELED, or the target's error. */
 int block_copy_co_flush(BlockCopy *c, bool drained) coroutine_fn RUNS_IN_IOTHREAD;

@@ -257,12 +257,27 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_copy(CopyClaim *k, bool *is_re
     return ret;
 }
 
+/* Who asked may have gone when the answer comes. */
+static coroutine_fn RUNS_IN_IOTHREAD int claim_co_answer(const CopyClaim *k)
+{
+    CopyLook look = *k->look;
+    int ret = block_node_co_block_status(k->copy->source, look.offset, look.bytes, look.below,
+                                         &look.status);
+    if (k->look != NULL) {
+        *k->look = look;
+    }
+    return ret;
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int claim_co_run(CopyClaim *k, bool *is_read)
 {
     BlockCopy *c = k->copy;
     if (k->kind == COPY_FLUSH) {
         claim_end_reading(k);
         return block_node_co_flush(c->target);
+    }
+    if (k->kind == COPY_LOOK) {
+        return claim_co_answer(k);
     }
     ClaimWork work = claim_co_look(k);
     if (c->abandoned) {
@@ -329,6 +344,10 @@ static RUNS_IN_IOTHREAD void claim_end(CopyClaim *k, int ret, bool is_read)
     claim_end_work(k);
     claim_account(k, ret, is_read);
     claim_end_reading(k);
+    if (c->target_unthrottled && c->claims == NULL) {
+        c->target_unthrottled = false;
+        throttle_lift_nodes(c->target, false);
+    }
     if (c->target != NULL) {
         block_node_end(c->target);
     }

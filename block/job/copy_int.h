@@ -21,7 +21,15 @@ typedef enum CopyKind {
     COPY_SAVE,       /* the same, before a write */
     COPY_UPDATE,     /* for a filter; the exact bytes of a write */
     COPY_FLUSH,      /* no bytes: a flush of the target */
+    COPY_LOOK,       /* no bytes: what the source holds */
 } CopyKind;
+
+/* A question for the block status. */
+typedef struct CopyLook {
+    uint64_t offset, bytes;
+    bool below; /* see block_node_co_block_status() */
+    BlockStatus status;
+} CopyLook;
 
 /* A range that is being copied by a coroutine of its own. */
 typedef struct CopyClaim {
@@ -36,6 +44,7 @@ typedef struct CopyClaim {
     bool released;   /* the source may change: another attempt would read other data */
     int64_t start_ns;
     int *result;     /* of the request that waits; NULL: none */
+    CopyLook *look;  /* its question */
     CoQueue waiters; /* for its end */
     struct CopyClaim *next, **link;
 } CopyClaim;
@@ -79,9 +88,10 @@ struct BlockCopy {
     bool lifted;       /* block_copy_lift() */
     int broken;        /* block_copy_break() */
     bool abandoned;
-    bool leaving;     /* the data step waits for the last claims */
-    bool unthrottled; /* no request waits at the source for throttling */
-    bool orphaned;    /* freed, except for the last claims */
+    bool leaving;            /* the data step waits for the last claims */
+    bool unthrottled;        /* no request waits at the source for throttling */
+    bool target_unthrottled; /* the same at the target */
+    bool orphaned;           /* freed, except for the last claims */
     AioBh abandon_bh;
 
     _Atomic bool hurried; /* block_copy_hurry() */

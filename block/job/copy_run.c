@@ -5,6 +5,79 @@
 
 #define COPY_SCAN_MAX ((uint64_t)1 << 30) /* bytes of one look */
 
+/* ---- one operation that the data step waits for ---- */
+
+/* Waits for a drained section of source or target to end. False: there was none. */
+static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_await_section(BlockCopy *c)
+{
+    BlockNode *n = c->source->quiesced > 0                        ? c->source
+                   : c->target != NULL && c->target->quiesced > 0 ? c->target
+                                                                  : NULL;
+    if (n == NULL) {
+        return false;
+    }
+    block_node_co_begin(n);
+    block_node_end(n);
+    return true;
+}
+
+/* What is in flight at nodes that answer ends soon: then no node is in use when the job concludes. */
+static coroutine_fn RUNS_IN_IOTHREAD void copy_co_await_claims(BlockCopy *c)
+{
+    int64_t deadline_ns = aio_now_ns(c->home) + COPY_LEAVE_NS;
+    c->leaving = true;
+    while (c->claims != NULL && aio_now_ns(c->home) < deadline_ns) {
+        job_co_wait(c->bj->job, deadline_ns);
+    }
+    c->leaving = false;
+}
+
+/* Starts a claim without bytes and waits for its end, or until the copy is abandoned. */
+static coroutine_fn RUNS_IN_IOTHREAD int copy_co_operate(BlockCopy *c, CopyKind kind,
+                                                         CopyLook *look)
+{
+    int result = 1;
+    if (c->abandoned) {
+        return -ECANCELED;
+    }
+    copy_count(c);
+    CopyClaim *k = copy_start(c, kind, 0, 0, &result);
+    k->look = look;
+    while (result == 1 && !c->abandoned) {
+        co_queue_wait(&k->waiters, "an operation of a job");
+    }
+    if (result == 1) {
+        k->result = NULL;
+        k->look = NULL;
+        return -ECANCELED;
+    }
+    return result;
+}
+
+int block_copy_co_flush(BlockCopy *c, bool drained)
+{
+    while (!drained && copy_co_await_section(c)) {
+    }
+    int ret = copy_co_operate(c, COPY_FLUSH, NULL);
+    if (ret == -ECANCELED && c->abandoned && !drained) {
+        copy_co_await_claims(c);
+    }
+    return ret;
+}
+
+int block_copy_co_status(BlockCopy *c, uint64_t offset, uint64_t bytes, bool below, BlockStatus *s)
+{
+    CopyLook look = {.offset = offset, .bytes = bytes, .below = below};
+    while (copy_co_await_section(c)) {
+    }
+    int ret = copy_co_operate(c, COPY_LOOK, &look);
+    *s = look.status;
+    if (ret == -ECANCELED && c->abandoned) {
+        copy_co_await_claims(c);
+    }
+    return ret;
+}
+
 /* ---- scanning ---- */
 
 static bool copy_is_held(const BlockStatus *s, unsigned min_depth, unsigned max_depth)
@@ -23,9 +96,7 @@ static coroutine_fn RUNS_IN_IOTHREAD uint64_t copy_co_scan_range(BlockCopy *c, u
 {
     BlockStatus s;
     uint64_t bytes = MIN(c->size - at, COPY_SCAN_MAX);
-    block_node_co_begin(c->source);
-    int ret = block_node_co_block_status(c->source, at, bytes, true, &s);
-    block_node_end(c->source);
+    int ret = block_copy_co_status(c, at, bytes, true, &s);
     if (ret < 0 || s.bytes == 0) { /* unknown: the copy reports what is wrong */
         block_bitmap_set(c->todo, at, c->granularity);
         return MIN(c->size - at, c->granularity);
@@ -96,20 +167,6 @@ static RUNS_IN_IOTHREAD bool copy_find(const BlockCopy *c, uint64_t *offset, uin
 
 /* ---- the data step ---- */
 
-/* Waits for a drained section of source or target to end. False: there was none. */
-static coroutine_fn RUNS_IN_IOTHREAD bool copy_co_await_section(BlockCopy *c)
-{
-    BlockNode *n = c->source->quiesced > 0                        ? c->source
-                   : c->target != NULL && c->target->quiesced > 0 ? c->target
-                                                                  : NULL;
-    if (n == NULL) {
-        return false;
-    }
-    block_node_co_begin(n);
-    block_node_end(n);
-    return true;
-}
-
 static RUNS_IN_IOTHREAD void copy_step_pace(BlockCopy *c)
 {
     BlkActivity others = blk_activity(); /* a job's own requests cross no backend */
@@ -164,48 +221,11 @@ static coroutine_fn RUNS_IN_IOTHREAD int copy_co_interrupted(BlockCopy *c, bool 
     return job_is_cancelled(c->bj->job) ? -ECANCELED : error;
 }
 
-/* What is in flight at a target that answers ends soon: then no node is in use when the job concludes. */
-static coroutine_fn RUNS_IN_IOTHREAD void copy_co_await_target(BlockCopy *c)
-{
-    int64_t deadline_ns = aio_now_ns(c->home) + COPY_LEAVE_NS;
-    c->leaving = true;
-    while (c->claims != NULL && aio_now_ns(c->home) < deadline_ns) {
-        job_co_wait(c->bj->job, deadline_ns);
-    }
-    c->leaving = false;
-}
-
 static coroutine_fn RUNS_IN_IOTHREAD int copy_co_leave(BlockCopy *c)
 {
     copy_abandon(c);
-    while (c->reading > 0) {
-        co_queue_wait(&c->source_waiters, "requests of a job to its source");
-    }
-    copy_co_await_target(c);
+    copy_co_await_claims(c);
     return -ECANCELED;
-}
-
-int block_copy_co_flush(BlockCopy *c, bool drained)
-{
-    int result = 1;
-    while (!drained && copy_co_await_section(c)) {
-    }
-    if (c->abandoned) {
-        return -ECANCELED;
-    }
-    copy_count(c);
-    CopyClaim *k = copy_start(c, COPY_FLUSH, 0, 0, &result);
-    while (result == 1 && !c->abandoned) {
-        co_queue_wait(&k->waiters, "a flush of the target");
-    }
-    if (result == 1) {
-        k->result = NULL;
-        if (!drained) {
-            copy_co_await_target(c);
-        }
-        return -ECANCELED;
-    }
-    return result;
 }
 
 int block_copy_co_flush_by_policy(BlockCopy *c)

@@ -234,10 +234,7 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_set_up(MirrorJob *m, const Block
     if (ok) {
         job_start(job);
     } else {
-        if (m->inserted || m->bitmap != NULL) {
-            mirror_co_remove_filter(m, false);
-        }
-        mirror_co_release(m);
+        mirror_co_end(m);
         m->released = true; /* a cancel meanwhile has started the job's end */
         job_abandon(job);
     }

@@ -2,7 +2,6 @@
 /* Mirror: the end, in main under the operation lock. */
 #include <errno.h>
 #include "block/job/mirror_int.h"
-#include "util/log.h"
 #include "util/loop/sched_point.h"
 
 /* How long the target may take, with guests' requests held back, for what came between the end of the
@@ -138,7 +137,7 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_begin_change(MirrorJob *m, GErro
             nodes[count++] = m->backing;
         }
     }
-    m->change = block_job_co_begin_change(nodes, count, error);
+    m->change = block_job_co_begin_change(&m->bj, nodes, count, error);
     return m->change != NULL;
 }
 
@@ -147,6 +146,9 @@ static coroutine_fn RUNS_IN_MAIN int mirror_co_call(MirrorJob *m, CoroutineEntry
 {
     MirrorWait w = {.m = m};
     co_call_in(m->source->home, fn, &w);
+    if (w.ret == -EAGAIN) {
+        w.ret = -EIO; /* not an attempt to be repeated */
+    }
     if (w.ret == -ETIMEDOUT) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
                     "node '%s', the target, did not complete its requests in time",
@@ -165,7 +167,7 @@ int mirror_co_prepare(Job *job, GError **error)
         return ret;
     }
     if (!mirror_co_begin_change(m, error)) {
-        return -EBUSY;
+        return -EAGAIN;
     }
     SP("mirror.prepare", m);
     ret = mirror_co_call(m, mirror_rest_at_home, error);
@@ -182,17 +184,6 @@ int mirror_co_prepare(Job *job, GError **error)
 
 /* ---- clean ---- */
 
-static coroutine_fn RUNS_IN_MAIN void mirror_co_begin_removal(MirrorJob *m)
-{
-    g_autoptr(GError) error = NULL;
-    m->change = block_job_co_begin_change(&m->filter, 1, &error);
-    if (m->change == NULL) {
-        log_warn("node '%s' stays above node '%s': %s", block_node_name(m->filter),
-                 block_node_name(m->source), error->message);
-    }
-}
-
-/* In the section of m->change. */
 static coroutine_fn RUNS_IN_MAIN void mirror_co_end_bitmap(MirrorJob *m, bool success)
 {
     bool keep = m->bitmap_mode == BLOCK_BITMAP_NEVER ||
@@ -204,37 +195,50 @@ static coroutine_fn RUNS_IN_MAIN void mirror_co_end_bitmap(MirrorJob *m, bool su
     }
 }
 
-void mirror_co_remove_filter(MirrorJob *m, bool success)
+/* In the section of m->change. */
+static RUNS_IN_MAIN bool mirror_take_filter_out(MirrorJob *m, GError **error)
+{
+    if (m->commit) {
+        mirror_set_uses(m, false); /* nothing is in flight at the target */
+    }
+    m->inserted = !block_graph_remove_filter(m->change, m->filter, error) ||
+                  !block_graph_commit(m->change, error);
+    if (m->inserted && m->commit) {
+        mirror_set_uses(m, true);
+    }
+    return !m->inserted;
+}
+
+/* Begins the section, unless m->change is it. The target of a commit is seen without the filter, so nothing is
+ * in flight there by then. */
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_begin_removal(MirrorJob *m)
+{
+    g_autoptr(GError) error = NULL;
+    if (m->change == NULL && (!m->commit || block_copy_co_is_idle(m->copy, true))) {
+        m->change = block_job_co_begin_change(&m->bj, &m->filter, 1, &error);
+    }
+    return m->change != NULL;
+}
+
+/* Takes the filter out of the graph, if it is there, and ends the use of the bitmap. False: not now. */
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_remove_filter(MirrorJob *m)
 {
     g_autoptr(GError) error = NULL;
     if (m->change != NULL && !m->committed) {
         block_graph_co_end(m->change);
         m->change = NULL;
     }
-    if (m->change == NULL) {
-        mirror_co_begin_removal(m);
+    if (!mirror_co_begin_removal(m)) {
+        return false;
     }
-    if (m->change != NULL && m->inserted) {
-        if (m->commit) {
-            mirror_set_uses(m, false); /* nothing is in flight at the target: it is drained */
-        }
-        m->inserted = !block_graph_remove_filter(m->change, m->filter, &error) ||
-                      !block_graph_commit(m->change, &error);
-        if (m->inserted) {
-            log_warn("node '%s' stays above node '%s': %s", block_node_name(m->filter),
-                     block_node_name(m->source), error->message);
-        }
-    }
-    mirror_co_end_bitmap(m, success);
-    if (m->inserted) {
-        m->copy = NULL; /* the filter keeps it */
-    } else {
+    bool ok = !m->inserted || mirror_take_filter_out(m, &error);
+    if (ok) {
+        mirror_co_end_bitmap(m, m->committed);
         mirror_filter_detach(m->filter);
     }
-    if (m->change != NULL) {
-        block_graph_co_end(m->change);
-        m->change = NULL;
-    }
+    block_graph_co_end(m->change);
+    m->change = NULL;
+    return ok;
 }
 
 void mirror_co_unref_nodes(const MirrorJob *m)
@@ -247,7 +251,7 @@ void mirror_co_unref_nodes(const MirrorJob *m)
     }
 }
 
-void mirror_co_release(MirrorJob *m)
+static coroutine_fn RUNS_IN_MAIN void mirror_co_release(MirrorJob *m)
 {
     if (m->copy != NULL) {
         if (m->filter != NULL) {
@@ -262,6 +266,24 @@ void mirror_co_release(MirrorJob *m)
     mirror_co_unref_nodes(m);
 }
 
+static bool mirror_co_try_end(BlockJob *bj)
+{
+    MirrorJob *m = (MirrorJob *)bj;
+    enter_main();
+    enter_coroutine();
+    bool in_graph = m->inserted || m->bitmap != NULL || m->change != NULL;
+    if (in_graph && !mirror_co_remove_filter(m)) {
+        return false;
+    }
+    mirror_co_release(m);
+    return true;
+}
+
+void mirror_co_end(MirrorJob *m)
+{
+    block_job_co_end(&m->bj, mirror_co_try_end);
+}
+
 void mirror_co_clean(Job *job)
 {
     MirrorJob *m = job_state(job);
@@ -274,6 +296,5 @@ void mirror_co_clean(Job *job)
         block_copy_abandon(m->copy); /* guests' requests go on before they are drained */
     }
     SP("mirror.clean", m);
-    mirror_co_remove_filter(m, m->committed);
-    mirror_co_release(m);
+    mirror_co_end(m);
 }

@@ -53,10 +53,9 @@ int mirror_co_run(Job *job, GError **error);
 /* ---- mirror_end.c: coroutines in main, under the operation lock ---- */
 int mirror_co_prepare(Job *job, GError **error);
 void mirror_co_clean(Job *job);
-/* Takes the filter out of the graph, if it is there, and ends the use of the bitmap. */
-void mirror_co_remove_filter(MirrorJob *m, bool success) coroutine_fn RUNS_IN_MAIN;
 void mirror_co_unref_nodes(const MirrorJob *m) coroutine_fn RUNS_IN_MAIN;
-/* Frees what @m has, except itself and what block_job_clear() frees. */
-void mirror_co_release(MirrorJob *m) coroutine_fn RUNS_IN_MAIN;
+/* Takes the filter out of the graph, if it is there, and frees what @m has, except itself and what
+ * block_job_clear() frees; now, or when nothing is in flight there. */
+void mirror_co_end(MirrorJob *m) coroutine_fn RUNS_IN_MAIN;
 
 #endif

@@ -65,6 +65,20 @@ void device_free(Device *dev)
     g_free(dev);
 }
 
+bool device_co_start(Device *dev, GError **error)
+{
+    return dev->leaving || dev->type->co_start == NULL || dev->type->co_start(dev, error);
+}
+
+void device_co_retire(Device *dev)
+{
+    if (dev->type->co_retire != NULL) {
+        dev->type->co_retire(dev);
+    } else if (dev->type->co_stop != NULL) {
+        dev->type->co_stop(dev);
+    }
+}
+
 bool device_find_chardev(const Device *dev, const char *id, Chardev **chardev, GError **error)
 {
     *chardev = NULL;

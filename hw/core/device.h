@@ -94,6 +94,10 @@ struct DeviceType {
      * request is in flight in the device's threads. */
     bool (*co_start)(Device *dev, GError **error);
     void (*co_stop)(Device *dev);
+    /* The first part of an unplug: takes nothing new, and returns when nothing is in flight. A
+     * coroutine in main, without the VM operation lock: a stop, a start and a reset may come
+     * meanwhile. NULL: co_stop does that. */
+    void (*co_retire)(Device *dev);
     /* Before a save, VM stopped, BQL held: updates `state` from where the current value is kept
      * (eventfd counters, the clock). May be NULL. */
     void (*pre_save)(Device *dev);
@@ -109,6 +113,7 @@ struct Device {
     Device *bus_device; /* parent, borrowed */
     void *child_bus;    /* a ScsiBus, while a controller is realized; else NULL */
     bool realized;
+    bool leaving;       /* main: it is being unplugged, and is not started any more */
     LogLimit log_limit; /* for log_guest_error() */
 };
 
@@ -131,6 +136,10 @@ bool device_realize(Device *dev, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Does nothing for a device that is not realized. */
 void device_unrealize(Device *dev) coroutine_fn RUNS_IN_MAIN;
 void device_free(Device *dev) ANY_THREAD;
+/* Starts the queues, unless there are none or the device is being unplugged. */
+bool device_co_start(Device *dev, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The first part of an unplug. The caller has set dev->leaving under the VM operation lock. */
+void device_co_retire(Device *dev) coroutine_fn RUNS_IN_MAIN;
 /* Reserves chardev @id; for a NULL @id sets *@chardev to NULL. False + error if there is no such
  * chardev or another device has it. */
 bool device_find_chardev(const Device *dev, const char *id, Chardev **chardev, GError **error)

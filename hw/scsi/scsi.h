@@ -170,7 +170,7 @@ void scsi_bus_reset(ScsiBus *bus) BQL_HELD;
 ScsiLun *scsi_bus_find(const ScsiBus *bus, uint8_t target, uint16_t lun) RUNS_IN_LOOP;
 /* Whether the target has a logical unit. */
 bool scsi_bus_has_target(const ScsiBus *bus, uint8_t target) RUNS_IN_LOOP;
-/* Adds and removes @lun; the latter returns when no request uses it. */
+/* Adds and removes @lun; the latter returns when no request uses it, or at once if @lun has left. */
 void scsi_bus_co_join(ScsiBus *bus, ScsiLun *lun) coroutine_fn RUNS_IN_MAIN;
 void scsi_bus_co_leave(ScsiBus *bus, ScsiLun *lun) coroutine_fn RUNS_IN_MAIN;
 

@@ -125,12 +125,16 @@ static void leave_at_home(void *opaque)
     }
 }
 
+/* The address stays taken until the driver has been notified, so that the event means this one. */
 void scsi_bus_co_leave(ScsiBus *bus, ScsiLun *lun)
 {
+    if (!g_ptr_array_find(bus->luns, lun, NULL)) {
+        return;
+    }
+    co_call_in(bus->home, leave_at_home, lun);
     bql_lock();
     g_ptr_array_remove(bus->luns, lun);
     bql_unlock();
-    co_call_in(bus->home, leave_at_home, lun);
     luns_have_changed(bus, lun);
     bus->ops->lun_changed(bus, lun, false);
 }

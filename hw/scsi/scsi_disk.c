@@ -212,6 +212,15 @@ static bool lun_realize(Device *dev, GError **error)
     return true;
 }
 
+/* Its requests end as aborted, once their I/O has ended. */
+static void lun_retire(Device *dev)
+{
+    ScsiLun *lun = from_device(dev);
+    enter_main();
+    enter_coroutine();
+    scsi_bus_co_leave(lun->bus, lun);
+}
+
 static void lun_unrealize(Device *dev)
 {
     ScsiLun *lun = from_device(dev);
@@ -310,7 +319,7 @@ static const OptSpec cd_properties[] = {LUN_PROPERTIES, {0}};
 #define LUN_TYPE                                                                                   \
     .instance_size = sizeof(ScsiLun), .state = &scsi_lun_state_desc, .user_creatable = true,       \
     .bus = SCSI_BUS_TYPE, .realize = lun_realize, .reset = lun_reset, .unrealize = lun_unrealize,  \
-    .post_load = lun_post_load
+    .co_retire = lun_retire, .post_load = lun_post_load
 
 const DeviceType scsi_hd_type = {
     .name = "scsi-hd", .description = "SCSI disk", .properties = hd_properties, LUN_TYPE};

@@ -124,8 +124,9 @@ void scsi_run_read_disc_information(ScsiRequest *r) coroutine_fn RUNS_IN_IOTHREA
 void scsi_run_mechanism_status(ScsiRequest *r) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- scsi_task.c ---- */
-/* Cancels all requests of @lun and returns when those have ended. */
-void scsi_task_co_cancel_all(ScsiLun *lun, ScsiOutcome how) coroutine_fn RUNS_IN_IOTHREAD;
+/* Cancels all requests of @lun and returns when those have ended. False: not within @timeout_ns. */
+bool scsi_task_co_cancel_all(ScsiLun *lun, ScsiOutcome how, int64_t timeout_ns)
+    coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- the bounce buffer (scsi_block.c) ---- */
 /* A buffer of SCSI_BOUNCE_BYTES; one command of a logical unit has it at a time, so a guest cannot

@@ -50,16 +50,21 @@ void scsi_medium_close_tray(ScsiLun *lun)
     }
 }
 
-/* The home loop's pointer is changed there, and requests of the old medium end first. */
+typedef struct MediumTake {
+    ScsiLun *lun;
+    int64_t timeout_ns;
+    bool ended;
+} MediumTake;
+
+/* The home loop's pointer is changed there. */
 static void take_blk_at_home(void *opaque)
 {
-    ScsiLun *lun = opaque;
+    MediumTake *t = opaque;
+    ScsiLun *lun = t->lun;
     enter_coroutine();
     enter_iothread(lun->bus->home);
     scsi_lun_set_home_blk(lun);
-    if (!lun->blk) {
-        scsi_task_co_cancel_all(lun, SCSI_ABORTED);
-    }
+    t->ended = lun->blk || scsi_task_co_cancel_all(lun, SCSI_ABORTED, t->timeout_ns);
 }
 
 static RUNS_IN_MAIN BlockBackend *medium_set_blk(ScsiLun *lun, BlockBackend *blk)
@@ -71,13 +76,21 @@ static RUNS_IN_MAIN BlockBackend *medium_set_blk(ScsiLun *lun, BlockBackend *blk
     return old;
 }
 
-void scsi_medium_co_remove(ScsiLun *lun)
+bool scsi_medium_co_remove(ScsiLun *lun, int64_t timeout_ns)
 {
+    MediumTake t = {.lun = lun, .timeout_ns = timeout_ns};
     BlockBackend *old = medium_set_blk(lun, NULL);
-    if (old) {
-        co_call_in(lun->bus->home, take_blk_at_home, lun);
-        blk_co_free(old);
+    if (!old) {
+        return true;
     }
+    co_call_in(lun->bus->home, take_blk_at_home, &t);
+    if (t.ended) {
+        blk_co_free(old);
+        return true;
+    }
+    medium_set_blk(lun, old); /* the guest finds it gone while the tray is open */
+    co_call_in(lun->bus->home, take_blk_at_home, &t);
+    return false;
 }
 
 bool scsi_medium_co_insert(ScsiLun *lun, const char *node, GError **error)
@@ -86,7 +99,8 @@ bool scsi_medium_co_insert(ScsiLun *lun, const char *node, GError **error)
     if (!blk) {
         return false;
     }
+    MediumTake t = {.lun = lun};
     medium_set_blk(lun, blk);
-    co_call_in(lun->bus->home, take_blk_at_home, lun);
+    co_call_in(lun->bus->home, take_blk_at_home, &t);
     return true;
 }

@@ -57,12 +57,15 @@ static RUNS_IN_LOOP bool task_cancelling(const ScsiLun *lun, const uint64_t *tag
     return false;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD void task_wait(ScsiLun *lun, const uint64_t *tag,
-                                                    uint64_t before)
+/* Waits until @deadline_ns at most. False: they have not ended. */
+static coroutine_fn RUNS_IN_IOTHREAD bool task_wait(ScsiLun *lun, const uint64_t *tag,
+                                                    uint64_t before, int64_t deadline_ns)
 {
-    while (task_cancelling(lun, tag, before)) {
-        co_queue_wait(&lun->bus->task_ended, "a cancelled SCSI request");
+    bool cancelling;
+    while ((cancelling = task_cancelling(lun, tag, before)) &&
+           co_queue_wait_until(&lun->bus->task_ended, "a cancelled SCSI request", deadline_ns)) {
     }
+    return !cancelling;
 }
 
 static RUNS_IN_LOOP bool task_query(const ScsiLun *lun, const uint64_t *tag)
@@ -75,25 +78,37 @@ static RUNS_IN_LOOP bool task_query(const ScsiLun *lun, const uint64_t *tag)
     return false;
 }
 
-/* Cancels tasks of one logical unit, and waits for them. */
-static coroutine_fn RUNS_IN_IOTHREAD bool task_co_cancel(ScsiLun *lun, const uint64_t *tag,
-                                                         ScsiOutcome how)
+/* Cancels tasks of one logical unit, and waits for them until @deadline_ns at most. *@waited: there was
+ * one. False: they have not ended. */
+static coroutine_fn RUNS_IN_IOTHREAD bool task_co_cancel_until(ScsiLun *lun, const uint64_t *tag,
+                                                               ScsiOutcome how, int64_t deadline_ns,
+                                                               bool *waited)
 {
     uint64_t before = lun->bus->next_number;
-    if (!scsi_task_cancel(lun, tag, how)) {
-        return false;
+    *waited = scsi_task_cancel(lun, tag, how);
+    if (!*waited) {
+        return true;
     }
     lun->pins++;
     SP("scsi.cancelled", lun);
-    task_wait(lun, tag, before);
+    bool ended = task_wait(lun, tag, before, deadline_ns);
     lun->pins--;
     co_queue_wake_all(&lun->bus->task_ended);
-    return true;
+    return ended;
 }
 
-void scsi_task_co_cancel_all(ScsiLun *lun, ScsiOutcome how)
+static coroutine_fn RUNS_IN_IOTHREAD bool task_co_cancel(ScsiLun *lun, const uint64_t *tag,
+                                                         ScsiOutcome how)
 {
-    task_co_cancel(lun, NULL, how);
+    bool waited;
+    task_co_cancel_until(lun, tag, how, INT64_MAX, &waited);
+    return waited;
+}
+
+bool scsi_task_co_cancel_all(ScsiLun *lun, ScsiOutcome how, int64_t timeout_ns)
+{
+    bool waited;
+    return task_co_cancel_until(lun, NULL, how, aio_now_ns(lun->bus->home) + timeout_ns, &waited);
 }
 
 /* The attention is set before the wait: an unplug can free @lun after it. Commands that come

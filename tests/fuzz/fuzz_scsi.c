@@ -218,11 +218,13 @@ static void act_event_buffer(Fuzz *f)
 
 /* ---- the host ---- */
 
+#define MEDIUM_PATIENCE_NS (INT64_C(3600) * 1000000000)
+
 static void remove_medium(void *opaque)
 {
     enter_main();
     enter_coroutine();
-    scsi_medium_co_remove(opaque);
+    scsi_medium_co_remove(opaque, MEDIUM_PATIENCE_NS);
 }
 
 static void insert_medium(void *opaque)

@@ -114,7 +114,8 @@ typedef struct JobDriver {
      * with or without @error. */
     int (*co_run)(Job *job, GError **error);
     /* Coroutines in main, under the operation lock. abort can undo everything that prepare did.
-     * May be NULL. */
+     * May be NULL. -EAGAIN, if no other job of the transaction was prepared before: nothing was done,
+     * and prepare is called again later, after a time without the lock. */
     int (*co_prepare)(Job *job, GError **error);
     void (*co_clean)(Job *job);
     /* Main, under the operation lock; must not yield. May be NULL. */
@@ -203,6 +204,10 @@ bool job_set_speed(Job *job, uint64_t speed, GError **error) RUNS_IN_MAIN;
 bool job_dismiss(Job *job, GError **error) RUNS_IN_MAIN;
 /* Waits until the job has concluded. job_error_text() then tells whether it committed. */
 bool job_co_finalize(Job *job, GError **error) coroutine_fn RUNS_IN_MAIN;
+
+/* The host's operation lock, for what is left of a job after its end. */
+void job_co_operation_begin(void) coroutine_fn RUNS_IN_MAIN;
+void job_co_operation_end(void) coroutine_fn RUNS_IN_MAIN;
 
 /* For shutdown: cancels jobs by force where possible and waits until none is active. Must not be
  * called under the operation lock, which jobs need to end. The caller bounds the wait. */

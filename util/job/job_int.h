@@ -17,6 +17,7 @@ struct JobTxn {
     bool decided;     /* prepares may begin; nothing is waited for any more */
     bool waiting;     /* the transaction's end waits with token `waiter` */
     CoToken waiter;
+    CoQueue retry; /* a prepare is called again later */
 };
 
 struct Job {

@@ -7,12 +7,35 @@
 #include "util/job/job_int.h"
 #include "util/loop/sched_point.h"
 
+#define JOB_RETRY_NS INT64_C(100000000)
+
+/* ---- the operation lock ---- */
+
+void job_co_operation_begin(void)
+{
+    void *opaque;
+    const JobHost *host = job_host(&opaque);
+    if (host->co_operation_begin != NULL) {
+        host->co_operation_begin(opaque);
+    }
+}
+
+void job_co_operation_end(void)
+{
+    void *opaque;
+    const JobHost *host = job_host(&opaque);
+    if (host->co_operation_end != NULL) {
+        host->co_operation_end(opaque);
+    }
+}
+
 /* ---- members ---- */
 
 JobTxn *job_txn_new(void)
 {
     JobTxn *txn = g_new0(JobTxn, 1);
     txn->jobs = g_ptr_array_new();
+    co_queue_init(&txn->retry);
     return txn;
 }
 
@@ -65,6 +88,7 @@ void job_txn_wake(JobTxn *txn)
         txn->waiting = false;
         co_wake(txn->waiter);
     }
+    co_queue_wake_all(&txn->retry);
 }
 
 /* ---- the decision ---- */
@@ -128,27 +152,47 @@ static coroutine_fn RUNS_IN_MAIN void job_txn_co_await_finalize(JobTxn *txn)
     }
 }
 
-/* False: the job's prepare has failed. */
-static coroutine_fn RUNS_IN_MAIN bool job_co_prepare(Job *job)
+/* 0; -EAGAIN: it is to be called again, which only the @first of a transaction can ask for; otherwise
+ * the job's prepare has failed. */
+static coroutine_fn RUNS_IN_MAIN int job_co_prepare(Job *job, bool first)
 {
     GError *error = NULL;
     SP("job.prepare", job);
     int ret = job->driver->co_prepare != NULL ? job->driver->co_prepare(job, &error) : 0;
-    if (ret < 0) {
+    if (ret == -EAGAIN && first) {
+        g_clear_error(&error);
+    } else if (ret < 0) {
         job_fail(job, ret, error);
     }
-    return ret == 0;
+    return ret;
 }
 
-/* False: the transaction is aborted. */
-static coroutine_fn RUNS_IN_MAIN bool job_txn_co_prepare(JobTxn *txn)
+/* 0; -EAGAIN: nothing was done; otherwise the transaction is aborted. */
+static coroutine_fn RUNS_IN_MAIN int job_txn_co_try_prepare(JobTxn *txn)
 {
-    for (unsigned i = 0; i < txn->jobs->len && !txn->failed; i++) {
-        if (!job_co_prepare(txn->jobs->pdata[i])) {
-            return false;
+    int ret = 0;
+    for (unsigned i = 0; i < txn->jobs->len && !txn->failed && ret == 0; i++) {
+        ret = job_co_prepare(txn->jobs->pdata[i], i == 0);
+        if (i > 0 && ret == -EAGAIN) {
+            ret = -EBUSY;
         }
     }
-    return !txn->failed;
+    return txn->failed ? -ECANCELED : ret;
+}
+
+/* False: the transaction is aborted. The lock is released between two attempts: a cancel ends the wait,
+ * and other operations go on. */
+static coroutine_fn RUNS_IN_MAIN bool job_txn_co_prepare(JobTxn *txn)
+{
+    int ret;
+    const AioContext *ctx = job_main_context();
+    while ((ret = job_txn_co_try_prepare(txn)) == -EAGAIN) {
+        job_co_operation_end();
+        co_queue_wait_until(&txn->retry, "what keeps a job from its end",
+                            aio_now_ns(ctx) + JOB_RETRY_NS);
+        job_co_operation_begin();
+    }
+    return ret == 0;
 }
 
 /* Commits or aborts all jobs, without yielding. */
@@ -187,19 +231,13 @@ static coroutine_fn RUNS_IN_MAIN void job_txn_co_decide(JobTxn *txn)
 /* All jobs have arrived: everything up to their conclusion. */
 static coroutine_fn RUNS_IN_MAIN void job_txn_co_end(JobTxn *txn)
 {
-    void *opaque;
-    const JobHost *host = job_host(&opaque);
     if (!txn->failed) {
         job_txn_pend(txn);
     }
     job_txn_co_await_finalize(txn);
-    if (host->co_operation_begin != NULL) {
-        host->co_operation_begin(opaque);
-    }
+    job_co_operation_begin();
     job_txn_co_decide(txn);
-    if (host->co_operation_end != NULL) {
-        host->co_operation_end(opaque);
-    }
+    job_co_operation_end();
     g_autoptr(GPtrArray) list = g_ptr_array_copy(txn->jobs, NULL, NULL); /* @txn may be freed */
     for (unsigned i = 0; i < list->len; i++) {
         job_conclude(list->pdata[i]);

@@ -88,6 +88,48 @@ void co_queue_wait(CoQueue *q, const char *what)
     co_queue_wait_for(q, NULL, what);
 }
 
+typedef struct CoLimitedWait {
+    CoQueue *queue;
+    CoWaiter waiter;
+    bool late;
+} CoLimitedWait;
+
+/* A waiter that is no longer in the queue has been woken in this turn. */
+static void co_queue_deadline(void *opaque)
+{
+    CoLimitedWait *wait = opaque;
+    for (CoWaiter **at = &wait->queue->head; *at != NULL; at = &(*at)->next) {
+        if (*at == &wait->waiter) {
+            *at = wait->waiter.next;
+            if (*at == NULL) {
+                wait->queue->tail = at;
+            }
+            wait->late = true;
+            co_wake(wait->waiter.token);
+            return;
+        }
+    }
+}
+
+bool co_queue_wait_until(CoQueue *q, const char *what, int64_t deadline_ns)
+{
+    if (deadline_ns == INT64_MAX) {
+        co_queue_wait(q, what);
+        return true;
+    }
+    CoLimitedWait wait = {.queue = q, .waiter.token = co_arm()};
+    AioTimer timer;
+    *q->tail = &wait.waiter;
+    q->tail = &wait.waiter.next;
+    aio_timer_init(&timer, co_context(co_self()), co_queue_deadline, &wait);
+    aio_timer_arm(&timer, deadline_ns);
+    wait_begin(&wait.waiter.record, NULL, what);
+    co_wait(wait.waiter.token);
+    wait_end(&wait.waiter.record);
+    aio_timer_disarm(&timer);
+    return !wait.late;
+}
+
 static CoWaiter *co_queue_pop(CoQueue *q)
 {
     CoWaiter *w = q->head;

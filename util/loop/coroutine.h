@@ -95,6 +95,8 @@ typedef struct CoQueue {
 void co_queue_init(CoQueue *q) ANY_THREAD;
 /* Waits until woken. All users of a queue live in one context. */
 void co_queue_wait(CoQueue *q, const char *what) coroutine_fn;
+/* The same, until @deadline_ns on the context's clock at most; INT64_MAX: no limit. False: it has passed. */
+bool co_queue_wait_until(CoQueue *q, const char *what, int64_t deadline_ns) coroutine_fn;
 bool co_queue_wake_one(CoQueue *q) RUNS_IN_LOOP;
 void co_queue_wake_all(CoQueue *q) RUNS_IN_LOOP;
 bool co_queue_empty(const CoQueue *q) ANY_THREAD;

@@ -21,7 +21,7 @@ Device *machine_find_bus(VmMachine *m, const char *bus, const char *wanted)
     g_autofree char *id = wanted != NULL ? g_strndup(wanted, strcspn(wanted, ".")) : NULL;
     for (unsigned i = m->devices->len; i-- > 0;) {
         Device *dev = m->devices->pdata[i];
-        if (g_strcmp0(dev->type->provides_bus, bus) == 0 &&
+        if (!dev->leaving && g_strcmp0(dev->type->provides_bus, bus) == 0 &&
             (id == NULL || g_strcmp0(dev->id, id) == 0)) {
             return dev;
         }

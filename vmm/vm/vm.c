@@ -47,7 +47,7 @@ static bool vm_co_start_backends(void *opaque, GError **error)
     vm_io_errors_clear();
     for (unsigned i = 0; i < vm->machine.devices->len; i++) {
         Device *dev = vm->machine.devices->pdata[i];
-        if (dev->type->co_start != NULL && !dev->type->co_start(dev, error)) {
+        if (!device_co_start(dev, error)) {
             return false;
         }
     }
@@ -156,6 +156,7 @@ void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx)
     backends_init(&vm->backends, config);
     machine_init(&vm->machine, &config->machine, &vm->backends);
     run_state_init(&vm->run, ctx, &vm_run_ops, vm);
+    vm_hotplug_init(vm);
     vm_life_init(vm);
     vm_jobs_init(vm);
     vm_exports_init(vm);

@@ -132,19 +132,6 @@ static RUNS_IN_MAIN bool hotplug_check_function(const Vm *vm, const OptDict *opt
     return true;
 }
 
-static coroutine_fn RUNS_IN_MAIN void hotplug_co_remove(Vm *vm, Device *dev)
-{
-    SP("hotplug.remove", dev);
-    if (dev->type->co_stop != NULL) {
-        dev->type->co_stop(dev);
-    }
-    SP("hotplug.stopped", dev);
-    device_unrealize(dev);
-    g_ptr_array_remove(vm->machine.devices, dev);
-    SP("hotplug.unrealized", dev);
-    device_free(dev);
-}
-
 Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
 {
     const char *driver = opt_dict_get(opts, "driver");
@@ -166,9 +153,8 @@ Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
     if (vm->run.phase == RUN_STOPPED && vm->run.reason == STOP_PRELAUNCH) {
         board_device_added(&vm->machine);
     }
-    if (vm->run.phase == RUN_RUNNING && dev->type->co_start != NULL &&
-        !dev->type->co_start(dev, error)) { /* a driver found it already, its back end refused */
-        hotplug_co_remove(vm, dev);
+    if (vm->run.phase == RUN_RUNNING && !device_co_start(dev, error)) {
+        vm_co_drop_device(vm, dev); /* a driver found it already, its back end refused */
         return NULL;
     }
     SP("hotplug.started", dev);
@@ -180,79 +166,6 @@ Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
 
 /* ---- unplug ---- */
 
-static RUNS_IN_MAIN Device *hotplug_child_of(const Vm *vm, const Device *dev)
-{
-    for (unsigned i = 0; i < vm->machine.devices->len; i++) {
-        Device *child = vm->machine.devices->pdata[i];
-        if (child->bus_device == dev) {
-            return child;
-        }
-    }
-    return NULL;
-}
-
-/* Removes @dev after the devices on its buses; each removal may change the list. */
-static coroutine_fn RUNS_IN_MAIN void hotplug_co_delete(Vm *vm, Device *dev)
-{
-    Device *child;
-    while ((child = hotplug_child_of(vm, dev)) != NULL) {
-        hotplug_co_delete(vm, child);
-    }
-    g_autofree char *id = g_strdup(dev->id);
-    g_autofree char *path = g_strdup(dev->path);
-    hotplug_co_remove(vm, dev);
-    VM_ANNOUNCE(vm, device_deleted, id, path);
-}
-
-/* The next device whose unplug has reached @at_least, or NULL. */
-static RUNS_IN_MAIN Device *hotplug_next_unplugging(const Vm *vm, PciUnplugState at_least)
-{
-    for (unsigned i = 0; i < vm->machine.devices->len; i++) {
-        Device *dev = vm->machine.devices->pdata[i];
-        if (hotplug_is_pci(dev) && dev->type->user_creatable &&
-            pci_device_unplug_state((PciDevice *)dev) >= at_least) {
-            return dev;
-        }
-    }
-    return NULL;
-}
-
-static coroutine_fn RUNS_IN_MAIN void hotplug_co_delete_all(Vm *vm, PciUnplugState at_least)
-{
-    Device *dev;
-    while ((dev = hotplug_next_unplugging(vm, at_least)) != NULL) {
-        hotplug_co_delete(vm, dev);
-    }
-}
-
-static void hotplug_delete_ejected(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    Vm *vm = opaque;
-    while (vm->hotplug.ejected) {
-        vm->hotplug.ejected = false;
-        vm_operation_begin(&vm->run);
-        hotplug_co_delete_all(vm, PCI_UNPLUG_EJECTED);
-        vm_operation_end(&vm->run);
-    }
-    vm->hotplug.unplugging = false;
-}
-
-void vm_take_ejected(Vm *vm)
-{
-    vm->hotplug.ejected = true;
-    if (!vm->hotplug.unplugging) {
-        vm->hotplug.unplugging = true;
-        co_start(vm->ctx, hotplug_delete_ejected, vm);
-    }
-}
-
-void vm_co_finish_unplugs(Vm *vm)
-{
-    hotplug_co_delete_all(vm, PCI_UNPLUG_REQUESTED);
-}
-
 /* Whether the guest has found @dev: it probes function 0 of a slot first, and the others only if
  * that exists. */
 static RUNS_IN_MAIN bool hotplug_guest_has_found(const Vm *vm, const PciDevice *dev)
@@ -263,25 +176,35 @@ static RUNS_IN_MAIN bool hotplug_guest_has_found(const Vm *vm, const PciDevice *
     return present;
 }
 
-static coroutine_fn RUNS_IN_MAIN bool hotplug_co_request_unplug(Vm *vm, Device *dev, GError **error)
+static bool hotplug_refuse_again(const Device *dev, GError **error)
+{
+    return refuse(error, "Device %s is already in the process of unplug", device_label(dev));
+}
+
+static RUNS_IN_MAIN bool hotplug_request_unplug(Vm *vm, Device *dev, VmRemoval **removal,
+                                                GError **error)
 {
     if (!pci_bus_has_hotplug(vm->machine.pci)) {
         return refuse(error, "Bus 'pcie.0' does not support hotplugging");
     }
     PciUnplugState state = pci_device_unplug_state((PciDevice *)dev);
     if (state == PCI_UNPLUG_REQUESTED || state == PCI_UNPLUG_EJECTED) {
-        return refuse(error, "Device %s is already in the process of unplug", device_label(dev));
+        return hotplug_refuse_again(dev, error);
     }
     if (hotplug_guest_has_found(vm, (const PciDevice *)dev)) {
         pci_device_request_unplug((PciDevice *)dev);
     } else {
-        hotplug_co_delete(vm, dev);
+        *removal = vm_begin_removal(vm, dev);
     }
     return true;
 }
 
-bool vm_co_unplug(Vm *vm, Device *dev, GError **error)
+bool vm_unplug(Vm *vm, Device *dev, VmRemoval **removal, GError **error)
 {
+    *removal = NULL;
+    if (dev->leaving) {
+        return hotplug_refuse_again(dev, error);
+    }
     if (g_strcmp0(dev->type->bus, "isa") == 0) {
         return refuse(error, "Bus 'isa.0' does not support hotplugging");
     }
@@ -289,8 +212,8 @@ bool vm_co_unplug(Vm *vm, Device *dev, GError **error)
         return refuse(error, "Device '%s' does not support hotplugging", dev->type->name);
     }
     if (hotplug_is_pci(dev)) {
-        return hotplug_co_request_unplug(vm, dev, error);
+        return hotplug_request_unplug(vm, dev, removal, error);
     }
-    hotplug_co_delete(vm, dev);
+    *removal = vm_begin_removal(vm, dev);
     return true;
 }

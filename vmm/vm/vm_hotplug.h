@@ -2,12 +2,28 @@
 /*
  * Devices that are plugged and unplugged while the VM lives: device_add and device_del.
  *
- * Each is a control operation: a coroutine in main, under the VM operation lock. A new device is
+ * Each begins as a control operation: a coroutine in main, under the VM operation lock. A new device is
  * realized (the guest sees it from then on), started if the VM runs, and announced. To remove a
  * device, main requests it from the guest, which ejects it or not; the ejection is a message from a
- * vCPU, which does not wait. Then main removes the device: takes back its queues, waits until
- * nothing is in flight, unrealizes and frees it, and announces DEVICE_DELETED. A device without a
- * slot (a port of virtio-serial) is removed at once. A reset of the guest counts as the ejection.
+ * vCPU, which does not wait. A device without a slot (a SCSI disk, a port of virtio-serial), and one
+ * that the guest has not found, is removed without a request. A reset of the guest counts as the
+ * ejection.
+ *
+ * A removal is a coroutine of its own (vm_removal.c):
+ *
+ *   marked: Device.leaving    under the lock
+ *     | its children are gone
+ *   retiring                  no lock: takes back its queues, waits for what is in flight, however long
+ *     |
+ *   retired                   under the lock, by the coroutine or by a reset: unrealized, freed,
+ *                             DEVICE_DELETED
+ *
+ * Invariants
+ *   1. A device that leaves is not started, gets no children, and keeps its id, slot and disk until it
+ *      is freed.
+ *   2. Nothing waits for storage under the lock: an operation meets a device that leaves with its
+ *      queues at home or taken back, and may stop it again.
+ *   3. Each device is freed once, under the lock, after the devices on its buses.
  */
 #ifndef SKIFF_VMM_VM_VM_HOTPLUG_H
 #define SKIFF_VMM_VM_VM_HOTPLUG_H
@@ -15,21 +31,37 @@
 #include "hw/core/device.h"
 
 typedef struct Vm Vm;
+typedef struct VmRemoval VmRemoval;
 
 /* In main. */
 typedef struct VmHotplug {
-    bool unplugging; /* a coroutine removes ejected devices */
-    bool ejected;    /* ... and has to scan again */
+    bool unplugging;     /* a coroutine looks for ejected devices */
+    bool ejected;        /* ... and has to scan again */
+    GPtrArray *removals; /* VmRemoval; not done */
+    CoQueue progress;    /* woken when a removal is retired or done */
 } VmHotplug;
+
+void vm_hotplug_init(Vm *vm) RUNS_IN_MAIN;
+/* No removal is under way. */
+void vm_hotplug_clear(Vm *vm) RUNS_IN_MAIN;
 
 /* Under the operation lock. @opts (borrowed) with "driver". NULL + error in QEMU's words. */
 Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* Under the operation lock: requests @dev from the guest, or removes it where no request is
- * needed. */
-bool vm_co_unplug(Vm *vm, Device *dev, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Under the operation lock: requests @dev from the guest, or begins its removal where no request is
+ * needed. *@removal: that, for vm_removal_co_settle(); NULL: none was begun. */
+bool vm_unplug(Vm *vm, Device *dev, VmRemoval **removal, GError **error) RUNS_IN_MAIN;
+/* Without the lock: waits for the end of the removal, at most so long. Returns whether it has ended;
+ * otherwise it goes on. Frees the caller's reference. */
+bool vm_removal_co_settle(VmRemoval *r, int64_t timeout_ns) coroutine_fn RUNS_IN_MAIN;
 /* VM_REQUEST_UNPLUG: starts the removal of ejected devices; returns at once. */
 void vm_take_ejected(Vm *vm) RUNS_IN_MAIN;
-/* At a reset (STOPPED, operation lock): removes requested and ejected devices. */
+/* At a reset (STOPPED, operation lock): removes requested and ejected devices, and those that leave. */
 void vm_co_finish_unplugs(Vm *vm) coroutine_fn RUNS_IN_MAIN;
+
+/* Of vm_hotplug.c and vm_removal.c; under the operation lock. */
+/* Begins the removal of @dev and of the devices on its buses. */
+VmRemoval *vm_begin_removal(Vm *vm, Device *dev) RUNS_IN_MAIN;
+/* Removes a device that was never started. No event. */
+void vm_co_drop_device(Vm *vm, Device *dev) coroutine_fn RUNS_IN_MAIN;
 
 #endif

@@ -104,6 +104,27 @@ BLOCK_TEST(a_backup_ends_although_its_target_hangs_and_is_an_overlay_of_the_sour
     test_node_del("s");
 }
 
+/* Without a cancel: the limit for copies before a write ends the guest's wait, and the copy. */
+BLOCK_TEST(a_copy_before_a_write_that_hangs_breaks_the_backup_after_its_limit)
+{
+    static const BlockBackupSync syncs[] = {BLOCK_BACKUP_NONE, BLOCK_BACKUP_FULL};
+    for (unsigned i = 0; i < G_N_ELEMENTS(syncs); i++) {
+        BackupRig r;
+        backup_rig_open(&r, MIRROR_SOURCE, MIRROR_TARGET);
+        job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_ANY, .hold = true});
+        backup_start(&r, (BlockBackupConfig){.sync = syncs[i],
+                                             .on_cbw_error = BLOCK_CBW_BREAK_SNAPSHOT,
+                                             .cbw_timeout_s = 1});
+        backup_guest_write(&r, 0, BACKUP_SIZE, 1);
+        job_await_end("job0", "COMPLETED (Connection timed out) ");
+        assert_true(block_fault_held(r.target) > 0);
+        assert_ptr_equal(blk_root(r.guest), r.source);
+        job_release(r.target);
+        job_await_no_writer(r.target);
+        backup_rig_close(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -112,6 +133,7 @@ int main(void)
         cmocka_unit_test(
             a_mirror_ends_although_its_target_hangs_and_has_the_backing_node_of_the_source),
         cmocka_unit_test(a_backup_ends_although_its_target_hangs_and_is_an_overlay_of_the_source),
+        cmocka_unit_test(a_copy_before_a_write_that_hangs_breaks_the_backup_after_its_limit),
     };
     return job_test_main(tests);
 }

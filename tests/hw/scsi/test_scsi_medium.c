@@ -5,6 +5,7 @@
 
 #define MEDIUM_REMOVED 0x63a00u
 #define MEDIUM_CHANGED 0x62800u
+#define MEDIUM_PATIENCE_NS (INT64_C(3600) * 1000000000)
 
 static unsigned moves; /* of the tray */
 static bool moved_open;
@@ -36,7 +37,7 @@ static void remove_medium(void *opaque)
     Cd *cd = opaque;
     enter_main();
     enter_coroutine();
-    scsi_medium_co_remove(cd->lun);
+    assert_true(scsi_medium_co_remove(cd->lun, MEDIUM_PATIENCE_NS));
     cd->done = true;
 }
 

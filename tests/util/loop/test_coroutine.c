@@ -141,6 +141,37 @@ static void a_queue_wakes_in_the_order_of_arrival(void **state)
     assert_false(co_queue_wake_one(&f.queue));
 }
 
+static void limited_waiter(void *opaque)
+{
+    Flow *f = opaque;
+    enter_coroutine();
+    bool woken = co_queue_wait_until(&f->queue, "a test", 100);
+    flow_log(f, woken ? 'w' : 'l');
+}
+
+static void a_limited_wait_ends_by_its_wake_or_its_deadline(void **state)
+{
+    Flow f = {.ctx = *state};
+    co_queue_init(&f.queue);
+    aio_context_set_virtual_time(f.ctx, 0);
+    for (int i = 0; i < 3; i++) {
+        co_start(f.ctx, limited_waiter, &f);
+    }
+    loop_run_idle(f.ctx);
+    enter_loop(f.ctx);
+    assert_true(co_queue_wake_one(&f.queue));
+    aio_context_set_virtual_time(f.ctx, 100); /* the wake comes first */
+    loop_run_idle(f.ctx);
+    assert_int_equal(strlen(f.text), 3);
+    assert_string_equal(f.text, "wll");
+    assert_true(co_queue_empty(&f.queue));
+    co_start(f.ctx, queue_waiter, &f); /* the queue is intact */
+    loop_run_idle(f.ctx);
+    assert_true(co_queue_wake_one(&f.queue));
+    loop_run_idle(f.ctx);
+    assert_int_equal(f.text[3], 'q');
+}
+
 static void the_watchdog_reports_old_waits_once(void **state)
 {
     Flow f = {.ctx = *state};
@@ -270,6 +301,7 @@ int main(void)
         ON_LOOP(a_wake_that_comes_early_is_latched),
         ON_LOOP(a_mutex_admits_one_coroutine_at_a_time),
         ON_LOOP(a_queue_wakes_in_the_order_of_arrival),
+        ON_LOOP(a_limited_wait_ends_by_its_wake_or_its_deadline),
         ON_LOOP(the_watchdog_reports_old_waits_once),
         ON_LOOP(calls_into_iothreads_and_workers_return_home),
         ON_LOOP(a_completion_carries_its_result_to_a_vcpu_thread),

@@ -75,7 +75,7 @@ static bool rig_start_backends(void *opaque, GError **error)
     enter_coroutine();
     for (unsigned i = 0; i < rig->vm.machine.devices->len; i++) {
         Device *dev = rig->vm.machine.devices->pdata[i];
-        if (dev->type->co_start && !dev->type->co_start(dev, error)) {
+        if (!device_co_start(dev, error)) {
             return false;
         }
     }
@@ -144,6 +144,7 @@ static void rig_fill_vm(void)
     vm->built = true;
     enter_main();
     run_state_init(&vm->run, vm->ctx, &rig_ops, rig);
+    vm_hotplug_init(vm);
     vm_life_init(vm);
     qmp_events_init(vm);
     rig->lpc = fake_device(m, "ich9-lpc", NULL);
@@ -175,7 +176,7 @@ static int set_up(void **state)
     return set_up_disk(state, "size=1M,manual=on");
 }
 
-static int set_up_fast(void **state)
+static inline int set_up_fast(void **state)
 {
     return set_up_disk(state, "size=1M");
 }
@@ -205,6 +206,7 @@ static int tear_down(void **state)
     qmp_event_unlisten(&rig->listener);
     aio_timer_disarm(&rig->vm.life.quit_timer);
     g_ptr_array_free(rig->vm.machine.devices, TRUE);
+    vm_hotplug_clear(&rig->vm);
     g_ptr_array_free(rig->vm.backends.drives, TRUE);
     vm_config_clear(&rig->config);
     g_string_free(rig->deleted, TRUE);
@@ -290,7 +292,7 @@ static void out32(unsigned port, uint32_t value)
     fake_out32(rig->bench->machine, (uint16_t)port, value);
 }
 
-static uint32_t in32(unsigned port)
+static inline uint32_t in32(unsigned port)
 {
     return fake_in32(rig->bench->machine, (uint16_t)port);
 }

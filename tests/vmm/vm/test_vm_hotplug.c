@@ -75,23 +75,6 @@ static void a_waiting_access_ends_with_an_empty_slot(void **state)
     assert_int_equal(status.value, 0xff);
 }
 
-static void a_second_request_waits_for_a_removal_and_finds_the_id_free(void **state)
-{
-    Command add;
-    enter_main();
-    plug_disk();
-    hold_one();
-    out32(EJECT, 1u << SLOT);
-    command_start(&add, "device_add", "{'driver':'virtio-rng-pci','id':'disk','addr':'5'}");
-    assert_false(add.done);
-    complete_all();
-    assert_true(add.done);
-    assert_null(add.error);
-    assert_string_equal(device("disk")->type->name, "virtio-rng-pci");
-    assert_int_equal(in32(PRESENT) >> SLOT & 1, 1);
-    command_clear(&add);
-}
-
 /* Without function 0 the guest cannot find the others, and has nothing to eject. */
 static void a_device_unknown_to_the_guest_is_removed_without_a_request(void **state)
 {
@@ -280,7 +263,6 @@ int main(void)
                                         tear_down),
         T(an_ejection_waits_for_requests_in_flight_but_no_vcpu_does),
         T(a_waiting_access_ends_with_an_empty_slot),
-        T(a_second_request_waits_for_a_removal_and_finds_the_id_free),
         T(a_device_unknown_to_the_guest_is_removed_without_a_request),
         T(a_reset_counts_as_an_ejection),
         T(a_reset_right_after_an_ejection_removes_once),

@@ -71,6 +71,8 @@ static bool backup_take_bitmap(struct json_object *args, BlockBackupConfig *c, G
     return true;
 }
 
+#define BACKUP_TIMEOUT_MAX_S 86400 /* as of the node copy-before-write */
+
 static bool backup_take_perf(struct json_object *args, BlockBackupConfig *c, GError **error)
 {
     struct json_object *perf = qmp_arg_get(args, "x-perf");
@@ -85,6 +87,17 @@ static bool backup_take_perf(struct json_object *args, BlockBackupConfig *c, GEr
     }
     c->max_workers = (unsigned)workers;
     c->max_chunk = (uint64_t)chunk;
+    return true;
+}
+
+static bool backup_take_timeout(struct json_object *args, BlockBackupConfig *c, GError **error)
+{
+    int64_t timeout = qmp_arg_int(args, "cbw-timeout", 0);
+    if (timeout < 0 || timeout > BACKUP_TIMEOUT_MAX_S) {
+        return qmp_refuse(error, "cbw-timeout must be between 0 and %d seconds",
+                          BACKUP_TIMEOUT_MAX_S);
+    }
+    c->cbw_timeout_s = (uint32_t)timeout;
     return true;
 }
 
@@ -108,7 +121,8 @@ static RUNS_IN_MAIN bool backup_take_args(Vm *vm, struct json_object *args, Bloc
     c->source = qmp_find_node_of(vm, device, error);
     c->target = target;
     return c->source != NULL && qmp_take_block_job(vm, args, device, &c->job, error) &&
-           backup_take_bitmap(args, c, error) && backup_take_perf(args, c, error);
+           backup_take_bitmap(args, c, error) && backup_take_perf(args, c, error) &&
+           backup_take_timeout(args, c, error);
 }
 
 /* ---- blockdev-backup ---- */
@@ -332,6 +346,8 @@ static const QmpType backup_perf = {
         {"compress", &qmp_bool, true, .doc = "the copy is compressed; default: false"},            \
         {"discard-source", &qmp_bool, true, .doc = "true is refused"},                             \
         {"on-cbw-error", &backup_on_cbw_error, true, .doc = "default: break-guest-write"},         \
+        {"cbw-timeout", &qmp_int, true,                                                            \
+         .doc = "seconds after which a copy before a write has failed; default: none"},            \
     {                                                                                              \
         "x-perf", &backup_perf, true, .doc = "limits"                                              \
     }

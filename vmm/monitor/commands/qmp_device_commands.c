@@ -17,20 +17,27 @@ static struct json_object *qmp_device_add(QmpCall *call, struct json_object *arg
     return NULL;
 }
 
+/* How long device_del waits for a device that needs no request to the guest. */
+#define QMP_REMOVAL_NS (INT64_C(50) * 1000000)
+
 static struct json_object *qmp_device_del(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
+    VmRemoval *removal = NULL;
     vm_operation_begin(&call->vm->run);
     const char *id = qmp_arg_str(args, "id");
     Device *dev = machine_find_device(&call->vm->machine, id);
     if (dev != NULL) {
-        vm_co_unplug(call->vm, dev, error);
+        vm_unplug(call->vm, dev, &removal, error);
     } else {
         g_autofree char *excerpt = opt_excerpt(id);
         g_set_error(error, QMP_ERROR, QMP_ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", excerpt);
     }
     vm_operation_end(&call->vm->run);
+    if (removal != NULL) {
+        vm_removal_co_settle(removal, QMP_REMOVAL_NS);
+    }
     return NULL;
 }
 
@@ -64,7 +71,8 @@ static const QmpCommand qmp_device_commands[] = {
             "usable once the guest has configured it."},
     {"device_del", .args = &qmp_device_del_args, .run = qmp_device_del,
      .doc = "Asks the guest to release a PCI device, which the guest may do late or never. The "
-            "event DEVICE_DELETED follows the removal. Other devices are removed at once."},
+            "event DEVICE_DELETED follows the removal. Other devices are removed at once, unless "
+            "requests to them hang: then the command returns, and the event follows their end."},
     {"device-list-properties", .args = &qmp_device_list_properties_args,
      .ret = &qmp_device_properties, .flags = QMP_INSTANT | QMP_EARLY,
      .run = qmp_device_list_properties, .doc = "The properties that a type of device takes."},

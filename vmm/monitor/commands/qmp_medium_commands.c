@@ -36,6 +36,9 @@ static RUNS_IN_MAIN ScsiLun *qmp_medium_find(Vm *vm, struct json_object *args, G
         g_set_error(error, QMP_ERROR, QMP_ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", name);
         return NULL;
     }
+    if (dev != NULL && dev->leaving) {
+        return refuse(error, "Device %s is already in the process of unplug", device_label(dev));
+    }
     ScsiLun *lun = dev != NULL ? scsi_medium_drive(dev) : NULL;
     return lun != NULL ? lun : refuse(error, "Device '%s' is not removable", name);
 }
@@ -53,15 +56,27 @@ static RUNS_IN_MAIN bool qmp_open_tray_or_refuse(ScsiLun *lun, struct json_objec
     return false;
 }
 
-/* Takes the medium out. Returns the name of its node (owned), or NULL if there was none. */
-static coroutine_fn RUNS_IN_MAIN char *qmp_take_medium_out(ScsiLun *lun)
+/* How long a command waits, with the operation lock, for requests to the medium that it takes out. */
+#define QMP_MEDIUM_NS (INT64_C(50) * 1000000)
+
+/* Takes the medium out, if there is one; *@taken is the name of its node (owned). */
+static coroutine_fn RUNS_IN_MAIN bool qmp_take_medium_out(ScsiLun *lun, char **taken,
+                                                          GError **error)
 {
     if (lun->blk == NULL) {
-        return NULL;
+        return true;
     }
-    char *node = g_strdup(block_node_name(blk_root(lun->blk)));
-    scsi_medium_co_remove(lun);
-    return node;
+    g_autofree char *node = g_strdup(block_node_name(blk_root(lun->blk)));
+    if (!scsi_medium_co_remove(lun, QMP_MEDIUM_NS)) {
+        (void)refuse(
+            error,
+            "The medium of device '%s' is in use: requests to node '%s' have not ended. It "
+            "is on the open tray; try again",
+            device_label(&lun->base), node);
+        return false;
+    }
+    *taken = g_steal_pointer(&node);
+    return true;
 }
 
 static RUNS_IN_MAIN bool qmp_medium_check_tray(const ScsiLun *lun, GError **error)
@@ -110,7 +125,7 @@ static void medium_eject(QmpMedium *m, GError **error)
     enter_main();
     enter_coroutine();
     if (qmp_open_tray_or_refuse(m->lun, m->args, error)) {
-        m->taken = qmp_take_medium_out(m->lun);
+        qmp_take_medium_out(m->lun, &m->taken, error);
     }
 }
 
@@ -132,7 +147,7 @@ static void medium_remove(QmpMedium *m, GError **error)
     enter_main();
     enter_coroutine();
     if (qmp_medium_check_tray(m->lun, error)) {
-        m->taken = qmp_take_medium_out(m->lun);
+        qmp_take_medium_out(m->lun, &m->taken, error);
     }
 }
 
@@ -161,8 +176,8 @@ static void medium_change(QmpMedium *m, GError **error)
     if (!qmp_open_tray_or_refuse(m->lun, m->args, error)) {
         return;
     }
-    m->taken = qmp_take_medium_out(m->lun);
-    if (scsi_medium_co_insert(m->lun, block_node_name(m->node), error)) {
+    if (qmp_take_medium_out(m->lun, &m->taken, error) &&
+        scsi_medium_co_insert(m->lun, block_node_name(m->node), error)) {
         scsi_medium_close_tray(m->lun);
     }
 }
