@@ -12,6 +12,7 @@
 # schedule OPERATIONS OPTIONS [QCOW2-OPTIONS]: OPERATIONS are names of methods of Schedule, OPTIONS those of file nodes.
 schedule() {
     make_overlay 64M "${3:-cluster_size=64k}"
+    at_end "rm -f '$disk'.*"
     [ -n "$direct" ] || [[ $2 != *cache.direct=on* ]] || skip "no file system here has O_DIRECT"
     start_vm "until=button qd=4" -object iothread,id=io -qmp "unix:$work/qmp2,server=on,wait=off" \
         -blockdev "driver=file,node-name=file0,discard=unmap,filename=$disk$2" \

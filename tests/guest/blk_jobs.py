@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Read by tests/guest/blk-jobs.sh and linux-jobs.sh: a generated schedule of block jobs. `vm` is the VM of
-# verify-qmp.bash. With LINUX set the guest is Linux, which is not reset, and ends by itself.
+# verify-qmp.bash. With LINUX set, to the size of the disk, the guest is Linux: it is not reset, and runs
+# fio_script of linux-fio.bash. SKIFF_PID is the process, KEYBOARD the guest's console.
 import hashlib
 import random
 import subprocess
@@ -18,14 +19,18 @@ def qemu_img(*words):
 
 def digest(path, file_format):
     """Of the disk that qemu-img reads, also while the VM has the image open."""
-    qemu_img("convert", "-U", "-f", file_format, "-O", "raw", path, work + "/digest.raw")
-    with open(work + "/digest.raw", "rb") as f:
+    qemu_img("convert", "-U", "-f", file_format, "-O", "raw", path, image + ".digest")
+    with open(image + ".digest", "rb") as f:
         return hashlib.sha256(f.read()).hexdigest()
+
+
+def guest_has_ended_fio():
+    return linux and b"fio has verified" in open(console, "rb").read()
 
 
 def writes_go_on():
     last = stats()["wr_operations"]
-    wait_until(lambda: stats()["wr_operations"] > last)
+    wait_until(lambda: stats()["wr_operations"] > last or guest_has_ended_fio())
 
 
 class Schedule:
@@ -57,6 +62,8 @@ class Schedule:
 
     def delete(self, node):
         vm.cmd("blockdev-del", **{"node-name": node[0]})
+        if node[1] != image:
+            os.unlink(node[1])
 
     # ---- jobs ----
 
@@ -202,8 +209,8 @@ class Schedule:
         vm.cmd("stop")
         vm.cmd("blockdev-backup", **{"job-id": job_id, "device": self.chain[0][0], "target": node[0],
                                      "sync": "full", "auto-dismiss": False, "speed": 1 << 20})
-        subprocess.run(["cp", "--sparse=always", self.chain[0][1], work + "/point.qcow2"], check=True)
-        expected = digest(work + "/point.qcow2", "qcow2")
+        subprocess.run(["cp", "--sparse=always", self.chain[0][1], image + ".point"], check=True)
+        expected = digest(image + ".point", "qcow2")
         vm.cmd("cont")
         writes_go_on()
         self.disturb(job_id)
@@ -217,26 +224,77 @@ class Schedule:
         vm.cmd("job-dismiss", id=job_id)
         self.done.append(("backup", end.get("error")))
         assert cancel or "error" not in end, end
-        self.delete(node)
         if "error" not in end:
             assert digest(node[1], "qcow2") == expected, "the backup is not the disk at its point in time"
-            qemu_img("check", "-q", "-f", "qcow2", node[1])
-        os.unlink(node[1])
+            qemu_img("check", "-q", "-U", "-f", "qcow2", node[1])
+        self.delete(node)
 
+
+# ---- Linux ----
+
+def processor_time():
+    """In seconds, of all threads."""
+    with open("/proc/%s/stat" % os.environ["SKIFF_PID"]) as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_idle(when):
+    """Until skiff takes less than half a processor for 5 s. What polls in vain takes a whole one for ever."""
+    deadline = time.monotonic() + vm.timeout
+    while True:
+        start, used = time.monotonic(), processor_time()
+        time.sleep(5)
+        share = (processor_time() - used) / (time.monotonic() - start)
+        if share < 0.5:
+            break
+        assert time.monotonic() < deadline, "skiff is busy %s: %d %% of a processor" % (when, share * 100)
+    print("idle %s: %.1f %% of a processor" % (when, share * 100), flush=True)
+
+
+def continue_guest(times):
+    """The guest is idle for the @times-th time."""
+    wait_until(lambda: open(console, "rb").read().count(b"the guest is idle") >= times)
+    wait_idle("before the jobs" if times == 1 else "after the jobs")
+    with open(os.environ["KEYBOARD"], "w") as f:
+        f.write("continue\n")
+
+
+def copy_is_equal(command, **arguments):
+    """A last copy, while the guest is idle: qemu-img finds the same in it."""
+    node = schedule.new_image()
+    vm.cmd(command, **{"job-id": "last", "device": schedule.chain[0][0], "target": node[0], "sync": "full",
+                       "auto-dismiss": False, **arguments})
+    if command == "blockdev-mirror":
+        wait_until(lambda: schedule.job("last")["status"] == "ready")
+        vm.cmd("block-job-cancel", device="last")
+    wait_until(lambda: schedule.job("last")["status"] == "concluded")
+    assert "error" not in schedule.job("last"), schedule.job("last")
+    vm.cmd("job-dismiss", id="last")
+    qemu_img("compare", "-q", "-U", "-f", "qcow2", "-F", "qcow2", schedule.chain[0][1], node[1])
+    schedule.delete(node)
+
+
+def run_beside_fio():
+    print("seed", seed, flush=True)
+    continue_guest(1)
+    while not guest_has_ended_fio():
+        getattr(schedule, rng.choice(kinds.split(",")))()
+        writes_go_on()
+    wait_until(lambda: open(console, "rb").read().count(b"the guest is idle") >= 2)
+    copy_is_equal("blockdev-mirror")
+    copy_is_equal("blockdev-mirror", **{"copy-mode": "write-blocking"})
+    copy_is_equal("blockdev-backup")
+    continue_guest(2)
+
+
+# ---- blk-verify ----
 
 def run(times):
     print("seed", seed, flush=True)
     for _ in range(times):
         getattr(schedule, rng.choice(kinds.split(",")))()
         writes_go_on()
-
-
-def run_until_the_guest_ends():
-    wait_until(lambda: b"fio begins" in open(console, "rb").read())
-    try:
-        run(1 << 30)
-    except (EOFError, OSError):
-        pass
 
 
 def run_and_end_the_guest():
@@ -252,9 +310,9 @@ def run_and_end_the_guest():
 
 schedule = Schedule()
 if linux:
-    run_until_the_guest_ends()
+    run_beside_fio()
 else:
     run_and_end_the_guest()
 with open(work + "/chain", "w") as f:
     f.write("".join(path + "\n" for _, path in schedule.chain))
-print(*schedule.done, sep="\n")
+print(*schedule.done, sep="\n", flush=True)
