@@ -270,8 +270,9 @@ BlockBackend **blk_list(unsigned *count) RUNS_IN_MAIN;
 /* The same without those that are no drives. */
 BlockBackend **blk_list_drives(unsigned *count) RUNS_IN_MAIN;
 bool blk_read_only(const BlockBackend *blk) ANY_THREAD;
-uint64_t blk_size(const BlockBackend *blk)
-    ANY_THREAD; /* bytes, a multiple of 512; read atomically */
+/* Bytes, a multiple of 512: the size of the root at the end of the last drained section. Nothing inside a
+ * section is visible, such as a filter that is being inserted. */
+uint64_t blk_size(const BlockBackend *blk) ANY_THREAD;
 BlockLimits blk_limits(const BlockBackend *blk) ANY_THREAD;
 /* When off, each write has FUA. Off by cache=writethrough|directsync or the guest; initially on. */
 void blk_set_write_cache(BlockBackend *blk, bool on) ANY_THREAD;

@@ -342,6 +342,8 @@ const char *block_node_filename(const BlockNode *n) ANY_THREAD;
 bool block_node_is_remote(const BlockNode *n) ANY_THREAD;
 /* The option "aio" of that file, a string constant; NULL: it has none. */
 const char *block_node_aio(const BlockNode *n) RUNS_IN_MAIN;
+/* The option "cache.direct" of that file. */
+bool block_node_file_direct(const BlockNode *n) RUNS_IN_MAIN;
 
 /* Publishes what the node's image says about itself, for block_node_image_info(). Consumes @info. In
  * the node's home, or in main while the node is opened. */

@@ -83,8 +83,9 @@ image_co_open_file(const NewImageConfig *config, const char *path, bool read_onl
         opt_dict_set(d, "filename", path);
     }
     image_inherit(d, config->like, read_only);
-    if (aio != NULL) {
+    if (aio != NULL) { /* with the cache of the same file, which can be required */
         opt_dict_set(d, "aio", aio);
+        image_set_flag(d, "cache.direct", block_node_file_direct(config->like));
     }
     return block_co_open(d, config->home, error);
 }

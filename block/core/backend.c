@@ -64,6 +64,7 @@ BlockBackend *blk_co_new_for(const char *user, const char *reads, BlockNode *roo
     blk->writable = writable;
     atomic_init(&blk->write_cache, true);
     blk->queued_tail = &blk->queued;
+    blk_note_size(blk);
     if (backends == NULL) {
         backends = g_ptr_array_new();
     }
@@ -173,7 +174,13 @@ bool blk_read_only(const BlockBackend *blk)
 
 uint64_t blk_size(const BlockBackend *blk)
 {
-    return block_align_up(block_node_size(blk->root), BLOCK_SECTOR_SIZE);
+    return atomic_load_explicit(&blk->size, memory_order_relaxed);
+}
+
+void blk_note_size(BlockBackend *blk)
+{
+    uint64_t size = block_align_up(block_node_size(blk->root), BLOCK_SECTOR_SIZE);
+    atomic_store_explicit(&blk->size, size, memory_order_relaxed);
 }
 
 BlockLimits blk_limits(const BlockBackend *blk)

@@ -58,6 +58,8 @@ struct BlockBackend {
     BlkNotify notify;
     _Atomic bool write_cache;
 
+    _Atomic uint64_t size; /* blk_size(); written in main, by blk_note_size() */
+
     /* main */
     bool retiring;                 /* it is being freed */
     unsigned sections;             /* drained sections begun and not ended by main */
@@ -93,6 +95,8 @@ void blk_return_queued(BlockBackend *blk) RUNS_IN_IOTHREAD;
 void blk_lift_nodes(BlockBackend *blk, bool on) RUNS_IN_IOTHREAD;
 /* Home: the backend is freed; it is quiesced for good. */
 void blk_throttle_retire(BlockBackend *blk) RUNS_IN_IOTHREAD;
+/* Takes the size of the root over. Called at the end of each drained section, in which it can change. */
+void blk_note_size(BlockBackend *blk) RUNS_IN_MAIN;
 /* The backends on @root, as blk_list(). */
 BlockBackend **blk_list_of(const BlockNode *root, unsigned *count) RUNS_IN_MAIN;
 /* Home: a section takes effect for the backend (NULL: none) and for the nodes. */

@@ -149,11 +149,11 @@ void blk_macro_end(BlockBackend *blk, BlkMacro *macro)
 
 /* ---- requests ---- */
 
-/* Returns 0, or the error of an invalid request. Reads the size while the request is in flight,
- * because a drained section may have changed it. */
+/* Returns 0, or the error of an invalid request. Called while the request is in flight, since a drained
+ * section may have changed the size. */
 static int blk_check(const BlockBackend *blk, uint64_t offset, uint64_t bytes, bool changes)
 {
-    uint64_t size = blk_size(blk);
+    uint64_t size = block_align_up(block_node_size(blk->root), BLOCK_SECTOR_SIZE);
     if (offset > size || bytes > size - offset) {
         return -EINVAL;
     }

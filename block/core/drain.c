@@ -228,6 +228,7 @@ void co_drained_end(BlockBackend *const *blks, unsigned count)
             bug_abort("backend '%s': a drained section ends without a begin", blks[i]->name);
         }
         blks[i]->sections--;
+        blk_note_size(blks[i]);
         if (atomic_load(&blks[i]->drainer) == co_self()) { /* no wait ends by it any more */
             atomic_store(&blks[i]->drainer, NULL);
         }

@@ -307,6 +307,11 @@ const char *block_node_aio(const BlockNode *n)
     return n->drv->aio != NULL ? n->drv->aio(n) : NULL;
 }
 
+bool block_node_file_direct(const BlockNode *n)
+{
+    return node_bottom(n)->flags.cache_direct;
+}
+
 void block_node_info(const BlockNode *n, BlockNodeInfo *info)
 {
     *info = (BlockNodeInfo){

@@ -12,12 +12,13 @@
 # schedule OPERATIONS OPTIONS [QCOW2-OPTIONS]: OPERATIONS are names of methods of Schedule, OPTIONS those of file nodes.
 schedule() {
     make_overlay 64M "${3:-cluster_size=64k}"
+    at_end "rm -f '$disk'.*"
     [ -n "$direct" ] || [[ $2 != *cache.direct=on* ]] || skip "no file system here has O_DIRECT"
     start_vm "until=button qd=4" -object iothread,id=io -qmp "unix:$work/qmp2,server=on,wait=off" \
         -blockdev "driver=file,node-name=file0,discard=unmap,filename=$disk$2" \
         -blockdev driver=qcow2,node-name=node0,discard=unmap,file=file0 \
         -device virtio-blk-pci,id=vd0,drive=node0,iothread=io,num-queues=2
-    client "$disk" "${SKIFF_TEST_SEED:-$RANDOM}" "$1" "$2" "${3:-cluster_size=64k}" <tests/guest/blk_jobs.py
+    client "$disk" "${SKIFF_TEST_SEED:-$RANDOM}" "$1" "$2" "${3:-cluster_size=64k}" < <(cat tests/guest/blk_jobs_nodes.py tests/guest/blk_jobs.py)
     expect_verified
     local image
     while read -r image; do
@@ -26,9 +27,9 @@ schedule() {
 }
 
 test_snapshots_commit_and_stream() { schedule snapshot,commit,stream ,aio=io_uring; }
-test_mirror() { schedule mirror ,aio=io_uring,cache.direct=on; }
+test_mirror() { schedule mirror,mirror_copy ,aio=io_uring,cache.direct=on; }
 test_active_commit() { schedule snapshot,active_commit ,aio=threads; }
-test_backup() { schedule backup,snapshot ,aio=native,cache.direct=on; }
-test_everything() { schedule snapshot,commit,stream,mirror,active_commit,backup ,aio=io_uring cluster_size=16k,extended_l2=on; }
+test_backup() { schedule backup,grouped,incremental,snapshot ,aio=native,cache.direct=on; }
+test_everything() { schedule snapshot,commit,stream,mirror,mirror_copy,active_commit,backup,grouped,incremental ,aio=io_uring cluster_size=16k,extended_l2=on; }
 
 run_tests

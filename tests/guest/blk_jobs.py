@@ -1,62 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-# Read by tests/guest/blk-jobs.sh and linux-jobs.sh: a generated schedule of block jobs. `vm` is the VM of
-# verify-qmp.bash. With LINUX set the guest is Linux, which is not reset, and ends by itself.
-import hashlib
-import random
-import subprocess
-
-image, seed, kinds, options, qcow2_options = os.path.realpath(sys.argv[3]), *sys.argv[4:8]
-rng = random.Random(int(seed))
-other = Qmp(work + "/qmp2")
-linux = "LINUX" in os.environ
-SIZE = int(os.environ.get("LINUX", 64 << 20))
+# Read by tests/guest/blk-jobs.sh and linux-jobs.sh, after blk_jobs_nodes.py: a generated schedule of block jobs.
 
 
-def qemu_img(*words):
-    subprocess.run(["qemu-img", *words], check=True)
-
-
-def digest(path, file_format):
-    """Of the disk that qemu-img reads, also while the VM has the image open."""
-    qemu_img("convert", "-U", "-f", file_format, "-O", "raw", path, work + "/digest.raw")
-    with open(work + "/digest.raw", "rb") as f:
-        return hashlib.sha256(f.read()).hexdigest()
-
-
-def writes_go_on():
-    last = stats()["wr_operations"]
-    wait_until(lambda: stats()["wr_operations"] > last)
-
-
-class Schedule:
-    """The chain of nodes, the active one first, and what is done to it."""
+class Schedule(Nodes):
+    """What is done to the chain."""
 
     def __init__(self):
-        self.chain = [("node0", image)]  # without the raw image at the bottom
-        self.made = 0
+        super().__init__()
         self.done = []
-
-    # ---- nodes ----
-
-    def new_image(self, backing=None, size=SIZE):
-        """Creates an image and its node, without a backing node. Returns the node's name and the file's."""
-        self.made += 1
-        name, path = "node%d" % self.made, "%s.%d" % (image, self.made)
-        words = ["-u", "-b", backing, "-F", "qcow2"] if backing else []
-        qemu_img("create", "-q", "-f", "qcow2", "-o", qcow2_options, *words, path, str(size))
-        file = {"driver": "file", "filename": path, "node-name": "file%d" % self.made, "discard": "unmap"}
-        for option in options.strip(",").split(","):
-            key, value = option.split("=")
-            if key == "cache.direct":
-                file["cache"] = {"direct": value == "on"}
-            else:
-                file[key] = value
-        vm.cmd("blockdev-add", driver="qcow2", **{
-            "node-name": name, "discard": "unmap", "file": file, "backing": None})
-        return name, path
-
-    def delete(self, node):
-        vm.cmd("blockdev-del", **{"node-name": node[0]})
 
     # ---- jobs ----
 
@@ -65,21 +16,19 @@ class Schedule:
 
     def disturb(self, job_id):
         """Does something to the job or to the VM."""
-        kind = rng.choice(["pause", "speed", "stop", "nothing" if linux else "reset", "resize", "nothing", "nothing"])
+        kind = rng.choice(["pause", "speed", "change", "stop", "nothing" if linux else "reset", "resize",
+                           "nothing", "nothing"])
         if kind == "pause":
-            try:
-                vm.cmd("job-pause", id=job_id)
+            if self.try_to("job-pause", id=job_id):
                 time.sleep(rng.random() / 50)
-                vm.cmd("job-resume", id=job_id)
-            except QmpError as e:  # it has ended
-                assert self.job(job_id) is None or "in state" in e.desc, e
+                self.try_to("job-resume", id=job_id)
         elif kind == "speed":
-            try:
-                vm.cmd("block-job-set-speed", device=job_id, speed=rng.choice([0, 1 << 20, 64 << 20]))
+            if self.try_to("block-job-set-speed", device=job_id, speed=rng.choice([0, 1 << 20, 64 << 20])):
                 time.sleep(rng.random() / 50)
-                vm.cmd("block-job-set-speed", device=job_id, speed=0)
-            except QmpError as e:
-                assert self.job(job_id) is None or "in state" in e.desc, e
+                self.try_to("block-job-set-speed", device=job_id, speed=0)
+        elif kind == "change":
+            if self.job(job_id)["type"] == "mirror":
+                self.try_to("block-job-change", **{"id": job_id, "type": "mirror", "copy-mode": "write-blocking"})
         elif kind == "stop":
             other.cmd("stop")
             time.sleep(rng.random() / 50)
@@ -92,54 +41,91 @@ class Schedule:
             except QmpError:  # the job does not allow it
                 pass
 
-    def run(self, command, ready=False, cancel=False, **arguments):
+    def random_fault(self):
+        """A few writes to a target fail. Returns the options of its node, and of a job; and whether it can fail."""
+        fault = {"fail-op": "write", "fail-after": rng.randrange(3, 60), "fail-count": rng.randrange(1, 3),
+                 "errno": rng.choice([5, 28])}
+        reaction = rng.choice(["report", "ignore", "enospc", "stop", "auto"])
+        fails = reaction == "report" or (reaction in ("enospc", "auto") and fault["errno"] != 28)
+        return fault, {"on-target-error": reaction}, fails
+
+    def start(self, command, job_id, **arguments):
+        arguments.setdefault("auto-finalize", rng.random() < 0.7)
+        if command in ("blockdev-mirror", "block-commit", "blockdev-backup") and rng.random() < 0.3:
+            arguments["filter-node-name"] = "filter" + job_id
+        if rng.random() < 0.2:
+            arguments["speed"] = 64 << 20
+        vm.cmd(command, **{"job-id": job_id, "auto-dismiss": False, **arguments})
+
+    def run(self, command, ready=False, cancel=False, fails=False, **arguments):
         """A job up to its end. @ready: it has a READY phase, which "complete" or "cancel" ends. Returns
         whether it has taken effect."""
         job_id = "job%d" % self.made
         self.made += 1
-        vm.cmd(command, **{"job-id": job_id, "auto-dismiss": False, **arguments})
+        self.start(command, job_id, **arguments)
         for _ in range(rng.randrange(4)):
             self.disturb(job_id)
         if cancel and rng.random() < 0.5:
-            self.try_to(lambda: vm.cmd("block-job-cancel", device=job_id, force=True), job_id)
+            self.try_to("block-job-cancel", device=job_id, force=True)
         elif ready:
             self.wait_ready(job_id)
             self.disturb(job_id)
             if cancel:
-                self.try_to(lambda: vm.cmd("block-job-cancel", device=job_id), job_id)
+                self.try_to("block-job-cancel", device=job_id)
             else:
                 self.complete(job_id)
-        wait_until(lambda: self.job(job_id)["status"] == "concluded")
+        return self.finish(command, job_id, cancel, fails)
+
+    def finish(self, command, job_id, cancel=False, fails=False):
+        """Waits for the end of a job. Returns whether it has taken effect."""
+        wait_until(lambda: self.advance(job_id) == "concluded")
         end = self.job(job_id)
         vm.cmd("job-dismiss", id=job_id)
         self.done.append((command, end.get("error")))
-        assert "error" not in end or (cancel and "cancel" in end["error"].lower()), end
+        assert "error" not in end or fails or (cancel and "cancel" in end["error"].lower()), end
         return "error" not in end
 
+    def advance(self, job_id):
+        """Ends what a job waits for: a resume after an error, the verb finalize. Returns its state."""
+        state = self.job(job_id)["status"]
+        if state == "paused":
+            self.try_to("job-resume", id=job_id)
+        elif state == "pending":
+            self.try_to("job-finalize", id=job_id)
+        return state
+
     def wait_ready(self, job_id):
-        """A guest that writes faster than the storage copies is stopped for a moment."""
-        slow = time.monotonic() + 20
-        wait_until(lambda: self.job(job_id)["status"] in ("ready", "concluded") or time.monotonic() > slow)
-        if self.job(job_id)["status"] not in ("ready", "concluded"):
+        """A guest that writes faster than the storage copies waits for the copy, or is stopped for a moment."""
+        def ready():
+            return self.advance(job_id) in ("ready", "pending", "concluded")
+        slow = time.monotonic() + 0.5
+        wait_until(lambda: ready() or time.monotonic() > slow)
+        if ready():
+            return
+        self.try_to("block-job-set-speed", device=job_id, speed=0)
+        if self.job(job_id)["type"] == "mirror" and rng.random() < 0.5:
+            self.try_to("block-job-change", **{"id": job_id, "type": "mirror", "copy-mode": "write-blocking"})
+            wait_until(ready)
+        else:
             other.cmd("stop")
-            wait_until(lambda: self.job(job_id)["status"] in ("ready", "concluded"))
+            wait_until(ready)
             other.cmd("cont")
 
     def complete(self, job_id):
-        """The job may be paused for a moment still."""
-        while True:
-            try:
-                vm.cmd("block-job-complete", device=job_id)
+        """The job may be paused for a moment still; an error may have ended it."""
+        while self.job(job_id)["status"] in ("ready", "standby"):
+            if self.try_to("block-job-complete", device=job_id):
                 return
-            except QmpError as e:
-                assert self.job(job_id)["status"] == "standby", e
-                time.sleep(0.01)
+            time.sleep(0.01)
 
-    def try_to(self, verb, job_id):
+    def try_to(self, command, **arguments):
+        """Returns whether the job was in a state for it."""
         try:
-            verb()
-        except QmpError as e:  # it has ended meanwhile
-            assert self.job(job_id) is None or self.job(job_id)["status"] == "concluded", e
+            vm.cmd(command, **arguments)
+        except QmpError as e:
+            assert any(words in e.desc for words in ("in state", "being finalized already", "currently paused")), e
+            return False
+        return True
 
     # ---- operations ----
 
@@ -150,12 +136,18 @@ class Schedule:
         vm.cmd("blockdev-snapshot", node=self.chain[0][0], overlay=node[0])
         self.chain.insert(0, node)
 
+    def chain_options(self, base):
+        options = {"on-error": rng.choice(["report", "ignore", "enospc", "stop"])}
+        if rng.random() < 0.3:
+            options["backing-file"] = self.chain[base][1]
+        return options
+
     def commit(self):
         if len(self.chain) < 3:
             return
         top = rng.randrange(1, len(self.chain) - 1)
         base = rng.randrange(top + 1, len(self.chain))
-        if self.run("block-commit", cancel=rng.random() < 0.3, device=self.chain[0][0],
+        if self.run("block-commit", cancel=rng.random() < 0.3, device=self.chain[0][0], **self.chain_options(base),
                     **{"top-node": self.chain[top][0], "base-node": self.chain[base][0]}):
             self.drop(top, base)
 
@@ -163,7 +155,7 @@ class Schedule:
         if len(self.chain) < 2:
             return
         base = rng.randrange(1, len(self.chain))
-        if self.run("block-stream", cancel=rng.random() < 0.3, device=self.chain[0][0],
+        if self.run("block-stream", cancel=rng.random() < 0.3, device=self.chain[0][0], **self.chain_options(base),
                     **{"base-node": self.chain[base][0]}):
             self.drop(1, base)
 
@@ -181,62 +173,214 @@ class Schedule:
                     **{"base-node": self.chain[base][0]}):
             self.drop(0, base)
 
-    def mirror(self):
-        cancel = rng.random() < 0.5
-        node = self.new_image()
-        arguments = {"sync": "full", "copy-mode": rng.choice(["background", "write-blocking"])}
+    def mirror_options(self):
+        options = {"copy-mode": rng.choice(["background", "write-blocking"])}
         if rng.random() < 0.5:
-            arguments["granularity"] = rng.choice([4096, 65536, 1 << 20])
-        worked = self.run("blockdev-mirror", ready=True, cancel=cancel, device=self.chain[0][0], target=node[0],
-                          **arguments)
-        if worked and not cancel:
-            self.drop(0, len(self.chain))
-            self.chain = [node]
+            options["granularity"] = rng.choice([4096, 65536, 1 << 20])
+        if rng.random() < 0.3:
+            options["buf-size"] = rng.choice([65536, 1 << 20])
+        return options
+
+    def mirror(self):
+        """The guest moves to a copy, of its whole disk or of the highest image."""
+        top = len(self.chain) > 1 and rng.random() < 0.3
+        node = self.new_image(*(reversed(self.chain[1][:2]) if top else ()))
+        cancel = rng.random() < 0.3
+        if self.run("blockdev-mirror", ready=True, cancel=cancel, device=self.chain[0][0], target=node[0],
+                    sync="top" if top else "full", **self.mirror_options()) and not cancel:
+            self.drop(0, 1 if top else len(self.chain))
+            self.chain.insert(0, node)
         else:
             self.delete(node)
 
-    def backup(self):
-        """The point in time of the backup is while the VM is stopped."""
-        node = self.new_image()
-        job_id = "backup%d" % self.made
+    def mirror_copy(self):
+        """The copy of one moment, to a target of any kind, whose writes may fail."""
+        fault, reaction, fails = self.random_fault() if rng.random() < 0.3 else (None, {}, False)
+        job_id = "copy%d" % self.made
+        arguments = dict(self.mirror_options(), sync="full", device=self.chain[0][0], **reaction)
+        if fault or rng.random() < 0.7:
+            node = self.new_target(fault)
+            self.start("blockdev-mirror", job_id, target=node[0], **arguments)
+        else:
+            node = self.file_target()
+            self.start("drive-mirror", job_id, target=node[1], format=node[2], unmap=rng.random() < 0.5, **arguments)
+        for _ in range(rng.randrange(3)):
+            self.disturb(job_id)
+        self.wait_ready(job_id)
         vm.cmd("stop")
-        vm.cmd("blockdev-backup", **{"job-id": job_id, "device": self.chain[0][0], "target": node[0],
-                                     "sync": "full", "auto-dismiss": False, "speed": 1 << 20})
-        subprocess.run(["cp", "--sparse=always", self.chain[0][1], work + "/point.qcow2"], check=True)
-        expected = digest(work + "/point.qcow2", "qcow2")
+        self.try_to("block-job-cancel", device=job_id)
+        if self.finish("mirror", job_id, fails=fails):
+            expected = digest(self.chain[0][1], "qcow2")
+            vm.cmd("cont")
+            self.compare(node, expected, "the mirror")
+        else:
+            vm.cmd("cont")
+            self.delete(node)
+
+    def at_one_moment(self, start):
+        """The point in time of what @start does is while the VM is stopped. Returns the disk's digest."""
+        vm.cmd("stop")
+        start()
+        subprocess.run(["cp", "--sparse=always", self.chain[0][1], image + ".point"], check=True)
+        expected = digest(image + ".point", "qcow2")
         vm.cmd("cont")
         writes_go_on()
+        return expected
+
+    def backup_options(self, node, fault=None):
+        """An error of the copy before a guest's write may not be the guest's here."""
+        options = {"x-perf": {"max-workers": rng.choice([1, 4, 16]), "max-chunk": rng.choice([0, 1 << 20])},
+                   "on-cbw-error": "break-snapshot" if fault else rng.choice(["break-snapshot", "break-guest-write"]),
+                   "speed": 1 << 20}
+        if node[2] == "qcow2" and not fault and rng.random() < 0.3:
+            options["compress"] = True
+        return options
+
+    def backup(self):
+        fault, reaction, _ = self.random_fault() if rng.random() < 0.3 else (None, {}, False)
+        job_id = "backup%d" % self.made
+        drive = not fault and rng.random() < 0.2
+        node = self.file_target() if drive else self.new_target(fault)
+        arguments = dict(self.backup_options(node, fault), sync="full", device=self.chain[0][0], **reaction)
+
+        def start():
+            if drive:
+                self.start("drive-backup", job_id, target=node[1], format=node[2], **arguments)
+            else:
+                self.start("blockdev-backup", job_id, target=node[0], **arguments)
+
+        expected = self.at_one_moment(start)
         self.disturb(job_id)
         cancel = rng.random() < 0.3
         if cancel:
-            self.try_to(lambda: vm.cmd("block-job-cancel", device=job_id), job_id)
+            self.try_to("block-job-cancel", device=job_id)
         else:
-            vm.cmd("block-job-set-speed", device=job_id, speed=0)
-        wait_until(lambda: self.job(job_id)["status"] == "concluded")
-        end = self.job(job_id)
-        vm.cmd("job-dismiss", id=job_id)
-        self.done.append(("backup", end.get("error")))
-        assert cancel or "error" not in end, end
-        self.delete(node)
-        if "error" not in end:
-            assert digest(node[1], "qcow2") == expected, "the backup is not the disk at its point in time"
-            qemu_img("check", "-q", "-f", "qcow2", node[1])
-        os.unlink(node[1])
+            self.try_to("block-job-set-speed", device=job_id, speed=0)
+        good = self.finish("backup", job_id, cancel, bool(fault))
+        if good:
+            self.compare(node, expected, "the backup")
+        else:
+            self.delete(node)
 
+    def grouped(self):
+        """Backups of two disks at one moment, which succeed or fail together."""
+        fault, reaction, _ = self.random_fault() if rng.random() < 0.5 else (None, {}, False)
+        still = self.raw_disk(os.urandom(1 << 20) * 8)
+        copies = [(self.chain[0][0], self.new_target(fault)), (still[0], self.new_target())]
+        names = ["group%d" % self.made, "other%d" % self.made]
+        final = rng.random() < 0.5
+        actions = [{"type": "blockdev-backup", "data": dict(
+            self.backup_options(copy[1], fault), device=copy[0], target=copy[1][0], sync="full", **reaction,
+            **{"job-id": name, "auto-dismiss": False, "auto-finalize": final})} for name, copy in zip(names, copies)]
+        expected = [self.at_one_moment(lambda: vm.cmd("transaction", actions=actions,
+                                                      properties={"completion-mode": "grouped"})),
+                    digest(still[1], "raw")]
+        self.disturb(names[0])
+        cancel = rng.random() < 0.3
+        if cancel:
+            self.try_to("block-job-cancel", device=names[1])
+        for name in names:
+            self.try_to("block-job-set-speed", device=name, speed=0)
+        wait_until(lambda: all([self.advance(name) == "concluded" for name in names]))
+        good = [self.finish("grouped", name, True, bool(fault)) for name in names]
+        assert good[0] == good[1], "one has succeeded, and the other has not"
+        assert good[0] or cancel or fault
+        for (_, node), equal in zip(copies, expected):
+            if good[0]:
+                self.compare(node, equal, "a grouped backup")
+            else:
+                self.delete(node)
+        self.delete(still)
+
+    def incremental(self):
+        """A full backup, and another one of what has changed since."""
+        node = self.new_target()
+        disk = self.chain[0][0]
+        bitmap = {"node": disk, "name": "b"}
+        job_id = "full%d" % self.made
+        data = dict(self.backup_options(node), device=disk, target=node[0], sync="full",
+                    **{"job-id": job_id, "auto-dismiss": False})
+        vm.cmd("transaction", actions=[{"type": "block-dirty-bitmap-add", "data": bitmap},
+                                       {"type": "blockdev-backup", "data": data}])
+        writes_go_on()
+        self.try_to("block-job-set-speed", device=job_id, speed=0)
+        self.finish("backup", job_id)
+        writes_go_on()
+        expected = self.at_one_moment(lambda: self.start(
+            "blockdev-backup", job_id, device=disk, target=node[0], sync="bitmap", bitmap="b",
+            **{"bitmap-mode": rng.choice(["on-success", "never", "always"])}, **self.backup_options(node)))
+        self.disturb(job_id)
+        self.try_to("block-job-set-speed", device=job_id, speed=0)
+        self.finish("backup", job_id)
+        vm.cmd("block-dirty-bitmap-remove", bitmap)
+        self.compare(node, expected, "the full backup with the second one")
+
+
+# ---- Linux ----
+
+def processor_time():
+    """In seconds, of all threads."""
+    with open("/proc/%s/stat" % os.environ["SKIFF_PID"]) as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_idle(when):
+    """Until skiff takes less than half a processor for 5 s. What polls in vain takes a whole one for ever."""
+    deadline = time.monotonic() + vm.timeout
+    while True:
+        start, used = time.monotonic(), processor_time()
+        time.sleep(5)
+        share = (processor_time() - used) / (time.monotonic() - start)
+        if share < 0.5:
+            break
+        assert time.monotonic() < deadline, "skiff is busy %s: %d %% of a processor" % (when, share * 100)
+    print("idle %s: %.1f %% of a processor" % (when, share * 100), flush=True)
+
+
+def continue_guest(times):
+    """The guest is idle for the @times-th time."""
+    wait_until(lambda: open(console, "rb").read().count(b"the guest is idle") >= times)
+    wait_idle("before the jobs" if times == 1 else "after the jobs")
+    with open(os.environ["KEYBOARD"], "w") as f:
+        f.write("continue\n")
+
+
+def copy_is_equal(command, **arguments):
+    """A last copy, while the guest is idle: qemu-img finds the same in it."""
+    node = schedule.new_image()
+    vm.cmd(command, **{"job-id": "last", "device": schedule.chain[0][0], "target": node[0], "sync": "full",
+                       "auto-dismiss": False, **arguments})
+    if command == "blockdev-mirror":
+        wait_until(lambda: schedule.job("last")["status"] == "ready")
+        vm.cmd("block-job-cancel", device="last")
+    wait_until(lambda: schedule.job("last")["status"] == "concluded")
+    assert "error" not in schedule.job("last"), schedule.job("last")
+    vm.cmd("job-dismiss", id="last")
+    qemu_img("compare", "-q", "-U", "-f", "qcow2", "-F", "qcow2", schedule.chain[0][1], node[1])
+    schedule.delete(node)
+
+
+def run_beside_fio():
+    print("seed", seed, flush=True)
+    continue_guest(1)
+    while not guest_has_ended_fio():
+        getattr(schedule, rng.choice(kinds.split(",")))()
+        writes_go_on()
+    wait_until(lambda: open(console, "rb").read().count(b"the guest is idle") >= 2)
+    copy_is_equal("blockdev-mirror")
+    copy_is_equal("blockdev-mirror", **{"copy-mode": "write-blocking"})
+    copy_is_equal("blockdev-backup")
+    continue_guest(2)
+
+
+# ---- blk-verify ----
 
 def run(times):
     print("seed", seed, flush=True)
     for _ in range(times):
         getattr(schedule, rng.choice(kinds.split(",")))()
         writes_go_on()
-
-
-def run_until_the_guest_ends():
-    wait_until(lambda: b"fio begins" in open(console, "rb").read())
-    try:
-        run(1 << 30)
-    except (EOFError, OSError):
-        pass
 
 
 def run_and_end_the_guest():
@@ -252,9 +396,9 @@ def run_and_end_the_guest():
 
 schedule = Schedule()
 if linux:
-    run_until_the_guest_ends()
+    run_beside_fio()
 else:
     run_and_end_the_guest()
 with open(work + "/chain", "w") as f:
-    f.write("".join(path + "\n" for _, path in schedule.chain))
-print(*schedule.done, sep="\n")
+    f.write("".join(node[1] + "\n" for node in schedule.chain))
+print(*schedule.done, sep="\n", flush=True)

@@ -33,7 +33,8 @@ def guest_works():
 
 def stats(device="vd0"):
     return next(s["stats"] for s in vm.cmd("query-blockstats")
-                if s["qdev"] == "/machine/peripheral/%s/virtio-backend" % device)
+                if s["qdev"] in (device, "/machine/peripheral/%s" % device,
+                                 "/machine/peripheral/%s/virtio-backend" % device))
 
 def disk():
     return vm.cmd("query-block")[0]

@@ -77,6 +77,25 @@ BLOCK_TEST(writes_go_to_the_overlay_and_the_base_keeps_its_data)
     test_file_free(base);
 }
 
+/* The options of the format do not say that the file bypasses the page cache. */
+BLOCK_TEST(the_overlays_file_has_the_aio_and_the_cache_of_the_disks_file)
+{
+    char *base = chain_image(NULL);
+    g_autofree char *over = chain_path();
+    g_autofree char *text = g_strdup_printf("qcow2,node-name=disk,file.driver=file,file.aio=native,"
+                                            "file.cache.direct=on,file.filename=%s",
+                                            base);
+    BlockBackend *blk = test_blk("d", text, true);
+    ExternalSnapshot *s = begin_ok(blk, over);
+    insert_ok(s);
+    external_snapshot_co_end(s, true);
+    assert_string_equal(block_node_aio(blk_root(blk)), "native");
+    assert_true(block_node_file_direct(blk_root(blk)));
+    blk_co_free(blk);
+    unlink(over);
+    test_file_free(base);
+}
+
 BLOCK_TEST(a_users_node_becomes_the_overlay)
 {
     GError *error = NULL;
@@ -389,6 +408,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_go_to_the_overlay_and_the_base_keeps_its_data),
+        cmocka_unit_test(the_overlays_file_has_the_aio_and_the_cache_of_the_disks_file),
         cmocka_unit_test(a_users_node_becomes_the_overlay),
         cmocka_unit_test(the_home_of_the_overlay_becomes_that_of_the_source),
         cmocka_unit_test(an_undone_snapshot_leaves_nothing),
