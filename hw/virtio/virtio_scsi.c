@@ -58,7 +58,7 @@ void virtio_scsi_respond(VirtioScsiRequest *r, const uint8_t *response, size_t b
 {
     size_t done = iov_copy_from_buf(r->elem.in, r->response_num, 0, response, bytes);
     iov_copy_from_buf(&r->response_tail, 1, 0, response + done, bytes - done);
-    virtio_complete(&r->dev->base.vdev, r->queue, &r->elem, r->written);
+    virtio_scsi_request_end(r, VIRTIO_SCSI_COMPLETE, NULL);
 }
 
 static RUNS_IN_LOOP void request_respond(VirtioScsiRequest *r, uint8_t response)
@@ -108,7 +108,7 @@ static RUNS_IN_LOOP void request_hold(VirtioScsiRequest *r)
     VirtioScsi *s = r->dev;
     if (virtio_stopping(&s->base.vdev)) {
         scsi_request_release(&r->scsi);
-        virtio_park(&s->base.vdev, r->queue, &r->elem);
+        virtio_scsi_request_end(r, VIRTIO_SCSI_PARK, NULL);
         return;
     }
     r->held_next = s->held;
@@ -141,17 +141,26 @@ void virtio_scsi_park_held(VirtioScsi *s)
         VirtioScsiRequest *r = s->held;
         request_unhold(r);
         scsi_request_release(&r->scsi);
-        virtio_park(&s->base.vdev, r->queue, &r->elem);
+        virtio_scsi_request_end(r, VIRTIO_SCSI_PARK, NULL);
     }
 }
 
 /* ---- execution ---- */
+
+static RUNS_IN_LOOP void request_count_begun(VirtioScsi *s, uint64_t *begun)
+{
+    if (begun) {
+        (*begun)++;
+        co_queue_wake_all(&s->arrivals);
+    }
+}
 
 static void request_run(void *opaque)
 {
     VirtioScsiRequest *r = opaque;
     enter_coroutine();
     enter_iothread(r->dev->base.vdev.home);
+    request_count_begun(r->dev, r->begun);
     ScsiOutcome outcome = scsi_request_co_run(&r->scsi);
     if (outcome == SCSI_HELD) {
         request_hold(r);
@@ -170,7 +179,7 @@ static RUNS_IN_LOOP bool request_parse(VirtioScsiRequest *r)
     ScsiRequest *q = &r->scsi;
     size_t request = REQUEST_HEADER + s->cdb_size, response = RESPONSE_HEADER + s->sense_size;
     if (e->out_len < request || e->in_len < response) {
-        virtio_fail_request(&s->base.vdev, r->queue, e, "no room for header or response");
+        virtio_scsi_request_end(r, VIRTIO_SCSI_FAIL, "no room for header or response");
         return false;
     }
     iov_copy_to_buf(e->out, e->out_num, 0, header, request);
@@ -198,14 +207,26 @@ static RUNS_IN_LOOP bool request_parse(VirtioScsiRequest *r)
     return true;
 }
 
+void virtio_scsi_begin(VirtioScsiRequest *r, uint64_t *begun)
+{
+    VirtioScsi *s = r->dev;
+    r->begun = begun;
+    if (request_parse(r)) {
+        co_start_now(s->base.vdev.home, request_run, r);
+    } else {
+        request_count_begun(s, begun);
+    }
+}
+
 void virtio_scsi_take_requests(VirtioScsi *s, unsigned index, unsigned max)
 {
     VirtioScsiRequest *r;
+    if (virtio_scsi_send_home(s, index, max)) {
+        return;
+    }
     while (max-- && (r = virtio_pop(&s->base.vdev, index))) {
         r->dev = s;
         r->queue = index;
-        if (request_parse(r)) {
-            co_start_now(s->base.vdev.home, request_run, r);
-        }
+        virtio_scsi_begin(r, NULL);
     }
 }

@@ -27,15 +27,6 @@ static bool tmf_function(uint32_t subtype, ScsiTaskFunction *function)
     return true;
 }
 
-/* The driver sees the used entries of the cancelled requests before the function's (§5.6.6.2). */
-static RUNS_IN_LOOP void flush_requests(VirtioScsi *s)
-{
-    VirtioDevice *vdev = &s->base.vdev;
-    for (unsigned i = VIRTIO_SCSI_FIRST_REQUEST_QUEUE; i < vdev->num_queues; i++) {
-        virtio_flush(vdev, i);
-    }
-}
-
 static coroutine_fn RUNS_IN_IOTHREAD uint8_t tmf_execute(VirtioScsiRequest *r)
 {
     static const uint8_t responses[] = {
@@ -54,8 +45,8 @@ static coroutine_fn RUNS_IN_IOTHREAD uint8_t tmf_execute(VirtioScsiRequest *r)
     }
     ScsiTaskResult result =
         scsi_task_co_manage(&r->dev->bus, function, r->target, r->lun, r->tag, &waited);
-    if (waited) {
-        flush_requests(r->dev);
+    if (waited) { /* the driver sees the used entries of cancelled requests first (§5.6.6.2) */
+        virtio_scsi_co_flush(r->dev);
     }
     return responses[result];
 }
@@ -65,17 +56,20 @@ static void tmf_run(void *opaque)
     VirtioScsiRequest *r = opaque;
     enter_coroutine();
     enter_iothread(r->dev->base.vdev.home);
+    virtio_scsi_co_collect(r->dev);
     uint8_t response = tmf_execute(r);
     virtio_scsi_respond(r, &response, sizeof(response));
 }
 
 /* A function concerns what the driver made available before it, whichever queue is looked at
- * first. */
+ * first. Those of other iothreads are collected by the function's coroutine. */
 static RUNS_IN_LOOP void take_earlier_requests(VirtioScsi *s)
 {
     VirtioDevice *vdev = &s->base.vdev;
     for (unsigned i = VIRTIO_SCSI_FIRST_REQUEST_QUEUE; i < vdev->num_queues; i++) {
-        virtio_scsi_take_requests(s, i, vdev->queue_size);
+        if (virtio_queue_home(vdev, i) == vdev->home) {
+            virtio_scsi_take_requests(s, i, vdev->queue_size);
+        }
     }
 }
 

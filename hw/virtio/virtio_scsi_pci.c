@@ -87,6 +87,7 @@ static void virtio_scsi_started(VirtioDevice *vdev)
     s->sense_size = s->state.sense_size;
     s->cdb_size = s->state.cdb_size;
     virtio_scsi_report_changed(s);
+    virtio_scsi_begin_early(s);
 }
 
 static void virtio_scsi_stopping(VirtioDevice *vdev)
@@ -106,7 +107,7 @@ static void virtio_scsi_stopped(VirtioDevice *vdev)
 static void virtio_scsi_handle_queue(VirtioDevice *vdev, unsigned index)
 {
     VirtioScsi *s = virtio_scsi_from(vdev);
-    enter_loop(vdev->home);
+    enter_loop(virtio_queue_home(vdev, index));
     switch (index) {
     case VIRTIO_SCSI_CONTROL_QUEUE:
         virtio_scsi_handle_control(s);
@@ -161,17 +162,27 @@ static void changed_bh(void *opaque)
     virtio_scsi_report_changed(s);
 }
 
+/* The first iothread of a mapping, or that of iothread=. */
+static RUNS_IN_MAIN bool virtio_scsi_find_home(VirtioScsi *s, GError **error)
+{
+    const Device *dev = &s->base.pci.base;
+    VirtioDevice *vdev = &s->base.vdev;
+    if (!virtio_mapping_resolve(&s->mapping, dev, s->iothread, VIRTIO_SCSI_FIRST_REQUEST_QUEUE,
+                                s->num_queues, error)) {
+        return false;
+    }
+    vdev->home = s->mapping.homes ? s->mapping.homes[0]
+                 : s->iothread    ? disk_find_iothread(dev, s->iothread, error)
+                                  : dev->env->default_iothread;
+    return vdev->home;
+}
+
 static bool virtio_scsi_realize(Device *dev, GError **error)
 {
     VirtioScsi *s = from_device(dev);
     VirtioDevice *vdev = &s->base.vdev;
     enter_main();
-    if (!virtio_scsi_check_properties(s, error)) {
-        return false;
-    }
-    vdev->home =
-        s->iothread ? disk_find_iothread(dev, s->iothread, error) : dev->env->default_iothread;
-    if (!vdev->home) {
+    if (!virtio_scsi_check_properties(s, error) || !virtio_scsi_find_home(s, error)) {
         return false;
     }
     vdev->ops = &virtio_scsi_ops;
@@ -185,8 +196,11 @@ static bool virtio_scsi_realize(Device *dev, GError **error)
     vdev->features =
         (s->hotplug ? VIRTIO_SCSI_F_HOTPLUG : 0) | (s->param_change ? VIRTIO_SCSI_F_CHANGE : 0);
     s->base.class_code = PCI_CLASS_STORAGE_SCSI;
+    virtio_mapping_apply(&s->mapping, vdev);
+    virtio_scsi_init_lanes(s);
     aio_bh_init(&s->changed_bh, vdev->home, changed_bh, s);
     if (!virtio_pci_realize(&s->base, error)) {
+        virtio_scsi_free_lanes(s);
         return false;
     }
     scsi_bus_init(&s->bus, &virtio_scsi_bus_ops, dev, vdev->home);
@@ -207,6 +221,7 @@ static void virtio_scsi_unrealize(Device *dev)
     enter_coroutine();
     co_call_in(s->base.vdev.home, cancel_at_home, s);
     virtio_pci_unrealize(&s->base);
+    virtio_scsi_free_lanes(s);
     scsi_bus_cleanup(&s->bus);
 }
 
@@ -241,6 +256,7 @@ static const OptSpec virtio_scsi_properties[] = {
     VIRTIO_PCI_PROPERTIES(VirtioScsi, base, "128"),
     OPT_SPEC(VirtioScsi, "iothread", OPT_STRING, iothread,
              .help = "iothread that serves the controller and its disks"),
+    VIRTIO_MAPPING_PROPERTY(VirtioScsi, mapping),
     OPT_SPEC(VirtioScsi, "num_queues", OPT_U16, num_queues, .max = VIRTIO_SCSI_MAX_REQUEST_QUEUES,
              .help = "request queues; 0: one per processor"),
     OPT_SPEC(VirtioScsi, "virtqueue_size", OPT_U16, queue_size, .def = "256", .min = 4,

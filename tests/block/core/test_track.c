@@ -124,7 +124,7 @@ static void track_add_user(void *opaque)
     BlockNode *n = opaque;
     enter_coroutine();
     enter_iothread(test_home);
-    block_track_add_user(n, 65536);
+    block_track_co_add_user(n, 65536);
 }
 
 static void track_remove_user(void *opaque)

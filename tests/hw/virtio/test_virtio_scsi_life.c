@@ -90,8 +90,7 @@ static void a_held_request_travels_with_the_state(void **state)
     scsi_guest_remove(&f->g, f->g.luns[0]);
     scsi_guest_remove(&f->g, f->g.luns[0]);
     virtio_bench_unplug(f->g.bench, f->g.controller);
-    f->g.controller =
-        virtio_bench_device(f->g.bench, "virtio-scsi-pci", "num_queues=1,virtqueue_size=1024");
+    f->g.controller = virtio_bench_device(f->g.bench, "virtio-scsi-pci", f->properties);
     add_luns(f);
     g_autofree char *text = virtio_bench_load(f->g.bench, f->g.controller, saved);
     assert_null(text);
@@ -376,20 +375,20 @@ static void each_request_and_function_ends_once(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     static const struct CMUnitTest tests[] = {
-        T(a_held_request_is_tried_again_by_cont),
-        T(a_held_request_can_be_aborted),
-        T(an_error_during_a_stop_is_parked),
-        T(a_stop_waits_for_a_function),
-        T(a_held_request_travels_with_the_state),
-        T(a_driver_reset_waits_for_requests_and_functions),
-        T(a_reset_forgets_held_requests),
-        T(a_lun_leaves_when_its_requests_have_ended),
-        T(an_unplug_waits_for_requests),
-        T(an_unplug_does_not_wait_for_the_reset_of_another_lun),
-        T(a_drained_disk_leaves_the_others_alone),
-        T(each_request_and_function_ends_once),
+        BOTH_WAYS(a_held_request_is_tried_again_by_cont),
+        BOTH_WAYS(a_held_request_can_be_aborted),
+        BOTH_WAYS(an_error_during_a_stop_is_parked),
+        BOTH_WAYS(a_stop_waits_for_a_function),
+        BOTH_WAYS(a_held_request_travels_with_the_state),
+        BOTH_WAYS(a_driver_reset_waits_for_requests_and_functions),
+        BOTH_WAYS(a_reset_forgets_held_requests),
+        BOTH_WAYS(a_lun_leaves_when_its_requests_have_ended),
+        BOTH_WAYS(an_unplug_waits_for_requests),
+        BOTH_WAYS(an_unplug_does_not_wait_for_the_reset_of_another_lun),
+        BOTH_WAYS(a_drained_disk_leaves_the_others_alone),
+        BOTH_WAYS(each_request_and_function_ends_once),
     };
+    alarm(300);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

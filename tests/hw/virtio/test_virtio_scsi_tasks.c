@@ -108,7 +108,7 @@ static void two_functions_wait_for_one_request(void **state)
 
 typedef struct Order {
     Fixture *f;
-    unsigned looked, wrong;
+    _Atomic unsigned looked, wrong;
 } Order;
 
 static bool has_used(const VirtioGuestQueue *q)
@@ -116,7 +116,7 @@ static bool has_used(const VirtioGuestQueue *q)
     return atomic_load(&q->ring.used->idx) != q->ring.last_used;
 }
 
-/* In the iothread, at each moment before used entries become visible. */
+/* In an iothread, at each moment before used entries become visible. */
 static void look_at_order(void *arg, const void *object)
 {
     Order *o = arg;
@@ -180,6 +180,7 @@ static void a_command_of_parts_stops_at_the_next(void **state)
     scsi_call_send(&f->calls[0], same, SCSI_DIR_OUT, 512); /* 512 KiB: four parts */
     assert_int_equal(waiting(f), 1);
     scsi_tmf_send(&f->tmf, ABORT_TASK, 0, 0, f->calls[0].tag);
+    assert_int_equal(scsi_tmf_response(&f->tmf), PENDING_TMF);
     complete(f, 0);
     assert_int_equal(waiting(f), 0);
     assert_int_equal(scsi_call_result(&f->calls[0]), ABORTED);
@@ -275,19 +276,19 @@ static void a_disk_that_hangs_with_all_slots_can_be_reset(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     static const struct CMUnitTest tests[] = {
-        T(abort_task_answers_when_the_request_has_ended),
-        T(a_function_for_nothing_answers_at_once),
-        T(a_lun_reset_ends_the_luns_requests),
-        T(a_nexus_reset_resets_each_lun_of_the_target),
-        T(two_functions_wait_for_one_request),
-        T(the_request_is_visible_before_the_answer),
-        T(a_function_concerns_requests_not_taken_yet),
-        T(a_command_of_parts_stops_at_the_next),
-        T(a_command_that_waits_for_the_buffer_ends_at_once),
-        T(a_long_command_can_be_aborted),
-        T(a_disk_that_hangs_with_all_slots_can_be_reset),
+        BOTH_WAYS(abort_task_answers_when_the_request_has_ended),
+        BOTH_WAYS(a_function_for_nothing_answers_at_once),
+        BOTH_WAYS(a_lun_reset_ends_the_luns_requests),
+        BOTH_WAYS(a_nexus_reset_resets_each_lun_of_the_target),
+        BOTH_WAYS(two_functions_wait_for_one_request),
+        BOTH_WAYS(the_request_is_visible_before_the_answer),
+        BOTH_WAYS(a_function_concerns_requests_not_taken_yet),
+        BOTH_WAYS(a_command_of_parts_stops_at_the_next),
+        BOTH_WAYS(a_command_that_waits_for_the_buffer_ends_at_once),
+        BOTH_WAYS(a_long_command_can_be_aborted),
+        BOTH_WAYS(a_disk_that_hangs_with_all_slots_can_be_reset),
     };
+    alarm(300);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

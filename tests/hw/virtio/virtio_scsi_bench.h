@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 #include "tests/support/scsi_guest.h"
 #include "util/loop/sched_point.h"
 
@@ -25,6 +26,7 @@ typedef struct Fixture {
     ScsiCall calls[CALLS]; /* to LUN 0 */
     ScsiCall other_call;
     ScsiTmf tmf;
+    const char *properties; /* of the controller */
 } Fixture;
 
 static const uint8_t write_one[10] = {SCSI_WRITE_10, 0, 0, 0, 0, 0, 0, 0, 1};
@@ -54,16 +56,36 @@ static inline void add_luns(Fixture *f)
     scsi_guest_add(&f->g, "scsi-hd", "drive=other,scsi-id=0,lun=1");
 }
 
-static int set_up(void **state)
+static inline int set_up_with(void **state, const char *controller)
 {
     Fixture *f = g_new0(Fixture, 1);
-    scsi_guest_open(&f->g, "size=1M,manual=on", "num_queues=1,virtqueue_size=1024", ~0ull);
+    f->properties = controller;
+    scsi_guest_open(&f->g, "size=1M,manual=on", controller, ~0ull);
     blk_disk_open_as(&f->other, f->g.bench, "driver=mem,node-name=other,size=1M");
     add_luns(f);
     prepare_calls(f);
     *state = f;
     return 0;
 }
+
+static inline int set_up(void **state)
+{
+    return set_up_with(state, "num_queues=1,virtqueue_size=1024");
+}
+
+/* Another iothread than the home serves the queue that the tests use. */
+static inline int set_up_mapped(void **state)
+{
+    return set_up_with(state, "num_queues=2,virtqueue_size=1024,"
+                              "iothread-vq-mapping.0.iothread=io,iothread-vq-mapping.0.vqs.0=1,"
+                              "iothread-vq-mapping.1.iothread=io2,iothread-vq-mapping.1.vqs.0=0");
+}
+/* With and without a mapping. */
+#define BOTH_WAYS(name)                                                                            \
+    cmocka_unit_test_setup_teardown(name, set_up, tear_down),                                      \
+    {                                                                                              \
+#name ", mapped", name, set_up_mapped, tear_down, NULL                                     \
+    }
 
 static int tear_down(void **state)
 {
