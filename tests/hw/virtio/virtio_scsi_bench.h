@@ -57,7 +57,8 @@ static inline void add_luns(Fixture *f)
 static int set_up(void **state)
 {
     Fixture *f = g_new0(Fixture, 1);
-    scsi_guest_open(&f->g, "size=1M,manual=on", "num_queues=1,virtqueue_size=1024", ~0ull);
+    scsi_guest_open(&f->g, "size=1M,manual=on,discard=unmap", "num_queues=1,virtqueue_size=1024",
+                    ~0ull);
     blk_disk_open_as(&f->other, f->g.bench, "driver=mem,node-name=other,size=1M");
     add_luns(f);
     prepare_calls(f);
