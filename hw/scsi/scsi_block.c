@@ -192,7 +192,7 @@ void scsi_run_synchronize_cache(ScsiRequest *r)
 
 void scsi_run_seek(ScsiRequest *r)
 {
-    if (scsi_check_range(r, scsi_cdb_lba(r->cdb), 0, BLK_OP_READ)) {
+    if (scsi_check_range(r, scsi_cdb_lba(r->cdb), 1, BLK_OP_READ)) {
         scsi_good(r);
     }
 }
