@@ -28,6 +28,7 @@
 #ifndef SKIFF_HW_SCSI_SCSI_H
 #define SKIFF_HW_SCSI_SCSI_H
 
+#include "block/throttle.h"
 #include "hw/core/disk.h"
 #include "hw/scsi/scsi_cdb.h"
 #include "hw/scsi/scsi_sense.h"
@@ -130,7 +131,8 @@ struct ScsiLun {
     Device base;
     /* links */
     ScsiBus *bus;
-    BlockBackend *blk; /* main's, written with the BQL; NULL: no medium */
+    BlockBackend *blk;    /* main's, written with the BQL; NULL: no medium */
+    ThrottleGroup *group; /* main: the limits while there is no medium; a reference */
     /* config */
     char *drive, *serial, *vendor, *product, *version, *device_id;
     uint32_t channel, target, lun, bootindex;

@@ -75,6 +75,10 @@ void scsi_medium_co_remove(ScsiLun *lun)
 {
     BlockBackend *old = medium_set_blk(lun, NULL);
     if (old) {
+        lun->group = blk_throttle_group(old);
+        if (lun->group) {
+            throttle_group_ref(lun->group);
+        }
         co_call_in(lun->bus->home, take_blk_at_home, lun);
         blk_co_free(old);
     }
@@ -85,6 +89,10 @@ bool scsi_medium_co_insert(ScsiLun *lun, const char *node, GError **error)
     BlockBackend *blk = disk_co_open(&lun->base, node, lun->bus->home, true, error);
     if (!blk) {
         return false;
+    }
+    if (lun->group) { /* the limits are the drive's */
+        blk_co_set_throttle_group(blk, lun->group);
+        throttle_group_unref(g_steal_pointer(&lun->group));
     }
     medium_set_blk(lun, blk);
     co_call_in(lun->bus->home, take_blk_at_home, lun);

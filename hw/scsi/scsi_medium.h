@@ -23,7 +23,8 @@ bool scsi_medium_locked(const ScsiLun *lun) ANY_THREAD;
  * gets an eject request. */
 bool scsi_medium_open_tray(ScsiLun *lun, bool force) RUNS_IN_MAIN;
 void scsi_medium_close_tray(ScsiLun *lun) RUNS_IN_MAIN;
-/* Takes the medium out: requests that use it end as aborted, and the backend is freed. */
+/* Takes the medium out: requests that use it end as aborted, and the backend is freed. The drive keeps
+ * its limits for the next medium. */
 void scsi_medium_co_remove(ScsiLun *lun) coroutine_fn RUNS_IN_MAIN;
 /* Puts @node into the drive, which is empty. False + error. */
 bool scsi_medium_co_insert(ScsiLun *lun, const char *node, GError **error)
