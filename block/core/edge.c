@@ -155,29 +155,38 @@ void block_edge_set_uses(BlockEdge *e, bool writes)
     }
 }
 
-bool block_node_is_seen(const BlockNode *n)
+static RUNS_IN_MAIN bool edge_has_viewer(const BlockNode *n)
 {
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
-        bool seen =
-            e->parent == NULL ? e->uses != 0 && !edge_is_job(e) : block_node_is_seen(e->parent);
-        if (seen) {
+        if (e->parent == NULL && e->uses != 0 && !edge_is_job(e)) {
             return true;
         }
     }
     return false;
 }
 
+/* Visits each node above once: a graph can have very many paths. */
+bool block_node_is_seen(const BlockNode *n)
+{
+    g_autoptr(GPtrArray) above = block_node_ancestors(n);
+    bool seen = false;
+    for (unsigned i = 0; i < above->len && !seen; i++) {
+        seen = edge_has_viewer(above->pdata[i]);
+    }
+    return seen;
+}
+
 /* Whether @n is below a filter that hides changes. */
 static RUNS_IN_MAIN bool edge_is_covered(const BlockNode *n)
 {
-    for (unsigned i = 0; i < n->parents->len; i++) {
-        const BlockEdge *e = n->parents->pdata[i];
-        if (e->parent != NULL && (e->parent->drv->hides_changes || edge_is_covered(e->parent))) {
-            return true;
-        }
+    g_autoptr(GPtrArray) above = block_node_ancestors(n);
+    bool covered = false;
+    for (unsigned i = 0; i < above->len && !covered; i++) {
+        const BlockNode *parent = above->pdata[i];
+        covered = parent != n && parent->drv->hides_changes;
     }
-    return false;
+    return covered;
 }
 
 /* What @e uses and @other must share. Below a filter that hides changes the job knows itself what it

@@ -135,6 +135,7 @@ struct NbdSession {
     /* runtime: home */
     unsigned requests; /* in progress */
     uint64_t bytes;    /* of their buffers */
+    bool hung_up;      /* the input has ended without DISC: a request of many pieces ends early */
     NbdBuffer *spare;  /* buffers for later requests: new memory costs a page fault for each page */
     uint64_t spare_bytes;
     CoQueue room; /* the reader waits for a request's end */

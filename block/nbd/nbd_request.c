@@ -180,12 +180,24 @@ static coroutine_fn RUNS_IN_IOTHREAD int request_co_read_simple(const NbdRequest
     return ret;
 }
 
+/* Before each piece of a request that can have very many: a driver may complete all of them at once, so
+ * others have a turn. 0; -ECANCELED: the client has gone. */
+static coroutine_fn RUNS_IN_IOTHREAD int request_co_begin_piece(const NbdRequest *r, uint64_t done)
+{
+    const NbdSession *s = r->session;
+    if (done > 0) {
+        co_yield_turn();
+    }
+    return atomic_load(&s->killed) || (done > 0 && s->hung_up) ? -ECANCELED : 0;
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int request_co_cache(const NbdRequest *r)
 {
     int ret = 0;
     for (uint64_t done = 0, bytes; done < r->length && ret == 0; done += bytes) {
         bytes = MIN(r->length - done, r->size);
-        ret = atomic_load(&r->session->killed) ? -ECANCELED : request_co_get(r, done, bytes);
+        ret = request_co_begin_piece(r, done);
+        ret = ret == 0 ? request_co_get(r, done, bytes) : ret;
     }
     return nbd_reply_co_end(r, ret);
 }
@@ -233,8 +245,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int request_co_zero(const NbdRequest *r)
     int ret = 0;
     for (uint64_t done = 0, bytes; done < r->length && ret == 0; done += bytes) {
         bytes = MIN(r->length - done, NBD_ZERO_PIECE);
-        ret = atomic_load(&r->session->killed) ? -ECANCELED
-                                               : request_co_zero_piece(r, r->offset + done, bytes);
+        ret = request_co_begin_piece(r, done);
+        ret = ret == 0 ? request_co_zero_piece(r, r->offset + done, bytes) : ret;
     }
     if (ret == 0 && r->type == NBD_CMD_TRIM && (r->flags & NBD_CMD_FLAG_FUA) != 0) {
         ret = blk_co_flush(r->session->export->blk);

@@ -277,6 +277,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int session_co_next(NbdSession *s)
     const char *why = NULL;
     int ret = session_co_read_header(&r);
     if (ret != 1) {
+        s->hung_up = true;
         return ret < 0 ? ret : -ESHUTDOWN;
     }
     if (r.type == NBD_CMD_DISC || atomic_load(&s->killed)) {

@@ -128,6 +128,7 @@ int nbd_request_co_status(NbdRequest *r)
             return nbd_reply_co_end(r, ret);
         }
         ret = status_co_send(&x, context, left == 0);
+        co_yield_turn(); /* the look-ups of a context may all end at once */
     }
     return ret;
 }

@@ -12,7 +12,7 @@
  *     +--command done, CHECK CONDITION, error that is reported or ignored--> ended
  *     +--cancelled by task management or an unplug--> ended once its I/O has ended
  *     +--error, werror/rerror=stop--> held (still in the task set)
- *     +--throttled while the bus hurries--> held
+ *     +--throttled, or between two parts, while the bus hurries--> held
  *                                       +--cancelled, unplug--> ended by ScsiBusOps.held_ended
  *                                       +--scsi_request_release()--> the controller's again
  *
@@ -28,6 +28,7 @@
 #ifndef SKIFF_HW_SCSI_SCSI_H
 #define SKIFF_HW_SCSI_SCSI_H
 
+#include "block/throttle.h"
 #include "hw/core/disk.h"
 #include "hw/scsi/scsi_cdb.h"
 #include "hw/scsi/scsi_sense.h"
@@ -130,7 +131,8 @@ struct ScsiLun {
     Device base;
     /* links */
     ScsiBus *bus;
-    BlockBackend *blk; /* main's, written with the BQL; NULL: no medium */
+    BlockBackend *blk;    /* main's, written with the BQL; NULL: no medium */
+    ThrottleGroup *group; /* main: the limits while there is no medium; a reference */
     /* config */
     char *drive, *serial, *vendor, *product, *version, *device_id;
     uint32_t channel, target, lun, bootindex;
@@ -174,7 +176,8 @@ bool scsi_bus_has_target(const ScsiBus *bus, uint8_t target) RUNS_IN_LOOP;
 void scsi_bus_co_join(ScsiBus *bus, ScsiLun *lun) coroutine_fn RUNS_IN_MAIN;
 void scsi_bus_co_leave(ScsiBus *bus, ScsiLun *lun) coroutine_fn RUNS_IN_MAIN;
 
-/* Home loop. On while the controller waits for its requests to end. */
+/* Home loop. On while the controller waits for its requests to end: requests that wait for throttling,
+ * and commands of several parts, are held. */
 void scsi_bus_set_hurry(ScsiBus *bus, bool on) RUNS_IN_IOTHREAD;
 
 /* ---- requests (scsi_request.c): home loop ---- */

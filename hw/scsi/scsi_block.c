@@ -96,7 +96,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void verify_parts(ScsiRequest *r, uint8_t *
     uint8_t *expected = buffer + SCSI_BOUNCE_BYTES;
     uint64_t offset = request_offset(r);
     uint64_t bytes = (uint64_t)scsi_cdb_blocks(r->cdb) * r->lun->logical_block_size;
-    for (uint64_t done = 0; done < bytes && r->cancel == SCSI_DONE;) {
+    for (uint64_t done = 0; done < bytes && scsi_goes_on(r);) {
         size_t n = MIN(bytes - done, SCSI_BOUNCE_BYTES);
         struct iovec iov = {.iov_base = buffer, .iov_len = n};
         int ret = SCSI_IO(r, blk_co_preadv(r->blk, offset + done, n, &iov, 1, 0));
@@ -192,7 +192,7 @@ void scsi_run_synchronize_cache(ScsiRequest *r)
 
 void scsi_run_seek(ScsiRequest *r)
 {
-    if (scsi_check_range(r, scsi_cdb_lba(r->cdb), 0, BLK_OP_READ)) {
+    if (scsi_check_range(r, scsi_cdb_lba(r->cdb), 1, BLK_OP_READ)) {
         scsi_good(r);
     }
 }

@@ -233,6 +233,9 @@ static void lun_unrealize(Device *dev)
         co_drained_end(&lun->blk, 1);
         blk_co_free(g_steal_pointer(&lun->blk));
     }
+    if (lun->group) {
+        throttle_group_unref(lun->group);
+    }
 }
 
 static bool lun_post_load(Device *dev, GError **error)

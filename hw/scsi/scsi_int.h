@@ -57,6 +57,9 @@ bool scsi_check_range(ScsiRequest *r, uint64_t lba, uint64_t blocks, BlkOp op) R
 /* The same for a medium that can be written. */
 bool scsi_check_writable(ScsiRequest *r, BlkOp op) RUNS_IN_IOTHREAD;
 
+/* Whether a command of several parts begins the next one. If not, @r was cancelled, or it is held
+ * because the bus hurries: it runs again from its start, so a stop waits for one part at most. */
+bool scsi_goes_on(ScsiRequest *r) RUNS_IN_LOOP;
 /* Whether a request of the backend that has returned @ret is made again: it was returned unstarted
  * because another command was cancelled. */
 bool scsi_io_again(const ScsiRequest *r, int ret) RUNS_IN_LOOP;

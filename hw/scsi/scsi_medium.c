@@ -85,6 +85,10 @@ bool scsi_medium_co_remove(ScsiLun *lun, int64_t timeout_ns)
     }
     co_call_in(lun->bus->home, take_blk_at_home, &t);
     if (t.ended) {
+        lun->group = blk_throttle_group(old);
+        if (lun->group) {
+            throttle_group_ref(lun->group);
+        }
         blk_co_free(old);
         return true;
     }
@@ -100,6 +104,10 @@ bool scsi_medium_co_insert(ScsiLun *lun, const char *node, GError **error)
         return false;
     }
     MediumTake t = {.lun = lun};
+    if (lun->group) { /* the limits are the drive's */
+        blk_co_set_throttle_group(blk, lun->group);
+        throttle_group_unref(g_steal_pointer(&lun->group));
+    }
     medium_set_blk(lun, blk);
     co_call_in(lun->bus->home, take_blk_at_home, &t);
     return true;

@@ -25,7 +25,7 @@ bool scsi_medium_open_tray(ScsiLun *lun, bool force) RUNS_IN_MAIN;
 void scsi_medium_close_tray(ScsiLun *lun) RUNS_IN_MAIN;
 /* Takes the medium out: requests that use it end as aborted, and the backend is freed. False: their I/O
  * has not ended within @timeout_ns. The medium is still in the drive then, on the open tray, and the
- * requests end as aborted later. */
+ * requests end as aborted later. Else the drive keeps its limits for the next medium. */
 bool scsi_medium_co_remove(ScsiLun *lun, int64_t timeout_ns) coroutine_fn RUNS_IN_MAIN;
 /* Puts @node into the drive, which is empty. False + error. */
 bool scsi_medium_co_insert(ScsiLun *lun, const char *node, GError **error)

@@ -67,6 +67,14 @@ bool scsi_io_again(const ScsiRequest *r, int ret)
     return ret == BLK_NOT_STARTED && r->cancel == SCSI_DONE && !r->bus->hurries;
 }
 
+bool scsi_goes_on(ScsiRequest *r)
+{
+    if (r->bus->hurries) {
+        r->outcome = SCSI_HELD;
+    }
+    return r->cancel == SCSI_DONE && !r->bus->hurries;
+}
+
 void scsi_io_done(ScsiRequest *r, bool is_read, int ret, uint64_t transferred)
 {
     ScsiLun *lun = r->lun;

@@ -61,7 +61,7 @@ void scsi_run_unmap(ScsiRequest *r)
         return;
     }
     uint64_t count = bytes / sizeof(d); /* an incomplete descriptor is ignored */
-    for (uint64_t i = 0; i < count && r->cancel == SCSI_DONE; i++) {
+    for (uint64_t i = 0; i < count && scsi_goes_on(r); i++) {
         iov_copy_to_buf(r->out, r->out_num, sizeof(header) + i * sizeof(d), d, sizeof(d));
         if (!unmap_descriptor(r, d, &total_blocks)) {
             return;
@@ -94,7 +94,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void same_zeroes(ScsiRequest *r)
     unsigned flags = r->cdb[1] & SAME_UNMAP ? BLOCK_REQ_MAY_UNMAP : 0;
     uint64_t offset = same_offset(r), left = same_bytes(r);
     int ret = 0;
-    while (left && ret >= 0 && r->cancel == SCSI_DONE) {
+    while (left && ret >= 0 && scsi_goes_on(r)) {
         uint64_t n = MIN(left, SAME_ZEROES_PART);
         ret = SCSI_IO(r, blk_co_write_zeroes(r->blk, offset, n, flags));
         offset += n;
@@ -114,7 +114,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int same_write_copies(ScsiRequest *r, uint8
         memcpy(buffer + at, buffer, block);
     }
     int ret = 0;
-    while (left && ret >= 0 && r->cancel == SCSI_DONE) {
+    while (left && ret >= 0 && scsi_goes_on(r)) {
         struct iovec iov = {.iov_base = buffer, .iov_len = MIN(room, left)};
         ret = SCSI_IO(r, blk_co_pwritev(r->blk, offset, iov.iov_len, &iov, 1, 0));
         offset += iov.iov_len;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Nodes with several children: opening, uses, draining, moving, reopening, deleting. */
 #include "block/drivers.h"
+#include "block/graph.h"
 #include "tests/block/block_test.h"
 
 /* ---- a driver with a file and an optional backing child ---- */
@@ -265,6 +266,37 @@ BLOCK_TEST(a_backing_chain_that_is_too_deep_is_refused)
     }
 }
 
+/* A graph with 2^MANY_PATHS paths from its top to its bottom. */
+#define MANY_PATHS 50u
+
+BLOCK_TEST(a_change_visits_a_node_once_whatever_paths_lead_to_it)
+{
+    GError *error = NULL;
+    BlockNode *base = test_node_add("null-co,node-name=n0,read-only=on");
+    for (unsigned i = 1; i <= MANY_PATHS; i++) {
+        g_autofree char *text = g_strdup_printf(
+            "overlay,node-name=n%u,file=n%u,backing=n%u,read-only=on", i, i - 1, i - 1);
+        test_node_add(text);
+    }
+    BlockEdge *job = block_user_co_new(base, "job 'j'", BLOCK_USE_READ | BLOCK_USE_GRAPH,
+                                       BLOCK_USE_ALL & ~BLOCK_USE_GRAPH, &error);
+    assert_non_null(job);
+    assert_false(block_node_is_seen(base));
+    BlockGraphChange *c = block_graph_co_begin(&base, 1, &error);
+    assert_non_null(c);
+    assert_true(block_graph_commit(c, &error));
+    block_graph_co_end(c);
+    BlockNode *top = block_node_find("n50");
+    BlockBackend *reader = blk_co_new("d", top, false, &error);
+    assert_true(block_node_is_seen(base));
+    blk_co_free(reader);
+    block_user_co_free(job);
+    for (unsigned i = MANY_PATHS + 1; i-- > 0;) {
+        g_autofree char *name = g_strdup_printf("n%u", i);
+        test_node_del(name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +310,7 @@ int main(void)
         cmocka_unit_test(a_tree_moves_as_a_whole_or_not_at_all),
         cmocka_unit_test(a_backing_node_in_use_is_not_deleted),
         cmocka_unit_test(a_backing_chain_that_is_too_deep_is_refused),
+        cmocka_unit_test(a_change_visits_a_node_once_whatever_paths_lead_to_it),
     };
     setenv("CMOCKA_TEST_ABORT", "1", 1);
     return cmocka_run_group_tests(tests, tree_setup, block_test_teardown);

@@ -285,6 +285,37 @@ NBD_TEST(a_disconnect_waits_for_earlier_requests)
     rig_end();
 }
 
+static void count_clients(void *opaque)
+{
+    enter_main();
+    *(unsigned *)opaque = nbd_client_count();
+}
+
+/* With the 64-bit lengths of extended headers a request can have very many pieces. */
+NBD_TEST(a_request_of_many_pieces_leaves_others_their_turns)
+{
+    static const unsigned types[] = {NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES, NBD_CMD_CACHE};
+    RigServer server = {0};
+    RigExport x = {.node = "null-co,node-name=m,size=1P,discard=unmap", .config.writable = true};
+    uint8_t block[512];
+    rig_main(rig_server_start, &server);
+    rig_main(rig_export_add, &x);
+    for (unsigned i = 0; i < G_N_ELEMENTS(types); i++) {
+        unsigned clients;
+        int greedy = rig_serve(NBD_OPT_EXTENDED_HEADERS), other = rig_serve(0);
+        rig_ext_request(greedy, 0, types[i], 1, 0, UINT64_C(1) << 50);
+        rig_request(other, 0, NBD_CMD_READ, 2, 0, sizeof(block));
+        assert_int_equal(rig_simple(other, 2), 0);
+        rig_recv(other, block, sizeof(block));
+        close(other);
+        close(greedy);
+        do { /* the request does not outlive its client */
+            rig_main(count_clients, &clients);
+        } while (clients > 0);
+    }
+    rig_end();
+}
+
 int main(void)
 {
     block_setup(block_drivers);
@@ -296,6 +327,7 @@ int main(void)
         cmocka_unit_test(requests_that_are_larger_than_the_share_are_done_in_pieces),
         cmocka_unit_test(a_connection_may_end_after_any_byte),
         cmocka_unit_test(a_disconnect_waits_for_earlier_requests),
+        cmocka_unit_test(a_request_of_many_pieces_leaves_others_their_turns),
     };
     return block_test_main(tests);
 }

@@ -88,7 +88,7 @@ static void blocks_beyond_the_end_are_out_of_range(void **state)
     assert_check(RUN_OUT(f, 512, 0x8a, 0, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 1),
                  OUT_OF_RANGE);
     assert_check(RUN_OUT(f, 512, 0x93, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1), OUT_OF_RANGE);
-    assert_check(RUN(f, 0x2b, 0, 0, 0, 0x08, 0x01), OUT_OF_RANGE);
+    assert_check(RUN(f, 0x2b, 0, 0, 0, 0x08, 0x00), OUT_OF_RANGE);
     assert_int_equal(RUN(f, 0x2b, 0, 0, 0, 0x07, 0xff), GOOD);
 }
 

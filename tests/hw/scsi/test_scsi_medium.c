@@ -158,6 +158,35 @@ static void a_medium_that_does_not_exist_leaves_the_drive_empty(void **state)
     assert_check(RUN(f, 0x00), NO_MEDIUM);
 }
 
+static void set_limits(void *opaque)
+{
+    Cd *cd = opaque;
+    enter_main();
+    enter_coroutine();
+    RateLimits limits;
+    rate_limits_init(&limits);
+    limits.buckets[RATE_IOPS_TOTAL].avg = 1;
+    ThrottleGroup *g = throttle_group_new("g", &limits);
+    blk_co_set_throttle_group(cd->lun->blk, g);
+    throttle_group_unref(g); /* the drive has it */
+}
+
+static void limits_stay_when_the_medium_changes(void **state)
+{
+    Fixture *f = *state;
+    Cd cd = bring_up_cd(f, "size=1M");
+    virtio_bench_run(f->g.bench, set_limits, &cd);
+    for (unsigned i = 0; i < 2; i++) {
+        virtio_bench_run(f->g.bench, remove_medium, &cd);
+        assert_non_null(throttle_group_find("g"));
+        virtio_bench_run(f->g.bench, insert_medium, &cd);
+        assert_string_equal(throttle_group_name(blk_throttle_group(cd.lun->blk)), "g");
+    }
+    virtio_bench_run(f->g.bench, remove_medium, &cd);
+    scsi_guest_remove(&f->g, f->g.luns[0]);
+    assert_null(throttle_group_find("g"));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -167,6 +196,7 @@ int main(void)
         T(a_medium_leaves_when_its_reads_have_ended),
         T(a_held_read_does_not_keep_the_medium),
         T(a_medium_that_does_not_exist_leaves_the_drive_empty),
+        T(limits_stay_when_the_medium_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

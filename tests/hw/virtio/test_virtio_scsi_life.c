@@ -80,6 +80,47 @@ static void a_stop_waits_for_a_function(void **state)
     virtio_bench_start(f->g.bench, f->g.controller);
 }
 
+/* Commands of several parts: VERIFY and WRITE SAME of the whole disk, UNMAP with two descriptors. */
+typedef struct LongCommand {
+    uint8_t cdb[10];
+    int direction;
+    unsigned bytes;
+    uint8_t data[40];
+} LongCommand;
+
+static const LongCommand long_commands[] = {
+    {{SCSI_VERIFY_10, [7] = 8}, SCSI_DIR_NONE, 0, {0}},
+    {{SCSI_WRITE_SAME_10, [7] = 8}, SCSI_DIR_OUT, 512, {1}},
+    {{SCSI_UNMAP, [8] = 40}, SCSI_DIR_OUT, 40, {[1] = 38, [3] = 32, [19] = 8, [31] = 8, [35] = 8}},
+};
+
+static void a_stop_waits_for_one_part_of_a_command(void **state)
+{
+    Fixture *f = *state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(long_commands); i++) {
+        const LongCommand *c = &long_commands[i];
+        ScsiCall *call = &f->calls[i];
+        Stop stop = {.dev = f->g.controller};
+        memcpy(scsi_call_data(call), c->data, sizeof(c->data));
+        scsi_call_send(call, c->cdb, c->direction, c->bytes);
+        assert_int_equal(waiting(f), 1);
+        co_start(f->g.bench->main_ctx, stop_device, &stop);
+        virtio_bench_settle(f->g.bench);
+        assert_false(stop.done);
+        unsigned parts = 0;
+        for (; !stop.done; parts++) {
+            complete(f, 0);
+        }
+        assert_int_equal(parts, 1);
+        assert_int_equal(scsi_call_result(call), SCSI_CALL_PENDING);
+        virtio_bench_start(f->g.bench, f->g.controller);
+        for (; waiting(f) > 0; parts++) {
+            complete(f, 0);
+        }
+        assert_int_equal(scsi_call_result(call), SCSI_STATUS_GOOD);
+    }
+}
+
 static void a_held_request_travels_with_the_state(void **state)
 {
     Fixture *f = *state;
@@ -380,6 +421,7 @@ int main(void)
         BOTH_WAYS(a_held_request_can_be_aborted),
         BOTH_WAYS(an_error_during_a_stop_is_parked),
         BOTH_WAYS(a_stop_waits_for_a_function),
+        BOTH_WAYS(a_stop_waits_for_one_part_of_a_command),
         BOTH_WAYS(a_held_request_travels_with_the_state),
         BOTH_WAYS(a_driver_reset_waits_for_requests_and_functions),
         BOTH_WAYS(a_reset_forgets_held_requests),

@@ -60,7 +60,7 @@ static inline int set_up_with(void **state, const char *controller)
 {
     Fixture *f = g_new0(Fixture, 1);
     f->properties = controller;
-    scsi_guest_open(&f->g, "size=1M,manual=on", controller, ~0ull);
+    scsi_guest_open(&f->g, "size=1M,manual=on,discard=unmap", controller, ~0ull);
     blk_disk_open_as(&f->other, f->g.bench, "driver=mem,node-name=other,size=1M");
     add_luns(f);
     prepare_calls(f);

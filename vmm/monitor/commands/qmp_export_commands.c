@@ -132,17 +132,35 @@ export_co_move(QmpCall *call, BlockNode *n, const char *iothread, bool fixed, GE
     return true;
 }
 
-/* Fills @list, which has room, with the bitmaps of the list. */
-static unsigned export_read_bitmaps(struct json_object *from, NbdExportBitmap *list)
+/* The name of a bitmap, or the name of its node, or of a drive, and its own. */
+static RUNS_IN_MAIN bool export_read_bitmap(Vm *vm, struct json_object *item, NbdExportBitmap *b,
+                                            GError **error)
 {
-    unsigned count = 0;
-    for (; from != NULL && count < json_object_array_length(from); count++) {
-        struct json_object *item = json_object_array_get_idx(from, count);
-        bool local = json_object_is_type(item, json_type_string);
-        list[count].name = local ? json_object_get_string(item) : qmp_arg_str(item, "name");
-        list[count].node = local ? NULL : qmp_arg_str(item, "node");
+    if (json_object_is_type(item, json_type_string)) {
+        *b = (NbdExportBitmap){.name = json_object_get_string(item)};
+        return true;
     }
-    return count;
+    const char *node = qmp_arg_str(item, "node");
+    BlockNode *n = qmp_find_node_of(vm, node, NULL);
+    if (n == NULL) {
+        g_autofree char *excerpt = opt_excerpt(node);
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "Node '%s' not found", excerpt);
+        return false;
+    }
+    *b = (NbdExportBitmap){.node = block_node_name(n), .name = qmp_arg_str(item, "name")};
+    return true;
+}
+
+/* Fills @list, which has room for the bitmaps of @from. */
+static RUNS_IN_MAIN bool export_read_bitmaps(Vm *vm, struct json_object *from,
+                                             NbdExportBitmap *list, GError **error)
+{
+    for (size_t i = 0; from != NULL && i < json_object_array_length(from); i++) {
+        if (!export_read_bitmap(vm, json_object_array_get_idx(from, i), &list[i], error)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Under the operation lock. */
@@ -159,7 +177,8 @@ static coroutine_fn RUNS_IN_MAIN void export_co_add(QmpCall *call, struct json_o
                     name);
         return;
     }
-    if (!block_node_check_no_filter(n, error)) {
+    if (!block_node_check_no_filter(n, error) ||
+        !export_read_bitmaps(call->vm, bitmaps, list, error)) {
         return;
     }
     NbdExportConfig config = {.id = qmp_arg_str(args, "id"),
@@ -170,7 +189,7 @@ static coroutine_fn RUNS_IN_MAIN void export_co_add(QmpCall *call, struct json_o
                               .writethrough = qmp_arg_bool(args, "writethrough", false),
                               .allocation_depth = qmp_arg_bool(args, "allocation-depth", false),
                               .bitmaps = list,
-                              .bitmap_count = export_read_bitmaps(bitmaps, list)};
+                              .bitmap_count = (unsigned)count};
     config.name = config.name != NULL ? config.name : name;
     if (export_co_move(call, n, qmp_arg_str(args, "iothread"),
                        qmp_arg_bool(args, "fixed-iothread", false), error)) {

@@ -4,7 +4,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "block/nbd/nbd_protocol.h"
+#include "block/node.h"
 #include "tests/vmm/monitor/hmp/hmp_rig.h"
+#include "vmm/backends/drive_options.h"
 
 static char *export_socket;
 
@@ -119,7 +121,7 @@ static void wrong_arguments_are_refused_in_qemus_words(void **state)
          "Bitmap 'b' is not found"},
         {"block-export-add",
          "{'type':'nbd','id':'e0','node-name':'n','bitmaps':[{'node':'x','name':'b'}]}",
-         "Cannot find device='' nor node-name='x'"},
+         "Node 'x' not found"},
         {"nbd-server-add", "{'device':'none'}", "Cannot find device='none' nor node-name='none'"},
         {"nbd-server-add", "{'device':'n','name':'1'}", "Invalid block export id"},
         {"nbd-server-remove", "{'name':'n'}", "Export 'n' is not found"},
@@ -133,6 +135,21 @@ static void wrong_arguments_are_refused_in_qemus_words(void **state)
     qmp_fails(rig, "nbd-server-start", authz, "GenericError", "skiff has no authorization objects");
     g_autofree char *none = export_start_args(",'tls-creds':'none'");
     qmp_fails(rig, "nbd-server-start", none, "GenericError", "No TLS credentials with id 'none'");
+}
+
+static void the_node_of_a_bitmap_is_named_by_a_drive_too(void **state)
+{
+    QmpRig *rig = *state;
+    export_start(rig);
+    g_free(qmp_ok(rig, "block-dirty-bitmap-add", "{'node':'n','name':'b'}"));
+    BlockEdge root = {.node = block_node_find("n")};
+    BlockDrive drive = {.id = (char *)"d0", .root = &root};
+    g_ptr_array_add(rig->vm.backends.drives, &drive);
+    g_free(qmp_ok(rig, "block-export-add",
+                  "{'type':'nbd','id':'e0','node-name':'n','writable':true,"
+                  "'bitmaps':[{'node':'d0','name':'b'}]}"));
+    g_ptr_array_remove(rig->vm.backends.drives, &drive);
+    export_stop(rig);
 }
 
 static void a_read_only_disk_is_exported_read_only(void **state)
@@ -225,6 +242,7 @@ int main(void)
         HMP_TEST(exports_are_added_listed_and_removed),
         HMP_TEST(a_node_moves_to_the_iothread_of_its_export_if_it_can),
         HMP_TEST(wrong_arguments_are_refused_in_qemus_words),
+        HMP_TEST(the_node_of_a_bitmap_is_named_by_a_drive_too),
         HMP_TEST(a_read_only_disk_is_exported_read_only),
         HMP_TEST(tls_credentials_are_objects),
         HMP_TEST(the_human_monitor_has_the_server),
