@@ -38,6 +38,13 @@ static RUNS_IN_IOTHREAD void claim_end_reading(CopyClaim *k)
     }
 }
 
+/* A job's own requests cross no backend. */
+uint64_t copy_requests_of_others(void)
+{
+    BlkActivity others = blk_activity();
+    return others.begun + others.ended;
+}
+
 /* What guests use as well is free again. */
 static RUNS_IN_IOTHREAD void claim_end_work(CopyClaim *k)
 {
@@ -45,7 +52,7 @@ static RUNS_IN_IOTHREAD void claim_end_work(CopyClaim *k)
     if (k->working) {
         k->working = false;
         c->working--;
-        copy_pace_work_ended(&c->pace, k->start_ns, aio_now_ns(c->home));
+        copy_pace_work_ended(&c->pace, k->start_ns, aio_now_ns(c->home), copy_requests_of_others());
     }
 }
 

@@ -116,6 +116,8 @@ CopyClaim *copy_start(BlockCopy *c, CopyKind kind, uint64_t offset, uint64_t byt
 void copy_count(BlockCopy *c) RUNS_IN_IOTHREAD;
 /* Wakes the data step, if there is a job. */
 void copy_signal(const BlockCopy *c) RUNS_IN_IOTHREAD;
+/* A number that changes with each begin and end of a request of others in the home. */
+uint64_t copy_requests_of_others(void) RUNS_IN_IOTHREAD;
 /* Sets the job's progress total. */
 void copy_update_total(const BlockCopy *c) RUNS_IN_IOTHREAD;
 

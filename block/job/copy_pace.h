@@ -4,12 +4,11 @@
  *
  * The data step of a copy calls copy_pace_step() before each piece of work. It learns there whether
  * requests of others, which are the guests' devices and exports, have begun or ended. Beside them the
- * copy does one small piece at a time and pauses after it, so that its work takes a share of the time.
- * Alone it has no pauses.
+ * copy does one small piece at a time and pauses after it. Alone it has no pauses.
  *
  *                       requests of others
  *          +-------+ ------------------------> +--------+
- *     ---->| ALONE |                           | BESIDE | share: 20, 40, 60, 80 percent
+ *     ---->| ALONE |                           | BESIDE | share: 20, 40, 60, 80 percent, and level
  *          +-------+ <------------------------ +--------+
  *              ^       none for a while          |    ^
  *              |                     share + 20  |    |  share - 20
@@ -25,15 +24,27 @@
  *   no     some                 < 100   BESIDE     copy_pace_step
  *   no     some                 100     PRESSED    copy_pace_step
  *
- * The share changes at a review, which is due every two seconds. A review compares what is left with
- * what was left at the last one. The share grows if less than a half of what was copied is gone, since
- * guests have set the bits of the rest again. It shrinks if more than three quarters of it are gone.
+ * The share is what others may lose. It changes at a review, which is due every two seconds. A review
+ * compares what is left with what was left at the last one. The share grows if less than a half of what
+ * was copied is gone, since guests have set the bits of the rest again. It shrinks if more than three
+ * quarters of it are gone.
+ *
+ * The level is the effort. At the lowest level of a share the copy works for that share of the time, so
+ * others lose no more even if they get nothing meanwhile. Often they get much: a disk with a long queue
+ * does other requests while it does the copy's. So twice a second the copy compares how many requests of
+ * others begin and end in times of work and in pauses. If they lose less than a half of the share, the
+ * level rises by one; if they lose more than the share, it falls by one.
+ *
+ *   level                    0    1    2    3    4    5
+ *   percent of the time     20   40   60   80   80   80
+ *   KiB of a piece         256  256  256  256  512 1024
  *
  * Invariants
  *   1. In BESIDE one piece of work is under way at a time, and work that took t is followed by a pause of
- *      t * (100 - share) / share, but of COPY_PACE_PAUSE_MAX_NS at most.
+ *      t * (100 - time) / time, but of COPY_PACE_PAUSE_MAX_NS at most; time is that of the level.
  *   2. In all other states there is no pause.
- *   3. The share is between COPY_PACE_SHARE and 100, and changes by one step at a review.
+ *   3. The share is between COPY_PACE_SHARE and 100, and changes by one step at a review. The time of the
+ *      level is not below the share, as far as there is such a level.
  *   4. A copy that guests keep from its end gets all of the time after four reviews; then it is as fast
  *      as without a pace. The share shrinks only if what is left has shrunk by more than what can be
  *      added in a time as long as the next review, so what is left shrinks over each such pair.
@@ -54,7 +65,9 @@
 /* How long others count as active after the last begin or end of a request; and while one is in flight. */
 #define COPY_PACE_HOLD_NS INT64_C(100000000)
 #define COPY_PACE_HOLD_IN_FLIGHT_NS INT64_C(2000000000)
-#define COPY_PACE_CHUNK ((uint64_t)256 << 10)     /* of data, beside others */
+#define COPY_PACE_LEVELS 6u
+#define COPY_PACE_LOOK_NS INT64_C(500000000) /* of work and pauses, before the level is judged */
+#define COPY_PACE_LOOK_REQUESTS 16u          /* that begin or end in the pauses of that time */
 #define COPY_PACE_ZERO_CHUNK ((uint64_t)16 << 20) /* of zeroes, beside others */
 
 typedef enum CopyPaceState {
@@ -63,6 +76,12 @@ typedef enum CopyPaceState {
     COPY_PACE_PRESSED,
     COPY_PACE_FREE,
 } CopyPaceState;
+
+/* Times of one kind, and the requests of others that began or ended in them. */
+typedef struct CopyPaceLook {
+    int64_t ns;
+    uint64_t requests;
+} CopyPaceLook;
 
 /* Zero: ALONE. */
 typedef struct CopyPace {
@@ -74,6 +93,10 @@ typedef struct CopyPace {
     int64_t review_ns; /* when the next review is due; 0: never */
     uint64_t left;     /* bytes that were left at the last review */
     uint64_t copied;   /* bytes since then */
+    unsigned level;
+    CopyPaceLook work, pause; /* since the level was judged */
+    int64_t turn_ns;          /* the last begin or end of work; 0: none in this time of BESIDE */
+    uint64_t turn_requests;   /* at that time */
 } CopyPace;
 
 /* What a step looks at. */
@@ -87,8 +110,10 @@ typedef struct CopyPaceInput {
 
 /* All in the home of the copy. */
 void copy_pace_step(CopyPace *p, const CopyPaceInput *in) RUNS_IN_IOTHREAD;
-/* A piece of work has ended. */
-void copy_pace_work_ended(CopyPace *p, int64_t start_ns, int64_t end_ns) RUNS_IN_IOTHREAD;
+/* A piece of work begins, and has ended that began at @start_ns. @requests as in CopyPaceInput. */
+void copy_pace_work_begins(CopyPace *p, int64_t now_ns, uint64_t requests) RUNS_IN_IOTHREAD;
+void copy_pace_work_ended(CopyPace *p, int64_t start_ns, int64_t now_ns, uint64_t requests)
+    RUNS_IN_IOTHREAD;
 /* So many bytes were copied. */
 void copy_pace_copied(CopyPace *p, uint64_t bytes) RUNS_IN_IOTHREAD;
 /* Whether another piece of work may begin, of @count that are under way. */

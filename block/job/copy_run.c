@@ -169,10 +169,10 @@ static RUNS_IN_IOTHREAD bool copy_find(const BlockCopy *c, uint64_t *offset, uin
 
 static RUNS_IN_IOTHREAD void copy_step_pace(BlockCopy *c)
 {
-    BlkActivity others = blk_activity(); /* a job's own requests cross no backend */
+    BlkActivity others = blk_activity();
     const Job *job = c->bj->job;
     CopyPaceInput in = {.now_ns = aio_now_ns(c->home),
-                        .requests = others.begun + others.ended,
+                        .requests = copy_requests_of_others(),
                         .in_flight = others.begun != others.ended,
                         .left = block_bitmap_dirty_bytes(c->todo) + c->claimed,
                         .free = job_speed(job) > 0 || c->hurried || job_should_complete(job)};
@@ -197,6 +197,7 @@ static coroutine_fn RUNS_IN_IOTHREAD void copy_co_claim(BlockCopy *c, uint64_t o
     } else {
         copy_count(c);
         block_job_account(c->bj, MIN(bytes, c->chunk_max));
+        copy_pace_work_begins(&c->pace, aio_now_ns(c->home), copy_requests_of_others());
         copy_start(c, COPY_BACKGROUND, offset, bytes, NULL);
         c->cursor = offset + bytes < c->size ? offset + bytes : 0;
         copy_update_total(c);

@@ -58,7 +58,7 @@
 #include "block/nbd/nbd_protocol.h"
 
 #define NBD_MEMORY ((uint64_t)128 << 20)    /* shared evenly by the sessions */
-#define NBD_SPARE_MAX ((uint64_t)16 << 20)  /* a session's buffers that are kept for later */
+#define NBD_SPARE_MAX ((uint64_t)32 << 20)  /* a session's buffers that are kept for later */
 #define NBD_SHARE_MIN ((uint64_t)256 << 10) /* of a session */
 #define NBD_PIECE_MAX ((uint64_t)2 << 20)   /* of a read in chunks, and of CACHE */
 #define NBD_ZERO_PIECE ((uint64_t)16 << 20) /* of WRITE_ZEROES and TRIM */

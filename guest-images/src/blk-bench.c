@@ -136,6 +136,7 @@ static void prepare_lane(Lane *lane, unsigned index, uint64_t seed)
         slot->buffers[0] = (VirtqueueBuffer){&slot->header, sizeof(slot->header)};
         slot->buffers[1] =
             (VirtqueueBuffer){memory_alloc(block_size, MEMORY_PAGE_SIZE), (uint32_t)block_size};
+        memset(slot->buffers[1].data, 0xa5, block_size); /* zeroes would not be data for a job */
         slot->buffers[2] = (VirtqueueBuffer){(void *)(uint64_t)&slot->status, 1};
         if (blk->scsi) { /* the response comes before the data that is read */
             scsi_prepare(&slot->scsi_header, &slot->scsi_response);

@@ -69,7 +69,7 @@ PACE_TEST(a_set_speed_or_an_awaited_end_frees_the_copy)
     CopyPace p = {0};
     pace_step(&p, SECOND, 0, 1000, false);
     pace_step(&p, SECOND, 1, 1000, false);
-    copy_pace_work_ended(&p, SECOND - MS, SECOND);
+    copy_pace_work_ended(&p, SECOND - MS, SECOND, 1);
     assert_true(p.next_ns > SECOND);
     assert_false(copy_pace_allows(&p, 1));
     pace_step(&p, SECOND, 2, 1000, true);
@@ -85,7 +85,7 @@ PACE_TEST(a_pause_has_an_end_after_work_of_any_length)
     CopyPace p = {0};
     pace_step(&p, SECOND, 0, 1000, false);
     pace_step(&p, SECOND, 1, 1000, false);
-    copy_pace_work_ended(&p, SECOND, 2 * SECOND);
+    copy_pace_work_ended(&p, SECOND, 2 * SECOND, 1);
     assert_int_equal(p.next_ns, 2 * SECOND + COPY_PACE_PAUSE_MAX_NS);
 }
 
@@ -94,71 +94,78 @@ PACE_TEST(a_pause_has_an_end_after_work_of_any_length)
 typedef struct PaceModel {
     CopyPace pace;
     int64_t now_ns, worked_ns;
-    uint64_t size, dirty;        /* units; of the disk, and what is left to copy */
-    uint64_t per_piece;          /* units in a small piece */
-    int64_t piece_ns;            /* that it takes */
-    uint64_t at_once;            /* pieces at the same time without a limit */
-    double guest_rate;           /* units that guests write a second, anywhere */
-    double written;              /* a part of a unit that is not counted yet */
-    uint64_t requests, reviewed; /* reviewed: the largest share seen */
+    uint64_t size, dirty;  /* units of 64 KiB; of the disk, and what is left to copy */
+    double guest_writes;   /* units that guests write a second, anywhere */
+    double guest_requests; /* that guests have begun and ended */
+    double lost;           /* the part of their requests that guests lose while the copy works */
+    double written;        /* a part of a unit that is not counted yet */
+    unsigned most;         /* the largest share seen */
 } PaceModel;
 
-/* Guests write for so long: what they write was copied with the probability of what is not left. */
-static void model_pass(PaceModel *m, int64_t ns)
+#define MODEL_REQUESTS 20000.0 /* of guests, a second, without the copy */
+#define MODEL_UNIT_NS (MS / 4) /* for which the copy works, in small pieces */
+#define MODEL_AT_ONCE                                                                              \
+    8u /* small pieces of 4 units that are copied at the same time without a limit */
+
+/* What guests write was copied with the probability of what is not left. */
+static void model_pass(PaceModel *m, int64_t ns, bool work)
 {
-    m->now_ns += ns;
-    m->requests += 2;
+    double seconds = (double)ns / (double)SECOND;
     double clean = (double)(m->size - m->dirty) / (double)m->size;
-    m->written += m->guest_rate * (double)ns / (double)SECOND * clean;
+    m->now_ns += ns;
+    m->guest_requests += MODEL_REQUESTS * seconds * (work ? 1 - m->lost : 1);
+    m->written += m->guest_writes * seconds * clean;
     uint64_t whole = (uint64_t)m->written;
     m->written -= (double)whole;
     m->dirty = MIN(m->dirty + whole, m->size);
 }
 
-/* One step of the data step. */
+/* One step of the data step. Guests never rest: a request is always in flight. */
 static void model_step(PaceModel *m)
 {
     CopyPace *p = &m->pace;
-    pace_step(p, m->now_ns, m->requests, m->dirty, false);
-    m->reviewed = MAX(m->reviewed, p->share);
+    CopyPaceInput in = {.now_ns = m->now_ns,
+                        .requests = (uint64_t)m->guest_requests,
+                        .in_flight = true,
+                        .left = m->dirty};
+    enter_iothread(test_home);
+    copy_pace_step(p, &in);
+    m->most = MAX(m->most, p->share);
     if (p->next_ns > m->now_ns) {
-        model_pass(m, p->next_ns - m->now_ns);
+        model_pass(m, p->next_ns - m->now_ns, false);
         return;
     }
-    uint64_t pieces = p->state == COPY_PACE_BESIDE ? 1 : m->at_once;
-    uint64_t units = MIN(m->dirty, m->per_piece * pieces);
-    int64_t start_ns = m->now_ns;
+    bool beside = p->state == COPY_PACE_BESIDE;
+    uint64_t piece = copy_pace_chunk(p, beside ? 1 << 20 : 256 << 10, 0) >> 16;
+    uint64_t units = MIN(m->dirty, piece * (beside ? 1 : MODEL_AT_ONCE));
+    int64_t start_ns = m->now_ns, work_ns = MODEL_UNIT_NS * (int64_t)piece;
+    copy_pace_work_begins(p, start_ns, (uint64_t)m->guest_requests);
     m->dirty -= units;
-    model_pass(m, m->piece_ns);
-    m->worked_ns += m->piece_ns;
+    model_pass(m, work_ns, true);
+    m->worked_ns += work_ns;
     copy_pace_copied(p, units);
-    copy_pace_work_ended(p, start_ns, m->now_ns);
+    copy_pace_work_ended(p, start_ns, m->now_ns, (uint64_t)m->guest_requests);
 }
 
-static PaceModel model_new(double guest_rate)
+static PaceModel model_new(double guest_writes, double lost)
 {
     return (PaceModel){.now_ns = SECOND,
                        .size = 16384,
                        .dirty = 16384,
-                       .per_piece = 4,
-                       .piece_ns = MS,
-                       .at_once = 8,
-                       .guest_rate = guest_rate,
-                       .requests = 1};
+                       .guest_writes = guest_writes,
+                       .guest_requests = 1,
+                       .lost = lost};
 }
 
 PACE_TEST(beside_a_guest_that_only_reads_a_copy_keeps_to_its_share)
 {
-    PaceModel m = model_new(0);
+    PaceModel m = model_new(0, 1);
     int64_t start_ns = m.now_ns;
-    model_step(&m); /* the first step does not know the guest yet */
-    m.worked_ns = 0;
     while (m.dirty > 0) {
         model_step(&m);
-        assert_true(m.worked_ns * 100 <=
-                    (m.now_ns - start_ns) * COPY_PACE_SHARE + 100 * m.piece_ns);
+        assert_true(m.worked_ns * 100 <= (m.now_ns - start_ns) * COPY_PACE_SHARE + 100 * MS);
     }
-    assert_int_equal(m.reviewed, COPY_PACE_SHARE);
+    assert_int_equal(m.most, COPY_PACE_SHARE);
     assert_true(m.worked_ns * 100 >= (m.now_ns - start_ns) * (COPY_PACE_SHARE - 1));
 }
 
@@ -172,33 +179,91 @@ PACE_TEST(beside_a_guest_that_always_writes_a_copy_comes_near_its_end_if_the_dis
     } cases[] = {{100, 20, 20},   {300, 20, 20},     {1000, 40, 80},
                  {3000, 80, 100}, {10000, 100, 100}, {30000, 100, 100}};
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
-        PaceModel m = model_new(cases[i].guest_rate);
-        while (m.dirty > 2 * m.per_piece * m.at_once && m.now_ns < 1000 * SECOND) {
+        PaceModel m = model_new(cases[i].guest_rate, 1);
+        while (m.dirty > 8 * MODEL_AT_ONCE && m.now_ns < 1000 * SECOND) {
             model_step(&m);
         }
-        if (m.now_ns >= 1000 * SECOND || m.reviewed < cases[i].least ||
-            m.reviewed > cases[i].most) {
+        if (m.now_ns >= 1000 * SECOND || m.most < cases[i].least || m.most > cases[i].most) {
             fail_msg("%.0f units a second: %u left, share %u", cases[i].guest_rate,
-                     (unsigned)m.dirty, (unsigned)m.reviewed);
+                     (unsigned)m.dirty, (unsigned)m.most);
         }
     }
 }
 
 PACE_TEST(a_share_that_is_not_needed_any_more_is_returned)
 {
-    PaceModel m = model_new(10000);
+    PaceModel m = model_new(10000, 0.9);
     while (m.pace.share < 100) {
         model_step(&m);
         assert_true(m.now_ns < 20 * SECOND);
     }
     assert_int_equal(m.pace.state, COPY_PACE_PRESSED);
-    m.guest_rate = 0;
+    m.guest_writes = 0;
     m.size = m.dirty = 10000000;
     while (m.pace.share > COPY_PACE_SHARE) {
         model_step(&m);
         assert_true(m.dirty > 0);
     }
     assert_int_equal(m.pace.state, COPY_PACE_BESIDE);
+}
+
+/* The part of their requests that guests lose in all. */
+static double model_loss(const PaceModel *m)
+{
+    return 1 - m->guest_requests / (MODEL_REQUESTS * (double)(m->now_ns - SECOND) / (double)SECOND);
+}
+
+PACE_TEST(a_copy_works_as_long_as_guests_keep_what_is_theirs)
+{
+    static const double lost[] = {0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1};
+    double last = 1000;
+    for (unsigned i = 0; i < G_N_ELEMENTS(lost); i++) {
+        PaceModel m = model_new(0, lost[i]);
+        m.size = m.dirty = 1 << 20;
+        while (m.dirty > 0) {
+            model_step(&m);
+        }
+        double seconds = (double)(m.now_ns - SECOND) / (double)SECOND;
+        if (model_loss(&m) > 0.205 || (i > 0 && seconds < last)) {
+            fail_msg("lost %.2f: %.3f in all, after %.1f s", lost[i], model_loss(&m), seconds);
+        }
+        assert_int_equal(m.pace.level, lost[i] <= 0.1 ? COPY_PACE_LEVELS - 1 : m.pace.level);
+        assert_int_equal(m.pace.level, lost[i] >= 0.6 ? 0 : m.pace.level);
+        last = seconds;
+    }
+}
+
+PACE_TEST(the_effort_falls_when_guests_lose_more)
+{
+    PaceModel m = model_new(0, 0);
+    m.size = m.dirty = 1 << 30;
+    while (m.pace.level < COPY_PACE_LEVELS - 1) {
+        model_step(&m);
+    }
+    m.lost = 1;
+    int64_t start_ns = m.now_ns;
+    while (m.pace.level > 0) {
+        model_step(&m);
+    }
+    assert_in_range(m.now_ns - start_ns, SECOND, 5 * SECOND);
+}
+
+PACE_TEST(time_in_which_a_copy_waits_for_something_else_is_no_pause)
+{
+    CopyPace p = {0};
+    pace_step(&p, SECOND, 0, 1000, false);
+    pace_step(&p, SECOND, 1, 1000, false);
+    copy_pace_work_begins(&p, SECOND, 1);
+    copy_pace_work_ended(&p, SECOND, SECOND + MS, 2);
+    copy_pace_work_begins(&p, SECOND + 5 * MS, 10);
+    assert_int_equal(p.pause.ns, 4 * MS);
+    assert_int_equal(p.pause.requests, 8);
+    copy_pace_work_ended(&p, SECOND + 5 * MS, SECOND + 6 * MS, 10);
+    assert_int_equal(p.work.ns, 2 * MS);
+    copy_pace_work_begins(&p, SECOND + 90 * MS, 11);
+    assert_int_equal(p.pause.ns, 4 * MS);
+    copy_pace_work_ended(&p, SECOND + 90 * MS, SECOND + 91 * MS, 12);
+    assert_int_equal(p.work.ns, 3 * MS);
 }
 
 PACE_TEST(a_review_that_comes_late_judges_nothing)
@@ -364,6 +429,9 @@ int main(void)
         cmocka_unit_test(
             beside_a_guest_that_always_writes_a_copy_comes_near_its_end_if_the_disk_is_fast_enough),
         cmocka_unit_test(a_share_that_is_not_needed_any_more_is_returned),
+        cmocka_unit_test(a_copy_works_as_long_as_guests_keep_what_is_theirs),
+        cmocka_unit_test(the_effort_falls_when_guests_lose_more),
+        cmocka_unit_test(time_in_which_a_copy_waits_for_something_else_is_no_pause),
         cmocka_unit_test(a_review_that_comes_late_judges_nothing),
         cmocka_unit_test(a_copy_pauses_beside_a_guest),
         cmocka_unit_test(a_pause_for_guests_ends_at_once_when_the_user_sets_a_speed),
