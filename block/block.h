@@ -297,6 +297,9 @@ typedef struct BlkNotify {
     void (*resume)(void *opaque);
     void *opaque;
 } BlkNotify;
+/* The device that has the backend; NULL: none. The block layer only keeps it. */
+void blk_set_owner(BlockBackend *blk, const void *owner) RUNS_IN_MAIN;
+const void *blk_owner(const BlockBackend *blk) RUNS_IN_MAIN;
 /* @notify is copied; NULL: none. Called before the first request and drained section, or inside a
  * drained section, since the home context reads it at other times. */
 void blk_set_notify(BlockBackend *blk, const BlkNotify *notify) RUNS_IN_MAIN;

@@ -61,10 +61,6 @@ bool block_graph_insert_filter(BlockGraphChange *c, BlockNode *filter, BlockNode
 /* The users of @filter use its file instead; the filter has no child "file" then. Not possible while a
  * user stays. */
 bool block_graph_remove_filter(BlockGraphChange *c, BlockNode *filter, GError **error) RUNS_IN_MAIN;
-/* Sets what the edge from @parent to its child @name does and lets others do; the role says it
- * again when the edge gets another node or the parent is reopened. */
-void block_graph_set_uses(BlockGraphChange *c, BlockNode *parent, const char *name, unsigned uses,
-                          unsigned shares) RUNS_IN_MAIN;
 
 /* ---- their end ---- */
 /* False + @error: the uses conflict, and the error names both users. */

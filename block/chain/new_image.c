@@ -153,7 +153,7 @@ static coroutine_fn RUNS_IN_MAIN bool image_co_format(const NewImageConfig *conf
     }
     co_call_in(block_node_home(file), image_format_at_home, &f);
     if (f.request.error != NULL) {
-        g_propagate_error(error, f.request.error);
+        g_propagate_prefixed_error(error, f.request.error, "%s: ", config->filename);
         return false;
     }
     if (f.ret < 0) {

@@ -152,6 +152,16 @@ void blk_set_notify(BlockBackend *blk, const BlkNotify *notify)
     blk->notify = notify != NULL ? *notify : none;
 }
 
+void blk_set_owner(BlockBackend *blk, const void *owner)
+{
+    blk->owner = owner;
+}
+
+const void *blk_owner(const BlockBackend *blk)
+{
+    return blk->owner;
+}
+
 const char *blk_name(const BlockBackend *blk)
 {
     return blk->name;

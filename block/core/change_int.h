@@ -9,7 +9,6 @@ typedef enum ChangeKind {
     CHANGE_MOVED,   /* the edge led to @old */
     CHANGE_ADDED,   /* the edge is new */
     CHANGE_REMOVED, /* the edge was the parent's child number @index */
-    CHANGE_USES,    /* the edge had @uses and @shares */
 } ChangeKind;
 
 /* What a step has done, to undo it. */
@@ -18,7 +17,6 @@ typedef struct ChangeStep {
     BlockEdge *edge;
     BlockNode *old;
     unsigned index;
-    unsigned uses, shares;
 } ChangeStep;
 
 typedef struct ChangeBackend {

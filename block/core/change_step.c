@@ -100,10 +100,6 @@ void change_undo(BlockGraphChange *c, ChangeStep *s)
         block_node_ref(e->node);
         block_edge_link(e, s->index);
         break;
-    case CHANGE_USES:
-        e->uses = s->uses;
-        e->shares = s->shares;
-        break;
     }
     g_free(s);
 }
@@ -213,19 +209,6 @@ bool block_graph_remove_filter(BlockGraphChange *c, BlockNode *filter, GError **
     return block_graph_replace(c, filter, filter->file, error) &&
            change_check_left(filter, error) &&
            block_graph_set_child(c, filter, "file", BLOCK_ROLE_FILE, NULL, error);
-}
-
-void block_graph_set_uses(BlockGraphChange *c, BlockNode *parent, const char *name, unsigned uses,
-                          unsigned shares)
-{
-    BlockEdge *e = block_edge_find(parent, name);
-    change_begin_steps(c);
-    change_assert_part(c, parent);
-    ChangeStep *s = change_note(c, CHANGE_USES, e);
-    s->uses = e->uses;
-    s->shares = e->shares;
-    e->uses = uses;
-    e->shares = shares;
 }
 
 /* ---- jobs as users ---- */

@@ -58,7 +58,7 @@ static const struct {
      "[-f FMT] [-r] [-k SOCKET | -b ADDRESS -p PORT] [-x NAME] [-D TEXT] [-e CLIENTS] [-t] [-B "
      "BITMAP]... [-A] [-l SNAPSHOT] [--cache=CACHE] [-n] [--aio=AIO] [--discard=ignore|unmap] "
      "[--object=tls-creds-...] [--tls-creds=ID] [--handshake-limit=SECONDS] [--pid-file=FILE] "
-     "[--fork] [-U] [--image-opts] FILENAME"},
+     "[--fork] [-v] [-U] [--image-opts] FILENAME"},
     {"snapshot", img_co_snapshot, "[-U] [-q] [--image-opts] -l FILENAME"},
 };
 

@@ -113,10 +113,11 @@ static void block_job_end_later(void *opaque)
 
 void block_job_co_end(BlockJob *bj, bool (*co_try_end)(BlockJob *bj))
 {
-    bj->patience_ns = BLOCK_JOB_PATIENCE_NS;
+    bj->patience_ns = BLOCK_JOB_PATIENCE_MAX_NS; /* storage that is only slow does not make it late */
     if (co_try_end(bj)) {
         return;
     }
+    bj->patience_ns = BLOCK_JOB_PATIENCE_NS;
     log_warn("job '%s' has ended; its nodes stay in use until what is in flight there has ended",
              job_id(bj->job));
     bj->co_try_end = co_try_end;

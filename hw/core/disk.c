@@ -79,5 +79,9 @@ BlockBackend *disk_co_open(const Device *dev, const char *drive, AioContext *hom
         return NULL;
     }
     g_autofree char *name = disk_backend_name(dev);
-    return blk_co_new(name, node, !read_only && !block_node_read_only(node), error);
+    BlockBackend *blk = blk_co_new(name, node, !read_only && !block_node_read_only(node), error);
+    if (blk) {
+        blk_set_owner(blk, dev);
+    }
+    return blk;
 }

@@ -211,7 +211,7 @@ void job_run(void *opaque)
     Job *job = opaque;
     job_ref(job);
     if (job->stepping) {
-        co_call_in(job->home, job_step_run, job);
+        co_call_lasting_in(job->home, job_step_run, job);
         job->stepping = false;
         job->ret = job->step_ret;
         job->error = g_steal_pointer(&job->step_error);

@@ -65,7 +65,7 @@ bool job_co_pause_point(Job *job)
     held_assert_none("the pause point of a job");
     SP("job.pause_point", job);
     if (job->pause && !job->cancelled) {
-        co_call_in(job_main_context(), job_wait_while_paused, job);
+        co_call_lasting_in(job_main_context(), job_wait_while_paused, job);
     }
     return !job->cancelled;
 }
@@ -157,7 +157,7 @@ bool job_co_io_error(Job *job, const JobIoError *error)
     assert_home(job->home);
     held_assert_none("the pause point of a job");
     JobIoErrorCall call = {.job = job, .error = error};
-    co_call_in(job_main_context(), job_io_error_in_main, &call);
+    co_call_lasting_in(job_main_context(), job_io_error_in_main, &call);
     return error->action != JOB_ON_ERROR_REPORT && !job->cancelled;
 }
 

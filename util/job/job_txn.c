@@ -8,6 +8,7 @@
 #include "util/loop/sched_point.h"
 
 #define JOB_RETRY_NS INT64_C(100000000)
+#define JOB_RETRY_MAX_NS INT64_C(5000000000)
 
 /* ---- the operation lock ---- */
 
@@ -186,10 +187,12 @@ static coroutine_fn RUNS_IN_MAIN bool job_txn_co_prepare(JobTxn *txn)
 {
     int ret;
     const AioContext *ctx = job_main_context();
+    int64_t pause_ns = JOB_RETRY_NS;
     while ((ret = job_txn_co_try_prepare(txn)) == -EAGAIN) {
         job_co_operation_end();
         co_queue_wait_until(&txn->retry, "what keeps a job from its end",
-                            aio_now_ns(ctx) + JOB_RETRY_NS);
+                            aio_now_ns(ctx) + pause_ns);
+        pause_ns = MIN(pause_ns * 2, JOB_RETRY_MAX_NS);
         job_co_operation_begin();
     }
     return ret == 0;

@@ -52,7 +52,8 @@ static void co_call_run(void *opaque)
     co_wake(call->caller); /* @call is on the caller's stack: not accessed after this */
 }
 
-void co_call_in(AioContext *ctx, CoroutineEntry *fn, void *opaque)
+static coroutine_fn void co_call_for(AioContext *ctx, CoroutineEntry *fn, void *opaque,
+                                     bool lasting)
 {
     if (ctx == co_context(co_self())) {
         fn(opaque);
@@ -60,9 +61,22 @@ void co_call_in(AioContext *ctx, CoroutineEntry *fn, void *opaque)
     }
     CoCall call = {.fn = fn, .opaque = opaque, .caller = co_arm()};
     wait_begin(&call.record, NULL, "a call into another context");
+    if (lasting) {
+        wait_set_lasting(&call.record);
+    }
     co_start(ctx, co_call_run, &call);
     co_wait(call.caller);
     wait_end(&call.record);
+}
+
+void co_call_in(AioContext *ctx, CoroutineEntry *fn, void *opaque)
+{
+    co_call_for(ctx, fn, opaque, false);
+}
+
+void co_call_lasting_in(AioContext *ctx, CoroutineEntry *fn, void *opaque)
+{
+    co_call_for(ctx, fn, opaque, true);
 }
 
 /* ---- queues ---- */

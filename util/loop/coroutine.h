@@ -86,6 +86,8 @@ void co_sleep_ns(int64_t duration_ns) coroutine_fn;
 /* Runs @fn(@opaque) as a coroutine in @ctx and waits until it returns. @ctx may be the caller's
  * own. */
 void co_call_in(AioContext *ctx, CoroutineEntry *fn, void *opaque) coroutine_fn;
+/* The same for a call that lasts as long as a job or a pause: the watchdog does not report it. */
+void co_call_lasting_in(AioContext *ctx, CoroutineEntry *fn, void *opaque) coroutine_fn;
 
 /* ---- CoMutex: FIFO, for the coroutines of one context ---- */
 typedef struct CoWaiter CoWaiter;

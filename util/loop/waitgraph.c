@@ -92,6 +92,13 @@ void wait_begin_at(WaitRecord *w, const void *const _Atomic *holder_at, const ch
     wait_enter(w);
 }
 
+void wait_set_lasting(WaitRecord *w)
+{
+    pthread_mutex_lock(&graph_lock);
+    w->lasting = true;
+    pthread_mutex_unlock(&graph_lock);
+}
+
 void wait_set_holder(WaitRecord *w, const void *holder)
 {
     pthread_mutex_lock(&graph_lock);
@@ -120,7 +127,7 @@ unsigned wait_report(int64_t now_ns, int64_t limit_ns)
     unsigned old = 0;
     pthread_mutex_lock(&graph_lock);
     for (WaitRecord *w = graph_head; w != NULL; w = w->next) {
-        if (now_ns - w->since_ns < limit_ns) {
+        if (w->lasting || now_ns - w->since_ns < limit_ns) {
             continue;
         }
         old++;

@@ -30,6 +30,7 @@ typedef struct WaitRecord {
     char waiter_name[32];
     int64_t since_ns;
     bool reported;
+    bool lasting; /* it may last long by its nature: the watchdog does not report it */
 } WaitRecord;
 
 /* The identity of the caller: the running coroutine if any, else the thread. */
@@ -39,6 +40,8 @@ void wait_begin(WaitRecord *w, const void *holder, const char *what) ANY_THREAD;
  * @holder_at. */
 void wait_begin_at(WaitRecord *w, const void *const _Atomic *holder_at, const char *what)
     ANY_THREAD;
+/* The wait may last long by its nature. Called by the waiter after wait_begin(). */
+void wait_set_lasting(WaitRecord *w) ANY_THREAD;
 /* The thing has a new holder during the wait. */
 void wait_set_holder(WaitRecord *w, const void *holder) ANY_THREAD;
 void wait_end(WaitRecord *w) ANY_THREAD;

@@ -174,7 +174,6 @@ BLOCK_TEST(an_abort_undoes_all_steps)
     assert_true(block_graph_insert_filter(c, g, r, NULL));
     assert_true(block_graph_set_child(c, r, "backing", BLOCK_ROLE_BACKING, b, NULL));
     assert_true(block_graph_set_child(c, r, "file", BLOCK_ROLE_FILE, b, NULL));
-    block_graph_set_uses(c, r, "file", BLOCK_USE_READ, BLOCK_USE_ALL);
     assert_ptr_equal(blk_root(blk), g);
     block_graph_abort(c);
     block_graph_co_end(c);

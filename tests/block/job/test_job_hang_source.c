@@ -133,6 +133,48 @@ BLOCK_TEST(a_pivot_that_waits_for_a_write_that_hangs_is_cancelled)
     mirror_rig_close(&r);
 }
 
+/* ---- a node above the filter's is being opened ---- */
+
+typedef struct SlowOpen {
+    TestEvent done;
+    BlockNode *node;
+    GError *error;
+} SlowOpen;
+
+/* The image's header is read from the source. */
+static void slow_open_run(void *opaque)
+{
+    SlowOpen *o = opaque;
+    enter_main();
+    enter_coroutine();
+    g_autoptr(OptDict) opts =
+        opt_dict_parse("qcow2,node-name=o,read-only=on,file=s", "driver", NULL);
+    o->node = block_co_add(opts, test_home, &o->error);
+    test_event_set(&o->done);
+}
+
+BLOCK_TEST(a_filter_beside_a_node_that_opens_for_long_is_taken_out_later)
+{
+    MirrorRig r;
+    SlowOpen o = {0};
+    mirror_rig_open(&r);
+    mirror_start(&r, (BlockMirrorConfig){.sync = BLOCK_MIRROR_NONE});
+    job_await("job0", JOB_STATUS_READY);
+    job_set_fault(r.source, (BlockFault){.op = BLOCK_FAULT_READ, .hold = true});
+    co_start(test_main, slow_open_run, &o);
+    job_await_held(r.source, 1);
+    job_cancel(job_find("job0"), true, NULL);
+    job_await_end("job0", "READY CANCELLED ");
+    assert_true(blk_root(r.guest) != r.source);
+    operate();
+    job_release(r.source);
+    test_event_wait(&o.done);
+    assert_null(o.node); /* it is no qcow2 image */
+    g_error_free(o.error);
+    await_guest_at(r.guest, r.source);
+    mirror_rig_close(&r);
+}
+
 /* ---- throttled targets ---- */
 
 #define THROTTLED                                                                                  \
@@ -175,6 +217,7 @@ int main(void)
         cmocka_unit_test(a_scan_of_a_source_that_hangs_is_cancelled),
         cmocka_unit_test(a_pivot_waits_for_a_write_that_hangs_and_holds_nothing),
         cmocka_unit_test(a_pivot_that_waits_for_a_write_that_hangs_is_cancelled),
+        cmocka_unit_test(a_filter_beside_a_node_that_opens_for_long_is_taken_out_later),
         cmocka_unit_test(what_waits_for_the_throttling_of_a_target_goes_at_a_cancel),
     };
     return job_test_main(tests);

@@ -172,6 +172,13 @@ static void a_limited_wait_ends_by_its_wake_or_its_deadline(void **state)
     assert_int_equal(f.text[3], 'q');
 }
 
+/* How many waits are older than nothing: that of the caller. */
+static void report_waits(void *opaque)
+{
+    enter_coroutine();
+    flow_log(opaque, (char)('0' + wait_report(INT64_MAX, 0)));
+}
+
 static void the_watchdog_reports_old_waits_once(void **state)
 {
     Flow f = {.ctx = *state};
@@ -185,6 +192,28 @@ static void the_watchdog_reports_old_waits_once(void **state)
     co_queue_wake_all(&f.queue);
     loop_run_idle(f.ctx);
     assert_int_equal(wait_report(now + INT64_C(7200) * 1000000000, 0), 0);
+}
+
+static void calls_that_last(void *opaque)
+{
+    Flow *f = opaque;
+    IoThread *t = iothread_new("x", 0, NULL);
+    enter_coroutine();
+    for (unsigned lasting = 0; lasting < 2; lasting++) {
+        (lasting ? co_call_lasting_in : co_call_in)(iothread_context(t), report_waits, f);
+    }
+    iothread_free(t);
+    flow_log(f, 'e');
+}
+
+static void the_watchdog_does_not_report_calls_that_last(void **state)
+{
+    Flow f = {.ctx = *state};
+    co_start(f.ctx, calls_that_last, &f);
+    while (f.text[0] == '\0' || f.text[strlen(f.text) - 1] != 'e') {
+        aio_context_step(f.ctx, true);
+    }
+    assert_string_equal(f.text, "10e");
 }
 
 /* ---- across threads ---- */
@@ -303,6 +332,7 @@ int main(void)
         ON_LOOP(a_queue_wakes_in_the_order_of_arrival),
         ON_LOOP(a_limited_wait_ends_by_its_wake_or_its_deadline),
         ON_LOOP(the_watchdog_reports_old_waits_once),
+        ON_LOOP(the_watchdog_does_not_report_calls_that_last),
         ON_LOOP(calls_into_iothreads_and_workers_return_home),
         ON_LOOP(a_completion_carries_its_result_to_a_vcpu_thread),
         cmocka_unit_test(a_schedule_point_holds_a_thread_until_released),

@@ -222,6 +222,49 @@ static void a_port_is_removed_at_once_and_with_its_device(void **state)
     fake_chardev_free(chardev);
 }
 
+/* ---- disks without an id ---- */
+
+static void query_block_run(void *opaque)
+{
+    char **text = opaque;
+    enter_main();
+    enter_coroutine();
+    struct json_object *list = qmp_co_execute(&rig->vm, NULL, "query-block", NULL, NULL);
+    *text = g_strdup(json_object_to_json_string_ext(list, JSON_C_TO_STRING_PLAIN |
+                                                              JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_object_put(list);
+}
+
+static char *query_block(void)
+{
+    char *text = NULL;
+    co_start(rig->vm.ctx, query_block_run, &text);
+    rig_settle();
+    return text;
+}
+
+static void disks_without_an_id_have_paths_of_their_own(void **state)
+{
+    enter_main();
+    execute("blockdev-add", "{'driver':'null-co','node-name':'n1','size':1048576}");
+    execute("device_add", "{'driver':'virtio-blk-pci','drive':'disk','addr':'5'}");
+    execute("device_add", "{'driver':'virtio-blk-pci','drive':'n1','addr':'6'}");
+    g_autofree char *both = query_block();
+    assert_non_null(strstr(both, "\"qdev\":\"/machine/peripheral-anon/device[0]/virtio-backend\""));
+    assert_non_null(strstr(both, "\"qdev\":\"/machine/peripheral-anon/device[1]/virtio-backend\""));
+    out32(EJECT, 1u << 5);
+    rig_settle();
+    execute("device_add", "{'driver':'virtio-blk-pci','drive':'disk','addr':'5'}");
+    g_autofree char *again = query_block();
+    const char *second = strstr(again, "device[1]/virtio-backend"), *node = strstr(again, "\"n1\"");
+    const char *third = strstr(again, "device[2]/virtio-backend");
+    assert_true(second != NULL && node > second && third != NULL);
+    assert_true(third > node || second > third); /* n1 is that of device[1] */
+    out32(EJECT, 1u << 5 | 1u << 6);
+    rig_settle();
+    execute("blockdev-del", "{'node-name':'n1'}");
+}
+
 /* ---- quit ---- */
 
 static void quit_ends(ExitStatus status)
@@ -270,6 +313,7 @@ int main(void)
         T(a_refused_device_leaves_nothing),
         T(a_device_whose_queues_are_refused_leaves_nothing),
         T(a_port_is_removed_at_once_and_with_its_device),
+        T(disks_without_an_id_have_paths_of_their_own),
         T(quit_while_an_unplug_request_is_pending),
         T(quit_while_a_removal_waits),
     };

