@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <string.h>
 #include "tests/support/blk_guest.h"
+#include "util/loop/sched_point.h"
 
 typedef struct Fixture {
     VirtioBench *bench;
@@ -343,6 +344,12 @@ static void kicks_in_a_drained_section_are_taken_after_it(void **state)
             assert_true(blk_disk_complete(&f->disk, 0));
             assert_int_equal(blk_request_status(&k.requests[i]), BLK_OK);
         }
+        /* Nothing but a kick makes the device look at its queue again. */
+        unsigned looks = sched_point_count("virtio.processed");
+        for (unsigned turn = 0; turn < 3; turn++) {
+            virtio_bench_settle(f->bench);
+        }
+        assert_int_equal(sched_point_count("virtio.processed"), looks);
     }
 }
 
