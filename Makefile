@@ -7,6 +7,7 @@
 #                   TESTS='PROGRAM…': only these
 #   make check-long  the same with full counts; with KVM_UNIT_TESTS=DIR, a built tree of them, also those
 #   make check-sandbox  the tests that start skiff, each time with -sandbox on
+#   make soak       disks under load for a while, with asan and tsan; part of check-long
 #   make lint asan ubsan tsan fuzz bench install
 
 SHELL := /bin/bash
@@ -158,7 +159,16 @@ check-long:
 	@tests/install-deps build test long
 	@$(SUBMAKE) V=release all
 	@$(SUBMAKE) V=test run-tests LONG=1
+	@$(SUBMAKE) soak
 	$(if $(KVM_UNIT_TESTS),tests/kvm-unit-tests/run --lab 7200 '$(KVM_UNIT_TESTS)')
+
+# Disks under load, for that time with each of these sanitizers.
+SOAK_SECONDS ?= 600
+soak:
+	@tests/install-deps build test
+	@$(SUBMAKE) V=asan all
+	@$(SUBMAKE) V=tsan all guests
+	$(Q)tests/soak $(SOAK_SECONDS) build/asan/skiff build/tsan/skiff
 
 # Every script that starts skiff, here and in the lab, with its system calls filtered.
 check-sandbox:
@@ -240,5 +250,5 @@ clean:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include $(shell find guest-images tests vmm -name '*.mk' | sort)
 
-.PHONY: all run check check-long compare-qmp check-sandbox run-tests-sandboxed lint asan ubsan tsan fuzz bench install clean
+.PHONY: all run check check-long soak compare-qmp check-sandbox run-tests-sandboxed lint asan ubsan tsan fuzz bench install clean
 .PHONY: test-bins fuzz-bins run-tests run-lint run-fuzzers lab-image

@@ -62,12 +62,12 @@ def operate(command, name):
 def create(name):
     stopped = rng.random() < 0.3
     if stopped:
-        vm.cmd("stop")
+        stop_vm()
         before = digest(copy())
         vm.cmd("blockdev-snapshot-internal-sync", device="disk", name=name)
     else:
         operate("blockdev-snapshot-internal-sync", name)
-        vm.cmd("stop")
+        stop_vm()
     snapshots[name] = digest(copy(), name)
     assert not stopped or snapshots[name] == before
     vm.cmd("cont")

@@ -207,7 +207,7 @@ class Schedule(Nodes):
         for _ in range(rng.randrange(3)):
             self.disturb(job_id)
         self.wait_ready(job_id)
-        vm.cmd("stop")
+        stop_vm()
         self.try_to("block-job-cancel", device=job_id)
         if self.finish("mirror", job_id, fails=fails):
             expected = digest(self.chain[0][1], "qcow2")
@@ -219,7 +219,7 @@ class Schedule(Nodes):
 
     def at_one_moment(self, start):
         """The point in time of what @start does is while the VM is stopped. Returns the disk's digest."""
-        vm.cmd("stop")
+        stop_vm()
         start()
         subprocess.run(["cp", "--sparse=always", self.chain[0][1], image + ".point"], check=True)
         expected = digest(image + ".point", "qcow2")

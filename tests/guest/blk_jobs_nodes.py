@@ -73,7 +73,7 @@ class Nodes:
             f.truncate(SIZE)
         node = {"driver": "file", "filename": path}
         if kind == "nbd":
-            server = subprocess.Popen(["qemu-nbd", "--format=raw", "--discard=unmap", "--socket=" + path + ".nbd", path])
+            server = subprocess.Popen(["qemu-nbd", "--format=raw", "--discard=unmap", "--socket=%s.nbd" % path, path])
             self.servers[name] = server
             wait_until(lambda: os.path.exists(path + ".nbd") or server.poll() is not None)
             node = {"driver": "nbd", "server": {"type": "unix", "path": path + ".nbd"}, "open-timeout": 100}

@@ -19,7 +19,7 @@
 #
 # tests/run sets SKIFF, TEST_TIER, TEST_SLOW, TEST_ROUNDS and TMPDIR; without them a script runs
 # with build/skiff. The current directory is the top of the tree. With TEST_TIMES=1 a comment gives
-# the time of each test.
+# the time of each test; with SKIFF_TEST_SEED=N each test begins with that $RANDOM.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
 : "${SKIFF:=build/skiff}" "${TEST_SLOW:=1}" "${TEST_ROUNDS:=check}"
@@ -290,6 +290,7 @@ run_one_test() {
         trap end_test EXIT
         trap 'echo "line $LINENO: status $?: $BASH_COMMAND"' ERR
         set -eE
+        [ -z "${SKIFF_TEST_SEED-}" ] || RANDOM=$SKIFF_TEST_SEED # a subshell begins with another one
         "$1"
     ) >"$work/said" 2>&1
 }

@@ -73,7 +73,7 @@ with open(work + "/new.raw", "wb") as f:
 r = run("nbdcopy", "--flush", work + "/new.raw", uri("other"))
 assert r.returncode == 0, r
 assert open(work + "/new.raw", "rb").read() == open(work + "/target.raw", "rb").read()
-vm.cmd("stop") # nothing changes the disk now
+stop_vm() # nothing changes the disk now
 r = run("nbdcopy", uri("disk"), work + "/copy.raw")
 assert r.returncode == 0, r
 vm.cmd("cont")
@@ -126,7 +126,7 @@ vm.cmd("blockdev-snapshot-sync", node_name="disk", snapshot_file=work + "/overla
 assert vm.cmd("query-block-exports")[0]["node-name"] == "top"
 before = stats()["wr_operations"]
 wait_until(lambda: stats()["wr_operations"] > before + 100)
-vm.cmd("stop")
+stop_vm()
 r = run("nbdcopy", uri("disk"), work + "/copy.raw")
 assert r.returncode == 0, r
 r = run("qemu-img", "compare", "-U", "-F", "raw", work + "/overlay.qcow2", work + "/copy.raw")

@@ -27,7 +27,7 @@ def set_limits(bps, iops):
         vm.cmd("block_set_io_throttle", dict(zero, id="vd0", bps=bps, iops=iops, group=random.choice("gh")))
 
 def stop():
-    vm.cmd("stop")
+    stop_vm()
     assert stats()["in_flight"] == 0
     vm.cmd("cont")
 
@@ -87,7 +87,7 @@ vm.cmd("block_set_io_throttle", dict(limit, device="disk"))
 vm.cmd("block_set_io_throttle", dict(limit, id="vd1"))
 assert [d["inserted"]["group"] for d in vm.cmd("query-block")] == ["g", "g"]
 assert vm.cmd("human-monitor-command", command_line="info block").count("I/O throttling:   bps=1 ") == 2
-vm.cmd("stop")
+stop_vm()
 assert stats()["in_flight"] == 0
 vm.cmd("cont")
 vm.cmd("quit") # with all requests of the guest waiting

@@ -36,6 +36,11 @@ def stats(device="vd0"):
                 if s["qdev"] in (device, "/machine/peripheral/%s" % device,
                                  "/machine/peripheral/%s/virtio-backend" % device))
 
+def stop_vm():
+    """The command is answered when the stop takes long, too."""
+    vm.cmd("stop")
+    wait_until(lambda: "stopping" not in vm.cmd("query-status"))
+
 def disk():
     return vm.cmd("query-block")[0]
 

@@ -129,6 +129,33 @@ static uint64_t concurrent_first_cluster(const ConcurrentRig *rig)
     return qcow2_get64(rig->file.image + l2) & QCOW2_OFFSET_MASK;
 }
 
+BLOCK_TEST(discards_and_zeroes_of_a_cluster_wait_for_its_allocation)
+{
+    static const TestOp ops[] = {TEST_DISCARD, TEST_ZERO};
+    for (unsigned i = 0; i < 2 * G_N_ELEMENTS(ops); i++) {
+        ConcurrentRig rig;
+        TestRequest write;
+        concurrent_begin(&rig, "");
+        TestRequest r = {.blk = rig.blk,
+                         .op = ops[i / 2],
+                         .offset = 0x20000,
+                         .bytes = CONCURRENT_CLUSTER,
+                         .flags = i == 3 ? BLOCK_REQ_MAY_UNMAP : 0};
+        faulty_hold(&rig.file, BLOCK_FAULT_WRITE, 0, 0);
+        concurrent_write(&rig, &write, 0x20000, 512, 2);
+        test_settle();
+        assert_int_equal(block_fault_held(rig.file.fault), 1);
+        test_start(&r);
+        test_settle();
+        assert_false(r.done.happened);
+        faulty_release(&rig.file);
+        concurrent_finish(&write);
+        assert_int_equal(test_finish(&r), 0);
+        concurrent_expect(&rig, 0x20000, CONCURRENT_CLUSTER, 0);
+        concurrent_end(&rig);
+    }
+}
+
 BLOCK_TEST(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight)
 {
     ConcurrentRig rig;
@@ -452,6 +479,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_second_write_to_a_cluster_waits_for_its_allocation_and_others_do_not),
         cmocka_unit_test(writes_in_place_run_together_and_a_discard_waits_for_them),
+        cmocka_unit_test(discards_and_zeroes_of_a_cluster_wait_for_its_allocation),
         cmocka_unit_test(a_discarded_cluster_is_used_again_only_after_the_reads_in_flight),
         cmocka_unit_test(a_change_during_a_commit_is_written_by_the_next_one),
         cmocka_unit_test(a_flush_does_not_wait_for_the_discards_of_the_host),
