@@ -170,9 +170,9 @@ const BlockImageInfo *block_node_image_info(BlockNode *n) RUNS_IN_MAIN;
 bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Makes the node, which is read-only and has no request in flight, show the disk as the internal
- * snapshot with that id and name has it; NULL: any. In the home of @n. False + @error: unchanged. */
+ * snapshot with that id and name has it; NULL: any. False + @error: unchanged. */
 bool block_node_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
-    coroutine_fn RUNS_IN_IOTHREAD;
+    coroutine_fn RUNS_IN_MAIN;
 /* Changes the name of the backing file, and its format, in the image of @n, which is writable. The
  * node's backing child stays as it is. NULL: none. 0 or -errno: -ENOTSUP the format has none; -ENOSPC
  * no room for the name. In the home of @n. */

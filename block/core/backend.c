@@ -193,6 +193,15 @@ void blk_note_size(BlockBackend *blk)
     atomic_store_explicit(&blk->size, size, memory_order_relaxed);
 }
 
+void blk_note_sizes(const BlockNode *root)
+{
+    unsigned count;
+    g_autofree BlockBackend **blks = blk_list_of(root, &count);
+    for (unsigned i = 0; i < count; i++) {
+        blk_note_size(blks[i]);
+    }
+}
+
 BlockLimits blk_limits(const BlockBackend *blk)
 {
     BlockLimits limits = blk->root->limits;

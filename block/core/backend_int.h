@@ -98,6 +98,8 @@ void blk_lift_nodes(BlockBackend *blk, bool on) RUNS_IN_IOTHREAD;
 void blk_throttle_retire(BlockBackend *blk) RUNS_IN_IOTHREAD;
 /* Takes the size of the root over. Called at the end of each drained section, in which it can change. */
 void blk_note_size(BlockBackend *blk) RUNS_IN_MAIN;
+/* The same for all backends on @root, whose size has changed without sections of these. */
+void blk_note_sizes(const BlockNode *root) RUNS_IN_MAIN;
 /* The backends on @root, as blk_list(). */
 BlockBackend **blk_list_of(const BlockNode *root, unsigned *count) RUNS_IN_MAIN;
 /* Home: a section takes effect for the backend (NULL: none) and for the nodes. */

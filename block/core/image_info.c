@@ -2,6 +2,7 @@
 /* What an image says about itself, its internal snapshots and its backing file. */
 #include <errno.h>
 #include <json-c/json.h>
+#include "block/core/backend_int.h"
 #include "block/core/node_int.h"
 
 /* ---- for queries: the home publishes, main takes, and neither waits ---- */
@@ -98,18 +99,36 @@ void block_image_info_clear(BlockImageInfo *info)
     *info = (BlockImageInfo){0};
 }
 
+typedef struct ImageView {
+    BlockNode *node;
+    const char *id, *name;
+    GError **error;
+    bool ok;
+} ImageView;
+
+static void image_view_at_home(void *opaque)
+{
+    ImageView *v = opaque;
+    BlockNode *n = v->node;
+    enter_coroutine();
+    enter_iothread(n->home);
+    block_node_begin(n);
+    v->ok = n->drv->co_view_snapshot(n, v->id, v->name, v->error);
+    block_node_end(n);
+}
+
 bool block_node_co_view_snapshot(BlockNode *n, const char *id, const char *name, GError **error)
 {
+    ImageView v = {.node = n, .id = id, .name = name, .error = error};
     g_assert(n->flags.read_only);
     if (n->drv->co_view_snapshot == NULL) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
                     "Device '%s' does not support internal snapshots", n->drv->name);
         return false;
     }
-    block_node_begin(n);
-    bool ok = n->drv->co_view_snapshot(n, id, name, error);
-    block_node_end(n);
-    return ok;
+    co_call_in(n->home, image_view_at_home, &v);
+    blk_note_sizes(n);
+    return v.ok;
 }
 
 int block_node_co_change_backing(BlockNode *n, const char *name, const char *format)

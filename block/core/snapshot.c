@@ -275,7 +275,9 @@ int block_node_co_snapshot_create(BlockNode *n, const BlockSnapshotInfo *info, G
 int block_node_co_snapshot_apply(BlockNode *n, const char *id_or_name, GError **error)
 {
     BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_APPLY, .name = id_or_name};
-    return snapshot_co_do(n, &op, error);
+    int ret = snapshot_co_do(n, &op, error);
+    blk_note_sizes(n); /* a snapshot has a size of its own */
+    return ret;
 }
 
 int block_node_co_snapshot_delete(BlockNode *n, const char *id, const char *name, GError **error)

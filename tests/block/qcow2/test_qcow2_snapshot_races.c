@@ -265,30 +265,15 @@ static void race_check_at_home(void *opaque)
     c->ret = qcow2_co_check(&c->request);
 }
 
-typedef struct RaceView {
-    BlockBackend *blk;
-    const char *name;
-    bool ok;
-} RaceView;
-
-static void race_view_at_home(void *opaque)
-{
-    RaceView *v = opaque;
-    g_autoptr(GError) error = NULL;
-    enter_coroutine();
-    enter_iothread(test_home);
-    v->ok = block_node_co_view_snapshot(blk_root(v->blk), NULL, v->name, &error);
-}
-
 static coroutine_fn RUNS_IN_MAIN void race_compare(const char *snapshot, const uint8_t *model)
 {
-    RaceView v = {.blk = test_blk("d", "qcow2,read-only=on,file=f", false), .name = snapshot};
+    BlockBackend *blk = test_blk("d", "qcow2,read-only=on,file=f", false);
     if (snapshot != NULL) {
-        test_in_home(race_view_at_home, &v);
-        assert_true(v.ok);
+        g_autoptr(GError) error = NULL;
+        assert_true(block_node_co_view_snapshot(blk_root(blk), NULL, snapshot, &error));
     }
-    qcow2_compare(v.blk, model, RACE_DISK, RACE_DISK, snapshot != NULL ? snapshot : "the disk");
-    blk_co_free(v.blk);
+    qcow2_compare(blk, model, RACE_DISK, RACE_DISK, snapshot != NULL ? snapshot : "the disk");
+    blk_co_free(blk);
 }
 
 static coroutine_fn RUNS_IN_MAIN void race_check(RaceRig *rig, bool by_qemu)
