@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "block/core/dirty_bitmap.h"
-#include "block/lane.h"
 #include <errno.h>
 #include <string.h>
 

@@ -12,7 +12,7 @@
 #define SKIFF_BLOCK_CORE_DIRTY_BITMAP_H
 
 #include "block/dirty_bitmap.h"
-#include "block/node.h"
+#include "block/lane.h"
 
 struct BlockDirtyBitmap {
     /* config */

@@ -4,7 +4,6 @@
 #define SKIFF_BLOCK_CORE_NODE_IO_H
 
 #include "block/core/dirty_bitmap.h"
-#include "block/lane.h"
 
 /* Whether [offset, offset + bytes) is within the node, or can be after it has grown. */
 bool block_node_range_ok(const BlockNode *n, uint64_t offset, uint64_t bytes) ANY_THREAD;

@@ -205,10 +205,10 @@ typedef struct VirtioQueue {
 #define VIRTIO_NO_QUEUE VIRTIO_MAX_QUEUES
 typedef struct VirtioAdmission {
     unsigned in_flight;
-    uint64_t waiting;  /* bit n: queue n waits for a request slot */
-    unsigned turn;     /* the queue whose turn it is, or VIRTIO_NO_QUEUE */
-    unsigned last;     /* the queue that had the last turn */
-    AioTimer retry;    /* after an allocation of a stack failed */
+    uint64_t waiting; /* bit n: queue n waits for a request slot */
+    unsigned turn;    /* the queue whose turn it is, or VIRTIO_NO_QUEUE */
+    unsigned last;    /* the queue that had the last turn */
+    AioTimer retry;   /* after an allocation of a stack failed */
 } VirtioAdmission;
 
 /*

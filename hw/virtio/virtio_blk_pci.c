@@ -213,7 +213,7 @@ static coroutine_fn RUNS_IN_MAIN bool virtio_blk_open_backend(VirtioBlk *b, GErr
     return b->blk;
 }
 
-static void virtio_blk_init_virtio(VirtioBlk *b)
+static RUNS_IN_MAIN void virtio_blk_init_virtio(VirtioBlk *b)
 {
     VirtioDevice *vdev = &b->base.vdev;
     BlockLimits limits = blk_limits(b->blk);

@@ -70,6 +70,7 @@ test_stop_and_cont_with_INTx() { stop_and_start ,aio=threads,cache=writeback mod
 # Two iothreads share the device's queues.
 mapping=iothread-vq-mapping.0.iothread=io,iothread-vq-mapping.1.iothread=io2
 test_stop_and_cont_with_two_iothreads() { iothreads=$mapping stop_and_start ,aio=io_uring,cache=writeback mode=irq; }
+test_stop_and_cont_with_two_iothreads_native() { iothreads=$mapping stop_and_start ,aio=native,cache=none mode=irq; }
 test_reset_with_two_iothreads() { iothreads=$mapping test_reset_with_requests_in_flight; }
 test_quit_is_quick_with_two_iothreads() { iothreads=$mapping test_quit_is_quick_with_requests_in_flight; }
 

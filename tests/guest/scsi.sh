@@ -26,6 +26,13 @@ test_each_completion_method() {
     done
 }
 
+test_several_iothreads() {
+    make_disk 64M
+    verify ,cache=writeback,discard=unmap \
+        ,num_queues=4,iothread-vq-mapping.0.iothread=io,iothread-vq-mapping.1.iothread=io2 \
+        "queues=4 mode=irq target=3 lun=300" -smp 2 -object iothread,id=io -object iothread,id=io2
+}
+
 test_without_the_page_cache() {
     make_disk 64M
     [ -n "$direct" ] || skip "no file system here has O_DIRECT"
