@@ -121,7 +121,8 @@ BlockNode *block_node_find(const char *node_name) RUNS_IN_MAIN; /* borrowed; NUL
 BlockNode **block_node_list(unsigned *count) RUNS_IN_MAIN;
 /* Completes the image of @n on disk as a close would; the node can be used further. 0 or -errno. */
 int block_node_co_complete(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
-/* Completes all images on disk as a close would, for a process that ends without closing them. */
+/* Completes all images on disk as a close would, for a process that ends without closing them. One that
+ * hangs delays only those below it. */
 void block_co_complete_all(void) coroutine_fn RUNS_IN_MAIN;
 /* Whether a node lives in @home, also one that is being opened or closed. @home must then stay.
  */

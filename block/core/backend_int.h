@@ -62,7 +62,7 @@ struct BlockBackend {
 
     /* main */
     bool retiring;                 /* it is being freed */
-    const void *owner; /* main: blk_set_owner() */
+    const void *owner;             /* main: blk_set_owner() */
     unsigned sections;             /* drained sections begun and not ended by main */
     const void *_Atomic drainer;   /* coroutine that began the first; for the wait-for graph */
     ThrottleGroup *throttle_group; /* owned reference; NULL: none */

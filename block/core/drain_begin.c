@@ -9,8 +9,8 @@
  *
  * A section of a backend waits for its requests and for what drivers do on their own account in the nodes
  * below it. It does not wait for nodes that a job uses, and below them: what a job does there is not the
- * guest's, and can hang while the guest's requests do not. Who changes such a node itself quiesces the
- * node.
+ * guest's, and can hang while the guest's requests do not. An operation on such a node quiesces the node
+ * itself.
  *
  * A wait can have a patience: it is given up when so long nothing has ended. The section is in effect
  * all the same, and the caller ends it.

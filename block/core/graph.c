@@ -271,22 +271,82 @@ int block_node_co_complete(BlockNode *n)
     return c.ret;
 }
 
+typedef struct GraphCompletion {
+    BlockNode *node;
+    const struct GraphCompletions *all;
+    bool done;
+} GraphCompletion;
+
+/* One for each node. */
+typedef struct GraphCompletions {
+    GraphCompletion *list;
+    unsigned count;
+    CoQueue *progress;
+} GraphCompletions;
+
+static bool graph_is_parent(const BlockNode *parent, const BlockNode *n)
+{
+    bool found = false;
+    for (unsigned i = 0; i < parent->children->len; i++) {
+        const BlockEdge *e = parent->children->pdata[i];
+        found = found || e->node == n;
+    }
+    return found;
+}
+
+/* Whether the nodes above it, which write to it, are complete. */
+static RUNS_IN_MAIN bool graph_may_complete(const GraphCompletion *c)
+{
+    bool may = true;
+    for (unsigned i = 0; i < c->all->count; i++) {
+        const GraphCompletion *other = &c->all->list[i];
+        may = may && (other->done || !graph_is_parent(other->node, c->node));
+    }
+    return may;
+}
+
+static void graph_complete_run(void *opaque)
+{
+    GraphCompletion *c = opaque;
+    enter_main();
+    enter_coroutine();
+    while (!graph_may_complete(c)) {
+        co_queue_wait(c->all->progress, "the completion of the image above");
+    }
+    int ret = block_node_co_complete(c->node);
+    if (ret < 0) {
+        log_warn("node '%s': its image cannot be completed: %s", c->node->name, g_strerror(-ret));
+    }
+    c->done = true;
+    co_queue_wake_all(c->all->progress);
+}
+
+static bool graph_all_done(const GraphCompletions *all)
+{
+    bool done = true;
+    for (unsigned i = 0; i < all->count; i++) {
+        done = done && all->list[i].done;
+    }
+    return done;
+}
+
 void block_co_complete_all(void)
 {
-    unsigned count;
-    g_autofree BlockNode **list = block_node_list(&count);
-    qsort(list, count, sizeof(list[0]), block_node_compare_heights);
-    for (unsigned i = 0; i < count; i++) {
-        block_node_ref(list[i]);
+    CoQueue progress;
+    GraphCompletions all = {.progress = &progress};
+    g_autofree BlockNode **nodes = block_node_list(&all.count);
+    g_autofree GraphCompletion *list = g_new0(GraphCompletion, all.count);
+    co_queue_init(&progress);
+    all.list = list;
+    for (unsigned i = 0; i < all.count; i++) {
+        block_node_ref(nodes[i]);
+        list[i] = (GraphCompletion){.node = nodes[i], .all = &all};
+        co_start(aio_context_current(), graph_complete_run, &list[i]);
     }
-    for (unsigned i = 0; i < count; i++) {
-        int ret = block_node_co_complete(list[i]);
-        if (ret < 0) {
-            log_warn("node '%s': its image cannot be completed: %s", list[i]->name,
-                     g_strerror(-ret));
-        }
+    while (!graph_all_done(&all)) {
+        co_queue_wait(&progress, "the completion of images");
     }
-    for (unsigned i = 0; i < count; i++) {
-        block_co_unref(list[i]);
+    for (unsigned i = 0; i < all.count; i++) {
+        block_co_unref(nodes[i]);
     }
 }

@@ -113,7 +113,7 @@ static void block_job_end_later(void *opaque)
 
 void block_job_co_end(BlockJob *bj, bool (*co_try_end)(BlockJob *bj))
 {
-    bj->patience_ns = BLOCK_JOB_PATIENCE_MAX_NS; /* storage that is only slow does not make it late */
+    bj->patience_ns = BLOCK_JOB_PATIENCE_MAX_NS; /* slow storage does not delay the end */
     if (co_try_end(bj)) {
         return;
     }

@@ -264,7 +264,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_copy(CopyClaim *k, bool *is_re
     return ret;
 }
 
-/* Who asked may have gone when the answer comes. */
+/* The data step may have abandoned the copy before the answer comes. */
 static coroutine_fn RUNS_IN_IOTHREAD int claim_co_answer(const CopyClaim *k)
 {
     CopyLook look = *k->look;

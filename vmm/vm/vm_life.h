@@ -38,7 +38,9 @@ typedef struct VmLife {
     unsigned kept_events;    /* the guest's further requests, handled when it resumes */
 
     AioTimer timeout_timer; /* -timeout */
-    AioTimer quit_timer;    /* VM_QUIT_BOUND_NS */
+    AioTimer quit_timer;    /* VM_QUIT_COMPLETE_NS, then VM_QUIT_BOUND_NS */
+    int64_t quit_ns;        /* when the end was requested */
+    bool completing;        /* images are being completed, or are complete */
     bool quitting;
     ExitStatus exit_status;
     bool show_console; /* its last lines are to be printed on standard error */

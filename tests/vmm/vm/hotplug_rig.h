@@ -171,7 +171,7 @@ static int set_up_disk(void **state, const char *disk)
     return 0;
 }
 
-static int set_up(void **state)
+static inline int set_up(void **state)
 {
     return set_up_disk(state, "size=1M,manual=on");
 }
@@ -281,7 +281,7 @@ static RUNS_IN_MAIN void guest_takes_disk(void)
     blk_request_init(&rig->request, &rig->queue, 512);
 }
 
-static RUNS_IN_MAIN void plug_disk(void)
+static inline RUNS_IN_MAIN void plug_disk(void)
 {
     execute("device_add", DISK);
     guest_takes_disk();
@@ -298,7 +298,7 @@ static inline uint32_t in32(unsigned port)
 }
 
 /* Completes all requests that the disk holds, and their consequences: a stop flushes. */
-static void complete_all(void)
+static inline void complete_all(void)
 {
     do {
         rig_settle();
