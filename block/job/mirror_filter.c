@@ -103,5 +103,9 @@ bool mirror_filter_active(const BlockNode *n)
 
 void mirror_filter_detach(BlockNode *n)
 {
-    ((MirrorFilter *)n->state)->copy = NULL;
+    MirrorFilter *f = n->state;
+    if (f->copy !=
+        NULL) { /* else it was detached in a drained section, and its home may read it now */
+        f->copy = NULL;
+    }
 }
