@@ -11,14 +11,16 @@
 
 # schedule OPERATIONS OPTIONS [QCOW2-OPTIONS]: OPERATIONS are names of methods of Schedule, OPTIONS those of file nodes.
 schedule() {
-    make_overlay 64M "${3:-cluster_size=64k}"
+    local size
+    size=$(rounds lab=16 check=64 long=64)
+    make_overlay "${size}M" "${3:-cluster_size=64k}"
     at_end "rm -f '$disk'.*"
     [ -n "$direct" ] || [[ $2 != *cache.direct=on* ]] || skip "no file system here has O_DIRECT"
     start_vm "until=button qd=4" -object iothread,id=io -qmp "unix:$work/qmp2,server=on,wait=off" \
         -blockdev "driver=file,node-name=file0,discard=unmap,filename=$disk$2" \
         -blockdev driver=qcow2,node-name=node0,discard=unmap,file=file0 \
         -device virtio-blk-pci,id=vd0,drive=node0,iothread=io,num-queues=2
-    client "$disk" "${SKIFF_TEST_SEED:-$RANDOM}" "$1" "$2" "${3:-cluster_size=64k}" < <(cat tests/guest/blk_jobs_nodes.py tests/guest/blk_jobs.py)
+    DISK_SIZE=$((size << 20)) client "$disk" "${SKIFF_TEST_SEED:-$RANDOM}" "$1" "$2" "${3:-cluster_size=64k}" < <(cat tests/guest/blk_jobs_nodes.py tests/guest/blk_jobs.py)
     expect_verified
     local image
     while read -r image; do

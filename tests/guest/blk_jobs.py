@@ -266,7 +266,7 @@ class Schedule(Nodes):
     def grouped(self):
         """Backups of two disks at one moment, which succeed or fail together."""
         fault, reaction, _ = self.random_fault() if rng.random() < 0.5 else (None, {}, False)
-        still = self.raw_disk(os.urandom(1 << 20) * 8)
+        still = self.raw_disk(os.urandom(1 << 20) * (SIZE >> 23))
         copies = [(self.chain[0][0], self.new_target(fault)), (still[0], self.new_target())]
         names = ["group%d" % self.made, "other%d" % self.made]
         final = rng.random() < 0.5

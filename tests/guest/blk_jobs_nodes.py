@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Read by tests/guest/blk-jobs.sh and linux-jobs.sh, before blk_jobs.py: nodes and images of a generated schedule
-# of block jobs. `vm` is the VM of verify-qmp.bash. With LINUX set, to the size of the disk, the guest is Linux:
-# it is not reset, and runs fio_script of linux-fio.bash. SKIFF_PID is the process, KEYBOARD the guest's console.
+# of block jobs. `vm` is the VM of verify-qmp.bash. With LINUX set the guest is Linux: it is not reset, and runs
+# fio_script of linux-fio.bash. SKIFF_PID is the process, KEYBOARD the guest's console.
 import hashlib
 import random
 import subprocess
@@ -10,7 +10,7 @@ image, seed, kinds, options, qcow2_options = os.path.realpath(sys.argv[3]), *sys
 rng = random.Random(int(seed))
 other = Qmp(work + "/qmp2")
 linux = "LINUX" in os.environ
-SIZE = int(os.environ.get("LINUX", 64 << 20))
+SIZE = int(os.environ["DISK_SIZE"])
 
 
 def qemu_img(*words):

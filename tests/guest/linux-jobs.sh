@@ -25,7 +25,7 @@ schedule() {
         -append "console=ttyS0 quiet skiff.run=sh:$(fio_script "$seconds" | base64 -w0)" \
         -blockdev "driver=file,node-name=file0,discard=unmap,filename=$disk,$options" \
         -blockdev driver=qcow2,node-name=node0,discard=unmap,file=file0 "$@"
-    console=$output LINUX=$((400 << 20)) SKIFF_PID=$skiff_pid KEYBOARD=$work/keyboard client "$disk" \
+    console=$output LINUX=yes DISK_SIZE=$((400 << 20)) SKIFF_PID=$skiff_pid KEYBOARD=$work/keyboard client "$disk" \
         "${SKIFF_TEST_SEED:-$RANDOM}" snapshot,commit,stream,mirror,mirror_copy,active_commit,backup,grouped,incremental "$options" cluster_size=64k \
         < <(cat tests/guest/blk_jobs_nodes.py tests/guest/blk_jobs.py) >"$work/report" || fail "the schedule failed: $(cat "$work/report")"
     sed 's/^/# /' "$work/report" >&"$report"

@@ -29,7 +29,7 @@ static inline void chain_fill(const Chain *c, unsigned i)
             g_string_append_printf(commands, " -c 'write -q -z %u 64k'", at * 65536);
         }
     }
-    assert_int_equal(shell("qemu-io -f qcow2 %s %s", commands->str, c->paths[i]), 0);
+    assert_int_equal(shell("qemu-io -t unsafe -f qcow2 %s %s", commands->str, c->paths[i]), 0);
 }
 
 static inline coroutine_fn RUNS_IN_MAIN uint8_t *chain_content(BlockBackend *blk)
