@@ -273,6 +273,26 @@ static void a_disk_that_hangs_with_all_slots_can_be_reset(void **state)
     virtio_bench_at_home(f->g.bench, give_shares_back, f->g.bench->home);
 }
 
+/* What a later function cancels does not delay an earlier one. */
+static void a_function_waits_for_older_requests_only(void **state)
+{
+    Fixture *f = *state;
+    ScsiTmf later;
+    scsi_tmf_init(&later, &f->g.control);
+    hang(f, 0);
+    scsi_tmf_send(&f->tmf, ABORT_SET, 0, 0, 0);
+    hang(f, 1);
+    scsi_tmf_send(&later, ABORT_SET, 0, 0, 0);
+    virtio_bench_settle(f->g.bench);
+    assert_int_equal(scsi_tmf_response(&f->tmf), PENDING_TMF);
+    complete(f, 0);
+    unsigned earlier = scsi_tmf_response(&f->tmf), pending = scsi_tmf_response(&later);
+    complete(f, 0);
+    assert_int_equal(earlier, VIRTIO_SCSI_S_OK);
+    assert_int_equal(pending, PENDING_TMF);
+    assert_int_equal(scsi_tmf_response(&later), VIRTIO_SCSI_S_OK);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -288,6 +308,7 @@ int main(void)
         T(a_command_that_waits_for_the_buffer_ends_at_once),
         T(a_long_command_can_be_aborted),
         T(a_disk_that_hangs_with_all_slots_can_be_reset),
+        T(a_function_waits_for_older_requests_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
