@@ -234,8 +234,8 @@ int block_node_co_resize(BlockNode *n, uint64_t size, GError **error)
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "Block node is read-only");
         return -EACCES;
     }
-    g_autofree char *name = g_strdup_printf("#resize of %s", n->name);
-    blk = blk_co_new(name, n, true, error); /* refused if a node above writes to it */
+    /* Refused if a node above writes to it. */
+    blk = blk_co_new_for("a resize", NULL, n, true, error);
     if (blk == NULL) {
         return -EBUSY;
     }

@@ -128,8 +128,8 @@ static coroutine_fn RUNS_IN_MAIN bool snapshot_co_attach(BlockSnapshotRun *s, GE
                     "an operation on its internal snapshots is running");
         return false;
     }
-    g_autofree char *name = g_strdup_printf("#snapshot of %s", n->name);
-    s->own = blk_co_new(name, n, !snapshot_has_writer(n), error); /* refused if a node writes */
+    s->own = blk_co_new_for("an operation on internal snapshots", NULL, n, !snapshot_has_writer(n),
+                            error); /* refused if a node writes */
     if (s->own == NULL) {
         return false;
     }

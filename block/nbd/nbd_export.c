@@ -5,10 +5,10 @@
 #include "block/node.h"
 #include "block/trace_events.h"
 
-static GPtrArray *exports;      /* NbdExport; NULL: none */
-static uint64_t export_serial;  /* of the last one */
-static unsigned exports_ending; /* no longer in the table, not yet freed */
-static CoQueue export_waiters;  /* wait until all are gone */
+static GPtrArray *exports;        /* NbdExport; NULL: none */
+static uint64_t export_serial;    /* of the last one */
+static GPtrArray *exports_ending; /* NbdExport: no longer in the table, not yet freed; NULL: none */
+static CoQueue export_waiters;    /* wait for exports to go */
 
 /* ---- finding ---- */
 
@@ -197,7 +197,8 @@ bool nbd_export_co_add(const NbdExportConfig *c, GError **error)
                      .flags = export_flags(c->writable),
                      .allocation_depth = c->allocation_depth,
                      .bitmaps = g_new0(NbdBitmap, c->bitmap_count + 1),
-                     .serial = ++export_serial};
+                     .serial = ++export_serial,
+                     .run = nbd_server_run()};
     blk_set_write_cache(blk, !c->writethrough);
     bool ok = true;
     for (unsigned i = 0; i < c->bitmap_count && ok; i++) {
@@ -209,6 +210,7 @@ bool nbd_export_co_add(const NbdExportConfig *c, GError **error)
     }
     if (exports == NULL) {
         exports = g_ptr_array_new();
+        exports_ending = g_ptr_array_new();
         co_queue_init(&export_waiters);
     }
     g_ptr_array_add(exports, e);
@@ -229,10 +231,10 @@ static void export_remove(void *opaque)
         host->co_operation_begin(host_opaque);
     }
     g_autofree char *id = g_strdup(e->id);
-    exports_ending++;
     g_ptr_array_remove(exports, e);
+    g_ptr_array_add(exports_ending, e);
     export_co_free(e);
-    exports_ending--;
+    g_ptr_array_remove(exports_ending, e);
     if (locks) {
         host->co_operation_end(host_opaque);
     }
@@ -292,9 +294,18 @@ void nbd_exports_remove_all(void)
     }
 }
 
-void nbd_exports_co_settle(void)
+static bool exports_have_run(const GPtrArray *list, unsigned run)
 {
-    while (exports != NULL && exports->len + exports_ending > 0) {
+    bool found = false;
+    for (unsigned i = 0; list != NULL && i < list->len && !found; i++) {
+        found = ((const NbdExport *)list->pdata[i])->run <= run;
+    }
+    return found;
+}
+
+void nbd_exports_co_settle(unsigned run)
+{
+    while (exports_have_run(exports, run) || exports_have_run(exports_ending, run)) {
         co_queue_wait(&export_waiters, "the end of all exports");
     }
 }

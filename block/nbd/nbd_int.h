@@ -96,6 +96,7 @@ typedef struct NbdExport {
     NbdBitmap *bitmaps;
     unsigned bitmap_count;
     uint64_t serial; /* never used again */
+    unsigned run;    /* of the server */
     /* main */
     unsigned sessions;
     bool removing;
@@ -118,6 +119,7 @@ struct NbdSession {
     NbdExport *export;
     NbdSession *next, **link; /* main */
     TlsCreds *creds;          /* the client has to use TLS; NULL: it cannot. Owned */
+    unsigned run;             /* of the server */
 
     /* negotiated */
     NbdMode mode;
@@ -159,6 +161,8 @@ typedef struct NbdRequest {
 AioContext *nbd_main(void) ANY_THREAD;
 const NbdHost *nbd_host(void **opaque) RUNS_IN_MAIN;
 unsigned nbd_server_max_connections(void) RUNS_IN_MAIN; /* 0: no limit */
+/* Counts the starts of the server. */
+unsigned nbd_server_run(void) RUNS_IN_MAIN;
 /* Disconnects. Safe in any state. */
 void nbd_session_kill(NbdSession *s) RUNS_IN_MAIN;
 void nbd_sessions_kill_of(const NbdExport *e) RUNS_IN_MAIN;
@@ -172,7 +176,8 @@ NbdExport *nbd_export_at(unsigned index) RUNS_IN_MAIN;                    /* NUL
 void nbd_export_enter(NbdExport *e) RUNS_IN_MAIN;
 void nbd_export_leave(NbdExport *e) RUNS_IN_MAIN;
 void nbd_exports_remove_all(void) RUNS_IN_MAIN;
-void nbd_exports_co_settle(void) coroutine_fn RUNS_IN_MAIN; /* all are gone */
+/* Returns when the exports of the server's runs up to @run are gone. */
+void nbd_exports_co_settle(unsigned run) coroutine_fn RUNS_IN_MAIN;
 /* What a client of @s sees. */
 uint16_t nbd_export_flags(const NbdExport *e, const NbdSession *s) RUNS_IN_MAIN;
 

@@ -29,10 +29,11 @@ static struct {
     uint64_t handshake_ns;
     AioTimer accept_timer;
     bool starting; /* its address is being resolved */
+    unsigned run;  /* counts the starts */
 
     NbdSession *sessions;
     unsigned session_count;
-    CoQueue leavers; /* wait until there is no session */
+    CoQueue leavers; /* wait for sessions to end */
     LogLimit limit;
 } nbd = {.listen_fd = -1};
 
@@ -60,6 +61,11 @@ const NbdHost *nbd_host(void **opaque)
 unsigned nbd_server_max_connections(void)
 {
     return nbd.max_connections;
+}
+
+unsigned nbd_server_run(void)
+{
+    return nbd.run;
 }
 
 unsigned nbd_client_count(void)
@@ -118,9 +124,7 @@ void nbd_session_free(NbdSession *s)
     if (nbd.host != NULL && nbd.host->client_left != NULL) {
         nbd.host->client_left(nbd.opaque, nbd.session_count, served);
     }
-    if (nbd.session_count == 0) {
-        co_queue_wake_all(&nbd.leavers);
-    }
+    co_queue_wake_all(&nbd.leavers);
 }
 
 static void session_overdue(void *opaque)
@@ -171,6 +175,7 @@ static void server_set_options(int fd)
 static RUNS_IN_MAIN void server_begin_session(int fd)
 {
     NbdSession *s = g_new0(NbdSession, 1);
+    s->run = nbd.run;
     s->creds = nbd.tls != NULL ? tls_creds_ref(nbd.tls) : NULL;
     server_set_options(fd);
     nbd_channel_init(&s->channel, fd);
@@ -241,6 +246,7 @@ bool nbd_server_co_start(const NbdServerConfig *config, GError **error)
     }
     listen(fd, SOMAXCONN); /* many clients may come at once */
     nbd.listen_fd = fd;
+    nbd.run++;
     nbd.addresses = addresses;
     nbd.name = socket_listen_name(fd, &addresses);
     nbd.tls = config->tls != NULL ? tls_creds_ref(config->tls) : NULL;
@@ -263,8 +269,19 @@ static RUNS_IN_MAIN void server_close(void)
     g_clear_pointer(&nbd.tls, tls_creds_unref);
 }
 
+static RUNS_IN_MAIN bool server_has_session(unsigned run)
+{
+    const NbdSession *s = nbd.sessions;
+    while (s != NULL && s->run > run) {
+        s = s->next;
+    }
+    return s != NULL;
+}
+
+/* Waits for what there is now. The server may be started again meanwhile. */
 void nbd_co_shutdown(void)
 {
+    unsigned run = nbd.run;
     if (nbd_server_running()) {
         server_close();
     }
@@ -272,8 +289,8 @@ void nbd_co_shutdown(void)
         nbd_session_kill(s);
     }
     nbd_exports_remove_all();
-    nbd_exports_co_settle();
-    while (nbd.session_count > 0) {
+    nbd_exports_co_settle(run);
+    while (server_has_session(run)) {
         co_queue_wait(&nbd.leavers, "the end of all NBD clients");
     }
 }

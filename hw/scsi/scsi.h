@@ -102,7 +102,7 @@ struct ScsiBus {
     GHashTable *home_luns;         /* home: by address */
     uint64_t next_number;          /* home */
     CoQueue task_ended;            /* home: waits for requests to leave a task set */
-    bool hurries;                  /* home: requests that wait for throttling are held instead */
+    bool hurries;                  /* home: see scsi_bus_set_hurry() */
 };
 
 /* Pending unit attentions, the first to report first. */

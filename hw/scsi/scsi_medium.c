@@ -39,6 +39,9 @@ bool scsi_medium_open_tray(ScsiLun *lun, bool force)
         __atomic_store_n(&lun->state.eject_request, true, __ATOMIC_RELAXED);
         return false;
     }
+    if (force) {
+        __atomic_store_n(&lun->state.tray_locked, false, __ATOMIC_RELAXED);
+    }
     medium_moved(lun, true);
     return true;
 }

@@ -19,8 +19,8 @@ ScsiLun *scsi_medium_drive(Device *dev) ANY_THREAD;
 bool scsi_medium_tray_open(const ScsiLun *lun) ANY_THREAD;
 /* Whether the guest keeps the tray closed. */
 bool scsi_medium_locked(const ScsiLun *lun) ANY_THREAD;
-/* Returns whether the tray is open now. A locked tray opens only with @force; without it the guest
- * gets an eject request. */
+/* Returns whether the tray is open now. A locked tray opens only with @force, which unlocks it; without
+ * it the guest gets an eject request. */
 bool scsi_medium_open_tray(ScsiLun *lun, bool force) RUNS_IN_MAIN;
 void scsi_medium_close_tray(ScsiLun *lun) RUNS_IN_MAIN;
 /* Takes the medium out: requests that use it end as aborted, and the backend is freed. False: their I/O

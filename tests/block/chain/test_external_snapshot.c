@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* External snapshots: the overlay, what is refused, undoing, under load. */
 #include "block/chain/external_snapshot.h"
+#include "block/graph.h"
 #include "tests/block/chain/chain_test.h"
 
 static coroutine_fn RUNS_IN_MAIN ExternalSnapshot *begin(BlockBackend *blk, const char *path,
@@ -341,6 +342,25 @@ BLOCK_TEST(an_overlay_in_use_and_one_that_got_a_user_are_refused)
     test_file_free(over);
 }
 
+/* The overlay was made with the size that the disk had. */
+BLOCK_TEST(a_disk_that_grows_meanwhile_is_not_cut_by_its_overlay)
+{
+    GError *error = NULL;
+    char *base = test_file_new(CHAIN_SIZE);
+    g_autofree char *over = chain_path();
+    BlockBackend *blk = chain_disk("raw", base);
+    ExternalSnapshot *s = begin_ok(blk, over);
+    assert_int_equal(block_node_co_resize(blk_root(blk), 2 * CHAIN_SIZE, NULL), 0);
+    assert_false(external_snapshot_co_insert(s, &error));
+    expect(error, "The size of the disk has changed; try again");
+    external_snapshot_co_end(s, false);
+    assert_false(exists(over));
+    assert_string_equal(block_node_name(blk_root(blk)), "disk");
+    assert_true(blk_size(blk) == 2 * CHAIN_SIZE);
+    blk_co_free(blk);
+    test_file_free(base);
+}
+
 BLOCK_TEST(a_backing_file_is_neither_snapshotted_nor_an_overlay)
 {
     GError *error = NULL;
@@ -417,6 +437,7 @@ int main(void)
         cmocka_unit_test(what_is_refused_changes_nothing),
         cmocka_unit_test(a_node_that_cannot_be_an_overlay_is_refused),
         cmocka_unit_test(an_overlay_in_use_and_one_that_got_a_user_are_refused),
+        cmocka_unit_test(a_disk_that_grows_meanwhile_is_not_cut_by_its_overlay),
         cmocka_unit_test(a_backing_file_is_neither_snapshotted_nor_an_overlay),
         cmocka_unit_test(a_chain_grows_under_load),
     };

@@ -197,6 +197,44 @@ NBD_TEST(a_stop_ends_all_clients_and_requests_that_were_not_begun)
     rig_main(rig_node_del, (char[]){"m"});
 }
 
+static void life_peek_stopped(void *opaque)
+{
+    enter_coroutine();
+    *(bool *)opaque = life_stop.stopped;
+}
+
+NBD_TEST(a_stop_does_not_wait_for_the_next_server)
+{
+    bool stopped;
+    RigServer server = {0};
+    RigExport x = {.config = {.id = "e1", .name = "next"}};
+    life_begin();
+    int fd = rig_serve(0);
+    life_hold(BLOCK_FAULT_WRITE);
+    rig_request(fd, 0, NBD_CMD_WRITE, 1, 0, 512);
+    rig_send(fd, data, 512);
+    rig_await_held(1);
+    rig_main(life_stop_start, NULL);
+    rig_main(life_get_stopped, &stopped);
+    assert_false(stopped);
+    rig_main(rig_server_start, &server);
+    rig_main(rig_export_add, &x);
+    assert_null(x.error);
+    int next = rig_greet(3);
+    rig_info(next, NBD_OPT_GO, "next");
+    rig_main(life_peek_stopped, &stopped);
+    assert_false(stopped);
+    life_hold_nothing();
+    rig_release(1);
+    do {
+        rig_main(life_peek_stopped, &stopped);
+    } while (!stopped);
+    rig_closed(fd);
+    assert_int_equal(rig_do(next, 0, NBD_CMD_FLUSH, 0, 0), 0);
+    close(next);
+    rig_end();
+}
+
 int main(void)
 {
     block_setup(block_drivers);
@@ -205,6 +243,7 @@ int main(void)
         cmocka_unit_test(a_removal_does_not_wait_for_a_request_that_hangs),
         cmocka_unit_test(a_removal_does_not_wait_for_a_client_that_negotiates),
         cmocka_unit_test(a_stop_ends_all_clients_and_requests_that_were_not_begun),
+        cmocka_unit_test(a_stop_does_not_wait_for_the_next_server),
     };
     return block_test_main(tests);
 }

@@ -101,6 +101,7 @@ static void a_locked_tray_is_requested_to_open(void **state)
     scsi_call_clear_attentions(&f->call);
     assert_int_equal(RUN(f, 0x1e, 0, 0, 0, 1), GOOD);
     assert_true(scsi_medium_open_tray(cd.lun, true)); /* forced */
+    assert_false(scsi_medium_locked(cd.lun));
     assert_check(RUN(f, 0x00), MEDIUM_REMOVED);
 }
 

@@ -274,6 +274,26 @@ static void a_disk_that_hangs_with_all_slots_can_be_reset(void **state)
     virtio_bench_at_home(f->g.bench, give_shares_back, f->g.bench->home);
 }
 
+/* What a later function cancels does not delay an earlier one. */
+static void a_function_waits_for_older_requests_only(void **state)
+{
+    Fixture *f = *state;
+    ScsiTmf later;
+    scsi_tmf_init(&later, &f->g.control);
+    hang(f, 0);
+    scsi_tmf_send(&f->tmf, ABORT_SET, 0, 0, 0);
+    hang(f, 1);
+    scsi_tmf_send(&later, ABORT_SET, 0, 0, 0);
+    virtio_bench_settle(f->g.bench);
+    assert_int_equal(scsi_tmf_response(&f->tmf), PENDING_TMF);
+    complete(f, 0);
+    unsigned earlier = scsi_tmf_response(&f->tmf), pending = scsi_tmf_response(&later);
+    complete(f, 0);
+    assert_int_equal(earlier, VIRTIO_SCSI_S_OK);
+    assert_int_equal(pending, PENDING_TMF);
+    assert_int_equal(scsi_tmf_response(&later), VIRTIO_SCSI_S_OK);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -288,6 +308,7 @@ int main(void)
         BOTH_WAYS(a_command_that_waits_for_the_buffer_ends_at_once),
         BOTH_WAYS(a_long_command_can_be_aborted),
         BOTH_WAYS(a_disk_that_hangs_with_all_slots_can_be_reset),
+        BOTH_WAYS(a_function_waits_for_older_requests_only),
     };
     alarm(300);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "block/block.h"
+#include "block/node.h"
 #include "tests/support/shell.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
+#include "vmm/backends/drive_options.h"
 
 #define SYNC "blockdev-snapshot-sync"
 #define SNAPSHOT "blockdev-snapshot"
@@ -92,6 +94,33 @@ static void wrong_arguments_are_refused_in_qemus_words(void **state)
         qmp_fails(rig, cases[i][0], args, "GenericError", cases[i][2]);
     }
     assert_int_not_equal(shell("test -e %s.over", path), 0);
+    disk_del(rig, path);
+}
+
+/* While the overlay is made, a job replaces the disk's node. */
+static void a_disk_with_another_node_meanwhile_is_not_snapshotted(void **state)
+{
+    QmpRig *rig = *state;
+    RigCall call;
+    char *path = disk_add(rig);
+    g_free(qmp_ok(rig, "blockdev-add", "{'driver':'null-co','node-name':'other','size':1048576}"));
+    BlockEdge root = {.node = block_node_find("disk")};
+    BlockDrive drive = {.id = (char *)"d0", .root = &root};
+    g_ptr_array_add(rig->vm.backends.drives, &drive);
+    g_autofree char *args =
+        with_path("{'device':'d0','snapshot-file':'@.over','snapshot-node-name':'over'}", path);
+    rig_call_start(rig, &call, SYNC, args);
+    aio_context_step(rig->vm.ctx, true); /* a worker makes the file */
+    assert_false(call.done);
+    root.node = block_node_find("other");
+    rig_call_finish(&call);
+    assert_non_null(call.error);
+    assert_non_null(strstr(call.error->message, "The disk has got another node meanwhile"));
+    g_error_free(call.error);
+    g_ptr_array_remove(rig->vm.backends.drives, &drive);
+    assert_null(block_node_find("over"));
+    assert_int_not_equal(shell("test -e %s.over", path), 0);
+    g_free(qmp_ok(rig, "blockdev-del", "{'node-name':'other'}"));
     disk_del(rig, path);
 }
 
@@ -297,6 +326,7 @@ int main(void)
         QMP_TEST(an_overlay_is_made_and_named),
         QMP_TEST(an_open_node_becomes_the_overlay),
         QMP_TEST(wrong_arguments_are_refused_in_qemus_words),
+        QMP_TEST(a_disk_with_another_node_meanwhile_is_not_snapshotted),
         QMP_TEST(snapshots_of_a_transaction_are_all_made_or_none),
         QMP_TEST(a_layer_is_committed),
         QMP_TEST(the_active_layer_is_committed),

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "block/block.h"
+#include "block/node.h"
 #include "tests/support/shell.h"
 #include "tests/vmm/monitor/qmp/qmp_rig.h"
 
@@ -85,9 +86,11 @@ static void other_operations_run_beside_a_walk(void **state)
     QmpRig *rig = *state;
     RigCall create;
     rig_call_start(rig, &create, CREATE, "{'device':'disk','name':'one'}");
-    while (blk_find("#snapshot of disk") == NULL) {
+    while (!block_node_find("disk")->snapshotting) {
         aio_context_step(rig->vm.ctx, true);
     }
+    g_autofree char *drives = qmp_ok(rig, "query-blockstats", NULL);
+    assert_string_equal(drives, "[]"); /* a stop drains drives, which could wait for the walk */
     qmp_fails(rig, CREATE, "{'device':'disk','name':'two'}", "GenericError",
               "an operation on its internal snapshots is running");
     assert_false(create.done);
