@@ -45,8 +45,10 @@
  *      MAIN owns the queues.
  *   3. Once FEATURES_OK is set, driver features are a subset of those offered and do not change.
  *   4. Queue registers do not change after DRIVER_OK.
- *   5. A message of the home loop from before a reset has no effect: it carries the number of its
- *      command or its reset generation.
+ *   5. A message of the home loop from before a reset has no effect: it carries its reset generation, or
+ *      the reset waits for it.
+ *   6. Each lane executes each command to run or to return the queues once, in order, and answers the
+ *      latter once.
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTIO_H
 #define SKIFF_HW_VIRTIO_VIRTIO_H
@@ -220,8 +222,9 @@ typedef struct VirtioAdmission {
 typedef struct VirtioLane {
     VirtioDevice *vdev;
     AioContext *home;
-    AioBh command_bh;  /* main's last command */
-    AioBh returned_bh; /* of a lane that is not the first one: its answer, for the first */
+    AioBh run_bh, stop_bh; /* main's commands */
+    AioBh idle_bh;         /* the lane's own: the last request has ended */
+    AioBh returned_bh;     /* of a lane that is not the first one: its answer, for the first */
     /* home */
     bool running;
     bool stopping;
@@ -260,7 +263,6 @@ struct VirtioDevice {
     CoQueue returned;     /* main: waits for the owner to change */
     /* messages between main and the home loop; one bottom half for each kind, so that the message
      * is complete when it is posted */
-    _Atomic uint32_t command;           /* number << 1 | (1: run, 0: return the queues) */
     _Atomic uint32_t broken_generation; /* generation in which the home loop met an error */
     AioBh returned_bh, broken_bh;
     uint32_t running_generation; /* written before the hand-over */

@@ -13,14 +13,12 @@
 #include "hw/virtio/virtio.h"
 #include "util/loop/sched_point.h"
 
-#define COMMAND_RUN 1u
-
+/* Each kind of message has a bottom half of its own, so a lane executes each command once, in the order
+ * of the commands. */
 void virtio_queues_command(VirtioDevice *vdev, bool run)
 {
-    uint32_t number = (atomic_load(&vdev->command) >> 1) + 1;
-    atomic_store(&vdev->command, number << 1 | (run ? COMMAND_RUN : 0));
     for (unsigned i = 0; i < vdev->num_lanes; i++) {
-        aio_bh_schedule(&vdev->lanes[i].command_bh);
+        aio_bh_schedule(run ? &vdev->lanes[i].run_bh : &vdev->lanes[i].stop_bh);
     }
 }
 
@@ -219,51 +217,53 @@ static RUNS_IN_LOOP void lane_stop(VirtioLane *lane)
     lane->stopping = false;
 }
 
-/* Begins to return the queues. True: nothing is in flight any more. */
-static RUNS_IN_LOOP bool lane_finish_requests(VirtioLane *lane)
-{
-    VirtioDevice *vdev = lane->vdev;
-    if (lane_is_first(lane) && !lane->running && vdev->num_lanes > 1) {
-        lane_start(lane); /* other lanes may have seen the command before, and have sent requests */
-    }
-    if (lane->running && !lane->stopping) {
-        if (lane_is_first(lane) && vdev->ops->stopping) {
-            vdev->ops->stopping(vdev);
-        }
-        lane->stopping = true;
-    }
-    return !lane->running || lane_idle(lane);
-}
-
-/* Executes the last command. The queues are returned when nothing is in flight any more; the last
- * completion then calls this again, and so does the answer of each other lane for the first one. */
-static void lane_execute_command(void *opaque)
+static void lane_run(void *opaque)
 {
     VirtioLane *lane = opaque;
-    VirtioDevice *vdev = lane->vdev;
     enter_loop(lane->home);
-    SP("virtio.command", vdev);
-    if (atomic_load(&vdev->command) & COMMAND_RUN) {
-        if (!lane->running) {
-            lane_start(lane);
-        }
-        return;
-    }
-    if (!lane_finish_requests(lane) ||
+    SP("virtio.command", lane->vdev);
+    lane_start(lane);
+}
+
+/* Returns the queues when nothing is in flight any more, those of the first lane after all others. */
+static RUNS_IN_LOOP void lane_try_return(VirtioLane *lane)
+{
+    VirtioDevice *vdev = lane->vdev;
+    if (!lane->stopping || !lane_idle(lane) ||
         (lane_is_first(lane) && vdev->lanes_back < vdev->num_lanes - 1)) {
         return;
     }
-    if (lane->running) {
-        lane_stop(lane);
-    }
+    lane_stop(lane);
     /* After the answer main owns the queues and @vdev, so this must not run again. */
-    aio_bh_cancel(&lane->command_bh);
+    aio_bh_cancel(&lane->idle_bh);
     if (lane_is_first(lane)) {
         vdev->lanes_back = 0;
         aio_bh_schedule(&vdev->returned_bh);
     } else {
         aio_bh_schedule(&lane->returned_bh);
     }
+}
+
+/* The last completion calls lane_try_return() again, and so does the answer of each other lane for the
+ * first one. */
+static void lane_stop_requested(void *opaque)
+{
+    VirtioLane *lane = opaque;
+    VirtioDevice *vdev = lane->vdev;
+    enter_loop(lane->home);
+    SP("virtio.command", vdev);
+    if (lane_is_first(lane) && vdev->ops->stopping) {
+        vdev->ops->stopping(vdev);
+    }
+    lane->stopping = true;
+    lane_try_return(lane);
+}
+
+static void lane_is_idle(void *opaque)
+{
+    VirtioLane *lane = opaque;
+    enter_loop(lane->home);
+    lane_try_return(lane);
 }
 
 /* In the home of the first lane. */
@@ -273,7 +273,7 @@ static void lane_returned(void *opaque)
     VirtioDevice *vdev = lane->vdev;
     enter_loop(vdev->home);
     vdev->lanes_back++;
-    lane_execute_command(&vdev->lanes[0]);
+    lane_try_return(&vdev->lanes[0]);
 }
 
 static RUNS_IN_LOOP void request_gone(VirtioLane *lane)
@@ -281,7 +281,7 @@ static RUNS_IN_LOOP void request_gone(VirtioLane *lane)
     assert_home(lane->home);
     virtio_admission_gone(lane);
     if (lane->stopping && lane_idle(lane)) {
-        aio_bh_schedule(&lane->command_bh);
+        aio_bh_schedule(&lane->idle_bh);
     }
 }
 
@@ -379,7 +379,9 @@ static RUNS_IN_MAIN void lanes_init(VirtioDevice *vdev)
         lane->vdev = vdev;
         lane->home = vdev->lane_homes ? vdev->lane_homes[i] : vdev->home;
         virtio_admission_init(lane);
-        aio_bh_init(&lane->command_bh, lane->home, lane_execute_command, lane);
+        aio_bh_init(&lane->run_bh, lane->home, lane_run, lane);
+        aio_bh_init(&lane->stop_bh, lane->home, lane_stop_requested, lane);
+        aio_bh_init(&lane->idle_bh, lane->home, lane_is_idle, lane);
         aio_bh_init(&lane->returned_bh, vdev->home, lane_returned, lane);
     }
 }
