@@ -73,7 +73,10 @@ def run_job(command, work, target, size):
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as vmm:
             try:
                 with Qmp(f"{directory}/qmp") as vm:
-                    return run_job_in(vm, work, target, size)
+                    result = run_job_in(vm, work, target, size)
+                    vm.cmd("quit")  # a killed process can hold the locks of its files for a while
+                vmm.wait(timeout=60)
+                return result
             finally:
                 vmm.kill()
 
