@@ -7,6 +7,9 @@
 
 /* ---- the server ---- */
 
+static const AioHandlerOps fake_conn_ops = {.readable = fake_conn_ready,
+                                            .writable = fake_conn_ready};
+
 static void fake_accept(void *opaque)
 {
     FakeNbd *f = opaque;

@@ -85,9 +85,6 @@ static void fake_conn_ready(void *opaque)
     }
 }
 
-static const AioHandlerOps fake_conn_ops = {.readable = fake_conn_ready,
-                                            .writable = fake_conn_ready};
-
 static inline coroutine_fn RUNS_IN_MAIN void fake_co_wait(FakeConn *c, bool reads, bool writes)
 {
     c->token = co_arm();
