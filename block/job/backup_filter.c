@@ -105,7 +105,10 @@ BlockNode *backup_filter_new(const char *name, const BlockNode *source, BlockCop
 
 void backup_filter_detach(BlockNode *n)
 {
-    ((BackupFilter *)n->state)->copy = NULL;
+    BackupFilter *f = n->state;
+    if (f->copy != NULL) { /* else it was detached in a drained section, and its home may read it */
+        f->copy = NULL;
+    }
 }
 
 /* ---- the driver for users ---- */

@@ -142,23 +142,6 @@ BLOCK_TEST(a_request_that_is_queued_meanwhile_goes_to_the_new_node)
     blk_co_free(blk);
 }
 
-/* A device reads the size at any time, also between a step and the commit, when the filter has none yet. */
-BLOCK_TEST(the_size_of_a_disk_stays_while_a_filter_is_inserted)
-{
-    BlockBackend *blk = test_blk("d", RAW, true);
-    BlockNode *root = blk_root(blk), *f = pass_new("f");
-    uint64_t size = blk_size(blk);
-    BlockGraphChange *c = change_begin(root, f);
-    assert_true(block_graph_insert_filter(c, f, root, NULL));
-    assert_ptr_equal(blk_root(blk), f);
-    assert_int_equal(block_node_size(f), 0);
-    assert_int_equal(blk_size(blk), size);
-    change_end(c);
-    assert_int_equal(blk_size(blk), size);
-    filter_delete(f);
-    blk_co_free(blk);
-}
-
 typedef struct Load {
     BlockBackend *blk;
     _Atomic bool stop;
@@ -488,7 +471,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_change_waits_for_requests_in_flight),
         cmocka_unit_test(a_request_that_is_queued_meanwhile_goes_to_the_new_node),
-        cmocka_unit_test(the_size_of_a_disk_stays_while_a_filter_is_inserted),
         cmocka_unit_test(filters_come_and_go_under_load),
         cmocka_unit_test(a_filter_inserted_in_a_section_belongs_to_it),
         cmocka_unit_test(a_node_that_leaves_in_a_section_leaves_the_section),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Graph changes beside nodes that are being opened or closed, and whose storage can hang. */
+/* Graph changes beside nodes that are being opened or closed, and whose storage can hang; what a device sees. */
 #include "block/drivers.h"
 #include "tests/block/core/graph_test.h"
 
@@ -130,9 +130,27 @@ static int needs_setup(void **state)
     return block_test_setup(state);
 }
 
+/* A device reads the size at any time, also between a step and the commit, when the filter has none yet. */
+BLOCK_TEST(the_size_of_a_disk_stays_while_a_filter_is_inserted)
+{
+    BlockBackend *blk = test_blk("d", "raw,file.driver=mem,file.size=1M", true);
+    BlockNode *root = blk_root(blk), *f = pass_new("f");
+    uint64_t size = blk_size(blk);
+    BlockGraphChange *c = change_begin(root, f);
+    assert_true(block_graph_insert_filter(c, f, root, NULL));
+    assert_ptr_equal(blk_root(blk), f);
+    assert_int_equal(block_node_size(f), 0);
+    assert_int_equal(blk_size(blk), size);
+    change_end(c);
+    assert_int_equal(blk_size(blk), size);
+    filter_delete(f);
+    blk_co_free(blk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_size_of_a_disk_stays_while_a_filter_is_inserted),
         cmocka_unit_test(a_change_does_not_wait_for_a_node_that_it_does_not_need),
         cmocka_unit_test(a_change_waits_for_the_close_of_a_node_that_it_needs_not_for_ever),
     };
