@@ -11,6 +11,7 @@ from qmp import Qmp  # pylint: disable=wrong-import-position,import-error
 
 ALONE_S = 1  # of the guest's requests before the job
 QEMU_ATTEMPTS = 5  # QEMU 7.2 with an iothread can abort when a job begins beside requests
+QUIT_S = 10
 BESIDE_S = 2  # for which a job beside requests of the guest is measured; until then it has not asked for more time
 # (job, op of the guest, more arguments, remark)
 WORK = (
@@ -66,6 +67,16 @@ def run_job_in(vm, work, target, size):
     return done / took / 1e6, beside / alone if op else 1
 
 
+def quit_vm(vm, vmm):
+    """A killed process can hold the locks of its files for a while."""
+    vm.timeout = QUIT_S
+    try:
+        vm.cmd("quit")
+        vmm.wait(timeout=QUIT_S)
+    except (TimeoutError, subprocess.TimeoutExpired):
+        print(f"bench: {vmm.args[0]} does not quit", file=sys.stderr)
+
+
 def run_job(command, work, target, size):
     """MB/s of the job, and the share of its requests that the guest keeps meanwhile."""
     with tempfile.TemporaryDirectory(prefix="bench.") as directory:
@@ -74,8 +85,7 @@ def run_job(command, work, target, size):
             try:
                 with Qmp(f"{directory}/qmp") as vm:
                     result = run_job_in(vm, work, target, size)
-                    vm.cmd("quit")  # a killed process can hold the locks of its files for a while
-                vmm.wait(timeout=60)
+                    quit_vm(vm, vmm)
                 return result
             finally:
                 vmm.kill()
