@@ -68,7 +68,8 @@ void blk_stats(const BlockBackend *blk, BlkStats *stats)
     }
     stats->write_end = atomic_load_explicit(&a->write_end, memory_order_relaxed);
     int64_t last_ns = atomic_load_explicit(&a->last_ns, memory_order_relaxed);
-    stats->idle_ns = last_ns != 0 ? MAX(aio_now_ns(blk->home) - last_ns, 0) : -1;
+    int64_t idle_ns = aio_now_ns(blk->home) - last_ns; /* MAX() evaluates twice */
+    stats->idle_ns = last_ns != 0 ? MAX(idle_ns, 0) : -1;
 }
 
 /* ---- whether an error has stopped the VM ---- */
