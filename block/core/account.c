@@ -80,7 +80,8 @@ void blk_stats(const BlockBackend *blk, BlkStats *stats)
         int64_t lane_ns = stats_add(stats, a);
         last_ns = MAX(last_ns, lane_ns);
     }
-    stats->idle_ns = last_ns != 0 ? MAX(aio_now_ns(blk->home) - last_ns, 0) : -1;
+    int64_t idle_ns = aio_now_ns(blk->home) - last_ns; /* MAX() evaluates twice */
+    stats->idle_ns = last_ns != 0 ? MAX(idle_ns, 0) : -1;
 }
 
 /* ---- whether an error has stopped the VM ---- */

@@ -189,7 +189,8 @@ void nbd_links_leave(NbdClient *c)
     }
     c->delay_left_ns = 0;
     if (c->delay.heap_index != 0) {
-        c->delay_left_ns = MAX(c->delay.deadline_ns - aio_now_ns(c->home), 1);
+        int64_t left_ns = c->delay.deadline_ns - aio_now_ns(c->home); /* MAX() evaluates twice */
+        c->delay_left_ns = MAX(left_ns, 1);
         aio_timer_disarm(&c->delay);
     }
 }

@@ -326,7 +326,8 @@ static int64_t aio_timeout_ns(AioContext *ctx, bool may_block)
     if (ctx->virtual_time) { /* only the test moves the time */
         return next <= ctx->virtual_now_ns ? 0 : -1;
     }
-    return MAX(next - aio_now_ns(ctx), 0);
+    int64_t left_ns = next - aio_now_ns(ctx); /* MAX() evaluates twice, and < 0 means for ever */
+    return MAX(left_ns, 0);
 }
 
 static bool aio_dispatch(AioContext *ctx, const struct epoll_event *events, int count)
