@@ -81,6 +81,7 @@ typedef struct BlockEdge {
     BlockChildRole role;
     bool stays;            /* a replacement of the node does not change the edge */
     bool kept;             /* a backup copies to the parent what is about to change in the node */
+    bool awaited;          /* a job's: drained sections wait for what it does in the node */
     unsigned uses, shares; /* BlockUse */
 } BlockEdge;
 

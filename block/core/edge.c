@@ -41,7 +41,7 @@ static RUNS_IN_MAIN bool edge_job_uses(const BlockNode *n, unsigned uses)
 {
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
-        if (edge_is_job(e) && (e->uses & uses) != 0) {
+        if (edge_is_job(e) && !e->awaited && (e->uses & uses) != 0) {
             return true;
         }
     }

@@ -139,8 +139,10 @@ static coroutine_fn RUNS_IN_MAIN bool snapshot_co_attach(BlockSnapshotRun *s, GE
                           BLOCK_USE_ALL & ~(unsigned)BLOCK_USE_GRAPH, error);
     if (s->use == NULL) {
         blk_co_free(s->own);
+        return false;
     }
-    return s->use != NULL;
+    s->use->awaited = true; /* the driver does it, in short steps */
+    return true;
 }
 
 static coroutine_fn RUNS_IN_MAIN void snapshot_co_end_own(BlockSnapshotRun *s)
