@@ -154,7 +154,7 @@ static bool commit_co_try_end(BlockJob *bj)
     enter_main();
     enter_coroutine();
     if (c->copy != NULL) {
-        if (!block_copy_co_is_idle(c->copy, true)) {
+        if (!block_copy_co_await_idle(c->copy, true, bj->patience_ns)) {
             return false;
         }
         block_copy_co_free(g_steal_pointer(&c->copy)); /* takes the use of base */

@@ -88,7 +88,7 @@ static bool stream_co_try_end(BlockJob *bj)
     enter_main();
     enter_coroutine();
     if (s->copy != NULL) {
-        if (!block_copy_co_is_idle(s->copy, false)) {
+        if (!block_copy_co_await_idle(s->copy, false, bj->patience_ns)) {
             return false;
         }
         block_copy_co_free(g_steal_pointer(&s->copy));

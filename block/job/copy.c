@@ -67,7 +67,7 @@ BlockCopy *block_copy_new(BlockJob *bj, const BlockCopyConfig *config)
     c->claims_max = config->max_claims > 0 ? config->max_claims : COPY_CLAIMS_MAX;
     copy_set_chunks(c, config->max_chunk);
     co_queue_init(&c->memory_waiters);
-    co_queue_init(&c->source_waiters);
+    co_queue_init(&c->end_waiters);
     aio_bh_init(&c->abandon_bh, c->home, copy_abandon_bh, c);
     block_node_ref(c->source);
     if (c->target != NULL) {
@@ -128,7 +128,7 @@ static void copy_free_at_home(void *opaque)
     aio_bh_cancel(&c->abandon_bh);
     copy_abandon(c);
     while (c->reading > 0) {
-        co_queue_wait(&c->source_waiters, "requests of a job to its source");
+        co_queue_wait(&c->end_waiters, "requests of a job to its source");
     }
     c->orphaned = c->claims != NULL;
     f->orphaned = c->orphaned;
@@ -175,22 +175,32 @@ void block_copy_co_free(BlockCopy *c)
 /* ---- queries ---- */
 
 typedef struct CopyIdle {
-    const BlockCopy *copy;
+    BlockCopy *copy;
     bool target, idle;
+    int64_t patience_ns;
 } CopyIdle;
 
-static void copy_is_idle_at_home(void *opaque)
+static bool copy_is_idle(const CopyIdle *i)
+{
+    return i->copy->reading == 0 && (!i->target || i->copy->claims == NULL);
+}
+
+static void copy_await_idle_at_home(void *opaque)
 {
     CopyIdle *i = opaque;
     enter_coroutine();
     enter_iothread(i->copy->home);
-    i->idle = i->copy->reading == 0 && (!i->target || i->copy->claims == NULL);
+    int64_t deadline_ns = aio_now_ns(i->copy->home) + i->patience_ns;
+    while (!copy_is_idle(i) &&
+           co_queue_wait_until(&i->copy->end_waiters, "requests of a job that ends", deadline_ns)) {
+    }
+    i->idle = copy_is_idle(i);
 }
 
-bool block_copy_co_is_idle(BlockCopy *c, bool target)
+bool block_copy_co_await_idle(BlockCopy *c, bool target, int64_t patience_ns)
 {
-    CopyIdle i = {.copy = c, .target = target};
-    co_call_in(c->home, copy_is_idle_at_home, &i);
+    CopyIdle i = {.copy = c, .target = target, .patience_ns = patience_ns};
+    co_call_in(c->home, copy_await_idle_at_home, &i);
     return i.idle;
 }
 

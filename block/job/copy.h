@@ -70,8 +70,10 @@ void block_copy_abandon(BlockCopy *c) ANY_THREAD;
 /* Abandons and frees the copy, which no filter and no data step uses any more. Waits for requests to
  * the source. Takes the target's edge out of the job; it ends with the last request to the target. */
 void block_copy_co_free(BlockCopy *c) coroutine_fn RUNS_IN_MAIN;
-/* Whether nothing of the copy is in flight at the source, and, with @target, at the target. */
-bool block_copy_co_is_idle(BlockCopy *c, bool target) coroutine_fn RUNS_IN_MAIN;
+/* Waits until nothing of the copy is in flight at the source, and, with @target, at the target. False: not
+ * within @patience_ns. */
+bool block_copy_co_await_idle(BlockCopy *c, bool target, int64_t patience_ns)
+    coroutine_fn RUNS_IN_MAIN;
 
 /* ---- the data step ---- */
 /* Sets the bits of what the source shows of nodes between @min_depth and @max_depth backing nodes below

@@ -33,7 +33,7 @@ static RUNS_IN_IOTHREAD void claim_end_reading(CopyClaim *k)
             throttle_lift_nodes(c->source, false);
         }
         block_node_end(c->source);
-        co_queue_wake_all(&c->source_waiters);
+        co_queue_wake_all(&c->end_waiters);
         co_queue_wake_all(&k->waiters);
     }
 }
@@ -363,6 +363,7 @@ static RUNS_IN_IOTHREAD void claim_end(CopyClaim *k, int ret, bool is_read)
         *k->result = ret;
     }
     co_queue_wake_all(&k->waiters);
+    co_queue_wake_all(&c->end_waiters);
     g_free(k);
     if (c->leaving && c->claims == NULL) {
         job_signal(c->bj->job);

@@ -78,7 +78,7 @@ struct BlockCopy {
     struct CopySpare *spare; /* buffers that no claim uses: a list, owned */
     uint64_t spare_bytes;
     CoQueue memory_waiters; /* filters' requests */
-    CoQueue source_waiters; /* for the end of all requests to the source */
+    CoQueue end_waiters;    /* for the end of a request to the source, or of a claim */
     uint64_t cursor;        /* where the next search begins */
     uint64_t chunk;         /* the size of the next claim of data */
     uint64_t zero_chunk;    /* the same if the one before was zeroes only; 0: it was data */

@@ -214,7 +214,8 @@ static RUNS_IN_MAIN bool mirror_take_filter_out(MirrorJob *m, GError **error)
 static coroutine_fn RUNS_IN_MAIN bool mirror_co_begin_removal(MirrorJob *m)
 {
     g_autoptr(GError) error = NULL;
-    if (m->change == NULL && (!m->commit || block_copy_co_is_idle(m->copy, true))) {
+    if (m->change == NULL &&
+        (!m->commit || block_copy_co_await_idle(m->copy, true, m->bj.patience_ns))) {
         m->change = block_job_co_begin_change(&m->bj, &m->filter, 1, &error);
     }
     return m->change != NULL;
