@@ -130,6 +130,17 @@ static coroutine_fn RUNS_IN_IOTHREAD int alloc_take(BlockNode *n, const Search *
     return ret;
 }
 
+/* Extends the file beyond what has been allocated, so that few writes extend it: file systems carry
+ * those out one at a time. An error means that the writes extend it, or fail. */
+static coroutine_fn RUNS_IN_IOTHREAD void alloc_make_room(BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    uint64_t end = s->w.fresh << s->header.cluster_bits;
+    if (n->file->caps.grows && end > block_node_size(n->file)) {
+        block_node_co_truncate(n->file, end + QCOW2_ROOM);
+    }
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int alloc_run(BlockNode *n, uint64_t want, bool whole,
                                                    Qcow2Run *run)
 {
@@ -146,6 +157,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int alloc_run(BlockNode *n, uint64_t want, 
                           .count = f.count,
                           .fresh = n->file->caps.grows && f.first >= w->fresh};
         w->fresh = MAX(w->fresh, f.first + f.count);
+        alloc_make_room(n);
         if (!whole) {
             w->hint = MIN(f.first + f.count, w->freed);
         }
@@ -165,6 +177,14 @@ int qcow2_co_alloc(BlockNode *n, uint64_t want, bool whole, Qcow2Run *run)
     w->allocating = false;
     co_queue_wake_one(&w->alloc_waiters);
     return ret;
+}
+
+int qcow2_co_trim_room(BlockNode *n)
+{
+    const Qcow2State *s = n->state;
+    uint64_t end = s->w.fresh << s->header.cluster_bits;
+    bool room = n->file->caps.grows && end < block_node_size(n->file);
+    return room ? block_node_co_truncate(n->file, end) : 0;
 }
 
 void qcow2_co_unalloc(BlockNode *n, const Qcow2Run *run)

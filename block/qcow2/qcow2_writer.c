@@ -125,6 +125,9 @@ int qcow2_co_finish_writer(BlockNode *n)
         (s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) != 0) {
         ret = qcow2_co_clear_dirty(n);
     }
+    if (begun) {
+        qcow2_co_trim_room(n); /* an error leaves a hole at the end of the file */
+    }
     w->begun = false;
     return ret < 0 ? ret : bitmaps;
 }
