@@ -128,7 +128,7 @@ test_waits_and_their_holders() {
     said_in_order '^coroutine 0x[0-9a-f]+, of main$' '^  1 operation +VM operation lock$' '^  3 drained +drained section$'
     said '^  1 operation +VM operation lock \(waits for it\)$'
     # A test build records where each was taken.
-    said '^ +co_drained_begin \(block/core/drain.c:[0-9]+\)$'
+    said '^ +co_drained_begin \(block/core/drain_begin.c:[0-9]+\)$'
 }
 
 test_a_core_file() {
