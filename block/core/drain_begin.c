@@ -7,10 +7,10 @@
  *                                         |  a count becomes 0: a bottom half checks all counts
  *   main: continues <---------reply------ all are 0
  *
- * A section of a backend waits for its requests and for what drivers do on their own account in the nodes
- * below it. It does not wait for nodes that a job uses, and below them: what a job does there is not the
- * guest's, and can hang while the guest's requests do not. An operation on such a node quiesces the node
- * itself.
+ * A section of a backend waits for its requests, and for all that is in flight in the nodes below it: what
+ * drivers do on their own account, and requests of other backends, such as an export's. It does not wait
+ * for nodes that a job uses, and below them: what a job does there is not the guest's, and can hang while
+ * the guest's requests do not. An operation on such a node quiesces the node itself.
  *
  * A wait can have a patience: it is given up when so long nothing has ended. The section is in effect
  * all the same, and the caller ends it.

@@ -74,11 +74,11 @@ static void plan_add_limits(BlockLimits *to, const BlockLimits *limits)
  * unaligned one would be a read, a change and a write, which waits for others. */
 static RUNS_IN_IOTHREAD bool lanes_plan(BlkLanes *all)
 {
-    BlockNode *n = all->blk->root, *next;
     BlockLanePlan *p = &all->plan;
     if (lanes_blk_needs_requests(all->blk)) {
         return false;
     }
+    BlockNode *n = all->blk->root, *next; /* main changes it in a section only */
     *p = (BlockLanePlan){
         .size = block_node_size(n), .writable = all->blk->writable, .limits = n->limits};
     for (; n != NULL; n = next) {

@@ -94,7 +94,7 @@ void block_nodes_co_release(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
 GPtrArray *block_nodes_above(BlockNode *const *nodes, unsigned count) RUNS_IN_MAIN;
 /* Quiesces each of @nodes, whatever its home, parents before their children, with a reference to each. */
 void block_nodes_co_quiesce_each(GPtrArray *nodes) coroutine_fn RUNS_IN_MAIN;
-/* The same with a patience, for all together. Also after false, block_nodes_co_release_above() ends it. */
+/* The same with a patience for each. Also after false, block_nodes_co_release_above() ends it. */
 bool block_nodes_co_try_quiesce_each(GPtrArray *nodes, int64_t patience_ns)
     coroutine_fn RUNS_IN_MAIN;
 /* The same without a wait. block_nodes_co_release_above() ends both. */

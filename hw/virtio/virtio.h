@@ -228,6 +228,8 @@ typedef struct VirtioLane {
     /* home */
     bool running;
     bool stopping;
+    uint32_t runs;     /* commands to run that it has executed */
+    CoQueue run_begun; /* waits for the next one */
     VirtioAdmission admission;
 } VirtioLane;
 
@@ -314,6 +316,9 @@ void virtio_admission_pass(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 void virtio_admission_gone(VirtioLane *lane) RUNS_IN_LOOP;
 /* Whether the lane may take requests. */
 bool virtio_lane_taking(const VirtioLane *lane) RUNS_IN_LOOP;
+/* Returns when the lane has executed @runs commands to run: as many as another lane of the device, which
+ * may have executed the last one earlier. */
+void virtio_lane_co_await_run(VirtioLane *lane, uint32_t runs) coroutine_fn RUNS_IN_LOOP;
 
 /* ---- life cycle (main) ---- */
 /* Builds the runtime from the links and config above. */

@@ -160,6 +160,7 @@ static RUNS_IN_LOOP void lane_start(VirtioLane *lane)
     VirtioDevice *vdev = lane->vdev;
     lane->running = true;
     lane->stopping = false;
+    lane->runs++;
     virtio_admission_start(lane);
     for (unsigned i = 0; i < vdev->num_queues; i++) {
         VirtioQueue *q = &vdev->queues[i];
@@ -223,6 +224,15 @@ static void lane_run(void *opaque)
     enter_loop(lane->home);
     SP("virtio.command", lane->vdev);
     lane_start(lane);
+    co_queue_wake_all(&lane->run_begun);
+}
+
+void virtio_lane_co_await_run(VirtioLane *lane, uint32_t runs)
+{
+    assert_home(lane->home);
+    while ((int32_t)(lane->runs - runs) < 0) {
+        co_queue_wait(&lane->run_begun, "the start of another iothread's queues");
+    }
 }
 
 /* Returns the queues when nothing is in flight any more, those of the first lane after all others. */
@@ -379,6 +389,7 @@ static RUNS_IN_MAIN void lanes_init(VirtioDevice *vdev)
         lane->vdev = vdev;
         lane->home = vdev->lane_homes ? vdev->lane_homes[i] : vdev->home;
         virtio_admission_init(lane);
+        co_queue_init(&lane->run_begun);
         aio_bh_init(&lane->run_bh, lane->home, lane_run, lane);
         aio_bh_init(&lane->stop_bh, lane->home, lane_stop_requested, lane);
         aio_bh_init(&lane->idle_bh, lane->home, lane_is_idle, lane);

@@ -45,7 +45,9 @@ static coroutine_fn RUNS_IN_IOTHREAD uint8_t tmf_execute(VirtioScsiRequest *r)
     }
     ScsiTaskResult result =
         scsi_task_co_manage(&r->dev->bus, function, r->target, r->lun, r->tag, &waited);
-    if (waited) { /* the driver sees the used entries of cancelled requests first (§5.6.6.2) */
+    /* The driver sees the used entries of cancelled requests first (§5.6.6.2); and those of requests
+     * that have just ended, which may be on their way to the loops of their queues. */
+    if (waited || r->dev->mapping.count > 1) {
         virtio_scsi_co_flush(r->dev);
     }
     return responses[result];

@@ -120,6 +120,8 @@ void virtio_scsi_begin_early(VirtioScsi *s)
 typedef struct LaneCall {
     VirtioScsiLane *lane;
     uint64_t count; /* requests sent so far; requests that have ended */
+    unsigned index;
+    uint32_t runs; /* of the first lane */
 } LaneCall;
 
 static void collect_at_lane(void *opaque)
@@ -129,6 +131,7 @@ static void collect_at_lane(void *opaque)
     VirtioDevice *vdev = &lane->dev->base.vdev;
     enter_coroutine();
     enter_loop(lane->home);
+    virtio_lane_co_await_run(&vdev->lanes[call->index], call->runs);
     for (unsigned i = VIRTIO_SCSI_FIRST_REQUEST_QUEUE; i < vdev->num_queues; i++) {
         if (virtio_queue_home(vdev, i) == lane->home) {
             virtio_scsi_send_home(lane->dev, i, vdev->queue_size);
@@ -145,7 +148,7 @@ void virtio_scsi_co_collect(VirtioScsi *s)
         co_queue_wait(&s->arrivals, "an earlier task management function");
     }
     for (unsigned i = 1; i < s->mapping.count; i++) {
-        LaneCall call = {.lane = &s->lanes[i]};
+        LaneCall call = {.lane = &s->lanes[i], .index = i, .runs = s->base.vdev.lanes[0].runs};
         co_call_in(call.lane->home, collect_at_lane, &call);
         while (call.lane->arrived < call.count) {
             co_queue_wait(&s->arrivals, "requests of another iothread");
