@@ -247,7 +247,7 @@ test_a_mirror_to_an_export_and_a_snapshot_of_it() {
     wait_listening "$work/qmp"
     client <<'PYTHON'
 uri = "nbd+unix:///?socket=" + work + "/nbd"
-vm.cmd("drive-mirror", {"device": "vda", "target": uri, "format": "raw", "sync": "full", "mode": "existing", "job-id": "j"})
+vm.cmd("drive-mirror", {"device": "vda", "target": uri, "format": "raw", "sync": "full", "mode": "existing", "job-id": "j", "speed": 1 << 40})
 vm.wait_event("BLOCK_JOB_READY")
 vm.cmd("block-job-complete", {"device": "j"})
 e = vm.wait_event("BLOCK_JOB_COMPLETED")
