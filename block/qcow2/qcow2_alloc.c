@@ -179,10 +179,13 @@ int qcow2_co_alloc(BlockNode *n, uint64_t want, bool whole, Qcow2Run *run)
     return ret;
 }
 
-int qcow2_co_trim_room(BlockNode *n)
+int qcow2_co_trim_room(BlockNode *n, uint64_t packed_end)
 {
     const Qcow2State *s = n->state;
     uint64_t end = s->w.fresh << s->header.cluster_bits;
+    if (packed_end > end - qcow2_cluster_size(&s->header)) {
+        end = block_align_up(packed_end, QCOW2_SECTOR);
+    }
     bool room = n->file->caps.grows && end < block_node_size(n->file);
     return room ? block_node_co_truncate(n->file, end) : 0;
 }

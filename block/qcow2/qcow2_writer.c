@@ -114,6 +114,7 @@ int qcow2_co_finish_writer(BlockNode *n)
     Qcow2State *s = n->state;
     Qcow2Writer *w = &s->w;
     bool begun = w->begun;
+    uint64_t packed_end = w->pack_at;
     qcow2_snap_cancel(n);
     qcow2_co_pack_end(n);
     int ret = writer_settle(n, begun), bitmaps = 0;
@@ -126,7 +127,7 @@ int qcow2_co_finish_writer(BlockNode *n)
         ret = qcow2_co_clear_dirty(n);
     }
     if (begun) {
-        qcow2_co_trim_room(n); /* an error leaves a hole at the end of the file */
+        qcow2_co_trim_room(n, packed_end); /* an error leaves a hole at the end of the file */
     }
     w->begun = false;
     return ret < 0 ? ret : bitmaps;

@@ -230,8 +230,9 @@ int qcow2_co_alloc(BlockNode *n, uint64_t want, bool whole, Qcow2Run *run)
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Frees clusters at once, which nothing has referred to yet. */
 void qcow2_co_unalloc(BlockNode *n, const Qcow2Run *run) coroutine_fn RUNS_IN_IOTHREAD;
-/* Writing ends: cuts the room at the end of the file off. 0 or -errno. */
-int qcow2_co_trim_room(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* Writing ends: cuts the room at the end of the file off. @packed_end: the end of compressed data, which
+ * may be in the last cluster; or 0. 0 or -errno. */
+int qcow2_co_trim_room(BlockNode *n, uint64_t packed_end) coroutine_fn RUNS_IN_IOTHREAD;
 /* Clusters from @cluster on have become free: the search for free ones begins there at the latest. */
 void qcow2_note_free(Qcow2Writer *w, uint64_t cluster) RUNS_IN_IOTHREAD;
 /* Allocates a run for a table, and makes sure that no cache holds anything there. */
