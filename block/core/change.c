@@ -6,11 +6,12 @@
  * would give them a user wait at the gate. The nodes are a whole component of the graph: no new request
  * can come to them from elsewhere.
  *
- * The change waits only for what it needs: for the given nodes, all nodes above them and the backends
- * there, whose edges it changes or whose limits follow, and for the nodes below the given ones, which
- * can get other parents, except those that a job writes to and what is below them. The other nodes and backends of the component begin nothing new, so that
- * the shared nodes below become idle, but what is in flight in them can hang, as the requests to the
- * target of a cancelled job do. Such a request that goes on during the change can read what is shared.
+ * The change waits only for what it needs. These are the given nodes, all nodes above them and the
+ * backends there, whose edges it changes or whose limits follow; and the nodes below the given ones,
+ * which can get other parents, but not those that a job writes to, and what is below them. The other
+ * nodes and backends of the component begin nothing new, so that the shared nodes below become idle.
+ * What is in flight in them can hang, as the requests to the target of a cancelled job do. Such a
+ * request that goes on during the change can read what is shared.
  */
 #include "block/core/backend_int.h"
 #include "block/core/change_int.h"
