@@ -302,12 +302,15 @@ bool block_mirror_write_blocking(const Job *job)
     return mirror_filter_active(m->filter);
 }
 
-void block_mirror_set_write_blocking(Job *job)
+static void mirror_apply_write_blocking(Job *job)
 {
-    const MirrorJob *m = job_state(job);
-    if (job_set_speed(job, job_speed(job), NULL)) { /* the data step runs, and looks again */
-        mirror_filter_set_active(m->filter, true);
-    }
+    enter_main();
+    mirror_filter_set_active(((const MirrorJob *)job_state(job))->filter, true);
+}
+
+bool block_mirror_set_write_blocking(Job *job, GError **error)
+{
+    return job_change(job, mirror_apply_write_blocking, error);
 }
 
 bool block_mirror_actively_synced(const Job *job)

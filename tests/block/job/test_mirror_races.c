@@ -147,6 +147,31 @@ static coroutine_fn RUNS_IN_MAIN void race_hung_pivot(bool cancel, const char *e
 
 /* What the guest changed since the end of the data step cannot be copied: the write to the target hangs,
  * with @active in the filter already. */
+/* In main, after the wake-up of the data step: until that has looked at the job, and is about to wait. */
+static void race_await_idle(void *opaque, const void *job)
+{
+    sched_point_hook("job.kick", NULL, NULL);
+    sched_point_hold("mirror.idle");
+    sched_point_await("mirror.idle");
+    sched_point_release("mirror.idle");
+}
+
+BLOCK_TEST(a_data_step_that_is_faster_than_its_waker_finds_the_new_copy_mode)
+{
+    MirrorRig r;
+    mirror_rig_open(&r);
+    Job *job = mirror_start_ready(&r, (BlockMirrorConfig){0});
+    assert_false(block_mirror_actively_synced(job));
+    sched_point_hook("job.kick", race_await_idle, NULL);
+    assert_true(block_mirror_set_write_blocking(job, NULL));
+    sched_point_reset();
+    test_settle();
+    assert_true(block_mirror_actively_synced(job));
+    mirror_complete(job);
+    job_await_end("job0", "READY COMPLETED ");
+    mirror_rig_close(&r);
+}
+
 static coroutine_fn RUNS_IN_MAIN void race_hung_rest(bool active)
 {
     MirrorRig r;
@@ -202,6 +227,7 @@ int main(void)
             a_cancel_just_before_the_pivot_leaves_the_source_and_one_after_it_comes_too_late),
         cmocka_unit_test(a_write_just_before_the_pivot_is_in_the_target),
         cmocka_unit_test(a_pivot_to_a_target_that_hangs_fails_in_time_or_is_cancelled_at_once),
+        cmocka_unit_test(a_data_step_that_is_faster_than_its_waker_finds_the_new_copy_mode),
         cmocka_unit_test(a_pivot_fails_in_time_if_the_rest_cannot_be_copied),
     };
     return job_test_main(tests);
