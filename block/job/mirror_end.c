@@ -284,19 +284,22 @@ void mirror_co_unref_nodes(const MirrorJob *m)
     }
 }
 
-static coroutine_fn RUNS_IN_MAIN void mirror_co_release(MirrorJob *m)
+/* False: not now; what is done is not done again. */
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_release(MirrorJob *m)
 {
     if (m->copy != NULL) {
         if (m->filter != NULL) {
             mirror_filter_detach(m->filter); /* it is not in the graph */
         }
-        block_copy_co_free(m->copy); /* takes the use of the target */
+        block_copy_co_free(g_steal_pointer(&m->copy)); /* takes the use of the target */
     }
     block_job_co_remove_nodes(&m->bj);
-    if (m->commit && m->target_read_only && (!m->committed || m->finish)) {
-        block_node_co_set_read_only(m->target, true, NULL); /* fails while requests hang */
+    if (m->commit && m->target_read_only && (!m->committed || m->finish) &&
+        !block_job_co_make_read_only(&m->bj, m->target)) {
+        return false;
     }
     mirror_co_unref_nodes(m);
+    return true;
 }
 
 static bool mirror_co_try_end(BlockJob *bj)
@@ -308,8 +311,7 @@ static bool mirror_co_try_end(BlockJob *bj)
     if (in_graph && !mirror_co_remove_filter(m)) {
         return false;
     }
-    mirror_co_release(m);
-    return true;
+    return mirror_co_release(m);
 }
 
 void mirror_co_end(MirrorJob *m)
