@@ -47,12 +47,16 @@ void vm_was_reset(Vm *vm)
 /* ---- the end ---- */
 
 /* Of two callers, the second waits for the completion that the first has begun. */
-static coroutine_fn RUNS_IN_MAIN void vm_quit_co_complete(Vm *vm)
+static coroutine_fn RUNS_IN_MAIN void vm_quit_co_complete(Vm *vm, bool stopped)
 {
     VmLife *life = &vm->life;
     if (!life->completing) {
         life->completing = true;
-        block_co_complete_all();
+        if (stopped) {
+            block_co_complete_all();
+        } else {
+            block_co_complete_all_held();
+        }
         life->completed = true;
         co_queue_wake_all(&life->completion);
     }
@@ -61,12 +65,20 @@ static coroutine_fn RUNS_IN_MAIN void vm_quit_co_complete(Vm *vm)
     }
 }
 
+/* The VM may still run, so its requests are held. What hangs may hold the operation lock. Nothing is
+ * left to wait for when all images are complete. */
 static void vm_quit_without_stop(void *opaque)
 {
     enter_main();
     enter_coroutine();
     Vm *vm = opaque;
-    vm_quit_co_complete(vm);
+    bool first = !vm->life.completing;
+    vm_quit_co_complete(vm, false);
+    if (first) {
+        log_warn("the VM's storage did not drain within %d s: images are completed, exiting anyway",
+                 (int)(VM_QUIT_COMPLETE_NS / 1000000000));
+    }
+    aio_context_quit(vm->ctx);
 }
 
 /* What hangs costs the other disks nothing: their images are completed before skiff leaves. */
@@ -94,7 +106,7 @@ static void vm_quit_run(void *opaque)
     nbd_co_shutdown(); /* and so do exports */
     vm_operation_begin(&vm->run);
     vm_stopped_put(&vm->run, co_vm_stop(&vm->run, STOP_SHUTDOWN));
-    vm_quit_co_complete(vm);
+    vm_quit_co_complete(vm, true);
     vm_operation_end(&vm->run);
     aio_context_quit(vm->ctx);
 }

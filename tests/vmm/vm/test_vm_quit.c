@@ -208,12 +208,99 @@ QUIT_TEST(a_stop_that_ends_late_does_not_end_the_process_before_images_are_compl
     rig_end();
 }
 
+typedef struct LockHolder {
+    TestEvent end, ended;
+} LockHolder;
+
+/* An operation that hangs. */
+static void hold_operation(void *opaque)
+{
+    LockHolder *h = opaque;
+    enter_main();
+    enter_coroutine();
+    vm_operation_begin(&rig->vm.run);
+    test_event_wait(&h->end);
+    vm_operation_end(&rig->vm.run);
+    test_event_set(&h->ended);
+}
+
+static void return_queued(void *opaque)
+{
+    enter_coroutine();
+    enter_iothread(test_home);
+    blk_set_hurry(rig->blk, true);
+}
+
+static void expect_quiesced(void *opaque)
+{
+    const BlockNode *n = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    assert_true(n->quiesced > 0);
+}
+
+/* The guest runs on, since the operation lock is not free. */
+static coroutine_fn RUNS_IN_MAIN void quit_with_an_operation_that_hangs(bool above)
+{
+    LockHolder h = {0};
+    rig_start();
+    BlockNode *holds = above ? rig->above : rig->below;
+    co_start(test_main, hold_operation, &h);
+    TestRequest first = rig_write(6 * WRITTEN), second = rig_write(8 * WRITTEN);
+    job_set_fault(holds, (BlockFault){.op = BLOCK_FAULT_WRITE, .hold = true, .count = 1});
+    test_start(&first);
+    job_await_held(holds, 1);
+    if (above) { /* the completion's first request, if it does not wait */
+        job_set_fault(rig->below, (BlockFault){.op = BLOCK_FAULT_ANY, .hold = true});
+    }
+    rig_quit_and_wait(4 * SECOND_NS);
+    assert_string_equal(run_state_name(&rig->vm.run), "running");
+    test_start(&second);
+    rig_settle();
+    assert_int_equal(second.completions, 0);
+    assert_int_equal(blk_in_flight(rig->blk), 1);
+    file_bitmap_expect_marked(rig->dir, "a", true); /* the first write has not ended */
+    assert_int_equal(rig->quits, 0);
+    if (above) {
+        assert_int_equal(block_fault_hits(rig->below), 0);
+        job_release(rig->below);
+    }
+    job_release(holds);
+    assert_int_equal(test_finish(&first), 0);
+    rig_await_quit();
+    assert_int_equal(second.completions, 0);
+    test_in_home(expect_quiesced, block_node_find("q")); /* what jobs do in it is held, too */
+    DiskBitmap b = file_bitmap(rig->dir, "t.qcow2", "a");
+    assert_true(b.listed && !b.in_use && b.bits != NULL);
+    for (unsigned i = 0; i < 16; i++) {
+        assert_int_equal(b.bits[i], i < 4 || i == 6);
+    }
+    disk_bitmap_clear(&b);
+    test_in_home(return_queued, NULL);
+    assert_int_equal(test_finish(&second), BLK_NOT_STARTED);
+    test_event_set(&h.end);
+    test_event_wait(&h.ended);
+    rig_end();
+}
+
+QUIT_TEST(a_guest_that_runs_on_changes_no_image_while_it_is_completed)
+{
+    quit_with_an_operation_that_hangs(false);
+}
+
+QUIT_TEST(a_write_that_has_not_reached_the_image_yet_ends_before_the_completion)
+{
+    quit_with_an_operation_that_hangs(true);
+}
+
 #define ON_RIG(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_RIG(a_stop_that_ends_late_does_not_end_the_process_before_images_are_complete),
+        ON_RIG(a_guest_that_runs_on_changes_no_image_while_it_is_completed),
+        ON_RIG(a_write_that_has_not_reached_the_image_yet_ends_before_the_completion),
     };
     return job_test_main(tests);
 }
