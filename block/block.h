@@ -128,6 +128,10 @@ int block_node_co_complete(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 /* Completes all images on disk as a close would, for a process that ends without closing them. One that
  * hangs delays only those below it. */
 void block_co_complete_all(void) coroutine_fn RUNS_IN_MAIN;
+/* The same while users may still make requests: first, new requests are held in all backends, for good.
+ * What has begun in an image ends before it is completed. Images without a completion are flushed.
+ * Without the operation lock. The process ends after it. */
+void block_co_complete_all_held(void) coroutine_fn RUNS_IN_MAIN;
 /* Whether a node lives in @home, also one that is being opened or closed. @home must then stay.
  */
 bool block_home_in_use(const AioContext *home) RUNS_IN_MAIN;
