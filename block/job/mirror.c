@@ -116,6 +116,14 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_use_nodes(MirrorJob *m, GError *
             block_job_co_add_node(bj, m->replaces, BLOCK_USE_GRAPH, others, error) != NULL);
 }
 
+/* The user waits for the end: from now on guests' writes wait for the target. */
+static void mirror_outpaced(void *opaque)
+{
+    const MirrorJob *m = opaque;
+    enter_iothread(m->source->home);
+    mirror_filter_set_active(m->filter, true);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool mirror_co_make_copy(MirrorJob *m, const BlockMirrorConfig *c,
                                                           GError **error)
 {
@@ -134,6 +142,7 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_make_copy(MirrorJob *m, const Bl
         return false;
     }
     m->copy = block_copy_new(&m->bj, &copy);
+    block_copy_set_outpaced(m->copy, mirror_outpaced, m);
     m->filter = mirror_filter_new(c->filter_name, m->source, m->copy, c->write_blocking, error);
     return m->filter != NULL;
 }
