@@ -62,7 +62,5 @@ bool boot_rom_open(BootRom *rom, const char *path, GError **error) ANY_THREAD;
 void boot_rom_close(BootRom *rom) ANY_THREAD;
 /* Adds it to @ram as a read-only block at the architecture's address. @rom must outlive @ram. */
 void boot_rom_map(const BootRom *rom, GuestRam *ram) ANY_THREAD;
-/* Copies to RAM the part that the processor finds there at power-on. Called at every reset. */
-void boot_rom_shadow(const BootRom *rom, const GuestRam *ram) ANY_THREAD;
 
 #endif

@@ -3,7 +3,8 @@
  * The layout of the lean q35's guest-physical and port space. Any thread; pure functions and
  * constants.
  *
- *   0x0000000000  RAM (0xe0000-0xfffff: ACPI tables; with -bios a copy of the ROM's last 128 KiB)
+ *   0x0000000000  RAM (0xe0000-0xfffff: ACPI tables; with firmware 0xa0000-0xbffff is empty, and
+ *                 0xc0000-0xfffff is what the PAM registers say, see vmm/board/x86_64/shadow.h)
  *   0x00b0000000  ECAM, 256 MiB: RAM below 4 GiB ends here at the latest (2.75 GiB)
  *   0x00c0000000  PCI MMIO, 32-bit window
  *   0x00fec00000  IOAPIC

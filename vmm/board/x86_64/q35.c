@@ -10,6 +10,7 @@
 #include "hw/platform/serial.h"
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
+#include "vmm/board/x86_64/shadow.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/boot_state.h"
@@ -25,6 +26,7 @@ struct Board {
     IrqGate gates[X86_GSI_COUNT];
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
+    Shadow shadow;    /* used with firmware only */
     BootImage *image; /* NULL: boots from the ROM, or not at all */
 };
 
@@ -207,6 +209,34 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_open_boot_files(VmMachine *m, GEr
     return board_check_boot_options(m, error) && board_co_run(&boot, board_open_boot_files, error);
 }
 
+static void board_pam_changed(void *opaque)
+{
+    VmMachine *m = opaque;
+    assert_bql();
+    shadow_update(&m->board->shadow);
+}
+
+static void board_smm_wanted(void *opaque)
+{
+    VmMachine *m = opaque;
+    assert_bql();
+    machine_request(&m->hw, VM_REQUEST_NO_SMM, 0);
+}
+
+/* A kernel that boots directly finds RAM below 1 MiB; firmware finds what a PC has there. */
+static RUNS_IN_MAIN bool board_prepare_for_firmware(VmMachine *m, GError **error)
+{
+    Board *b = m->board;
+    Device *host = board_find(m, "q35-host");
+    if (b->image != NULL) {
+        return true;
+    }
+    pci_host_listen(host, (PciHostListener){.pam_changed = board_pam_changed,
+                                            .smm_wanted = board_smm_wanted,
+                                            .opaque = m});
+    return shadow_init(&b->shadow, &m->kvm, &m->ram, m->mmio, host, error);
+}
+
 static bool board_add_ram(VmMachine *m, GError **error)
 {
     static const char *const names[] = {"ram-below-4g", "ram-above-4g"};
@@ -286,7 +316,7 @@ bool board_co_build(VmMachine *m, GError **error)
     }
     rtc_set_memory_size(board_find(m, "mc146818rtc"), guest_ram_below_4g(&m->ram),
                         guest_ram_above_4g(&m->ram));
-    return true;
+    return board_prepare_for_firmware(m, error);
 }
 
 /* ---- reset ---- */
@@ -364,7 +394,7 @@ bool board_co_reset(VmMachine *m, GError **error)
         return false;
     }
     if (!direct) {
-        boot_rom_shadow(&m->board->rom, &m->ram);
+        shadow_set_rom(&m->board->shadow, m->board->rom.host, m->board->rom.size);
     }
     return arch_vm_reset(&m->kvm, error) &&
            (!direct || !state.bios_timer || x86_vm_start_bios_timer(&m->kvm, error)) &&
