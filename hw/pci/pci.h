@@ -138,6 +138,8 @@ IoRegion *pci_bus_config_ports(PciBus *bus) ANY_THREAD;
 IoRegion *pci_bus_ecam(PciBus *bus) ANY_THREAD;
 /* Parses "slot[.function]", both hexadecimal, as QEMU does. */
 bool pci_parse_addr(const char *addr, unsigned *devfn, GError **error) ANY_THREAD;
+/* Appends the path by which firmware knows @dev: "/pci@i0cf8/scsi@4". IEEE 1275 PCI binding. */
+void pci_device_firmware_path(const PciDevice *dev, GString *path) ANY_THREAD;
 /* The device at @devfn, or NULL. */
 PciDevice *pci_bus_device(PciBus *bus, unsigned devfn) ANY_THREAD;
 /* The address latch of port 0xcf8, for the host bridge to save. */

@@ -136,6 +136,31 @@ void pci_device_unplug(PciDevice *dev)
     bql_unlock();
 }
 
+/* ---- the firmware's name for it ---- */
+
+void pci_device_firmware_path(const PciDevice *dev, GString *path)
+{
+    static const struct {
+        uint32_t class; /* and subclass */
+        const char *name;
+    } names[] = {{0x0100, "scsi"}, {0x0200, "ethernet"}, {0x0604, "pci-bridge"}};
+    uint32_t class = pci_get(dev, PCI_REG_CLASS + 1, 2);
+    const char *name = NULL;
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        name = names[i].class == class ? names[i].name : name;
+    }
+    g_string_append(path, "/pci@i0cf8/");
+    if (name != NULL) {
+        g_string_append_printf(path, "%s@%x", name, dev->devfn >> 3);
+    } else {
+        g_string_append_printf(path, "pci%x,%x@%x", pci_get(dev, PCI_REG_VENDOR, 2),
+                               pci_get(dev, PCI_REG_DEVICE, 2), dev->devfn >> 3);
+    }
+    if ((dev->devfn & 7) != 0) {
+        g_string_append_printf(path, ",%x", dev->devfn & 7);
+    }
+}
+
 /* ---- BARs and capabilities ---- */
 
 static void pci_set_writable(PciDevice *dev, unsigned offset, uint32_t mask)

@@ -274,9 +274,12 @@ test_values() {
     with panic -action panic=no-such
     with base -rtc base=no-such
     with clock -rtc clock=vm
+    with 'was given twice' -boot order=cc
+    with 'for PC' -boot once=p
+    with strict -boot strict=maybe
     with no-such -uuid no-such
     with no-such -trace no-such
-    for value in serial chardev qmp monitor trace action msg rtc sandbox run-with machine; do
+    for value in serial chardev qmp monitor trace action msg rtc boot sandbox run-with machine; do
         with "^skiff: -$value: needs a" "-$value" ''
     done
     with timestamp -msg timestamp=maybe

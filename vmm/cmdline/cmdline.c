@@ -30,6 +30,8 @@ static const CmdlineOption cmdline_options[] = {
      FIELD(machine.initrd)},
     {"append", "text", "the kernel's command line", cmdline_text, FIELD(machine.append)},
     {"bios", "file", "raw firmware image, ends at 4 GiB", cmdline_string, FIELD(machine.bios)},
+    {"boot", "order=drives[,once=drives][,menu=on][,strict=on][,splash-time=ms]",
+     "what the firmware boots from: c disk, d CD, n network", cmdline_boot, 0},
     {"drive", "file=f[,format=raw][,if=virtio|none][,id=i][,...]", "a disk", cmdline_drive, 0},
     {"hda", "file", "a disk: the same as -drive file=...,index=0; also -hdb, -hdc, -hdd",
      cmdline_disk, 0},

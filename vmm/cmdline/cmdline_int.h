@@ -36,6 +36,7 @@ CmdlineHandler cmdline_object;
 CmdlineHandler cmdline_blockdev;
 CmdlineHandler cmdline_drive;
 CmdlineHandler cmdline_machine;
+CmdlineHandler cmdline_boot;
 CmdlineHandler cmdline_accel;
 CmdlineHandler cmdline_enable_kvm;
 CmdlineHandler cmdline_memory;

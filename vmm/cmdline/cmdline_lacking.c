@@ -29,7 +29,6 @@ static const struct {
     {"audio-help", NULL, NO_SOUND},
     {"audiodev", NULL, NO_SOUND},
     {"balloon", NULL, "this version has no balloon device"},
-    {"boot", "-kernel or -bios", NULL},
     {"bt", NULL, "this machine has no Bluetooth"},
     {"cdrom", "-drive file=...,format=raw,readonly=on", NULL},
     {"chroot", "-run-with chroot=directory", NULL},

@@ -2,6 +2,7 @@
 /* Devices of the VM: created by the board's table and by -device, kept in their start order. */
 #include <string.h>
 #include "vmm/backends/throttle.h"
+#include "vmm/machine/boot_order.h"
 #include "vmm/machine/machine.h"
 
 Device *machine_find_device(VmMachine *m, const char *id)
@@ -104,7 +105,8 @@ static coroutine_fn RUNS_IN_MAIN Device *machine_co_make_device(VmMachine *m,
     g_autofree char *bus = opt_dict_take(props, "bus");
     Device *dev = device_new(type, &m->env, id);
     bool ok = device_set_properties(dev, props, error);
-    if (ok && (!machine_attach_to_bus(m, dev, bus, error) || !device_realize(dev, error))) {
+    if (ok && (!machine_check_bootindex(m, dev, error) ||
+               !machine_attach_to_bus(m, dev, bus, error) || !device_realize(dev, error))) {
         machine_prefix_device_error(dev, error);
         ok = false;
     }

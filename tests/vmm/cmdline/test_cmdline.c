@@ -283,6 +283,32 @@ static void late_timer_ticks_may_be_dropped(void **state)
     expect_refused("-global virtio-blk-pci.num-queues=4", "no such global property");
 }
 
+static void boot_options_are_merged_and_checked(void **state)
+{
+    VmConfig c;
+    parse_well(&c,
+               "-boot dc -boot once=n,menu=on,splash-time=500 -boot strict=on,reboot-timeout=-1");
+    assert_string_equal(c.machine.boot.order, "dc");
+    assert_string_equal(c.machine.boot.once, "n");
+    assert_true(c.machine.boot.menu && c.machine.boot.strict);
+    assert_int_equal(c.machine.boot.splash_time_ms, 500);
+    assert_int_equal(c.machine.boot.reboot_timeout_ms, -1);
+    vm_config_clear(&c);
+    parse_well(&c, "-boot order=c -boot menu=off");
+    assert_string_equal(c.machine.boot.order, "c");
+    assert_int_equal(c.machine.boot.splash_time_ms, -1);
+    assert_int_equal(c.machine.boot.reboot_timeout_ms, BOOT_TIMEOUT_UNSET);
+    vm_config_clear(&c);
+    expect_refused("-boot cc", "Boot device 'c' was given twice");
+    expect_refused("-boot once=q", "Invalid boot device 'q'");
+    expect_refused("-boot e", "Invalid boot device for PC: 'e'");
+    expect_refused("-boot abcd", "Too many boot devices for PC");
+    expect_refused("-boot c,splash=x", "no display");
+    expect_refused("-boot c,reboot-timeout=65536", "reboot-timeout=65536");
+    expect_refused("-boot c,splash-time=65536", "splash-time");
+    expect_refused("-boot c,no-such=1", "no-such");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +326,7 @@ int main(void)
         cmocka_unit_test(the_escape_key_is_a_character_code),
         cmocka_unit_test(every_option_of_QEMU_is_known_by_name),
         cmocka_unit_test(an_option_that_QEMU_lacks_too_is_unknown),
+        cmocka_unit_test(boot_options_are_merged_and_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,9 +15,13 @@
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/boot_state.h"
 #include "vmm/boot/boot.h"
+#include "vmm/machine/boot_order.h"
 #include "vmm/arch/x86_64/layout.h"
 
 #define BOARD_MAX_APIC_ID 254 /* the maximum of an MSI's 8-bit destination */
+#define CMOS_BOOT_3 0x38
+#define CMOS_BOOT_1_AND_2 0x3d
+#define CMOS_LAST_CPU 0x5f
 
 struct Board {
     SmpTopology smp;
@@ -26,6 +30,7 @@ struct Board {
     IrqGate gates[X86_GSI_COUNT];
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
+    unsigned resets;
     Shadow shadow;    /* used with firmware only */
     BootImage *image; /* NULL: boots from the ROM, or not at all */
 };
@@ -316,6 +321,7 @@ bool board_co_build(VmMachine *m, GError **error)
     }
     rtc_set_memory_size(board_find(m, "mc146818rtc"), guest_ram_below_4g(&m->ram),
                         guest_ram_above_4g(&m->ram));
+    rtc_set_cmos(board_find(m, "mc146818rtc"), CMOS_LAST_CPU, (uint8_t)(m->board->smp.cpus - 1));
     return board_prepare_for_firmware(m, error);
 }
 
@@ -386,6 +392,36 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_boot_directly(VmMachine *m, BootS
     return board_co_run(&boot, board_load, error);
 }
 
+/* The device types as SeaBIOS has them in CMOS: 1 floppy, 2 disk, 3 CD, 4 network. */
+static uint8_t board_boot_code(char drive)
+{
+    switch (drive) {
+    case 'a':
+    case 'b':
+        return 1;
+    case 'c':
+        return 2;
+    case 'd':
+        return 3;
+    case 'n':
+        return 4;
+    default:
+        return 0;
+    }
+}
+
+static RUNS_IN_MAIN void board_set_boot_drives(VmMachine *m)
+{
+    Device *rtc = board_find(m, "mc146818rtc");
+    uint8_t codes[3] = {0};
+    const char *drives = machine_boot_drives(m, m->board->resets == 0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(codes) && drives[i] != '\0'; i++) {
+        codes[i] = board_boot_code(drives[i]);
+    }
+    rtc_set_cmos(rtc, CMOS_BOOT_1_AND_2, (uint8_t)(codes[1] << 4 | codes[0]));
+    rtc_set_cmos(rtc, CMOS_BOOT_3, (uint8_t)(codes[2] << 4));
+}
+
 bool board_co_reset(VmMachine *m, GError **error)
 {
     BootState state;
@@ -394,8 +430,10 @@ bool board_co_reset(VmMachine *m, GError **error)
         return false;
     }
     if (!direct) {
+        board_set_boot_drives(m);
         shadow_set_rom(&m->board->shadow, m->board->rom.host, m->board->rom.size);
     }
+    m->board->resets++;
     return arch_vm_reset(&m->kvm, error) &&
            (!direct || !state.bios_timer || x86_vm_start_bios_timer(&m->kvm, error)) &&
            vcpus_co_reset(m->vcpus, direct ? &state : NULL, error);
