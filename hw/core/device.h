@@ -68,6 +68,7 @@ typedef struct DeviceEnv {
     /* I/O of @dev failed; @e is borrowed. Any thread. May be NULL. */
     void (*io_error)(void *opaque, const Device *dev, const DeviceIoError *e);
     struct PciBus *pci_bus; /* the root bus; NULL before it exists */
+    Device *fw_cfg;         /* fw_cfg.h; NULL before it exists */
 } DeviceEnv;
 
 struct DeviceType {

@@ -432,6 +432,17 @@ DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
                 Method (_EJ0, 1, NotSerialized) {PEJT (30)}
             }
 
+            /* The firmware configuration device. */
+            Device (FWCF)
+            {
+                Name (_HID, "QEMU0002")
+                Name (_STA, 0x0B)
+                Name (_CRS, ResourceTemplate ()
+                {
+                    IO (Decode16, 0x0510, 0x0510, 0x01, 0x0C)
+                })
+            }
+
             /* LPC bridge and the devices behind it. */
             Device (ISA)
             {

@@ -10,18 +10,16 @@
 #include "hw/platform/serial.h"
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
+#include "vmm/board/x86_64/board_boot.h"
+#include "vmm/board/x86_64/board_fw_cfg.h"
 #include "vmm/board/x86_64/shadow.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/boot_state.h"
 #include "vmm/boot/boot.h"
-#include "vmm/machine/boot_order.h"
 #include "vmm/arch/x86_64/layout.h"
 
 #define BOARD_MAX_APIC_ID 254 /* the maximum of an MSI's 8-bit destination */
-#define CMOS_BOOT_3 0x38
-#define CMOS_BOOT_1_AND_2 0x3d
-#define CMOS_LAST_CPU 0x5f
 
 struct Board {
     SmpTopology smp;
@@ -33,6 +31,7 @@ struct Board {
     unsigned resets;
     Shadow shadow;    /* used with firmware only */
     BootImage *image; /* NULL: boots from the ROM, or not at all */
+    BoardFwCfg fw_cfg;
 };
 
 /* ---- devices ---- */
@@ -303,6 +302,67 @@ bool board_co_add_cpus(VmMachine *m, void (*event)(void *opaque, int event), voi
     return m->vcpus != NULL;
 }
 
+/* ---- tables for firmware and guests ---- */
+
+static bool board_has_com(const VmMachine *m, unsigned index)
+{
+    for (unsigned i = 0; i < m->devices->len; i++) {
+        if (serial_is_com(m->devices->pdata[i], index)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* @apic_ids has room for all processors. */
+static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
+{
+    const Board *b = m->board;
+    for (unsigned i = 0; i < b->smp.cpus; i++) {
+        apic_ids[i] = x86_apic_id(&b->smp, i);
+    }
+    return (AcpiConfig){
+        .apic_ids = apic_ids,
+        .cpu_count = b->smp.cpus,
+        .windows = b->layout.windows,
+        .has_com1 = board_has_com(m, 0),
+        .has_com2 = board_has_com(m, 1),
+        .has_pvpanic = board_find(m, "pvpanic") != NULL,
+    };
+}
+
+static bool board_write_acpi(VmMachine *m, uint64_t *rsdp_gpa, GError **error)
+{
+    g_autofree uint32_t *apic_ids = g_new(uint32_t, m->board->smp.cpus);
+    AcpiConfig config = board_acpi_config(m, apic_ids);
+    return x86_acpi_write(&config, &m->ram, rsdp_gpa, error);
+}
+
+static void board_build_acpi_files(void *opaque, AcpiFiles *files)
+{
+    const VmMachine *m = opaque;
+    g_autofree uint32_t *apic_ids = g_new(uint32_t, m->board->smp.cpus);
+    AcpiConfig config = board_acpi_config(m, apic_ids);
+    x86_acpi_build_files(&config, files);
+}
+
+static RUNS_IN_MAIN bool board_add_fw_cfg(VmMachine *m, GError **error)
+{
+    Board *b = m->board;
+    m->env.fw_cfg = board_find(m, "fw_cfg_io");
+    b->fw_cfg = (BoardFwCfg){
+        .fw_cfg = m->env.fw_cfg,
+        .config = m->config,
+        .ram = &m->ram,
+        .apic_id_limit = x86_apic_id(&b->smp, b->smp.cpus - 1) + 1,
+        .build_acpi = board_build_acpi_files,
+        .opaque = m,
+    };
+    return board_fw_cfg_add(&b->fw_cfg, error) && board_boot_add(m, m->env.fw_cfg, error);
+}
+
+/* ---- the whole ---- */
+
 bool board_co_build(VmMachine *m, GError **error)
 {
     m->board = g_new0(Board, 1);
@@ -321,8 +381,7 @@ bool board_co_build(VmMachine *m, GError **error)
     }
     rtc_set_memory_size(board_find(m, "mc146818rtc"), guest_ram_below_4g(&m->ram),
                         guest_ram_above_4g(&m->ram));
-    rtc_set_cmos(board_find(m, "mc146818rtc"), CMOS_LAST_CPU, (uint8_t)(m->board->smp.cpus - 1));
-    return board_prepare_for_firmware(m, error);
+    return board_add_fw_cfg(m, error) && board_prepare_for_firmware(m, error);
 }
 
 /* ---- reset ---- */
@@ -330,34 +389,6 @@ bool board_co_build(VmMachine *m, GError **error)
 void board_press_power_button(VmMachine *m)
 {
     lpc_press_power_button(board_find(m, "ich9-lpc"));
-}
-
-static bool board_has_com(const VmMachine *m, unsigned index)
-{
-    for (unsigned i = 0; i < m->devices->len; i++) {
-        if (serial_is_com(m->devices->pdata[i], index)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool board_write_acpi(VmMachine *m, uint64_t *rsdp_gpa, GError **error)
-{
-    Board *b = m->board;
-    g_autofree uint32_t *apic_ids = g_new(uint32_t, b->smp.cpus);
-    for (unsigned i = 0; i < b->smp.cpus; i++) {
-        apic_ids[i] = x86_apic_id(&b->smp, i);
-    }
-    AcpiConfig config = {
-        .apic_ids = apic_ids,
-        .cpu_count = b->smp.cpus,
-        .windows = b->layout.windows,
-        .has_com1 = board_has_com(m, 0),
-        .has_com2 = board_has_com(m, 1),
-        .has_pvpanic = board_find(m, "pvpanic") != NULL,
-    };
-    return x86_acpi_write(&config, &m->ram, rsdp_gpa, error);
 }
 
 /* Loads tables and kernel into RAM. In a worker, since it reads whole files. */
@@ -392,45 +423,17 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_boot_directly(VmMachine *m, BootS
     return board_co_run(&boot, board_load, error);
 }
 
-/* The device types as SeaBIOS has them in CMOS: 1 floppy, 2 disk, 3 CD, 4 network. */
-static uint8_t board_boot_code(char drive)
-{
-    switch (drive) {
-    case 'a':
-    case 'b':
-        return 1;
-    case 'c':
-        return 2;
-    case 'd':
-        return 3;
-    case 'n':
-        return 4;
-    default:
-        return 0;
-    }
-}
-
-static RUNS_IN_MAIN void board_set_boot_drives(VmMachine *m)
-{
-    Device *rtc = board_find(m, "mc146818rtc");
-    uint8_t codes[3] = {0};
-    const char *drives = machine_boot_drives(m, m->board->resets == 0);
-    for (unsigned i = 0; i < G_N_ELEMENTS(codes) && drives[i] != '\0'; i++) {
-        codes[i] = board_boot_code(drives[i]);
-    }
-    rtc_set_cmos(rtc, CMOS_BOOT_1_AND_2, (uint8_t)(codes[1] << 4 | codes[0]));
-    rtc_set_cmos(rtc, CMOS_BOOT_3, (uint8_t)(codes[2] << 4));
-}
-
 bool board_co_reset(VmMachine *m, GError **error)
 {
     BootState state;
     bool direct = m->board->image != NULL;
+    board_fw_cfg_update(&m->board->fw_cfg);
+    board_boot_update(m, board_find(m, "mc146818rtc"), m->env.fw_cfg, m->board->smp.cpus,
+                      m->board->resets == 0);
     if (direct && !board_co_boot_directly(m, &state, error)) {
         return false;
     }
     if (!direct) {
-        board_set_boot_drives(m);
         shadow_set_rom(&m->board->shadow, m->board->rom.host, m->board->rom.size);
     }
     m->board->resets++;

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/board/x86_64/board_fw_cfg.h"
+
+#include "hw/firmware/fw_cfg.h"
+#include "vmm/arch/x86_64/layout.h"
+
+#define UUID_SIZE 16
+
+/* ---- etc/e820 ---- */
+
+enum { E820_RAM = 1, E820_RESERVED = 2 };
+
+static void e820_put(GByteArray *out, uint64_t gpa, uint64_t size, uint32_t type)
+{
+    const uint64_t range[] = {GUINT64_TO_LE(gpa), GUINT64_TO_LE(size)};
+    const uint32_t le_type = GUINT32_TO_LE(type);
+    g_byte_array_append(out, (const uint8_t *)range, sizeof(range));
+    g_byte_array_append(out, (const uint8_t *)&le_type, sizeof(le_type));
+}
+
+/* RAM with its holes closed (firmware makes the first MiB's itself), and the pages that KVM uses on
+ * Intel hosts. */
+static GBytes *e820_build(const GuestRam *ram)
+{
+    GByteArray *out = g_byte_array_new();
+    uint64_t below = guest_ram_below_4g(ram), above = guest_ram_above_4g(ram);
+    e820_put(out, X86_KVM_IDENTITY_MAP_GPA, 4 * X86_PAGE_SIZE, E820_RESERVED);
+    e820_put(out, 0, below, E820_RAM);
+    if (above != 0) {
+        e820_put(out, X86_4GIB, above, E820_RAM);
+    }
+    return g_byte_array_free_to_bytes(out);
+}
+
+/* ---- items without a name ---- */
+
+static GBytes *uuid_bytes(const char *text)
+{
+    uint8_t uuid[UUID_SIZE] = {0};
+    for (unsigned i = 0; text != NULL && i < UUID_SIZE; i++) {
+        text += *text == '-';
+        uuid[i] = (uint8_t)(g_ascii_xdigit_value(text[0]) << 4 | g_ascii_xdigit_value(text[1]));
+        text += 2;
+    }
+    return g_bytes_new(uuid, sizeof(uuid));
+}
+
+/* No NUMA nodes: their number, and for each APIC id its node. */
+static GBytes *numa_bytes(unsigned apic_id_limit)
+{
+    gsize size = (1 + apic_id_limit) * sizeof(uint64_t);
+    return g_bytes_new_take(g_malloc0(size), size);
+}
+
+static void board_fw_cfg_set_items(const BoardFwCfg *b)
+{
+    fw_cfg_set(b->fw_cfg, FW_CFG_UUID, uuid_bytes(b->config->uuid));
+    fw_cfg_set(b->fw_cfg, FW_CFG_NUMA, numa_bytes(b->apic_id_limit));
+    fw_cfg_set_number(b->fw_cfg, FW_CFG_MAX_CPUS, b->apic_id_limit, 2);
+    /* There is no display. SeaBIOS then uses COM1. */
+    fw_cfg_set_number(b->fw_cfg, FW_CFG_NOGRAPHIC, 1, 2);
+    fw_cfg_set_number(b->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1, 4);
+}
+
+/* ---- files ---- */
+
+/* For each ACPI sleep state: bit 7, the state exists; below it the value of SLP_TYP. There is only
+ * S5, with value 0. */
+static GBytes *system_states(void)
+{
+    static const uint8_t states[] = {0x80, 0, 0, 1, 2, 0x80};
+    return g_bytes_new_static(states, sizeof(states));
+}
+
+static void board_fw_cfg_set_acpi(void *opaque)
+{
+    const BoardFwCfg *b = opaque;
+    AcpiFiles files;
+    b->build_acpi(b->opaque, &files);
+    fw_cfg_set_file(b->fw_cfg, ACPI_FILE_LOADER, files.loader);
+    fw_cfg_set_file(b->fw_cfg, ACPI_FILE_RSDP, files.rsdp);
+    fw_cfg_set_file(b->fw_cfg, ACPI_FILE_TABLES, files.tables);
+}
+
+/* The ACPI tables have the PCI windows that firmware has chosen, so they are built when it selects
+ * them. */
+static bool board_fw_cfg_add_acpi(BoardFwCfg *b, GError **error)
+{
+    static const char *const names[] = {ACPI_FILE_LOADER, ACPI_FILE_RSDP, ACPI_FILE_TABLES};
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (!fw_cfg_add_file(b->fw_cfg, names[i], g_bytes_new(NULL, 0), error)) {
+            return false;
+        }
+        fw_cfg_mark_generated(b->fw_cfg, names[i]);
+    }
+    fw_cfg_set_generator(b->fw_cfg, board_fw_cfg_set_acpi, b);
+    return true;
+}
+
+bool board_fw_cfg_add(BoardFwCfg *b, GError **error)
+{
+    board_fw_cfg_set_items(b);
+    return fw_cfg_add_file(b->fw_cfg, "etc/e820", e820_build(b->ram), error) &&
+           fw_cfg_add_file(b->fw_cfg, "etc/system-states", system_states(), error) &&
+           board_fw_cfg_add_acpi(b, error);
+}
+
+void board_fw_cfg_update(BoardFwCfg *b)
+{
+    board_fw_cfg_set_acpi(b);
+}
