@@ -31,7 +31,8 @@ void pci_host_listen(Device *host, PciHostListener listener) RUNS_IN_MAIN;
 /* PCI_HOST_PAM_* of segment @segment, and its place. */
 unsigned pci_host_pam(const Device *host, unsigned segment) BQL_HELD;
 void pci_host_pam_range(unsigned segment, uint64_t *gpa, uint64_t *size) ANY_THREAD;
-/* Where the guest has put ECAM (PCIEXBAR); false: it is off. */
-bool pci_host_ecam_base(const Device *host, uint64_t *base) BQL_HELD;
+/* Where the guest has put ECAM (PCIEXBAR); false: it is off. Under the BQL, or while the guest does
+ * not run. */
+bool pci_host_ecam_base(const Device *host, uint64_t *base) ANY_THREAD;
 
 #endif

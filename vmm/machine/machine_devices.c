@@ -63,12 +63,17 @@ static RUNS_IN_MAIN bool machine_attach_to_bus(VmMachine *m, Device *dev, const 
         return true;
     }
     if (strcmp(bus, "pci") == 0) {
-        if (wanted != NULL && strcmp(wanted, "pcie.0") != 0) {
-            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "there is no PCI bus '%s': use pcie.0",
-                        wanted);
-            return false;
+        if (wanted == NULL || strcmp(wanted, "pcie.0") == 0) {
+            return true; /* env has the root bus */
         }
-        return true; /* env has the only bus */
+        dev->bus_device = machine_find_bus(m, bus, wanted);
+        if (dev->bus_device == NULL) {
+            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                        "there is no PCI bus '%s': use pcie.0, or the id of a pcie-root-port that "
+                        "is given before the device",
+                        wanted);
+        }
+        return dev->bus_device != NULL;
     }
     dev->bus_device = machine_find_parent(m, bus, wanted, error);
     return dev->bus_device != NULL;

@@ -33,9 +33,6 @@
 #define X86_RAM_MIN (2 * X86_MIB)
 #define X86_ECAM_BASE UINT64_C(0xb0000000)
 #define X86_ECAM_SIZE UINT64_C(0x10000000)
-/* The last PCI bus, in MCFG and dsdt.asl. Linux probes all 32 slots of every bus up to it: 255
- * would cost 8000 exits at each boot. */
-#define X86_PCI_LAST_BUS 0
 #define X86_MMIO32_BASE UINT64_C(0xc0000000)
 #define X86_MMIO32_SIZE UINT64_C(0x3ec00000) /* to 0xfebfffff */
 #define X86_IOAPIC_BASE UINT64_C(0xfec00000)
@@ -117,5 +114,8 @@ typedef struct X86Layout {
  */
 bool x86_layout_compute(uint64_t ram_size, unsigned phys_bits, X86Layout *layout, GError **error)
     ANY_THREAD;
+/* Extends the 64-bit window to the guest's last physical address: firmware places BARs where it
+ * likes. */
+void x86_layout_open_mmio64(X86Layout *layout, unsigned phys_bits) ANY_THREAD;
 
 #endif

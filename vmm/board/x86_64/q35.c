@@ -249,6 +249,9 @@ static bool board_add_ram(VmMachine *m, GError **error)
                             error)) {
         return false;
     }
+    if (b->image == NULL) {
+        x86_layout_open_mmio64(&b->layout, x86_cpuid_phys_bits(b->cpus.cpuid));
+    }
     /* Few pages of the first 2 MiB are written, by skiff (tables, a firmware's shadow) or a guest:
      * a huge page would have to be cleared for them. */
     madvise(m->memory->host, MIN(m->memory->size, 2 * X86_MIB), MADV_NOHUGEPAGE);
@@ -315,6 +318,14 @@ static bool board_has_com(const VmMachine *m, unsigned index)
 }
 
 /* @apic_ids has room for all processors. */
+/* With ECAM where firmware has put it. */
+static PciWindows board_windows(const VmMachine *m)
+{
+    PciWindows windows = m->board->layout.windows;
+    pci_host_ecam_base(board_find(m, "q35-host"), &windows.ecam_base);
+    return windows;
+}
+
 static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
 {
     const Board *b = m->board;
@@ -324,7 +335,8 @@ static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
     return (AcpiConfig){
         .apic_ids = apic_ids,
         .cpu_count = b->smp.cpus,
-        .windows = b->layout.windows,
+        .windows = board_windows(m),
+        .last_bus = (uint8_t)pci_bus_bridges(m->pci),
         .has_com1 = board_has_com(m, 0),
         .has_com2 = board_has_com(m, 1),
         .has_pvpanic = board_find(m, "pvpanic") != NULL,
