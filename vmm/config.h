@@ -37,6 +37,8 @@ typedef struct MachineConfig {
     bool discard_late_ticks; /* -global kvm-pit.lost_tick_policy=discard */
     char *name, *uuid;
     GPtrArray *devices; /* OptDict, with "driver" */
+    GPtrArray *smbios;  /* OptDict: -smbios; NULL: none */
+    int smbios_entry;   /* SmbiosEntry */
 } MachineConfig;
 
 /* The backends. */

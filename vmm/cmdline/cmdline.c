@@ -30,6 +30,8 @@ static const CmdlineOption cmdline_options[] = {
      FIELD(machine.initrd)},
     {"append", "text", "the kernel's command line", cmdline_text, FIELD(machine.append)},
     {"bios", "file", "raw firmware image, ends at 4 GiB", cmdline_string, FIELD(machine.bios)},
+    {"smbios", "file=f|type=n[,field=text...]", "what dmidecode shows in the guest", cmdline_smbios,
+     0},
     {"drive", "file=f[,format=raw][,if=virtio|none][,id=i][,...]", "a disk", cmdline_drive, 0},
     {"hda", "file", "a disk: the same as -drive file=...,index=0; also -hdb, -hdc, -hdd",
      cmdline_disk, 0},

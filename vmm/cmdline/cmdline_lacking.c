@@ -97,7 +97,6 @@ static const struct {
     {"shim", NULL, "skiff boots kernels without firmware"},
     {"show-cursor", NULL, NO_DISPLAY},
     {"singlestep", NULL, NO_EMULATION},
-    {"smbios", NULL, NO_FIRMWARE_TABLES},
     {"soundhw", NULL, NO_SOUND},
     {"spice", "a serial console", NULL},
     {"startdate", "-rtc base=DATE", NULL},

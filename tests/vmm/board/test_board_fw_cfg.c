@@ -12,6 +12,7 @@ static FakeMachine *m;
 static MachineConfig config;
 static BoardFwCfg b;
 static unsigned builds;
+static SmbiosTables smbios;
 
 static void build_acpi(void *opaque, AcpiFiles *files)
 {
@@ -25,10 +26,12 @@ static int set_up(void **unused)
 {
     m = fake_machine_new();
     builds = 0;
+    smbios = (SmbiosTables){.anchor = g_bytes_new("anchor", 6), .structures = g_bytes_new("s", 1)};
     config = (MachineConfig){0};
     b = (BoardFwCfg){.fw_cfg = fake_device(m, "fw_cfg_io", NULL),
                      .config = &config,
                      .ram = &m->ram,
+                     .smbios = &smbios,
                      .apic_id_limit = 6,
                      .build_acpi = build_acpi};
     return 0;
@@ -37,6 +40,8 @@ static int set_up(void **unused)
 static int tear_down(void **unused)
 {
     fake_device_gone(b.fw_cfg);
+    g_bytes_unref(smbios.anchor);
+    g_bytes_unref(smbios.structures);
     fake_machine_free(m);
     return 0;
 }
@@ -111,6 +116,8 @@ static void items_are_those_of_qemu(void **unused)
     assert_file("etc/system-states", "\x80\0\0\1\2\x80", 6);
     assert_file("etc/boot-fail-wait", "\xff\xff\xff\xff", 4);
     assert_file("bootorder", "", 0);
+    assert_file("etc/smbios/smbios-anchor", "anchor", 6);
+    assert_file("etc/smbios/smbios-tables", "s", 1);
 }
 
 static void a_machine_without_uuid_has_zeros(void **unused)

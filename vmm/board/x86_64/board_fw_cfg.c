@@ -113,6 +113,10 @@ bool board_fw_cfg_add(BoardFwCfg *b, GError **error)
            fw_cfg_add_file(b->fw_cfg, "bootorder", g_bytes_new(NULL, 0), error) &&
            fw_cfg_add_file(b->fw_cfg, "etc/boot-fail-wait", number_bytes(BOOT_FAIL_WAIT_NEVER, 4),
                            error) &&
+           fw_cfg_add_file(b->fw_cfg, "etc/smbios/smbios-anchor", g_bytes_ref(b->smbios->anchor),
+                           error) &&
+           fw_cfg_add_file(b->fw_cfg, "etc/smbios/smbios-tables",
+                           g_bytes_ref(b->smbios->structures), error) &&
            board_fw_cfg_add_acpi(b, error);
 }
 

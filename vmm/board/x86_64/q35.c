@@ -27,6 +27,8 @@ struct Board {
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
     BootImage *image; /* NULL: boots from the ROM, or not at all */
+    SmbiosOptions *smbios_options;
+    SmbiosTables smbios;
     BoardFwCfg fw_cfg;
 };
 
@@ -183,6 +185,10 @@ static int board_open_boot_files(void *opaque)
     BoardBoot *boot = opaque;
     const MachineConfig *config = boot->m->config;
     Board *b = boot->m->board;
+    b->smbios_options = smbios_options_new(config->smbios, true, &boot->error);
+    if (b->smbios_options == NULL) {
+        return -1;
+    }
     if (config->bios != NULL) {
         return boot_rom_open(&b->rom, config->bios, &boot->error) ? 0 : -1;
     }
@@ -314,6 +320,23 @@ static void board_build_acpi_files(void *opaque, AcpiFiles *files)
     x86_acpi_build_files(&config, files);
 }
 
+static bool board_build_smbios(VmMachine *m, GError **error)
+{
+    Board *b = m->board;
+    SmbiosMachine machine = {
+        .options = b->smbios_options,
+        .uuid = m->config->uuid,
+        .sockets = b->smp.sockets,
+        .cores_per_socket = b->smp.cores,
+        .threads_per_socket = b->smp.cores * b->smp.threads,
+        .ram = &m->ram,
+        .entry = (SmbiosEntry)m->config->smbios_entry,
+        .has_firmware = b->rom.host != NULL,
+    };
+    x86_cpuid_signature(b->cpus.cpuid, &machine.cpuid_version, &machine.cpuid_features);
+    return smbios_build(&machine, &b->smbios, error);
+}
+
 static RUNS_IN_MAIN bool board_add_fw_cfg(VmMachine *m, GError **error)
 {
     Board *b = m->board;
@@ -322,6 +345,7 @@ static RUNS_IN_MAIN bool board_add_fw_cfg(VmMachine *m, GError **error)
         .fw_cfg = m->env.fw_cfg,
         .config = m->config,
         .ram = &m->ram,
+        .smbios = &b->smbios,
         .apic_id_limit = x86_apic_id(&b->smp, b->smp.cpus - 1) + 1,
         .build_acpi = board_build_acpi_files,
         .opaque = m,
@@ -349,7 +373,7 @@ bool board_co_build(VmMachine *m, GError **error)
     }
     rtc_set_memory_size(board_find(m, "mc146818rtc"), guest_ram_below_4g(&m->ram),
                         guest_ram_above_4g(&m->ram));
-    return board_add_fw_cfg(m, error);
+    return board_build_smbios(m, error) && board_add_fw_cfg(m, error);
 }
 
 /* ---- reset ---- */
@@ -367,6 +391,8 @@ static int board_load(void *opaque)
     VmMachine *m = boot->m;
     BootTables tables = {0};
     bool ok = board_write_acpi(m, &tables.rsdp_gpa, &boot->error) &&
+              smbios_write(&m->board->smbios, &m->ram, X86_SYSTEM_ROM_BASE, X86_SYSTEM_ROM_SIZE,
+                           &boot->error) &&
               boot_load(m->board->image, &m->ram, &tables, boot->state, &boot->error);
     return ok ? 0 : -1;
 }
