@@ -388,8 +388,8 @@ static void a_guest_finds_the_tables_by_the_32_bit_entry_point(void **state)
 {
     Fixture *f = *state;
     build(f);
-    assert_true(smbios_write(&f->tables, &f->ram.ram, X86_SYSTEM_ROM_BASE, 0x10000, NULL));
-    const uint8_t *a = f->ram.host + X86_SYSTEM_ROM_BASE;
+    assert_true(smbios_write(&f->tables, &f->ram.ram, X86_SMBIOS_BASE, X86_SMBIOS_SIZE, NULL));
+    const uint8_t *a = f->ram.host + X86_SMBIOS_BASE;
     assert_memory_equal(a, "_SM_", 4);
     assert_int_equal(a[5], 31);
     assert_int_equal(sum(a, 31), 0);
@@ -406,8 +406,8 @@ static void a_guest_finds_the_tables_by_the_64_bit_entry_point(void **state)
     Fixture *f = *state;
     f->machine.entry = SMBIOS_ENTRY_64;
     build(f);
-    assert_true(smbios_write(&f->tables, &f->ram.ram, X86_SYSTEM_ROM_BASE, 0x10000, NULL));
-    const uint8_t *a = f->ram.host + X86_SYSTEM_ROM_BASE;
+    assert_true(smbios_write(&f->tables, &f->ram.ram, X86_SMBIOS_BASE, X86_SMBIOS_SIZE, NULL));
+    const uint8_t *a = f->ram.host + X86_SMBIOS_BASE;
     assert_memory_equal(a, "_SM3_", 5);
     assert_int_equal(sum(a, 24), 0);
     assert_int_equal(get(a, 12, 4), f->size);
@@ -429,7 +429,7 @@ static void large_tables_have_the_64_bit_entry_point(void **state)
     gsize size;
     assert_memory_equal(g_bytes_get_data(f->tables.anchor, &size), "_SM3_", 5);
     assert_int_equal(size, 24);
-    assert_false(smbios_write(&f->tables, &f->ram.ram, X86_SYSTEM_ROM_BASE, 0x10000, &error));
+    assert_false(smbios_write(&f->tables, &f->ram.ram, X86_SMBIOS_BASE, X86_SMBIOS_SIZE, &error));
     assert_non_null(strstr(error->message, "there is room for"));
     g_clear_error(&error);
     SmbiosTables none;

@@ -58,10 +58,11 @@
 #define X86_ACPI_SIZE UINT64_C(0xf000)
 #define X86_ACPI_NVS_BASE UINT64_C(0xef000) /* FACS */
 #define X86_ACPI_NVS_SIZE UINT64_C(0x1000)
-/* Every PC operating system leaves it unused. Guests search it for the SMBIOS entry point, which the
- * tables follow. */
-#define X86_SYSTEM_ROM_BASE UINT64_C(0xf0000)
-#define X86_SYSTEM_ROM_SIZE UINT64_C(0x10000)
+#define X86_SYSTEM_ROM_BASE UINT64_C(0xf0000) /* every PC operating system leaves it unused */
+/* In the system ROM, after its code: guests search it for the entry point, which the tables
+ * follow. */
+#define X86_SMBIOS_BASE UINT64_C(0xf1000)
+#define X86_SMBIOS_SIZE UINT64_C(0xf000)
 
 /* ---- ports ---- */
 #define X86_PORT_KBD 0x60      /* i8042 data; command/status 0x64: reset pulse only */

@@ -390,10 +390,10 @@ static int board_load(void *opaque)
     BoardBoot *boot = opaque;
     VmMachine *m = boot->m;
     BootTables tables = {0};
-    bool ok = board_write_acpi(m, &tables.rsdp_gpa, &boot->error) &&
-              smbios_write(&m->board->smbios, &m->ram, X86_SYSTEM_ROM_BASE, X86_SYSTEM_ROM_SIZE,
-                           &boot->error) &&
-              boot_load(m->board->image, &m->ram, &tables, boot->state, &boot->error);
+    bool ok =
+        board_write_acpi(m, &tables.rsdp_gpa, &boot->error) &&
+        smbios_write(&m->board->smbios, &m->ram, X86_SMBIOS_BASE, X86_SMBIOS_SIZE, &boot->error) &&
+        boot_load(m->board->image, &m->ram, &tables, boot->state, &boot->error);
     return ok ? 0 : -1;
 }
 
