@@ -39,6 +39,7 @@ typedef struct MachineConfig {
     GPtrArray *devices; /* OptDict, with "driver" */
     GPtrArray *smbios;  /* OptDict: -smbios; NULL: none */
     int smbios_entry;   /* SmbiosEntry */
+    GPtrArray *fw_cfg;  /* OptDict, with "name" and "file" or "string": -fw_cfg; NULL: none */
 } MachineConfig;
 
 /* The backends. */

@@ -32,6 +32,8 @@ static const CmdlineOption cmdline_options[] = {
     {"bios", "file", "raw firmware image, ends at 4 GiB", cmdline_string, FIELD(machine.bios)},
     {"smbios", "file=f|type=n[,field=text...]", "what dmidecode shows in the guest", cmdline_smbios,
      0},
+    {"fw_cfg", "[name=]n,file=f|string=s", "a file that firmware and the guest read",
+     cmdline_fw_cfg, 0},
     {"drive", "file=f[,format=raw][,if=virtio|none][,id=i][,...]", "a disk", cmdline_drive, 0},
     {"hda", "file", "a disk: the same as -drive file=...,index=0; also -hdb, -hdc, -hdd",
      cmdline_disk, 0},

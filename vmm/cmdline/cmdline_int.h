@@ -55,6 +55,7 @@ CmdlineHandler cmdline_sandbox;
 CmdlineHandler cmdline_run_with;
 CmdlineHandler cmdline_gdb_default;
 CmdlineHandler cmdline_smbios;
+CmdlineHandler cmdline_fw_cfg;
 
 /* Called after the last option: fails when accelerators were named and KVM is not among them. */
 bool cmdline_check_accelerators(const VmConfig *config, GError **error) ANY_THREAD;

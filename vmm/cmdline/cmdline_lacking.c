@@ -47,7 +47,6 @@ static const struct {
     {"fdb", NULL, "this machine has no floppy drive"},
     {"fsdev", NULL, NO_SHARES},
     {"full-screen", NULL, NO_DISPLAY},
-    {"fw_cfg", "-append, or a file in the initrd", NULL},
     {"g", NULL, NO_DISPLAY},
     {"hdachs", "-hda FILE", NULL},
     {"icount", NULL, NO_EMULATION},

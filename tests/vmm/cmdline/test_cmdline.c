@@ -239,6 +239,25 @@ static void smbios_sets_the_uuid_too(void **state)
     expect_refused("-machine smbios-entry-point-type=16", "smbios-entry-point-type");
 }
 
+/* ---- -fw_cfg ---- */
+
+static void fw_cfg_takes_a_file_or_a_string(void **state)
+{
+    VmConfig c;
+    parse_well(&c, "-fw_cfg opt/a,string=x -fw_cfg name=opt/b,file=y");
+    assert_int_equal(c.machine.fw_cfg->len, 2);
+    assert_string_equal(opt_dict_get(c.machine.fw_cfg->pdata[0], "name"), "opt/a");
+    assert_string_equal(opt_dict_get(c.machine.fw_cfg->pdata[1], "file"), "y");
+    vm_config_clear(&c);
+    expect_refused("-fw_cfg string=x", "name");
+    expect_refused("-fw_cfg opt/a", "-fw_cfg: name=opt/a: needs either file= or string=");
+    expect_refused("-fw_cfg opt/a,file=x,string=y", "either");
+    expect_refused("-fw_cfg opt/a,gen_id=x", "gen_id=x");
+    expect_refused("-fw_cfg opt/a,strin=x", "string");
+    expect_refused("-fw_cfg opt/0123456789012345678901234567890123456789012345678901234,string=x",
+                   "1 to 55 characters");
+}
+
 /* ---- QEMU's options ---- */
 
 /* All of QEMU 7.2 and 10.0. */
@@ -317,6 +336,7 @@ int main(void)
         cmocka_unit_test(a_disk_may_be_a_bare_file_name),
         cmocka_unit_test(the_escape_key_is_a_character_code),
         cmocka_unit_test(smbios_sets_the_uuid_too),
+        cmocka_unit_test(fw_cfg_takes_a_file_or_a_string),
         cmocka_unit_test(every_option_of_QEMU_is_known_by_name),
         cmocka_unit_test(an_option_that_QEMU_lacks_too_is_unknown),
     };

@@ -10,6 +10,7 @@
 #include "hw/platform/serial.h"
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
+#include "vmm/board/x86_64/board_files.h"
 #include "vmm/board/x86_64/board_fw_cfg.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/arch_vm.h"
@@ -27,7 +28,7 @@ struct Board {
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
     BootImage *image; /* NULL: boots from the ROM, or not at all */
-    SmbiosOptions *smbios_options;
+    BoardFiles files;
     SmbiosTables smbios;
     BoardFwCfg fw_cfg;
 };
@@ -160,11 +161,6 @@ static bool board_check_boot_options(const VmMachine *m, GError **error)
                     config->initrd != NULL ? "initrd" : "append");
         return false;
     }
-    if (config->kernel != NULL && config->bios != NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "-kernel boots without firmware: leave -bios off");
-        return false;
-    }
     if (config->kernel == NULL && config->bios == NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
                     "nothing to boot: give -kernel FILE or -bios FILE");
@@ -185,17 +181,20 @@ static int board_open_boot_files(void *opaque)
     BoardBoot *boot = opaque;
     const MachineConfig *config = boot->m->config;
     Board *b = boot->m->board;
-    b->smbios_options = smbios_options_new(config->smbios, true, &boot->error);
-    if (b->smbios_options == NULL) {
-        return -1;
-    }
-    if (config->bios != NULL) {
-        return boot_rom_open(&b->rom, config->bios, &boot->error) ? 0 : -1;
-    }
     BootRequest request = {
         .kernel = config->kernel, .initrd = config->initrd, .cmdline = config->append};
-    b->image = boot_open(&request, &boot->error);
-    return b->image != NULL ? 0 : -1;
+    if (!board_files_read(&b->files, config, &boot->error)) {
+        return -1;
+    }
+    if (config->bios == NULL) {
+        b->image = boot_open(&request, &boot->error);
+        return b->image != NULL ? 0 : -1;
+    }
+    uint64_t low_ram = MIN(boot->m->memory->size, X86_LOW_RAM_MAX);
+    bool ok = boot_rom_open(&b->rom, config->bios, &boot->error) &&
+              (config->kernel == NULL ||
+               boot_read_blobs(&request, low_ram, &b->files.kernel, &boot->error));
+    return ok ? 0 : -1;
 }
 
 /* Runs file I/O in a worker. */
@@ -324,14 +323,14 @@ static bool board_build_smbios(VmMachine *m, GError **error)
 {
     Board *b = m->board;
     SmbiosMachine machine = {
-        .options = b->smbios_options,
+        .options = b->files.smbios,
         .uuid = m->config->uuid,
         .sockets = b->smp.sockets,
         .cores_per_socket = b->smp.cores,
         .threads_per_socket = b->smp.cores * b->smp.threads,
         .ram = &m->ram,
         .entry = (SmbiosEntry)m->config->smbios_entry,
-        .has_firmware = b->rom.host != NULL,
+        .has_firmware = b->image == NULL,
     };
     x86_cpuid_signature(b->cpus.cpuid, &machine.cpuid_version, &machine.cpuid_features);
     return smbios_build(&machine, &b->smbios, error);
@@ -346,6 +345,7 @@ static RUNS_IN_MAIN bool board_add_fw_cfg(VmMachine *m, GError **error)
         .config = m->config,
         .ram = &m->ram,
         .smbios = &b->smbios,
+        .files = &b->files,
         .apic_id_limit = x86_apic_id(&b->smp, b->smp.cpus - 1) + 1,
         .build_acpi = board_build_acpi_files,
         .opaque = m,
