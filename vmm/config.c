@@ -49,6 +49,8 @@ void vm_config_clear(VmConfig *config)
     for (unsigned i = 0; i < G_N_ELEMENTS(strings); i++) {
         g_free(strings[i]);
     }
+    g_clear_pointer(&config->machine.smbios, g_ptr_array_unref);
+    g_clear_pointer(&config->machine.fw_cfg, g_ptr_array_unref);
     opt_dict_free(config->process.sandbox);
     opt_dict_free(config->process.run_with);
     *config = (VmConfig){0};

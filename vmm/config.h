@@ -47,6 +47,9 @@ typedef struct MachineConfig {
     bool discard_late_ticks; /* -global kvm-pit.lost_tick_policy=discard */
     char *name, *uuid;
     GPtrArray *devices; /* OptDict, with "driver" */
+    GPtrArray *smbios;  /* OptDict: -smbios; NULL: none */
+    int smbios_entry;   /* SmbiosEntry */
+    GPtrArray *fw_cfg;  /* OptDict, with "name" and "file" or "string": -fw_cfg; NULL: none */
 } MachineConfig;
 
 /* The backends. */

@@ -51,6 +51,21 @@ BootKind boot_kind(const BootImage *image) ANY_THREAD;
 bool boot_load(BootImage *image, GuestRam *ram, const BootTables *tables, BootState *state,
                GError **error) ANY_THREAD;
 
+/* ---- kernels that firmware boots ---- */
+/* Each part as firmware reads it, and the address at which QEMU places it. */
+typedef struct BootBlobs {
+    GBytes *setup, *kernel, *cmdline; /* cmdline with its NUL */
+    GBytes *initrd;                   /* NULL: none */
+    uint32_t setup_addr, kernel_addr, cmdline_addr, initrd_addr;
+} BootBlobs;
+
+/* Reads all files: in a worker after start-up. @low_ram: bytes of RAM below 4 GiB. The caller calls
+ * boot_blobs_clear(). False + error (@blobs is empty) for anything but a bzImage, and when the
+ * initial RAM disk does not fit. */
+bool boot_read_blobs(const BootRequest *request, uint64_t low_ram, BootBlobs *blobs, GError **error)
+    ANY_THREAD;
+void boot_blobs_clear(BootBlobs *blobs) ANY_THREAD;
+
 /* ---- ROM: -bios ---- */
 typedef struct BootRom {
     uint8_t *host; /* anonymous mapping, owned */

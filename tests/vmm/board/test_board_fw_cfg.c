@@ -12,23 +12,30 @@ static FakeMachine *m;
 static MachineConfig config;
 static BoardFwCfg b;
 static unsigned builds;
+static SmbiosTables smbios;
+static BoardFiles files;
+static BoardUserFile user;
 
-static void build_acpi(void *opaque, AcpiFiles *files)
+static void build_acpi(void *opaque, AcpiFiles *acpi)
 {
     const char text[] = {(char)('a' + builds++), '\0'};
-    files->loader = g_bytes_new(text, 1);
-    files->rsdp = g_bytes_new("rsdp", 4);
-    files->tables = g_bytes_new("tables", 6);
+    acpi->loader = g_bytes_new(text, 1);
+    acpi->rsdp = g_bytes_new("rsdp", 4);
+    acpi->tables = g_bytes_new("tables", 6);
 }
 
 static int set_up(void **unused)
 {
     m = fake_machine_new();
     builds = 0;
+    files = (BoardFiles){.user = g_ptr_array_new()};
+    smbios = (SmbiosTables){.anchor = g_bytes_new("anchor", 6), .structures = g_bytes_new("s", 1)};
     config = (MachineConfig){0};
     b = (BoardFwCfg){.fw_cfg = fake_device(m, "fw_cfg_io", NULL),
                      .config = &config,
                      .ram = &m->ram,
+                     .smbios = &smbios,
+                     .files = &files,
                      .apic_id_limit = 6,
                      .build_acpi = build_acpi};
     return 0;
@@ -37,6 +44,10 @@ static int set_up(void **unused)
 static int tear_down(void **unused)
 {
     fake_device_gone(b.fw_cfg);
+    boot_blobs_clear(&files.kernel);
+    g_ptr_array_unref(files.user);
+    g_bytes_unref(smbios.anchor);
+    g_bytes_unref(smbios.structures);
     fake_machine_free(m);
     return 0;
 }
@@ -111,6 +122,8 @@ static void items_are_those_of_qemu(void **unused)
     assert_file("etc/system-states", "\x80\0\0\1\2\x80", 6);
     assert_file("etc/boot-fail-wait", "\xff\xff\xff\xff", 4);
     assert_file("bootorder", "", 0);
+    assert_file("etc/smbios/smbios-anchor", "anchor", 6);
+    assert_file("etc/smbios/smbios-tables", "s", 1);
 }
 
 static void a_machine_without_uuid_has_zeros(void **unused)
@@ -132,6 +145,54 @@ static void acpi_tables_are_built_again_when_firmware_selects_them(void **unused
     assert_file(ACPI_FILE_LOADER, "b", 1);
 }
 
+static void a_kernel_for_firmware_is_there_with_its_addresses(void **unused)
+{
+    fill();
+    assert_item(FW_CFG_KERNEL_SIZE, "\0\0\0\0", 4); /* none */
+    files.kernel = (BootBlobs){.setup = g_bytes_new("setup", 5),
+                               .kernel = g_bytes_new("kernel", 6),
+                               .cmdline = g_bytes_new("quiet", 6),
+                               .initrd = g_bytes_new("initrd", 6),
+                               .setup_addr = 0x10000,
+                               .kernel_addr = 0x100000,
+                               .cmdline_addr = 0x20000,
+                               .initrd_addr = 0x7ef000};
+    fake_device_gone(b.fw_cfg);
+    b.fw_cfg = fake_device(m, "fw_cfg_io", NULL);
+    fill();
+    assert_item(FW_CFG_SETUP_DATA, "setup\0", 6);
+    assert_item(FW_CFG_SETUP_SIZE, "\5\0\0\0", 4);
+    assert_item(FW_CFG_SETUP_ADDR, "\0\0\1\0", 4);
+    assert_item(FW_CFG_KERNEL_DATA, "kernel\0", 7);
+    assert_item(FW_CFG_KERNEL_SIZE, "\6\0\0\0", 4);
+    assert_item(FW_CFG_KERNEL_ADDR, "\0\0\x10\0", 4);
+    assert_item(FW_CFG_CMDLINE_DATA, "quiet\0", 6);
+    assert_item(FW_CFG_CMDLINE_SIZE, "\6\0\0\0", 4); /* with the NUL */
+    assert_item(FW_CFG_CMDLINE_ADDR, "\0\0\2\0", 4);
+    assert_item(FW_CFG_INITRD_DATA, "initrd", 6);
+    assert_item(FW_CFG_INITRD_SIZE, "\6\0\0\0", 4);
+    assert_item(FW_CFG_INITRD_ADDR, "\0\xf0\x7e\0", 4);
+}
+
+static void files_of_the_user_are_added(void **unused)
+{
+    user = (BoardUserFile){.name = (char[]){"opt/org.example/x"}, .data = g_bytes_new("text", 4)};
+    g_ptr_array_add(files.user, &user);
+    fill();
+    assert_file("opt/org.example/x", "text", 4);
+    g_bytes_unref(user.data);
+}
+
+static void a_file_of_the_machine_is_not_replaced_by_the_user(void **unused)
+{
+    g_autoptr(GError) error = NULL;
+    user = (BoardUserFile){.name = (char[]){"etc/e820"}, .data = g_bytes_new("text", 4)};
+    g_ptr_array_add(files.user, &user);
+    assert_false(board_fw_cfg_add(&b, &error));
+    assert_non_null(strstr(error->message, "-fw_cfg: fw_cfg file 'etc/e820': the file exists"));
+    g_bytes_unref(user.data);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -142,6 +203,9 @@ int main(void)
         TEST(items_are_those_of_qemu),
         TEST(a_machine_without_uuid_has_zeros),
         TEST(acpi_tables_are_built_again_when_firmware_selects_them),
+        TEST(a_kernel_for_firmware_is_there_with_its_addresses),
+        TEST(files_of_the_user_are_added),
+        TEST(a_file_of_the_machine_is_not_replaced_by_the_user),
     };
     return cmocka_run_group_tests_name("vmm/board/board_fw_cfg", tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
  * The layout of the lean q35's guest-physical and port space. Any thread; pure functions and
  * constants.
  *
- *   0x0000000000  RAM (0xe0000-0xfffff: ACPI tables; with firmware 0xa0000-0xbffff is empty, and
+ *   0x0000000000  RAM (0xe0000-0xfffff: ACPI and SMBIOS tables; with firmware 0xa0000-0xbffff is empty, and
  *                 0xc0000-0xfffff is what the PAM registers say, see vmm/board/x86_64/shadow.h)
  *   0x00b0000000  ECAM, 256 MiB: RAM below 4 GiB ends here at the latest (2.75 GiB)
  *   0x00c0000000  PCI MMIO, 32-bit window
@@ -57,6 +57,10 @@
 #define X86_ACPI_NVS_BASE UINT64_C(0xef000) /* FACS */
 #define X86_ACPI_NVS_SIZE UINT64_C(0x1000)
 #define X86_SYSTEM_ROM_BASE UINT64_C(0xf0000) /* every PC operating system leaves it unused */
+/* In the system ROM, after its code: guests search it for the entry point, which the tables
+ * follow. */
+#define X86_SMBIOS_BASE UINT64_C(0xf1000)
+#define X86_SMBIOS_SIZE UINT64_C(0xf000)
 
 /* ---- ports ---- */
 #define X86_PORT_KBD 0x60      /* i8042 data; command/status 0x64: reset pulse only */

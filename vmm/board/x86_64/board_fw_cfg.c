@@ -62,6 +62,31 @@ static void board_fw_cfg_set_items(const BoardFwCfg *b)
     fw_cfg_set_number(b->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1, 4);
 }
 
+/* ---- the kernel ---- */
+
+static void board_fw_cfg_set_blob(Device *fw_cfg, GBytes *data, uint32_t addr, FwCfgKey data_key,
+                                  FwCfgKey addr_key, FwCfgKey size_key)
+{
+    if (data != NULL) {
+        fw_cfg_set(fw_cfg, data_key, g_bytes_ref(data));
+        fw_cfg_set_number(fw_cfg, addr_key, addr, 4);
+        fw_cfg_set_number(fw_cfg, size_key, g_bytes_get_size(data), 4);
+    }
+}
+
+static void board_fw_cfg_set_kernel(const BoardFwCfg *b)
+{
+    const BootBlobs *k = &b->files->kernel;
+    board_fw_cfg_set_blob(b->fw_cfg, k->setup, k->setup_addr, FW_CFG_SETUP_DATA, FW_CFG_SETUP_ADDR,
+                          FW_CFG_SETUP_SIZE);
+    board_fw_cfg_set_blob(b->fw_cfg, k->kernel, k->kernel_addr, FW_CFG_KERNEL_DATA,
+                          FW_CFG_KERNEL_ADDR, FW_CFG_KERNEL_SIZE);
+    board_fw_cfg_set_blob(b->fw_cfg, k->initrd, k->initrd_addr, FW_CFG_INITRD_DATA,
+                          FW_CFG_INITRD_ADDR, FW_CFG_INITRD_SIZE);
+    board_fw_cfg_set_blob(b->fw_cfg, k->cmdline, k->cmdline_addr, FW_CFG_CMDLINE_DATA,
+                          FW_CFG_CMDLINE_ADDR, FW_CFG_CMDLINE_SIZE);
+}
+
 /* ---- files ---- */
 
 /* For each ACPI sleep state: bit 7, the state exists; below it the value of SLP_TYP. There is only
@@ -97,12 +122,30 @@ static bool board_fw_cfg_add_acpi(BoardFwCfg *b, GError **error)
     return true;
 }
 
+/* Added last: a name that the machine has itself is refused. */
+static RUNS_IN_MAIN bool board_fw_cfg_add_user_files(const BoardFwCfg *b, GError **error)
+{
+    for (unsigned i = 0; i < b->files->user->len; i++) {
+        const BoardUserFile *file = b->files->user->pdata[i];
+        if (!fw_cfg_add_file(b->fw_cfg, file->name, g_bytes_ref(file->data), error)) {
+            g_prefix_error(error, "-fw_cfg: ");
+            return false;
+        }
+    }
+    return true;
+}
+
 bool board_fw_cfg_add(BoardFwCfg *b, GError **error)
 {
     board_fw_cfg_set_items(b);
+    board_fw_cfg_set_kernel(b);
     return fw_cfg_add_file(b->fw_cfg, "etc/e820", e820_build(b->ram), error) &&
            fw_cfg_add_file(b->fw_cfg, "etc/system-states", system_states(), error) &&
-           board_fw_cfg_add_acpi(b, error);
+           fw_cfg_add_file(b->fw_cfg, "etc/smbios/smbios-anchor", g_bytes_ref(b->smbios->anchor),
+                           error) &&
+           fw_cfg_add_file(b->fw_cfg, "etc/smbios/smbios-tables",
+                           g_bytes_ref(b->smbios->structures), error) &&
+           board_fw_cfg_add_acpi(b, error) && board_fw_cfg_add_user_files(b, error);
 }
 
 void board_fw_cfg_update(BoardFwCfg *b)

@@ -8,12 +8,14 @@
 
 #include "hw/core/device.h"
 #include "vmm/board/x86_64/acpi.h"
-#include "vmm/config.h"
+#include "vmm/board/x86_64/board_files.h"
 
 typedef struct BoardFwCfg {
     Device *fw_cfg;
     const MachineConfig *config;
     const GuestRam *ram;
+    const SmbiosTables *smbios;
+    const BoardFiles *files;
     unsigned apic_id_limit; /* APIC ids are below it */
     /* Builds the ACPI tables for the machine as it is now. Any thread that holds the BQL, or main
      * while the guest does not run. */

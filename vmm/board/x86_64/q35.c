@@ -11,6 +11,7 @@
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
 #include "vmm/board/x86_64/board_boot.h"
+#include "vmm/board/x86_64/board_files.h"
 #include "vmm/board/x86_64/board_fw_cfg.h"
 #include "vmm/board/x86_64/shadow.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
@@ -31,6 +32,8 @@ struct Board {
     unsigned resets;
     Shadow shadow;    /* used with firmware only */
     BootImage *image; /* NULL: boots from the ROM, or not at all */
+    BoardFiles files;
+    SmbiosTables smbios;
     BoardFwCfg fw_cfg;
 };
 
@@ -162,11 +165,6 @@ static bool board_check_boot_options(const VmMachine *m, GError **error)
                     config->initrd != NULL ? "initrd" : "append");
         return false;
     }
-    if (config->kernel != NULL && config->bios != NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "-kernel boots without firmware: leave -bios off");
-        return false;
-    }
     if (config->kernel == NULL && config->bios == NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
                     "nothing to boot: give -kernel FILE or -bios FILE");
@@ -187,13 +185,20 @@ static int board_open_boot_files(void *opaque)
     BoardBoot *boot = opaque;
     const MachineConfig *config = boot->m->config;
     Board *b = boot->m->board;
-    if (config->bios != NULL) {
-        return boot_rom_open(&b->rom, config->bios, &boot->error) ? 0 : -1;
-    }
     BootRequest request = {
         .kernel = config->kernel, .initrd = config->initrd, .cmdline = config->append};
-    b->image = boot_open(&request, &boot->error);
-    return b->image != NULL ? 0 : -1;
+    if (!board_files_read(&b->files, config, &boot->error)) {
+        return -1;
+    }
+    if (config->bios == NULL) {
+        b->image = boot_open(&request, &boot->error);
+        return b->image != NULL ? 0 : -1;
+    }
+    uint64_t low_ram = MIN(boot->m->memory->size, X86_LOW_RAM_MAX);
+    bool ok = boot_rom_open(&b->rom, config->bios, &boot->error) &&
+              (config->kernel == NULL ||
+               boot_read_blobs(&request, low_ram, &b->files.kernel, &boot->error));
+    return ok ? 0 : -1;
 }
 
 /* Runs file I/O in a worker. */
@@ -358,6 +363,23 @@ static void board_build_acpi_files(void *opaque, AcpiFiles *files)
     x86_acpi_build_files(&config, files);
 }
 
+static bool board_build_smbios(VmMachine *m, GError **error)
+{
+    Board *b = m->board;
+    SmbiosMachine machine = {
+        .options = b->files.smbios,
+        .uuid = m->config->uuid,
+        .sockets = b->smp.sockets,
+        .cores_per_socket = b->smp.cores,
+        .threads_per_socket = b->smp.cores * b->smp.threads,
+        .ram = &m->ram,
+        .entry = (SmbiosEntry)m->config->smbios_entry,
+        .has_firmware = b->image == NULL,
+    };
+    x86_cpuid_signature(b->cpus.cpuid, &machine.cpuid_version, &machine.cpuid_features);
+    return smbios_build(&machine, &b->smbios, error);
+}
+
 static RUNS_IN_MAIN bool board_add_fw_cfg(VmMachine *m, GError **error)
 {
     Board *b = m->board;
@@ -366,6 +388,8 @@ static RUNS_IN_MAIN bool board_add_fw_cfg(VmMachine *m, GError **error)
         .fw_cfg = m->env.fw_cfg,
         .config = m->config,
         .ram = &m->ram,
+        .smbios = &b->smbios,
+        .files = &b->files,
         .apic_id_limit = x86_apic_id(&b->smp, b->smp.cpus - 1) + 1,
         .build_acpi = board_build_acpi_files,
         .opaque = m,
@@ -393,7 +417,8 @@ bool board_co_build(VmMachine *m, GError **error)
     }
     rtc_set_memory_size(board_find(m, "mc146818rtc"), guest_ram_below_4g(&m->ram),
                         guest_ram_above_4g(&m->ram));
-    return board_add_fw_cfg(m, error) && board_prepare_for_firmware(m, error);
+    return board_build_smbios(m, error) && board_add_fw_cfg(m, error) &&
+           board_prepare_for_firmware(m, error);
 }
 
 /* ---- reset ---- */
@@ -410,8 +435,10 @@ static int board_load(void *opaque)
     BoardBoot *boot = opaque;
     VmMachine *m = boot->m;
     BootTables tables = {0};
-    bool ok = board_write_acpi(m, &tables.rsdp_gpa, &boot->error) &&
-              boot_load(m->board->image, &m->ram, &tables, boot->state, &boot->error);
+    bool ok =
+        board_write_acpi(m, &tables.rsdp_gpa, &boot->error) &&
+        smbios_write(&m->board->smbios, &m->ram, X86_SMBIOS_BASE, X86_SMBIOS_SIZE, &boot->error) &&
+        boot_load(m->board->image, &m->ram, &tables, boot->state, &boot->error);
     return ok ? 0 : -1;
 }
 
