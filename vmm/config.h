@@ -25,6 +25,15 @@ typedef struct ConfigAccelerators {
     char *other; /* the first of the others, or NULL */
 } ConfigAccelerators;
 
+/* -boot. */
+typedef struct BootConfig {
+    char *order, *once; /* letters, or NULL */
+    bool menu, strict;
+    int32_t splash_time_ms;    /* of the boot menu's prompt; -1: the firmware's own */
+    int32_t reboot_timeout_ms; /* after no device has booted; -1: never. BOOT_TIMEOUT_UNSET */
+} BootConfig;
+#define BOOT_TIMEOUT_UNSET INT32_MIN
+
 /* The machine. */
 typedef struct MachineConfig {
     char *memory;      /* -machine memory-backend=ID, or NULL */
@@ -33,10 +42,14 @@ typedef struct MachineConfig {
     uint64_t ram_size; /* bytes */
     bool ram_size_set;
     char *kernel, *initrd, *append, *bios;
+    BootConfig boot;
     char *rtc_base;          /* "utc", "localtime", a date; NULL: utc */
     bool discard_late_ticks; /* -global kvm-pit.lost_tick_policy=discard */
     char *name, *uuid;
     GPtrArray *devices; /* OptDict, with "driver" */
+    GPtrArray *smbios;  /* OptDict: -smbios; NULL: none */
+    int smbios_entry;   /* SmbiosEntry */
+    GPtrArray *fw_cfg;  /* OptDict, with "name" and "file" or "string": -fw_cfg; NULL: none */
 } MachineConfig;
 
 /* The backends. */

@@ -66,10 +66,10 @@ test_options_that_do_not_exist() {
 
 test_options_of_QEMU_that_skiff_lacks() {
     local option
-    for option in cdrom usb fw_cfg pflash boot watchdog watchdog-action L d mem-path; do
+    for option in cdrom usb pflash boot watchdog watchdog-action L d mem-path; do
         with "no -$option; nearest is" "-$option" x
     done
-    for option in netdev loadvm incoming smbios virtfs fsdev tpmdev audiodev icount numa plugin no-acpi; do
+    for option in netdev loadvm incoming virtfs fsdev tpmdev audiodev icount numa plugin no-acpi; do
         with "no -$option: " "-$option" x
     done
     with "no display ':1'" -vnc :1
@@ -96,7 +96,25 @@ test_contradictory_options() {
     refuse 'nothing to boot' -m 128
     refuse '-append needs -kernel' -append x
     refuse '-initrd needs -kernel' -initrd x
-    refuse '-bios' -kernel "$kernel" -bios build/guests/first.bin
+    refuse 'no bzImage' -kernel "$kernel" -bios build/guests/first.bin
+    none_was_bad
+}
+
+test_data_for_firmware() {
+    with 'smbios.*needs a value' -smbios ''
+    with 'type=number or file=path' -smbios serial=x
+    with 'type=9.*by file=' -smbios type=9
+    with 'seriall' -smbios type=1,seriall=x
+    with 'UUID' -smbios type=1,uuid=x
+    with 'no-such.*No such file' -smbios file=no-such
+    with 'no-such.*No such file' -smbios type=11,path=no-such
+    with 'is no SMBIOS structure' -smbios file=/dev/null
+    with 'fw_cfg.*needs a value' -fw_cfg ''
+    with 'either file= or string=' -fw_cfg opt/x
+    with 'no-such.*No such file' -fw_cfg opt/x,file=no-such
+    with 'file exists already' -fw_cfg opt/x,string=1 -fw_cfg opt/x,string=2
+    with 'file exists already' -fw_cfg etc/e820,string=1
+    with 'smbios-entry-point-type' -machine smbios-entry-point-type=16
     none_was_bad
 }
 
@@ -274,9 +292,12 @@ test_values() {
     with panic -action panic=no-such
     with base -rtc base=no-such
     with clock -rtc clock=vm
+    with 'was given twice' -boot order=cc
+    with 'for PC' -boot once=p
+    with strict -boot strict=maybe
     with no-such -uuid no-such
     with no-such -trace no-such
-    for value in serial chardev qmp monitor trace action msg rtc sandbox run-with machine; do
+    for value in serial chardev qmp monitor trace action msg rtc boot sandbox run-with machine; do
         with "^skiff: -$value: needs a" "-$value" ''
     done
     with timestamp -msg timestamp=maybe

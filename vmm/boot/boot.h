@@ -51,6 +51,21 @@ BootKind boot_kind(const BootImage *image) ANY_THREAD;
 bool boot_load(BootImage *image, GuestRam *ram, const BootTables *tables, BootState *state,
                GError **error) ANY_THREAD;
 
+/* ---- kernels that firmware boots ---- */
+/* Each part as firmware reads it, and the address at which QEMU places it. */
+typedef struct BootBlobs {
+    GBytes *setup, *kernel, *cmdline; /* cmdline with its NUL */
+    GBytes *initrd;                   /* NULL: none */
+    uint32_t setup_addr, kernel_addr, cmdline_addr, initrd_addr;
+} BootBlobs;
+
+/* Reads all files: in a worker after start-up. @low_ram: bytes of RAM below 4 GiB. The caller calls
+ * boot_blobs_clear(). False + error (@blobs is empty) for anything but a bzImage, and when the
+ * initial RAM disk does not fit. */
+bool boot_read_blobs(const BootRequest *request, uint64_t low_ram, BootBlobs *blobs, GError **error)
+    ANY_THREAD;
+void boot_blobs_clear(BootBlobs *blobs) ANY_THREAD;
+
 /* ---- ROM: -bios ---- */
 typedef struct BootRom {
     uint8_t *host; /* anonymous mapping, owned */
@@ -62,7 +77,5 @@ bool boot_rom_open(BootRom *rom, const char *path, GError **error) ANY_THREAD;
 void boot_rom_close(BootRom *rom) ANY_THREAD;
 /* Adds it to @ram as a read-only block at the architecture's address. @rom must outlive @ram. */
 void boot_rom_map(const BootRom *rom, GuestRam *ram) ANY_THREAD;
-/* Copies to RAM the part that the processor finds there at power-on. Called at every reset. */
-void boot_rom_shadow(const BootRom *rom, const GuestRam *ram) ANY_THREAD;
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared by the files of the command line: cmdline.c has the table, cmdline_handlers.c and
- * cmdline_machine.c the options' handlers, cmdline_help.c `-device help` and the like,
+ * cmdline_machine.c and cmdline_firmware.c the options' handlers, cmdline_help.c `-device help` and the like,
  * cmdline_lacking.c the options of QEMU that skiff lacks. */
 #ifndef SKIFF_VMM_CMDLINE_CMDLINE_INT_H
 #define SKIFF_VMM_CMDLINE_CMDLINE_INT_H
@@ -36,6 +36,7 @@ CmdlineHandler cmdline_object;
 CmdlineHandler cmdline_blockdev;
 CmdlineHandler cmdline_drive;
 CmdlineHandler cmdline_machine;
+CmdlineHandler cmdline_boot;
 CmdlineHandler cmdline_accel;
 CmdlineHandler cmdline_enable_kvm;
 CmdlineHandler cmdline_memory;
@@ -54,6 +55,8 @@ CmdlineHandler cmdline_mon;
 CmdlineHandler cmdline_sandbox;
 CmdlineHandler cmdline_run_with;
 CmdlineHandler cmdline_gdb_default;
+CmdlineHandler cmdline_smbios;
+CmdlineHandler cmdline_fw_cfg;
 
 /* Called after the last option: fails when accelerators were named and KVM is not among them. */
 bool cmdline_check_accelerators(const VmConfig *config, GError **error) ANY_THREAD;

@@ -153,6 +153,7 @@ static const FixedProperty machine_fixed[] = {
 
 typedef struct MachineOptions {
     char *type, *accel, *memory_backend;
+    int smbios_entry;
 } MachineOptions;
 
 static bool machine_apply(VmConfig *config, const char *name, const MachineOptions *options,
@@ -170,15 +171,20 @@ static bool machine_apply(VmConfig *config, const char *name, const MachineOptio
         g_free(config->machine.memory);
         config->machine.memory = g_strdup(options->memory_backend);
     }
+    config->machine.smbios_entry =
+        options->smbios_entry != 0 ? options->smbios_entry : config->machine.smbios_entry;
     return true;
 }
 
 bool cmdline_machine(VmConfig *config, const char *name, const char *value, GError **error)
 {
+    static const char *const smbios_entries[] = {"auto", "32", "64", NULL}; /* SmbiosEntry */
     static const OptSpec specs[] = {
         OPT_SPEC(MachineOptions, "type", OPT_STRING, type),
         OPT_SPEC(MachineOptions, "accel", OPT_STRING, accel),
         OPT_SPEC(MachineOptions, "memory-backend", OPT_STRING, memory_backend),
+        OPT_SPEC(MachineOptions, "smbios-entry-point-type", OPT_ENUM, smbios_entry,
+                 .names = smbios_entries),
         {0},
     };
     g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, "type", error);

@@ -267,6 +267,12 @@ static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
         vm_end(vm, (ExitStatus)exit_status_debug_exit(value), VM_CAUSE_GUEST_SHUTDOWN);
         return;
     }
+    if (vm_event_take(events, VM_REQUEST_NO_SMM)) {
+        log_error("the firmware needs SMM (it is a build for secure boot), which skiff does not "
+                  "offer: use a build without SMM, such as OVMF_CODE_4M.fd");
+        vm_end(vm, EXIT_STATUS_USAGE, VM_CAUSE_HOST_ERROR);
+        return;
+    }
     if (vm_event_take(events, VM_REQUEST_PANIC) && vm_guest_panicked(vm)) {
         return;
     }
@@ -325,6 +331,7 @@ void vm_request(void *opaque, int request, int64_t detail)
     case VM_REQUEST_PANIC:
         atomic_fetch_or(&vm->life.panic_bits, detail);
         break;
+    case VM_REQUEST_NO_SMM:
     case VM_REQUEST_RESET:
     case VM_REQUEST_POWEROFF:
         vcpu_halt_self();

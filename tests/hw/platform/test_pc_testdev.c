@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The devices that kvm-unit-tests use: pc-testdev, and fw_cfg's RAM size and number of
- * processors. */
+/* pc-testdev, which kvm-unit-tests use. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -101,42 +100,6 @@ static void a_flushed_page_keeps_its_data_and_stays_writable(void **unused)
     fake_device_gone(dev);
 }
 
-/* ---- fw_cfg ---- */
-
-static uint64_t read_item(uint16_t key, unsigned bytes)
-{
-    uint64_t value = 0;
-    fake_out16(m, 0x510, key);
-    for (unsigned i = 0; i < bytes; i++) {
-        value |= (uint64_t)fake_in8(m, 0x511) << (8 * i);
-    }
-    return value;
-}
-
-static void fw_cfg_has_ram_size_and_processors(void **unused)
-{
-    m->env.cpu_count = 300;
-    Device *dev = fake_device(m, "fw_cfg_io", NULL);
-    assert_int_equal(read_item(0x03, 8), FAKE_RAM_SIZE);
-    assert_int_equal(read_item(0x05, 2), 300);
-    assert_int_equal(read_item(0x0f, 2), 300);
-    assert_int_equal(read_item(0x05, 8), 300);
-    assert_int_equal(fake_in8(m, 0x511), 0); /* beyond the end */
-    fake_device_gone(dev);
-}
-
-/* Firmware looks for a signature and then for files; it must find none. */
-static void fw_cfg_has_no_signature(void **unused)
-{
-    Device *dev = fake_device(m, "fw_cfg_io", NULL);
-    assert_int_equal(read_item(0x00, 4), 0);
-    assert_int_equal(read_item(0x19, 4), 0);
-    assert_int_equal(read_item(0xffff, 8), 0);
-    fake_out8(m, 0x511, 5); /* read-only, and selects nothing */
-    assert_int_equal(fake_in8(m, 0x511), 0);
-    fake_device_gone(dev);
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -147,8 +110,6 @@ int main(void)
         TEST(each_port_is_an_interrupt_line),
         TEST(a_reset_lowers_lines_and_clears_memory),
         TEST(a_flushed_page_keeps_its_data_and_stays_writable),
-        TEST(fw_cfg_has_ram_size_and_processors),
-        TEST(fw_cfg_has_no_signature),
     };
     return cmocka_run_group_tests_name("hw/platform/pc_testdev", tests, NULL, NULL);
 }

@@ -221,6 +221,43 @@ static void the_escape_key_is_a_character_code(void **state)
     expect_refused("-echr -1", "from 0 to 255");
 }
 
+/* ---- -smbios ---- */
+
+static void smbios_sets_the_uuid_too(void **state)
+{
+    VmConfig c;
+    parse_well(&c,
+               "-smbios type=1,serial=a,,b,uuid=01234567-89ab-cdef-0123-456789abcdef "
+               "-machine smbios-entry-point-type=64 -smbios type=11,value=x,value=y -machine q35");
+    assert_string_equal(c.machine.uuid, "01234567-89ab-cdef-0123-456789abcdef");
+    assert_int_equal(c.machine.smbios->len, 2);
+    assert_string_equal(opt_dict_get(c.machine.smbios->pdata[0], "serial"), "a,b");
+    assert_int_equal(c.machine.smbios_entry, 2);
+    vm_config_clear(&c);
+    expect_refused("-smbios type=1,uuid=1", "-smbios type=1,uuid=1: is no UUID");
+    expect_refused("-smbios type=77", "-smbios type=77");
+    expect_refused("-machine smbios-entry-point-type=16", "smbios-entry-point-type");
+}
+
+/* ---- -fw_cfg ---- */
+
+static void fw_cfg_takes_a_file_or_a_string(void **state)
+{
+    VmConfig c;
+    parse_well(&c, "-fw_cfg opt/a,string=x -fw_cfg name=opt/b,file=y");
+    assert_int_equal(c.machine.fw_cfg->len, 2);
+    assert_string_equal(opt_dict_get(c.machine.fw_cfg->pdata[0], "name"), "opt/a");
+    assert_string_equal(opt_dict_get(c.machine.fw_cfg->pdata[1], "file"), "y");
+    vm_config_clear(&c);
+    expect_refused("-fw_cfg string=x", "name");
+    expect_refused("-fw_cfg opt/a", "-fw_cfg: name=opt/a: needs either file= or string=");
+    expect_refused("-fw_cfg opt/a,file=x,string=y", "either");
+    expect_refused("-fw_cfg opt/a,gen_id=x", "gen_id=x");
+    expect_refused("-fw_cfg opt/a,strin=x", "string");
+    expect_refused("-fw_cfg opt/0123456789012345678901234567890123456789012345678901234,string=x",
+                   "1 to 55 characters");
+}
+
 /* ---- QEMU's options ---- */
 
 /* All of QEMU 7.2 and 10.0. */
@@ -283,6 +320,32 @@ static void late_timer_ticks_may_be_dropped(void **state)
     expect_refused("-global virtio-blk-pci.num-queues=4", "no such global property");
 }
 
+static void boot_options_are_merged_and_checked(void **state)
+{
+    VmConfig c;
+    parse_well(&c,
+               "-boot dc -boot once=n,menu=on,splash-time=500 -boot strict=on,reboot-timeout=-1");
+    assert_string_equal(c.machine.boot.order, "dc");
+    assert_string_equal(c.machine.boot.once, "n");
+    assert_true(c.machine.boot.menu && c.machine.boot.strict);
+    assert_int_equal(c.machine.boot.splash_time_ms, 500);
+    assert_int_equal(c.machine.boot.reboot_timeout_ms, -1);
+    vm_config_clear(&c);
+    parse_well(&c, "-boot order=c -boot menu=off");
+    assert_string_equal(c.machine.boot.order, "c");
+    assert_int_equal(c.machine.boot.splash_time_ms, -1);
+    assert_int_equal(c.machine.boot.reboot_timeout_ms, BOOT_TIMEOUT_UNSET);
+    vm_config_clear(&c);
+    expect_refused("-boot cc", "Boot device 'c' was given twice");
+    expect_refused("-boot once=q", "Invalid boot device 'q'");
+    expect_refused("-boot e", "Invalid boot device for PC: 'e'");
+    expect_refused("-boot abcd", "Too many boot devices for PC");
+    expect_refused("-boot c,splash=x", "no display");
+    expect_refused("-boot c,reboot-timeout=65536", "reboot-timeout=65536");
+    expect_refused("-boot c,splash-time=65536", "splash-time");
+    expect_refused("-boot c,no-such=1", "no-such");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,8 +361,11 @@ int main(void)
         cmocka_unit_test(late_timer_ticks_may_be_dropped),
         cmocka_unit_test(a_disk_may_be_a_bare_file_name),
         cmocka_unit_test(the_escape_key_is_a_character_code),
+        cmocka_unit_test(smbios_sets_the_uuid_too),
+        cmocka_unit_test(fw_cfg_takes_a_file_or_a_string),
         cmocka_unit_test(every_option_of_QEMU_is_known_by_name),
         cmocka_unit_test(an_option_that_QEMU_lacks_too_is_unknown),
+        cmocka_unit_test(boot_options_are_merged_and_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

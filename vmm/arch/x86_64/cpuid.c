@@ -187,6 +187,12 @@ static bool cpuid_fix_phys_bits(GArray *entries, unsigned wanted, GError **error
     return true;
 }
 
+void x86_cpuid_signature(const X86Cpuid *cpuid, uint32_t *version, uint32_t *features)
+{
+    *version = x86_cpuid_get(cpuid->entries, 1, 0, CPUID_EAX);
+    *features = x86_cpuid_get(cpuid->entries, 1, 0, CPUID_EDX);
+}
+
 unsigned x86_cpuid_phys_bits(const X86Cpuid *cpuid)
 {
     uint32_t sizes = x86_cpuid_get(cpuid->entries, LEAF_ADDRESS_SIZES, 0, CPUID_EAX);

@@ -66,6 +66,8 @@ void x86_cpuid_free(X86Cpuid *cpuid) ANY_THREAD;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(X86Cpuid, x86_cpuid_free)
 /* For KVM_SET_CPUID2 of processor @index; owned by the caller (g_free). */
 struct kvm_cpuid2 *x86_cpuid_for_cpu(const X86Cpuid *cpuid, unsigned index) ANY_THREAD;
+/* EAX and EDX of leaf 1, as SMBIOS identifies the processor. */
+void x86_cpuid_signature(const X86Cpuid *cpuid, uint32_t *version, uint32_t *features) ANY_THREAD;
 /* The guest's number of physical address bits; the board places its windows below that. */
 unsigned x86_cpuid_phys_bits(const X86Cpuid *cpuid) ANY_THREAD;
 

@@ -3,7 +3,8 @@
  * The layout of the lean q35's guest-physical and port space. Any thread; pure functions and
  * constants.
  *
- *   0x0000000000  RAM (0xe0000-0xfffff: ACPI tables; with -bios a copy of the ROM's last 128 KiB)
+ *   0x0000000000  RAM (0xe0000-0xfffff: ACPI and SMBIOS tables; with firmware 0xa0000-0xbffff is empty, and
+ *                 0xc0000-0xfffff is what the PAM registers say, see vmm/board/x86_64/shadow.h)
  *   0x00b0000000  ECAM, 256 MiB: RAM below 4 GiB ends here at the latest (2.75 GiB)
  *   0x00c0000000  PCI MMIO, 32-bit window
  *   0x00fec00000  IOAPIC
@@ -32,9 +33,6 @@
 #define X86_RAM_MIN (2 * X86_MIB)
 #define X86_ECAM_BASE UINT64_C(0xb0000000)
 #define X86_ECAM_SIZE UINT64_C(0x10000000)
-/* The last PCI bus, in MCFG and dsdt.asl. Linux probes all 32 slots of every bus up to it: 255
- * would cost 8000 exits at each boot. */
-#define X86_PCI_LAST_BUS 0
 #define X86_MMIO32_BASE UINT64_C(0xc0000000)
 #define X86_MMIO32_SIZE UINT64_C(0x3ec00000) /* to 0xfebfffff */
 #define X86_IOAPIC_BASE UINT64_C(0xfec00000)
@@ -59,6 +57,10 @@
 #define X86_ACPI_NVS_BASE UINT64_C(0xef000) /* FACS */
 #define X86_ACPI_NVS_SIZE UINT64_C(0x1000)
 #define X86_SYSTEM_ROM_BASE UINT64_C(0xf0000) /* every PC operating system leaves it unused */
+/* In the system ROM, after its code: guests search it for the entry point, which the tables
+ * follow. */
+#define X86_SMBIOS_BASE UINT64_C(0xf1000)
+#define X86_SMBIOS_SIZE UINT64_C(0xf000)
 
 /* ---- ports ---- */
 #define X86_PORT_KBD 0x60      /* i8042 data; command/status 0x64: reset pulse only */
@@ -116,5 +118,8 @@ typedef struct X86Layout {
  */
 bool x86_layout_compute(uint64_t ram_size, unsigned phys_bits, X86Layout *layout, GError **error)
     ANY_THREAD;
+/* Extends the 64-bit window to the guest's last physical address: firmware places BARs where it
+ * likes. */
+void x86_layout_open_mmio64(X86Layout *layout, unsigned phys_bits) ANY_THREAD;
 
 #endif

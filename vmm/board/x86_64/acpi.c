@@ -2,25 +2,20 @@
 /*
  * ACPI 6.3 tables, written byte by byte in the order the specification lists their fields.
  *
- *   X86_ACPI_BASE      RSDP, XSDT -> FADT -> DSDT (and FACS)
- *                              \---> MADT, MCFG, SSDT
- *   X86_ACPI_NVS_BASE  FACS
+ *   RSDP -> XSDT, RSDT -> FADT -> FACS, DSDT
+ *                    \---> MADT, MCFG, SSDT
+ *
+ * acpi_place.c puts them into guest RAM; acpi_loader.c gives them to firmware.
  */
-#include "vmm/board/x86_64/acpi.h"
-
-#include <inttypes.h>
 #include <string.h>
 
 #include "dsdt.h"
-#include "util/opts/opts.h"
 #include "vmm/arch/x86_64/layout.h"
+#include "vmm/board/x86_64/acpi_int.h"
 
 #define ACPI_OEM_ID "SKIFF "
 #define ACPI_OEM_TABLE_ID "SKIFFQ35"
 #define ACPI_CREATOR "SKIF"
-#define ACPI_RSDP_SIZE 36
-#define ACPI_FACS_SIZE 64
-#define ACPI_HEADER_SIZE 36
 #define ACPI_HEADER_CHECKSUM 9
 #define ACPI_TABLE_ALIGN 16
 
@@ -53,20 +48,20 @@ static void acpi_poke(GByteArray *out, guint offset, uint64_t value, unsigned si
     }
 }
 
-/* All bytes of a table add up to 0. */
-static void acpi_set_checksum(GByteArray *out, guint start, guint size, guint at)
+/* ---- tables ---- */
+
+/* Appends the address of the table at offset @target. */
+static void acpi_put_link(AcpiTables *t, guint target, unsigned size)
 {
-    uint8_t sum = 0;
-    out->data[start + at] = 0;
-    for (guint i = 0; i < size; i++) {
-        sum = (uint8_t)(sum + out->data[start + i]);
-    }
-    out->data[start + at] = (uint8_t)-sum;
+    const AcpiLink link = {.at = t->bytes->len, .size = size};
+    g_array_append_val(t->links, link);
+    acpi_put(t->bytes, target, size);
 }
 
 /* Begins a table at the next aligned offset and returns it. §5.2.6. */
-static guint acpi_begin(GByteArray *out, const char *signature, uint8_t revision)
+static guint acpi_begin(AcpiTables *t, const char *signature, uint8_t revision)
 {
+    GByteArray *out = t->bytes;
     acpi_put_zeros(out, -out->len % ACPI_TABLE_ALIGN);
     guint start = out->len;
     acpi_put_text(out, signature, 4);
@@ -81,12 +76,14 @@ static guint acpi_begin(GByteArray *out, const char *signature, uint8_t revision
     return start;
 }
 
-/* Returns the table's guest-physical address. */
-static uint64_t acpi_end(GByteArray *out, guint start)
+/* Returns @start. */
+static guint acpi_end(AcpiTables *t, guint start)
 {
-    acpi_poke(out, start + 4, out->len - start, 4);
-    acpi_set_checksum(out, start, out->len - start, ACPI_HEADER_CHECKSUM);
-    return X86_ACPI_BASE + start;
+    const AcpiSum sum = {
+        .start = start, .size = t->bytes->len - start, .at = start + ACPI_HEADER_CHECKSUM};
+    acpi_poke(t->bytes, start + 4, sum.size, 4);
+    g_array_append_val(t->sums, sum);
+    return start;
 }
 
 /* Generic address of a register block in port space. §5.2.3.2. */
@@ -101,12 +98,13 @@ static void acpi_put_port(GByteArray *out, uint64_t port, uint8_t bits)
 
 /* ---- DSDT and SSDT ---- */
 
-static uint64_t acpi_put_dsdt(GByteArray *out)
+/* Its checksum is iasl's. */
+static guint acpi_put_dsdt(AcpiTables *t)
 {
-    acpi_put_zeros(out, -out->len % ACPI_TABLE_ALIGN);
-    guint start = out->len;
-    g_byte_array_append(out, dsdt_aml_code, sizeof(dsdt_aml_code));
-    return X86_ACPI_BASE + start;
+    acpi_put_zeros(t->bytes, -t->bytes->len % ACPI_TABLE_ALIGN);
+    guint start = t->bytes->len;
+    g_byte_array_append(t->bytes, dsdt_aml_code, sizeof(dsdt_aml_code));
+    return start;
 }
 
 #define AML_NAME_OP 0x08
@@ -122,19 +120,21 @@ static void acpi_put_aml_integer(GByteArray *out, const char *name, uint64_t val
 }
 
 /* The values that dsdt.asl takes from the SSDT. */
-static uint64_t acpi_put_ssdt(GByteArray *out, const AcpiConfig *config)
+static guint acpi_put_ssdt(AcpiTables *t, const AcpiConfig *config)
 {
+    GByteArray *out = t->bytes;
     const PciWindows *w = &config->windows;
     const unsigned devices =
         (config->has_com1 ? 1u : 0) | (config->has_com2 ? 2u : 0) | (config->has_pvpanic ? 4u : 0);
-    guint start = acpi_begin(out, "SSDT", 2);
+    guint start = acpi_begin(t, "SSDT", 2);
     acpi_put_aml_integer(out, "DEVS", devices);
     acpi_put_aml_integer(out, "ECMB", w->ecam_base);
     acpi_put_aml_integer(out, "M32B", w->mmio32_base);
     acpi_put_aml_integer(out, "M32L", w->mmio32_size);
     acpi_put_aml_integer(out, "M64B", w->mmio64_base);
     acpi_put_aml_integer(out, "M64L", w->mmio64_size);
-    return acpi_end(out, start);
+    acpi_put_aml_integer(out, "LBUS", config->last_bus);
+    return acpi_end(t, start);
 }
 
 /* ---- FADT ---- */
@@ -159,10 +159,11 @@ enum { /* fixed feature flags, table 5-35; bit 4 clear: a fixed power button */
 #define FADT_MINOR_REVISION 3
 
 /* The fields of ACPI 1.0: 32-bit addresses. */
-static void acpi_put_fadt_ports(GByteArray *out, uint64_t dsdt)
+static void acpi_put_fadt_ports(AcpiTables *t, guint dsdt)
 {
-    acpi_put(out, X86_ACPI_NVS_BASE, 4); /* FACS */
-    acpi_put(out, dsdt, 4);
+    GByteArray *out = t->bytes;
+    acpi_put_link(t, ACPI_FACS_OFFSET, 4);
+    acpi_put_link(t, dsdt, 4);
     acpi_put(out, 0, 1); /* reserved */
     acpi_put(out, 0, 1); /* preferred profile: unspecified */
     acpi_put(out, X86_GSI_SCI, 2);
@@ -206,10 +207,11 @@ static void acpi_put_fadt_features(GByteArray *out)
 }
 
 /* The same registers as generic addresses. */
-static void acpi_put_fadt_extended(GByteArray *out, uint64_t dsdt)
+static void acpi_put_fadt_extended(AcpiTables *t, guint dsdt)
 {
+    GByteArray *out = t->bytes;
     acpi_put(out, 0, 8); /* X_FIRMWARE_CTRL: the 32-bit field has the FACS */
-    acpi_put(out, dsdt, 8);
+    acpi_put_link(t, dsdt, 8);
     acpi_put_port(out, X86_PM1_EVENT, 32);
     acpi_put_zeros(out, 12);
     acpi_put_port(out, X86_PM1_CONTROL, 16);
@@ -223,14 +225,14 @@ static void acpi_put_fadt_extended(GByteArray *out, uint64_t dsdt)
 }
 
 /* §5.2.9. */
-static uint64_t acpi_put_fadt(GByteArray *out, uint64_t dsdt)
+static guint acpi_put_fadt(AcpiTables *t, guint dsdt)
 {
-    guint start = acpi_begin(out, "FACP", 6);
-    acpi_put_fadt_ports(out, dsdt);
-    acpi_put_fadt_features(out);
-    acpi_put_fadt_extended(out, dsdt);
-    g_assert(out->len - start == 276);
-    return acpi_end(out, start);
+    guint start = acpi_begin(t, "FACP", 6);
+    acpi_put_fadt_ports(t, dsdt);
+    acpi_put_fadt_features(t->bytes);
+    acpi_put_fadt_extended(t, dsdt);
+    g_assert(t->bytes->len - start == 276);
+    return acpi_end(t, start);
 }
 
 /* ---- MADT ---- */
@@ -301,10 +303,11 @@ static void acpi_put_nmi(GByteArray *out, bool x2apic)
 }
 
 /* §5.2.12. */
-static uint64_t acpi_put_madt(GByteArray *out, const AcpiConfig *config)
+static guint acpi_put_madt(AcpiTables *t, const AcpiConfig *config)
 {
+    GByteArray *out = t->bytes;
     bool x2apic = false;
-    guint start = acpi_begin(out, "APIC", 5);
+    guint start = acpi_begin(t, "APIC", 5);
     acpi_put(out, X86_LAPIC_BASE, 4);
     acpi_put(out, MADT_PCAT_COMPAT, 4);
     for (unsigned i = 0; i < config->cpu_count; i++) {
@@ -318,80 +321,86 @@ static uint64_t acpi_put_madt(GByteArray *out, const AcpiConfig *config)
     if (x2apic) {
         acpi_put_nmi(out, true);
     }
-    return acpi_end(out, start);
+    return acpi_end(t, start);
 }
 
 /* ---- the rest ---- */
 
 /* PCI Firmware 3.2 §4.1.2. */
-static uint64_t acpi_put_mcfg(GByteArray *out, const AcpiConfig *config)
+static guint acpi_put_mcfg(AcpiTables *t, const AcpiConfig *config)
 {
-    guint start = acpi_begin(out, "MCFG", 1);
+    GByteArray *out = t->bytes;
+    guint start = acpi_begin(t, "MCFG", 1);
     acpi_put(out, 0, 8);
     acpi_put(out, config->windows.ecam_base, 8);
     acpi_put(out, 0, 2); /* segment */
     acpi_put(out, 0, 1); /* first and last bus */
-    acpi_put(out, X86_PCI_LAST_BUS, 1);
+    acpi_put(out, config->last_bus, 1);
     acpi_put(out, 0, 4);
-    return acpi_end(out, start);
-}
-
-/* §5.2.5.3. */
-static void acpi_fill_rsdp(GByteArray *out, uint64_t xsdt)
-{
-    memcpy(out->data, "RSD PTR ", 8);
-    memcpy(out->data + 9, ACPI_OEM_ID, 6);
-    acpi_poke(out, 15, 2, 1); /* revision */
-    acpi_poke(out, 20, ACPI_RSDP_SIZE, 4);
-    acpi_poke(out, 24, xsdt, 8);
-    acpi_set_checksum(out, 0, 20, 8);
-    acpi_set_checksum(out, 0, ACPI_RSDP_SIZE, 32);
+    return acpi_end(t, start);
 }
 
 /* §5.2.10. */
-static bool acpi_write_facs(GuestRam *ram)
+static void acpi_put_facs(GByteArray *out)
 {
-    g_autoptr(GByteArray) facs = g_byte_array_new();
-    acpi_put_text(facs, "FACS", 4);
-    acpi_put(facs, ACPI_FACS_SIZE, 4);
-    acpi_put_zeros(facs, ACPI_FACS_SIZE - 8);
-    acpi_poke(facs, 32, 2, 1); /* version */
-    return guest_ram_write(ram, X86_ACPI_NVS_BASE, facs->data, facs->len);
+    g_assert(out->len == ACPI_FACS_OFFSET);
+    acpi_put_text(out, "FACS", 4);
+    acpi_put(out, ACPI_FACS_SIZE, 4);
+    acpi_put_zeros(out, ACPI_FACS_SIZE - 8);
+    acpi_poke(out, ACPI_FACS_OFFSET + 32, 2, 1); /* version */
 }
 
-static GByteArray *acpi_build(const AcpiConfig *config)
+/* RSDT or XSDT: addresses of @size bytes. §5.2.7, §5.2.8. */
+static guint acpi_put_root(AcpiTables *t, const char *signature, const guint *tables,
+                           unsigned count, unsigned size)
 {
-    GByteArray *out = g_byte_array_new();
-    acpi_put_zeros(out, ACPI_RSDP_SIZE);
-    uint64_t dsdt = acpi_put_dsdt(out);
-    const uint64_t tables[] = {
-        acpi_put_fadt(out, dsdt),
-        acpi_put_madt(out, config),
-        acpi_put_mcfg(out, config),
-        acpi_put_ssdt(out, config),
+    guint start = acpi_begin(t, signature, 1);
+    for (unsigned i = 0; i < count; i++) {
+        acpi_put_link(t, tables[i], size);
+    }
+    return acpi_end(t, start);
+}
+
+/* §5.2.5.3. */
+static void acpi_fill_rsdp(AcpiTables *t)
+{
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    acpi_put_text(out, "RSD PTR ", 8);
+    acpi_put(out, 0, 1); /* checksum */
+    acpi_put_text(out, ACPI_OEM_ID, 6);
+    acpi_put(out, 2, 1); /* revision */
+    acpi_put(out, t->rsdt, 4);
+    acpi_put(out, ACPI_RSDP_SIZE, 4);
+    acpi_put(out, t->xsdt, 8);
+    acpi_put(out, 0, 4); /* extended checksum, reserved */
+    g_assert(out->len == ACPI_RSDP_SIZE);
+    memcpy(t->rsdp, out->data, ACPI_RSDP_SIZE);
+}
+
+AcpiTables *acpi_tables_new(const AcpiConfig *config)
+{
+    AcpiTables *t = g_new0(AcpiTables, 1);
+    t->bytes = g_byte_array_new();
+    t->links = g_array_new(false, false, sizeof(AcpiLink));
+    t->sums = g_array_new(false, false, sizeof(AcpiSum));
+    acpi_put_facs(t->bytes);
+    guint dsdt = acpi_put_dsdt(t);
+    const guint tables[] = {
+        acpi_put_fadt(t, dsdt),
+        acpi_put_madt(t, config),
+        acpi_put_mcfg(t, config),
+        acpi_put_ssdt(t, config),
     };
-    guint xsdt = acpi_begin(out, "XSDT", 1);
-    for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
-        acpi_put(out, tables[i], 8);
-    }
-    acpi_fill_rsdp(out, acpi_end(out, xsdt));
-    return out;
+    t->rsdt = acpi_put_root(t, "RSDT", tables, G_N_ELEMENTS(tables), 4);
+    t->xsdt = acpi_put_root(t, "XSDT", tables, G_N_ELEMENTS(tables), 8);
+    acpi_fill_rsdp(t);
+    return t;
 }
 
-bool x86_acpi_write(const AcpiConfig *config, GuestRam *ram, uint64_t *rsdp_gpa, GError **error)
+void acpi_tables_free(AcpiTables *t)
 {
-    g_autoptr(GByteArray) tables = acpi_build(config);
-    if (tables->len > X86_ACPI_SIZE) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "the ACPI tables of %u processors need %u KiB, there is room for %" PRIu64
-                    "; give fewer with -smp",
-                    config->cpu_count, tables->len / 1024, X86_ACPI_SIZE / X86_KIB);
-        return false;
-    }
-    /* A board without RAM there has a bug. */
-    bool ok =
-        guest_ram_write(ram, X86_ACPI_BASE, tables->data, tables->len) && acpi_write_facs(ram);
-    g_assert(ok);
-    *rsdp_gpa = X86_ACPI_BASE;
-    return true;
+    g_byte_array_unref(t->bytes);
+    g_array_unref(t->links);
+    g_array_unref(t->sums);
+    g_free(t);
 }

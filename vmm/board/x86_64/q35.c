@@ -10,6 +10,10 @@
 #include "hw/platform/serial.h"
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
+#include "vmm/board/x86_64/board_boot.h"
+#include "vmm/board/x86_64/board_files.h"
+#include "vmm/board/x86_64/board_fw_cfg.h"
+#include "vmm/board/x86_64/shadow.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/boot_state.h"
@@ -25,7 +29,12 @@ struct Board {
     IrqGate gates[X86_GSI_COUNT];
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
+    unsigned resets;
+    Shadow shadow;    /* used with firmware only */
     BootImage *image; /* NULL: boots from the ROM, or not at all */
+    BoardFiles files;
+    SmbiosTables smbios;
+    BoardFwCfg fw_cfg;
 };
 
 /* ---- devices ---- */
@@ -156,11 +165,6 @@ static bool board_check_boot_options(const VmMachine *m, GError **error)
                     config->initrd != NULL ? "initrd" : "append");
         return false;
     }
-    if (config->kernel != NULL && config->bios != NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "-kernel boots without firmware: leave -bios off");
-        return false;
-    }
     if (config->kernel == NULL && config->bios == NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
                     "nothing to boot: give -kernel FILE or -bios FILE");
@@ -181,13 +185,20 @@ static int board_open_boot_files(void *opaque)
     BoardBoot *boot = opaque;
     const MachineConfig *config = boot->m->config;
     Board *b = boot->m->board;
-    if (config->bios != NULL) {
-        return boot_rom_open(&b->rom, config->bios, &boot->error) ? 0 : -1;
-    }
     BootRequest request = {
         .kernel = config->kernel, .initrd = config->initrd, .cmdline = config->append};
-    b->image = boot_open(&request, &boot->error);
-    return b->image != NULL ? 0 : -1;
+    if (!board_files_read(&b->files, config, &boot->error)) {
+        return -1;
+    }
+    if (config->bios == NULL) {
+        b->image = boot_open(&request, &boot->error);
+        return b->image != NULL ? 0 : -1;
+    }
+    uint64_t low_ram = MIN(boot->m->memory->size, X86_LOW_RAM_MAX);
+    bool ok = boot_rom_open(&b->rom, config->bios, &boot->error) &&
+              (config->kernel == NULL ||
+               boot_read_blobs(&request, low_ram, &b->files.kernel, &boot->error));
+    return ok ? 0 : -1;
 }
 
 /* Runs file I/O in a worker. */
@@ -207,6 +218,34 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_open_boot_files(VmMachine *m, GEr
     return board_check_boot_options(m, error) && board_co_run(&boot, board_open_boot_files, error);
 }
 
+static void board_pam_changed(void *opaque)
+{
+    VmMachine *m = opaque;
+    assert_bql();
+    shadow_update(&m->board->shadow);
+}
+
+static void board_smm_wanted(void *opaque)
+{
+    VmMachine *m = opaque;
+    assert_bql();
+    machine_request(&m->hw, VM_REQUEST_NO_SMM, 0);
+}
+
+/* A kernel that boots directly finds RAM below 1 MiB; firmware finds what a PC has there. */
+static RUNS_IN_MAIN bool board_prepare_for_firmware(VmMachine *m, GError **error)
+{
+    Board *b = m->board;
+    Device *host = board_find(m, "q35-host");
+    if (b->image != NULL) {
+        return true;
+    }
+    pci_host_listen(host, (PciHostListener){.pam_changed = board_pam_changed,
+                                            .smm_wanted = board_smm_wanted,
+                                            .opaque = m});
+    return shadow_init(&b->shadow, &m->kvm, &m->ram, m->mmio, host, error);
+}
+
 static bool board_add_ram(VmMachine *m, GError **error)
 {
     static const char *const names[] = {"ram-below-4g", "ram-above-4g"};
@@ -214,6 +253,9 @@ static bool board_add_ram(VmMachine *m, GError **error)
     if (!x86_layout_compute(m->memory->size, x86_cpuid_phys_bits(b->cpus.cpuid), &b->layout,
                             error)) {
         return false;
+    }
+    if (b->image == NULL) {
+        x86_layout_open_mmio64(&b->layout, x86_cpuid_phys_bits(b->cpus.cpuid));
     }
     /* Few pages of the first 2 MiB are written, by skiff (tables, a firmware's shadow) or a guest:
      * a huge page would have to be cleared for them. */
@@ -268,6 +310,95 @@ bool board_co_add_cpus(VmMachine *m, void (*event)(void *opaque, int event), voi
     return m->vcpus != NULL;
 }
 
+/* ---- tables for firmware and guests ---- */
+
+static bool board_has_com(const VmMachine *m, unsigned index)
+{
+    for (unsigned i = 0; i < m->devices->len; i++) {
+        if (serial_is_com(m->devices->pdata[i], index)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* @apic_ids has room for all processors. */
+/* With ECAM where firmware has put it. */
+static PciWindows board_windows(const VmMachine *m)
+{
+    PciWindows windows = m->board->layout.windows;
+    pci_host_ecam_base(board_find(m, "q35-host"), &windows.ecam_base);
+    return windows;
+}
+
+static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
+{
+    const Board *b = m->board;
+    for (unsigned i = 0; i < b->smp.cpus; i++) {
+        apic_ids[i] = x86_apic_id(&b->smp, i);
+    }
+    return (AcpiConfig){
+        .apic_ids = apic_ids,
+        .cpu_count = b->smp.cpus,
+        .windows = board_windows(m),
+        .last_bus = (uint8_t)pci_bus_bridges(m->pci),
+        .has_com1 = board_has_com(m, 0),
+        .has_com2 = board_has_com(m, 1),
+        .has_pvpanic = board_find(m, "pvpanic") != NULL,
+    };
+}
+
+static bool board_write_acpi(VmMachine *m, uint64_t *rsdp_gpa, GError **error)
+{
+    g_autofree uint32_t *apic_ids = g_new(uint32_t, m->board->smp.cpus);
+    AcpiConfig config = board_acpi_config(m, apic_ids);
+    return x86_acpi_write(&config, &m->ram, rsdp_gpa, error);
+}
+
+static void board_build_acpi_files(void *opaque, AcpiFiles *files)
+{
+    const VmMachine *m = opaque;
+    g_autofree uint32_t *apic_ids = g_new(uint32_t, m->board->smp.cpus);
+    AcpiConfig config = board_acpi_config(m, apic_ids);
+    x86_acpi_build_files(&config, files);
+}
+
+static bool board_build_smbios(VmMachine *m, GError **error)
+{
+    Board *b = m->board;
+    SmbiosMachine machine = {
+        .options = b->files.smbios,
+        .uuid = m->config->uuid,
+        .sockets = b->smp.sockets,
+        .cores_per_socket = b->smp.cores,
+        .threads_per_socket = b->smp.cores * b->smp.threads,
+        .ram = &m->ram,
+        .entry = (SmbiosEntry)m->config->smbios_entry,
+        .has_firmware = b->image == NULL,
+    };
+    x86_cpuid_signature(b->cpus.cpuid, &machine.cpuid_version, &machine.cpuid_features);
+    return smbios_build(&machine, &b->smbios, error);
+}
+
+static RUNS_IN_MAIN bool board_add_fw_cfg(VmMachine *m, GError **error)
+{
+    Board *b = m->board;
+    m->env.fw_cfg = board_find(m, "fw_cfg_io");
+    b->fw_cfg = (BoardFwCfg){
+        .fw_cfg = m->env.fw_cfg,
+        .config = m->config,
+        .ram = &m->ram,
+        .smbios = &b->smbios,
+        .files = &b->files,
+        .apic_id_limit = x86_apic_id(&b->smp, b->smp.cpus - 1) + 1,
+        .build_acpi = board_build_acpi_files,
+        .opaque = m,
+    };
+    return board_fw_cfg_add(&b->fw_cfg, error) && board_boot_add(m, m->env.fw_cfg, error);
+}
+
+/* ---- the whole ---- */
+
 bool board_co_build(VmMachine *m, GError **error)
 {
     m->board = g_new0(Board, 1);
@@ -286,7 +417,8 @@ bool board_co_build(VmMachine *m, GError **error)
     }
     rtc_set_memory_size(board_find(m, "mc146818rtc"), guest_ram_below_4g(&m->ram),
                         guest_ram_above_4g(&m->ram));
-    return true;
+    return board_build_smbios(m, error) && board_add_fw_cfg(m, error) &&
+           board_prepare_for_firmware(m, error);
 }
 
 /* ---- reset ---- */
@@ -296,34 +428,6 @@ void board_press_power_button(VmMachine *m)
     lpc_press_power_button(board_find(m, "ich9-lpc"));
 }
 
-static bool board_has_com(const VmMachine *m, unsigned index)
-{
-    for (unsigned i = 0; i < m->devices->len; i++) {
-        if (serial_is_com(m->devices->pdata[i], index)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool board_write_acpi(VmMachine *m, uint64_t *rsdp_gpa, GError **error)
-{
-    Board *b = m->board;
-    g_autofree uint32_t *apic_ids = g_new(uint32_t, b->smp.cpus);
-    for (unsigned i = 0; i < b->smp.cpus; i++) {
-        apic_ids[i] = x86_apic_id(&b->smp, i);
-    }
-    AcpiConfig config = {
-        .apic_ids = apic_ids,
-        .cpu_count = b->smp.cpus,
-        .windows = b->layout.windows,
-        .has_com1 = board_has_com(m, 0),
-        .has_com2 = board_has_com(m, 1),
-        .has_pvpanic = board_find(m, "pvpanic") != NULL,
-    };
-    return x86_acpi_write(&config, &m->ram, rsdp_gpa, error);
-}
-
 /* Loads tables and kernel into RAM. In a worker, since it reads whole files. */
 static int board_load(void *opaque)
 {
@@ -331,8 +435,10 @@ static int board_load(void *opaque)
     BoardBoot *boot = opaque;
     VmMachine *m = boot->m;
     BootTables tables = {0};
-    bool ok = board_write_acpi(m, &tables.rsdp_gpa, &boot->error) &&
-              boot_load(m->board->image, &m->ram, &tables, boot->state, &boot->error);
+    bool ok =
+        board_write_acpi(m, &tables.rsdp_gpa, &boot->error) &&
+        smbios_write(&m->board->smbios, &m->ram, X86_SMBIOS_BASE, X86_SMBIOS_SIZE, &boot->error) &&
+        boot_load(m->board->image, &m->ram, &tables, boot->state, &boot->error);
     return ok ? 0 : -1;
 }
 
@@ -360,12 +466,16 @@ bool board_co_reset(VmMachine *m, GError **error)
 {
     BootState state;
     bool direct = m->board->image != NULL;
+    board_fw_cfg_update(&m->board->fw_cfg);
+    board_boot_update(m, board_find(m, "mc146818rtc"), m->env.fw_cfg, m->board->smp.cpus,
+                      m->board->resets == 0);
     if (direct && !board_co_boot_directly(m, &state, error)) {
         return false;
     }
     if (!direct) {
-        boot_rom_shadow(&m->board->rom, &m->ram);
+        shadow_set_rom(&m->board->shadow, m->board->rom.host, m->board->rom.size);
     }
+    m->board->resets++;
     return arch_vm_reset(&m->kvm, error) &&
            (!direct || !state.bios_timer || x86_vm_start_bios_timer(&m->kvm, error)) &&
            vcpus_co_reset(m->vcpus, direct ? &state : NULL, error);

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/board/x86_64/board_files.h"
+
+#include <string.h>
+#include "util/log.h"
+
+#define USER_PREFIX "opt/" /* of the names that are the user's */
+
+static void user_file_free(void *opaque)
+{
+    BoardUserFile *file = opaque;
+    g_free(file->name);
+    g_bytes_unref(file->data);
+    g_free(file);
+}
+
+static GBytes *user_file_load(const char *name, const char *path, GError **error)
+{
+    char *data;
+    gsize size;
+    g_autoptr(GError) failure = NULL;
+    if (!g_file_get_contents(path, &data, &size, &failure)) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-fw_cfg name=%s,file=%s: %s", name, path,
+                    failure->message);
+        return NULL;
+    }
+    if (size > UINT32_MAX) {
+        g_free(data);
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-fw_cfg name=%s,file=%s: has %zu bytes; less than 4 GiB fit", name, path,
+                    (size_t)size);
+        return NULL;
+    }
+    return g_bytes_new_take(data, size);
+}
+
+static bool user_file_read(BoardFiles *files, const OptDict *dict, GError **error)
+{
+    const char *name = opt_dict_get(dict, "name"), *text = opt_dict_get(dict, "string");
+    GBytes *data = text != NULL ? g_bytes_new(text, strlen(text))
+                                : user_file_load(name, opt_dict_get(dict, "file"), error);
+    if (data == NULL) {
+        return false;
+    }
+    if (!g_str_has_prefix(name, USER_PREFIX)) {
+        log_warn("-fw_cfg name=%s: names that do not begin with " USER_PREFIX
+                 " are those of the machine's own files",
+                 name);
+    }
+    BoardUserFile *file = g_new(BoardUserFile, 1);
+    *file = (BoardUserFile){.name = g_strdup(name), .data = data};
+    g_ptr_array_add(files->user, file);
+    return true;
+}
+
+bool board_files_read(BoardFiles *files, const MachineConfig *config, GError **error)
+{
+    files->user = g_ptr_array_new_with_free_func(user_file_free);
+    for (unsigned i = 0; config->fw_cfg != NULL && i < config->fw_cfg->len; i++) {
+        if (!user_file_read(files, config->fw_cfg->pdata[i], error)) {
+            return false;
+        }
+    }
+    files->smbios = smbios_options_new(config->smbios, true, error);
+    return files->smbios != NULL;
+}
