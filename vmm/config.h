@@ -19,6 +19,17 @@ typedef enum PanicAction {
     PANIC_NONE,
 } PanicAction;
 
+/* The values of -action watchdog=, in the order of QMP's WatchdogAction. */
+typedef enum WatchdogAction {
+    WATCHDOG_RESET,
+    WATCHDOG_SHUTDOWN, /* presses the power button */
+    WATCHDOG_POWEROFF, /* exit */
+    WATCHDOG_PAUSE,
+    WATCHDOG_DEBUG, /* logs a line */
+    WATCHDOG_NONE,
+    WATCHDOG_INJECT_NMI,
+} WatchdogAction;
+
 /* The accelerators that -accel, -enable-kvm and -machine accel= name. */
 typedef struct ConfigAccelerators {
     bool kvm;
@@ -61,6 +72,7 @@ typedef struct LifeConfig {
     bool start_stopped; /* -S */
     bool no_reboot, no_shutdown;
     PanicAction panic;
+    WatchdogAction watchdog;
     unsigned timeout_s; /* 0: none */
 } LifeConfig;
 

@@ -73,6 +73,7 @@ typedef enum VmRequest {
     VM_REQUEST_DEBUG_EXIT,    /* isa-debug-exit: detail is the value written */
     VM_REQUEST_PANIC,         /* pvpanic: detail is the event bits */
     VM_REQUEST_STOP_IO_ERROR, /* werror/rerror=stop */
+    VM_REQUEST_WATCHDOG,      /* a watchdog device expired */
     VM_REQUEST_UNPLUG,        /* the guest ejected devices, see pci_device_unplug_state() */
 } VmRequest;
 

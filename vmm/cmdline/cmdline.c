@@ -67,8 +67,11 @@ static const CmdlineOption cmdline_options[] = {
     {"no-shutdown", NULL, "stop instead of exiting on power-off", cmdline_flag,
      FIELD(life.no_shutdown)},
     {"action",
-     "reboot=reset|shutdown,shutdown=poweroff|pause,panic=shutdown|exit-failure|pause|none",
+     "reboot=reset|shutdown,shutdown=poweroff|pause,panic=shutdown|exit-failure|pause|none,"
+     "watchdog=reset|shutdown|poweroff|pause|debug|none|inject-nmi",
      "the actions for events", cmdline_action, 0},
+    {"watchdog-action", "reset|shutdown|poweroff|pause|debug|none|inject-nmi",
+     "the same as -action watchdog=", cmdline_watchdog_action, 0},
     {"timeout", "seconds", "end a VM that runs longer; exit status 12", cmdline_timeout, 0},
     {"rtc", "base=utc|localtime|date", "the clock's initial time", cmdline_rtc, 0},
     {"global", "kvm-pit.lost_tick_policy=delay|discard", "the policy for lost timer ticks",

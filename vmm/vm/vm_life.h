@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Actions of the guest on itself, and skiff's reactions: power-off, reset, panic, debug-exit,
- * triple fault, failure, time-out, signals. Everything arrives as a message and is decided in main.
+ * triple fault, watchdog, failure, time-out, signals. Everything arrives as a message and is decided in main.
  * The exit status table is in vmm/exit_status.h.
  */
 #ifndef SKIFF_VMM_VM_VM_LIFE_H
@@ -16,6 +16,7 @@
 typedef struct VmActions {
     bool no_reboot, no_shutdown;
     PanicAction panic;
+    WatchdogAction watchdog;
 } VmActions;
 
 /* Hooks of -exec, called before the VM decides about the guest's end. While they are set, a reset
