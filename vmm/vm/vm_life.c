@@ -213,11 +213,11 @@ static RUNS_IN_MAIN bool vm_watchdog_expired(Vm *vm)
     VM_ANNOUNCE(vm, watchdog_expired, action);
     switch (action) {
     case WATCHDOG_RESET:
-        log_warn("the guest's watchdog expired: resetting");
+        log_limited(&vm->life.watchdog_log, "the guest's watchdog expired: resetting");
         vm_reset_or_end(vm, EXIT_STATUS_WATCHDOG, VM_CAUSE_GUEST_RESET);
         return true;
     case WATCHDOG_POWEROFF:
-        log_warn("the guest's watchdog expired: exiting");
+        log_limited(&vm->life.watchdog_log, "the guest's watchdog expired: exiting");
         vm_end(vm, EXIT_STATUS_WATCHDOG, VM_CAUSE_GUEST_SHUTDOWN);
         return true;
     case WATCHDOG_SHUTDOWN:
@@ -227,7 +227,7 @@ static RUNS_IN_MAIN bool vm_watchdog_expired(Vm *vm)
         run_state_request_stop(&vm->run, STOP_WATCHDOG);
         break;
     case WATCHDOG_DEBUG:
-        log_warn("watchdog: timer fired");
+        log_limited(&vm->life.watchdog_log, "watchdog: timer fired");
         break;
     case WATCHDOG_NONE:
         break;

@@ -7,6 +7,7 @@
 #ifndef SKIFF_VMM_VM_VM_LIFE_H
 #define SKIFF_VMM_VM_VM_LIFE_H
 
+#include "util/log.h"
 #include "util/loop/aio.h"
 #include "vmm/config.h"
 #include "vmm/exit_status.h"
@@ -36,7 +37,8 @@ typedef struct VmLife {
     bool kept_panicked;      /* stopped, or about to be, by its panic: until it starts or resets */
     unsigned triple_faults;  /* in a row, each soon after the reset by the one before */
     int64_t triple_fault_ns; /* the last one's time */
-    unsigned kept_events;    /* the guest's further requests, handled when it resumes */
+    LogLimit watchdog_log;
+    unsigned kept_events; /* the guest's further requests, handled when it resumes */
 
     AioTimer timeout_timer; /* -timeout */
     AioTimer quit_timer;    /* VM_QUIT_COMPLETE_NS, then VM_QUIT_BOUND_NS */
