@@ -305,23 +305,64 @@ bool cmdline_name(VmConfig *config, const char *name, const char *value, GError 
     return ok;
 }
 
-/* -global DRIVER.PROPERTY=VALUE, or driver=,property=,value=. */
+/* ---- -global ---- */
+
+static bool global_pit(VmConfig *config, const char *value)
+{
+    bool discard = strcmp(value, "discard") == 0;
+    config->machine.discard_late_ticks = discard;
+    return discard || strcmp(value, "delay") == 0;
+}
+
+static bool global_tco(VmConfig *config, const char *value)
+{
+    return opt_parse_bool(value, &config->machine.tco_no_reboot, NULL);
+}
+
+static const struct {
+    const char *driver, *property;
+    const char *values; /* for the error message */
+    bool (*set)(VmConfig *config, const char *value);
+} globals[] = {
+    {"kvm-pit", "lost_tick_policy", "delay or discard", global_pit},
+    {"ICH9-LPC", "noreboot", "on or off", global_tco},
+};
+
+/* Splits "DRIVER.PROPERTY=VALUE" or "driver=,property=,value="; NULL when @text is neither. */
+static OptDict *global_split(const char *text)
+{
+    g_autoptr(OptDict) dict = opt_dict_new();
+    const char *dot = strchr(text, '.'), *equals = strchr(text, '=');
+    if (dot != NULL && equals != NULL && dot < equals) {
+        g_autofree char *driver = g_strndup(text, (gsize)(dot - text));
+        g_autofree char *property = g_strndup(dot + 1, (gsize)(equals - dot - 1));
+        opt_dict_set(dict, "driver", driver);
+        opt_dict_set(dict, "property", property);
+        opt_dict_set(dict, "value", equals + 1);
+        return g_steal_pointer(&dict);
+    }
+    OptDict *parsed = opt_dict_parse(text, NULL, NULL);
+    if (parsed != NULL && opt_dict_count(parsed) == 3 && opt_dict_has(parsed, "driver") &&
+        opt_dict_has(parsed, "property") && opt_dict_has(parsed, "value")) {
+        return parsed;
+    }
+    opt_dict_free(parsed);
+    return NULL;
+}
+
 bool cmdline_global(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    static const char long_form[] = "driver=kvm-pit,property=lost_tick_policy,value=";
-    static const char short_form[] = "kvm-pit.lost_tick_policy=";
-    const char *policy = g_str_has_prefix(value, short_form)  ? value + strlen(short_form)
-                         : g_str_has_prefix(value, long_form) ? value + strlen(long_form)
-                                                              : NULL;
-    if (policy == NULL) {
-        return cmdline_fail(error, name,
-                            "%s: skiff has no such global property; nearest is the property at "
-                            "-device",
-                            value);
+    g_autoptr(OptDict) dict = global_split(value);
+    for (unsigned i = 0; dict != NULL && i < G_N_ELEMENTS(globals); i++) {
+        if (g_strcmp0(opt_dict_get(dict, "driver"), globals[i].driver) == 0 &&
+            g_strcmp0(opt_dict_get(dict, "property"), globals[i].property) == 0) {
+            const char *wanted = opt_dict_get(dict, "value");
+            return (wanted != NULL && globals[i].set(config, wanted)) ||
+                   cmdline_fail(error, name, "%s: %s is %s", value, globals[i].property,
+                                globals[i].values);
+        }
     }
-    if (strcmp(policy, "delay") != 0 && strcmp(policy, "discard") != 0) {
-        return cmdline_fail(error, name, "%s: lost_tick_policy is delay or discard", value);
-    }
-    config->machine.discard_late_ticks = policy[1] == 'i';
-    return true;
+    return cmdline_fail(error, name,
+                        "%s: skiff has no such global property; nearest is the property at -device",
+                        value);
 }

@@ -35,6 +35,7 @@ typedef enum BoardCondition {
     BOARD_COM1,
     BOARD_COM2,
     BOARD_DEBUGCON,
+    BOARD_LPC,
     BOARD_RTC,
     BOARD_UNLESS_GIVEN, /* -device may create it with other properties */
 } BoardCondition;
@@ -47,7 +48,7 @@ static const struct BoardRow {
 } board_rows[] = {
     /* clang-format off */
     {"q35-host",     "",        BOARD_ALWAYS},
-    {"ich9-lpc",     "",        BOARD_ALWAYS},
+    {"ich9-lpc",     "",        BOARD_LPC},
     {"i8042",        "",        BOARD_ALWAYS},
     {"post-port",    "",        BOARD_ALWAYS},
     {"fw_cfg_io",    "",        BOARD_ALWAYS},
@@ -81,6 +82,9 @@ static bool board_row_properties(const VmMachine *m, const struct BoardRow *row,
     const char *chardev = NULL;
     switch (row->when) {
     case BOARD_ALWAYS:
+        return true;
+    case BOARD_LPC:
+        opt_dict_set(props, "noreboot", m->config->tco_no_reboot ? "on" : "off");
         return true;
     case BOARD_RTC:
         if (m->config->rtc_base != NULL) {
