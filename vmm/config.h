@@ -46,6 +46,7 @@ typedef struct MachineConfig {
     char *kernel, *initrd, *append, *bios;
     char *rtc_base;          /* "utc", "localtime", a date; NULL: utc */
     bool discard_late_ticks; /* -global kvm-pit.lost_tick_policy=discard */
+    bool no_pit;             /* -machine pit=off */
     bool tco_no_reboot;      /* -global ICH9-LPC.noreboot=on */
     char *name, *uuid;
     GPtrArray *devices; /* OptDict, with "driver" */

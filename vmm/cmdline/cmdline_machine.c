@@ -141,7 +141,6 @@ static const FixedProperty machine_fixed[] = {
     {"mem-merge", "off", "merging of equal pages"},
     {"nvdimm", "off", "NVDIMM"},
     {"pic", "on auto", "machine without a PIC"},
-    {"pit", "on auto", "machine without a PIT"},
     {"sata", "off", "SATA; disks are virtio"},
     {"smbus", "off", "SMBus"},
     {"smm", "off auto", "system management mode for firmware"},
@@ -153,7 +152,11 @@ static const FixedProperty machine_fixed[] = {
 
 typedef struct MachineOptions {
     char *type, *accel, *memory_backend;
+    int pit;
 } MachineOptions;
+
+static const char *const machine_on_off_auto[] = {"auto", "on", "off", NULL};
+#define MACHINE_OFF 2
 
 static bool machine_apply(VmConfig *config, const char *name, const MachineOptions *options,
                           GError **error)
@@ -179,6 +182,7 @@ bool cmdline_machine(VmConfig *config, const char *name, const char *value, GErr
         OPT_SPEC(MachineOptions, "type", OPT_STRING, type),
         OPT_SPEC(MachineOptions, "accel", OPT_STRING, accel),
         OPT_SPEC(MachineOptions, "memory-backend", OPT_STRING, memory_backend),
+        OPT_SPEC(MachineOptions, "pit", OPT_ENUM, pit, .names = machine_on_off_auto),
         {0},
     };
     g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, "type", error);
@@ -189,6 +193,9 @@ bool cmdline_machine(VmConfig *config, const char *name, const char *value, GErr
         return false;
     }
     bool ok = machine_apply(config, name, &options, error);
+    if (ok && opt_dict_has(dict, "pit")) {
+        config->machine.no_pit = options.pit == MACHINE_OFF;
+    }
     opts_clear(specs, &options);
     return ok;
 }

@@ -283,6 +283,19 @@ static void late_timer_ticks_may_be_dropped(void **state)
     expect_refused("-global virtio-blk-pci.num-queues=4", "no such global property");
 }
 
+static void the_machine_may_lack_a_pit(void **state)
+{
+    (void)state;
+    VmConfig c;
+    parse_well(&c, "-machine pit=off -machine q35");
+    assert_true(c.machine.no_pit);
+    vm_config_clear(&c);
+    parse_well(&c, "-machine pit=off -machine pit=auto");
+    assert_false(c.machine.no_pit);
+    vm_config_clear(&c);
+    expect_refused("-machine pit=maybe", "pit=maybe");
+}
+
 static void a_watchdog_has_an_action(void **state)
 {
     (void)state;
@@ -315,6 +328,7 @@ int main(void)
         cmocka_unit_test(a_base_that_is_no_date_is_refused),
         cmocka_unit_test(late_timer_ticks_may_be_dropped),
         cmocka_unit_test(a_watchdog_has_an_action),
+        cmocka_unit_test(the_machine_may_lack_a_pit),
         cmocka_unit_test(a_disk_may_be_a_bare_file_name),
         cmocka_unit_test(the_escape_key_is_a_character_code),
         cmocka_unit_test(every_option_of_QEMU_is_known_by_name),

@@ -10,9 +10,11 @@
 #include "hw/platform/serial.h"
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
+#include "vmm/board/x86_64/pit_ports.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/boot_state.h"
+#include "vmm/arch/x86_64/pit.h"
 #include "vmm/boot/boot.h"
 #include "vmm/arch/x86_64/layout.h"
 
@@ -25,6 +27,7 @@ struct Board {
     IrqGate gates[X86_GSI_COUNT];
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
+    PitPorts pit;
     BootImage *image; /* NULL: boots from the ROM, or not at all */
 };
 
@@ -272,17 +275,27 @@ bool board_co_add_cpus(VmMachine *m, void (*event)(void *opaque, int event), voi
     return m->vcpus != NULL;
 }
 
+static void board_pit_failed(void *opaque)
+{
+    VmMachine *m = opaque;
+    enter_main();
+    m->hw.request(m->hw.request_opaque, VCPU_EVENT_FAILED, 0);
+}
+
 bool board_co_build(VmMachine *m, GError **error)
 {
     m->board = g_new0(Board, 1);
     if (!board_choose_cpus(m, error) || !board_co_open_boot_files(m, error) ||
         !board_add_ram(m, error) || !kvm_create_vm(&m->kvm, &m->ram, error) ||
-        !arch_vm_init(&m->kvm, error) ||
+        !arch_vm_init(&m->kvm, error) || (!m->config->no_pit && !x86_pit_check(&m->kvm, error)) ||
         (m->config->discard_late_ticks && !arch_vm_discard_late_ticks(&m->kvm, error))) {
         return false;
     }
     kvm_attach_ram_log(&m->kvm, &m->ram);
     board_add_interrupts(m);
+    if (!m->config->no_pit) {
+        pit_ports_init(&m->board->pit, &m->kvm, m->pio, m->env.main_ctx, board_pit_failed, m);
+    }
     for (unsigned i = 0; i < G_N_ELEMENTS(board_rows); i++) {
         if (!board_co_add_row(m, &board_rows[i], error)) {
             return false;
@@ -371,6 +384,7 @@ bool board_co_reset(VmMachine *m, GError **error)
         boot_rom_shadow(&m->board->rom, &m->ram);
     }
     return arch_vm_reset(&m->kvm, error) &&
-           (!direct || !state.bios_timer || x86_vm_start_bios_timer(&m->kvm, error)) &&
+           (!direct || !state.bios_timer ||
+            x86_vm_start_bios_timer(&m->kvm, !m->config->no_pit, error)) &&
            vcpus_co_reset(m->vcpus, direct ? &state : NULL, error);
 }
