@@ -14,9 +14,11 @@
 #include "vmm/board/x86_64/board_files.h"
 #include "vmm/board/x86_64/board_fw_cfg.h"
 #include "vmm/board/x86_64/shadow.h"
+#include "vmm/board/x86_64/pit_ports.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/boot_state.h"
+#include "vmm/arch/x86_64/pit.h"
 #include "vmm/boot/boot.h"
 #include "vmm/arch/x86_64/layout.h"
 
@@ -30,7 +32,8 @@ struct Board {
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
     unsigned resets;
-    Shadow shadow;    /* used with firmware only */
+    Shadow shadow; /* used with firmware only */
+    PitPorts pit;
     BootImage *image; /* NULL: boots from the ROM, or not at all */
     BoardFiles files;
     SmbiosTables smbios;
@@ -44,6 +47,7 @@ typedef enum BoardCondition {
     BOARD_COM1,
     BOARD_COM2,
     BOARD_DEBUGCON,
+    BOARD_LPC,
     BOARD_RTC,
     BOARD_UNLESS_GIVEN, /* -device may create it with other properties */
 } BoardCondition;
@@ -56,7 +60,7 @@ static const struct BoardRow {
 } board_rows[] = {
     /* clang-format off */
     {"q35-host",     "",        BOARD_ALWAYS},
-    {"ich9-lpc",     "",        BOARD_ALWAYS},
+    {"ich9-lpc",     "",        BOARD_LPC},
     {"i8042",        "",        BOARD_ALWAYS},
     {"post-port",    "",        BOARD_ALWAYS},
     {"fw_cfg_io",    "",        BOARD_ALWAYS},
@@ -90,6 +94,9 @@ static bool board_row_properties(const VmMachine *m, const struct BoardRow *row,
     const char *chardev = NULL;
     switch (row->when) {
     case BOARD_ALWAYS:
+        return true;
+    case BOARD_LPC:
+        opt_dict_set(props, "noreboot", m->config->tco_no_reboot ? "on" : "off");
         return true;
     case BOARD_RTC:
         if (m->config->rtc_base != NULL) {
@@ -322,7 +329,6 @@ static bool board_has_com(const VmMachine *m, unsigned index)
     return false;
 }
 
-/* @apic_ids has room for all processors. */
 /* With ECAM where firmware has put it. */
 static PciWindows board_windows(const VmMachine *m)
 {
@@ -331,6 +337,7 @@ static PciWindows board_windows(const VmMachine *m)
     return windows;
 }
 
+/* @apic_ids has room for all processors. */
 static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
 {
     const Board *b = m->board;
@@ -399,17 +406,27 @@ static RUNS_IN_MAIN bool board_add_fw_cfg(VmMachine *m, GError **error)
 
 /* ---- the whole ---- */
 
+static void board_pit_failed(void *opaque)
+{
+    VmMachine *m = opaque;
+    enter_main();
+    m->hw.request(m->hw.request_opaque, VCPU_EVENT_FAILED, 0);
+}
+
 bool board_co_build(VmMachine *m, GError **error)
 {
     m->board = g_new0(Board, 1);
     if (!board_choose_cpus(m, error) || !board_co_open_boot_files(m, error) ||
         !board_add_ram(m, error) || !kvm_create_vm(&m->kvm, &m->ram, error) ||
-        !arch_vm_init(&m->kvm, error) ||
+        !arch_vm_init(&m->kvm, error) || (!m->config->no_pit && !x86_pit_check(&m->kvm, error)) ||
         (m->config->discard_late_ticks && !arch_vm_discard_late_ticks(&m->kvm, error))) {
         return false;
     }
     kvm_attach_ram_log(&m->kvm, &m->ram);
     board_add_interrupts(m);
+    if (!m->config->no_pit) {
+        pit_ports_init(&m->board->pit, &m->kvm, m->pio, m->env.main_ctx, board_pit_failed, m);
+    }
     for (unsigned i = 0; i < G_N_ELEMENTS(board_rows); i++) {
         if (!board_co_add_row(m, &board_rows[i], error)) {
             return false;
@@ -477,6 +494,7 @@ bool board_co_reset(VmMachine *m, GError **error)
     }
     m->board->resets++;
     return arch_vm_reset(&m->kvm, error) &&
-           (!direct || !state.bios_timer || x86_vm_start_bios_timer(&m->kvm, error)) &&
+           (!direct || !state.bios_timer ||
+            x86_vm_start_bios_timer(&m->kvm, !m->config->no_pit, error)) &&
            vcpus_co_reset(m->vcpus, direct ? &state : NULL, error);
 }
