@@ -5,7 +5,7 @@
  *
  * A bank is described with or without the width of its chips. Without it one chip answers for the
  * whole bank, at addresses that count in words of the bank. With it each chip of the bank answers
- * in its lane, at addresses that count in words of the chip's greatest width; a wide chip in x8 mode
+ * in its lane, at addresses that count in words of the chip's greatest width: a wide chip in x8 mode
  * repeats its bytes.
  */
 #include "hw/firmware/cfi.h"
@@ -114,15 +114,7 @@ static uint32_t id_word_of_bank(const CfiFlash *f, uint32_t offset)
 
 static uint32_t query_word(const CfiFlash *f, uint32_t word)
 {
-    const CfiGeometry *g = &f->geometry;
-    if (word >= CFI_QUERY_SIZE) {
-        return 0;
-    }
-    uint32_t resp = f->query[word];
-    if (g->device_width != g->max_device_width) {
-        resp *= 0x01010101u; /* x8 mode: repeated, not padded */
-    }
-    return resp;
+    return word < CFI_QUERY_SIZE ? f->query[word] : 0;
 }
 
 /* A read that is wider than the bank has the words of several addresses. */
@@ -158,6 +150,5 @@ uint32_t cfi_read_query(const CfiFlash *f, uint32_t offset, unsigned size)
     if (f->geometry.device_width != 0) {
         return gather(f, offset, size, query_at);
     }
-    uint32_t word = (offset & CFI_ID_MASK) >> log2_of(f->geometry.bank_width);
-    return word < CFI_QUERY_SIZE ? f->query[word] : 0;
+    return query_word(f, (offset & CFI_ID_MASK) >> log2_of(f->geometry.bank_width));
 }
