@@ -53,8 +53,9 @@ bool boot_load(BootImage *image, GuestRam *ram, const BootTables *tables, BootSt
 
 /* ---- ROM: -bios ---- */
 typedef struct BootRom {
-    uint8_t *host; /* anonymous mapping, owned */
+    uint8_t *host; /* -bios: anonymous mapping, owned; NULL: flash */
     uint64_t size;
+    const uint8_t *content; /* the same, or borrowed flash; NULL: there is no firmware */
 } BootRom;
 
 /* Reads a raw firmware image. False + error when it cannot be read or has an impossible size. */

@@ -30,7 +30,7 @@ static bool rom_read(BootRom *rom, const BootFile *file, GError **error)
                                "no memory for its %" PRIu64 " bytes: %s", file->size,
                                g_strerror(errno));
     }
-    *rom = (BootRom){.host = host, .size = file->size};
+    *rom = (BootRom){.host = host, .size = file->size, .content = host};
     if (!boot_file_read(file, 0, host, file->size, "the image", error)) {
         boot_rom_close(rom);
         return false;
@@ -74,6 +74,6 @@ void boot_rom_map(const BootRom *rom, GuestRam *ram)
 void boot_rom_shadow(const BootRom *rom, const GuestRam *ram)
 {
     uint64_t size = MIN(rom->size, X86_ROM_SHADOW_SIZE);
-    bool written = guest_ram_write(ram, X86_MIB - size, rom->host + rom->size - size, size);
+    bool written = guest_ram_write(ram, X86_MIB - size, rom->content + rom->size - size, size);
     g_assert(written); /* every machine has a MiB of RAM */
 }

@@ -152,8 +152,17 @@ static const FixedProperty machine_fixed[] = {
 };
 
 typedef struct MachineOptions {
-    char *type, *accel, *memory_backend;
+    char *type, *accel, *memory_backend, *pflash0, *pflash1;
 } MachineOptions;
+
+/* A later -machine replaces what an earlier one has set. */
+static void machine_replace(char **setting, const char *value)
+{
+    if (value != NULL) {
+        g_free(*setting);
+        *setting = g_strdup(value);
+    }
+}
 
 static bool machine_apply(VmConfig *config, const char *name, const MachineOptions *options,
                           GError **error)
@@ -166,10 +175,9 @@ static bool machine_apply(VmConfig *config, const char *name, const MachineOptio
     if (options->accel != NULL && !accel_note_list(config, name, options->accel, error)) {
         return false;
     }
-    if (options->memory_backend != NULL) {
-        g_free(config->machine.memory);
-        config->machine.memory = g_strdup(options->memory_backend);
-    }
+    machine_replace(&config->machine.memory, options->memory_backend);
+    machine_replace(&config->machine.pflash[0], options->pflash0);
+    machine_replace(&config->machine.pflash[1], options->pflash1);
     return true;
 }
 
@@ -179,6 +187,8 @@ bool cmdline_machine(VmConfig *config, const char *name, const char *value, GErr
         OPT_SPEC(MachineOptions, "type", OPT_STRING, type),
         OPT_SPEC(MachineOptions, "accel", OPT_STRING, accel),
         OPT_SPEC(MachineOptions, "memory-backend", OPT_STRING, memory_backend),
+        OPT_SPEC(MachineOptions, "pflash0", OPT_STRING, pflash0),
+        OPT_SPEC(MachineOptions, "pflash1", OPT_STRING, pflash1),
         {0},
     };
     g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, "type", error);

@@ -10,6 +10,7 @@
 #include "hw/platform/serial.h"
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
+#include "vmm/board/x86_64/flash.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/boot_state.h"
@@ -148,7 +149,30 @@ static bool board_choose_cpus(VmMachine *m, GError **error)
            x86_cpus_init(&b->cpus, &m->kvm, &model, &b->smp, error);
 }
 
-static bool board_check_boot_options(const VmMachine *m, GError **error)
+static RUNS_IN_MAIN bool board_check_firmware(const VmMachine *m, GError **error)
+{
+    const MachineConfig *config = m->config;
+    bool flash = x86_flash_is_given(m);
+    if (config->bios != NULL && flash) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-bios and flash (-pflash, -drive if=pflash, -machine pflash0=) both end at "
+                    "4 GiB: give one");
+        return false;
+    }
+    if (config->kernel != NULL && (config->bios != NULL || flash)) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-kernel boots without firmware: leave %s off", flash ? "flash" : "-bios");
+        return false;
+    }
+    if (config->kernel == NULL && config->bios == NULL && !flash) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
+                    "nothing to boot: give -kernel FILE, -bios FILE or -pflash FILE");
+        return false;
+    }
+    return true;
+}
+
+static RUNS_IN_MAIN bool board_check_boot_options(const VmMachine *m, GError **error)
 {
     const MachineConfig *config = m->config;
     if (config->kernel == NULL && (config->initrd != NULL || config->append != NULL)) {
@@ -156,17 +180,7 @@ static bool board_check_boot_options(const VmMachine *m, GError **error)
                     config->initrd != NULL ? "initrd" : "append");
         return false;
     }
-    if (config->kernel != NULL && config->bios != NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "-kernel boots without firmware: leave -bios off");
-        return false;
-    }
-    if (config->kernel == NULL && config->bios == NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
-                    "nothing to boot: give -kernel FILE or -bios FILE");
-        return false;
-    }
-    return true;
+    return board_check_firmware(m, error);
 }
 
 typedef struct BoardBoot {
@@ -186,8 +200,10 @@ static int board_open_boot_files(void *opaque)
     }
     BootRequest request = {
         .kernel = config->kernel, .initrd = config->initrd, .cmdline = config->append};
-    b->image = boot_open(&request, &boot->error);
-    return b->image != NULL ? 0 : -1;
+    if (config->kernel != NULL) {
+        b->image = boot_open(&request, &boot->error);
+    }
+    return boot->error == NULL ? 0 : -1;
 }
 
 /* Runs file I/O in a worker. */
@@ -272,8 +288,8 @@ bool board_co_build(VmMachine *m, GError **error)
 {
     m->board = g_new0(Board, 1);
     if (!board_choose_cpus(m, error) || !board_co_open_boot_files(m, error) ||
-        !board_add_ram(m, error) || !kvm_create_vm(&m->kvm, &m->ram, error) ||
-        !arch_vm_init(&m->kvm, error) ||
+        !x86_flash_co_add(m, &m->board->rom, error) || !board_add_ram(m, error) ||
+        !kvm_create_vm(&m->kvm, &m->ram, error) || !arch_vm_init(&m->kvm, error) ||
         (m->config->discard_late_ticks && !arch_vm_discard_late_ticks(&m->kvm, error))) {
         return false;
     }
