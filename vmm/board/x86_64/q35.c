@@ -13,6 +13,7 @@
 #include "vmm/board/x86_64/board_boot.h"
 #include "vmm/board/x86_64/board_files.h"
 #include "vmm/board/x86_64/board_fw_cfg.h"
+#include "vmm/board/x86_64/flash.h"
 #include "vmm/board/x86_64/shadow.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/arch_vm.h"
@@ -157,7 +158,25 @@ static bool board_choose_cpus(VmMachine *m, GError **error)
            x86_cpus_init(&b->cpus, &m->kvm, &model, &b->smp, error);
 }
 
-static bool board_check_boot_options(const VmMachine *m, GError **error)
+static RUNS_IN_MAIN bool board_check_firmware(const VmMachine *m, GError **error)
+{
+    const MachineConfig *config = m->config;
+    bool flash = x86_flash_is_given(m);
+    if (config->bios != NULL && flash) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-bios and flash (-pflash, -drive if=pflash, -machine pflash0=) both end at "
+                    "4 GiB: give one");
+        return false;
+    }
+    if (config->kernel == NULL && config->bios == NULL && !flash) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
+                    "nothing to boot: give -kernel FILE, -bios FILE or -pflash FILE");
+        return false;
+    }
+    return true;
+}
+
+static RUNS_IN_MAIN bool board_check_boot_options(const VmMachine *m, GError **error)
 {
     const MachineConfig *config = m->config;
     if (config->kernel == NULL && (config->initrd != NULL || config->append != NULL)) {
@@ -165,16 +184,12 @@ static bool board_check_boot_options(const VmMachine *m, GError **error)
                     config->initrd != NULL ? "initrd" : "append");
         return false;
     }
-    if (config->kernel == NULL && config->bios == NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
-                    "nothing to boot: give -kernel FILE or -bios FILE");
-        return false;
-    }
-    return true;
+    return board_check_firmware(m, error);
 }
 
 typedef struct BoardBoot {
     VmMachine *m;
+    bool has_firmware;
     BootState *state;
     GError *error;
 } BoardBoot;
@@ -187,17 +202,17 @@ static int board_open_boot_files(void *opaque)
     Board *b = boot->m->board;
     BootRequest request = {
         .kernel = config->kernel, .initrd = config->initrd, .cmdline = config->append};
-    if (!board_files_read(&b->files, config, &boot->error)) {
+    if (!board_files_read(&b->files, config, &boot->error) ||
+        (config->bios != NULL && !boot_rom_open(&b->rom, config->bios, &boot->error))) {
         return -1;
     }
-    if (config->bios == NULL) {
+    if (!boot->has_firmware) {
         b->image = boot_open(&request, &boot->error);
         return b->image != NULL ? 0 : -1;
     }
     uint64_t low_ram = MIN(boot->m->memory->size, X86_LOW_RAM_MAX);
-    bool ok = boot_rom_open(&b->rom, config->bios, &boot->error) &&
-              (config->kernel == NULL ||
-               boot_read_blobs(&request, low_ram, &b->files.kernel, &boot->error));
+    bool ok = config->kernel == NULL ||
+              boot_read_blobs(&request, low_ram, &b->files.kernel, &boot->error);
     return ok ? 0 : -1;
 }
 
@@ -214,7 +229,7 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_run(BoardBoot *boot, int (*fn)(vo
 
 static coroutine_fn RUNS_IN_MAIN bool board_co_open_boot_files(VmMachine *m, GError **error)
 {
-    BoardBoot boot = {.m = m};
+    BoardBoot boot = {.m = m, .has_firmware = m->config->bios != NULL || x86_flash_is_given(m)};
     return board_check_boot_options(m, error) && board_co_run(&boot, board_open_boot_files, error);
 }
 
@@ -403,8 +418,8 @@ bool board_co_build(VmMachine *m, GError **error)
 {
     m->board = g_new0(Board, 1);
     if (!board_choose_cpus(m, error) || !board_co_open_boot_files(m, error) ||
-        !board_add_ram(m, error) || !kvm_create_vm(&m->kvm, &m->ram, error) ||
-        !arch_vm_init(&m->kvm, error) ||
+        !x86_flash_co_add(m, &m->board->rom, error) || !board_add_ram(m, error) ||
+        !kvm_create_vm(&m->kvm, &m->ram, error) || !arch_vm_init(&m->kvm, error) ||
         (m->config->discard_late_ticks && !arch_vm_discard_late_ticks(&m->kvm, error))) {
         return false;
     }
@@ -473,7 +488,7 @@ bool board_co_reset(VmMachine *m, GError **error)
         return false;
     }
     if (!direct) {
-        shadow_set_rom(&m->board->shadow, m->board->rom.host, m->board->rom.size);
+        shadow_set_rom(&m->board->shadow, m->board->rom.content, m->board->rom.size);
     }
     m->board->resets++;
     return arch_vm_reset(&m->kvm, error) &&
