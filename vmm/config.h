@@ -54,6 +54,8 @@ typedef struct MachineConfig {
     bool ram_size_set;
     char *kernel, *initrd, *append, *bios;
     BootConfig boot;
+    char *
+        pflash[2]; /* -machine pflash0=, pflash1=: nodes; NULL: that of -drive if=pflash, or none */
     char *rtc_base;          /* "utc", "localtime", a date; NULL: utc */
     bool discard_late_ticks; /* -global kvm-pit.lost_tick_policy=discard */
     bool no_pit;             /* -machine pit=off */
@@ -72,7 +74,7 @@ typedef struct BackendsConfig {
     GPtrArray *serials;    /* char *: -serial as written; empty: the default */
     GPtrArray *blockdevs;  /* OptDict */
     GPtrArray *drives;     /* OptDict */
-    GPtrArray *ide_drives; /* those of drives that are -hda to -hdd; borrowed */
+    GPtrArray *ide_drives; /* those of drives that are -hda to -hdd and -pflash; borrowed */
     bool snapshot;         /* -snapshot: -drive without snapshot= has snapshot=on */
     char *debugcon;        /* -debugcon as written */
     bool nographic;        /* -nographic: serial on the terminal, with Ctrl-A */

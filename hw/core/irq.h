@@ -64,6 +64,10 @@ struct MachineOps {
                         uint64_t data, int event_fd);
     void (*doorbell_remove)(void *opaque, bool pio, uint64_t address, unsigned size, bool match,
                             uint64_t data, int event_fd);
+    /* Shows or hides the read-only block of RAM that begins at @gpa. While it is hidden, the guest's
+     * reads are register accesses, as its writes always are. Initially shown. BQL. False: nothing
+     * has changed, or reads are register accesses. */
+    bool (*set_rom_mapped)(void *opaque, uint64_t gpa, bool mapped);
 };
 
 /* A device's requests to the VM. */

@@ -66,7 +66,7 @@ test_options_that_do_not_exist() {
 
 test_options_of_QEMU_that_skiff_lacks() {
     local option
-    for option in cdrom usb pflash watchdog L d mem-path; do
+    for option in cdrom usb watchdog L d mem-path; do
         with "no -$option; nearest is" "-$option" x
     done
     for option in netdev loadvm incoming virtfs fsdev tpmdev audiodev icount numa plugin no-acpi; do

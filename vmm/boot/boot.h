@@ -68,8 +68,9 @@ void boot_blobs_clear(BootBlobs *blobs) ANY_THREAD;
 
 /* ---- ROM: -bios ---- */
 typedef struct BootRom {
-    uint8_t *host; /* anonymous mapping, owned */
+    uint8_t *host; /* -bios: anonymous mapping, owned; NULL: flash */
     uint64_t size;
+    const uint8_t *content; /* the same, or borrowed flash; NULL: there is no firmware */
 } BootRom;
 
 /* Reads a raw firmware image. False + error when it cannot be read or has an impossible size. */

@@ -29,7 +29,7 @@ static bool rom_read(BootRom *rom, const BootFile *file, GError **error)
                                "no memory for its %" PRIu64 " bytes: %s", file->size,
                                g_strerror(errno));
     }
-    *rom = (BootRom){.host = host, .size = file->size};
+    *rom = (BootRom){.host = host, .size = file->size, .content = host};
     if (!boot_file_read(file, 0, host, file->size, "the image", error)) {
         boot_rom_close(rom);
         return false;

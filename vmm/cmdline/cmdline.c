@@ -15,7 +15,8 @@
 #define FIELD(f) offsetof(VmConfig, f)
 
 static const CmdlineOption cmdline_options[] = {
-    {"machine", "q35[,memory-backend=id]", "the machine", cmdline_machine, 0},
+    {"machine", "q35[,memory-backend=id][,pflash0=node][,pflash1=node]", "the machine",
+     cmdline_machine, 0},
     {"M", "q35", NULL, cmdline_machine, 0},
     {"accel", "kvm", "the accelerator; others are accepted as fallbacks", cmdline_accel, 0},
     {"enable-kvm", NULL, NULL, cmdline_enable_kvm, 0},
@@ -36,7 +37,10 @@ static const CmdlineOption cmdline_options[] = {
      0},
     {"fw_cfg", "[name=]n,file=f|string=s", "a file that firmware and the guest read",
      cmdline_fw_cfg, 0},
-    {"drive", "file=f[,format=raw][,if=virtio|none][,id=i][,...]", "a disk", cmdline_drive, 0},
+    {"pflash", "file", "flash with firmware: the same as -drive if=pflash,file=...", cmdline_pflash,
+     0},
+    {"drive", "file=f[,format=raw][,if=virtio|none|pflash][,id=i][,...]", "a disk", cmdline_drive,
+     0},
     {"hda", "file", "a disk: the same as -drive file=...,index=0; also -hdb, -hdc, -hdd",
      cmdline_disk, 0},
     {"hdb", "file", NULL, cmdline_disk, 1},

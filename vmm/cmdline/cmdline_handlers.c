@@ -168,6 +168,21 @@ bool cmdline_disk(VmConfig *config, const char *name, const char *value, GError 
     return true;
 }
 
+/* The next flash, by its file name alone. */
+bool cmdline_pflash(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    if (value[0] == '\0') {
+        return cmdline_fail(error, name, "needs a file name");
+    }
+    OptDict *dict = opt_dict_new();
+    opt_dict_set(dict, "file", value);
+    opt_dict_set(dict, "if", "pflash");
+    opt_dict_set(dict, "format", "raw");
+    g_ptr_array_add(config->backends.drives, dict);
+    g_ptr_array_add(config->backends.ide_drives, dict);
+    return true;
+}
+
 bool cmdline_timeout(VmConfig *config, const char *name, const char *value, GError **error)
 {
     uint64_t seconds;

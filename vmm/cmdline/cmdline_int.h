@@ -45,6 +45,7 @@ CmdlineHandler cmdline_escape;
 CmdlineHandler cmdline_name;
 CmdlineHandler cmdline_global;
 CmdlineHandler cmdline_disk; /* -hda to -hdd, by the name's last letter */
+CmdlineHandler cmdline_pflash;
 CmdlineHandler cmdline_display;
 CmdlineHandler cmdline_only_none;
 CmdlineHandler cmdline_timeout;

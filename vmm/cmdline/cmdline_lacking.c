@@ -75,7 +75,6 @@ static const struct {
     {"only-migratable", NULL, NO_MIGRATION},
     {"option-rom", "-bios", NULL},
     {"perfmap", NULL, NO_EMULATION},
-    {"pflash", "-bios", NULL},
     {"plugin", NULL, NO_EMULATION},
     {"portrait", NULL, NO_DISPLAY},
     {"preconfig", "-S", NULL},

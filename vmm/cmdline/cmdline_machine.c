@@ -151,13 +151,22 @@ static const FixedProperty machine_fixed[] = {
 };
 
 typedef struct MachineOptions {
-    char *type, *accel, *memory_backend;
+    char *type, *accel, *memory_backend, *pflash0, *pflash1;
     int smbios_entry;
     int pit;
 } MachineOptions;
 
 static const char *const machine_on_off_auto[] = {"auto", "on", "off", NULL};
 #define MACHINE_OFF 2
+
+/* A later -machine replaces what an earlier one has set. */
+static void machine_replace(char **setting, const char *value)
+{
+    if (value != NULL) {
+        g_free(*setting);
+        *setting = g_strdup(value);
+    }
+}
 
 static bool machine_apply(VmConfig *config, const char *name, const MachineOptions *options,
                           GError **error)
@@ -170,10 +179,9 @@ static bool machine_apply(VmConfig *config, const char *name, const MachineOptio
     if (options->accel != NULL && !accel_note_list(config, name, options->accel, error)) {
         return false;
     }
-    if (options->memory_backend != NULL) {
-        g_free(config->machine.memory);
-        config->machine.memory = g_strdup(options->memory_backend);
-    }
+    machine_replace(&config->machine.memory, options->memory_backend);
+    machine_replace(&config->machine.pflash[0], options->pflash0);
+    machine_replace(&config->machine.pflash[1], options->pflash1);
     config->machine.smbios_entry =
         options->smbios_entry != 0 ? options->smbios_entry : config->machine.smbios_entry;
     return true;
@@ -189,6 +197,8 @@ bool cmdline_machine(VmConfig *config, const char *name, const char *value, GErr
         OPT_SPEC(MachineOptions, "smbios-entry-point-type", OPT_ENUM, smbios_entry,
                  .names = smbios_entries),
         OPT_SPEC(MachineOptions, "pit", OPT_ENUM, pit, .names = machine_on_off_auto),
+        OPT_SPEC(MachineOptions, "pflash0", OPT_STRING, pflash0),
+        OPT_SPEC(MachineOptions, "pflash1", OPT_STRING, pflash1),
         {0},
     };
     g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, "type", error);

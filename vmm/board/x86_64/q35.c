@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The board: a lean q35. Sections: devices, construction, reset. Addresses and interrupts are in
+ * The board: a lean q35. Sections: construction, tables, reset. Its devices are in board_devices.c. Addresses and interrupts are in
  * layout.h; the DSDT (dsdt.asl) has the same values.
  */
 #include <string.h>
@@ -11,8 +11,10 @@
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
 #include "vmm/board/x86_64/board_boot.h"
+#include "vmm/board/x86_64/board_devices.h"
 #include "vmm/board/x86_64/board_files.h"
 #include "vmm/board/x86_64/board_fw_cfg.h"
+#include "vmm/board/x86_64/flash.h"
 #include "vmm/board/x86_64/shadow.h"
 #include "vmm/board/x86_64/pit_ports.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
@@ -39,99 +41,6 @@ struct Board {
     SmbiosTables smbios;
     BoardFwCfg fw_cfg;
 };
-
-/* ---- devices ---- */
-
-typedef enum BoardCondition {
-    BOARD_ALWAYS,
-    BOARD_COM1,
-    BOARD_COM2,
-    BOARD_DEBUGCON,
-    BOARD_LPC,
-    BOARD_RTC,
-    BOARD_UNLESS_GIVEN, /* -device may create it with other properties */
-} BoardCondition;
-
-/* One row per device, in order of creation. */
-static const struct BoardRow {
-    const char *type;
-    const char *properties;
-    BoardCondition when;
-} board_rows[] = {
-    /* clang-format off */
-    {"q35-host",     "",        BOARD_ALWAYS},
-    {"ich9-lpc",     "",        BOARD_LPC},
-    {"i8042",        "",        BOARD_ALWAYS},
-    {"post-port",    "",        BOARD_ALWAYS},
-    {"fw_cfg_io",    "",        BOARD_ALWAYS},
-    {"mc146818rtc",  "",        BOARD_RTC},
-    {"isa-serial",   "index=0", BOARD_COM1},
-    {"isa-serial",   "index=1", BOARD_COM2},
-    {"isa-debugcon", "",        BOARD_DEBUGCON},
-    {"pvpanic",      "",        BOARD_UNLESS_GIVEN},
-    /* clang-format on */
-};
-
-static const char *board_serial(const VmMachine *m, unsigned index)
-{
-    return index < m->backends->serials->len ? m->backends->serials->pdata[index] : NULL;
-}
-
-static bool board_is_given(const VmMachine *m, const char *type)
-{
-    for (unsigned i = 0; i < m->config->devices->len; i++) {
-        if (g_strcmp0(opt_dict_get(m->config->devices->pdata[i], "driver"), type) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Adds the command line's settings for the row's device to @props. False: the machine has no such
- * device. */
-static bool board_row_properties(const VmMachine *m, const struct BoardRow *row, OptDict *props)
-{
-    const char *chardev = NULL;
-    switch (row->when) {
-    case BOARD_ALWAYS:
-        return true;
-    case BOARD_LPC:
-        opt_dict_set(props, "noreboot", m->config->tco_no_reboot ? "on" : "off");
-        return true;
-    case BOARD_RTC:
-        if (m->config->rtc_base != NULL) {
-            opt_dict_set(props, "base", m->config->rtc_base);
-        }
-        return true;
-    case BOARD_UNLESS_GIVEN:
-        return !board_is_given(m, row->type);
-    case BOARD_COM1:
-        chardev = board_serial(m, 0);
-        break;
-    case BOARD_COM2:
-        chardev = board_serial(m, 1);
-        break;
-    case BOARD_DEBUGCON:
-        chardev = m->backends->debugcon;
-        break;
-    }
-    if (chardev != NULL) {
-        opt_dict_set(props, "chardev", chardev);
-    }
-    return chardev != NULL;
-}
-
-static coroutine_fn RUNS_IN_MAIN bool board_co_add_row(VmMachine *m, const struct BoardRow *row,
-                                                       GError **error)
-{
-    g_autoptr(OptDict) props =
-        row->properties[0] != '\0' ? opt_dict_parse(row->properties, NULL, error) : opt_dict_new();
-    if (props == NULL) {
-        return false;
-    }
-    return !board_row_properties(m, row, props) ||
-           machine_co_add_device(m, row->type, NULL, props, error) != NULL;
-}
 
 /* ---- construction ---- */
 
@@ -164,7 +73,25 @@ static bool board_choose_cpus(VmMachine *m, GError **error)
            x86_cpus_init(&b->cpus, &m->kvm, &model, &b->smp, error);
 }
 
-static bool board_check_boot_options(const VmMachine *m, GError **error)
+static RUNS_IN_MAIN bool board_check_firmware(const VmMachine *m, GError **error)
+{
+    const MachineConfig *config = m->config;
+    bool flash = x86_flash_is_given(m);
+    if (config->bios != NULL && flash) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-bios and flash (-pflash, -drive if=pflash, -machine pflash0=) both end at "
+                    "4 GiB: give one");
+        return false;
+    }
+    if (config->kernel == NULL && config->bios == NULL && !flash) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
+                    "nothing to boot: give -kernel FILE, -bios FILE or -pflash FILE");
+        return false;
+    }
+    return true;
+}
+
+static RUNS_IN_MAIN bool board_check_boot_options(const VmMachine *m, GError **error)
 {
     const MachineConfig *config = m->config;
     if (config->kernel == NULL && (config->initrd != NULL || config->append != NULL)) {
@@ -172,16 +99,12 @@ static bool board_check_boot_options(const VmMachine *m, GError **error)
                     config->initrd != NULL ? "initrd" : "append");
         return false;
     }
-    if (config->kernel == NULL && config->bios == NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
-                    "nothing to boot: give -kernel FILE or -bios FILE");
-        return false;
-    }
-    return true;
+    return board_check_firmware(m, error);
 }
 
 typedef struct BoardBoot {
     VmMachine *m;
+    bool has_firmware;
     BootState *state;
     GError *error;
 } BoardBoot;
@@ -194,17 +117,17 @@ static int board_open_boot_files(void *opaque)
     Board *b = boot->m->board;
     BootRequest request = {
         .kernel = config->kernel, .initrd = config->initrd, .cmdline = config->append};
-    if (!board_files_read(&b->files, config, &boot->error)) {
+    if (!board_files_read(&b->files, config, &boot->error) ||
+        (config->bios != NULL && !boot_rom_open(&b->rom, config->bios, &boot->error))) {
         return -1;
     }
-    if (config->bios == NULL) {
+    if (!boot->has_firmware) {
         b->image = boot_open(&request, &boot->error);
         return b->image != NULL ? 0 : -1;
     }
     uint64_t low_ram = MIN(boot->m->memory->size, X86_LOW_RAM_MAX);
-    bool ok = boot_rom_open(&b->rom, config->bios, &boot->error) &&
-              (config->kernel == NULL ||
-               boot_read_blobs(&request, low_ram, &b->files.kernel, &boot->error));
+    bool ok = config->kernel == NULL ||
+              boot_read_blobs(&request, low_ram, &b->files.kernel, &boot->error);
     return ok ? 0 : -1;
 }
 
@@ -221,7 +144,7 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_run(BoardBoot *boot, int (*fn)(vo
 
 static coroutine_fn RUNS_IN_MAIN bool board_co_open_boot_files(VmMachine *m, GError **error)
 {
-    BoardBoot boot = {.m = m};
+    BoardBoot boot = {.m = m, .has_firmware = m->config->bios != NULL || x86_flash_is_given(m)};
     return board_check_boot_options(m, error) && board_co_run(&boot, board_open_boot_files, error);
 }
 
@@ -417,8 +340,9 @@ bool board_co_build(VmMachine *m, GError **error)
 {
     m->board = g_new0(Board, 1);
     if (!board_choose_cpus(m, error) || !board_co_open_boot_files(m, error) ||
-        !board_add_ram(m, error) || !kvm_create_vm(&m->kvm, &m->ram, error) ||
-        !arch_vm_init(&m->kvm, error) || (!m->config->no_pit && !x86_pit_check(&m->kvm, error)) ||
+        !x86_flash_co_add(m, &m->board->rom, error) || !board_add_ram(m, error) ||
+        !kvm_create_vm(&m->kvm, &m->ram, error) || !arch_vm_init(&m->kvm, error) ||
+        (!m->config->no_pit && !x86_pit_check(&m->kvm, error)) ||
         (m->config->discard_late_ticks && !arch_vm_discard_late_ticks(&m->kvm, error))) {
         return false;
     }
@@ -427,10 +351,8 @@ bool board_co_build(VmMachine *m, GError **error)
     if (!m->config->no_pit) {
         pit_ports_init(&m->board->pit, &m->kvm, m->pio, m->env.main_ctx, board_pit_failed, m);
     }
-    for (unsigned i = 0; i < G_N_ELEMENTS(board_rows); i++) {
-        if (!board_co_add_row(m, &board_rows[i], error)) {
-            return false;
-        }
+    if (!x86_board_co_add_devices(m, error)) {
+        return false;
     }
     rtc_set_memory_size(board_find(m, "mc146818rtc"), guest_ram_below_4g(&m->ram),
                         guest_ram_above_4g(&m->ram));
@@ -490,7 +412,7 @@ bool board_co_reset(VmMachine *m, GError **error)
         return false;
     }
     if (!direct) {
-        shadow_set_rom(&m->board->shadow, m->board->rom.host, m->board->rom.size);
+        shadow_set_rom(&m->board->shadow, m->board->rom.content, m->board->rom.size);
     }
     m->board->resets++;
     return arch_vm_reset(&m->kvm, error) &&
