@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The board: a lean q35. Sections: construction, tables, reset. Its devices are in board_devices.c. Addresses and interrupts are in
- * layout.h; the DSDT (dsdt.asl) has the same values.
+ * The board: a lean q35. Sections: construction, tables, reset. Its devices are in
+ * board_devices.c. Addresses and interrupts are in layout.h; the DSDT (dsdt.asl) has the same
+ * values.
  */
 #include <string.h>
 #include <sys/mman.h>

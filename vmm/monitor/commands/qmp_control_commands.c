@@ -44,6 +44,7 @@ static const QmpType qmp_guid_info = {
 static struct json_object *qmp_query_generation_id(QmpCall *call, struct json_object *args,
                                                    GError **error)
 {
+    enter_main();
     const Device *dev = machine_find_type(&call->vm->machine, VMGENID_TYPE);
     if (dev == NULL) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "VM Generation ID device not found");
