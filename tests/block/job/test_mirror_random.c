@@ -211,6 +211,14 @@ static coroutine_fn RUNS_IN_MAIN void schedule_swap(Schedule *s)
     assert_true(block_dirty_bitmap_co_add(s->rig.source, "b", 4096, 0, NULL));
 }
 
+/* The target gets the zeros that target-is-zero promises. */
+static void schedule_zero_at_home(void *opaque)
+{
+    enter_coroutine();
+    enter_iothread(test_home);
+    memset(schedule_bytes(opaque), 0, RANDOM_SIZE);
+}
+
 static coroutine_fn RUNS_IN_MAIN void schedule_start(Schedule *s)
 {
     g_autoptr(GError) error = NULL;
@@ -221,7 +229,12 @@ static coroutine_fn RUNS_IN_MAIN void schedule_start(Schedule *s)
     while (block_node_writer(s->rig.target) != NULL) { /* what a cancelled job left in flight */
         test_settle();
     }
-    if (mirror_try_start(&s->rig, schedule_config(s), &error) == NULL) {
+    BlockMirrorConfig config = schedule_config(s);
+    if (s->sync == BLOCK_MIRROR_FULL && pick(s, 3) == 0) {
+        config.target_is_zero = true;
+        test_in_home(schedule_zero_at_home, s->rig.target);
+    }
+    if (mirror_try_start(&s->rig, config, &error) == NULL) {
         fail_msg("%s", error->message);
     }
 }
