@@ -66,7 +66,7 @@ static const struct {
     {"no-kvm", NULL, NO_EMULATION},
     {"no-kvm-irqchip", NULL, "interrupt controllers are always KVM's"},
     {"no-kvm-pit", NULL, "the timer chip is always KVM's"},
-    {"no-kvm-pit-reinjection", NULL, "KVM's timer chip always reinjects"},
+    {"no-kvm-pit-reinjection", "-global kvm-pit.lost_tick_policy=discard", NULL},
     {"no-quit", NULL, NO_DISPLAY},
     {"nouserconfig", "-no-user-config", NULL},
     {"numa", NULL, "this machine has one NUMA node"},
