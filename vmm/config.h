@@ -57,6 +57,8 @@ typedef struct MachineConfig {
     char *
         pflash[2]; /* -machine pflash0=, pflash1=: nodes; NULL: that of -drive if=pflash, or none */
     char *rtc_base;          /* "utc", "localtime", a date; NULL: utc */
+    char *rtc_clock;         /* "host", "rt", "vm"; NULL: host */
+    bool rtc_slew;           /* -rtc driftfix=slew */
     bool discard_late_ticks; /* -global kvm-pit.lost_tick_policy=discard */
     bool no_pit;             /* -machine pit=off */
     bool tco_no_reboot;      /* -global ICH9-LPC.noreboot=on */

@@ -3,9 +3,12 @@
  * MC146818 real-time clock with 128 bytes of CMOS RAM at ports 0x70/0x71, interrupt 8.
  *
  * The time is the host's calendar time plus an offset, so it continues while the VM is stopped or
- * saved, as in a battery-backed clock. There is no tick: time bytes are computed when read, and
+ * saved, as in a battery-backed clock (unless the property clock says otherwise). There is no tick: time bytes are computed when read, and
  * flags are updated when used. The timer runs only for an enabled interrupt whose flag is not set
  * yet. Periodic ticks follow VM time.
+ *
+ * A periodic tick that comes while PF is still set is lost, or, with lost_tick_policy=slew, is
+ * delivered when the guest reads C: at most 20 in a row, so that the guest also gets to other work.
  */
 #include "hw/platform/rtc.h"
 
@@ -16,12 +19,16 @@
 #define RTC_PORT 0x70
 #define RTC_IRQ 8
 #define RTC_HZ 32768
-#define RTC_UIP_NS 244000 /* UIP is set for this time before an update */
+#define RTC_LATE_IN_A_ROW 20
+#define RTC_LOST_MAX 1000000 /* a few minutes of ticks; more are lost */
+#define RTC_UIP_NS 244000    /* UIP is set for this time before an update */
 
 static const StateField rtc_fields[] = {
     STATE_FIELD(RtcState, STATE_U64, offset_s),
     STATE_FIELD(RtcState, STATE_U64, checked_s),
+    STATE_FIELD(RtcState, STATE_U64, vm_ns),
     STATE_FIELD_MAX(RtcState, STATE_U32, phase_ns, 999999999),
+    STATE_FIELD_MAX(RtcState, STATE_U32, lost_ticks, RTC_LOST_MAX),
     STATE_FIELD_MAX(RtcState, STATE_U8, index, RTC_CMOS_SIZE - 1),
     STATE_PADDING(RtcState, reserved),
     STATE_ARRAY(RtcState, STATE_BYTES, cmos),
@@ -35,6 +42,19 @@ static const StateDesc rtc_state = STATE_DESC("mc146818rtc", 1, Rtc, state, RtcS
 static uint64_t rtc_ticks_at(int64_t vm_ns)
 {
     return (uint64_t)((unsigned __int128)(uint64_t)vm_ns * RTC_HZ / RTC_NS_PER_S);
+}
+
+/* @count periodic ticks have come since the last call. */
+static void rtc_tick(Rtc *r, uint64_t count)
+{
+    RtcState *s = &r->state;
+    bool unread = (s->cmos[RTC_C] & RTC_PERIODIC) != 0;
+    uint64_t lost = s->lost_ticks + count - (unread ? 0 : 1);
+    if (r->lost_policy == RTC_LOST_SLEW && (s->cmos[RTC_B] & RTC_PERIODIC) != 0) {
+        s->lost_ticks = (uint32_t)MIN(lost, RTC_LOST_MAX);
+    }
+    s->cmos[RTC_C] |= RTC_PERIODIC;
+    r->delivered_late = 0;
 }
 
 /* Sets the flags of the events since the last call. */
@@ -54,8 +74,8 @@ static void rtc_update_flags(Rtc *r)
     if (ticks != 0) {
         uint64_t period = rtc_ticks_at(vm_clock_now_ns()) / ticks;
         if (period != r->checked_period) {
+            rtc_tick(r, period - r->checked_period);
             r->checked_period = period;
-            *flags |= RTC_PERIODIC;
         }
     }
 }
@@ -117,6 +137,18 @@ static void rtc_mark_checked(Rtc *r)
     r->checked_period = ticks != 0 ? rtc_ticks_at(vm_clock_now_ns()) / ticks : 0;
 }
 
+/* Lost ticks stand for the same time at another rate; without ticks there are none. */
+static void rtc_convert_lost_ticks(Rtc *r, unsigned old_ticks)
+{
+    unsigned ticks = rtc_period_ticks(r);
+    if (ticks == 0 || (r->state.cmos[RTC_B] & RTC_PERIODIC) == 0) {
+        r->state.lost_ticks = 0;
+    } else if (old_ticks != 0) {
+        uint64_t lost = (uint64_t)r->state.lost_ticks * old_ticks / ticks;
+        r->state.lost_ticks = (uint32_t)MIN(lost, RTC_LOST_MAX);
+    }
+}
+
 /* Writes A or B. When the clock stops, its bytes hold the time; when it starts, it continues from
  * them. */
 static void rtc_write_control(Rtc *r, unsigned index, uint8_t value) BQL_HELD
@@ -126,6 +158,7 @@ static void rtc_write_control(Rtc *r, unsigned index, uint8_t value) BQL_HELD
     bool ran = rtc_runs(r);
     bool divider_stopped = (s->cmos[RTC_A] & RTC_A_DIVIDER) != RTC_A_DIVIDER_32KHZ;
     int64_t time_s = rtc_now_s(r, NULL);
+    unsigned old_ticks = rtc_period_ticks(r);
     if (index == RTC_A) {
         value &= (uint8_t)~RTC_A_UIP;
     } else if ((value & RTC_B_SET) != 0) {
@@ -140,6 +173,7 @@ static void rtc_write_control(Rtc *r, unsigned index, uint8_t value) BQL_HELD
             rtc_set_phase_half(r);
         }
     }
+    rtc_convert_lost_ticks(r, old_ticks);
     rtc_mark_checked(r);
     rtc_update(r);
 }
@@ -196,6 +230,12 @@ static uint8_t rtc_read_c(Rtc *r) BQL_HELD
     }
     s->cmos[RTC_C] = 0;
     rtc_update(r);
+    if (s->lost_ticks > 0 && r->delivered_late < RTC_LATE_IN_A_ROW) {
+        s->lost_ticks--;
+        r->delivered_late++;
+        s->cmos[RTC_C] |= RTC_PERIODIC;
+        rtc_update(r);
+    }
     return value;
 }
 
@@ -279,7 +319,15 @@ static void rtc_reset(Device *dev)
     rtc_update_flags(r);
     r->state.cmos[RTC_B] &= (uint8_t) ~(RTC_INTERRUPTS | 0x08);
     r->state.cmos[RTC_C] = 0;
+    r->state.lost_ticks = 0;
     rtc_update(r);
+}
+
+static void rtc_pre_save(Device *dev)
+{
+    Rtc *r = (Rtc *)dev;
+    assert_bql();
+    r->state.vm_ns = (uint64_t)(vm_clock_now_ns() + r->source_base_ns);
 }
 
 static bool rtc_post_load(Device *dev, GError **error)
@@ -288,6 +336,10 @@ static bool rtc_post_load(Device *dev, GError **error)
     assert_bql();
     RtcState *s = &r->state;
     const int64_t limit_s = INT64_C(1000000000000); /* 30000 years, so arithmetic cannot overflow */
+    if (r->clock == RTC_CLOCK_VM) {
+        uint64_t saved_ns = MIN(s->vm_ns, (uint64_t)INT64_MAX / 4);
+        r->source_base_ns = (int64_t)saved_ns - vm_clock_now_ns();
+    }
     int64_t now_s = rtc_now_s(r, NULL), checked_s = (int64_t)s->checked_s;
     if (now_s > limit_s || now_s < -limit_s || checked_s > limit_s || checked_s < -limit_s) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s: the saved time is out of range",
@@ -298,6 +350,9 @@ static bool rtc_post_load(Device *dev, GError **error)
     s->cmos[RTC_C] &= RTC_INTERRUPTS;
     unsigned ticks = rtc_period_ticks(r);
     r->checked_period = ticks != 0 ? rtc_ticks_at(vm_clock_now_ns()) / ticks : 0;
+    if (r->lost_policy != RTC_LOST_SLEW || (s->cmos[RTC_B] & RTC_PERIODIC) == 0) {
+        s->lost_ticks = 0;
+    }
     rtc_update(r);
     return true;
 }
@@ -332,12 +387,27 @@ void rtc_set_memory_size(Device *rtc, uint64_t below_4g, uint64_t above_4g)
     rtc_set_cmos(rtc, 0x5d, (uint8_t)(high >> 16));
 }
 
+static const char *const rtc_clocks[] = {"host", "rt", "vm", NULL};
+static const char *const rtc_lost_policies[] = {"discard", "slew", NULL};
+
 static const OptSpec rtc_properties[] = {
     {.name = "base",
      .type = OPT_STRING,
      .offset = offsetof(Rtc, base_time),
      .help = "utc, localtime, or a date (2026-11-20T12:34:56) at which the clock starts",
      .def = "utc"},
+    {.name = "clock",
+     .type = OPT_ENUM,
+     .offset = offsetof(Rtc, clock),
+     .names = rtc_clocks,
+     .help = "the clock that it follows",
+     .def = "host"},
+    {.name = "lost_tick_policy",
+     .type = OPT_ENUM,
+     .offset = offsetof(Rtc, lost_policy),
+     .names = rtc_lost_policies,
+     .help = "what becomes of a periodic tick that comes while the last one is unread",
+     .def = "discard"},
     {0},
 };
 
@@ -351,5 +421,6 @@ const DeviceType rtc_type = {
     .realize = rtc_realize,
     .reset = rtc_reset,
     .unrealize = rtc_unrealize,
+    .pre_save = rtc_pre_save,
     .post_load = rtc_post_load,
 };

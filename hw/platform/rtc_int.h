@@ -43,12 +43,27 @@ enum {
 #define RTC_HOURS_PM 0x80
 #define RTC_ALARM_ANY 0xc0 /* an alarm byte with both bits set matches every value */
 
+/* The clock that the RTC follows, as in -rtc clock=. */
+typedef enum RtcClock {
+    RTC_CLOCK_HOST, /* the host's calendar time */
+    RTC_CLOCK_RT,   /* the host's calendar time at the start, and monotonic time since */
+    RTC_CLOCK_VM,   /* the VM's time: stands while the VM is stopped */
+} RtcClock;
+
+/* Policy for periodic ticks that came while the last one was unread, as in -rtc driftfix=. */
+typedef enum RtcLostTicks {
+    RTC_LOST_DISCARD,
+    RTC_LOST_SLEW, /* are delivered later */
+} RtcLostTicks;
+
 typedef struct RtcState {
-    uint64_t offset_s;  /* guest's time = host's + phase, in whole seconds, + this (signed) */
-    uint64_t checked_s; /* flags are valid up to this second of guest's time (signed) */
-    uint32_t phase_ns;  /* below a second */
-    uint8_t index;      /* port 0x70 */
-    uint8_t reserved[3];
+    uint64_t offset_s;   /* guest's time = its clock's + phase, in whole seconds, + this (signed) */
+    uint64_t checked_s;  /* flags are valid up to this second of guest's time (signed) */
+    uint64_t vm_ns;      /* VM's time; updated before a save */
+    uint32_t phase_ns;   /* below a second */
+    uint32_t lost_ticks; /* to be delivered; RTC_LOST_SLEW only */
+    uint8_t index;       /* port 0x70 */
+    uint8_t reserved[7];
     /* The time bytes are valid while the clock is stopped (SET, or divider off); otherwise they are
      * computed. */
     uint8_t cmos[RTC_CMOS_SIZE];
@@ -57,12 +72,16 @@ typedef struct RtcState {
 typedef struct Rtc {
     Device base;
     char *base_time; /* property: utc, localtime, or a date */
+    int clock;       /* property: RtcClock */
+    int lost_policy; /* property: RtcLostTicks */
     RtcState state;
     IoRegion region;
     IrqLine irq;
     VmTimer timer;
     VmClockListener listener;
     uint64_t checked_period; /* the periodic tick up to which PF is valid */
+    unsigned delivered_late; /* lost ticks delivered since the last one in time */
+    int64_t source_base_ns;  /* RT: calendar minus monotonic time; VM: saved minus VM's time */
 } Rtc;
 
 /* ---- rtc_time.c ---- */

@@ -32,9 +32,22 @@ bool rtc_runs(const Rtc *r)
            (r->state.cmos[RTC_A] & RTC_A_DIVIDER) == RTC_A_DIVIDER_32KHZ;
 }
 
+/* Time of the clock that the RTC follows. */
+static int64_t rtc_source_ns(const Rtc *r)
+{
+    switch (r->clock) {
+    case RTC_CLOCK_RT:
+        return aio_now_ns(r->base.env->main_ctx) + r->source_base_ns;
+    case RTC_CLOCK_VM:
+        return vm_clock_now_ns() + r->source_base_ns;
+    default:
+        return vm_clock_wall_ns();
+    }
+}
+
 int64_t rtc_now_s(const Rtc *r, int64_t *fraction_ns)
 {
-    int64_t ns = vm_clock_wall_ns() + r->state.phase_ns;
+    int64_t ns = rtc_source_ns(r) + r->state.phase_ns;
     int64_t s = ns / RTC_NS_PER_S;
     int64_t fraction = ns % RTC_NS_PER_S;
     if (fraction < 0) {
@@ -217,10 +230,14 @@ bool rtc_check_base(const char *base, GError **error)
 
 bool rtc_set_base(Rtc *r, GError **error)
 {
-    int64_t seconds;
-    if (!rtc_parse_base(r->base_time, (time_t)(vm_clock_wall_ns() / RTC_NS_PER_S), &seconds,
-                        error)) {
+    int64_t seconds, wall_ns = vm_clock_wall_ns();
+    if (!rtc_parse_base(r->base_time, (time_t)(wall_ns / RTC_NS_PER_S), &seconds, error)) {
         return false;
+    }
+    r->source_base_ns = r->clock == RTC_CLOCK_RT ? wall_ns - aio_now_ns(r->base.env->main_ctx) : 0;
+    if (r->clock == RTC_CLOCK_VM) {
+        int64_t phase_ns = (wall_ns - vm_clock_now_ns()) % RTC_NS_PER_S;
+        r->state.phase_ns = (uint32_t)((phase_ns + RTC_NS_PER_S) % RTC_NS_PER_S);
     }
     rtc_set_now_s(r, seconds);
     return true;

@@ -290,6 +290,7 @@ void tco_reset(Tco *tco)
     *tco->state = (TcoState){
         .gcs = TCO_GCS_NO_REBOOT,
         .status2 = tco->state->status2 & TCO_STATUS2_CLEARABLE,
+        .control1 = TCO_CONTROL1_HALT, /* firmware leaves it so; else Linux believes that it runs */
         .control2 = TCO_CONTROL2_POWER_ON,
         .timer = TCO_TIMER_POWER_ON,
         .sw_irq_gen = TCO_SW_IRQ_GEN_WRITABLE,

@@ -297,7 +297,8 @@ test_values() {
     with reboot -action reboot=no-such
     with panic -action panic=no-such
     with base -rtc base=no-such
-    with clock -rtc clock=vm
+    with clock -rtc clock=no-such
+    with driftfix -rtc driftfix=no-such
     with 'was given twice' -boot order=cc
     with 'for PC' -boot once=p
     with strict -boot strict=maybe

@@ -265,23 +265,22 @@ bool cmdline_overcommit(VmConfig *config, const char *name, const char *value, G
 
 bool cmdline_rtc(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    static const FixedProperty properties[] = {
-        {"clock", "host", "other clock for the RTC than the host's: use clock=host"},
-        {"driftfix", "none", "reinjection of lost RTC ticks: use driftfix=none"},
-        {0},
-    };
     typedef struct {
         char *base;
+        int clock, driftfix;
     } RtcOptions;
+    static const char *const clocks[] = {"host", "rt", "vm", NULL};
+    static const char *const fixes[] = {"none", "slew", NULL};
     static const OptSpec specs[] = {
         OPT_SPEC(RtcOptions, "base", OPT_STRING, base),
+        OPT_SPEC(RtcOptions, "clock", OPT_ENUM, clock, .names = clocks),
+        OPT_SPEC(RtcOptions, "driftfix", OPT_ENUM, driftfix, .names = fixes),
         {0},
     };
     g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, NULL, error);
     RtcOptions options;
     opts_init(specs, &options);
-    if (dict == NULL || !fixed_take(properties, dict, name, error) ||
-        !opts_bind(specs, &options, dict, "-rtc", error)) {
+    if (dict == NULL || !opts_bind(specs, &options, dict, "-rtc", error)) {
         return false;
     }
     if (options.base != NULL && !rtc_check_base(options.base, error)) {
@@ -292,6 +291,13 @@ bool cmdline_rtc(VmConfig *config, const char *name, const char *value, GError *
     if (options.base != NULL) {
         g_free(config->machine.rtc_base);
         config->machine.rtc_base = options.base;
+    }
+    if (opt_dict_has(dict, "clock")) {
+        g_free(config->machine.rtc_clock);
+        config->machine.rtc_clock = g_strdup(clocks[options.clock]);
+    }
+    if (opt_dict_has(dict, "driftfix")) {
+        config->machine.rtc_slew = options.driftfix == 1;
     }
     return true;
 }
@@ -337,6 +343,12 @@ static bool global_pit(VmConfig *config, const char *value)
     return discard || strcmp(value, "delay") == 0;
 }
 
+static bool global_rtc(VmConfig *config, const char *value)
+{
+    config->machine.rtc_slew = strcmp(value, "slew") == 0;
+    return config->machine.rtc_slew || strcmp(value, "discard") == 0;
+}
+
 static bool global_tco(VmConfig *config, const char *value)
 {
     return opt_parse_bool(value, &config->machine.tco_no_reboot, NULL);
@@ -348,6 +360,7 @@ static const struct {
     bool (*set)(VmConfig *config, const char *value);
 } globals[] = {
     {"kvm-pit", "lost_tick_policy", "delay or discard", global_pit},
+    {"mc146818rtc", "lost_tick_policy", "discard or slew", global_rtc},
     {"ICH9-LPC", "noreboot", "on or off", global_tco},
 };
 

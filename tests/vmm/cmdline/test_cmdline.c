@@ -145,8 +145,8 @@ static void any_other_value_is_refused_by_name(void **state)
     expect_refused("-machine q35,smm=maybe", "smm=maybe");
     expect_refused("-overcommit mem-lock=on", "mem-lock=on");
     expect_refused("-overcommit cpu-pm=on", "cpu-pm=on");
-    expect_refused("-rtc driftfix=slew", "driftfix=slew");
-    expect_refused("-rtc clock=vm", "clock=vm");
+    expect_refused("-rtc driftfix=merge", "driftfix=merge");
+    expect_refused("-rtc clock=tsc", "clock=tsc");
     expect_refused("-name process=x", "process=x");
     expect_refused("-name x,debug-threads=off", "debug-threads=off");
     expect_refused("-m 1G,slots=2,maxmem=2G", "no memory hotplug");
@@ -166,6 +166,23 @@ static void the_clock_starts_at_the_given_base(void **state)
         assert_string_equal(c.machine.rtc_base, bases[i]);
         vm_config_clear(&c);
     }
+}
+
+static void the_clock_has_a_source_and_a_policy(void **state)
+{
+    VmConfig c;
+    parse_well(&c, "-rtc clock=vm,driftfix=slew -rtc base=utc");
+    assert_string_equal(c.machine.rtc_clock, "vm");
+    assert_true(c.machine.rtc_slew);
+    vm_config_clear(&c);
+    parse_well(&c, "-rtc driftfix=slew -rtc driftfix=none,clock=rt");
+    assert_string_equal(c.machine.rtc_clock, "rt");
+    assert_false(c.machine.rtc_slew);
+    vm_config_clear(&c);
+    parse_well(&c, "-global driver=mc146818rtc,property=lost_tick_policy,value=slew");
+    assert_true(c.machine.rtc_slew);
+    vm_config_clear(&c);
+    expect_refused("-global mc146818rtc.lost_tick_policy=delay", "discard or slew");
 }
 
 static void a_base_that_is_no_date_is_refused(void **state)
@@ -388,6 +405,7 @@ int main(void)
         cmocka_unit_test(the_fixed_value_is_accepted),
         cmocka_unit_test(any_other_value_is_refused_by_name),
         cmocka_unit_test(the_clock_starts_at_the_given_base),
+        cmocka_unit_test(the_clock_has_a_source_and_a_policy),
         cmocka_unit_test(a_base_that_is_no_date_is_refused),
         cmocka_unit_test(late_timer_ticks_may_be_dropped),
         cmocka_unit_test(a_watchdog_has_an_action),

@@ -63,6 +63,10 @@ static bool board_row_properties(const VmMachine *m, const struct BoardRow *row,
         if (m->config->rtc_base != NULL) {
             opt_dict_set(props, "base", m->config->rtc_base);
         }
+        if (m->config->rtc_clock != NULL) {
+            opt_dict_set(props, "clock", m->config->rtc_clock);
+        }
+        opt_dict_set(props, "lost_tick_policy", m->config->rtc_slew ? "slew" : "discard");
         return true;
     case BOARD_UNLESS_GIVEN:
         return !board_is_given(m, row->type);
