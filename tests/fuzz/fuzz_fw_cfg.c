@@ -267,8 +267,9 @@ static Prediction model_dma(Fuzz *z, uint64_t descriptor, uint32_t control, uint
     p.data = g_memdup2(ram(z) + gpa, length);
     if (operation == READ) {
         memset(p.data, 0, length);
-        memcpy(p.data, (const uint8_t *)(item != NULL ? g_bytes_get_data(item, NULL) : "") + offset,
-               inside);
+        if (inside > 0) {
+            memcpy(p.data, (const uint8_t *)g_bytes_get_data(item, NULL) + offset, inside);
+        }
     }
     return p;
 }
