@@ -41,8 +41,8 @@ static const QmpType qmp_guid_info = {
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS({"guid", &qmp_str, .doc = "the generation id of -device vmgenid"})};
 
-static struct json_object *qmp_query_generation_id(QmpCall *call, struct json_object *args,
-                                                   GError **error)
+static RUNS_IN_MAIN struct json_object *
+qmp_query_generation_id(QmpCall *call, struct json_object *args, GError **error)
 {
     const Device *dev = machine_find_type(&call->vm->machine, VMGENID_TYPE);
     if (dev == NULL) {
