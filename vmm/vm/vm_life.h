@@ -41,6 +41,8 @@ typedef struct VmLife {
     AioTimer quit_timer;    /* VM_QUIT_COMPLETE_NS, then VM_QUIT_BOUND_NS */
     int64_t quit_ns;        /* when the end was requested */
     bool completing;        /* images are being completed, or are complete */
+    bool completed;         /* they are complete, or cannot be */
+    CoQueue completion;     /* waits for that */
     bool quitting;
     ExitStatus exit_status;
     bool show_console; /* its last lines are to be printed on standard error */
