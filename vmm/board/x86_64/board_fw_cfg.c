@@ -6,7 +6,6 @@
 #include "vmm/arch/x86_64/layout.h"
 
 #define UUID_SIZE 16
-#define USER_PREFIX "opt/"              /* of the names that are the user's */
 #define BOOT_FAIL_WAIT_NEVER UINT32_MAX /* firmware does not reboot when nothing boots */
 
 /* ---- etc/e820 ---- */
@@ -131,6 +130,8 @@ static RUNS_IN_MAIN bool board_fw_cfg_add_acpi(BoardFwCfg *b, GError **error)
     fw_cfg_set_generator(b->fw_cfg, board_fw_cfg_set_acpi, b);
     return true;
 }
+
+#define USER_PREFIX "opt/" /* of the names that are the user's */
 
 /* Added last: a name that the machine has itself is refused. */
 static RUNS_IN_MAIN bool board_fw_cfg_add_user_files(const BoardFwCfg *b, GError **error)
