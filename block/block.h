@@ -243,6 +243,9 @@ bool block_snapshot_co_switch(BlockSnapshotRun *s, GError **error) coroutine_fn 
 bool block_snapshot_co_run_drained(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether the format of the node has internal snapshots. */
 bool block_node_can_snapshot(const BlockNode *n) ANY_THREAD;
+/* Whether a format of @blk's image keeps metadata in memory: a write without FUA may then be lost with
+ * the process until the next flush. In flight, so that the graph stays. */
+bool blk_defers_metadata(const BlockBackend *blk) RUNS_IN_IOTHREAD;
 /* Whether the format of the node has compressed writes. */
 bool block_node_can_compress(const BlockNode *n) ANY_THREAD;
 

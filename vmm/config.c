@@ -12,6 +12,7 @@ void vm_config_init(VmConfig *config)
 {
     *config = (VmConfig){
         .machine.ram_size = CONFIG_DEFAULT_RAM,
+        .machine.boot = {.splash_time_ms = -1, .reboot_timeout_ms = BOOT_TIMEOUT_UNSET},
         .backends.objects = config_dicts_new(),
         .backends.chardevs = g_ptr_array_new_with_free_func(g_free),
         .backends.serials = g_ptr_array_new_with_free_func(g_free),
@@ -38,12 +39,13 @@ void vm_config_clear(VmConfig *config)
         g_ptr_array_unref(arrays[i]);
     }
     char *strings[] = {
-        config->machine.memory,   config->machine.cpu,       config->machine.smp,
-        config->machine.kernel,   config->machine.initrd,    config->machine.append,
-        config->machine.bios,     config->backends.debugcon, config->machine.name,
-        config->machine.uuid,     config->process.pidfile,   config->machine.rtc_base,
-        config->process.log_file, config->control.gdb,       config->control.exec,
-        config->process.notify,   config->accelerators.other};
+        config->machine.memory,    config->machine.cpu,        config->machine.smp,
+        config->machine.kernel,    config->machine.initrd,     config->machine.append,
+        config->machine.bios,      config->backends.debugcon,  config->machine.name,
+        config->machine.uuid,      config->process.pidfile,    config->machine.rtc_base,
+        config->process.log_file,  config->control.gdb,        config->control.exec,
+        config->process.notify,    config->accelerators.other, config->machine.boot.order,
+        config->machine.boot.once, config->machine.pflash[0],  config->machine.pflash[1]};
     for (unsigned i = 0; i < G_N_ELEMENTS(strings); i++) {
         g_free(strings[i]);
     }

@@ -19,11 +19,31 @@ typedef enum PanicAction {
     PANIC_NONE,
 } PanicAction;
 
+/* The values of -action watchdog=, in the order of QMP's WatchdogAction. */
+typedef enum WatchdogAction {
+    WATCHDOG_RESET,
+    WATCHDOG_SHUTDOWN, /* presses the power button */
+    WATCHDOG_POWEROFF, /* exit */
+    WATCHDOG_PAUSE,
+    WATCHDOG_DEBUG, /* logs a line */
+    WATCHDOG_NONE,
+    WATCHDOG_INJECT_NMI,
+} WatchdogAction;
+
 /* The accelerators that -accel, -enable-kvm and -machine accel= name. */
 typedef struct ConfigAccelerators {
     bool kvm;
     char *other; /* the first of the others, or NULL */
 } ConfigAccelerators;
+
+/* -boot. */
+typedef struct BootConfig {
+    char *order, *once; /* letters, or NULL */
+    bool menu, strict;
+    int32_t splash_time_ms;    /* of the boot menu's prompt; -1: the firmware's own */
+    int32_t reboot_timeout_ms; /* after no device has booted; -1: never. BOOT_TIMEOUT_UNSET */
+} BootConfig;
+#define BOOT_TIMEOUT_UNSET INT32_MIN
 
 /* The machine. */
 typedef struct MachineConfig {
@@ -33,8 +53,13 @@ typedef struct MachineConfig {
     uint64_t ram_size; /* bytes */
     bool ram_size_set;
     char *kernel, *initrd, *append, *bios;
+    BootConfig boot;
+    char *
+        pflash[2]; /* -machine pflash0=, pflash1=: nodes; NULL: that of -drive if=pflash, or none */
     char *rtc_base;          /* "utc", "localtime", a date; NULL: utc */
     bool discard_late_ticks; /* -global kvm-pit.lost_tick_policy=discard */
+    bool no_pit;             /* -machine pit=off */
+    bool tco_no_reboot;      /* -global ICH9-LPC.noreboot=on */
     char *name, *uuid;
     GPtrArray *devices; /* OptDict, with "driver" */
     GPtrArray *smbios;  /* OptDict: -smbios; NULL: none */
@@ -49,7 +74,7 @@ typedef struct BackendsConfig {
     GPtrArray *serials;    /* char *: -serial as written; empty: the default */
     GPtrArray *blockdevs;  /* OptDict */
     GPtrArray *drives;     /* OptDict */
-    GPtrArray *ide_drives; /* those of drives that are -hda to -hdd; borrowed */
+    GPtrArray *ide_drives; /* those of drives that are -hda to -hdd and -pflash; borrowed */
     bool snapshot;         /* -snapshot: -drive without snapshot= has snapshot=on */
     char *debugcon;        /* -debugcon as written */
     bool nographic;        /* -nographic: serial on the terminal, with Ctrl-A */
@@ -64,6 +89,7 @@ typedef struct LifeConfig {
     bool start_stopped; /* -S */
     bool no_reboot, no_shutdown;
     PanicAction panic;
+    WatchdogAction watchdog;
     unsigned timeout_s; /* 0: none */
 } LifeConfig;
 

@@ -292,3 +292,13 @@ bool block_node_can_snapshot(const BlockNode *n)
 {
     return n->drv->snapshots != NULL;
 }
+
+/* The formats that have snapshots are those whose metadata is in memory. */
+bool blk_defers_metadata(const BlockBackend *blk)
+{
+    const BlockNode *n = blk_root(blk);
+    while (n != NULL && !block_node_can_snapshot(n)) {
+        n = n->file;
+    }
+    return n != NULL;
+}

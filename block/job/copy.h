@@ -66,8 +66,7 @@ void block_copy_set_target_edge(BlockCopy *c, BlockEdge *e) RUNS_IN_MAIN;
 void block_copy_hurry(BlockCopy *c) ANY_THREAD;
 /* @fn is called in the home once the user waits for the end, and the data step has copied as much as was
  * left then, but not all: guests change the source as fast as it is copied. */
-void block_copy_set_outpaced(BlockCopy *c, void (*fn)(void *opaque) RUNS_IN_IOTHREAD, void *opaque)
-    RUNS_IN_MAIN;
+void block_copy_set_outpaced(BlockCopy *c, void (*fn)(void *opaque), void *opaque) RUNS_IN_MAIN;
 /* Ends all waits at once, when the job is cancelled or fails. The copy fails with -ECANCELED from then
  * on, and the bits of all claims are set. */
 void block_copy_abandon(BlockCopy *c) ANY_THREAD;

@@ -94,7 +94,7 @@ struct BlockCopy {
     bool orphaned;           /* freed, except for the last claims */
     bool ending;             /* the user waits for the end */
     uint64_t ending_left;    /* bytes to copy since then until guests have outpaced the copy */
-    void (*outpaced)(void *opaque) RUNS_IN_IOTHREAD; /* block_copy_set_outpaced() */
+    void (*outpaced)(void *opaque); /* block_copy_set_outpaced() */
     void *outpaced_opaque;
     AioBh abandon_bh;
 

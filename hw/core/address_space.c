@@ -327,6 +327,15 @@ MmioResult pended_wait_for(Pended *p, IoAccess *access)
     return MMIO_PENDING;
 }
 
+MmioResult pended_wait_for_io(IoAccess *access, const char *what)
+{
+    assert_bql();
+    completion_init(&access->waiter.done);
+    access->waiter.what = what;
+    access->waiter.pended = NULL; /* pended_cancel() leaves it alone */
+    return MMIO_PENDING;
+}
+
 void pended_finish(Pended *p)
 {
     assert_bql();

@@ -55,6 +55,11 @@ typedef struct IoAccess {
 
 /* In a handler: `return pended_wait_for(&dev->pended, access);` */
 MmioResult pended_wait_for(Pended *p, IoAccess *access) BQL_HELD;
+/* The same for the vCPU whose access began an operation of skiff's own in another thread. That thread
+ * calls completion_signal() for the access' waiter.done once, with no lock held. The wait is not
+ * cancelled, and @what (static) names it. The access is in that vCPU's hands and identifies it until
+ * it is dispatched again. */
+MmioResult pended_wait_for_io(IoAccess *access, const char *what) BQL_HELD;
 /* Wakes every vCPU that waits on @p. */
 void pended_finish(Pended *p) BQL_HELD;
 /*

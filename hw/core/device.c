@@ -15,6 +15,7 @@ Device *device_new(const DeviceType *type, const DeviceEnv *env, const char *id)
     dev->type = type;
     dev->env = env;
     dev->id = g_strdup(id);
+    dev->bootindex = DEVICE_NO_BOOTINDEX;
     opts_init(device_properties(type), dev);
     return dev;
 }

@@ -81,6 +81,9 @@ struct DeviceType {
     const StateDesc *state;      /* NULL: nothing to save */
     bool user_creatable;         /* by -device */
     const char *bus; /* the bus it plugs into: "pci", "isa", "virtio-serial", "SCSI" or NULL */
+    /* Appends the device's own part of its firmware path, "/disk@0,0", to the path of the device
+     * it is plugged into, or of its own PCI function. NULL: firmware does not boot from it. */
+    void (*firmware_path)(const Device *dev, GString *path);
     const char *provides_bus; /* the bus it provides: "virtio-serial", "SCSI", or NULL */
 
     /* Creates what the config describes; a failed realize releases everything. A coroutine in main
@@ -113,6 +116,7 @@ struct Device {
     const DeviceEnv *env;
     Device *bus_device; /* parent, borrowed */
     void *child_bus;    /* a ScsiBus, while a controller is realized; else NULL */
+    uint32_t bootindex; /* property of types that firmware boots from; UINT32_MAX: none */
     bool realized;
     bool leaving;       /* main: it is being unplugged, and is not started any more */
     LogLimit log_limit; /* for log_guest_error() */
@@ -147,6 +151,12 @@ bool device_find_chardev(const Device *dev, const char *id, Chardev **chardev, G
     RUNS_IN_MAIN;
 /* Detaches and releases *@chardev, which may be NULL. */
 void device_release_chardev(const Device *dev, Chardev **chardev) RUNS_IN_MAIN;
+/* A row for the table of properties of a type that firmware boots from. */
+#define DEVICE_BOOTINDEX_PROPERTY                                                                  \
+    OPT_SPEC(Device, "bootindex", OPT_U32, bootindex, .def = "4294967295",                         \
+             .help = "place in the firmware's boot order")
+#define DEVICE_NO_BOOTINDEX UINT32_MAX
+
 /* The device's name in messages: its id, else its type's name. */
 const char *device_label(const Device *dev) ANY_THREAD;
 

@@ -64,6 +64,10 @@ struct MachineOps {
                         uint64_t data, int event_fd);
     void (*doorbell_remove)(void *opaque, bool pio, uint64_t address, unsigned size, bool match,
                             uint64_t data, int event_fd);
+    /* Shows or hides the read-only block of RAM that begins at @gpa. While it is hidden, the guest's
+     * reads are register accesses, as its writes always are. Initially shown. BQL. False: nothing
+     * has changed, or reads are register accesses. */
+    bool (*set_rom_mapped)(void *opaque, uint64_t gpa, bool mapped);
 };
 
 /* A device's requests to the VM. */
@@ -73,6 +77,8 @@ typedef enum VmRequest {
     VM_REQUEST_DEBUG_EXIT,    /* isa-debug-exit: detail is the value written */
     VM_REQUEST_PANIC,         /* pvpanic: detail is the event bits */
     VM_REQUEST_STOP_IO_ERROR, /* werror/rerror=stop */
+    VM_REQUEST_NO_SMM,        /* the firmware needs SMM, which this machine does not have */
+    VM_REQUEST_WATCHDOG,      /* a watchdog device expired */
     VM_REQUEST_UNPLUG,        /* the guest ejected devices, see pci_device_unplug_state() */
 } VmRequest;
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PCI: one root bus (00), config space, BARs, INTx, MSI-X. PCI Local Bus 3.0.
+ * PCI: the root bus (00), the buses behind root ports, config space, BARs, INTx, MSI-X. PCI Local
+ * Bus 3.0, PCI-to-PCI Bridge 1.2.
  *
  * Config accesses (CF8/CFC and ECAM) come from vCPUs under the BQL. A device is visible on the bus
  * once it is realized. BARs are mapped and moved as the guest writes them. A BAR outside the
- * bridge's windows is not mapped; one that overlaps another BAR or a fixed device hides at most
+ * bridges' windows is not mapped; one that overlaps another BAR or a fixed device hides at most
  * itself or that BAR. MSI-X vectors are raised from any thread without a lock.
  *
  * MSI-X: masking loses no interrupt. Each vector has an eventfd. To raise the vector, masked or
@@ -89,6 +90,7 @@ struct PciDevice {
     uint8_t w1cmask[PCI_CONFIG_SIZE];  /* 1: writing 1 clears */
     uint8_t power_on[PCI_CONFIG_SIZE]; /* the config space after reset, as realize left it */
     unsigned cap_end;
+    PciBus *secondary; /* of a bridge: the bus behind it; else NULL */
     Msix msix;
     IrqLine intx;
     bool intx_asserted; /* under the gate's lock: the cause reported by the device */
@@ -131,6 +133,17 @@ typedef struct PciWindows {
 PciBus *pci_bus_new(const DeviceEnv *env, const PciWindows *windows, IrqGate *const gates[8])
     RUNS_IN_MAIN;
 void pci_bus_free(PciBus *bus) RUNS_IN_MAIN;
+/* Gives @bridge, a plugged device with the header of a bridge, a bus with one slot. Its number is
+ * what the guest writes to the bridge's Secondary Bus Number. Freed by pci_bridge_free_bus(), when
+ * nothing is plugged into it. */
+void pci_bridge_add_bus(PciDevice *bridge) RUNS_IN_MAIN;
+void pci_bridge_free_bus(PciDevice *bridge) RUNS_IN_MAIN;
+/* The bridge that @dev is behind, or NULL. */
+PciDevice *pci_device_bridge(const PciDevice *dev) ANY_THREAD;
+/* The number of the bus that @dev is on, as the guest has set it; 0 on the root bus. */
+unsigned pci_device_bus_number(const PciDevice *dev) BQL_HELD;
+/* The number of bridges on the root bus, which does not change while the guest runs. */
+unsigned pci_bus_bridges(const PciBus *bus) ANY_THREAD;
 const PciWindows *pci_bus_windows(const PciBus *bus) ANY_THREAD;
 /* The bus' own regions: CF8/CFC (ports, 8 bytes at 0xcf8; byte 0xcf9 belongs to the reset register,
  * which has higher priority) and ECAM. The host bridge device maps them. */
@@ -138,6 +151,8 @@ IoRegion *pci_bus_config_ports(PciBus *bus) ANY_THREAD;
 IoRegion *pci_bus_ecam(PciBus *bus) ANY_THREAD;
 /* Parses "slot[.function]", both hexadecimal, as QEMU does. */
 bool pci_parse_addr(const char *addr, unsigned *devfn, GError **error) ANY_THREAD;
+/* Appends the path by which firmware knows @dev: "/pci@i0cf8/scsi@4". IEEE 1275 PCI binding. */
+void pci_device_firmware_path(const PciDevice *dev, GString *path) ANY_THREAD;
 /* The device at @devfn, or NULL. */
 PciDevice *pci_bus_device(PciBus *bus, unsigned devfn) ANY_THREAD;
 /* The address latch of port 0xcf8, for the host bridge to save. */
@@ -154,9 +169,13 @@ void pci_bus_reset(PciBus *bus) BQL_HELD;
 unsigned pci_intx_gate(unsigned devfn, unsigned pin) ANY_THREAD;
 
 /* ---- device side, in realize ---- */
-/* Plugs @dev at its `addr` (or the first free slot from 1): fills in identity, header and masks.
- * Takes the BQL. The guest sees the device when it is realized. */
+/* Plugs @dev into @bus, or into the bus of its Device.bus_device if it has one, at its `addr` (or
+ * the first free slot; slot 0 of the root bus is the host bridge's). Fills in identity, header and
+ * masks. Takes the BQL. The guest sees the device when it is realized. */
 bool pci_device_plug(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError **error)
+    RUNS_IN_MAIN;
+/* The same with the header of a PCI-to-PCI bridge, which has BARs 0 and 1 only and no subsystem. */
+bool pci_device_plug_bridge(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError **error)
     RUNS_IN_MAIN;
 /* Unmaps BARs, detaches routes and frees all that the calls below took; no interrupt is raised any
  * more. Takes the BQL. Does nothing if @dev is not plugged. */

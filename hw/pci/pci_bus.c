@@ -54,7 +54,11 @@ static MmioResult pci_config_ports_access(void *opaque, IoAccess *access)
         return MMIO_DONE;
     }
     uint32_t address = bus->config_address;
-    if (port < 4 || (address & PCI_ADDRESS_ENABLE) == 0 || PCI_ADDRESS_BUS(address) != 0) {
+    if (port < 4 || (address & PCI_ADDRESS_ENABLE) == 0) {
+        return MMIO_DONE;
+    }
+    bus = pci_bus_find(bus, PCI_ADDRESS_BUS(address));
+    if (bus == NULL) {
         return MMIO_DONE;
     }
     return pci_bus_config_access(bus, PCI_ADDRESS_DEVFN(address),
@@ -70,12 +74,12 @@ static const IoRegionOps pci_config_ports_ops = {
 
 static MmioResult pci_ecam_access(void *opaque, IoAccess *access)
 {
-    PciBus *bus = opaque;
     assert_bql();
-    if (access->offset >= PCI_ECAM_BUS_SIZE) {
-        return MMIO_DONE; /* only bus 0 exists */
+    PciBus *bus = pci_bus_find(opaque, (unsigned)(access->offset / PCI_ECAM_BUS_SIZE));
+    if (bus == NULL) {
+        return MMIO_DONE;
     }
-    return pci_bus_config_access(bus, (unsigned)(access->offset >> 12),
+    return pci_bus_config_access(bus, (unsigned)(access->offset % PCI_ECAM_BUS_SIZE >> 12),
                                  (unsigned)(access->offset & 0xfff), access);
 }
 

@@ -71,6 +71,9 @@ void pci_config_write(PciDevice *dev, unsigned offset, unsigned size, uint32_t v
         msix_update(dev);
         pci_intx_gate_changed(dev);
     }
+    if (dev->secondary != NULL && offset < PCI_REG_CAPABILITIES) {
+        pci_bridge_changed(dev);
+    }
     if (dev->config_written != NULL) {
         dev->config_written(dev, offset, size);
     }
@@ -115,7 +118,9 @@ static bool pci_bar_decodes(const PciDevice *dev, unsigned index, uint64_t *addr
     const PciWindows *w = &dev->bus->windows;
     uint32_t command = pci_get(dev, PCI_REG_COMMAND, 2);
     uint64_t at = *address = pci_bar_address(dev, index);
-    if (pci_device_hidden(dev)) {
+    const PciDevice *bridge = dev->bus->bridge;
+    if (pci_device_hidden(dev) ||
+        (bridge != NULL && !pci_bridge_forwards(bridge, bar->is_io, at, bar->size))) {
         return false;
     }
     if (bar->is_io) {

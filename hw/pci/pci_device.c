@@ -5,6 +5,9 @@
 #include <string.h>
 #include "hw/pci/trace_events.h"
 
+#define PCI_PREFETCH_64 0x0001
+#define PCI_BRIDGE_CONTROL_WRITABLE 0x03 /* parity error response, SERR#; there is no bus reset */
+
 static const StateField pci_device_fields[] = {
     STATE_ARRAY(PciState, STATE_BYTES, config),
     STATE_ARRAY(PciState, STATE_BYTES, msix_table),
@@ -46,7 +49,8 @@ static bool pci_choose_devfn(const PciDevice *dev, const PciBus *bus, unsigned *
                              GError **error)
 {
     if (dev->addr == NULL) {
-        for (unsigned slot = 1; slot < PCI_SLOT_COUNT; slot++) {
+        for (unsigned slot = bus->bridge == NULL ? 1 : 0;
+             slot < (bus->bridge == NULL ? PCI_SLOT_COUNT : 1); slot++) {
             if (pci_slot_is_free(bus, slot)) {
                 *devfn = slot << 3;
                 return true;
@@ -58,6 +62,13 @@ static bool pci_choose_devfn(const PciDevice *dev, const PciBus *bus, unsigned *
         return false;
     }
     if (!pci_parse_addr(dev->addr, devfn, error)) {
+        return false;
+    }
+    if (bus->bridge != NULL && *devfn >= 8) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "PCI: slot %u is not valid for %s, parent device only allows plugging into "
+                    "slot 0.",
+                    *devfn >> 3, dev->base.type->name);
         return false;
     }
     const PciDevice *other = bus->devices[*devfn];
@@ -88,8 +99,6 @@ static void pci_fill_header(PciDevice *dev, const PciIdentity *id)
     pci_set_u8(dev, PCI_REG_CLASS, (uint8_t)id->class_code);
     pci_set_u16(dev, PCI_REG_CLASS + 1, (uint16_t)(id->class_code >> 8));
     pci_set_u8(dev, PCI_REG_HEADER_TYPE, dev->multifunction ? PCI_HEADER_MULTIFUNCTION : 0);
-    pci_set_u16(dev, PCI_REG_SUBSYSTEM_VENDOR, id->subsystem_vendor);
-    pci_set_u16(dev, PCI_REG_SUBSYSTEM, id->subsystem);
 
     dev->wmask[PCI_REG_COMMAND] = PCI_COMMAND_WRITABLE & 0xff;
     dev->wmask[PCI_REG_COMMAND + 1] = PCI_COMMAND_WRITABLE >> 8;
@@ -98,10 +107,30 @@ static void pci_fill_header(PciDevice *dev, const PciIdentity *id)
     dev->wmask[PCI_REG_INTERRUPT_LINE] = 0xff;
 }
 
-bool pci_device_plug(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError **error)
+static void pci_fill_bridge_header(PciDevice *dev)
+{
+    pci_set_u8(dev, PCI_REG_HEADER_TYPE,
+               (uint8_t)(pci_get(dev, PCI_REG_HEADER_TYPE, 1) | PCI_HEADER_BRIDGE));
+    memset(&dev->wmask[PCI_REG_SECONDARY_BUS - 1], 0xff, 3); /* primary, secondary, subordinate */
+    dev->wmask[PCI_REG_IO_BASE] = dev->wmask[PCI_REG_IO_LIMIT] = 0xf0;
+    dev->w1cmask[PCI_REG_SECONDARY_STATUS + 1] = PCI_STATUS_WRITE_1_CLEARS >> 8;
+    for (unsigned reg = PCI_REG_MEMORY_BASE; reg <= PCI_REG_PREFETCH_LIMIT; reg += 2) {
+        dev->wmask[reg] = 0xf0;
+        dev->wmask[reg + 1] = 0xff;
+    }
+    pci_set_u16(dev, PCI_REG_PREFETCH_BASE, PCI_PREFETCH_64);
+    pci_set_u16(dev, PCI_REG_PREFETCH_LIMIT, PCI_PREFETCH_64);
+    memset(&dev->wmask[PCI_REG_PREFETCH_BASE_HIGH], 0xff, 8);
+    dev->wmask[PCI_REG_BRIDGE_CONTROL] = PCI_BRIDGE_CONTROL_WRITABLE;
+}
+
+static bool pci_plug(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError **error)
 {
     g_assert(dev->bus == NULL);
     unsigned devfn;
+    if (dev->base.bus_device != NULL) {
+        bus = ((PciDevice *)dev->base.bus_device)->secondary;
+    }
     bql_lock();
     bool ok = pci_choose_devfn(dev, bus, &devfn, error);
     if (ok) {
@@ -114,6 +143,30 @@ bool pci_device_plug(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError 
     }
     bql_unlock();
     return ok;
+}
+
+bool pci_device_plug(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError **error)
+{
+    if (!pci_plug(dev, bus, id, error)) {
+        return false;
+    }
+    pci_set_u16(dev, PCI_REG_SUBSYSTEM_VENDOR, id->subsystem_vendor);
+    pci_set_u16(dev, PCI_REG_SUBSYSTEM, id->subsystem);
+    return true;
+}
+
+bool pci_device_plug_bridge(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError **error)
+{
+    if (dev->base.bus_device != NULL) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "PCI: %s can be plugged into pcie.0 only",
+                    dev->base.type->name);
+        return false;
+    }
+    if (!pci_plug(dev, bus, id, error)) {
+        return false;
+    }
+    pci_fill_bridge_header(dev);
+    return true;
 }
 
 void pci_device_unplug(PciDevice *dev)
@@ -134,6 +187,36 @@ void pci_device_unplug(PciDevice *dev)
     pci_slot_emptied(dev->bus, dev->devfn >> 3);
     dev->bus = NULL;
     bql_unlock();
+}
+
+/* ---- the firmware's name for it ---- */
+
+void pci_device_firmware_path(const PciDevice *dev, GString *path)
+{
+    static const struct {
+        uint32_t class; /* and subclass */
+        const char *name;
+    } names[] = {{0x0100, "scsi"}, {0x0200, "ethernet"}, {0x0604, "pci-bridge"}};
+    uint32_t class = pci_get(dev, PCI_REG_CLASS + 1, 2);
+    const char *name = NULL;
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        name = names[i].class == class ? names[i].name : name;
+    }
+    if (dev->bus->bridge != NULL) {
+        pci_device_firmware_path(dev->bus->bridge, path);
+    } else {
+        g_string_append(path, "/pci@i0cf8");
+    }
+    g_string_append_c(path, '/');
+    if (name != NULL) {
+        g_string_append_printf(path, "%s@%x", name, dev->devfn >> 3);
+    } else {
+        g_string_append_printf(path, "pci%x,%x@%x", pci_get(dev, PCI_REG_VENDOR, 2),
+                               pci_get(dev, PCI_REG_DEVICE, 2), dev->devfn >> 3);
+    }
+    if ((dev->devfn & 7) != 0) {
+        g_string_append_printf(path, ",%x", dev->devfn & 7);
+    }
 }
 
 /* ---- BARs and capabilities ---- */
@@ -197,6 +280,9 @@ void pci_device_follow_config(PciDevice *dev)
     pci_bars_update(dev);
     msix_update(dev);
     pci_intx_gate_changed(dev);
+    if (dev->secondary != NULL) {
+        pci_bridge_changed(dev);
+    }
 }
 
 static bool pci_intx_none(void *opaque)
@@ -234,7 +320,12 @@ void pci_device_set_intx_pin(PciDevice *dev, unsigned pin)
 {
     g_assert(pin >= 1 && pin <= 4 && dev->bus != NULL);
     pci_set_u8(dev, PCI_REG_INTERRUPT_PIN, (uint8_t)pin);
-    irq_line_init(&dev->intx, dev->bus->gates[pci_intx_gate(dev->devfn, pin)]);
+    const PciDevice *root = dev;
+    while (root->bus->bridge != NULL) { /* each bridge rotates the pins by the slot */
+        pin = pci_intx_gate(root->devfn, pin) + 1;
+        root = root->bus->bridge;
+    }
+    irq_line_init(&dev->intx, root->bus->gates[pci_intx_gate(root->devfn, pin)]);
     dev->intx_enabled = true;
 }
 

@@ -38,7 +38,8 @@ uint32_t pci_bus_removable_slots(const PciBus *bus)
 {
     uint32_t fixed = 0;
     for (unsigned devfn = 0; devfn < PCI_DEVFN_COUNT; devfn++) {
-        if (bus->devices[devfn] != NULL && !bus->devices[devfn]->base.type->user_creatable) {
+        const PciDevice *dev = bus->devices[devfn];
+        if (dev != NULL && (!dev->base.type->user_creatable || dev->secondary != NULL)) {
             fixed |= UINT32_C(1) << (devfn >> 3);
         }
     }

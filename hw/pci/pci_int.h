@@ -19,6 +19,18 @@
 #define PCI_REG_SUBSYSTEM_VENDOR 0x2c
 #define PCI_REG_SUBSYSTEM 0x2e
 #define PCI_REG_CAPABILITIES 0x34
+#define PCI_REG_SECONDARY_BUS 0x19 /* type 1, PCI-to-PCI Bridge 1.2 §3.2 */
+#define PCI_REG_SUBORDINATE_BUS 0x1a
+#define PCI_REG_IO_BASE 0x1c
+#define PCI_REG_IO_LIMIT 0x1d
+#define PCI_REG_SECONDARY_STATUS 0x1e
+#define PCI_REG_MEMORY_BASE 0x20
+#define PCI_REG_MEMORY_LIMIT 0x22
+#define PCI_REG_PREFETCH_BASE 0x24
+#define PCI_REG_PREFETCH_LIMIT 0x26
+#define PCI_REG_PREFETCH_BASE_HIGH 0x28
+#define PCI_REG_PREFETCH_LIMIT_HIGH 0x2c
+#define PCI_REG_BRIDGE_CONTROL 0x3e
 #define PCI_REG_INTERRUPT_LINE 0x3c
 #define PCI_REG_INTERRUPT_PIN 0x3d
 #define PCI_HEADER_END 0x40
@@ -32,6 +44,7 @@
 #define PCI_STATUS_INTERRUPT 0x0008
 #define PCI_STATUS_CAPABILITIES 0x0010
 #define PCI_STATUS_WRITE_1_CLEARS 0xf900
+#define PCI_HEADER_BRIDGE 0x01
 #define PCI_HEADER_MULTIFUNCTION 0x80
 #define PCI_BAR_IO 0x1
 #define PCI_BAR_64 0x4
@@ -47,6 +60,7 @@
 
 struct PciBus {
     const DeviceEnv *env;
+    PciDevice *bridge; /* that it is behind; NULL: it is the root bus */
     PciWindows windows;
     IrqGate *gates[8];
     PciDevice *devices[PCI_DEVFN_COUNT];
@@ -76,6 +90,14 @@ void pci_slot_emptied(PciBus *bus, unsigned slot) BQL_HELD;
 void pci_bars_update(PciDevice *dev) BQL_HELD;
 /* Sets the address bits of a BAR without mapping it. */
 void pci_bar_set_address(PciDevice *dev, unsigned index, uint64_t address) BQL_HELD;
+
+/* The bus with number @number below @root, or NULL. */
+PciBus *pci_bus_find(PciBus *root, unsigned number) BQL_HELD;
+/* Whether a bridge forwards [address, address+size) to its bus. */
+bool pci_bridge_forwards(const PciDevice *bridge, bool is_io, uint64_t address, uint64_t size)
+    BQL_HELD;
+/* A bridge's windows, command register or visibility changed: follows for all devices behind it. */
+void pci_bridge_changed(PciDevice *bridge) BQL_HELD;
 
 /* Updates whether INTx is enabled: by the command register and MSI-X. */
 void pci_intx_gate_changed(PciDevice *dev) BQL_HELD;

@@ -135,7 +135,7 @@ struct ScsiLun {
     ThrottleGroup *group; /* main: the limits while there is no medium; a reference */
     /* config */
     char *drive, *serial, *vendor, *product, *version, *device_id;
-    uint32_t channel, target, lun, bootindex;
+    uint32_t channel, target, lun;
     uint64_t wwn;
     uint16_t rotation_rate;
     uint64_t logical_block_size, physical_block_size, min_io_size, opt_io_size;

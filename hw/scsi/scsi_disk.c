@@ -275,8 +275,7 @@ static const char *const on_off_auto[] = {"on", "off", "auto", NULL};
                  .help = "target, 0 to 255 (default: the first with a free LUN)"),                 \
         OPT_SPEC(ScsiLun, "lun", OPT_U32, lun, .def = "4294967295", .max = UINT32_MAX,             \
                  .help = "logical unit of the target, 0 to 16383 (default: the first free one)"),  \
-        OPT_SPEC(ScsiLun, "bootindex", OPT_U32, bootindex, .def = "4294967295",                    \
-                 .help = "place in the firmware's boot order"),                                    \
+        DEVICE_BOOTINDEX_PROPERTY,                                                                 \
         OPT_SPEC(ScsiLun, "serial", OPT_STRING, serial, .help = "serial number, up to 36 bytes"),  \
         OPT_SPEC(ScsiLun, "vendor", OPT_STRING, vendor, .help = "vendor, up to 8 bytes"),          \
         OPT_SPEC(ScsiLun, "product", OPT_STRING, product, .help = "product, up to 16 bytes"),      \
@@ -318,11 +317,17 @@ static const OptSpec hd_properties[] = {
 
 static const OptSpec cd_properties[] = {LUN_PROPERTIES, {0}};
 
+static void lun_firmware_path(const Device *dev, GString *path)
+{
+    const ScsiLun *lun = (const ScsiLun *)dev;
+    g_string_append_printf(path, "/channel@0/disk@%x,%x", lun->target, lun->lun);
+}
+
 /* The members of both types. */
 #define LUN_TYPE                                                                                   \
     .instance_size = sizeof(ScsiLun), .state = &scsi_lun_state_desc, .user_creatable = true,       \
     .bus = SCSI_BUS_TYPE, .realize = lun_realize, .reset = lun_reset, .unrealize = lun_unrealize,  \
-    .co_retire = lun_retire, .post_load = lun_post_load
+    .co_retire = lun_retire, .post_load = lun_post_load, .firmware_path = lun_firmware_path
 
 const DeviceType scsi_hd_type = {
     .name = "scsi-hd", .description = "SCSI disk", .properties = hd_properties, LUN_TYPE};

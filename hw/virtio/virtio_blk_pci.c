@@ -357,6 +357,11 @@ static const OptSpec virtio_blk_properties[] = {
     {0},
 };
 
+static void virtio_blk_firmware_path(const Device *dev, GString *path)
+{
+    g_string_append(path, "/disk@0,0");
+}
+
 const DeviceType virtio_blk_pci_type = {
     .name = "virtio-blk-pci",
     .description = "virtio disk",
@@ -366,6 +371,7 @@ const DeviceType virtio_blk_pci_type = {
     .state = &virtio_blk_state_desc,
     .user_creatable = true,
     .bus = "pci",
+    .firmware_path = virtio_blk_firmware_path,
     .realize = virtio_blk_realize,
     .reset = virtio_pci_reset,
     .unrealize = virtio_blk_unrealize,

@@ -65,7 +65,6 @@ typedef struct VirtioPci {
     VirtioDevice vdev;
     /* config: properties */
     uint32_t vectors;
-    uint32_t bootindex;
     int disable_legacy;
     bool disable_modern, packed, iommu_platform;
     bool event_idx, indirect_desc;
@@ -86,8 +85,7 @@ extern const char *const virtio_pci_disable_legacy_names[];
     PCI_DEVICE_PROPERTIES,                                                                         \
         OPT_SPEC(T, "vectors", OPT_U32, m.vectors, .def = n, .max = 128,                           \
                  .help = "maximum number of MSI-X vectors; 0: none"),                              \
-        OPT_SPEC(T, "bootindex", OPT_U32, m.bootindex, .def = "4294967295",                        \
-                 .help = "place in the firmware's boot order"),                                    \
+        DEVICE_BOOTINDEX_PROPERTY,                                                                 \
         OPT_SPEC(T, "event_idx", OPT_BOOL, m.event_idx, .def = "on",                               \
                  .help = "offer VIRTIO_F_EVENT_IDX"),                                              \
         OPT_SPEC(T, "indirect_desc", OPT_BOOL, m.indirect_desc, .def = "on",                       \

@@ -283,6 +283,24 @@ PYTHON
     expect_status 0
 }
 
+test_a_root_port_and_what_is_behind_it_stay() {
+    start_vm count -device pcie-root-port,id=rp,addr=9 -device virtio-rng-pci,id=behind,bus=rp
+    wait_output '^tick 1'
+    drive_vm <<'PYTHON'
+port = "Device 'pcie-root-port' does not support hotplugging"
+refuse("Bus 'rp' does not support hotplugging", "device_add", driver="virtio-rng-pci", bus="rp")
+refuse(port, "device_add", driver="pcie-root-port", id="rp2")
+refuse(port, "device_del", id="rp")
+refuse("Bus 'rp' does not support hotplugging", "device_del", id="behind")
+buses = vm.cmd("query-pci")
+assert [b["bus"] for b in buses] == [0, 1], buses
+device, = buses[1]["devices"]
+assert (device["qdev_id"], device["bus"], device["slot"]) == ("behind", 1, 0), device
+assert all(r["address"] > 0 for r in device["regions"]), device
+plug(driver="virtio-rng-pci", id="other")
+PYTHON
+}
+
 test_invalid_devices_are_refused() {
     start_vm count -device virtio-rng-pci,id=rng,addr=4,multifunction=on -blockdev driver=mem,node-name=d0,size=1M
     wait_output '^tick 1'

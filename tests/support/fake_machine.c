@@ -168,6 +168,19 @@ static void fake_doorbell_remove(void *opaque, bool pio, uint64_t address, unsig
     g_assert_not_reached();
 }
 
+static bool fake_set_rom_mapped(void *opaque, uint64_t gpa, bool mapped)
+{
+    FakeMachine *m = opaque;
+    assert_bql();
+    g_assert(guest_ram_map(&m->ram, gpa, 1, false) != NULL);
+    if (m->refuse_rom) {
+        return false;
+    }
+    m->rom_hidden = !mapped;
+    m->rom_changes++;
+    return true;
+}
+
 static void fake_request(void *opaque, int vm_request, int64_t detail)
 {
     FakeMachine *m = opaque;
@@ -189,6 +202,7 @@ static const MachineOps fake_machine_ops = {
     .msi_send = fake_msi_send,
     .doorbell_add = fake_doorbell_add,
     .doorbell_remove = fake_doorbell_remove,
+    .set_rom_mapped = fake_set_rom_mapped,
 };
 
 FakeMachine *fake_machine_new(void)

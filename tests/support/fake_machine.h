@@ -50,7 +50,10 @@ typedef struct FakeMachine {
     unsigned doorbell_count;
     FakeRequest requests[64];
     unsigned request_count;
-    bool refuse_attach; /* msi_route_attach fails */
+    bool refuse_attach;   /* msi_route_attach fails */
+    bool rom_hidden;      /* the block of set_rom_mapped(), of which a test has one */
+    unsigned rom_changes; /* successful calls so far */
+    bool refuse_rom;      /* set_rom_mapped fails */
 } FakeMachine;
 
 /* The calling thread becomes main (if it has no role yet) and owns env.main_ctx, which has virtual

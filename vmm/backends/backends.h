@@ -79,6 +79,9 @@ bool backends_co_open_drives(Backends *b, GError **error) coroutine_fn RUNS_IN_M
 void backends_apply_drive_defaults(Backends *b, OptDict *props) RUNS_IN_MAIN;
 /* Appends a -device row (OptDict, owned by the list) for each -drive if=virtio. */
 void backends_add_implied_devices(Backends *b, GPtrArray *rows) RUNS_IN_MAIN;
+/* The id of -drive if=pflash,unit=@unit, borrowed; NULL: there is none. */
+#define BACKENDS_PFLASH_COUNT 2
+const char *backends_pflash_drive(Backends *b, unsigned unit) RUNS_IN_MAIN;
 /* The id of the -drive that created node @node_name; "" if none did. */
 const char *backends_drive_of_node(Backends *b, const char *node_name) RUNS_IN_MAIN;
 /* The id of the -drive that a CD drive began with: @node_name is what -drive called its node, which

@@ -342,6 +342,21 @@ static void drive_move(OptDict *from, const char *old, OptDict *to, const char *
     }
 }
 
+/* A flash reports errors in its status. */
+static bool drive_take_errors(OptDict *d, BlockDrive *drive, GError **error)
+{
+    static const char *const names[] = {"werror", "rerror"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (drive->interface == BLOCK_DRIVE_IF_PFLASH && opt_dict_has(d, names[i])) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                        "%s is not supported by this bus type", names[i]);
+            return false;
+        }
+        drive_move(d, names[i], drive->device, names[i]);
+    }
+    return true;
+}
+
 /* The node has the drive's name. An id may exceed a node name's length: then it is the beginning of
  * the id, and a hash of all of it. */
 static char *drive_node_name(const char *id)
@@ -364,8 +379,9 @@ static bool drive_translate(OptDict *d, BlockDrive *drive, GError **error)
         return false;
     }
     drive_move(d, "readonly", d, "read-only");
-    drive_move(d, "werror", drive->device, "werror");
-    drive_move(d, "rerror", drive->device, "rerror");
+    if (!drive_take_errors(d, drive, error)) {
+        return false;
+    }
     drive->id = opt_dict_take(d, "id");
     if (drive->id != NULL && !opt_dict_has(d, "node-name")) {
         g_autofree char *name = drive_node_name(drive->id);

@@ -234,9 +234,10 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *
     }
     drives_name(d);
     g_ptr_array_add(b->drives, d);
-    if (d->interface == BLOCK_DRIVE_IF_PFLASH) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_UNKNOWN,
-                    "-drive if=pflash: skiff has no pflash; nearest is -bios FILE");
+    if (d->interface == BLOCK_DRIVE_IF_PFLASH && d->index >= BACKENDS_PFLASH_COUNT) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-drive if=pflash: there is no unit %d; the machine has units 0 and 1",
+                    d->index);
         return false;
     }
     DrivesOpenFn *open = drives_has_snapshot(b, d) ? drive_co_open_snapshot : block_co_open;
@@ -257,7 +258,7 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_add(Backends *b, const OptDict *
                  "which the guest may have written. Add format=raw",
                  file != NULL ? file : "...");
     }
-    if (ide) {
+    if (ide && d->interface != BLOCK_DRIVE_IF_PFLASH) {
         log_info("-hd%c %s: attached as a raw virtio disk; this machine has no IDE", 'a' + d->index,
                  opt_dict_get(opts, "file"));
     }
@@ -368,6 +369,12 @@ void backends_add_implied_devices(Backends *b, GPtrArray *rows)
             g_ptr_array_add(rows, row);
         }
     }
+}
+
+const char *backends_pflash_drive(Backends *b, unsigned unit)
+{
+    const BlockDrive *d = drives_at(b, BLOCK_DRIVE_IF_PFLASH, (int)unit);
+    return d != NULL ? d->id : NULL;
 }
 
 /* ---- drain ---- */

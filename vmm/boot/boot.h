@@ -68,8 +68,9 @@ void boot_blobs_clear(BootBlobs *blobs) ANY_THREAD;
 
 /* ---- ROM: -bios ---- */
 typedef struct BootRom {
-    uint8_t *host; /* anonymous mapping, owned */
+    uint8_t *host; /* -bios: anonymous mapping, owned; NULL: flash */
     uint64_t size;
+    const uint8_t *content; /* the same, or borrowed flash; NULL: there is no firmware */
 } BootRom;
 
 /* Reads a raw firmware image. False + error when it cannot be read or has an impossible size. */
@@ -77,7 +78,5 @@ bool boot_rom_open(BootRom *rom, const char *path, GError **error) ANY_THREAD;
 void boot_rom_close(BootRom *rom) ANY_THREAD;
 /* Adds it to @ram as a read-only block at the architecture's address. @rom must outlive @ram. */
 void boot_rom_map(const BootRom *rom, GuestRam *ram) ANY_THREAD;
-/* Copies to RAM the part that the processor finds there at power-on. Called at every reset. */
-void boot_rom_shadow(const BootRom *rom, const GuestRam *ram) ANY_THREAD;
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A raw firmware image: ends at 4 GiB, where the reset vector is. A copy of its last 128 KiB ends
- * at 1 MiB, the target of real-mode far jumps. The copy is RAM: firmware writes to it after it has
- * unlocked it, and the PAM registers that would lock it only store their values. */
+/* A raw firmware image: ends at 4 GiB, where the reset vector is. The board also shows its last
+ * bytes below 1 MiB, the target of real-mode far jumps. */
 #include <errno.h>
 #include <inttypes.h>
 #include <sys/mman.h>
@@ -30,7 +29,7 @@ static bool rom_read(BootRom *rom, const BootFile *file, GError **error)
                                "no memory for its %" PRIu64 " bytes: %s", file->size,
                                g_strerror(errno));
     }
-    *rom = (BootRom){.host = host, .size = file->size};
+    *rom = (BootRom){.host = host, .size = file->size, .content = host};
     if (!boot_file_read(file, 0, host, file->size, "the image", error)) {
         boot_rom_close(rom);
         return false;
@@ -69,11 +68,4 @@ void boot_rom_map(const BootRom *rom, GuestRam *ram)
         .name = "bios",
     };
     guest_ram_add(ram, &top);
-}
-
-void boot_rom_shadow(const BootRom *rom, const GuestRam *ram)
-{
-    uint64_t size = MIN(rom->size, X86_ROM_SHADOW_SIZE);
-    bool written = guest_ram_write(ram, X86_MIB - size, rom->host + rom->size - size, size);
-    g_assert(written); /* every machine has a MiB of RAM */
 }

@@ -141,4 +141,5 @@ void kvm_fill_machine_ops(MachineOps *ops)
 {
     kvm_irq_fill_ops(ops);
     kvm_doorbell_fill_ops(ops);
+    kvm_slots_fill_ops(ops);
 }

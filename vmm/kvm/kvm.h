@@ -40,6 +40,7 @@ typedef struct KvmSlot {
     const char *name;
     bool read_only; /* writes exit as MMIO */
     bool logged;
+    bool hidden; /* KVM does not have it: reads exit as MMIO too */
 } KvmSlot;
 
 typedef struct Kvm {
@@ -95,5 +96,6 @@ void kvm_free_routes(Kvm *kvm) ANY_THREAD;
 /* For MachineOps, by kvm_fill_machine_ops(): opaque is a Kvm. */
 void kvm_irq_fill_ops(MachineOps *ops) ANY_THREAD;
 void kvm_doorbell_fill_ops(MachineOps *ops) ANY_THREAD;
+void kvm_slots_fill_ops(MachineOps *ops) ANY_THREAD;
 
 #endif

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <sys/ioctl.h>
+#include "util/log.h"
 #include "vmm/kvm/kvm.h"
 
 static bool kvm_slot_ioctl(Kvm *kvm, const KvmSlot *slot, bool present, GError **error)
@@ -111,6 +112,41 @@ bool kvm_slot_set_read_only(Kvm *kvm, KvmSlot *slot, bool read_only, GError **er
         return false;
     }
     return true;
+}
+
+/* ---- read-only blocks that come and go ---- */
+
+static KvmSlot *kvm_slot_find(Kvm *kvm, uint64_t gpa)
+{
+    for (unsigned i = 0; i < KVM_MAX_SLOTS; i++) {
+        if (kvm->slots[i].size != 0 && kvm->slots[i].gpa == gpa) {
+            return &kvm->slots[i];
+        }
+    }
+    return NULL;
+}
+
+static bool kvm_set_rom_mapped(void *opaque, uint64_t gpa, bool mapped)
+{
+    Kvm *kvm = opaque;
+    assert_bql();
+    KvmSlot *slot = kvm_slot_find(kvm, gpa);
+    g_assert(slot != NULL && slot->read_only);
+    if (slot->hidden == !mapped) {
+        return true;
+    }
+    g_autoptr(GError) error = NULL;
+    if (!kvm_slot_ioctl(kvm, slot, mapped, &error)) {
+        log_error("%s", error->message);
+        return false;
+    }
+    slot->hidden = !mapped;
+    return true;
+}
+
+void kvm_slots_fill_ops(MachineOps *ops)
+{
+    ops->set_rom_mapped = kvm_set_rom_mapped;
 }
 
 bool kvm_slots_init(Kvm *kvm, const GuestRam *ram, GError **error)

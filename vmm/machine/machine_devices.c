@@ -2,6 +2,7 @@
 /* Devices of the VM: created by the board's table and by -device, kept in their start order. */
 #include <string.h>
 #include "vmm/backends/throttle.h"
+#include "vmm/machine/boot_order.h"
 #include "vmm/machine/machine.h"
 
 Device *machine_find_device(VmMachine *m, const char *id)
@@ -73,12 +74,17 @@ static RUNS_IN_MAIN bool machine_attach_to_bus(VmMachine *m, Device *dev, const 
         return true;
     }
     if (strcmp(bus, "pci") == 0) {
-        if (wanted != NULL && strcmp(wanted, "pcie.0") != 0) {
-            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "there is no PCI bus '%s': use pcie.0",
-                        wanted);
-            return false;
+        if (wanted == NULL || strcmp(wanted, "pcie.0") == 0) {
+            return true; /* env has the root bus */
         }
-        return true; /* env has the only bus */
+        dev->bus_device = machine_find_bus(m, bus, wanted);
+        if (dev->bus_device == NULL) {
+            g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                        "there is no PCI bus '%s': use pcie.0, or the id of a pcie-root-port that "
+                        "is given before the device",
+                        wanted);
+        }
+        return dev->bus_device != NULL;
     }
     dev->bus_device = machine_find_parent(m, bus, wanted, error);
     return dev->bus_device != NULL;
@@ -115,7 +121,8 @@ static coroutine_fn RUNS_IN_MAIN Device *machine_co_make_device(VmMachine *m,
     g_autofree char *bus = opt_dict_take(props, "bus");
     Device *dev = device_new(type, &m->env, id);
     bool ok = device_set_properties(dev, props, error);
-    if (ok && (!machine_attach_to_bus(m, dev, bus, error) || !device_realize(dev, error))) {
+    if (ok && (!machine_check_bootindex(m, dev, error) ||
+               !machine_attach_to_bus(m, dev, bus, error) || !device_realize(dev, error))) {
         machine_prefix_device_error(dev, error);
         ok = false;
     }

@@ -11,6 +11,12 @@ static bool hotplug_is_pci(const Device *dev)
     return g_strcmp0(dev->type->bus, "pci") == 0;
 }
 
+/* A bridge is there from the start: firmware or the guest's kernel numbers the buses once. */
+static bool hotplug_is_bridge(const DeviceType *type)
+{
+    return g_strcmp0(type->bus, "pci") == 0 && g_strcmp0(type->provides_bus, "pci") == 0;
+}
+
 /* ---- plug ---- */
 
 #define refuse(error, ...) (g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, __VA_ARGS__), false)
@@ -49,6 +55,9 @@ static bool hotplug_check_type(const char *name, GError **error)
     }
     if (g_strcmp0(type->bus, "isa") == 0) {
         return refuse(error, "Bus 'isa.0' does not support hotplugging");
+    }
+    if (hotplug_is_bridge(type)) {
+        return refuse(error, "Device '%s' does not support hotplugging", name);
     }
     return true;
 }
@@ -98,7 +107,9 @@ static RUNS_IN_MAIN bool hotplug_check_bus(Vm *vm, const OptDict *opts, GError *
     const char *wanted = opt_dict_get(opts, "bus");
     if (strcmp(type->bus, "pci") == 0) {
         if (wanted != NULL && strcmp(wanted, "pcie.0") != 0) {
-            return refuse(error, "Bus '%s' not found; PCI devices go to 'pcie.0'", wanted);
+            return machine_find_bus(&vm->machine, "pci", wanted) != NULL
+                       ? refuse(error, "Bus '%s' does not support hotplugging", wanted)
+                       : refuse(error, "Bus '%s' not found; PCI devices go to 'pcie.0'", wanted);
         }
         if (vm->machine.pci == NULL || !pci_bus_has_hotplug(vm->machine.pci)) {
             return refuse(error, "Bus 'pcie.0' does not support hotplugging");
@@ -208,8 +219,12 @@ bool vm_unplug(Vm *vm, Device *dev, VmRemoval **removal, GError **error)
     if (g_strcmp0(dev->type->bus, "isa") == 0) {
         return refuse(error, "Bus 'isa.0' does not support hotplugging");
     }
-    if (!dev->type->user_creatable) {
+    if (!dev->type->user_creatable || hotplug_is_bridge(dev->type)) {
         return refuse(error, "Device '%s' does not support hotplugging", dev->type->name);
+    }
+    if (hotplug_is_pci(dev) && dev->bus_device != NULL) {
+        return refuse(error, "Bus '%s' does not support hotplugging",
+                      device_label(dev->bus_device));
     }
     if (hotplug_is_pci(dev)) {
         return hotplug_request_unplug(vm, dev, removal, error);

@@ -218,6 +218,52 @@ static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
     return true;
 }
 
+/* ---- watchdogs ---- */
+
+static void vm_watchdog_nmi(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    g_autoptr(GError) error = NULL;
+    if (!vm_co_press_nmi(opaque, &error)) {
+        log_error("watchdog: no NMI: %s", error->message);
+    }
+}
+
+/* Performs the action of -action watchdog=. False when the guest continues, or is stopped. */
+static RUNS_IN_MAIN bool vm_watchdog_expired(Vm *vm)
+{
+    WatchdogAction action = vm->life.actions.watchdog;
+    VM_ANNOUNCE(vm, watchdog_expired, action);
+    switch (action) {
+    case WATCHDOG_RESET:
+        log_limited(&vm->life.watchdog_log, "the guest's watchdog expired: resetting");
+        vm_reset_or_end(vm, EXIT_STATUS_WATCHDOG, VM_CAUSE_GUEST_RESET);
+        return true;
+    case WATCHDOG_POWEROFF:
+        log_limited(&vm->life.watchdog_log, "the guest's watchdog expired: exiting");
+        vm_end(vm, EXIT_STATUS_WATCHDOG, VM_CAUSE_GUEST_SHUTDOWN);
+        return true;
+    case WATCHDOG_SHUTDOWN:
+        vm_power_down(vm);
+        break;
+    case WATCHDOG_PAUSE:
+        run_state_request_stop(&vm->run, STOP_WATCHDOG);
+        break;
+    case WATCHDOG_DEBUG:
+        log_limited(&vm->life.watchdog_log, "watchdog: timer fired");
+        break;
+    case WATCHDOG_NONE:
+        break;
+    case WATCHDOG_INJECT_NMI:
+        co_start(vm->ctx, vm_watchdog_nmi, vm);
+        break;
+    }
+    return false;
+}
+
+/* ---- all together ---- */
+
 /* Events are bits: VmRequest values as they are, VcpuEvent values above them. */
 enum {
     EVENT_TRIPLE_FAULT = 16,
@@ -225,8 +271,10 @@ enum {
     EVENT_DEBUG,
 };
 
-/* Events with which the guest ends its run. */
-#define GUEST_ENDS (1u << EVENT_TRIPLE_FAULT | 1u << VM_REQUEST_POWEROFF | 1u << VM_REQUEST_RESET)
+/* Events with which the guest ends its run, or may end it. */
+#define GUEST_ENDS                                                                                 \
+    (1u << EVENT_TRIPLE_FAULT | 1u << VM_REQUEST_POWEROFF | 1u << VM_REQUEST_RESET |               \
+     1u << VM_REQUEST_WATCHDOG)
 
 static bool vm_event_take(unsigned events, unsigned event)
 {
@@ -267,11 +315,21 @@ static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
         vm_end(vm, (ExitStatus)exit_status_debug_exit(value), VM_CAUSE_GUEST_SHUTDOWN);
         return;
     }
+    if (vm_event_take(events, VM_REQUEST_NO_SMM)) {
+        log_error("the firmware needs SMM (it is a build for secure boot), which skiff does not "
+                  "offer: use a build without SMM, such as OVMF_CODE_4M.fd");
+        vm_end(vm, EXIT_STATUS_USAGE, VM_CAUSE_HOST_ERROR);
+        return;
+    }
     if (vm_event_take(events, VM_REQUEST_PANIC) && vm_guest_panicked(vm)) {
         return;
     }
     if (vm->life.kept_panicked) { /* later events must not end a VM that is kept for inspection */
         vm->life.kept_events |= events & GUEST_ENDS;
+        return;
+    }
+    if (vm_event_take(events, VM_REQUEST_WATCHDOG) && !vm_event_take(events, VM_REQUEST_POWEROFF) &&
+        vm_watchdog_expired(vm)) {
         return;
     }
     /* A vCPU that requested one of these stays halted until it happens. */
@@ -325,6 +383,7 @@ void vm_request(void *opaque, int request, int64_t detail)
     case VM_REQUEST_PANIC:
         atomic_fetch_or(&vm->life.panic_bits, detail);
         break;
+    case VM_REQUEST_NO_SMM:
     case VM_REQUEST_RESET:
     case VM_REQUEST_POWEROFF:
         vcpu_halt_self();
@@ -345,7 +404,8 @@ void vm_life_init(Vm *vm)
 {
     vm->life.actions = (VmActions){.no_reboot = vm->config->life.no_reboot,
                                    .no_shutdown = vm->config->life.no_shutdown,
-                                   .panic = vm->config->life.panic};
+                                   .panic = vm->config->life.panic,
+                                   .watchdog = vm->config->life.watchdog};
     co_queue_init(&vm->life.completion);
     aio_bh_init(&vm->life.event_bh, vm->ctx, vm_take_events, vm);
     aio_timer_init(&vm->life.quit_timer, vm->ctx, vm_quit_overdue, vm);

@@ -164,7 +164,7 @@ static void race_change_again(void *opaque, const void *object)
     const MirrorJob *m = job_state(g->job);
     enter_iothread(m->source->home);
     if (k->kind == COPY_BACKGROUND && !mirror_filter_active(m->filter) && g->writes < RACE_WRITES) {
-        g->writes++;
+        g->writes += copy_is_ending(k->copy);
         block_copy_mark(k->copy, k->offset, k->bytes);
     }
 }

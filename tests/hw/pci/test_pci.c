@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <cmocka.h>
+#include "hw/pci/pci_host.h"
 #include "tests/support/pci_dummy.h"
 
 #define SLOT(n) ((n) << 3)
@@ -82,6 +83,48 @@ static void test_pciexbar_moves_ecam(void **unused)
     f->host->type->reset(f->host);
     bql_unlock();
     assert_int_equal(pci_ecam_read(f, 0, 0, 4), 0x29c08086);
+}
+
+static unsigned pam_changes, smm_wishes;
+
+static void count_pam_change(void *opaque)
+{
+    assert_bql();
+    pam_changes++;
+}
+
+static void count_smm_wish(void *opaque)
+{
+    smm_wishes++;
+}
+
+static void test_the_board_hears_of_pam_and_of_smm(void **unused)
+{
+    pam_changes = smm_wishes = 0;
+    pci_host_listen(
+        f->host, (PciHostListener){.pam_changed = count_pam_change, .smm_wanted = count_smm_wish});
+    pci_cf8_write(f, 0, 0x90, 0x31, 1); /* the low nibble of PAM0 does not exist */
+    pci_ecam_write(f, 0, 0x93, 0x12, 1);
+    pci_ecam_write(f, 0, 0x93, 0x12, 1); /* no change */
+    assert_int_equal(pam_changes, 2);
+    assert_int_equal(pci_cf8_read(f, 0, 0x90, 4), 0x12000030);
+    bql_lock();
+    assert_int_equal(pci_host_pam(f->host, 12), 3);
+    assert_int_equal(pci_host_pam(f->host, 4), 2); /* 0xd0000 */
+    assert_int_equal(pci_host_pam(f->host, 5), 1);
+    f->host->type->reset(f->host);
+    bql_unlock();
+    assert_int_equal(pam_changes, 3);
+    assert_int_equal(pci_cf8_read(f, 0, 0x90, 4), 0);
+    /* SMRAM stays closed; only the question for its size counts */
+    pci_cf8_write(f, 0, 0x9c, 0xffffffff, 4);
+    assert_int_equal(pci_cf8_read(f, 0, 0x9c, 4), 0x00380200);
+    pci_cf8_write(f, 0, 0x50, 0xffffffff, 4);
+    pci_cf8_write(f, 0, 0x50, 0, 2);
+    assert_int_equal(smm_wishes, 0);
+    pci_cf8_write(f, 0, 0x50, 0xffff, 2);
+    assert_int_equal(smm_wishes, 1);
+    assert_int_equal(pci_cf8_read(f, 0, 0x50, 2), 0);
 }
 
 static void test_bars_tell_their_size(void **unused)
@@ -352,6 +395,7 @@ int main(void)
         TEST(test_only_a_32_bit_write_latches_the_address),
         TEST(test_ecam_ends_where_it_ends),
         TEST(test_pciexbar_moves_ecam),
+        TEST(test_the_board_hears_of_pam_and_of_smm),
         TEST(test_bars_tell_their_size),
         TEST(test_bar_is_mapped_where_decode_and_windows_let_it),
         TEST(test_overlapping_bars_are_safe),

@@ -320,6 +320,63 @@ static void late_timer_ticks_may_be_dropped(void **state)
     expect_refused("-global virtio-blk-pci.num-queues=4", "no such global property");
 }
 
+static void boot_options_are_merged_and_checked(void **state)
+{
+    VmConfig c;
+    parse_well(&c,
+               "-boot dc -boot once=n,menu=on,splash-time=500 -boot strict=on,reboot-timeout=-1");
+    assert_string_equal(c.machine.boot.order, "dc");
+    assert_string_equal(c.machine.boot.once, "n");
+    assert_true(c.machine.boot.menu && c.machine.boot.strict);
+    assert_int_equal(c.machine.boot.splash_time_ms, 500);
+    assert_int_equal(c.machine.boot.reboot_timeout_ms, -1);
+    vm_config_clear(&c);
+    parse_well(&c, "-boot order=c -boot menu=off");
+    assert_string_equal(c.machine.boot.order, "c");
+    assert_int_equal(c.machine.boot.splash_time_ms, -1);
+    assert_int_equal(c.machine.boot.reboot_timeout_ms, BOOT_TIMEOUT_UNSET);
+    vm_config_clear(&c);
+    expect_refused("-boot cc", "Boot device 'c' was given twice");
+    expect_refused("-boot once=q", "Invalid boot device 'q'");
+    expect_refused("-boot e", "Invalid boot device for PC: 'e'");
+    expect_refused("-boot abcd", "Too many boot devices for PC");
+    expect_refused("-boot c,splash=x", "no display");
+    expect_refused("-boot c,reboot-timeout=65536", "reboot-timeout=65536");
+    expect_refused("-boot c,splash-time=65536", "splash-time");
+    expect_refused("-boot c,no-such=1", "no-such");
+}
+
+static void the_machine_may_lack_a_pit(void **state)
+{
+    (void)state;
+    VmConfig c;
+    parse_well(&c, "-machine pit=off -machine q35");
+    assert_true(c.machine.no_pit);
+    vm_config_clear(&c);
+    parse_well(&c, "-machine pit=off -machine pit=auto");
+    assert_false(c.machine.no_pit);
+    vm_config_clear(&c);
+    expect_refused("-machine pit=maybe", "pit=maybe");
+}
+
+static void a_watchdog_has_an_action(void **state)
+{
+    (void)state;
+    VmConfig c;
+    parse_well(&c, "-action reboot=shutdown");
+    assert_int_equal(c.life.watchdog, WATCHDOG_RESET);
+    vm_config_clear(&c);
+    parse_well(&c, "-action watchdog=pause,panic=none -action watchdog=inject-nmi");
+    assert_int_equal(c.life.watchdog, WATCHDOG_INJECT_NMI);
+    assert_int_equal(c.life.panic, PANIC_NONE);
+    vm_config_clear(&c);
+    parse_well(&c, "-action watchdog=pause -action reboot=reset -watchdog-action poweroff");
+    assert_int_equal(c.life.watchdog, WATCHDOG_POWEROFF);
+    vm_config_clear(&c);
+    expect_refused("-watchdog-action dance", "watchdog=dance");
+    expect_refused("-watchdog i6300esb", "nearest is -device i6300esb");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,12 +390,15 @@ int main(void)
         cmocka_unit_test(the_clock_starts_at_the_given_base),
         cmocka_unit_test(a_base_that_is_no_date_is_refused),
         cmocka_unit_test(late_timer_ticks_may_be_dropped),
+        cmocka_unit_test(a_watchdog_has_an_action),
+        cmocka_unit_test(the_machine_may_lack_a_pit),
         cmocka_unit_test(a_disk_may_be_a_bare_file_name),
         cmocka_unit_test(the_escape_key_is_a_character_code),
         cmocka_unit_test(smbios_sets_the_uuid_too),
         cmocka_unit_test(fw_cfg_takes_a_file_or_a_string),
         cmocka_unit_test(every_option_of_QEMU_is_known_by_name),
         cmocka_unit_test(an_option_that_QEMU_lacks_too_is_unknown),
+        cmocka_unit_test(boot_options_are_merged_and_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

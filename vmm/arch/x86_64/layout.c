@@ -77,3 +77,12 @@ bool x86_layout_compute(uint64_t ram_size, unsigned phys_bits, X86Layout *layout
     layout_place_mmio64(&layout->windows, high > 0 ? X86_4GIB + high : low, limit);
     return true;
 }
+
+void x86_layout_open_mmio64(X86Layout *layout, unsigned phys_bits)
+{
+    PciWindows *w = &layout->windows;
+    uint64_t end = UINT64_C(1) << MIN(phys_bits, 52);
+    if (w->mmio64_size != 0 && end > w->mmio64_base) {
+        w->mmio64_size = end - w->mmio64_base;
+    }
+}

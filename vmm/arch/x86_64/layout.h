@@ -3,7 +3,8 @@
  * The layout of the lean q35's guest-physical and port space. Any thread; pure functions and
  * constants.
  *
- *   0x0000000000  RAM (0xe0000-0xfffff: ACPI and SMBIOS tables; with -bios a copy of the ROM's last 128 KiB)
+ *   0x0000000000  RAM (0xe0000-0xfffff: ACPI and SMBIOS tables; with firmware 0xa0000-0xbffff is empty, and
+ *                 0xc0000-0xfffff is what the PAM registers say, see vmm/board/x86_64/shadow.h)
  *   0x00b0000000  ECAM, 256 MiB: RAM below 4 GiB ends here at the latest (2.75 GiB)
  *   0x00c0000000  PCI MMIO, 32-bit window
  *   0x00fec00000  IOAPIC
@@ -32,9 +33,6 @@
 #define X86_RAM_MIN (2 * X86_MIB)
 #define X86_ECAM_BASE UINT64_C(0xb0000000)
 #define X86_ECAM_SIZE UINT64_C(0x10000000)
-/* The last PCI bus, in MCFG and dsdt.asl. Linux probes all 32 slots of every bus up to it: 255
- * would cost 8000 exits at each boot. */
-#define X86_PCI_LAST_BUS 0
 #define X86_MMIO32_BASE UINT64_C(0xc0000000)
 #define X86_MMIO32_SIZE UINT64_C(0x3ec00000) /* to 0xfebfffff */
 #define X86_IOAPIC_BASE UINT64_C(0xfec00000)
@@ -121,5 +119,8 @@ typedef struct X86Layout {
  */
 bool x86_layout_compute(uint64_t ram_size, unsigned phys_bits, X86Layout *layout, GError **error)
     ANY_THREAD;
+/* Extends the 64-bit window to the guest's last physical address: firmware places BARs where it
+ * likes. */
+void x86_layout_open_mmio64(X86Layout *layout, unsigned phys_bits) ANY_THREAD;
 
 #endif

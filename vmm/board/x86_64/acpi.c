@@ -134,6 +134,7 @@ static guint acpi_put_ssdt(AcpiTables *t, const AcpiConfig *config)
     acpi_put_aml_integer(out, "M32L", w->mmio32_size);
     acpi_put_aml_integer(out, "M64B", w->mmio64_base);
     acpi_put_aml_integer(out, "M64L", w->mmio64_size);
+    acpi_put_aml_integer(out, "LBUS", config->last_bus);
     return acpi_end(t, start);
 }
 
@@ -355,7 +356,7 @@ static guint acpi_put_mcfg(AcpiTables *t, const AcpiConfig *config)
     acpi_put(out, config->windows.ecam_base, 8);
     acpi_put(out, 0, 2); /* segment */
     acpi_put(out, 0, 1); /* first and last bus */
-    acpi_put(out, X86_PCI_LAST_BUS, 1);
+    acpi_put(out, config->last_bus, 1);
     acpi_put(out, 0, 4);
     return acpi_end(t, start);
 }

@@ -20,6 +20,7 @@ typedef struct AcpiConfig {
     const uint32_t *apic_ids; /* of each processor, first the boot processor */
     unsigned cpu_count;
     PciWindows windows;
+    uint8_t last_bus;                     /* Linux probes all 32 slots of every bus up to it */
     bool has_com1, has_com2, has_pvpanic; /* devices the DSDT shows only when present */
     bool has_vmgenid;                     /* adds its SSDT */
 } AcpiConfig;

@@ -6,7 +6,7 @@
 #include "vmm/arch/x86_64/layout.h"
 
 #define UUID_SIZE 16
-#define BOOT_FAIL_WAIT_NEVER UINT32_MAX /* firmware does not reboot when nothing boots */
+#define USER_PREFIX "opt/" /* of the names that are the user's */
 
 /* ---- etc/e820 ---- */
 
@@ -61,7 +61,6 @@ static void board_fw_cfg_set_items(const BoardFwCfg *b)
     fw_cfg_set_number(b->fw_cfg, FW_CFG_MAX_CPUS, b->apic_id_limit, 2);
     /* There is no display. SeaBIOS then uses COM1. */
     fw_cfg_set_number(b->fw_cfg, FW_CFG_NOGRAPHIC, 1, 2);
-    fw_cfg_set_number(b->fw_cfg, FW_CFG_BOOT_MENU, 0, 2);
     fw_cfg_set_number(b->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1, 4);
 }
 
@@ -91,12 +90,6 @@ static void board_fw_cfg_set_kernel(const BoardFwCfg *b)
 }
 
 /* ---- files ---- */
-
-static GBytes *number_bytes(uint64_t value, unsigned size)
-{
-    const uint64_t le = GUINT64_TO_LE(value);
-    return g_bytes_new(&le, size);
-}
 
 /* For each ACPI sleep state: bit 7, the state exists; below it the value of SLP_TYP. There is only
  * S5, with value 0. */
@@ -131,8 +124,6 @@ static RUNS_IN_MAIN bool board_fw_cfg_add_acpi(BoardFwCfg *b, GError **error)
     return true;
 }
 
-#define USER_PREFIX "opt/" /* of the names that are the user's */
-
 /* Added last: a name that the machine has itself is refused. */
 static RUNS_IN_MAIN bool board_fw_cfg_add_user_files(const BoardFwCfg *b, GError **error)
 {
@@ -157,9 +148,6 @@ bool board_fw_cfg_add(BoardFwCfg *b, GError **error)
     board_fw_cfg_set_kernel(b);
     return fw_cfg_add_file(b->fw_cfg, "etc/e820", e820_build(b->ram), error) &&
            fw_cfg_add_file(b->fw_cfg, "etc/system-states", system_states(), error) &&
-           fw_cfg_add_file(b->fw_cfg, "bootorder", g_bytes_new(NULL, 0), error) &&
-           fw_cfg_add_file(b->fw_cfg, "etc/boot-fail-wait", number_bytes(BOOT_FAIL_WAIT_NEVER, 4),
-                           error) &&
            fw_cfg_add_file(b->fw_cfg, "etc/smbios/smbios-anchor", g_bytes_ref(b->smbios->anchor),
                            error) &&
            fw_cfg_add_file(b->fw_cfg, "etc/smbios/smbios-tables",

@@ -7,6 +7,7 @@
  *   \ECMB       base of the ECAM
  *   \M32B \M32L base and length of the 32-bit PCI window
  *   \M64B \M64L the same of the 64-bit window; length 0: no such window
+ *   \LBUS       the number of the last PCI bus
  */
 DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
 {
@@ -16,6 +17,7 @@ DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
     External (\M32L, IntObj)
     External (\M64B, IntObj)
     External (\M64L, IntObj)
+    External (\LBUS, IntObj)
 
     /* Soft-off: SLP_TYP of PM1a_CNT. The only sleep state. */
     Name (\_S5, Package () {0, 0, 0, 0})
@@ -42,7 +44,8 @@ DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
             Name (WIN0, ResourceTemplate ()
             {
                 WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
-                    0x0000, 0x0000, 0x0000, 0x0000, 0x0001)
+                    0x0000, 0x0000, 0x0000, 0x0000, 0x0001,
+                    ,, BUSN)
                 IO (Decode16, 0x0CF8, 0x0CF8, 0x01, 0x08)
                 WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
                     0x0000, 0x0000, 0x0CF7, 0x0000, 0x0CF8)
@@ -68,6 +71,10 @@ DefinitionBlock ("", "DSDT", 2, "SKIFF ", "SKIFFQ35", 1)
                 CreateDWordField (WIN0, ^MM32._MIN, MIN0)
                 CreateDWordField (WIN0, ^MM32._MAX, MAX0)
                 CreateDWordField (WIN0, ^MM32._LEN, LEN0)
+                CreateWordField (WIN0, ^BUSN._MAX, BUSM)
+                CreateWordField (WIN0, ^BUSN._LEN, BUSL)
+                BUSM = \LBUS
+                BUSL = \LBUS + 1
                 MIN0 = \M32B
                 MAX0 = \M32B + \M32L - 1
                 LEN0 = \M32L

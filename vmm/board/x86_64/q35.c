@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The board: a lean q35. Sections: devices, construction, reset. Addresses and interrupts are in
- * layout.h; the DSDT (dsdt.asl) has the same values.
+ * The board: a lean q35. Sections: construction, tables, reset. Its devices are in
+ * board_devices.c. Addresses and interrupts are in layout.h; the DSDT (dsdt.asl) has the same
+ * values.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -11,11 +12,17 @@
 #include "hw/platform/serial.h"
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
+#include "vmm/board/x86_64/board_boot.h"
+#include "vmm/board/x86_64/board_devices.h"
 #include "vmm/board/x86_64/board_files.h"
 #include "vmm/board/x86_64/board_fw_cfg.h"
+#include "vmm/board/x86_64/flash.h"
+#include "vmm/board/x86_64/shadow.h"
+#include "vmm/board/x86_64/pit_ports.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/boot_state.h"
+#include "vmm/arch/x86_64/pit.h"
 #include "vmm/boot/boot.h"
 #include "vmm/arch/x86_64/layout.h"
 
@@ -28,100 +35,14 @@ struct Board {
     IrqGate gates[X86_GSI_COUNT];
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
+    unsigned resets;
+    Shadow shadow; /* used with firmware only */
+    PitPorts pit;
     BootImage *image; /* NULL: boots from the ROM, or not at all */
     BoardFiles files;
     SmbiosTables smbios;
     BoardFwCfg fw_cfg;
 };
-
-/* ---- devices ---- */
-
-typedef enum BoardCondition {
-    BOARD_ALWAYS,
-    BOARD_COM1,
-    BOARD_COM2,
-    BOARD_DEBUGCON,
-    BOARD_RTC,
-    BOARD_UNLESS_GIVEN, /* -device may create it with other properties */
-} BoardCondition;
-
-/* One row per device, in order of creation. */
-static const struct BoardRow {
-    const char *type;
-    const char *properties;
-    BoardCondition when;
-} board_rows[] = {
-    /* clang-format off */
-    {"q35-host",     "",        BOARD_ALWAYS},
-    {"ich9-lpc",     "",        BOARD_ALWAYS},
-    {"i8042",        "",        BOARD_ALWAYS},
-    {"post-port",    "",        BOARD_ALWAYS},
-    {"fw_cfg_io",    "",        BOARD_ALWAYS},
-    {"mc146818rtc",  "",        BOARD_RTC},
-    {"isa-serial",   "index=0", BOARD_COM1},
-    {"isa-serial",   "index=1", BOARD_COM2},
-    {"isa-debugcon", "",        BOARD_DEBUGCON},
-    {"pvpanic",      "",        BOARD_UNLESS_GIVEN},
-    /* clang-format on */
-};
-
-static const char *board_serial(const VmMachine *m, unsigned index)
-{
-    return index < m->backends->serials->len ? m->backends->serials->pdata[index] : NULL;
-}
-
-static bool board_is_given(const VmMachine *m, const char *type)
-{
-    for (unsigned i = 0; i < m->config->devices->len; i++) {
-        if (g_strcmp0(opt_dict_get(m->config->devices->pdata[i], "driver"), type) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Adds the command line's settings for the row's device to @props. False: the machine has no such
- * device. */
-static bool board_row_properties(const VmMachine *m, const struct BoardRow *row, OptDict *props)
-{
-    const char *chardev = NULL;
-    switch (row->when) {
-    case BOARD_ALWAYS:
-        return true;
-    case BOARD_RTC:
-        if (m->config->rtc_base != NULL) {
-            opt_dict_set(props, "base", m->config->rtc_base);
-        }
-        return true;
-    case BOARD_UNLESS_GIVEN:
-        return !board_is_given(m, row->type);
-    case BOARD_COM1:
-        chardev = board_serial(m, 0);
-        break;
-    case BOARD_COM2:
-        chardev = board_serial(m, 1);
-        break;
-    case BOARD_DEBUGCON:
-        chardev = m->backends->debugcon;
-        break;
-    }
-    if (chardev != NULL) {
-        opt_dict_set(props, "chardev", chardev);
-    }
-    return chardev != NULL;
-}
-
-static coroutine_fn RUNS_IN_MAIN bool board_co_add_row(VmMachine *m, const struct BoardRow *row,
-                                                       GError **error)
-{
-    g_autoptr(OptDict) props =
-        row->properties[0] != '\0' ? opt_dict_parse(row->properties, NULL, error) : opt_dict_new();
-    if (props == NULL) {
-        return false;
-    }
-    return !board_row_properties(m, row, props) ||
-           machine_co_add_device(m, row->type, NULL, props, error) != NULL;
-}
 
 /* ---- construction ---- */
 
@@ -154,7 +75,25 @@ static bool board_choose_cpus(VmMachine *m, GError **error)
            x86_cpus_init(&b->cpus, &m->kvm, &model, &b->smp, error);
 }
 
-static bool board_check_boot_options(const VmMachine *m, GError **error)
+static RUNS_IN_MAIN bool board_check_firmware(const VmMachine *m, GError **error)
+{
+    const MachineConfig *config = m->config;
+    bool flash = x86_flash_is_given(m);
+    if (config->bios != NULL && flash) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-bios and flash (-pflash, -drive if=pflash, -machine pflash0=) both end at "
+                    "4 GiB: give one");
+        return false;
+    }
+    if (config->kernel == NULL && config->bios == NULL && !flash) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
+                    "nothing to boot: give -kernel FILE, -bios FILE or -pflash FILE");
+        return false;
+    }
+    return true;
+}
+
+static RUNS_IN_MAIN bool board_check_boot_options(const VmMachine *m, GError **error)
 {
     const MachineConfig *config = m->config;
     if (config->kernel == NULL && (config->initrd != NULL || config->append != NULL)) {
@@ -162,16 +101,12 @@ static bool board_check_boot_options(const VmMachine *m, GError **error)
                     config->initrd != NULL ? "initrd" : "append");
         return false;
     }
-    if (config->kernel == NULL && config->bios == NULL) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
-                    "nothing to boot: give -kernel FILE or -bios FILE");
-        return false;
-    }
-    return true;
+    return board_check_firmware(m, error);
 }
 
 typedef struct BoardBoot {
     VmMachine *m;
+    bool has_firmware;
     BootState *state;
     GError *error;
 } BoardBoot;
@@ -184,17 +119,17 @@ static int board_open_boot_files(void *opaque)
     Board *b = boot->m->board;
     BootRequest request = {
         .kernel = config->kernel, .initrd = config->initrd, .cmdline = config->append};
-    if (!board_files_read(&b->files, config, &boot->error)) {
+    if (!board_files_read(&b->files, config, &boot->error) ||
+        (config->bios != NULL && !boot_rom_open(&b->rom, config->bios, &boot->error))) {
         return -1;
     }
-    if (config->bios == NULL) {
+    if (!boot->has_firmware) {
         b->image = boot_open(&request, &boot->error);
         return b->image != NULL ? 0 : -1;
     }
     uint64_t low_ram = MIN(boot->m->memory->size, X86_LOW_RAM_MAX);
-    bool ok = boot_rom_open(&b->rom, config->bios, &boot->error) &&
-              (config->kernel == NULL ||
-               boot_read_blobs(&request, low_ram, &b->files.kernel, &boot->error));
+    bool ok = config->kernel == NULL ||
+              boot_read_blobs(&request, low_ram, &b->files.kernel, &boot->error);
     return ok ? 0 : -1;
 }
 
@@ -211,8 +146,36 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_run(BoardBoot *boot, int (*fn)(vo
 
 static coroutine_fn RUNS_IN_MAIN bool board_co_open_boot_files(VmMachine *m, GError **error)
 {
-    BoardBoot boot = {.m = m};
+    BoardBoot boot = {.m = m, .has_firmware = m->config->bios != NULL || x86_flash_is_given(m)};
     return board_check_boot_options(m, error) && board_co_run(&boot, board_open_boot_files, error);
+}
+
+static void board_pam_changed(void *opaque)
+{
+    VmMachine *m = opaque;
+    assert_bql();
+    shadow_update(&m->board->shadow);
+}
+
+static void board_smm_wanted(void *opaque)
+{
+    VmMachine *m = opaque;
+    assert_bql();
+    machine_request(&m->hw, VM_REQUEST_NO_SMM, 0);
+}
+
+/* A kernel that boots directly finds RAM below 1 MiB; firmware finds what a PC has there. */
+static RUNS_IN_MAIN bool board_prepare_for_firmware(VmMachine *m, GError **error)
+{
+    Board *b = m->board;
+    Device *host = board_find(m, "q35-host");
+    if (b->image != NULL) {
+        return true;
+    }
+    pci_host_listen(host, (PciHostListener){.pam_changed = board_pam_changed,
+                                            .smm_wanted = board_smm_wanted,
+                                            .opaque = m});
+    return shadow_init(&b->shadow, &m->kvm, &m->ram, m->mmio, host, error);
 }
 
 static bool board_add_ram(VmMachine *m, GError **error)
@@ -222,6 +185,9 @@ static bool board_add_ram(VmMachine *m, GError **error)
     if (!x86_layout_compute(m->memory->size, x86_cpuid_phys_bits(b->cpus.cpuid), &b->layout,
                             error)) {
         return false;
+    }
+    if (b->image == NULL) {
+        x86_layout_open_mmio64(&b->layout, x86_cpuid_phys_bits(b->cpus.cpuid));
     }
     /* Few pages of the first 2 MiB are written, by skiff (tables, a firmware's shadow) or a guest:
      * a huge page would have to be cleared for them. */
@@ -288,6 +254,14 @@ static bool board_has_com(const VmMachine *m, unsigned index)
     return false;
 }
 
+/* With ECAM where firmware has put it. */
+static PciWindows board_windows(const VmMachine *m)
+{
+    PciWindows windows = m->board->layout.windows;
+    pci_host_ecam_base(board_find(m, "q35-host"), &windows.ecam_base);
+    return windows;
+}
+
 /* @apic_ids has room for all processors. */
 static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
 {
@@ -298,7 +272,8 @@ static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
     return (AcpiConfig){
         .apic_ids = apic_ids,
         .cpu_count = b->smp.cpus,
-        .windows = b->layout.windows,
+        .windows = board_windows(m),
+        .last_bus = (uint8_t)pci_bus_bridges(m->pci),
         .has_com1 = board_has_com(m, 0),
         .has_com2 = board_has_com(m, 1),
         .has_pvpanic = board_find(m, "pvpanic") != NULL,
@@ -352,30 +327,40 @@ static RUNS_IN_MAIN bool board_add_fw_cfg(VmMachine *m, GError **error)
         .build_acpi = board_build_acpi_files,
         .opaque = m,
     };
-    return board_fw_cfg_add(&b->fw_cfg, error);
+    return board_fw_cfg_add(&b->fw_cfg, error) && board_boot_add(m, m->env.fw_cfg, error);
 }
 
 /* ---- the whole ---- */
+
+static void board_pit_failed(void *opaque)
+{
+    VmMachine *m = opaque;
+    enter_main();
+    m->hw.request(m->hw.request_opaque, VCPU_EVENT_FAILED, 0);
+}
 
 bool board_co_build(VmMachine *m, GError **error)
 {
     m->board = g_new0(Board, 1);
     if (!board_choose_cpus(m, error) || !board_co_open_boot_files(m, error) ||
-        !board_add_ram(m, error) || !kvm_create_vm(&m->kvm, &m->ram, error) ||
-        !arch_vm_init(&m->kvm, error) ||
+        !x86_flash_co_add(m, &m->board->rom, error) || !board_add_ram(m, error) ||
+        !kvm_create_vm(&m->kvm, &m->ram, error) || !arch_vm_init(&m->kvm, error) ||
+        (!m->config->no_pit && !x86_pit_check(&m->kvm, error)) ||
         (m->config->discard_late_ticks && !arch_vm_discard_late_ticks(&m->kvm, error))) {
         return false;
     }
     kvm_attach_ram_log(&m->kvm, &m->ram);
     board_add_interrupts(m);
-    for (unsigned i = 0; i < G_N_ELEMENTS(board_rows); i++) {
-        if (!board_co_add_row(m, &board_rows[i], error)) {
-            return false;
-        }
+    if (!m->config->no_pit) {
+        pit_ports_init(&m->board->pit, &m->kvm, m->pio, m->env.main_ctx, board_pit_failed, m);
+    }
+    if (!x86_board_co_add_devices(m, error)) {
+        return false;
     }
     rtc_set_memory_size(board_find(m, "mc146818rtc"), guest_ram_below_4g(&m->ram),
                         guest_ram_above_4g(&m->ram));
-    return board_build_smbios(m, error) && board_add_fw_cfg(m, error);
+    return board_build_smbios(m, error) && board_add_fw_cfg(m, error) &&
+           board_prepare_for_firmware(m, error);
 }
 
 /* ---- reset ---- */
@@ -428,13 +413,17 @@ bool board_co_reset(VmMachine *m, GError **error)
     BootState state;
     bool direct = m->board->image != NULL;
     board_fw_cfg_update(&m->board->fw_cfg);
+    board_boot_update(m, board_find(m, "mc146818rtc"), m->env.fw_cfg, m->board->smp.cpus,
+                      m->board->resets == 0);
     if (direct && !board_co_boot_directly(m, &state, error)) {
         return false;
     }
     if (!direct) {
-        boot_rom_shadow(&m->board->rom, &m->ram);
+        shadow_set_rom(&m->board->shadow, m->board->rom.content, m->board->rom.size);
     }
+    m->board->resets++;
     return arch_vm_reset(&m->kvm, error) &&
-           (!direct || !state.bios_timer || x86_vm_start_bios_timer(&m->kvm, error)) &&
+           (!direct || !state.bios_timer ||
+            x86_vm_start_bios_timer(&m->kvm, !m->config->no_pit, error)) &&
            vcpus_co_reset(m->vcpus, direct ? &state : NULL, error);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* query-pci: the bus as configured by the guest. */
+/* query-pci: the buses as configured by the guest. A bus behind a root port is in the list when the
+ * guest has numbered it. */
 #include "hw/pci/pci.h"
 #include "vmm/monitor/commands/qmp_device.h"
 
@@ -7,6 +8,7 @@
 #define CONFIG_VENDOR 0x00
 #define CONFIG_DEVICE 0x02
 #define CONFIG_CLASS 0x0a
+#define CONFIG_SECONDARY_BUS 0x19
 #define CONFIG_SUBSYSTEM_VENDOR 0x2c
 #define CONFIG_SUBSYSTEM 0x2e
 #define CONFIG_INTERRUPT_LINE 0x3c
@@ -74,7 +76,8 @@ static const char *qmp_pci_class_name(uint32_t class_code)
     } names[] = {{0x0100, "SCSI controller"},
                  {0x0200, "Ethernet controller"},
                  {0x0600, "Host bridge"},
-                 {0x0601, "ISA bridge"}};
+                 {0x0601, "ISA bridge"},
+                 {0x0604, "PCI bridge"}};
     for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
         if (names[i].class_code == class_code) {
             return names[i].name;
@@ -99,8 +102,10 @@ static struct json_object *qmp_pci_put_id(const PciDevice *dev)
     struct json_object *o = json_object_new_object();
     qmp_put_int(o, "device", pci_get(dev, CONFIG_DEVICE, 2));
     qmp_put_int(o, "vendor", pci_get(dev, CONFIG_VENDOR, 2));
-    qmp_put_int(o, "subsystem", pci_get(dev, CONFIG_SUBSYSTEM, 2));
-    qmp_put_int(o, "subsystem-vendor", pci_get(dev, CONFIG_SUBSYSTEM_VENDOR, 2));
+    if (dev->secondary == NULL) {
+        qmp_put_int(o, "subsystem", pci_get(dev, CONFIG_SUBSYSTEM, 2));
+        qmp_put_int(o, "subsystem-vendor", pci_get(dev, CONFIG_SUBSYSTEM_VENDOR, 2));
+    }
     return o;
 }
 
@@ -130,7 +135,7 @@ static BQL_HELD struct json_object *qmp_pci_put_device(const PciDevice *dev)
 {
     struct json_object *o = json_object_new_object();
     uint32_t pin = pci_get(dev, CONFIG_INTERRUPT_PIN, 1);
-    qmp_put_int(o, "bus", 0);
+    qmp_put_int(o, "bus", pci_device_bus_number(dev));
     qmp_put_int(o, "slot", dev->devfn >> 3);
     qmp_put_int(o, "function", dev->devfn & 7);
     qmp_put(o, "class_info", qmp_pci_put_class(dev));
@@ -144,22 +149,32 @@ static BQL_HELD struct json_object *qmp_pci_put_device(const PciDevice *dev)
     return o;
 }
 
+static BQL_HELD void qmp_pci_put_bus(struct json_object *list, PciBus *bus, unsigned number)
+{
+    struct json_object *devices = json_object_new_array();
+    struct json_object *o = json_object_new_object();
+    qmp_put_int(o, "bus", number);
+    qmp_put(o, "devices", devices);
+    json_object_array_add(list, o);
+    for (unsigned devfn = 0; bus != NULL && devfn < 256; devfn++) {
+        const PciDevice *dev = pci_bus_device(bus, devfn);
+        if (dev == NULL || !dev->base.realized || pci_device_hidden(dev)) {
+            continue;
+        }
+        json_object_array_add(devices, qmp_pci_put_device(dev));
+        unsigned secondary = dev->secondary != NULL ? pci_get(dev, CONFIG_SECONDARY_BUS, 1) : 0;
+        if (secondary != 0) {
+            qmp_pci_put_bus(list, dev->secondary, secondary);
+        }
+    }
+}
+
 struct json_object *qmp_query_pci(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
-    struct json_object *devices = json_object_new_array();
-    bql_lock();
-    for (unsigned devfn = 0; call->vm->machine.pci != NULL && devfn < 256; devfn++) {
-        const PciDevice *dev = pci_bus_device(call->vm->machine.pci, devfn);
-        if (dev != NULL && dev->base.realized && !pci_device_hidden(dev)) {
-            json_object_array_add(devices, qmp_pci_put_device(dev));
-        }
-    }
-    bql_unlock();
-    struct json_object *bus = json_object_new_object();
-    qmp_put_int(bus, "bus", 0);
-    qmp_put(bus, "devices", devices);
     struct json_object *list = json_object_new_array();
-    json_object_array_add(list, bus);
+    bql_lock();
+    qmp_pci_put_bus(list, call->vm->machine.pci, 0);
+    bql_unlock();
     return list;
 }
