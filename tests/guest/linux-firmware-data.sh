@@ -22,7 +22,8 @@ echo "end of the script"
 '
 
 test_linux_reads_what_the_options_say() {
-    head -c 300000 /dev/urandom >"$work/large"
+    # Linux reads a page at a time, each from the file's beginning, one exit a byte.
+    head -c 5000 /dev/urandom >"$work/large"
     linux_guest "$guest_script" -uuid 01234567-89ab-cdef-0123-456789abcdef \
         -smbios type=1,serial=SER-1 -smbios type=3,asset=A-2 -smbios type=11,value=oem,value=oem2 \
         -fw_cfg opt/org.example/text,string=hello -fw_cfg "opt/org.example/large,file=$work/large" \
