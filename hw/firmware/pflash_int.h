@@ -10,6 +10,7 @@
 typedef struct PflashWork {
     IoAccess *owner; /* BQL; NULL: none */
     CfiOperation op; /* CFI_OP_NONE: a flush */
+    uint32_t done;   /* bytes that were written */
     int ret;
 } PflashWork;
 

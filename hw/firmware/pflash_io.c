@@ -32,21 +32,24 @@ static RUNS_IN_IOTHREAD bool pflash_needs_metadata(const Pflash *p, uint64_t off
  * prefix. An erase may leave any sectors, so it is one write. */
 static coroutine_fn RUNS_IN_IOTHREAD int pflash_co_store(Pflash *p)
 {
-    const CfiOperation *op = &p->work.op;
+    PflashWork *w = &p->work;
+    const CfiOperation *op = &w->op;
     bool metadata = pflash_needs_metadata(p, op->offset);
-    uint32_t done = 0;
-    int ret = 0;
-    while (ret == 0 && done < op->bytes) {
-        uint32_t at = op->offset + done;
+    p->metadata_at = PFLASH_NO_REGION;
+    while (w->done < op->bytes) {
+        uint32_t at = op->offset + w->done;
         uint32_t room = BLOCK_SECTOR_SIZE - at % BLOCK_SECTOR_SIZE;
-        uint32_t left = op->bytes - done;
+        uint32_t left = op->bytes - w->done;
         uint32_t bytes = op->kind == CFI_OP_ERASE ? left : MIN(left, room);
         unsigned flags = metadata || bytes < left ? BLOCK_REQ_FUA : 0;
-        ret = pflash_co_write(p, at, p->result + done, bytes, flags);
-        done += bytes;
+        int ret = pflash_co_write(p, at, p->result + w->done, bytes, flags);
+        if (ret < 0) {
+            return ret;
+        }
+        w->done += bytes;
     }
-    p->metadata_at = ret == 0 ? op->offset / PFLASH_METADATA_UNIT : PFLASH_NO_REGION;
-    return ret;
+    p->metadata_at = op->offset / PFLASH_METADATA_UNIT;
+    return 0;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int pflash_co_flush(Pflash *p)
