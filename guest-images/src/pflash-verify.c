@@ -4,7 +4,8 @@
  * lib/flash_model.h. It overwrites the flash. At the end the whole array is compared.
  *
  * Words: those of lib/flash.h, `steps=` (20000) of random sequences, `seed=` (1), `codes=` (256) of
- * commands in each mode, `readonly` for flash that is not written.
+ * commands in each mode, `readonly` for flash that is not written. `print`: instead, what firmware sees
+ * of the flash, to be compared with another VMM's.
  */
 #include "lib/guest.h"
 #include "lib/flash.h"
@@ -107,9 +108,82 @@ static void compare_array(void)
     }
 }
 
+/* ---- what firmware sees ---- */
+
+static void print_reads(const char *what, uint32_t from, uint32_t end, unsigned size)
+{
+    printf("%s by %u:", what, size);
+    for (uint32_t at = from; at < end; at += size) {
+        printf(" %x", flash_read(&flash, at, size));
+    }
+    printf("\n");
+}
+
+static void print_all_widths(const char *what, uint32_t end)
+{
+    for (unsigned size = 1; size <= 4; size *= 2) {
+        print_reads(what, 0, end, size);
+    }
+}
+
+/* Writes bytes to one place and prints what it reads then. */
+static void print_after(const char *what, unsigned count, const uint8_t *bytes)
+{
+    for (unsigned i = 0; i < count; i++) {
+        flash_write(&flash, 0x1000, bytes[i], 1);
+    }
+    printf("%s: %x\n", what, flash_read(&flash, 0x1000, 4));
+}
+
+#define AFTER(what, ...)                                                                           \
+    print_after(what, sizeof((const uint8_t[]){__VA_ARGS__}), (const uint8_t[]){__VA_ARGS__})
+
+static void print_buffered(void)
+{
+    AFTER("buffer", 0xe8);
+    AFTER("count", 0x7f);
+    for (uint32_t at = 0; at < 0x80; at++) {
+        flash_write(&flash, 0x1000 + at, at * 3, 1);
+    }
+    AFTER("confirm", 0xd0);
+    AFTER("array", 0xff);
+    print_reads("programmed", 0x1000, 0x1090, 4);
+}
+
+static void print_what_firmware_sees(void)
+{
+    AFTER("erase", 0x20, 0xd0);
+    AFTER("array", 0xff);
+    AFTER("status", 0x70);
+    print_all_widths("status", 8);
+    AFTER("clear", 0x50);
+    AFTER("status", 0x70);
+    AFTER("program", 0x10, 0x5a);
+    AFTER("program", 0x40, 0x5a);
+    AFTER("array by 0", 0x00);
+    AFTER("array by f0", 0xf0);
+    AFTER("identifiers", 0x90);
+    print_all_widths("identifiers", 0x20);
+    AFTER("array", 0xff);
+    AFTER("query", 0x98);
+    print_all_widths("query", 0x100);
+    AFTER("array", 0xff);
+    AFTER("erase", 0x20, 0xd0);
+    print_buffered();
+    AFTER("lock", 0x60, 0x01);
+    AFTER("unlock", 0x60, 0xd0);
+    AFTER("array", 0xff);
+    AFTER("unknown", 0x33);
+    printf("pflash-verify: PASS printed\n");
+}
+
 void guest_main(void)
 {
     flash = flash_find();
+    if (bootinfo_has_word("print")) {
+        print_what_firmware_sees();
+        return;
+    }
     numbers.state = bootinfo_get_number("seed", 1);
     model = (FlashModel){.array = memory_alloc(flash.size, 4096),
                          .size = flash.size,

@@ -162,6 +162,21 @@ test_stop_and_reset_at_any_time() {
     expect_status 0
 }
 
+# What OVMF and drivers see of a working flash: status, identifiers, query table, the modes.
+test_firmware_sees_what_it_sees_in_QEMU() {
+    set_flash pflash-verify print
+    make_vars
+    skiff "${flash_vm[@]}" -serial stdio -drive "if=pflash,format=raw,file=$vars"
+    expect_status 1
+    expect_output '^pflash-verify: PASS'
+    tr -d '\r' <"$output" >"$work/skiff"
+    make_vars
+    timeout "$(seconds 200)" qemu-system-x86_64 -machine q35 -accel tcg -nodefaults -display none "${debug_exit[@]}" \
+        -serial stdio -drive "if=pflash,format=raw,readonly=on,file=$rom" -drive "if=pflash,format=raw,file=$vars" \
+        </dev/null 2>"$work/errors" | tr -d '\r' >"$work/qemu"
+    diff "$work/qemu" "$work/skiff"
+}
+
 # An image that one wrote is the other's: raw, and qcow2.
 test_the_image_is_QEMUs_too() {
     local format
