@@ -68,6 +68,14 @@ test_others_read_and_count_while_one_programs() {
     expect_output '^pflash-stress: PASS cpus=2 '
 }
 
+test_flash_in_a_sandbox() {
+    set_flash pflash-stress 'ms=100 cpus=2'
+    make_vars
+    skiff "${flash_vm[@]}" -sandbox on -smp 2 -serial stdio -drive "if=pflash,format=raw,file=$vars"
+    expect_status 1
+    expect_output '^pflash-stress: PASS'
+}
+
 # expect_stores FILE: the bytes that the guest has reported as stored are in the raw image FILE.
 expect_stores() {
     python3 -c '

@@ -163,9 +163,11 @@ const SandboxRow sandbox_rows[] = {
     WHEN(ioctl, MAIN | VCPU | IOTHREAD, "interrupts and doorbells of a device that starts",
          IS_LONG(1, KVM_SIGNAL_MSI, KVM_IRQ_LINE, KVM_IRQFD, KVM_IOEVENTFD, KVM_SET_GSI_ROUTING,
                  KVM_CHECK_EXTENSION)),
+    WHEN(ioctl, MAIN | VCPU, "flash that shows or hides its array",
+         IS_LONG(1, KVM_SET_USER_MEMORY_REGION)),
     WHEN(ioctl, MAIN, "reset of the machine; memory that is added",
          IS_LONG(1, KVM_GET_CLOCK, KVM_SET_CLOCK, KVM_GET_IRQCHIP, KVM_SET_IRQCHIP, KVM_GET_PIT2,
-                 KVM_SET_PIT2, KVM_SET_USER_MEMORY_REGION, KVM_GET_DIRTY_LOG)),
+                 KVM_SET_PIT2, KVM_GET_DIRTY_LOG)),
 
     /* ---- block requests ---- */
     CALL(io_submit, IOTHREAD, "aio=native"),
