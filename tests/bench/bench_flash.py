@@ -49,15 +49,17 @@ def rates(command, guests, directory, milliseconds):
     return {key: int(value) for key, value in re.findall(r"(\w+)_per_s=(\d+)", found.group(1))}
 
 
-def hung_latencies(skiff, guests, directory, rounds):
-    """Milliseconds of query-status while a program hangs and another vCPU runs."""
+def latencies(skiff, guests, directory, rounds, hangs):
+    """Milliseconds of query-status while a vCPU programs without a pause, or its program hangs, and
+    another vCPU runs."""
     with tempfile.TemporaryDirectory(prefix="flash.", dir=directory) as work:
         image = rom(guests, work, "pflash-stress", "ms=0 cpus=2 ticks")
         command = [skiff, "-display", "none", "-serial", "null", "-smp", "2"]
         command += ["-drive", f"if=pflash,format=raw,readonly=on,file={image}"]
         command += [
             "-blockdev",
-            "driver=fault,node-name=v,fail-op=write,fail-after=40,hold=on,"
+            "driver=fault,node-name=v,fail-op=write,hold=on,"
+            f"fail-after={40 if hangs else 1 << 40},"
             f"file.driver=file,file.filename={make_flash(work)}",
         ]
         command += ["-machine", "pflash1=v", "-qmp", f"unix:{work}/qmp,server=on,wait=off"]

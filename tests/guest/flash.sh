@@ -19,6 +19,11 @@ set_flash() {
     flash_vm=(-display none "${debug_exit[@]}" -drive "if=pflash,format=raw,readonly=on,file=$rom")
 }
 
+# skiff_img ARGUMENT…: the image tool that was built with skiff.
+skiff_img() {
+    "$(dirname "${SKIFF_UNCONFINED:-$SKIFF}")/skiff-img" "$@"
+}
+
 make_vars() {
     vars=$work/vars
     rm -f "$vars"
@@ -50,14 +55,14 @@ test_read_only_flash_against_the_model() {
 test_a_qcow2_image_by_blockdev() {
     set_flash pflash-verify "steps=$steps codes=$codes"
     make_vars
-    "$(dirname "$SKIFF")/skiff-img" create -q -f qcow2 "$vars.qcow2" 64K
+    skiff_img create -q -f qcow2 "$vars.qcow2" 64K
     skiff -display none "${debug_exit[@]}" -serial stdio \
         -blockdev "driver=file,node-name=code,filename=$rom,read-only=on" \
         -blockdev "driver=qcow2,node-name=vars,file.driver=file,file.filename=$vars.qcow2" \
         -machine q35,pflash0=code,pflash1=vars
     expect_status 1
     expect_output '^pflash-verify: PASS'
-    "$(dirname "$SKIFF")/skiff-img" check -f qcow2 "$vars.qcow2" >/dev/null
+    skiff_img check -f qcow2 "$vars.qcow2" >/dev/null
 }
 
 test_others_read_and_count_while_one_programs() {
@@ -95,12 +100,12 @@ test_a_kill_right_after_a_store_loses_nothing() {
         for ((round = 0; round < $(rounds lab=1 check=3 long=30); round++)); do
             set_flash pflash-stress log
             make_vars
-            "$(dirname "$SKIFF")/skiff-img" create -q -f "$format" "$vars" 64K
+            skiff_img create -q -f "$format" "$vars" 64K
             start_skiff "${flash_vm[@]}" -serial "file:$console" -drive "if=pflash,format=$format,file=$vars"
             wait_words 'stored' $((20 + RANDOM % 20))
             kill -KILL "$skiff_pid"
             wait_skiff
-            "$(dirname "$SKIFF")/skiff-img" convert -f "$format" -O raw "$vars" "$work/raw"
+            skiff_img convert -f "$format" -O raw "$vars" "$work/raw"
             expect_stores "$work/raw"
         done
     done
@@ -223,7 +228,7 @@ test_wrong_flash_is_refused() {
     skiff -display none -pflash "$vars" -machine pflash0=x
     expect_status 2
     expect_output 'are the same flash'
-    "$(dirname "$SKIFF")/skiff-img" create -q -f qcow2 "$work/image.qcow2" 64K
+    skiff_img create -q -f qcow2 "$work/image.qcow2" 64K
     skiff -display none -pflash "$work/image.qcow2"
     expect_status 2
     expect_output 'looks like qcow2'
