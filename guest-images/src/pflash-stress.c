@@ -5,7 +5,7 @@
  *
  * Words: those of lib/flash.h, `ms=` (1000) how long; 0: for ever, `cpus=`. `log` prints each
  * program after it has retired, "stored BYTE at OFFSET", and never goes back to the array: what is
- * printed is in the image then. `ticks` prints "tick N" as `count` does.
+ * printed is in the image then; `erased`: it does not erase before. `ticks` prints "tick N" as `count` does.
  */
 #include "lib/guest.h"
 #include "lib/clock.h"
@@ -81,7 +81,8 @@ static void change_flash(void)
 
 static void store_and_log(void)
 {
-    for (uint32_t block = 0; block < flash.size; block += FLASH_BLOCK) {
+    for (uint32_t block = 0; block < flash.size && !bootinfo_has_word("erased");
+         block += FLASH_BLOCK) {
         flash_erase(&flash, block);
     }
     for (uint32_t at = 0;; at = (at + 4099) % flash.size) {

@@ -61,8 +61,9 @@ static BQL_HELD void pflash_work_end(Pflash *p)
         cfi_end(&p->cfi, &w->op, w->done);
     } else if (w->ret == 0) {
         p->state.unflushed = false;
-    } else {
-        p->state.status |= CFI_SR_PROGRAM_ERROR;
+    }
+    if (w->ret < 0) {
+        p->state.status |= w->op.kind == CFI_OP_ERASE ? CFI_SR_ERASE_ERROR : CFI_SR_PROGRAM_ERROR;
     }
     pflash_update_view(p);
     pended_finish(&p->busy);

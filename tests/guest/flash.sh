@@ -95,12 +95,24 @@ for byte, at in stores:
 
 # The guest never goes back to the array, so nothing is flushed before the kill.
 test_a_kill_right_after_a_store_loses_nothing() {
-    local format round
-    for format in raw qcow2; do
-        for ((round = 0; round < $(rounds lab=1 check=3 long=30); round++)); do
-            set_flash pflash-stress log
+    local kind format round
+    for kind in raw qcow2 overlay small-clusters; do
+        for ((round = 0; round < $(rounds lab=1 check=2 long=30); round++)); do
             make_vars
-            skiff_img create -q -f "$format" "$vars" 64K
+            case $kind in
+            raw) set_flash pflash-stress log ;;
+            qcow2)
+                set_flash pflash-stress log
+                skiff_img create -q -f qcow2 "$vars" 64K
+                ;;
+            *) # each program allocates a cluster
+                set_flash pflash-stress 'log erased'
+                head -c 65536 /dev/zero | tr '\0' '\377' >"$vars.base"
+                [ $kind = overlay ] && format=65536 || format=512
+                skiff_img create -q -f qcow2 -o "cluster_size=$format" -b "$vars.base" -F raw "$vars"
+                ;;
+            esac
+            [ $kind = raw ] && format=raw || format=qcow2
             start_skiff "${flash_vm[@]}" -serial "file:$console" -drive "if=pflash,format=$format,file=$vars"
             wait_words 'stored' $((20 + RANDOM % 20))
             kill -KILL "$skiff_pid"
