@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The bare-metal guests: every guest-images/src/NAME.c with guest-images/lib becomes
 # build/guests/NAME.elf (ELF64, PVH) and build/guests/NAME.mb.elf (ELF32, Multiboot 1);
-# every guest-images/src/NAME.S becomes the raw image build/guests/NAME.bin. See README.md there.
+# every guest-images/src/NAME.S becomes the raw image build/guests/NAME.bin; guests about flash also become
+# build/guests/NAME.rom, firmware of 128 KiB that ends at 4 GiB. See README.md there.
 
 GUEST_CC ?= x86_64-linux-gnu-gcc
 GUEST_OBJCOPY ?= x86_64-linux-gnu-objcopy
@@ -23,7 +24,11 @@ GUEST_ELF := $(GUEST_NAMES:%=$(GUEST_OUT)/%.elf)
 GUEST_MB_ELF := $(GUEST_NAMES:%=$(GUEST_OUT)/%.mb.elf)
 GUEST_BIN := $(GUEST_RAW:%=$(GUEST_OUT)/%.bin)
 
-guests: $(GUEST_ELF) $(GUEST_MB_ELF) $(GUEST_BIN)
+GUEST_ROM := $(patsubst %,$(GUEST_OUT)/%.rom,$(filter pflash-%,$(GUEST_NAMES)))
+GUEST_ROM_SIZE := 0x20000
+GUEST_ROM_BASE := 0xfffe0000
+
+guests: $(GUEST_ELF) $(GUEST_MB_ELF) $(GUEST_BIN) $(GUEST_ROM)
 
 $(GUEST_OBJ)/%.o: guest-images/%
 	$(call say,CC,$@)
@@ -43,6 +48,17 @@ $(GUEST_MB_ELF): $(GUEST_OUT)/%.mb.elf: $(GUEST_OBJ)/src/%.c.o $(GUEST_MB_OBJ) $
 $(GUEST_BIN): $(GUEST_OUT)/%.bin: $(GUEST_OBJ)/src/%.S.o
 	$(call say,LD,$@)
 	$(Q)$(GUEST_OBJCOPY) -O binary -j .text $< $@
+
+$(GUEST_ROM): $(GUEST_OUT)/%.rom: $(GUEST_OUT)/%.elf guest-images/rom.S
+	$(call say,ROM,$@)
+	$(Q)$(GUEST_OBJCOPY) -O binary $< $(GUEST_OBJ)/$*.flat
+	$(Q)address() { nm $< | sed -n "s/ . $$1$$//p"; }; \
+	$(GUEST_CC) -c -DROM_SIZE=$(GUEST_ROM_SIZE) -DPAYLOAD='"$(GUEST_OBJ)/$*.flat"' \
+	    -DENTRY=0x$$(address boot_pvh_entry) -DIMAGE_END=0x$$(address image_end) \
+	    -o $(GUEST_OBJ)/$*.rom.o guest-images/rom.S
+	$(Q)$(GUEST_CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-Ttext=$(GUEST_ROM_BASE) -Wl,-e,$(GUEST_ROM_BASE) \
+	    -o $(GUEST_OBJ)/$*.rom.elf $(GUEST_OBJ)/$*.rom.o
+	$(Q)$(GUEST_OBJCOPY) -O binary -j .text $(GUEST_OBJ)/$*.rom.elf $@
 
 -include $(wildcard $(GUEST_OBJ)/*/*.d)
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "guest-images/lib/flash_model.h"
+#include "flash_model.h" /* beside it: unit tests include this file too */
 
 #define READY 0x80
 #define ERASE_FAILED 0x20

@@ -250,13 +250,14 @@ static CfiOperation cfi_begin_erase(CfiFlash *f, uint32_t offset)
     return (CfiOperation){.kind = CFI_OP_ERASE, .offset = offset & ~(bytes - 1), .bytes = bytes};
 }
 
-void cfi_end(CfiFlash *f, const CfiOperation *op, int ret)
+void cfi_end(CfiFlash *f, const CfiOperation *op, uint32_t done)
 {
     uint8_t errors = 0;
-    if (ret == 0) {
-        memcpy(f->array + op->offset, f->result, op->bytes);
+    if (done > 0) {
+        memcpy(f->array + op->offset, f->result, done);
         f->state->unflushed = true;
-    } else {
+    }
+    if (done < op->bytes) {
         errors = op->kind == CFI_OP_ERASE ? CFI_SR_ERASE_ERROR : CFI_SR_PROGRAM_ERROR;
     }
     cfi_finish(f, errors);

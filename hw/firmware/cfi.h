@@ -22,7 +22,7 @@
  * runs, and a suspend always finds that the operation has ended (SR.7 set, SR.6 and SR.2 clear).
  *
  * Invariants
- *   1. The array changes only in cfi_end() of an operation that succeeded.
+ *   1. The array changes only in cfi_end(), by what the operation has stored.
  *   2. A program clears bits only; an erase sets all bits of one block.
  *   3. In BUFFER_DATA and BUFFER_CONFIRM the buffer is within one window, which is aligned to the
  *      buffer's size and within one block.
@@ -120,8 +120,8 @@ void cfi_reset(CfiFlash *f) ANY_THREAD;
 uint32_t cfi_read(const CfiFlash *f, uint32_t offset, unsigned size) ANY_THREAD;
 /* A write. Returns the operation that it begins; CFI_OP_NONE: none. */
 CfiOperation cfi_write(CfiFlash *f, uint32_t offset, uint32_t value, unsigned size) ANY_THREAD;
-/* The operation has ended, with @ret 0 or -errno. */
-void cfi_end(CfiFlash *f, const CfiOperation *op, int ret) ANY_THREAD;
+/* The operation has ended: the first @done bytes are stored. Fewer than op->bytes: it has failed. */
+void cfi_end(CfiFlash *f, const CfiOperation *op, uint32_t done) ANY_THREAD;
 /* Whether a loaded state is one of this bank. */
 bool cfi_check_state(const CfiFlash *f, GError **error) ANY_THREAD;
 /* Aborts when an invariant is broken. */

@@ -58,11 +58,12 @@ static BQL_HELD void pflash_work_end(Pflash *p)
                     pflash_work_name(w), w->op.offset, g_strerror(-w->ret));
     }
     if (w->op.kind != CFI_OP_NONE) {
-        cfi_end(&p->cfi, &w->op, w->ret);
+        cfi_end(&p->cfi, &w->op, w->done);
     } else if (w->ret == 0) {
         p->state.unflushed = false;
-    } else {
-        p->state.status |= CFI_SR_PROGRAM_ERROR;
+    }
+    if (w->ret < 0) {
+        p->state.status |= w->op.kind == CFI_OP_ERASE ? CFI_SR_ERASE_ERROR : CFI_SR_PROGRAM_ERROR;
     }
     pflash_update_view(p);
     pended_finish(&p->busy);
@@ -239,12 +240,12 @@ static bool pflash_post_load(Device *dev, GError **error)
 {
     Pflash *p = (Pflash *)dev;
     assert_bql();
-    if (!cfi_check_state(&p->cfi, error)) {
+    bool ok = cfi_check_state(&p->cfi, error);
+    if (!ok) {
         cfi_reset(&p->cfi);
-        return false;
     }
     pflash_update_view(p);
-    return true;
+    return ok;
 }
 
 /* ---- for the board ---- */

@@ -26,7 +26,7 @@
  *
  * Invariants
  *   1. owner is set from begin to end of one operation; the mapping is hidden meanwhile.
- *   2. The array changes at the end of an operation that succeeded, under the BQL.
+ *   2. The array changes at the end of an operation, under the BQL, by what the disk has of it.
  *   3. No owner while the vCPUs are parked: parking waits for the access. So reset, save and load
  *      find no operation, and each mode of cfi.h can be saved.
  */

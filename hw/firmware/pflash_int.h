@@ -10,6 +10,7 @@
 typedef struct PflashWork {
     IoAccess *owner; /* BQL; NULL: none */
     CfiOperation op; /* CFI_OP_NONE: a flush */
+    uint32_t done;   /* bytes that were written */
     int ret;
 } PflashWork;
 
@@ -24,12 +25,11 @@ typedef struct Pflash {
     /* runtime */
     BlockBackend *blk;
     CfiFlash cfi;
-    uint8_t *array;       /* an anonymous mapping of `size` bytes */
-    uint8_t *result;      /* block_size bytes */
-    uint64_t size;        /* bytes */
-    uint64_t metadata_at; /* home: the region whose metadata is on disk since the last flush */
-    bool shown;           /* the guest reads the mapping */
-    bool placed;          /* pflash_map() */
+    uint8_t *array;  /* an anonymous mapping of `size` bytes */
+    uint8_t *result; /* block_size bytes */
+    uint64_t size;   /* bytes */
+    bool shown;      /* the guest reads the mapping */
+    bool placed;     /* pflash_map() */
     IoRegion region;
     Pended busy; /* accesses that wait for the end of the operation */
     PflashWork work;

@@ -3,11 +3,6 @@
 #include "hw/firmware/pflash_int.h"
 #include "util/loop/sched_point.h"
 
-/* Metadata of a format covers at least this many bytes of the disk in most images; a smaller unit
- * would only cost flushes. */
-#define PFLASH_METADATA_UNIT 65536u
-#define PFLASH_NO_REGION UINT64_MAX
-
 /* ---- writes ---- */
 
 static coroutine_fn RUNS_IN_IOTHREAD int
@@ -21,38 +16,62 @@ pflash_co_write(Pflash *p, uint64_t offset, const uint8_t *data, uint64_t bytes,
     return blk_co_pwritev(p->blk, offset, bytes, &iov, 1, flags);
 }
 
-/* Whether a write to @offset may be lost with the process unless it has FUA: the first one to a
- * region since the last flush, of a format that keeps metadata in memory. */
-static RUNS_IN_IOTHREAD bool pflash_needs_metadata(const Pflash *p, uint64_t offset)
+/* Where the bytes of a write are in the image's file. Unknown: nowhere yet, or in several places. */
+typedef struct PflashPlace {
+    bool known;
+    const BlockNode *node;
+    uint64_t offset;
+} PflashPlace;
+
+static coroutine_fn RUNS_IN_IOTHREAD PflashPlace pflash_co_find(Pflash *p, const CfiOperation *op)
 {
-    return blk_defers_metadata(p->blk) && p->metadata_at != offset / PFLASH_METADATA_UNIT;
+    BlockStatus status;
+    int ret = blk_co_block_status(p->blk, op->offset, op->bytes, false, &status);
+    unsigned wanted = BLOCK_STATUS_DATA | BLOCK_STATUS_OFFSET_VALID;
+    bool known = ret == 0 && status.bytes >= op->bytes && (status.flags & wanted) == wanted;
+    return known
+               ? (PflashPlace){.known = true, .node = status.map_node, .offset = status.map_offset}
+               : (PflashPlace){0};
+}
+
+/* Whether a write has changed only data: it was and is in the same place. */
+static bool pflash_same_place(const PflashPlace *a, const PflashPlace *b)
+{
+    return a->known && b->known && a->node == b->node && a->offset == b->offset;
 }
 
 /* In ascending order, each sector on stable storage before the next begins: a power cut leaves a
  * prefix. An erase may leave any sectors, so it is one write. */
+static coroutine_fn RUNS_IN_IOTHREAD int pflash_co_write_all(Pflash *p)
+{
+    PflashWork *w = &p->work;
+    const CfiOperation *op = &w->op;
+    while (w->done < op->bytes) {
+        uint32_t at = op->offset + w->done;
+        uint32_t room = BLOCK_SECTOR_SIZE - at % BLOCK_SECTOR_SIZE;
+        uint32_t left = op->bytes - w->done;
+        uint32_t bytes = op->kind == CFI_OP_ERASE ? left : MIN(left, room);
+        unsigned flags = bytes < left ? BLOCK_REQ_FUA : 0;
+        int ret = pflash_co_write(p, at, p->result + w->done, bytes, flags);
+        if (ret < 0) {
+            return ret;
+        }
+        w->done += bytes;
+    }
+    return 0;
+}
+
+/* A format may keep in memory what leads to data in a new place; a flush writes that. */
 static coroutine_fn RUNS_IN_IOTHREAD int pflash_co_store(Pflash *p)
 {
     const CfiOperation *op = &p->work.op;
-    bool metadata = pflash_needs_metadata(p, op->offset);
-    uint32_t done = 0;
-    int ret = 0;
-    while (ret == 0 && done < op->bytes) {
-        uint32_t at = op->offset + done;
-        uint32_t room = BLOCK_SECTOR_SIZE - at % BLOCK_SECTOR_SIZE;
-        uint32_t left = op->bytes - done;
-        uint32_t bytes = op->kind == CFI_OP_ERASE ? left : MIN(left, room);
-        unsigned flags = metadata || bytes < left ? BLOCK_REQ_FUA : 0;
-        ret = pflash_co_write(p, at, p->result + done, bytes, flags);
-        done += bytes;
+    if (!blk_defers_metadata(p->blk)) {
+        return pflash_co_write_all(p);
     }
-    p->metadata_at = ret == 0 ? op->offset / PFLASH_METADATA_UNIT : PFLASH_NO_REGION;
-    return ret;
-}
-
-static coroutine_fn RUNS_IN_IOTHREAD int pflash_co_flush(Pflash *p)
-{
-    p->metadata_at = PFLASH_NO_REGION;
-    return blk_co_flush(p->blk);
+    PflashPlace before = pflash_co_find(p, op);
+    int ret = pflash_co_write_all(p);
+    PflashPlace after = pflash_co_find(p, op);
+    return ret < 0 || pflash_same_place(&before, &after) ? ret : blk_co_flush(p->blk);
 }
 
 void pflash_work_run(void *opaque)
@@ -64,7 +83,7 @@ void pflash_work_run(void *opaque)
     SP("pflash.begun", p);
     /* One operation for a drained section. The graph stays as it is meanwhile. */
     blk_co_macro_begin(p->blk, &macro);
-    p->work.ret = p->work.op.kind == CFI_OP_NONE ? pflash_co_flush(p) : pflash_co_store(p);
+    p->work.ret = p->work.op.kind == CFI_OP_NONE ? blk_co_flush(p->blk) : pflash_co_store(p);
     blk_macro_end(p->blk, &macro);
     SP("pflash.written", p);
     /* From here on the work may be the next operation's. */
@@ -85,7 +104,6 @@ static void pflash_read_at_home(void *opaque)
     enter_coroutine();
     enter_iothread(blk_home(p->blk));
     struct iovec iov = {.iov_base = p->array, .iov_len = p->size};
-    p->metadata_at = PFLASH_NO_REGION;
     r->ret = blk_co_preadv(p->blk, 0, p->size, &iov, 1, 0);
 }
 

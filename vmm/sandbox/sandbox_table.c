@@ -166,9 +166,11 @@ const SandboxRow sandbox_rows[] = {
     WHEN(ioctl, WORKER, "the PIT, at the guest's first access",
          IS_LONG(1, KVM_CREATE_PIT2, KVM_GET_PIT2, KVM_REINJECT_CONTROL)),
     WHEN(ioctl, VCPU, "that access", IS_LONG(1, KVM_GET_PIT2, KVM_SET_PIT2)),
+    WHEN(ioctl, MAIN | VCPU, "flash that shows or hides its array",
+         IS_LONG(1, KVM_SET_USER_MEMORY_REGION)),
     WHEN(ioctl, MAIN, "reset of the machine; memory that is added",
          IS_LONG(1, KVM_GET_CLOCK, KVM_SET_CLOCK, KVM_GET_IRQCHIP, KVM_SET_IRQCHIP, KVM_GET_PIT2,
-                 KVM_SET_PIT2, KVM_SET_USER_MEMORY_REGION, KVM_GET_DIRTY_LOG)),
+                 KVM_SET_PIT2, KVM_GET_DIRTY_LOG)),
 
     /* ---- block requests ---- */
     CALL(io_submit, IOTHREAD, "aio=native"),

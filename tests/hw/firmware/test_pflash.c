@@ -139,6 +139,35 @@ static void a_failed_write_is_in_the_status(void **state)
     assert_memory_equal(pflash_array(f->dev), blk_disk_data(&f->disk), 0x10000);
 }
 
+static int set_up_wide(void **state)
+{
+    *state = flash_bench_new("size=64K", "drive=disk,width=4");
+    return 0;
+}
+
+static void a_program_that_fails_in_the_middle_is_as_long_in_the_array(void **state)
+{
+    FlashBench *f = *state;
+    make_manual(f);
+    flash_write(f, 0x200, 0xe8, 4);
+    flash_write(f, 0x200, 0xff, 4);
+    for (uint32_t at = 0; at < 0x400; at += 4) {
+        flash_write(f, 0x200 + at, 0x5a5a5a5a, 4);
+    }
+    IoAccess a = {.value = 0xd0, .size = 4, .is_write = true};
+    assert_int_equal(flash_dispatch(f, 0x200, &a), MMIO_PENDING);
+    virtio_bench_settle(f->bench);
+    assert_true(blk_disk_complete(&f->disk, 0)); /* a write with FUA: the first sector ... */
+    while (!completion_done(&a.waiter.done)) {
+        assert_true(blk_disk_complete(&f->disk, -EIO)); /* ... and no other */
+    }
+    assert_int_equal(flash_dispatch(f, 0x200, &a), MMIO_DONE);
+    assert_int_equal(flash_read(f, 0, 1), CFI_SR_READY | CFI_SR_PROGRAM_ERROR);
+    assert_int_equal(pflash_array(f->dev)[0x3ff], 0x5a);
+    assert_int_equal(pflash_array(f->dev)[0x400], 0xff);
+    assert_memory_equal(pflash_array(f->dev), blk_disk_data(&f->disk), 0x10000);
+}
+
 static void a_failed_flush_is_in_the_status_and_is_tried_again(void **state)
 {
     FlashBench *f = *state;
@@ -316,6 +345,8 @@ int main(void)
         TEST(a_wide_access_is_programmed_in_pieces),
         TEST(a_failed_write_is_in_the_status),
         TEST(a_failed_flush_is_in_the_status_and_is_tried_again),
+        cmocka_unit_test_setup_teardown(a_program_that_fails_in_the_middle_is_as_long_in_the_array,
+                                        set_up_wide, tear_down),
         cmocka_unit_test_setup_teardown(a_read_only_bank_refuses_and_says_so, set_up_read_only,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_write_through_flash_needs_no_flush, set_up_write_through,
