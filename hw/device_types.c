@@ -14,6 +14,8 @@
     ROW(i8042_type)                                                                                \
     ROW(post_port_type)                                                                            \
     ROW(fw_cfg_type)                                                                               \
+    ROW(vmgenid_type)                                                                              \
+    ROW(vmcoreinfo_type)                                                                           \
     ROW(debug_exit_type)                                                                           \
     ROW(debugcon_type)                                                                             \
     ROW(pc_testdev_type)                                                                           \

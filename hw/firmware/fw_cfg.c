@@ -154,7 +154,8 @@ bool fw_cfg_add_file(Device *fw_cfg, const char *name, GBytes *data, GError **er
 }
 
 bool fw_cfg_add_writable(Device *fw_cfg, const char *name, uint8_t *data, uint32_t size,
-                         void (*written)(void *opaque), void *opaque, GError **error)
+                         void (*written)(void *opaque, uint32_t offset, uint32_t size),
+                         void *opaque, GError **error)
 {
     FwCfg *f = (FwCfg *)fw_cfg;
     g_assert(size <= FW_CFG_DMA_CHUNK);
@@ -165,6 +166,16 @@ bool fw_cfg_add_writable(Device *fw_cfg, const char *name, uint8_t *data, uint32
     file->item = (FwCfgItem){.data = data, .size = size, .written = written, .opaque = opaque};
     fw_cfg_build_directory(f);
     return true;
+}
+
+void fw_cfg_remove_file(Device *fw_cfg, const char *name)
+{
+    FwCfg *f = (FwCfg *)fw_cfg;
+    FwCfgFile *file = f->files != NULL ? fw_cfg_find(f, name) : NULL;
+    if (file != NULL) {
+        g_ptr_array_remove(f->files, file);
+        fw_cfg_build_directory(f);
+    }
 }
 
 void fw_cfg_set_file(Device *fw_cfg, const char *name, GBytes *data)

@@ -66,10 +66,13 @@ void fw_cfg_set_number(Device *fw_cfg, uint16_t key, uint64_t value, unsigned si
  * afterwards. */
 bool fw_cfg_add_file(Device *fw_cfg, const char *name, GBytes *data, GError **error) RUNS_IN_MAIN;
 /* Adds a file that the guest writes through DMA. The @size bytes (at most FW_CFG_DMA_CHUNK) at @data are accessed under the
- * BQL and must outlive the device. @written (may be NULL) is called under the BQL, in the vCPU's
- * thread, after a write. */
+ * BQL and must outlive the file. @written (may be NULL) is called under the BQL, in the vCPU's
+ * thread, after a write of @size bytes at @offset. */
 bool fw_cfg_add_writable(Device *fw_cfg, const char *name, uint8_t *data, uint32_t size,
-                         void (*written)(void *opaque), void *opaque, GError **error) RUNS_IN_MAIN;
+                         void (*written)(void *opaque, uint32_t offset, uint32_t size),
+                         void *opaque, GError **error) RUNS_IN_MAIN;
+/* Removes a file, if it exists. Not while the guest runs. */
+void fw_cfg_remove_file(Device *fw_cfg, const char *name) RUNS_IN_MAIN;
 /* Replaces the data of an existing file. Takes the reference. A guest that has read the directory
  * uses the old size: the size may change only while the guest does not run. */
 void fw_cfg_set_file(Device *fw_cfg, const char *name, GBytes *data) ANY_THREAD;

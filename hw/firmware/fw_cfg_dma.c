@@ -106,7 +106,7 @@ static bool dma_write_item(FwCfg *f, FwCfgItem *item, uint32_t size)
         return false;
     }
     if (item->written != NULL) {
-        item->written(item->opaque);
+        item->written(item->opaque, f->state.offset, size);
     }
     return true;
 }

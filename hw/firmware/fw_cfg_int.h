@@ -21,7 +21,7 @@ typedef struct FwCfgItem {
     GBytes *bytes; /* NULL: none */
     uint8_t *data; /* borrowed; NULL: read-only */
     uint32_t size; /* of data */
-    void (*written)(void *opaque);
+    void (*written)(void *opaque, uint32_t offset, uint32_t size);
     void *opaque;
 } FwCfgItem;
 

@@ -168,6 +168,11 @@ test_devices() {
     with iosize -device isa-debug-exit,iosize=9
     with twice -device isa-debug-exit,iobase=0xf4,iobase=0xf5
     with '0xf4' -device isa-debug-exit,iobase=0xf4,iosize=4 -device isa-debug-exit,iobase=0xf4,iosize=4
+    with 'is no GUID' -device vmgenid,guid=1
+    with 'exists already' -device vmgenid -device vmgenid
+    with 'exists already' -device vmcoreinfo -device vmcoreinfo
+    with "no device 'tpm-tis': this machine has no TPM" -device tpm-tis,tpmdev=x
+    with "no device 'tpm-crb': this machine has no TPM" -device tpm-crb
     with JSON -device '{"driver":"virtio-rng-pci"'
     with driver -device '{"id":"x"}'
     with driver -device 'id=x'

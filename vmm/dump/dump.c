@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 #include <unistd.h>
+#include "hw/firmware/vmcoreinfo.h"
 #include "vmm/dump/dump_elf.h"
 #include "vmm/dump/dump_mappings.h"
 #include "vmm/dump/dump_target.h"
@@ -20,9 +21,11 @@ static struct Dump {
     int fd;
     DumpTarget target;
     const GuestRam *ram;
-    GByteArray *notes; /* the core notes of all vCPUs, then their QEMU notes */
-    GByteArray *qemu;  /* not appended yet */
-    GArray *registers; /* ArchPaging of each vCPU, for virtual mappings */
+    GByteArray *notes;  /* the core notes of all vCPUs, then their QEMU notes */
+    GByteArray *qemu;   /* not appended yet */
+    GArray *registers;  /* ArchPaging of each vCPU, for virtual mappings */
+    uint64_t note_gpa;  /* the guest's note, as -device vmcoreinfo has it */
+    uint32_t note_size; /* 0: none */
     GError *error;
     /* any thread */
     DumpCancel cancel;
@@ -136,6 +139,19 @@ static coroutine_fn RUNS_IN_MAIN void dump_co_read_registers(Vm *vm)
     g_clear_pointer(&dump.qemu, g_byte_array_unref);
 }
 
+static RUNS_IN_MAIN void dump_find_guest_note(Vm *vm)
+{
+    const Device *dev = machine_find_type(&vm->machine, VMCOREINFO_TYPE);
+    dump.note_size = 0;
+    if (dev != NULL) {
+        bql_lock();
+        if (!vmcoreinfo_get(dev, &dump.note_gpa, &dump.note_size)) {
+            dump.note_size = 0;
+        }
+        bql_unlock();
+    }
+}
+
 /* ---- writing ---- */
 
 static RUNS_IN_WORKER DumpElf *dump_plan(struct Dump *d)
@@ -148,7 +164,9 @@ static RUNS_IN_WORKER DumpElf *dump_plan(struct Dump *d)
             return NULL;
         }
     }
-    dump_add_vmcoreinfo(d->notes, d->ram);
+    if (!dump_add_guest_note(d->notes, d->ram, d->note_gpa, d->note_size)) {
+        dump_add_vmcoreinfo(d->notes, d->ram);
+    }
     return dump_elf_new(d->ram, d->begin, d->length, mappings, d->notes, &d->error);
 }
 
@@ -201,6 +219,7 @@ static coroutine_fn RUNS_IN_MAIN bool dump_co_write_stopped(Vm *vm)
     RunState *rs = &vm->run;
     VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
     dump_co_read_registers(vm);
+    dump_find_guest_note(vm);
     int ret = co_run_in_worker(dump_write_in_worker, &dump);
     g_clear_pointer(&dump.notes, g_byte_array_unref);
     g_clear_pointer(&dump.registers, g_array_unref);

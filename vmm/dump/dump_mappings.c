@@ -127,6 +127,7 @@ GArray *dump_mappings_new(const ArchPaging *paging, unsigned count, const GuestR
 #define VMCOREINFO_BEGIN "OSRELEASE="
 #define VMCOREINFO_MAX 4096u /* VMCOREINFO_BYTES */
 #define VMCOREINFO_PAGE 4096u
+#define NOTE_ALIGN 4
 
 typedef struct VmcoreinfoHead {
     Elf64_Nhdr header;
@@ -146,6 +147,24 @@ static bool dump_is_vmcoreinfo(const uint8_t *page, uint64_t size)
            memcmp(head.name, VMCOREINFO_NAME, sizeof(VMCOREINFO_NAME)) == 0 &&
            memcmp(head.text, VMCOREINFO_BEGIN, sizeof(head.text)) == 0 &&
            head.header.n_descsz <= size - offsetof(VmcoreinfoHead, text);
+}
+
+bool dump_add_guest_note(GByteArray *notes, const GuestRam *ram, uint64_t gpa, uint32_t size)
+{
+    Elf64_Nhdr header;
+    g_autofree uint8_t *note = g_malloc0((gsize)size + NOTE_ALIGN);
+    if (size < sizeof(header) || !guest_ram_read(ram, gpa, note, size)) {
+        return false;
+    }
+    memcpy(&header, note, sizeof(header));
+    uint64_t name = ((uint64_t)header.n_namesz + NOTE_ALIGN - 1) / NOTE_ALIGN * NOTE_ALIGN;
+    uint64_t total = sizeof(header) + name + header.n_descsz;
+    if (header.n_namesz == 0 || total > size) {
+        return false;
+    }
+    g_byte_array_append(notes, note, (guint)total);
+    g_byte_array_append(notes, note + size, -(guint)total % NOTE_ALIGN); /* zeros */
+    return true;
 }
 
 void dump_add_vmcoreinfo(GByteArray *notes, const GuestRam *ram)

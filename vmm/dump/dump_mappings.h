@@ -20,6 +20,11 @@
 GArray *dump_mappings_new(const ArchPaging *paging, unsigned count, const GuestRam *ram,
                           GError **error) ANY_THREAD;
 
+/* Appends the ELF note of at most @size bytes at @gpa, which the guest has announced. False: there
+ * is none, or it does not fit in @size. */
+bool dump_add_guest_note(GByteArray *notes, const GuestRam *ram, uint64_t gpa, uint32_t size)
+    ANY_THREAD;
+
 /* Appends Linux' VMCOREINFO note (release, symbols, KASLR offset) if @ram holds exactly one; with
  * several, one may be left from before a reboot. Linux keeps it at the beginning of a page
  * (kernel/vmcore_info.c, append_elf_note()). */

@@ -56,6 +56,8 @@ Device *machine_co_make_user_device(VmMachine *m, const OptDict *opts, GError **
     coroutine_fn RUNS_IN_MAIN;
 /* Finds a device by its id or its path ("/machine/peripheral/ID"). */
 Device *machine_find_device(VmMachine *m, const char *id) RUNS_IN_MAIN;
+/* The first device of type @type, or NULL. */
+Device *machine_find_type(const VmMachine *m, const char *type) RUNS_IN_MAIN;
 /* The device that provides bus @bus ("virtio-serial"): the one with the user's id (@wanted is "id" or
  * "id.0"), or with @wanted NULL the last of its kind. NULL: there is none. */
 Device *machine_find_bus(VmMachine *m, const char *bus, const char *wanted) RUNS_IN_MAIN;

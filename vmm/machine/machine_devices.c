@@ -17,6 +17,17 @@ Device *machine_find_device(VmMachine *m, const char *id)
     return NULL;
 }
 
+Device *machine_find_type(const VmMachine *m, const char *type)
+{
+    for (unsigned i = 0; i < m->devices->len; i++) {
+        Device *dev = m->devices->pdata[i];
+        if (strcmp(dev->type->name, type) == 0) {
+            return dev;
+        }
+    }
+    return NULL;
+}
+
 Device *machine_find_bus(VmMachine *m, const char *bus, const char *wanted)
 {
     g_autofree char *id = wanted != NULL ? g_strndup(wanted, strcspn(wanted, ".")) : NULL;
@@ -163,6 +174,9 @@ const char *machine_nearest_device_type(const char *name)
 const char *machine_lacking_device_type(const char *name)
 {
     static const char *const pass_through[] = {"scsi-block", "scsi-generic"};
+    if (g_str_has_prefix(name, "tpm-")) {
+        return "this machine has no TPM";
+    }
     for (unsigned i = 0; i < G_N_ELEMENTS(pass_through); i++) {
         if (strcmp(name, pass_through[i]) == 0) {
             return "it would pass SCSI commands to a device of the host; scsi-hd and scsi-cd "

@@ -276,6 +276,19 @@ static void generated_files_are_made_once_for_each_reset(void **unused)
     assert_int_equal(count, 2);
 }
 
+static void a_file_that_is_removed_is_gone(void **unused)
+{
+    uint32_t size;
+    add("etc/a", bytes_of("one"));
+    add("etc/b", bytes_of("second"));
+    fw_cfg_remove_file(dev, "etc/a");
+    fw_cfg_remove_file(dev, "etc/none");
+    assert_int_equal(find_file("etc/a", &size), 0);
+    assert_int_equal(find_file("etc/b", &size), 0x20);
+    assert_int_equal(read_item(0x20, 1), 's');
+    assert_int_equal(read_item(0x21, 1), 0);
+}
+
 /* ---- DMA ---- */
 
 static void the_dma_register_reads_its_signature(void **unused)
@@ -369,8 +382,9 @@ static void unaligned_addresses_are_fine(void **unused)
     assert_memory_equal(ram(TARGET + 1), "QEMU", 4);
 }
 
-static void count_write(void *opaque)
+static void count_write(void *opaque, uint32_t offset, uint32_t size)
 {
+    assert_true(size == 2 ? offset == 0 : offset == 2 && size == 3);
     assert_bql();
     ++*(unsigned *)opaque;
 }
@@ -490,6 +504,7 @@ int main(void)
         TEST(bad_names_are_refused),
         TEST(the_number_of_files_has_a_limit),
         TEST(generated_files_are_made_once_for_each_reset),
+        TEST(a_file_that_is_removed_is_gone),
         TEST(the_dma_register_reads_its_signature),
         TEST(dma_reads_an_item_in_pieces_that_follow_one_another),
         TEST(a_selection_alone_moves_nothing),

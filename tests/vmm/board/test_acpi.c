@@ -376,6 +376,26 @@ static void only_devices_of_the_board_are_present(void **state)
     assert_says(panic, "000000000000000F");
 }
 
+static void the_generation_id_has_its_device(void **state)
+{
+    Fixture *f = *state;
+    f->config.has_vmgenid = true;
+    write_tables(f);
+    const uint8_t *x = xsdt(f), *t = at(f, get(x, get(x, 4, 4) - 8, 8), 36);
+    assert_memory_equal(t + 16, "VMGENID", 8);
+    assert_int_equal(sum(t, get(t, 4, 4)), 0);
+    char *dir = make_dir();
+    g_autofree char *path = g_strdup_printf("%s/GENID.aml", dir);
+    assert_true(g_file_set_contents(path, (const char *)t, (gssize)get(t, 4, 4), NULL));
+    g_free(dump_table(f, dir, "DSDT"));
+    g_free(dump_table(f, dir, "SSDT"));
+    g_autofree char *out =
+        run(dir, "acpiexec -b 'evaluate \\_SB.VGEN.ADDR' DSDT.aml SSDT.aml GENID.aml");
+    remove_dir(dir);
+    g_autofree char *address = g_strdup_printf("%016X", (unsigned)X86_VMGENID_PAGE + 40);
+    assert_says(out, address);
+}
+
 static void no_64_bit_window_is_announced_when_there_is_none(void **state)
 {
     Fixture *f = *state;
@@ -405,6 +425,7 @@ int main(void)
         TEST(root_bridge_has_the_boards_windows),
         TEST(interrupt_routing_is_that_of_the_bus),
         TEST(only_devices_of_the_board_are_present),
+        TEST(the_generation_id_has_its_device),
         TEST(no_64_bit_window_is_announced_when_there_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

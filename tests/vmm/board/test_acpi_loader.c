@@ -24,7 +24,8 @@ typedef struct Fixture {
     uint32_t apic_ids[8];
     AcpiConfig config;
     AcpiFiles files;
-    Loaded loaded[2];
+    Loaded loaded[3];
+    uint64_t written; /* by write pointer */
 } Fixture;
 
 static int setup(void **state)
@@ -36,7 +37,10 @@ static int setup(void **state)
         f->apic_ids[i] = i;
     }
     f->config = (AcpiConfig){.apic_ids = f->apic_ids, .cpu_count = 2, .windows = layout.windows};
+    f->config.has_vmgenid = true;
     x86_acpi_build_files(&f->config, &f->files);
+    f->loaded[2] =
+        (Loaded){.name = "etc/vmgenid_guid", .bytes = g_bytes_new("page", 4), .gpa = 0x3fdf000};
     f->loaded[0] = (Loaded){.name = "etc/acpi/rsdp", .bytes = f->files.rsdp, .gpa = 0xf5ab0};
     f->loaded[1] = (Loaded){.name = "etc/acpi/tables", .bytes = f->files.tables, .gpa = 0x3fe0040};
     *state = f;
@@ -49,6 +53,7 @@ static int teardown(void **state)
     for (unsigned i = 0; i < G_N_ELEMENTS(f->loaded); i++) {
         g_free(f->loaded[i].host);
     }
+    g_bytes_unref(f->loaded[2].bytes);
     g_bytes_unref(f->files.loader);
     g_bytes_unref(f->files.rsdp);
     g_bytes_unref(f->files.tables);
@@ -120,6 +125,16 @@ static void add_checksum(Fixture *f, const uint8_t *c)
     l->host[at] = (uint8_t)(l->host[at] - sum(l->host + start, size));
 }
 
+static void write_pointer(Fixture *f, const uint8_t *c)
+{
+    const Loaded *src = find(f, c + 60);
+    assert_string_equal((const char *)c + 4, "etc/vmgenid_addr");
+    assert_non_null(src->host);
+    assert_int_equal(get(c, 116, 4), 0); /* offset in the file */
+    assert_int_equal(c[124], 8);
+    f->written = src->gpa + get(c, 120, 4);
+}
+
 static void load(Fixture *f)
 {
     gsize size;
@@ -136,6 +151,9 @@ static void load(Fixture *f)
             break;
         case 3:
             add_checksum(f, c);
+            break;
+        case 4:
+            write_pointer(f, c);
             break;
         default:
             fail_msg("unknown command");
@@ -180,7 +198,7 @@ static void the_rsdp_leads_to_every_table(void **state)
     const uint8_t *rsdt = table(f, get(rsdp, 16, 4)), *xsdt = table(f, get(rsdp, 24, 8));
     assert_memory_equal(rsdt, "RSDT", 4);
     assert_memory_equal(xsdt, "XSDT", 4);
-    static const char *const names[] = {"FACP", "APIC", "MCFG", "SSDT"};
+    static const char *const names[] = {"FACP", "APIC", "MCFG", "SSDT", "SSDT"};
     assert_int_equal(get(rsdt, 4, 4), 36 + 4 * G_N_ELEMENTS(names));
     for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
         const uint8_t *t = table(f, get(xsdt, 36 + 8 * i, 8));
@@ -200,6 +218,35 @@ static void the_fadt_has_the_facs_and_the_dsdt(void **state)
     assert_int_equal((facs - f->loaded[1].host) % 64, 0);
     assert_memory_equal(table(f, get(fadt, 40, 4)), "DSDT", 4);
     assert_ptr_equal(table(f, get(fadt, 140, 8)), table(f, get(fadt, 40, 4)));
+}
+
+static void the_generation_id_is_in_a_page_that_firmware_allocates(void **state)
+{
+    Fixture *f = *state;
+    load(f);
+    assert_int_equal(f->loaded[2].zone, 1);
+    assert_int_equal(f->loaded[2].align, 4096);
+    assert_int_equal(f->written, f->loaded[2].gpa + 40);
+    const uint8_t *xsdt = table(f, get(f->loaded[0].host, 24, 8));
+    const uint8_t *ssdt = table(f, get(xsdt, 36 + 8 * 4, 8));
+    const uint8_t *name = memmem(ssdt, get(ssdt, 4, 4), "\x08VGIA\x0c", 6);
+    assert_non_null(name);
+    assert_int_equal(get(name, 6, 4), f->loaded[2].gpa);
+}
+
+static void a_machine_without_vmgenid_has_nothing_of_it(void **state)
+{
+    Fixture *f = *state;
+    AcpiFiles other;
+    f->config.has_vmgenid = false;
+    x86_acpi_build_files(&f->config, &other);
+    gsize size;
+    const void *script = g_bytes_get_data(other.loader, &size);
+    assert_null(memmem(script, size, "vmgenid", 7));
+    assert_true(g_bytes_get_size(other.tables) < g_bytes_get_size(f->files.tables));
+    g_bytes_unref(other.loader);
+    g_bytes_unref(other.rsdp);
+    g_bytes_unref(other.tables);
 }
 
 /* Firmware reads the directory with the sizes before it moves the windows. */
@@ -226,6 +273,8 @@ int main(void)
         TEST(files_are_allocated_where_guests_search_for_them),
         TEST(the_rsdp_leads_to_every_table),
         TEST(the_fadt_has_the_facs_and_the_dsdt),
+        TEST(the_generation_id_is_in_a_page_that_firmware_allocates),
+        TEST(a_machine_without_vmgenid_has_nothing_of_it),
         TEST(sizes_do_not_depend_on_the_pci_windows),
     };
     return cmocka_run_group_tests_name("vmm/board/acpi_loader", tests, NULL, NULL);

@@ -387,6 +387,30 @@ static void vmcoreinfo_is_found_if_there_is_one(void **state)
     assert_memory_equal(b->notes->data + 12, "VMCOREINFO\0\0OSRELEASE=6.1\n", 26);
 }
 
+static void the_note_that_the_guest_announces_is_added(void **state)
+{
+    Bench *b = *state;
+    put_vmcoreinfo(b->low + 0x3004, "OSRELEASE=6.1\n", 14);
+    const uint32_t size = 12 + 12 + 14;
+    assert_true(dump_add_guest_note(b->notes, &b->ram, 0x3004, size));
+    assert_int_equal(b->notes->len, size + 2); /* padded */
+    assert_memory_equal(b->notes->data, b->low + 0x3004, size);
+    assert_memory_equal(b->notes->data + size, "\0\0", 2);
+    g_byte_array_set_size(b->notes, 0);
+    assert_true(
+        dump_add_guest_note(b->notes, &b->ram, 0x3004, 4096)); /* the rest is not the note */
+    assert_int_equal(b->notes->len, size + 2);
+    g_byte_array_set_size(b->notes, 0);
+    assert_false(dump_add_guest_note(b->notes, &b->ram, 0x3004, size - 1));
+    assert_false(dump_add_guest_note(b->notes, &b->ram, 0x3004, 11));
+    assert_false(dump_add_guest_note(b->notes, &b->ram, 0x3004, 0));
+    assert_false(dump_add_guest_note(b->notes, &b->ram, UINT64_MAX - 3, size));
+    assert_false(dump_add_guest_note(b->notes, &b->ram, 0x8000, size)); /* zeros: no name */
+    memset(b->low + 0x3004, 0xff, 8); /* lengths that add up to more than 32 bits */
+    assert_false(dump_add_guest_note(b->notes, &b->ram, 0x3004, 4096));
+    assert_int_equal(b->notes->len, 0);
+}
+
 static void two_vmcoreinfos_are_ignored(void **state)
 {
     Bench *b = *state;
@@ -416,6 +440,7 @@ int main(void)
         BENCH_TEST(a_table_that_maps_itself_once_is_accepted),
         BENCH_TEST(garbage_tables_do_no_harm),
         BENCH_TEST(vmcoreinfo_is_found_if_there_is_one),
+        BENCH_TEST(the_note_that_the_guest_announces_is_added),
         BENCH_TEST(two_vmcoreinfos_are_ignored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

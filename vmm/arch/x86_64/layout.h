@@ -54,8 +54,9 @@
 /* RSDP (guests also find it by scanning), then the tables */
 #define X86_ACPI_BASE UINT64_C(0xe0000)
 #define X86_ACPI_SIZE UINT64_C(0xf000)
-#define X86_ACPI_NVS_BASE UINT64_C(0xef000) /* FACS */
+#define X86_ACPI_NVS_BASE UINT64_C(0xef000) /* FACS, the VM generation id */
 #define X86_ACPI_NVS_SIZE UINT64_C(0x1000)
+#define X86_VMGENID_PAGE UINT64_C(0xef100)    /* only its first 56 bytes exist */
 #define X86_SYSTEM_ROM_BASE UINT64_C(0xf0000) /* every PC operating system leaves it unused */
 /* In the system ROM, after its code: guests search it for the entry point, which the tables
  * follow. */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "dsdt.h"
+#include "vmgenid.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/board/x86_64/acpi_int.h"
 
@@ -134,6 +135,26 @@ static guint acpi_put_ssdt(AcpiTables *t, const AcpiConfig *config)
     acpi_put_aml_integer(out, "M64B", w->mmio64_base);
     acpi_put_aml_integer(out, "M64L", w->mmio64_size);
     acpi_put_aml_integer(out, "LBUS", config->last_bus);
+    return acpi_end(t, start);
+}
+
+#define AML_DWORD_PREFIX 0x0c
+
+/* vmgenid.asl; its integer VGIA becomes a link. */
+static guint acpi_put_vmgenid(AcpiTables *t)
+{
+    static const uint8_t name[] = {AML_NAME_OP, 'V', 'G', 'I', 'A', AML_DWORD_PREFIX};
+    GByteArray *out = t->bytes;
+    acpi_put_zeros(out, -out->len % ACPI_TABLE_ALIGN);
+    guint start = out->len;
+    g_byte_array_append(out, vmgenid_aml_code, sizeof(vmgenid_aml_code));
+    const uint8_t *at = memmem(out->data + start, out->len - start, name, sizeof(name));
+    g_assert(at != NULL);
+    const AcpiLink link = {
+        .at = (guint)(at - out->data) + sizeof(name), .size = 4, .target = ACPI_TARGET_VMGENID};
+    g_array_append_val(t->links, link);
+    acpi_poke(out, link.at, 0, 4);
+    acpi_poke(out, start + ACPI_HEADER_CHECKSUM, 0, 1);
     return acpi_end(t, start);
 }
 
@@ -385,14 +406,19 @@ AcpiTables *acpi_tables_new(const AcpiConfig *config)
     t->sums = g_array_new(false, false, sizeof(AcpiSum));
     acpi_put_facs(t->bytes);
     guint dsdt = acpi_put_dsdt(t);
-    const guint tables[] = {
+    guint tables[] = {
         acpi_put_fadt(t, dsdt),
         acpi_put_madt(t, config),
         acpi_put_mcfg(t, config),
         acpi_put_ssdt(t, config),
+        0,
     };
-    t->rsdt = acpi_put_root(t, "RSDT", tables, G_N_ELEMENTS(tables), 4);
-    t->xsdt = acpi_put_root(t, "XSDT", tables, G_N_ELEMENTS(tables), 8);
+    unsigned count = G_N_ELEMENTS(tables) - 1;
+    if (config->has_vmgenid) {
+        tables[count++] = acpi_put_vmgenid(t);
+    }
+    t->rsdt = acpi_put_root(t, "RSDT", tables, count, 4);
+    t->xsdt = acpi_put_root(t, "XSDT", tables, count, 8);
     acpi_fill_rsdp(t);
     return t;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ACPI tables of the lean q35: RSDP, XSDT, RSDT, FADT, FACS, DSDT (dsdt.asl, compiled at build),
- * SSDT (values known only at start), MADT, MCFG. ACPI 6.3.
+ * SSDT (values known only at start), MADT, MCFG, and an SSDT for vmgenid. ACPI 6.3.
  *
  * For guests that boot without firmware they are written to the fixed areas of layout.h, which the
  * memory map describes as ACPI data and ACPI NVS. Firmware reads them from fw_cfg, with the
@@ -22,6 +22,7 @@ typedef struct AcpiConfig {
     PciWindows windows;
     uint8_t last_bus;                     /* Linux probes all 32 slots of every bus up to it */
     bool has_com1, has_com2, has_pvpanic; /* devices the DSDT shows only when present */
+    bool has_vmgenid;                     /* adds its SSDT */
 } AcpiConfig;
 
 /* The names of the files. */
@@ -38,7 +39,7 @@ typedef struct AcpiFiles {
 void x86_acpi_build_files(const AcpiConfig *config, AcpiFiles *files) ANY_THREAD;
 
 /* Writes the tables into @ram; *@rsdp_gpa receives the RSDP's address. Repeated at every reset.
- * The guest must not run.
+ * The guest must not run. The board places the page of the generation id at X86_VMGENID_PAGE.
  * False + error when they do not fit (thousands of processors). */
 bool x86_acpi_write(const AcpiConfig *config, GuestRam *ram, uint64_t *rsdp_gpa, GError **error)
     ANY_THREAD;

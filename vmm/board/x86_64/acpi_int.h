@@ -18,10 +18,17 @@
 #define ACPI_FACS_OFFSET 0 /* of the FACS in the tables */
 #define ACPI_FACS_SIZE 64
 
-/* A field that has an offset into the tables and must get the address of that offset. */
+/* What a field of the tables points to. */
+typedef enum AcpiTarget {
+    ACPI_TARGET_TABLES,
+    ACPI_TARGET_VMGENID, /* the page of the VM generation id */
+} AcpiTarget;
+
+/* A field that has an offset into its target and must get the address of that offset. */
 typedef struct AcpiLink {
     guint at;
     unsigned size; /* 4 or 8 */
+    AcpiTarget target;
 } AcpiLink;
 
 /* A checksum to be computed after the links are set: with the byte at @at all of them add up to

@@ -15,8 +15,11 @@
 
 #define ACPI_TABLES_BASE (X86_ACPI_BASE + 64)
 
-static uint64_t acpi_address(uint64_t offset)
+static uint64_t acpi_address(AcpiTarget target, uint64_t offset)
 {
+    if (target == ACPI_TARGET_VMGENID) {
+        return X86_VMGENID_PAGE + offset;
+    }
     return offset == ACPI_FACS_OFFSET ? X86_ACPI_NVS_BASE : ACPI_TABLES_BASE + offset;
 }
 
@@ -24,7 +27,7 @@ static void acpi_set_link(uint8_t *data, const AcpiLink *link)
 {
     uint64_t value = 0;
     memcpy(&value, data + link->at, link->size);
-    value = GUINT64_TO_LE(acpi_address(GUINT64_FROM_LE(value)));
+    value = GUINT64_TO_LE(acpi_address(link->target, GUINT64_FROM_LE(value)));
     memcpy(data + link->at, &value, link->size);
 }
 
@@ -39,7 +42,8 @@ static void acpi_set_sum(uint8_t *data, const AcpiSum *sum)
 
 static void acpi_relocate(AcpiTables *t)
 {
-    static const AcpiLink links[] = {{ACPI_RSDP_RSDT, 4}, {ACPI_RSDP_XSDT, 8}};
+    static const AcpiLink links[] = {{.at = ACPI_RSDP_RSDT, .size = 4},
+                                     {.at = ACPI_RSDP_XSDT, .size = 8}};
     static const AcpiSum sums[] = {{0, ACPI_RSDP_V1_SIZE, ACPI_RSDP_CHECKSUM},
                                    {0, ACPI_RSDP_SIZE, ACPI_RSDP_EXTENDED_CHECKSUM}};
     for (guint i = 0; i < t->links->len; i++) {

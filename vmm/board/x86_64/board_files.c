@@ -2,9 +2,6 @@
 #include "vmm/board/x86_64/board_files.h"
 
 #include <string.h>
-#include "util/log.h"
-
-#define USER_PREFIX "opt/" /* of the names that are the user's */
 
 static void user_file_free(void *opaque)
 {
@@ -41,11 +38,6 @@ static bool user_file_read(BoardFiles *files, const OptDict *dict, GError **erro
                                 : user_file_load(name, opt_dict_get(dict, "file"), error);
     if (data == NULL) {
         return false;
-    }
-    if (!g_str_has_prefix(name, USER_PREFIX)) {
-        log_warn("-fw_cfg name=%s: names that do not begin with " USER_PREFIX
-                 " are those of the machine's own files",
-                 name);
     }
     BoardUserFile *file = g_new(BoardUserFile, 1);
     *file = (BoardUserFile){.name = g_strdup(name), .data = data};

@@ -2,9 +2,11 @@
 #include "vmm/board/x86_64/board_fw_cfg.h"
 
 #include "hw/firmware/fw_cfg.h"
+#include "util/log.h"
 #include "vmm/arch/x86_64/layout.h"
 
 #define UUID_SIZE 16
+#define USER_PREFIX "opt/" /* of the names that are the user's */
 
 /* ---- etc/e820 ---- */
 
@@ -130,6 +132,11 @@ static RUNS_IN_MAIN bool board_fw_cfg_add_user_files(const BoardFwCfg *b, GError
         if (!fw_cfg_add_file(b->fw_cfg, file->name, g_bytes_ref(file->data), error)) {
             g_prefix_error(error, "-fw_cfg: ");
             return false;
+        }
+        if (!g_str_has_prefix(file->name, USER_PREFIX)) {
+            log_warn("-fw_cfg name=%s: names that do not begin with " USER_PREFIX
+                     " belong to the machine and its firmware",
+                     file->name);
         }
     }
     return true;

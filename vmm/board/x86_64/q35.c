@@ -5,6 +5,7 @@
  */
 #include <string.h>
 #include <sys/mman.h>
+#include "hw/firmware/vmgenid.h"
 #include "hw/platform/lpc.h"
 #include "hw/platform/rtc.h"
 #include "hw/platform/serial.h"
@@ -360,6 +361,7 @@ static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
         .has_com1 = board_has_com(m, 0),
         .has_com2 = board_has_com(m, 1),
         .has_pvpanic = board_find(m, "pvpanic") != NULL,
+        .has_vmgenid = board_find(m, VMGENID_TYPE) != NULL,
     };
 }
 
@@ -470,8 +472,12 @@ void board_device_added(VmMachine *m)
 static coroutine_fn RUNS_IN_MAIN bool board_co_boot_directly(VmMachine *m, BootState *state,
                                                              GError **error)
 {
+    Device *vmgenid = board_find(m, VMGENID_TYPE);
     bql_lock();
     pci_bus_assign_resources(m->pci);
+    if (vmgenid != NULL) {
+        vmgenid_place(vmgenid, X86_VMGENID_PAGE);
+    }
     bql_unlock();
     BoardBoot boot = {.m = m, .state = state};
     return board_co_run(&boot, board_load, error);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The VM as a whole: identity, run state, actions, and the events of these. */
+#include "hw/firmware/vmgenid.h"
 #include "vmm/monitor/qmp/qmp.h"
 
 /* How long stop and cont wait for their effect. */
@@ -32,6 +33,24 @@ static struct json_object *qmp_query_uuid(QmpCall *call, struct json_object *arg
     struct json_object *info = json_object_new_object();
     const char *uuid = call->vm->config->machine.uuid;
     qmp_put_str(info, "UUID", uuid != NULL ? uuid : "00000000-0000-0000-0000-000000000000");
+    return info;
+}
+
+static const QmpType qmp_guid_info = {
+    .name = "GuidInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"guid", &qmp_str, .doc = "the generation id of -device vmgenid"})};
+
+static struct json_object *qmp_query_generation_id(QmpCall *call, struct json_object *args,
+                                                   GError **error)
+{
+    const Device *dev = machine_find_type(&call->vm->machine, VMGENID_TYPE);
+    if (dev == NULL) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "VM Generation ID device not found");
+        return NULL;
+    }
+    struct json_object *info = json_object_new_object();
+    qmp_put_str(info, "guid", vmgenid_guid(dev));
     return info;
 }
 
@@ -184,6 +203,8 @@ static struct json_object *qmp_set_action(QmpCall *call, struct json_object *arg
 static const QmpCommand qmp_control_commands[] = {
     {"query-name", NULL, &qmp_name_info, QMP_INSTANT | QMP_EARLY, qmp_query_name, "The VM's name."},
     {"query-uuid", NULL, &qmp_uuid_info, QMP_INSTANT | QMP_EARLY, qmp_query_uuid, "The VM's UUID."},
+    {"query-vm-generation-id", NULL, &qmp_guid_info, QMP_INSTANT, qmp_query_generation_id,
+     "The VM's generation id. An error without -device vmgenid."},
     {"query-kvm", NULL, &qmp_kvm_info, QMP_INSTANT | QMP_EARLY, qmp_query_kvm,
      "Whether KVM is used."},
     {"query-status", NULL, &qmp_status_info, QMP_INSTANT | QMP_EARLY, qmp_query_status,
