@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * 8042 keyboard controller without keyboard or mouse, and the fast A20/reset port 0x92.
+ * 8042 keyboard controller with a keyboard on which nobody types, without a mouse, and the fast
+ * A20/reset port 0x92.
  *
  * Guests use it to reset the machine (command 0xfe) and to open the A20 gate. A20 is always open
- * here; its bits only read back. A driver's probe must fail quickly, so every command is answered
- * at once: a byte for a device times out as the controller reports it (a byte with the time-out
- * bit), and the aux port fails its test.
- * IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller".
+ * here; its bits only read back. The keyboard acknowledges every byte: firmware waits seconds for
+ * one that does not. Every command is answered at once: a byte for the mouse times out as the
+ * controller reports it (a byte with the time-out bit), and the aux port fails its test.
+ * IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller" and
+ * "Keyboards".
  */
 #include "hw/platform/isa.h"
 #include "hw/platform/trace_events.h"
@@ -28,6 +30,12 @@
 #define I8042_OUTPUT_PORT_A20 0x02
 
 #define I8042_RESEND 0xfe /* reported when a device does not answer */
+
+#define KEYBOARD_ACK 0xfa
+#define KEYBOARD_ECHO 0xee
+#define KEYBOARD_IDENTIFY 0xf2 /* two bytes follow: AB 83 */
+#define KEYBOARD_RESET 0xff
+#define KEYBOARD_PASSED 0xaa /* its self-test */
 #define I8042_AUX_IRQ 12
 #define I8042_KBD_IRQ 1
 
@@ -60,6 +68,8 @@ typedef struct I8042State {
     uint8_t output_port;
     uint8_t command; /* the command that waits for its data byte; 0: none */
     uint8_t port92;
+    uint8_t queued;   /* bytes of `queue` that the keyboard still has to send */
+    uint8_t queue[2]; /* the next byte first */
 } I8042State;
 
 typedef struct I8042 {
@@ -76,6 +86,8 @@ static const StateField i8042_fields[] = {
     STATE_FIELD(I8042State, STATE_U8, output_port),
     STATE_FIELD(I8042State, STATE_U8, command),
     STATE_FIELD(I8042State, STATE_U8, port92),
+    STATE_FIELD_MAX(I8042State, STATE_U8, queued, 2),
+    STATE_ARRAY(I8042State, STATE_BYTES, queue),
     {0},
 };
 
@@ -176,6 +188,22 @@ static void i8042_command(I8042 *k, uint8_t command)
     }
 }
 
+/* A byte for the keyboard: a command, or a command's parameter. A new one ends what it sends. */
+static void keyboard_take(I8042 *k, uint8_t value)
+{
+    I8042State *s = &k->state;
+    s->queued = 0;
+    if (value == KEYBOARD_RESET) {
+        s->queue[0] = KEYBOARD_PASSED;
+        s->queued = 1;
+    } else if (value == KEYBOARD_IDENTIFY) {
+        s->queue[0] = 0xab;
+        s->queue[1] = 0x83;
+        s->queued = 2;
+    }
+    i8042_reply(k, value == KEYBOARD_ECHO ? KEYBOARD_ECHO : KEYBOARD_ACK, 0);
+}
+
 /* Handles a byte written to port 0x60: a command's data, or a byte for the keyboard. */
 static void i8042_data(I8042 *k, uint8_t value)
 {
@@ -197,8 +225,21 @@ static void i8042_data(I8042 *k, uint8_t value)
         i8042_reply(k, I8042_RESEND, I8042_STATUS_AUX | I8042_STATUS_TIMEOUT);
         break;
     default:
-        i8042_reply(k, I8042_RESEND, I8042_STATUS_TIMEOUT);
+        keyboard_take(k, value);
         break;
+    }
+}
+
+static void i8042_output_read(I8042 *k)
+{
+    I8042State *s = &k->state;
+    s->status &= (uint8_t) ~(I8042_STATUS_OUTPUT_FULL | I8042_STATUS_AUX | I8042_STATUS_TIMEOUT);
+    i8042_update_irqs(k); /* the line falls between two bytes */
+    if (s->queued > 0) {
+        uint8_t next = s->queue[0];
+        s->queue[0] = s->queue[1];
+        s->queued--;
+        i8042_reply(k, next, 0);
     }
 }
 
@@ -210,9 +251,7 @@ static MmioResult i8042_data_access(void *opaque, IoAccess *access)
         i8042_data(k, (uint8_t)access->value);
     } else {
         access->value = k->state.output;
-        k->state.status &=
-            (uint8_t) ~(I8042_STATUS_OUTPUT_FULL | I8042_STATUS_AUX | I8042_STATUS_TIMEOUT);
-        i8042_update_irqs(k);
+        i8042_output_read(k);
     }
     return MMIO_DONE;
 }
@@ -302,7 +341,7 @@ static bool i8042_post_load(Device *dev, GError **error)
 
 const DeviceType i8042_type = {
     .name = "i8042",
-    .description = "keyboard controller without keyboard; reset and A20",
+    .description = "keyboard controller with a keyboard that sends no keys; reset and A20",
     .instance_size = sizeof(I8042),
     .state = &i8042_state,
     .bus = "isa",

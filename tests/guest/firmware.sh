@@ -93,6 +93,36 @@ test_order_chooses_the_cd() {
     expect_equal console "$(head -n 1 "$output")" D
 }
 
+# GRUB is in the boot sector and in a partition of its own; it starts a guest of guest-images.
+test_seabios_boots_grub() {
+    command -v sfdisk mcopy grub-mkimage >/dev/null || skip "fdisk, mtools or grub-common is missing: tests/install-deps test"
+    mkdir "$work/files"
+    cp build/guests/hello.mb.elf "$work/files/hello"
+    printf '%s\n' 'serial --unit=0' 'terminal_output serial' 'multiboot /hello hello grub' boot >"$work/files/grub.cfg"
+    guest-images/linux/build-boot-disk "$work/disk" "$work/files"
+    skiff -m 64 -display none -serial stdio "${debug_exit[@]}" -bios "$seabios" $(drive disk) -device virtio-scsi-pci -device scsi-hd,drive=disk
+    expect_status 1
+    expect_output 'GRUB loading'
+    expect_output '^hello: skiff guest, entered by Multiboot'
+    expect_output '^hello: command line: hello grub'
+    expect_output '^hello: PASS'
+}
+
+# Without -bios: the same firmware in flash.
+test_seabios_starts_from_flash() {
+    boot_disk disk F
+    skiff -m 64 -display none -serial none -pflash "$seabios" -debugcon stdio "${debug_exit[@]}" $(drive disk) -device virtio-blk-pci,drive=disk
+    expect_status 1
+    expect_equal console "$(head -n 1 "$output")" F
+}
+
+test_a_disk_behind_a_root_port_boots() {
+    boot_disk disk P
+    seabios $(drive disk) -device pcie-root-port,id=rp0,addr=6 -device virtio-blk-pci,bus=rp0,drive=disk,bootindex=0 -boot strict=on
+    expect_status 1
+    expect_equal console "$(head -n 1 "$output")" P
+}
+
 # The image asks the host bridge for the size of its SMRAM, as OVMF builds for secure boot do.
 test_firmware_that_needs_smm_is_refused_with_that_reason() {
     {
@@ -102,7 +132,7 @@ test_firmware_that_needs_smm_is_refused_with_that_reason() {
     # mov eax, 0x80000050; mov dx, 0xcf8; out dx, eax; mov dx, 0xcfc; mov ax, 0xffff; out dx, ax; hlt; jmp to hlt
     printf '\x66\xb8\x50\x00\x00\x80\xba\xf8\x0c\x66\xef\xba\xfc\x0c\xb8\xff\xff\xef\xf4\xeb\xfd' |
         dd of="$work/rom" conv=notrunc status=none
-    skiff -m 64 -display none -bios "$work/rom" "$@"
+    skiff -m 64 -display none -bios "$work/rom"
     expect_status 2
     expect_output '^skiff: the firmware needs SMM .*secure boot.*OVMF_CODE_4M.fd'
 }

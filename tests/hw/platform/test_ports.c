@@ -196,16 +196,42 @@ static void test_keyboard_controller_answers_its_tests(void **unused)
     fake_device_gone(dev);
 }
 
-static void test_no_keyboard_times_out_at_once_by_interrupt(void **unused)
+/* What the keyboard sends after @value, up to @count bytes; each raises the interrupt. */
+static void expect_keyboard(uint8_t value, const char *bytes, unsigned count)
+{
+    fake_out8(m, 0x60, value);
+    for (unsigned i = 0; i < count; i++) {
+        assert_true(m->gsi_level[1]);
+        assert_int_equal(fake_in8(m, 0x64) & 0x61, 0x01);
+        assert_int_equal(fake_in8(m, 0x60), (uint8_t)bytes[i]);
+    }
+    assert_false(m->gsi_level[1]);
+    assert_int_equal(fake_in8(m, 0x64) & 1, 0);
+}
+
+static void test_a_keyboard_acknowledges_at_once(void **unused)
 {
     Device *dev = fake_device(m, "i8042", NULL);
     fake_out8(m, 0x64, 0x60);
     fake_out8(m, 0x60, 0x03); /* both interrupts */
-    fake_out8(m, 0x60, 0xff); /* reset, to the keyboard */
-    assert_true(m->gsi_level[1]);
-    assert_int_equal(fake_in8(m, 0x64) & 0x61, 0x41);
-    assert_int_equal(fake_in8(m, 0x60), 0xfe);
-    assert_false(m->gsi_level[1]);
+    expect_keyboard(0xff, "\xfa\xaa", 2);
+    expect_keyboard(0xf2, "\xfa\xab\x83", 3);
+    expect_keyboard(0xed, "\xfa", 1); /* the lights, and their parameter */
+    expect_keyboard(0x02, "\xfa", 1);
+    expect_keyboard(0xee, "\xee", 1);
+    unsigned raised = m->gsi_raised[1];
+    expect_keyboard(0xf2, "\xfa\xab\x83", 3);
+    assert_int_equal(m->gsi_raised[1] - raised, 3); /* an edge for each */
+    fake_out8(m, 0x60, 0xf2);
+    expect_keyboard(0xf4, "\xfa", 1); /* a new command ends the old one's answer */
+    fake_device_gone(dev);
+}
+
+static void test_no_mouse_times_out_at_once_by_interrupt(void **unused)
+{
+    Device *dev = fake_device(m, "i8042", NULL);
+    fake_out8(m, 0x64, 0x60);
+    fake_out8(m, 0x60, 0x03); /* both interrupts */
     fake_out8(m, 0x64, 0xd3);
     fake_out8(m, 0x60, 0x5a);
     assert_true(m->gsi_level[12]);
@@ -249,7 +275,8 @@ int main(void)
         TEST(test_post_port_gives_its_code_back),
         TEST(test_keyboard_controller_resets_the_machine),
         TEST(test_keyboard_controller_answers_its_tests),
-        TEST(test_no_keyboard_times_out_at_once_by_interrupt),
+        TEST(test_no_mouse_times_out_at_once_by_interrupt),
+        TEST(test_a_keyboard_acknowledges_at_once),
         TEST(test_hostile_accesses_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

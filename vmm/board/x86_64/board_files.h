@@ -7,6 +7,7 @@
 #include "vmm/board/smbios.h"
 #include "vmm/boot/boot.h"
 #include "vmm/config.h"
+#include "vmm/machine/machine.h"
 
 /* A file of fw_cfg, given with -fw_cfg. */
 typedef struct BoardUserFile {
@@ -23,5 +24,8 @@ typedef struct BoardFiles {
 /* Reads what -smbios and -fw_cfg name. @files is zeroed; it lives as long as the machine. */
 bool board_files_read(BoardFiles *files, const MachineConfig *config, GError **error)
     RUNS_IN_WORKER;
+
+/* Whether the options say what to boot, and do not contradict each other. */
+bool board_check_boot_options(const VmMachine *m, GError **error) RUNS_IN_MAIN;
 
 #endif

@@ -75,35 +75,6 @@ static bool board_choose_cpus(VmMachine *m, GError **error)
            x86_cpus_init(&b->cpus, &m->kvm, &model, &b->smp, error);
 }
 
-static RUNS_IN_MAIN bool board_check_firmware(const VmMachine *m, GError **error)
-{
-    const MachineConfig *config = m->config;
-    bool flash = x86_flash_is_given(m);
-    if (config->bios != NULL && flash) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "-bios and flash (-pflash, -drive if=pflash, -machine pflash0=) both end at "
-                    "4 GiB: give one");
-        return false;
-    }
-    if (config->kernel == NULL && config->bios == NULL && !flash) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING,
-                    "nothing to boot: give -kernel FILE, -bios FILE or -pflash FILE");
-        return false;
-    }
-    return true;
-}
-
-static RUNS_IN_MAIN bool board_check_boot_options(const VmMachine *m, GError **error)
-{
-    const MachineConfig *config = m->config;
-    if (config->kernel == NULL && (config->initrd != NULL || config->append != NULL)) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_MISSING, "-%s needs -kernel",
-                    config->initrd != NULL ? "initrd" : "append");
-        return false;
-    }
-    return board_check_firmware(m, error);
-}
-
 typedef struct BoardBoot {
     VmMachine *m;
     bool has_firmware;
