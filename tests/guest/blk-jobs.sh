@@ -12,7 +12,7 @@
 # schedule OPERATIONS OPTIONS [QCOW2-OPTIONS]: OPERATIONS are names of methods of Schedule, OPTIONS those of file nodes.
 schedule() {
     local size
-    size=$(rounds lab=16 check=64 long=64)
+    size=$(rounds lab=8 check=64 long=64)
     make_overlay "${size}M" "${3:-cluster_size=64k}"
     at_end "rm -f '$disk'.*"
     [ -n "$direct" ] || [[ $2 != *cache.direct=on* ]] || skip "no file system here has O_DIRECT"

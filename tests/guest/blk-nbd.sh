@@ -10,7 +10,9 @@ for program in nbdkit qemu-nbd python3; do
     command -v "$program" >/dev/null || { echo "1..0"; echo "$program is not installed"; exit 77; }
 done
 
-ops=$(rounds lab=100 check=600 long=4000)
+ops=$(rounds lab=30 check=600 long=4000)
+size=$(rounds lab=8M check=64M long=64M)
+depth=$(rounds lab=2 check=16 long=16) # without KVM, the guest and the disk share a slow processor
 
 # serve ARGUMENT…: nbdkit on $work/nbd.
 serve() {
@@ -41,27 +43,27 @@ verify() {
 }
 
 test_nbdkit_in_memory() {
-    serve memory 64M
+    serve memory "$size"
     verify '' mode=irq
     verify ,multi-conn=4 mode=irq -sandbox on
 }
 
 test_servers_with_less() {
-    serve --filter=nozero memory 64M zeromode=none
+    serve --filter=nozero memory "$size" zeromode=none
     verify '' mode=poll
     kill_server
-    serve --filter=blocksize-policy memory 64M blocksize-minimum=4096 blocksize-maximum=64K \
+    serve --filter=blocksize-policy memory "$size" blocksize-minimum=4096 blocksize-maximum=64K \
         blocksize-error-policy=error
     verify '' mode=poll
 }
 
 test_replies_out_of_order() {
-    serve --filter=delay memory 64M rdelay=3ms wdelay=1ms
+    serve --filter=delay memory "$size" rdelay=3ms wdelay=1ms
     verify ,multi-conn=2 mode=irq
 }
 
 test_qemu_nbd_with_a_qcow2_image() {
-    qemu-img create -q -f qcow2 "$work/q.qcow2" 64M
+    qemu-img create -q -f qcow2 "$work/q.qcow2" "$size"
     rm -f "$work/nbd"
     qemu-nbd -f qcow2 --discard=unmap --persistent --shared=4 --socket="$work/nbd" "$work/q.qcow2" &
     server=$!
@@ -79,9 +81,9 @@ test_qemu_nbd_with_a_qcow2_image() {
 test_tls() {
     mkdir -m 700 -p "$work/psk"
     (umask 077; printf 'alice:%064x\n' 4711 >"$work/psk/keys.psk")
-    make_disk 64M
+    make_disk "$size"
     serve --tls=require --tls-psk="$work/psk/keys.psk" file "$disk"
-    start_own_guest blk-verify "until=button seed=$RANDOM mode=irq" \
+    start_own_guest blk-verify "until=button seed=$RANDOM qd=$depth mode=irq" \
         -object "tls-creds-psk,id=t,endpoint=client,dir=$work/psk,username=alice" \
         -blockdev "$nbd,discard=unmap,reconnect-delay=100,tls-creds=t" -object iothread,id=io \
         -device virtio-blk-pci,drive=disk,iothread=io -sandbox on -trace block_nbd_up
@@ -98,7 +100,7 @@ test_tls() {
 
 # The drive's name is a URI, and the image on the export qcow2.
 test_an_image_on_an_export() {
-    qemu-img create -q -f qcow2 "$work/q.qcow2" 64M
+    qemu-img create -q -f qcow2 "$work/q.qcow2" "$size"
     serve file "$work/q.qcow2"
     truncate -s 80M "$work/q.qcow2"
     kill_server
@@ -113,9 +115,9 @@ test_an_image_on_an_export() {
 
 # Each kill hits requests in flight; they are sent again. The data is in a file.
 test_a_server_is_killed_and_started_again() {
-    make_disk 64M
+    make_disk "$size"
     serve --filter=delay file "$disk" rdelay=1ms
-    start_own_guest blk-verify "until=button seed=$RANDOM mode=irq" \
+    start_own_guest blk-verify "until=button seed=$RANDOM qd=$depth mode=irq" \
         -blockdev "$nbd,discard=unmap,reconnect-delay=100,multi-conn=2" -object iothread,id=io \
         -device virtio-blk-pci,drive=disk,iothread=io -sandbox on -trace block_nbd_up
     wait_output block_nbd_up 2
@@ -135,8 +137,8 @@ test_a_server_is_killed_and_started_again() {
 }
 
 test_without_a_delay_the_guest_meets_an_error() {
-    serve memory 64M
-    start_own_guest blk-verify "until=button seed=$RANDOM mode=irq" -blockdev "$nbd" \
+    serve memory "$size"
+    start_own_guest blk-verify "until=button seed=$RANDOM qd=$depth mode=irq" -blockdev "$nbd" \
         -device virtio-blk-pci,drive=disk,werror=stop,rerror=stop -trace block_nbd_up
     wait_output block_nbd_up
     kill_server
@@ -182,7 +184,7 @@ PYTHON
 
 # start_with_qmp OPTIONS: with blk-verify at work.
 start_with_qmp() {
-    set_own_guest blk-verify 'until=button limit_ms=10000000 mode=irq'
+    set_own_guest blk-verify "until=button limit_ms=10000000 qd=$depth mode=irq"
     start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off" \
         -qmp "unix:$work/other,server=on,wait=off" \
         -blockdev "$nbd$1" -object iothread,id=io -device virtio-blk-pci,id=vda,drive=disk,iothread=io \
@@ -192,7 +194,7 @@ start_with_qmp() {
 }
 
 test_stop_cont_and_quit_answer_while_the_server_hangs() {
-    serve --filter=delay memory 64M rdelay=5ms
+    serve --filter=delay memory "$size" rdelay=5ms
     start_with_qmp ,reconnect-delay=1000
     client <<'PYTHON'
 hang()
@@ -220,7 +222,7 @@ PYTHON
 
 # Requests wait for a connection; the stop ends when they have failed.
 test_a_stop_ends_with_the_delay() {
-    serve memory 64M
+    serve memory "$size"
     start_with_qmp ,reconnect-delay=2
     client <<'PYTHON'
 os.kill(server, signal.SIGKILL)
@@ -239,9 +241,9 @@ PYTHON
 
 # A disk in a file moves to an export while the guest works, and gets an overlay there.
 test_a_mirror_to_an_export_and_a_snapshot_of_it() {
-    make_disk 64M
-    serve memory 64M
-    set_own_guest blk-verify "until=button seed=$RANDOM mode=irq"
+    make_disk "$size"
+    serve memory "$size"
+    set_own_guest blk-verify "until=button seed=$RANDOM qd=$depth mode=irq"
     start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off" \
         -drive "if=none,id=vda,format=raw,file=$disk" -device virtio-blk-pci,drive=vda -sandbox on
     wait_listening "$work/qmp"
@@ -269,7 +271,7 @@ PYTHON
 
 # A server that accepts and says nothing hangs only the client that adds the disk.
 test_an_open_that_hangs_hangs_nobody_else() {
-    serve memory 64M
+    serve memory "$size"
     start_with_qmp ''
     client <<'PYTHON'
 import socket

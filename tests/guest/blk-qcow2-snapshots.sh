@@ -17,7 +17,7 @@ check_image() {
 
 # snapshots DRIVE-OPTIONS [QCOW2-OPTIONS]: operations on snapshots beside the guest.
 snapshots() {
-    make_overlay "$(rounds lab=16M check=64M long=64M)" "${2:-cluster_size=64k}"
+    make_overlay "$(rounds lab=8M check=64M long=64M)" "${2:-cluster_size=64k}"
     [ -n "$direct" ] || [[ $1 != *cache=none* ]] || skip "no file system here has O_DIRECT"
     start_vm until=button -object iothread,id=io -qmp "unix:$work/qmp2,server=on,wait=off" \
         -drive "if=none,id=disk,format=qcow2,discard=unmap,file=$disk$1" \
@@ -172,7 +172,7 @@ PYTHON
 test_a_vm_killed_beside_a_snapshot_leaves_its_disk_usable() {
     local i times status
     times=$(rounds lab=2 check=6 long=50)
-    make_overlay "$(rounds lab=16M check=64M long=64M)" cluster_size=4k
+    make_overlay "$(rounds lab=8M check=64M long=64M)" cluster_size=4k
     for ((i = 0; i < times; i++)); do
         start_vm until=button -drive "if=none,id=disk,format=qcow2,discard=unmap,file=$disk" \
             -device virtio-blk-pci,id=vd0,drive=disk,num-queues=2

@@ -6,6 +6,8 @@
 # requests in flight. No request may be lost, executed twice, or wait for ever.
 . "$(dirname "$0")/common.bash"
 
+size=$(rounds lab=8M check=64M long=64M)
+
 # start_verify DRIVE-OPTIONS WORDS ARGUMENT…: one queue per processor, until finish_verify. $iothreads: the
 # device's option; default: one iothread.
 start_verify() {
@@ -41,8 +43,8 @@ pause_briefly() {
 # stop_and_start DRIVE-OPTIONS WORDS: stops and starts the VM while the guest works.
 stop_and_start() {
     local i times
-    times=$(rounds lab=8 check=50 long=200)
-    make_disk 64M
+    times=$(rounds lab=5 check=50 long=200)
+    make_disk "$size"
     [ -n "$direct" ] || [[ $1 != *cache=none* ]] || skip "no file system here has O_DIRECT"
     start_verify "$1" "$2"
     wait_words 'blk-verify: sectors' 1
@@ -54,7 +56,7 @@ stop_and_start() {
         monitor cont
         [ $((RANDOM % 8)) -ne 0 ] || monitor cont
         # A separate drained section, in a VM that runs or is about to stop again.
-        [ $((RANDOM % 3)) -ne 0 ] || monitor 'block_resize disk 64M'
+        [ $((RANDOM % 3)) -ne 0 ] || monitor "block_resize disk $size"
         pause_briefly
     done
     finish_verify
@@ -78,7 +80,7 @@ test_reset_with_requests_in_flight() {
     local aio i times
     times=$(rounds lab=3 check=20 long=100)
     for aio in threads,cache=writeback io_uring,cache=writeback; do
-        make_disk 64M
+        make_disk "$size"
         start_verify ",aio=$aio" mode=irq
         for ((i = 0; i < times; i++)); do
             wait_words 'blk-verify: sectors' $((i + 1))
@@ -92,7 +94,7 @@ test_reset_with_requests_in_flight() {
 test_reset_while_stopped() {
     local i times
     times=$(rounds lab=4 check=10 long=100)
-    make_disk 64M
+    make_disk "$size"
     start_verify ,cache=writeback mode=irq
     wait_output '^blk-verify: '
     for ((i = 0; i < times; i++)); do
@@ -108,7 +110,7 @@ test_quit_is_quick_with_requests_in_flight() {
     local aio
     # Even a slow disk must not take seconds.
     for aio in threads,cache=unsafe io_uring,cache=unsafe; do
-        make_disk 64M
+        make_disk "$size"
         start_verify ",aio=$aio" mode=poll
         wait_output '^blk-verify: '
         pause_briefly
@@ -128,7 +130,7 @@ test_quit_is_quick_with_requests_in_flight() {
 
 # A killed skiff leaves neither a lock nor an unusable file.
 test_a_killed_vm_leaves_its_disk_usable() {
-    make_disk 64M
+    make_disk "$size"
     start_verify ,cache=writeback mode=poll
     wait_output '^blk-verify: '
     kill -KILL "$skiff_pid"

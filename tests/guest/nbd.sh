@@ -10,6 +10,8 @@ for tool in nbdcopy nbdinfo psktool; do
     command -v $tool >/dev/null || { echo "1..0"; echo "$tool is not installed"; exit 77; }
 done
 
+size=$(rounds lab=8M check=64M long=64M)
+
 # nbd_client ARGUMENT…: as client, with functions for NBD.
 nbd_client() {
     {
@@ -48,7 +50,7 @@ PYTHON
 }
 
 test_disks_are_copied_while_the_guest_works() {
-    make_disk 64M
+    make_disk "$size"
     head -c $((8 << 20)) /dev/urandom >"$work/other.raw"
     cp "$work/other.raw" "$work/target.raw"
     start_vm until=button -object iothread,id=io -blockdev "driver=file,node-name=disk,filename=$disk" \
@@ -86,7 +88,7 @@ PYTHON
 }
 
 test_clients_have_to_use_tls() {
-    make_disk 64M
+    make_disk "$size"
     mkdir "$work/keys"
     psktool -u alice -p "$work/keys/keys.psk" >/dev/null 2>&1
     start_vm until=button -blockdev "driver=file,node-name=disk,filename=$disk" \
@@ -103,7 +105,7 @@ assert r.returncode != 0 and b'"disk"' not in r.stdout, r
 key = "&tls-psk-file=%s/keys/keys.psk" % work
 r = run("nbdcopy", uri("disk", "nbds+unix://", "alice@", key), work + "/copy.raw")
 assert r.returncode == 0, r
-assert os.path.getsize(work + "/copy.raw") == 64 << 20
+assert os.path.getsize(work + "/copy.raw") == rounds(lab=8, check=64, long=64) << 20
 vm.cmd("system_powerdown")
 vm.wait_closed()
 PYTHON
@@ -111,7 +113,7 @@ PYTHON
 }
 
 test_an_export_follows_its_disk_through_a_snapshot() {
-    make_disk 64M
+    make_disk "$size"
     start_vm until=button -object iothread,id=io -blockdev "driver=file,node-name=disk,filename=$disk" \
         -device virtio-blk-pci,id=vd0,drive=disk,iothread=io
     nbd_client <<'PYTHON'
@@ -140,7 +142,7 @@ PYTHON
 }
 
 test_an_export_that_hangs_delays_only_its_clients() {
-    make_disk 64M
+    make_disk "$size"
     start_vm until=button -blockdev "driver=file,node-name=disk,filename=$disk" \
         -device virtio-blk-pci,id=vd0,drive=disk \
         -blockdev "driver=fault,node-name=hung,fail-op=any,hold=on,errno=0,file.driver=null-co"
@@ -174,7 +176,7 @@ PYTHON
 }
 
 test_the_end_of_the_vm_disconnects_clients() {
-    make_disk 64M
+    make_disk "$size"
     start_vm until=button -blockdev "driver=file,node-name=disk,filename=$disk" \
         -device virtio-blk-pci,id=vd0,drive=disk
     nbd_client <<'PYTHON'

@@ -7,6 +7,8 @@
 . "$(dirname "$0")/common.bash"
 . "$(dirname "$0")/verify-qmp.bash"
 
+size=$(rounds lab=8M check=64M long=64M)
+
 # change_limits NODE: stops, sections, resets and changes of the limits at random. NODE is "disk", which has limits
 # as a drive, or "t", a node with those of group g.
 change_limits() {
@@ -32,7 +34,7 @@ def stop():
     vm.cmd("cont")
 
 def resize():
-    vm.cmd("block_resize", node_name=node, size=64 << 20)
+    vm.cmd("block_resize", node_name=node, size=rounds(lab=8, check=64, long=64) << 20)
 
 def reset():
     vm.cmd("system_reset")
@@ -43,7 +45,7 @@ def change_group():
         vm.cmd("blockdev-reopen", options=[{"driver": "throttle", "node-name": "t", "file": "disk",
                                             "throttle-group": random.choice("gh")}])
 
-for n in range(rounds(lab=16, check=50, long=500)):
+for n in range(rounds(lab=8, check=50, long=500)):
     set_limits(*random.choice([(1, 0), (0, 1), (1 << 20, 0), (0, 300), (0, 0)]))
     time.sleep(random.random() / 50)
     random.choice([stop, stop, resize, reset, change_group])()
@@ -57,14 +59,14 @@ PYTHON
 }
 
 test_limits_of_a_drive_change_under_io() {
-    make_disk 64M
+    make_disk "$size"
     start_vm until=button -object iothread,id=io -drive "if=none,id=disk,format=raw,file=$disk,iops=100" \
         -device virtio-blk-pci,id=vd0,drive=disk,iothread=io,num-queues=2
     change_limits disk
 }
 
 test_limits_of_a_node_change_under_io() {
-    make_disk 64M
+    make_disk "$size"
     start_vm until=button -object iothread,id=io -object throttle-group,id=g -object throttle-group,id=h \
         -blockdev "driver=file,node-name=disk,filename=$disk" \
         -blockdev driver=throttle,node-name=t,file=disk,throttle-group=g \
@@ -74,7 +76,7 @@ test_limits_of_a_node_change_under_io() {
 
 # Two disks in two iothreads share a group.
 test_the_vm_stops_and_ends_while_requests_wait() {
-    make_disk 64M
+    make_disk "$size"
     cp "$disk" "$work/other.img"
     start_vm until=button -object iothread,id=io -object iothread,id=io2 \
         -drive "if=none,id=disk,format=raw,file=$disk,group=g" -device virtio-blk-pci,id=vd0,drive=disk,iothread=io \

@@ -7,7 +7,7 @@ command -v python3 >/dev/null || { echo "1..0"; echo "python3 is not installed";
 start_vm() {
     local words=$1
     shift
-    set_own_guest blk-verify "seed=$RANDOM qd=16 limit_ms=100000 mode=irq $words" -smp 2 "$@"
+    set_own_guest blk-verify "seed=$RANDOM qd=$(rounds lab=4 check=16 long=16) limit_ms=100000 mode=irq $words" -smp 2 "$@"
     start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off"
 }
 
