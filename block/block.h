@@ -109,6 +109,10 @@ bool block_co_reopen(OptDict *const *opts, unsigned count, GError **error)
  * lock. */
 bool block_node_co_set_read_only(BlockNode *n, bool read_only, GError **error)
     coroutine_fn RUNS_IN_MAIN;
+/* Makes the node read-only, and its files with it, unless it is in use as a writable one. False: for
+ * @patience_ns nothing has ended, and requests are in flight; the node is as it was. Under the operation
+ * lock. */
+bool block_node_co_try_make_read_only(BlockNode *n, int64_t patience_ns) coroutine_fn RUNS_IN_MAIN;
 /* Moves an unused node and all nodes below it to @home. */
 bool block_co_move(BlockNode *n, AioContext *home, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* The same for a caller that has @held references to @n, and maybe its user's one is another. */
@@ -124,6 +128,10 @@ int block_node_co_complete(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 /* Completes all images on disk as a close would, for a process that ends without closing them. One that
  * hangs delays only those below it. */
 void block_co_complete_all(void) coroutine_fn RUNS_IN_MAIN;
+/* The same while users may still make requests: first, new requests are held in all backends, for good.
+ * What has begun in an image ends before it is completed. Images without a completion are flushed.
+ * Without the operation lock. The process ends after it. */
+void block_co_complete_all_held(void) coroutine_fn RUNS_IN_MAIN;
 /* Whether a node lives in @home, also one that is being opened or closed. @home must then stay.
  */
 bool block_home_in_use(const AioContext *home) RUNS_IN_MAIN;

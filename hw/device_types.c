@@ -22,6 +22,7 @@
     ROW(pvpanic_type)                                                                              \
     ROW(pflash_type)                                                                               \
     ROW(pci_root_port_type)                                                                        \
+    ROW(i6300esb_type)                                                                             \
     ROW(virtio_blk_pci_type)                                                                       \
     ROW(virtio_rng_pci_type)                                                                       \
     ROW(virtio_serial_pci_type)                                                                    \

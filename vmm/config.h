@@ -19,6 +19,17 @@ typedef enum PanicAction {
     PANIC_NONE,
 } PanicAction;
 
+/* The values of -action watchdog=, in the order of QMP's WatchdogAction. */
+typedef enum WatchdogAction {
+    WATCHDOG_RESET,
+    WATCHDOG_SHUTDOWN, /* presses the power button */
+    WATCHDOG_POWEROFF, /* exit */
+    WATCHDOG_PAUSE,
+    WATCHDOG_DEBUG, /* logs a line */
+    WATCHDOG_NONE,
+    WATCHDOG_INJECT_NMI,
+} WatchdogAction;
+
 /* The accelerators that -accel, -enable-kvm and -machine accel= name. */
 typedef struct ConfigAccelerators {
     bool kvm;
@@ -47,6 +58,8 @@ typedef struct MachineConfig {
         pflash[2]; /* -machine pflash0=, pflash1=: nodes; NULL: that of -drive if=pflash, or none */
     char *rtc_base;          /* "utc", "localtime", a date; NULL: utc */
     bool discard_late_ticks; /* -global kvm-pit.lost_tick_policy=discard */
+    bool no_pit;             /* -machine pit=off */
+    bool tco_no_reboot;      /* -global ICH9-LPC.noreboot=on */
     char *name, *uuid;
     GPtrArray *devices; /* OptDict, with "driver" */
     GPtrArray *smbios;  /* OptDict: -smbios; NULL: none */
@@ -76,6 +89,7 @@ typedef struct LifeConfig {
     bool start_stopped; /* -S */
     bool no_reboot, no_shutdown;
     PanicAction panic;
+    WatchdogAction watchdog;
     unsigned timeout_s; /* 0: none */
 } LifeConfig;
 

@@ -163,8 +163,9 @@ static bool commit_co_try_end(BlockJob *bj)
     if (c->inserted && !commit_co_remove_filter(c)) {
         return false;
     }
-    if (c->base_read_only) {
-        block_node_co_set_read_only(c->base, true, NULL); /* it stays writable if it is in use so */
+    c->inserted = false;
+    if (c->base_read_only && !block_job_co_make_read_only(bj, c->base)) {
+        return false;
     }
     block_co_unref(c->filter);
     block_co_unref(c->top);

@@ -96,9 +96,10 @@ static bool stream_co_try_end(BlockJob *bj)
     block_job_co_remove_nodes(&s->bj);
     if (s->tracks) {
         block_node_co_end_copying(s->node);
+        s->tracks = false;
     }
-    if (s->was_read_only) {
-        block_node_co_set_read_only(s->node, true, NULL); /* it stays writable if it is in use so */
+    if (s->was_read_only && !block_job_co_make_read_only(bj, s->node)) {
+        return false;
     }
     if (s->base != NULL) {
         block_co_unref(s->base);

@@ -109,6 +109,12 @@ void blk_count_section(BlockBackend *blk) RUNS_IN_MAIN;
 /* Begins drained sections without a wait for what is in flight: nothing new begins. co_drained_end() ends
  * them. */
 void blk_hold(BlockBackend *const *blks, unsigned count) RUNS_IN_MAIN;
+/* The same for all backends and nodes, and for good: the process ends. Operations may free some of them
+ * meanwhile. */
+void block_hold_all(void) RUNS_IN_MAIN;
+/* After block_hold_all(): returns when the backends, which may be freed meanwhile, have no request in
+ * flight. */
+void blk_co_await_held(BlockBackend *const *blks, unsigned count) coroutine_fn RUNS_IN_MAIN;
 /* Home: whether a section of the backend waits for what is in flight. */
 bool blk_drain_waits(const BlockBackend *blk) RUNS_IN_IOTHREAD;
 /* As co_drained_begin(). False: for @patience_ns (INT64_MAX: any time) nothing has ended, and something

@@ -337,6 +337,32 @@ void co_drained_begin(BlockBackend *const *blks, unsigned count)
     co_drained_try_begin(blks, count, INT64_MAX);
 }
 
+/* No section ends, so these add to those of block_hold_all(). After its reply, an entry does not use its
+ * backend. */
+void blk_co_await_held(BlockBackend *const *blks, unsigned count)
+{
+    if (count == 0) {
+        return;
+    }
+    g_autofree BlkDrainEntry *entries = g_new0(BlkDrainEntry, count);
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+    BlkDrainGroup group = {.pending = count,
+                           .waiter = co_arm(),
+                           .entries = entries,
+                           .count = count,
+                           .patience_ns = INT64_MAX};
+    for (unsigned i = 0; i < count; i++) {
+        entries[i] =
+            (BlkDrainEntry){.blk = blks[i], .node = blks[i]->root, .nodes = none, .awaited = none};
+        block_node_ref(entries[i].node);
+        drain_send(&entries[i], &group);
+    }
+    drain_co_wait(&group, "the last requests of a backend");
+    for (unsigned i = 0; i < count; i++) {
+        block_co_unref(entries[i].node);
+    }
+}
+
 /* Takes @nodes, which live in the home of @n. False: the patience has ended. */
 static coroutine_fn RUNS_IN_MAIN bool drain_co_quiesce(BlockNode *n, GPtrArray *nodes,
                                                        int64_t patience_ns)

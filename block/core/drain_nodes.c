@@ -54,6 +54,21 @@ void blk_hold(BlockBackend *const *blks, unsigned count)
     }
 }
 
+void block_hold_all(void)
+{
+    unsigned count;
+    g_autofree BlockBackend **blks = blk_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        if (!blks[i]->retiring) { /* else its own section never ends */
+            drain_hold(blks[i], block_node_tree(blks[i]->root));
+        }
+    }
+    g_autofree BlockNode **nodes = block_node_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        block_node_hold(nodes[i]);
+    }
+}
+
 /* ---- each for itself ---- */
 
 GPtrArray *block_nodes_above(BlockNode *const *nodes, unsigned count)

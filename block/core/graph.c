@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "block/core/backend_int.h"
 #include "block/core/node_int.h"
 #include "block/graph.h"
 #include "util/log.h"
@@ -271,6 +272,49 @@ int block_node_co_complete(BlockNode *n)
     return c.ret;
 }
 
+static void graph_flush_at_home(void *opaque)
+{
+    GraphComplete *c = opaque;
+    enter_coroutine();
+    enter_iothread(c->node->home);
+    c->ret = block_node_co_flush(c->node);
+}
+
+/* After block_hold_all(): waits for the requests of backends that can reach @n. */
+static coroutine_fn RUNS_IN_MAIN void graph_co_await_requests(BlockNode *n)
+{
+    unsigned count, above = 0;
+    g_autofree BlockBackend **list = blk_list(&count);
+    for (unsigned i = 0; i < count; i++) {
+        g_autoptr(GPtrArray) tree = block_node_tree(blk_root(list[i]));
+        if (!list[i]->retiring && g_ptr_array_find(tree, n, NULL)) {
+            list[above++] = list[i];
+        }
+    }
+    blk_co_await_held(list, above);
+}
+
+/* As block_node_co_complete(), after block_hold_all(). */
+static coroutine_fn RUNS_IN_MAIN int graph_co_complete_held(BlockNode *n)
+{
+    bool flush = n->drv->co_complete == NULL && graph_find_writer(n) != NULL;
+    GraphComplete c = {.node = n};
+    if (n->flags.read_only || (n->drv->co_complete == NULL && !flush)) {
+        return 0;
+    }
+    graph_co_await_requests(n);
+    if (flush) {
+        co_call_in(n->home, graph_flush_at_home, &c);
+        return c.ret;
+    }
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+    g_ptr_array_add(nodes, n);
+    GPtrArray *above = block_nodes_co_quiesce_above(nodes);
+    int ret = block_node_co_complete(n);
+    block_nodes_co_release_above(above);
+    return ret;
+}
+
 typedef struct GraphCompletion {
     BlockNode *node;
     const struct GraphCompletions *all;
@@ -281,6 +325,7 @@ typedef struct GraphCompletion {
 typedef struct GraphCompletions {
     GraphCompletion *list;
     unsigned count;
+    bool held; /* block_hold_all() */
     CoQueue *progress;
 } GraphCompletions;
 
@@ -313,7 +358,7 @@ static void graph_complete_run(void *opaque)
     while (!graph_may_complete(c)) {
         co_queue_wait(c->all->progress, "the completion of the image above");
     }
-    int ret = block_node_co_complete(c->node);
+    int ret = c->all->held ? graph_co_complete_held(c->node) : block_node_co_complete(c->node);
     if (ret < 0) {
         log_warn("node '%s': its image cannot be completed: %s", c->node->name, g_strerror(-ret));
     }
@@ -330,10 +375,10 @@ static bool graph_all_done(const GraphCompletions *all)
     return done;
 }
 
-void block_co_complete_all(void)
+static coroutine_fn RUNS_IN_MAIN void graph_co_complete_all(bool held)
 {
     CoQueue progress;
-    GraphCompletions all = {.progress = &progress};
+    GraphCompletions all = {.held = held, .progress = &progress};
     g_autofree BlockNode **nodes = block_node_list(&all.count);
     g_autofree GraphCompletion *list = g_new0(GraphCompletion, all.count);
     co_queue_init(&progress);
@@ -349,4 +394,15 @@ void block_co_complete_all(void)
     for (unsigned i = 0; i < all.count; i++) {
         block_co_unref(nodes[i]);
     }
+}
+
+void block_co_complete_all(void)
+{
+    graph_co_complete_all(false);
+}
+
+void block_co_complete_all_held(void)
+{
+    block_hold_all();
+    graph_co_complete_all(true);
 }

@@ -11,6 +11,7 @@
  * changes before commit, which does not yield.
  */
 #include <string.h>
+#include "block/core/backend_int.h"
 #include "block/core/node_int.h"
 #include "block/lane.h"
 #include "block/core/node_io.h"
@@ -58,16 +59,24 @@ static RUNS_IN_MAIN void reopen_find_backends(Reopen *reopen)
 
 /* ---- the drained section ---- */
 
-static coroutine_fn RUNS_IN_MAIN void reopen_co_drain(Reopen *reopen)
+/* False: for @patience_ns nothing has ended, and something is in flight. reopen_co_resume() ends it all the
+ * same. */
+static coroutine_fn RUNS_IN_MAIN bool reopen_co_drain(Reopen *reopen, int64_t patience_ns)
 {
     reopen_find_backends(reopen);
-    co_drained_begin((BlockBackend **)reopen->backends->pdata, reopen->backends->len);
+    bool ok = co_drained_try_begin((BlockBackend **)reopen->backends->pdata, reopen->backends->len,
+                                   patience_ns);
     g_autoptr(GPtrArray) nodes = g_ptr_array_new();
     for (unsigned i = 0; i < reopen->nodes->len; i++) {
         const BlockReopen *r = reopen->nodes->pdata[i];
         g_ptr_array_add(nodes, r->node);
     }
-    reopen->quiesced = block_nodes_co_quiesce_above(nodes);
+    reopen->quiesced = block_nodes_above((BlockNode **)nodes->pdata, nodes->len);
+    if (ok) {
+        return block_nodes_co_try_quiesce_each(reopen->quiesced, patience_ns);
+    }
+    block_nodes_hold(reopen->quiesced);
+    return false;
 }
 
 static coroutine_fn RUNS_IN_MAIN void reopen_co_resume(Reopen *reopen)
@@ -284,9 +293,9 @@ static coroutine_fn RUNS_IN_MAIN void reopen_co_clean(Reopen *reopen, bool commi
     }
 }
 
-static coroutine_fn RUNS_IN_MAIN bool reopen_co_run(Reopen *reopen, GError **error)
+/* Drained. */
+static coroutine_fn RUNS_IN_MAIN bool reopen_co_change(Reopen *reopen, GError **error)
 {
-    reopen_co_drain(reopen);
     bool ok = reopen_co_flush(reopen, error);
     reopen_read_present(reopen);
     ok = ok && reopen_co_prepare(reopen, error) && reopen_change_uses(reopen, error);
@@ -294,7 +303,23 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_run(Reopen *reopen, GError **err
         reopen_commit(reopen);
     }
     reopen_co_clean(reopen, ok);
+    return ok;
+}
+
+/* False: it is not drained. Otherwise *@ok is the result. */
+static coroutine_fn RUNS_IN_MAIN bool reopen_co_try_run(Reopen *reopen, int64_t patience_ns,
+                                                        bool *ok, GError **error)
+{
+    bool drained = reopen_co_drain(reopen, patience_ns);
+    *ok = drained && reopen_co_change(reopen, error);
     reopen_co_resume(reopen);
+    return drained;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool reopen_co_run(Reopen *reopen, GError **error)
+{
+    bool ok;
+    reopen_co_try_run(reopen, INT64_MAX, &ok, error);
     return ok;
 }
 
@@ -325,4 +350,16 @@ bool block_node_co_set_read_only(BlockNode *n, bool read_only, GError **error)
     }
     reopen_co_free(&reopen);
     return ok;
+}
+
+bool block_node_co_try_make_read_only(BlockNode *n, int64_t patience_ns)
+{
+    bool ok, drained = true;
+    if (!n->flags.read_only) {
+        Reopen reopen = reopen_new();
+        reopen_describe_read_only(&reopen, n, true);
+        drained = reopen_co_try_run(&reopen, patience_ns, &ok, NULL);
+        reopen_co_free(&reopen);
+    }
+    return drained;
 }

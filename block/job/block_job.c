@@ -94,6 +94,15 @@ BlockGraphChange *block_job_co_begin_change(BlockJob *bj, BlockNode *const *node
     return change;
 }
 
+bool block_job_co_make_read_only(BlockJob *bj, BlockNode *n)
+{
+    bool ok = block_node_co_try_make_read_only(n, bj->patience_ns);
+    if (!ok) {
+        bj->patience_ns = MIN(bj->patience_ns * 2, BLOCK_JOB_PATIENCE_MAX_NS);
+    }
+    return ok;
+}
+
 static void block_job_end_later(void *opaque)
 {
     BlockJob *bj = opaque;

@@ -67,6 +67,9 @@ BlockGraphChange *block_job_co_begin_change(BlockJob *bj, BlockNode *const *node
  * requests that are in flight there hang, the job ends without it, and it is called again and again,
  * under the operation lock each time. The state of the job lives that long. */
 void block_job_co_end(BlockJob *bj, bool (*co_try_end)(BlockJob *bj)) coroutine_fn RUNS_IN_MAIN;
+/* In @co_try_end, after the job's uses have ended: makes a node read-only that was so before the job, unless it
+ * is in use as a writable one. False: not now. */
+bool block_job_co_make_read_only(BlockJob *bj, BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 /* Takes the edge out of the job's list; the caller frees it. */
 BlockEdge *block_job_take_node(BlockJob *bj, BlockEdge *e) RUNS_IN_MAIN;
 /* Ends all uses. */

@@ -93,6 +93,17 @@ void block_copy_hurry(BlockCopy *c)
     c->hurried = true;
 }
 
+bool copy_is_ending(const BlockCopy *c)
+{
+    return c->hurried || job_should_complete(c->bj->job);
+}
+
+void block_copy_set_outpaced(BlockCopy *c, void (*fn)(void *opaque), void *opaque)
+{
+    c->outpaced = fn;
+    c->outpaced_opaque = opaque;
+}
+
 void block_copy_abandon(BlockCopy *c)
 {
     aio_bh_schedule(&c->abandon_bh);

@@ -64,6 +64,9 @@ void block_copy_set_home(BlockCopy *c, AioContext *home) RUNS_IN_MAIN;
 void block_copy_set_target_edge(BlockCopy *c, BlockEdge *e) RUNS_IN_MAIN;
 /* The user waits for the end of the copy: it leaves no time to guests any more. */
 void block_copy_hurry(BlockCopy *c) ANY_THREAD;
+/* @fn is called in the home once the user waits for the end, and the data step has copied as much as was
+ * left then, but not all: guests change the source as fast as it is copied. */
+void block_copy_set_outpaced(BlockCopy *c, void (*fn)(void *opaque), void *opaque) RUNS_IN_MAIN;
 /* Ends all waits at once, when the job is cancelled or fails. The copy fails with -ECANCELED from then
  * on, and the bits of all claims are set. */
 void block_copy_abandon(BlockCopy *c) ANY_THREAD;
@@ -108,9 +111,14 @@ void block_copy_co_update(BlockCopy *c, uint64_t offset, uint64_t bytes)
  * or has it drained. */
 int block_copy_co_range(BlockCopy *c, uint64_t offset, uint64_t bytes)
     coroutine_fn RUNS_IN_IOTHREAD;
-/* The same before a write. While waits are lifted, or a drained section covers the source, whose begin
- * block_copy_lift() reports, it returns as soon as the range has been read: then an error of the target
- * breaks the copy. */
+/* Copies what is left of the whole source, beside guests' requests, whose filter keeps up to date what the
+ * target has. For a copy with a target whose data step has ended. 0: nothing was left at one moment; 1:
+ * something is left after @patience_ns, or a drained section has begun; -ECANCELED; or the error of source
+ * or target. */
+int block_copy_co_catch_up(BlockCopy *c, int64_t patience_ns) coroutine_fn RUNS_IN_IOTHREAD;
+/* As block_copy_co_range(), before a write. While waits are lifted, or a drained section covers the
+ * source, whose begin block_copy_lift() reports, it returns as soon as the range has been read: then an
+ * error of the target breaks the copy. */
 int block_copy_co_save(BlockCopy *c, uint64_t offset, uint64_t bytes) coroutine_fn RUNS_IN_IOTHREAD;
 /* The copy cannot be completed because of @ret: it ends as if it was abandoned. */
 void block_copy_break(BlockCopy *c, int ret) RUNS_IN_IOTHREAD;

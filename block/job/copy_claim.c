@@ -313,6 +313,22 @@ static coroutine_fn RUNS_IN_IOTHREAD int claim_co_run(CopyClaim *k, bool *is_rea
 
 /* ---- begin and end ---- */
 
+/* The data step has copied @bytes more. */
+static RUNS_IN_IOTHREAD void claim_count_ending(BlockCopy *c, uint64_t bytes)
+{
+    if (c->outpaced == NULL || !copy_is_ending(c)) {
+        return;
+    }
+    if (!c->ending) {
+        c->ending = true;
+        c->ending_left = block_bitmap_dirty_bytes(c->todo) + c->claimed;
+    } else if (c->ending_left > bytes) {
+        c->ending_left -= bytes;
+    } else {
+        c->outpaced(c->outpaced_opaque);
+    }
+}
+
 static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_read)
 {
     BlockCopy *c = k->copy;
@@ -327,7 +343,10 @@ static RUNS_IN_IOTHREAD void claim_account(const CopyClaim *k, int ret, bool is_
         return; /* the job can be gone */
     }
     if (ret == 0) {
-        copy_pace_copied(&c->pace, k->kind == COPY_BACKGROUND ? k->bytes : 0);
+        if (k->kind == COPY_BACKGROUND) {
+            copy_pace_copied(&c->pace, k->bytes);
+            claim_count_ending(c, k->bytes);
+        }
         copy_add_progress(c, k->bytes);
     } else if (!own_error && c->error == 0) {
         c->error = ret;
@@ -349,6 +368,7 @@ static RUNS_IN_IOTHREAD void claim_end(CopyClaim *k, int ret, bool is_read)
     c->claimed -= k->bytes;
     c->background -= k->kind == COPY_BACKGROUND;
     claim_end_work(k);
+    SP("copy.claim_end", k);
     claim_account(k, ret, is_read);
     claim_end_reading(k);
     if (c->target_unthrottled && c->claims == NULL) {

@@ -92,6 +92,10 @@ struct BlockCopy {
     bool unthrottled;        /* no request waits at the source for throttling */
     bool target_unthrottled; /* the same at the target */
     bool orphaned;           /* freed, except for the last claims */
+    bool ending;             /* the user waits for the end */
+    uint64_t ending_left;    /* bytes to copy since then until guests have outpaced the copy */
+    void (*outpaced)(void *opaque); /* block_copy_set_outpaced() */
+    void *outpaced_opaque;
     AioBh abandon_bh;
 
     _Atomic bool hurried; /* block_copy_hurry() */
@@ -118,6 +122,8 @@ void copy_count(BlockCopy *c) RUNS_IN_IOTHREAD;
 void copy_signal(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* A number that changes with each begin and end of a request of others in the home. */
 uint64_t copy_requests_of_others(void) RUNS_IN_IOTHREAD;
+/* Whether the user waits for the end of the job, which then leaves no time to guests. */
+bool copy_is_ending(const BlockCopy *c) RUNS_IN_IOTHREAD;
 /* Sets the job's progress total. */
 void copy_update_total(const BlockCopy *c) RUNS_IN_IOTHREAD;
 

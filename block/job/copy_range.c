@@ -14,13 +14,19 @@ void block_copy_mark(BlockCopy *c, uint64_t offset, uint64_t bytes)
     }
 }
 
-void copy_release_updates(BlockCopy *c)
+/* Those that wait look again. */
+static RUNS_IN_IOTHREAD void range_wake_waiters(BlockCopy *c)
 {
-    c->releases++;
     for (CopyClaim *k = c->claims; k != NULL; k = k->next) {
         co_queue_wake_all(&k->waiters);
     }
     co_queue_wake_all(&c->memory_waiters);
+}
+
+void copy_release_updates(BlockCopy *c)
+{
+    c->releases++;
+    range_wake_waiters(c);
 }
 
 void block_copy_lift(BlockCopy *c, bool on)
@@ -205,6 +211,54 @@ int block_copy_co_save(BlockCopy *c, uint64_t offset, uint64_t bytes)
     aio_timer_init(&timer, c->home, range_timeout, c);
     aio_timer_arm(&timer, deadline_ns);
     int ret = range_co_do(c, COPY_SAVE, offset, bytes, deadline_ns);
+    aio_timer_disarm(&timer);
+    return ret;
+}
+
+/* ---- what is left, beside guests ---- */
+
+static void catch_up_timeout(void *opaque)
+{
+    BlockCopy *c = opaque;
+    enter_iothread(c->home);
+    range_wake_waiters(c); /* guests' requests wait on */
+}
+
+/* Counts at source and target are taken without a wait, so no section may have begun there. */
+static RUNS_IN_IOTHREAD bool catch_up_must_end(const BlockCopy *c, int64_t deadline_ns)
+{
+    return range_is_late(c, deadline_ns) || c->source->quiesced > 0 || c->target->quiesced > 0;
+}
+
+/* A copy that is late goes on without the caller: nothing is marked then, but something is left. */
+static coroutine_fn RUNS_IN_IOTHREAD int catch_up_co_run(BlockCopy *c, int64_t deadline_ns)
+{
+    uint64_t at, length;
+    int ret = 0;
+    while (ret == 0 && !c->abandoned && block_bitmap_find(c->todo, 0, c->size, &at, &length)) {
+        CopyClaim *k = copy_find_claim(c, at, MIN(length, c->chunk_max));
+        if (catch_up_must_end(c, deadline_ns)) {
+            return 1;
+        }
+        if (k != NULL) {
+            co_queue_wait(&k->waiters, "a copy of the same range");
+        } else {
+            ret = range_co_copy_run(c, COPY_RANGE, at, length, deadline_ns);
+        }
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    return c->abandoned ? -ECANCELED : range_is_late(c, deadline_ns);
+}
+
+int block_copy_co_catch_up(BlockCopy *c, int64_t patience_ns)
+{
+    AioTimer timer;
+    int64_t deadline_ns = aio_now_ns(c->home) + patience_ns;
+    aio_timer_init(&timer, c->home, catch_up_timeout, c);
+    aio_timer_arm(&timer, deadline_ns);
+    int ret = catch_up_co_run(c, deadline_ns);
     aio_timer_disarm(&timer);
     return ret;
 }

@@ -175,7 +175,7 @@ static RUNS_IN_IOTHREAD void copy_step_pace(BlockCopy *c)
                         .requests = copy_requests_of_others(),
                         .in_flight = others.begun != others.ended,
                         .left = block_bitmap_dirty_bytes(c->todo) + c->claimed,
-                        .free = job_speed(job) > 0 || c->hurried || job_should_complete(job)};
+                        .free = job_speed(job) > 0 || copy_is_ending(c)};
     copy_pace_step(&c->pace, &in);
 }
 

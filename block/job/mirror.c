@@ -116,6 +116,14 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_use_nodes(MirrorJob *m, GError *
             block_job_co_add_node(bj, m->replaces, BLOCK_USE_GRAPH, others, error) != NULL);
 }
 
+/* The user waits for the end: from now on guests' writes wait for the target. */
+static void mirror_outpaced(void *opaque)
+{
+    const MirrorJob *m = opaque;
+    enter_iothread(m->source->home);
+    mirror_filter_set_active(m->filter, true);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool mirror_co_make_copy(MirrorJob *m, const BlockMirrorConfig *c,
                                                           GError **error)
 {
@@ -134,6 +142,7 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_make_copy(MirrorJob *m, const Bl
         return false;
     }
     m->copy = block_copy_new(&m->bj, &copy);
+    block_copy_set_outpaced(m->copy, mirror_outpaced, m);
     m->filter = mirror_filter_new(c->filter_name, m->source, m->copy, c->write_blocking, error);
     return m->filter != NULL;
 }
@@ -302,12 +311,15 @@ bool block_mirror_write_blocking(const Job *job)
     return mirror_filter_active(m->filter);
 }
 
-void block_mirror_set_write_blocking(Job *job)
+static void mirror_apply_write_blocking(Job *job)
 {
-    const MirrorJob *m = job_state(job);
-    if (job_set_speed(job, job_speed(job), NULL)) { /* the data step runs, and looks again */
-        mirror_filter_set_active(m->filter, true);
-    }
+    enter_main();
+    mirror_filter_set_active(((const MirrorJob *)job_state(job))->filter, true);
+}
+
+bool block_mirror_set_write_blocking(Job *job, GError **error)
+{
+    return job_change(job, mirror_apply_write_blocking, error);
 }
 
 bool block_mirror_actively_synced(const Job *job)

@@ -64,9 +64,11 @@ typedef struct BlockMirrorConfig {
  * NULL + @error: nothing has changed. */
 Job *block_mirror_co_start(const BlockMirrorConfig *config, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-/* Whether the job writes each change to source and target at once; switched on by block-job-change. */
+/* Whether the job writes each change to source and target at once. Only where JOB_VERB_CHANGE is
+ * legal. */
 bool block_mirror_write_blocking(const Job *job) RUNS_IN_MAIN;
-void block_mirror_set_write_blocking(Job *job) RUNS_IN_MAIN;
+/* Switches that on, for block-job-change. False + error: the job has reached its end. */
+bool block_mirror_set_write_blocking(Job *job, GError **error) RUNS_IN_MAIN;
 /* Whether source and target have the same data and each change is written to both at once. */
 bool block_mirror_actively_synced(const Job *job) RUNS_IN_MAIN;
 extern const JobDriver block_mirror_driver, block_commit_active_driver;

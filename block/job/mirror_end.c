@@ -4,9 +4,12 @@
 #include "block/job/mirror_int.h"
 #include "util/loop/sched_point.h"
 
-/* How long the target may take, with guests' requests held back, for what came between the end of the
- * data step and the drained section. */
+/* How long the target may take for what is in flight there before the drained section, and, with guests'
+ * requests held back, for what came since. */
 #define MIRROR_REST_NS INT64_C(5000000000)
+
+/* How long one try of prepare copies beside guests' requests before it ends, and another one goes on later. */
+#define MIRROR_CATCH_UP_NS INT64_C(1000000000)
 
 /* ---- what is left ---- */
 
@@ -38,6 +41,20 @@ static RUNS_IN_IOTHREAD void mirror_wait_end(MirrorWait *w)
     aio_timer_disarm(&w->timer);
 }
 
+/* Before the section, with an active filter: copies what guests' requests have only marked, since a section
+ * began or a try failed then. */
+static void mirror_catch_up_at_home(void *opaque)
+{
+    MirrorWait *w = opaque;
+    BlockCopy *copy = w->m->copy;
+    enter_coroutine();
+    enter_iothread(w->m->source->home);
+    w->ret = block_copy_error(copy); /* of an update since */
+    if (w->ret == 0) {
+        w->ret = block_copy_co_catch_up(copy, MIRROR_CATCH_UP_NS);
+    }
+}
+
 /* From now on the filter only marks. Waits for what is in flight at the target, so that a drained
  * section of the target begins at once. */
 static void mirror_settle_at_home(void *opaque)
@@ -49,9 +66,10 @@ static void mirror_settle_at_home(void *opaque)
     mirror_wait_begin(w);
     w->ret = block_copy_co_settle(w->m->copy);
     mirror_wait_end(w);
+    SP("mirror.settled", w->m);
 }
 
-/* In the drained section: copies what came since the end of the data step. */
+/* In the drained section: copies what came since mirror_settle_at_home(). */
 static void mirror_rest_at_home(void *opaque)
 {
     MirrorWait *w = opaque;
@@ -157,17 +175,31 @@ static coroutine_fn RUNS_IN_MAIN int mirror_co_call(MirrorJob *m, CoroutineEntry
     return w.ret;
 }
 
+/* Begins the section with little left to copy. -EAGAIN: not now. The filter is active again then, so that
+ * until the next try guests cannot get ahead of the target. */
+static coroutine_fn RUNS_IN_MAIN int mirror_co_begin_pivot(MirrorJob *m, GError **error)
+{
+    int ret = mirror_co_call(m, mirror_catch_up_at_home, error);
+    if (ret == 0) {
+        ret = mirror_co_call(m, mirror_settle_at_home, error);
+    } else if (ret > 0) {
+        return -EAGAIN;
+    }
+    if (ret == 0 && !mirror_co_begin_change(m, error)) {
+        mirror_filter_set_active(m->filter, true);
+        ret = -EAGAIN;
+    }
+    return ret;
+}
+
 int mirror_co_prepare(Job *job, GError **error)
 {
     MirrorJob *m = job_state(job);
     enter_main();
     enter_coroutine();
-    int ret = mirror_co_call(m, mirror_settle_at_home, error);
+    int ret = mirror_co_begin_pivot(m, error);
     if (ret < 0) {
         return ret;
-    }
-    if (!mirror_co_begin_change(m, error)) {
-        return -EAGAIN;
     }
     SP("mirror.prepare", m);
     ret = mirror_co_call(m, mirror_rest_at_home, error);
@@ -252,19 +284,22 @@ void mirror_co_unref_nodes(const MirrorJob *m)
     }
 }
 
-static coroutine_fn RUNS_IN_MAIN void mirror_co_release(MirrorJob *m)
+/* False: not now; what is done is not done again. */
+static coroutine_fn RUNS_IN_MAIN bool mirror_co_release(MirrorJob *m)
 {
     if (m->copy != NULL) {
         if (m->filter != NULL) {
             mirror_filter_detach(m->filter); /* it is not in the graph */
         }
-        block_copy_co_free(m->copy); /* takes the use of the target */
+        block_copy_co_free(g_steal_pointer(&m->copy)); /* takes the use of the target */
     }
     block_job_co_remove_nodes(&m->bj);
-    if (m->commit && m->target_read_only && (!m->committed || m->finish)) {
-        block_node_co_set_read_only(m->target, true, NULL); /* fails while requests hang */
+    if (m->commit && m->target_read_only && (!m->committed || m->finish) &&
+        !block_job_co_make_read_only(&m->bj, m->target)) {
+        return false;
     }
     mirror_co_unref_nodes(m);
+    return true;
 }
 
 static bool mirror_co_try_end(BlockJob *bj)
@@ -276,8 +311,7 @@ static bool mirror_co_try_end(BlockJob *bj)
     if (in_graph && !mirror_co_remove_filter(m)) {
         return false;
     }
-    mirror_co_release(m);
-    return true;
+    return mirror_co_release(m);
 }
 
 void mirror_co_end(MirrorJob *m)

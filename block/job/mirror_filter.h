@@ -6,6 +6,8 @@
  *   passive: the changed range is marked
  *   active:  the request returns when the target has the change too, unless the range was marked
  *            already, a drained section begins, or the copy is abandoned
+ *
+ * It is active from the end of the data step on, and passive while a try of prepare waits for its section.
  */
 #ifndef SKIFF_BLOCK_JOB_MIRROR_FILTER_H
 #define SKIFF_BLOCK_JOB_MIRROR_FILTER_H

@@ -47,6 +47,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_follow(MirrorJob *m, bool *is
             return ret;
         }
         if (!m->finish && !job_should_complete(m->bj.job)) {
+            SP("mirror.idle", m);
             job_co_wait(m->bj.job, INT64_MAX);
         }
     }

@@ -78,6 +78,7 @@ typedef enum VmRequest {
     VM_REQUEST_PANIC,         /* pvpanic: detail is the event bits */
     VM_REQUEST_STOP_IO_ERROR, /* werror/rerror=stop */
     VM_REQUEST_NO_SMM,        /* the firmware needs SMM, which this machine does not have */
+    VM_REQUEST_WATCHDOG,      /* a watchdog device expired */
     VM_REQUEST_UNPLUG,        /* the guest ejected devices, see pci_device_unplug_state() */
 } VmRequest;
 

@@ -239,6 +239,7 @@ FwCfgItem *fw_cfg_selected(FwCfg *f)
     return file != NULL ? &file->item : fw_cfg_fixed_item(f, f->state.key);
 }
 
+static uint8_t fw_cfg_read(FwCfg *f) BQL_HELD;
 static uint8_t fw_cfg_read(FwCfg *f)
 {
     const FwCfgItem *item = fw_cfg_selected(f);

@@ -80,13 +80,14 @@ static void fuzz_retry_pended(Fuzz *z)
     }
 }
 
-/* Every wait ends when the chardevs take all there is. */
+/* Every wait ends when the chardevs take all there is, and main has had its turns. */
 static void fuzz_finish_pended(Fuzz *z)
 {
     for (unsigned round = 0; round < 100; round++) {
         bool any = false;
         fake_chardev_make_room(z->serial_out, SIZE_MAX);
         fake_chardev_make_room(z->debug_out, SIZE_MAX);
+        fake_machine_run(z->m); /* transfers of fw_cfg */
         fuzz_retry_pended(z);
         for (unsigned i = 0; i < PENDED_MAX; i++) {
             any |= z->pended[i].used;

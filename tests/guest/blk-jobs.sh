@@ -29,12 +29,9 @@ schedule() {
 }
 
 test_snapshots_commit_and_stream() { schedule snapshot,commit,stream ,aio=io_uring; }
-# Of generated mirrors some do not get ready within a minute beside a guest that writes everywhere, and some
-# targets have a backing node in another iothread, which is refused.
-long_only() { [ "$TEST_ROUNDS" = long ] || skip "not every seed passes yet: make check-long"; }
-test_mirror() { long_only; schedule mirror,mirror_copy ,aio=io_uring,cache.direct=on; }
+test_mirror() { schedule mirror,mirror_copy ,aio=io_uring,cache.direct=on; }
 test_active_commit() { schedule snapshot,active_commit ,aio=threads; }
 test_backup() { schedule backup,grouped,incremental,snapshot ,aio=native,cache.direct=on; }
-test_everything() { long_only; schedule snapshot,commit,stream,mirror,mirror_copy,active_commit,backup,grouped,incremental ,aio=io_uring cluster_size=16k,extended_l2=on; }
+test_everything() { schedule snapshot,commit,stream,mirror,mirror_copy,active_commit,backup,grouped,incremental ,aio=io_uring cluster_size=16k,extended_l2=on; }
 
 run_tests

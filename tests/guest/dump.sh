@@ -286,7 +286,7 @@ vm.cmd("quit")
 PYTHON
     wait_skiff
     expect_status 0
-    expect_output 'did not drain within 5 s'
+    expect_output 'did not drain within 4 s'
 }
 
 test_in_a_sandbox() {

@@ -66,7 +66,7 @@ test_options_that_do_not_exist() {
 
 test_options_of_QEMU_that_skiff_lacks() {
     local option
-    for option in cdrom usb watchdog watchdog-action L d mem-path; do
+    for option in cdrom usb watchdog L d mem-path; do
         with "no -$option; nearest is" "-$option" x
     done
     for option in netdev loadvm incoming virtfs fsdev tpmdev audiodev icount numa plugin no-acpi; do
@@ -292,7 +292,8 @@ test_values() {
     done
     with '-timeout 0.5: a time in seconds' -timeout 0.5
     with no-such -action no-such=1
-    with 'nearest is -timeout' -action watchdog=reset
+    with 'watchdog=no-such' -action watchdog=no-such
+    with 'watchdog=no-such' -watchdog-action no-such
     with reboot -action reboot=no-such
     with panic -action panic=no-such
     with base -rtc base=no-such

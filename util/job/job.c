@@ -143,6 +143,7 @@ void job_kick(Job *job)
 {
     if (job->stepping) {
         aio_bh_schedule(&job->kick_bh);
+        SP("job.kick", job);
     }
 }
 

@@ -89,6 +89,7 @@ typedef enum JobVerb {
     JOB_VERB_PAUSE,
     JOB_VERB_RESUME,
     JOB_VERB_SET_SPEED,
+    JOB_VERB_CHANGE,
     JOB_VERB_COMPLETE,
     JOB_VERB_FINALIZE,
     JOB_VERB_DISMISS,
@@ -201,6 +202,8 @@ bool job_pause(Job *job, GError **error) RUNS_IN_MAIN;
 bool job_resume(Job *job, GError **error) RUNS_IN_MAIN;
 bool job_complete(Job *job, GError **error) RUNS_IN_MAIN;
 bool job_set_speed(Job *job, uint64_t speed, GError **error) RUNS_IN_MAIN;
+/* Calls @apply, which changes an option of the job, then lets the data step look at it. */
+bool job_change(Job *job, void (*apply)(Job *job), GError **error) RUNS_IN_MAIN;
 bool job_dismiss(Job *job, GError **error) RUNS_IN_MAIN;
 /* Waits until the job has concluded. job_error_text() then tells whether it committed. */
 bool job_co_finalize(Job *job, GError **error) coroutine_fn RUNS_IN_MAIN;

@@ -3,7 +3,7 @@
 #include "util/job/job_int.h"
 #include "util/trace_events.h"
 
-const char *const job_verb_names[] = {"cancel",   "pause",    "resume",  "set-speed",
+const char *const job_verb_names[] = {"cancel",   "pause",    "resume",  "set-speed", "change",
                                       "complete", "finalize", "dismiss", NULL};
 G_STATIC_ASSERT(G_N_ELEMENTS(job_verb_names) == JOB_VERB_COUNT + 1);
 
@@ -12,6 +12,7 @@ static const unsigned job_verb_sets[JOB_VERB_COUNT] = {
     [JOB_VERB_PAUSE] = JOB_IN(CREATED) | JOB_STEPPING,
     [JOB_VERB_RESUME] = JOB_IN(CREATED) | JOB_STEPPING,
     [JOB_VERB_SET_SPEED] = JOB_IN(CREATED) | JOB_STEPPING,
+    [JOB_VERB_CHANGE] = JOB_IN(CREATED) | JOB_STEPPING,
     [JOB_VERB_COMPLETE] = JOB_IN(READY),
     [JOB_VERB_FINALIZE] = JOB_IN(PENDING),
     [JOB_VERB_DISMISS] = JOB_IN(CONCLUDED),
@@ -109,6 +110,16 @@ bool job_set_speed(Job *job, uint64_t speed, GError **error)
     }
     job->speed = speed;
     job_kick(job);
+    return true;
+}
+
+bool job_change(Job *job, void (*apply)(Job *job), GError **error)
+{
+    if (!job_verb_check(job, JOB_VERB_CHANGE, error)) {
+        return false;
+    }
+    apply(job);
+    job_kick(job); /* last: a data step that looked before the change waits for ever */
     return true;
 }
 

@@ -195,14 +195,17 @@ bool cmdline_timeout(VmConfig *config, const char *name, const char *value, GErr
     return true;
 }
 
-bool cmdline_action(VmConfig *config, const char *name, const char *value, GError **error)
+static bool action_apply(VmConfig *config, OptDict *dict, GError **error)
 {
     typedef struct {
-        int reboot, shutdown, panic;
+        int reboot, shutdown, panic, watchdog;
     } ActionOptions;
     static const char *const reboots[] = {"reset", "shutdown", NULL};
     static const char *const shutdowns[] = {"poweroff", "pause", NULL};
     static const char *const panics[] = {"shutdown", "exit-failure", "pause", "none", NULL};
+    /* in the order of the enum WatchdogAction */
+    static const char *const watchdogs[] = {"reset", "shutdown", "poweroff",   "pause",
+                                            "debug", "none",     "inject-nmi", NULL};
     static const OptSpec specs[] = {
         {.name = "reboot",
          .type = OPT_ENUM,
@@ -219,15 +222,16 @@ bool cmdline_action(VmConfig *config, const char *name, const char *value, GErro
          .offset = offsetof(ActionOptions, panic),
          .names = panics,
          .def = "shutdown"},
+        {.name = "watchdog",
+         .type = OPT_ENUM,
+         .offset = offsetof(ActionOptions, watchdog),
+         .names = watchdogs,
+         .def = "reset"},
         {0},
     };
-    g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, NULL, error);
     ActionOptions options;
     opts_init(specs, &options);
-    if (dict != NULL && opt_dict_has(dict, "watchdog")) {
-        return cmdline_fail(error, name, "skiff has no watchdog device; nearest is -timeout");
-    }
-    if (dict == NULL || !opts_bind(specs, &options, dict, "-action", error)) {
+    if (!opts_bind(specs, &options, dict, "-action", error)) {
         return false;
     }
     if (opt_dict_has(dict, "reboot")) {
@@ -239,7 +243,24 @@ bool cmdline_action(VmConfig *config, const char *name, const char *value, GErro
     if (opt_dict_has(dict, "panic")) {
         config->life.panic = (PanicAction)options.panic;
     }
+    if (opt_dict_has(dict, "watchdog")) {
+        config->life.watchdog = (WatchdogAction)options.watchdog;
+    }
     return true;
+}
+
+bool cmdline_action(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    g_autoptr(OptDict) dict = cmdline_parse_dict(name, value, NULL, error);
+    return dict != NULL && action_apply(config, dict, error);
+}
+
+/* -watchdog-action ACTION is -action watchdog=ACTION. */
+bool cmdline_watchdog_action(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    g_autoptr(OptDict) dict = opt_dict_new();
+    opt_dict_set(dict, "watchdog", value);
+    return action_apply(config, dict, error);
 }
 
 bool cmdline_msg(VmConfig *config, const char *name, const char *value, GError **error)

@@ -50,6 +50,7 @@ CmdlineHandler cmdline_display;
 CmdlineHandler cmdline_only_none;
 CmdlineHandler cmdline_timeout;
 CmdlineHandler cmdline_action;
+CmdlineHandler cmdline_watchdog_action;
 CmdlineHandler cmdline_rtc;
 CmdlineHandler cmdline_msg;
 CmdlineHandler cmdline_mon;

@@ -141,7 +141,6 @@ static const FixedProperty machine_fixed[] = {
     {"mem-merge", "off", "merging of equal pages"},
     {"nvdimm", "off", "NVDIMM"},
     {"pic", "on auto", "machine without a PIC"},
-    {"pit", "on auto", "machine without a PIT"},
     {"sata", "off", "SATA; disks are virtio"},
     {"smbus", "off", "SMBus"},
     {"smm", "off auto", "system management mode for firmware"},
@@ -154,7 +153,11 @@ static const FixedProperty machine_fixed[] = {
 typedef struct MachineOptions {
     char *type, *accel, *memory_backend, *pflash0, *pflash1;
     int smbios_entry;
+    int pit;
 } MachineOptions;
+
+static const char *const machine_on_off_auto[] = {"auto", "on", "off", NULL};
+#define MACHINE_OFF 2
 
 /* A later -machine replaces what an earlier one has set. */
 static void machine_replace(char **setting, const char *value)
@@ -193,6 +196,7 @@ bool cmdline_machine(VmConfig *config, const char *name, const char *value, GErr
         OPT_SPEC(MachineOptions, "memory-backend", OPT_STRING, memory_backend),
         OPT_SPEC(MachineOptions, "smbios-entry-point-type", OPT_ENUM, smbios_entry,
                  .names = smbios_entries),
+        OPT_SPEC(MachineOptions, "pit", OPT_ENUM, pit, .names = machine_on_off_auto),
         OPT_SPEC(MachineOptions, "pflash0", OPT_STRING, pflash0),
         OPT_SPEC(MachineOptions, "pflash1", OPT_STRING, pflash1),
         {0},
@@ -205,6 +209,9 @@ bool cmdline_machine(VmConfig *config, const char *name, const char *value, GErr
         return false;
     }
     bool ok = machine_apply(config, name, &options, error);
+    if (ok && opt_dict_has(dict, "pit")) {
+        config->machine.no_pit = options.pit == MACHINE_OFF;
+    }
     opts_clear(specs, &options);
     return ok;
 }
@@ -321,23 +328,64 @@ bool cmdline_name(VmConfig *config, const char *name, const char *value, GError 
     return ok;
 }
 
-/* -global DRIVER.PROPERTY=VALUE, or driver=,property=,value=. */
+/* ---- -global ---- */
+
+static bool global_pit(VmConfig *config, const char *value)
+{
+    bool discard = strcmp(value, "discard") == 0;
+    config->machine.discard_late_ticks = discard;
+    return discard || strcmp(value, "delay") == 0;
+}
+
+static bool global_tco(VmConfig *config, const char *value)
+{
+    return opt_parse_bool(value, &config->machine.tco_no_reboot, NULL);
+}
+
+static const struct {
+    const char *driver, *property;
+    const char *values; /* for the error message */
+    bool (*set)(VmConfig *config, const char *value);
+} globals[] = {
+    {"kvm-pit", "lost_tick_policy", "delay or discard", global_pit},
+    {"ICH9-LPC", "noreboot", "on or off", global_tco},
+};
+
+/* Splits "DRIVER.PROPERTY=VALUE" or "driver=,property=,value="; NULL when @text is neither. */
+static OptDict *global_split(const char *text)
+{
+    g_autoptr(OptDict) dict = opt_dict_new();
+    const char *dot = strchr(text, '.'), *equals = strchr(text, '=');
+    if (dot != NULL && equals != NULL && dot < equals) {
+        g_autofree char *driver = g_strndup(text, (gsize)(dot - text));
+        g_autofree char *property = g_strndup(dot + 1, (gsize)(equals - dot - 1));
+        opt_dict_set(dict, "driver", driver);
+        opt_dict_set(dict, "property", property);
+        opt_dict_set(dict, "value", equals + 1);
+        return g_steal_pointer(&dict);
+    }
+    OptDict *parsed = opt_dict_parse(text, NULL, NULL);
+    if (parsed != NULL && opt_dict_count(parsed) == 3 && opt_dict_has(parsed, "driver") &&
+        opt_dict_has(parsed, "property") && opt_dict_has(parsed, "value")) {
+        return parsed;
+    }
+    opt_dict_free(parsed);
+    return NULL;
+}
+
 bool cmdline_global(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    static const char long_form[] = "driver=kvm-pit,property=lost_tick_policy,value=";
-    static const char short_form[] = "kvm-pit.lost_tick_policy=";
-    const char *policy = g_str_has_prefix(value, short_form)  ? value + strlen(short_form)
-                         : g_str_has_prefix(value, long_form) ? value + strlen(long_form)
-                                                              : NULL;
-    if (policy == NULL) {
-        return cmdline_fail(error, name,
-                            "%s: skiff has no such global property; nearest is the property at "
-                            "-device",
-                            value);
+    g_autoptr(OptDict) dict = global_split(value);
+    for (unsigned i = 0; dict != NULL && i < G_N_ELEMENTS(globals); i++) {
+        if (g_strcmp0(opt_dict_get(dict, "driver"), globals[i].driver) == 0 &&
+            g_strcmp0(opt_dict_get(dict, "property"), globals[i].property) == 0) {
+            const char *wanted = opt_dict_get(dict, "value");
+            return (wanted != NULL && globals[i].set(config, wanted)) ||
+                   cmdline_fail(error, name, "%s: %s is %s", value, globals[i].property,
+                                globals[i].values);
+        }
     }
-    if (strcmp(policy, "delay") != 0 && strcmp(policy, "discard") != 0) {
-        return cmdline_fail(error, name, "%s: lost_tick_policy is delay or discard", value);
-    }
-    config->machine.discard_late_ticks = policy[1] == 'i';
-    return true;
+    return cmdline_fail(error, name,
+                        "%s: skiff has no such global property; nearest is the property at -device",
+                        value);
 }

@@ -132,6 +132,29 @@ void vm_serial_port_changed(void *opaque, const Device *port, bool open)
     }
 }
 
+/* ---- the NMI button ---- */
+
+static void vm_press_nmi_in_thread(Vcpu *v, void *opaque)
+{
+    enter_vcpu();
+    GError **error = opaque;
+    arch_vcpu_press_nmi(vcpu_fd(v), vcpu_index(v), error);
+}
+
+bool vm_co_press_nmi(Vm *vm, GError **error)
+{
+    VcpuSet *vcpus = vm->machine.vcpus;
+    for (unsigned i = 0; i < vcpus_count(vcpus); i++) {
+        GError *failure = NULL;
+        vcpus_co_call(vcpus, i, vm_press_nmi_in_thread, &failure);
+        if (failure != NULL) {
+            g_propagate_error(error, failure);
+            return false;
+        }
+    }
+    return true;
+}
+
 static RUNS_IN_MAIN void vm_fill_env(Vm *vm)
 {
     VmMachine *m = &vm->machine;

@@ -33,6 +33,9 @@ void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx) RUNS_IN_MAIN;
  * created after the user's; NULL: none. On failure files stay open: the process ends. */
 bool vm_co_build(Vm *vm, const GPtrArray *implied, GError **error) coroutine_fn RUNS_IN_MAIN;
 
+/* Presses the NMI button, which is wired to LINT1 of every processor. The VM may run or be stopped. */
+bool vm_co_press_nmi(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
+
 /* ---- vm_tray.c ---- */
 /* DeviceEnv.tray_moved: announces the move in main. @opaque is the Vm. */
 void vm_tray_moved(void *opaque, const Device *dev, bool open) ANY_THREAD;

@@ -46,15 +46,39 @@ void vm_was_reset(Vm *vm)
 
 /* ---- the end ---- */
 
-static void vm_quit_complete(void *opaque)
+/* Of two callers, the second waits for the completion that the first has begun. */
+static coroutine_fn RUNS_IN_MAIN void vm_quit_co_complete(Vm *vm, bool stopped)
+{
+    VmLife *life = &vm->life;
+    if (!life->completing) {
+        life->completing = true;
+        if (stopped) {
+            block_co_complete_all();
+        } else {
+            block_co_complete_all_held();
+        }
+        life->completed = true;
+        co_queue_wake_all(&life->completion);
+    }
+    while (!life->completed) {
+        co_queue_wait(&life->completion, "the completion of images");
+    }
+}
+
+/* The VM may still run, so its requests are held. What hangs may hold the operation lock. Nothing is
+ * left to wait for when all images are complete. */
+static void vm_quit_without_stop(void *opaque)
 {
     enter_main();
     enter_coroutine();
     Vm *vm = opaque;
-    if (!vm->life.completing) {
-        vm->life.completing = true;
-        block_co_complete_all();
+    bool first = !vm->life.completing;
+    vm_quit_co_complete(vm, false);
+    if (first) {
+        log_warn("the VM's storage did not drain within %d s: images are completed, exiting anyway",
+                 (int)(VM_QUIT_COMPLETE_NS / 1000000000));
     }
+    aio_context_quit(vm->ctx);
 }
 
 /* What hangs costs the other disks nothing: their images are completed before skiff leaves. */
@@ -63,8 +87,8 @@ static void vm_quit_overdue(void *opaque)
     enter_main();
     Vm *vm = opaque;
     if (aio_now_ns(vm->ctx) < vm->life.quit_ns + VM_QUIT_BOUND_NS) {
-        co_start(vm->ctx, vm_quit_complete, vm);
         aio_timer_arm(&vm->life.quit_timer, vm->life.quit_ns + VM_QUIT_BOUND_NS);
+        co_start(vm->ctx, vm_quit_without_stop, vm);
         return;
     }
     log_warn("the VM's storage did not drain within %d s: exiting anyway",
@@ -82,7 +106,7 @@ static void vm_quit_run(void *opaque)
     nbd_co_shutdown(); /* and so do exports */
     vm_operation_begin(&vm->run);
     vm_stopped_put(&vm->run, co_vm_stop(&vm->run, STOP_SHUTDOWN));
-    vm_quit_complete(vm);
+    vm_quit_co_complete(vm, true);
     vm_operation_end(&vm->run);
     aio_context_quit(vm->ctx);
 }
@@ -194,6 +218,52 @@ static RUNS_IN_MAIN bool vm_guest_panicked(Vm *vm)
     return true;
 }
 
+/* ---- watchdogs ---- */
+
+static void vm_watchdog_nmi(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    g_autoptr(GError) error = NULL;
+    if (!vm_co_press_nmi(opaque, &error)) {
+        log_error("watchdog: no NMI: %s", error->message);
+    }
+}
+
+/* Performs the action of -action watchdog=. False when the guest continues, or is stopped. */
+static RUNS_IN_MAIN bool vm_watchdog_expired(Vm *vm)
+{
+    WatchdogAction action = vm->life.actions.watchdog;
+    VM_ANNOUNCE(vm, watchdog_expired, action);
+    switch (action) {
+    case WATCHDOG_RESET:
+        log_limited(&vm->life.watchdog_log, "the guest's watchdog expired: resetting");
+        vm_reset_or_end(vm, EXIT_STATUS_WATCHDOG, VM_CAUSE_GUEST_RESET);
+        return true;
+    case WATCHDOG_POWEROFF:
+        log_limited(&vm->life.watchdog_log, "the guest's watchdog expired: exiting");
+        vm_end(vm, EXIT_STATUS_WATCHDOG, VM_CAUSE_GUEST_SHUTDOWN);
+        return true;
+    case WATCHDOG_SHUTDOWN:
+        vm_power_down(vm);
+        break;
+    case WATCHDOG_PAUSE:
+        run_state_request_stop(&vm->run, STOP_WATCHDOG);
+        break;
+    case WATCHDOG_DEBUG:
+        log_limited(&vm->life.watchdog_log, "watchdog: timer fired");
+        break;
+    case WATCHDOG_NONE:
+        break;
+    case WATCHDOG_INJECT_NMI:
+        co_start(vm->ctx, vm_watchdog_nmi, vm);
+        break;
+    }
+    return false;
+}
+
+/* ---- all together ---- */
+
 /* Events are bits: VmRequest values as they are, VcpuEvent values above them. */
 enum {
     EVENT_TRIPLE_FAULT = 16,
@@ -201,8 +271,10 @@ enum {
     EVENT_DEBUG,
 };
 
-/* Events with which the guest ends its run. */
-#define GUEST_ENDS (1u << EVENT_TRIPLE_FAULT | 1u << VM_REQUEST_POWEROFF | 1u << VM_REQUEST_RESET)
+/* Events with which the guest ends its run, or may end it. */
+#define GUEST_ENDS                                                                                 \
+    (1u << EVENT_TRIPLE_FAULT | 1u << VM_REQUEST_POWEROFF | 1u << VM_REQUEST_RESET |               \
+     1u << VM_REQUEST_WATCHDOG)
 
 static bool vm_event_take(unsigned events, unsigned event)
 {
@@ -254,6 +326,10 @@ static RUNS_IN_MAIN void vm_take_guest_events(Vm *vm, unsigned events)
     }
     if (vm->life.kept_panicked) { /* later events must not end a VM that is kept for inspection */
         vm->life.kept_events |= events & GUEST_ENDS;
+        return;
+    }
+    if (vm_event_take(events, VM_REQUEST_WATCHDOG) && !vm_event_take(events, VM_REQUEST_POWEROFF) &&
+        vm_watchdog_expired(vm)) {
         return;
     }
     /* A vCPU that requested one of these stays halted until it happens. */
@@ -328,7 +404,9 @@ void vm_life_init(Vm *vm)
 {
     vm->life.actions = (VmActions){.no_reboot = vm->config->life.no_reboot,
                                    .no_shutdown = vm->config->life.no_shutdown,
-                                   .panic = vm->config->life.panic};
+                                   .panic = vm->config->life.panic,
+                                   .watchdog = vm->config->life.watchdog};
+    co_queue_init(&vm->life.completion);
     aio_bh_init(&vm->life.event_bh, vm->ctx, vm_take_events, vm);
     aio_timer_init(&vm->life.quit_timer, vm->ctx, vm_quit_overdue, vm);
     aio_timer_init(&vm->life.timeout_timer, vm->ctx, vm_timeout, vm);

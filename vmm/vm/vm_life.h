@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Actions of the guest on itself, and skiff's reactions: power-off, reset, panic, debug-exit,
- * triple fault, failure, time-out, signals. Everything arrives as a message and is decided in main.
+ * triple fault, watchdog, failure, time-out, signals. Everything arrives as a message and is decided in main.
  * The exit status table is in vmm/exit_status.h.
  */
 #ifndef SKIFF_VMM_VM_VM_LIFE_H
 #define SKIFF_VMM_VM_VM_LIFE_H
 
+#include "util/log.h"
 #include "util/loop/aio.h"
 #include "vmm/config.h"
 #include "vmm/exit_status.h"
@@ -16,6 +17,7 @@
 typedef struct VmActions {
     bool no_reboot, no_shutdown;
     PanicAction panic;
+    WatchdogAction watchdog;
 } VmActions;
 
 /* Hooks of -exec, called before the VM decides about the guest's end. While they are set, a reset
@@ -35,12 +37,15 @@ typedef struct VmLife {
     bool kept_panicked;      /* stopped, or about to be, by its panic: until it starts or resets */
     unsigned triple_faults;  /* in a row, each soon after the reset by the one before */
     int64_t triple_fault_ns; /* the last one's time */
-    unsigned kept_events;    /* the guest's further requests, handled when it resumes */
+    LogLimit watchdog_log;
+    unsigned kept_events; /* the guest's further requests, handled when it resumes */
 
     AioTimer timeout_timer; /* -timeout */
     AioTimer quit_timer;    /* VM_QUIT_COMPLETE_NS, then VM_QUIT_BOUND_NS */
     int64_t quit_ns;        /* when the end was requested */
     bool completing;        /* images are being completed, or are complete */
+    bool completed;         /* they are complete, or cannot be */
+    CoQueue completion;     /* waits for that */
     bool quitting;
     ExitStatus exit_status;
     bool show_console; /* its last lines are to be printed on standard error */

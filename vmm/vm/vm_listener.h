@@ -11,6 +11,7 @@
 #include "hw/core/device.h"
 #include "hw/core/run_state.h"
 #include "util/job/job.h"
+#include "vmm/config.h"
 
 typedef struct Vm Vm;
 
@@ -58,6 +59,8 @@ struct VmListener {
     void (*ending)(VmListener *l, VmCause cause, bool leaving);
     /* @crash_loaded: the guest's own crash kernel takes over. */
     void (*panicked)(VmListener *l, bool crash_loaded, VmPanicAction action);
+    /* A watchdog device has expired. Called before the action. */
+    void (*watchdog_expired)(VmListener *l, WatchdogAction action);
     /* The power button was pressed. */
     void (*power_asked)(VmListener *l);
     /* A device has gone. @id may be NULL. */

@@ -123,12 +123,45 @@ BLOCK_TEST(a_stream_whose_base_hangs_is_cancelled)
     chain_close(&c);
 }
 
+/* A guest's read hangs below the node of a stream, which was read-only and is to be so again. */
+BLOCK_TEST(a_stream_below_a_guest_whose_read_hangs_is_cancelled)
+{
+    Chain c;
+    uint8_t data[512];
+    GError *error = NULL;
+    chain_open_with(&c, 3, HANGING);
+    StreamConfig config = {.job.id = "job0", .node = c.nodes[1]};
+    co_mutex_lock(&job_operation);
+    Job *job = block_stream_co_start(&config, &error);
+    assert_non_null(job);
+    assert_true(job_pause(job, NULL));
+    co_mutex_unlock(&job_operation);
+    job_await("job0", JOB_STATUS_PAUSED);
+    BlockNode *storage = storage_hangs(BLOCK_FAULT_READ);
+    TestRequest read = {.blk = c.blk, .op = TEST_READ, .offset = 33 * 65536, .bytes = sizeof(data)};
+    read.buf = data; /* only the base has data there */
+    test_start(&read);
+    job_await_held(storage, 1);
+    assert_true(job_cancel(job, true, NULL));
+    job_await_end("job0", "CANCELLED ");
+    assert_int_equal(read.completions, 0);
+    assert_false(block_node_read_only(c.nodes[1]));
+    job_release(storage);
+    assert_int_equal(test_finish(&read), 0);
+    while (!block_node_read_only(c.nodes[1])) {
+        co_yield_turn();
+    }
+    test_settle();
+    chain_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_commit_whose_base_hangs_is_cancelled),
         cmocka_unit_test(a_commit_of_the_active_layer_whose_base_hangs_is_cancelled),
         cmocka_unit_test(a_stream_whose_base_hangs_is_cancelled),
+        cmocka_unit_test(a_stream_below_a_guest_whose_read_hangs_is_cancelled),
     };
     return job_test_main(tests);
 }

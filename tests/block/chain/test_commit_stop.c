@@ -58,8 +58,8 @@ static coroutine_fn RUNS_IN_MAIN CommitRig *rig_open(bool active, uint32_t error
     }
     rig_start_job(r);
     if (active) {
-        block_mirror_set_write_blocking(
-            job_find("job0")); /* so that it gets ready beside the guest */
+        /* so that it gets ready beside the guest */
+        block_mirror_set_write_blocking(job_find("job0"), NULL);
         job_await("job0", JOB_STATUS_READY);
     } else {
         job_await_held(block_node_find("fault"), 1);

@@ -133,6 +133,110 @@ BLOCK_TEST(a_pivot_that_waits_for_a_write_that_hangs_is_cancelled)
     mirror_rig_close(&r);
 }
 
+/* Waits until @count more tries of the end have begun. */
+static coroutine_fn RUNS_IN_MAIN void await_tries(unsigned count)
+{
+    unsigned start = sched_point_count("job.prepare");
+    while (sched_point_count("job.prepare") < start + count) {
+        co_yield_turn();
+    }
+}
+
+/* What the guest changes meanwhile is not left for the drained section. */
+BLOCK_TEST(a_pivot_that_waits_for_a_write_that_hangs_copies_beside_the_guest)
+{
+    enum { STEP = 65536, STEPS = 8 };
+    MirrorRig r;
+    TestRequest write;
+    mirror_rig_open(&r);
+    Job *job = mirror_start_ready(&r, (BlockMirrorConfig){.granularity = STEP});
+    hang_guest(&r, &write);
+    job_set_fault(r.source, (BlockFault){0}); /* other writes do not hang */
+    assert_int_equal(sched_point_count("job.prepare"), 0);
+    mirror_complete(job);
+    await_tries(2);
+    for (unsigned i = 1; i <= STEPS; i++) {
+        mirror_guest_write(&r, (uint64_t)i * STEP, STEP, 10 + i);
+    }
+    await_tries(2); /* a whole try was between them */
+    assert_int_equal(write.completions, 0);
+    co_mutex_lock(&job_operation);
+    g_autofree uint8_t *source = job_content(r.source), *target = job_content(r.target);
+    co_mutex_unlock(&job_operation);
+    assert_memory_equal(source + STEP, target + STEP, (size_t)STEP * STEPS);
+    job_release(r.source);
+    assert_int_equal(test_finish(&write), 0);
+    job_await_end("job0", "READY COMPLETED ");
+    assert_ptr_equal(blk_root(r.guest), r.target);
+    job_assert_same(r.source, r.target);
+    sched_point_reset();
+    mirror_rig_close(&r);
+}
+
+typedef struct LateWrite {
+    TestRequest request;
+    bool sent;
+    uint8_t data[512];
+} LateWrite;
+
+/* The filter only marks then. */
+static void late_write_now(void *opaque, const void *mirror)
+{
+    LateWrite *w = opaque;
+    if (!w->sent) {
+        w->sent = true;
+        test_start(&w->request);
+    }
+}
+
+/* The copy beside the guest waits for a target that hangs. */
+static coroutine_fn RUNS_IN_MAIN void hang_target_between_tries(bool cancel)
+{
+    MirrorRig r;
+    TestRequest write;
+    mirror_rig_open(&r);
+    LateWrite late = {
+        .request = {.blk = r.guest, .op = TEST_WRITE, .offset = 131072, .bytes = 512}};
+    late.request.buf = late.data;
+    test_fill(late.data, sizeof(late.data), 5);
+    Job *job = mirror_start_ready(&r, (BlockMirrorConfig){.granularity = 65536});
+    hang_guest(&r, &write);
+    job_set_fault(r.source, (BlockFault){0});
+    job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_WRITE, .hold = true});
+    sched_point_hook("mirror.settled", late_write_now, &late);
+    mirror_complete(job);
+    job_await_held(r.target, 1);
+    if (cancel) {
+        job_cancel(job, true, NULL);
+        job_await_end("job0", "READY CANCELLED ");
+        assert_true(block_fault_held(r.target) > 0);
+    } else {
+        operate();
+        assert_true(block_fault_held(r.target) > 0);
+        job_release(r.target);
+    }
+    assert_int_equal(write.completions, 0);
+    job_release(r.source);
+    assert_int_equal(test_finish(&write), 0);
+    assert_int_equal(test_finish(&late.request), 0);
+    if (cancel) {
+        await_guest_at(r.guest, r.source);
+        job_release(r.target);
+        job_await_no_writer(r.target);
+    } else {
+        job_await_end("job0", "READY COMPLETED ");
+        job_assert_same(r.source, r.target);
+    }
+    sched_point_reset();
+    mirror_rig_close(&r);
+}
+
+BLOCK_TEST(a_pivot_that_waits_for_a_write_that_hangs_waits_for_its_target_in_short_tries)
+{
+    hang_target_between_tries(true);
+    hang_target_between_tries(false);
+}
+
 /* ---- a node above the filter's is being opened ---- */
 
 typedef struct SlowOpen {
@@ -217,6 +321,9 @@ int main(void)
         cmocka_unit_test(a_scan_of_a_source_that_hangs_is_cancelled),
         cmocka_unit_test(a_pivot_waits_for_a_write_that_hangs_and_holds_nothing),
         cmocka_unit_test(a_pivot_that_waits_for_a_write_that_hangs_is_cancelled),
+        cmocka_unit_test(a_pivot_that_waits_for_a_write_that_hangs_copies_beside_the_guest),
+        cmocka_unit_test(
+            a_pivot_that_waits_for_a_write_that_hangs_waits_for_its_target_in_short_tries),
         cmocka_unit_test(a_filter_beside_a_node_that_opens_for_long_is_taken_out_later),
         cmocka_unit_test(what_waits_for_the_throttling_of_a_target_goes_at_a_cancel),
     };

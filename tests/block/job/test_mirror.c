@@ -173,7 +173,7 @@ BLOCK_TEST(a_write_to_both_waits_for_a_copy_of_the_same_range)
     job_set_fault(r.target, (BlockFault){.op = BLOCK_FAULT_WRITE, .count = 1, .hold = true});
     mirror_guest_write(&r, 0, 4096, 2);
     job_await_held(r.target, 1);
-    block_mirror_set_write_blocking(job);
+    block_mirror_set_write_blocking(job, NULL);
     g_autofree uint8_t *data = g_malloc(4096);
     TestRequest w = {.blk = r.guest, .op = TEST_WRITE, .offset = 512, .bytes = 1024, .buf = data};
     test_fill(data, 4096, 3);

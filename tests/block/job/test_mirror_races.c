@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Mirrors at the moments where they begin and end: held there by schedule points. */
+#include "block/job/copy_int.h"
+#include "block/job/mirror_int.h"
 #include "tests/block/job/mirror_test.h"
 
 /* ---- the begin ---- */
@@ -147,6 +149,77 @@ static coroutine_fn RUNS_IN_MAIN void race_hung_pivot(bool cancel, const char *e
 
 /* What the guest changed since the end of the data step cannot be copied: the write to the target hangs,
  * with @active in the filter already. */
+typedef struct RaceGuest {
+    Job *job;
+    unsigned writes;
+} RaceGuest;
+
+#define RACE_WRITES 1000u
+
+/* Each time that a range has been copied, a write of the guest changes it again. */
+static void race_change_again(void *opaque, const void *object)
+{
+    RaceGuest *g = opaque;
+    const CopyClaim *k = object;
+    const MirrorJob *m = job_state(g->job);
+    enter_iothread(m->source->home);
+    if (k->kind == COPY_BACKGROUND && !mirror_filter_active(m->filter) && g->writes < RACE_WRITES) {
+        g->writes += copy_is_ending(k->copy);
+        block_copy_mark(k->copy, k->offset, k->bytes);
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN void race_busy_guest(bool complete)
+{
+    MirrorRig r;
+    mirror_rig_open(&r);
+    RaceGuest g = {0};
+    g.job = mirror_start_ready(&r, (BlockMirrorConfig){0});
+    sched_point_hook("copy.claim_end", race_change_again, &g);
+    mirror_guest_write(&r, 0, 4096, 3);
+    if (complete) {
+        mirror_complete(g.job);
+    } else {
+        assert_true(job_cancel(g.job, false, NULL));
+    }
+    job_await_end("job0", "READY COMPLETED ");
+    sched_point_reset();
+    assert_in_range(g.writes, 1, RACE_WRITES - 1);
+    job_assert_same(r.source, r.target);
+    mirror_rig_close(&r);
+}
+
+BLOCK_TEST(a_mirror_ends_beside_a_guest_that_changes_all_that_was_copied)
+{
+    race_busy_guest(true);
+    race_busy_guest(false);
+}
+
+/* In main, after the wake-up of the data step: until that has looked at the job, and is about to wait. */
+static void race_await_idle(void *opaque, const void *job)
+{
+    sched_point_hook("job.kick", NULL, NULL);
+    sched_point_hold("mirror.idle");
+    sched_point_await("mirror.idle");
+    sched_point_release("mirror.idle");
+}
+
+BLOCK_TEST(a_data_step_that_is_faster_than_its_waker_finds_the_new_copy_mode)
+{
+    MirrorRig r;
+    mirror_rig_open(&r);
+    Job *job = mirror_start_ready(&r, (BlockMirrorConfig){0});
+    assert_false(block_mirror_actively_synced(job));
+    sched_point_hook("job.kick", race_await_idle, NULL);
+    assert_true(block_mirror_set_write_blocking(job, NULL));
+    sched_point_reset();
+    test_settle();
+    assert_true(block_mirror_actively_synced(job));
+    mirror_complete(job);
+    job_await_end("job0", "READY COMPLETED ");
+    mirror_rig_close(&r);
+}
+
 static coroutine_fn RUNS_IN_MAIN void race_hung_rest(bool active)
 {
     MirrorRig r;
@@ -202,6 +275,8 @@ int main(void)
             a_cancel_just_before_the_pivot_leaves_the_source_and_one_after_it_comes_too_late),
         cmocka_unit_test(a_write_just_before_the_pivot_is_in_the_target),
         cmocka_unit_test(a_pivot_to_a_target_that_hangs_fails_in_time_or_is_cancelled_at_once),
+        cmocka_unit_test(a_mirror_ends_beside_a_guest_that_changes_all_that_was_copied),
+        cmocka_unit_test(a_data_step_that_is_faster_than_its_waker_finds_the_new_copy_mode),
         cmocka_unit_test(a_pivot_fails_in_time_if_the_rest_cannot_be_copied),
     };
     return job_test_main(tests);

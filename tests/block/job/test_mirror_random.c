@@ -335,7 +335,7 @@ static coroutine_fn RUNS_IN_MAIN void schedule_verb(Schedule *s, Job *job)
         job_set_speed(job, g_rand_boolean(s->rand) ? 0 : 64u << 20, NULL);
         break;
     case 7:
-        block_mirror_set_write_blocking(job);
+        block_mirror_set_write_blocking(job, NULL);
         break;
     default:
         co_start(test_main, schedule_finalize, NULL);
@@ -382,7 +382,7 @@ static coroutine_fn RUNS_IN_MAIN void schedule_end_job(Schedule *s)
     while ((job = job_find("job0")) != NULL) {
         job_resume(job, NULL);
         job_set_speed(job, 0, NULL);
-        block_mirror_set_write_blocking(job); /* else the guest can be faster for ever */
+        block_mirror_set_write_blocking(job, NULL); /* else the guest can be faster for ever */
         schedule_complete(s, job);
         if (job_status(job) == JOB_STATUS_PENDING) {
             co_start(test_main, schedule_finalize, NULL);

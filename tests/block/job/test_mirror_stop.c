@@ -28,7 +28,8 @@ static coroutine_fn RUNS_IN_MAIN StopRig *stop_open(bool write_blocking)
     vm_operation_begin(&s->vm.rs);
     assert_non_null(block_mirror_co_start(&c, NULL));
     vm_operation_end(&s->vm.rs);
-    block_mirror_set_write_blocking(job_find("job0")); /* so that it gets ready beside the guest */
+    block_mirror_set_write_blocking(job_find("job0"),
+                                    NULL); /* so that it gets ready beside the guest */
     job_await("job0", JOB_STATUS_READY);
     stop_await_progress(&s->vm);
     return s;

@@ -9,6 +9,10 @@
 #include <string.h>
 #include "tests/support/job_rig.h"
 
+static void rig_change_nothing(Job *job)
+{
+}
+
 static RUNS_IN_MAIN bool rig_use_verb(JobRig *rig, JobVerb verb, GError **error)
 {
     switch (verb) {
@@ -20,6 +24,8 @@ static RUNS_IN_MAIN bool rig_use_verb(JobRig *rig, JobVerb verb, GError **error)
         return job_resume(rig->job, error);
     case JOB_VERB_SET_SPEED:
         return job_set_speed(rig->job, 1, error);
+    case JOB_VERB_CHANGE:
+        return job_change(rig->job, rig_change_nothing, error);
     case JOB_VERB_COMPLETE:
         return job_complete(rig->job, error);
     case JOB_VERB_DISMISS:
@@ -36,11 +42,11 @@ typedef struct Legal {
 
 /* The table of QEMU's QMP reference. */
 static const Legal legal[] = {
-    {JOB_STATUS_CREATED, "cancel pause resume set-speed"},
-    {JOB_STATUS_RUNNING, "cancel pause resume set-speed"},
-    {JOB_STATUS_PAUSED, "cancel pause resume set-speed"},
-    {JOB_STATUS_READY, "cancel pause resume set-speed complete"},
-    {JOB_STATUS_STANDBY, "cancel pause resume set-speed"},
+    {JOB_STATUS_CREATED, "cancel pause resume set-speed change"},
+    {JOB_STATUS_RUNNING, "cancel pause resume set-speed change"},
+    {JOB_STATUS_PAUSED, "cancel pause resume set-speed change"},
+    {JOB_STATUS_READY, "cancel pause resume set-speed change complete"},
+    {JOB_STATUS_STANDBY, "cancel pause resume set-speed change"},
     {JOB_STATUS_PENDING, "cancel finalize"},
     {JOB_STATUS_ABORTING, ""},
     {JOB_STATUS_CONCLUDED, "dismiss"},

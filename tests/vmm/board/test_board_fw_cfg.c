@@ -120,8 +120,6 @@ static void items_are_those_of_qemu(void **unused)
     assert_item(FW_CFG_IRQ0_OVERRIDE, "\1\0\0\0", 4);
     assert_item(FW_CFG_NUMA, (uint8_t[7 * 8]){0}, sizeof(uint8_t[7 * 8]));
     assert_file("etc/system-states", "\x80\0\0\1\2\x80", 6);
-    assert_file("etc/boot-fail-wait", "\xff\xff\xff\xff", 4);
-    assert_file("bootorder", "", 0);
     assert_file("etc/smbios/smbios-anchor", "anchor", 6);
     assert_file("etc/smbios/smbios-tables", "s", 1);
 }
@@ -138,8 +136,8 @@ static void acpi_tables_are_built_again_when_firmware_selects_them(void **unused
     assert_int_equal(builds, 1);
     assert_file(ACPI_FILE_LOADER, "a", 1);
     for (unsigned i = 0; i < 2; i++) {
-        assert_item(FW_CFG_FILE_FIRST + 1, "rsdp", 4); /* after bootorder */
-        assert_item(FW_CFG_FILE_FIRST + 2, "tables", 6);
+        assert_item(FW_CFG_FILE_FIRST, "rsdp", 4);
+        assert_item(FW_CFG_FILE_FIRST + 1, "tables", 6);
     }
     assert_int_equal(builds, 2);
     assert_file(ACPI_FILE_LOADER, "b", 1);

@@ -346,6 +346,37 @@ static void boot_options_are_merged_and_checked(void **state)
     expect_refused("-boot c,no-such=1", "no-such");
 }
 
+static void the_machine_may_lack_a_pit(void **state)
+{
+    (void)state;
+    VmConfig c;
+    parse_well(&c, "-machine pit=off -machine q35");
+    assert_true(c.machine.no_pit);
+    vm_config_clear(&c);
+    parse_well(&c, "-machine pit=off -machine pit=auto");
+    assert_false(c.machine.no_pit);
+    vm_config_clear(&c);
+    expect_refused("-machine pit=maybe", "pit=maybe");
+}
+
+static void a_watchdog_has_an_action(void **state)
+{
+    (void)state;
+    VmConfig c;
+    parse_well(&c, "-action reboot=shutdown");
+    assert_int_equal(c.life.watchdog, WATCHDOG_RESET);
+    vm_config_clear(&c);
+    parse_well(&c, "-action watchdog=pause,panic=none -action watchdog=inject-nmi");
+    assert_int_equal(c.life.watchdog, WATCHDOG_INJECT_NMI);
+    assert_int_equal(c.life.panic, PANIC_NONE);
+    vm_config_clear(&c);
+    parse_well(&c, "-action watchdog=pause -action reboot=reset -watchdog-action poweroff");
+    assert_int_equal(c.life.watchdog, WATCHDOG_POWEROFF);
+    vm_config_clear(&c);
+    expect_refused("-watchdog-action dance", "watchdog=dance");
+    expect_refused("-watchdog i6300esb", "nearest is -device i6300esb");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +390,8 @@ int main(void)
         cmocka_unit_test(the_clock_starts_at_the_given_base),
         cmocka_unit_test(a_base_that_is_no_date_is_refused),
         cmocka_unit_test(late_timer_ticks_may_be_dropped),
+        cmocka_unit_test(a_watchdog_has_an_action),
+        cmocka_unit_test(the_machine_may_lack_a_pit),
         cmocka_unit_test(a_disk_may_be_a_bare_file_name),
         cmocka_unit_test(the_escape_key_is_a_character_code),
         cmocka_unit_test(smbios_sets_the_uuid_too),

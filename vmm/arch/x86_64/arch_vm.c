@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The VM's own chips on x86-64: PICs, IOAPIC, PIT and kvmclock, all in the kernel. */
+/* The VM's own chips on x86-64: PICs, IOAPIC and kvmclock, all in the kernel. The PIT is in pit.c. */
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -7,11 +7,11 @@
 #include "vmm/arch/arch.h"
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/layout.h"
+#include "vmm/arch/x86_64/pit.h"
 
 /* The chips' state as KVM created them, restored at a reset. One VM per process. */
 static struct {
     struct kvm_irqchip chips[3]; /* PIC master, PIC slave, IOAPIC */
-    struct kvm_pit_state2 pit;
     struct kvm_clock_data clock; /* while the VM is stopped */
     bool clock_stopped;
 } chips;
@@ -33,9 +33,6 @@ static bool arch_save_chips(Kvm *kvm, GError **error)
         if (ioctl(kvm->vm_fd, KVM_GET_IRQCHIP, &chips.chips[i]) != 0) {
             return arch_fail(error, "KVM_GET_IRQCHIP");
         }
-    }
-    if (ioctl(kvm->vm_fd, KVM_GET_PIT2, &chips.pit) != 0) {
-        return arch_fail(error, "KVM_GET_PIT2");
     }
     return true;
 }
@@ -84,22 +81,15 @@ bool arch_vm_init(Kvm *kvm, GError **error)
     if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP) != 0) {
         return arch_fail(error, "KVM_CREATE_IRQCHIP");
     }
-    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
-    if (ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit) != 0) {
-        return arch_fail(error, "KVM_CREATE_PIT2");
-    }
     struct kvm_irq_routing_entry fixed[KVM_MAX_FIXED_ROUTES];
     unsigned count = arch_fill_fixed_routes(fixed);
     return kvm_init_routes(kvm, fixed, count, ARCH_FIRST_MSI_GSI, error) &&
            arch_save_chips(kvm, error);
 }
 
-/* KVM api.rst "KVM_REINJECT_CONTROL". */
 bool arch_vm_discard_late_ticks(Kvm *kvm, GError **error)
 {
-    struct kvm_reinject_control control = {.pit_reinject = 0};
-    return ioctl(kvm->vm_fd, KVM_REINJECT_CONTROL, &control) == 0 ||
-           arch_fail(error, "KVM_REINJECT_CONTROL");
+    return x86_pit_discard_late_ticks(kvm, error);
 }
 
 bool arch_vm_reset(Kvm *kvm, GError **error)
@@ -109,10 +99,7 @@ bool arch_vm_reset(Kvm *kvm, GError **error)
             return arch_fail(error, "KVM_SET_IRQCHIP");
         }
     }
-    if (ioctl(kvm->vm_fd, KVM_SET_PIT2, &chips.pit) != 0) {
-        return arch_fail(error, "KVM_SET_PIT2");
-    }
-    return true;
+    return x86_pit_reset(kvm, error);
 }
 
 /* ---- the state that a BIOS leaves ---- */
@@ -120,9 +107,6 @@ bool arch_vm_reset(Kvm *kvm, GError **error)
 #define PIC_TIMER_AND_CASCADE 0x05u /* IRQ 0 and 2 */
 #define PIC_MASTER_VECTOR 0x08
 #define PIC_SLAVE_VECTOR 0x70
-#define PIT_WHOLE_COUNT 0x10000 /* 18.2 Hz */
-#define PIT_MODE_RATE 2
-#define PIT_RW_WORD 3
 
 static bool arch_set_bios_pic(Kvm *kvm, unsigned index, uint8_t vector, uint8_t mask,
                               GError **error)
@@ -134,18 +118,11 @@ static bool arch_set_bios_pic(Kvm *kvm, unsigned index, uint8_t vector, uint8_t 
     return ioctl(kvm->vm_fd, KVM_SET_IRQCHIP, &chip) == 0 || arch_fail(error, "KVM_SET_IRQCHIP");
 }
 
-bool x86_vm_start_bios_timer(Kvm *kvm, GError **error)
+bool x86_vm_start_bios_timer(Kvm *kvm, bool has_pit, GError **error)
 {
-    struct kvm_pit_state2 pit = chips.pit;
-    pit.channels[0].count = PIT_WHOLE_COUNT;
-    pit.channels[0].mode = PIT_MODE_RATE;
-    pit.channels[0].rw_mode = PIT_RW_WORD;
-    pit.channels[0].gate = 1;
-    if (!arch_set_bios_pic(kvm, 0, PIC_MASTER_VECTOR, (uint8_t)~PIC_TIMER_AND_CASCADE, error) ||
-        !arch_set_bios_pic(kvm, 1, PIC_SLAVE_VECTOR, 0xff, error)) {
-        return false;
-    }
-    return ioctl(kvm->vm_fd, KVM_SET_PIT2, &pit) == 0 || arch_fail(error, "KVM_SET_PIT2");
+    return arch_set_bios_pic(kvm, 0, PIC_MASTER_VECTOR, (uint8_t)~PIC_TIMER_AND_CASCADE, error) &&
+           arch_set_bios_pic(kvm, 1, PIC_SLAVE_VECTOR, 0xff, error) &&
+           (!has_pit || x86_pit_start_bios_timer(kvm, error));
 }
 
 void arch_vm_clock_stop(Kvm *kvm)

@@ -7,7 +7,7 @@
 
 /* Sets up timer and interrupt controllers as a BIOS leaves them: channel 0 of the PIT ticks 18.2
  * times a second, IRQ 0-7 are vectors 8-15, IRQ 8-15 vectors 0x70-0x77, and only the timer and the
- * cascade are unmasked. After arch_vm_reset(). */
-bool x86_vm_start_bios_timer(Kvm *kvm, GError **error) ANY_THREAD;
+ * cascade are unmasked. @has_pit: else there is no timer. After arch_vm_reset(). */
+bool x86_vm_start_bios_timer(Kvm *kvm, bool has_pit, GError **error) ANY_THREAD;
 
 #endif

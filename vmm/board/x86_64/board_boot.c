@@ -42,7 +42,7 @@ static RUNS_IN_MAIN void board_boot_set_cmos(const VmMachine *m, Device *rtc, un
     rtc_set_cmos(rtc, CMOS_LAST_CPU, (uint8_t)(cpus - 1));
 }
 
-static GBytes *board_boot_order(const VmMachine *m)
+static RUNS_IN_MAIN GBytes *board_boot_order(const VmMachine *m)
 {
     char *order = machine_boot_order(m);
     return order != NULL ? g_bytes_new_take(order, strlen(order) + 1) : g_bytes_new(NULL, 0);

@@ -111,7 +111,7 @@ static void board_fw_cfg_set_acpi(void *opaque)
 
 /* The ACPI tables have the PCI windows that firmware has chosen, so they are built when it selects
  * them. */
-static bool board_fw_cfg_add_acpi(BoardFwCfg *b, GError **error)
+static RUNS_IN_MAIN bool board_fw_cfg_add_acpi(BoardFwCfg *b, GError **error)
 {
     static const char *const names[] = {ACPI_FILE_LOADER, ACPI_FILE_RSDP, ACPI_FILE_TABLES};
     for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {

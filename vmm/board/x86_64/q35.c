@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The board: a lean q35. Sections: devices, construction, reset. Addresses and interrupts are in
- * layout.h; the DSDT (dsdt.asl) has the same values.
+ * The board: a lean q35. Sections: construction, tables, reset. Its devices are in
+ * board_devices.c. Addresses and interrupts are in layout.h; the DSDT (dsdt.asl) has the same
+ * values.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -12,13 +13,16 @@
 #include "vmm/board/board.h"
 #include "vmm/board/x86_64/acpi.h"
 #include "vmm/board/x86_64/board_boot.h"
+#include "vmm/board/x86_64/board_devices.h"
 #include "vmm/board/x86_64/board_files.h"
 #include "vmm/board/x86_64/board_fw_cfg.h"
 #include "vmm/board/x86_64/flash.h"
 #include "vmm/board/x86_64/shadow.h"
+#include "vmm/board/x86_64/pit_ports.h"
 #include "vmm/arch/x86_64/arch_vcpu.h"
 #include "vmm/arch/x86_64/arch_vm.h"
 #include "vmm/arch/x86_64/boot_state.h"
+#include "vmm/arch/x86_64/pit.h"
 #include "vmm/boot/boot.h"
 #include "vmm/arch/x86_64/layout.h"
 
@@ -32,101 +36,13 @@ struct Board {
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
     unsigned resets;
-    Shadow shadow;    /* used with firmware only */
+    Shadow shadow; /* used with firmware only */
+    PitPorts pit;
     BootImage *image; /* NULL: boots from the ROM, or not at all */
     BoardFiles files;
     SmbiosTables smbios;
     BoardFwCfg fw_cfg;
 };
-
-/* ---- devices ---- */
-
-typedef enum BoardCondition {
-    BOARD_ALWAYS,
-    BOARD_COM1,
-    BOARD_COM2,
-    BOARD_DEBUGCON,
-    BOARD_RTC,
-    BOARD_UNLESS_GIVEN, /* -device may create it with other properties */
-} BoardCondition;
-
-/* One row per device, in order of creation. */
-static const struct BoardRow {
-    const char *type;
-    const char *properties;
-    BoardCondition when;
-} board_rows[] = {
-    /* clang-format off */
-    {"q35-host",     "",        BOARD_ALWAYS},
-    {"ich9-lpc",     "",        BOARD_ALWAYS},
-    {"i8042",        "",        BOARD_ALWAYS},
-    {"post-port",    "",        BOARD_ALWAYS},
-    {"fw_cfg_io",    "",        BOARD_ALWAYS},
-    {"mc146818rtc",  "",        BOARD_RTC},
-    {"isa-serial",   "index=0", BOARD_COM1},
-    {"isa-serial",   "index=1", BOARD_COM2},
-    {"isa-debugcon", "",        BOARD_DEBUGCON},
-    {"pvpanic",      "",        BOARD_UNLESS_GIVEN},
-    /* clang-format on */
-};
-
-static const char *board_serial(const VmMachine *m, unsigned index)
-{
-    return index < m->backends->serials->len ? m->backends->serials->pdata[index] : NULL;
-}
-
-static bool board_is_given(const VmMachine *m, const char *type)
-{
-    for (unsigned i = 0; i < m->config->devices->len; i++) {
-        if (g_strcmp0(opt_dict_get(m->config->devices->pdata[i], "driver"), type) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Adds the command line's settings for the row's device to @props. False: the machine has no such
- * device. */
-static bool board_row_properties(const VmMachine *m, const struct BoardRow *row, OptDict *props)
-{
-    const char *chardev = NULL;
-    switch (row->when) {
-    case BOARD_ALWAYS:
-        return true;
-    case BOARD_RTC:
-        if (m->config->rtc_base != NULL) {
-            opt_dict_set(props, "base", m->config->rtc_base);
-        }
-        return true;
-    case BOARD_UNLESS_GIVEN:
-        return !board_is_given(m, row->type);
-    case BOARD_COM1:
-        chardev = board_serial(m, 0);
-        break;
-    case BOARD_COM2:
-        chardev = board_serial(m, 1);
-        break;
-    case BOARD_DEBUGCON:
-        chardev = m->backends->debugcon;
-        break;
-    }
-    if (chardev != NULL) {
-        opt_dict_set(props, "chardev", chardev);
-    }
-    return chardev != NULL;
-}
-
-static coroutine_fn RUNS_IN_MAIN bool board_co_add_row(VmMachine *m, const struct BoardRow *row,
-                                                       GError **error)
-{
-    g_autoptr(OptDict) props =
-        row->properties[0] != '\0' ? opt_dict_parse(row->properties, NULL, error) : opt_dict_new();
-    if (props == NULL) {
-        return false;
-    }
-    return !board_row_properties(m, row, props) ||
-           machine_co_add_device(m, row->type, NULL, props, error) != NULL;
-}
 
 /* ---- construction ---- */
 
@@ -309,7 +225,6 @@ static bool board_has_com(const VmMachine *m, unsigned index)
     return false;
 }
 
-/* @apic_ids has room for all processors. */
 /* With ECAM where firmware has put it. */
 static PciWindows board_windows(const VmMachine *m)
 {
@@ -318,6 +233,7 @@ static PciWindows board_windows(const VmMachine *m)
     return windows;
 }
 
+/* @apic_ids has room for all processors. */
 static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
 {
     const Board *b = m->board;
@@ -387,21 +303,30 @@ static RUNS_IN_MAIN bool board_add_fw_cfg(VmMachine *m, GError **error)
 
 /* ---- the whole ---- */
 
+static void board_pit_failed(void *opaque)
+{
+    VmMachine *m = opaque;
+    enter_main();
+    m->hw.request(m->hw.request_opaque, VCPU_EVENT_FAILED, 0);
+}
+
 bool board_co_build(VmMachine *m, GError **error)
 {
     m->board = g_new0(Board, 1);
     if (!board_choose_cpus(m, error) || !board_co_open_boot_files(m, error) ||
         !x86_flash_co_add(m, &m->board->rom, error) || !board_add_ram(m, error) ||
         !kvm_create_vm(&m->kvm, &m->ram, error) || !arch_vm_init(&m->kvm, error) ||
+        (!m->config->no_pit && !x86_pit_check(&m->kvm, error)) ||
         (m->config->discard_late_ticks && !arch_vm_discard_late_ticks(&m->kvm, error))) {
         return false;
     }
     kvm_attach_ram_log(&m->kvm, &m->ram);
     board_add_interrupts(m);
-    for (unsigned i = 0; i < G_N_ELEMENTS(board_rows); i++) {
-        if (!board_co_add_row(m, &board_rows[i], error)) {
-            return false;
-        }
+    if (!m->config->no_pit) {
+        pit_ports_init(&m->board->pit, &m->kvm, m->pio, m->env.main_ctx, board_pit_failed, m);
+    }
+    if (!x86_board_co_add_devices(m, error)) {
+        return false;
     }
     rtc_set_memory_size(board_find(m, "mc146818rtc"), guest_ram_below_4g(&m->ram),
                         guest_ram_above_4g(&m->ram));
@@ -469,6 +394,7 @@ bool board_co_reset(VmMachine *m, GError **error)
     }
     m->board->resets++;
     return arch_vm_reset(&m->kvm, error) &&
-           (!direct || !state.bios_timer || x86_vm_start_bios_timer(&m->kvm, error)) &&
+           (!direct || !state.bios_timer ||
+            x86_vm_start_bios_timer(&m->kvm, !m->config->no_pit, error)) &&
            vcpus_co_reset(m->vcpus, direct ? &state : NULL, error);
 }

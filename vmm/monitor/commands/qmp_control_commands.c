@@ -44,6 +44,7 @@ static const QmpType qmp_guid_info = {
 static struct json_object *qmp_query_generation_id(QmpCall *call, struct json_object *args,
                                                    GError **error)
 {
+    enter_main();
     const Device *dev = machine_find_type(&call->vm->machine, VMGENID_TYPE);
     if (dev == NULL) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC, "VM Generation ID device not found");
@@ -166,6 +167,7 @@ static const QmpType qmp_panic_action = {
 static const QmpType qmp_watchdog_action = {
     .name = "WatchdogAction",
     .kind = QMP_KIND_ENUM,
+    /* in the order of the enum WatchdogAction */
     .values = QMP_VALUES("reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi")};
 static const QmpType qmp_set_action_args = {
     .name = "set-action-arg",
@@ -174,20 +176,19 @@ static const QmpType qmp_set_action_args = {
         QMP_MEMBERS({"reboot", &qmp_reboot_action, true, "when the guest resets"},
                     {"shutdown", &qmp_shutdown_action, true, "when the guest powers off"},
                     {"panic", &qmp_panic_action, true, "when the guest panics"},
-                    {"watchdog", &qmp_watchdog_action, true,
-                     "refused: skiff has no watchdog device (-timeout ends a guest that hangs)"})};
+                    {"watchdog", &qmp_watchdog_action, true, "when a watchdog device expires"})};
+static const QmpType qmp_watchdog_set_action_args = {
+    .name = "watchdog-set-action-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS({"action", &qmp_watchdog_action, .doc = "the new reaction"})};
 
 static struct json_object *qmp_set_action(QmpCall *call, struct json_object *args, GError **error)
 {
     VmActions *actions = &call->vm->life.actions;
-    if (qmp_arg_has(args, "watchdog")) {
-        g_set_error(error, QMP_ERROR, QMP_ERROR_GENERIC,
-                    "Parameter 'watchdog': skiff has no watchdog device; nearest is -timeout");
-        return NULL;
-    }
     int reboot = qmp_arg_enum(args, "reboot", &qmp_reboot_action);
     int shutdown = qmp_arg_enum(args, "shutdown", &qmp_shutdown_action);
     int panic = qmp_arg_enum(args, "panic", &qmp_panic_action);
+    int watchdog = qmp_arg_enum(args, "watchdog", &qmp_watchdog_action);
     if (reboot >= 0) {
         actions->no_reboot = reboot == 1;
     }
@@ -197,6 +198,17 @@ static struct json_object *qmp_set_action(QmpCall *call, struct json_object *arg
     if (panic >= 0) {
         actions->panic = (PanicAction)panic;
     }
+    if (watchdog >= 0) {
+        actions->watchdog = (WatchdogAction)watchdog;
+    }
+    return NULL;
+}
+
+static struct json_object *qmp_watchdog_set_action(QmpCall *call, struct json_object *args,
+                                                   GError **error)
+{
+    int action = qmp_arg_enum(args, "action", &qmp_watchdog_action);
+    call->vm->life.actions.watchdog = (WatchdogAction)action;
     return NULL;
 }
 
@@ -224,7 +236,10 @@ static const QmpCommand qmp_control_commands[] = {
     {"quit", NULL, NULL, QMP_INSTANT | QMP_EARLY, qmp_quit,
      "Ends skiff with status 0. Storage is brought to rest, for 5 seconds at most."},
     {"set-action", &qmp_set_action_args, NULL, QMP_INSTANT, qmp_set_action,
-     "Sets the reactions to the guest's reset, power-off and panic, as -action does."},
+     "Sets the reactions to the guest's reset, power-off and panic and to a watchdog, as -action "
+     "does."},
+    {"watchdog-set-action", &qmp_watchdog_set_action_args, NULL, QMP_INSTANT,
+     qmp_watchdog_set_action, "Sets the reaction to a watchdog device that expires."},
     {0},
 };
 
@@ -261,7 +276,8 @@ static const QmpEvent qmp_control_events[] = {
     {"GUEST_PANICKED", &qmp_panic_data, "The guest has panicked (pvpanic)."},
     {"GUEST_CRASHLOADED", &qmp_panic_data,
      "The guest has crashed and continues with its crash kernel (pvpanic)."},
-    {"WATCHDOG", &qmp_watchdog_data, "The guest's watchdog device has expired."},
+    {"WATCHDOG", &qmp_watchdog_data,
+     "A watchdog device of the guest has expired (i6300esb, iTCO)."},
     {0},
 };
 

@@ -123,26 +123,11 @@ static const QmpType qmp_hotpluggable_cpu_list = {.kind = QMP_KIND_ARRAY,
 
 /* ---- inject-nmi ---- */
 
-static void qmp_press_nmi_in_thread(Vcpu *v, void *opaque)
-{
-    enter_vcpu();
-    GError **error = opaque;
-    arch_vcpu_press_nmi(vcpu_fd(v), vcpu_index(v), error);
-}
-
 static struct json_object *qmp_inject_nmi(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
     enter_coroutine();
-    VcpuSet *vcpus = call->vm->machine.vcpus;
-    for (unsigned i = 0; i < vcpus_count(vcpus); i++) {
-        g_autoptr(GError) failure = NULL;
-        vcpus_co_call(vcpus, i, qmp_press_nmi_in_thread, &failure);
-        if (failure != NULL) {
-            g_propagate_error(error, g_steal_pointer(&failure));
-            return NULL;
-        }
-    }
+    vm_co_press_nmi(call->vm, error);
     return NULL;
 }
 

@@ -56,6 +56,20 @@ static void qmp_events_panicked(VmListener *l, bool crash_loaded, VmPanicAction 
     qmp_event_emit(crash_loaded ? "GUEST_CRASHLOADED" : "GUEST_PANICKED", data);
 }
 
+static void qmp_events_watchdog_expired(VmListener *l, WatchdogAction action)
+{
+    static const char *const actions[] = {
+        [WATCHDOG_RESET] = "reset",           [WATCHDOG_SHUTDOWN] = "shutdown",
+        [WATCHDOG_POWEROFF] = "poweroff",     [WATCHDOG_PAUSE] = "pause",
+        [WATCHDOG_DEBUG] = "debug",           [WATCHDOG_NONE] = "none",
+        [WATCHDOG_INJECT_NMI] = "inject-nmi",
+    };
+    enter_main();
+    struct json_object *data = json_object_new_object();
+    qmp_put_str(data, "action", actions[action]);
+    qmp_event_emit("WATCHDOG", data);
+}
+
 static void qmp_events_power_asked(VmListener *l)
 {
     enter_main();
@@ -182,6 +196,7 @@ void qmp_events_init(Vm *vm)
         .reset = qmp_events_reset,
         .ending = qmp_events_ending,
         .panicked = qmp_events_panicked,
+        .watchdog_expired = qmp_events_watchdog_expired,
         .power_asked = qmp_events_power_asked,
         .device_deleted = qmp_events_device_deleted,
         .io_error = qmp_events_io_error,

@@ -226,10 +226,10 @@ static struct json_object *qmp_block_job_change(QmpCall *call, struct json_objec
     if (job == NULL || job_driver(job) != &block_mirror_driver) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found",
                     qmp_arg_str(args, "id"));
-    } else if (!blocking && block_mirror_write_blocking(job)) {
-        qmp_refuse(error, "Change to copy mode 'background' is not implemented");
     } else if (blocking) {
-        block_mirror_set_write_blocking(job);
+        block_mirror_set_write_blocking(job, error);
+    } else if (job_verb_check(job, JOB_VERB_CHANGE, error) && block_mirror_write_blocking(job)) {
+        qmp_refuse(error, "Change to copy mode 'background' is not implemented");
     }
     return NULL;
 }

@@ -84,7 +84,6 @@ static const struct {
     {"sync-profile", "perf"},
     {"system_wakeup", "none: the machine does not suspend; cont goes on after stop"},
     {"trace-file", "logfile, which also gets the trace"},
-    {"watchdog_action", "set_action watchdog=..."},
     {"wavcapture", no_display},
 };
 

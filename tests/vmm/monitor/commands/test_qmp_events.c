@@ -228,6 +228,55 @@ static void the_event_of_a_panic_has_its_action(void **state)
     assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_PANIC);
 }
 
+static void the_event_of_a_watchdog_has_its_action(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    VmActions *actions = &rig->vm.life.actions;
+    expect_events(rig, "RESUME");
+    actions->watchdog = WATCHDOG_NONE;
+    vm_request(&rig->vm, VM_REQUEST_WATCHDOG, 0);
+    expect_events(rig, "WATCHDOG(none)");
+    actions->watchdog = WATCHDOG_DEBUG;
+    vm_request(&rig->vm, VM_REQUEST_WATCHDOG, 0);
+    expect_events(rig, "WATCHDOG(debug)");
+    actions->watchdog = WATCHDOG_PAUSE;
+    vm_request(&rig->vm, VM_REQUEST_WATCHDOG, 0);
+    expect_events(rig, "WATCHDOG(pause) STOP");
+    assert_string_equal(run_state_qemu_name(&rig->vm.run), "watchdog");
+    run_state_request_start(&rig->vm.run);
+    expect_events(rig, "RESUME");
+    actions->watchdog = WATCHDOG_RESET;
+    vm_request(&rig->vm, VM_REQUEST_WATCHDOG, 0);
+    expect_events(rig, "WATCHDOG(reset) RESET(guest-reset)");
+    actions->watchdog = WATCHDOG_POWEROFF;
+    vm_request(&rig->vm, VM_REQUEST_WATCHDOG, 0);
+    expect_events(rig, "WATCHDOG(poweroff) SHUTDOWN(guest-shutdown)");
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_WATCHDOG);
+}
+
+static void a_watchdog_that_may_not_reset_ends_the_vm(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    expect_events(rig, "RESUME");
+    rig->vm.life.actions.no_reboot = true;
+    vm_request(&rig->vm, VM_REQUEST_WATCHDOG, 0);
+    expect_events(rig, "WATCHDOG(reset) SHUTDOWN(guest-reset)");
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_WATCHDOG);
+}
+
+static void a_power_off_outweighs_a_watchdog(void **state)
+{
+    Rig *rig = *state;
+    enter_main();
+    expect_events(rig, "RESUME");
+    vm_request(&rig->vm, VM_REQUEST_WATCHDOG, 0);
+    vm_request(&rig->vm, VM_REQUEST_POWEROFF, 0);
+    expect_events(rig, "SHUTDOWN(guest-shutdown)");
+    assert_int_equal(rig->vm.life.exit_status, EXIT_STATUS_OK);
+}
+
 static void a_failure_of_kvm_is_a_host_error(void **state)
 {
     Rig *rig = *state;
@@ -250,6 +299,9 @@ int main(void)
         ON_RIG(under_no_shutdown_a_power_off_stops),
         ON_RIG(under_no_reboot_a_reset_ends_the_vm),
         ON_RIG(the_event_of_a_panic_has_its_action),
+        ON_RIG(the_event_of_a_watchdog_has_its_action),
+        ON_RIG(a_watchdog_that_may_not_reset_ends_the_vm),
+        ON_RIG(a_power_off_outweighs_a_watchdog),
         ON_RIG(a_failure_of_kvm_is_a_host_error),
     };
     return cmocka_run_group_tests_name("vmm/monitor/commands/qmp_events", tests, NULL, NULL);

@@ -71,6 +71,27 @@ static void a_mirror_is_started_queried_and_completed(void **state)
     disk_del(rig, path);
 }
 
+static void the_copy_mode_of_a_concluded_mirror_does_not_change(void **state)
+{
+    static const char *const modes[] = {"background", "write-blocking"};
+    QmpRig *rig = *state;
+    char *path = disk_add(rig);
+    g_free(qmp_ok(rig, MIRROR,
+                  "{'job-id':'j','device':'disk','target':'target','sync':'full',"
+                  "'auto-dismiss':false}"));
+    await(rig, "query-jobs", "\"status\":\"ready\"");
+    g_free(qmp_ok(rig, "block-job-cancel", "{'device':'j','force':true}"));
+    await(rig, "query-jobs", "\"status\":\"concluded\"");
+    for (unsigned i = 0; i < G_N_ELEMENTS(modes); i++) {
+        g_autofree char *args =
+            g_strdup_printf("{'id':'j','type':'mirror','copy-mode':'%s'}", modes[i]);
+        qmp_fails(rig, "block-job-change", args, "GenericError",
+                  "Job 'j' in state 'concluded' cannot accept command verb 'change'");
+    }
+    g_free(qmp_ok(rig, "job-dismiss", "{'id':'j'}"));
+    disk_del(rig, path);
+}
+
 static void the_image_of_drive_mirror_is_made_and_equals_the_disk(void **state)
 {
     static const char *const formats[] = {"", ",'format':'qcow2'"};
@@ -164,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         QMP_TEST(a_mirror_is_started_queried_and_completed),
+        QMP_TEST(the_copy_mode_of_a_concluded_mirror_does_not_change),
         QMP_TEST(the_image_of_drive_mirror_is_made_and_equals_the_disk),
         QMP_TEST(a_full_disk_is_named_with_the_file),
         QMP_TEST(wrong_arguments_are_refused_in_qemus_words),

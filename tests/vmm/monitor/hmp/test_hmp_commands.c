@@ -264,6 +264,11 @@ static void options_have_the_syntax_of_the_command_line(void **state)
     assert_true(rig->vm.life.actions.no_reboot);
     assert_prints(rig, "set_action {\"panic\": \"none\"}", "");
     assert_int_equal(rig->vm.life.actions.panic, PANIC_NONE);
+    assert_prints(rig, "set_action watchdog=inject-nmi", "");
+    assert_int_equal(rig->vm.life.actions.watchdog, WATCHDOG_INJECT_NMI);
+    assert_prints(rig, "watchdog_action pause", "");
+    assert_int_equal(rig->vm.life.actions.watchdog, WATCHDOG_PAUSE);
+    assert_prints_part(rig, "watchdog_action dance", "Error: Parameter 'action' does not accept");
     assert_prints_part(rig, "set_action panic=dance", "Error: Parameter 'panic' does not accept");
     assert_prints_part(rig, "set_action [1]", "Error");
     assert_prints_part(rig, "set_action {\"panic\": ", "set_action: ");
