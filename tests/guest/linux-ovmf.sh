@@ -52,12 +52,12 @@ end_ovmf() {
     local status=0
     exec 3>&-
     wait "$ovmf_pid" || status=$?
-    echo "== status $status"
+    printf '\n== status %s\n' "$status"
     cat $lab_console
 }
 
 print_vars() {
-    echo "== vars"
+    printf '\n== vars\n'
     gzip -c $lab_vars | base64
     echo "== end"
 }
