@@ -122,14 +122,12 @@ wait $! 2>/dev/null
 report $? "SIGKILL leaves a file that looks unfinished"
 
 # progress
-"$img" convert -r 1k base.raw new.raw 2>asked & # takes longer than the test
+"$img" convert -r 2M base.raw new.raw 2>asked & # takes 4 s
 until [ -e new.raw.skiff-* ] 2>/dev/null; do sleep 0.05; done
 kill -USR1 $!
-until grep -q '^    ([0-9.]*/100%)$' asked; do sleep 0.05; done
-kill -KILL $! # it goes on after the report
+wait $!
+[ $? -eq 0 ] && grep -q '^    ([0-9.]*/100%)$' asked
 report $? "SIGUSR1 prints the progress"
-wait $! 2>/dev/null
-rm -f new.raw.skiff-*
 [[ $("$img" convert -p base.raw new.raw | tr '\r' '\n') == *"(0.00/100%)"*"(100.00/100%)"* ]]
 report $? "-p prints the progress"
 
