@@ -62,6 +62,8 @@ class Manual:
         if "=" not in parts[0] and parts[0] and option in ("device", "object"):
             kind = parts[0]
             self.words.add(kind)
+        elif option == "smbios" and parts[0].startswith("type="):
+            kind = parts[0]
         driver = next((part[7:] for part in parts if part.startswith("driver=")), "")
         named = driver if option == "blockdev" else kind or ""
         for part in parts:
@@ -104,9 +106,11 @@ class Skiff:
             "mon": "chardev=c,",
             "object": f"{kind},id=o," + ("size=2M," if kind.startswith("memory") else ""),
             "serial": "null,",
+            "smbios": "" if key == "file" else (kind or "type=1") + ",",
             "smp": "1,",
         }.get(option, "")
-        if option in ("drive", "blockdev") and key in ("file", "format", "if", "id", "driver", "node-name"):
+        if (option in ("drive", "blockdev") and key in ("file", "format", "if", "id", "driver", "node-name")
+                or (option, key) == ("smbios", "type")):
             pair = ""  # they are in `before`
         extra = ["-chardev", "null,id=c"] if option == "mon" else []
         return [*extra, f"-{option}", before + pair]
