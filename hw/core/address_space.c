@@ -238,6 +238,21 @@ static MmioResult dispatch_piece(IoRegion *r, uint64_t address, unsigned size, I
     return result;
 }
 
+/* The region that gets the next piece, which is at @address; NULL: none. A pended piece goes back to
+ * the region that pended it, also when the guest has mapped another one over it: that device has an
+ * operation that only this access ends. */
+static IoRegion *address_space_target(AddressSpace *as, uint64_t address, const IoAccess *access)
+{
+    for (unsigned i = 0; access->pended_by != NULL && i < as->mapped->len; i++) {
+        IoRegion *r = as->mapped->pdata[i];
+        if (r == access->pended_by && address >= r->base && address <= region_last(r)) {
+            return r;
+        }
+    }
+    const FlatRange *f = address_space_find(as, address);
+    return f != NULL ? f->region : NULL;
+}
+
 MmioResult address_space_dispatch(AddressSpace *as, uint64_t address, IoAccess *access,
                                   bool *claimed)
 {
@@ -248,15 +263,17 @@ MmioResult address_space_dispatch(AddressSpace *as, uint64_t address, IoAccess *
         uint64_t at = address + access->done; /* wraps at the top of the space */
         unsigned left = access->size - access->done;
         /* Looked up for each piece: a handler may remap the space. */
-        const FlatRange *f = address_space_find(as, at);
-        if (f == NULL) {
+        IoRegion *r = address_space_target(as, at, access);
+        access->pended_by = NULL;
+        if (r == NULL) {
             access->done_value |= UINT64_C(0xff) << (access->done * 8);
             access->done++;
             continue;
         }
         any = true;
-        unsigned size = piece_size(f->region, at, left, access->size);
-        if (dispatch_piece(f->region, at, size, access) == MMIO_PENDING) {
+        unsigned size = piece_size(r, at, left, access->size);
+        if (dispatch_piece(r, at, size, access) == MMIO_PENDING) {
+            access->pended_by = r;
             if (claimed != NULL) {
                 *claimed = true;
             }

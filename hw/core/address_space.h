@@ -39,6 +39,8 @@ struct PendedWaiter {
     const char *what;
 };
 
+typedef struct IoRegion IoRegion;
+
 /* One register access. `value` is little-endian in its low `size` bytes. A handler sees size 1, 2,
  * 4 or 8, within its region's min_size and max_size; a guest's access has any size from 1 to 8. The
  * caller sets value, size and is_write and zeroes the rest. */
@@ -47,10 +49,11 @@ typedef struct IoAccess {
     uint64_t value;  /* write: in; read: out (preset to all ones) */
     uint8_t size;
     bool is_write;
-    bool must_retire;    /* the vCPU is to stop: see pended_cancel() */
-    uint8_t done;        /* the dispatcher's: bytes of a split access that have retired */
-    uint64_t done_value; /* the dispatcher's: the value those bytes read */
-    PendedWaiter waiter; /* used by pended_wait_for() */
+    bool must_retire;          /* the vCPU is to stop: see pended_cancel() */
+    uint8_t done;              /* the dispatcher's: bytes of a split access that have retired */
+    uint64_t done_value;       /* the dispatcher's: the value those bytes read */
+    const IoRegion *pended_by; /* the dispatcher's: whose handler pended it; may be gone by now */
+    PendedWaiter waiter;       /* used by pended_wait_for() */
 } IoAccess;
 
 /* In a handler: `return pended_wait_for(&dev->pended, access);` */
@@ -85,7 +88,7 @@ typedef struct IoRegionOps {
 
 typedef struct AddressSpace AddressSpace;
 
-typedef struct IoRegion {
+struct IoRegion {
     const char *name;
     const IoRegionOps *ops;
     void *opaque;
@@ -94,7 +97,7 @@ typedef struct IoRegion {
     AddressSpace *space; /* NULL: not mapped */
     uint64_t base;
     int priority;
-} IoRegion;
+};
 
 /* `changed` is called after a region is mapped (@mapped is true) and before it is unmapped. The KVM
  * layer moves ioeventfds with the region. */
@@ -114,8 +117,9 @@ void address_space_unmap(IoRegion *r) BQL_HELD;
  * that owns the first byte gets the whole access, even if another region overlaps the rest (0xcf8
  * and 0xcf9). An access outside all regions reads all ones, is dropped on write, and sets *@claimed
  * (may be NULL) to false. On MMIO_PENDING the caller releases the BQL, waits for
- * access->waiter.done, and dispatches the same IoAccess again. Retired pieces of a split access are
- * not repeated. */
+ * access->waiter.done, and dispatches the same IoAccess again. It goes back to the region that pended
+ * it while that is mapped there, even below another one. Retired pieces of a split access are not
+ * repeated. */
 MmioResult address_space_dispatch(AddressSpace *as, uint64_t address, IoAccess *access,
                                   bool *claimed) BQL_HELD;
 /* The mapping that overlaps [base, base+size) with the lowest address, or NULL. */

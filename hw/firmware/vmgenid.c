@@ -63,13 +63,20 @@ static bool vmgenid_update(Vmgenid *v)
     return address == 0 || guest_ram_write(v->base.env->ram, address, v->bytes, GUID_SIZE);
 }
 
+static void vmgenid_try_update(Vmgenid *v)
+{
+    if (!vmgenid_update(v)) {
+        log_guest_error(&v->base.log_limit, device_label(&v->base),
+                        "the address of the generation id is not RAM");
+    }
+}
+
 static void vmgenid_written(void *opaque, uint32_t offset, uint32_t size)
 {
     Vmgenid *v = opaque;
     assert_bql();
-    if (offset + size == sizeof(v->state.address) && !vmgenid_update(v)) {
-        log_guest_error(&v->base.log_limit, device_label(&v->base),
-                        "the address of the generation id is not RAM");
+    if (offset + size == sizeof(v->state.address)) {
+        vmgenid_try_update(v);
     }
 }
 
@@ -133,16 +140,11 @@ static void vmgenid_reset(Device *dev)
     ((Vmgenid *)dev)->state = (VmgenidState){0};
 }
 
-/* A machine that is loaded has the GUID of this process. */
+/* A machine that is loaded has the GUID of this process. The address is the guest's: a wrong one must
+ * not keep the machine from being loaded. */
 static bool vmgenid_post_load(Device *dev, GError **error)
 {
-    Vmgenid *v = (Vmgenid *)dev;
-    if (!vmgenid_update(v)) {
-        g_set_error(error, STATE_ERROR, STATE_ERROR_VALUE,
-                    "the generation id's address 0x%" G_GINT64_MODIFIER "x is not RAM",
-                    vmgenid_address(v));
-        return false;
-    }
+    vmgenid_try_update((Vmgenid *)dev);
     return true;
 }
 

@@ -4,9 +4,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "vmm/board/user_file.h"
 
 #define SMBIOS_HEADER_SIZE 4
 #define SMBIOS_STRING_MAX 4096 /* of a file with one string */
+#define SMBIOS_FILE_MAX 65535  /* of a file with one structure: the entry point has 16 bits */
 
 #define TEXT(option, field) OPT_SPEC(SmbiosOptions, option, OPT_STRING, field)
 
@@ -162,14 +164,13 @@ static bool smbios_is_structure(const uint8_t *data, gsize size)
 
 static bool smbios_take_file(SmbiosOptions *o, const char *path, GError **error)
 {
-    char *data;
     gsize size;
     g_autoptr(GError) failure = NULL;
-    if (!g_file_get_contents(path, &data, &size, &failure)) {
+    g_autoptr(GBytes) bytes = user_file_read(path, SMBIOS_FILE_MAX, &failure);
+    if (bytes == NULL) {
         return smbios_fail(error, "file=%s: %s", path, failure->message);
     }
-    g_autoptr(GBytes) bytes = g_bytes_new_take(data, size);
-    const uint8_t *structure = (const uint8_t *)data;
+    const uint8_t *structure = g_bytes_get_data(bytes, &size);
     if (!smbios_is_structure(structure, size)) {
         return smbios_fail(error, "file=%s: is no SMBIOS structure", path);
     }
@@ -210,17 +211,18 @@ static const OptSpec oem_specs[] = {
 
 static bool smbios_read_oem_string(SmbiosOptions *o, const char *path, GError **error)
 {
-    g_autofree char *text = NULL;
     gsize size;
     g_autoptr(GError) failure = NULL;
-    if (!g_file_get_contents(path, &text, &size, &failure)) {
+    g_autoptr(GBytes) bytes = user_file_read(path, SMBIOS_STRING_MAX, &failure);
+    if (bytes == NULL) {
         return smbios_fail(error, "type=11,path=%s: %s", path, failure->message);
     }
-    if (size == 0 || size > SMBIOS_STRING_MAX || memchr(text, 0, size) != NULL) {
+    const char *text = g_bytes_get_data(bytes, &size);
+    if (size == 0 || memchr(text, 0, size) != NULL) {
         return smbios_fail(error, "type=11,path=%s: a string has 1 to %u bytes, none of them NUL",
                            path, SMBIOS_STRING_MAX);
     }
-    g_ptr_array_add(o->oem_strings, g_steal_pointer(&text));
+    g_ptr_array_add(o->oem_strings, g_strndup(text, size));
     return true;
 }
 

@@ -224,10 +224,12 @@ static void vm_watchdog_nmi(void *opaque)
 {
     enter_main();
     enter_coroutine();
+    Vm *vm = opaque;
     g_autoptr(GError) error = NULL;
-    if (!vm_co_press_nmi(opaque, &error)) {
-        log_error("watchdog: no NMI: %s", error->message);
+    if (!vm_co_press_nmi(vm, &error)) {
+        log_limited(&vm->life.watchdog_log, "watchdog: no NMI: %s", error->message);
     }
+    vm->life.nmi_pressed = false;
 }
 
 /* Performs the action of -action watchdog=. False when the guest continues, or is stopped. */
@@ -256,7 +258,11 @@ static RUNS_IN_MAIN bool vm_watchdog_expired(Vm *vm)
     case WATCHDOG_NONE:
         break;
     case WATCHDOG_INJECT_NMI:
-        co_start(vm->ctx, vm_watchdog_nmi, vm);
+        /* Where a vCPU waits for a hung flash, another one may let the watchdog expire without end. */
+        if (!vm->life.nmi_pressed) {
+            vm->life.nmi_pressed = true;
+            co_start(vm->ctx, vm_watchdog_nmi, vm);
+        }
         break;
     }
     return false;

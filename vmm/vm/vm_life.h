@@ -38,6 +38,7 @@ typedef struct VmLife {
     unsigned triple_faults;  /* in a row, each soon after the reset by the one before */
     int64_t triple_fault_ns; /* the last one's time */
     LogLimit watchdog_log;
+    bool nmi_pressed;     /* by the watchdog; not every vCPU has it yet */
     unsigned kept_events; /* the guest's further requests, handled when it resumes */
 
     AioTimer timeout_timer; /* -timeout */

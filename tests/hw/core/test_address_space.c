@@ -223,6 +223,45 @@ static void test_pended_access_is_dispatched_again_where_it_stopped(void **unuse
     assert_int_equal(p.bytes[0], 0x11);
 }
 
+static void test_pended_access_ends_where_it_began_below_a_new_mapping(void **unused)
+{
+    Probe p, cover;
+    probe_init(&p, 64, 1, 4, false);
+    probe_init(&cover, 64, 1, 8, false);
+    address_space_map(space, &p.region, 0, 0);
+    p.pend_at = 1;
+    IoAccess access = {.size = 8, .is_write = true, .value = UINT64_C(0x8877665544332211)};
+    assert_int_equal(address_space_dispatch(space, 0, &access, NULL), MMIO_PENDING);
+    address_space_map(space, &cover.region, 0, 2);
+    pended_finish(&p.pended);
+    assert_int_equal(address_space_dispatch(space, 0, &access, NULL), MMIO_DONE);
+    assert_int_equal(p.count, 2);
+    assert_int_equal(p.bytes[3], 0x44);
+    assert_int_equal(cover.count, 1); /* the other half, which was not pended */
+    assert_int_equal(cover.bytes[4], 0x55);
+}
+
+static void test_pended_access_leaves_a_region_that_moved_or_went(void **unused)
+{
+    Probe p;
+    probe_init(&p, 64, 1, 8, false);
+    for (unsigned moved_on = 0; moved_on < 2; moved_on++) {
+        IoAccess access = {.size = 1};
+        bool claimed = true;
+        address_space_map(space, &p.region, 0, 0);
+        p.pend_at = p.count + 1;
+        assert_int_equal(address_space_dispatch(space, 8, &access, NULL), MMIO_PENDING);
+        address_space_unmap(&p.region);
+        if (moved_on) {
+            address_space_map(space, &p.region, 0x100, 0);
+        }
+        pended_finish(&p.pended);
+        assert_int_equal(address_space_dispatch(space, 8, &access, &claimed), MMIO_DONE);
+        assert_false(claimed);
+        assert_int_equal(access.value, 0xff);
+    }
+}
+
 static void test_all_waiters_of_a_device_are_woken(void **unused)
 {
     Probe p;
@@ -349,6 +388,8 @@ int main(void)
         TEST(test_higher_priority_then_later_mapping_wins),
         TEST(test_region_may_end_at_the_top_of_the_space),
         TEST(test_pended_access_is_dispatched_again_where_it_stopped),
+        TEST(test_pended_access_ends_where_it_began_below_a_new_mapping),
+        TEST(test_pended_access_leaves_a_region_that_moved_or_went),
         TEST(test_all_waiters_of_a_device_are_woken),
         TEST(test_handler_may_remap_during_a_split_access),
         TEST(test_listener_and_hook_are_called_for_map_and_unmap),

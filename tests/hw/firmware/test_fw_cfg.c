@@ -475,6 +475,36 @@ static void other_accesses_wait_for_the_end_of_a_transfer(void **unused)
     assert_memory_equal(ram(TARGET + LARGE), "QEMU", 4);
 }
 
+static MmioResult cover_access(void *opaque, IoAccess *access)
+{
+    assert_bql();
+    return MMIO_DONE;
+}
+
+/* A guest may place the ACPI block over the ports meanwhile. */
+static void a_transfer_ends_below_another_mapping(void **unused)
+{
+    static const IoRegionOps ops = {.access = cover_access};
+    IoRegion cover = {.name = "cover", .ops = &ops, .size = 0x80};
+    add_large_file();
+    put_descriptor(DESCRIPTOR, SELECTED(0x20) | READ, LARGE, TARGET);
+    IoAccess first = write_access(DESCRIPTOR), second = {.size = 1};
+    assert_int_equal(dispatch(&first, DMA + 4), MMIO_PENDING);
+    assert_int_equal(dispatch(&second, DATA), MMIO_PENDING);
+    bql_lock();
+    address_space_map(m->env.pio, &cover, 0x500, 2);
+    bql_unlock();
+    do {
+        fake_machine_run(m);
+    } while (dispatch(&first, DMA + 4) == MMIO_PENDING);
+    assert_int_equal(dispatch(&second, DATA), MMIO_DONE);
+    assert_int_equal(control_at(DESCRIPTOR), 0);
+    assert_large_file_is_in_ram();
+    bql_lock();
+    address_space_unmap(&cover);
+    bql_unlock();
+}
+
 static void a_descriptor_is_read_once(void **unused)
 {
     add_large_file();
@@ -517,6 +547,7 @@ int main(void)
         TEST(only_writable_files_are_written_and_only_within_them),
         TEST(a_large_transfer_gives_main_a_turn_between_pieces),
         TEST(other_accesses_wait_for_the_end_of_a_transfer),
+        TEST(a_transfer_ends_below_another_mapping),
         TEST(a_descriptor_is_read_once),
     };
     return cmocka_run_group_tests_name("hw/firmware/fw_cfg", tests, NULL, NULL);

@@ -102,6 +102,35 @@ static void parking_cancels_no_operation(void **state)
     assert_int_equal(flash_dispatch(f, 0x200, &read), MMIO_DONE);
 }
 
+static MmioResult cover_access(void *opaque, IoAccess *access)
+{
+    assert_bql();
+    return MMIO_DONE;
+}
+
+/* A guest may place ECAM or the chipset's registers over the flash while an operation runs. */
+static void the_owner_ends_its_operation_below_another_mapping(void **state)
+{
+    static const IoRegionOps ops = {.access = cover_access};
+    FlashBench *f = *state;
+    IoRegion cover = {.name = "cover", .ops = &ops, .size = 0x100000};
+    IoAccess owner, read = {.size = 1};
+    make_manual(f);
+    flash_hold(f, 0x200, 0x10, 0x5a, &owner);
+    bql_lock();
+    address_space_map(f->m->env.mmio, &cover, FLASH_GPA, 2);
+    bql_unlock();
+    assert_true(blk_disk_complete(&f->disk, 0));
+    assert_int_equal(flash_dispatch(f, 0x200, &owner), MMIO_DONE);
+    assert_int_equal(flash_dispatch(f, 0x200, &read), MMIO_DONE);
+    assert_int_equal(read.value, 0xff);   /* a new access meets the mapping */
+    virtio_bench_reset(f->bench, f->dev); /* aborts while an operation has an owner */
+    bql_lock();
+    address_space_unmap(&cover);
+    bql_unlock();
+    assert_int_equal(flash_read(f, 0x200, 1), 0x5a);
+}
+
 static void a_wide_access_is_programmed_in_pieces(void **state)
 {
     FlashBench *f = *state;
@@ -342,6 +371,7 @@ int main(void)
         TEST(an_erase_retires_after_the_block_is_on_the_disk),
         TEST(other_accesses_wait_for_the_operation),
         TEST(parking_cancels_no_operation),
+        TEST(the_owner_ends_its_operation_below_another_mapping),
         TEST(a_wide_access_is_programmed_in_pieces),
         TEST(a_failed_write_is_in_the_status),
         TEST(a_failed_flush_is_in_the_status_and_is_tried_again),

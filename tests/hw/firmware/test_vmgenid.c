@@ -104,11 +104,9 @@ static void an_address_that_is_not_ram_is_ignored(void **unused)
     dev = fake_device(m, "vmgenid", "guid=" GUID);
     for (unsigned i = 0; i < G_N_ELEMENTS(addresses); i++) {
         assert_int_equal(write_address(addresses[i]), 0);
-        g_autoptr(GError) error = NULL;
         bql_lock();
-        assert_false(dev->type->post_load(dev, &error));
+        assert_true(dev->type->post_load(dev, NULL)); /* the guest's mistake, or its attack */
         bql_unlock();
-        assert_non_null(strstr(error->message, "is not RAM"));
     }
     assert_int_equal(write_address(PAGE), 0);
     assert_memory_equal(ram(PAGE), guid_bytes, 16);

@@ -319,6 +319,13 @@ static void files_that_are_no_structure_are_refused(void **state)
     }
 }
 
+static void files_that_never_end_are_refused(void **state)
+{
+    Fixture *f = *state;
+    expect_refused(f, "file=/dev/zero", "too large");
+    expect_refused(f, "type=11,path=/dev/zero", "too large");
+}
+
 static void oem_strings_come_from_files(void **state)
 {
     Fixture *f = *state;
@@ -450,6 +457,7 @@ int main(void)
         TEST(wrong_options_are_refused),
         TEST(a_file_replaces_the_structures_of_its_type),
         TEST(files_that_are_no_structure_are_refused),
+        TEST(files_that_never_end_are_refused),
         TEST(oem_strings_come_from_files),
         TEST(firmware_adds_its_own_bios_structure),
         TEST(every_socket_has_a_processor),

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
+#include <unistd.h>
 #include "tests/support/boot_images.h"
 #include "vmm/arch/x86_64/layout.h"
 
@@ -158,6 +159,46 @@ static void an_initrd_without_room_is_refused(void **state)
     expect_refused(f, f->initrd, 2 * X86_MIB, "no room");
 }
 
+static void expect_refused_again(Fixture *f, const char *words)
+{
+    g_autoptr(GError) error = NULL;
+    assert_false(boot_read_blobs(&f->request, LOW_RAM, &f->blobs, &error));
+    assert_non_null(strstr(error->message, words));
+}
+
+/* The files have no blocks, and more bytes than there is room for: nothing of them is read. */
+static void huge_files_are_refused_by_their_size(void **state)
+{
+    Fixture *f = *state;
+    assert_int_equal(truncate(f->initrd, (off_t)8 << 40), 0);
+    expect_refused(f, f->initrd, LOW_RAM, "no room beside");
+    g_autofree char *twice = g_strdup_printf("%s,%s", f->initrd, f->initrd);
+    f->request.initrd = twice;
+    expect_refused_again(f, "no room beside");
+    assert_int_equal(truncate(f->kernel, UINT32_MAX), 0);
+    f->request.initrd = NULL;
+    expect_refused_again(f, "no room in guest RAM");
+}
+
+/* The initrd begins at a page, which must be above all of the kernel. */
+static void the_initrd_never_covers_the_kernels_end(void **state)
+{
+    Fixture *f = *state;
+    g_byte_array_set_size(f->image,
+                          f->image->len + 100); /* the kernel is no whole number of pages */
+    read_well(f, f->initrd);
+    uint64_t kernel_end = X86_MIB + g_bytes_get_size(f->blobs.kernel);
+    uint64_t least = kernel_end + INITRD_SIZE + X86_MIB;
+    for (uint64_t low_ram = least; low_ram < least + 8192; low_ram += 509) {
+        boot_blobs_clear(&f->blobs);
+        if (boot_read_blobs(&f->request, low_ram, &f->blobs, NULL)) {
+            assert_true(f->blobs.initrd_addr >= kernel_end);
+        } else {
+            assert_true(low_ram < least + 4096);
+        }
+    }
+}
+
 static void other_kernels_are_refused(void **state)
 {
     Fixture *f = *state;
@@ -185,6 +226,8 @@ int main(void)
         TEST(the_initrd_is_below_the_kernels_limit),
         TEST(several_initrds_are_joined_and_aligned),
         TEST(an_initrd_without_room_is_refused),
+        TEST(huge_files_are_refused_by_their_size),
+        TEST(the_initrd_never_covers_the_kernels_end),
         TEST(other_kernels_are_refused),
         TEST(a_kernel_of_setup_sectors_only_is_refused),
     };

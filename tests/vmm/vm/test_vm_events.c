@@ -11,6 +11,7 @@
 #include "tests/support/fake_vm.h"
 #include "tests/support/sample_job.h"
 #include "vmm/monitor/commands/qmp_events.h"
+#include "vmm/vcpu/vcpu_int.h"
 
 #define PANICKED 1
 #define CRASH_LOADED 2
@@ -99,6 +100,31 @@ static int rig_teardown(void **state)
 static RUNS_IN_MAIN const char *rig_state(const Rig *rig)
 {
     return run_state_name(&rig->vm.run);
+}
+
+/* ---- the watchdog ---- */
+
+/* As a vCPU does that waits for a hung flash: the call is not taken. */
+static void nmis_of_a_watchdog_do_not_pile_up(void **state)
+{
+    Rig *rig = *state;
+    Vcpu vcpu = {.fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    VcpuSet set = {.vcpus = &vcpu, .count = 1};
+    enter_main();
+    vcpu.set = &set;
+    rig->vm.machine.vcpus = &set;
+    rig->vm.life.actions.watchdog = WATCHDOG_INJECT_NMI;
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 3; i++) {
+            vm_request(&rig->vm, VM_REQUEST_WATCHDOG, 0);
+            rig_settle(rig);
+            assert_non_null(vcpu.calls);
+            assert_null(vcpu.calls->next);
+        }
+        co_wake(g_steal_pointer(&vcpu.calls)->caller);
+        rig_settle(rig);
+        assert_null(vcpu.calls);
+    }
 }
 
 /* ---- several at once ---- */
@@ -443,6 +469,7 @@ static void triple_faults_without_end_are_reported_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        ON_RIG(nmis_of_a_watchdog_do_not_pile_up),
         ON_RIG(a_panic_without_an_action_does_not_drop_a_reset),
         ON_RIG(a_crash_kernel_that_resets_is_reset),
         ON_RIG(a_crash_kernel_does_not_revoke_a_panic),

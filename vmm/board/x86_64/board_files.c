@@ -3,8 +3,9 @@
 
 #include <string.h>
 #include "vmm/board/x86_64/flash.h"
+#include "vmm/board/user_file.h"
 
-static void user_file_free(void *opaque)
+static void board_file_free(void *opaque)
 {
     BoardUserFile *file = opaque;
     g_free(file->name);
@@ -12,31 +13,22 @@ static void user_file_free(void *opaque)
     g_free(file);
 }
 
-static GBytes *user_file_load(const char *name, const char *path, GError **error)
+static GBytes *board_file_load(const char *name, const char *path, GError **error)
 {
-    char *data;
-    gsize size;
     g_autoptr(GError) failure = NULL;
-    if (!g_file_get_contents(path, &data, &size, &failure)) {
+    GBytes *data = user_file_read(path, UINT32_MAX, &failure);
+    if (data == NULL) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-fw_cfg name=%s,file=%s: %s", name, path,
                     failure->message);
-        return NULL;
     }
-    if (size > UINT32_MAX) {
-        g_free(data);
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
-                    "-fw_cfg name=%s,file=%s: has %zu bytes; less than 4 GiB fit", name, path,
-                    (size_t)size);
-        return NULL;
-    }
-    return g_bytes_new_take(data, size);
+    return data;
 }
 
-static bool user_file_read(BoardFiles *files, const OptDict *dict, GError **error)
+static bool board_file_read(BoardFiles *files, const OptDict *dict, GError **error)
 {
     const char *name = opt_dict_get(dict, "name"), *text = opt_dict_get(dict, "string");
     GBytes *data = text != NULL ? g_bytes_new(text, strlen(text))
-                                : user_file_load(name, opt_dict_get(dict, "file"), error);
+                                : board_file_load(name, opt_dict_get(dict, "file"), error);
     if (data == NULL) {
         return false;
     }
@@ -48,9 +40,9 @@ static bool user_file_read(BoardFiles *files, const OptDict *dict, GError **erro
 
 bool board_files_read(BoardFiles *files, const MachineConfig *config, GError **error)
 {
-    files->user = g_ptr_array_new_with_free_func(user_file_free);
+    files->user = g_ptr_array_new_with_free_func(board_file_free);
     for (unsigned i = 0; config->fw_cfg != NULL && i < config->fw_cfg->len; i++) {
-        if (!user_file_read(files, config->fw_cfg->pdata[i], error)) {
+        if (!board_file_read(files, config->fw_cfg->pdata[i], error)) {
             return false;
         }
     }

@@ -36,6 +36,10 @@ struct Board {
     IrqGate *gate_pointers[X86_GSI_COUNT];
     BootRom rom;
     unsigned resets;
+    /* board_note_devices(): what a vCPU that builds the ACPI tables needs of the list of devices, which
+     * is main's */
+    AcpiConfig acpi;
+    const Device *host;
     Shadow shadow; /* used with firmware only */
     PitPorts pit;
     BootImage *image; /* NULL: boots from the ROM, or not at all */
@@ -46,8 +50,9 @@ struct Board {
 
 /* ---- construction ---- */
 
-static Device *board_find(const VmMachine *m, const char *type)
+static RUNS_IN_MAIN Device *board_find(const VmMachine *m, const char *type)
 {
+    enter_main();
     for (unsigned i = 0; i < m->devices->len; i++) {
         Device *dev = m->devices->pdata[i];
         if (strcmp(dev->type->name, type) == 0) {
@@ -215,8 +220,9 @@ bool board_co_add_cpus(VmMachine *m, void (*event)(void *opaque, int event), voi
 
 /* ---- tables for firmware and guests ---- */
 
-static bool board_has_com(const VmMachine *m, unsigned index)
+static RUNS_IN_MAIN bool board_has_com(const VmMachine *m, unsigned index)
 {
+    enter_main();
     for (unsigned i = 0; i < m->devices->len; i++) {
         if (serial_is_com(m->devices->pdata[i], index)) {
             return true;
@@ -225,25 +231,14 @@ static bool board_has_com(const VmMachine *m, unsigned index)
     return false;
 }
 
-/* With ECAM where firmware has put it. */
-static PciWindows board_windows(const VmMachine *m)
+/* Devices that the DSDT shows are never plugged later. */
+static RUNS_IN_MAIN void board_note_devices(VmMachine *m)
 {
-    PciWindows windows = m->board->layout.windows;
-    pci_host_ecam_base(board_find(m, "q35-host"), &windows.ecam_base);
-    return windows;
-}
-
-/* @apic_ids has room for all processors. */
-static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
-{
-    const Board *b = m->board;
-    for (unsigned i = 0; i < b->smp.cpus; i++) {
-        apic_ids[i] = x86_apic_id(&b->smp, i);
-    }
-    return (AcpiConfig){
-        .apic_ids = apic_ids,
+    Board *b = m->board;
+    b->host = board_find(m, "q35-host");
+    b->acpi = (AcpiConfig){
         .cpu_count = b->smp.cpus,
-        .windows = board_windows(m),
+        .windows = b->layout.windows,
         .last_bus = (uint8_t)pci_bus_bridges(m->pci),
         .has_com1 = board_has_com(m, 0),
         .has_com2 = board_has_com(m, 1),
@@ -252,10 +247,22 @@ static AcpiConfig board_acpi_config(const VmMachine *m, uint32_t *apic_ids)
     };
 }
 
+/* With ECAM where firmware has put it. @apic_ids has room for all processors. */
+static AcpiConfig board_acpi_config(const Board *b, uint32_t *apic_ids)
+{
+    AcpiConfig config = b->acpi;
+    for (unsigned i = 0; i < b->smp.cpus; i++) {
+        apic_ids[i] = x86_apic_id(&b->smp, i);
+    }
+    config.apic_ids = apic_ids;
+    pci_host_ecam_base(b->host, &config.windows.ecam_base);
+    return config;
+}
+
 static bool board_write_acpi(VmMachine *m, uint64_t *rsdp_gpa, GError **error)
 {
     g_autofree uint32_t *apic_ids = g_new(uint32_t, m->board->smp.cpus);
-    AcpiConfig config = board_acpi_config(m, apic_ids);
+    AcpiConfig config = board_acpi_config(m->board, apic_ids);
     return x86_acpi_write(&config, &m->ram, rsdp_gpa, error);
 }
 
@@ -263,7 +270,7 @@ static void board_build_acpi_files(void *opaque, AcpiFiles *files)
 {
     const VmMachine *m = opaque;
     g_autofree uint32_t *apic_ids = g_new(uint32_t, m->board->smp.cpus);
-    AcpiConfig config = board_acpi_config(m, apic_ids);
+    AcpiConfig config = board_acpi_config(m->board, apic_ids);
     x86_acpi_build_files(&config, files);
 }
 
@@ -383,6 +390,7 @@ bool board_co_reset(VmMachine *m, GError **error)
 {
     BootState state;
     bool direct = m->board->image != NULL;
+    board_note_devices(m);
     board_fw_cfg_update(&m->board->fw_cfg);
     board_boot_update(m, board_find(m, "mc146818rtc"), m->env.fw_cfg, m->board->smp.cpus,
                       m->board->resets == 0);

@@ -34,7 +34,21 @@ static bool firmware_read(const BootFile *file, uint64_t offset, uint64_t size, 
     return true;
 }
 
-/* All files of -initrd, one after the other. */
+/* The size of firmware_read_initrd()'s result; UINT64_MAX: of 4 GiB or more. */
+static uint64_t firmware_initrd_size(const BootImage *image)
+{
+    uint64_t size = 0;
+    for (unsigned i = 0; i < image->module_count; i++) {
+        uint64_t at = (size + INITRD_ALIGN - 1) / INITRD_ALIGN * INITRD_ALIGN;
+        if (at > UINT32_MAX || image->modules[i].file.size > UINT32_MAX - at) {
+            return UINT64_MAX;
+        }
+        size = at + image->modules[i].file.size;
+    }
+    return size;
+}
+
+/* All files of -initrd, one after the other. They have a place. */
 static bool firmware_read_initrd(const BootImage *image, GBytes **initrd, GError **error)
 {
     g_autoptr(GByteArray) joined = g_byte_array_new();
@@ -42,10 +56,6 @@ static bool firmware_read_initrd(const BootImage *image, GBytes **initrd, GError
         static const uint8_t zeros[INITRD_ALIGN];
         const BootFile *file = &image->modules[i].file;
         g_byte_array_append(joined, zeros, -joined->len % INITRD_ALIGN);
-        if (file->size > UINT32_MAX - INITRD_ALIGN - joined->len) {
-            return boot_file_error(error, BOOT_ERROR_NO_ROOM, file,
-                                   "is too large: firmware takes less than 4 GiB");
-        }
         guint at = joined->len;
         g_byte_array_set_size(joined, at + (guint)file->size);
         if (!boot_file_read(file, 0, joined->data + at, file->size, "the initrd", error)) {
@@ -56,18 +66,20 @@ static bool firmware_read_initrd(const BootImage *image, GBytes **initrd, GError
     return true;
 }
 
-/* The highest place in low RAM that the kernel accepts. */
+/* The highest place in low RAM that the kernel accepts. Nothing of the files is read for it: they may
+ * be larger than the host's memory. */
 static bool firmware_place_initrd(const BootImage *image, uint64_t low_ram, BootBlobs *blobs,
                                   GError **error)
 {
-    uint64_t size = g_bytes_get_size(blobs->initrd);
+    uint64_t size = firmware_initrd_size(image);
     uint64_t max = (uint64_t)image->bzimage.header.initrd_addr_max + 1;
     uint64_t end = MIN(max, low_ram > FIRMWARE_SPACE ? low_ram - FIRMWARE_SPACE : 0);
-    if (size > end || end - size < KERNEL_ADDR + g_bytes_get_size(blobs->kernel)) {
+    uint64_t addr = size <= end ? (end - size) & ~(X86_PAGE_SIZE - 1) : 0;
+    if (addr < KERNEL_ADDR + g_bytes_get_size(blobs->kernel)) {
         return boot_file_error(error, BOOT_ERROR_NO_ROOM, &image->modules[0].file,
                                "no room beside the kernel in guest RAM; give more with -m");
     }
-    blobs->initrd_addr = (uint32_t)((end - size) & ~(X86_PAGE_SIZE - 1));
+    blobs->initrd_addr = (uint32_t)addr;
     return true;
 }
 
@@ -104,13 +116,18 @@ static bool firmware_check(const BootImage *image, GError **error)
                            "or leave the firmware off");
 }
 
-static bool firmware_read_kernel(const BootImage *image, BootBlobs *blobs, GError **error)
+static bool firmware_read_kernel(const BootImage *image, uint64_t low_ram, BootBlobs *blobs,
+                                 GError **error)
 {
     const BootFile *file = &image->kernel;
     unsigned sectors = image->bzimage.header.setup_sects;
     uint64_t setup = ((sectors != 0 ? sectors : SETUP_DEFAULT_SECTORS) + 1) * SETUP_SECTOR;
     if (file->size <= setup || file->size > UINT32_MAX) {
         return boot_file_error(error, BOOT_ERROR_FORMAT, file, "has an impossible size");
+    }
+    if (file->size > low_ram) {
+        return boot_file_error(error, BOOT_ERROR_NO_ROOM, file,
+                               "no room in guest RAM; give more with -m");
     }
     return firmware_read(file, 0, setup, "the setup sectors", &blobs->setup, error) &&
            firmware_read(file, setup, file->size - setup, "the kernel", &blobs->kernel, error);
@@ -124,9 +141,9 @@ bool boot_read_blobs(const BootRequest *request, uint64_t low_ram, BootBlobs *bl
     if (image == NULL) {
         return false;
     }
-    bool ok = firmware_check(image, error) && firmware_read_kernel(image, blobs, error) &&
-              (image->module_count == 0 || (firmware_read_initrd(image, &blobs->initrd, error) &&
-                                            firmware_place_initrd(image, low_ram, blobs, error)));
+    bool ok = firmware_check(image, error) && firmware_read_kernel(image, low_ram, blobs, error) &&
+              (image->module_count == 0 || (firmware_place_initrd(image, low_ram, blobs, error) &&
+                                            firmware_read_initrd(image, &blobs->initrd, error)));
     if (!ok) {
         boot_blobs_clear(blobs);
         return false;
