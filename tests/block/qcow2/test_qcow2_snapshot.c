@@ -66,6 +66,28 @@ static void walk_drain(void *opaque)
     test_event_set(&d->done);
 }
 
+typedef struct Quiesced {
+    const BlockNode *node;
+    bool is;
+} Quiesced;
+
+static void quiesced_at_home(void *opaque)
+{
+    Quiesced *q = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    q->is = q->node->quiesced > 0;
+}
+
+/* The section has reached the node. */
+static coroutine_fn RUNS_IN_MAIN void await_quiesced(const BlockNode *n)
+{
+    Quiesced q = {.node = n};
+    while (!q.is) {
+        test_in_home(quiesced_at_home, &q);
+    }
+}
+
 BLOCK_TEST(a_drained_section_waits_for_few_discards_of_a_step)
 {
     char *dir = qcow2_dir_new();
@@ -94,7 +116,7 @@ BLOCK_TEST(a_drained_section_waits_for_few_discards_of_a_step)
     }
     Drain drain = {.fault = file.fault};
     co_start(test_main, walk_drain, &drain);
-    test_settle();
+    await_quiesced(blk_root(blk));
     assert_false(drain.done.happened);
     faulty_set(&file, (BlockFault){.op = BLOCK_FAULT_DISCARD}); /* counts those that follow */
     faulty_release_held(&file);
