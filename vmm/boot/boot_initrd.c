@@ -10,33 +10,20 @@
  * Documentation/driver-api/early-userspace/buffer-format.rst. */
 #define INITRD_ALIGN 4
 
-static uint64_t initrd_joined_size(const BootImage *image)
+uint64_t boot_joined_initrd_size(const BootImage *image)
 {
     uint64_t size = 0;
     for (unsigned i = 0; i < image->module_count; i++) {
-        size = ((size + INITRD_ALIGN - 1) & ~(uint64_t)(INITRD_ALIGN - 1)) +
-               image->modules[i].file.size;
+        if (__builtin_add_overflow(size, -size % INITRD_ALIGN, &size) ||
+            __builtin_add_overflow(size, image->modules[i].file.size, &size)) {
+            return UINT64_MAX;
+        }
     }
     return size;
 }
 
-static bool initrd_no_room(const BootFile *file, uint64_t size, uint64_t max, GError **error)
+bool boot_read_joined_initrd(const BootImage *image, uint8_t *host, GError **error)
 {
-    return boot_file_error(error, BOOT_ERROR_NO_ROOM, file,
-                           "no room for %" PRIu64 " KiB beside the kernel in guest RAM below "
-                           "0x%" PRIx64 "; give more with -m",
-                           (size + X86_KIB - 1) / X86_KIB, max);
-}
-
-bool boot_load_joined_initrd(const BootImage *image, BootSpace *space, uint64_t max, uint64_t *gpa,
-                             uint64_t *size, GError **error)
-{
-    *size = initrd_joined_size(image);
-    uint8_t *host = boot_space_place_high(space, *size, X86_PAGE_SIZE, X86_MIB, max, gpa);
-    if (host == NULL) {
-        max = MIN(max, boot_space_low_end(space));
-        return initrd_no_room(&image->modules[0].file, *size, max, error);
-    }
     uint64_t at = 0;
     for (unsigned i = 0; i < image->module_count; i++) {
         const BootFile *file = &image->modules[i].file;
@@ -49,6 +36,26 @@ bool boot_load_joined_initrd(const BootImage *image, BootSpace *space, uint64_t 
         at += file->size;
     }
     return true;
+}
+
+static bool initrd_no_room(const BootFile *file, uint64_t size, uint64_t max, GError **error)
+{
+    return boot_file_error(error, BOOT_ERROR_NO_ROOM, file,
+                           "no room for %" PRIu64 " KiB beside the kernel in guest RAM below "
+                           "0x%" PRIx64 "; give more with -m",
+                           size / X86_KIB + (size % X86_KIB != 0), max);
+}
+
+bool boot_load_joined_initrd(const BootImage *image, BootSpace *space, uint64_t max, uint64_t *gpa,
+                             uint64_t *size, GError **error)
+{
+    *size = boot_joined_initrd_size(image);
+    uint8_t *host = boot_space_place_high(space, *size, X86_PAGE_SIZE, X86_MIB, max, gpa);
+    if (host == NULL) {
+        max = MIN(max, boot_space_low_end(space));
+        return initrd_no_room(&image->modules[0].file, *size, max, error);
+    }
+    return boot_read_joined_initrd(image, host, error);
 }
 
 bool boot_load_module(const BootModule *module, BootSpace *space, uint64_t *gpa, GError **error)

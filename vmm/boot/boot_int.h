@@ -131,6 +131,11 @@ struct BootImage {
 /* The beginning of the file that identifies its kind (Multiboot: its first 8 KiB). */
 #define BOOT_HEAD_SIZE 8192
 
+/* The size of all files of -initrd one after the other, each 4-byte aligned; UINT64_MAX: of 16 EiB or
+ * more. */
+uint64_t boot_joined_initrd_size(const BootImage *image);
+/* Reads them to @host, which has that size. */
+bool boot_read_joined_initrd(const BootImage *image, uint8_t *host, GError **error);
 /* Loads all modules as one range, each 4-byte aligned, as high as possible below @max. */
 bool boot_load_joined_initrd(const BootImage *image, BootSpace *space, uint64_t max, uint64_t *gpa,
                              uint64_t *size, GError **error);

@@ -17,7 +17,6 @@
 #define KERNEL_ADDR 0x100000
 #define HEADER_OFFSET 0x1f1
 #define LOADER_TYPE 0xb0       /* "Qemu" in the kernel's list */
-#define INITRD_ALIGN 4         /* of each archive */
 #define FIRMWARE_SPACE X86_MIB /* the end of low RAM, which firmware uses for tables */
 
 typedef struct setup_header SetupHeader;
@@ -34,35 +33,16 @@ static bool firmware_read(const BootFile *file, uint64_t offset, uint64_t size, 
     return true;
 }
 
-/* The size of firmware_read_initrd()'s result; UINT64_MAX: of 4 GiB or more. */
-static uint64_t firmware_initrd_size(const BootImage *image)
-{
-    uint64_t size = 0;
-    for (unsigned i = 0; i < image->module_count; i++) {
-        uint64_t at = (size + INITRD_ALIGN - 1) / INITRD_ALIGN * INITRD_ALIGN;
-        if (at > UINT32_MAX || image->modules[i].file.size > UINT32_MAX - at) {
-            return UINT64_MAX;
-        }
-        size = at + image->modules[i].file.size;
-    }
-    return size;
-}
-
 /* All files of -initrd, one after the other. They have a place. */
 static bool firmware_read_initrd(const BootImage *image, GBytes **initrd, GError **error)
 {
-    g_autoptr(GByteArray) joined = g_byte_array_new();
-    for (unsigned i = 0; i < image->module_count; i++) {
-        static const uint8_t zeros[INITRD_ALIGN];
-        const BootFile *file = &image->modules[i].file;
-        g_byte_array_append(joined, zeros, -joined->len % INITRD_ALIGN);
-        guint at = joined->len;
-        g_byte_array_set_size(joined, at + (guint)file->size);
-        if (!boot_file_read(file, 0, joined->data + at, file->size, "the initrd", error)) {
-            return false;
-        }
+    uint64_t size = boot_joined_initrd_size(image);
+    uint8_t *data = g_malloc(size);
+    if (!boot_read_joined_initrd(image, data, error)) {
+        g_free(data);
+        return false;
     }
-    *initrd = g_byte_array_free_to_bytes(g_steal_pointer(&joined));
+    *initrd = g_bytes_new_take(data, size);
     return true;
 }
 
@@ -71,7 +51,7 @@ static bool firmware_read_initrd(const BootImage *image, GBytes **initrd, GError
 static bool firmware_place_initrd(const BootImage *image, uint64_t low_ram, BootBlobs *blobs,
                                   GError **error)
 {
-    uint64_t size = firmware_initrd_size(image);
+    uint64_t size = boot_joined_initrd_size(image);
     uint64_t max = (uint64_t)image->bzimage.header.initrd_addr_max + 1;
     uint64_t end = MIN(max, low_ram > FIRMWARE_SPACE ? low_ram - FIRMWARE_SPACE : 0);
     uint64_t addr = size <= end ? (end - size) & ~(X86_PAGE_SIZE - 1) : 0;
