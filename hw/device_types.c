@@ -29,6 +29,7 @@
     ROW(virtconsole_type)                                                                          \
     ROW(virtserialport_type)                                                                       \
     ROW(virtio_scsi_pci_type)                                                                      \
+    ROW(virtio_net_pci_type)                                                                       \
     ROW(scsi_hd_type)                                                                              \
     ROW(scsi_cd_type)
 /* clang-format on */
@@ -45,6 +46,7 @@ static const struct {
     const char *alias, *name;
 } device_aliases[] = {
     {"virtio-blk", "virtio-blk-pci"},
+    {"virtio-net", "virtio-net-pci"},
     {"virtio-rng", "virtio-rng-pci"},
     {"virtio-scsi", "virtio-scsi-pci"},
     {"virtio-serial", "virtio-serial-pci"},
