@@ -45,10 +45,8 @@ static const DeviceType *const device_types[] = {DEVICE_TYPES(DEVICE_TYPE_ENTRY)
 static const struct {
     const char *alias, *name;
 } device_aliases[] = {
-    {"virtio-blk", "virtio-blk-pci"},
-    {"virtio-net", "virtio-net-pci"},
-    {"virtio-rng", "virtio-rng-pci"},
-    {"virtio-scsi", "virtio-scsi-pci"},
+    {"virtio-blk", "virtio-blk-pci"},       {"virtio-net", "virtio-net-pci"},
+    {"virtio-rng", "virtio-rng-pci"},       {"virtio-scsi", "virtio-scsi-pci"},
     {"virtio-serial", "virtio-serial-pci"},
 };
 

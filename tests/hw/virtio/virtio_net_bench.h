@@ -29,7 +29,7 @@ typedef struct Fixture {
     VirtioGuest guest;
     VirtioGuestQueue rx[PAIRS_MAX], tx[PAIRS_MAX], control;
     uint64_t rx_gpa, tx_gpa, control_gpa; /* of RX_BUFFERS places, 128 KiB, 4 KiB */
-    uint64_t rings_gpa; /* of the queues, used again after each reset */
+    uint64_t rings_gpa;                   /* of the queues, used again after each reset */
     unsigned rx_next;
     unsigned pairs;
 } Fixture;
