@@ -160,7 +160,9 @@ void virtio_net_configure(VirtioNet *n)
 static void net_started(VirtioDevice *vdev)
 {
     VirtioNet *n = virtio_net_from(vdev);
-    for (unsigned i = 0; i < n->pairs; i++) {
+    enter_loop(vdev->home);
+    n->has_data_queues = vdev->queues[virtio_net_rx(0)].at_home;
+    for (unsigned i = 0; n->has_data_queues && i < n->pairs; i++) {
         VirtioNetPair *p = &n->queues[i];
         if (p->pending == NULL) {
             p->pending = g_malloc(NET_FRAME_MAX); /* not touched before it is used */
@@ -176,7 +178,8 @@ static void net_started(VirtioDevice *vdev)
 static void net_stopping(VirtioDevice *vdev)
 {
     VirtioNet *n = virtio_net_from(vdev);
-    for (unsigned i = 0; i < n->pairs; i++) {
+    enter_loop(vdev->home);
+    for (unsigned i = 0; n->has_data_queues && i < n->pairs; i++) {
         virtio_net_rx_stop(n, i);
         net_client_stop_queue(&n->client, i);
     }

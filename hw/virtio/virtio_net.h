@@ -124,6 +124,7 @@ typedef struct VirtioNet {
     /* state */
     VirtioNetState state;
     /* runtime, home loop */
+    bool has_data_queues; /* since the last start: no back end of the queues (vhost) has them */
     VirtioNetPair queues[VIRTIO_NET_MAX_PAIRS];
     bool control_running; /* the coroutine of the control queue exists */
     unsigned control_queue;
