@@ -36,7 +36,7 @@ static int channel_close_in_worker(void *opaque)
 {
     VhostChannel *c = opaque;
     enter_worker();
-    return close(c->fd) == 0 ? 0 : -errno;
+    return c->fd < 0 || close(c->fd) == 0 ? 0 : -errno;
 }
 
 static void channel_close_run(void *opaque)
@@ -332,6 +332,7 @@ bool vhost_kernel_co_open(VhostKernel *k, const VhostKernelKind *kind, int fd, A
 {
     VhostBatch b = {0};
     uint64_t features = 0;
+    bool passed = fd >= 0;
     *k = (VhostKernel){.kind = kind};
     vhost_init(&k->dev, &kernel_ops, ctx, ram, name);
     if (fd < 0) {
@@ -350,6 +351,9 @@ bool vhost_kernel_co_open(VhostKernel *k, const VhostKernelKind *kind, int fd, A
     VHOST_BATCH_ADD(&b, VHOST_SET_OWNER, NULL, 0);
     VHOST_BATCH_ADD(&b, VHOST_GET_FEATURES, &features, sizeof(features));
     if (!vhost_kernel_co_calls(k, &b, error)) {
+        if (passed && k->channel != NULL) {
+            k->channel->fd = -1; /* it may be anything, also in use elsewhere */
+        }
         vhost_kernel_co_close(k);
         return false;
     }

@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include "hw/core/memory_users.h"
 #include "hw/virtio/virtio_vhost.h"
@@ -19,6 +21,7 @@
 #define EVENTS 2
 #define DATA_BYTES 64
 #define CONFIG_DATA 0x100 /* of MSI-X vector 0; queue n has vector n + 1 */
+#define SET_OWNER _IO(0xaf, 1) /* of linux/vhost.h, which cannot be included with vring.h */
 #define FIVE_SECONDS 5000000000ll
 
 typedef struct Fixture {
@@ -191,6 +194,28 @@ static void a_passed_descriptor_is_used(void **state)
     f->dev = virtio_bench_device(f->bench, "vhost-vsock-pci", properties);
     assert_int_equal(fake_vhost_open_count(f->vhost), 1);
     assert_int_equal(f->vhost->instances[0].cid, 5);
+}
+
+/* The number names a descriptor of skiff's own, or one that vhost refuses. */
+static void a_passed_descriptor_of_something_else_stays_open(void **state)
+{
+    Fixture *f = *state;
+    int fds[2], owned = fake_vhost_open(f->vhost);
+    assert_return_code(pipe(fds), errno);
+    assert_int_equal(ioctl(owned, SET_OWNER, NULL), 0); /* another device has it */
+    const int numbers[] = {fds[0], owned};
+    for (unsigned i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        Device *dev;
+        g_autofree char *properties = g_strdup_printf("guest-cid=5,vhostfd=%d", numbers[i]);
+        g_autofree char *text =
+            virtio_bench_try_device(f->bench, "vhost-vsock-pci", properties, NULL, &dev);
+        assert_non_null(text);
+        virtio_bench_settle(f->bench);
+        assert_return_code(fcntl(numbers[i], F_GETFD), errno);
+    }
+    close(fds[0]);
+    close(fds[1]);
+    close(owned);
 }
 
 static void the_state_is_covered(void **state)
@@ -554,6 +579,7 @@ int main(void)
         MACHINE(wrong_properties_say_why),
         MACHINE(each_failure_of_realize_releases_everything),
         MACHINE(a_passed_descriptor_is_used),
+        MACHINE(a_passed_descriptor_of_something_else_stays_open),
         T(the_state_is_covered),
         T(the_kernel_serves_both_queues),
         T(a_start_has_its_order),
