@@ -15,6 +15,7 @@
 struct RamWatch {
     uint64_t size;
     uint8_t *device, *driver;
+    int fd; /* the memory's memfd */
     int uffd, quit_fd;
     pthread_t thread;
     _Atomic uint64_t *written; /* a bit for each page */
@@ -80,7 +81,7 @@ RamWatch *ram_watch_new(uint64_t size)
     w->device = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     w->driver = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     g_assert(w->device != MAP_FAILED && w->driver != MAP_FAILED);
-    close(fd);
+    w->fd = fd;
     w->written = g_malloc0(size / GUEST_RAM_PAGE / 8);
     if (!watch_start(w)) {
         munmap(w->driver, size);
@@ -103,6 +104,7 @@ void ram_watch_free(RamWatch *w)
         munmap(w->driver, w->size);
     }
     munmap(w->device, w->size);
+    close(w->fd);
     g_free((void *)(uintptr_t)w->written);
     g_free(w);
 }
@@ -120,6 +122,11 @@ uint8_t *ram_watch_device(const RamWatch *w)
 uint8_t *ram_watch_driver(const RamWatch *w)
 {
     return w->driver;
+}
+
+int ram_watch_fd(const RamWatch *w)
+{
+    return w->fd;
 }
 
 uint64_t ram_watch_unmarked(RamWatch *w, const uint64_t *dirty)

@@ -35,6 +35,7 @@ static RUNS_IN_MAIN void bench_watch_ram(VirtioBench *b)
     b->watch = ram_watch_new(FAKE_RAM_SIZE);
     g_free(ram->blocks[0].host);
     ram->blocks[0].host = ram_watch_device(b->watch);
+    ram->blocks[0].fd = ram_watch_fd(b->watch);
     b->driver_ram = *ram;
     b->driver_ram.blocks[0].host = ram_watch_driver(b->watch);
     if (!guest_ram_log_start(ram, &error)) {
