@@ -77,6 +77,8 @@ typedef struct BackendsConfig {
     GPtrArray *blockdevs;  /* OptDict */
     GPtrArray *drives;     /* OptDict */
     GPtrArray *ide_drives; /* those of drives that are -hda to -hdd and -pflash; borrowed */
+    GPtrArray *netdevs;    /* OptDict, with "type": -netdev */
+    GPtrArray *nics;       /* OptDict, with "type": -nic; empty after -nic none */
     bool snapshot;         /* -snapshot: -drive without snapshot= has snapshot=on */
     char *debugcon;        /* -debugcon as written */
     bool nographic;        /* -nographic: serial on the terminal, with Ctrl-A */

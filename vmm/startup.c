@@ -3,6 +3,7 @@
 
 #include "block/drivers.h"
 #include "hw/chardev/chardev_set.h"
+#include "hw/net_types.h"
 #include "util/loop/worker.h"
 #include "vmm/exec/exec_vm.h"
 #include "vmm/gdb/gdbstub.h"
@@ -24,6 +25,7 @@ void startup_init(Vm *vm, const VmConfig *config, AioContext *main_ctx)
     qmp_events_init(vm);
     gdbstub_set_monitor(hmp_co_execute_on);
     chardev_setup(main_ctx);
+    net_setup(net_types, main_ctx);
 }
 
 /* Creates the VM's backends. */
@@ -32,7 +34,8 @@ static coroutine_fn RUNS_IN_MAIN bool startup_co_make_backends(Vm *vm, GError **
     return backends_co_make_objects(&vm->backends, error) &&
            machine_choose_memory(&vm->machine, error) && exec_vm_co_open(vm, error) &&
            backends_co_make_chardevs(&vm->backends, error) && monitors_co_make(vm, error) &&
-           backends_co_open_drives(&vm->backends, error);
+           backends_co_open_drives(&vm->backends, error) &&
+           backends_co_make_netdevs(&vm->backends, error);
 }
 
 static void startup_free_row(void *row)
@@ -44,6 +47,7 @@ static coroutine_fn RUNS_IN_MAIN bool startup_co_make_machine(Vm *vm, GError **e
 {
     g_autoptr(GPtrArray) implied = g_ptr_array_new_with_free_func(startup_free_row);
     backends_add_implied_devices(&vm->backends, implied);
+    backends_add_implied_nics(&vm->backends, implied);
     exec_vm_add_implied_devices(implied);
     return vm_co_build(vm, implied, error);
 }

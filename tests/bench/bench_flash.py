@@ -29,15 +29,16 @@ def make_flash(work):
     return path
 
 
-def rates(command, guests, directory, milliseconds):
-    """{what: per second} of one run."""
+def rates(peer, guests, directory, milliseconds):
+    """{what: per second} of one run. A peer is (command, options of the drive)."""
+    command, options = peer
     with tempfile.TemporaryDirectory(prefix="flash.", dir=directory) as work:
         image = rom(guests, work, "pflash-bench", f"ms={milliseconds}")
         done = subprocess.run(
             command
             + ["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-serial", "stdio"]
             + ["-drive", f"if=pflash,format=raw,readonly=on,file={image}"]
-            + ["-drive", f"if=pflash,format=raw,file={make_flash(work)}"],
+            + ["-drive", f"if=pflash,format=raw,file={make_flash(work)}{options}"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

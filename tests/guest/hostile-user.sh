@@ -69,14 +69,13 @@ test_options_of_QEMU_that_skiff_lacks() {
     for option in cdrom usb watchdog L d mem-path; do
         with "no -$option; nearest is" "-$option" x
     done
-    for option in netdev loadvm incoming virtfs fsdev tpmdev audiodev icount numa plugin no-acpi; do
+    for option in loadvm incoming virtfs fsdev tpmdev audiodev icount numa plugin no-acpi; do
         with "no -$option: " "-$option" x
     done
     with "no display ':1'" -vnc :1
     with gtk -display gtk
     with vga -vga std
-    with nic -nic user
-    with 'net' -net user
+    with "use -nic" -net user
     with parallel -parallel stdio
     none_was_bad
 }

@@ -53,13 +53,13 @@ class Manual:
                 kind = self.argument(option, kind, token.replace("\\&", ""), entry)
         if entry and "Fl" in tokens:
             self.option, self.kind = option, kind if option == "object" else None
-        elif entry and self.option == "device":
+        elif entry and self.option in ("device", "netdev"):
             self.kind = kind
 
     def argument(self, option, kind, text, entry):
         """Notes the properties of @text; returns the kind ("virtio-blk-pci") that it names."""
         parts = text.split(",")
-        if "=" not in parts[0] and parts[0] and option in ("device", "object"):
+        if "=" not in parts[0] and parts[0] and option in ("device", "object", "netdev"):
             kind = parts[0]
             self.words.add(kind)
         elif option == "smbios" and parts[0].startswith("type="):
@@ -104,6 +104,8 @@ class Skiff:
             "drive": f"file={self.disk},format=raw,if=none,id=d,",
             "m": "128,",
             "mon": "chardev=c,",
+            "netdev": f"{kind},id=n,",
+            "nic": f"{kind or 'tap'},",
             "object": f"{kind},id=o," + ("size=2M," if kind.startswith("memory") else ""),
             "serial": "null,",
             "smbios": "" if key == "file" else (kind or "type=1") + ",",
@@ -137,7 +139,7 @@ def check_help(manual, skiff):
 def check_keys(manual, skiff):
     wrong = []
     for option, kind, key, value in sorted(manual.keys):
-        if option == "object" and not kind or option == "device" and not kind:
+        if option in ("object", "device", "netdev") and not kind:
             continue
         said = skiff.start(*skiff.arguments(option, kind, key, value))
         if UNKNOWN.search(said):
@@ -150,7 +152,7 @@ def check_the_check(manual, skiff):
     """An unknown property is detected, for every option with properties."""
     blind = set()
     for option, kind in sorted({(option, kind) for option, kind, *_ in manual.keys}):
-        if kind or option not in ("object", "device"):
+        if kind or option not in ("object", "device", "netdev"):
             said = skiff.start(*skiff.arguments(option, kind, "no-such", ""))
             if not UNKNOWN.search(said):
                 blind.add(f"-{option} {kind}: {said.strip()}")

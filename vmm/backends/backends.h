@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The VM's backends by name: iothreads and memory backends (-object), chardevs (-chardev, -serial,
- * -debugcon), disks (-blockdev, -drive); and the list of monitors.
+ * -debugcon), disks (-blockdev, -drive), networks (-netdev, -nic); and the list of monitors.
  *
  * Backends do not depend on devices. All in main.
  */
@@ -94,5 +94,13 @@ BlockNode *backends_drive_node(Backends *b, const char *id) RUNS_IN_MAIN;
 void backends_co_drop_medium(Backends *b, const char *node_name) coroutine_fn RUNS_IN_MAIN;
 /* Waits until no request of a drive is in flight, and flushes the drives. */
 void backends_co_drain(void) coroutine_fn RUNS_IN_MAIN;
+
+/* ---- netdevs.c: -netdev and -nic ---- */
+/* Creates the network back ends of -netdev and of -nic. */
+bool backends_co_make_netdevs(Backends *b, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* -netdev, netdev_add: @opts (borrowed) with "type" and "id". */
+bool backends_co_add_netdev(const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Appends a -device row (OptDict, owned by the list) for each -nic. */
+void backends_add_implied_nics(const Backends *b, GPtrArray *rows) RUNS_IN_MAIN;
 
 #endif

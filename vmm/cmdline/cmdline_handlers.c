@@ -124,6 +124,28 @@ bool cmdline_drive(VmConfig *config, const char *name, const char *value, GError
     return cmdline_take_dict(config->backends.drives, name, dict, error);
 }
 
+bool cmdline_netdev(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    return cmdline_add_dict(config->backends.netdevs, name, value, "type", error);
+}
+
+/* There is no NIC by default, so "none" only takes back what came before. */
+bool cmdline_nic(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    if (strcmp(value, "none") == 0) {
+        g_ptr_array_set_size(config->backends.nics, 0);
+        return true;
+    }
+    return cmdline_add_dict(config->backends.nics, name, value, "type", error);
+}
+
+bool cmdline_net(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    return strcmp(value, "none") == 0 ||
+           cmdline_fail(error, name,
+                        "skiff has only '-net none'; use -nic, or -netdev and -device");
+}
+
 /* -display and -vnc */
 bool cmdline_display(VmConfig *config, const char *name, const char *value, GError **error)
 {

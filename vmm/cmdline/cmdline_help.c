@@ -5,6 +5,7 @@
 #include "hw/core/device.h"
 #include "util/trace.h"
 #include "hw/chardev/chardev_set.h"
+#include "hw/net_types.h"
 #include "vmm/cmdline/cmdline_int.h"
 #include "vmm/arch/arch.h"
 
@@ -101,6 +102,19 @@ static bool help_chardev(const char *value, GError **error)
     return true;
 }
 
+static bool help_netdevs(GError **error)
+{
+    net_print_help(net_types, NULL, stdout);
+    return true;
+}
+
+static bool help_netdev(const char *value, GError **error)
+{
+    g_autofree char *name = g_strndup(value, strcspn(value, ","));
+    net_print_help(net_types, name, stdout);
+    return true;
+}
+
 static const struct HelpList {
     const char *option;
     bool (*answer)(GError **error);
@@ -115,6 +129,8 @@ static const struct HelpList {
     {"-trace", help_trace, NULL},
     {"-blockdev", help_block_drivers, NULL},
     {"-object", help_objects, NULL},
+    {"-netdev", help_netdevs, help_netdev},
+    {"-nic", help_netdevs, help_netdev},
 };
 
 static const struct HelpList *help_list_find(const char *option)

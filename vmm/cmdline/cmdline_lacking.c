@@ -9,7 +9,6 @@
 #define NO_EMULATION "skiff runs on KVM and emulates no instructions"
 #define NO_FIRMWARE_TABLES "skiff builds its own firmware tables"
 #define NO_MIGRATION "this version has no migration"
-#define NO_NETWORK "this version has no network devices"
 #define NO_SHARES "this version has no shared folders"
 #define NO_SOUND "this machine has no sound device"
 #define NO_XEN "skiff runs on KVM only"
@@ -60,7 +59,6 @@ static const struct {
     {"mem-prealloc", "-object memory-backend-ram,prealloc=on with -machine memory-backend=ID",
      NULL},
     {"mtdblock", "-bios", NULL},
-    {"netdev", NULL, NO_NETWORK},
     {"no-acpi", NULL, "this machine always has ACPI"},
     {"no-frame", NULL, NO_DISPLAY},
     {"no-kvm", NULL, NO_EMULATION},

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A network back end that the test is the peer of: -netdev fake,id=ID[,queues=N][,offloads=on]. It is no
+ * kinder than the kernel: it checks the contract of hw/net/net.h at each call, takes a frame whole or not
+ * at all, and is full, slow or in error when the test says so. Its functions may be called from the test's
+ * thread at any time.
+ */
+#ifndef SKIFF_TESTS_SUPPORT_FAKE_NET_H
+#define SKIFF_TESTS_SUPPORT_FAKE_NET_H
+
+#include <pthread.h>
+#include "hw/net/net.h"
+
+#define FAKE_NET_QUEUE_MAX 256 /* frames of a queue in each direction; further ones are dropped */
+
+typedef struct FakeNet FakeNet;
+
+typedef struct FakeNetQueue {
+    FakeNet *net;
+    AioContext *home; /* NULL: not started */
+    AioBh bh;         /* home: there is a frame, or room */
+    bool watched;
+    bool was_full;           /* the client waits for room */
+    bool inside;             /* a call is in progress */
+    GQueue *incoming, *sent; /* GBytes, each with its NetHeader */
+    unsigned starts;
+} FakeNetQueue;
+
+struct FakeNet {
+    NetBackend base;
+    /* config */
+    uint32_t wanted_queues;
+    bool offloads;
+    /* runtime: lock */
+    pthread_mutex_t lock;
+    FakeNetQueue queues[NET_MAX_QUEUES];
+    bool full;      /* takes no frame */
+    int send_error; /* errno of each send; 0: none */
+    unsigned receive_calls;
+    NetConfig applied;
+    unsigned applies;
+    bool hold_configure; /* co_configure waits for fake_net_release_configure() */
+    bool configuring;
+    CoToken held;
+};
+
+/* The list for net_setup(): the fake back end only. */
+extern const NetType *const fake_net_types[];
+
+/* The back end with this id, which exists. */
+FakeNet *fake_net_find(const char *id);
+/* A frame arrives at queue @queue; @header NULL: zeroes. False: it was dropped. */
+bool fake_net_push(FakeNet *f, unsigned queue, const NetHeader *header, const void *frame,
+                   size_t bytes);
+/* The oldest frame that was sent on @queue and not taken yet, with its header; NULL: none. */
+GBytes *fake_net_take(FakeNet *f, unsigned queue);
+unsigned fake_net_waiting(FakeNet *f, unsigned queue); /* frames that the client has not received */
+/* From now on it takes no frame, or takes them again. */
+void fake_net_set_full(FakeNet *f, bool full);
+void fake_net_set_send_error(FakeNet *f, int error);
+void fake_net_hold_configure(FakeNet *f, bool hold);
+
+#endif
