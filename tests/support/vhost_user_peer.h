@@ -66,7 +66,7 @@ void vhost_user_peer_kill(VhostUserPeer *p);
 unsigned vhost_user_peer_count(const VhostUserPeer *p, uint32_t request);
 /* Completes what is available in ring @index, if it serves the ring; returns how many chains. */
 unsigned vhost_user_peer_serve(VhostUserPeer *p, unsigned index);
-/* Sends a message of the back end on its channel. */
+/* Sends a message of the back end on its channel, which the front end may have closed. */
 void vhost_user_peer_send(VhostUserPeer *p, uint32_t request, bool need_reply);
 
 #endif
