@@ -56,8 +56,8 @@ MemoryBackend *memory_backend_new_memfd(const char *id, uint64_t size, GError **
 {
     int fd = memfd_create(id, MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)size) != 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
-                    "shared memory '%s': %s", id, g_strerror(errno));
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "shared memory '%s': %s",
+                    id, g_strerror(errno));
         if (fd >= 0) {
             close(fd);
         }
