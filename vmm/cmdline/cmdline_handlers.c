@@ -129,6 +129,12 @@ bool cmdline_netdev(VmConfig *config, const char *name, const char *value, GErro
     return cmdline_add_dict(config->backends.netdevs, name, value, "type", error);
 }
 
+bool cmdline_virtiofs(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    OptDict *dict = cmdline_parse_dict(name, value, "tag", error);
+    return cmdline_take_dict(config->backends.virtiofs, name, dict, error);
+}
+
 /* There is no NIC by default, so "none" only takes back what came before. */
 bool cmdline_nic(VmConfig *config, const char *name, const char *value, GError **error)
 {

@@ -22,7 +22,7 @@ static bool machine_wants_shared_ram(const VmMachine *m)
             return true;
         }
     }
-    return false;
+    return m->backends->config->backends.virtiofs->len > 0;
 }
 
 bool machine_choose_memory(VmMachine *m, GError **error)
