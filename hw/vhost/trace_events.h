@@ -15,5 +15,10 @@ TRACE_EVENT(vhost_user_usable,
             (const char *name, uint64_t features, uint64_t protocol, unsigned vrings),
             "%s features=0x%" PRIx64 " protocol=0x%" PRIx64 " vrings=%u", name, features, protocol,
             vrings)
+TRACE_EVENT(vhost_phase, (const char *dev, unsigned from, unsigned to), "dev=%s from=%u to=%u", dev,
+            from, to)
+TRACE_EVENT(vhost_lost, (const char *dev, const char *why), "dev=%s why=%s", dev, why)
+TRACE_EVENT(vhost_kernel_call, (const char *dev, const char *first, unsigned count, int result),
+            "dev=%s first=%s count=%u result=%d", dev, first, count, result)
 
 #endif

@@ -30,5 +30,7 @@ TRACE_EVENT(virtio_scsi_event, (const char *dev, uint32_t event, uint32_t reason
 TRACE_EVENT(virtio_serial_control,
             (const char *dev, bool from_guest, unsigned port, unsigned event, unsigned value),
             "dev=%s from_guest=%d port=%u event=%u value=%u", dev, from_guest, port, event, value)
+TRACE_EVENT(virtio_vhost, (const char *dev, unsigned from, unsigned to), "dev=%s from=%u to=%u", dev,
+            from, to)
 
 #endif
