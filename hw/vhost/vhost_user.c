@@ -76,6 +76,14 @@ static coroutine_fn RUNS_IN_MAIN bool user_co_read_config(VhostUser *u, GError *
     return true;
 }
 
+/* The first contents are no change. */
+static RUNS_IN_MAIN void user_tell_config(VhostUser *u)
+{
+    if (u->greeted && u->events != NULL && u->events->config_changed != NULL) {
+        u->events->config_changed(u->events_opaque);
+    }
+}
+
 static void user_config_coroutine(void *opaque)
 {
     VhostUser *u = opaque;
@@ -83,9 +91,8 @@ static void user_config_coroutine(void *opaque)
     enter_main();
     while (u->config_stale && u->dev.usable && !u->closing) {
         u->config_stale = false;
-        if (user_co_read_config(u, NULL) && u->dev.usable && !u->closing && u->events != NULL &&
-            u->events->config_changed != NULL) {
-            u->events->config_changed(u->events_opaque);
+        if (user_co_read_config(u, NULL) && u->dev.usable && !u->closing) {
+            user_tell_config(u);
         }
     }
     u->config_reading = false;
@@ -261,8 +268,9 @@ static void user_greet_coroutine(void *opaque)
             trace_vhost_user_usable(u->name, u->dev.features, u->protocol_features,
                                     u->dev.num_vrings);
             user_note_replaceable(u);
-            u->greeted = true;
             vhost_came_back(&u->dev);
+            user_tell_config(u);
+            u->greeted = true;
         }
     }
     user_end_coroutine(u);
