@@ -131,8 +131,11 @@ bool cmdline_netdev(VmConfig *config, const char *name, const char *value, GErro
 
 bool cmdline_virtiofs(VmConfig *config, const char *name, const char *value, GError **error)
 {
-    OptDict *dict = cmdline_parse_dict(name, value, "tag", error);
-    return cmdline_take_dict(config->backends.virtiofs, name, dict, error);
+    if (value[0] == '\0') {
+        return cmdline_fail(error, name, "needs a value");
+    }
+    return cmdline_take_dict(config->backends.virtiofs, name, opt_dict_parse(value, "tag", error),
+                             error);
 }
 
 /* There is no NIC by default, so "none" only takes back what came before. */
