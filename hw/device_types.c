@@ -25,6 +25,7 @@
     ROW(i6300esb_type)                                                                             \
     ROW(virtio_blk_pci_type)                                                                       \
     ROW(virtio_rng_pci_type)                                                                       \
+    ROW(virtio_balloon_pci_type)                                                                   \
     ROW(virtio_serial_pci_type)                                                                    \
     ROW(virtconsole_type)                                                                          \
     ROW(virtserialport_type)                                                                       \
@@ -47,10 +48,13 @@ static const DeviceType *const device_types[] = {DEVICE_TYPES(DEVICE_TYPE_ENTRY)
 static const struct {
     const char *alias, *name;
 } device_aliases[] = {
+    /* clang-format off */
+    {"virtio-balloon", "virtio-balloon-pci"},
     {"virtio-blk", "virtio-blk-pci"},
     {"virtio-rng", "virtio-rng-pci"},
     {"virtio-scsi", "virtio-scsi-pci"},
     {"virtio-serial", "virtio-serial-pci"},
+    /* clang-format on */
 };
 
 const char *device_type_alias(const char *name)

@@ -62,6 +62,9 @@ typedef struct DeviceEnv {
     void (*serial_port_changed)(void *opaque, const Device *port, bool open);
     /* The tray of the drive @dev has opened or closed. Any thread. May be NULL. */
     void (*tray_moved)(void *opaque, const Device *dev, bool open);
+    /* The guest has changed how much memory it has left, in bytes. In main, no lock held. May be
+     * NULL. */
+    void (*balloon_changed)(void *opaque, uint64_t actual);
     IrqGate *const *gates; /* by GSI; a NULL entry, or a GSI past the end, is not connected */
     unsigned gate_count;
     unsigned cpu_count; /* vCPUs; 0 counts as 1 */
@@ -81,6 +84,7 @@ struct DeviceType {
     const StateDesc *state;      /* NULL: nothing to save */
     bool user_creatable;         /* by -device */
     bool shares_ram;             /* another process maps guest RAM: it needs a descriptor */
+    bool single;                 /* a machine has one at most */
     const char *bus; /* the bus it plugs into: "pci", "isa", "virtio-serial", "SCSI" or NULL */
     /* Appends the device's own part of its firmware path, "/disk@0,0", to the path of the device
      * it is plugged into, or of its own PCI function. NULL: firmware does not boot from it. */

@@ -64,6 +64,12 @@ void *guest_ram_map(const GuestRam *ram, uint64_t gpa, uint64_t len, bool write)
 /* Copies. False (nothing copied) when the range is not wholly RAM. It may span adjacent blocks. */
 bool guest_ram_read(const GuestRam *ram, uint64_t gpa, void *buf, uint64_t len) ANY_THREAD;
 bool guest_ram_write(const GuestRam *ram, uint64_t gpa, const void *buf, uint64_t len) ANY_THREAD;
+/* Gives the host's memory behind the whole host pages of [gpa, gpa+len) back. They read as zeroes then,
+ * and are marked dirty. 0, or -errno: -EFAULT if the range is not in one block of RAM; after another
+ * error the pages have either content. A system call, which may take milliseconds for a large range. */
+int guest_ram_discard(const GuestRam *ram, uint64_t gpa, uint64_t len) RUNS_IN_WORKER;
+/* The address of a byte that guest_ram_map() has mapped; false if it is none. */
+bool guest_ram_find_host(const GuestRam *ram, const void *host, uint64_t *gpa) ANY_THREAD;
 /* ---- dirty memory ---- */
 /* Called after each write through a pointer from guest_ram_map(). Bytes that are not RAM are
  * ignored. Costs one load while logging is off. */

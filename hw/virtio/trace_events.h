@@ -27,6 +27,12 @@ TRACE_EVENT(virtio_scsi_complete,
             resid)
 TRACE_EVENT(virtio_scsi_event, (const char *dev, uint32_t event, uint32_t reason, bool missed),
             "dev=%s event=0x%x reason=0x%x missed=%d", dev, event, reason, missed)
+TRACE_EVENT(virtio_balloon_pages, (const char *dev, unsigned count, uint32_t first),
+            "dev=%s count=%u first=0x%x", dev, count, first)
+TRACE_EVENT(virtio_balloon_report, (const char *dev, uint64_t gpa, uint64_t len),
+            "dev=%s gpa=0x%" PRIx64 " len=%" PRIu64, dev, gpa, len)
+TRACE_EVENT(virtio_balloon_size, (const char *dev, uint32_t wanted, uint32_t actual),
+            "dev=%s wanted=%u actual=%u", dev, wanted, actual)
 TRACE_EVENT(virtio_serial_control,
             (const char *dev, bool from_guest, unsigned port, unsigned event, unsigned value),
             "dev=%s from_guest=%d port=%u event=%u value=%u", dev, from_guest, port, event, value)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile driver of virtio-blk, virtio-scsi, virtio-rng and virtio-serial: rings, common configuration, MSI-X,
+ * A hostile driver of virtio-blk, virtio-scsi, virtio-rng, virtio-balloon and virtio-serial: rings, common configuration, MSI-X,
  * PCI config space and its window, in process.
  *
  *   fuzz_virtio [--seconds N] [--seed N] [--steps N]
@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include "tests/support/blk_guest.h"
@@ -365,10 +366,29 @@ static bool serial_works(Fuzz *f)
            strcmp(f->chardev->output->str, "works") == 0;
 }
 
+/* Workers free the pages, so the answer comes in its own time. */
+static bool balloon_works(Fuzz *f)
+{
+    uint32_t id, len, pfn = (uint32_t)((f->scratch + SCRATCH_BYTES) / GUEST_RAM_PAGE) - 1;
+    VringBuffer b = {f->scratch, sizeof(pfn), false};
+    uint8_t *page = virtio_bench_ram(f->bench, (uint64_t)pfn * GUEST_RAM_PAGE, GUEST_RAM_PAGE);
+    memset(page, 1, GUEST_RAM_PAGE);
+    memcpy(virtio_bench_ram(f->bench, f->scratch, sizeof(pfn)), &pfn, sizeof(pfn));
+    virtio_guest_add(&f->queues[0], &b, 1);
+    for (unsigned i = 0; i < 1000000; i++) {
+        if (virtio_guest_used(&f->queues[0], &id, &len)) {
+            return page[0] == 0 && page[GUEST_RAM_PAGE - 1] == 0;
+        }
+        sched_yield();
+    }
+    return false;
+}
+
 static const FuzzTarget targets[] = {
     {"virtio-blk-pci", "drive=disk,num-queues=4,queue-size=64", 4, blk_works},
     {"virtio-scsi-pci", "num_queues=2,virtqueue_size=64", 4, scsi_works},
     {"virtio-rng-pci", NULL, 1, rng_works},
+    {"virtio-balloon-pci", "free-page-reporting=on", 4, balloon_works},
     {"virtio-serial-pci", "max_ports=2", 4, serial_works},
 };
 

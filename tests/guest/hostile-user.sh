@@ -187,6 +187,9 @@ test_devices() {
     with twice -device isa-debug-exit,iobase=0xf4,iobase=0xf5
     with '0xf4' -device isa-debug-exit,iobase=0xf4,iosize=4 -device isa-debug-exit,iobase=0xf4,iosize=4
     with 'is no GUID' -device vmgenid,guid=1
+    with 'one virtio-balloon-pci at most' -device virtio-balloon -device virtio-balloon
+    with 'free-page-hint=on' -device virtio-balloon,free-page-hint=on
+    with 'deflate-on-oom' -device virtio-balloon,deflate-on-oom=maybe
     with 'exists already' -device vmgenid -device vmgenid
     with 'exists already' -device vmcoreinfo -device vmcoreinfo
     with "no device 'tpm-tis': this machine has no TPM" -device tpm-tis,tpmdev=x

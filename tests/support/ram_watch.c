@@ -15,8 +15,7 @@
 struct RamWatch {
     uint64_t size;
     uint8_t *device, *driver;
-    int fd; /* the memory's memfd */
-    int uffd, quit_fd;
+    int fd, uffd, quit_fd;
     pthread_t thread;
     _Atomic uint64_t *written; /* a bit for each page */
 };
@@ -78,11 +77,11 @@ RamWatch *ram_watch_new(uint64_t size)
     RamWatch *w = g_new0(RamWatch, 1);
     int fd = memfd_create("ram-watch", MFD_CLOEXEC);
     g_assert(fd >= 0 && ftruncate(fd, (off_t)size) == 0);
+    w->fd = fd;
     w->size = size;
     w->device = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     w->driver = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     g_assert(w->device != MAP_FAILED && w->driver != MAP_FAILED);
-    w->fd = fd;
     w->written = g_malloc0(size / GUEST_RAM_PAGE / 8);
     if (!watch_start(w)) {
         munmap(w->driver, size);

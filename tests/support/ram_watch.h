@@ -21,7 +21,7 @@ bool ram_watch_works(const RamWatch *w);
 /* The two mappings; the same one if watching does not work. */
 uint8_t *ram_watch_device(const RamWatch *w);
 uint8_t *ram_watch_driver(const RamWatch *w);
-/* The memfd behind them. */
+/* The memfd behind both. */
 int ram_watch_fd(const RamWatch *w);
 /* The lowest page written since the start that has no bit in @dirty (one bit per page), or
  * UINT64_MAX. No writer may be active. */

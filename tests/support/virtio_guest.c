@@ -55,6 +55,7 @@ static RUNS_IN_MAIN void bench_check_ram(VirtioBench *b)
     guest_ram_log_stop(ram);
     guest_ram_log_free(ram);
     ram->blocks[0].host = NULL;
+    ram->blocks[0].fd = -1;
     ram_watch_free(b->watch);
 }
 

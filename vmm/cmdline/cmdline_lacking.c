@@ -27,7 +27,7 @@ static const struct {
     {"audio", NULL, NO_SOUND},
     {"audio-help", NULL, NO_SOUND},
     {"audiodev", NULL, NO_SOUND},
-    {"balloon", NULL, "this version has no balloon device"},
+    {"balloon", "-device virtio-balloon-pci", NULL},
     {"bt", NULL, "this machine has no Bluetooth"},
     {"cdrom", "-drive file=...,format=raw,readonly=on", NULL},
     {"chroot", "-run-with chroot=directory", NULL},

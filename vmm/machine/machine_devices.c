@@ -113,6 +113,15 @@ static char *machine_device_path(VmMachine *m, const Device *dev, bool by_user)
     return g_strdup_printf("/machine/unattached/device[%u]", m->board_devices++);
 }
 
+static RUNS_IN_MAIN bool machine_check_single(VmMachine *m, const DeviceType *type, GError **error)
+{
+    if (!type->single || machine_find_type(m, type->name) == NULL) {
+        return true;
+    }
+    g_set_error(error, OPT_ERROR, OPT_ERROR_DUPLICATE, "a machine has one %s at most", type->name);
+    return false;
+}
+
 static coroutine_fn RUNS_IN_MAIN Device *machine_co_make_device(VmMachine *m,
                                                                 const DeviceType *type,
                                                                 const char *id, OptDict *props,
@@ -121,7 +130,7 @@ static coroutine_fn RUNS_IN_MAIN Device *machine_co_make_device(VmMachine *m,
     g_autofree char *bus = opt_dict_take(props, "bus");
     Device *dev = device_new(type, &m->env, id);
     bool ok = device_set_properties(dev, props, error);
-    if (ok && (!machine_check_bootindex(m, dev, error) ||
+    if (ok && (!machine_check_single(m, type, error) || !machine_check_bootindex(m, dev, error) ||
                !machine_attach_to_bus(m, dev, bus, error) || !device_realize(dev, error))) {
         machine_prefix_device_error(dev, error);
         ok = false;

@@ -27,6 +27,7 @@
     ROW(chardev)                                                                                   \
     ROW(cpu)                                                                                       \
     ROW(memory)                                                                                    \
+    ROW(balloon)                                                                                   \
     ROW(dump)                                                                                      \
     ROW(monitor)                                                                                   \
     ROW(trace)

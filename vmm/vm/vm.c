@@ -132,6 +132,13 @@ void vm_serial_port_changed(void *opaque, const Device *port, bool open)
     }
 }
 
+static void vm_balloon_changed(void *opaque, uint64_t actual)
+{
+    enter_main();
+    Vm *vm = opaque;
+    VM_ANNOUNCE(vm, balloon_changed, actual);
+}
+
 /* ---- the NMI button ---- */
 
 static void vm_press_nmi_in_thread(Vcpu *v, void *opaque)
@@ -167,6 +174,7 @@ static RUNS_IN_MAIN void vm_fill_env(Vm *vm)
     m->env.find_chardev = vm_find_chardev;
     m->env.release_chardev = vm_release_chardev;
     m->env.serial_port_changed = vm_serial_port_changed;
+    m->env.balloon_changed = vm_balloon_changed;
     m->env.io_error = vm_io_error;
     m->env.tray_moved = vm_tray_moved;
 }

@@ -70,6 +70,8 @@ struct VmListener {
     void (*io_error)(VmListener *l, const VmIoError *e);
     /* The guest has opened or closed its side of the virtio-serial port @id. */
     void (*port_changed)(VmListener *l, const char *id, bool open);
+    /* The guest has changed the size of the balloon; @actual bytes of memory are left to it. */
+    void (*balloon_changed)(VmListener *l, uint64_t actual);
     /* The tray of the drive @id, which is an id or a path, has moved. @drive: the id of its -drive,
      * or empty. */
     void (*tray_moved)(VmListener *l, const char *drive, const char *id, bool open);

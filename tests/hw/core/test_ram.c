@@ -5,7 +5,11 @@
 #include <string.h>
 #include <cmocka.h>
 #include <pthread.h>
+#include <errno.h>
+#include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include "hw/core/ram.h"
 #include "tests/support/ram_watch.h"
 
@@ -194,6 +198,120 @@ static void test_the_watch_finds_an_unmarked_write(void **unused)
     ram_watch_free(w);
 }
 
+/* ---- discarded pages ---- */
+
+typedef struct Discard {
+    GuestRam ram;
+    RamBlock *block;
+    uint64_t gpa, len;
+    int ret;
+} Discard;
+
+static void *discard_run(void *opaque)
+{
+    Discard *d = opaque;
+    enter_worker();
+    d->ret = guest_ram_discard(&d->ram, d->gpa, d->len);
+    return NULL;
+}
+
+/* In a thread of a worker's role. */
+static int discard(Discard *d, uint64_t gpa, uint64_t len)
+{
+    pthread_t thread;
+    d->gpa = gpa;
+    d->len = len;
+    assert_true(thread_start(&thread, THREAD_WORKER, "worker", discard_run, d));
+    pthread_join(thread, NULL);
+    return d->ret;
+}
+
+#define DISCARD_GPA 0x100000u
+#define DISCARD_PAGES 64u
+
+static void discard_begin(Discard *d, int fd)
+{
+    size_t size = DISCARD_PAGES * GUEST_RAM_PAGE;
+    int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    uint8_t *host =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, fd < 0 ? 0 : GUEST_RAM_PAGE);
+    assert_true(host != MAP_FAILED);
+    memset(host, 1, size);
+    *d = (Discard){0};
+    guest_ram_add(&d->ram, &(RamBlock){.gpa = DISCARD_GPA,
+                                       .size = size,
+                                       .host = host,
+                                       .fd = fd,
+                                       .fd_offset = fd < 0 ? 0 : GUEST_RAM_PAGE});
+    d->block = &d->ram.blocks[0];
+    assert_true(guest_ram_log_start(&d->ram, NULL));
+}
+
+static void discard_end(Discard *d)
+{
+    munmap(d->block->host, d->block->size);
+    guest_ram_log_stop(&d->ram);
+    guest_ram_log_free(&d->ram);
+}
+
+static void check_discard(int fd)
+{
+    Discard d;
+    uint64_t dirty[1];
+    discard_begin(&d, fd);
+    /* A page and parts of its neighbours. */
+    assert_int_equal(discard(&d, DISCARD_GPA + 4 * GUEST_RAM_PAGE - 1, GUEST_RAM_PAGE + 2), 0);
+    for (unsigned page = 0; page < DISCARD_PAGES; page++) {
+        assert_int_equal(d.block->host[page * GUEST_RAM_PAGE], page != 4);
+        assert_int_equal(d.block->host[page * GUEST_RAM_PAGE + GUEST_RAM_PAGE - 1], page != 4);
+    }
+    guest_ram_log_take(d.block, 0, DISCARD_PAGES, dirty);
+    assert_true(dirty[0] == 1 << 4);
+    assert_int_equal(discard(&d, DISCARD_GPA + 1, GUEST_RAM_PAGE), 0); /* no whole page */
+    assert_int_equal(d.block->host[0], 1);
+    assert_int_equal(discard(&d, DISCARD_GPA, d.block->size), 0);
+    if (fd >= 0) { /* a read would allocate a page */
+        struct stat st;
+        assert_int_equal(fstat(fd, &st), 0);
+        assert_int_equal(st.st_blocks, 0);
+    }
+    assert_int_equal(d.block->host[63 * GUEST_RAM_PAGE], 0);
+    discard_end(&d);
+}
+
+static void test_discarded_pages_read_as_zeroes_and_are_dirty(void **unused)
+{
+    check_discard(-1);
+    int fd = memfd_create("ram", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, (DISCARD_PAGES + 2) * GUEST_RAM_PAGE), 0);
+    check_discard(fd);
+    close(fd);
+}
+
+static void test_only_ram_is_discarded(void **unused)
+{
+    Discard d;
+    discard_begin(&d, -1);
+    assert_int_equal(discard(&d, 0, GUEST_RAM_PAGE), -EFAULT);
+    assert_int_equal(discard(&d, DISCARD_GPA - GUEST_RAM_PAGE, 2 * GUEST_RAM_PAGE), -EFAULT);
+    assert_int_equal(discard(&d, DISCARD_GPA, d.block->size + 1), -EFAULT);
+    assert_int_equal(discard(&d, DISCARD_GPA, UINT64_MAX), -EFAULT);
+    d.block->read_only = true;
+    assert_int_equal(discard(&d, DISCARD_GPA, GUEST_RAM_PAGE), -EFAULT);
+    assert_int_equal(d.block->host[0], 1);
+    discard_end(&d);
+}
+
+static void test_an_address_is_found_by_its_mapping(void **unused)
+{
+    GuestRam ram;
+    uint64_t gpa = 0;
+    make_ram(&ram);
+    assert_true(guest_ram_find_host(&ram, high + 5, &gpa));
+    assert_true(gpa == (UINT64_C(1) << 32) + 5);
+    assert_false(guest_ram_find_host(&ram, &gpa, &gpa));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +323,9 @@ int main(void)
         cmocka_unit_test(test_long_ranges_and_bitmaps_are_marked),
         cmocka_unit_test(test_no_write_is_lost_against_the_taker),
         cmocka_unit_test(test_the_watch_finds_an_unmarked_write),
+        cmocka_unit_test(test_discarded_pages_read_as_zeroes_and_are_dirty),
+        cmocka_unit_test(test_only_ram_is_discarded),
+        cmocka_unit_test(test_an_address_is_found_by_its_mapping),
     };
     thread_adopt_role(THREAD_MAIN, "main");
     return cmocka_run_group_tests(tests, NULL, NULL);

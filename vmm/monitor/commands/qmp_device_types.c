@@ -140,6 +140,7 @@ static const struct QmpQomType {
     {"virtio-serial-port",   "device",         true},
     {"scsi-device",          "device",         true},
     {"virtio-device",        "device",         true},
+    {"virtio-balloon-device", "virtio-device", false},
     {"virtio-blk-device",    "virtio-device",  false},
     {"virtio-rng-device",    "virtio-device",  false},
     {"virtio-scsi-device",   "virtio-device",  false},

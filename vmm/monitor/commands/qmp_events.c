@@ -202,6 +202,7 @@ void qmp_events_init(Vm *vm)
         .io_error = qmp_events_io_error,
         .tray_moved = qmp_events_tray_moved,
         .port_changed = qmp_port_changed,
+        .balloon_changed = qmp_balloon_changed,
         .job = qmp_events_job,
         .job_io_error = qmp_events_job_io_error,
         .export_deleted = qmp_events_export_deleted,

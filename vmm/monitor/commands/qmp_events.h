@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * QMP's events about the VM. One listener converts the VM's notifications to events. Only
- * qmp_events.c and qmp_ports.c emit them.
+ * qmp_events.c, qmp_ports.c and qmp_balloon_commands.c emit them.
  */
 #ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_EVENTS_H
 #define SKIFF_VMM_MONITOR_COMMANDS_QMP_EVENTS_H
@@ -19,5 +19,10 @@ void qmp_events_init(Vm *vm) RUNS_IN_MAIN;
 void qmp_port_changed(VmListener *l, const char *id, bool open) RUNS_IN_MAIN;
 /* Returns the number of ports that have a record: open now, or changed within QMP_PORT_QUIET_NS. */
 unsigned qmp_ports_known(void) RUNS_IN_MAIN;
+
+/* ---- qmp_balloon_commands.c: BALLOON_CHANGE ---- */
+/* VmListener.balloon_changed. A guest changes the size with each 256 pages: at most one event a second,
+ * with the size of that time. */
+void qmp_balloon_changed(VmListener *l, uint64_t actual) RUNS_IN_MAIN;
 
 #endif

@@ -4,6 +4,7 @@
 #include "util/opts/json.h"
 #include "vmm/arch/smp.h"
 #include "vmm/backends/throttle.h"
+#include "vmm/monitor/commands/qmp_balloon.h"
 #include "vmm/monitor/commands/qmp_cpu.h"
 #include "vmm/monitor/commands/qmp_device.h"
 #include "vmm/monitor/commands/qmp_object.h"
@@ -30,6 +31,10 @@ static const QomProperty qom_machine_properties[] = {
     {0}};
 static const QomProperty qom_device_properties[] = {
     {"realized", "bool", "whether it is part of the machine"}, {0}};
+static const QomProperty qom_balloon_properties[] = {
+    {QMP_BALLOON_STATS, "guest statistics", "the guest's last numbers, and when they came"},
+    {QMP_BALLOON_INTERVAL, "int", "seconds between two statistics, 0: none; can be set"},
+    {0}};
 static const QomProperty qom_cpu_properties[] = {
     {"realized", "bool", "always true"},
     {"socket-id", "int", "socket within the machine"},
@@ -153,7 +158,7 @@ static struct json_object *qom_option_value(const Device *dev, const OptSpec *sp
     }
 }
 
-static struct json_object *qom_device_values(const QomNode *node)
+static RUNS_IN_MAIN struct json_object *qom_device_values(const QomNode *node)
 {
     const Device *dev = node->object;
     struct json_object *values = json_object_new_object();
@@ -161,6 +166,9 @@ static struct json_object *qom_device_values(const QomNode *node)
     const OptSpec *spec = node->kind == QOM_DEVICE ? dev->type->properties : NULL;
     for (; spec != NULL && spec->name != NULL; spec++) {
         qmp_put(values, spec->name, qom_option_value(dev, spec));
+    }
+    if (qmp_is_balloon(dev->type)) {
+        qmp_put_balloon_values(values, dev);
     }
     return values;
 }
@@ -211,6 +219,22 @@ static void qom_list_add(struct json_object *list, const char *name, const char 
     json_object_array_add(list, info);
 }
 
+/* What a device has beside its options. @device may be NULL. */
+static const QomProperty *qom_own_properties(const DeviceType *device)
+{
+    return device != NULL && qmp_is_balloon(device) ? qom_balloon_properties : qom_no_properties;
+}
+
+static bool qom_table_has(const QomProperty *table, const char *name)
+{
+    for (const QomProperty *p = table; p->name != NULL; p++) {
+        if (strcmp(p->name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Returns the properties of a type. @device is NULL if it is not a device. @describe adds
  * descriptions, which only qom-list-properties has, as in QEMU. */
 static struct json_object *qom_list_of(const QomProperty *properties, const DeviceType *device,
@@ -219,6 +243,9 @@ static struct json_object *qom_list_of(const QomProperty *properties, const Devi
     struct json_object *list = json_object_new_array();
     qom_list_add(list, "type", "string", NULL);
     for (const QomProperty *p = properties; p->name != NULL; p++) {
+        qom_list_add(list, p->name, p->type, describe ? p->doc : NULL);
+    }
+    for (const QomProperty *p = qom_own_properties(device); p->name != NULL; p++) {
         qom_list_add(list, p->name, p->type, describe ? p->doc : NULL);
     }
     const OptSpec *spec = device != NULL ? device->properties : NULL;
@@ -264,10 +291,9 @@ static struct json_object *qom_get_child(const GPtrArray *nodes, const QomNode *
 static bool qom_has_property(const QomNode *node, const char *name)
 {
     const Device *dev = node->kind == QOM_DEVICE ? node->object : NULL;
-    for (const QomProperty *p = qom_properties[node->kind]; p->name != NULL; p++) {
-        if (strcmp(p->name, name) == 0) {
-            return true;
-        }
+    if (qom_table_has(qom_properties[node->kind], name) ||
+        (dev != NULL && qom_table_has(qom_own_properties(dev->type), name))) {
+        return true;
     }
     const OptSpec *spec = dev != NULL ? dev->type->properties : NULL;
     for (; spec != NULL && spec->name != NULL; spec++) {
@@ -321,7 +347,21 @@ static RUNS_IN_MAIN void qom_set_limits(const QomNode *node, struct json_object 
     }
 }
 
-/* Only the limits of a throttle group can be set. */
+static RUNS_IN_MAIN void qom_set_device(Vm *vm, const QomNode *node, const char *name,
+                                        struct json_object *value, GError **error)
+{
+    Device *dev = machine_find_device(&vm->machine, node->path);
+    g_assert(dev != NULL && strcmp(name, QMP_BALLOON_INTERVAL) == 0);
+    qmp_balloon_set_interval(dev, value, error);
+}
+
+static bool qom_can_set_device(const QomNode *node, const char *name)
+{
+    const Device *dev = node->kind == QOM_DEVICE ? node->object : NULL;
+    return dev != NULL && qmp_is_balloon(dev->type) && strcmp(name, QMP_BALLOON_INTERVAL) == 0;
+}
+
+/* Only the limits of a throttle group, and how often a balloon reports, can be set. */
 static struct json_object *qmp_qom_set(QmpCall *call, struct json_object *args, GError **error)
 {
     enter_main();
@@ -333,6 +373,8 @@ static struct json_object *qmp_qom_set(QmpCall *call, struct json_object *args, 
     }
     if (node->kind == QOM_THROTTLE && strcmp(name, "limits") == 0) {
         qom_set_limits(node, qmp_arg_get(args, "value"), error);
+    } else if (qom_can_set_device(node, name)) {
+        qom_set_device(call->vm, node, name, qmp_arg_get(args, "value"), error);
     } else if (qom_has_property(node, name) || strcmp(name, "type") == 0) {
         g_set_error_literal(error, QMP_ERROR, QMP_ERROR_GENERIC,
                             node->kind == QOM_THROTTLE && name[0] == 'x'
@@ -387,9 +429,11 @@ static const QmpType qom_get_args = {
 static const QmpType qom_set_args = {
     .name = "qom-set-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS({"path", &qmp_str, .doc = "as for qom-list"},
-                           {"property", &qmp_str, .doc = "\"limits\" of a throttle group"},
-                           {"value", &qmp_any, .doc = "an object with the limits that change"}),
+    .members =
+        QMP_MEMBERS({"path", &qmp_str, .doc = "as for qom-list"},
+                    {"property", &qmp_str,
+                     .doc = "\"limits\" of a throttle group, or \"" QMP_BALLOON_INTERVAL "\""},
+                    {"value", &qmp_any, .doc = "an object with the limits that change; seconds"}),
 };
 static const QmpType qom_list_properties_args = {
     .name = "qom-list-properties-arg",
@@ -403,7 +447,9 @@ static const QmpCommand qmp_qom_commands[] = {
     {"qom-get", &qom_get_args, &qmp_any, QMP_INSTANT, qmp_qom_get,
      "The value of a property. The value of a child is its path."},
     {"qom-set", &qom_set_args, NULL, QMP_INSTANT, qmp_qom_set,
-     "Sets a property. Only the limits of a throttle group can be set."},
+     "Sets a property. Only the limits of a throttle group, and how often a balloon asks the guest "
+     "for "
+     "statistics, can be set."},
     {"qom-list-properties", &qom_list_properties_args, &qmp_device_properties,
      QMP_INSTANT | QMP_EARLY, qmp_qom_list_properties, "The properties of all objects of a type."},
     {0},

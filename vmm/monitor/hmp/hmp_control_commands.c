@@ -114,6 +114,8 @@ const HmpCommand hmp_control_commands[] = {
     {"system_powerdown", NULL, NULL, "press the power button; the guest decides what to do",
      .qmp = "system_powerdown"},
     {"nmi", NULL, NULL, "press the NMI button", .qmp = "inject-nmi"},
+    {"balloon", NULL, HMP_PARAMS(HMP_PARAM("value", SIZE)),
+     "ask the guest to do with so much memory, in MiB", .qmp = "balloon"},
     {"quit", "q", NULL, "end the VM", .qmp = "quit"},
     {"set_action", NULL, HMP_PARAMS(HMP_PARAM("panic", OPTS)),
      "set the reaction to a reboot, shutdown, panic or watchdog, as -action", .qmp = "set-action"},

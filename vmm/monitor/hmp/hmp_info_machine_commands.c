@@ -225,6 +225,13 @@ static void hmp_print_dump(HmpCall *call, struct json_object *result)
     }
 }
 
+/* ---- the balloon ---- */
+
+static void hmp_print_balloon(HmpCall *call, struct json_object *result)
+{
+    hmp_printf(call, "balloon: actual=%" PRId64 "\n", qmp_arg_int(result, "actual", 0) >> 20);
+}
+
 /* clang-format off */
 const HmpCommand hmp_info_machine_commands[] = {
     {"info memory_size_summary", NULL, NULL, "the size of RAM",
@@ -235,6 +242,8 @@ const HmpCommand hmp_info_machine_commands[] = {
     {"info qtree", NULL, NULL, "devices and their properties", .run = hmp_info_qtree},
     {"info qdm", NULL, NULL, "types of devices", .run = hmp_info_qdm},
     {"info pci", NULL, NULL, "the PCI bus", .qmp = "query-pci", .print = hmp_print_pci},
+    {"info balloon", NULL, NULL, "the memory that the balloon leaves to the guest, in MiB",
+     .qmp = "query-balloon", .print = hmp_print_balloon},
     {"info dump", NULL, NULL, "the progress of a dump", .qmp = "query-dump", .print = hmp_print_dump},
     {0},
 };

@@ -13,7 +13,6 @@ static const char no_ports[] = "gdb, or code in the guest";
 static const struct {
     const char *name, *nearest;
 } hmp_lacking[] = {
-    {"balloon", "none: there is no balloon"},
     {"block_passwd", "none: there are no encrypted disks"},
     {"boot_set", "-kernel or -bios at the start"},
     {"chardev-change", "chardev-remove and chardev-add"},
@@ -30,7 +29,6 @@ static const struct {
     {"hostfwd_remove", no_network},
     {"i", no_ports},
     {"info acpi", "info qtree"},
-    {"info balloon", "none: there is no balloon"},
     {"info capture", no_display},
     {"info history", "the cursor keys"},
     {"info hotpluggable-cpus", "info cpus"},

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest RAM that the guest does not need: see guest_ram_discard() in ram.h. */
+#include "hw/core/ram.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const RamBlock *ram_discard_find(const GuestRam *ram, uint64_t gpa, uint64_t len)
+{
+    for (unsigned i = 0; i < ram->count; i++) {
+        const RamBlock *b = &ram->blocks[i];
+        if (gpa >= b->gpa && gpa - b->gpa < b->size) {
+            return len <= b->size - (gpa - b->gpa) && !b->read_only ? b : NULL;
+        }
+    }
+    return NULL;
+}
+
+/* The bytes of a memfd belong to the file, whoever maps it: a hole gives them back. */
+static int ram_discard_pages(const RamBlock *b, uint64_t offset, uint64_t len)
+{
+    int ret = b->fd >= 0 ? fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                     (off_t)(b->fd_offset + offset), (off_t)len)
+                         : madvise(b->host + offset, len, MADV_DONTNEED);
+    return ret == 0 ? 0 : -errno;
+}
+
+int guest_ram_discard(const GuestRam *ram, uint64_t gpa, uint64_t len)
+{
+    const RamBlock *b = ram_discard_find(ram, gpa, len);
+    if (b == NULL) {
+        return -EFAULT;
+    }
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t first = (gpa - b->gpa + page - 1) & ~(page - 1);
+    uint64_t end = (gpa - b->gpa + len) & ~(page - 1);
+    if (first >= end) {
+        return 0;
+    }
+    int ret = ram_discard_pages(b, first, end - first);
+    guest_ram_mark(ram, b->gpa + first, end - first);
+    return ret;
+}
+
+bool guest_ram_find_host(const GuestRam *ram, const void *host, uint64_t *gpa)
+{
+    for (unsigned i = 0; i < ram->count; i++) {
+        const RamBlock *b = &ram->blocks[i];
+        const uint8_t *at = host;
+        if (at >= b->host && at < b->host + b->size) {
+            *gpa = b->gpa + (uint64_t)(at - b->host);
+            return true;
+        }
+    }
+    return false;
+}
