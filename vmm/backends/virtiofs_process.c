@@ -12,6 +12,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -44,6 +45,8 @@ char *virtiofs_find_program(GError **error)
 /* Made before the fork. */
 typedef struct Process {
     const char *path;
+    const char *tmp, *mount_point; /* used if `mounts` */
+    bool mounts;
     bool read_only;
     bool user_namespace; /* skiff is not root */
     bool has_groups;     /* supplementary ones */
@@ -107,27 +110,34 @@ static void process_enter_namespaces(const Process *p)
         if (p->has_groups) {
             process_skip_setgroups(p);
         }
-    } else if (p->read_only && unshare(CLONE_NEWNS) != 0) {
+    } else if (p->mounts && unshare(CLONE_NEWNS) != 0) {
         process_fail(p, "a mount namespace");
     }
 }
 
-static void process_make_read_only(const Process *p)
+/*
+ * Mounts the folder once more, at p->mount_point, read-only if it is to be: in a tmpfs that hides the
+ * host's temporary files from this process only. QEMU's virtiofsd cannot serve "/" itself.
+ */
+static void process_mount(const Process *p)
 {
     struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
-    if (!p->read_only) {
-        return;
-    }
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0) {
         process_fail(p, "mounts of its own");
     }
-    /* A folder becomes a mount, so that its attributes can be changed. */
-    if (strcmp(p->path, "/") != 0 && mount(p->path, p->path, NULL, MS_BIND | MS_REC, NULL) != 0) {
+    int tree = (int)syscall(SYS_open_tree, AT_FDCWD, p->path,
+                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    if (tree < 0) {
         process_fail(p, "a mount of the folder");
     }
-    if (syscall(SYS_mount_setattr, AT_FDCWD, p->path, AT_RECURSIVE, &attributes,
-                sizeof(attributes)) != 0) {
+    if (p->read_only && syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE,
+                                &attributes, sizeof(attributes)) != 0) {
         process_fail(p, "a read-only mount of the folder");
+    }
+    if (mount("tmpfs", p->tmp, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0 ||
+        mkdir(p->mount_point, 0755) != 0 ||
+        syscall(SYS_move_mount, tree, "", AT_FDCWD, p->mount_point, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+        process_fail(p, "a place for the folder");
     }
 }
 
@@ -155,7 +165,9 @@ static G_GNUC_NORETURN void process_run(const Process *p)
     sigprocmask(SIG_SETMASK, &none, NULL);
     setpgid(0, 0); /* Ctrl-C on the terminal is for skiff, which then ends this process */
     process_enter_namespaces(p);
-    process_make_read_only(p);
+    if (p->mounts) {
+        process_mount(p);
+    }
     process_arrange_fds(p);
     if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0) {
         process_fail(p, "the end with skiff");
@@ -293,9 +305,14 @@ static coroutine_fn RUNS_IN_MAIN bool process_co_start(const Process *p, Process
 int virtiofs_co_spawn(const char *program, const char *path, bool read_only, pid_t *pid,
                       GError **error)
 {
-    g_autoptr(GPtrArray) arguments = process_arguments(program, path);
+    bool mounts = read_only || strcmp(path, "/") == 0;
+    g_autofree char *mount_point = g_build_filename(g_get_tmp_dir(), "folder", NULL);
+    g_autoptr(GPtrArray) arguments = process_arguments(program, mounts ? mount_point : path);
     ProcessStart s = {.listen_fd = -1, .connected = -1, .report_fd = -1};
     Process p = {.path = path,
+                 .tmp = g_get_tmp_dir(),
+                 .mount_point = mount_point,
+                 .mounts = mounts,
                  .read_only = read_only,
                  .user_namespace = geteuid() != 0,
                  .has_groups = getgroups(0, NULL) > 0,

@@ -8,6 +8,8 @@
  *   - root starts it as root; it confines itself to the folder, in namespaces of its own.
  *   - An ordinary user starts it as root of a new user namespace, which has the user's rights only.
  *   - Read-only means that it sees the folder mounted read-only, so the kernel refuses writes.
+ *
+ * Its mounts are in a mount namespace of its own; nothing of them is left on the host.
  */
 #ifndef SKIFF_VMM_BACKENDS_VIRTIOFS_PROCESS_H
 #define SKIFF_VMM_BACKENDS_VIRTIOFS_PROCESS_H
