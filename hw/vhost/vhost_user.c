@@ -187,7 +187,7 @@ static coroutine_fn RUNS_IN_MAIN bool user_co_get_vrings(VhostUser *u, unsigned 
     return true;
 }
 
-static bool user_check_peer(const VhostUser *u, unsigned vrings, GError **error)
+static RUNS_IN_MAIN bool user_check_peer(const VhostUser *u, unsigned vrings, GError **error)
 {
     uint64_t needed =
         u->needs.features | VIRTIO_F_VERSION_1_BIT | (u->greeted ? u->dev.features : 0);
@@ -243,7 +243,7 @@ static coroutine_fn RUNS_IN_MAIN bool user_co_greet(VhostUser *u, GError **error
 
 /* The back end of a device whose requests may complete in any order can be replaced if it keeps a list
  * of those in flight. */
-static void user_note_replaceable(VhostUser *u)
+static RUNS_IN_MAIN void user_note_replaceable(VhostUser *u)
 {
     u->dev.reconnects =
         !u->needs.stateful &&
