@@ -108,6 +108,7 @@ static void net_negotiated(VirtioDevice *vdev)
     if (virtio_has_feature(vdev, VIRTIO_NET_F_CTRL_VLAN)) {
         memset(n->state.filter.vlans, 0, sizeof(n->state.filter.vlans));
     }
+    virtio_net_vhost_negotiated(n);
 }
 
 static void net_reset(VirtioDevice *vdev)
@@ -160,7 +161,8 @@ void virtio_net_configure(VirtioNet *n)
 static void net_started(VirtioDevice *vdev)
 {
     VirtioNet *n = virtio_net_from(vdev);
-    for (unsigned i = 0; i < n->pairs; i++) {
+    n->has_data_queues = vdev->queues[virtio_net_rx(0)].at_home;
+    for (unsigned i = 0; n->has_data_queues && i < n->pairs; i++) {
         VirtioNetPair *p = &n->queues[i];
         if (p->pending == NULL) {
             p->pending = g_malloc(NET_FRAME_MAX); /* not touched before it is used */
@@ -176,7 +178,7 @@ static void net_started(VirtioDevice *vdev)
 static void net_stopping(VirtioDevice *vdev)
 {
     VirtioNet *n = virtio_net_from(vdev);
-    for (unsigned i = 0; i < n->pairs; i++) {
+    for (unsigned i = 0; n->has_data_queues && i < n->pairs; i++) {
         virtio_net_rx_stop(n, i);
         net_client_stop_queue(&n->client, i);
     }
@@ -240,6 +242,14 @@ static void net_link_changed(NetClient *c)
         virtio_config_changed(&n->base.vdev);
     }
     bql_unlock();
+    virtio_net_vhost_link_changed(n);
+}
+
+static void net_co_detaching(NetClient *c)
+{
+    enter_main();
+    enter_coroutine();
+    virtio_net_vhost_co_detaching(net_from_client(c));
 }
 
 /* §5.1.6.5.4: the driver sends the announcement itself. */
@@ -262,4 +272,5 @@ const NetClientOps virtio_net_client_ops = {
     .writable = net_writable,
     .link_changed = net_link_changed,
     .announce = net_announce,
+    .co_detaching = net_co_detaching,
 };

@@ -139,10 +139,12 @@ test_data_survives_stops_and_the_device_resets_and_unplugging() {
     expect_equal steps "$(grep -c '^==' "$work/steps")" 4
 }
 
+kernel=(-display none -S -kernel build/linux/vmlinuz)
+
 test_an_address_belongs_to_one_guest() {
-    start_skiff -display none -S -device vhost-vsock-pci,guest-cid=9 -qmp "unix:$work/qmp,server=on,wait=off"
+    start_skiff "${kernel[@]}" -device vhost-vsock-pci,guest-cid=9 -qmp "unix:$work/qmp,server=on,wait=off"
     wait_listening "$work/qmp"
-    skiff -display none -S -device vhost-vsock-pci,guest-cid=9
+    skiff "${kernel[@]}" -device vhost-vsock-pci,guest-cid=9
     expect_status 2
     expect_output 'guest-cid=9 cannot be reserved: .*Address already in use'
     kill "$skiff_pid"
@@ -152,8 +154,13 @@ test_an_address_belongs_to_one_guest() {
 
 test_a_passed_descriptor_is_used() {
     exec {vsock}<>/dev/vhost-vsock
-    skiff -display none -timeout 2 -S -sandbox on -device "vhost-vsock-pci,guest-cid=9,vhostfd=$vsock"
-    refute_output 'vhost'
+    start_skiff "${kernel[@]}" -sandbox on -device "vhost-vsock-pci,guest-cid=9,vhostfd=$vsock" \
+        -qmp "unix:$work/qmp,server=on,wait=off"
+    wait_listening "$work/qmp"
+    expect_equal "descriptors of vhost-vsock" "$(find "/proc/$skiff_pid/fd" -lname /dev/vhost-vsock | wc -l)" 1
+    kill "$skiff_pid"
+    wait_skiff
+    expect_status 0
 }
 
 run_tests
