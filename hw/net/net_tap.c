@@ -150,9 +150,8 @@ static bool tap_create(NetTap *t, unsigned queues, int vnet_hdr, GError **error)
 
 static bool tap_use_fds(NetTap *t, const char *option, const char *text, GError **error)
 {
-    g_auto(GStrv) parts = g_strsplit(text, strcmp(option, "fds") == 0 ? ":" : "", 0);
-    const char *const one[] = {text, NULL};
-    const char *const *list = strcmp(option, "fds") == 0 ? (const char *const *)parts : one;
+    /* fd= is a list of one, since its number has no colon */
+    g_auto(GStrv) list = g_strsplit(text, ":", strcmp(option, "fds") == 0 ? 0 : 1);
     for (unsigned i = 0; list[i] != NULL; i++) {
         uint64_t fd;
         if (t->base.queues == NET_MAX_QUEUES) {

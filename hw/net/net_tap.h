@@ -22,6 +22,7 @@ typedef struct NetTapQueue {
     int fd;
     bool attached; /* IFF_ATTACH_QUEUE; used by co_configure only */
     /* home */
+    AioContext *home;
     AioHandler *handler; /* NULL: not started */
     bool watched, blocked;
     bool failed; /* it cannot be read any more: the device is gone */

@@ -16,12 +16,14 @@ static RUNS_IN_LOOP void tap_update_watch(NetTapQueue *q)
 static void tap_readable(void *opaque)
 {
     NetTapQueue *q = opaque;
+    enter_loop(q->home);
     net_backend_readable(&q->tap->base, (unsigned)(q - q->tap->queues));
 }
 
 static void tap_writable(void *opaque)
 {
     NetTapQueue *q = opaque;
+    enter_loop(q->home);
     q->blocked = false;
     tap_update_watch(q);
     net_backend_writable(&q->tap->base, (unsigned)(q - q->tap->queues));
@@ -37,6 +39,8 @@ void net_tap_queue_start(NetBackend *b, unsigned queue, AioContext *home)
     NetTapQueue *q = &net_tap_from(b)->queues[queue];
     assert(q->handler == NULL);
     q->watched = q->blocked = q->failed = false;
+    q->home = home;
+    enter_loop(home);
     q->handler = aio_handler_add(home, q->fd, &tap_handler_ops, q);
     tap_update_watch(q);
 }
@@ -51,6 +55,7 @@ void net_tap_queue_stop(NetBackend *b, unsigned queue)
 void net_tap_watch(NetBackend *b, unsigned queue, bool on)
 {
     NetTapQueue *q = &net_tap_from(b)->queues[queue];
+    enter_loop(q->home);
     q->watched = on;
     tap_update_watch(q);
 }
@@ -80,6 +85,7 @@ ssize_t net_tap_receive(NetBackend *b, unsigned queue, const struct iovec *iov, 
     struct iovec rest[TAP_IOV_MAX];
     unsigned rest_count = 0;
     ssize_t got;
+    enter_loop(t->queues[queue].home);
     assert(count <= TAP_IOV_MAX);
     if (!t->vnet_hdr) {
         iov_memset(iov, count, 0, 0, sizeof(NetHeader));
@@ -101,6 +107,7 @@ ssize_t net_tap_send(NetBackend *b, unsigned queue, const struct iovec *iov, uns
     NetTapQueue *q = &t->queues[queue];
     struct iovec rest[TAP_IOV_MAX];
     ssize_t sent;
+    enter_loop(q->home);
     assert(count <= TAP_IOV_MAX);
     if (!t->vnet_hdr) {
         count = tap_without_header(rest, iov, count);

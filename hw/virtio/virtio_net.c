@@ -104,6 +104,7 @@ static void net_get_config(VirtioDevice *vdev, uint8_t *config)
 static void net_negotiated(VirtioDevice *vdev)
 {
     VirtioNet *n = virtio_net_from(vdev);
+    assert_bql();
     n->state.guest_offloads = virtio_net_guest_offloads_of(vdev->state->driver_features);
     if (virtio_has_feature(vdev, VIRTIO_NET_F_CTRL_VLAN)) {
         memset(n->state.filter.vlans, 0, sizeof(n->state.filter.vlans));
@@ -161,6 +162,7 @@ void virtio_net_configure(VirtioNet *n)
 static void net_started(VirtioDevice *vdev)
 {
     VirtioNet *n = virtio_net_from(vdev);
+    enter_loop(vdev->home);
     n->has_data_queues = vdev->queues[virtio_net_rx(0)].at_home;
     for (unsigned i = 0; n->has_data_queues && i < n->pairs; i++) {
         VirtioNetPair *p = &n->queues[i];
@@ -178,6 +180,7 @@ static void net_started(VirtioDevice *vdev)
 static void net_stopping(VirtioDevice *vdev)
 {
     VirtioNet *n = virtio_net_from(vdev);
+    enter_loop(vdev->home);
     for (unsigned i = 0; n->has_data_queues && i < n->pairs; i++) {
         virtio_net_rx_stop(n, i);
         net_client_stop_queue(&n->client, i);

@@ -212,6 +212,7 @@ static bool net_pci_post_load(Device *dev, GError **error)
     VirtioNet *n = net_pci_from(dev);
     const VirtioNetFilter *f = &n->state.filter;
     uint64_t can = virtio_net_guest_offloads_of(n->state.virtio.driver_features);
+    assert_bql();
     if (!virtio_pci_post_load(dev, error)) {
         return false;
     }

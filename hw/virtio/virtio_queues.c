@@ -354,7 +354,7 @@ void virtio_set_silent(VirtioDevice *vdev, unsigned index, bool silent)
     q->silent = silent;
     if (!silent) { /* its processing enables kicks, and finds what came before that */
         virtio_look(vdev, index);
-    } else if (q->active && !q->polling) {
+    } else if (queue_served(q) && !q->polling) {
         virtqueue_set_notification(q->vq, false);
     }
 }

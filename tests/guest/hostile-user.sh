@@ -168,6 +168,10 @@ test_devices() {
     with twice -device isa-debug-exit,iobase=0xf4,iobase=0xf5
     with '0xf4' -device isa-debug-exit,iobase=0xf4,iosize=4 -device isa-debug-exit,iobase=0xf4,iosize=4
     with 'is no GUID' -device vmgenid,guid=1
+    with '3 to 4294967294' -device vhost-vsock-pci
+    with '3 to 4294967294' -device vhost-vsock-pci,guest-cid=2
+    with 'seqpacket' -device vhost-vsock-pci,guest-cid=7,seqpacket=maybe
+    with 'vhostfd=77: skiff has inherited no such descriptor' -device vhost-vsock-pci,guest-cid=7,vhostfd=77
     with 'one virtio-balloon-pci at most' -device virtio-balloon -device virtio-balloon
     with 'free-page-hint=on' -device virtio-balloon,free-page-hint=on
     with 'deflate-on-oom' -device virtio-balloon,deflate-on-oom=maybe
@@ -194,6 +198,8 @@ test_objects() {
     with twin -object iothread,id=twin -object memory-backend-memfd,id=twin,size=64M
     with 128 -object memory-backend-ram,id=x,size=64M -machine memory-backend=x -m 128
     with missing -blockdev driver=null-co,node-name=n -device virtio-blk-pci,drive=n,iothread=missing
+    with 'romfile=/missing: No such file' -device virtio-rng-pci,romfile=/missing
+    with romfile=/dev/zero -device virtio-rng-pci,romfile=/dev/zero
     none_was_bad
 }
 
@@ -284,6 +290,32 @@ test_character_devices() {
     with twin -chardev null,id=twin -chardev null,id=twin
     with no-such -chardev null,id=x,no-such=1
     with twin -chardev null,id=twin -serial chardev:twin -serial chardev:twin
+    none_was_bad
+}
+
+test_networks() {
+    local netdev
+    with "type" -netdev id=n0
+    with "id= is missing" -netdev tap
+    with "'0' " -netdev tap,id=0
+    with "nearest is tap" -netdev tab,id=n0
+    with "no network 'l2tpv3': use tap" -netdev l2tpv3,id=n0
+    with "no network 'af-xdp': " -netdev af-xdp,id=n0
+    with "no network 'vde': " -nic vde
+    with "no option 'ifnam'" -netdev tap,id=n0,ifnam=x
+    with "fd=77: .*descriptor" -netdev tap,id=n0,fd=77
+    with "fd=0.*|tap device" -netdev tap,id=n0,fd=0
+    with "vnet_hdr" -netdev tap,id=n0,vnet_hdr=perhaps
+    with "queues" -netdev tap,id=n0,queues=1000
+    with "sixteen-letters-: 1 to 15" -netdev tap,id=n0,ifname=sixteen-letters-
+    with "cannot run /nothing" -netdev tap,id=n0,helper=/nothing
+    with "vhost=perhaps|vhost" -netdev tap,id=n0,vhost=perhaps
+    with "/bin/false .*bridge br0" -netdev tap,id=n0,helper=/bin/false
+    with "no NIC model 'e1000'; nearest is virtio-net-pci" -nic tap,model=e1000
+    with "no -netdev with id=n1" -device virtio-net-pci,netdev=n1
+    for netdev in mac=1:2 mac=01:00:00:00:00:00 speed=fast rx_queue_size=3 duplex=both rss=on; do
+        with "${netdev%%=*}" -device "virtio-net-pci,$netdev"
+    done
     none_was_bad
 }
 
