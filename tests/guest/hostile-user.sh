@@ -117,6 +117,25 @@ test_data_for_firmware() {
     none_was_bad
 }
 
+test_shared_folders() {
+    with '-virtiofs: needs a value' -virtiofs ''
+    with "'tag' is missing" -virtiofs path=/
+    with "'path' is missing" -virtiofs tag=t
+    with 'no option .no-such' -virtiofs tag=t,path=/,no-such=1
+    with 'readonly=maybe' -virtiofs tag=t,path=/,readonly=maybe
+    with 'no-such.*No such file' -virtiofs tag=t,path=no-such
+    with 'README.md: is no folder' -virtiofs tag=t,path=README.md
+    with "'chardev' is missing" -device vhost-user-fs-pci,tag=t
+    with "no chardev 'c'" -device vhost-user-blk-pci,chardev=c
+    with "'n' is no socket" -chardev null,id=n -device vhost-user-blk-pci,chardev=n
+    with 'queue-size=48 is not a power of two' -chardev null,id=n -device vhost-user-blk-pci,chardev=n,queue-size=48
+    with '1 to 36 bytes' -chardev null,id=n -device vhost-user-fs-pci,chardev=n,tag=
+    with "no back end has connected to chardev 's'" -chardev "socket,id=s,path=$work/s,server=on,wait=off" -device vhost-user-blk-pci,chardev=s
+    with 'memory-backend-memfd' -object memory-backend-ram,id=m,size=64M -machine memory-backend=m \
+        -chardev "socket,id=s,path=$work/s,server=on,wait=off" -device vhost-user-blk-pci,chardev=s
+    none_was_bad
+}
+
 test_memory_sizes() {
     local size
     for size in 0 1K x '' -1 512X 1.2.3 99999T 18446744073709551616 0x; do
@@ -168,6 +187,10 @@ test_devices() {
     with twice -device isa-debug-exit,iobase=0xf4,iobase=0xf5
     with '0xf4' -device isa-debug-exit,iobase=0xf4,iosize=4 -device isa-debug-exit,iobase=0xf4,iosize=4
     with 'is no GUID' -device vmgenid,guid=1
+    with '3 to 4294967294' -device vhost-vsock-pci
+    with '3 to 4294967294' -device vhost-vsock-pci,guest-cid=2
+    with 'seqpacket' -device vhost-vsock-pci,guest-cid=7,seqpacket=maybe
+    with 'vhostfd=77: skiff has inherited no such descriptor' -device vhost-vsock-pci,guest-cid=7,vhostfd=77
     with 'one virtio-balloon-pci at most' -device virtio-balloon -device virtio-balloon
     with 'free-page-hint=on' -device virtio-balloon,free-page-hint=on
     with 'deflate-on-oom' -device virtio-balloon,deflate-on-oom=maybe
@@ -305,6 +328,7 @@ test_networks() {
     with "queues" -netdev tap,id=n0,queues=1000
     with "sixteen-letters-: 1 to 15" -netdev tap,id=n0,ifname=sixteen-letters-
     with "cannot run /nothing" -netdev tap,id=n0,helper=/nothing
+    with "vhost=perhaps|vhost" -netdev tap,id=n0,vhost=perhaps
     with "/bin/false .*bridge br0" -netdev tap,id=n0,helper=/bin/false
     with "no NIC model 'e1000'; nearest is virtio-net-pci" -nic tap,model=e1000
     with "no -netdev with id=n1" -device virtio-net-pci,netdev=n1
