@@ -32,6 +32,7 @@ struct VhostKernel {
     VhostDev dev;
     const VhostKernelKind *kind;
     VhostChannel *channel;   /* NULL: given up */
+    VhostChannel *given_up;  /* until somebody has waited for its end */
     const VhostStart *start; /* the present one, for its kick descriptors */
 };
 

@@ -7,6 +7,8 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -20,7 +22,7 @@
 #define TX 1
 #define EVENTS 2
 #define DATA_BYTES 64
-#define CONFIG_DATA 0x100 /* of MSI-X vector 0; queue n has vector n + 1 */
+#define CONFIG_DATA 0x100      /* of MSI-X vector 0; queue n has vector n + 1 */
 #define SET_OWNER _IO(0xaf, 1) /* of linux/vhost.h, which cannot be included with vring.h */
 #define FIVE_SECONDS 5000000000ll
 
@@ -482,6 +484,52 @@ static void a_stop_that_hangs_ends_in_a_device_error(void **state)
     }
 }
 
+typedef struct HeldClose {
+    _Atomic bool begun;
+    sem_t held, released;
+} HeldClose;
+
+/* The first close() waits. */
+static void hold_close(void *arg, const char *call)
+{
+    HeldClose *c = arg;
+    if (strcmp(call, "close") == 0 && !atomic_exchange(&c->begun, true)) {
+        sem_post(&c->held);
+        sem_wait(&c->released);
+    }
+}
+
+/* Until the descriptor is closed the kernel goes on, whatever has been said to it. */
+static void a_stop_that_fails_waits_until_the_kernel_is_gone(void **state)
+{
+    Fixture *f = *state;
+    Stop stop = {.dev = f->dev};
+    HeldClose hold = {0};
+    sem_init(&hold.held, 0, 0);
+    sem_init(&hold.released, 0, 0);
+    bring_up(f);
+    sys_fault_hook(hold_close, &hold);
+    sys_fault_set(&(SysFault){.calls = "ioctl,close", .count = 1, .error = EIO});
+    co_start(f->bench->main_ctx, stop_run, &stop);
+    while (sem_trywait(&hold.held) != 0) {
+        aio_context_step(f->bench->main_ctx, false);
+    }
+    virtio_bench_settle(f->bench);
+    bool stopped = stop.done;
+    unsigned users = memory_users();
+    sem_post(&hold.released);
+    while (!stop.done) {
+        aio_context_step(f->bench->main_ctx, true);
+    }
+    sys_fault_hook(NULL, NULL);
+    assert_false(stopped);
+    assert_int_equal(users, 1);
+    assert_false(fake_vhost_connected(f->vhost));
+    assert_int_equal(memory_users(), 0);
+    sem_destroy(&hold.held);
+    sem_destroy(&hold.released);
+}
+
 static void each_call_of_a_stop_may_fail(void **state)
 {
     for (unsigned i = 0; i < 9; i++) {
@@ -494,10 +542,7 @@ static void each_call_of_a_stop_may_fail(void **state)
         sys_fault_set(NULL);
         assert_int_equal(owner(f), VIRTIO_OWNER_MAIN);
         assert_int_equal(memory_users(), 0);
-        virtio_bench_settle(f->bench);
-        while (fake_vhost_open_count(f->vhost)) { /* closing it is what stops the kernel */
-            aio_context_step(f->bench->main_ctx, true);
-        }
+        assert_int_equal(fake_vhost_open_count(f->vhost), 0); /* that is what stops the kernel */
         tear_down(state);
     }
 }
@@ -595,6 +640,7 @@ int main(void)
         T(each_call_of_a_start_may_fail),
         T(a_start_that_hangs_ends),
         T(a_stop_that_hangs_ends_in_a_device_error),
+        T(a_stop_that_fails_waits_until_the_kernel_is_gone),
         cmocka_unit_test(each_call_of_a_stop_may_fail),
         cmocka_unit_test(no_moment_leaves_the_kernel_connected),
     };
