@@ -61,6 +61,7 @@ static inline int tear_down(void **state)
         virtio_bench_unplug(f->bench, f->dev);
     }
     fake_vhost_free(f->vhost);
+    enter_main();
     assert_int_equal(memory_users(), 0);
     virtio_bench_free(f->bench);
     g_free(f);
