@@ -377,4 +377,11 @@ void vhost_user_co_close(VhostUser *u)
 void vhost_user_forget_requests(VhostUser *u)
 {
     atomic_store(&u->inflight_void, true);
+    atomic_store(&u->session, false);
+    atomic_store(&u->session_lost, false);
+}
+
+bool vhost_user_needs_reset(const VhostUser *u)
+{
+    return atomic_load(&u->session_lost) || (!u->dev.usable && !u->dev.reconnects);
 }

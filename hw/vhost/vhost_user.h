@@ -65,6 +65,10 @@ typedef struct VhostUser {
     VhostUserInflight inflight; /* its size, while inflight_fd is not -1 */
     int inflight_fd;
     _Atomic bool inflight_void; /* the rings are new: the list is not valid any more */
+    unsigned serving;           /* vrings that it has not given back */
+    /* It has state of the driver's: requests, or a session. */
+    _Atomic bool session;
+    _Atomic bool session_lost; /* with a back end that cannot be replaced */
     bool closing;
     char *why; /* why the last greeting failed, or NULL */
     LogLimit limit;
@@ -85,8 +89,11 @@ bool vhost_user_co_set_config(VhostUser *u, unsigned offset, const uint8_t *byte
                               GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether the present back end has agreed to protocol feature @bit. */
 bool vhost_user_has_protocol(const VhostUser *u, unsigned bit) RUNS_IN_MAIN;
-/* The driver has reset the device: its next start is with new rings. */
+/* The driver has reset the device: its next start is with new rings and a new session. */
 void vhost_user_forget_requests(VhostUser *u) ANY_THREAD;
+/* Whether the device cannot be started before its driver resets it: what the back end kept for the driver
+ * is lost, or there is no back end and none may take its place. */
+bool vhost_user_needs_reset(const VhostUser *u) RUNS_IN_MAIN;
 
 /* ---- vhost_user_ops.c, for vhost_user.c ---- */
 extern const VhostOps vhost_user_ops;

@@ -80,6 +80,12 @@ static bool ops_co_set_features(VhostDev *dev, uint64_t features, GError **error
     enter_main();
     enter_coroutine();
     uint64_t own = u->peer_features & VHOST_USER_F_PROTOCOL_FEATURES;
+    if (atomic_load(&u->session_lost)) {
+        g_set_error(
+            error, G_FILE_ERROR, G_FILE_ERROR_PIPE,
+            "what the back end kept for the driver is lost; the driver must reset the device");
+        return false;
+    }
     return ops_co_send_u64(dev, VHOST_USER_SET_FEATURES, features | own, true, error);
 }
 
@@ -227,6 +233,8 @@ static bool ops_co_run(VhostDev *dev, const VhostStart *start, bool on, GError *
         }
     }
     if (on) {
+        u->serving = start->count;
+        atomic_store(&u->session, true);
         if (!ops_co_sync(dev, error)) {
             return false;
         }
@@ -247,7 +255,11 @@ static bool ops_co_stop_vring(VhostDev *dev, unsigned index, uint16_t *last_avai
         return false;
     }
     *last_avail = (uint16_t)m.payload.state.num;
-    atomic_store(&u->inflight_void, true); /* nothing is in flight */
+    u->serving -= MIN(u->serving, 1u);
+    if (u->serving == 0) { /* nothing is in flight */
+        atomic_store(&u->inflight_void, true);
+        atomic_store(&u->session, u->needs.stateful && atomic_load(&u->session));
+    }
     return true;
 }
 
@@ -292,6 +304,9 @@ static void ops_give_up(VhostDev *dev)
     if (u->link != NULL) {
         vhost_user_link_close(g_steal_pointer(&u->link));
         u->replaced = true;
+        if (atomic_load(&u->session) && !u->dev.reconnects) {
+            atomic_store(&u->session_lost, true);
+        }
         chardev_disconnect(u->chardev);
     }
 }
