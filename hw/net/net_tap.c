@@ -400,8 +400,8 @@ static int tap_configure_in_worker(void *opaque)
     enter_worker();
     if (!tap_use_queues(c->tap, c->config.queues) ||
         (c->tap->vnet_hdr && !tap_set_offloads(c->tap, c->config.receive_offloads))) {
-        log_warn("netdev %s: the tap device cannot be configured: %s", c->tap->base.id,
-                 g_strerror(errno));
+        log_limited(&c->tap->limit, "netdev %s: the tap device cannot be configured: %s",
+                    c->tap->base.id, g_strerror(errno));
     }
     return 0;
 }

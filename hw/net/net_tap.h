@@ -11,6 +11,7 @@
 
 #include <net/if.h>
 #include "hw/net/net.h"
+#include "util/log.h"
 
 #define NET_TAP_SCRIPT "/etc/qemu-ifup"
 #define NET_TAP_DOWN_SCRIPT "/etc/qemu-ifdown"
@@ -41,6 +42,7 @@ typedef struct NetTap {
     bool vnet_hdr;
     bool ran_script; /* the other one runs at the end */
     AioBh failed_bh; /* main */
+    LogLimit limit;  /* a guest can repeat what fails */
     NetTapQueue queues[NET_MAX_QUEUES];
     struct VhostNet *vhost; /* of each queue, or NULL; main */
     unsigned vhost_count;

@@ -70,8 +70,9 @@ static unsigned tap_without_header(struct iovec *to, const struct iovec *iov, un
 static RUNS_IN_LOOP ssize_t tap_read_failed(NetTapQueue *q, int error)
 {
     if (error != EAGAIN) {
-        log_warn("netdev %s: the tap device cannot be read: %s; the link is down", q->tap->base.id,
-                 g_strerror(error));
+        log_limited(&q->tap->limit,
+                    "netdev %s: the tap device cannot be read: %s; the link is down",
+                    q->tap->base.id, g_strerror(error));
         q->failed = true;
         tap_update_watch(q);
         aio_bh_schedule(&q->tap->failed_bh);

@@ -118,6 +118,33 @@ static void a_device_that_disappears_takes_the_link_down(void **state)
     at_home(f, home_send);
 }
 
+/* Each command of a guest may fail then. */
+static void a_guest_does_not_flood_the_log_when_the_device_is_gone(void **state)
+{
+    NEEDS_TAP
+    Fixture *f = *state;
+    g_autofree char *path = NULL, *text = NULL;
+    connect_tap(f, "");
+    assert_true(g_spawn_command_line_sync("ip link delete tap-t", NULL, NULL, NULL, NULL));
+    while (net_client_link_up(&f->client)) {
+        virtio_bench_settle(f->bench);
+    }
+    close(g_file_open_tmp("skiff-log-XXXXXX", &path, NULL));
+    assert_true(log_open(path, false));
+    for (unsigned i = 0; i < 100; i++) {
+        f->config.receive_offloads = i % 2 ? 0 : NET_OFFLOAD_CSUM;
+        at_home(f, home_configure);
+        at_home(f, home_stop);
+        at_home(f, home_start);
+        virtio_bench_settle(f->bench);
+    }
+    assert_true(log_open(NULL, false));
+    assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    unlink(path);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", 0);
+    assert_in_range(g_strv_length(lines), 2, 50); /* without a limit, 200 */
+}
+
 static void a_device_in_use_is_refused(void **state)
 {
     NEEDS_TAP
@@ -138,6 +165,7 @@ int main(void)
         T(frames_go_to_the_queues_that_are_used),
         T(inherited_descriptors_are_used),
         T(a_device_that_disappears_takes_the_link_down),
+        T(a_guest_does_not_flood_the_log_when_the_device_is_gone),
         T(a_device_in_use_is_refused),
     };
     has_tap = enter_namespace();
