@@ -211,13 +211,14 @@ static bool net_pci_post_load(Device *dev, GError **error)
 {
     VirtioNet *n = net_pci_from(dev);
     const VirtioNetFilter *f = &n->state.filter;
-    uint64_t can = virtio_net_guest_offloads_of(n->state.virtio.driver_features);
+    uint64_t driver = n->state.virtio.driver_features, can = virtio_net_guest_offloads_of(driver);
+    unsigned most = driver & VIRTIO_NET_F_MQ ? n->pairs : 1;
     assert_bql();
     if (!virtio_pci_post_load(dev, error)) {
         return false;
     }
     if (f->count > VIRTIO_NET_MAC_TABLE || f->first_multi > f->count || n->state.pairs < 1 ||
-        n->state.pairs > n->pairs || (n->state.guest_offloads & ~can)) {
+        n->state.pairs > most || (n->state.guest_offloads & ~can)) {
         return refuse(error, "%s: saved state has %u addresses, %u pairs, offloads 0x%" PRIx64,
                       device_label(dev), f->count, n->state.pairs, n->state.guest_offloads);
     }

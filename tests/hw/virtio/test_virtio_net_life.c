@@ -51,6 +51,12 @@ static void more_pairs(VirtioNetState *s)
     s->pairs = 5;
 }
 
+static void more_pairs_without_mq(VirtioNetState *s)
+{
+    s->virtio.driver_features &= ~VIRTIO_NET_F_MQ;
+    s->pairs = 2;
+}
+
 static void no_pair(VirtioNetState *s)
 {
     s->pairs = 0;
@@ -70,8 +76,8 @@ static void other_offloads(VirtioNetState *s)
 static void impossible_state_is_refused(void **state)
 {
     Fixture *f = *state;
-    static void (*const changes[])(VirtioNetState *) = {more_pairs, no_pair, more_multicast,
-                                                        other_offloads};
+    static void (*const changes[])(VirtioNetState *) = {more_pairs, more_pairs_without_mq, no_pair,
+                                                        more_multicast, other_offloads};
     virtio_bench_stop(f->bench, f->dev);
     for (unsigned i = 0; i < G_N_ELEMENTS(changes); i++) {
         VirtioNetState kept = f->nic->state;
