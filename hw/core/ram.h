@@ -47,12 +47,25 @@ typedef struct GuestRamLogOps {
     bool (*sync)(void *opaque, const GuestRam *ram, GError **error);
 } GuestRamLogOps;
 
+/* A log of writes by a party outside the process (vhost), which marks nothing itself. All in main. */
+typedef struct GuestRamLogger {
+    /* A coroutine. When it returns true, all writes that follow are logged. */
+    bool (*co_start)(void *opaque, GError **error);
+    void (*co_stop)(void *opaque); /* a coroutine */
+    /* Marks in @ram what was written since the start or the previous call. */
+    void (*sync)(void *opaque, const GuestRam *ram);
+    void *opaque;
+    bool on;
+    struct GuestRamLogger *next;
+} GuestRamLogger;
+
 struct GuestRam {
     RamBlock blocks[GUEST_RAM_MAX_BLOCKS]; /* sorted by gpa, not overlapping */
     unsigned count;
     _Atomic bool logging;
     const GuestRamLogOps *log_ops; /* NULL when no vCPU writes */
     void *log_opaque;
+    GuestRamLogger *loggers; /* main */
 };
 
 /* Adds a mapping that the caller owns, before anything runs. Aborts on overlap (a bug of the
@@ -83,6 +96,13 @@ void guest_ram_mark_bitmap(const GuestRam *ram, uint64_t gpa, const uint64_t *bi
 bool guest_ram_log_start(GuestRam *ram, GError **error) RUNS_IN_MAIN;
 void guest_ram_log_stop(GuestRam *ram) RUNS_IN_MAIN;
 bool guest_ram_log_sync(GuestRam *ram, GError **error) RUNS_IN_MAIN;
+/* The same with loggers, which the functions above leave alone, except that a sync includes those that
+ * have been started. False + error: one of them cannot log, and nothing is logged. */
+bool guest_ram_co_log_start(GuestRam *ram, GError **error) coroutine_fn RUNS_IN_MAIN;
+void guest_ram_co_log_stop(GuestRam *ram) coroutine_fn RUNS_IN_MAIN;
+/* @logger is borrowed until it is removed. */
+void guest_ram_add_logger(GuestRam *ram, GuestRamLogger *logger) RUNS_IN_MAIN;
+void guest_ram_remove_logger(GuestRam *ram, GuestRamLogger *logger) RUNS_IN_MAIN;
 /* Moves the bits of pages [first, first + count) of @block into @bitmap, whose bit 0 is page
  * @first. @first is a multiple of 64. Returns the number of set bits. */
 uint64_t guest_ram_log_take(const RamBlock *block, uint64_t first, uint64_t count, uint64_t *bitmap)

@@ -112,7 +112,54 @@ void guest_ram_log_stop(GuestRam *ram)
 bool guest_ram_log_sync(GuestRam *ram, GError **error)
 {
     g_assert(atomic_load(&ram->logging));
+    for (GuestRamLogger *l = ram->loggers; l != NULL; l = l->next) {
+        if (l->on) {
+            l->sync(l->opaque, ram);
+        }
+    }
     return ram->log_ops == NULL || ram->log_ops->sync(ram->log_opaque, ram, error);
+}
+
+void guest_ram_add_logger(GuestRam *ram, GuestRamLogger *logger)
+{
+    logger->next = ram->loggers;
+    ram->loggers = logger;
+}
+
+void guest_ram_remove_logger(GuestRam *ram, GuestRamLogger *logger)
+{
+    GuestRamLogger **at = &ram->loggers;
+    while (*at != logger) {
+        at = &(*at)->next;
+    }
+    *at = logger->next;
+}
+
+bool guest_ram_co_log_start(GuestRam *ram, GError **error)
+{
+    if (!guest_ram_log_start(ram, error)) {
+        return false;
+    }
+    for (GuestRamLogger *l = ram->loggers; l != NULL; l = l->next) {
+        l->on = true; /* from now on a back end that starts logs too */
+        if (!l->co_start(l->opaque, error)) {
+            l->on = false;
+            guest_ram_co_log_stop(ram);
+            return false;
+        }
+    }
+    return true;
+}
+
+void guest_ram_co_log_stop(GuestRam *ram)
+{
+    for (GuestRamLogger *l = ram->loggers; l != NULL; l = l->next) {
+        if (l->on) {
+            l->co_stop(l->opaque);
+            l->on = false;
+        }
+    }
+    guest_ram_log_stop(ram);
 }
 
 uint64_t guest_ram_log_take(const RamBlock *block, uint64_t first, uint64_t count, uint64_t *bitmap)

@@ -15,8 +15,9 @@
 
 /* The function that makes each move. */
 static const char *const vhost_moves[VHOST_PHASES][VHOST_PHASES] = {
-    [VHOST_STOPPED] = {[VHOST_STARTING] = "vhost_co_start"},
-    [VHOST_STARTING] = {[VHOST_RUNNING] = "vhost_co_start", [VHOST_STOPPED] = "vhost_co_start"},
+    [VHOST_STOPPED] = {[VHOST_STARTING] = "vhost_co_start_once"},
+    [VHOST_STARTING] =
+        {[VHOST_RUNNING] = "vhost_co_start_once", [VHOST_STOPPED] = "vhost_co_start_once"},
     [VHOST_RUNNING] = {[VHOST_STOPPING] = "vhost_co_stop", [VHOST_LOST] = "vhost_lost"},
     [VHOST_STOPPING] = {[VHOST_STOPPED] = "vhost_co_stop"},
     [VHOST_LOST] = {[VHOST_STOPPED] = "vhost_co_stop"},
@@ -97,6 +98,23 @@ void vhost_came_back(VhostDev *dev)
     aio_bh_schedule(&dev->back_bh);
 }
 
+/* ---- one operation at a time ---- */
+
+static coroutine_fn RUNS_IN_MAIN void vhost_begin(VhostDev *dev)
+{
+    while (dev->busy) {
+        co_queue_wait(&dev->idle, "another operation of vhost");
+    }
+    dev->busy = true;
+    dev->deadline_ns = aio_now_ns(dev->ctx) + dev->timeout_ns;
+}
+
+static RUNS_IN_MAIN void vhost_end(VhostDev *dev)
+{
+    dev->busy = false;
+    co_queue_wake_all(&dev->idle);
+}
+
 /* ---- start ---- */
 
 /* The rings are aligned and each is wholly RAM, in one piece. */
@@ -162,7 +180,12 @@ static coroutine_fn RUNS_IN_MAIN bool vhost_co_configure(VhostDev *dev, const Vh
 {
     VhostMemory memory;
     uint64_t features = start->features & dev->features & ~VHOST_F_LOG_WRITES;
-    features |= dev->log != NULL ? VHOST_F_LOG_WRITES : 0;
+    if (dev->log != NULL &&
+        (dev->ops->co_set_log == NULL || !(dev->features & VHOST_F_LOG_WRITES))) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSYS,
+                    "%s cannot log its writes of guest memory", dev->name);
+        return false;
+    }
     if (!vhost_memory_build(dev->ram, dev->max_regions, dev->needs_fds, &memory, error) ||
         !dev->ops->co_set_features(dev, features, error) ||
         !dev->ops->co_set_memory(dev, &memory, error) ||
@@ -202,14 +225,14 @@ static bool vhost_check_start(const VhostDev *dev, const VhostStart *start, GErr
     return true;
 }
 
-bool vhost_co_start(VhostDev *dev, const VhostStart *start, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool vhost_co_start_once(VhostDev *dev, const VhostStart *start,
+                                                          GError **error)
 {
     unsigned set = 0;
     dev->has_run = false;
     if (!vhost_check_start(dev, start, error)) {
         return false;
     }
-    dev->deadline_ns = aio_now_ns(dev->ctx) + dev->timeout_ns;
     vhost_move(dev, VHOST_STARTING);
     bool ok = vhost_co_configure(dev, start, &set, error);
     if (ok && !dev->usable) { /* lost between the last answer and now */
@@ -223,8 +246,17 @@ bool vhost_co_start(VhostDev *dev, const VhostStart *start, GError **error)
         vhost_move(dev, VHOST_STOPPED);
         return false;
     }
+    dev->start = start;
     vhost_move(dev, VHOST_RUNNING);
     return true;
+}
+
+bool vhost_co_start(VhostDev *dev, const VhostStart *start, GError **error)
+{
+    vhost_begin(dev);
+    bool ok = vhost_co_start_once(dev, start, error);
+    vhost_end(dev);
+    return ok;
 }
 
 /* ---- stop ---- */
@@ -232,7 +264,7 @@ bool vhost_co_start(VhostDev *dev, const VhostStart *start, GError **error)
 bool vhost_co_stop(VhostDev *dev, const VhostStart *start)
 {
     bool ok = false;
-    dev->deadline_ns = aio_now_ns(dev->ctx) + dev->timeout_ns;
+    vhost_begin(dev);
     if (dev->phase == VHOST_RUNNING) {
         vhost_move(dev, VHOST_STOPPING);
         ok = vhost_co_stop_vrings(dev, start, start->count);
@@ -240,23 +272,61 @@ bool vhost_co_stop(VhostDev *dev, const VhostStart *start)
     if (!ok) {
         vhost_co_await_gone(dev, start);
     }
+    dev->start = NULL;
     vhost_move(dev, VHOST_STOPPED);
+    vhost_end(dev);
     return ok;
 }
 
 bool vhost_co_set_call(VhostDev *dev, const VhostStart *start, unsigned index, int fd)
 {
     g_autoptr(GError) error = NULL;
-    if (dev->phase != VHOST_RUNNING) {
-        return false;
+    vhost_begin(dev);
+    bool ok = dev->phase == VHOST_RUNNING;
+    if (ok) {
+        start->vrings[index].call_fd = fd;
+        ok = dev->ops->co_set_call(dev, start->vrings[index].index, fd, &error);
     }
-    dev->deadline_ns = aio_now_ns(dev->ctx) + dev->timeout_ns;
-    start->vrings[index].call_fd = fd;
-    if (!dev->ops->co_set_call(dev, start->vrings[index].index, fd, &error)) {
+    if (error != NULL) {
         vhost_lost(dev, error->message);
-        return false;
     }
-    return dev->usable;
+    vhost_end(dev);
+    return ok && dev->usable;
+}
+
+/* A change of the log was refused, perhaps halfway. */
+static coroutine_fn RUNS_IN_MAIN void vhost_co_undo_log(VhostDev *dev)
+{
+    g_autoptr(GError) error = NULL;
+    if (dev->ops->co_set_log != NULL && (dev->features & VHOST_F_LOG_WRITES) &&
+        !dev->ops->co_set_log(dev, dev->log, dev->start, &error)) {
+        vhost_lost(dev, error->message);
+    }
+}
+
+bool vhost_co_set_log(VhostDev *dev, const VhostLog *log, GError **error)
+{
+    g_autoptr(GError) refusal = NULL;
+    vhost_begin(dev);
+    const VhostLog *before = dev->log;
+    dev->log = log;
+    if (dev->phase == VHOST_RUNNING && log != before) {
+        if (dev->ops->co_set_log == NULL || !(dev->features & VHOST_F_LOG_WRITES)) {
+            g_set_error(&refusal, G_FILE_ERROR, G_FILE_ERROR_NOSYS,
+                        "%s cannot log its writes of guest memory", dev->name);
+        } else {
+            dev->ops->co_set_log(dev, log, dev->start, &refusal);
+        }
+    }
+    /* A back end that is lost writes nothing any more. */
+    bool ok = refusal == NULL || dev->phase != VHOST_RUNNING;
+    if (!ok) {
+        dev->log = before;
+        vhost_co_undo_log(dev);
+        g_propagate_error(error, g_steal_pointer(&refusal));
+    }
+    vhost_end(dev);
+    return ok;
 }
 
 uint64_t vhost_offer(const VhostDev *dev, uint64_t features, uint64_t mask)
@@ -275,6 +345,7 @@ void vhost_init(VhostDev *dev, const VhostOps *ops, AioContext *ctx, const Guest
     dev->name = name;
     dev->timeout_ns = VHOST_TIMEOUT_NS;
     dev->phase = VHOST_STOPPED;
+    co_queue_init(&dev->idle);
     aio_bh_init(&dev->lost_bh, ctx, vhost_report_lost, dev);
     aio_bh_init(&dev->back_bh, ctx, vhost_report_back, dev);
 }

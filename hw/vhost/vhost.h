@@ -23,7 +23,8 @@
  *   1. A back end in STOPPED does not access guest memory. The others are counted: while the count is not
  *      0, no VmStopped token is issued (hw/core/memory_users.h). A back end that was given up is in STOPPED
  *      when it is gone (co_gone), or has not gone in time: a kernel or process that hangs cannot be stopped.
- *   2. Operations of one VhostDev do not overlap: its user calls vhost_co_*() one after the other.
+ *   2. Operations of one VhostDev do not overlap. Its user calls vhost_co_*() one after the other, and a
+ *      change of the log waits for its turn (`busy`).
  *   3. A start that fails stops what it has started. A stop always succeeds.
  *   4. A start and a stop each end within `timeout_ns`, whatever the back end does. A back end that
  *      does not answer in time is lost: it is given up, and further operations fail at once.
@@ -135,23 +136,28 @@ struct VhostDev {
     const GuestRam *ram;
     const char *name; /* for messages: "vhost-vsock", "vhost-user net0"; borrowed */
     /* set by the implementation before it can be started */
-    uint64_t features;    /* what the back end offers, including VHOST_F_LOG_WRITES */
-    unsigned num_vrings;  /* at most VHOST_MAX_VRINGS */
-    unsigned max_regions; /* of the memory table */
-    bool needs_fds;       /* it maps guest memory itself: each region needs a descriptor */
-    bool reconnects;      /* a back end that is lost, or not there yet, may come back */
-    bool usable;          /* it is there; cleared by vhost_lost(), set by vhost_came_back() */
-    int64_t timeout_ns;   /* of a start or stop; VHOST_TIMEOUT_NS unless changed */
+    uint64_t features;     /* what the back end offers, including VHOST_F_LOG_WRITES */
+    unsigned num_vrings;   /* at most VHOST_MAX_VRINGS */
+    unsigned max_regions;  /* of the memory table */
+    bool needs_fds;        /* it maps guest memory itself: each region needs a descriptor */
+    const char *log_lacks; /* which of its writes it does not log; NULL: it logs all */
+    bool reconnects;       /* a back end that is lost, or not there yet, may come back */
+    bool usable;           /* it is there; cleared by vhost_lost(), set by vhost_came_back() */
+    int64_t timeout_ns;    /* of a start or stop; VHOST_TIMEOUT_NS unless changed */
     /* set by the user */
     const VhostEvents *events; /* may be NULL */
     void *events_opaque;
     /* runtime */
     VhostPhase phase;
-    bool has_run;        /* the last start got so far that vrings may have been served */
-    int64_t deadline_ns; /* of the operation under way */
-    const VhostLog *log; /* what is logged to, or NULL; borrowed */
-    unsigned losses;     /* so far */
-    char why[128];       /* why it was lost */
+    bool has_run;            /* the last start got so far that vrings may have been served */
+    int64_t deadline_ns;     /* of the operation under way */
+    const VhostLog *log;     /* what is logged to, or NULL; borrowed */
+    unsigned losses;         /* so far */
+    const VhostStart *start; /* in RUNNING; borrowed */
+    bool busy;               /* an operation is under way */
+    CoQueue idle;            /* waits for its end */
+    VhostDev *log_next;      /* vhost_log.c */
+    char why[128];           /* why it was lost */
     AioBh lost_bh, back_bh;
 };
 
@@ -173,6 +179,9 @@ bool vhost_co_stop(VhostDev *dev, const VhostStart *start) coroutine_fn RUNS_IN_
 /* In RUNNING: interrupts of vring @index go to @fd, -1: to none. False: the back end is lost. */
 bool vhost_co_set_call(VhostDev *dev, const VhostStart *start, unsigned index, int fd)
     coroutine_fn RUNS_IN_MAIN;
+/* In any phase: from now on the back end logs its writes to @log; NULL: not any more. A back end that does
+ * not run does so at its next start. False + error: it refuses, and does not log. */
+bool vhost_co_set_log(VhostDev *dev, const VhostLog *log, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* @features without those bits of @mask that the back end does not have. @mask: what the back end
  * implements for the device; the other bits are the device's own. */
 uint64_t vhost_offer(const VhostDev *dev, uint64_t features, uint64_t mask) RUNS_IN_MAIN;

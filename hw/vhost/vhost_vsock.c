@@ -30,6 +30,7 @@ bool vhost_vsock_co_open(VhostKernel *k, int fd, uint64_t cid, AioContext *ctx, 
     if (!vhost_kernel_co_open(k, &vsock_kind, fd, ctx, ram, name, error)) {
         return false;
     }
+    k->dev.log_lacks = "the host's kernel does not log what it writes into buffers of vsock";
     VHOST_BATCH_ADD(&b, VHOST_VSOCK_SET_GUEST_CID, &cid, sizeof(cid));
     if (vhost_kernel_co_calls(k, &b, error)) {
         return true;

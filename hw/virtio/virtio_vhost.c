@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include "hw/vhost/vhost_log.h"
 #include "hw/virtio/trace_events.h"
 #include "hw/virtio/vring.h"
 #include "util/loop/sched_point.h"
@@ -471,6 +472,7 @@ void virtio_vhost_add(VirtioVhost *v, VhostDev *dev, unsigned first_queue, unsig
                                                  .vrings = g_new0(VhostVring, count)};
     v->wanted = v->num_parts;
     dev->ram = v->env->ram;
+    vhost_log_attach(dev, v->env->ram);
     dev->events = &virtio_vhost_events;
     dev->events_opaque = v;
 }
@@ -496,6 +498,7 @@ void virtio_vhost_co_drop(VirtioVhost *v)
     } while (v->running);
     for (unsigned i = 0; i < v->num_parts; i++) {
         v->parts[i].dev->events = NULL;
+        vhost_log_detach(v->parts[i].dev);
         g_free(v->parts[i].vrings);
     }
     g_clear_pointer(&v->parts, g_free);

@@ -86,6 +86,8 @@ class Http(socketserver.StreamRequestHandler):
     def handle(self):
         try:
             path = self.rfile.readline().split()[1].decode()
+            while self.rfile.readline().strip():
+                pass
             body = {"/data": data, "/64k": bytes(65536), "/script": script, "/boot": b"again" if resets else b"first"}[path]
             self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         except OSError:
@@ -110,7 +112,7 @@ def console():
 def wait_step(text):
     deadline = time.monotonic() + vm.timeout
     while True:
-        found = re.search("^== " + text + "\r?$", console(), re.M)
+        found = re.search("^== " + text + "\r?\n", console(), re.M)
         if found:
             return found.groups()
         assert time.monotonic() < deadline and "== never" not in console(), "no step " + text
@@ -136,7 +138,7 @@ def kernel_threads():
 md5 = hashlib.md5(data).hexdigest()
 assert wait_step("queues ([0-9]+)") == ("4",)
 assert kernel_threads() >= 4, kernel_threads()
-assert wait_step("fetched ([0-9a-f]+)") == (md5,)
+assert wait_step("fetched ([0-9a-f]+)") == (md5,), console()
 wait_taken(1, wait_step("sent ([0-9a-f]+)")[0])
 wait_step("ready")
 wait_taken(5)
@@ -145,7 +147,7 @@ for n in range(rounds):
     vm.cmd("stop")
     vm.cmd("cont")
     time.sleep(0.02)
-assert wait_step("under ([0-9a-f]+)") == (md5,)
+assert wait_step("under ([0-9a-f]+)") == (md5,), console()
 print("== stops")
 for n in "123":
     vm.cmd("set_link", name="nic0", up=False)

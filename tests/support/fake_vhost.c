@@ -118,7 +118,7 @@ static bool fake_gpa(const FakeVhost *f, uint64_t address, uint64_t size, uint64
     return false;
 }
 
-static int fake_connect(FakeVhost *f, const FakeVhostInstance *n, FakeVring *v)
+static int fake_connect(FakeVhost *f, FakeVhostInstance *n, FakeVring *v)
 {
     VirtQueueSetup setup = {.size = (uint16_t)v->num,
                             .event_idx = (n->features & FAKE_BIT(VIRTIO_RING_F_EVENT_IDX)) != 0,
@@ -139,7 +139,10 @@ static int fake_connect(FakeVhost *f, const FakeVhostInstance *n, FakeVring *v)
         (void)eventfd_read(v->kick_fd, &ignored); /* the kernel has ignored it before */
     }
     v->connected = true;
-    virtqueue_start(v->vq, f->ram, &setup, &from);
+    n->view = *f->ram;
+    atomic_store(&n->view.logging, false);
+    v->used_gpa = setup.used_gpa;
+    virtqueue_start(v->vq, &n->view, &setup, &from);
     return 0;
 }
 
@@ -233,6 +236,8 @@ static int fake_vring_call(FakeVhost *f, FakeVhostInstance *n, unsigned long req
         v->avail = addr->avail_user_addr;
         v->used = addr->used_user_addr;
         v->addressed = true;
+        v->logged = (addr->flags & 1u << VHOST_VRING_F_LOG) != 0;
+        g_assert(!v->logged || addr->log_guest_addr != 0);
         return 0;
     case VHOST_SET_VRING_KICK:
         return fake_set_file(&v->kick_fd, file->fd);
@@ -259,6 +264,7 @@ static const struct {
 } fake_names[] = {
     {VHOST_SET_OWNER, "owner"},         {VHOST_GET_FEATURES, "get-features"},
     {VHOST_SET_FEATURES, "features"},   {VHOST_SET_MEM_TABLE, "memory"},
+    {VHOST_SET_LOG_BASE, "log"},
     {VHOST_SET_VRING_NUM, "num"},       {VHOST_SET_VRING_BASE, "base"},
     {VHOST_GET_VRING_BASE, "get-base"}, {VHOST_SET_VRING_ADDR, "addr"},
     {VHOST_SET_VRING_KICK, "kick"},     {VHOST_SET_VRING_CALL, "call"},
@@ -280,6 +286,7 @@ static void fake_record(FakeVhost *f, unsigned long request)
 
 static int fake_call(FakeVhost *f, FakeVhostInstance *n, unsigned long request, void *value)
 {
+    uint64_t features;
     fake_record(f, request);
     if (request == VHOST_SET_OWNER) {
         bool busy = n->owned;
@@ -295,8 +302,18 @@ static int fake_call(FakeVhost *f, FakeVhostInstance *n, unsigned long request, 
     }
     switch (request) {
     case VHOST_SET_FEATURES:
-        memcpy(&n->features, value, sizeof(n->features));
-        return (n->features & ~f->offered) != 0 ? -EOPNOTSUPP : 0;
+        memcpy(&features, value, sizeof(features));
+        if ((features & ~f->offered) != 0) {
+            return -EOPNOTSUPP;
+        }
+        if ((features & FAKE_BIT(VHOST_F_LOG_ALL)) != 0 && (n->log == NULL || !n->table)) {
+            return -EFAULT;
+        }
+        n->features = features;
+        return 0;
+    case VHOST_SET_LOG_BASE:
+        memcpy(&n->log, value, sizeof(n->log));
+        return 0;
     case VHOST_SET_MEM_TABLE:
         return fake_set_table(f, n, value);
     case VHOST_VSOCK_SET_GUEST_CID:
@@ -321,6 +338,30 @@ static int fake_ioctl(void *arg, int fd, unsigned long request, void *value)
 
 /* ---- the kernel's thread ---- */
 
+/* Called after the write. */
+static void fake_mark(FakeVhost *f, const FakeVhostInstance *n, uint64_t gpa, uint64_t bytes)
+{
+    if ((n->features & FAKE_BIT(VHOST_F_LOG_ALL)) == 0) {
+        guest_ram_mark(f->ram, gpa, bytes);
+        return;
+    }
+    for (uint64_t page = gpa / GUEST_RAM_PAGE; page <= (gpa + bytes - 1) / GUEST_RAM_PAGE; page++) {
+        _Atomic uint64_t *word = (_Atomic uint64_t *)&n->log[page / 64];
+        atomic_fetch_or(word, UINT64_C(1) << (page % 64));
+    }
+}
+
+static void fake_fill(FakeVhost *f, const FakeVhostInstance *n, const VirtQueueElement *e)
+{
+    for (unsigned i = 0; i < e->in_num; i++) {
+        uint64_t gpa = 0;
+        memset(e->in[i].iov_base, FAKE_VHOST_MARK, e->in[i].iov_len);
+        if (fake_gpa(f, (uintptr_t)e->in[i].iov_base, e->in[i].iov_len, &gpa)) {
+            fake_mark(f, n, gpa, e->in[i].iov_len);
+        }
+    }
+}
+
 static bool fake_kicked(const FakeVring *v)
 {
     eventfd_t count;
@@ -329,21 +370,23 @@ static bool fake_kicked(const FakeVring *v)
 
 unsigned fake_vhost_serve(FakeVhost *f, unsigned instance, unsigned index)
 {
-    FakeVring *v = &f->instances[instance].vrings[index];
+    FakeVhostInstance *n = &f->instances[instance];
+    FakeVring *v = &n->vrings[index];
     VirtQueueElement *e;
     unsigned served = 0;
     enter_main();
     pthread_mutex_lock(&f->lock);
-    if (f->instances[instance].open && fake_kicked(v) && v->connected) {
+    if (n->open && fake_kicked(v) && v->connected) {
         while ((e = virtqueue_pop(v->vq)) != NULL) {
-            for (unsigned i = 0; i < e->in_num; i++) {
-                memset(e->in[i].iov_base, FAKE_VHOST_MARK, e->in[i].iov_len);
-            }
+            fake_fill(f, n, e);
             virtqueue_push(v->vq, e, (uint32_t)e->in_len);
             served++;
         }
         virtqueue_set_notification(v->vq, true);
         bool interrupts = virtqueue_flush(v->vq);
+        if (v->logged || (n->features & FAKE_BIT(VHOST_F_LOG_ALL)) == 0) {
+            fake_mark(f, n, v->used_gpa, 6 + 8ull * v->num);
+        }
         if (interrupts && v->call_fd >= 0) {
             eventfd_write(v->call_fd, 1);
         }

@@ -8,6 +8,9 @@
  * have, an address of another guest (EADDRINUSE). It ignores kicks that come while a vring is not
  * connected, and serves a connected one only when it is kicked. Each instance is one open descriptor.
  *
+ * What it writes, it logs as the kernel does if VHOST_F_LOG_ALL is negotiated; else it marks the pages
+ * itself, for ram_watch.h.
+ *
  * The test has the kernel's thread: fake_vhost_serve().
  */
 #ifndef SKIFF_TESTS_SUPPORT_FAKE_VHOST_H
@@ -25,7 +28,9 @@
 typedef struct FakeVring {
     unsigned num, base;
     uint64_t desc, avail, used; /* user addresses */
+    uint64_t used_gpa;
     bool addressed, connected;
+    bool logged; /* writes to the used ring */
     int kick_fd, call_fd, err_fd;
     int backend; /* of vhost-net: the tap */
     VirtQueue *vq;
@@ -35,6 +40,8 @@ typedef struct FakeVhostInstance {
     bool open, owned, table;
     int fd;
     uint64_t features, cid;
+    uint64_t *log; /* VHOST_SET_LOG_BASE */
+    GuestRam view; /* the machine's RAM, without its log */
     FakeVring vrings[FAKE_VHOST_VRINGS];
 } FakeVhostInstance;
 
