@@ -47,7 +47,7 @@ LDFLAGS_asan   := -fsanitize=address,undefined $(SYS_WRAP)
 LDFLAGS_ubsan  := -fsanitize=undefined $(SYS_WRAP)
 LDFLAGS_tsan   := -fsanitize=thread $(SYS_WRAP)
 
-PKGS := glib-2.0 json-c liburing libseccomp zlib libdeflate libzstd gnutls libnbd
+PKGS := glib-2.0 json-c liburing libseccomp zlib libdeflate libzstd gnutls libnbd slirp
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio -lm
 
