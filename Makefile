@@ -41,7 +41,7 @@ CFLAGS_ubsan   := -O1 -DSKIFF_TESTING -fsanitize=undefined -fno-sanitize-recover
 CFLAGS_tsan    := -O1 -DSKIFF_TESTING -fsanitize=thread
 # The seam to the kernel (util/sys/sys_fault.h): every variant but the release has it.
 SYS_WRAP := $(shell sed -nE 's/^SYS_CALL[A-Z_]*.([a-z0-9_]+),.*/-Wl,--wrap=\1/p' util/sys/sys_fault.c) \
-            -Wl,--wrap=open,--wrap=close
+            -Wl,--wrap=open,--wrap=close -Wl,--wrap=ioctl
 LDFLAGS_test   := $(SYS_WRAP)
 LDFLAGS_asan   := -fsanitize=address,undefined $(SYS_WRAP)
 LDFLAGS_ubsan  := -fsanitize=undefined $(SYS_WRAP)

@@ -29,6 +29,7 @@
     ROW(virtio_serial_pci_type)                                                                    \
     ROW(virtconsole_type)                                                                          \
     ROW(virtserialport_type)                                                                       \
+    ROW(virtio_vsock_pci_type)                                                                     \
     ROW(virtio_scsi_pci_type)                                                                      \
     ROW(scsi_hd_type)                                                                              \
     ROW(scsi_cd_type)

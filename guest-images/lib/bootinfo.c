@@ -182,9 +182,15 @@ uint64_t bootinfo_get_number(const char *key, uint64_t fallback)
     return value;
 }
 
-bool bootinfo_is_value(const char *key, const char *value)
+const char *bootinfo_get_text(const char *key)
 {
     const char *at = find_word(key);
+    return at && *at == '=' ? at + 1 : NULL;
+}
+
+bool bootinfo_is_value(const char *key, const char *value)
+{
+    const char *text = bootinfo_get_text(key);
     size_t size = strlen(value);
-    return at && *at == '=' && value_size(at + 1) == size && memcmp(at + 1, value, size) == 0;
+    return text && value_size(text) == size && memcmp(text, value, size) == 0;
 }

@@ -43,6 +43,9 @@ bool bootinfo_has_word(const char *key);
  * number. */
 uint64_t bootinfo_get_number(const char *key, uint64_t fallback);
 
+/* The value of `key=VALUE`, which ends with a blank or the text; NULL without that word. */
+const char *bootinfo_get_text(const char *key);
+
 /* Whether there is exactly the word `key=value`. */
 bool bootinfo_is_value(const char *key, const char *value);
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include "lib/pci.h"
 
+#define VIRTIO_TYPE_NET 1
 #define VIRTIO_TYPE_BLOCK 2
 #define VIRTIO_TYPE_SERIAL 3
 #define VIRTIO_TYPE_RANDOM 4

@@ -175,7 +175,18 @@ static coroutine_fn RUNS_IN_MAIN void run_state_co_stop_run(RunState *rs, StopRe
     held_pop(RANK_RUN_STATE, rs);
 }
 
-VmStopped *co_vm_stop(RunState *rs, StopReason reason)
+VmStoppedCapability vm_is_stopped;
+
+/* The only place that issues a token. */
+static NO_THREAD_SAFETY_ANALYSIS VmStopped *run_state_issue(RunState *rs, const MemoryQuiet *quiet)
+{
+    rs->stopped.quiet = quiet;
+    rs->stopped.count++;
+    assert_run_state(rs);
+    return &rs->stopped;
+}
+
+NO_THREAD_SAFETY_ANALYSIS VmStopped *co_vm_stop(RunState *rs, StopReason reason)
 {
     if (rs->phase == RUN_RUNNING) {
         run_state_co_stop_run(rs, reason);
@@ -185,12 +196,10 @@ VmStopped *co_vm_stop(RunState *rs, StopReason reason)
     } else {
         rs->reason = run_state_more_severe(rs->reason, reason);
     }
-    rs->stopped.count++;
-    assert_run_state(rs);
-    return &rs->stopped;
+    return run_state_issue(rs, memory_quiet());
 }
 
-void vm_stopped_put(RunState *rs, VmStopped *token)
+NO_THREAD_SAFETY_ANALYSIS void vm_stopped_put(RunState *rs, VmStopped *token)
 {
     if (token != &rs->stopped || token->count == 0) {
         bug_abort("a VmStopped token is returned that is not out");

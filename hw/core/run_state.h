@@ -23,7 +23,9 @@
  *   1. Only the holder of the VM operation lock moves the state.
  *   2. The order of a stop is fixed: park vCPUs, stop kicks and virtqueues, drain, STOPPED. A start
  *      is the reverse.
- *   3. A VmStopped token is issued in STOPPED only; while one is out the VM does not start.
+ *   3. A VmStopped token is issued in STOPPED only; while one is out the VM does not start. Nobody
+ *      outside the process (vhost) accesses guest memory while one is out: issuing it needs the proof
+ *      (memory_users.h), and clang refuses code that starts the VM or a back end while it holds one.
  *   4. No stop is requested inside a drained section (checked by rank).
  *   5. Code that is not a control operation sends a message (run_state_request_*) to stop, start or
  *      reset the VM.
@@ -43,6 +45,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include "hw/core/memory_users.h"
 #include "util/loop/coroutine.h"
 
 typedef enum RunPhase {
@@ -93,8 +96,17 @@ typedef enum RunRequest {
 typedef struct RunStateWaiter RunStateWaiter;
 
 typedef struct VmStopped {
-    unsigned count; /* tokens out */
+    unsigned count;           /* tokens out */
+    const MemoryQuiet *quiet; /* of the last one */
 } VmStopped;
+
+/* Held, for clang, between co_vm_stop() and vm_stopped_put(). What starts the VM or a back end of a
+ * device is NOT_WHILE_VM_STOPPED. */
+typedef struct SKIFF_TSA(capability("stopped VM")) VmStoppedCapability {
+    char unused;
+} VmStoppedCapability;
+extern VmStoppedCapability vm_is_stopped;
+#define NOT_WHILE_VM_STOPPED SKIFF_TSA(locks_excluded(vm_is_stopped))
 
 typedef struct RunState {
     AioContext *ctx;
@@ -129,15 +141,17 @@ void vm_operation_begin(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 void vm_operation_end(RunState *rs) coroutine_fn RUNS_IN_MAIN;
 
 /* Under the operation lock: stops the VM if it runs. Returns a token for vm_stopped_put(). */
-VmStopped *co_vm_stop(RunState *rs, StopReason reason) coroutine_fn RUNS_IN_MAIN;
-void vm_stopped_put(RunState *rs, VmStopped *token) RUNS_IN_MAIN;
+VmStopped *co_vm_stop(RunState *rs, StopReason reason)
+    coroutine_fn RUNS_IN_MAIN SKIFF_TSA(acquire_capability(vm_is_stopped));
+void vm_stopped_put(RunState *rs, VmStopped *token)
+    RUNS_IN_MAIN SKIFF_TSA(release_capability(vm_is_stopped));
 /* Under the operation lock, no token out: starts the VM if it is stopped. The VM stays stopped
  * after run_state_leave(), also when that is called during the start, and when a device cannot
  * start: that is logged, and start_error has the reason. */
-void co_vm_start(RunState *rs) coroutine_fn RUNS_IN_MAIN;
+void co_vm_start(RunState *rs) coroutine_fn RUNS_IN_MAIN NOT_WHILE_VM_STOPPED;
 /* Ends an operation that stopped the VM briefly (STOP_PAUSED): starts the VM if run_requested,
  * which a stop request may have cleared since. */
-void co_vm_resume(RunState *rs) coroutine_fn RUNS_IN_MAIN;
+void co_vm_resume(RunState *rs) coroutine_fn RUNS_IN_MAIN NOT_WHILE_VM_STOPPED;
 /* Under the operation lock: stops, resets, and starts again if run_requested. */
 bool co_vm_reset(RunState *rs, GError **error) coroutine_fn RUNS_IN_MAIN;
 

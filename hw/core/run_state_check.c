@@ -38,6 +38,10 @@ void assert_run_state(const RunState *rs)
     if (rs->stopped.count != 0 && (rs->phase != RUN_STOPPED || rs->starting)) {
         bug_abort("invariant 3: a VmStopped token is out while the VM is not stopped");
     }
+    if (rs->stopped.count != 0 && rs->stopped.quiet == NULL) {
+        bug_abort(
+            "invariant 3: a VmStopped token was issued without the proof that memory is quiet");
+    }
     if (moving && rs->operation.owner == co_self() && !held_has(rs)) {
         bug_abort("invariant 4: the coroutine that moves the run state does not hold its rank");
     }

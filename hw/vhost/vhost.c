@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include "hw/core/memory_users.h"
+#include "hw/vhost/trace_events.h"
 #include "util/log.h"
 #include "util/loop/sched_point.h"
 
@@ -29,6 +30,7 @@ static bool vhost_phase_uses_memory(VhostPhase phase)
 static RUNS_IN_MAIN void vhost_move_by(VhostDev *dev, VhostPhase to, const char *by)
 {
     const char *maker = vhost_moves[dev->phase][to];
+    trace_vhost_phase(dev->name, dev->phase, to);
     if (maker == NULL || strcmp(maker, by) != 0) {
         bug_abort("%s: %s() moves from phase %d to %d", dev->name, by, dev->phase, to);
     }
@@ -78,7 +80,9 @@ void vhost_lost(VhostDev *dev, const char *why)
     if (!dev->usable) {
         return;
     }
+    trace_vhost_lost(dev->name, why);
     dev->usable = false;
+    dev->losses++;
     g_strlcpy(dev->why, why, sizeof(dev->why));
     dev->ops->give_up(dev);
     if (dev->phase == VHOST_RUNNING) { /* else the operation under way finds out by itself */

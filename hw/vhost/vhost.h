@@ -36,6 +36,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "hw/core/ram.h"
+#include "hw/core/run_state.h"
 #include "hw/vhost/vhost_memory.h"
 #include "util/loop/coroutine.h"
 
@@ -144,6 +145,7 @@ struct VhostDev {
     VhostPhase phase;
     int64_t deadline_ns; /* of the operation under way */
     const VhostLog *log; /* what is logged to, or NULL; borrowed */
+    unsigned losses;     /* so far */
     char why[128];       /* why it was lost */
     AioBh lost_bh, back_bh;
 };
@@ -158,7 +160,7 @@ void vhost_cleanup(VhostDev *dev) RUNS_IN_MAIN;
  * invalid, or the back end refuses, or it is lost; it then is in STOPPED and accesses no memory. @start
  * is borrowed until the stop. */
 bool vhost_co_start(VhostDev *dev, const VhostStart *start, GError **error)
-    coroutine_fn RUNS_IN_MAIN;
+    coroutine_fn RUNS_IN_MAIN NOT_WHILE_VM_STOPPED;
 /* From RUNNING or LOST. Sets `base` of each vring to its position. False: the back end was lost, and the
  * positions are those of invariant 5. */
 bool vhost_co_stop(VhostDev *dev, const VhostStart *start) coroutine_fn RUNS_IN_MAIN;

@@ -26,11 +26,14 @@
  *
  * and with a back end (virtio_back_end.h), which answers later and may refuse:
  *
- *        virtio_hand_over   virtio_back_end_started   virtio_recall      virtio_back_end_stopped
+ *        virtio_hand_over   virtio_back_end_started   virtio_recall      stop_answered
  *   MAIN -----------> STARTING -----------> BACK_END -----------> STOPPING -----------> MAIN
  *                        |                                           ^
  *                        | virtio_recall                             | virtio_back_end_started
  *                        +-------------------> CANCELLING -----------+
+ *
+ *   With `home_queues`, the home loop has those queues from BACK_END until it has returned them in
+ *   STOPPING. Then the answer that comes last, of the two, makes the move to MAIN (stop_answered).
  *
  *   refused (back_end_refused):
  *     CANCELLING -> MAIN   the request for the queues continues
@@ -188,6 +191,7 @@ typedef struct VirtioQueue {
     VirtioInterrupt interrupt; /* BQL: the back end's interrupt */
     /* Handed over with the queue: written by the current owner before the hand-over. */
     bool active;
+    bool at_home; /* the home loop serves it, if it is active */
     VirtQueueSetup setup;
     VirtQueuePosition position;
     /* home loop */
@@ -250,6 +254,8 @@ struct VirtioDevice {
     bool request_coroutines;   /* requests are coroutines of the home loop, limited in number */
     uint64_t unlimited_queues; /* bit n: queue n takes requests also when the limit is reached */
     const VirtioBackEndOps *back_end; /* NULL: the home loop serves the queues */
+    void *back_end_opaque;            /* the back end's own */
+    uint64_t home_queues;             /* bit n: with a back end, the home loop serves queue n */
     unsigned num_lanes;               /* 0: one */
     AioContext *const *lane_homes;    /* of @num_lanes; borrowed; the first one is @home */
     const uint8_t *queue_lanes;       /* the lane of each queue; borrowed */
@@ -262,6 +268,8 @@ struct VirtioDevice {
     Pended pended;        /* waits for the queues to be with MAIN */
     uint32_t generation;  /* resets so far */
     GError **start_error; /* of the virtio_co_start() that waits for the back end, or NULL */
+    bool home_part;       /* with a back end: the home loop has `home_queues` */
+    bool back_end_done;   /* in STOPPING: the back end has answered */
     CoQueue returned;     /* main: waits for the owner to change */
     /* messages between main and the home loop; one bottom half for each kind, so that the message
      * is complete when it is posted */

@@ -119,7 +119,7 @@ static unsigned admission_entries(const VirtioLane *lane)
     unsigned entries = 0;
     for (unsigned i = 0; i < vdev->num_queues; i++) {
         const VirtioQueue *q = &vdev->queues[i];
-        entries += q->lane == lane && q->active ? q->setup.size : 0;
+        entries += q->lane == lane && q->active && q->at_home ? q->setup.size : 0;
     }
     return entries;
 }

@@ -13,6 +13,9 @@
  * any number of messages, a reset, a stop of the VM, an unplug, and writes of Bus Master by vCPUs.
  * The core keeps these requests, so a back end sees only start() and stop(), in turn.
  *
+ * A device may keep some queues with its home loop (VirtioDevice.home_queues: the control queue of a
+ * network card). "The queues" below are the others.
+ *
  * Invariants
  *   1. At most one call is unanswered. Each is answered once, in a later call from main and never
  *      from within the call. An answer without a call aborts.

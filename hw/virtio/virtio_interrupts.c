@@ -109,8 +109,9 @@ void virtio_interrupts_changed(VirtioDevice *vdev)
     for (unsigned i = 0; i < vdev->num_queues; i++) {
         VirtioQueue *q = &vdev->queues[i];
         VirtioInterrupt now = interrupt_now(q);
-        if (!q->active || (now.mode == q->interrupt.mode && now.masked == q->interrupt.masked &&
-                           now.event_fd == q->interrupt.event_fd)) {
+        if (!q->active || q->at_home ||
+            (now.mode == q->interrupt.mode && now.masked == q->interrupt.masked &&
+             now.event_fd == q->interrupt.event_fd)) {
             continue;
         }
         trace_virtio_interrupt(device_label(vdev->dev), i, now.mode, now.event_fd, now.masked);

@@ -21,7 +21,7 @@ static const char *const owner_moves[VIRTIO_OWNERS][VIRTIO_OWNERS] = {
     [VIRTIO_OWNER_CANCELLING] = {[VIRTIO_OWNER_STOPPING] = "virtio_back_end_started",
                                  [VIRTIO_OWNER_MAIN] = "back_end_refused"},
     [VIRTIO_OWNER_BACK_END] = {[VIRTIO_OWNER_STOPPING] = "virtio_recall"},
-    [VIRTIO_OWNER_STOPPING] = {[VIRTIO_OWNER_MAIN] = "virtio_back_end_stopped"},
+    [VIRTIO_OWNER_STOPPING] = {[VIRTIO_OWNER_MAIN] = "stop_answered"},
 };
 
 static BQL_HELD void owner_move_by(VirtioDevice *vdev, VirtioOwner to, const char *by)
@@ -43,6 +43,7 @@ static BQL_HELD void queues_fill_in(VirtioDevice *vdev)
         VirtioQueue *q = &vdev->queues[i];
         const VirtioQueueState *from = &vdev->state->queues[i];
         q->active = from->enabled;
+        q->at_home = !vdev->back_end || (vdev->home_queues >> i & 1);
         q->setup = (VirtQueueSetup){.desc_gpa = from->desc_gpa,
                                     .avail_gpa = from->avail_gpa,
                                     .used_gpa = from->used_gpa,
@@ -97,6 +98,10 @@ void virtio_recall(VirtioDevice *vdev)
         return;
     case VIRTIO_OWNER_BACK_END:
         owner_move(vdev, VIRTIO_OWNER_STOPPING);
+        vdev->back_end_done = false;
+        if (vdev->home_part) {
+            virtio_queues_command(vdev, false);
+        }
         vdev->back_end->stop(vdev);
         return;
     default: /* main owns them, or a recall is under way */
@@ -133,6 +138,19 @@ static BQL_HELD void queues_back(VirtioDevice *vdev)
     pended_finish(&vdev->pended);
 }
 
+/* An answer to a stop of the back end: its own, or that of the home loop with the rest of the queues.
+ * Main owns the queues when all answers are in. */
+static BQL_HELD void stop_answered(VirtioDevice *vdev)
+{
+    if (!vdev->back_end_done || vdev->home_part) {
+        return;
+    }
+    virtio_interrupts_take_back(vdev);
+    owner_move(vdev, VIRTIO_OWNER_MAIN);
+    positions_take(vdev);
+    queues_back(vdev);
+}
+
 /* The home loop's answer. */
 void virtio_queues_returned(void *opaque)
 {
@@ -140,9 +158,14 @@ void virtio_queues_returned(void *opaque)
     enter_main();
     SP("virtio.returned", vdev);
     bql_lock();
-    owner_move(vdev, VIRTIO_OWNER_MAIN);
-    positions_take(vdev);
-    queues_back(vdev);
+    if (vdev->home_part) {
+        vdev->home_part = false;
+        stop_answered(vdev);
+    } else {
+        owner_move(vdev, VIRTIO_OWNER_MAIN);
+        positions_take(vdev);
+        queues_back(vdev);
+    }
     assert_virtio_state(vdev);
     bql_unlock();
     co_queue_wake_all(&vdev->returned);
@@ -172,6 +195,9 @@ static BQL_HELD void back_end_refused(VirtioDevice *vdev, const GError *error)
         log_limited(&vdev->dev->log_limit, "%s: %s; its iothread serves the queues", label,
                     error->message);
         owner_move(vdev, VIRTIO_OWNER_HOME);
+        for (unsigned i = 0; i < vdev->num_queues; i++) {
+            vdev->queues[i].at_home = true;
+        }
         virtio_queues_command(vdev, true);
         return;
     }
@@ -199,9 +225,14 @@ void virtio_back_end_started(VirtioDevice *vdev, const GError *error)
         back_end_refused(vdev, error);
     } else if (vdev->owner == VIRTIO_OWNER_CANCELLING) {
         owner_move(vdev, VIRTIO_OWNER_STOPPING);
+        vdev->back_end_done = false;
         vdev->back_end->stop(vdev);
     } else {
         owner_move(vdev, VIRTIO_OWNER_BACK_END);
+        if (vdev->home_queues) {
+            vdev->home_part = true;
+            virtio_queues_command(vdev, true);
+        }
     }
     assert_virtio_state(vdev);
     bql_unlock();
@@ -212,13 +243,11 @@ void virtio_back_end_stopped(VirtioDevice *vdev)
 {
     SP("virtio.back_end_stopped", vdev);
     bql_lock();
-    if (vdev->owner != VIRTIO_OWNER_STOPPING) {
+    if (vdev->owner != VIRTIO_OWNER_STOPPING || vdev->back_end_done) {
         bug_abort("a back end answers a stop that it was not asked for");
     }
-    virtio_interrupts_take_back(vdev);
-    owner_move(vdev, VIRTIO_OWNER_MAIN);
-    positions_take(vdev);
-    queues_back(vdev);
+    vdev->back_end_done = true;
+    stop_answered(vdev);
     assert_virtio_state(vdev);
     bql_unlock();
     co_queue_wake_all(&vdev->returned);

@@ -13,6 +13,12 @@
 #include "hw/virtio/virtio.h"
 #include "util/loop/sched_point.h"
 
+/* Whether a lane has the queue: not with a back end, nor left unused by the driver. */
+static bool queue_served(const VirtioQueue *q)
+{
+    return q->active && q->at_home;
+}
+
 /* Each kind of message has a bottom half of its own, so a lane executes each command once, in the order
  * of the commands. */
 void virtio_queues_command(VirtioDevice *vdev, bool run)
@@ -53,7 +59,7 @@ static RUNS_IN_LOOP void queue_check_broken(VirtioQueue *q)
 static RUNS_IN_LOOP void queue_take(VirtioQueue *q)
 {
     VirtioDevice *vdev = q->vdev;
-    if (!virtio_lane_taking(q->lane) || !q->active) {
+    if (!virtio_lane_taking(q->lane) || !queue_served(q)) {
         return; /* served by virtio_resume() or the next start */
     }
     q->budget = VIRTIO_QUEUE_BUDGET;
@@ -147,7 +153,7 @@ static const AioHandlerOps queue_handler_ops = {
 
 static bool queue_runs_in(const VirtioQueue *q, const VirtioLane *lane)
 {
-    return q->lane == lane && q->active;
+    return q->lane == lane && queue_served(q);
 }
 
 static bool lane_is_first(const VirtioLane *lane)
@@ -203,7 +209,7 @@ static RUNS_IN_LOOP void lane_stop(VirtioLane *lane)
             continue;
         }
         aio_bh_cancel(&q->again);
-        if (q->active) {
+        if (queue_served(q)) {
             queue_flush(q);
             aio_handler_remove(q->handler);
             q->handler = NULL;
@@ -299,7 +305,7 @@ void *virtio_pop(VirtioDevice *vdev, unsigned index)
 {
     VirtioQueue *q = &vdev->queues[index];
     assert_home(q->lane->home); /* R7: a queue has one owner */
-    if (!virtio_lane_taking(q->lane) || !q->active || (q->processing && !q->budget) ||
+    if (!virtio_lane_taking(q->lane) || !queue_served(q) || (q->processing && !q->budget) ||
         !virtio_admit(vdev, index)) {
         return NULL;
     }
@@ -330,7 +336,7 @@ void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, ui
 void virtio_flush(VirtioDevice *vdev, unsigned index)
 {
     assert_home(vdev->queues[index].lane->home);
-    if (vdev->queues[index].active) {
+    if (queue_served(&vdev->queues[index])) {
         queue_flush(&vdev->queues[index]);
     }
 }
@@ -354,7 +360,7 @@ void virtio_fail_request(VirtioDevice *vdev, unsigned index, VirtQueueElement *e
 void virtio_look(VirtioDevice *vdev, unsigned index)
 {
     VirtioQueue *q = &vdev->queues[index];
-    if (virtio_lane_taking(q->lane) && q->active) {
+    if (virtio_lane_taking(q->lane) && queue_served(q)) {
         aio_bh_schedule(&q->again);
     }
 }

@@ -148,6 +148,7 @@ make_debian() {
 
 # make_boot_disk: $work/boot, whose GRUB starts Debian's kernel.
 make_boot_disk() {
+    [ ! -e "$work/boot" ] || return 0
     mkdir "$work/files"
     cp build/linux/vmlinuz build/linux/initramfs.cpio.gz "$work/files"
     printf '%s\n' 'serial --unit=0' 'terminal_output serial' 'linux /vmlinuz console=ttyS0 quiet skiff.run=uname' \

@@ -84,7 +84,7 @@ static RUNS_IN_MAIN void back_end_answer_start(BackEndDevice *be)
         bql_lock();
         be->lines[i] = be->next_lines[i] = virtio_queue_interrupt(vdev, i);
         bql_unlock();
-        if (q->active) {
+        if (q->active && !q->at_home) {
             g_assert(virtqueue_start(be->vq[i], vdev->dev->env->ram, &q->setup, &q->position));
         }
     }
@@ -99,7 +99,7 @@ static RUNS_IN_MAIN void back_end_answer_stop(BackEndDevice *be)
     be->serving = false;
     for (unsigned i = 0; i < vdev->num_queues; i++) {
         VirtioQueue *q = &vdev->queues[i];
-        if (q->active) {
+        if (q->active && !q->at_home) {
             virtqueue_stop(be->vq[i], &q->position);
         }
     }
@@ -140,7 +140,8 @@ unsigned back_end_serve(BackEndDevice *be, unsigned index)
     enter_main();
     eventfd_t count;
     (void)eventfd_read(vdev->queues[index].kick_fd, &count);
-    while (be->serving && vdev->queues[index].active && (e = virtqueue_pop(be->vq[index]))) {
+    while (be->serving && vdev->queues[index].active && !vdev->queues[index].at_home &&
+           (e = virtqueue_pop(be->vq[index]))) {
         memset(e->in[0].iov_base, BACK_END_MARK, e->in[0].iov_len);
         virtqueue_push(be->vq[index], e, (uint32_t)e->in[0].iov_len);
         served++;
@@ -171,7 +172,8 @@ static void device_handle_queue(VirtioDevice *vdev, unsigned index)
 
 static const VirtioOps device_ops = {.device_id = 40, .handle_queue = device_handle_queue};
 
-static bool device_realize_with(Device *dev, const VirtioBackEndOps *ops, GError **error)
+static bool device_realize_with(Device *dev, const VirtioBackEndOps *ops, uint64_t home_queues,
+                                GError **error)
 {
     BackEndDevice *be = (BackEndDevice *)(void *)dev;
     VirtioDevice *vdev = &be->base.vdev;
@@ -179,6 +181,7 @@ static bool device_realize_with(Device *dev, const VirtioBackEndOps *ops, GError
     vdev->home = dev->env->default_iothread;
     vdev->ops = &device_ops;
     vdev->back_end = ops;
+    vdev->home_queues = home_queues;
     vdev->state = &be->state.virtio;
     vdev->num_queues = BACK_END_QUEUES;
     vdev->queue_size = 16;
@@ -192,12 +195,17 @@ static bool device_realize_with(Device *dev, const VirtioBackEndOps *ops, GError
 
 static bool device_realize_back_end(Device *dev, GError **error)
 {
-    return device_realize_with(dev, &back_end_ops, error);
+    return device_realize_with(dev, &back_end_ops, 0, error);
 }
 
 static bool device_realize_fallback(Device *dev, GError **error)
 {
-    return device_realize_with(dev, &back_end_fallback_ops, error);
+    return device_realize_with(dev, &back_end_fallback_ops, 0, error);
+}
+
+static bool device_realize_mixed(Device *dev, GError **error)
+{
+    return device_realize_with(dev, &back_end_ops, 1u << BACK_END_HOME_QUEUE, error);
 }
 
 static void device_unrealize_back_end(Device *dev)
@@ -242,3 +250,4 @@ static const OptSpec device_properties[] = {
 
 const DeviceType back_end_type = BACK_END_TYPE(device_realize_back_end);
 const DeviceType back_end_fallback_type = BACK_END_TYPE(device_realize_fallback);
+const DeviceType back_end_mixed_type = BACK_END_TYPE(device_realize_mixed);

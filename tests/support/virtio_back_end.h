@@ -14,6 +14,7 @@
 #include "tests/support/virtio_guest.h"
 
 #define BACK_END_QUEUES 2
+#define BACK_END_HOME_QUEUE 1
 #define BACK_END_MARK 'B'
 #define HOME_MARK 'H'
 
@@ -47,6 +48,8 @@ typedef struct BackEndDevice {
 extern const DeviceType back_end_type;
 /* Its home loop serves when the back end refuses; it interrupts through the transport. */
 extern const DeviceType back_end_fallback_type;
+/* Its home loop always serves queue BACK_END_HOME_QUEUE. */
+extern const DeviceType back_end_mixed_type;
 
 /* Replies to the open call, in the test's thread, which is main. */
 void back_end_answer(BackEndDevice *be);

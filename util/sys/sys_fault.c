@@ -204,6 +204,31 @@ __attribute__((constructor)) static void fault_read_environment(void)
     fault_log_path = getenv("SKIFF_SYS_FAULT_LOG");
 }
 
+/* ---- a device file that a test plays ---- */
+
+static const SysDevice *_Atomic sys_device;
+
+void sys_device_set(const SysDevice *device)
+{
+    atomic_store(&sys_device, device);
+}
+
+/* The device whose descriptor @fd is, or NULL. */
+static const SysDevice *sys_device_of(int fd)
+{
+    const SysDevice *d = atomic_load(&sys_device);
+    return d != NULL && d->owns(d->arg, fd) ? d : NULL;
+}
+
+static int sys_device_result(int result)
+{
+    if (result < 0) {
+        errno = -result;
+        return -1;
+    }
+    return result;
+}
+
 /* ---- writes that are to be on stable storage ---- */
 
 static _Atomic unsigned durable_writes;
@@ -296,6 +321,10 @@ int __wrap_close(int fd);
 int __wrap_close(int fd)
 {
     int error = fault_apply("close", NULL) ? errno : 0;
+    const SysDevice *d = sys_device_of(fd);
+    if (d != NULL) {
+        d->close(d->arg, fd);
+    }
     int ret = __real_close(fd);
     if (error != 0) {
         errno = error;
@@ -311,7 +340,14 @@ int __wrap_open(const char *path, int flags, ...)
     va_start(ap, flags);
     mode_t mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(ap, mode_t) : 0;
     va_end(ap);
-    return fault_apply("open", NULL) ? -1 : __real_open(path, flags, mode);
+    const SysDevice *d = atomic_load(&sys_device);
+    if (fault_apply("open", NULL)) {
+        return -1;
+    }
+    if (d != NULL && strcmp(path, d->path) == 0) {
+        return sys_device_result(d->open(d->arg));
+    }
+    return __real_open(path, flags, mode);
 }
 
 /* The third argument is a number or a pointer; the C library takes it as a pointer too. */
@@ -328,7 +364,22 @@ int __wrap_open(const char *path, int flags, ...)
     }
 
 SYS_CALL_COMMAND(fcntl, int)
-SYS_CALL_COMMAND(ioctl, unsigned long)
+
+int __real_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+    va_list ap;
+    va_start(ap, request);
+    void *arg = va_arg(ap, void *);
+    va_end(ap);
+    const SysDevice *d = sys_device_of(fd);
+    if (fault_apply("ioctl", NULL)) {
+        return -1;
+    }
+    return d != NULL ? sys_device_result(d->ioctl(d->arg, fd, request, arg))
+                     : __real_ioctl(fd, request, arg);
+}
 
 /* ---- reads and writes, which may be short ---- */
 

@@ -41,6 +41,18 @@ void sys_fault_release(void);
 /* Calls @fn(@arg, name) before each matching call, on the calling thread; calls that @fn makes are
  * not seen. NULL removes it. */
 void sys_fault_hook(void (*fn)(void *arg, const char *call), void *arg);
+/* A device file that a test plays. open() of @path returns what @open returns, a real descriptor or
+ * -errno; its ioctls are @ioctl's: >= 0 or -errno. Called on the calling thread, after the plan. */
+typedef struct SysDevice {
+    const char *path;
+    int (*open)(void *arg);
+    bool (*owns)(void *arg, int fd); /* whether @fd is an open descriptor of the device */
+    int (*ioctl)(void *arg, int fd, unsigned long request, void *value);
+    void (*close)(void *arg, int fd); /* before @fd is closed */
+    void *arg;
+} SysDevice;
+/* NULL: no device. It must stay valid. No call may be under way. */
+void sys_device_set(const SysDevice *device);
 /* Writes that have been submitted with RWF_DSYNC, by any call, in this process. */
 unsigned sys_durable_writes(void);
 #endif

@@ -2,6 +2,7 @@
 /* Queues that a back end serves: it answers later, and may refuse. */
 #include "tests/hw/virtio/virtio_back_end_bench.h"
 #include "tests/support/death.h"
+#include "util/loop/sched_point.h"
 
 /* ---- a start ---- */
 
@@ -249,13 +250,83 @@ static RUNS_IN_MAIN void take_one_path(const DeviceType *type, const char *refus
 
 static void no_moment_leaves_it_half_started(void **state)
 {
-    const DeviceType *types[] = {&back_end_type, &back_end_fallback_type};
+    const DeviceType *types[] = {&back_end_type, &back_end_fallback_type, &back_end_mixed_type};
     enter_main();
-    for (unsigned path = 0; path < 2 * 2 * 3 * 6 * ACTIONS; path++) {
-        unsigned rest = path / 4;
-        take_one_path(types[path % 2], path / 2 % 2 ? "no such vring" : NULL, rest % 3,
+    for (unsigned path = 0; path < 3 * 2 * 3 * 6 * ACTIONS; path++) {
+        unsigned rest = path / 6;
+        take_one_path(types[path % 3], path / 3 % 2 ? "no such vring" : NULL, rest % 3,
                       rest / 3 % 6, rest / 18);
     }
+}
+
+/* ---- a queue that the home loop keeps ---- */
+
+static void both_serve_and_positions_pass(void **state)
+{
+    Fixture *f = *state;
+    f->be->manual = true;
+    bring_up(f);
+    offer_in(f, BACK_END_HOME_QUEUE);
+    assert_int_equal(served_in(f, BACK_END_HOME_QUEUE),
+                     NOBODY); /* not before the back end's answer */
+    back_end_answer(f->be);
+    assert_int_equal(served_in(f, BACK_END_HOME_QUEUE), HOME_MARK);
+    f->be->manual = false;
+    for (unsigned i = 0; i < 20; i++) {
+        offer(f);
+        assert_int_equal(served_by(f), BACK_END_MARK);
+        offer_in(f, BACK_END_HOME_QUEUE);
+        assert_int_equal(served_in(f, BACK_END_HOME_QUEUE), HOME_MARK);
+        virtio_bench_stop(f->bench, f->dev);
+        assert_int_equal(owner(f), VIRTIO_OWNER_MAIN);
+        virtio_bench_start(f->bench, f->dev);
+    }
+}
+
+/* The home loop answers a stop first, or last. */
+static RUNS_IN_MAIN void stop_with_order(Fixture *f, bool home_first)
+{
+    Stop stop = {.dev = f->dev};
+    sched_point_hold("virtio.command");
+    co_start(f->bench->main_ctx, stop_run, &stop);
+    while (owner(f) != VIRTIO_OWNER_STOPPING) {
+        virtio_bench_step(f->bench);
+    }
+    sched_point_await("virtio.command");
+    if (!home_first) {
+        back_end_answer(f->be);
+        virtio_bench_step(f->bench);
+        assert_int_equal(owner(f), VIRTIO_OWNER_STOPPING);
+        assert_false(stop.done);
+    }
+    sched_point_release("virtio.command");
+    virtio_bench_settle(f->bench);
+    if (home_first) {
+        assert_int_equal(owner(f), VIRTIO_OWNER_STOPPING);
+        assert_false(stop.done);
+        back_end_answer(f->be);
+    }
+    virtio_bench_settle(f->bench);
+    assert_true(stop.done);
+    assert_int_equal(owner(f), VIRTIO_OWNER_MAIN);
+}
+
+static void a_stop_waits_for_both_answers(void **state)
+{
+    Fixture *f = *state;
+    enter_main();
+    bring_up(f);
+    virtio_bench_settle(f->bench);
+    for (unsigned i = 0; i < 4; i++) {
+        f->be->manual = true;
+        stop_with_order(f, i % 2 == 0);
+        f->be->manual = false;
+        virtio_bench_start(f->bench, f->dev);
+        virtio_bench_settle(f->bench);
+        offer_in(f, BACK_END_HOME_QUEUE);
+        assert_int_equal(served_in(f, BACK_END_HOME_QUEUE), HOME_MARK);
+    }
+    sched_point_reset();
 }
 
 /* ---- taking back ---- */
@@ -318,6 +389,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define FALLBACK(name) cmocka_unit_test_setup_teardown(name, set_up_fallback, tear_down)
+#define MIXED(name) cmocka_unit_test_setup_teardown(name, set_up_mixed, tear_down)
     static const struct CMUnitTest tests[] = {
         T(the_back_end_serves_once_it_has_answered),
         T(a_start_that_is_refused_needs_a_reset),
@@ -329,6 +401,8 @@ int main(void)
         T(all_at_once_end_with_one_take_back),
         T(the_device_can_be_unplugged_before_the_answer),
         cmocka_unit_test(no_moment_leaves_it_half_started),
+        MIXED(both_serve_and_positions_pass),
+        MIXED(a_stop_waits_for_both_answers),
         FALLBACK(positions_pass_from_one_owner_to_the_next),
         T(a_back_end_that_breaks_needs_a_reset),
         T(an_answer_nobody_asked_for_aborts),

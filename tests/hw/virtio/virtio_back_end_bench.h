@@ -58,6 +58,12 @@ static inline int set_up_fallback(void **state)
     return 0;
 }
 
+static inline int set_up_mixed(void **state)
+{
+    *state = fixture_new(&back_end_mixed_type);
+    return 0;
+}
+
 static inline int tear_down(void **state)
 {
     fixture_free(*state);
@@ -80,25 +86,35 @@ static inline VirtioOwner owner(const Fixture *f)
     return f->be->base.vdev.owner;
 }
 
-static inline void offer(Fixture *f)
+static inline void offer_in(Fixture *f, unsigned index)
 {
     VringBuffer b = {f->data, DATA_BYTES, true};
     memset(virtio_bench_ram(f->bench, f->data, DATA_BYTES), 0, DATA_BYTES);
-    virtio_guest_add(&f->queues[0], &b, 1);
+    virtio_guest_add(&f->queues[index], &b, 1);
 }
 
-/* Which side completed the request; it was completed once. */
-static inline char served_by(Fixture *f)
+static inline void offer(Fixture *f)
+{
+    offer_in(f, 0);
+}
+
+/* Which side completed the request of queue @index; it was completed once. */
+static inline char served_in(Fixture *f, unsigned index)
 {
     uint32_t id, len;
     virtio_bench_settle(f->bench);
-    back_end_serve(f->be, 0);
-    if (!virtio_guest_used(&f->queues[0], &id, &len)) {
+    back_end_serve(f->be, index);
+    if (!virtio_guest_used(&f->queues[index], &id, &len)) {
         return NOBODY;
     }
     assert_int_equal(len, DATA_BYTES);
-    assert_false(virtio_guest_used(&f->queues[0], &id, &len));
+    assert_false(virtio_guest_used(&f->queues[index], &id, &len));
     return *(char *)virtio_bench_ram(f->bench, f->data, 1);
+}
+
+static inline char served_by(Fixture *f)
+{
+    return served_in(f, 0);
 }
 
 /* A stop of the VM that waits. */

@@ -314,6 +314,18 @@ static void start_with_token_body(void *opaque)
     co_vm_start(&f->rs);
 }
 
+/* A vhost back end that the stop has not stopped. */
+static void stop_with_memory_user_body(void *opaque)
+{
+    Fake *f = opaque;
+    enter_main();
+    enter_coroutine();
+    f->rs.phase = RUN_RUNNING;
+    vm_operation_begin(&f->rs);
+    memory_user_begin("vhost-net n0");
+    co_vm_stop(&f->rs, STOP_PAUSED);
+}
+
 static void stop_without_lock_body(void *opaque)
 {
     Fake *f = opaque;
@@ -445,6 +457,8 @@ static void the_invariants_abort_when_broken(void **state)
     assert_dies(run_body, (void *)(uintptr_t)start_with_token_body, "tokens are out");
     assert_dies(run_body, (void *)(uintptr_t)stop_without_lock_body,
                 "without the VM operation lock");
+    assert_dies(run_body, (void *)(uintptr_t)stop_with_memory_user_body,
+                "counts as stopped while vhost-net n0 accesses guest memory");
     assert_dies(run_body, (void *)(uintptr_t)stop_in_drained_section_body,
                 "taken while 'a drained section'");
 }
