@@ -117,9 +117,16 @@ static ssize_t net_user_send(NetBackend *b, unsigned queue, const struct iovec *
 
 /* ---- main ---- */
 
+static bool net_user_commands_forbidden;
+
+void net_user_forbid_commands(void)
+{
+    net_user_commands_forbidden = true;
+}
+
 typedef struct NetUserCall {
     NetUser *user;
-    bool ok;
+    bool commands_allowed, ok;
     GError *error;
 } NetUserCall;
 
@@ -127,7 +134,7 @@ static void net_user_start_at_loop(void *opaque)
 {
     NetUserCall *call = opaque;
     enter_loop(call->user->loop);
-    call->ok = net_user_loop_start(call->user, &call->error);
+    call->ok = net_user_loop_start(call->user, call->commands_allowed, &call->error);
 }
 
 static void net_user_stop_at_loop(void *opaque)
@@ -139,7 +146,7 @@ static void net_user_stop_at_loop(void *opaque)
 static bool net_user_co_open(NetBackend *b, GError **error)
 {
     NetUser *u = net_user_from(b);
-    NetUserCall call = {.user = u};
+    NetUserCall call = {.user = u, .commands_allowed = !net_user_commands_forbidden};
     enter_main();
     enter_coroutine();
     rank_mutex_init(&u->lock, RANK_QUEUE, "a user-mode network");

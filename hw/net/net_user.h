@@ -97,6 +97,9 @@ static inline NetUser *net_user_from(NetBackend *b)
 
 extern const NetType net_user_type;
 
+/* Called before back ends are made when -sandbox will be on: no command can be started then. */
+void net_user_forbid_commands(void) RUNS_IN_MAIN;
+
 /* ---- for monitors; @b is of net_user_type ---- */
 /* hostfwd_add: "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport". */
 bool net_user_co_add_hostfwd(NetBackend *b, const char *rule, GError **error)
@@ -130,11 +133,11 @@ typedef struct NetUserGuestForward {
 /* "[tcp]:server:port-cmd:command" or "...-unix:path". */
 bool net_user_parse_guestfwd(const char *rule, NetUserGuestForward *f, GError **error) ANY_THREAD;
 /* The rules of the options, in the loop. */
-bool net_user_add_forwards(NetUser *u, GError **error) RUNS_IN_LOOP;
+bool net_user_add_forwards(NetUser *u, bool commands_allowed, GError **error) RUNS_IN_LOOP;
 
 /* ---- net_user_slirp.c: the loop ---- */
 /* Begins: makes the Slirp. */
-bool net_user_loop_start(NetUser *u, GError **error) RUNS_IN_LOOP;
+bool net_user_loop_start(NetUser *u, bool commands_allowed, GError **error) RUNS_IN_LOOP;
 void net_user_loop_stop(NetUser *u) RUNS_IN_LOOP;
 /* Calls the home's bottom half @bh, if the queue is started. */
 void net_user_call_home(NetUser *u, AioBh *bh) ANY_THREAD;

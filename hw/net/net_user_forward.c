@@ -130,10 +130,17 @@ static RUNS_IN_LOOP bool forward_add_host(NetUser *u, const char *rule, GError *
     return false;
 }
 
-static RUNS_IN_LOOP bool forward_add_guest(NetUser *u, const char *rule, GError **error)
+static RUNS_IN_LOOP bool forward_add_guest(NetUser *u, const char *rule, bool commands_allowed,
+                                           GError **error)
 {
     NetUserGuestForward f;
     if (!net_user_parse_guestfwd(rule, &f, error)) {
+        return false;
+    }
+    if (f.command != NULL && !commands_allowed) {
+        g_set_error(
+            error, OPT_ERROR, OPT_ERROR_VALUE,
+            "guestfwd with cmd: starts programs, which -sandbox on does not allow; use unix:PATH");
         return false;
     }
     int ret = f.command != NULL ? slirp_add_exec(u->slirp, f.command, &f.server, f.port)
@@ -150,7 +157,7 @@ static RUNS_IN_LOOP bool forward_add_guest(NetUser *u, const char *rule, GError 
     return false;
 }
 
-bool net_user_add_forwards(NetUser *u, GError **error)
+bool net_user_add_forwards(NetUser *u, bool commands_allowed, GError **error)
 {
     const GPtrArray *host = u->options.hostfwd, *guest = u->options.guestfwd;
     for (unsigned i = 0; host != NULL && i < host->len; i++) {
@@ -159,7 +166,7 @@ bool net_user_add_forwards(NetUser *u, GError **error)
         }
     }
     for (unsigned i = 0; guest != NULL && i < guest->len; i++) {
-        if (!forward_add_guest(u, guest->pdata[i], error)) {
+        if (!forward_add_guest(u, guest->pdata[i], commands_allowed, error)) {
             return false;
         }
     }

@@ -333,7 +333,7 @@ static unsigned slirp_socket_limit(void)
     return (unsigned)MIN(limit.rlim_cur / 4, NET_USER_MAX_SOCKETS);
 }
 
-bool net_user_loop_start(NetUser *u, GError **error)
+bool net_user_loop_start(NetUser *u, bool commands_allowed, GError **error)
 {
     SlirpConfig config;
     if (!net_user_make_config(&u->options, &config, error)) {
@@ -354,7 +354,7 @@ bool net_user_loop_start(NetUser *u, GError **error)
         return false;
     }
     u->flush = aio_handler_add(u->loop, -1, &slirp_flush_ops, u);
-    return net_user_add_forwards(u, error);
+    return net_user_add_forwards(u, commands_allowed, error);
 }
 
 void net_user_loop_stop(NetUser *u)

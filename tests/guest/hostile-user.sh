@@ -76,6 +76,12 @@ test_options_of_QEMU_that_skiff_lacks() {
     with gtk -display gtk
     with vga -vga std
     with "use -nic" -net user
+    with 'net=x: is no IPv4 address' -netdev user,id=n,net=x
+    with 'dns=1.2.3.4: is not in the network' -netdev user,id=n,dns=1.2.3.4
+    with "Invalid host forwarding rule 'tcp::1'" -netdev user,id=n,hostfwd=tcp::1
+    with '-cmd:COMMAND' -netdev user,id=n,guestfwd=tcp:10.0.2.100:80-x
+    with 'sandbox on' -netdev user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:true -sandbox on
+    with 'virtiofs' -netdev user,id=n,smb=/tmp
     with parallel -parallel stdio
     none_was_bad
 }

@@ -503,6 +503,17 @@ static void defaults_are_those_of_qemu(void **state)
     assert_false(c.in_enabled);
 }
 
+static void commands_can_be_forbidden(void **state)
+{
+    Fixture *f = *state;
+    enter_main();
+    net_rig_add(f->rig, "user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:true");
+    net_rig_remove(f->rig, "n");
+    net_user_forbid_commands();
+    net_rig_refused(f->rig, "user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:true", "-sandbox on");
+    net_rig_add(f->rig, "user,id=n,guestfwd=tcp:10.0.2.100:80-unix:/tmp/socket");
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -519,6 +530,7 @@ int main(void)
         T(a_stop_and_a_removal_under_traffic),
         T(options_are_checked),
         T(defaults_are_those_of_qemu),
+        T(commands_can_be_forbidden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,6 +75,7 @@ struct HmpCommand {
     X(device)                                                                                      \
     X(block)                                                                                       \
     X(nbd)                                                                                         \
+    X(usernet)                                                                                     \
     X(info_machine)                                                                                \
     X(info_block)                                                                                  \
     X(info)
