@@ -36,7 +36,7 @@ TRACE_EVENT(virtio_balloon_size, (const char *dev, uint32_t wanted, uint32_t act
 TRACE_EVENT(virtio_serial_control,
             (const char *dev, bool from_guest, unsigned port, unsigned event, unsigned value),
             "dev=%s from_guest=%d port=%u event=%u value=%u", dev, from_guest, port, event, value)
-TRACE_EVENT(virtio_vhost, (const char *dev, unsigned from, unsigned to), "dev=%s from=%u to=%u", dev,
-            from, to)
+TRACE_EVENT(virtio_vhost, (const char *dev, unsigned from, unsigned to), "dev=%s from=%u to=%u",
+            dev, from, to)
 
 #endif
