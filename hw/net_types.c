@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hw/net_types.h"
 
+#include "hw/net/net_dgram.h"
+#include "hw/net/net_socket.h"
+#include "hw/net/net_stream.h"
 #include "hw/net/net_user.h"
 
 /* One row per line: the declaration of each back end is in its own room's header, or here. */
 /* clang-format off */
 const NetType *const net_types[] = {
     &net_user_type,
+    &net_stream_type,
+    &net_dgram_type,
+    &net_socket_type,
     NULL,
 };
 /* clang-format on */

@@ -253,6 +253,8 @@ const SandboxRow sandbox_rows[] = {
          BITS(1, TYPE_BITS, SOCK_STREAM)),
     WHEN(socket, WORKER, "host names", IS(0, AF_UNIX, AF_INET, AF_INET6),
          BITS(1, TYPE_BITS, SOCK_DGRAM)),
+    WHEN(socket, MAIN, "added networks of datagrams; whether a server's socket is in use",
+         IS(0, AF_UNIX, AF_INET, AF_INET6), BITS(1, TYPE_BITS, SOCK_DGRAM)),
     REFUSE(socket, WORKER, EAFNOSUPPORT, "getaddrinfo() would list the host's addresses",
            IS(0, AF_NETLINK)),
     WHEN(socketpair, MAIN, "skiff's own streams", IS(0, AF_UNIX)),
@@ -266,7 +268,8 @@ const SandboxRow sandbox_rows[] = {
     CALL(setsockopt, MAIN | WORKER, "TCP_NODELAY, SO_REUSEADDR; the resolver"),
     CALL(recvfrom, MAIN | WORKER | IOTHREAD, "data; in an iothread of NBD servers and clients"),
     CALL(sendto, MAIN | WORKER | IOTHREAD, "data; in an iothread to NBD servers and clients"),
-    CALL(recvmsg, MAIN | WORKER, "data, and descriptors passed by clients"),
+    CALL(recvmsg, MAIN | WORKER | IOTHREAD,
+         "data; descriptors passed by clients; datagrams of a network"),
     CALL(sendmsg, MAIN | IOTHREAD | WORKER, "data; a worker's: a TLS handshake"),
     CALL(sendmmsg, WORKER, "the resolver"),
 
