@@ -82,6 +82,13 @@ test_options_of_QEMU_that_skiff_lacks() {
     with '-cmd:COMMAND' -netdev user,id=n,guestfwd=tcp:10.0.2.100:80-x
     with 'sandbox on' -netdev user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:true -sandbox on
     with 'virtiofs' -netdev user,id=n,smb=/tmp
+    with "can't connect" -netdev stream,id=n,addr.type=unix,addr.path=/no/such/socket
+    with 'needs addr.path=' -netdev stream,id=n,addr.type=unix
+    with 'addr.type=vsock' -netdev stream,id=n,addr.type=vsock
+    with 'needs remote.type=' -netdev dgram,id=n
+    with 'is not a socket' -netdev dgram,id=n,local.type=fd,local.str=999
+    with 'expects one of' -netdev socket,id=n
+    with 'HOST:PORT' -netdev socket,id=n,connect=x
     with parallel -parallel stdio
     none_was_bad
 }
