@@ -243,7 +243,7 @@ static bool has_answered(const Command *c)
     return c->done;
 }
 
-static bool vm_is_stopped(const Command *c)
+static bool shown_as_stopped(const Command *c)
 {
     return rig->vm.run.phase == RUN_STOPPED;
 }
@@ -261,7 +261,7 @@ static RUNS_IN_MAIN void run_cell(const Hang *h, const Cell *cell)
         cell_failed(h, cell->command, "no answer in 100 ms");
         return;
     }
-    if (strcmp(cell->command, "stop") == 0 && h->stops && !comes(vm_is_stopped, c)) {
+    if (strcmp(cell->command, "stop") == 0 && h->stops && !comes(shown_as_stopped, c)) {
         cell_failed(h, cell->command, "the VM has not stopped");
     }
     command_clear(c);
