@@ -28,6 +28,7 @@
     ROW(cpu)                                                                                       \
     ROW(memory)                                                                                    \
     ROW(balloon)                                                                                   \
+    ROW(netdev_event)                                                                              \
     ROW(dump)                                                                                      \
     ROW(monitor)                                                                                   \
     ROW(trace)

@@ -208,4 +208,5 @@ void qmp_events_init(Vm *vm)
         .export_deleted = qmp_events_export_deleted,
     };
     vm_listen(vm, &qmp_events.listener);
+    qmp_netdev_events_init();
 }
