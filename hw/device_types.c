@@ -31,6 +31,7 @@
     ROW(virtserialport_type)                                                                       \
     ROW(virtio_vsock_pci_type)                                                                     \
     ROW(virtio_scsi_pci_type)                                                                      \
+    ROW(virtio_net_pci_type)                                                                       \
     ROW(scsi_hd_type)                                                                              \
     ROW(scsi_cd_type)
 /* clang-format on */
@@ -49,6 +50,7 @@ static const struct {
     /* clang-format off */
     {"virtio-balloon", "virtio-balloon-pci"},
     {"virtio-blk", "virtio-blk-pci"},
+    {"virtio-net", "virtio-net-pci"},
     {"virtio-rng", "virtio-rng-pci"},
     {"virtio-scsi", "virtio-scsi-pci"},
     {"virtio-serial", "virtio-serial-pci"},

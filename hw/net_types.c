@@ -4,11 +4,13 @@
 #include "hw/net/net_dgram.h"
 #include "hw/net/net_socket.h"
 #include "hw/net/net_stream.h"
+#include "hw/net/net_tap.h"
 #include "hw/net/net_user.h"
 
-/* One row per line: the declaration of each back end is in its own room's header, or here. */
+/* One row per line, which clang-format would undo. */
 /* clang-format off */
 const NetType *const net_types[] = {
+    &net_tap_type,
     &net_user_type,
     &net_stream_type,
     &net_dgram_type,

@@ -21,6 +21,15 @@ TRACE_EVENT(virtio_blk_submit, (const char *dev, unsigned type, uint64_t sector,
             "dev=%s type=%u sector=%" PRIu64 " bytes=%" PRIu64, dev, type, sector, bytes)
 TRACE_EVENT(virtio_blk_complete, (const char *dev, unsigned type, uint64_t sector, int ret),
             "dev=%s type=%u sector=%" PRIu64 " ret=%d", dev, type, sector, ret)
+TRACE_EVENT(virtio_net_send,
+            (const char *dev, unsigned pair, uint64_t bytes, unsigned gso_type, int ret),
+            "dev=%s pair=%u bytes=%" PRIu64 " gso_type=0x%x ret=%d", dev, pair, bytes, gso_type,
+            ret)
+TRACE_EVENT(virtio_net_receive, (const char *dev, unsigned pair, uint64_t bytes, unsigned buffers),
+            "dev=%s pair=%u bytes=%" PRIu64 " buffers=%u", dev, pair, bytes, buffers)
+TRACE_EVENT(virtio_net_control,
+            (const char *dev, unsigned command_class, unsigned command, bool ok),
+            "dev=%s class=%u command=%u ok=%d", dev, command_class, command, ok)
 TRACE_EVENT(virtio_scsi_complete,
             (const char *dev, uint64_t tag, unsigned response, unsigned status, uint32_t resid),
             "dev=%s tag=0x%" PRIx64 " response=%u status=0x%x resid=%u", dev, tag, response, status,

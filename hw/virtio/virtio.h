@@ -200,6 +200,7 @@ typedef struct VirtioQueue {
     bool processing; /* handle_queue is being called: the budget applies */
     unsigned budget;
     bool polling;
+    bool silent; /* the driver does not kick, see virtio_set_silent() */
 } VirtioQueue;
 
 /*
@@ -397,6 +398,13 @@ void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, ui
 void virtio_flush(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 /* Sets the request aside until the VM is stopped and continued. @e is invalid afterwards. */
 void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e) RUNS_IN_LOOP;
+/* The same for all buffers of a frame but the last, which virtio_complete() then makes visible together. */
+void virtio_fill(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, uint32_t len)
+    RUNS_IN_LOOP;
+/* A silent queue is not kicked by the driver and not polled: the device takes buffers from it when it has
+ * something to put in. When it is made audible again, handle_queue is called for what came meanwhile. Each
+ * start makes all queues audible. */
+void virtio_set_silent(VirtioDevice *vdev, unsigned index, bool silent) RUNS_IN_LOOP;
 /* Schedules handle_queue for queue @index. */
 void virtio_look(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 /* Whether the device runs and may take requests: its first lane. */

@@ -78,6 +78,9 @@ static RUNS_IN_LOOP void queue_take(VirtioQueue *q)
             return;
         }
         SP("virtio.processed", vdev);
+        if (q->silent) {
+            return;
+        }
         if (!q->polling) {
             virtqueue_set_notification(q->vq, true);
         }
@@ -111,7 +114,7 @@ static bool queue_poll(void *opaque)
 {
     VirtioQueue *q = opaque;
     enter_loop(q->lane->home);
-    return virtio_lane_taking(q->lane) && virtqueue_has_new(q->vq);
+    return virtio_lane_taking(q->lane) && !q->silent && virtqueue_has_new(q->vq);
 }
 
 static void queue_poll_begin(void *opaque)
@@ -127,7 +130,9 @@ static void queue_poll_end(void *opaque)
     VirtioQueue *q = opaque;
     enter_loop(q->lane->home);
     q->polling = false;
-    virtqueue_set_notification(q->vq, true);
+    if (!q->silent) {
+        virtqueue_set_notification(q->vq, true);
+    }
 }
 
 /* End of a turn: one interrupt for all requests completed in it. */
@@ -174,7 +179,7 @@ static RUNS_IN_LOOP void lane_start(VirtioLane *lane)
             continue;
         }
         virtqueue_start(q->vq, vdev->dev->env->ram, &q->setup, &q->position);
-        q->polling = false;
+        q->polling = q->silent = false;
         q->handler = aio_handler_add(lane->home, q->kick_fd, &queue_handler_ops, q);
         queue_check_broken(q);
     }
@@ -331,6 +336,27 @@ void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, ui
 {
     virtqueue_push(vdev->queues[index].vq, e, len);
     request_gone(vdev->queues[index].lane);
+}
+
+void virtio_fill(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, uint32_t len)
+{
+    virtqueue_fill(vdev->queues[index].vq, e, len);
+    request_gone(vdev->queues[index].lane);
+}
+
+void virtio_set_silent(VirtioDevice *vdev, unsigned index, bool silent)
+{
+    VirtioQueue *q = &vdev->queues[index];
+    assert_home(q->lane->home);
+    if (q->silent == silent) {
+        return;
+    }
+    q->silent = silent;
+    if (!silent) { /* its processing enables kicks, and finds what came before that */
+        virtio_look(vdev, index);
+    } else if (queue_served(q) && !q->polling) {
+        virtqueue_set_notification(q->vq, false);
+    }
 }
 
 void virtio_flush(VirtioDevice *vdev, unsigned index)

@@ -31,8 +31,9 @@
  *      made an error.
  *   3. Guest memory that the queue or its device wrote is marked dirty after the write: the used
  *      ring when it is written, the whole device-writable part of a buffer when it is returned.
- *   4. used.idx in guest memory moves only after the entries it covers: in virtqueue_flush(), and
- *      every VIRTQUEUE_PUBLISH_EVERY entries in virtqueue_push().
+ *   4. used.idx in guest memory moves only after the entries it covers: in virtqueue_flush(), and in
+ *      virtqueue_push(), every VIRTQUEUE_PUBLISH_EVERY entries. It never moves in virtqueue_fill(), so
+ *      that the driver sees a frame of several buffers whole.
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTQUEUE_H
 #define SKIFF_HW_VIRTIO_VIRTQUEUE_H
@@ -99,6 +100,9 @@ void *virtqueue_pop(VirtQueue *vq) RUNS_IN_LOOP;
 /* Puts @element into the used ring with @len bytes written to its device-writable part (§2.7.8).
  * The driver sees it after virtqueue_flush() at the latest. */
 void virtqueue_push(VirtQueue *vq, VirtQueueElement *element, uint32_t len) RUNS_IN_LOOP;
+/* The same, but it becomes visible only together with the next push at the earliest: for all buffers but
+ * the last of a frame. */
+void virtqueue_fill(VirtQueue *vq, VirtQueueElement *element, uint32_t len) RUNS_IN_LOOP;
 /* Returns the element popped last: the next pop returns it again. */
 void virtqueue_unpop(VirtQueue *vq, VirtQueueElement *element) RUNS_IN_LOOP;
 /* Sets @element aside: it is no longer in flight and is popped again after the next start. */

@@ -35,7 +35,8 @@ struct VirtQueue {
     uint16_t last_avail;     /* next available entry to pop */
     uint16_t shadow_avail;   /* avail.idx as last read */
     uint16_t used_idx;       /* next used entry to fill */
-    uint16_t published_used; /* used.idx in guest memory */
+    uint16_t published_used; /* used.idx at the last flush */
+    uint16_t visible_used;   /* used.idx in guest memory */
     bool first_flush;        /* the driver's used_event may be older than this start */
     unsigned in_flight;
     unsigned retry_count;

@@ -302,6 +302,31 @@ test_character_devices() {
     none_was_bad
 }
 
+test_networks() {
+    local netdev
+    with "type" -netdev id=n0
+    with "id= is missing" -netdev tap
+    with "'0' " -netdev tap,id=0
+    with "nearest is tap" -netdev tab,id=n0
+    with "no network 'l2tpv3': use tap" -netdev l2tpv3,id=n0
+    with "no network 'af-xdp': " -netdev af-xdp,id=n0
+    with "no network 'vde': " -nic vde
+    with "no option 'ifnam'" -netdev tap,id=n0,ifnam=x
+    with "fd=77: .*descriptor" -netdev tap,id=n0,fd=77
+    with "fd=0.*|tap device" -netdev tap,id=n0,fd=0
+    with "vnet_hdr" -netdev tap,id=n0,vnet_hdr=perhaps
+    with "queues" -netdev tap,id=n0,queues=1000
+    with "sixteen-letters-: 1 to 15" -netdev tap,id=n0,ifname=sixteen-letters-
+    with "cannot run /nothing" -netdev tap,id=n0,helper=/nothing
+    with "/bin/false .*bridge br0" -netdev tap,id=n0,helper=/bin/false
+    with "no NIC model 'e1000'; nearest is virtio-net-pci" -nic tap,model=e1000
+    with "no -netdev with id=n1" -device virtio-net-pci,netdev=n1
+    for netdev in mac=1:2 mac=01:00:00:00:00:00 speed=fast rx_queue_size=3 duplex=both rss=on; do
+        with "${netdev%%=*}" -device "virtio-net-pci,$netdev"
+    done
+    none_was_bad
+}
+
 test_values() {
     local value
     for value in 0 -1 x '' 99999999999; do

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/io_uring.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/membarrier.h>
 #include <linux/seccomp.h>
@@ -183,6 +184,7 @@ const SandboxRow sandbox_rows[] = {
     WHEN(io_uring_register, IOTHREAD, "its descriptor, for speed",
          IS(1, IORING_REGISTER_RING_FDS, IORING_UNREGISTER_RING_FDS)),
     REFUSE(io_uring_setup, IOTHREAD, EPERM, "rings could bypass this table"),
+    CALL(readv, IOTHREAD, "frames of a tap device"),
     CALL(preadv, IOTHREAD | WORKER, "files"),
     CALL(preadv2, IOTHREAD | WORKER, "files"),
     CALL(pwritev, IOTHREAD | WORKER, "files"),
@@ -230,6 +232,9 @@ const SandboxRow sandbox_rows[] = {
     CALL(mbind, WORKER, "added guest memory"),
     WHEN(ioctl, WORKER | IOTHREAD | MAIN, "disks that are block devices",
          IS_LONG(1, BLKDISCARD, BLKZEROOUT, BLKSSZGET, BLKPBSZGET, BLKGETSIZE64)),
+    WHEN(ioctl, WORKER, "tap devices: what the guest negotiates; added ones",
+         IS_LONG(1, TUNSETOFFLOAD, TUNSETQUEUE, TUNGETIFF, TUNSETIFF, TUNGETFEATURES,
+                 TUNSETVNETHDRSZ, TUNSETSNDBUF)),
     CALL(uname, MAIN | WORKER, "host names"),
 
     /* ---- terminals ---- */

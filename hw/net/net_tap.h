@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * -netdev tap: a tap device of the host's kernel (Documentation/networking/tuntap.rst). Each queue pair is
+ * a descriptor, which the home loop of the NIC reads and writes; a frame is one system call.
+ *
+ * All set-up is in workers, since the kernel takes a lock of its whole network for it. Shared by net_tap.c
+ * (options, set-up), net_tap_queue.c (the data path) and net_tap_program.c (scripts, the bridge helper).
+ */
+#ifndef SKIFF_HW_NET_NET_TAP_H
+#define SKIFF_HW_NET_NET_TAP_H
+
+#include <net/if.h>
+#include "hw/net/net.h"
+
+#define NET_TAP_SCRIPT "/etc/qemu-ifup"
+#define NET_TAP_DOWN_SCRIPT "/etc/qemu-ifdown"
+#define NET_TAP_HELPER "/usr/lib/qemu/qemu-bridge-helper" /* Debian's qemu-system-common */
+#define NET_TAP_BRIDGE "br0"
+
+typedef struct NetTapQueue {
+    struct NetTap *tap;
+    int fd;
+    bool attached; /* IFF_ATTACH_QUEUE; used by co_configure only */
+    /* home */
+    AioContext *home;
+    AioHandler *handler; /* NULL: not started */
+    bool watched, blocked;
+    bool failed; /* it cannot be read any more: the device is gone */
+} NetTapQueue;
+
+typedef struct NetTap {
+    NetBackend base;
+    /* config */
+    char *ifname, *script, *downscript, *fd_text, *fds_text, *br, *helper, *vnet_hdr_text;
+    uint32_t queue_count;
+    uint64_t sndbuf;
+    /* runtime */
+    char name[IFNAMSIZ];
+    bool vnet_hdr;
+    bool ran_script; /* the other one runs at the end */
+    AioBh failed_bh; /* main */
+    NetTapQueue queues[NET_MAX_QUEUES];
+} NetTap;
+
+extern const NetType net_tap_type;
+
+static inline NetTap *net_tap_from(NetBackend *b)
+{
+    return (NetTap *)(void *)b;
+}
+
+/* The descriptor of @queue, for vhost-net; borrowed. */
+int net_tap_fd(const NetBackend *b, unsigned queue) ANY_THREAD;
+
+/* ---- net_tap_queue.c: home ---- */
+void net_tap_queue_start(NetBackend *b, unsigned queue, AioContext *home);
+void net_tap_queue_stop(NetBackend *b, unsigned queue);
+void net_tap_watch(NetBackend *b, unsigned queue, bool on);
+ssize_t net_tap_receive(NetBackend *b, unsigned queue, const struct iovec *iov, unsigned count);
+ssize_t net_tap_send(NetBackend *b, unsigned queue, const struct iovec *iov, unsigned count);
+
+/* ---- net_tap_program.c: workers ---- */
+/* Runs @script with the name of the interface, and waits for it. False + error: it failed. */
+bool net_tap_run_script(const char *script, const char *ifname, GError **error) RUNS_IN_WORKER;
+/* Lets the helper connect a new tap device to bridge @br. Returns its descriptor, or -1 + error. */
+int net_tap_run_helper(const char *helper, const char *br, bool vnet_hdr, GError **error)
+    RUNS_IN_WORKER;
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Programs that set up a tap device: network scripts, and QEMU's bridge helper. Workers wait for them. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "hw/net/net_tap.h"
+
+#define TAP_HELPER_FD 3
+#define TAP_HELPER_TIMEOUT_MS 30000
+
+extern char **environ;
+
+/* Starts @argv with default signals and without skiff's descriptors (all are close-on-exec) but @fd
+ * (-1: none), which becomes TAP_HELPER_FD. Returns the process, or -1 + error. */
+static pid_t tap_spawn(char *const *argv, int fd, GError **error)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    pid_t pid;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    if (fd >= 0) {
+        posix_spawn_file_actions_adddup2(&actions, fd, TAP_HELPER_FD);
+    }
+    int failed = posix_spawn(&pid, argv[0], &actions, &attributes, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    if (failed) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(failed), "cannot run %s: %s",
+                    argv[0], g_strerror(failed));
+        return -1;
+    }
+    return pid;
+}
+
+/* Waits for the process. False + error: it did not succeed. */
+static bool tap_reap(pid_t pid, const char *name, GError **error)
+{
+    int status;
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) {
+            g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "%s: %s", name,
+                        g_strerror(errno));
+            return false;
+        }
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        return true;
+    }
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s failed with %s %d", name,
+                WIFEXITED(status) ? "status" : "signal",
+                WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+    return false;
+}
+
+bool net_tap_run_script(const char *script, const char *ifname, GError **error)
+{
+    char *argv[] = {(char *)(uintptr_t)script, (char *)(uintptr_t)ifname, NULL};
+    pid_t pid = tap_spawn(argv, -1, error);
+    return pid >= 0 && tap_reap(pid, script, error);
+}
+
+/* ---- the bridge helper ---- */
+
+/* Takes the descriptor that the helper passes over @fd. -1: it has closed its end, or takes too long. */
+static int tap_take_fd(int fd)
+{
+    char byte;
+    struct iovec iov = {&byte, 1};
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = &control,
+                       .msg_controllen = sizeof(control)};
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int passed = -1, ready;
+    do {
+        ready = poll(&p, 1, TAP_HELPER_TIMEOUT_MS);
+    } while (ready < 0 && errno == EINTR);
+    if (ready != 1 || recvmsg(fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) <= 0) {
+        return -1;
+    }
+    const struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+        c->cmsg_len == CMSG_LEN(sizeof(int))) {
+        memcpy(&passed, CMSG_DATA(c), sizeof(passed));
+    }
+    return passed;
+}
+
+/* The helper's command: a program, or with arguments of its own a line for the shell, as in QEMU. */
+static char **tap_helper_argv(const char *helper, const char *br, bool vnet_hdr)
+{
+    GPtrArray *argv = g_ptr_array_new();
+    g_autofree char *bridge = g_strdup_printf("--br=%s", br);
+    g_autofree char *fd = g_strdup_printf("--fd=%d", TAP_HELPER_FD);
+    if (strpbrk(helper, " \t") != NULL) {
+        g_autofree char *quoted = g_shell_quote(bridge);
+        g_ptr_array_add(argv, g_strdup("/bin/sh"));
+        g_ptr_array_add(argv, g_strdup("-c"));
+        g_ptr_array_add(argv, g_strdup_printf("%s%s %s %s", helper, vnet_hdr ? " --use-vnet" : "",
+                                              fd, strstr(helper, "--br=") != NULL ? "" : quoted));
+    } else {
+        g_ptr_array_add(argv, g_strdup(helper));
+        if (vnet_hdr) {
+            g_ptr_array_add(argv, g_strdup("--use-vnet"));
+        }
+        g_ptr_array_add(argv, g_steal_pointer(&fd));
+        g_ptr_array_add(argv, g_steal_pointer(&bridge));
+    }
+    g_ptr_array_add(argv, NULL);
+    return (char **)g_ptr_array_free(argv, FALSE);
+}
+
+int net_tap_run_helper(const char *helper, const char *br, bool vnet_hdr, GError **error)
+{
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "socketpair: %s",
+                    g_strerror(errno));
+        return -1;
+    }
+    g_auto(GStrv) argv = tap_helper_argv(helper, br, vnet_hdr);
+    pid_t pid = tap_spawn(argv, ends[1], error);
+    close(ends[1]);
+    if (pid < 0) {
+        close(ends[0]);
+        return -1;
+    }
+    int fd = tap_take_fd(ends[0]);
+    close(ends[0]);
+    if (fd < 0) {
+        kill(pid, SIGTERM); /* it may hang */
+    }
+    g_autoptr(GError) failure = NULL;
+    if (!tap_reap(pid, helper, &failure) || fd < 0) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s passed no tap device of bridge %s%s%s",
+                    helper, br, failure != NULL ? ": " : "",
+                    failure != NULL ? failure->message : "");
+        return -1;
+    }
+    return fd;
+}
