@@ -224,6 +224,15 @@ bool net_co_remove(const char *id, GError **error)
     return true;
 }
 
+void net_leave(void)
+{
+    for (const NetBackend *b = net_backends; b != NULL; b = b->next) {
+        if (b->type->unlink != NULL) {
+            b->type->unlink(b);
+        }
+    }
+}
+
 void net_co_shutdown(void)
 {
     while (net_backends != NULL) {

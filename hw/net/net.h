@@ -109,6 +109,9 @@ typedef struct NetType {
     bool (*co_open)(NetBackend *b, GError **error);
     /* Main: releases what co_open took. There is no client, or the process ends. */
     void (*co_close)(NetBackend *b);
+    /* Removes names in the file system that belong to the back end, when the process ends without
+     * co_close. Async-signal-safe. May be NULL. */
+    void (*unlink)(const NetBackend *b);
     /* A coroutine in the client's home: makes @config effective. One call at a time for each back end,
      * whether queues are started or not. It waits for the host's kernel (a worker) at most, never for main
      * or a peer. NULL: there is nothing to do. */
@@ -167,6 +170,8 @@ void net_foreach_backend(void (*fn)(NetBackend *b, void *opaque), void *opaque) 
 void net_foreach_client(void (*fn)(NetClient *c, void *opaque), void *opaque) RUNS_IN_MAIN;
 /* Prints the types (`-netdev help`), or the options of one (`-netdev tap,help`). */
 void net_print_help(const NetType *const *types, const char *type, FILE *out) ANY_THREAD;
+/* The process ends: NetType.unlink of all. Async-signal-safe. */
+void net_leave(void) ANY_THREAD;
 /* For tests: removes all back ends. */
 void net_co_shutdown(void) coroutine_fn RUNS_IN_MAIN;
 

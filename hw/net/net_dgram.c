@@ -347,6 +347,14 @@ static void dgram_backend_co_close(NetBackend *b)
     net_dgram_close(&dgram_from(b)->dgram);
 }
 
+static void dgram_backend_unlink(const NetBackend *b)
+{
+    const NetDgram *d = &((const NetDgramBackend *)(const void *)b)->dgram;
+    if (d->opened && d->fd >= 0) {
+        socket_unlink(&d->bound);
+    }
+}
+
 static void dgram_queue_start(NetBackend *b, unsigned queue, AioContext *home)
 {
     enter_loop(home);
@@ -404,6 +412,7 @@ const NetType net_dgram_type = {
     .options = dgram_options,
     .co_open = dgram_backend_co_open,
     .co_close = dgram_backend_co_close,
+    .unlink = dgram_backend_unlink,
     .queue_start = dgram_queue_start,
     .queue_stop = dgram_queue_stop,
     .watch = dgram_queue_watch,

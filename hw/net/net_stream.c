@@ -160,6 +160,13 @@ bool net_stream_co_open(NetStream *s, NetBackend *b, GError **error)
     return true;
 }
 
+void net_stream_unlink(const NetStream *s)
+{
+    if (s->opened && s->listen_fd >= 0) {
+        socket_unlink(&s->addresses);
+    }
+}
+
 void net_stream_co_close(NetStream *s)
 {
     if (!s->opened) {
@@ -273,6 +280,11 @@ static void stream_backend_co_close(NetBackend *b)
     net_stream_co_close(&stream_from(b)->stream);
 }
 
+static void stream_backend_unlink(const NetBackend *b)
+{
+    net_stream_unlink(&((const NetStreamBackend *)(const void *)b)->stream);
+}
+
 static void stream_queue_start(NetBackend *b, unsigned queue, AioContext *home)
 {
     enter_loop(home);
@@ -339,6 +351,7 @@ const NetType net_stream_type = {
     .options = stream_options,
     .co_open = stream_backend_co_open,
     .co_close = stream_backend_co_close,
+    .unlink = stream_backend_unlink,
     .queue_start = stream_queue_start,
     .queue_stop = stream_queue_stop,
     .watch = stream_queue_watch,

@@ -77,6 +77,9 @@ bool net_stream_co_open(NetStream *s, NetBackend *b, GError **error) coroutine_f
 /* Also after a net_stream_co_open() that failed, or was not called. */
 void net_stream_co_close(NetStream *s) coroutine_fn RUNS_IN_MAIN;
 
+/* NetType.unlink: removes a server's UNIX socket. */
+void net_stream_unlink(const NetStream *s) ANY_THREAD;
+
 /* As the functions of NetType. */
 void net_stream_start(NetStream *s, AioContext *home) RUNS_IN_LOOP;
 void net_stream_stop(NetStream *s) RUNS_IN_LOOP;

@@ -266,6 +266,27 @@ static bool slirp_needs_no_socket(const uint8_t *frame, uint32_t bytes)
     return frame[protocol_at] == 17 && frame[transport + 2] == 0 && frame[transport + 3] == 67;
 }
 
+/* Fragments of IPv4 are dropped: libslirp's reassembly (ip_reass() of 4.7) follows pointers that the guest
+ * has sent, as tests/fuzz/fuzz_net.c found. Fragments are what a datagram of more than the MTU becomes. */
+static bool slirp_is_fragment(const uint8_t *frame, uint32_t bytes)
+{
+    return bytes >= 22 && frame[12] == 8 && frame[13] == 0 &&
+           ((frame[20] & 0x3f) != 0 || frame[21] != 0);
+}
+
+static RUNS_IN_LOOP void slirp_take_frame(NetUser *u, const uint8_t *frame, uint32_t bytes)
+{
+    if (slirp_is_fragment(frame, bytes)) {
+        log_limited(&u->log_limit, "%s: the guest sends fragments of IPv4, which are dropped",
+                    u->base.id);
+    } else if (u->open_sockets < u->max_sockets || slirp_needs_no_socket(frame, bytes)) {
+        slirp_input(u->slirp, frame, (int)bytes);
+    } else {
+        log_limited(&u->log_limit, "%s: the guest has %u sockets open; it gets no more", u->base.id,
+                    u->open_sockets);
+    }
+}
+
 static void slirp_take_frames(void *opaque)
 {
     NetUser *u = opaque;
@@ -277,12 +298,7 @@ static void slirp_take_frames(void *opaque)
         if (frame == NULL) {
             break;
         }
-        if (u->open_sockets < u->max_sockets || slirp_needs_no_socket(frame, bytes)) {
-            slirp_input(u->slirp, frame, (int)bytes);
-        } else {
-            log_limited(&u->log_limit, "%s: the guest has %u sockets open; it gets no more",
-                        u->base.id, u->open_sockets);
-        }
+        slirp_take_frame(u, frame, bytes);
         net_ring_pop(&u->from_guest);
     }
     if (atomic_exchange(&u->want_room, false)) {

@@ -412,6 +412,24 @@ static void a_guest_gets_a_limited_number_of_sockets(void **state)
     assert_int_equal(user()->open_sockets, 3);
 }
 
+static void fragments_are_dropped(void **state)
+{
+    Fixture *f = *state;
+    char text[16];
+    host_socket(f, SOCK_DGRAM);
+    connect_guest(f, "user,id=n");
+    for (unsigned part = 0; part < 2; part++) {
+        Frame p = {.udp = {.source = htons(5000), .dest = htons(f->port), .len = htons(8 + 16)}};
+        fill_ip(&p, IPPROTO_UDP, GUEST, HOST, 16);
+        p.ip.frag_off = htons(part == 0 ? 0x2000 : 2);
+        p.ip.check = 0;
+        p.ip.check = checksum(&p.ip, sizeof(p.ip), 0);
+        assert_int_equal(net_rig_send(f->rig, &p, sizeof(p.ether) + sizeof(p.ip) + 16), 0);
+    }
+    barrier(f);
+    assert_int_equal(recv(f->fd, text, sizeof(text), 0), -1);
+}
+
 static void runts_and_giants_are_dropped(void **state)
 {
     Fixture *f = *state;
@@ -526,6 +544,7 @@ int main(void)
         T(a_full_ring_blocks_the_guest_until_there_is_room),
         T(a_guest_that_takes_nothing_pauses_the_network),
         T(a_guest_gets_a_limited_number_of_sockets),
+        T(fragments_are_dropped),
         T(runts_and_giants_are_dropped),
         T(a_stop_and_a_removal_under_traffic),
         T(options_are_checked),
