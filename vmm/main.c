@@ -229,8 +229,8 @@ static void main_exit(Main *m, int status)
         if (!chardev_flush_all_blocking(MAIN_FLUSH_BOUND_MS)) {
             log_warn("console output was lost: its reader does not read");
         }
-        net_leave();
         chardev_leave();
+        net_leave();
         g_autofree char *explanation = exec_vm_explain();
         if (m->vm.life.show_console || (explanation != NULL && exec_vm_console_explains())) {
             main_print_tail(m);
