@@ -9,7 +9,7 @@
 # Everything below runs as an ordinary user, if root runs the tests.
 rootless() {
     command -v python3 >/dev/null || skip "python3 is not installed"
-    [ "$(id -u)" -eq 0 ] || return 0
+    [ "$(id -u)" -eq 0 ] && [ "$SKIFF" != "$work/skiff" ] || return 0
     local real=$SKIFF dir
     [[ $real == /* ]] || real=$PWD/$real
     chmod a+rwx "$work"
@@ -145,6 +145,37 @@ s.bind(("127.0.0.1", int(sys.argv[2])))
 echoes(Datagrams(s, ("127.0.0.1", int(sys.argv[1])), limit))
 ' "$mine" "$theirs"
     finish
+}
+
+# passt forwards a port of the host to the guest, whose answer comes back to it. passt's record of frames shows both.
+test_passt_is_a_peer() {
+    local port passt=(passt) passt_pid
+    command -v passt >/dev/null || skip "passt is not installed"
+    rootless
+    [ "$(id -u)" -ne 0 ] || passt=(setpriv --reuid=65534 --regid=65534 --clear-groups passt)
+    port=$(free_port)
+    "${passt[@]}" --foreground --one-off --socket "$work/passt" --pcap "$work/frames" --address 10.0.2.15 --netmask 24 \
+        --gateway 10.0.2.2 --mac-addr 02:00:00:00:00:01 --udp-ports "$port:7" >"$work/passt.log" 2>&1 &
+    passt_pid=$!
+    until [ -e "$work/passt" ]; do
+        kill -0 $passt_pid 2>/dev/null || skip "passt does not run here: $(tail -n 1 "$work/passt.log")"
+        sleep 0.05
+    done
+    start "stream,id=n,addr.type=unix,addr.path=$work/passt"
+    host '
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(("127.0.0.1", int(sys.argv[1])))
+deadline = time.monotonic() + limit
+while open(work + "/frames", "rb").read().count(b"ahoy, passt") < 2: # there and back
+    assert time.monotonic() < deadline, open(work + "/passt.log").read()
+    try:
+        s.send(b"ahoy, passt")
+    except ConnectionRefusedError:
+        pass
+    time.sleep(0.1)
+' "$port"
+    finish
+    wait $passt_pid || true # it ends with its client
 }
 
 test_stop_reset_and_set_link_do_no_harm() {
