@@ -36,6 +36,7 @@
 #define SKIFF_HW_VIRTIO_VIRTIO_NET_H
 
 #include "hw/net/net.h"
+#include "hw/virtio/virtio_net_vhost.h"
 #include "hw/virtio/virtio_pci.h"
 
 /* Feature bits, §5.1.3. */
@@ -123,6 +124,8 @@ typedef struct VirtioNet {
     uint8_t link_duplex;
     /* state */
     VirtioNetState state;
+    /* runtime */
+    VirtioNetVhost vhost;
     /* runtime, home loop */
     bool has_data_queues; /* since the last start: no back end of the queues (vhost) has them */
     VirtioNetPair queues[VIRTIO_NET_MAX_PAIRS];
