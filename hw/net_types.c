@@ -6,6 +6,7 @@
 #include "hw/net/net_stream.h"
 #include "hw/net/net_tap.h"
 #include "hw/net/net_user.h"
+#include "hw/net/net_vhost_user.h"
 
 /* One row per line, which clang-format would undo. */
 /* clang-format off */
@@ -15,6 +16,7 @@ const NetType *const net_types[] = {
     &net_stream_type,
     &net_dgram_type,
     &net_socket_type,
+    &net_vhost_user_type,
     NULL,
 };
 /* clang-format on */
