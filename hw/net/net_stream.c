@@ -9,6 +9,8 @@
 #include "hw/net/net_stream.h"
 #include "util/loop/sched_point.h"
 
+#define STREAM_ACCEPT_RETRY_NS (INT64_C(100) * 1000000)
+
 static NetStreamListener *net_stream_listener;
 
 void net_stream_set_listener(NetStreamListener *fn)
@@ -57,6 +59,9 @@ static void stream_accept(void *opaque)
     } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
         log_limited(&s->log_limit, "netdev %s: cannot accept a connection: %s", s->backend->id,
                     g_strerror(errno));
+        aio_handler_watch(s->listen_handler, false,
+                          false); /* no descriptors are left: later again */
+        aio_timer_arm(&s->reconnect, aio_now_ns(s->backend->main_ctx) + STREAM_ACCEPT_RETRY_NS);
     }
 }
 
@@ -95,6 +100,10 @@ static void stream_reconnect_due(void *opaque)
 {
     NetStream *s = opaque;
     enter_main();
+    if (s->server) {
+        aio_handler_watch(s->listen_handler, true, false);
+        return;
+    }
     co_start_now(s->backend->main_ctx, stream_reconnect, s);
 }
 

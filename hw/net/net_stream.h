@@ -56,8 +56,8 @@ struct NetStream {
     int listen_fd; /* -1: none */
     AioHandler *listen_handler;
     SocketConnect connect;
-    AioTimer reconnect;
-    AioBh lost_bh; /* the home's message */
+    AioTimer reconnect; /* of a server: accepts again, after a lack of descriptors */
+    AioBh lost_bh;      /* the home's message */
     CoQueue idle;
     bool opened, connecting, closing, connected;
     LogLimit log_limit;

@@ -16,6 +16,7 @@
 #include "hw/net/net_socket.h"
 #include "hw/net/net_stream.h"
 #include "tests/support/net_rig.h"
+#include "util/sys/sys_fault.h"
 
 static const NetType *const types[] = {&net_stream_type, &net_socket_type, NULL};
 
@@ -339,6 +340,23 @@ static void a_server_has_one_client_at_a_time(void **state)
     assert_string_equal(f->events->str, "n up path;n down path;n up path;");
 }
 
+static void a_server_without_descriptors_accepts_later(void **state)
+{
+    Fixture *f = *state;
+    g_autofree char *options =
+        g_strdup_printf("stream,id=n,server=on,addr.type=unix,addr.path=%s", f->path);
+    net_rig_add(f->rig, options);
+    net_rig_attach(f->rig, "n");
+    sys_fault_set(&(SysFault){.calls = "accept4", .error = EMFILE});
+    f->peer = connect_peer(f);
+    virtio_bench_settle(f->rig->bench);
+    assert_int_equal(sys_fault_hits(), 1); /* no busy loop */
+    assert_false(net_client_link_up(&f->rig->client));
+    sys_fault_set(NULL);
+    fake_machine_advance(f->rig->bench->machine, 100000000);
+    net_rig_wait(f->rig, link_is_up, f, "a client");
+}
+
 static void a_client_connects_again(void **state)
 {
     Fixture *f = *state;
@@ -464,6 +482,7 @@ int main(void)
         T(a_frame_that_is_too_long_ends_the_connection),
         T(a_peer_that_leaves_takes_the_link_down),
         T(a_server_has_one_client_at_a_time),
+        T(a_server_without_descriptors_accepts_later),
         T(a_client_connects_again),
         T(a_connection_comes_while_the_queue_is_stopped),
         T(a_back_end_is_removed_while_connected),
