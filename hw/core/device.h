@@ -72,6 +72,7 @@ typedef struct DeviceEnv {
     void (*io_error)(void *opaque, const Device *dev, const DeviceIoError *e);
     struct PciBus *pci_bus; /* the root bus; NULL before it exists */
     Device *fw_cfg;         /* fw_cfg.h; NULL before it exists */
+    bool has_firmware;      /* the guest boots by firmware, which looks at expansion ROMs */
 } DeviceEnv;
 
 struct DeviceType {

@@ -30,6 +30,10 @@
 
 #define PCI_CONFIG_SIZE 4096
 #define PCI_MAX_BARS 6
+/* The expansion ROM is mapped like a BAR, and has the index after theirs. */
+#define PCI_ROM_BAR PCI_MAX_BARS
+#define PCI_REGIONS (PCI_MAX_BARS + 1)
+#define PCI_ROM_MAX (UINT64_C(16) << 20)
 
 typedef struct PciBus PciBus;
 typedef struct PciDevice PciDevice;
@@ -65,6 +69,21 @@ typedef struct Msix {
     MsixVector *vectors;
 } Msix;
 
+/*
+ * The expansion ROM (PCI 3.0 §6.2.5.2, §6.3): code for firmware, which copies and runs it, as for network
+ * boot. The guest reads it by exits; firmware does so once.
+ */
+typedef struct PciRom {
+    /* config */
+    char *file; /* romfile=; NULL: the type's own, "": none */
+    bool bar;   /* rombar=; false: no ROM */
+    const char
+        *fallback; /* the type's own: a name, looked for where Debian's packages put such files */
+    /* runtime */
+    GBytes *image;
+    IoRegion region;
+} PciRom;
+
 /* Saved: the config space and the MSI-X table as the guest wrote them, and the vectors that were
  * raised while masked (updated by pci_device_pre_save()). */
 #define PCI_MSIX_MAX_VECTORS 128
@@ -82,7 +101,8 @@ struct PciDevice {
     char *addr; /* "slot[.fn]" as in -device addr=; NULL: the first free slot */
     uint8_t devfn;
     bool multifunction;
-    PciBar bars[PCI_MAX_BARS];
+    PciBar bars[PCI_REGIONS];
+    PciRom rom;
     /* state */
     PciState state;
     /* runtime */
@@ -121,6 +141,16 @@ extern const StateDesc pci_device_state_desc;
         .help = "other functions of the slot may be used"                                          \
     }
 #define PCI_DEVICE_PROPERTIES PCI_DEVICE_PROPERTIES_AT(NULL)
+/* Rows of devices that may have an expansion ROM. */
+#define PCI_DEVICE_ROM_PROPERTIES                                                                  \
+    {.name = "romfile",                                                                            \
+     .type = OPT_STRING,                                                                           \
+     .offset = offsetof(PciDevice, rom.file),                                                      \
+     .help = "file with the expansion ROM, which firmware runs; empty: none"},                     \
+    {                                                                                              \
+        .name = "rombar", .type = OPT_BOOL, .offset = offsetof(PciDevice, rom.bar), .def = "on",   \
+        .help = "whether the guest sees the expansion ROM"                                         \
+    }
 
 /* ---- bus (the board) ---- */
 typedef struct PciWindows {
@@ -177,6 +207,12 @@ bool pci_device_plug(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError 
 /* The same with the header of a PCI-to-PCI bridge, which has BARs 0 and 1 only and no subsystem. */
 bool pci_device_plug_bridge(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError **error)
     RUNS_IN_MAIN;
+/* Adds the expansion ROM that the properties name, or the type's own if the machine has firmware and the
+ * file exists. The device is plugged. False + error: the file cannot be read. Waits for a worker if there is
+ * one to read: called from DeviceType.realize. */
+bool pci_device_load_rom(PciDevice *dev, GError **error) RUNS_IN_MAIN;
+/* Adds @image, of PCI_ROM_MAX bytes at most, as the expansion ROM of a plugged device; takes a reference. */
+void pci_device_add_rom(PciDevice *dev, GBytes *image) ANY_THREAD;
 /* Unmaps BARs, detaches routes and frees all that the calls below took; no interrupt is raised any
  * more. Takes the BQL. Does nothing if @dev is not plugged. */
 void pci_device_unplug(PciDevice *dev) RUNS_IN_MAIN;

@@ -63,7 +63,8 @@ void pci_config_write(PciDevice *dev, unsigned offset, unsigned size, uint32_t v
         return;
     }
     bool command = pci_ranges_overlap(offset, size, PCI_REG_COMMAND, 2);
-    if (command || pci_ranges_overlap(offset, size, PCI_REG_BAR0, PCI_MAX_BARS * 4)) {
+    if (command || pci_ranges_overlap(offset, size, PCI_REG_BAR0, PCI_MAX_BARS * 4) ||
+        pci_ranges_overlap(offset, size, PCI_REG_ROM, 4)) {
         pci_bars_update(dev);
     }
     bool msix = dev->msix.count > 0 && pci_ranges_overlap(offset, size, dev->msix.cap + 2u, 2);
@@ -96,7 +97,7 @@ bool pci_write_ends_mastering(const PciDevice *dev, unsigned offset, const IoAcc
 static uint64_t pci_bar_address(const PciDevice *dev, unsigned index)
 {
     const PciBar *bar = &dev->bars[index];
-    unsigned reg = PCI_REG_BAR0 + index * 4;
+    unsigned reg = pci_bar_register(index);
     uint64_t value = pci_get(dev, reg, 4);
     if (bar->is_64) {
         value |= (uint64_t)pci_get(dev, reg + 4, 4) << 32;
@@ -119,7 +120,9 @@ static bool pci_bar_decodes(const PciDevice *dev, unsigned index, uint64_t *addr
     uint32_t command = pci_get(dev, PCI_REG_COMMAND, 2);
     uint64_t at = *address = pci_bar_address(dev, index);
     const PciDevice *bridge = dev->bus->bridge;
-    if (pci_device_hidden(dev) ||
+    bool rom_disabled =
+        index == PCI_ROM_BAR && (pci_get(dev, PCI_REG_ROM, 1) & PCI_ROM_ENABLE) == 0;
+    if (pci_device_hidden(dev) || rom_disabled ||
         (bridge != NULL && !pci_bridge_forwards(bridge, bar->is_io, at, bar->size))) {
         return false;
     }
@@ -134,7 +137,7 @@ static bool pci_bar_decodes(const PciDevice *dev, unsigned index, uint64_t *addr
 
 void pci_bars_update(PciDevice *dev)
 {
-    for (unsigned i = 0; i < PCI_MAX_BARS; i++) {
+    for (unsigned i = 0; i < PCI_REGIONS; i++) {
         const PciBar *bar = &dev->bars[i];
         if (bar->region == NULL) {
             continue;

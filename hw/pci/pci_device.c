@@ -176,7 +176,7 @@ void pci_device_unplug(PciDevice *dev)
     }
     bql_lock();
     irq_line_set(&dev->intx, false);
-    for (unsigned i = 0; i < PCI_MAX_BARS; i++) {
+    for (unsigned i = 0; i < PCI_REGIONS; i++) {
         if (dev->bars[i].region != NULL) {
             address_space_unmap(dev->bars[i].region);
         }
@@ -187,6 +187,7 @@ void pci_device_unplug(PciDevice *dev)
     pci_slot_emptied(dev->bus, dev->devfn >> 3);
     dev->bus = NULL;
     bql_unlock();
+    pci_rom_free(dev);
 }
 
 /* ---- the firmware's name for it ---- */

@@ -18,6 +18,7 @@
 #define PCI_REG_BAR0 0x10
 #define PCI_REG_SUBSYSTEM_VENDOR 0x2c
 #define PCI_REG_SUBSYSTEM 0x2e
+#define PCI_REG_ROM 0x30
 #define PCI_REG_CAPABILITIES 0x34
 #define PCI_REG_SECONDARY_BUS 0x19 /* type 1, PCI-to-PCI Bridge 1.2 §3.2 */
 #define PCI_REG_SUBORDINATE_BUS 0x1a
@@ -49,6 +50,8 @@
 #define PCI_BAR_IO 0x1
 #define PCI_BAR_64 0x4
 #define PCI_BAR_PREFETCH 0x8
+#define PCI_ROM_ENABLE 0x1
+#define PCI_ROM_MIN 2048 /* bytes; §6.2.5.2 */
 #define PCI_CAPABILITY_MSIX 0x11
 
 #define PCI_DEVFN_COUNT 256
@@ -88,6 +91,13 @@ void pci_slot_emptied(PciBus *bus, unsigned slot) BQL_HELD;
 
 /* Maps, moves and unmaps BARs to match the config space. */
 void pci_bars_update(PciDevice *dev) BQL_HELD;
+/* The register of BAR @index, which may be PCI_ROM_BAR. */
+static inline unsigned pci_bar_register(unsigned index)
+{
+    return index == PCI_ROM_BAR ? PCI_REG_ROM : PCI_REG_BAR0 + index * 4;
+}
+/* Frees the expansion ROM, which is not mapped. */
+void pci_rom_free(PciDevice *dev) RUNS_IN_MAIN;
 /* Sets the address bits of a BAR without mapping it. */
 void pci_bar_set_address(PciDevice *dev, unsigned index, uint64_t address) BQL_HELD;
 

@@ -307,7 +307,8 @@ static RUNS_IN_MAIN bool plug(VirtioPci *p, GError **error)
         return false;
     }
     unsigned vectors = MIN(p->vectors, MIN(p->vdev.num_queues + 1, PCI_MSIX_MAX_VECTORS));
-    if (vectors && !pci_device_add_msix(&p->pci, vectors, VIRTIO_PCI_MSIX_BAR, error)) {
+    if (!pci_device_load_rom(&p->pci, error) ||
+        (vectors && !pci_device_add_msix(&p->pci, vectors, VIRTIO_PCI_MSIX_BAR, error))) {
         pci_device_unplug(&p->pci);
         return false;
     }

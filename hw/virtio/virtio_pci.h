@@ -82,7 +82,7 @@ extern const char *const virtio_pci_disable_legacy_names[];
 /* Rows for a device's table of properties; @T is the device's struct, @m its VirtioPci, @n the
  * default number of vectors ("128": one for each queue). */
 #define VIRTIO_PCI_PROPERTIES(T, m, n)                                                             \
-    PCI_DEVICE_PROPERTIES,                                                                         \
+    PCI_DEVICE_PROPERTIES, PCI_DEVICE_ROM_PROPERTIES,                                              \
         OPT_SPEC(T, "vectors", OPT_U32, m.vectors, .def = n, .max = 128,                           \
                  .help = "maximum number of MSI-X vectors; 0: none"),                              \
         DEVICE_BOOTINDEX_PROPERTY,                                                                 \

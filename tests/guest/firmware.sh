@@ -93,6 +93,30 @@ test_order_chooses_the_cd() {
     expect_equal console "$(head -n 1 "$output")" D
 }
 
+# option_rom DEVICE-ID LETTER: an expansion ROM (PCI 3.0 §6.3) for that virtio device; its code writes LETTER and returns to firmware.
+option_rom() {
+    python3 - "$1" "$2" <<'PYTHON'
+import struct, sys
+code = b'\xb0' + sys.argv[2].encode() + b'\xe6\xe9\xcb'
+data = struct.pack('<4sHHHHBBBBHHBBH', b'PCIR', 0x1af4, int(sys.argv[1], 0), 0, 24, 0, 0, 0, 2, 1, 0, 0, 0x80, 0)
+image = bytearray(b'\x55\xaa\x01' + code).ljust(0x18, b'\0') + b'\x20\0'
+image = image.ljust(0x20, b'\0') + data
+image = image.ljust(511, b'\0')
+image.append(-sum(image) & 0xff)
+sys.stdout.buffer.write(image)
+PYTHON
+}
+
+test_seabios_runs_the_expansion_rom_of_a_device() {
+    boot_disk disk A
+    option_rom 0x1044 R >"$work/rom"
+    seabios $(drive disk) -device virtio-blk-pci,drive=disk -device "virtio-rng-pci,romfile=$work/rom"
+    expect_status 1
+    expect_equal console "$(head -n 1 "$output")" RA
+    seabios $(drive disk) -device virtio-blk-pci,drive=disk -device "virtio-rng-pci,romfile=$work/rom,rombar=off"
+    expect_equal console "$(head -n 1 "$output")" A
+}
+
 # GRUB is in the boot sector and in a partition of its own; it starts a guest of guest-images.
 test_seabios_boots_grub() {
     command -v sfdisk mcopy grub-mkimage >/dev/null || skip "fdisk, mtools or grub-common is missing: tests/install-deps test"

@@ -194,6 +194,8 @@ test_objects() {
     with twin -object iothread,id=twin -object memory-backend-memfd,id=twin,size=64M
     with 128 -object memory-backend-ram,id=x,size=64M -machine memory-backend=x -m 128
     with missing -blockdev driver=null-co,node-name=n -device virtio-blk-pci,drive=n,iothread=missing
+    with 'romfile=/missing: No such file' -device virtio-rng-pci,romfile=/missing
+    with romfile=/dev/zero -device virtio-rng-pci,romfile=/dev/zero
     none_was_bad
 }
 

@@ -356,17 +356,47 @@ Device *fake_device(FakeMachine *m, const char *name, const char *properties)
     return fake_device_of(m, type, properties);
 }
 
+typedef struct FakeRealize {
+    Device *dev;
+    bool ok, done;
+    GError *error;
+} FakeRealize;
+
+static void fake_realize(void *opaque)
+{
+    FakeRealize *r = opaque;
+    enter_main();
+    enter_coroutine();
+    r->ok = device_realize(r->dev, &r->error);
+    r->done = true;
+}
+
+Device *fake_device_try(FakeMachine *m, const DeviceType *type, const char *properties,
+                        GError **error)
+{
+    FakeRealize r = {.dev = device_new(type, &m->env, NULL)};
+    g_autoptr(OptDict) dict =
+        properties != NULL ? opt_dict_parse(properties, NULL, &r.error) : NULL;
+    bool set = properties == NULL || (dict != NULL && device_set_properties(r.dev, dict, &r.error));
+    if (set) {
+        co_start(m->env.main_ctx, fake_realize, &r);
+    }
+    while (set && !r.done) {
+        aio_context_step(m->env.main_ctx, true);
+    }
+    if (!r.ok) {
+        device_free(r.dev);
+        g_propagate_error(error, r.error);
+        return NULL;
+    }
+    return r.dev;
+}
+
 Device *fake_device_of(FakeMachine *m, const DeviceType *type, const char *properties)
 {
-    Device *dev = device_new(type, &m->env, NULL);
     GError *error = NULL;
-    if (properties != NULL) {
-        g_autoptr(OptDict) dict = opt_dict_parse(properties, NULL, &error);
-        if (dict == NULL || !device_set_properties(dev, dict, &error)) {
-            fake_fail(error);
-        }
-    }
-    if (!device_realize(dev, &error)) {
+    Device *dev = fake_device_try(m, type, properties, &error);
+    if (dev == NULL) {
         fake_fail(error);
     }
     return dev;

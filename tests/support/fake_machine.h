@@ -86,6 +86,9 @@ void fake_out32(FakeMachine *m, uint16_t port, uint32_t value);
 Device *fake_device(FakeMachine *m, const char *name, const char *properties);
 /* The same for a type that is not in the table. */
 Device *fake_device_of(FakeMachine *m, const DeviceType *type, const char *properties);
+/* The same; NULL + error if it is refused. */
+Device *fake_device_try(FakeMachine *m, const DeviceType *type, const char *properties,
+                        GError **error);
 /* Unrealizes and frees. */
 void fake_device_gone(Device *dev);
 

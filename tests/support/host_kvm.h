@@ -13,6 +13,18 @@ extern const BootState host_kvm_boot;
 
 /* @ram is the guest's RAM; @count vCPUs, one per core. */
 RUNS_IN_MAIN void host_kvm_open(Kvm *kvm, ArchCpus *cpus, const GuestRam *ram, unsigned count);
+/* A vCPU in real mode. Its code, at HOST_KVM_CODE of @ram, stores AL at DS:BX, loads AH from there and
+ * does port I/O, again and again. */
+typedef struct HostVcpu {
+    int fd;
+    struct kvm_run *run;
+    size_t run_size;
+} HostVcpu;
+void host_vcpu_open(HostVcpu *v, const Kvm *kvm, uint8_t *ram);
+void host_vcpu_close(HostVcpu *v);
+/* The code begins anew at the next run, and stores @value at @gpa, below 1 MiB. */
+void host_vcpu_begin(HostVcpu *v, uint32_t gpa, uint8_t value);
+
 /* Called after the vCPUs are gone. */
 RUNS_IN_MAIN void host_kvm_close(Kvm *kvm, ArchCpus *cpus);
 

@@ -29,6 +29,7 @@ static bool dummy_realize(Device *dev, GError **error)
                                          .class_code = 0x00ff00,
                                          .revision = 7};
     PciDummy *d = (PciDummy *)dev;
+    enter_main();
     if (!pci_device_plug(&d->pci, dev->env->pci_bus, &identity, error)) {
         return false;
     }
@@ -44,7 +45,8 @@ static bool dummy_realize(Device *dev, GError **error)
         d->pci.wmask[d->cap + i] = 0xff;
     }
     d->pci.config_written = dummy_config_written;
-    if (!pci_device_add_msix(&d->pci, d->vectors, PCI_DUMMY_MSIX_BAR, error)) {
+    if (!pci_device_load_rom(&d->pci, error) ||
+        !pci_device_add_msix(&d->pci, d->vectors, PCI_DUMMY_MSIX_BAR, error)) {
         pci_device_unplug(&d->pci);
         return false;
     }
@@ -65,6 +67,7 @@ static void dummy_unrealize(Device *dev)
 
 static const OptSpec dummy_properties[] = {
     PCI_DEVICE_PROPERTIES,
+    PCI_DEVICE_ROM_PROPERTIES,
     {.name = "vectors", .type = OPT_U32, .offset = offsetof(PciDummy, vectors), .def = "4"},
     {.name = "bar2-size", .type = OPT_SIZE, .offset = offsetof(PciDummy, bar2_size), .def = "16k"},
     {0},

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
-#include "vmm/board/user_file.h"
+#include "util/user_file.h"
 
 #define SMBIOS_HEADER_SIZE 4
 #define SMBIOS_STRING_MAX 4096 /* of a file with one string */

@@ -16,7 +16,6 @@
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/board/x86_64/shadow.h"
 
-#define CODE 0x1000u
 #define PAM0 0x90u
 #define RAM_SIZE (4u << 20)
 
@@ -27,15 +26,8 @@ static GuestRam ram;
 static uint8_t *ram_host;
 static Shadow shadow;
 static uint8_t rom[X86_ROM_SHADOW_SIZE];
-static int vcpu_fd;
-static struct kvm_run *run;
+static HostVcpu vcpu;
 static unsigned exits; /* MMIO exits of the last access */
-
-static const uint8_t code[] = {
-    0x88, 0x07, /* mov [bx], al */
-    0x8a, 0x27, /* mov ah, [bx] */
-    0xe6, 0x80, /* out 0x80, al */
-};
 
 static void pam_changed(void *opaque)
 {
@@ -44,13 +36,11 @@ static void pam_changed(void *opaque)
 
 static int set_up(void **unused)
 {
-    struct kvm_sregs sregs;
     f = pci_fixture_new();
     ram_host = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(ram_host != MAP_FAILED);
     ram = (GuestRam){0};
     guest_ram_add(&ram, &(RamBlock){.size = RAM_SIZE, .host = ram_host, .fd = -1, .name = "ram"});
-    memcpy(ram_host + CODE, code, sizeof(code));
     host_kvm_open(&kvm, &cpus, &ram, 1);
     kvm_attach_ram_log(&kvm, &ram);
     for (unsigned i = 0; i < sizeof(rom); i++) {
@@ -59,21 +49,13 @@ static int set_up(void **unused)
     assert_true(shadow_init(&shadow, &kvm, &ram, f->m->env.mmio, f->host, NULL));
     pci_host_listen(f->host, (PciHostListener){.pam_changed = pam_changed, .opaque = &shadow});
     shadow_set_rom(&shadow, rom, sizeof(rom));
-    vcpu_fd = ioctl(kvm.vm_fd, KVM_CREATE_VCPU, 0);
-    assert_true(vcpu_fd >= 0);
-    run = mmap(NULL, kvm.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
-    assert_true(run != MAP_FAILED);
-    assert_int_equal(ioctl(vcpu_fd, KVM_GET_SREGS, &sregs), 0);
-    sregs.cs.base = 0;
-    sregs.cs.selector = 0;
-    assert_int_equal(ioctl(vcpu_fd, KVM_SET_SREGS, &sregs), 0);
+    host_vcpu_open(&vcpu, &kvm, ram_host);
     return 0;
 }
 
 static int tear_down(void **unused)
 {
-    munmap(run, kvm.run_size);
-    close(vcpu_fd);
+    host_vcpu_close(&vcpu);
     host_kvm_close(&kvm, &cpus);
     guest_ram_log_free(&ram);
     munmap(shadow.rom, X86_ROM_SHADOW_SIZE);
@@ -89,15 +71,10 @@ static int tear_down(void **unused)
 /* The guest stores @value at @gpa. Returns what it loads from there afterwards. */
 static uint8_t guest_access(uint32_t gpa, uint8_t value)
 {
-    struct kvm_sregs sregs;
-    struct kvm_regs regs = {.rip = CODE, .rflags = 2, .rax = value, .rbx = gpa & 0xf};
-    assert_int_equal(ioctl(vcpu_fd, KVM_GET_SREGS, &sregs), 0);
-    sregs.ds.base = gpa & ~0xfu;
-    sregs.ds.selector = (uint16_t)(sregs.ds.base >> 4);
-    assert_int_equal(ioctl(vcpu_fd, KVM_SET_SREGS, &sregs), 0);
-    assert_int_equal(ioctl(vcpu_fd, KVM_SET_REGS, &regs), 0);
+    struct kvm_run *run = vcpu.run;
+    host_vcpu_begin(&vcpu, gpa, value);
     for (exits = 0;; exits++) {
-        assert_int_equal(ioctl(vcpu_fd, KVM_RUN, 0), 0);
+        assert_int_equal(ioctl(vcpu.fd, KVM_RUN, 0), 0);
         if (run->exit_reason == KVM_EXIT_IO) {
             break;
         }
@@ -109,7 +86,8 @@ static uint8_t guest_access(uint32_t gpa, uint8_t value)
             run->mmio.data[0] = (uint8_t)fake_read(f->m->env.mmio, gpa, 1);
         }
     }
-    assert_int_equal(ioctl(vcpu_fd, KVM_GET_REGS, &regs), 0);
+    struct kvm_regs regs;
+    assert_int_equal(ioctl(vcpu.fd, KVM_GET_REGS, &regs), 0);
     return (uint8_t)(regs.rax >> 8);
 }
 

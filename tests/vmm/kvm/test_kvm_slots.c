@@ -16,7 +16,6 @@
 #include "util/sys/sys_fault.h"
 
 #define RAM_SIZE (64u << 12)
-#define CODE 0x1000u
 #define FLASH_GPA 0x80000u /* addressed as 0x8000:0 */
 #define FLASH_SIZE 0x4000u
 
@@ -24,42 +23,24 @@ static Kvm kvm;
 static ArchCpus cpus;
 static GuestRam ram;
 static uint8_t *host, *flash;
-static int vcpu_fd;
-static struct kvm_run *run;
-
-static const uint8_t code[] = {
-    0x88, 0x07, /* mov [bx], al */
-    0x8a, 0x27, /* mov ah, [bx] */
-    0xe6, 0x80, /* out 0x80, al */
-    0xeb, 0xf8, /* jmp to the start */
-};
+static HostVcpu vcpu;
 
 static int set_up(void **unused)
 {
-    struct kvm_sregs sregs;
     ram = (GuestRam){0};
     host = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     flash = mmap(NULL, FLASH_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(host != MAP_FAILED && flash != MAP_FAILED);
-    memcpy(host + CODE, code, sizeof(code));
     guest_ram_add(&ram, &(RamBlock){.size = RAM_SIZE, .host = host, .fd = -1, .name = "ram"});
     host_kvm_open(&kvm, &cpus, &ram, 1);
     kvm_attach_ram_log(&kvm, &ram);
-    vcpu_fd = ioctl(kvm.vm_fd, KVM_CREATE_VCPU, 0);
-    assert_true(vcpu_fd >= 0);
-    run = mmap(NULL, kvm.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
-    assert_true(run != MAP_FAILED);
-    assert_int_equal(ioctl(vcpu_fd, KVM_GET_SREGS, &sregs), 0);
-    sregs.cs.base = 0;
-    sregs.cs.selector = 0;
-    assert_int_equal(ioctl(vcpu_fd, KVM_SET_SREGS, &sregs), 0);
+    host_vcpu_open(&vcpu, &kvm, host);
     return 0;
 }
 
 static int tear_down(void **unused)
 {
-    munmap(run, kvm.run_size);
-    close(vcpu_fd);
+    host_vcpu_close(&vcpu);
     host_kvm_close(&kvm, &cpus);
     guest_ram_log_free(&ram);
     munmap(host, RAM_SIZE);
@@ -70,18 +51,13 @@ static int tear_down(void **unused)
 /* The guest stores @value at @gpa. Returns the resulting exit: MMIO at the store, otherwise I/O. */
 static uint32_t guest_store(uint32_t gpa, uint8_t value)
 {
-    struct kvm_sregs sregs;
-    struct kvm_regs regs = {.rip = CODE, .rflags = 2, .rax = value, .rbx = gpa & 0xffff};
-    assert_int_equal(ioctl(vcpu_fd, KVM_GET_SREGS, &sregs), 0);
-    sregs.ds.base = gpa & ~0xffffu;
-    sregs.ds.selector = (uint16_t)(sregs.ds.base >> 4);
-    assert_int_equal(ioctl(vcpu_fd, KVM_SET_SREGS, &sregs), 0);
-    assert_int_equal(ioctl(vcpu_fd, KVM_SET_REGS, &regs), 0);
-    assert_int_equal(ioctl(vcpu_fd, KVM_RUN, 0), 0);
+    struct kvm_run *run = vcpu.run;
+    host_vcpu_begin(&vcpu, gpa, value);
+    assert_int_equal(ioctl(vcpu.fd, KVM_RUN, 0), 0);
     uint32_t reason = run->exit_reason;
     assert_true(reason == KVM_EXIT_IO || reason == KVM_EXIT_MMIO);
     run->immediate_exit = 1; /* completes the access */
-    ioctl(vcpu_fd, KVM_RUN, 0);
+    ioctl(vcpu.fd, KVM_RUN, 0);
     run->immediate_exit = 0;
     return reason;
 }
@@ -131,7 +107,7 @@ static void a_slot_is_added_changed_and_removed(void **unused)
     assert_true(kvm_slot_set_read_only(&kvm, slot, true, NULL));
     bql_unlock();
     assert_int_equal(guest_store(FLASH_GPA, 3), KVM_EXIT_MMIO);
-    assert_true(run->mmio.is_write && run->mmio.phys_addr == FLASH_GPA);
+    assert_true(vcpu.run->mmio.is_write && vcpu.run->mmio.phys_addr == FLASH_GPA);
     assert_int_equal(flash[0], 2);
     bql_lock();
     assert_true(kvm_slot_set_read_only(&kvm, slot, false, NULL));

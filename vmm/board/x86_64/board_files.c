@@ -3,7 +3,7 @@
 
 #include <string.h>
 #include "vmm/board/x86_64/flash.h"
-#include "vmm/board/user_file.h"
+#include "util/user_file.h"
 
 static void board_file_free(void *opaque)
 {

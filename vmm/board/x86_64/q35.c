@@ -123,6 +123,7 @@ static coroutine_fn RUNS_IN_MAIN bool board_co_run(BoardBoot *boot, int (*fn)(vo
 static coroutine_fn RUNS_IN_MAIN bool board_co_open_boot_files(VmMachine *m, GError **error)
 {
     BoardBoot boot = {.m = m, .has_firmware = m->config->bios != NULL || x86_flash_is_given(m)};
+    m->env.has_firmware = boot.has_firmware;
     return board_check_boot_options(m, error) && board_co_run(&boot, board_open_boot_files, error);
 }
 

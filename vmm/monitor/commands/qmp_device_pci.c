@@ -112,7 +112,7 @@ static struct json_object *qmp_pci_put_id(const PciDevice *dev)
 static BQL_HELD struct json_object *qmp_pci_put_regions(const PciDevice *dev)
 {
     struct json_object *list = json_object_new_array();
-    for (unsigned i = 0; i < PCI_MAX_BARS; i++) {
+    for (unsigned i = 0; i < PCI_REGIONS; i++) {
         const PciBar *bar = &dev->bars[i];
         if (bar->region == NULL) {
             continue;

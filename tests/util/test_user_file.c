@@ -9,7 +9,7 @@
 #include <glib/gstdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "vmm/board/user_file.h"
+#include "util/user_file.h"
 
 static char *path;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole files that the user names for firmware: -fw_cfg file=, -smbios file= and path=. */
-#ifndef SKIFF_VMM_BOARD_USER_FILE_H
-#define SKIFF_VMM_BOARD_USER_FILE_H
+/* Whole files that the user names for firmware: -fw_cfg file=, -smbios file= and path=, romfile= of a device. */
+#ifndef SKIFF_UTIL_USER_FILE_H
+#define SKIFF_UTIL_USER_FILE_H
 
 #include <glib.h>
 #include <stdint.h>

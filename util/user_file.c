@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vmm/board/user_file.h"
+#include "util/user_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
