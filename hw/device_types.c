@@ -33,7 +33,9 @@
     ROW(virtio_scsi_pci_type)                                                                      \
     ROW(virtio_net_pci_type)                                                                       \
     ROW(scsi_hd_type)                                                                              \
-    ROW(scsi_cd_type)
+    ROW(scsi_cd_type)                                                                              \
+    ROW(vhost_user_fs_pci_type)                                                                    \
+    ROW(vhost_user_blk_pci_type)
 /* clang-format on */
 
 #define DEVICE_TYPE_DECLARE(type) extern const DeviceType type;

@@ -21,6 +21,7 @@ void vm_config_init(VmConfig *config)
         .backends.ide_drives = g_ptr_array_new(),
         .backends.netdevs = config_dicts_new(),
         .backends.nics = config_dicts_new(),
+        .backends.virtiofs = config_dicts_new(),
         .machine.devices = config_dicts_new(),
         .process.traces = g_ptr_array_new_with_free_func(g_free),
         .control.qmps = g_ptr_array_new_with_free_func(g_free),
@@ -37,7 +38,7 @@ void vm_config_clear(VmConfig *config)
         config->backends.blockdevs,  config->backends.drives,   config->backends.ide_drives,
         config->machine.devices,     config->process.traces,    config->control.qmps,
         config->control.qmps_pretty, config->control.monitors,  config->control.mons,
-        config->backends.netdevs,    config->backends.nics};
+        config->backends.netdevs,    config->backends.nics,     config->backends.virtiofs};
     for (unsigned i = 0; i < G_N_ELEMENTS(arrays); i++) {
         g_ptr_array_unref(arrays[i]);
     }

@@ -78,6 +78,7 @@ typedef struct BackendsConfig {
     GPtrArray *drives;     /* OptDict */
     GPtrArray *ide_drives; /* those of drives that are -hda to -hdd and -pflash; borrowed */
     GPtrArray *netdevs;    /* OptDict, with "type": -netdev */
+    GPtrArray *virtiofs;   /* OptDict: -virtiofs */
     GPtrArray *nics;       /* OptDict, with "type": -nic; empty after -nic none */
     bool snapshot;         /* -snapshot: -drive without snapshot= has snapshot=on */
     char *debugcon;        /* -debugcon as written */

@@ -35,6 +35,7 @@ static coroutine_fn RUNS_IN_MAIN bool startup_co_make_backends(Vm *vm, GError **
            machine_choose_memory(&vm->machine, error) && exec_vm_co_open(vm, error) &&
            backends_co_make_chardevs(&vm->backends, error) && monitors_co_make(vm, error) &&
            backends_co_open_drives(&vm->backends, error) &&
+           backends_co_start_virtiofs(&vm->backends, error) &&
            backends_co_make_netdevs(&vm->backends, error);
 }
 
@@ -47,6 +48,7 @@ static coroutine_fn RUNS_IN_MAIN bool startup_co_make_machine(Vm *vm, GError **e
 {
     g_autoptr(GPtrArray) implied = g_ptr_array_new_with_free_func(startup_free_row);
     backends_add_implied_devices(&vm->backends, implied);
+    backends_add_implied_virtiofs(&vm->backends, implied);
     backends_add_implied_nics(&vm->backends, implied);
     exec_vm_add_implied_devices(implied);
     return vm_co_build(vm, implied, error);

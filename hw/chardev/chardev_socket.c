@@ -157,6 +157,12 @@ static RUNS_IN_MAIN void chardev_socket_disconnect(ChardevSocket *k)
     stream_set_connected(s, false);
 }
 
+static void chardev_socket_end_connection(ChardevStream *s)
+{
+    enter_main();
+    chardev_socket_disconnect((ChardevSocket *)s);
+}
+
 /* Whether the peer neither reads nor writes any more; with TCP this is unknown until data is
  * sent. */
 static bool chardev_socket_peer_is_gone(const ChardevSocket *k)
@@ -454,4 +460,5 @@ const ChardevBackend chardev_socket_backend = {
     .close = chardev_socket_close,
     .read = chardev_socket_read,
     .hangup = chardev_socket_hangup,
+    .end_connection = chardev_socket_end_connection,
 };

@@ -360,6 +360,28 @@ static int stream_take_fd(Chardev *c)
     return fd;
 }
 
+static bool stream_is_socket(const Chardev *c)
+{
+    enter_main();
+    return ((const ChardevStream *)c)->backend->end_connection != NULL;
+}
+
+static int stream_socket_fd(const Chardev *c)
+{
+    const ChardevStream *s = (const ChardevStream *)c;
+    enter_main();
+    return atomic_load(&s->connected) ? s->in_fd : -1;
+}
+
+static void stream_disconnect(Chardev *c)
+{
+    ChardevStream *s = (ChardevStream *)c;
+    enter_main();
+    if (atomic_load(&s->connected)) {
+        s->backend->end_connection(s);
+    }
+}
+
 static void stream_input_bh(void *opaque)
 {
     ChardevStream *s = opaque;
@@ -379,4 +401,7 @@ const ChardevOps chardev_stream_ops = {
     .accept_input = stream_accept_input,
     .connected = stream_connected,
     .take_fd = stream_take_fd,
+    .is_socket = stream_is_socket,
+    .socket_fd = stream_socket_fd,
+    .disconnect = stream_disconnect,
 };

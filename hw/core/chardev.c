@@ -28,6 +28,23 @@ int chardev_take_fd(Chardev *c)
     return c != NULL && c->ops->take_fd != NULL ? c->ops->take_fd(c) : -1;
 }
 
+bool chardev_is_socket(const Chardev *c)
+{
+    return c != NULL && c->ops->is_socket != NULL && c->ops->is_socket(c);
+}
+
+int chardev_socket_fd(const Chardev *c)
+{
+    return chardev_is_socket(c) ? c->ops->socket_fd(c) : -1;
+}
+
+void chardev_disconnect(Chardev *c)
+{
+    if (chardev_is_socket(c)) {
+        c->ops->disconnect(c);
+    }
+}
+
 void chardev_attach(Chardev *c, const ChardevFrontendOps *ops, void *opaque)
 {
     if (!c) {

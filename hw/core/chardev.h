@@ -47,6 +47,10 @@ typedef struct ChardevOps {
     void (*accept_input)(Chardev *c); /* any thread: the frontend has room again */
     bool (*connected)(const Chardev *c); /* any thread */
     int (*take_fd)(Chardev *c);          /* main, within receive(); NULL: no descriptor passing */
+    /* Main: for frontends that make all transfers themselves; NULL: it is no socket. */
+    bool (*is_socket)(const Chardev *c);
+    int (*socket_fd)(const Chardev *c);
+    void (*disconnect)(Chardev *c);
 } ChardevOps;
 
 struct Chardev {
@@ -68,6 +72,14 @@ bool chardev_connected(const Chardev *c) ANY_THREAD;
 /* Returns the next descriptor that the peer passed with the bytes being received (SCM_RIGHTS), or
  * -1. The caller owns it. Only within receive(); descriptors not taken there are closed. */
 int chardev_take_fd(Chardev *c) RUNS_IN_MAIN;
+/* Whether @c is a socket, of which its frontend can make all transfers itself: one without `receive`, which
+ * never writes through the chardev. The chardev then connects, listens, and reports the connection. */
+bool chardev_is_socket(const Chardev *c) RUNS_IN_MAIN;
+/* The connected socket, borrowed until CHARDEV_CLOSED; -1: there is no connection. */
+int chardev_socket_fd(const Chardev *c) RUNS_IN_MAIN;
+/* Ends the connection as if the peer had left: CHARDEV_CLOSED follows at once, and later the next peer.
+ * Does nothing without a connection. */
+void chardev_disconnect(Chardev *c) RUNS_IN_MAIN;
 /* Attaches @ops; NULL detaches. A Chardev has one frontend at a time (a mux hands out several
  * Chardevs). If a peer is already connected, CHARDEV_OPENED follows in a later turn of the loop.
  * Any member of @ops may be NULL. @ops is borrowed until detached. */

@@ -84,6 +84,7 @@ struct DeviceType {
                                   * (pci_device_state_desc); may be NULL */
     const StateDesc *state;      /* NULL: nothing to save */
     bool user_creatable;         /* by -device */
+    bool shares_ram;             /* another process maps guest RAM: it needs a descriptor */
     bool single;                 /* a machine has one at most */
     const char *bus; /* the bus it plugs into: "pci", "isa", "virtio-serial", "SCSI" or NULL */
     /* Appends the device's own part of its firmware path, "/disk@0,0", to the path of the device

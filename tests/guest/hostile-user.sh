@@ -117,6 +117,25 @@ test_data_for_firmware() {
     none_was_bad
 }
 
+test_shared_folders() {
+    with '-virtiofs: needs a value' -virtiofs ''
+    with "'tag' is missing" -virtiofs path=/
+    with "'path' is missing" -virtiofs tag=t
+    with 'no option .no-such' -virtiofs tag=t,path=/,no-such=1
+    with 'readonly=maybe' -virtiofs tag=t,path=/,readonly=maybe
+    with 'no-such.*No such file' -virtiofs tag=t,path=no-such
+    with 'README.md: is no folder' -virtiofs tag=t,path=README.md
+    with "'chardev' is missing" -device vhost-user-fs-pci,tag=t
+    with "no chardev 'c'" -device vhost-user-blk-pci,chardev=c
+    with "'n' is no socket" -chardev null,id=n -device vhost-user-blk-pci,chardev=n
+    with 'queue-size=48 is not a power of two' -chardev null,id=n -device vhost-user-blk-pci,chardev=n,queue-size=48
+    with '1 to 36 bytes' -chardev null,id=n -device vhost-user-fs-pci,chardev=n,tag=
+    with "no back end has connected to chardev 's'" -chardev "socket,id=s,path=$work/s,server=on,wait=off" -device vhost-user-blk-pci,chardev=s
+    with 'memory-backend-memfd' -object memory-backend-ram,id=m,size=64M -machine memory-backend=m \
+        -chardev "socket,id=s,path=$work/s,server=on,wait=off" -device vhost-user-blk-pci,chardev=s
+    none_was_bad
+}
+
 test_memory_sizes() {
     local size
     for size in 0 1K x '' -1 512X 1.2.3 99999T 18446744073709551616 0x; do

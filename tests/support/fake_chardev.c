@@ -2,6 +2,7 @@
 #include "tests/support/fake_chardev.h"
 
 #include <string.h>
+#include <unistd.h>
 #include "util/opts/opts.h"
 
 static GPtrArray *fake_chardevs;
@@ -29,10 +30,73 @@ static bool fake_chardev_connected(const Chardev *chardev)
     return !((const FakeChardev *)chardev)->disconnected;
 }
 
+/* ---- sockets ---- */
+
+static void fake_chardev_announce(void *opaque)
+{
+    FakeChardev *c = opaque;
+    if (c->base.frontend != NULL && c->socket >= 0) {
+        fake_chardev_event(c, CHARDEV_OPENED);
+    }
+}
+
+static void fake_chardev_attach(Chardev *chardev)
+{
+    FakeChardev *c = (FakeChardev *)chardev;
+    if (c->ctx != NULL) {
+        aio_bh_cancel(&c->announce);
+        aio_bh_schedule(&c->announce);
+    }
+}
+
+static bool fake_chardev_is_socket(const Chardev *chardev)
+{
+    return ((const FakeChardev *)chardev)->ctx != NULL;
+}
+
+static int fake_chardev_socket_fd(const Chardev *chardev)
+{
+    return ((const FakeChardev *)chardev)->socket;
+}
+
+static void fake_chardev_disconnect(Chardev *chardev)
+{
+    FakeChardev *c = (FakeChardev *)chardev;
+    if (c->socket < 0) {
+        return;
+    }
+    close(c->socket);
+    c->socket = -1;
+    c->disconnects++;
+    if (c->base.frontend != NULL) {
+        fake_chardev_event(c, CHARDEV_CLOSED);
+    }
+}
+
+FakeChardev *fake_chardev_new_socket(const char *id, AioContext *ctx)
+{
+    FakeChardev *c = fake_chardev_new(id);
+    c->ctx = ctx;
+    aio_bh_init(&c->announce, ctx, fake_chardev_announce, c);
+    return c;
+}
+
+void fake_chardev_connect(FakeChardev *c, int fd)
+{
+    fake_chardev_disconnect(&c->base);
+    c->socket = fd;
+    aio_bh_cancel(&c->announce);
+    aio_bh_schedule(&c->announce);
+}
+
 static const ChardevOps fake_chardev_ops = {
     .write = fake_chardev_write,
     .accept_input = fake_chardev_accept_input,
     .connected = fake_chardev_connected,
+    .attach = fake_chardev_attach,
+    .is_socket = fake_chardev_is_socket,
+    .socket_fd = fake_chardev_socket_fd,
+    .disconnect = fake_chardev_disconnect,
 };
 
 FakeChardev *fake_chardev_new(const char *id)
@@ -43,6 +107,7 @@ FakeChardev *fake_chardev_new(const char *id)
     c->base.id = g_strdup(id);
     c->output = g_string_new(NULL);
     c->room = SIZE_MAX;
+    c->socket = -1;
     if (fake_chardevs == NULL) {
         fake_chardevs = g_ptr_array_new();
     }
@@ -53,6 +118,10 @@ FakeChardev *fake_chardev_new(const char *id)
 void fake_chardev_free(FakeChardev *c)
 {
     g_assert(c->base.frontend == NULL);
+    fake_chardev_disconnect(&c->base);
+    if (c->ctx != NULL) {
+        aio_bh_cancel(&c->announce);
+    }
     g_ptr_array_remove(fake_chardevs, c);
     if (fake_chardevs->len == 0) {
         g_ptr_array_free(g_steal_pointer(&fake_chardevs), TRUE);

@@ -6,6 +6,7 @@
 
 #include <glib.h>
 #include "hw/core/chardev.h"
+#include "util/loop/aio.h"
 
 typedef struct FakeChardev {
     Chardev base;
@@ -16,9 +17,18 @@ typedef struct FakeChardev {
     bool refused;   /* a write was short since then */
     bool disconnected;
     _Atomic unsigned accepts; /* calls of accept_input */
+    /* of a socket, else NULL and -1 */
+    AioContext *ctx;
+    int socket;
+    AioBh announce;
+    unsigned disconnects;
 } FakeChardev;
 
 FakeChardev *fake_chardev_new(const char *id);
+/* A socket without connection, for a frontend that makes all transfers itself. */
+FakeChardev *fake_chardev_new_socket(const char *id, AioContext *ctx);
+/* Ends the connection, if there is one, and begins another on @fd, which is taken. */
+void fake_chardev_connect(FakeChardev *c, int fd);
 void fake_chardev_free(FakeChardev *c);
 /* The output so far; other threads may be writing. */
 size_t fake_chardev_output_size(FakeChardev *c);

@@ -95,6 +95,12 @@ void backends_co_drop_medium(Backends *b, const char *node_name) coroutine_fn RU
 /* Waits until no request of a drive is in flight, and flushes the drives. */
 void backends_co_drain(void) coroutine_fn RUNS_IN_MAIN;
 
+/* ---- virtiofs.c: -virtiofs ---- */
+/* Starts a virtiofsd and adds a chardev for each. */
+bool backends_co_start_virtiofs(Backends *b, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Appends a -device row (OptDict, owned by the list) for each. */
+void backends_add_implied_virtiofs(const Backends *b, GPtrArray *rows) RUNS_IN_MAIN;
+
 /* ---- netdevs.c: -netdev and -nic ---- */
 /* Creates the network back ends of -netdev and of -nic. */
 bool backends_co_make_netdevs(Backends *b, GError **error) coroutine_fn RUNS_IN_MAIN;

@@ -52,12 +52,12 @@ MemoryBackend *memory_backend_new_ram(const char *id, uint64_t size, GError **er
     return memory_backend_new(id, size, -1, error);
 }
 
-static MemoryBackend *memory_backend_new_memfd(const char *id, uint64_t size, GError **error)
+MemoryBackend *memory_backend_new_memfd(const char *id, uint64_t size, GError **error)
 {
     int fd = memfd_create(id, MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)size) != 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
-                    "memory-backend-memfd '%s': %s", id, g_strerror(errno));
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "shared memory '%s': %s",
+                    id, g_strerror(errno));
         if (fd >= 0) {
             close(fd);
         }

@@ -24,6 +24,8 @@ typedef struct MemoryBackend {
 
 /* Anonymous memory of @size bytes. */
 MemoryBackend *memory_backend_new_ram(const char *id, uint64_t size, GError **error) ANY_THREAD;
+/* Memory of @size bytes that other processes can map by its descriptor. */
+MemoryBackend *memory_backend_new_memfd(const char *id, uint64_t size, GError **error) ANY_THREAD;
 /* From -object memory-backend-ram|memory-backend-memfd,id=,size=[,share=on][,prealloc=on].
  * Preallocation may take long. */
 MemoryBackend *memory_backend_from_opts(const OptDict *opts, GError **error) RUNS_IN_WORKER;

@@ -129,6 +129,15 @@ bool cmdline_netdev(VmConfig *config, const char *name, const char *value, GErro
     return cmdline_add_dict(config->backends.netdevs, name, value, "type", error);
 }
 
+bool cmdline_virtiofs(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    if (value[0] == '\0') {
+        return cmdline_fail(error, name, "needs a value");
+    }
+    return cmdline_take_dict(config->backends.virtiofs, name, opt_dict_parse(value, "tag", error),
+                             error);
+}
+
 /* There is no NIC by default, so "none" only takes back what came before. */
 bool cmdline_nic(VmConfig *config, const char *name, const char *value, GError **error)
 {

@@ -38,6 +38,7 @@ CmdlineHandler cmdline_drive;
 CmdlineHandler cmdline_netdev;
 CmdlineHandler cmdline_nic;
 CmdlineHandler cmdline_net;
+CmdlineHandler cmdline_virtiofs;
 CmdlineHandler cmdline_machine;
 CmdlineHandler cmdline_boot;
 CmdlineHandler cmdline_accel;

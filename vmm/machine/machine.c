@@ -12,11 +12,26 @@ void machine_init(VmMachine *m, const MachineConfig *config, Backends *backends)
     m->pio = address_space_new("I/O");
 }
 
+/* Whether a device from the command line needs RAM that other processes can map. */
+static bool machine_wants_shared_ram(const VmMachine *m)
+{
+    for (unsigned i = 0; i < m->config->devices->len; i++) {
+        const char *driver = opt_dict_get(m->config->devices->pdata[i], "driver");
+        const DeviceType *type = driver != NULL ? device_type_find(driver) : NULL;
+        if (type != NULL && type->shares_ram) {
+            return true;
+        }
+    }
+    return m->backends->config->backends.virtiofs->len > 0;
+}
+
 bool machine_choose_memory(VmMachine *m, GError **error)
 {
     const char *id = m->config->memory;
     if (id == NULL) {
-        m->memory = memory_backend_new_ram("pc.ram", m->config->ram_size, error);
+        m->memory = machine_wants_shared_ram(m)
+                        ? memory_backend_new_memfd("pc.ram", m->config->ram_size, error)
+                        : memory_backend_new_ram("pc.ram", m->config->ram_size, error);
         return m->memory != NULL;
     }
     MemoryBackend *memory = backends_find_memory(m->backends, id);

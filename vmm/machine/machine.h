@@ -33,7 +33,8 @@ typedef struct VmMachine {
 
 /* Makes an empty machine. @config and @backends are borrowed for as long as it lives. */
 void machine_init(VmMachine *m, const MachineConfig *config, Backends *backends) RUNS_IN_MAIN;
-/* Chooses the machine's RAM: -machine's backend, or anonymous memory of -m's size. */
+/* Chooses the machine's RAM: -machine's backend, or memory of -m's size: anonymous, or a memfd if a device
+ * shares it with another process. */
 bool machine_choose_memory(VmMachine *m, GError **error) RUNS_IN_MAIN;
 /* Fills in `ops`, `hw` and `env`, which are passed to devices; the VM adds its callbacks. */
 void machine_fill_env(VmMachine *m, AioContext *main_ctx) RUNS_IN_MAIN;

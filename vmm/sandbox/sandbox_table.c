@@ -247,6 +247,7 @@ const SandboxRow sandbox_rows[] = {
     CALL(getrusage, MAIN, "statistics"),
     CALL(times, MAIN, "statistics"),
     CALL(sysinfo, MAIN | WORKER, "the size of memory"),
+    CALL(waitid, MAIN, "the end of -virtiofs' process"),
     CALL(pipe2, MAIN, "streams of a command in the guest"),
     CALL(signalfd4, MAIN, "signals as messages"),
     CALL(timerfd_create, MAIN, "timers"),

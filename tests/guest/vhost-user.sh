@@ -1,0 +1,107 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 900
+# vhost-user-blk-pci with Debian's qemu-storage-daemon: blk-verify checks every byte, through stops and with
+# a back end that dies; and virtiofsd's greeting.
+. "$(dirname "$0")/common.bash"
+
+ops=$(rounds lab=100 check=600 long=2000)
+
+# start_storage QUEUES: exports $disk at $work/disk.sock; sets $storage_pid.
+start_storage() {
+    command -v qemu-storage-daemon >/dev/null || skip "qemu-storage-daemon is not installed: tests/install-deps test"
+    rm -f "$work/disk.sock"
+    qemu-storage-daemon --blockdev "driver=file,node-name=f,filename=$disk,discard=unmap" --blockdev driver=raw,node-name=d,file=f,discard=unmap \
+        --export "type=vhost-user-blk,id=e,node-name=d,addr.type=unix,addr.path=$work/disk.sock,writable=on,num-queues=$1" &
+    storage_pid=$!
+    local deadline=$((SECONDS + $(seconds 100)))
+    until [ -S "$work/disk.sock" ]; do
+        kill -0 "$storage_pid" || fail "qemu-storage-daemon has ended"
+        [ $SECONDS -lt $deadline ] || fail "qemu-storage-daemon does not listen"
+        sleep 0.05
+    done
+}
+
+# verify QUEUES MODE ARGUMENT…
+verify() {
+    local queues=$1 mode=$2
+    shift 2
+    own_guest blk-verify "ops=$ops seed=$RANDOM queues=$queues mode=$mode" -chardev "socket,id=c,path=$work/disk.sock" \
+        -device "vhost-user-blk-pci,chardev=c,num-queues=$queues" "$@"
+    expect_status 1
+    expect_output '^blk-verify: PASS ops=[1-9]'
+}
+
+test_every_byte_is_right() {
+    make_disk 64M
+    start_storage 4
+    local way
+    for way in $(rounds lab='4,irq' check='1,poll 1,intx 4,irq 4,poll' long='1,poll 1,irq 1,intx 4,poll 4,irq 4,intx'); do
+        verify "${way%,*}" "${way#*,}" -smp 2
+    done
+    verify 1 irq -sandbox on
+    verify 2 irq -smp 2 -object memory-backend-memfd,id=m,size=128M,share=on -machine memory-backend=m
+}
+
+test_the_guest_is_stopped_again_and_again() {
+    make_disk 64M
+    start_storage 2
+    local i count
+    count=$(rounds lab=5 check=30 long=100)
+    start_own_guest blk-verify "ops=$((ops * 5)) seed=$RANDOM queues=2 mode=irq" -smp 2 -chardev "socket,id=c,path=$work/disk.sock" \
+        -device vhost-user-blk-pci,chardev=c,num-queues=2
+    for ((i = 0; i < count; i++)); do
+        monitor stop cont
+    done
+    wait_skiff
+    expect_status 1
+    expect_output '^blk-verify: PASS ops=[1-9]'
+}
+
+test_a_back_end_that_dies_or_hangs_costs_only_its_device() {
+    make_disk 64M
+    local signal
+    for signal in KILL STOP; do
+        start_storage 1
+        start_own_guest blk-verify "ops=100000000 seed=1 queues=1 mode=irq" -chardev "socket,id=c,path=$work/disk.sock" \
+            -device vhost-user-blk-pci,id=d0,chardev=c,num-queues=1
+        wait_words 'blk-verify: ' 1
+        kill "-$signal" "$storage_pid"
+        [ $signal = STOP ] || wait_output 'd0: .*; the device needs a reset$'
+        monitor stop
+        wait_paused paused
+        monitor cont 'info status'
+        wait_output 'VM status: running'
+        monitor quit
+        wait_skiff 20
+        expect_status 0
+        kill -KILL "$storage_pid" 2>/dev/null || true
+        wait "$storage_pid" || true
+    done
+}
+
+# What a guest sees of a folder is tested in the lab: tests/guest/linux-virtiofs.sh.
+test_virtiofsd_is_started_and_ends_with_the_vm() {
+    [ -x /usr/libexec/virtiofsd ] || [ -x /usr/lib/qemu/virtiofsd ] || skip "virtiofsd is not installed: tests/install-deps test"
+    mkdir "$work/share"
+    start_own_guest hello '' -S -virtiofs "tag=t,path=$work/share" -virtiofs "tag=root,path=/,readonly=on" -sandbox on
+    local pids deadline=$((SECONDS + $(seconds 100)))
+    until [ "$(pgrep -c -P "$skiff_pid" virtiofsd)" = 2 ]; do
+        [ $SECONDS -lt $deadline ] || fail "virtiofsd is not started"
+        sleep 0.05
+    done
+    pids=$(pgrep -P "$skiff_pid" virtiofsd)
+    monitor quit
+    wait_skiff
+    local pid
+    for pid in $pids; do
+        while [[ $(ps -o stat= -p "$pid") == [^Z]* ]]; do
+            [ $SECONDS -lt $deadline ] || fail "virtiofsd is still there"
+            sleep 0.05
+        done
+    done
+    [ ! -e "${TMPDIR:-/tmp}/folder" ] || fail "its mount is left on the host"
+}
+
+run_tests
