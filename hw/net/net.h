@@ -92,6 +92,15 @@ typedef struct NetBackend NetBackend;
 typedef struct NetClient NetClient;
 typedef struct NetFilter NetFilter; /* net_filter.h */
 
+/* A vhost back end (hw/vhost/vhost.h) that can serve queues [first_queue, first_queue + count) of the NIC: a
+ * receive and a transmit queue for each pair. */
+struct VhostDev;
+typedef struct NetVhostPart {
+    struct VhostDev *dev;
+    unsigned first_queue, count;
+    uint64_t features; /* bits of virtio-net that it implements, and not the back end */
+} NetVhostPart;
+
 /* How a client uses its back end. */
 typedef struct NetConfig {
     uint32_t receive_offloads; /* NET_OFFLOAD_*, a subset of can_receive */
@@ -128,6 +137,9 @@ typedef struct NetType {
      * net_backend_writable() is called once when there is some, in a later turn. Another -errno: the frame
      * is dropped. */
     ssize_t (*send)(NetBackend *b, unsigned queue, const struct iovec *iov, unsigned count);
+    /* Main: what may serve the NIC's queues in place of its home; there are `queues` parts at most. Returns
+     * their number, 0: none. They are the client's to start and stop until it is detached. NULL: none. */
+    unsigned (*vhost_parts)(NetBackend *b, NetVhostPart parts[NET_MAX_QUEUES]);
 } NetType;
 
 struct NetBackend {
@@ -138,6 +150,7 @@ struct NetBackend {
     unsigned queues;                /* pairs */
     uint32_t can_send, can_receive; /* NET_OFFLOAD_* */
     char *info;                     /* for `info network`: "ifname=tap0,script=no"; owned */
+    bool vhost_only;                /* it has no data path but that of vhost_parts */
     /* runtime, main */
     NetClient *client;
     bool admin_down; /* by set_link */
@@ -187,6 +200,9 @@ typedef struct NetClientOps {
     void (*announce)(NetClient *c);
     /* Main: copies the receive filter. */
     void (*get_filter)(NetClient *c, NetFilter *to);
+    /* A coroutine in main: the back end is about to be detached. What it has by vhost_parts is not used any
+     * more when this returns. May be NULL. */
+    void (*co_detaching)(NetClient *c);
 } NetClientOps;
 
 struct NetClient {

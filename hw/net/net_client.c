@@ -145,6 +145,9 @@ void net_client_co_detach(NetClient *c)
     if (b == NULL) {
         return;
     }
+    if (c->ops->co_detaching != NULL) {
+        c->ops->co_detaching(c);
+    }
     co_call_in(c->home, net_client_detach_at_home, c);
     b->client = NULL;
     net_client_update_link(c);

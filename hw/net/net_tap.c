@@ -358,7 +358,7 @@ static bool tap_co_open(NetBackend *b, GError **error)
         return false;
     }
     b->info = tap_describe(t);
-    return true;
+    return net_tap_vhost_co_open(t, error);
 }
 
 static int tap_close_in_worker(void *opaque)
@@ -385,6 +385,7 @@ static void tap_co_close(NetBackend *b)
     TapCall c = {.tap = t};
     enter_main();
     enter_coroutine();
+    net_tap_vhost_co_close(t);
     aio_bh_cancel(&t->failed_bh);
     co_run_in_worker(tap_close_in_worker, &c);
     if (c.error != NULL) {
@@ -433,6 +434,14 @@ static const OptSpec tap_options[] = {
              .help = "queue pairs, for a NIC with mq=on (default: 1)"),
     OPT_SPEC(NetTap, "sndbuf", OPT_SIZE, sndbuf, .max = INT32_MAX,
              .help = "bytes that may be on their way in the kernel; 0: no limit"),
+    OPT_SPEC(NetTap, "vhost", OPT_BOOL, vhost_on,
+             .help = "the kernel's vhost-net moves the frames of the NIC"),
+    OPT_SPEC(NetTap, "vhostforce", OPT_BOOL, vhostforce,
+             .help = "vhost=on, and it is an error if vhost-net cannot be opened"),
+    OPT_SPEC(NetTap, "vhostfd", OPT_STRING, vhostfd_text,
+             .help = "an inherited descriptor of /dev/vhost-net"),
+    OPT_SPEC(NetTap, "vhostfds", OPT_STRING, vhostfds_text,
+             .help = "descriptors of /dev/vhost-net, one for each queue, as 7:8:9"),
     {0},
 };
 
@@ -449,4 +458,5 @@ const NetType net_tap_type = {
     .watch = net_tap_watch,
     .receive = net_tap_receive,
     .send = net_tap_send,
+    .vhost_parts = net_tap_vhost_parts,
 };

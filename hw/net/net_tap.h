@@ -34,12 +34,17 @@ typedef struct NetTap {
     char *ifname, *script, *downscript, *fd_text, *fds_text, *br, *helper, *vnet_hdr_text;
     uint32_t queue_count;
     uint64_t sndbuf;
+    bool vhost_on, vhostforce;
+    char *vhostfd_text, *vhostfds_text;
     /* runtime */
     char name[IFNAMSIZ];
     bool vnet_hdr;
     bool ran_script; /* the other one runs at the end */
     AioBh failed_bh; /* main */
     NetTapQueue queues[NET_MAX_QUEUES];
+    struct VhostNet *vhost; /* of each queue, or NULL; main */
+    unsigned vhost_count;
+    char *vhost_name;
 } NetTap;
 
 extern const NetType net_tap_type;
@@ -58,6 +63,12 @@ void net_tap_queue_stop(NetBackend *b, unsigned queue);
 void net_tap_watch(NetBackend *b, unsigned queue, bool on);
 ssize_t net_tap_receive(NetBackend *b, unsigned queue, const struct iovec *iov, unsigned count);
 ssize_t net_tap_send(NetBackend *b, unsigned queue, const struct iovec *iov, unsigned count);
+
+/* ---- net_tap_vhost.c: main ---- */
+/* Opens vhost-net for each queue if the options say so. After a failure nothing is open. */
+bool net_tap_vhost_co_open(NetTap *t, GError **error) coroutine_fn RUNS_IN_MAIN;
+void net_tap_vhost_co_close(NetTap *t) coroutine_fn RUNS_IN_MAIN;
+unsigned net_tap_vhost_parts(NetBackend *b, NetVhostPart parts[NET_MAX_QUEUES]) RUNS_IN_MAIN;
 
 /* ---- net_tap_program.c: workers ---- */
 /* Runs @script with the name of the interface, and waits for it. False + error: it failed. */

@@ -104,12 +104,14 @@ static void net_get_config(VirtioDevice *vdev, uint8_t *config)
 static void net_negotiated(VirtioDevice *vdev)
 {
     VirtioNet *n = virtio_net_from(vdev);
+    assert_bql();
     n->state.guest_offloads = virtio_net_guest_offloads_of(vdev->state->driver_features);
     if (virtio_has_feature(vdev, VIRTIO_NET_F_CTRL_VLAN)) {
         rank_mutex_lock(&n->filter_lock);
         memset(n->state.filter.vlans, 0, sizeof(n->state.filter.vlans));
         rank_mutex_unlock(&n->filter_lock);
     }
+    virtio_net_vhost_negotiated(n);
 }
 
 static void net_reset(VirtioDevice *vdev)
@@ -247,6 +249,14 @@ static void net_link_changed(NetClient *c)
         virtio_config_changed(&n->base.vdev);
     }
     bql_unlock();
+    virtio_net_vhost_link_changed(n);
+}
+
+static void net_co_detaching(NetClient *c)
+{
+    enter_main();
+    enter_coroutine();
+    virtio_net_vhost_co_detaching(net_from_client(c));
 }
 
 /* §5.1.6.5.4: the driver sends the announcement itself. */
@@ -279,4 +289,5 @@ const NetClientOps virtio_net_client_ops = {
     .link_changed = net_link_changed,
     .announce = net_announce,
     .get_filter = net_get_filter,
+    .co_detaching = net_co_detaching,
 };

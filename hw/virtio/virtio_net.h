@@ -38,6 +38,7 @@
 
 #include "hw/net/net.h"
 #include "hw/net/net_filter.h"
+#include "hw/virtio/virtio_net_vhost.h"
 #include "hw/virtio/virtio_pci.h"
 
 /* Feature bits, §5.1.3. */
@@ -114,6 +115,7 @@ typedef struct VirtioNet {
     VirtioNetState state;
     /* runtime */
     RankMutex filter_lock;
+    VirtioNetVhost vhost;
     /* runtime, home loop */
     bool has_data_queues; /* since the last start: no back end of the queues (vhost) has them */
     VirtioNetPair queues[VIRTIO_NET_MAX_PAIRS];

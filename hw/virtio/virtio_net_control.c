@@ -169,9 +169,13 @@ static coroutine_fn RUNS_IN_LOOP bool control_mq(VirtioNet *n, uint8_t command, 
     if (pairs < 1 || pairs > n->pairs) {
         return false;
     }
+    if (pairs < n->state.pairs) {
+        virtio_net_vhost_co_use_pairs(n, pairs);
+    }
     control_use_pairs(n, pairs);
     virtio_net_configure(n);
     net_client_co_await_configured(&n->client);
+    virtio_net_vhost_co_use_pairs(n, pairs);
     return true;
 }
 

@@ -176,8 +176,13 @@ static bool net_pci_realize(Device *dev, GError **error)
         !net_pci_connect(n, error)) {
         return false;
     }
+    if (!virtio_net_vhost_realize(n, error)) {
+        net_client_co_leave(&n->client);
+        return false;
+    }
     net_pci_init_virtio(n);
     if (!virtio_pci_realize(&n->base, error)) {
+        virtio_net_vhost_co_unrealize(n);
         net_client_co_leave(&n->client);
         net_pci_free(n);
         return false;
@@ -199,6 +204,7 @@ static void net_pci_unrealize(Device *dev)
     enter_main();
     enter_coroutine();
     co_call_in(n->base.vdev.home, net_pci_settle, n);
+    virtio_net_vhost_co_unrealize(n);
     net_client_co_leave(&n->client);
     virtio_pci_unrealize(&n->base);
     net_pci_free(n);
@@ -209,6 +215,7 @@ static bool net_pci_post_load(Device *dev, GError **error)
     VirtioNet *n = net_pci_from(dev);
     const NetFilter *f = &n->state.filter;
     uint64_t can = virtio_net_guest_offloads_of(n->state.virtio.driver_features);
+    assert_bql();
     if (!virtio_pci_post_load(dev, error)) {
         return false;
     }
@@ -217,6 +224,7 @@ static bool net_pci_post_load(Device *dev, GError **error)
         return refuse(error, "%s: saved state has %u addresses, %u pairs, offloads 0x%" PRIx64,
                       device_label(dev), f->count, n->state.pairs, n->state.guest_offloads);
     }
+    virtio_net_vhost_negotiated(n);
     return true;
 }
 

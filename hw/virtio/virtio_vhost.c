@@ -18,10 +18,10 @@ static const char *const virtio_vhost_moves[VIRTIO_VHOST_PHASES][VIRTIO_VHOST_PH
                                [VIRTIO_VHOST_AWAY] = "virtio_vhost_co_start",
                                [VIRTIO_VHOST_IDLE] = "virtio_vhost_co_start"},
     [VIRTIO_VHOST_SERVING] = {[VIRTIO_VHOST_AWAY] = "virtio_vhost_co_lose",
-                              [VIRTIO_VHOST_GONE] = "virtio_vhost_co_lose",
+                              [VIRTIO_VHOST_GONE] = "virtio_vhost_give_up",
                               [VIRTIO_VHOST_IDLE] = "virtio_vhost_co_stop"},
     [VIRTIO_VHOST_AWAY] = {[VIRTIO_VHOST_SERVING] = "virtio_vhost_co_come_back",
-                           [VIRTIO_VHOST_GONE] = "virtio_vhost_co_come_back",
+                           [VIRTIO_VHOST_GONE] = "virtio_vhost_give_up",
                            [VIRTIO_VHOST_IDLE] = "virtio_vhost_co_stop"},
     [VIRTIO_VHOST_GONE] = {[VIRTIO_VHOST_IDLE] = "virtio_vhost_co_stop"},
 };
@@ -43,15 +43,10 @@ void assert_virtio_vhost_state(const VirtioVhost *v)
 {
     for (unsigned i = 0; i < v->num_parts; i++) {
         VhostPhase phase = v->parts[i].dev->phase;
-        switch (v->phase) {
-        case VIRTIO_VHOST_SERVING:
-            assert(phase == VHOST_RUNNING || phase == VHOST_LOST);
-            break;
-        case VIRTIO_VHOST_STARTING:
-            break;
-        default:
+        if (v->phase == VIRTIO_VHOST_SERVING && i < v->running) {
+            assert(phase == VHOST_RUNNING || phase == VHOST_LOST); /* 3 */
+        } else if (v->phase != VIRTIO_VHOST_STARTING) {
             assert(phase == VHOST_STOPPED);
-            break;
         }
     }
 }
@@ -70,7 +65,7 @@ static RUNS_IN_MAIN BQL_HELD void virtio_vhost_part_fill_in(VirtioVhost *v, Virt
     part->start = (VhostStart){.features = vdev->state->driver_features, .vrings = part->vrings};
     for (unsigned i = 0; i < part->count; i++) {
         const VirtioQueue *q = &vdev->queues[part->first_queue + i];
-        if (!q->active) {
+        if (!q->active || q->at_home) {
             continue;
         }
         part->vrings[part->start.count++] =
@@ -111,7 +106,7 @@ static RUNS_IN_MAIN void virtio_vhost_part_keep_positions(VirtioVhost *v,
 
 static bool virtio_vhost_all_usable(const VirtioVhost *v)
 {
-    for (unsigned i = 0; i < v->num_parts; i++) {
+    for (unsigned i = 0; i < v->wanted; i++) {
         if (!v->parts[i].dev->usable) {
             return false;
         }
@@ -122,7 +117,7 @@ static bool virtio_vhost_all_usable(const VirtioVhost *v)
 /* Whether those that are not there may come back. */
 static bool virtio_vhost_all_reconnect(const VirtioVhost *v)
 {
-    for (unsigned i = 0; i < v->num_parts; i++) {
+    for (unsigned i = 0; i < v->wanted; i++) {
         if (!v->parts[i].dev->usable && !v->parts[i].dev->reconnects) {
             return false;
         }
@@ -139,37 +134,51 @@ static unsigned virtio_vhost_losses(const VirtioVhost *v)
     return sum;
 }
 
-/* Stops the first @count parts and keeps their positions. */
-static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_stop_parts(VirtioVhost *v, unsigned count)
+/* Stops the parts from @first on and keeps their positions. */
+static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_stop_from(VirtioVhost *v, unsigned first)
 {
-    for (unsigned i = 0; i < count; i++) {
-        VirtioVhostPart *part = &v->parts[i];
+    while (v->running > first) {
+        VirtioVhostPart *part = &v->parts[v->running - 1];
         vhost_co_stop(part->dev, &part->start);
         virtio_vhost_part_keep_positions(v, part);
+        v->running--;
     }
+}
+
+static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_stop_parts(VirtioVhost *v)
+{
+    virtio_vhost_co_stop_from(v, 0);
     if (v->hooks && v->hooks->co_stopped) {
         v->hooks->co_stopped(v);
     }
 }
 
-/* Starts all parts, or none. */
+/* Starts parts until those wanted run. False: one is not started. */
+static coroutine_fn RUNS_IN_MAIN bool virtio_vhost_co_start_wanted(VirtioVhost *v, GError **error)
+{
+    while (v->running < v->wanted) {
+        VirtioVhostPart *part = &v->parts[v->running];
+        SP("virtio_vhost.starting", v);
+        bql_lock();
+        virtio_vhost_part_fill_in(v, part);
+        bql_unlock();
+        if (!vhost_co_start(part->dev, &part->start, error)) {
+            return false;
+        }
+        v->running++;
+    }
+    return true;
+}
+
+/* Starts all parts that are wanted, or none. */
 static coroutine_fn RUNS_IN_MAIN bool virtio_vhost_co_start_parts(VirtioVhost *v, GError **error)
 {
     if (v->hooks && v->hooks->co_starting && !v->hooks->co_starting(v, error)) {
         return false;
     }
-    bql_lock();
-    v->calls_noted = 0;
-    for (unsigned i = 0; i < v->num_parts; i++) {
-        virtio_vhost_part_fill_in(v, &v->parts[i]);
-    }
-    bql_unlock();
-    for (unsigned i = 0; i < v->num_parts; i++) {
-        SP("virtio_vhost.starting", v);
-        if (!vhost_co_start(v->parts[i].dev, &v->parts[i].start, error)) {
-            virtio_vhost_co_stop_parts(v, i);
-            return false;
-        }
+    if (!virtio_vhost_co_start_wanted(v, error)) {
+        virtio_vhost_co_stop_parts(v);
+        return false;
     }
     return true;
 }
@@ -230,10 +239,17 @@ static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_stop(VirtioVhost *v)
 {
     if (v->phase == VIRTIO_VHOST_SERVING) {
         virtio_vhost_err_unwatch(v);
-        virtio_vhost_co_stop_parts(v, v->num_parts);
+        virtio_vhost_co_stop_parts(v);
     }
     virtio_vhost_phase_move(v, VIRTIO_VHOST_IDLE);
     virtio_back_end_stopped(v->vdev);
+}
+
+/* The device needs a reset; the queues stay with the back end until then. */
+static RUNS_IN_MAIN void virtio_vhost_give_up(VirtioVhost *v, const char *why)
+{
+    virtio_vhost_phase_move(v, VIRTIO_VHOST_GONE);
+    virtio_back_end_broken(v->vdev, why);
 }
 
 static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_lose(VirtioVhost *v)
@@ -245,15 +261,14 @@ static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_lose(VirtioVhost *v)
         }
     }
     virtio_vhost_err_unwatch(v);
-    virtio_vhost_co_stop_parts(v, v->num_parts);
+    virtio_vhost_co_stop_parts(v);
     if (virtio_vhost_all_reconnect(v)) {
         log_limited(&v->vdev->dev->log_limit, "%s: %s; waiting for it to come back",
                     device_label(v->vdev->dev), why);
         virtio_vhost_phase_move(v, VIRTIO_VHOST_AWAY);
         return;
     }
-    virtio_vhost_phase_move(v, VIRTIO_VHOST_GONE);
-    virtio_back_end_broken(v->vdev, why);
+    virtio_vhost_give_up(v, why);
 }
 
 static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_come_back(VirtioVhost *v)
@@ -263,7 +278,7 @@ static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_come_back(VirtioVhost *v)
     if (virtio_vhost_co_start_parts(v, &error)) {
         virtio_vhost_err_watch(v);
         virtio_vhost_phase_move(v, VIRTIO_VHOST_SERVING);
-        for (unsigned i = 0; i < v->num_parts; i++) { /* interrupts may have been lost with it */
+        for (unsigned i = 0; i < v->running; i++) { /* interrupts may have been lost with it */
             for (unsigned n = 0; n < v->parts[i].start.count; n++) {
                 virtio_interrupt_switched(
                     v->vdev,
@@ -275,14 +290,27 @@ static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_come_back(VirtioVhost *v)
     if (virtio_vhost_losses(v) != before && virtio_vhost_all_reconnect(v)) {
         return; /* lost again */
     }
-    virtio_vhost_phase_move(v, VIRTIO_VHOST_GONE);
-    virtio_back_end_broken(v->vdev, error->message);
+    virtio_vhost_give_up(v, error->message);
+}
+
+/* In SERVING: starts and stops parts until those wanted run. */
+static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_adjust(VirtioVhost *v)
+{
+    g_autoptr(GError) error = NULL;
+    unsigned before = virtio_vhost_losses(v);
+    virtio_vhost_co_stop_from(v, MIN(v->wanted, v->running));
+    if (virtio_vhost_co_start_wanted(v, &error) || virtio_vhost_losses(v) != before) {
+        return; /* a loss is seen to next */
+    }
+    virtio_vhost_err_unwatch(v);
+    virtio_vhost_co_stop_parts(v);
+    virtio_vhost_give_up(v, error->message);
 }
 
 /* Changes the call descriptors of the queues in @changed. */
 static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_switch_calls(VirtioVhost *v, uint64_t changed)
 {
-    for (unsigned i = 0; i < v->num_parts; i++) {
+    for (unsigned i = 0; i < v->running; i++) {
         VirtioVhostPart *part = &v->parts[i];
         for (unsigned n = 0; n < part->start.count; n++) {
             const VirtioQueue *q = virtio_vhost_vring_queue(v, part, &part->vrings[n]);
@@ -301,37 +329,42 @@ static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_switch_calls(VirtioVhost *
 
 /* ---- the coroutine ---- */
 
-typedef struct VirtioVhostNotes {
-    bool start, stop;
-    uint64_t calls;
-} VirtioVhostNotes;
-
-static RUNS_IN_MAIN VirtioVhostNotes virtio_vhost_notes_take(VirtioVhost *v)
+/* Takes a note; returns whether it was there. */
+static RUNS_IN_MAIN bool virtio_vhost_take(bool *note)
 {
     bql_lock();
-    VirtioVhostNotes notes = {.start = v->start_noted,
-                              .stop = v->stop_noted,
-                              .calls = v->phase == VIRTIO_VHOST_SERVING ? v->calls_noted : 0};
-    v->start_noted = v->stop_noted = false;
-    v->calls_noted &= ~notes.calls;
+    bool was = *note;
+    *note = false;
     bql_unlock();
-    return notes;
+    return was;
+}
+
+static RUNS_IN_MAIN uint64_t virtio_vhost_take_calls(VirtioVhost *v)
+{
+    bql_lock();
+    uint64_t calls = v->calls_noted;
+    v->calls_noted = 0;
+    bql_unlock();
+    return calls;
 }
 
 /* Carries out one thing. False: there is none. */
 static coroutine_fn RUNS_IN_MAIN bool virtio_vhost_co_work_once(VirtioVhost *v)
 {
-    VirtioVhostNotes notes = virtio_vhost_notes_take(v);
-    if (notes.start) {
+    bool serving = v->phase == VIRTIO_VHOST_SERVING;
+    uint64_t calls;
+    if (virtio_vhost_take(&v->start_noted)) {
         virtio_vhost_co_start(v);
-    } else if (notes.stop) {
+    } else if (virtio_vhost_take(&v->stop_noted)) {
         virtio_vhost_co_stop(v);
-    } else if (v->phase == VIRTIO_VHOST_SERVING && !virtio_vhost_all_usable(v)) {
+    } else if (serving && !virtio_vhost_all_usable(v)) {
         virtio_vhost_co_lose(v);
     } else if (v->phase == VIRTIO_VHOST_AWAY && virtio_vhost_all_usable(v)) {
         virtio_vhost_co_come_back(v);
-    } else if (notes.calls) {
-        virtio_vhost_co_switch_calls(v, notes.calls);
+    } else if (serving && v->running != v->wanted) {
+        virtio_vhost_co_adjust(v);
+    } else if (serving && (calls = virtio_vhost_take_calls(v)) != 0) {
+        virtio_vhost_co_switch_calls(v, calls);
     } else {
         return false;
     }
@@ -412,6 +445,7 @@ const VirtioBackEndOps virtio_vhost_fallback_ops = {.start = virtio_vhost_note_s
 bool virtio_vhost_init(VirtioVhost *v, VirtioDevice *vdev, const DeviceEnv *env, GError **error)
 {
     v->vdev = vdev;
+    v->env = env;
     v->phase = VIRTIO_VHOST_IDLE;
     vdev->back_end_opaque = v;
     co_queue_init(&v->ended);
@@ -432,23 +466,44 @@ void virtio_vhost_add(VirtioVhost *v, VhostDev *dev, unsigned first_queue, unsig
                                                  .first_queue = first_queue,
                                                  .count = count,
                                                  .vrings = g_new0(VhostVring, count)};
+    v->wanted = v->num_parts;
+    dev->ram = v->env->ram;
     dev->events = &virtio_vhost_events;
     dev->events_opaque = v;
 }
 
-void virtio_vhost_co_cleanup(VirtioVhost *v)
+void virtio_vhost_use(VirtioVhost *v, unsigned parts)
+{
+    v->wanted = MIN(parts, v->num_parts);
+    virtio_vhost_work_begin(v);
+}
+
+void virtio_vhost_co_settle(VirtioVhost *v)
 {
     while (v->working) {
         co_queue_wait(&v->ended, "the end of vhost's work");
     }
-    assert(v->phase == VIRTIO_VHOST_IDLE);
-    aio_bh_cancel(&v->work_bh);
+}
+
+void virtio_vhost_co_drop(VirtioVhost *v)
+{
+    do {
+        virtio_vhost_use(v, 0);
+        virtio_vhost_co_settle(v);
+    } while (v->running);
     for (unsigned i = 0; i < v->num_parts; i++) {
         v->parts[i].dev->events = NULL;
         g_free(v->parts[i].vrings);
     }
     g_clear_pointer(&v->parts, g_free);
     v->num_parts = 0;
+}
+
+void virtio_vhost_co_cleanup(VirtioVhost *v)
+{
+    virtio_vhost_co_drop(v);
+    assert(v->phase == VIRTIO_VHOST_IDLE);
+    aio_bh_cancel(&v->work_bh);
     close(v->err_fd);
     v->err_fd = -1;
 }

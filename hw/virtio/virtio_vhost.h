@@ -23,7 +23,9 @@
  * Invariants
  *   1. The coroutine exists while anything is noted; it alone calls vhost_co_*().
  *   2. A start is answered in SERVING, AWAY or, with the error, in IDLE; a stop in IDLE.
- *   3. Call descriptors follow the guest's changes in SERVING; a change in another phase is part of the
+ *   3. In SERVING the first `running` parts run. When that is not `wanted`, the coroutine starts or stops
+ *      the others. All parts are wanted, unless the device says otherwise.
+ *   4. Call descriptors follow the guest's changes in SERVING; a change in another phase is part of the
  *      next start.
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTIO_VHOST_H
@@ -64,6 +66,7 @@ struct VirtioVhost {
     VirtioDevice *vdev;
     const VirtioVhostHooks *hooks; /* may be NULL */
     void *opaque;                  /* the device's */
+    const DeviceEnv *env;
     VirtioVhostPart *parts;
     unsigned num_parts;
     /* notes, BQL */
@@ -71,9 +74,11 @@ struct VirtioVhost {
     uint64_t calls_noted; /* bit n: the interrupt of queue n has changed */
     /* main */
     VirtioVhostPhase phase;
-    bool working;  /* the coroutine exists */
-    CoQueue ended; /* waits for it */
-    int err_fd;    /* of all vrings */
+    unsigned wanted;  /* the first so many parts are to run: virtio_vhost_use() */
+    unsigned running; /* in SERVING: so many do */
+    bool working;     /* the coroutine exists */
+    CoQueue ended;    /* waits for it */
+    int err_fd;       /* of all vrings */
     AioHandler *err_handler;
     AioBh work_bh;
 };
@@ -89,6 +94,13 @@ bool virtio_vhost_init(VirtioVhost *v, VirtioDevice *vdev, const DeviceEnv *env,
 /* Adds @dev, borrowed until the cleanup: it serves @count queues from @first_queue on. */
 void virtio_vhost_add(VirtioVhost *v, VhostDev *dev, unsigned first_queue, unsigned count)
     RUNS_IN_MAIN;
+/* Only the first @parts are to run (the pairs of queues that a driver uses; none while the link is down).
+ * Also called by co_starting. Queues of parts that do not run are served by nobody. */
+void virtio_vhost_use(VirtioVhost *v, unsigned parts) RUNS_IN_MAIN;
+/* Returns when all that has been requested is carried out. */
+void virtio_vhost_co_settle(VirtioVhost *v) coroutine_fn RUNS_IN_MAIN;
+/* Takes all parts away, also from a running device; they may be freed then. */
+void virtio_vhost_co_drop(VirtioVhost *v) coroutine_fn RUNS_IN_MAIN;
 /* The device is stopped. After it returns, the VhostDevs may be freed. */
 void virtio_vhost_co_cleanup(VirtioVhost *v) coroutine_fn RUNS_IN_MAIN;
 /* Whether the VhostDevs serve the queues now. */

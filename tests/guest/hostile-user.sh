@@ -187,6 +187,10 @@ test_devices() {
     with twice -device isa-debug-exit,iobase=0xf4,iobase=0xf5
     with '0xf4' -device isa-debug-exit,iobase=0xf4,iosize=4 -device isa-debug-exit,iobase=0xf4,iosize=4
     with 'is no GUID' -device vmgenid,guid=1
+    with '3 to 4294967294' -device vhost-vsock-pci
+    with '3 to 4294967294' -device vhost-vsock-pci,guest-cid=2
+    with 'seqpacket' -device vhost-vsock-pci,guest-cid=7,seqpacket=maybe
+    with 'vhostfd=77: skiff has inherited no such descriptor' -device vhost-vsock-pci,guest-cid=7,vhostfd=77
     with 'one virtio-balloon-pci at most' -device virtio-balloon -device virtio-balloon
     with 'free-page-hint=on' -device virtio-balloon,free-page-hint=on
     with 'deflate-on-oom' -device virtio-balloon,deflate-on-oom=maybe
@@ -324,6 +328,7 @@ test_networks() {
     with "queues" -netdev tap,id=n0,queues=1000
     with "sixteen-letters-: 1 to 15" -netdev tap,id=n0,ifname=sixteen-letters-
     with "cannot run /nothing" -netdev tap,id=n0,helper=/nothing
+    with "vhost=perhaps|vhost" -netdev tap,id=n0,vhost=perhaps
     with "/bin/false .*bridge br0" -netdev tap,id=n0,helper=/bin/false
     with "no NIC model 'e1000'; nearest is virtio-net-pci" -nic tap,model=e1000
     with "no -netdev with id=n1" -device virtio-net-pci,netdev=n1

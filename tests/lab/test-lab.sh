@@ -23,7 +23,7 @@ test_streams_status_directory_and_environment_pass_through() {
 
 test_kvm_tun_vhost_and_a_disk_with_direct_io_are_there() {
     in_lab --retries 0 --timeout "$(seconds 250)" --disk 64M -- bash -c \
-        '[ -c /dev/kvm ] && [ -c /dev/vhost-net ] && [ -c /dev/net/tun ] &&
+        '[ -c /dev/kvm ] && [ -c /dev/vhost-net ] && [ -c /dev/vhost-vsock ] && [ -c /dev/net/tun ] &&
         dd if=/dev/zero of=/scratch/file oflag=direct bs=4k count=1 status=none && touch build/written'
     expect_equal "standard error" "$(<"$work/errors")" ''
     expect_status 0

@@ -210,7 +210,7 @@ FakeNet *fake_net_find(const char *id)
 {
     enter_main();
     NetBackend *b = net_find(id);
-    assert(b != NULL && b->type == &fake_net_type);
+    assert(b != NULL && b->type->co_open == fake_net_co_open);
     return fake_from(b);
 }
 

@@ -15,6 +15,7 @@
 #include <linux/kvm.h>
 #include <linux/membarrier.h>
 #include <linux/seccomp.h>
+#include <linux/vhost.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -172,6 +173,14 @@ const SandboxRow sandbox_rows[] = {
     WHEN(ioctl, MAIN, "reset of the machine; memory that is added",
          IS_LONG(1, KVM_GET_CLOCK, KVM_SET_CLOCK, KVM_GET_IRQCHIP, KVM_SET_IRQCHIP, KVM_GET_PIT2,
                  KVM_SET_PIT2, KVM_GET_DIRTY_LOG)),
+
+    /* ---- vhost: what the kernel's back ends are told ---- */
+    WHEN(ioctl, WORKER, "a vhost back end is opened, started and stopped",
+         IS_LONG(1, VHOST_SET_OWNER, VHOST_GET_FEATURES, VHOST_SET_FEATURES, VHOST_SET_MEM_TABLE,
+                 VHOST_SET_LOG_BASE, VHOST_SET_VRING_NUM, VHOST_SET_VRING_BASE,
+                 VHOST_GET_VRING_BASE, VHOST_SET_VRING_ADDR, VHOST_SET_VRING_KICK,
+                 VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR, VHOST_NET_SET_BACKEND,
+                 VHOST_VSOCK_SET_GUEST_CID, VHOST_VSOCK_SET_RUNNING)),
 
     /* ---- block requests ---- */
     CALL(io_submit, IOTHREAD, "aio=native"),

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-net on the kernel's vhost-net, as tests/support/fake_vhost.h plays it: which queues it serves. */
+#include "hw/core/memory_users.h"
+#include "hw/vhost/vhost_net.h"
+#include "tests/hw/virtio/virtio_net_bench.h"
+#include "tests/support/fake_vhost.h"
+
+#define FIVE_SECONDS 5000000000ll
+#define TAP_FD 0 /* any descriptor: the fake does not use it */
+
+static FakeVhost *vhost;
+static VhostNet nets[PAIRS_MAX];
+static unsigned net_count;
+
+static unsigned fake_vhost_parts(NetBackend *b, NetVhostPart parts[NET_MAX_QUEUES])
+{
+    for (unsigned i = 0; i < net_count; i++) {
+        parts[i] = (NetVhostPart){.dev = &nets[i].kernel.dev,
+                                  .first_queue = 2 * i,
+                                  .count = 2,
+                                  .features = VHOST_NET_FEATURES};
+    }
+    return net_count;
+}
+
+static NetType vhost_type;
+static const NetType *const vhost_types[] = {&vhost_type, NULL};
+
+static void open_nets(void *opaque)
+{
+    Fixture *f = opaque;
+    g_autoptr(GError) error = NULL;
+    enter_main();
+    enter_coroutine();
+    for (; net_count < PAIRS_MAX; net_count++) {
+        assert_true(vhost_net_co_open(&nets[net_count], -1, TAP_FD, f->bench->main_ctx, "vhost-net",
+                                      &error));
+    }
+}
+
+static void close_nets(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    while (net_count) {
+        vhost_net_co_close(&nets[--net_count]);
+    }
+}
+
+static int set_up_vhost(void **state)
+{
+    set_up_machine(state);
+    Fixture *f = *state;
+    vhost_type = *fake_net_types[0];
+    vhost_type.vhost_parts = fake_vhost_parts;
+    net_setup(vhost_types, f->bench->main_ctx);
+    vhost = fake_vhost_new("/dev/vhost-net", &f->bench->machine->ram);
+    vhost->offered |= VIRTIO_NET_F_MRG_RXBUF;
+    virtio_bench_run(f->bench, open_nets, f);
+    add_nic(f, "queues=4,offloads=on", "mq=on");
+    return 0;
+}
+
+static void await_owner(Fixture *f, VirtioOwner wanted)
+{
+    while (f->nic->base.vdev.owner != wanted) {
+        aio_context_step(f->bench->main_ctx, true);
+    }
+}
+
+static void bring_up_vhost(Fixture *f)
+{
+    bring_up(f, ALL_FEATURES);
+    await_owner(f, VIRTIO_OWNER_BACK_END);
+    virtio_bench_settle(f->bench);
+}
+
+static int tear_down_vhost(void **state)
+{
+    Fixture *f = *state;
+    sys_fault_set(NULL);
+    if (f->dev) {
+        virtio_bench_unplug(f->bench, f->dev);
+        f->dev = NULL;
+    }
+    assert_int_equal(memory_users(), 0);
+    virtio_bench_run(f->bench, close_nets, f);
+    while (fake_vhost_open_count(vhost)) {
+        aio_context_step(f->bench->main_ctx, true);
+    }
+    fake_vhost_free(vhost);
+    return tear_down(state);
+}
+
+/* Steps main until the VhostDevs of exactly @pairs pairs run. */
+static void await_running(Fixture *f, unsigned pairs)
+{
+    while (f->nic->vhost.vhost.running != pairs || f->nic->vhost.vhost.working) {
+        aio_context_step(f->bench->main_ctx, true);
+    }
+}
+
+static void assert_connected(unsigned pairs)
+{
+    for (unsigned i = 0; i < PAIRS_MAX; i++) {
+        for (unsigned n = 0; n < 2; n++) {
+            assert_int_equal(vhost->instances[i].vrings[n].connected, i < pairs);
+        }
+    }
+    assert_int_equal(memory_users(), pairs);
+}
+
+static uint8_t use_pairs_and_wait(Fixture *f, uint16_t pairs)
+{
+    uint8_t ack;
+    control_send(f, 4, 0, &pairs, sizeof(pairs));
+    while ((ack = control_ack(f)) == ACK_NONE) {
+        aio_context_step(f->bench->main_ctx, false);
+    }
+    return ack;
+}
+
+static void assert_kernel_serves(Fixture *f, unsigned pair)
+{
+    uint32_t id, len;
+    offer(f, pair, 2048);
+    assert_int_equal(fake_vhost_serve(vhost, pair, 0), 1);
+    assert_true(virtio_guest_used(&f->rx[pair], &id, &len));
+    transmit(f, pair, NULL, FRAME_BYTES, 1, 0);
+    assert_int_equal(fake_vhost_serve(vhost, pair, 1), 1);
+    assert_true(virtio_guest_used(&f->tx[pair], &id, &len));
+    assert_nothing_sent(f, pair); /* not by the home loop */
+}
+
+static void assert_home_serves(Fixture *f)
+{
+    transmit(f, 0, NULL, FRAME_BYTES, 3, 0);
+    assert_sent(f, 0, FRAME_BYTES, 3);
+    assert_tx_completed(f, 0);
+    assert_int_equal(memory_users(), 0);
+}
+
+/* ---- what runs ---- */
+
+static void the_kernel_serves_the_first_pair(void **state)
+{
+    Fixture *f = *state;
+    bring_up_vhost(f);
+    assert_connected(1);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_kernel_serves(f, 0);
+    }
+}
+
+static void pairs_follow_the_driver(void **state)
+{
+    static const uint16_t steps[] = {4, 1, 3, 2, 4, 4, 1};
+    Fixture *f = *state;
+    bring_up_vhost(f);
+    for (unsigned i = 0; i < G_N_ELEMENTS(steps); i++) {
+        assert_int_equal(use_pairs_and_wait(f, steps[i]), ACK_OK);
+        assert_connected(steps[i]); /* the command is complete when its effect is */
+        assert_int_equal(f->net->applied.queues, steps[i]);
+        for (unsigned n = 0; n < steps[i]; n++) {
+            assert_kernel_serves(f, n);
+        }
+    }
+    assert_int_equal(use_pairs_and_wait(f, 5), ACK_ERR);
+}
+
+static void pairs_are_those_of_before_after_a_stop(void **state)
+{
+    Fixture *f = *state;
+    bring_up_vhost(f);
+    use_pairs_and_wait(f, 3);
+    for (unsigned i = 0; i < 10; i++) {
+        virtio_bench_stop(f->bench, f->dev);
+        assert_connected(0);
+        virtio_bench_start(f->bench, f->dev);
+        assert_connected(3);
+        assert_kernel_serves(f, 2);
+    }
+    bring_up_vhost(f); /* a reset takes them back */
+    assert_connected(1);
+}
+
+static void the_tap_is_configured_before_the_kernel_reads_it(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f, VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_CTRL_VQ);
+    await_owner(f, VIRTIO_OWNER_BACK_END);
+    assert_int_equal(f->net->applied.receive_offloads, NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4);
+    virtio_bench_stop(f->bench, f->dev);
+    fake_net_hold_configure(f->net, true);
+    bring_up(f, ALL_FEATURES);
+    virtio_bench_stop(f->bench, f->dev);
+    fake_net_hold_configure(f->net, false);
+    assert_connected(0);
+}
+
+static void without_mq_the_third_queue_is_the_control_queue(void **state)
+{
+    Fixture *f = *state;
+    uint8_t on = 1;
+    bring_up(f, ALL_FEATURES & ~VIRTIO_NET_F_MQ);
+    await_owner(f, VIRTIO_OWNER_BACK_END);
+    assert_connected(1);
+    assert_kernel_serves(f, 0);
+    assert_int_equal(control(f, 0, 0, &on, 1), ACK_OK);
+}
+
+static void what_vhost_lacks_is_not_offered(void **state)
+{
+    Fixture *f = *state;
+    assert_true(virtio_guest_offered(&f->guest) & VIRTIO_NET_F_MRG_RXBUF);
+    virtio_bench_unplug(f->bench, f->dev);
+    for (unsigned i = 0; i < net_count; i++) {
+        nets[i].kernel.dev.features &= ~(VIRTIO_NET_F_MRG_RXBUF | VIRTIO_F_EVENT_IDX);
+    }
+    f->dev = virtio_bench_device(f->bench, "virtio-net-pci", "netdev=net0,iothread=io");
+    f->nic = (VirtioNet *)(void *)f->dev;
+    virtio_guest_init(&f->guest, f->bench, f->dev);
+    assert_false(virtio_guest_offered(&f->guest) & (VIRTIO_NET_F_MRG_RXBUF | VIRTIO_F_EVENT_IDX));
+    assert_true(virtio_guest_offered(&f->guest) & VIRTIO_NET_F_CSUM); /* the tap's */
+}
+
+/* ---- the link, and the netdev ---- */
+
+static void no_frames_move_while_the_link_is_down(void **state)
+{
+    static const char *const names[] = {"net0", "virtio-net-pci.0"};
+    Fixture *f = *state;
+    uint32_t id, len;
+    bring_up_vhost(f);
+    use_pairs_and_wait(f, 2);
+    for (unsigned i = 0; i < 6; i++) {
+        assert_true(net_set_link(names[i % 2], false, NULL));
+        await_running(f, 0);
+        assert_connected(0);
+        transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
+        assert_true(net_set_link(names[i % 2], true, NULL));
+        await_running(f, 2);
+        assert_connected(2);
+        assert_int_equal(fake_vhost_serve(vhost, 0, 1), 1); /* what has waited */
+        assert_true(virtio_guest_used(&f->tx[0], &id, &len));
+    }
+    assert_true(net_set_link("net0", false, NULL)); /* it stays down over a stop */
+    virtio_bench_stop(f->bench, f->dev);
+    virtio_bench_start(f->bench, f->dev);
+    assert_connected(0);
+    assert_true(net_set_link("net0", true, NULL));
+    await_running(f, 2);
+}
+
+static void the_netdev_can_be_removed(void **state)
+{
+    Fixture *f = *state;
+    BenchStep s = {.text = "net0"};
+    bring_up_vhost(f);
+    use_pairs_and_wait(f, 4);
+    virtio_bench_run(f->bench, bench_do_remove_netdev, &s);
+    assert_true(s.ok);
+    assert_connected(0);
+    virtio_bench_run(f->bench, close_nets, f); /* as tap does */
+    virtio_bench_stop(f->bench, f->dev);
+    virtio_bench_start(f->bench, f->dev);
+    transmit(f, 0, NULL, FRAME_BYTES, 1, 0); /* dropped, as without a netdev */
+    assert_tx_completed(f, 0);
+}
+
+/* ---- a kernel that refuses or hangs ---- */
+
+static void the_home_loop_serves_when_the_kernel_refuses(void **state)
+{
+    Fixture *f = *state;
+    for (unsigned i = 0; i < 9; i++) { /* each call of a start */
+        sys_fault_set(&(SysFault){.calls = "ioctl", .after = i, .count = 1, .error = ENOMEM});
+        bring_up(f, ALL_FEATURES);
+        await_owner(f, VIRTIO_OWNER_HOME);
+        sys_fault_set(NULL);
+        assert_home_serves(f);
+    }
+    bring_up_vhost(f);
+    assert_kernel_serves(f, 0);
+}
+
+static void a_pair_that_cannot_be_added_needs_a_reset(void **state)
+{
+    Fixture *f = *state;
+    bring_up_vhost(f);
+    sys_fault_set(&(SysFault){.calls = "ioctl", .after = 3, .count = 1, .error = ENOMEM});
+    use_pairs_and_wait(f, 2);
+    sys_fault_set(NULL);
+    assert_true(needs_reset(f));
+    assert_connected(0);
+    bring_up_vhost(f);
+    assert_kernel_serves(f, 0);
+}
+
+static void a_pair_that_hangs_is_given_up(void **state)
+{
+    Fixture *f = *state;
+    bring_up_vhost(f);
+    use_pairs_and_wait(f, 2);
+    sys_fault_set(&(SysFault){.calls = "ioctl", .count = 1, .hold = true});
+    assert_true(net_set_link("net0", false, NULL));
+    virtio_bench_settle(f->bench);
+    sys_fault_await_held();
+    fake_machine_advance(f->bench->machine, FIVE_SECONDS);
+    await_running(f, 0);
+    assert_int_equal(memory_users(), 0);
+    sys_fault_release();
+    assert_true(net_set_link("net0", true, NULL));
+    await_running(f, 0);
+    assert_true(needs_reset(f));
+    bring_up_vhost(f); /* the first pair still has its kernel, the second has not */
+    assert_kernel_serves(f, 0);
+}
+
+/* ---- each moment ---- */
+
+enum { RESETS, STOPS, UNPLUGS, LINK_DOWN, REMOVES_NETDEV, ACTIONS };
+
+static RUNS_IN_MAIN void take_one_path(void **state, unsigned turns, unsigned action)
+{
+    BenchStep s = {.text = "net0"};
+    uint16_t pairs = 4;
+    set_up_vhost(state);
+    Fixture *f = *state;
+    bring_up_vhost(f);
+    control_send(f, 4, 0, &pairs, sizeof(pairs)); /* in progress */
+    for (unsigned i = 0; i < turns; i++) {
+        aio_context_step(f->bench->main_ctx, false);
+        virtio_bench_step(f->bench);
+    }
+    switch (action) {
+    case RESETS:
+        virtio_guest_reset(&f->guest);
+        assert_connected(0);
+        break;
+    case STOPS:
+        virtio_bench_stop(f->bench, f->dev);
+        assert_connected(0);
+        virtio_bench_start(f->bench, f->dev);
+        break;
+    case UNPLUGS:
+        virtio_bench_unplug(f->bench, f->dev);
+        f->dev = NULL;
+        assert_connected(0);
+        break;
+    case LINK_DOWN:
+        assert_true(net_set_link("net0", false, NULL));
+        while (control_ack(f) == ACK_NONE) {
+            aio_context_step(f->bench->main_ctx, false);
+        }
+        await_running(f, 0);
+        break;
+    default:
+        virtio_bench_run(f->bench, bench_do_remove_netdev, &s);
+        assert_connected(0);
+        break;
+    }
+    tear_down_vhost(state);
+}
+
+static void no_moment_of_a_change_of_pairs_leaves_the_kernel_connected(void **state)
+{
+    enter_main();
+    for (unsigned path = 0; path < 12 * ACTIONS; path++) {
+        take_one_path(state, path / ACTIONS, path % ACTIONS);
+    }
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up_vhost, tear_down_vhost)
+    static const struct CMUnitTest tests[] = {
+        T(the_kernel_serves_the_first_pair),
+        T(pairs_follow_the_driver),
+        T(pairs_are_those_of_before_after_a_stop),
+        T(the_tap_is_configured_before_the_kernel_reads_it),
+        T(without_mq_the_third_queue_is_the_control_queue),
+        T(what_vhost_lacks_is_not_offered),
+        T(no_frames_move_while_the_link_is_down),
+        T(the_netdev_can_be_removed),
+        T(the_home_loop_serves_when_the_kernel_refuses),
+        T(a_pair_that_cannot_be_added_needs_a_reset),
+        T(a_pair_that_hangs_is_given_up),
+        cmocka_unit_test(no_moment_of_a_change_of_pairs_leaves_the_kernel_connected),
+    };
+    return cmocka_run_group_tests_name("hw/virtio/net_vhost", tests, NULL, NULL);
+}
