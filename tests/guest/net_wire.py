@@ -24,7 +24,7 @@ class Capture(threading.Thread):
     """Looks at frames of TCP over IPv4 on @device until stop(). Each that is not left to its receiver has a right
     checksum, and each that is has the sum of its pseudo header there."""
 
-    def __init__(self, device, most=400):
+    def __init__(self, device, most=60):
         super().__init__(daemon=True)
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
         self.socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
@@ -87,11 +87,11 @@ class Server:
             def log_message(self, *_):
                 pass
 
-        self.http = http.server.ThreadingHTTPServer((address, port), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.taken = []  # MD5 of each connection's bytes
         self.sink = socket.create_server((address, port + 1))
         threading.Thread(target=self.take, daemon=True).start()
-        self.taken = []  # MD5 of each connection's bytes
+        self.http = http.server.ThreadingHTTPServer((address, port), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def take(self):
         while True:
