@@ -99,7 +99,8 @@ typedef struct ChardevBackend {
      * @error_number 0 is end of file. Called with 0 again when `ending` was set and the answers are
      * written out. May be NULL: input stays ended, and bytes that cannot be written are dropped. */
     void (*hangup)(ChardevStream *s, int error_number);
-    /* Ends the connection, which exists. NULL: it is no socket. */
+    /* Of a socket, else NULL: the connected socket, -1: none; and the end of the connection, which exists. */
+    int (*connection)(const ChardevStream *s);
     void (*end_connection)(ChardevStream *s);
     /* Reads input, and stores descriptors that come with it in `passed_fds`. NULL: read(2). */
     ssize_t (*read)(ChardevStream *s, uint8_t *data, size_t size);

@@ -157,6 +157,12 @@ static RUNS_IN_MAIN void chardev_socket_disconnect(ChardevSocket *k)
     stream_set_connected(s, false);
 }
 
+static int chardev_socket_connection(const ChardevStream *s)
+{
+    enter_main();
+    return ((const ChardevSocket *)(const void *)s)->fd;
+}
+
 static void chardev_socket_end_connection(ChardevStream *s)
 {
     enter_main();
@@ -460,5 +466,6 @@ const ChardevBackend chardev_socket_backend = {
     .close = chardev_socket_close,
     .read = chardev_socket_read,
     .hangup = chardev_socket_hangup,
+    .connection = chardev_socket_connection,
     .end_connection = chardev_socket_end_connection,
 };

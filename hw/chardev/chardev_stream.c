@@ -370,7 +370,7 @@ static int stream_socket_fd(const Chardev *c)
 {
     const ChardevStream *s = (const ChardevStream *)c;
     enter_main();
-    return atomic_load(&s->connected) ? s->in_fd : -1;
+    return s->backend->connection(s);
 }
 
 static void stream_disconnect(Chardev *c)

@@ -13,8 +13,7 @@
 /* What skiff has of the protocol. */
 #define USER_PROTOCOL                                                                              \
     ((1ull << VHOST_USER_PROTOCOL_F_MQ) | (1ull << VHOST_USER_PROTOCOL_F_LOG_SHMFD) |              \
-     (1ull << VHOST_USER_PROTOCOL_F_REPLY_ACK) | (1ull << VHOST_USER_PROTOCOL_F_NET_MTU) |         \
-     (1ull << VHOST_USER_PROTOCOL_F_RARP) | (1ull << VHOST_USER_PROTOCOL_F_BACKEND_REQ) |          \
+     (1ull << VHOST_USER_PROTOCOL_F_REPLY_ACK) | (1ull << VHOST_USER_PROTOCOL_F_BACKEND_REQ) |     \
      (1ull << VHOST_USER_PROTOCOL_F_CONFIG) | (1ull << VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD))
 
 /* ---- coroutines of the connection ---- */
@@ -269,6 +268,7 @@ static void user_greet_coroutine(void *opaque)
                                     u->dev.num_vrings);
             user_note_replaceable(u);
             vhost_came_back(&u->dev);
+            aio_bh_schedule(&u->presence_bh);
             user_tell_config(u);
             u->greeted = true;
         }
@@ -302,6 +302,42 @@ static void user_chardev_event(void *opaque, ChardevEvent event)
 }
 
 static const ChardevFrontendOps user_frontend = {.event = user_chardev_event};
+
+static void user_presence_changed(void *opaque)
+{
+    VhostUser *u = opaque;
+    enter_main();
+    if (u->events != NULL && u->events->presence_changed != NULL) {
+        u->events->presence_changed(u->events_opaque);
+    }
+}
+
+/* ---- vrings that are enabled ---- */
+
+static void user_adjust_coroutine(void *opaque)
+{
+    VhostUser *u = opaque;
+    unsigned enabled;
+    enter_coroutine();
+    enter_main();
+    do {
+        enabled = u->enabled;
+    } while (vhost_user_co_enable(u) && enabled != u->enabled);
+    u->adjusting = false;
+    user_end_coroutine(u);
+}
+
+void vhost_user_set_enabled(VhostUser *u, unsigned enabled)
+{
+    if (u->enabled == enabled) {
+        return;
+    }
+    u->enabled = enabled;
+    if (!u->adjusting && !u->closing && u->dev.phase == VHOST_RUNNING) {
+        u->adjusting = true;
+        user_start_coroutine(u, user_adjust_coroutine);
+    }
+}
 
 /* ---- life cycle ---- */
 
@@ -341,8 +377,10 @@ bool vhost_user_co_open(VhostUser *u, const VhostUserNeeds *needs, Chardev *char
     vhost_init(&u->dev, &vhost_user_ops, ctx, ram, u->name);
     u->dev.needs_fds = true;
     u->dev.max_regions = VHOST_USER_MAX_REGIONS;
+    u->enabled = VHOST_USER_ALL_VRINGS;
+    aio_bh_init(&u->presence_bh, ctx, user_presence_changed, u);
     VhostMemory memory;
-    if (!vhost_memory_build(ram, u->dev.max_regions, true, &memory, error)) {
+    if (ram != NULL && !vhost_memory_build(ram, u->dev.max_regions, true, &memory, error)) {
         g_clear_pointer(&u->name, g_free);
         return false;
     }
@@ -368,6 +406,7 @@ void vhost_user_co_close(VhostUser *u)
     while (u->coroutines > 0) {
         co_queue_wait(&u->changed, "a vhost-user connection's last request");
     }
+    aio_bh_cancel(&u->presence_bh);
     vhost_cleanup(&u->dev);
     vhost_user_drop_inflight(u);
     g_clear_pointer(&u->why, g_free);
@@ -377,4 +416,11 @@ void vhost_user_co_close(VhostUser *u)
 void vhost_user_forget_requests(VhostUser *u)
 {
     atomic_store(&u->inflight_void, true);
+    atomic_store(&u->session, false);
+    atomic_store(&u->session_lost, false);
+}
+
+bool vhost_user_needs_reset(const VhostUser *u)
+{
+    return atomic_load(&u->session_lost) || (!u->dev.usable && !u->dev.reconnects);
 }

@@ -22,6 +22,7 @@
 #ifndef SKIFF_HW_VHOST_VHOST_USER_H
 #define SKIFF_HW_VHOST_VHOST_USER_H
 
+#include <limits.h>
 #include "hw/core/chardev.h"
 #include "hw/vhost/vhost.h"
 #include "hw/vhost/vhost_user_link.h"
@@ -44,6 +45,8 @@ typedef struct VhostUserNeeds {
 typedef struct VhostUserEvents {
     /* `config` has new contents. */
     void (*config_changed)(void *opaque);
+    /* A back end is there, after there was none, or the other way round: dev.usable. */
+    void (*presence_changed)(void *opaque);
 } VhostUserEvents;
 
 typedef struct VhostUser {
@@ -65,6 +68,13 @@ typedef struct VhostUser {
     VhostUserInflight inflight; /* its size, while inflight_fd is not -1 */
     int inflight_fd;
     _Atomic bool inflight_void; /* the rings are new: the list is not valid any more */
+    uint64_t served;            /* vrings that it has not given back */
+    unsigned enabled;           /* only vrings below this one are enabled while they are served */
+    bool adjusting;             /* a coroutine makes that effective */
+    AioBh presence_bh;
+    /* It has state of the driver's: requests, or a session. */
+    _Atomic bool session;
+    _Atomic bool session_lost; /* with a back end that cannot be replaced */
     bool closing;
     char *why; /* why the last greeting failed, or NULL */
     LogLimit limit;
@@ -72,8 +82,10 @@ typedef struct VhostUser {
     CoQueue changed; /* the state, `why`, or `coroutines` has changed */
 } VhostUser;
 
+#define VHOST_USER_ALL_VRINGS UINT_MAX
+
 /* Attaches to @chardev (borrowed) and waits, VHOST_USER_OPEN_NS at most, for a back end that meets
- * @needs. @id names it in messages. After a failure everything is released. */
+ * @needs. @id names it in messages. After a failure everything is released. @ram NULL: the user sets dev.ram before a start. */
 bool vhost_user_co_open(VhostUser *u, const VhostUserNeeds *needs, Chardev *chardev,
                         AioContext *ctx, const GuestRam *ram, const char *id,
                         const VhostUserEvents *events, void *opaque, GError **error)
@@ -83,13 +95,20 @@ void vhost_user_co_close(VhostUser *u) coroutine_fn RUNS_IN_MAIN;
 /* Writes to the back end's configuration space. */
 bool vhost_user_co_set_config(VhostUser *u, unsigned offset, const uint8_t *bytes, unsigned size,
                               GError **error) coroutine_fn RUNS_IN_MAIN;
+/* From now on only vrings below @enabled are enabled while they are served; initially all. */
+void vhost_user_set_enabled(VhostUser *u, unsigned enabled) RUNS_IN_MAIN;
 /* Whether the present back end has agreed to protocol feature @bit. */
 bool vhost_user_has_protocol(const VhostUser *u, unsigned bit) RUNS_IN_MAIN;
-/* The driver has reset the device: its next start is with new rings. */
+/* The driver has reset the device: its next start is with new rings and a new session. */
 void vhost_user_forget_requests(VhostUser *u) ANY_THREAD;
+/* Whether the device cannot be started before its driver resets it: what the back end kept for the driver
+ * is lost, or there is no back end and none may take its place. */
+bool vhost_user_needs_reset(const VhostUser *u) RUNS_IN_MAIN;
 
 /* ---- vhost_user_ops.c, for vhost_user.c ---- */
 extern const VhostOps vhost_user_ops;
+/* Enables the vrings that are served and are to be enabled. False: the back end is lost, or serves none. */
+bool vhost_user_co_enable(VhostUser *u) coroutine_fn RUNS_IN_MAIN;
 void vhost_user_drop_inflight(VhostUser *u) RUNS_IN_MAIN;
 /* Sends @m; with @ack, waits until the back end has executed it, if it can say so. */
 bool vhost_user_co_send(VhostUser *u, VhostUserMessage *m, bool ack, int64_t deadline_ns,

@@ -80,6 +80,12 @@ static bool ops_co_set_features(VhostDev *dev, uint64_t features, GError **error
     enter_main();
     enter_coroutine();
     uint64_t own = u->peer_features & VHOST_USER_F_PROTOCOL_FEATURES;
+    if (atomic_load(&u->session_lost)) {
+        g_set_error(
+            error, G_FILE_ERROR, G_FILE_ERROR_PIPE,
+            "what the back end kept for the driver is lost; the driver must reset the device");
+        return false;
+    }
     return ops_co_send_u64(dev, VHOST_USER_SET_FEATURES, features | own, true, error);
 }
 
@@ -213,18 +219,55 @@ static void ops_signal_all(const VhostUser *u, const VhostStart *start)
     }
 }
 
+static coroutine_fn RUNS_IN_MAIN bool ops_co_enable(VhostDev *dev, const VhostStart *start, bool on,
+                                                    int64_t deadline_ns, GError **error)
+{
+    VhostUser *u = user_from(dev);
+    if ((u->peer_features & VHOST_USER_F_PROTOCOL_FEATURES) == 0) {
+        return true; /* a ring runs from its kick descriptor to GET_VRING_BASE */
+    }
+    for (unsigned i = 0; i < start->count; i++) {
+        VhostUserMessage m =
+            vhost_user_message(VHOST_USER_SET_VRING_ENABLE, sizeof(m.payload.state));
+        m.payload.state.index = start->vrings[i].index;
+        m.payload.state.num = on && start->vrings[i].index < u->enabled;
+        if (!vhost_user_co_send(u, &m, false, deadline_ns, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool vhost_user_co_enable(VhostUser *u)
+{
+    VhostDev *dev = &u->dev;
+    for (unsigned i = 0; i < dev->num_vrings && dev->phase == VHOST_RUNNING; i++) {
+        VhostUserMessage m =
+            vhost_user_message(VHOST_USER_SET_VRING_ENABLE, sizeof(m.payload.state));
+        m.payload.state.index = i;
+        m.payload.state.num = i < u->enabled;
+        if ((u->served >> i & 1) != 0 &&
+            !vhost_user_co_send(u, &m, false, aio_now_ns(dev->ctx) + dev->timeout_ns, NULL)) {
+            return false;
+        }
+    }
+    return dev->phase == VHOST_RUNNING;
+}
+
 static bool ops_co_run(VhostDev *dev, const VhostStart *start, bool on, GError **error)
 {
     VhostUser *u = user_from(dev);
     enter_main();
     enter_coroutine();
-    /* Without protocol features, a ring runs from its kick descriptor to GET_VRING_BASE. */
-    bool has_enable = (u->peer_features & VHOST_USER_F_PROTOCOL_FEATURES) != 0;
-    for (unsigned i = 0; has_enable && i < start->count; i++) {
-        if (!ops_co_send_state(dev, VHOST_USER_SET_VRING_ENABLE, start->vrings[i].index, on, false,
-                               error)) {
-            return false;
+    if (on) {
+        u->served = 0;
+        for (unsigned i = 0; i < start->count; i++) {
+            u->served |= 1ull << start->vrings[i].index;
         }
+        atomic_store(&u->session, true);
+    }
+    if (!ops_co_enable(dev, start, on, dev->deadline_ns, error)) {
+        return false;
     }
     if (on) {
         if (!ops_co_sync(dev, error)) {
@@ -247,7 +290,11 @@ static bool ops_co_stop_vring(VhostDev *dev, unsigned index, uint16_t *last_avai
         return false;
     }
     *last_avail = (uint16_t)m.payload.state.num;
-    atomic_store(&u->inflight_void, true); /* nothing is in flight */
+    u->served &= ~(1ull << index);
+    if (u->served == 0) { /* nothing is in flight */
+        atomic_store(&u->inflight_void, true);
+        atomic_store(&u->session, u->needs.stateful && atomic_load(&u->session));
+    }
     return true;
 }
 
@@ -292,6 +339,10 @@ static void ops_give_up(VhostDev *dev)
     if (u->link != NULL) {
         vhost_user_link_close(g_steal_pointer(&u->link));
         u->replaced = true;
+        aio_bh_schedule(&u->presence_bh);
+        if (atomic_load(&u->session) && !u->dev.reconnects) {
+            atomic_store(&u->session_lost, true);
+        }
         chardev_disconnect(u->chardev);
     }
 }

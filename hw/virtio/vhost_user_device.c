@@ -12,6 +12,23 @@ void vhost_user_device_reset(VirtioDevice *vdev)
     vhost_user_forget_requests(&vhost_user_device_of(vdev)->user);
 }
 
+bool vhost_user_device_co_start(Device *dev, GError **error)
+{
+    VhostUserDevice *d = (VhostUserDevice *)(void *)dev;
+    VirtioDevice *vdev = &d->base.vdev;
+    enter_main();
+    enter_coroutine();
+    bool needs_reset = vhost_user_needs_reset(&d->user);
+    bql_lock();
+    if (needs_reset && virtio_phase(vdev) == VIRTIO_LIVE) {
+        log_limited(&dev->log_limit, "%s: %s; the device needs a reset", device_label(dev),
+                    d->user.dev.why);
+        virtio_set_needs_reset(vdev);
+    }
+    bql_unlock();
+    return virtio_pci_co_start(dev, error);
+}
+
 bool vhost_user_device_co_open(VhostUserDevice *d, const VhostUserNeeds *needs,
                                const VhostUserEvents *events, GError **error)
 {

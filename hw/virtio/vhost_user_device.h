@@ -42,6 +42,9 @@ bool vhost_user_device_co_realize(VhostUserDevice *d, uint64_t features, GError 
 void vhost_user_device_co_unrealize(VhostUserDevice *d) coroutine_fn RUNS_IN_MAIN;
 void vhost_user_device_co_close(VhostUserDevice *d) coroutine_fn RUNS_IN_MAIN;
 
+/* For a DeviceType: a device whose driver must reset it does not hold up the VM. */
+bool vhost_user_device_co_start(Device *dev, GError **error);
+
 /* For VirtioOps: the home loop serves no queue; a reset makes the rings new. */
 void vhost_user_device_handle_queue(VirtioDevice *vdev, unsigned index);
 void vhost_user_device_reset(VirtioDevice *vdev);

@@ -164,6 +164,9 @@ static void device_act(Rig *r)
     }
     switch (r->user.dev.phase) {
     case VHOST_STOPPED:
+        if (fuzz_below(2) == 0) { /* the driver resets the device */
+            vhost_user_forget_requests(&r->user);
+        }
         if (fuzz_below(8) == 0) {
             run_call(r, rig_close_run);
         } else {
@@ -196,6 +199,7 @@ static void mean_well(Rig *r)
     if (!is_open(r)) {
         run_call(r, rig_open_run);
     }
+    vhost_user_forget_requests(&r->user);
     fuzz_require(is_open(r) && r->user.dev.usable, "a good back end is accepted", r->error);
     run_call(r, rig_start_run);
     fuzz_require(r->ok, "a good back end starts", r->error);

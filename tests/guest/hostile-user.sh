@@ -131,6 +131,10 @@ test_shared_folders() {
     with 'queue-size=48 is not a power of two' -chardev null,id=n -device vhost-user-blk-pci,chardev=n,queue-size=48
     with '1 to 36 bytes' -chardev null,id=n -device vhost-user-fs-pci,chardev=n,tag=
     with "no back end has connected to chardev 's'" -chardev "socket,id=s,path=$work/s,server=on,wait=off" -device vhost-user-blk-pci,chardev=s
+    with "'chardev' is missing" -netdev vhost-user,id=n
+    with "no chardev 'c'" -netdev vhost-user,id=n,chardev=c
+    with "'n' is no socket" -chardev null,id=n -netdev vhost-user,id=n,chardev=n
+    with 'queues=0' -netdev vhost-user,id=n,chardev=c,queues=0
     with 'memory-backend-memfd' -object memory-backend-ram,id=m,size=64M -machine memory-backend=m \
         -chardev "socket,id=s,path=$work/s,server=on,wait=off" -device vhost-user-blk-pci,chardev=s
     none_was_bad

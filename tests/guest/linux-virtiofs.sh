@@ -139,6 +139,7 @@ test_a_virtiofsd_that_is_killed_leaves_the_vm_alive() {
     pkill -KILL -P "$skiff_pid" virtiofsd
     wait_output 'the device needs a reset$'
     wait_output '^alive'
+    type_in '\001x' # its sync would wait for the folder
     wait_skiff
     expect_status 0
 }

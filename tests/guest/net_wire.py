@@ -26,9 +26,10 @@ class Capture(threading.Thread):
 
     def __init__(self, device, most=60):
         super().__init__(daemon=True)
-        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+        every = 3  # ETH_P_ALL: with another protocol the kernel does not show what goes to the guest
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(every))
         self.socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
-        self.socket.bind((device, 0x0800))
+        self.socket.bind((device, every))
         self.socket.settimeout(0.2)
         self.most, self.stopping, self.wrong = most, False, []
         # by direction: True from the guest; the largest frame, frames with a partial checksum, frames
@@ -45,9 +46,9 @@ class Capture(threading.Thread):
     def look(self, packet, from_guest):
         flags, _, _, _, start, offset = struct.unpack("<BBHHHH", packet[:10])
         frame = packet[10:]
-        header = (frame[14] & 15) * 4
-        if frame[23] != 6:
+        if frame[12:14] != b"\x08\0" or frame[23] != 6:
             return
+        header = (frame[14] & 15) * 4
         self.count[from_guest] += 1
         self.largest[from_guest] = max(self.largest[from_guest], len(frame))
         self.partial[from_guest] += flags & NEEDS_CSUM

@@ -81,6 +81,58 @@ test_a_back_end_that_dies_or_hangs_costs_only_its_device() {
     done
 }
 
+# start_switch: DPDK's testpmd passes frames between $work/a.sock and $work/b.sock; sets $switch_pid.
+start_switch() {
+    rm -f "$work"/{a,b}.sock
+    dpdk-testpmd --no-huge -m 256 --no-pci --no-telemetry --file-prefix "skiff$$" --vdev "net_vhost0,iface=$work/a.sock" \
+        --vdev "net_vhost1,iface=$work/b.sock" -- --forward-mode=io --auto-start --total-num-mbufs=4096 --stats-period=3600 \
+        </dev/null >"$work/switch" 2>&1 &
+    switch_pid=$!
+}
+
+# wait_file REGEX FILE TIMES: until that many lines match.
+wait_file() {
+    local deadline=$((SECONDS + $(seconds 100)))
+    until [ "$(grep -acE -- "$1" "$2" 2>/dev/null)" -ge "$3" ]; do
+        [ $SECONDS -lt $deadline ] || fail "$2 has not $3 lines that match: $1"
+        sleep 0.05
+    done
+}
+
+# nic SOCKET MAC: sets nic to the arguments of skiff.
+set_nic() {
+    nic=(-chardev "socket,id=c,path=$work/$1.sock,reconnect-ms=100" -netdev vhost-user,id=n,chardev=c
+        -device "virtio-net-pci,netdev=n,mac=52:54:00:00:00:$2")
+}
+
+test_a_switch_connects_two_guests_and_is_restarted_under_traffic() {
+    command -v dpdk-testpmd >/dev/null || skip "dpdk-testpmd is not installed: tests/install-deps test"
+    ! in_lab || skip "it needs two processors"
+    start_switch
+    wait_file 'Checking link statuses' "$work/switch" 1
+    set_nic a 01
+    set_own_guest net-echo 'ip=10.0.2.2 mode=irq' "${nic[@]}"
+    "$SKIFF" "${own_guest[@]}" -serial stdio </dev/null >"$work/echo" 2>&1 &
+    wait_file 'net-echo: ready' "$work/echo" 1
+    set_nic b 02
+    own_guest net-bench 'peer=10.0.2.2 ms=300 qd=4 mode=irq' "${nic[@]}" -sandbox on
+    expect_status 1
+    expect_output 'lost=0 .*'
+    start_own_guest net-bench 'peer=10.0.2.2 ms=4000 qd=4 mode=irq' "${nic[@]}"
+    wait_file 'b.sock. set queue enable: 1' "$work/switch" 4
+    kill -KILL "$switch_pid"
+    wait_file 'net-echo: link down' "$work/echo" 1
+    start_switch
+    wait_file 'net-echo: link up' "$work/echo" 2
+    wait_skiff
+    expect_status 1
+    expect_output '^net-bench: PASS'
+    set_nic b 02
+    own_guest net-bench 'peer=10.0.2.2 ms=300 qd=4 mode=irq' "${nic[@]}"
+    expect_status 1
+    expect_output 'lost=0 .*'
+}
+
 # What a guest sees of a folder is tested in the lab: tests/guest/linux-virtiofs.sh.
 test_virtiofsd_is_started_and_ends_with_the_vm() {
     [ -x /usr/libexec/virtiofsd ] || [ -x /usr/lib/qemu/virtiofsd ] || skip "virtiofsd is not installed: tests/install-deps test"

@@ -73,11 +73,21 @@ static void fake_chardev_disconnect(Chardev *chardev)
     }
 }
 
+void fake_chardev_set_ctx(FakeChardev *c, AioContext *ctx)
+{
+    if (c->ctx != NULL) {
+        aio_bh_cancel(&c->announce);
+    }
+    c->ctx = ctx;
+    if (ctx != NULL) {
+        aio_bh_init(&c->announce, ctx, fake_chardev_announce, c);
+    }
+}
+
 FakeChardev *fake_chardev_new_socket(const char *id, AioContext *ctx)
 {
     FakeChardev *c = fake_chardev_new(id);
-    c->ctx = ctx;
-    aio_bh_init(&c->announce, ctx, fake_chardev_announce, c);
+    fake_chardev_set_ctx(c, ctx);
     return c;
 }
 

@@ -27,6 +27,8 @@ typedef struct FakeChardev {
 FakeChardev *fake_chardev_new(const char *id);
 /* A socket without connection, for a frontend that makes all transfers itself. */
 FakeChardev *fake_chardev_new_socket(const char *id, AioContext *ctx);
+/* The loop of another machine; NULL between two. */
+void fake_chardev_set_ctx(FakeChardev *c, AioContext *ctx);
 /* Ends the connection, if there is one, and begins another on @fd, which is taken. */
 void fake_chardev_connect(FakeChardev *c, int fd);
 void fake_chardev_free(FakeChardev *c);

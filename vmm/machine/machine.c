@@ -12,6 +12,17 @@ void machine_init(VmMachine *m, const MachineConfig *config, Backends *backends)
     m->pio = address_space_new("I/O");
 }
 
+/* Whether one of @list (OptDict) has type=@type. */
+static bool machine_has_type(const GPtrArray *list, const char *type)
+{
+    for (unsigned i = 0; i < list->len; i++) {
+        if (g_strcmp0(opt_dict_get(list->pdata[i], "type"), type) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Whether a device from the command line needs RAM that other processes can map. */
 static bool machine_wants_shared_ram(const VmMachine *m)
 {
@@ -22,7 +33,9 @@ static bool machine_wants_shared_ram(const VmMachine *m)
             return true;
         }
     }
-    return m->backends->config->backends.virtiofs->len > 0;
+    const BackendsConfig *backends = &m->backends->config->backends;
+    return backends->virtiofs->len > 0 || machine_has_type(backends->netdevs, "vhost-user") ||
+           machine_has_type(backends->nics, "vhost-user");
 }
 
 bool machine_choose_memory(VmMachine *m, GError **error)

@@ -339,6 +339,58 @@ static void a_client_without_a_server_fails_or_tries_again(void **state)
     close(listener);
 }
 
+/* A frontend that makes all transfers itself. */
+typedef struct Borrower {
+    Chardev *chardev;
+    unsigned opened, closed;
+    int fd; /* as CHARDEV_OPENED found it */
+} Borrower;
+
+static void borrower_event(void *opaque, ChardevEvent event)
+{
+    Borrower *b = opaque;
+    enter_main();
+    b->opened += event == CHARDEV_OPENED;
+    b->closed += event == CHARDEV_CLOSED;
+    b->fd = chardev_socket_fd(b->chardev);
+}
+
+static void a_frontend_borrows_the_socket_of_each_connection(void **state)
+{
+    static const ChardevFrontendOps ops = {.event = borrower_event};
+    ChardevFixture *x = *state;
+    g_autofree char *path = chardev_fixture_path(x, "sock");
+    int listener = unix_server(path);
+    char byte = 0;
+    enter_main();
+    chardev_fixture_add(x, "socket,id=a,path=%s,reconnect-ms=1", path);
+    chardev_fixture_add(x, "null,id=n");
+    Borrower b = {.chardev = chardev_fixture_claim("a")};
+    assert_true(chardev_is_socket(b.chardev));
+    assert_false(chardev_is_socket(chardev_fixture_claim("n")));
+    chardev_attach(b.chardev, &ops, &b);
+    for (unsigned i = 0; i < 3; i++) {
+        STEP_UNTIL(x->ctx, b.opened == i + 1);
+        int fd = accept(listener, NULL, NULL);
+        assert_true(b.fd >= 0);
+        assert_int_equal(send(fd, "x", 1, 0), 1);
+        chardev_harness_settle(x->ctx);
+        assert_int_equal(recv(b.fd, &byte, 1, MSG_DONTWAIT), 1); /* the chardev has not read it */
+        if (i == 1) { /* the peer leaves; the chardev may notice it first */
+            close(fd);
+            STEP_UNTIL(x->ctx, b.closed == i + 1);
+        } else {
+            chardev_disconnect(b.chardev);
+            assert_int_equal(b.closed, i + 1);
+            assert_int_equal(recv(fd, &byte, 1, 0), 0);
+            close(fd);
+        }
+        assert_int_equal(b.fd, -1);
+    }
+    chardev_attach(b.chardev, NULL, NULL);
+    close(listener);
+}
+
 static void contradictory_socket_options_are_refused(void **state)
 {
     ChardevFixture *x = *state;
@@ -391,6 +443,7 @@ int main(void)
         CHARDEV_TEST(a_live_server_sees_no_connection_when_its_address_is_in_use),
         CHARDEV_TEST(a_socket_that_does_not_listen_yet_is_not_replaced),
         CHARDEV_TEST(tcp_works_from_both_ends),
+        CHARDEV_TEST(a_frontend_borrows_the_socket_of_each_connection),
         CHARDEV_TEST(a_client_without_a_server_fails_or_tries_again),
         CHARDEV_TEST(contradictory_socket_options_are_refused),
         CHARDEV_TEST(an_inherited_descriptor_stays_blocking),

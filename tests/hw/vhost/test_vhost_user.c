@@ -314,6 +314,7 @@ static void a_lie_loses_the_back_end_at_once(void **state)
             fake_machine_run(r->machine);
         }
         bool in_stop = i % 2 == 1;
+        vhost_user_forget_requests(&r->user); /* as a reset by the driver */
         if (in_stop) {
             assert_true(rig_do(r, rig_start_run));
         }
@@ -323,6 +324,30 @@ static void a_lie_loses_the_back_end_at_once(void **state)
         assert_int_equal(r->lost, i + 1);
         assert_int_equal(r->user.dev.phase, VHOST_STOPPED);
     }
+}
+
+static void a_session_that_is_lost_is_not_continued(void **state)
+{
+    Rig *r = *state;
+    assert_true(rig_do(r, rig_start_run));
+    vhost_user_peer_kill(r->peer);
+    fake_machine_run(r->machine);
+    assert_false(rig_do(r, rig_stop_run));
+    vhost_user_peer_connect(r->peer);
+    fake_machine_run(r->machine);
+    assert_true(r->user.dev.usable);
+    assert_true(vhost_user_needs_reset(&r->user));
+    assert_false(rig_do(r, rig_start_run));
+    vhost_user_forget_requests(&r->user);
+    assert_false(vhost_user_needs_reset(&r->user));
+    assert_true(rig_do(r, rig_start_run));
+    assert_true(rig_do(r, rig_stop_run)); /* nothing is in flight: now it may be replaced */
+    vhost_user_peer_kill(r->peer);
+    fake_machine_run(r->machine);
+    vhost_user_peer_connect(r->peer);
+    fake_machine_run(r->machine);
+    assert_true(rig_do(r, rig_start_run));
+    assert_true(rig_do(r, rig_stop_run));
 }
 
 static void a_message_that_nobody_asked_for(void **state)
@@ -403,6 +428,7 @@ int main(void)
         OPEN(another_back_end_must_offer_as_much),
         OPEN(the_list_of_requests_in_flight_outlives_the_back_end),
         OPEN(a_lie_loses_the_back_end_at_once),
+        OPEN(a_session_that_is_lost_is_not_continued),
         OPEN(a_message_that_nobody_asked_for),
         OPEN(the_configuration_changes),
         OPEN(the_channel_answers),

@@ -25,6 +25,13 @@ static int tear_down(void **state)
     return 0;
 }
 
+static void lie_in_stop(VhostUserPeer *p, VhostUserMessage *reply)
+{
+    if (reply->header.request == VHOST_USER_GET_VRING_BASE) {
+        reply->payload.state.index ^= 1;
+    }
+}
+
 static void the_driver_reads_tag_and_queues(void **state)
 {
     Fixture *f = *state;
@@ -98,6 +105,37 @@ static void a_back_end_that_hangs_does_not_hold_a_reset(void **state)
     assert_int_equal(f->chardev->disconnects, 1);
 }
 
+static void a_session_that_is_lost_in_a_stop_is_not_continued(void **state)
+{
+    Fixture *f = *state;
+    for (unsigned i = 0; i < 4; i++) {
+        bring_up(f);
+        offer(f);
+        if (i % 2 == 0) { /* lost in the stop, else while it is stopped */
+            f->peer->lie = lie_in_stop;
+        }
+        virtio_bench_stop(f->bench, f->dev);
+        vhost_user_peer_kill(f->peer);
+        virtio_bench_settle(f->bench);
+        f->peer->lie = NULL;
+        if (i < 2) { /* a new back end is there when the VM starts */
+            vhost_user_peer_connect(f->peer);
+            virtio_bench_settle(f->bench);
+        }
+        assert_null(virtio_bench_try_start(f->bench, f->dev)); /* the VM goes on */
+        assert_int_equal(virtio_guest_status(&f->guest), 15 | VIRTIO_STATUS_NEEDS_RESET);
+        assert_int_equal(owner(f), VIRTIO_OWNER_MAIN);
+        if (i >= 2) {
+            vhost_user_peer_connect(f->peer);
+            virtio_bench_settle(f->bench);
+        }
+        virtio_guest_reset(&f->guest);
+        bring_up(f);
+        offer(f);
+        assert_true(served(f));
+    }
+}
+
 static void options_that_are_wrong(void **state)
 {
     static const struct {
@@ -150,6 +188,7 @@ int main(void)
         WITH(requests_are_served_through_stops_and_resets, set_up_device),
         WITH(a_back_end_that_dies_needs_a_reset, set_up_device),
         WITH(a_back_end_that_hangs_does_not_hold_a_reset, set_up_device),
+        WITH(a_session_that_is_lost_in_a_stop_is_not_continued, set_up_device),
         WITH(options_that_are_wrong, set_up),
         WITH(a_session_is_not_restored, set_up_device),
         cmocka_unit_test(every_state_field_is_saved),
