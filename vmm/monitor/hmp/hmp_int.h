@@ -74,6 +74,7 @@ struct HmpCommand {
     X(memory)                                                                                      \
     X(device)                                                                                      \
     X(block)                                                                                       \
+    X(net)                                                                                         \
     X(nbd)                                                                                         \
     X(usernet)                                                                                     \
     X(info_machine)                                                                                \
