@@ -3,7 +3,6 @@
 #include <string.h>
 #include "vmm/monitor/hmp/hmp_int.h"
 
-static const char no_network[] = "none: this version has no user-mode network";
 static const char no_display[] = "none: there is no display";
 static const char no_migration[] = "none: this version has no migration";
 static const char no_snapshots[] = "none: this version saves no machines; "
