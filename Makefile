@@ -47,7 +47,7 @@ LDFLAGS_asan   := -fsanitize=address,undefined $(SYS_WRAP)
 LDFLAGS_ubsan  := -fsanitize=undefined $(SYS_WRAP)
 LDFLAGS_tsan   := -fsanitize=thread $(SYS_WRAP)
 
-PKGS := glib-2.0 json-c liburing libseccomp zlib libdeflate libzstd
+PKGS := glib-2.0 json-c liburing libseccomp zlib libdeflate libzstd slirp
 # Loaded when they are first used (util/library.h); tests call them directly.
 LATE_PKGS := gnutls libnbd
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(LATE_PKGS) 2>/dev/null)

@@ -15,6 +15,7 @@
 #include "util/trace.h"
 #include "util/loop/waitgraph.h"
 #include "hw/chardev/chardev_set.h"
+#include "hw/net/net.h"
 #include "vmm/process/daemon.h"
 #include "vmm/process/notify.h"
 #include "vmm/process/pidfile.h"
@@ -229,6 +230,7 @@ static void main_exit(Main *m, int status)
             log_warn("console output was lost: its reader does not read");
         }
         chardev_leave();
+        net_leave();
         g_autofree char *explanation = exec_vm_explain();
         if (m->vm.life.show_console || (explanation != NULL && exec_vm_console_explains())) {
             main_print_tail(m);

@@ -3,6 +3,7 @@
 
 #include "block/drivers.h"
 #include "hw/chardev/chardev_set.h"
+#include "hw/net/net_user.h"
 #include "hw/net_types.h"
 #include "util/loop/worker.h"
 #include "vmm/exec/exec_vm.h"
@@ -12,11 +13,19 @@
 #include "vmm/monitor/monitors.h"
 #include "vmm/monitor/qmp_tables.h"
 #include "vmm/process/notify.h"
+#include "vmm/sandbox/sandbox.h"
 
 void startup_set_lists(void)
 {
     block_setup(block_drivers);
     qmp_setup(qmp_groups);
+}
+
+/* Whether -sandbox is on; main.c reports what is wrong with the option. */
+static bool startup_is_confined(const VmConfig *config)
+{
+    bool on = false;
+    return sandbox_parse(config->process.sandbox, &on, NULL) && on;
 }
 
 void startup_init(Vm *vm, const VmConfig *config, AioContext *main_ctx)
@@ -26,6 +35,9 @@ void startup_init(Vm *vm, const VmConfig *config, AioContext *main_ctx)
     gdbstub_set_monitor(hmp_co_execute_on);
     chardev_setup(main_ctx);
     net_setup(net_types, main_ctx);
+    if (startup_is_confined(config)) {
+        net_user_forbid_commands();
+    }
 }
 
 /* Creates the VM's backends. */

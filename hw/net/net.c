@@ -21,6 +21,11 @@ void net_setup(const NetType *const *types, AioContext *main_ctx)
     net_ctx = main_ctx;
 }
 
+AioContext *net_main_context(void)
+{
+    return net_ctx;
+}
+
 /* ---- finding ---- */
 
 NetBackend *net_find(const char *id)
@@ -222,6 +227,15 @@ bool net_co_remove(const char *id, GError **error)
     }
     net_co_take_out(b);
     return true;
+}
+
+void net_leave(void)
+{
+    for (const NetBackend *b = net_backends; b != NULL; b = b->next) {
+        if (b->type->unlink != NULL) {
+            b->type->unlink(b);
+        }
+    }
 }
 
 void net_co_shutdown(void)

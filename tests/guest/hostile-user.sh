@@ -76,6 +76,19 @@ test_options_of_QEMU_that_skiff_lacks() {
     with gtk -display gtk
     with vga -vga std
     with "use -nic" -net user
+    with 'net=x: is no IPv4 address' -netdev user,id=n,net=x
+    with 'dns=1.2.3.4: is not in the network' -netdev user,id=n,dns=1.2.3.4
+    with "Invalid host forwarding rule 'tcp::1'" -netdev user,id=n,hostfwd=tcp::1
+    with '-cmd:COMMAND' -netdev user,id=n,guestfwd=tcp:10.0.2.100:80-x
+    with 'sandbox on' -netdev user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:true -sandbox on
+    with 'virtiofs' -netdev user,id=n,smb=/tmp
+    with "can't connect" -netdev stream,id=n,addr.type=unix,addr.path=/no/such/socket
+    with 'needs addr.path=' -netdev stream,id=n,addr.type=unix
+    with 'addr.type=vsock' -netdev stream,id=n,addr.type=vsock
+    with 'needs remote.type=' -netdev dgram,id=n
+    with 'is not a socket' -netdev dgram,id=n,local.type=fd,local.str=999
+    with 'expects one of' -netdev socket,id=n
+    with 'HOST:PORT' -netdev socket,id=n,connect=x
     with parallel -parallel stdio
     none_was_bad
 }

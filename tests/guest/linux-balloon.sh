@@ -72,7 +72,7 @@ test_debian_gives_memory_back_and_takes_it_again() {
         -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz \
         -append "console=ttyS0 quiet skiff.run=sh:$(printf '%s' "$guest_script" | base64 -w0)" \
         -qmp "unix:$work/qmp,server=on,wait=off" -sandbox on \
-        -device virtio-balloon-pci,id=balloon,free-page-reporting=on,deflate-on-oom=on
+        -device virtio-balloon-pci,id=balloon,free-page-reporting=on
     python3 -c "$host_program" "$work" "$skiff_pid"
     wait_skiff
     expect_status 0

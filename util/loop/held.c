@@ -159,7 +159,8 @@ NO_THREAD_SAFETY_ANALYSIS void rank_mutex_unlock(RankMutex *m)
 NO_THREAD_SAFETY_ANALYSIS void bql_lock(void)
 {
     ThreadRole role = thread_role();
-    if (role == THREAD_IOTHREAD || role == THREAD_WORKER || role == THREAD_MIGRATION) {
+    if (role == THREAD_IOTHREAD || role == THREAD_WORKER || role == THREAD_MIGRATION ||
+        role == THREAD_NETWORK) {
         bug_abort("the BQL is taken by thread '%s': only vCPUs and main may", thread_name());
     }
     rank_mutex_lock(&bql);

@@ -31,11 +31,12 @@ static void *iothread_run(void *opaque)
     return NULL;
 }
 
-IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error)
+static IoThread *iothread_start(const char *id, char *name_taken, ThreadRole role,
+                                int64_t poll_max_ns, GError **error)
 {
     IoThread *t = g_new0(IoThread, 1);
     t->id = g_strdup(id);
-    t->name = g_strdup_printf("iothread/%s", id);
+    t->name = name_taken;
     t->poll_max_ns = poll_max_ns;
     t->ctx = aio_context_new_unowned(t->name, error);
     if (t->ctx == NULL) {
@@ -43,7 +44,7 @@ IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error)
     }
     sem_init(&t->quit_done, 0, 0);
     aio_context_set_polling(t->ctx, poll_max_ns);
-    if (!thread_start(&t->thread, THREAD_IOTHREAD, t->name, iothread_run, t)) {
+    if (!thread_start(&t->thread, role, t->name, iothread_run, t)) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                     "iothread '%s': cannot start a thread: %s", id, g_strerror(errno));
         aio_context_free_unowned(t->ctx);
@@ -56,6 +57,17 @@ fail:
     g_free(t->name);
     g_free(t);
     return NULL;
+}
+
+IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error)
+{
+    return iothread_start(id, g_strdup_printf("iothread/%s", id), THREAD_IOTHREAD, poll_max_ns,
+                          error);
+}
+
+IoThread *iothread_new_network(const char *id, GError **error)
+{
+    return iothread_start(id, g_strdup_printf("net/%s", id), THREAD_NETWORK, 0, error);
 }
 
 void iothread_free(IoThread *t)

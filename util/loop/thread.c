@@ -26,7 +26,8 @@ static ThreadStartHook *_Atomic start_hook;
 
 static const char *thread_role_name(ThreadRole role)
 {
-    static const char *const names[] = {"none", "main", "iothread", "vcpu", "worker", "migration"};
+    static const char *const names[] = {"none",   "main",      "iothread", "vcpu",
+                                        "worker", "migration", "network"};
     return names[role];
 }
 

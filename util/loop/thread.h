@@ -56,6 +56,7 @@ typedef enum ThreadRole {
     THREAD_VCPU,
     THREAD_WORKER,
     THREAD_MIGRATION,
+    THREAD_NETWORK, /* an iothread that also opens sockets: user-mode networks */
 } ThreadRole;
 
 /* Names the calling thread ("vcpu/0"; the kernel keeps 15 bytes) and fixes its role. Once per

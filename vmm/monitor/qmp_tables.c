@@ -25,9 +25,11 @@
     ROW(qom)                                                                                       \
     ROW(machine)                                                                                   \
     ROW(chardev)                                                                                   \
+    ROW(net)                                                                                       \
     ROW(cpu)                                                                                       \
     ROW(memory)                                                                                    \
     ROW(balloon)                                                                                   \
+    ROW(netdev_event)                                                                              \
     ROW(dump)                                                                                      \
     ROW(monitor)                                                                                   \
     ROW(trace)

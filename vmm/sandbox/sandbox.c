@@ -23,7 +23,7 @@
 #define SYS_SECCOMP 1 /* si_code of a SIGSYS that a filter sent: asm-generic/siginfo.h */
 #endif
 
-#define SANDBOX_ROLES (THREAD_MIGRATION + 1)
+#define SANDBOX_ROLES (THREAD_NETWORK + 1)
 /* skiff's threads run no foreign code, so they need no protection from speculation, which would
  * slow them down, vCPUs included. */
 #define SANDBOX_FLAGS SECCOMP_FILTER_FLAG_SPEC_ALLOW

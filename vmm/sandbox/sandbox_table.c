@@ -29,7 +29,8 @@
 #define IOTHREAD (1u << THREAD_IOTHREAD)
 #define VCPU (1u << THREAD_VCPU)
 #define WORKER (1u << THREAD_WORKER)
-#define ALL (SPAWNER | MAIN | IOTHREAD | VCPU | WORKER | 1u << THREAD_MIGRATION)
+#define NETWORK (1u << THREAD_NETWORK)
+#define ALL (SPAWNER | MAIN | IOTHREAD | VCPU | WORKER | NETWORK | 1u << THREAD_MIGRATION)
 
 #define VALUES(...)                                                                                \
     (const uint64_t[])                                                                             \
@@ -139,10 +140,10 @@ const SandboxRow sandbox_rows[] = {
     WHEN(seccomp, SPAWNER, "the role's filter", IS(0, SECCOMP_SET_MODE_FILTER)),
 
     /* ---- loops ---- */
-    CALL(epoll_wait, MAIN | IOTHREAD, "a loop's sleep"),
-    CALL(epoll_pwait, MAIN | IOTHREAD, "a loop's sleep"),
-    CALL(epoll_pwait2, MAIN | IOTHREAD, "a loop's sleep, to the nanosecond"),
-    CALL(epoll_ctl, MAIN | IOTHREAD, "handlers are added and removed"),
+    CALL(epoll_wait, MAIN | IOTHREAD | NETWORK, "a loop's sleep"),
+    CALL(epoll_pwait, MAIN | IOTHREAD | NETWORK, "a loop's sleep"),
+    CALL(epoll_pwait2, MAIN | IOTHREAD | NETWORK, "a loop's sleep, to the nanosecond"),
+    CALL(epoll_ctl, MAIN | IOTHREAD | NETWORK, "handlers are added and removed"),
     CALL(epoll_create1, MAIN, "the loop of an added iothread"),
     CALL(eventfd2, MAIN | IOTHREAD | VCPU, "doorbells and interrupts of a device that starts"),
     CALL(dup, MAIN, "descriptors passed by clients"),
@@ -260,13 +261,15 @@ const SandboxRow sandbox_rows[] = {
     CALL(pipe2, MAIN, "streams of a command in the guest"),
     CALL(signalfd4, MAIN, "signals as messages"),
     CALL(timerfd_create, MAIN, "timers"),
-    CALL(timerfd_settime, MAIN | IOTHREAD, "timers; a loop's sleep without epoll_pwait2"),
+    CALL(timerfd_settime, MAIN | IOTHREAD | NETWORK, "timers; a loop's sleep without epoll_pwait2"),
 
     /* ---- sockets: UNIX and TCP, and what the resolver needs ---- */
     WHEN(socket, MAIN | WORKER, "streams", IS(0, AF_UNIX, AF_INET, AF_INET6),
          BITS(1, TYPE_BITS, SOCK_STREAM)),
     WHEN(socket, WORKER, "host names", IS(0, AF_UNIX, AF_INET, AF_INET6),
          BITS(1, TYPE_BITS, SOCK_DGRAM)),
+    WHEN(socket, MAIN, "added networks of datagrams; whether a server's socket is in use",
+         IS(0, AF_UNIX, AF_INET, AF_INET6), BITS(1, TYPE_BITS, SOCK_DGRAM)),
     REFUSE(socket, WORKER, EAFNOSUPPORT, "getaddrinfo() would list the host's addresses",
            IS(0, AF_NETLINK)),
     WHEN(socketpair, MAIN, "skiff's own streams", IS(0, AF_UNIX)),
@@ -280,9 +283,36 @@ const SandboxRow sandbox_rows[] = {
     CALL(setsockopt, MAIN | WORKER, "TCP_NODELAY, SO_REUSEADDR; the resolver"),
     CALL(recvfrom, MAIN | WORKER | IOTHREAD, "data; in an iothread of NBD servers and clients"),
     CALL(sendto, MAIN | WORKER | IOTHREAD, "data; in an iothread to NBD servers and clients"),
-    CALL(recvmsg, MAIN | WORKER, "data, and descriptors passed by clients"),
+    CALL(recvmsg, MAIN | WORKER | IOTHREAD,
+         "data; descriptors passed by clients; datagrams of a network"),
     CALL(sendmsg, MAIN | IOTHREAD | WORKER, "data; a worker's: a TLS handshake"),
     CALL(sendmmsg, WORKER, "the resolver"),
+
+    /* ---- a user-mode network: the guest's connections are sockets of its thread ---- */
+    WHEN(socket, NETWORK, "connections of the guest; ping", IS(0, AF_UNIX, AF_INET, AF_INET6),
+         BITS(1, TYPE_BITS, SOCK_STREAM)),
+    WHEN(socket, NETWORK, "datagrams of the guest; ping", IS(0, AF_INET, AF_INET6),
+         BITS(1, TYPE_BITS, SOCK_DGRAM)),
+    CALL(bind, NETWORK, "connections and datagrams of the guest"),
+    CALL(connect, NETWORK, "connections of the guest"),
+    CALL(listen, NETWORK, "forwarded ports"),
+    CALL(accept, NETWORK, "forwarded ports"),
+    CALL(accept4, NETWORK, "forwarded ports"),
+    CALL(shutdown, NETWORK, "one direction of a connection"),
+    CALL(getsockname, NETWORK, "addresses"),
+    CALL(getsockopt, NETWORK, "the result of a connect"),
+    CALL(setsockopt, NETWORK, "TCP_NODELAY, SO_REUSEADDR, SO_OOBINLINE"),
+    CALL(recvfrom, NETWORK, "data"),
+    CALL(recvmsg, NETWORK, "data"),
+    CALL(sendto, NETWORK, "data"),
+    CALL(sendmsg, NETWORK, "data"),
+    CALL(readv, NETWORK, "data"),
+    WHEN(ioctl, NETWORK, "how much has arrived", IS_LONG(1, FIONREAD, FIONBIO)),
+    WHEN(openat, NETWORK, "/etc/resolv.conf; files of tftp=, for reading only",
+         IS(2, O_RDONLY, O_RDONLY | O_CLOEXEC)),
+    CALL(newfstatat, NETWORK, "whether /etc/resolv.conf has changed"),
+    CALL(stat, NETWORK, "whether /etc/resolv.conf has changed"),
+    CALL(lseek, NETWORK, "files of tftp="),
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     /* ---- sanitizers: in their builds only ---- */

@@ -31,8 +31,10 @@
 
 typedef void Deed(void);
 
-static const char *const role_names[] = {"spawner", "main", "iothread/x", "vcpu/0", "worker/0"};
-static const ThreadRole all_roles[] = {THREAD_MAIN, THREAD_IOTHREAD, THREAD_VCPU, THREAD_WORKER};
+static const char *const role_names[] = {"spawner",  "main",        "iothread/x", "vcpu/0",
+                                         "worker/0", "migration/x", "net/x"};
+static const ThreadRole all_roles[] = {THREAD_MAIN, THREAD_IOTHREAD, THREAD_VCPU, THREAD_WORKER,
+                                       THREAD_NETWORK};
 
 /* ---- children ---- */
 
@@ -236,6 +238,23 @@ static void do_accept(void)
     syscall(SYS_accept4, -1, NULL, NULL, 0);
 }
 
+static void do_network_sockets(void)
+{
+    static const int families[] = {AF_INET, AF_INET6};
+    for (unsigned i = 0; i < 2; i++) {
+        close(socket(families[i], SOCK_STREAM | SOCK_CLOEXEC, 0));
+        close(socket(families[i], SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    }
+}
+
+/* As fopen() does. */
+static void do_read_resolv_conf(void)
+{
+    struct stat st;
+    stat("/etc/resolv.conf", &st);
+    close(open("/etc/resolv.conf", O_RDONLY));
+}
+
 static void do_io_submit(void)
 {
     syscall(SYS_io_submit, 0, 0, NULL);
@@ -337,6 +356,19 @@ static void an_iothread_and_a_vcpu_open_nothing(void **state)
 #endif
     assert_violates(THREAD_IOTHREAD, do_open_for_writing, "openat", SYS_openat);
     assert_violates(THREAD_VCPU, do_open_for_writing, "openat", SYS_openat);
+}
+
+static void a_network_opens_sockets_and_reads_files(void **state)
+{
+    assert_may(THREAD_NETWORK, do_accept);
+    assert_may(THREAD_NETWORK, do_network_sockets);
+    assert_may(THREAD_NETWORK, do_read_resolv_conf);
+    assert_violates(THREAD_IOTHREAD, do_network_sockets, "socket", SYS_socket);
+    assert_violates(THREAD_VCPU, do_network_sockets, "socket", SYS_socket);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    assert_violates(THREAD_NETWORK, do_open_for_writing, "openat", SYS_openat);
+#endif
+    assert_violates(THREAD_NETWORK, do_pwritev, "pwritev", SYS_pwritev);
 }
 
 /* ---- refused calls that are no violation ---- */
@@ -474,6 +506,7 @@ int main(void)
         cmocka_unit_test(a_call_of_another_table_kills),
         cmocka_unit_test(roles_have_calls_that_others_lack),
         cmocka_unit_test(an_iothread_and_a_vcpu_open_nothing),
+        cmocka_unit_test(a_network_opens_sockets_and_reads_files),
         cmocka_unit_test(optional_calls_of_libraries_fail_without_a_violation),
         cmocka_unit_test(a_thread_has_its_own_roles_filter_and_not_its_creators),
         cmocka_unit_test(every_role_may_allocate_memory_and_log),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * QMP's events about the VM. One listener converts the VM's notifications to events. Only
- * qmp_events.c, qmp_ports.c and qmp_balloon_commands.c emit them.
+ * qmp_events.c, qmp_ports.c, qmp_balloon_commands.c and qmp_netdev_events.c emit them.
  */
 #ifndef SKIFF_VMM_MONITOR_COMMANDS_QMP_EVENTS_H
 #define SKIFF_VMM_MONITOR_COMMANDS_QMP_EVENTS_H
@@ -19,6 +19,9 @@ void qmp_events_init(Vm *vm) RUNS_IN_MAIN;
 void qmp_port_changed(VmListener *l, const char *id, bool open) RUNS_IN_MAIN;
 /* Returns the number of ports that have a record: open now, or changed within QMP_PORT_QUIET_NS. */
 unsigned qmp_ports_known(void) RUNS_IN_MAIN;
+
+/* ---- qmp_netdev_events.c: NETDEV_STREAM_CONNECTED and _DISCONNECTED ---- */
+void qmp_netdev_events_init(void) RUNS_IN_MAIN;
 
 /* ---- qmp_balloon_commands.c: BALLOON_CHANGE ---- */
 /* VmListener.balloon_changed. A guest changes the size with each 256 pages: at most one event a second,

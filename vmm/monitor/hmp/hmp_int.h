@@ -74,7 +74,9 @@ struct HmpCommand {
     X(memory)                                                                                      \
     X(device)                                                                                      \
     X(block)                                                                                       \
+    X(net)                                                                                         \
     X(nbd)                                                                                         \
+    X(usernet)                                                                                     \
     X(info_machine)                                                                                \
     X(info_block)                                                                                  \
     X(info)
