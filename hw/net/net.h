@@ -251,7 +251,8 @@ void net_client_co_announce(NetClient *c) coroutine_fn RUNS_IN_MAIN;
 void net_client_start_queue(NetClient *c, unsigned queue) RUNS_IN_LOOP;
 void net_client_stop_queue(NetClient *c, unsigned queue) RUNS_IN_LOOP;
 void net_client_watch(NetClient *c, unsigned queue, bool on) RUNS_IN_LOOP;
-/* @iov has room for NET_FRAME_MAX. */
+/* @iov has room for NET_FRAME_MAX. Frames that are longer, or use offloads that the client has not
+ * configured, are dropped. */
 ssize_t net_client_receive(NetClient *c, unsigned queue, const struct iovec *iov, unsigned count)
     RUNS_IN_LOOP;
 ssize_t net_client_send(NetClient *c, unsigned queue, const struct iovec *iov, unsigned count)

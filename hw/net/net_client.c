@@ -4,9 +4,10 @@
 #include <errno.h>
 #include <string.h>
 #include "hw/net/net_int.h"
+#include "util/iov.h"
 #include "util/loop/sched_point.h"
 
-/* Frames that are dropped in one turn while the link is down. */
+/* Frames that are dropped in one turn. */
 #define NET_DROP_BUDGET 64
 
 NetClient *net_clients;
@@ -244,6 +245,40 @@ static void net_client_count(_Atomic uint64_t *counter)
                           memory_order_relaxed);
 }
 
+/* What a frame with @gso_type asks of its receiver; UINT32_MAX: nobody knows the type. */
+static uint32_t net_gso_offloads(uint8_t gso_type)
+{
+    switch (gso_type) {
+    case NET_HEADER_GSO_NONE:
+        return 0;
+    case NET_HEADER_GSO_TCPV4:
+        return NET_OFFLOAD_TSO4;
+    case NET_HEADER_GSO_TCPV6:
+        return NET_OFFLOAD_TSO6;
+    case NET_HEADER_GSO_UDP:
+        return NET_OFFLOAD_UFO;
+    case NET_HEADER_GSO_UDP_L4:
+        return NET_OFFLOAD_USO4 | NET_OFFLOAD_USO6; /* one of them */
+    default:
+        return UINT32_MAX;
+    }
+}
+
+/* Whether the client takes such a frame. The kernel queues frames, and those from before a change of the
+ * configuration may use offloads that the client does not accept any more. */
+static bool net_client_accepts(const NetClient *c, const struct iovec *iov, unsigned count)
+{
+    uint8_t start[2]; /* flags, gso_type */
+    uint32_t may = c->wanted.receive_offloads;
+    if (iov_copy_to_buf(iov, count, 0, start, sizeof(start)) != sizeof(start)) {
+        return false;
+    }
+    uint32_t gso = net_gso_offloads(start[1] & (uint8_t)~NET_HEADER_GSO_ECN);
+    return (!(start[0] & NET_HEADER_NEEDS_CSUM) || (may & NET_OFFLOAD_CSUM)) &&
+           (!(start[1] & NET_HEADER_GSO_ECN) || (may & NET_OFFLOAD_ECN)) &&
+           gso != UINT32_MAX && (gso == 0 || (may & gso));
+}
+
 ssize_t net_client_receive(NetClient *c, unsigned queue, const struct iovec *iov, unsigned count)
 {
     NetBackend *b = net_client_backend_of(c, queue);
@@ -256,7 +291,7 @@ ssize_t net_client_receive(NetClient *c, unsigned queue, const struct iovec *iov
         if (length < 0) {
             return length;
         }
-        if (!net_client_drops(c)) {
+        if (length <= NET_FRAME_MAX && !net_client_drops(c) && net_client_accepts(c, iov, count)) {
             net_client_count(&c->received);
             return length;
         }

@@ -24,7 +24,7 @@ static const char *const vhost_moves[VHOST_PHASES][VHOST_PHASES] = {
 
 static bool vhost_phase_uses_memory(VhostPhase phase)
 {
-    return phase == VHOST_STARTING || phase == VHOST_RUNNING || phase == VHOST_STOPPING;
+    return phase != VHOST_STOPPED;
 }
 
 static RUNS_IN_MAIN void vhost_move_by(VhostDev *dev, VhostPhase to, const char *by)
@@ -127,12 +127,34 @@ static coroutine_fn RUNS_IN_MAIN bool vhost_co_stop_vrings(VhostDev *dev, const 
         SP("vhost.stop_vring", dev);
         ok = dev->usable &&
              dev->ops->co_stop_vring(dev, start->vrings[i].index, &last_avail, &error);
-        start->vrings[i].base = last_avail;
+        if (ok && dev->has_run) { /* else the back end may have no position of it */
+            start->vrings[i].base = last_avail;
+        }
     }
     if (!ok) {
         vhost_lost(dev, error != NULL ? error->message : "it was lost while it was stopped");
     }
     return ok;
+}
+
+/* Invariant 5. The guest may have written the index, which then is its own loss. */
+static void vhost_restore_bases(const VhostStart *start)
+{
+    for (unsigned i = 0; i < start->count; i++) {
+        const _Atomic uint16_t *used = start->vrings[i].used; /* flags, idx */
+        start->vrings[i].base = atomic_load_explicit(&used[1], memory_order_acquire);
+    }
+}
+
+/* The back end is lost: waits until it is gone. */
+static coroutine_fn RUNS_IN_MAIN void vhost_co_await_gone(VhostDev *dev, const VhostStart *start)
+{
+    if (dev->ops->co_gone != NULL) {
+        dev->ops->co_gone(dev);
+    }
+    if (dev->has_run) {
+        vhost_restore_bases(start);
+    }
 }
 
 static coroutine_fn RUNS_IN_MAIN bool vhost_co_configure(VhostDev *dev, const VhostStart *start,
@@ -155,6 +177,7 @@ static coroutine_fn RUNS_IN_MAIN bool vhost_co_configure(VhostDev *dev, const Vh
             return false;
         }
     }
+    dev->has_run = true;
     return dev->ops->co_run(dev, start, true, error);
 }
 
@@ -182,6 +205,7 @@ static bool vhost_check_start(const VhostDev *dev, const VhostStart *start, GErr
 bool vhost_co_start(VhostDev *dev, const VhostStart *start, GError **error)
 {
     unsigned set = 0;
+    dev->has_run = false;
     if (!vhost_check_start(dev, start, error)) {
         return false;
     }
@@ -193,7 +217,9 @@ bool vhost_co_start(VhostDev *dev, const VhostStart *start, GError **error)
         ok = false;
     }
     if (!ok) {
-        vhost_co_stop_vrings(dev, start, set);
+        if (!vhost_co_stop_vrings(dev, start, set)) {
+            vhost_co_await_gone(dev, start);
+        }
         vhost_move(dev, VHOST_STOPPED);
         return false;
     }
@@ -203,13 +229,6 @@ bool vhost_co_start(VhostDev *dev, const VhostStart *start, GError **error)
 
 /* ---- stop ---- */
 
-/* Invariant 5. The guest may have written the index, which then is its own loss. */
-static void vhost_restore_base(VhostVring *v)
-{
-    const _Atomic uint16_t *used = v->used;
-    v->base = atomic_load_explicit(&used[1], memory_order_acquire); /* flags, idx */
-}
-
 bool vhost_co_stop(VhostDev *dev, const VhostStart *start)
 {
     bool ok = false;
@@ -218,8 +237,8 @@ bool vhost_co_stop(VhostDev *dev, const VhostStart *start)
         vhost_move(dev, VHOST_STOPPING);
         ok = vhost_co_stop_vrings(dev, start, start->count);
     }
-    for (unsigned i = 0; i < start->count && !ok; i++) {
-        vhost_restore_base(&start->vrings[i]);
+    if (!ok) {
+        vhost_co_await_gone(dev, start);
     }
     vhost_move(dev, VHOST_STOPPED);
     return ok;
@@ -262,7 +281,7 @@ void vhost_init(VhostDev *dev, const VhostOps *ops, AioContext *ctx, const Guest
 
 void vhost_cleanup(VhostDev *dev)
 {
-    if (dev->phase != VHOST_STOPPED && dev->phase != VHOST_LOST) {
+    if (dev->phase != VHOST_STOPPED) {
         bug_abort("%s is freed in phase %d", dev->name, dev->phase);
     }
     aio_bh_cancel(&dev->lost_bh);

@@ -20,8 +20,9 @@
  * kick descriptor), then run. Order of a stop: run off, then each vring is stopped and its position read.
  *
  * Invariants (assert_vhost_state())
- *   1. Only RUNNING, STARTING and STOPPING back ends access guest memory. They are counted: while the
- *      count is not 0, no VmStopped token is issued (hw/core/memory_users.h).
+ *   1. A back end in STOPPED does not access guest memory. The others are counted: while the count is not
+ *      0, no VmStopped token is issued (hw/core/memory_users.h). A back end that was given up is in STOPPED
+ *      when it is gone (co_gone), or has not gone in time: a kernel or process that hangs cannot be stopped.
  *   2. Operations of one VhostDev do not overlap: its user calls vhost_co_*() one after the other.
  *   3. A start that fails stops what it has started. A stop always succeeds.
  *   4. A start and a stop each end within `timeout_ns`, whatever the back end does. A back end that
@@ -104,6 +105,9 @@ typedef struct VhostOps {
     /* Gives the back end up: calls under way and later ones fail at once. Called by vhost_lost(). It may
      * neither wait nor call back. */
     void (*give_up)(VhostDev *dev);
+    /* After give_up: returns when the back end accesses guest memory no more, at dev->deadline_ns at the
+     * latest. May be NULL: that cannot be known. */
+    void (*co_gone)(VhostDev *dev);
 } VhostOps;
 
 /* Set by the user of a VhostDev. Called in main from a bottom half, never from within an operation. */
@@ -143,6 +147,7 @@ struct VhostDev {
     void *events_opaque;
     /* runtime */
     VhostPhase phase;
+    bool has_run;        /* the last start got so far that vrings may have been served */
     int64_t deadline_ns; /* of the operation under way */
     const VhostLog *log; /* what is logged to, or NULL; borrowed */
     unsigned losses;     /* so far */
@@ -152,13 +157,14 @@ struct VhostDev {
 
 void vhost_init(VhostDev *dev, const VhostOps *ops, AioContext *ctx, const GuestRam *ram,
                 const char *name) RUNS_IN_MAIN;
-/* In STOPPED or LOST. Drops events that have not been reported. */
+/* In STOPPED. Drops events that have not been reported. */
 void vhost_cleanup(VhostDev *dev) RUNS_IN_MAIN;
 
 /* ---- for the user ---- */
 /* From STOPPED. Fills in the ring pointers of @start->vrings. False + error: the device's rings are
- * invalid, or the back end refuses, or it is lost; it then is in STOPPED and accesses no memory. @start
- * is borrowed until the stop. */
+ * invalid, or the back end refuses, or it is lost; it then is in STOPPED and accesses no memory. With
+ * @dev->has_run it has served vrings before it failed, and `base` of each vring is its position. @start is
+ * borrowed until the stop. */
 bool vhost_co_start(VhostDev *dev, const VhostStart *start, GError **error)
     coroutine_fn RUNS_IN_MAIN NOT_WHILE_VM_STOPPED;
 /* From RUNNING or LOST. Sets `base` of each vring to its position. False: the back end was lost, and the

@@ -36,7 +36,7 @@ static int channel_close_in_worker(void *opaque)
 {
     VhostChannel *c = opaque;
     enter_worker();
-    return close(c->fd) == 0 ? 0 : -errno;
+    return c->fd < 0 || close(c->fd) == 0 ? 0 : -errno;
 }
 
 static void channel_close_run(void *opaque)
@@ -304,7 +304,32 @@ static void kernel_give_up(VhostDev *dev)
     VhostKernel *k = kernel_of(dev);
     enter_main();
     if (k->channel != NULL) {
-        channel_unref(g_steal_pointer(&k->channel));
+        k->given_up = g_steal_pointer(&k->channel);
+        k->given_up->awaited = true;
+        channel_unref(k->given_up);
+    }
+}
+
+/* Waits until @c is closed, but not for a call that hangs; who used it does not need it any more. */
+static coroutine_fn RUNS_IN_MAIN void channel_co_await_end(VhostChannel *c, int64_t deadline_ns)
+{
+    while (!c->closed && c->users == 0 &&
+           co_queue_wait_until(&c->closing, "the end of vhost", deadline_ns)) {
+    }
+    c->awaited = false;
+    if (c->closed) {
+        g_free(c);
+    }
+}
+
+/* Closing the descriptor is what stops the kernel. */
+static void kernel_co_gone(VhostDev *dev)
+{
+    VhostKernel *k = kernel_of(dev);
+    enter_main();
+    enter_coroutine();
+    if (k->given_up != NULL) {
+        channel_co_await_end(g_steal_pointer(&k->given_up), dev->deadline_ns);
     }
 }
 
@@ -315,7 +340,8 @@ static const VhostOps kernel_ops = {.co_set_features = kernel_co_set_features,
                                     .co_run = kernel_co_run,
                                     .co_stop_vring = kernel_co_stop_vring,
                                     .co_set_log = kernel_co_set_log,
-                                    .give_up = kernel_give_up};
+                                    .give_up = kernel_give_up,
+                                    .co_gone = kernel_co_gone};
 
 /* ---- open and close ---- */
 
@@ -332,6 +358,7 @@ bool vhost_kernel_co_open(VhostKernel *k, const VhostKernelKind *kind, int fd, A
 {
     VhostBatch b = {0};
     uint64_t features = 0;
+    bool passed = fd >= 0;
     *k = (VhostKernel){.kind = kind};
     vhost_init(&k->dev, &kernel_ops, ctx, ram, name);
     if (fd < 0) {
@@ -350,6 +377,9 @@ bool vhost_kernel_co_open(VhostKernel *k, const VhostKernelKind *kind, int fd, A
     VHOST_BATCH_ADD(&b, VHOST_SET_OWNER, NULL, 0);
     VHOST_BATCH_ADD(&b, VHOST_GET_FEATURES, &features, sizeof(features));
     if (!vhost_kernel_co_calls(k, &b, error)) {
+        if (passed && k->channel != NULL) {
+            k->channel->fd = -1; /* it may be anything, also in use elsewhere */
+        }
         vhost_kernel_co_close(k);
         return false;
     }
@@ -359,18 +389,10 @@ bool vhost_kernel_co_open(VhostKernel *k, const VhostKernelKind *kind, int fd, A
 
 void vhost_kernel_co_close(VhostKernel *k)
 {
-    VhostChannel *c = g_steal_pointer(&k->channel);
     int64_t deadline_ns = aio_now_ns(k->dev.ctx) + k->dev.timeout_ns;
     vhost_cleanup(&k->dev);
-    if (c == NULL) {
-        return;
-    }
-    c->awaited = true;
-    channel_unref(c);
-    while (!c->closed && co_queue_wait_until(&c->closing, "the end of vhost", deadline_ns)) {
-    }
-    c->awaited = false;
-    if (c->closed) {
-        g_free(c);
+    kernel_give_up(&k->dev);
+    if (k->given_up != NULL) {
+        channel_co_await_end(g_steal_pointer(&k->given_up), deadline_ns);
     }
 }

@@ -20,7 +20,8 @@
  *   1. At most one call is unanswered. Each is answered once, in a later call from main and never
  *      from within the call. An answer without a call aborts.
  *   2. From start() until it has refused or answered the stop, the back end owns the active queues'
- *      `setup`, `position` and `kick_fd`. It changes `position` only, and not when it refuses.
+ *      `setup`, `position` and `kick_fd`. It changes `position` only; also when it refuses, if it has
+ *      served some queue before another one failed.
  *   3. It checks all active queues when it starts: a kick may have come before.
  *   4. stop() succeeds. A back end whose peer is gone answers with positions that lose the least:
  *      last_avail = used = the used ring's index.
@@ -54,8 +55,8 @@ VirtioInterrupt virtio_queue_interrupt(const VirtioDevice *vdev, unsigned index)
 void virtio_interrupt_switched(VirtioDevice *vdev, unsigned index) ANY_THREAD;
 
 /* ---- the answers ---- */
-/* @error NULL: the back end serves the queues. Otherwise it took nothing; @error has the reason
- * without the device's name and stays the caller's. */
+/* @error NULL: the back end serves the queues. Otherwise it has none of them any more; @error has the
+ * reason without the device's name and stays the caller's. */
 void virtio_back_end_started(VirtioDevice *vdev, const GError *error) RUNS_IN_MAIN;
 /* Nothing is in flight, and `position` of each active queue is current. */
 void virtio_back_end_stopped(VirtioDevice *vdev) RUNS_IN_MAIN;

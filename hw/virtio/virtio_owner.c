@@ -185,12 +185,13 @@ void virtio_broken_reported(void *opaque)
 
 /* ---- the back end's answers ---- */
 
-/* The back end took nothing, and no position has changed. */
+/* The back end has nothing any more. It may have served some queues for a moment. */
 static BQL_HELD void back_end_refused(VirtioDevice *vdev, const GError *error)
 {
     const char *label = device_label(vdev->dev);
     bool cancelled = vdev->owner == VIRTIO_OWNER_CANCELLING;
     trace_virtio_refused(label, error->message);
+    positions_take(vdev);
     if (!cancelled && vdev->back_end->falls_back) {
         log_limited(&vdev->dev->log_limit, "%s: %s; its iothread serves the queues", label,
                     error->message);

@@ -163,6 +163,9 @@ static coroutine_fn RUNS_IN_MAIN bool virtio_vhost_co_start_wanted(VirtioVhost *
         virtio_vhost_part_fill_in(v, part);
         bql_unlock();
         if (!vhost_co_start(part->dev, &part->start, error)) {
+            if (part->dev->has_run) {
+                virtio_vhost_part_keep_positions(v, part);
+            }
             return false;
         }
         v->running++;

@@ -71,10 +71,24 @@ static void back_end_interrupt_changed(VirtioDevice *vdev, unsigned index, Virti
 
 /* ---- questions ---- */
 
+/* Serves queue 0 for a moment. */
+static RUNS_IN_MAIN void back_end_serve_before_refusal(BackEndDevice *be)
+{
+    VirtioQueue *q = &be->base.vdev.queues[0];
+    g_assert(virtqueue_start(be->vq[0], q->vdev->dev->env->ram, &q->setup, &q->position));
+    be->serving = true;
+    back_end_serve(be, 0);
+    be->serving = false;
+    virtqueue_stop(be->vq[0], &q->position);
+}
+
 static RUNS_IN_MAIN void back_end_answer_start(BackEndDevice *be)
 {
     VirtioDevice *vdev = &be->base.vdev;
     if (be->refusal) {
+        if (be->refuses_late) {
+            back_end_serve_before_refusal(be);
+        }
         g_autoptr(GError) error = g_error_new_literal(G_FILE_ERROR, G_FILE_ERROR_IO, be->refusal);
         virtio_back_end_started(vdev, error);
         return;

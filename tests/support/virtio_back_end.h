@@ -30,6 +30,7 @@ typedef struct BackEndDevice {
     bool manual;         /* the test replies; else the back end, after `turns` turns of main */
     unsigned turns;      /* delay of the reply */
     const char *refusal; /* why it refuses, or NULL */
+    bool refuses_late;   /* after it has served what is in queue 0 */
     bool late_lines;     /* uses the old eventfd until back_end_switch() */
     /* runtime, BQL */
     BackEndQuestion open;

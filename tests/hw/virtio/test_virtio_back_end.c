@@ -90,6 +90,30 @@ static void a_vm_that_cannot_start_keeps_the_device_as_it_was(void **state)
 
 /* ---- what comes before the answer ---- */
 
+/* It has served a request before it found that another queue cannot be served. */
+static void a_late_refusal_keeps_the_position(void **state)
+{
+    Fixture *f = *state;
+    VirtioDevice *vdev = &f->be->base.vdev;
+    bring_up(f);
+    virtio_bench_settle(f->bench);
+    virtio_bench_stop(f->bench, f->dev);
+    offer(f);
+    f->be->refusal = "no such vring";
+    f->be->refuses_late = true;
+    g_autofree char *text = virtio_bench_try_start(f->bench, f->dev);
+    assert_string_equal(text, "virtio-back-end-test: no such vring");
+    assert_int_equal(served_by(f), BACK_END_MARK);
+    assert_int_equal(vdev->state->queues[0].last_avail, 1);
+    assert_int_equal(vdev->state->queues[0].used, 1);
+    virtio_bench_stop(f->bench, f->dev);
+    f->be->refusal = NULL;
+    virtio_bench_start(f->bench, f->dev);
+    assert_int_equal(back_end_serve(f->be, 0), 0); /* nothing twice */
+    offer(f);
+    assert_int_equal(served_by(f), BACK_END_MARK);
+}
+
 static void a_reset_waits_for_the_start_and_the_stop(void **state)
 {
     Fixture *f = *state;
@@ -395,6 +419,7 @@ int main(void)
         T(a_start_that_is_refused_needs_a_reset),
         FALLBACK(a_device_that_can_do_without_is_served_by_its_home_loop),
         T(a_vm_that_cannot_start_keeps_the_device_as_it_was),
+        T(a_late_refusal_keeps_the_position),
         T(a_reset_waits_for_the_start_and_the_stop),
         T(a_reset_of_a_start_that_is_refused_is_a_reset),
         T(clearing_bus_master_waits_for_the_back_end),

@@ -248,6 +248,71 @@ static void flags_are_cleared_for_a_driver_without_guest_csum(void **state)
     assert_int_equal(header_at(f, gpa).flags, 0);
 }
 
+static void push(Fixture *f, uint8_t flags, uint8_t gso_type, size_t bytes)
+{
+    NetHeader h = {.flags = flags, .gso_type = gso_type, .gso_size = gso_type ? 1448 : 0};
+    g_autofree uint8_t *frame = g_malloc(bytes);
+    make_frame(frame, bytes, NULL, 1);
+    assert_true(fake_net_push(f->net, 0, &h, frame, bytes));
+    virtio_bench_settle(f->bench);
+}
+
+/* The kernel has queued such frames for the guest's firmware, or for the system before it. */
+static void frames_with_offloads_that_are_not_accepted_are_dropped(void **state)
+{
+    Fixture *f = *state;
+    static const struct {
+        uint8_t flags, gso_type;
+        uint64_t lacking;
+    } kinds[] = {
+        {NET_HEADER_NEEDS_CSUM, NET_HEADER_GSO_NONE, VIRTIO_NET_F_GUEST_CSUM},
+        {0, NET_HEADER_GSO_TCPV4, VIRTIO_NET_F_GUEST_TSO4},
+        {0, NET_HEADER_GSO_TCPV6, VIRTIO_NET_F_GUEST_TSO6},
+        {0, NET_HEADER_GSO_TCPV6 | NET_HEADER_GSO_ECN, VIRTIO_NET_F_GUEST_ECN},
+        {0, NET_HEADER_GSO_UDP, VIRTIO_NET_F_GUEST_UFO},
+        {0, NET_HEADER_GSO_UDP_L4, VIRTIO_NET_F_GUEST_USO4 | VIRTIO_NET_F_GUEST_USO6},
+        {0, 0x7f, 0},
+    };
+    uint32_t id, len;
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        virtio_guest_reset(&f->guest);
+        bring_up(f, ALL_FEATURES & ~kinds[i].lacking);
+        offer(f, 0, 1526);
+        push(f, kinds[i].flags, kinds[i].gso_type, FRAME_BYTES);
+        assert_nothing_received(f, 0);
+        if (kinds[i].lacking != 0) {
+            virtio_guest_reset(&f->guest);
+            bring_up(f, ALL_FEATURES);
+            offer(f, 0, 1526);
+            push(f, kinds[i].flags, kinds[i].gso_type, FRAME_BYTES);
+            assert_true(virtio_guest_used(&f->rx[0], &id, &len));
+        }
+    }
+    uint64_t none = 0;
+    push(f, 0, NET_HEADER_GSO_NONE, FRAME_BYTES);
+    offer(f, 0, 1526);
+    assert_true(virtio_guest_used(&f->rx[0], &id, &len));
+    assert_int_equal(control(f, 5, 0, &none, sizeof(none)), ACK_OK);
+    offer(f, 0, 1526);
+    push(f, NET_HEADER_NEEDS_CSUM, NET_HEADER_GSO_TCPV4, FRAME_BYTES);
+    assert_nothing_received(f, 0);
+    push(f, 0, NET_HEADER_GSO_NONE, FRAME_BYTES);
+    assert_true(virtio_guest_used(&f->rx[0], &id, &len));
+}
+
+static void frames_longer_than_the_limit_are_dropped(void **state)
+{
+    Fixture *f = *state;
+    offer(f, 0, 200);
+    push(f, 0, 0, NET_FRAME_MAX - HEADER_BYTES + 1);
+    push(f, 0, 0, NET_FRAME_MAX + 100);
+    assert_int_equal(f->nic->queues[0].pending_len, 0);
+    assert_nothing_received(f, 0);
+    assert_int_equal(f->nic->client.dropped, 2);
+    arrive(f, 0, FRAME_BYTES, 1);
+    assert_received(f, 0, f->rx_gpa, FRAME_BYTES, 1);
+}
+
 static void the_driver_kicks_only_when_frames_wait_for_buffers(void **state)
 {
     Fixture *f = *state;
@@ -316,6 +381,8 @@ int main(void)
         T(a_frame_larger_than_the_ring_is_dropped),
         T(without_mergeable_buffers_a_frame_fits_or_is_dropped),
         T(flags_are_cleared_for_a_driver_without_guest_csum),
+        T(frames_with_offloads_that_are_not_accepted_are_dropped),
+        T(frames_longer_than_the_limit_are_dropped),
         T(the_driver_kicks_only_when_frames_wait_for_buffers),
         T(a_back_end_is_removed_under_a_running_nic),
         cmocka_unit_test_setup_teardown(a_nic_without_back_end_drops_what_it_sends, set_up_machine,

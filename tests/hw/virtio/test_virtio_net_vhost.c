@@ -284,6 +284,31 @@ static void the_home_loop_serves_when_the_kernel_refuses(void **state)
     assert_kernel_serves(f, 0);
 }
 
+/* The kernel has connected the receive queue and filled a buffer, when it refuses the transmit queue. */
+static void a_refusal_loses_no_position(void **state)
+{
+    enum { CALLS_BEFORE = 15 }; /* features, memory, 2 vrings of 6 calls, the first connection */
+    Fixture *f = *state;
+    uint32_t id, len;
+    sys_fault_set(&(SysFault){
+        .calls = "ioctl", .after = CALLS_BEFORE, .count = 1, .hold = true, .error = ENOMEM});
+    bring_up(f, ALL_FEATURES);
+    while (!sys_fault_hits()) {
+        aio_context_step(f->bench->main_ctx, false);
+    }
+    sys_fault_await_held();
+    offer(f, 0, 2048);
+    virtio_guest_kick(&f->rx[0]);
+    assert_int_equal(fake_vhost_serve(vhost, 0, 0), 1);
+    assert_true(virtio_guest_used(&f->rx[0], &id, &len));
+    sys_fault_release();
+    await_owner(f, VIRTIO_OWNER_HOME);
+    sys_fault_set(NULL);
+    uint64_t gpa = offer(f, 0, 2048);
+    arrive(f, 0, FRAME_BYTES, 1);
+    assert_received(f, 0, gpa, FRAME_BYTES, 1);
+}
+
 static void a_pair_that_cannot_be_added_needs_a_reset(void **state)
 {
     Fixture *f = *state;
@@ -384,6 +409,7 @@ int main(void)
         T(no_frames_move_while_the_link_is_down),
         T(the_netdev_can_be_removed),
         T(the_home_loop_serves_when_the_kernel_refuses),
+        T(a_refusal_loses_no_position),
         T(a_pair_that_cannot_be_added_needs_a_reset),
         T(a_pair_that_hangs_is_given_up),
         cmocka_unit_test(no_moment_of_a_change_of_pairs_leaves_the_kernel_connected),
