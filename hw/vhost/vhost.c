@@ -145,7 +145,7 @@ static coroutine_fn RUNS_IN_MAIN bool vhost_co_stop_vrings(VhostDev *dev, const 
         SP("vhost.stop_vring", dev);
         ok = dev->usable &&
              dev->ops->co_stop_vring(dev, start->vrings[i].index, &last_avail, &error);
-        if (ok && dev->has_run) { /* else the back end may have no position of it */
+        if (ok && i < dev->vrings_set) { /* else the back end may have no position of it */
             start->vrings[i].base = last_avail;
         }
     }
@@ -156,9 +156,9 @@ static coroutine_fn RUNS_IN_MAIN bool vhost_co_stop_vrings(VhostDev *dev, const 
 }
 
 /* Invariant 5. The guest may have written the index, which then is its own loss. */
-static void vhost_restore_bases(const VhostStart *start)
+static void vhost_restore_bases(const VhostDev *dev, const VhostStart *start)
 {
-    for (unsigned i = 0; i < start->count; i++) {
+    for (unsigned i = 0; i < dev->vrings_set; i++) {
         const _Atomic uint16_t *used = start->vrings[i].used; /* flags, idx */
         start->vrings[i].base = atomic_load_explicit(&used[1], memory_order_acquire);
     }
@@ -170,9 +170,7 @@ static coroutine_fn RUNS_IN_MAIN void vhost_co_await_gone(VhostDev *dev, const V
     if (dev->ops->co_gone != NULL) {
         dev->ops->co_gone(dev);
     }
-    if (dev->has_run) {
-        vhost_restore_bases(start);
-    }
+    vhost_restore_bases(dev, start);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool vhost_co_configure(VhostDev *dev, const VhostStart *start,
@@ -199,8 +197,8 @@ static coroutine_fn RUNS_IN_MAIN bool vhost_co_configure(VhostDev *dev, const Vh
         if (!dev->ops->co_set_vring(dev, &start->vrings[i], error)) {
             return false;
         }
+        dev->vrings_set = i + 1;
     }
-    dev->has_run = true;
     return dev->ops->co_run(dev, start, true, error);
 }
 
@@ -229,7 +227,7 @@ static coroutine_fn RUNS_IN_MAIN bool vhost_co_start_once(VhostDev *dev, const V
                                                           GError **error)
 {
     unsigned set = 0;
-    dev->has_run = false;
+    dev->vrings_set = 0;
     if (!vhost_check_start(dev, start, error)) {
         return false;
     }

@@ -149,7 +149,7 @@ struct VhostDev {
     void *events_opaque;
     /* runtime */
     VhostPhase phase;
-    bool has_run;            /* the last start got so far that vrings may have been served */
+    unsigned vrings_set;     /* by the last start: so many were set up, and may have been served */
     int64_t deadline_ns;     /* of the operation under way */
     const VhostLog *log;     /* what is logged to, or NULL; borrowed */
     unsigned losses;         /* so far */
@@ -169,7 +169,7 @@ void vhost_cleanup(VhostDev *dev) RUNS_IN_MAIN;
 /* ---- for the user ---- */
 /* From STOPPED. Fills in the ring pointers of @start->vrings. False + error: the device's rings are
  * invalid, or the back end refuses, or it is lost; it then is in STOPPED and accesses no memory. With
- * @dev->has_run it has served vrings before it failed, and `base` of each vring is its position. @start is
+ * @dev->vrings_set it may have served these vrings before it failed, and their `base` is current. @start is
  * borrowed until the stop. */
 bool vhost_co_start(VhostDev *dev, const VhostStart *start, GError **error)
     coroutine_fn RUNS_IN_MAIN NOT_WHILE_VM_STOPPED;

@@ -164,7 +164,7 @@ static coroutine_fn RUNS_IN_MAIN bool virtio_vhost_co_start_wanted(VirtioVhost *
         virtio_vhost_part_fill_in(v, part);
         bql_unlock();
         if (!vhost_co_start(part->dev, &part->start, error)) {
-            if (part->dev->has_run) {
+            if (part->dev->vrings_set != 0) {
                 virtio_vhost_part_keep_positions(v, part);
             }
             return false;

@@ -132,6 +132,28 @@ static void a_refusal_fails_the_start_only(void **state)
     assert_int_equal(r->lost, 0);
 }
 
+/* It serves a ring as soon as it has its kick descriptor. */
+static void refuse_second_ring(VhostUserPeer *p, VhostUserMessage *reply)
+{
+    if (reply->header.request == VHOST_USER_SET_VRING_ADDR && p->rings[0].started) {
+        p->rings[0].base = 15;
+        p->rings[1].base = 99; /* of an earlier session */
+        reply->payload.u64 = 1;
+    }
+}
+
+static void a_refusal_after_a_ring_was_served_keeps_its_position(void **state)
+{
+    Rig *r = *state;
+    r->vrings[0].base = 10;
+    r->vrings[1].base = 20;
+    r->peer->lie = refuse_second_ring;
+    assert_false(rig_do(r, rig_start_run));
+    assert_int_equal(r->vrings[0].base, 15);
+    assert_int_equal(r->vrings[1].base, 20);
+    assert_int_equal(r->lost, 0);
+}
+
 static void a_back_end_without_protocol_features_serves(void **state)
 {
     Rig *r = *state;
@@ -420,6 +442,7 @@ int main(void)
         PLAIN(memory_that_is_not_shared_is_refused),
         OPEN(rings_start_and_stop),
         OPEN(a_refusal_fails_the_start_only),
+        OPEN(a_refusal_after_a_ring_was_served_keeps_its_position),
         PLAIN(a_back_end_without_protocol_features_serves),
         OPEN(a_hang_in_a_start_ends_in_time),
         OPEN(a_hang_in_a_stop_ends_in_time),
