@@ -19,12 +19,8 @@ static bool library_resolve(Library *library, void *handle, GError **error)
     return true;
 }
 
-bool library_load(Library *library, GError **error)
+static bool library_open(Library *library, GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&library->lock);
-    if (library->loaded) {
-        return true;
-    }
     void *handle = dlopen(library->soname, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) {
         const char *why = dlerror();
@@ -33,9 +29,18 @@ bool library_load(Library *library, GError **error)
                     library->package);
         return false;
     }
-    library->loaded = library_resolve(library, handle, error);
-    if (!library->loaded) {
+    if (!library_resolve(library, handle, error)) {
         dlclose(handle);
+        return false;
     }
-    return library->loaded;
+    return true;
+}
+
+bool library_load(Library *library, GError **error)
+{
+    g_mutex_lock(&library->lock);
+    library->loaded = library->loaded || library_open(library, error);
+    bool loaded = library->loaded;
+    g_mutex_unlock(&library->lock);
+    return loaded;
 }
