@@ -21,6 +21,11 @@ void net_setup(const NetType *const *types, AioContext *main_ctx)
     net_ctx = main_ctx;
 }
 
+AioContext *net_main_context(void)
+{
+    return net_ctx;
+}
+
 /* ---- finding ---- */
 
 NetBackend *net_find(const char *id)

@@ -90,6 +90,7 @@ enum {
 
 typedef struct NetBackend NetBackend;
 typedef struct NetClient NetClient;
+typedef struct NetFilter NetFilter; /* net_filter.h */
 
 /* A vhost back end (hw/vhost/vhost.h) that can serve queues [first_queue, first_queue + count) of the NIC: a
  * receive and a transmit queue for each pair. */
@@ -180,6 +181,8 @@ void net_foreach_backend(void (*fn)(NetBackend *b, void *opaque), void *opaque) 
 void net_foreach_client(void (*fn)(NetClient *c, void *opaque), void *opaque) RUNS_IN_MAIN;
 /* Prints the types (`-netdev help`), or the options of one (`-netdev tap,help`). */
 void net_print_help(const NetType *const *types, const char *type, FILE *out) ANY_THREAD;
+/* @fn is called in main after net_client_filter_changed(). */
+void net_set_filter_hook(void (*fn)(NetClient *c, void *opaque), void *opaque) RUNS_IN_MAIN;
 /* For tests: removes all back ends. */
 void net_co_shutdown(void) coroutine_fn RUNS_IN_MAIN;
 
@@ -195,6 +198,8 @@ typedef struct NetClientOps {
     /* Main, no lock held: announces the NIC's address to the network once, as a step of QEMU's
      * announce-self. May be NULL. */
     void (*announce)(NetClient *c);
+    /* Main: copies the receive filter. */
+    void (*get_filter)(NetClient *c, NetFilter *to);
     /* A coroutine in main: the back end is about to be detached. What it has by vhost_parts is not used any
      * more when this returns. May be NULL. */
     void (*co_detaching)(NetClient *c);
@@ -205,12 +210,15 @@ struct NetClient {
     const NetClientOps *ops;
     AioContext *home;
     uint8_t mac[NET_MAC_BYTES]; /* its permanent address */
+    void *owner;                /* the Device */
     /* runtime, main */
     char *name;          /* the device's id, or "virtio-net-pci.0" */
     NetBackend *backend; /* NULL: none; changed in the home, while main waits */
     bool admin_down;     /* by set_link */
     NetClient *next;
     _Atomic unsigned link; /* NET_LINK_*: written by main */
+    AioBh filter_bh;       /* the filter has changed */
+    _Atomic bool filter_noted;
     /* runtime, home */
     uint32_t started, watched; /* bit n: queue n */
     NetConfig wanted, applied;
@@ -230,6 +238,13 @@ void net_choose_mac(uint8_t mac[NET_MAC_BYTES]) RUNS_IN_MAIN;
 void net_client_co_leave(NetClient *c) coroutine_fn RUNS_IN_MAIN;
 /* Whether the guest's link is up: the NIC's and its back end's. */
 bool net_client_link_up(const NetClient *c) ANY_THREAD;
+
+/* The guest has changed the receive filter. The hook is called once, in main, until the filter is read. */
+void net_client_filter_changed(NetClient *c) ANY_THREAD;
+/* Copies the receive filter of @c. */
+void net_client_get_filter(NetClient *c, NetFilter *to) RUNS_IN_MAIN;
+/* Sends an RARP request of the NIC's permanent address, from which switches learn where it is. */
+void net_client_co_announce(NetClient *c) coroutine_fn RUNS_IN_MAIN;
 
 /* The data path of a queue pair: see NetType. Without a back end, or with the link down, frames are
  * dropped. */

@@ -60,6 +60,40 @@ void net_choose_mac(uint8_t mac[NET_MAC_BYTES])
     }
 }
 
+/* ---- the receive filter ---- */
+
+static void (*net_filter_hook)(NetClient *c, void *opaque);
+static void *net_filter_hook_opaque;
+
+void net_set_filter_hook(void (*fn)(NetClient *c, void *opaque), void *opaque)
+{
+    net_filter_hook = fn;
+    net_filter_hook_opaque = opaque;
+}
+
+static void net_client_filter_bh(void *opaque)
+{
+    enter_main();
+    if (net_filter_hook != NULL) {
+        net_filter_hook(opaque, net_filter_hook_opaque);
+    }
+}
+
+void net_client_filter_changed(NetClient *c)
+{
+    if (!atomic_exchange(&c->filter_noted, true)) {
+        aio_bh_schedule(&c->filter_bh);
+    }
+}
+
+void net_client_get_filter(NetClient *c, NetFilter *to)
+{
+    atomic_store(&c->filter_noted, false); /* before the copy: a later change is announced */
+    c->ops->get_filter(c, to);
+}
+
+/* ---- attaching and detaching (main) ---- */
+
 bool net_client_attach(NetClient *c, const char *id, const char *netdev, GError **error)
 {
     NetBackend *b = netdev != NULL ? net_client_find_backend(netdev, error) : NULL;
@@ -67,6 +101,7 @@ bool net_client_attach(NetClient *c, const char *id, const char *netdev, GError 
         return false;
     }
     co_queue_init(&c->configured);
+    aio_bh_init(&c->filter_bh, net_main_context(), net_client_filter_bh, c);
     c->name = id != NULL ? g_strdup(id) : net_client_make_name(c);
     c->backend = b;
     if (b != NULL) {
@@ -128,6 +163,7 @@ void net_client_co_leave(NetClient *c)
         at = &(*at)->next;
     }
     *at = c->next;
+    aio_bh_cancel(&c->filter_bh);
     g_clear_pointer(&c->name, g_free);
 }
 
@@ -295,6 +331,35 @@ void net_backend_writable(NetBackend *b, unsigned queue)
     assert_home(c->home);
     assert(c->started >> queue & 1);
     c->ops->writable(c, queue);
+}
+
+/* ---- announcements ---- */
+
+static void net_client_announce_at_home(void *opaque)
+{
+    NetClient *c = opaque;
+    enter_loop(c->home);
+    if (!(c->started & 1)) {
+        return;
+    }
+    /* RFC 903: request reverse, from and for the NIC */
+    static const uint8_t arp[] = {0x80, 0x35, 0, 1, 8, 0, NET_MAC_BYTES, 4, 0, 3};
+    uint8_t frame[sizeof(NetHeader) + 60] = {0}, *at = frame + sizeof(NetHeader);
+    memset(at, 0xff, NET_MAC_BYTES);
+    memcpy(at + 6, c->mac, NET_MAC_BYTES);
+    memcpy(at + 12, arp, sizeof(arp));
+    memcpy(at + 22, c->mac, NET_MAC_BYTES);
+    memcpy(at + 32, c->mac, NET_MAC_BYTES);
+    struct iovec iov = {frame, sizeof(frame)};
+    net_client_send(c, 0, &iov, 1);
+}
+
+void net_client_co_announce(NetClient *c)
+{
+    co_call_in(c->home, net_client_announce_at_home, c);
+    if (c->ops->announce != NULL) {
+        c->ops->announce(c);
+    }
 }
 
 /* ---- the configuration (home) ---- */

@@ -11,6 +11,8 @@ enum {
     NET_LINK_DROP = 2,       /* frames are dropped */
 };
 
+AioContext *net_main_context(void) RUNS_IN_MAIN;
+
 extern NetClient *net_clients; /* in the order they were attached */
 
 /* Computes `link` from the flags of the client and its back end, and reports it to the client. */

@@ -107,7 +107,9 @@ static void net_negotiated(VirtioDevice *vdev)
     assert_bql();
     n->state.guest_offloads = virtio_net_guest_offloads_of(vdev->state->driver_features);
     if (virtio_has_feature(vdev, VIRTIO_NET_F_CTRL_VLAN)) {
+        rank_mutex_lock(&n->filter_lock);
         memset(n->state.filter.vlans, 0, sizeof(n->state.filter.vlans));
+        rank_mutex_unlock(&n->filter_lock);
     }
     virtio_net_vhost_negotiated(n);
 }
@@ -121,7 +123,9 @@ static void net_reset(VirtioDevice *vdev)
     }
     __atomic_store_n(&n->state.mac, mac, __ATOMIC_RELAXED);
     __atomic_store_n(&n->state.announce, 0, __ATOMIC_RELAXED);
-    virtio_net_filter_reset(&n->state.filter, mac);
+    rank_mutex_lock(&n->filter_lock);
+    net_filter_reset(&n->state.filter, n->client.mac);
+    rank_mutex_unlock(&n->filter_lock);
     n->state.guest_offloads = 0;
     n->state.pairs = 1;
 }
@@ -269,11 +273,21 @@ static void net_announce(NetClient *c)
     bql_unlock();
 }
 
+static void net_get_filter(NetClient *c, NetFilter *to)
+{
+    VirtioNet *n = net_from_client(c);
+    enter_main();
+    rank_mutex_lock(&n->filter_lock);
+    *to = n->state.filter;
+    rank_mutex_unlock(&n->filter_lock);
+}
+
 const NetClientOps virtio_net_client_ops = {
     .model = "virtio-net-pci",
     .readable = net_readable,
     .writable = net_writable,
     .link_changed = net_link_changed,
     .announce = net_announce,
+    .get_filter = net_get_filter,
     .co_detaching = net_co_detaching,
 };

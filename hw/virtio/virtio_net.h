@@ -30,12 +30,14 @@
  *      (`tx_full`), and its queue is served again when there is room.
  *   5. One control command is in progress at a time. It is completed when its effect is complete, also in
  *      the back end.
- *   6. `state`, apart from what is marked, is the home loop's while the queues run, else the BQL's.
+ *   6. `state`, apart from what is marked, is the home loop's while the queues run, else the BQL's. The filter
+ *      is changed with `filter_lock` held, so that main may copy it.
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTIO_NET_H
 #define SKIFF_HW_VIRTIO_VIRTIO_NET_H
 
 #include "hw/net/net.h"
+#include "hw/net/net_filter.h"
 #include "hw/virtio/virtio_net_vhost.h"
 #include "hw/virtio/virtio_pci.h"
 
@@ -67,27 +69,14 @@
 #define VIRTIO_NET_F_HOST_USO (1ull << 56)
 #define VIRTIO_NET_F_SPEED_DUPLEX (1ull << 63)
 
-#define VIRTIO_NET_MAC_TABLE 64 /* addresses in the filter; with more, all of their kind pass */
-#define VIRTIO_NET_VLANS 4096
 #define VIRTIO_NET_MAX_PAIRS NET_MAX_QUEUES
 #define VIRTIO_NET_OFFERS 23
-
-/* The receive filter, §5.1.6.5.1 to 3. */
-typedef struct VirtioNetFilter {
-    uint8_t mac[NET_MAC_BYTES];
-    bool promisc, allmulti, alluni, nomulti, nouni, nobcast;
-    bool uni_overflow, multi_overflow;
-    uint8_t count;       /* addresses in `macs` */
-    uint8_t first_multi; /* of them, the first multicast one */
-    uint8_t macs[VIRTIO_NET_MAC_TABLE * NET_MAC_BYTES];
-    uint8_t vlans[VIRTIO_NET_VLANS / 8]; /* bit n: VLAN n passes */
-} VirtioNetFilter;
 
 typedef struct VirtioNetState {
     VirtioState virtio;
     uint64_t guest_offloads; /* feature bits: what received frames may leave to the guest */
     uint64_t mac;            /* of the config space, first byte lowest; any thread: atomic */
-    VirtioNetFilter filter;
+    NetFilter filter;
     uint16_t pairs;   /* in use */
     uint8_t announce; /* ANNOUNCE of the config space's status; any thread: atomic */
     uint8_t pad[5];
@@ -125,6 +114,7 @@ typedef struct VirtioNet {
     /* state */
     VirtioNetState state;
     /* runtime */
+    RankMutex filter_lock;
     VirtioNetVhost vhost;
     /* runtime, home loop */
     bool has_data_queues; /* since the last start: no back end of the queues (vhost) has them */
@@ -173,10 +163,6 @@ void virtio_net_rx_serve(VirtioNet *n, unsigned pair) RUNS_IN_LOOP;
 /* The back end may have a frame. */
 void virtio_net_rx_readable(VirtioNet *n, unsigned pair) RUNS_IN_LOOP;
 void virtio_net_rx_stop(VirtioNet *n, unsigned pair) RUNS_IN_LOOP;
-/* Whether the filter lets the frame pass that begins with @frame, of @bytes (16 are enough). */
-bool virtio_net_filter_passes(const VirtioNetFilter *f, const uint8_t *frame, size_t bytes)
-    ANY_THREAD;
-void virtio_net_filter_reset(VirtioNetFilter *f, uint64_t mac) ANY_THREAD;
 
 /* ---- virtio_net_tx.c: home loop ---- */
 void virtio_net_tx_serve(VirtioNet *n, unsigned pair) RUNS_IN_LOOP;

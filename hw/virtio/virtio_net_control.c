@@ -40,7 +40,7 @@ static bool control_at_end(const ControlCommand *c)
 /* Class 0: receive modes. */
 static bool control_rx(VirtioNet *n, uint8_t command, ControlCommand *c)
 {
-    VirtioNetFilter *f = &n->state.filter;
+    NetFilter *f = &n->state.filter;
     bool *const modes[] = {&f->promisc, &f->allmulti, &f->alluni,
                            &f->nomulti, &f->nouni,    &f->nobcast};
     uint64_t need = command < 2 ? VIRTIO_NET_F_CTRL_RX : VIRTIO_NET_F_CTRL_RX_EXTRA;
@@ -49,12 +49,14 @@ static bool control_rx(VirtioNet *n, uint8_t command, ControlCommand *c)
         !control_take(c, &on, 1) || !control_at_end(c)) {
         return false;
     }
+    rank_mutex_lock(&n->filter_lock);
     *modes[command] = on != 0;
+    rank_mutex_unlock(&n->filter_lock);
     return true;
 }
 
 /* One of the two lists of MAC_TABLE_SET, into @f; *@overflow: it is too long to be kept. */
-static bool control_mac_list(VirtioNetFilter *f, ControlCommand *c, bool *overflow)
+static bool control_mac_list(NetFilter *f, ControlCommand *c, bool *overflow)
 {
     uint32_t count;
     if (!control_take(c, &count, sizeof(count))) {
@@ -64,7 +66,7 @@ static bool control_mac_list(VirtioNetFilter *f, ControlCommand *c, bool *overfl
     if (entries * NET_MAC_BYTES > c->e->out_len - c->offset) {
         return false;
     }
-    *overflow = entries > VIRTIO_NET_MAC_TABLE - (unsigned)f->count;
+    *overflow = entries > NET_FILTER_MACS - (unsigned)f->count;
     if (*overflow) {
         c->offset += entries * NET_MAC_BYTES;
         return true;
@@ -80,7 +82,9 @@ static void control_set_mac(VirtioNet *n, const uint8_t mac[NET_MAC_BYTES])
     for (unsigned i = 0; i < NET_MAC_BYTES; i++) {
         value |= (uint64_t)mac[i] << (8 * i);
     }
+    rank_mutex_lock(&n->filter_lock);
     memcpy(n->state.filter.mac, mac, NET_MAC_BYTES);
+    rank_mutex_unlock(&n->filter_lock);
     __atomic_store_n(&n->state.mac, value, __ATOMIC_RELAXED);
 }
 
@@ -88,7 +92,7 @@ static void control_set_mac(VirtioNet *n, const uint8_t mac[NET_MAC_BYTES])
 static bool control_mac(VirtioNet *n, uint8_t command, ControlCommand *c)
 {
     if (command == 0 && virtio_has_feature(&n->base.vdev, VIRTIO_NET_F_CTRL_RX)) {
-        VirtioNetFilter f = n->state.filter;
+        NetFilter f = n->state.filter;
         f.count = 0;
         memset(f.macs, 0, sizeof(f.macs));
         if (!control_mac_list(&f, c, &f.uni_overflow)) {
@@ -98,7 +102,9 @@ static bool control_mac(VirtioNet *n, uint8_t command, ControlCommand *c)
         if (!control_mac_list(&f, c, &f.multi_overflow) || !control_at_end(c)) {
             return false;
         }
+        rank_mutex_lock(&n->filter_lock);
         n->state.filter = f; /* all or nothing */
+        rank_mutex_unlock(&n->filter_lock);
         return true;
     }
     uint8_t mac[NET_MAC_BYTES];
@@ -119,11 +125,13 @@ static bool control_vlan(VirtioNet *n, uint8_t command, ControlCommand *c)
         return false;
     }
     unsigned vlan = GUINT16_FROM_LE(id);
-    if (vlan >= VIRTIO_NET_VLANS) {
+    if (vlan >= NET_VLANS) {
         return false;
     }
     uint8_t bit = (uint8_t)(1u << (vlan % 8)), *byte = &n->state.filter.vlans[vlan / 8];
+    rank_mutex_lock(&n->filter_lock);
     *byte = command == 0 ? *byte | bit : *byte & (uint8_t)~bit;
+    rank_mutex_unlock(&n->filter_lock);
     return true;
 }
 
@@ -228,6 +236,9 @@ static coroutine_fn RUNS_IN_LOOP void control_command(VirtioNet *n, unsigned que
     bool ok = control_execute(n, head[0], head[1], &c);
     uint8_t ack = ok ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
     trace_virtio_net_control(device_label(vdev->dev), head[0], head[1], ok);
+    if (ok && head[0] <= 2) {
+        net_client_filter_changed(&n->client);
+    }
     iov_copy_from_buf(e->in, e->in_num, 0, &ack, 1);
     virtio_complete(vdev, queue, e, 1);
 }

@@ -123,6 +123,7 @@ static RUNS_IN_MAIN bool net_pci_find_home(VirtioNet *n, GError **error)
 static RUNS_IN_MAIN bool net_pci_connect(VirtioNet *n, GError **error)
 {
     n->client.ops = &virtio_net_client_ops;
+    n->client.owner = n;
     if (!net_client_attach(&n->client, n->base.pci.base.id, n->netdev, error)) {
         return false;
     }
@@ -169,6 +170,8 @@ static bool net_pci_realize(Device *dev, GError **error)
     enter_coroutine();
     n->base.vdev.state = &n->state.virtio;
     n->base.vdev.dev = dev;
+    n->base.pci.rom.fallback = "efi-virtio.rom";
+    rank_mutex_init(&n->filter_lock, RANK_QUEUE, "receive filter");
     if (!net_pci_check_properties(n, error) || !net_pci_find_home(n, error) ||
         !net_pci_connect(n, error)) {
         return false;
@@ -210,13 +213,13 @@ static void net_pci_unrealize(Device *dev)
 static bool net_pci_post_load(Device *dev, GError **error)
 {
     VirtioNet *n = net_pci_from(dev);
-    const VirtioNetFilter *f = &n->state.filter;
+    const NetFilter *f = &n->state.filter;
     uint64_t can = virtio_net_guest_offloads_of(n->state.virtio.driver_features);
     assert_bql();
     if (!virtio_pci_post_load(dev, error)) {
         return false;
     }
-    if (f->count > VIRTIO_NET_MAC_TABLE || f->first_multi > f->count || n->state.pairs < 1 ||
+    if (f->count > NET_FILTER_MACS || f->first_multi > f->count || n->state.pairs < 1 ||
         n->state.pairs > n->pairs || (n->state.guest_offloads & ~can)) {
         return refuse(error, "%s: saved state has %u addresses, %u pairs, offloads 0x%" PRIx64,
                       device_label(dev), f->count, n->state.pairs, n->state.guest_offloads);
@@ -233,26 +236,26 @@ static void net_pci_firmware_path(const Device *dev, GString *path)
 /* ---- tables ---- */
 
 static const StateField net_filter_fields[] = {
-    STATE_ARRAY(VirtioNetFilter, STATE_U8, mac),
-    STATE_FIELD(VirtioNetFilter, STATE_BOOL, promisc),
-    STATE_FIELD(VirtioNetFilter, STATE_BOOL, allmulti),
-    STATE_FIELD(VirtioNetFilter, STATE_BOOL, alluni),
-    STATE_FIELD(VirtioNetFilter, STATE_BOOL, nomulti),
-    STATE_FIELD(VirtioNetFilter, STATE_BOOL, nouni),
-    STATE_FIELD(VirtioNetFilter, STATE_BOOL, nobcast),
-    STATE_FIELD(VirtioNetFilter, STATE_BOOL, uni_overflow),
-    STATE_FIELD(VirtioNetFilter, STATE_BOOL, multi_overflow),
-    STATE_FIELD_MAX(VirtioNetFilter, STATE_U8, count, VIRTIO_NET_MAC_TABLE),
-    STATE_FIELD_MAX(VirtioNetFilter, STATE_U8, first_multi, VIRTIO_NET_MAC_TABLE),
-    STATE_ARRAY(VirtioNetFilter, STATE_U8, macs),
-    STATE_ARRAY(VirtioNetFilter, STATE_U8, vlans),
+    STATE_ARRAY(NetFilter, STATE_U8, mac),
+    STATE_FIELD(NetFilter, STATE_BOOL, promisc),
+    STATE_FIELD(NetFilter, STATE_BOOL, allmulti),
+    STATE_FIELD(NetFilter, STATE_BOOL, alluni),
+    STATE_FIELD(NetFilter, STATE_BOOL, nomulti),
+    STATE_FIELD(NetFilter, STATE_BOOL, nouni),
+    STATE_FIELD(NetFilter, STATE_BOOL, nobcast),
+    STATE_FIELD(NetFilter, STATE_BOOL, uni_overflow),
+    STATE_FIELD(NetFilter, STATE_BOOL, multi_overflow),
+    STATE_FIELD_MAX(NetFilter, STATE_U8, count, NET_FILTER_MACS),
+    STATE_FIELD_MAX(NetFilter, STATE_U8, first_multi, NET_FILTER_MACS),
+    STATE_ARRAY(NetFilter, STATE_U8, macs),
+    STATE_ARRAY(NetFilter, STATE_U8, vlans),
     {0},
 };
 
 static const StateDesc net_filter_desc = {.name = "virtio-net-filter",
                                           .version = 1,
                                           .min_version = 1,
-                                          .struct_size = sizeof(VirtioNetFilter),
+                                          .struct_size = sizeof(NetFilter),
                                           .fields = net_filter_fields};
 
 static const StateField net_fields[] = {

@@ -11,63 +11,9 @@
 #define VIRTIO_NET_RX_BUDGET 64
 /* Pieces of guest memory that one frame is read into; the rest goes to `pending`. */
 #define VIRTIO_NET_RX_PIECES 512
-#define VIRTIO_NET_VLAN_TAG 0x8100
-#define VIRTIO_NET_FILTER_BYTES 16 /* of a frame, that the filter looks at */
 /* Buffers that one frame may take: 64 KiB in buffers of 512 bytes. One call of handle_queue may pop as
  * many. */
 #define VIRTIO_NET_RX_ELEMENTS VIRTIO_QUEUE_BUDGET
-
-/* ---- the filter ---- */
-
-void virtio_net_filter_reset(VirtioNetFilter *f, uint64_t mac)
-{
-    memset(f, 0, sizeof(*f));
-    for (unsigned i = 0; i < NET_MAC_BYTES; i++) {
-        f->mac[i] = (uint8_t)(mac >> (8 * i));
-    }
-    f->promisc = true; /* until the driver sets modes */
-    memset(f->vlans, 0xff, sizeof(f->vlans));
-}
-
-static bool filter_lists(const VirtioNetFilter *f, unsigned from, unsigned to, const uint8_t *mac)
-{
-    for (unsigned i = from; i < to; i++) {
-        if (memcmp(f->macs + i * NET_MAC_BYTES, mac, NET_MAC_BYTES) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool filter_vlan_passes(const VirtioNetFilter *f, const uint8_t *frame, size_t bytes)
-{
-    if (bytes < 16 || (frame[12] << 8 | frame[13]) != VIRTIO_NET_VLAN_TAG) {
-        return true;
-    }
-    unsigned vlan = (unsigned)(frame[14] << 8 | frame[15]) % VIRTIO_NET_VLANS;
-    return f->vlans[vlan / 8] >> (vlan % 8) & 1;
-}
-
-bool virtio_net_filter_passes(const VirtioNetFilter *f, const uint8_t *frame, size_t bytes)
-{
-    static const uint8_t broadcast[NET_MAC_BYTES] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-    if (f->promisc) {
-        return true;
-    }
-    if (bytes < NET_ETHERNET_HEADER || !filter_vlan_passes(f, frame, bytes)) {
-        return false;
-    }
-    if (memcmp(frame, broadcast, NET_MAC_BYTES) == 0) {
-        return !f->nobcast;
-    }
-    if (frame[0] & 1) {
-        return !f->nomulti && (f->allmulti || f->multi_overflow ||
-                               filter_lists(f, f->first_multi, f->count, frame));
-    }
-    return !f->nouni &&
-           (f->alluni || f->uni_overflow || memcmp(frame, f->mac, NET_MAC_BYTES) == 0 ||
-            filter_lists(f, 0, f->first_multi, frame));
-}
 
 /* ---- buffers of the driver ---- */
 
@@ -210,7 +156,7 @@ static RUNS_IN_LOOP bool rx_one(VirtioNet *n, unsigned pair)
     }
     n->iov[room.pieces] = (struct iovec){.iov_base = p->pending, .iov_len = NET_FRAME_MAX};
     ssize_t len = net_client_receive(&n->client, pair, n->iov, room.pieces + 1);
-    uint8_t start[VIRTIO_NET_FILTER_BYTES];
+    uint8_t start[NET_FILTER_BYTES];
     if (len < (ssize_t)(sizeof(NetHeader) + NET_ETHERNET_HEADER)) { /* none, or no frame */
         rx_unpop(n, pair, &room, 0);
         return len >= 0;
@@ -218,7 +164,7 @@ static RUNS_IN_LOOP bool rx_one(VirtioNet *n, unsigned pair)
     p->expected = (uint32_t)len;
     size_t copied = iov_copy_to_buf(n->iov, room.pieces + 1, sizeof(NetHeader), start,
                                     MIN(sizeof(start), (size_t)len - sizeof(NetHeader)));
-    if (!virtio_net_filter_passes(&n->state.filter, start, copied)) {
+    if (!net_filter_passes(&n->state.filter, start, copied)) {
         rx_unpop(n, pair, &room, 0);
         return true;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile driver of virtio-blk, virtio-scsi, virtio-rng, virtio-balloon, virtio-serial and vhost-vsock: rings, common configuration, MSI-X,
+ * A hostile driver of virtio-blk, virtio-scsi, virtio-net, virtio-rng, virtio-balloon, virtio-serial and
+ * vhost-vsock: rings, common configuration, MSI-X,
  * PCI config space and its window, in process.
  *
  *   fuzz_virtio [--seconds N] [--seed N] [--steps N]
@@ -16,12 +17,13 @@
 #include <string.h>
 #include "tests/support/blk_guest.h"
 #include "tests/support/fake_chardev.h"
+#include "tests/support/fake_net.h"
 #include "tests/support/fake_vhost.h"
 #include "tests/support/fuzzer.h"
 #include "tests/support/scsi_guest.h"
 #include "util/log.h"
 
-#define FUZZ_QUEUES 4
+#define FUZZ_QUEUES 5
 #define FUZZ_RAM_BASE 0x100000u
 #define SCRATCH_BYTES 0x20000u
 
@@ -39,6 +41,7 @@ struct Fuzz {
     VirtioBench *bench;
     BlkDisk disk;
     FakeChardev *chardev;
+    FakeNet *net;
     FakeVhost *vhost;
     Device *dev, *port; /* port: of the bus that dev has, also a SCSI disk */
     VirtioGuest guest;
@@ -255,6 +258,58 @@ static void act_chardev(Fuzz *f)
     }
 }
 
+/* The network: frames that come, a back end that is full or in error, a link that is down. */
+static void act_network(Fuzz *f)
+{
+    static uint8_t frame[NET_FRAME_MAX - sizeof(NetHeader)];
+    NetHeader h = {.flags = (uint8_t)fuzz_below(4), .gso_size = (uint16_t)odd_number()};
+    if (!f->net) {
+        return;
+    }
+    switch (fuzz_below(8)) {
+    case 0:
+        fake_net_set_full(f->net, fuzz_below(2));
+        return;
+    case 1:
+        fake_net_set_send_error(f->net, fuzz_below(2) ? EINVAL : 0);
+        return;
+    case 2:
+        enter_main();
+        net_set_link("net0", fuzz_below(2), NULL);
+        return;
+    case 3:
+        fake_net_clear(f->net);
+        return;
+    default:
+        memset(frame, fuzz_below(2) ? 0xff : (int)fuzz_below(256), 64);
+        frame[12] = 0x81; /* a VLAN */
+        frame[13] = 0;
+        for (unsigned i = fuzz_below(4); i > 0; i--) {
+            size_t bytes = fuzz_below(3) ? fuzz_below(2000) : fuzz_below(sizeof(frame) + 1);
+            fake_net_push(f->net, fuzz_below(2), &h, frame, bytes);
+        }
+        return;
+    }
+}
+
+/* A command of the control queue that is nearly right. */
+static void act_net_control(Fuzz *f)
+{
+    VirtioGuestQueue *q = &f->queues[fuzz_below(2) ? 4 : 2];
+    uint32_t bytes = fuzz_below(3) ? fuzz_below(12) : fuzz_below(2000);
+    uint8_t *at = virtio_bench_ram(f->bench, f->scratch, 4096);
+    if (!f->net || !q->ring.size) {
+        return;
+    }
+    at[0] = (uint8_t)fuzz_below(7);
+    at[1] = (uint8_t)fuzz_below(7);
+    for (unsigned i = 2; i < 20; i++) {
+        at[i] = fuzz_below(3) ? 0 : (uint8_t)fuzz_below(4);
+    }
+    VringBuffer chain[] = {{f->scratch, 2 + bytes, false}, {f->scratch + 8000, 1, true}};
+    virtio_guest_add(q, chain, 2);
+}
+
 /* The kernel's thread looks at a ring, in the middle of starts and stops too. */
 static void act_vhost(Fuzz *f)
 {
@@ -283,9 +338,11 @@ static void hostile_act(Fuzz *f)
         return;
     case 4:
         act_chardev(f);
+        act_network(f);
         return;
     case 5:
         act_disk(f);
+        act_net_control(f);
         act_vhost(f);
         return;
     case 6:
@@ -378,6 +435,28 @@ static bool serial_works(Fuzz *f)
            strcmp(f->chardev->output->str, "works") == 0;
 }
 
+static bool net_works(Fuzz *f)
+{
+    uint32_t id, len;
+    uint8_t frame[60] = {0};
+    VringBuffer send = {f->scratch, sizeof(NetHeader) + 60, false},
+                receive = {f->scratch, 2000, true};
+    memset(virtio_bench_ram(f->bench, f->scratch, 4096), 0, 4096);
+    enter_main();
+    net_set_link("net0", true, NULL);
+    fake_net_set_full(f->net, false);
+    fake_net_set_send_error(f->net, 0);
+    fake_net_clear(f->net);
+    virtio_guest_add(&f->queues[1], &send, 1);
+    if (!virtio_guest_used(&f->queues[1], &id, &len) || len) {
+        return false;
+    }
+    g_autoptr(GBytes) sent = fake_net_take(f->net, 0);
+    virtio_guest_add(&f->queues[0], &receive, 1);
+    return sent && fake_net_push(f->net, 0, NULL, frame, sizeof(frame)) &&
+           virtio_guest_used(&f->queues[0], &id, &len) && len == sizeof(NetHeader) + 60;
+}
+
 /* Workers free the pages, so the answer comes in its own time. */
 static bool balloon_works(Fuzz *f)
 {
@@ -412,6 +491,7 @@ static bool vsock_works(Fuzz *f)
 static const FuzzTarget targets[] = {
     {"virtio-blk-pci", "drive=disk,num-queues=4,queue-size=64", 4, blk_works},
     {"virtio-scsi-pci", "num_queues=2,virtqueue_size=64", 4, scsi_works},
+    {"virtio-net-pci", "netdev=net0,iothread=io,mq=on", 5, net_works},
     {"virtio-rng-pci", NULL, 1, rng_works},
     {"virtio-balloon-pci", "free-page-reporting=on", 4, balloon_works},
     {"virtio-serial-pci", "max_ports=2", 4, serial_works},
@@ -420,9 +500,30 @@ static const FuzzTarget targets[] = {
 
 /* ---- rounds ---- */
 
+static void add_netdev(void *opaque)
+{
+    Fuzz *f = opaque;
+    enter_main();
+    enter_coroutine();
+    g_autoptr(OptDict) opts = opt_dict_parse("fake,id=net0,queues=2", "type", NULL);
+    net_setup(fake_net_types, f->bench->main_ctx);
+    fuzz_require(net_co_add(opts, NULL), "no network", "fake");
+    f->net = fake_net_find("net0");
+}
+
+static void remove_netdevs(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    net_co_shutdown();
+}
+
 static void target_open(Fuzz *f, const FuzzTarget *target)
 {
     f->target = target;
+    if (target->works == net_works) {
+        virtio_bench_run(f->bench, add_netdev, f);
+    }
     if (target->works == blk_works || target->works == scsi_works) {
         blk_disk_open(&f->disk, f->bench, "size=64k");
     }
@@ -463,6 +564,10 @@ static void target_close(Fuzz *f)
     if (f->chardev) {
         fake_chardev_free(f->chardev);
         f->chardev = NULL;
+    }
+    if (f->net) {
+        virtio_bench_run(f->bench, remove_netdevs, NULL);
+        f->net = NULL;
     }
     f->running = false;
 }

@@ -255,6 +255,21 @@ GBytes *fake_net_take(FakeNet *f, unsigned queue)
     return frame;
 }
 
+void fake_net_clear(FakeNet *f)
+{
+    pthread_mutex_lock(&f->lock);
+    for (unsigned i = 0; i < f->base.queues; i++) {
+        GQueue *lists[] = {f->queues[i].incoming, f->queues[i].sent};
+        for (unsigned k = 0; k < G_N_ELEMENTS(lists); k++) {
+            for (GBytes *frame; (frame = g_queue_pop_head(lists[k])) != NULL;) {
+                g_bytes_unref(frame);
+            }
+        }
+    }
+    fake_net_room(f);
+    pthread_mutex_unlock(&f->lock);
+}
+
 unsigned fake_net_waiting(FakeNet *f, unsigned queue)
 {
     pthread_mutex_lock(&f->lock);

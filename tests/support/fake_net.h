@@ -54,6 +54,8 @@ bool fake_net_push(FakeNet *f, unsigned queue, const NetHeader *header, const vo
                    size_t bytes);
 /* The oldest frame that was sent on @queue and not taken yet, with its header; NULL: none. */
 GBytes *fake_net_take(FakeNet *f, unsigned queue);
+/* Drops all frames that wait, in both directions. */
+void fake_net_clear(FakeNet *f);
 unsigned fake_net_waiting(FakeNet *f, unsigned queue); /* frames that the client has not received */
 /* From now on it takes no frame, or takes them again. */
 void fake_net_set_full(FakeNet *f, bool full);

@@ -25,6 +25,7 @@
     ROW(qom)                                                                                       \
     ROW(machine)                                                                                   \
     ROW(chardev)                                                                                   \
+    ROW(net)                                                                                       \
     ROW(cpu)                                                                                       \
     ROW(memory)                                                                                    \
     ROW(balloon)                                                                                   \

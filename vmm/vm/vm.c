@@ -191,6 +191,7 @@ void vm_init(Vm *vm, const VmConfig *config, AioContext *ctx)
     vm_life_init(vm);
     vm_jobs_init(vm);
     vm_exports_init(vm);
+    vm_network_init(vm);
     vm_clock_init(ctx);
     vm_clock_pause();
 }

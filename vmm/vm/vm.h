@@ -56,6 +56,18 @@ void vm_jobs_init(Vm *vm) RUNS_IN_MAIN;
  * that. */
 void vm_exports_init(Vm *vm) RUNS_IN_MAIN;
 
+/* ---- vm_network.c ---- */
+void vm_network_init(Vm *vm) RUNS_IN_MAIN;
+/* Parameters of announce-self: @rounds announcements, the second one @initial_ms after the first; each
+ * further delay is longer by @step_ms, up to @max_ms. */
+typedef struct VmAnnounceParameters {
+    int64_t initial_ms, max_ms, step_ms;
+    unsigned rounds;
+    GPtrArray *interfaces; /* char *: names of NICs; NULL: all */
+} VmAnnounceParameters;
+/* Begins announcements, in place of those with the same id; does not wait. Takes @p->interfaces. */
+bool vm_announce_self(Vm *vm, const char *id, VmAnnounceParameters *p, GError **error) RUNS_IN_MAIN;
+
 /* DeviceEnv.serial_port_changed: announces the change. @opaque is the Vm. Main. */
 void vm_serial_port_changed(void *opaque, const Device *port, bool open) ANY_THREAD;
 

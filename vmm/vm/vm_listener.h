@@ -75,6 +75,9 @@ struct VmListener {
     /* The tray of the drive @id, which is an id or a path, has moved. @drive: the id of its -drive,
      * or empty. */
     void (*tray_moved)(VmListener *l, const char *drive, const char *id, bool open);
+    /* The guest has changed the receive filter of a NIC, for the first time since the filter was read. @id may
+     * be NULL. */
+    void (*rx_filter_changed)(VmListener *l, const char *id, const char *path);
     /* JobHost.event and JobHost.io_error. */
     void (*job)(VmListener *l, const Job *job, JobEvent event);
     void (*job_io_error)(VmListener *l, const Job *job, bool is_read, JobErrorAction action);

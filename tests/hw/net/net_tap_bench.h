@@ -31,7 +31,7 @@
 #include "util/loop/worker.h"
 #include "util/sys/sys_fault.h"
 
-static bool has_tap; /* set by main() */
+static bool has_tap G_GNUC_UNUSED; /* set by main() */
 
 typedef struct Fixture {
     VirtioBench *bench;

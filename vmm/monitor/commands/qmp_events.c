@@ -115,6 +115,17 @@ static void qmp_events_tray_moved(VmListener *l, const char *drive, const char *
     qmp_event_emit("DEVICE_TRAY_MOVED", data);
 }
 
+static void qmp_events_rx_filter_changed(VmListener *l, const char *id, const char *path)
+{
+    enter_main();
+    struct json_object *data = json_object_new_object();
+    if (id != NULL) {
+        qmp_put_str(data, "name", id);
+    }
+    qmp_put_str(data, "path", path);
+    qmp_event_emit("NIC_RX_FILTER_CHANGED", data);
+}
+
 /* ---- jobs ---- */
 
 static RUNS_IN_MAIN void qmp_events_job_status(const Job *job)
@@ -201,6 +212,7 @@ void qmp_events_init(Vm *vm)
         .device_deleted = qmp_events_device_deleted,
         .io_error = qmp_events_io_error,
         .tray_moved = qmp_events_tray_moved,
+        .rx_filter_changed = qmp_events_rx_filter_changed,
         .port_changed = qmp_port_changed,
         .balloon_changed = qmp_balloon_changed,
         .job = qmp_events_job,

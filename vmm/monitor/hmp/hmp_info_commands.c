@@ -61,11 +61,6 @@ static void hmp_print_kvm(HmpCall *call, struct json_object *result)
                qmp_arg_bool(result, "enabled", false) ? "enabled" : "disabled");
 }
 
-static void hmp_info_network(HmpCall *call, struct json_object *args)
-{
-    hmp_printf(call, "no network: this version has no network devices\n");
-}
-
 /* ---- processors ---- */
 
 static void hmp_print_cpus(HmpCall *call, struct json_object *result)
@@ -202,7 +197,6 @@ const HmpCommand hmp_info_commands[] = {
      .print = hmp_print_iothreads},
     {"info chardev", NULL, NULL, "character backends", .qmp = "query-chardev",
      .print = hmp_print_chardev},
-    {"info network", NULL, NULL, "network devices: none", .run = hmp_info_network},
     {"info trace-events", NULL,
      HMP_PARAMS(HMP_PARAM("name", WORD, .optional = true, .complete = hmp_names_trace_events)),
      "trace events, and whether they are on", .run = hmp_info_trace_events},

@@ -74,6 +74,7 @@ struct HmpCommand {
     X(memory)                                                                                      \
     X(device)                                                                                      \
     X(block)                                                                                       \
+    X(net)                                                                                         \
     X(nbd)                                                                                         \
     X(info_machine)                                                                                \
     X(info_block)                                                                                  \

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "vmm/monitor/hmp/hmp_int.h"
 
-static const char no_network[] = "none: this version has no network devices";
+static const char no_network[] = "none: this version has no user-mode network";
 static const char no_display[] = "none: there is no display";
 static const char no_migration[] = "none: this version has no migration";
 static const char no_snapshots[] = "none: this version saves no machines; "
@@ -61,8 +61,6 @@ static const struct {
     {"mouse_button", no_display},
     {"mouse_move", no_display},
     {"mouse_set", no_display},
-    {"netdev_add", no_network},
-    {"netdev_del", no_network},
     {"o", no_ports},
     {"one-insn-per-tb", "gdb's stepi"},
     {"pcie_aer_inject_error", "none: there is no error reporting (AER)"},
@@ -75,7 +73,6 @@ static const struct {
     {"savevm", no_snapshots},
     {"screendump", "none: there is no display; -serial file: has the console"},
     {"sendkey", "none: there is no keyboard; chardevs take input"},
-    {"set_link", no_network},
     {"set_password", no_display},
     {"singlestep", "gdb's stepi"},
     {"stopcapture", no_display},
