@@ -55,21 +55,14 @@ void pci_rom_free(PciDevice *dev)
 /* ---- files ---- */
 
 typedef struct RomRead {
-    const char *path;
+    const char *name; /* of the type's own ROM, or NULL */
+    char *path;       /* with `name`: where it was found, or NULL */
     GBytes *image;
     GError *error;
 } RomRead;
 
-static int rom_read_in_worker(void *opaque)
-{
-    RomRead *r = opaque;
-    enter_worker();
-    r->image = user_file_read(r->path, PCI_ROM_MAX, &r->error);
-    return 0;
-}
-
 /* NULL: none of the folders has the type's own ROM. */
-static char *rom_find(const char *name)
+static RUNS_IN_WORKER char *rom_find(const char *name)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(rom_folders); i++) {
         g_autofree char *path = g_build_filename(rom_folders[i], name, NULL);
@@ -78,6 +71,19 @@ static char *rom_find(const char *name)
         }
     }
     return NULL;
+}
+
+static int rom_read_in_worker(void *opaque)
+{
+    RomRead *r = opaque;
+    enter_worker();
+    if (r->name != NULL) {
+        r->path = rom_find(r->name);
+    }
+    if (r->path != NULL) {
+        r->image = user_file_read(r->path, PCI_ROM_MAX, &r->error);
+    }
+    return 0;
 }
 
 static unsigned rom_get16(const uint8_t *bytes)
@@ -109,29 +115,27 @@ static GBytes *rom_with_id(const PciDevice *dev, GBytes *image)
 bool pci_device_load_rom(PciDevice *dev, GError **error)
 {
     const PciRom *rom = &dev->rom;
-    g_autofree char *found = NULL;
-    if (!rom->bar || (rom->file != NULL && rom->file[0] == '\0')) {
+    bool own = rom->file == NULL;
+    if (!rom->bar ||
+        (own ? rom->fallback == NULL || !dev->base.env->has_firmware : rom->file[0] == '\0')) {
         return true;
     }
-    if (rom->file == NULL) {
-        bool wanted = rom->fallback != NULL && dev->base.env->has_firmware;
-        found = wanted ? rom_find(rom->fallback) : NULL;
-        if (found == NULL) {
-            return true;
-        }
-    }
     enter_coroutine();
-    RomRead r = {.path = found != NULL ? found : rom->file};
+    RomRead r = {.name = own ? rom->fallback : NULL, .path = own ? NULL : g_strdup(rom->file)};
     co_run_in_worker(rom_read_in_worker, &r);
+    g_autofree char *path = r.path;
+    if (path == NULL) {
+        return true;
+    }
     if (r.image != NULL && g_bytes_get_size(r.image) == 0) {
         g_set_error(&r.error, OPT_ERROR, OPT_ERROR_VALUE, "is empty");
         g_clear_pointer(&r.image, g_bytes_unref);
     }
     if (r.image == NULL) {
-        g_propagate_prefixed_error(error, r.error, "romfile=%s: ", r.path);
+        g_propagate_prefixed_error(error, r.error, "romfile=%s: ", path);
         return false;
     }
-    if (found != NULL) {
+    if (own) {
         r.image = rom_with_id(dev, r.image);
     }
     pci_device_add_rom(dev, r.image);

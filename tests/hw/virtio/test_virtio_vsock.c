@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vhost-vsock-pci on the kernel's vhost as tests/support/fake_vhost.h plays it. */
-#include "tests/hw/virtio/virtio_vsock_bench.h"
 #include <fcntl.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
+#include "tests/hw/virtio/virtio_vsock_bench.h"
 
 #define SET_OWNER _IO(0xaf, 1) /* of linux/vhost.h, which cannot be included with vring.h */
 
