@@ -115,7 +115,7 @@ def wait_step(text):
         found = re.search("^== " + text + "\r?\n", console(), re.M)
         if found:
             return found.groups()
-        assert time.monotonic() < deadline and "== never" not in console(), "no step " + text
+        assert time.monotonic() < deadline and "== never" not in console(), "no step %s in:\n%s" % (text, console())
         time.sleep(0.1)
 
 def wait_taken(count, md5=None):

@@ -262,14 +262,14 @@ static const struct {
     unsigned long request;
     const char *name;
 } fake_names[] = {
-    {VHOST_SET_OWNER, "owner"},         {VHOST_GET_FEATURES, "get-features"},
-    {VHOST_SET_FEATURES, "features"},   {VHOST_SET_MEM_TABLE, "memory"},
-    {VHOST_SET_LOG_BASE, "log"},
-    {VHOST_SET_VRING_NUM, "num"},       {VHOST_SET_VRING_BASE, "base"},
-    {VHOST_GET_VRING_BASE, "get-base"}, {VHOST_SET_VRING_ADDR, "addr"},
-    {VHOST_SET_VRING_KICK, "kick"},     {VHOST_SET_VRING_CALL, "call"},
-    {VHOST_SET_VRING_ERR, "err"},       {VHOST_NET_SET_BACKEND, "backend"},
-    {VHOST_VSOCK_SET_GUEST_CID, "cid"}, {VHOST_VSOCK_SET_RUNNING, "running"},
+    {VHOST_SET_OWNER, "owner"},           {VHOST_GET_FEATURES, "get-features"},
+    {VHOST_SET_FEATURES, "features"},     {VHOST_SET_MEM_TABLE, "memory"},
+    {VHOST_SET_LOG_BASE, "log"},          {VHOST_SET_VRING_NUM, "num"},
+    {VHOST_SET_VRING_BASE, "base"},       {VHOST_GET_VRING_BASE, "get-base"},
+    {VHOST_SET_VRING_ADDR, "addr"},       {VHOST_SET_VRING_KICK, "kick"},
+    {VHOST_SET_VRING_CALL, "call"},       {VHOST_SET_VRING_ERR, "err"},
+    {VHOST_NET_SET_BACKEND, "backend"},   {VHOST_VSOCK_SET_GUEST_CID, "cid"},
+    {VHOST_VSOCK_SET_RUNNING, "running"},
 };
 
 static void fake_record(FakeVhost *f, unsigned long request)
