@@ -47,8 +47,11 @@ LDFLAGS_asan   := -fsanitize=address,undefined $(SYS_WRAP)
 LDFLAGS_ubsan  := -fsanitize=undefined $(SYS_WRAP)
 LDFLAGS_tsan   := -fsanitize=thread $(SYS_WRAP)
 
-PKGS := glib-2.0 json-c liburing libseccomp zlib libdeflate libzstd gnutls libnbd
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKGS := glib-2.0 json-c liburing libseccomp zlib libdeflate libzstd
+# Loaded when they are first used (util/library.h); tests call them directly.
+LATE_PKGS := gnutls libnbd
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(LATE_PKGS) 2>/dev/null)
+TEST_LIBS  := $(shell pkg-config --libs $(LATE_PKGS) 2>/dev/null) -lcmocka
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio -lm
 
 CFLAGS_ALL = $(BASE_CFLAGS) $(CFLAGS_$(V)) -I$(B)/gen $(PKG_CFLAGS) $(CFLAGS)
@@ -125,11 +128,11 @@ $(B)/%/trace_events.o: %/trace_events.h
 
 $(TEST_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(LIBS) $(PKG_LIBS) -lcmocka
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(LIBS) $(PKG_LIBS) $(TEST_LIBS)
 
 $(FUZZ_BIN): $(B)/%: $(B)/%.o $(TEST_SUPPORT_OBJ) $(LIBS)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(LIBS) $(PKG_LIBS) -lcmocka
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(TEST_SUPPORT_OBJ) $(LIBS) $(PKG_LIBS) $(TEST_LIBS)
 
 test-bins: $(TEST_BIN)
 fuzz-bins: $(FUZZ_BIN)

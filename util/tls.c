@@ -2,12 +2,23 @@
 #include "util/tls.h"
 
 #include <errno.h>
-#include <gnutls/gnutls.h>
-#include <gnutls/x509.h>
 #include <stdint.h>
 #include <string.h>
+#include "util/tls_gnutls.h"
 
 G_DEFINE_QUARK(skiff - tls - error - quark, tls_error)
+
+static const char *const gnutls_names[] = {GNUTLS_FUNCTIONS(LIBRARY_NAME) NULL};
+GnutlsLibrary gnutls_library;
+static Library gnutls = {.soname = "libgnutls.so.30",
+                         .package = "libgnutls30",
+                         .names = gnutls_names,
+                         .slots = &gnutls_library};
+
+bool tls_load_library(GError **error)
+{
+    return library_load(&gnutls, error);
+}
 
 struct TlsCreds {
     gatomicrefcount refs;
@@ -180,6 +191,9 @@ TlsCreds *tls_creds_new(const TlsConfig *config, GError **error)
 {
     static bool (*const load[])(TlsCreds *, GError **) = {
         [TLS_ANON] = tls_load_anon, [TLS_PSK] = tls_load_psk, [TLS_X509] = tls_load_x509};
+    if (!tls_load_library(error)) {
+        return NULL;
+    }
     TlsCreds *c = g_new0(TlsCreds, 1);
     g_atomic_ref_count_init(&c->refs);
     c->config = *config;

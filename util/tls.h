@@ -37,6 +37,9 @@ typedef struct TlsConfig {
     const char *priority; /* GnuTLS's; NULL: NORMAL */
 } TlsConfig;
 
+/* Loads GnuTLS, as tls_creds_new() does, before a sandbox forbids that. */
+bool tls_load_library(GError **error) ANY_THREAD;
+
 typedef struct TlsCreds TlsCreds;
 /* Reads the files, which may block. NULL + @error. */
 TlsCreds *tls_creds_new(const TlsConfig *config, GError **error) ANY_THREAD;

@@ -38,6 +38,9 @@ typedef struct NbdHost {
     void (*client_left)(void *opaque, unsigned remaining, bool served);
 } NbdHost;
 
+/* Loads libnbd, which driver=nbd does when its first node is opened, before a sandbox forbids that. */
+bool nbd_client_load_library(GError **error) ANY_THREAD;
+
 /* Called before any other function. @host and @opaque are borrowed for as long as the server is
  * used. */
 void nbd_init(AioContext *main_ctx, const NbdHost *host, void *opaque) RUNS_IN_MAIN;

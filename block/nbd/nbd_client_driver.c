@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Driver nbd: an export of an NBD server. See block/nbd/nbd_client_int.h. */
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 #include "block/drivers.h"
+#include "block/nbd/nbd.h"
 #include "block/nbd/nbd_client_int.h"
 #include "block/nbd/nbd_client_name.h"
 
@@ -132,8 +134,17 @@ static RUNS_IN_MAIN NbdClient *nbd_client_new(BlockNode *n, NbdTarget *target,
     return c;
 }
 
+static int nbd_load_in_worker(void *opaque)
+{
+    enter_worker();
+    return nbd_client_load_library(opaque) ? 0 : -ENOENT;
+}
+
 static coroutine_fn RUNS_IN_MAIN bool nbd_client_co_open(BlockNode *n, GError **error)
 {
+    if (co_run_in_worker(nbd_load_in_worker, error) < 0) {
+        return false;
+    }
     NbdState *s = n->state;
     NbdClientExport export;
     NbdTarget *target = nbd_client_take_old_names(&s->options, error)

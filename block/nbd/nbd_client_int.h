@@ -33,7 +33,7 @@
 #ifndef SKIFF_BLOCK_NBD_NBD_CLIENT_INT_H
 #define SKIFF_BLOCK_NBD_NBD_CLIENT_INT_H
 
-#include <libnbd.h>
+#include "block/nbd/nbd_library.h"
 #include "block/node.h"
 #include "util/log.h"
 #include "util/socket_address.h"

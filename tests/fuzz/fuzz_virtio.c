@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile driver of virtio-blk, virtio-scsi, virtio-rng, virtio-balloon and virtio-serial: rings, common configuration, MSI-X,
+ * A hostile driver of virtio-blk, virtio-scsi, virtio-rng, virtio-balloon, virtio-serial and vhost-vsock: rings, common configuration, MSI-X,
  * PCI config space and its window, in process.
  *
  *   fuzz_virtio [--seconds N] [--seed N] [--steps N]
@@ -16,6 +16,7 @@
 #include <string.h>
 #include "tests/support/blk_guest.h"
 #include "tests/support/fake_chardev.h"
+#include "tests/support/fake_vhost.h"
 #include "tests/support/fuzzer.h"
 #include "tests/support/scsi_guest.h"
 #include "util/log.h"
@@ -38,6 +39,7 @@ struct Fuzz {
     VirtioBench *bench;
     BlkDisk disk;
     FakeChardev *chardev;
+    FakeVhost *vhost;
     Device *dev, *port; /* port: of the bus that dev has, also a SCSI disk */
     VirtioGuest guest;
     VirtioGuestQueue queues[FUZZ_QUEUES];
@@ -253,6 +255,15 @@ static void act_chardev(Fuzz *f)
     }
 }
 
+/* The kernel's thread looks at a ring, in the middle of starts and stops too. */
+static void act_vhost(Fuzz *f)
+{
+    if (f->vhost) {
+        fake_vhost_serve(f->vhost, 0, fuzz_below(FAKE_VHOST_VRINGS));
+        virtio_bench_step(f->bench);
+    }
+}
+
 static void hostile_act(Fuzz *f)
 {
     switch (fuzz_below(16)) {
@@ -275,6 +286,7 @@ static void hostile_act(Fuzz *f)
         return;
     case 5:
         act_disk(f);
+        act_vhost(f);
         return;
     case 6:
         act_common(f);
@@ -384,12 +396,26 @@ static bool balloon_works(Fuzz *f)
     return false;
 }
 
+/* Workers carry out the start. */
+static bool vsock_works(Fuzz *f)
+{
+    uint32_t id, len;
+    VringBuffer b = {f->scratch, 64, true};
+    while (f->guest.dev->vdev.owner == VIRTIO_OWNER_STARTING) {
+        aio_context_step(f->bench->main_ctx, true);
+    }
+    virtio_guest_add(&f->queues[0], &b, 1);
+    return fake_vhost_serve(f->vhost, 0, 0) == 1 && virtio_guest_used(&f->queues[0], &id, &len) &&
+           len == 64;
+}
+
 static const FuzzTarget targets[] = {
     {"virtio-blk-pci", "drive=disk,num-queues=4,queue-size=64", 4, blk_works},
     {"virtio-scsi-pci", "num_queues=2,virtqueue_size=64", 4, scsi_works},
     {"virtio-rng-pci", NULL, 1, rng_works},
     {"virtio-balloon-pci", "free-page-reporting=on", 4, balloon_works},
     {"virtio-serial-pci", "max_ports=2", 4, serial_works},
+    {"vhost-vsock-pci", "guest-cid=7", 3, vsock_works},
 };
 
 /* ---- rounds ---- */
@@ -399,6 +425,9 @@ static void target_open(Fuzz *f, const FuzzTarget *target)
     f->target = target;
     if (target->works == blk_works || target->works == scsi_works) {
         blk_disk_open(&f->disk, f->bench, "size=64k");
+    }
+    if (target->works == vsock_works) {
+        f->vhost = fake_vhost_new("/dev/vhost-vsock", &f->bench->machine->ram);
     }
     f->dev = virtio_bench_device(f->bench, target->type, target->properties);
     if (target->works == scsi_works) {
@@ -426,6 +455,10 @@ static void target_close(Fuzz *f)
     if (f->target->works == blk_works || f->target->works == scsi_works) {
         blk_disk_close(&f->disk);
         f->disk = (BlkDisk){0};
+    }
+    if (f->vhost) {
+        fake_vhost_free(f->vhost);
+        f->vhost = NULL;
     }
     if (f->chardev) {
         fake_chardev_free(f->chardev);

@@ -12,7 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 #include "block/engine/engine.h"
+#include "block/nbd/nbd.h"
 #include "util/log.h"
+#include "util/tls.h"
 #include "util/loop/thread_spawner.h"
 #include "util/crash.h"
 #include "vmm/sandbox/sandbox_int.h"
@@ -184,6 +186,9 @@ static void sandbox_warm_up(void)
     backtrace(&frame, 1);
     tzset();
     g_free(g_locale_to_utf8("text", -1, NULL, NULL, NULL)); /* like g_strerror() */
+    /* For disks and exports that are added later. What is not installed is reported then. */
+    tls_load_library(NULL);
+    nbd_client_load_library(NULL);
 }
 
 static bool sandbox_fail(const char *what, GError **error)

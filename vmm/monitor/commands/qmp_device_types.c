@@ -142,6 +142,7 @@ static const struct QmpQomType {
     {"virtio-device",        "device",         true},
     {"virtio-balloon-device", "virtio-device", false},
     {"virtio-blk-device",    "virtio-device",  false},
+    {"virtio-net-device",    "virtio-device",  false},
     {"virtio-rng-device",    "virtio-device",  false},
     {"virtio-scsi-device",   "virtio-device",  false},
     {"virtio-serial-device", "virtio-device",  false},
