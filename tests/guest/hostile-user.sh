@@ -66,10 +66,10 @@ test_options_that_do_not_exist() {
 
 test_options_of_QEMU_that_skiff_lacks() {
     local option
-    for option in cdrom usb watchdog L d mem-path; do
+    for option in cdrom usb watchdog L d mem-path virtfs fsdev; do
         with "no -$option; nearest is" "-$option" x
     done
-    for option in loadvm incoming virtfs fsdev tpmdev audiodev icount numa plugin no-acpi; do
+    for option in loadvm incoming tpmdev audiodev icount numa plugin no-acpi; do
         with "no -$option: " "-$option" x
     done
     with "no display ':1'" -vnc :1

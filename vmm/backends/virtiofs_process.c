@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -156,6 +157,17 @@ static void process_arrange_fds(const Process *p)
     }
 }
 
+/* virtiofsd keeps a descriptor of each file that the guest knows, and fails if it may not have as many as
+ * it asks for. */
+static void process_raise_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit); /* it has fewer then */
+    }
+}
+
 static G_GNUC_NORETURN void process_run(const Process *p)
 {
     sigset_t none;
@@ -164,6 +176,7 @@ static G_GNUC_NORETURN void process_run(const Process *p)
     signal(SIGXFSZ, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setpgid(0, 0); /* Ctrl-C on the terminal is for skiff, which then ends this process */
+    process_raise_limit();
     process_enter_namespaces(p);
     if (p->mounts) {
         process_mount(p);
@@ -238,11 +251,14 @@ static void process_close(int *fd)
 }
 
 /* Debian 12 has QEMU's virtiofsd, whose options differ. */
-static GPtrArray *process_arguments(const char *program, const char *path)
+static GPtrArray *process_arguments(const char *program, const char *path, bool own_limit)
 {
     GPtrArray *a = g_ptr_array_new_with_free_func(g_free);
     g_ptr_array_add(a, g_strdup(program));
     g_ptr_array_add(a, g_strdup_printf("--fd=%d", PROCESS_LISTEN_FD));
+    if (own_limit) {
+        g_ptr_array_add(a, g_strdup("--rlimit-nofile=0")); /* process_raise_limit() has done it */
+    }
     if (strstr(program, "/qemu/") != NULL) {
         g_autoptr(GString) source = g_string_new(path); /* a comma separates options */
         g_string_replace(source, "\\", "\\\\", 0);
@@ -307,7 +323,8 @@ int virtiofs_co_spawn(const char *program, const char *path, bool read_only, pid
 {
     bool mounts = read_only || strcmp(path, "/") == 0;
     g_autofree char *mount_point = g_build_filename(g_get_tmp_dir(), "folder", NULL);
-    g_autoptr(GPtrArray) arguments = process_arguments(program, mounts ? mount_point : path);
+    g_autoptr(GPtrArray) arguments =
+        process_arguments(program, mounts ? mount_point : path, geteuid() != 0);
     ProcessStart s = {.listen_fd = -1, .connected = -1, .report_fd = -1};
     Process p = {.path = path,
                  .tmp = g_get_tmp_dir(),

@@ -9,7 +9,6 @@
 #define NO_EMULATION "skiff runs on KVM and emulates no instructions"
 #define NO_FIRMWARE_TABLES "skiff builds its own firmware tables"
 #define NO_MIGRATION "this version has no migration"
-#define NO_SHARES "this version has no shared folders"
 #define NO_SOUND "this machine has no sound device"
 #define NO_XEN "skiff runs on KVM only"
 
@@ -43,7 +42,7 @@ static const struct {
     {"enable-sync-profile", "-trace PATTERN", NULL},
     {"fda", NULL, "this machine has no floppy drive"},
     {"fdb", NULL, "this machine has no floppy drive"},
-    {"fsdev", NULL, NO_SHARES},
+    {"fsdev", "-virtiofs tag=TAG,path=FOLDER", NULL},
     {"full-screen", NULL, NO_DISPLAY},
     {"g", NULL, NO_DISPLAY},
     {"hdachs", "-hda FILE", NULL},
@@ -100,8 +99,8 @@ static const struct {
     {"tpmdev", NULL, "this machine has no TPM"},
     {"usb", "virtio devices", NULL},
     {"usbdevice", "virtio devices", NULL},
-    {"virtfs", NULL, NO_SHARES},
-    {"virtfs_synth", NULL, NO_SHARES},
+    {"virtfs", "-virtiofs tag=TAG,path=FOLDER", NULL},
+    {"virtfs_synth", "-virtiofs tag=TAG,path=FOLDER", NULL},
     {"virtioconsole", "-device virtio-serial-pci -device virtconsole,chardev=ID", NULL},
     {"watchdog", "-device i6300esb, or the board's own TCO watchdog", NULL},
     {"win2k-hack", NULL, "this machine has no IDE disks"},

@@ -270,6 +270,7 @@ bool machine_co_add_user_devices(VmMachine *m, const GPtrArray *implied, GError 
 
 char *machine_device_backend_path(const Device *dev)
 {
-    bool is_virtio = g_str_has_prefix(dev->type->name, "virtio-");
+    bool is_virtio =
+        g_str_has_prefix(dev->type->name, "virtio-") || g_str_has_prefix(dev->type->name, "vhost-");
     return g_strconcat(dev->path, is_virtio ? "/virtio-backend" : "", NULL);
 }

@@ -168,6 +168,42 @@ static void a_back_end_without_protocol_features_serves(void **state)
     assert_false(r->peer->rings[0].started);
 }
 
+static void log_run(void *opaque)
+{
+    Rig *r = opaque;
+    GError *error = NULL;
+    enter_coroutine();
+    enter_main();
+    r->user.dev.deadline_ns = aio_now_ns(r->ctx) + VHOST_TIMEOUT_NS;
+    bool ok = r->user.dev.ops->co_set_log(&r->user.dev, r->user.dev.log, &r->start, &error);
+    rig_finish(r, ok, error);
+}
+
+static void writes_are_logged(void **state)
+{
+    Rig *r = *state;
+    int fd = memfd_create("log", MFD_CLOEXEC);
+    VhostLog log = {.bytes = 4096, .fd = fd};
+    uint64_t with_log = 1ull << 26 | 1ull << 32 | VHOST_USER_F_PROTOCOL_FEATURES;
+    assert_int_equal(ftruncate(fd, 4096), 0);
+    r->user.dev.log = &log;
+    assert_true(rig_do(r, rig_start_run)); /* from the start on */
+    assert_true(r->peer->acked_features == with_log);
+    assert_true(r->peer->log_fd >= 0);
+    assert_int_equal(r->peer->rings[1].address.flags, 1);
+    assert_int_equal(r->peer->rings[1].address.log, r->vrings[1].used_gpa);
+    r->user.dev.log = NULL;
+    assert_true(rig_do(r, log_run)); /* and off while it runs */
+    assert_true(r->peer->acked_features == (with_log & ~(1ull << 26)));
+    assert_int_equal(r->peer->rings[1].address.flags, 0);
+    r->user.dev.log = &log;
+    assert_true(rig_do(r, log_run));
+    assert_int_equal(r->peer->rings[0].address.flags, 1);
+    assert_true(rig_do(r, rig_stop_run));
+    r->user.dev.log = NULL;
+    close(fd);
+}
+
 /* ---- hang and death ---- */
 
 static const uint32_t start_types[] = {VHOST_USER_SET_FEATURES, VHOST_USER_SET_MEM_TABLE,
@@ -444,6 +480,7 @@ int main(void)
         OPEN(a_refusal_fails_the_start_only),
         OPEN(a_refusal_after_a_ring_was_served_keeps_its_position),
         PLAIN(a_back_end_without_protocol_features_serves),
+        OPEN(writes_are_logged),
         OPEN(a_hang_in_a_start_ends_in_time),
         OPEN(a_hang_in_a_stop_ends_in_time),
         OPEN(death_at_any_moment_of_a_stop),
