@@ -275,8 +275,8 @@ static bool net_client_accepts(const NetClient *c, const struct iovec *iov, unsi
     }
     uint32_t gso = net_gso_offloads(start[1] & (uint8_t)~NET_HEADER_GSO_ECN);
     return (!(start[0] & NET_HEADER_NEEDS_CSUM) || (may & NET_OFFLOAD_CSUM)) &&
-           (!(start[1] & NET_HEADER_GSO_ECN) || (may & NET_OFFLOAD_ECN)) &&
-           gso != UINT32_MAX && (gso == 0 || (may & gso));
+           (!(start[1] & NET_HEADER_GSO_ECN) || (may & NET_OFFLOAD_ECN)) && gso != UINT32_MAX &&
+           (gso == 0 || (may & gso));
 }
 
 ssize_t net_client_receive(NetClient *c, unsigned queue, const struct iovec *iov, unsigned count)
