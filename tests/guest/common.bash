@@ -36,6 +36,13 @@ seconds() {
     echo $(($1 * TEST_SLOW))
 }
 
+# only_in_check_long: ends a script that takes too long for `make check`; all its tests count as one that is skipped.
+only_in_check_long() {
+    [ "$TEST_ROUNDS" != long ] || return 0
+    printf '1..1\nok 1 - %s # SKIP it takes minutes: make check-long\n' "$(basename "$0" .sh)"
+    exit 0
+}
+
 # rounds lab=N check=N long=N: prints the value for $TEST_ROUNDS, which tests/run sets by where a
 # test runs. It is a number of rounds or a size, and never changes the checks of a round; a list of
 # words gives the kinds of case, which a test uses in turn.

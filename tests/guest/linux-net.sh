@@ -7,6 +7,7 @@
 # and plugged, all under load.
 [ -n "${NET_NAMESPACE-}" ] || NET_NAMESPACE=yes exec unshare -n "$0" "$@"
 . "$(dirname "$0")/common.bash"
+only_in_check_long
 
 ip link set lo up
 

@@ -6,6 +6,7 @@
 # each direction, the guest's web server behind a forwarded port.
 [ -n "${NET_NAMESPACE-}" ] || NET_NAMESPACE=yes exec unshare -nm "$0" "$@"
 . "$(dirname "$0")/common.bash"
+only_in_check_long
 
 mebibytes=100
 

@@ -7,6 +7,7 @@
 # down, and a NIC that is unplugged and plugged, all under load. skiff's system calls are filtered.
 [ -n "${NET_NAMESPACE-}" ] || NET_NAMESPACE=yes exec unshare -n "$0" "$@"
 . "$(dirname "$0")/common.bash"
+only_in_check_long
 
 ip link set lo up
 
