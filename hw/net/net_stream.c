@@ -39,13 +39,14 @@ static RUNS_IN_MAIN void stream_offer(NetStream *s, int fd)
     c->in_start = c->in_end = c->out_start = c->out_end = 0;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* fails for other sockets */
     g_assert(!s->connected);
+    stream_announce(s, true); /* first: what the home reads while the link is down is dropped */
+    SP("net_stream.offer", s);
     rank_mutex_lock(&s->lock);
     s->offered = c;
     if (s->home != NULL) {
         aio_bh_schedule(&s->take_bh);
     }
     rank_mutex_unlock(&s->lock);
-    stream_announce(s, true);
 }
 
 static void stream_accept(void *opaque)

@@ -16,6 +16,7 @@
 #include "hw/net/net_socket.h"
 #include "hw/net/net_stream.h"
 #include "tests/support/net_rig.h"
+#include "util/loop/sched_point.h"
 #include "util/sys/sys_fault.h"
 
 static const NetType *const types[] = {&net_stream_type, &net_socket_type, NULL};
@@ -132,6 +133,13 @@ static bool link_is_down(void *opaque)
 static bool link_is_up(void *opaque)
 {
     return !link_is_down(opaque);
+}
+
+/* The link is up, and the home has the connection. */
+static void wait_for_connection(Fixture *f)
+{
+    net_rig_wait(f->rig, link_is_up, f, "a connection");
+    virtio_bench_settle(f->rig->bench);
 }
 
 /* ---- framing ---- */
@@ -326,7 +334,7 @@ static void a_server_has_one_client_at_a_time(void **state)
     assert_false(net_client_link_up(&f->rig->client));
     f->peer = connect_peer(f);
     int second = connect_peer(f);
-    net_rig_wait(f->rig, link_is_up, f, "a client");
+    wait_for_connection(f);
     put_frame(data, 60, 2);
     assert_int_equal(write(second, data, sizeof(data)), sizeof(data));
     put_frame(data, 60, 1);
@@ -338,6 +346,27 @@ static void a_server_has_one_client_at_a_time(void **state)
     assert_int_equal(send_frame(f, 60, 3), 0);
     assert_peer_gets(f, 60, 3);
     assert_string_equal(f->events->str, "n up path;n down path;n up path;");
+}
+
+static void note_link(void *up, const void *stream)
+{
+    *(bool *)up = link_is_up(current);
+}
+
+/* The home drops what it reads while the link is down. */
+static void the_link_is_up_before_the_home_reads_a_connection(void **state)
+{
+    Fixture *f = *state;
+    bool up = false;
+    g_autofree char *options =
+        g_strdup_printf("stream,id=n,server=on,addr.type=unix,addr.path=%s", f->path);
+    net_rig_add(f->rig, options);
+    net_rig_attach(f->rig, "n");
+    sched_point_hook("net_stream.offer", note_link, &up);
+    f->peer = connect_peer(f);
+    wait_for_connection(f);
+    sched_point_reset();
+    assert_true(up);
 }
 
 static void a_server_without_descriptors_accepts_later(void **state)
@@ -354,7 +383,7 @@ static void a_server_without_descriptors_accepts_later(void **state)
     assert_false(net_client_link_up(&f->rig->client));
     sys_fault_set(NULL);
     fake_machine_advance(f->rig->bench->machine, 100000000);
-    net_rig_wait(f->rig, link_is_up, f, "a client");
+    wait_for_connection(f);
 }
 
 static void a_client_connects_again(void **state)
@@ -373,7 +402,7 @@ static void a_client_connects_again(void **state)
     assert_int_equal(listen(server, 2), 0);
     for (unsigned i = 0; i < 3; i++) {
         fake_machine_advance(f->rig->bench->machine, 500000000);
-        net_rig_wait(f->rig, link_is_up, f, "a connection");
+        wait_for_connection(f);
         f->peer = accept4(server, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         assert_int_equal(send_frame(f, 60, (uint8_t)i), 0);
         assert_peer_gets(f, 60, (uint8_t)i);
@@ -394,7 +423,7 @@ static void a_connection_comes_while_the_queue_is_stopped(void **state)
     net_rig_attach(f->rig, "n");
     net_rig_stop(f->rig);
     f->peer = connect_peer(f);
-    net_rig_wait(f->rig, link_is_up, f, "a client");
+    wait_for_connection(f);
     net_rig_start(f->rig);
     assert_int_equal(send_frame(f, 60, 3), 0);
     assert_peer_gets(f, 60, 3);
@@ -482,6 +511,7 @@ int main(void)
         T(a_frame_that_is_too_long_ends_the_connection),
         T(a_peer_that_leaves_takes_the_link_down),
         T(a_server_has_one_client_at_a_time),
+        T(the_link_is_up_before_the_home_reads_a_connection),
         T(a_server_without_descriptors_accepts_later),
         T(a_client_connects_again),
         T(a_connection_comes_while_the_queue_is_stopped),
