@@ -137,7 +137,7 @@ expect("info memory_size_summary", r"^base memory: 67108864\nplugged memory: 0$"
 expect("info qtree", r'^  dev: virtio-rng-pci, id "rng0"$')
 expect("info pci", r'^  Bus  0, device   1, function 0:\n(    .*\n)+      id "rng0"$')
 expect("info mtree", r"^  0000000000000000-0000000003ffffff \(prio 0, ram\): ")
-expect("info network", "no network")
+expect("info network", r"\A\s*\Z")
 expect("info iothreads", r"^io0:\n  thread_id=\d+\n  poll-max-ns=32768\n")
 assert hmp("object_add iothread,id=io1") == ""
 assert hmp("object_add {\"qom-type\": \"iothread\", \"id\": \"io2\"}") == ""
