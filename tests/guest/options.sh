@@ -24,12 +24,13 @@ refuse() {
 test_short_names_of_devices() {
     make_disk 1M
     ask 'info qtree' -drive "file=$disk,format=raw,if=none,id=d" -device virtio-blk,drive=d \
-        -device virtio-rng -device virtio-serial,id=vs -device virtconsole,bus=vs.0
+        -device virtio-rng -device virtio-net -device virtio-serial,id=vs -device virtconsole,bus=vs.0
     expect_status 0
     expect_output 'dev: virtio-blk-pci'
     expect_output 'dev: virtio-rng-pci'
+    expect_output 'dev: virtio-net-pci'
     expect_output 'dev: virtio-serial-pci, id "vs"'
-    refuse "no device 'virtio-net'" -device virtio-net
+    refuse "no device 'virtio-gpu'" -device virtio-gpu
     skiff -device help
     expect_output '^virtio-blk-pci .*(also virtio-blk)'
     skiff -device virtio-rng,help
