@@ -10,7 +10,7 @@ guest_script='
 modprobe vmw_vsock_virtio_transport
 vsock-peer echo 1234 &
 until [ -e /sys/bus/pci/slots/7 ]; do usleep 50000; done
-echo hello from the guest | vsock-peer cat 2 4321 >/tmp/got
+until echo hello from the guest | vsock-peer cat 2 4321 >/tmp/got && [ -s /tmp/got ]; do usleep 100000; done # the host listens soon
 echo "== got $(cat /tmp/got)"
 echo "== ready"
 until [ -e /tmp/never ]; do sleep 1; done
