@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Queues that a back end serves: it answers later, and may refuse. */
+#include "tests/hw/virtio/virtio_actions.h"
 #include "tests/hw/virtio/virtio_back_end_bench.h"
 #include "tests/support/death.h"
 #include "util/loop/sched_point.h"
@@ -208,28 +209,6 @@ static void the_device_can_be_unplugged_before_the_answer(void **state)
 
 /* ---- each moment, each answer ---- */
 
-enum { DOES_NOTHING, RESETS, CLEARS_MASTER, STOPS, RESETS_SYSTEM, UNPLUGS, ACTIONS };
-
-static RUNS_IN_MAIN void act(Fixture *f, unsigned action)
-{
-    switch (action) {
-    case RESETS:
-        virtio_guest_reset(&f->guest);
-        break;
-    case CLEARS_MASTER:
-        virtio_guest_set_master(&f->guest, false);
-        break;
-    case STOPS:
-        virtio_bench_stop(f->bench, f->dev);
-        break;
-    case RESETS_SYSTEM:
-        virtio_bench_reset(f->bench, f->dev);
-        break;
-    default:
-        break;
-    }
-}
-
 /* The device serves each request once, in every order of events. */
 static RUNS_IN_MAIN void take_one_path(const DeviceType *type, const char *refusal,
                                        unsigned answer_turns, unsigned turns, unsigned action)
@@ -242,13 +221,12 @@ static RUNS_IN_MAIN void take_one_path(const DeviceType *type, const char *refus
     for (unsigned i = 0; i < turns; i++) {
         virtio_bench_step(f->bench);
     }
+    virtio_act(&f->guest, f->bench, f->dev, action);
     if (action == UNPLUGS) {
-        virtio_bench_unplug(f->bench, f->dev);
         f->dev = NULL;
         fixture_free(f);
         return;
     }
-    act(f, action);
     if (action != DOES_NOTHING) { /* all of them have taken the queues back by now */
         assert_int_equal(owner(f), VIRTIO_OWNER_MAIN);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vhost-vsock-pci on the kernel's vhost as tests/support/fake_vhost.h plays it. */
+#include "tests/hw/virtio/virtio_actions.h"
 #include "tests/hw/virtio/virtio_vsock_bench.h"
 #include <fcntl.h>
 #include <semaphore.h>
@@ -434,32 +435,6 @@ static void each_call_of_a_stop_may_fail(void **state)
 
 /* ---- each moment ---- */
 
-enum { NOTHING, RESETS, CLEARS_MASTER, STOPS, RESETS_SYSTEM, UNPLUGS, ACTIONS };
-
-static void act(Fixture *f, unsigned action)
-{
-    switch (action) {
-    case RESETS:
-        virtio_guest_reset(&f->guest);
-        break;
-    case CLEARS_MASTER:
-        virtio_guest_set_master(&f->guest, false);
-        break;
-    case STOPS:
-        virtio_bench_stop(f->bench, f->dev);
-        break;
-    case RESETS_SYSTEM:
-        virtio_bench_reset(f->bench, f->dev);
-        break;
-    case UNPLUGS:
-        virtio_bench_unplug(f->bench, f->dev);
-        f->dev = NULL;
-        break;
-    default:
-        break;
-    }
-}
-
 /* After @turns turns of main, each of which waits for a worker, the guest or the user does something. */
 static RUNS_IN_MAIN void take_one_path(void **state, unsigned turns, unsigned action)
 {
@@ -470,8 +445,11 @@ static RUNS_IN_MAIN void take_one_path(void **state, unsigned turns, unsigned ac
     for (unsigned i = 0; i < turns && owner(f) == VIRTIO_OWNER_STARTING; i++) {
         aio_context_step(f->bench->main_ctx, true);
     }
-    act(f, action);
-    if (action != NOTHING) {
+    virtio_act(&f->guest, f->bench, f->dev, action);
+    if (action == UNPLUGS) {
+        f->dev = NULL;
+    }
+    if (action != DOES_NOTHING) {
         assert_false(fake_vhost_connected(f->vhost));
         assert_int_equal(memory_users(), 0);
     }
