@@ -44,6 +44,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include "util/loop/coroutine.h"
+#include "util/loop/iothread.h"
 #include "util/opts/opts.h"
 
 #define NET_MAX_QUEUES 31 /* pairs: virtio-net has 64 queues with its control queue */
@@ -154,6 +155,9 @@ struct NetBackend {
     uint32_t can_send, can_receive; /* NET_OFFLOAD_* */
     char *info;                     /* for `info network`: "ifname=tap0,script=no"; owned */
     bool vhost_only;                /* it has no data path but that of vhost_parts */
+    /* Where a NIC is served best if its user names no iothread: such a NIC becomes an owner of the thread
+     * (iothread_ref()). The back end is its owner until co_close. NULL: no matter. */
+    IoThread *nic_thread;
     /* runtime, main */
     NetClient *client;
     bool admin_down; /* by set_link */

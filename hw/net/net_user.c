@@ -42,6 +42,7 @@ static void net_user_queue_start(NetBackend *b, unsigned queue, AioContext *home
 {
     NetUser *u = net_user_from(b);
     u->watch = u->blocked = false;
+    u->direct = home == u->loop;
     atomic_store(&u->want_room, false);
     aio_bh_init(&u->readable_bh, home, net_user_readable, u);
     aio_bh_init(&u->writable_bh, home, net_user_writable, u);
@@ -111,7 +112,11 @@ static ssize_t net_user_send(NetBackend *b, unsigned queue, const struct iovec *
         taken = net_ring_put(&u->from_guest, iov, count, sizeof(NetHeader), (uint32_t)bytes);
     }
     u->blocked = !taken;
-    aio_bh_schedule(&u->input_bh);
+    if (u->direct) {
+        net_user_take_frames(u);
+    } else {
+        aio_bh_schedule(&u->input_bh);
+    }
     return taken ? 0 : -EAGAIN;
 }
 
@@ -152,11 +157,12 @@ static bool net_user_co_open(NetBackend *b, GError **error)
     rank_mutex_init(&u->lock, RANK_QUEUE, "a user-mode network");
     net_ring_init(&u->to_guest, NET_USER_TO_GUEST);
     net_ring_init(&u->from_guest, NET_USER_FROM_GUEST);
-    u->thread = iothread_new_network(b->id, error);
+    u->thread = iothread_new_network(b->id, NET_USER_POLL_NS, error);
     if (u->thread == NULL) {
         return false;
     }
     u->loop = iothread_context(u->thread);
+    b->nic_thread = u->options.tftp == NULL ? u->thread : NULL;
     co_call_in(u->loop, net_user_start_at_loop, &call);
     if (!call.ok) {
         g_propagate_error(error, call.error);

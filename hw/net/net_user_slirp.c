@@ -287,10 +287,8 @@ static RUNS_IN_LOOP void slirp_take_frame(NetUser *u, const uint8_t *frame, uint
     }
 }
 
-static void slirp_take_frames(void *opaque)
+void net_user_take_frames(NetUser *u)
 {
-    NetUser *u = opaque;
-    enter_loop(u->loop);
     SP("net_user.take", u);
     for (unsigned i = 0; i < NET_USER_BUDGET; i++) {
         uint32_t bytes;
@@ -307,6 +305,13 @@ static void slirp_take_frames(void *opaque)
     if (net_ring_used(&u->from_guest) != 0) {
         aio_bh_schedule(&u->input_bh);
     }
+}
+
+static void slirp_take_frames(void *opaque)
+{
+    NetUser *u = opaque;
+    enter_loop(u->loop);
+    net_user_take_frames(u);
 }
 
 /* ---- life cycle ---- */

@@ -114,6 +114,7 @@ typedef struct VirtioNet {
     /* state */
     VirtioNetState state;
     /* runtime */
+    IoThread *home_thread; /* the home, if the back end has chosen it; owned */
     RankMutex filter_lock;
     VirtioNetVhost vhost;
     /* runtime, home loop */
