@@ -139,6 +139,34 @@ void net_rig_remove(NetRig *r, const char *id)
 
 /* ---- steps at home ---- */
 
+typedef struct RigCall {
+    AioContext *home;
+    void (*fn)(void *opaque);
+    void *opaque;
+} RigCall;
+
+static void rig_co_at_home(void *opaque)
+{
+    RigCall *c = opaque;
+    enter_main();
+    enter_coroutine();
+    co_call_in(c->home, c->fn, c->opaque);
+}
+
+static void rig_at_home(NetRig *r, void (*fn)(void *opaque), void *opaque)
+{
+    RigCall c = {.home = r->client.home, .fn = fn, .opaque = opaque};
+    virtio_bench_run(r->bench, rig_co_at_home, &c);
+}
+
+void net_rig_move_near(NetRig *r, const char *id)
+{
+    enter_main();
+    g_assert(!r->attached && r->home_thread == NULL);
+    r->home_thread = iothread_ref(net_find(id)->nic_thread);
+    r->client.home = iothread_context(r->home_thread);
+}
+
 static void rig_home_start(void *opaque)
 {
     NetRig *r = opaque;
@@ -181,18 +209,18 @@ void net_rig_attach(NetRig *r, const char *id)
 void net_rig_start(NetRig *r)
 {
     r->started = true;
-    virtio_bench_at_home(r->bench, rig_home_start, r);
+    rig_at_home(r, rig_home_start, r);
 }
 
 void net_rig_stop(NetRig *r)
 {
     r->started = false;
-    virtio_bench_at_home(r->bench, rig_home_stop, r);
+    rig_at_home(r, rig_home_stop, r);
 }
 
 void net_rig_watch(NetRig *r, bool on)
 {
-    virtio_bench_at_home(r->bench, on ? rig_home_watch : rig_home_unwatch, r);
+    rig_at_home(r, on ? rig_home_watch : rig_home_unwatch, r);
 }
 
 void net_rig_free(NetRig *r)
@@ -204,6 +232,7 @@ void net_rig_free(NetRig *r)
         virtio_bench_run(r->bench, rig_co_leave, &r->client);
     }
     virtio_bench_run(r->bench, rig_co_shutdown, NULL);
+    iothread_free(r->home_thread);
     virtio_bench_free(r->bench);
     g_queue_clear_full(&r->received, (GDestroyNotify)g_bytes_unref);
     g_free(r);
@@ -231,7 +260,7 @@ static void rig_home_send(void *opaque)
 ssize_t net_rig_send(NetRig *r, const void *frame, size_t bytes)
 {
     RigFrame f = {.rig = r, .frame = frame, .bytes = bytes};
-    virtio_bench_at_home(r->bench, rig_home_send, &f);
+    rig_at_home(r, rig_home_send, &f);
     return f.result;
 }
 
@@ -244,7 +273,7 @@ static void rig_home_take(void *opaque)
 GBytes *net_rig_take(NetRig *r)
 {
     RigFrame f = {.rig = r};
-    virtio_bench_at_home(r->bench, rig_home_take, &f);
+    rig_at_home(r, rig_home_take, &f);
     return f.taken;
 }
 

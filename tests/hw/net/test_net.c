@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <string.h>
+#include "tests/support/death.h"
 #include "tests/support/fake_net.h"
 #include "tests/support/virtio_guest.h"
 
@@ -436,6 +437,36 @@ static void a_removal_waits_for_a_configuration(void **state)
     assert_true(s.ok);
 }
 
+static void client_stops_inside(NetClient *c, unsigned queue)
+{
+    enter_loop(c->home);
+    net_client_stop_queue(c, queue);
+}
+
+static void stop_inside(void *arg)
+{
+    static const NetClientOps ops = {
+        .readable = client_stops_inside,
+        .link_changed = client_link_changed,
+    };
+    void *state;
+    set_up(&state);
+    Fixture *f = state;
+    f->client.ops = &ops;
+    run(f, do_add, "fake,id=a");
+    GError *error = NULL;
+    net_client_attach(&f->client, "nic", "a", &error);
+    at_home(f, home_start);
+    watch(f, true);
+    push(f, "a", 0);
+}
+
+/* The fake back end is no kinder than a real one. */
+static void a_queue_is_not_stopped_from_within_a_call_of_its_back_end(void **state)
+{
+    assert_dies(stop_inside, NULL, "inside");
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -453,6 +484,7 @@ int main(void)
         T(a_client_without_back_end_drops_frames),
         T(a_back_end_is_removed_under_its_client),
         T(a_removal_waits_for_a_configuration),
+        cmocka_unit_test(a_queue_is_not_stopped_from_within_a_call_of_its_back_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -88,6 +88,25 @@ static void the_largest_frame_is_sent(void **state)
     assert_sent(f, 0, 65550, 3);
 }
 
+/* What arrives is not behind all that the guest sends. */
+static void sending_and_receiving_take_turns(void **state)
+{
+    Fixture *f = *state;
+    uint64_t gpa = offer(f, 0, 1526);
+    virtio_bench_stop(f->bench, f->dev);
+    for (unsigned i = 0; i < 64; i++) {
+        transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
+    }
+    arrive(f, 0, FRAME_BYTES, 5);
+    virtio_bench_start(f->bench, f->dev);
+    assert_received(f, 0, gpa, FRAME_BYTES, 5);
+    assert_in_range(f->net->queues[0].sent_before, 0, 2 * VIRTIO_NET_BATCH);
+    for (unsigned i = 0; i < 64; i++) {
+        assert_sent(f, 0, FRAME_BYTES, 1);
+        assert_tx_completed(f, 0);
+    }
+}
+
 /* ---- receiving ---- */
 
 static void a_frame_goes_to_the_first_buffer(void **state)
@@ -370,6 +389,7 @@ int main(void)
         T(a_full_back_end_delays_frames_and_loses_none),
         T(a_full_back_end_delays_no_stop),
         T(a_send_error_drops_the_frame),
+        T(sending_and_receiving_take_turns),
         T(the_header_of_a_checksum_reaches_the_back_end),
         T(the_largest_frame_is_sent),
         T(a_frame_goes_to_the_first_buffer),
