@@ -50,8 +50,8 @@ struct AioContext {
 
     AioHandler *handlers;
     AioHandler *dead;
-    unsigned pollers;       /* handlers with ops->poll */
-    unsigned blind;         /* watched handlers without: only the kernel knows about their descriptors */
+    unsigned pollers; /* handlers with ops->poll */
+    unsigned blind;   /* watched handlers without: only the kernel knows about their descriptors */
     unsigned always_ready;  /* watched regular files, which epoll refuses */
     unsigned late_handlers; /* handlers that the kernel had no memory to watch */
     AioTimer late_timer;    /* retries them */

@@ -389,9 +389,8 @@ static void a_descriptor_without_poll_is_seen_while_the_loop_polls(void **state)
 static void polling_is_tried_after_waits_that_are_a_little_too_long(void **state)
 {
     Memory m = {0};
-    static const AioHandlerOps ops = {.poll = memory_poll,
-                                      .poll_ready = memory_ready,
-                                      .poll_begin = memory_begin};
+    static const AioHandlerOps ops = {
+        .poll = memory_poll, .poll_ready = memory_ready, .poll_begin = memory_begin};
     AioHandler *h = aio_handler_add(*state, -1, &ops, &m);
     AioTimer timer;
     aio_timer_init(&timer, *state, count_call, &m.posted);
@@ -507,8 +506,8 @@ int main(void)
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_served_while_polling_always_finds_work,
                                         loop_setup, loop_teardown),
-        cmocka_unit_test_setup_teardown(
-            a_descriptor_without_poll_is_seen_while_the_loop_polls, loop_setup, loop_teardown),
+        cmocka_unit_test_setup_teardown(a_descriptor_without_poll_is_seen_while_the_loop_polls,
+                                        loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(polling_is_tried_after_waits_that_are_a_little_too_long,
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(
