@@ -222,13 +222,14 @@ struct NetClient {
     void *owner;                /* the Device */
     /* runtime, main */
     char *name;          /* the device's id, or "virtio-net-pci.0" */
-    NetBackend *backend; /* NULL: none; changed in the home, while main waits */
+    NetBackend *backend; /* NULL: none */
     bool admin_down;     /* by set_link */
     NetClient *next;
     _Atomic unsigned link; /* NET_LINK_*: written by main */
     AioBh filter_bh;       /* the filter has changed */
     _Atomic bool filter_noted;
     /* runtime, home */
+    NetBackend *data;          /* the back end as the data path sees it: NULL from its detaching on */
     uint32_t started, watched; /* bit n: queue n */
     NetConfig wanted, applied;
     bool has_applied; /* `applied` is valid for this back end */

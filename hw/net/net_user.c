@@ -73,9 +73,7 @@ static void net_user_watch(NetBackend *b, unsigned queue, bool on)
 /* The loop sets `paused` and looks at the ring once more, in this order; here it is the other way round. */
 static void net_user_taken(NetUser *u)
 {
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&u->paused, memory_order_relaxed) &&
-        net_ring_used(&u->to_guest) <= NET_USER_RESUME) {
+    if (atomic_load(&u->paused) && net_ring_used(&u->to_guest) <= NET_USER_RESUME) {
         aio_bh_schedule(&u->resume_bh);
     }
 }
@@ -108,7 +106,6 @@ static ssize_t net_user_send(NetBackend *b, unsigned queue, const struct iovec *
     if (!taken) {
         /* The loop takes frames and then looks at `want_room`. */
         atomic_store(&u->want_room, true);
-        atomic_thread_fence(memory_order_seq_cst);
         taken = net_ring_put(&u->from_guest, iov, count, sizeof(NetHeader), (uint32_t)bytes);
     }
     u->blocked = !taken;

@@ -196,7 +196,6 @@ static bool slirp_pauses(NetUser *u)
         return false;
     }
     atomic_store(&u->paused, true);
-    atomic_thread_fence(memory_order_seq_cst);
     if (net_ring_used(&u->to_guest) > NET_USER_RESUME) {
         return true;
     }

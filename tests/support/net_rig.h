@@ -15,10 +15,10 @@ typedef struct NetRig {
     IoThread *home_thread; /* the client's home is in it; owned */
     bool attached, started;
     /* home, or a step there */
-    GQueue received; /* GBytes, without their NetHeader */
-    unsigned writable;
-    unsigned links;  /* main */
-    unsigned budget; /* frames it takes in each turn */
+    GQueue received;           /* GBytes, without their NetHeader */
+    _Atomic unsigned writable; /* the test reads it */
+    unsigned links;            /* main */
+    unsigned budget;           /* frames it takes in each turn */
 } NetRig;
 
 NetRig *net_rig_new(const NetType *const *types);

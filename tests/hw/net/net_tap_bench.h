@@ -39,8 +39,8 @@ typedef struct Fixture {
     bool attached;
     int wire; /* packet socket on the device */
     /* home */
-    unsigned frames, writable;
-    unsigned elsewhere; /* frames of other queues than the first one */
+    _Atomic unsigned frames, writable; /* the test reads them; frames: after what belongs to it */
+    _Atomic unsigned elsewhere;        /* frames of other queues than the first one */
     size_t frame_bytes;
     uint8_t frame[NET_FRAME_MAX];
     /* arguments of a step at home */
@@ -67,9 +67,9 @@ static inline void client_readable(NetClient *c, unsigned queue)
     /* IPv6 sends frames of its own accord */
     if (got >= (ssize_t)sizeof(NetHeader) + 14 && room[sizeof(NetHeader) + 12] == 0x88) {
         f->elsewhere += queue != 0;
-        f->frames++;
         f->frame_bytes = (size_t)got;
         memcpy(f->frame, room, (size_t)got);
+        f->frames++;
     }
 }
 
@@ -275,7 +275,7 @@ static inline void connect_tap(Fixture *f, const char *more)
 /* Returns when the client has received @frames in all. */
 static inline void await_frames(Fixture *f, unsigned frames)
 {
-    while (__atomic_load_n(&f->frames, __ATOMIC_ACQUIRE) < frames) {
+    while (f->frames < frames) {
         virtio_bench_settle(f->bench);
     }
     virtio_bench_settle(f->bench);

@@ -160,13 +160,14 @@ static void a_large_frame_takes_several_buffers(void **state)
     }
 }
 
-static unsigned seen_early;
+static _Atomic unsigned seen_early;
 
 static void note_publication(void *opaque, const void *object)
 {
     const Fixture *f = opaque;
     if (object == &f->nic->base.vdev.queues[0]) {
-        seen_early = MAX(seen_early, f->rx[0].ring.used->idx);
+        uint16_t idx = f->rx[0].ring.used->idx;
+        seen_early = MAX(seen_early, idx);
     }
 }
 
