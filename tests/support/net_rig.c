@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/support/net_rig.h"
+#include "tests/support/net_steps.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -67,48 +68,10 @@ NetRig *net_rig_new(const NetType *const *types)
 
 /* ---- steps in main ---- */
 
-typedef struct RigStep {
-    const char *text;
-    GError *error;
-} RigStep;
-
-static void rig_co_add(void *opaque)
-{
-    RigStep *s = opaque;
-    enter_main();
-    enter_coroutine();
-    g_autoptr(OptDict) opts = opt_dict_parse(s->text, "type", &s->error);
-    if (opts != NULL) {
-        net_co_add(opts, &s->error);
-    }
-}
-
-static void rig_co_remove(void *opaque)
-{
-    RigStep *s = opaque;
-    enter_main();
-    enter_coroutine();
-    net_co_remove(s->text, &s->error);
-}
-
-static void rig_co_leave(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_client_co_leave(opaque);
-}
-
-static void rig_co_shutdown(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_co_shutdown();
-}
-
 char *net_rig_try_add(NetRig *r, const char *options)
 {
-    RigStep s = {.text = options};
-    virtio_bench_run(r->bench, rig_co_add, &s);
+    NetStep s = {.text = options};
+    virtio_bench_run(r->bench, net_step_add, &s);
     char *text = s.error != NULL ? g_strdup(s.error->message) : NULL;
     g_clear_error(&s.error);
     return text;
@@ -116,25 +79,17 @@ char *net_rig_try_add(NetRig *r, const char *options)
 
 void net_rig_add(NetRig *r, const char *options)
 {
-    g_autofree char *text = net_rig_try_add(r, options);
-    if (text != NULL) {
-        g_error("%s: %s", options, text);
-    }
+    net_steps_run(r->bench, net_step_add, options);
 }
 
 void net_rig_refused(NetRig *r, const char *options, const char *why)
 {
-    g_autofree char *text = net_rig_try_add(r, options);
-    if (text == NULL || strstr(text, why) == NULL) {
-        g_error("%s: '%s' lacks '%s'", options, text, why);
-    }
+    net_steps_refused(r->bench, net_step_add, options, why);
 }
 
 void net_rig_remove(NetRig *r, const char *id)
 {
-    RigStep s = {.text = id};
-    virtio_bench_run(r->bench, rig_co_remove, &s);
-    g_assert_no_error(s.error);
+    net_steps_run(r->bench, net_step_remove, id);
 }
 
 /* ---- steps at home ---- */
@@ -229,9 +184,9 @@ void net_rig_free(NetRig *r)
         net_rig_stop(r);
     }
     if (r->attached) {
-        virtio_bench_run(r->bench, rig_co_leave, &r->client);
+        virtio_bench_run(r->bench, net_step_leave, &r->client);
     }
-    virtio_bench_run(r->bench, rig_co_shutdown, NULL);
+    virtio_bench_run(r->bench, net_step_shutdown, NULL);
     iothread_free(r->home_thread);
     virtio_bench_free(r->bench);
     g_queue_clear_full(&r->received, (GDestroyNotify)g_bytes_unref);

@@ -26,7 +26,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "hw/net/net_tap.h"
-#include "tests/support/virtio_guest.h"
+#include "tests/support/net_steps.h"
 #include "util/loop/sched_point.h"
 #include "util/loop/worker.h"
 #include "util/sys/sys_fault.h"
@@ -91,63 +91,14 @@ static const NetClientOps client_ops = {
 
 /* ---- steps ---- */
 
-typedef struct Step {
-    const char *text;
-    bool ok;
-    GError *error;
-} Step;
-
-static inline void do_add(void *opaque)
-{
-    Step *s = opaque;
-    enter_main();
-    enter_coroutine();
-    g_autoptr(OptDict) opts = opt_dict_parse(s->text, "type", NULL);
-    s->ok = net_co_add(opts, &s->error);
-}
-
-static inline void do_remove(void *opaque)
-{
-    Step *s = opaque;
-    enter_main();
-    enter_coroutine();
-    s->ok = net_co_remove(s->text, &s->error);
-}
-
-static inline void do_leave(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_client_co_leave(opaque);
-}
-
-static inline void do_shutdown(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_co_shutdown();
-}
-
 static inline void add(Fixture *f, const char *text)
 {
-    Step s = {.text = text};
-    virtio_bench_run(f->bench, do_add, &s);
-    if (!s.ok) {
-        fail_msg("%s: %s", text, s.error->message);
-    }
+    net_steps_run(f->bench, net_step_add, text);
 }
 
 static inline void refused(Fixture *f, const char *text, const char *why)
 {
-    Step s = {.text = text};
-    virtio_bench_run(f->bench, do_add, &s);
-    if (s.ok) {
-        fail_msg("%s was accepted", text);
-    }
-    if (strstr(s.error->message, why) == NULL) {
-        fail_msg("%s: '%s' lacks '%s'", text, s.error->message, why);
-    }
-    g_error_free(s.error);
+    net_steps_refused(f->bench, net_step_add, text, why);
 }
 
 static inline void home_start(void *opaque)
@@ -213,9 +164,9 @@ static inline int tear_down(void **state)
     Fixture *f = *state;
     if (f->attached) {
         at_home(f, home_stop);
-        virtio_bench_run(f->bench, do_leave, &f->client);
+        virtio_bench_run(f->bench, net_step_leave, &f->client);
     }
-    virtio_bench_run(f->bench, do_shutdown, NULL);
+    virtio_bench_run(f->bench, net_step_shutdown, NULL);
     virtio_bench_free(f->bench);
     if (f->wire >= 0) {
         close(f->wire);

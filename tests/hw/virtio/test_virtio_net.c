@@ -368,12 +368,12 @@ static void a_nic_without_back_end_drops_what_it_sends(void **state)
 static void a_back_end_is_removed_under_a_running_nic(void **state)
 {
     Fixture *f = *state;
-    BenchStep s = {.text = "net0"};
+    NetStep s = {.text = "net0"};
     offer(f, 0, 1526);
     fake_net_set_full(f->net, true);
     transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
     virtio_bench_settle(f->bench);
-    virtio_bench_run(f->bench, bench_do_remove_netdev, &s);
+    virtio_bench_run(f->bench, net_step_remove, &s);
     assert_true(s.ok);
     assert_tx_completed(f, 0); /* dropped */
     transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
