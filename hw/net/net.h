@@ -229,7 +229,7 @@ struct NetClient {
     AioBh filter_bh;       /* the filter has changed */
     _Atomic bool filter_noted;
     /* runtime, home */
-    NetBackend *data;          /* the back end as the data path sees it: NULL from its detaching on */
+    NetBackend *data; /* the back end as the data path sees it: NULL from its detaching on */
     uint32_t started, watched; /* bit n: queue n */
     NetConfig wanted, applied;
     bool has_applied; /* `applied` is valid for this back end */

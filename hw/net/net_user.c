@@ -98,6 +98,7 @@ static ssize_t net_user_receive(NetBackend *b, unsigned queue, const struct iove
 static ssize_t net_user_send(NetBackend *b, unsigned queue, const struct iovec *iov, unsigned count)
 {
     NetUser *u = net_user_from(b);
+    enter_loop(u->writable_bh.ctx);
     size_t bytes = iov_size(iov, count) - sizeof(NetHeader);
     if (bytes < NET_ETHERNET_HEADER) {
         return -EINVAL;
