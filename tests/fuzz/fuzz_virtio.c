@@ -402,10 +402,9 @@ int main(int argc, char **argv)
     log_open("/dev/null", false); /* what the guest does wrong is not news here */
     f.bench->machine->env.find_chardev = fake_chardev_find;
     for (unsigned turn = 0; more; turn++) {
-        const FuzzTarget *target = &targets[turn % G_N_ELEMENTS(targets)];
+        const FuzzTarget *target = fuzz_target(turn);
         if (fuzz_leaves_out(target->type)) {
-            fuzz_require(rounds > 0 || turn < G_N_ELEMENTS(targets), "--only names no device",
-                         NULL);
+            fuzz_require(rounds > 0 || turn < FUZZ_TARGETS, "--only names no device", NULL);
             continue;
         }
         target_open(&f, target);

@@ -274,4 +274,12 @@ static const FuzzTarget targets[] = {
      fs_open, NULL, fs_close},
 };
 
+#define FUZZ_TARGETS ((unsigned)G_N_ELEMENTS(targets))
+
+/* The device of turn @turn. */
+static inline const FuzzTarget *fuzz_target(unsigned turn)
+{
+    return &targets[turn % FUZZ_TARGETS];
+}
+
 #endif
