@@ -23,7 +23,7 @@ END
 chmod +x /tmp/lease
 ip link set eth0 up
 mkdir -p /etc
-udhcpc -i eth0 -n -q -t 20 -s /tmp/lease >/dev/null || step no lease
+udhcpc -i eth0 -n -q -t 20 -s /tmp/lease || step no lease
 step name $(nslookup -type=a boat.example 2>&1 | grep -c 192.0.2.77)
 ping -c 1 -W 5 10.0.2.2 >/dev/null && step gateway
 mkdir /srv
