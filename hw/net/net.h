@@ -44,6 +44,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include "util/loop/coroutine.h"
+#include "util/loop/iothread.h"
 #include "util/opts/opts.h"
 
 #define NET_MAX_QUEUES 31 /* pairs: virtio-net has 64 queues with its control queue */
@@ -154,6 +155,9 @@ struct NetBackend {
     uint32_t can_send, can_receive; /* NET_OFFLOAD_* */
     char *info;                     /* for `info network`: "ifname=tap0,script=no"; owned */
     bool vhost_only;                /* it has no data path but that of vhost_parts */
+    /* Where a NIC is served best if its user names no iothread: such a NIC becomes an owner of the thread
+     * (iothread_ref()). The back end is its owner until co_close. NULL: no matter. */
+    IoThread *nic_thread;
     /* runtime, main */
     NetClient *client;
     bool admin_down; /* by set_link */
@@ -218,13 +222,14 @@ struct NetClient {
     void *owner;                /* the Device */
     /* runtime, main */
     char *name;          /* the device's id, or "virtio-net-pci.0" */
-    NetBackend *backend; /* NULL: none; changed in the home, while main waits */
+    NetBackend *backend; /* NULL: none */
     bool admin_down;     /* by set_link */
     NetClient *next;
     _Atomic unsigned link; /* NET_LINK_*: written by main */
     AioBh filter_bh;       /* the filter has changed */
     _Atomic bool filter_noted;
     /* runtime, home */
+    NetBackend *data; /* the back end as the data path sees it: NULL from its detaching on */
     uint32_t started, watched; /* bit n: queue n */
     NetConfig wanted, applied;
     bool has_applied; /* `applied` is valid for this back end */

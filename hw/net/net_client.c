@@ -103,7 +103,7 @@ bool net_client_attach(NetClient *c, const char *id, const char *netdev, GError 
     co_queue_init(&c->configured);
     aio_bh_init(&c->filter_bh, net_main_context(), net_client_filter_bh, c);
     c->name = id != NULL ? g_strdup(id) : net_client_make_name(c);
-    c->backend = b;
+    c->backend = c->data = b;
     if (b != NULL) {
         b->client = c;
         c->admin_down = b->admin_down;
@@ -120,7 +120,7 @@ bool net_client_attach(NetClient *c, const char *id, const char *netdev, GError 
 static void net_client_detach_at_home(void *opaque)
 {
     NetClient *c = opaque;
-    NetBackend *b = c->backend;
+    NetBackend *b = c->data;
     enter_coroutine();
     enter_loop(c->home);
     while (c->configuring) {
@@ -131,7 +131,7 @@ static void net_client_detach_at_home(void *opaque)
             b->type->queue_stop(b, q);
         }
     }
-    c->backend = NULL;
+    c->data = NULL;
     c->has_applied = false;
     for (unsigned q = 0; q < b->queues; q++) {
         if (c->started >> q & 1) { /* what waits for room is dropped now */
@@ -150,6 +150,7 @@ void net_client_co_detach(NetClient *c)
         c->ops->co_detaching(c);
     }
     co_call_in(c->home, net_client_detach_at_home, c);
+    c->backend = NULL;
     b->client = NULL;
     net_client_update_link(c);
 }
@@ -193,7 +194,7 @@ static bool net_client_drops(const NetClient *c)
 /* The back end, if it has queue @queue. */
 static NetBackend *net_client_backend_of(const NetClient *c, unsigned queue)
 {
-    return c->backend != NULL && queue < c->backend->queues ? c->backend : NULL;
+    return c->data != NULL && queue < c->data->queues ? c->data : NULL;
 }
 
 /* Watches the queue if the client does, and the configuration is applied. */
@@ -371,7 +372,7 @@ static bool net_config_equal(const NetConfig *a, const NetConfig *b)
 
 static bool net_client_is_configured(const NetClient *c)
 {
-    return c->backend == NULL || c->backend->type->co_configure == NULL ||
+    return c->data == NULL || c->data->type->co_configure == NULL ||
            (c->has_applied && net_config_equal(&c->wanted, &c->applied));
 }
 
@@ -383,7 +384,7 @@ static void net_client_configure_entry(void *opaque)
     while (!net_client_is_configured(c)) { /* it may have changed meanwhile */
         NetConfig config = c->wanted;
         SP("net.configure", c);
-        c->backend->type->co_configure(c->backend, &config);
+        c->data->type->co_configure(c->data, &config);
         c->applied = config;
         c->has_applied = true;
     }

@@ -22,8 +22,7 @@ void net_ring_clear(NetRing *r)
 
 uint32_t net_ring_used(const NetRing *r)
 {
-    return atomic_load_explicit(&r->tail, memory_order_acquire) -
-           atomic_load_explicit(&r->head, memory_order_acquire);
+    return atomic_load_explicit(&r->tail, memory_order_acquire) - atomic_load(&r->head);
 }
 
 /* The space of a record. */
@@ -41,7 +40,7 @@ bool net_ring_put(NetRing *r, const struct iovec *iov, unsigned count, size_t of
                   uint32_t bytes)
 {
     uint32_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
-    uint32_t free_space = r->size - (tail - atomic_load_explicit(&r->head, memory_order_acquire));
+    uint32_t free_space = r->size - (tail - atomic_load(&r->head));
     uint32_t to_end = r->size - (tail & (r->size - 1)), need = net_ring_record(bytes);
     uint32_t gap = need > to_end ? to_end : 0;
     assert(bytes <= r->size / 2 - NET_RING_ALIGN);
@@ -60,32 +59,35 @@ bool net_ring_put(NetRing *r, const struct iovec *iov, unsigned count, size_t of
     return true;
 }
 
-/* The taker's position, past a gap. */
-static uint32_t net_ring_head(NetRing *r)
+/* The oldest record, past a gap. NULL: there is none. A gap and the record behind it come together, so the tail is
+ * read once. */
+static uint32_t *net_ring_oldest(NetRing *r)
 {
     uint32_t head = atomic_load_explicit(&r->head, memory_order_relaxed);
-    if (head != atomic_load_explicit(&r->tail, memory_order_acquire) &&
-        *net_ring_word(r, head) == NET_RING_WRAP) {
-        head += r->size - (head & (r->size - 1));
-        atomic_store_explicit(&r->head, head, memory_order_release);
+    if (head == atomic_load_explicit(&r->tail, memory_order_acquire)) {
+        return NULL;
     }
-    return head;
+    if (*net_ring_word(r, head) == NET_RING_WRAP) {
+        head += r->size - (head & (r->size - 1));
+        atomic_store(&r->head, head);
+    }
+    return net_ring_word(r, head);
 }
 
 const uint8_t *net_ring_peek(NetRing *r, uint32_t *bytes)
 {
-    uint32_t head = net_ring_head(r);
-    if (head == atomic_load_explicit(&r->tail, memory_order_acquire)) {
+    uint32_t *record = net_ring_oldest(r);
+    if (record == NULL) {
         return NULL;
     }
-    *bytes = *net_ring_word(r, head);
-    return r->data + (head & (r->size - 1)) + sizeof(uint32_t);
+    *bytes = *record;
+    return (const uint8_t *)(record + 1);
 }
 
 void net_ring_pop(NetRing *r)
 {
-    uint32_t head = net_ring_head(r);
-    assert(head != atomic_load_explicit(&r->tail, memory_order_acquire));
-    atomic_store_explicit(&r->head, head + net_ring_record(*net_ring_word(r, head)),
-                          memory_order_release);
+    const uint32_t *record = net_ring_oldest(r);
+    assert(record != NULL);
+    uint32_t head = atomic_load_explicit(&r->head, memory_order_relaxed);
+    atomic_store(&r->head, head + net_ring_record(*record));
 }

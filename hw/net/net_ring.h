@@ -13,6 +13,8 @@
  *   1. A frame is contiguous. Records are aligned to 4 bytes, so a marker always fits before the end.
  *   2. head and tail count freely; tail - head is the space in use and never more than the size.
  *   3. The putter writes tail after the record, the taker head after it has read it.
+ *   4. Accesses to head are sequentially consistent, so a putter that sets a flag (atomic_store()) and looks for room
+ *      again, and a taker that makes room and then looks at the flag, do not miss each other.
  */
 #ifndef SKIFF_HW_NET_NET_RING_H
 #define SKIFF_HW_NET_NET_RING_H

@@ -42,6 +42,7 @@ static void net_user_queue_start(NetBackend *b, unsigned queue, AioContext *home
 {
     NetUser *u = net_user_from(b);
     u->watch = u->blocked = false;
+    u->direct = home == u->loop;
     atomic_store(&u->want_room, false);
     aio_bh_init(&u->readable_bh, home, net_user_readable, u);
     aio_bh_init(&u->writable_bh, home, net_user_writable, u);
@@ -72,9 +73,7 @@ static void net_user_watch(NetBackend *b, unsigned queue, bool on)
 /* The loop sets `paused` and looks at the ring once more, in this order; here it is the other way round. */
 static void net_user_taken(NetUser *u)
 {
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&u->paused, memory_order_relaxed) &&
-        net_ring_used(&u->to_guest) <= NET_USER_RESUME) {
+    if (atomic_load(&u->paused) && net_ring_used(&u->to_guest) <= NET_USER_RESUME) {
         aio_bh_schedule(&u->resume_bh);
     }
 }
@@ -99,6 +98,7 @@ static ssize_t net_user_receive(NetBackend *b, unsigned queue, const struct iove
 static ssize_t net_user_send(NetBackend *b, unsigned queue, const struct iovec *iov, unsigned count)
 {
     NetUser *u = net_user_from(b);
+    enter_loop(u->writable_bh.ctx);
     size_t bytes = iov_size(iov, count) - sizeof(NetHeader);
     if (bytes < NET_ETHERNET_HEADER) {
         return -EINVAL;
@@ -107,11 +107,14 @@ static ssize_t net_user_send(NetBackend *b, unsigned queue, const struct iovec *
     if (!taken) {
         /* The loop takes frames and then looks at `want_room`. */
         atomic_store(&u->want_room, true);
-        atomic_thread_fence(memory_order_seq_cst);
         taken = net_ring_put(&u->from_guest, iov, count, sizeof(NetHeader), (uint32_t)bytes);
     }
     u->blocked = !taken;
-    aio_bh_schedule(&u->input_bh);
+    if (u->direct) {
+        net_user_take_frames(u);
+    } else {
+        aio_bh_schedule(&u->input_bh);
+    }
     return taken ? 0 : -EAGAIN;
 }
 
@@ -152,11 +155,12 @@ static bool net_user_co_open(NetBackend *b, GError **error)
     rank_mutex_init(&u->lock, RANK_QUEUE, "a user-mode network");
     net_ring_init(&u->to_guest, NET_USER_TO_GUEST);
     net_ring_init(&u->from_guest, NET_USER_FROM_GUEST);
-    u->thread = iothread_new_network(b->id, error);
+    u->thread = iothread_new_network(b->id, NET_USER_POLL_NS, error);
     if (u->thread == NULL) {
         return false;
     }
     u->loop = iothread_context(u->thread);
+    b->nic_thread = u->options.tftp == NULL ? u->thread : NULL;
     co_call_in(u->loop, net_user_start_at_loop, &call);
     if (!call.ok) {
         g_propagate_error(error, call.error);

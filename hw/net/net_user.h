@@ -5,13 +5,17 @@
  * that stands for the host, a name server and files by TFTP.
  *
  * libslirp is not thread-safe and makes system calls as it likes. Each network has a thread of its own,
- * which alone calls its Slirp; main asks it by co_call_in(). Frames pass between that loop and the NIC's
- * home in two rings (net_ring.h).
+ * which alone calls its Slirp; main asks it by co_call_in(). A NIC without iothread= has its home there too
+ * (NetBackend.nic_thread), so that no frame changes threads. Otherwise frames pass between the network's loop
+ * and the NIC's home in two rings (net_ring.h).
  *
  *     NIC's home                      the network's loop
  *     send() ---- from_guest ring --> input_bh: slirp_input()
  *     receive() <-- to_guest ring --- send_packet() of libslirp, called within slirp_input() and
  *                                     slirp_pollfds_poll()
+ *
+ * If the two are the same loop (`direct`), send() takes the frame out of its ring at once. A network with
+ * tftp= is in no NIC's home, since it reads files, which may block.
  *
  * A turn of the loop: bottom halves (frames of the guest; sockets that were ready), then `flush`:
  * libslirp says which sockets it waits for, which become handlers of the loop.
@@ -37,6 +41,9 @@
 #define NET_USER_PAUSE (NET_USER_TO_GUEST / 2)
 #define NET_USER_RESUME (NET_USER_TO_GUEST / 8)
 #define NET_USER_MAX_SOCKETS 4096u
+/* Of the loop, while a NIC's queues are in it. A guest that waits for an interrupt, answers and kicks takes longer
+ * than the 32 us of iothread/default. */
+#define NET_USER_POLL_NS 100000
 
 /* As users write them. */
 typedef struct NetUserOptions {
@@ -87,6 +94,7 @@ typedef struct NetUser {
     AioContext *home; /* NULL: the queue is not started. lock */
     /* runtime, home */
     AioBh readable_bh, writable_bh;
+    bool direct;         /* the home is the network's loop */
     bool watch, blocked; /* blocked: the last send() found no room */
 } NetUser;
 
@@ -139,6 +147,8 @@ bool net_user_add_forwards(NetUser *u, bool commands_allowed, GError **error) RU
 /* Begins: makes the Slirp. */
 bool net_user_loop_start(NetUser *u, bool commands_allowed, GError **error) RUNS_IN_LOOP;
 void net_user_loop_stop(NetUser *u) RUNS_IN_LOOP;
+/* Gives libslirp the frames that are in the ring, up to a budget. */
+void net_user_take_frames(NetUser *u) RUNS_IN_LOOP;
 /* Calls the home's bottom half @bh, if the queue is started. */
 void net_user_call_home(NetUser *u, AioBh *bh) ANY_THREAD;
 

@@ -196,7 +196,6 @@ static bool slirp_pauses(NetUser *u)
         return false;
     }
     atomic_store(&u->paused, true);
-    atomic_thread_fence(memory_order_seq_cst);
     if (net_ring_used(&u->to_guest) > NET_USER_RESUME) {
         return true;
     }
@@ -287,10 +286,8 @@ static RUNS_IN_LOOP void slirp_take_frame(NetUser *u, const uint8_t *frame, uint
     }
 }
 
-static void slirp_take_frames(void *opaque)
+void net_user_take_frames(NetUser *u)
 {
-    NetUser *u = opaque;
-    enter_loop(u->loop);
     SP("net_user.take", u);
     for (unsigned i = 0; i < NET_USER_BUDGET; i++) {
         uint32_t bytes;
@@ -307,6 +304,13 @@ static void slirp_take_frames(void *opaque)
     if (net_ring_used(&u->from_guest) != 0) {
         aio_bh_schedule(&u->input_bh);
     }
+}
+
+static void slirp_take_frames(void *opaque)
+{
+    NetUser *u = opaque;
+    enter_loop(u->loop);
+    net_user_take_frames(u);
 }
 
 /* ---- life cycle ---- */

@@ -396,6 +396,9 @@ void virtio_complete(VirtioDevice *vdev, unsigned index, VirtQueueElement *e, ui
 /* Makes the completed requests of queue @index visible to the driver now, before what the device
  * completes later in any queue. */
 void virtio_flush(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
+/* Within handle_queue(): the queue is to be processed again in the next turn, after what else the loop has to
+ * do; virtio_pop() returns NULL until then. */
+void virtio_yield(VirtioDevice *vdev, unsigned index) RUNS_IN_LOOP;
 /* Sets the request aside until the VM is stopped and continued. @e is invalid afterwards. */
 void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e) RUNS_IN_LOOP;
 /* The same for all buffers of a frame but the last, which virtio_complete() then makes visible together. */

@@ -69,6 +69,7 @@
 #define VIRTIO_NET_F_HOST_USO (1ull << 56)
 #define VIRTIO_NET_F_SPEED_DUPLEX (1ull << 63)
 
+#define VIRTIO_NET_BATCH 16 /* frames that the driver sees at once */
 #define VIRTIO_NET_MAX_PAIRS NET_MAX_QUEUES
 #define VIRTIO_NET_OFFERS 23
 
@@ -114,6 +115,7 @@ typedef struct VirtioNet {
     /* state */
     VirtioNetState state;
     /* runtime */
+    IoThread *home_thread; /* the home, if the back end has chosen it; owned */
     RankMutex filter_lock;
     VirtioNetVhost vhost;
     /* runtime, home loop */

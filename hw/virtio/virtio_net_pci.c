@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "hw/virtio/virtio_net.h"
+#include "util/loop/worker.h"
 
 #define PCI_CLASS_NETWORK_ETHERNET 0x020000
 #define VIRTIO_NET_QUEUE_SIZE_MIN 256 /* as in QEMU */
@@ -111,9 +112,13 @@ static RUNS_IN_MAIN bool net_pci_check_properties(VirtioNet *n, GError **error)
 static RUNS_IN_MAIN bool net_pci_find_home(VirtioNet *n, GError **error)
 {
     const DeviceEnv *env = n->base.pci.base.env;
+    const NetBackend *b = n->netdev != NULL ? net_find(n->netdev) : NULL;
     n->client.home = env->default_iothread;
     if (n->iothread != NULL) {
         n->client.home = env->find_iothread ? env->find_iothread(env->opaque, n->iothread) : NULL;
+    } else if (b != NULL && b->nic_thread != NULL) {
+        n->home_thread = iothread_ref(b->nic_thread);
+        n->client.home = iothread_context(n->home_thread);
     }
     return n->client.home != NULL ? true
                                   : refuse(error, "iothread=%s: there is no -object iothread,id=%s",
@@ -163,11 +168,25 @@ static RUNS_IN_MAIN void net_pci_free(VirtioNet *n)
     }
 }
 
-static bool net_pci_realize(Device *dev, GError **error)
+static int net_pci_leave_thread(void *opaque)
 {
-    VirtioNet *n = net_pci_from(dev);
-    enter_main();
-    enter_coroutine();
+    enter_worker();
+    iothread_free(opaque); /* the last owner joins it */
+    return 0;
+}
+
+/* The last step of the NIC's end: nothing of it is at home any more. */
+static coroutine_fn RUNS_IN_MAIN void net_pci_co_leave_home(VirtioNet *n)
+{
+    n->client.home = NULL;
+    if (n->home_thread != NULL) {
+        co_run_in_worker(net_pci_leave_thread, g_steal_pointer(&n->home_thread));
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN bool net_pci_co_realize(VirtioNet *n, GError **error)
+{
+    Device *dev = &n->base.pci.base;
     n->base.vdev.state = &n->state.virtio;
     n->base.vdev.dev = dev;
     n->base.pci.rom.fallback = "efi-virtio.rom";
@@ -190,6 +209,18 @@ static bool net_pci_realize(Device *dev, GError **error)
     return true;
 }
 
+static bool net_pci_realize(Device *dev, GError **error)
+{
+    VirtioNet *n = net_pci_from(dev);
+    enter_main();
+    enter_coroutine();
+    bool ok = net_pci_co_realize(n, error);
+    if (!ok) {
+        net_pci_co_leave_home(n);
+    }
+    return ok;
+}
+
 static void net_pci_settle(void *opaque)
 {
     VirtioNet *n = opaque;
@@ -208,6 +239,7 @@ static void net_pci_unrealize(Device *dev)
     net_client_co_leave(&n->client);
     virtio_pci_unrealize(&n->base);
     net_pci_free(n);
+    net_pci_co_leave_home(n);
 }
 
 static bool net_pci_post_load(Device *dev, GError **error)

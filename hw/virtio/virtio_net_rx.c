@@ -176,6 +176,9 @@ void virtio_net_rx_readable(VirtioNet *n, unsigned pair)
 {
     assert(n->queues[pair].phase == VIRTIO_NET_RX_READY);
     for (unsigned i = 0; i < VIRTIO_NET_RX_BUDGET && rx_one(n, pair); i++) {
+        if (i % VIRTIO_NET_BATCH == 0) {
+            virtio_flush(&n->base.vdev, virtio_net_rx(pair));
+        }
     }
     assert_virtio_net_state(n);
 }

@@ -96,6 +96,7 @@ void virtio_net_tx_serve(VirtioNet *n, unsigned pair)
     VirtioDevice *vdev = &n->base.vdev;
     unsigned queue = virtio_net_tx(pair);
     VirtQueueElement *e;
+    unsigned sent = 0;
     while (!n->queues[pair].tx_full && (e = virtio_pop(vdev, queue))) {
         if (e->out_len < sizeof(NetHeader)) {
             virtio_fail_request(vdev, queue, e, "too small for the header of a frame");
@@ -108,6 +109,9 @@ void virtio_net_tx_serve(VirtioNet *n, unsigned pair)
             return;
         }
         virtio_complete(vdev, queue, e, 0);
+        if (++sent == VIRTIO_NET_BATCH) {
+            virtio_yield(vdev, queue);
+        }
     }
 }
 

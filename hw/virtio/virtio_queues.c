@@ -367,6 +367,14 @@ void virtio_flush(VirtioDevice *vdev, unsigned index)
     }
 }
 
+void virtio_yield(VirtioDevice *vdev, unsigned index)
+{
+    VirtioQueue *q = &vdev->queues[index];
+    assert_home(q->lane->home);
+    assert(q->processing);
+    q->budget = 0;
+}
+
 void virtio_park(VirtioDevice *vdev, unsigned index, VirtQueueElement *e)
 {
     virtqueue_park(vdev->queues[index].vq, e);

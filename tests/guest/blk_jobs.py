@@ -156,8 +156,10 @@ class Schedule(Nodes):
         if len(self.chain) < 2:
             return
         base = rng.randrange(1, len(self.chain))
-        if self.run("block-stream", cancel=rng.random() < 0.3, device=self.chain[0][0], **self.chain_options(base),
-                    **{"base-node": self.chain[base][0]}):
+        end = {"base-node": self.chain[base][0]}
+        if base > 1 and rng.random() < 0.5:
+            end = {"bottom": self.chain[base - 1][0]}
+        if self.run("block-stream", cancel=rng.random() < 0.3, device=self.chain[0][0], **self.chain_options(base), **end):
             self.drop(1, base)
 
     def drop(self, first, end):
@@ -240,9 +242,14 @@ class Schedule(Nodes):
     def backup(self):
         fault, reaction, _ = self.random_fault() if rng.random() < 0.3 else (None, {}, False)
         job_id = "backup%d" % self.made
-        drive = not fault and rng.random() < 0.2
-        node = self.file_target() if drive else self.new_target(fault)
-        arguments = dict(self.backup_options(node, fault), sync="full", device=self.chain[0][0], **reaction)
+        top = not fault and len(self.chain) > 1 and rng.random() < 0.4
+        drive = not fault and not top and rng.random() < 0.2
+        if top:
+            node = self.new_image(*reversed(self.chain[1][:2]))
+        else:
+            node = self.file_target() if drive else self.new_target(fault)
+        arguments = dict(self.backup_options(node, fault), sync="top" if top else "full", device=self.chain[0][0],
+                         **reaction)
 
         def start():
             if drive:

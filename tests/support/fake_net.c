@@ -81,15 +81,17 @@ static void fake_net_ready(void *opaque)
     bool writable = q->was_full && !f->full;
     q->was_full = q->was_full && f->full;
     bool readable = q->watched && !g_queue_is_empty(q->incoming);
+    q->inside = true;
     pthread_mutex_unlock(&f->lock);
     if (writable) {
         net_backend_writable(&f->base, index);
     }
-    if (readable && q->home != NULL && q->watched) {
+    if (readable && q->watched) {
         net_backend_readable(&f->base, index);
     }
     pthread_mutex_lock(&f->lock);
-    if (q->home != NULL && q->watched && !g_queue_is_empty(q->incoming)) {
+    q->inside = false;
+    if (q->watched && !g_queue_is_empty(q->incoming)) {
         aio_bh_schedule(&q->bh);
     }
     pthread_mutex_unlock(&f->lock);
@@ -145,6 +147,7 @@ static ssize_t fake_net_receive(NetBackend *b, unsigned queue, const struct iove
     assert(!f->configuring);
     f->receive_calls++;
     GBytes *frame = g_queue_pop_head(q->incoming);
+    q->sent_before = frame != NULL ? q->sent_count : q->sent_before;
     pthread_mutex_unlock(&f->lock);
     if (frame == NULL) {
         return -EAGAIN;
@@ -175,6 +178,7 @@ static ssize_t fake_net_send(NetBackend *b, unsigned queue, const struct iovec *
         ret = -EAGAIN;
     } else {
         g_queue_push_tail(q->sent, g_bytes_new_take(g_steal_pointer(&data), bytes));
+        q->sent_count++;
     }
     pthread_mutex_unlock(&f->lock);
     return ret;

@@ -21,9 +21,10 @@ typedef struct FakeNetQueue {
     AioBh bh;         /* home: there is a frame, or room */
     bool watched;
     bool was_full;           /* the client waits for room */
-    bool inside;             /* a call is in progress */
+    bool inside;             /* a call to the client is in progress: it may not stop the queue */
     GQueue *incoming, *sent; /* GBytes, each with its NetHeader */
     unsigned starts;
+    unsigned sent_count, sent_before; /* frames; sent_before: when one was received last */
 } FakeNetQueue;
 
 struct FakeNet {

@@ -5,10 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 static struct {
-    const char *name;
+    const char *name, *only;
     uint64_t random; /* never 0 */
     uint64_t steps, limit;
     double end;
@@ -34,6 +35,8 @@ void fuzz_begin(const char *name, int argc, char **argv)
             seed = strtoull(argv[i + 1], NULL, 0);
         } else if (strcmp(argv[i], "--steps") == 0) {
             fuzzer.limit = strtoull(argv[i + 1], NULL, 0);
+        } else if (strcmp(argv[i], "--only") == 0) {
+            fuzzer.only = argv[i + 1];
         }
     }
     fuzzer.random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
@@ -51,9 +54,17 @@ bool fuzz_goes_on(void)
     return true;
 }
 
+bool fuzz_leaves_out(const char *target)
+{
+    return fuzzer.only != NULL && strcmp(fuzzer.only, target) != 0;
+}
+
 void fuzz_end(const char *units)
 {
-    printf("%s: %" PRIu64 " %s\n", fuzzer.name, fuzzer.steps, units);
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    printf("%s: %" PRIu64 " %s, %ld s of processor time\n", fuzzer.name, fuzzer.steps, units,
+           (long)(used.ru_utime.tv_sec + used.ru_stime.tv_sec));
 }
 
 uint64_t fuzz_random(void)

@@ -2,7 +2,7 @@
 /*
  * Shared by fuzzers: random numbers from a seed, and an end by time or by steps.
  *
- *     fuzz_begin("fuzz_foo", argc, argv);     // --seed N, --seconds N (default 10), --steps N
+ *     fuzz_begin("fuzz_foo", argc, argv);     // --seed N, --seconds N (default 10), --steps N, --only NAME
  *     while (fuzz_goes_on()) {
  *         foo_step();
  *     }
@@ -19,7 +19,9 @@
 void fuzz_begin(const char *name, int argc, char **argv);
 /* Counts a step. False: the time is up, or all steps are done. */
 bool fuzz_goes_on(void);
-/* Prints the number of @units done. */
+/* Of a fuzzer with several targets: whether --only leaves out @target. */
+bool fuzz_leaves_out(const char *target);
+/* Prints the number of @units done, and the processor time of the process. */
 void fuzz_end(const char *units);
 
 /* 64 random bits. */

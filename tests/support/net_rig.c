@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/support/net_rig.h"
+#include "tests/support/net_steps.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -67,48 +68,10 @@ NetRig *net_rig_new(const NetType *const *types)
 
 /* ---- steps in main ---- */
 
-typedef struct RigStep {
-    const char *text;
-    GError *error;
-} RigStep;
-
-static void rig_co_add(void *opaque)
-{
-    RigStep *s = opaque;
-    enter_main();
-    enter_coroutine();
-    g_autoptr(OptDict) opts = opt_dict_parse(s->text, "type", &s->error);
-    if (opts != NULL) {
-        net_co_add(opts, &s->error);
-    }
-}
-
-static void rig_co_remove(void *opaque)
-{
-    RigStep *s = opaque;
-    enter_main();
-    enter_coroutine();
-    net_co_remove(s->text, &s->error);
-}
-
-static void rig_co_leave(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_client_co_leave(opaque);
-}
-
-static void rig_co_shutdown(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_co_shutdown();
-}
-
 char *net_rig_try_add(NetRig *r, const char *options)
 {
-    RigStep s = {.text = options};
-    virtio_bench_run(r->bench, rig_co_add, &s);
+    NetStep s = {.text = options};
+    virtio_bench_run(r->bench, net_step_add, &s);
     char *text = s.error != NULL ? g_strdup(s.error->message) : NULL;
     g_clear_error(&s.error);
     return text;
@@ -116,28 +79,48 @@ char *net_rig_try_add(NetRig *r, const char *options)
 
 void net_rig_add(NetRig *r, const char *options)
 {
-    g_autofree char *text = net_rig_try_add(r, options);
-    if (text != NULL) {
-        g_error("%s: %s", options, text);
-    }
+    net_steps_run(r->bench, net_step_add, options);
 }
 
 void net_rig_refused(NetRig *r, const char *options, const char *why)
 {
-    g_autofree char *text = net_rig_try_add(r, options);
-    if (text == NULL || strstr(text, why) == NULL) {
-        g_error("%s: '%s' lacks '%s'", options, text, why);
-    }
+    net_steps_refused(r->bench, net_step_add, options, why);
 }
 
 void net_rig_remove(NetRig *r, const char *id)
 {
-    RigStep s = {.text = id};
-    virtio_bench_run(r->bench, rig_co_remove, &s);
-    g_assert_no_error(s.error);
+    net_steps_run(r->bench, net_step_remove, id);
 }
 
 /* ---- steps at home ---- */
+
+typedef struct RigCall {
+    AioContext *home;
+    void (*fn)(void *opaque);
+    void *opaque;
+} RigCall;
+
+static void rig_co_at_home(void *opaque)
+{
+    RigCall *c = opaque;
+    enter_main();
+    enter_coroutine();
+    co_call_in(c->home, c->fn, c->opaque);
+}
+
+static void rig_at_home(NetRig *r, void (*fn)(void *opaque), void *opaque)
+{
+    RigCall c = {.home = r->client.home, .fn = fn, .opaque = opaque};
+    virtio_bench_run(r->bench, rig_co_at_home, &c);
+}
+
+void net_rig_move_near(NetRig *r, const char *id)
+{
+    enter_main();
+    g_assert(!r->attached && r->home_thread == NULL);
+    r->home_thread = iothread_ref(net_find(id)->nic_thread);
+    r->client.home = iothread_context(r->home_thread);
+}
 
 static void rig_home_start(void *opaque)
 {
@@ -181,18 +164,18 @@ void net_rig_attach(NetRig *r, const char *id)
 void net_rig_start(NetRig *r)
 {
     r->started = true;
-    virtio_bench_at_home(r->bench, rig_home_start, r);
+    rig_at_home(r, rig_home_start, r);
 }
 
 void net_rig_stop(NetRig *r)
 {
     r->started = false;
-    virtio_bench_at_home(r->bench, rig_home_stop, r);
+    rig_at_home(r, rig_home_stop, r);
 }
 
 void net_rig_watch(NetRig *r, bool on)
 {
-    virtio_bench_at_home(r->bench, on ? rig_home_watch : rig_home_unwatch, r);
+    rig_at_home(r, on ? rig_home_watch : rig_home_unwatch, r);
 }
 
 void net_rig_free(NetRig *r)
@@ -201,9 +184,10 @@ void net_rig_free(NetRig *r)
         net_rig_stop(r);
     }
     if (r->attached) {
-        virtio_bench_run(r->bench, rig_co_leave, &r->client);
+        virtio_bench_run(r->bench, net_step_leave, &r->client);
     }
-    virtio_bench_run(r->bench, rig_co_shutdown, NULL);
+    virtio_bench_run(r->bench, net_step_shutdown, NULL);
+    iothread_free(r->home_thread);
     virtio_bench_free(r->bench);
     g_queue_clear_full(&r->received, (GDestroyNotify)g_bytes_unref);
     g_free(r);
@@ -231,7 +215,7 @@ static void rig_home_send(void *opaque)
 ssize_t net_rig_send(NetRig *r, const void *frame, size_t bytes)
 {
     RigFrame f = {.rig = r, .frame = frame, .bytes = bytes};
-    virtio_bench_at_home(r->bench, rig_home_send, &f);
+    rig_at_home(r, rig_home_send, &f);
     return f.result;
 }
 
@@ -244,7 +228,7 @@ static void rig_home_take(void *opaque)
 GBytes *net_rig_take(NetRig *r)
 {
     RigFrame f = {.rig = r};
-    virtio_bench_at_home(r->bench, rig_home_take, &f);
+    rig_at_home(r, rig_home_take, &f);
     return f.taken;
 }
 

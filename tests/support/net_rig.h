@@ -12,12 +12,13 @@
 typedef struct NetRig {
     VirtioBench *bench;
     NetClient client;
+    IoThread *home_thread; /* the client's home is in it; owned */
     bool attached, started;
     /* home, or a step there */
-    GQueue received; /* GBytes, without their NetHeader */
-    unsigned writable;
-    unsigned links;  /* main */
-    unsigned budget; /* frames it takes in each turn */
+    GQueue received;           /* GBytes, without their NetHeader */
+    _Atomic unsigned writable; /* the test reads it */
+    unsigned links;            /* main */
+    unsigned budget;           /* frames it takes in each turn */
 } NetRig;
 
 NetRig *net_rig_new(const NetType *const *types);
@@ -30,6 +31,8 @@ void net_rig_add(NetRig *r, const char *options);
 /* It must fail with a text that has @why. */
 void net_rig_refused(NetRig *r, const char *options, const char *why);
 void net_rig_remove(NetRig *r, const char *id);
+/* The NIC moves to where the back end @id wants it, and stays there. Before net_rig_attach(). */
+void net_rig_move_near(NetRig *r, const char *id);
 /* Connects the NIC and starts its queue; it watches. */
 void net_rig_attach(NetRig *r, const char *id);
 void net_rig_start(NetRig *r);

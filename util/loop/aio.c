@@ -12,6 +12,11 @@
 
 #define AIO_EVENTS_PER_TURN 64
 #define AIO_POLL_START_NS 4000
+/* Polling is tried while waits take less than this many times poll_max_ns, after at most so many waits. */
+#define AIO_PROBE_WAITS 8
+#define AIO_PROBE_INTERVAL_MAX 255
+/* Between two looks at descriptors that only the kernel knows about, while the loop polls. */
+#define AIO_LOOK_NS 4000
 /* While polling finds work, only every Nth turn asks the kernel about descriptors. */
 #define AIO_EPOLL_INTERVAL 8
 
@@ -243,39 +248,64 @@ static void aio_poll_switch(AioContext *ctx, bool on)
     }
 }
 
-/* Polls memory for up to poll_ns; true when something was dispatched or is ready. */
-static bool aio_busy_poll(AioContext *ctx, int64_t timeout_ns)
+static bool aio_dispatch(AioContext *ctx, const struct epoll_event *events, int count)
 {
-    int64_t limit = timeout_ns < 0 || ctx->poll_ns < timeout_ns ? ctx->poll_ns : timeout_ns;
     bool progress = false;
-    if (limit > 0) {
-        if (!ctx->polling) {
-            aio_poll_switch(ctx, true);
-        }
-        int64_t end = aio_clock_ns() + limit;
-        do {
-            progress = aio_poll_once(ctx) || aio_has_work(ctx);
-        } while (!progress && aio_clock_ns() < end);
-        if (progress) {
-            return true; /* polling mode continues */
+    for (int i = 0; i < count; i++) {
+        AioHandler *h = events[i].data.ptr;
+        if (h == NULL) {
+            aio_wake_drain(ctx);
+        } else if (!h->dead) {
+            progress |= aio_handler_dispatch(h, events[i].events);
         }
     }
-    if (ctx->polling) {
-        /* Turns notifications on, then polls once more: events in between sent no notification. */
-        aio_poll_switch(ctx, false);
-        progress = aio_poll_once(ctx);
+    if (ctx->always_ready != 0) {
+        for (AioHandler *h = ctx->handlers; h != NULL; h = h->next) {
+            progress |= h->always_ready && aio_handler_dispatch(h, h->events);
+        }
     }
     return progress;
 }
 
-/* Called before the descriptors. While notifications are off, only polling finds work; a turn with
- * other work polls once and leaves them off. */
-static bool aio_poll_turn(AioContext *ctx, int64_t timeout_ns)
+/* Asks the kernel about descriptors and dispatches those that are ready. */
+static bool aio_look(AioContext *ctx)
 {
-    if (timeout_ns != 0) {
-        return aio_busy_poll(ctx, timeout_ns);
+    struct epoll_event events[AIO_EVENTS_PER_TURN];
+    return aio_dispatch(ctx, events, aio_wait(ctx, events, AIO_EVENTS_PER_TURN, 0));
+}
+
+/* The loop of aio_busy_poll(). */
+static bool aio_poll_for(AioContext *ctx, int64_t limit_ns)
+{
+    int64_t now = aio_clock_ns(), end = now + limit_ns, look = now + AIO_LOOK_NS;
+    do {
+        if (aio_poll_once(ctx) || aio_has_work(ctx)) {
+            return true;
+        }
+        now = aio_clock_ns();
+        if (ctx->blind != 0 && now >= look) {
+            if (aio_look(ctx)) {
+                return true;
+            }
+            look = now + AIO_LOOK_NS;
+        }
+    } while (now < end);
+    return false;
+}
+
+/* A wait took longer than poll_max_ns, but most of that may be the time that the wake-up itself takes: where
+ * processors are virtual, 50 us and more. So polling is tried now and then: as long as it finds work, the
+ * loop polls; each try in vain doubles the number of waits until the next one. */
+static void aio_probe(AioContext *ctx, int64_t waited_ns)
+{
+    if (waited_ns > AIO_PROBE_WAITS * ctx->poll_max_ns ||
+        ++ctx->waits_since_probe <= ctx->probe_interval) {
+        return;
     }
-    return ctx->polling && aio_poll_once(ctx);
+    ctx->waits_since_probe = 0;
+    ctx->probe_interval = MIN(2 * ctx->probe_interval + 1, AIO_PROBE_INTERVAL_MAX);
+    ctx->poll_ns = ctx->poll_max_ns;
+    ctx->probing = true;
 }
 
 /* After a blocking wait of @waited_ns: polls longer if the event came soon, shorter if it came
@@ -287,10 +317,43 @@ static void aio_poll_adapt(AioContext *ctx, int64_t waited_ns)
     }
     if (waited_ns > ctx->poll_max_ns) {
         ctx->poll_ns = 0;
+        aio_probe(ctx, waited_ns);
     } else if (waited_ns > ctx->poll_ns) {
         int64_t grown = ctx->poll_ns == 0 ? AIO_POLL_START_NS : ctx->poll_ns * 2;
         ctx->poll_ns = MIN(grown, ctx->poll_max_ns);
     }
+}
+
+/* Polls memory for up to poll_ns; true when something was dispatched or is ready. */
+static bool aio_busy_poll(AioContext *ctx, int64_t timeout_ns)
+{
+    int64_t limit = timeout_ns < 0 || ctx->poll_ns < timeout_ns ? ctx->poll_ns : timeout_ns;
+    if (limit > 0) {
+        if (!ctx->polling) {
+            aio_poll_switch(ctx, true);
+        }
+        if (aio_poll_for(ctx, limit)) {
+            ctx->probe_interval = ctx->probing ? 0 : ctx->probe_interval;
+            ctx->probing = false;
+            return true; /* polling mode continues */
+        }
+    }
+    if (ctx->polling) {
+        /* Turns notifications on, then polls once more: events in between sent no notification. */
+        aio_poll_switch(ctx, false);
+        return aio_poll_once(ctx);
+    }
+    return false;
+}
+
+/* Called before the descriptors. While notifications are off, only polling finds work; a turn with
+ * other work polls once and leaves them off. */
+static bool aio_poll_turn(AioContext *ctx, int64_t timeout_ns)
+{
+    if (timeout_ns != 0) {
+        return aio_busy_poll(ctx, timeout_ns);
+    }
+    return ctx->polling && aio_poll_once(ctx);
 }
 
 static int aio_epoll(AioContext *ctx, struct epoll_event *events, int64_t timeout_ns)
@@ -330,25 +393,6 @@ static int64_t aio_timeout_ns(AioContext *ctx, bool may_block)
     return MAX(left_ns, 0);
 }
 
-static bool aio_dispatch(AioContext *ctx, const struct epoll_event *events, int count)
-{
-    bool progress = false;
-    for (int i = 0; i < count; i++) {
-        AioHandler *h = events[i].data.ptr;
-        if (h == NULL) {
-            aio_wake_drain(ctx);
-        } else if (!h->dead) {
-            progress |= aio_handler_dispatch(h, events[i].events);
-        }
-    }
-    if (ctx->always_ready != 0) {
-        for (AioHandler *h = ctx->handlers; h != NULL; h = h->next) {
-            progress |= h->always_ready && aio_handler_dispatch(h, h->events);
-        }
-    }
-    return progress;
-}
-
 /* ---- turns ---- */
 
 static bool aio_turn(AioContext *ctx, bool may_block)
@@ -365,7 +409,7 @@ static bool aio_turn(AioContext *ctx, bool may_block)
         timeout_ns = 0;
         aio_handlers_flush(ctx);
     }
-    if (ctx->polling && progress && ctx->always_ready == 0 &&
+    if (ctx->polling && progress && ctx->always_ready == 0 && ctx->blind == 0 &&
         ++ctx->turns_without_epoll < AIO_EPOLL_INTERVAL) {
         return true;
     }

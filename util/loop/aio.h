@@ -14,7 +14,9 @@
  *   4. call the handlers' `flush` once each (batched submission);
  *   5. if work is left, check file descriptors without blocking; else busy-poll up to poll-max-ns
  *      (adaptive), then block in epoll_wait until the next timer;
- *   6. dispatch ready descriptors (while polling finds work, only in every few turns).
+ *   6. dispatch ready descriptors (while polling finds work, and there are no descriptors without
+ *      `poll`, only in every few turns).
+ * While it busy-polls, the loop looks at descriptors without `poll` every few microseconds.
  * Work that arrives during a step waits for the next turn, so that no source starves another.
  */
 #ifndef SKIFF_UTIL_LOOP_AIO_H

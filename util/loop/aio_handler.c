@@ -17,8 +17,17 @@ static void aio_handler_set_late(AioHandler *h, bool late)
     }
 }
 
+/* Called before `events` changes. */
+static void aio_handler_count_blind(AioHandler *h, uint32_t events)
+{
+    if (h->ops->poll == NULL) {
+        h->ctx->blind += (events != 0) - (h->events != 0);
+    }
+}
+
 static void aio_handler_apply(AioHandler *h, uint32_t events)
 {
+    aio_handler_count_blind(h, events);
     if (h->always_ready) {
         h->ctx->always_ready += (events != 0) - (h->events != 0);
         h->events = events;
@@ -103,6 +112,7 @@ void aio_handler_remove(AioHandler *h)
         epoll_ctl(ctx->epoll_fd, EPOLL_CTL_DEL, h->fd, NULL);
     }
     aio_handler_set_late(h, false);
+    aio_handler_count_blind(h, 0);
     ctx->always_ready -= h->always_ready && h->events != 0;
     if (h->ops->poll != NULL) {
         ctx->pollers--;

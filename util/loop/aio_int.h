@@ -50,7 +50,8 @@ struct AioContext {
 
     AioHandler *handlers;
     AioHandler *dead;
-    unsigned pollers;       /* handlers with ops->poll */
+    unsigned pollers; /* handlers with ops->poll */
+    unsigned blind;   /* watched handlers without: only the kernel knows about their descriptors */
     unsigned always_ready;  /* watched regular files, which epoll refuses */
     unsigned late_handlers; /* handlers that the kernel had no memory to watch */
     AioTimer late_timer;    /* retries them */
@@ -62,6 +63,8 @@ struct AioContext {
     int64_t batch_now_ns; /* 0: the clock was not read since the last check for work */
 
     int64_t poll_max_ns, poll_ns;
+    bool probing; /* poll_ns is a try: the waits are longer than poll_max_ns */
+    unsigned waits_since_probe, probe_interval;
     unsigned turns_without_epoll;
     bool polling; /* between poll_begin and poll_end */
     AioExitHook *exit_hooks;

@@ -15,6 +15,7 @@ struct IoThread {
     pthread_t thread;
     int64_t poll_max_ns;
     _Atomic int tid;
+    _Atomic unsigned owners;
     sem_t quit_done; /* iothread_free() has finished with the context */
 };
 
@@ -38,6 +39,7 @@ static IoThread *iothread_start(const char *id, char *name_taken, ThreadRole rol
     t->id = g_strdup(id);
     t->name = name_taken;
     t->poll_max_ns = poll_max_ns;
+    t->owners = 1;
     t->ctx = aio_context_new_unowned(t->name, error);
     if (t->ctx == NULL) {
         goto fail;
@@ -65,14 +67,20 @@ IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error)
                           error);
 }
 
-IoThread *iothread_new_network(const char *id, GError **error)
+IoThread *iothread_new_network(const char *id, int64_t poll_max_ns, GError **error)
 {
-    return iothread_start(id, g_strdup_printf("net/%s", id), THREAD_NETWORK, 0, error);
+    return iothread_start(id, g_strdup_printf("net/%s", id), THREAD_NETWORK, poll_max_ns, error);
+}
+
+IoThread *iothread_ref(IoThread *t)
+{
+    atomic_fetch_add(&t->owners, 1);
+    return t;
 }
 
 void iothread_free(IoThread *t)
 {
-    if (t == NULL) {
+    if (t == NULL || atomic_fetch_sub(&t->owners, 1) != 1) {
         return;
     }
     held_assert_none("the join of an iothread");

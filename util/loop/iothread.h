@@ -14,8 +14,10 @@ typedef struct IoThread IoThread;
 /* Starts thread "iothread/@id". */
 IoThread *iothread_new(const char *id, int64_t poll_max_ns, GError **error) ANY_THREAD;
 /* The same for a thread "net/@id" that may open sockets under -sandbox (THREAD_NETWORK). */
-IoThread *iothread_new_network(const char *id, GError **error) ANY_THREAD;
-/* Ends the loop and joins the thread. Everything homed there must be gone. NULL is fine. */
+IoThread *iothread_new_network(const char *id, int64_t poll_max_ns, GError **error) ANY_THREAD;
+/* A further owner, who calls iothread_free() too. */
+IoThread *iothread_ref(IoThread *t) ANY_THREAD;
+/* The last owner ends the loop and joins the thread. Everything homed there must be gone. NULL is fine. */
 void iothread_free(IoThread *t) ANY_THREAD;
 AioContext *iothread_context(const IoThread *t) ANY_THREAD;
 const char *iothread_id(const IoThread *t) ANY_THREAD;

@@ -15,6 +15,8 @@ typedef struct VmAnnouncer {
     char *id; /* or NULL */
     VmAnnounceParameters p;
     bool replaced; /* another one with the same id has begun */
+    bool asleep;   /* waits in `wake` for its next round */
+    CoQueue wake;
     struct VmAnnouncer *next;
 } VmAnnouncer;
 
@@ -79,7 +81,10 @@ static void vm_announcer_run(void *opaque)
     int64_t delay_ms = a->p.initial_ms;
     for (unsigned round = 0; round < a->p.rounds && !a->replaced; round++) {
         if (round > 0) {
-            co_sleep_ns(delay_ms * 1000000);
+            a->asleep = true;
+            co_queue_wait_until(&a->wake, "the next announcement",
+                                aio_now_ns(a->vm->ctx) + delay_ms * 1000000);
+            a->asleep = false;
             delay_ms = MIN(delay_ms + a->p.step_ms, a->p.max_ms);
         }
         if (!a->replaced) {
@@ -99,7 +104,11 @@ bool vm_announce_self(Vm *vm, const char *id, VmAnnounceParameters *p, GError **
     unsigned count = 0;
     for (VmAnnouncer *a = vm_announcers; a != NULL; a = a->next) {
         a->replaced = a->replaced || g_strcmp0(a->id, id) == 0;
-        count++;
+        bool ends = a->replaced && a->asleep;
+        if (ends) {
+            co_queue_wake_all(&a->wake);
+        }
+        count += !ends;
     }
     if (count >= VM_ANNOUNCERS_MAX) {
         g_clear_pointer(&p->interfaces, g_ptr_array_unref);
@@ -109,6 +118,7 @@ bool vm_announce_self(Vm *vm, const char *id, VmAnnounceParameters *p, GError **
     }
     VmAnnouncer *a = g_new0(VmAnnouncer, 1);
     *a = (VmAnnouncer){.vm = vm, .id = g_strdup(id), .p = *p, .next = vm_announcers};
+    co_queue_init(&a->wake);
     vm_announcers = a;
     co_start(vm->ctx, vm_announcer_run, a);
     return true;

@@ -26,7 +26,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "hw/net/net_tap.h"
-#include "tests/support/virtio_guest.h"
+#include "tests/support/net_steps.h"
 #include "util/loop/sched_point.h"
 #include "util/loop/worker.h"
 #include "util/sys/sys_fault.h"
@@ -39,8 +39,8 @@ typedef struct Fixture {
     bool attached;
     int wire; /* packet socket on the device */
     /* home */
-    unsigned frames, writable;
-    unsigned elsewhere; /* frames of other queues than the first one */
+    _Atomic unsigned frames, writable; /* the test reads them; frames: after what belongs to it */
+    _Atomic unsigned elsewhere;        /* frames of other queues than the first one */
     size_t frame_bytes;
     uint8_t frame[NET_FRAME_MAX];
     /* arguments of a step at home */
@@ -67,9 +67,9 @@ static inline void client_readable(NetClient *c, unsigned queue)
     /* IPv6 sends frames of its own accord */
     if (got >= (ssize_t)sizeof(NetHeader) + 14 && room[sizeof(NetHeader) + 12] == 0x88) {
         f->elsewhere += queue != 0;
-        f->frames++;
         f->frame_bytes = (size_t)got;
         memcpy(f->frame, room, (size_t)got);
+        f->frames++;
     }
 }
 
@@ -91,63 +91,14 @@ static const NetClientOps client_ops = {
 
 /* ---- steps ---- */
 
-typedef struct Step {
-    const char *text;
-    bool ok;
-    GError *error;
-} Step;
-
-static inline void do_add(void *opaque)
-{
-    Step *s = opaque;
-    enter_main();
-    enter_coroutine();
-    g_autoptr(OptDict) opts = opt_dict_parse(s->text, "type", NULL);
-    s->ok = net_co_add(opts, &s->error);
-}
-
-static inline void do_remove(void *opaque)
-{
-    Step *s = opaque;
-    enter_main();
-    enter_coroutine();
-    s->ok = net_co_remove(s->text, &s->error);
-}
-
-static inline void do_leave(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_client_co_leave(opaque);
-}
-
-static inline void do_shutdown(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_co_shutdown();
-}
-
 static inline void add(Fixture *f, const char *text)
 {
-    Step s = {.text = text};
-    virtio_bench_run(f->bench, do_add, &s);
-    if (!s.ok) {
-        fail_msg("%s: %s", text, s.error->message);
-    }
+    net_steps_run(f->bench, net_step_add, text);
 }
 
 static inline void refused(Fixture *f, const char *text, const char *why)
 {
-    Step s = {.text = text};
-    virtio_bench_run(f->bench, do_add, &s);
-    if (s.ok) {
-        fail_msg("%s was accepted", text);
-    }
-    if (strstr(s.error->message, why) == NULL) {
-        fail_msg("%s: '%s' lacks '%s'", text, s.error->message, why);
-    }
-    g_error_free(s.error);
+    net_steps_refused(f->bench, net_step_add, text, why);
 }
 
 static inline void home_start(void *opaque)
@@ -213,9 +164,9 @@ static inline int tear_down(void **state)
     Fixture *f = *state;
     if (f->attached) {
         at_home(f, home_stop);
-        virtio_bench_run(f->bench, do_leave, &f->client);
+        virtio_bench_run(f->bench, net_step_leave, &f->client);
     }
-    virtio_bench_run(f->bench, do_shutdown, NULL);
+    virtio_bench_run(f->bench, net_step_shutdown, NULL);
     virtio_bench_free(f->bench);
     if (f->wire >= 0) {
         close(f->wire);
@@ -275,7 +226,7 @@ static inline void connect_tap(Fixture *f, const char *more)
 /* Returns when the client has received @frames in all. */
 static inline void await_frames(Fixture *f, unsigned frames)
 {
-    while (__atomic_load_n(&f->frames, __ATOMIC_ACQUIRE) < frames) {
+    while (f->frames < frames) {
         virtio_bench_settle(f->bench);
     }
     virtio_bench_settle(f->bench);

@@ -7,7 +7,9 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <string.h>
+#include "tests/support/death.h"
 #include "tests/support/fake_net.h"
+#include "tests/support/net_steps.h"
 #include "tests/support/virtio_guest.h"
 
 typedef struct Fixture {
@@ -57,64 +59,6 @@ static const NetClientOps client_ops = {
 };
 
 /* ---- steps ---- */
-
-typedef struct Step {
-    const char *text;
-    bool ok;
-    GError *error;
-    NetClient *client;
-} Step;
-
-static void do_add(void *opaque)
-{
-    Step *s = opaque;
-    enter_main();
-    enter_coroutine();
-    g_autoptr(OptDict) opts = opt_dict_parse(s->text, "type", NULL);
-    s->ok = net_co_add(opts, &s->error);
-}
-
-static void do_remove(void *opaque)
-{
-    Step *s = opaque;
-    enter_main();
-    enter_coroutine();
-    s->ok = net_co_remove(s->text, &s->error);
-}
-
-static void do_leave(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_client_co_leave(opaque);
-}
-
-static void do_shutdown(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_co_shutdown();
-}
-
-static void run(Fixture *f, void (*fn)(void *opaque), const char *text)
-{
-    Step s = {.text = text};
-    virtio_bench_run(f->bench, fn, &s);
-    if (!s.ok) {
-        fail_msg("%s: %s", text, s.error->message);
-    }
-}
-
-static void refused(Fixture *f, void (*fn)(void *opaque), const char *text, const char *why)
-{
-    Step s = {.text = text};
-    virtio_bench_run(f->bench, fn, &s);
-    assert_false(s.ok);
-    if (strstr(s.error->message, why) == NULL) {
-        fail_msg("'%s' lacks '%s'", s.error->message, why);
-    }
-    g_error_free(s.error);
-}
 
 static void attach(Fixture *f, const char *netdev)
 {
@@ -189,9 +133,9 @@ static int tear_down(void **state)
 {
     Fixture *f = *state;
     if (f->attached) {
-        virtio_bench_run(f->bench, do_leave, &f->client);
+        virtio_bench_run(f->bench, net_step_leave, &f->client);
     }
-    virtio_bench_run(f->bench, do_shutdown, NULL);
+    virtio_bench_run(f->bench, net_step_shutdown, NULL);
     virtio_bench_free(f->bench);
     g_free(f);
     return 0;
@@ -209,24 +153,24 @@ static void push(Fixture *f, const char *id, unsigned queue)
 static void options_are_checked(void **state)
 {
     Fixture *f = *state;
-    refused(f, do_add, "id=a", "type is missing");
-    refused(f, do_add, "fake", "id= is missing");
-    refused(f, do_add, "fakr,id=a", "nearest is fake");
-    refused(f, do_add, "af-xdp,id=a", "use tap with vhost=on");
-    refused(f, do_add, "fake,id=a,queues=99", "queues");
-    refused(f, do_add, "fake,id=a,nothing=1", "nothing");
-    refused(f, do_remove, "a", "Device 'a' not found");
+    net_steps_refused(f->bench, net_step_add, "id=a", "type is missing");
+    net_steps_refused(f->bench, net_step_add, "fake", "id= is missing");
+    net_steps_refused(f->bench, net_step_add, "fakr,id=a", "nearest is fake");
+    net_steps_refused(f->bench, net_step_add, "af-xdp,id=a", "use tap with vhost=on");
+    net_steps_refused(f->bench, net_step_add, "fake,id=a,queues=99", "queues");
+    net_steps_refused(f->bench, net_step_add, "fake,id=a,nothing=1", "nothing");
+    net_steps_refused(f->bench, net_step_remove, "a", "Device 'a' not found");
 }
 
 static void an_id_is_used_once(void **state)
 {
     Fixture *f = *state;
-    run(f, do_add, "fake,id=a");
-    refused(f, do_add, "fake,id=a", "Duplicate ID 'a'");
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
+    net_steps_refused(f->bench, net_step_add, "fake,id=a", "Duplicate ID 'a'");
     attach(f, NULL);
-    refused(f, do_add, "fake,id=test-nic.0", "Duplicate ID");
-    run(f, do_remove, "a");
-    run(f, do_add, "fake,id=a");
+    net_steps_refused(f->bench, net_step_add, "fake,id=test-nic.0", "Duplicate ID");
+    net_steps_run(f->bench, net_step_remove, "a");
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
 }
 
 static void a_back_end_has_one_client(void **state)
@@ -234,7 +178,7 @@ static void a_back_end_has_one_client(void **state)
     Fixture *f = *state;
     NetClient other = {.ops = &client_ops, .home = f->bench->home};
     GError *error = NULL;
-    run(f, do_add, "fake,id=a");
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
     attach(f, "a");
     enter_main();
     assert_false(net_client_attach(&other, NULL, "a", &error));
@@ -263,7 +207,7 @@ static void set_link_on_either_end_moves_the_guests_link(void **state)
 {
     Fixture *f = *state;
     GError *error = NULL;
-    run(f, do_add, "fake,id=a");
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
     attach(f, "a");
     assert_true(net_client_link_up(&f->client));
     enter_main();
@@ -288,7 +232,7 @@ static void set_link_on_either_end_moves_the_guests_link(void **state)
 static void a_lost_carrier_does_not_change_what_was_set(void **state)
 {
     Fixture *f = *state;
-    run(f, do_add, "fake,id=a");
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
     attach(f, "a");
     enter_main();
     net_backend_set_carrier(net_find("a"), false);
@@ -303,7 +247,7 @@ static void a_lost_carrier_does_not_change_what_was_set(void **state)
 static void frames_are_dropped_while_the_link_is_down(void **state)
 {
     Fixture *f = *state;
-    run(f, do_add, "fake,id=a");
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
     attach(f, "a");
     at_home(f, home_start);
     watch(f, true);
@@ -326,7 +270,7 @@ static void frames_are_dropped_while_the_link_is_down(void **state)
 static void a_frame_is_received_only_while_watched(void **state)
 {
     Fixture *f = *state;
-    run(f, do_add, "fake,id=a,queues=2");
+    net_steps_run(f->bench, net_step_add, "fake,id=a,queues=2");
     attach(f, "a");
     f->queue = 1;
     push(f, "a", 1);
@@ -344,7 +288,7 @@ static void a_frame_is_received_only_while_watched(void **state)
 static void a_full_back_end_says_when_it_has_room(void **state)
 {
     Fixture *f = *state;
-    run(f, do_add, "fake,id=a");
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
     attach(f, "a");
     at_home(f, home_start);
     fake_net_set_full(fake_net_find("a"), true);
@@ -364,7 +308,7 @@ static void a_full_back_end_says_when_it_has_room(void **state)
 static void nothing_is_received_until_the_configuration_is_applied(void **state)
 {
     Fixture *f = *state;
-    run(f, do_add, "fake,id=a");
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
     attach(f, "a");
     at_home(f, home_start);
     watch(f, true);
@@ -402,44 +346,100 @@ static void a_client_without_back_end_drops_frames(void **state)
 static void a_back_end_is_removed_under_its_client(void **state)
 {
     Fixture *f = *state;
-    run(f, do_add, "fake,id=a");
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
     attach(f, "a");
     at_home(f, home_start);
     watch(f, true);
     fake_net_set_full(fake_net_find("a"), true);
     at_home(f, home_send);
-    run(f, do_remove, "a");
+    net_steps_run(f->bench, net_step_remove, "a");
     assert_false(net_client_link_up(&f->client));
     assert_int_equal(f->writable, 1); /* what waited for room is dropped */
     at_home(f, home_send);
     assert_int_equal(f->result, 0);
     at_home(f, home_stop);
-    run(f, do_add, "fake,id=a");
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
     assert_null(f->client.backend);
 }
 
 static void a_removal_waits_for_a_configuration(void **state)
 {
     Fixture *f = *state;
-    Step s = {.text = "a"};
-    run(f, do_add, "fake,id=a");
+    NetStep s = {.text = "a"};
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
     attach(f, "a");
     fake_net_hold_configure(fake_net_find("a"), true);
     f->config = (NetConfig){.queues = 1};
     at_home(f, home_configure);
-    co_start(f->bench->main_ctx, do_remove, &s);
+    co_start(f->bench->main_ctx, net_step_remove, &s);
     virtio_bench_settle(f->bench);
     assert_false(s.ok);
-    refused(f, do_remove, "a", "not found"); /* it is being removed */
+    net_steps_refused(f->bench, net_step_remove, "a", "not found"); /* it is being removed */
     fake_net_hold_configure(fake_net_find("a"), false);
     virtio_bench_settle(f->bench);
     assert_true(s.ok);
+}
+
+static bool was_removed(NetStep *s)
+{
+    return s->ok || s->error != NULL;
+}
+
+/* The home disconnects the back end while main goes on. Under TSan this fails if both use the same pointer. */
+static void the_link_is_set_while_the_back_end_is_removed(void **state)
+{
+    Fixture *f = *state;
+    for (unsigned i = 0; i < 20; i++) {
+        NetStep s = {.text = "a"};
+        net_steps_run(f->bench, net_step_add, "fake,id=a");
+        attach(f, "a");
+        co_start(f->bench->main_ctx, net_step_remove, &s);
+        while (!was_removed(&s)) {
+            net_set_link("test-nic.0", i & 1, NULL);
+            virtio_bench_step(f->bench);
+        }
+        virtio_bench_run(f->bench, net_step_leave, &f->client);
+        f->attached = false;
+        assert_true(s.ok);
+    }
+}
+
+static void client_stops_inside(NetClient *c, unsigned queue)
+{
+    enter_loop(c->home);
+    net_client_stop_queue(c, queue);
+}
+
+static void stop_inside(void *arg)
+{
+    static const NetClientOps ops = {
+        .readable = client_stops_inside,
+        .link_changed = client_link_changed,
+    };
+    void *state;
+    set_up(&state);
+    Fixture *f = state;
+    f->client.ops = &ops;
+    net_steps_run(f->bench, net_step_add, "fake,id=a");
+    GError *error = NULL;
+    net_client_attach(&f->client, "nic", "a", &error);
+    at_home(f, home_start);
+    watch(f, true);
+    push(f, "a", 0);
+}
+
+/* The fake back end is no kinder than a real one. */
+static void a_queue_is_not_stopped_from_within_a_call_of_its_back_end(void **state)
+{
+    assert_dies(stop_inside, NULL, "inside");
 }
 
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+        /* the first one: it forks, and there are no threads yet */
+        cmocka_unit_test(a_queue_is_not_stopped_from_within_a_call_of_its_back_end),
         T(options_are_checked),
         T(an_id_is_used_once),
         T(a_back_end_has_one_client),
@@ -453,6 +453,7 @@ int main(void)
         T(a_client_without_back_end_drops_frames),
         T(a_back_end_is_removed_under_its_client),
         T(a_removal_waits_for_a_configuration),
+        T(the_link_is_set_while_the_back_end_is_removed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

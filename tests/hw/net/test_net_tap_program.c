@@ -23,9 +23,9 @@ static void scripts_are_run_with_the_name(void **state)
     g_autofree char *text =
         g_strdup_printf("tap,id=a,ifname=tap-s,script=%s,downscript=%s", up, down);
     g_autofree char *noted = NULL;
-    Step s = {.text = "a"};
+    NetStep s = {.text = "a"};
     add(f, text);
-    virtio_bench_run(f->bench, do_remove, &s);
+    virtio_bench_run(f->bench, net_step_remove, &s);
     assert_true(s.ok);
     assert_true(g_file_get_contents(note, &noted, NULL, NULL));
     assert_string_equal(noted, "up tap-s\ndown tap-s\n");

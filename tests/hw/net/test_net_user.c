@@ -41,6 +41,7 @@ typedef struct Fixture {
     NetRig *rig;
     int fd; /* the host's UDP or TCP socket */
     uint16_t port;
+    bool near; /* the NIC's home is the network's thread */
 } Fixture;
 
 static int set_up(void **state)
@@ -49,6 +50,13 @@ static int set_up(void **state)
     f->rig = net_rig_new(types);
     f->fd = -1;
     *state = f;
+    return 0;
+}
+
+static int set_up_near(void **state)
+{
+    set_up(state);
+    ((Fixture *)*state)->near = true;
     return 0;
 }
 
@@ -178,10 +186,18 @@ static void barrier(Fixture *f)
     g_bytes_unref(receive(f, ETHERTYPE_ARP, 0));
 }
 
-static void connect_guest(Fixture *f, const char *options)
+static void attach_guest(Fixture *f, const char *options)
 {
     net_rig_add(f->rig, options);
+    if (f->near) {
+        net_rig_move_near(f->rig, "n");
+    }
     net_rig_attach(f->rig, "n");
+}
+
+static void connect_guest(Fixture *f, const char *options)
+{
+    attach_guest(f, options);
     barrier(f); /* libslirp knows the guest's address now */
 }
 
@@ -191,8 +207,7 @@ static void dhcp_gives_an_address(void **state)
 {
     Fixture *f = *state;
     uint8_t request[300] = {1, 1, 6, 0, 1, 2, 3, 4};
-    net_rig_add(f->rig, "user,id=n,net=192.168.7.0/24,dhcpstart=192.168.7.33,hostname=boat");
-    net_rig_attach(f->rig, "n");
+    attach_guest(f, "user,id=n,net=192.168.7.0/24,dhcpstart=192.168.7.33,hostname=boat");
     memcpy(request + 28, guest_mac, 6);
     static const uint8_t options[] = {0x63, 0x82, 0x53, 0x63, 53, 1, 1, 255};
     memcpy(request + 236, options, sizeof(options));
@@ -460,82 +475,11 @@ static void a_stop_and_a_removal_under_traffic(void **state)
     assert_int_equal(send_udp(f, GUEST, 5000, HOST, f->port, "ahoy", 4), 0); /* dropped */
 }
 
-/* ---- options ---- */
-
-static void options_are_checked(void **state)
-{
-    Fixture *f = *state;
-    static const char *const wrong[][2] = {
-        {"net=x", "net=x: is no IPv4 address"},
-        {"net=10.0.0.0/31", "4 to 30 bits"},
-        {"net=10.0.0.0/255.0.255.0", "4 to 30 bits"},
-        {"net=10.1.0.0/16,host=10.2.0.1", "host=10.2.0.1: is not in the network"},
-        {"dns=1.2.3.4", "dns=1.2.3.4: is not in the network"},
-        {"dns=10.0.2.2", "must be different"},
-        {"dhcpstart=10.0.2.2", "dhcpstart= must be another address"},
-        {"ipv4=off,ipv6=off", "both off"},
-        {"ipv4=maybe", "ipv4="},
-        {"ipv6-net=fec0::/127", "1 to 126 bits"},
-        {"ipv6-net=10.0.0.0", "is no IPv6 address"},
-        {"ipv6-host=fec1::1", "is not in the network of ipv6-net="},
-        {"ipv6-net=fec0::/64,ipv6-prefix=fec0::", "excludes"},
-        {"smb=/tmp", "-virtiofs"},
-        {"hostfwd=tcp::1", "Invalid host forwarding rule"},
-        {"guestfwd=tcp:10.0.2.100:80-tcp:1.2.3.4:80", "-cmd:COMMAND"},
-        {"guestfwd=tcp:10.0.2.2:80-cmd:true", "unused address"},
-        {"hostname=a23456789012345678901234567890123456789", "is too long"},
-        {"vlan=1", "vlan"},
-    };
-    for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
-        g_autofree char *options = g_strconcat("user,id=n,", wrong[i][0], NULL);
-        net_rig_refused(f->rig, options, wrong[i][1]);
-    }
-    net_rig_add(f->rig,
-                "user,id=n,net=172.16.5.0,ipv6=on,ipv4=on,dnssearch=a.example,dnssearch=b.example");
-}
-
-static void defaults_are_those_of_qemu(void **state)
-{
-    static const struct {
-        const char *net;
-        uint32_t network, mask;
-    } nets[] = {
-        {NULL, 0x0a000200, 0xffffff00},         {"10.0.2.0", 0x0a000000, 0xff000000},
-        {"172.20.1.0", 0xac100000, 0xfff00000}, {"192.168.5.9", 0xc0a80000, 0xffff0000},
-        {"193.1.2.0", 0xc1010200, 0xffffff00},  {"10.9.0.0/255.255.0.0", 0x0a090000, 0xffff0000},
-    };
-    for (unsigned i = 0; i < G_N_ELEMENTS(nets); i++) {
-        NetUserOptions o = {.net = (char *)(uintptr_t)nets[i].net};
-        SlirpConfig c;
-        assert_true(net_user_make_config(&o, &c, NULL));
-        assert_int_equal(ntohl(c.vnetwork.s_addr), nets[i].network);
-        assert_int_equal(ntohl(c.vnetmask.s_addr), nets[i].mask);
-        assert_int_equal(ntohl(c.vhost.s_addr) & ~nets[i].mask, 0x0202 & ~nets[i].mask);
-        assert_true(c.in_enabled && c.in6_enabled);
-        assert_int_equal(c.vprefix_len, 64);
-        assert_int_equal(c.vhost6.s6_addr[15], 2);
-    }
-    NetUserOptions only6 = {.ipv6 = (char *)(uintptr_t) "on"};
-    SlirpConfig c;
-    assert_true(net_user_make_config(&only6, &c, NULL));
-    assert_false(c.in_enabled);
-}
-
-static void commands_can_be_forbidden(void **state)
-{
-    Fixture *f = *state;
-    enter_main();
-    net_rig_add(f->rig, "user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:true");
-    net_rig_remove(f->rig, "n");
-    net_user_forbid_commands();
-    net_rig_refused(f->rig, "user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:true", "-sandbox on");
-    net_rig_add(f->rig, "user,id=n,guestfwd=tcp:10.0.2.100:80-unix:/tmp/socket");
-}
-
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define NEAR(name) {"near: " #name, name, set_up_near, tear_down, NULL}
         T(dhcp_gives_an_address),
         T(a_datagram_reaches_the_host_and_is_answered),
         T(a_restricted_guest_reaches_nobody),
@@ -547,9 +491,16 @@ int main(void)
         T(fragments_are_dropped),
         T(runts_and_giants_are_dropped),
         T(a_stop_and_a_removal_under_traffic),
-        T(options_are_checked),
-        T(defaults_are_those_of_qemu),
-        T(commands_can_be_forbidden),
+        NEAR(dhcp_gives_an_address),
+        NEAR(a_datagram_reaches_the_host_and_is_answered),
+        NEAR(a_restricted_guest_reaches_nobody),
+        NEAR(a_forwarded_port_reaches_the_guest),
+        NEAR(forwards_come_and_go),
+        NEAR(a_guest_that_takes_nothing_pauses_the_network),
+        NEAR(a_guest_gets_a_limited_number_of_sockets),
+        NEAR(fragments_are_dropped),
+        NEAR(runts_and_giants_are_dropped),
+        NEAR(a_stop_and_a_removal_under_traffic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

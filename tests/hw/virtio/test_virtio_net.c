@@ -88,6 +88,25 @@ static void the_largest_frame_is_sent(void **state)
     assert_sent(f, 0, 65550, 3);
 }
 
+/* What arrives is not behind all that the guest sends. */
+static void sending_and_receiving_take_turns(void **state)
+{
+    Fixture *f = *state;
+    uint64_t gpa = offer(f, 0, 1526);
+    virtio_bench_stop(f->bench, f->dev);
+    for (unsigned i = 0; i < 64; i++) {
+        transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
+    }
+    arrive(f, 0, FRAME_BYTES, 5);
+    virtio_bench_start(f->bench, f->dev);
+    assert_received(f, 0, gpa, FRAME_BYTES, 5);
+    assert_in_range(f->net->queues[0].sent_before, 0, 2 * VIRTIO_NET_BATCH);
+    for (unsigned i = 0; i < 64; i++) {
+        assert_sent(f, 0, FRAME_BYTES, 1);
+        assert_tx_completed(f, 0);
+    }
+}
+
 /* ---- receiving ---- */
 
 static void a_frame_goes_to_the_first_buffer(void **state)
@@ -141,13 +160,14 @@ static void a_large_frame_takes_several_buffers(void **state)
     }
 }
 
-static unsigned seen_early;
+static _Atomic unsigned seen_early;
 
 static void note_publication(void *opaque, const void *object)
 {
     const Fixture *f = opaque;
     if (object == &f->nic->base.vdev.queues[0]) {
-        seen_early = MAX(seen_early, f->rx[0].ring.used->idx);
+        uint16_t idx = f->rx[0].ring.used->idx;
+        seen_early = MAX(seen_early, idx);
     }
 }
 
@@ -348,12 +368,12 @@ static void a_nic_without_back_end_drops_what_it_sends(void **state)
 static void a_back_end_is_removed_under_a_running_nic(void **state)
 {
     Fixture *f = *state;
-    BenchStep s = {.text = "net0"};
+    NetStep s = {.text = "net0"};
     offer(f, 0, 1526);
     fake_net_set_full(f->net, true);
     transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
     virtio_bench_settle(f->bench);
-    virtio_bench_run(f->bench, bench_do_remove_netdev, &s);
+    virtio_bench_run(f->bench, net_step_remove, &s);
     assert_true(s.ok);
     assert_tx_completed(f, 0); /* dropped */
     transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
@@ -370,6 +390,7 @@ int main(void)
         T(a_full_back_end_delays_frames_and_loses_none),
         T(a_full_back_end_delays_no_stop),
         T(a_send_error_drops_the_frame),
+        T(sending_and_receiving_take_turns),
         T(the_header_of_a_checksum_reaches_the_back_end),
         T(the_largest_frame_is_sent),
         T(a_frame_goes_to_the_first_buffer),

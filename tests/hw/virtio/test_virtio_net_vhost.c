@@ -255,10 +255,10 @@ static void no_frames_move_while_the_link_is_down(void **state)
 static void the_netdev_can_be_removed(void **state)
 {
     Fixture *f = *state;
-    BenchStep s = {.text = "net0"};
+    NetStep s = {.text = "net0"};
     bring_up_vhost(f);
     use_pairs_and_wait(f, 4);
-    virtio_bench_run(f->bench, bench_do_remove_netdev, &s);
+    virtio_bench_run(f->bench, net_step_remove, &s);
     assert_true(s.ok);
     assert_connected(0);
     virtio_bench_run(f->bench, close_nets, f); /* as tap does */
@@ -514,7 +514,7 @@ enum { RESETS, STOPS, UNPLUGS, LINK_DOWN, REMOVES_NETDEV, ACTIONS };
 
 static RUNS_IN_MAIN void take_one_path(void **state, unsigned turns, unsigned action)
 {
-    BenchStep s = {.text = "net0"};
+    NetStep s = {.text = "net0"};
     uint16_t pairs = 4;
     set_up_vhost(state);
     Fixture *f = *state;
@@ -547,7 +547,7 @@ static RUNS_IN_MAIN void take_one_path(void **state, unsigned turns, unsigned ac
         await_running(f, 0);
         break;
     default:
-        virtio_bench_run(f->bench, bench_do_remove_netdev, &s);
+        virtio_bench_run(f->bench, net_step_remove, &s);
         assert_connected(0);
         break;
     }

@@ -41,9 +41,9 @@ static int set_up_nic(void **state)
 {
     set_up_switch(state);
     Fixture *f = *state;
-    BenchStep s = {.text = NETDEV ",queues=2"};
+    NetStep s = {.text = NETDEV ",queues=2"};
     vhost_user_peer_connect(peer);
-    virtio_bench_run(f->bench, bench_do_add_netdev, &s);
+    virtio_bench_run(f->bench, net_step_add, &s);
     assert_true(s.ok);
     f->dev = virtio_bench_device(f->bench, "virtio-net-pci", "netdev=net0,mq=on,iothread=io");
     f->nic = (VirtioNet *)(void *)f->dev;
@@ -60,7 +60,7 @@ static int tear_down_switch(void **state)
         virtio_bench_unplug(f->bench, f->dev);
         f->dev = NULL;
     }
-    virtio_bench_run(f->bench, bench_do_shutdown, NULL);
+    virtio_bench_run(f->bench, net_step_shutdown, NULL);
     vhost_user_peer_free(peer);
     virtio_bench_settle(f->bench);
     fake_chardev_set_ctx(chardev, NULL);
@@ -170,9 +170,9 @@ static void a_switch_that_hangs_holds_neither_a_stop_nor_a_reset(void **state)
 static void the_netdev_is_removed_from_a_running_nic(void **state)
 {
     Fixture *f = *state;
-    BenchStep s = {.text = "net0"};
+    NetStep s = {.text = "net0"};
     bring_up(f, ALL_FEATURES);
-    virtio_bench_run(f->bench, bench_do_remove_netdev, &s);
+    virtio_bench_run(f->bench, net_step_remove, &s);
     assert_true(s.ok);
     virtio_bench_settle(f->bench);
     assert_int_equal(peer->fd, -1);
@@ -183,9 +183,9 @@ static void the_netdev_is_removed_from_a_running_nic(void **state)
 static void a_switch_with_too_few_queues_is_refused(void **state)
 {
     Fixture *f = *state;
-    BenchStep s = {.text = NETDEV ",queues=3"};
+    NetStep s = {.text = NETDEV ",queues=3"};
     vhost_user_peer_connect(peer);
-    virtio_bench_run(f->bench, bench_do_add_netdev, &s);
+    virtio_bench_run(f->bench, net_step_add, &s);
     assert_false(s.ok);
     assert_non_null(strstr(s.error->message, "the back end serves 4 queues, the device has 6"));
     g_error_free(s.error);

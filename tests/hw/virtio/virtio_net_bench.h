@@ -12,6 +12,7 @@
 #include <string.h>
 #include "hw/virtio/virtio_net.h"
 #include "tests/support/fake_net.h"
+#include "tests/support/net_steps.h"
 #include "tests/support/virtio_guest.h"
 #include "util/loop/sched_point.h"
 
@@ -34,36 +35,6 @@ typedef struct Fixture {
     unsigned pairs;
 } Fixture;
 
-typedef struct BenchStep {
-    const char *text;
-    bool ok;
-    GError *error;
-} BenchStep;
-
-static inline void bench_do_add_netdev(void *opaque)
-{
-    BenchStep *s = opaque;
-    enter_main();
-    enter_coroutine();
-    g_autoptr(OptDict) opts = opt_dict_parse(s->text, "type", NULL);
-    s->ok = net_co_add(opts, &s->error);
-}
-
-static inline void bench_do_remove_netdev(void *opaque)
-{
-    BenchStep *s = opaque;
-    enter_main();
-    enter_coroutine();
-    s->ok = net_co_remove(s->text, &s->error);
-}
-
-static inline void bench_do_shutdown(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_co_shutdown();
-}
-
 static inline int set_up_machine(void **state)
 {
     Fixture *f = g_new0(Fixture, 1);
@@ -84,9 +55,9 @@ static inline void add_nic(Fixture *f, const char *netdev, const char *propertie
     g_autofree char *all = g_strdup_printf("iothread=io,mac=52:54:00:12:34:56,%s,%s",
                                            netdev != NULL ? "netdev=net0" : "status=on",
                                            properties != NULL ? properties : "");
-    BenchStep s = {.text = net};
+    NetStep s = {.text = net};
     if (netdev != NULL) {
-        virtio_bench_run(f->bench, bench_do_add_netdev, &s);
+        virtio_bench_run(f->bench, net_step_add, &s);
         assert_true(s.ok);
         f->net = fake_net_find("net0");
     }
@@ -132,7 +103,7 @@ static inline int tear_down(void **state)
     if (f->dev) {
         virtio_bench_unplug(f->bench, f->dev);
     }
-    virtio_bench_run(f->bench, bench_do_shutdown, NULL);
+    virtio_bench_run(f->bench, net_step_shutdown, NULL);
     virtio_bench_free(f->bench);
     g_free(f);
     return 0;

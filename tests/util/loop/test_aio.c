@@ -296,13 +296,13 @@ static void work_that_arrives_as_polling_ends_is_not_lost(void **state)
     aio_context_set_polling(*state, INT64_C(3600) * 1000000000);
     aio_context_step(*state, true); /* a short blocking wait: polling starts after it */
     assert_int_equal(m.begun, 0);
+    aio_handler_remove(hw);
+    close(fd);
     aio_context_step(*state, true);
     assert_int_equal(m.begun, 1);
     assert_int_equal(m.ended, 1);
     assert_int_equal(m.processed, 1);
     aio_handler_remove(h);
-    aio_handler_remove(hw);
-    close(fd);
 }
 
 /* A context that has begun to poll: its first blocking wait was short. */
@@ -362,6 +362,54 @@ static void descriptors_are_served_while_polling_always_finds_work(void **state)
     aio_handler_remove(hw);
     aio_handler_remove(h);
     close(fd);
+}
+
+static void a_descriptor_without_poll_is_seen_while_the_loop_polls(void **state)
+{
+    Memory m = {0};
+    static const AioHandlerOps ops = {.poll = memory_poll,
+                                      .poll_ready = memory_ready,
+                                      .poll_begin = memory_begin,
+                                      .poll_end = memory_end};
+    AioHandler *h = memory_poll_forever(*state, &m, &ops);
+    int fd = eventfd(1, EFD_CLOEXEC), wakes = 0;
+    static const AioHandlerOps wake = {.readable = count_call};
+    AioHandler *hw = aio_handler_add(*state, fd, &wake, &wakes);
+    m.available = 0;
+    aio_context_step(*state, true);
+    assert_true(wakes >= 1);
+    assert_int_equal(m.ended, 0); /* it polls on */
+    aio_handler_remove(hw);
+    aio_handler_remove(h);
+    close(fd);
+}
+
+/* Waits that are longer than the loop may poll, but not much: polling is tried, and rarely if it finds
+ * nothing. */
+static void polling_is_tried_after_waits_that_are_a_little_too_long(void **state)
+{
+    Memory m = {0};
+    static const AioHandlerOps ops = {
+        .poll = memory_poll, .poll_ready = memory_ready, .poll_begin = memory_begin};
+    AioHandler *h = aio_handler_add(*state, -1, &ops, &m);
+    AioTimer timer;
+    aio_timer_init(&timer, *state, count_call, &m.posted);
+    aio_context_set_polling(*state, 10000000);
+    for (int i = 0; i < 100 && m.begun == 0; i++) { /* of an overloaded host all may be too long */
+        aio_timer_arm(&timer, aio_now_ns(*state) + 40000000);
+        for (int fired = m.posted; m.posted == fired;) {
+            aio_context_step(*state, true);
+        }
+    }
+    assert_int_equal(m.begun, 1);
+    for (int i = 0; i < 6; i++) {
+        aio_timer_arm(&timer, aio_now_ns(*state) + 40000000);
+        for (int fired = m.posted; m.posted == fired;) {
+            aio_context_step(*state, true);
+        }
+    }
+    assert_in_range(m.begun, 1, 4);
+    aio_handler_remove(h);
 }
 
 typedef struct PingPong {
@@ -457,6 +505,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(turns_with_other_work_leave_notifications_off_and_poll,
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_served_while_polling_always_finds_work,
+                                        loop_setup, loop_teardown),
+        cmocka_unit_test_setup_teardown(a_descriptor_without_poll_is_seen_while_the_loop_polls,
+                                        loop_setup, loop_teardown),
+        cmocka_unit_test_setup_teardown(polling_is_tried_after_waits_that_are_a_little_too_long,
                                         loop_setup, loop_teardown),
         cmocka_unit_test_setup_teardown(
             a_bottom_half_may_be_cancelled_while_another_thread_schedules_it, loop_setup,

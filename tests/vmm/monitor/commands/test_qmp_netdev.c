@@ -42,10 +42,27 @@ static void a_connection_is_announced_with_its_address(void **state)
     close(fds[1]);
 }
 
+/* More than there may be at a time. */
+static void an_announcement_that_is_replaced_does_not_count(void **state)
+{
+    QmpRig *rig = *state;
+    enter_main();
+    net_setup(types, rig->vm.ctx);
+    aio_context_set_virtual_time(rig->vm.ctx, 0);
+    for (unsigned i = 0; i < 40; i++) {
+        qmp_returns(rig, "announce-self",
+                    "{'initial':1000,'max':1000,'rounds':2,'step':0,'id':'a'}", "{}");
+        rig_settle(rig);
+    }
+    aio_context_set_virtual_time(rig->vm.ctx, INT64_C(2000000000));
+    rig_settle(rig);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         QMP_TEST(a_connection_is_announced_with_its_address),
+        QMP_TEST(an_announcement_that_is_replaced_does_not_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
