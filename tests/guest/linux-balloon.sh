@@ -5,12 +5,14 @@
 # The balloon with Debian's unmodified kernel: it gives memory back on request and takes it again,
 # reports statistics and free pages; the host really gets the memory.
 . "$(dirname "$0")/common.bash"
+only_in_check_long
 
 guest_script='
 step() { echo "== $*"; }
 until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
 total() { sed -n "s/^MemTotal: *\([0-9]*\) .*/\1/p" /proc/meminfo; }
 modprobe -a virtio_pci virtio_balloon
+mkdir -p /mnt
 mount -t tmpfs -o size=300m tmpfs /mnt
 head -c 250m /dev/zero | tr "\0" x >/mnt/data
 rm /mnt/data
