@@ -21,12 +21,10 @@ typedef struct RamPiece {
     uint8_t *buf;  /* RAM_PIECE bytes, aligned to a page */
 } RamPiece;
 
-/* Handles one piece. 0 or -errno, which ends all streams. */
-typedef int RamPieceFn(RamPiece *p) coroutine_fn;
-
 struct RamStreams {
     const RamImage *image;
-    RamPieceFn *co_run;
+    /* Handles one piece: a coroutine in the home. 0 or -errno, which ends all streams. */
+    int (*co_run)(RamPiece *p);
     void *opaque;
     const _Atomic bool *cancelled;        /* NULL: it cannot be */
     uint64_t *maps[GUEST_RAM_MAX_BLOCKS]; /* as in the file, allocated by the caller */
