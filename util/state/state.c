@@ -90,14 +90,28 @@ static void state_save_element(const StateField *f, const uint8_t *element, GByt
     g_assert_not_reached();
 }
 
+/* The number of elements of @f that are in the stream. */
+static uint32_t state_elements(const StateField *f, const uint8_t *base)
+{
+    uint32_t used = f->count;
+
+    if (f->length) {
+        memcpy(&used, base + f->length_offset, sizeof(used));
+        g_assert(used <= f->count); /* also when loading: the table's maximum was checked */
+    }
+    return used;
+}
+
 static void state_save_fields(const StateDesc *desc, const uint8_t *base, GByteArray *out)
 {
     for (const StateField *f = desc->fields; f->type != STATE_END; f++) {
+        uint32_t elements = state_elements(f, base);
+
         if (f->type == STATE_BYTES) {
-            g_byte_array_append(out, base + f->offset, f->count);
+            g_byte_array_append(out, base + f->offset, elements);
             continue;
         }
-        for (uint32_t i = 0; i < f->count; i++) {
+        for (uint32_t i = 0; i < elements; i++) {
             state_save_element(f, base + f->offset + (size_t)i * f->size, out);
         }
     }
@@ -125,30 +139,49 @@ void state_save(const StateDesc *desc, const void *object, GByteArray *out)
 
 /* ---- loading ---- */
 
-/* The size in bytes of @desc in version @version of the stream. */
-static uint64_t state_payload_size(const StateDesc *desc, uint16_t version)
+/* The bytes of @desc in version @version of the stream: with no element in each variable array, and
+ * with all of them. */
+typedef struct StateSize {
+    uint64_t min, max;
+} StateSize;
+
+static StateSize state_payload_size(const StateDesc *desc, uint16_t version)
 {
-    uint64_t size = 0;
+    StateSize size = {0, 0};
 
     for (const StateField *f = desc->fields; f->type != STATE_END; f++) {
+        StateSize element = {f->size, f->size};
+
         if (f->type == STATE_PAD || f->since > version) {
             continue;
         }
         if (f->type == STATE_STRUCT) {
-            size += state_payload_size(f->sub, version) * f->count;
-        } else {
-            size += (uint64_t)f->size * f->count;
+            element = state_payload_size(f->sub, version);
         }
+        size.min += f->length ? 0 : element.min * f->count;
+        size.max += element.max * f->count;
     }
     return size;
 }
 
-/* A cursor over a payload whose size was checked against the table: reads cannot overrun. */
+/* A cursor over a payload. */
 typedef struct StateReader {
-    const uint8_t *at;
+    const uint8_t *at, *end;
     uint16_t version;
     const char *name; /* of the outermost table, for messages */
 } StateReader;
+
+/* Whether @size more bytes are there: always, unless variable arrays took more than there are. */
+static bool state_reader_has(const StateReader *in, const StateField *f, uint64_t size,
+                             GError **error)
+{
+    if ((uint64_t)(in->end - in->at) >= size) {
+        return true;
+    }
+    g_set_error(error, STATE_ERROR, STATE_ERROR_FORMAT, "state of %s is cut short at %s", in->name,
+                f->name);
+    return false;
+}
 
 static bool state_load_fields(const StateDesc *desc, uint8_t *base, StateReader *in,
                               GError **error);
@@ -156,9 +189,13 @@ static bool state_load_fields(const StateDesc *desc, uint8_t *base, StateReader 
 static bool state_load_scalar(const StateField *f, uint8_t *element, StateReader *in,
                               GError **error)
 {
-    uint64_t value = state_get_le(in->at, f->size);
+    uint64_t value;
     uint64_t max = f->type == STATE_BOOL ? 1 : f->max ? f->max : UINT64_MAX;
 
+    if (!state_reader_has(in, f, f->size, error)) {
+        return false;
+    }
+    value = state_get_le(in->at, f->size);
     in->at += f->size;
     if (value > max) {
         g_set_error(error, STATE_ERROR, STATE_ERROR_VALUE,
@@ -176,12 +213,19 @@ static bool state_load_scalar(const StateField *f, uint8_t *element, StateReader
 
 static bool state_load_field(const StateField *f, uint8_t *base, StateReader *in, GError **error)
 {
+    uint32_t elements = state_elements(f, base);
+
+    memset(base + f->offset + (size_t)elements * f->size, 0,
+           (size_t)(f->count - elements) * f->size);
     if (f->type == STATE_BYTES) {
-        memcpy(base + f->offset, in->at, f->count);
-        in->at += f->count;
+        if (!state_reader_has(in, f, elements, error)) {
+            return false;
+        }
+        memcpy(base + f->offset, in->at, elements);
+        in->at += elements;
         return true;
     }
-    for (uint32_t i = 0; i < f->count; i++) {
+    for (uint32_t i = 0; i < elements; i++) {
         uint8_t *element = base + f->offset + (size_t)i * f->size;
 
         if (f->type == STATE_STRUCT ? !state_load_fields(f->sub, element, in, error)
@@ -209,12 +253,14 @@ static bool state_load_fields(const StateDesc *desc, uint8_t *base, StateReader 
     return true;
 }
 
-/* Reads name, version and length. *@payload is the rest, entirely inside @data. */
+/* Reads name, version and length. *@payload to *@end is inside @data. */
 static bool state_load_header(const StateDesc *desc, const uint8_t *data, size_t size,
-                              uint16_t *version, const uint8_t **payload, GError **error)
+                              uint16_t *version, const uint8_t **payload, const uint8_t **end,
+                              GError **error)
 {
     size_t name_length = strlen(desc->name);
-    uint64_t length, expected;
+    StateSize expected;
+    uint64_t length;
 
     if (size < 1 || data[0] != name_length || size < 1 + name_length ||
         memcmp(data + 1, desc->name, name_length)) {
@@ -237,14 +283,15 @@ static bool state_load_header(const StateDesc *desc, const uint8_t *data, size_t
     }
     length = state_get_le(data + 2, 4);
     expected = state_payload_size(desc, *version);
-    if (length != expected || length > size - 6) {
+    if (length < expected.min || length > expected.max || length > size - 6) {
         g_set_error(error, STATE_ERROR, STATE_ERROR_FORMAT,
-                    "state of %s: version %u has %" G_GUINT64_FORMAT
+                    "state of %s: version %u has %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
                     " bytes, the stream says %" G_GUINT64_FORMAT " and has %zu",
-                    desc->name, *version, expected, length, size - 6);
+                    desc->name, *version, expected.min, expected.max, length, size - 6);
         return false;
     }
     *payload = data + 6;
+    *end = *payload + length;
     return true;
 }
 
@@ -253,15 +300,18 @@ bool state_load(const StateDesc *desc, void *object, const uint8_t *data, size_t
 {
     uint8_t *state = (uint8_t *)object + desc->struct_offset;
     g_autofree uint8_t *scratch = NULL;
-    const uint8_t *payload;
     StateReader in = {.name = desc->name};
 
-    if (!state_load_header(desc, data, size, &in.version, &payload, error)) {
+    if (!state_load_header(desc, data, size, &in.version, &in.at, &in.end, error)) {
         return false;
     }
     scratch = g_memdup2(state, desc->struct_size);
-    in.at = payload;
     if (!state_load_fields(desc, scratch, &in, error)) {
+        return false;
+    }
+    if (in.at != in.end) {
+        g_set_error(error, STATE_ERROR, STATE_ERROR_FORMAT, "state of %s has %zu bytes too many",
+                    desc->name, (size_t)(in.end - in.at));
         return false;
     }
     memcpy(state, scratch, desc->struct_size);
@@ -295,6 +345,18 @@ static bool state_scalar_size_fits(const StateField *f)
     return false;
 }
 
+/* Whether the number of elements of @f is a field before it, with the right limit. */
+static bool state_length_is_field(const StateDesc *desc, const StateField *f)
+{
+    for (const StateField *n = desc->fields; n != f; n++) {
+        if (n->name && g_str_equal(n->name, f->length)) {
+            return n->type == STATE_U32 && n->count == 1 && n->offset == f->length_offset &&
+                   n->max == f->count && n->since == f->since;
+        }
+    }
+    return false;
+}
+
 static bool state_check_desc(const StateDesc *desc, uint16_t version, unsigned depth,
                              GError **error);
 
@@ -313,6 +375,9 @@ static bool state_check_field(const StateDesc *desc, const StateField *f, uint16
         wrong = "has a maximum that exceeds its type";
     } else if (f->since > version) {
         wrong = "has `since` above the written version";
+    } else if (f->length && (f->type == STATE_PAD || !state_length_is_field(desc, f))) {
+        wrong = "has no length: a STATE_U32 before it, with as many elements as maximum and its "
+                "`since`";
     }
     if (wrong) {
         g_set_error(error, STATE_ERROR, STATE_ERROR_TABLE, "%s: field %s %s", desc->name,

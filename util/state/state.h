@@ -11,8 +11,9 @@
  *   +-------------+------+-------------+--------------------+------------------------------------+
  *
  * The payload's length follows from the table and the version; a stream with another length is
- * refused before its payload is read. `since` counts versions of the outermost table, also in
- * sub-tables.
+ * refused before its payload is read. A table with variable arrays (STATE_VAR_ARRAY) has a smallest
+ * and a largest length, and the numbers of elements must add up to the length. `since` counts
+ * versions of the outermost table, also in sub-tables.
  * The functions keep no state: any thread that may access the object.
  */
 #ifndef SKIFF_UTIL_STATE_STATE_H
@@ -42,11 +43,15 @@ typedef struct StateField {
     StateType type;
     uint32_t offset; /* into the state struct */
     uint32_t size;   /* of one element in the struct */
-    uint32_t count;  /* elements; 1 for a scalar */
+    uint32_t count;  /* elements; 1 for a scalar; the most that a variable array can have */
     /* Stream version that added the field; older streams leave the field at its reset value. */
     uint16_t since;
     uint64_t max; /* scalars: largest accepted value; 0: no limit */
     const StateDesc *sub;
+    /* A variable array: the earlier STATE_U32 field of the same table whose value is the number of
+     * elements in the stream. Loading zeroes the other elements. NULL: all elements are. */
+    const char *length;
+    uint32_t length_offset; /* of that field in the struct */
 } StateField;
 
 struct StateDesc {
@@ -96,6 +101,19 @@ struct StateDesc {
         .size = sizeof(((S *)0)->f[0]), .count = sizeof(((S *)0)->f) / sizeof(((S *)0)->f[0]),     \
         .sub = (d)                                                                                 \
     }
+/* The first @n elements of the array @f. Behind STATE_FIELD_MAX(S, STATE_U32, n, <elements of f>). */
+#define STATE_VAR_ARRAY(S, T, f, n)                                                                \
+    {                                                                                              \
+        .name = #f, .type = (T), .offset = offsetof(S, f), .size = sizeof(((S *)0)->f[0]),         \
+        .count = sizeof(((S *)0)->f) / sizeof(((S *)0)->f[0]), .length = #n,                       \
+        .length_offset = offsetof(S, n)                                                            \
+    }
+#define STATE_VAR_STRUCTS(S, f, n, d)                                                              \
+    {                                                                                              \
+        .name = #f, .type = STATE_STRUCT, .offset = offsetof(S, f),                                \
+        .size = sizeof(((S *)0)->f[0]), .count = sizeof(((S *)0)->f) / sizeof(((S *)0)->f[0]),     \
+        .sub = (d), .length = #n, .length_offset = offsetof(S, n)                                  \
+    }
 /* One nested struct (not an array of them). */
 #define STATE_STRUCT_ONE(S, f, d)                                                                  \
     {                                                                                              \
@@ -117,7 +135,7 @@ enum {
     STATE_ERROR_TABLE,   /* state_check_coverage(): the table is wrong */
 };
 
-/* Appends the state of @object to @out. */
+/* Appends the state of @object to @out. No variable array has more elements than it has room for. */
 void state_save(const StateDesc *desc, const void *object, GByteArray *out) ANY_THREAD;
 /* Loads it from @data; *@used is the number of bytes consumed. The object changes only on success.
  * @data is untrusted. */

@@ -261,6 +261,133 @@ static void a_failed_cross_field_check_leaves_the_object_alone(void **state)
     assert_change_refused(AT_LEVEL, "\x06", 1, STATE_ERROR_VALUE);
 }
 
+/* ---- variable arrays ---- */
+
+#define LIST_MAX 5
+
+typedef struct ListState {
+    uint32_t bytes_used;
+    uint8_t bytes[LIST_MAX];
+    uint8_t pad[3];
+    uint32_t queues_used;
+    QueueState queues[LIST_MAX];
+    uint32_t tail;
+} ListState;
+
+static const StateField list_fields[] = {
+    STATE_FIELD_MAX(ListState, STATE_U32, bytes_used, LIST_MAX),
+    STATE_VAR_ARRAY(ListState, STATE_BYTES, bytes, bytes_used),
+    STATE_PADDING(ListState, pad),
+    STATE_FIELD_MAX(ListState, STATE_U32, queues_used, LIST_MAX),
+    STATE_VAR_STRUCTS(ListState, queues, queues_used, &queue_desc),
+    STATE_FIELD(ListState, STATE_U32, tail),
+    {0},
+};
+static const StateDesc list_desc = {.name = "list",
+                                    .version = 1,
+                                    .min_version = 1,
+                                    .struct_size = sizeof(ListState),
+                                    .fields = list_fields};
+
+enum { LIST_HEAD = 11, LIST_LENGTH = 7 };
+
+static GByteArray *save_list(uint32_t bytes, uint32_t queues)
+{
+    GByteArray *out = g_byte_array_new();
+    ListState list = {.bytes_used = bytes,
+                      .bytes = {1, 2, 3, 4, 5},
+                      .queues_used = queues,
+                      .queues = {{1, true, 0}, {2, false, 0}, {3, true, 0}, {4}, {5}},
+                      .tail = 0x55};
+
+    state_save(&list_desc, &list, out);
+    return out;
+}
+
+static void a_variable_array_saves_what_is_used(void **state)
+{
+    for (uint32_t bytes = 0; bytes <= LIST_MAX; bytes++) {
+        for (uint32_t queues = 0; queues <= LIST_MAX; queues++) {
+            g_autoptr(GByteArray) stream = save_list(bytes, queues), again = g_byte_array_new();
+            g_autoptr(GError) error = NULL;
+            ListState list;
+            size_t used = 0;
+
+            assert_int_equal(stream->len, LIST_HEAD + 12 + bytes + 3 * queues);
+            memset(&list, 0x5a, sizeof(list));
+            assert_true(state_load(&list_desc, &list, stream->data, stream->len, &used, &error));
+            assert_int_equal(used, stream->len);
+            assert_int_equal(list.tail, 0x55);
+            assert_int_equal(list.bytes_used, bytes);
+            assert_int_equal(list.queues_used, queues);
+            for (uint32_t i = 0; i < LIST_MAX; i++) { /* what is not used is zero */
+                assert_int_equal(list.bytes[i], i < bytes ? i + 1 : 0);
+                assert_int_equal(list.queues[i].index, i < queues ? i + 1 : 0);
+            }
+            state_save(&list_desc, &list, again);
+            assert_int_equal(again->len, stream->len);
+            assert_memory_equal(again->data, stream->data, stream->len);
+        }
+    }
+}
+
+static void assert_list_refused(const GByteArray *stream, int code)
+{
+    g_autofree uint8_t *exact = g_memdup2(stream->data, stream->len);
+    g_autoptr(GError) error = NULL;
+    ListState list, untouched;
+    size_t used;
+
+    memset(&list, 0, sizeof(list));
+    list.tail = 7;
+    untouched = list;
+    assert_false(state_load(&list_desc, &list, exact, stream->len, &used, &error));
+    if (error->code != code) {
+        fail_msg("code %d: %s", error->code, error->message);
+    }
+    assert_memory_equal(&list, &untouched, sizeof(list));
+}
+
+static void lengths_of_variable_arrays_are_checked(void **state)
+{
+    static const uint32_t too_many[] = {LIST_MAX + 1, 0x7fffffff, 0x80000000, 0xffffffff};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(too_many); i++) {
+        g_autoptr(GByteArray) stream = save_list(2, 2);
+        uint32_t n = GUINT32_TO_LE(too_many[i]);
+
+        memcpy(stream->data + LIST_HEAD, &n, 4);
+        assert_list_refused(stream, STATE_ERROR_VALUE);
+    }
+    for (uint32_t n = 0; n <= LIST_MAX; n++) { /* in range, but not what is in the stream */
+        g_autoptr(GByteArray) stream = save_list(2, 2);
+
+        stream->data[LIST_HEAD + 4 + 2] = (uint8_t)n;
+        if (n != 2) {
+            assert_list_refused(stream, STATE_ERROR_FORMAT);
+        }
+    }
+}
+
+static void a_payload_that_ends_early_is_refused(void **state)
+{
+    g_autoptr(GByteArray) full = save_list(4, 3);
+
+    for (guint size = 0; size < full->len; size++) {
+        g_autoptr(GByteArray) stream = g_byte_array_new();
+
+        g_byte_array_append(stream, full->data, size);
+        assert_list_refused(stream, STATE_ERROR_FORMAT);
+        if (size >= LIST_HEAD) { /* the length says so too */
+            stream->data[LIST_LENGTH] = (uint8_t)(size - LIST_HEAD);
+            assert_list_refused(stream, STATE_ERROR_FORMAT);
+        }
+    }
+    g_byte_array_append(full, (const guint8 *)"x", 1);
+    full->data[LIST_LENGTH]++;
+    assert_list_refused(full, STATE_ERROR_FORMAT);
+}
+
 /* ---- tables ---- */
 
 static void assert_table_refused(const StateField *fields, uint32_t struct_size, const char *part)
@@ -337,6 +464,28 @@ static void a_wrong_size_or_range_is_found(void **state)
     assert_table_refused(no_sub, sizeof(Small), "field d has a size");
 }
 
+static void a_variable_array_needs_its_length(void **state)
+{
+    static const StateField behind[] = {STATE_VAR_ARRAY(ListState, STATE_BYTES, bytes, bytes_used),
+                                        STATE_FIELD_MAX(ListState, STATE_U32, bytes_used, LIST_MAX),
+                                        {0}};
+    static const StateField limit[] = {
+        STATE_FIELD_MAX(ListState, STATE_U32, bytes_used, LIST_MAX + 1),
+        STATE_VAR_ARRAY(ListState, STATE_BYTES, bytes, bytes_used),
+        {0}};
+    static const StateField other[] = {STATE_FIELD_SINCE(ListState, STATE_U32, bytes_used, 2),
+                                       STATE_VAR_ARRAY(ListState, STATE_BYTES, bytes, bytes_used),
+                                       {0}};
+    g_autoptr(GError) error = NULL;
+
+    assert_table_refused(behind, sizeof(ListState), "field bytes has no length");
+    assert_table_refused(limit, sizeof(ListState), "field bytes has no length");
+    assert_table_refused(other, sizeof(ListState), "field bytes has no length");
+    if (!state_check_coverage(&list_desc, &error)) {
+        fail_msg("%s", error->message);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +499,10 @@ int main(void)
         cmocka_unit_test(another_version_is_refused),
         cmocka_unit_test(values_out_of_range_are_refused),
         cmocka_unit_test(a_failed_cross_field_check_leaves_the_object_alone),
+        cmocka_unit_test(a_variable_array_saves_what_is_used),
+        cmocka_unit_test(lengths_of_variable_arrays_are_checked),
+        cmocka_unit_test(a_payload_that_ends_early_is_refused),
+        cmocka_unit_test(a_variable_array_needs_its_length),
         cmocka_unit_test(a_full_table_passes),
         cmocka_unit_test(a_forgotten_field_is_found),
         cmocka_unit_test(a_field_in_two_rows_is_found),
