@@ -7,9 +7,8 @@
 [ -n "${NET_NAMESPACE-}" ] || NET_NAMESPACE=yes exec unshare -nm "$0" "$@"
 . "$(dirname "$0")/common.bash"
 
-guest_script='
-step() { echo "== $*"; }
-until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 3000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+guest_script=$guest_steps'
+patience=3000
 modprobe -a virtio_pci virtio_net
 until_true "[ -e /sys/class/net/eth0 ]"
 cat >/tmp/lease <<"END"
