@@ -74,15 +74,31 @@ typedef struct RamImageSave {
     /* Called in workers, several at a time. */
     RamImageReadFn *read;
     void *opaque;
-    bool target_is_zero;    /* the file reads as zeroes: zero pages need no write */
-    _Atomic bool cancelled; /* set by any thread: the save ends with -ECANCELED */
-    _Atomic uint64_t done;  /* bytes of RAM handled */
-    _Atomic uint64_t data;  /* bytes of pages that are not zero */
+    bool target_is_zero;        /* the file reads as zeroes: zero pages need no write */
+    _Atomic bool cancelled;     /* set by any thread: the save ends with -ECANCELED */
+    _Atomic uint64_t done;      /* bytes of RAM handled, in all passes */
+    _Atomic uint64_t data;      /* bytes of pages that are not zero, written in all passes */
+    struct RamStreams *streams; /* between begin and end */
 } RamImageSave;
 
 /* Writes the image, in the home of @s->blk, with bounded memory: four buffers of 1 MiB and the maps.
  * Sets map_crc. 0 or -errno; then the file holds no valid image. Returns when no request is in flight. */
 int ram_image_co_save(RamImageSave *s, RamImage *image) coroutine_fn RUNS_IN_IOTHREAD;
+
+/*
+ * The same in steps, for RAM that changes meanwhile:
+ *
+ *   begin --> pass over all pages --> (pass over dirty pages)* --> end
+ *
+ * Begin clears the header of an earlier image. A pass with @logged NULL copies all pages; one with the RAM of
+ * which dirty memory is logged takes the bits of its dirty pages, and copies those. The image is of the instant
+ * at which the last pass began, if RAM does not change during that one and its dirty memory was complete (synced) then.
+ * End with @ret 0 completes the image; with another one, which it returns, it leaves none. Each returns 0 or
+ * -errno; end follows whatever begin returned.
+ */
+int ram_image_co_begin(RamImageSave *s, RamImage *image) coroutine_fn RUNS_IN_IOTHREAD;
+int ram_image_co_pass(RamImageSave *s, const GuestRam *logged) coroutine_fn RUNS_IN_IOTHREAD;
+int ram_image_co_end(RamImageSave *s, RamImage *image, int ret) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* Reads the image at @offset into @ram, which nothing else uses: the VM is stopped. False + @error: with
  * RAM_IMAGE_ERROR_IO parts of RAM may have changed, else nothing has. */

@@ -8,6 +8,7 @@
 
 #define RAM_PIECE (1u << 20) /* bytes; a multiple of 64 pages */
 #define RAM_PIECE_PAGES (RAM_PIECE / GUEST_RAM_PAGE)
+#define RAM_PIECE_WORDS (RAM_PIECE_PAGES / 64)
 #define RAM_STREAMS 4u
 
 typedef struct RamStreams RamStreams;
@@ -19,6 +20,10 @@ typedef struct RamPiece {
     uint32_t pages;
     uint64_t *map; /* the bits of its pages in the block's page map: whole words */
     uint8_t *buf;  /* RAM_PIECE bytes, aligned to a page */
+    /* Of a save; bits as in a page map. */
+    uint64_t wanted[RAM_PIECE_WORDS]; /* pages to be copied */
+    uint64_t data[RAM_PIECE_WORDS];   /* of those: not zero */
+    uint64_t zero[RAM_PIECE_WORDS];   /* of those: zero, but their place in the file may not be */
 } RamPiece;
 
 struct RamStreams {
@@ -27,6 +32,7 @@ struct RamStreams {
     int (*co_run)(RamPiece *p);
     void *opaque;
     const _Atomic bool *cancelled;        /* NULL: it cannot be */
+    const GuestRam *logged;               /* a save of its dirty pages; NULL: of all pages */
     uint64_t *maps[GUEST_RAM_MAX_BLOCKS]; /* as in the file, allocated by the caller */
     unsigned block;                       /* the next piece */
     uint64_t offset;
@@ -52,11 +58,16 @@ static inline void ram_map_set(uint64_t *map, uint64_t page)
     map[page / 64] |= GUINT64_TO_LE(UINT64_C(1) << (page % 64));
 }
 
+static inline void ram_map_clear(uint64_t *map, uint64_t page)
+{
+    map[page / 64] &= ~GUINT64_TO_LE(UINT64_C(1) << (page % 64));
+}
+
 /* The end of the run of pages that begins at @first: pages whose bits are equal. */
-static inline uint32_t ram_map_run_end(const RamPiece *p, uint32_t first)
+static inline uint32_t ram_map_run_end(const uint64_t *map, uint32_t pages, uint32_t first)
 {
     uint32_t end = first + 1;
-    while (end < p->pages && ram_map_test(p->map, end) == ram_map_test(p->map, first)) {
+    while (end < pages && ram_map_test(map, end) == ram_map_test(map, first)) {
         end++;
     }
     return end;

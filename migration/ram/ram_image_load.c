@@ -45,7 +45,7 @@ static coroutine_fn int ram_load_piece(RamPiece *p)
     const RamImageBlock *b = &p->streams->image->blocks[p->block];
     int ret = 0;
     for (uint32_t i = 0; i < p->pages && ret == 0;) {
-        uint32_t end = ram_map_run_end(p, i);
+        uint32_t end = ram_map_run_end(p->map, p->pages, i);
         uint64_t from = (uint64_t)i * GUEST_RAM_PAGE;
         struct iovec iov = {p->buf + from, (uint64_t)(end - i) * GUEST_RAM_PAGE};
         if (ram_map_test(p->map, i)) {

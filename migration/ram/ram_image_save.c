@@ -5,94 +5,172 @@
 #include <string.h>
 #include "util/zero.h"
 
-/* In a worker: copies the piece out of the machine and marks its pages that are not zero. */
+/* ---- one piece ---- */
+
+/* The next run of set bits from *@end on. False: there is none. */
+static bool ram_save_next_run(const RamPiece *p, const uint64_t *bits, uint32_t *first,
+                              uint32_t *end)
+{
+    uint32_t at = *end;
+    while (at < p->pages && !ram_map_test(bits, at)) {
+        at++;
+    }
+    if (at == p->pages) {
+        return false;
+    }
+    *first = at;
+    *end = ram_map_run_end(bits, p->pages, at);
+    return true;
+}
+
+/* Sorts the wanted pages of a run, which have been read. A page that is zero in the file already is left alone. */
+static void ram_save_sort(RamPiece *p, uint32_t first, uint32_t end)
+{
+    const RamImageSave *s = p->streams->opaque;
+    for (uint32_t i = first; i < end; i++) {
+        if (!bytes_are_zero(p->buf + (size_t)i * GUEST_RAM_PAGE, GUEST_RAM_PAGE)) {
+            ram_map_set(p->map, i);
+            ram_map_set(p->data, i);
+        } else if (ram_map_test(p->map, i) || (p->streams->logged == NULL && !s->target_is_zero)) {
+            ram_map_clear(p->map, i);
+            ram_map_set(p->zero, i);
+        }
+    }
+}
+
+/* In a worker: copies the wanted pages out of the machine. */
 static int ram_save_read(void *opaque)
 {
     RamPiece *p = opaque;
     enter_worker();
     const RamImageSave *s = p->streams->opaque;
-    int ret = s->read(s->opaque, p->block, p->offset, p->buf, (size_t)p->pages * GUEST_RAM_PAGE);
-    for (uint32_t i = 0; i < p->pages && ret == 0; i++) {
-        if (!bytes_are_zero(p->buf + (size_t)i * GUEST_RAM_PAGE, GUEST_RAM_PAGE)) {
-            ram_map_set(p->map, i);
+    memset(p->data, 0, sizeof(p->data));
+    memset(p->zero, 0, sizeof(p->zero));
+    for (uint32_t first, end = 0; ram_save_next_run(p, p->wanted, &first, &end);) {
+        size_t at = (size_t)first * GUEST_RAM_PAGE, size = (size_t)(end - first) * GUEST_RAM_PAGE;
+        int ret = s->read(s->opaque, p->block, p->offset + at, p->buf + at, size);
+        if (ret != 0) {
+            return ret;
         }
+        ram_save_sort(p, first, end);
     }
-    return ret;
+    return 0;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int ram_save_run(RamImageSave *s, RamPiece *p, uint32_t first,
-                                                      uint32_t end)
+/* Fills in the wanted pages. Their number. */
+static uint64_t ram_save_want(RamPiece *p)
+{
+    const GuestRam *logged = p->streams->logged;
+    if (logged == NULL) {
+        memset(p->wanted, 0xff, sizeof(p->wanted));
+        return p->pages;
+    }
+    uint64_t count = guest_ram_log_take(&logged->blocks[p->block], p->offset / GUEST_RAM_PAGE,
+                                        p->pages, p->wanted);
+    for (unsigned i = 0; i < RAM_PIECE_WORDS; i++) {
+        p->wanted[i] = i < (p->pages + 63) / 64 ? GUINT64_TO_LE(p->wanted[i]) : 0;
+    }
+    return count;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int ram_save_run(RamImageSave *s, RamPiece *p, bool zero,
+                                                      uint32_t first, uint32_t end)
 {
     const RamImageBlock *b = &p->streams->image->blocks[p->block];
     uint64_t from = (uint64_t)first * GUEST_RAM_PAGE,
              bytes = (uint64_t)(end - first) * GUEST_RAM_PAGE;
     uint64_t at = s->offset + b->data_offset + p->offset + from;
-    if (!ram_map_test(p->map, first)) {
-        return s->target_is_zero ? 0 : blk_co_write_zeroes(s->blk, at, bytes, BLOCK_REQ_MAY_UNMAP);
+    if (zero) {
+        return blk_co_write_zeroes(s->blk, at, bytes, BLOCK_REQ_MAY_UNMAP);
     }
     struct iovec iov = {p->buf + from, bytes};
     s->data += bytes;
     return blk_co_pwritev(s->blk, at, bytes, &iov, 1, 0);
 }
 
+static coroutine_fn RUNS_IN_IOTHREAD int ram_save_runs(RamImageSave *s, RamPiece *p, bool zero)
+{
+    int ret = 0;
+    for (uint32_t first, end = 0;
+         ret == 0 && ram_save_next_run(p, zero ? p->zero : p->data, &first, &end);) {
+        ret = s->cancelled ? -ECANCELED : ram_save_run(s, p, zero, first, end);
+    }
+    return ret;
+}
+
 static coroutine_fn int ram_save_piece(RamPiece *p)
 {
     RamImageSave *s = p->streams->opaque;
     enter_iothread(blk_home(s->blk));
-    int ret = co_run_in_worker(ram_save_read, p);
-    for (uint32_t i = 0; i < p->pages && ret == 0;) {
-        uint32_t end = ram_map_run_end(p, i);
-        ret = s->cancelled ? -ECANCELED : ram_save_run(s, p, i, end);
-        i = end;
+    uint64_t wanted = ram_save_want(p);
+    if (wanted == 0) {
+        return 0;
     }
-    s->done += (uint64_t)p->pages * GUEST_RAM_PAGE;
+    int ret = co_run_in_worker(ram_save_read, p);
+    ret = ret != 0 ? ret : ram_save_runs(s, p, true);
+    ret = ret != 0 ? ret : ram_save_runs(s, p, false);
+    s->done += wanted * GUEST_RAM_PAGE;
     return ret;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int ram_save_header(RamImageSave *s, uint8_t *header)
+/* ---- the image ---- */
+
+static coroutine_fn RUNS_IN_IOTHREAD int ram_save_header(RamImageSave *s, const RamImage *image)
 {
+    g_autofree uint8_t *header = g_malloc0(RAM_IMAGE_HEADER);
+    if (image != NULL) {
+        ram_image_encode(image, header);
+    }
     struct iovec iov = {header, RAM_IMAGE_HEADER};
     int ret = blk_co_pwritev(s->blk, s->offset, RAM_IMAGE_HEADER, &iov, 1, 0);
     return ret != 0 ? ret : blk_co_flush(s->blk);
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int ram_save_maps(RamImageSave *s, RamImage *image,
-                                                       RamStreams *streams)
+static coroutine_fn RUNS_IN_IOTHREAD int ram_save_maps(RamImageSave *s, RamImage *image)
 {
     int ret = 0;
     for (unsigned i = 0; i < image->count && ret == 0; i++) {
         RamImageBlock *b = &image->blocks[i];
-        struct iovec iov = {streams->maps[i], ram_image_map_bytes(b)};
-        b->map_crc = ram_streams_map_crc(streams, i);
+        struct iovec iov = {s->streams->maps[i], ram_image_map_bytes(b)};
+        b->map_crc = ram_streams_map_crc(s->streams, i);
         ret = blk_co_pwritev(s->blk, s->offset + b->map_offset, iov.iov_len, &iov, 1, 0);
     }
     return ret != 0 ? ret : blk_co_flush(s->blk);
 }
 
+int ram_image_co_begin(RamImageSave *s, RamImage *image)
+{
+    g_assert(s->streams == NULL);
+    s->streams = g_new0(RamStreams, 1);
+    *s->streams = (RamStreams){
+        .image = image, .co_run = ram_save_piece, .opaque = s, .cancelled = &s->cancelled};
+    if (blk_size(s->blk) < s->offset || blk_size(s->blk) - s->offset < image->bytes) {
+        return -ENOSPC;
+    }
+    int ret = ram_streams_alloc_maps(s->streams);
+    return ret != 0 ? ret : ram_save_header(s, NULL);
+}
+
+int ram_image_co_pass(RamImageSave *s, const GuestRam *logged)
+{
+    s->streams->logged = logged;
+    return ram_streams_co_run(s->streams);
+}
+
+int ram_image_co_end(RamImageSave *s, RamImage *image, int ret)
+{
+    ret = ret != 0 ? ret : ram_save_maps(s, image);
+    if (ret == 0) {
+        ret = s->cancelled ? -ECANCELED : ram_save_header(s, image);
+    }
+    ram_streams_free_maps(s->streams);
+    g_clear_pointer(&s->streams, g_free);
+    return ret;
+}
+
 int ram_image_co_save(RamImageSave *s, RamImage *image)
 {
-    g_autofree uint8_t *header = g_malloc0(RAM_IMAGE_HEADER);
-    RamStreams streams = {
-        .image = image, .co_run = ram_save_piece, .opaque = s, .cancelled = &s->cancelled};
-    int ret = blk_size(s->blk) < s->offset || blk_size(s->blk) - s->offset < image->bytes
-                  ? -ENOSPC
-                  : ram_streams_alloc_maps(&streams);
-    if (ret == 0) {
-        ret = ram_save_header(s, header);
-    }
-    if (ret == 0) {
-        ret = ram_streams_co_run(&streams);
-    }
-    if (ret == 0) {
-        ret = ram_save_maps(s, image, &streams);
-    }
-    if (ret == 0) {
-        ret = s->cancelled ? -ECANCELED : 0;
-    }
-    if (ret == 0) {
-        ram_image_encode(image, header);
-        ret = ram_save_header(s, header);
-    }
-    ram_streams_free_maps(&streams);
-    return ret;
+    int ret = ram_image_co_begin(s, image);
+    ret = ret != 0 ? ret : ram_image_co_pass(s, NULL);
+    return ram_image_co_end(s, image, ret);
 }

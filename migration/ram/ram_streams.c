@@ -74,6 +74,9 @@ static void ram_streams_one(void *opaque)
 int ram_streams_co_run(RamStreams *s)
 {
     co_queue_init(&s->ended);
+    s->block = 0;
+    s->offset = 0;
+    s->ret = 0;
     for (unsigned i = 0; i < RAM_STREAMS; i++) {
         s->running++;
         co_start(co_context(co_self()), ram_streams_one, s);

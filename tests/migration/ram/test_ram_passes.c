@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An image in passes, of RAM that changes between and during them. */
+#include "tests/migration/ram/ram_test.h"
+
+#define DISK "fault,node-name=f,file.driver=mem,file.size=16M"
+#define PAGES ((RAM_TEST_LOW + RAM_TEST_HIGH) / GUEST_RAM_PAGE)
+
+typedef struct Passes {
+    RamTest ram;
+    BlockNode *node;
+    BlockBackend *blk;
+    RamImage image;
+    RamImageSave save;
+    const GuestRam *logged;
+    int (*step)(struct Passes *p);
+    int ret;
+    TestEvent done;
+} Passes;
+
+static coroutine_fn int passes_begin(Passes *p)
+{
+    enter_iothread(test_home);
+    return ram_image_co_begin(&p->save, &p->image);
+}
+
+static coroutine_fn int passes_pass(Passes *p)
+{
+    enter_iothread(test_home);
+    return ram_image_co_pass(&p->save, p->logged);
+}
+
+static coroutine_fn int passes_end(Passes *p)
+{
+    enter_iothread(test_home);
+    return ram_image_co_end(&p->save, &p->image, p->ret);
+}
+
+static void passes_run_step(void *opaque)
+{
+    Passes *p = opaque;
+    enter_coroutine();
+    p->ret = p->step(p);
+    test_event_set(&p->done);
+}
+
+static void passes_start(Passes *p, int (*step)(Passes *p))
+{
+    p->step = step;
+    p->done = (TestEvent){0};
+    co_start(test_home, passes_run_step, p);
+}
+
+static coroutine_fn RUNS_IN_MAIN int passes_step(Passes *p, int (*step)(Passes *p))
+{
+    passes_start(p, step);
+    test_event_wait(&p->done);
+    return p->ret;
+}
+
+static coroutine_fn RUNS_IN_MAIN void passes_init(Passes *p, bool zero_target)
+{
+    ram_test_init(&p->ram);
+    ram_test_fill(&p->ram, 1);
+    p->node = test_node_add(DISK);
+    p->blk = blk_co_new("d", p->node, true, NULL);
+    assert_true(ram_image_plan(&p->image, &p->ram.ram, NULL));
+    p->save = (RamImageSave){.blk = p->blk,
+                             .offset = RAM_TEST_OFFSET,
+                             .read = ram_test_read,
+                             .opaque = &p->ram,
+                             .target_is_zero = zero_target};
+    p->logged = NULL;
+    assert_int_equal(passes_step(p, passes_begin), 0);
+}
+
+static coroutine_fn RUNS_IN_MAIN void passes_clear(Passes *p)
+{
+    guest_ram_log_stop(&p->ram.ram);
+    guest_ram_log_free(&p->ram.ram);
+    blk_co_free(p->blk);
+    test_node_del("f");
+    ram_test_clear(&p->ram);
+}
+
+/* @seed 0: zeroes. */
+static void passes_set_page(Passes *p, uint64_t page, unsigned seed, bool mark)
+{
+    uint8_t *to = p->ram.host + page * GUEST_RAM_PAGE;
+    if (seed == 0) {
+        memset(to, 0, GUEST_RAM_PAGE);
+    } else {
+        test_fill(to, GUEST_RAM_PAGE, seed);
+    }
+    if (mark) {
+        uint64_t gpa;
+        assert_true(guest_ram_find_host(&p->ram.ram, to, &gpa));
+        guest_ram_mark(&p->ram.ram, gpa, GUEST_RAM_PAGE);
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN void passes_expect_image(Passes *p, const RamTest *expected)
+{
+    RamTest loaded;
+    ram_test_init(&loaded);
+    ram_test_fill(&loaded, 2);
+    assert_null(ram_test_load(p->blk, &loaded));
+    assert_true(ram_test_equal(&loaded, expected));
+    ram_test_clear(&loaded);
+    for (unsigned i = 0; i < p->image.count; i++) { /* what is mapped from the file */
+        const RamBlock *b = &expected->ram.blocks[i];
+        g_autofree uint8_t *data = g_malloc(b->size);
+        uint64_t at = RAM_TEST_OFFSET + p->image.blocks[i].data_offset;
+        assert_int_equal(test_io(p->blk, TEST_READ, at, b->size, data, 0), 0);
+        assert_memory_equal(data, b->host, b->size);
+    }
+}
+
+/* Page 1 has data at first, and page 2 none (ram_test_fill()). */
+static coroutine_fn RUNS_IN_MAIN void passes_check_changes(bool zero_target)
+{
+    Passes p = {0};
+    passes_init(&p, zero_target);
+    assert_true(guest_ram_log_start(&p.ram.ram, NULL));
+    assert_int_equal(passes_step(&p, passes_pass), 0);
+    p.logged = &p.ram.ram;
+    uint64_t data = p.save.data;
+    passes_set_page(&p, 1, 0, true);
+    passes_set_page(&p, 2, 77, true);
+    passes_set_page(&p, 4, 78, true);
+    passes_set_page(&p, 5, 0, true);
+    passes_set_page(&p, PAGES - 1, 79, true);
+    passes_set_page(&p, RAM_TEST_LOW / GUEST_RAM_PAGE, 80, true);
+    assert_int_equal(passes_step(&p, passes_pass), 0);
+    assert_int_equal(p.save.data - data, 4 * GUEST_RAM_PAGE);
+    passes_set_page(&p, 2, 0, true);
+    passes_set_page(&p, 1, 81, true);
+    assert_int_equal(passes_step(&p, passes_pass), 0);
+    assert_int_equal(p.save.data - data, 5 * GUEST_RAM_PAGE);
+    assert_int_equal(passes_step(&p, passes_end), 0);
+    passes_expect_image(&p, &p.ram);
+    passes_clear(&p);
+}
+
+BLOCK_TEST(each_pass_brings_what_has_changed)
+{
+    passes_check_changes(false);
+}
+
+BLOCK_TEST(each_pass_brings_what_has_changed_to_a_target_of_zeroes)
+{
+    passes_check_changes(true);
+}
+
+/* Otherwise the test above shows nothing: a pass that copies everything would do. */
+BLOCK_TEST(a_page_that_is_not_marked_stays_as_it_was)
+{
+    Passes p = {0};
+    RamTest before;
+    ram_test_init(&before);
+    ram_test_fill(&before, 1);
+    passes_init(&p, true);
+    assert_true(guest_ram_log_start(&p.ram.ram, NULL));
+    assert_int_equal(passes_step(&p, passes_pass), 0);
+    p.logged = &p.ram.ram;
+    passes_set_page(&p, 1, 90, false);
+    assert_int_equal(passes_step(&p, passes_pass), 0);
+    assert_int_equal(passes_step(&p, passes_end), 0);
+    passes_expect_image(&p, &before);
+    ram_test_clear(&before);
+    passes_clear(&p);
+}
+
+static void passes_hold(void *opaque)
+{
+    enter_coroutine();
+    enter_iothread(test_home);
+    BlockFault fault = {.op = BLOCK_FAULT_WRITE, .hold = true};
+    block_fault_set(opaque, &fault);
+}
+
+static void passes_release(void *opaque)
+{
+    enter_coroutine();
+    enter_iothread(test_home);
+    BlockFault fault = {0};
+    block_fault_set(opaque, &fault);
+    block_fault_release(opaque, 64);
+}
+
+/* A page that changes while its copy is being written comes again, though its bit was taken. */
+BLOCK_TEST(a_page_that_changes_during_its_write_comes_with_the_next_pass)
+{
+    Passes p = {0};
+    passes_init(&p, true);
+    assert_true(guest_ram_log_start(&p.ram.ram, NULL));
+    assert_int_equal(passes_step(&p, passes_pass), 0);
+    p.logged = &p.ram.ram;
+    passes_set_page(&p, 1, 91, true);
+    test_in_home(passes_hold, p.node);
+    passes_start(&p, passes_pass);
+    while (block_fault_held(p.node) == 0) {
+        test_settle();
+    }
+    passes_set_page(&p, 1, 92, true);
+    test_in_home(passes_release, p.node);
+    test_event_wait(&p.done);
+    assert_int_equal(p.ret, 0);
+    assert_int_equal(passes_step(&p, passes_pass), 0);
+    assert_int_equal(passes_step(&p, passes_end), 0);
+    passes_expect_image(&p, &p.ram);
+    passes_clear(&p);
+}
+
+BLOCK_TEST(an_end_with_an_error_leaves_no_image)
+{
+    Passes p = {0};
+    passes_init(&p, true);
+    assert_true(guest_ram_log_start(&p.ram.ram, NULL));
+    assert_int_equal(passes_step(&p, passes_pass), 0);
+    p.ret = -EIO;
+    assert_int_equal(passes_step(&p, passes_end), -EIO);
+    g_autofree char *error = ram_test_load(p.blk, &p.ram);
+    assert_non_null(strstr(error, "not completed"));
+    passes_clear(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_pass_brings_what_has_changed),
+        cmocka_unit_test(each_pass_brings_what_has_changed_to_a_target_of_zeroes),
+        cmocka_unit_test(a_page_that_is_not_marked_stays_as_it_was),
+        cmocka_unit_test(a_page_that_changes_during_its_write_comes_with_the_next_pass),
+        cmocka_unit_test(an_end_with_an_error_leaves_no_image),
+    };
+    return block_test_main(tests);
+}
