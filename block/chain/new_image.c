@@ -37,7 +37,7 @@ static coroutine_fn RUNS_IN_MAIN bool image_co_make(NewImage *image, const char 
     if (nbd_client_is_name(path)) {
         return true;
     }
-    int ret = file_co_make(path);
+    int ret = file_co_make(path, FILE_NEW_IMAGE_MODE);
     if (ret == 0) {
         image->made = g_strdup(path);
     }

@@ -7,10 +7,16 @@
 #include <unistd.h>
 #include "util/loop/worker.h"
 
+typedef struct FileMake {
+    const char *path;
+    mode_t mode;
+} FileMake;
+
 static int file_make_work(void *opaque)
 {
+    const FileMake *m = opaque;
     enter_worker();
-    int fd = open(opaque, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0644);
+    int fd = open(m->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, m->mode);
     if (fd < 0) {
         return -errno;
     }
@@ -31,9 +37,10 @@ static int file_is_device_work(void *opaque)
     return stat(opaque, &st) == 0 && S_ISBLK(st.st_mode);
 }
 
-int file_co_make(const char *path)
+int file_co_make(const char *path, mode_t mode)
 {
-    return co_run_in_worker(file_make_work, (char *)(uintptr_t)path);
+    FileMake m = {.path = path, .mode = mode};
+    return co_run_in_worker(file_make_work, &m);
 }
 
 void file_co_remove(const char *path)

@@ -4,10 +4,12 @@
 #define SKIFF_BLOCK_FILE_FILE_NEW_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include "util/loop/coroutine.h"
 
-/* Makes an empty file. 0, -EEXIST if there is something of that name, or another -errno. */
-int file_co_make(const char *path) coroutine_fn;
+/* Makes an empty file with @mode, less the umask. 0, -EEXIST if there is something of that name, or another -errno. */
+int file_co_make(const char *path, mode_t mode) coroutine_fn;
+#define FILE_NEW_IMAGE_MODE 0644
 void file_co_remove(const char *path) coroutine_fn;
 /* Whether @path is a block device. */
 bool file_co_is_device(const char *path) coroutine_fn;

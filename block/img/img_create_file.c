@@ -9,7 +9,7 @@
 /* Makes an empty file, unless there is one. 0 or -errno. */
 static coroutine_fn RUNS_IN_MAIN int create_co_make(CreateFile *f)
 {
-    int ret = file_co_make(f->path);
+    int ret = file_co_make(f->path, FILE_NEW_IMAGE_MODE);
     f->is_new = ret == 0;
     f->is_device = ret == -EEXIST && file_co_is_device(f->path);
     return ret == -EEXIST ? 0 : ret;

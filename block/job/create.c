@@ -85,7 +85,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int create_co_fill(const CreateJob *c)
 
 static coroutine_fn RUNS_IN_IOTHREAD int create_co_file(CreateJob *c, GError **error)
 {
-    int ret = file_co_make(c->filename);
+    int ret = file_co_make(c->filename, FILE_NEW_IMAGE_MODE);
     c->is_new = ret == 0;
     if (ret < 0 && ret != -EEXIST) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "Could not create '%s': %s", c->filename,
