@@ -37,7 +37,7 @@ static uint64_t ram_image_align(uint64_t value, uint64_t to)
 
 uint64_t ram_image_map_bytes(const RamImageBlock *block)
 {
-    return ram_image_align((block->size / GUEST_RAM_PAGE + 7) / 8, GUEST_RAM_PAGE);
+    return ram_pages_map_bytes(block->size);
 }
 
 /* The sizes are bounded, so nothing overflows. */

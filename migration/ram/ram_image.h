@@ -25,7 +25,7 @@
 #define SKIFF_MIGRATION_RAM_RAM_IMAGE_H
 
 #include "block/block.h"
-#include "hw/core/ram.h"
+#include "migration/ram/ram_pages.h"
 
 #define RAM_IMAGE_HEADER 4096u
 #define RAM_IMAGE_NAME 32u
@@ -88,16 +88,17 @@ int ram_image_co_save(RamImageSave *s, RamImage *image) coroutine_fn RUNS_IN_IOT
 /*
  * The same in steps, for RAM that changes meanwhile:
  *
- *   begin --> pass over all pages --> (pass over dirty pages)* --> end
+ *   begin --> pass over all pages --> (pass over some pages)* --> end
  *
- * Begin clears the header of an earlier image. A pass with @logged NULL copies all pages; one with the RAM of
- * which dirty memory is logged takes the bits of its dirty pages, and copies those. The image is of the instant
- * at which the last pass began, if RAM does not change during that one and its dirty memory was complete (synced) then.
- * End with @ret 0 completes the image; with another one, which it returns, it leaves none. Each returns 0 or
- * -errno; end follows whatever begin returned.
+ * A pass copies @pages, which are the caller's again when it returns, or all pages if that is NULL. If each page
+ * that changed after an earlier pass had begun is among the pages of a later one, the image is of the instant at which the
+ * last pass began, as long as RAM does not change during that one.
+ *
+ * Begin clears the header of an earlier image. End with @ret 0 completes the image; with another one, which it
+ * returns, it leaves none. Each returns 0 or -errno; end follows whatever begin returned.
  */
 int ram_image_co_begin(RamImageSave *s, RamImage *image) coroutine_fn RUNS_IN_IOTHREAD;
-int ram_image_co_pass(RamImageSave *s, const GuestRam *logged) coroutine_fn RUNS_IN_IOTHREAD;
+int ram_image_co_pass(RamImageSave *s, const RamPages *pages) coroutine_fn RUNS_IN_IOTHREAD;
 int ram_image_co_end(RamImageSave *s, RamImage *image, int ret) coroutine_fn RUNS_IN_IOTHREAD;
 
 /* Reads the image at @offset into @ram, which nothing else uses: the VM is stopped. False + @error: with

@@ -31,10 +31,10 @@ struct RamStreams {
     /* Handles one piece: a coroutine in the home. 0 or -errno, which ends all streams. */
     int (*co_run)(RamPiece *p);
     void *opaque;
-    const _Atomic bool *cancelled;        /* NULL: it cannot be */
-    const GuestRam *logged;               /* a save of its dirty pages; NULL: of all pages */
-    uint64_t *maps[GUEST_RAM_MAX_BLOCKS]; /* as in the file, allocated by the caller */
-    unsigned block;                       /* the next piece */
+    const _Atomic bool *cancelled; /* NULL: it cannot be */
+    const RamPages *wanted;        /* a save of these pages; NULL: of all */
+    RamPages pages; /* the page maps, as in the file; the caller allocates and frees them */
+    unsigned block; /* the next piece */
     uint64_t offset;
     unsigned running;
     int ret;
@@ -46,31 +46,5 @@ struct RamStreams {
 int ram_streams_co_run(RamStreams *s) coroutine_fn RUNS_IN_IOTHREAD;
 /* Maps for all blocks of @s->image, zeroed; -ENOMEM. */
 int ram_streams_alloc_maps(RamStreams *s) ANY_THREAD;
-void ram_streams_free_maps(RamStreams *s) ANY_THREAD;
 uint32_t ram_streams_map_crc(const RamStreams *s, unsigned block) ANY_THREAD;
-static inline bool ram_map_test(const uint64_t *map, uint64_t page)
-{
-    return (GUINT64_FROM_LE(map[page / 64]) >> (page % 64) & 1) != 0;
-}
-
-static inline void ram_map_set(uint64_t *map, uint64_t page)
-{
-    map[page / 64] |= GUINT64_TO_LE(UINT64_C(1) << (page % 64));
-}
-
-static inline void ram_map_clear(uint64_t *map, uint64_t page)
-{
-    map[page / 64] &= ~GUINT64_TO_LE(UINT64_C(1) << (page % 64));
-}
-
-/* The end of the run of pages that begins at @first: pages whose bits are equal. */
-static inline uint32_t ram_map_run_end(const uint64_t *map, uint32_t pages, uint32_t first)
-{
-    uint32_t end = first + 1;
-    while (end < pages && ram_map_test(map, end) == ram_map_test(map, first)) {
-        end++;
-    }
-    return end;
-}
-
 #endif

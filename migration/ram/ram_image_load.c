@@ -73,11 +73,11 @@ static bool ram_load_map_ends(const RamStreams *s, unsigned block)
     uint64_t pages = b->size / GUEST_RAM_PAGE, bits = ram_image_map_bytes(b) * 8;
     uint64_t whole = (pages + 63) / 64 * 64;
     for (uint64_t page = pages; page < whole; page++) {
-        if (ram_map_test(s->maps[block], page)) {
+        if (ram_map_test(s->pages.maps[block], page)) {
             return false;
         }
     }
-    return bytes_are_zero(s->maps[block] + whole / 64, (bits - whole) / 8);
+    return bytes_are_zero(s->pages.maps[block] + whole / 64, (bits - whole) / 8);
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD bool ram_load_maps(RamImageLoad *l, RamStreams *s,
@@ -88,7 +88,7 @@ static coroutine_fn RUNS_IN_IOTHREAD bool ram_load_maps(RamImageLoad *l, RamStre
     }
     for (unsigned i = 0; i < s->image->count; i++) {
         const RamImageBlock *b = &s->image->blocks[i];
-        struct iovec iov = {s->maps[i], ram_image_map_bytes(b)};
+        struct iovec iov = {s->pages.maps[i], ram_image_map_bytes(b)};
         if (ram_load_fails(
                 error, blk_co_preadv(l->blk, l->offset + b->map_offset, iov.iov_len, &iov, 1, 0))) {
             return false;
@@ -124,6 +124,6 @@ bool ram_image_co_load(BlockBackend *blk, uint64_t offset, const GuestRam *ram, 
     RamStreams s = {.image = &image, .co_run = ram_load_piece, .opaque = &l};
     bool ok = ram_load_header(&l, &image, error) && ram_image_matches(&image, ram, error) &&
               ram_load_maps(&l, &s, error) && !ram_load_fails(error, ram_streams_co_run(&s));
-    ram_streams_free_maps(&s);
+    ram_pages_free(&s.pages);
     return ok;
 }

@@ -31,7 +31,7 @@ static void ram_save_sort(RamPiece *p, uint32_t first, uint32_t end)
         if (!bytes_are_zero(p->buf + (size_t)i * GUEST_RAM_PAGE, GUEST_RAM_PAGE)) {
             ram_map_set(p->map, i);
             ram_map_set(p->data, i);
-        } else if (ram_map_test(p->map, i) || (p->streams->logged == NULL && !s->target_is_zero)) {
+        } else if (ram_map_test(p->map, i) || (p->streams->wanted == NULL && !s->target_is_zero)) {
             ram_map_clear(p->map, i);
             ram_map_set(p->zero, i);
         }
@@ -60,15 +60,16 @@ static int ram_save_read(void *opaque)
 /* Fills in the wanted pages. Their number. */
 static uint64_t ram_save_want(RamPiece *p)
 {
-    const GuestRam *logged = p->streams->logged;
-    if (logged == NULL) {
+    const RamPages *from = p->streams->wanted;
+    uint64_t first = p->offset / GUEST_RAM_PAGE / 64, count = 0;
+    if (from == NULL) {
         memset(p->wanted, 0xff, sizeof(p->wanted));
         return p->pages;
     }
-    uint64_t count = guest_ram_log_take(&logged->blocks[p->block], p->offset / GUEST_RAM_PAGE,
-                                        p->pages, p->wanted);
-    for (unsigned i = 0; i < RAM_PIECE_WORDS; i++) {
-        p->wanted[i] = i < (p->pages + 63) / 64 ? GUINT64_TO_LE(p->wanted[i]) : 0;
+    memset(p->wanted, 0, sizeof(p->wanted));
+    for (unsigned i = 0; i < (p->pages + 63) / 64; i++) {
+        p->wanted[i] = from->maps[p->block][first + i];
+        count += (unsigned)__builtin_popcountll(p->wanted[i]);
     }
     return count;
 }
@@ -131,7 +132,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int ram_save_maps(RamImageSave *s, RamImage
     int ret = 0;
     for (unsigned i = 0; i < image->count && ret == 0; i++) {
         RamImageBlock *b = &image->blocks[i];
-        struct iovec iov = {s->streams->maps[i], ram_image_map_bytes(b)};
+        struct iovec iov = {s->streams->pages.maps[i], ram_image_map_bytes(b)};
         b->map_crc = ram_streams_map_crc(s->streams, i);
         ret = blk_co_pwritev(s->blk, s->offset + b->map_offset, iov.iov_len, &iov, 1, 0);
     }
@@ -151,9 +152,9 @@ int ram_image_co_begin(RamImageSave *s, RamImage *image)
     return ret != 0 ? ret : ram_save_header(s, NULL);
 }
 
-int ram_image_co_pass(RamImageSave *s, const GuestRam *logged)
+int ram_image_co_pass(RamImageSave *s, const RamPages *pages)
 {
-    s->streams->logged = logged;
+    s->streams->wanted = pages;
     return ram_streams_co_run(s->streams);
 }
 
@@ -163,7 +164,7 @@ int ram_image_co_end(RamImageSave *s, RamImage *image, int ret)
     if (ret == 0) {
         ret = s->cancelled ? -ECANCELED : ram_save_header(s, image);
     }
-    ram_streams_free_maps(s->streams);
+    ram_pages_free(&s->streams->pages);
     g_clear_pointer(&s->streams, g_free);
     return ret;
 }

@@ -7,26 +7,17 @@
 
 int ram_streams_alloc_maps(RamStreams *s)
 {
-    for (unsigned i = 0; i < s->image->count; i++) {
-        s->maps[i] = g_try_malloc0(ram_image_map_bytes(&s->image->blocks[i]));
-        if (s->maps[i] == NULL) {
-            return -ENOMEM;
-        }
+    int ret = 0;
+    for (unsigned i = 0; i < s->image->count && ret == 0; i++) {
+        ret = ram_pages_add(&s->pages, i, s->image->blocks[i].size);
     }
-    return 0;
-}
-
-void ram_streams_free_maps(RamStreams *s)
-{
-    for (unsigned i = 0; i < GUEST_RAM_MAX_BLOCKS; i++) {
-        g_clear_pointer(&s->maps[i], g_free);
-    }
+    return ret;
 }
 
 uint32_t ram_streams_map_crc(const RamStreams *s, unsigned block)
 {
     uint64_t bytes = ram_image_map_bytes(&s->image->blocks[block]);
-    return (uint32_t)crc32_z(0, (const uint8_t *)s->maps[block], bytes);
+    return (uint32_t)crc32_z(0, (const uint8_t *)s->pages.maps[block], bytes);
 }
 
 /* False: no piece is left, or the streams end early. */
@@ -42,7 +33,7 @@ static bool ram_streams_next(RamStreams *s, RamPiece *p)
     p->block = s->block;
     p->offset = s->offset;
     p->pages = (uint32_t)(MIN(b->size - s->offset, RAM_PIECE) / GUEST_RAM_PAGE);
-    p->map = s->maps[s->block] + s->offset / GUEST_RAM_PAGE / 64;
+    p->map = s->pages.maps[s->block] + s->offset / GUEST_RAM_PAGE / 64;
     s->offset += (uint64_t)p->pages * GUEST_RAM_PAGE;
     if (s->offset == b->size) {
         s->block++;

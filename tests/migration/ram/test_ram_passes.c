@@ -11,7 +11,8 @@ typedef struct Passes {
     BlockBackend *blk;
     RamImage image;
     RamImageSave save;
-    const GuestRam *logged;
+    RamPages pages;
+    bool dirty; /* the next pass is one over the dirty pages */
     int (*step)(struct Passes *p);
     int ret;
     TestEvent done;
@@ -26,7 +27,7 @@ static coroutine_fn int passes_begin(Passes *p)
 static coroutine_fn int passes_pass(Passes *p)
 {
     enter_iothread(test_home);
-    return ram_image_co_pass(&p->save, p->logged);
+    return ram_image_co_pass(&p->save, p->dirty ? &p->pages : NULL);
 }
 
 static coroutine_fn int passes_end(Passes *p)
@@ -69,7 +70,9 @@ static coroutine_fn RUNS_IN_MAIN void passes_init(Passes *p, bool zero_target)
                              .read = ram_test_read,
                              .opaque = &p->ram,
                              .target_is_zero = zero_target};
-    p->logged = NULL;
+    for (unsigned i = 0; i < p->ram.ram.count; i++) {
+        assert_int_equal(ram_pages_add(&p->pages, i, p->ram.ram.blocks[i].size), 0);
+    }
     assert_int_equal(passes_step(p, passes_begin), 0);
 }
 
@@ -77,9 +80,18 @@ static coroutine_fn RUNS_IN_MAIN void passes_clear(Passes *p)
 {
     guest_ram_log_stop(&p->ram.ram);
     guest_ram_log_free(&p->ram.ram);
+    ram_pages_free(&p->pages);
     blk_co_free(p->blk);
     test_node_del("f");
     ram_test_clear(&p->ram);
+}
+
+/* Takes the dirty pages, of which there are @count, for the next pass. */
+static void passes_take(Passes *p, uint64_t count)
+{
+    ram_pages_clear(&p->pages, &p->ram.ram);
+    assert_int_equal(ram_pages_take_dirty(&p->pages, &p->ram.ram), count);
+    p->dirty = true;
 }
 
 /* @seed 0: zeroes. */
@@ -122,7 +134,6 @@ static coroutine_fn RUNS_IN_MAIN void passes_check_changes(bool zero_target)
     passes_init(&p, zero_target);
     assert_true(guest_ram_log_start(&p.ram.ram, NULL));
     assert_int_equal(passes_step(&p, passes_pass), 0);
-    p.logged = &p.ram.ram;
     uint64_t data = p.save.data;
     passes_set_page(&p, 1, 0, true);
     passes_set_page(&p, 2, 77, true);
@@ -130,10 +141,12 @@ static coroutine_fn RUNS_IN_MAIN void passes_check_changes(bool zero_target)
     passes_set_page(&p, 5, 0, true);
     passes_set_page(&p, PAGES - 1, 79, true);
     passes_set_page(&p, RAM_TEST_LOW / GUEST_RAM_PAGE, 80, true);
+    passes_take(&p, 6);
     assert_int_equal(passes_step(&p, passes_pass), 0);
     assert_int_equal(p.save.data - data, 4 * GUEST_RAM_PAGE);
     passes_set_page(&p, 2, 0, true);
     passes_set_page(&p, 1, 81, true);
+    passes_take(&p, 2);
     assert_int_equal(passes_step(&p, passes_pass), 0);
     assert_int_equal(p.save.data - data, 5 * GUEST_RAM_PAGE);
     assert_int_equal(passes_step(&p, passes_end), 0);
@@ -161,8 +174,8 @@ BLOCK_TEST(a_page_that_is_not_marked_stays_as_it_was)
     passes_init(&p, true);
     assert_true(guest_ram_log_start(&p.ram.ram, NULL));
     assert_int_equal(passes_step(&p, passes_pass), 0);
-    p.logged = &p.ram.ram;
     passes_set_page(&p, 1, 90, false);
+    passes_take(&p, 0);
     assert_int_equal(passes_step(&p, passes_pass), 0);
     assert_int_equal(passes_step(&p, passes_end), 0);
     passes_expect_image(&p, &before);
@@ -194,8 +207,8 @@ BLOCK_TEST(a_page_that_changes_during_its_write_comes_with_the_next_pass)
     passes_init(&p, true);
     assert_true(guest_ram_log_start(&p.ram.ram, NULL));
     assert_int_equal(passes_step(&p, passes_pass), 0);
-    p.logged = &p.ram.ram;
     passes_set_page(&p, 1, 91, true);
+    passes_take(&p, 1);
     test_in_home(passes_hold, p.node);
     passes_start(&p, passes_pass);
     while (block_fault_held(p.node) == 0) {
@@ -205,6 +218,7 @@ BLOCK_TEST(a_page_that_changes_during_its_write_comes_with_the_next_pass)
     test_in_home(passes_release, p.node);
     test_event_wait(&p.done);
     assert_int_equal(p.ret, 0);
+    passes_take(&p, 1);
     assert_int_equal(passes_step(&p, passes_pass), 0);
     assert_int_equal(passes_step(&p, passes_end), 0);
     passes_expect_image(&p, &p.ram);
