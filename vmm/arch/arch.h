@@ -39,6 +39,18 @@ bool arch_vm_reset(Kvm *kvm, GError **error) ANY_THREAD;
 void arch_vm_clock_stop(Kvm *kvm) ANY_THREAD;
 void arch_vm_clock_start(Kvm *kvm) ANY_THREAD;
 
+/* The VM's chips: the architecture defines ArchVmState and its table. While the VM is stopped, and for
+ * loading with the vCPUs' state loaded and before devices set their interrupt lines: the levels of
+ * lines are the devices' to restore. A timer chip that ticks begins its period anew. False + error: KVM
+ * refuses a part, which is named; the chips have the state they had. */
+typedef struct ArchVmState ArchVmState;
+extern const StateDesc arch_vm_state_desc;
+ArchVmState *arch_vm_state_new(void) ANY_THREAD;
+void arch_vm_state_free(ArchVmState *state) ANY_THREAD;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ArchVmState, arch_vm_state_free)
+bool arch_vm_save(Kvm *kvm, ArchVmState *state, GError **error) ANY_THREAD;
+bool arch_vm_load(Kvm *kvm, const ArchVmState *state, GError **error) ANY_THREAD;
+
 /* Prints the values of -cpu, for -cpu help. */
 void arch_print_cpu_help(FILE *out) ANY_THREAD;
 

@@ -7,10 +7,10 @@
 
 #define MSR_BATCH 256
 
-typedef struct MsrBatch {
-    struct kvm_msrs head;
-    struct kvm_msr_entry entries[MSR_BATCH];
-} MsrBatch;
+static struct kvm_msrs *msr_batch_new(void)
+{
+    return g_malloc0(sizeof(struct kvm_msrs) + MSR_BATCH * sizeof(struct kvm_msr_entry));
+}
 
 /* What KVM keeps and does not list (SDM vol. 4, table 2-2). */
 static const struct {
@@ -50,18 +50,18 @@ static void msr_list_wanted(const ArchCpus *cpus, ArchVcpuState *state)
     }
 }
 
-static int msr_call(int fd, unsigned long request, MsrBatch *batch,
+static int msr_call(int fd, unsigned long request, struct kvm_msrs *batch,
                     const struct kvm_msr_entry *entries, uint32_t count)
 {
-    batch->head.nmsrs = count;
-    batch->head.pad = 0;
+    batch->nmsrs = count;
+    batch->pad = 0;
     memcpy(batch->entries, entries, count * sizeof(entries[0]));
     return ioctl(fd, request, batch);
 }
 
 bool x86_msrs_save(const ArchCpus *cpus, int vcpu_fd, ArchVcpuState *state, GError **error)
 {
-    g_autofree MsrBatch *batch = g_new0(MsrBatch, 1);
+    g_autofree struct kvm_msrs *batch = msr_batch_new();
     uint32_t kept = 0, wanted, done = 0;
 
     if (cpus->msr_list->nmsrs > X86_STATE_MAX_MSRS / 2) {
@@ -127,7 +127,7 @@ bool x86_msrs_check(const ArchCpus *cpus, const ArchVcpuState *state, GError **e
 
 /* Whether the vCPU has the value that KVM refused to write: some MSRs are constants. One that KVM
  * does not have counts as 0. */
-static bool msr_has_value(int fd, MsrBatch *batch, const struct kvm_msr_entry *e)
+static bool msr_has_value(int fd, struct kvm_msrs *batch, const struct kvm_msr_entry *e)
 {
     if (msr_call(fd, KVM_GET_MSRS, batch, e, 1) != 1) {
         return e->data == 0;
@@ -138,7 +138,7 @@ static bool msr_has_value(int fd, MsrBatch *batch, const struct kvm_msr_entry *e
 bool x86_msrs_load(int vcpu_fd, const ArchVcpuState *state, bool (*wanted)(uint32_t msr),
                    GError **error)
 {
-    g_autofree MsrBatch *batch = g_new0(MsrBatch, 1);
+    g_autofree struct kvm_msrs *batch = msr_batch_new();
     g_autofree struct kvm_msr_entry *list = g_new0(struct kvm_msr_entry, X86_STATE_MAX_MSRS);
     uint32_t count = 0, done = 0;
 

@@ -326,11 +326,10 @@ static bool state_is_other_msr(uint32_t msr)
 /* In VMX operation KVM refuses to clear CR4.VMXE; this ends it. It may fail: then it is not on. */
 static RUNS_IN_VCPU void state_leave_vmx(const StateVcpu *v)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } off = {.head.nmsrs = 1, .entry.index = X86_MSR_IA32_FEATURE_CONTROL};
-    ioctl(v->fd, KVM_SET_MSRS, &off);
+    g_autofree struct kvm_msrs *off = g_malloc0(sizeof(*off) + sizeof(off->entries[0]));
+    off->nmsrs = 1;
+    off->entries[0].index = X86_MSR_IA32_FEATURE_CONTROL;
+    ioctl(v->fd, KVM_SET_MSRS, off);
 }
 
 static RUNS_IN_VCPU bool state_load_msrs(const StateVcpu *v, const ArchVcpuState *s,
