@@ -167,8 +167,23 @@ static coroutine_fn RUNS_IN_MAIN bool child_co_open(BlockNode *n, const char *na
     return ok;
 }
 
+/* The home for a file that is opened for @n: that of a node that @d names as another child, which may be in
+ * use there. */
+static RUNS_IN_MAIN AioContext *child_home_of_file(const BlockNode *n, const OptDict *d)
+{
+    for (const char *const *name = n->drv->children; name != NULL && *name != NULL; name++) {
+        const char *value = opt_dict_get(d, *name);
+        const BlockNode *child = value != NULL ? block_node_find(value) : NULL;
+        if (child != NULL) {
+            return child->home;
+        }
+    }
+    return n->home;
+}
+
 bool node_co_open_file(BlockNode *n, OptDict *d, GError **error)
 {
+    n->home = child_home_of_file(n, d);
     OptDict *nested = opt_dict_take_dict(d, "file");
     g_autofree char *name = nested == NULL ? opt_dict_take(d, "file") : NULL;
     if (nested == NULL && name == NULL) {

@@ -126,6 +126,17 @@ static bool virtio_vhost_all_reconnect(const VirtioVhost *v)
     return true;
 }
 
+/* One may be lost and usable again: its kernel or process has been replaced meanwhile. */
+static bool virtio_vhost_any_lost(const VirtioVhost *v)
+{
+    for (unsigned i = 0; i < v->running; i++) {
+        if (v->parts[i].dev->phase == VHOST_LOST) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static unsigned virtio_vhost_losses(const VirtioVhost *v)
 {
     unsigned sum = 0;
@@ -135,15 +146,31 @@ static unsigned virtio_vhost_losses(const VirtioVhost *v)
     return sum;
 }
 
-/* Stops the parts from @first on and keeps their positions. */
+static void virtio_vhost_part_stop_run(void *opaque)
+{
+    VirtioVhostPart *part = opaque;
+    VirtioVhost *v = part->of;
+    enter_main();
+    enter_coroutine();
+    vhost_co_stop(part->dev, &part->start);
+    virtio_vhost_part_keep_positions(v, part);
+    if (--v->stopping == 0) {
+        co_queue_wake_all(&v->stopped);
+    }
+}
+
+/* Stops the parts from @first on and keeps their positions. All at the same time: however many of them
+ * hang, it takes one time limit. */
 static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_stop_from(VirtioVhost *v, unsigned first)
 {
-    while (v->running > first) {
-        VirtioVhostPart *part = &v->parts[v->running - 1];
-        vhost_co_stop(part->dev, &part->start);
-        virtio_vhost_part_keep_positions(v, part);
-        v->running--;
+    for (unsigned i = first; i < v->running; i++) {
+        v->stopping++;
+        co_start(v->vdev->dev->env->main_ctx, virtio_vhost_part_stop_run, &v->parts[i]);
     }
+    while (v->stopping) {
+        co_queue_wait(&v->stopped, "a stop of vhost");
+    }
+    v->running = MIN(v->running, first);
 }
 
 static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_stop_parts(VirtioVhost *v)
@@ -260,7 +287,7 @@ static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_lose(VirtioVhost *v)
 {
     char why[sizeof(v->parts[0].dev->why)] = "";
     for (unsigned i = 0; i < v->num_parts; i++) {
-        if (!v->parts[i].dev->usable) {
+        if (!v->parts[i].dev->usable || v->parts[i].dev->phase == VHOST_LOST) {
             g_strlcpy(why, v->parts[i].dev->why, sizeof(why));
         }
     }
@@ -361,7 +388,7 @@ static coroutine_fn RUNS_IN_MAIN bool virtio_vhost_co_work_once(VirtioVhost *v)
         virtio_vhost_co_start(v);
     } else if (virtio_vhost_take(&v->stop_noted)) {
         virtio_vhost_co_stop(v);
-    } else if (serving && !virtio_vhost_all_usable(v)) {
+    } else if (serving && (!virtio_vhost_all_usable(v) || virtio_vhost_any_lost(v))) {
         virtio_vhost_co_lose(v);
     } else if (v->phase == VIRTIO_VHOST_AWAY && virtio_vhost_all_usable(v)) {
         virtio_vhost_co_come_back(v);
@@ -453,6 +480,7 @@ bool virtio_vhost_init(VirtioVhost *v, VirtioDevice *vdev, const DeviceEnv *env,
     v->phase = VIRTIO_VHOST_IDLE;
     vdev->back_end_opaque = v;
     co_queue_init(&v->ended);
+    co_queue_init(&v->stopped);
     aio_bh_init(&v->work_bh, env->main_ctx, virtio_vhost_work_begin, v);
     v->err_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (v->err_fd < 0) {
@@ -466,7 +494,8 @@ bool virtio_vhost_init(VirtioVhost *v, VirtioDevice *vdev, const DeviceEnv *env,
 void virtio_vhost_add(VirtioVhost *v, VhostDev *dev, unsigned first_queue, unsigned count)
 {
     v->parts = g_renew(VirtioVhostPart, v->parts, v->num_parts + 1);
-    v->parts[v->num_parts++] = (VirtioVhostPart){.dev = dev,
+    v->parts[v->num_parts++] = (VirtioVhostPart){.of = v,
+                                                 .dev = dev,
                                                  .first_queue = first_queue,
                                                  .count = count,
                                                  .vrings = g_new0(VhostVring, count)};

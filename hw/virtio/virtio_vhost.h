@@ -21,7 +21,8 @@
  * back end keeps track of requests in flight, as vhost-user can, is finished by it).
  *
  * Invariants
- *   1. The coroutine exists while anything is noted; it alone calls vhost_co_*().
+ *   1. The coroutine exists while anything is noted; it alone calls vhost_co_*(), and stops several parts at
+ *      the same time: a stop ends within the time limit of one part, however many hang.
  *   2. A start is answered in SERVING, AWAY or, with the error, in IDLE; a stop in IDLE.
  *   3. In SERVING the first `running` parts run. When that is not `wanted`, the coroutine starts or stops
  *      the others. All parts are wanted, unless the device says otherwise.
@@ -55,6 +56,7 @@ typedef struct VirtioVhostHooks {
 
 /* A VhostDev and its queues: vring n is queue `first_queue` + n. */
 typedef struct VirtioVhostPart {
+    VirtioVhost *of;
     VhostDev *dev;
     unsigned first_queue, count;
     VhostVring *vrings; /* of the queues that the driver uses */
@@ -74,11 +76,13 @@ struct VirtioVhost {
     uint64_t calls_noted; /* bit n: the interrupt of queue n has changed */
     /* main */
     VirtioVhostPhase phase;
-    unsigned wanted;  /* the first so many parts are to run: virtio_vhost_use() */
-    unsigned running; /* in SERVING: so many do */
-    bool working;     /* the coroutine exists */
-    CoQueue ended;    /* waits for it */
-    int err_fd;       /* of all vrings */
+    unsigned wanted;   /* the first so many parts are to run: virtio_vhost_use() */
+    unsigned running;  /* in SERVING: so many do */
+    unsigned stopping; /* parts whose stop is under way */
+    CoQueue stopped;   /* waits for them */
+    bool working;      /* the coroutine exists */
+    CoQueue ended;     /* waits for it */
+    int err_fd;        /* of all vrings */
     AioHandler *err_handler;
     AioBh work_bh;
 };

@@ -120,8 +120,14 @@ static void user_works(NetRig *r)
 static void user_round(NetRig *r)
 {
     static uint8_t frame[NET_FRAME_MAX];
-    net_rig_add(r, fuzz_below(2) ? "user,id=n,restrict=on,tftp=/tmp/no-such"
-                                 : "user,id=n,restrict=on,ipv6=off");
+    static const char *const options[] = {"user,id=n,restrict=on,tftp=/tmp/no-such",
+                                          "user,id=n,restrict=on,ipv6=off",
+                                          "user,id=n,restrict=on"};
+    unsigned kind = (unsigned)fuzz_below(3);
+    net_rig_add(r, options[kind]);
+    if (kind != 0 && fuzz_below(4)) { /* the network's own thread is the NIC's home */
+        net_rig_move_near(r, "n");
+    }
     net_rig_attach(r, "n");
     for (unsigned i = 0; i < ROUND_STEPS; i++) {
         net_rig_send(r, frame, random_frame(frame));

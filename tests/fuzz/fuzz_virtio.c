@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile driver of virtio-blk, virtio-scsi, virtio-net, virtio-rng, virtio-balloon, virtio-serial and
- * vhost-vsock: rings, common configuration, MSI-X,
+ * A hostile driver of virtio-blk, virtio-scsi, virtio-net, virtio-rng, virtio-balloon, virtio-serial,
+ * vhost-vsock and vhost-user-fs: rings, common configuration, MSI-X,
  * PCI config space and its window, in process.
  *
  *   fuzz_virtio [--seconds N] [--seed N] [--steps N] [--only virtio-net-pci]
@@ -12,44 +12,10 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include "tests/support/blk_guest.h"
-#include "tests/support/fake_chardev.h"
-#include "tests/support/fake_net.h"
-#include "tests/support/fake_vhost.h"
-#include "tests/support/fuzzer.h"
-#include "tests/support/scsi_guest.h"
+#include "tests/fuzz/fuzz_virtio_targets.h"
 #include "util/log.h"
-
-#define FUZZ_QUEUES 5
-#define FUZZ_RAM_BASE 0x100000u
-#define SCRATCH_BYTES 0x20000u
-
-typedef struct Fuzz Fuzz;
-
-typedef struct FuzzTarget {
-    const char *type, *properties;
-    unsigned queues;
-    /* A request of a driver that means well; false: it was not served. */
-    bool (*works)(Fuzz *f);
-} FuzzTarget;
-
-struct Fuzz {
-    const FuzzTarget *target;
-    VirtioBench *bench;
-    BlkDisk disk;
-    FakeChardev *chardev;
-    FakeNet *net;
-    FakeVhost *vhost;
-    Device *dev, *port; /* port: of the bus that dev has, also a SCSI disk */
-    VirtioGuest guest;
-    VirtioGuestQueue queues[FUZZ_QUEUES];
-    uint64_t scratch;      /* gpa of memory that descriptors like to point to */
-    bool running, holding; /* holding: the disk's requests wait for act_disk() */
-    uint64_t broken;
-};
 
 /* ---- values ---- */
 
@@ -201,18 +167,6 @@ static void act_request(Fuzz *f)
                            {gpa + 32, 1 + fuzz_below(2), true}};
     unsigned from = fuzz_below(8) == 0, count = 3 - from - (fuzz_below(8) == 0);
     virtio_guest_add(q, chain + from, count);
-}
-
-/* Lets go of all the disk holds, also of what comes next. */
-static void disk_release(void *opaque)
-{
-    Fuzz *f = opaque;
-    if (f->holding) {
-        blk_disk_set_manual(&f->disk, false);
-        f->holding = false;
-        while (blk_disk_complete(&f->disk, 0)) {
-        }
-    }
 }
 
 static void act_disk(Fuzz *f)
@@ -391,156 +345,17 @@ static void bring_up(Fuzz *f)
                  f->target->type);
 }
 
-static bool blk_works(Fuzz *f)
-{
-    BlkRequest r;
-    disk_release(f);
-    blk_request_init(&r, &f->queues[fuzz_below(f->target->queues)], 512);
-    memset(blk_request_data(&r), 0x5a, 512);
-    if (blk_request_run(&r, BLK_OUT, 7, 512) != BLK_OK) {
-        return false;
-    }
-    memset(blk_request_data(&r), 0, 512);
-    return blk_request_run(&r, BLK_IN, 7, 512) == BLK_OK && blk_request_data(&r)[511] == 0x5a;
-}
-
-static bool scsi_works(Fuzz *f)
-{
-    static const uint8_t write[10] = {SCSI_WRITE_10, 0, 0, 0, 0, 7, 0, 0, 1};
-    ScsiCall c;
-    disk_release(f);
-    scsi_call_init(&c, &f->queues[2 + fuzz_below(2)], 512);
-    scsi_call_clear_attentions(&c);
-    return scsi_call_run(&c, write, SCSI_DIR_OUT, 512) == SCSI_STATUS_GOOD;
-}
-
-static bool rng_works(Fuzz *f)
-{
-    uint32_t id, len;
-    VringBuffer b = {f->scratch, 64, true};
-    virtio_guest_add(&f->queues[0], &b, 1);
-    return virtio_guest_used(&f->queues[0], &id, &len) && len == 64;
-}
-
-static bool serial_works(Fuzz *f)
-{
-    uint32_t id, len;
-    VringBuffer b = {f->scratch, 5, false};
-    fake_chardev_event(f->chardev, CHARDEV_OPENED); /* without a peer output is dropped */
-    fake_chardev_make_room(f->chardev, 4096);
-    g_string_truncate(f->chardev->output, 0);
-    memcpy(virtio_bench_ram(f->bench, f->scratch, 5), "works", 5);
-    virtio_guest_add(&f->queues[1], &b, 1);
-    return virtio_guest_used(&f->queues[1], &id, &len) &&
-           strcmp(f->chardev->output->str, "works") == 0;
-}
-
-static bool net_works(Fuzz *f)
-{
-    uint32_t id, len;
-    uint8_t frame[60] = {0};
-    VringBuffer send = {f->scratch, sizeof(NetHeader) + 60, false},
-                receive = {f->scratch, 2000, true};
-    memset(virtio_bench_ram(f->bench, f->scratch, 4096), 0, 4096);
-    enter_main();
-    net_set_link("net0", true, NULL);
-    fake_net_set_full(f->net, false);
-    fake_net_set_send_error(f->net, 0);
-    fake_net_clear(f->net);
-    virtio_guest_add(&f->queues[1], &send, 1);
-    if (!virtio_guest_used(&f->queues[1], &id, &len) || len) {
-        return false;
-    }
-    g_autoptr(GBytes) sent = fake_net_take(f->net, 0);
-    virtio_guest_add(&f->queues[0], &receive, 1);
-    return sent && fake_net_push(f->net, 0, NULL, frame, sizeof(frame)) &&
-           virtio_guest_used(&f->queues[0], &id, &len) && len == sizeof(NetHeader) + 60;
-}
-
-/* Workers free the pages, so the answer comes in its own time. */
-static bool balloon_works(Fuzz *f)
-{
-    uint32_t id, len, pfn = (uint32_t)((f->scratch + SCRATCH_BYTES) / GUEST_RAM_PAGE) - 1;
-    VringBuffer b = {f->scratch, sizeof(pfn), false};
-    uint8_t *page = virtio_bench_ram(f->bench, (uint64_t)pfn * GUEST_RAM_PAGE, GUEST_RAM_PAGE);
-    memset(page, 1, GUEST_RAM_PAGE);
-    memcpy(virtio_bench_ram(f->bench, f->scratch, sizeof(pfn)), &pfn, sizeof(pfn));
-    virtio_guest_add(&f->queues[0], &b, 1);
-    for (unsigned i = 0; i < 1000000; i++) {
-        if (virtio_guest_used(&f->queues[0], &id, &len)) {
-            return page[0] == 0 && page[GUEST_RAM_PAGE - 1] == 0;
-        }
-        sched_yield();
-    }
-    return false;
-}
-
-/* Workers carry out the start. */
-static bool vsock_works(Fuzz *f)
-{
-    uint32_t id, len;
-    VringBuffer b = {f->scratch, 64, true};
-    while (f->guest.dev->vdev.owner == VIRTIO_OWNER_STARTING) {
-        aio_context_step(f->bench->main_ctx, true);
-    }
-    virtio_guest_add(&f->queues[0], &b, 1);
-    return fake_vhost_serve(f->vhost, 0, 0) == 1 && virtio_guest_used(&f->queues[0], &id, &len) &&
-           len == 64;
-}
-
-static const FuzzTarget targets[] = {
-    {"virtio-blk-pci", "drive=disk,num-queues=4,queue-size=64", 4, blk_works},
-    {"virtio-scsi-pci", "num_queues=2,virtqueue_size=64", 4, scsi_works},
-    {"virtio-net-pci", "netdev=net0,iothread=io,mq=on", 5, net_works},
-    {"virtio-rng-pci", NULL, 1, rng_works},
-    {"virtio-balloon-pci", "free-page-reporting=on", 4, balloon_works},
-    {"virtio-serial-pci", "max_ports=2", 4, serial_works},
-    {"vhost-vsock-pci", "guest-cid=7", 3, vsock_works},
-};
-
 /* ---- rounds ---- */
-
-static void add_netdev(void *opaque)
-{
-    Fuzz *f = opaque;
-    enter_main();
-    enter_coroutine();
-    g_autoptr(OptDict) opts = opt_dict_parse("fake,id=net0,queues=2", "type", NULL);
-    net_setup(fake_net_types, f->bench->main_ctx);
-    fuzz_require(net_co_add(opts, NULL), "no network", "fake");
-    f->net = fake_net_find("net0");
-}
-
-static void remove_netdevs(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    net_co_shutdown();
-}
 
 static void target_open(Fuzz *f, const FuzzTarget *target)
 {
     f->target = target;
-    if (target->works == net_works) {
-        virtio_bench_run(f->bench, add_netdev, f);
-    }
-    if (target->works == blk_works || target->works == scsi_works) {
-        blk_disk_open(&f->disk, f->bench, "size=64k");
-    }
-    if (target->works == vsock_works) {
-        f->vhost = fake_vhost_new("/dev/vhost-vsock", &f->bench->machine->ram);
+    if (target->open != NULL) {
+        target->open(f);
     }
     f->dev = virtio_bench_device(f->bench, target->type, target->properties);
-    if (target->works == scsi_works) {
-        g_autofree char *text =
-            virtio_bench_try_device(f->bench, "scsi-hd", "drive=disk", f->dev, &f->port);
-        g_assert_null(text);
-    }
-    if (target->works == serial_works) {
-        f->chardev = fake_chardev_new("con");
-        g_autofree char *text =
-            virtio_bench_try_device(f->bench, "virtconsole", "chardev=con", f->dev, &f->port);
-        g_assert_null(text);
+    if (target->plug != NULL) {
+        target->plug(f);
     }
     bring_up(f);
 }
@@ -553,21 +368,8 @@ static void target_close(Fuzz *f)
         f->port = NULL;
     }
     virtio_bench_unplug(f->bench, f->dev);
-    if (f->target->works == blk_works || f->target->works == scsi_works) {
-        blk_disk_close(&f->disk);
-        f->disk = (BlkDisk){0};
-    }
-    if (f->vhost) {
-        fake_vhost_free(f->vhost);
-        f->vhost = NULL;
-    }
-    if (f->chardev) {
-        fake_chardev_free(f->chardev);
-        f->chardev = NULL;
-    }
-    if (f->net) {
-        virtio_bench_run(f->bench, remove_netdevs, NULL);
-        f->net = NULL;
+    if (f->target->close != NULL) {
+        f->target->close(f);
     }
     f->running = false;
 }
@@ -595,17 +397,20 @@ int main(int argc, char **argv)
 {
     Fuzz f = {.bench = virtio_bench_new()};
     bool more = true;
+    unsigned rounds = 0;
     fuzz_begin("fuzz_virtio", argc, argv);
     log_open("/dev/null", false); /* what the guest does wrong is not news here */
     f.bench->machine->env.find_chardev = fake_chardev_find;
     for (unsigned turn = 0; more; turn++) {
-        const FuzzTarget *target = &targets[turn % G_N_ELEMENTS(targets)];
+        const FuzzTarget *target = fuzz_target(turn);
         if (fuzz_leaves_out(target->type)) {
+            fuzz_require(rounds > 0 || turn < FUZZ_TARGETS, "--only names no device", NULL);
             continue;
         }
         target_open(&f, target);
         for (unsigned round = 0; round < 50 && (more = fuzz_goes_on()); round++) {
             hostile_round(&f);
+            rounds++;
         }
         target_close(&f);
     }

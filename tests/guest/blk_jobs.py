@@ -120,11 +120,12 @@ class Schedule(Nodes):
             time.sleep(0.01)
 
     def try_to(self, command, **arguments):
-        """Returns whether the job was in a state for it."""
+        """Returns whether the job was in a state for it. An error may have paused it first."""
         try:
             vm.cmd(command, **arguments)
         except QmpError as e:
-            assert any(words in e.desc for words in ("in state", "being finalized already", "currently paused")), e
+            assert any(words in e.desc for words in ("in state", "being finalized already", "currently paused",
+                                               "already paused")), e
             return False
         return True
 

@@ -9,9 +9,10 @@ only_in_check_long
 
 guest_script='
 step() { echo "== $*"; }
-until_true() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
 total() { sed -n "s/^MemTotal: *\([0-9]*\) .*/\1/p" /proc/meminfo; }
 modprobe -a virtio_pci virtio_balloon
+mkdir -p /mnt
 mount -t tmpfs -o size=300m tmpfs /mnt
 head -c 250m /dev/zero | tr "\0" x >/mnt/data
 rm /mnt/data
@@ -28,7 +29,9 @@ step end
 
 host_program='
 import re, sys, time
+from functools import partial
 sys.path.insert(0, "tests/support")
+import drive_linux
 from qmp import Qmp
 work, pid = sys.argv[1:]
 vm = Qmp(work + "/qmp", timeout=400)
@@ -41,13 +44,12 @@ def wait_until(what, condition):
         assert time.monotonic() < deadline and "== never" not in console, what
         time.sleep(0.1)
 
-def step(text):
-    wait_until("no step " + text, lambda: re.search("^== " + text, open(work + "/console", errors="replace").read(), re.M))
+step = partial(drive_linux.wait_step, work + "/console", vm.timeout)
 
 def resident():
     return int(re.search(r"VmRSS:\s*(\d+)", open("/proc/%s/status" % pid).read()).group(1)) * 1024
 
-step("ready")
+step("ready [0-9]+")
 # The pages of the deleted file come back by themselves, when the guest reports them.
 wait_until("no free pages were reported", lambda: resident() < 250 * MIB)
 vm.cmd("qom-set", path="balloon", property="guest-stats-polling-interval", value=1)

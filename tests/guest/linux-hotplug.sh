@@ -9,7 +9,7 @@
 # The guest continues when its devices change; each step prints a line "== STEP".
 guest_script='
 step() { echo "== $*"; }
-until_true() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
 modprobe -a virtio_pci virtio_blk virtio_rng virtio_console
 until_true "[ -e /sys/bus/pci/slots/7 ]"
 step slots $(ls /sys/bus/pci/slots | wc -l)
@@ -44,22 +44,15 @@ step end
 '
 
 host_program='
-import re, socket, sys, time
+import socket, sys
+from functools import partial
 sys.path.insert(0, "tests/support")
+import drive_linux
 from qmp import Qmp
 work, md5 = sys.argv[1:]
 vm = Qmp(work + "/qmp", timeout=400)
 
-def wait_step(text):
-    """Until the guest has printed it."""
-    deadline = time.monotonic() + vm.timeout
-    while True:
-        console = open(work + "/console", errors="replace").read()
-        found = re.search("^== " + text + "\r?$", console, re.M)
-        if found:
-            return found.groups()
-        assert time.monotonic() < deadline and "== never" not in console, "no step " + text
-        time.sleep(0.1)
+wait_step = partial(drive_linux.wait_step, work + "/console", vm.timeout)
 
 def unplug(name):
     vm.cmd("device_del", id=name)

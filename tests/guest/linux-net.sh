@@ -14,7 +14,7 @@ ip link set lo up
 # Shell functions of the guest.
 guest_functions='
 step() { echo "== $*"; }
-until_true() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 3000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 3000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
 modprobe -a virtio_pci virtio_net
 up() {
     until_true "[ -e /sys/class/net/eth0 ]"
@@ -47,24 +47,17 @@ tap_nic=(-netdev tap,id=net0,ifname=tap0,script=no -device virtio-net-pci,netdev
 drive_host() {
     {
         cat <<'PYTHON'
-import re, sys, threading, time
+import sys, threading, time
+from functools import partial
 sys.path[:0] = ["tests/support", "tests/guest"]
+import drive_linux
 from net_wire import Capture, Server, md5_of
 from qmp import Qmp
 work = sys.argv[1]
 vm = Qmp(work + "/qmp", timeout=400)
 server = Server("10.0.2.2")
 
-def wait_step(text):
-    """Until the guest has printed it; returns the groups of the expression."""
-    deadline = time.monotonic() + vm.timeout
-    while True:
-        console = open(work + "/console", errors="replace").read()
-        found = re.search("^== " + text + "\r?$", console, re.M)
-        if found:
-            return found.groups()
-        assert time.monotonic() < deadline and "== never" not in console, "no step " + text
-        time.sleep(0.1)
+wait_step = partial(drive_linux.wait_step, work + "/console", vm.timeout)
 
 def check_sent(text):
     """What the guest has sent has arrived."""

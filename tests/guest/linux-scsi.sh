@@ -34,7 +34,7 @@ guest_script='
 set -e
 export PATH=$PATH:/usr/bin:/usr/sbin
 step() { echo "== $*"; }
-until_true() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
 in_tools() { program=$1; shift; chroot /mnt $(where $program) "$@"; }
 where() { for d in /usr/bin /usr/sbin /sbin /bin; do [ ! -x /mnt$d/$1 ] || { echo $d/$1; return; }; done; }
 sum() { md5sum | cut -c1-32; }
@@ -98,21 +98,15 @@ step end
 '
 
 host_program='
-import re, sys, time
+import sys
+from functools import partial
 sys.path.insert(0, "tests/support")
+import drive_linux
 from qmp import Qmp
 work, md5 = sys.argv[1:]
 vm = Qmp(work + "/qmp", timeout=600)
 
-def wait_step(text):
-    """Until the guest has printed it."""
-    deadline = time.monotonic() + vm.timeout
-    while True:
-        console = open(work + "/console", errors="replace").read()
-        if re.search("^== " + text + "\r?$", console, re.M):
-            return
-        assert time.monotonic() < deadline and "== never" not in console and "skiff-guest: exit" not in console, "no step " + text
-        time.sleep(0.1)
+wait_step = partial(drive_linux.wait_step, work + "/console", vm.timeout)
 
 wait_step("ready")
 vm.cmd("device_add", driver="scsi-hd", id="hot", drive="d1", bus="scsi0.0", **{"scsi-id": 5, "lun": 300})

@@ -6,13 +6,10 @@
 # each direction, the guest's web server behind a forwarded port.
 [ -n "${NET_NAMESPACE-}" ] || NET_NAMESPACE=yes exec unshare -nm "$0" "$@"
 . "$(dirname "$0")/common.bash"
-only_in_check_long
-
-mebibytes=100
 
 guest_script='
 step() { echo "== $*"; }
-until_true() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 3000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 3000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
 modprobe -a virtio_pci virtio_net
 until_true "[ -e /sys/class/net/eth0 ]"
 cat >/tmp/lease <<"END"
@@ -26,7 +23,7 @@ END
 chmod +x /tmp/lease
 ip link set eth0 up
 mkdir -p /etc
-udhcpc -i eth0 -n -q -t 20 -s /tmp/lease >/dev/null || step no lease
+udhcpc -i eth0 -n -q -t 20 -s /tmp/lease || step no lease
 step name $(nslookup -type=a boat.example 2>&1 | grep -c 192.0.2.77)
 ping -c 1 -W 5 10.0.2.2 >/dev/null && step gateway
 mkdir /srv
@@ -41,9 +38,11 @@ step end
 '
 
 host_program='
-import hashlib, http.server, os, re, socket, struct, sys, threading, time, urllib.request
+import hashlib, http.server, os, socket, struct, sys, threading, time, urllib.request
+from functools import partial
+sys.path.insert(0, "tests/support")
+import drive_linux
 work, mebibytes = sys.argv[1], int(sys.argv[2])
-deadline = time.monotonic() + 600
 data = os.urandom(1 << 20) * mebibytes
 md5 = hashlib.md5(data).hexdigest()
 
@@ -69,14 +68,7 @@ def serve_names():
 for target in (http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Files).serve_forever, serve_names):
     threading.Thread(target=target, daemon=True).start()
 
-def step(text):
-    while True:
-        console = open(work + "/console", errors="replace").read()
-        found = re.search("^== " + text + "\r?$", console, re.M)
-        if found:
-            return found.groups()
-        assert time.monotonic() < deadline and "== never" not in console and "== no " not in console, "no step " + text
-        time.sleep(0.1)
+step = partial(drive_linux.wait_step, work + "/console", 600)
 
 step(r"lease 10\.0\.2\.15/24 10\.0\.2\.2 10\.0\.2\.3")
 step("name [1-9]")
@@ -95,6 +87,8 @@ step("end")
 '
 
 test_debian_on_a_user_mode_network() {
+    local mebibytes
+    mebibytes=$(rounds lab=16 check=100 long=100)
     command -v python3 >/dev/null || skip "python3 is not installed"
     ip link set lo up
     echo "nameserver 127.0.0.1" >"$work/resolv.conf"

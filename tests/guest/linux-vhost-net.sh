@@ -7,7 +7,6 @@
 # down, and a NIC that is unplugged and plugged, all under load. skiff's system calls are filtered.
 [ -n "${NET_NAMESPACE-}" ] || NET_NAMESPACE=yes exec unshare -n "$0" "$@"
 . "$(dirname "$0")/common.bash"
-only_in_check_long
 
 ip link set lo up
 
@@ -22,7 +21,7 @@ until wget -q -O /tmp/script http://10.0.2.2:8000/script; do usleep 50000; done
 
 guest_script='
 step() { echo "== $*"; }
-until_true() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
 up() {
     until_true "[ -e /sys/class/net/eth0 ]"
     ip link set eth0 up && ip address add 10.0.2.15/24 dev eth0
@@ -46,11 +45,11 @@ step ready
 step under $(wget -q -O - http://10.0.2.2:8000/data | md5sum | cut -c1-32)
 for n in 1 2 3; do carrier 0; step down $n; carrier 1; reached; step up $n; done
 dev=$(basename $(readlink /sys/class/net/eth0/device))
-for n in 1 2 3 4 5; do
+for n in $(seq $RESETS); do
     ping -i 0.002 10.0.2.2 >/dev/null & p=$!
     usleep 100000
     echo $dev >/sys/bus/virtio/drivers/virtio_net/unbind
-    kill $p; wait $p 2>/dev/null
+    kill $p 2>/dev/null; wait $p 2>/dev/null
     echo $dev >/sys/bus/virtio/drivers/virtio_net/bind
     up
     reached
@@ -59,7 +58,7 @@ done
 for n in 1 2; do
     ping -i 0.002 10.0.2.2 >/dev/null & p=$!
     until_true "[ ! -e /sys/class/net/eth0 ]"
-    kill $p; wait $p 2>/dev/null
+    kill $p 2>/dev/null; wait $p 2>/dev/null
     step unplugged $n
     up
     reached
@@ -70,11 +69,14 @@ while wget -q -O /dev/null http://10.0.2.2:8000/64k; do :; done
 '
 
 host_program='
-import hashlib, os, re, socket, socketserver, sys, threading, time
+import hashlib, os, socketserver, sys, threading, time
+from functools import partial
 sys.path.insert(0, "tests/support")
+import drive_linux
 from qmp import Qmp
-work, size, rounds, pid = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-script = b"SIZE=%d\n" % size + sys.argv[5].encode()
+work, pid, guest_script = sys.argv[1:4]
+size, stops, driver_resets, machine_resets = map(int, sys.argv[4:])
+script = b"SIZE=%d RESETS=%d\n" % (size, driver_resets) + guest_script.encode()
 vm = Qmp(work + "/qmp", timeout=400)
 data = os.urandom(size)
 taken, resets = [], 0
@@ -110,14 +112,7 @@ for port, handler in ((8000, Http), (8001, Sink)):
 def console():
     return open(work + "/console", errors="replace").read()
 
-def wait_step(text):
-    deadline = time.monotonic() + vm.timeout
-    while True:
-        found = re.search("^== " + text + "\r?\n", console(), re.M)
-        if found:
-            return found.groups()
-        assert time.monotonic() < deadline and "== never" not in console(), "no step %s in:\n%s" % (text, console())
-        time.sleep(0.1)
+wait_step = partial(drive_linux.wait_step, work + "/console", vm.timeout)
 
 def wait_taken(count, md5=None):
     deadline = time.monotonic() + vm.timeout
@@ -144,20 +139,20 @@ wait_taken(1, wait_step("sent ([0-9a-f]+)")[0])
 wait_step("ready")
 wait_taken(5)
 print("== data")
-for n in range(rounds):
+for n in range(stops):
     vm.cmd("stop")
     vm.cmd("cont")
     time.sleep(0.02)
 assert wait_step("under ([0-9a-f]+)") == (md5,), console()
-print("== stops")
+print("== stops", stops)
 for n in "123":
     vm.cmd("set_link", name="nic0", up=False)
     wait_step("down " + n)
     vm.cmd("set_link", name="nic0", up=True)
     wait_step("up " + n)
 print("== link")
-wait_step("reset 5")
-print("== driver")
+wait_step("reset %d" % driver_resets)
+print("== driver", driver_resets)
 for n in "12":
     vm.cmd("device_del", id="nic0")
     vm.wait_event("DEVICE_DELETED", device="nic0")
@@ -166,14 +161,14 @@ for n in "12":
     wait_step("plugged " + n)
 wait_step("all")
 print("== plugged")
-for resets in range(1, 4):
+for resets in range(1, machine_resets + 1):
     time.sleep(1)
     vm.cmd("system_reset")
     deadline = time.monotonic() + vm.timeout
     while console().count("== booted") < resets:
         assert time.monotonic() < deadline, "not booted"
         time.sleep(0.1)
-print("== resets")
+print("== resets", machine_resets)
 vm.cmd("quit")
 '
 
@@ -194,7 +189,8 @@ test_everything_under_load() {
     size=$(($(rounds lab=4 check=16 long=64) << 20))
     start_vm -netdev tap,id=net0,ifname=tap0,script=no,queues=4,vhostforce=on \
         -device virtio-net-pci,netdev=net0,mq=on,id=nic0,addr=7
-    python3 -c "$host_program" "$work" "$size" "$(rounds lab=20 check=100 long=100)" "$skiff_pid" "$guest_script" >"$work/steps" 2>&1 ||
+    python3 -c "$host_program" "$work" "$skiff_pid" "$guest_script" "$size" "$(rounds lab=20 check=100 long=100)" \
+        "$(rounds lab=5 check=20 long=100)" "$(rounds lab=2 check=3 long=100)" >"$work/steps" 2>&1 ||
         fail "$(cat "$work/steps")"
     wait_skiff
     expect_status 0

@@ -5,7 +5,6 @@
 # Debian's unmodified kernel on folders of the host: as its root file system, read-only; shared, with checks of
 # files from both sides; by an ordinary user in a sandbox; and with a virtiofsd that dies.
 . "$(dirname "$0")/common.bash"
-only_in_check_long
 
 kernel=(-m 512 -nographic -no-reboot -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz)
 
@@ -106,19 +105,18 @@ test_a_read_only_folder_is_read_only_for_a_guest_that_writes() {
     expect_equal "the host's file" "$(cat "$share/fact")" "as it was"
 }
 
-# as_user COMMAND…: as an ordinary user, in groups that it does not need.
-as_user() {
-    setpriv --reuid=1234 --regid=1234 --groups=1234,4,24 --no-new-privs env HOME="$work" "$@"
-}
-
 test_an_ordinary_user_in_a_sandbox() {
     need_virtiofsd
+    local home
     chmod 666 /dev/kvm
-    chmod 777 "$work"
-    make_share
-    chown 1234:1234 "$share"
-    printf '#!/bin/sh\nexec setpriv --reuid=1234 --regid=1234 --groups=1234,4,24 --no-new-privs %s -sandbox on "$@"\n' \
-        "$(realpath "$SKIFF")" >"$work/skiff"
+    home=$(mktemp -d /tmp/skiff-user.XXXXXX) # the folders above $work are root's
+    at_end "rm -rf '$home'"
+    share=$home/share
+    mkdir "$share"
+    chown -R 1234:1234 "$home"
+    # in groups that it does not need
+    printf '#!/bin/sh\nexec env HOME=%s TMPDIR=%s setpriv --reuid=1234 --regid=1234 --groups=1234,4,24 --no-new-privs %s -sandbox on "$@"\n' \
+        "$home" "$home" "$(realpath "$SKIFF")" >"$work/skiff"
     chmod 755 "$work/skiff"
     SKIFF=$work/skiff linux_guest 'mkdir -p /mnt; mount -t virtiofs share /mnt; echo by the guest >/mnt/file; cat /mnt/file; id -u' \
         -virtiofs "tag=share,path=$share"

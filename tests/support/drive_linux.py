@@ -11,6 +11,7 @@ FILE gets all that was said, for tests/compare-qmp.
 """
 import argparse
 import json
+import re
 import sys
 import time
 
@@ -70,6 +71,21 @@ class Console:
             if time.monotonic() > deadline:
                 raise TimeoutError("the console has no %d lines '%s'" % (times, beginning))
             time.sleep(0.05)
+
+
+def wait_step(console, timeout, text):
+    """Until a guest's script has printed the line "== TEXT", a regular expression, to the file
+    @console. Returns its groups. Fails at once when the script gives up ("== never", "== no") or ends."""
+    deadline = time.monotonic() + timeout
+    while True:
+        with open(console, errors="replace") as f:
+            said = f.read()
+        found = re.search("^== " + text + "\n", said, re.M)
+        if found:
+            return found.groups()
+        gave_up = re.search("^(== never|== no |skiff-guest: exit)", said, re.M)
+        assert not gave_up and time.monotonic() < deadline, "no step %s in:\n%s" % (text, said)
+        time.sleep(0.1)
 
 
 def expect(what, actual, wanted):

@@ -295,10 +295,12 @@ static bool aio_poll_for(AioContext *ctx, int64_t limit_ns)
 
 /* A wait took longer than poll_max_ns, but most of that may be the time that the wake-up itself takes: where
  * processors are virtual, 50 us and more. So polling is tried now and then: as long as it finds work, the
- * loop polls; each try in vain doubles the number of waits until the next one. */
+ * loop polls; each try in vain doubles the number of waits until the next one. Only loops with descriptors
+ * that just the kernel knows about do so: networks'. A disk's waits are its workers', its guest's and the
+ * host's, which need the processor that a try takes. */
 static void aio_probe(AioContext *ctx, int64_t waited_ns)
 {
-    if (waited_ns > AIO_PROBE_WAITS * ctx->poll_max_ns ||
+    if (ctx->blind == 0 || waited_ns > AIO_PROBE_WAITS * ctx->poll_max_ns ||
         ++ctx->waits_since_probe <= ctx->probe_interval) {
         return;
     }
@@ -337,6 +339,7 @@ static bool aio_busy_poll(AioContext *ctx, int64_t timeout_ns)
             ctx->probing = false;
             return true; /* polling mode continues */
         }
+        ctx->probing = false;
     }
     if (ctx->polling) {
         /* Turns notifications on, then polls once more: events in between sent no notification. */

@@ -16,7 +16,8 @@
  *      (adaptive), then block in epoll_wait until the next timer;
  *   6. dispatch ready descriptors (while polling finds work, and there are no descriptors without
  *      `poll`, only in every few turns).
- * While it busy-polls, the loop looks at descriptors without `poll` every few microseconds.
+ * While it busy-polls, the loop looks at descriptors without `poll` every few microseconds. If it watches
+ * any, it also tries to busy-poll after waits that are a few times longer than poll-max-ns.
  * Work that arrives during a step waits for the next turn, so that no source starves another.
  */
 #ifndef SKIFF_UTIL_LOOP_AIO_H

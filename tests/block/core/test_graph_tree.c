@@ -236,7 +236,11 @@ BLOCK_TEST(a_tree_moves_as_a_whole_or_not_at_all)
               "the children of node 'x' live in different iothreads: file, node 'far', in "
               "'iothread/io0'; "
               "backing, node 'base', in 'iothread/io1'");
-    del_all((const char *const[]){"far", "top", "base", NULL});
+    BlockNode *second = test_node_add(
+        "overlay,node-name=second,file.driver=raw,file.file.driver=null-co,backing=base");
+    assert_ptr_equal(block_node_home(second), other);
+    assert_ptr_equal(block_node_home(second->file->file), other);
+    del_all((const char *const[]){"far", "second", "top", "base", NULL});
     iothread_free(io1);
 }
 

@@ -4,7 +4,7 @@
 
 static char *make_script(const char *name, const char *body)
 {
-    char *path = g_strdup_printf("%s/%s", g_get_tmp_dir(), name);
+    char *path = g_strdup_printf("%s/%s-%d", g_get_tmp_dir(), name, (int)getpid());
     g_autofree char *text = g_strdup_printf("#!/bin/sh\n%s\n", body);
     assert_true(g_file_set_contents(path, text, -1, NULL));
     chmod(path, 0700);

@@ -325,21 +325,71 @@ static void a_pair_that_cannot_be_added_needs_a_reset(void **state)
 static void a_pair_that_hangs_is_given_up(void **state)
 {
     Fixture *f = *state;
+    uint16_t one = 1;
     bring_up_vhost(f);
     use_pairs_and_wait(f, 2);
     sys_fault_set(&(SysFault){.calls = "ioctl", .count = 1, .hold = true});
-    assert_true(net_set_link("net0", false, NULL));
-    virtio_bench_settle(f->bench);
+    control_send(f, 4, 0, &one, sizeof(one));
+    while (!sys_fault_hits()) {
+        aio_context_step(f->bench->main_ctx, false);
+    }
     sys_fault_await_held();
     fake_machine_advance(f->bench->machine, FIVE_SECONDS);
-    await_running(f, 0);
-    assert_int_equal(memory_users(), 0);
+    await_running(f, 1);
+    assert_int_equal(memory_users(), 1);
     sys_fault_release();
-    assert_true(net_set_link("net0", true, NULL));
-    await_running(f, 0);
+    while (fake_vhost_open_count(vhost) == PAIRS_MAX) { /* what hung ends, and closes it */
+        aio_context_step(f->bench->main_ctx, true);
+    }
+    while (control_ack(f) == ACK_NONE) {
+        aio_context_step(f->bench->main_ctx, false);
+    }
+    use_pairs_and_wait(f, 2);
     assert_true(needs_reset(f));
+    assert_connected(0);
     bring_up_vhost(f); /* the first pair still has its kernel, the second has not */
     assert_kernel_serves(f, 0);
+}
+
+static void pairs_that_hang_are_given_up_together(void **state)
+{
+    Fixture *f = *state;
+    bring_up_vhost(f);
+    use_pairs_and_wait(f, PAIRS_MAX);
+    sys_fault_set(&(SysFault){.calls = "ioctl", .hold = true});
+    assert_true(net_set_link("net0", false, NULL));
+    for (unsigned i = 0; i < 10; i++) { /* the calls are under way */
+        aio_context_step(f->bench->main_ctx, false);
+    }
+    fake_machine_advance(f->bench->machine, FIVE_SECONDS); /* one limit for all of them */
+    for (unsigned i = 0; i < 10; i++) {
+        aio_context_step(f->bench->main_ctx, false);
+    }
+    unsigned running = f->nic->vhost.vhost.running, users = memory_users();
+    sys_fault_release();
+    sys_fault_set(NULL);
+    assert_int_equal(running, 0);
+    assert_int_equal(users, 0);
+    await_running(f, 0);
+}
+
+/* It is back before its loss has been seen to; the queues must not stay with a part that does not run. */
+static void a_loss_that_is_over_at_once_is_not_missed(void **state)
+{
+    Fixture *f = *state;
+    VhostDev *dev = &nets[0].kernel.dev;
+    enter_main();
+    bring_up_vhost(f);
+    dev->reconnects = true;
+    vhost_lost(dev, "a loss");
+    vhost_came_back(dev);
+    do {
+        aio_context_step(f->bench->main_ctx, false);
+    } while (f->nic->vhost.vhost.working);
+    assert_int_equal(dev->phase, VHOST_STOPPED);
+    assert_int_equal(memory_users(), 0);
+    assert_int_equal(f->nic->vhost.vhost.phase, VIRTIO_VHOST_AWAY); /* its descriptor is closed */
+    dev->reconnects = false;
 }
 
 /* ---- the log of writes ---- */
@@ -528,6 +578,8 @@ int main(void)
         T(a_refusal_loses_no_position),
         T(a_pair_that_cannot_be_added_needs_a_reset),
         T(a_pair_that_hangs_is_given_up),
+        T(pairs_that_hang_are_given_up_together),
+        T(a_loss_that_is_over_at_once_is_not_missed),
         T(writes_of_the_kernel_are_logged),
         T(what_a_back_end_logged_before_it_stopped_is_kept),
         T(a_back_end_that_cannot_log_is_an_error),

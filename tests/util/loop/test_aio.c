@@ -384,8 +384,17 @@ static void a_descriptor_without_poll_is_seen_while_the_loop_polls(void **state)
     close(fd);
 }
 
-/* Waits that are longer than the loop may poll, but not much: polling is tried, and rarely if it finds
- * nothing. */
+/* Sleeps for four times as long as the loop may poll. */
+static void wait_a_little_too_long(AioContext *ctx, AioTimer *timer, Memory *m)
+{
+    aio_timer_arm(timer, aio_now_ns(ctx) + 40000000);
+    for (int fired = m->posted; m->posted == fired;) {
+        aio_context_step(ctx, true);
+    }
+}
+
+/* Waits that are longer than the loop may poll, but not much: polling is tried if there are descriptors that
+ * cannot be polled, and rarely if it finds nothing. */
 static void polling_is_tried_after_waits_that_are_a_little_too_long(void **state)
 {
     Memory m = {0};
@@ -395,21 +404,25 @@ static void polling_is_tried_after_waits_that_are_a_little_too_long(void **state
     AioTimer timer;
     aio_timer_init(&timer, *state, count_call, &m.posted);
     aio_context_set_polling(*state, 10000000);
+    for (int i = 0; i < 6; i++) {
+        wait_a_little_too_long(*state, &timer, &m);
+    }
+    assert_int_equal(m.begun, 0); /* all that it waits for can be polled: a disk's loop */
+    int fd = eventfd(0, EFD_CLOEXEC), wakes = 0;
+    static const AioHandlerOps wake = {.readable = count_call};
+    AioHandler *hw = aio_handler_add(*state, fd, &wake, &wakes);
     for (int i = 0; i < 100 && m.begun == 0; i++) { /* of an overloaded host all may be too long */
-        aio_timer_arm(&timer, aio_now_ns(*state) + 40000000);
-        for (int fired = m.posted; m.posted == fired;) {
-            aio_context_step(*state, true);
-        }
+        wait_a_little_too_long(*state, &timer, &m);
     }
     assert_int_equal(m.begun, 1);
     for (int i = 0; i < 6; i++) {
-        aio_timer_arm(&timer, aio_now_ns(*state) + 40000000);
-        for (int fired = m.posted; m.posted == fired;) {
-            aio_context_step(*state, true);
-        }
+        wait_a_little_too_long(*state, &timer, &m);
     }
     assert_in_range(m.begun, 1, 4);
+    assert_int_equal(wakes, 0);
+    aio_handler_remove(hw);
     aio_handler_remove(h);
+    close(fd);
 }
 
 typedef struct PingPong {

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migration/ram/capture_fork.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "migration/ram/ram_image.h"
+
+struct CaptureFork {
+    const GuestRam *ram;
+    int pid, pidfd;
+    int64_t pause_ns;
+};
+
+static int64_t capture_fork_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+bool capture_fork_possible(const GuestRam *ram, GError **error)
+{
+    for (unsigned i = 0; i < ram->count; i++) {
+        if (ram->blocks[i].fd >= 0) {
+            g_set_error(
+                error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_MACHINE,
+                "memory '%s' is shared, and a forked copy would change with it; use memory that "
+                "is not in a memfd",
+                ram->blocks[i].name);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The child, on a copy of the forking thread's stack. @parent: a pidfd. Only system calls: no lock, no
+ * allocation, nothing of a sanitizer, since other threads held anything at the fork. */
+__attribute__((noreturn, noinline, no_sanitize("address", "thread", "undefined"))) static void
+capture_fork_child(int parent)
+{
+    struct pollfd watched = {.fd = parent, .events = POLLIN};
+    if (parent > 0) {
+        syscall(SYS_close_range, 0u, (unsigned)parent - 1, 0u);
+    }
+    syscall(SYS_close_range, (unsigned)parent + 1, ~0u, 0u);
+    while (syscall(SYS_ppoll, &watched, 1u, NULL, NULL, 0ul) == -1) {
+        if (errno != EINTR) {
+            break;
+        }
+    }
+    for (;;) {
+        syscall(SYS_exit_group, 0);
+    }
+}
+
+/* All signals are blocked, so the child has no handler to run. 0 or -errno. */
+__attribute__((no_sanitize("thread"))) static int capture_fork_clone(CaptureFork *c, int parent)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int64_t began = capture_fork_now();
+    /* No exit signal: skiff's children of other kinds are unaffected. */
+    long pid = syscall(SYS_clone, (unsigned long)CLONE_PIDFD, NULL, &c->pidfd, NULL, NULL);
+    if (pid == 0) {
+        capture_fork_child(parent);
+    }
+    int ret = pid < 0 ? -errno : 0;
+    c->pause_ns = capture_fork_now() - began;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    c->pid = (int)pid;
+    return ret;
+}
+
+CaptureFork *capture_fork_begin(const GuestRam *ram, GError **error)
+{
+    if (!capture_fork_possible(ram, error)) {
+        return NULL;
+    }
+    CaptureFork *c = g_new0(CaptureFork, 1);
+    *c = (CaptureFork){.ram = ram, .pid = -1, .pidfd = -1};
+    uint8_t byte;
+    int parent = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    int ret = parent < 0 ? -errno : capture_fork_clone(c, parent);
+    if (parent >= 0) {
+        close(parent);
+    }
+    if (ret == 0 && ram->count > 0) {
+        ret = capture_fork_read(c, 0, 0, &byte, 1);
+    }
+    if (ret != 0) {
+        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_IO, "no frozen copy of memory: %s%s",
+                    g_strerror(-ret),
+                    ret == -EPERM ? "; a process that has changed its user may not read its child"
+                                  : "");
+        capture_fork_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+int capture_fork_read(void *opaque, unsigned block, uint64_t offset, void *buf, size_t len)
+{
+    const CaptureFork *c = opaque;
+    uint8_t *from = c->ram->blocks[block].host + offset, *to = buf;
+    while (len > 0) {
+        struct iovec local = {to, len}, remote = {from, len};
+        ssize_t got = process_vm_readv(c->pid, &local, 1, &remote, 1, 0);
+        if (got <= 0) {
+            return got == 0 ? -EIO : -errno;
+        }
+        from += got;
+        to += got;
+        len -= (size_t)got;
+    }
+    return 0;
+}
+
+void capture_fork_end(CaptureFork *c)
+{
+    if (c->pidfd >= 0) {
+        syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
+    }
+}
+
+void capture_fork_free(CaptureFork *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    capture_fork_end(c);
+    if (c->pidfd >= 0) {
+        siginfo_t info;
+        /* Until here the child's id is its own, also after its end. */
+        while (waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED | __WALL) != 0 && errno == EINTR) {
+        }
+        close(c->pidfd);
+    }
+    g_free(c);
+}
+
+int64_t capture_fork_pause_ns(const CaptureFork *c)
+{
+    return c->pause_ns;
+}
+
+int capture_fork_pid(const CaptureFork *c)
+{
+    return c->pid;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams: what saving and loading share. Each of a few coroutines in the home takes the next piece of RAM,
+ * has a worker handle its memory, and reads or writes the file, until no piece is left or one failed. */
+#ifndef SKIFF_MIGRATION_RAM_RAM_IMAGE_INT_H
+#define SKIFF_MIGRATION_RAM_RAM_IMAGE_INT_H
+
+#include "migration/ram/ram_image.h"
+
+#define RAM_PIECE (1u << 20) /* bytes; a multiple of 64 pages */
+#define RAM_PIECE_PAGES (RAM_PIECE / GUEST_RAM_PAGE)
+#define RAM_STREAMS 4u
+
+typedef struct RamStreams RamStreams;
+
+typedef struct RamPiece {
+    RamStreams *streams;
+    unsigned block;
+    uint64_t offset; /* bytes in the block */
+    uint32_t pages;
+    uint64_t *map; /* the bits of its pages in the block's page map: whole words */
+    uint8_t *buf;  /* RAM_PIECE bytes, aligned to a page */
+} RamPiece;
+
+struct RamStreams {
+    const RamImage *image;
+    /* Handles one piece: a coroutine in the home. 0 or -errno, which ends all streams. */
+    int (*co_run)(RamPiece *p);
+    void *opaque;
+    const _Atomic bool *cancelled;        /* NULL: it cannot be */
+    uint64_t *maps[GUEST_RAM_MAX_BLOCKS]; /* as in the file, allocated by the caller */
+    unsigned block;                       /* the next piece */
+    uint64_t offset;
+    unsigned running;
+    int ret;
+    CoQueue ended;
+};
+
+/* Runs the streams of the calling coroutine's context to their end. 0, -errno of the first that failed, or
+ * -ECANCELED. */
+int ram_streams_co_run(RamStreams *s) coroutine_fn RUNS_IN_IOTHREAD;
+/* Maps for all blocks of @s->image, zeroed; -ENOMEM. */
+int ram_streams_alloc_maps(RamStreams *s) ANY_THREAD;
+void ram_streams_free_maps(RamStreams *s) ANY_THREAD;
+uint32_t ram_streams_map_crc(const RamStreams *s, unsigned block) ANY_THREAD;
+static inline bool ram_map_test(const uint64_t *map, uint64_t page)
+{
+    return (GUINT64_FROM_LE(map[page / 64]) >> (page % 64) & 1) != 0;
+}
+
+static inline void ram_map_set(uint64_t *map, uint64_t page)
+{
+    map[page / 64] |= GUINT64_TO_LE(UINT64_C(1) << (page % 64));
+}
+
+/* The end of the run of pages that begins at @first: pages whose bits are equal. */
+static inline uint32_t ram_map_run_end(const RamPiece *p, uint32_t first)
+{
+    uint32_t end = first + 1;
+    while (end < p->pages && ram_map_test(p->map, end) == ram_map_test(p->map, first)) {
+        end++;
+    }
+    return end;
+}
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migration/ram/ram_image_int.h"
+
+#include <errno.h>
+#include <string.h>
+#include "util/zero.h"
+
+typedef struct RamImageLoad {
+    BlockBackend *blk;
+    uint64_t offset;
+    const GuestRam *ram;
+} RamImageLoad;
+
+/* In a worker: the piece's data, or zeroes, into RAM. Pages that are equal are left alone, so that zero pages of a
+ * fresh machine need no memory. */
+static int ram_load_store(void *opaque)
+{
+    RamPiece *p = opaque;
+    enter_worker();
+    const RamImageLoad *l = p->streams->opaque;
+    const RamBlock *b = &l->ram->blocks[p->block];
+    for (uint32_t i = 0; i < p->pages; i++) {
+        uint64_t at = (uint64_t)i * GUEST_RAM_PAGE;
+        uint8_t *to = b->host + p->offset + at;
+        if (ram_map_test(p->map, i)) {
+            if (memcmp(to, p->buf + at, GUEST_RAM_PAGE) == 0) {
+                continue;
+            }
+            memcpy(to, p->buf + at, GUEST_RAM_PAGE);
+        } else {
+            if (bytes_are_zero(to, GUEST_RAM_PAGE)) {
+                continue;
+            }
+            memset(to, 0, GUEST_RAM_PAGE);
+        }
+        guest_ram_mark(l->ram, b->gpa + p->offset + at, GUEST_RAM_PAGE);
+    }
+    return 0;
+}
+
+static coroutine_fn int ram_load_piece(RamPiece *p)
+{
+    const RamImageLoad *l = p->streams->opaque;
+    enter_iothread(blk_home(l->blk));
+    const RamImageBlock *b = &p->streams->image->blocks[p->block];
+    int ret = 0;
+    for (uint32_t i = 0; i < p->pages && ret == 0;) {
+        uint32_t end = ram_map_run_end(p, i);
+        uint64_t from = (uint64_t)i * GUEST_RAM_PAGE;
+        struct iovec iov = {p->buf + from, (uint64_t)(end - i) * GUEST_RAM_PAGE};
+        if (ram_map_test(p->map, i)) {
+            ret = blk_co_preadv(l->blk, l->offset + b->data_offset + p->offset + from, iov.iov_len,
+                                &iov, 1, 0);
+        }
+        i = end;
+    }
+    return ret != 0 ? ret : co_run_in_worker(ram_load_store, p);
+}
+
+static bool ram_load_fails(GError **error, int ret)
+{
+    if (ret != 0) {
+        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_IO,
+                    "the image of memory cannot be read: %s", g_strerror(-ret));
+    }
+    return ret != 0;
+}
+
+/* Whether the bits behind the last page are clear. */
+static bool ram_load_map_ends(const RamStreams *s, unsigned block)
+{
+    const RamImageBlock *b = &s->image->blocks[block];
+    uint64_t pages = b->size / GUEST_RAM_PAGE, bits = ram_image_map_bytes(b) * 8;
+    uint64_t whole = (pages + 63) / 64 * 64;
+    for (uint64_t page = pages; page < whole; page++) {
+        if (ram_map_test(s->maps[block], page)) {
+            return false;
+        }
+    }
+    return bytes_are_zero(s->maps[block] + whole / 64, (bits - whole) / 8);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD bool ram_load_maps(RamImageLoad *l, RamStreams *s,
+                                                        GError **error)
+{
+    if (ram_load_fails(error, ram_streams_alloc_maps(s))) {
+        return false;
+    }
+    for (unsigned i = 0; i < s->image->count; i++) {
+        const RamImageBlock *b = &s->image->blocks[i];
+        struct iovec iov = {s->maps[i], ram_image_map_bytes(b)};
+        if (ram_load_fails(
+                error, blk_co_preadv(l->blk, l->offset + b->map_offset, iov.iov_len, &iov, 1, 0))) {
+            return false;
+        }
+        if (ram_streams_map_crc(s, i) != b->map_crc || !ram_load_map_ends(s, i)) {
+            g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_FORMAT,
+                        "no valid image of memory: the page map of '%s' is damaged", b->name);
+            return false;
+        }
+    }
+    return true;
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD bool ram_load_header(RamImageLoad *l, RamImage *image,
+                                                          GError **error)
+{
+    g_autofree uint8_t *header = g_malloc(RAM_IMAGE_HEADER);
+    struct iovec iov = {header, RAM_IMAGE_HEADER};
+    uint64_t size = blk_size(l->blk);
+    if (size < l->offset || size - l->offset < RAM_IMAGE_HEADER) {
+        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_FORMAT,
+                    "no valid image of memory: the file is too short");
+        return false;
+    }
+    return !ram_load_fails(error, blk_co_preadv(l->blk, l->offset, RAM_IMAGE_HEADER, &iov, 1, 0)) &&
+           ram_image_decode(image, header, size - l->offset, error);
+}
+
+bool ram_image_co_load(BlockBackend *blk, uint64_t offset, const GuestRam *ram, GError **error)
+{
+    RamImage image;
+    RamImageLoad l = {.blk = blk, .offset = offset, .ram = ram};
+    RamStreams s = {.image = &image, .co_run = ram_load_piece, .opaque = &l};
+    bool ok = ram_load_header(&l, &image, error) && ram_image_matches(&image, ram, error) &&
+              ram_load_maps(&l, &s, error) && !ram_load_fails(error, ram_streams_co_run(&s));
+    ram_streams_free_maps(&s);
+    return ok;
+}

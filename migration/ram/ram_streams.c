@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migration/ram/ram_image_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <zlib.h>
+
+int ram_streams_alloc_maps(RamStreams *s)
+{
+    for (unsigned i = 0; i < s->image->count; i++) {
+        s->maps[i] = g_try_malloc0(ram_image_map_bytes(&s->image->blocks[i]));
+        if (s->maps[i] == NULL) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+void ram_streams_free_maps(RamStreams *s)
+{
+    for (unsigned i = 0; i < GUEST_RAM_MAX_BLOCKS; i++) {
+        g_clear_pointer(&s->maps[i], g_free);
+    }
+}
+
+uint32_t ram_streams_map_crc(const RamStreams *s, unsigned block)
+{
+    uint64_t bytes = ram_image_map_bytes(&s->image->blocks[block]);
+    return (uint32_t)crc32_z(0, (const uint8_t *)s->maps[block], bytes);
+}
+
+/* False: no piece is left, or the streams end early. */
+static bool ram_streams_next(RamStreams *s, RamPiece *p)
+{
+    if (s->ret == 0 && s->cancelled != NULL && *s->cancelled) {
+        s->ret = -ECANCELED;
+    }
+    if (s->ret != 0 || s->block == s->image->count) {
+        return false;
+    }
+    const RamImageBlock *b = &s->image->blocks[s->block];
+    p->block = s->block;
+    p->offset = s->offset;
+    p->pages = (uint32_t)(MIN(b->size - s->offset, RAM_PIECE) / GUEST_RAM_PAGE);
+    p->map = s->maps[s->block] + s->offset / GUEST_RAM_PAGE / 64;
+    s->offset += (uint64_t)p->pages * GUEST_RAM_PAGE;
+    if (s->offset == b->size) {
+        s->block++;
+        s->offset = 0;
+    }
+    return true;
+}
+
+static void ram_streams_one(void *opaque)
+{
+    RamStreams *s = opaque;
+    enter_coroutine();
+    enter_iothread(co_context(co_self()));
+    RamPiece p = {.streams = s, .buf = aligned_alloc(GUEST_RAM_PAGE, RAM_PIECE)};
+    if (p.buf == NULL) {
+        s->ret = s->ret != 0 ? s->ret : -ENOMEM;
+    }
+    while (ram_streams_next(s, &p)) {
+        int ret = s->co_run(&p);
+        if (ret < 0 && s->ret == 0) {
+            s->ret = ret;
+        }
+    }
+    free(p.buf);
+    s->running--;
+    co_queue_wake_all(&s->ended);
+}
+
+int ram_streams_co_run(RamStreams *s)
+{
+    co_queue_init(&s->ended);
+    for (unsigned i = 0; i < RAM_STREAMS; i++) {
+        s->running++;
+        co_start(co_context(co_self()), ram_streams_one, s);
+    }
+    while (s->running > 0) {
+        co_queue_wait(&s->ended, "RAM streams");
+    }
+    return s->ret;
+}

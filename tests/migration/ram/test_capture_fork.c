@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The frozen copy: what is read is of one instant while threads write on; its child holds nothing and goes
+ * with its parent. */
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include "migration/ram/capture_fork.h"
+#include "tests/migration/ram/ram_test.h"
+
+#define PAGES ((RAM_TEST_LOW + RAM_TEST_HIGH) / 4096)
+#define WRITERS 3u
+
+/* Each writer owns every WRITERSth page, and writes its round's number to all of them in order, at the begin
+ * and at the end of the page. So at any instant the numbers of its pages, in order, are n, ..., n, n - 1, ... */
+typedef struct Writer {
+    RamTest *t;
+    unsigned first;
+    pthread_t thread;
+} Writer;
+
+static _Atomic bool writers_stop, writers_park;
+static _Atomic unsigned writers_parked;
+static _Atomic uint64_t writes;
+
+static void *writer_run(void *opaque)
+{
+    Writer *w = opaque;
+    for (uint64_t n = 1; !writers_stop; n++) {
+        for (uint64_t page = w->first; page < PAGES && !writers_stop; page += WRITERS) {
+            if (writers_park) {
+                writers_parked++;
+                while (writers_park) {
+                    sched_yield();
+                }
+                writers_parked--;
+            }
+            volatile uint64_t *at = (volatile uint64_t *)(w->t->host + page * 4096);
+            at[0] = n;
+            at[511] = n;
+            writes++;
+        }
+    }
+    return NULL;
+}
+
+/* Whether each writer's pages are of one instant. */
+static void image_is_of_one_instant(const uint8_t *host)
+{
+    for (unsigned first = 0; first < WRITERS; first++) {
+        uint64_t top = *(const uint64_t *)(host + first * 4096), last = top;
+        for (uint64_t page = first; page < PAGES; page += WRITERS) {
+            const uint64_t *at = (const uint64_t *)(host + page * 4096);
+            assert_int_equal(at[0], at[511]);
+            assert_true(at[0] == last || (last == top && at[0] == top - 1));
+            last = at[0];
+        }
+    }
+}
+
+typedef struct ForkCall {
+    const GuestRam *ram;
+    CaptureFork *c;
+    GError *error;
+} ForkCall;
+
+static int fork_begin(void *opaque)
+{
+    ForkCall *f = opaque;
+    enter_worker();
+    f->c = capture_fork_begin(f->ram, &f->error);
+    return 0;
+}
+
+static int fork_free(void *opaque)
+{
+    enter_worker();
+    capture_fork_free(opaque);
+    return 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN CaptureFork *fork_ok(RamTest *t)
+{
+    ForkCall f = {.ram = &t->ram};
+    co_run_in_worker(fork_begin, &f);
+    if (f.c == NULL) {
+        fail_msg("%s", f.error->message);
+    }
+    return f.c;
+}
+
+static coroutine_fn RUNS_IN_MAIN CaptureFork *fork_parked(RamTest *t)
+{
+    writers_park = true;
+    while (writers_parked < WRITERS) {
+        co_yield_turn();
+    }
+    CaptureFork *c = fork_ok(t);
+    memset(t->host + RAM_TEST_LOW - 4096 + 8, 0x11, 64); /* after the instant; not in the copy */
+    writers_park = false;
+    while (writers_parked > 0) {
+        co_yield_turn();
+    }
+    return c;
+}
+
+BLOCK_TEST(images_are_of_one_instant_while_threads_write_on)
+{
+    RamTest t, b;
+    Writer w[WRITERS];
+    ram_test_init(&t);
+    ram_test_init(&b);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        w[i] = (Writer){.t = &t, .first = i};
+        pthread_create(&w[i].thread, NULL, writer_run, &w[i]);
+    }
+    BlockBackend *blk = test_blk("d", "mem,size=16M", true);
+    for (unsigned round = 0; round < 20; round++) {
+        memset(t.host + RAM_TEST_LOW - 4096 + 8, 0, 64);
+        CaptureFork *c = fork_parked(&t);
+        uint64_t before = writes;
+        while (writes < before + 3 * PAGES) {
+            co_yield_turn(); /* all pages have changed before the first is read */
+        }
+        RamImage image;
+        assert_true(ram_image_plan(&image, &t.ram, NULL));
+        RamTestCall s = {
+            .save = {.blk = blk, .offset = RAM_TEST_OFFSET, .read = capture_fork_read, .opaque = c},
+            .image = &image};
+        co_call_in(test_home, ram_test_run, &s);
+        test_event_wait(&s.done);
+        assert_int_equal(s.ret, 0);
+        co_run_in_worker(fork_free, c);
+        assert_null(ram_test_load(blk, &b));
+        image_is_of_one_instant(b.host);
+        assert_int_equal(b.host[RAM_TEST_LOW - 4096 + 8], 0);
+    }
+    writers_stop = true;
+    for (unsigned i = 0; i < WRITERS; i++) {
+        pthread_join(w[i].thread, NULL);
+    }
+    blk_co_free(blk);
+    ram_test_clear(&t);
+    ram_test_clear(&b);
+}
+
+BLOCK_TEST(after_the_end_reads_fail_and_the_child_is_gone)
+{
+    RamTest t;
+    ram_test_init(&t);
+    CaptureFork *c = fork_ok(&t);
+    int pid = capture_fork_pid(c);
+    assert_int_equal(kill(pid, 0), 0);
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    capture_fork_end(c);
+    capture_fork_end(c);
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 60000), 1);
+    uint8_t byte;
+    assert_int_equal(capture_fork_read(c, 0, 0, &byte, 1), -ESRCH);
+    co_run_in_worker(fork_free, c);
+    assert_int_equal(kill(pid, 0), -1);
+    close(pidfd);
+    ram_test_clear(&t);
+}
+
+BLOCK_TEST(the_child_keeps_no_descriptor_open)
+{
+    RamTest t;
+    ram_test_init(&t);
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    CaptureFork *c = fork_ok(&t);
+    close(ends[1]);
+    struct pollfd p = {.fd = ends[0], .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 60000), 1); /* hung up: the child has closed its copy */
+    close(ends[0]);
+    co_run_in_worker(fork_free, c);
+    ram_test_clear(&t);
+}
+
+BLOCK_TEST(shared_memory_is_refused_with_the_reason)
+{
+    RamTest t;
+    ram_test_init(&t);
+    t.ram.blocks[1].fd = 0;
+    ForkCall f = {.ram = &t.ram};
+    co_run_in_worker(fork_begin, &f);
+    assert_null(f.c);
+    assert_non_null(strstr(f.error->message, "'high' is shared"));
+    g_clear_error(&f.error);
+    ram_test_clear(&t);
+}
+
+/* A process that captures, reports the child and is killed: the child ends. */
+BLOCK_TEST(the_child_ends_with_its_parent)
+{
+    RamTest t;
+    ram_test_init(&t);
+    int out[2];
+    assert_int_equal(pipe(out), 0);
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+    pid_t parent = fork();
+    if (parent == 0) {
+        CaptureFork *c = capture_fork_begin(&t.ram, NULL);
+        int pid = c != NULL ? capture_fork_pid(c) : -1;
+        ssize_t n = write(out[1], &pid, sizeof(pid));
+        for (;;) {
+            pause();
+        }
+        (void)n;
+    }
+    int pid = -1;
+    assert_int_equal(read(out[0], &pid, sizeof(pid)), sizeof(pid));
+    assert_true(pid > 0);
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    assert_true(pidfd >= 0);
+    kill(parent, SIGKILL);
+    assert_int_equal(waitpid(parent, NULL, 0), parent);
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 60000), 1);
+    assert_int_equal(waitpid(pid, NULL, __WALL), pid);
+    close(pidfd);
+    close(out[0]);
+    close(out[1]);
+    ram_test_clear(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(images_are_of_one_instant_while_threads_write_on),
+        cmocka_unit_test(after_the_end_reads_fail_and_the_child_is_gone),
+        cmocka_unit_test(the_child_keeps_no_descriptor_open),
+        cmocka_unit_test(shared_memory_is_refused_with_the_reason),
+        cmocka_unit_test(the_child_ends_with_its_parent),
+    };
+    return block_test_main(tests);
+}
