@@ -17,6 +17,8 @@
 #include "vmm/arch/x86_64/vcpu_state.h"
 
 #define RAM_SIZE (1u << 20)
+#define HV_VP_RUNTIME 0x40000010 /* the time for which the vCPU's thread has run */
+#define HV_TIME_REF_COUNT 0x40000020
 #define APIC_TIMER_COUNT 0x390 /* TMCCT: runs on, and KVM derives it */
 
 /* Programs in 64-bit mode at CPL 3, since a KVM without hardware below it runs SSE and x87 instructions
@@ -279,7 +281,7 @@ static void blank_time(ArchVcpuState *s)
 {
     memset(s->lapic.regs + APIC_TIMER_COUNT, 0, 4);
     for (uint32_t i = 0; i < s->msrs_used; i++) {
-        if (s->msrs[i].index == X86_MSR_IA32_TSC) {
+        if (s->msrs[i].index == X86_MSR_IA32_TSC || s->msrs[i].index == HV_VP_RUNTIME) {
             s->msrs[i].data = 0;
         }
     }
@@ -407,6 +409,8 @@ static void body_wrong(Host *a, Host *b)
     WRONG(msrs[1].index, good->msrs[0].index, "is there twice");
     WRONG(msrs[0], ((struct kvm_msr_entry){.index = 0xdead, .data = 1}),
           "does not have MSR 0xdead");
+    WRONG(msrs[0], ((struct kvm_msr_entry){.index = HV_TIME_REF_COUNT, .data = 1}),
+          "does not have MSR 0x40000020"); /* KVM computes it */
     WRONG(cpuid_used, good->cpuid_used - 1, "CPUID leaf");
     WRONG(cpuid[0].eax, good->cpuid[0].eax + 1, "CPUID leaf 0x0, index 0");
     for (uint32_t i = 0; i < good->cpuid_used; i++) {

@@ -24,8 +24,30 @@ static const struct {
     {0x400, 128}, /* IA32_MC0_CTL to IA32_MC31_MISC */
 };
 
+/* What KVM lists and computes: it refuses to write them, and what they are computed from is saved. All others
+ * are saved, also those that run on: the TSC (0x10), its deadline (0x6e0), the time for which a virtual
+ * processor has run (0x40000010), and performance counters, which count in the guest only. */
+static const uint32_t msr_computed[] = {
+    0x40000020, /* HV_X64_MSR_TIME_REF_COUNT: kvmclock's time in units of 100 ns */
+    0x40000022, /* HV_X64_MSR_TSC_FREQUENCY: tsc_khz, which may differ a little from host to host */
+    0x40000023, /* HV_X64_MSR_APIC_FREQUENCY: a constant of KVM */
+};
+
+static bool msr_is_computed(uint32_t msr)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(msr_computed); i++) {
+        if (msr_computed[i] == msr) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void msr_add(ArchVcpuState *state, uint32_t msr)
 {
+    if (msr_is_computed(msr)) {
+        return;
+    }
     for (uint32_t i = 0; i < state->msrs_used; i++) {
         if (state->msrs[i].index == msr) {
             return;

@@ -60,7 +60,8 @@ struct ArchVcpuState {
 #define X86_MSR_IA32_FEATURE_CONTROL 0x3a
 #define X86_MSR_IA32_TSC_DEADLINE 0x6e0
 
-/* Reads every MSR that a guest can change and KVM keeps: KVM's list, MTRRs, machine check banks. */
+/* Reads every MSR that a guest can change and KVM keeps: KVM's list but for what KVM computes, MTRRs, machine
+ * check banks. */
 bool x86_msrs_save(const ArchCpus *cpus, int vcpu_fd, ArchVcpuState *state, GError **error)
     RUNS_IN_VCPU;
 /* False + error: an MSR occurs twice, or is one that this KVM does not have, with another value than
