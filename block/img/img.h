@@ -41,6 +41,7 @@ int img_co_rebase(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_resize(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_serve(Img *img) coroutine_fn RUNS_IN_MAIN;
 int img_co_snapshot(Img *img) coroutine_fn RUNS_IN_MAIN;
+int img_co_state(Img *img) coroutine_fn RUNS_IN_MAIN;
 
 /* ---- img.c ---- */
 /* Prints "skiff-img: ..." to standard error. */

@@ -60,6 +60,7 @@ static const struct {
      "[--object=tls-creds-...] [--tls-creds=ID] [--handshake-limit=SECONDS] [--pid-file=FILE] "
      "[--fork] [-v] [-U] [--image-opts] FILENAME"},
     {"snapshot", img_co_snapshot, "[-U] [-q] [--image-opts] -l FILENAME"},
+    {"state", img_co_state, "[--output=human|json] [--brief] [-q] [-U] [--image-opts] FILENAME"},
 };
 
 typedef struct ImgRun {

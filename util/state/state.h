@@ -133,6 +133,7 @@ enum {
     STATE_ERROR_VERSION, /* too old or too new */
     STATE_ERROR_VALUE,   /* a field is out of range */
     STATE_ERROR_TABLE,   /* state_check_coverage(): the table is wrong */
+    STATE_ERROR_MACHINE, /* the stream belongs to another machine */
 };
 
 /* Appends the state of @object to @out. No variable array has more elements than it has room for. */
