@@ -36,7 +36,7 @@
 #define STATE_STREAM_MAX (64u << 20) /* bytes */
 #define STATE_RECORD_MAX (4u << 20)  /* bytes of a record's body */
 #define STATE_SECTION_LIMIT 65536u   /* sections */
-#define STATE_TEXT_LIMIT 64u         /* texts */
+#define STATE_TEXT_LIMIT 1024u       /* texts */
 #define STATE_TEXT_MAX (1u << 20)    /* bytes of a text */
 #define STATE_INSTANCE_MAX 1023u     /* bytes of an instance */
 #define STATE_NAME_MAX 63u           /* bytes of the name of a table, a field or a text */
