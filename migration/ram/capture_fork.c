@@ -10,7 +10,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include "migration/ram/ram_image.h"
 
@@ -19,13 +18,6 @@ struct CaptureFork {
     int pid, pidfd;
     int64_t pause_ns;
 };
-
-static int64_t capture_fork_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
 
 bool capture_fork_possible(const GuestRam *ram, GError **error)
 {
@@ -68,14 +60,14 @@ __attribute__((no_sanitize("thread"))) static int capture_fork_clone(CaptureFork
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int64_t began = capture_fork_now();
+    int64_t began_us = g_get_monotonic_time();
     /* No exit signal: skiff's children of other kinds are unaffected. */
     long pid = syscall(SYS_clone, (unsigned long)CLONE_PIDFD, NULL, &c->pidfd, NULL, NULL);
     if (pid == 0) {
         capture_fork_child(parent);
     }
     int ret = pid < 0 ? -errno : 0;
-    c->pause_ns = capture_fork_now() - began;
+    c->pause_ns = (g_get_monotonic_time() - began_us) * 1000;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     c->pid = (int)pid;
     return ret;

@@ -31,6 +31,12 @@ test_daemons=()
 test_files=()
 test_ends=()
 
+# Functions for the shell scripts of Linux guests: step prints a line that wait_step() of drive_linux.py waits for;
+# until_true repeats a command, 20 times a second, $patience times at most, and ends the script then. They are short,
+# since a kernel's command line holds 2047 characters; _n is no variable of a script.
+guest_steps='step() { echo "== $*"; }
+until_true() { _n=0; until eval "$1"; do : $((_n+=1)); [ $_n != ${patience:-6000} ] || { step "never: $1"; exit 1; }; usleep 50000; done; }'
+
 # seconds N: N, or more where everything is slower.
 seconds() {
     echo $(($1 * TEST_SLOW))

@@ -7,9 +7,7 @@
 . "$(dirname "$0")/common.bash"
 only_in_check_long
 
-guest_script='
-step() { echo "== $*"; }
-until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+guest_script=$guest_steps'
 total() { sed -n "s/^MemTotal: *\([0-9]*\) .*/\1/p" /proc/meminfo; }
 modprobe -a virtio_pci virtio_balloon
 mkdir -p /mnt

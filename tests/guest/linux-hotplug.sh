@@ -7,9 +7,7 @@
 . "$(dirname "$0")/common.bash"
 
 # The guest continues when its devices change; each step prints a line "== STEP".
-guest_script='
-step() { echo "== $*"; }
-until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+guest_script=$guest_steps'
 modprobe -a virtio_pci virtio_blk virtio_rng virtio_console
 until_true "[ -e /sys/bus/pci/slots/7 ]"
 step slots $(ls /sys/bus/pci/slots | wc -l)

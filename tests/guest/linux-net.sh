@@ -12,9 +12,8 @@ only_in_check_long
 ip link set lo up
 
 # Shell functions of the guest.
-guest_functions='
-step() { echo "== $*"; }
-until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 3000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+guest_functions=$guest_steps'
+patience=3000
 modprobe -a virtio_pci virtio_net
 up() {
     until_true "[ -e /sys/class/net/eth0 ]"

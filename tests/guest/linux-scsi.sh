@@ -30,11 +30,9 @@ boot_script='modprobe -a virtio_pci virtio_blk crc32c_generic ext4; n=0; until [
     mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && sh /mnt/script'
 
 # Each step prints a line "== STEP"; commands that fail end the script.
-guest_script='
+guest_script=$guest_steps'
 set -e
 export PATH=$PATH:/usr/bin:/usr/sbin
-step() { echo "== $*"; }
-until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
 in_tools() { program=$1; shift; chroot /mnt $(where $program) "$@"; }
 where() { for d in /usr/bin /usr/sbin /sbin /bin; do [ ! -x /mnt$d/$1 ] || { echo $d/$1; return; }; done; }
 sum() { md5sum | cut -c1-32; }

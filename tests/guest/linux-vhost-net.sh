@@ -19,9 +19,7 @@ until wget -q -O /tmp/script http://10.0.2.2:8000/script; do usleep 50000; done
 . /tmp/script
 '
 
-guest_script='
-step() { echo "== $*"; }
-until_true() { tries=0; until eval "$1"; do tries=$((tries + 1)); [ $tries -lt 6000 ] || { step "never: $1"; exit 1; }; usleep 50000; done; }
+guest_script=$guest_steps'
 up() {
     until_true "[ -e /sys/class/net/eth0 ]"
     ip link set eth0 up && ip address add 10.0.2.15/24 dev eth0

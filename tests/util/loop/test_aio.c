@@ -280,19 +280,20 @@ static void memory_end(void *opaque)
     m->available++;
 }
 
+static const AioHandlerOps memory_ops = {.poll = memory_poll,
+                                         .poll_ready = memory_ready,
+                                         .poll_begin = memory_begin,
+                                         .poll_end = memory_end};
+
 static void work_that_arrives_as_polling_ends_is_not_lost(void **state)
 {
     Memory m = {0};
-    static const AioHandlerOps ops = {.poll = memory_poll,
-                                      .poll_ready = memory_ready,
-                                      .poll_begin = memory_begin,
-                                      .poll_end = memory_end};
     int fd =
         eventfd(1, EFD_CLOEXEC); /* makes the first blocking wait short, so that polling starts */
     static const AioHandlerOps wake = {.readable = count_call};
     int wakes = 0;
     AioHandler *hw = aio_handler_add(*state, fd, &wake, &wakes);
-    AioHandler *h = aio_handler_add(*state, -1, &ops, &m);
+    AioHandler *h = aio_handler_add(*state, -1, &memory_ops, &m);
     aio_context_set_polling(*state, INT64_C(3600) * 1000000000);
     aio_context_step(*state, true); /* a short blocking wait: polling starts after it */
     assert_int_equal(m.begun, 0);
@@ -306,9 +307,9 @@ static void work_that_arrives_as_polling_ends_is_not_lost(void **state)
 }
 
 /* A context that has begun to poll: its first blocking wait was short. */
-static AioHandler *memory_poll_forever(AioContext *ctx, Memory *m, const AioHandlerOps *ops)
+static AioHandler *memory_poll_forever(AioContext *ctx, Memory *m)
 {
-    AioHandler *h = aio_handler_add(ctx, -1, ops, m);
+    AioHandler *h = aio_handler_add(ctx, -1, &memory_ops, m);
     aio_context_set_polling(ctx, INT64_C(3600) * 1000000000);
     aio_post(ctx, count_call, &m->posted);
     aio_context_step(ctx, true); /* a turn with work does not block */
@@ -327,11 +328,7 @@ static AioHandler *memory_poll_forever(AioContext *ctx, Memory *m, const AioHand
 static void turns_with_other_work_leave_notifications_off_and_poll(void **state)
 {
     Memory m = {0};
-    static const AioHandlerOps ops = {.poll = memory_poll,
-                                      .poll_ready = memory_ready,
-                                      .poll_begin = memory_begin,
-                                      .poll_end = memory_end};
-    AioHandler *h = memory_poll_forever(*state, &m, &ops);
+    AioHandler *h = memory_poll_forever(*state, &m);
     int before = m.processed;
     for (int i = 0; i < 100; i++) {
         aio_post(*state, count_call, &m.posted);
@@ -346,11 +343,7 @@ static void turns_with_other_work_leave_notifications_off_and_poll(void **state)
 static void descriptors_are_served_while_polling_always_finds_work(void **state)
 {
     Memory m = {0};
-    static const AioHandlerOps ops = {.poll = memory_poll,
-                                      .poll_ready = memory_ready,
-                                      .poll_begin = memory_begin,
-                                      .poll_end = memory_end};
-    AioHandler *h = memory_poll_forever(*state, &m, &ops);
+    AioHandler *h = memory_poll_forever(*state, &m);
     int fd = eventfd(1, EFD_CLOEXEC), wakes = 0;
     static const AioHandlerOps wake = {.readable = count_call};
     AioHandler *hw = aio_handler_add(*state, fd, &wake, &wakes);
@@ -367,11 +360,7 @@ static void descriptors_are_served_while_polling_always_finds_work(void **state)
 static void a_descriptor_without_poll_is_seen_while_the_loop_polls(void **state)
 {
     Memory m = {0};
-    static const AioHandlerOps ops = {.poll = memory_poll,
-                                      .poll_ready = memory_ready,
-                                      .poll_begin = memory_begin,
-                                      .poll_end = memory_end};
-    AioHandler *h = memory_poll_forever(*state, &m, &ops);
+    AioHandler *h = memory_poll_forever(*state, &m);
     int fd = eventfd(1, EFD_CLOEXEC), wakes = 0;
     static const AioHandlerOps wake = {.readable = count_call};
     AioHandler *hw = aio_handler_add(*state, fd, &wake, &wakes);
