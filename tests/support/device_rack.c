@@ -252,6 +252,19 @@ GByteArray *device_rack_tables(DeviceRack *r)
 
 /* ---- the guest ---- */
 
+uint64_t device_rack_intx(const DeviceRack *r)
+{
+    uint64_t high = 0;
+    for (unsigned i = 0; i < r->devices->len; i++) {
+        const Device *dev = r->devices->pdata[i];
+        if (dev->type->base_state == &pci_device_state_desc &&
+            ((const PciDevice *)(const void *)dev)->intx.level) {
+            high |= UINT64_C(1) << i;
+        }
+    }
+    return high;
+}
+
 RackGuest *device_rack_leave(DeviceRack *r)
 {
     RackGuest *g = g_new0(RackGuest, 1);
@@ -260,6 +273,7 @@ RackGuest *device_rack_leave(DeviceRack *r)
     g->ram_next = r->bench->ram_next;
     g->clock_ns = vm_clock_now_ns();
     g->wall_ns = vm_clock_wall_ns();
+    g->intx = device_rack_intx(r);
     memcpy(g->gsi_level, r->m->gsi_level, sizeof(g->gsi_level));
     memcpy(g->drivers, r->drivers, sizeof(g->drivers));
     return g;

@@ -51,6 +51,7 @@ typedef struct RackGuest {
     uint64_t ram_next;
     int64_t clock_ns, wall_ns;
     bool gsi_level[FAKE_GSI_COUNT];
+    uint64_t intx; /* bit n: device n has its INTx high */
     RackDriver drivers[RACK_DRIVERS];
 } RackGuest;
 
@@ -73,6 +74,8 @@ bool device_rack_load(DeviceRack *r, const GByteArray *stream, int64_t clock_ns,
 /* The devices' state as it is: all tables of all devices. */
 GByteArray *device_rack_tables(DeviceRack *r);
 
+/* Bit n: device n is of PCI and has its INTx high. */
+uint64_t device_rack_intx(const DeviceRack *r);
 /* The devices do not run. */
 RackGuest *device_rack_leave(DeviceRack *r);
 void device_rack_adopt(DeviceRack *r, const RackGuest *guest);
@@ -82,5 +85,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RackGuest, rack_guest_free)
 /* ---- device_rack_stir.c ---- */
 /* With @msix, drivers use MSI-X with all vectors masked; else INTx, and each of them has its line high. */
 void device_rack_stir(DeviceRack *r, bool msix);
+/* Offers a new buffer in a queue of the driver; returns its address. */
+uint64_t device_rack_offer(DeviceRack *r, RackDriver *d, unsigned queue, uint32_t bytes, bool write);
 
 #endif

@@ -143,7 +143,7 @@ static RackDriver *stir_new_driver(DeviceRack *r, unsigned n, const char *type, 
         virtio_guest_common_write(&d->guest, VIRTIO_COMMON_CONFIG_VECTOR, 0, 2);
     }
     for (unsigned i = 0; i < queues; i++) {
-        virtio_guest_queue(&d->guest, &d->queues[i], i, 16, msix ? i + 1 : VIRTIO_NO_VECTOR);
+        virtio_guest_queue(&d->guest, &d->queues[i], i, 8, msix ? i + 1 : VIRTIO_NO_VECTOR);
     }
     return d;
 }
@@ -158,8 +158,7 @@ static void stir_run(DeviceRack *r, RackDriver *d)
     virtio_bench_settle(r->bench);
 }
 
-/* Offers a page. */
-static uint64_t stir_offer(DeviceRack *r, RackDriver *d, unsigned queue, uint32_t bytes, bool write)
+uint64_t device_rack_offer(DeviceRack *r, RackDriver *d, unsigned queue, uint32_t bytes, bool write)
 {
     VringBuffer b = {virtio_bench_alloc(r->bench, bytes), bytes, write};
     virtio_guest_add(&d->queues[queue], &b, 1);
@@ -192,7 +191,7 @@ static void stir_blk(DeviceRack *r, RackDriver *d)
 
 static void stir_balloon(DeviceRack *r, RackDriver *d)
 {
-    stir_offer(r, d, VIRTIO_BALLOON_STATS, 20, false); /* which the device keeps */
+    device_rack_offer(r, d, VIRTIO_BALLOON_STATS, 20, false); /* which the device keeps */
     virtio_guest_write(&d->guest, d->guest.config + 4, 3, 4);
     enter_main();
     virtio_balloon_set_target(&d->guest.dev->pci.base, FAKE_RAM_SIZE / 2);
@@ -216,23 +215,23 @@ static void stir_virtio_serial(DeviceRack *r, RackDriver *d)
 {
     enter_main();
     for (unsigned i = 0; i < 4; i++) {
-        stir_offer(r, d, 2, 64, true);
+        device_rack_offer(r, d, 2, 64, true);
     }
     stir_tell_serial(r, d, 0, 0);
     stir_tell_serial(r, d, 1, 3);
     stir_tell_serial(r, d, 1, 6);
     stir_tell_serial(r, d, 0, 3);
     fake_chardev_make_room(r->chardevs[3], 3);
-    stir_offer(r, d, 5, 8, false);
+    device_rack_offer(r, d, 5, 8, false);
     g_assert_cmpuint(fake_chardev_output_size(r->chardevs[3]), ==, 3);
 }
 
 static void stir_vsock(DeviceRack *r, RackDriver *d)
 {
-    stir_offer(r, d, 0, 64, true);
+    device_rack_offer(r, d, 0, 64, true);
     g_assert_cmpuint(fake_vhost_serve(r->vhost, 0, 0), ==, 1);
     stir_take_used(d, 0);
-    stir_offer(r, d, 2, 8, true); /* waits for an event */
+    device_rack_offer(r, d, 2, 8, true); /* waits for an event */
 }
 
 /* The disk's write cache is off, the drive's tray is open. */
@@ -260,8 +259,8 @@ static void stir_net(DeviceRack *r, RackDriver *d)
     memcpy(virtio_bench_ram(r->bench, gpa, 3), command, sizeof(command));
     virtio_guest_add(&d->queues[2], chain, 3);
     stir_take_used(d, 2);
-    stir_offer(r, d, 0, 2048, true);
-    stir_offer(r, d, 0, 2048, true);
+    device_rack_offer(r, d, 0, 2048, true);
+    device_rack_offer(r, d, 0, 2048, true);
     enter_main();
     g_assert_true(fake_net_push(fake_net_find("net0"), 0, NULL, frame, sizeof(frame)));
     stir_take_used(d, 0);
@@ -269,7 +268,7 @@ static void stir_net(DeviceRack *r, RackDriver *d)
 
 static void stir_vhost_user_blk(DeviceRack *r, RackDriver *d)
 {
-    stir_offer(r, d, 0, 64, true);
+    device_rack_offer(r, d, 0, 64, true);
     g_assert_cmpuint(vhost_user_peer_serve(r->peers[1], 0), ==, 1);
     stir_take_used(d, 0);
 }
@@ -291,7 +290,7 @@ static void stir_drivers(DeviceRack *r, bool msix)
     stir_run(r, d = stir_new_driver(r, n++, "virtio-blk-pci", 1, msix));
     stir_blk(r, d);
     stir_run(r, d = stir_new_driver(r, n++, "virtio-rng-pci", 1, msix));
-    stir_offer(r, d, 0, 16, true);
+    device_rack_offer(r, d, 0, 16, true);
     stir_take_used(d, 0);
     stir_run(r, d = stir_new_driver(r, n++, "virtio-balloon-pci", 3, msix));
     stir_balloon(r, d);
