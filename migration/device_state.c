@@ -116,7 +116,8 @@ static bool device_state_stage_device(DeviceStateItem *item, StateStream *s, GEr
 }
 
 /* All sections of @devices that the stream has were taken, or may be ignored. */
-static bool device_state_none_is_left(const GPtrArray *devices, const StateStream *s, GError **error)
+static bool device_state_none_is_left(const GPtrArray *devices, const StateStream *s,
+                                      GError **error)
 {
     g_autoptr(GHashTable) paths = g_hash_table_new(g_str_hash, g_str_equal);
     for (unsigned i = 0; i < devices->len; i++) {

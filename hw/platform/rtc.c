@@ -22,7 +22,8 @@
 #define RTC_LATE_IN_A_ROW 20
 #define RTC_LOST_MAX 1000000 /* a few minutes of ticks; more are lost */
 #define RTC_UIP_NS 244000    /* UIP is set for this time before an update */
-#define RTC_LIMIT_S INT64_C(500000000000) /* 15000 years: arithmetic with saved times cannot overflow */
+#define RTC_LIMIT_S                                                                                \
+    INT64_C(500000000000) /* 15000 years: arithmetic with saved times cannot overflow */
 
 static const StateField rtc_fields[] = {
     STATE_FIELD(RtcState, STATE_U64, offset_s),

@@ -36,9 +36,10 @@ bool vhost_user_device_can_save(const Device *dev, GError **error)
     if (!vhost_user_keeps_state(&d->user)) {
         return true;
     }
-    g_set_error(error, STATE_ERROR, STATE_ERROR_VALUE,
-                "%s: its back end was lost with requests in flight; let the machine go on until it is back",
-                device_label(dev));
+    g_set_error(
+        error, STATE_ERROR, STATE_ERROR_VALUE,
+        "%s: its back end was lost with requests in flight; let the machine go on until it is back",
+        device_label(dev));
     return false;
 }
 

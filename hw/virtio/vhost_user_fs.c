@@ -101,10 +101,11 @@ static bool fs_check_session(const Device *dev, const VhostUserFsState *s, GErro
     if ((s->virtio.status & VIRTIO_STATUS_DRIVER_OK) == 0) {
         return true;
     }
-    g_set_error(error, STATE_ERROR, STATE_ERROR_VALUE,
-                "%s: the guest uses tag=%s, and its back end's session cannot be saved: have the guest "
-                "unmount it and unload its driver, or unplug the device",
-                device_label(dev), ((const VhostUserFs *)(const void *)dev)->tag);
+    g_set_error(
+        error, STATE_ERROR, STATE_ERROR_VALUE,
+        "%s: the guest uses tag=%s, and its back end's session cannot be saved: have the guest "
+        "unmount it and unload its driver, or unplug the device",
+        device_label(dev), ((const VhostUserFs *)(const void *)dev)->tag);
     return false;
 }
 

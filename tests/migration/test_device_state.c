@@ -73,8 +73,8 @@ static void the_rack_has_each_type(void **state)
 /* Types whose guest can change nothing, or only what another device keeps for them. */
 static bool keeps_nothing(const char *type)
 {
-    static const char *const types[] = {"isa-debug-exit", "isa-debugcon", "pvpanic", "virtconsole",
-                                        "virtserialport", "pcie-root-port"};
+    static const char *const types[] = {"isa-debug-exit", "isa-debugcon",   "pvpanic",
+                                        "virtconsole",    "virtserialport", "pcie-root-port"};
     for (unsigned i = 0; i < G_N_ELEMENTS(types); i++) {
         if (strcmp(types[i], type) == 0) {
             return true;

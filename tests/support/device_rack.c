@@ -87,9 +87,8 @@ static void rack_add_device(DeviceRack *r, const char *type, const char *propert
                             const char *parent)
 {
     Device *dev;
-    g_autofree char *error =
-        virtio_bench_try_device(r->bench, type, properties,
-                                parent != NULL ? device_rack_find(r, parent) : NULL, &dev);
+    g_autofree char *error = virtio_bench_try_device(
+        r->bench, type, properties, parent != NULL ? device_rack_find(r, parent) : NULL, &dev);
     if (error != NULL) {
         g_error("%s: %s", type, error);
     }

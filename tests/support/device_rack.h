@@ -86,6 +86,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RackGuest, rack_guest_free)
 /* With @msix, drivers use MSI-X with all vectors masked; else INTx, and each of them has its line high. */
 void device_rack_stir(DeviceRack *r, bool msix);
 /* Offers a new buffer in a queue of the driver; returns its address. */
-uint64_t device_rack_offer(DeviceRack *r, RackDriver *d, unsigned queue, uint32_t bytes, bool write);
+uint64_t device_rack_offer(DeviceRack *r, RackDriver *d, unsigned queue, uint32_t bytes,
+                           bool write);
 
 #endif

@@ -27,14 +27,14 @@ static void stir_config(DeviceRack *r, const char *type, unsigned offset, uint32
 static void stir_lpc(DeviceRack *r)
 {
     FakeMachine *m = r->m;
-    stir_config(r, "ich9-lpc", 0x60, 0x0b, 1);                   /* PIRQA */
-    fake_out8(m, 0xb3, 0x5a);                                    /* SMI status */
-    fake_out32(m, PM_DEFAULT_BASE + 0x28, 2);                    /* GPE0_EN */
-    fake_out16(m, PM_DEFAULT_BASE + 2, 0x0101);                  /* power button, timer */
-    fake_out16(m, PM_DEFAULT_BASE + TCO_OFFSET + 0x12, 50);      /* TCO_TMR */
-    fake_out16(m, PM_DEFAULT_BASE + TCO_OFFSET + 0x08, 0);       /* it runs */
-    fake_out8(m, PM_DEFAULT_BASE + TCO_OFFSET + 0x0c, 0x77);     /* TCO_MESSAGE */
-    lpc_press_power_button(device_rack_find(r, "ich9-lpc"));     /* the SCI is high */
+    stir_config(r, "ich9-lpc", 0x60, 0x0b, 1);               /* PIRQA */
+    fake_out8(m, 0xb3, 0x5a);                                /* SMI status */
+    fake_out32(m, PM_DEFAULT_BASE + 0x28, 2);                /* GPE0_EN */
+    fake_out16(m, PM_DEFAULT_BASE + 2, 0x0101);              /* power button, timer */
+    fake_out16(m, PM_DEFAULT_BASE + TCO_OFFSET + 0x12, 50);  /* TCO_TMR */
+    fake_out16(m, PM_DEFAULT_BASE + TCO_OFFSET + 0x08, 0);   /* it runs */
+    fake_out8(m, PM_DEFAULT_BASE + TCO_OFFSET + 0x0c, 0x77); /* TCO_MESSAGE */
+    lpc_press_power_button(device_rack_find(r, "ich9-lpc")); /* the SCI is high */
 }
 
 static void stir_i8042(FakeMachine *m)
@@ -51,7 +51,7 @@ static void stir_rtc(FakeMachine *m)
     fake_out8(m, 0x70, 0x0a);
     fake_out8(m, 0x71, 0x2f); /* 2 Hz */
     fake_out8(m, 0x70, 0x0b);
-    fake_out8(m, 0x71, 0x52); /* periodic and update interrupt */
+    fake_out8(m, 0x71, 0x52);            /* periodic and update interrupt */
     fake_machine_advance(m, 2100000000); /* an update has come, ticks were lost */
 }
 
