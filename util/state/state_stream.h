@@ -98,6 +98,8 @@ bool state_stream_expect(const StateStream *s, const char *name, const char *val
 /* NULL: there is no such section. */
 StateSection *state_stream_find(const StateStream *s, const char *instance, const char *name)
     ANY_THREAD;
+/* The name of its table. */
+const char *state_section_name(const StateSection *section) ANY_THREAD;
 /* Loads a section and marks it as taken. False + error: @object is as before. The table that the stream
  * describes has to be that of @desc at the section's version: a table that was changed without a new version
  * is refused, with the field. */
