@@ -118,7 +118,17 @@ typedef struct ControlConfig {
     char *exec;                    /* -exec: the command; NULL: none */
 } ControlConfig;
 
+/* An option as the user gave it. */
+typedef struct ConfigOption {
+    char *name;  /* without dashes; "machine" for -M, "hda" for a file name alone */
+    char *value; /* NULL: the option takes none */
+} ConfigOption;
+
 typedef struct VmConfig {
+    /* ConfigOption: what makes this machine, in order. Options of the process are not there (log, pid file,
+     * rights), nor are monitors, debuggers and how the guest starts (-S, -timeout). */
+    GPtrArray *options;
+    char *directory; /* the working directory, in which relative paths were meant */
     ConfigAccelerators accelerators;
     MachineConfig machine;
     BackendsConfig backends;
@@ -129,6 +139,10 @@ typedef struct VmConfig {
 
 void vm_config_init(VmConfig *config) ANY_THREAD;
 void vm_config_clear(VmConfig *config) ANY_THREAD;
+ConfigOption *config_option_new(const char *name, const char *value) ANY_THREAD;
+void config_option_free(ConfigOption *o) ANY_THREAD;
+/* Appends to config->options. */
+void vm_config_note_option(VmConfig *config, const char *name, const char *value) ANY_THREAD;
 
 typedef enum CmdlineResult {
     CMDLINE_RUN,

@@ -111,7 +111,14 @@ struct DeviceType {
     /* Before a save, VM stopped, BQL held: updates `state` from where the current value is kept
      * (eventfd counters, the clock). May be NULL. */
     void (*pre_save)(Device *dev);
-    /* After a load, before start, BQL held: checks `state` and rebuilds `runtime`. */
+    /* Whether the device can be saved now, VM stopped, BQL held. False + error: a part of its state is where
+     * skiff cannot save it. NULL: it can. */
+    bool (*can_save)(const Device *dev, GError **error);
+    /* Whether the device can have @state, a struct that `state` describes, not the device's own. In main;
+     * only the device's config is looked at, and nothing is changed. NULL: what fits the table is possible. */
+    bool (*check_state)(const Device *dev, const void *state, GError **error);
+    /* After a load, before start, BQL held: rebuilds `runtime`. False + error: the state is impossible; then
+     * nothing but `state` has changed. */
     bool (*post_load)(Device *dev, GError **error);
 };
 

@@ -249,6 +249,15 @@ void co_vm_start(RunState *rs)
     assert_run_state(rs);
 }
 
+void run_state_set_loaded(RunState *rs, const VmStopped *token, StopReason reason)
+{
+    if (token != &rs->stopped || token->count == 0) {
+        bug_abort("invariant 3: a load without a VmStopped token");
+    }
+    rs->reason = reason;
+    assert_run_state(rs);
+}
+
 bool run_state_has_ended(const RunState *rs)
 {
     return rs->phase == RUN_STOPPED &&

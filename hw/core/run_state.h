@@ -57,7 +57,7 @@ typedef enum RunPhase {
     RUN_PHASE_COUNT,
 } RunPhase;
 
-/* Why the VM is stopped: QEMU's RunState names. */
+/* Why the VM is stopped: QEMU's RunState names. Saved states have the numbers: new ones go to the end. */
 typedef enum StopReason {
     STOP_PRELAUNCH,
     STOP_PAUSED,
@@ -174,6 +174,8 @@ bool run_state_stays_stopped(const RunState *rs) RUNS_IN_MAIN;
 /* Whether a debugger is connected, for which STOP_DEBUG stops the VM. Without one, a breakpoint
  * that was hit before it disconnected does not keep the VM stopped and is not reported. */
 void run_state_set_debugged(RunState *rs, bool debugged) RUNS_IN_MAIN;
+/* After a load: why the VM that was saved did not run; STOP_PAUSED if it ran. A guest that had ended has ended. */
+void run_state_set_loaded(RunState *rs, const VmStopped *token, StopReason reason) RUNS_IN_MAIN;
 /* skiff ends: a stopped VM stays stopped, and pending and later starts have no effect. */
 void run_state_leave(RunState *rs) RUNS_IN_MAIN;
 /* Powered off, or KVM failed: only a reset lets the VM run again. */

@@ -116,9 +116,8 @@ void cfi_reset(CfiFlash *f)
 }
 
 /* What is true of every state of this bank; NULL, or what is not. */
-static const char *cfi_state_fault(const CfiFlash *f)
+static const char *cfi_state_fault(const CfiFlash *f, const CfiState *s)
 {
-    const CfiState *s = f->state;
     if (s->mode >= CFI_MODE_COUNT) {
         return "mode";
     }
@@ -144,15 +143,15 @@ static const char *cfi_state_fault(const CfiFlash *f)
     return NULL;
 }
 
-bool cfi_check_state(const CfiFlash *f, GError **error)
+bool cfi_check_state(const CfiFlash *f, const CfiState *s, GError **error)
 {
-    const char *fault = cfi_state_fault(f);
+    const char *fault = cfi_state_fault(f, s);
     return fault == NULL || refuse(error, "the flash's state is impossible: %s", fault);
 }
 
 void assert_cfi_state(const CfiFlash *f)
 {
-    const char *fault = cfi_state_fault(f);
+    const char *fault = cfi_state_fault(f, f->state);
     if (fault != NULL) {
         bug_abort("flash: invariant broken: %s", fault);
     }

@@ -122,8 +122,8 @@ uint32_t cfi_read(const CfiFlash *f, uint32_t offset, unsigned size) ANY_THREAD;
 CfiOperation cfi_write(CfiFlash *f, uint32_t offset, uint32_t value, unsigned size) ANY_THREAD;
 /* The operation has ended: the first @done bytes are stored. Fewer than op->bytes: it has failed. */
 void cfi_end(CfiFlash *f, const CfiOperation *op, uint32_t done) ANY_THREAD;
-/* Whether a loaded state is one of this bank. */
-bool cfi_check_state(const CfiFlash *f, GError **error) ANY_THREAD;
+/* Whether @s can be the state of this bank; its own is not looked at. */
+bool cfi_check_state(const CfiFlash *f, const CfiState *s, GError **error) ANY_THREAD;
 /* Aborts when an invariant is broken. */
 void assert_cfi_state(const CfiFlash *f) ANY_THREAD;
 

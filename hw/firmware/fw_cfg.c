@@ -222,20 +222,25 @@ static FwCfgFile *fw_cfg_file_of_key(const FwCfg *f, uint16_t key)
     return (key & FW_CFG_ARCH_LOCAL) == 0 && index < f->files->len ? f->files->pdata[index] : NULL;
 }
 
-void fw_cfg_select(FwCfg *f, uint16_t key)
+static void fw_cfg_generate(FwCfg *f, const FwCfgFile *file) BQL_HELD
 {
-    const FwCfgFile *file = fw_cfg_file_of_key(f, key);
-    f->state.key = key;
-    f->state.offset = 0;
     if (file != NULL && file->generated && !f->generated && f->generate != NULL) {
         f->generated = true;
         f->generate(f->generate_opaque);
     }
 }
 
+void fw_cfg_select(FwCfg *f, uint16_t key)
+{
+    f->state.key = key;
+    f->state.offset = 0;
+    fw_cfg_generate(f, fw_cfg_file_of_key(f, key));
+}
+
 FwCfgItem *fw_cfg_selected(FwCfg *f)
 {
     FwCfgFile *file = fw_cfg_file_of_key(f, f->state.key);
+    fw_cfg_generate(f, file); /* it was selected before a load */
     return file != NULL ? &file->item : fw_cfg_fixed_item(f, f->state.key);
 }
 
@@ -347,6 +352,15 @@ static void fw_cfg_reset(Device *dev)
     f->generated = false;
 }
 
+/* What the machine generates is as its loaded state is when the guest reads it next: other devices may not be
+ * loaded yet. */
+static bool fw_cfg_post_load(Device *dev, GError **error)
+{
+    assert_bql();
+    ((FwCfg *)dev)->generated = false;
+    return true;
+}
+
 const DeviceType fw_cfg_type = {
     .name = "fw_cfg_io",
     .description = "configuration that firmware reads",
@@ -356,4 +370,5 @@ const DeviceType fw_cfg_type = {
     .realize = fw_cfg_realize,
     .reset = fw_cfg_reset,
     .unrealize = fw_cfg_unrealize,
+    .post_load = fw_cfg_post_load,
 };

@@ -236,16 +236,20 @@ static void pflash_pre_save(Device *dev)
     assert_cfi_state(&p->cfi);
 }
 
+static bool pflash_check_state(const Device *dev, const void *state, GError **error)
+{
+    return cfi_check_state(&((const Pflash *)dev)->cfi, state, error);
+}
+
 static bool pflash_post_load(Device *dev, GError **error)
 {
     Pflash *p = (Pflash *)dev;
     assert_bql();
-    bool ok = cfi_check_state(&p->cfi, error);
-    if (!ok) {
-        cfi_reset(&p->cfi);
+    if (!cfi_check_state(&p->cfi, &p->state, error)) {
+        return false;
     }
     pflash_update_view(p);
-    return ok;
+    return true;
 }
 
 /* ---- for the board ---- */
@@ -311,5 +315,6 @@ const DeviceType pflash_type = {
     .reset = pflash_reset,
     .unrealize = pflash_unrealize,
     .pre_save = pflash_pre_save,
+    .check_state = pflash_check_state,
     .post_load = pflash_post_load,
 };

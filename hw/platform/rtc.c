@@ -22,6 +22,8 @@
 #define RTC_LATE_IN_A_ROW 20
 #define RTC_LOST_MAX 1000000 /* a few minutes of ticks; more are lost */
 #define RTC_UIP_NS 244000    /* UIP is set for this time before an update */
+#define RTC_LIMIT_S                                                                                \
+    INT64_C(500000000000) /* 15000 years: arithmetic with saved times cannot overflow */
 
 static const StateField rtc_fields[] = {
     STATE_FIELD(RtcState, STATE_U64, offset_s),
@@ -330,21 +332,30 @@ static void rtc_pre_save(Device *dev)
     r->state.vm_ns = (uint64_t)(vm_clock_now_ns() + r->source_base_ns);
 }
 
+static bool rtc_check_state(const Device *dev, const void *state, GError **error)
+{
+    const RtcState *s = state;
+    int64_t offset_s = (int64_t)s->offset_s, checked_s = (int64_t)s->checked_s;
+    if (offset_s > RTC_LIMIT_S || offset_s < -RTC_LIMIT_S || checked_s > 2 * RTC_LIMIT_S ||
+        checked_s < -2 * RTC_LIMIT_S) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s: the saved time is out of range",
+                    device_label(dev));
+        return false;
+    }
+    return true;
+}
+
 static bool rtc_post_load(Device *dev, GError **error)
 {
     Rtc *r = (Rtc *)dev;
     assert_bql();
     RtcState *s = &r->state;
-    const int64_t limit_s = INT64_C(1000000000000); /* 30000 years, so arithmetic cannot overflow */
+    if (!rtc_check_state(dev, s, error)) {
+        return false;
+    }
     if (r->clock == RTC_CLOCK_VM) {
         uint64_t saved_ns = MIN(s->vm_ns, (uint64_t)INT64_MAX / 4);
         r->source_base_ns = (int64_t)saved_ns - vm_clock_now_ns();
-    }
-    int64_t now_s = rtc_now_s(r, NULL), checked_s = (int64_t)s->checked_s;
-    if (now_s > limit_s || now_s < -limit_s || checked_s > limit_s || checked_s < -limit_s) {
-        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s: the saved time is out of range",
-                    device_label(dev));
-        return false;
     }
     s->cmos[RTC_A] &= (uint8_t)~RTC_A_UIP;
     s->cmos[RTC_C] &= RTC_INTERRUPTS;
@@ -422,5 +433,6 @@ const DeviceType rtc_type = {
     .reset = rtc_reset,
     .unrealize = rtc_unrealize,
     .pre_save = rtc_pre_save,
+    .check_state = rtc_check_state,
     .post_load = rtc_post_load,
 };

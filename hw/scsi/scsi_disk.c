@@ -238,11 +238,19 @@ static void lun_unrealize(Device *dev)
     }
 }
 
+static bool lun_check_state(const Device *dev, const void *state, GError **error)
+{
+    const ScsiLunState *s = state;
+    return ((const ScsiLun *)(const void *)dev)->type == SCSI_TYPE_CD || !s->tray_open
+               ? true
+               : refuse(error, "%s: saved state has the open tray of a disk", device_label(dev));
+}
+
 static bool lun_post_load(Device *dev, GError **error)
 {
     ScsiLun *lun = from_device(dev);
-    if (lun->type != SCSI_TYPE_CD && lun->state.tray_open) {
-        return refuse(error, "%s: saved state has the open tray of a disk", device_label(dev));
+    if (!lun_check_state(dev, &lun->state, error)) {
+        return false;
     }
     scsi_lun_set_write_cache(lun, lun->blk, lun->state.write_cache);
     return true;
@@ -327,7 +335,8 @@ static void lun_firmware_path(const Device *dev, GString *path)
 #define LUN_TYPE                                                                                   \
     .instance_size = sizeof(ScsiLun), .state = &scsi_lun_state_desc, .user_creatable = true,       \
     .bus = SCSI_BUS_TYPE, .realize = lun_realize, .reset = lun_reset, .unrealize = lun_unrealize,  \
-    .co_retire = lun_retire, .post_load = lun_post_load, .firmware_path = lun_firmware_path
+    .co_retire = lun_retire, .check_state = lun_check_state, .post_load = lun_post_load,           \
+    .firmware_path = lun_firmware_path
 
 const DeviceType scsi_hd_type = {
     .name = "scsi-hd", .description = "SCSI disk", .properties = hd_properties, LUN_TYPE};

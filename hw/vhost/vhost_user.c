@@ -420,6 +420,11 @@ void vhost_user_forget_requests(VhostUser *u)
     atomic_store(&u->session_lost, false);
 }
 
+bool vhost_user_keeps_state(const VhostUser *u)
+{
+    return atomic_load(&u->session);
+}
+
 bool vhost_user_needs_reset(const VhostUser *u)
 {
     return atomic_load(&u->session_lost) || (!u->dev.usable && !u->dev.reconnects);

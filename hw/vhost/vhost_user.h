@@ -101,6 +101,8 @@ void vhost_user_set_enabled(VhostUser *u, unsigned enabled) RUNS_IN_MAIN;
 bool vhost_user_has_protocol(const VhostUser *u, unsigned bit) RUNS_IN_MAIN;
 /* The driver has reset the device: its next start is with new rings and a new session. */
 void vhost_user_forget_requests(VhostUser *u) ANY_THREAD;
+/* Whether the back end, a lost one too, keeps requests or a session of the driver's. The queues are stopped. */
+bool vhost_user_keeps_state(const VhostUser *u) RUNS_IN_MAIN;
 /* Whether the device cannot be started before its driver resets it: what the back end kept for the driver
  * is lost, or there is no back end and none may take its place. */
 bool vhost_user_needs_reset(const VhostUser *u) RUNS_IN_MAIN;

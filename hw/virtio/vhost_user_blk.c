@@ -248,5 +248,7 @@ const DeviceType vhost_user_blk_pci_type = {
     .co_start = vhost_user_device_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,
-    .post_load = virtio_pci_post_load,
+    .can_save = vhost_user_device_can_save,
+    .check_state = virtio_pci_check_state,
+    .post_load = vhost_user_device_post_load,
 };

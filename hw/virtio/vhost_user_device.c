@@ -29,6 +29,30 @@ bool vhost_user_device_co_start(Device *dev, GError **error)
     return virtio_pci_co_start(dev, error);
 }
 
+bool vhost_user_device_can_save(const Device *dev, GError **error)
+{
+    const VhostUserDevice *d = (const VhostUserDevice *)(const void *)dev;
+    enter_main();
+    if (!vhost_user_keeps_state(&d->user)) {
+        return true;
+    }
+    g_set_error(
+        error, STATE_ERROR, STATE_ERROR_VALUE,
+        "%s: its back end was lost with requests in flight; let the machine go on until it is back",
+        device_label(dev));
+    return false;
+}
+
+bool vhost_user_device_post_load(Device *dev, GError **error)
+{
+    VhostUserDevice *d = (VhostUserDevice *)(void *)dev;
+    if (!virtio_pci_post_load(dev, error)) {
+        return false;
+    }
+    vhost_user_forget_requests(&d->user);
+    return true;
+}
+
 bool vhost_user_device_co_open(VhostUserDevice *d, const VhostUserNeeds *needs,
                                const VhostUserEvents *events, GError **error)
 {

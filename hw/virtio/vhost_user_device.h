@@ -44,6 +44,10 @@ void vhost_user_device_co_close(VhostUserDevice *d) coroutine_fn RUNS_IN_MAIN;
 
 /* For a DeviceType: a device whose driver must reset it does not hold up the VM. */
 bool vhost_user_device_co_start(Device *dev, GError **error);
+/* For a DeviceType: refuses while a lost back end has requests that are nowhere else. */
+bool vhost_user_device_can_save(const Device *dev, GError **error);
+/* For a DeviceType: the rings are new to the back end. */
+bool vhost_user_device_post_load(Device *dev, GError **error);
 
 /* For VirtioOps: the home loop serves no queue; a reset makes the rings new. */
 void vhost_user_device_handle_queue(VirtioDevice *vdev, unsigned index);

@@ -95,17 +95,36 @@ static void fs_unrealize(Device *dev)
     vhost_user_device_co_unrealize(&fs_from(dev)->user);
 }
 
-/* A session is in the process that served the guest before the save. */
+/* A session is in the process that serves the guest. It begins with the driver, before a folder is mounted. */
+static bool fs_check_session(const Device *dev, const VhostUserFsState *s, GError **error)
+{
+    if ((s->virtio.status & VIRTIO_STATUS_DRIVER_OK) == 0) {
+        return true;
+    }
+    g_set_error(
+        error, STATE_ERROR, STATE_ERROR_VALUE,
+        "%s: the guest uses tag=%s, and its back end's session cannot be saved: have the guest "
+        "unmount it and unload its driver, or unplug the device",
+        device_label(dev), ((const VhostUserFs *)(const void *)dev)->tag);
+    return false;
+}
+
+static bool fs_can_save(const Device *dev, GError **error)
+{
+    assert_bql();
+    return fs_check_session(dev, &((const VhostUserFs *)(const void *)dev)->state, error);
+}
+
+static bool fs_check_state(const Device *dev, const void *state, GError **error)
+{
+    return fs_check_session(dev, state, error) && virtio_pci_check_state(dev, state, error);
+}
+
 static bool fs_post_load(Device *dev, GError **error)
 {
     assert_bql();
-    if ((fs_from(dev)->state.virtio.status & VIRTIO_STATUS_DRIVER_OK) != 0) {
-        g_set_error(error, STATE_ERROR, STATE_ERROR_VALUE,
-                    "%s: the guest had mounted it, and its session cannot be restored",
-                    device_label(dev));
-        return false;
-    }
-    return virtio_pci_post_load(dev, error);
+    return fs_check_session(dev, &fs_from(dev)->state, error) &&
+           vhost_user_device_post_load(dev, error);
 }
 
 static const StateField fs_fields[] = {
@@ -143,5 +162,7 @@ const DeviceType vhost_user_fs_pci_type = {
     .co_start = vhost_user_device_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,
+    .can_save = fs_can_save,
+    .check_state = fs_check_state,
     .post_load = fs_post_load,
 };

@@ -417,9 +417,13 @@ void virtio_cleanup(VirtioDevice *vdev)
     virtio_queues_cleanup(vdev);
 }
 
-bool virtio_post_load(VirtioDevice *vdev, GError **error)
+static bool is_power_of_two(unsigned n)
 {
-    const VirtioState *s = vdev->state;
+    return n && !(n & (n - 1));
+}
+
+bool virtio_check_state(const VirtioDevice *vdev, const VirtioState *s, GError **error)
+{
     const char *wrong = NULL;
     if ((s->status & VIRTIO_STATUS_FEATURES_OK) && (s->driver_features & ~vdev->features)) {
         wrong = "features this device does not offer";
@@ -428,7 +432,8 @@ bool virtio_post_load(VirtioDevice *vdev, GError **error)
     }
     for (unsigned i = 0; i < VIRTIO_MAX_QUEUES && !wrong; i++) {
         const VirtioQueueState *q = &s->queues[i];
-        if (i >= vdev->num_queues ? q->enabled : q->size > vdev->queue_size || !q->size) {
+        if (i >= vdev->num_queues ? q->enabled
+                                  : q->size > vdev->queue_size || !is_power_of_two(q->size)) {
             wrong = "a queue this device does not have, or of another size";
         }
     }
@@ -437,4 +442,11 @@ bool virtio_post_load(VirtioDevice *vdev, GError **error)
                     device_label(vdev->dev), wrong);
     }
     return !wrong;
+}
+
+void virtio_post_load(VirtioDevice *vdev)
+{
+    assert(vdev->owner == VIRTIO_OWNER_MAIN && !vdev->resetting);
+    vdev->generation++;
+    assert_virtio_state(vdev);
 }

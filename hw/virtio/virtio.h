@@ -341,8 +341,10 @@ bool virtio_co_start(VirtioDevice *vdev, GError **error) coroutine_fn RUNS_IN_MA
 void virtio_co_stop(VirtioDevice *vdev) coroutine_fn RUNS_IN_MAIN;
 /* A hard reset; main owns the queues. */
 void virtio_reset(VirtioDevice *vdev) BQL_HELD;
-/* After a load: refuses state that no driver can produce. */
-bool virtio_post_load(VirtioDevice *vdev, GError **error) BQL_HELD;
+/* Refuses state that no driver can produce. @vdev's own is not looked at. */
+bool virtio_check_state(const VirtioDevice *vdev, const VirtioState *s, GError **error) ANY_THREAD;
+/* After a load of a state that was checked: what the home loop has said of the state before has no effect. */
+void virtio_post_load(VirtioDevice *vdev) BQL_HELD;
 /* Reports a change of the config space (a resized disk) to the driver. */
 void virtio_config_changed(VirtioDevice *vdev) BQL_HELD;
 

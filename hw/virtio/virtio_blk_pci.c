@@ -378,5 +378,6 @@ const DeviceType virtio_blk_pci_type = {
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,
+    .check_state = virtio_pci_check_state,
     .post_load = virtio_blk_post_load,
 };

@@ -242,20 +242,27 @@ static void net_pci_unrealize(Device *dev)
     net_pci_co_leave_home(n);
 }
 
+static bool net_pci_check_state(const Device *dev, const void *state, GError **error)
+{
+    const VirtioNet *n = (const VirtioNet *)(const void *)dev;
+    const VirtioNetState *s = state;
+    const NetFilter *f = &s->filter;
+    uint64_t driver = s->virtio.driver_features, can = virtio_net_guest_offloads_of(driver);
+    unsigned most = driver & VIRTIO_NET_F_MQ ? n->pairs : 1;
+    if (f->count > NET_FILTER_MACS || f->first_multi > f->count || s->pairs < 1 ||
+        s->pairs > most || (s->guest_offloads & ~can)) {
+        return refuse(error, "%s: saved state has %u addresses, %u pairs, offloads 0x%" PRIx64,
+                      device_label(dev), f->count, s->pairs, s->guest_offloads);
+    }
+    return virtio_pci_check_state(dev, state, error);
+}
+
 static bool net_pci_post_load(Device *dev, GError **error)
 {
     VirtioNet *n = net_pci_from(dev);
-    const NetFilter *f = &n->state.filter;
-    uint64_t driver = n->state.virtio.driver_features, can = virtio_net_guest_offloads_of(driver);
-    unsigned most = driver & VIRTIO_NET_F_MQ ? n->pairs : 1;
     assert_bql();
-    if (!virtio_pci_post_load(dev, error)) {
+    if (!net_pci_check_state(dev, &n->state, error) || !virtio_pci_post_load(dev, error)) {
         return false;
-    }
-    if (f->count > NET_FILTER_MACS || f->first_multi > f->count || n->state.pairs < 1 ||
-        n->state.pairs > most || (n->state.guest_offloads & ~can)) {
-        return refuse(error, "%s: saved state has %u addresses, %u pairs, offloads 0x%" PRIx64,
-                      device_label(dev), f->count, n->state.pairs, n->state.guest_offloads);
     }
     virtio_net_vhost_negotiated(n);
     return true;
@@ -372,5 +379,6 @@ const DeviceType virtio_net_pci_type = {
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,
+    .check_state = net_pci_check_state,
     .post_load = net_pci_post_load,
 };

@@ -381,13 +381,19 @@ void virtio_pci_pre_save(Device *dev)
     pci_device_pre_save(&from_device(dev)->pci);
 }
 
+bool virtio_pci_check_state(const Device *dev, const void *state, GError **error)
+{
+    return virtio_check_state(&((const VirtioPci *)(const void *)dev)->vdev, state, error);
+}
+
 bool virtio_pci_post_load(Device *dev, GError **error)
 {
     VirtioPci *p = from_device(dev);
     assert_bql();
-    if (!virtio_post_load(&p->vdev, error)) {
+    if (!virtio_check_state(&p->vdev, p->vdev.state, error)) {
         return false;
     }
+    virtio_post_load(&p->vdev);
     pci_device_post_load(&p->pci);
     follow_bus_master(p);
     pci_intx_update(&p->pci, intx_cause, p);

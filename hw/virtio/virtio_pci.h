@@ -108,6 +108,8 @@ void virtio_pci_reset(Device *dev);
 bool virtio_pci_co_start(Device *dev, GError **error);
 void virtio_pci_co_stop(Device *dev);
 void virtio_pci_pre_save(Device *dev);
+/* Also of a device type with checks of its own, which begins its state with a VirtioState. */
+bool virtio_pci_check_state(const Device *dev, const void *state, GError **error);
 bool virtio_pci_post_load(Device *dev, GError **error);
 
 /* In virtio_pci_common.c: the common configuration structure. @offset lies inside it. */

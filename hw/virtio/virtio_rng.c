@@ -198,5 +198,6 @@ const DeviceType virtio_rng_pci_type = {
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,
+    .check_state = virtio_pci_check_state,
     .post_load = virtio_pci_post_load,
 };

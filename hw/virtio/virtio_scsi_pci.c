@@ -225,17 +225,20 @@ static void virtio_scsi_unrealize(Device *dev)
     scsi_bus_cleanup(&s->bus);
 }
 
+static bool virtio_scsi_check_state(const Device *dev, const void *state, GError **error)
+{
+    const VirtioScsiState *s = state;
+    if (s->sense_size > VIRTIO_SCSI_SENSE_SIZE_MAX || s->cdb_size > VIRTIO_SCSI_CDB_SIZE_MAX) {
+        return refuse(error, "%s: saved state has sense_size=%u cdb_size=%u", device_label(dev),
+                      s->sense_size, s->cdb_size);
+    }
+    return virtio_pci_check_state(dev, state, error);
+}
+
 static bool virtio_scsi_post_load(Device *dev, GError **error)
 {
-    const VirtioScsi *s = from_device(dev);
-    if (!virtio_pci_post_load(dev, error)) {
-        return false;
-    }
-    return s->state.sense_size <= VIRTIO_SCSI_SENSE_SIZE_MAX &&
-                   s->state.cdb_size <= VIRTIO_SCSI_CDB_SIZE_MAX
-               ? true
-               : refuse(error, "%s: saved state has sense_size=%u cdb_size=%u", device_label(dev),
-                        s->state.sense_size, s->state.cdb_size);
+    return virtio_scsi_check_state(dev, &from_device(dev)->state, error) &&
+           virtio_pci_post_load(dev, error);
 }
 
 /* ---- tables ---- */
@@ -288,5 +291,6 @@ const DeviceType virtio_scsi_pci_type = {
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,
+    .check_state = virtio_scsi_check_state,
     .post_load = virtio_scsi_post_load,
 };

@@ -340,6 +340,19 @@ static void cancel_at_home(void *opaque)
     aio_bh_cancel(&((VirtioSerial *)opaque)->host_bh);
 }
 
+/* Whether the guest has its sides open is reported also if the loaded driver never starts the queues. */
+static bool virtio_serial_post_load(Device *dev, GError **error)
+{
+    VirtioSerial *s = from_device(dev);
+    if (!virtio_pci_post_load(dev, error)) {
+        return false;
+    }
+    for (unsigned nr = 0; nr < s->max_ports; nr++) {
+        guest_open_set(s, nr, s->state.ports[nr].guest_open);
+    }
+    return true;
+}
+
 /* All its ports are unrealized. */
 static void virtio_serial_unrealize(Device *dev)
 {
@@ -412,5 +425,6 @@ const DeviceType virtio_serial_pci_type = {
     .co_start = virtio_pci_co_start,
     .co_stop = virtio_pci_co_stop,
     .pre_save = virtio_pci_pre_save,
-    .post_load = virtio_pci_post_load,
+    .check_state = virtio_pci_check_state,
+    .post_load = virtio_serial_post_load,
 };

@@ -259,7 +259,7 @@ static const OptSpec device_properties[] = {
         .realize = (realize_fn), .reset = virtio_pci_reset,                                        \
         .unrealize = device_unrealize_back_end, .co_start = virtio_pci_co_start,                   \
         .co_stop = virtio_pci_co_stop, .pre_save = virtio_pci_pre_save,                            \
-        .post_load = virtio_pci_post_load,                                                         \
+        .check_state = virtio_pci_check_state, .post_load = virtio_pci_post_load,                  \
     }
 
 const DeviceType back_end_type = BACK_END_TYPE(device_realize_back_end);

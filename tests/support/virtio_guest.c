@@ -329,16 +329,25 @@ GByteArray *virtio_bench_save(VirtioBench *b, Device *dev)
     return out;
 }
 
-char *virtio_bench_load(VirtioBench *b, Device *dev, const GByteArray *saved)
+static bool bench_load_to(const DeviceType *type, void *object, const GByteArray *saved,
+                          GError **error)
 {
     size_t first = 0, second = 0;
+    return (!type->base_state ||
+            state_load(type->base_state, object, saved->data, saved->len, &first, error)) &&
+           state_load(type->state, object, saved->data + first, saved->len - first, &second, error);
+}
+
+char *virtio_bench_load(VirtioBench *b, Device *dev, const GByteArray *saved)
+{
     GError *error = NULL;
+    const DeviceType *type = dev->type;
+    g_autofree uint8_t *scratch = g_memdup2(dev, type->instance_size);
+    bool ok = bench_load_to(type, scratch, saved, &error) &&
+              (!type->check_state ||
+               type->check_state(dev, scratch + type->state->struct_offset, &error));
     bql_lock();
-    const StateDesc *base = dev->type->base_state;
-    bool ok = (!base || state_load(base, dev, saved->data, saved->len, &first, &error)) &&
-              state_load(dev->type->state, dev, saved->data + first, saved->len - first, &second,
-                         &error) &&
-              dev->type->post_load(dev, &error);
+    ok = ok && bench_load_to(type, dev, saved, &error) && type->post_load(dev, &error);
     bql_unlock();
     if (ok) {
         return NULL;

@@ -59,7 +59,8 @@ void virtio_bench_start(VirtioBench *b, Device *dev); /* as at `cont` */
 char *virtio_bench_try_start(VirtioBench *b, Device *dev);
 void virtio_bench_stop(VirtioBench *b, Device *dev);  /* as at `stop`; waits */
 void virtio_bench_reset(VirtioBench *b, Device *dev); /* as at system reset: stop, reset, start */
-/* Saves and loads the state of @dev, which is stopped. */
+/* Saves and loads the state of @dev, which is stopped. The error's text (to be freed) if it is refused; the
+ * device is unchanged then. */
 GByteArray *virtio_bench_save(VirtioBench *b, Device *dev);
 char *virtio_bench_load(VirtioBench *b, Device *dev, const GByteArray *saved);
 

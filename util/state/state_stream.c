@@ -353,6 +353,11 @@ StateSection *state_stream_find(const StateStream *s, const char *instance, cons
     return g_hash_table_lookup(s->index, &key);
 }
 
+const char *state_section_name(const StateSection *section)
+{
+    return section->table->name;
+}
+
 bool state_section_load(StateSection *section, const StateDesc *desc, void *object, GError **error)
 {
     size_t used = 0;

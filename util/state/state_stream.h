@@ -36,7 +36,7 @@
 #define STATE_STREAM_MAX (64u << 20) /* bytes */
 #define STATE_RECORD_MAX (4u << 20)  /* bytes of a record's body */
 #define STATE_SECTION_LIMIT 65536u   /* sections */
-#define STATE_TEXT_LIMIT 64u         /* texts */
+#define STATE_TEXT_LIMIT 1024u       /* texts */
 #define STATE_TEXT_MAX (1u << 20)    /* bytes of a text */
 #define STATE_INSTANCE_MAX 1023u     /* bytes of an instance */
 #define STATE_NAME_MAX 63u           /* bytes of the name of a table, a field or a text */
@@ -98,6 +98,8 @@ bool state_stream_expect(const StateStream *s, const char *name, const char *val
 /* NULL: there is no such section. */
 StateSection *state_stream_find(const StateStream *s, const char *instance, const char *name)
     ANY_THREAD;
+/* The name of its table. */
+const char *state_section_name(const StateSection *section) ANY_THREAD;
 /* Loads a section and marks it as taken. False + error: @object is as before. The table that the stream
  * describes has to be that of @desc at the section's version: a table that was changed without a new version
  * is refused, with the field. */

@@ -123,6 +123,17 @@ static const CmdlineOption cmdline_options[] = {
     {0},
 };
 
+/* Of the process, not of the machine: VmConfig.options is without them. */
+static const char *const cmdline_process_options[] = {
+    "D",       "S",   "daemonize",  "echr",     "gdb", "mon",     "monitor", "msg",   "notify",
+    "pidfile", "qmp", "qmp-pretty", "run-with", "s",   "sandbox", "timeout", "trace", NULL};
+
+/* The first of the names of one option. */
+static const char *cmdline_canonical_name(const char *name)
+{
+    return strcmp(name, "M") == 0 ? "machine" : name;
+}
+
 static const CmdlineOption *cmdline_find(const char *name)
 {
     for (const CmdlineOption *o = cmdline_options; o->name != NULL; o++) {
@@ -178,6 +189,7 @@ static bool cmdline_take(VmConfig *config, int argc, char **argv, int *at, GErro
         return false;
     }
     if (word[0] != '-') {
+        vm_config_note_option(config, "hda", word);
         return cmdline_disk(config, "hda", word, error); /* as in QEMU */
     }
     const char *name = word + (word[1] == '-' ? 2 : 1);
@@ -191,6 +203,9 @@ static bool cmdline_take(VmConfig *config, int argc, char **argv, int *at, GErro
             return cmdline_fail(error, name, "needs an argument: -%s %s", name, option->argument);
         }
         value = argv[(*at)++];
+    }
+    if (!g_strv_contains(cmdline_process_options, name)) {
+        vm_config_note_option(config, cmdline_canonical_name(name), value);
     }
     cmdline_current = option;
     return option->handler(config, name, value, error);

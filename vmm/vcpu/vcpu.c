@@ -41,6 +41,9 @@ static bool vcpu_run_call(Vcpu *v)
     if (call == NULL) {
         return false;
     }
+    if (v->exit_pending) {
+        bug_abort("invariant 4: a call to a vCPU with an exit that KVM has yet to complete");
+    }
     call->fn(v, call->opaque);
     co_wake(call->caller); /* @call is invalid from here on */
     return true;
@@ -369,6 +372,11 @@ bool vcpus_parked(const VcpuSet *set)
 unsigned vcpus_count(const VcpuSet *set)
 {
     return set->count;
+}
+
+const ArchCpus *vcpus_arch(const VcpuSet *set)
+{
+    return set->config.cpus;
 }
 
 typedef struct VcpuReset {

@@ -80,6 +80,8 @@ void vcpus_co_park(VcpuSet *set) coroutine_fn RUNS_IN_MAIN;
 void vcpus_unpark(VcpuSet *set) RUNS_IN_MAIN;
 bool vcpus_parked(const VcpuSet *set) ANY_THREAD;
 unsigned vcpus_count(const VcpuSet *set) ANY_THREAD;
+/* VcpuSetConfig.cpus */
+const ArchCpus *vcpus_arch(const VcpuSet *set) ANY_THREAD;
 /* Resets all vCPUs to power-on state, the first with @boot (NULL: the reset vector). All are
  * parked. */
 bool vcpus_co_reset(VcpuSet *set, const BootState *boot, GError **error) coroutine_fn RUNS_IN_MAIN;

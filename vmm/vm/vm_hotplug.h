@@ -39,12 +39,17 @@ typedef struct VmHotplug {
     bool ejected;        /* ... and has to scan again */
     GPtrArray *removals; /* VmRemoval; not done */
     CoQueue progress;    /* woken when a removal is retired or done */
+    GPtrArray *plugged;  /* Device that came since the start; borrowed */
+    char *removed;       /* the first of the start's devices that has gone; NULL: none has */
 } VmHotplug;
 
 void vm_hotplug_init(Vm *vm) RUNS_IN_MAIN;
 /* No removal is under way. */
 void vm_hotplug_clear(Vm *vm) RUNS_IN_MAIN;
 
+/* False + error names a device that came or went since the start, or is about to go: the command line does
+ * not describe the machine. */
+bool vm_check_devices_of_start(const Vm *vm, GError **error) RUNS_IN_MAIN;
 /* Under the operation lock. @opts (borrowed) with "driver". NULL + error in QEMU's words. */
 Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Under the operation lock: requests @dev from the guest, or begins its removal where no request is

@@ -37,10 +37,15 @@ void vm_run_changed(Vm *vm, RunPhase phase, StopReason reason)
     VM_ANNOUNCE(vm, run_changed, phase, reason);
 }
 
-void vm_was_reset(Vm *vm)
+void vm_was_loaded(Vm *vm)
 {
     vm->life.kept_panicked = false;
     vm->life.kept_events = 0;
+}
+
+void vm_was_reset(Vm *vm)
+{
+    vm_was_loaded(vm);
     VM_ANNOUNCE(vm, reset, vm->life.reset_cause);
 }
 

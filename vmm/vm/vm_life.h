@@ -83,5 +83,7 @@ void vm_run_changed(Vm *vm, RunPhase phase, StopReason reason) RUNS_IN_MAIN;
 /* Called when the machine was reset and has not started: drops the guest's requests. Announces
  * it. */
 void vm_was_reset(Vm *vm) RUNS_IN_MAIN;
+/* Called when another state of the machine was loaded: drops the requests of the guest that was there. */
+void vm_was_loaded(Vm *vm) RUNS_IN_MAIN;
 
 #endif

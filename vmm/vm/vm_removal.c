@@ -15,12 +15,42 @@ struct VmRemoval {
 void vm_hotplug_init(Vm *vm)
 {
     vm->hotplug.removals = g_ptr_array_new();
+    vm->hotplug.plugged = g_ptr_array_new();
     co_queue_init(&vm->hotplug.progress);
 }
 
 void vm_hotplug_clear(Vm *vm)
 {
     g_ptr_array_unref(vm->hotplug.removals);
+    g_ptr_array_unref(vm->hotplug.plugged);
+    g_free(vm->hotplug.removed);
+}
+
+static bool removal_refuse_state(GError **error, const char *device, const char *what)
+{
+    g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
+                "device '%s' %s: the state of a machine has the devices that it started with",
+                device, what);
+    return false;
+}
+
+bool vm_check_devices_of_start(const Vm *vm, GError **error)
+{
+    const VmHotplug *h = &vm->hotplug;
+    if (h->removed != NULL) {
+        return removal_refuse_state(error, h->removed, "was removed since the start");
+    }
+    if (h->plugged->len > 0) {
+        return removal_refuse_state(error, device_label(h->plugged->pdata[0]),
+                                    "was plugged in since the start");
+    }
+    for (unsigned i = 0; i < vm->machine.devices->len; i++) {
+        const Device *dev = vm->machine.devices->pdata[i];
+        if (dev->leaving) {
+            return removal_refuse_state(error, device_label(dev), "is being removed");
+        }
+    }
+    return true;
 }
 
 /* ---- one device ---- */
@@ -40,6 +70,9 @@ static RUNS_IN_MAIN Device *removal_child_of(const Vm *vm, const Device *dev)
 static coroutine_fn RUNS_IN_MAIN void removal_co_free_device(Vm *vm, Device *dev)
 {
     SP("hotplug.stopped", dev);
+    if (!g_ptr_array_remove(vm->hotplug.plugged, dev) && vm->hotplug.removed == NULL) {
+        vm->hotplug.removed = g_strdup(device_label(dev));
+    }
     device_unrealize(dev);
     g_ptr_array_remove(vm->machine.devices, dev);
     SP("hotplug.unrealized", dev);

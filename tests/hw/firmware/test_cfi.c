@@ -315,25 +315,25 @@ static void impossible_states_are_refused(void **state)
     Bench *b = *state;
     bench_init(b, &geometries[0], false);
     CfiState good = b->state;
-    assert_true(cfi_check_state(&b->flash, NULL));
+    assert_true(cfi_check_state(&b->flash, b->flash.state, NULL));
     b->state.mode = CFI_MODE_COUNT;
-    assert_false(cfi_check_state(&b->flash, NULL));
+    assert_false(cfi_check_state(&b->flash, b->flash.state, NULL));
     b->state = good;
     b->state.window = SIZE;
-    assert_false(cfi_check_state(&b->flash, NULL));
+    assert_false(cfi_check_state(&b->flash, b->flash.state, NULL));
     b->state = good;
     b->state.window = 1;
-    assert_false(cfi_check_state(&b->flash, NULL));
+    assert_false(cfi_check_state(&b->flash, b->flash.state, NULL));
     b->state = good;
     b->state.mode = CFI_BUFFER_DATA;
     b->state.buffer_end = b->flash.buffer_size + 1;
-    assert_false(cfi_check_state(&b->flash, NULL));
+    assert_false(cfi_check_state(&b->flash, b->flash.state, NULL));
     b->state.buffer_end = 1;
     b->state.words_left = 0; /* it would count below zero */
-    assert_false(cfi_check_state(&b->flash, NULL));
+    assert_false(cfi_check_state(&b->flash, b->flash.state, NULL));
     b->state = good;
     b->state.mode = CFI_BUFFER_CONFIRM; /* nothing to program */
-    assert_false(cfi_check_state(&b->flash, NULL));
+    assert_false(cfi_check_state(&b->flash, b->flash.state, NULL));
 }
 
 static void impossible_geometries_are_refused(void **state)

@@ -134,15 +134,15 @@ static void state_no_driver_can_have_made_is_refused(void **state)
     GError *error = NULL;
     bql_lock();
     s->driver_features |= 1ull << 40;
-    assert_false(virtio_post_load(&f->guest.dev->vdev, &error));
+    assert_false(virtio_check_state(&f->guest.dev->vdev, s, &error));
     g_clear_error(&error);
     *s = good;
     s->queues[1].enabled = true;
-    assert_false(virtio_post_load(&f->guest.dev->vdev, &error));
+    assert_false(virtio_check_state(&f->guest.dev->vdev, s, &error));
     g_clear_error(&error);
     *s = good;
     s->queues[0].size = 512;
-    assert_false(virtio_post_load(&f->guest.dev->vdev, &error));
+    assert_false(virtio_check_state(&f->guest.dev->vdev, s, &error));
     g_clear_error(&error);
     *s = good;
     bql_unlock();

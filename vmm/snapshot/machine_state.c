@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/snapshot/machine_state.h"
+
+#include <inttypes.h>
+#include "hw/core/vm_clock.h"
+#include "vmm/snapshot/machine_options.h"
+#include "vmm/snapshot/machine_parts.h"
+#include "vmm/snapshot/machine_state_int.h"
+
+#define VM_INSTANCE "/machine"
+#define VM_CLOCK_MAX (INT64_MAX / 4) /* ns: 73 years; sums do not overflow */
+
+struct MachineStateLoad {
+    VmStateSaved vm;
+    MachineParts *parts;
+};
+
+static const StateField vm_fields[] = {
+    STATE_FIELD_MAX(VmStateSaved, STATE_U64, clock_ns, VM_CLOCK_MAX),
+    STATE_FIELD_MAX(VmStateSaved, STATE_U64, wall_ns, INT64_MAX),
+    STATE_FIELD(VmStateSaved, STATE_BOOL, ran),
+    STATE_FIELD_MAX(VmStateSaved, STATE_U8, reason, STOP_REASON_COUNT - 1),
+    STATE_PADDING(VmStateSaved, pad),
+    {0}};
+const StateDesc machine_vm_state_desc = {.name = "vm",
+                                         .version = 1,
+                                         .min_version = 1,
+                                         .struct_size = sizeof(VmStateSaved),
+                                         .fields = vm_fields};
+
+/* ---- HEAD ---- */
+
+/* What a machine has to have in common with the one that was saved. */
+typedef struct StateIdentity {
+    const char *name;
+    char *value;
+} StateIdentity;
+#define IDENTITY_COUNT 5
+
+static RUNS_IN_MAIN void state_identity(const Vm *vm, StateIdentity id[IDENTITY_COUNT])
+{
+    const VmMachine *m = &vm->machine;
+    id[0] = (StateIdentity){"architecture", g_strdup(ARCH_NAME)};
+    id[1] = (StateIdentity){"accelerator", g_strdup("kvm")};
+    id[2] = (StateIdentity){"machine", g_strdup("q35")};
+    id[3] = (StateIdentity){"memory", g_strdup_printf("%" PRIu64, m->memory->size)};
+    id[4] = (StateIdentity){"cpus", g_strdup_printf("%u", vcpus_count(m->vcpus))};
+}
+
+static void state_identity_clear(StateIdentity id[IDENTITY_COUNT])
+{
+    for (unsigned i = 0; i < IDENTITY_COUNT; i++) {
+        g_free(id[i].value);
+    }
+}
+
+static bool state_write_escaped(StateWriter *w, const char *name, const char *value, GError **error)
+{
+    g_autofree char *text = machine_text_escape(value);
+    return state_writer_text(w, name, text, error);
+}
+
+static RUNS_IN_MAIN bool state_write_head(const Vm *vm, StateWriter *w, GError **error)
+{
+    const VmConfig *config = vm->config;
+    StateIdentity id[IDENTITY_COUNT];
+    bool ok = state_writer_text(w, "program", "skiff", error) &&
+              state_writer_text(w, "version", SKIFF_VERSION, error);
+    state_identity(vm, id);
+    for (unsigned i = 0; i < IDENTITY_COUNT && ok; i++) {
+        ok = state_writer_text(w, id[i].name, id[i].value, error);
+    }
+    state_identity_clear(id);
+    return ok &&
+           state_write_escaped(w, "cpu", config->machine.cpu != NULL ? config->machine.cpu : "host",
+                               error) &&
+           state_write_escaped(w, "directory", config->directory, error) &&
+           machine_options_write(config->options, w, error);
+}
+
+static RUNS_IN_MAIN bool state_check_head(const Vm *vm, const StateStream *s, GError **error)
+{
+    StateIdentity id[IDENTITY_COUNT];
+    bool ok = state_stream_expect(s, "program", "skiff", error);
+    state_identity(vm, id);
+    for (unsigned i = 0; i < IDENTITY_COUNT && ok; i++) {
+        ok = state_stream_expect(s, id[i].name, id[i].value, error);
+    }
+    state_identity_clear(id);
+    return ok;
+}
+
+/* ---- the VM itself ---- */
+
+static RUNS_IN_MAIN bool state_write_vm(const Vm *vm, StateWriter *w, GError **error)
+{
+    const VmStateSaved s = {.clock_ns = (uint64_t)vm_clock_now_ns(),
+                            .wall_ns = (uint64_t)vm_clock_wall_ns(),
+                            .ran = vm->run.run_requested,
+                            .reason = (uint8_t)vm->run.reason};
+    return state_writer_section(w, VM_INSTANCE, &machine_vm_state_desc, &s, 0, error);
+}
+
+/* ---- devices ---- */
+
+static RUNS_IN_MAIN bool state_write_devices(Vm *vm, const VmStopped *token, StateWriter *w,
+                                             GError **error)
+{
+    return true;
+}
+
+static RUNS_IN_MAIN bool state_stage_devices(Vm *vm, MachineStateLoad *l, StateStream *s,
+                                             GError **error)
+{
+    return true;
+}
+
+static RUNS_IN_MAIN bool state_apply_devices(Vm *vm, MachineStateLoad *l, const VmStopped *token,
+                                             GError **error)
+{
+    vm_clock_set_ns((int64_t)l->vm.clock_ns);
+    return true;
+}
+
+/* ---- the whole ---- */
+
+GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error)
+{
+    g_autoptr(StateWriter) w = state_writer_new();
+    if (!vm_check_devices_of_start(vm, error) || !state_write_head(vm, w, error)) {
+        return NULL;
+    }
+    g_autoptr(MachineParts) parts = machine_parts_co_read(&vm->machine, token, error);
+    if (parts == NULL || !state_write_vm(vm, w, error) || !machine_parts_save(parts, w, error) ||
+        !state_write_devices(vm, token, w, error)) {
+        return NULL;
+    }
+    return state_writer_end(w, error);
+}
+
+MachineStateLoad *machine_state_stage(Vm *vm, const GByteArray *stream, GError **error)
+{
+    g_autoptr(StateStream) s = state_stream_decode(stream->data, stream->len, error);
+    if (s == NULL || !vm_check_devices_of_start(vm, error) || !state_check_head(vm, s, error)) {
+        return NULL;
+    }
+    g_autoptr(MachineStateLoad) l = g_new0(MachineStateLoad, 1);
+    if (!state_stream_load(s, VM_INSTANCE, &machine_vm_state_desc, &l->vm, false, error)) {
+        return NULL;
+    }
+    l->parts = machine_parts_load(&vm->machine, s, error);
+    if (l->parts == NULL || !state_stage_devices(vm, l, s, error) ||
+        !state_stream_all_taken(s, error)) {
+        return NULL;
+    }
+    return g_steal_pointer(&l);
+}
+
+bool machine_state_ran(const MachineStateLoad *l)
+{
+    return l->vm.ran;
+}
+
+bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token, GError **error)
+{
+    g_autoptr(MachineParts) before = machine_parts_co_read(&vm->machine, token, error);
+    if (before == NULL || !machine_parts_co_write(&vm->machine, l->parts, token, error)) {
+        return false;
+    }
+    if (!state_apply_devices(vm, l, token, error)) {
+        machine_parts_co_put_back(&vm->machine, before, token);
+        return false;
+    }
+    run_state_set_loaded(&vm->run, token, l->vm.ran ? STOP_PAUSED : (StopReason)l->vm.reason);
+    vm_was_loaded(vm);
+    return true;
+}
+
+void machine_state_load_free(MachineStateLoad *l)
+{
+    if (l != NULL) {
+        machine_parts_free(l->parts);
+        g_free(l);
+    }
+}
