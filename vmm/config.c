@@ -83,7 +83,7 @@ void vm_config_clear(VmConfig *config)
         config->machine.rtc_base,   config->machine.rtc_clock,  config->process.log_file,
         config->control.gdb,        config->control.exec,       config->process.notify,
         config->accelerators.other, config->machine.boot.order, config->machine.boot.once,
-        config->machine.pflash[0],  config->machine.pflash[1]};
+        config->machine.pflash[0],  config->machine.pflash[1],  config->life.load_state};
     for (unsigned i = 0; i < G_N_ELEMENTS(strings); i++) {
         g_free(strings[i]);
     }

@@ -96,6 +96,7 @@ typedef struct LifeConfig {
     PanicAction panic;
     WatchdogAction watchdog;
     unsigned timeout_s; /* 0: none */
+    char *load_state;   /* -loadstate; NULL: the machine starts at power-on */
 } LifeConfig;
 
 /* The process. */

@@ -22,6 +22,7 @@
 #include "vmm/process/run_with.h"
 #include "vmm/sandbox/sandbox.h"
 #include "vmm/exec/exec_vm.h"
+#include "vmm/snapshot/state_load.h"
 #include "vmm/startup.h"
 
 #define MAIN_FLUSH_BOUND_MS 2000
@@ -155,8 +156,10 @@ static void main_start(void *opaque)
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&m->vm.run);
     m->vm.run.run_requested = !m->config.life.start_stopped && !m->vm.life.quitting;
-    bool ok = startup_co_build(&m->vm, &error) && main_co_write_pidfile(m, &error) &&
-              main_co_confine(m, &error);
+    const char *state = m->config.life.load_state;
+    bool ok = startup_co_build(&m->vm, &error) &&
+              (state == NULL || state_load_co(&m->vm, state, &error)) &&
+              main_co_write_pidfile(m, &error) && main_co_confine(m, &error);
     if (ok) {
         daemon_report(EXIT_STATUS_OK);
         co_vm_resume(&m->vm.run); /* unless a debugger has connected meanwhile */

@@ -66,7 +66,8 @@ typedef enum StopReason {
     STOP_GUEST_PANICKED,
     STOP_SHUTDOWN,
     STOP_WATCHDOG,
-    STOP_DEBUG, /* stopped by gdb */
+    STOP_DEBUG,   /* stopped by gdb */
+    STOP_SAVE_VM, /* by savevm-start, for a saved state */
     STOP_REASON_COUNT,
 } StopReason;
 

@@ -5,7 +5,7 @@ static const char *run_state_reason_name(const RunState *rs)
 {
     static const char *const reasons[] = {"prelaunch",      "paused",         "io-error",
                                           "internal-error", "guest-panicked", "shutdown",
-                                          "watchdog",       "debug"};
+                                          "watchdog",       "debug",          "save-vm"};
     return reasons[rs->reason];
 }
 

@@ -79,6 +79,8 @@ static const CmdlineOption cmdline_options[] = {
     {"overcommit", "mem-lock=off,cpu-pm=off", NULL, cmdline_overcommit, 0},
     {"echr", "number", "the escape key in place of Ctrl-A, as a character code", cmdline_escape, 0},
     {"S", NULL, "do not start the processors", cmdline_flag, FIELD(life.start_stopped)},
+    {"loadstate", "file", "go on from a state that savevm-start has saved, in the same machine",
+     cmdline_string, FIELD(life.load_state)},
     {"no-reboot", NULL, "exit instead of resetting", cmdline_flag, FIELD(life.no_reboot)},
     {"no-shutdown", NULL, "stop instead of exiting on power-off", cmdline_flag,
      FIELD(life.no_shutdown)},

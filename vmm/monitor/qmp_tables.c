@@ -30,6 +30,7 @@
     ROW(memory)                                                                                    \
     ROW(balloon)                                                                                   \
     ROW(netdev_event)                                                                              \
+    ROW(savevm)                                                                                    \
     ROW(dump)                                                                                      \
     ROW(monitor)                                                                                   \
     ROW(trace)

@@ -232,6 +232,27 @@ static void hmp_print_balloon(HmpCall *call, struct json_object *result)
     hmp_printf(call, "balloon: actual=%" PRId64 "\n", qmp_arg_int(result, "actual", 0) >> 20);
 }
 
+/* ---- savevm-start ---- */
+
+static void hmp_print_savevm(HmpCall *call, struct json_object *result)
+{
+    const char *status = qmp_arg_str(result, "status");
+    if (status == NULL) {
+        return; /* there is no save: nothing, as in Proxmox */
+    }
+    hmp_printf(call, "savevm status: %s\n", status);
+    hmp_printf(call, "total time: %" PRId64 " milliseconds\n",
+               qmp_arg_int(result, "total-time", 0));
+    if (qmp_arg_has(result, "pause-time")) {
+        hmp_printf(call, "the VM stood for: %" PRId64 " milliseconds\n",
+                   qmp_arg_int(result, "pause-time", 0));
+    }
+    hmp_printf(call, "bytes: %" PRId64 "\n", qmp_arg_int(result, "bytes", 0));
+    if (qmp_arg_has(result, "error")) {
+        hmp_printf(call, "Error: %s\n", qmp_arg_str(result, "error"));
+    }
+}
+
 /* clang-format off */
 const HmpCommand hmp_info_machine_commands[] = {
     {"info memory_size_summary", NULL, NULL, "the size of RAM",
@@ -244,6 +265,8 @@ const HmpCommand hmp_info_machine_commands[] = {
     {"info pci", NULL, NULL, "the PCI bus", .qmp = "query-pci", .print = hmp_print_pci},
     {"info balloon", NULL, NULL, "the memory that the balloon leaves to the guest, in MiB",
      .qmp = "query-balloon", .print = hmp_print_balloon},
+    {"info savevm", NULL, NULL, "the save of savevm-start", .qmp = "query-savevm",
+     .print = hmp_print_savevm},
     {"info dump", NULL, NULL, "the progress of a dump", .qmp = "query-dump", .print = hmp_print_dump},
     {0},
 };

@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* savevm-start and savevm-end on a machine without KVM: what is saved is of the instant of the stop; whatever the
+ * file does, a cancel ends the save, the VM goes on, and the next save works. */
+#include <stdio.h>
+#include "migration/state_file.h"
+#include "tests/migration/ram/ram_test.h"
+#include "vmm/snapshot/machine_state.h"
+#include "vmm/snapshot/savevm.h"
+
+#define NODE "fault,node-name=%s,file.driver=mem,file.size=80M"
+#define FILE_A "json:{\"driver\":\"raw\",\"file\":\"a\"}"
+#define FILE_B "json:{\"driver\":\"raw\",\"file\":\"b\"}"
+#define STREAM "the state of vCPUs and devices"
+#define LAST_PAGE ((RAM_TEST_LOW + RAM_TEST_HIGH) / GUEST_RAM_PAGE - 1)
+
+typedef struct Rig {
+    Vm vm;
+    RamTest ram;
+    RamTest at_stop; /* what memory was when the VM was stopped */
+    BlockNode *a, *b;
+    unsigned stops, starts, saves;
+    unsigned seed;
+    bool log_fails, state_fails;
+    bool stop_comes;       /* a user's stop, while the VM is stopped for the save */
+    unsigned dirty_passes; /* so often a pass finds all pages written again */
+} Rig;
+
+static Rig *rig;
+
+/* ---- the machine ---- */
+
+static void rig_write(uint64_t page)
+{
+    uint64_t gpa;
+    uint8_t *to = rig->ram.host + page * GUEST_RAM_PAGE;
+    test_fill(to, GUEST_RAM_PAGE, ++rig->seed);
+    assert_true(guest_ram_find_host(&rig->vm.machine.ram, to, &gpa));
+    guest_ram_mark(&rig->vm.machine.ram, gpa, GUEST_RAM_PAGE);
+}
+
+/* The guest writes until the end, and the last page only then. */
+static void rig_park(void *opaque)
+{
+    enter_coroutine();
+    rig_write(3);
+    rig_write(LAST_PAGE);
+    memcpy(rig->at_stop.host, rig->ram.host, RAM_TEST_LOW + RAM_TEST_HIGH);
+    rig->stops++;
+}
+
+static void rig_unpark(void *opaque)
+{
+    rig->starts++;
+    rig_write(5);
+}
+
+static void rig_step(void *opaque)
+{
+}
+
+static bool rig_start_backends(void *opaque, GError **error)
+{
+    return true;
+}
+
+static bool rig_reset(void *opaque, GError **error)
+{
+    return true;
+}
+
+static const RunStateOps rig_ops = {
+    .co_park = rig_park,
+    .unpark = rig_unpark,
+    .co_stop_backends = rig_step,
+    .co_start_backends = rig_start_backends,
+    .co_drain = rig_step,
+    .co_reset = rig_reset,
+};
+
+/* Stands for the real one: of the machine, only memory is here. */
+GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error)
+{
+    assert_int_equal(vm->run.phase, RUN_STOPPED);
+    assert_int_equal(token->count, 1);
+    rig->saves++;
+    if (rig->stop_comes) {
+        run_state_request_stop(&vm->run, STOP_PAUSED);
+    }
+    if (rig->state_fails) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "vnet0: its state is elsewhere");
+        return NULL;
+    }
+    StateWriter *w = state_writer_new();
+    assert_true(state_writer_text(w, "text", STREAM, NULL));
+    GByteArray *stream = state_writer_end(w, NULL);
+    state_writer_free(w);
+    return stream;
+}
+
+static bool rig_log_start(void *opaque, GError **error)
+{
+    if (rig->log_fails) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "vsock0 cannot log");
+    }
+    return !rig->log_fails;
+}
+
+static void rig_log_stop(void *opaque)
+{
+}
+
+/* The guest's writes since the last pass. */
+static bool rig_log_sync(void *opaque, const GuestRam *ram, GError **error)
+{
+    if (rig->dirty_passes > 0 && rig->vm.run.phase == RUN_RUNNING) {
+        rig->dirty_passes--;
+        for (uint64_t page = 0; page <= LAST_PAGE; page += 1 + page % 2) {
+            rig_write(page);
+        }
+    }
+    return true;
+}
+
+static const GuestRamLogOps rig_log = {rig_log_start, rig_log_stop, rig_log_sync};
+
+static coroutine_fn RUNS_IN_MAIN BlockNode *rig_node(const char *name)
+{
+    g_autofree char *text = g_strdup_printf(NODE, name);
+    return test_node_add(text);
+}
+
+static coroutine_fn RUNS_IN_MAIN void rig_init(void)
+{
+    rig = g_new0(Rig, 1);
+    ram_test_init(&rig->ram);
+    ram_test_init(&rig->at_stop);
+    test_fill(rig->ram.host, RAM_TEST_LOW / 2, 1); /* one run of pages: few requests */
+    Vm *vm = &rig->vm;
+    vm->ctx = test_main;
+    vm->machine.ram = rig->ram.ram;
+    vm->machine.ram.log_ops = &rig_log;
+    run_state_init(&vm->run, test_main, &rig_ops, rig);
+    vm_operation_begin(&vm->run);
+    vm->run.run_requested = true;
+    co_vm_start(&vm->run);
+    vm_operation_end(&vm->run);
+    rig->a = rig_node("a");
+    rig->b = rig_node("b");
+}
+
+static coroutine_fn RUNS_IN_MAIN void rig_clear(void)
+{
+    vm_operation_begin(&rig->vm.run);
+    vm_stopped_put(&rig->vm.run, co_vm_stop(&rig->vm.run, STOP_PAUSED));
+    vm_operation_end(&rig->vm.run);
+    /* The file of a save that was cancelled is closed when its last step has ended. */
+    while (!block_co_delete("a", NULL)) {
+        co_yield_turn();
+    }
+    while (!block_co_delete("b", NULL)) {
+        co_yield_turn();
+    }
+    guest_ram_log_free(&rig->vm.machine.ram);
+    ram_test_clear(&rig->ram);
+    ram_test_clear(&rig->at_stop);
+    g_clear_pointer(&rig, g_free);
+}
+
+static coroutine_fn RUNS_IN_MAIN void rig_start(const char *path)
+{
+    GError *error = NULL;
+    if (!savevm_co_start(&rig->vm, path, &error)) {
+        fail_msg("savevm-start: %s", error->message);
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN void rig_wait(SavevmState wanted)
+{
+    while (savevm_info().state == SAVEVM_ACTIVE) {
+        co_yield_turn();
+    }
+    if (savevm_info().state != wanted) {
+        fail_msg("the save is in state %d: %s", savevm_info().state, savevm_info().error);
+    }
+}
+
+static bool rig_runs(void)
+{
+    return rig->vm.run.phase == RUN_RUNNING;
+}
+
+/* ---- what the file holds ---- */
+
+typedef struct Reading {
+    BlockBackend *blk;
+    GByteArray *stream;
+    RamTest ram;
+    GError *error;
+} Reading;
+
+static void reading_at_home(void *opaque)
+{
+    Reading *r = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    r->stream = state_file_co_read_stream(r->blk, &r->error);
+    if (r->stream != NULL) {
+        assert_true(ram_image_co_load(r->blk, STATE_FILE_RAM_OFFSET, &r->ram.ram, &r->error));
+    }
+}
+
+/* Whether it holds the state of the last stop; false: it holds none. */
+static coroutine_fn RUNS_IN_MAIN bool file_is_valid(BlockNode *n)
+{
+    Reading r = {0};
+    ram_test_init(&r.ram);
+    r.blk = blk_co_new("reader", n, false, NULL);
+    assert_non_null(r.blk);
+    co_call_in(test_home, reading_at_home, &r);
+    bool valid = r.stream != NULL;
+    if (valid) {
+        g_autoptr(StateStream) s = state_stream_decode(r.stream->data, r.stream->len, NULL);
+        assert_non_null(s);
+        assert_string_equal(state_stream_text(s, "text"), STREAM);
+        assert_true(ram_test_equal(&r.ram, &rig->at_stop));
+        g_byte_array_unref(r.stream);
+    } else {
+        g_clear_error(&r.error);
+    }
+    blk_co_free(r.blk);
+    ram_test_clear(&r.ram);
+    return valid;
+}
+
+/* ---- faults ---- */
+
+typedef struct FaultCall {
+    BlockNode *node;
+    BlockFault fault;
+} FaultCall;
+
+static void fault_set_at_home(void *opaque)
+{
+    FaultCall *c = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    block_fault_set(c->node, &c->fault);
+}
+
+static coroutine_fn RUNS_IN_MAIN void fault_set(BlockNode *n, BlockFault fault)
+{
+    FaultCall c = {n, fault};
+    co_call_in(test_home, fault_set_at_home, &c);
+}
+
+static void fault_release_at_home(void *opaque)
+{
+    enter_coroutine();
+    enter_iothread(test_home);
+    block_fault_set(opaque, &(BlockFault){0});
+    block_fault_release(opaque, 1000);
+}
+
+static coroutine_fn RUNS_IN_MAIN void fault_release(BlockNode *n)
+{
+    co_call_in(test_home, fault_release_at_home, n);
+}
+
+/* ---- tests ---- */
+
+BLOCK_TEST(a_save_is_of_the_instant_of_the_stop)
+{
+    rig_init();
+    rig->dirty_passes = 3;
+    rig_start(FILE_A);
+    rig_wait(SAVEVM_COMPLETED);
+    assert_false(rig_runs());
+    assert_string_equal(run_state_qemu_name(&rig->vm.run), "save-vm");
+    assert_true(savevm_info().passes >= 3);
+    assert_true(file_is_valid(rig->a));
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    assert_true(rig_runs());
+    assert_int_equal(rig->stops, 1);
+    rig_clear();
+}
+
+BLOCK_TEST(a_stopped_vm_is_saved_and_stays_stopped)
+{
+    rig_init();
+    run_state_request_stop(&rig->vm.run, STOP_PAUSED);
+    run_state_co_settle(&rig->vm.run, INT64_MAX / 2);
+    rig_start(FILE_A);
+    rig_wait(SAVEVM_COMPLETED);
+    assert_true(file_is_valid(rig->a));
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    assert_false(rig_runs());
+    assert_string_equal(run_state_qemu_name(&rig->vm.run), "paused");
+    rig_clear();
+}
+
+BLOCK_TEST(without_a_log_the_vm_is_stopped_for_all_of_memory)
+{
+    rig_init();
+    rig->log_fails = true;
+    rig_start(FILE_A);
+    rig_wait(SAVEVM_COMPLETED);
+    assert_int_equal(savevm_info().passes, 1);
+    assert_true(file_is_valid(rig->a));
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    assert_true(rig_runs());
+    rig_clear();
+}
+
+BLOCK_TEST(without_a_file_the_vm_is_only_stopped)
+{
+    rig_init();
+    rig_start(NULL);
+    rig_wait(SAVEVM_COMPLETED);
+    assert_false(rig_runs());
+    assert_int_equal(rig->saves, 0);
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    assert_true(rig_runs());
+    rig_clear();
+}
+
+BLOCK_TEST(commands_at_the_wrong_time_are_refused)
+{
+    rig_init();
+    g_autoptr(GError) error = NULL;
+    assert_false(savevm_co_end(&rig->vm, &error));
+    assert_string_equal(error->message, "VM snapshot not started");
+    g_clear_error(&error);
+    rig_start(FILE_A);
+    assert_false(savevm_co_start(&rig->vm, FILE_B, &error));
+    assert_string_equal(error->message, "VM snapshot already started");
+    g_clear_error(&error);
+    rig_wait(SAVEVM_COMPLETED);
+    assert_false(savevm_co_start(&rig->vm, FILE_B, &error));
+    assert_string_equal(error->message, "VM snapshot already started");
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    rig_clear();
+}
+
+BLOCK_TEST(what_cannot_be_saved_fails_the_save_and_the_vm_goes_on)
+{
+    rig_init();
+    rig->state_fails = true;
+    rig_start(FILE_A);
+    rig_wait(SAVEVM_FAILED);
+    assert_string_equal(savevm_info().error, "vnet0: its state is elsewhere");
+    assert_true(rig_runs());
+    assert_false(file_is_valid(rig->a));
+    rig->state_fails = false;
+    rig_start(FILE_A);
+    rig_wait(SAVEVM_COMPLETED);
+    assert_true(file_is_valid(rig->a));
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    rig_clear();
+}
+
+/* Each request fails once: no file counts, the VM goes on, and the next save works. */
+BLOCK_TEST(an_error_of_any_request_fails_the_save)
+{
+    static const int errors[] = {ENOSPC, EIO};
+    rig_init();
+    unsigned failed = 0;
+    for (unsigned nth = 0;; nth++) {
+        fault_set(rig->a, (BlockFault){.op = BLOCK_FAULT_ANY,
+                                       .after = nth,
+                                       .count = 1,
+                                       .error = (uint32_t)errors[nth % 2]});
+        g_autoptr(GError) error = NULL;
+        bool started = savevm_co_start(&rig->vm, FILE_A, &error);
+        while (savevm_info().state == SAVEVM_ACTIVE) {
+            co_yield_turn();
+        }
+        bool hit = block_fault_hits(rig->a) > 0;
+        fault_set(rig->a, (BlockFault){0});
+        if (!hit) {
+            assert_true(started && savevm_info().state == SAVEVM_COMPLETED);
+            break;
+        }
+        failed++;
+        assert_int_equal(savevm_info().state, SAVEVM_FAILED);
+        assert_non_null(strstr(savevm_info().error, g_strerror(errors[nth % 2])));
+        assert_true(rig_runs());
+    }
+    assert_true(failed > 15);
+    assert_true(file_is_valid(rig->a));
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    assert_true(rig_runs());
+    rig_clear();
+}
+
+typedef struct Start {
+    const char *path;
+    bool ok, ended;
+} Start;
+
+static void start_run(void *opaque)
+{
+    Start *s = opaque;
+    enter_coroutine();
+    enter_main();
+    g_autoptr(GError) error = NULL;
+    s->ok = savevm_co_start(&rig->vm, s->path, &error);
+    s->ended = true;
+}
+
+/* Starts a save to a, whose request number @nth hangs. False: there are not so many. */
+static coroutine_fn RUNS_IN_MAIN bool start_and_hang(Start *s, unsigned nth)
+{
+    fault_set(rig->a, (BlockFault){.op = BLOCK_FAULT_ANY, .after = nth, .hold = true});
+    *s = (Start){.path = FILE_A};
+    co_start(test_main, start_run, s);
+    do {
+        co_yield_turn();
+    } while (savevm_info().state == SAVEVM_ACTIVE && block_fault_held(rig->a) == 0);
+    bool held = block_fault_held(rig->a) > 0;
+    if (!held) {
+        fault_set(rig->a, (BlockFault){0});
+    }
+    return held;
+}
+
+/* Any request hangs: the save is cancelled at once, the VM goes on, and another file takes the next save while
+ * the first still hangs. */
+BLOCK_TEST(a_cancel_while_any_request_hangs_lets_the_vm_go_on)
+{
+    unsigned hung = 0;
+    for (bool held = true; held; hung += held) {
+        Start s;
+        rig_init();
+        held = start_and_hang(&s, hung);
+        if (held) {
+            assert_true(savevm_co_end(&rig->vm, NULL));
+            assert_int_equal(savevm_info().state, SAVEVM_NONE);
+            assert_true(rig_runs());
+            rig_start(FILE_B);
+            rig_wait(SAVEVM_COMPLETED);
+            assert_true(file_is_valid(rig->b));
+        } else {
+            rig_wait(SAVEVM_COMPLETED);
+            assert_true(file_is_valid(rig->a));
+        }
+        assert_true(savevm_co_end(&rig->vm, NULL));
+        assert_true(rig_runs());
+        fault_release(rig->a);
+        while (!s.ended) {
+            co_yield_turn();
+        }
+        rig_clear();
+    }
+    assert_true(hung > 15);
+}
+
+/* A save that was cancelled when only its last request was missing: that one makes the file valid, which must
+ * not stay so. */
+BLOCK_TEST(a_file_of_a_cancelled_save_does_not_stay_valid)
+{
+    unsigned last = 0;
+    for (bool held = true; held; last++) {
+        Start s;
+        rig_init();
+        held = start_and_hang(&s, last);
+        if (held) {
+            assert_true(savevm_co_end(&rig->vm, NULL));
+            fault_release(rig->a);
+            BlockBackend *writer = NULL; /* there is one when the save has closed the file */
+            while ((writer = blk_co_new("w", rig->a, true, NULL)) == NULL) {
+                co_yield_turn();
+            }
+            blk_co_free(writer);
+            assert_false(file_is_valid(rig->a));
+        } else {
+            rig_wait(SAVEVM_COMPLETED);
+            assert_true(savevm_co_end(&rig->vm, NULL));
+        }
+        rig_clear();
+    }
+    assert_true(last > 15);
+}
+
+BLOCK_TEST(the_end_of_skiff_ends_a_save_that_hangs)
+{
+    Start s;
+    rig_init();
+    assert_true(start_and_hang(&s, 8));
+    run_state_leave(&rig->vm.run);
+    VM_ANNOUNCE(&rig->vm, ending, VM_CAUSE_HOST_QMP_QUIT, true);
+    while (savevm_info().state == SAVEVM_ACTIVE) {
+        co_yield_turn();
+    }
+    vm_operation_begin(&rig->vm.run); /* nobody has kept it */
+    vm_operation_end(&rig->vm.run);
+    fault_release(rig->a);
+    rig_clear();
+}
+
+/* The VM is stopped for the save when its user stops it: then the save fails. */
+BLOCK_TEST(a_users_stop_during_a_save_that_fails_counts)
+{
+    rig_init();
+    rig->stop_comes = true;
+    rig->state_fails = true;
+    rig_start(FILE_A);
+    rig_wait(SAVEVM_FAILED);
+    run_state_co_settle(&rig->vm.run, INT64_MAX / 2);
+    assert_false(rig_runs());
+    assert_string_equal(run_state_qemu_name(&rig->vm.run), "save-vm");
+    rig_clear();
+}
+
+BLOCK_TEST(a_users_stop_during_a_save_that_completes_counts)
+{
+    rig_init();
+    rig->stop_comes = true;
+    rig_start(FILE_A);
+    rig_wait(SAVEVM_COMPLETED);
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    assert_false(rig_runs());
+    rig_clear();
+}
+
+BLOCK_TEST(a_target_that_is_too_small_is_refused)
+{
+    rig_init();
+    BlockNode *n = test_node_add("mem,node-name=c,size=66M");
+    g_autoptr(GError) error = NULL;
+    assert_false(savevm_co_start(&rig->vm, "json:{\"driver\":\"raw\",\"file\":\"c\"}", &error));
+    assert_non_null(strstr(error->message, "has 66 MiB; the state of this machine needs"));
+    assert_int_equal(savevm_info().state, SAVEVM_FAILED);
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    assert_true(rig_runs());
+    assert_non_null(n);
+    while (!block_co_delete("c", NULL)) {
+        co_yield_turn();
+    }
+    rig_clear();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_save_is_of_the_instant_of_the_stop),
+        cmocka_unit_test(a_stopped_vm_is_saved_and_stays_stopped),
+        cmocka_unit_test(without_a_log_the_vm_is_stopped_for_all_of_memory),
+        cmocka_unit_test(without_a_file_the_vm_is_only_stopped),
+        cmocka_unit_test(commands_at_the_wrong_time_are_refused),
+        cmocka_unit_test(what_cannot_be_saved_fails_the_save_and_the_vm_goes_on),
+        cmocka_unit_test(an_error_of_any_request_fails_the_save),
+        cmocka_unit_test(a_cancel_while_any_request_hangs_lets_the_vm_go_on),
+        cmocka_unit_test(a_file_of_a_cancelled_save_does_not_stay_valid),
+        cmocka_unit_test(the_end_of_skiff_ends_a_save_that_hangs),
+        cmocka_unit_test(a_users_stop_during_a_save_that_fails_counts),
+        cmocka_unit_test(a_users_stop_during_a_save_that_completes_counts),
+        cmocka_unit_test(a_target_that_is_too_small_is_refused),
+    };
+    return block_test_main(tests);
+}

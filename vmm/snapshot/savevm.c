@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/snapshot/savevm.h"
+
+#include "util/log.h"
+#include "vmm/snapshot/machine_state.h"
+#include "vmm/snapshot/state_target.h"
+
+/* What is left for the stopped VM: at most this part of its pages, and so many bytes. */
+#define SAVEVM_LEFT_PART 32u
+#define SAVEVM_LEFT_BYTES (UINT64_C(16) << 20)
+#define SAVEVM_MAX_PASSES 16u
+#define SAVEVM_SETTLE_NS (INT64_C(100) * 1000000)
+
+static struct Savevm {
+    VmListener listener; /* ACTIVE */
+    Vm *vm;              /* of the last save */
+    SavevmState state;
+    StateTarget *target; /* ACTIVE; NULL: only stops the VM */
+    bool logging;        /* dirty memory is logged */
+    bool cancelled;
+    bool owes_start; /* COMPLETED */
+    GError *error;   /* FAILED */
+    int64_t begin_ns, end_ns, pause_ns;
+    uint64_t bytes;
+    unsigned passes;
+    CoQueue ended; /* waits for the end of ACTIVE */
+} savevm;
+
+/* ---- the states ---- */
+
+static const bool savevm_moves[SAVEVM_STATE_COUNT][SAVEVM_STATE_COUNT] = {
+    [SAVEVM_NONE] = {[SAVEVM_ACTIVE] = true},
+    [SAVEVM_ACTIVE] = {[SAVEVM_NONE] = true, [SAVEVM_COMPLETED] = true, [SAVEVM_FAILED] = true},
+    [SAVEVM_COMPLETED] = {[SAVEVM_NONE] = true},
+    [SAVEVM_FAILED] = {[SAVEVM_NONE] = true, [SAVEVM_ACTIVE] = true},
+};
+
+static RUNS_IN_MAIN void assert_savevm(void)
+{
+    const struct Savevm *s = &savevm;
+    if (s->state != SAVEVM_ACTIVE && (s->target != NULL || s->logging || s->cancelled)) {
+        bug_abort("invariants 1, 4: a save that is not active has a file, a log or a cancel");
+    }
+    if (s->owes_start && s->state != SAVEVM_COMPLETED) {
+        bug_abort("invariant 5: a save that is not completed owes the VM a start");
+    }
+    if ((s->error != NULL) != (s->state == SAVEVM_FAILED)) {
+        bug_abort("a save has an error and has not failed, or the reverse");
+    }
+}
+
+static RUNS_IN_MAIN void savevm_move(SavevmState from, SavevmState to)
+{
+    if (savevm.state != from || !savevm_moves[from][to]) {
+        bug_abort("a save moves from state %d to %d, and is in %d", from, to, savevm.state);
+    }
+    savevm.state = to;
+    if (from == SAVEVM_FAILED) {
+        g_clear_error(&savevm.error);
+    }
+    assert_savevm();
+}
+
+/* Takes @error. */
+static RUNS_IN_MAIN void savevm_fail(GError *error)
+{
+    savevm.error = error;
+    savevm_move(SAVEVM_ACTIVE, SAVEVM_FAILED);
+}
+
+SavevmInfo savevm_info(void)
+{
+    const struct Savevm *s = &savevm;
+    bool active = s->state == SAVEVM_ACTIVE;
+    return (SavevmInfo){
+        .state = s->state,
+        .error = s->error != NULL ? s->error->message : NULL,
+        .bytes = s->target != NULL ? state_target_bytes(s->target) : s->bytes,
+        .total_ns = (active ? aio_now_ns(s->vm->ctx) : s->end_ns) - s->begin_ns,
+        .pause_ns = s->pause_ns,
+        .passes = s->passes,
+    };
+}
+
+static RUNS_IN_MAIN void savevm_cancel(void)
+{
+    if (savevm.state == SAVEVM_ACTIVE) {
+        savevm.cancelled = true;
+        if (savevm.target != NULL) {
+            state_target_cancel(savevm.target);
+        }
+    }
+}
+
+static void savevm_vm_ending(VmListener *l, VmCause cause, bool leaving)
+{
+    enter_main();
+    if (leaving) {
+        savevm_cancel();
+    }
+}
+
+/* ---- dirty memory ---- */
+
+/* A party that writes RAM cannot log: the passes of a running guest are not possible. */
+static coroutine_fn RUNS_IN_MAIN void savevm_start_log(void)
+{
+    g_autoptr(GError) error = NULL;
+    vm_operation_begin(&savevm.vm->run);
+    savevm.logging = guest_ram_co_log_start(&savevm.vm->machine.ram, &error);
+    vm_operation_end(&savevm.vm->run);
+    if (!savevm.logging) {
+        log_warn("savevm-start: the VM is stopped for the whole save: %s", error->message);
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN void savevm_stop_log(void)
+{
+    if (savevm.logging) {
+        guest_ram_co_log_stop(&savevm.vm->machine.ram);
+        savevm.logging = false;
+    }
+}
+
+/* Takes what is dirty for the next pass. */
+static RUNS_IN_MAIN bool savevm_take_dirty(uint64_t *pages, GError **error)
+{
+    if (!guest_ram_log_sync(&savevm.vm->machine.ram, error)) {
+        return false;
+    }
+    *pages = state_target_take_dirty(savevm.target);
+    return true;
+}
+
+/* ---- saving ---- */
+
+static coroutine_fn RUNS_IN_MAIN bool savevm_pass(bool dirty, GError **error)
+{
+    savevm.passes++;
+    return state_target_co_pass(savevm.target, dirty, error);
+}
+
+/* Copies memory while the guest runs, until little is left or passes do not help. */
+static coroutine_fn RUNS_IN_MAIN bool savevm_copy_live(GError **error)
+{
+    uint64_t pages = UINT64_MAX, before;
+    uint64_t few = MIN(state_target_pages(savevm.target) / SAVEVM_LEFT_PART,
+                       SAVEVM_LEFT_BYTES / GUEST_RAM_PAGE);
+    if (!savevm_pass(false, error)) {
+        return false;
+    }
+    do {
+        before = pages;
+        if (!savevm_take_dirty(&pages, error)) {
+            return false;
+        }
+        if (pages <= few || pages > before / 4 * 3) {
+            break;
+        }
+    } while (savevm_pass(true, error) && savevm.passes < SAVEVM_MAX_PASSES);
+    return *error == NULL;
+}
+
+/* With the VM stopped. Saving vCPUs may complete an access of theirs and write memory, so memory comes after. */
+static coroutine_fn RUNS_IN_MAIN bool savevm_copy_stopped(const VmStopped *token, GError **error)
+{
+    uint64_t pages;
+    g_autoptr(GByteArray) stream = machine_state_co_save(savevm.vm, token, error);
+    return stream != NULL && (!savevm.logging || savevm_take_dirty(&pages, error)) &&
+           savevm_pass(savevm.logging, error) &&
+           state_target_co_complete(savevm.target, stream, error);
+}
+
+/* Gives the file up; it is closed, unless that hangs and the save is cancelled. */
+static coroutine_fn RUNS_IN_MAIN void savevm_leave_target(void)
+{
+    if (savevm.target != NULL) {
+        savevm.bytes = state_target_bytes(savevm.target);
+        state_target_co_leave(savevm.target);
+        savevm.target = NULL;
+    }
+}
+
+/* The save has its result; @error NULL: it is complete. Ends ACTIVE. */
+static RUNS_IN_MAIN void savevm_finish(GError *error)
+{
+    bool cancelled = savevm.cancelled;
+    savevm.cancelled = false;
+    if (error == NULL) {
+        savevm_move(SAVEVM_ACTIVE, SAVEVM_COMPLETED);
+    } else if (cancelled) {
+        g_error_free(error);
+        savevm_move(SAVEVM_ACTIVE, SAVEVM_NONE);
+    } else {
+        log_warn("savevm-start: %s", error->message);
+        savevm_fail(error);
+    }
+    vm_unlisten(savevm.vm, &savevm.listener);
+    co_queue_wake_all(&savevm.ended);
+}
+
+/* Stops the VM, and leaves it stopped if everything is written. */
+static coroutine_fn RUNS_IN_MAIN void savevm_stop_and_complete(void)
+{
+    RunState *rs = &savevm.vm->run;
+    GError *error = NULL;
+    vm_operation_begin(rs);
+    int64_t begin_ns = aio_now_ns(savevm.vm->ctx);
+    VmStopped *token = co_vm_stop(rs, STOP_SAVE_VM);
+    if (savevm.target != NULL && savevm_copy_stopped(token, &error)) {
+        savevm_leave_target();
+    }
+    savevm_stop_log();
+    vm_stopped_put(rs, token);
+    savevm.end_ns = aio_now_ns(savevm.vm->ctx);
+    savevm.pause_ns = savevm.end_ns - begin_ns;
+    if (error == NULL) {
+        savevm_finish(NULL);
+        savevm.owes_start = rs->run_requested;
+        rs->run_requested = false;
+    }
+    co_vm_resume(rs);
+    vm_operation_end(rs);
+    if (error != NULL) {
+        savevm_leave_target();
+        savevm_finish(error);
+    }
+}
+
+static void savevm_run(void *opaque)
+{
+    enter_main();
+    enter_coroutine();
+    GError *error = NULL;
+    if (savevm.target != NULL) {
+        savevm_start_log();
+    }
+    if (!savevm.logging || savevm_copy_live(&error)) {
+        savevm_stop_and_complete();
+        return;
+    }
+    vm_operation_begin(&savevm.vm->run);
+    savevm_stop_log();
+    vm_operation_end(&savevm.vm->run);
+    savevm_leave_target();
+    savevm.end_ns = aio_now_ns(savevm.vm->ctx);
+    savevm_finish(error);
+}
+
+/* ---- commands ---- */
+
+static RUNS_IN_MAIN void savevm_begin(Vm *vm, StateTarget *target)
+{
+    savevm.vm = vm;
+    savevm.listener = (VmListener){.ending = savevm_vm_ending};
+    vm_listen(vm, &savevm.listener);
+    co_queue_init(&savevm.ended);
+    savevm.begin_ns = aio_now_ns(vm->ctx);
+    savevm.pause_ns = 0;
+    savevm.bytes = 0;
+    savevm.passes = 0;
+    savevm.target = target;
+    savevm_move(savevm.state, SAVEVM_ACTIVE);
+}
+
+bool savevm_co_start(Vm *vm, const char *path, GError **error)
+{
+    if (savevm.state == SAVEVM_ACTIVE || savevm.state == SAVEVM_COMPLETED || vm->life.quitting) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_EXIST,
+                    vm->life.quitting ? "skiff quits" : "VM snapshot already started");
+        return false;
+    }
+    StateTarget *target = NULL;
+    if (path != NULL) {
+        target = state_target_new(path, &vm->machine.ram, vm->ctx, error);
+        if (target == NULL) {
+            return false;
+        }
+    }
+    savevm_begin(vm, target);
+    GError *failure = NULL;
+    if (target != NULL && !state_target_co_open(target, &failure)) {
+        g_propagate_error(error, g_error_copy(failure));
+        savevm_leave_target();
+        savevm.end_ns = aio_now_ns(vm->ctx);
+        savevm_finish(failure);
+        return false;
+    }
+    co_start(vm->ctx, savevm_run, NULL);
+    return true;
+}
+
+bool savevm_co_end(Vm *vm, GError **error)
+{
+    int64_t deadline = aio_now_ns(vm->ctx) + SAVEVM_CANCEL_NS;
+    if (savevm.state == SAVEVM_NONE) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOENT, "VM snapshot not started");
+        return false;
+    }
+    savevm_cancel();
+    while (savevm.state == SAVEVM_ACTIVE &&
+           co_queue_wait_until(&savevm.ended, "the end of a save", deadline)) {
+    }
+    if (savevm.state == SAVEVM_COMPLETED || savevm.state == SAVEVM_FAILED) {
+        bool start = savevm.owes_start;
+        savevm.owes_start = false;
+        savevm_move(savevm.state, SAVEVM_NONE);
+        if (start) {
+            run_state_request_start(&vm->run);
+            run_state_co_settle(&vm->run, SAVEVM_SETTLE_NS);
+        }
+    }
+    return true;
+}
