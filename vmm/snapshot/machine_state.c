@@ -3,20 +3,21 @@
 
 #include <inttypes.h>
 #include "hw/core/vm_clock.h"
+#include "migration/device_state.h"
 #include "vmm/snapshot/machine_options.h"
 #include "vmm/snapshot/machine_parts.h"
 #include "vmm/snapshot/machine_state_int.h"
 
 #define VM_INSTANCE "/machine"
-#define VM_CLOCK_MAX (INT64_MAX / 4) /* ns: 73 years; sums do not overflow */
 
 struct MachineStateLoad {
     VmStateSaved vm;
     MachineParts *parts;
+    DeviceStateLoad *devices;
 };
 
 static const StateField vm_fields[] = {
-    STATE_FIELD_MAX(VmStateSaved, STATE_U64, clock_ns, VM_CLOCK_MAX),
+    STATE_FIELD_MAX(VmStateSaved, STATE_U64, clock_ns, DEVICE_STATE_CLOCK_MAX),
     STATE_FIELD_MAX(VmStateSaved, STATE_U64, wall_ns, INT64_MAX),
     STATE_FIELD(VmStateSaved, STATE_BOOL, ran),
     STATE_FIELD_MAX(VmStateSaved, STATE_U8, reason, STOP_REASON_COUNT - 1),
@@ -106,20 +107,21 @@ static RUNS_IN_MAIN bool state_write_vm(const Vm *vm, StateWriter *w, GError **e
 static RUNS_IN_MAIN bool state_write_devices(Vm *vm, const VmStopped *token, StateWriter *w,
                                              GError **error)
 {
-    return true;
+    bql_lock();
+    bool ok = device_state_save(vm->machine.devices, token, w, error);
+    bql_unlock();
+    return ok;
 }
 
-static RUNS_IN_MAIN bool state_stage_devices(Vm *vm, MachineStateLoad *l, StateStream *s,
+/* Sets the VM's clock, too. */
+static RUNS_IN_MAIN bool state_apply_devices(MachineStateLoad *l, const VmStopped *token,
                                              GError **error)
 {
-    return true;
-}
-
-static RUNS_IN_MAIN bool state_apply_devices(Vm *vm, MachineStateLoad *l, const VmStopped *token,
-                                             GError **error)
-{
-    vm_clock_set_ns((int64_t)l->vm.clock_ns);
-    return true;
+    device_state_set_clock(l->devices, (int64_t)l->vm.clock_ns);
+    bql_lock();
+    bool ok = device_state_apply(l->devices, token, error);
+    bql_unlock();
+    return ok;
 }
 
 /* ---- the whole ---- */
@@ -149,11 +151,11 @@ MachineStateLoad *machine_state_stage(Vm *vm, const GByteArray *stream, GError *
         return NULL;
     }
     l->parts = machine_parts_load(&vm->machine, s, error);
-    if (l->parts == NULL || !state_stage_devices(vm, l, s, error) ||
-        !state_stream_all_taken(s, error)) {
+    if (l->parts == NULL) {
         return NULL;
     }
-    return g_steal_pointer(&l);
+    l->devices = device_state_stage(vm->machine.devices, s, error);
+    return l->devices != NULL && state_stream_all_taken(s, error) ? g_steal_pointer(&l) : NULL;
 }
 
 bool machine_state_ran(const MachineStateLoad *l)
@@ -167,7 +169,7 @@ bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token,
     if (before == NULL || !machine_parts_co_write(&vm->machine, l->parts, token, error)) {
         return false;
     }
-    if (!state_apply_devices(vm, l, token, error)) {
+    if (!state_apply_devices(l, token, error)) {
         machine_parts_co_put_back(&vm->machine, before, token);
         return false;
     }
@@ -179,6 +181,7 @@ bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token,
 void machine_state_load_free(MachineStateLoad *l)
 {
     if (l != NULL) {
+        device_state_load_free(l->devices);
         machine_parts_free(l->parts);
         g_free(l);
     }

@@ -4,6 +4,7 @@
 /* What is refused, and changes nothing: streams of other machines, a KVM that fails, a machine whose devices came
  * or went. */
 #include <errno.h>
+#include "migration/device_state.h"
 #include "tests/support/state_seal.h"
 #include "tests/vmm/snapshot/snapshot_rig.h"
 #include "util/sys/sys_fault.h"
@@ -44,7 +45,7 @@ static RUNS_IN_MAIN void rig_expect_patch_refused(Rig *r, const char *text, cons
 }
 
 /* The sections that were put aside, and one more. */
-static RUNS_IN_MAIN GByteArray *rig_with_extra_section(Rig *r)
+static RUNS_IN_MAIN GByteArray *rig_with_extra_section(Rig *r, const VmStopped *token)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(StateWriter) w = state_writer_new();
@@ -57,6 +58,9 @@ static RUNS_IN_MAIN GByteArray *rig_with_extra_section(Rig *r)
     }
     assert_true(state_writer_section(w, "/machine", &machine_vm_state_desc, &vm, 0, &error));
     assert_true(machine_parts_save(parts, w, &error));
+    bql_lock();
+    assert_true(device_state_save(r->vm.machine.devices, token, w, &error));
+    bql_unlock();
     assert_true(
         state_writer_section(w, "/machine/peripheral/x", &machine_vm_state_desc, &vm, 0, &error));
     return state_writer_end(w, &error);
@@ -71,7 +75,7 @@ static void stopped_wrong_streams(Rig *r, const VmStopped *token)
     rig_expect_patch_refused(r, "x86_64", "x86_65", "architecture is x86_65, not x86_64");
     rig_expect_patch_refused(r, "/machine/cpu/1", "/machine/cpu/7",
                              "/machine/cpu/1: the state has no section x86-vcpu");
-    g_autoptr(GByteArray) extra = rig_with_extra_section(r);
+    g_autoptr(GByteArray) extra = rig_with_extra_section(r, token);
     rig_expect_refused(r, extra,
                        "section vm of /machine/peripheral/x, which this machine does not");
     for (guint size = 0; size < r->stream->len; size++) {
@@ -80,7 +84,7 @@ static void stopped_wrong_streams(Rig *r, const VmStopped *token)
         assert_null(machine_state_stage(&r->vm, &cut, &error));
         assert_non_null(error);
     }
-    rig_co_expect_parts(r, r->stream, token); /* nothing has changed */
+    rig_co_expect_state(r, r->stream, token); /* nothing has changed */
 }
 
 static void body_wrong_streams(Rig *r)
@@ -115,7 +119,7 @@ static void stopped_refused_by_kvm(Rig *r, const VmStopped *token)
         }
         if (hit) {
             assert_int_equal(vm_clock_now_ns(), before_ns);
-            rig_co_expect_parts(r, before, token);
+            rig_co_expect_state(r, before, token);
         }
     }
     assert_true(refused > 60);
