@@ -8,6 +8,8 @@
 #include "util/loop/iothread.h"
 #include "vmm/snapshot/state_open.h"
 
+#define STATE_TARGET_CLOSE_NS                                                                      \
+    (INT64_C(100) * 1000000)   /* a cancelled one may take to close the file */
 #define STATE_TARGET_MODE 0600 /* guest memory holds the guest's secrets */
 
 typedef bool StateTargetStep(StateTarget *t, GError **error); /* a coroutine in main */
@@ -189,14 +191,15 @@ static coroutine_fn RUNS_IN_MAIN void state_target_close(StateTarget *t)
         g_clear_pointer(&t->stream, g_byte_array_unref);
         co_call_in(blk_home(t->blk), state_target_end_at_home, t);
     }
+    if (t->made &&
+        !t->valid) { /* before its lock is released: later the name may be another save's */
+        file_co_remove(t->path);
+    }
     if (t->blk != NULL) {
         blk_co_free(t->blk);
     }
     if (t->node != NULL) {
         block_co_unref(t->node);
-    }
-    if (t->made && !t->valid) {
-        file_co_remove(t->path);
     }
     g_clear_pointer(&t->thread, iothread_free); /* here, where no lock is held */
 }
@@ -281,6 +284,9 @@ void state_target_co_leave(StateTarget *t)
     co_queue_wake_all(&t->begin);
     while (!t->closed && !t->cancelled) {
         co_queue_wait(&t->end, "the state file's end");
+    }
+    int64_t deadline = aio_now_ns(co_context(co_self())) + STATE_TARGET_CLOSE_NS;
+    while (!t->closed && co_queue_wait_until(&t->end, "the state file's end", deadline)) {
     }
     if (t->closed) {
         state_target_free(t);

@@ -40,7 +40,7 @@ bool state_target_co_complete(StateTarget *t, GByteArray *stream, GError **error
     coroutine_fn RUNS_IN_MAIN;
 /* Makes the step under way fail for its user at once, and all later ones. */
 void state_target_cancel(StateTarget *t) RUNS_IN_MAIN;
-/* Waits until the file is closed, unless cancelled, and gives @t up. A cancel may come until it returns. */
+/* Gives @t up. Waits until the file is closed; after a cancel not for long. A cancel may come until it returns. */
 void state_target_co_leave(StateTarget *t) coroutine_fn RUNS_IN_MAIN;
 /* Of guest memory. */
 uint64_t state_target_pages(const StateTarget *t) RUNS_IN_MAIN;
