@@ -122,5 +122,4 @@ static inline Picky *add_picky(DeviceRack *r, uint32_t value)
     return p;
 }
 
-
 #endif
