@@ -1,63 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The devices of a machine, one of each type, saved and loaded together. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include <cmocka.h>
-#include "tests/support/device_rack.h"
+#include "tests/migration/device_state_rig.h"
+#include "hw/firmware/fw_cfg_int.h"
 #include "tests/support/fake_net.h"
 #include "tests/support/scsi_guest.h"
-
-/* What a rack that was stirred and stopped leaves. */
-typedef struct Left {
-    RackGuest *guest;
-    GByteArray *stream;
-} Left;
-
-static void assert_no_error(const GError *error)
-{
-    if (error != NULL) {
-        fail_msg("%s", error->message);
-    }
-}
-
-static Left leave(bool msix)
-{
-    g_autoptr(GError) error = NULL;
-    DeviceRack *r = device_rack_new(RACK_WALL_NS);
-    device_rack_stir(r, msix);
-    device_rack_stop(r);
-    GByteArray *stream = device_rack_save(r, &error);
-    assert_no_error(error);
-    Left left = {device_rack_leave(r), stream};
-    device_rack_free(r);
-    return left;
-}
-
-static void left_clear(Left *l)
-{
-    rack_guest_free(l->guest);
-    g_byte_array_unref(l->stream);
-}
-
-/* A stopped rack that has the guest's RAM, but not its devices' state. */
-static DeviceRack *arrive(const Left *l)
-{
-    DeviceRack *r = device_rack_new(l->guest->wall_ns);
-    device_rack_stop(r);
-    device_rack_adopt(r, l->guest);
-    return r;
-}
-
-static void load(DeviceRack *r, const Left *l)
-{
-    g_autoptr(GError) error = NULL;
-    bool ok = device_rack_load(r, l->stream, l->guest->clock_ns, &error);
-    assert_no_error(error);
-    assert_true(ok);
-}
 
 /* ---- the types ---- */
 
@@ -130,19 +76,7 @@ static void a_loaded_state_is_saved_to_the_byte(void **state)
         DeviceRack *r = arrive(&l);
         load(r, &l);
         g_autoptr(GByteArray) again = device_rack_save(r, NULL);
-        g_autoptr(StateStream) a = state_stream_decode(l.stream->data, l.stream->len, NULL);
-        g_autoptr(StateStream) b = state_stream_decode(again->data, again->len, NULL);
-        for (unsigned i = 0; i < a->sections->len; i++) {
-            const StateSection *x = a->sections->pdata[i], *y = b->sections->pdata[i];
-            for (unsigned k = 0; k < x->size; k++) {
-                if (x->data[k] != y->data[k]) {
-                    fail_msg("%s: byte %u of %s: 0x%x became 0x%x", x->instance, k,
-                             state_section_name(x), x->data[k], y->data[k]);
-                }
-            }
-        }
-        assert_int_equal(again->len, l.stream->len);
-        assert_memory_equal(again->data, l.stream->data, again->len);
+        assert_streams_equal(l.stream, again);
         device_rack_free(r);
         left_clear(&l);
     }
@@ -302,49 +236,6 @@ static void queues_go_on_where_they_were(void **state)
 
 /* ---- what is refused ---- */
 
-/* A device that takes any state but one. */
-typedef struct Picky {
-    Device base;
-    struct PickyState {
-        uint32_t value;
-    } state;
-} Picky;
-
-#define PICKY_BAD 0xbad
-
-static bool picky_post_load(Device *dev, GError **error)
-{
-    if (((Picky *)(void *)dev)->state.value == PICKY_BAD) {
-        g_set_error(error, STATE_ERROR, STATE_ERROR_VALUE, "no");
-        return false;
-    }
-    return true;
-}
-
-static const StateField picky_fields[] = {STATE_FIELD(struct PickyState, STATE_U32, value), {0}};
-static const StateDesc picky_desc =
-    STATE_DESC("picky", 1, Picky, state, struct PickyState, picky_fields);
-static const DeviceType picky_type = {.name = "picky",
-                                      .instance_size = sizeof(Picky),
-                                      .state = &picky_desc,
-                                      .post_load = picky_post_load};
-
-static Picky *add_picky(DeviceRack *r, uint32_t value)
-{
-    Device *dev = virtio_bench_device_of(r->bench, &picky_type, NULL);
-    Picky *p = (Picky *)(void *)dev;
-    dev->path = g_strdup("/machine/rack/picky");
-    p->state.value = value;
-    g_ptr_array_add(r->devices, dev);
-    return p;
-}
-
-static void assert_streams_equal(const GByteArray *a, const GByteArray *b)
-{
-    assert_int_equal(a->len, b->len);
-    assert_memory_equal(a->data, b->data, a->len);
-}
-
 /* The last device refuses after all others were loaded. */
 static void a_load_that_is_refused_at_the_end_changes_nothing(void **state)
 {
@@ -384,6 +275,122 @@ static void a_mounted_folder_keeps_the_machine_from_being_saved(void **state)
     device_rack_free(r);
 }
 
+/* ---- other streams ---- */
+
+/* The error of a stream that a rack without its devices' state is given; to be freed. */
+static char *refusal_of(DeviceRack *r, const GByteArray *stream)
+{
+    GError *error = NULL;
+    g_autoptr(GByteArray) before = device_rack_tables(r);
+    assert_false(device_rack_load(r, stream, 5, &error));
+    g_autoptr(GByteArray) after = device_rack_tables(r);
+    assert_bytes_equal(before, after);
+    char *text = g_strdup(error->message);
+    g_error_free(error);
+    return text;
+}
+
+/* A stream of the stopped rack and of @picky. */
+static GByteArray *save_with(DeviceRack *r, Picky *picky, const DeviceType *type)
+{
+    const DeviceType *own = picky->base.type;
+    picky->base.type = type;
+    GByteArray *stream = device_rack_save(r, NULL);
+    picky->base.type = own;
+    return stream;
+}
+
+static void what_is_missing_unknown_or_of_another_version_is_named(void **state)
+{
+    static const StateDesc other =
+        STATE_DESC("other", 1, Picky, state, struct PickyState, picky_fields);
+    static const StateDesc newer =
+        STATE_DESC("picky", 2, Picky, state, struct PickyState, picky_fields);
+    const DeviceType other_type = {.name = "picky", .state = &other};
+    const DeviceType newer_type = {.name = "picky", .state = &newer};
+    const DeviceType both_type = {.name = "picky", .base_state = &other, .state = &picky_desc};
+    DeviceRack *r = device_rack_new(RACK_WALL_NS);
+    device_rack_stop(r);
+    g_autoptr(GByteArray) without = device_rack_save(r, NULL);
+    Picky *picky = add_picky(r, 1);
+    g_autoptr(GByteArray) with = device_rack_save(r, NULL);
+    g_autoptr(GByteArray) other_stream = save_with(r, picky, &other_type);
+    g_autoptr(GByteArray) newer_stream = save_with(r, picky, &newer_type);
+    g_autoptr(GByteArray) both_stream = save_with(r, picky, &both_type);
+
+    g_autofree char *missing = refusal_of(r, without);
+    assert_string_equal(missing, "/machine/rack/picky: the state has no section picky");
+    g_autofree char *replaced = refusal_of(r, other_stream);
+    assert_string_equal(replaced, "/machine/rack/picky: the state has no section picky");
+    g_autofree char *version = refusal_of(r, newer_stream);
+    assert_string_equal(version,
+                        "/machine/rack/picky: state of picky is version 2; versions 1 to 1 are "
+                        "supported");
+    g_autofree char *more = refusal_of(r, both_stream);
+    assert_string_equal(more, "/machine/rack/picky: the state has a section other, which the "
+                              "device does not have");
+    device_rack_remove_last(r);
+    g_autofree char *unknown = refusal_of(r, with);
+    assert_non_null(strstr(unknown, "a section picky of /machine/rack/picky"));
+    device_rack_free(r);
+}
+
+/* Version 1 of fw_cfg's table, which had no DMA register. */
+typedef struct OldFwCfg {
+    uint32_t offset;
+    uint16_t key;
+    uint8_t reserved[2];
+} OldFwCfg;
+
+static const StateField old_fw_cfg_fields[] = {STATE_FIELD(OldFwCfg, STATE_U32, offset),
+                                               STATE_FIELD(OldFwCfg, STATE_U16, key),
+                                               STATE_PADDING(OldFwCfg, reserved),
+                                               {0}};
+static const StateDesc old_fw_cfg_desc = {.name = "fw_cfg",
+                                          .version = 1,
+                                          .min_version = 1,
+                                          .struct_size = sizeof(OldFwCfg),
+                                          .fields = old_fw_cfg_fields};
+
+/* The stopped rack's stream with fw_cfg's state of version 1. */
+static GByteArray *save_with_old_fw_cfg(DeviceRack *r, const OldFwCfg *old)
+{
+    g_autoptr(StateWriter) w = state_writer_new();
+    g_autoptr(GPtrArray) others = g_ptr_array_new();
+    const Device *fw_cfg = device_rack_find(r, "fw_cfg_io");
+    for (unsigned i = 0; i < r->devices->len; i++) {
+        if (r->devices->pdata[i] != fw_cfg) {
+            g_ptr_array_add(others, r->devices->pdata[i]);
+        }
+    }
+    const VmStopped token = {.count = 1};
+    enter_main();
+    bql_lock();
+    assert_true(device_state_save(others, &token, w, NULL));
+    bql_unlock();
+    assert_true(state_writer_section(w, fw_cfg->path, &old_fw_cfg_desc, old, 0, NULL));
+    return state_writer_end(w, NULL);
+}
+
+static void fields_that_an_older_table_lacks_are_as_after_a_reset(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    const OldFwCfg old = {.offset = 2, .key = 0x19};
+    DeviceRack *r = device_rack_new(RACK_WALL_NS);
+    device_rack_stop(r);
+    g_autoptr(GByteArray) stream = save_with_old_fw_cfg(r, &old);
+    device_rack_start(r);
+    device_rack_stir(r, false);
+    device_rack_stop(r);
+    const FwCfgState *s = &((const FwCfg *)device_rack_find(r, "fw_cfg_io"))->state;
+    assert_int_not_equal(s->dma_address, 0);
+    assert_true(device_rack_load(r, stream, 5, &error));
+    assert_int_equal(s->dma_address, 0);
+    assert_int_equal(s->offset, 2);
+    assert_int_equal(s->key, 0x19);
+    device_rack_free(r);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -395,6 +402,8 @@ int main(void)
         cmocka_unit_test(vectors_that_are_pending_arrive_when_they_are_unmasked),
         cmocka_unit_test(queues_go_on_where_they_were),
         cmocka_unit_test(a_load_that_is_refused_at_the_end_changes_nothing),
+        cmocka_unit_test(what_is_missing_unknown_or_of_another_version_is_named),
+        cmocka_unit_test(fields_that_an_older_table_lacks_are_as_after_a_reset),
         cmocka_unit_test(a_mounted_folder_keeps_the_machine_from_being_saved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

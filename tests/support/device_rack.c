@@ -119,14 +119,19 @@ DeviceRack *device_rack_new(int64_t wall_ns)
     return r;
 }
 
+void device_rack_remove_last(DeviceRack *r)
+{
+    virtio_bench_unplug(r->bench, r->devices->pdata[r->devices->len - 1]);
+    g_ptr_array_set_size(r->devices, (gint)r->devices->len - 1);
+}
+
 void device_rack_free(DeviceRack *r)
 {
     enter_main();
     sys_fault_set(NULL);
     vm_clock_resume();
     while (r->devices->len > 0) {
-        virtio_bench_unplug(r->bench, r->devices->pdata[r->devices->len - 1]);
-        g_ptr_array_set_size(r->devices, (gint)r->devices->len - 1);
+        device_rack_remove_last(r);
     }
     g_ptr_array_unref(r->devices);
     fake_vhost_free(r->vhost);

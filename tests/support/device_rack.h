@@ -58,6 +58,8 @@ typedef struct RackGuest {
 /* A rack whose devices run, all as after a reset. The host's calendar time is @wall_ns. */
 DeviceRack *device_rack_new(int64_t wall_ns);
 void device_rack_free(DeviceRack *r);
+/* Removes the device that was added last. */
+void device_rack_remove_last(DeviceRack *r);
 /* The first device of @type. */
 Device *device_rack_find(const DeviceRack *r, const char *type);
 RackDriver *device_rack_driver(DeviceRack *r, const char *type);
