@@ -73,6 +73,8 @@ test_options_of_QEMU_that_skiff_lacks() {
         with "no -$option: " "-$option" x
     done
     with "no display ':1'" -vnc :1
+    with '/no/such/state' -loadstate /no/such/state
+    with "'/dev/null'" -loadstate /dev/null
     with gtk -display gtk
     with vga -vga std
     with "use -nic" -net user

@@ -127,8 +127,9 @@ static const CmdlineOption cmdline_options[] = {
 
 /* Of the process, not of the machine: VmConfig.options is without them. */
 static const char *const cmdline_process_options[] = {
-    "D",       "S",   "daemonize",  "echr",     "gdb", "mon",     "monitor", "msg",   "notify",
-    "pidfile", "qmp", "qmp-pretty", "run-with", "s",   "sandbox", "timeout", "trace", NULL};
+    "D",       "S",       "daemonize", "echr",    "gdb", "loadstate",  "mon",
+    "monitor", "msg",     "notify",    "pidfile", "qmp", "qmp-pretty", "run-with",
+    "s",       "sandbox", "timeout",   "trace",   NULL};
 
 /* The first of the names of one option. */
 static const char *cmdline_canonical_name(const char *name)
