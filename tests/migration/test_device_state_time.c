@@ -161,6 +161,23 @@ static void an_alarm_that_is_not_due_waits(void **state)
     gone(r, &l);
 }
 
+static void begin_ticks(DeviceRack *r)
+{
+    fake_out8(r->m, 0x70, 0x0a);
+    fake_out8(r->m, 0x71, 0x2f); /* 2 Hz, no interrupt */
+    cmos(r, 0x0c);
+}
+
+/* A guest that polls the flag finds the tick of before the save. */
+static void a_tick_that_nobody_has_seen_is_saved(void **state)
+{
+    Left l = leave_after(begin_ticks, S);
+    DeviceRack *r = arrive_after(&l, 0);
+    assert_int_equal(cmos(r, 0x0c) & 0x40, 0x40);
+    assert_int_equal(cmos(r, 0x0c) & 0x40, 0);
+    gone(r, &l);
+}
+
 /* ---- identity ---- */
 
 static uint64_t genid_gpa;
@@ -195,6 +212,7 @@ int main(void)
         cmocka_unit_test(the_pci_watchdog_has_the_time_that_it_had),
         cmocka_unit_test(the_time_of_day_has_moved_on_and_an_alarm_that_was_due_comes_at_once),
         cmocka_unit_test(an_alarm_that_is_not_due_waits),
+        cmocka_unit_test(a_tick_that_nobody_has_seen_is_saved),
         cmocka_unit_test(the_generation_id_is_that_of_the_new_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
