@@ -329,6 +329,7 @@ static void rtc_pre_save(Device *dev)
 {
     Rtc *r = (Rtc *)dev;
     assert_bql();
+    rtc_update_flags(r); /* the periodic tick up to which flags are valid is not saved */
     r->state.vm_ns = (uint64_t)(vm_clock_now_ns() + r->source_base_ns);
 }
 

@@ -33,8 +33,9 @@ bool vhost_user_device_can_save(const Device *dev, GError **error)
 {
     const VhostUserDevice *d = (const VhostUserDevice *)(const void *)dev;
     enter_main();
-    if (!vhost_user_keeps_state(&d->user)) {
-        return true;
+    assert_bql();
+    if (virtio_phase(&d->base.vdev) != VIRTIO_LIVE || !vhost_user_keeps_state(&d->user)) {
+        return true; /* what a driver has lost with a reset to come is lost anyway */
     }
     g_set_error(
         error, STATE_ERROR, STATE_ERROR_VALUE,

@@ -443,10 +443,3 @@ bool virtio_check_state(const VirtioDevice *vdev, const VirtioState *s, GError *
     }
     return !wrong;
 }
-
-void virtio_post_load(VirtioDevice *vdev)
-{
-    assert(vdev->owner == VIRTIO_OWNER_MAIN && !vdev->resetting);
-    vdev->generation++;
-    assert_virtio_state(vdev);
-}

@@ -343,8 +343,6 @@ void virtio_co_stop(VirtioDevice *vdev) coroutine_fn RUNS_IN_MAIN;
 void virtio_reset(VirtioDevice *vdev) BQL_HELD;
 /* Refuses state that no driver can produce. @vdev's own is not looked at. */
 bool virtio_check_state(const VirtioDevice *vdev, const VirtioState *s, GError **error) ANY_THREAD;
-/* After a load of a state that was checked: what the home loop has said of the state before has no effect. */
-void virtio_post_load(VirtioDevice *vdev) BQL_HELD;
 /* Reports a change of the config space (a resized disk) to the driver. */
 void virtio_config_changed(VirtioDevice *vdev) BQL_HELD;
 

@@ -393,7 +393,7 @@ bool virtio_pci_post_load(Device *dev, GError **error)
     if (!virtio_check_state(&p->vdev, p->vdev.state, error)) {
         return false;
     }
-    virtio_post_load(&p->vdev);
+    assert_virtio_state(&p->vdev);
     pci_device_post_load(&p->pci);
     follow_bus_master(p);
     pci_intx_update(&p->pci, intx_cause, p);

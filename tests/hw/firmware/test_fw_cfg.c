@@ -276,6 +276,29 @@ static void generated_files_are_made_once_for_each_reset(void **unused)
     assert_int_equal(count, 2);
 }
 
+/* A guest that was saved in the middle of a generated file goes on reading it. */
+static void a_selected_file_is_generated_after_a_load(void **unused)
+{
+    unsigned count = 0;
+    add("etc/generated", bytes_of("0"));
+    fw_cfg_set_generator(dev, generate, &count);
+    fw_cfg_mark_generated(dev, "etc/generated");
+    g_autoptr(GByteArray) saved = g_byte_array_new();
+    size_t used;
+    fake_out16(m, SELECTOR, 0x20);
+    state_save(dev->type->state, dev, saved);
+    assert_int_equal(count, 1);
+    bql_lock();
+    dev->type->reset(dev);
+    assert_true(state_load(dev->type->state, dev, saved->data, saved->len, &used, NULL));
+    assert_true(dev->type->post_load(dev, NULL));
+    bql_unlock();
+    assert_int_equal(count, 1); /* not before other devices are loaded, too */
+    assert_int_equal(fake_in8(m, DATA), '2');
+    assert_int_equal(fake_in8(m, DATA), 0);
+    assert_int_equal(count, 2);
+}
+
 static void a_file_that_is_removed_is_gone(void **unused)
 {
     uint32_t size;
@@ -534,6 +557,7 @@ int main(void)
         TEST(bad_names_are_refused),
         TEST(the_number_of_files_has_a_limit),
         TEST(generated_files_are_made_once_for_each_reset),
+        TEST(a_selected_file_is_generated_after_a_load),
         TEST(a_file_that_is_removed_is_gone),
         TEST(the_dma_register_reads_its_signature),
         TEST(dma_reads_an_item_in_pieces_that_follow_one_another),

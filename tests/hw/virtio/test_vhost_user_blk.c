@@ -170,6 +170,70 @@ static void stops_and_resets_while_the_back_end_is_away(void **state)
     assert_int_equal(vhost_user_peer_count(f->peer, VHOST_USER_GET_INFLIGHT_FD), 2); /* new rings */
 }
 
+static char *save_refusal(Fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    bql_lock();
+    bool ok = f->dev->type->can_save(f->dev, &error);
+    bql_unlock();
+    return ok ? NULL : g_strdup(error->message);
+}
+
+/* The list of what is in flight is the back end's, and a saved machine has none. */
+static void requests_with_a_lost_back_end_cannot_be_saved(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    offer(f);
+    virtio_bench_stop(f->bench, f->dev);
+    assert_null(save_refusal(f)); /* the back end has given all back */
+    virtio_bench_start(f->bench, f->dev);
+    virtio_bench_settle(f->bench);
+    vhost_user_peer_kill(f->peer);
+    virtio_bench_settle(f->bench);
+    virtio_bench_stop(f->bench, f->dev);
+    g_autofree char *refusal = save_refusal(f);
+    assert_non_null(strstr(refusal, "its back end was lost with requests in flight"));
+    virtio_bench_start(f->bench, f->dev);
+    vhost_user_peer_connect(f->peer);
+    virtio_bench_settle(f->bench);
+    virtio_bench_stop(f->bench, f->dev);
+    assert_null(save_refusal(f));
+}
+
+static void a_device_that_needs_a_reset_can_be_saved(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    offer(f);
+    vhost_user_peer_kill(f->peer);
+    virtio_bench_settle(f->bench);
+    virtio_bench_stop(f->bench, f->dev);
+    assert_null(save_refusal(f));
+}
+
+/* The rings are older than the list of requests that the back end keeps. */
+static void a_load_makes_the_list_of_requests_new(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f);
+    virtio_bench_stop(f->bench, f->dev);
+    g_autoptr(GByteArray) saved = virtio_bench_save(f->bench, f->dev);
+    virtio_bench_start(f->bench, f->dev);
+    virtio_bench_settle(f->bench);
+    offer(f);
+    vhost_user_peer_kill(f->peer);
+    virtio_bench_settle(f->bench);
+    virtio_bench_stop(f->bench, f->dev);
+    assert_int_equal(vhost_user_peer_count(f->peer, VHOST_USER_GET_INFLIGHT_FD), 2);
+    assert_null(virtio_bench_load(f->bench, f->dev, saved));
+    vhost_user_peer_connect(f->peer);
+    virtio_bench_start(f->bench, f->dev);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(vhost_user_peer_count(f->peer, VHOST_USER_GET_INFLIGHT_FD), 3);
+    assert_int_equal(f->peer->rings[0].base, 0);
+}
+
 static void every_state_field_is_saved(void **state)
 {
     GError *error = NULL;
@@ -189,6 +253,9 @@ int main(void)
         WITH(a_back_end_without_a_list_of_requests_is_not_replaced, set_up_device),
         WITH(a_back_end_with_a_list_of_requests_is_replaced, set_up_inflight),
         WITH(stops_and_resets_while_the_back_end_is_away, set_up_inflight),
+        WITH(requests_with_a_lost_back_end_cannot_be_saved, set_up_inflight),
+        WITH(a_device_that_needs_a_reset_can_be_saved, set_up_device),
+        WITH(a_load_makes_the_list_of_requests_new, set_up_inflight),
         cmocka_unit_test(every_state_field_is_saved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -165,6 +165,26 @@ static void a_half_sent_buffer_survives_save_and_load(void **state)
     assert_string_equal(f->port_chr->output->str, "0123456789");
 }
 
+/* The loaded driver never starts the queues. */
+static void a_load_closes_ports_that_are_not_open_in_it(void **state)
+{
+    Fixture *f = *state;
+    port_changes = g_string_new(NULL);
+    f->bench->machine->env.serial_port_changed = note_port_change;
+    virtio_bench_stop(f->bench, f->dev);
+    g_autoptr(GByteArray) saved = virtio_bench_save(f->bench, f->dev);
+    virtio_bench_start(f->bench, f->dev);
+    bring_up(f);
+    virtio_bench_stop(f->bench, f->dev);
+    g_string_truncate(port_changes, 0);
+    assert_null(virtio_bench_load(f->bench, f->dev, saved));
+    virtio_bench_start(f->bench, f->dev);
+    virtio_bench_settle(f->bench);
+    assert_string_equal(port_changes->str, "virtconsole:0 virtserialport:0 ");
+    f->bench->machine->env.serial_port_changed = NULL;
+    g_string_free(port_changes, TRUE);
+}
+
 static void without_a_reader_the_guest_does_not_hang(void **state)
 {
     Fixture *f = *state;
@@ -363,6 +383,7 @@ int main(void)
         T(output_of_the_guest_arrives),
         T(a_full_chardev_holds_the_ring_and_loses_nothing),
         T(a_half_sent_buffer_survives_save_and_load),
+        T(a_load_closes_ports_that_are_not_open_in_it),
         T(without_a_reader_the_guest_does_not_hang),
         T(output_goes_to_the_chardev_also_without_a_peer),
         T(input_comes_as_the_guest_has_room),
