@@ -164,7 +164,8 @@ static void mirror_resize_at_home(void *opaque)
 static coroutine_fn RUNS_IN_MAIN bool mirror_co_resize_target(MirrorJob *m, GError **error)
 {
     MirrorResize r = {.m = m};
-    if (block_node_size(m->target) == block_node_size(m->source)) {
+    uint64_t size = block_node_size(m->source), has = block_node_size(m->target);
+    if (has == size || (m->keep_chain && has > size)) {
         return true;
     }
     co_call_in(m->source->home, mirror_resize_at_home, &r);
@@ -215,6 +216,7 @@ static RUNS_IN_MAIN MirrorJob *mirror_new(const BlockMirrorConfig *c)
     MirrorJob *m = g_new0(MirrorJob, 1);
     m->sync = c->sync;
     m->commit = c->commit;
+    m->keep_chain = c->keep_chain;
     m->depth = c->commit ? mirror_depth(c->source, c->target) : 0;
     m->target_read_only = block_node_read_only(c->target);
     m->bitmap_mode = c->bitmap_mode;

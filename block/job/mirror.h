@@ -15,7 +15,8 @@
  *
  * The same job commits an active layer: the target is an image below the source, and the pivot takes the
  * images above it out of use. The filter comes first then, since it hides that the target changes
- * below the guests; in the same drained section the job's uses and the target's size follow.
+ * below the guests; in the same drained section the job's uses and the target's size follow. A commit that
+ * keeps the chain has no READY phase, and in place of the pivot the source is emptied.
  *
  * A target that hangs delays none of the guest's storage operations: requests that wait for it
  * return when a drained section begins, and prepare gives up when the target makes no progress.
@@ -46,6 +47,9 @@ typedef struct BlockMirrorConfig {
     /* The target is an image below the source, and gets its size: the job commits the active layer. It
      * gets what the images above it hold, whatever @sync is, and becomes writable. */
     bool commit;
+    /* With @commit: the job ends by itself, and the source, whose backing node is the target, stays in use and
+     * holds nothing itself then. The target does not shrink. */
+    bool keep_chain;
     BlockMirrorSync sync;
     const char *bitmap; /* of the source; for BLOCK_MIRROR_INCREMENTAL */
     BlockBitmapMode bitmap_mode;

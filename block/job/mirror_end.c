@@ -90,6 +90,15 @@ static void mirror_rest_at_home(void *opaque)
     }
 }
 
+/* In the drained section: the target has all that the source holds. */
+static void mirror_empty_at_home(void *opaque)
+{
+    MirrorWait *w = opaque;
+    enter_coroutine();
+    enter_iothread(w->m->source->home);
+    w->ret = block_node_co_make_empty(w->m->source);
+}
+
 /* ---- prepare ---- */
 
 /* The job's use of the target ends with the pivot: the guest writes to it then. When a commit ends, the
@@ -207,7 +216,10 @@ int mirror_co_prepare(Job *job, GError **error)
     if (ret == 0 && job_is_cancelled(job)) {
         ret = -ECANCELED;
     }
-    if (ret == 0 && !mirror_change_graph(m, !m->finish, error)) {
+    if (ret == 0 && m->keep_chain) {
+        ret = mirror_co_call(m, mirror_empty_at_home, error);
+    }
+    if (ret == 0 && !mirror_change_graph(m, mirror_pivots(m), error)) {
         ret = -EPERM;
     }
     m->committed = ret == 0; /* then a cancel has no effect any more */
@@ -294,7 +306,7 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_release(MirrorJob *m)
         block_copy_co_free(g_steal_pointer(&m->copy)); /* takes the use of the target */
     }
     block_job_co_remove_nodes(&m->bj);
-    if (m->commit && m->target_read_only && (!m->committed || m->finish) &&
+    if (m->commit && m->target_read_only && (!m->committed || !mirror_pivots(m)) &&
         !block_job_co_make_read_only(&m->bj, m->target)) {
         return false;
     }

@@ -19,6 +19,7 @@ typedef struct MirrorJob {
 
     /* config */
     bool commit;
+    bool keep_chain;
     unsigned depth;        /* commit: backing nodes between source and target */
     bool target_read_only; /* commit: before the job */
     BlockMirrorSync sync;
@@ -45,6 +46,12 @@ static inline unsigned mirror_target_uses(const MirrorJob *m)
 static inline unsigned mirror_target_shares(const MirrorJob *m)
 {
     return m->commit ? 0 : BLOCK_USE_READ;
+}
+
+/* The source is replaced at the end. */
+static inline bool mirror_pivots(const MirrorJob *m)
+{
+    return !m->finish && !m->keep_chain;
 }
 
 /* ---- mirror_run.c ---- */

@@ -22,10 +22,16 @@ static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_scan(MirrorJob *m)
     return 0;
 }
 
+/* Whether the user waits for the end of READY, or the job ends by itself. */
+static RUNS_IN_IOTHREAD bool mirror_should_end(const MirrorJob *m)
+{
+    return m->finish || m->keep_chain || job_should_complete(m->bj.job);
+}
+
 /* Whether the job ends now: the target is up to date, and stays so as far as it answers. */
 static RUNS_IN_IOTHREAD bool mirror_may_end(const MirrorJob *m)
 {
-    if (!m->finish && !job_should_complete(m->bj.job)) {
+    if (!mirror_should_end(m)) {
         return false;
     }
     SP("mirror.may_end", m);
@@ -36,7 +42,7 @@ static RUNS_IN_IOTHREAD bool mirror_may_end(const MirrorJob *m)
     return !block_copy_busy(m->copy);
 }
 
-/* READY: copies what guests change. Returns when the job ends. */
+/* READY, if the job has that phase: copies what guests change. Returns when the job ends. */
 static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_follow(MirrorJob *m, bool *is_read)
 {
     for (;;) {
@@ -46,7 +52,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int mirror_co_follow(MirrorJob *m, bool *is
         if (ret < 0 || mirror_may_end(m)) {
             return ret;
         }
-        if (!m->finish && !job_should_complete(m->bj.job)) {
+        if (!mirror_should_end(m)) {
             SP("mirror.idle", m);
             job_co_wait(m->bj.job, INT64_MAX);
         }
@@ -60,15 +66,20 @@ int mirror_co_run(Job *job, GError **error)
     enter_coroutine();
     enter_iothread(m->source->home);
     int ret = mirror_co_scan(m);
+    if (m->keep_chain) {
+        block_copy_hurry(m->copy); /* the user waits for the end from the beginning */
+    }
     if (ret == 0) {
         ret = block_copy_co_run(m->copy, &is_read);
     }
     if (ret == 0) {
         ret = block_copy_co_flush_by_policy(m->copy);
     }
-    if (ret == 0) {
+    if (ret == 0 && !m->keep_chain) {
         job_co_ready(job);
         SP("mirror.ready", m);
+    }
+    if (ret == 0) {
         ret = mirror_co_follow(m, &is_read);
     }
     if (ret == 0) {

@@ -185,13 +185,17 @@ class Schedule(Nodes):
             options["buf-size"] = rng.choice([65536, 1 << 20])
         return options
 
-    def mirror(self):
+    def mirror_replaces(self):
+        """As mirror(), of the filter above the images, which stays: the copy replaces the image below it."""
+        self.mirror("above", replaces=self.chain[0][0])
+
+    def mirror(self, source=None, **replaces):
         """The guest moves to a copy, of its whole disk or of the highest image."""
         top = len(self.chain) > 1 and rng.random() < 0.3
         node = self.new_image(*(reversed(self.chain[1][:2]) if top else ()))
         cancel = rng.random() < 0.3
-        if self.run("blockdev-mirror", ready=True, cancel=cancel, device=self.chain[0][0], target=node[0],
-                    sync="top" if top else "full", **self.mirror_options()) and not cancel:
+        if self.run("blockdev-mirror", ready=True, cancel=cancel, device=source or self.chain[0][0], target=node[0],
+                    sync="top" if top else "full", **replaces, **self.mirror_options()) and not cancel:
             self.drop(0, 1 if top else len(self.chain))
             self.chain.insert(0, node)
         else:

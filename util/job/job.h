@@ -208,6 +208,9 @@ bool job_dismiss(Job *job, GError **error) RUNS_IN_MAIN;
 /* Waits until the job has concluded. job_error_text() then tells whether it committed. */
 bool job_co_finalize(Job *job, GError **error) coroutine_fn RUNS_IN_MAIN;
 
+/* Waits until the job has concluded. The caller has a reference, and not the operation lock. */
+void job_co_await(Job *job) coroutine_fn RUNS_IN_MAIN;
+
 /* The host's operation lock, for what is left of a job after its end. */
 void job_co_operation_begin(void) coroutine_fn RUNS_IN_MAIN;
 void job_co_operation_end(void) coroutine_fn RUNS_IN_MAIN;

@@ -148,6 +148,13 @@ bool job_co_finalize(Job *job, GError **error)
     return true;
 }
 
+void job_co_await(Job *job)
+{
+    while (!job_status_in(job, JOB_IN(CONCLUDED) | JOB_IN(NULL))) {
+        co_queue_wait(&job->concluded, "the end of a job");
+    }
+}
+
 /* ---- shutdown ---- */
 
 void jobs_cancel_all(void)

@@ -2,7 +2,7 @@
 /* timeout: 300 */
 /*
  * Generated schedules on a chain of images under load: snapshots, commits, also of the active layer,
- * streams, commits without a job, in random order and of random parts, with random options; jobs are
+ * streams, commits that keep the chain, in random order and of random parts, with random options; jobs are
  * paused, resumed, given another speed, cancelled, finalized and dismissed at random, and writes to the
  * lowest image fail. Each writer compares what it reads with what it has written; at the end the disk has
  * what all have written, also for QEMU's tools.
@@ -228,15 +228,20 @@ static coroutine_fn RUNS_IN_MAIN void do_stream(Schedule *s)
     drive_job(s, false);
 }
 
-static coroutine_fn RUNS_IN_MAIN void do_commit_now(Schedule *s)
+/* Of what the active layer holds, which stays. */
+static coroutine_fn RUNS_IN_MAIN void do_commit_in_chain(Schedule *s)
 {
     g_autoptr(GError) error = NULL;
+    if (!chain_can_commit(blk_root(s->blk))) {
+        return;
+    }
     co_mutex_lock(&job_operation);
-    bool can = chain_can_commit(blk_root(s->blk));
-    if (can && !chain_co_commit(blk_root(s->blk), &error)) {
+    const Job *job = chain_commit_co_start(blk_root(s->blk), "j", &error);
+    co_mutex_unlock(&job_operation);
+    if (job == NULL) {
         fail_msg("%s", error->message);
     }
-    co_mutex_unlock(&job_operation);
+    drive_job(s, false);
 }
 
 /* ---- a schedule ---- */
@@ -255,7 +260,7 @@ static coroutine_fn RUNS_IN_MAIN void schedule_step(Schedule *s)
     } else if (kind == 7) {
         do_stream(s);
     } else {
-        do_commit_now(s);
+        do_commit_in_chain(s);
     }
     co_sleep_ns(pick(s, 1000000));
 }

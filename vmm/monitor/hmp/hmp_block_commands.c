@@ -80,12 +80,38 @@ static void hmp_block_set_io_throttle(HmpCall *call, struct json_object *args)
     json_object_put(hmp_co_qmp(call, "block_set_io_throttle", qmp));
 }
 
+/* "commit0", or the next one that no job has. */
+static RUNS_IN_MAIN char *hmp_commit_job_id(void)
+{
+    char *id = g_strdup("commit0");
+    for (unsigned i = 1; job_find(id) != NULL; i++) {
+        g_free(id);
+        id = g_strdup_printf("commit%u", i);
+    }
+    return id;
+}
+
+/* Waits for the job without the operation lock. */
 static coroutine_fn RUNS_IN_MAIN bool hmp_commit_one(HmpCall *call, BlockNode *n, const char *name)
 {
     g_autoptr(GError) error = NULL;
-    bool ok = chain_co_commit(n, &error);
-    if (!ok) {
-        hmp_printf(call, "'commit' error for '%s': %s\n", name, error->message);
+    vm_operation_begin(&call->vm->run);
+    g_autofree char *id = hmp_commit_job_id();
+    Job *job = chain_commit_co_start(n, id, &error);
+    if (job != NULL) {
+        job_ref(job);
+    }
+    vm_operation_end(&call->vm->run);
+    if (job != NULL) {
+        job_co_await(job);
+    }
+    const char *why = job != NULL ? job_error_text(job) : error->message;
+    if (why != NULL) {
+        hmp_printf(call, "'commit' error for '%s': %s\n", name, why);
+    }
+    bool ok = why == NULL;
+    if (job != NULL) {
+        job_unref(job);
     }
     return ok;
 }
@@ -93,12 +119,20 @@ static coroutine_fn RUNS_IN_MAIN bool hmp_commit_one(HmpCall *call, BlockNode *n
 /* As in QEMU: disks that have no backing file are left out, and the first error ends the command. */
 static coroutine_fn RUNS_IN_MAIN void hmp_commit_all(HmpCall *call)
 {
-    unsigned count;
+    unsigned count, disks = 0;
     g_autofree BlockBackend **list = blk_list(&count);
-    bool ok = true;
-    for (unsigned i = 0; i < count && ok; i++) {
+    g_autofree BlockNode **nodes = g_new(BlockNode *, count);
+    for (unsigned i = 0; i < count; i++) {
         BlockNode *n = block_node_below_jobs(blk_root(list[i]));
-        ok = blk_read_only(list[i]) || !chain_can_commit(n) || hmp_commit_one(call, n, "all");
+        if (!blk_read_only(list[i]) && chain_can_commit(n)) {
+            block_node_ref(n);
+            nodes[disks++] = n;
+        }
+    }
+    bool ok = true;
+    for (unsigned i = 0; i < disks; i++) {
+        ok = ok && hmp_commit_one(call, nodes[i], "all");
+        block_co_unref(nodes[i]);
     }
 }
 
@@ -107,18 +141,18 @@ static void hmp_commit(HmpCall *call, struct json_object *args)
     enter_main();
     enter_coroutine();
     const char *device = qmp_arg_str(args, "device");
-    vm_operation_begin(&call->vm->run);
     if (strcmp(device, "all") == 0) {
         hmp_commit_all(call);
-    } else {
-        BlockNode *n = qmp_find_node_of(call->vm, device, NULL);
-        if (n == NULL) {
-            hmp_printf(call, "Device '%s' not found\n", device);
-        } else {
-            hmp_commit_one(call, n, device);
-        }
+        return;
     }
-    vm_operation_end(&call->vm->run);
+    BlockNode *n = qmp_find_node_of(call->vm, device, NULL);
+    if (n == NULL) {
+        hmp_printf(call, "Device '%s' not found\n", device);
+        return;
+    }
+    block_node_ref(n);
+    hmp_commit_one(call, n, device);
+    block_co_unref(n);
 }
 
 static void hmp_block_stream(HmpCall *call, struct json_object *args)
