@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include "hw/core/vm_clock.h"
 #include "migration/device_state.h"
+#include "vmm/snapshot/machine_disks.h"
 #include "vmm/snapshot/machine_options.h"
 #include "vmm/snapshot/machine_parts.h"
 #include "vmm/snapshot/machine_state_int.h"
@@ -148,7 +149,7 @@ GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error
     g_autoptr(StateWriter) w = state_writer_new();
     VmPending pending;
     if (!vm_take_pending(vm, &pending, error) || !vm_check_devices_of_start(vm, error) ||
-        !state_write_head(vm, w, error)) {
+        !machine_disks_check(error) || !state_write_head(vm, w, error)) {
         return NULL;
     }
     g_autoptr(MachineParts) parts = machine_parts_co_read(&vm->machine, token, error);
