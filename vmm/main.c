@@ -22,6 +22,7 @@
 #include "vmm/process/run_with.h"
 #include "vmm/sandbox/sandbox.h"
 #include "vmm/exec/exec_vm.h"
+#include "vmm/snapshot/restore_args.h"
 #include "vmm/snapshot/state_load.h"
 #include "vmm/startup.h"
 
@@ -265,6 +266,14 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN);
     startup_set_lists();
     vm_config_init(&m->config);
+    if (restore_args_wanted(argc, argv)) {
+        argv = restore_args_expand(argc, argv, &error); /* lives as long as the process */
+        if (argv == NULL) {
+            main_print_error(error->message);
+            return EXIT_STATUS_USAGE;
+        }
+        argc = (int)g_strv_length(argv);
+    }
     switch (cmdline_parse(&m->config, argc, argv, &error)) {
     case CMDLINE_DONE:
         return main_end_output();

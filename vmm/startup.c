@@ -14,6 +14,7 @@
 #include "vmm/monitor/qmp_tables.h"
 #include "vmm/process/notify.h"
 #include "vmm/sandbox/sandbox.h"
+#include "vmm/snapshot/machine_disks.h"
 
 void startup_set_lists(void)
 {
@@ -74,5 +75,8 @@ bool startup_co_build(Vm *vm, GError **error)
         startup_co_make_machine(vm, error) &&
         (vm->config->control.gdb == NULL || gdbstub_co_open(vm, vm->config->control.gdb, error)) &&
         monitors_open(vm, error); /* last: commands need the whole machine */
+    if (vm->built) {
+        machine_disks_note_start();
+    }
     return vm->built;
 }

@@ -70,7 +70,7 @@ struct MachineOps {
     bool (*set_rom_mapped)(void *opaque, uint64_t gpa, bool mapped);
 };
 
-/* A device's requests to the VM. */
+/* A device's requests to the VM. Saved states have the numbers: new ones go to the end. */
 typedef enum VmRequest {
     VM_REQUEST_RESET,         /* 0xcf9, i8042, PM reset register (KVM reports triple faults) */
     VM_REQUEST_POWEROFF,      /* ACPI S5 */

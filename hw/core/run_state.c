@@ -381,6 +381,12 @@ static void run_state_take_posted(void *opaque)
     assert_run_state(rs);
 }
 
+bool run_state_will_reset(RunState *rs)
+{
+    run_state_take_posted(rs);
+    return run_state_queue_has(rs, RUN_REQUEST_RESET);
+}
+
 /* Posts the bits @request and cancels the bits @instead_of that are still posted. */
 static void run_state_post(RunState *rs, unsigned request, unsigned instead_of)
 {

@@ -175,6 +175,8 @@ bool run_state_stays_stopped(const RunState *rs) RUNS_IN_MAIN;
 /* Whether a debugger is connected, for which STOP_DEBUG stops the VM. Without one, a breakpoint
  * that was hit before it disconnected does not keep the VM stopped and is not reported. */
 void run_state_set_debugged(RunState *rs, bool debugged) RUNS_IN_MAIN;
+/* Whether the VM will be reset: a reset was requested and waits for its turn. */
+bool run_state_will_reset(RunState *rs) RUNS_IN_MAIN;
 /* After a load: why the VM that was saved did not run; STOP_PAUSED if it ran. A guest that had ended has ended. */
 void run_state_set_loaded(RunState *rs, const VmStopped *token, StopReason reason) RUNS_IN_MAIN;
 /* skiff ends: a stopped VM stays stopped, and pending and later starts have no effect. */

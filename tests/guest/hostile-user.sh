@@ -75,6 +75,10 @@ test_options_of_QEMU_that_skiff_lacks() {
     with "no display ':1'" -vnc :1
     with '/no/such/state' -loadstate /no/such/state
     with "'/dev/null'" -loadstate /dev/null
+    with '/no/such/state' -restore /no/such/state
+    with "'/dev/null'" -restore /dev/null
+    with 'one state' -restore a -restore b
+    refuse 'needs an argument' -restore
     with gtk -display gtk
     with vga -vga std
     with "use -nic" -net user

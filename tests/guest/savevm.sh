@@ -164,6 +164,33 @@ test_another_machine_is_refused_by_name() {
     expect_output "$work/state': .*rng9"
 }
 
+# The file carries the machine; options that are given anew replace those that it has.
+test_a_machine_is_restored_by_one_word() {
+    local at here skiff
+    here=$PWD
+    skiff=$(realpath "$SKIFF")
+    machine dirty=8M
+    start_machine -chardev "file,id=log,path=$work/log" -device virtio-serial-pci -device virtconsole,chardev=log
+    save "$work/state"
+    at=$(last_tick)
+    mkdir -p "$work/elsewhere"
+    (
+        cd "$work/elsewhere"
+        timeout "$(seconds 200)" "$skiff" -restore "$work/state" -monitor stdio < <(sleep 1; echo quit)
+    ) >"$output" 2>&1
+    wait_output "^tick $((at + 10))\$"
+    (
+        cd "$work/elsewhere"
+        timeout "$(seconds 200)" "$skiff" -restore "$work/state" -serial file:mine -chardev null,id=log \
+            -monitor stdio < <(sleep 1; echo quit)
+    ) >"$output" 2>&1
+    grep -aq "^tick $((at + 10))" "$work/elsewhere/mine" || fail 'the guest has not gone on'
+    skiff -restore "$work/state" -m 64
+    expect_status 2
+    expect_output 'memory is'
+    cd "$here"
+}
+
 # A file that is no state, or a damaged one, is refused before the guest runs.
 test_a_damaged_file_is_refused() {
     local at size

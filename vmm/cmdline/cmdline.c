@@ -81,6 +81,9 @@ static const CmdlineOption cmdline_options[] = {
     {"S", NULL, "do not start the processors", cmdline_flag, FIELD(life.start_stopped)},
     {"loadstate", "file", "go on from a state that savevm-start has saved, in the same machine",
      cmdline_string, FIELD(life.load_state)},
+    {"restore", "file",
+     "go on from a saved state: needs no other option, and takes those given anew", cmdline_ignore,
+     0}, /* main() has put the saved options in its place */
     {"no-reboot", NULL, "exit instead of resetting", cmdline_flag, FIELD(life.no_reboot)},
     {"no-shutdown", NULL, "stop instead of exiting on power-off", cmdline_flag,
      FIELD(life.no_shutdown)},
@@ -127,9 +130,9 @@ static const CmdlineOption cmdline_options[] = {
 
 /* Of the process, not of the machine: VmConfig.options is without them. */
 static const char *const cmdline_process_options[] = {
-    "D",       "S",       "daemonize", "echr",    "gdb", "loadstate",  "mon",
-    "monitor", "msg",     "notify",    "pidfile", "qmp", "qmp-pretty", "run-with",
-    "s",       "sandbox", "timeout",   "trace",   NULL};
+    "D",        "S",   "daemonize", "echr",    "gdb",   "loadstate",  "mon",
+    "monitor",  "msg", "notify",    "pidfile", "qmp",   "qmp-pretty", "restore",
+    "run-with", "s",   "sandbox",   "timeout", "trace", NULL};
 
 /* The first of the names of one option. */
 static const char *cmdline_canonical_name(const char *name)

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include "hw/core/vm_clock.h"
 #include "migration/device_state.h"
+#include "vmm/snapshot/machine_disks.h"
 #include "vmm/snapshot/machine_options.h"
 #include "vmm/snapshot/machine_parts.h"
 #include "vmm/snapshot/machine_state_int.h"
@@ -21,13 +22,27 @@ static const StateField vm_fields[] = {
     STATE_FIELD_MAX(VmStateSaved, STATE_U64, wall_ns, INT64_MAX),
     STATE_FIELD(VmStateSaved, STATE_BOOL, ran),
     STATE_FIELD_MAX(VmStateSaved, STATE_U8, reason, STOP_REASON_COUNT - 1),
+    STATE_FIELD(VmStateSaved, STATE_BOOL, panicked),
     STATE_PADDING(VmStateSaved, pad),
+    STATE_FIELD(VmStateSaved, STATE_U32, events),
     {0}};
+
+static bool state_check_vm(const void *state, GError **error)
+{
+    const VmStateSaved *s = state;
+    if (vm_pending_events_are_valid(s->events)) {
+        return true;
+    }
+    g_set_error(error, STATE_ERROR, STATE_ERROR_VALUE, "unknown events 0x%x", s->events);
+    return false;
+}
+
 const StateDesc machine_vm_state_desc = {.name = "vm",
                                          .version = 1,
                                          .min_version = 1,
                                          .struct_size = sizeof(VmStateSaved),
-                                         .fields = vm_fields};
+                                         .fields = vm_fields,
+                                         .check = state_check_vm};
 
 /* ---- HEAD ---- */
 
@@ -93,12 +108,15 @@ static RUNS_IN_MAIN bool state_check_head(const Vm *vm, const StateStream *s, GE
 
 /* ---- the VM itself ---- */
 
-static RUNS_IN_MAIN bool state_write_vm(const Vm *vm, StateWriter *w, GError **error)
+static RUNS_IN_MAIN bool state_write_vm(const Vm *vm, VmPending pending, StateWriter *w,
+                                        GError **error)
 {
     const VmStateSaved s = {.clock_ns = (uint64_t)vm_clock_now_ns(),
                             .wall_ns = (uint64_t)vm_clock_wall_ns(),
                             .ran = vm->run.run_requested,
-                            .reason = (uint8_t)vm->run.reason};
+                            .reason = (uint8_t)vm->run.reason,
+                            .panicked = pending.panicked,
+                            .events = pending.events};
     return state_writer_section(w, VM_INSTANCE, &machine_vm_state_desc, &s, 0, error);
 }
 
@@ -129,12 +147,14 @@ static RUNS_IN_MAIN bool state_apply_devices(MachineStateLoad *l, const VmStoppe
 GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error)
 {
     g_autoptr(StateWriter) w = state_writer_new();
-    if (!vm_check_devices_of_start(vm, error) || !state_write_head(vm, w, error)) {
+    VmPending pending;
+    if (!vm_take_pending(vm, &pending, error) || !vm_check_devices_of_start(vm, error) ||
+        !machine_disks_check(error) || !state_write_head(vm, w, error)) {
         return NULL;
     }
     g_autoptr(MachineParts) parts = machine_parts_co_read(&vm->machine, token, error);
-    if (parts == NULL || !state_write_vm(vm, w, error) || !machine_parts_save(parts, w, error) ||
-        !state_write_devices(vm, token, w, error)) {
+    if (parts == NULL || !state_write_vm(vm, pending, w, error) ||
+        !machine_parts_save(parts, w, error) || !state_write_devices(vm, token, w, error)) {
         return NULL;
     }
     return state_writer_end(w, error);
@@ -174,7 +194,7 @@ bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token,
         return false;
     }
     run_state_set_loaded(&vm->run, token, l->vm.ran ? STOP_PAUSED : (StopReason)l->vm.reason);
-    vm_was_loaded(vm);
+    vm_was_loaded(vm, (VmPending){.events = l->vm.events, .panicked = l->vm.panicked});
     return true;
 }
 

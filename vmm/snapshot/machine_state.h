@@ -11,7 +11,7 @@
  *   stage   decodes the stream and checks each section against this machine; nothing changes
  *   apply   RAM has been loaded: vCPUs, chips, devices, then the run state's reason
  *
- * A machine whose devices are no longer those of its command line is not saved.
+ * A machine whose devices or disks are no longer those of its command line is not saved.
  *
  * Invariants
  *   1. All but `stage` run under the VM operation lock with a VmStopped token: nothing of the machine runs.

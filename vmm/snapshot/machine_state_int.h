@@ -10,7 +10,9 @@ typedef struct VmStateSaved {
     uint64_t wall_ns;  /* calendar time of the save, since 1970; for people */
     bool ran;          /* it was to run */
     uint8_t reason;    /* StopReason */
-    uint8_t pad[6];
+    bool panicked;     /* VmPending */
+    uint8_t pad;
+    uint32_t events; /* VmPending */
 } VmStateSaved;
 extern const StateDesc machine_vm_state_desc;
 

@@ -37,15 +37,15 @@ void vm_run_changed(Vm *vm, RunPhase phase, StopReason reason)
     VM_ANNOUNCE(vm, run_changed, phase, reason);
 }
 
-void vm_was_loaded(Vm *vm)
+void vm_was_loaded(Vm *vm, VmPending pending)
 {
-    vm->life.kept_panicked = false;
-    vm->life.kept_events = 0;
+    vm->life.kept_panicked = pending.panicked;
+    vm->life.kept_events = pending.events;
 }
 
 void vm_was_reset(Vm *vm)
 {
-    vm_was_loaded(vm);
+    vm_was_loaded(vm, (VmPending){.events = 0});
     VM_ANNOUNCE(vm, reset, vm->life.reset_cause);
 }
 
@@ -275,7 +275,8 @@ static RUNS_IN_MAIN bool vm_watchdog_expired(Vm *vm)
 
 /* ---- all together ---- */
 
-/* Events are bits: VmRequest values as they are, VcpuEvent values above them. */
+/* Events are bits: VmRequest values as they are, VcpuEvent values above them. Saved states have those of
+ * GUEST_ENDS. */
 enum {
     EVENT_TRIPLE_FAULT = 16,
     EVENT_FAILED,
@@ -371,6 +372,26 @@ static void vm_take_events(void *opaque)
     if (vm_event_take(events, VM_REQUEST_STOP_IO_ERROR)) {
         run_state_request_stop(&vm->run, STOP_IO_ERROR);
     }
+}
+
+bool vm_take_pending(Vm *vm, VmPending *pending, GError **error)
+{
+    vm_take_events(vm); /* vCPUs are parked: there is no further one */
+    if (vm->life.quitting) {
+        g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
+                    "skiff ends: no state is saved any more");
+        return false;
+    }
+    *pending = (VmPending){.events = vm->life.kept_events, .panicked = vm->life.kept_panicked};
+    if (run_state_will_reset(&vm->run)) {
+        pending->events |= 1u << VM_REQUEST_RESET;
+    }
+    return true;
+}
+
+bool vm_pending_events_are_valid(uint32_t events)
+{
+    return (events & ~GUEST_ENDS) == 0;
 }
 
 void vm_request(void *opaque, int request, int64_t detail)

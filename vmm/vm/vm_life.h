@@ -83,7 +83,18 @@ void vm_run_changed(Vm *vm, RunPhase phase, StopReason reason) RUNS_IN_MAIN;
 /* Called when the machine was reset and has not started: drops the guest's requests. Announces
  * it. */
 void vm_was_reset(Vm *vm) RUNS_IN_MAIN;
-/* Called when another state of the machine was loaded: drops the requests of the guest that was there. */
-void vm_was_loaded(Vm *vm) RUNS_IN_MAIN;
+/* What the guest of a stopped VM has asked for and will get when the VM runs: it was asked for as the VM stopped,
+ * or by a guest that is kept for inspection. A vCPU that has asked expects it. */
+typedef struct VmPending {
+    uint32_t events; /* bits: VmRequest and others; in saved states */
+    bool panicked;   /* kept for inspection */
+} VmPending;
+/* False + error: skiff ends, so nothing is pending any more. */
+bool vm_take_pending(Vm *vm, VmPending *pending, GError **error) RUNS_IN_MAIN;
+/* Whether @events is what vm_take_pending() may have returned. */
+bool vm_pending_events_are_valid(uint32_t events) ANY_THREAD;
+/* Called when another state of the machine was loaded: its guest's requests take the place of those of the guest
+ * that was there. */
+void vm_was_loaded(Vm *vm, VmPending pending) RUNS_IN_MAIN;
 
 #endif

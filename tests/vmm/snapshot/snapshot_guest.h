@@ -5,7 +5,8 @@
  * Processor 0 repeats a step: it puts out OUTS bytes by `rep outsb`, reads the port and the MMIO register of the
  * test's device, and mixes what it read into a number, which it appends to a log. The device counts accesses and
  * reads as that count, so an access that is lost, or made twice, changes all later numbers. Its APIC timer ticks
- * meanwhile. Processor 1 counts in real mode.
+ * meanwhile, and it notes its TSC at each step, which KVM's clock page translates to time. Processor 1 counts in real
+ * mode.
  */
 #ifndef SKIFF_TESTS_VMM_SNAPSHOT_SNAPSHOT_GUEST_H
 #define SKIFF_TESTS_VMM_SNAPSHOT_SNAPSHOT_GUEST_H
@@ -19,6 +20,8 @@
 #define GUEST_OTHER 0x5000 /* processor 1's count, from when it runs */
 #define GUEST_STEPS 0x6000
 #define GUEST_TICKS 0x7000
+#define GUEST_CLOCK 0x7100 /* struct pvclock_vcpu_time_info */
+#define GUEST_TSC 0x7200   /* of the newest even and odd step, u64 each */
 #define GUEST_LOG 0x400000
 #define GUEST_LOG_LENGTH 65536
 
@@ -57,6 +60,10 @@ __asm__(".pushsection .rodata\n"
         "movl $0x01000000, 0xfee00310\n"
         "movl $0x4500, 0xfee00300\n" /* INIT */
         "movl $0x4608, 0xfee00300\n" /* start-up at 0x8000 */
+        "movl $0x4b564d01, %ecx\n" /* MSR_KVM_SYSTEM_TIME_NEW */
+        "movl $(" GUEST_TEXT(GUEST_CLOCK) " + 1), %eax\n"
+        "xorl %edx, %edx\n"
+        "wrmsr\n"
         "sti\n"
         "movl $1, %eax\n"
         "3: imull $1664525, %eax, %eax\n"
@@ -72,6 +79,13 @@ __asm__(".pushsection .rodata\n"
         "movl " GUEST_TEXT(GUEST_STEPS) ", %edi\n"
         "andl $(" GUEST_TEXT(GUEST_LOG_LENGTH) " - 1), %edi\n"
         "movl %eax, " GUEST_TEXT(GUEST_LOG) "(,%edi,4)\n"
+        "movl %eax, %ebx\n"
+        "movl " GUEST_TEXT(GUEST_STEPS) ", %edi\n"
+        "andl $1, %edi\n"
+        "rdtsc\n"
+        "movl %eax, " GUEST_TEXT(GUEST_TSC) "(,%edi,8)\n"
+        "movl %edx, (" GUEST_TEXT(GUEST_TSC) " + 4)(,%edi,8)\n"
+        "movl %ebx, %eax\n"
         "incl " GUEST_TEXT(GUEST_STEPS) "\n"
         "jmp 3b\n"
         "guest_tick:\n"

@@ -300,9 +300,16 @@ static inline int rig_setup(void **state)
     assert_true(size <= TEST_ELF_DATA);
     image_poke(image, TEST_ELF_DATA_OFFSET, guest_begin, size);
     rig.kernel = image_write_array(image);
-    const char *argv[] = {"skiff",   "-m",          "16",      "-smp",
-                          "2",       "-nodefaults", "-device", "virtio-rng-pci,id=early",
-                          "-kernel", rig.kernel,    NULL};
+    const char *argv[] = {"skiff",     "-m",
+                          "16",        "-smp",
+                          "2",         "-nodefaults",
+                          "-device",   "virtio-rng-pci,id=early",
+                          "-blockdev", "null-co,node-name=first,read-only=on",
+                          "-blockdev", "null-co,node-name=second,read-only=on",
+                          "-device",   "virtio-scsi-pci",
+                          "-device",   "scsi-cd,drive=first,id=cd",
+                          "-kernel",   rig.kernel,
+                          NULL};
     g_autoptr(GError) error = NULL;
     vm_config_init(&rig.config);
     if (cmdline_parse(&rig.config, G_N_ELEMENTS(argv) - 1, (char **)(uintptr_t)argv, &error) !=

@@ -4,6 +4,7 @@
 /* What is refused, and changes nothing: streams of other machines, a KVM that fails, a machine whose devices came
  * or went. */
 #include <errno.h>
+#include "hw/scsi/scsi_medium.h"
 #include "migration/device_state.h"
 #include "tests/support/state_seal.h"
 #include "tests/vmm/snapshot/snapshot_rig.h"
@@ -197,8 +198,44 @@ static void body_devices(Rig *r)
     rig_while_stopped(r, stopped_devices);
 }
 
+/* ---- a medium that was taken out and put back ---- */
+
+static coroutine_fn RUNS_IN_MAIN void rig_co_with_medium(Rig *r, const char *node)
+{
+    Device *dev = machine_find_device(&r->vm.machine, "cd");
+    vm_operation_begin(&r->vm.run);
+    ScsiLun *lun = scsi_medium_drive(dev);
+    if (node == NULL) {
+        assert_true(scsi_medium_open_tray(lun, true));
+        assert_true(scsi_medium_co_remove(lun, INT64_C(60000000000)));
+    } else {
+        assert_true(scsi_medium_co_insert(lun, node, NULL));
+        scsi_medium_close_tray(lun);
+    }
+    vm_operation_end(&r->vm.run);
+}
+
+static void body_disks(Rig *r)
+{
+    enter_main();
+    enter_coroutine();
+    rig_refusal = NULL;
+    rig_while_stopped(r, stopped_devices);
+    rig_co_with_medium(r, NULL);
+    rig_refusal = "no disk shows node 'first', as one did at the start";
+    rig_while_stopped(r, stopped_devices);
+    rig_co_with_medium(r, "second");
+    rig_refusal = "a disk shows node 'second', which no disk showed";
+    rig_while_stopped(r, stopped_devices);
+    rig_co_with_medium(r, NULL);
+    rig_co_with_medium(r, "first");
+    rig_refusal = NULL;
+    rig_while_stopped(r, stopped_devices);
+}
+
 RIG_TEST(wrong_streams_are_refused_by_name, body_wrong_streams)
 RIG_TEST(a_kvm_that_refuses_changes_nothing, body_refused_by_kvm)
+RIG_TEST(other_disks_than_at_the_start_are_refused_by_name, body_disks)
 RIG_TEST(other_devices_than_at_the_start_are_refused_by_name, body_devices)
 
 int main(void)
@@ -206,6 +243,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_streams_are_refused_by_name),
         cmocka_unit_test(a_kvm_that_refuses_changes_nothing),
+        cmocka_unit_test(other_disks_than_at_the_start_are_refused_by_name),
         cmocka_unit_test(other_devices_than_at_the_start_are_refused_by_name), /* the last */
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);

@@ -115,9 +115,59 @@ static void body_reasons(Rig *r)
     rig_await(r, GUEST_STEPS, rig_word(r, GUEST_STEPS) + 2); /* it runs again */
 }
 
+/* ---- what the guest has asked for ---- */
+
+static unsigned rig_resets;
+
+static void rig_was_reset(VmListener *l, VmCause cause)
+{
+    rig_resets++;
+}
+
+static void stopped_ask_for_reset(Rig *r, const VmStopped *token)
+{
+    enter_main();
+    enter_coroutine();
+    rig_compare(r);
+    vm_request(&r->vm, VM_REQUEST_RESET, 0); /* as the guest does before its vCPU parks */
+    rig_co_put_aside(r, token);
+}
+
+static void stopped_load(Rig *r, const VmStopped *token)
+{
+    enter_main();
+    enter_coroutine();
+    rig_co_load(r, token);
+    assert_int_equal(rig_resets, 1); /* not yet */
+}
+
+static coroutine_fn RUNS_IN_MAIN void rig_await_reset(Rig *r, unsigned resets)
+{
+    while (rig_resets < resets || rig_word(r, GUEST_STEPS) == 0) {
+        co_yield_turn();
+    }
+}
+
+static void body_reset_is_pending(Rig *r)
+{
+    enter_main();
+    enter_coroutine();
+    VmListener listener = {.reset = rig_was_reset};
+    vm_listen(&r->vm, &listener);
+    rig_resets = 0;
+    rig_while_stopped(r, stopped_ask_for_reset);
+    rig_await_reset(r, 1);
+    rig_while_stopped(r, stopped_load);
+    rig_await_reset(r, 2); /* what the loaded guest had asked for */
+    assert_true(run_state_co_settle(&r->vm.run, INT64_C(60000000000)));
+    assert_int_equal(rig_resets, 2);
+    vm_unlisten(&r->vm, &listener);
+}
+
 RIG_TEST(a_loaded_machine_goes_on_to_the_same_result, body_goes_on)
 RIG_TEST(the_command_line_is_in_the_state, body_options)
 RIG_TEST(a_machine_that_did_not_run_does_not_run, body_reasons)
+RIG_TEST(a_reset_that_the_guest_has_asked_for_comes_after_the_load, body_reset_is_pending)
 
 static void the_table_is_complete(void **state)
 {
@@ -134,6 +184,7 @@ int main(void)
         cmocka_unit_test(a_loaded_machine_goes_on_to_the_same_result),
         cmocka_unit_test(the_command_line_is_in_the_state),
         cmocka_unit_test(a_machine_that_did_not_run_does_not_run),
+        cmocka_unit_test(a_reset_that_the_guest_has_asked_for_comes_after_the_load), /* the last */
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }
