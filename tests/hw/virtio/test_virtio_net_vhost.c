@@ -198,6 +198,32 @@ static void the_tap_is_configured_before_the_kernel_reads_it(void **state)
     assert_connected(0);
 }
 
+static void pairs_that_the_tap_refuses_are_not_used(void **state)
+{
+    Fixture *f = *state;
+    bring_up_vhost(f);
+    use_pairs_and_wait(f, 2);
+    for (unsigned pairs = 1; pairs <= 3; pairs += 2) {
+        fake_net_refuse_configure(f->net, 1);
+        assert_int_equal(use_pairs_and_wait(f, (uint16_t)pairs), ACK_ERR);
+        assert_connected(2);
+        assert_kernel_serves(f, 1);
+    }
+}
+
+/* The kernel would give the driver frames that it does not take. */
+static void the_home_loop_serves_when_the_tap_cannot_be_configured(void **state)
+{
+    Fixture *f = *state;
+    fake_net_refuse_configure(f->net, 1);
+    bring_up(f, ALL_FEATURES);
+    await_owner(f, VIRTIO_OWNER_HOME);
+    assert_connected(0);
+    assert_home_serves(f);
+    bring_up_vhost(f);
+    assert_kernel_serves(f, 0);
+}
+
 static void without_mq_the_third_queue_is_the_control_queue(void **state)
 {
     Fixture *f = *state;
@@ -570,6 +596,8 @@ int main(void)
         T(pairs_follow_the_driver),
         T(pairs_are_those_of_before_after_a_stop),
         T(the_tap_is_configured_before_the_kernel_reads_it),
+        T(pairs_that_the_tap_refuses_are_not_used),
+        T(the_home_loop_serves_when_the_tap_cannot_be_configured),
         T(without_mq_the_third_queue_is_the_control_queue),
         T(what_vhost_lacks_is_not_offered),
         T(no_frames_move_while_the_link_is_down),
