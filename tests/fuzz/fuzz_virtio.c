@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A hostile driver of virtio-blk, virtio-scsi, virtio-net, virtio-rng, virtio-balloon, virtio-serial,
- * vhost-vsock and vhost-user-fs: rings, common configuration, MSI-X,
+ * vhost-vsock, vhost-net and vhost-user-fs: rings, common configuration, MSI-X,
  * PCI config space and its window, in process.
  *
- *   fuzz_virtio [--seconds N] [--seed N] [--steps N] [--only virtio-net-pci]
+ *   fuzz_virtio [--seconds N] [--seed N] [--steps N] [--only virtio-net]
  *
  * After each round of hostile acts the device must have settled: it works, or sits in NEEDS_RESET.
  * Then a well-behaved driver resets it, and must find it working. ASan and the asserts judge the
@@ -264,12 +264,81 @@ static void act_net_control(Fuzz *f)
     virtio_guest_add(q, chain, 2);
 }
 
-/* The kernel's thread looks at a ring, in the middle of starts and stops too. */
+/* Something that makes calls of the kernel in some turns. */
+static void act_link_or_pairs(Fuzz *f)
+{
+    uint8_t *at = virtio_bench_ram(f->bench, f->scratch, 4);
+    VringBuffer chain[] = {{f->scratch, 4, false}, {f->scratch + 8000, 1, true}};
+    if (fuzz_below(2) || !f->queues[4].ring.size) {
+        enter_main();
+        net_set_link("net0", fuzz_below(2), NULL);
+        return;
+    }
+    memcpy(at, (uint8_t[]){4, 0, (uint8_t)(1 + fuzz_below(2)), 0}, 4);
+    virtio_guest_add(&f->queues[4], chain, 2);
+}
+
+/* A call of the kernel hangs, until it returns or is given up. */
+static void act_kernel_hangs(Fuzz *f)
+{
+    sys_fault_set(&(SysFault){.calls = "ioctl",
+                              .after = (unsigned)fuzz_below(6),
+                              .count = 1,
+                              .hold = true,
+                              .error = fuzz_below(2) ? 0 : EIO});
+    act_link_or_pairs(f);
+    for (unsigned i = fuzz_below(40); i > 0; i--) {
+        aio_context_step(f->bench->main_ctx, false);
+        virtio_bench_step(f->bench);
+    }
+    if (fuzz_below(4) == 0) {
+        fake_machine_advance(f->bench->machine, VHOST_TIMEOUT_NS);
+        virtio_bench_step(f->bench);
+    }
+    sys_fault_release();
+}
+
+/* Calls of the kernel fail. */
+static void act_kernel_fails(Fuzz *f)
+{
+    static const int errors[] = {EFAULT, ENOMEM, EBUSY, EINVAL, EBADF, EINTR};
+    sys_fault_set(&(SysFault){.calls = "ioctl",
+                              .after = (unsigned)fuzz_below(24),
+                              .count = 1 + (unsigned)fuzz_below(3),
+                              .error = FUZZ_PICK(errors)});
+}
+
+/* The kernel's thread looks at a ring, in the middle of starts and stops too. Of vhost-net, the kernel may be
+ * faulty. */
 static void act_vhost(Fuzz *f)
 {
-    if (f->vhost) {
-        fake_vhost_serve(f->vhost, 0, fuzz_below(FAKE_VHOST_VRINGS));
-        virtio_bench_step(f->bench);
+    if (!f->vhost) {
+        return;
+    }
+    fake_vhost_serve(f->vhost, (unsigned)fuzz_below(f->vhost->count),
+                     (unsigned)fuzz_below(FAKE_VHOST_VRINGS));
+    virtio_bench_step(f->bench);
+    if (!f->net) {
+        return;
+    }
+    switch (fuzz_below(8)) {
+    case 0:
+        act_kernel_fails(f);
+        if (fuzz_below(2)) {
+            act_link_or_pairs(f);
+        }
+        return;
+    case 1:
+        act_kernel_hangs(f);
+        return;
+    case 2:
+        act_link_or_pairs(f);
+        return;
+    case 3:
+        sys_fault_set(NULL);
+        return;
+    default:
+        return;
     }
 }
 
@@ -323,6 +392,9 @@ static void bring_up(Fuzz *f)
     if (!f->running) {
         act_life(f);
     }
+    if (f->target->calm != NULL) {
+        f->target->calm(f);
+    }
     enter_main();
     bql_lock();
     pci_bus_assign_resources(f->bench->bus); /* the hostile one may have moved the BARs away */
@@ -335,14 +407,14 @@ static void bring_up(Fuzz *f)
     f->scratch = virtio_bench_alloc(f->bench, SCRATCH_BYTES);
     uint64_t features = fuzz_below(2) ? ~0ull : ~(uint64_t)(uint32_t)fuzz_random();
     fuzz_require(virtio_guest_negotiate(&f->guest, features | VIRTIO_F_VERSION_1),
-                 "features that were offered are refused after a reset", f->target->type);
+                 "features that were offered are refused after a reset", f->target->name);
     for (unsigned i = 0; i < f->target->queues; i++) {
         virtio_guest_queue(&f->guest, &f->queues[i], i, fuzz_below(2) ? 0 : 4, i % 2);
     }
     virtio_guest_driver_ok(&f->guest);
     virtio_bench_settle(f->bench);
     fuzz_require(virtio_guest_status(&f->guest) == 15, "the device does not come up after a reset",
-                 f->target->type);
+                 f->target->name);
 }
 
 /* ---- rounds ---- */
@@ -374,6 +446,11 @@ static void target_close(Fuzz *f)
     f->running = false;
 }
 
+static bool target_spent(Fuzz *f)
+{
+    return f->target->spent != NULL && f->target->spent(f);
+}
+
 static void hostile_round(Fuzz *f)
 {
     for (unsigned i = fuzz_below(24); i > 0; i--) {
@@ -387,7 +464,7 @@ static void hostile_round(Fuzz *f)
         f->broken++;
     }
     bring_up(f);
-    fuzz_require(f->target->works(f), "the device does not work after a reset", f->target->type);
+    fuzz_require(f->target->works(f), "the device does not work after a reset", f->target->name);
     fake_machine_settle(f->bench->machine);
     f->bench->machine->delivered_count = 0;
     f->bench->machine->request_count = 0;
@@ -403,12 +480,13 @@ int main(int argc, char **argv)
     f.bench->machine->env.find_chardev = fake_chardev_find;
     for (unsigned turn = 0; more; turn++) {
         const FuzzTarget *target = fuzz_target(turn);
-        if (fuzz_leaves_out(target->type)) {
+        if (fuzz_leaves_out(target->name)) {
             fuzz_require(rounds > 0 || turn < FUZZ_TARGETS, "--only names no device", NULL);
             continue;
         }
         target_open(&f, target);
-        for (unsigned round = 0; round < 50 && (more = fuzz_goes_on()); round++) {
+        for (unsigned round = 0; round < 50 && (more = fuzz_goes_on()) && !target_spent(&f);
+             round++) {
             hostile_round(&f);
             rounds++;
         }

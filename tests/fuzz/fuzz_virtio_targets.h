@@ -7,12 +7,14 @@
 #include <string.h>
 #include "tests/support/blk_guest.h"
 #include "tests/support/fake_chardev.h"
+#include "hw/virtio/virtio_net.h"
 #include "tests/support/fake_net.h"
-#include "tests/support/fake_vhost.h"
+#include "tests/support/fake_vhost_net.h"
 #include "tests/support/fuzzer.h"
 #include "tests/support/net_steps.h"
 #include "tests/support/scsi_guest.h"
 #include "tests/support/vhost_user_peer.h"
+#include "util/sys/sys_fault.h"
 
 #define FUZZ_QUEUES 5
 #define FUZZ_RAM_BASE 0x100000u
@@ -20,15 +22,17 @@
 
 typedef struct Fuzz Fuzz;
 
-/* A device. May be NULL: open, plug, close. */
+/* A device. May be NULL: open, plug, close, calm, spent. */
 typedef struct FuzzTarget {
-    const char *type, *properties;
+    const char *name, *type, *properties;
     unsigned queues;
     /* A request of a driver that means well; false: it was not served. */
     bool (*works)(Fuzz *f);
     void (*open)(Fuzz *f);  /* its back end, before the device is made */
     void (*plug)(Fuzz *f);  /* what is on its bus */
     void (*close)(Fuzz *f); /* the back end, after its end */
+    void (*calm)(Fuzz *f);  /* the back end means well from now on, before a reset */
+    bool (*spent)(Fuzz *f); /* it does not come back to what it was: a new one is due */
 } FuzzTarget;
 
 struct Fuzz {
@@ -231,6 +235,56 @@ static bool vsock_works(Fuzz *f)
            len == 64;
 }
 
+/* The kernel answers again, after calls that failed. Pairs whose kernel was given up have none any more: the home
+ * loop serves them after the reset. */
+static void vhost_net_calm(Fuzz *f)
+{
+    if (fuzz_below(4)) {
+        sys_fault_set(NULL);
+    }
+    enter_main();
+    net_set_link("net0", true, NULL);
+}
+
+static void vhost_net_open(Fuzz *f)
+{
+    f->vhost = fake_vhost_new("/dev/vhost-net", &f->bench->machine->ram);
+    fake_vhost_net_open(f->bench, f->vhost, 2);
+    net_steps_run(f->bench, net_step_add, "fake,id=net0,queues=2,offloads=on");
+    f->net = fake_net_find("net0");
+}
+
+static void vhost_net_close(Fuzz *f)
+{
+    sys_fault_set(NULL);
+    net_close(f);
+    fake_vhost_net_close(f->bench, f->vhost);
+    vsock_close(f);
+}
+
+static bool vhost_net_spent(Fuzz *f)
+{
+    return !fake_vhost_net_dev(0)->usable || !fake_vhost_net_dev(1)->usable;
+}
+
+/* By the kernel, or by the home loop if the kernel has refused. */
+static bool vhost_net_works(Fuzz *f)
+{
+    uint32_t id, len;
+    VringBuffer send = {f->scratch, sizeof(NetHeader) + 60, false},
+                receive = {f->scratch, 2000, true};
+    await_back_end(f);
+    sys_fault_set(NULL);
+    if (f->guest.dev->vdev.owner != VIRTIO_OWNER_BACK_END) {
+        return net_works(f);
+    }
+    virtio_guest_add(&f->queues[0], &receive, 1);
+    virtio_guest_add(&f->queues[1], &send, 1);
+    return fake_vhost_serve(f->vhost, 0, 0) == 1 && virtio_guest_used(&f->queues[0], &id, &len) &&
+           len == 2000 && fake_vhost_serve(f->vhost, 0, 1) == 1 &&
+           virtio_guest_used(&f->queues[1], &id, &len) && len == 0;
+}
+
 /* ---- vhost-user ---- */
 
 static void fs_open(Fuzz *f)
@@ -261,17 +315,24 @@ static bool fs_works(Fuzz *f)
 }
 
 static const FuzzTarget targets[] = {
-    {"virtio-blk-pci", "drive=disk,num-queues=4,queue-size=64", 4, blk_works, disk_open, NULL,
-     disk_close},
-    {"virtio-scsi-pci", "num_queues=2,virtqueue_size=64", 4, scsi_works, disk_open, scsi_plug,
-     disk_close},
-    {"virtio-net-pci", "netdev=net0,iothread=io,mq=on", 5, net_works, net_open, NULL, net_close},
-    {"virtio-rng-pci", NULL, 1, rng_works, NULL, NULL, NULL},
-    {"virtio-balloon-pci", "free-page-reporting=on", 4, balloon_works, NULL, NULL, NULL},
-    {"virtio-serial-pci", "max_ports=2", 4, serial_works, NULL, serial_plug, serial_close},
-    {"vhost-vsock-pci", "guest-cid=7", 3, vsock_works, vsock_open, NULL, vsock_close},
-    {"vhost-user-fs-pci", "chardev=c,tag=rootfs,num-request-queues=3,queue-size=64", 4, fs_works,
-     fs_open, NULL, fs_close},
+    {"virtio-blk", "virtio-blk-pci", "drive=disk,num-queues=4,queue-size=64", 4, .works = blk_works,
+     .open = disk_open, .close = disk_close},
+    {"virtio-scsi", "virtio-scsi-pci", "num_queues=2,virtqueue_size=64", 4, .works = scsi_works,
+     .open = disk_open, .plug = scsi_plug, .close = disk_close},
+    {"virtio-net", "virtio-net-pci", "netdev=net0,iothread=io,mq=on", 5, .works = net_works,
+     .open = net_open, .close = net_close},
+    {"virtio-rng", "virtio-rng-pci", NULL, 1, .works = rng_works},
+    {"virtio-balloon", "virtio-balloon-pci", "free-page-reporting=on", 4, .works = balloon_works},
+    {"virtio-serial", "virtio-serial-pci", "max_ports=2", 4, .works = serial_works,
+     .plug = serial_plug, .close = serial_close},
+    {"vhost-vsock", "vhost-vsock-pci", "guest-cid=7", 3, .works = vsock_works, .open = vsock_open,
+     .close = vsock_close},
+    {"vhost-net", "virtio-net-pci", "netdev=net0,iothread=io,mq=on", 5, .works = vhost_net_works,
+     .open = vhost_net_open, .close = vhost_net_close, .calm = vhost_net_calm,
+     .spent = vhost_net_spent},
+    {"vhost-user-fs", "vhost-user-fs-pci",
+     "chardev=c,tag=rootfs,num-request-queues=3,queue-size=64", 4, .works = fs_works,
+     .open = fs_open, .close = fs_close},
 };
 
 #define FUZZ_TARGETS ((unsigned)G_N_ELEMENTS(targets))

@@ -9,6 +9,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include "util/state/state.h"
 #include "vmm/kvm/kvm.h"
 
 typedef struct Vcpu Vcpu;
@@ -38,6 +39,18 @@ bool arch_vm_reset(Kvm *kvm, GError **error) ANY_THREAD;
 void arch_vm_clock_stop(Kvm *kvm) ANY_THREAD;
 void arch_vm_clock_start(Kvm *kvm) ANY_THREAD;
 
+/* The VM's chips: the architecture defines ArchVmState and its table. While the VM is stopped, and for
+ * loading with the vCPUs' state loaded and before devices set their interrupt lines: the levels of
+ * lines are the devices' to restore. A timer chip that ticks begins its period anew. False + error: KVM
+ * refuses a part, which is named; the chips have the state they had. */
+typedef struct ArchVmState ArchVmState;
+extern const StateDesc arch_vm_state_desc;
+ArchVmState *arch_vm_state_new(void) ANY_THREAD;
+void arch_vm_state_free(ArchVmState *state) ANY_THREAD;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ArchVmState, arch_vm_state_free)
+bool arch_vm_save(Kvm *kvm, ArchVmState *state, GError **error) ANY_THREAD;
+bool arch_vm_load(Kvm *kvm, const ArchVmState *state, GError **error) ANY_THREAD;
+
 /* Prints the values of -cpu, for -cpu help. */
 void arch_print_cpu_help(FILE *out) ANY_THREAD;
 
@@ -62,6 +75,25 @@ unsigned long arch_vcpu_id(const ArchCpus *cpus, unsigned index) ANY_THREAD;
  * registers; every vCPU gets what firmware sets up on every processor. In the vCPU's thread. */
 bool arch_vcpu_reset(ArchVcpu *v, int vcpu_fd, unsigned index, const BootState *boot,
                      GError **error) RUNS_IN_VCPU;
+
+/* ---- saved state: the architecture defines ArchVcpuState and its table; large, so on the heap ---- */
+typedef struct ArchVcpuState ArchVcpuState;
+extern const StateDesc arch_vcpu_state_desc;
+ArchVcpuState *arch_vcpu_state_new(void) ANY_THREAD;
+void arch_vcpu_state_free(ArchVcpuState *state) ANY_THREAD;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ArchVcpuState, arch_vcpu_state_free)
+/* In the vCPU's thread, with the VM stopped and no exit pending. */
+bool arch_vcpu_save(const ArchCpus *cpus, int vcpu_fd, unsigned index, ArchVcpuState *state,
+                    GError **error) RUNS_IN_VCPU;
+/* Whether a vCPU with this index can have @state: the processor that was saved offers nothing that
+ * this one lacks. False + error, which names what is missing. */
+bool arch_vcpu_state_check(const ArchCpus *cpus, unsigned index, const ArchVcpuState *state,
+                           GError **error) ANY_THREAD;
+/* Checks, then sets everything, with guest RAM loaded and the VM stopped. False + error: KVM refuses
+ * a part, which is named; the vCPU has the state it had. In the vCPU's thread. */
+bool arch_vcpu_load(const ArchCpus *cpus, int vcpu_fd, unsigned index, const ArchVcpuState *state,
+                    GError **error) RUNS_IN_VCPU;
+
 /* Notifies the guest that its vCPU was stopped (soft lockup watchdogs). In the vCPU's thread,
  * before it runs again. */
 void arch_vcpu_resumed(int vcpu_fd) RUNS_IN_VCPU;

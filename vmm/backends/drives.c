@@ -384,7 +384,12 @@ static void drives_flush(void *opaque)
     BlockBackend *blk = opaque;
     enter_iothread(blk_home(blk));
     enter_coroutine();
+    /* A part of a macro operation: a device that hurries returns requests that wait for a section, but
+     * not those. */
+    BlkMacro macro;
+    blk_co_macro_begin(blk, &macro);
     int ret = blk_co_flush(blk);
+    blk_macro_end(blk, &macro);
     if (ret < 0) {
         log_error("drive '%s': data may be missing on its disk: flush: %s", blk_name(blk),
                   g_strerror(-ret));

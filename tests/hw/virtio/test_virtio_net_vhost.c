@@ -1,62 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-net on the kernel's vhost-net, as tests/support/fake_vhost.h plays it: which queues it serves. */
 #include "hw/core/memory_users.h"
-#include "hw/vhost/vhost_net.h"
 #include "tests/hw/virtio/virtio_net_bench.h"
-#include "tests/support/fake_vhost.h"
+#include "tests/support/fake_vhost_net.h"
 
 #define FIVE_SECONDS 5000000000ll
-#define TAP_FD 0 /* any descriptor: the fake does not use it */
 
 static FakeVhost *vhost;
-static VhostNet nets[PAIRS_MAX];
-static unsigned net_count;
-
-static unsigned fake_vhost_parts(NetBackend *b, NetVhostPart parts[NET_MAX_QUEUES])
-{
-    for (unsigned i = 0; i < net_count; i++) {
-        parts[i] = (NetVhostPart){.dev = &nets[i].kernel.dev,
-                                  .first_queue = 2 * i,
-                                  .count = 2,
-                                  .features = VHOST_NET_FEATURES};
-    }
-    return net_count;
-}
-
-static NetType vhost_type;
-static const NetType *const vhost_types[] = {&vhost_type, NULL};
-
-static void open_nets(void *opaque)
-{
-    Fixture *f = opaque;
-    g_autoptr(GError) error = NULL;
-    enter_main();
-    enter_coroutine();
-    for (; net_count < PAIRS_MAX; net_count++) {
-        assert_true(vhost_net_co_open(&nets[net_count], -1, TAP_FD, f->bench->main_ctx, "vhost-net",
-                                      &error));
-    }
-}
-
-static void close_nets(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    while (net_count) {
-        vhost_net_co_close(&nets[--net_count]);
-    }
-}
 
 static int set_up_vhost(void **state)
 {
     set_up_machine(state);
     Fixture *f = *state;
-    vhost_type = *fake_net_types[0];
-    vhost_type.vhost_parts = fake_vhost_parts;
-    net_setup(vhost_types, f->bench->main_ctx);
     vhost = fake_vhost_new("/dev/vhost-net", &f->bench->machine->ram);
-    vhost->offered |= VIRTIO_NET_F_MRG_RXBUF;
-    virtio_bench_run(f->bench, open_nets, f);
+    fake_vhost_net_open(f->bench, vhost, PAIRS_MAX);
     add_nic(f, "queues=4,offloads=on", "mq=on");
     return 0;
 }
@@ -84,10 +41,7 @@ static int tear_down_vhost(void **state)
         f->dev = NULL;
     }
     assert_int_equal(memory_users(), 0);
-    virtio_bench_run(f->bench, close_nets, f);
-    while (fake_vhost_open_count(vhost)) {
-        aio_context_step(f->bench->main_ctx, true);
-    }
+    fake_vhost_net_close(f->bench, vhost);
     fake_vhost_free(vhost);
     return tear_down(state);
 }
@@ -240,8 +194,8 @@ static void what_vhost_lacks_is_not_offered(void **state)
     Fixture *f = *state;
     assert_true(virtio_guest_offered(&f->guest) & VIRTIO_NET_F_MRG_RXBUF);
     virtio_bench_unplug(f->bench, f->dev);
-    for (unsigned i = 0; i < net_count; i++) {
-        nets[i].kernel.dev.features &= ~(VIRTIO_NET_F_MRG_RXBUF | VIRTIO_F_EVENT_IDX);
+    for (unsigned i = 0; i < PAIRS_MAX; i++) {
+        fake_vhost_net_dev(i)->features &= ~(VIRTIO_NET_F_MRG_RXBUF | VIRTIO_F_EVENT_IDX);
     }
     f->dev = virtio_bench_device(f->bench, "virtio-net-pci", "netdev=net0,iothread=io");
     f->nic = (VirtioNet *)(void *)f->dev;
@@ -287,7 +241,7 @@ static void the_netdev_can_be_removed(void **state)
     virtio_bench_run(f->bench, net_step_remove, &s);
     assert_true(s.ok);
     assert_connected(0);
-    virtio_bench_run(f->bench, close_nets, f); /* as tap does */
+    virtio_bench_run(f->bench, fake_vhost_net_leave, NULL); /* as tap does */
     virtio_bench_stop(f->bench, f->dev);
     virtio_bench_start(f->bench, f->dev);
     transmit(f, 0, NULL, FRAME_BYTES, 1, 0); /* dropped, as without a netdev */
@@ -403,7 +357,7 @@ static void pairs_that_hang_are_given_up_together(void **state)
 static void a_loss_that_is_over_at_once_is_not_missed(void **state)
 {
     Fixture *f = *state;
-    VhostDev *dev = &nets[0].kernel.dev;
+    VhostDev *dev = fake_vhost_net_dev(0);
     enter_main();
     bring_up_vhost(f);
     dev->reconnects = true;
@@ -528,7 +482,7 @@ static void a_back_end_that_cannot_log_is_an_error(void **state)
         assert_false(vhost->instances[0].features & 1ull << 26);
         assert_kernel_serves(f, 0);
     }
-    nets[0].kernel.dev.log_lacks = "it does not log enough";
+    fake_vhost_net_dev(0)->log_lacks = "it does not log enough";
     g_autofree char *text = log_start(f);
     assert_string_equal(text, "vhost-net: it does not log enough");
     assert_kernel_serves(f, 0);

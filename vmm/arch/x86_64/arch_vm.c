@@ -141,3 +141,18 @@ void arch_vm_clock_start(Kvm *kvm)
         log_warn("KVM_SET_CLOCK: %s: the guest's clock jumps", g_strerror(errno));
     }
 }
+
+uint64_t x86_vm_clock_get(Kvm *kvm)
+{
+    struct kvm_clock_data now;
+    if (chips.clock_stopped) {
+        return chips.clock.clock;
+    }
+    return ioctl(kvm->vm_fd, KVM_GET_CLOCK, &now) == 0 ? now.clock : 0;
+}
+
+void x86_vm_clock_set(uint64_t ns)
+{
+    chips.clock = (struct kvm_clock_data){.clock = ns};
+    chips.clock_stopped = true;
+}

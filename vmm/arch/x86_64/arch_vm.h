@@ -10,4 +10,8 @@
  * cascade are unmasked. @has_pit: else there is no timer. After arch_vm_reset(). */
 bool x86_vm_start_bios_timer(Kvm *kvm, bool has_pit, GError **error) ANY_THREAD;
 
+/* The clock of a stopped VM in nanoseconds, with which it starts again. */
+uint64_t x86_vm_clock_get(Kvm *kvm) ANY_THREAD;
+void x86_vm_clock_set(uint64_t ns) ANY_THREAD;
+
 #endif
