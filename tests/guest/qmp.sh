@@ -342,7 +342,7 @@ vm.cmd("getfd", fds=[theirs.fileno()], fdname="net")
 theirs.close()
 vm.cmd("netdev_add", type="dgram", id="n", local={"type": "fd", "str": "net"})
 assert "not found" in vm.refusal("closefd", fdname="net").desc # it is the network's
-assert "not found" in vm.refusal("netdev_add", type="tap", id="m", fds="net:net").desc
+assert "not found" in vm.refusal("netdev_add", {"type": "tap", "id": "m", "fds": "net:net"}).desc
 ours.send(b"x" * 60)
 vm.cmd("netdev_del", id="n")
 try:

@@ -36,6 +36,7 @@ static inline void bring_up_vhost(Fixture *f)
 static inline int tear_down_vhost(void **state)
 {
     Fixture *f = *state;
+    enter_main();
     sys_fault_set(NULL);
     if (f->dev) {
         virtio_bench_unplug(f->bench, f->dev);
@@ -57,6 +58,7 @@ static inline void await_running(Fixture *f, unsigned pairs)
 
 static inline void assert_connected(unsigned pairs)
 {
+    enter_main();
     for (unsigned i = 0; i < PAIRS_MAX; i++) {
         for (unsigned n = 0; n < 2; n++) {
             assert_int_equal(vhost->instances[i].vrings[n].connected, i < pairs);
@@ -89,6 +91,7 @@ static inline void assert_kernel_serves(Fixture *f, unsigned pair)
 
 static inline void assert_home_serves(Fixture *f)
 {
+    enter_main();
     transmit(f, 0, NULL, FRAME_BYTES, 3, 0);
     assert_sent(f, 0, FRAME_BYTES, 3);
     assert_tx_completed(f, 0);
