@@ -116,6 +116,12 @@ static const NetType *net_find_type(const NetType *const *types, const char *nam
     return NULL;
 }
 
+const NetType *net_type_of(const OptDict *opts)
+{
+    const char *name = opt_dict_get(opts, "type");
+    return name != NULL ? net_find_type(net_types, name, NULL) : NULL;
+}
+
 static const OptSpec *net_options(const NetType *type)
 {
     static const OptSpec none[] = {{0}};
@@ -131,6 +137,13 @@ static coroutine_fn RUNS_IN_MAIN void net_co_free(NetBackend *b)
     g_free(b->id);
     g_free(b->info);
     g_free(b);
+}
+
+/* After a failure @b owns no options. */
+static RUNS_IN_MAIN bool net_bind(NetBackend *b, const OptDict *opts, GError **error)
+{
+    opts_init(net_options(b->type), b);
+    return opts_bind(net_options(b->type), b, opts, NULL, error);
 }
 
 static RUNS_IN_MAIN void net_enter(NetBackend *b)
@@ -150,12 +163,13 @@ static coroutine_fn RUNS_IN_MAIN bool net_co_open(const NetType *type, const cha
     b->main_ctx = net_ctx;
     b->queues = 1;
     b->id = g_strdup(id);
-    opts_init(net_options(type), b);
     NetOpening opening = {.id = id, .next = net_openings};
     net_openings = &opening;
-    bool bound = opts_bind(net_options(type), b, opts, NULL, error);
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    bool bound = net_fds_claim(fds, type, opts, error) && net_bind(b, opts, error);
     bool ok = bound && (type->co_open == NULL || type->co_open(b, error));
     SP("net.opened", b);
+    net_fds_end(fds, ok);
     NetOpening **o = &net_openings;
     while (*o != &opening) {
         o = &(*o)->next;
@@ -168,7 +182,7 @@ static coroutine_fn RUNS_IN_MAIN bool net_co_open(const NetType *type, const cha
     }
     if (bound) {
         net_co_free(b);
-    } else { /* nothing was opened, and opts_bind() has freed the options */
+    } else { /* nothing was opened */
         g_free(b->id);
         g_free(b);
     }

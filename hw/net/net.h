@@ -108,6 +108,12 @@ typedef struct NetConfig {
     unsigned queues;           /* pairs [0, queues) carry frames */
 } NetConfig;
 
+/* An option that names inherited descriptors by their numbers. */
+typedef struct NetFdOption {
+    const char *name;
+    bool is_list; /* as 5:6:7 */
+} NetFdOption;
+
 /* ---- what a back end implements: one const table a type, listed in hw/net_types.c ---- */
 
 typedef struct NetType {
@@ -115,6 +121,9 @@ typedef struct NetType {
     const char *description; /* one line for -netdev help */
     size_t instance_size;    /* of the struct that begins with a NetBackend */
     const OptSpec *options;  /* offsets into the instance; ends with {0}; may be NULL */
+    /* Ends with {0}; NULL: none. They are the user's descriptors: co_open duplicates what it needs, and after
+     * its success they are closed. */
+    const NetFdOption *fd_options;
     /* Main: opens the back end from its bound options; sets `queues` (initially 1), `can_send`,
      * `can_receive`, `info`. After a failure co_close is called too. */
     bool (*co_open)(NetBackend *b, GError **error);
@@ -125,8 +134,9 @@ typedef struct NetType {
     void (*unlink)(const NetBackend *b);
     /* A coroutine in the client's home: makes @config effective. One call at a time for each back end,
      * whether queues are started or not. It waits for the host's kernel (a worker) at most, never for main
-     * or a peer. NULL: there is nothing to do. */
-    void (*co_configure)(NetBackend *b, const NetConfig *config);
+     * or a peer. False: the host refuses, which the back end logs; what of @config is effective is not
+     * known, but no offload is that neither this nor the last call named. NULL: there is nothing to do. */
+    bool (*co_configure)(NetBackend *b, const NetConfig *config);
 
     /* The data path of @queue begins and ends, in @home. After queue_stop the back end calls nothing for
      * the queue. May be NULL. */
@@ -179,6 +189,12 @@ void net_setup(const NetType *const *types, AioContext *main_ctx) RUNS_IN_MAIN;
 /* Opens a back end from -netdev options: "type", "id" and the type's own. @opts is borrowed. False +
  * @error. */
 bool net_co_add(const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Replaces names of descriptors in such options by their numbers: @look_up returns the one with a name, or -1
+ * + error. A name does not begin with a digit. @taken collects them: they are the caller's if net_co_add(),
+ * called next, fails. */
+typedef int (*NetFdLookUp)(const char *name, void *opaque, GError **error);
+bool net_fds_resolve(OptDict *opts, NetFdLookUp look_up, void *opaque, GArray *taken,
+                     GError **error) RUNS_IN_MAIN;
 /* Removes a back end. A NIC that uses it stays without one, with its link down, as in QEMU. */
 bool net_co_remove(const char *id, GError **error) coroutine_fn RUNS_IN_MAIN;
 NetBackend *net_find(const char *id) RUNS_IN_MAIN; /* NULL: none */
@@ -232,7 +248,8 @@ struct NetClient {
     NetBackend *data; /* the back end as the data path sees it: NULL from its detaching on */
     uint32_t started, watched; /* bit n: queue n */
     NetConfig wanted, applied;
-    bool has_applied; /* `applied` is valid for this back end */
+    bool has_applied; /* the back end has been asked for `applied` last */
+    bool refused;     /* and it refused */
     bool configuring; /* a coroutine applies configurations */
     CoQueue configured;
     _Atomic uint64_t sent, received, dropped; /* frames */
@@ -268,9 +285,11 @@ ssize_t net_client_receive(NetClient *c, unsigned queue, const struct iovec *iov
 ssize_t net_client_send(NetClient *c, unsigned queue, const struct iovec *iov, unsigned count)
     RUNS_IN_LOOP;
 
-/* In the home: changes the configuration. Until the back end has applied it, nothing is received. */
+/* In the home: changes the configuration. Until the back end has applied or refused it, nothing is
+ * received. */
 void net_client_configure(NetClient *c, const NetConfig *config) RUNS_IN_LOOP;
-/* Returns when the latest configuration is applied. */
-void net_client_co_await_configured(NetClient *c) coroutine_fn RUNS_IN_LOOP;
+/* Returns when the latest configuration is applied. False: the back end has refused it; the caller goes
+ * back to the one of before, which may fail too. */
+bool net_client_co_await_configured(NetClient *c) coroutine_fn RUNS_IN_LOOP;
 
 #endif

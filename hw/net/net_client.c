@@ -132,7 +132,7 @@ static void net_client_detach_at_home(void *opaque)
         }
     }
     c->data = NULL;
-    c->has_applied = false;
+    c->has_applied = c->refused = false;
     for (unsigned q = 0; q < b->queues; q++) {
         if (c->started >> q & 1) { /* what waits for room is dropped now */
             c->ops->writable(c, q);
@@ -370,6 +370,7 @@ static bool net_config_equal(const NetConfig *a, const NetConfig *b)
     return a->receive_offloads == b->receive_offloads && a->queues == b->queues;
 }
 
+/* Whether the back end need not be asked for what is wanted. */
 static bool net_client_is_configured(const NetClient *c)
 {
     return c->data == NULL || c->data->type->co_configure == NULL ||
@@ -384,7 +385,7 @@ static void net_client_configure_entry(void *opaque)
     while (!net_client_is_configured(c)) { /* it may have changed meanwhile */
         NetConfig config = c->wanted;
         SP("net.configure", c);
-        c->data->type->co_configure(c->data, &config);
+        c->refused = !c->data->type->co_configure(c->data, &config);
         c->applied = config;
         c->has_applied = true;
     }
@@ -399,7 +400,11 @@ void net_client_configure(NetClient *c, const NetConfig *config)
 {
     assert_home(c->home);
     c->wanted = *config;
-    if (c->configuring || net_client_is_configured(c)) {
+    if (c->configuring) {
+        return;
+    }
+    c->has_applied = c->has_applied && !c->refused; /* it is asked again */
+    if (net_client_is_configured(c)) {
         return;
     }
     c->configuring = true;
@@ -409,10 +414,11 @@ void net_client_configure(NetClient *c, const NetConfig *config)
     co_start_now(c->home, net_client_configure_entry, c);
 }
 
-void net_client_co_await_configured(NetClient *c)
+bool net_client_co_await_configured(NetClient *c)
 {
     assert_home(c->home);
     while (c->configuring) {
         co_queue_wait(&c->configured, "a network configuration");
     }
+    return !c->refused;
 }

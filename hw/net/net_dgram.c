@@ -405,11 +405,14 @@ static ssize_t dgram_queue_send(NetBackend *b, unsigned queue, const struct iove
 
 static const OptSpec dgram_options[] = {DGRAM_END(local), DGRAM_END(remote), {0}};
 
+static const NetFdOption dgram_fd_options[] = {{"local.str", false}, {0}};
+
 const NetType net_dgram_type = {
     .name = "dgram",
     .description = "frames as datagrams: UDP, multicast, UNIX sockets",
     .instance_size = sizeof(NetDgramBackend),
     .options = dgram_options,
+    .fd_options = dgram_fd_options,
     .co_open = dgram_backend_co_open,
     .co_close = dgram_backend_co_close,
     .unlink = dgram_backend_unlink,

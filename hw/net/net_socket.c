@@ -193,11 +193,14 @@ static const OptSpec socket_options[] = {
     {0},
 };
 
+static const NetFdOption socket_fd_options[] = {{"fd", false}, {0}};
+
 const NetType net_socket_type = {
     .name = "socket",
     .description = "frames over TCP, UDP or multicast: the older spelling of stream and dgram",
     .instance_size = sizeof(NetSocket),
     .options = socket_options,
+    .fd_options = socket_fd_options,
     .co_open = socket_co_open,
     .co_close = socket_co_close,
     .queue_start = socket_queue_start,

@@ -354,11 +354,14 @@ static const OptSpec stream_options[] = {
     {0},
 };
 
+static const NetFdOption stream_fd_options[] = {{"addr.str", false}, {0}};
+
 const NetType net_stream_type = {
     .name = "stream",
     .description = "frames over a TCP or UNIX stream socket: passt, another QEMU or skiff",
     .instance_size = sizeof(NetStreamBackend),
     .options = stream_options,
+    .fd_options = stream_fd_options,
     .co_open = stream_backend_co_open,
     .co_close = stream_backend_co_close,
     .unlink = stream_backend_unlink,

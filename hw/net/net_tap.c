@@ -245,6 +245,17 @@ static bool tap_attach(NetTapQueue *q, bool on)
     return true;
 }
 
+/* Descriptors that were given by the user may be duplicates of each other: one that is detached as another one
+ * can be attached. */
+static bool tap_queues_differ(NetTap *t, GError **error)
+{
+    struct ifreq r = {.ifr_flags = IFF_ATTACH_QUEUE};
+    if (t->base.queues > 1 && ioctl(t->queues[0].fd, TUNSETQUEUE, &r) == 0) {
+        return refuse(error, "two of the descriptors are of the same queue");
+    }
+    return true;
+}
+
 /* Uses the first @queues queues; the kernel sends nothing to the others. */
 static bool tap_use_queues(NetTap *t, unsigned queues)
 {
@@ -318,7 +329,7 @@ static int tap_open_in_worker(void *opaque)
                    ? 0
                    : -1;
     }
-    return tap_run_up_script(t, &c->error) ? 0 : -1;
+    return tap_queues_differ(t, &c->error) && tap_run_up_script(t, &c->error) ? 0 : -1;
 }
 
 static void tap_failed(void *opaque)
@@ -402,15 +413,16 @@ static int tap_configure_in_worker(void *opaque)
         (c->tap->vnet_hdr && !tap_set_offloads(c->tap, c->config.receive_offloads))) {
         log_limited(&c->tap->limit, "netdev %s: the tap device cannot be configured: %s",
                     c->tap->base.id, g_strerror(errno));
+        return -1;
     }
     return 0;
 }
 
-static void tap_co_configure(NetBackend *b, const NetConfig *config)
+static bool tap_co_configure(NetBackend *b, const NetConfig *config)
 {
     TapCall c = {.tap = net_tap_from(b), .config = *config};
     enter_coroutine();
-    co_run_in_worker(tap_configure_in_worker, &c);
+    return co_run_in_worker(tap_configure_in_worker, &c) == 0;
 }
 
 static const OptSpec tap_options[] = {
@@ -445,11 +457,15 @@ static const OptSpec tap_options[] = {
     {0},
 };
 
+static const NetFdOption tap_fd_options[] = {
+    {"fd", false}, {"fds", true}, {"vhostfd", false}, {"vhostfds", true}, {0}};
+
 const NetType net_tap_type = {
     .name = "tap",
     .description = "a tap device of the host",
     .instance_size = sizeof(NetTap),
     .options = tap_options,
+    .fd_options = tap_fd_options,
     .co_open = tap_co_open,
     .co_close = tap_co_close,
     .co_configure = tap_co_configure,

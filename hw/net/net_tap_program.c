@@ -12,6 +12,7 @@
 
 #define TAP_HELPER_FD 3
 #define TAP_HELPER_TIMEOUT_MS 30000
+#define TAP_PASSED_MAX 4 /* the kernel drops what is more */
 
 extern char **environ;
 
@@ -73,33 +74,52 @@ bool net_tap_run_script(const char *script, const char *ifname, GError **error)
 
 /* ---- the bridge helper ---- */
 
-/* Takes the descriptor that the helper passes over @fd. -1: it has closed its end, or takes too long. */
+/* The descriptor that came with @m; more than one are none, and closed. */
+static int tap_passed_fd(struct msghdr *m)
+{
+    int passed = -1;
+    unsigned count = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
+            if (count++ > 0) {
+                close(passed);
+            }
+            memcpy(&passed, (const char *)c + at, sizeof(passed));
+        }
+    }
+    if (count > 1) {
+        close(passed);
+        return -1;
+    }
+    return passed;
+}
+
+/* Takes the descriptor that the helper passes over @fd. -1: it has passed none or several, has closed its
+ * end, or takes too long. */
 static int tap_take_fd(int fd)
 {
     char byte;
     struct iovec iov = {&byte, 1};
     union {
         struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
+        char space[CMSG_SPACE(TAP_PASSED_MAX * sizeof(int))];
     } control;
     struct msghdr m = {.msg_iov = &iov,
                        .msg_iovlen = 1,
                        .msg_control = &control,
                        .msg_controllen = sizeof(control)};
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    int passed = -1, ready;
+    int ready;
     do {
         ready = poll(&p, 1, TAP_HELPER_TIMEOUT_MS);
     } while (ready < 0 && errno == EINTR);
     if (ready != 1 || recvmsg(fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) <= 0) {
         return -1;
     }
-    const struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-        c->cmsg_len == CMSG_LEN(sizeof(int))) {
-        memcpy(&passed, CMSG_DATA(c), sizeof(passed));
-    }
-    return passed;
+    return tap_passed_fd(&m);
 }
 
 /* The helper's command: a program, or with arguments of its own a line for the shell, as in QEMU. */

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vhost=on: the kernel's vhost-net serves a NIC's queues, one descriptor of it for each tap queue. */
 #include <fcntl.h>
+#include <unistd.h>
 #include "hw/net/net_tap.h"
 #include "hw/vhost/vhost_net.h"
 #include "util/log.h"
 
-/* Takes the descriptors of vhostfd= and vhostfds= into @fds, -1 for those that skiff opens itself. */
-static RUNS_IN_MAIN bool tap_vhost_take_fds(const NetTap *t, int fds[NET_MAX_QUEUES],
-                                            GError **error)
+/* The descriptors of vhostfd= and vhostfds=, -1 for those that skiff opens itself. */
+static RUNS_IN_MAIN bool tap_vhost_get_fds(const NetTap *t, int fds[NET_MAX_QUEUES], GError **error)
 {
     const char *option = t->vhostfds_text != NULL ? "vhostfds" : "vhostfd";
     const char *text = t->vhostfds_text != NULL ? t->vhostfds_text : t->vhostfd_text;
@@ -17,7 +17,7 @@ static RUNS_IN_MAIN bool tap_vhost_take_fds(const NetTap *t, int fds[NET_MAX_QUE
     if (text == NULL) {
         return true;
     }
-    g_auto(GStrv) list = g_strsplit(text, ":", 0);
+    g_auto(GStrv) list = g_strsplit(text, ":", t->vhostfds_text != NULL ? 0 : 1);
     if (g_strv_length(list) != t->base.queues) {
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
                     "%s=%s: %u descriptors are needed, one for each queue", option, text,
@@ -30,7 +30,7 @@ static RUNS_IN_MAIN bool tap_vhost_take_fds(const NetTap *t, int fds[NET_MAX_QUE
             g_prefix_error(error, "%s=: ", option);
             return false;
         }
-        if (fcntl((int)fd, F_SETFD, FD_CLOEXEC) != 0) {
+        if (fcntl((int)fd, F_GETFD) < 0) {
             g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
                         "%s=%s: skiff has inherited no such descriptor", option, list[i]);
             return false;
@@ -52,14 +52,18 @@ static coroutine_fn RUNS_IN_MAIN bool tap_vhost_co_open_all(NetTap *t, GError **
         g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "vhost=on needs vnet_hdr=on");
         return false;
     }
-    if (!tap_vhost_take_fds(t, fds, error)) {
+    if (!tap_vhost_get_fds(t, fds, error)) {
         return false;
     }
     t->vhost_name = g_strdup_printf("vhost-net %s", t->base.id);
     t->vhost = g_new0(VhostNet, t->base.queues);
     for (unsigned i = 0; i < t->base.queues; i++) {
-        if (!vhost_net_co_open(&t->vhost[i], fds[i], t->queues[i].fd, t->base.main_ctx,
-                               t->vhost_name, error)) {
+        int own = fds[i] >= 0 ? fcntl(fds[i], F_DUPFD_CLOEXEC, 3) : -1;
+        if (!vhost_net_co_open(&t->vhost[i], own, t->queues[i].fd, t->base.main_ctx, t->vhost_name,
+                               error)) {
+            if (own >= 0 && t->vhost[i].kernel.dev.losses == 0) {
+                close(own);
+            }
             return false;
         }
         t->vhost_count++;

@@ -64,11 +64,12 @@ static void net_vhost_user_use_pairs(void *opaque)
 }
 
 /* The driver's choice. Its home does not wait until the process knows it. */
-static void net_vhost_user_configure(NetBackend *b, const NetConfig *config)
+static bool net_vhost_user_configure(NetBackend *b, const NetConfig *config)
 {
     NetVhostUser *v = net_vhost_user_from(b);
     atomic_store(&v->pairs_wanted, config->queues);
     aio_bh_schedule(&v->pairs_bh);
+    return true;
 }
 
 /* ---- life cycle ---- */

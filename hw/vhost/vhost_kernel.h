@@ -52,8 +52,10 @@ typedef struct VhostBatch {
     _Alignas(8) unsigned char args[VHOST_KERNEL_ARGS];
 } VhostBatch;
 
-/* Opens kind->path, or takes @fd if it is >= 0, and becomes its owner (VHOST_SET_OWNER). After a failure
- * @fd is as before: a number from a user may name any descriptor of the process. The features are in k->dev.features then. @name is borrowed. */
+/* Opens kind->path, or takes @fd if it is >= 0, and becomes its owner (VHOST_SET_OWNER). The features are
+ * in k->dev.features then. After a failure @fd is as before: a number from a user may name any descriptor of the
+ * process; but if the kernel does not answer (dev.losses is 1), @fd is taken, and closed when it does. @name is
+ * borrowed. */
 bool vhost_kernel_co_open(VhostKernel *k, const VhostKernelKind *kind, int fd, AioContext *ctx,
                           const GuestRam *ram, const char *name, GError **error)
     coroutine_fn RUNS_IN_MAIN;

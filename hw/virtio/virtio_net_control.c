@@ -157,6 +157,13 @@ static RUNS_IN_LOOP void control_use_pairs(VirtioNet *n, unsigned pairs)
     }
 }
 
+/* Makes `state` effective. False: the host refuses. */
+static coroutine_fn RUNS_IN_LOOP bool control_co_configure(VirtioNet *n)
+{
+    virtio_net_configure(n);
+    return net_client_co_await_configured(&n->client);
+}
+
 /* Class 4: the number of pairs. */
 static coroutine_fn RUNS_IN_LOOP bool control_mq(VirtioNet *n, uint8_t command, ControlCommand *c)
 {
@@ -169,14 +176,18 @@ static coroutine_fn RUNS_IN_LOOP bool control_mq(VirtioNet *n, uint8_t command, 
     if (pairs < 1 || pairs > n->pairs) {
         return false;
     }
-    if (pairs < n->state.pairs) {
+    unsigned before = n->state.pairs;
+    if (pairs < before) {
         virtio_net_vhost_co_use_pairs(n, pairs);
     }
     control_use_pairs(n, pairs);
-    virtio_net_configure(n);
-    net_client_co_await_configured(&n->client);
-    virtio_net_vhost_co_use_pairs(n, pairs);
-    return true;
+    bool ok = control_co_configure(n);
+    if (!ok) {
+        control_use_pairs(n, before);
+        control_co_configure(n);
+    }
+    virtio_net_vhost_co_use_pairs(n, n->state.pairs);
+    return ok;
 }
 
 /* Class 5: what received frames may leave to the guest. */
@@ -193,10 +204,14 @@ static coroutine_fn RUNS_IN_LOOP bool control_offloads(VirtioNet *n, uint8_t com
     if (offloads & ~virtio_net_guest_offloads_of(vdev->state->driver_features)) {
         return false;
     }
+    uint64_t before = n->state.guest_offloads;
     n->state.guest_offloads = offloads;
-    virtio_net_configure(n);
-    net_client_co_await_configured(&n->client);
-    return true;
+    bool ok = control_co_configure(n);
+    if (!ok) {
+        n->state.guest_offloads = before;
+        control_co_configure(n);
+    }
+    return ok;
 }
 
 static coroutine_fn RUNS_IN_LOOP bool control_execute(VirtioNet *n, uint8_t class, uint8_t command,

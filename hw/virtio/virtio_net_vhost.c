@@ -31,17 +31,22 @@ void virtio_net_vhost_link_changed(VirtioNet *n)
 
 /* ---- hooks of the start ---- */
 
+typedef struct NetVhostConfigure {
+    VirtioNet *n;
+    bool ok;
+} NetVhostConfigure;
+
 static void net_vhost_configure_at_home(void *opaque)
 {
-    VirtioNet *n = opaque;
+    NetVhostConfigure *c = opaque;
     enter_coroutine();
-    enter_loop(n->base.vdev.home);
-    virtio_net_configure(n);
-    net_client_co_await_configured(&n->client);
+    enter_loop(c->n->base.vdev.home);
+    virtio_net_configure(c->n);
+    c->ok = net_client_co_await_configured(&c->n->client);
 }
 
-/* Queues of the tap device are attached and its offloads set before vhost reads from it. The home loop
- * has no queue yet, so `state` is not in use. */
+/* Queues of the tap device are attached and its offloads set before vhost reads from it: nobody drops the
+ * frames that the driver does not take. The home loop has no queue yet, so `state` is not in use. */
 static bool net_vhost_co_starting(VirtioVhost *v, GError **error)
 {
     VirtioNet *n = v->opaque;
@@ -53,8 +58,14 @@ static bool net_vhost_co_starting(VirtioVhost *v, GError **error)
         return false;
     }
     if (v->phase == VIRTIO_VHOST_STARTING) { /* else the home loop has the control queue */
+        NetVhostConfigure c = {.n = n};
         n->vhost.pairs = n->state.pairs;
-        co_call_in(n->base.vdev.home, net_vhost_configure_at_home, n);
+        co_call_in(n->base.vdev.home, net_vhost_configure_at_home, &c);
+        if (!c.ok) {
+            g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
+                        "the netdev of vhost cannot be configured");
+            return false;
+        }
     }
     net_vhost_update(n);
     return true;

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "hw/virtio/virtio_vhost.h"
+#include "hw/virtio/virtio_vhost_int.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "hw/vhost/vhost_log.h"
 #include "hw/virtio/trace_events.h"
-#include "hw/virtio/vring.h"
-#include "util/loop/sched_point.h"
 
 /* The function that makes each move. */
 static const char *const virtio_vhost_moves[VIRTIO_VHOST_PHASES][VIRTIO_VHOST_PHASES] = {
@@ -55,163 +52,6 @@ void assert_virtio_vhost_state(const VirtioVhost *v)
 bool virtio_vhost_serves(const VirtioVhost *v)
 {
     return v->phase == VIRTIO_VHOST_SERVING;
-}
-
-/* ---- vrings ---- */
-
-/* The vrings of the queues that the driver uses, from their present positions. */
-static RUNS_IN_MAIN BQL_HELD void virtio_vhost_part_fill_in(VirtioVhost *v, VirtioVhostPart *part)
-{
-    VirtioDevice *vdev = v->vdev;
-    part->start = (VhostStart){.features = vdev->state->driver_features, .vrings = part->vrings};
-    for (unsigned i = 0; i < part->count; i++) {
-        const VirtioQueue *q = &vdev->queues[part->first_queue + i];
-        if (!q->active || q->at_home) {
-            continue;
-        }
-        part->vrings[part->start.count++] =
-            (VhostVring){.index = i,
-                         .size = q->setup.size,
-                         .base = q->position.last_avail,
-                         .desc_gpa = q->setup.desc_gpa,
-                         .avail_gpa = q->setup.avail_gpa,
-                         .used_gpa = q->setup.used_gpa,
-                         .kick_fd = q->kick_fd,
-                         .call_fd = virtio_queue_interrupt(vdev, q->index).event_fd,
-                         .err_fd = v->err_fd};
-    }
-}
-
-static VirtioQueue *virtio_vhost_vring_queue(const VirtioVhost *v, const VirtioVhostPart *part,
-                                             const VhostVring *vring)
-{
-    return &v->vdev->queues[part->first_queue + vring->index];
-}
-
-/* Stores where the back end has stopped. A back end completes what it takes, so the used ring's index is
- * the position of the used ring. */
-static RUNS_IN_MAIN void virtio_vhost_part_keep_positions(VirtioVhost *v,
-                                                          const VirtioVhostPart *part)
-{
-    for (unsigned i = 0; i < part->start.count; i++) {
-        const VhostVring *vring = &part->vrings[i];
-        const VringUsed *used = vring->used;
-        VirtQueuePosition *position = &virtio_vhost_vring_queue(v, part, vring)->position;
-        position->last_avail = vring->base;
-        position->used = atomic_load_explicit(&used->idx, memory_order_acquire);
-        memset(position->parked, 0, sizeof(position->parked));
-    }
-}
-
-/* ---- all parts ---- */
-
-static bool virtio_vhost_all_usable(const VirtioVhost *v)
-{
-    for (unsigned i = 0; i < v->wanted; i++) {
-        if (!v->parts[i].dev->usable) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Whether those that are not there may come back. */
-static bool virtio_vhost_all_reconnect(const VirtioVhost *v)
-{
-    for (unsigned i = 0; i < v->wanted; i++) {
-        if (!v->parts[i].dev->usable && !v->parts[i].dev->reconnects) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* One may be lost and usable again: its kernel or process has been replaced meanwhile. */
-static bool virtio_vhost_any_lost(const VirtioVhost *v)
-{
-    for (unsigned i = 0; i < v->running; i++) {
-        if (v->parts[i].dev->phase == VHOST_LOST) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static unsigned virtio_vhost_losses(const VirtioVhost *v)
-{
-    unsigned sum = 0;
-    for (unsigned i = 0; i < v->num_parts; i++) {
-        sum += v->parts[i].dev->losses;
-    }
-    return sum;
-}
-
-static void virtio_vhost_part_stop_run(void *opaque)
-{
-    VirtioVhostPart *part = opaque;
-    VirtioVhost *v = part->of;
-    enter_main();
-    enter_coroutine();
-    vhost_co_stop(part->dev, &part->start);
-    virtio_vhost_part_keep_positions(v, part);
-    if (--v->stopping == 0) {
-        co_queue_wake_all(&v->stopped);
-    }
-}
-
-/* Stops the parts from @first on and keeps their positions. All at the same time: however many of them
- * hang, it takes one time limit. */
-static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_stop_from(VirtioVhost *v, unsigned first)
-{
-    for (unsigned i = first; i < v->running; i++) {
-        v->stopping++;
-        co_start(v->vdev->dev->env->main_ctx, virtio_vhost_part_stop_run, &v->parts[i]);
-    }
-    while (v->stopping) {
-        co_queue_wait(&v->stopped, "a stop of vhost");
-    }
-    v->running = MIN(v->running, first);
-}
-
-static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_stop_parts(VirtioVhost *v)
-{
-    virtio_vhost_co_stop_from(v, 0);
-    if (v->hooks && v->hooks->co_stopped) {
-        v->hooks->co_stopped(v);
-    }
-}
-
-/* Starts parts until those wanted run. False: one is not started. */
-static coroutine_fn RUNS_IN_MAIN bool virtio_vhost_co_start_wanted(VirtioVhost *v, GError **error)
-{
-    while (v->running < v->wanted) {
-        VirtioVhostPart *part = &v->parts[v->running];
-        SP("virtio_vhost.starting", v);
-        bql_lock();
-        virtio_vhost_part_fill_in(v, part);
-        bql_unlock();
-        if (!vhost_co_start(part->dev, &part->start, error)) {
-            if (part->dev->vrings_set != 0) {
-                virtio_vhost_part_keep_positions(v, part);
-            }
-            return false;
-        }
-        v->running++;
-    }
-    return true;
-}
-
-/* Starts all parts that are wanted, or none. */
-static coroutine_fn RUNS_IN_MAIN bool virtio_vhost_co_start_parts(VirtioVhost *v, GError **error)
-{
-    if (v->hooks && v->hooks->co_starting && !v->hooks->co_starting(v, error)) {
-        return false;
-    }
-    if (!virtio_vhost_co_start_wanted(v, error)) {
-        virtio_vhost_co_stop_parts(v);
-        return false;
-    }
-    return true;
 }
 
 /* ---- the error descriptor ---- */
@@ -285,12 +125,7 @@ static RUNS_IN_MAIN void virtio_vhost_give_up(VirtioVhost *v, const char *why)
 
 static coroutine_fn RUNS_IN_MAIN void virtio_vhost_co_lose(VirtioVhost *v)
 {
-    char why[sizeof(v->parts[0].dev->why)] = "";
-    for (unsigned i = 0; i < v->num_parts; i++) {
-        if (!v->parts[i].dev->usable || v->parts[i].dev->phase == VHOST_LOST) {
-            g_strlcpy(why, v->parts[i].dev->why, sizeof(why));
-        }
-    }
+    g_autofree char *why = g_strdup(virtio_vhost_lost_part(v)->dev->why);
     virtio_vhost_err_unwatch(v);
     virtio_vhost_co_stop_parts(v);
     if (virtio_vhost_all_reconnect(v)) {
@@ -388,7 +223,7 @@ static coroutine_fn RUNS_IN_MAIN bool virtio_vhost_co_work_once(VirtioVhost *v)
         virtio_vhost_co_start(v);
     } else if (virtio_vhost_take(&v->stop_noted)) {
         virtio_vhost_co_stop(v);
-    } else if (serving && (!virtio_vhost_all_usable(v) || virtio_vhost_any_lost(v))) {
+    } else if (serving && virtio_vhost_lost_part(v) != NULL) {
         virtio_vhost_co_lose(v);
     } else if (v->phase == VIRTIO_VHOST_AWAY && virtio_vhost_all_usable(v)) {
         virtio_vhost_co_come_back(v);

@@ -5,7 +5,6 @@
 # The balloon with Debian's unmodified kernel: it gives memory back on request and takes it again,
 # reports statistics and free pages; the host really gets the memory.
 . "$(dirname "$0")/common.bash"
-only_in_check_long
 
 guest_script=$guest_steps'
 total() { sed -n "s/^MemTotal: *\([0-9]*\) .*/\1/p" /proc/meminfo; }
@@ -26,7 +25,7 @@ step end
 '
 
 host_program='
-import re, sys, time
+import re, sys
 from functools import partial
 sys.path.insert(0, "tests/support")
 import drive_linux
@@ -36,11 +35,7 @@ vm = Qmp(work + "/qmp", timeout=400)
 MIB = 1 << 20
 
 def wait_until(what, condition):
-    deadline = time.monotonic() + vm.timeout
-    while not condition():
-        console = open(work + "/console", errors="replace").read()
-        assert time.monotonic() < deadline and "== never" not in console, what
-        time.sleep(0.1)
+    drive_linux.wait_until(work + "/console", vm.timeout, what, lambda said: condition())
 
 step = partial(drive_linux.wait_step, work + "/console", vm.timeout)
 

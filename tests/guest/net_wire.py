@@ -74,12 +74,16 @@ class Capture(threading.Thread):
 
 
 class Server:
-    """GET /NUMBER is that many bytes; a PUT or POST answers with the MD5 of what came."""
+    """HTTP: GET /NUMBER is that many bytes, and another path is what `words` has for it. The next port takes
+    what is sent to it, a connection each."""
 
     def __init__(self, address, port=8000):
+        words = self.words = {}
+
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                data = pattern(int(self.path[1:]))
+                name = self.path[1:]
+                data = pattern(int(name)) if name.isdigit() else words.get(name, "").encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()

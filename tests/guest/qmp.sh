@@ -336,6 +336,25 @@ with open("/dev/null", "r+") as f:
 vm.cmd("closefd", fdname="null")
 vm.cmd("remove-fd", fdset_id=added["fdset-id"])
 assert vm.cmd("query-fdsets") == []
+import socket
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+vm.cmd("getfd", fds=[theirs.fileno()], fdname="net")
+theirs.close()
+vm.cmd("netdev_add", type="dgram", id="n", local={"type": "fd", "str": "net"})
+assert "not found" in vm.refusal("closefd", fdname="net").desc # it is the network's
+assert "not found" in vm.refusal("netdev_add", {"type": "tap", "id": "m", "fds": "net:net"}).desc
+ours.send(b"x" * 60)
+vm.cmd("netdev_del", id="n")
+try:
+    ours.send(b"x" * 60)
+    raise AssertionError("a descriptor is left open")
+except ConnectionRefusedError:
+    pass
+ours, theirs = socket.socketpair()
+vm.cmd("getfd", fds=[theirs.fileno()], fdname="no tap")
+theirs.close()
+assert "not a tap device" in vm.refusal("netdev_add", type="tap", id="n", fd="no tap").desc
+assert ours.recv(1) == b"" # it is closed
 vm.cmd("quit")
 vm.wait_closed()
 PYTHON

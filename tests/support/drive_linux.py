@@ -73,19 +73,27 @@ class Console:
             time.sleep(0.05)
 
 
-def wait_step(console, timeout, text):
-    """Until a guest's script has printed the line "== TEXT", a regular expression, to the file
-    @console. Returns its groups. Fails at once when the script gives up ("== never", "== no") or ends."""
+def wait_until(console, timeout, what, condition):
+    """Until @condition(said) is true, where @said is all of the file @console; returns its value. Fails at once
+    when the guest's script gives up ("== never", "== no") or ends, and after @timeout seconds: "@what in: ..."."""
     deadline = time.monotonic() + timeout
     while True:
         with open(console, errors="replace") as f:
             said = f.read()
-        found = re.search("^== " + text + "\n", said, re.M)
-        if found:
-            return found.groups()
+        value = condition(said)
+        if value:
+            return value
         gave_up = re.search("^(== never|== no |skiff-guest: exit)", said, re.M)
-        assert not gave_up and time.monotonic() < deadline, "no step %s in:\n%s" % (text, said)
+        assert not gave_up and time.monotonic() < deadline, "%s in:\n%s" % (what, said)
         time.sleep(0.1)
+
+
+def wait_step(console, timeout, text):
+    """Until a guest's script has printed the line "== TEXT", a regular expression, to the file
+    @console. Returns its groups."""
+    found = wait_until(console, timeout, "no step " + text,
+                       lambda said: re.search("^== " + text + "\n", said, re.M))
+    return found.groups()
 
 
 def expect(what, actual, wanted):

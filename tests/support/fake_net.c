@@ -45,7 +45,7 @@ static void fake_net_co_close(NetBackend *b)
     pthread_mutex_destroy(&f->lock);
 }
 
-static void fake_net_co_configure(NetBackend *b, const NetConfig *config)
+static bool fake_net_co_configure(NetBackend *b, const NetConfig *config)
 {
     FakeNet *f = fake_from(b);
     enter_coroutine();
@@ -64,10 +64,13 @@ static void fake_net_co_configure(NetBackend *b, const NetConfig *config)
         co_wait(token);
     }
     pthread_mutex_lock(&f->lock);
-    f->applied = *config;
-    f->applies++;
+    bool refuses = f->refusals > 0;
+    f->refusals -= refuses;
+    f->applied = refuses ? f->applied : *config;
+    f->applies += !refuses;
     f->configuring = false;
     pthread_mutex_unlock(&f->lock);
+    return !refuses;
 }
 
 /* In the queue's home, at most once in a turn. */
@@ -296,6 +299,13 @@ void fake_net_set_send_error(FakeNet *f, int error)
 {
     pthread_mutex_lock(&f->lock);
     f->send_error = error;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fake_net_refuse_configure(FakeNet *f, unsigned times)
+{
+    pthread_mutex_lock(&f->lock);
+    f->refusals = times;
     pthread_mutex_unlock(&f->lock);
 }
 

@@ -40,6 +40,7 @@ struct FakeNet {
     unsigned receive_calls;
     NetConfig applied;
     unsigned applies;
+    unsigned refusals;   /* so many calls of co_configure will fail */
     bool hold_configure; /* co_configure waits for fake_net_release_configure() */
     bool configuring;
     CoToken held;
@@ -62,5 +63,7 @@ unsigned fake_net_waiting(FakeNet *f, unsigned queue); /* frames that the client
 void fake_net_set_full(FakeNet *f, bool full);
 void fake_net_set_send_error(FakeNet *f, int error);
 void fake_net_hold_configure(FakeNet *f, bool hold);
+/* The next @times configurations are refused. */
+void fake_net_refuse_configure(FakeNet *f, unsigned times);
 
 #endif

@@ -47,7 +47,7 @@ typedef struct Fixture {
     unsigned queue;
     NetConfig config;
     ssize_t result;
-    bool on;
+    bool configured;
     const uint8_t *data;
     size_t bytes;
 } Fixture;
@@ -135,7 +135,7 @@ static inline void home_configure(void *opaque)
     enter_coroutine();
     enter_loop(f->client.home);
     net_client_configure(&f->client, &f->config);
-    net_client_co_await_configured(&f->client);
+    f->configured = net_client_co_await_configured(&f->client);
 }
 
 static inline void at_home(Fixture *f, void (*fn)(void *opaque))

@@ -5,9 +5,9 @@
 static void options_are_checked(void **state)
 {
     Fixture *f = *state;
-    refused(f, "tap,id=a,fd=3,fds=4", "not both");
-    refused(f, "tap,id=a,fd=3,ifname=x", "ifname= with fd=");
-    refused(f, "tap,id=a,fds=3:4,queues=2", "queues= with fds=");
+    refused(f, "tap,id=a,fd=903,fds=904", "not both");
+    refused(f, "tap,id=a,fd=903,ifname=x", "ifname= with fd=");
+    refused(f, "tap,id=a,fds=903:904,queues=2", "queues= with fds=");
     refused(f, "tap,id=a,br=br0,script=no", "script= with helper=");
     refused(f, "tap,id=a,fd=x", "fd=");
     refused(f, "tap,id=a,fd=999", "not an open descriptor");
@@ -76,10 +76,15 @@ static void frames_go_to_the_queues_that_are_used(void **state)
 static int tap_descriptor(const char *name, int flags)
 {
     struct ifreq r = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | flags)};
-    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    int fd = open("/dev/net/tun", O_RDWR);
     g_strlcpy(r.ifr_name, name, IFNAMSIZ);
     assert_return_code(ioctl(fd, TUNSETIFF, &r), errno);
     return fd;
+}
+
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
 }
 
 static void inherited_descriptors_are_used(void **state)
@@ -93,15 +98,64 @@ static void inherited_descriptors_are_used(void **state)
     g_autofree char *mixed = g_strdup_printf("tap,id=b,fds=%d:%d", one, other);
     g_autofree char *plain = g_strdup_printf("tap,id=b,fd=%d", other);
     refused(f, mixed, "descriptor 1 is of another device");
+    assert_true(is_open(one) && is_open(other)); /* still the user's, and not changed */
+    assert_int_equal(fcntl(one, F_GETFD), 0);
     add(f, good);
+    assert_false(is_open(one) || is_open(two)); /* skiff has descriptors of its own */
     add(f, plain);
-    close(one);
-    close(two);
-    close(other);
     assert_int_equal(net_find("a")->queues, 2);
     assert_true(net_find("a")->can_send & NET_OFFLOAD_CSUM);
     assert_int_equal(net_find("b")->can_send, 0);
-    assert_true(if_nametoindex("tap-i") > 0); /* skiff has descriptors of its own */
+    assert_true(if_nametoindex("tap-i") > 0);
+    NetStep s = {.text = "a"};
+    virtio_bench_run(f->bench, net_step_remove, &s);
+    assert_true(s.ok);
+    assert_int_equal(if_nametoindex("tap-i"), 0); /* it has gone with the last descriptor */
+}
+
+static void a_descriptor_is_given_once(void **state)
+{
+    NEEDS_TAP
+    Fixture *f = *state;
+    int one = tap_descriptor("tap-i", IFF_MULTI_QUEUE | IFF_VNET_HDR);
+    int two = dup(one), own = fcntl(one, F_DUPFD_CLOEXEC, 3);
+    g_autofree char *twice = g_strdup_printf("tap,id=a,fds=%d:%d", one, one);
+    g_autofree char *same = g_strdup_printf("tap,id=a,fds=%d:%d", one, two);
+    g_autofree char *as_vhost = g_strdup_printf("tap,id=a,fd=%d,vhostfd=%d", one, one);
+    g_autofree char *of_skiff = g_strdup_printf("tap,id=a,fd=%d", own);
+    refused(f, twice, "is given twice");
+    refused(f, same, "are of the same queue");
+    refused(f, as_vhost, "is given twice");
+    refused(f, of_skiff, "is not one that skiff has inherited");
+    assert_int_equal(fcntl(one, F_GETFD), 0);
+    close(two);
+    close(own);
+    g_autofree char *good = g_strdup_printf("tap,id=a,fd=%d", one);
+    add(f, good);
+}
+
+static void what_the_kernel_refuses_is_an_error(void **state)
+{
+    NEEDS_TAP
+    Fixture *f = *state;
+    uint8_t frame[100];
+    connect_tap(f, ",queues=2");
+    for (unsigned i = 0; i < 2; i++) { /* TUNSETQUEUE, TUNSETOFFLOAD */
+        f->config = (NetConfig){.queues = 2 - i, .receive_offloads = NET_OFFLOAD_CSUM};
+        sys_fault_set(&(SysFault){.calls = "ioctl", .count = 1, .error = ENOMEM});
+        at_home(f, home_configure);
+        assert_int_equal(sys_fault_hits(), 1);
+        sys_fault_set(NULL);
+        assert_false(f->configured);
+        at_home(f, home_configure);
+        assert_true(f->configured);
+        f->config = (NetConfig){.queues = 1};
+        at_home(f, home_configure);
+        assert_true(f->configured);
+    }
+    make_frame(frame, sizeof(frame), 1);
+    assert_int_equal(send(f->wire, frame, sizeof(frame), 0), sizeof(frame));
+    await_frames(f, 1);
 }
 
 static void a_device_that_disappears_takes_the_link_down(void **state)
@@ -164,6 +218,8 @@ int main(void)
         T(frames_pass_without_the_header_of_the_kernel),
         T(frames_go_to_the_queues_that_are_used),
         T(inherited_descriptors_are_used),
+        T(a_descriptor_is_given_once),
+        T(what_the_kernel_refuses_is_an_error),
         T(a_device_that_disappears_takes_the_link_down),
         T(a_guest_does_not_flood_the_log_when_the_device_is_gone),
         T(a_device_in_use_is_refused),

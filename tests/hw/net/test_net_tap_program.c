@@ -54,6 +54,32 @@ static void a_helper_that_passes_nothing_is_an_error(void **state)
     refused(f, "tap,id=a,helper=/nothing", "cannot run /nothing");
 }
 
+static unsigned open_descriptors(void)
+{
+    unsigned count = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0;
+    }
+    return count;
+}
+
+static void a_helper_that_passes_several_descriptors_is_an_error(void **state)
+{
+    Fixture *f = *state;
+    for (unsigned passed = 2; passed < 8; passed++) {
+        g_autofree char *body =
+            g_strdup_printf("exec python3 -c 'import socket\n"
+                            "socket.send_fds(socket.socket(fileno=3), [b\"x\"], [0] * %u)\n'",
+                            passed);
+        g_autofree char *helper = make_script("tap-helper", body);
+        g_autofree char *text = g_strdup_printf("tap,id=a,helper=%s", helper);
+        unsigned before = open_descriptors();
+        refused(f, text, "passed no tap device of bridge br0");
+        assert_int_equal(open_descriptors(), before);
+        unlink(helper);
+    }
+}
+
 static void a_helper_passes_a_device(void **state)
 {
     NEEDS_TAP
@@ -82,6 +108,7 @@ int main(void)
         T(scripts_are_run_with_the_name),
         T(a_script_that_fails_is_an_error),
         T(a_helper_that_passes_nothing_is_an_error),
+        T(a_helper_that_passes_several_descriptors_is_an_error),
         T(a_helper_passes_a_device),
     };
     has_tap = enter_namespace();

@@ -243,6 +243,37 @@ static void a_command_is_acknowledged_when_the_back_end_has_applied_it(void **st
     assert_received(f, 0, f->rx_gpa, FRAME_BYTES, 1);
 }
 
+/* The command fails, and all is as before. */
+static void what_the_host_refuses_is_an_error(void **state)
+{
+    Fixture *f = *state;
+    uint64_t none = 0;
+    assert_int_equal(use_pairs(f, 2), ACK_OK);
+    uint32_t offloads = f->net->applied.receive_offloads;
+    assert_int_not_equal(offloads, 0);
+    for (unsigned times = 1; times <= 2; times++) { /* the second time, also the way back */
+        fake_net_refuse_configure(f->net, times);
+        assert_int_equal(use_pairs(f, 4), ACK_ERR);
+        assert_int_equal(f->nic->state.pairs, 2);
+        fake_net_refuse_configure(f->net, times);
+        assert_int_equal(use_pairs(f, 1), ACK_ERR);
+        assert_int_equal(f->nic->state.pairs, 2);
+        fake_net_refuse_configure(f->net, times);
+        assert_int_equal(control(f, 5, 0, &none, sizeof(none)), ACK_ERR);
+        assert_int_equal(f->net->applied.receive_offloads, offloads);
+    }
+    assert_int_equal(f->net->applied.queues, 2);
+    for (unsigned pair = 0; pair < 2; pair++) {
+        uint64_t gpa = offer(f, pair, 1526);
+        arrive(f, pair, FRAME_BYTES, pair);
+        assert_received(f, pair, gpa, FRAME_BYTES, pair);
+    }
+    assert_int_equal(use_pairs(f, 4), ACK_OK); /* it is asked again */
+    assert_int_equal(f->net->applied.queues, 4);
+    assert_int_equal(control(f, 5, 0, &none, sizeof(none)), ACK_OK);
+    assert_int_equal(f->net->applied.receive_offloads, 0);
+}
+
 static void do_stop(void *opaque)
 {
     Fixture *f = opaque;
@@ -412,6 +443,7 @@ int main(void)
         T(the_driver_uses_more_pairs),
         T(the_control_queue_without_mq_is_the_third),
         T(a_command_is_acknowledged_when_the_back_end_has_applied_it),
+        T(what_the_host_refuses_is_an_error),
         T(a_stop_waits_for_the_command_in_progress),
         T(offloads_are_those_of_driver_and_back_end),
         M(a_back_end_without_offloads_offers_none),

@@ -1,98 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio-net on the kernel's vhost-net, as tests/support/fake_vhost.h plays it: which queues it serves. */
-#include "hw/core/memory_users.h"
-#include "tests/hw/virtio/virtio_net_bench.h"
-#include "tests/support/fake_vhost_net.h"
+/* virtio-net on the kernel's vhost-net: which queues it serves, and kernels that refuse or hang. */
+#include <unistd.h>
+#include "tests/hw/virtio/virtio_net_vhost_bench.h"
+#include "util/log.h"
 
 #define FIVE_SECONDS 5000000000ll
-
-static FakeVhost *vhost;
-
-static int set_up_vhost(void **state)
-{
-    set_up_machine(state);
-    Fixture *f = *state;
-    vhost = fake_vhost_new("/dev/vhost-net", &f->bench->machine->ram);
-    fake_vhost_net_open(f->bench, vhost, PAIRS_MAX);
-    add_nic(f, "queues=4,offloads=on", "mq=on");
-    return 0;
-}
-
-static void await_owner(Fixture *f, VirtioOwner wanted)
-{
-    while (f->nic->base.vdev.owner != wanted) {
-        aio_context_step(f->bench->main_ctx, true);
-    }
-}
-
-static void bring_up_vhost(Fixture *f)
-{
-    bring_up(f, ALL_FEATURES);
-    await_owner(f, VIRTIO_OWNER_BACK_END);
-    virtio_bench_settle(f->bench);
-}
-
-static int tear_down_vhost(void **state)
-{
-    Fixture *f = *state;
-    sys_fault_set(NULL);
-    if (f->dev) {
-        virtio_bench_unplug(f->bench, f->dev);
-        f->dev = NULL;
-    }
-    assert_int_equal(memory_users(), 0);
-    fake_vhost_net_close(f->bench, vhost);
-    fake_vhost_free(vhost);
-    return tear_down(state);
-}
-
-/* Steps main until the VhostDevs of exactly @pairs pairs run. */
-static void await_running(Fixture *f, unsigned pairs)
-{
-    while (f->nic->vhost.vhost.running != pairs || f->nic->vhost.vhost.working) {
-        aio_context_step(f->bench->main_ctx, true);
-    }
-}
-
-static void assert_connected(unsigned pairs)
-{
-    for (unsigned i = 0; i < PAIRS_MAX; i++) {
-        for (unsigned n = 0; n < 2; n++) {
-            assert_int_equal(vhost->instances[i].vrings[n].connected, i < pairs);
-        }
-    }
-    assert_int_equal(memory_users(), pairs);
-}
-
-static uint8_t use_pairs_and_wait(Fixture *f, uint16_t pairs)
-{
-    uint8_t ack;
-    control_send(f, 4, 0, &pairs, sizeof(pairs));
-    while ((ack = control_ack(f)) == ACK_NONE) {
-        aio_context_step(f->bench->main_ctx, false);
-    }
-    return ack;
-}
-
-static void assert_kernel_serves(Fixture *f, unsigned pair)
-{
-    uint32_t id, len;
-    offer(f, pair, 2048);
-    assert_int_equal(fake_vhost_serve(vhost, pair, 0), 1);
-    assert_true(virtio_guest_used(&f->rx[pair], &id, &len));
-    transmit(f, pair, NULL, FRAME_BYTES, 1, 0);
-    assert_int_equal(fake_vhost_serve(vhost, pair, 1), 1);
-    assert_true(virtio_guest_used(&f->tx[pair], &id, &len));
-    assert_nothing_sent(f, pair); /* not by the home loop */
-}
-
-static void assert_home_serves(Fixture *f)
-{
-    transmit(f, 0, NULL, FRAME_BYTES, 3, 0);
-    assert_sent(f, 0, FRAME_BYTES, 3);
-    assert_tx_completed(f, 0);
-    assert_int_equal(memory_users(), 0);
-}
 
 /* ---- what runs ---- */
 
@@ -150,6 +62,32 @@ static void the_tap_is_configured_before_the_kernel_reads_it(void **state)
     virtio_bench_stop(f->bench, f->dev);
     fake_net_hold_configure(f->net, false);
     assert_connected(0);
+}
+
+static void pairs_that_the_tap_refuses_are_not_used(void **state)
+{
+    Fixture *f = *state;
+    bring_up_vhost(f);
+    use_pairs_and_wait(f, 2);
+    for (unsigned pairs = 1; pairs <= 3; pairs += 2) {
+        fake_net_refuse_configure(f->net, 1);
+        assert_int_equal(use_pairs_and_wait(f, (uint16_t)pairs), ACK_ERR);
+        assert_connected(2);
+        assert_kernel_serves(f, 1);
+    }
+}
+
+/* The kernel would give the driver frames that it does not take. */
+static void the_home_loop_serves_when_the_tap_cannot_be_configured(void **state)
+{
+    Fixture *f = *state;
+    fake_net_refuse_configure(f->net, 1);
+    bring_up(f, ALL_FEATURES);
+    await_owner(f, VIRTIO_OWNER_HOME);
+    assert_connected(0);
+    assert_home_serves(f);
+    bring_up_vhost(f);
+    assert_kernel_serves(f, 0);
 }
 
 static void without_mq_the_third_queue_is_the_control_queue(void **state)
@@ -346,120 +284,26 @@ static void a_loss_that_is_over_at_once_is_not_missed(void **state)
     dev->reconnects = false;
 }
 
-/* ---- the log of writes ---- */
-
-typedef struct LogStart {
-    GuestRam *ram;
-    bool ok;
-    GError *error;
-} LogStart;
-
-static void log_start_run(void *opaque)
-{
-    LogStart *s = opaque;
-    enter_main();
-    enter_coroutine();
-    s->ok = guest_ram_co_log_start(s->ram, &s->error);
-}
-
-static void log_stop_run(void *opaque)
-{
-    enter_main();
-    enter_coroutine();
-    guest_ram_co_log_stop(opaque);
-}
-
-#define RAM_PAGES (FAKE_RAM_SIZE / GUEST_RAM_PAGE)
-static uint64_t dirty[RAM_PAGES / 64];
-
-/* Starts the log with loggers, while the bench's own runs; keeps what is marked. The error's text, or NULL. */
-static RUNS_IN_MAIN char *log_start(Fixture *f)
-{
-    LogStart s = {.ram = &f->bench->machine->ram};
-    virtio_bench_settle(f->bench);
-    guest_ram_log_take(&s.ram->blocks[0], 0, RAM_PAGES, dirty);
-    guest_ram_log_stop(s.ram);
-    virtio_bench_run(f->bench, log_start_run, &s);
-    if (!s.ok) {
-        assert_true(guest_ram_log_start(s.ram, NULL));
-    }
-    guest_ram_mark_bitmap(s.ram, s.ram->blocks[0].gpa, dirty, RAM_PAGES);
-    char *text = s.error != NULL ? g_strdup(s.error->message) : NULL;
-    g_clear_error(&s.error);
-    return text;
-}
-
-static bool is_marked(Fixture *f, uint64_t gpa)
-{
-    uint64_t page = gpa / GUEST_RAM_PAGE;
-    return atomic_load(&f->bench->machine->ram.blocks[0].dirty[page / 64]) >> (page % 64) & 1;
-}
-
-/* The kernel writes a buffer, which is marked by a sync and not before. */
-static RUNS_IN_MAIN void assert_logged(Fixture *f, unsigned pair)
-{
-    uint32_t id, len;
-    uint64_t gpa = offer(f, pair, 2048);
-    assert_false(is_marked(f, gpa));
-    assert_int_equal(fake_vhost_serve(vhost, pair, 0), 1);
-    assert_false(is_marked(f, gpa));
-    assert_true(guest_ram_log_sync(&f->bench->machine->ram, NULL));
-    assert_true(is_marked(f, gpa));
-    assert_true(virtio_guest_used(&f->rx[pair], &id, &len));
-}
-
-static void writes_of_the_kernel_are_logged(void **state)
+/* Another part was lost before, which the driver does not use. */
+static void the_log_names_the_part_that_is_lost(void **state)
 {
     Fixture *f = *state;
+    g_autofree char *path = NULL, *text = NULL;
     enter_main();
     bring_up_vhost(f);
-    use_pairs_and_wait(f, 2);
-    assert_null(log_start(f)); /* two run */
-    assert_logged(f, 0);
-    assert_logged(f, 1);
-    use_pairs_and_wait(f, 3); /* one starts */
-    assert_logged(f, 2);
-    virtio_bench_stop(f->bench, f->dev);
-    virtio_bench_start(f->bench, f->dev);
-    assert_logged(f, 0);
-    assert_true(vhost->instances[0].vrings[0].logged);
-    virtio_bench_run(f->bench, log_stop_run, &f->bench->machine->ram);
-    assert_true(guest_ram_log_start(&f->bench->machine->ram, NULL));
-    assert_false(vhost->instances[0].features & 1ull << 26);
-    guest_ram_mark(&f->bench->machine->ram, 0, FAKE_RAM_SIZE); /* what was marked before */
-    assert_kernel_serves(f, 0);
-}
-
-static void what_a_back_end_logged_before_it_stopped_is_kept(void **state)
-{
-    Fixture *f = *state;
-    enter_main();
-    bring_up_vhost(f);
-    assert_null(log_start(f));
-    uint64_t gpa = offer(f, 0, 2048);
-    assert_int_equal(fake_vhost_serve(vhost, 0, 0), 1);
-    virtio_bench_unplug(f->bench, f->dev);
-    f->dev = NULL;
-    assert_true(is_marked(f, gpa));
-}
-
-static void a_back_end_that_cannot_log_is_an_error(void **state)
-{
-    Fixture *f = *state;
-    enter_main();
-    bring_up_vhost(f);
-    for (unsigned i = 0; i < 4; i++) { /* the bitmap, the feature, two rings */
-        sys_fault_set(&(SysFault){.calls = "ioctl", .after = i, .count = 1, .error = EFAULT});
-        g_autofree char *text = log_start(f);
-        sys_fault_set(NULL);
-        assert_non_null(text);
-        assert_false(vhost->instances[0].features & 1ull << 26);
-        assert_kernel_serves(f, 0);
-    }
-    fake_vhost_net_dev(0)->log_lacks = "it does not log enough";
-    g_autofree char *text = log_start(f);
-    assert_string_equal(text, "vhost-net: it does not log enough");
-    assert_kernel_serves(f, 0);
+    vhost_lost(fake_vhost_net_dev(PAIRS_MAX - 1), "an old loss");
+    close(g_file_open_tmp("skiff-log-XXXXXX", &path, NULL));
+    assert_true(log_open(path, false));
+    vhost_lost(fake_vhost_net_dev(0), "a loss");
+    do {
+        aio_context_step(f->bench->main_ctx, false);
+    } while (f->nic->vhost.vhost.working);
+    assert_true(log_open(NULL, false));
+    assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    unlink(path);
+    assert_non_null(strstr(text, "a loss"));
+    assert_null(strstr(text, "an old loss"));
+    assert_true(needs_reset(f));
 }
 
 /* ---- each moment ---- */
@@ -524,6 +368,8 @@ int main(void)
         T(pairs_follow_the_driver),
         T(pairs_are_those_of_before_after_a_stop),
         T(the_tap_is_configured_before_the_kernel_reads_it),
+        T(pairs_that_the_tap_refuses_are_not_used),
+        T(the_home_loop_serves_when_the_tap_cannot_be_configured),
         T(without_mq_the_third_queue_is_the_control_queue),
         T(what_vhost_lacks_is_not_offered),
         T(no_frames_move_while_the_link_is_down),
@@ -534,9 +380,7 @@ int main(void)
         T(a_pair_that_hangs_is_given_up),
         T(pairs_that_hang_are_given_up_together),
         T(a_loss_that_is_over_at_once_is_not_missed),
-        T(writes_of_the_kernel_are_logged),
-        T(what_a_back_end_logged_before_it_stopped_is_kept),
-        T(a_back_end_that_cannot_log_is_an_error),
+        T(the_log_names_the_part_that_is_lost),
         cmocka_unit_test(no_moment_of_a_change_of_pairs_leaves_the_kernel_connected),
     };
     return cmocka_run_group_tests_name("hw/virtio/net_vhost", tests, NULL, NULL);

@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Network back ends, links, receive filters, announcements. */
+#include <unistd.h>
 #include "hw/net/net_filter.h"
 #include "util/opts/json.h"
 #include "vmm/monitor/qmp/qmp.h"
+#include "vmm/monitor/qmp/qmp_session.h"
 
 /* ---- back ends and links ---- */
+
+/* A descriptor of getfd; it is the command's from now on. */
+static int qmp_net_take_fd(const char *name, void *session, GError **error)
+{
+    enter_main();
+    return qmp_session_take_fd(session, name, error);
+}
 
 /* Holds no operation lock: opening a device or running a script may take long, and nothing uses the back
  * end before it is open. */
@@ -13,8 +22,13 @@ static struct json_object *qmp_netdev_add(QmpCall *call, struct json_object *arg
     enter_main();
     enter_coroutine();
     g_autoptr(OptDict) opts = opt_dict_from_json(args, error);
-    if (opts != NULL) {
-        backends_co_add_netdev(opts, error);
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    bool ok = opts != NULL &&
+              (call->session == NULL ||
+               net_fds_resolve(opts, qmp_net_take_fd, call->session, fds, error)) &&
+              backends_co_add_netdev(opts, error);
+    for (unsigned i = 0; !ok && i < fds->len; i++) {
+        close(g_array_index(fds, int, i));
     }
     return NULL;
 }
@@ -259,7 +273,7 @@ static const QmpType rx_filter_changed = {
 
 static const QmpCommand qmp_net_commands[] = {
     {"netdev_add", &netdev_options, NULL, 0, qmp_netdev_add,
-     "Creates a network back end, as -netdev does."},
+     "Creates a network back end, as -netdev does. Descriptors may be names set by getfd."},
     {"netdev_del", &netdev_del_arg, NULL, 0, qmp_netdev_del,
      "Removes a network back end. A NIC that uses it stays, with its link down."},
     {"set_link", &set_link_arg, NULL, QMP_INSTANT, qmp_set_link,
