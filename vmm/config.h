@@ -96,7 +96,8 @@ typedef struct LifeConfig {
     PanicAction panic;
     WatchdogAction watchdog;
     unsigned timeout_s; /* 0: none */
-    char *load_state;   /* -loadstate; NULL: the machine starts at power-on */
+    char *load_state;   /* -loadstate, -restore; NULL: the machine starts at power-on */
+    bool map_state;     /* -restore: memory is mapped from the file */
 } LifeConfig;
 
 /* The process. */

@@ -159,7 +159,7 @@ static void main_start(void *opaque)
     m->vm.run.run_requested = !m->config.life.start_stopped && !m->vm.life.quitting;
     const char *state = m->config.life.load_state;
     bool ok = startup_co_build(&m->vm, &error) &&
-              (state == NULL || state_load_co(&m->vm, state, &error)) &&
+              (state == NULL || state_load_co(&m->vm, state, m->config.life.map_state, &error)) &&
               main_co_write_pidfile(m, &error) && main_co_confine(m, &error);
     if (ok) {
         daemon_report(EXIT_STATUS_OK);

@@ -28,7 +28,9 @@ typedef struct RamBlock {
     uint64_t size;
     uint8_t *host;
     bool read_only; /* ROM: the guest and DMA only read it */
-    int fd;         /* memfd behind it, or -1 */
+    bool
+        of_file; /* a private mapping of a file, after a load: pages that are given back would have its contents */
+    int fd; /* memfd behind it, or -1 */
     uint64_t fd_offset;
     const char *name;
     _Atomic uint64_t *dirty; /* a bit for each page; allocated by the first guest_ram_log_start() */

@@ -18,9 +18,24 @@ static const RamBlock *ram_discard_find(const GuestRam *ram, uint64_t gpa, uint6
     return NULL;
 }
 
+/* Zeroes instead of the file's pages. */
+static int ram_discard_file(const RamBlock *b, uint64_t offset, uint64_t len)
+{
+    void *at = mmap(b->host + offset, len, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (at == MAP_FAILED) {
+        return -errno;
+    }
+    madvise(at, len, MADV_DONTDUMP);
+    return 0;
+}
+
 /* The bytes of a memfd belong to the file, whoever maps it: a hole gives them back. */
 static int ram_discard_pages(const RamBlock *b, uint64_t offset, uint64_t len)
 {
+    if (b->of_file) {
+        return ram_discard_file(b, offset, len);
+    }
     int ret = b->fd >= 0 ? fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                      (off_t)(b->fd_offset + offset), (off_t)len)
                          : madvise(b->host + offset, len, MADV_DONTNEED);

@@ -105,5 +105,11 @@ int ram_image_co_end(RamImageSave *s, RamImage *image, int ret) coroutine_fn RUN
  * RAM_IMAGE_ERROR_IO parts of RAM may have changed, else nothing has. */
 bool ram_image_co_load(BlockBackend *blk, uint64_t offset, const GuestRam *ram, GError **error)
     coroutine_fn RUNS_IN_IOTHREAD;
+/* The same, but private memory becomes a private mapping of the file: a page is read when it is first used, and copied
+ * when it is first written; until then all machines that go on from the file share it. @fd is the file of @blk, raw;
+ * the caller keeps it from being changed as long as the machine lives, for what is read later is not checked. Memory that
+ * has a descriptor, and ROM, is read at once. */
+bool ram_image_co_map(BlockBackend *blk, int fd, uint64_t offset, GuestRam *ram, GError **error)
+    coroutine_fn RUNS_IN_IOTHREAD;
 
 #endif

@@ -34,7 +34,8 @@ struct RamStreams {
     const _Atomic bool *cancelled; /* NULL: it cannot be */
     const RamPages *wanted;        /* a save of these pages; NULL: of all */
     RamPages pages; /* the page maps, as in the file; the caller allocates and frees them */
-    unsigned block; /* the next piece */
+    bool skipped[GUEST_RAM_MAX_BLOCKS]; /* blocks that need no piece */
+    unsigned block;                     /* the next piece */
     uint64_t offset;
     unsigned running;
     int ret;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "util/zero.h"
 
 typedef struct RamImageLoad {
@@ -117,13 +118,69 @@ static coroutine_fn RUNS_IN_IOTHREAD bool ram_load_header(RamImageLoad *l, RamIm
            ram_image_decode(image, header, size - l->offset, error);
 }
 
+static coroutine_fn RUNS_IN_IOTHREAD bool ram_load_check(RamImageLoad *l, RamImage *image,
+                                                         RamStreams *s, GError **error)
+{
+    return ram_load_header(l, image, error) && ram_image_matches(image, l->ram, error) &&
+           ram_load_maps(l, s, error);
+}
+
 bool ram_image_co_load(BlockBackend *blk, uint64_t offset, const GuestRam *ram, GError **error)
 {
     RamImage image;
     RamImageLoad l = {.blk = blk, .offset = offset, .ram = ram};
     RamStreams s = {.image = &image, .co_run = ram_load_piece, .opaque = &l};
-    bool ok = ram_load_header(&l, &image, error) && ram_image_matches(&image, ram, error) &&
-              ram_load_maps(&l, &s, error) && !ram_load_fails(error, ram_streams_co_run(&s));
+    bool ok =
+        ram_load_check(&l, &image, &s, error) && !ram_load_fails(error, ram_streams_co_run(&s));
+    ram_pages_free(&s.pages);
+    return ok;
+}
+
+/* ---- mapping ---- */
+
+typedef struct RamMap {
+    const RamImage *image;
+    GuestRam *ram;
+    int fd;
+    uint64_t offset;
+    RamStreams *streams;
+} RamMap;
+
+static int ram_map_block(const RamMap *m, unsigned i)
+{
+    RamBlock *b = &m->ram->blocks[i];
+    off_t at = (off_t)(m->offset + m->image->blocks[i].data_offset);
+    void *host = mmap(b->host, b->size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, m->fd, at);
+    if (host == MAP_FAILED) {
+        return -errno;
+    }
+    madvise(host, b->size, MADV_DONTDUMP); /* as of other guest memory */
+    b->of_file = true;
+    return 0;
+}
+
+static int ram_map_in_worker(void *opaque)
+{
+    enter_worker();
+    RamMap *m = opaque;
+    int ret = 0;
+    for (unsigned i = 0; i < m->ram->count && ret == 0; i++) {
+        m->streams->skipped[i] = !m->ram->blocks[i].read_only && m->ram->blocks[i].fd < 0;
+        ret = m->streams->skipped[i] ? ram_map_block(m, i) : 0;
+    }
+    return ret;
+}
+
+bool ram_image_co_map(BlockBackend *blk, int fd, uint64_t offset, GuestRam *ram, GError **error)
+{
+    RamImage image;
+    RamImageLoad l = {.blk = blk, .offset = offset, .ram = ram};
+    RamStreams s = {.image = &image, .co_run = ram_load_piece, .opaque = &l};
+    RamMap m = {.image = &image, .ram = ram, .fd = fd, .offset = offset, .streams = &s};
+    bool ok = ram_load_check(&l, &image, &s, error) &&
+              !ram_load_fails(error, co_run_in_worker(ram_map_in_worker, &m)) &&
+              !ram_load_fails(error, ram_streams_co_run(&s));
     ram_pages_free(&s.pages);
     return ok;
 }

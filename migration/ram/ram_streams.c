@@ -26,6 +26,9 @@ static bool ram_streams_next(RamStreams *s, RamPiece *p)
     if (s->ret == 0 && s->cancelled != NULL && *s->cancelled) {
         s->ret = -ECANCELED;
     }
+    while (s->block < s->image->count && s->skipped[s->block]) {
+        s->block++;
+    }
     if (s->ret != 0 || s->block == s->image->count) {
         return false;
     }

@@ -166,29 +166,48 @@ test_another_machine_is_refused_by_name() {
 
 # The file carries the machine; options that are given anew replace those that it has.
 test_a_machine_is_restored_by_one_word() {
-    local at here skiff
-    here=$PWD
-    skiff=$(realpath "$SKIFF")
+    local at
     machine dirty=8M
     start_machine -chardev "file,id=log,path=$work/log" -device virtio-serial-pci -device virtconsole,chardev=log
     save "$work/state"
     at=$(last_tick)
     mkdir -p "$work/elsewhere"
-    (
-        cd "$work/elsewhere"
-        timeout "$(seconds 200)" "$skiff" -restore "$work/state" -monitor stdio < <(sleep 1; echo quit)
-    ) >"$output" 2>&1
+    SKIFF=$(realpath "$SKIFF")
+    cd "$work/elsewhere" # the saved paths are of another directory
+    start_skiff -restore "$work/state" -monitor stdio
     wait_output "^tick $((at + 10))\$"
-    (
-        cd "$work/elsewhere"
-        timeout "$(seconds 200)" "$skiff" -restore "$work/state" -serial file:mine -chardev null,id=log \
-            -monitor stdio < <(sleep 1; echo quit)
-    ) >"$output" 2>&1
-    grep -aq "^tick $((at + 10))" "$work/elsewhere/mine" || fail 'the guest has not gone on'
-    skiff -restore "$work/state" -m 64
+    monitor "savevm-start $work/state" # its memory is in use
+    wait_output 'Error: .*in use'
+    monitor quit
+    wait_skiff
+    expect_status 0
+    console=mine
+    start_skiff -restore "$work/state" -serial file:mine -chardev null,id=log -monitor stdio
+    wait_output '^tick '
+    rm "$work/state" # its name: the machine has the file
+    wait_output "^tick $((at + 10))\$"
+    monitor quit
+    wait_skiff
+    expect_status 0
+}
+
+test_a_restored_machine_is_saved_again() {
+    local round
+    machine dirty=16M
+    start_machine
+    save "$work/state0"
+    for round in 1 2 3; do
+        start_skiff -restore "$work/state$((round - 1))" -monitor stdio
+        wait_output '^tick '
+        monitor "savevm-start $work/state$round"
+        wait_completed
+        monitor quit
+        wait_skiff
+        expect_status 0
+    done
+    skiff -restore "$work/state3" -m 64
     expect_status 2
     expect_output 'memory is'
-    cd "$here"
 }
 
 # A file that is no state, or a damaged one, is refused before the guest runs.

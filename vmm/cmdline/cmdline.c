@@ -82,8 +82,8 @@ static const CmdlineOption cmdline_options[] = {
     {"loadstate", "file", "go on from a state that savevm-start has saved, in the same machine",
      cmdline_string, FIELD(life.load_state)},
     {"restore", "file",
-     "go on from a saved state: needs no other option, and takes those given anew", cmdline_ignore,
-     0}, /* main() has put the saved options in its place */
+     "go on from a saved state: needs no other option, and takes those given anew", cmdline_restore,
+     0}, /* main() has put the saved options before it */
     {"no-reboot", NULL, "exit instead of resetting", cmdline_flag, FIELD(life.no_reboot)},
     {"no-shutdown", NULL, "stop instead of exiting on power-off", cmdline_flag,
      FIELD(life.no_shutdown)},

@@ -214,6 +214,14 @@ bool cmdline_pflash(VmConfig *config, const char *name, const char *value, GErro
     return true;
 }
 
+bool cmdline_restore(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    g_free(config->life.load_state);
+    config->life.load_state = g_strdup(value);
+    config->life.map_state = true;
+    return true;
+}
+
 bool cmdline_timeout(VmConfig *config, const char *name, const char *value, GError **error)
 {
     uint64_t seconds;

@@ -52,6 +52,7 @@ CmdlineHandler cmdline_disk; /* -hda to -hdd, by the name's last letter */
 CmdlineHandler cmdline_pflash;
 CmdlineHandler cmdline_display;
 CmdlineHandler cmdline_only_none;
+CmdlineHandler cmdline_restore;
 CmdlineHandler cmdline_timeout;
 CmdlineHandler cmdline_action;
 CmdlineHandler cmdline_watchdog_action;

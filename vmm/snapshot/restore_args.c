@@ -85,7 +85,7 @@ char **restore_args_merge(int argc, char **argv, const GPtrArray *saved, const c
         }
     }
     for (int i = 1; i < argc; i++) {
-        g_ptr_array_add(out, g_strdup(restore_is_restore(argv[i]) ? "-loadstate" : argv[i]));
+        g_ptr_array_add(out, g_strdup(argv[i]));
     }
     g_ptr_array_add(out, NULL);
     return (char **)g_ptr_array_free(out, FALSE);

@@ -18,7 +18,7 @@
 
 /* Whether @argv has -restore. */
 bool restore_args_wanted(int argc, char **argv) ANY_THREAD;
-/* The command line with the saved options, and -loadstate FILE in place of -restore FILE. NULL + error: there is a
+/* The command line with the saved options before the user's. NULL + error: there is a
  * second -restore, or the file is no state file. The caller owns the result. */
 char **restore_args_expand(int argc, char **argv, GError **error) ANY_THREAD;
 

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/snapshot/state_load.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include "migration/state_file.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/state_open.h"
 
 typedef struct StateLoad {
-    const GuestRam *ram;
+    const char *path;
+    GuestRam *ram;
+    int fd; /* of a file that is mapped, or -1 */
     BlockBackend *blk;
     GByteArray *stream;
     bool ok;
@@ -26,7 +31,8 @@ static void state_load_ram_at_home(void *opaque)
     StateLoad *l = opaque;
     enter_coroutine();
     enter_iothread(blk_home(l->blk));
-    l->ok = ram_image_co_load(l->blk, STATE_FILE_RAM_OFFSET, l->ram, &l->error);
+    l->ok = l->fd >= 0 ? ram_image_co_map(l->blk, l->fd, STATE_FILE_RAM_OFFSET, l->ram, &l->error)
+                       : ram_image_co_load(l->blk, STATE_FILE_RAM_OFFSET, l->ram, &l->error);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool state_load_from(Vm *vm, StateLoad *l, const VmStopped *token,
@@ -53,23 +59,71 @@ static coroutine_fn RUNS_IN_MAIN bool state_load_from(Vm *vm, StateLoad *l, cons
     return true;
 }
 
-bool state_load_co(Vm *vm, const char *path, GError **error)
+/* Opens a regular file; another kind is not mapped. */
+static int state_load_open_fd(void *opaque)
+{
+    enter_worker();
+    StateLoad *l = opaque;
+    struct stat st;
+    int fd = open(l->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) {
+        close(fd);
+        fd = -1;
+    }
+    l->fd = fd;
+    return 0;
+}
+
+static int state_load_close_fd(void *opaque)
+{
+    enter_worker();
+    const StateLoad *l = opaque;
+    close(l->fd);
+    return 0;
+}
+
+/* The node of a file that is mapped is the same file, whatever happens to its name. */
+static coroutine_fn RUNS_IN_MAIN BlockNode *state_load_open(Vm *vm, const StateLoad *l,
+                                                            GError **error)
+{
+    g_autofree char *same = g_strdup_printf("/proc/self/fd/%d", l->fd);
+    return state_co_open(l->fd >= 0 ? same : l->path, backends_default_home(&vm->backends), false,
+                         error);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool state_load_run(Vm *vm, StateLoad *l, GError **error)
+{
+    BlockNode *node = state_load_open(vm, l, error);
+    if (node == NULL) {
+        return false;
+    }
+    l->blk = blk_co_new_for("the load of a machine's state", NULL, node, false, error);
+    bool ok = false;
+    if (l->blk != NULL) {
+        VmStopped *token = co_vm_stop(&vm->run, STOP_PAUSED);
+        ok = state_load_from(vm, l, token, error);
+        vm_stopped_put(&vm->run, token);
+    }
+    if (ok && l->fd >= 0) {
+        return true; /* the node stays, whose lock says that the file is in use */
+    }
+    if (l->blk != NULL) {
+        blk_co_free(l->blk);
+    }
+    block_co_unref(node);
+    return ok;
+}
+
+bool state_load_co(Vm *vm, const char *path, bool map, GError **error)
 {
     GError *failure = NULL;
-    StateLoad l = {.ram = &vm->machine.ram};
-    BlockNode *node = state_co_open(path, backends_default_home(&vm->backends), false, &failure);
-    if (node != NULL) {
-        l.blk = blk_co_new_for("the load of a machine's state", NULL, node, false, &failure);
+    StateLoad l = {.path = path, .ram = &vm->machine.ram, .fd = -1};
+    if (map && state_name_is_path(path)) {
+        co_run_in_worker(state_load_open_fd, &l);
     }
-    bool ok = false;
-    if (l.blk != NULL) {
-        VmStopped *token = co_vm_stop(&vm->run, STOP_PAUSED);
-        ok = state_load_from(vm, &l, token, &failure);
-        vm_stopped_put(&vm->run, token);
-        blk_co_free(l.blk);
-    }
-    if (node != NULL) {
-        block_co_unref(node);
+    bool ok = state_load_run(vm, &l, &failure);
+    if (l.fd >= 0) {
+        co_run_in_worker(state_load_close_fd, &l);
     }
     g_clear_pointer(&l.stream, g_byte_array_unref);
     if (!ok) {

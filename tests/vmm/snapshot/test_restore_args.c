@@ -36,30 +36,30 @@ static void assert_merged(const char *saved, const char *user, const char *expec
 
 static void saved_options_come_first(void **state)
 {
-    assert_merged("m 64|nographic", "skiff -restore s", "skiff -m 64 -nographic -loadstate s");
+    assert_merged("m 64|nographic", "skiff -restore s", "skiff -m 64 -nographic -restore s");
     assert_merged("m 64", "skiff -S --restore s -qmp stdio",
-                  "skiff -m 64 -S -loadstate s -qmp stdio");
+                  "skiff -m 64 -S --restore s -qmp stdio");
 }
 
 static void options_that_are_given_anew_replace_the_saved(void **state)
 {
     assert_merged("serial a|serial b|m 64", "skiff -restore s -serial c",
-                  "skiff -m 64 -loadstate s -serial c");
+                  "skiff -m 64 -restore s -serial c");
     assert_merged("chardev file,id=a,path=x|chardev null,id=b",
                   "skiff -restore s -chardev null,id=a",
-                  "skiff -chardev null,id=b -loadstate s -chardev null,id=a");
+                  "skiff -chardev null,id=b -restore s -chardev null,id=a");
     assert_merged("drive file=x,id=d|drive file=y", "skiff -restore s -drive file=z,id=d",
-                  "skiff -drive file=y -loadstate s -drive file=z,id=d");
+                  "skiff -drive file=y -restore s -drive file=z,id=d");
     assert_merged("blockdev {\"driver\":\"file\",\"node-name\":\"n\",\"filename\":\"x\"}",
                   "skiff -restore s -blockdev file,node-name=n,filename=y",
-                  "skiff -loadstate s -blockdev file,node-name=n,filename=y");
+                  "skiff -restore s -blockdev file,node-name=n,filename=y");
     assert_merged("machine q35", "skiff -M q35,pflash0=x -restore s",
-                  "skiff -M q35,pflash0=x -loadstate s");
+                  "skiff -M q35,pflash0=x -restore s");
     /* Not the same, or without an id. */
     assert_merged("netdev user,id=a", "skiff -restore s -netdev user,id=b",
-                  "skiff -netdev user,id=a -loadstate s -netdev user,id=b");
+                  "skiff -netdev user,id=a -restore s -netdev user,id=b");
     assert_merged("device e,id=a", "skiff -restore s -device e",
-                  "skiff -device e,id=a -loadstate s -device e");
+                  "skiff -device e,id=a -restore s -device e");
 }
 
 static void assert_located(const char *name, const char *value, const char *expected)
@@ -92,9 +92,9 @@ static void relative_paths_are_those_of_the_saved_directory(void **state)
 static void files_stay_where_they_are_in_the_same_directory(void **state)
 {
     g_autofree char *there = merged("kernel k|nographic", "skiff -restore s", SAVED);
-    assert_string_equal(there, "skiff -kernel k -nographic -loadstate s");
+    assert_string_equal(there, "skiff -kernel k -nographic -restore s");
     g_autofree char *elsewhere = merged("kernel k|nographic", "skiff -restore s", "/now");
-    assert_string_equal(elsewhere, "skiff -kernel /saved/k -nographic -loadstate s");
+    assert_string_equal(elsewhere, "skiff -kernel /saved/k -nographic -restore s");
 }
 
 static void assert_refused(const char *user, const char *says)
