@@ -128,64 +128,6 @@ static void vectors_that_are_pending_arrive_when_they_are_unmasked(void **state)
     left_clear(&l);
 }
 
-/* ---- where the guest has put things ---- */
-
-static void config_write(DeviceRack *r, const char *name, unsigned offset, uint32_t value)
-{
-    const PciDevice *pci = (const PciDevice *)(void *)device_rack_find(r, name);
-    uint64_t ecam = pci_bus_windows(r->bench->bus)->ecam_base + ((uint64_t)pci->devfn << 12);
-    fake_write(r->m->env.mmio, ecam + offset, value, 4);
-}
-
-/* Where the BARs of all devices decode: "DEVICE:BAR@BASE". */
-static char *decoded(const DeviceRack *r)
-{
-    GString *out = g_string_new(NULL);
-    for (unsigned i = 0; i < r->devices->len; i++) {
-        const Device *dev = r->devices->pdata[i];
-        const PciDevice *pci = (const PciDevice *)(const void *)dev;
-        for (unsigned n = 0; dev->type->base_state == &pci_device_state_desc && n < PCI_MAX_BARS;
-             n++) {
-            const IoRegion *region = pci->bars[n].region;
-            if (region != NULL && region->space != NULL) {
-                g_string_append_printf(out, "%s:%u@%" G_GINT64_MODIFIER "x ", dev->path, n,
-                                       region->base);
-            }
-        }
-    }
-    return g_string_free(out, FALSE);
-}
-
-static void what_the_guest_has_moved_is_where_it_was(void **state)
-{
-    DeviceRack *r = device_rack_new(RACK_WALL_NS);
-    g_autofree char *first = decoded(r);
-    device_rack_stir(r, true);
-    config_write(r, "ich9-lpc", 0x40, 0xb001);           /* PMBASE */
-    config_write(r, "i6300esb", 0x10, 0xb0000000);       /* BAR 0 */
-    config_write(r, "virtio-balloon-pci", 0x04, 4);      /* decodes nothing */
-    config_write(r, "pcie-root-port", 0x20, 0x0000fff0); /* the window is closed */
-    device_rack_stop(r);
-    g_autofree char *moved = decoded(r);
-    Left l = {.stream = device_rack_save(r, NULL)};
-    l.guest = device_rack_leave(r);
-    device_rack_free(r);
-    assert_non_null(strstr(first, "virtio-balloon-pci:"));
-    assert_null(strstr(moved, "virtio-balloon-pci:"));
-    assert_non_null(strstr(first, "virtio-rng-pci.2:"));
-    assert_null(strstr(moved, "virtio-rng-pci.2:"));
-    assert_non_null(strstr(moved, "i6300esb:0@b0000000"));
-
-    r = arrive(&l);
-    load(r, &l);
-    g_autofree char *loaded = decoded(r);
-    assert_string_equal(loaded, moved);
-    assert_int_equal(fake_in16(r->m, 0xb002), 0x0101); /* PM1_EN */
-    assert_int_equal(fake_in16(r->m, 0x602), 0xffff);
-    device_rack_free(r);
-    left_clear(&l);
-}
-
 /* ---- queues ---- */
 
 static void assert_used(RackDriver *d, unsigned queue)
@@ -461,7 +403,6 @@ int main(void)
         cmocka_unit_test(a_loaded_state_is_saved_to_the_byte),
         cmocka_unit_test(lines_are_raised_again),
         cmocka_unit_test(vectors_that_are_pending_arrive_when_they_are_unmasked),
-        cmocka_unit_test(what_the_guest_has_moved_is_where_it_was),
         cmocka_unit_test(queues_go_on_where_they_were),
         cmocka_unit_test(a_load_that_is_refused_at_the_end_changes_nothing),
         cmocka_unit_test(what_is_missing_unknown_or_of_another_version_is_named),
