@@ -9,7 +9,9 @@
 #include <stddef.h>
 
 /* clang-format off */
-static const char *const device_state_v1[] = {
+static inline const char *const *device_state_v1(void)
+{
+    static const char *const lines[] = {
     "eNrtnX+MHNddwN/s7u3unc/23vmcXtykuSZBOHauPv8gdaCIq3+EtPxy6zROSqT1ePbd3vRmZ9Yzs3c2VLC0KP+kLZaAf1JEU6HQ",
     "VAbJ0IryRwUH/0BUWiVCKFJRVasgBBIVbokQBIGZN/v218xu7LOJb5P7fKLLm3lv5s1nZt/s7t33zdenf+ZDjz325M+dNkSL//rH",
     "rGgzdvnURx4/+cETOb3+H//+8OXTJ48/8YXZzibiLnGgZlrLtisP+Ka1cuD84R+bX/aC0BATdcuer8hV25JZkbc8d8mu5kVJ9DJR",
@@ -72,7 +74,9 @@ static const char *const device_state_v1[] = {
     "0xkvxF2totQqi/EWxgh8U53TYgu6XOwKjvhXacK7CCKIIIIIIogggggiiCCCCCKIIIIIIogggggiiCCCCCKIIIIIIogggggiiCCC",
     "CI6q4F9de+BLJ3/+xJzKOPFg9HP6md89+384kfWy",
     NULL,
-};
+    };
+    return lines;
+}
 /* clang-format on */
 
 #endif

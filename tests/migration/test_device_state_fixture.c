@@ -79,7 +79,7 @@ static void the_first_version_loads_for_ever(void **state)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) kept = g_ptr_array_new();
-    g_autoptr(GByteArray) stream = unpack(device_state_v1);
+    g_autoptr(GByteArray) stream = unpack(device_state_v1());
     const VmStopped token = {.count = 1};
     DeviceRack *r = device_rack_new(RACK_WALL_NS);
     device_rack_stop(r);
