@@ -62,16 +62,21 @@ static void root_port_add_express(PciRootPort *p)
 }
 
 /* Presence and link are read only; they follow what is plugged. */
-static MmioResult root_port_config_access(PciDevice *pci, unsigned offset, IoAccess *access,
-                                          bool *handled)
+static void root_port_update_slot(PciDevice *pci) BQL_HELD
 {
     const PciRootPort *p = (const PciRootPort *)pci;
-    assert_bql();
     const PciDevice *dev = pci->secondary->devices[0];
     bool present = dev != NULL && dev->base.realized;
     pci_set_u16(pci, p->express + EXPRESS_SLOT_STATUS, present ? EXPRESS_SLOT_PRESENT : 0);
     pci_set_u16(pci, p->express + EXPRESS_LINK_STATUS,
                 EXPRESS_LINK_X32_16GT | (present ? EXPRESS_LINK_ACTIVE : 0));
+}
+
+static MmioResult root_port_config_access(PciDevice *pci, unsigned offset, IoAccess *access,
+                                          bool *handled)
+{
+    assert_bql();
+    root_port_update_slot(pci);
     return MMIO_DONE;
 }
 
@@ -109,6 +114,7 @@ static void root_port_reset(Device *dev)
 static void root_port_pre_save(Device *dev)
 {
     assert_bql();
+    root_port_update_slot((PciDevice *)dev);
     pci_device_pre_save((PciDevice *)dev);
 }
 

@@ -206,10 +206,13 @@ static void vsock_goes_on(DeviceRack *r)
 static void others_go_on(DeviceRack *r)
 {
     RackDriver *rng = device_rack_driver(r, "virtio-rng-pci");
+    RackDriver *bridged = device_rack_driver(r, "virtio-rng-pci.2");
     RackDriver *balloon = device_rack_driver(r, "virtio-balloon-pci");
     RackDriver *blk = device_rack_driver(r, "vhost-user-blk-pci");
     device_rack_offer(r, rng, 0, 16, true);
     assert_used(rng, 0);
+    device_rack_offer(r, bridged, 0, 16, true);
+    assert_used(bridged, 0);
     device_rack_offer(r, balloon, 1, 4, false);
     assert_used(balloon, 1);
     device_rack_offer(r, blk, 0, 64, true);

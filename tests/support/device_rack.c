@@ -7,7 +7,7 @@
 #include "tests/support/fake_net.h"
 #include "tests/support/net_steps.h"
 
-/* One row per type, in order of creation: a bus before what is on it. */
+/* In order of creation: a bus before what is on it. Of each type one, and one behind a bridge. */
 static const struct {
     const char *type, *properties, *parent;
 } rack_rows[] = {
@@ -41,6 +41,7 @@ static const struct {
     {"virtio-net-pci", "netdev=net0,iothread=io,mac=52:54:00:12:34:56", NULL},
     {"vhost-user-fs-pci", "chardev=fs,tag=share", NULL},
     {"vhost-user-blk-pci", "chardev=blk,num-queues=2", NULL},
+    {"virtio-rng-pci", NULL, "pcie-root-port"},
     /* clang-format on */
 };
 
@@ -83,6 +84,17 @@ static void rack_add_host(DeviceRack *r)
     r->vhost = fake_vhost_new("/dev/vhost-vsock", &r->m->ram);
 }
 
+static bool rack_has(const DeviceRack *r, const char *type)
+{
+    for (unsigned i = 0; i < r->devices->len; i++) {
+        const Device *dev = r->devices->pdata[i];
+        if (strcmp(dev->type->name, type) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void rack_add_device(DeviceRack *r, const char *type, const char *properties,
                             const char *parent)
 {
@@ -93,7 +105,7 @@ static void rack_add_device(DeviceRack *r, const char *type, const char *propert
         g_error("%s: %s", type, error);
     }
     enter_main();
-    dev->path = g_strdup_printf("/machine/rack/%s", type);
+    dev->path = g_strdup_printf("/machine/rack/%s%s", type, rack_has(r, type) ? ".2" : "");
     g_ptr_array_add(r->devices, dev);
     if (strcmp(type, "fw_cfg_io") == 0) {
         r->m->env.fw_cfg = dev;
@@ -149,21 +161,22 @@ void device_rack_free(DeviceRack *r)
     g_free(r);
 }
 
-Device *device_rack_find(const DeviceRack *r, const char *type)
+Device *device_rack_find(const DeviceRack *r, const char *name)
 {
+    g_autofree char *path = g_strdup_printf("/machine/rack/%s", name);
     for (unsigned i = 0; i < r->devices->len; i++) {
         Device *dev = r->devices->pdata[i];
-        if (strcmp(dev->type->name, type) == 0) {
+        if (g_strcmp0(dev->path, path) == 0) {
             return dev;
         }
     }
     g_assert_not_reached();
 }
 
-RackDriver *device_rack_driver(DeviceRack *r, const char *type)
+RackDriver *device_rack_driver(DeviceRack *r, const char *name)
 {
     for (unsigned i = 0; i < RACK_DRIVERS; i++) {
-        if (g_strcmp0(r->drivers[i].type, type) == 0) {
+        if (g_strcmp0(r->drivers[i].name, name) == 0) {
             return &r->drivers[i];
         }
     }
@@ -301,11 +314,11 @@ void device_rack_adopt(DeviceRack *r, const RackGuest *guest)
     memcpy(r->drivers, guest->drivers, sizeof(r->drivers));
     for (unsigned i = 0; i < RACK_DRIVERS; i++) {
         RackDriver *d = &r->drivers[i];
-        if (d->type == NULL) {
+        if (d->name == NULL) {
             continue;
         }
         d->guest.bench = r->bench;
-        d->guest.dev = (VirtioPci *)(void *)device_rack_find(r, d->type);
+        d->guest.dev = (VirtioPci *)(void *)device_rack_find(r, d->name);
         for (unsigned n = 0; n < RACK_QUEUES; n++) {
             if (d->queues[n].guest != NULL) {
                 rack_rebind_queue(r, &d->guest, &d->queues[n]);

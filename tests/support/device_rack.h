@@ -19,7 +19,7 @@
 #include "tests/support/vhost_user_peer.h"
 
 #define RACK_QUEUES 8
-#define RACK_DRIVERS 9
+#define RACK_DRIVERS 10
 #define RACK_DISKS 4
 #define RACK_CHARDEVS 6
 #define RACK_FLASH_GPA 0xfff00000u
@@ -27,7 +27,7 @@
 
 /* The driver of a virtio device. */
 typedef struct RackDriver {
-    const char *type;
+    const char *name; /* of the device */
     VirtioGuest guest;
     VirtioGuestQueue queues[RACK_QUEUES];
     unsigned count; /* of the queues that are set up */
@@ -60,9 +60,9 @@ DeviceRack *device_rack_new(int64_t wall_ns);
 void device_rack_free(DeviceRack *r);
 /* Removes the device that was added last. */
 void device_rack_remove_last(DeviceRack *r);
-/* The first device of @type. */
-Device *device_rack_find(const DeviceRack *r, const char *type);
-RackDriver *device_rack_driver(DeviceRack *r, const char *type);
+/* The device with path "/machine/rack/NAME": its type's name, with ".2" for the second one. */
+Device *device_rack_find(const DeviceRack *r, const char *name);
+RackDriver *device_rack_driver(DeviceRack *r, const char *name);
 /* Stop and start all devices and the clock, as `stop` and `cont` do. */
 void device_rack_stop(DeviceRack *r);
 void device_rack_start(DeviceRack *r);

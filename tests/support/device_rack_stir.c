@@ -129,12 +129,12 @@ static void stir_chips(DeviceRack *r)
 
 /* ---- drivers ---- */
 
-static RackDriver *stir_new_driver(DeviceRack *r, unsigned n, const char *type, unsigned queues,
+static RackDriver *stir_new_driver(DeviceRack *r, unsigned n, const char *name, unsigned queues,
                                    bool msix)
 {
     RackDriver *d = &r->drivers[n];
-    *d = (RackDriver){.type = type, .count = queues};
-    virtio_guest_init(&d->guest, r->bench, device_rack_find(r, type));
+    *d = (RackDriver){.name = name, .count = queues};
+    virtio_guest_init(&d->guest, r->bench, device_rack_find(r, name));
     g_assert_true(virtio_guest_negotiate(&d->guest, ~0ull));
     if (msix) {
         virtio_guest_enable_msix(&d->guest);
@@ -306,6 +306,9 @@ static void stir_drivers(DeviceRack *r, bool msix)
     stir_new_driver(r, n++, "vhost-user-fs-pci", 2, msix);
     stir_run(r, d = stir_new_driver(r, n++, "vhost-user-blk-pci", 2, msix));
     stir_vhost_user_blk(r, d);
+    stir_run(r, d = stir_new_driver(r, n++, "virtio-rng-pci.2", 1, msix));
+    device_rack_offer(r, d, 0, 16, true);
+    stir_take_used(d, 0);
     g_assert_cmpuint(n, ==, RACK_DRIVERS);
 }
 

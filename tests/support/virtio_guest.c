@@ -443,7 +443,10 @@ void virtio_guest_init(VirtioGuest *g, VirtioBench *b, Device *dev)
 
 uint64_t virtio_guest_ecam(const VirtioGuest *g)
 {
-    return BENCH_ECAM_GPA + ((uint64_t)g->dev->pci.devfn << 12);
+    bql_lock();
+    uint64_t bus = pci_device_bus_number(&g->dev->pci);
+    bql_unlock();
+    return BENCH_ECAM_GPA + (bus << 20) + ((uint64_t)g->dev->pci.devfn << 12);
 }
 
 /* ---- initialization, §3.1 ---- */
