@@ -15,7 +15,7 @@
 #include "util/trace.h"
 #include "util/loop/waitgraph.h"
 #include "hw/chardev/chardev_set.h"
-#include "hw/net/net.h"
+#include "hw/net/net_tap.h"
 #include "vmm/process/daemon.h"
 #include "vmm/process/notify.h"
 #include "vmm/process/pidfile.h"
@@ -145,6 +145,9 @@ static coroutine_fn RUNS_IN_MAIN bool main_co_confine(Main *m, GError **error)
 {
     if (m->config.process.daemonize && chdir("/") != 0) {
         log_warn("-daemonize: cannot leave the directory: %s", g_strerror(errno));
+    }
+    if (m->sandbox) {
+        net_tap_forbid_programs();
     }
     return run_with_apply(&m->run_with, error) && (!m->sandbox || sandbox_co_enter(&m->vm, error));
 }

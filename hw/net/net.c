@@ -245,9 +245,12 @@ bool net_co_remove(const char *id, GError **error)
 
 void net_leave(void)
 {
-    for (const NetBackend *b = net_backends; b != NULL; b = b->next) {
+    for (NetBackend *b = net_backends; b != NULL; b = b->next) {
         if (b->type->unlink != NULL) {
             b->type->unlink(b);
+        }
+        if (b->type->leave != NULL) {
+            b->type->leave(b);
         }
     }
 }

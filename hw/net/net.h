@@ -132,6 +132,9 @@ typedef struct NetType {
     /* Removes names in the file system that belong to the back end, when the process ends without
      * co_close. Async-signal-safe. May be NULL. */
     void (*unlink)(const NetBackend *b);
+    /* Main, when the process ends without co_close and the loop runs no more: undoes what else outlives it. It may
+     * wait for some seconds. May be NULL. */
+    void (*leave)(NetBackend *b);
     /* A coroutine in the client's home: makes @config effective. One call at a time for each back end,
      * whether queues are started or not. It waits for the host's kernel (a worker) at most, never for main
      * or a peer. False: the host refuses, which the back end logs; what of @config is effective is not
@@ -206,8 +209,8 @@ void net_foreach_client(void (*fn)(NetClient *c, void *opaque), void *opaque) RU
 void net_print_help(const NetType *const *types, const char *type, FILE *out) ANY_THREAD;
 /* @fn is called in main after net_client_filter_changed(). */
 void net_set_filter_hook(void (*fn)(NetClient *c, void *opaque), void *opaque) RUNS_IN_MAIN;
-/* The process ends: NetType.unlink of all. Async-signal-safe. */
-void net_leave(void) ANY_THREAD;
+/* The process ends: NetType.unlink and leave of all. */
+void net_leave(void) RUNS_IN_MAIN;
 /* For tests: removes all back ends. */
 void net_co_shutdown(void) coroutine_fn RUNS_IN_MAIN;
 

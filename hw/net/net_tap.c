@@ -372,14 +372,22 @@ static bool tap_co_open(NetBackend *b, GError **error)
     return net_tap_vhost_co_open(t, error);
 }
 
+/* The script that undoes what script= did; NULL: none. */
+static const char *tap_down_script(const NetTap *t)
+{
+    const char *script = t->downscript != NULL ? t->downscript : NET_TAP_DOWN_SCRIPT;
+    bool runs = t->ran_script && strcmp(script, TAP_NO_SCRIPT) != 0 && *script != '\0' &&
+                (t->downscript != NULL || access(script, X_OK) == 0);
+    return runs ? script : NULL;
+}
+
 static int tap_close_in_worker(void *opaque)
 {
     TapCall *c = opaque;
     NetTap *t = c->tap;
     enter_worker();
-    const char *script = t->downscript != NULL ? t->downscript : NET_TAP_DOWN_SCRIPT;
-    if (t->ran_script && strcmp(script, TAP_NO_SCRIPT) != 0 && *script != '\0' &&
-        (t->downscript != NULL || access(script, X_OK) == 0)) {
+    const char *script = tap_down_script(t);
+    if (script != NULL) {
         net_tap_run_script(script, t->name, &c->error);
     }
     for (unsigned i = 0; i < NET_MAX_QUEUES; i++) {
@@ -425,6 +433,17 @@ static bool tap_co_configure(NetBackend *b, const NetConfig *config)
     return co_run_in_worker(tap_configure_in_worker, &c) == 0;
 }
 
+static void tap_leave(NetBackend *b)
+{
+    NetTap *t = net_tap_from(b);
+    g_autoptr(GError) error = NULL;
+    enter_main();
+    const char *script = tap_down_script(t);
+    if (script != NULL && !net_tap_run_script_at_end(script, t->name, &error)) {
+        log_warn("netdev %s: network script: %s", b->id, error->message);
+    }
+}
+
 static const OptSpec tap_options[] = {
     OPT_SPEC(NetTap, "ifname", OPT_STRING, ifname,
              .help = "name of the device (default: the next tapN)"),
@@ -468,6 +487,7 @@ const NetType net_tap_type = {
     .fd_options = tap_fd_options,
     .co_open = tap_co_open,
     .co_close = tap_co_close,
+    .leave = tap_leave,
     .co_configure = tap_co_configure,
     .queue_start = net_tap_queue_start,
     .queue_stop = net_tap_queue_stop,

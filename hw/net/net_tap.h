@@ -72,11 +72,17 @@ bool net_tap_vhost_co_open(NetTap *t, GError **error) coroutine_fn RUNS_IN_MAIN;
 void net_tap_vhost_co_close(NetTap *t) coroutine_fn RUNS_IN_MAIN;
 unsigned net_tap_vhost_parts(NetBackend *b, NetVhostPart parts[NET_MAX_QUEUES]) RUNS_IN_MAIN;
 
+/* Called when -sandbox takes effect: from then on programs are an error, not the end of skiff. */
+void net_tap_forbid_programs(void) ANY_THREAD;
+
 /* ---- net_tap_program.c: workers ---- */
 /* Runs @script with the name of the interface, and waits for it. False + error: it failed. */
 bool net_tap_run_script(const char *script, const char *ifname, GError **error) RUNS_IN_WORKER;
 /* Lets the helper connect a new tap device to bridge @br. Returns its descriptor, or -1 + error. */
 int net_tap_run_helper(const char *helper, const char *br, bool vnet_hdr, GError **error)
     RUNS_IN_WORKER;
+
+/* The same when the process ends: waits for 5 s at most, then the script goes on without skiff. */
+bool net_tap_run_script_at_end(const char *script, const char *ifname, GError **error) RUNS_IN_MAIN;
 
 #endif

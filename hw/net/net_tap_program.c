@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,7 +15,17 @@
 #define TAP_HELPER_TIMEOUT_MS 30000
 #define TAP_PASSED_MAX 4 /* the kernel drops what is more */
 
+#define TAP_END_WAITS 500
+#define TAP_END_WAIT_US 10000
+
 extern char **environ;
+
+static _Atomic bool tap_programs_forbidden;
+
+void net_tap_forbid_programs(void)
+{
+    atomic_store(&tap_programs_forbidden, true);
+}
 
 /* Starts @argv with default signals and without skiff's descriptors (all are close-on-exec) but @fd
  * (-1: none), which becomes TAP_HELPER_FD. Returns the process, or -1 + error. */
@@ -24,6 +35,11 @@ static pid_t tap_spawn(char *const *argv, int fd, GError **error)
     posix_spawnattr_t attributes;
     sigset_t none, all;
     pid_t pid;
+    if (atomic_load(&tap_programs_forbidden)) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "cannot run %s: with -sandbox on programs are run at the start only", argv[0]);
+        return -1;
+    }
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
     sigemptyset(&none);
@@ -45,6 +61,18 @@ static pid_t tap_spawn(char *const *argv, int fd, GError **error)
     return pid;
 }
 
+/* Whether a process with this @status of waitpid() has succeeded. */
+static bool tap_succeeded(int status, const char *name, GError **error)
+{
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        return true;
+    }
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s failed with %s %d", name,
+                WIFEXITED(status) ? "status" : "signal",
+                WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+    return false;
+}
+
 /* Waits for the process. False + error: it did not succeed. */
 static bool tap_reap(pid_t pid, const char *name, GError **error)
 {
@@ -56,20 +84,39 @@ static bool tap_reap(pid_t pid, const char *name, GError **error)
             return false;
         }
     }
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        return true;
-    }
-    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s failed with %s %d", name,
-                WIFEXITED(status) ? "status" : "signal",
-                WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-    return false;
+    return tap_succeeded(status, name, error);
+}
+
+static pid_t tap_spawn_script(const char *script, const char *ifname, GError **error)
+{
+    char *argv[] = {(char *)(uintptr_t)script, (char *)(uintptr_t)ifname, NULL};
+    return tap_spawn(argv, -1, error);
 }
 
 bool net_tap_run_script(const char *script, const char *ifname, GError **error)
 {
-    char *argv[] = {(char *)(uintptr_t)script, (char *)(uintptr_t)ifname, NULL};
-    pid_t pid = tap_spawn(argv, -1, error);
+    pid_t pid = tap_spawn_script(script, ifname, error);
     return pid >= 0 && tap_reap(pid, script, error);
+}
+
+/* ---- the end of the process ---- */
+
+bool net_tap_run_script_at_end(const char *script, const char *ifname, GError **error)
+{
+    pid_t pid = tap_spawn_script(script, ifname, error);
+    int status;
+    if (pid < 0) {
+        return false;
+    }
+    for (unsigned i = 0; i < TAP_END_WAITS; i++) {
+        pid_t ended = waitpid(pid, &status, WNOHANG);
+        if (ended == pid) {
+            return tap_succeeded(status, script, error);
+        }
+        usleep(TAP_END_WAIT_US);
+    }
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s still runs", script);
+    return false;
 }
 
 /* ---- the bridge helper ---- */

@@ -32,6 +32,8 @@
  *                        | virtio_recall                             | virtio_back_end_started
  *                        +-------------------> CANCELLING -----------+
  *
+ *   virtio_use_back_end() recalls the queues and hands them over again, to the home loop or to the back end.
+ *
  *   With `home_queues`, the home loop has those queues from BACK_END until it has returned them in
  *   STOPPING. Then the answer that comes last, of the two, makes the move to MAIN (stop_answered).
  *
@@ -271,6 +273,8 @@ struct VirtioDevice {
     GError **start_error; /* of the virtio_co_start() that waits for the back end, or NULL */
     bool home_part;       /* with a back end: the home loop has `home_queues` */
     bool back_end_done;   /* in STOPPING: the back end has answered */
+    bool back_end_off;    /* the home loop serves all queues: virtio_use_back_end() */
+    bool hand_over_again; /* when main owns the queues next */
     CoQueue returned;     /* main: waits for the owner to change */
     /* messages between main and the home loop; one bottom half for each kind, so that the message
      * is complete when it is posted */

@@ -47,6 +47,10 @@ struct VirtioBackEndOps {
     bool falls_back;
 };
 
+/* Without @use the home loop serves all queues (VirtioOps.handle_queue), now and after later hand-overs;
+ * initially the back end does. Queues that are handed over are recalled for it. Posts a message; does not wait. */
+void virtio_use_back_end(VirtioDevice *vdev, bool use) BQL_HELD;
+
 /* ---- interrupts by eventfd ---- */
 /* How the driver is interrupted for queue @index, for a back end that has queues. */
 VirtioInterrupt virtio_queue_interrupt(const VirtioDevice *vdev, unsigned index) BQL_HELD;

@@ -24,8 +24,14 @@ static RUNS_IN_MAIN void net_vhost_update(VirtioNet *n)
 
 void virtio_net_vhost_link_changed(VirtioNet *n)
 {
-    if (n->vhost.active) {
-        net_vhost_update(n);
+    if (!n->vhost.active) {
+        return;
+    }
+    net_vhost_update(n);
+    if (n->vhost.at_home_when_down) {
+        bql_lock();
+        virtio_use_back_end(&n->base.vdev, !n->vhost.detached && atomic_load(&n->client.link) == 0);
+        bql_unlock();
     }
 }
 
@@ -139,6 +145,8 @@ bool virtio_net_vhost_realize(VirtioNet *n, GError **error)
     v->opaque = n;
     n->vhost.active = true;
     n->vhost.pairs = 1;
+    n->vhost.at_home_when_down = !b->vhost_only;
+    n->base.vdev.back_end_off = !b->vhost_only && atomic_load(&n->client.link) != 0;
     n->base.vdev.back_end = b->vhost_only ? &virtio_vhost_ops : &virtio_vhost_fallback_ops;
     return true;
 }

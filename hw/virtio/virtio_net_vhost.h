@@ -11,8 +11,9 @@
  * home loop for a coroutine in main, which depends on no other operation and ends in bounded time, also
  * while the device stops.
  *
- * While the link is down no VhostDev runs. Frames for the guest then stay in the tap device, which drops
- * what is too much, and those of the guest stay in its queues.
+ * While the link is down no VhostDev runs. The home loop has all queues then, and drops the frames of both
+ * directions; so it does when the netdev has been removed. With a back end that skiff cannot replace (vhost-user)
+ * frames of the guest stay in its queues.
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTIO_NET_VHOST_H
 #define SKIFF_HW_VIRTIO_VIRTIO_NET_VHOST_H
@@ -24,6 +25,7 @@ struct VirtioNet;
 typedef struct VirtioNetVhost {
     bool active; /* the back end has vhost; fixed at realize */
     VirtioVhost vhost;
+    bool at_home_when_down; /* fixed at realize */
     /* main */
     unsigned pairs; /* in use */
     bool detached;  /* the netdev has been removed */

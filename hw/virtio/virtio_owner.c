@@ -43,7 +43,7 @@ static BQL_HELD void queues_fill_in(VirtioDevice *vdev)
         VirtioQueue *q = &vdev->queues[i];
         const VirtioQueueState *from = &vdev->state->queues[i];
         q->active = from->enabled;
-        q->at_home = !vdev->back_end || (vdev->home_queues >> i & 1);
+        q->at_home = !vdev->back_end || vdev->back_end_off || (vdev->home_queues >> i & 1);
         q->setup = (VirtQueueSetup){.desc_gpa = from->desc_gpa,
                                     .avail_gpa = from->avail_gpa,
                                     .used_gpa = from->used_gpa,
@@ -67,7 +67,7 @@ void virtio_hand_over(VirtioDevice *vdev)
         return;
     }
     queues_fill_in(vdev);
-    if (vdev->back_end) {
+    if (vdev->back_end && !vdev->back_end_off) {
         owner_move(vdev, VIRTIO_OWNER_STARTING);
         virtio_interrupts_hand_over(vdev);
         vdev->back_end->start(vdev);
@@ -116,6 +116,18 @@ bool virtio_block_dma(VirtioDevice *vdev)
     return vdev->owner == VIRTIO_OWNER_MAIN;
 }
 
+void virtio_use_back_end(VirtioDevice *vdev, bool use)
+{
+    if (vdev->back_end_off == !use) {
+        return;
+    }
+    vdev->back_end_off = !use;
+    if (vdev->owner != VIRTIO_OWNER_MAIN) {
+        vdev->hand_over_again = true;
+        virtio_recall(vdev);
+    }
+}
+
 static BQL_HELD void positions_take(VirtioDevice *vdev)
 {
     for (unsigned i = 0; i < vdev->num_queues; i++) {
@@ -136,6 +148,10 @@ static BQL_HELD void queues_back(VirtioDevice *vdev)
         virtio_finish_reset(vdev);
     }
     pended_finish(&vdev->pended);
+    if (vdev->hand_over_again) {
+        vdev->hand_over_again = false;
+        virtio_hand_over(vdev);
+    }
 }
 
 /* An answer to a stop of the back end: its own, or that of the home loop with the rest of the queues.

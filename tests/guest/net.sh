@@ -234,6 +234,11 @@ echoes(10)
 vm.cmd("netdev_del", id="n")
 assert open(work + "/down-ran").read() == "tap0 is down\n"
 PYTHON
+    rm "$work/down-ran"
+    skiff -display none -S -timeout 1 -kernel build/guests/net-echo.elf -netdev "tap,id=n,script=$work/up,downscript=$work/down"
+    expect_equal "the script at the end" "$(cat "$work/down-ran")" "tap0 is down"
+    skiff -display none -S -timeout 1 -kernel build/guests/net-echo.elf -netdev "tap,id=n,script=$work/up,downscript=$work/down" -sandbox on
+    expect_output "network script: cannot run .*: with -sandbox on programs are run at the start only"
 }
 
 run_tests

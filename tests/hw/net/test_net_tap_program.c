@@ -29,9 +29,45 @@ static void scripts_are_run_with_the_name(void **state)
     assert_true(s.ok);
     assert_true(g_file_get_contents(note, &noted, NULL, NULL));
     assert_string_equal(noted, "up tap-s\ndown tap-s\n");
+    add(f, text); /* the process ends */
+    enter_main();
+    net_leave();
+    g_autofree char *again = NULL;
+    assert_true(g_file_get_contents(note, &again, NULL, NULL));
+    assert_string_equal(again, "up tap-s\ndown tap-s\nup tap-s\ndown tap-s\n");
     unlink(note);
     unlink(up);
     unlink(down);
+}
+
+static void a_script_that_hangs_does_not_hold_the_end(void **state)
+{
+    NEEDS_TAP
+    Fixture *f = *state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0); /* the script waits for the end of what it reads */
+    g_autofree char *body = g_strdup_printf("read line <&%d", ends[0]);
+    g_autofree char *down = make_script("tap-hang", body);
+    g_autofree char *text =
+        g_strdup_printf("tap,id=a,ifname=tap-s,script=/bin/true,downscript=%s", down);
+    add(f, text);
+    enter_main();
+    net_leave();
+    assert_true(write(ends[1], "\n\n", 2) == 2); /* one more for the tear-down's */
+    close(ends[1]);
+    close(ends[0]);
+    virtio_bench_run(f->bench, net_step_remove, &(NetStep){.text = "a"});
+    unlink(down);
+}
+
+/* Last: it stays so. */
+static void programs_can_be_forbidden(void **state)
+{
+    NEEDS_TAP
+    Fixture *f = *state;
+    net_tap_forbid_programs();
+    refused(f, "tap,id=a,ifname=tap-s,script=/bin/true", "are run at the start only");
+    refused(f, "tap,id=a,helper=/bin/true", "are run at the start only");
 }
 
 static void a_script_that_fails_is_an_error(void **state)
@@ -110,6 +146,8 @@ int main(void)
         T(a_helper_that_passes_nothing_is_an_error),
         T(a_helper_that_passes_several_descriptors_is_an_error),
         T(a_helper_passes_a_device),
+        T(a_script_that_hangs_does_not_hold_the_end),
+        T(programs_can_be_forbidden),
     };
     has_tap = enter_namespace();
     return cmocka_run_group_tests(tests, NULL, NULL);

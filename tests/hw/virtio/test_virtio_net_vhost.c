@@ -118,30 +118,73 @@ static void what_vhost_lacks_is_not_offered(void **state)
 
 /* ---- the link, and the netdev ---- */
 
-static void no_frames_move_while_the_link_is_down(void **state)
+/* The driver's frames are dropped, not kept: it may wait for their buffers. */
+static void frames_are_dropped_while_the_link_is_down(void **state)
 {
     static const char *const names[] = {"net0", "virtio-net-pci.0"};
     Fixture *f = *state;
-    uint32_t id, len;
     bring_up_vhost(f);
     use_pairs_and_wait(f, 2);
     for (unsigned i = 0; i < 6; i++) {
         assert_true(net_set_link(names[i % 2], false, NULL));
         await_running(f, 0);
+        await_owner(f, VIRTIO_OWNER_HOME);
         assert_connected(0);
-        transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
+        for (unsigned pair = 0; pair < 2; pair++) {
+            transmit(f, pair, NULL, FRAME_BYTES, 1, 0);
+            assert_nothing_sent(f, pair);
+            assert_tx_completed(f, pair);
+            arrive(f, pair, FRAME_BYTES, 1);
+            virtio_bench_settle(f->bench);
+            assert_nothing_received(f, pair);
+        }
         assert_true(net_set_link(names[i % 2], true, NULL));
         await_running(f, 2);
         assert_connected(2);
-        assert_int_equal(fake_vhost_serve(vhost, 0, 1), 1); /* what has waited */
-        assert_true(virtio_guest_used(&f->tx[0], &id, &len));
+        assert_int_equal(fake_vhost_serve(vhost, 0, 1), 0); /* nothing has waited */
+        assert_kernel_serves(f, 0);
+        assert_kernel_serves(f, 1);
     }
     assert_true(net_set_link("net0", false, NULL)); /* it stays down over a stop */
     virtio_bench_stop(f->bench, f->dev);
     virtio_bench_start(f->bench, f->dev);
     assert_connected(0);
+    transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
+    virtio_bench_settle(f->bench);
+    assert_tx_completed(f, 0);
     assert_true(net_set_link("net0", true, NULL));
     await_running(f, 2);
+}
+
+/* Each change comes while the last one is carried out. */
+static void a_link_that_flaps_ends_where_it_was_left(void **state)
+{
+    Fixture *f = *state;
+    bring_up_vhost(f);
+    use_pairs_and_wait(f, 2);
+    for (unsigned turns = 0; turns < 40; turns++) {
+        for (unsigned i = 0; i < 6; i++) {
+            assert_true(net_set_link("net0", i % 2, NULL));
+            for (unsigned k = 0; k < turns / (i + 1); k++) {
+                aio_context_step(f->bench->main_ctx, false);
+                virtio_bench_step(f->bench);
+            }
+        }
+        await_running(f, 2);
+        await_owner(f, VIRTIO_OWNER_BACK_END);
+        assert_connected(2);
+        assert_kernel_serves(f, 1);
+        assert_true(net_set_link("net0", false, NULL));
+        if (turns % 2) {
+            virtio_bench_stop(f->bench, f->dev);
+            virtio_bench_start(f->bench, f->dev);
+        }
+        await_owner(f, VIRTIO_OWNER_HOME);
+        assert_connected(0);
+        assert_true(net_set_link("net0", true, NULL));
+        await_owner(f, VIRTIO_OWNER_BACK_END);
+        await_running(f, 2);
+    }
 }
 
 static void the_netdev_can_be_removed(void **state)
@@ -154,6 +197,10 @@ static void the_netdev_can_be_removed(void **state)
     assert_true(s.ok);
     assert_connected(0);
     virtio_bench_run(f->bench, fake_vhost_net_leave, NULL); /* as tap does */
+    await_owner(f, VIRTIO_OWNER_HOME);
+    transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
+    virtio_bench_settle(f->bench);
+    assert_tx_completed(f, 0);
     virtio_bench_stop(f->bench, f->dev);
     virtio_bench_start(f->bench, f->dev);
     transmit(f, 0, NULL, FRAME_BYTES, 1, 0); /* dropped, as without a netdev */
@@ -372,7 +419,8 @@ int main(void)
         T(the_home_loop_serves_when_the_tap_cannot_be_configured),
         T(without_mq_the_third_queue_is_the_control_queue),
         T(what_vhost_lacks_is_not_offered),
-        T(no_frames_move_while_the_link_is_down),
+        T(frames_are_dropped_while_the_link_is_down),
+        T(a_link_that_flaps_ends_where_it_was_left),
         T(the_netdev_can_be_removed),
         T(the_home_loop_serves_when_the_kernel_refuses),
         T(a_refusal_loses_no_position),
