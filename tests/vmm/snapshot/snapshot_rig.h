@@ -40,6 +40,7 @@ static struct Rig {
     GuestModel model;  /* at the newest step that was compared */
     RigBody *body;
     bool done;
+    bool starts_stopped;
     /* a machine that was put aside */
     GByteArray *stream;
     uint8_t *ram;
@@ -258,7 +259,7 @@ static inline void rig_main(void *opaque)
     if (!r->vm.built) {
         g_autoptr(GError) error = NULL;
         vm_operation_begin(&r->vm.run);
-        r->vm.run.run_requested = true;
+        r->vm.run.run_requested = !r->starts_stopped;
         if (!startup_co_build(&r->vm, &error)) {
             fail_msg("%s", error->message);
         }
