@@ -98,6 +98,7 @@ static inline void rig_compare(Rig *r)
 static inline coroutine_fn RUNS_IN_MAIN void rig_await(Rig *r, uint32_t gpa, uint32_t more_than)
 {
     while (rig_word(r, gpa) <= more_than) {
+        g_usleep(100); /* leaves the processor to the guest */
         co_yield_turn();
     }
 }
