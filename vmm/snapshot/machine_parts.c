@@ -126,14 +126,10 @@ static coroutine_fn RUNS_IN_MAIN bool parts_co_write_chips(VmMachine *m, const M
     return false;
 }
 
-bool machine_parts_co_write(VmMachine *m, const MachineParts *parts, const VmStopped *token,
-                            GError **error)
+bool machine_parts_co_write(VmMachine *m, const MachineParts *parts, const MachineParts *before,
+                            const VmStopped *token, GError **error)
 {
-    g_assert(parts->count == vcpus_count(m->vcpus));
-    g_autoptr(MachineParts) before = machine_parts_co_read(m, token, error);
-    if (before == NULL) {
-        return false;
-    }
+    g_assert(parts->count == vcpus_count(m->vcpus) && before->count == parts->count);
     for (unsigned i = 0; i < parts->count; i++) {
         if (!parts_co_write_vcpu(m, parts, i, error)) {
             parts_co_put_back_vcpus(m, before, i);

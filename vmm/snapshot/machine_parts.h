@@ -27,9 +27,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MachineParts, machine_parts_free)
 /* NULL + error: KVM refuses a part, which is named. */
 MachineParts *machine_parts_co_read(VmMachine *m, const VmStopped *token, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-/* With guest RAM loaded. @parts has been checked. False + error: KVM refuses a part, which is named. */
-bool machine_parts_co_write(VmMachine *m, const MachineParts *parts, const VmStopped *token,
-                            GError **error) coroutine_fn RUNS_IN_MAIN;
+/* With guest RAM loaded. @parts has been checked; @before was read before. False + error: KVM refuses a part, which
+ * is named. */
+bool machine_parts_co_write(VmMachine *m, const MachineParts *parts, const MachineParts *before,
+                            const VmStopped *token, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* After a write that was successful: puts back what was read before it. Should KVM refuse that now, the log says
  * so, and the machine has a part of each state. */
 void machine_parts_co_put_back(VmMachine *m, const MachineParts *before, const VmStopped *token)

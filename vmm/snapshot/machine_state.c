@@ -186,7 +186,7 @@ bool machine_state_ran(const MachineStateLoad *l)
 bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token, GError **error)
 {
     g_autoptr(MachineParts) before = machine_parts_co_read(&vm->machine, token, error);
-    if (before == NULL || !machine_parts_co_write(&vm->machine, l->parts, token, error)) {
+    if (before == NULL || !machine_parts_co_write(&vm->machine, l->parts, before, token, error)) {
         return false;
     }
     if (!state_apply_devices(l, token, error)) {

@@ -40,6 +40,7 @@ static struct Rig {
     GuestModel model;  /* at the newest step that was compared */
     RigBody *body;
     bool done;
+    bool starts_stopped;
     /* a machine that was put aside */
     GByteArray *stream;
     uint8_t *ram;
@@ -97,6 +98,7 @@ static inline void rig_compare(Rig *r)
 static inline coroutine_fn RUNS_IN_MAIN void rig_await(Rig *r, uint32_t gpa, uint32_t more_than)
 {
     while (rig_word(r, gpa) <= more_than) {
+        g_usleep(100); /* leaves the processor to the guest */
         co_yield_turn();
     }
 }
@@ -258,7 +260,7 @@ static inline void rig_main(void *opaque)
     if (!r->vm.built) {
         g_autoptr(GError) error = NULL;
         vm_operation_begin(&r->vm.run);
-        r->vm.run.run_requested = true;
+        r->vm.run.run_requested = !r->starts_stopped;
         if (!startup_co_build(&r->vm, &error)) {
             fail_msg("%s", error->message);
         }

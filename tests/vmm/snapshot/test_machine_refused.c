@@ -141,6 +141,51 @@ static void body_refused_by_kvm(Rig *r)
     rig_while_stopped(r, stopped_compare_and_put_aside);
 }
 
+/* ---- a device that refuses when vCPUs and chips are loaded ---- */
+
+static const DeviceType *refusing_real;
+static unsigned refusing_calls;
+
+static bool refusing_post_load(Device *dev, GError **error)
+{
+    if (refusing_calls++ == 0) {
+        g_set_error(error, STATE_ERROR, STATE_ERROR_VALUE, "not today");
+        return false;
+    }
+    return refusing_real->post_load(dev, error);
+}
+
+static void stopped_refused_by_device(Rig *r, const VmStopped *token)
+{
+    enter_main();
+    enter_coroutine();
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GByteArray) before = rig_co_save(r, token);
+    int64_t before_ns = vm_clock_now_ns();
+    Device *dev = machine_find_device(&r->vm.machine, "early");
+    DeviceType type = *dev->type;
+    refusing_real = dev->type;
+    type.post_load = refusing_post_load;
+    dev->type = &type;
+    assert_false(rig_co_apply(r, r->stream, token, &error));
+    assert_int_equal(refusing_calls, 2); /* the old state was put back */
+    dev->type = refusing_real;
+    assert_non_null(strstr(error->message, "/machine/peripheral/early: not today"));
+    assert_int_equal(vm_clock_now_ns(), before_ns);
+    rig_co_expect_state(r, before, token);
+}
+
+static void body_refused_by_device(Rig *r)
+{
+    enter_main();
+    enter_coroutine();
+    rig_while_stopped(r, stopped_compare_and_put_aside);
+    rig_await(r, GUEST_STEPS, r->model.steps + 2);
+    rig_while_stopped(r, stopped_refused_by_device);
+    rig_await(r, GUEST_STEPS, r->model.steps + 2); /* with the state that it had */
+    rig_while_stopped(r, stopped_compare_and_put_aside);
+}
+
 /* ---- devices that came and went ---- */
 
 static const char *rig_refusal; /* part of the expected message; NULL: saving works */
@@ -235,6 +280,7 @@ static void body_disks(Rig *r)
 
 RIG_TEST(wrong_streams_are_refused_by_name, body_wrong_streams)
 RIG_TEST(a_kvm_that_refuses_changes_nothing, body_refused_by_kvm)
+RIG_TEST(a_device_that_refuses_changes_nothing, body_refused_by_device)
 RIG_TEST(other_disks_than_at_the_start_are_refused_by_name, body_disks)
 RIG_TEST(other_devices_than_at_the_start_are_refused_by_name, body_devices)
 
@@ -243,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_streams_are_refused_by_name),
         cmocka_unit_test(a_kvm_that_refuses_changes_nothing),
+        cmocka_unit_test(a_device_that_refuses_changes_nothing),
         cmocka_unit_test(other_disks_than_at_the_start_are_refused_by_name),
         cmocka_unit_test(other_devices_than_at_the_start_are_refused_by_name), /* the last */
     };

@@ -144,6 +144,7 @@ static void stopped_load(Rig *r, const VmStopped *token)
 static coroutine_fn RUNS_IN_MAIN void rig_await_reset(Rig *r, unsigned resets)
 {
     while (rig_resets < resets || rig_word(r, GUEST_STEPS) == 0) {
+        g_usleep(100);
         co_yield_turn();
     }
 }
