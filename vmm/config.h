@@ -156,5 +156,10 @@ typedef enum CmdlineResult {
  * work. */
 CmdlineResult cmdline_parse(VmConfig *config, int argc, char **argv, GError **error) ANY_THREAD;
 void cmdline_print_help(FILE *out) ANY_THREAD;
+/* Whether skiff has option @name (without its dashes), whether it takes an argument, and whether it is of the
+ * process, so that VmConfig.options is without it. */
+bool cmdline_find_kind(const char *name, bool *has_argument, bool *of_process) ANY_THREAD;
+/* "-device" "help", "-device" "virtio-blk-pci,help", "-cpu" "help", ... */
+bool cmdline_is_help_request(const char *option, const char *value) ANY_THREAD;
 
 #endif

@@ -37,6 +37,14 @@ static int file_is_device_work(void *opaque)
     return stat(opaque, &st) == 0 && S_ISBLK(st.st_mode);
 }
 
+static int file_is_private_work(void *opaque)
+{
+    struct stat st;
+    enter_worker();
+    return stat(opaque, &st) != 0 || !S_ISREG(st.st_mode) ||
+           ((st.st_mode & (S_IRGRP | S_IROTH)) == 0 && st.st_uid == geteuid());
+}
+
 int file_co_make(const char *path, mode_t mode)
 {
     FileMake m = {.path = path, .mode = mode};
@@ -51,4 +59,9 @@ void file_co_remove(const char *path)
 bool file_co_is_device(const char *path)
 {
     return co_run_in_worker(file_is_device_work, (char *)(uintptr_t)path) != 0;
+}
+
+bool file_co_is_private(const char *path)
+{
+    return co_run_in_worker(file_is_private_work, (char *)(uintptr_t)path) != 0;
 }

@@ -13,5 +13,7 @@ int file_co_make(const char *path, mode_t mode) coroutine_fn;
 void file_co_remove(const char *path) coroutine_fn;
 /* Whether @path is a block device. */
 bool file_co_is_device(const char *path) coroutine_fn;
+/* Whether @path is not a file that other users can read, or that belongs to another user. */
+bool file_co_is_private(const char *path) coroutine_fn;
 
 #endif

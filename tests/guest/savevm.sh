@@ -69,6 +69,40 @@ test_a_guest_that_writes_memory_goes_on_in_another_process() {
     goes_on 100 # the file is as before
 }
 
+# Memory holds secrets: a file that others can read is named.
+test_a_file_that_others_can_read_is_warned_of() {
+    machine ''
+    : >"$work/state"
+    chmod 600 "$work/state"
+    start_machine
+    save "$work/state"
+    ! printed 'can read it' || fail 'a warning of a file that is private'
+    chmod 640 "$work/state"
+    start_machine -sandbox on
+    save "$work/state"
+    expect_output "warning: .*$work/state' was there, and others"
+    expect_equal 'the mode of the file' "$(stat -c %a "$work/state")" 640
+}
+
+# The filter lets vCPUs and workers do what a save needs, also for a file that is there.
+test_a_sandboxed_machine_is_saved_and_goes_on() {
+    machine dirty=8M
+    start_machine -sandbox on
+    save "$work/state"
+    "$skiff_img" state -q "$work/state" || fail 'skiff-img finds the file wrong'
+    goes_on 20 -sandbox on
+    start_machine -loadstate "$work/state" -sandbox on
+    save "$work/state"
+    goes_on 20
+    start_machine -sandbox on
+    wait_output '^tick 5$'
+    monitor "savevm-start $work/no/directory"
+    wait_output 'No such file'
+    monitor quit
+    wait_skiff
+    expect_status 0
+}
+
 test_the_guest_goes_on_after_savevm_end() {
     local at round
     machine dirty=24M

@@ -227,6 +227,14 @@ bool cmdline_lookup(const char *name, bool *has_argument, bool *listed)
     return option != NULL;
 }
 
+bool cmdline_find_kind(const char *name, bool *has_argument, bool *of_process)
+{
+    const CmdlineOption *option = cmdline_find(name);
+    *has_argument = option != NULL && option->argument != NULL;
+    *of_process = g_strv_contains(cmdline_process_options, name);
+    return option != NULL;
+}
+
 CmdlineResult cmdline_parse(VmConfig *config, int argc, char **argv, GError **error)
 {
     for (int i = 1; i < argc;) {

@@ -75,8 +75,6 @@ OptDict *cmdline_parse_dict(const char *name, const char *value, const char *imp
  * listed by -help. For tests. */
 bool cmdline_lookup(const char *name, bool *has_argument, bool *listed) ANY_THREAD;
 
-/* "-device" "help", "-device" "virtio-blk-pci,help", "-cpu" "help", ... */
-bool cmdline_is_help_request(const char *option, const char *value);
 /* Prints the help; false + error when the type is unknown. @name without dashes. */
 bool cmdline_answer_help(const char *name, const char *value, GError **error);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "util/opts/opts.h"
+#include "vmm/config.h"
 #include "vmm/snapshot/machine_options.h"
 
 /* ---- which saved options the user replaces ---- */
@@ -35,60 +36,143 @@ static char *restore_key(const char *name, const char *value)
     return g_strdup(strcmp(name, "M") == 0 ? "machine" : name);
 }
 
-/* The name of the option that is the word @word, or NULL. */
-static const char *restore_option_name(const char *word)
+/* ---- command lines ---- */
+
+typedef struct RestoreOption {
+    const char *name;  /* without dashes; "hda" for a file name alone */
+    const char *value; /* NULL: the option takes none, or it is missing */
+    int words;         /* of the command line */
+} RestoreOption;
+
+/* The option at @at. What follows one that takes an argument is that, whatever it looks like. */
+static RestoreOption restore_option_at(int argc, char **argv, int at)
 {
-    if (word[0] != '-' || word[1] == '\0') {
-        return NULL;
+    bool has_argument, of_process;
+    const char *word = argv[at];
+    if (word[0] != '-') {
+        return (RestoreOption){"hda", word, 1};
     }
-    return word + (word[1] == '-' ? 2 : 1);
+    const char *name = word + (word[1] == '-' ? 2 : 1);
+    if (!cmdline_find_kind(name, &has_argument, &of_process) || !has_argument || at + 1 == argc) {
+        return (RestoreOption){name, NULL, 1};
+    }
+    return (RestoreOption){name, argv[at + 1], 2};
 }
 
-static bool restore_is_restore(const char *word)
-{
-    const char *name = restore_option_name(word);
-    return name != NULL && strcmp(name, "restore") == 0;
-}
-
-/* The keys of the user's options. A word that only looks like an option is the value of one: it replaces a saved
- * option only if it is spelled like one. */
+/* The keys of the user's options. */
 static GHashTable *restore_users_keys(int argc, char **argv)
 {
     GHashTable *keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    for (int i = 1; i < argc; i++) {
-        const char *name = restore_option_name(argv[i]);
-        char *key = name != NULL ? restore_key(name, i + 1 < argc ? argv[i + 1] : NULL) : NULL;
+    for (int i = 1; i < argc;) {
+        RestoreOption o = restore_option_at(argc, argv, i);
+        char *key = restore_key(o.name, o.value);
         if (key != NULL) {
             g_hash_table_add(keys, key);
         }
+        i += o.words;
     }
     return keys;
 }
 
+/* ---- what a saved machine may have ---- */
+
+static bool restore_refuse(GError **error, const ConfigOption *o, const char *what)
+{
+    g_autofree char *shown = o->value != NULL ? opt_excerpt(o->value) : NULL;
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "the saved option -%s%s%s %s", o->name,
+                shown != NULL ? " " : "", shown != NULL ? shown : "", what);
+    return false;
+}
+
+/* Sets *@opaque if the row of a network names a program: a script, a helper, or guestfwd=...-cmd:PROGRAM. */
+static void restore_find_program(const char *key, const char *value, void *opaque)
+{
+    static const char *const programs[] = {"script", "downscript", "helper", NULL};
+    bool *found = opaque;
+    *found |= (g_strv_contains(programs, key) && strcmp(value, "no") != 0) ||
+              (g_str_has_prefix(key, "guestfwd") && strstr(value, "-cmd:") != NULL);
+}
+
+/* Programs of the host that a saved option names are not run. */
+static bool restore_check_programs(const ConfigOption *o, GError **error)
+{
+    if (strcmp(o->name, "netdev") != 0 && strcmp(o->name, "nic") != 0) {
+        return true;
+    }
+    bool found = false;
+    g_autoptr(OptDict) d = opt_dict_parse(o->value, "type", NULL);
+    if (d != NULL) {
+        opt_dict_foreach(d, restore_find_program, &found);
+    }
+    return !found ||
+           restore_refuse(error, o,
+                          "runs a program of the host: give the option yourself, with the same id");
+}
+
+/* The file is input: each option is one of a machine, and stays one word or two of the command line. */
+static bool restore_check_option(const ConfigOption *o, GError **error)
+{
+    bool has_argument, of_process;
+    bool known = cmdline_find_kind(o->name, &has_argument, &of_process);
+    g_autofree char *dashed = g_strconcat("-", o->name, NULL);
+    if (!known) {
+        return restore_refuse(error, o, "is none that this skiff has");
+    }
+    if (of_process) {
+        return restore_refuse(error, o, "is no machine's: the user gives it, and no file");
+    }
+    if (has_argument != (o->value != NULL)) {
+        return restore_refuse(error, o, has_argument ? "lacks its argument" : "takes no argument");
+    }
+    if (has_argument && cmdline_is_help_request(dashed, o->value)) {
+        return restore_refuse(error, o, "asks for help");
+    }
+    return true;
+}
+
+/* ---- both together ---- */
+
+static void restore_add_saved(GPtrArray *out, const ConfigOption *o, const char *directory)
+{
+    g_ptr_array_add(out, g_strconcat("-", o->name, NULL));
+    if (o->value != NULL) {
+        g_ptr_array_add(out, directory != NULL ? restore_args_locate(o->name, o->value, directory)
+                                               : g_strdup(o->value));
+    }
+}
+
 char **restore_args_merge(int argc, char **argv, const GPtrArray *saved, const char *directory,
-                          const char *now)
+                          const char *now, GError **error)
 {
     g_autoptr(GHashTable) keys = restore_users_keys(argc, argv);
-    GPtrArray *out = g_ptr_array_new();
-    bool moved = strcmp(directory, now) != 0;
+    g_autoptr(GPtrArray) out = g_ptr_array_new_with_free_func(g_free);
+    const char *moved = strcmp(directory, now) != 0 ? directory : NULL;
     g_ptr_array_add(out, g_strdup(argv[0]));
     for (unsigned i = 0; i < saved->len; i++) {
         const ConfigOption *o = saved->pdata[i];
+        if (!restore_check_option(o, error)) {
+            return NULL;
+        }
         g_autofree char *key = restore_key(o->name, o->value);
         if (key != NULL && g_hash_table_contains(keys, key)) {
             continue;
         }
-        g_ptr_array_add(out, g_strconcat("-", o->name, NULL));
-        if (o->value != NULL) {
-            g_ptr_array_add(out, moved ? restore_args_locate(o->name, o->value, directory)
-                                       : g_strdup(o->value));
+        if (!restore_check_programs(o, error)) {
+            return NULL;
+        }
+        restore_add_saved(out, o, moved);
+    }
+    for (int i = 1, words; i < argc; i += words) {
+        RestoreOption o = restore_option_at(argc, argv, i);
+        words = o.words;
+        g_ptr_array_add(out, g_strdup(argv[i]));
+        if (words == 2) {
+            g_ptr_array_add(out, g_strdup(o.value));
         }
     }
-    for (int i = 1; i < argc; i++) {
-        g_ptr_array_add(out, g_strdup(argv[i]));
-    }
     g_ptr_array_add(out, NULL);
-    return (char **)g_ptr_array_free(out, FALSE);
+    g_ptr_array_set_free_func(out, NULL);
+    return (char **)g_ptr_array_free(g_steal_pointer(&out), FALSE);
 }
 
 /* ---- the file ---- */
@@ -144,10 +228,12 @@ static GByteArray *restore_read_file(const char *path, GError **error)
 
 bool restore_args_wanted(int argc, char **argv)
 {
-    for (int i = 1; i < argc; i++) {
-        if (restore_is_restore(argv[i])) {
+    for (int i = 1; i < argc;) {
+        RestoreOption o = restore_option_at(argc, argv, i);
+        if (strcmp(o.name, "restore") == 0) {
             return true;
         }
+        i += o.words;
     }
     return false;
 }
@@ -156,17 +242,18 @@ bool restore_args_wanted(int argc, char **argv)
 static const char *restore_find_path(int argc, char **argv, GError **error)
 {
     const char *path = NULL;
-    for (int i = 1; i < argc; i++) {
-        if (!restore_is_restore(argv[i])) {
-            continue;
-        }
-        if (path != NULL || i + 1 == argc) {
+    for (int i = 1; i < argc;) {
+        RestoreOption o = restore_option_at(argc, argv, i);
+        bool is_restore = strcmp(o.name, "restore") == 0;
+        if (strcmp(o.name, "loadstate") == 0 || (is_restore && (path != NULL || o.value == NULL))) {
             g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
-                        path != NULL ? "-restore: a machine goes on from one state"
-                                     : "-restore: needs an argument: -restore file");
+                        o.value == NULL ? "-%s: needs an argument: -%s file"
+                                        : "-restore: a machine goes on from one state",
+                        o.name, o.name);
             return NULL;
         }
-        path = argv[++i];
+        path = is_restore ? o.value : path;
+        i += o.words;
     }
     return path;
 }
@@ -189,5 +276,10 @@ char **restore_args_expand(int argc, char **argv, GError **error)
         return NULL;
     }
     g_autofree char *now = g_get_current_dir();
-    return restore_args_merge(argc, argv, saved, directory, now);
+    char **all = restore_args_merge(argc, argv, saved, directory, now, &wrong);
+    if (all == NULL) {
+        restore_fail(error, path, wrong->message);
+        g_error_free(wrong);
+    }
+    return all;
 }

@@ -15,6 +15,7 @@ static struct Savevm {
     VmListener listener; /* ACTIVE */
     Vm *vm;              /* of the last save */
     SavevmState state;
+    uint64_t number;     /* of the last save */
     StateTarget *target; /* ACTIVE; NULL: only stops the VM */
     bool logging;        /* dirty memory is logged */
     bool cancelled;
@@ -125,6 +126,10 @@ static coroutine_fn RUNS_IN_MAIN void savevm_stop_log(void)
 /* Takes what is dirty for the next pass. */
 static RUNS_IN_MAIN bool savevm_take_dirty(uint64_t *pages, GError **error)
 {
+    if (savevm.cancelled) { /* a step that was given up may still use the set of pages */
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INTR, "cancelled");
+        return false;
+    }
     if (!guest_ram_log_sync(&savevm.vm->machine.ram, error)) {
         return false;
     }
@@ -260,6 +265,7 @@ static RUNS_IN_MAIN void savevm_begin(Vm *vm, StateTarget *target)
     savevm.bytes = 0;
     savevm.passes = 0;
     savevm.target = target;
+    savevm.number++;
     savevm_move(savevm.state, SAVEVM_ACTIVE);
 }
 
@@ -298,8 +304,12 @@ bool savevm_co_end(Vm *vm, GError **error)
         return false;
     }
     savevm_cancel();
-    while (savevm.state == SAVEVM_ACTIVE &&
+    uint64_t number = savevm.number;
+    while (savevm.number == number && savevm.state == SAVEVM_ACTIVE &&
            co_queue_wait_until(&savevm.ended, "the end of a save", deadline)) {
+    }
+    if (savevm.number != number) {
+        return true; /* that save has ended, and another user has begun the next */
     }
     if (savevm.state == SAVEVM_COMPLETED || savevm.state == SAVEVM_FAILED) {
         bool start = savevm.owes_start;

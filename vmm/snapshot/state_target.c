@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "block/file/file_new.h"
+#include "util/log.h"
 #include "util/loop/iothread.h"
 #include "vmm/snapshot/state_open.h"
 
@@ -117,6 +118,12 @@ static coroutine_fn bool state_target_step_open(StateTarget *t, GError **error)
         t->made = ret == 0;
         if (!state_target_check(t, ret == -EEXIST ? 0 : ret, error)) {
             return false;
+        }
+        if (!file_co_is_private(t->path)) {
+            log_warn("savevm-start: '%s' was there, and others than its owner can read it, or you "
+                     "do not own it: "
+                     "it gets the guest's memory",
+                     t->path);
         }
     }
     if (!state_target_open_node(t, error) || !state_target_make_room(t, file, error)) {

@@ -13,7 +13,8 @@
 
 #define SAVED "/saved"
 
-/* The merged command line, its words separated by blanks. @saved: "NAME VALUE" or "NAME", separated by '|'. */
+/* The merged command line, its words separated by blanks; or the error. @saved: "NAME VALUE" or "NAME", separated
+ * by '|'. */
 static char *merged(const char *saved, const char *user, const char *now)
 {
     g_autoptr(GPtrArray) options =
@@ -24,8 +25,10 @@ static char *merged(const char *saved, const char *user, const char *now)
         g_ptr_array_add(options, config_option_new(words[0], words[1]));
     }
     g_auto(GStrv) argv = g_strsplit(user, " ", 0);
-    g_auto(GStrv) all = restore_args_merge((int)g_strv_length(argv), argv, options, SAVED, now);
-    return g_strjoinv(" ", all);
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) all =
+        restore_args_merge((int)g_strv_length(argv), argv, options, SAVED, now, &error);
+    return all != NULL ? g_strjoinv(" ", all) : g_strdup(error->message);
 }
 
 static void assert_merged(const char *saved, const char *user, const char *expected)
@@ -60,6 +63,72 @@ static void options_that_are_given_anew_replace_the_saved(void **state)
                   "skiff -netdev user,id=a -restore s -netdev user,id=b");
     assert_merged("device e,id=a", "skiff -restore s -device e",
                   "skiff -device e,id=a -restore s -device e");
+}
+
+static bool wanted(const char *user)
+{
+    g_auto(GStrv) argv = g_strsplit(user, " ", 0);
+    return restore_args_wanted((int)g_strv_length(argv), argv);
+}
+
+static void words_that_are_arguments_are_no_options(void **state)
+{
+    assert_merged("serial a|m 64", "skiff -append -serial -restore s",
+                  "skiff -serial a -m 64 -append -serial -restore s");
+    assert_merged("m 64", "skiff -name -restore -restore s",
+                  "skiff -m 64 -name -restore -restore s");
+    assert_merged("m 64", "skiff -restore -m", "skiff -m 64 -restore -m");
+    assert_merged("hda a|hdb b", "skiff c -restore s", "skiff -hdb b c -restore s");
+    assert_false(wanted("skiff -append -restore -name x"));
+    assert_true(wanted("skiff -append x --restore x"));
+}
+
+/* What a hostile file may have. */
+static void options_that_are_no_machines_are_refused(void **state)
+{
+    static const char *const process[] = {
+        "qmp tcp::4444",    "D /x",          "pidfile /x",  "sandbox off", "run-with user=root",
+        "daemonize",        "restore x",     "loadstate x", "monitor pty", "gdb tcp::1",
+        "notify unix:/x",   "trace *",       "timeout 1",   "s",           "mon chardev=x",
+        "msg timestamp=on", "qmp-pretty pty"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(process); i++) {
+        g_autofree char *saved = g_strconcat("m 64|", process[i], NULL);
+        g_autofree char *says = g_strdup_printf(
+            "the saved option -%s is no machine's: the user gives it, and no file", process[i]);
+        assert_merged(saved, "skiff -restore s", says);
+    }
+    assert_merged("nographic -daemonize", "skiff -restore s",
+                  "the saved option -nographic -daemonize takes no argument");
+    assert_merged("append|qmp stdio", "skiff -restore s",
+                  "the saved option -append lacks its argument");
+    assert_merged("device help", "skiff -restore s", "the saved option -device help asks for help");
+    assert_merged("help", "skiff -restore s", "the saved option -help is none that this skiff has");
+    assert_merged("-qmp stdio", "skiff -restore s",
+                  "the saved option --qmp stdio is none that this skiff has");
+    assert_merged("readconfig x", "skiff -restore s",
+                  "the saved option -readconfig x is none that this skiff has");
+}
+
+#define RUNS "runs a program of the host: give the option yourself, with the same id"
+
+static void programs_are_not_run_for_a_file(void **state)
+{
+    assert_merged("netdev tap,id=n,script=/x", "skiff -restore s",
+                  "the saved option -netdev tap,id=n,script=/x " RUNS);
+    assert_merged("netdev tap,id=n,downscript=x", "skiff -restore s",
+                  "the saved option -netdev tap,id=n,downscript=x " RUNS);
+    assert_merged(
+        "netdev user,id=n,hostfwd=tcp::1-:1,guestfwd=tcp:10.0.2.9:1-cmd:x", "skiff -restore s",
+        "the saved option -netdev user,id=n,hostfwd=tcp::1-:1,guestfwd=tcp:10.0.2.9:1-cmd:x " RUNS);
+    assert_merged("nic tap,helper=x", "skiff -restore s",
+                  "the saved option -nic tap,helper=x " RUNS);
+    assert_merged(
+        "netdev {\"type\":\"tap\",\"id\":\"n\",\"script\":\"x\"}", "skiff -restore s",
+        "the saved option -netdev {\"type\":\"tap\",\"id\":\"n\",\"script\":\"x\"} " RUNS);
+    assert_merged("netdev tap,id=n,script=no,downscript=no", "skiff -restore s",
+                  "skiff -netdev tap,id=n,script=no,downscript=no -restore s");
+    assert_merged("netdev tap,id=n,script=/x", "skiff -restore s -netdev tap,id=n,script=/y",
+                  "skiff -restore s -netdev tap,id=n,script=/y");
 }
 
 static void assert_located(const char *name, const char *value, const char *expected)
@@ -112,6 +181,8 @@ static void what_is_no_state_is_refused(void **state)
 {
     assert_refused("skiff -restore", "needs an argument");
     assert_refused("skiff -restore a -restore b", "one state");
+    assert_refused("skiff -restore a -loadstate b", "one state");
+    assert_refused("skiff -restore a -loadstate", "-loadstate: needs an argument");
     assert_refused("skiff -restore /no/such", "-restore '/no/such': No such file");
     assert_refused("skiff -restore /dev/null", "-restore '/dev/null': ");
     assert_refused("skiff -restore /dev/zero",
@@ -124,6 +195,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(saved_options_come_first),
         cmocka_unit_test(options_that_are_given_anew_replace_the_saved),
+        cmocka_unit_test(words_that_are_arguments_are_no_options),
+        cmocka_unit_test(options_that_are_no_machines_are_refused),
+        cmocka_unit_test(programs_are_not_run_for_a_file),
         cmocka_unit_test(relative_paths_are_those_of_the_saved_directory),
         cmocka_unit_test(files_stay_where_they_are_in_the_same_directory),
         cmocka_unit_test(what_is_no_state_is_refused),

@@ -22,6 +22,7 @@ typedef struct Rig {
     unsigned seed;
     bool log_fails, state_fails;
     bool stop_comes;       /* a user's stop, while the VM is stopped for the save */
+    struct End *end_comes; /* a user's savevm-end, at that time */
     unsigned dirty_passes; /* so often a pass finds all pages written again */
 } Rig;
 
@@ -77,6 +78,21 @@ static const RunStateOps rig_ops = {
     .co_reset = rig_reset,
 };
 
+typedef struct End {
+    bool ok, ended;
+    const char *then; /* the file of a save that the same user starts at once */
+} End;
+
+static void end_run(void *opaque)
+{
+    End *e = opaque;
+    enter_coroutine();
+    enter_main();
+    e->ok = savevm_co_end(&rig->vm, NULL) &&
+            (e->then == NULL || savevm_co_start(&rig->vm, e->then, NULL));
+    e->ended = true;
+}
+
 /* Stands for the real one: of the machine, only memory is here. */
 GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error)
 {
@@ -85,6 +101,10 @@ GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error
     rig->saves++;
     if (rig->stop_comes) {
         run_state_request_stop(&vm->run, STOP_PAUSED);
+    }
+    if (rig->end_comes != NULL) { /* while the vCPUs answer */
+        co_start(test_main, end_run, rig->end_comes);
+        co_yield_turn();
     }
     if (rig->state_fails) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "vnet0: its state is elsewhere");
@@ -481,6 +501,42 @@ BLOCK_TEST(a_file_of_a_cancelled_save_does_not_stay_valid)
     assert_true(last > 15);
 }
 
+BLOCK_TEST(a_cancel_while_the_state_of_the_machine_is_read_lets_the_vm_go_on)
+{
+    End e = {0};
+    rig_init();
+    rig->end_comes = &e;
+    rig_start(FILE_A);
+    while (!e.ended) {
+        co_yield_turn();
+    }
+    assert_true(e.ok);
+    assert_int_equal(savevm_info().state, SAVEVM_NONE);
+    assert_true(rig_runs());
+    rig_clear();
+}
+
+/* The second ends only the save that was under way when it came, not the one that the first has begun since. */
+BLOCK_TEST(two_users_end_a_save_and_one_begins_the_next)
+{
+    Start s;
+    End first = {.then = FILE_B}, second = {0};
+    rig_init();
+    assert_true(start_and_hang(&s, 8));
+    co_start(test_main, end_run, &first);
+    co_start(test_main, end_run, &second);
+    while (!first.ended || !second.ended) {
+        co_yield_turn();
+    }
+    assert_true(first.ok);
+    assert_true(second.ok);
+    rig_wait(SAVEVM_COMPLETED);
+    assert_true(file_is_valid(rig->b));
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    fault_release(rig->a);
+    rig_clear();
+}
+
 BLOCK_TEST(the_end_of_skiff_ends_a_save_that_hangs)
 {
     Start s;
@@ -551,6 +607,8 @@ int main(void)
         cmocka_unit_test(an_error_of_any_request_fails_the_save),
         cmocka_unit_test(a_cancel_while_any_request_hangs_lets_the_vm_go_on),
         cmocka_unit_test(a_file_of_a_cancelled_save_does_not_stay_valid),
+        cmocka_unit_test(a_cancel_while_the_state_of_the_machine_is_read_lets_the_vm_go_on),
+        cmocka_unit_test(two_users_end_a_save_and_one_begins_the_next),
         cmocka_unit_test(the_end_of_skiff_ends_a_save_that_hangs),
         cmocka_unit_test(a_users_stop_during_a_save_that_fails_counts),
         cmocka_unit_test(a_users_stop_during_a_save_that_completes_counts),
