@@ -69,6 +69,23 @@ test_a_guest_that_writes_memory_goes_on_in_another_process() {
     goes_on 100 # the file is as before
 }
 
+# A quit while memory is copied: skiff waits, for a file that answers, until it is gone.
+test_a_quit_during_a_save_leaves_no_file() {
+    local round
+    machine dirty=24M
+    for round in 1 2 3 4 5 6; do
+        start_machine
+        wait_output '^tick 5$'
+        monitor "savevm-start $work/cut"
+        sleep "0.0$round"
+        monitor quit
+        wait_skiff
+        expect_status 0
+        [ ! -e "$work/cut" ] || "$skiff_img" state -q "$work/cut" || fail "round $round has left a part of a file"
+        rm -f "$work/cut"
+    done
+}
+
 # Memory holds secrets: a file that others can read is named.
 test_a_file_that_others_can_read_is_warned_of() {
     machine ''

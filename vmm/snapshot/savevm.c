@@ -101,6 +101,16 @@ static void savevm_vm_ending(VmListener *l, VmCause cause, bool leaving)
     }
 }
 
+/* The file that was made is removed before skiff is gone; one that hangs is given up (state_target_co_leave()). */
+static void savevm_vm_leave(VmListener *l)
+{
+    enter_main();
+    enter_coroutine();
+    while (savevm.state == SAVEVM_ACTIVE) {
+        co_queue_wait(&savevm.ended, "the end of a save");
+    }
+}
+
 /* ---- dirty memory ---- */
 
 /* A party that writes RAM cannot log: the passes of a running guest are not possible. */
@@ -257,7 +267,7 @@ static void savevm_run(void *opaque)
 static RUNS_IN_MAIN void savevm_begin(Vm *vm, StateTarget *target)
 {
     savevm.vm = vm;
-    savevm.listener = (VmListener){.ending = savevm_vm_ending};
+    savevm.listener = (VmListener){.ending = savevm_vm_ending, .co_leave = savevm_vm_leave};
     vm_listen(vm, &savevm.listener);
     co_queue_init(&savevm.ended);
     savevm.begin_ns = aio_now_ns(vm->ctx);

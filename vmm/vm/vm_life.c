@@ -109,6 +109,7 @@ static void vm_quit_run(void *opaque)
     jobs_cancel_all();
     jobs_co_settle();  /* they end under the operation lock */
     nbd_co_shutdown(); /* and so do exports */
+    vm_listeners_co_leave(vm);
     vm_operation_begin(&vm->run);
     vm_stopped_put(&vm->run, co_vm_stop(&vm->run, STOP_SHUTDOWN));
     vm_quit_co_complete(vm, true);

@@ -22,3 +22,19 @@ void vm_unlisten(Vm *vm, VmListener *l)
         }
     }
 }
+
+static RUNS_IN_MAIN VmListener *vm_listener_to_leave(const Vm *vm)
+{
+    VmListener *l = vm->listeners;
+    while (l != NULL && l->co_leave == NULL) {
+        l = l->next;
+    }
+    return l;
+}
+
+void vm_listeners_co_leave(Vm *vm)
+{
+    for (VmListener *l; (l = vm_listener_to_leave(vm)) != NULL;) {
+        l->co_leave(l); /* it is removed: others may have come and gone */
+    }
+}

@@ -57,6 +57,9 @@ struct VmListener {
     /* The guest has ended. @leaving: skiff exits; otherwise the VM stops (-no-shutdown). With
      * @leaving it is called once. */
     void (*ending)(VmListener *l, VmCause cause, bool leaving);
+    /* A coroutine, after `ending` with @leaving: waits until what that has cancelled is over and cleared up. Removes @l.
+     * skiff exits at the bound of its end whether or not it returns. */
+    void (*co_leave)(VmListener *l);
     /* @crash_loaded: the guest's own crash kernel takes over. */
     void (*panicked)(VmListener *l, bool crash_loaded, VmPanicAction action);
     /* A watchdog device has expired. Called before the action. */
@@ -94,6 +97,8 @@ void vm_listen(Vm *vm, VmListener *l) RUNS_IN_MAIN;
 /* Does nothing if @l does not listen. */
 void vm_unlisten(Vm *vm, VmListener *l) RUNS_IN_MAIN;
 
+/* Calls `co_leave` of all listeners that have one. No operation lock is held. */
+void vm_listeners_co_leave(Vm *vm) coroutine_fn RUNS_IN_MAIN;
 /* Calls a member of all listeners of @vm (a Vm *): VM_ANNOUNCE(vm, reset, cause). */
 #define VM_ANNOUNCE(vm, member, ...)                                                               \
     for (VmListener *l_ = (vm)->listeners, *next_; l_ != NULL; l_ = next_) {                       \

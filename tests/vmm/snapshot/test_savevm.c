@@ -544,9 +544,8 @@ BLOCK_TEST(the_end_of_skiff_ends_a_save_that_hangs)
     assert_true(start_and_hang(&s, 8));
     run_state_leave(&rig->vm.run);
     VM_ANNOUNCE(&rig->vm, ending, VM_CAUSE_HOST_QMP_QUIT, true);
-    while (savevm_info().state == SAVEVM_ACTIVE) {
-        co_yield_turn();
-    }
+    vm_listeners_co_leave(&rig->vm);
+    assert_int_equal(savevm_info().state, SAVEVM_NONE);
     vm_operation_begin(&rig->vm.run); /* nobody has kept it */
     vm_operation_end(&rig->vm.run);
     fault_release(rig->a);
