@@ -108,9 +108,6 @@ test_a_sandboxed_machine_is_saved_and_goes_on() {
     save "$work/state"
     "$skiff_img" state -q "$work/state" || fail 'skiff-img finds the file wrong'
     goes_on 20 -sandbox on
-    start_machine -loadstate "$work/state" -sandbox on
-    save "$work/state"
-    goes_on 20
     start_machine -sandbox on
     wait_output '^tick 5$'
     monitor "savevm-start $work/no/directory"
