@@ -22,7 +22,7 @@
 #include "vmm/process/run_with.h"
 #include "vmm/sandbox/sandbox.h"
 #include "vmm/exec/exec_vm.h"
-#include "vmm/snapshot/restore_args.h"
+#include "vmm/cmdline/restore_args.h"
 #include "vmm/snapshot/state_load.h"
 #include "vmm/startup.h"
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "vmm/config.h"
-#include "vmm/snapshot/restore_args.h"
+#include "vmm/cmdline/restore_args.h"
 
 #define SAVED "/saved"
 
@@ -202,5 +202,5 @@ int main(void)
         cmocka_unit_test(files_stay_where_they_are_in_the_same_directory),
         cmocka_unit_test(what_is_no_state_is_refused),
     };
-    return cmocka_run_group_tests_name("vmm/snapshot/restore_args", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("vmm/cmdline/restore_args", tests, NULL, NULL);
 }

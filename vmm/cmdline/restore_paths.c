@@ -2,7 +2,7 @@
 /* Relative paths in saved options. */
 #include <string.h>
 #include "util/opts/json.h"
-#include "vmm/snapshot/restore_args.h"
+#include "vmm/cmdline/restore_args.h"
 
 #define RESTORE_JSON_DEPTH 32
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vmm/snapshot/restore_args.h"
+#include "vmm/cmdline/restore_args.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -16,8 +16,8 @@
  *
  * The file is read before there is a loop or a thread, as other files of the command line are.
  */
-#ifndef SKIFF_VMM_SNAPSHOT_RESTORE_ARGS_H
-#define SKIFF_VMM_SNAPSHOT_RESTORE_ARGS_H
+#ifndef SKIFF_VMM_CMDLINE_RESTORE_ARGS_H
+#define SKIFF_VMM_CMDLINE_RESTORE_ARGS_H
 
 #include <glib.h>
 #include <stdbool.h>
