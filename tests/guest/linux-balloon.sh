@@ -5,6 +5,7 @@
 # The balloon with Debian's unmodified kernel: it gives memory back on request and takes it again,
 # reports statistics and free pages; the host really gets the memory.
 . "$(dirname "$0")/common.bash"
+only_in_check_long
 
 guest_script=$guest_steps'
 total() { sed -n "s/^MemTotal: *\([0-9]*\) .*/\1/p" /proc/meminfo; }

@@ -5,6 +5,7 @@
 # Debian's unmodified kernel on folders of the host: as its root file system, read-only; shared, with checks of
 # files from both sides; by an ordinary user in a sandbox; and with a virtiofsd that dies.
 . "$(dirname "$0")/common.bash"
+only_in_check_long
 
 kernel=(-m 512 -nographic -no-reboot -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz)
 
