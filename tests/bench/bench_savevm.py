@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from qmp import Qmp  # noqa: E402
 
 SAVE_LIMIT_S = 120
+QMP_OPTION = "-qmp"
 
 
 def machine(vmm, guests, mib, dirty):
@@ -89,6 +90,11 @@ def first_byte(command):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as process:
+        if QMP_OPTION in command:  # QEMU goes on stopped, as it was saved
+            with Qmp(command[command.index(QMP_OPTION) + 1].split(":")[1].split(",")[0]) as vm:
+                while vm.cmd("query-status")["status"] == "inmigrate":
+                    time.sleep(0.0005)
+                vm.cmd("cont")
         if not os.read(process.stdout.fileno(), 1):
             sys.exit(f"bench: {' '.join(command)}: the guest wrote nothing")
         took = (time.perf_counter() - begin) * 1000
@@ -100,9 +106,11 @@ def first_byte(command):
 def restores(commands, path_of):
     """{name: command} with the arguments that go on from the state."""
     skiff, qemu = path_of("skiff"), path_of("QEMU")
+    socket_path = os.path.join(os.path.dirname(qemu), "bench-qmp")
     return {
         "cold": commands["skiff"],
         "restore": commands["skiff"][:1] + ["-restore", skiff],
         "loadstate": commands["skiff"] + ["-loadstate", skiff],
-        "QEMU": commands["QEMU"] + ["-incoming", f"exec:cat {qemu}"],
+        "QEMU": commands["QEMU"]
+        + ["-incoming", f"exec:cat {qemu}", QMP_OPTION, f"unix:{socket_path},server=on,wait=off"],
     }
