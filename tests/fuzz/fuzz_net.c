@@ -144,7 +144,7 @@ static void user_round(NetRig *r)
 static void open_pair(NetRig *r, int type, int *peer)
 {
     int fds[2];
-    int ret = socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds);
+    int ret = socketpair(AF_UNIX, type | SOCK_NONBLOCK, 0, fds); /* as an inherited one */
     g_assert(ret == 0);
     g_autofree char *options =
         g_strdup_printf(type == SOCK_STREAM ? "stream,id=n,addr.type=fd,addr.str=%d"
@@ -152,7 +152,6 @@ static void open_pair(NetRig *r, int type, int *peer)
                         fds[0]);
     net_rig_add(r, options);
     net_rig_attach(r, "n");
-    close(fds[0]);
     *peer = fds[1];
 }
 
