@@ -9,6 +9,8 @@
 #include "vmm/config.h"
 #include "vmm/snapshot/machine_options.h"
 
+#define RESTORE_PIECE (UINT64_C(1) << 20) /* bytes of the file that are read at once */
+
 /* ---- which saved options the user replaces ---- */
 
 /* Options whose rows have an id, and its key. */
@@ -183,34 +185,35 @@ static bool restore_fail(GError **error, const char *path, const char *what)
     return false;
 }
 
-static bool restore_read(const char *path, int fd, GByteArray *out, GError **error)
+/* Appends to @out until it has @size bytes, or the file ends. Memory is in proportion to the file. */
+static bool restore_read(const char *path, int fd, GByteArray *out, uint64_t size, GError **error)
 {
-    while (out->len < STATE_STREAM_MAX) {
-        guint at = out->len, want = at == 0 ? STATE_STREAM_PREFIX : 0;
-        if (at != 0) {
-            GError *wrong = NULL;
-            uint64_t length = state_stream_length(out->data, at, &wrong);
-            if (length == 0) {
-                restore_fail(error, path, wrong->message);
-                g_error_free(wrong);
-                return false;
-            }
-            want = length > at ? (guint)MIN(length - at, 1u << 20) : 0;
-        }
-        if (want == 0) {
-            return true;
-        }
-        g_byte_array_set_size(out, at + want);
-        ssize_t n = pread(fd, out->data + at, want, at);
+    ssize_t n = 1;
+    while (n > 0 && out->len < size) {
+        guint at = out->len;
+        g_byte_array_set_size(out, at + (guint)MIN(size - at, RESTORE_PIECE));
+        n = pread(fd, out->data + at, out->len - at, at);
         g_byte_array_set_size(out, at + (guint)MAX(n, 0));
-        if (n < 0) {
-            return restore_fail(error, path, g_strerror(errno));
-        }
-        if (n == 0) {
-            return at != 0 || restore_fail(error, path, "no state stream: the file is empty");
-        }
     }
-    return true;
+    return n >= 0 || restore_fail(error, path, g_strerror(errno));
+}
+
+static bool restore_read_stream(const char *path, int fd, GByteArray *out, GError **error)
+{
+    GError *wrong = NULL;
+    if (!restore_read(path, fd, out, STATE_STREAM_PREFIX, error)) {
+        return false;
+    }
+    if (out->len == 0) {
+        return restore_fail(error, path, "no state stream: the file is empty");
+    }
+    uint64_t length = state_stream_length(out->data, out->len, &wrong);
+    if (length == 0) {
+        restore_fail(error, path, wrong->message);
+        g_error_free(wrong);
+        return false;
+    }
+    return restore_read(path, fd, out, length, error);
 }
 
 static GByteArray *restore_read_file(const char *path, GError **error)
@@ -221,7 +224,7 @@ static GByteArray *restore_read_file(const char *path, GError **error)
         return NULL;
     }
     g_autoptr(GByteArray) stream = g_byte_array_new();
-    bool ok = restore_read(path, fd, stream, error);
+    bool ok = restore_read_stream(path, fd, stream, error);
     close(fd);
     return ok ? g_steal_pointer(&stream) : NULL;
 }
