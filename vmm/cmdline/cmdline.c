@@ -217,16 +217,6 @@ static bool cmdline_take(VmConfig *config, int argc, char **argv, int *at, GErro
     return option->handler(config, name, value, error);
 }
 
-bool cmdline_lookup(const char *name, bool *has_argument, bool *listed)
-{
-    const CmdlineOption *option = cmdline_find(name);
-    if (option != NULL) {
-        *has_argument = option->argument != NULL;
-        *listed = option->help != NULL;
-    }
-    return option != NULL;
-}
-
 bool cmdline_find_kind(const char *name, bool *has_argument, bool *of_process)
 {
     const CmdlineOption *option = cmdline_find(name);

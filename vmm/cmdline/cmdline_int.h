@@ -71,10 +71,6 @@ bool cmdline_check_accelerators(const VmConfig *config, GError **error) ANY_THRE
 OptDict *cmdline_parse_dict(const char *name, const char *value, const char *implied_key,
                             GError **error) ANY_THREAD;
 
-/* Whether the table has option @name (without its dash), and whether it takes an argument and is
- * listed by -help. For tests. */
-bool cmdline_lookup(const char *name, bool *has_argument, bool *listed) ANY_THREAD;
-
 /* Prints the help; false + error when the type is unknown. @name without dashes. */
 bool cmdline_answer_help(const char *name, const char *value, GError **error);
 
