@@ -214,6 +214,14 @@ static RUNS_IN_MAIN void savevm_finish(GError *error)
     co_queue_wake_all(&savevm.ended);
 }
 
+/* The save has failed. No lock is held, since the file may take its time. Takes @error. */
+static coroutine_fn RUNS_IN_MAIN void savevm_give_up(GError *error)
+{
+    savevm_leave_target();
+    savevm.end_ns = aio_now_ns(savevm.vm->ctx);
+    savevm_finish(error);
+}
+
 /* Stops the VM, and leaves it stopped if everything is written. */
 static coroutine_fn RUNS_IN_MAIN void savevm_stop_and_complete(void)
 {
@@ -237,8 +245,7 @@ static coroutine_fn RUNS_IN_MAIN void savevm_stop_and_complete(void)
     co_vm_resume(rs);
     vm_operation_end(rs);
     if (error != NULL) {
-        savevm_leave_target();
-        savevm_finish(error);
+        savevm_give_up(error);
     }
 }
 
@@ -257,9 +264,7 @@ static void savevm_run(void *opaque)
     vm_operation_begin(&savevm.vm->run);
     savevm_stop_log();
     vm_operation_end(&savevm.vm->run);
-    savevm_leave_target();
-    savevm.end_ns = aio_now_ns(savevm.vm->ctx);
-    savevm_finish(error);
+    savevm_give_up(error);
 }
 
 /* ---- commands ---- */
@@ -297,9 +302,7 @@ bool savevm_co_start(Vm *vm, const char *path, GError **error)
     GError *failure = NULL;
     if (target != NULL && !state_target_co_open(target, &failure)) {
         g_propagate_error(error, g_error_copy(failure));
-        savevm_leave_target();
-        savevm.end_ns = aio_now_ns(vm->ctx);
-        savevm_finish(failure);
+        savevm_give_up(failure);
         return false;
     }
     co_start(vm->ctx, savevm_run, NULL);

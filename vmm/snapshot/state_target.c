@@ -121,8 +121,7 @@ static coroutine_fn bool state_target_step_open(StateTarget *t, GError **error)
         }
         if (!file_co_is_private(t->path)) {
             log_warn("savevm-start: '%s' was there, and others than its owner can read it, or you "
-                     "do not own it: "
-                     "it gets the guest's memory",
+                     "do not own it: it gets the guest's memory",
                      t->path);
         }
     }
@@ -198,8 +197,8 @@ static coroutine_fn RUNS_IN_MAIN void state_target_close(StateTarget *t)
         g_clear_pointer(&t->stream, g_byte_array_unref);
         co_call_in(blk_home(t->blk), state_target_end_at_home, t);
     }
-    if (t->made &&
-        !t->valid) { /* before its lock is released: later the name may be another save's */
+    if (t->made && !t->valid) {
+        /* Before its lock is released: later the name may be another save's. */
         file_co_remove(t->path);
     }
     if (t->blk != NULL) {
