@@ -7,6 +7,7 @@
  *   /machine       "vm": the VM's clock, whether it ran or why not. "x86-chips": interrupt controllers, timers
  *   /machine/cpu/N the vCPUs
  *   PATH           the devices (migration/device_state.h)
+ *   /exec          and others: what rooms above the VM have (vmm/vm/vm_state_part.h)
  *
  *   stage   decodes the stream and checks each section against this machine; nothing changes
  *   apply   RAM has been loaded: vCPUs, chips, devices, then the run state's reason
