@@ -387,6 +387,17 @@ bool run_state_will_reset(RunState *rs)
     return run_state_queue_has(rs, RUN_REQUEST_RESET);
 }
 
+void run_state_drop_reset(RunState *rs, const VmStopped *token)
+{
+    if (token != &rs->stopped || token->count == 0) {
+        bug_abort("invariant 3: a load without a VmStopped token");
+    }
+    run_state_take_posted(rs);
+    if (run_state_queue_remove(rs, RUN_REQUEST_RESET)) {
+        run_state_wake_waiters(rs);
+    }
+}
+
 /* Posts the bits @request and cancels the bits @instead_of that are still posted. */
 static void run_state_post(RunState *rs, unsigned request, unsigned instead_of)
 {

@@ -36,7 +36,7 @@ MachineStateLoad *machine_state_stage(Vm *vm, const GByteArray *stream, GError *
     RUNS_IN_MAIN;
 /* Whether the machine was to run when it was saved. Otherwise `apply` sets the reason why not. */
 bool machine_state_ran(const MachineStateLoad *l) RUNS_IN_MAIN;
-/* Loads what was staged, once. False + error: KVM or a device refuses a part. */
+/* Loads what was staged, as often as wanted. False + error: KVM or a device refuses a part. */
 bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 void machine_state_load_free(MachineStateLoad *l) ANY_THREAD;

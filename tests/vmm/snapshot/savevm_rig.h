@@ -26,6 +26,9 @@ typedef struct Rig {
     bool log_fails, state_fails;
     bool stop_comes;       /* a user's stop, while the VM is stopped for the save */
     struct End *end_comes; /* a user's savevm-end, at that time */
+    RamTest at_point;      /* what memory was when the newest state was staged */
+    unsigned loads;
+    bool load_fails, load_stop_comes, load_reset_comes;
     unsigned dirty_passes; /* so often a pass finds all pages written again */
 } Rig;
 
@@ -33,7 +36,7 @@ static Rig *rig;
 
 /* ---- the machine ---- */
 
-static void rig_write(uint64_t page)
+static inline void rig_write(uint64_t page)
 {
     uint64_t gpa;
     uint8_t *to = rig->ram.host + page * GUEST_RAM_PAGE;
@@ -43,7 +46,7 @@ static void rig_write(uint64_t page)
 }
 
 /* The guest writes until the end, and the last page only then. */
-static void rig_park(void *opaque)
+static inline void rig_park(void *opaque)
 {
     enter_coroutine();
     rig_write(3);
@@ -52,22 +55,22 @@ static void rig_park(void *opaque)
     rig->stops++;
 }
 
-static void rig_unpark(void *opaque)
+static inline void rig_unpark(void *opaque)
 {
     rig->starts++;
     rig_write(5);
 }
 
-static void rig_step(void *opaque)
+static inline void rig_step(void *opaque)
 {
 }
 
-static bool rig_start_backends(void *opaque, GError **error)
+static inline bool rig_start_backends(void *opaque, GError **error)
 {
     return true;
 }
 
-static bool rig_reset(void *opaque, GError **error)
+static inline bool rig_reset(void *opaque, GError **error)
 {
     return true;
 }
@@ -86,7 +89,7 @@ typedef struct End {
     const char *then; /* the file of a save that the same user starts at once */
 } End;
 
-static void end_run(void *opaque)
+static inline void end_run(void *opaque)
 {
     End *e = opaque;
     enter_coroutine();
@@ -120,7 +123,53 @@ GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error
     return stream;
 }
 
-static bool rig_log_start(void *opaque, GError **error)
+/* The state of vCPUs and devices: whether the VM ran. */
+struct MachineStateLoad {
+    bool ran;
+};
+
+MachineStateLoad *machine_state_stage(Vm *vm, const GByteArray *stream, GError **error)
+{
+    MachineStateLoad *l = g_new0(MachineStateLoad, 1);
+    l->ran = vm->run.run_requested;
+    memcpy(rig->at_point.host, rig->ram.host, RAM_TEST_LOW + RAM_TEST_HIGH);
+    return l;
+}
+
+bool machine_state_ran(const MachineStateLoad *l)
+{
+    return l->ran;
+}
+
+/* Memory is that of the point before vCPUs and devices are loaded. */
+bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token, GError **error)
+{
+    enter_main();
+    assert_int_equal(vm->run.phase, RUN_STOPPED);
+    assert_int_equal(token->count, 1);
+    assert_true(ram_test_equal(&rig->ram, &rig->at_point));
+    rig->loads++;
+    if (rig->load_stop_comes) {
+        run_state_request_stop(&vm->run, STOP_PAUSED);
+    }
+    if (rig->load_reset_comes) {
+        run_state_request_reset(&vm->run);
+    }
+    if (rig->load_fails) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "vnet0: no");
+        return false;
+    }
+    rig_write(7); /* as KVM and devices do while they are loaded */
+    run_state_set_loaded(&vm->run, token, STOP_PAUSED);
+    return true;
+}
+
+void machine_state_load_free(MachineStateLoad *l)
+{
+    g_free(l);
+}
+
+static inline bool rig_log_start(void *opaque, GError **error)
 {
     if (rig->log_fails) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "vsock0 cannot log");
@@ -128,12 +177,12 @@ static bool rig_log_start(void *opaque, GError **error)
     return !rig->log_fails;
 }
 
-static void rig_log_stop(void *opaque)
+static inline void rig_log_stop(void *opaque)
 {
 }
 
 /* The guest's writes since the last pass. */
-static bool rig_log_sync(void *opaque, const GuestRam *ram, GError **error)
+static inline bool rig_log_sync(void *opaque, const GuestRam *ram, GError **error)
 {
     if (rig->dirty_passes > 0 && rig->vm.run.phase == RUN_RUNNING) {
         rig->dirty_passes--;
@@ -146,17 +195,18 @@ static bool rig_log_sync(void *opaque, const GuestRam *ram, GError **error)
 
 static const GuestRamLogOps rig_log = {rig_log_start, rig_log_stop, rig_log_sync};
 
-static coroutine_fn RUNS_IN_MAIN BlockNode *rig_node(const char *name)
+static inline coroutine_fn RUNS_IN_MAIN BlockNode *rig_node(const char *name)
 {
     g_autofree char *text = g_strdup_printf(NODE, name);
     return test_node_add(text);
 }
 
-static coroutine_fn RUNS_IN_MAIN void rig_init(void)
+static inline coroutine_fn RUNS_IN_MAIN void rig_init(void)
 {
     rig = g_new0(Rig, 1);
     ram_test_init(&rig->ram);
     ram_test_init(&rig->at_stop);
+    ram_test_init(&rig->at_point);
     test_fill(rig->ram.host, RAM_TEST_LOW / 2, 1); /* one run of pages: few requests */
     Vm *vm = &rig->vm;
     vm->ctx = test_main;
@@ -171,7 +221,7 @@ static coroutine_fn RUNS_IN_MAIN void rig_init(void)
     rig->b = rig_node("b");
 }
 
-static coroutine_fn RUNS_IN_MAIN void rig_clear(void)
+static inline coroutine_fn RUNS_IN_MAIN void rig_clear(void)
 {
     vm_operation_begin(&rig->vm.run);
     vm_stopped_put(&rig->vm.run, co_vm_stop(&rig->vm.run, STOP_PAUSED));
@@ -186,10 +236,11 @@ static coroutine_fn RUNS_IN_MAIN void rig_clear(void)
     guest_ram_log_free(&rig->vm.machine.ram);
     ram_test_clear(&rig->ram);
     ram_test_clear(&rig->at_stop);
+    ram_test_clear(&rig->at_point);
     g_clear_pointer(&rig, g_free);
 }
 
-static coroutine_fn RUNS_IN_MAIN void rig_start(const char *path)
+static inline coroutine_fn RUNS_IN_MAIN void rig_start(const char *path)
 {
     GError *error = NULL;
     if (!savevm_co_start(&rig->vm, path, &error)) {
@@ -197,7 +248,7 @@ static coroutine_fn RUNS_IN_MAIN void rig_start(const char *path)
     }
 }
 
-static coroutine_fn RUNS_IN_MAIN void rig_wait(SavevmState wanted)
+static inline coroutine_fn RUNS_IN_MAIN void rig_wait(SavevmState wanted)
 {
     while (savevm_info().state == SAVEVM_ACTIVE) {
         co_yield_turn();
@@ -207,7 +258,7 @@ static coroutine_fn RUNS_IN_MAIN void rig_wait(SavevmState wanted)
     }
 }
 
-static bool rig_runs(void)
+static inline bool rig_runs(void)
 {
     return rig->vm.run.phase == RUN_RUNNING;
 }
@@ -221,7 +272,7 @@ typedef struct Reading {
     GError *error;
 } Reading;
 
-static void reading_at_home(void *opaque)
+static inline void reading_at_home(void *opaque)
 {
     Reading *r = opaque;
     enter_coroutine();
@@ -233,7 +284,7 @@ static void reading_at_home(void *opaque)
 }
 
 /* Whether it holds the state of the last stop; false: it holds none. */
-static coroutine_fn RUNS_IN_MAIN bool file_is_valid(BlockNode *n)
+static inline coroutine_fn RUNS_IN_MAIN bool file_is_valid(BlockNode *n)
 {
     Reading r = {0};
     ram_test_init(&r.ram);
@@ -262,7 +313,7 @@ typedef struct FaultCall {
     BlockFault fault;
 } FaultCall;
 
-static void fault_set_at_home(void *opaque)
+static inline void fault_set_at_home(void *opaque)
 {
     FaultCall *c = opaque;
     enter_coroutine();
@@ -270,13 +321,13 @@ static void fault_set_at_home(void *opaque)
     block_fault_set(c->node, &c->fault);
 }
 
-static coroutine_fn RUNS_IN_MAIN void fault_set(BlockNode *n, BlockFault fault)
+static inline coroutine_fn RUNS_IN_MAIN void fault_set(BlockNode *n, BlockFault fault)
 {
     FaultCall c = {n, fault};
     co_call_in(test_home, fault_set_at_home, &c);
 }
 
-static void fault_release_at_home(void *opaque)
+static inline void fault_release_at_home(void *opaque)
 {
     enter_coroutine();
     enter_iothread(test_home);
@@ -284,7 +335,7 @@ static void fault_release_at_home(void *opaque)
     block_fault_release(opaque, 1000);
 }
 
-static coroutine_fn RUNS_IN_MAIN void fault_release(BlockNode *n)
+static inline coroutine_fn RUNS_IN_MAIN void fault_release(BlockNode *n)
 {
     co_call_in(test_home, fault_release_at_home, n);
 }
