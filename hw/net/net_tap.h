@@ -4,7 +4,8 @@
  * a descriptor, which the home loop of the NIC reads and writes; a frame is one system call.
  *
  * All set-up is in workers, since the kernel takes a lock of its whole network for it. Shared by net_tap.c
- * (options, set-up), net_tap_queue.c (the data path) and net_tap_program.c (scripts, the bridge helper).
+ * (options, when the device is set up), net_tap_device.c (its descriptors), net_tap_queue.c (the data path) and
+ * net_tap_program.c (scripts, the bridge helper).
  */
 #ifndef SKIFF_HW_NET_NET_TAP_H
 #define SKIFF_HW_NET_NET_TAP_H
@@ -14,6 +15,7 @@
 #include "util/log.h"
 
 #define NET_TAP_SCRIPT "/etc/qemu-ifup"
+#define NET_TAP_NO_SCRIPT "no"
 #define NET_TAP_DOWN_SCRIPT "/etc/qemu-ifdown"
 #define NET_TAP_HELPER "/usr/lib/qemu/qemu-bridge-helper" /* Debian's qemu-system-common */
 #define NET_TAP_BRIDGE "br0"
@@ -58,6 +60,13 @@ static inline NetTap *net_tap_from(NetBackend *b)
 
 /* The descriptor of @queue, for vhost-net; borrowed. */
 int net_tap_fd(const NetBackend *b, unsigned queue) ANY_THREAD;
+
+/* ---- net_tap_device.c: workers ---- */
+/* Opens the device as the options say: `queues` and their descriptors, `name`, `vnet_hdr`, the offloads of
+ * `base`. Then its first queue is in use. False + error: tap_co_close() closes what is open. */
+bool net_tap_open_device(NetTap *t, GError **error) RUNS_IN_WORKER;
+/* False + errno: the kernel refuses. */
+bool net_tap_configure_device(NetTap *t, const NetConfig *config) RUNS_IN_WORKER;
 
 /* ---- net_tap_queue.c: home ---- */
 void net_tap_queue_start(NetBackend *b, unsigned queue, AioContext *home);
