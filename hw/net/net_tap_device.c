@@ -280,7 +280,7 @@ static bool tap_is_given(const NetTapDevice *d)
     return d->options.fd_text != NULL || d->options.fds_text != NULL;
 }
 
-static bool tap_open_descriptors(NetTapDevice *d, GError **error)
+static RUNS_IN_WORKER bool tap_open_descriptors(NetTapDevice *d, GError **error)
 {
     const NetTapOptions *o = &d->options;
     int vnet_hdr;
