@@ -79,6 +79,7 @@ static bool tap_co_configure(NetBackend *b, const NetConfig *config)
     NetTap *t = net_tap_from(b);
     g_autoptr(GError) error = NULL;
     enter_coroutine();
+    enter_loop(co_context(co_self()));
     if (net_tap_device_co_call(t->device, net_tap_device_configure, config, NET_TAP_LIMIT_NS,
                                &error)) {
         return true;
