@@ -110,6 +110,7 @@ typedef struct ProcessConfig {
     bool log_timestamps;
     GPtrArray *traces;           /* char * globs */
     char *notify;                /* -notify as written */
+    char *snapshot_at;           /* -snapshot-at as written; NULL: none */
     OptDict *sandbox, *run_with; /* or NULL */
 } ProcessConfig;
 

@@ -243,6 +243,7 @@ bool cmdline_exec_port(VmConfig *config, const char *name, const char *value, GE
     return true;
 }
 
+/* -exec and -snapshot-at. */
 bool cmdline_exec(VmConfig *config, const char *name, const char *value, GError **error)
 {
     if (!config->control.exec_port) {
