@@ -240,14 +240,21 @@ char **restore_args_merge(int argc, char **argv, const GPtrArray *saved, const c
 
 /* ---- the file ---- */
 
-static bool restore_fail(GError **error, const char *path, const char *what)
+/* -restore or -clone. */
+typedef struct RestoreSource {
+    const char *option; /* borrowed */
+    char *path;
+} RestoreSource;
+
+static bool restore_fail(GError **error, const RestoreSource *from, const char *what)
 {
-    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-restore '%s': %s", path, what);
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-%s '%s': %s", from->option, from->path, what);
     return false;
 }
 
 /* Appends to @out until it has @size bytes, or the file ends. Memory is in proportion to the file. */
-static bool restore_read(const char *path, int fd, GByteArray *out, uint64_t size, GError **error)
+static bool restore_read(const RestoreSource *from, int fd, GByteArray *out, uint64_t size,
+                         GError **error)
 {
     ssize_t n = 1;
     while (n > 0 && out->len < size) {
@@ -256,36 +263,36 @@ static bool restore_read(const char *path, int fd, GByteArray *out, uint64_t siz
         n = pread(fd, out->data + at, out->len - at, at);
         g_byte_array_set_size(out, at + (guint)MAX(n, 0));
     }
-    return n >= 0 || restore_fail(error, path, g_strerror(errno));
+    return n >= 0 || restore_fail(error, from, g_strerror(errno));
 }
 
-static bool restore_read_stream(const char *path, int fd, GByteArray *out, GError **error)
+static bool restore_read_stream(const RestoreSource *from, int fd, GByteArray *out, GError **error)
 {
     GError *wrong = NULL;
-    if (!restore_read(path, fd, out, STATE_STREAM_PREFIX, error)) {
+    if (!restore_read(from, fd, out, STATE_STREAM_PREFIX, error)) {
         return false;
     }
     if (out->len == 0) {
-        return restore_fail(error, path, "no state stream: the file is empty");
+        return restore_fail(error, from, "no state stream: the file is empty");
     }
     uint64_t length = state_stream_length(out->data, out->len, &wrong);
     if (length == 0) {
-        restore_fail(error, path, wrong->message);
+        restore_fail(error, from, wrong->message);
         g_error_free(wrong);
         return false;
     }
-    return restore_read(path, fd, out, length, error);
+    return restore_read(from, fd, out, length, error);
 }
 
-static GByteArray *restore_read_file(const char *path, GError **error)
+static GByteArray *restore_read_file(const RestoreSource *from, GError **error)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    int fd = open(from->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0) {
-        restore_fail(error, path, g_strerror(errno));
+        restore_fail(error, from, g_strerror(errno));
         return NULL;
     }
     g_autoptr(GByteArray) stream = g_byte_array_new();
-    bool ok = restore_read_stream(path, fd, stream, error);
+    bool ok = restore_read_stream(from, fd, stream, error);
     close(fd);
     return ok ? g_steal_pointer(&stream) : NULL;
 }
@@ -330,29 +337,29 @@ static bool restore_find(int argc, char **argv, const char **name, const char **
     return *value != NULL;
 }
 
-/* The file of -restore or -clone; owned. NULL + error. */
-static char *restore_find_path(int argc, char **argv, GError **error)
+/* Sets @from, whose path the caller frees. */
+static bool restore_find_source(int argc, char **argv, RestoreSource *from, GError **error)
 {
-    const char *name = NULL, *value;
+    const char *value;
     CloneOptions clone;
-    if (!restore_find(argc, argv, &name, &value, error)) {
-        return NULL;
+    if (!restore_find(argc, argv, &from->option, &value, error)) {
+        return false;
     }
-    if (strcmp(name, "restore") == 0) {
-        return g_strdup(value);
+    if (strcmp(from->option, "restore") == 0) {
+        from->path = g_strdup(value);
+        return true;
     }
     if (!clone_options_parse(&clone, value, error)) {
-        return NULL;
+        return false;
     }
-    char *path = g_strdup(clone.file);
+    from->path = g_strdup(clone.file);
     clone_options_clear(&clone);
-    return path;
+    return true;
 }
 
-char **restore_args_expand(int argc, char **argv, GError **error)
+static char **restore_expand_from(const RestoreSource *from, int argc, char **argv, GError **error)
 {
-    g_autofree char *path = restore_find_path(argc, argv, error);
-    g_autoptr(GByteArray) stream = path != NULL ? restore_read_file(path, error) : NULL;
+    g_autoptr(GByteArray) stream = restore_read_file(from, error);
     if (stream == NULL) {
         return NULL;
     }
@@ -362,15 +369,25 @@ char **restore_args_expand(int argc, char **argv, GError **error)
     const char *text = s != NULL ? state_stream_text(s, "directory") : NULL;
     g_autofree char *directory = text != NULL ? machine_text_unescape(text) : NULL;
     if (saved == NULL || directory == NULL) {
-        restore_fail(error, path, saved == NULL ? wrong->message : "it does not name a directory");
+        restore_fail(error, from, saved == NULL ? wrong->message : "it does not name a directory");
         g_clear_error(&wrong);
         return NULL;
     }
     g_autofree char *now = g_get_current_dir();
     char **all = restore_args_merge(argc, argv, saved, directory, now, &wrong);
     if (all == NULL) {
-        restore_fail(error, path, wrong->message);
+        restore_fail(error, from, wrong->message);
         g_error_free(wrong);
     }
+    return all;
+}
+
+char **restore_args_expand(int argc, char **argv, GError **error)
+{
+    RestoreSource from = {.path = NULL};
+    char **all = restore_find_source(argc, argv, &from, error)
+                     ? restore_expand_from(&from, argc, argv, error)
+                     : NULL;
+    g_free(from.path);
     return all;
 }
