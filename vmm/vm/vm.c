@@ -165,6 +165,7 @@ bool vm_co_press_nmi(Vm *vm, GError **error)
 static void vm_acpi_event(void *opaque, unsigned gpe)
 {
     Vm *vm = opaque;
+    enter_main();
     assert_bql();
     board_raise_gpe(&vm->machine, gpe);
 }
