@@ -47,6 +47,9 @@ static const StateField ioapic_fields[] = {
 static const StateDesc ioapic_desc = TABLE("ioapic", Ioapic, ioapic_fields);
 
 typedef struct kvm_pit_channel_state Channel;
+#define PIT_MODE_LAST 7
+/* A counter that KVM runs no timer for, as for one that was never programmed, whose mode is 0xff in KVM. */
+#define PIT_MODE_SILENT 5
 static const StateField channel_fields[] = {STATE_FIELD_MAX(Channel, STATE_U32, count, 0x10000),
                                             STATE_FIELD(Channel, STATE_U16, latched_count),
                                             U8_MAX(Channel, count_latched, 4),
@@ -56,7 +59,7 @@ static const StateField channel_fields[] = {STATE_FIELD_MAX(Channel, STATE_U32, 
                                             U8_MAX(Channel, write_state, 4),
                                             U8(Channel, write_latch),
                                             U8_MAX(Channel, rw_mode, 3),
-                                            U8_MAX(Channel, mode, 7),
+                                            U8_MAX(Channel, mode, PIT_MODE_LAST),
                                             U8_MAX(Channel, bcd, 1),
                                             U8_MAX(Channel, gate, 1),
                                             STATE_PADDING(Channel, count_load_time),
@@ -150,7 +153,11 @@ bool arch_vm_save(Kvm *kvm, ArchVmState *state, GError **error)
         return false;
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(state->pit.channels); i++) {
-        state->pit.channels[i].count_load_time = 0; /* of this host's clock */
+        Channel *c = &state->pit.channels[i];
+        c->count_load_time = 0; /* of this host's clock */
+        if (c->mode > PIT_MODE_LAST) {
+            c->mode = PIT_MODE_SILENT; /* never programmed */
+        }
     }
     state->clock_ns = x86_vm_clock_get(kvm);
     return true;
