@@ -269,6 +269,55 @@ BLOCK_TEST(a_state_that_the_clusters_cannot_map_is_refused)
     qcow2_dir_free(dir);
 }
 
+/* ---- QEMU ---- */
+
+static coroutine_fn RUNS_IN_MAIN void use_save_pattern(BlockNode *n, const char *name,
+                                                       uint64_t offset, uint8_t pattern)
+{
+    StateSave s;
+    g_autofree uint8_t *data = g_malloc(SU_CLUSTER * 2);
+    memset(data, pattern, SU_CLUSTER * 2);
+    assert_true(state_prepare(&s, n, name, SU_STATE));
+    assert_int_equal(test_io(s.blk, TEST_WRITE, offset, SU_CLUSTER * 2, data, 0), 0);
+    state_switch(&s);
+    assert_int_equal(state_end(&s), 0);
+    g_free(s.model);
+}
+
+/* QEMU applies the snapshot, and reads its state behind the disk. */
+static coroutine_fn RUNS_IN_MAIN void use_check_by_qemu(const char *dir, const char *options)
+{
+    qcow2_shell(dir,
+                "rm -f t.qcow2; qemu-img create -q -f qcow2 -o %s t.qcow2 3M && "
+                "qemu-io -c 'write -q -P 5 0 3M' -c 'write -q -b -P 99 0 1M' t.qcow2",
+                options);
+    g_autofree char *text = g_strdup_printf("qcow2,file.driver=file,file.filename=%s/t.qcow2", dir);
+    BlockBackend *blk = test_blk("d", text, true);
+    use_save_pattern(blk_root(blk), "one", 300 << 10, 21); /* without what QEMU left there */
+    use_save_pattern(blk_root(blk), "two", 600 << 10, 22);
+    blk_co_free(blk);
+    qcow2_shell(dir, "qemu-img check -q t.qcow2 && qemu-img snapshot -l t.qcow2 >list && "
+                     "grep -E 'one +2 MiB' list && qemu-img snapshot -a one t.qcow2 && "
+                     "qemu-io -r -c 'read -q -b -P 0 0 300k' -c 'read -q -b -P 21 300k 128k' "
+                     "-c 'read -q -b -P 0 428k 1500k' -c 'read -q -P 5 0 3M' t.qcow2 >read && "
+                     "[ ! -s read ] && qemu-img snapshot -a two t.qcow2 && "
+                     "qemu-io -r -c 'read -q -b -P 0 300k 300k' -c 'read -q -b -P 22 600k 128k' "
+                     "t.qcow2 >read && [ ! -s read ] && qemu-img check -q t.qcow2 && "
+                     "qemu-img snapshot -d one t.qcow2 && qemu-img snapshot -d two t.qcow2 && "
+                     "qemu-img check -q t.qcow2");
+}
+
+BLOCK_TEST(qemu_reads_the_state)
+{
+    static const char *const shapes[] = {"cluster_size=4k", "cluster_size=64k", "compat=0.10",
+                                         "cluster_size=16k,extended_l2=on", "cluster_size=512"};
+    char *dir = qcow2_dir_new();
+    for (unsigned i = 0; i < G_N_ELEMENTS(shapes); i++) {
+        use_check_by_qemu(dir, shapes[i]);
+    }
+    qcow2_dir_free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +328,7 @@ int main(void)
         cmocka_unit_test(holes_of_a_state_are_known),
         cmocka_unit_test(an_image_with_a_data_file_refuses_a_state),
         cmocka_unit_test(a_state_that_the_clusters_cannot_map_is_refused),
+        cmocka_unit_test(qemu_reads_the_state),
     };
     return block_test_main(tests);
 }
