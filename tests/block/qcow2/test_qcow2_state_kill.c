@@ -18,7 +18,7 @@
 #define KILL_DISK ((uint64_t)1 << 20)
 #define KILL_MARK ((uint64_t)64 << 10) /* bytes at the start of the disk that have its number */
 #define KILL_STATE ((uint64_t)3 << 20)
-#define KILL_KEPT 3u      /* snapshots at most */
+#define KILL_KEPT 3u       /* snapshots at most */
 #define KILL_MOST_MS 1000u /* of a process, from its first line on */
 #define KILL_BEGIN_MS 20000u
 
