@@ -8,6 +8,8 @@
 
 command -v python3 >/dev/null || { echo "1..0"; echo "python3 is not installed"; exit 77; }
 
+skiff_img=$(dirname "$SKIFF")/skiff-img
+
 # start_vm GUEST WORDS ARGUMENT…: with QMP at $work/qmp.
 start_vm() {
     local guest=$1 words=$2
@@ -226,6 +228,29 @@ test_a_qcow2_disk_in_an_iothread_goes_back() {
         -device virtio-blk-pci,drive=d,iothread=io
     disks_go_back ''
     check_overlay
+}
+
+# At any moment of points, rewinds and ends: the image is right, or has lost space at most.
+test_a_kill_leaves_the_image_right() {
+    local round
+    for ((round = 0; round < $(rounds lab=2 check=6 long=100); round++)); do
+        make_overlay 64M
+        start_vm blk-verify "$verify" -m 128 -drive "if=none,id=d,file=$disk,format=qcow2,discard=unmap" -device virtio-blk-pci,drive=d
+        client "$skiff_pid" <<'PYTHON' || true # its connection ends
+import signal, threading
+wait_until(lambda: printed(b"blk-verify"))
+threading.Timer(chance.random(), os.kill, (int(sys.argv[3]), signal.SIGKILL)).start()
+try:
+    while True:
+        vm.cmd("x-rewind-point")
+        for command in chance.choice((["x-rewind"] * 5 + ["x-rewind-end"], ["x-rewind-end"], ["x-rewind"])):
+            vm.cmd(command)
+except (EOFError, OSError):
+    pass
+PYTHON
+        wait_skiff
+        "$skiff_img" check -q -f qcow2 "$disk" >"$work/check" 2>&1 || [ $? -eq 3 ] || fail "check: $(cat "$work/check")"
+    done
 }
 
 test_jobs_and_snapshots_of_a_disk_are_refused_while_a_point_is_held() {
