@@ -275,6 +275,27 @@ PYTHON
     expect_status 0
 }
 
+test_the_monitor_has_the_same_commands() {
+    start_vm count 'ms=5 dirty=1M' -m 64
+    client <<'PYTHON'
+def monitor(line):
+    return vm.cmd("human-monitor-command", command_line=line)
+
+wait_until(lambda: last_tick() > 5)
+assert monitor("info rewind") == "rewind point: none\r\n", monitor("info rewind")
+assert "there is no rewind point" in monitor("x-rewind")
+assert monitor("x-rewind-point") == ""
+time.sleep(0.05)
+assert monitor("x-rewind") == ""
+said = monitor("info rewind")
+assert re.search(r"rewind point: held\r\nmemory: copy-on-write\r\nrewinds: 1\r\nthe last one: [1-9]\d* pages, [1-9]", said), said
+assert monitor("x-rewind-end") == ""
+vm.cmd("quit")
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
 test_what_a_point_has_kept_from_a_disk_is_told_at_the_end() {
     make_disk 64M
     start_vm blk-verify "$verify" -m 128 -drive "if=none,id=d,file=$disk,format=raw" -device virtio-blk-pci,drive=d
