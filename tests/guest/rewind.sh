@@ -8,6 +8,8 @@
 
 command -v python3 >/dev/null || { echo "1..0"; echo "python3 is not installed"; exit 77; }
 
+skiff_img=$(dirname "$SKIFF")/skiff-img
+
 # start_vm GUEST WORDS ARGUMENT…: with QMP at $work/qmp.
 start_vm() {
     local guest=$1 words=$2
@@ -140,12 +142,11 @@ for round in range(rounds(20, 100, 1000)):
         vm.cmd("stop")
     vm.cmd("x-rewind")
     assert running()
-    shown = b""
-    while not re.search(rb"\ntick \d+\r\ntick (\d+)\r\n", shown):
-        shown = open(console, "rb").read()[at:]
-    ticks = [int(t) for t in re.findall(rb"\ntick (\d+)(?=\r\n)", shown)]
-    fell = [t for t, next in zip(ticks, ticks[1:]) if next < t]
-    assert len(fell) <= 1 and before <= ticks[-1] <= after + 200, ticks
+    pairs = []  # the rewind cuts a line of the old time and goes on within another
+    while not pairs:
+        ticks = [int(t) for t in re.findall(rb"\ntick (\d+)(?=\r\n)", open(console, "rb").read()[at:])]
+        pairs = [b for a, b in zip(ticks, ticks[1:]) if b == a + 1]
+    assert before <= pairs[-1] <= after + 200, ticks
 vm.cmd("quit")
 PYTHON
     wait_skiff
@@ -228,6 +229,29 @@ test_a_qcow2_disk_in_an_iothread_goes_back() {
     check_overlay
 }
 
+# At any moment of points, rewinds and ends: the image is right, or has lost space at most.
+test_a_kill_leaves_the_image_right() {
+    local round
+    for ((round = 0; round < $(rounds lab=2 check=6 long=100); round++)); do
+        make_overlay 64M
+        start_vm blk-verify "$verify" -m 128 -drive "if=none,id=d,file=$disk,format=qcow2,discard=unmap" -device virtio-blk-pci,drive=d
+        client "$skiff_pid" <<'PYTHON' || true # its connection ends
+import signal, threading
+wait_until(lambda: printed(b"blk-verify"))
+threading.Timer(chance.random(), os.kill, (int(sys.argv[3]), signal.SIGKILL)).start()
+try:
+    while True:
+        vm.cmd("x-rewind-point")
+        for command in chance.choice((["x-rewind"] * 5 + ["x-rewind-end"], ["x-rewind-end"], ["x-rewind"])):
+            vm.cmd(command)
+except (EOFError, OSError):
+    pass
+PYTHON
+        wait_skiff
+        "$skiff_img" check -q -f qcow2 "$disk" >"$work/check" 2>&1 || [ $? -eq 3 ] || fail "check: $(cat "$work/check")"
+    done
+}
+
 test_jobs_and_snapshots_of_a_disk_are_refused_while_a_point_is_held() {
     make_disk 64M
     start_vm blk-verify "$verify" -m 128 -drive "if=none,id=d,file=$disk,format=raw" -device virtio-blk-pci,drive=d
@@ -247,6 +271,27 @@ expect_error("job 'j' is not over", "x-rewind-point")
 vm.cmd("quit")
 PYTHON
     rm -f "$disk".[mbs]
+    wait_skiff
+    expect_status 0
+}
+
+test_the_monitor_has_the_same_commands() {
+    start_vm count 'ms=5 dirty=1M' -m 64
+    client <<'PYTHON'
+def monitor(line):
+    return vm.cmd("human-monitor-command", command_line=line)
+
+wait_until(lambda: last_tick() > 5)
+assert monitor("info rewind") == "rewind point: none\r\n", monitor("info rewind")
+assert "there is no rewind point" in monitor("x-rewind")
+assert monitor("x-rewind-point") == ""
+time.sleep(0.05)
+assert monitor("x-rewind") == ""
+said = monitor("info rewind")
+assert re.search(r"rewind point: held\r\nmemory: copy-on-write\r\nrewinds: 1\r\nthe last one: [1-9]\d* pages, [1-9]", said), said
+assert monitor("x-rewind-end") == ""
+vm.cmd("quit")
+PYTHON
     wait_skiff
     expect_status 0
 }

@@ -27,7 +27,7 @@ static struct Rewind {
     GError *error; /* LOST */
     uint64_t rewinds, pages;
     int64_t last_ns;
-} rewind_it;
+} rewinder;
 
 /* ---- the states ---- */
 
@@ -44,7 +44,7 @@ static const bool rewind_moves[REWIND_STATE_COUNT][REWIND_STATE_COUNT] = {
 
 static RUNS_IN_MAIN void assert_rewind(void)
 {
-    const struct Rewind *r = &rewind_it;
+    const struct Rewind *r = &rewinder;
     bool held = r->state == REWIND_HELD || r->state == REWIND_REWINDING;
     bool none = r->state == REWIND_NONE || r->state == REWIND_LOST;
     bool has =
@@ -62,19 +62,19 @@ static RUNS_IN_MAIN void rewind_move(const Vm *vm, RewindState from, RewindState
     if (!held_has(&vm->run.operation)) {
         bug_abort("invariant 1: a rewind moves without the VM operation lock");
     }
-    if (rewind_it.state != from || !rewind_moves[from][to]) {
-        bug_abort("a rewind moves from state %d to %d, and is in %d", from, to, rewind_it.state);
+    if (rewinder.state != from || !rewind_moves[from][to]) {
+        bug_abort("a rewind moves from state %d to %d, and is in %d", from, to, rewinder.state);
     }
-    rewind_it.state = to;
+    rewinder.state = to;
     if (to != REWIND_LOST) {
-        g_clear_error(&rewind_it.error);
+        g_clear_error(&rewinder.error);
     }
     assert_rewind();
 }
 
 RewindInfo rewind_info(void)
 {
-    const struct Rewind *r = &rewind_it;
+    const struct Rewind *r = &rewinder;
     return (RewindInfo){
         .state = r->state,
         .error = r->error != NULL ? r->error->message : NULL,
@@ -149,13 +149,13 @@ static int rewind_free_memory(void *opaque)
 static int rewind_check_memory(void *opaque)
 {
     enter_worker();
-    return ram_point_check(rewind_it.point.memory);
+    return ram_point_check(rewinder.point.memory);
 }
 
 static int rewind_restore_memory(void *opaque)
 {
     enter_worker();
-    return ram_point_restore(rewind_it.point.memory, &rewind_it.dirty);
+    return ram_point_restore(rewinder.point.memory, &rewinder.dirty);
 }
 
 static coroutine_fn RUNS_IN_MAIN void rewind_clear_point(RewindPoint *p)
@@ -174,15 +174,15 @@ static RUNS_IN_MAIN bool rewind_take_dirty(Vm *vm, uint64_t *pages, GError **err
     if (!guest_ram_log_sync(&vm->machine.ram, error)) {
         return false;
     }
-    *pages = ram_pages_take_dirty(&rewind_it.dirty, &vm->machine.ram);
+    *pages = ram_pages_take_dirty(&rewinder.dirty, &vm->machine.ram);
     return true;
 }
 
 static RUNS_IN_MAIN bool rewind_make_set(const GuestRam *ram, GError **error)
 {
     for (unsigned i = 0; i < ram->count; i++) {
-        if (rewind_it.dirty.maps[i] == NULL &&
-            ram_pages_add(&rewind_it.dirty, i, ram->blocks[i].size) < 0) {
+        if (rewinder.dirty.maps[i] == NULL &&
+            ram_pages_add(&rewinder.dirty, i, ram->blocks[i].size) < 0) {
             return rewind_refuse(error, "no memory for the set of dirty pages");
         }
     }
@@ -193,23 +193,23 @@ static RUNS_IN_MAIN bool rewind_make_set(const GuestRam *ram, GError **error)
 static coroutine_fn RUNS_IN_MAIN bool rewind_start_log(Vm *vm, GError **error)
 {
     uint64_t pages;
-    if (rewind_it.logging) {
+    if (rewinder.logging) {
         return rewind_take_dirty(vm, &pages, error);
     }
     if (!rewind_make_set(&vm->machine.ram, error)) {
         return false;
     }
-    rewind_it.logging = guest_ram_co_log_start(&vm->machine.ram, error);
-    return rewind_it.logging;
+    rewinder.logging = guest_ram_co_log_start(&vm->machine.ram, error);
+    return rewinder.logging;
 }
 
 static coroutine_fn RUNS_IN_MAIN void rewind_stop_log(Vm *vm)
 {
-    if (rewind_it.logging) {
+    if (rewinder.logging) {
         guest_ram_co_log_stop(&vm->machine.ram);
-        rewind_it.logging = false;
+        rewinder.logging = false;
     }
-    ram_pages_free(&rewind_it.dirty);
+    ram_pages_free(&rewinder.dirty);
 }
 
 /* ---- the end of skiff ---- */
@@ -217,7 +217,7 @@ static coroutine_fn RUNS_IN_MAIN void rewind_stop_log(Vm *vm)
 static void rewind_vm_ending(VmListener *l, VmCause cause, bool leaving)
 {
     enter_main();
-    const RewindDisks *d = rewind_it.point.disks;
+    const RewindDisks *d = rewinder.point.disks;
     if (leaving && d != NULL && rewind_disks_count(d) > 0) {
         log_warn("what was written to disks since the rewind point is dropped: x-rewind-end would "
                  "have kept it");
@@ -226,13 +226,13 @@ static void rewind_vm_ending(VmListener *l, VmCause cause, bool leaving)
 
 static RUNS_IN_MAIN void rewind_listen(Vm *vm, bool on)
 {
-    if (on && !rewind_it.listening) {
-        rewind_it.listener = (VmListener){.ending = rewind_vm_ending};
-        vm_listen(vm, &rewind_it.listener);
-    } else if (!on && rewind_it.listening) {
-        vm_unlisten(vm, &rewind_it.listener);
+    if (on && !rewinder.listening) {
+        rewinder.listener = (VmListener){.ending = rewind_vm_ending};
+        vm_listen(vm, &rewinder.listener);
+    } else if (!on && rewinder.listening) {
+        vm_unlisten(vm, &rewinder.listener);
     }
-    rewind_it.listening = on;
+    rewinder.listening = on;
 }
 
 /* ---- the point ---- */
@@ -241,15 +241,15 @@ static RUNS_IN_MAIN void rewind_listen(Vm *vm, bool on)
 static coroutine_fn RUNS_IN_MAIN void rewind_lose(Vm *vm, GError *error)
 {
     log_error("x-rewind: %s", error->message);
-    RewindPoint rest = rewind_it.point;
+    RewindPoint rest = rewinder.point;
     rest.disks = NULL;
-    rewind_it.point = (RewindPoint){.disks = rewind_it.point.disks};
+    rewinder.point = (RewindPoint){.disks = rewinder.point.disks};
     rewind_stop_log(vm);
     rewind_clear_point(&rest);
-    g_clear_error(&rewind_it.error);
-    rewind_it.error = error;
-    if (rewind_it.state != REWIND_LOST) {
-        rewind_move(vm, rewind_it.state, REWIND_LOST);
+    g_clear_error(&rewinder.error);
+    rewinder.error = error;
+    if (rewinder.state != REWIND_LOST) {
+        rewind_move(vm, rewinder.state, REWIND_LOST);
     }
 }
 
@@ -257,7 +257,7 @@ static coroutine_fn RUNS_IN_MAIN void rewind_lose(Vm *vm, GError *error)
 static coroutine_fn RUNS_IN_MAIN MachineStateLoad *rewind_save(Vm *vm, const VmStopped *token,
                                                                GError **error)
 {
-    const RewindDisks *old = rewind_it.point.disks;
+    const RewindDisks *old = rewinder.point.disks;
     machine_disks_see_through(old != NULL ? rewind_disks_below(old) : NULL);
     g_autoptr(GByteArray) stream = machine_state_co_save(vm, token, error);
     machine_disks_see_through(NULL);
@@ -284,14 +284,14 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_make_point(Vm *vm, const VmStopped 
 /* The disks stay as they are, without the point's overlays. */
 static coroutine_fn RUNS_IN_MAIN bool rewind_keep_disks(const VmStopped *token, GError **error)
 {
-    RewindDisks *d = rewind_it.point.disks;
+    RewindDisks *d = rewinder.point.disks;
     if (d == NULL) {
         return true;
     }
     if (!rewind_disks_co_commit(d, token, error) || !rewind_disks_co_remove(d, token, error)) {
         return false;
     }
-    rewind_it.point.disks = NULL;
+    rewinder.point.disks = NULL;
     rewind_disks_co_free(d);
     return true;
 }
@@ -306,11 +306,11 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_make_disks(const VmStopped *token, 
 /* @made takes the place of the earlier point. */
 static coroutine_fn RUNS_IN_MAIN void rewind_hold(Vm *vm, RewindPoint made)
 {
-    RewindPoint old = rewind_it.point;
-    rewind_it.point = made;
-    ram_pages_clear(&rewind_it.dirty, &vm->machine.ram);
-    rewind_it.rewinds = rewind_it.pages = 0;
-    rewind_it.last_ns = 0;
+    RewindPoint old = rewinder.point;
+    rewinder.point = made;
+    ram_pages_clear(&rewinder.dirty, &vm->machine.ram);
+    rewinder.rewinds = rewinder.pages = 0;
+    rewinder.last_ns = 0;
     rewind_listen(vm, true);
     rewind_move(vm, REWIND_TAKING, REWIND_HELD);
     rewind_clear_point(&old);
@@ -321,13 +321,13 @@ static coroutine_fn RUNS_IN_MAIN void rewind_not_made(Vm *vm, RewindPoint *made,
                                                       const GError *error)
 {
     rewind_clear_point(made);
-    if (rewind_it.point.memory == NULL) {
+    if (rewinder.point.memory == NULL) {
         rewind_stop_log(vm);
     }
-    if (disks_touched || (rewind_it.point.disks != NULL && rewind_it.point.memory == NULL)) {
+    if (disks_touched || (rewinder.point.disks != NULL && rewinder.point.memory == NULL)) {
         rewind_lose(vm, g_error_copy(error));
     } else {
-        rewind_move(vm, REWIND_TAKING, rewind_it.point.memory != NULL ? REWIND_HELD : REWIND_NONE);
+        rewind_move(vm, REWIND_TAKING, rewinder.point.memory != NULL ? REWIND_HELD : REWIND_NONE);
     }
 }
 
@@ -337,11 +337,11 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_take_point(Vm *vm, GError **error)
     GError *failure = NULL;
     RewindPoint made = {.memory = NULL};
     bool disks_touched = false;
-    rewind_move(vm, rewind_it.state, REWIND_TAKING);
+    rewind_move(vm, rewinder.state, REWIND_TAKING);
     VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
     bool ok = rewind_make_point(vm, token, &made, &failure);
     if (ok) {
-        disks_touched = rewind_it.point.disks != NULL;
+        disks_touched = rewinder.point.disks != NULL;
         ok = rewind_keep_disks(token, &failure) && rewind_make_disks(token, &made, &failure);
     }
     if (ok) {
@@ -381,7 +381,7 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_prepare(Vm *vm, GError **error)
     VmPending dropped;
     return vm_take_pending(vm, &dropped, error) &&
            !rewind_memory_failed(co_run_in_worker(rewind_check_memory, NULL), error) &&
-           rewind_take_dirty(vm, &rewind_it.pages, error);
+           rewind_take_dirty(vm, &rewinder.pages, error);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool rewind_restore(Vm *vm, const VmStopped *token, GError **error)
@@ -390,14 +390,14 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_restore(Vm *vm, const VmStopped *to
     if (rewind_memory_failed(co_run_in_worker(rewind_restore_memory, NULL), error)) {
         return false;
     }
-    ram_pages_clear(&rewind_it.dirty, &vm->machine.ram);
+    ram_pages_clear(&rewinder.dirty, &vm->machine.ram);
     SP("rewind.state", vm);
-    if (!machine_state_co_apply(vm, rewind_it.point.load, token, error)) {
+    if (!machine_state_co_apply(vm, rewinder.point.load, token, error)) {
         return false;
     }
     run_state_drop_reset(&vm->run, token);
     SP("rewind.disks", vm);
-    return rewind_disks_co_empty(rewind_it.point.disks, token, error);
+    return rewind_disks_co_empty(rewinder.point.disks, token, error);
 }
 
 /* With the VM stopped. Returns whether it is to run then, unless a stop comes. */
@@ -412,9 +412,9 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_go_back(Vm *vm, const VmStopped *to
     }
     rewind_move(vm, REWIND_HELD, REWIND_REWINDING);
     if (rewind_restore(vm, token, &failure)) {
-        rewind_it.rewinds++;
+        rewinder.rewinds++;
         rewind_move(vm, REWIND_REWINDING, REWIND_HELD);
-        return machine_state_ran(rewind_it.point.load);
+        return machine_state_ran(rewinder.point.load);
     }
     run_state_set_loaded(&vm->run, token, STOP_INTERNAL_ERROR);
     g_propagate_error(error, g_error_copy(failure));
@@ -434,7 +434,7 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_run(Vm *vm, GError **error)
     vm_stopped_put(rs, token);
     rs->run_requested = rs->run_requested && runs;
     co_vm_resume(rs);
-    rewind_it.last_ns = aio_now_ns(vm->ctx) - begin_ns;
+    rewinder.last_ns = aio_now_ns(vm->ctx) - begin_ns;
     if (failure != NULL) {
         g_propagate_error(error, failure);
         return false;
@@ -444,13 +444,13 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_run(Vm *vm, GError **error)
 
 static RUNS_IN_MAIN bool rewind_check_held(GError **error)
 {
-    if (rewind_it.state == REWIND_LOST) {
+    if (rewinder.state == REWIND_LOST) {
         g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
                     "the rewind point is lost: %s; x-rewind-point takes another",
-                    rewind_it.error->message);
+                    rewinder.error->message);
         return false;
     }
-    return rewind_it.state == REWIND_HELD ||
+    return rewinder.state == REWIND_HELD ||
            rewind_refuse(error, "there is no rewind point: x-rewind-point takes one");
 }
 
@@ -458,7 +458,7 @@ bool rewind_co_back(Vm *vm, GError **error)
 {
     vm_operation_begin(&vm->run);
     bool ok = rewind_check_held(error) && rewind_check_quiet(vm, error) &&
-              rewind_disks_check(rewind_it.point.disks, error) && rewind_run(vm, error);
+              rewind_disks_check(rewinder.point.disks, error) && rewind_run(vm, error);
     vm_operation_end(&vm->run);
     return ok;
 }
@@ -472,24 +472,23 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_give_up(Vm *vm, GError **error)
     VmStopped *token = co_vm_stop(&vm->run, STOP_PAUSED);
     if (rewind_keep_disks(token, &failure)) {
         rewind_stop_log(vm);
-        rewind_clear_point(&rewind_it.point);
+        rewind_clear_point(&rewinder.point);
         rewind_listen(vm, false);
-        rewind_move(vm, rewind_it.state, REWIND_NONE);
+        rewind_move(vm, rewinder.state, REWIND_NONE);
     } else {
         g_propagate_error(error, g_error_copy(failure));
         rewind_lose(vm, failure);
     }
     vm_stopped_put(&vm->run, token);
     co_vm_resume(&vm->run);
-    return rewind_it.state == REWIND_NONE;
+    return rewinder.state == REWIND_NONE;
 }
 
 bool rewind_co_end(Vm *vm, GError **error)
 {
     vm_operation_begin(&vm->run);
-    bool ok =
-        (rewind_it.state != REWIND_NONE || rewind_refuse(error, "there is no rewind point")) &&
-        rewind_give_up(vm, error);
+    bool ok = (rewinder.state != REWIND_NONE || rewind_refuse(error, "there is no rewind point")) &&
+              rewind_give_up(vm, error);
     vm_operation_end(&vm->run);
     return ok;
 }
