@@ -67,7 +67,8 @@ typedef enum StopReason {
     STOP_SHUTDOWN,
     STOP_WATCHDOG,
     STOP_DEBUG,   /* stopped by gdb */
-    STOP_SAVE_VM, /* by savevm-start, for a saved state */
+    STOP_SAVE_VM,    /* for a saved state */
+    STOP_RESTORE_VM, /* for the load of one */
     STOP_REASON_COUNT,
 } StopReason;
 

@@ -81,6 +81,8 @@ static const CmdlineOption cmdline_options[] = {
     {"S", NULL, "do not start the processors", cmdline_flag, FIELD(life.start_stopped)},
     {"loadstate", "file", "go on from a state that savevm-start has saved, in the same machine",
      cmdline_string, FIELD(life.load_state)},
+    {"loadvm", "tag", "go on from a snapshot that savevm has made in the disks", cmdline_string,
+     FIELD(life.load_tag)},
     {"restore", "file",
      "go on from a saved state: needs no other option, and takes those given anew", cmdline_restore,
      0}, /* main() has put the saved options before it */
