@@ -242,6 +242,30 @@ BlockSnapshotRun *block_node_co_snapshot_prepare(BlockNode *n, const BlockSnapsh
                                                  GError **error) coroutine_fn RUNS_IN_MAIN;
 bool block_snapshot_co_switch(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 bool block_snapshot_co_run_drained(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* All of run but the last part of a creation, which puts the snapshot into the image: the requests of a
+ * writer are as before then. Does nothing after an error. run follows, with or without it. */
+void block_snapshot_co_raise(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
+/* From prepare on, at any time before that last part: undoes a creation, instead of what is left of it.
+ * Also while another coroutine waits in raise or run. run follows, or goes on, and end gives -ECANCELED. */
+void block_snapshot_cancel(BlockSnapshotRun *s) RUNS_IN_MAIN;
+/*
+ * The state area of a snapshot: the state of a machine, vm_state_size bytes. A snapshot that is created
+ * with a size has an area of its own, which reads as zeroes until it is written to. Its node is opened
+ * between prepare and the last part of the run; its user puts a backend on it, writable, and frees backend
+ * and node before that part and before the run of a cancelled creation. It can be used before and after the
+ * switch. What it has becomes durable with the snapshot, and is freed if that is not created. No
+ * drained section of a user of the disk, nor of block_nodes_co_drained_begin(), waits for its requests;
+ * changes of the graph and the completion of the image do. If the image is completed on disk meanwhile, its
+ * requests end with -ECANCELED.
+ * Owned reference. NULL + @error.
+ */
+BlockNode *block_snapshot_co_open_state(BlockSnapshotRun *s, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* The state area of the first snapshot of @n with that id and name (NULL: any), to be read. It is not
+ * deleted while the node is open. @n can be read-only. Owned reference. NULL + @error: there is no such
+ * snapshot, or it has no state. */
+BlockNode *block_node_co_open_snapshot_state(BlockNode *n, const char *id, const char *name,
+                                             GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Whether the format of the node has internal snapshots. */
 bool block_node_can_snapshot(const BlockNode *n) ANY_THREAD;
 /* Whether a format of @blk's image keeps metadata in memory: a write without FUA may then be lost with
@@ -394,8 +418,8 @@ int blk_lane_co_run(BlkLane *lane, const BlkLaneRequest *r) coroutine_fn RUNS_IN
 void co_drained_begin(BlockBackend *const *blks, unsigned count) coroutine_fn RUNS_IN_MAIN;
 /* Never waits. Resumes queued requests; devices process their queues again. */
 void co_drained_end(BlockBackend *const *blks, unsigned count) RUNS_IN_MAIN;
-/* The same for all backends that use one of the nodes, directly or through other nodes, and for what
- * these nodes do on their own account. The nodes stay as they are until the end. */
+/* The same for all backends that use the disk of one of the nodes, directly or through other nodes, and for
+ * what these nodes do on their own account. The nodes stay as they are until the end. */
 typedef struct BlockSection BlockSection;
 BlockSection *block_nodes_co_drained_begin(BlockNode *const *nodes, unsigned count)
     coroutine_fn RUNS_IN_MAIN;

@@ -82,18 +82,37 @@ typedef struct BlockEdge {
     bool stays;            /* a replacement of the node does not change the edge */
     bool kept;             /* a backup copies to the parent what is about to change in the node */
     bool awaited;          /* a job's: drained sections wait for what it does in the node */
+    bool aside; /* the parent uses the node's storage, not its disk: sections of the node skip it */
     unsigned uses, shares; /* BlockUse */
 } BlockEdge;
 
+/* What a step of such an operation returns. */
+typedef enum BlockSnapshotStep {
+    BLOCK_SNAPSHOT_ENDED,
+    BLOCK_SNAPSHOT_MORE,   /* there is more to do */
+    BLOCK_SNAPSHOT_RAISED, /* CREATE: only the part is left that puts the snapshot into the image */
+} BlockSnapshotStep;
+
+/* Which state area is opened. */
+typedef struct BlockStateOpen {
+    bool existing;         /* of a snapshot in the image, to be read; else of the one being created */
+    const char *id, *name; /* of the first such snapshot; NULL: any */
+} BlockStateOpen;
+
 /* How a driver operates on internal snapshots (block/core/snapshot.c): coroutines in the home. begin,
- * and if it succeeds, switch, and then step until it does not return 1. The node is drained during
+ * and if it succeeds, switch, and then step until it does not return 1 or 2. The node is drained during
  * switch for CREATE, and from switch until the end for APPLY; requests run at all other times. After
  * an error *@what says what could not be done; NULL: the -errno says it. */
 typedef struct BlockSnapshotDriver {
     int (*co_begin)(BlockNode *n, const BlockSnapshotOp *op, const char **what);
     int (*co_switch)(BlockNode *n, const char **what);
-    /* 1: there is more to do; 0: the operation has ended; -errno: it has failed, and ended. */
+    /* A BlockSnapshotStep; -errno: the operation has failed, and ended. */
     int (*co_step)(BlockNode *n, BlockSnapshotOp *op, const char **what);
+    /* Instead of a step of CREATE, or of the switch: from now on the steps undo it. As co_step. */
+    int (*co_cancel)(BlockNode *n);
+    /* In main. Creates the node of a state area: the core makes @n its child "image". NULL: the format
+     * has none. */
+    BlockNode *(*co_open_state)(BlockNode *n, const BlockStateOpen *how, GError **error);
 } BlockSnapshotDriver;
 
 /* How a driver keeps dirty bitmaps in the image (block/dirty_bitmap.h). It loads them in co_open, and

@@ -140,14 +140,19 @@ struct BlockSection {
     GPtrArray *quiesced;
 };
 
-static RUNS_IN_MAIN bool section_has_node_of(const BlockSection *s, const BlockBackend *blk)
+/* The nodes that show the disk of one of the given ones, and these. */
+static RUNS_IN_MAIN GPtrArray *section_find_viewers(const BlockSection *s)
 {
-    g_autoptr(GPtrArray) tree = block_node_tree(blk_root(blk));
-    bool found = false;
+    GPtrArray *all = g_ptr_array_new();
     for (unsigned i = 0; i < s->nodes->len; i++) {
-        found = found || g_ptr_array_find(tree, s->nodes->pdata[i], NULL);
+        g_autoptr(GPtrArray) viewers = block_node_viewers(s->nodes->pdata[i]);
+        for (unsigned j = 0; j < viewers->len; j++) {
+            if (!g_ptr_array_find(all, viewers->pdata[j], NULL)) {
+                g_ptr_array_add(all, viewers->pdata[j]);
+            }
+        }
     }
-    return found;
+    return all;
 }
 
 BlockSection *block_nodes_co_drained_begin(BlockNode *const *nodes, unsigned count)
@@ -161,13 +166,14 @@ BlockSection *block_nodes_co_drained_begin(BlockNode *const *nodes, unsigned cou
         block_node_ref(nodes[i]);
         g_ptr_array_add(s->nodes, nodes[i]);
     }
+    s->quiesced = section_find_viewers(s);
     for (unsigned i = 0; i < all; i++) {
-        if (section_has_node_of(s, list[i])) {
+        if (g_ptr_array_find(s->quiesced, blk_root(list[i]), NULL)) {
             g_ptr_array_add(s->backends, list[i]);
         }
     }
     co_drained_begin((BlockBackend **)s->backends->pdata, s->backends->len);
-    s->quiesced = block_nodes_co_quiesce_above(s->nodes);
+    block_nodes_co_quiesce_each(s->quiesced);
     return s;
 }
 

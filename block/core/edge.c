@@ -80,7 +80,7 @@ bool block_node_reaches(const BlockNode *n, const BlockNode *below)
     return g_ptr_array_find(list, below, NULL);
 }
 
-static void edge_add_ancestors(GPtrArray *list, const BlockNode *n)
+static void edge_add_ancestors(GPtrArray *list, const BlockNode *n, bool aside)
 {
     if (g_ptr_array_find(list, n, NULL)) {
         return;
@@ -88,8 +88,8 @@ static void edge_add_ancestors(GPtrArray *list, const BlockNode *n)
     g_ptr_array_add(list, (BlockNode *)(uintptr_t)n);
     for (unsigned i = 0; i < n->parents->len; i++) {
         const BlockEdge *e = n->parents->pdata[i];
-        if (e->parent != NULL) {
-            edge_add_ancestors(list, e->parent);
+        if (e->parent != NULL && (aside || !e->aside)) {
+            edge_add_ancestors(list, e->parent, aside);
         }
     }
 }
@@ -97,7 +97,14 @@ static void edge_add_ancestors(GPtrArray *list, const BlockNode *n)
 GPtrArray *block_node_ancestors(const BlockNode *n)
 {
     GPtrArray *list = g_ptr_array_new();
-    edge_add_ancestors(list, n);
+    edge_add_ancestors(list, n, true);
+    return list;
+}
+
+GPtrArray *block_node_viewers(const BlockNode *n)
+{
+    GPtrArray *list = g_ptr_array_new();
+    edge_add_ancestors(list, n, false);
     return list;
 }
 
@@ -169,7 +176,7 @@ static RUNS_IN_MAIN bool edge_has_viewer(const BlockNode *n)
 /* Visits each node above once: a graph can have very many paths. */
 bool block_node_is_seen(const BlockNode *n)
 {
-    g_autoptr(GPtrArray) above = block_node_ancestors(n);
+    g_autoptr(GPtrArray) above = block_node_viewers(n);
     bool seen = false;
     for (unsigned i = 0; i < above->len && !seen; i++) {
         seen = edge_has_viewer(above->pdata[i]);

@@ -34,6 +34,8 @@ GPtrArray *block_node_tree_without_jobs(BlockNode *n) RUNS_IN_MAIN;
 GPtrArray *block_node_tree_unwritten(BlockNode *n) RUNS_IN_MAIN;
 /* The node and all nodes above it, each once. To be freed. */
 GPtrArray *block_node_ancestors(const BlockNode *n) RUNS_IN_MAIN;
+/* The same without those that use the storage of the node, and not its disk (BlockEdge.aside). */
+GPtrArray *block_node_viewers(const BlockNode *n) RUNS_IN_MAIN;
 /* For sorting pointers to nodes: parents before their children, whose requests they make. */
 int block_node_compare_heights(const void *a, const void *b) RUNS_IN_MAIN;
 /* Makes an edge with the links, texts, role, uses and shares of @like, which are copied, and takes a

@@ -11,6 +11,7 @@
  * changes of the graph there. Each step is counted at the node, so a drained section of others
  * waits for one step at most, and the next step waits for the end of the section.
  */
+#include <errno.h>
 #include "block/core/backend_int.h"
 #include "block/core/node_int.h"
 #include "block/graph.h"
@@ -24,8 +25,11 @@ struct BlockSnapshotRun {
     BlockBackend *own; /* the operation's backend */
     BlockEdge *use;    /* refuses jobs and changes of the graph here */
     const char *what;
-    int ret;      /* 1: there is more to do */
+    int ret;      /* above 0: there is more to do (BlockSnapshotStep) */
     bool drained; /* a section of the caller covers the node */
+    bool switched;
+    _Atomic bool cancelled;
+    bool undoes; /* home: the driver knows it */
 };
 
 /* ---- calls of the driver, in the home ---- */
@@ -64,9 +68,14 @@ static void snapshot_step_at_home(void *opaque)
     } else {
         block_node_co_begin(n);
     }
-    do {
+    if (atomic_load(&s->cancelled) && !s->undoes) {
+        s->undoes = true;
+        s->ret = n->drv->snapshots->co_cancel(n);
+    }
+    while (s->ret > 0 && steps < SNAPSHOT_STEPS && (steps == 0 || s->drained || n->quiesced == 0)) {
         s->ret = n->drv->snapshots->co_step(n, &s->op, &s->what);
-    } while (s->ret > 0 && ++steps < SNAPSHOT_STEPS && (s->drained || n->quiesced == 0));
+        steps = s->ret == BLOCK_SNAPSHOT_RAISED ? SNAPSHOT_STEPS : steps + 1;
+    }
     if (s->ret == 0 && s->op.kind == BLOCK_SNAPSHOT_APPLY) {
         atomic_store(&n->size, s->op.size);
     }
@@ -93,14 +102,14 @@ static coroutine_fn RUNS_IN_MAIN void snapshot_co_run_drained(BlockSnapshotRun *
     bool apply = s->op.kind == BLOCK_SNAPSHOT_APPLY;
     g_autofree BlockBackend **list = blk_list_of(s->node, &count);
     int64_t begin_ns = aio_now_ns(s->node->home);
-    co_drained_begin(list, count);
+    BlockSection *section = block_nodes_co_drained_begin(&s->node, 1);
     co_call_in(s->node->home, snapshot_switch_at_home, s);
     if (apply) {
         s->drained = true;
         snapshot_co_steps(s);
         s->drained = false;
     }
-    co_drained_end(list, count);
+    block_nodes_co_drained_end(section);
     trace_block_snapshot_freeze(s->node->name, aio_now_ns(s->node->home) - begin_ns);
     for (unsigned i = 0; apply && s->ret == 0 && i < count; i++) {
         if (list[i]->notify.resized != NULL) {
@@ -146,7 +155,8 @@ static coroutine_fn RUNS_IN_MAIN bool snapshot_co_attach(BlockSnapshotRun *s, GE
         blk_co_free(s->own);
         return false;
     }
-    s->use->awaited = true; /* the driver does it, in short steps */
+    /* The driver does it, in short steps. But the requests to a state area may hang. */
+    s->use->awaited = s->op.info == NULL || s->op.info->vm_state_size == 0;
     return true;
 }
 
@@ -203,6 +213,7 @@ BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshot
     if (s == NULL) {
         return NULL;
     }
+    s->switched = true;
     if (op->kind == BLOCK_SNAPSHOT_DELETE) {
         co_call_in(n->home, snapshot_switch_at_home, s);
     } else {
@@ -227,6 +238,11 @@ BlockSnapshotRun *block_node_co_snapshot_prepare(BlockNode *n, const BlockSnapsh
 
 bool block_snapshot_co_switch(BlockSnapshotRun *s, GError **error)
 {
+    s->switched = true;
+    if (atomic_load(&s->cancelled)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "%s", g_strerror(ECANCELED));
+        return false; /* the run undoes it */
+    }
     co_call_in(s->node->home, snapshot_switch_at_home, s);
     if (s->ret < 0) {
         snapshot_fail(s, error);
@@ -250,6 +266,24 @@ void block_snapshot_co_run(BlockSnapshotRun *s)
     snapshot_co_steps(s);
 }
 
+void block_snapshot_co_raise(BlockSnapshotRun *s)
+{
+    while (s->ret == BLOCK_SNAPSHOT_MORE) {
+        co_call_in(s->node->home, snapshot_step_at_home, s);
+    }
+}
+
+void block_snapshot_cancel(BlockSnapshotRun *s)
+{
+    if (s->op.kind != BLOCK_SNAPSHOT_CREATE) {
+        bug_abort("node '%s': only the creation of a snapshot is cancelled", s->node->name);
+    }
+    atomic_store(&s->cancelled, true);
+    if (!s->switched && s->ret == 0) {
+        s->ret = BLOCK_SNAPSHOT_MORE; /* the run has something to do */
+    }
+}
+
 int block_snapshot_co_end(BlockSnapshotRun *s, GError **error)
 {
     int ret = s->ret;
@@ -260,6 +294,52 @@ int block_snapshot_co_end(BlockSnapshotRun *s, GError **error)
     g_free(s);
     return ret;
 }
+
+/* ---- the state of a machine ---- */
+
+static coroutine_fn RUNS_IN_MAIN BlockNode *
+snapshot_co_open_state(BlockNode *n, const BlockStateOpen *how, GError **error)
+{
+    block_node_co_pass_gate(n);
+    if (!block_node_can_snapshot(n) || n->drv->snapshots->co_open_state == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                    "node '%s': images of driver '%s' cannot have the state of a machine", n->name,
+                    n->drv->name);
+        return NULL;
+    }
+    BlockNode *state = n->drv->snapshots->co_open_state(n, how, error);
+    if (state == NULL) {
+        return NULL;
+    }
+    BlockEdge like = {.parent = state,
+                      .node = n,
+                      .name = (char *)(uintptr_t) "image",
+                      .user = (char *)(uintptr_t) "the state of a snapshot",
+                      .role = BLOCK_ROLE_DATA,
+                      .stays = true,
+                      .aside = true,
+                      .uses = BLOCK_USE_READ,
+                      .shares = BLOCK_USE_ALL};
+    if (block_edge_new(&like, error) == NULL) {
+        block_co_unref(state);
+        return NULL;
+    }
+    return state;
+}
+
+BlockNode *block_snapshot_co_open_state(BlockSnapshotRun *s, GError **error)
+{
+    return snapshot_co_open_state(s->node, &(BlockStateOpen){0}, error);
+}
+
+BlockNode *block_node_co_open_snapshot_state(BlockNode *n, const char *id, const char *name,
+                                             GError **error)
+{
+    return snapshot_co_open_state(n, &(BlockStateOpen){.existing = true, .id = id, .name = name},
+                                  error);
+}
+
+/* ---- the whole ---- */
 
 static coroutine_fn RUNS_IN_MAIN int snapshot_co_do(BlockNode *n, const BlockSnapshotOp *op,
                                                     GError **error)

@@ -96,6 +96,7 @@ typedef struct Qcow2Snap {
     Qcow2SnapState state;
     BlockSnapshotKind kind;
     bool cancelled; /* the image was completed on disk */
+    bool marked;    /* the dirty bit is on disk, for changes of the active image's counts */
     int error;      /* UNDOING: why */
     Qcow2Walk walk;
     uint32_t undo_index; /* UNDOING: where the raising ended */

@@ -36,8 +36,7 @@ int qcow2_co_create_begin(BlockNode *n, const BlockSnapshotOp *op)
         .vm_clock_ns = op->info->vm_clock_ns,
         .icount = op->info->icount,
     };
-    int ret = qcow2_co_flush(n);
-    return ret == 0 ? qcow2_co_set_dirty(n) : ret;
+    return qcow2_co_flush(n);
 }
 
 void qcow2_create_switch(BlockNode *n)

@@ -66,17 +66,24 @@ static coroutine_fn RUNS_IN_IOTHREAD void step_end_dirty(BlockNode *n)
     }
 }
 
+static coroutine_fn RUNS_IN_IOTHREAD void step_drop_fresh(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    qcow2_co_flags_begin(&s->w);
+    g_clear_pointer(&s->snap.fresh, g_array_unref);
+    qcow2_flags_end(&s->w);
+    qcow2_free_start(n); /* what was held back */
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int step_end(BlockNode *n, int ret)
 {
     Qcow2State *s = n->state;
     bool completed = s->snap.cancelled;
-    qcow2_co_flags_begin(&s->w);
+    step_drop_fresh(n);
     step_clear(n);
-    qcow2_flags_end(&s->w);
     if (!completed) {
         step_end_dirty(n);
     }
-    qcow2_free_start(n); /* what was held back */
     return ret;
 }
 
@@ -174,16 +181,42 @@ static RUNS_IN_IOTHREAD int step_undo(BlockNode *n, int error)
     return 1;
 }
 
+/* Before the first count of a cluster of the active image changes. */
+static coroutine_fn RUNS_IN_IOTHREAD int step_mark(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    Qcow2Snap *p = &s->snap;
+    bool changes = p->walk.flags == QCOW2_WALK_ACTIVE;
+    int ret = !changes || p->marked ? 0 : qcow2_co_set_dirty(n);
+    p->marked = changes && ret == 0;
+    return ret;
+}
+
+/* All counts are raised, and all flags are right: the active image does not need `fresh` any more. */
+static coroutine_fn RUNS_IN_IOTHREAD int step_raised(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    Qcow2Snap *p = &s->snap;
+    p->state = QCOW2_SNAP_STORING;
+    if (p->kind != BLOCK_SNAPSHOT_CREATE) {
+        return BLOCK_SNAPSHOT_MORE;
+    }
+    step_drop_fresh(n);
+    return BLOCK_SNAPSHOT_RAISED;
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int step_raise(BlockNode *n)
 {
     Qcow2State *s = n->state;
     Qcow2Snap *p = &s->snap;
     if (qcow2_walk_ended(&p->walk)) {
-        p->state = QCOW2_SNAP_STORING;
-        return 1;
+        return step_raised(n);
     }
-    int ret = qcow2_co_walk(n, &p->walk, 1);
-    return ret < 0 ? step_undo(n, ret) : 1;
+    int ret = step_mark(n);
+    if (ret == 0) {
+        ret = qcow2_co_walk(n, &p->walk, 1);
+    }
+    return ret < 0 ? step_undo(n, ret) : BLOCK_SNAPSHOT_MORE;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int step_store(BlockNode *n, BlockSnapshotOp *op)
@@ -234,11 +267,23 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_undo_more(BlockNode *n)
     Qcow2State *s = n->state;
     Qcow2Snap *p = &s->snap;
     bool ended = p->walk.index == p->undo_index && p->walk.slice == p->undo_slice;
-    int ret = ended || qcow2_walk_ended(&p->walk) ? -1 : qcow2_co_walk(n, &p->walk, -1);
+    int ret = ended || qcow2_walk_ended(&p->walk) ? -1 : step_mark(n);
     if (ret == 0) {
-        return 1;
+        ret = qcow2_co_walk(n, &p->walk, -1);
+    }
+    if (ret == 0) {
+        return BLOCK_SNAPSHOT_MORE;
     }
     return step_end(n, p->error); /* after an error the rest leaks */
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int step_cancel(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    Qcow2SnapState state = s->snap.state;
+    bool can =
+        state == QCOW2_SNAP_READY || state == QCOW2_SNAP_RAISING || state == QCOW2_SNAP_STORING;
+    return can ? step_undo(n, -ECANCELED) : BLOCK_SNAPSHOT_MORE;
 }
 
 static coroutine_fn RUNS_IN_IOTHREAD int step_step(BlockNode *n, BlockSnapshotOp *op,
@@ -279,4 +324,5 @@ const BlockSnapshotDriver qcow2_snapshot_driver = {
     .co_begin = step_begin,
     .co_switch = step_switch,
     .co_step = step_step,
+    .co_cancel = step_cancel,
 };
